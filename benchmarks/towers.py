@@ -1,0 +1,71 @@
+"""Which tiny image tower learns the menagerie better in the same time: the ViT or the modified ResNet?
+
+    python benchmarks/towers.py WORLD [--seconds 200] [--set name=value ...]
+
+WORLD is a folder that `zebra menagerie` wrote. Each tower trains for as many steps as fit into the given seconds on
+this machine (measured first), with its own learning rate; the curves go to results/towers.jsonl.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from receipt import keep
+from zebra.config.files import read_recipe
+from zebra.config.presets import preset
+from zebra.config.structure import structure
+from zebra.config.train import TrainConfig
+from zebra.workflows import train
+
+TOWERS = {"tiny-resnet": 2e-3, "tiny-vit": 1e-3}
+
+
+def config(world: Path, out: str, model: str, lr: float, steps: int) -> TrainConfig:
+    """Take the demo's recipe with another tower, rate and length."""
+    checks = [str(world / "evaluation" / name) for name in ("seen-kinds", "unseen-kinds")]
+    raw = read_recipe("demo") | {"data": str(world / "train"), "out": out, "checks": checks}
+    base = structure(TrainConfig, raw | {"steps": steps, "check_every": max(1, steps // 12)})
+    return replace(base, model=preset(model), lr=lr)
+
+
+def main() -> None:
+    """Train both and keep their curves."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("world", type=Path)
+    parser.add_argument("--seconds", type=float, default=200)
+    told = parser.parse_args()
+    for model, lr in TOWERS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            probe = config(told.world, f"{folder}/probe", model, lr, 30)
+            train.run(replace(probe, checks=()))
+            lines = [json.loads(line) for line in Path(folder, "probe/journal.jsonl").read_text().splitlines()]
+            rate = lines[-1]["samples_per_second"]
+            steps = int(told.seconds * rate / probe.batch_size)
+            began = time.perf_counter()
+            train.run(config(told.world, f"{folder}/run", model, lr, steps))
+            seconds = time.perf_counter() - began
+            metrics = json.loads(Path(folder, "run/metrics.json").read_text())
+            lines = [json.loads(line) for line in Path(folder, "run/journal.jsonl").read_text().splitlines()]
+            keep(
+                "towers",
+                {
+                    "tower": model,
+                    "lr": lr,
+                    "steps": steps,
+                    "seconds_with_checks": round(seconds, 1),
+                    "pairs_per_second": round(sum(j["samples_per_second"] for j in lines) / len(lines)),
+                    "top1": {name: round(m["zero-shot"]["top1"]["value"], 4) for name, m in metrics.items()},
+                    "curve": [
+                        {"samples": j["samples"], "loss": round(j["loss"], 3)} | j["checks"]
+                        for j in lines
+                        if "checks" in j
+                    ],
+                },
+            )
+
+
+if __name__ == "__main__":
+    main()

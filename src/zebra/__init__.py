@@ -1,0 +1,51 @@
+"""zebra: a complete CLIP system. `import zebra` is instant; torch is imported by the first name that needs it."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zebra.pretrained.bundle import Bundle as Bundle
+    from zebra.pretrained.bundle import load as load
+
+__version__ = "0.1.0"
+
+_NAMES = {
+    "load": "zebra.pretrained.bundle",
+    "Bundle": "zebra.pretrained.bundle",
+    "Batch": "zebra.values",
+    "Embeddings": "zebra.values",
+    "Prediction": "zebra.values",
+    "Record": "zebra.values",
+    "Score": "zebra.values",
+    "ZebraError": "zebra.errors",
+}
+__all__ = [
+    "Batch",
+    "Bundle",
+    "Embeddings",
+    "Prediction",
+    "Record",
+    "Score",
+    "ZebraError",
+    "__version__",
+    "config",
+    "data",
+    "evaluate",
+    "load",
+    "losses",
+    "menagerie",
+    "models",
+    "workflows",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        return getattr(importlib.import_module(_NAMES[name]), name)
+    if name in __all__:
+        return importlib.import_module(f"zebra.{name}")
+    raise AttributeError(f"module 'zebra' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

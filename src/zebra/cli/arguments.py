@@ -1,0 +1,25 @@
+"""Words to values: a dataclass and argv in, its instance out; the only use of tyro."""
+
+from collections.abc import Sequence
+from typing import Annotated, TypeVar
+
+import tyro
+
+T = TypeVar("T")
+
+# What a verb's fields can be beside flags.
+PositionalText = Annotated[str, tyro.conf.Positional]
+PositionalTexts = Annotated[tuple[str, ...], tyro.conf.Positional]
+RepeatedText = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
+
+
+def parse(kind: type[T], verb: str, words: Sequence[str], *, description: str, default: T | None = None) -> T:
+    """Parse a verb's words; tyro prints help or usage and leaves by SystemExit (code 0 or 2)."""
+    return tyro.cli(
+        kind,
+        prog=f"zebra {verb}",
+        args=list(words),
+        description=description,
+        default=tyro.MISSING_NONPROP if default is None else default,
+        config=(tyro.conf.AvoidSubcommands,),
+    )

@@ -1,0 +1,68 @@
+"""Dispatch of `zebra VERB …`, exit codes and the one place where errors become messages."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from zebra import __version__
+from zebra.errors import ZebraError, nearest
+
+VERBS = {
+    "demo": "make the menagerie, train on it, recognise a zebra, write report.html",
+    "menagerie": "write the built-in world: training shards and evaluation sets",
+    "train": "train a CLIP on captioned images",
+    "classify": "name what is in pictures, by labels in words",
+    "evaluate": "score a model on CLIP_benchmark folders",
+}
+
+DONE, MISTAKE, USAGE, STOPPED = 0, 1, 2, 75
+"""Exit codes; STOPPED: a checkpoint was saved on request, run again to resume."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb and return the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    if not words or words[0] in ("-h", "--help"):
+        say(_overview(), error=not words)
+        return DONE if words else USAGE
+    if words[0] == "--version":
+        say(f"zebra {__version__}")
+        return DONE
+    verb, *rest = words
+    if verb not in VERBS:
+        say(f"zebra: no verb {verb!r}.{nearest(verb, VERBS)}\n\n{_overview()}", error=True)
+        return USAGE
+    try:
+        code: int = importlib.import_module(f"zebra.cli.{verb}").run(rest)
+    except SystemExit as stop:  # tyro's way out: --help, or wrong usage
+        return stop.code if isinstance(stop.code, int) else USAGE
+    except KeyboardInterrupt:
+        say("zebra: interrupted", error=True)
+        return 130
+    except ZebraError as mistake:
+        if debug:
+            raise
+        say(f"zebra {verb}: {mistake}", error=True)
+        return MISTAKE
+    except Exception as fault:  # the last line of defence: a message instead of a traceback
+        if debug:
+            raise
+        say(f"zebra {verb}: {type(fault).__name__}: {fault} (--debug shows where)", error=True)
+        return MISTAKE
+    return code
+
+
+def say(text: str, *, error: bool = False) -> None:
+    """Print to standard output, or to standard error."""
+    print(text, file=sys.stderr if error else sys.stdout, flush=True)
+
+
+def _overview() -> str:
+    verbs = "\n".join(f"  zebra {verb:<10} {summary}" for verb, summary in VERBS.items())
+    return (
+        "zebra: train a CLIP, and recognise what you can name.\n\n"
+        f"{verbs}\n\n"
+        "zebra VERB --help explains a verb; --debug shows the traceback of an error; --version the version."
+    )

@@ -1,0 +1,90 @@
+"""`zebra train`: a recipe and flags in, a training run out."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from zebra.cli.arguments import parse
+from zebra.cli.display import TrainingDisplay
+from zebra.cli.main import DONE, STOPPED, say
+from zebra.config.files import read_recipe, recipe_names
+from zebra.config.presets import PRESETS, preset
+from zebra.config.structure import structure, unstructure
+from zebra.config.train import TrainConfig
+
+DEFAULT_RECIPE = "tiny"
+
+DESCRIPTION = f"""Train a CLIP on captioned images.
+
+--data takes a folder of images with same-name .txt files, a CSV/TSV/JSONL/Parquet table with an image and one or
+more caption columns, or tar shards. Settings come from the defaults, then the recipe, then the flags below.
+
+Beside the flags below:
+  --recipe NAME|FILE   {", ".join(recipe_names())}, or a YAML file (default: {DEFAULT_RECIPE})
+  --model NAME         {", ".join(PRESETS)}
+  --resume auto|never|CHECKPOINT   auto (the default) goes on with the folder's own run
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What is settled before the flags: they start from the recipe with the named architecture."""
+
+    start: dict[str, Any]
+    resume: str
+    rest: list[str]
+
+
+def run(words: Sequence[str]) -> int:
+    """Train, show progress on standard error, and return the exit code."""
+    chosen = choose(words)
+    config = parse_config(chosen)
+    from zebra.workflows import train
+
+    with TrainingDisplay() as display:
+        result = train.run(config, resume=chosen.resume, watch=display.update)
+    if result.already:
+        say(
+            f"{result.out} holds this very run, finished after {result.steps} steps; its model is {result.out}/model"
+        )
+        return DONE
+    if not result.finished:
+        say(
+            f"stopped after {result.steps} steps, checkpoint saved; the same command goes on from there",
+            error=True,
+        )
+        return STOPPED
+    say(f"trained {result.steps} steps; the model is {result.out}/model")
+    return DONE
+
+
+def choose(words: Sequence[str]) -> Chosen:
+    """Take --recipe, --model and --resume out of the words and read what they name."""
+    early = argparse.ArgumentParser(prog="zebra train", add_help=False, allow_abbrev=False)
+    early.add_argument("--recipe", default=DEFAULT_RECIPE)
+    early.add_argument("--model")
+    early.add_argument("--resume", default="auto")
+    known, rest = early.parse_known_args(list(words))
+    start = read_recipe(known.recipe)
+    if known.model is not None:
+        start["model"] = unstructure(preset(known.model))
+    given = {word.split("=")[0] for word in rest}
+    if "--epochs" in given and "--steps" not in given:
+        start |= {"steps": None, "epochs": 1.0}
+    elif "--steps" in given and "--epochs" not in given:
+        start |= {"epochs": None, "steps": 1}
+    return Chosen(start, known.resume, rest)
+
+
+def parse_config(chosen: Chosen) -> TrainConfig:
+    """Build the config: recipe first, flags on top; --data and --out must come from one of them."""
+    wanted = [name for name in ("data", "out") if name not in chosen.start]
+    given = {word.split("=")[0] for word in chosen.rest}
+    absent = [f"--{name}" for name in wanted if f"--{name}" not in given]
+    helping = any(word in ("-h", "--help") for word in chosen.rest)
+    if absent and not helping:
+        say(f"zebra train: {' and '.join(absent)} must be given (zebra train --help explains)", error=True)
+        raise SystemExit(2)
+    default = structure(TrainConfig, chosen.start | dict.fromkeys(wanted, ""), "recipe")
+    return parse(TrainConfig, "train", chosen.rest, default=default, description=DESCRIPTION)

@@ -1,0 +1,1 @@
+"""Every knob: frozen dataclasses in, YAML in and out; no torch."""

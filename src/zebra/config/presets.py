@@ -1,0 +1,61 @@
+"""Architectures by name: the paper's nine (CLIP Tables 19–20) and tiny ones that train on a CPU."""
+
+from zebra.config.model import ModelConfig, ResNetConfig, TextConfig, VisionTransformerConfig
+from zebra.errors import ConfigError, nearest
+
+
+def preset(name: str) -> ModelConfig:
+    """Return the architecture called `name`; ConfigError names the nearest one otherwise."""
+    if name not in PRESETS:
+        raise ConfigError(f"no architecture is called {name!r}.{nearest(name, PRESETS)}")
+    return PRESETS[name]
+
+
+def _resnet(
+    embed_dim: int, image_size: int, layers: tuple[int, int, int, int], width: int, text_width: int
+) -> ModelConfig:
+    return ModelConfig(
+        embed_dim=embed_dim,
+        image_size=image_size,
+        vision=ResNetConfig(width=width, layers=layers, heads=width // 2),
+        text=TextConfig(width=text_width, layers=12, heads=text_width // 64),
+    )
+
+
+def _vit(
+    embed_dim: int, image_size: int, layers: int, width: int, patch_size: int, text_width: int
+) -> ModelConfig:
+    return ModelConfig(
+        embed_dim=embed_dim,
+        image_size=image_size,
+        vision=VisionTransformerConfig(width=width, layers=layers, heads=width // 64, patch_size=patch_size),
+        text=TextConfig(width=text_width, layers=12, heads=text_width // 64),
+    )
+
+
+# The vocabulary of a tiny model is trained on the user's captions: its size here is an upper bound.
+_TINY_TEXT = TextConfig(width=128, layers=3, heads=2, vocab_size=2048, context_length=32)
+
+PRESETS: dict[str, ModelConfig] = {
+    "RN50": _resnet(1024, 224, (3, 4, 6, 3), 64, 512),
+    "RN101": _resnet(512, 224, (3, 4, 23, 3), 64, 512),
+    "RN50x4": _resnet(640, 288, (4, 6, 10, 6), 80, 640),
+    "RN50x16": _resnet(768, 384, (6, 8, 18, 8), 96, 768),
+    "RN50x64": _resnet(1024, 448, (3, 15, 36, 10), 128, 1024),
+    "ViT-B/32": _vit(512, 224, 12, 768, 32, 512),
+    "ViT-B/16": _vit(512, 224, 12, 768, 16, 512),
+    "ViT-L/14": _vit(768, 224, 24, 1024, 14, 768),
+    "ViT-L/14@336px": _vit(768, 336, 24, 1024, 14, 768),
+    "tiny-resnet": ModelConfig(
+        embed_dim=128,
+        image_size=64,
+        vision=ResNetConfig(width=16, layers=(1, 1, 1, 1), heads=8),
+        text=_TINY_TEXT,
+    ),
+    "tiny-vit": ModelConfig(
+        embed_dim=128,
+        image_size=64,
+        vision=VisionTransformerConfig(width=192, layers=4, heads=3, patch_size=8),
+        text=_TINY_TEXT,
+    ),
+}

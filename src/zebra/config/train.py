@@ -1,0 +1,114 @@
+"""Everything a training run is decided by."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from zebra.config.data import DataConfig
+from zebra.config.model import ModelConfig
+from zebra.config.presets import preset
+from zebra.errors import ConfigError
+
+Precision = Literal["fp32", "bf16"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OptimizerConfig:
+    """AdamW with decoupled weight decay, on all weights that are not gains or biases (CLIP §2.5)."""
+
+    beta1: float = 0.9
+    """Decay of the gradient's mean."""
+    beta2: float = 0.98
+    """Decay of the gradient's square; the paper takes 0.98 for ViTs and 0.999 for ResNets."""
+    eps: float = 1e-6
+    """Added to the denominator; the paper takes 1e-6 for ViTs and 1e-8 for ResNets."""
+    weight_decay: float = 0.2
+    """Decoupled decay of matrices and embeddings."""
+    warmup_steps: int = 100
+    """Steps of linear warm-up before the cosine."""
+    clip_norm: float = 1.0
+    """Largest norm of the whole gradient; 0 switches clipping off."""
+
+    def __post_init__(self) -> None:
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"optimizer.{name} is {getattr(self, name)}; it must be in [0, 1)")
+        for name in ("eps", "weight_decay", "warmup_steps", "clip_norm"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"optimizer.{name} is {getattr(self, name)}; it cannot be negative")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogConfig:
+    """Where progress goes beside journal.jsonl."""
+
+    every: int = 10
+    """Steps between journal lines."""
+    tensorboard: bool = False
+    """Write TensorBoard events into the run folder."""
+    wandb: str | None = None
+    """Name of a Weights & Biases project to log to."""
+
+    def __post_init__(self) -> None:
+        _require_positive("log.every", self.every)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig:
+    """One training run: data, model, and how long and how fast to learn."""
+
+    data: str
+    """Captioned images: a folder, a CSV/TSV/JSONL/Parquet table, or tar shards."""
+    out: str
+    """The run folder to write."""
+    model: ModelConfig = field(default_factory=lambda: preset("tiny-resnet"))
+    """The architecture; on the command line also --model NAME."""
+    tokenizer: str | None = None
+    """A tokenizer.json or merges file; without one a vocabulary is trained on the captions."""
+    steps: int | None = None
+    """Optimizer steps; give this or epochs."""
+    epochs: float | None = None
+    """Passes over the data; give this or steps."""
+    batch_size: int = 128
+    """Pairs per step (global)."""
+    lr: float = 1e-3
+    """Peak learning rate."""
+    seed: int = 0
+    """Of initialisation, data order and augmentation."""
+    precision: Precision = "fp32"
+    """fp32, or bf16 autocast where the hardware is faster with it."""
+    workers: int = 1
+    """Processes that decode images; 0 decodes in the training process."""
+    checkpoint_every: int = 500
+    """Steps between checkpoints."""
+    keep_checkpoints: int = 2
+    """Newest checkpoints kept."""
+    checks: tuple[str, ...] = ()
+    """CLIP_benchmark folders whose zero-shot accuracy is followed during training."""
+    check_every: int = 200
+    """Steps between these checks."""
+    check_samples: int = 300
+    """Pictures of each set used by a check, spread over the set."""
+    data_options: DataConfig = field(default_factory=DataConfig)
+    """How samples are read."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """AdamW and its schedule."""
+    log: LogConfig = field(default_factory=LogConfig)
+    """Loggers beside the journal."""
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.epochs is None):
+            raise ConfigError("give exactly one of --steps and --epochs")
+        for name in ("batch_size", "checkpoint_every", "keep_checkpoints", "check_every", "check_samples"):
+            _require_positive(name, getattr(self, name))
+        for name in ("steps", "epochs", "lr"):
+            if getattr(self, name) is not None:
+                _require_positive(name, getattr(self, name))
+        if self.batch_size < 2:
+            raise ConfigError("batch_size is 1; contrast needs at least 2 pairs")
+        if self.workers < 0:
+            raise ConfigError(f"workers is {self.workers}; use 0 or more")
+
+
+def _require_positive(name: str, value: float) -> None:
+    if not value > 0:
+        raise ConfigError(f"{name} is {value}; it must be positive")

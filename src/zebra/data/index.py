@@ -1,0 +1,127 @@
+"""Rows in, a memory-mapped Arrow file in the user's cache out: written once, then read at any position."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import pyarrow as pa
+
+from zebra.errors import DataError
+
+FORMAT = 1
+"""Raised whenever an older index would be read wrongly."""
+ROWS_PER_BATCH = 4096
+BYTES_PER_BATCH = 32 << 20
+"""What is held in memory while an index is written."""
+
+Row = tuple[Any, ...]
+
+
+def cache_folder() -> Path:
+    """Return where indexes live: $ZEBRA_CACHE, else $XDG_CACHE_HOME/zebra, else ~/.cache/zebra."""
+    own = os.environ.get("ZEBRA_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(own) if own else Path(base) / "zebra"
+
+
+class Index:
+    """Rows of one schema, mapped from disk; workers receive no more than the path."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.digest = path.stem.partition(".")[2]
+        """sha256 hex over all rows."""
+        self._table: pa.Table | None = None
+        self._rows = int(self.table.num_rows)
+
+    @classmethod
+    def open(cls, key: Sequence[object], schema: pa.Schema, rows: Iterable[Row]) -> Self:
+        """Map the index made before for the same key, or make it from `rows`, a batch in memory at a time.
+
+        Args:
+            key: Everything the rows depend on: paths, sizes, times, options.
+            rows: One tuple per row in the order of the schema; read only if there is no index yet.
+
+        Raises:
+            DataError: The cache cannot be written, or whatever `rows` raises.
+        """
+        name = hashlib.sha256(repr((FORMAT, *key)).encode("utf-8", "surrogateescape")).hexdigest()[:32]
+        folder = cache_folder() / "indexes"
+        for path in sorted(folder.glob(f"{name}.*.arrow")):
+            try:
+                return cls(path)
+            except (OSError, pa.ArrowException):  # a damaged cache may cost time, never an answer
+                continue
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            return cls(_write(folder, name, schema, rows))
+        except OSError as error:
+            raise DataError(
+                f"cannot write an index of the data in {folder} ({error.strerror or error}); "
+                "set ZEBRA_CACHE to a folder with room"
+            ) from error
+
+    def __len__(self) -> int:
+        return self._rows
+
+    @property
+    def table(self) -> pa.Table:
+        """All rows, mapped: only what is looked at is read."""
+        if self._table is None:
+            self._table = pa.ipc.open_file(pa.memory_map(str(self.path))).read_all()
+        return self._table
+
+    def row(self, number: int) -> dict[str, Any]:
+        """Return one row as Python values."""
+        return {name: self.table[name][number].as_py() for name in self.table.schema.names}
+
+    def close(self) -> None:
+        """Unmap the file until rows are asked for again."""
+        self._table = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_table": None}
+
+
+def _write(folder: Path, name: str, schema: pa.Schema, rows: Iterable[Row]) -> Path:
+    """Write beside the final name, then rename: another process sees nothing or everything."""
+    digest = hashlib.sha256()
+    handle, partial = tempfile.mkstemp(suffix=".partial", dir=folder)
+    os.close(handle)
+    try:
+        with pa.OSFile(partial, "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+            for batch in _batched(rows):
+                for row in batch:
+                    digest.update(json.dumps(row, default=_fingerprint).encode())
+                columns = [
+                    pa.array(column, field.type)
+                    for column, field in zip(zip(*batch, strict=True), schema, strict=True)
+                ]
+                writer.write_batch(pa.record_batch(columns, schema=schema))
+        path = folder / f"{name}.{digest.hexdigest()}.arrow"
+        Path(partial).replace(path)
+    finally:
+        Path(partial).unlink(missing_ok=True)
+    return path
+
+
+def _fingerprint(value: object) -> str:
+    assert isinstance(value, bytes)
+    return hashlib.sha256(value).hexdigest()
+
+
+def _batched(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    batch: list[Row] = []
+    held = 0
+    for row in rows:
+        batch.append(row)
+        held += sum(len(value) for value in row if isinstance(value, bytes))
+        if len(batch) == ROWS_PER_BATCH or held > BYTES_PER_BATCH:
+            yield batch
+            batch, held = [], 0
+    if batch:
+        yield batch

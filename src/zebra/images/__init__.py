@@ -1,0 +1,1 @@
+"""Encoded pictures in; checked, cropped and resized pixels out."""

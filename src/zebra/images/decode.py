@@ -1,0 +1,108 @@
+"""Encoded bytes in, a checked PIL image out; whatever cannot be used raises BadSample with a reason to count by."""
+
+import io
+import struct
+import warnings
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from zebra.errors import BadSample
+
+DecodeMode = Literal["careful", "reference"]
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+"""The only decoders handed bytes of unknown origin; Pillow's rarer ones are where its holes were found."""
+MAX_PIXELS = 89_478_485
+MIN_SIDE = 8
+MAX_ASPECT = 20
+
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", b"RIFF")
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error, OverflowError)
+"""What Pillow's decoders raise on damaged bytes, as found by fuzzing; SyntaxError is a broken PNG chunk."""
+_ORIENTATION = 0x0112
+
+
+def decode(
+    data: bytes, where: str, *, mode: DecodeMode = "careful", max_pixels: int = MAX_PIXELS
+) -> Image.Image:
+    """Decode the first frame of a JPEG, PNG, WebP, GIF or BMP.
+
+    Args:
+        where: Names the picture in errors.
+        mode: careful turns the picture upright by its EXIF tag, lays transparency on white, scales 16-bit gray
+            to 8 bits and returns RGB. reference does none of it and returns the picture in its own mode, since
+            the published CLIP preprocessing resizes before it converts (see `Preprocess.pixels`).
+        max_pixels: Largest width × height, checked before any pixel is decoded. Pillow's own ceiling of
+            178,956,970 holds beside it.
+
+    Raises:
+        BadSample: empty file, not an image, truncated image, damaged image, too many pixels, or too thin
+            (a side under 8 pixels, or longer than 20 times the other).
+    """
+    if not data:
+        raise BadSample("empty file", where, "0 bytes")
+    # Warnings about odd metadata are no news to a training run, and pixels are counted below.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        image = _open(data, where)
+        _check_size(image.size, where, max_pixels)
+        try:
+            image.load()
+            return image if mode == "reference" else _rgb(_upright(image))
+        except _DAMAGE as error:
+            reason = "truncated image" if "truncated" in str(error).lower() else "damaged image"
+            raise BadSample(reason, where, str(error)) from error
+
+
+def _open(data: bytes, where: str) -> Image.Image:
+    """Read the header alone."""
+    try:
+        return Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise BadSample("too many pixels", where, str(error)) from error
+    except UnidentifiedImageError as error:
+        reason = "damaged image" if data.startswith(_SIGNATURES) else "not an image"
+        formats = ", ".join(FORMATS)
+        raise BadSample(
+            reason, where, f"{len(data)} bytes, starting {data[:16]!r}; readable: {formats}"
+        ) from error
+    except _DAMAGE as error:
+        raise BadSample("damaged image", where, str(error)) from error
+
+
+def _check_size(size: tuple[int, int], where: str, max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise BadSample("too many pixels", where, f"{width} × {height}, more than {max_pixels:,}")
+    short, long = sorted(size)
+    if short < MIN_SIDE or long > MAX_ASPECT * short:
+        raise BadSample("too thin", where, f"{width} × {height}")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+        return image if orientation == 1 else ImageOps.exif_transpose(image)
+    except _DAMAGE:  # broken metadata around a good picture: leave it as it lies
+        return image
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        return _from_16_bit(image)
+    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA"):
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_16_bit(image: Image.Image) -> Image.Image:
+    """Scale 0…65535 to 0…255; Pillow's own conversion clips nearly everything to white."""
+    gray = np.asarray(image).astype(np.int64).clip(0, 65535)
+    scaled = ((gray * 255 + 32767) // 65535).astype(np.uint8)
+    transparent = image.info.get("transparency")
+    if transparent is not None:
+        scaled[gray == transparent] = 255
+    return Image.fromarray(scaled).convert("RGB")

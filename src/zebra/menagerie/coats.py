@@ -1,0 +1,188 @@
+"""The six coats and the colours: a coat, its grain and a body's box in; the pattern's polygons out."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from zebra.menagerie.dice import Dice
+from zebra.menagerie.shapes import Outline, oval, rotate
+
+Colour: TypeAlias = tuple[int, int, int]
+
+COATS = ("plain", "striped", "spotted", "checkered", "patched", "two-tone")
+
+GRAINS = {
+    "striped": ("thin", "medium", "thick"),
+    "spotted": ("small", "medium", "large"),
+    "checkered": ("small", "medium", "large"),
+}
+"""How fine a pattern is; the other coats have one grain."""
+
+COLOURS: dict[str, Colour] = {
+    "black": (38, 36, 42),
+    "white": (246, 246, 242),
+    "gray": (140, 142, 148),
+    "brown": (124, 74, 38),
+    "red": (208, 44, 44),
+    "orange": (240, 138, 32),
+    "yellow": (246, 212, 48),
+    "green": (66, 156, 70),
+    "blue": (52, 104, 204),
+    "purple": (134, 70, 168),
+    "pink": (246, 150, 184),
+}
+
+ALIKE = (
+    {"black", "gray"},
+    {"black", "brown"},
+    {"black", "purple"},
+    {"black", "blue"},
+    {"gray", "brown"},
+    {"gray", "green"},
+    {"gray", "blue"},
+    {"gray", "pink"},
+    {"gray", "purple"},
+    {"gray", "orange"},
+    {"gray", "white"},
+    {"gray", "red"},
+    {"brown", "red"},
+    {"brown", "green"},
+    {"brown", "purple"},
+    {"red", "orange"},
+    {"red", "pink"},
+    {"red", "purple"},
+    {"red", "green"},
+    {"orange", "yellow"},
+    {"orange", "pink"},
+    {"orange", "brown"},
+    {"blue", "purple"},
+    {"blue", "green"},
+    {"white", "yellow"},
+    {"white", "pink"},
+    {"pink", "purple"},
+    {"green", "purple"},
+    {"orange", "green"},
+    {"brown", "blue"},
+)
+"""Colours too near each other, or too equal in lightness, to make a pattern that is seen at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """Where the body is, in the drawing's own units."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    waist: float
+    """The height that has half of the body above it."""
+
+    @property
+    def size(self) -> float:
+        """Side of the square with the box's area: what patterns are measured by."""
+        return float(np.sqrt((self.right - self.left) * (self.bottom - self.top)))
+
+    @property
+    def reach(self) -> float:
+        """Radius of the circle around the centre that covers the box."""
+        return 0.5 * float(np.hypot(self.right - self.left, self.bottom - self.top))
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """Middle of the box."""
+        return 0.5 * (self.left + self.right), 0.5 * (self.top + self.bottom)
+
+
+def colour_pairs() -> list[tuple[str, str]]:
+    """Return every ordered pair of colours that are clearly different."""
+    return [(one, two) for one in COLOURS for two in COLOURS if one != two and {one, two} not in ALIKE]
+
+
+def pattern(coat: str, grain: str, box: Box, dice: Dice) -> Outline | None:
+    """Return the polygons that carry a coat's second colour, float64 [K, P, 2]; None for a plain coat.
+
+    Args:
+        coat: One of COATS.
+        grain: One of GRAINS for the coats that have one, else "".
+        box: The body the polygons must cover; they may reach beyond it.
+        dice: Shifts, tilts and wobbles the pattern.
+    """
+    return _PATTERNS[coat](grain, box, dice) + box.centre if coat in _PATTERNS else None
+
+
+def _stripes(grain: str, box: Box, dice: Dice) -> Outline:
+    period = box.size * {"thin": 0.17, "medium": 0.24, "thick": 0.36}[grain] * dice.between(0.93, 1.07)
+    heights = np.linspace(-box.reach, box.reach, 9)
+    wave = 0.14 * period * np.sin(heights / box.size * dice.between(5, 8) + dice.between(0, 6))
+    half = period * dice.between(0.23, 0.27)
+    x, y = np.concatenate([wave - half, wave[::-1] + half]), np.concatenate([heights, heights[::-1]])
+    places = np.array([(place, 0.0) for place in _grid(box.reach, period, dice)])
+    return _turned(np.stack([x, y], axis=1), places, dice.between(-14, 14))
+
+
+def _spots(grain: str, box: Box, dice: Dice) -> Outline:
+    period = box.size * {"small": 0.23, "medium": 0.31, "large": 0.42}[grain] * dice.between(0.93, 1.07)
+    radius = period * dice.between(0.3, 0.34)
+    dot = oval(0, 0, radius, radius, corners=14)
+    return _turned(dot, _brickwork(box.reach, period, period * 0.87, dice), dice.between(-20, 20))
+
+
+def _checks(grain: str, box: Box, dice: Dice) -> Outline:
+    side = box.size * {"small": 0.14, "medium": 0.19, "large": 0.26}[grain] * dice.between(0.93, 1.07)
+    square = np.array([(0.0, 0.0), (side, 0.0), (side, side), (0.0, side)])
+    return _turned(square, _brickwork(box.reach, 2 * side, side, dice), dice.between(-8, 8))
+
+
+def _patches(_grain: str, box: Box, dice: Dice) -> Outline:
+    step = box.size * 0.62
+    places = _brickwork(box.reach, step, step, dice)
+    places = places + dice.generator.uniform(-0.08, 0.08, places.shape) * step
+    angles = np.linspace(0, 2 * np.pi, 18, endpoint=False)
+    phases = dice.generator.uniform(0, 2 * np.pi, (3, len(places), 1))
+    radius = box.size * (
+        0.25
+        + 0.045 * np.sin(phases[0])
+        + 0.05 * np.sin(2 * angles + phases[1])
+        + 0.03 * np.sin(3 * angles + phases[2])
+    )
+    patches = radius[..., None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    return _turned(patches, places, dice.between(-30, 30))
+
+
+def _lower_half(_grain: str, box: Box, dice: Dice) -> Outline:
+    x = np.linspace(-1.5 * box.reach, 1.5 * box.reach, 25)
+    edge = 0.02 * box.size * np.sin(x / box.size * 12 + dice.between(0, 6)) + x * dice.between(-0.06, 0.06)
+    upper = np.stack([x, edge + box.waist - box.centre[1]], axis=1)
+    lower = np.array([(x[-1], 2 * box.reach), (x[0], 2 * box.reach)])
+    return np.concatenate([upper, lower])[None]
+
+
+_PATTERNS: dict[str, Callable[[str, Box, Dice], Outline]] = {
+    "striped": _stripes,
+    "spotted": _spots,
+    "checkered": _checks,
+    "patched": _patches,
+    "two-tone": _lower_half,
+}
+
+
+def _grid(reach: float, step: float, dice: Dice) -> Outline:
+    """Places `step` apart that cover [-reach, reach], shifted at random."""
+    return np.arange(int(2 * reach / step) + 2, dtype=np.float64) * step - (reach + step * dice.between(0, 1))
+
+
+def _brickwork(reach: float, across: float, down: float, dice: Dice) -> Outline:
+    """Places [K, 2] in rows, every second row shifted by half."""
+    y = _grid(reach, down, dice)
+    x = _grid(reach + across, across, dice)
+    shift = np.arange(len(y)) % 2 * across / 2
+    return np.stack([(x + shift[:, None]).ravel(), np.repeat(y, len(x))], axis=1)
+
+
+def _turned(shapes: Outline, places: Outline, degrees: float) -> Outline:
+    """Put a shape, or a shape per place, at every place and turn them all: [K, P, 2]."""
+    return rotate(shapes + places[:, None, :], math.radians(degrees))

@@ -1,0 +1,65 @@
+"""A few control points in; the outline of a smooth shape, as float64 [N, 2], out."""
+
+import math
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Outline: TypeAlias = NDArray[np.float64]
+"""Corners of a polygon, x to the right and y down."""
+
+STEPS = 5
+"""Corners per stretch between two control points: smooth enough for pictures of 96 pixels."""
+CAP = np.linspace(0, np.pi, 7)[1:-1]
+"""Angles of the round end of a stroke."""
+
+
+def polygon(*points: tuple[float, ...]) -> Outline:
+    """Return the points (x, y) themselves: sharp corners."""
+    return np.array(points, dtype=np.float64)
+
+
+def blob(*points: tuple[float, ...]) -> Outline:
+    """Return a smooth closed curve through the points (x, y)."""
+    knots = np.array(points, dtype=np.float64)
+    return _spline(np.concatenate([knots[-1:], knots, knots[:2]]))
+
+
+def oval(x: float, y: float, rx: float, ry: float, corners: int = 20) -> Outline:
+    """Return an ellipse around (x, y)."""
+    angles = np.linspace(0, 2 * np.pi, corners, endpoint=False)
+    return np.stack([x + rx * np.cos(angles), y + ry * np.sin(angles)], axis=1)
+
+
+def stroke(*points: tuple[float, ...]) -> Outline:
+    """Return a smooth stroke with round ends through (x, y, radius)."""
+    knots = np.array(points, dtype=np.float64)
+    ends = (2 * knots[:1] - knots[1:2], knots, 2 * knots[-1:] - knots[-2:-1])
+    line = np.concatenate([_spline(np.concatenate(ends)), knots[-1:]])
+    centre, radius = line[:, :2], line[:, 2:]
+    along = np.gradient(centre, axis=0)
+    along /= np.linalg.norm(along, axis=1, keepdims=True)
+    side = np.stack([along[:, 1], -along[:, 0]], axis=1)
+    last = _cap(centre[-1], radius[-1, 0], side[-1], along[-1])
+    first = _cap(centre[0], radius[0, 0], -side[0], -along[0])
+    return np.concatenate([centre + radius * side, last, (centre - radius * side)[::-1], first])
+
+
+def rotate(points: Outline, angle: float) -> Outline:
+    """Rotate points [..., 2] around the origin by `angle` radians, clockwise on the screen."""
+    cos, sin = math.cos(angle), math.sin(angle)
+    turned: Outline = points @ np.array([[cos, sin], [-sin, cos]])
+    return turned
+
+
+def _cap(centre: Outline, radius: float, side: Outline, along: Outline) -> Outline:
+    return np.array(centre + radius * (np.outer(np.cos(CAP), side) + np.outer(np.sin(CAP), along)))
+
+
+def _spline(knots: Outline) -> Outline:
+    """Catmull–Rom between all knots but the first and the last, which only give direction."""
+    t = np.linspace(0, 1, STEPS, endpoint=False)[None, :, None]
+    a, b, c, d = (knots[start : len(knots) - 3 + start, None, :] for start in range(4))
+    curve = b + 0.5 * t * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a)))
+    return np.asarray(curve.reshape(-1, knots.shape[1]), dtype=np.float64)

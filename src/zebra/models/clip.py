@@ -1,0 +1,55 @@
+"""CLIP itself: images and texts in, unit vectors of one space and their similarities out (CLIP §2.3, Fig. 3)."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zebra.config.model import ModelConfig, VisionTransformerConfig
+from zebra.models.init import initialise_resnet, initialise_text
+from zebra.models.resnet import ModifiedResNet
+from zebra.models.text import TextTransformer
+from zebra.models.vit import VisionTransformer
+
+INITIAL_TEMPERATURE = 0.07
+MAX_LOGIT_SCALE = 100.0
+
+
+class CLIP(nn.Module):
+    """An image tower, a text tower and a learned temperature.
+
+    Differs: the text tower is a module of its own here; `zebra.pretrained.weights` drops its prefix on disk,
+    so that files carry the published names (`token_embedding.weight`, `visual.proj`, …).
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.visual: VisionTransformer | ModifiedResNet
+        if isinstance(config.vision, VisionTransformerConfig):
+            self.visual = VisionTransformer(config.vision, config.image_size, config.embed_dim)
+        else:
+            self.visual = ModifiedResNet(config.vision, config.image_size, config.embed_dim)
+            initialise_resnet(self.visual)
+        self.text = TextTransformer(config.text, config.embed_dim)
+        initialise_text(self.text)
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / INITIAL_TEMPERATURE)))
+        """Logarithm of the multiplier of cosine similarities."""
+
+    def encode_images(self, images_B3HW: Tensor) -> Tensor:
+        """Embed normalised pixels, float [B, 3, H, W], as unit vectors [B, E]."""
+        return F.normalize(self.visual(images_B3HW).float(), dim=-1)
+
+    def encode_texts(self, tokens_BL: Tensor) -> Tensor:
+        """Embed token ids, int64 [B, L], as unit vectors [B, E]."""
+        return F.normalize(self.text(tokens_BL).float(), dim=-1)
+
+    def forward(self, images_B3HW: Tensor, tokens_BL: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return image vectors [B, E], text vectors [B, E] and the multiplier of their similarities."""
+        return self.encode_images(images_B3HW), self.encode_texts(tokens_BL), self.logit_scale.exp()
+
+    @torch.no_grad()
+    def clamp_temperature(self) -> None:
+        """Keep the multiplier in [1, 100]; called after every optimizer step (CLIP §2.5)."""
+        self.logit_scale.clamp_(0.0, math.log(MAX_LOGIT_SCALE))

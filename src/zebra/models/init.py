@@ -1,0 +1,29 @@
+"""Initial weights of the towers (OpenAI's published code; the paper's own ViT initialisation is unpublished)."""
+
+from torch import nn
+
+from zebra.models.resnet import Bottleneck, ModifiedResNet
+from zebra.models.text import TextTransformer
+
+
+def initialise_text(tower: TextTransformer) -> None:
+    """Draw the text tower: embeddings N(0, 0.02) and N(0, 0.01), matrices scaled by width and depth."""
+    width, layers = tower.token_embedding.embedding_dim, len(tower.transformer.resblocks)
+    nn.init.normal_(tower.token_embedding.weight, std=0.02)
+    nn.init.normal_(tower.positional_embedding, std=0.01)
+    for block in tower.transformer.blocks():
+        nn.init.normal_(block.attn.in_proj_weight, std=width**-0.5)
+        nn.init.normal_(block.attn.out_proj.weight, std=width**-0.5 * (2 * layers) ** -0.5)
+        nn.init.normal_(block.mlp.c_fc.weight, std=(2 * width) ** -0.5)
+        nn.init.normal_(block.mlp.c_proj.weight, std=width**-0.5 * (2 * layers) ** -0.5)
+    nn.init.normal_(tower.text_projection, std=width**-0.5)
+
+
+def initialise_resnet(tower: ModifiedResNet) -> None:
+    """Draw the attention pool N(0, C^-½) and start every residual branch at zero."""
+    pool = tower.attnpool
+    for linear in (pool.q_proj, pool.k_proj, pool.v_proj, pool.c_proj):
+        nn.init.normal_(linear.weight, std=pool.c_proj.in_features**-0.5)
+    for module in tower.modules():
+        if isinstance(module, Bottleneck):
+            nn.init.zeros_(module.bn3.weight)

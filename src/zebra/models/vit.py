@@ -1,0 +1,36 @@
+"""The Vision Transformer image tower (CLIP §2.4): pixels [B, 3, H, W] in, projected class token [B, E] out."""
+
+import torch
+from torch import Tensor, nn
+
+from zebra.config.model import VisionTransformerConfig
+from zebra.models.blocks import Transformer
+
+
+class VisionTransformer(nn.Module):
+    """ViT with an extra layer norm before the blocks, pooled at its class token."""
+
+    def __init__(self, config: VisionTransformerConfig, image_size: int, embed_dim: int) -> None:
+        super().__init__()
+        width, patch = config.width, config.patch_size
+        num_patches = (image_size // patch) ** 2
+        scale = width**-0.5
+        self.conv1 = nn.Conv2d(3, width, kernel_size=patch, stride=patch, bias=False)
+        self.class_embedding = nn.Parameter(scale * torch.randn(width))
+        self.positional_embedding = nn.Parameter(scale * torch.randn(num_patches + 1, width))
+        self.ln_pre = nn.LayerNorm(width)
+        self.transformer = Transformer(width, config.layers, config.heads, config.activation, causal=False)
+        self.ln_post = nn.LayerNorm(width)
+        self.proj = nn.Parameter(scale * torch.randn(width, embed_dim))
+
+    def features(self, images_B3HW: Tensor) -> Tensor:
+        """Return the normalised class token [B, D], the paper's probe features."""
+        patches_BPD = self.conv1(images_B3HW).flatten(2).transpose(1, 2)
+        class_B1D = self.class_embedding.to(patches_BPD.dtype).expand(len(patches_BPD), 1, -1)
+        x_BLD = torch.cat([class_B1D, patches_BPD], dim=1) + self.positional_embedding
+        x_BLD = self.transformer(self.ln_pre(x_BLD))
+        return self.ln_post(x_BLD[:, 0])
+
+    def forward(self, images_B3HW: Tensor) -> Tensor:
+        """Return embeddings [B, E], not yet of unit length."""
+        return self.features(images_B3HW) @ self.proj

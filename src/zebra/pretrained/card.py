@@ -1,0 +1,35 @@
+"""The model card written into a model folder: a config and a few facts in, README.md out."""
+
+from collections.abc import Mapping
+
+from zebra.config.model import ModelConfig
+
+
+def model_card(config: ModelConfig, parameters: int, facts: Mapping[str, str]) -> str:
+    """Describe a trained model in Markdown; no time, path or host, so that equal runs write equal bytes."""
+    lines = [
+        "# A CLIP model trained with zebra",
+        "",
+        f"- image tower: {config.vision.kind}, {config.image_size} × {config.image_size} pixels",
+        f"- text tower: {config.text.layers} layers of width {config.text.width}, "
+        f"{config.text.vocab_size} token ids, at most {config.text.context_length} tokens",
+        f"- embedding: {config.embed_dim} dimensions; {parameters:,} parameters in all",
+        *(f"- {name}: {value}" for name, value in facts.items()),
+        "",
+        "## Use",
+        "",
+        "```python",
+        "import zebra",
+        "",
+        'clip = zebra.load("path/to/this/folder")',
+        'clip.classify(["photo.jpg"], ["horse", "cat"], templates=["a photo of a {}."])',
+        "```",
+        "",
+        "## Limits",
+        "",
+        "The model knows what its captions talked about and nothing else. Scores are a softmax over the labels that",
+        "were offered: one of them always wins, also when none fits. Counting, distance and fine distinctions are",
+        "known weaknesses of this family of models. Measure it on pictures of your own before you rely on it.",
+        "",
+    ]
+    return "\n".join(lines)

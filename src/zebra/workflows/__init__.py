@@ -1,0 +1,12 @@
+"""Whole tasks as functions of one config value: `zebra.workflows.train.run(config)`."""
+
+import importlib
+from typing import Any
+
+__all__ = ["classify", "demo", "evaluate", "menagerie", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return importlib.import_module(f"zebra.workflows.{name}")
+    raise AttributeError(f"module 'zebra.workflows' has no task {name!r}")

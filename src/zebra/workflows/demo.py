@@ -1,0 +1,86 @@
+"""`zebra demo`: nothing in; a drawn world, a model trained on it, its scores and a report out."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from zebra.config.files import read_recipe
+from zebra.config.menagerie import DemoConfig, WorldConfig
+from zebra.config.structure import structure
+from zebra.config.train import TrainConfig
+from zebra.data.benchmarks import read_benchmark
+from zebra.pretrained.bundle import load
+from zebra.report.results import write_metrics
+from zebra.train.folder import RunFolder
+from zebra.workflows import menagerie, train
+from zebra.workflows.demo_page import write_demo_page
+from zebra.workflows.evaluate import SetOutcome, evaluate_set
+
+CHECKS = ("seen-kinds", "unseen-kinds")
+"""Sets whose accuracy is followed during training; nothing is chosen by it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What a display may want to hear."""
+
+    drawn: Callable[[int, int], None] = lambda _done, _total: None
+    trained: train.Watch = lambda _report, _checks: None
+    scored: Callable[[SetOutcome], None] = lambda _outcome: None
+
+
+def run(config: DemoConfig, watch: Watch = Watch()) -> train.TrainResult:  # noqa: B008  a frozen value
+    """Draw, train, evaluate and report in `config.out`; parts that are there already are kept.
+
+    Returns:
+        How training ended; unfinished (stopped on request) means that nothing was evaluated.
+    """
+    out = Path(config.out)
+    clock = PhaseClock(out / "phases.json")
+    with clock.phase("draw"):
+        world = menagerie.run(
+            WorldConfig(out=str(out / "menagerie"), samples=config.samples, seed=config.seed),
+            watch=watch.drawn,
+        )
+    recipe = read_recipe(config.recipe) | {
+        "data": str(world.train),
+        "out": str(out),
+        "seed": config.seed,
+        "checks": [str(world.evaluation[name]) for name in CHECKS],
+    }
+    if config.steps is not None:
+        recipe |= {"steps": config.steps, "epochs": None}
+    with clock.phase("train"):
+        result = train.run(structure(TrainConfig, recipe, f"recipe {config.recipe}"), watch=watch.trained)
+    if not result.finished:
+        return result
+    clip = load(out / "model")
+    outcomes = {}
+    with clock.phase("evaluate"):
+        for name, path in world.evaluation.items():
+            outcomes[name] = evaluate_set(clip, read_benchmark(path))
+            watch.scored(outcomes[name])
+    folder = RunFolder(out)
+    write_metrics(folder.metrics, {name: outcome.scores() for name, outcome in outcomes.items()})
+    with clock.phase("report"):
+        write_demo_page(folder, world, clip, outcomes)
+    return result
+
+
+class PhaseClock:
+    """Writes how long each phase took, in seconds, as it ends."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Time what happens inside."""
+        began = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - began, 2)
+        self.path.write_text(json.dumps(self.seconds) + "\n", encoding="utf-8")

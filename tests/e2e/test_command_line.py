@@ -1,0 +1,151 @@
+"""Exit codes, messages and what a run folder allows."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from .test_own_data import SMALL, as_csv, as_folder
+
+
+def test_the_wheel_carries_recipes_and_types_and_is_what_runs(zebra, installed, environment, tmp_path):
+    assert (installed / "zebra" / "py.typed").is_file()
+    assert (installed / "zebra" / "recipes" / "demo.yaml").is_file()
+    where = [sys.executable, "-c", "import zebra; print(zebra.__file__)"]
+    done = subprocess.run(where, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(str(installed))
+
+
+def test_no_verb_and_wrong_verbs_are_usage_errors(zebra, tmp_path):
+    assert "zebra train" in zebra(cwd=tmp_path, code=2).stderr
+    assert "Did you mean 'train'" in zebra("trian", cwd=tmp_path, code=2).stderr
+    assert "zebra train" in zebra("--help", cwd=tmp_path).stdout
+    assert zebra("--version", cwd=tmp_path).stdout.startswith("zebra 0.")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("train", "--out", "run"), 2, "--data must be given"),
+        (("train", "--data", "nowhere", "--out", "run"), 1, "nowhere"),
+        (("train", "--data", "x", "--out", "run", "--recipe", "demmo"), 1, "Did you mean 'demo'"),
+        (("train", "--data", "x", "--out", "run", "--recipe", "mine.yaml"), 1, "no recipe file"),
+        (("train", "--data", "x", "--out", "run", "--model", "ViT-B-32"), 1, "Did you mean 'ViT-B/32'"),
+        (("train", "--data", "x", "--out", "run", "--optimizer.beta3", "1"), 2, "--optimizer.beta2"),
+        (("classify", "nowhere", "a.jpg", "--labels", "a,b"), 1, "no model folder"),
+        (("classify", "nowhere", "a.jpg", "--labels", "a,a"), 1, "twice: a"),
+        (("classify", "nowhere", "a.jpg", "--labels", ""), 1, "empty label"),
+        (("classify", "nowhere", "a.jpg"), 2, "--labels"),
+        (("evaluate", "nowhere", "sets", "--out", "scores"), 1, "sets"),
+    ],
+)
+def test_mistakes_get_one_message_and_no_traceback(zebra, tmp_path, words, code, message):
+    done = zebra(*words, cwd=tmp_path, code=code)
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_debug_shows_the_traceback(zebra, tmp_path):
+    done = zebra("classify", "nowhere", "a.jpg", "--labels", "a", "--debug", cwd=tmp_path, code=1)
+    assert "Traceback" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def trained(zebra, pairs, tmp_path_factory):
+    root = tmp_path_factory.mktemp("trained")
+    as_csv(root, pairs)
+    zebra("train", "--data", "captions.csv", "--out", "run", *SMALL, cwd=root)
+    return root
+
+
+def test_a_finished_run_says_so_and_is_left_alone(zebra, trained):
+    before = {p: p.stat().st_mtime_ns for p in (trained / "run" / "model").iterdir()}
+    done = zebra("train", "--data", "captions.csv", "--out", "run", *SMALL, cwd=trained)
+    assert "finished after 60 steps" in done.stdout
+    assert before == {p: p.stat().st_mtime_ns for p in (trained / "run" / "model").iterdir()}
+
+
+def test_other_settings_in_a_used_folder_are_refused_and_named(zebra, trained):
+    done = zebra("train", "--data", "captions.csv", "--out", "run", *SMALL, "--seed", 5, cwd=trained, code=1)
+    assert "seed: 0 → 5" in done.stderr
+    assert (trained / "run" / "model" / "MANIFEST.json").is_file()
+
+
+def test_resume_never_refuses_a_folder_that_is_not_empty(zebra, trained):
+    done = zebra(
+        "train", "--data", "captions.csv", "--out", "run", *SMALL, "--resume", "never", cwd=trained, code=1
+    )
+    assert "not empty" in done.stderr
+
+
+def test_a_folder_of_somebody_else_is_not_overwritten(zebra, trained, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "metrics.json").write_text("mine")
+    data = trained / "captions.csv"
+    done = zebra("train", "--data", data, "--out", "out", *SMALL, cwd=tmp_path, code=1)
+    assert "metrics.json" in done.stderr
+    assert (tmp_path / "out" / "metrics.json").read_text() == "mine"
+
+
+def test_fewer_samples_than_a_batch_is_an_error_with_the_numbers(zebra, trained):
+    words = [*SMALL, "--batch-size", 500]
+    done = zebra("train", "--data", "captions.csv", "--out", "big", *words, cwd=trained, code=1)
+    assert "96" in done.stderr and "500" in done.stderr
+
+
+def test_a_table_without_captions_names_its_columns(zebra, tmp_path):
+    (tmp_path / "t.csv").write_text("path,words\na.jpg,hello\n")
+    done = zebra("train", "--data", "t.csv", "--out", "run", *SMALL, cwd=tmp_path, code=1)
+    assert "words" in done.stderr and "caption" in done.stderr
+
+
+def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(zebra, installed, environment, trained):
+    """Ctrl-C mid-run: exit 75 with a checkpoint; the same command again ends with the same bytes."""
+    words = ["train", "--data", "captions.csv", "--out", "stopped", *map(str, SMALL)]
+    command = [sys.executable, str(installed / "bin" / "zebra"), *words]
+    process = subprocess.Popen(command, cwd=trained, env=environment, stderr=subprocess.PIPE, text=True)
+    journal = trained / "stopped" / "journal.jsonl"
+    deadline = time.monotonic() + 120
+    while not (journal.exists() and journal.read_text().count("\n") >= 1):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 75, errors
+    assert "checkpoint saved" in errors
+    assert list((trained / "stopped" / "checkpoints").glob("step-*"))
+    assert not (trained / "stopped" / "model").exists()
+    zebra(*words, cwd=trained)
+    for path in (trained / "run" / "model").iterdir():
+        assert path.read_bytes() == (trained / "stopped" / "model" / path.name).read_bytes(), path.name
+
+    def learned(run):
+        lines = [json.loads(line) for line in (trained / run / "journal.jsonl").read_text().splitlines()]
+        return {line["step"]: (line["loss"], line["lr"], line["grad_norm"]) for line in lines}
+
+    assert learned("run").items() <= learned("stopped").items()
+
+
+def test_bad_samples_are_counted_named_and_stop_the_run_above_the_rate(zebra, pairs, tmp_path):
+    as_folder(tmp_path, pairs)
+    (tmp_path / "pictures" / "0007.txt").write_text("   ")
+    broken = next((tmp_path / "pictures").glob("0011.[jp]*"))
+    broken.write_bytes(broken.read_bytes()[:300])
+    done = zebra("train", "--data", "pictures", "--out", "strict", *SMALL, cwd=tmp_path, code=1)
+    assert "--data-options.max-skip-rate" in done.stderr
+    lenient = [*SMALL, "--data-options.max-skip-rate", "0.05"]
+    zebra("train", "--data", "pictures", "--out", "run", *lenient, cwd=tmp_path)
+    counts = json.loads((tmp_path / "run" / "data.json").read_text())
+    assert counts["found"] == 96
+    for epoch in counts["epochs"]:
+        if epoch["complete"]:
+            assert epoch["consumed"] + sum(epoch["skipped"].values()) == 96
+            assert sum(epoch["skipped"].values()) == epoch["substitutes"] == 2
+    lines = [json.loads(line) for line in (tmp_path / "run" / "skipped.jsonl").read_text().splitlines()]
+    assert {(line["epoch"], line["reason"]) for line in lines if line["epoch"] == 0} == {
+        (0, "empty caption"),
+        (0, "truncated image"),
+    }

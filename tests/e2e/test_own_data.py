@@ -1,0 +1,92 @@
+"""A user's own pictures, in every format, through training to an answer."""
+
+import csv
+import io
+import json
+import tarfile
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from .conftest import encoded, picture
+
+SMALL = (
+    "--steps", 60, "--batch-size", 16, "--lr", "3e-3", "--workers", 0, "--model.image-size", 32,
+    "--model.vision.width", 8, "--model.vision.heads", 4, "--model.text.layers", 1,
+    "--optimizer.warmup-steps", 5, "--checkpoint-every", 25,
+)  # fmt: skip
+
+
+def write_files(folder, pairs, captions=True):
+    folder.mkdir(parents=True)
+    for key, suffix, data, caption in pairs:
+        (folder / f"{key}.{suffix}").write_bytes(data)
+        if captions:
+            (folder / f"{key}.txt").write_text(caption)
+
+
+def as_folder(root, pairs):
+    write_files(root / "pictures", pairs)
+    return "pictures"
+
+
+def as_csv(root, pairs, delimiter=",", name="captions.csv"):
+    write_files(root / "pictures", pairs, captions=False)
+    with (root / name).open("w", newline="") as file:
+        writer = csv.writer(file, delimiter=delimiter)
+        writer.writerow(["path", "caption"])
+        writer.writerows([f"pictures/{key}.{suffix}", caption] for key, suffix, _, caption in pairs)
+    return name
+
+
+def as_tsv(root, pairs):
+    return as_csv(root, pairs, "\t", "captions.tsv")
+
+
+def as_jsonl(root, pairs):
+    write_files(root / "pictures", pairs, captions=False)
+    rows = [{"image": f"pictures/{k}.{s}", "text": [c, c.removeprefix("a photo of ")]} for k, s, _, c in pairs]
+    (root / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return "captions.jsonl"
+
+
+def as_parquet(root, pairs):
+    table = pa.table({"image": [data for _, _, data, _ in pairs], "title": [c for *_, c in pairs]})
+    pq.write_table(table, root / "captions.parquet", row_group_size=20)
+    return "captions.parquet"
+
+
+def as_shards(root, pairs):
+    (root / "shards").mkdir()
+    for number in range(2):
+        with tarfile.open(root / "shards" / f"{number:05d}.tar", "w") as tar:
+            for key, suffix, data, caption in pairs[number::2]:
+                meta = json.dumps({"caption": caption}).encode()
+                for field, content in ((suffix, data), ("txt", caption.encode()), ("json", meta)):
+                    member = tarfile.TarInfo(f"{key}.{field}")
+                    member.size = len(content)
+                    tar.addfile(member, io.BytesIO(content))
+    return "shards"
+
+
+@pytest.mark.parametrize("layout", [as_folder, as_csv, as_tsv, as_jsonl, as_parquet, as_shards])
+def test_train_then_classify_on_own_data(layout, zebra, pairs, tmp_path):
+    data = layout(tmp_path, pairs)
+    zebra("train", "--data", data, "--out", "run", *SMALL, cwd=tmp_path)
+    (tmp_path / "new.png").write_bytes(encoded(picture("blue", "circle", 1000, (90, 70)), "png"))
+    (tmp_path / "new.jpg").write_bytes(encoded(picture("red", "square", 1001, (64, 100)), "jpg"))
+    answer = zebra(
+        "classify", "run/model", "new.png", "new.jpg", "--labels", "red square, blue circle", "--json", cwd=tmp_path
+    )
+    document = json.loads(answer.stdout)
+    assert [entry["image"] for entry in document] == ["new.png", "new.jpg"]
+    assert [entry["scores"][0]["label"] for entry in document] == ["blue circle", "red square"]
+    counts = json.loads((tmp_path / "run" / "data.json").read_text())
+    assert counts["found"] == 96
+    assert all(epoch["skipped"] == {} for epoch in counts["epochs"])
+    journal = [json.loads(line) for line in (tmp_path / "run" / "journal.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in journal] == [10, 20, 30, 40, 50, 60]
+    assert journal[-1]["loss"] < journal[0]["loss"]
+    for name in ("config.yaml", "environment.json", "metrics.json", "report.html", "model/MANIFEST.json"):
+        assert (tmp_path / "run" / name).is_file(), name

@@ -1,0 +1,143 @@
+"""Every text gets the ids that the CLIP scheme defines.
+
+Reference: the scheme as written down for CLIP (§2.4: lower-cased byte-level BPE), done here a second time as
+plain loops over Python strings with the `regex` library, on merges learned in the test; and on OpenAI's
+published merges where the package open_clip_torch, which ships the file, happens to be installed.
+Tolerance: none, ids are integers.
+Reason for the alphabet: code points that Unicode 14 leaves unassigned are left out, because the two regex
+engines know different editions of Unicode and disagree on what became a letter since.
+"""
+
+import gzip
+import html
+import importlib.util
+import unicodedata
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+import ftfy
+import pytest
+import regex
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from zebra.text import Tokenizer
+
+PATTERN = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+", regex.IGNORECASE)
+CAPTIONS = [
+    "a photo of a zebra, it's standing on the grass",
+    "they're horses with black and white stripes & we've seen 12 of them",
+    "un café près de l'église; Straße, naïve, Ελλάδα, Привет мир",
+    "東京の猫とタワー 🦓🦓 🏳️‍🌈 :-) !!! --- 2024",
+]
+PIECES = [*" ".join(CAPTIONS).split(), "'S", "'ſ", "'LL", "''", "&amp;", "&amp;lt;", "&#128563;", "&nbsp;",
+          "<|endoftext|>", "<|startoftext|>", "</w>", "schÃ¶n", "â€œ", "ΟΔΟΣ", "İ", "ﬁ", "½", "१२", "\u0345",
+          "e\u0301", "\u200d", "\x00", "\x85", "\ufeff", "\n", "\t", "  "]  # fmt: skip
+CHARACTERS = st.characters(exclude_categories=["Cs", "Cn"])
+TEXTS = (
+    st.text(CHARACTERS, max_size=60)
+    | st.lists(st.sampled_from(PIECES), max_size=20).map(" ".join)
+    | st.lists(st.sampled_from(PIECES) | CHARACTERS, max_size=20).map("".join)
+    | st.sampled_from(PIECES).map(lambda piece: piece * 300)
+)
+
+
+class Reference:
+    """CLIP's byte-level BPE, one step per line."""
+
+    def __init__(self, merges: list[tuple[str, str]]) -> None:
+        shown = {b: chr(b) for b in range(256) if 33 <= b <= 126 or 161 <= b <= 172 or b >= 174}
+        order = list(shown)
+        for byte in range(256):
+            if byte not in shown:
+                shown[byte] = chr(256 + len(shown) - 188)
+                order.append(byte)
+        symbols = [shown[byte] for byte in order]
+        symbols = symbols + [s + "</w>" for s in symbols] + [left + right for left, right in merges]
+        self.shown = shown
+        self.ids = {symbol: index for index, symbol in enumerate(symbols)}
+        self.rank = {pair: index for index, pair in enumerate(merges)}
+        self.sot, self.eot = len(symbols), len(symbols) + 1
+        self.bpe = cache(self.bpe)  # type: ignore[method-assign]
+
+    def bpe(self, word: str) -> tuple[str, ...]:
+        """Join the pair learned earliest, everywhere from left to right, until none is left."""
+        parts = [*word[:-1], word[-1] + "</w>"]
+        while len(parts) > 1:
+            pair = min(pairwise(parts), key=lambda p: self.rank.get(p, len(self.rank)))
+            if pair not in self.rank:
+                break
+            joined = []
+            while parts:
+                step = 2 if tuple(parts[:2]) == pair else 1
+                joined.append("".join(parts[:step]))
+                parts = parts[step:]
+            parts = joined
+        return tuple(parts)
+
+    def encode(self, text: str) -> list[int]:
+        text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
+        text = regex.sub(r"\s+", " ", text).strip().lower()
+        ids = [self.sot]
+        for word in PATTERN.findall(text):
+            ids += [self.ids[s] for s in self.bpe("".join(self.shown[b] for b in word.encode("utf-8")))]
+        return [*ids, self.eot]
+
+
+def encode(tokenizer: Tokenizer, text: str) -> list[int]:
+    ids: list[int] = tokenizer.encode([text], truncate=False).ids[0].tolist()
+    return ids
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tokenizer, Reference]:
+    """A vocabulary learned from a few captions, written and read as a merges file."""
+    learned = Tokenizer.train(CAPTIONS * 2, vocab_size=800)
+    path = tmp_path_factory.mktemp("toy") / "merges.txt"
+    path.write_text("\n".join(["header", *map(" ".join, learned._merges), ""]), encoding="utf-8")
+    merges = [
+        (left, right) for left, right in map(str.split, path.read_text(encoding="utf-8").split("\n")[1:-1])
+    ]
+    return Tokenizer.from_merges(path, context_length=100_000), Reference(merges)
+
+
+@settings(max_examples=500, deadline=None)
+@given(TEXTS)
+@example("".join(c for c in map(chr, range(0x3000)) if unicodedata.category(c) != "Cn"))
+def test_ids_equal_the_reference(toy: tuple[Tokenizer, Reference], text: str) -> None:
+    tokenizer, reference = toy
+    assert encode(tokenizer, text) == reference.encode(text)
+
+
+def test_start_end_and_size_equal_the_reference(toy: tuple[Tokenizer, Reference]) -> None:
+    tokenizer, reference = toy
+    assert (tokenizer.sot, tokenizer.eot) == (reference.sot, reference.eot)
+    assert tokenizer.vocab_size == reference.eot + 1
+
+
+@pytest.fixture(scope="module")
+def published() -> tuple[Tokenizer, Reference]:
+    """OpenAI's merges, taken from the package that ships them."""
+    package = importlib.util.find_spec("open_clip")
+    if package is None or not package.submodule_search_locations:
+        pytest.skip("OpenAI's merges file comes with open_clip_torch, which is not installed")
+    path = Path(package.submodule_search_locations[0]) / "bpe_simple_vocab_16e6.txt.gz"
+    lines = gzip.decompress(path.read_bytes()).decode("utf-8").split("\n")[1:48_895]
+    merges = [(left, right) for left, right in map(str.split, lines)]
+    return Tokenizer.from_merges(path, context_length=100_000), Reference(merges)
+
+
+@settings(max_examples=300, deadline=None)
+@given(TEXTS)
+def test_ids_of_the_published_vocabulary_equal_the_reference(
+    published: tuple[Tokenizer, Reference], text: str
+) -> None:
+    tokenizer, reference = published
+    assert encode(tokenizer, text) == reference.encode(text)
+
+
+def test_the_published_vocabulary_has_the_published_ids(published: tuple[Tokenizer, Reference]) -> None:
+    tokenizer, _ = published
+    assert (tokenizer.vocab_size, tokenizer.sot, tokenizer.eot) == (49_408, 49_406, 49_407)
+    assert encode(tokenizer, "a photo of a cat") == [49406, 320, 1125, 539, 320, 2368, 49407]

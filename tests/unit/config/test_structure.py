@@ -1,0 +1,101 @@
+"""Mappings to configs: strict, typed, and every mistake named with its path."""
+
+from dataclasses import dataclass
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zebra.config.model import ModelConfig, ResNetConfig, VisionTransformerConfig
+from zebra.config.presets import PRESETS, preset
+from zebra.config.structure import differences, structure, unstructure
+from zebra.config.train import TrainConfig
+from zebra.errors import ConfigError
+
+MINIMAL = {"data": "x", "out": "y", "steps": 3}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_survives_yaml(name):
+    text = yaml.safe_dump(unstructure(preset(name)))
+    assert structure(ModelConfig, yaml.safe_load(text)) == preset(name)
+
+
+def test_scientific_notation_that_yaml_reads_as_text_becomes_a_number():
+    assert yaml.safe_load("lr: 5e-4") == {"lr": "5e-4"}
+    assert structure(TrainConfig, MINIMAL | {"lr": "5e-4"}).lr == 5e-4
+
+
+def test_a_typo_is_named_with_its_path_and_the_nearest_name():
+    raw = MINIMAL | {"optimizer": {"weight_deacy": 0.1}}
+    with pytest.raises(ConfigError, match=r"optimizer\.weight_deacy.*'weight_decay'"):
+        structure(TrainConfig, raw)
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ({"batch_size": "many"}, "batch_size must be a whole number"),
+        ({"batch_size": 12.5}, "batch_size must be a whole number"),
+        ({"batch_size": True}, "batch_size must be a whole number"),
+        ({"precision": "fp8"}, "precision is 'fp8'; choose one of fp32, bf16"),
+        ({"model": {"embed_dim": 8}}, "model lacks image_size, vision, text"),
+        ({"checks": "x"}, "checks must be a list"),
+        ({"optimizer": 3}, "optimizer must be a mapping"),
+        ({"steps": None}, "exactly one of"),
+        ({"epochs": 2}, "exactly one of"),
+        ({"lr": -1}, "lr is -1"),
+        ({"batch_size": 1}, "at least 2 pairs"),
+    ],
+)
+def test_wrong_values_are_refused_with_a_reason(raw, message):
+    with pytest.raises(ConfigError, match=message):
+        structure(TrainConfig, MINIMAL | raw)
+
+
+def test_a_missing_setting_is_named():
+    with pytest.raises(ConfigError, match="lacks out"):
+        structure(TrainConfig, {"data": "x", "steps": 1})
+
+
+def test_towers_are_told_apart_by_their_kind():
+    raw = unstructure(preset("tiny-vit"))
+    assert isinstance(structure(ModelConfig, raw).vision, VisionTransformerConfig)
+    raw["vision"] = unstructure(preset("tiny-resnet").vision)
+    assert isinstance(structure(ModelConfig, raw).vision, ResNetConfig)
+    raw["vision"]["kind"] = "swin"
+    with pytest.raises(ConfigError, match=r"vision\.kind must be one of resnet, vit"):
+        structure(ModelConfig, raw)
+
+
+@dataclass(frozen=True)
+class Scalars:
+    count: int
+    rate: float
+    name: str
+    maybe: int | None
+    pair: tuple[int, int]
+    many: tuple[str, ...]
+
+
+@given(
+    st.builds(
+        Scalars,
+        st.integers(-(2**60), 2**60),
+        st.floats(allow_nan=False, allow_infinity=False),
+        st.text(),
+        st.none() | st.integers(),
+        st.tuples(st.integers(), st.integers()),
+        st.lists(st.text()).map(tuple),
+    )
+)
+def test_any_value_survives_the_round_trip(value):
+    assert structure(Scalars, unstructure(value)) == value
+
+
+def test_differences_name_each_changed_leaf():
+    old = structure(TrainConfig, MINIMAL)
+    new = structure(TrainConfig, MINIMAL | {"lr": 2e-3, "optimizer": {"beta2": 0.9}})
+    lines = differences(unstructure(old), unstructure(new))
+    assert [line.split(":")[0] for line in lines] == ["lr", "optimizer.beta2"]

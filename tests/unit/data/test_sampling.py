@@ -1,0 +1,44 @@
+"""The order of training is a pure function in which every sample has its turn once per epoch."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zebra.data.sampling import augmentation, order, position_to_sample, substitute
+
+
+@given(seed=st.integers(0, 2**40), epoch=st.integers(0, 1000), found=st.integers(1, 300))
+def test_each_epoch_visits_every_sample_once(seed: int, epoch: int, found: int) -> None:
+    assert sorted(order(seed, epoch, found).tolist()) == list(range(found))
+
+
+def test_seeds_and_epochs_have_orders_of_their_own() -> None:
+    orders = {tuple(order(seed, epoch, 50).tolist()) for seed in range(3) for epoch in range(3)}
+    assert len(orders) == 9
+
+
+def test_the_order_cannot_be_changed_by_who_receives_it() -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        order(0, 0, 10)[0] = 3
+
+
+def test_positions_run_through_one_epoch_after_another() -> None:
+    walk = [position_to_sample(p, seed=5, found=7) for p in range(21)]
+    assert [epoch for epoch, _ in walk] == [0] * 7 + [1] * 7 + [2] * 7
+    assert [index for _, index in walk[7:14]] == order(5, 1, 7).tolist()
+
+
+@given(seed=st.integers(0, 99), epoch=st.integers(0, 9), index=st.integers(0, 99), found=st.integers(1, 50))
+def test_substitutes_are_samples_of_the_source(seed: int, epoch: int, index: int, found: int) -> None:
+    assert 0 <= substitute(seed, epoch, index, 0, found) < found
+
+
+def test_every_attempt_tries_anew() -> None:
+    assert len({substitute(0, 0, 0, attempt, 1000) for attempt in range(50)}) > 40
+
+
+def test_every_use_of_chance_has_its_own_stream() -> None:
+    draws = {augmentation(s, e, i).integers(2**60) for s in range(3) for e in range(3) for i in range(3)}
+    draws |= {np.random.default_rng([s, e]).integers(2**60) for s in range(3) for e in range(3)}
+    assert len(draws) == 36

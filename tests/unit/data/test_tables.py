@@ -1,0 +1,267 @@
+"""CSV, TSV, JSONL and Parquet become the same records, and each broken row a reason."""
+
+import json
+import pickle
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from zebra.config.data import DataConfig
+from zebra.data import tables
+from zebra.data.tables import TableSource
+from zebra.errors import BadSample, DataError
+
+DEFAULT = DataConfig()
+
+
+@pytest.fixture(autouse=True)
+def pictures(tmp_path: Path, picture) -> None:
+    for number in range(3):
+        (tmp_path / f"{number}.jpg").write_bytes(picture(number))
+
+
+def outcomes(source: TableSource) -> dict[str, object]:
+    """Captions of the good, reasons of the bad, by id."""
+    found = {}
+    for index in range(len(source)):
+        try:
+            record = source.read(index)
+            found[record.id] = record.captions
+        except BadSample as bad:
+            found[bad.where] = bad.reason
+    return found
+
+
+def write(path: Path, content: bytes | str) -> Path:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+@pytest.fixture(params=["csv", "tsv", "jsonl", "parquet"])
+def any_table(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Two good rows in each format."""
+    path = tmp_path / f"captions.{request.param}"
+    rows = [
+        {"path": "0.jpg", "caption": "a, red\tdog"},
+        {"path": str(tmp_path / "1.jpg"), "caption": "zwei\nHünde"},
+    ]
+    if request.param == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+        return path
+    if request.param == "jsonl":
+        return write(path, "".join(json.dumps(row) + "\n" for row in rows))
+    separator = "," if request.param == "csv" else "\t"
+    lines = [["path", "caption"], *(row.values() for row in rows)]
+    return write(path, "".join(separator.join(f'"{field}"' for field in line) + "\r\n" for line in lines))
+
+
+def test_every_format_gives_the_same_records(any_table: Path, picture) -> None:
+    source = TableSource(any_table, DEFAULT)
+    first = 2 if any_table.suffix in (".csv", ".tsv") else 1
+    records = [source.read(0), source.read(1)]
+    assert [record.image for record in records] == [picture(0), picture(1)]
+    assert [record.captions for record in records] == [("a, red\tdog",), ("zwei\nHünde",)]
+    assert [record.id for record in records] == [f"{any_table.name}:{first}", f"{any_table.name}:{first + 1}"]
+
+
+def test_a_second_opening_does_not_convert_again(any_table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = outcomes(TableSource(any_table, DEFAULT))
+    monkeypatch.setattr(tables, "_good", None)
+    assert outcomes(TableSource(any_table, DEFAULT)) == first
+
+
+def test_a_source_travels_to_workers(any_table: Path) -> None:
+    source = TableSource(any_table, DEFAULT)
+    assert pickle.loads(pickle.dumps(source)).read(1) == source.read(1)
+
+
+def test_a_changed_table_is_converted_again_and_has_another_digest(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", "path,caption\n0.jpg,a dog\n")
+    before = TableSource(path, DEFAULT)
+    write(path, "path,caption\n0.jpg,a dog\n1.jpg,a cat\n")
+    after = TableSource(path, DEFAULT)
+    assert (len(before), len(after)) == (1, 2)
+    assert before.digest != after.digest
+
+
+def test_other_columns_are_another_reading_of_the_same_table(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", "path,caption,title\n0.jpg,one,two\n")
+    assert outcomes(TableSource(path, DEFAULT)) == {"t.csv:2": ("one", "two")}
+    assert outcomes(TableSource(path, DataConfig(caption_columns=("title",)))) == {"t.csv:2": ("two",)}
+
+
+def test_columns_can_be_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.tsv", "url\tfile\tlegende\nx\t2.jpg\tein Hund\n")
+    config = DataConfig(image_column="file", caption_columns=("legende",))
+    assert outcomes(TableSource(path, config)) == {"t.tsv:2": ("ein Hund",)}
+
+
+def test_a_missing_caption_column_names_those_there_and_the_flag(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", "path,words\n0.jpg,a dog\n")
+    with pytest.raises(DataError, match=r"no caption column.*path, words.*--data-options.caption-columns"):
+        TableSource(path, DEFAULT)
+
+
+def test_a_misspelt_column_names_the_nearest(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", "path,words\n0.jpg,a dog\n")
+    with pytest.raises(DataError, match=r"'word'.*Did you mean 'words'"):
+        TableSource(path, DataConfig(caption_columns=("word",)))
+
+
+def test_a_missing_image_column_names_the_flag(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.jsonl", '{"url": "x", "caption": "y"}\n')
+    with pytest.raises(DataError, match=r"no image column.*url, caption.*--data-options.image-column"):
+        TableSource(path, DEFAULT)
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl"])
+def test_an_empty_table_has_no_columns(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataError, match="no columns"):
+        TableSource(write(tmp_path / name, ""), DEFAULT)
+
+
+def test_each_broken_csv_row_has_its_reason_and_the_others_are_read(tmp_path: Path) -> None:
+    content = (
+        b"\xef\xbb\xbfpath,caption,title\n"
+        b"0.jpg,good,\n"
+        b"0.jpg,caf\xe9,\n"
+        b" ,nothing to see,\n"
+        b"0.jpg, ,\n"
+        b"0.jpg\n"
+        b"0.jpg,a dog, running, far\n"
+        b"\n"
+        b"0.jpg,N\0L,\n"
+        b"x\0.jpg,NUL,\n"
+        b"none.jpg,gone,\n"
+        b'0.jpg,"quoted" badly,\n'
+        b"1.jpg,good,twice\n"
+    )
+    assert outcomes(TableSource(write(tmp_path / "t.csv", content), DEFAULT)) == {
+        "t.csv:2": ("good",),
+        "t.csv:3": "caption is not UTF-8",
+        "t.csv:4": "missing image",
+        "t.csv:5": "empty caption",
+        "t.csv:6": "too few columns",
+        "t.csv:7": "too many columns",
+        "t.csv:9": "NUL character",
+        "t.csv:10": "NUL character",
+        "t.csv:11": "unreadable file",
+        "t.csv:12": "broken quotes",
+        "t.csv:13": ("good", "twice"),
+    }
+
+
+def test_rows_swallowed_by_a_quote_that_never_closes_are_all_counted(tmp_path: Path) -> None:
+    rows = '0.jpg,good\n1.jpg,"open\n' + "2.jpg,lost\n" * 5
+    found = outcomes(TableSource(write(tmp_path / "t.csv", "path,caption\n" + rows), DEFAULT))
+    assert found.pop("t.csv:2") == ("good",)
+    assert found == {f"t.csv:{line}": "broken quotes" for line in range(3, 9)}
+
+
+def test_a_caption_of_a_megabyte_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", "path,caption\n0.jpg," + "x" * 1_000_000 + "\n")
+    assert len(TableSource(path, DEFAULT).read(0).captions[0]) == 1_000_000
+
+
+def test_each_broken_json_line_has_its_reason_and_the_others_are_read(tmp_path: Path) -> None:
+    content = (
+        b'{"image": "0.jpg", "text": ["one", "", "two"]}\n'
+        b'{"image": "0.jpg", "text": \n'
+        b"[1]\n"
+        b"\n"
+        b'{"text": "no image"}\n'
+        b'{"image": "0.jpg"}\n'
+        b'{"image": "0.jpg", "text": 7}\n'
+        b'{"image": ["0.jpg"], "text": "a list"}\n'
+        b'{"image": "0.jpg", "text": "\\ud800"}\n'
+        b'{"image": "0.jpg", "text": "\xff"}\n' + b"[" * 100_000 + b"\n"
+        b'{"image": "1.jpg", "text": "good"}\n'
+    )
+    assert outcomes(TableSource(write(tmp_path / "t.jsonl", content), DEFAULT)) == {
+        "t.jsonl:1": ("one", "two"),
+        "t.jsonl:2": "broken JSON line",
+        "t.jsonl:3": "broken JSON line",
+        "t.jsonl:5": "missing image",
+        "t.jsonl:6": "empty caption",
+        "t.jsonl:7": "caption is not text",
+        "t.jsonl:8": "missing image",
+        "t.jsonl:9": "caption is not UTF-8",
+        "t.jsonl:10": "caption is not UTF-8",
+        "t.jsonl:11": "broken JSON line",
+        "t.jsonl:12": ("good",),
+    }
+
+
+def test_parquet_holds_bytes_structs_paths_and_lists_of_captions(tmp_path: Path, picture) -> None:
+    def source(name: str, images: list[object]) -> TableSource:
+        columns = {"image": images, "caption": [["a", "b"], ["c"], []]}
+        pq.write_table(pa.table(columns), tmp_path / name, row_group_size=2)
+        return TableSource(tmp_path / name, DEFAULT)
+
+    raw = source("bytes.parquet", [picture(5), None, picture(6)])
+    struct = source(
+        "struct.parquet", [{"bytes": picture(5), "path": "x"}, {"bytes": None, "path": "0.jpg"}, None]
+    )
+    assert raw.read(0).image == struct.read(0).image == picture(5)
+    assert struct.read(1).image == picture(0)
+    assert outcomes(raw) == {
+        "bytes.parquet:1": ("a", "b"),
+        "bytes.parquet:2": "missing image",
+        "bytes.parquet:3": "empty caption",
+    }
+
+
+def test_parquet_text_that_is_not_utf8_costs_its_row_only(tmp_path: Path) -> None:
+    captions = pa.array([b"good", b"\xff\xfe", b"too"], pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"path": ["0.jpg"] * 3, "caption": captions}), tmp_path / "t.parquet")
+    assert outcomes(TableSource(tmp_path / "t.parquet", DEFAULT)) == {
+        "t.parquet:1": ("good",),
+        "t.parquet:2": "caption is not UTF-8",
+        "t.parquet:3": ("too",),
+    }
+
+
+def test_a_parquet_file_cut_short_is_an_error(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"path": ["0.jpg"] * 99, "caption": ["x"] * 99}), tmp_path / "t.parquet")
+    data = (tmp_path / "t.parquet").read_bytes()
+    with pytest.raises(DataError, match="not a whole Parquet file"):
+        TableSource(write(tmp_path / "t.parquet", data[:-100]), DEFAULT)
+
+
+def test_a_damaged_parquet_page_is_an_error_naming_the_row(tmp_path: Path) -> None:
+    table = pa.table(
+        {"path": [f"{i}.jpg" for i in range(999)], "caption": [f"caption {i}" for i in range(999)]}
+    )
+    pq.write_table(table, tmp_path / "t.parquet", compression="zstd")
+    data = bytearray((tmp_path / "t.parquet").read_bytes())
+    data[40:80] = bytes(40)
+    with pytest.raises(DataError, match="damaged behind row"):
+        TableSource(write(tmp_path / "t.parquet", bytes(data)), DEFAULT)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    body=st.lists(st.sampled_from([b"0.jpg", b",", b'"', b"\n", b"\xff", b"\0", b"a", b"\r", b"\\"])).map(
+        b"".join
+    )
+)
+def test_no_csv_crashes_and_ids_are_unique(tmp_path: Path, body: bytes) -> None:
+    source = TableSource(write(tmp_path / "wild.csv", b"path,caption\n" + body), DEFAULT)
+    assert len(outcomes(source)) == len(source)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    body=st.lists(
+        st.sampled_from([b"{", b"}", b'"path":', b'"0.jpg"', b",", b"\n", b"\xff", b"[", b"1"])
+    ).map(b"".join)
+)
+def test_no_jsonl_crashes_and_ids_are_unique(tmp_path: Path, body: bytes) -> None:
+    source = TableSource(
+        write(tmp_path / "wild.jsonl", b'{"path": "0.jpg", "caption": "x"}\n' + body), DEFAULT
+    )
+    assert len(outcomes(source)) == len(source)

@@ -1,0 +1,208 @@
+"""Each kind of picture file gives its documented result, and nothing else."""
+
+import io
+import struct
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from zebra.errors import BadSample
+from zebra.images.decode import decode
+
+RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
+
+
+def encoded(image: Image.Image, format: str = "PNG", **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def noise(side: int = 40) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8))
+
+
+def red_left_blue_right() -> Image.Image:
+    image = Image.new("RGB", (40, 20), RED)
+    image.paste(BLUE, (20, 0, 40, 20))
+    return image
+
+
+def png_claiming(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100))
+
+
+def reason(data: bytes, **options) -> str:
+    with pytest.raises(BadSample) as caught:
+        decode(data, "here", **options)
+    assert caught.value.where == "here"
+    return caught.value.reason
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "BMP"])
+def test_every_allowed_format_becomes_rgb_of_its_size(format: str) -> None:
+    image = decode(encoded(Image.new("RGB", (30, 20), RED), format), "x")
+    assert image.mode == "RGB"
+    assert image.size == (30, 20)
+    assert np.abs(np.asarray(image).astype(int) - RED).max() <= 2
+
+
+@pytest.mark.parametrize("format", ["TIFF", "PPM", "ICO"])
+def test_other_formats_are_refused_although_pillow_could_read_them(format: str) -> None:
+    assert reason(encoded(noise(), format)) == "not an image"
+
+
+def test_zero_bytes_are_an_empty_file() -> None:
+    assert reason(b"") == "empty file"
+
+
+def test_a_web_page_is_not_an_image_and_the_detail_shows_how_it_begins() -> None:
+    with pytest.raises(BadSample, match=r"not an image.*DOCTYPE"):
+        decode(b"<!DOCTYPE html><html>404</html>", "x")
+
+
+def test_a_jpeg_cut_in_half_is_truncated() -> None:
+    data = encoded(noise(), "JPEG")
+    assert reason(data[: len(data) // 2]) == "truncated image"
+
+
+def test_a_jpeg_without_its_last_two_bytes_is_truncated() -> None:
+    assert reason(encoded(noise(), "JPEG")[:-2]) == "truncated image"
+
+
+def test_a_png_cut_in_half_is_truncated() -> None:
+    data = encoded(noise())
+    assert reason(data[: len(data) // 2]) == "truncated image"
+
+
+def test_a_known_signature_with_nothing_sensible_behind_it_is_damaged() -> None:
+    assert reason(b"\x89PNG\r\n\x1a\n" + b"nonsense") == "damaged image"
+
+
+def test_a_png_with_a_broken_checksum_is_damaged() -> None:
+    data = bytearray(encoded(noise()))
+    data[-20] ^= 1
+    assert reason(bytes(data)) == "damaged image"
+
+
+def test_16_bit_gray_is_scaled_not_clipped() -> None:
+    gray = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64)
+    pixels = np.asarray(decode(encoded(Image.fromarray(gray)), "x"))
+    assert np.abs(pixels[:, :, 0] - gray / 257).max() <= 0.51
+
+
+def test_the_transparent_value_of_16_bit_gray_becomes_white() -> None:
+    image = Image.fromarray(np.full((16, 16), 1000, dtype=np.uint16))
+    assert decode(encoded(image, transparency=1000), "x").getpixel((3, 3)) == WHITE
+
+
+def test_cmyk_is_converted() -> None:
+    image = decode(encoded(Image.new("RGB", (16, 16), (200, 30, 60)).convert("CMYK"), "JPEG"), "x")
+    assert np.abs(np.array(image.getpixel((8, 8))) - (200, 30, 60)).max() <= 3
+
+
+def test_clear_pixels_become_white_whatever_colour_they_hide() -> None:
+    assert decode(encoded(Image.new("RGBA", (16, 16), (255, 0, 0, 0))), "x").getpixel((1, 1)) == WHITE
+    assert decode(encoded(Image.new("LA", (16, 16), (7, 0))), "x").getpixel((1, 1)) == WHITE
+
+
+def test_half_clear_red_is_pink() -> None:
+    pixel = decode(encoded(Image.new("RGBA", (16, 16), (255, 0, 0, 128))), "x").getpixel((1, 1))
+    assert pixel == (255, 127, 127)
+
+
+@pytest.mark.parametrize("mode", ["P", "L", "RGB"])
+def test_a_colour_declared_transparent_becomes_white(mode: str) -> None:
+    image = Image.new("RGB", (16, 16), RED).convert(mode)
+    assert decode(encoded(image, transparency=image.getpixel((0, 0))), "x").getpixel((1, 1)) == WHITE
+
+
+def test_exif_orientation_is_applied() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = decode(encoded(red_left_blue_right(), exif=exif), "x")
+    assert image.size == (20, 40)
+    assert image.getpixel((10, 2)) == RED
+    assert image.getpixel((10, 37)) == BLUE
+
+
+def test_broken_exif_does_not_cost_the_picture() -> None:
+    data = encoded(red_left_blue_right(), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03")
+    assert decode(data, "x").size == (40, 20)
+
+
+@pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG"])
+def test_an_animation_gives_its_first_frame(format: str) -> None:
+    frames = [Image.new("RGB", (16, 16), colour) for colour in (RED, BLUE)]
+    data = encoded(frames[0], format, save_all=True, append_images=frames[1:])
+    assert np.abs(np.array(decode(data, "x").getpixel((8, 8))) - RED).max() <= 2
+
+
+@pytest.mark.parametrize("size", [(1, 5000), (5000, 1), (7, 7), (10, 201)])
+def test_a_strip_or_a_dot_is_too_thin(size: tuple[int, int]) -> None:
+    assert reason(encoded(Image.new("RGB", size))) == "too thin"
+
+
+@pytest.mark.parametrize("size", [(8, 8), (10, 200)])
+def test_the_smallest_and_the_most_elongated_allowed_are_read(size: tuple[int, int]) -> None:
+    assert decode(encoded(Image.new("RGB", size)), "x").size == size
+
+
+@pytest.mark.parametrize("side", [10_000, 50_000])
+def test_a_header_claiming_too_many_pixels_is_refused_before_they_are_decoded(side: int) -> None:
+    # had it been decoded, its missing body would make it truncated
+    assert reason(png_claiming(side, side)) == "too many pixels"
+
+
+def test_the_limit_on_pixels_is_the_callers() -> None:
+    data = encoded(noise(40))
+    assert reason(data, max_pixels=1599) == "too many pixels"
+    assert decode(data, "x", max_pixels=1600).size == (40, 40)
+
+
+def test_reference_mode_leaves_the_picture_in_its_own_mode_and_position() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = decode(encoded(red_left_blue_right().convert("RGBA"), exif=exif), "x", mode="reference")
+    assert image.mode == "RGBA"
+    assert image.size == (40, 20)
+
+
+def test_reference_mode_has_the_same_limits() -> None:
+    assert reason(png_claiming(50_000, 50_000), mode="reference") == "too many pixels"
+    assert reason(b"", mode="reference") == "empty file"
+
+
+def test_decoding_leaves_no_warning_and_no_filter_behind() -> None:
+    before = list(warnings.filters)
+    with pytest.raises(BadSample):
+        decode(png_claiming(10_000, 10_000), "x")
+    assert list(warnings.filters) == before
+
+
+SEEDS = [encoded(noise(16), format) for format in ("JPEG", "PNG", "WEBP", "GIF", "BMP")]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    seed=st.sampled_from(SEEDS),
+    changes=st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=8),
+    cut=st.integers(0, 2000),
+)
+def test_whatever_the_bytes_are_the_result_is_rgb_or_a_bad_sample(seed, changes, cut) -> None:
+    data = bytearray(seed)
+    for place, value in changes:
+        data[place % len(data)] = value
+    try:
+        assert decode(bytes(data[: max(1, cut)]), "x").mode == "RGB"
+    except BadSample as bad:
+        assert bad.reason

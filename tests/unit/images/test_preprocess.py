@@ -1,0 +1,91 @@
+"""Preprocessing has the geometry and arithmetic of CLIP's published one."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from zebra.errors import ConfigError
+from zebra.images.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess
+
+
+def ramp(width: int, height: int) -> Image.Image:
+    """Red counts columns, green counts rows."""
+    pixels = np.zeros((height, width, 3), dtype=np.uint8)
+    pixels[:, :, 0] = np.arange(width)
+    pixels[:, :, 1] = np.arange(height)[:, None]
+    return Image.fromarray(pixels)
+
+
+@pytest.mark.parametrize(("extra", "skipped"), [(0, 0), (1, 0), (2, 1), (3, 2), (4, 2), (5, 2), (7, 4)])
+def test_the_crop_is_centred_with_halves_rounded_to_even(extra: int, skipped: int) -> None:
+    wide = Preprocess(image_size=16).pixels(ramp(16 + extra, 16))
+    assert wide[0, 0].tolist() == list(range(skipped, skipped + 16))
+    tall = Preprocess(image_size=16).pixels(ramp(16, 16 + extra))
+    assert tall[1, :, 0].tolist() == list(range(skipped, skipped + 16))
+
+
+def test_the_shorter_side_becomes_the_size_and_the_longer_one_is_cut_off_to_whole_pixels() -> None:
+    wide = np.asarray(ramp(100, 74).resize((21, 16), Image.Resampling.BICUBIC))  # 16 · 100 / 74 = 21.62
+    tall = np.asarray(ramp(74, 100).resize((16, 21), Image.Resampling.BICUBIC))
+    preprocess = Preprocess(image_size=16)
+    assert np.array_equal(preprocess.pixels(ramp(100, 74)), wide[:, 2:18].transpose(2, 0, 1))
+    assert np.array_equal(preprocess.pixels(ramp(74, 100)), tall[2:18].transpose(2, 0, 1))
+
+
+def test_squash_takes_the_whole_picture() -> None:
+    image = ramp(60, 20)
+    expected = np.asarray(image.resize((16, 16), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+    assert np.array_equal(Preprocess(image_size=16, resize="squash").pixels(image), expected)
+
+
+def test_conversion_to_rgb_comes_after_resizing() -> None:
+    """Palette images resize by nearest colour, so that blended colours would betray an earlier conversion."""
+    image = Image.new("P", (64, 64))
+    image.putpalette([255, 0, 0, 0, 0, 255])
+    image.putdata([(x // 3) % 2 for x in range(64)] * 64)
+    colours = {tuple(c) for c in Preprocess(image_size=16).pixels(image).reshape(3, -1).T.tolist()}
+    assert colours == {(255, 0, 0), (0, 0, 255)}
+
+
+def test_pixels_are_writable_uint8_with_channels_first() -> None:
+    pixels = Preprocess(image_size=16).pixels(ramp(40, 20))
+    assert pixels.shape == (3, 16, 16)
+    assert pixels.dtype == np.uint8
+    assert pixels.flags.writeable
+    assert pixels.flags.c_contiguous
+
+
+def test_normalising_subtracts_the_mean_and_divides_by_the_deviation() -> None:
+    images = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 4, 4)
+    normalised = Preprocess(image_size=4).normalise(images)
+    mean, std = torch.tensor(OPENAI_MEAN), torch.tensor(OPENAI_STD)
+    assert normalised.dtype == torch.float32
+    assert torch.equal(normalised[0, :, 0, 0], -mean / std)
+    assert torch.equal(normalised[1, :, 3, 3], (1 - mean) / std)
+    assert images.max() == 255
+
+
+def test_json_brings_back_an_equal_value() -> None:
+    one = Preprocess(image_size=64, resize="squash", mean=(0.5, 0.5, 0.5), std=(1, 2, 3), decode="reference")
+    assert Preprocess.from_json(one.to_json()) == one
+
+
+def test_a_misspelt_key_is_named_with_the_nearest() -> None:
+    raw = Preprocess(image_size=64).to_json()
+    raw["image_sise"] = raw.pop("image_size")
+    with pytest.raises(ConfigError, match="image_size"):
+        Preprocess.from_json(raw)
+
+
+def test_a_missing_key_is_an_error_since_guessing_would_change_vectors() -> None:
+    raw = Preprocess(image_size=64).to_json()
+    del raw["decode"]
+    with pytest.raises(ConfigError, match="decode"):
+        Preprocess.from_json(raw)
+
+
+@pytest.mark.parametrize(("field", "value"), [("image_size", 0), ("std", (0.0, 1.0, 1.0))])
+def test_impossible_values_are_refused(field: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=field):
+        Preprocess(**({"image_size": 8} | {field: value}))

@@ -1,0 +1,91 @@
+import itertools
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from zebra.menagerie.animals import ANIMALS, GAITS, Animal, Paint, animal
+from zebra.menagerie.coats import COATS
+from zebra.menagerie.dice import Dice
+from zebra.menagerie.facts import Facts
+from zebra.menagerie.figure import pose
+
+GRAIN = {"striped": "medium", "spotted": "medium", "checkered": "medium"}
+
+
+def facts_of(name: str, coat: str, **more: str) -> Facts:
+    colours = ("white",) if coat == "plain" else ("white", "black")
+    return Facts(
+        topic="animal",
+        scene="meadow",
+        animal=name,
+        coat=coat,
+        colours=colours,
+        grain=GRAIN.get(coat, ""),
+        pose=animal(name).poses[0],
+        **{"side": "right" if animal(name).sided else ""} | more,
+    )
+
+
+def painted(facts: Facts, seed: int = 0, side: int = 96) -> np.ndarray:
+    """The figure alone, on black, as large as fits."""
+    figure = pose(facts, Dice(seed, "test", 0))
+    canvas = Image.new("RGB", (side, side))
+    figure.paint(canvas, 2, 2, (side - 4) / max(figure.width, figure.height))
+    return np.asarray(canvas)
+
+
+def test_there_are_twelve_animals_or_more_and_each_has_a_drawing() -> None:
+    assert len(set(ANIMALS)) == len(ANIMALS) >= 12
+    for name in ANIMALS:
+        assert any(part.paint is Paint.COAT for part in animal(name).parts)
+
+
+def test_every_pose_has_a_gait_and_every_plural_is_another_word_or_fish() -> None:
+    for name in ANIMALS:
+        assert set(animal(name).poses) <= set(GAITS)
+        assert animal(name).plural != name or name == "fish"
+
+
+def test_no_two_animals_have_nearly_the_same_silhouette() -> None:
+    masks = {name: painted(facts_of(name, "plain"), side=64).any(axis=2) for name in ANIMALS}
+    for one, two in itertools.combinations(ANIMALS, 2):
+        both, either = (masks[one] & masks[two]).sum(), (masks[one] | masks[two]).sum()
+        assert both / either < 0.75, (one, two)
+
+
+def test_at_rest_nothing_moves_and_at_full_gait_only_what_has_a_hinge() -> None:
+    for species in map(animal, ANIMALS):
+        assert np.allclose(species.posed(0.0), species.corners)
+        moved = species.posed(1.0)
+        for part, cut in zip(species.parts, species.cuts, strict=True):
+            assert np.allclose(moved[cut], part.outline) == (part.swing == 0.0)
+
+
+@pytest.mark.parametrize("coat", [coat for coat in COATS if coat != "plain"])
+@pytest.mark.parametrize("name", ANIMALS)
+def test_both_colours_of_a_patterned_coat_cover_a_good_part_of_every_animal(name: str, coat: str) -> None:
+    for seed in range(5):
+        pixels = painted(facts_of(name, coat), seed).astype(int)
+        white, black = (pixels.min(axis=2) > 225).sum(), _near(pixels, (38, 36, 42)).sum()
+        assert 0.13 < black / (white + black) < 0.8, seed
+
+
+def test_an_animal_looks_to_the_side_that_its_facts_name() -> None:
+    for side in ("left", "right"):
+        drawn = painted(facts_of("giraffe", "plain", side=side)).any(axis=2)
+        middle = np.nonzero(drawn.any(axis=0))[0].mean()
+        head = np.nonzero(drawn[np.nonzero(drawn.any(axis=1))[0][0]])[0].mean()  # its highest point
+        assert (head > middle) == (side == "right")
+
+
+def test_the_animals_that_look_at_us_are_symmetric_and_have_no_side() -> None:
+    unsided: list[Animal] = [animal(name) for name in ANIMALS if not animal(name).sided]
+    assert {species.name for species in unsided} == {"owl", "butterfly"}
+    for species in unsided:
+        x = np.sort(species.corners[:, 0])
+        assert np.allclose(x - 50, 50 - x[::-1], atol=3)
+
+
+def _near(pixels: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
+    return np.abs(pixels - np.array(colour)).max(axis=2) <= 10

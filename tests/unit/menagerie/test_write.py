@@ -1,0 +1,145 @@
+import hashlib
+import json
+import tarfile
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from zebra.data.benchmarks import read_benchmark
+from zebra.errors import DataError
+from zebra.menagerie import write
+from zebra.menagerie.handwriting import handwritten_digits
+from zebra.menagerie.splits import SEEN
+from zebra.menagerie.write import World, write_world
+
+
+@pytest.fixture(autouse=True)
+def small_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sets of ten pictures: what is tested here does not depend on their size."""
+    monkeypatch.setattr(write, "DRAWN", {name: replace(one, size=10) for name, one in write.DRAWN.items()})
+    monkeypatch.setattr(write, "handwritten_digits", lambda: islice(handwritten_digits(), 10))
+    monkeypatch.setattr(write, "CHUNK", 7)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_any_number_of_processes_writes_the_same_bytes(tmp_path: Path) -> None:
+    write_world(tmp_path / "one", 40, seed=5, processes=1)
+    write_world(tmp_path / "two", 40, seed=5, processes=2)
+    assert digests(tmp_path / "one") == digests(tmp_path / "two")
+
+
+def test_another_seed_gives_another_world_with_the_same_sets(tmp_path: Path) -> None:
+    one = write_world(tmp_path / "one", 10, seed=0, processes=1)
+    two = write_world(tmp_path / "two", 10, seed=1, processes=1)
+    assert digests(one.train) != digests(two.train)
+    for name, folder in one.evaluation.items():
+        assert (folder / "classnames.txt").read_text() == (
+            two.evaluation[name] / "classnames.txt"
+        ).read_text()
+
+
+def test_a_training_sample_is_a_picture_with_its_caption_and_its_facts(tmp_path: Path) -> None:
+    world = write_world(tmp_path / "world", 12, seed=0, processes=1)
+    with tarfile.open(world.train / "00000.tar") as shard:
+        members = shard.getnames()
+        facts = [json.load(shard.extractfile(name)) for name in members if name.endswith(".json")]  # type: ignore[arg-type]
+    assert members[:3] == ["000000000.jpg", "000000000.txt", "000000000.json"]
+    assert len(facts) == 12
+    for fact in facts:
+        assert fact["topic"] == "sign" or (fact["animal"], fact["coat"]) in SEEN
+
+
+def test_every_evaluation_set_is_read_back_by_the_reader_of_benchmarks(tmp_path: Path) -> None:
+    world = write_world(tmp_path / "world", 1, seed=0, processes=1)
+    assert set(world.evaluation) == {*write.DRAWN, "handwritten-digits"}
+    for name, folder in world.evaluation.items():
+        benchmark = read_benchmark(folder)
+        assert benchmark.name == name
+        assert len(benchmark.source) == 10
+        assert benchmark.source.read(9).image.startswith(b"\x89PNG")
+
+
+def test_a_finished_world_is_returned_untouched(tmp_path: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    world = write_world(tmp_path / "world", 5, seed=0, processes=1)
+    (world.train / "00000.tar").write_bytes(b"marked")
+    again = write_world(tmp_path / "world", 5, seed=0, processes=1, progress=lambda *step: calls.append(step))
+    assert again == world
+    assert (world.train / "00000.tar").read_bytes() == b"marked"
+    assert not calls
+
+
+def test_a_world_left_half_written_is_written_anew(tmp_path: Path) -> None:
+    whole = write_world(tmp_path / "whole", 20, seed=0, processes=1)
+
+    def stop(done: int, _total: int) -> None:
+        if done > 60:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_world(tmp_path / "cut", 20, seed=0, processes=1, progress=stop)
+    assert digests(tmp_path / "cut") != digests(tmp_path / "whole")
+    cut = write_world(tmp_path / "cut", 20, seed=0, processes=1)
+    assert digests(tmp_path / "cut") == digests(tmp_path / "whole")
+    assert cut.train.name == whole.train.name
+
+
+@pytest.mark.parametrize(("samples", "seed"), [(6, 0), (5, 1)])
+def test_another_world_in_the_folder_is_an_error_and_stays(tmp_path: Path, samples: int, seed: int) -> None:
+    write_world(tmp_path / "world", 5, seed=0, processes=1)
+    before = digests(tmp_path / "world")
+    with pytest.raises(DataError, match="another world"):
+        write_world(tmp_path / "world", samples, seed=seed, processes=1)
+    assert digests(tmp_path / "world") == before
+
+
+def holds_a_letter(out: Path) -> None:
+    out.mkdir()
+    (out / "letter.txt").write_text("dear friend")
+
+
+def is_a_file(out: Path) -> None:
+    out.write_text("dear friend")
+
+
+def holds_a_broken_passport(out: Path) -> None:
+    out.mkdir()
+    (out / "world.json").write_text("{")
+
+
+def holds_a_foreign_passport(out: Path) -> None:
+    out.mkdir()
+    (out / "world.json").write_text('["earth"]')
+
+
+@pytest.mark.parametrize(
+    "fill", [holds_a_letter, is_a_file, holds_a_broken_passport, holds_a_foreign_passport]
+)
+def test_a_place_with_something_else_in_it_is_an_error_and_stays(
+    tmp_path: Path, fill: Callable[[Path], None]
+) -> None:
+    fill(tmp_path / "world")
+    before = digests(tmp_path)
+    with pytest.raises(DataError, match="choose"):
+        write_world(tmp_path / "world", 5, seed=0, processes=1)
+    assert digests(tmp_path) == before
+
+
+def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
+    (tmp_path / "world").mkdir()
+    assert isinstance(write_world(tmp_path / "world", 2, seed=0, processes=1), World)
+
+
+def test_progress_counts_every_drawn_picture(tmp_path: Path) -> None:
+    steps: list[tuple[int, int]] = []
+    write_world(tmp_path / "world", 20, seed=0, processes=1, progress=lambda *step: steps.append(step))
+    total = 20 + 10 * len(write.DRAWN)
+    assert steps[-1] == (total, total)
+    assert steps == sorted(set(steps))

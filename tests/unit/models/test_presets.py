@@ -1,0 +1,43 @@
+"""The paper's nine architectures have the published sizes."""
+
+import pytest
+import torch
+
+from zebra.config.presets import PRESETS, preset
+from zebra.errors import ConfigError
+from zebra.models import CLIP
+
+PUBLISHED = {
+    "RN50": 102_007_137,
+    "RN101": 119_688_033,
+    "RN50x4": 178_300_601,
+    "RN50x16": 290_979_217,
+    "RN50x64": 623_258_305,
+    "ViT-B/32": 151_277_313,
+    "ViT-B/16": 149_620_737,
+    "ViT-L/14": 427_616_513,
+    "ViT-L/14@336px": 427_944_193,
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_preset_has_the_parameter_count_of_the_published_checkpoint(name):
+    with torch.device("meta"):
+        model = CLIP(preset(name))
+    assert sum(p.numel() for p in model.parameters()) == PUBLISHED[name]
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith("tiny")])
+def test_tiny_presets_keep_the_head_widths_of_their_family(name):
+    """Other libraries derive heads from widths: 64 per head in transformers, width / 2 heads in ResNets."""
+    config = preset(name)
+    assert config.text.heads == config.text.width // 64
+    if config.vision.kind == "vit":
+        assert config.vision.heads == config.vision.width // 64
+    else:
+        assert config.vision.heads == config.vision.width // 2
+
+
+def test_unknown_preset_names_the_nearest():
+    with pytest.raises(ConfigError, match="Did you mean 'ViT-B/32'"):
+        preset("ViT-B-32")

@@ -1,0 +1,212 @@
+"""A model folder is self-describing, and refuses to be wrong in silence."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+import zebra
+from zebra.config.model import ModelConfig, ResNetConfig, TextConfig, VisionTransformerConfig
+from zebra.errors import BadSample, ConfigError, DataError, WeightsError
+from zebra.images.preprocess import Preprocess
+from zebra.models import CLIP
+from zebra.pretrained.bundle import FILES, Bundle
+from zebra.pretrained.manifest import write_manifest
+from zebra.text.tokenizer import Tokenizer
+
+CAPTIONS = ["a photo of a horse", "a photo of a striped cat", "two spotted dogs in the snow"] * 5
+
+
+def build(kind="vit", seed=0):
+    torch.manual_seed(seed)
+    tokenizer = Tokenizer.train(CAPTIONS, 560, 16)
+    vision = {
+        "vit": VisionTransformerConfig(width=64, layers=1, heads=1, patch_size=16),
+        "resnet": ResNetConfig(width=8, layers=(1, 1, 1, 1), heads=4),
+    }[kind]
+    text = TextConfig(width=64, layers=1, heads=1, vocab_size=tokenizer.vocab_size, context_length=16)
+    config = ModelConfig(embed_dim=32, image_size=64, vision=vision, text=text)
+    return Bundle(CLIP(config), tokenizer, Preprocess(image_size=64))
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "model"
+    build().save(folder, {"training": "none"})
+    return folder
+
+
+@pytest.fixture
+def folder(saved, tmp_path):
+    return Path(shutil.copytree(saved, tmp_path / "model"))
+
+
+def pictures(n=3):
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (50 + 9 * i, 70, 3), dtype=np.uint8) for i in range(n)]
+
+
+@pytest.mark.parametrize("kind", ["vit", "resnet"])
+def test_a_saved_model_computes_the_same_vectors(kind, tmp_path):
+    made = build(kind)
+    made.save(tmp_path / "model")
+    loaded = zebra.load(tmp_path / "model")
+    assert torch.equal(loaded.encode_images(pictures()), made.encode_images(pictures()))
+    assert torch.equal(loaded.encode_texts(CAPTIONS[:3]), made.encode_texts(CAPTIONS[:3]))
+    assert loaded.fingerprint == made.fingerprint != ""
+
+
+def test_saving_twice_gives_the_same_bytes(tmp_path):
+    for name in ("a", "b"):
+        build().save(tmp_path / name, {"seed": "0"})
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
+
+
+def test_weights_carry_the_published_names(saved):
+    names = set(load_file(saved / "model.safetensors"))
+    assert {"visual.proj", "token_embedding.weight", "text_projection", "logit_scale"} <= names
+    assert "transformer.resblocks.0.attn.in_proj_weight" in names
+
+
+def test_paths_bytes_pil_and_arrays_give_one_vector(saved, tmp_path):
+    array = pictures(1)[0]
+    Image.fromarray(array).save(tmp_path / "x.png")
+    path = tmp_path / "x.png"
+    clip = zebra.load(saved)
+    vectors = clip.encode_images([array, Image.fromarray(array), path, str(path), path.read_bytes()])
+    assert vectors.shape == (5, 32) and vectors.dtype == torch.float32
+    assert torch.allclose(vectors[1:], vectors[:1].expand(4, -1), atol=1e-6)
+    assert torch.allclose(vectors.norm(dim=1), torch.ones(5), atol=1e-6)
+
+
+def test_features_before_the_projection_are_wider_and_not_normalised(saved):
+    clip = zebra.load(saved)
+    features = clip.encode_images(pictures(), projected=False)
+    assert features.shape == (3, 64)
+    projected = torch.nn.functional.normalize(features @ clip.model.visual.proj.detach(), dim=1)
+    assert torch.allclose(projected, clip.encode_images(pictures()), atol=1e-5)
+
+
+def test_no_pictures_and_no_texts_give_empty_tensors(saved):
+    clip = zebra.load(saved)
+    assert clip.encode_images([]).shape == clip.encode_texts([]).shape == (0, 32)
+
+
+def test_class_vectors_average_the_prompts_of_each_class_in_embedding_space(saved):
+    clip = zebra.load(saved)
+    vectors = clip.class_vectors(["horse", "cat"], ["a photo of a {}.", "two {c}s"])
+    prompts = clip.encode_texts(["a photo of a cat.", "two cats"])
+    assert torch.allclose(vectors[1], torch.nn.functional.normalize(prompts.mean(0), dim=0), atol=1e-6)
+
+
+def test_classify_ranks_every_label_and_scores_sum_to_one(saved):
+    ranked = zebra.load(saved).classify(pictures(2), ["horse", "cat", "dog"])
+    for predictions in ranked:
+        scores = [p.score for p in predictions]
+        assert sorted(p.label for p in predictions) == ["cat", "dog", "horse"]
+        assert scores == sorted(scores, reverse=True)
+        assert sum(scores) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_over_long_text_is_cut_with_a_count_or_refused(saved):
+    clip = zebra.load(saved)
+    long = ["horse " * 40, "cat"]
+    with pytest.warns(UserWarning, match="1 of 2 texts were cut to 16 tokens"):
+        clip.encode_texts(long)
+    with pytest.raises(DataError, match="16"):
+        clip.encode_texts(long, truncate=False)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [([], "no labels"), (["horse", " "], "empty label"), (["cat", "dog", "cat"], "twice: cat"), ("cat", "list")],
+)
+def test_labels_that_cannot_be_meant_are_refused(saved, labels, message):
+    with pytest.raises(ConfigError, match=message):
+        zebra.load(saved).classify(pictures(1), labels)
+
+
+def test_a_template_without_a_place_for_the_label_is_refused(saved):
+    with pytest.raises(ConfigError, match="has no {}"):
+        zebra.load(saved).class_vectors(["cat"], ["a photo"])
+
+
+def test_unusable_pictures_are_named(saved, tmp_path):
+    clip = zebra.load(saved)
+    with pytest.raises(DataError, match=r"no image file at .*gone.png"):
+        clip.encode_images([tmp_path / "gone.png"])
+    (tmp_path / "page.jpg").write_text("<html>not found</html>")
+    with pytest.raises(BadSample, match=r"page\.jpg"):
+        clip.encode_images([tmp_path / "page.jpg"])
+    with pytest.raises(DataError, match=r"uint8 \[H, W, 3\], not float64"):
+        clip.encode_images([np.zeros((4, 4, 3))])
+    with pytest.raises(ConfigError, match="list"):
+        clip.encode_images(tmp_path / "one.png")
+
+
+@pytest.mark.parametrize("name", [*FILES, "MANIFEST.json"])
+def test_a_missing_file_is_named(folder, name):
+    (folder / name).unlink()
+    with pytest.raises(WeightsError, match=name):
+        zebra.load(folder)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_one_flipped_bit_is_noticed_in_every_file(folder, name):
+    data = bytearray((folder / name).read_bytes())
+    data[len(data) // 2] ^= 4
+    (folder / name).write_bytes(data)
+    with pytest.raises(WeightsError, match=name):
+        zebra.load(folder)
+
+
+def test_a_folder_that_computes_something_else_is_refused(folder):
+    """Valid checksums, other weights: the golden vectors disagree."""
+    weights = load_file(folder / "model.safetensors")
+    weights["visual.proj"] = weights["visual.proj"].flip(0).contiguous()
+    save_file(weights, folder / "model.safetensors")
+    write_manifest(folder)
+    with pytest.raises(WeightsError, match="image vector comes out"):
+        zebra.load(folder)
+    assert zebra.load(folder, verify=False).embed_dim == 32
+
+
+def test_other_preprocessing_is_noticed_by_the_golden_picture(folder):
+    raw = json.loads((folder / "preprocess.json").read_text())
+    (folder / "preprocess.json").write_text(json.dumps(raw | {"resize": "squash"}))
+    write_manifest(folder)
+    with pytest.raises(WeightsError, match="image vector"):
+        zebra.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: w.pop("visual.proj"), "lacks the tensor visual.proj"),
+        (lambda w: w.update(extra=torch.zeros(1)), "tensor extra"),
+        (lambda w: w.update(logit_scale=torch.zeros(2)), "logit_scale has shape"),
+    ],
+)
+def test_weights_that_do_not_fit_the_config_are_named(folder, change, message):
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors")
+    write_manifest(folder)
+    with pytest.raises(WeightsError, match=message):
+        zebra.load(folder)
+
+
+def test_no_folder_at_all(tmp_path):
+    with pytest.raises(WeightsError, match="no model folder"):
+        zebra.load(tmp_path / "nowhere")
+
+
+def test_a_device_that_is_not_there_is_refused(saved):
+    with pytest.raises(ConfigError, match="not available here; usable: cpu"):
+        zebra.load(saved, device="tpu")

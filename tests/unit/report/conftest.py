@@ -1,0 +1,52 @@
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from zebra.report import figures, pictures
+from zebra.values import Prediction, Score
+
+JOURNAL = [
+    {"step": step, "samples": 128 * step, "loss": 5.0 / step}
+    | ({"checks": {"seen-kinds": 0.9, "unseen-kinds": 0.88}} if step % 20 == 0 else {})
+    for step in range(1, 101)
+]
+SCORES = {"Seen kinds": Score(0.96, 0.95, 0.97, 1200), "Unseen kinds": Score(0.93, 0.91, 0.945, 1200)}
+ZEBRA = "a horse with black and white stripes"
+NAMES = ["plain", "striped", "checkered"]
+
+
+def thumbnails(n: int) -> list[Image.Image]:
+    return [Image.new("RGB", (32, 32), (30 * index, 120, 200)) for index in range(n)]
+
+
+def examples() -> dict[str, Callable[[], Figure]]:
+    """Every figure, drawn from typical values."""
+    better = {name: Score(score.value + 0.01, 0, 1, 9) for name, score in SCORES.items()}
+    ranked = [[Prediction(ZEBRA, 0.9), Prediction("a plain horse", 0.07), Prediction("a cat", 0.03)]] * 3
+    captions = ["a horse", "three spotted cats in the snow, one of them far away and facing left", "a pig"]
+    cosines = np.linspace(-0.1, 0.5, 9, dtype=np.float32).reshape(3, 3)
+    counts = np.array([[90, 8, 2], [0, 99, 1], [0, 0, 0]])
+    return {
+        "loss_curve": lambda: figures.loss_curve(JOURNAL, "unseen-kinds"),
+        "accuracy_bars": lambda: figures.accuracy_bars(SCORES, 1 / 90, "Unseen kinds"),
+        "limits": lambda: figures.limits({"Counting one to six animals": (SCORES["Seen kinds"], 1 / 6)}),
+        "prompt_comparison": lambda: figures.prompt_comparison(SCORES, better),
+        "confusion": lambda: figures.confusion(counts, NAMES),
+        "similarity_matrix": lambda: pictures.similarity_matrix(cosines, thumbnails(3), captions),
+        "gallery": lambda: pictures.gallery(thumbnails(3), ranked, [ZEBRA] * 3),
+    }
+
+
+@pytest.fixture(params=sorted(examples()))
+def figure(request: pytest.FixtureRequest) -> Figure:
+    """Each figure in turn."""
+    return examples()[request.param]()
+
+
+@pytest.fixture
+def every_figure() -> list[Figure]:
+    """All figures, for one page."""
+    return [draw() for draw in examples().values()]

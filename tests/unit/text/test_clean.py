@@ -1,0 +1,54 @@
+import html
+import re
+import string
+
+import ftfy
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zebra.text import clean
+
+PLAIN = "".join(sorted(set(map(chr, range(32, 127))) - {"&"}))
+
+
+def in_full(text: str) -> str:
+    """What `clean` is defined as, without its fast path."""
+    text = html.unescape(html.unescape(ftfy.fix_text(text)))
+    return re.sub(r"\s+", " ", text.strip()).strip().lower()
+
+
+@given(st.text(PLAIN))
+def test_plain_ascii_needs_no_mending(text: str) -> None:
+    assert clean(text) == in_full(text)
+
+
+@given(st.text())
+def test_any_text_is_cleaned_as_defined(text: str) -> None:
+    assert clean(text) == in_full(text)
+
+
+@given(st.text(string.printable + "&;#xé\u00a0\u2003"))
+def test_no_whitespace_but_single_inner_spaces_is_left(text: str) -> None:
+    assert clean(text).split(" ") == (clean(text).split() or [""])
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ("A  Red\tHORSE \n", "a red horse"),
+        ("schÃ¶n", "schön"),
+        ("salt &amp; pepper", "salt & pepper"),
+        ("salt &amp;amp; pepper", "salt & pepper"),
+        ("1 &lt; 2", "1 < 2"),
+        ("&nbsp;dog&nbsp;", "dog"),
+        ("“curly” don’t", '"curly" don\'t'),
+        ("ＦＵＬＬ width", "full width"),
+        ("null\x00 bell\x07", "null bell"),
+        ("half a pair \ud83d", "half a pair \ufffd"),
+        ("", ""),
+        (" \n ", ""),
+    ],
+)
+def test_web_text_becomes_plain_text(found: str, expected: str) -> None:
+    assert clean(found) == expected

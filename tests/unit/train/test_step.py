@@ -1,0 +1,94 @@
+"""One optimizer step: groups, clipping, guards, precision."""
+
+import copy
+
+import pytest
+import torch
+
+from zebra.config.model import ModelConfig, ResNetConfig, TextConfig
+from zebra.config.train import OptimizerConfig
+from zebra.errors import DivergedError
+from zebra.models import CLIP
+from zebra.train.optimizer import adamw, decay_groups
+from zebra.train.step import train_step
+
+CONFIG = ModelConfig(
+    embed_dim=32,
+    image_size=32,
+    vision=ResNetConfig(width=8, layers=(1, 1, 1, 1), heads=4),
+    text=TextConfig(width=64, layers=1, heads=1, vocab_size=300, context_length=8),
+)
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return CLIP(CONFIG)
+
+
+@pytest.fixture
+def batch():
+    generator = torch.Generator().manual_seed(1)
+    tokens = torch.randint(0, 290, (6, 8), generator=generator)
+    tokens[:, 7] = 299
+    return torch.randn(6, 3, 32, 32, generator=generator), tokens
+
+
+def step(model, batch, **options):
+    settings = {"lr": 1e-2, "clip_norm": 1.0, "precision": "fp32"} | options
+    optimizer = settings.pop("optimizer", None) or adamw(model, OptimizerConfig())
+    return train_step(model, optimizer, *batch, **settings)
+
+
+def test_weights_decay_and_gains_and_biases_do_not(model):
+    decayed, free = decay_groups(model)
+    assert {"text.token_embedding.weight", "text.positional_embedding", "visual.conv1.weight"} <= set(decayed)
+    assert {"logit_scale", "visual.bn1.weight", "visual.bn1.bias", "text.ln_final.weight"} <= set(free)
+    assert len(decayed) + len(free) == len(list(model.parameters()))
+
+
+def test_repeated_steps_on_one_batch_learn_it(model, batch):
+    optimizer = adamw(model, OptimizerConfig())
+    losses = [step(model, batch, optimizer=optimizer, lr=3e-3).loss for _ in range(40)]
+    assert losses[-1] < losses[0] / 3
+
+
+def test_clipping_scales_the_gradient_that_is_applied_and_reports_the_norm_before(model, batch):
+    """Plain gradient descent shows the applied gradient as the change of the weights."""
+    before = copy.deepcopy(model.state_dict())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    figures = step(model, batch, optimizer=optimizer, lr=1.0, clip_norm=1e-3)
+    moved = [model.get_parameter(n) - before[n] for n, _ in model.named_parameters()]
+    assert figures.grad_norm > 1e-3
+    assert float(torch.cat([m.flatten() for m in moved]).detach().norm()) == pytest.approx(1e-3, rel=1e-2)
+
+
+def test_clip_norm_0_leaves_the_gradient_alone(model, batch):
+    before = copy.deepcopy(model.state_dict())
+    figures = step(model, batch, optimizer=torch.optim.SGD(model.parameters(), lr=0.0), lr=1e-3, clip_norm=0)
+    moved = [model.get_parameter(n) - before[n] for n, _ in model.named_parameters()]
+    applied = float(torch.cat([m.flatten() for m in moved]).detach().norm()) / 1e-3
+    assert applied == pytest.approx(figures.grad_norm, rel=1e-2)
+
+
+def test_a_loss_that_is_not_a_number_stops_before_the_update(model, batch):
+    images, tokens = batch
+    images[0, 0, 0, 0] = float("nan")
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    with pytest.raises(DivergedError, match="lower --lr"):
+        step(model, (images, tokens))
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+
+
+def test_bf16_step_stays_close_to_fp32(model, batch):
+    other = copy.deepcopy(model)
+    exact, rough = step(model, batch), step(other, batch, precision="bf16")
+    assert rough.loss == pytest.approx(exact.loss, rel=0.05)
+    assert rough.loss != exact.loss
+
+
+def test_temperature_stays_within_its_bounds_after_a_step(model, batch):
+    torch.nn.init.constant_(model.logit_scale, 4.6)
+    for _ in range(3):
+        step(model, batch, lr=1.0)
+        assert 1.0 <= float(model.logit_scale.detach().exp()) <= 100.001
