@@ -41,7 +41,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             probe = config(told.world, f"{folder}/probe", model, lr, 30)
             train.run(replace(probe, checks=()))
-            lines = [json.loads(line) for line in Path(folder, "probe/journal.jsonl").read_text().splitlines()]
+            lines = [
+                json.loads(line) for line in Path(folder, "probe/journal.jsonl").read_text().splitlines()
+            ]
             rate = lines[-1]["samples_per_second"]
             steps = int(told.seconds * rate / probe.batch_size)
             began = time.perf_counter()

@@ -27,7 +27,17 @@ def wheel(tmp_path_factory):
 def installed(wheel, tmp_path_factory):
     """Install the wheel alone into a folder; its dependencies are those of the test environment."""
     target = tmp_path_factory.mktemp("installed")
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(wheel)]
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--target",
+        str(target),
+        str(wheel),
+    ]
     subprocess.run(pip, check=True, capture_output=True)
     return target
 
@@ -77,5 +87,7 @@ def pairs():
     for i in range(96):
         colour, shape = list(COLOURS)[i % 4], ("circle", "square")[i // 4 % 2]
         suffix = ("jpg", "png")[i % 2 if i % 3 else 0]
-        made.append((f"{i:04d}", suffix, encoded(picture(colour, shape, i), suffix), f"a photo of a {colour} {shape}"))
+        made.append(
+            (f"{i:04d}", suffix, encoded(picture(colour, shape, i), suffix), f"a photo of a {colour} {shape}")
+        )
     return made

@@ -46,7 +46,9 @@ def as_tsv(root, pairs):
 
 def as_jsonl(root, pairs):
     write_files(root / "pictures", pairs, captions=False)
-    rows = [{"image": f"pictures/{k}.{s}", "text": [c, c.removeprefix("a photo of ")]} for k, s, _, c in pairs]
+    rows = [
+        {"image": f"pictures/{k}.{s}", "text": [c, c.removeprefix("a photo of ")]} for k, s, _, c in pairs
+    ]
     (root / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return "captions.jsonl"
 
@@ -77,7 +79,14 @@ def test_train_then_classify_on_own_data(layout, zebra, pairs, tmp_path):
     (tmp_path / "new.png").write_bytes(encoded(picture("blue", "circle", 1000, (90, 70)), "png"))
     (tmp_path / "new.jpg").write_bytes(encoded(picture("red", "square", 1001, (64, 100)), "jpg"))
     answer = zebra(
-        "classify", "run/model", "new.png", "new.jpg", "--labels", "red square, blue circle", "--json", cwd=tmp_path
+        "classify",
+        "run/model",
+        "new.png",
+        "new.jpg",
+        "--labels",
+        "red square, blue circle",
+        "--json",
+        cwd=tmp_path,
     )
     document = json.loads(answer.stdout)
     assert [entry["image"] for entry in document] == ["new.png", "new.jpg"]

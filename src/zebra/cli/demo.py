@@ -21,7 +21,10 @@ def run(words: Sequence[str]) -> int:
 
     def scored(outcome: SetOutcome) -> None:
         score = outcome.ensemble.scores()["top1"]
-        say(f"{outcome.benchmark.name:<20} top-1 {score.value:6.1%}  [{score.low:.1%}, {score.high:.1%}]", error=True)
+        say(
+            f"{outcome.benchmark.name:<20} top-1 {score.value:6.1%}  [{score.low:.1%}, {score.high:.1%}]",
+            error=True,
+        )
 
     with CountingDisplay("drawing") as drawing, TrainingDisplay() as training:
 
@@ -32,7 +35,10 @@ def run(words: Sequence[str]) -> int:
 
         result = demo.run(config, demo.Watch(drawn=drawn, trained=training.update, scored=scored))
     if not result.finished:
-        say(f"stopped after {result.steps} steps, checkpoint saved; the same command goes on from there", error=True)
+        say(
+            f"stopped after {result.steps} steps, checkpoint saved; the same command goes on from there",
+            error=True,
+        )
         return STOPPED
     say(f"report: {config.out}/report.html\nmodel:  {config.out}/model")
     return DONE

@@ -33,8 +33,9 @@ def _vit(
     )
 
 
-# The vocabulary of a tiny model is trained on the user's captions: its size here is an upper bound.
-_TINY_TEXT = TextConfig(width=128, layers=3, heads=2, vocab_size=2048, context_length=32)
+# The vocabulary of a tiny model is trained on the user's captions: its size here is an upper bound. One layer learns
+# short captions faster than two or three do (LOG.md).
+_TINY_TEXT = TextConfig(width=128, layers=1, heads=2, vocab_size=2048, context_length=32)
 
 PRESETS: dict[str, ModelConfig] = {
     "RN50": _resnet(1024, 224, (3, 4, 6, 3), 64, 512),

@@ -8,7 +8,7 @@ from zebra.config.model import ModelConfig
 from zebra.config.presets import preset
 from zebra.errors import ConfigError
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,8 +74,8 @@ class TrainConfig:
     """Peak learning rate."""
     seed: int = 0
     """Of initialisation, data order and augmentation."""
-    precision: Precision = "fp32"
-    """fp32, or bf16 autocast where the hardware is faster with it."""
+    precision: Precision = "auto"
+    """fp32, bf16 (autocast), or auto: bf16 where the hardware multiplies it natively. The run keeps what auto chose."""
     workers: int = 1
     """Processes that decode images; 0 decodes in the training process."""
     checkpoint_every: int = 500

@@ -27,8 +27,8 @@ MAX_ATTEMPTS = 100
 """Unusable samples in a row after which a source is given up."""
 PREFETCH = 4
 """Batches that each worker prepares ahead."""
-GRACE_SECONDS = 20
-"""How long a worker goes on after SIGTERM."""
+GRACE_SECONDS = 5
+"""How long a worker goes on after SIGTERM, so that a step in want of its batch can still be finished."""
 
 Sample: TypeAlias = tuple[NDArray[np.uint8], str, str]
 """Image [3, H, W], caption, id."""

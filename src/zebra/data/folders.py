@@ -40,7 +40,8 @@ class FolderSource:
         """Read one image with its caption.
 
         Raises:
-            BadSample: missing image, missing caption, caption is not UTF-8, empty caption, or unreadable file.
+            BadSample: missing image, missing caption, caption is not UTF-8, empty caption, NUL character, or unreadable
+                file.
         """
         stored: bytes = self._files[index].as_py()
         path = self.folder / os.fsdecode(stored)
@@ -66,7 +67,7 @@ def read_image(path: Path, where: str) -> bytes:
 
 
 def caption_text(data: bytes, where: str) -> str:
-    """Decode one caption; BadSample if it is not UTF-8 or blank."""
+    """Decode one caption; BadSample if it is not UTF-8, blank, or holds a NUL."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -75,6 +76,8 @@ def caption_text(data: bytes, where: str) -> str:
         ) from error
     if not text.strip():
         raise BadSample("empty caption", where)
+    if "\0" in text:
+        raise BadSample("NUL character", where, f"in the caption {text[:40]!r}")
     return text
 
 

@@ -94,9 +94,7 @@ def _write(folder: Path, name: str, schema: pa.Schema, rows: Iterable[Row]) -> P
     os.close(handle)
     try:
         with pa.OSFile(partial, "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-            for batch in _batched(rows):
-                for row in batch:
-                    digest.update(json.dumps(row, default=_fingerprint).encode())
+            for batch in _batched(rows, digest):
                 columns = [
                     pa.array(column, field.type)
                     for column, field in zip(zip(*batch, strict=True), schema, strict=True)
@@ -114,12 +112,15 @@ def _fingerprint(value: object) -> str:
     return hashlib.sha256(value).hexdigest()
 
 
-def _batched(rows: Iterable[Row]) -> Iterator[list[Row]]:
+def _batched(rows: Iterable[Row], digest: "hashlib._Hash") -> Iterator[list[Row]]:
+    """Yield rows in lists that fit into memory, hashing each on its way."""
     batch: list[Row] = []
     held = 0
     for row in rows:
+        encoded = json.dumps(row, default=_fingerprint).encode()
+        digest.update(encoded)
         batch.append(row)
-        held += sum(len(value) for value in row if isinstance(value, bytes))
+        held += len(encoded) + sum(len(value) for value in row if isinstance(value, bytes))
         if len(batch) == ROWS_PER_BATCH or held > BYTES_PER_BATCH:
             yield batch
             batch, held = [], 0

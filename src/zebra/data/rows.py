@@ -138,7 +138,7 @@ def _parquet_rows(path: Path, wanted: Sequence[str]) -> Iterator[tuple[int, Tabl
     row = 0
     try:
         with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=256, columns=list(wanted), use_threads=False):
+            for batch in file.iter_batches(batch_size=64, columns=list(wanted), use_threads=False):
                 for record in _records(batch):
                     row += 1
                     yield row, record

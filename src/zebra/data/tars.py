@@ -79,9 +79,7 @@ class TarIndex:
         if self._descriptor is None:
             self._descriptor = self._open()
         offset, size = place
-        data = os.pread(
-            self._descriptor, size, offset
-        )  # no shared position: forked workers may share the file
+        data = os.pread(self._descriptor, size, offset)  # by position: forked workers share the open file
         if len(data) != size:
             raise self._changed()
         return data
@@ -130,15 +128,9 @@ def _rows(path: Path) -> Iterator[Row]:
         seen[key] += 1
         if seen[key] > 1:  # the same key further on is a sample of its own, and ids must differ
             key = f"{key}#{seen[key]}"
+        suffixes = [_printable(suffix) for suffix in sample.fields]
         offsets, sizes = zip(*sample.fields.values(), strict=True)
-        yield (
-            key,
-            [_printable(suffix) for suffix in sample.fields],
-            offsets,
-            sizes,
-            sample.repeated,
-            sample.label,
-        )
+        yield key, suffixes, offsets, sizes, sample.repeated and _printable(sample.repeated), sample.label
 
 
 def _printable(name: str) -> str:

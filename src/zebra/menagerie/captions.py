@@ -15,8 +15,11 @@ from zebra.menagerie.facts import Facts
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
-RARE_WORD = 0.35
+RARE_WORD = 0.2
 """How often a pattern goes by one of all its words, the rarer ones included, and not by the usual one."""
+
+NAMELESS = 0.05
+"""How often a coat is told of "an animal": words that go with one part of the truth alone teach that part."""
 
 
 def describe(facts: Facts, dice: Dice) -> str:
@@ -45,8 +48,10 @@ def dressed(facts: Facts, dice: Dice, noun: str) -> str:
     told = dice.between(0, 1)
     if told < 0.1:
         return size + noun
-    if told < 0.16:
+    if told < 0.14:
         return f"{size}{' and '.join(facts.colours)} {noun}"
+    if facts.topic == "animal" and dice.chance(NAMELESS):
+        noun = "animal"
     manner = "bare" if told < 0.65 else "coloured"
     words = {"noun": noun, "base": facts.colours[0], "other": facts.colours[-1]}
     if facts.coat in ("plain", "two-tone"):

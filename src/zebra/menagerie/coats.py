@@ -115,7 +115,7 @@ def pattern(coat: str, grain: str, box: Box, dice: Dice) -> Outline | None:
 
 
 def _stripes(grain: str, box: Box, dice: Dice) -> Outline:
-    period = box.size * {"thin": 0.17, "medium": 0.24, "thick": 0.36}[grain] * dice.between(0.93, 1.07)
+    period = box.size * {"thin": 0.17, "medium": 0.23, "thick": 0.31}[grain] * dice.between(0.93, 1.07)
     heights = np.linspace(-box.reach, box.reach, 9)
     wave = 0.14 * period * np.sin(heights / box.size * dice.between(5, 8) + dice.between(0, 6))
     half = period * dice.between(0.23, 0.27)
@@ -125,28 +125,30 @@ def _stripes(grain: str, box: Box, dice: Dice) -> Outline:
 
 
 def _spots(grain: str, box: Box, dice: Dice) -> Outline:
-    period = box.size * {"small": 0.23, "medium": 0.31, "large": 0.42}[grain] * dice.between(0.93, 1.07)
-    radius = period * dice.between(0.3, 0.34)
-    dot = oval(0, 0, radius, radius, corners=14)
-    return _turned(dot, _brickwork(box.reach, period, period * 0.87, dice), dice.between(-20, 20))
+    """Round dots with room between them, a little out of line: nothing that could be taken for checks."""
+    period = box.size * {"small": 0.23, "medium": 0.28, "large": 0.35}[grain] * dice.between(0.93, 1.07)
+    radius = period * dice.between(0.25, 0.29)
+    places = _brickwork(box.reach, period, period * 0.87, dice)
+    places = places + dice.generator.uniform(-0.13, 0.13, places.shape) * period
+    return _turned(oval(0, 0, radius, radius, corners=14), places, dice.between(-20, 20))
 
 
 def _checks(grain: str, box: Box, dice: Dice) -> Outline:
-    side = box.size * {"small": 0.14, "medium": 0.19, "large": 0.26}[grain] * dice.between(0.93, 1.07)
+    side = box.size * {"small": 0.095, "medium": 0.12, "large": 0.15}[grain] * dice.between(0.93, 1.07)
     square = np.array([(0.0, 0.0), (side, 0.0), (side, side), (0.0, side)])
     return _turned(square, _brickwork(box.reach, 2 * side, side, dice), dice.between(-8, 8))
 
 
 def _patches(_grain: str, box: Box, dice: Dice) -> Outline:
-    step = box.size * 0.62
+    step = box.size * 0.54
     places = _brickwork(box.reach, step, step, dice)
     places = places + dice.generator.uniform(-0.08, 0.08, places.shape) * step
     angles = np.linspace(0, 2 * np.pi, 18, endpoint=False)
     phases = dice.generator.uniform(0, 2 * np.pi, (3, len(places), 1))
     radius = box.size * (
-        0.25
-        + 0.045 * np.sin(phases[0])
-        + 0.05 * np.sin(2 * angles + phases[1])
+        0.2
+        + 0.03 * np.sin(phases[0])
+        + 0.045 * np.sin(2 * angles + phases[1])
         + 0.03 * np.sin(3 * angles + phases[2])
     )
     patches = radius[..., None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)

@@ -82,7 +82,7 @@ class Figure:
             tile.paste(_tone(self.colours[1], shade), mask=mask)
 
     def _colour(self, paint: Paint) -> Colour:
-        return FIXED[paint] if paint in FIXED else _tone(self.colours[0], 0.45)
+        return FIXED[paint] if paint in FIXED else _tone(self.colours[0], 0.7)
 
 
 def pose(facts: Facts, dice: Dice) -> Figure:

@@ -21,7 +21,7 @@ from zebra.menagerie.handwriting import handwritten_digits
 from zebra.menagerie.pictures import TRAIN, label, picture
 from zebra.menagerie.sets import DIGIT_TEMPLATES, DIGITS, DRAWN
 
-VERSION = 2
+VERSION = 1
 """Of the drawings and phrases: a new one makes a finished world a different one."""
 HANDWRITTEN = "handwritten-digits"
 CHUNK = 100

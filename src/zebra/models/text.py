@@ -7,7 +7,6 @@ from zebra.config.model import TextConfig
 from zebra.errors import ShapeError
 from zebra.models.blocks import Transformer
 
-
 GROUP = 32
 """Texts run together: few enough to be of nearly one length once sorted, enough to fill the hardware."""
 

@@ -7,8 +7,19 @@ import torch
 from zebra.config.train import Precision
 
 
+def settle(precision: Precision, device: torch.device) -> Precision:
+    """Turn auto into bf16 where the hardware multiplies it natively, else into fp32; emulated bf16 is slower."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        able = getattr(torch.cpu, "get_capabilities", dict)()
+        native = device.type == "cpu" and any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return "bf16" if native else "fp32"
+
+
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
     """Return the context the towers run in: bf16 autocast, or nothing for fp32."""
-    if precision == "fp32":
-        return nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
+    assert precision != "auto"
+    return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()

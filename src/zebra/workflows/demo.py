@@ -32,7 +32,7 @@ class Watch:
     scored: Callable[[SetOutcome], None] = lambda _outcome: None
 
 
-def run(config: DemoConfig, watch: Watch = Watch()) -> train.TrainResult:  # noqa: B008  a frozen value
+def run(config: DemoConfig, watch: Watch = Watch()) -> train.TrainResult:
     """Draw, train, evaluate and report in `config.out`; parts that are there already are kept.
 
     Returns:

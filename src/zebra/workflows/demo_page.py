@@ -83,7 +83,7 @@ def classes(outcomes: Outcomes, name: str) -> int:
 def world_section() -> Section:
     """Show every kind, the held-out ones marked."""
     reading = (
-        f"{len(KINDS)} kinds: each row an animal, each column a coat. The {len(UNSEEN)} framed ones were held out: "
+        f"{len(KINDS)} kinds: each row an animal, each column a coat. The {len(UNSEEN)} framed in red were held out: "
         "training saw those animals in other coats and those coats on other animals, never together."
     )
     return Section("The menagerie", reading, contact_sheet(), "A grid of drawn animals in six coats.")
@@ -140,8 +140,8 @@ def prompts_section(outcomes: Outcomes) -> Section:
     change = 100 * (ensemble["unseen-kinds"].value - one["unseen-kinds"].value)
     prompts = len(outcomes["unseen-kinds"].benchmark.templates)
     reading = (
-        f"Each class vector is the mean of {prompts} phrasings instead of one. On unseen kinds that changes accuracy by "
-        f"{change:+.1f} points."
+        f"Each class vector is the mean of {prompts} phrasings instead of one. On unseen kinds that changes accuracy "
+        f"by {change:+.1f} points."
     )
     return Section("One prompt against many", reading, prompt_comparison(one, ensemble))
 

@@ -28,6 +28,7 @@ from zebra.train.folder import RunFolder
 from zebra.train.journal import Journal, open_sinks, read_journal
 from zebra.train.loop import Prepare, StepReport, train
 from zebra.train.optimizer import adamw
+from zebra.train.precision import settle
 from zebra.train.stop import stop_on_signals
 from zebra.workflows.evaluate import evaluate_set, open_checks
 
@@ -115,6 +116,7 @@ def run(
         ConfigError: The folder holds another run, or the settings contradict each other.
         DataError: The data cannot be read, is smaller than a batch, or too much of it is bad.
     """
+    config = replace(config, precision=settle(config.precision, pick_device("auto")))
     folder = RunFolder(Path(config.out))
     source = open_source(config.data, config.data_options)
     require_batch(source, config.batch_size)

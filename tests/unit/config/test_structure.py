@@ -39,7 +39,7 @@ def test_a_typo_is_named_with_its_path_and_the_nearest_name():
         ({"batch_size": "many"}, "batch_size must be a whole number"),
         ({"batch_size": 12.5}, "batch_size must be a whole number"),
         ({"batch_size": True}, "batch_size must be a whole number"),
-        ({"precision": "fp8"}, "precision is 'fp8'; choose one of fp32, bf16"),
+        ({"precision": "fp8"}, "precision is 'fp8'; choose one of auto, fp32, bf16"),
         ({"model": {"embed_dim": 8}}, "model lacks image_size, vision, text"),
         ({"checks": "x"}, "checks must be a list"),
         ({"optimizer": 3}, "optimizer must be a mapping"),

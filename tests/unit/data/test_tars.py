@@ -165,3 +165,17 @@ def test_a_shard_is_scanned_once_and_again_when_it_changed(
     second = TarIndex(path)
     assert len(second) == 1
     assert first.digest != second.digest
+
+
+def test_names_that_are_not_utf8_are_indexed_and_readable(tmp_path: Path) -> None:
+    members = [("caf\udce9.jpg", b"1"), ("x.\udce9", b"2"), ("x.\udce9", b"3")]
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT, errors="surrogateescape") as tar:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    (tmp_path / "x.tar").write_bytes(buffer.getvalue())
+    index = TarIndex(tmp_path / "x.tar")
+    assert index.sample(0).key == "caf\\udce9"
+    assert index.sample(1).repeated == "\\udce9"

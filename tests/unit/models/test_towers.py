@@ -43,7 +43,9 @@ def test_text_cut_at_the_longest_caption_is_the_same_function_as_all_positions()
     tower = clip().text.double()
     tokens = texts(4, 7)
     full = tower.token_embedding(tokens) + tower.positional_embedding
-    full = tower.ln_final(tower.transformer(full))[torch.arange(2), torch.tensor([3, 6])] @ tower.text_projection
+    full = (
+        tower.ln_final(tower.transformer(full))[torch.arange(2), torch.tensor([3, 6])] @ tower.text_projection
+    )
     assert torch.allclose(tower(tokens), full, atol=1e-12, rtol=0)
 
 
@@ -59,7 +61,9 @@ def test_gradients_of_the_cut_text_equal_those_of_all_positions():
     cut = {name: p.grad.clone() for name, p in tower.named_parameters()}
     tower.zero_grad()
     x = tower.transformer(tower.token_embedding(tokens) + tower.positional_embedding)
-    (tower.ln_final(x)[torch.arange(2), torch.tensor([3, 6])] @ tower.text_projection).square().sum().backward()
+    (
+        tower.ln_final(x)[torch.arange(2), torch.tensor([3, 6])] @ tower.text_projection
+    ).square().sum().backward()
     for name, parameter in tower.named_parameters():
         assert torch.allclose(cut[name], parameter.grad, atol=1e-12), name
 

@@ -50,7 +50,9 @@ def test_a_model_marks_the_run_as_finished(folder, config):
 def test_settings_that_do_not_touch_learning_may_change(folder, config):
     folder.claim(config, "auto")
     leave_checkpoint(folder)
-    other = replace(config, workers=0, checkpoint_every=7, log=LogConfig(every=3), data="moved", checks=("x",))
+    other = replace(
+        config, workers=0, checkpoint_every=7, log=LogConfig(every=3), data="moved", checks=("x",)
+    )
     assert folder.claim(other, "auto") == "begun"
 
 
