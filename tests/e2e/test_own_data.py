@@ -12,7 +12,7 @@ import pytest
 from .conftest import encoded, picture
 
 SMALL = (
-    "--steps", 60, "--batch-size", 16, "--lr", "3e-3", "--workers", 0, "--model.image-size", 32,
+    "--steps", 60, "--batch-size", 16, "--lr", "1e-3", "--workers", 0, "--model.image-size", 32,
     "--model.vision.width", 8, "--model.vision.heads", 4, "--model.text.layers", 1,
     "--optimizer.warmup-steps", 5, "--checkpoint-every", 25,
 )  # fmt: skip
@@ -76,7 +76,7 @@ def as_shards(root, pairs):
 def test_train_then_classify_on_own_data(layout, zebra, pairs, tmp_path):
     data = layout(tmp_path, pairs)
     zebra("train", "--data", data, "--out", "run", *SMALL, cwd=tmp_path)
-    (tmp_path / "new.png").write_bytes(encoded(picture("blue", "circle", 1000, (90, 70)), "png"))
+    (tmp_path / "new.png").write_bytes(encoded(picture("blue", "square", 1000, (90, 70)), "png"))
     (tmp_path / "new.jpg").write_bytes(encoded(picture("red", "square", 1001, (64, 100)), "jpg"))
     answer = zebra(
         "classify",
@@ -84,13 +84,13 @@ def test_train_then_classify_on_own_data(layout, zebra, pairs, tmp_path):
         "new.png",
         "new.jpg",
         "--labels",
-        "red square, blue circle",
+        "red square, blue square",
         "--json",
         cwd=tmp_path,
     )
     document = json.loads(answer.stdout)
     assert [entry["image"] for entry in document] == ["new.png", "new.jpg"]
-    assert [entry["scores"][0]["label"] for entry in document] == ["blue circle", "red square"]
+    assert [entry["scores"][0]["label"] for entry in document] == ["blue square", "red square"]
     counts = json.loads((tmp_path / "run" / "data.json").read_text())
     assert counts["found"] == 96
     assert all(epoch["skipped"] == {} for epoch in counts["epochs"])

@@ -19,20 +19,22 @@ def run(words: Sequence[str]) -> int:
     from zebra.workflows import demo
     from zebra.workflows.evaluate import SetOutcome
 
+    drawing, training = CountingDisplay("drawing"), TrainingDisplay()
+
+    def drawn(done: int, total: int) -> None:
+        drawing.update(done, total)
+        if done == total:
+            drawing.stop()
+
     def scored(outcome: SetOutcome) -> None:
+        training.stop()
         score = outcome.ensemble.scores()["top1"]
         say(
             f"{outcome.benchmark.name:<20} top-1 {score.value:6.1%}  [{score.low:.1%}, {score.high:.1%}]",
             error=True,
         )
 
-    with CountingDisplay("drawing") as drawing, TrainingDisplay() as training:
-
-        def drawn(done: int, total: int) -> None:
-            drawing.update(done, total)
-            if done == total:
-                drawing.progress.stop()
-
+    with drawing, training:
         result = demo.run(config, demo.Watch(drawn=drawn, trained=training.update, scored=scored))
     if not result.finished:
         say(

@@ -33,6 +33,10 @@ class CountingDisplay:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Leave the bar as it is, so that other lines can follow it."""
         self.progress.stop()
 
     def update(self, done: int, total: int, figures: str = "") -> None:
@@ -58,7 +62,11 @@ class TrainingDisplay:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.bar.__exit__(kind, error, trace)
+        self.stop()
+
+    def stop(self) -> None:
+        """Leave the bar as it is, so that other lines can follow it."""
+        self.bar.stop()
 
     def update(self, report: "StepReport", checks: Mapping[str, float]) -> None:
         """Show one more step; rate and loss are smoothed over about 20 steps."""

@@ -140,13 +140,13 @@ def _checks(grain: str, box: Box, dice: Dice) -> Outline:
 
 
 def _patches(_grain: str, box: Box, dice: Dice) -> Outline:
-    step = box.size * 0.54
+    step = box.size * 0.62
     places = _brickwork(box.reach, step, step, dice)
     places = places + dice.generator.uniform(-0.08, 0.08, places.shape) * step
     angles = np.linspace(0, 2 * np.pi, 18, endpoint=False)
     phases = dice.generator.uniform(0, 2 * np.pi, (3, len(places), 1))
     radius = box.size * (
-        0.2
+        0.23
         + 0.03 * np.sin(phases[0])
         + 0.045 * np.sin(2 * angles + phases[1])
         + 0.03 * np.sin(3 * angles + phases[2])

@@ -127,6 +127,6 @@ def test_every_shift_is_an_evaluation_set() -> None:
 
 def test_the_contact_sheet_has_a_picture_for_every_kind() -> None:
     sheet = contact_sheet(0, side=48)
-    assert sheet.width > 15 * 48
-    assert sheet.height > 6 * 48
+    assert sheet.height > 15 * 48
+    assert sheet.width > 6 * 48
     assert sheet.tobytes() == contact_sheet(0, side=48).tobytes()
