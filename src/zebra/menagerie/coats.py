@@ -80,6 +80,8 @@ class Box:
     bottom: float
     waist: float
     """The height that has half of the body above it."""
+    fill: float = 0.5
+    """The share of the box that the body covers: a giraffe's is small, an owl's large."""
 
     @property
     def size(self) -> float:
@@ -140,12 +142,14 @@ def _checks(grain: str, box: Box, dice: Dice) -> Outline:
 
 
 def _patches(_grain: str, box: Box, dice: Dice) -> Outline:
-    step = box.size * 0.62
+    """Large blobs; smaller on a thin body, where large ones would mostly miss it and leave it plain."""
+    size = box.size * math.sqrt(min(1.0, box.fill / 0.5))
+    step = size * 0.6
     places = _brickwork(box.reach, step, step, dice)
     places = places + dice.generator.uniform(-0.08, 0.08, places.shape) * step
     angles = np.linspace(0, 2 * np.pi, 18, endpoint=False)
     phases = dice.generator.uniform(0, 2 * np.pi, (3, len(places), 1))
-    radius = box.size * (
+    radius = size * (
         0.23
         + 0.03 * np.sin(phases[0])
         + 0.045 * np.sin(2 * angles + phases[1])

@@ -114,7 +114,8 @@ def body_box(name: str) -> Box:
     size = (round(right - left) + 1, round(bottom - top) + 1)
     mask = np.asarray(_mask(size, [(outline - (left, top)).ravel().tolist() for outline in coat]))
     rows = np.cumsum((mask > 0).sum(axis=1))
-    return Box(left, top, right, bottom, waist=top + float(np.searchsorted(rows, rows[-1] / 2)))
+    waist = top + float(np.searchsorted(rows, rows[-1] / 2))
+    return Box(left, top, right, bottom, waist=waist, fill=float((mask > 0).mean()))
 
 
 def _flat(polygons: Outline) -> list[list[float]]:
