@@ -20,7 +20,7 @@ from zebra.config.structure import structure
 from zebra.config.train import TrainConfig
 from zebra.workflows import train
 
-TOWERS = {"tiny-resnet": 2e-3, "tiny-vit": 1e-3}
+TOWERS = {"tiny-resnet": 1.5e-3, "tiny-vit": 1e-3}
 
 
 def config(world: Path, out: str, model: str, lr: float, steps: int) -> TrainConfig:

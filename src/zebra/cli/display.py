@@ -37,7 +37,8 @@ class CountingDisplay:
 
     def stop(self) -> None:
         """Leave the bar as it is, so that other lines can follow it."""
-        self.progress.stop()
+        if self.progress.live.is_started:  # a second stop would print an empty line
+            self.progress.stop()
 
     def update(self, done: int, total: int, figures: str = "") -> None:
         """Show that `done` of `total` are done."""
