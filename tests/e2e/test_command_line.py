@@ -39,6 +39,7 @@ def test_no_verb_and_wrong_verbs_are_usage_errors(zebra, tmp_path):
         (("classify", "nowhere", "a.jpg", "--labels", "a,a"), 1, "twice: a"),
         (("classify", "nowhere", "a.jpg", "--labels", ""), 1, "empty label"),
         (("classify", "nowhere", "a.jpg"), 2, "--labels"),
+        (("demo", "--out", sys.executable), 1, "is a file; name a folder"),
         (("evaluate", "nowhere", "sets", "--out", "scores"), 1, "sets"),
     ],
 )

@@ -12,6 +12,7 @@ from zebra.config.menagerie import DemoConfig, WorldConfig
 from zebra.config.structure import structure
 from zebra.config.train import TrainConfig
 from zebra.data.benchmarks import read_benchmark
+from zebra.errors import ConfigError
 from zebra.pretrained.bundle import load
 from zebra.report.results import write_metrics
 from zebra.train.folder import RunFolder
@@ -37,8 +38,13 @@ def run(config: DemoConfig, watch: Watch = Watch()) -> train.TrainResult:
 
     Returns:
         How training ended; unfinished (stopped on request) means that nothing was evaluated.
+
+    Raises:
+        ConfigError: `config.out` is a file, or holds a run with other settings.
     """
     out = Path(config.out)
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out {out} is a file; name a folder")
     clock = PhaseClock(out / "phases.json")
     with clock.phase("draw"):
         world = menagerie.run(
