@@ -5,32 +5,68 @@ from typing import Literal
 
 from zebra.errors import ConfigError
 
-Activation = Literal["quick_gelu", "gelu"]
+Activation = Literal["quick_gelu", "gelu", "gelu_tanh"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class VisionTransformerConfig:
-    """A Vision Transformer image tower."""
+class TransformerConfig:
+    """What every transformer tower is made of, image or text."""
 
-    kind: Literal["vit"] = "vit"
-    """Marks the tower's family in YAML and JSON."""
     width: int
     """Channels of a token."""
     layers: int
     """Residual blocks."""
     heads: int
-    """Attention heads; the published models use width / 64."""
-    patch_size: int
-    """Side of a square patch, in pixels."""
+    """Attention heads; OpenAI's models use width / 64."""
+    mlp_width: int | None = None
+    """Channels inside the MLPs; 4 × width if not given."""
     activation: Activation = "quick_gelu"
-    """Of the MLPs; OpenAI's weights need quick_gelu."""
+    """Of the MLPs; OpenAI's weights need quick_gelu, SigLIP's gelu_tanh."""
+    norm_eps: float = 1e-5
+    """Added to the variance in layer norms."""
 
     def __post_init__(self) -> None:
-        _require_divisible("model.vision", "width", self.width, "heads", self.heads)
+        _require_divisible("model", "width", self.width, "heads", self.heads)
+        if self.hidden < 1:
+            raise ConfigError(f"model: mlp_width is {self.mlp_width}; it must be at least 1")
+
+    @property
+    def hidden(self) -> int:
+        """Channels inside the MLPs."""
+        return 4 * self.width if self.mlp_width is None else self.mlp_width
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VisionTransformerConfig(TransformerConfig):
+    """A Vision Transformer image tower, pooled at its class token."""
+
+    kind: Literal["vit"] = "vit"
+    """Marks the tower's family in YAML and JSON."""
+    patch_size: int
+    """Side of a square patch, in pixels."""
 
     def check_image_size(self, size: int) -> None:
         """Raise ConfigError unless patches tile the image."""
         _require_divisible("model", "image_size", size, "vision.patch_size", self.patch_size)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SiglipVisionConfig(TransformerConfig):
+    """SigLIP's image tower: no class token, pooled by attention with a learned query; its width is embed_dim."""
+
+    kind: Literal["siglip"] = "siglip"
+    """Marks the tower's family in YAML and JSON."""
+    patch_size: int
+    """Side of a square patch, in pixels; pixels at the right and lower edge that fill no patch are left out."""
+    activation: Activation = "gelu_tanh"
+    """Of the MLPs."""
+    norm_eps: float = 1e-6
+    """Added to the variance in layer norms."""
+
+    def check_image_size(self, size: int) -> None:
+        """Raise ConfigError if the image is smaller than a patch."""
+        if size < self.patch_size:
+            raise ConfigError(f"model: image_size {size} is smaller than vision.patch_size {self.patch_size}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,29 +92,39 @@ class ResNetConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TextConfig:
-    """The causal text transformer."""
+class TextConfig(TransformerConfig):
+    """The causal text transformer, pooled where the text ends."""
 
-    width: int
-    """Channels of a token."""
-    layers: int
-    """Residual blocks."""
-    heads: int
-    """Attention heads; the published models use width / 64."""
+    kind: Literal["causal"] = "causal"
+    """Marks the tower's family in YAML and JSON."""
     vocab_size: int = 49_408
     """Ids of the tokenizer; training a vocabulary sets this to what the captions gave."""
     context_length: int = 77
     """Longest text in tokens, start and end included."""
-    activation: Activation = "quick_gelu"
-    """Of the MLPs."""
 
     def __post_init__(self) -> None:
-        _require_divisible("model.text", "width", self.width, "heads", self.heads)
+        TransformerConfig.__post_init__(self)
         if self.context_length < 3:
             raise ConfigError(
                 f"model.text.context_length is {self.context_length}; a text needs at least 3 tokens: "
                 "start, one token, end"
             )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SiglipTextConfig(TransformerConfig):
+    """SigLIP's text transformer: every text padded to one length, every token sees all, pooled at the last."""
+
+    kind: Literal["siglip"] = "siglip"
+    """Marks the tower's family in YAML and JSON."""
+    vocab_size: int = 32_000
+    """Ids of the tokenizer."""
+    context_length: int = 64
+    """Tokens of every text, padding included."""
+    activation: Activation = "gelu_tanh"
+    """Of the MLPs."""
+    norm_eps: float = 1e-6
+    """Added to the variance in layer norms."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,13 +135,20 @@ class ModelConfig:
     """Size E of an embedding."""
     image_size: int
     """Side of the square input, in pixels."""
-    vision: VisionTransformerConfig | ResNetConfig
+    vision: VisionTransformerConfig | ResNetConfig | SiglipVisionConfig
     """The image tower."""
-    text: TextConfig
+    text: TextConfig | SiglipTextConfig
     """The text tower."""
+    logit_bias: bool = False
+    """Whether a learned bias is added to the similarities, as models trained with the sigmoid loss have it."""
 
     def __post_init__(self) -> None:
         self.vision.check_image_size(self.image_size)
+        if isinstance(self.vision, SiglipVisionConfig) and self.vision.width != self.embed_dim:
+            raise ConfigError(
+                f"model: embed_dim is {self.embed_dim}, but a SigLIP image tower has no projection: it must be "
+                f"vision.width ({self.vision.width})"
+            )
 
 
 def _require_divisible(where: str, name: str, value: int, by: str, divisor: int) -> None:

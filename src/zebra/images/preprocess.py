@@ -27,6 +27,12 @@ class Preprocess:
     """Side of the square input, in pixels."""
     resize: Literal["shortest", "squash"] = "shortest"
     """shortest scales the shorter side and cuts the centre square; squash ignores the aspect ratio."""
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    """The filter of the resize, as Pillow computes it."""
+    crop: Literal["half_even", "floor"] = "half_even"
+    """How the centre crop rounds an odd margin: half_even is torchvision's rule, floor is that of transformers."""
+    rgb: Literal["last", "first"] = "last"
+    """When other modes become RGB: after the crop, as OpenAI and open_clip do it, or before the resize."""
     mean: tuple[float, float, float] = OPENAI_MEAN
     """Per channel, of values in [0, 1]."""
     std: tuple[float, float, float] = OPENAI_STD

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zebra.config.model import Activation
+from zebra.config.model import Activation, TransformerConfig
 
 
 def quick_gelu(x: Tensor) -> Tensor:
@@ -17,7 +17,16 @@ def quick_gelu(x: Tensor) -> Tensor:
     return x * torch.sigmoid(1.702 * x)
 
 
-ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {"quick_gelu": quick_gelu, "gelu": F.gelu}
+def gelu_tanh(x: Tensor) -> Tensor:
+    """Return GELU by its tanh approximation, the one SigLIP's weights were trained with."""
+    return F.gelu(x, approximate="tanh")
+
+
+ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
+    "quick_gelu": quick_gelu,
+    "gelu": F.gelu,
+    "gelu_tanh": gelu_tanh,
+}
 
 
 class Attention(nn.Module):
@@ -42,12 +51,12 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    """Two linear layers, four times wider between them."""
+    """Two linear layers with an activation between them."""
 
-    def __init__(self, width: int, activation: Activation) -> None:
+    def __init__(self, width: int, hidden: int, activation: Activation) -> None:
         super().__init__()
-        self.c_fc = nn.Linear(width, 4 * width)
-        self.c_proj = nn.Linear(4 * width, width)
+        self.c_fc = nn.Linear(width, hidden)
+        self.c_proj = nn.Linear(hidden, width)
         self.activation = ACTIVATIONS[activation]
 
     def forward(self, x_BLD: Tensor) -> Tensor:
@@ -58,12 +67,12 @@ class MLP(nn.Module):
 class ResidualBlock(nn.Module):
     """Attention, then an MLP, each on a normalised copy that is added back."""
 
-    def __init__(self, width: int, heads: int, activation: Activation) -> None:
+    def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.ln_1 = nn.LayerNorm(width)
-        self.attn = Attention(width, heads)
-        self.ln_2 = nn.LayerNorm(width)
-        self.mlp = MLP(width, activation)
+        self.ln_1 = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.attn = Attention(config.width, config.heads)
+        self.ln_2 = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.mlp = MLP(config.width, config.hidden, config.activation)
 
     def forward(self, x_BLD: Tensor, *, causal: bool) -> Tensor:
         """Refine the tokens [B, L, D]."""
@@ -74,10 +83,10 @@ class ResidualBlock(nn.Module):
 class Transformer(nn.Module):
     """A stack of residual blocks."""
 
-    def __init__(self, width: int, layers: int, heads: int, activation: Activation, *, causal: bool) -> None:
+    def __init__(self, config: TransformerConfig, *, causal: bool) -> None:
         super().__init__()
         self.causal = causal
-        self.resblocks = nn.ModuleList(ResidualBlock(width, heads, activation) for _ in range(layers))
+        self.resblocks = nn.ModuleList(ResidualBlock(config) for _ in range(config.layers))
 
     def blocks(self) -> Iterator[ResidualBlock]:
         """Yield the blocks from input to output."""

@@ -6,13 +6,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zebra.config.model import ModelConfig, VisionTransformerConfig
-from zebra.models.init import initialise_resnet, initialise_text
+from zebra.config.model import ModelConfig, SiglipTextConfig, SiglipVisionConfig, VisionTransformerConfig
+from zebra.models.init import initialise_resnet, initialise_siglip, initialise_text
 from zebra.models.resnet import ModifiedResNet
+from zebra.models.siglip import SiglipText, SiglipVision
 from zebra.models.text import TextTransformer
 from zebra.models.vit import VisionTransformer
 
 INITIAL_TEMPERATURE = 0.07
+INITIAL_SIGMOID = (10.0, -10.0)
+"""Multiplier and bias that a model with a bias starts from (SigLIP §3.2)."""
 MAX_LOGIT_SCALE = 100.0
 
 
@@ -26,16 +29,27 @@ class CLIP(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.visual: VisionTransformer | ModifiedResNet
+        self.visual: VisionTransformer | ModifiedResNet | SiglipVision
+        self.text: TextTransformer | SiglipText
         if isinstance(config.vision, VisionTransformerConfig):
             self.visual = VisionTransformer(config.vision, config.image_size, config.embed_dim)
+        elif isinstance(config.vision, SiglipVisionConfig):
+            self.visual = SiglipVision(config.vision, config.image_size)
+            initialise_siglip(self.visual)
         else:
             self.visual = ModifiedResNet(config.vision, config.image_size, config.embed_dim)
             initialise_resnet(self.visual)
-        self.text = TextTransformer(config.text, config.embed_dim)
-        initialise_text(self.text)
-        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / INITIAL_TEMPERATURE)))
+        if isinstance(config.text, SiglipTextConfig):
+            self.text = SiglipText(config.text, config.embed_dim)
+            initialise_siglip(self.text)
+        else:
+            self.text = TextTransformer(config.text, config.embed_dim)
+            initialise_text(self.text)
+        scale, bias = INITIAL_SIGMOID if config.logit_bias else (1 / INITIAL_TEMPERATURE, 0.0)
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(scale)))
         """Logarithm of the multiplier of cosine similarities."""
+        self.logit_bias = nn.Parameter(torch.tensor(bias)) if config.logit_bias else None
+        """Added to the multiplied similarities, before a sigmoid."""
 
     def encode_images(self, images_B3HW: Tensor) -> Tensor:
         """Embed normalised pixels, float [B, 3, H, W], as unit vectors [B, E]."""

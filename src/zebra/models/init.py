@@ -2,7 +2,9 @@
 
 from torch import nn
 
+from zebra.models.blocks import MLP, Attention
 from zebra.models.resnet import Bottleneck, ModifiedResNet
+from zebra.models.siglip import SiglipText, SiglipVision
 from zebra.models.text import TextTransformer
 
 
@@ -27,3 +29,18 @@ def initialise_resnet(tower: ModifiedResNet) -> None:
     for module in tower.modules():
         if isinstance(module, Bottleneck):
             nn.init.zeros_(module.bn3.weight)
+
+
+def initialise_siglip(tower: SiglipVision | SiglipText) -> None:
+    """Draw a SigLIP tower (big_vision's published code): Xavier matrices, MLP biases N(0, 1e-6)."""
+    for module in tower.modules():
+        if isinstance(module, Attention):
+            nn.init.xavier_uniform_(module.out_proj.weight)
+        elif isinstance(module, MLP):
+            for linear in (module.c_fc, module.c_proj):
+                nn.init.xavier_uniform_(linear.weight)
+                nn.init.normal_(linear.bias, std=1e-6)
+    if isinstance(tower, SiglipText):
+        nn.init.normal_(tower.token_embedding.weight, std=tower.token_embedding.embedding_dim**-0.5)
+        nn.init.zeros_(tower.text_projection.bias)
+        nn.init.xavier_uniform_(tower.text_projection.weight)

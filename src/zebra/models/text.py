@@ -24,10 +24,8 @@ class TextTransformer(nn.Module):
         self.context_length = config.context_length
         self.token_embedding = nn.Embedding(config.vocab_size, config.width)
         self.positional_embedding = nn.Parameter(torch.empty(config.context_length, config.width))
-        self.transformer = Transformer(
-            config.width, config.layers, config.heads, config.activation, causal=True
-        )
-        self.ln_final = nn.LayerNorm(config.width)
+        self.transformer = Transformer(config, causal=True)
+        self.ln_final = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.text_projection = nn.Parameter(torch.empty(config.width, embed_dim))
 
     def forward(self, tokens_BL: Tensor) -> Tensor:

@@ -18,9 +18,9 @@ class VisionTransformer(nn.Module):
         self.conv1 = nn.Conv2d(3, width, kernel_size=patch, stride=patch, bias=False)
         self.class_embedding = nn.Parameter(scale * torch.randn(width))
         self.positional_embedding = nn.Parameter(scale * torch.randn(num_patches + 1, width))
-        self.ln_pre = nn.LayerNorm(width)
-        self.transformer = Transformer(width, config.layers, config.heads, config.activation, causal=False)
-        self.ln_post = nn.LayerNorm(width)
+        self.ln_pre = nn.LayerNorm(width, eps=config.norm_eps)
+        self.transformer = Transformer(config, causal=False)
+        self.ln_post = nn.LayerNorm(width, eps=config.norm_eps)
         self.proj = nn.Parameter(scale * torch.randn(width, embed_dim))
 
     def features(self, images_B3HW: Tensor) -> Tensor:

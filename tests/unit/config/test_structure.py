@@ -65,7 +65,7 @@ def test_towers_are_told_apart_by_their_kind():
     raw["vision"] = unstructure(preset("tiny-resnet").vision)
     assert isinstance(structure(ModelConfig, raw).vision, ResNetConfig)
     raw["vision"]["kind"] = "swin"
-    with pytest.raises(ConfigError, match=r"vision\.kind must be one of resnet, vit"):
+    with pytest.raises(ConfigError, match=r"vision\.kind must be one of resnet, siglip, vit"):
         structure(ModelConfig, raw)
 
 
