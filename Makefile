@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+# What parity tests compare with, beside transformers.
+PEERS := open_clip_torch timm torchvision
 
 .PHONY: demo test check format clean
 
@@ -34,4 +36,5 @@ $(VENV)/base: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/dev: $(VENV)/base
 	$(PIP) --editable ".[dev]"
+	$(PIP) --no-deps $(PEERS)  # their torchvision asks for a CUDA build of torch
 	touch $@

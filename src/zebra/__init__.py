@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zebra.pretrained.bundle import Bundle as Bundle
-    from zebra.pretrained.bundle import load as load
+    from zebra.pretrained.load import load as load
 
 __version__ = "0.1.0"
 
 _NAMES = {
-    "load": "zebra.pretrained.bundle",
+    "load": "zebra.pretrained.load",
     "Bundle": "zebra.pretrained.bundle",
     "Batch": "zebra.values",
     "Embeddings": "zebra.values",

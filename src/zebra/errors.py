@@ -7,6 +7,7 @@
     ├── ShapeError(ValueError)     tensors that do not fit each other
     ├── WeightsError(RuntimeError) a model folder, checkpoint or tokenizer that is not whole
     ├── DivergedError(ArithmeticError)  a loss or gradient that is no longer a number
+    ├── DownloadError(OSError)     a model of the hub that can be had neither there nor from the cache
     └── MissingExtra(ImportError)  an optional package that is not installed
 
 Each message says what happened, where, and how to mend it.
@@ -52,6 +53,10 @@ class ShapeError(ZebraError, ValueError):
 
 class WeightsError(ZebraError, RuntimeError):
     """A model folder, checkpoint or tokenizer is incomplete, damaged or of another kind."""
+
+
+class DownloadError(ZebraError, OSError):
+    """The hub, or what it holds, cannot be reached, and the cache does not have it."""
 
 
 class DivergedError(ZebraError, ArithmeticError):

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import pyarrow as pa
 
+from zebra.config.cache import cache_folder
 from zebra.errors import DataError
 
 FORMAT = 1
@@ -19,13 +20,6 @@ BYTES_PER_BATCH = 32 << 20
 """What is held in memory while an index is written."""
 
 Row = tuple[Any, ...]
-
-
-def cache_folder() -> Path:
-    """Return where indexes live: $ZEBRA_CACHE, else $XDG_CACHE_HOME/zebra, else ~/.cache/zebra."""
-    own = os.environ.get("ZEBRA_CACHE")
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(own) if own else Path(base) / "zebra"
 
 
 class Index:

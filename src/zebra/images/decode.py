@@ -59,6 +59,14 @@ def decode(
             raise BadSample(reason, where, str(error)) from error
 
 
+def rgb_on_white(image: Image.Image) -> Image.Image:
+    """Convert a picture of any mode to RGB, laying transparency on white."""
+    if "transparency" in image.info or "A" in image.getbands():
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
 def _open(data: bytes, where: str) -> Image.Image:
     """Read the header alone."""
     try:
@@ -95,12 +103,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        return _from_16_bit(image)
-    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA"):
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return image.convert("RGB")
+    return _from_16_bit(image) if image.mode.startswith("I") else rgb_on_white(image)
 
 
 def _from_16_bit(image: Image.Image) -> Image.Image:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from zebra.config.structure import structure
 from zebra.errors import ConfigError
-from zebra.images.decode import DecodeMode
+from zebra.images.decode import DecodeMode, rgb_on_white
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -32,7 +32,8 @@ class Preprocess:
     crop: Literal["half_even", "floor"] = "half_even"
     """How the centre crop rounds an odd margin: half_even is torchvision's rule, floor is that of transformers."""
     rgb: Literal["last", "first"] = "last"
-    """When other modes become RGB: after the crop, as OpenAI and open_clip do it, or before the resize."""
+    """When other modes become RGB: after the crop, as OpenAI and open_clip do it, dropping transparency, or before the
+    resize, as transformers does it, laying transparency on white."""
     mean: tuple[float, float, float] = OPENAI_MEAN
     """Per channel, of values in [0, 1]."""
     std: tuple[float, float, float] = OPENAI_STD
@@ -46,19 +47,24 @@ class Preprocess:
             raise ConfigError(f"std is {self.std}; every channel must be positive")
 
     def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
-        """Resize (bicubic), cut the centre square and convert to RGB, in this order, as uint8 [3, H, W].
+        """Resize, cut the centre square and convert to RGB, as uint8 [3, H, W].
 
-        The order shows on images that are not RGB yet: a palette image, for instance, resizes by nearest colour.
+        When it is converted shows on images that are not RGB yet: a palette image, for instance, is resized by
+        nearest colour unless it is converted first.
         """
-        size = self.image_size
-        if self.resize == "squash":
-            image = image.resize((size, size), Image.Resampling.BICUBIC)
-        else:
-            image = _centre(image.resize(_shortest(image.size, size), Image.Resampling.BICUBIC), size)
+        size, image = self.image_size, rgb_on_white(image) if self.rgb == "first" else image
+        target = (size, size) if self.resize == "squash" else _shortest(image.size, size)
+        image = image.resize(target, Image.Resampling[self.interpolation.upper()])
+        image = image.crop(_centre(image.size, size, self.crop))
+        image.info.pop("transparency", None)  # no effect on the colours, but Pillow would warn that it is dropped
         return channels_first(image.convert("RGB"))
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Turn uint8 [B, 3, H, W] into float32 of roughly zero mean and unit variance, on the same device."""
+        """Turn uint8 [B, 3, H, W] into float32 of roughly zero mean and unit variance, on the same device.
+
+        The arithmetic is torchvision's, bit for bit; transformers divides by 255 in double precision, which moves
+        a value by at most 1e-6.
+        """
         mean = torch.tensor(self.mean, device=images.device).view(3, 1, 1)
         std = torch.tensor(self.std, device=images.device).view(3, 1, 1)
         return images.float().div_(255).sub_(mean).div_(std)
@@ -87,14 +93,19 @@ def channels_first(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _shortest(size: tuple[int, int], target: int) -> tuple[int, int]:
-    """Scale (width, height) so that the shorter becomes `target`; torchvision truncates the longer one."""
+    """Scale (width, height) so that the shorter becomes `target`; torchvision and transformers truncate the longer."""
     width, height = size
     if width <= height:
         return target, int(target * height / width)
     return int(target * width / height), target
 
 
-def _centre(image: Image.Image, size: int) -> Image.Image:
-    """Cut the centre square; torchvision rounds halves to even, and so does Python."""
-    left, top = round((image.width - size) / 2), round((image.height - size) / 2)
-    return image.crop((left, top, left + size, top + size))
+def _centre(
+    size: tuple[int, int], side: int, rounding: Literal["half_even", "floor"]
+) -> tuple[int, int, int, int]:
+    """Return the box of the centre square; Python rounds halves to even, as torchvision does."""
+    if rounding == "floor":
+        left, top = ((length - side) // 2 for length in size)
+    else:
+        left, top = (round((length - side) / 2) for length in size)
+    return left, top, left + side, top + side

@@ -1,11 +1,9 @@
 """A model with its tokenizer and preprocessing: pictures and texts in, unit vectors and answers out."""
 
-import hashlib
-import json
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,25 +12,17 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from zebra.config.model import ModelConfig
-from zebra.config.structure import structure, unstructure
 from zebra.errors import ConfigError, DataError, WeightsError
 from zebra.images.decode import decode
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
-from zebra.pretrained.card import model_card
-from zebra.pretrained.golden import check_golden, write_golden
-from zebra.pretrained.manifest import verify_manifest, write_manifest
-from zebra.pretrained.weights import load_weights, save_weights
+from zebra.pretrained.folder import write_folder
 from zebra.text.templates import DEFAULT_TEMPLATES, fill
-from zebra.text.tokenizer import Tokenizer
+from zebra.text.words import Words
 from zebra.values import Prediction
 
 Picture = str | Path | bytes | Image.Image | NDArray[np.uint8]
 
-FILES = ("config.json", "model.safetensors", "tokenizer.json", "preprocess.json", "golden.safetensors")
-IDENTITY = FILES[:4]
-"""The files that decide a vector; their digests make the fingerprint."""
 BATCH = 64
 
 
@@ -40,13 +30,27 @@ class Bundle:
     """Everything needed to turn pictures and texts into vectors that can be compared."""
 
     def __init__(
-        self, model: CLIP, tokenizer: Tokenizer, preprocess: Preprocess, fingerprint: str = ""
+        self,
+        model: CLIP,
+        tokenizer: Words | None,
+        preprocess: Preprocess,
+        identify: Callable[[], str] = lambda: "",
     ) -> None:
+        """Put the three together.
+
+        Args:
+            tokenizer: None for a model that came without one; it embeds pictures alone.
+            identify: Gives the fingerprint, asked for when it is first needed: it may have to read large files.
+        """
         self.model = model
         self.tokenizer = tokenizer
         self.preprocess = preprocess
-        self.fingerprint = fingerprint
+        self._identify = identify
+
+    @cached_property
+    def fingerprint(self) -> str:
         """Identifies the function from pictures and texts to vectors; empty for a model not saved yet."""
+        return self._identify()
 
     @property
     def embed_dim(self) -> int:
@@ -61,12 +65,17 @@ class Bundle:
     @property
     def context_length(self) -> int:
         """Longest text in tokens, start and end included."""
-        return self.tokenizer.context_length
+        return self.model.config.text.context_length
 
     @property
     def logit_scale(self) -> float:
         """The multiplier of cosine similarities."""
         return float(self.model.logit_scale.detach().exp())
+
+    @property
+    def logit_bias(self) -> float | None:
+        """What is added to the multiplied similarities before a sigmoid; None for a model without it."""
+        return None if self.model.logit_bias is None else float(self.model.logit_bias.detach())
 
     @property
     def device(self) -> torch.device:
@@ -103,11 +112,12 @@ class Bundle:
         """
         if isinstance(texts, str):
             raise ConfigError("encode_texts takes a list of texts; wrap a single one in [ ]")
+        words = self.require_words()
         self.model.eval()
         vectors, cut = [], 0
         with torch.inference_mode():
             for start in range(0, len(texts), 256):
-                encoded = self.tokenizer.encode(texts[start : start + 256], truncate=truncate)
+                encoded = words.encode(texts[start : start + 256], truncate=truncate)
                 cut += encoded.truncated
                 tokens = torch.from_numpy(encoded.ids).to(self.device)
                 vectors.append(self.model.encode_texts(tokens).float().cpu())
@@ -136,29 +146,32 @@ class Bundle:
         labels: Sequence[str],
         templates: Sequence[str] = DEFAULT_TEMPLATES,
     ) -> list[list[Prediction]]:
-        """Rank the labels for every picture: softmax over the labels, best first."""
+        """Rank the labels for every picture, best first.
+
+        Scores are a softmax over the labels; a model trained with the sigmoid loss judges each label by itself.
+        """
         class_CE = self.class_vectors(labels, templates)
-        scores_NC = (self.logit_scale * self.encode_images(images) @ class_CE.T).softmax(dim=-1)
+        logits_NC = self.logit_scale * self.encode_images(images) @ class_CE.T
+        bias = self.logit_bias
+        scores_NC = logits_NC.softmax(dim=-1) if bias is None else (logits_NC + bias).sigmoid()
         ranked = []
         for scores_C in scores_NC:
             order = scores_C.argsort(descending=True).tolist()
             ranked.append([Prediction(labels[c], float(scores_C[c])) for c in order])
         return ranked
 
+    def require_words(self) -> Words:
+        """Return the tokenizer; WeightsError if the model came without one."""
+        if self.tokenizer is None:
+            raise WeightsError(
+                "this model came without a tokenizer, so it embeds pictures alone; put tokenizer.json, vocab.json and "
+                "merges.txt, or bpe_simple_vocab_16e6.txt.gz beside it, or load it with tokenizer=PATH"
+            )
+        return self.tokenizer
+
     def save(self, folder: Path, facts: Mapping[str, str] | None = None) -> None:
         """Write a self-describing folder that `zebra.load` reads, and take its fingerprint."""
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_json(
-            folder / "config.json", {"format": "zebra", "version": 1} | unstructure(self.model.config)
-        )
-        _write_json(folder / "preprocess.json", self.preprocess.to_json())
-        save_weights(self.model, folder / "model.safetensors")
-        self.tokenizer.save(folder / "tokenizer.json")
-        write_golden(self, folder / "golden.safetensors")
-        parameters = sum(parameter.numel() for parameter in self.model.parameters())
-        card = model_card(self.model.config, parameters, facts or {})
-        (folder / "README.md").write_text(card, encoding="utf-8")
-        self.fingerprint = fingerprint(write_manifest(folder))
+        self.fingerprint = write_folder(self, folder, facts or {})
 
     def _batches(self, images: Iterable[Picture]) -> Iterator[Tensor]:
         if isinstance(images, str | bytes | Path | Image.Image):
@@ -189,53 +202,6 @@ class Bundle:
         return decode(path.read_bytes(), str(path), mode=self.preprocess.decode)
 
 
-def load(
-    path: str | Path, *, tokenizer: str | Path | None = None, verify: bool = True, device: str = "auto"
-) -> Bundle:
-    """Open a model folder.
-
-    Args:
-        path: A folder as `Bundle.save` writes it.
-        tokenizer: A tokenizer.json to use instead of the folder's own.
-        verify: Check sha256 of every file and recompute the golden vectors.
-        device: cpu, cuda, mps or auto.
-
-    Raises:
-        WeightsError: A file is missing, damaged, or the folder does not compute what it recorded.
-    """
-    folder = Path(path)
-    if not folder.is_dir():
-        raise WeightsError(f"no model folder at {folder.resolve()}; `zebra train` writes one as <out>/model")
-    missing = [name for name in FILES if not (folder / name).is_file()]
-    if missing:
-        raise WeightsError(
-            f"{folder} is not a whole zebra model: {', '.join(missing)} missing; copy the folder again"
-        )
-    digests = verify_manifest(folder) if verify else {}
-    raw = _read_json(folder / "config.json")
-    if raw.pop("format", None) != "zebra" or raw.pop("version", None) != 1:
-        raise WeightsError(f"{folder / 'config.json'} is not of zebra's format 1")
-    config = structure(ModelConfig, raw, str(folder / "config.json"))
-    words = Tokenizer.load(Path(tokenizer or folder / "tokenizer.json"), config.text.context_length)
-    if words.vocab_size != config.text.vocab_size:
-        raise WeightsError(
-            f"the tokenizer has {words.vocab_size} ids, the text tower {config.text.vocab_size}"
-        )
-    model = CLIP(config)
-    load_weights(model, folder / "model.safetensors")
-    preprocess = Preprocess.from_json(_read_json(folder / "preprocess.json"))
-    bundle = Bundle(model.to(pick_device(device)).eval(), words, preprocess, fingerprint(digests))
-    if verify:
-        check_golden(bundle, folder / "golden.safetensors")
-    return bundle
-
-
-def fingerprint(digests: Mapping[str, str]) -> str:
-    """Derive a bundle's fingerprint from the sha256 of the files that decide its vectors."""
-    own = {name: digests[name] for name in IDENTITY if name in digests}
-    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:16] if own else ""
-
-
 def check_labels(labels: Sequence[str]) -> list[str]:
     """Return the labels as a list; ConfigError if there are none, or one is empty or repeated."""
     if isinstance(labels, str):
@@ -249,28 +215,3 @@ def check_labels(labels: Sequence[str]) -> list[str]:
     if repeated:
         raise ConfigError(f"labels named twice: {', '.join(repeated)}; their scores would be split")
     return list(labels)
-
-
-def pick_device(name: str) -> torch.device:
-    """Turn cpu, cuda, mps or auto into a device; ConfigError if it is not there."""
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        return torch.device("cuda" if there["cuda"] else "mps" if there["mps"] else "cpu")
-    if not there.get(name, False):
-        usable = ", ".join(known for known, present in there.items() if present)
-        raise ConfigError(f"device {name!r} is not available here; usable: {usable}, auto")
-    return torch.device(name)
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise WeightsError(f"{path} is not valid JSON ({error}); copy the folder again") from error
-    if not isinstance(value, dict):
-        raise WeightsError(f"{path} must hold a JSON object")
-    return value

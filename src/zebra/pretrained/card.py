@@ -6,17 +6,27 @@ from zebra.config.model import ModelConfig
 
 
 def model_card(config: ModelConfig, parameters: int, facts: Mapping[str, str]) -> str:
-    """Describe a trained model in Markdown; no time, path or host, so that equal runs write equal bytes."""
+    """Describe a model in Markdown; no time, path or host, so that equal runs write equal bytes.
+
+    Args:
+        facts: What is known of its origin, by name: training, data, seed, scores.
+    """
+    known = [f"- {name}: {value}" for name, value in facts.items()] or ["- not recorded"]
     lines = [
-        "# A CLIP model trained with zebra",
+        "# A CLIP model",
         "",
         f"- image tower: {config.vision.kind}, {config.image_size} × {config.image_size} pixels",
         f"- text tower: {config.text.layers} layers of width {config.text.width}, "
         f"{config.text.vocab_size} token ids, at most {config.text.context_length} tokens",
         f"- embedding: {config.embed_dim} dimensions; {parameters:,} parameters in all",
-        *(f"- {name}: {value}" for name, value in facts.items()),
         "",
-        "## Use",
+        "## Training and scores",
+        "",
+        *known,
+        "",
+        "## Intended use",
+        "",
+        "Classify pictures by labels in words, search them by text or by example, or start a fine-tune.",
         "",
         "```python",
         "import zebra",
@@ -27,9 +37,10 @@ def model_card(config: ModelConfig, parameters: int, facts: Mapping[str, str]) -
         "",
         "## Limits",
         "",
-        "The model knows what its captions talked about and nothing else. Scores are a softmax over the labels that",
-        "were offered: one of them always wins, also when none fits. Counting, distance and fine distinctions are",
-        "known weaknesses of this family of models. Measure it on pictures of your own before you rely on it.",
+        "The model knows what its captions talked about and nothing else. Scores compare the labels that were",
+        "offered: one of them comes first also when none fits. Counting, distance and fine distinctions are known",
+        "weaknesses of this family of models, and it repeats whatever its captions associate. Measure it on pictures",
+        "of your own, for every group of people it will judge, before you rely on it.",
         "",
     ]
     return "\n".join(lines)

@@ -1,11 +1,12 @@
 """MANIFEST.json: size and sha256 of every file of a folder, written durably and verified before use."""
 
-import hashlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from zebra.errors import WeightsError
+from zebra.pretrained.digests import sha256
 
 NAME = "MANIFEST.json"
 
@@ -13,7 +14,7 @@ NAME = "MANIFEST.json"
 def write_manifest(folder: Path) -> dict[str, str]:
     """Flush every file of `folder` to disk, record it, and return name → sha256."""
     files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != NAME)
-    entries = {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in files}
+    entries = {path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in files}
     manifest = folder / NAME
     manifest.write_text(json.dumps({"files": entries}, indent=1) + "\n", encoding="utf-8")
     for path in [*files, manifest]:
@@ -24,29 +25,41 @@ def write_manifest(folder: Path) -> dict[str, str]:
     return {name: str(entry["sha256"]) for name, entry in entries.items()}
 
 
-def verify_manifest(folder: Path) -> dict[str, str]:
+def verify_manifest(folder: Path, digest: Callable[[Path], str] = sha256) -> dict[str, str]:
     """Check every recorded file and return name → sha256.
+
+    Args:
+        digest: Reads a file's sha256, or remembers it.
 
     Raises:
         WeightsError: The manifest is missing or unreadable, or a file is missing, cut or changed.
     """
-    path = folder / NAME
-    if not path.is_file():
-        raise WeightsError(f"{folder} has no {NAME}: it is not a whole zebra folder; copy it again")
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))["files"]
-        recorded = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in entries.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{path} is damaged ({error}); copy the folder again") from error
-    for name, (size, digest) in recorded.items():
+    recorded = _recorded(folder)
+    for name, (size, expected) in recorded.items():
         file = folder / name
         if not file.is_file():
             raise WeightsError(f"{folder} lacks {name}, which its {NAME} lists; copy the folder again")
         if file.stat().st_size != size:
             raise WeightsError(f"{file} has {file.stat().st_size} bytes instead of {size}; copy it again")
-        if _sha256(file) != digest:
+        if digest(file) != expected:
             raise WeightsError(f"{file} differs from its recorded sha256; it is damaged, copy it again")
-    return {name: digest for name, (_, digest) in recorded.items()}
+    return {name: expected for name, (_, expected) in recorded.items()}
+
+
+def recorded_digests(folder: Path) -> dict[str, str]:
+    """Return name → sha256 as the manifest has it, without looking at the files."""
+    return {name: digest for name, (_, digest) in _recorded(folder).items()}
+
+
+def _recorded(folder: Path) -> dict[str, tuple[int, str]]:
+    path = folder / NAME
+    if not path.is_file():
+        raise WeightsError(f"{folder} has no {NAME}: it is not a whole zebra folder; copy it again")
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))["files"]
+        return {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in entries.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{path} is damaged ({error}); copy the folder again") from error
 
 
 def sync_folder(folder: Path) -> None:
@@ -57,7 +70,3 @@ def sync_folder(folder: Path) -> None:
     finally:
         os.close(handle)
 
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,52 +1,71 @@
-"""Weights on disk under their published names: a model in, safetensors out, and back."""
+"""Weights on disk under their published names: a model in, tensors out, and back."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
+from zebra.config.model import ModelConfig, ResNetConfig
 from zebra.errors import WeightsError, nearest
 from zebra.models import CLIP
 
 TEXT_PREFIX = "text."
+COUNTER = "num_batches_tracked"
+"""Ends the names of batch norm's step counters, which inference never reads: they may be absent."""
+
+
+def published_tensors(model: CLIP) -> dict[str, Tensor]:
+    """Return every parameter and buffer; the text tower's prefix is dropped, as in the published files."""
+    return {
+        name.removeprefix(TEXT_PREFIX): value.detach().cpu().contiguous()
+        for name, value in model.state_dict().items()
+    }
 
 
 def save_weights(model: CLIP, path: Path) -> None:
-    """Write every parameter and buffer; the text tower's prefix is dropped, as in the published files."""
-    tensors = {
-        _published(name): value.detach().cpu().contiguous() for name, value in model.state_dict().items()
-    }
-    save_file(tensors, path)
+    """Write a model as safetensors."""
+    save_file(published_tensors(model), path, metadata={"format": "pt"})
 
 
-def load_weights(model: CLIP, path: Path) -> None:
-    """Fill the model in place.
+def build(config: ModelConfig, tensors: Mapping[str, Tensor], where: str) -> CLIP:
+    """Make the model of a config out of tensors under their published names.
+
+    The towers take the tensors themselves: what is memory-mapped stays so, and nothing is initialised only to be
+    overwritten. Halves are widened to fp32.
+
+    Args:
+        where: Names the file in errors.
 
     Raises:
-        WeightsError: The file cannot be read, or a tensor is missing, left over or of another shape.
+        WeightsError: A tensor is missing, left over, of another shape, or not of floating type.
     """
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} cannot be read as safetensors ({error}); copy it again") from error
-    expected = {_published(name): (name, value) for name, value in model.state_dict().items()}
-    for name, (_, value) in expected.items():
+    with torch.device("meta"):
+        model = CLIP(config)
+    expected = {name.removeprefix(TEXT_PREFIX): (name, value) for name, value in model.state_dict().items()}
+    state: dict[str, Tensor] = {}
+    for name, (own, value) in expected.items():
+        if name.endswith(COUNTER):
+            state[own] = tensors.get(name, torch.zeros(())).to(torch.int64)
+            continue
         if name not in tensors:
-            raise WeightsError(f"{path} lacks the tensor {name}; it does not belong to this config.json")
-        if tensors[name].shape != value.shape:
+            raise WeightsError(f"{where} lacks the tensor {name}; it does not belong to this config")
+        tensor = tensors[name]
+        if tensor.shape != value.shape:
             raise WeightsError(
-                f"{path}: {name} has shape {tuple(tensors[name].shape)}, but config.json asks for "
-                f"{tuple(value.shape)}"
+                f"{where}: {name} has shape {tuple(tensor.shape)}, but the config asks for {tuple(value.shape)}"
             )
+        if not tensor.is_floating_point():
+            raise WeightsError(f"{where}: {name} is {tensor.dtype}; weights are floating numbers")
+        state[own] = tensor.float()
     for name in tensors:
         if name not in expected:
             raise WeightsError(
-                f"{path} holds a tensor {name} that config.json has no place for.{nearest(name, expected)}"
+                f"{where} holds a tensor {name} that the config has no place for.{nearest(name, expected)}"
             )
-    state: dict[str, Tensor] = {own: tensors[name] for name, (own, _) in expected.items()}
-    model.load_state_dict(state)
-
-
-def _published(name: str) -> str:
-    return name.removeprefix(TEXT_PREFIX)
+    model.load_state_dict(state, assign=True)
+    model.requires_grad_(True)
+    if isinstance(config.vision, ResNetConfig):
+        model.visual.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model

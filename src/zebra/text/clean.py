@@ -1,11 +1,18 @@
-"""A caption as found on the web in, the lower-case text that CLIP's vocabulary is defined on out."""
+"""A caption as found on the web in, the text that a vocabulary is defined on out."""
 
 import html
 import re
+import string
+from collections.abc import Callable, Mapping
+from typing import Literal
 
 import ftfy
 
+Cleaning = Literal["lower", "whitespace", "canonicalize", "siglip"]
+"""lower, whitespace and canonicalize are open_clip's names; siglip is the rule of SigLIP in transformers."""
+
 _WHITESPACE = re.compile(r"\s+")
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def clean(text: str) -> str:
@@ -16,7 +23,43 @@ def clean(text: str) -> str:
     >>> clean("  Caf&amp;eacute;\n in   PARIS ")
     'café in paris'
     """
+    return _collapse(_mend(text)).lower()
+
+
+def without_surrogates(text: str) -> str:
+    """Replace halves of surrogate pairs by U+FFFD: Rust has no way to say them, and `clean` has none left."""
+    return ftfy.fixes.fix_surrogates(text)
+
+
+def _whitespace(text: str) -> str:
+    """As `clean`, but the case stays."""
+    return _collapse(_mend(text))
+
+
+def _canonicalize(text: str) -> str:
+    """As `clean`, and without ASCII punctuation; an underscore counts as a space."""
+    return _collapse(_mend(text).replace("_", " ").translate(_NO_PUNCTUATION).lower())
+
+
+def _siglip(text: str) -> str:
+    """Lower the case, drop ASCII punctuation and collapse whitespace; nothing is mended."""
+    return _collapse(text.lower().translate(_NO_PUNCTUATION))
+
+
+def _mend(text: str) -> str:
     # ftfy is a hundred times slower than the rest, and has nothing to mend in plain ASCII without entities.
-    if not (text.isascii() and text.isprintable() and "&" not in text):
-        text = html.unescape(html.unescape(ftfy.fix_text(text)))
-    return _WHITESPACE.sub(" ", text).strip().lower()
+    if text.isascii() and text.isprintable() and "&" not in text:
+        return text
+    return html.unescape(html.unescape(ftfy.fix_text(text)))
+
+
+def _collapse(text: str) -> str:
+    return _WHITESPACE.sub(" ", text).strip()
+
+
+CLEANINGS: Mapping[Cleaning, Callable[[str], str]] = {
+    "lower": clean,
+    "whitespace": _whitespace,
+    "canonicalize": _canonicalize,
+    "siglip": _siglip,
+}

@@ -3,37 +3,21 @@
 A tokenizer is its list of merges; everything else follows from it (`scheme`).
 """
 
-import gzip
+import hashlib
 import json
-import zlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import tokenizers
-from numpy.typing import NDArray
 from tokenizers import decoders, models, normalizers, trainers
 
 from zebra.errors import ConfigError, DataError, WeightsError
 from zebra.text.clean import clean
-from zebra.text.scheme import NUM_FIXED, WORD_END, Merge, byte_symbols, layout, machine, words
+from zebra.text.files import read_object, read_text
+from zebra.text.rows import Encoded, check_texts, cut_rows, pad_rows
+from zebra.text.scheme import EOT, NUM_FIXED, SOT, WORD_END, Merge, byte_symbols, layout, machine, words
 
 _NUM_PUBLISHED_MERGES = 48_894  # OpenAI's file goes on for 213,000 lines more, which its models never use
-
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """A batch of texts as token ids."""
-
-    ids: NDArray[np.int64]
-    """int64 [N, L], L the longest row of this batch; each row is SOT … EOT, then padding with 0."""
-    lengths: NDArray[np.int64]
-    """int64 [N], the tokens of each row, SOT and EOT included."""
-    truncated: int
-    """How many texts were cut to the context length."""
 
 
 class Tokenizer:
@@ -101,7 +85,7 @@ class Tokenizer:
         """
         path = Path(path)
         merges = []
-        lines = enumerate(_read_text(path).split("\n")[1 : _NUM_PUBLISHED_MERGES + 1], start=2)
+        lines = enumerate(read_text(path).split("\n")[1 : _NUM_PUBLISHED_MERGES + 1], start=2)
         for number, line in lines:
             match line.split():
                 case [left, right]:
@@ -113,17 +97,34 @@ class Tokenizer:
         return _made_from(path, merges, context_length)
 
     @classmethod
+    def from_files(cls, vocabulary: str | Path, merges: str | Path, context_length: int = 77) -> "Tokenizer":
+        """Read `vocab.json` and `merges.txt`, as repositories without a `tokenizer.json` hold them.
+
+        Raises:
+            WeightsError: a file is missing or damaged, or they do not belong together.
+        """
+        tokenizer = cls.from_merges(merges, context_length)
+        tokenizer._require(read_object(Path(vocabulary)), Path(vocabulary))
+        return tokenizer
+
+    @classmethod
     def load(cls, path: str | Path, context_length: int = 77) -> "Tokenizer":
         """Read a `tokenizer.json`, given the file or its folder.
+
+        Of its added tokens SOT and EOT count, since some files list them nowhere else. What others add (padding
+        under the name "!", placeholders) is not part of the scheme.
 
         Raises:
             WeightsError: the file is missing, damaged, or holds another scheme than CLIP's.
         """
         path = Path(path)
         path = path / "tokenizer.json" if path.is_dir() else path
+        document = read_object(path)
         try:
-            model = json.loads(_read_text(path))["model"]
-            vocabulary = model["vocab"]
+            model = document["model"]
+            added = {token["content"]: token["id"] for token in document.get("added_tokens") or []}
+            ends = {symbol: added[symbol] for symbol in (SOT, EOT) if symbol in added}
+            vocabulary = {**model["vocab"], **ends}
             # Files written before 2024 hold a merge as "a b", later ones as ["a", "b"].
             pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"]]
             merges = [(str(left), str(right)) for left, right in pairs]
@@ -133,11 +134,7 @@ class Tokenizer:
                 f"copy it again from where the model came from"
             ) from error
         tokenizer = _made_from(path, merges, context_length)
-        if vocabulary != tokenizer._rust.get_vocab(with_added_tokens=False):
-            raise WeightsError(
-                f"{path} holds another vocabulary than its {len(merges)} merges give in CLIP's layout "
-                f"(bytes, bytes{WORD_END}, merges, SOT, EOT); zebra reads CLIP tokenizers only"
-            )
+        tokenizer._require(vocabulary, path)
         return tokenizer
 
     def save(self, path: str | Path) -> None:
@@ -169,22 +166,10 @@ class Tokenizer:
             ConfigError: `texts` is one string rather than a list.
             DataError: an element is not a string, or is too long and `truncate` is false.
         """
-        if isinstance(texts, str):
-            raise ConfigError(f"texts is the single string {_short(texts)}; pass a list: [text]")
-        for position, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise DataError(f"texts[{position}] is {text!r}, a {type(text).__name__}; pass strings only")
+        check_texts(texts)
         rows = [row.ids for row in self._rust.encode_batch_fast([clean(text) for text in texts])]
-        limit = self._context_length
-        over = [position for position, row in enumerate(rows) if len(row) > limit]
-        if over and not truncate:
-            raise DataError(
-                f"texts[{over[0]}] {_short(texts[over[0]])} has {len(rows[over[0]])} tokens, more than the "
-                f"context of {limit}; shorten it, or pass truncate=True to cut it"
-            )
-        for position in over:
-            rows[position] = [*rows[position][: limit - 1], self.eot]
-        return Encoded(*_padded(rows), truncated=len(over))
+        truncated = cut_rows(rows, texts, self._context_length, end=self.eot, truncate=truncate)
+        return Encoded(*pad_rows(rows), truncated=truncated)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of one row of ids up to its EOT: lower case, words separated by one space.
@@ -207,6 +192,20 @@ class Tokenizer:
         # The Rust object forgets on its way to another process that special tokens in text are ordinary.
         return Tokenizer, (self._merges, self._context_length)
 
+    def _require(self, vocabulary: Mapping[str, int], path: Path) -> None:
+        """Raise WeightsError unless `vocabulary`, found in `path`, is what the merges give."""
+        if vocabulary != {symbol: index for index, symbol in enumerate(self._symbols)}:
+            raise WeightsError(
+                f"{path} holds another vocabulary than its {len(self._merges)} merges give in CLIP's layout "
+                f"(bytes, bytes{WORD_END}, merges, SOT, EOT); zebra reads CLIP tokenizers only"
+            )
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the function from texts to ids."""
+        rules = json.dumps(["CLIP", self._context_length, self._merges])
+        return hashlib.sha256(rules.encode()).hexdigest()
+
     @property
     def vocab_size(self) -> int:
         """Rows the embedding table needs: one more than the highest id."""
@@ -228,33 +227,8 @@ class Tokenizer:
         return len(self._symbols) - 1
 
 
-def _padded(rows: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return rows as one array int64 [N, L] padded with 0, and their lengths int64 [N]."""
-    lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
-    ids = np.zeros((len(rows), lengths.max(initial=0)), dtype=np.int64)
-    filled = np.arange(ids.shape[1]) < lengths[:, None]
-    ids[filled] = np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=int(lengths.sum()))
-    return ids, lengths
-
-
 def _made_from(path: Path, merges: Sequence[Merge], context_length: int) -> Tokenizer:
     try:
         return Tokenizer(merges, context_length)
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}; the file is damaged or not CLIP's") from error
-
-
-def _read_text(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-        return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
-    except FileNotFoundError as error:
-        raise WeightsError(
-            f"there is no tokenizer file {path}; name a tokenizer.json or a merges file"
-        ) from error
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise WeightsError(f"{path} cannot be read ({error}); copy it again from its source") from error
-
-
-def _short(text: Any) -> str:
-    return repr(text if len(text) <= 60 else text[:59] + "…")

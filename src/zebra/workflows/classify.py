@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from zebra.pretrained.bundle import check_labels, load
+from zebra.pretrained.bundle import check_labels
+from zebra.pretrained.load import load
 from zebra.text.templates import DEFAULT_TEMPLATES
 from zebra.values import Prediction
 

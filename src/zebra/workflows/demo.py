@@ -13,7 +13,7 @@ from zebra.config.structure import structure
 from zebra.config.train import TrainConfig
 from zebra.data.benchmarks import read_benchmark
 from zebra.errors import ConfigError
-from zebra.pretrained.bundle import load
+from zebra.pretrained.load import load
 from zebra.report.results import write_metrics
 from zebra.train.folder import RunFolder
 from zebra.workflows import menagerie, train

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from zebra.config.evaluate import EvaluateConfig
 from zebra.data.benchmarks import Benchmark, read_benchmark
 from zebra.evaluate.zeroshot import ZeroShot, zero_shot
-from zebra.pretrained.bundle import Bundle, load
+from zebra.pretrained.bundle import Bundle
+from zebra.pretrained.load import load
 from zebra.report.results import Metrics, write_metrics
 from zebra.values import Embeddings, Score
 

@@ -17,11 +17,13 @@ from zebra.data.sources import Source, open_source
 from zebra.errors import BadSample, ConfigError, DataError
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
-from zebra.pretrained.bundle import Bundle, pick_device
+from zebra.pretrained.bundle import Bundle
+from zebra.pretrained.device import pick_device
 from zebra.pretrained.manifest import verify_manifest
 from zebra.report.results import Metrics, write_metrics
 from zebra.report.run import write_run_report
 from zebra.text.tokenizer import Tokenizer
+from zebra.text.words import Words
 from zebra.train.checkpoint import load_checkpoint, load_newest, save_checkpoint
 from zebra.train.environment import environment
 from zebra.train.folder import RunFolder
@@ -54,13 +56,13 @@ class TrainResult:
 class TokenCounter:
     """Turns captions into ids and counts those that were cut."""
 
-    def __init__(self, bundle: Bundle) -> None:
-        self.bundle = bundle
+    def __init__(self, words: Words) -> None:
+        self.words = words
         self.truncated = 0
 
     def __call__(self, captions: tuple[str, ...]) -> Tensor:
         """Return int64 ids [B, L], cut to the context length: a long caption still teaches by its beginning."""
-        encoded = self.bundle.tokenizer.encode(captions, truncate=True)
+        encoded = self.words.encode(captions, truncate=True)
         self.truncated += encoded.truncated
         return torch.from_numpy(encoded.ids)
 
@@ -167,7 +169,7 @@ def run(
     metrics = final_scores(session.bundle, config)
     write_metrics(folder.metrics, metrics)
     write_run_report(folder.report, read_journal(folder.journal), counts, metrics)
-    session.bundle.save(folder.model, facts(config, source, steps))  # last: it marks the run as finished
+    session.bundle.save(folder.model, facts(config, source, steps, metrics))  # last: it marks the run as finished
     return TrainResult(folder.path, steps, finished=True)
 
 
@@ -191,7 +193,7 @@ def open_session(
     model = CLIP(sized).to(pick_device("auto"))
     bundle = Bundle(model, tokenizer, Preprocess(image_size=config.model.image_size))
     ledger = Ledger(len(source), config.batch_size, config.data_options.max_skip_rate, folder.skipped)
-    session = Session(bundle, adamw(model, config.optimizer), ledger, TokenCounter(bundle), source)
+    session = Session(bundle, adamw(model, config.optimizer), ledger, TokenCounter(tokenizer), source)
     if resume in ("auto", "never"):
         state = load_newest(folder.checkpoints, model, session.optimizer)
     elif (Path(resume) / "MANIFEST.json").is_file():
@@ -233,10 +235,16 @@ def final_scores(bundle: Bundle, config: TrainConfig) -> Metrics:
     return {benchmark.name: evaluate_set(bundle, benchmark).scores() for benchmark in sets}
 
 
-def facts(config: TrainConfig, source: Source, steps: int) -> dict[str, str]:
-    """Say in the model card what the model learned from."""
-    return {
+def facts(config: TrainConfig, source: Source, steps: int, metrics: Metrics) -> dict[str, str]:
+    """Say in the model card what the model learned from, and how well."""
+    origin = {
         "training": f"{steps:,} steps of {config.batch_size} pairs, from {len(source):,} pairs found",
         "data digest": source.digest[:16],
         "seed": str(config.seed),
     }
+    scores = {
+        f"zero-shot top-1 on {name}": f"{top1.value:.1%} [{top1.low:.1%}, {top1.high:.1%}], n={top1.n}"
+        for name, tasks in metrics.items()
+        if (top1 := tasks["zero-shot"]["top1"])
+    }
+    return origin | scores

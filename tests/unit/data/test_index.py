@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 
 from zebra.data import index as index_module
-from zebra.data.index import Index, cache_folder
+from zebra.config.cache import cache_folder
+from zebra.data.index import Index
 from zebra.errors import DataError
 
 SCHEMA = pa.schema({"name": pa.string(), "data": pa.large_binary()})

@@ -48,6 +48,57 @@ def test_conversion_to_rgb_comes_after_resizing() -> None:
     assert colours == {(255, 0, 0), (0, 0, 255)}
 
 
+def test_rgb_first_blends_the_colours_of_a_palette() -> None:
+    image = Image.new("P", (64, 64))
+    image.putpalette([255, 0, 0, 0, 0, 255])
+    image.putdata([(x // 3) % 2 for x in range(64)] * 64)
+    expected = image.convert("RGB").resize((16, 16), Image.Resampling.BICUBIC)
+    ours = Preprocess(image_size=16, rgb="first").pixels(image)
+    assert np.array_equal(ours, np.asarray(expected).transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize(("rgb", "colour"), [("first", 255), ("last", 7)])
+def test_what_is_clear_becomes_white_if_converted_first_and_shows_its_colour_otherwise(
+    rgb: str, colour: int
+) -> None:
+    image = Image.new("L", (20, 20), 7)
+    image.info["transparency"] = 7
+    assert np.unique(Preprocess(image_size=16, rgb=rgb).pixels(image)).tolist() == [colour]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("extra", "skipped"), [(0, 0), (1, 0), (2, 1), (3, 1), (4, 2), (5, 2), (7, 3)])
+def test_the_floor_crop_rounds_an_odd_margin_down(extra: int, skipped: int) -> None:
+    wide = Preprocess(image_size=16, crop="floor").pixels(ramp(16 + extra, 16))
+    assert wide[0, 0].tolist() == list(range(skipped, skipped + 16))
+    tall = Preprocess(image_size=16, crop="floor").pixels(ramp(16, 16 + extra))
+    assert tall[1, :, 0].tolist() == list(range(skipped, skipped + 16))
+
+
+def test_the_filter_is_the_one_named() -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 50, 3), dtype=np.uint8))
+    bilinear = np.asarray(image.resize((16, 16), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
+    assert np.array_equal(Preprocess(image_size=16, interpolation="bilinear").pixels(image), bilinear)
+    assert not np.array_equal(Preprocess(image_size=16).pixels(image), bilinear)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (8, 13), (15, 9)])
+def test_a_picture_smaller_than_the_target_is_enlarged(size: tuple[int, int]) -> None:
+    image = ramp(*size)
+    short = min(size)
+    enlarged = image.resize((16 * size[0] // short, 16 * size[1] // short), Image.Resampling.BICUBIC)
+    left, top = round((enlarged.width - 16) / 2), round((enlarged.height - 16) / 2)
+    expected = np.asarray(enlarged)[top : top + 16, left : left + 16].transpose(2, 0, 1)
+    assert np.array_equal(Preprocess(image_size=16).pixels(image), expected)
+
+
+def test_preprocessing_leaves_the_picture_as_it_was() -> None:
+    image = Image.new("P", (20, 20))
+    image.info["transparency"] = bytes([0, 9])
+    Preprocess(image_size=20).pixels(image)
+    assert image.info == {"transparency": bytes([0, 9])}
+    assert image.mode == "P"
+
+
 def test_pixels_are_writable_uint8_with_channels_first() -> None:
     pixels = Preprocess(image_size=16).pixels(ramp(40, 20))
     assert pixels.shape == (3, 16, 16)

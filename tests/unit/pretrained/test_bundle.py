@@ -1,6 +1,7 @@
 """A model folder is self-describing, and refuses to be wrong in silence."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from zebra.config.model import ModelConfig, ResNetConfig, TextConfig, VisionTran
 from zebra.errors import BadSample, ConfigError, DataError, WeightsError
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
-from zebra.pretrained.bundle import FILES, Bundle
+from zebra.pretrained.bundle import Bundle
+from zebra.pretrained.folder import FILES
 from zebra.pretrained.manifest import write_manifest
 from zebra.text.tokenizer import Tokenizer
 
@@ -32,6 +34,13 @@ def build(kind="vit", seed=0):
     text = TextConfig(width=64, layers=1, heads=1, vocab_size=tokenizer.vocab_size, context_length=16)
     config = ModelConfig(embed_dim=32, image_size=64, vision=vision, text=text)
     return Bundle(CLIP(config), tokenizer, Preprocess(image_size=64))
+
+
+def age(folder):
+    """Make every file an hour old: the digests of younger ones are not remembered."""
+    for path in folder.iterdir():
+        then = path.stat().st_mtime - 3600
+        os.utime(path, (then, then))
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zebra.text import clean
+from zebra.text.clean import CLEANINGS
 
 PLAIN = "".join(sorted(set(map(chr, range(32, 127))) - {"&"}))
 
@@ -52,3 +53,16 @@ def test_no_whitespace_but_single_inner_spaces_is_left(text: str) -> None:
 )
 def test_web_text_becomes_plain_text(found: str, expected: str) -> None:
     assert clean(found) == expected
+
+
+@pytest.mark.parametrize(
+    ("cleaning", "expected"),
+    [
+        ("lower", "don't <b> x_y"),
+        ("whitespace", "Don't <B> X_Y"),
+        ("canonicalize", "dont b x y"),
+        ("siglip", "don’t ltbgt xy"),
+    ],
+)
+def test_each_cleaning_follows_its_own_rule(cleaning: str, expected: str) -> None:
+    assert CLEANINGS[cleaning](" Don’t  &lt;B&gt;\n X_Y ") == expected  # type: ignore[index]

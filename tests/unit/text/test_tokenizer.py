@@ -5,7 +5,9 @@ import os
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -202,6 +204,72 @@ def test_a_vocabulary_in_another_order_is_refused(tokenizer: Tokenizer, tmp_path
     path.write_text(json.dumps(document), encoding="utf-8")
     with pytest.raises(WeightsError, match="another vocabulary"):
         Tokenizer.load(path)
+
+
+def rewritten(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    document = json.loads(path.read_text(encoding="utf-8"))
+    change(document)
+    path.write_text(json.dumps(document), encoding="utf-8")
+
+
+def test_start_and_end_may_be_listed_as_added_tokens_alone(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    tokenizer.save(path)
+    rewritten(path, lambda document: [document["model"]["vocab"].popitem() for _ in range(2)])
+    assert "<|endoftext|>" not in json.loads(path.read_text(encoding="utf-8"))["model"]["vocab"]
+    assert Tokenizer.load(path).eot == 599
+
+
+def test_start_and_end_listed_nowhere_are_missed(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    tokenizer.save(path)
+    rewritten(path, lambda document: [document["model"]["vocab"].popitem(), document["added_tokens"].clear()])
+    with pytest.raises(WeightsError, match="another vocabulary"):
+        Tokenizer.load(path)
+
+
+def test_a_padding_token_that_others_added_changes_no_text(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """Some repositories declare "!" special, so as to pad with id 0."""
+    path = tmp_path / "tokenizer.json"
+    tokenizer.save(path)
+    bang = {"id": 0, "content": "!", "single_word": False, "lstrip": False, "rstrip": False, "special": True}
+    rewritten(path, lambda document: document["added_tokens"].append(bang | {"normalized": False}))
+    text = ["a zebra!"]
+    expected = tokenizer.encode(text, truncate=False).ids.tolist()
+    assert Tokenizer.load(path).encode(text, truncate=False).ids.tolist() == expected
+
+
+def slow_files(tokenizer: Tokenizer, folder: Path) -> tuple[Path, Path]:
+    """Write vocab.json and merges.txt as old repositories hold them."""
+    tokenizer.save(folder / "tokenizer.json")
+    model = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]
+    (folder / "tokenizer.json").unlink()
+    vocabulary, merges = folder / "vocab.json", folder / "merges.txt"
+    vocabulary.write_text(json.dumps(model["vocab"]), encoding="utf-8")
+    lines = ["#version: 0.2", *map(" ".join, model["merges"]), ""]
+    merges.write_text("\n".join(lines), encoding="utf-8")
+    return vocabulary, merges
+
+
+def test_a_vocabulary_and_its_merges_give_the_tokenizer_they_came_from(
+    tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    loaded = Tokenizer.from_files(*slow_files(tokenizer, tmp_path), 32)
+    assert loaded.fingerprint == tokenizer.fingerprint
+
+
+def test_merges_of_another_vocabulary_are_refused(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    vocabulary, merges = slow_files(tokenizer, tmp_path)
+    merges.write_text("\n".join(merges.read_text(encoding="utf-8").split("\n")[:-2]), encoding="utf-8")
+    with pytest.raises(WeightsError, match=r"vocab\.json holds another vocabulary than its 85 merges give"):
+        Tokenizer.from_files(vocabulary, merges)
+
+
+def test_the_fingerprint_tells_vocabularies_and_lengths_apart(tokenizer: Tokenizer) -> None:
+    merges = tokenizer._merges
+    others = [Tokenizer(merges[:-1], 32), Tokenizer(merges, 33), Tokenizer([], 32)]
+    assert len({tokenizer.fingerprint, *(other.fingerprint for other in others)}) == 4
+    assert Tokenizer(merges, 32).fingerprint == tokenizer.fingerprint
 
 
 @pytest.mark.parametrize(

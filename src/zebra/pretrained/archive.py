@@ -1,0 +1,402 @@
+"""A torch zip archive in, name → tensor out, memory-mapped, without running anything that lies in it.
+
+Reads what `torch.save` writes of a state dict and what `torch.jit.save` writes of a model. Both are zips of
+uncompressed entries: `<root>/data.pkl` describes the objects, `<root>/data/<key>` holds the bytes of one storage.
+Source: PyTorch's serialization notes; the opcodes are those of Python's `pickletools`.
+
+The description is a pickle, and a pickle is a program. It is read here by a machine that knows only the opcodes
+these files need, builds nothing but dicts, lists, tuples, numbers, strings and tensors, and looks no name up.
+Differs: Python's own Unpickler, even with a guarded `find_class`, can be made to allocate gigabytes by ten bytes
+(a far memo index) and to crash the interpreter (the hash of a deeply nested tuple).
+"""
+
+import pickle
+import struct
+import sys
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from zebra.errors import WeightsError
+
+MAX_PICKLE_BYTES = 1 << 20
+"""The largest published model needs a tenth of it; a hostile pickle grows in memory to almost a hundred times its size."""
+MAX_DIMENSIONS = 8
+MAX_EXTENT = 1 << 40
+"""Keeps torch's own arithmetic from overflowing, also where a length of 0 hides the others."""
+MAX_NAME = 500
+MAX_ATTRIBUTES = 500_000
+"""Bounds on a walk through objects that may hold each other; published models hold some ten thousand."""
+
+_DTYPES = {
+    "torch.HalfStorage": torch.float16,
+    "torch.BFloat16Storage": torch.bfloat16,
+    "torch.FloatStorage": torch.float32,
+    "torch.DoubleStorage": torch.float64,
+    "torch.BoolStorage": torch.bool,
+    "torch.ByteStorage": torch.uint8,
+    "torch.CharStorage": torch.int8,
+    "torch.ShortStorage": torch.int16,
+    "torch.IntStorage": torch.int32,
+    "torch.LongStorage": torch.int64,
+}
+_ORDERED_DICT = "collections.OrderedDict"
+_TENSOR = "torch._utils._rebuild_tensor_v2"
+_PARAMETER = "torch._utils._rebuild_parameter"
+_LISTS = {f"torch.jit._pickle.build_{kind}list" for kind in ("bool", "int", "double", "tensor")}
+_KNOWN = {*_DTYPES, _ORDERED_DICT, _TENSOR, _PARAMETER, *_LISTS}
+_LOCAL_HEADER = struct.Struct("<4s22xHH")
+
+
+def read_archive(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a state dict or of a TorchScript model under their dotted names.
+
+    Tensors lie in a private memory map of the file: nothing is copied before it is used, and writing to a tensor
+    does not change the file. Those that share a storage in the archive share it here. Attributes that are not
+    tensors are ignored; a tensor that is no parameter is read like a buffer.
+
+    Raises:
+        WeightsError: There is no such file, it is damaged or compressed, it comes from a machine of another byte
+            order, or its pickle refers to anything but tensors. Nothing in the file was run.
+    """
+    if not path.is_file():
+        raise WeightsError(f"there is no weight file {path}; check the path or copy it again")
+    with path.open("rb") as file:
+        entries = _Entries(path, file)
+        machine = _Machine(path, entries)
+        try:
+            held = machine.run()
+        except (IndexError, KeyError, TypeError, ValueError, struct.error) as error:
+            raise machine.damaged(repr(error)[:200]) from error
+    if not isinstance(held, dict):
+        raise WeightsError(f"{path} holds a {type(held).__name__} and no named tensors; it is not a model")
+    tensors = _flatten(held, path)
+    # Names may share a storage; without a bound, a small file could ask its reader for any amount of memory.
+    if sum(tensor.nbytes for tensor in tensors.values()) > 4 * entries.file_bytes:
+        raise WeightsError(f"{path} names its bytes too many times over; it is not a model, do not trust it")
+    return tensors
+
+
+class _Entries:
+    """The uncompressed entries of a zip as places in its file; nothing is ever inflated."""
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self._path, self._file = path, file
+        try:
+            with zipfile.ZipFile(file) as archive:
+                found = archive.infolist()
+        except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, struct.error) as error:
+            raise WeightsError(
+                f"{path} is not a whole zip archive ({error}): it was cut or changed, so copy it again; or a torch "
+                "older than 1.6 wrote it, so load it there and save it as safetensors"
+            ) from error
+        self._infos = {info.filename: info for info in found}
+        roots = [name.removesuffix("data.pkl") for name in self._infos if name.endswith("/data.pkl")]
+        if len(self._infos) != len(found) or len(roots) != 1:
+            raise WeightsError(
+                f"{path} is a zip with {len(roots)} data.pkl in {len(found)} entries; torch writes exactly one, and "
+                "no name twice"
+            )
+        self._root = roots[0]
+        self.file_bytes = path.stat().st_size
+        # A private map: pages are copied when written to. A plain read-only one would make torch warn.
+        self._map = torch.UntypedStorage.from_file(str(path), False, self.file_bytes)
+        order = self.read("byteorder", 16).decode("ascii", "replace") if "byteorder" in self else "little"
+        if order != sys.byteorder:
+            raise WeightsError(
+                f"{path} was written in {order!r} byte order, this machine reads {sys.byteorder!r}; convert it to "
+                "safetensors where it was written"
+            )
+
+    def __contains__(self, name: str) -> bool:
+        return self._root + name in self._infos
+
+    def storage(self, name: str) -> torch.UntypedStorage:
+        """Map an entry."""
+        start, size = self._place(name)
+        storage: torch.UntypedStorage = self._map[start : start + size]
+        # torch aligns what it writes to 64 bytes; another zip program need not, and a float must lie at its own size.
+        return storage if start % 8 == 0 else storage.clone()  # type: ignore[no-untyped-call]
+
+    def read(self, name: str, at_most: int) -> bytes:
+        """Read an entry that must be small."""
+        start, size = self._place(name)
+        if size > at_most:
+            raise WeightsError(
+                f"{self._path}: {name} has {size} bytes, more than the {at_most} a model needs"
+            )
+        self._file.seek(start)
+        return self._file.read(size)
+
+    def _place(self, name: str) -> tuple[int, int]:
+        """Return where an entry starts in the file and how many bytes it has."""
+        if name not in self:
+            raise WeightsError(f"{self._path} lacks its entry {name[:80]}; copy the file again")
+        info = self._infos[self._root + name]
+        if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
+            raise WeightsError(
+                f"{self._path}: the entry {name} is compressed, which torch never does; it is not opened, as it could "
+                "grow to any size. Unpack the file and zip it again with `zip -0`, if you trust it"
+            )
+        start = info.header_offset + _LOCAL_HEADER.size
+        if info.header_offset < 0 or start > self.file_bytes:
+            raise WeightsError(f"{self._path}: the entry {name} lies outside the file; copy it again")
+        self._file.seek(info.header_offset)
+        magic, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(self._file.read(_LOCAL_HEADER.size))
+        start += name_bytes + extra_bytes
+        if magic != b"PK\x03\x04" or start + info.file_size > self.file_bytes:
+            raise WeightsError(f"{self._path}: the entry {name} is cut or misplaced; copy the file again")
+        return start, info.file_size
+
+
+@dataclass(frozen=True, slots=True)
+class _Global:
+    """A name the pickle refers to: compared with the known ones, never looked up."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Storage:
+    """The bytes of one or more tensors."""
+
+    dtype: torch.dtype
+    data: torch.UntypedStorage
+
+    @property
+    def num_elements(self) -> int:
+        return self.data.nbytes() // self.dtype.itemsize
+
+
+def _kind(value: object) -> str:
+    """Say what a value is; never its contents, which may be nested without end."""
+    return value.name[:80] if isinstance(value, _Global) else type(value).__name__
+
+
+class _Machine:
+    """Builds what a pickle describes, one opcode at a time; every call it can make is spelled out in `reduce`."""
+
+    def __init__(self, path: Path, entries: _Entries) -> None:
+        self._path, self._entries = path, entries
+        self._code, self._position = entries.read("data.pkl", MAX_PICKLE_BYTES), 0
+        self._stack: list[Any] = []
+        self._marks: list[int] = []
+        self._memo: dict[int, Any] = {}
+        self._storages: dict[str, torch.UntypedStorage] = {}
+
+    def run(self) -> object:
+        """Return the value that the pickle ends with."""
+        while (opcode := self.take(1)) != pickle.STOP:
+            if opcode not in _OPCODES:
+                raise self.damaged(f"opcode {opcode!r}")
+            _OPCODES[opcode](self)
+        return self.pop()
+
+    def damaged(self, what: str) -> WeightsError:
+        return WeightsError(
+            f"{self._path}: data.pkl is damaged or not of a model, at byte {self._position} ({what}); nothing in it "
+            "was run. Copy the file again, or ask its author for safetensors"
+        )
+
+    # Reading the code.
+
+    def take(self, count: int) -> bytes:
+        start, self._position = self._position, self._position + count
+        if self._position > len(self._code):
+            raise self.damaged("it ends too early")
+        return self._code[start : self._position]
+
+    def number(self, layout: str) -> Any:
+        return struct.unpack(layout, self.take(struct.calcsize(layout)))[0]
+
+    def text(self, length: str) -> str:
+        return self.take(self.number(length)).decode("utf-8")
+
+    def line(self) -> str:
+        return self.take(self._code.index(b"\n", self._position) + 1 - self._position)[:-1].decode("utf-8")
+
+    # Moving values.
+
+    def push(self, value: object) -> None:
+        self._stack.append(value)
+
+    def pop(self) -> Any:
+        return self._stack.pop()
+
+    def last(self, count: int) -> tuple[Any, ...]:
+        return tuple(reversed([self.pop() for _ in range(count)]))
+
+    def mark(self) -> None:
+        self._marks.append(len(self._stack))
+
+    def since_mark(self) -> tuple[Any, ...]:
+        start = self._marks.pop()
+        values = tuple(self._stack[start:])
+        del self._stack[start:]
+        return values
+
+    def put(self, index: int) -> None:
+        self._memo[index] = self._stack[-1]
+
+    def memoize(self) -> None:
+        self.put(len(self._memo))
+
+    def get(self, index: int) -> None:
+        self.push(self._memo[index])
+
+    # Building values.
+
+    def extend(self, values: tuple[Any, ...]) -> None:
+        target = self._stack[-1]
+        if not isinstance(target, list):
+            raise self.damaged(f"items for a {_kind(target)}")
+        target.extend(values)
+
+    def update(self, items: tuple[Any, ...]) -> None:
+        target = self._stack[-1]
+        # Only keys whose hash is one step: that of a tuple walks all that is nested in it.
+        if not isinstance(target, dict) or not all(type(key) in (str, int) for key in items[::2]):
+            raise self.damaged(f"items for a {_kind(target)}")
+        target.update(zip(items[::2], items[1::2], strict=True))
+
+    def find(self, module: str, name: str) -> None:
+        found = f"{module}.{name}"
+        if found not in _KNOWN and module.partition(".")[0] != "__torch__":
+            raise WeightsError(
+                f"{self._path} refers to {found[:80]}, which no model needs; nothing was run. Do not trust it; ask "
+                "its author for safetensors"
+            )
+        self.push(_Global(found))
+
+    def find_on_stack(self) -> None:
+        module, name = self.last(2)
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise self.damaged(f"a name of {_kind(module)} and {_kind(name)}")
+        self.find(module, name)
+
+    def create(self) -> None:
+        match self.last(2):
+            case _Global(name), () if name.startswith("__torch__."):
+                self.push({})  # its attributes are all that is of use; `build` fills them in
+            case what, _:
+                raise self.damaged(f"an object of {_kind(what)}")
+
+    def build(self) -> None:
+        state, target = self.pop(), self._stack[-1]
+        if not isinstance(target, dict) or not isinstance(state, dict):
+            raise self.damaged(f"a state for a {_kind(target)}")
+        target.update(state)  # of a state dict: `_metadata`, numbers that `_flatten` passes over
+
+    def load_storage(self) -> None:
+        match self.pop():
+            case "storage", _Global(kind), str(key), str(), int(count) if kind in _DTYPES:
+                if key not in self._storages:
+                    self._storages[key] = self._entries.storage(f"data/{key}")
+                storage, dtype = self._storages[key], _DTYPES[kind]
+                if storage.nbytes() != count * dtype.itemsize:
+                    raise self.damaged(f"data/{key} has {storage.nbytes()} bytes, not {count} × {dtype}")
+                self.push(_Storage(dtype, storage))
+            case _:
+                raise self.damaged("a reference to something else than a storage")
+
+    def reduce(self) -> None:
+        match self.last(2):
+            case _Global(name), () if name == _ORDERED_DICT:
+                self.push({})
+            case _Global(name), (list() as values,) if name in _LISTS:
+                self.push(values)
+            case _Global(name), (Tensor() as tensor, *_) if name == _PARAMETER:
+                self.push(tensor)
+            case (
+                _Global(name),
+                (_Storage() as storage, int(offset), tuple(size), tuple(stride), *_),
+            ) if name == _TENSOR:
+                self.push(self._tensor(storage, offset, size, stride))
+            case what, _:
+                raise self.damaged(f"a call of {_kind(what)}")
+
+    def _tensor(
+        self, storage: _Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...]
+    ) -> Tensor:
+        there = storage.num_elements
+        numbers = (offset, *size, *stride)
+        if (
+            len(size) > MAX_DIMENSIONS
+            or not all(isinstance(number, int) and 0 <= number < MAX_EXTENT for number in numbers)
+            or prod(length or 1 for length in size) >= MAX_EXTENT
+        ):
+            raise self.damaged(f"a tensor of {len(size)} impossible dimensions")
+        if prod(size) == 0:
+            return torch.empty(size, dtype=storage.dtype)
+        end = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True)) + 1
+        # The size on its own, too: a stride of 0 would make any size out of one number.
+        if end > there or prod(size) > there:
+            raise self.damaged(f"a tensor {size} at {offset}, outside its {there} numbers")
+        return torch.empty(0, dtype=storage.dtype).set_(storage.data, offset, size, stride)
+
+
+_OPCODES: dict[bytes, Callable[[_Machine], object]] = {
+    pickle.PROTO: lambda machine: machine.take(1),
+    pickle.FRAME: lambda machine: machine.take(8),
+    pickle.NONE: lambda machine: machine.push(None),
+    pickle.NEWTRUE: lambda machine: machine.push(True),
+    pickle.NEWFALSE: lambda machine: machine.push(False),
+    pickle.BININT: lambda machine: machine.push(machine.number("<i")),
+    pickle.BININT1: lambda machine: machine.push(machine.number("<B")),
+    pickle.BININT2: lambda machine: machine.push(machine.number("<H")),
+    pickle.LONG1: lambda machine: machine.push(
+        int.from_bytes(machine.take(machine.number("<B")), "little", signed=True)
+    ),
+    pickle.BINFLOAT: lambda machine: machine.push(machine.number(">d")),
+    pickle.BINUNICODE: lambda machine: machine.push(machine.text("<I")),
+    pickle.SHORT_BINUNICODE: lambda machine: machine.push(machine.text("<B")),
+    pickle.EMPTY_TUPLE: lambda machine: machine.push(()),
+    pickle.EMPTY_LIST: lambda machine: machine.push([]),
+    pickle.EMPTY_DICT: lambda machine: machine.push({}),
+    pickle.MARK: _Machine.mark,
+    pickle.TUPLE: lambda machine: machine.push(machine.since_mark()),
+    pickle.TUPLE1: lambda machine: machine.push(machine.last(1)),
+    pickle.TUPLE2: lambda machine: machine.push(machine.last(2)),
+    pickle.TUPLE3: lambda machine: machine.push(machine.last(3)),
+    pickle.APPEND: lambda machine: machine.extend(machine.last(1)),
+    pickle.APPENDS: lambda machine: machine.extend(machine.since_mark()),
+    pickle.SETITEM: lambda machine: machine.update(machine.last(2)),
+    pickle.SETITEMS: lambda machine: machine.update(machine.since_mark()),
+    pickle.BINPUT: lambda machine: machine.put(machine.number("<B")),
+    pickle.LONG_BINPUT: lambda machine: machine.put(machine.number("<I")),
+    pickle.MEMOIZE: _Machine.memoize,
+    pickle.BINGET: lambda machine: machine.get(machine.number("<B")),
+    pickle.LONG_BINGET: lambda machine: machine.get(machine.number("<I")),
+    pickle.GLOBAL: lambda machine: machine.find(machine.line(), machine.line()),
+    pickle.STACK_GLOBAL: _Machine.find_on_stack,
+    pickle.NEWOBJ: _Machine.create,
+    pickle.REDUCE: _Machine.reduce,
+    pickle.BUILD: _Machine.build,
+    pickle.BINPERSID: _Machine.load_storage,
+}
+"""All that a data.pkl may do. What is missing cannot happen: no INST, OBJ, EXT, no sets, no bytes, no text numbers."""
+
+
+def _flatten(held: dict[Any, Any], path: Path) -> dict[str, Tensor]:
+    """Name the tensors of nested dicts by the way to them, as `state_dict` does."""
+    tensors: dict[str, Tensor] = {}
+    waiting = [("", held)]
+    attributes = 0
+    while waiting:
+        prefix, holder = waiting.pop()
+        for key, value in holder.items():
+            attributes += 1
+            name = f"{prefix}{key}"
+            if len(name) > MAX_NAME or attributes > MAX_ATTRIBUTES:
+                raise WeightsError(f"{path} is nested without end, at {name[:80]}…; it is not a model")
+            if isinstance(value, Tensor):
+                tensors[name] = value
+            elif isinstance(value, dict):
+                waiting.append((name + ".", value))
+    return tensors

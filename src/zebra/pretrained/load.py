@@ -1,0 +1,174 @@
+"""`zebra.load`: a folder of any layout, a hub name or an OpenAI file in; a verified bundle out."""
+
+import hashlib
+import json
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from zebra.errors import WeightsError
+from zebra.pretrained.bundle import Bundle
+from zebra.pretrained.checkpoint import Checkpoint, Layout
+from zebra.pretrained.device import pick_device
+from zebra.pretrained.digests import has_passed, remember_passed, remembered_sha256
+from zebra.pretrained.download import blob_digest, fetch
+from zebra.pretrained.folder import FORMAT, fingerprint, read_folder, read_json
+from zebra.pretrained.golden import check_golden
+from zebra.pretrained.manifest import NAME, recorded_digests, verify_manifest
+from zebra.pretrained.open_clip import read_open_clip
+from zebra.pretrained.openai import check_digest, read_openai
+from zebra.pretrained.positions import resize_positions
+from zebra.pretrained.transformers import read_transformers
+from zebra.pretrained.weights import build
+from zebra.text.words import find_words
+
+READERS: dict[Layout, Callable[[Path], Checkpoint]] = {
+    "zebra": read_folder,
+    "transformers": read_transformers,
+    "open_clip": read_open_clip,
+    "openai": read_openai,
+}
+HUB = "hf:"
+
+
+def load(
+    path: str | Path,
+    *,
+    tokenizer: str | Path | None = None,
+    verify: bool = True,
+    device: str = "auto",
+    image_size: int | None = None,
+) -> Bundle:
+    """Open a model.
+
+    Args:
+        path: A folder as zebra, transformers or open_clip write it, an OpenAI `.pt` file, or "hf:org/name", also
+            with "@revision".
+        tokenizer: A tokenizer file or folder to use instead of what lies with the model.
+        verify: Check what can be checked: sha256 of every file that has one on record, and the golden vectors. What
+            passed is remembered until a file changes.
+        device: cpu, cuda, mps or auto.
+        image_size: Another input size than the model's own; positional embeddings are interpolated.
+
+    Raises:
+        WeightsError: A file is missing, damaged, of an unsupported family, or does not compute what it recorded.
+        DownloadError: A hub name that can be had neither from the network nor from the cache.
+        ConfigError: The device is not there, or the image size does not suit the model.
+    """
+    place = locate(path)
+    layout = detect(place)
+    if verify:
+        verify_files(place, layout, remembered_sha256)
+    checkpoint = READERS[layout](place)
+    bundle = assemble(checkpoint, place, tokenizer=tokenizer, device=device, image_size=image_size)
+    if verify and layout == "zebra" and image_size is None and tokenizer is None:
+        verify_vectors(bundle, place)
+    return bundle
+
+
+def locate(path: str | Path) -> Path:
+    """Turn what a user names into a local folder or file, fetched from the hub if need be."""
+    if isinstance(path, str) and path.startswith(HUB):
+        return fetch(path)
+    place = Path(path)
+    if not place.exists():
+        raise WeightsError(
+            f"no model folder at {place.resolve()}; `zebra train` writes one as <out>/model, and models of the hub "
+            f'are named "{HUB}org/name"'
+        )
+    return place
+
+
+def detect(place: Path) -> Layout:
+    """Say which layout a folder or file has.
+
+    A folder with both `open_clip_config.json` and `config.json` is read as open_clip's: such repositories are
+    published by open_clip's authors, and the other file is a conversion.
+    """
+    if place.is_file():
+        return "openai"
+    config, open_clip = place / "config.json", place / "open_clip_config.json"
+    if config.is_file() and read_json(config).get("format") == FORMAT["format"]:
+        return "zebra"
+    if open_clip.is_file():
+        if config.is_file():
+            warnings.warn(
+                f"{place} holds open_clip_config.json and config.json; the first is read", stacklevel=3
+            )
+        return "open_clip"
+    if config.is_file():
+        return "transformers"
+    if (place / NAME).is_file() or (place / "preprocess.json").is_file():
+        raise WeightsError(f"{place} is not a whole zebra model: config.json missing; copy the folder again")
+    raise WeightsError(
+        f"{place} is no model folder: it holds neither config.json (zebra, transformers) nor open_clip_config.json"
+    )
+
+
+def verify_files(place: Path, layout: Layout, digest: Callable[[Path], str]) -> None:
+    """Compare sha256 digests with those on record: a manifest, OpenAI's published ones, names in a hub cache.
+
+    Raises:
+        WeightsError: A file differs.
+    """
+    if layout == "zebra":
+        verify_manifest(place, digest)
+    elif layout == "openai":
+        check_digest(place, digest(place))
+    else:
+        for file in sorted(place.iterdir()):
+            expected = blob_digest(file)
+            if expected is not None and digest(file) != expected:
+                raise WeightsError(
+                    f"{file} differs from the sha256 it was downloaded under; delete {file.resolve()} and load the "
+                    "model again"
+                )
+
+
+def assemble(
+    checkpoint: Checkpoint,
+    place: Path,
+    *,
+    tokenizer: str | Path | None = None,
+    device: str = "auto",
+    image_size: int | None = None,
+) -> Bundle:
+    """Make a bundle of what a reader found; a model without a tokenizer can still see."""
+    config, tensors, preprocess = checkpoint.config, checkpoint.tensors, checkpoint.preprocess
+    if image_size is not None:
+        tensors, config = resize_positions(tensors, config, image_size)
+        preprocess = replace(preprocess, image_size=image_size)
+    words = find_words(Path(tokenizer or place), config.text.context_length)
+    if tokenizer is not None and words is None:
+        raise WeightsError(f"no tokenizer at {tokenizer}; name a tokenizer.json or a merges file")
+    if words is not None and words.vocab_size > config.text.vocab_size:
+        raise WeightsError(
+            f"the tokenizer has {words.vocab_size} ids, the text tower of {place} {config.text.vocab_size}"
+        )
+    model = build(config, tensors, str(place))
+    files = checkpoint.files
+
+    def identify() -> str:
+        if checkpoint.layout == "zebra" and tokenizer is None and image_size is None:
+            return fingerprint(recorded_digests(place))
+        parts = [remembered_sha256(file) for file in files]
+        parts += [words.fingerprint if words else "", str(config.image_size)]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+    return Bundle(model.to(pick_device(device)).eval(), words, preprocess, identify)
+
+
+def verify_vectors(bundle: Bundle, place: Path, *, fresh: bool = False) -> None:
+    """Recompute the golden vectors of a zebra folder, unless these very files passed on this machine before.
+
+    Raises:
+        WeightsError: They differ.
+    """
+    what = f"golden {remembered_sha256(place / NAME)} torch {torch.__version__} {bundle.device}"
+    if fresh or not has_passed(what):
+        check_golden(bundle, place / "golden.safetensors")
+        remember_passed(what)
+

@@ -1,0 +1,280 @@
+"""`open_clip_config.json` in, zebra's config and preprocessing out, and back.
+
+What the keys mean: `model.py` and `transform.py` of open_clip 3.3.0.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from zebra.config.model import (
+    Activation,
+    ModelConfig,
+    ResNetConfig,
+    SiglipTextConfig,
+    SiglipVisionConfig,
+    TextConfig,
+    TransformerConfig,
+    VisionTransformerConfig,
+)
+from zebra.errors import ConfigError, WeightsError
+from zebra.images.preprocess import Preprocess
+from zebra.pretrained.open_clip_keys import (
+    Model,
+    Norm,
+    Text,
+    Tower,
+    Transform,
+    Vision,
+    read_section,
+    unsupported,
+)
+from zebra.pretrained.open_clip_timm import TOWERS
+
+
+def from_open_clip(raw: Mapping[str, Any]) -> tuple[ModelConfig, Preprocess]:
+    """Say in zebra's terms what the file says.
+
+    Raises:
+        ConfigError: It asks for something that zebra does not build, or does not know: no key is passed over unless
+            it cannot change a vector.
+    """
+    for key, value in raw.items():
+        if key not in ("model_cfg", "preprocess_cfg"):
+            raise unsupported(key, value)
+    config = _config(raw.get("model_cfg"))
+    return config, _preprocess(raw.get("preprocess_cfg") or {}, config.image_size)
+
+
+def to_open_clip(config: ModelConfig, preprocess: Preprocess) -> dict[str, Any]:
+    """Return what the file has to say for open_clip to build this model; the tokenizer's name is left to the caller.
+
+    Raises:
+        WeightsError: open_clip cannot build it; the message says why.
+    """
+    return {
+        "model_cfg": _model_cfg(config),
+        "preprocess_cfg": {
+            "mean": list(preprocess.mean),
+            "std": list(preprocess.std),
+            "interpolation": preprocess.interpolation,
+            "resize_mode": preprocess.resize,
+        },
+    }
+
+
+def _config(raw: object) -> ModelConfig:
+    if not isinstance(raw, Mapping) or not raw.keys() >= {"embed_dim", "vision_cfg", "text_cfg"}:
+        raise ConfigError("model_cfg needs embed_dim, vision_cfg and text_cfg; fetch the file again")
+    towers = ("vision_cfg", "text_cfg")
+    model = read_section(Model, {key: value for key, value in raw.items() if key not in towers}, "model_cfg")
+    vision = read_section(Vision, raw["vision_cfg"], "model_cfg.vision_cfg")
+    text = read_section(Text, raw["text_cfg"], "model_cfg.text_cfg")
+    image_size = _side("image_size", vision.image_size)
+    return ModelConfig(
+        embed_dim=model.embed_dim,
+        image_size=image_size,
+        vision=_vision(vision, image_size, quick_gelu=model.quick_gelu),
+        text=_text(text, quick_gelu=model.quick_gelu),
+        logit_bias=model.init_logit_bias is not None,
+    )
+
+
+def _vision(
+    cfg: Vision, image_size: int, *, quick_gelu: bool
+) -> VisionTransformerConfig | ResNetConfig | SiglipVisionConfig:
+    where = "model_cfg.vision_cfg"
+    if cfg.timm_model_name is not None:
+        if cfg.timm_model_name not in TOWERS:
+            raise unsupported(f"{where}.timm_model_name", cfg.timm_model_name)
+        if (cfg.timm_pool, cfg.timm_proj) != ("map", "none"):
+            raise unsupported(f"{where}.timm_pool, timm_proj", (cfg.timm_pool, cfg.timm_proj))
+        tower, trained_size = TOWERS[cfg.timm_model_name]
+        if image_size != trained_size:
+            raise ConfigError(
+                f"{where}.image_size is {image_size}, but {cfg.timm_model_name} takes {trained_size}; set it to that"
+            )
+        return tower
+    if cfg.head_width < 1:
+        raise ConfigError(f"{where}.head_width is {cfg.head_width}; it must be at least 1")
+    if isinstance(cfg.layers, tuple):
+        return ResNetConfig(width=cfg.width, layers=cfg.layers, heads=cfg.width * 32 // cfg.head_width)
+    if cfg.patch_size is None:
+        raise ConfigError(f"{where}.patch_size is null; a Vision Transformer needs one")
+    return VisionTransformerConfig(
+        layers=cfg.layers,
+        heads=cfg.width // cfg.head_width,
+        patch_size=_side("patch_size", cfg.patch_size),
+        **_transformer(cfg, where, quick_gelu=quick_gelu),
+    )
+
+
+def _text(cfg: Text, *, quick_gelu: bool) -> TextConfig | SiglipTextConfig:
+    where = "model_cfg.text_cfg"
+    # The two families that zebra builds: each key goes with the mask.
+    pool_type, proj_bias = ("last", True) if cfg.no_causal_mask else ("argmax", False)
+    if cfg.pool_type != pool_type:
+        raise unsupported(f"{where}.pool_type", cfg.pool_type)
+    if cfg.proj_bias != proj_bias:
+        raise unsupported(f"{where}.proj_bias", cfg.proj_bias)
+    clean = cfg.tokenizer_kwargs.clean if cfg.tokenizer_kwargs else None
+    if clean is not None and clean not in _cleanings(cfg):
+        raise unsupported(f"{where}.tokenizer_kwargs.clean", clean)
+    kind = SiglipTextConfig if cfg.no_causal_mask else TextConfig
+    return kind(
+        layers=cfg.layers,
+        heads=cfg.heads,
+        vocab_size=cfg.vocab_size,
+        context_length=cfg.context_length,
+        **_transformer(cfg, where, quick_gelu=quick_gelu),
+    )
+
+
+def _cleanings(cfg: Text) -> tuple[str, ...]:
+    """Return what open_clip may do to a text for zebra's tokenizers to give the same ids."""
+    if cfg.no_causal_mask:
+        return ("lower", "whitespace", "canonicalize")  # `zebra.text.padded` reads the key too
+    return ("lower", "whitespace") if cfg.hf_tokenizer_name else ("lower",)
+
+
+def _transformer(cfg: Tower, where: str, *, quick_gelu: bool) -> dict[str, Any]:
+    if quick_gelu and cfg.act_kwargs is not None:
+        raise ConfigError(
+            f"{where}.act_kwargs is set beside quick_gelu, which takes none; delete one of the two"
+        )
+    is_tanh = cfg.act_kwargs is not None and cfg.act_kwargs.approximate == "tanh"
+    activation: Activation = "quick_gelu" if quick_gelu else "gelu_tanh" if is_tanh else "gelu"
+    hidden = int(cfg.width * cfg.mlp_ratio)
+    return {
+        "width": cfg.width,
+        "mlp_width": None if hidden == 4 * cfg.width else hidden,
+        "activation": activation,
+        "norm_eps": (cfg.norm_kwargs or Norm()).eps,
+    }
+
+
+def _side(key: str, value: int | tuple[int, int]) -> int:
+    sides = {value} if isinstance(value, int) else set(value)
+    if len(sides) > 1:
+        raise unsupported(f"model_cfg.vision_cfg.{key}", value)
+    return sides.pop()
+
+
+def _preprocess(raw: object, image_size: int) -> Preprocess:
+    if isinstance(raw, Mapping):  # null stands for the default
+        raw = {key: value for key, value in raw.items() if value is not None}
+    cfg = read_section(Transform, raw, "preprocess_cfg")
+    return Preprocess(
+        image_size=image_size,
+        resize=cfg.resize_mode,
+        # "random" is a matter of training; the evaluation transform is bicubic then.
+        interpolation="bilinear" if cfg.interpolation == "bilinear" else "bicubic",
+        crop="half_even",
+        rgb="last",
+        mean=cfg.mean,
+        std=cfg.std,
+        decode="reference",
+    )
+
+
+def _model_cfg(config: ModelConfig) -> dict[str, Any]:
+    model_cfg: dict[str, Any] = {"embed_dim": config.embed_dim}
+    if _is_quick(config):
+        model_cfg["quick_gelu"] = True
+    if config.logit_bias:
+        model_cfg["init_logit_bias"] = -10.0
+    if isinstance(config.text, SiglipTextConfig):
+        model_cfg["custom_text"] = True
+    return model_cfg | {"vision_cfg": _vision_cfg(config), "text_cfg": _text_cfg(config.text)}
+
+
+def _is_quick(config: ModelConfig) -> bool:
+    """Tell which activation the one flag of both towers has to say."""
+    activations = {
+        tower.activation
+        for tower in (config.vision, config.text)
+        if isinstance(tower, TransformerConfig) and not isinstance(tower, SiglipVisionConfig)
+    }
+    if "quick_gelu" in activations and len(activations) > 1:
+        raise WeightsError(
+            f"the towers compute {' and '.join(sorted(activations))}; open_clip has quick_gelu in both or in neither. "
+            "Save it as zebra's own layout"
+        )
+    return "quick_gelu" in activations
+
+
+def _vision_cfg(config: ModelConfig) -> dict[str, Any]:
+    vision = config.vision
+    if isinstance(vision, SiglipVisionConfig):
+        return {
+            "image_size": config.image_size,
+            "timm_model_name": _timm_name(vision, config.image_size),
+            "timm_model_pretrained": False,
+            "timm_pool": "map",
+            "timm_proj": "none",
+        }
+    if isinstance(vision, ResNetConfig):
+        return {
+            "image_size": config.image_size,
+            "layers": list(vision.layers),
+            "width": vision.width,
+            "head_width": vision.width * 32 // vision.heads,
+            "patch_size": None,
+        }
+    return {
+        "image_size": config.image_size,
+        "layers": vision.layers,
+        "head_width": vision.width // vision.heads,
+        "patch_size": vision.patch_size,
+        **_transformer_cfg(vision),
+    }
+
+
+def _text_cfg(text: TextConfig | SiglipTextConfig) -> dict[str, Any]:
+    cfg = {
+        "context_length": text.context_length,
+        "vocab_size": text.vocab_size,
+        "heads": text.heads,
+        "layers": text.layers,
+        **_transformer_cfg(text),
+    }
+    if isinstance(text, SiglipTextConfig):
+        cfg |= {"no_causal_mask": True, "pool_type": "last", "proj_bias": True}
+    return cfg
+
+
+def _transformer_cfg(tower: TransformerConfig) -> dict[str, Any]:
+    cfg: dict[str, Any] = {"width": tower.width, "mlp_ratio": _mlp_ratio(tower.width, tower.hidden)}
+    if tower.activation == "gelu_tanh":
+        cfg["act_kwargs"] = {"approximate": "tanh"}
+    if tower.norm_eps != Norm().eps:
+        cfg["norm_kwargs"] = {"eps": tower.norm_eps}
+    return cfg
+
+
+def _mlp_ratio(width: int, hidden: int) -> float:
+    """Return the ratio that open_clip, which cuts off the fraction, turns back into `hidden`."""
+    ratio = hidden / width
+    while int(width * ratio) < hidden:
+        ratio = math.nextafter(ratio, math.inf)
+    return ratio
+
+
+def _timm_name(vision: SiglipVisionConfig, image_size: int) -> str:
+    if vision.hidden == 4 * vision.width:
+        vision = replace(vision, mlp_width=None)
+    for name, known in TOWERS.items():
+        if known == (vision, image_size):
+            return name
+    for name, (tower, size) in TOWERS.items():
+        if (replace(tower, activation=vision.activation), size) == (vision, image_size):
+            raise WeightsError(
+                f"open_clip knows this image tower as {name}, which computes {tower.activation}; the model needs "
+                f"{vision.activation}. Save it in transformers' layout"
+            )
+    raise WeightsError(
+        f"open_clip has no SigLIP image tower of width {vision.width}, {vision.layers} layers, patches of "
+        f"{vision.patch_size} and images of {image_size} pixels: it builds those that timm names. Save it in "
+        "transformers' layout"
+    )

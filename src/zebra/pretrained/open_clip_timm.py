@@ -1,0 +1,125 @@
+"""SigLIP image towers as open_clip stores them: timm's name and tensors in, zebra's config and tensors out, and back.
+
+open_clip says of such a tower only how timm calls it, so the sizes behind the names are listed here (timm 1.0.31,
+`vision_transformer.py`). timm stacks q, k and v as zebra does; its pool keeps q apart from k and v.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from zebra.config.model import Activation, SiglipVisionConfig
+
+PREFIX = "visual.trunk."
+
+
+def _tower(
+    patch_size: int, width: int, layers: int, heads: int, activation: Activation, mlp_width: int | None = None
+) -> SiglipVisionConfig:
+    return SiglipVisionConfig(
+        patch_size=patch_size,
+        width=width,
+        layers=layers,
+        heads=heads,
+        mlp_width=mlp_width,
+        activation=activation,
+    )
+
+
+_BASE_16 = _tower(16, 768, 12, 12, "gelu")
+_LARGE_16 = _tower(16, 1024, 24, 16, "gelu")
+_SO400M_14 = _tower(14, 1152, 27, 16, "gelu", 4304)
+_SO400M_16 = _tower(16, 1152, 27, 16, "gelu_tanh", 4304)
+_GIANT_16 = _tower(16, 1536, 40, 16, "gelu_tanh")
+
+TOWERS: dict[str, tuple[SiglipVisionConfig, int]] = {
+    "vit_base_patch32_siglip_256": (_tower(32, 768, 12, 12, "gelu_tanh"), 256),
+    "vit_base_patch16_siglip_224": (_BASE_16, 224),
+    "vit_base_patch16_siglip_256": (_BASE_16, 256),
+    "vit_base_patch16_siglip_384": (_BASE_16, 384),
+    "vit_base_patch16_siglip_512": (_BASE_16, 512),
+    "vit_large_patch16_siglip_256": (_LARGE_16, 256),
+    "vit_large_patch16_siglip_384": (_LARGE_16, 384),
+    "vit_large_patch16_siglip_512": (_tower(16, 1024, 24, 16, "gelu_tanh"), 512),
+    "vit_so400m_patch14_siglip_224": (_SO400M_14, 224),
+    "vit_so400m_patch14_siglip_378": (_SO400M_14, 378),
+    "vit_so400m_patch14_siglip_384": (_SO400M_14, 384),
+    "vit_so400m_patch16_siglip_256": (_SO400M_16, 256),
+    "vit_so400m_patch16_siglip_384": (_SO400M_16, 384),
+    "vit_so400m_patch16_siglip_512": (_SO400M_16, 512),
+    "vit_giantopt_patch16_siglip_256": (_GIANT_16, 256),
+    "vit_giantopt_patch16_siglip_384": (_GIANT_16, 384),
+}
+"""timm's name → the tower and the side of its image. Which GELU a name means is timm's decision, not SigLIP's: all
+were trained with the tanh form, and timm computes the older names with the exact one."""
+
+_MODULES = {
+    "patch_embed.proj": "conv1",
+    "norm": "ln_post",
+    "attn_pool.proj": "pool.attn.out_proj",
+    "attn_pool.norm": "pool.ln",
+    "attn_pool.mlp.fc1": "pool.mlp.c_fc",
+    "attn_pool.mlp.fc2": "pool.mlp.c_proj",
+}
+_BLOCK_MODULES = {
+    "norm1": "ln_1",
+    "attn.proj": "attn.out_proj",
+    "norm2": "ln_2",
+    "mlp.fc1": "mlp.c_fc",
+    "mlp.fc2": "mlp.c_proj",
+}
+_POOL = "visual.pool.attn.in_proj"
+# These two have batch dimensions of 1 in timm and none here.
+_POSITIONS = (f"{PREFIX}pos_embed", "visual.positional_embedding")
+_PROBE = (f"{PREFIX}attn_pool.latent", "visual.pool.probe")
+
+
+def from_timm(tensors: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
+    """Return the tensors with timm's image tower under zebra's names; what is not timm's passes as it is.
+
+    A tensor that is missing stays missing, and an unknown one keeps its name, so that filling a model finds both.
+    """
+    rest = dict(tensors)
+    own = {name: rest.pop(timm) for timm, name in _names(layers).items() if timm in rest}
+    if _POSITIONS[0] in rest:
+        own[_POSITIONS[1]] = rest.pop(_POSITIONS[0]).squeeze(0)
+    if _PROBE[0] in rest:
+        own[_PROBE[1]] = rest.pop(_PROBE[0]).flatten()
+    for part in ("weight", "bias"):
+        query, pair = (f"{PREFIX}attn_pool.{module}.{part}" for module in ("q", "kv"))
+        if query in rest and pair in rest and rest[query].shape[1:] == rest[pair].shape[1:]:
+            own[f"{_POOL}_{part}"] = torch.cat([rest.pop(query), rest.pop(pair)])
+    return rest | own
+
+
+def to_timm(tensors: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
+    """Undo `from_timm`."""
+    rest = dict(tensors)
+    timm = {theirs: rest.pop(name) for theirs, name in _names(layers).items()}
+    for theirs, name in (_POSITIONS, _PROBE):
+        tensor = rest.pop(name)
+        timm[theirs] = tensor.reshape(1, -1, tensor.shape[-1])
+    for part in ("weight", "bias"):
+        fused = rest.pop(f"{_POOL}_{part}")
+        query, pair = torch.split(fused, [len(fused) // 3, 2 * len(fused) // 3])
+        # Two copies: safetensors refuses tensors that share memory.
+        timm |= {f"{PREFIX}attn_pool.q.{part}": query.clone(), f"{PREFIX}attn_pool.kv.{part}": pair.clone()}
+    return rest | timm
+
+
+def _names(layers: int) -> dict[str, str]:
+    """Map timm's names to zebra's for all tensors of equal shape."""
+    modules = _MODULES | {
+        f"blocks.{layer}.{timm}": f"transformer.resblocks.{layer}.{own}"
+        for layer in range(layers)
+        for timm, own in _BLOCK_MODULES.items()
+    }
+    names: dict[str, str] = {}
+    for part in ("weight", "bias"):
+        names |= {f"{PREFIX}{timm}.{part}": f"visual.{own}.{part}" for timm, own in modules.items()}
+        for layer in range(layers):
+            names[f"{PREFIX}blocks.{layer}.attn.qkv.{part}"] = (
+                f"visual.transformer.resblocks.{layer}.attn.in_proj_{part}"
+            )
+    return names

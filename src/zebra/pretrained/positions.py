@@ -1,0 +1,99 @@
+"""Weights for one input size in, weights for another out: grids of positional embeddings resampled, or texts cut.
+
+Resampling is open_clip's (`resize_pos_embed`): bicubic with anti-aliasing, corners not aligned. transformers'
+`interpolate_pos_encoding` leaves anti-aliasing out, which in torch also changes the cubic itself (-0.75 in place of
+-0.5): its positions differ in both directions, larger and smaller.
+"""
+
+from dataclasses import replace
+
+from torch import Tensor, cat
+from torch.nn import functional as F
+
+from zebra.config.model import ModelConfig, ResNetConfig, SiglipTextConfig, VisionTransformerConfig
+from zebra.errors import ConfigError, WeightsError
+
+TEXT_NAME = "positional_embedding"
+RESNET_STRIDE = 32
+
+
+def resize_positions(
+    tensors: dict[str, Tensor], config: ModelConfig, image_size: int
+) -> tuple[dict[str, Tensor], ModelConfig]:
+    """Fit the image tower to another input size.
+
+    Args:
+        tensors: Name on disk → tensor of any floating type; left as it is.
+        config: What the tensors were made for.
+        image_size: Side of the new square input, in pixels.
+
+    Returns:
+        The tensors with a grid for `image_size`, computed in fp32 and cast back, and the config that says so. The
+        class token's position (ViT) and the mean's (ResNet) are kept. The vectors are close to the old ones, not
+        equal: measure before relying on them, or fine-tune.
+
+    Raises:
+        ConfigError: The tower cannot take this size.
+        WeightsError: The positions are missing, or do not belong to the config.
+    """
+    resized = replace(config, image_size=image_size)
+    name, old, extra = _grid(config)
+    _, new, _ = _grid(resized)
+    positions_PD = _positions(tensors, name, old * old + extra)
+    if new == old:
+        return dict(tensors), resized
+    grid_1DHW = positions_PD[extra:].float().reshape(1, old, old, -1).permute(0, 3, 1, 2)
+    grid_1DHW = F.interpolate(grid_1DHW, size=(new, new), mode="bicubic", antialias=True, align_corners=False)
+    grid_PD = grid_1DHW[0].flatten(1).T.to(positions_PD.dtype)
+    return tensors | {name: cat([positions_PD[:extra], grid_PD])}, resized
+
+
+def resize_context(
+    tensors: dict[str, Tensor], config: ModelConfig, context_length: int
+) -> tuple[dict[str, Tensor], ModelConfig]:
+    """Cut the causal text tower to shorter texts: its first positions stay, so texts that fit keep their vectors.
+
+    Args:
+        tensors: Name on disk → tensor; left as it is.
+        config: What the tensors were made for.
+        context_length: Longest text in tokens, start and end included; never more than before.
+
+    Raises:
+        ConfigError: More positions than were trained, too few for a text, or a SigLIP tower, whose texts have one
+            length.
+        WeightsError: The positions are missing, or do not belong to the config.
+    """
+    trained = config.text.context_length
+    if isinstance(config.text, SiglipTextConfig) and context_length != trained:
+        raise ConfigError(
+            f"context_length {context_length}: a SigLIP text tower reads every text padded to {trained} tokens and "
+            "pools at the last; another length would be another function. Leave it as it is"
+        )
+    if context_length > trained:
+        raise ConfigError(
+            f"context_length {context_length}: these weights were trained on {trained} positions, and those beyond "
+            f"do not exist. Ask for at most {trained}, cut texts (truncate=True), or train a longer tower"
+        )
+    positions_LD = _positions(tensors, TEXT_NAME, trained)
+    resized = replace(config, text=replace(config.text, context_length=context_length))
+    return tensors | {TEXT_NAME: positions_LD[:context_length].clone()}, resized
+
+
+def _grid(config: ModelConfig) -> tuple[str, int, int]:
+    """Return the name of the image tower's positions, the side of their grid, and how many precede it."""
+    vision = config.vision
+    if isinstance(vision, ResNetConfig):
+        return "visual.attnpool.positional_embedding", config.image_size // RESNET_STRIDE, 1
+    extra = int(isinstance(vision, VisionTransformerConfig))  # SigLIP has no class token
+    return "visual.positional_embedding", config.image_size // vision.patch_size, extra
+
+
+def _positions(tensors: dict[str, Tensor], name: str, expected: int) -> Tensor:
+    if name not in tensors:
+        raise WeightsError(f"the weights lack the tensor {name}; they do not belong to this config")
+    if tensors[name].ndim != 2 or len(tensors[name]) != expected:
+        raise WeightsError(
+            f"{name} has shape {tuple(tensors[name].shape)}, but the config asks for {expected} positions; the weights "
+            "do not belong to it"
+        )
+    return tensors[name]

@@ -1,0 +1,224 @@
+"""The written ONNX graphs compute what zebra computes.
+
+Reference: zebra's own towers in torch 2.13, fp32; the graphs run in onnxruntime 1.32 on the CPU. Tolerance: 1e-4 per
+component of a unit vector, as promised to users; seen differences are below 1e-6, since both compute in fp32 and differ
+in the order of sums alone. Random weights, every parameter with noise (no gain is 1, no bias 0).
+"""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tokenizers
+import torch
+from PIL import Image
+
+from zebra.config.model import (
+    ModelConfig,
+    ResNetConfig,
+    SiglipTextConfig,
+    SiglipVisionConfig,
+    TextConfig,
+    VisionTransformerConfig,
+)
+from zebra.errors import MissingExtra
+from zebra.images.preprocess import Preprocess
+from zebra.models import CLIP
+from zebra.pretrained.bundle import Bundle
+from zebra.pretrained.onnx import write_onnx
+from zebra.text.padded import PaddedTokenizer
+from zebra.text.tokenizer import Tokenizer
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+TOLERANCE = 1e-4
+BATCHES = (1, 2, 7)
+CAPTIONS = ["a photo of a horse", "a photo of a cat", "two spotted dogs in the snow", "three dogs"] * 5
+CLIP_WORDS = Tokenizer.train(CAPTIONS, 560, 16)
+TEXT = TextConfig(width=64, layers=1, heads=2, vocab_size=CLIP_WORDS.vocab_size, context_length=16)
+
+
+def padded_words():
+    """A tokenizer of SigLIP's kind over the words of the captions."""
+    words = sorted({word for caption in CAPTIONS for word in caption.split()})
+    ids = {word: index for index, word in enumerate(["<unk>", "</s>", *words])}
+    rust = tokenizers.Tokenizer(tokenizers.models.WordLevel(ids, unk_token="<unk>"))
+    rust.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    return PaddedTokenizer(rust, 12, end="</s>", pad="</s>", cleaning="siglip")
+
+
+SIGLIP_WORDS = padded_words()
+SIGLIP_TEXT = SiglipTextConfig(
+    width=64, layers=2, heads=2, vocab_size=SIGLIP_WORDS.vocab_size, context_length=12
+)
+SIGLIP = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "resize": "squash", "decode": "reference"}
+B32 = VisionTransformerConfig(width=768, layers=2, heads=12, patch_size=32)
+MODELS = {
+    "vit": (VisionTransformerConfig(width=64, layers=1, heads=2, patch_size=16), TEXT, 64, {}),
+    "resnet": (
+        ResNetConfig(width=8, layers=(1, 1, 1, 1), heads=4),
+        TEXT,
+        64,
+        {"rgb": "first", "crop": "floor", "decode": "reference"},
+    ),
+    "siglip": (
+        SiglipVisionConfig(width=64, layers=1, heads=2, patch_size=14, mlp_width=100),
+        SIGLIP_TEXT,
+        64,
+        SIGLIP,
+    ),
+    "ViT-B/32 of 2 layers": (
+        B32,
+        TextConfig(width=512, layers=2, heads=8, vocab_size=2000),
+        224,
+        {"decode": "reference"},
+    ),
+}
+
+
+def made(name):
+    vision, text, size, rules = MODELS[name]
+    torch.manual_seed(0)
+    siglip = isinstance(text, SiglipTextConfig)
+    width = vision.width if siglip else 64
+    config = ModelConfig(embed_dim=width, image_size=size, vision=vision, text=text, logit_bias=siglip)
+    model = CLIP(config).eval()
+    with torch.no_grad():
+        for parameter in [*model.visual.parameters(), *model.text.parameters()]:
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    words = SIGLIP_WORDS if siglip else CLIP_WORDS
+    return Bundle(model, words, Preprocess(image_size=size, **rules))
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def written(request, tmp_path_factory):
+    """A bundle, the folder written from it, and what the writing changed in the bundle.
+
+    The ResNet is written while in training and in half precision, and compared in fp32 afterwards.
+    """
+    bundle = made(request.param)
+    towers = torch.nn.ModuleList([bundle.model.visual, bundle.model.text])
+    if request.param == "resnet":
+        towers.bfloat16().train()
+    before = {name: value.clone() for name, value in towers.state_dict().items()}
+    modes = [module.training for module in towers.modules()]
+    folder = tmp_path_factory.mktemp("onnx") / "model"
+    write_onnx(bundle, folder)
+    after = towers.state_dict()
+    changed = [name for name, value in before.items() if not same(value, after[name])]
+    changed += [] if modes == [module.training for module in towers.modules()] else ["training"]
+    towers.float().eval()
+    return bundle, folder, changed
+
+
+def same(one, other):
+    return one.dtype == other.dtype and torch.equal(one, other)
+
+
+def run(folder, graph, array):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(folder / f"{graph}.onnx"), options)
+    names = {"image": ("pixels", "image_vectors"), "text": ("tokens", "text_vectors")}[graph]
+    [vectors] = session.run([names[1]], {names[0]: array.numpy()})
+    assert vectors.dtype == np.float32
+    return torch.from_numpy(vectors)
+
+
+def texts(rows, length, vocab_size):
+    """Random ids; every second row ends before the last position, its largest id followed by padding."""
+    generator = torch.Generator().manual_seed(rows * 100 + length)
+    tokens = torch.randint(1, vocab_size - 1, (rows, length), generator=generator)
+    tokens[:, -1] = vocab_size - 1
+    tokens[::2, length // 2] = vocab_size - 1
+    tokens[::2, length // 2 + 1 :] = 0
+    return tokens
+
+
+@torch.inference_mode()
+def test_pictures_get_the_same_vectors_in_batches_of_any_size(written):
+    bundle, folder, _ = written
+    size = bundle.image_size
+    for rows in BATCHES:
+        pixels = torch.randn(rows, 3, size, size, generator=torch.Generator().manual_seed(rows))
+        mine = bundle.model.encode_images(pixels)
+        difference = (run(folder, "image", pixels) - mine).abs().max()
+        assert difference < TOLERANCE, f"batch of {rows}"
+
+
+@torch.inference_mode()
+def test_texts_get_the_same_vectors_in_batches_of_any_size_and_length(written):
+    bundle, folder, _ = written
+    config = bundle.model.config.text
+    full = config.context_length
+    for rows in BATCHES:
+        for length in (full,) if isinstance(config, SiglipTextConfig) else (2, 5, full):
+            tokens = texts(rows, length, config.vocab_size)
+            mine = bundle.model.encode_texts(tokens)
+            difference = (run(folder, "text", tokens) - mine).abs().max()
+            assert difference < TOLERANCE, f"batch of {rows}, length {length}"
+
+
+def test_the_readme_of_the_folder_runs_and_gives_the_scores_of_the_bundle(written, tmp_path):
+    """The very lines a user copies, in a process of their own, on a picture that is neither square nor of the size."""
+    bundle, folder, _ = written
+    noise = np.random.default_rng(0).integers(0, 256, (9, 13, 3), dtype=np.uint8)
+    Image.fromarray(noise).resize((131, 97)).save(folder / "photo.jpg", quality=95)
+    code = (folder / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    assert "zebra" not in code
+    assert len(code.splitlines()) <= 22
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    scores = eval(done.stdout)
+    mine = bundle.classify([folder / "photo.jpg"], list(scores), templates=["{}"])[0]
+    assert len(set(scores.values())) == 2
+    for prediction in mine:
+        assert scores[prediction.label] == pytest.approx(prediction.score, abs=TOLERANCE)
+
+
+def test_graphs_say_what_they_take_and_give(written):
+    bundle, folder, _ = written
+    config = bundle.model.config
+    length = config.text.context_length if isinstance(config.text, SiglipTextConfig) else "length"
+    size, E = config.image_size, config.embed_dim
+    for graph, inputs, outputs in [
+        ("image", ("pixels", ["batch", 3, size, size]), ("image_vectors", ["batch", E])),
+        ("text", ("tokens", ["batch", length]), ("text_vectors", ["batch", E])),
+    ]:
+        held = onnx.load(folder / f"{graph}.onnx").graph
+        assert [_described(value) for value in held.input] == [inputs]
+        assert [_described(value) for value in held.output] == [outputs]
+
+
+def _described(value):
+    return value.name, [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
+
+
+def test_a_small_model_is_one_file_per_graph(written):
+    _, folder, _ = written
+    names = {path.name for path in folder.iterdir()} - {"photo.jpg"}
+    assert names == {"image.onnx", "text.onnx", "preprocess.json", "tokenizer.json", "README.md"}
+
+
+def test_nothing_in_a_graph_tells_of_the_machine_it_was_written_on(written):
+    _, folder, _ = written
+    for graph in ("image.onnx", "text.onnx"):
+        held = (folder / graph).read_bytes()
+        assert not [word for word in (b"zebra", b"site-packages", b"stack_trace") if word in held]
+
+
+def test_the_bundle_is_left_as_it_was(written):
+    _, _, changed = written
+    assert changed == []
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxscript"])
+def test_without_the_packages_the_command_to_install_them_is_named(package, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingExtra, match=rf'{package}.*pip install "zebra-clip\[onnx\]"'):
+        write_onnx(made("vit"), tmp_path)

@@ -1,0 +1,307 @@
+"""Texts get the ids that the peers' own SigLIP tokenizers give them, on vocabularies of the same layout.
+
+References: transformers 5.24.0 (`SiglipTokenizer` on sentencepiece 0.2.3, `Siglip2Tokenizer`) and open_clip 3.3.0
+(`HFTokenizer` with clean="canonicalize", as its SigLIP models name it), each padded to a context of 16 and cut to it,
+or to one of 512.
+The published vocabularies cannot be had offline (32,000 ids Unigram, 256,000 ids BPE with byte fallback): toy ones are
+learned here, with the same special ids, normalizer, splitting and fallback. The real ones were not run.
+Strings: 1,500 generated ones per peer. Tolerance: none, ids are integers.
+Reason for the alphabet: as in `test_tokenizer`; and no halves of surrogate pairs, on which the peers raise.
+One exception: where two segmentations of a run of letters ("sss" as "ss" "s" or "s" "ss") have the same score, rounding
+decides, and sentencepiece adds in single precision, the Rust library, which open_clip uses too, in double.
+Deliberate difference: a control token spelled out in user text ("</s>", "<eos>") ends nothing here, so strings with one
+are left out.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import tokenizers
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from tokenizers import models, normalizers, pre_tokenizers, trainers
+
+from zebra.errors import WeightsError
+from zebra.text import PaddedTokenizer, find_words
+
+LENGTH, LONG = 16, 512
+CAPTIONS = [
+    "a photo of a zebra standing on the grass",
+    "they are horses with black and white stripes and we have seen 12 of them",
+    "un café près de l église straße naïve ελλάδα οδος σσσ привет мир",
+    "東京の猫とタワー 2024",
+    "two spotted cats and one small dog in the garden",
+] * 20
+PIECES = [*" ".join(CAPTIONS[:5]).split(), "It's", "don’t", "“A”", "x_y", "&amp;", "&lt;b&gt;", "schÃ¶n", "ΟΔΟΣ",
+          "ΑΣ!Β", "İ", "ﬁ", "½", "…", "—", "！", "▁", "\u200b", "\u3000", "\u00a0", "\x00", "\x1c", "e\u0301", "🦓",
+          "...", "\n", "\t", "  ", " "]  # fmt: skip
+CHARACTERS = st.characters(exclude_categories=["Cs", "Cn"])
+TEXTS = (
+    st.text(CHARACTERS, max_size=30)
+    | st.lists(st.sampled_from(PIECES), max_size=20).map(" ".join)
+    | st.lists(st.sampled_from(PIECES) | CHARACTERS, max_size=20).map("".join)
+)
+BATCHES = st.lists(TEXTS, min_size=10, max_size=10)
+WORDS = [
+    " ".join(["zebra", "and", "dog"][i % 3] for i in range(count)) for count in (0, 1, 5, 15, 16, 17, 40, 100)
+]
+Peer = Callable[..., NDArray[np.int64]]
+
+
+def encode(words: PaddedTokenizer, texts: list[str]) -> list[list[int]]:
+    rows: list[list[int]] = words.encode(texts, truncate=True).ids.tolist()
+    return rows
+
+
+# SigLIP: Unigram
+
+
+@pytest.fixture(scope="module")
+def spiece(transformers: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as transformers publishes it: spiece.model and tokenizer_config.json."""
+    sentencepiece = pytest.importorskip("sentencepiece")
+    folder = tmp_path_factory.mktemp("siglip")
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(CAPTIONS), model_prefix=str(folder / "spiece"), vocab_size=200, model_type="unigram",
+        pad_id=0, eos_id=1, unk_id=2, bos_id=-1, character_coverage=1.0, hard_vocab_limit=False, minloglevel=2,
+        num_threads=1,
+    )  # fmt: skip
+    transformers.SiglipTokenizer(str(folder / "spiece.model")).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def unigram(spiece: Path, transformers: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same vocabulary as tokenizer.json, converted as the message of `find_words` advises."""
+    folder = tmp_path_factory.mktemp("unigram")
+    converted = transformers.T5Tokenizer.from_pretrained(spiece, extra_ids=0, pad_token="</s>")
+    converted.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def siglip(spiece: Path, transformers: ModuleType) -> Peer:
+    peer = transformers.SiglipTokenizer.from_pretrained(spiece)
+
+    def ids(texts: list[str], length: int = LENGTH) -> NDArray[np.int64]:
+        padded = peer(texts, padding="max_length", max_length=length, truncation=True)
+        return np.array(padded["input_ids"])
+
+    return ids
+
+
+@pytest.fixture(scope="module")
+def score(spiece: Path) -> Callable[[list[int]], float]:
+    """The log probability of a segmentation, which SentencePiece maximises."""
+    processor = pytest.importorskip("sentencepiece").SentencePieceProcessor(str(spiece / "spiece.model"))
+    return lambda row: sum(processor.get_score(index) for index in row)
+
+
+@settings(max_examples=150, deadline=None)
+@given(BATCHES)
+def test_siglips_ids_equal_those_of_transformers(
+    unigram_long: PaddedTokenizer, siglip: Peer, score: Callable[[list[int]], float], texts: list[str]
+) -> None:
+    assume(not any("</s>" in text or "<unk>" in text for text in texts))
+    ours, theirs = encode(unigram_long, texts), siglip(texts, LONG).tolist()
+    for row, other in zip(ours, theirs, strict=True):
+        assert row == other or score(row) == pytest.approx(score(other), abs=1e-4)
+
+
+@pytest.fixture(scope="module")
+def unigram_long(unigram: Path) -> PaddedTokenizer:
+    return PaddedTokenizer.load(unigram, LONG)
+
+
+def test_texts_without_ties_equal_those_of_transformers(unigram_long: PaddedTokenizer, siglip: Peer) -> None:
+    texts = [*CAPTIONS[:5], *PIECES, " ".join(PIECES), "".join(PIECES)]
+    assert encode(unigram_long, texts) == siglip(texts, LONG).tolist()
+
+
+def test_siglip_texts_of_any_number_of_words_equal_those_of_transformers(unigram: Path, siglip: Peer) -> None:
+    assert encode(PaddedTokenizer.load(unigram, LENGTH), WORDS) == siglip(WORDS).tolist()
+
+
+def test_siglip_pads_with_its_end_token(unigram: Path) -> None:
+    words = PaddedTokenizer.load(unigram, LENGTH)
+    assert encode(words, [""]) == [[1] * LENGTH]
+
+
+def test_a_spiece_model_alone_is_answered_with_the_conversion(spiece: Path) -> None:
+    with pytest.raises(WeightsError, match=r"T5Tokenizer .*extra_ids=0.*pad_token='</s>'"):
+        find_words(spiece, LENGTH)
+
+
+@pytest.fixture(scope="module")
+def open_clip_siglip(unigram: Path, open_clip: ModuleType) -> Peer:
+    return open_clip_peer(open_clip, unigram, extra_ids=0)
+
+
+@pytest.fixture(scope="module")
+def unigram_of_open_clip(unigram: Path, tmp_path_factory: pytest.TempPathFactory) -> PaddedTokenizer:
+    return as_open_clip(unigram, tmp_path_factory.mktemp("unigram_of_open_clip"))
+
+
+@settings(max_examples=150, deadline=None)
+@given(BATCHES)
+def test_siglips_ids_equal_those_of_open_clip(
+    unigram_of_open_clip: PaddedTokenizer, open_clip_siglip: Peer, texts: list[str]
+) -> None:
+    texts = [*texts, *WORDS]
+    assert encode(unigram_of_open_clip, texts) == open_clip_siglip(texts).tolist()
+
+
+def open_clip_peer(open_clip: ModuleType, folder: Path, **options: object) -> Peer:
+    peer = open_clip.tokenizer.HFTokenizer(
+        str(folder), context_length=LENGTH, clean="canonicalize", **options
+    )
+
+    def ids(texts: list[str]) -> NDArray[np.int64]:
+        rows: NDArray[np.int64] = peer(texts).numpy()
+        return rows
+
+    return ids
+
+
+def as_open_clip(source: Path, folder: Path) -> PaddedTokenizer:
+    """Read a copy of the tokenizer from a folder that says how open_clip cleans texts."""
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).write_bytes((source / name).read_bytes())
+    config = {"model_cfg": {"text_cfg": {"tokenizer_kwargs": {"clean": "canonicalize"}}}}
+    (folder / "open_clip_config.json").write_text(json.dumps(config), encoding="utf-8")
+    return PaddedTokenizer.load(folder, LENGTH)
+
+
+# SigLIP 2: BPE with byte fallback
+
+
+@pytest.fixture(scope="module")
+def gemma(transformers: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as transformers publishes SigLIP 2."""
+    learner = tokenizers.Tokenizer(models.BPE())
+    learner.normalizer = normalizers.Sequence([normalizers.Lowercase(), normalizers.Replace(" ", "▁")])
+    learner.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
+    specials = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    learner.train_from_iterator(
+        CAPTIONS, trainers.BpeTrainer(vocab_size=450, special_tokens=specials, show_progress=False)
+    )
+    model = json.loads(learner.to_str())["model"]
+    merges = [tuple(pair) for pair in model["merges"]]
+    folder = tmp_path_factory.mktemp("gemma")
+    transformers.Siglip2Tokenizer(
+        vocab=model["vocab"], merges=merges, add_bos_token=False, add_eos_token=True, padding_side="right"
+    ).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def siglip2(gemma: Path, transformers: ModuleType) -> Peer:
+    peer = transformers.AutoTokenizer.from_pretrained(gemma)
+    assert type(peer).__name__ == "Siglip2Tokenizer"
+
+    def ids(texts: list[str]) -> NDArray[np.int64]:
+        padded = peer(texts, padding="max_length", max_length=LENGTH, truncation=True)
+        return np.array(padded["input_ids"])
+
+    return ids
+
+
+@pytest.fixture(scope="module")
+def bpe(gemma: Path) -> PaddedTokenizer:
+    return PaddedTokenizer.load(gemma, LENGTH)
+
+
+@settings(max_examples=150, deadline=None)
+@given(BATCHES)
+def test_siglip2s_ids_equal_those_of_transformers(
+    bpe: PaddedTokenizer, siglip2: Peer, texts: list[str]
+) -> None:
+    texts = [*texts, *WORDS]
+    assert encode(bpe, texts) == siglip2(texts).tolist()
+
+
+def test_siglip2_ends_with_eos_and_pads_with_zero_on_the_right(bpe: PaddedTokenizer) -> None:
+    (row,) = encode(bpe, [""])
+    assert row == [1] + [0] * (LENGTH - 1)
+
+
+def test_siglip2_lowers_the_case(bpe: PaddedTokenizer) -> None:
+    assert encode(bpe, ["A Zebra"]) == encode(bpe, ["a zebra"])
+
+
+@pytest.fixture(scope="module")
+def open_clip_siglip2(gemma: Path, open_clip: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Peer:
+    """open_clip's folders name the class GemmaTokenizer, which does not lower the case; canonicalize does."""
+    folder = tmp_path_factory.mktemp("gemma_of_open_clip")
+    (folder / "tokenizer.json").write_bytes((gemma / "tokenizer.json").read_bytes())
+    config = json.loads((gemma / "tokenizer_config.json").read_text(encoding="utf-8"))
+    config["tokenizer_class"] = "GemmaTokenizer"
+    (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    return open_clip_peer(open_clip, folder)
+
+
+@pytest.fixture(scope="module")
+def bpe_of_open_clip(gemma: Path, tmp_path_factory: pytest.TempPathFactory) -> PaddedTokenizer:
+    return as_open_clip(gemma, tmp_path_factory.mktemp("bpe_of_open_clip"))
+
+
+@settings(max_examples=150, deadline=None)
+@given(BATCHES)
+def test_siglip2s_ids_equal_those_of_open_clip(
+    bpe_of_open_clip: PaddedTokenizer, open_clip_siglip2: Peer, texts: list[str]
+) -> None:
+    texts = [*texts, *WORDS]
+    assert encode(bpe_of_open_clip, texts) == open_clip_siglip2(texts).tolist()
+
+
+# What zebra writes
+
+
+@pytest.mark.parametrize("kind", ["unigram", "gemma"])
+def test_other_programs_read_the_rules_from_the_saved_file(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Padding, truncation, EOS and cleaning are in the file: the bare Rust library needs to be told nothing."""
+    words = PaddedTokenizer.load(request.getfixturevalue(kind), LENGTH)
+    words.save(tmp_path / "tokenizer.json")
+    peer = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    texts = [*CAPTIONS[:5], *WORDS, "  A Zebra,\n it's (small)! "]
+    assert [row.ids for row in peer.encode_batch(texts)] == encode(words, texts)
+
+
+@settings(max_examples=50, deadline=None)
+@given(BATCHES)
+@pytest.mark.parametrize("kind", ["unigram", "bpe", "unigram_of_open_clip", "bpe_of_open_clip"])
+def test_a_saved_tokenizer_is_read_back_to_the_same_ids(
+    saved: dict[str, tuple[PaddedTokenizer, PaddedTokenizer]], kind: str, texts: list[str]
+) -> None:
+    before, after = saved[kind]
+    assert encode(after, texts) == encode(before, texts)
+
+
+@pytest.fixture(scope="module")
+def saved(
+    unigram: Path,
+    bpe: PaddedTokenizer,
+    unigram_of_open_clip: PaddedTokenizer,
+    bpe_of_open_clip: PaddedTokenizer,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, tuple[PaddedTokenizer, PaddedTokenizer]]:
+    """Each tokenizer, and what is read from the file it saved."""
+    every = {
+        "unigram": PaddedTokenizer.load(unigram, LENGTH),
+        "bpe": bpe,
+        "unigram_of_open_clip": unigram_of_open_clip,
+        "bpe_of_open_clip": bpe_of_open_clip,
+    }
+    pairs = {}
+    for kind, words in every.items():
+        path = tmp_path_factory.mktemp(kind) / "tokenizer.json"
+        words.save(path)
+        pairs[kind] = (words, PaddedTokenizer.load(path, LENGTH))
+    return pairs

@@ -1,0 +1,343 @@
+"""Models of the hub: out of the cache without a network, or from a hub, here one that this test serves on localhost."""
+
+import hashlib
+import http.server
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import ClassVar
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from huggingface_hub import constants, snapshot_download
+
+from zebra.errors import ConfigError, DownloadError
+from zebra.pretrained.download import blob_digest, fetch
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+OTHER = "f" * 40
+TRANSFORMERS = {"config.json": b"{}", "model.safetensors": b"weights", "tokenizer.json": b"{}"}
+ZEBRA = TRANSFORMERS | {
+    name: name.encode() for name in ("preprocess.json", "MANIFEST.json", "golden.safetensors", "README.md")
+}
+
+
+def put(cache, repo, files, *, commit=COMMIT, ref="main"):
+    """Write a repository into a hub cache, in the layout that every program around the hub shares."""
+    folder = cache / f"models--{repo.replace('/', '--')}"
+    snapshot = folder / "snapshots" / commit
+    for name, content in files.items():
+        large = name.endswith((".safetensors", ".bin"))
+        digest = hashlib.sha256(content).hexdigest() if large else hashlib.sha1(content).hexdigest()
+        (folder / "blobs").mkdir(parents=True, exist_ok=True)
+        (folder / "blobs" / digest).write_bytes(content)
+        link = snapshot / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(os.path.relpath(folder / "blobs" / digest, link.parent))
+    (folder / "refs").mkdir(parents=True, exist_ok=True)
+    (folder / "refs" / ref).write_text(commit)
+    return snapshot
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache, and a hub at a port where nobody listens."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    _serve_at(monkeypatch, "http://127.0.0.1:9")
+    return tmp_path / "hub"
+
+
+def _serve_at(monkeypatch, endpoint):
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+
+
+@pytest.fixture
+def no_network(cache, monkeypatch):
+    def refuse(self, address):
+        raise OSError(101, "Network is unreachable")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    return cache
+
+
+@pytest.fixture(params=["unreachable", "offline"])
+def without(request, no_network, monkeypatch):
+    """The two ways to be without a hub: no network, and HF_HUB_OFFLINE."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", request.param == "offline")
+    return no_network
+
+
+# --- out of the cache ---
+
+
+def test_a_model_in_the_cache_needs_no_network_and_says_nothing(without, capfd):
+    snapshot = put(without, "zoo/horse", ZEBRA)
+    assert fetch("hf:zoo/horse") == snapshot
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_revision_in_the_cache_is_found_by_branch_tag_and_commit(without):
+    first = put(without, "zoo/horse", TRANSFORMERS)
+    second = put(without, "zoo/horse", TRANSFORMERS | {"config.json": b"[]"}, commit=OTHER, ref="v2.0")
+    assert fetch("hf:zoo/horse") == fetch("hf:zoo/horse@main") == fetch(f"hf:zoo/horse@{COMMIT}") == first
+    assert fetch("hf:zoo/horse@v2.0") == fetch(f"hf:zoo/horse@{OTHER}") == second
+
+
+def test_a_cached_model_with_pickled_weights_alone_is_found(without):
+    snapshot = put(without, "zoo/horse", {"config.json": b"{}", "pytorch_model.bin": b"weights"})
+    assert fetch("hf:zoo/horse") == snapshot
+
+
+def test_the_environment_decides_where_the_cache_is_and_whether_to_stay_offline(tmp_path):
+    snapshot = put(tmp_path / "hub", "zoo/horse", TRANSFORMERS)
+    code = "from zebra.pretrained.download import fetch; print(fetch('hf:zoo/horse'))"
+    environment = {
+        **os.environ,
+        "HF_HOME": str(tmp_path),
+        "HF_HUB_OFFLINE": "1",
+        "HF_ENDPOINT": "http://127.0.0.1:9",
+    }
+    environment.pop("HF_HUB_CACHE", None)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.stdout.strip(), done.stderr) == (str(snapshot), "")
+
+
+def test_huggingface_hub_is_imported_only_when_something_is_fetched():
+    code = "import sys, zebra.pretrained.download; print('huggingface_hub' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+# --- neither network nor cache ---
+
+
+def test_without_network_and_cache_the_message_names_the_command_and_the_place(no_network):
+    with pytest.raises(DownloadError) as caught:
+        fetch("hf:zoo/horse")
+    message = str(caught.value)
+    assert "the hub cannot be reached ([Errno 101] Network is unreachable)" in message
+    assert "`hf download zoo/horse` on a machine with a network" in message
+    assert "models--zoo--horse" in message
+    assert str(no_network) in message
+
+
+def test_offline_mode_is_named_as_the_reason_with_the_revision_in_the_command(no_network, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(
+        DownloadError, match=r"HF_HUB_OFFLINE is set\. .*`hf download zoo/horse --revision v2`"
+    ):
+        fetch("hf:zoo/horse@v2")
+
+
+def test_another_revision_in_the_cache_is_not_taken_for_the_one_asked_for(without):
+    put(without, "zoo/horse", TRANSFORMERS)
+    with pytest.raises(DownloadError, match="zoo/horse@v2 is not in the hub cache"):
+        fetch("hf:zoo/horse@v2")
+
+
+def test_a_cached_folder_without_weights_is_told_apart(no_network, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    put(no_network, "zoo/horse", {"config.json": b"{}", "flax_model.msgpack": b"weights"})
+    with pytest.raises(DownloadError, match=r"holds no weights .*hf download zoo/horse"):
+        fetch("hf:zoo/horse")
+
+
+# --- names ---
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "hf:",
+        "hf:horse",
+        "hf:zoo/horse/foal",
+        "hf:zoo/",
+        "hf:zoo/horse@",
+        "hf:zoo/ho rse",
+        "hf:../horse",
+        "hf:zoo/horse@../../x",
+        "hf:zoo/horse@/etc/passwd",
+        "hf:zoo--x/horse",
+        "hf:zoo/horse.",
+        "hf:zoo/horse.git",
+        "hf:zoo/" + 97 * "h",
+        "hf:zoo/horse\n",
+        "zoo/horse",
+        "hf://zoo/horse",
+    ],
+)
+def test_malformed_names_are_refused_before_anything_is_asked(name, no_network):
+    with pytest.raises(ConfigError, match="hf:org/name"):
+        fetch(name)
+
+
+# --- a hub ---
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """As much of the hub as huggingface_hub asks for: a repository's commit, its tree, and its files."""
+
+    files: ClassVar[dict[str, bytes]] = {}
+    refusal: ClassVar[tuple[int, dict[str, str]] | None] = None
+    """Status and headers of the answer to every request, when it is not to be served."""
+    refused_paths = "/"
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self):
+        path = unquote(urlsplit(self.path).path)
+        self.asked.append(path)
+        if self.refusal is not None and path.startswith(self.refused_paths):
+            self._answer(b"{}", *self.refusal)
+        elif path.startswith("/api/models/zoo/horse/tree/"):
+            rows = [self._row(name, content) for name, content in self.files.items()]
+            self._answer(json.dumps(rows).encode(), 200, {"Content-Type": "application/json"})
+        elif path.startswith("/api/models/zoo/horse"):
+            self._answer(json.dumps({"id": "zoo/horse", "sha": COMMIT}).encode(), 200, {})
+        else:
+            content = self.files[path.removeprefix(f"/zoo/horse/resolve/{COMMIT}/")]
+            digest = hashlib.sha256(content).hexdigest()
+            self._answer(content, 200, {"ETag": f'"{digest}"', "X-Repo-Commit": COMMIT})
+
+    do_HEAD = do_GET
+
+    def _row(self, name, content):
+        return {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
+
+    def _answer(self, content, status, headers):
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def served(cache, monkeypatch):
+    """A hub on localhost; the test says what it holds by setting attributes of the class returned."""
+    handler = type("Served", (Hub,), {"asked": []})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread.start()
+        _serve_at(monkeypatch, f"http://127.0.0.1:{server.server_address[1]}")
+        yield handler
+        server.shutdown()
+        thread.join()
+
+
+def test_only_what_zebra_reads_is_downloaded(served):
+    served.files = ZEBRA | dict.fromkeys(
+        ("pytorch_model.bin", "ViT-B-32.pt", "model.onnx", "tf_model.h5", "flax_model.msgpack"), b"x"
+    )
+    served.files |= {"onnx/model.safetensors": b"x", "onnx/config.json": b"x"}
+    folder = fetch("hf:zoo/horse")
+    assert {str(path.relative_to(folder)) for path in folder.rglob("*")} == set(ZEBRA)
+    assert (folder / "model.safetensors").read_bytes() == b"weights"
+
+
+def test_pickled_weights_are_downloaded_where_there_are_no_others(served):
+    served.files = {
+        "config.json": b"{}", "pytorch_model.bin": b"weights", "training_args.bin": b"x", "optimizer.bin": b"x",
+    }  # fmt: skip
+    folder = fetch("hf:zoo/horse")
+    assert {path.name for path in folder.iterdir()} == {"config.json", "pytorch_model.bin"}
+
+
+def test_what_was_downloaded_is_found_again_without_the_hub(served, monkeypatch):
+    served.files = TRANSFORMERS
+    folder = fetch("hf:zoo/horse")
+    served.asked.clear()
+    assert fetch(f"hf:zoo/horse@{COMMIT}") == folder
+    _serve_at(monkeypatch, "http://127.0.0.1:9")
+    assert fetch("hf:zoo/horse") == folder
+    assert served.asked == []
+
+
+def test_a_cache_that_another_program_filled_in_part_is_used_offline(served, monkeypatch):
+    """transformers fetches no README; huggingface_hub then calls the snapshot incomplete."""
+    served.files = ZEBRA
+    part = Path(snapshot_download("zoo/horse", allow_patterns=["config.json", "model.safetensors"]))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert fetch("hf:zoo/horse") == part
+
+
+def test_a_repository_without_readable_weights_is_named_so(served):
+    served.files = {"config.json": b"{}", "ViT-B-32.pt": b"x"}
+    with pytest.raises(DownloadError, match="holds no weights that zebra reads"):
+        fetch("hf:zoo/horse")
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message"),
+    [
+        (404, "RepoNotFound", r"the hub has no model zoo/horse, or it is private.*`hf auth login`"),
+        (401, "", r"the hub refuses zoo/horse \(.*401.*`hf auth whoami`"),
+        (404, "RevisionNotFound", r"zoo/horse has no revision 'v2'"),
+        (403, "GatedRepo", r"zoo/horse is gated.*`hf auth login`"),
+        (503, "", r"the hub cannot be reached \(.*503"),
+    ],
+)
+def test_every_refusal_of_the_hub_has_a_message_of_its_own(status, code, message, served):
+    served.refusal = (status, {"X-Error-Code": code} if code else {})
+    with pytest.raises(DownloadError, match=message):
+        fetch("hf:zoo/horse@v2")
+
+
+def test_a_gate_that_shows_the_list_of_files_but_not_the_files_is_named_too(served):
+    served.files = TRANSFORMERS
+    served.refusal, served.refused_paths = (403, {"X-Error-Code": "GatedRepo"}), "/zoo/horse/resolve"
+    with pytest.raises(DownloadError, match="zoo/horse is gated"):
+        fetch("hf:zoo/horse")
+
+
+def test_a_full_disk_is_reported_as_a_broken_download(served, monkeypatch):
+    """Whatever goes wrong inside huggingface_hub arrives as one message."""
+    served.files = TRANSFORMERS
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("shutil.move", full)
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(DownloadError, match=r"broke off \(\[Errno 28\] No space left on device\)"):
+        fetch("hf:zoo/horse")
+
+
+# --- digests ---
+
+
+def test_the_digest_of_a_large_file_is_the_name_of_its_blob(tmp_path):
+    snapshot = put(tmp_path, "zoo/horse", TRANSFORMERS)
+    assert blob_digest(snapshot / "model.safetensors") == hashlib.sha256(b"weights").hexdigest()
+
+
+def test_files_that_say_nothing_about_their_content_have_no_digest(tmp_path):
+    snapshot = put(tmp_path, "zoo/horse", TRANSFORMERS)
+    assert blob_digest(snapshot / "config.json") is None  # a git hash
+    named_so = tmp_path / ("a" * 64)
+    named_so.write_bytes(b"x")
+    assert blob_digest(named_so) is None
+    (tmp_path / "link").symlink_to(named_so)
+    assert blob_digest(tmp_path / "link") is None  # not in a cache
+    assert blob_digest(tmp_path / "nothing here") is None
+
+
+def test_the_digest_of_what_was_downloaded_fits(served):
+    served.files = TRANSFORMERS
+    weights = fetch("hf:zoo/horse") / "model.safetensors"
+    assert blob_digest(weights) == hashlib.sha256(weights.read_bytes()).hexdigest()

@@ -1,0 +1,185 @@
+"""Whatever the layout, a model opens with the same answers, or says what is wrong with it."""
+
+import json
+import os
+import shutil
+import warnings
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import zebra
+from zebra.config.export import ExportConfig
+from zebra.errors import ConfigError, WeightsError
+from zebra.pretrained import golden
+from zebra.pretrained.load import detect
+from zebra.workflows import doctor, export
+
+from .test_bundle import CAPTIONS, age, build, pictures
+
+LAYOUTS = [("vit", "zebra"), ("vit", "transformers"), ("vit", "open_clip"), ("resnet", "open_clip")]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """A ViT and a ResNet in zebra's layout."""
+    root = tmp_path_factory.mktemp("models")
+    for kind in ("vit", "resnet"):
+        build(kind).save(root / kind)
+    return root
+
+
+def exported(models, tmp_path, kind, layout):
+    out = tmp_path / layout
+    return export.run(ExportConfig(model=str(models / kind), format=layout, out=str(out)))
+
+
+@pytest.mark.parametrize(("kind", "layout"), LAYOUTS)
+def test_a_model_written_in_any_layout_opens_with_the_same_vectors(models, tmp_path, kind, layout):
+    """The crop of these pictures has an even margin: layouts differ in how they round an odd one."""
+    folder = exported(models, tmp_path, kind, layout)
+    assert detect(folder) == layout
+    before, after = zebra.load(models / kind), zebra.load(folder)
+    torch.testing.assert_close(after.encode_images(pictures(1)), before.encode_images(pictures(1)))
+    torch.testing.assert_close(after.encode_texts(CAPTIONS[:3]), before.encode_texts(CAPTIONS[:3]))
+    assert after.logit_scale == before.logit_scale
+
+
+@pytest.mark.parametrize(("kind", "layout"), LAYOUTS)
+def test_the_weights_survive_every_layout_bit_for_bit(models, tmp_path, kind, layout):
+    before = zebra.load(models / kind).model.state_dict()
+    after = zebra.load(exported(models, tmp_path, kind, layout)).model.state_dict()
+    assert before.keys() == after.keys()
+    for name, tensor in before.items():
+        assert torch.equal(tensor, after[name]), name
+
+
+def test_a_resnet_has_no_place_in_transformers(models, tmp_path):
+    with pytest.raises(WeightsError, match="open_clip"):
+        exported(models, tmp_path, "resnet", "transformers")
+
+
+def test_nothing_is_written_into_a_folder_that_is_not_empty(models, tmp_path):
+    (tmp_path / "zebra").mkdir()
+    (tmp_path / "zebra" / "mine.txt").write_text("")
+    with pytest.raises(ConfigError, match="not empty"):
+        exported(models, tmp_path, "vit", "zebra")
+
+
+def test_of_two_configs_open_clips_wins_and_it_is_said(models, tmp_path):
+    folder = exported(models, tmp_path, "vit", "open_clip")
+    shutil.copy(exported(models, tmp_path, "vit", "transformers") / "config.json", folder)
+    with pytest.warns(UserWarning, match=r"open_clip_config\.json and config\.json; the first is read"):
+        assert zebra.load(folder).embed_dim == 32
+
+
+def test_the_fingerprint_of_a_foreign_folder_names_its_weights(models, tmp_path):
+    folder = exported(models, tmp_path, "vit", "transformers")
+    first = zebra.load(folder).fingerprint
+    assert first == zebra.load(folder).fingerprint != ""
+    weights = load_file(folder / "model.safetensors")
+    weights["logit_scale"] = weights["logit_scale"] + 1
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    assert zebra.load(folder).fingerprint != first
+
+
+def test_a_model_without_tokenizer_sees_but_does_not_read(models, tmp_path):
+    folder = exported(models, tmp_path, "vit", "transformers")
+    for name in ("tokenizer.json", "vocab.json", "merges.txt"):
+        (folder / name).rename(tmp_path / name)
+    clip = zebra.load(folder)
+    assert clip.encode_images(pictures(1)).shape == (1, 32)
+    with pytest.raises(WeightsError, match="tokenizer=PATH"):
+        clip.encode_texts(["a horse"])
+    assert zebra.load(folder, tokenizer=tmp_path / "tokenizer.json").encode_texts(["a horse"]).shape == (1, 32)
+
+
+def test_another_image_size_interpolates_the_positions(models):
+    clip = zebra.load(models / "vit", image_size=96)
+    assert clip.image_size == 96 and clip.encode_images(pictures(2)).shape == (2, 32)
+
+
+@pytest.mark.parametrize("holds", [[], ["model.safetensors"], ["README.md"]])
+def test_a_folder_that_is_no_model_is_refused(tmp_path, holds):
+    for name in holds:
+        (tmp_path / name).write_text("")
+    with pytest.raises(WeightsError, match="no model folder"):
+        zebra.load(tmp_path)
+
+
+def test_an_unsupported_family_is_named(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "blip"}))
+    with pytest.raises(WeightsError, match="blip"):
+        zebra.load(tmp_path)
+
+
+def test_half_precision_weights_are_widened(models, tmp_path):
+    folder = exported(models, tmp_path, "vit", "transformers")
+    weights = {name: tensor.half() for name, tensor in load_file(folder / "model.safetensors").items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    clip = zebra.load(folder)
+    assert {parameter.dtype for parameter in clip.model.parameters()} == {torch.float32}
+    wide = zebra.load(models / "vit").encode_images(pictures(1))
+    torch.testing.assert_close(clip.encode_images(pictures(1)), wide, atol=2e-3, rtol=0)
+
+
+def test_loaded_weights_can_be_trained(models):
+    clip = zebra.load(models / "vit")
+    clip.model.train()
+    images, texts, scale = clip.model(torch.randn(2, 3, 64, 64), torch.ones(2, 5, dtype=torch.int64))
+    (images @ texts.T * scale).sum().backward()
+    assert all(parameter.grad is not None for parameter in clip.model.parameters())
+
+
+def test_the_golden_check_runs_once_for_unchanged_files(models, tmp_path, monkeypatch):
+    folder = shutil.copytree(models / "vit", tmp_path / "model")
+    age(folder)
+    monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path / "cache"))
+    runs = []
+    real = golden.check_golden
+    monkeypatch.setattr("zebra.pretrained.load.check_golden", lambda *a: (runs.append(a), real(*a)))
+    zebra.load(folder)
+    zebra.load(folder)
+    assert len(runs) == 1
+    weights = load_file(folder / "model.safetensors")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt", "touched": "yes"})
+    with pytest.raises(WeightsError, match=r"model\.safetensors"):
+        zebra.load(folder)
+
+
+def test_verify_false_reads_no_digest_and_no_golden_vector(models, tmp_path, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("zebra.pretrained.load.check_golden", refuse)
+    monkeypatch.setattr("zebra.pretrained.load.verify_files", refuse)
+    assert zebra.load(models / "vit", verify=False).embed_dim == 32
+
+
+@pytest.mark.parametrize("layout", ["zebra", "transformers", "open_clip"])
+def test_the_doctor_finds_nothing_wrong_with_a_sound_model(models, tmp_path, layout):
+    findings = doctor.examine_model(str(exported(models, tmp_path, "vit", layout)))
+    assert [finding.what for finding in findings if not finding.sound] == []
+    assert {"layout", "weights", "image tower", "text tower", "tokenizer", "fingerprint"} <= {
+        finding.what for finding in findings
+    }
+
+
+def test_the_doctor_checks_again_what_passed_before(models, tmp_path, monkeypatch):
+    folder = shutil.copytree(models / "vit", tmp_path / "model")
+    age(folder)
+    zebra.load(folder)
+    state = (folder / "model.safetensors").stat()
+    data = bytearray((folder / "model.safetensors").read_bytes())
+    data[-1] ^= 1
+    (folder / "model.safetensors").write_bytes(data)
+    os.utime(folder / "model.safetensors", ns=(state.st_atime_ns, state.st_mtime_ns))
+    findings = doctor.examine_model(str(folder))
+    assert any(not finding.sound and "sha256" in finding.says for finding in findings)
+
+
+def test_the_doctor_describes_the_installation():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert "packages" in {finding.what for finding in doctor.examine_installation()}

@@ -1,0 +1,385 @@
+"""What an open_clip folder says is read to the letter, and what zebra cannot say or build is refused by name."""
+
+import copy
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from zebra.config.model import (
+    ModelConfig,
+    ResNetConfig,
+    SiglipTextConfig,
+    SiglipVisionConfig,
+    TextConfig,
+    VisionTransformerConfig,
+)
+from zebra.errors import WeightsError
+from zebra.images.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess
+from zebra.models import CLIP
+from zebra.pretrained.open_clip import read_open_clip, write_open_clip
+from zebra.pretrained.open_clip_config import to_open_clip
+from zebra.pretrained.open_clip_timm import TOWERS, from_timm, to_timm
+from zebra.pretrained.weights import build, published_tensors
+
+TEXT = TextConfig(width=32, layers=1, heads=2, vocab_size=600, context_length=16)
+VIT = VisionTransformerConfig(width=48, layers=1, heads=3, patch_size=16)
+CONFIG = ModelConfig(embed_dim=24, image_size=32, vision=VIT, text=TEXT)
+SIGLIP_TEXT = SiglipTextConfig(width=32, layers=1, heads=2)
+FAMILIES = "zebra reads CLIP ViT, CLIP ResNet and SigLIP"
+RAW: dict[str, Any] = {
+    "model_cfg": {
+        "embed_dim": 24,
+        "vision_cfg": {"image_size": 32, "layers": 1, "width": 48, "head_width": 16, "patch_size": 16},
+        "text_cfg": {"context_length": 16, "vocab_size": 600, "width": 32, "heads": 2, "layers": 1},
+    },
+    "preprocess_cfg": {},
+}
+SECTIONS = {
+    "model_cfg": ("model_cfg",),
+    "vision_cfg": ("model_cfg", "vision_cfg"),
+    "text_cfg": ("model_cfg", "text_cfg"),
+    "preprocess_cfg": ("preprocess_cfg",),
+}
+
+
+def changed(section: str, changes: dict[str, Any]) -> dict[str, Any]:
+    raw = copy.deepcopy(RAW)
+    part = raw
+    for key in SECTIONS[section]:
+        part = part[key]
+    part.update(changes)
+    return raw
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write(tmp_path, RAW)
+    save_file({"logit_scale": torch.tensor(2.0)}, tmp_path / "open_clip_model.safetensors")
+    return tmp_path
+
+
+def write(folder: Path, raw: object) -> None:
+    (folder / "open_clip_config.json").write_text(json.dumps(raw))
+
+
+def test_a_plain_config_is_read(folder: Path) -> None:
+    checkpoint = read_open_clip(folder)
+    gelu = replace(CONFIG, vision=replace(VIT, activation="gelu"), text=replace(TEXT, activation="gelu"))
+    assert checkpoint.config == gelu
+    assert checkpoint.layout == "open_clip"
+    assert [path.name for path in checkpoint.files] == [
+        "open_clip_config.json",
+        "open_clip_model.safetensors",
+    ]
+
+
+def test_preprocessing_has_open_clips_defaults_and_rules(folder: Path) -> None:
+    write(folder, {"model_cfg": RAW["model_cfg"]})
+    assert read_open_clip(folder).preprocess == Preprocess(
+        32, "shortest", "bicubic", "half_even", "last", OPENAI_MEAN, OPENAI_STD, "reference"
+    )
+
+
+def test_preprocessing_takes_what_the_file_says(folder: Path) -> None:
+    said = {
+        "mean": [0.5, 0.5, 0.5],
+        "std": [0.1, 0.2, 0.3],
+        "interpolation": "bilinear",
+        "resize_mode": "squash",
+    }
+    write(folder, changed("preprocess_cfg", said | {"size": 999, "mode": "RGB", "fill_color": 3}))
+    preprocess = read_open_clip(folder).preprocess
+    assert (preprocess.image_size, preprocess.resize, preprocess.interpolation) == (32, "squash", "bilinear")
+    assert (preprocess.mean, preprocess.std) == ((0.5, 0.5, 0.5), (0.1, 0.2, 0.3))
+
+
+def test_null_in_preprocessing_means_the_default(folder: Path) -> None:
+    write(folder, changed("preprocess_cfg", {"mean": None, "interpolation": None, "resize_mode": None}))
+    assert read_open_clip(folder).preprocess.mean == OPENAI_MEAN
+
+
+def test_random_interpolation_is_bicubic_when_evaluating(folder: Path) -> None:
+    write(folder, changed("preprocess_cfg", {"interpolation": "random"}))
+    assert read_open_clip(folder).preprocess.interpolation == "bicubic"
+
+
+@pytest.mark.parametrize(
+    ("section", "changes"),
+    [
+        ("model_cfg", {"custom_text": True, "output_dict": True, "init_logit_scale": 0, "quick_gelu": False}),
+        (
+            "vision_cfg",
+            {"patch_dropout": 0.5, "attentional_pool": False, "pool_type": "tok", "qk_norm": False},
+        ),
+        (
+            "vision_cfg",
+            {"timm_model_name": None, "timm_pool": "avg", "timm_proj": "linear", "timm_drop": 0.1},
+        ),
+        ("text_cfg", {"pool_type": "argmax", "proj_type": "linear", "hf_model_name": None, "pad_id": 1}),
+        ("text_cfg", {"act_kwargs": None, "norm_kwargs": {}, "tokenizer_kwargs": {"clean": "lower"}}),
+        ("text_cfg", {"hf_tokenizer_name": "x/y", "tokenizer_kwargs": {"clean": "whitespace"}}),
+    ],
+)
+def test_defaults_that_are_spelt_out_change_nothing(
+    folder: Path, section: str, changes: dict[str, Any]
+) -> None:
+    plain = read_open_clip(folder).config
+    write(folder, changed(section, changes))
+    assert read_open_clip(folder).config == plain
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("model_cfg", "multimodal_cfg", {"width": 512}),
+        ("model_cfg", "audio_cfg", {}),
+        ("vision_cfg", "timm_model_name", "convnext_base"),
+        ("vision_cfg", "attentional_pool", True),
+        ("vision_cfg", "pos_embed_type", "sin_cos_2d"),
+        ("vision_cfg", "ls_init_value", 1e-4),
+        ("vision_cfg", "no_ln_pre", True),
+        ("vision_cfg", "pool_type", "avg"),
+        ("vision_cfg", "scale_heads", True),
+        ("vision_cfg", "an_idea_of_next_year", 7),
+        ("text_cfg", "hf_model_name", "roberta-base"),
+        ("text_cfg", "embed_cls", True),
+        ("text_cfg", "pool_type", "eos"),
+        ("text_cfg", "no_causal_mask", True),
+        ("text_cfg", "proj_bias", True),
+        ("text_cfg", "proj_type", "none"),
+        ("text_cfg", "tokenizer_mode", "clips"),
+        ("preprocess_cfg", "mode", "BGR"),
+    ],
+)
+def test_what_zebra_does_not_build_is_refused_with_key_value_and_families(
+    folder: Path, section: str, key: str, value: object
+) -> None:
+    write(folder, changed(section, {key: value}))
+    with pytest.raises(WeightsError) as caught:
+        read_open_clip(folder)
+    message = str(caught.value)
+    assert FAMILIES in message
+    assert str(folder / "open_clip_config.json") in message
+    if key == "no_causal_mask":  # without SigLIP's pooling it is the pooling that does not fit
+        key, value = "pool_type", "argmax"
+    assert f"{key} is {value!r}" in message
+
+
+@pytest.mark.parametrize(
+    ("section", "changes", "named"),
+    [
+        ("model_cfg", {"quick_gelu": "yes"}, "quick_gelu"),
+        ("model_cfg", {"embed_dim": "wide"}, "embed_dim"),
+        ("vision_cfg", {"layers": [3, 4]}, "layers"),
+        ("vision_cfg", {"head_width": 0}, "head_width"),
+        ("vision_cfg", {"head_width": 100}, "heads"),
+        ("vision_cfg", {"patch_size": None}, "patch_size"),
+        ("vision_cfg", {"image_size": 33}, "image_size"),
+        ("vision_cfg", {"image_size": [32, 48]}, r"image_size is \(32, 48\)"),
+        ("vision_cfg", {"act_kwargs": {"approximate": "sigmoid"}}, "approximate"),
+        ("text_cfg", {"norm_kwargs": {"elementwise_affine": False}}, "elementwise_affine"),
+        ("text_cfg", {"tokenizer_kwargs": {"strip_sep_token": True}}, "strip_sep_token"),
+        ("text_cfg", {"tokenizer_kwargs": {"clean": "canonicalize"}}, "canonicalize"),
+        ("text_cfg", {"tokenizer_kwargs": {"clean": "whitespace"}}, "whitespace"),
+        ("preprocess_cfg", {"resize_mode": "longest"}, "resize_mode is 'longest'"),
+        ("preprocess_cfg", {"interpolation": "nearest"}, "interpolation is 'nearest'"),
+        ("preprocess_cfg", {"mean": [0.5]}, "mean"),
+        ("preprocess_cfg", {"std": [0, 1, 1]}, "std"),
+        ("preprocess_cfg", {"sise": 224}, "sise"),
+    ],
+)
+def test_a_value_that_cannot_be_meant_is_named(
+    folder: Path, section: str, changes: dict[str, Any], named: str
+) -> None:
+    write(folder, changed(section, changes))
+    with pytest.raises(WeightsError, match=named):
+        read_open_clip(folder)
+
+
+def test_quick_gelu_beside_another_activation_is_refused(folder: Path) -> None:
+    raw = changed("vision_cfg", {"act_kwargs": {"approximate": "tanh"}})
+    raw["model_cfg"]["quick_gelu"] = True
+    write(folder, raw)
+    with pytest.raises(WeightsError, match=r"vision_cfg\.act_kwargs"):
+        read_open_clip(folder)
+
+
+@pytest.mark.parametrize("raw", [{}, {"model_cfg": {"embed_dim": 4}}, {"model_cfg": 3}, {"vision_cfg": {}}])
+def test_a_config_without_its_parts_is_refused(folder: Path, raw: object) -> None:
+    write(folder, raw)
+    with pytest.raises(WeightsError, match=r"model_cfg|vision_cfg"):
+        read_open_clip(folder)
+
+
+def test_a_folder_without_weights_says_what_it_lacks(folder: Path) -> None:
+    (folder / "open_clip_model.safetensors").unlink()
+    with pytest.raises(WeightsError, match=r"open_clip_model\.safetensors"):
+        read_open_clip(folder)
+
+
+def test_safetensors_come_before_a_pickle(folder: Path) -> None:
+    torch.save({"logit_scale": torch.tensor(1.0)}, folder / "open_clip_pytorch_model.bin")
+    assert read_open_clip(folder).tensors["logit_scale"] == 2.0
+    (folder / "open_clip_model.safetensors").unlink()
+    assert read_open_clip(folder).tensors["logit_scale"] == 1.0
+
+
+def test_a_file_with_two_text_towers_is_refused(folder: Path) -> None:
+    tower = {"ln_final.bias": torch.zeros(3), "text.ln_final.bias": torch.zeros(3)}
+    save_file(tower, folder / "open_clip_model.safetensors")
+    with pytest.raises(WeightsError, match="two text towers"):
+        read_open_clip(folder)
+
+
+def test_a_temperature_in_a_vector_of_one_becomes_a_scalar(folder: Path) -> None:
+    save_file({"logit_scale": torch.tensor([3.0])}, folder / "open_clip_model.safetensors")
+    assert read_open_clip(folder).tensors["logit_scale"].shape == ()
+
+
+def siglip_cfg(name: str, image_size: int) -> dict[str, Any]:
+    vision = {"timm_model_name": name, "timm_pool": "map", "timm_proj": "none", "image_size": image_size}
+    raw = changed("model_cfg", {"embed_dim": 768, "init_logit_bias": -10, "vision_cfg": vision})
+    raw["model_cfg"]["text_cfg"] |= {"no_causal_mask": True, "pool_type": "last", "proj_bias": True}
+    return raw
+
+
+def test_a_siglip_config_is_read(folder: Path) -> None:
+    write(folder, siglip_cfg("vit_base_patch16_siglip_384", 384))
+    config = read_open_clip(folder).config
+    assert config.logit_bias
+    assert config.image_size == 384
+    assert isinstance(config.vision, SiglipVisionConfig)
+    assert isinstance(config.text, SiglipTextConfig)
+
+
+def test_a_timm_tower_of_another_image_size_is_refused(folder: Path) -> None:
+    write(folder, siglip_cfg("vit_base_patch16_siglip_384", 224))
+    with pytest.raises(WeightsError, match="takes 384"):
+        read_open_clip(folder)
+
+
+def test_a_timm_tower_with_another_pool_is_refused(folder: Path) -> None:
+    raw = siglip_cfg("vit_base_patch16_siglip_224", 224)
+    raw["model_cfg"]["vision_cfg"]["timm_pool"] = "avg"
+    write(folder, raw)
+    with pytest.raises(WeightsError, match="timm_pool"):
+        read_open_clip(folder)
+
+
+SMALL_SIGLIP = ModelConfig(
+    embed_dim=48,
+    image_size=32,
+    vision=SiglipVisionConfig(width=48, layers=2, heads=3, patch_size=16),
+    text=SIGLIP_TEXT,
+)
+
+
+def test_timms_names_and_back_give_the_same_tensors() -> None:
+    own = published_tensors(CLIP(SMALL_SIGLIP))
+    back = from_timm(to_timm(own, 2), 2)
+    assert back.keys() == own.keys()
+    assert all(torch.equal(own[name], back[name]) for name in own)
+
+
+@pytest.mark.parametrize(
+    ("lost", "named"),
+    [
+        ("visual.trunk.blocks.1.norm2.bias", r"visual\.transformer\.resblocks\.1\.ln_2\.bias"),
+        ("visual.trunk.attn_pool.q.weight", r"visual\.pool\.attn\.in_proj_weight"),
+        ("visual.trunk.pos_embed", r"visual\.positional_embedding"),
+    ],
+)
+def test_a_timm_tensor_that_is_missing_is_named_when_the_model_is_filled(lost: str, named: str) -> None:
+    timm = to_timm(published_tensors(CLIP(SMALL_SIGLIP)), 2)
+    del timm[lost]
+    with pytest.raises(WeightsError, match=named):
+        build(SMALL_SIGLIP, from_timm(timm, 2), "file")
+
+
+def test_a_timm_tensor_too_many_is_named_when_the_model_is_filled() -> None:
+    timm = to_timm(published_tensors(CLIP(SMALL_SIGLIP)), 2) | {"visual.trunk.head.weight": torch.zeros(2)}
+    with pytest.raises(WeightsError, match=r"visual\.trunk\.head\.weight"):
+        build(SMALL_SIGLIP, from_timm(timm, 2), "file")
+
+
+def test_no_two_names_of_timm_mean_the_same_tower() -> None:
+    assert len(set(TOWERS.values())) == len(TOWERS)
+
+
+# --- the way out
+
+
+def refused(tmp_path: Path, config: ModelConfig) -> str:
+    """Return why a config cannot be written, having checked that nothing was."""
+    target = tmp_path / "out"
+    preprocess = Preprocess(image_size=config.image_size)
+    with pytest.raises(WeightsError) as caught:
+        write_open_clip(target, config=config, tensors={}, preprocess=preprocess, tokenizer=None)
+    assert not target.exists()
+    return str(caught.value)
+
+
+def test_quick_gelu_in_one_tower_alone_cannot_be_said(tmp_path: Path) -> None:
+    message = refused(tmp_path, replace(CONFIG, text=replace(TEXT, activation="gelu")))
+    assert "gelu and quick_gelu" in message
+
+
+def test_a_resnet_has_no_say_in_quick_gelu() -> None:
+    config = replace(CONFIG, vision=ResNetConfig(width=16, layers=(1, 1, 1, 1), heads=8))
+    assert to_open_clip(config, Preprocess(image_size=32))["model_cfg"]["quick_gelu"] is True
+
+
+def test_a_siglip_tower_that_timm_does_not_name_cannot_be_said(tmp_path: Path) -> None:
+    message = refused(tmp_path, SMALL_SIGLIP)
+    assert "width 48" in message
+    assert "timm" in message
+
+
+def test_a_siglip_tower_with_another_gelu_than_timms_cannot_be_said(tmp_path: Path) -> None:
+    """transformers computes these very weights with the tanh form; open_clip has no key for it."""
+    tower, size = TOWERS["vit_base_patch16_siglip_224"]
+    vision = replace(tower, activation="gelu_tanh")
+    message = refused(tmp_path, ModelConfig(embed_dim=768, image_size=size, vision=vision, text=SIGLIP_TEXT))
+    assert "vit_base_patch16_siglip_224, which computes gelu" in message
+
+
+@pytest.mark.parametrize("name", TOWERS)
+def test_every_known_siglip_tower_is_written_under_its_name(name: str) -> None:
+    vision, size = TOWERS[name]
+    spelt_out = replace(vision, mlp_width=vision.hidden)
+    config = ModelConfig(embed_dim=vision.width, image_size=size, vision=spelt_out, text=SIGLIP_TEXT)
+    vision_cfg = to_open_clip(config, Preprocess(image_size=size))["model_cfg"]["vision_cfg"]
+    assert vision_cfg["timm_model_name"] == name
+
+
+@given(width=st.integers(1, 10_000), hidden=st.integers(1, 100_000))
+def test_the_mlp_ratio_gives_the_width_back_when_its_fraction_is_cut(width: int, hidden: int) -> None:
+    text = replace(TEXT, width=width, heads=1, mlp_width=hidden)
+    ratio = to_open_clip(replace(CONFIG, text=text), Preprocess(image_size=32))["model_cfg"]["text_cfg"][
+        "mlp_ratio"
+    ]
+    assert int(width * ratio) == hidden
+
+
+def test_the_same_model_is_written_in_the_same_bytes(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    tensors = published_tensors(CLIP(CONFIG))
+    for name in ("one", "two"):
+        write_open_clip(
+            tmp_path / name,
+            config=CONFIG,
+            tensors=tensors,
+            preprocess=Preprocess(image_size=32),
+            tokenizer=None,
+        )
+    files = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert files == ["open_clip_config.json", "open_clip_model.safetensors"]
+    for file in files:
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()

@@ -1,0 +1,170 @@
+"""OpenAI's `.pt` files are recognised by their tensors, and the published ones by their digests."""
+
+import hashlib
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from zebra.config.model import ModelConfig, ResNetConfig, TextConfig, VisionTransformerConfig
+from zebra.config.presets import preset
+from zebra.errors import WeightsError
+from zebra.images.preprocess import Preprocess
+from zebra.models import CLIP
+from zebra.pretrained import openai
+from zebra.pretrained.openai import DIGESTS, check_digest, file_name, read_openai
+from zebra.pretrained.weights import build, published_tensors
+
+VISION = {
+    "vit": VisionTransformerConfig(width=128, layers=2, heads=2, patch_size=16),
+    "resnet": ResNetConfig(width=8, layers=(1, 2, 1, 1), heads=4),
+}
+
+
+def weights(kind="vit"):
+    torch.manual_seed(0)
+    text = TextConfig(width=64, layers=3, heads=1, vocab_size=100, context_length=12)
+    config = ModelConfig(embed_dim=32, image_size=64, vision=VISION[kind], text=text)
+    return config, published_tensors(CLIP(config))
+
+
+def saved(tensors, folder):
+    torch.save(tensors, folder / "model.pt")
+    return folder / "model.pt"
+
+
+@pytest.mark.parametrize("name", DIGESTS)
+def test_the_nine_published_architectures_are_read_off_their_shapes(name, monkeypatch):
+    with torch.device("meta"):
+        state = CLIP(preset(name)).state_dict()
+    tensors = {key.removeprefix("text."): value for key, value in state.items()}
+    monkeypatch.setattr(openai, "read_archive", lambda path: tensors)
+    read = read_openai(Path("model.pt"))
+    assert read.config == preset(name)
+    assert read.preprocess == Preprocess(image_size=preset(name).image_size, decode="reference")
+
+
+@pytest.mark.parametrize("kind", VISION)
+def test_a_state_dict_gives_back_its_model(kind, tmp_path):
+    config, tensors = weights(kind)
+    path = saved(tensors, tmp_path)
+    read = read_openai(path)
+    assert (read.layout, read.config, read.files) == ("openai", config, (path,))
+    model = build(read.config, read.tensors, str(path))
+    assert all(torch.equal(value, tensors[name]) for name, value in published_tensors(model).items())
+
+
+def test_what_the_shapes_already_say_is_left_out(tmp_path):
+    _, tensors = weights()
+    extra = {name: torch.tensor(1) for name in ("input_resolution", "context_length", "vocab_size")}
+    extra["transformer.resblocks.0.attn_mask"] = torch.zeros(12, 12)
+    assert read_openai(saved(tensors | extra, tmp_path)).tensors.keys() == tensors.keys()
+
+
+def test_batch_counters_may_be_absent(tmp_path):
+    _, tensors = weights("resnet")
+    kept = {name: value for name, value in tensors.items() if not name.endswith("num_batches_tracked")}
+    assert len(kept) < len(tensors)
+    read = read_openai(saved(kept, tmp_path))
+    model = build(read.config, read.tensors, "model.pt")
+    assert int(model.visual.bn1.num_batches_tracked) == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["module.visual.proj", "state_dict.visual.proj", "logit_bias", "text_model.x"]
+)
+def test_a_tensor_of_another_layout_is_named(name, tmp_path):
+    _, tensors = weights()
+    with pytest.raises(WeightsError, match=f"holds a tensor {name}"):
+        read_openai(saved({name: torch.ones(2)} | tensors, tmp_path))
+
+
+def test_a_trainers_checkpoint_is_told_to_be_unwrapped(tmp_path):
+    _, tensors = weights()
+    with pytest.raises(WeightsError, match="reduced to the model's state dict"):
+        read_openai(saved({"epoch": 3, "state_dict": tensors}, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("vit", "visual.conv1.weight"),
+        ("vit", "visual.positional_embedding"),
+        ("vit", "token_embedding.weight"),
+        ("vit", "positional_embedding"),
+        ("vit", "text_projection"),
+        ("resnet", "visual.layer1.0.conv1.weight"),
+        ("resnet", "visual.attnpool.positional_embedding"),
+    ],
+)
+def test_a_missing_tensor_is_named(kind, name, tmp_path):
+    _, tensors = weights(kind)
+    del tensors[name]
+    with pytest.raises(WeightsError, match=f"lacks the tensor {name}"):
+        read_openai(saved(tensors, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("visual.conv1.weight", (128,)),
+        ("visual.conv1.weight", (32, 3, 16, 16)),
+        ("visual.positional_embedding", (0, 128)),
+        ("positional_embedding", (1, 64)),
+        ("token_embedding.weight", (100, 0)),
+    ],
+)
+def test_shapes_that_make_no_model_are_refused(name, shape, tmp_path):
+    _, tensors = weights()
+    with pytest.raises(WeightsError, match="make no CLIP"):
+        read_openai(saved(tensors | {name: torch.zeros(shape)}, tmp_path))
+
+
+def test_an_empty_file_of_weights_is_refused(tmp_path):
+    with pytest.raises(WeightsError, match="lacks the tensor"):
+        read_openai(saved({}, tmp_path))
+
+
+def test_damage_gives_a_model_or_a_weights_error(tmp_path):
+    _, tensors = weights("resnet")
+    content = saved(tensors, tmp_path).read_bytes()
+    start = content.index(b"data.pkl")
+    rng = random.Random(0)
+    for index in range(200):
+        changed = bytearray(content)
+        for _ in range(3):
+            changed[start + rng.randrange(8000)] = rng.randrange(256)
+        path = tmp_path / f"{index}.pt"
+        path.write_bytes(changed)
+        try:
+            read = read_openai(path)
+            build(read.config, read.tensors, str(path))
+        except WeightsError:
+            continue
+
+
+@pytest.mark.parametrize("name", DIGESTS)
+def test_a_published_name_asks_for_the_published_bytes(name, tmp_path):
+    path = tmp_path / file_name(name)
+    check_digest(path, DIGESTS[name])
+    with pytest.raises(WeightsError, match=f"not OpenAI's {name}.*{'0' * 64}.*{DIGESTS[name]}"):
+        check_digest(path, "0" * 64)
+
+
+def test_other_names_may_hold_any_bytes():
+    check_digest(Path("mine.pt"), hashlib.sha256(b"mine").hexdigest())
+
+
+def test_published_files_are_called_as_they_are_downloaded():
+    assert [file_name(name) for name in DIGESTS] == [
+        "RN50.pt",
+        "RN101.pt",
+        "RN50x4.pt",
+        "RN50x16.pt",
+        "RN50x64.pt",
+        "ViT-B-32.pt",
+        "ViT-B-16.pt",
+        "ViT-L-14.pt",
+        "ViT-L-14-336px.pt",
+    ]

@@ -1,0 +1,418 @@
+"""transformers' layout is read strictly and written whole; what zebra cannot compute exactly is refused by name."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer as Rust
+from tokenizers import models
+
+from zebra.config.model import (
+    ModelConfig,
+    ResNetConfig,
+    SiglipTextConfig,
+    SiglipVisionConfig,
+    TextConfig,
+    VisionTransformerConfig,
+)
+from zebra.errors import WeightsError
+from zebra.images.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess
+from zebra.models import CLIP
+from zebra.pretrained.transformers import read_transformers, write_tokenizer, write_transformers
+from zebra.pretrained.transformers_names import from_transformers, to_transformers
+from zebra.pretrained.weights import published_tensors
+from zebra.text.padded import PaddedTokenizer
+from zebra.text.tokenizer import Tokenizer
+
+TOKENIZER = Tokenizer.train(["a photo of a zebra"] * 3, 520, 16)
+VISION = {
+    "vit": VisionTransformerConfig(width=16, layers=2, heads=2, patch_size=8, mlp_width=40, norm_eps=1e-4),
+    "siglip": SiglipVisionConfig(width=12, layers=1, heads=2, patch_size=8),
+    "resnet": ResNetConfig(width=2, layers=(1, 1, 1, 1), heads=2),
+}
+TEXT = {
+    "causal": TextConfig(
+        width=24, layers=1, heads=3, vocab_size=TOKENIZER.vocab_size, context_length=16, activation="gelu"
+    ),
+    "siglip": SiglipTextConfig(width=20, layers=2, heads=2, vocab_size=6, context_length=8),
+}
+
+
+def padded():
+    pieces = [("<unk>", 0.0), ("</s>", 0.0), ("a", -1.0), ("b", -2.0), ("c", -3.0), ("d", -4.0)]
+    return PaddedTokenizer(Rust(models.Unigram(pieces, unk_id=0)), 8, end="</s>", pad="</s>")
+
+
+def config(vision, text, *, logit_bias=False):
+    embed = VISION[vision].width if vision == "siglip" else 10
+    return ModelConfig(
+        embed_dim=embed, image_size=32, vision=VISION[vision], text=TEXT[text], logit_bias=logit_bias
+    )
+
+
+MODELS = {
+    "clip": (config("vit", "causal"), TOKENIZER),
+    "siglip": (config("siglip", "siglip", logit_bias=True), padded()),
+}
+
+
+def tensors(of):
+    torch.manual_seed(0)
+    return {name: torch.randn_like(tensor) for name, tensor in published_tensors(CLIP(of)).items()}
+
+
+def write(folder, kind="clip", preprocess=None):
+    of, tokenizer = MODELS[kind]
+    preprocess = preprocess or Preprocess(image_size=32)
+    write_transformers(folder, config=of, tensors=tensors(of), preprocess=preprocess, tokenizer=tokenizer)
+    return folder
+
+
+@pytest.fixture(params=MODELS)
+def kind(request):
+    return request.param
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write(tmp_path)
+
+
+def edit(path, *keys, **changes):
+    """Change keys of a JSON file, of the object that `keys` lead to."""
+    raw = json.loads(path.read_text())
+    part = raw
+    for key in keys:
+        part = part[key]
+    part.update(changes)
+    path.write_text(json.dumps(raw))
+
+
+def test_a_model_comes_back_bit_for_bit(tmp_path, kind):
+    of, _ = MODELS[kind]
+    checkpoint = read_transformers(write(tmp_path, kind))
+    assert checkpoint.config == of
+    assert checkpoint.layout == "transformers"
+    before = tensors(of)
+    assert checkpoint.tensors.keys() == before.keys()
+    assert all(torch.equal(checkpoint.tensors[name], before[name]) for name in before)
+    names = [path.name for path in checkpoint.files]
+    assert names == ["config.json", "preprocessor_config.json", "model.safetensors"]
+
+
+def test_writing_twice_gives_the_same_bytes(tmp_path, kind):
+    one, two = write(tmp_path / "one", kind), write(tmp_path / "two", kind)
+    for path in one.iterdir():
+        assert path.read_bytes() == (two / path.name).read_bytes(), path.name
+
+
+@pytest.mark.parametrize("resize", ["shortest", "squash"])
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_preprocessing_comes_back_by_the_rules_of_transformers(tmp_path, kind, resize, interpolation):
+    own = Preprocess(
+        image_size=32, resize=resize, interpolation=interpolation, mean=(0.1, 0.2, 0.3), std=(1.0, 2.0, 3.0)
+    )
+    back = read_transformers(write(tmp_path, kind, own)).preprocess
+    assert back == replace(own, crop="floor", rgb="first", decode="reference")
+
+
+def test_only_stacked_and_transposed_tensors_are_copied():
+    """Memory-mapped files stay mapped: loading holds little more than the weights."""
+    of, _ = MODELS["clip"]
+    theirs = to_transformers(tensors(of), of)
+    own = from_transformers(theirs, of, "here")
+    stays = {"text_model.embeddings.token_embedding.weight": "token_embedding.weight"}
+    stays |= {
+        "vision_model.encoder.layers.1.mlp.fc1.weight": "visual.transformer.resblocks.1.mlp.c_fc.weight"
+    }
+    for name, mine in stays.items():
+        assert own[mine].data_ptr() == theirs[name].data_ptr()
+
+
+@pytest.mark.parametrize(
+    ("vision", "text", "bias", "message"),
+    [
+        ("resnet", "causal", False, "no model with a resnet image tower"),
+        ("siglip", "causal", False, "a siglip image tower, a causal text tower"),
+        ("vit", "siglip", True, "a vit image tower, a siglip text tower"),
+        ("vit", "causal", True, "a causal text tower and a logit bias"),
+        ("siglip", "siglip", False, "a siglip text tower and no logit bias"),
+    ],
+)
+def test_models_that_transformers_lacks_are_not_written(tmp_path, vision, text, bias, message):
+    of = config(vision, text, logit_bias=bias)
+    with pytest.raises(WeightsError, match=message) as caught:
+        write_transformers(
+            tmp_path / "model",
+            config=of,
+            tensors={},
+            preprocess=Preprocess(image_size=32),
+            tokenizer=TOKENIZER,
+        )
+    assert "--format open_clip" in str(caught.value)
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_text_tower_with_ids_beyond_the_end_token_is_not_written(tmp_path):
+    of, _ = MODELS["clip"]
+    wider = replace(of, text=replace(of.text, vocab_size=600))
+    with pytest.raises(WeightsError, match="id 519 in a vocabulary of 600"):
+        write_transformers(
+            tmp_path / "model",
+            config=wider,
+            tensors={},
+            preprocess=Preprocess(image_size=32),
+            tokenizer=TOKENIZER,
+        )
+
+
+def test_clip_tokenizer_files_agree_with_each_other(tmp_path):
+    write_tokenizer(tmp_path, TOKENIZER, context_length=16)
+    pair = Tokenizer.from_files(tmp_path / "vocab.json", tmp_path / "merges.txt", 16)
+    assert pair.fingerprint == Tokenizer.load(tmp_path, 16).fingerprint == TOKENIZER.fingerprint
+    special = json.loads((tmp_path / "special_tokens_map.json").read_text())
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    assert special.items() <= settings.items()
+    assert special["pad_token"] == special["eos_token"] == "<|endoftext|>"
+    assert settings["model_max_length"] == 16
+
+
+def test_siglip_tokenizer_files_hide_no_padding(tmp_path):
+    write_tokenizer(tmp_path, padded(), context_length=8)
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    assert settings["model_input_names"] == ["input_ids"]
+    assert [settings[f"{name}_token"] for name in ("eos", "pad", "unk")] == ["</s>", "</s>", "<unk>"]
+    assert not (tmp_path / "vocab.json").exists()
+
+
+@pytest.mark.parametrize("family", ["blip", "align", "chinese_clip", "clip_vision_model", None, ["clip"]])
+def test_other_families_are_refused_by_name(folder, family):
+    edit(folder / "config.json", model_type=family)
+    with pytest.raises(WeightsError) as caught:
+        read_transformers(folder)
+    assert repr(family) in str(caught.value)
+    assert "zebra reads clip, siglip, siglip2" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("keys", "changes", "message"),
+    [
+        (
+            ["text_config"],
+            {"hidden_act": "relu"},
+            r"unknown activation 'relu'.*quick_gelu, gelu, gelu_pytorch_tanh",
+        ),
+        (["vision_config"], {"hidden_act": ["gelu"]}, r"unknown activation \['gelu'\]"),
+        (["text_config"], {"eos_token_id": 7}, "ends texts with id 7 in a vocabulary of 520"),
+        (["text_config"], {"eos_token_id": [519]}, "ends texts with id"),
+        (["vision_config"], {"num_channels": 1}, "num_channels is 1"),
+        (["vision_config"], {"patch_size": 7}, "image_size .* multiple of vision.patch_size"),
+        (["vision_config"], {"hidden_size": "wide"}, "vision.width must be a whole number"),
+        (["vision_config"], {"num_attention_heads": 3}, "width .* multiple of heads"),
+        ([], {"text_config": 5}, "text_config must be an object"),
+        ([], {"projection_dim": "many"}, "embed_dim must be a whole number"),
+        (["vision_config"], {"image_size": 64}, "pictures of 32 pixels, but the model .* takes 64"),
+        (["text_config"], {"num_hidden_layers": 2}, "lacks the tensor text_model.encoder.layers.1"),
+        (["vision_config"], {"num_hidden_layers": 1}, "holds a tensor vision_model.encoder.layers.1"),
+    ],
+)
+def test_configs_that_cannot_be_exact_are_refused(folder, keys, changes, message):
+    edit(folder / "config.json", *keys, **changes)
+    with pytest.raises(WeightsError, match=message):
+        read_transformers(folder)
+
+
+def test_an_image_tower_without_its_head_is_refused(tmp_path):
+    edit(write(tmp_path, "siglip") / "config.json", "vision_config", vision_use_head=False)
+    with pytest.raises(WeightsError, match="vision_use_head is false"):
+        read_transformers(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_patches": 15}, "num_patches is 15, not a square"),
+        ({"num_patches": 25}, "pictures of 32 pixels"),
+    ],
+)
+def test_a_naflex_model_off_its_square_is_refused(tmp_path, changes, message):
+    write(tmp_path, "siglip")
+    edit(tmp_path / "config.json", model_type="siglip2")
+    edit(tmp_path / "config.json", "vision_config", **changes)
+    pictures = {"image_processor_type": "Siglip2ImageProcessor", "max_num_patches": 16, "patch_size": 8}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(pictures))
+    with pytest.raises(WeightsError, match=message):
+        read_transformers(tmp_path)
+
+
+@pytest.mark.parametrize("junk", ["x", [], {}, -1, 0, 1.5, True, [1, 2], 10**30])
+def test_junk_in_a_config_is_a_typed_error(tmp_path, kind, junk):
+    """Every key of every file, one at a time: a junk value is refused or, where nothing depends on it, ignored."""
+    write(tmp_path, kind)
+    for path in (tmp_path / "config.json", tmp_path / "preprocessor_config.json"):
+        whole = json.loads(path.read_text())
+        places = [(key,) for key in whole] + [
+            (s, k) for s, part in whole.items() if isinstance(part, dict) for k in part
+        ]
+        for place in places:
+            changed = json.loads(json.dumps(whole))
+            (changed if len(place) == 1 else changed[place[0]])[place[-1]] = junk
+            path.write_text(json.dumps(changed))
+            try:
+                read_transformers(tmp_path)
+            except WeightsError as error:
+                assert str(tmp_path) in str(error), place
+        path.write_text(json.dumps(whole))
+
+
+def test_settings_of_early_configs_overrule_the_later_ones(folder):
+    raw = json.loads((folder / "config.json").read_text())
+    raw["text_config_dict"], raw["text_config"] = raw["text_config"], {"hidden_size": 999}
+    raw["vision_config_dict"] = None
+    (folder / "config.json").write_text(json.dumps(raw))
+    assert read_transformers(folder).config == MODELS["clip"][0]
+
+
+def pictures(folder, **settings):
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+    return read_transformers(folder).preprocess
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"feature_extractor_type": "CLIPFeatureExtractor", "size": 32, "crop_size": 32, "resample": 3},
+        {"size": {"shortest_edge": 32, "longest_edge": None}, "crop_size": {"height": 32, "width": 32}},
+        {"image_processor_type": "CLIPImageProcessorFast", "size": 32, "crop_size": [32, 32], "do_pad": None},
+        {
+            "image_processor_type": "CLIPImageProcessorPil",
+            "size": 32,
+            "crop_size": 32,
+            "do_convert_rgb": None,
+        },
+    ],
+)
+def test_every_way_to_say_clips_preprocessing_is_understood(folder, settings):
+    expected = Preprocess(image_size=32, crop="floor", rgb="first", decode="reference")
+    assert (expected.mean, expected.std) == (OPENAI_MEAN, OPENAI_STD)
+    assert pictures(folder, **settings) == expected
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"image_processor_type": "SiglipImageProcessor", "size": {"height": 32, "width": 32}},
+        {"image_processor_type": "SiglipImageProcessorFast", "size": [32, 32]},
+        {
+            "size": 32,
+            "default_to_square": True,
+            "do_center_crop": False,
+            "image_mean": [0.5] * 3,
+            "image_std": [0.5] * 3,
+        },
+    ],
+)
+def test_every_way_to_say_siglips_preprocessing_is_understood(folder, settings):
+    half = (0.5, 0.5, 0.5)
+    assert pictures(folder, **settings) == Preprocess(
+        image_size=32, resize="squash", crop="floor", rgb="first", mean=half, std=half, decode="reference"
+    )
+
+
+def test_pictures_that_are_not_normalised_keep_their_range(folder):
+    made = pictures(folder, size=32, crop_size=32, do_normalize=False)
+    assert (made.mean, made.std) == ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"image_processor_type": "BlipImageProcessor"},
+            "BlipImageProcessor prepares the pictures of a clip model",
+        ),
+        ({"image_processor_type": "Siglip2ImageProcessor"}, "the last for siglip2 alone"),
+        ({"do_resize": False}, "do_resize is False"),
+        ({"do_rescale": False}, "do_rescale is False"),
+        ({"do_pad": True}, "do_pad is True"),
+        ({"rescale_factor": 1 / 127.5}, "zebra divides by 255"),
+        ({"resample": 1}, "resample 1 is a filter zebra lacks"),
+        ({"size": 36}, "cuts a square of that size"),
+        ({"do_center_crop": False}, "cuts a square of that size"),
+        ({"size": {"shortest_edge": 32, "longest_edge": 64}}, "cuts a square of that size"),
+        ({"size": {"height": 32, "width": 48}}, "cuts a square of that size"),
+        ({"size": 24, "crop_size": 24}, "pictures of 24 pixels, but the model .* takes 32"),
+        ({"image_mean": [0.5]}, "mean needs 3 values"),
+        ({"image_std": [0.0, 1.0, 1.0]}, "must be positive"),
+    ],
+)
+def test_preprocessing_that_zebra_lacks_is_refused(folder, settings, message):
+    with pytest.raises(WeightsError, match=message):
+        pictures(folder, **{"size": 32, "crop_size": 32, **settings})
+
+
+def test_settings_inside_processor_config_come_first(folder):
+    nested = {
+        "image_processor": {"size": 32, "crop_size": 32, "resample": 2},
+        "processor_class": "CLIPProcessor",
+    }
+    (folder / "processor_config.json").write_text(json.dumps(nested))
+    checkpoint = read_transformers(folder)
+    assert checkpoint.preprocess.interpolation == "bilinear"
+    assert checkpoint.files[1].name == "processor_config.json"
+
+
+def test_a_processor_config_without_pictures_leaves_the_older_file_in_force(folder):
+    (folder / "processor_config.json").write_text(json.dumps({"processor_class": "CLIPProcessor"}))
+    assert read_transformers(folder).files[1].name == "preprocessor_config.json"
+
+
+@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json", "model.safetensors"])
+def test_a_missing_file_is_named(folder, name):
+    (folder / name).unlink()
+    with pytest.raises(WeightsError, match=name):
+        read_transformers(folder)
+
+
+def reshaped(weights, name, shape):
+    weights[name] = torch.zeros(shape)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: w.pop("visual_projection.weight"), "lacks the tensor visual_projection.weight"),
+        (lambda w: w.pop("text_model.encoder.layers.0.self_attn.v_proj.bias"), r"lacks .*\.v_proj\.bias"),
+        (lambda w: reshaped(w, "more", 3), "holds a tensor more that config.json has no place for"),
+        (
+            lambda w: reshaped(w, "text_model.encoder.layers.0.self_attn.k_proj.weight", (8, 24)),
+            "differ in shape",
+        ),
+        (lambda w: reshaped(w, "text_projection.weight", 3), "shape .3,., which it cannot have"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(folder, change, message):
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors")
+    with pytest.raises(WeightsError, match=message):
+        read_transformers(folder)
+
+
+def test_counters_of_positions_are_dropped(folder):
+    weights = load_file(folder / "model.safetensors")
+    for tower in ("text_model", "vision_model"):
+        weights[f"{tower}.embeddings.position_ids"] = torch.arange(16)[None]
+    save_file(weights, folder / "model.safetensors")
+    assert read_transformers(folder).tensors.keys() == tensors(MODELS["clip"][0]).keys()
+
+
+def test_a_state_dict_of_plain_tensors_is_read(folder):
+    expected = read_transformers(folder).tensors
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    checkpoint = read_transformers(folder)
+    assert checkpoint.files[-1].name == "pytorch_model.bin"
+    assert all(torch.equal(checkpoint.tensors[name], expected[name]) for name in expected)

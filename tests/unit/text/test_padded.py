@@ -1,0 +1,235 @@
+"""SigLIP's tokenizer keeps its rules in its file, counts what it cuts, and refuses what it does not know."""
+
+import copy
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers
+
+from zebra.errors import ConfigError, DataError, WeightsError
+from zebra.text import PaddedTokenizer, Tokenizer
+
+LETTERS = "abcdefghijklmnopqrstuvwxyzσς"
+
+
+def unigram() -> tokenizers.Tokenizer:
+    """Id 0 <pad>, 1 </s>, 2 <unk>, then the space and letters, as T5's vocabulary begins."""
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -10.0), ("▁", -2.0), ("▁zebra", -1.0)]
+    rust = tokenizers.Tokenizer(models.Unigram([*pieces, *((letter, -3.0) for letter in LETTERS)], unk_id=2))
+    rust.normalizer = normalizers.NFKC()
+    rust.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()]
+    )
+    rust.decoder = decoders.Metaspace()
+    rust.add_special_tokens(["<pad>", "</s>", "<unk>"])
+    return rust
+
+
+def bpe(byte_fallback: bool = True) -> tokenizers.Tokenizer:
+    """Id 0 <pad>, 1 <eos>, 2 <bos>, 3 <unk>, then bytes, the space and letters, as Gemma's vocabulary begins."""
+    symbols = ["<pad>", "<eos>", "<bos>", "<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *LETTERS]
+    vocabulary = {symbol: index for index, symbol in enumerate(symbols)}
+    rust = tokenizers.Tokenizer(
+        models.BPE(vocabulary, [], unk_token="<unk>", fuse_unk=True, byte_fallback=byte_fallback)
+    )
+    rust.normalizer = normalizers.Replace(" ", "▁")
+    rust.add_special_tokens(["<pad>", "<eos>", "<bos>", "<unk>"])
+    return rust
+
+
+@pytest.fixture
+def siglip(tmp_path: Path) -> PaddedTokenizer:
+    unigram().save(str(tmp_path / "tokenizer.json"))
+    return PaddedTokenizer.load(tmp_path, 8)
+
+
+@pytest.fixture
+def siglip2(tmp_path: Path) -> PaddedTokenizer:
+    bpe().save(str(tmp_path / "tokenizer.json"))
+    return PaddedTokenizer.load(tmp_path, 8)
+
+
+def rows(words: PaddedTokenizer, *texts: str) -> list[list[int]]:
+    ids: list[list[int]] = words.encode(texts, truncate=True).ids.tolist()
+    return ids
+
+
+# Encoding
+
+
+def test_siglip_ends_and_pads_with_the_same_token(siglip: PaddedTokenizer) -> None:
+    assert rows(siglip, "Zebra!", "") == [[4, 1, 1, 1, 1, 1, 1, 1], [1] * 8]
+    assert (siglip.end_id, siglip.pad_id) == (1, 1)
+
+
+def test_siglip2_ends_with_eos_pads_with_pad_and_lowers_the_case(siglip2: PaddedTokenizer) -> None:
+    a = siglip2._rust.token_to_id("a")
+    assert rows(siglip2, "A", "") == [[a, 1, 0, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0]]
+    assert (siglip2.end_id, siglip2.pad_id) == (1, 0)
+
+
+def test_lengths_count_the_end_but_no_padding(siglip: PaddedTokenizer) -> None:
+    encoded = siglip.encode(["zebra", "", "zebra zebra"], truncate=False)
+    assert encoded.ids.dtype == encoded.lengths.dtype == np.int64
+    assert encoded.lengths.tolist() == [2, 1, 3]
+
+
+def test_truncation_keeps_the_beginning_and_the_end_token(siglip: PaddedTokenizer) -> None:
+    encoded = siglip.encode(["zebra " * 7, "zebra " * 8], truncate=True)
+    assert encoded.ids.tolist() == [[4] * 7 + [1]] * 2
+    assert encoded.truncated == 1
+
+
+def test_a_text_too_long_is_refused_unless_cutting_was_chosen(siglip: PaddedTokenizer) -> None:
+    with pytest.raises(DataError, match=r"texts\[1\] 'zebra .* has 9 tokens, more than the context of 8"):
+        siglip.encode(["zebra", "zebra " * 8], truncate=False)
+
+
+def test_no_texts_give_no_rows(siglip: PaddedTokenizer) -> None:
+    assert siglip.encode([], truncate=False).ids.shape == (0, 8)
+
+
+def test_a_bare_string_is_not_taken_for_a_list_of_letters(siglip: PaddedTokenizer) -> None:
+    with pytest.raises(ConfigError, match="pass a list"):
+        siglip.encode("zebra", truncate=True)
+
+
+def test_a_spelled_out_control_token_is_ordinary_text(siglip2: PaddedTokenizer) -> None:
+    (row,) = rows(siglip2, "<eos>")
+    assert row.index(1) == 5
+    assert row[:5] == [siglip2._rust.token_to_id(symbol) for symbol in ("<0x3C>", "e", "o", "s", "<0x3E>")]
+
+
+@pytest.mark.parametrize("text", ["half \ud83d", "\udc00"])
+def test_half_a_surrogate_pair_is_replaced(siglip2: PaddedTokenizer, text: str) -> None:
+    whole = text.replace("\ud83d", "\ufffd").replace("\udc00", "\ufffd")
+    assert rows(siglip2, text) == rows(siglip2, whole)
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda words: pickle.loads(pickle.dumps(words))])
+def test_a_copy_encodes_alike(
+    siglip: PaddedTokenizer, duplicate: Callable[[PaddedTokenizer], PaddedTokenizer]
+) -> None:
+    texts = ["</s> zebra", "ΟΣ!", "a_b"]
+    assert rows(duplicate(siglip), *texts) == rows(siglip, *texts)
+
+
+# Files
+
+
+def test_the_saved_file_says_every_rule(siglip: PaddedTokenizer, tmp_path: Path) -> None:
+    siglip.save(tmp_path / "saved.json")
+    document = json.loads((tmp_path / "saved.json").read_text(encoding="utf-8"))
+    assert document["truncation"]["max_length"] == document["padding"]["strategy"]["Fixed"] == 8
+    assert (document["padding"]["pad_id"], document["padding"]["direction"]) == (1, "Right")
+    steps = [step["type"] for step in document["normalizer"]["normalizers"]]
+    assert steps == ["Lowercase", "Replace", "Replace", "Strip", "NFKC"]
+    assert document["post_processor"]["single"][1]["SpecialToken"]["id"] == "</s>"
+
+
+@pytest.mark.parametrize("cleaning", ["lower", "whitespace", "canonicalize", "siglip"])
+def test_the_exact_cleaning_is_known_again_from_the_saved_file(cleaning: str, tmp_path: Path) -> None:
+    """Of Greek capitals the file's own normalizer would make another last letter."""
+    words = PaddedTokenizer(unigram(), 8, end="</s>", pad="</s>", cleaning=cleaning)  # type: ignore[arg-type]
+    words.save(tmp_path / "tokenizer.json")
+    again = PaddedTokenizer.load(tmp_path, 8)
+    assert again._cleaning == cleaning
+    assert again.fingerprint == words.fingerprint
+    assert rows(again, "ΣΣ a&amp;b_c") == rows(words, "ΣΣ a&amp;b_c")
+
+
+def test_equal_tokenizers_are_saved_to_equal_bytes(siglip: PaddedTokenizer, tmp_path: Path) -> None:
+    siglip.save(tmp_path / "one.json")
+    PaddedTokenizer.load(tmp_path / "one.json", 8).save(tmp_path / "two.json")
+    assert (tmp_path / "one.json").read_bytes() == (tmp_path / "two.json").read_bytes()
+
+
+@pytest.mark.parametrize("token", ["<pad>", {"content": "<pad>", "lstrip": True}])
+def test_a_config_beside_the_file_names_the_padding(token: object, tmp_path: Path) -> None:
+    unigram().save(str(tmp_path / "tokenizer.json"))
+    config = json.dumps({"pad_token": token, "padding_side": "left"})
+    (tmp_path / "tokenizer_config.json").write_text(config, encoding="utf-8")
+    assert rows(PaddedTokenizer.load(tmp_path, 4), "zebra") == [[0, 0, 4, 1]]
+
+
+def test_what_the_file_itself_says_of_padding_comes_first(tmp_path: Path) -> None:
+    PaddedTokenizer(unigram(), 6, end="</s>", pad="<pad>").save(tmp_path / "tokenizer.json")
+    (tmp_path / "tokenizer_config.json").write_text('{"pad_token": "</s>"}', encoding="utf-8")
+    assert rows(PaddedTokenizer.load(tmp_path, 4), "zebra") == [[4, 1, 0, 0]]
+
+
+def open_clip_folder(folder: Path, text: object) -> None:
+    bpe().save(str(folder / "tokenizer.json"))
+    config = json.dumps({"model_cfg": {"text_cfg": text}})
+    (folder / "open_clip_config.json").write_text(config, encoding="utf-8")
+
+
+def test_open_clips_config_beside_the_file_says_how_texts_are_cleaned(tmp_path: Path) -> None:
+    open_clip_folder(tmp_path, {"tokenizer_kwargs": {"clean": "canonicalize"}})
+    words = PaddedTokenizer.load(tmp_path, 8)
+    assert rows(words, "A_b!") == rows(words, "a b")
+
+
+def test_open_clip_keeps_the_case_where_its_config_says_nothing(tmp_path: Path) -> None:
+    open_clip_folder(tmp_path, {})
+    words = PaddedTokenizer.load(tmp_path, 8)
+    assert rows(words, "A") != rows(words, "a")
+    assert rows(words, " a  b") == rows(words, "a b")
+
+
+def test_a_cleaning_that_open_clip_does_not_have_is_refused(tmp_path: Path) -> None:
+    open_clip_folder(tmp_path, {"tokenizer_kwargs": {"clean": "scrub"}})
+    with pytest.raises(WeightsError, match=r"open_clip_config\.json: .*'scrub'; zebra knows canonicalize"):
+        PaddedTokenizer.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda path: path.write_text("{"), r"tokenizer\.json is not a tokenizer\.json"),
+        (lambda path: path.write_text("[]"), r"tokenizer\.json is not a tokenizer\.json"),
+        (lambda path: None, r"there is no tokenizer file .*tokenizer\.json"),
+        (lambda path: bpe(byte_fallback=False).save(str(path)), "holds a BPE tokenizer of a kind zebra"),
+        (lambda path: tokenizers.Tokenizer(models.WordLevel({"a": 0})).save(str(path)), "holds a WordLevel"),
+        (
+            lambda path: tokenizers.Tokenizer(models.Unigram([("a", -1.0)], unk_id=0)).save(str(path)),
+            "tokenizer.json: the vocabulary has no '</s>'",
+        ),
+    ],
+)
+def test_a_file_that_is_not_siglips_is_named(
+    write: Callable[[Path], object], message: str, tmp_path: Path
+) -> None:
+    write(tmp_path / "tokenizer.json")
+    with pytest.raises(WeightsError, match=message):
+        PaddedTokenizer.load(tmp_path)
+
+
+def test_a_side_that_is_neither_right_nor_left_is_refused(tmp_path: Path) -> None:
+    unigram().save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text('{"padding_side": "middle"}', encoding="utf-8")
+    with pytest.raises(WeightsError, match="side 'middle'"):
+        PaddedTokenizer.load(tmp_path)
+
+
+def test_a_context_without_room_for_the_end_is_refused(tmp_path: Path) -> None:
+    unigram().save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(ConfigError, match="context_length is 0"):
+        PaddedTokenizer.load(tmp_path, 0)
+
+
+def test_the_vocabulary_counts_up_to_the_highest_id(
+    siglip: PaddedTokenizer, siglip2: PaddedTokenizer
+) -> None:
+    assert (siglip.vocab_size, siglip2.vocab_size) == (5 + len(LETTERS), 261 + len(LETTERS))
+
+
+def test_clips_tokenizer_is_not_taken_for_siglips(tmp_path: Path) -> None:
+    Tokenizer([]).save(tmp_path / "tokenizer.json")
+    with pytest.raises(WeightsError, match="of a kind zebra does not read"):
+        PaddedTokenizer.load(tmp_path)
