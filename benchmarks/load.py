@@ -19,9 +19,9 @@ from statistics import median
 import numpy as np
 import torch
 from PIL import Image
-from receipt import keep
 
 import zebra
+from receipt import keep
 from zebra.config.presets import preset
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
@@ -54,7 +54,7 @@ def main() -> None:
         first = opened(folder, "verify")
         later = [opened(folder, "verify") for _ in range(REPEATS)]
         unverified = [opened(folder, "trust") for _ in range(REPEATS)]
-        reading = median(timed(lambda: weights.read_bytes()) for _ in range(REPEATS))
+        reading = median(timed(weights.read_bytes) for _ in range(REPEATS))
         picture = Image.fromarray(np.zeros((60, 80, 3), dtype=np.uint8))
         check_golden(clip, folder / "golden.safetensors")
         golden = median(

@@ -56,7 +56,7 @@ class Preprocess:
         target = (size, size) if self.resize == "squash" else _shortest(image.size, size)
         image = image.resize(target, Image.Resampling[self.interpolation.upper()])
         image = image.crop(_centre(image.size, size, self.crop))
-        image.info.pop("transparency", None)  # no effect on the colours, but Pillow would warn that it is dropped
+        image.info.pop("transparency", None)  # changes no colour; Pillow would warn that it is dropped
         return channels_first(image.convert("RGB"))
 
     def normalise(self, images: Tensor) -> Tensor:

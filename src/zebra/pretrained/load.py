@@ -171,4 +171,3 @@ def verify_vectors(bundle: Bundle, place: Path, *, fresh: bool = False) -> None:
     if fresh or not has_passed(what):
         check_golden(bundle, place / "golden.safetensors")
         remember_passed(what)
-

@@ -255,7 +255,7 @@ def _open_clip_cleaning(path: Path) -> Cleaning | None:
     if not config:
         return None
     text = config.get("model_cfg", {}).get("text_cfg", {})
-    name = text.get("tokenizer_kwargs", {}).get("clean", "whitespace")  # open_clip's default
+    name = (text.get("tokenizer_kwargs") or {}).get("clean", "whitespace")  # open_clip's default
     known: tuple[Cleaning, ...] = ("canonicalize", "lower", "whitespace")
     for cleaning in known:
         if cleaning == name:

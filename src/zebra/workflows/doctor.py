@@ -11,7 +11,7 @@ from zebra.config.cache import cache_folder
 from zebra.config.model import ModelConfig, ResNetConfig
 from zebra.errors import ZebraError
 from zebra.pretrained.bundle import Bundle
-from zebra.pretrained.checkpoint import Checkpoint
+from zebra.pretrained.checkpoint import Checkpoint, Layout
 from zebra.pretrained.digests import sha256
 from zebra.pretrained.load import READERS, assemble, detect, locate, verify_files, verify_vectors
 from zebra.train.environment import environment
@@ -70,7 +70,7 @@ def examine_model(path: str) -> list[Finding]:
     return findings
 
 
-def _digests(place: Path, layout: str) -> Iterator[Finding]:
+def _digests(place: Path, layout: Layout) -> Iterator[Finding]:
     read: list[str] = []
 
     def digest(path: Path) -> str:
@@ -84,7 +84,7 @@ def _digest_verdict(read: list[str]) -> str:
     return f"{len(read)} files agree with their record" if read else "nothing on record to compare with"
 
 
-def _vectors(bundle: Bundle, place: Path, layout: str) -> Iterator[Finding]:
+def _vectors(bundle: Bundle, place: Path, layout: Layout) -> Iterator[Finding]:
     if layout != "zebra":
         yield Finding("golden vectors", "none in this layout; `zebra export --format zebra` writes them")
         return
@@ -115,7 +115,9 @@ def _describe(checkpoint: Checkpoint) -> Iterator[Finding]:
         f"{text.kind}, {text.layers} layers of width {text.width}, {text.heads} heads, {text.activation}; "
         f"{text.vocab_size:,} ids, {text.context_length} tokens",
     )
-    yield Finding("embedding", f"{config.embed_dim} dimensions{', sigmoid bias' if config.logit_bias else ''}")
+    yield Finding(
+        "embedding", f"{config.embed_dim} dimensions{', sigmoid bias' if config.logit_bias else ''}"
+    )
     yield Finding(
         "pictures",
         f"{preprocess.resize} {preprocess.interpolation} to {preprocess.image_size} px, crop {preprocess.crop}, "

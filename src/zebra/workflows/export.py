@@ -1,8 +1,9 @@
 """`zebra export`: a model of any layout in; a folder that another library opens, with the same answers, out."""
 
+from collections.abc import Callable
 from pathlib import Path
 
-from zebra.config.export import ExportConfig
+from zebra.config.export import ExportConfig, Format
 from zebra.errors import ConfigError
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
@@ -54,4 +55,9 @@ def _open_clip(bundle: Bundle, out: Path) -> None:
     )
 
 
-WRITERS = {"zebra": _zebra, "transformers": _transformers, "open_clip": _open_clip, "onnx": write_onnx}
+WRITERS: dict[Format, Callable[[Bundle, Path], None]] = {
+    "zebra": _zebra,
+    "transformers": _transformers,
+    "open_clip": _open_clip,
+    "onnx": write_onnx,
+}

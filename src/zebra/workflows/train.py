@@ -169,7 +169,9 @@ def run(
     metrics = final_scores(session.bundle, config)
     write_metrics(folder.metrics, metrics)
     write_run_report(folder.report, read_journal(folder.journal), counts, metrics)
-    session.bundle.save(folder.model, facts(config, source, steps, metrics))  # last: it marks the run as finished
+    session.bundle.save(
+        folder.model, facts(config, source, steps, metrics)
+    )  # last: it marks the run as finished
     return TrainResult(folder.path, steps, finished=True)
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from zebra.data import index as index_module
 from zebra.config.cache import cache_folder
+from zebra.data import index as index_module
 from zebra.data.index import Index
 from zebra.errors import DataError
 

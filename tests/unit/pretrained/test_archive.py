@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from zebra.errors import WeightsError
-from zebra.pretrained.archive import MAX_PICKLE_BYTES, read_archive
+from zebra.pretrained.openai.archive import MAX_PICKLE_BYTES, read_archive
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 

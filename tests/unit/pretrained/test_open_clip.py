@@ -24,8 +24,8 @@ from zebra.errors import WeightsError
 from zebra.images.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.open_clip import read_open_clip, write_open_clip
-from zebra.pretrained.open_clip_config import to_open_clip
-from zebra.pretrained.open_clip_timm import TOWERS, from_timm, to_timm
+from zebra.pretrained.open_clip.config import to_open_clip
+from zebra.pretrained.open_clip.timm import TOWERS, from_timm, to_timm
 from zebra.pretrained.weights import build, published_tensors
 
 TEXT = TextConfig(width=32, layers=1, heads=2, vocab_size=600, context_length=16)

@@ -21,7 +21,7 @@ from zebra.errors import WeightsError
 from zebra.images.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.transformers import read_transformers, write_tokenizer, write_transformers
-from zebra.pretrained.transformers_names import from_transformers, to_transformers
+from zebra.pretrained.transformers.names import from_transformers, to_transformers
 from zebra.pretrained.weights import published_tensors
 from zebra.text.padded import PaddedTokenizer
 from zebra.text.tokenizer import Tokenizer

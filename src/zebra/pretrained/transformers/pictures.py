@@ -12,7 +12,7 @@ from zebra.config.structure import structure
 from zebra.errors import ConfigError, WeightsError
 from zebra.images.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess
 from zebra.pretrained.folder import read_json
-from zebra.pretrained.transformers_config import ModelType, Settings, square_root, whole
+from zebra.pretrained.transformers.config import ModelType, Settings, square_root, whole
 
 FILTERS = {2: "bilinear", 3: "bicubic"}
 """Pillow's numbers of the resampling filters that zebra has too."""

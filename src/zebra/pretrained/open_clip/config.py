@@ -20,7 +20,7 @@ from zebra.config.model import (
 )
 from zebra.errors import ConfigError, WeightsError
 from zebra.images.preprocess import Preprocess
-from zebra.pretrained.open_clip_keys import (
+from zebra.pretrained.open_clip.keys import (
     Model,
     Norm,
     Text,
@@ -30,7 +30,7 @@ from zebra.pretrained.open_clip_keys import (
     read_section,
     unsupported,
 )
-from zebra.pretrained.open_clip_timm import TOWERS
+from zebra.pretrained.open_clip.timm import TOWERS
 
 
 def from_open_clip(raw: Mapping[str, Any]) -> tuple[ModelConfig, Preprocess]:

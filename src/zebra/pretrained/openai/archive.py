@@ -12,21 +12,20 @@ Differs: Python's own Unpickler, even with a guarded `find_class`, can be made t
 
 import pickle
 import struct
-import sys
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from zebra.errors import WeightsError
+from zebra.pretrained.openai.entries import Entries
 
 MAX_PICKLE_BYTES = 1 << 20
-"""The largest published model needs a tenth of it; a hostile pickle grows in memory to almost a hundred times its size."""
+"""The largest published model needs a tenth of it; a hostile pickle takes up to a hundred times its size in memory."""
 MAX_DIMENSIONS = 8
 MAX_EXTENT = 1 << 40
 """Keeps torch's own arithmetic from overflowing, also where a length of 0 hides the others."""
@@ -51,7 +50,6 @@ _TENSOR = "torch._utils._rebuild_tensor_v2"
 _PARAMETER = "torch._utils._rebuild_parameter"
 _LISTS = {f"torch.jit._pickle.build_{kind}list" for kind in ("bool", "int", "double", "tensor")}
 _KNOWN = {*_DTYPES, _ORDERED_DICT, _TENSOR, _PARAMETER, *_LISTS}
-_LOCAL_HEADER = struct.Struct("<4s22xHH")
 
 
 def read_archive(path: Path) -> dict[str, Tensor]:
@@ -68,7 +66,7 @@ def read_archive(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise WeightsError(f"there is no weight file {path}; check the path or copy it again")
     with path.open("rb") as file:
-        entries = _Entries(path, file)
+        entries = Entries(path, file)
         machine = _Machine(path, entries)
         try:
             held = machine.run()
@@ -81,78 +79,6 @@ def read_archive(path: Path) -> dict[str, Tensor]:
     if sum(tensor.nbytes for tensor in tensors.values()) > 4 * entries.file_bytes:
         raise WeightsError(f"{path} names its bytes too many times over; it is not a model, do not trust it")
     return tensors
-
-
-class _Entries:
-    """The uncompressed entries of a zip as places in its file; nothing is ever inflated."""
-
-    def __init__(self, path: Path, file: BinaryIO) -> None:
-        self._path, self._file = path, file
-        try:
-            with zipfile.ZipFile(file) as archive:
-                found = archive.infolist()
-        except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, struct.error) as error:
-            raise WeightsError(
-                f"{path} is not a whole zip archive ({error}): it was cut or changed, so copy it again; or a torch "
-                "older than 1.6 wrote it, so load it there and save it as safetensors"
-            ) from error
-        self._infos = {info.filename: info for info in found}
-        roots = [name.removesuffix("data.pkl") for name in self._infos if name.endswith("/data.pkl")]
-        if len(self._infos) != len(found) or len(roots) != 1:
-            raise WeightsError(
-                f"{path} is a zip with {len(roots)} data.pkl in {len(found)} entries; torch writes exactly one, and "
-                "no name twice"
-            )
-        self._root = roots[0]
-        self.file_bytes = path.stat().st_size
-        # A private map: pages are copied when written to. A plain read-only one would make torch warn.
-        self._map = torch.UntypedStorage.from_file(str(path), False, self.file_bytes)
-        order = self.read("byteorder", 16).decode("ascii", "replace") if "byteorder" in self else "little"
-        if order != sys.byteorder:
-            raise WeightsError(
-                f"{path} was written in {order!r} byte order, this machine reads {sys.byteorder!r}; convert it to "
-                "safetensors where it was written"
-            )
-
-    def __contains__(self, name: str) -> bool:
-        return self._root + name in self._infos
-
-    def storage(self, name: str) -> torch.UntypedStorage:
-        """Map an entry."""
-        start, size = self._place(name)
-        storage: torch.UntypedStorage = self._map[start : start + size]
-        # torch aligns what it writes to 64 bytes; another zip program need not, and a float must lie at its own size.
-        return storage if start % 8 == 0 else storage.clone()  # type: ignore[no-untyped-call]
-
-    def read(self, name: str, at_most: int) -> bytes:
-        """Read an entry that must be small."""
-        start, size = self._place(name)
-        if size > at_most:
-            raise WeightsError(
-                f"{self._path}: {name} has {size} bytes, more than the {at_most} a model needs"
-            )
-        self._file.seek(start)
-        return self._file.read(size)
-
-    def _place(self, name: str) -> tuple[int, int]:
-        """Return where an entry starts in the file and how many bytes it has."""
-        if name not in self:
-            raise WeightsError(f"{self._path} lacks its entry {name[:80]}; copy the file again")
-        info = self._infos[self._root + name]
-        if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
-            raise WeightsError(
-                f"{self._path}: the entry {name} is compressed, which torch never does; it is not opened, as it could "
-                "grow to any size. Unpack the file and zip it again with `zip -0`, if you trust it"
-            )
-        start = info.header_offset + _LOCAL_HEADER.size
-        if info.header_offset < 0 or start > self.file_bytes:
-            raise WeightsError(f"{self._path}: the entry {name} lies outside the file; copy it again")
-        self._file.seek(info.header_offset)
-        magic, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(self._file.read(_LOCAL_HEADER.size))
-        start += name_bytes + extra_bytes
-        if magic != b"PK\x03\x04" or start + info.file_size > self.file_bytes:
-            raise WeightsError(f"{self._path}: the entry {name} is cut or misplaced; copy the file again")
-        return start, info.file_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +108,7 @@ def _kind(value: object) -> str:
 class _Machine:
     """Builds what a pickle describes, one opcode at a time; every call it can make is spelled out in `reduce`."""
 
-    def __init__(self, path: Path, entries: _Entries) -> None:
+    def __init__(self, path: Path, entries: Entries) -> None:
         self._path, self._entries = path, entries
         self._code, self._position = entries.read("data.pkl", MAX_PICKLE_BYTES), 0
         self._stack: list[Any] = []

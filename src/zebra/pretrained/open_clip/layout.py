@@ -16,8 +16,8 @@ from zebra.errors import ConfigError, WeightsError
 from zebra.images.preprocess import Preprocess
 from zebra.pretrained.checkpoint import Checkpoint
 from zebra.pretrained.folder import read_json, write_json
-from zebra.pretrained.open_clip_config import from_open_clip, to_open_clip
-from zebra.pretrained.open_clip_timm import from_timm, to_timm
+from zebra.pretrained.open_clip.config import from_open_clip, to_open_clip
+from zebra.pretrained.open_clip.timm import from_timm, to_timm
 from zebra.pretrained.tensors import read_tensors, weight_files
 from zebra.pretrained.transformers import write_tokenizer
 from zebra.pretrained.weights import TEXT_PREFIX

@@ -19,9 +19,9 @@ from zebra.images.preprocess import Preprocess
 from zebra.pretrained.checkpoint import Checkpoint
 from zebra.pretrained.folder import read_json, write_json
 from zebra.pretrained.tensors import read_tensors, weight_files
-from zebra.pretrained.transformers_config import Settings, described_config, family, read_config, require_last
-from zebra.pretrained.transformers_names import PATCHES, from_transformers, to_transformers
-from zebra.pretrained.transformers_pictures import described_pictures, read_pictures
+from zebra.pretrained.transformers.config import Settings, described_config, family, read_config, require_last
+from zebra.pretrained.transformers.names import PATCHES, from_transformers, to_transformers
+from zebra.pretrained.transformers.pictures import described_pictures, read_pictures
 from zebra.text.scheme import EOT, SOT
 from zebra.text.tokenizer import Tokenizer
 from zebra.text.words import Words

@@ -13,8 +13,8 @@ from torch import Tensor
 from zebra.config.model import ModelConfig, ResNetConfig, TextConfig, VisionTransformerConfig
 from zebra.errors import WeightsError
 from zebra.images.preprocess import Preprocess
-from zebra.pretrained.archive import read_archive
 from zebra.pretrained.checkpoint import Checkpoint
+from zebra.pretrained.openai.archive import read_archive
 
 DIGESTS = {
     "RN50": "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762",

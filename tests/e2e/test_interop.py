@@ -1,0 +1,112 @@
+"""Models move in and out by the command a user would type; parity of every layout is tested in tests/parity."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from .conftest import picture
+from .test_own_data import SMALL, as_csv
+
+VIT = (
+    "--steps", 4, "--batch-size", 16, "--workers", 0, "--model", "tiny-vit", "--model.image-size", 32,
+    "--model.vision.width", 64, "--model.vision.heads", 1, "--model.vision.layers", 1, "--model.text.layers", 1,
+)  # fmt: skip
+LABELS = ("--labels", "red circle,blue square")
+
+
+@pytest.fixture(scope="module")
+def trained(zebra, pairs, tmp_path_factory):
+    """Models trained by zebra: a ViT and a ResNet with their own small vocabulary, and a picture."""
+    root = tmp_path_factory.mktemp("trained")
+    data = as_csv(root, pairs)
+    zebra("train", "--data", data, "--out", "vit", *VIT, cwd=root)
+    zebra("train", "--data", data, "--out", "resnet", *SMALL, "--steps", 4, cwd=root)
+    picture("red", "circle", 7, (64, 64)).save(root / "photo.png")
+    return root
+
+
+def scores(zebra, model, cwd):
+    done = zebra("classify", model, "photo.png", *LABELS, "--json", cwd=cwd)
+    return {entry["label"]: entry["score"] for entry in json.loads(done.stdout)[0]["scores"]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "layout"),
+    [("vit", "transformers"), ("vit", "open_clip"), ("resnet", "open_clip"), ("vit", "zebra")],
+)
+def test_export_and_classify_again_gives_the_same_scores(zebra, trained, tmp_path, kind, layout):
+    out = tmp_path / "exported"
+    said = zebra("export", f"{kind}/model", "--format", layout, "--out", out, cwd=trained).stdout
+    assert str(out) in said
+    before, after = scores(zebra, f"{kind}/model", trained), scores(zebra, out, trained)
+    assert after == pytest.approx(before, abs=1e-5)
+
+
+def test_onnx_graphs_come_with_a_program_that_runs_them(zebra, trained, tmp_path):
+    pytest.importorskip("onnxruntime")
+    zebra("export", "vit/model", "--format", "onnx", "--out", tmp_path / "onnx", cwd=trained)
+    assert {"image.onnx", "text.onnx", "tokenizer.json", "preprocess.json", "README.md"} <= {
+        path.name for path in (tmp_path / "onnx").iterdir()
+    }
+
+
+def test_a_resnet_cannot_go_to_transformers_and_the_message_says_where(zebra, trained, tmp_path):
+    words = ("export", "resnet/model", "--format", "transformers", "--out", tmp_path / "x")
+    assert "open_clip" in zebra(*words, cwd=trained, code=1).stderr
+
+
+def test_a_hub_name_opens_from_the_cache_without_a_network(trained, installed, environment, zebra, tmp_path):
+    """`zebra classify hf:openai/clip-vit-base-patch32 cat.jpg --labels "cat,dog"`, the hub's cache layout on disk."""
+    zebra("export", "vit/model", "--format", "transformers", "--out", tmp_path / "x", cwd=trained)
+    repo = tmp_path / "hub" / "models--openai--clip-vit-base-patch32"
+    commit = "3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268"
+    (repo / "refs").mkdir(parents=True)
+    (repo / "refs" / "main").write_text(commit)
+    shutil.copytree(tmp_path / "x", repo / "snapshots" / commit)
+    Image.open(trained / "photo.png").save(tmp_path / "cat.jpg")
+    words = ["classify", "hf:openai/clip-vit-base-patch32", "cat.jpg", "--labels", "cat,dog", "--json"]
+    done = subprocess.run(
+        [sys.executable, str(installed / "bin" / "zebra"), *words],
+        cwd=tmp_path,
+        env=environment | {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path / "hub")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert {entry["label"] for entry in json.loads(done.stdout)[0]["scores"]} == {"cat", "dog"}
+
+
+def test_a_hub_name_that_is_nowhere_says_which_command_to_run(installed, environment, tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(installed / "bin" / "zebra"), "doctor", "hf:openai/clip-vit-base-patch16"],
+        env=environment | {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path / "hub")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "hf download openai/clip-vit-base-patch16" in done.stdout + done.stderr
+
+
+def test_doctor_explains_a_sound_model_and_finds_one_flipped_bit(zebra, trained, tmp_path):
+    said = zebra("doctor", "vit/model", cwd=trained).stdout
+    assert "golden vectors" in said and "BAD" not in said
+    broken = shutil.copytree(trained / "vit" / "model", tmp_path / "model")
+    weights = broken / "model.safetensors"
+    state = weights.stat()
+    data = bytearray(weights.read_bytes())
+    data[-3] ^= 16
+    weights.write_bytes(data)
+    os.utime(weights, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert "BAD sha256" in zebra("doctor", broken, cwd=trained, code=1).stdout
+
+
+def test_doctor_describes_the_installation(zebra, tmp_path):
+    findings = json.loads(zebra("doctor", "--json", cwd=tmp_path).stdout)
+    assert {"python", "packages", "processor"} <= {finding["what"] for finding in findings}
