@@ -32,7 +32,7 @@ class Paint(Enum):
     COAT = "coat"
     """The coat, pattern and all."""
     DEEP = "deep"
-    """A darker tone of the main colour: manes, folds, wings."""
+    """A darker tone of the coat: manes, folds, wings."""
     INK = "ink"
     """Almost black."""
     LIGHT = "light"

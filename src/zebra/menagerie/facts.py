@@ -18,9 +18,9 @@ DISTANCES = {
     "far away": (0.14, 0.2),
 }
 """How much of the picture the animal's longer side takes; the closest is cut by the frame."""
-EXTENT = (0.58, 0.9)
+EXTENT = (0.68, 0.95)
 """The share of the width that an animal fills in an ordinary picture."""
-BIG, SMALL = 0.82, 0.65
+BIG, SMALL = 0.88, 0.75
 """Shares of the picture's side from which an animal is called big, and up to which it is called small."""
 
 

@@ -15,6 +15,8 @@ from zebra.menagerie.facts import Facts
 from zebra.menagerie.shapes import Outline, rotate
 
 OUTLINE: Colour = (44, 36, 40)
+FAR_SHADE, DEEP_SHADE = 0.82, 0.84
+"""The light that is left on what lies behind the body, and on manes and folds."""
 FIXED: dict[Paint, Colour] = {
     Paint.INK: (24, 22, 28),
     Paint.LIGHT: (252, 252, 248),
@@ -57,14 +59,16 @@ class Figure:
 
         pen = ImageDraw.Draw(tile)
         if far:
-            self._dress(tile, far, marks, line, shade=0.74)
+            self._dress(tile, far, marks, line, shade=FAR_SHADE)
         for paint, points in parts[:first]:
             if paint is not Paint.FAR:
                 pen.line(points + points[:2], fill=OUTLINE, width=line)
                 pen.polygon(points, fill=self._colour(paint))
         self._dress(tile, coat, marks, line, shade=1.0)
         for paint, points in parts[first:]:
-            if paint is not Paint.COAT:
+            if paint is Paint.DEEP:
+                self._wear(tile, [points], marks, shade=DEEP_SHADE)
+            elif paint is not Paint.COAT:
                 pen.polygon(points, fill=self._colour(paint))
         canvas.paste(tile, (x, y))
 
@@ -75,6 +79,13 @@ class Figure:
         pen = ImageDraw.Draw(tile)
         for points in shapes:
             pen.line(points + points[:2], fill=OUTLINE, width=line)
+        self._wear(tile, shapes, marks, shade)
+
+    def _wear(
+        self, tile: Image.Image, shapes: list[list[float]], marks: Image.Image | None, shade: float
+    ) -> None:
+        """Paint shapes in both colours of the coat, darkened to `shade`."""
+        pen = ImageDraw.Draw(tile)
         for points in shapes:
             pen.polygon(points, fill=_tone(self.colours[0], shade))
         if marks:
@@ -82,7 +93,7 @@ class Figure:
             tile.paste(_tone(self.colours[1], shade), mask=mask)
 
     def _colour(self, paint: Paint) -> Colour:
-        return FIXED[paint] if paint in FIXED else _tone(self.colours[0], 0.7)
+        return FIXED[paint] if paint in FIXED else _tone(self.colours[0], DEEP_SHADE)
 
 
 def pose(facts: Facts, dice: Dice) -> Figure:

@@ -104,7 +104,7 @@ def _drawn(seed: int, split: str, index: int) -> Drawn:
 
 def _encoded(image: Image.Image, kind: str) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, kind, quality=JPEG_QUALITY)
+    image.save(buffer, kind, quality=JPEG_QUALITY, subsampling="4:4:4")  # a pattern is nothing but colour
     return buffer.getvalue()
 
 
