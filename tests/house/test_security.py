@@ -1,0 +1,39 @@
+"""No line of the package hands foreign bytes to something that runs them."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[2] / "src"
+FORBIDDEN = {
+    "unpickling": r"pickle\.loads?\(|Unpickler\(",
+    "torch's unrestricted reader": r"weights_only\s*=\s*False",
+    "TorchScript": r"torch\.jit\.load",
+    "a shell": r"shell\s*=\s*True|os\.system\(|os\.popen\(",
+    "evaluation of text": r"(?<![\w.])(eval|exec)\(",
+    "unpacking an archive": r"\.extractall?\(",
+    "unsafe YAML": r"yaml\.(unsafe_|full_)?load\(",
+}
+
+
+@pytest.mark.parametrize("danger", FORBIDDEN)
+def test_the_package_never_uses(danger):
+    found = [
+        f"{path.relative_to(SOURCE)}:{number}"
+        for path in SOURCE.rglob("*.py")
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        if re.search(FORBIDDEN[danger], line)
+    ]
+    assert found == []
+
+
+def test_every_torch_load_is_the_restricted_one():
+    calls = [
+        line
+        for path in SOURCE.rglob("*.py")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if "torch.load(" in line
+    ]
+    assert calls
+    assert all("weights_only=True" in line for line in calls)

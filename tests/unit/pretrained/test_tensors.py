@@ -1,0 +1,138 @@
+"""Weight files give tensors or a WeightsError; nothing that lies in them runs."""
+
+import json
+import os
+import struct
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save, save_file
+
+from zebra.errors import WeightsError
+from zebra.pretrained.tensors import read_tensors, weight_files
+
+TENSORS = {"a": torch.arange(6.0).view(2, 3), "b": torch.ones(4, dtype=torch.float16)}
+
+
+def shards(folder, names=("one.safetensors", "two.safetensors")):
+    save_file({"a": TENSORS["a"]}, folder / "one.safetensors")
+    save_file({"b": TENSORS["b"]}, folder / "two.safetensors")
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": names[0], "b": names[1]}}))
+    return index
+
+
+def same(found):
+    assert found.keys() == TENSORS.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in TENSORS.items())
+
+
+def test_one_file_of_safetensors(tmp_path):
+    save_file(TENSORS, tmp_path / "model.safetensors")
+    same(read_tensors(tmp_path / "model.safetensors"))
+
+
+def test_shards_are_read_through_their_index(tmp_path):
+    index = shards(tmp_path)
+    same(read_tensors(index))
+    assert [path.name for path in weight_files(index)] == [index.name, "one.safetensors", "two.safetensors"]
+
+
+@pytest.mark.parametrize("wrap", [lambda t: t, lambda t: {"state_dict": t, "epoch": 3}])
+def test_a_pickled_state_dict_of_tensors_is_read(tmp_path, wrap):
+    torch.save(wrap(TENSORS), tmp_path / "pytorch_model.bin")
+    same(read_tensors(tmp_path / "pytorch_model.bin"))
+
+
+def test_the_prefix_of_distributed_training_is_dropped(tmp_path):
+    torch.save({f"module.{name}": tensor for name, tensor in TENSORS.items()}, tmp_path / "x.bin")
+    same(read_tensors(tmp_path / "x.bin"))
+
+
+def test_a_pickle_with_code_inside_runs_nothing(tmp_path):
+    class Payload:
+        def __reduce__(self):
+            return os.system, (f"touch {tmp_path / 'ran'}",)
+
+    torch.save({"a": Payload()}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(WeightsError, match="nothing in it was run"):
+        read_tensors(tmp_path / "pytorch_model.bin")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("held", [{"a": 3}, [torch.ones(1)], torch.ones(1)])
+def test_a_pickle_of_other_things_is_refused(tmp_path, held):
+    torch.save(held, tmp_path / "x.bin")
+    with pytest.raises(WeightsError, match="named tensors"):
+        read_tensors(tmp_path / "x.bin")
+
+
+def test_an_index_that_points_outside_its_folder_is_refused(tmp_path):
+    with pytest.raises(WeightsError, match="outside its folder"):
+        read_tensors(shards(tmp_path, ("one.safetensors", "../two.safetensors")))
+
+
+def test_a_missing_shard_and_an_unlisted_tensor_are_named(tmp_path):
+    index = shards(tmp_path)
+    save_file({"b": TENSORS["b"], "c": TENSORS["a"]}, tmp_path / "two.safetensors")
+    with pytest.raises(WeightsError, match="a tensor c"):
+        read_tensors(index)
+    (tmp_path / "two.safetensors").unlink()
+    with pytest.raises(WeightsError, match=r"two\.safetensors"):
+        read_tensors(index)
+
+
+def header(text, body=b"\0" * 24):
+    data = text.encode()
+    return struct.pack("<Q", len(data)) + data + body
+
+
+ENTRY = '{"dtype":"F32","shape":[2,3],"data_offsets":[%d,%d]}'
+MALFORMED = {
+    "empty": b"",
+    "shorter than its length field": b"\1\2\3",
+    "header larger than the file": struct.pack("<Q", 1 << 20) + b"{}",
+    "header beyond every limit": struct.pack("<Q", 1 << 62) + b"{}",
+    "header that is not JSON": header("nonsense"),
+    "header that is not UTF-8": struct.pack("<Q", 2) + b"\xff\xfe" + b"\0" * 24,
+    "data behind the end": header('{"a":%s}' % (ENTRY % (0, 24)), b"\0" * 8),
+    "overlapping tensors": header('{"a":%s,"b":%s}' % (ENTRY % (0, 24), ENTRY % (8, 32)), b"\0" * 32),
+    "a hole between tensors": header('{"a":%s,"b":%s}' % (ENTRY % (0, 24), ENTRY % (32, 56)), b"\0" * 56),
+    "a size that overflows": header(
+        '{"a":{"dtype":"F32","shape":[4611686018427387904,16],"data_offsets":[0,24]}}'
+    ),
+    "an unknown type": header('{"a":{"dtype":"F99","shape":[6],"data_offsets":[0,24]}}'),
+}
+
+
+@pytest.mark.parametrize("kind", MALFORMED)
+def test_malformed_safetensors_are_refused(tmp_path, kind):
+    (tmp_path / "x.safetensors").write_bytes(MALFORMED[kind])
+    with pytest.raises(WeightsError, match="cannot be read as safetensors"):
+        read_tensors(tmp_path / "x.safetensors")
+
+
+def test_2000_mutated_files_give_tensors_or_a_weights_error(tmp_path):
+    """Bytes of the header are changed, cut or doubled; whatever still parses has the size it claims."""
+    rng = np.random.default_rng(0)
+    whole, path, refused = save(TENSORS), tmp_path / "x.safetensors", 0
+    for _ in range(2000):
+        data = bytearray(whole)
+        for _ in range(int(rng.integers(1, 4))):
+            place = int(rng.integers(0, min(len(data), 160)))
+            match rng.integers(3):
+                case 0:
+                    data[place] = int(rng.integers(256))
+                case 1:
+                    del data[place:]
+                case _:
+                    data[place:place] = data[place : place + 8]
+            if not data:
+                break
+        path.write_bytes(data)
+        try:
+            read_tensors(path)
+        except WeightsError:
+            refused += 1
+    assert refused > 1500
