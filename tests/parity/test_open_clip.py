@@ -38,8 +38,9 @@ from zebra.config.model import (
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.models.blocks import ACTIVATIONS
-from zebra.pretrained import open_clip_config, open_clip_timm
+from zebra.pretrained.open_clip import config as open_clip_config
 from zebra.pretrained.open_clip import own_names, read_open_clip, write_open_clip
+from zebra.pretrained.open_clip import timm as open_clip_timm
 from zebra.pretrained.weights import build, published_tensors
 from zebra.text import Tokenizer
 from zebra.text.padded import PaddedTokenizer

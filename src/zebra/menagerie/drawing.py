@@ -12,7 +12,7 @@ from zebra.menagerie.facts import Facts
 from zebra.menagerie.figure import Figure, pose
 from zebra.menagerie.scenes import CANVAS, paint_scene
 
-MARGIN = 4
+MARGIN = 6
 """Pixels of the canvas that a whole animal keeps from the frame."""
 BOARDS: tuple[Colour, ...] = ((250, 250, 245), (250, 240, 200), (236, 236, 240), (224, 240, 224))
 INKS: tuple[Colour, ...] = ((24, 24, 30), (30, 40, 110), (120, 24, 28), (24, 80, 44), (70, 44, 30))

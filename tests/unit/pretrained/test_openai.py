@@ -12,8 +12,7 @@ from zebra.config.presets import preset
 from zebra.errors import WeightsError
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
-from zebra.pretrained import openai
-from zebra.pretrained.openai import DIGESTS, check_digest, file_name, read_openai
+from zebra.pretrained.openai import DIGESTS, check_digest, file_name, layout, read_openai
 from zebra.pretrained.weights import build, published_tensors
 
 VISION = {
@@ -39,7 +38,7 @@ def test_the_nine_published_architectures_are_read_off_their_shapes(name, monkey
     with torch.device("meta"):
         state = CLIP(preset(name)).state_dict()
     tensors = {key.removeprefix("text."): value for key, value in state.items()}
-    monkeypatch.setattr(openai, "read_archive", lambda path: tensors)
+    monkeypatch.setattr(layout, "read_archive", lambda path: tensors)
     read = read_openai(Path("model.pt"))
     assert read.config == preset(name)
     assert read.preprocess == Preprocess(image_size=preset(name).image_size, decode="reference")

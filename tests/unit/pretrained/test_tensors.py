@@ -83,26 +83,30 @@ def test_a_missing_shard_and_an_unlisted_tensor_are_named(tmp_path):
         read_tensors(index)
 
 
-def header(text, body=b"\0" * 24):
-    data = text.encode()
-    return struct.pack("<Q", len(data)) + data + body
+def raw(header, body=b"\0" * 24):
+    return struct.pack("<Q", len(header)) + header + body
 
 
-ENTRY = '{"dtype":"F32","shape":[2,3],"data_offsets":[%d,%d]}'
+def described(*places, kind="F32", shape=(2, 3)):
+    """The header of tensors at these places in the data."""
+    entries = {
+        f"t{n}": {"dtype": kind, "shape": shape, "data_offsets": place} for n, place in enumerate(places)
+    }
+    return json.dumps(entries).encode()
+
+
 MALFORMED = {
     "empty": b"",
     "shorter than its length field": b"\1\2\3",
     "header larger than the file": struct.pack("<Q", 1 << 20) + b"{}",
     "header beyond every limit": struct.pack("<Q", 1 << 62) + b"{}",
-    "header that is not JSON": header("nonsense"),
-    "header that is not UTF-8": struct.pack("<Q", 2) + b"\xff\xfe" + b"\0" * 24,
-    "data behind the end": header('{"a":%s}' % (ENTRY % (0, 24)), b"\0" * 8),
-    "overlapping tensors": header('{"a":%s,"b":%s}' % (ENTRY % (0, 24), ENTRY % (8, 32)), b"\0" * 32),
-    "a hole between tensors": header('{"a":%s,"b":%s}' % (ENTRY % (0, 24), ENTRY % (32, 56)), b"\0" * 56),
-    "a size that overflows": header(
-        '{"a":{"dtype":"F32","shape":[4611686018427387904,16],"data_offsets":[0,24]}}'
-    ),
-    "an unknown type": header('{"a":{"dtype":"F99","shape":[6],"data_offsets":[0,24]}}'),
+    "header that is not JSON": raw(b"nonsense"),
+    "header that is not UTF-8": raw(b"\xff\xfe"),
+    "data behind the end": raw(described((0, 24)), b"\0" * 8),
+    "overlapping tensors": raw(described((0, 24), (8, 32)), b"\0" * 32),
+    "a hole between tensors": raw(described((0, 24), (32, 56)), b"\0" * 56),
+    "a size that overflows": raw(described((0, 24), shape=(1 << 62, 16))),
+    "an unknown type": raw(described((0, 24), kind="F99")),
 }
 
 
