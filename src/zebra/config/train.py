@@ -70,6 +70,8 @@ class TrainConfig:
     """Passes over the data; give this or steps."""
     batch_size: int = 128
     """Pairs per step (global)."""
+    chunk_size: int | None = None
+    """Pairs that pass the towers at once; None takes the whole batch."""
     lr: float = 1e-3
     """Peak learning rate."""
     seed: int = 0
@@ -100,7 +102,7 @@ class TrainConfig:
             raise ConfigError("give exactly one of --steps and --epochs")
         for name in ("batch_size", "checkpoint_every", "keep_checkpoints", "check_every", "check_samples"):
             _require_positive(name, getattr(self, name))
-        for name in ("steps", "epochs", "lr"):
+        for name in ("steps", "epochs", "chunk_size", "lr"):
             if getattr(self, name) is not None:
                 _require_positive(name, getattr(self, name))
         if self.batch_size < 2:

@@ -17,7 +17,7 @@ class ProbePool(nn.Module):
 
     def __init__(self, config: SiglipVisionConfig) -> None:
         super().__init__()
-        self.probe = nn.Parameter(torch.randn(config.width) * config.width**-0.5)
+        self.probe = nn.Parameter(torch.empty(config.width).normal_(std=config.width**-0.5))
         self.attn = Attention(config.width, config.heads)
         self.ln = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.mlp = MLP(config.width, config.hidden, config.activation)
@@ -47,7 +47,9 @@ class SiglipVision(nn.Module):
         super().__init__()
         width, patch = config.width, config.patch_size
         self.conv1 = nn.Conv2d(3, width, kernel_size=patch, stride=patch)
-        self.positional_embedding = nn.Parameter(torch.randn((image_size // patch) ** 2, width) * width**-0.5)
+        self.positional_embedding = nn.Parameter(
+            torch.empty((image_size // patch) ** 2, width).normal_(std=width**-0.5)
+        )
         self.transformer = Transformer(config, causal=False)
         self.ln_post = nn.LayerNorm(width, eps=config.norm_eps)
         self.pool = ProbePool(config)
@@ -70,7 +72,7 @@ class SiglipText(nn.Module):
         self.context_length = config.context_length
         self.token_embedding = nn.Embedding(config.vocab_size, config.width)
         self.positional_embedding = nn.Parameter(
-            torch.randn(config.context_length, config.width) * config.width**-0.5
+            torch.empty(config.context_length, config.width).normal_(std=config.width**-0.5)
         )
         self.transformer = Transformer(config, causal=False)
         self.ln_final = nn.LayerNorm(config.width, eps=config.norm_eps)

@@ -16,12 +16,12 @@ class VisionTransformer(nn.Module):
         num_patches = (image_size // patch) ** 2
         scale = width**-0.5
         self.conv1 = nn.Conv2d(3, width, kernel_size=patch, stride=patch, bias=False)
-        self.class_embedding = nn.Parameter(scale * torch.randn(width))
-        self.positional_embedding = nn.Parameter(scale * torch.randn(num_patches + 1, width))
+        self.class_embedding = nn.Parameter(torch.empty(width).normal_(std=scale))
+        self.positional_embedding = nn.Parameter(torch.empty(num_patches + 1, width).normal_(std=scale))
         self.ln_pre = nn.LayerNorm(width, eps=config.norm_eps)
         self.transformer = Transformer(config, causal=False)
         self.ln_post = nn.LayerNorm(width, eps=config.norm_eps)
-        self.proj = nn.Parameter(scale * torch.randn(width, embed_dim))
+        self.proj = nn.Parameter(torch.empty(width, embed_dim).normal_(std=scale))
 
     def features(self, images_B3HW: Tensor) -> Tensor:
         """Return the normalised class token [B, D], the paper's probe features."""

@@ -1,11 +1,13 @@
 """Weights on disk under their published names: a model in, tensors out, and back."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from zebra.config.model import ModelConfig, ResNetConfig
 from zebra.errors import WeightsError, nearest
@@ -14,6 +16,16 @@ from zebra.models import CLIP
 TEXT_PREFIX = "text."
 COUNTER = "num_batches_tracked"
 """Ends the names of batch norm's step counters, which inference never reads: they may be absent."""
+
+DRAWING = {
+    Tensor.normal_,
+    Tensor.uniform_,
+    nn.init.normal_,
+    nn.init.uniform_,
+    nn.init.kaiming_uniform_,
+    nn.init.xavier_uniform_,
+}
+"""What fills weights with random numbers."""
 
 
 def published_tensors(model: CLIP) -> dict[str, Tensor]:
@@ -29,6 +41,23 @@ def save_weights(model: CLIP, path: Path) -> None:
     save_file(published_tensors(model), path, metadata={"format": "pt"})
 
 
+class _Undrawn(TorchFunctionMode):
+    """Leaves out drawing initial weights; on the meta device that would import half of torch's compiler."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Return the tensor that was to be filled."""
+        kwargs = kwargs or {}
+        if func in DRAWING:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
 def build(config: ModelConfig, tensors: Mapping[str, Tensor], where: str) -> CLIP:
     """Make the model of a config out of tensors under their published names.
 
@@ -41,7 +70,7 @@ def build(config: ModelConfig, tensors: Mapping[str, Tensor], where: str) -> CLI
     Raises:
         WeightsError: A tensor is missing, left over, of another shape, or not of floating type.
     """
-    with torch.device("meta"):
+    with torch.device("meta"), _Undrawn():
         model = CLIP(config)
     expected = {name.removeprefix(TEXT_PREFIX): (name, value) for name, value in model.state_dict().items()}
     state: dict[str, Tensor] = {}

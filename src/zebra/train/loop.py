@@ -78,6 +78,7 @@ def train(
             lr=lr,
             clip_norm=config.optimizer.clip_norm,
             precision=config.precision,
+            chunk_size=config.chunk_size,
         )
         report = StepReport(
             step=step + 1,

@@ -9,7 +9,7 @@ from zebra.config.train import Precision
 from zebra.errors import DivergedError
 from zebra.losses import info_nce
 from zebra.models import CLIP
-from zebra.train.precision import autocast
+from zebra.train.caching import embed
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,7 @@ def train_step(
     lr: float,
     clip_norm: float,
     precision: Precision,
+    chunk_size: int | None = None,
 ) -> StepFigures:
     """Take one step on a batch of matching pairs.
 
@@ -43,13 +44,16 @@ def train_step(
         lr: Learning rate of this step.
         clip_norm: Largest norm of the gradient; 0 leaves it alone.
         precision: Arithmetic of the towers; the loss is always fp32.
+        chunk_size: Most pairs that pass the towers at once, for batches that do not fit into memory; the step is the
+            same one, up to a third slower. See `zebra.train.caching` for batch norm. None takes the whole batch.
 
     Raises:
         DivergedError: The loss or the gradient is NaN or infinite; nothing was updated.
     """
     optimizer.zero_grad(set_to_none=True)
-    with autocast(precision, images_B3HW.device):
-        image_BE, text_BE, logit_scale = model(images_B3HW, tokens_BL)
+    image_BE, text_BE, logit_scale = embed(
+        model, images_B3HW, tokens_BL, chunk_size=chunk_size, precision=precision
+    )
     loss = info_nce(image_BE, text_BE, logit_scale)
     loss.backward()  # type: ignore[no-untyped-call]
     grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm if clip_norm > 0 else torch.inf)
@@ -63,7 +67,8 @@ def train_step(
     optimizer.step()
     model.clamp_temperature()
     with torch.no_grad():
-        best_B = (image_BE @ text_BE.T).argmax(dim=1)
+        # A few rows at a time: like the loss, without B × B numbers in memory.
+        best_B = torch.cat([(rows @ text_BE.T).argmax(dim=1) for rows in torch.split(image_BE, 256)])
         accuracy = (best_B == torch.arange(len(best_B), device=best_B.device)).float().mean()
     return StepFigures(
         loss=loss.item(),

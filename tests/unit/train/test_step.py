@@ -92,3 +92,15 @@ def test_temperature_stays_within_its_bounds_after_a_step(model, batch):
     for _ in range(3):
         step(model, batch, lr=1.0)
         assert 1.0 <= float(model.logit_scale.detach().exp()) <= 100.001
+
+
+def test_batch_accuracy_is_the_share_of_images_whose_own_text_scores_highest(model):
+    """In a batch of more rows than are compared at a time."""
+    generator = torch.Generator().manual_seed(2)
+    images = torch.randn(300, 3, 32, 32, generator=generator)
+    tokens = torch.randint(0, 299, (300, 8), generator=generator)
+    own = torch.arange(300) % 7 == 0
+    image_BE = torch.eye(300, 301)
+    text_BE = torch.where(own[:, None], image_BE, torch.eye(301)[300])
+    model.forward = lambda *_: (image_BE.requires_grad_(), text_BE, model.logit_scale.exp())
+    assert step(model, (images, tokens)).batch_accuracy == pytest.approx(float(own.float().mean()))

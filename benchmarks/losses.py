@@ -1,0 +1,189 @@
+"""What does a contrastive loss cost, forward and backward, as the batch grows: seconds and memory, whole and in tiles?
+
+    python benchmarks/losses.py [--pairs 1024 2048 … 65536] [--width 512] [--threads T] [--repeats 3]
+
+Every figure is taken in a process of its own: the best time of the repeats, and the high-water mark of resident memory
+less what was resident before, less the gradients of images and texts. Forms that hold the whole matrix are left out
+where it would not fit into this machine's memory. open_clip's losses take part where it is installed, with their
+defaults. Rows go to results/losses.jsonl, one for each number of pairs, and the curves of this run to
+results/losses.svg.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from receipt import RESULTS, keep
+from zebra.losses import info_nce, sigmoid_loss
+
+SCALE, BIAS = 50.0, -10.0
+WHOLE_MATRICES = 6
+"""How many fp32 matrices of N × N the hungriest form holds at its peak, with room to spare."""
+
+
+def peer() -> ModuleType | None:
+    """Return open_clip's module of losses, alone: its package also imports torchvision, which no loss needs."""
+    package = importlib.util.find_spec("open_clip")
+    if package is None or not package.submodule_search_locations:
+        return None
+    spec = importlib.util.spec_from_file_location(
+        "open_clip_loss", Path(package.submodule_search_locations[0]) / "loss.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def form(name: str) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
+    """Return one way to compute a loss from images, texts, scale and bias."""
+    match name:
+        case "info_nce tiled":
+            return lambda image, text, scale, _: info_nce(image, text, scale)
+        case "info_nce dense":
+            return lambda image, text, scale, _: info_nce(image, text, scale, tile_rows=None)
+        case "info_nce open_clip":
+            clip_loss = peer().ClipLoss()
+            return lambda image, text, scale, _: clip_loss(image, text, scale)
+        case "sigmoid tiled":
+            return sigmoid_loss
+        case "sigmoid dense":
+            return lambda image, text, scale, bias: sigmoid_loss(image, text, scale, bias, tile_rows=None)
+        case "sigmoid open_clip":
+            return peer().SigLipLoss()
+    raise ValueError(name)
+
+
+def measure(name: str, num_pairs: int, width: int, repeats: int) -> dict[str, float]:
+    """Run one form in this process."""
+    loss = form(name)
+    values: list[Tensor] = []
+
+    def step(num_pairs: int, width: int) -> tuple[float, float]:
+        torch.manual_seed(0)
+        values[:] = [F.normalize(torch.randn(num_pairs, width), dim=1) for _ in range(2)]
+        values.extend([torch.tensor(SCALE), torch.tensor(BIAS)])
+        for value in values:
+            value.requires_grad_()
+        resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+        began = time.perf_counter()
+        result = loss(*values)
+        result.backward()
+        return time.perf_counter() - began, resident
+
+    step(32, 16)  # libraries load and start their threads
+    seconds, resident = step(num_pairs, width)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    seconds = min([seconds, *(step(num_pairs, width)[0] for _ in range(repeats - 1))])
+    extra = peak - resident - 2 * num_pairs * width * 4
+    return {"seconds": round(seconds, 4), "extra_mib": round(max(extra, 0) / 2**20, 1)}
+
+
+def measure_apart(name: str, num_pairs: int, told: argparse.Namespace) -> dict[str, float]:
+    """Run one form in a process of its own."""
+    command = [
+        sys.executable,
+        __file__,
+        "--form",
+        name,
+        "--pairs",
+        str(num_pairs),
+        "--width",
+        str(told.width),
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": str(told.threads)}
+    done = subprocess.run(
+        [*command, "--repeats", str(told.repeats)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+def names(num_pairs: int) -> list[str]:
+    """List the forms that can run at this size, here."""
+    available = next(
+        int(line.split()[1]) * 1024
+        for line in Path("/proc/meminfo").read_text().splitlines()
+        if line.startswith("MemAvailable")
+    )
+    forms = ["tiled"]
+    if WHOLE_MATRICES * num_pairs**2 * 4 < available:
+        forms += ["dense", "open_clip"] if peer() else ["dense"]
+    return [f"{loss} {how}" for loss in ("info_nce", "sigmoid") for how in forms]
+
+
+def plot(rows: list[dict[str, Any]], path: Path) -> None:
+    """Draw seconds and memory against the number of pairs."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, panels = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+    for panel, key, title in zip(
+        panels, ("seconds", "extra_mib"), ("forward and backward, seconds", "extra memory, MiB"), strict=True
+    ):
+        for colour, how in (("C0", "tiled"), ("C1", "dense"), ("C2", "open_clip")):
+            for loss, style in (("info_nce", "o-"), ("sigmoid", "s:")):
+                name = f"{loss} {how}"
+                points = [(row["pairs"], row[name][key]) for row in rows if name in row]
+                if points:
+                    panel.plot(*zip(*points, strict=True), style, color=colour, label=name, markersize=4)
+        panel.set_xscale("log", base=2)
+        panel.set_yscale("log")
+        panel.set_xlabel("pairs in the batch")
+        panel.set_title(title)
+        panel.grid(alpha=0.3)
+    panels[0].legend(fontsize=8)
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
+
+
+def main() -> None:
+    """Measure every size and form, keep the rows, draw the curves."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, nargs="+", default=[2**power for power in range(10, 17)])
+    parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--form", help="measure one form, in this process, and print it")
+    told = parser.parse_args()
+    if told.form:
+        print(json.dumps(measure(told.form, told.pairs[0], told.width, told.repeats)))
+        return
+    rows = []
+    for num_pairs in told.pairs:
+        row: dict[str, Any] = {"pairs": num_pairs, "width": told.width, "threads": told.threads}
+        row |= {name: measure_apart(name, num_pairs, told) for name in names(num_pairs)}
+        for loss in ("info_nce", "sigmoid"):
+            tiled, dense = row[f"{loss} tiled"], row.get(f"{loss} dense")
+            if dense:
+                row[f"{loss} tiled / dense"] = {
+                    "seconds": round(tiled["seconds"] / dense["seconds"], 3),
+                    "extra_mib": round(tiled["extra_mib"] / dense["extra_mib"], 4),
+                }
+        keep("losses", row)
+        rows.append(row)
+    RESULTS.mkdir(exist_ok=True)
+    plot(rows, RESULTS / "losses.svg")
+
+
+if __name__ == "__main__":
+    main()

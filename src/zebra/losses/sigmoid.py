@@ -1,0 +1,101 @@
+"""Pairwise sigmoid loss (SigLIP, Zhai et al. 2023, Alg. 1): N pairs in, one scalar out, no N × N numbers in memory.
+
+Every image meets every text in a yes-or-no question of its own, so a running sum is all that is kept; tiles are
+computed a second time in the backward pass.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from zebra.losses.pairs import pairs
+from zebra.losses.tiles import Tile, refuse_second_derivative, tiles
+
+
+def sigmoid_loss(
+    image_NE: Tensor,
+    text_NE: Tensor,
+    logit_scale: Tensor | float,
+    logit_bias: Tensor | float,
+    tile_rows: int | None = 1024,
+) -> Tensor:
+    """Ask of each image and each text whether they match; sum the log losses over texts, average over images.
+
+    Args:
+        image_NE: Unit vectors [N, E].
+        text_NE: Unit vectors [N, E]; row i belongs to image i.
+        logit_scale: The multiplier of cosine similarities, already exponentiated.
+        logit_bias: Added to every scaled similarity; negative at first, since nearly all answers are no.
+        tile_rows: As in `info_nce`.
+
+    Returns:
+        The loss, a scalar; gradients flow to the first four arguments, once. Computed in fp32 even under autocast;
+        fp64 vectors stay fp64.
+
+    Raises:
+        ShapeError: The two sides differ in shape, or are empty.
+        ConfigError: `tile_rows` is not positive; in the backward pass of tiles, `create_graph=True` was given.
+    """
+    with torch.autocast(image_NE.device.type, enabled=False):
+        image_NE, text_NE = pairs("sigmoid_loss", image_NE, text_NE, tile_rows)
+        num_pairs = len(image_NE)
+        scaled_NE = logit_scale * image_NE
+        if tile_rows is None or num_pairs <= tile_rows:
+            logits_NN = scaled_NE @ text_NE.T + logit_bias
+            sign_NN = 2 * torch.eye(num_pairs, dtype=logits_NN.dtype, device=logits_NN.device) - 1
+            return -F.logsigmoid(sign_NN * logits_NN).sum() / num_pairs
+        bias = torch.as_tensor(logit_bias, dtype=scaled_NE.dtype, device=scaled_NE.device)
+        total: Tensor = TiledLogLoss.apply(scaled_NE, text_NE, bias, tile_rows, 0)  # type: ignore[no-untyped-call]
+        return total / num_pairs
+
+
+class TiledLogLoss(torch.autograd.Function):
+    """The sum of log losses over all rows and columns; processes that hold some rows each add theirs up."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, row_RE: Tensor, column_CE: Tensor, bias: Tensor, tile_rows: int, first_match: int
+    ) -> Tensor:
+        """Return Σ log(1 + exp(±z)), z = rows · columnsᵀ + bias, minus where they match; see `tiles`."""
+        total, zero = row_RE.new_zeros(()), row_RE.new_zeros(())
+        for tile in tiles(row_RE, column_CE, tile_rows, first_match):
+            total += torch.logaddexp(_wrongness(tile, bias), zero, out=tile.spare).sum()
+        ctx.save_for_backward(row_RE, column_CE, bias)
+        ctx.tile_rows, ctx.first_match = tile_rows, first_match
+        return total
+
+    @staticmethod
+    def backward(
+        ctx: Any, grad_total: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
+        """Return the gradients of `row_RE`, `column_CE` and `bias`."""
+        refuse_second_derivative()
+        row_RE, column_CE, bias = ctx.saved_tensors
+        grads = tuple(
+            torch.zeros_like(value) if needed else None
+            for value, needed in zip(ctx.saved_tensors, ctx.needs_input_grad[:3], strict=True)
+        )
+        grad_row_RE, grad_column_CE, grad_bias = grads
+        # Products in place or with `out` are never autocast, wherever backward is called.
+        for tile in tiles(row_RE, column_CE, ctx.tile_rows, ctx.first_match):
+            grad = _wrongness(tile, bias).sigmoid_()
+            grad.diagonal(tile.shift).neg_()
+            if grad_row_RE is not None:
+                grad_row_RE[tile.rows].addmm_(grad, column_CE[tile.columns])
+            if grad_column_CE is not None:
+                grad_column_CE[tile.columns].addmm_(grad.T, row_RE[tile.rows])
+            if grad_bias is not None:
+                grad_bias += grad.sum()
+        for grad_of_sum in grads:
+            if grad_of_sum is not None:
+                grad_of_sum.mul_(grad_total)
+        return grad_row_RE, grad_column_CE, grad_bias, None, None
+
+
+def _wrongness(tile: Tile, bias: Tensor) -> Tensor:
+    """Make a tile's logits, in place, large where the answer is wrong: z where nothing matches, -z where it does."""
+    logits = tile.logits.add_(bias)
+    logits.diagonal(tile.shift).neg_()
+    return logits

@@ -1,0 +1,76 @@
+"""A batch in, its embeddings out, ready for one backward pass that holds the activations of one chunk at a time.
+
+This is gradient caching (GradCache, Gao et al. 2021, arXiv 2101.06983). A contrastive loss needs the embeddings of
+the whole batch, but the gradient of a tower needs only that of its outputs. So chunks pass the towers and leave
+nothing but embeddings behind; the loss of the whole batch, computed once, gives each embedding its gradient; and
+each chunk passes once more to take its gradients down to the weights. That is `torch.utils.checkpoint` around a
+chunk: autograd goes from the loss to the last chunk, then to the one before it, and runs each again when it gets
+there. It starts with the last chunk, which therefore keeps its activations and passes once: a batch of one chunk
+is an ordinary forward pass.
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from zebra.config.train import Precision
+from zebra.models import CLIP
+from zebra.train.precision import autocast
+
+Embedded = tuple[Tensor, Tensor, Tensor]
+"""Image vectors [B, E], text vectors [B, E], the multiplier of their similarities."""
+
+
+def embed(
+    model: CLIP, images_B3HW: Tensor, tokens_BL: Tensor, *, chunk_size: int | None, precision: Precision
+) -> Embedded:
+    """Embed a batch as `model` does, keeping the activations of one chunk only.
+
+    One backward pass through the result gives the gradients of a batch that passed at once. They hold for what a
+    tower draws, dropout for instance: a chunk's second pass repeats the numbers of its first, and afterwards the
+    generators stand where one pass through all chunks leaves them. (On CPU and CUDA; not on MPS, where
+    `torch.utils.checkpoint` does not restore them. The towers of `zebra.models` draw nothing.)
+
+    Differs: batch norm sees the statistics of a chunk, not of the batch; its running statistics are updated once per
+    chunk, in order.
+
+    Args:
+        images_B3HW: Normalised pixels, float32.
+        tokens_BL: Token ids, int64.
+        chunk_size: Most pairs that pass the towers at once; chunks differ in size by at most one. None takes the batch.
+        precision: Arithmetic of the towers, in both passes.
+
+    Returns:
+        What `model` returns for the whole batch.
+    """
+
+    def passed(images: Tensor, tokens: Tensor) -> Embedded:
+        # Entered per chunk: autocast's one bf16 copy of a weight would sum the gradients of all chunks in bf16.
+        with autocast(precision, images.device):
+            return model(images, tokens)  # type: ignore[no-any-return]
+
+    def first_and_second() -> tuple[AbstractContextManager[object], AbstractContextManager[object]]:
+        return nullcontext(), _buffers_kept(model)
+
+    num_chunks = -(-len(images_B3HW) // (chunk_size or len(images_B3HW)))
+    *early, last = zip(images_B3HW.tensor_split(num_chunks), tokens_BL.tensor_split(num_chunks), strict=True)
+    parts: list[Embedded] = [
+        checkpoint(passed, *chunk, use_reentrant=False, context_fn=first_and_second) for chunk in early
+    ]
+    parts.append(passed(*last))
+    image_parts, text_parts, scales = zip(*parts, strict=True)
+    return torch.cat(image_parts), torch.cat(text_parts), scales[-1]
+
+
+@contextmanager
+def _buffers_kept(model: nn.Module) -> Iterator[None]:
+    """Undo what the block does to buffers: batch norm has counted this chunk in its first pass."""
+    kept = [buffer.clone() for buffer in model.buffers()]
+    try:
+        yield
+    finally:  # the second pass ends by an exception once it has all that the gradients need
+        for buffer, value in zip(model.buffers(), kept, strict=True):
+            buffer.copy_(value)
