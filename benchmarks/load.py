@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
@@ -102,10 +103,10 @@ def opened(folder: Path, how: str) -> tuple[float, float]:
     return float(seconds), float(peak)
 
 
-def timed(work: object) -> float:
+def timed(work: Callable[[], object]) -> float:
     """Return the seconds that a call takes."""
     began = time.perf_counter()
-    work()  # type: ignore[operator]
+    work()
     return time.perf_counter() - began
 
 

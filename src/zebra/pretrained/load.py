@@ -49,7 +49,8 @@ def load(
             with "@revision".
         tokenizer: A tokenizer file or folder to use instead of what lies with the model.
         verify: Check what can be checked: sha256 of every file that has one on record, and the golden vectors. What
-            passed is remembered until a file changes.
+            passed is remembered until a file changes. With another tokenizer or image size the golden vectors do not
+            apply and are left alone.
         device: cpu, cuda, mps or auto.
         image_size: Another input size than the model's own; positional embeddings are interpolated.
 
@@ -89,6 +90,11 @@ def detect(place: Path) -> Layout:
     published by open_clip's authors, and the other file is a conversion.
     """
     if place.is_file():
+        if place.suffix not in (".pt", ".pth"):
+            raise WeightsError(
+                f"{place} is one file, and a model is a folder or an OpenAI .pt file; name the folder it lies in: "
+                f"{place.parent}"
+            )
         return "openai"
     config, open_clip = place / "config.json", place / "open_clip_config.json"
     if config.is_file() and read_json(config).get("format") == FORMAT["format"]:
@@ -117,7 +123,7 @@ def verify_files(place: Path, layout: Layout, digest: Callable[[Path], str]) -> 
     if layout == "zebra":
         verify_manifest(place, digest)
     elif layout == "openai":
-        check_digest(place, digest(place))
+        check_digest(place, digest)
     else:
         for file in sorted(place.iterdir()):
             expected = blob_digest(file)

@@ -5,25 +5,19 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-import torch
-
 from zebra.config.cache import cache_folder
 from zebra.config.model import ModelConfig, ResNetConfig
 from zebra.errors import ZebraError
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.checkpoint import Checkpoint, Layout
+from zebra.pretrained.device import pick_device
 from zebra.pretrained.digests import sha256
 from zebra.pretrained.load import READERS, assemble, detect, locate, verify_files, verify_vectors
 from zebra.train.environment import environment
 from zebra.train.precision import settle
 
-OPTIONAL = {
-    "transformers": "to compare with; `zebra export --format transformers` does not need it",
-    "onnxruntime": "runs exported graphs",
-    "onnx": "zebra export --format onnx",
-    "wandb": "--log.wandb",
-    "tensorboard": "--log.tensorboard",
-}
+OPTIONAL = ("onnx", "onnxscript", "onnxruntime", "tensorboard", "wandb")
+"""Packages that a verb or a flag asks for by name when it needs them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +40,7 @@ def examine_installation() -> list[Finding]:
         Finding("optional", optional),
         Finding("processor", f"{here['processor']}, {here['cores']} cores, {here['threads']} threads"),
         Finding("accelerator", str(here["accelerator"] or "none")),
-        Finding("--precision auto", f"takes {settle('auto', torch.device('cpu'))} here"),
+        Finding("--precision auto", f"takes {settle('auto', pick_device('auto'))} here"),
         Finding("cache", str(cache_folder())),
     ]
 

@@ -169,9 +169,8 @@ def run(
     metrics = final_scores(session.bundle, config)
     write_metrics(folder.metrics, metrics)
     write_run_report(folder.report, read_journal(folder.journal), counts, metrics)
-    session.bundle.save(
-        folder.model, facts(config, source, steps, metrics)
-    )  # last: it marks the run as finished
+    # Last, since it marks the run as finished.
+    session.bundle.save(folder.model, facts(config, source, steps, metrics))
     return TrainResult(folder.path, steps, finished=True)
 
 
@@ -244,9 +243,9 @@ def facts(config: TrainConfig, source: Source, steps: int, metrics: Metrics) -> 
         "data digest": source.digest[:16],
         "seed": str(config.seed),
     }
+    best = {name: tasks["zero-shot"]["top1"] for name, tasks in metrics.items()}
     scores = {
         f"zero-shot top-1 on {name}": f"{top1.value:.1%} [{top1.low:.1%}, {top1.high:.1%}], n={top1.n}"
-        for name, tasks in metrics.items()
-        if (top1 := tasks["zero-shot"]["top1"])
+        for name, top1 in best.items()
     }
     return origin | scores

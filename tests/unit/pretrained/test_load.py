@@ -14,6 +14,7 @@ from zebra.config.export import ExportConfig
 from zebra.errors import ConfigError, WeightsError
 from zebra.pretrained import golden
 from zebra.pretrained.load import detect
+from zebra.pretrained.weights import published_tensors
 from zebra.workflows import doctor, export
 
 from .test_bundle import CAPTIONS, age, build, pictures
@@ -109,6 +110,18 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path, holds):
         (tmp_path / name).write_text("")
     with pytest.raises(WeightsError, match="no model folder"):
         zebra.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "README.md"])
+def test_a_file_out_of_a_model_folder_says_to_name_the_folder(models, name):
+    with pytest.raises(WeightsError, match=f"{name} is one file.*name the folder.*vit"):
+        zebra.load(models / "vit" / name)
+
+
+def test_the_doctor_claims_no_record_where_there_is_none(models, tmp_path):
+    torch.save(published_tensors(zebra.load(models / "vit").model), tmp_path / "mine.pt")
+    says = {finding.what: finding.says for finding in doctor.examine_model(str(tmp_path / "mine.pt"))}
+    assert says["sha256"] == "nothing on record to compare with"
 
 
 def test_an_unsupported_family_is_named(tmp_path):

@@ -4,7 +4,7 @@ Source: the files that github.com/openai/CLIP downloads (MIT), and the rules by 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import isqrt
 from pathlib import Path
 
@@ -50,16 +50,19 @@ def file_name(name: str) -> str:
     return re.sub("[/@]", "-", name) + ".pt"
 
 
-def check_digest(path: Path, sha256: str) -> None:
-    """Compare a file called like a published one with it; files of other names pass.
+def check_digest(path: Path, digest: Callable[[Path], str]) -> None:
+    """Compare a file called like a published one with it; files of other names pass unread.
+
+    Args:
+        digest: Reads a file's sha256, or remembers it.
 
     Raises:
         WeightsError: The digest is not the published one.
     """
     for name, expected in DIGESTS.items():
-        if path.name == file_name(name) and sha256 != expected:
+        if path.name == file_name(name) and (found := digest(path)) != expected:
             raise WeightsError(
-                f"{path} is not OpenAI's {name}: its sha256 is {sha256}, that of the published file {expected}. "
+                f"{path} is not OpenAI's {name}: its sha256 is {found}, that of the published file {expected}. "
                 "Download it again, or rename it if it is a model of your own"
             )
 
