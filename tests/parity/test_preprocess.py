@@ -122,7 +122,7 @@ def open_clip_pixels(
     def pixels(image: Image.Image) -> NDArray[np.generic]:
         for step in steps:
             image = step(image)
-        scaled: NDArray[np.generic] = (image * 255).numpy()  # type: ignore[attr-defined]
+        scaled: NDArray[np.generic] = (image * 255).numpy()
         return scaled.round()
 
     return pixels
@@ -139,7 +139,7 @@ def test_every_byte_equals_open_clips(
 ) -> None:
     for side in (SIDE, SIDE + 1):
         peer = open_clip_pixels(open_clip, resize, interpolation, side)
-        ours = Preprocess(image_size=side, resize=resize, interpolation=interpolation)  # type: ignore[arg-type]
+        ours = Preprocess(image_size=side, resize=resize, interpolation=interpolation)
         for data in pictures(kind):
             theirs = peer(Image.open(io.BytesIO(data)))
             assert differing(ours.pixels(zebra_reads(data)), theirs) == 0
@@ -181,7 +181,7 @@ def test_every_byte_equals_that_of_transformers(
 ) -> None:
     for side in (SIDE, SIDE + 1):
         peer = processors[resize](side)
-        ours = Preprocess(image_size=side, resize=resize, crop="floor", rgb="first")  # type: ignore[arg-type]
+        ours = Preprocess(image_size=side, resize=resize, crop="floor", rgb="first")
         for data in pictures(kind):
             image = Image.open(io.BytesIO(data))
             (theirs,) = peer(image, do_rescale=False, do_normalize=False)["pixel_values"]
@@ -195,11 +195,11 @@ def test_normalised_values_equal_those_of_transformers_to_a_rounding(
     peer = processors[resize](SIDE)
     ours = Preprocess(
         image_size=SIDE,
-        resize=resize,  # type: ignore[arg-type]
+        resize=resize,
         crop="floor",
         rgb="first",
-        mean=tuple(peer.image_mean),  # type: ignore[attr-defined]
-        std=tuple(peer.image_std),  # type: ignore[attr-defined]
+        mean=tuple(peer.image_mean),
+        std=tuple(peer.image_std),
     )
     for data in pictures("RGB"):
         pixels = torch.from_numpy(ours.pixels(zebra_reads(data)))[None]

@@ -64,7 +64,7 @@ class Reference:
         self.ids = {symbol: index for index, symbol in enumerate(symbols)}
         self.rank = {pair: index for index, pair in enumerate(merges)}
         self.sot, self.eot = len(symbols), len(symbols) + 1
-        self.bpe = cache(self.bpe)  # type: ignore[method-assign]
+        self.bpe = cache(self.bpe)
 
     def bpe(self, word: str) -> tuple[str, ...]:
         """Join the pair learned earliest, everywhere from left to right, until none is left."""

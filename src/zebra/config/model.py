@@ -1,7 +1,7 @@
 """What a CLIP model is made of: the two towers and the space they share (CLIP §2.4, Tables 19–20)."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from zebra.errors import ConfigError
 
@@ -12,6 +12,8 @@ Activation = Literal["quick_gelu", "gelu", "gelu_tanh"]
 class TransformerConfig:
     """What every transformer tower is made of, image or text."""
 
+    where: ClassVar[str] = "model"
+    """The tower's place in a config, for errors."""
     width: int
     """Channels of a token."""
     layers: int
@@ -26,9 +28,9 @@ class TransformerConfig:
     """Added to the variance in layer norms."""
 
     def __post_init__(self) -> None:
-        _require_divisible("model", "width", self.width, "heads", self.heads)
+        _require_divisible(self.where, "width", self.width, "heads", self.heads)
         if self.hidden < 1:
-            raise ConfigError(f"model: mlp_width is {self.mlp_width}; it must be at least 1")
+            raise ConfigError(f"{self.where}: mlp_width is {self.mlp_width}; it must be at least 1")
 
     @property
     def hidden(self) -> int:
@@ -40,6 +42,7 @@ class TransformerConfig:
 class VisionTransformerConfig(TransformerConfig):
     """A Vision Transformer image tower, pooled at its class token."""
 
+    where: ClassVar[str] = "model.vision"
     kind: Literal["vit"] = "vit"
     """Marks the tower's family in YAML and JSON."""
     patch_size: int
@@ -54,6 +57,7 @@ class VisionTransformerConfig(TransformerConfig):
 class SiglipVisionConfig(TransformerConfig):
     """SigLIP's image tower: no class token, pooled by attention with a learned query; its width is embed_dim."""
 
+    where: ClassVar[str] = "model.vision"
     kind: Literal["siglip"] = "siglip"
     """Marks the tower's family in YAML and JSON."""
     patch_size: int
@@ -95,6 +99,7 @@ class ResNetConfig:
 class TextConfig(TransformerConfig):
     """The causal text transformer, pooled where the text ends."""
 
+    where: ClassVar[str] = "model.text"
     kind: Literal["causal"] = "causal"
     """Marks the tower's family in YAML and JSON."""
     vocab_size: int = 49_408
@@ -115,6 +120,7 @@ class TextConfig(TransformerConfig):
 class SiglipTextConfig(TransformerConfig):
     """SigLIP's text transformer: every text padded to one length, every token sees all, pooled at the last."""
 
+    where: ClassVar[str] = "model.text"
     kind: Literal["siglip"] = "siglip"
     """Marks the tower's family in YAML and JSON."""
     vocab_size: int = 32_000

@@ -63,7 +63,7 @@ def test_what_is_clear_becomes_white_if_converted_first_and_shows_its_colour_oth
 ) -> None:
     image = Image.new("L", (20, 20), 7)
     image.info["transparency"] = 7
-    assert np.unique(Preprocess(image_size=16, rgb=rgb).pixels(image)).tolist() == [colour]  # type: ignore[arg-type]
+    assert np.unique(Preprocess(image_size=16, rgb=rgb).pixels(image)).tolist() == [colour]
 
 
 @pytest.mark.parametrize(("extra", "skipped"), [(0, 0), (1, 0), (2, 1), (3, 1), (4, 2), (5, 2), (7, 3)])

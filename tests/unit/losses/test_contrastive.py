@@ -1,7 +1,6 @@
 """Symmetric InfoNCE against its definition, whole and in tiles."""
 
 import math
-from collections.abc import Callable
 from unittest.mock import patch
 
 import pytest
@@ -15,37 +14,13 @@ from zebra.errors import ConfigError, ShapeError
 from zebra.losses import info_nce
 from zebra.losses.contrastive import TiledSums
 
-
-def unit(n: int, e: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    return F.normalize(torch.randn(n, e, generator=torch.Generator().manual_seed(seed), dtype=dtype), dim=1)
+from .cases import shapes, tile_columns, under_autocast, unit, with_gradients
 
 
 def definition(image: Tensor, text: Tensor, scale: Tensor | float) -> Tensor:
     """Cross-entropies of the whole matrix, in fp64, by other means than the code under test."""
     logits = scale * image.double() @ text.double().T
     return -(logits.log_softmax(1).diagonal() + logits.log_softmax(0).diagonal()).mean() / 2
-
-
-def tile_columns(rows: int, columns: int):
-    """Make tiles of `rows` rows this many columns wide."""
-    return patch("zebra.losses.tiles.CPU_ELEMENTS", rows * columns)
-
-
-def with_gradients(loss: Callable[..., Tensor], *values: Tensor, **options: int | None) -> list[Tensor]:
-    leaves = [value.detach().clone().requires_grad_() for value in values]
-    result = loss(*leaves, **options)
-    return [result.detach(), *torch.autograd.grad(result, leaves)]
-
-
-def under_autocast(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    return torch.autocast("cpu", torch.bfloat16)(loss)
-
-
-@st.composite
-def shapes(draw: st.DrawFn) -> tuple[int, int, int, int]:
-    """Pairs, width, and a tile that is smaller than the matrix and need not divide it."""
-    n = draw(st.integers(2, 23))
-    return n, draw(st.integers(1, 9)), draw(st.integers(1, n - 1)), draw(st.integers(1, n))
 
 
 def test_loss_is_the_mean_of_both_cross_entropies_written_out():

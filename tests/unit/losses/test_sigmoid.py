@@ -1,7 +1,6 @@
 """SigLIP's pairwise sigmoid loss against its definition, whole and in tiles."""
 
 import math
-from collections.abc import Callable
 from unittest.mock import patch
 
 import pytest
@@ -15,9 +14,7 @@ from zebra.errors import ConfigError, ShapeError
 from zebra.losses import sigmoid_loss
 from zebra.losses.sigmoid import TiledLogLoss
 
-
-def unit(n: int, e: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    return F.normalize(torch.randn(n, e, generator=torch.Generator().manual_seed(seed), dtype=dtype), dim=1)
+from .cases import shapes, tile_columns, under_autocast, unit, with_gradients
 
 
 def definition(image: Tensor, text: Tensor, scale: Tensor | float, bias: Tensor | float) -> Tensor:
@@ -27,30 +24,8 @@ def definition(image: Tensor, text: Tensor, scale: Tensor | float, bias: Tensor 
     return F.binary_cross_entropy_with_logits(logits, yes, reduction="sum") / len(image)
 
 
-def tile_columns(rows: int, columns: int):
-    """Make tiles of `rows` rows this many columns wide."""
-    return patch("zebra.losses.tiles.CPU_ELEMENTS", rows * columns)
-
-
-def with_gradients(loss: Callable[..., Tensor], *values: Tensor, **options: int | None) -> list[Tensor]:
-    leaves = [value.detach().clone().requires_grad_() for value in values]
-    result = loss(*leaves, **options)
-    return [result.detach(), *torch.autograd.grad(result, leaves)]
-
-
-def under_autocast(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    return torch.autocast("cpu", torch.bfloat16)(loss)
-
-
 def scalar(value: float, dtype: torch.dtype = torch.float64) -> Tensor:
     return torch.tensor(value, dtype=dtype)
-
-
-@st.composite
-def shapes(draw: st.DrawFn) -> tuple[int, int, int, int]:
-    """Pairs, width, and a tile that is smaller than the matrix and need not divide it."""
-    n = draw(st.integers(2, 23))
-    return n, draw(st.integers(1, 9)), draw(st.integers(1, n - 1)), draw(st.integers(1, n))
 
 
 @pytest.mark.parametrize("rows", [None, 2])

@@ -49,7 +49,7 @@ def test_a_training_sample_is_a_picture_with_its_caption_and_its_facts(tmp_path:
     world = write_world(tmp_path / "world", 12, seed=0, processes=1)
     with tarfile.open(world.train / "00000.tar") as shard:
         members = shard.getnames()
-        facts = [json.load(shard.extractfile(name)) for name in members if name.endswith(".json")]  # type: ignore[arg-type]
+        facts = [json.load(shard.extractfile(name)) for name in members if name.endswith(".json")]
     assert members[:3] == ["000000000.jpg", "000000000.txt", "000000000.json"]
     assert len(facts) == 12
     for fact in facts:

@@ -65,4 +65,4 @@ def test_web_text_becomes_plain_text(found: str, expected: str) -> None:
     ],
 )
 def test_each_cleaning_follows_its_own_rule(cleaning: str, expected: str) -> None:
-    assert CLEANINGS[cleaning](" Don’t  &lt;B&gt;\n X_Y ") == expected  # type: ignore[index]
+    assert CLEANINGS[cleaning](" Don’t  &lt;B&gt;\n X_Y ") == expected

@@ -135,7 +135,7 @@ def test_the_saved_file_says_every_rule(siglip: PaddedTokenizer, tmp_path: Path)
 @pytest.mark.parametrize("cleaning", ["lower", "whitespace", "canonicalize", "siglip"])
 def test_the_exact_cleaning_is_known_again_from_the_saved_file(cleaning: str, tmp_path: Path) -> None:
     """Of Greek capitals the file's own normalizer would make another last letter."""
-    words = PaddedTokenizer(unigram(), 8, end="</s>", pad="</s>", cleaning=cleaning)  # type: ignore[arg-type]
+    words = PaddedTokenizer(unigram(), 8, end="</s>", pad="</s>", cleaning=cleaning)
     words.save(tmp_path / "tokenizer.json")
     again = PaddedTokenizer.load(tmp_path, 8)
     assert again._cleaning == cleaning

@@ -120,7 +120,7 @@ def test_one_bare_string_is_not_taken_for_a_list_of_letters(tokenizer: Tokenizer
 @pytest.mark.parametrize("value", [None, float("nan"), b"bytes"])
 def test_what_is_not_a_string_is_named_by_position(tokenizer: Tokenizer, value: object) -> None:
     with pytest.raises(DataError, match=rf"texts\[1\] is .* {type(value).__name__}; pass strings only"):
-        tokenizer.encode(["a", value], truncate=True)  # type: ignore[list-item]
+        tokenizer.encode(["a", value], truncate=True)
 
 
 @pytest.mark.parametrize("context_length", [1, 0, -3])
@@ -164,7 +164,7 @@ def test_decoding_an_id_outside_the_vocabulary_is_refused(tokenizer: Tokenizer, 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda t: pickle.loads(pickle.dumps(t))])
 def test_a_copy_treats_control_tokens_in_text_alike(tokenizer: Tokenizer, duplicate: object) -> None:
-    twin = duplicate(tokenizer)  # type: ignore[operator]
+    twin = duplicate(tokenizer)
     texts = ["a <|endoftext|> zebra"]
     expected = tokenizer.encode(texts, truncate=False).ids.tolist()
     assert twin.encode(texts, truncate=False).ids.tolist() == expected
