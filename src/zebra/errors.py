@@ -6,6 +6,7 @@
     │   └── BadSample              one sample that cannot be used: skipped, counted by reason
     ├── ShapeError(ValueError)     tensors that do not fit each other
     ├── WeightsError(RuntimeError) a model folder, checkpoint or tokenizer that is not whole
+    ├── CheckpointError(OSError)   a checkpoint that could not be written; the one before it is untouched
     ├── DivergedError(ArithmeticError)  a loss or gradient that is no longer a number
     ├── DownloadError(OSError)     a model of the hub that can be had neither there nor from the cache
     └── MissingExtra(ImportError)  an optional package that is not installed
@@ -57,6 +58,10 @@ class WeightsError(ZebraError, RuntimeError):
 
 class DownloadError(ZebraError, OSError):
     """The hub, or what it holds, cannot be reached, and the cache does not have it."""
+
+
+class CheckpointError(ZebraError, OSError):
+    """A checkpoint cannot be written, for want of room for instance; the one before it is untouched."""
 
 
 class DivergedError(ZebraError, ArithmeticError):

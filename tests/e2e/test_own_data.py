@@ -5,6 +5,7 @@ import io
 import json
 import tarfile
 
+import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -72,7 +73,18 @@ def as_shards(root, pairs):
     return "shards"
 
 
-@pytest.mark.parametrize("layout", [as_folder, as_csv, as_tsv, as_jsonl, as_parquet, as_shards])
+def as_saved_data_set(root, pairs):
+    images = [{"bytes": data, "path": None} for _, _, data, _ in pairs]
+    features = datasets.Features({"image": datasets.Image(), "text": datasets.Value("string")})
+    rows = {"image": images, "text": [caption for *_, caption in pairs]}
+    datasets.DatasetDict({"train": datasets.Dataset.from_dict(rows, features)}).save_to_disk(root / "saved")
+    return "saved/train"
+
+
+LAYOUTS = [as_folder, as_csv, as_tsv, as_jsonl, as_parquet, as_shards, as_saved_data_set]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_train_then_classify_on_own_data(layout, zebra, pairs, tmp_path):
     data = layout(tmp_path, pairs)
     zebra("train", "--data", data, "--out", "run", *SMALL, cwd=tmp_path)

@@ -14,7 +14,7 @@ VERBS = {
     "classify": "name what is in pictures, by labels in words",
     "evaluate": "score a model on CLIP_benchmark folders",
     "export": "write a model so that another library opens it",
-    "doctor": "explain and verify a model, or the installation",
+    "doctor": "explain and verify a model, captioned images, or the installation",
 }
 
 DONE, MISTAKE, USAGE, STOPPED = 0, 1, 2, 75

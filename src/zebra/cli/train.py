@@ -18,12 +18,14 @@ DEFAULT_RECIPE = "tiny"
 DESCRIPTION = f"""Train a CLIP on captioned images.
 
 --data takes a folder of images with same-name .txt files, a CSV/TSV/JSONL/Parquet table with an image and one or
-more caption columns, or tar shards. Settings come from the defaults, then the recipe, then the flags below.
+more caption columns, tar shards, or a data set that Hugging Face's library saved. Settings come from the defaults, then
+the recipe, then the flags below.
 
 Beside the flags below:
   --recipe NAME|FILE   {", ".join(recipe_names())}, or a YAML file (default: {DEFAULT_RECIPE})
   --model NAME         {", ".join(PRESETS)}
   --resume auto|never|CHECKPOINT   auto (the default) goes on with the folder's own run
+  --accept-changes     go on although settings, data or versions are not those of the checkpoint
 """
 
 
@@ -33,6 +35,7 @@ class Chosen:
 
     start: dict[str, Any]
     resume: str
+    accept_changes: bool
     rest: list[str]
 
 
@@ -43,7 +46,9 @@ def run(words: Sequence[str]) -> int:
     from zebra.workflows import train
 
     with TrainingDisplay() as display:
-        result = train.run(config, resume=chosen.resume, watch=display.update)
+        result = train.run(
+            config, resume=chosen.resume, accept_changes=chosen.accept_changes, watch=display.update
+        )
     if result.already:
         say(
             f"{result.out} holds this very run, finished after {result.steps} steps; its model is {result.out}/model"
@@ -65,6 +70,7 @@ def choose(words: Sequence[str]) -> Chosen:
     early.add_argument("--recipe", default=DEFAULT_RECIPE)
     early.add_argument("--model")
     early.add_argument("--resume", default="auto")
+    early.add_argument("--accept-changes", action="store_true")
     known, rest = early.parse_known_args(list(words))
     start = read_recipe(known.recipe)
     if known.model is not None:
@@ -74,7 +80,7 @@ def choose(words: Sequence[str]) -> Chosen:
         start |= {"steps": None, "epochs": 1.0}
     elif "--steps" in given and "--epochs" not in given:
         start |= {"epochs": None, "steps": 1}
-    return Chosen(start, known.resume, rest)
+    return Chosen(start, known.resume, known.accept_changes, rest)
 
 
 def parse_config(chosen: Chosen) -> TrainConfig:

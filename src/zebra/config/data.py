@@ -1,8 +1,11 @@
 """How captioned images are found, checked and cropped."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from zebra.errors import ConfigError
+
+DamagedShards = Literal["stop", "keep-whole-samples"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,6 +22,10 @@ class DataConfig:
     """Largest width × height decoded, at most 178,956,970; larger images are skipped before decoding."""
     min_crop_area: float = 0.9
     """Smallest share of a training image that a random crop keeps; 1.0 takes the centre square instead."""
+    damaged_shards: DamagedShards = "stop"
+    """What to do about a tar shard that is cut or corrupted; kept are the samples before the damage, with a warning."""
+    shard_cache_bytes: int = 20_000_000_000
+    """Room on disk for shards that lie in a bucket or on a server, so that they are fetched once; 0 keeps nothing."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_skip_rate <= 1:
@@ -32,6 +39,10 @@ class DataConfig:
         if not 0 < self.min_crop_area <= 1:
             raise ConfigError(
                 f"data_options.min_crop_area is {self.min_crop_area}; it is a share above 0, up to 1"
+            )
+        if self.shard_cache_bytes < 0:
+            raise ConfigError(
+                f"data_options.shard_cache_bytes is {self.shard_cache_bytes}; it cannot be negative"
             )
         if len(set(self.caption_columns)) != len(self.caption_columns):
             raise ConfigError(f"data_options.caption_columns names a column twice: {self.caption_columns}")

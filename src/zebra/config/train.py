@@ -57,7 +57,7 @@ class TrainConfig:
     """One training run: data, model, and how long and how fast to learn."""
 
     data: str
-    """Captioned images: a folder, a CSV/TSV/JSONL/Parquet table, or tar shards."""
+    """Captioned images: a folder, a CSV/TSV/JSONL/Parquet table, tar shards, or a saved Hugging Face data set."""
     out: str
     """The run folder to write."""
     model: ModelConfig = field(default_factory=lambda: preset("tiny-resnet"))
@@ -80,10 +80,14 @@ class TrainConfig:
     """fp32, bf16 (autocast), or auto: bf16 where the hardware multiplies it natively. The run keeps what auto chose."""
     workers: int = 1
     """Processes that decode images; 0 decodes in the training process."""
+    worker_timeout: float = 300.0
+    """Seconds without a batch after which the run ends, naming the worker that is stuck."""
     checkpoint_every: int = 500
     """Steps between checkpoints."""
+    checkpoint_minutes: float = 15.0
+    """Most minutes between checkpoints; whichever comes first."""
     keep_checkpoints: int = 2
-    """Newest checkpoints kept."""
+    """Newest checkpoints kept, beside the one that did best in the checks."""
     checks: tuple[str, ...] = ()
     """CLIP_benchmark folders whose zero-shot accuracy is followed during training."""
     check_every: int = 200
@@ -92,6 +96,8 @@ class TrainConfig:
     """Pictures of each set used by a check, spread over the set."""
     data_options: DataConfig = field(default_factory=DataConfig)
     """How samples are read."""
+    ema_decay: float | None = None
+    """Decay of an average of the weights, which is then what is checked and saved; 0.9999 for long runs."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """AdamW and its schedule."""
     log: LogConfig = field(default_factory=LogConfig)
@@ -102,6 +108,10 @@ class TrainConfig:
             raise ConfigError("give exactly one of --steps and --epochs")
         for name in ("batch_size", "checkpoint_every", "keep_checkpoints", "check_every", "check_samples"):
             _require_positive(name, getattr(self, name))
+        for name in ("checkpoint_minutes", "worker_timeout"):
+            _require_positive(name, getattr(self, name))
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise ConfigError(f"ema_decay is {self.ema_decay}; it must be between 0 and 1, such as 0.9999")
         for name in ("steps", "epochs", "chunk_size", "lr"):
             if getattr(self, name) is not None:
                 _require_positive(name, getattr(self, name))

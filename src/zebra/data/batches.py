@@ -1,37 +1,32 @@
-"""A source, a seed and a range of steps in; batches of decoded training samples out, the same for any workers."""
+"""A source, a seed and a position in; batches of decoded training samples out, the same for any workers and ranks."""
 
-import os
-import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from types import FrameType
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset
+from torch import Tensor
 
 from zebra.config.data import DataConfig
-from zebra.data.ledger import Ledger
-from zebra.data.sampling import augmentation, position_to_sample, substitute
-from zebra.data.sources import Source
+from zebra.data.sampling import augmentation, samples_at, substitute
+from zebra.data.sources import BatchedSource, Source, read_many
+from zebra.data.workers import Note, Order, filled
 from zebra.errors import BadSample, ConfigError, DataError
-from zebra.images.augment import random_crop
-from zebra.images.decode import decode
+from zebra.images.augment import TRIES, cut, random_box
+from zebra.images.jpeg import decode_scaled
 from zebra.values import Batch, Record, Skip
-
-__all__ = ["Ledger", "batches", "require_batch"]
 
 MAX_ATTEMPTS = 100
 """Unusable samples in a row after which a source is given up."""
-PREFETCH = 4
-"""Batches that each worker prepares ahead."""
-GRACE_SECONDS = 5
-"""How long a worker goes on after SIGTERM, so that a step in want of its batch can still be finished."""
+TOGETHER = 64
+"""Samples that are read at once, where that costs less than one by one, and held until they are decoded."""
+TIMEOUT_SECONDS = 120.0
 
-Sample: TypeAlias = tuple[NDArray[np.uint8], str, str]
-"""Image [3, H, W], caption, id."""
+Words: TypeAlias = tuple[tuple[str, ...], tuple[str, ...], tuple[Skip, ...]]
+"""Captions, ids and skips of a batch."""
 
 
 def batches(
@@ -40,37 +35,51 @@ def batches(
     image_size: int,
     batch_size: int,
     seed: int,
-    steps: range,
+    start: int,
+    steps: int,
     workers: int,
     options: DataConfig,
+    rank: int = 0,
+    ranks: int = 1,
+    timeout: float = TIMEOUT_SECONDS,
 ) -> Iterator[Batch]:
-    """Yield the batch of every step.
+    """Yield the batches of `steps` steps, or one rank's share of each.
 
-    A batch is a function of seed and step alone: neither the number of workers nor the step begun with changes it.
-    Where a sample cannot be used, another one takes its place and `Batch.skips` says so.
+    A batch is a function of seed and position alone: neither the number of workers nor that of ranks nor the position
+    begun with changes it. The shares of all ranks, one after another, are the batch of one rank. Where a sample cannot
+    be used, another one takes its place and `Batch.skips` says so.
 
     Args:
         image_size: Side of the square crops, in pixels.
+        batch_size: Of all ranks together.
         seed: Decides order, crops and the choice of captions; not negative.
-        steps: Counted from 0 at the start of the run; one that resumes begins later.
+        start: Samples that all ranks consumed before.
         workers: Processes that read and decode; 0 does it here.
+        rank: Which of the `ranks` shares to yield.
+        timeout: Seconds without one further sample after which a worker counts as stuck.
 
     Raises:
-        DataError: Fewer samples than one batch; while iterating also: no usable sample, or a shard that changed.
+        DataError: Fewer samples than one batch; while iterating also: no usable sample, a shard that changed, or a
+            worker that died or is stuck.
+        ConfigError: A negative seed, or a batch that the ranks cannot share.
     """
     require_batch(source, batch_size)
     if seed < 0:
         raise ConfigError(f"seed is {seed}; it cannot be negative")
-    loader = DataLoader(
-        _Samples(source, image_size, seed, options),
-        batch_sampler=_Steps(len(source), batch_size, seed, steps),
-        collate_fn=_first,
-        num_workers=workers,
-        worker_init_fn=_outlast_signals,
-        prefetch_factor=PREFETCH if workers else None,
-        generator=torch.Generator(),  # without its own, every start of a loader moves torch's global state
-    )
-    return _raised(iter(loader))
+    if batch_size % ranks:
+        raise ConfigError(
+            f"{ranks} processes cannot share a batch of {batch_size}; use a batch_size that they divide"
+        )
+    share = batch_size // ranks
+    firsts = range(start + rank * share, start + steps * batch_size, batch_size)
+    orders = (samples_at(first, share, seed=seed, found=len(source)) for first in firsts)
+    shape = (share, image_size, image_size, 3)
+    fill = _Fill(source, image_size, seed, options)
+    if workers:
+        done = filled(fill, orders, shape, workers=workers, timeout=timeout, name=source.locate)
+    else:
+        done = _filled_here(fill, orders, shape)
+    return (Batch(torch.from_numpy(images_BHW3).permute(0, 3, 1, 2), *words) for images_BHW3, words in done)
 
 
 def require_batch(source: Source, batch_size: int) -> None:
@@ -82,100 +91,81 @@ def require_batch(source: Source, batch_size: int) -> None:
         )
 
 
+def _filled_here(
+    fill: "_Fill", orders: Iterator[Order], shape: tuple[int, ...]
+) -> Iterator[tuple[NDArray[np.uint8], Words]]:
+    for order in orders:
+        images = np.empty(shape, np.uint8)
+        yield images, fill(order, images, lambda _index, _together: None)
+
+
 @dataclass(frozen=True, slots=True)
-class _Steps:
-    """The (epoch, index) pairs of each step; in the main process, so that only it holds the order."""
+class _Fill:
+    """Turns an order into a batch, in a worker."""
 
-    found: int
-    batch_size: int
+    source: Source
+    image_size: int
     seed: int
-    steps: range
+    options: DataConfig
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for step in self.steps:
-            positions = range(step * self.batch_size, (step + 1) * self.batch_size)
-            yield [position_to_sample(position, seed=self.seed, found=self.found) for position in positions]
-
-
-class _Samples(Dataset[Batch | DataError]):
-    """Turns the pairs of one step into its batch, in a worker."""
-
-    def __init__(self, source: Source, image_size: int, seed: int, options: DataConfig) -> None:
-        self.source = source
-        self.image_size = image_size
-        self.seed = seed
-        self.options = options
-
-    def __getitems__(self, pairs: Sequence[tuple[int, int]]) -> list[Batch | DataError]:
-        """Return one batch; an error comes back as a value, since torch would wrap its message in a traceback."""
+    def __call__(self, order: Order, into: NDArray[np.uint8], note: Note) -> Words:
+        """Write the crops into `into` [B, H, W, 3] and return the rest of the batch."""
         skips: list[Skip] = []
-        try:
-            samples = [self._usable(epoch, index, skips) for epoch, index in pairs]
-        except DataError as error:
-            return [error]
-        images, captions, ids = zip(*samples, strict=True)
-        return [Batch(torch.from_numpy(np.stack(images)), captions, ids, tuple(skips))]
+        words: list[tuple[str, str]] = []
+        crops_B3HW = torch.from_numpy(into).permute(0, 3, 1, 2)
+        together = TOGETHER if isinstance(self.source, BatchedSource) else 1
+        for first in range(0, len(order), together):
+            chunk = slice(first, first + together)
+            indices = order[chunk, 1].tolist()
+            note(indices[0], len(indices))
+            records = read_many(self.source, indices)
+            for (epoch, index), record, crop_3HW in zip(
+                order[chunk].tolist(), records, crops_B3HW[chunk], strict=True
+            ):
+                note(index, 1)
+                words.append(self._usable(epoch, index, record, crop_3HW, skips, note))
+        captions, ids = zip(*words, strict=True)
+        return captions, ids, tuple(skips)
 
-    def _usable(self, epoch: int, index: int, skips: list[Skip]) -> Sample:
-        """Return the sample, or a substitute for it and one skip, whatever it took to find the substitute."""
+    def _usable(
+        self,
+        epoch: int,
+        index: int,
+        record: Record | BadSample,
+        crop_3HW: Tensor,
+        skips: list[Skip],
+        note: Note,
+    ) -> tuple[str, str]:
+        """Take the sample, or a substitute for it and one skip, whatever it took to find the substitute."""
         try:
-            return self._sample(epoch, index, index)
+            return self._take(epoch, index, record, crop_3HW)
         except BadSample as bad:
             skips.append(Skip(epoch, bad.where, bad.reason, bad.detail))
         for attempt in range(MAX_ATTEMPTS):
             other = substitute(self.seed, epoch, index, attempt, len(self.source))
+            note(other, 1)
             try:
-                return self._sample(epoch, index, other)
+                return self._take(epoch, index, self.source.read(other), crop_3HW)
             except BadSample as bad:
                 last = bad
         raise DataError(
             f"{self.source.name}: {MAX_ATTEMPTS} unusable samples in a row, the last being {last}"
         )
 
-    def _sample(self, epoch: int, index: int, read: int) -> Sample:
-        """Read sample `read` with the crop and caption drawn for `index`."""
-        record = self.source.read(read)
-        image = decode(record.image, record.id, max_pixels=self.options.max_image_pixels)
+    def _take(self, epoch: int, index: int, record: Record | BadSample, crop_3HW: Tensor) -> tuple[str, str]:
+        """Write a sample's crop, drawn for `index` like its caption, and return caption and id."""
+        if isinstance(record, BadSample):
+            raise record
         rng = augmentation(self.seed, epoch, index)
-        pixels = random_crop(image, self.image_size, rng, self.options.min_crop_area)
-        return pixels, _caption(record, rng), record.id
+        draw = partial(random_box, chances=rng.random((TRIES, 4)), min_area=self.options.min_crop_area)
+        pixels_HW3, box = decode_scaled(
+            record.image, record.id, self.image_size, draw, max_pixels=self.options.max_image_pixels
+        )
+        crop_3HW.copy_(cut(pixels_HW3, box, self.image_size))
+        return _caption(record, rng), record.id
 
 
 def _caption(record: Record, rng: np.random.Generator) -> str:
     if not record.captions:
         raise BadSample("missing caption", record.id, "it has a label, but training needs words")
     return record.captions[int(rng.integers(len(record.captions)))]
-
-
-def _first(batch: list[Batch | DataError]) -> Batch | DataError:
-    return batch[0]
-
-
-def _outlast_signals(_worker: int) -> None:
-    """Leave it to the main process, which the same signal reaches, to finish its step and end its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _stay_a_while)
-
-
-def _stay_a_while(_number: int, _frame: FrameType | None) -> None:
-    """Put off SIGTERM but do not refuse it: Python ends its children with it, too, and then waits for them."""
-    signal.signal(signal.SIGTERM, _leave)
-    signal.signal(signal.SIGALRM, _leave)
-    signal.alarm(GRACE_SECONDS)
-
-
-def _leave(_number: int, _frame: FrameType | None) -> None:
-    os._exit(0)  # any other status would raise in the main process, perhaps while it saves
-
-
-def _raised(loaded: Iterator[Batch | DataError]) -> Iterator[Batch]:
-    """Yield batches and raise errors; end the workers as soon as this ends, in whatever way."""
-    try:
-        for item in loaded:
-            if isinstance(item, DataError):
-                raise item
-            yield item
-    finally:
-        # The traceback of an error keeps this frame until the garbage collector comes, which takes the queues to the
-        # workers apart before it ends them: they would wait for each other for seconds.
-        del loaded

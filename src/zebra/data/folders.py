@@ -36,6 +36,11 @@ class FolderSource:
         """Tell whether there is anything but captions."""
         return any(not name.as_py().endswith(CAPTION_SUFFIX.encode()) for name in self._files)
 
+    def locate(self, index: int) -> str:
+        """Return the id of a sample without reading it."""
+        stored: bytes = self._files[index].as_py()
+        return stored.decode("utf-8", "backslashreplace")
+
     def read(self, index: int) -> Record:
         """Read one image with its caption.
 
@@ -45,7 +50,7 @@ class FolderSource:
         """
         stored: bytes = self._files[index].as_py()
         path = self.folder / os.fsdecode(stored)
-        where = stored.decode("utf-8", "backslashreplace")
+        where = self.locate(index)
         if path.suffix == CAPTION_SUFFIX:
             raise BadSample("missing image", where, f"no {path.stem}.jpg, .png, … beside the caption")
         caption_path = path.with_suffix(CAPTION_SUFFIX)

@@ -33,26 +33,26 @@ class Ledger:
     skipped and one substitute takes its place in the batch.
     """
 
-    def __init__(self, found: int, batch_size: int, max_skip_rate: float, skipped_path: Path | None) -> None:
+    def __init__(self, found: int, max_skip_rate: float, skipped_path: Path | None) -> None:
         self.found = found
-        self.batch_size = batch_size
         self.max_skip_rate = max_skip_rate
         self.skipped_path = skipped_path
         self._epochs: dict[int, _Epoch] = {}
         self._written = 0
         self._rewound = False
 
-    def add(self, step: int, batch: Batch) -> None:
-        """Count the batch of a step (counted from 0) and append its skips to the file.
+    def add(self, position: int, batch: Batch) -> None:
+        """Count the batch whose first sample stands at `position`, and append its skips to the file.
 
         Raises:
             DataError: More of an epoch is unusable than `max_skip_rate` allows.
         """
-        first = step * self.batch_size
-        for epoch in range(first // self.found, (first + self.batch_size - 1) // self.found + 1):
-            begin, end = epoch * self.found, (epoch + 1) * self.found
-            inside = min(end, first + self.batch_size) - max(begin, first)
-            self._epochs.setdefault(epoch, _Epoch()).positions += inside
+        behind = position + len(batch.ids)
+        while position < behind:
+            epoch = position // self.found
+            end = min(behind, (epoch + 1) * self.found)
+            self._epochs.setdefault(epoch, _Epoch()).positions += end - position
+            position = end
         for skip in batch.skips:
             account = self._epochs[skip.epoch]
             account.skipped[skip.reason] += 1
@@ -100,9 +100,9 @@ class Ledger:
         }
 
     def _append(self, skips: tuple[Skip, ...]) -> None:
-        """Write one line per skip, behind what belongs to the steps counted so far and nothing else.
+        """Write one line per skip, behind what belongs to the batches counted so far and nothing else.
 
-        A run that was killed has written beyond its last checkpoint; these steps come again.
+        A run that was killed has written beyond its last checkpoint; these batches come again.
         """
         if self.skipped_path is None or (self._rewound and not skips):
             return

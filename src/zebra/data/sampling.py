@@ -1,7 +1,7 @@
-"""Seed and position in, the sample that stands there out: the order of training as pure functions.
+"""Seed and position in, the samples that stand there out: the order of training as pure functions.
 
-Positions count samples over all epochs, one after another; step s takes the positions s·B … (s + 1)·B - 1. No tail
-of an epoch is dropped, and to go on from step s nothing else needs to be remembered.
+Positions count samples over all epochs, one after another. No tail of an epoch is dropped, and to go on from a
+position nothing else needs to be remembered.
 """
 
 from functools import lru_cache
@@ -22,10 +22,16 @@ def order(seed: int, epoch: int, found: int) -> NDArray[np.int64]:
     return permutation
 
 
-def position_to_sample(position: int, *, seed: int, found: int) -> tuple[int, int]:
-    """Return (epoch, index) of the sample at a position."""
-    epoch, place = divmod(position, found)
-    return epoch, int(order(seed, epoch, found)[place])
+def samples_at(start: int, count: int, *, seed: int, found: int) -> NDArray[np.int64]:
+    """Return epoch and index of the samples at `count` positions from `start` on, int64 [count, 2]."""
+    parts = []
+    position, end = start, start + count
+    while position < end:
+        epoch, place = divmod(position, found)
+        indices = order(seed, epoch, found)[place : place + end - position]
+        parts.append(np.stack([np.full_like(indices, epoch), indices], axis=1))
+        position += len(indices)
+    return np.concatenate(parts)
 
 
 def substitute(seed: int, epoch: int, index: int, attempt: int, found: int) -> int:

@@ -1,45 +1,75 @@
-"""WebDataset tar shards: read sample by sample at any position, and written."""
+"""WebDataset tar shards: read at any position, one sample or a batch at a time, and written."""
 
 import io
 import json
-import os
 import re
 import tarfile
+import warnings
 from bisect import bisect_right
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from hashlib import sha256
-from itertools import accumulate
-from pathlib import Path
+from itertools import accumulate, islice, takewhile
+from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Self
 
+from zebra.config.data import DamagedShards
+from zebra.data.blobs import Blob, LocalBlob, Place
 from zebra.data.folders import caption_text
-from zebra.data.tars import Sample, TarIndex
+from zebra.data.tars import DamagedShard, Sample, TarIndex
 from zebra.errors import BadSample, DataError
 from zebra.values import Record
 
 IMAGE_FIELDS = ("jpg", "jpeg", "png", "webp", "gif", "bmp")
 OPEN_SHARDS = 64
 """Shards that one process keeps open; each takes two file descriptors."""
+SHARDS_AT_ONCE = 8
+"""Shards of a bucket that are indexed at the same time."""
 
 
 class ShardSource:
-    """The samples of tar shards, in natural order of the shards' names: 2.tar before 10.tar."""
+    """The samples of tar shards, in natural order of the shards' names: 2.tar before 10.tar.
 
-    def __init__(self, shards: Sequence[Path], name: str) -> None:
+    Args:
+        shards: Paths of this machine, or what `zebra.data.remote` opened elsewhere.
+        damaged: What to do about shards that are not whole: stop, or keep the samples before the damage.
+
+    Raises:
+        DataError: A shard is damaged, or holds another number of samples than img2dataset counted.
+    """
+
+    def __init__(self, shards: Sequence[Path | Blob], name: str, damaged: DamagedShards = "stop") -> None:
         self.name = name
-        paths = sorted(shards, key=lambda path: _natural(str(path)))
-        self.shards = [_checked(TarIndex(path)) for path in paths]
-        self._titles = _titles(paths)
+        blobs = [LocalBlob(shard) if isinstance(shard, Path) else shard for shard in shards]
+        blobs.sort(key=lambda blob: _natural(blob.name))
+        self.shards = _indexed(blobs, damaged)
+        self.damaged = tuple(shard.damage for shard in self.shards if shard.damage)
+        """What is wrong with each shard that is not whole."""
+        self._titles = _titles([blob.name for blob in blobs])
         self._ends = list(accumulate(len(shard) for shard in self.shards))
         digests = (f"{title} {s.digest}\n" for title, s in zip(self._titles, self.shards, strict=True))
         self.digest = sha256("".join(digests).encode("utf-8", "surrogateescape")).hexdigest()
         """sha256 hex over the index of every shard: names, places and labels."""
         self._open: OrderedDict[int, None] = OrderedDict()
+        if self.damaged:
+            kept = sum(len(shard) for shard in self.shards if shard.damage)
+            warnings.warn(
+                f"{len(self.damaged)} of the {len(blobs)} shards of {name} are damaged; the {kept:,} whole samples "
+                f"before the damage are used, what follows it is lost: {'; '.join(self.damaged[:3])}"
+                f"{'; …' if len(self.damaged) > 3 else ''}",
+                stacklevel=2,
+            )
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
+
+    def locate(self, index: int) -> str:
+        """Return the id of a sample without reading it."""
+        number, inside = self._place(index)
+        return f"{self._titles[number]}/{self._use(number).sample(inside).key}"
 
     def read(self, index: int) -> Record:
         """Read one sample: image, caption (.txt, else the caption in .json) and label (.cls).
@@ -47,31 +77,56 @@ class ShardSource:
         Raises:
             BadSample: missing image, missing caption (and no label either), caption is not UTF-8, empty caption,
                 caption is not text, duplicate field, label is not a number, or broken JSON.
-            DataError: The shard changed since it was indexed.
+            DataError: The shard changed since it was indexed, or cannot be reached.
         """
-        number = bisect_right(self._ends, index)
-        shard = self._use(number)
-        sample = shard.sample(index - (self._ends[number - 1] if number else 0))
-        where = f"{self._titles[number]}/{sample.key}"
-        names = ", ".join(f".{suffix}" for suffix in sample.fields)
-        if sample.repeated is not None:
-            raise BadSample("duplicate field", where, f".{sample.repeated} comes twice")
-        suffix = next((name for name in IMAGE_FIELDS if name in sample.fields), None)
-        if suffix is None:
-            raise BadSample("missing image", where, f"there is {names}")
-        if "cls" in sample.fields and sample.label is None:
-            raise BadSample("label is not a number", where, "in .cls")
-        captions = _captions(shard, sample, where)
-        if not captions and sample.label is None:
-            raise BadSample("missing caption", where, f"there is {names}")
-        return Record(where, shard.read(sample.fields[suffix]), captions, sample.label)
+        number, inside = self._place(index)
+        (record,) = self._begin(number, [inside])()
+        if isinstance(record, BadSample):
+            raise record
+        return record
 
-    def highest_labels(self) -> Iterator[tuple[Path, int]]:
+    def read_many(self, indices: Sequence[int]) -> list[Record | BadSample]:
+        """Read samples in the order given: all that lies elsewhere is asked for before the first answer is awaited.
+
+        Raises:
+            DataError: A shard changed since it was indexed, or cannot be reached.
+        """
+        wanted: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        for position, index in enumerate(indices):
+            number, inside = self._place(index)
+            wanted[number].append((position, inside))
+        begun = []
+        for number, members in wanted.items():
+            positions, places = zip(*members, strict=True)
+            begun.append((positions, self._begin(number, places)))
+        records: dict[int, Record | BadSample] = {}
+        for positions, end in begun:
+            records.update(zip(positions, end(), strict=True))
+        return [records[position] for position in range(len(indices))]
+
+    def highest_labels(self) -> Iterator[tuple[str, int]]:
         """Yield (shard, largest label) of every shard that has labels."""
         for number, shard in enumerate(self.shards):
             highest = self._use(number).highest_label()
             if highest is not None:
-                yield shard.path, highest
+                yield shard.blob.name, highest
+
+    def _place(self, index: int) -> tuple[int, int]:
+        """Return the number of the shard and the position in it."""
+        number = bisect_right(self._ends, index)
+        return number, index - (self._ends[number - 1] if number else 0)
+
+    def _begin(self, number: int, inside: Sequence[int]) -> Callable[[], list[Record | BadSample]]:
+        """Begin to read samples of one shard; what is returned waits for them."""
+        shard, title = self._use(number), self._titles[number]
+        plans = [_plan(shard.sample(position), title) for position in inside]
+        wait = shard.begin([place for plan in plans if isinstance(plan, _Plan) for place in plan.places])
+
+        def records() -> list[Record | BadSample]:
+            data = iter(wait())
+            return [_record(plan, data) if isinstance(plan, _Plan) else plan for plan in plans]
+
+        return records
 
     def _use(self, number: int) -> TarIndex:
         """Return a shard, and close the one that rested longest if too many are open."""
@@ -82,12 +137,8 @@ class ShardSource:
         return self.shards[number]
 
 
-def _captions(shard: TarIndex, sample: Sample, where: str) -> tuple[str, ...]:
-    if "txt" in sample.fields:
-        return (caption_text(shard.read(sample.fields["txt"]), where),)
-    if "json" in sample.fields:
-        return _json_captions(shard.read(sample.fields["json"]), where)
-    return ()
+def _text_captions(data: bytes, where: str) -> tuple[str, ...]:
+    return (caption_text(data, where),)
 
 
 def _json_captions(data: bytes, where: str) -> tuple[str, ...]:
@@ -103,23 +154,89 @@ def _json_captions(data: bytes, where: str) -> tuple[str, ...]:
     return (caption_text(caption.encode("utf-8", "surrogatepass"), where),)
 
 
-def _checked(shard: TarIndex) -> TarIndex:
-    """Compare a shard with what img2dataset counted when it wrote it, if it did."""
-    path, found = shard.path, len(shard)
-    shard.close()
-    stats = path.with_name(f"{path.stem}_stats.json")
-    if not stats.is_file():
-        return shard
+CAPTION_FIELDS: Mapping[str, Callable[[bytes, str], tuple[str, ...]]] = {
+    "txt": _text_captions,
+    "json": _json_captions,
+}
+"""How captions are taken out of each kind of file; the first one that is there counts."""
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What to read for one record."""
+
+    where: str
+    label: int | None
+    places: tuple[Place, ...]
+    """The image, and behind it the caption if there is one."""
+    parse: Callable[[bytes, str], tuple[str, ...]]
+
+
+def _plan(sample: Sample, title: str) -> _Plan | BadSample:
+    where = f"{title}/{sample.key}"
+    found = ", ".join(f".{suffix}" for suffix in sample.fields)
+    if sample.repeated is not None:
+        return BadSample("duplicate field", where, f".{sample.repeated} comes twice")
+    image = next((name for name in IMAGE_FIELDS if name in sample.fields), None)
+    if image is None:
+        return BadSample("missing image", where, f"there is {found}")
+    if "cls" in sample.fields and sample.label is None:
+        return BadSample("label is not a number", where, "in .cls")
+    caption = next((name for name in CAPTION_FIELDS if name in sample.fields), "")
+    if not caption and sample.label is None:
+        return BadSample("missing caption", where, f"there is {found}")
+    places = (sample.fields[image], sample.fields[caption]) if caption else (sample.fields[image],)
+    return _Plan(where, sample.label, places, CAPTION_FIELDS.get(caption, _text_captions))
+
+
+def _record(plan: _Plan, data: Iterator[bytes]) -> Record | BadSample:
+    """Make the record of the next one or two pieces of data."""
+    image, *captions = islice(data, len(plan.places))
     try:
-        expected = json.loads(stats.read_bytes())["successes"]
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise DataError(f"{stats} holds no count of successes ({error!r}); mend or delete it") from error
-    if expected != found:
+        texts = tuple(text for caption in captions for text in plan.parse(caption, plan.where))
+    except BadSample as bad:
+        return bad
+    if not texts and plan.label is None:
+        return BadSample("missing caption", plan.where, "there is none in .json")
+    return Record(plan.where, image, texts, plan.label)
+
+
+def _indexed(blobs: Sequence[Blob], damaged: DamagedShards) -> list[TarIndex]:
+    def indexed(blob: Blob) -> TarIndex:
+        shard = TarIndex(blob)
+        if shard.damage is None:
+            _check_count(shard)
+        elif damaged != "keep-whole-samples":
+            raise DamagedShard(
+                f"{shard.damage}, or go on without what is lost: --data-options.damaged-shards keep-whole-samples"
+            )
+        shard.close()
+        return shard
+
+    with ThreadPoolExecutor(
+        SHARDS_AT_ONCE
+    ) as pool:  # scanning a file is Python's work, which threads do not speed up
+        run = map if all(isinstance(blob, LocalBlob) for blob in blobs) else pool.map
+        return list(run(indexed, blobs))
+
+
+def _check_count(shard: TarIndex) -> None:
+    """Compare a shard with what img2dataset counted when it wrote it, if it did."""
+    stats = f"{PurePosixPath(shard.blob.name).stem}_stats.json"
+    text = shard.blob.beside(stats)
+    if text is None:
+        return
+    try:
+        expected = json.loads(text)["successes"]
+    except (ValueError, LookupError, TypeError) as error:
         raise DataError(
-            f"{path} holds {found} samples, but {stats.name} beside it counts {expected}; "
+            f"{stats} beside {shard.blob.name} holds no count of successes ({error!r}); mend or delete it"
+        ) from error
+    if expected != len(shard):
+        raise DataError(
+            f"{shard.blob.name} holds {len(shard)} samples, but {stats} beside it counts {expected}; "
             "download the shard again, or delete the stats if the shard was edited on purpose"
         )
-    return shard
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
@@ -127,12 +244,12 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", name)]
 
 
-def _titles(paths: Sequence[Path]) -> list[str]:
+def _titles(names: Sequence[str]) -> list[str]:
     """Name shards as briefly as stays unique: below the folder they have in common."""
-    if len(paths) < 2:
-        return [path.name for path in paths]
-    common = os.path.commonpath([path.parent.absolute() for path in paths])
-    return [str(path.absolute().relative_to(common)) for path in paths]
+    parts = [name.split("/") for name in names]
+    levels = zip(*(folders for *folders, _ in parts), strict=False)
+    shared = sum(1 for _ in takewhile(lambda level: len(set(level)) == 1, levels))
+    return ["/".join(part[shared:]) for part in parts]
 
 
 class ShardWriter:

@@ -3,20 +3,25 @@
 import difflib
 import itertools
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from zebra.config.data import DataConfig
+from zebra.data.blobs import Blob
 from zebra.data.folders import IMAGE_SUFFIXES, FolderSource
+from zebra.data.hugging_face import HubDataset, SavedDataset, hub_files, is_saved, saved_split
+from zebra.data.remote import open_shards
 from zebra.data.rows import FORMATS
 from zebra.data.shards import ShardSource
 from zebra.data.tables import TableSource
-from zebra.errors import DataError
+from zebra.errors import BadSample, DataError
 from zebra.values import Record
 
 LAYOUTS = (
     "a folder of images with same-name .txt captions, a .csv, .tsv, .jsonl or .parquet table, a folder of .tar shards, "
-    "one .tar, or a pattern like shards/{00000..00012}.tar"
+    "one .tar, a pattern like shards/{00000..00012}.tar, the URL of such shards (s3://…, https://…), or a Hugging Face "
+    "data set on disk"
 )
 
 
@@ -34,8 +39,33 @@ class Source(Protocol):
     def __len__(self) -> int:
         """Return how many samples were found, usable or not."""
 
+    def locate(self, index: int) -> str:
+        """Return the id of a sample without reading it."""
+
     def read(self, index: int) -> Record:
         """Read one sample; BadSample if it cannot be used."""
+
+
+@runtime_checkable
+class BatchedSource(Source, Protocol):
+    """A source to which many samples together cost less than one by one: those of a bucket cost one wait."""
+
+    def read_many(self, indices: Sequence[int]) -> list[Record | BadSample]:
+        """Read samples in the order given; one that cannot be used comes as its reason."""
+
+
+def read_many(source: Source, indices: Sequence[int]) -> list[Record | BadSample]:
+    """Read samples in the order given, together if the source can; one that cannot be used comes as its reason."""
+    if isinstance(source, BatchedSource):
+        return source.read_many(indices)
+    return [_record(source, index) for index in indices]
+
+
+def _record(source: Source, index: int) -> Record | BadSample:
+    try:
+        return source.read(index)
+    except BadSample as bad:
+        return bad
 
 
 def open_source(path: str | Path, config: DataConfig) -> Source:
@@ -43,7 +73,9 @@ def open_source(path: str | Path, config: DataConfig) -> Source:
 
     Args:
         path: A folder of images with same-name .txt captions; a .csv, .tsv, .jsonl or .parquet table; a folder of .tar
-            shards, one .tar, or a pattern such as `shards/{00000..00012}.tar`.
+            shards, one .tar, or a pattern such as `shards/{00000..00012}.tar`, which may also be the URL of a bucket
+            or web server; a folder written by `Dataset.save_to_disk`, or with Parquet files of the hub. Where it holds
+            several splits, one is named as PATH/SPLIT.
 
     Raises:
         DataError: Nothing is there, nothing usable is in it, or the table or a shard is damaged.
@@ -55,28 +87,40 @@ def open_source(path: str | Path, config: DataConfig) -> Source:
 
 
 def _open(name: str, config: DataConfig) -> Source:
-    path = Path(name).expanduser()
+    if "://" in name and not name.startswith("file://"):
+        return _shards(open_shards(name, expand_braces(name), config.shard_cache_bytes), name, config)
+    path = Path(name.removeprefix("file://")).expanduser()
     if not path.exists():
-        shards = expand_braces(str(path))
+        shards = [Path(shard) for shard in expand_braces(str(path))]
         if len(shards) > 1:
-            return ShardSource(_all_there(name, shards), name)
+            return _shards(_all_there(name, shards), name, config)
+        if files := hub_files(path):
+            return HubDataset(files, name, config)
         raise DataError(f"there is nothing at {path.absolute()}{_sibling(path)}")
     if path.is_dir():
+        if is_saved(path):
+            return SavedDataset(saved_split(path), config)
         shards = sorted(path.glob("*.tar"))
-        return ShardSource(shards, name) if shards else _folder(path)
+        return _shards(shards, name, config) if shards else _folder(path, config)
     if path.suffix.lower() == ".tar":
-        return ShardSource([path], name)
+        return _shards([path], name, config)
     if path.suffix.lower() in FORMATS:
         return TableSource(path, config)
     raise DataError(f"{path} ends in {path.suffix or 'no suffix'}, which is no known layout; give {LAYOUTS}")
 
 
-def _folder(path: Path) -> FolderSource:
+def _shards(shards: Sequence[Path | Blob], name: str, config: DataConfig) -> ShardSource:
+    return ShardSource(shards, name, config.damaged_shards)
+
+
+def _folder(path: Path, config: DataConfig) -> Source:
     source = FolderSource(path)
     if source.has_images():
         return source
+    if files := hub_files(path):
+        return HubDataset(files, str(path), config)
     inside = sorted(child.name for child in path.iterdir())
-    usable = [n for n in inside if Path(n).suffix.lower() in FORMATS or any((path / n).glob("*.tar"))]
+    usable = [n for n in inside if Path(n).suffix.lower() in FORMATS or _holds_data(path / n)]
     if not inside:
         raise DataError(f"the folder {path.absolute()} is empty; give {LAYOUTS}")
     advice = f"did you mean {path / usable[0]}?" if usable else f"give {LAYOUTS}"
@@ -86,15 +130,19 @@ def _folder(path: Path) -> FolderSource:
     )
 
 
-def expand_braces(pattern: str) -> list[Path]:
+def _holds_data(path: Path) -> bool:
+    return is_saved(path) or any(path.glob("*.tar"))
+
+
+def expand_braces(pattern: str) -> list[str]:
     """List what a pattern with ranges or choices in braces stands for.
 
-    >>> [str(path) for path in expand_braces("{train,more}/{008..010}.tar")][:4]
+    >>> expand_braces("{train,more}/{008..010}.tar")[:4]
     ['train/008.tar', 'train/009.tar', 'train/010.tar', 'more/008.tar']
     """
     parts = re.split(r"\{([^{}]*)\}", pattern)
     choices = [_choices(part) if i % 2 else [part] for i, part in enumerate(parts)]
-    return [Path("".join(chosen)) for chosen in itertools.product(*choices)]
+    return ["".join(chosen) for chosen in itertools.product(*choices)]
 
 
 def _choices(inside: str) -> list[str]:

@@ -1,17 +1,18 @@
-"""One tar shard in; where each field of each sample lies in it, or the byte at which it is damaged, out."""
+"""One tar shard in; where each field of each sample lies in it, and where it is damaged if it is, out."""
 
-import os
+import hashlib
 import re
 import tarfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, BinaryIO
+from io import BufferedReader
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from zebra.data.blobs import Blob, Place
 from zebra.data.index import Index, Row
 from zebra.errors import DataError
 
@@ -21,19 +22,18 @@ END_BYTES = 1024
 _NAME = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)", re.DOTALL)
 """WebDataset's split: the key ends at the first dot of the last part of the path."""
 
-Place = tuple[int, int]
-"""Offset and size of a field, in bytes."""
-
 SCHEMA = pa.schema(
     {
         "key": pa.string(),
         "suffixes": pa.list_(pa.string()),
-        "offsets": pa.list_(pa.int64()),
-        "sizes": pa.list_(pa.int64()),
+        "places": pa.list_(pa.int64()),
         "repeated": pa.string(),
         "label": pa.int64(),
+        "damage": pa.string(),
     }
 )
+"""One row per whole sample, its places as offset, size, offset, …; behind them, if the shard is damaged, one row that
+holds nothing but the damage."""
 
 
 @dataclass(slots=True)
@@ -49,40 +49,40 @@ class Sample:
     """The number in .cls; None if there is no such field or no number in it."""
 
 
-class TarIndex:
-    """One shard, scanned once: its samples in any order, by position.
+class DamagedShard(DataError):
+    """A shard that is not whole; the message names it, the place, and how many samples stand before it."""
 
-    The index lies in the cache, bound to the shard's path, size and time of change. File and index are opened
-    when they are needed, so that the object travels to workers, and `close` frees them until the next use.
+
+class TarIndex:
+    """One shard, scanned once: its whole samples in any order, by position.
+
+    The index lies in the cache, bound to the identity of the shard and to the checksum beside it. It is mapped when it
+    is needed, and `close` frees it and the shard until the next use.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._state = _state(path.stat())
-        self._index = Index.open(("shard", str(path.resolve()), *self._state), SCHEMA, _rows(path))
-        self._descriptor: int | None = None
+    def __init__(self, blob: Blob) -> None:
+        self.blob = blob
+        checksum = _checksum(blob)
+        key = ("shard", SCHEMA.names, *blob.identity, checksum)
+        self._index = Index.open(key, SCHEMA, _rows(blob, checksum))
+        self.damage: str | None = self._index.table["damage"][-1].as_py() if len(self._index) else None
+        """What is wrong with the shard; None if it is whole."""
         self.digest = self._index.digest
         """sha256 hex over names, places and labels of all samples."""
 
     def __len__(self) -> int:
-        return len(self._index)
+        return len(self._index) - (self.damage is not None)
 
     def sample(self, number: int) -> Sample:
         """Return where the fields of one sample lie."""
-        row = self._index.row(number)
-        places = zip(row["offsets"], row["sizes"], strict=True)
-        fields = dict(zip(row["suffixes"], places, strict=True))
-        return Sample(row["key"], fields, row["repeated"], row["label"])
+        table = self._index.table
+        key, suffixes, places, repeated, label = (table[name][number].as_py() for name in SCHEMA.names[:5])
+        fields = dict(zip(suffixes, zip(places[::2], places[1::2], strict=True), strict=True))
+        return Sample(key, fields, repeated, label)
 
-    def read(self, place: Place) -> bytes:
-        """Read one field; DataError if the shard is not the one that was indexed."""
-        if self._descriptor is None:
-            self._descriptor = self._open()
-        offset, size = place
-        data = os.pread(self._descriptor, size, offset)  # by position: forked workers share the open file
-        if len(data) != size:
-            raise self._changed()
-        return data
+    def begin(self, places: Sequence[Place]) -> Callable[[], list[bytes]]:
+        """Begin to read fields; DataError, now or from what is returned, if the shard is not the indexed one."""
+        return self.blob.begin(places)
 
     def highest_label(self) -> int | None:
         """Return the largest label, None without labels."""
@@ -90,51 +90,51 @@ class TarIndex:
         return highest
 
     def close(self) -> None:
-        """Free the open file and the mapped index; both come back when they are needed."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        """Free the shard and the mapped index; both come back when they are needed."""
+        self.blob.close()
         self._index.close()
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_descriptor": None}
 
-    def __del__(self) -> None:
-        if self.__dict__.get("_descriptor") is not None:
-            self.close()
-
-    def _open(self) -> int:
-        try:
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise DataError(f"cannot open {self.path} any more: {error.strerror}") from error
-        if _state(os.fstat(descriptor)) != self._state:
-            os.close(descriptor)
-            raise self._changed()
-        return descriptor
-
-    def _changed(self) -> DataError:
-        return DataError(f"{self.path} changed while it was in use; start again to index it anew")
-
-
-def _state(stat: os.stat_result) -> tuple[int, int]:
-    return stat.st_size, stat.st_mtime_ns
-
-
-def _rows(path: Path) -> Iterator[Row]:
+def _rows(blob: Blob, checksum: str | None) -> Iterator[Row]:
     seen: Counter[str] = Counter()
-    for sample in scan(path):
-        key = _printable(sample.key)
-        seen[key] += 1
-        if seen[key] > 1:  # the same key further on is a sample of its own, and ids must differ
-            key = f"{key}#{seen[key]}"
-        suffixes = [_printable(suffix) for suffix in sample.fields]
-        offsets, sizes = zip(*sample.fields.values(), strict=True)
-        yield key, suffixes, offsets, sizes, sample.repeated and _printable(sample.repeated), sample.label
+    try:
+        if checksum:
+            _verify(blob, checksum)
+        for sample in scan(blob):
+            key = _printable(sample.key)
+            seen[key] += 1
+            if seen[key] > 1:  # the same key further on is a sample of its own, and ids must differ
+                key = f"{key}#{seen[key]}"
+            suffixes = [_printable(suffix) for suffix in sample.fields]
+            places = [number for place in sample.fields.values() for number in place]
+            yield key, suffixes, places, sample.repeated and _printable(sample.repeated), sample.label, None
+    except DamagedShard as damage:
+        yield *[None] * 5, str(damage)
 
 
 def _printable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _checksum(blob: Blob) -> str | None:
+    """Return the digest in `NAME.sha256` beside the shard, which `sha256sum NAME > NAME.sha256` writes."""
+    name = f"{blob.name.rpartition('/')[2]}.sha256"
+    line = blob.beside(name)
+    if line is None:
+        return None
+    digest = re.match(rb"\\?([0-9a-fA-F]{64})(?:\s|$)", line)
+    if not digest:
+        raise DataError(f"{name} beside {blob.name} holds no sha256; write it with sha256sum, or delete it")
+    return digest[1].decode().lower()
+
+
+def _verify(blob: Blob, checksum: str) -> None:
+    with _reading(blob) as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != checksum:
+        raise _damaged(
+            blob, 0, 0, f"its sha256 is {found[:16]}…, but the file beside it says {checksum[:16]}…"
+        )
 
 
 class _Damage(Exception):
@@ -143,17 +143,18 @@ class _Damage(Exception):
         self.what = what
 
 
-def scan(path: Path) -> Iterator[Sample]:
+def scan(blob: Blob) -> Iterator[Sample]:
     """Yield the samples of a shard in order; nothing is extracted, and only regular files count.
 
     Raises:
-        DataError: The shard is damaged; names the byte, and how many samples stand before it.
+        DamagedShard: Names the byte, and how many samples stand before it; the one that the damage may have cut
+            is not among them.
     """
     samples = 0
     current: Sample | None = None
     try:
-        with path.open("rb") as file:
-            for name, place in _files(file):
+        with _reading(blob) as file:
+            for name, place in _files(file, blob.size):
                 match = _NAME.fullmatch(name)
                 if not match:
                     continue
@@ -169,23 +170,33 @@ def scan(path: Path) -> Iterator[Sample]:
                 if suffix == "cls":
                     current.label = _label(file, place)
     except _Damage as damage:
-        raise DataError(
-            f"{path} is damaged at byte {damage.byte:,}, behind {samples:,} whole samples: {damage.what}. "
-            "Download or write this shard again"
-        ) from damage
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from error
+        raise _damaged(blob, damage.byte, samples, damage.what) from damage
     if current:
         yield current
 
 
-def _files(file: BinaryIO) -> Iterator[tuple[str, Place]]:
+def _damaged(blob: Blob, byte: int, samples: int, what: str) -> DamagedShard:
+    return DamagedShard(
+        f"{blob.name} is damaged at byte {byte:,}, behind {samples:,} whole samples: {what}. "
+        "Download or write this shard again"
+    )
+
+
+@contextmanager
+def _reading(blob: Blob) -> Iterator[BufferedReader]:
+    try:
+        with blob.open() as file:
+            yield file
+    except OSError as error:
+        raise DataError(f"cannot read {blob.name}: {error.strerror}") from error
+
+
+def _files(file: BufferedReader, length: int) -> Iterator[tuple[str, Place]]:
     """Yield name and place of every regular file, then prove that nothing follows.
 
     Python's tarfile takes a damaged header for the end of the archive and stops without a word. So whatever lies
     behind the last member must be the end mark, and every member must lie inside the file.
     """
-    length = os.fstat(file.fileno()).st_size
     end = 0
     try:
         with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="surrogateescape") as tar:
@@ -197,6 +208,8 @@ def _files(file: BinaryIO) -> Iterator[tuple[str, Place]]:
                 tar.members.clear()  # type: ignore[attr-defined]  # tarfile would keep every header in memory
                 if plain:
                     yield member.name, (member.offset_data, member.size)
+    except DataError:  # a ValueError too, but no fault of the archive
+        raise
     except (tarfile.TarError, EOFError, OverflowError, ValueError) as error:
         what = f"{error}; compressed archives are not shards" if end == 0 else str(error)
         raise _Damage(end, what) from error
@@ -208,7 +221,9 @@ def _files(file: BinaryIO) -> Iterator[tuple[str, Place]]:
             raise _Damage(end, "what follows is neither a member nor the end mark")
 
 
-def _label(file: BinaryIO, place: Place) -> int | None:
+def _label(file: BufferedReader, place: Place) -> int | None:
+    """Return the number in .cls; tarfile seeks to the next header by itself."""
     offset, size = place
-    text = os.pread(file.fileno(), min(size, 20), offset).strip()
+    file.seek(offset)
+    text = file.read(min(size, 20)).strip()
     return int(text) if re.fullmatch(rb"\d{1,18}", text) else None

@@ -1,38 +1,34 @@
-"""A decoded image and a random generator in, a training crop out: CLIP's only augmentation (§2.4)."""
+"""The size of a picture and chance in, a box out; pixels and the box in, a training crop out.
+
+CLIP's only augmentation (§2.4).
+"""
 
 import math
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image
+from torch import Tensor
 
-from zebra.images.preprocess import channels_first
+from zebra.images.jpeg import Box
 
 MAX_STRETCH = 4 / 3
 TRIES = 10
 
-Box = tuple[int, int, int, int]
 
+def random_box(width: int, height: int, chances: NDArray[np.float64], min_area: float) -> Box:
+    """Return a box with a share of the area uniform in [min_area, 1] and a log-uniform ratio of sides in [3/4, 4/3].
 
-def random_crop(
-    image: Image.Image, size: int, rng: np.random.Generator, min_area: float
-) -> NDArray[np.uint8]:
-    """Cut a random box and resize it (bicubic) to uint8 [3, size, size].
-
-    The box covers a share of the area uniform in [min_area, 1], with an aspect ratio log-uniform in [3/4, 4/3].
     Images too elongated for it give their centre, cut to the nearest ratio allowed.
 
     Args:
-        image: RGB.
-        size: Side of the square returned, in pixels.
-        min_area: In (0, 1]; 1 switches chance off and takes the centre square, which evaluation sees too.
+        chances: Uniform in [0, 1), [tries, 4]; the first row whose box fits into the picture decides.
+        min_area: In (0, 1]; 1 switches chance off and gives the centre square, which evaluation sees too.
     """
-    box = _centre_box(*image.size, 1.0) if min_area == 1 else _random_box(*image.size, rng, min_area)
-    return channels_first(image.resize((size, size), Image.Resampling.BICUBIC, box=box))
-
-
-def _random_box(width: int, height: int, rng: np.random.Generator, min_area: float) -> Box:
-    for share, stretch, x, y in rng.random((TRIES, 4)).tolist():
+    if min_area == 1:
+        return _centre_box(width, height, 1.0)
+    for share, stretch, x, y in chances.tolist():
         area = width * height * (min_area + share * (1 - min_area))
         aspect = MAX_STRETCH ** (2 * stretch - 1)
         w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
@@ -40,6 +36,18 @@ def _random_box(width: int, height: int, rng: np.random.Generator, min_area: flo
             left, top = int(x * (width - w + 1)), int(y * (height - h + 1))
             return left, top, left + w, top + h
     return _centre_box(width, height, MAX_STRETCH)
+
+
+def cut(pixels_HW3: NDArray[np.uint8], box: Box, size: int) -> Tensor:
+    """Cut a box and resize it (bicubic, with antialiasing) to uint8 [3, size, size], channels last in memory.
+
+    torch's kernel is that of Pillow, four times faster; they differ by one level in a few values of a thousand.
+    """
+    left, top, right, bottom = box
+    # Copied, since torch would resize a view of a larger picture into planes, which takes longer.
+    crop_1HW3 = pixels_HW3[None, top:bottom, left:right].copy()
+    crop_13HW = torch.from_numpy(crop_1HW3).permute(0, 3, 1, 2)
+    return F.interpolate(crop_13HW, (size, size), mode="bicubic", antialias=True)[0]
 
 
 def _centre_box(width: int, height: int, max_stretch: float) -> Box:

@@ -3,6 +3,8 @@
 import io
 import struct
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
@@ -43,14 +45,23 @@ def decode(
         BadSample: empty file, not an image, truncated image, damaged image, too many pixels, or too thin
             (a side under 8 pixels, or longer than 20 times the other).
     """
+    image = read_header(data, where, max_pixels=max_pixels)
+    return read_pixels(image, where, mode=mode)
+
+
+def read_header(data: bytes, where: str, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Return the picture without its pixels, once format and size are found good; errors as in `decode`."""
     if not data:
         raise BadSample("empty file", where, "0 bytes")
-    # Warnings about odd metadata are no news to a training run, and pixels are counted below. Filters belong to
-    # the whole process: with several threads decoding, one may slip through.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _no_warnings():
         image = _open(data, where)
-        _check_size(image.size, where, max_pixels)
+    _check_size(image.size, where, max_pixels)
+    return image
+
+
+def read_pixels(image: Image.Image, where: str, *, mode: DecodeMode = "careful") -> Image.Image:
+    """Decode what `read_header` returned; errors as in `decode`."""
+    with _no_warnings():
         try:
             image.load()
             return image if mode == "reference" else _rgb(_upright(image))
@@ -59,12 +70,34 @@ def decode(
             raise BadSample(reason, where, str(error)) from error
 
 
+def orientation(image: Image.Image) -> int:
+    """Return the EXIF tag that says how the picture lies: 1 if it is upright, or does not say."""
+    if _METADATA.isdisjoint(image.info):  # most pictures; asking costs a third of decoding a small one
+        return 1
+    try:
+        with _no_warnings():
+            return int(image.getexif().get(_ORIENTATION, 1))
+    except _DAMAGE:  # broken metadata around a good picture: leave it as it lies
+        return 1
+
+
 def rgb_on_white(image: Image.Image) -> Image.Image:
     """Convert a picture of any mode to RGB, laying transparency on white."""
     if "transparency" in image.info or "A" in image.getbands():
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     return image.convert("RGB")
+
+
+@contextmanager
+def _no_warnings() -> Iterator[None]:
+    """Warnings about odd metadata are no news to a training run, and pixels are counted here.
+
+    Filters belong to the whole process: with several threads decoding, one may slip through.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _open(data: bytes, where: str) -> Image.Image:
@@ -93,12 +126,9 @@ def _check_size(size: tuple[int, int], where: str, max_pixels: int) -> None:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    if _METADATA.isdisjoint(image.info):  # most pictures; asking costs a third of decoding a small one
-        return image
     try:
-        orientation = image.getexif().get(_ORIENTATION, 1)
-        return image if orientation == 1 else ImageOps.exif_transpose(image)
-    except _DAMAGE:  # broken metadata around a good picture: leave it as it lies
+        return image if orientation(image) == 1 else ImageOps.exif_transpose(image)
+    except _DAMAGE:  # as in `orientation`
         return image
 
 

@@ -2,13 +2,12 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from zebra.config.model import TextConfig
 from zebra.errors import ShapeError
 from zebra.models.blocks import Transformer
-
-GROUP = 32
-"""Texts run together: few enough to be of nearly one length once sorted, enough to fill the hardware."""
+from zebra.models.packing import pack
 
 
 class TextTransformer(nn.Module):
@@ -42,15 +41,11 @@ class TextTransformer(nn.Module):
                 f"texts of {tokens_BL.shape[1]} tokens for a text tower of context length {self.context_length}; "
                 "encode them with truncate=True or shorten them"
             )
-        end_B = tokens_BL.argmax(dim=1)
-        order_B = end_B.argsort()
-        pooled = [self._pooled(tokens_BL[group], end_B[group]) for group in torch.split(order_B, GROUP)]
-        pooled_BD = torch.cat(pooled)[order_B.argsort()]
-        return self.ln_final(pooled_BD) @ self.text_projection
-
-    def _pooled(self, tokens_BL: Tensor, end_B: Tensor) -> Tensor:
-        """Return the states [B, D] at the ends of the texts; nothing behind the last of them is computed."""
-        tokens_BL = tokens_BL[:, : int(end_B.max()) + 1]
-        x_BLD = self.token_embedding(tokens_BL) + self.positional_embedding[: tokens_BL.shape[1]]
-        x_BLD = self.transformer(x_BLD)
-        return x_BLD[torch.arange(len(x_BLD), device=x_BLD.device), end_B]
+        packing = pack(tokens_BL.argmax(dim=1).cpu() + 1)
+        text_N, position_N, end_B = (
+            place.to(tokens_BL.device) for place in (packing.text_N, packing.position_N, packing.end_B)
+        )
+        x_ND = self.token_embedding(tokens_BL[text_N, position_N])
+        x_ND = x_ND + F.embedding(position_N, self.positional_embedding)
+        x_BD = self.transformer(x_ND, groups=packing.groups, kept=end_B)
+        return self.ln_final(x_BD) @ self.text_projection

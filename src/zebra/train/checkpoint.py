@@ -1,98 +1,265 @@
-"""Checkpoints without pickle: model, optimizer and counters in, a verified folder out, and back.
+"""Checkpoints that survive anything: a snapshot in, a verified folder without pickle out, and back.
 
-checkpoints/step-00001000/   model.safetensors  optimizer.safetensors  state.json  MANIFEST.json (sha256)
+checkpoints/step-00001000/   model.safetensors  optimizer.safetensors  …  state.json  MANIFEST.json (sha256)
+
+A checkpoint is written under a name that does not count, flushed to disk, and takes its final name when it is whole.
+What has a final name is never written to again. A run that went back and comes by a step once more makes a second
+folder, `step-00001000.2`, so that names sort in the order of writing. A damaged one is set aside as `*.damaged`.
 """
 
+import errno
+import hashlib
 import json
+import math
+import re
 import shutil
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from zebra.errors import WeightsError
-from zebra.models import CLIP
+from zebra.errors import CheckpointError, WeightsError
+from zebra.pretrained.digests import sha256
 from zebra.pretrained.manifest import sync_folder, verify_manifest, write_manifest
+from zebra.pretrained.tensors import read_tensors
+from zebra.train.snapshot import Snapshot
 
-PREFIX = "step-"
+NAME = re.compile(r"step-(\d+)(?:\.(\d+))?")
+"""The step, and the course of the run: going back to an older checkpoint begins another, the second is `.2`."""
+PARTIAL = ".partial-"
+"""Begins the name of what is being written or removed: no checkpoint yet, or no longer."""
+DAMAGED = ".damaged"
+STATE = "state.json"
+TENSORS = ".safetensors"
+DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+"""As safetensors calls them."""
+
+Digest = Callable[[Path], str]
+"""Reads a file's sha256, or remembers it."""
 
 
-def save_checkpoint(
-    folder: Path, model: CLIP, optimizer: torch.optim.Optimizer, step: int, state: dict[str, Any], keep: int
-) -> Path:
-    """Write `folder/step-<step>`: beside its final name first, renamed when it is whole; then drop old ones."""
-    final = folder / f"{PREFIX}{step:08d}"
-    partial = folder / f".partial-{final.name}"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    save_file(_contiguous(model.state_dict()), partial / "model.safetensors")
-    save_file(_contiguous(_optimizer_tensors(model, optimizer)), partial / "optimizer.safetensors")
-    (partial / "state.json").write_text(json.dumps({"step": step, **state}, indent=1), encoding="utf-8")
-    write_manifest(partial)
-    shutil.rmtree(final, ignore_errors=True)
-    partial.rename(final)
-    sync_folder(folder)
-    for old in list_checkpoints(folder)[:-keep]:
-        shutil.rmtree(old)
+def write_checkpoint(folder: Path, snapshot: Snapshot) -> Path:
+    """Write a snapshot into a new folder inside `folder`, durably; older checkpoints are not touched.
+
+    Returns:
+        The new one: whole, on disk, and the last of `list_checkpoints`.
+
+    Raises:
+        CheckpointError: It could not be written, and nothing is left of it; or, if the very last flush was what
+            failed, it is whole but might not survive a power cut.
+    """
+    final = folder / _next_name(folder, snapshot.step)
+    partial = folder / f"{PARTIAL}{final.name}"
+    try:
+        for left_over in folder.glob(f"{PARTIAL}*"):
+            _remove(left_over)
+        partial.mkdir(parents=True)
+        digests = {name: _write(partial / name, pieces) for name, pieces in _files(snapshot)}
+        write_manifest(partial, lambda path: digests[path.name])
+        partial.rename(final)
+        sync_folder(folder)
+        sync_folder(folder.parent)  # `folder` itself may be new
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise CheckpointError(_failure(final, snapshot, error)) from error
     return final
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Return whole checkpoints, oldest first."""
-    return sorted(path for path in folder.glob(f"{PREFIX}*") if (path / "MANIFEST.json").is_file())
+    """Return checkpoints in the order of writing; whether they are whole is not known yet."""
+    return sorted((path for path in folder.glob("step-*") if NAME.fullmatch(path.name)), key=_order)
 
 
-def load_newest(folder: Path, model: CLIP, optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
-    """Load the newest checkpoint that verifies and return its state; None if there is none at all.
+def newest_whole(folder: Path) -> Path | None:
+    """Return the newest checkpoint that verifies; None if there never was one.
 
-    A damaged checkpoint is renamed to `*.damaged` and the one before it is taken.
+    Damaged ones on the way are renamed to `*.damaged`, with a warning.
 
     Raises:
-        WeightsError: There are checkpoints and every one of them is damaged.
+        WeightsError: There are checkpoints, and every one of them is damaged, or was found damaged before.
     """
-    found = list_checkpoints(folder)
-    problems = []
-    for path in reversed(found):
-        try:
-            verify_manifest(path)
-        except WeightsError as error:
-            problems.append(str(error))
-            path.rename(path.with_name(f"{path.name}.damaged"))
-            continue
-        return load_checkpoint(path, model, optimizer)
-    if problems:
+    for path in reversed(list_checkpoints(folder)):
+        if _is_whole(path, sha256):
+            return path
+    damaged = sorted(path.name for path in folder.glob("step-*"))
+    if damaged:
         raise WeightsError(
-            f"no checkpoint in {folder} is whole: {'; '.join(problems)}; start again in another folder"
+            f"no checkpoint in {folder} is whole: {', '.join(damaged)}. Bring one back from a copy, named without "
+            f"{DAMAGED}, or start again in another --out"
         )
     return None
 
 
-def load_checkpoint(path: Path, model: CLIP, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Restore model and optimizer in place from one verified folder and return its state."""
-    model.load_state_dict(load_file(path / "model.safetensors"))
-    tensors = load_file(path / "optimizer.safetensors")
-    for name, parameter in model.named_parameters():
-        prefix = f"{name}/"
-        own = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-        if own:
-            optimizer.state[parameter] = {
-                # moments take their parameter's memory layout: the fused optimizer walks both side by side
-                key: value if key == "step" else torch.empty_like(parameter).copy_(value)
-                for key, value in own.items()
-            }
-    state: dict[str, Any] = json.loads((path / "state.json").read_text(encoding="utf-8"))
-    return state
+def read_checkpoint(path: Path) -> Snapshot:
+    """Verify a checkpoint and read it, its tensors mapped from the files.
+
+    Raises:
+        WeightsError: It is damaged, or of another version of zebra.
+    """
+    names = verify_manifest(path)
+    parts = {name.removesuffix(TENSORS): path / name for name in names if name.endswith(TENSORS)}
+    tensors = {part: read_tensors(file) for part, file in parts.items()}
+    try:
+        held = _read_state(path)
+        return Snapshot(held["step"], tensors, held["state"], held["score"])
+    except (OSError, KeyError) as error:
+        raise WeightsError(
+            f"{path} is undamaged but lacks {error}: another version of zebra wrote it; go on with that one"
+        ) from error
 
 
-def _optimizer_tensors(model: CLIP, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    return {
-        f"{name}/{key}": value
-        for name, parameter in model.named_parameters()
-        for key, value in optimizer.state.get(parameter, {}).items()
-    }
+def purge(folder: Path, keep: int, digest: Digest = sha256) -> None:
+    """Remove checkpoints, but neither the `keep` newest that verify nor the best that verifies.
+
+    Damaged ones are renamed to `*.damaged`, with a warning, and stay. One that cannot be removed costs a warning, and
+    another try at the next purge.
+    """
+    whole = [path for path in list_checkpoints(folder) if _is_whole(path, digest)]
+    spared = {*whole[-keep:], max(whole, key=_score, default=None)}
+    for path in whole:
+        if path not in spared:
+            _remove(path)
 
 
-def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+def remembering(digest: Digest = sha256) -> Digest:
+    """Return a `Digest` that reads a file again only if its size or time of modification changed."""
+    known: dict[tuple[Path, int, int], str] = {}
+
+    def remember(path: Path) -> str:
+        state = path.stat()
+        key = path, state.st_size, state.st_mtime_ns
+        if key not in known:
+            known[key] = digest(path)
+        return known[key]
+
+    return remember
+
+
+def _order(path: Path) -> tuple[int, int]:
+    named = NAME.fullmatch(path.name)
+    assert named
+    return int(named[2] or 1), int(named[1])
+
+
+def _next_name(folder: Path, step: int) -> str:
+    """Name a checkpoint so that it comes after all others."""
+    course, newest = max(map(_order, list_checkpoints(folder)), default=(1, -1))
+    if step <= newest:
+        course += 1
+    return f"step-{step:08d}" + (f".{course}" if course > 1 else "")
+
+
+def _is_whole(path: Path, digest: Digest) -> bool:
+    """Verify a checkpoint, and set it aside if it is damaged."""
+    problem: Exception
+    try:
+        verify_manifest(path, digest)
+    except WeightsError as error:
+        problem = error
+    except OSError as error:
+        if error.errno != errno.EIO:  # a bad sector stays; anything else may pass
+            raise
+        problem = error
+    else:
+        return True
+    _set_aside(path, problem)
+    return False
+
+
+def _set_aside(path: Path, problem: Exception) -> None:
+    aside = path.with_name(path.name + DAMAGED)
+    number = 1
+    while aside.exists():
+        number += 1
+        aside = path.with_name(f"{path.name}{DAMAGED}-{number}")
+    try:
+        path.rename(aside)
+        outcome = f"it is {aside.name} now"
+    except OSError as error:
+        outcome = f"it could not be renamed ({error})"
+    warnings.warn(f"a checkpoint is passed over: {problem}; {outcome}", stacklevel=2)
+
+
+def _remove(path: Path) -> None:
+    going = path if path.name.startswith(PARTIAL) else path.with_name(PARTIAL + path.name)
+    try:
+        path.rename(going)  # at one stroke: half a checkpoint would pass for a damaged one
+        shutil.rmtree(going)
+    except OSError as error:
+        warnings.warn(f"{path} is not needed any more but could not be removed: {error}", stacklevel=2)
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    held: dict[str, Any] = json.loads((path / STATE).read_text(encoding="utf-8"))
+    return held
+
+
+def _score(path: Path) -> tuple[float, ...]:
+    """Rank by score; of equal ones the newer is better."""
+    score = _read_state(path).get("score")
+    return (-math.inf if score is None or math.isnan(score) else score, *_order(path))
+
+
+def _failure(final: Path, snapshot: Snapshot, error: OSError) -> str:
+    message = f"checkpoint {final} could not be written: {error.strerror}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        needed = sum(tensor.nbytes for named in snapshot.tensors.values() for tensor in named.values())
+        free = shutil.disk_usage(final.parent).free
+        message += f" ({needed:,} bytes needed, {free:,} free)"
+    return f"{message}. Older ones are untouched: make room or mend the disk, and run again to go on from the newest"
+
+
+def _write(path: Path, pieces: Iterable[bytes | memoryview]) -> str:
+    """Write a file and return the sha256 of what was meant to be in it."""
+    digest = hashlib.sha256()
+    with path.open("wb") as file:
+        for piece in pieces:
+            digest.update(piece)
+            file.write(piece)
+    return digest.hexdigest()
+
+
+def _files(snapshot: Snapshot) -> Iterator[tuple[str, Iterable[bytes | memoryview]]]:
+    for part, tensors in snapshot.tensors.items():
+        yield f"{part}{TENSORS}", _safetensors(tensors)
+    held = {"step": snapshot.step, "score": snapshot.score, "state": snapshot.state}
+    yield STATE, [json.dumps(held, indent=1).encode()]
+
+
+def _safetensors(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
+    """Yield a safetensors file: the length of its header in 8 bytes, the header, and the tensors' bytes.
+
+    By hand, because `save_file` before safetensors 0.8 copies everything once more and stops all threads meanwhile.
+    """
+    ordered = sorted(
+        tensors, key=lambda name: (-tensors[name].element_size(), name)
+    )  # so that all are aligned
+    entries, end = {}, 0
+    for name in ordered:
+        tensor = tensors[name]
+        begin, end = end, end + tensor.nbytes
+        entries[name] = {
+            "dtype": DTYPES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [begin, end],
+        }
+    header = json.dumps(entries).encode()
+    header += b" " * (-len(header) % 8)
+    yield len(header).to_bytes(8, "little") + header
+    for name in ordered:
+        tensor = tensors[name].detach().cpu().contiguous()
+        yield tensor.reshape(-1).view(torch.uint8).numpy().data

@@ -1,7 +1,8 @@
 """The journal: one JSON line per logged step, mirrored to TensorBoard or Weights & Biases when asked."""
 
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +27,31 @@ class Journal:
         """Drop lines after `step`, so that a resumed run writes each of them once."""
         if self.path.exists():
             kept = [line for line in read_journal(self.path) if line["step"] <= step]
-            self.path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+            partial = self.path.with_name(f".{self.path.name}.partial")
+            partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+            partial.replace(self.path)  # a crash in between leaves the longer journal, to be rewound again
 
-    def add(self, report: StepReport, checks: dict[str, float]) -> None:
-        """Take in one step; write a line when it is due, when checks came with it, or at the end."""
+    def add(self, report: StepReport, checks: Mapping[str, float], *, spike: bool = False) -> None:
+        """Take in one step; write a line when it is due, when checks or a spike came with it, or at the end."""
         self._reports.append(report)
-        if report.step % self.every and not checks and report.step < report.steps:
+        if report.step % self.every and not checks and not spike and report.step < report.steps:
             return
-        line = _line(self._reports) | ({"checks": checks} if checks else {})
+        line = _line(self._reports)
+        if checks:
+            line["checks"] = dict(checks)
+        if spike:
+            line["spike"] = True
         self._reports = []
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         for sink in self.sinks:
             sink(line)
+
+    def flush(self) -> None:
+        """Bring what is written to the disk: a checkpoint must not survive a power cut that its journal does not."""
+        if self.path.exists():
+            with self.path.open("rb") as file:
+                os.fsync(file.fileno())
 
 
 def read_journal(path: Path) -> list[Line]:

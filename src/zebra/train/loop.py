@@ -51,6 +51,7 @@ def train(
     config: TrainConfig,
     *,
     start: int,
+    position: int,
     steps: int,
     on_step: Callable[[StepReport], bool],
 ) -> int:
@@ -58,6 +59,7 @@ def train(
 
     Args:
         batches: The batch of every step from `start` on.
+        position: Samples consumed before.
         on_step: Called after each step; returning False stops the run cleanly.
 
     Returns:
@@ -83,7 +85,7 @@ def train(
         report = StepReport(
             step=step + 1,
             steps=steps,
-            samples=(step + 1) * config.batch_size,
+            samples=position + (step + 1 - start) * config.batch_size,
             lr=lr,
             figures=figures,
             seconds=time.perf_counter() - began,

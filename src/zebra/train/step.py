@@ -7,7 +7,7 @@ from torch import Tensor
 
 from zebra.config.train import Precision
 from zebra.errors import DivergedError
-from zebra.losses import info_nce
+from zebra.losses import info_nce, sigmoid_loss
 from zebra.models import CLIP
 from zebra.train.caching import embed
 
@@ -36,7 +36,7 @@ def train_step(
     precision: Precision,
     chunk_size: int | None = None,
 ) -> StepFigures:
-    """Take one step on a batch of matching pairs.
+    """Take one step on a batch of matching pairs: InfoNCE, or for a model with a bias the sigmoid loss.
 
     Args:
         images_B3HW: Normalised pixels, float32.
@@ -54,7 +54,10 @@ def train_step(
     image_BE, text_BE, logit_scale = embed(
         model, images_B3HW, tokens_BL, chunk_size=chunk_size, precision=precision
     )
-    loss = info_nce(image_BE, text_BE, logit_scale)
+    if model.logit_bias is None:
+        loss = info_nce(image_BE, text_BE, logit_scale)
+    else:
+        loss = sigmoid_loss(image_BE, text_BE, logit_scale, model.logit_bias)
     loss.backward()  # type: ignore[no-untyped-call]
     grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm if clip_norm > 0 else torch.inf)
     if not (torch.isfinite(loss) and torch.isfinite(grad_norm)):

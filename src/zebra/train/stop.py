@@ -1,10 +1,13 @@
-"""A clean stop: Ctrl-C or SIGTERM in, a flag out."""
+"""A clean stop: Ctrl-C or SIGTERM in, a flag out; a second one ends the process at once."""
 
+import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(slots=True)
@@ -16,17 +19,35 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Turn the first SIGINT or SIGTERM into a flag; a second one interrupts at once."""
+    """Turn the first SIGINT or SIGTERM into a flag; a second one leaves at once with the status 128 + its number.
+
+    Python runs a signal's handler between two of its own instructions, and one step may be a minute inside of torch.
+    So the handlers do nothing, and a thread reads the numbers that the interpreter writes into a pipe the moment a
+    signal comes in. Outside of the main thread, where handlers cannot be set, nothing is watched.
+    """
     stop = StopRequest()
-
-    def handle(_signum: int, _frame: FrameType | None) -> None:
-        if stop.requested:
-            raise KeyboardInterrupt
-        stop.requested = True
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    threading.Thread(target=_watch, args=(reading, stop), name="signals", daemon=True).start()
+    handlers = {number: signal.signal(number, lambda _number, _frame: None) for number in SIGNALS}
+    pipe_before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     try:
         yield stop
     finally:
-        for number, handler in before.items():
+        signal.set_wakeup_fd(pipe_before)
+        for number, handler in handlers.items():
             signal.signal(number, handler)
+        os.close(writing)  # which ends the thread
+
+
+def _watch(reading: int, stop: StopRequest) -> None:
+    while number := os.read(reading, 1):
+        if number[0] not in SIGNALS:  # others with a handler, SIGCHLD for instance, are written too
+            continue
+        if stop.requested:
+            os._exit(128 + number[0])
+        stop.requested = True
+    os.close(reading)

@@ -10,14 +10,24 @@ from zebra.config.model import ModelConfig, ResNetConfig
 from zebra.errors import ZebraError
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.checkpoint import Checkpoint, Layout
+from zebra.pretrained.choice import candidates, fastest, trials
 from zebra.pretrained.device import pick_device
 from zebra.pretrained.digests import sha256
-from zebra.pretrained.load import READERS, assemble, detect, locate, verify_files, verify_vectors
+from zebra.pretrained.load import HUB, READERS, assemble, detect, locate, verify_files, verify_vectors
 from zebra.train.environment import environment
 from zebra.train.precision import settle
 
 OPTIONAL = ("onnx", "onnxscript", "onnxruntime", "tensorboard", "wandb")
 """Packages that a verb or a flag asks for by name when it needs them."""
+WEIGHTS = (".pt", ".pth", ".safetensors", ".bin", ".onnx")
+MODEL_FILES = (
+    "config.json",
+    "open_clip_config.json",
+    "preprocess.json",
+    "MANIFEST.json",
+    "model.safetensors",
+)
+"""One of these is in every model folder, also in one that is not whole, and in no data set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +37,16 @@ class Finding:
     what: str
     says: str
     sound: bool = True
+
+
+def is_model(path: str) -> bool:
+    """Tell a model from captioned images by what is there."""
+    place = Path(path)
+    return (
+        path.startswith(HUB)
+        or place.suffix in WEIGHTS
+        or any((place / name).is_file() for name in MODEL_FILES)
+    )
 
 
 def examine_installation() -> list[Finding]:
@@ -59,6 +79,7 @@ def examine_model(path: str) -> list[Finding]:
         findings += _words(bundle)
         findings.append(Finding("fingerprint", bundle.fingerprint))
         findings += _vectors(bundle, place, layout)
+        findings.append(_formats(bundle))
     except ZebraError as error:
         findings.append(Finding("broken", str(error), sound=False))
     return findings
@@ -87,6 +108,17 @@ def _vectors(bundle: Bundle, place: Path, layout: Layout) -> Iterator[Finding]:
         lambda: verify_vectors(bundle, place, fresh=True),
         lambda: "picture and text give the recorded vectors",
     )
+
+
+def _formats(bundle: Bundle) -> Finding:
+    outcomes = trials(bundle, candidates(bundle))
+    (plain,) = (trial.seconds for trial in outcomes if trial.precision == "fp32")
+    others = [
+        f"{trial.precision} {plain / trial.seconds:.1f} times as fast as fp32, cosine {trial.cosine:.5f}"
+        for trial in outcomes
+        if trial.precision != "fp32"
+    ]
+    return Finding("precision", "; ".join([f"auto takes {fastest(outcomes)}", *others]))
 
 
 def _checked(what: str, check: Callable[[], None], verdict: Callable[[], str]) -> Finding:

@@ -2,40 +2,49 @@
 
 import json
 import math
+import random
+import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from zebra.config.train import TrainConfig
-from zebra.data.batches import Ledger, batches, require_batch
+from zebra.data.batches import batches, require_batch
 from zebra.data.benchmarks import read_benchmark
+from zebra.data.ledger import Ledger
 from zebra.data.sources import Source, open_source
 from zebra.errors import BadSample, ConfigError, DataError
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.device import pick_device
-from zebra.pretrained.manifest import verify_manifest
 from zebra.report.results import Metrics, write_metrics
 from zebra.report.run import write_run_report
 from zebra.text.tokenizer import Tokenizer
-from zebra.text.words import Words
-from zebra.train.checkpoint import load_checkpoint, load_newest, save_checkpoint
+from zebra.train.checkpoint import newest_whole, read_checkpoint
+from zebra.train.ema import WeightAverage
 from zebra.train.environment import environment
 from zebra.train.folder import RunFolder
+from zebra.train.identity import identity
 from zebra.train.journal import Journal, open_sinks, read_journal
 from zebra.train.loop import Prepare, StepReport, train
 from zebra.train.optimizer import adamw
 from zebra.train.precision import settle
-from zebra.train.stop import stop_on_signals
-from zebra.workflows.evaluate import evaluate_set, open_checks
+from zebra.train.session import Session, TokenCounter
+from zebra.train.stop import StopRequest, stop_on_signals
+from zebra.train.writer import CheckpointWriter
+from zebra.workflows.evaluate import Check, evaluate_set, open_checks
 
 VOCABULARY_SAMPLES = 20_000
 """Samples whose captions a vocabulary is trained on, spread over the data."""
+MACHINE = ("python", "processor", "threads", "accelerator")
+"""Parts of the environment that may change the last bits of a sum, but need not stop a run that goes on elsewhere."""
 
 Watch = Callable[[StepReport, Mapping[str, float]], None]
 
@@ -53,158 +62,234 @@ class TrainResult:
     """The folder held this very run, complete; nothing was done."""
 
 
-class TokenCounter:
-    """Turns captions into ids and counts those that were cut."""
-
-    def __init__(self, words: Words) -> None:
-        self.words = words
-        self.truncated = 0
-
-    def __call__(self, captions: tuple[str, ...]) -> Tensor:
-        """Return int64 ids [B, L], cut to the context length: a long caption still teaches by its beginning."""
-        encoded = self.words.encode(captions, truncate=True)
-        self.truncated += encoded.truncated
-        return torch.from_numpy(encoded.ids)
-
-
-@dataclass(slots=True)
-class Session:
-    """What learns and what is counted: everything a checkpoint holds."""
-
-    bundle: Bundle
-    optimizer: torch.optim.Optimizer
-    ledger: Ledger
-    tokens: TokenCounter
-    source: Source
-    start: int = 0
-    """Steps done before."""
-
-    def save(self, folder: Path, step: int, keep: int) -> None:
-        """Write a checkpoint."""
-        counters = {
-            "source_digest": self.source.digest,
-            "ledger": self.ledger.state(),
-            "truncated_captions": self.tokens.truncated,
-        }
-        save_checkpoint(folder, self.bundle.model, self.optimizer, step, counters, keep)
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint's state; model and optimizer are restored already.
-
-        Raises:
-            ConfigError: The data is not what it was.
-        """
-        if state["source_digest"] != self.source.digest:
-            raise ConfigError(
-                f"the data at {self.source.name} changed since the checkpoint at step {state['step']}: its samples "
-                "would come in another order; restore the data, or start again in another --out"
-            )
-        self.ledger.restore(state["ledger"])
-        self.tokens.truncated = state["truncated_captions"]
-        self.start = state["step"]
-
-
 def run(
-    config: TrainConfig, *, resume: str = "auto", watch: Watch = lambda _report, _checks: None
+    config: TrainConfig,
+    *,
+    resume: str = "auto",
+    accept_changes: bool = False,
+    watch: Watch = lambda _report, _checks: None,
 ) -> TrainResult:
     """Train as `config` says, in the folder `config.out`.
 
     Args:
         resume: auto continues the folder's run if it is the same; never demands an empty folder; otherwise the
             path of a checkpoint to start from.
+        accept_changes: Go on from a checkpoint although settings, data or versions are not what they were.
         watch: Called after every step with its report and the checks that ran (set → top-1).
 
     Raises:
         ConfigError: The folder holds another run, or the settings contradict each other.
         DataError: The data cannot be read, is smaller than a batch, or too much of it is bad.
+        WeightsError: There are checkpoints, and every one of them is damaged.
+        CheckpointError: A checkpoint could not be written; the one before it is untouched.
     """
     config = replace(config, precision=settle(config.precision, pick_device("auto")))
     folder = RunFolder(Path(config.out))
     source = open_source(config.data, config.data_options)
     require_batch(source, config.batch_size)
-    steps = config.steps or math.ceil((config.epochs or 0) * len(source) / config.batch_size)
     checks = open_checks(config.checks, config.check_samples)
     claim = folder.claim(config, resume)
     if claim == "finished":
-        return TrainResult(folder.path, steps, finished=True, already=True)
-    session = open_session(config, folder, source, kept=claim == "begun", resume=resume)
-    journal = Journal(folder.journal, config.log, open_sinks(folder.path, config.log))
-    journal.rewind(session.start)
-    folder.environment.write_text(json.dumps(environment(), indent=1) + "\n", encoding="utf-8")
-
-    with stop_on_signals() as stop:
-
-        def on_step(report: StepReport) -> bool:
-            session.ledger.add(report.step - 1, report.batch)
-            due = report.step % config.check_every == 0 or report.step == steps
-            results = {check.name: check(session.bundle) for check in checks} if due else {}
-            journal.add(report, results)
-            watch(report, results)
-            if report.step % config.checkpoint_every == 0 or stop.requested or report.step == steps:
-                session.save(folder.checkpoints, report.step, config.keep_checkpoints)
-            return not stop.requested
-
-        done = train(
-            session.bundle.model,
-            session.optimizer,
-            batches(
-                source,
-                image_size=config.model.image_size,
-                batch_size=config.batch_size,
-                seed=config.seed,
-                steps=range(session.start, steps),
-                workers=config.workers,
-                options=config.data_options,
-            ),
-            Prepare(pixels=session.bundle.preprocess.normalise, tokens=session.tokens),
+        return TrainResult(folder.path, length(config, source, 0, 0), finished=True, already=True)
+    with folder.locked():
+        return go_on(
             config,
-            start=session.start,
-            steps=steps,
-            on_step=on_step,
+            folder,
+            source,
+            checks,
+            find_checkpoint(folder, resume, begun=claim == "begun"),
+            accept_changes=accept_changes,
+            watch=watch,
         )
-    counts = {**session.ledger.summary(), "truncated_captions": session.tokens.truncated}
-    folder.data.write_text(json.dumps(counts, indent=1) + "\n", encoding="utf-8")
-    if done < steps:
-        return TrainResult(folder.path, done, finished=False)
-    metrics = final_scores(session.bundle, config)
-    write_metrics(folder.metrics, metrics)
-    write_run_report(folder.report, read_journal(folder.journal), counts, metrics)
-    # Last, since it marks the run as finished.
-    session.bundle.save(folder.model, facts(config, source, steps, metrics))
+
+
+def go_on(
+    config: TrainConfig,
+    folder: RunFolder,
+    source: Source,
+    checks: list[Check],
+    checkpoint: Path | None,
+    *,
+    accept_changes: bool,
+    watch: Watch,
+) -> TrainResult:
+    """Train from a checkpoint, or from the beginning, to the end or until somebody asks to stop."""
+    session = open_session(config, folder, source, checkpoint, accept_changes=accept_changes)
+    steps = length(config, source, session.step, session.position)
+    folder.begin(config)
+    session.bundle.require_words().save(folder.tokenizer)
+    record_environment(folder, session.accepted, resumed=checkpoint is not None)
+    journal = Journal(folder.journal, config.log, open_sinks(folder.path, config.log))
+    journal.rewind(session.step)
+    with stop_on_signals() as stop:
+        with CheckpointWriter(folder.checkpoints, config.keep_checkpoints) as writer:
+            follow = Follower(session, config, journal, checks, writer, stop, watch)
+            train(
+                session.bundle.model,
+                session.optimizer,
+                batches(
+                    source,
+                    image_size=config.model.image_size,
+                    batch_size=config.batch_size,
+                    seed=config.seed,
+                    start=session.position,
+                    steps=steps - session.step,
+                    workers=config.workers,
+                    options=config.data_options,
+                    timeout=config.worker_timeout,
+                ),
+                Prepare(pixels=session.bundle.preprocess.normalise, tokens=session.tokens),
+                config,
+                start=session.step,
+                position=session.position,
+                steps=steps,
+                on_step=follow,
+            )
+        counts = {**session.ledger.summary(), "truncated_captions": session.tokens.truncated}
+        folder.data.write_text(json.dumps(counts, indent=1) + "\n", encoding="utf-8")
+        with session.averaged() as bundle:
+            metrics = final_scores(bundle, config, stop)
+            if stop.requested:
+                return TrainResult(folder.path, session.step, finished=False)
+            write_metrics(folder.metrics, metrics)
+            write_run_report(folder.report, read_journal(folder.journal), counts, metrics)
+            # Last, since it marks the run as finished.
+            bundle.save(folder.model, facts(config, source, steps, metrics))
     return TrainResult(folder.path, steps, finished=True)
 
 
+class Follower:
+    """What happens after each step: counting, checks, journal, checkpoints."""
+
+    def __init__(
+        self,
+        session: Session,
+        config: TrainConfig,
+        journal: Journal,
+        checks: list[Check],
+        writer: CheckpointWriter,
+        stop: StopRequest,
+        watch: Watch,
+    ) -> None:
+        self.session = session
+        self.config = config
+        self.journal = journal
+        self.checks = checks
+        self.writer = writer
+        self.stop = stop
+        self.watch = watch
+        self._saved_at = time.monotonic()
+
+    def __call__(self, report: StepReport) -> bool:
+        """Take in one step; return whether to go on."""
+        self.writer.check()
+        self.session.advance(report)
+        spike = self.session.spikes.add(report.figures.loss)
+        if spike:
+            warnings.warn(
+                f"the loss shot up before step {report.step} and stays up; a smaller --lr or --optimizer.beta2 "
+                "prevents the next time",
+                stacklevel=1,
+            )
+        last = report.step == report.steps
+        due = report.step % self.config.check_every == 0 or last
+        results = self._check() if due else {}
+        self.journal.add(report, results, spike=spike)
+        self.watch(report, results)
+        score = fmean(results.values()) if results else None
+        if self._is_best(score) or self._is_save_due(report.step) or self.stop.requested or last:
+            self.journal.flush()
+            self.writer.save(self.session.snapshot(score))
+            self._saved_at = time.monotonic()
+        return not self.stop.requested
+
+    def _check(self) -> dict[str, float]:
+        with self.session.averaged() as bundle:
+            return {check.name: check(bundle) for check in self.checks}
+
+    def _is_best(self, score: float | None) -> bool:
+        if score is None or (self.session.best is not None and score <= self.session.best):
+            return False
+        self.session.best = score
+        return True
+
+    def _is_save_due(self, step: int) -> bool:
+        minutes = (time.monotonic() - self._saved_at) / 60
+        return step % self.config.checkpoint_every == 0 or minutes >= self.config.checkpoint_minutes
+
+
+def length(config: TrainConfig, source: Source, step: int, position: int) -> int:
+    """Return the steps of the whole run, of which `step` are done and have consumed `position` samples."""
+    if config.steps is not None:
+        return config.steps
+    assert config.epochs is not None
+    return step + max(0, math.ceil((config.epochs * len(source) - position) / config.batch_size))
+
+
+def find_checkpoint(folder: RunFolder, resume: str, *, begun: bool) -> Path | None:
+    """Return the verified checkpoint to go on from; None for a run that starts at the beginning.
+
+    Raises:
+        ConfigError: `resume` names no checkpoint.
+        WeightsError: It is damaged, or all of the folder's are.
+    """
+    if resume in ("auto", "never"):
+        return newest_whole(folder.checkpoints) if begun else None
+    if not (Path(resume) / "MANIFEST.json").is_file():
+        raise ConfigError(f"--resume {resume} is neither auto, never nor a checkpoint folder")
+    return Path(resume)
+
+
 def open_session(
-    config: TrainConfig, folder: RunFolder, source: Source, *, kept: bool, resume: str
+    config: TrainConfig, folder: RunFolder, source: Source, checkpoint: Path | None, *, accept_changes: bool
 ) -> Session:
     """Build model, tokenizer and optimizer, and take them to where the run stands.
 
     Args:
-        kept: The folder holds an earlier part of this run, whose vocabulary and newest checkpoint count.
-        resume: auto, never, or the path of a checkpoint.
+        checkpoint: Where to go on from. The vocabulary is that of its run.
+        accept_changes: Go on although not everything is what it was there.
     """
-    context_length = config.model.text.context_length
-    if kept:
-        tokenizer = Tokenizer.load(folder.tokenizer, context_length)
-    else:
+    device = pick_device("auto")
+    if checkpoint is None:
         tokenizer = open_tokenizer(config, source)
-        tokenizer.save(folder.tokenizer)
-    torch.manual_seed(config.seed)
-    sized = replace(config.model, text=replace(config.model.text, vocab_size=tokenizer.vocab_size))
-    model = CLIP(sized).to(pick_device("auto"))
-    bundle = Bundle(model, tokenizer, Preprocess(image_size=config.model.image_size))
-    ledger = Ledger(len(source), config.batch_size, config.data_options.max_skip_rate, folder.skipped)
-    session = Session(bundle, adamw(model, config.optimizer), ledger, TokenCounter(tokenizer), source)
-    if resume in ("auto", "never"):
-        state = load_newest(folder.checkpoints, model, session.optimizer)
-    elif (Path(resume) / "MANIFEST.json").is_file():
-        verify_manifest(Path(resume))
-        state = load_checkpoint(Path(resume), model, session.optimizer)
     else:
-        raise ConfigError(f"--resume {resume} is neither auto, never nor a checkpoint folder")
-    if state:
-        session.restore(state)
+        its_run = RunFolder(checkpoint.absolute().parent.parent)
+        tokenizer = Tokenizer.load(its_run.tokenizer, config.model.text.context_length)
+    torch.manual_seed(config.seed)
+    random.seed(config.seed)
+    np.random.seed(config.seed % 2**32)
+    sized = replace(config.model, text=replace(config.model.text, vocab_size=tokenizer.vocab_size))
+    model = CLIP(sized).to(device)
+    session = Session(
+        Bundle(model, tokenizer, Preprocess(image_size=config.model.image_size)),
+        adamw(model, config.optimizer),
+        None if config.ema_decay is None else WeightAverage(model, config.ema_decay),
+        Ledger(len(source), config.data_options.max_skip_rate, folder.skipped),
+        TokenCounter(tokenizer),
+        identity(config, source.digest, tokenizer.fingerprint, device),
+    )
+    if checkpoint is not None:
+        session.restore(read_checkpoint(checkpoint), str(checkpoint), accept_changes=accept_changes)
     return session
+
+
+def record_environment(folder: RunFolder, accepted: list[str], *, resumed: bool) -> None:
+    """Write `environment.json` with the changes accepted so far, and warn if the run goes on where others began it."""
+    now = environment()
+    before: dict[str, Any] = {}
+    if resumed and folder.environment.is_file():
+        before = json.loads(folder.environment.read_text(encoding="utf-8"))
+        moved = [
+            f"{name}: {before.get(name)} → {now[name]}" for name in MACHINE if before.get(name) != now[name]
+        ]
+        if moved:
+            warnings.warn(
+                f"this is not where the run began ({'; '.join(moved)}): it goes on with the same samples in the same "
+                "order, but the last bits of its numbers may differ",
+                stacklevel=2,
+            )
+    now["accepted_changes"] = before.get("accepted_changes", []) + accepted
+    folder.environment.write_text(json.dumps(now, indent=1) + "\n", encoding="utf-8")
 
 
 def open_tokenizer(config: TrainConfig, source: Source) -> Tokenizer:
@@ -230,10 +315,15 @@ def _some_captions(source: Source) -> list[str]:
     return captions
 
 
-def final_scores(bundle: Bundle, config: TrainConfig) -> Metrics:
-    """Evaluate the sets of the checks whole."""
-    sets = [read_benchmark(Path(path)) for path in config.checks]
-    return {benchmark.name: evaluate_set(bundle, benchmark).scores() for benchmark in sets}
+def final_scores(bundle: Bundle, config: TrainConfig, stop: StopRequest) -> Metrics:
+    """Evaluate the sets of the checks whole, as many as there are before somebody asks to stop."""
+    metrics = {}
+    for path in config.checks:
+        if stop.requested:
+            break
+        benchmark = read_benchmark(Path(path))
+        metrics[benchmark.name] = evaluate_set(bundle, benchmark).scores()
+    return metrics
 
 
 def facts(config: TrainConfig, source: Source, steps: int, metrics: Metrics) -> dict[str, str]:

@@ -1,10 +1,9 @@
-"""Batches depend on seed and step alone; bad samples are replaced, reported and never lost."""
+"""Batches depend on seed and position alone; bad samples are replaced, reported and never lost."""
 
 import hashlib
 import io
 import multiprocessing
-import os
-import signal
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from zebra.config.data import DataConfig
-from zebra.data.batches import Ledger, batches
+from zebra.data.batches import batches
+from zebra.data.ledger import Ledger
 from zebra.data.sources import open_source
 from zebra.errors import BadSample, ConfigError, DataError
 from zebra.values import Batch, Record
@@ -35,6 +35,9 @@ class Memory:
     def __len__(self) -> int:
         return len(self.images)
 
+    def locate(self, index: int) -> str:
+        return str(index)
+
     def read(self, index: int) -> Record:
         if index in self.bad:
             raise BadSample("made bad", str(index), "on purpose")
@@ -46,20 +49,13 @@ def memory(picture):
     return lambda n, bad=(): Memory([picture(i) for i in range(n)], set(bad))
 
 
-def run(
-    source, steps: range, workers: int = 0, batch_size: int = 4, seed: int = 0, options=DEFAULT
-) -> list[Batch]:
-    return list(
-        batches(
-            source,
-            image_size=16,
-            batch_size=batch_size,
-            seed=seed,
-            steps=steps,
-            workers=workers,
-            options=options,
-        )
-    )
+def stream(source, steps: int, start: int = 0, workers: int = 0, **options) -> Iterator[Batch]:
+    chosen = {"image_size": 16, "batch_size": 4, "seed": 0, "options": DEFAULT} | options
+    return batches(source, start=start, steps=steps, workers=workers, **chosen)
+
+
+def run(source, steps: int, start: int = 0, workers: int = 0, **options) -> list[Batch]:
+    return list(stream(source, steps, start, workers, **options))
 
 
 def content(batch: Batch) -> tuple[object, ...]:
@@ -68,7 +64,7 @@ def content(batch: Batch) -> tuple[object, ...]:
 
 
 def test_a_batch_holds_uint8_images_one_caption_each_and_ids(memory) -> None:
-    (batch,) = run(memory(10), range(1))
+    (batch,) = run(memory(10), 1)
     assert batch.images.shape == (4, 3, 16, 16)
     assert batch.images.dtype == torch.uint8
     assert len(set(batch.ids)) == 4
@@ -77,14 +73,14 @@ def test_a_batch_holds_uint8_images_one_caption_each_and_ids(memory) -> None:
 
 
 def test_every_image_stands_beside_its_own_caption(memory, picture) -> None:
-    for batch in run(memory(10), range(5)):
+    for batch in run(memory(10), 5):
         for image, id in zip(batch.images, batch.ids, strict=True):
             expected = torch.tensor([int(id), int(id) * 7, int(id) * 13])
             assert (image.float().mean(dim=(1, 2)) - expected).abs().max() < 4
 
 
 def test_each_caption_of_a_sample_is_drawn_sooner_or_later(memory) -> None:
-    captions = {caption for batch in run(memory(4), range(30)) for caption in batch.captions}
+    captions = {caption for batch in run(memory(4), 30) for caption in batch.captions}
     assert captions == {f"{word} {i}" for word in ("one", "two") for i in range(4)}
 
 
@@ -97,34 +93,51 @@ def test_any_number_of_workers_gives_the_same_bits(shards, workers: int) -> None
         data.replace(b"\xff\xd8\xff", b"\xff\xd8\x00", 2)
     )  # two pictures lose their beginning
     source = open_source(folder, DEFAULT)
-    alone, together = run(source, range(12)), run(source, range(12), workers=workers)
+    alone, together = run(source, 12), run(source, 12, workers=workers)
     assert list(map(content, together)) == list(map(content, alone))
     assert sum(len(batch.skips) for batch in alone) >= 4
 
 
-@pytest.mark.parametrize("start", [1, 5, 11])
-def test_a_run_resumed_at_a_step_equals_the_tail_of_the_whole(memory, start: int) -> None:
+@pytest.mark.parametrize("start", [4, 6, 20, 44])
+def test_a_run_resumed_at_a_position_equals_the_tail_of_the_whole(memory, start: int) -> None:
+    """Also at one that no step of this batch size would reach: the batches before may have been of another size."""
     source = memory(11, bad={3})
-    whole = list(map(content, run(source, range(12))))
-    assert list(map(content, run(source, range(start, 12), workers=1))) == whole[start:]
+    whole = list(map(content, run(source, 12, start=start % 4)))
+    assert list(map(content, run(source, 12 - start // 4, start, workers=1))) == whole[start // 4 :]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_shares_of_ranks_make_up_the_batch_of_one(memory, workers: int) -> None:
+    source = memory(11, bad={3})
+    shares = [run(source, 6, 5, workers, batch_size=6, rank=rank, ranks=3) for rank in range(3)]
+    for whole, *parts in zip(run(source, 6, 5, batch_size=6), *shares, strict=True):
+        assert torch.equal(torch.cat([part.images for part in parts]), whole.images)
+        assert sum((part.captions for part in parts), ()) == whole.captions
+        assert sum((part.ids for part in parts), ()) == whole.ids
+        assert sum((part.skips for part in parts), ()) == whole.skips
+
+
+def test_ranks_that_cannot_share_a_batch_are_refused_at_once(memory) -> None:
+    with pytest.raises(ConfigError, match="3 processes cannot share a batch of 4"):
+        stream(memory(4), 1, rank=0, ranks=3)
 
 
 def test_another_seed_is_another_run(memory) -> None:
     source = memory(11)
-    assert content(run(source, range(1), seed=1)[0]) != content(run(source, range(1), seed=2)[0])
+    assert content(run(source, 1, seed=1)[0]) != content(run(source, 1, seed=2)[0])
 
 
 def test_crops_of_a_sample_differ_from_epoch_to_epoch() -> None:
     buffer = io.BytesIO()
     Image.linear_gradient("L").resize((32, 32)).save(buffer, "PNG")
-    seen = {content(batch)[0] for batch in run(Memory([buffer.getvalue()] * 2), range(5), batch_size=2)}
+    seen = {content(batch)[0] for batch in run(Memory([buffer.getvalue()] * 2), 5, batch_size=2)}
     assert len(seen) == 5
 
 
 def test_the_global_random_state_is_left_alone(memory) -> None:
     before = torch.random.get_rng_state()
-    run(memory(8), range(3))
-    run(memory(8), range(3), workers=1)
+    run(memory(8), 3)
+    run(memory(8), 3, workers=1)
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -143,11 +156,11 @@ def test_in_every_complete_epoch_consumed_and_skipped_are_what_was_found(
     batch_size = min(found, batch_size)
     unusable = data.draw(st.sets(st.integers(0, found - 1), max_size=found // 2))
     source = Memory([picture(size=(8, 8))] * found, unusable)
-    ledger = Ledger(found, batch_size, 1, None)
+    ledger = Ledger(found, 1, None)
     delivered: dict[int, set[str]] = {}
     skipped: dict[int, list[str]] = {}
-    for step, batch in enumerate(run(source, range(steps), batch_size=batch_size, seed=seed)):
-        ledger.add(step, batch)
+    for step, batch in enumerate(run(source, steps, batch_size=batch_size, seed=seed)):
+        ledger.add(step * batch_size, batch)
         assert len(batch.ids) == batch_size
         for offset, id in enumerate(batch.ids):
             delivered.setdefault((step * batch_size + offset) // found, set()).add(id)
@@ -162,7 +175,7 @@ def test_in_every_complete_epoch_consumed_and_skipped_are_what_was_found(
 
 
 def test_a_skip_carries_reason_and_detail(memory) -> None:
-    skips = [skip for batch in run(memory(4, bad={2}), range(1)) for skip in batch.skips]
+    skips = [skip for batch in run(memory(4, bad={2}), 1) for skip in batch.skips]
     assert [(skip.epoch, skip.id, skip.reason, skip.detail) for skip in skips] == [
         (0, "2", "made bad", "on purpose")
     ]
@@ -172,38 +185,38 @@ def test_pictures_that_cannot_be_decoded_are_skipped_like_any_other(memory) -> N
     source = memory(4)
     source.images[1] = b"<html>"
     source.images[2] = b""
-    reasons = {skip.reason for batch in run(source, range(1)) for skip in batch.skips}
+    reasons = {skip.reason for batch in run(source, 1) for skip in batch.skips}
     assert reasons == {"not an image", "empty file"}
 
 
 def test_the_options_limit_pixels(memory) -> None:
     with pytest.raises(DataError, match="too many pixels"):
-        run(memory(4), range(1), options=DataConfig(max_image_pixels=10))
+        run(memory(4), 1, options=DataConfig(max_image_pixels=10))
 
 
 def test_a_sample_with_a_label_but_no_words_cannot_be_trained_on(memory) -> None:
     source = memory(4)
     source.read = lambda index: Record(str(index), source.images[index], label=3)
     with pytest.raises(DataError, match="missing caption"):
-        run(source, range(1))
+        run(source, 1)
 
 
 def test_fewer_samples_than_a_batch_are_refused_at_once(memory) -> None:
     with pytest.raises(
         DataError, match=r"memory holds 3 samples, fewer than one batch of 4; use --batch-size 3"
     ):
-        batches(memory(3), image_size=8, batch_size=4, seed=0, steps=range(1), workers=0, options=DEFAULT)
+        stream(memory(3), 1)
 
 
 def test_a_negative_seed_is_refused_at_once(memory) -> None:
     with pytest.raises(ConfigError, match="seed is -1"):
-        batches(memory(4), image_size=8, batch_size=4, seed=-1, steps=range(1), workers=0, options=DEFAULT)
+        stream(memory(4), 1, seed=-1)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_source_without_one_usable_sample_is_given_up_with_the_last_reason(memory, workers: int) -> None:
     with pytest.raises(DataError, match=r"memory: 100 unusable samples in a row.*made bad \(on purpose\)$"):
-        run(memory(5, bad=range(5)), range(3), workers=workers)
+        run(memory(5, bad=range(5)), 3, workers=workers)
 
 
 def test_an_error_in_a_worker_arrives_with_its_own_words(shards) -> None:
@@ -211,7 +224,7 @@ def test_an_error_in_a_worker_arrives_with_its_own_words(shards) -> None:
     source = open_source(folder, DEFAULT)
     (folder / "00000.tar").write_bytes(b"another file")
     with pytest.raises(DataError) as caught:
-        run(source, range(2), workers=1)
+        run(source, 2, workers=1)
     assert (
         str(caught.value) == f"{folder}/00000.tar changed while it was in use; start again to index it anew"
     )
@@ -219,43 +232,17 @@ def test_an_error_in_a_worker_arrives_with_its_own_words(shards) -> None:
 
 def test_no_worker_outlives_an_error(memory) -> None:
     with pytest.raises(DataError) as caught:
-        run(memory(5, bad=range(5)), range(3), workers=2)
+        run(memory(5, bad=range(5)), 3, workers=2)
     assert caught.value.__traceback__ is not None  # frames that are still alive hold no worker either
     assert multiprocessing.active_children() == []
 
 
 def test_no_worker_outlives_the_reader_of_its_batches(memory) -> None:
-    stream = batches(
-        memory(5), image_size=8, batch_size=4, seed=0, steps=range(99), workers=2, options=DEFAULT
-    )
-    next(stream)
+    running = stream(memory(5), 99, workers=2)
+    next(running)
     assert len(multiprocessing.active_children()) == 2
-    del stream
+    del running
     assert multiprocessing.active_children() == []
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_to_the_process_group_leave_workers_at_work(memory, number: int) -> None:
-    """Ctrl-C reaches every process of the terminal; only the main one decides when to stop."""
-    stream = batches(
-        memory(5), image_size=16, batch_size=4, seed=0, steps=range(40), workers=1, options=DEFAULT
-    )
-    first = next(stream)
-    (worker,) = multiprocessing.active_children()
-    os.kill(worker.pid, number)
-    assert list(map(content, [first, *stream])) == list(map(content, run(memory(5), range(40))))
-
-
-def test_a_worker_obeys_the_second_request_to_end(memory) -> None:
-    stream = batches(
-        memory(5), image_size=16, batch_size=4, seed=0, steps=range(99), workers=1, options=DEFAULT
-    )
-    next(stream)
-    (worker,) = multiprocessing.active_children()
-    while worker.is_alive():  # two that arrive together count as one
-        os.kill(worker.pid, signal.SIGTERM)
-        worker.join(timeout=0.05)
-    assert worker.exitcode == 0
 
 
 @pytest.mark.parametrize("layout", ["folder", "csv", "shards"])
@@ -269,6 +256,6 @@ def test_every_layout_trains_with_workers(tmp_path: Path, picture, shards, layou
         rows.append(f"photos/{number}.jpg,colour {number}")
     (tmp_path / "t.csv").write_text("\n".join(rows))
     path = {"folder": photos, "csv": tmp_path / "t.csv", "shards": shards(6)}[layout]
-    (first, second) = run(open_source(path, DEFAULT), range(2), workers=2, batch_size=3)
+    (first, second) = run(open_source(path, DEFAULT), 2, workers=2, batch_size=3)
     assert sorted(first.captions + second.captions) == [f"colour {i}" for i in range(6)]
     assert first.skips == second.skips == ()

@@ -16,6 +16,7 @@ from zebra.errors import ConfigError
         ("min_crop_area", 0.0),
         ("min_crop_area", 1.1),
         ("caption_columns", ("text", "text")),
+        ("shard_cache_bytes", -1),
     ],
 )
 def test_a_value_out_of_range_is_named(name: str, value: object) -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zebra.data.sampling import augmentation, order, position_to_sample, substitute
+from zebra.data.sampling import augmentation, order, samples_at, substitute
 
 
 @given(seed=st.integers(0, 2**40), epoch=st.integers(0, 1000), found=st.integers(1, 300))
@@ -24,9 +24,16 @@ def test_the_order_cannot_be_changed_by_who_receives_it() -> None:
 
 
 def test_positions_run_through_one_epoch_after_another() -> None:
-    walk = [position_to_sample(p, seed=5, found=7) for p in range(21)]
-    assert [epoch for epoch, _ in walk] == [0] * 7 + [1] * 7 + [2] * 7
-    assert [index for _, index in walk[7:14]] == order(5, 1, 7).tolist()
+    walk = samples_at(0, 21, seed=5, found=7)
+    assert walk[:, 0].tolist() == [0] * 7 + [1] * 7 + [2] * 7
+    assert walk[7:14, 1].tolist() == order(5, 1, 7).tolist()
+
+
+@given(start=st.integers(0, 100), count=st.integers(1, 40), cut=st.integers(1, 40), found=st.integers(1, 30))
+def test_a_walk_can_be_cut_anywhere(start: int, count: int, cut: int, found: int) -> None:
+    whole = samples_at(start, count + cut, seed=0, found=found)
+    parts = [samples_at(start, count, seed=0, found=found), samples_at(start + count, cut, seed=0, found=found)]
+    assert np.array_equal(np.concatenate(parts), whole)
 
 
 @given(seed=st.integers(0, 99), epoch=st.integers(0, 9), index=st.integers(0, 99), found=st.integers(1, 50))

@@ -161,6 +161,8 @@ def test_many_shards_need_few_open_files(shards, tmp_path: Path, monkeypatch: py
     captions = [source.read(i).captions[0] for i in (*range(40), 0, 39)]
     assert captions == [f"colour {i}" for i in (*range(40), 0, 39)]
     assert open_shards(tmp_path) == 3
+    assert [record.captions[0] for record in source.read_many(range(40))] == captions[:40]
+    assert open_shards(tmp_path) == 3
     del source
     assert open_shards(tmp_path) == 0
 

@@ -7,9 +7,9 @@ import pytest
 from zebra.config.data import DataConfig
 from zebra.data.folders import FolderSource
 from zebra.data.shards import ShardSource
-from zebra.data.sources import open_source
+from zebra.data.sources import open_source, read_many
 from zebra.data.tables import TableSource
-from zebra.errors import DataError
+from zebra.errors import BadSample, DataError
 
 DEFAULT = DataConfig()
 
@@ -87,3 +87,15 @@ def test_a_table_without_rows_holds_no_samples(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("path,caption\n")
     with pytest.raises(DataError, match="holds no samples"):
         open_source(tmp_path / "t.csv", DEFAULT)
+
+
+def test_many_are_read_in_order_from_any_layout_with_bad_samples_as_values(
+    tmp_path: Path, picture, shards
+) -> None:
+    folder = photos(tmp_path / "photos", picture)
+    (folder / "b.jpg").write_bytes(picture(1))  # no caption
+    photo, lonely = read_many(open_source(folder, DEFAULT), [0, 1])
+    assert photo.captions == ("a colour",)
+    assert isinstance(lonely, BadSample)
+    records = read_many(open_source(shards(6, samples_per_shard=2), DEFAULT), [5, 0, 3, 5])
+    assert [record.captions for record in records] == [(f"colour {i}",) for i in (5, 0, 3, 5)]

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from zebra.data.blobs import LocalBlob
 from zebra.data.tars import TarIndex, scan
 from zebra.errors import DataError
 
@@ -38,12 +39,12 @@ SAMPLE = 5 * BLOCK
 
 def scanned(tmp_path: Path, data: bytes) -> list[str]:
     (tmp_path / "x.tar").write_bytes(data)
-    return [sample.key for sample in scan(tmp_path / "x.tar")]
+    return [sample.key for sample in scan(LocalBlob(tmp_path / "x.tar"))]
 
 
 def test_a_whole_shard_gives_every_sample_with_its_places(tmp_path: Path) -> None:
     (tmp_path / "x.tar").write_bytes(FIVE)
-    samples = list(scan(tmp_path / "x.tar"))
+    samples = list(scan(LocalBlob(tmp_path / "x.tar")))
     assert [sample.key for sample in samples] == ["0", "1", "2", "3", "4"]
     offset, size = samples[3].fields["jpg"]
     assert FIVE[offset : offset + size] == b"D" * 600
@@ -115,7 +116,7 @@ def test_no_changed_byte_loses_a_sample_in_silence(tmp_path: Path, place: int, v
 )
 def test_names_are_split_as_webdataset_does(tmp_path: Path, name: str, key: str, suffix: str) -> None:
     (tmp_path / "x.tar").write_bytes(tar_bytes([(name, b"1")]))
-    (sample,) = scan(tmp_path / "x.tar")
+    (sample,) = scan(LocalBlob(tmp_path / "x.tar"))
     assert (sample.key, list(sample.fields)) == (key, [suffix])
 
 
@@ -157,12 +158,12 @@ def test_a_shard_is_scanned_once_and_again_when_it_changed(
 ) -> None:
     path = tmp_path / "x.tar"
     path.write_bytes(FIVE)
-    first = TarIndex(path)
+    first = TarIndex(LocalBlob(path))
     monkeypatch.setattr("zebra.data.tars.tarfile.open", None)
-    assert len(TarIndex(path)) == 5
+    assert len(TarIndex(LocalBlob(path))) == 5
     monkeypatch.undo()
     path.write_bytes(tar_bytes([("new.jpg", b"1")]))
-    second = TarIndex(path)
+    second = TarIndex(LocalBlob(path))
     assert len(second) == 1
     assert first.digest != second.digest
 
@@ -176,6 +177,6 @@ def test_names_that_are_not_utf8_are_indexed_and_readable(tmp_path: Path) -> Non
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
     (tmp_path / "x.tar").write_bytes(buffer.getvalue())
-    index = TarIndex(tmp_path / "x.tar")
+    index = TarIndex(LocalBlob(tmp_path / "x.tar"))
     assert index.sample(0).key == "caf\\udce9"
     assert index.sample(1).repeated == "\\udce9"

@@ -266,6 +266,7 @@ def test_training_takes_the_chunk_size_of_its_config():
         Prepare(pixels=lambda pixels: pixels, tokens=lambda _captions: tokens),
         TrainConfig(data="d", out="o", steps=1, precision="fp32", chunk_size=3),
         start=0,
+        position=0,
         steps=1,
         on_step=lambda _report: True,
     )

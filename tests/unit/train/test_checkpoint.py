@@ -1,82 +1,345 @@
-"""Checkpoints: exact, verified, and never silently fallen short of."""
+"""Checkpoints: exact, in the order of writing, verified, and never fallen short of in silence."""
 
+import errno
+import io
 import json
+import re
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from zebra.config.train import OptimizerConfig
-from zebra.errors import WeightsError
-from zebra.models import CLIP
-from zebra.train.checkpoint import list_checkpoints, load_newest, save_checkpoint
-from zebra.train.optimizer import adamw
-from zebra.train.step import train_step
+from zebra.errors import CheckpointError, WeightsError
+from zebra.pretrained.manifest import verify_manifest
+from zebra.train import checkpoint
+from zebra.train.checkpoint import (
+    list_checkpoints,
+    newest_whole,
+    purge,
+    read_checkpoint,
+    remembering,
+    write_checkpoint,
+)
+from zebra.train.snapshot import Snapshot, restore
 
-from .test_step import CONFIG
-
-
-def fresh(seed=0):
-    torch.manual_seed(seed)
-    model = CLIP(CONFIG)
-    return model, adamw(model, OptimizerConfig())
-
-
-def train(model, optimizer, steps, start=0):
-    for number in range(start, start + steps):
-        generator = torch.Generator().manual_seed(number)
-        tokens = torch.randint(0, 290, (4, 8), generator=generator)
-        tokens[:, 7] = 299
-        images = torch.randn(4, 3, 32, 32, generator=generator)
-        train_step(model, optimizer, images, tokens, lr=1e-3, clip_norm=1.0, precision="fp32")
+from .test_snapshot import parts, run, train
 
 
-def test_three_steps_and_three_more_equal_six_bit_for_bit(tmp_path):
-    whole, optimizer = fresh()
-    train(whole, optimizer, 6)
-    first, optimizer = fresh()
-    train(first, optimizer, 3)
-    save_checkpoint(tmp_path, first, optimizer, 3, {}, keep=2)
-    second, optimizer = fresh(seed=9)
-    assert load_newest(tmp_path, second, optimizer)["step"] == 3
-    train(second, optimizer, 3, start=3)
-    for name, tensor in whole.state_dict().items():
-        assert torch.equal(tensor, second.state_dict()[name]), name
+def snapshot(step, score=None):
+    tensors = {
+        "model": {"w": torch.full((3, 5), float(step))},
+        "rng": {"cpu": torch.zeros(7, dtype=torch.uint8)},
+    }
+    return Snapshot(step, tensors, {"position": 8 * step}, score)
 
 
-def test_only_the_newest_are_kept(tmp_path):
-    model, optimizer = fresh()
-    for step in (1, 2, 3):
-        save_checkpoint(tmp_path, model, optimizer, step, {}, keep=2)
-    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000002", "step-00000003"]
+def write(folder, *steps, score=None):
+    return [write_checkpoint(folder, snapshot(step, score)) for step in steps][-1]
 
 
-@pytest.mark.parametrize("file", ["model.safetensors", "optimizer.safetensors", "state.json"])
-def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_taken(tmp_path, file):
-    model, optimizer = fresh()
-    save_checkpoint(tmp_path, model, optimizer, 1, {}, keep=2)
-    damaged = save_checkpoint(tmp_path, model, optimizer, 2, {}, keep=2) / file
-    data = bytearray(damaged.read_bytes())
-    data[len(data) // 2] ^= 1
-    damaged.write_bytes(data)
-    assert load_newest(tmp_path, model, optimizer)["step"] == 1
-    assert (tmp_path / "step-00000002.damaged").is_dir()
+def damage(path):
+    flip_last_bit(path / "model.safetensors")
 
 
-def test_with_every_checkpoint_damaged_nothing_starts_from_scratch_in_silence(tmp_path):
-    model, optimizer = fresh()
-    path = save_checkpoint(tmp_path, model, optimizer, 1, {}, keep=2)
-    (path / "model.safetensors").write_bytes(b"")
-    with pytest.raises(WeightsError, match=r"no checkpoint in .* is whole"):
-        load_newest(tmp_path, model, optimizer)
+def flip_last_bit(file):
+    *data, last = file.read_bytes()
+    file.write_bytes(bytes([*data, last ^ 1]))
 
 
-def test_a_folder_without_checkpoints_has_no_state(tmp_path):
-    assert load_newest(tmp_path, *fresh()) is None
+def names(folder):
+    return [path.name for path in list_checkpoints(folder)]
+
+
+def test_two_steps_and_two_more_equal_four_bit_for_bit(tmp_path):
+    whole, first, second = run(), run(), run(seed=9)
+    train(*whole, 2)
+    train(*whole, 2)
+    train(*first, 2)
+    path = write_checkpoint(tmp_path, Snapshot(2, parts(*first), {}))
+    restore(parts(*second), read_checkpoint(path).tensors, str(path))
+    train(*second, 2)
+    for part, named in parts(*whole).items():
+        for name, value in named.items():
+            assert torch.equal(value, parts(*second)[part][name]), name
+
+
+def test_everything_of_a_snapshot_comes_back(tmp_path):
+    back = read_checkpoint(write_checkpoint(tmp_path, snapshot(4, score=0.25)))
+    assert (back.step, back.state, back.score) == (4, {"position": 32}, 0.25)
+    assert {part: list(named) for part, named in back.tensors.items()} == {"model": ["w"], "rng": ["cpu"]}
+    assert torch.equal(back.tensors["model"]["w"], torch.full((3, 5), 4.0))
 
 
 def test_no_file_of_a_checkpoint_is_a_pickle(tmp_path):
-    model, optimizer = fresh()
-    train(model, optimizer, 1)
-    path = save_checkpoint(tmp_path, model, optimizer, 1, {"x": 1}, keep=1)
-    assert sorted(p.suffix for p in path.iterdir()) == [".json", ".json", ".safetensors", ".safetensors"]
-    assert json.loads((path / "state.json").read_text())["x"] == 1
+    path = write(tmp_path, 1)
+    assert sorted(file.name for file in path.iterdir()) == [
+        "MANIFEST.json",
+        "model.safetensors",
+        "rng.safetensors",
+        "state.json",
+    ]
+    json.loads((path / "state.json").read_text())
+    load_file(path / "rng.safetensors")
+
+
+@pytest.mark.parametrize("dtype", checkpoint.DTYPES)
+def test_safetensors_itself_reads_what_is_written(tmp_path, dtype):
+    generator = torch.Generator().manual_seed(0)
+    tensors = {
+        "odd": torch.randint(0, 2, (7, 3), generator=generator).to(dtype),
+        "scalar": torch.ones((), dtype=dtype),
+        "empty": torch.zeros((0, 4), dtype=dtype),
+        "turned": torch.randint(0, 2, (3, 4, 5), generator=generator).to(dtype).permute(2, 0, 1),
+        "bytes": torch.arange(3, dtype=torch.uint8),
+        "é/\"'": torch.arange(5),
+    }
+    read = load_file(write_checkpoint(tmp_path, Snapshot(1, {"part": tensors}, {})) / "part.safetensors")
+    assert read.keys() == tensors.keys()
+    for name, value in tensors.items():
+        assert read[name].dtype == value.dtype
+        assert torch.equal(read[name], value), name
+
+
+def test_a_part_may_hold_nothing(tmp_path):
+    assert read_checkpoint(write_checkpoint(tmp_path, Snapshot(1, {"ema": {}}, {}))).tensors == {"ema": {}}
+
+
+def test_every_tensor_is_aligned(tmp_path):
+    tensors = {
+        "a": torch.zeros(3, dtype=torch.uint8),
+        "b": torch.zeros(2),
+        "c": torch.zeros(1, dtype=torch.int64),
+    }
+    data = (write_checkpoint(tmp_path, Snapshot(1, {"part": tensors}, {})) / "part.safetensors").read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    assert length % 8 == 0
+    for name, entry in json.loads(data[8 : 8 + length]).items():
+        assert entry["data_offsets"][0] % tensors[name].element_size() == 0, name
+
+
+class Careless(io.FileIO):
+    """Writes another last bit than it was given."""
+
+    def write(self, data):
+        *rest, last = bytes(data)
+        return super().write(bytes([*rest, last ^ 1]))
+
+
+def test_the_manifest_records_what_was_meant_to_be_written(tmp_path, monkeypatch):
+    """A digest taken of the file would bless what went wrong on the way to it."""
+    real = Path.open
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            Path, "open", lambda *given, **more: (Careless if given[1:] == ("wb",) else real)(*given, **more)
+        )
+        path = write(tmp_path, 1)
+    with pytest.raises(WeightsError, match="differs from its recorded sha256"):
+        verify_manifest(path)
+
+
+def test_checkpoints_are_listed_in_the_order_of_their_steps(tmp_path):
+    for name in ("step-100000000", "step-00000009", "step-00000010", "step-x", "step-00000011.damaged"):
+        (tmp_path / name).mkdir()
+    assert names(tmp_path) == ["step-00000009", "step-00000010", "step-100000000"]
+
+
+def test_a_folder_that_is_not_there_holds_none(tmp_path):
+    assert list_checkpoints(tmp_path / "absent") == []
+    assert newest_whole(tmp_path / "absent") is None
+
+
+def test_the_last_to_be_written_is_the_newest_also_after_the_run_went_back(tmp_path):
+    write(tmp_path, 100, 200, 300)
+    write(tmp_path, 200, 300)
+    write(tmp_path, 300)
+    write(tmp_path, 400)
+    assert names(tmp_path) == [
+        "step-00000100",
+        "step-00000200",
+        "step-00000300",
+        "step-00000200.2",
+        "step-00000300.2",
+        "step-00000300.3",
+        "step-00000400.3",
+    ]
+    assert newest_whole(tmp_path) == tmp_path / "step-00000400.3"
+
+
+def test_a_step_written_again_leaves_the_older_folder_as_it_is(tmp_path):
+    first = write(tmp_path, 7, score=0.1)
+    second = write(tmp_path, 7, score=0.2)
+    assert (read_checkpoint(first).score, read_checkpoint(second).score) == (0.1, 0.2)
+
+
+def test_a_damaged_one_is_set_aside_with_a_warning_and_the_one_before_is_taken(tmp_path):
+    older, newest = write(tmp_path, 1), write(tmp_path, 2)
+    damage(newest)
+    with pytest.warns(UserWarning, match=r"passed over: .*sha256.*; it is step-00000002\.damaged now"):
+        assert newest_whole(tmp_path) == older
+    assert (tmp_path / "step-00000002.damaged" / "model.safetensors").is_file()
+
+
+@pytest.mark.filterwarnings("ignore:a checkpoint is passed over")
+def test_a_step_may_be_damaged_twice(tmp_path):
+    write(tmp_path, 1)
+    for _ in range(2):
+        damage(write(tmp_path, 2))
+        assert newest_whole(tmp_path) == tmp_path / "step-00000001"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "step-00000001",
+        "step-00000002.damaged",
+        "step-00000002.damaged-2",
+    ]
+
+
+def test_a_checkpoint_whose_manifest_is_gone_counts_as_damaged(tmp_path):
+    (write(tmp_path, 1) / "MANIFEST.json").unlink()
+    with pytest.warns(UserWarning, match=r"no MANIFEST\.json"), pytest.raises(WeightsError, match="is whole"):
+        newest_whole(tmp_path)
+
+
+def test_a_bad_sector_counts_as_damage(tmp_path, monkeypatch):
+    older, newest = write(tmp_path, 1), write(tmp_path, 2)
+    real = checkpoint.sha256
+
+    def read(path):
+        if path.parent == newest:
+            raise OSError(errno.EIO, "Input/output error")
+        return real(path)
+
+    monkeypatch.setattr(checkpoint, "sha256", read)
+    with pytest.warns(UserWarning, match="Input/output error"):
+        assert newest_whole(tmp_path) == older
+
+
+def test_a_checkpoint_that_may_not_be_read_is_not_taken_for_damaged(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    path = write(tmp_path, 1)
+    monkeypatch.setattr(checkpoint, "sha256", refuse)
+    with pytest.raises(PermissionError):
+        newest_whole(tmp_path)
+    assert path.is_dir()
+
+
+def test_what_cannot_be_renamed_is_passed_over_all_the_same(tmp_path, monkeypatch):
+    older, newest = write(tmp_path, 1), write(tmp_path, 2)
+    damage(newest)
+    monkeypatch.setattr(Path, "rename", refuse_everything)
+    with pytest.warns(UserWarning, match="it could not be renamed"):
+        assert newest_whole(tmp_path) == older
+
+
+def refuse_everything(*_arguments, **_options):
+    raise OSError(errno.EROFS, "Read-only file system")
+
+
+def test_reading_verifies_first(tmp_path):
+    path = write(tmp_path, 1)
+    damage(path)
+    with pytest.raises(WeightsError, match="sha256"):
+        read_checkpoint(path)
+
+
+def test_a_checkpoint_of_another_layout_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "_files", lambda _snapshot: [("state.json", [b'{"step": 3}'])])
+    with pytest.raises(WeightsError, match="lacks 'state': another version of zebra wrote it"):
+        read_checkpoint(write(tmp_path, 3))
+
+
+def test_half_a_checkpoint_of_a_crash_never_counts_and_is_cleared_away(tmp_path):
+    (tmp_path / ".partial-step-00000009").mkdir()
+    (tmp_path / ".partial-step-00000009" / "model.safetensors").write_text("half")
+    assert newest_whole(tmp_path) is None
+    write(tmp_path, 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+
+
+def test_a_failed_write_says_what_where_and_how_to_mend_it(tmp_path, monkeypatch):
+    def full(_path, _pieces):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "_write", full)
+    pattern = (
+        rf"checkpoint {re.escape(str(tmp_path))}/step-00000001 could not be written: No space left on device "
+        r"\(67 bytes needed, [\d,]+ free\)\. Older ones are untouched: make room or mend the disk, and run again"
+    )
+    with pytest.raises(CheckpointError, match=pattern):
+        write(tmp_path, 1)
+
+
+def test_only_the_newest_are_kept(tmp_path):
+    write(tmp_path, 1, 2, 3, 4)
+    purge(tmp_path, keep=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000003", "step-00000004"]
+
+
+def test_the_best_is_kept_beside_the_newest(tmp_path):
+    for step, score in enumerate((float("nan"), 0.9, 0.1, None, 0.3, None)):
+        write(tmp_path, step, score=score)
+    purge(tmp_path, keep=1)
+    assert names(tmp_path) == ["step-00000001", "step-00000005"]
+
+
+def test_of_equally_good_ones_the_newest_is_kept(tmp_path):
+    write(tmp_path, 1, 2, score=0.5)
+    write(tmp_path, 3, score=0.4)
+    purge(tmp_path, keep=1)
+    assert names(tmp_path) == ["step-00000002", "step-00000003"]
+
+
+def test_the_best_that_is_damaged_is_best_no_more(tmp_path):
+    write(tmp_path, 1, score=0.5)
+    damage(write(tmp_path, 2, score=0.9))
+    write(tmp_path, 3, score=0.1)
+    with pytest.warns(UserWarning, match="passed over"):
+        purge(tmp_path, keep=1)
+    assert names(tmp_path) == ["step-00000001", "step-00000003"]
+
+
+def test_damaged_ones_do_not_count_among_those_kept(tmp_path):
+    write(tmp_path, 1, 2)
+    damage(write(tmp_path, 3))
+    with pytest.warns(UserWarning, match="passed over"):
+        purge(tmp_path, keep=2)
+    assert names(tmp_path) == ["step-00000001", "step-00000002"]
+
+
+def test_what_cannot_be_removed_costs_a_warning_and_the_others_go(tmp_path, monkeypatch):
+    write(tmp_path, 1, 2, 3)
+    real = shutil.rmtree
+
+    def stubborn(path, **options):
+        if "step-00000001" in str(path):
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        real(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", stubborn)
+    with pytest.warns(UserWarning, match=r"step-00000001 is not needed any more but could not be removed"):
+        purge(tmp_path, keep=1)
+    assert names(tmp_path) == ["step-00000003"]
+
+
+def test_what_could_not_be_removed_is_tried_again(tmp_path, monkeypatch):
+    write(tmp_path, 1, 2)
+    with monkeypatch.context() as patch, pytest.warns(UserWarning, match="could not be removed"):
+        patch.setattr(shutil, "rmtree", refuse_everything)
+        purge(tmp_path, keep=1)
+    write(tmp_path, 3)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002", "step-00000003"]
+
+
+def test_a_file_is_read_again_only_if_it_changed(tmp_path):
+    reads = []
+    digest = remembering(lambda path: (reads.append(path), checkpoint.sha256(path))[1])
+    path = write(tmp_path, 1)
+    for _ in range(2):
+        verify_manifest(path, digest)
+    assert len(reads) == 3
+    with (path / "state.json").open("a") as file:
+        file.write(" ")
+    digest(path / "state.json")
+    assert len(reads) == 4

@@ -1,0 +1,98 @@
+"""Blocks of remote shards on this machine's disk, within a limit: what rested longest makes room."""
+
+import os
+import tempfile
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+BLOCK_BYTES = 256 << 10
+"""What is fetched and kept together: a few pictures, about as much as arrives in the time a request takes anyway."""
+CHECK_BYTES = 4
+
+
+class BlockCache:
+    """A folder of blocks that any number of processes read and write at the same time.
+
+    A block comes into being whole, by renaming, and ends with a checksum, so that one cut by a crash or damaged by the
+    disk is fetched again instead of believed. Each process clears up after having written 1/64 of the limit, down to
+    what `room` says; eight writing processes stay within the limit.
+    """
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self.folder = folder
+        self.limit = limit
+        self.room = limit * 3 // 4
+        """Bytes that stay."""
+        self._written = 0
+        self._refused = False
+
+    def read(self, key: str, number: int, size: int) -> bytes | None:
+        """Return a block, None if it is not here or not sound."""
+        path = self._path(key, number)
+        try:
+            stored = path.read_bytes()
+            os.utime(path)  # used now
+        except FileNotFoundError:
+            return None
+        data = stored[:-CHECK_BYTES]
+        return data if len(data) == size and _check(data) == stored[-CHECK_BYTES:] else None
+
+    def write(self, key: str, number: int, data: bytes) -> None:
+        """Keep a block. A disk that takes nothing more is warned about once; it costs time, no data."""
+        path = self._path(key, number)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write(path, data + _check(data))
+        except FileNotFoundError:  # so little room that another writer cleared it away unfinished
+            return
+        except OSError as error:
+            if not self._refused:
+                self._refused = True
+                warnings.warn(
+                    f"{self.folder} takes no more shards ({error.strerror}), so they are fetched again and again; "
+                    "make room, set ZEBRA_CACHE to another disk, or lower --data-options.shard-cache-bytes",
+                    stacklevel=2,
+                )
+        self._written += len(data)
+        if self._written > self.limit // 64:
+            self.clear_up()
+
+    def clear_up(self) -> None:
+        """Remove what was not used for longest until no more than `room` is taken."""
+        self._written = 0
+        found = sorted(self._files())
+        excess = sum(size for _, size, _ in found) - self.room
+        for _, size, path in found:
+            if excess <= 0:
+                return
+            Path(path).unlink(missing_ok=True)
+            excess -= size
+
+    def _files(self) -> Iterator[tuple[int, int, str]]:
+        """Yield (last use, size, path); what goes meanwhile, since another process clears up too, is left out."""
+        for folder in self.folder.glob("*"):
+            for entry in os.scandir(folder):
+                with suppress(FileNotFoundError):
+                    stat = entry.stat()
+                    yield stat.st_mtime_ns, stat.st_size, entry.path
+
+    def _path(self, key: str, number: int) -> Path:
+        return self.folder / key[:2] / f"{key}-{number}"
+
+
+def _check(data: bytes) -> bytes:
+    return zlib.crc32(data).to_bytes(CHECK_BYTES, "big")
+
+
+def _write(path: Path, content: bytes) -> None:
+    handle, partial = tempfile.mkstemp(suffix=".partial", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        Path(partial).replace(path)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,150 @@
+"""What a run needs to go on: its live tensors and state in, a copy that training does not touch out, and back."""
+
+import json
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from zebra.errors import WeightsError
+
+Parts = Mapping[str, Mapping[str, Tensor]]
+"""Part of a run ("model", "optimizer", "rng", …) → name → tensor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A run at one step. It may hold the live tensors of the run; `take` makes one that owns what it holds."""
+
+    step: int
+    """Steps done."""
+    tensors: Parts
+    state: Mapping[str, Any]
+    """What is not a tensor: counters, data position, ledger, Python's generators, …; ready for JSON."""
+    score: float | None = None
+    """Of the checks at this step, higher is better; None if none ran."""
+
+
+def take(live: Snapshot, into: Snapshot | None = None) -> Snapshot:
+    """Copy a snapshot to CPU memory of its own.
+
+    Args:
+        into: A copy that is not needed any more: its memory is filled again, so that the second copy and all that
+            follow allocate nothing.
+    """
+    free: Parts = into.tensors if into else {}
+    tensors = {
+        part: {name: _copy(value, free.get(part, {}).get(name)) for name, value in named.items()}
+        for part, named in live.tensors.items()
+    }
+    return Snapshot(live.step, tensors, json.loads(json.dumps(live.state)), live.score)
+
+
+def restore(live: Parts, saved: Parts, where: str) -> None:
+    """Fill the live tensors of a run with saved ones; everything is checked before anything is touched.
+
+    Args:
+        where: The checkpoint, for the message.
+
+    Raises:
+        WeightsError: A tensor is missing, left over, or of another shape or dtype; it is named.
+    """
+    mine, theirs = _flat(live), _flat(saved)
+    _require_fit(mine, theirs, where)
+    with torch.no_grad():
+        for name, tensor in mine.items():
+            tensor.copy_(theirs[name])  # in place: device and memory layout stay
+
+
+def moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return AdamW's live tensors under `<parameter>/<moment>`.
+
+    AdamW makes them at a parameter's first gradient. Here they are made already, with the values it would give them,
+    so that a fresh optimizer has the same names as one that has run. A moment must lie in memory as its parameter
+    does (channels last, for instance): the fused update walks through both side by side.
+    """
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    tensors: dict[str, Tensor] = {}
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            state = optimizer.state[parameter]
+            if not state:
+                state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
+                state["exp_avg"] = torch.zeros_like(parameter)
+                state["exp_avg_sq"] = torch.zeros_like(parameter)
+            tensors |= {f"{names[parameter]}/{key}": value for key, value in state.items()}
+    return tensors
+
+
+def rng_state() -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the state of every global generator: torch's on each device as tensors, Python's and numpy's as JSON."""
+    version, words, gauss = random.getstate()
+    numpy_state = np.random.get_state(legacy=False)
+    numpy_state["state"]["key"] = numpy_state["state"]["key"].tolist()
+    tensors = {device: generator.get_state() for device, generator in _generators().items()}
+    return tensors, {"python": [version, list(words), gauss], "numpy": numpy_state}
+
+
+def set_rng_state(tensors: Mapping[str, Tensor], state: Mapping[str, Any], where: str) -> None:
+    """Go back to an `rng_state`; to be called when the model is on its device, which has a generator from then on.
+
+    Args:
+        where: The checkpoint, for the message.
+
+    Raises:
+        WeightsError: A generator of this process has no saved state, or the other way round.
+    """
+    generators = _generators()
+    current = {device: generator.get_state() for device, generator in generators.items()}
+    _require_fit(_flat({"rng": current}), _flat({"rng": tensors}), where)
+    for name in ("python", "numpy"):
+        if name not in state:
+            raise WeightsError(f"{where} lacks the state of {name}'s generator: {_HELP}")
+    for device, generator in generators.items():
+        generator.set_state(tensors[device])
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words), gauss))
+    np.random.set_state(state["numpy"])
+
+
+_HELP = "go on with the settings, devices and version of zebra that wrote it, or start again in another --out"
+
+
+def _require_fit(mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor], where: str) -> None:
+    if missing := sorted(mine.keys() - theirs.keys()):
+        raise WeightsError(f"{where} lacks {_some(missing)}, which this run needs: {_HELP}")
+    if left_over := sorted(theirs.keys() - mine.keys()):
+        raise WeightsError(f"{where} holds {_some(left_over)}, for which this run has no place: {_HELP}")
+    for name, tensor in mine.items():
+        if _kind(tensor) != _kind(theirs[name]):
+            raise WeightsError(
+                f"{where}: {name} is {_kind(theirs[name])} where this run has {_kind(tensor)}: {_HELP}"
+            )
+
+
+def _copy(value: Tensor, buffer: Tensor | None) -> Tensor:
+    if buffer is None or _kind(buffer) != _kind(value):
+        buffer = torch.empty(value.shape, dtype=value.dtype, pin_memory=value.is_cuda)
+    return buffer.copy_(value.detach())
+
+
+def _flat(parts: Parts) -> dict[str, Tensor]:
+    return {f"{part}/{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{tensor.dtype} {list(tensor.shape)}".removeprefix("torch.")
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _generators() -> dict[str, torch.Generator]:
+    """Return torch's global generators; CUDA has some from its first use on."""
+    cuda = torch.cuda.default_generators if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
+    return {"cpu": torch.default_generator} | {f"cuda:{number}": it for number, it in enumerate(cuda)}

@@ -1,0 +1,79 @@
+"""Records the losses that the spike detector is tested on; run by hand: python tests/reliability/record_traces.py
+
+normal.json      10,000 steps of a small CLIP on the menagerie, recipe as usual
+spike-*.json     the same, 1,000 steps; before step `spike` (from 0) the learning rate is multiplied for three steps, as
+                 stale second moments do in effect
+"""
+
+import json
+import tempfile
+from pathlib import Path
+
+import torch
+
+from zebra.config.data import DataConfig
+from zebra.config.menagerie import WorldConfig
+from zebra.config.model import ModelConfig, TextConfig
+from zebra.config.presets import preset
+from zebra.config.train import OptimizerConfig
+from zebra.data.batches import batches
+from zebra.data.sources import open_source
+from zebra.images.preprocess import Preprocess
+from zebra.models import CLIP
+from zebra.text.tokenizer import Tokenizer
+from zebra.train.optimizer import adamw
+from zebra.train.schedule import warmup_cosine
+from zebra.train.step import train_step
+from zebra.workflows import menagerie
+
+TRACES = Path(__file__).parent / "traces"
+BATCH = 32
+
+
+def record(data: Path, steps: int, spike: int | None = None, factor: float = 1.0) -> list[float]:
+    """Train and return the loss of every step."""
+    torch.manual_seed(0)
+    source = open_source(data, DataConfig())
+    captions = [source.read(index).captions[0] for index in range(2000)]
+    words = Tokenizer.train(captions, 1000, 32)
+    tiny = preset("tiny-resnet")
+    text = TextConfig(context_length=32, vocab_size=words.vocab_size, width=64, layers=1, heads=2)
+    model = CLIP(ModelConfig(embed_dim=64, image_size=32, vision=tiny.vision, text=text))
+    optimizer = adamw(model, OptimizerConfig(warmup_steps=50))
+    stream = batches(
+        source,
+        image_size=32,
+        batch_size=BATCH,
+        seed=0,
+        start=0,
+        steps=steps,
+        workers=1,
+        options=DataConfig(),
+    )
+    losses = []
+    for step, batch in enumerate(stream):
+        lr = warmup_cosine(step, peak=1e-3, warmup_steps=50, steps=steps)
+        if spike is not None and spike <= step < spike + 3:
+            lr *= factor
+        pixels = Preprocess(image_size=32).normalise(batch.images)
+        tokens = torch.from_numpy(words.encode(batch.captions, truncate=True).ids)
+        figures = train_step(model, optimizer, pixels, tokens, lr=lr, clip_norm=1.0, precision="fp32")
+        losses.append(round(figures.loss, 5))
+    return losses
+
+
+def main() -> None:
+    """Draw the data, train, write the traces."""
+    TRACES.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as home:
+        world = menagerie.run(WorldConfig(out=home, samples=10_000, seed=0))
+        for spike, factor in ((600, 30.0), (800, 100.0)):
+            losses = record(world.train, 1000, spike, factor)
+            # the first update with the larger rate shows in the step after it
+            document = {"spike": spike + 1, "factor": factor, "loss": losses}
+            (TRACES / f"spike-{factor:.0f}.json").write_text(json.dumps(document) + "\n")
+        (TRACES / "normal.json").write_text(json.dumps({"loss": record(world.train, 10_000)}) + "\n")
+
+
+if __name__ == "__main__":
+    main()

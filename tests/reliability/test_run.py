@@ -1,0 +1,263 @@
+"""Scorecard rows about a whole run: killed, stopped, resumed, changed, diverged."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from zebra.config.train import LogConfig, OptimizerConfig, TrainConfig
+from zebra.errors import ConfigError, DivergedError, WeightsError
+from zebra.models import CLIP
+from zebra.pretrained.manifest import write_manifest
+from zebra.train.optimizer import adamw
+from zebra.train.spikes import SpikeDetector
+from zebra.train.step import train_step
+from zebra.workflows import train
+
+CRASH = Path(__file__).parents[2] / "benchmarks" / "crash.py"
+TRACES = Path(__file__).parent / "traces"
+COMPARED = ("step", "samples", "loss", "lr", "logit_scale", "grad_norm", "batch_accuracy")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def config(tmp_path, tiny_model):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(29):
+        pixels = rng.integers(0, 256, (20, 24, 3), dtype=np.uint8)
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "PNG")
+        (folder / f"{number}.png").write_bytes(file.getvalue())
+        (folder / f"{number}.txt").write_text(f"picture of {number % 5} things")
+    return TrainConfig(
+        data=str(folder),
+        out=str(tmp_path / "run"),
+        model=tiny_model,
+        steps=12,
+        batch_size=8,
+        workers=0,
+        precision="fp32",
+        ema_decay=0.9,
+        checkpoint_every=4,
+        log=LogConfig(every=1),
+        optimizer=OptimizerConfig(warmup_steps=2),
+    )
+
+
+@pytest.fixture
+def tiny_model():
+    from zebra.config.model import ModelConfig, ResNetConfig, TextConfig
+
+    vision = ResNetConfig(layers=(1, 1, 1, 1), width=4, heads=2)
+    text = TextConfig(context_length=32, vocab_size=600, width=16, layers=1, heads=2)
+    return ModelConfig(embed_dim=16, image_size=32, vision=vision, text=text)
+
+
+class Interrupted(Exception):
+    """Stands for whatever ends a process between two steps."""
+
+
+def until(step):
+    """Give a `watch` that breaks the run off when a step is done."""
+
+    def watch(report, _checks):
+        if report.step == step:
+            raise Interrupted
+
+    return watch
+
+
+def broken_off(config, step):
+    """Run until a step is done, as if the process ended there."""
+    with pytest.raises(Interrupted):
+        train.run(config, watch=until(step))
+
+
+def weights(config):
+    return {path.name: path.read_bytes() for path in (Path(config.out) / "model").iterdir()}
+
+
+def newest(config):
+    return max((Path(config.out) / "checkpoints").glob("step-*"))
+
+
+def journal(config):
+    lines = [json.loads(line) for line in (Path(config.out) / "journal.jsonl").read_text().splitlines()]
+    return [{name: line[name] for name in COMPARED} for line in lines]
+
+
+def test_r1_killed_at_random_moments_a_run_ends_with_the_bits_of_one_that_was_not():
+    done = subprocess.run(
+        [sys.executable, str(CRASH), "--trials", "10"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "10 of 10 identical" in done.stdout
+
+
+def items(checkpoint):
+    """Name every single thing a checkpoint holds."""
+    for path in sorted(checkpoint.glob("*.safetensors")):
+        for name in load_file(path):
+            yield path.name, name
+    for name in json.loads((checkpoint / "state.json").read_text()):
+        yield "state.json", name
+    for name in json.loads((checkpoint / "state.json").read_text())["state"]:
+        yield "state.json/state", name
+
+
+def leave_out(checkpoint, file, name):
+    """Write the checkpoint again without one item, with a manifest that knows nothing of it."""
+    path = checkpoint / file.partition("/")[0]
+    if path.suffix == ".safetensors":
+        tensors = {key: value.clone() for key, value in load_file(path).items() if key != name}
+        save_file(tensors, path)
+    else:
+        document = json.loads(path.read_text())
+        (document["state"] if file.endswith("/state") else document).pop(name)
+        path.write_text(json.dumps(document))
+    write_manifest(checkpoint)
+
+
+def test_r3_whatever_is_left_out_of_a_checkpoint_no_run_goes_on_without_it(config, tmp_path):
+    broken_off(config, 6)
+    whole = newest(config)
+    originals = {path.name: path.read_bytes() for path in whole.iterdir()}
+    silent = []
+    for file, name in items(whole):
+        leave_out(whole, file, name)
+        try:
+            train.run(config, resume=str(whole), watch=until(5))
+        except (ConfigError, WeightsError):
+            pass
+        except Interrupted:
+            silent.append((file, name))
+        for original, data in originals.items():
+            (whole / original).write_bytes(data)
+    assert silent == []
+
+
+@pytest.mark.filterwarnings(
+    "ignore:This DataLoader will create 4"
+)  # more than this machine has cores, on purpose
+@pytest.mark.parametrize("workers", [1, 4])
+def test_r4_a_run_goes_on_with_another_number_of_workers_to_the_same_weights(config, tmp_path, workers):
+    train.run(config)
+    other = replace(config, out=str(tmp_path / "other"))
+    broken_off(other, 6)
+    train.run(replace(other, workers=workers))
+    assert weights(other) == weights(config)
+    assert journal(other) == journal(config)
+
+
+def command(config, *more):
+    words = [
+        "--data", config.data, "--out", config.out, "--steps", "100000", "--batch-size", "8", "--workers", "1",
+        "--model.image-size", "32", "--model.vision.width", "4", "--model.vision.heads", "2",
+        "--model.text.layers", "1", "--log.every", "1", "--checkpoint-every", "100000", *more,
+    ]  # fmt: skip
+    return [sys.executable, "-m", "zebra", "train", *words]
+
+
+def wait_for_steps(config, process, steps):
+    path = Path(config.out) / "journal.jsonl"
+    deadline = time.monotonic() + 60
+    while not path.exists() or len(path.read_text().splitlines()) < steps:
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_r7_a_signal_saves_the_step_at_hand_and_leaves_with_75(config, number):
+    process = subprocess.Popen(
+        command(config), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    wait_for_steps(config, process, 3)
+    os.killpg(process.pid, number)
+    before = len((Path(config.out) / "journal.jsonl").read_text().splitlines())
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 75, said
+    last = journal(config)[-1]["step"]
+    assert last <= before + 2  # the one that was running, and one that may have ended while the file was read
+    assert newest(config).name == f"step-{last:08d}"
+    assert f"stopped after {last} steps, checkpoint saved" in said
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+def test_r14_a_gradient_that_is_no_number_stops_before_the_update(tiny_model, poison):
+    torch.manual_seed(0)
+    model = CLIP(tiny_model)
+    optimizer = adamw(model, OptimizerConfig())
+    images, tokens = torch.randn(4, 3, 32, 32), torch.randint(1, 600, (4, 12))
+    train_step(model, optimizer, images, tokens, lr=1e-3, clip_norm=1.0, precision="fp32")
+    before = {name: value.clone() for name, value in model.state_dict().items() if "running" not in name}
+    moments = [value.clone() for state in optimizer.state.values() for value in state.values()]
+    model.text.text_projection.register_hook(lambda gradient: gradient.index_fill(0, torch.tensor(3), poison))
+    with pytest.raises(DivergedError, match="untouched"):
+        train_step(model, optimizer, images, tokens, lr=1e-3, clip_norm=1.0, precision="fp32")
+    after = model.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items() if "num_batches" not in name)
+    assert all(map(torch.equal, moments, (v for state in optimizer.state.values() for v in state.values())))
+
+
+@pytest.mark.parametrize("trace", sorted(TRACES.glob("spike-*.json")), ids=lambda path: path.stem)
+def test_r15_a_recorded_spike_is_found_within_five_steps_and_nothing_before_it(trace):
+    record = json.loads(trace.read_text())
+    detector = SpikeDetector()
+    fired = [step for step, loss in enumerate(record["loss"]) if detector.add(loss)]
+    assert fired and 0 <= fired[0] - record["spike"] <= 5
+
+
+def test_r15_ten_thousand_recorded_steps_of_a_normal_run_give_no_alarm():
+    losses = json.loads((TRACES / "normal.json").read_text())["loss"]
+    assert len(losses) >= 10_000
+    detector = SpikeDetector()
+    fired = [step for step, loss in enumerate(losses) if detector.add(loss)]
+    assert fired == []
+
+
+def test_a_resume_with_another_global_batch_is_refused_and_accepted_on_request(config):
+    broken_off(config, 6)
+    other = replace(config, batch_size=6)
+    with pytest.raises(ConfigError, match=r"batch_size: 8 → 6"):
+        train.run(other)
+    train.run(other, accept_changes=True)
+    samples = [line["samples"] for line in journal(config)]
+    assert samples == [8, 16, 24, 32, *range(38, 38 + 6 * 8, 6)]
+    environment = json.loads((Path(config.out) / "environment.json").read_text())
+    assert environment["accepted_changes"] == ["settings.batch_size: 8 → 6"]
+
+
+def test_a_resume_on_changed_data_is_refused(config):
+    broken_off(config, 6)
+    (Path(config.data) / "3.txt").write_text("another caption")
+    os.utime(Path(config.data) / "3.txt", (1, 1))
+    with pytest.raises(ConfigError, match="data: "):
+        train.run(config)
+
+
+def test_a_run_whose_checkpoints_are_all_ruined_never_starts_anew(config):
+    broken_off(config, 6)
+    for file in newest(config).glob("*.safetensors"):
+        file.write_bytes(b"")
+    with pytest.warns(UserWarning, match="passed over"), pytest.raises(WeightsError, match="whole"):
+        train.run(config)
+    with pytest.raises(WeightsError, match="whole"):
+        train.run(config)

@@ -1,0 +1,298 @@
+"""Scorecard rows about single samples: each odd picture and caption has its documented end, and all are counted."""
+
+import io
+import json
+import struct
+import zlib
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from zebra.config.data import DataConfig
+from zebra.data.batches import batches
+from zebra.data.ledger import Ledger
+from zebra.data.shards import ShardWriter
+from zebra.data.sources import Source, open_source
+from zebra.errors import DataError
+
+RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+SIDE = 16
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path / "cache"))
+
+
+def encoded(image: Image.Image, format: str = "JPEG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def plain(colour=RED, size: tuple[int, int] = (40, 40), mode: str = "RGB") -> Image.Image:
+    return Image.new(mode, size, colour)
+
+
+def noise(side: int = 64) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8))
+
+
+def flipped(data: bytes, place: int) -> bytes:
+    return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+
+
+def png_claiming(side: int) -> bytes:
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100))
+
+
+def ramp_16_bit() -> Image.Image:
+    """All grays of 16 bits, whose mean is that of 8 bits: 127.5."""
+    return Image.fromarray(np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64))
+
+
+def lying_down() -> bytes:
+    """Red left of blue, and a tag that says: turn it so that red is on top."""
+    image = plain(RED, (64, 32))
+    image.paste(BLUE, (32, 0, 64, 32))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return encoded(image, exif=exif)
+
+
+def animation(format: str) -> bytes:
+    return encoded(plain(GREEN), format, save_all=True, append_images=[plain(BLUE)])
+
+
+FIXTURES: dict[str, tuple[bytes, str | tuple[float, float, float] | None]] = {
+    "a JPEG cut in half": (encoded(noise())[:2000], "truncated image"),
+    "a JPEG without its last two bytes": (encoded(noise())[:-2], "truncated image"),
+    "a JPEG with one bit flipped": (flipped(encoded(noise()), 3000), None),
+    "no bytes at all": (b"", "empty file"),
+    "a web page": (b"<!DOCTYPE html><html>404</html>", "not an image"),
+    "an SVG": (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "not an image"),
+    "a CMYK JPEG": (encoded(plain((200, 30, 60)).convert("CMYK")), (200, 30, 60)),
+    "gray of 16 bits": (encoded(ramp_16_bit(), "PNG"), (127.5, 127.5, 127.5)),
+    "a TIFF of floats": (encoded(Image.fromarray(np.ones((16, 16), np.float32)), "TIFF"), "not an image"),
+    "clear gray": (encoded(Image.new("LA", (40, 40), (7, 0)), "PNG"), WHITE),
+    "clear red": (encoded(Image.new("RGBA", (40, 40), (*RED, 0)), "PNG"), WHITE),
+    "a palette's clear colour": (encoded(plain().convert("P"), "PNG", transparency=b"\0" * 256), WHITE),
+    "a picture lying down": (lying_down(), "red above blue"),
+    "an animated GIF": (animation("GIF"), GREEN),
+    "an animated WebP": (animation("WEBP"), GREEN),
+    "a header of 169 million pixels": (png_claiming(13_000), "too many pixels"),
+    "a header of 4 billion pixels": (png_claiming(65_000), "too many pixels"),
+    "one pixel": (encoded(plain(size=(1, 1)), "PNG"), "too thin"),
+    "a strip": (encoded(plain(size=(1, 5000)), "PNG"), "too thin"),
+}
+"""Name → bytes, and what is documented: a reason to skip it, the mean colour of its crop, or None if it is taken."""
+
+
+class End(NamedTuple):
+    """What became of a sample."""
+
+    crop: np.ndarray | None
+    reason: str | None
+
+
+@pytest.fixture(scope="module")
+def ends(tmp_path_factory: pytest.TempPathFactory) -> dict[str, End]:
+    """Two workers go once through a shard of all pictures, each with a caption; so none of them kills a worker."""
+    folder = tmp_path_factory.mktemp("pictures")
+    with pytest.MonkeyPatch.context() as patch, ShardWriter(folder) as writer:
+        patch.setenv("ZEBRA_CACHE", str(folder / "cache"))
+        for number, (data, _) in enumerate(FIXTURES.values()):
+            writer.write(str(number), {"jpg": data, "txt": b"a caption"})
+    names = list(FIXTURES)
+    found: dict[str, End] = {}
+    source = open_source(folder, DataConfig())
+    for batch in batches(
+        source,
+        image_size=SIDE,
+        batch_size=1,
+        seed=0,
+        start=0,
+        steps=len(FIXTURES),
+        workers=2,
+        options=DataConfig(min_crop_area=1),  # centre squares, whose mean does not depend on chance
+    ):
+        if batch.skips:
+            (skip,) = batch.skips
+            found[names[int(skip.id.rpartition("/")[2])]] = End(None, skip.reason)
+        else:
+            (id,) = batch.ids
+            found[names[int(id.rpartition("/")[2])]] = End(batch.images[0].numpy().astype(float), None)
+    return found
+
+
+@pytest.mark.parametrize("name", FIXTURES)
+def test_r21_every_odd_picture_gives_the_documented_result(name: str, ends: dict[str, End]) -> None:
+    _, expected = FIXTURES[name]
+    crop, reason = ends[name]
+    if expected == "red above blue":
+        assert np.abs(crop[:, 2, :].mean(axis=1) - RED).max() < 3
+        assert np.abs(crop[:, -3, :].mean(axis=1) - BLUE).max() < 3
+    elif isinstance(expected, tuple):
+        assert np.abs(crop.mean(axis=(1, 2)) - expected).max() <= 1
+    else:
+        assert reason == expected
+
+
+SHARDS = {
+    "fine": ({"jpg": encoded(plain()), "txt": b"a red square"}, None),
+    "not UTF-8": ({"jpg": encoded(plain()), "txt": b"caf\xe9"}, "caption is not UTF-8"),
+    "empty": ({"jpg": encoded(plain()), "txt": b""}, "empty caption"),
+    "blank": ({"jpg": encoded(plain()), "txt": b" \n\t"}, "empty caption"),
+    "NUL": ({"jpg": encoded(plain()), "txt": b"a\0b"}, "NUL character"),
+    "a megabyte": ({"jpg": encoded(plain()), "txt": b"word " * 200_000}, None),
+    "only emoji": ({"jpg": encoded(plain()), "txt": "🦓🦓".encode()}, None),
+    "in JSON": ({"jpg": encoded(plain()), "json": b'{"caption": "red"}'}, None),
+    "broken JSON": ({"jpg": encoded(plain()), "json": b'{"caption": '}, "broken JSON"),
+    "a number in JSON": ({"jpg": encoded(plain()), "json": b'{"caption": 7}'}, "caption is not text"),
+    "no caption": ({"jpg": encoded(plain())}, "missing caption"),
+    "no picture": ({"txt": b"a caption alone"}, "missing image"),
+}
+"""What a sample holds, and the reason to skip it."""
+NEAR, FAR = "the same key twice in a row", "the same key again further on"
+
+
+def epoch(
+    source: Source, batch_size: int, options: DataConfig | None = None
+) -> tuple[dict, list[str], list[str]]:
+    """Go once through a source; return the ledger's account, the ids consumed as themselves, and their captions."""
+    ledger = Ledger(len(source), 1.0, None)
+    steps = len(source) // batch_size
+    assert steps * batch_size == len(source)
+    ids: list[str] = []
+    captions: list[str] = []
+    for step, batch in enumerate(
+        batches(
+            source,
+            image_size=8,
+            batch_size=batch_size,
+            seed=1,
+            start=0,
+            steps=steps,
+            workers=0,
+            options=options or DataConfig(),
+        )
+    ):
+        ledger.add(step * batch_size, batch)
+        ids += batch.ids
+        captions += batch.captions
+    (account,) = ledger.summary()["epochs"]
+    return account, ids, captions
+
+
+def assert_adds_up(account: dict, source: Source, expected: Counter[str]) -> None:
+    assert account["skipped"] == dict(expected)
+    assert account["consumed"] + sum(account["skipped"].values()) == len(source)
+    assert account["complete"]
+
+
+def test_r22_odd_captions_of_shards_are_counted_by_reason(tmp_path: Path) -> None:
+    with ShardWriter(tmp_path) as writer:
+        for number, (fields, _) in enumerate(SHARDS.values()):
+            writer.write(f"s{number}", fields)
+        for key in ("near", "near", "far", "between", "far"):
+            writer.write(key, SHARDS["fine"][0])
+    source = open_source(tmp_path, DataConfig())
+    account, ids, captions = epoch(source, 4)
+    expected = Counter(reason for _, reason in SHARDS.values() if reason)
+    # What stands in a row under one key is one sample, and which file is meant cannot be known; a key that comes back
+    # later is a sample of its own.
+    expected["duplicate field"] += 1
+    assert_adds_up(account, source, expected)
+    assert {"00000.tar/far", "00000.tar/far#2", "00000.tar/between"} <= set(ids)
+    assert {"🦓🦓", "word " * 200_000, "red"} <= set(captions)
+
+
+def test_r22_odd_captions_of_a_folder_are_counted_by_reason(tmp_path: Path) -> None:
+    expected: Counter[str] = Counter()
+    for number, (fields, reason) in enumerate(SHARDS.values()):
+        if "json" in fields:
+            continue
+        for suffix, data in fields.items():
+            (tmp_path / f"{number}.{suffix}").write_bytes(data)
+        expected.update([reason] if reason else [])
+    source = open_source(tmp_path, DataConfig())
+    account, _, captions = epoch(source, 3)
+    assert_adds_up(account, source, expected)
+    assert {"🦓🦓", "word " * 200_000} <= set(captions)
+
+
+def test_r22_odd_captions_of_a_table_are_counted_by_reason(tmp_path: Path) -> None:
+    (tmp_path / "red.jpg").write_bytes(encoded(plain()))
+    rows: list[tuple[object, object, str | None]] = [
+        ("red.jpg", "a red square", None),
+        ("red.jpg", "", "empty caption"),
+        ("red.jpg", "a\0b", "NUL character"),
+        ("red.jpg", "word " * 200_000, None),
+        ("red.jpg", "🦓🦓", None),
+        ("red.jpg", 7, "caption is not text"),
+        ("red.jpg", "\ud800", "caption is not UTF-8"),
+        ("red.jpg", None, "empty caption"),
+        ("gone.jpg", "a caption alone", "unreadable file"),
+        ("", "a caption alone", "missing image"),
+        ("red.jpg", "a red square", None),
+    ]
+    lines = [json.dumps({"image": image, "caption": caption}) for image, caption, _ in rows]
+    (tmp_path / "table.jsonl").write_text("\n".join([*lines, "{broken"]))
+    source = open_source(tmp_path / "table.jsonl", DataConfig())
+    account, _, captions = epoch(source, 4)
+    expected = Counter(reason for _, _, reason in rows if reason)
+    expected["broken JSON line"] += 1
+    assert_adds_up(account, source, expected)
+    assert {"🦓🦓", "word " * 200_000} <= set(captions)
+
+
+def shards_with(folder: Path, samples: int, bad: Callable[[int], str | None]) -> Source:
+    good = encoded(plain(size=(8, 8)))
+    files = {
+        None: {"jpg": good, "txt": b"a red square"},
+        "truncated image": {"jpg": good[:-2], "txt": b"a red square"},
+        "empty caption": {"jpg": good, "txt": b""},
+    }
+    with ShardWriter(folder, samples_per_shard=300) as writer:
+        for number in range(samples):
+            writer.write(f"{number:05d}", files[bad(number)])
+    return open_source(folder, DataConfig())
+
+
+def test_r23_with_one_sample_in_a_hundred_broken_an_epoch_finishes_and_its_counts_are_exact(
+    tmp_path: Path,
+) -> None:
+    source = shards_with(tmp_path, 1000, lambda number: "truncated image" if number % 100 == 37 else None)
+    account, ids, _ = epoch(source, 50)
+    assert_adds_up(account, source, Counter({"truncated image": 10}))
+    assert len(set(ids)) == 990
+
+
+def test_r23_with_five_in_a_hundred_broken_the_run_stops_and_names_the_top_reason(tmp_path: Path) -> None:
+    reasons = {3: "empty caption", 23: "truncated image", 43: "truncated image", 63: "truncated image"}
+    source = shards_with(tmp_path, 1000, lambda number: reasons.get(number % 80))
+    ledger = Ledger(len(source), DataConfig().max_skip_rate, None)
+    stream = batches(
+        source,
+        image_size=8,
+        batch_size=50,
+        seed=1,
+        start=0,
+        steps=20,
+        workers=0,
+        options=DataConfig(),
+    )
+    with pytest.raises(
+        DataError, match=r"unusable in epoch 0.*allowed: \d+ truncated image, \d+ empty caption"
+    ):
+        for step, batch in enumerate(stream):
+            ledger.add(50 * step, batch)
