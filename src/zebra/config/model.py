@@ -29,6 +29,8 @@ class TransformerConfig:
 
     def __post_init__(self) -> None:
         _require_divisible(self.where, "width", self.width, "heads", self.heads)
+        if self.layers < 1:
+            raise ConfigError(f"{self.where}: layers is {self.layers}; it must be at least 1")
         if self.hidden < 1:
             raise ConfigError(f"{self.where}: mlp_width is {self.mlp_width}; it must be at least 1")
 

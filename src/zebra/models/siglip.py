@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from zebra.config.model import SiglipTextConfig, SiglipVisionConfig
 from zebra.errors import ShapeError
-from zebra.models.blocks import MLP, Attention, Transformer
+from zebra.models.blocks import MLP, Attention, Transformer, attend
 
 
 class ProbePool(nn.Module):
@@ -36,7 +36,7 @@ class ProbePool(nn.Module):
         key, value = (
             F.linear(x_BLD, pair_weight, pair_bias).view(B, L, 2, heads, D // heads).permute(2, 0, 3, 1, 4)
         )
-        mixed = F.scaled_dot_product_attention(query.expand(B, -1, -1, -1), key, value)
+        mixed = attend(query.expand(B, -1, -1, -1), key, value, causal=False)
         return self.attn.out_proj(mixed.reshape(B, D))
 
 
@@ -93,5 +93,5 @@ class SiglipText(nn.Module):
                 f"{self.context_length}; encode them with the model's own tokenizer"
             )
         x_BLD = self.token_embedding(tokens_BL) + self.positional_embedding
-        x_BLD = self.transformer(x_BLD)
-        return self.text_projection(self.ln_final(x_BLD[:, -1]))
+        last_BD = self.transformer(x_BLD, kept=(slice(None), -1))
+        return self.text_projection(self.ln_final(last_BD))

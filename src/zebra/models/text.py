@@ -13,9 +13,9 @@ from zebra.models.packing import pack
 class TextTransformer(nn.Module):
     """A causal transformer pooled where the text ends.
 
-    Differs: the published models always run all 77 positions. A causal state never depends on later tokens, so
-    texts are sorted by length here and run in groups, each cut at its own longest text; the result is the same
-    function.
+    Differs: the published models always run all 77 positions. A causal state never depends on later tokens, so here
+    texts are sorted by length and laid out in one run, each as long as the longest of its group, and the last block
+    computes the ends alone. The result is the same function; which texts stand beside one moves it by rounding.
     """
 
     def __init__(self, config: TextConfig, embed_dim: int) -> None:

@@ -28,8 +28,8 @@ class VisionTransformer(nn.Module):
         patches_BPD = self.conv1(images_B3HW).flatten(2).transpose(1, 2)
         class_B1D = self.class_embedding.to(patches_BPD.dtype).expand(patches_BPD.shape[0], 1, -1)
         x_BLD = torch.cat([class_B1D, patches_BPD], dim=1) + self.positional_embedding
-        x_BLD = self.transformer(self.ln_pre(x_BLD))
-        return self.ln_post(x_BLD[:, 0])
+        class_BD = self.transformer(self.ln_pre(x_BLD), kept=(slice(None), 0))
+        return self.ln_post(class_BD)
 
     def forward(self, images_B3HW: Tensor) -> Tensor:
         """Return embeddings [B, E], not yet of unit length."""
