@@ -63,10 +63,8 @@ def _handler(store: ObjectStore) -> type[BaseHTTPRequestHandler]:
             path, place = self.path.lstrip("/"), self.headers.get("Range", "")
             fault = store.fault(path, place, store.asked[path, place])
             store.asked[path, place] += 1
-            if path not in store.objects:
-                return self.answer(404, b"no such object")
-            data = store.objects[path]
-            limits = re.fullmatch(r"bytes=(\d+)-(\d+)", place)
+            if path not in store.objects and fault in ("cut", "short", "shifted", "whole"):
+                fault = None  # there is nothing to spoil
             if fault == "short" and place == "bytes=0-0":
                 fault = "cut"  # nothing is shorter than one byte
             if fault:
@@ -77,6 +75,10 @@ def _handler(store: ObjectStore) -> type[BaseHTTPRequestHandler]:
                 time.sleep(store.stall_seconds if fault == "stall" else 0)
                 self.close_connection = True
                 return None
+            if path not in store.objects:
+                return self.answer(404, b"no such object")
+            data = store.objects[path]
+            limits = re.fullmatch(r"bytes=(\d+)-(\d+)", place)
             if not limits or fault == "whole":
                 return self.answer(200, data, cut=fault == "cut")
             start, end = int(limits[1]), min(int(limits[2]), len(data) - 1)

@@ -18,8 +18,6 @@ from zebra.errors import DataError
 
 from .object_store import FAULTS, ObjectStore, some_of
 
-pytest.importorskip("aiohttp")
-
 FOUND = 160
 SHARDS = "bucket/{00000..00003}.tar"
 NO_CACHE = DataConfig(shard_cache_bytes=0)
@@ -29,7 +27,7 @@ NO_CACHE = DataConfig(shard_cache_bytes=0)
 def _haste(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(remote, "FIRST_WAIT_SECONDS", 0.001)
-    monkeypatch.setattr(stores, "STALL_SECONDS", 0.2)
+    monkeypatch.setattr(stores, "STALL_SECONDS", 0.5)  # half of what the server is silent
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +115,16 @@ def test_r24_a_store_that_always_fails_ends_with_url_and_tries(store: ObjectStor
         source.read(0)
 
 
+def test_r24_a_store_that_fails_while_a_shard_is_indexed_is_not_taken_for_damage(store: ObjectStore) -> None:
+    store.fault = lambda path, place, before: None if place in ("", "bytes=0-0") else "503"
+    with (
+        pytest.warns(UserWarning, match="failed 4 times") as caught,
+        pytest.raises(DataError, match=r"00000\.tar could not be read in 8 tries"),
+    ):
+        open_source(store.url + "/bucket/00000.tar", DataConfig(damaged_shards="keep-whole-samples"))
+    assert len(caught) == 1
+
+
 def test_r24_a_store_that_cannot_be_reached_ends_with_url_and_tries() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -163,3 +171,17 @@ def test_r24_a_checksum_beside_a_remote_shard_is_checked(store: ObjectStore) -> 
     store.objects["bucket/00000.tar.sha256"] = b"0" * 64 + b"  00000.tar\n"
     with pytest.raises(DataError, match=r"bucket/00000\.tar is damaged .* its sha256 is"):
         open_source(store.url + "/" + SHARDS, DataConfig())
+
+
+def test_r24_a_bucket_that_denies_what_is_not_there_is_read(
+    store: ObjectStore, pictures: list[bytes]
+) -> None:
+    store.fault = lambda path, place, before: None if path.endswith(".tar") else "403"
+    assert wrong(open_source(store.url + "/" + SHARDS, DataConfig()), pictures) == 0
+
+
+def test_r24_nothing_is_looked_for_beside_a_signed_url(store: ObjectStore, pictures: list[bytes]) -> None:
+    signed = "bucket/00000.tar?signature=1"
+    store.objects[signed] = store.objects["bucket/00000.tar"]
+    assert open_source(f"{store.url}/{signed}", DataConfig()).read(3).image == pictures[3]
+    assert {path for path, _ in store.asked} == {signed}

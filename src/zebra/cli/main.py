@@ -12,6 +12,7 @@ VERBS = {
     "menagerie": "write the built-in world: training shards and evaluation sets",
     "train": "train a CLIP on captioned images",
     "classify": "name what is in pictures, by labels in words",
+    "embed": "put pictures with their vectors into a store, to be searched",
     "evaluate": "score a model on CLIP_benchmark folders",
     "export": "write a model so that another library opens it",
     "doctor": "explain and verify a model, captioned images, or the installation",

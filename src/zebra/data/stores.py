@@ -68,7 +68,7 @@ def open_store(url: str) -> Store:
         DataError: Nobody knows the protocol.
         MissingExtra: The package for the protocol is not installed.
     """
-    import fsspec  # type: ignore[import-untyped]
+    import fsspec
 
     protocol = url.partition("://")[0]
     try:
@@ -134,7 +134,7 @@ class Http(Files):
         return self._get(url, None)[1]
 
     def _get(self, url: str, place: Place | None) -> tuple[Version, bytes]:
-        from fsspec.asyn import sync  # type: ignore[import-untyped]
+        from fsspec.asyn import sync
 
         answer: tuple[Version, bytes] = sync(self.files.loop, self._ask, url, place)
         return answer

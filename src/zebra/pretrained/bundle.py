@@ -16,7 +16,9 @@ from zebra.errors import ConfigError, DataError, WeightsError
 from zebra.images.decode import decode
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
+from zebra.pretrained.backends import Backend, ImageEncoder, TorchImages
 from zebra.pretrained.folder import write_folder
+from zebra.pretrained.precision import Precision, lowered, pictures_at_once
 from zebra.text.templates import DEFAULT_TEMPLATES, fill
 from zebra.text.words import Words
 from zebra.values import Prediction
@@ -35,22 +37,34 @@ class Bundle:
         tokenizer: Words | None,
         preprocess: Preprocess,
         identify: Callable[[], str] = lambda: "",
+        *,
+        precision: Precision = "fp32",
+        encoder: ImageEncoder | None = None,
     ) -> None:
         """Put the three together.
 
         Args:
             tokenizer: None for a model that came without one; it embeds pictures alone.
             identify: Gives the fingerprint, asked for when it is first needed: it may have to read large files.
+            precision: The number format of the model's weights.
+            encoder: Runs the image tower; without one, torch does, all of a batch at once.
         """
         self.model = model
         self.tokenizer = tokenizer
         self.preprocess = preprocess
+        self.precision: Precision = precision
         self._identify = identify
+        self._encoder: ImageEncoder = encoder or TorchImages(model, preprocess)
 
     @cached_property
     def fingerprint(self) -> str:
         """Identifies the function from pictures and texts to vectors; empty for a model not saved yet."""
         return self._identify()
+
+    @property
+    def backend(self) -> Backend:
+        """What runs the image tower; the text tower is always torch's."""
+        return self._encoder.backend
 
     @property
     def embed_dim(self) -> int:
@@ -95,14 +109,28 @@ class Bundle:
         Raises:
             BadSample: A picture cannot be used; the message names it.
         """
-        encode = self.model.encode_images if projected else self.model.visual.features
+        tower = TorchImages(self.model, self.preprocess)
+        encode = self.encode_pixels if projected else tower.features
         self.model.eval()
         with torch.inference_mode():
-            vectors = [
-                encode(self.preprocess.normalise(pixels).to(self.device)).float().cpu()
-                for pixels in self._batches(images)
-            ]
+            vectors = [encode(pixels) for pixels in self._batches(images)]
         return torch.cat(vectors).clone() if vectors else torch.zeros(0, self.embed_dim)
+
+    def encode_pixels(self, pixels_B3HW: Tensor) -> Tensor:
+        """Embed one batch of what `preprocess.pixels` made of pictures, uint8, as float32 unit vectors [B, E]."""
+        self.model.eval()
+        with torch.inference_mode():
+            vectors = self._encoder(pixels_B3HW)
+        return vectors.clone()
+
+    def in_precision(self, precision: Precision) -> "Bundle":
+        """Return this model in another number format; ConfigError if it is not fp32 itself, or cannot be cast."""
+        self.require_fp32("cast")
+        model, fingerprint = lowered(self.model, precision), self.fingerprint
+        encoder = TorchImages(model, self.preprocess, pictures_at_once(model.visual, precision))
+        return Bundle(
+            model, self.tokenizer, self.preprocess, lambda: fingerprint, precision=precision, encoder=encoder
+        )
 
     def encode_texts(self, texts: Sequence[str], *, truncate: bool = True) -> Tensor:
         """Embed texts as float32 unit vectors [N, E] on the CPU.
@@ -170,8 +198,20 @@ class Bundle:
         return self.tokenizer
 
     def save(self, folder: Path, facts: Mapping[str, str] | None = None) -> None:
-        """Write a self-describing folder that `zebra.load` reads, and take its fingerprint."""
+        """Write a self-describing folder that `zebra.load` reads, and take its fingerprint.
+
+        Raises:
+            ConfigError: The weights are not fp32: they have lost what the folder would record.
+        """
+        self.require_fp32("saved")
         self.fingerprint = write_folder(self, folder, facts or {})
+
+    def require_fp32(self, what: str) -> None:
+        """Raise ConfigError if the weights are in a smaller format; `what` ends "cannot be …" in its message."""
+        if self.precision != "fp32":
+            raise ConfigError(
+                f"this model was loaded in {self.precision} and cannot be {what}: load it with precision='fp32'"
+            )
 
     def _batches(self, images: Iterable[Picture]) -> Iterator[Tensor]:
         if isinstance(images, str | bytes | Path | Image.Image):

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from zebra.config.model import SiglipTextConfig
 from zebra.errors import MissingExtra
 from zebra.images.preprocess import Preprocess
+from zebra.models import CLIP
 from zebra.models.text import TextTransformer
 from zebra.pretrained.bundle import Bundle
 from zebra.text.tokenizer import Tokenizer
@@ -33,22 +34,22 @@ def write_onnx(bundle: Bundle, folder: Path, opset: int = OPSET) -> None:
     file beside it (`image.onnx.data`), since a graph cannot be larger.
 
     Args:
-        bundle: Any model, on any device and in any precision; it is left as it is.
+        bundle: Any model, on any device; it is left as it is.
         folder: Made if missing.
         opset: Version of ONNX's operators, at least 18.
 
     Raises:
         MissingExtra: The packages `onnx` and `onnxscript` are not installed.
         WeightsError: The bundle has no tokenizer.
+        ConfigError: It was loaded in another precision than fp32.
     """
+    bundle.require_fp32("exported")
     words = bundle.require_words()
     config, tower = bundle.model.config, bundle.model.text
-    size, length = config.image_size, config.text.context_length
+    length = config.text.context_length
     folder.mkdir(parents=True, exist_ok=True)
 
-    pixels = torch.zeros(2, 3, size, size)
-    names = ("pixels", "image_vectors")
-    _write_graph(bundle.model.visual, pixels, {0: Dim("batch")}, names, folder / "image.onnx", opset)
+    write_image_graph(bundle.model, folder / "image.onnx", opset)
 
     names = ("tokens", "text_vectors")
     if isinstance(tower, TextTransformer):
@@ -63,6 +64,16 @@ def write_onnx(bundle: Bundle, folder: Path, opset: int = OPSET) -> None:
     preprocess = json.dumps(bundle.preprocess.to_json(), indent=1) + "\n"
     (folder / "preprocess.json").write_text(preprocess, encoding="utf-8")
     (folder / "README.md").write_text(_readme(bundle), encoding="utf-8")
+
+
+def write_image_graph(model: CLIP, path: Path, opset: int = OPSET) -> None:
+    """Write the image tower alone: `pixels` to `image_vectors`, as `write_onnx` describes them.
+
+    Raises:
+        MissingExtra: The packages `onnx` and `onnxscript` are not installed.
+    """
+    pixels = torch.zeros(2, 3, model.config.image_size, model.config.image_size)
+    _write_graph(model.visual, pixels, {0: Dim("batch")}, ("pixels", "image_vectors"), path, opset)
 
 
 class _Ungrouped(nn.Module):

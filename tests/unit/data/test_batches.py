@@ -3,6 +3,7 @@
 import hashlib
 import io
 import multiprocessing
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -245,8 +246,17 @@ def test_no_worker_outlives_the_reader_of_its_batches(memory) -> None:
     assert multiprocessing.active_children() == []
 
 
-@pytest.mark.parametrize("layout", ["folder", "csv", "shards"])
-def test_every_layout_trains_with_workers(tmp_path: Path, picture, shards, layout: str) -> None:
+def test_a_read_that_hangs_is_named_exactly_where_samples_are_read_one_by_one(memory) -> None:
+    source = memory(8)
+    read = source.read
+    source.read = lambda index: time.sleep(3600) if index == 5 else read(index)
+    with pytest.raises(DataError, match=r"stuck.*, at 5; "):
+        run(source, 2, workers=1, timeout=0.5)
+
+
+@pytest.fixture(params=["folder", "csv", "shards"])
+def path(request, tmp_path: Path, picture, shards) -> Path:
+    """Six samples in one layout or another."""
     photos = tmp_path / "photos"
     photos.mkdir()
     rows = ["path,caption"]
@@ -255,7 +265,15 @@ def test_every_layout_trains_with_workers(tmp_path: Path, picture, shards, layou
         (photos / f"{number}.txt").write_text(f"colour {number}")
         rows.append(f"photos/{number}.jpg,colour {number}")
     (tmp_path / "t.csv").write_text("\n".join(rows))
-    path = {"folder": photos, "csv": tmp_path / "t.csv", "shards": shards(6)}[layout]
+    return {"folder": photos, "csv": tmp_path / "t.csv", "shards": shards(6)}[request.param]
+
+
+def test_every_layout_trains_with_workers(path: Path) -> None:
     (first, second) = run(open_source(path, DEFAULT), 2, workers=2, batch_size=3)
     assert sorted(first.captions + second.captions) == [f"colour {i}" for i in range(6)]
     assert first.skips == second.skips == ()
+
+
+def test_every_layout_names_a_sample_without_reading_it(path: Path) -> None:
+    source = open_source(path, DEFAULT)
+    assert [source.locate(index) for index in range(6)] == [source.read(index).id for index in range(6)]

@@ -32,7 +32,10 @@ def test_positions_run_through_one_epoch_after_another() -> None:
 @given(start=st.integers(0, 100), count=st.integers(1, 40), cut=st.integers(1, 40), found=st.integers(1, 30))
 def test_a_walk_can_be_cut_anywhere(start: int, count: int, cut: int, found: int) -> None:
     whole = samples_at(start, count + cut, seed=0, found=found)
-    parts = [samples_at(start, count, seed=0, found=found), samples_at(start + count, cut, seed=0, found=found)]
+    parts = [
+        samples_at(start, count, seed=0, found=found),
+        samples_at(start + count, cut, seed=0, found=found),
+    ]
     assert np.array_equal(np.concatenate(parts), whole)
 
 

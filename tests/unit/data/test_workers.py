@@ -162,10 +162,14 @@ def test_a_worker_killed_while_it_waits_for_work_is_named() -> None:
 
 
 def test_what_a_worker_finished_before_it_died_is_still_delivered() -> None:
-    running = start(at(3, die(signal.SIGKILL)), workers=1)
-    time.sleep(0.3)
+    def orders() -> Iterator[int]:
+        yield from (0, 1)
+        time.sleep(0.5)  # meanwhile it dies of the second
+        yield 2
+
+    running = start(at(BATCH, die(signal.SIGKILL)), orders=orders(), workers=1)
     assert next(running)[1] is None
-    with pytest.raises(DataError, match="sample 3"):
+    with pytest.raises(DataError, match=f"sample {BATCH}"):
         next(running)
 
 
@@ -242,8 +246,11 @@ def test_no_worker_outlives_a_main_process_that_is_killed() -> None:
     deadline = time.monotonic() + 10
     while any(map(is_running, workers)) and time.monotonic() < deadline:
         time.sleep(0.05)
+    left = [pid for pid in workers if is_running(pid)]
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
     assert status == -signal.SIGKILL
-    assert [pid for pid in workers if is_running(pid)] == []
+    assert left == []
 
 
 def test_workers_can_be_started_afresh_instead_of_forked() -> None:

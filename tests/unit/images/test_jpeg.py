@@ -95,6 +95,11 @@ def test_the_smallest_scale_is_taken_that_leaves_the_crop_large_enough(crop: int
     assert min(box[2] - box[0], box[3] - box[1]) >= 16
 
 
+def test_the_crop_is_moved_to_the_nearest_pixel_of_the_smaller_picture() -> None:
+    _, box = decode_scaled(BIG, "x", 16, lambda _width, _height: (5, 6, 85, 87))
+    assert box == (1, 2, 21, 22)
+
+
 def test_the_shorter_side_of_the_crop_decides() -> None:
     pixels, _ = decode_scaled(encoded(scene(400, 70)), "x", 32, whole)
     assert pixels.shape == (35, 200, 3)

@@ -1,0 +1,35 @@
+"""Embed a folder of pictures into a store, then find pictures by words, with numpy alone.
+
+    python examples/search_a_folder.py MODEL PICTURES STORE "a zebra in the snow"
+
+Run again, only new and changed pictures are embedded. `zebra embed` does the first half from the command line.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import zebra
+from zebra.config.embed import EmbedConfig
+from zebra.store import Store
+from zebra.workflows import embed
+
+
+def main(model: str, pictures: str, out: str, query: str) -> None:
+    """Print the five pictures that are nearest to the words."""
+    result = embed.run(EmbedConfig(model=model, data=pictures, out=out))
+    print(f"{result.rows} pictures, {result.embedded} of them new; precision {result.precision}")
+
+    store = Store.open(Path(out))
+    _, image_NE = store.vectors()
+    text_E = zebra.load(model).encode_texts([query])[0].numpy()
+    similarity_N = image_NE @ text_E
+    best_K = np.argsort(-similarity_N)[:5]
+    rows = store.at(best_K.tolist(), ["path", "caption"]).to_pylist()
+    for similarity, row in zip(similarity_N[best_K], rows, strict=True):
+        print(f"{similarity:.3f}  {row['path']}  {row['caption'] or ''}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

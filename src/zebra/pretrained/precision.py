@@ -1,0 +1,66 @@
+"""A model in fp32 in; a model of the same weights in a smaller number format, cast once, out."""
+
+from typing import Literal
+
+import torch
+from torch import nn
+
+from zebra.errors import ConfigError
+from zebra.models import CLIP
+from zebra.models.resnet import ModifiedResNet
+from zebra.models.siglip import SiglipVision
+from zebra.models.vit import VisionTransformer
+from zebra.pretrained.int8 import quantise
+from zebra.pretrained.weights import build, published_tensors
+
+Precision = Literal["fp32", "bf16", "int8"]
+CACHED_TOKENS = 512
+LEAST_COSINE = 0.999
+"""What a vector in a smaller format must keep to the one in fp32."""
+
+
+def lowered(model: CLIP, precision: Precision) -> CLIP:
+    """Return a model for inference alone; what stays fp32 shares memory with `model`, which is left as it is.
+
+    bf16 casts both towers whole: inside torch's kernels norms, softmax and sums of products are fp32 all the same. int8
+    rounds the matrices of the image tower; its text tower is bf16 where the hardware multiplies that, else fp32. The
+    temperature, and the division by a vector's length, are always fp32.
+
+    Raises:
+        ConfigError: int8 is asked of a ResNet, or of another device than the CPU.
+    """
+    if precision == "fp32":
+        return model
+    device = model.logit_scale.device
+    copy = build(model.config, published_tensors(model), "the model").to(device).eval().requires_grad_(False)
+    if precision == "bf16":
+        copy.visual.bfloat16()
+    elif isinstance(copy.visual, ModifiedResNet) or device.type != "cpu":
+        where = (
+            "this model is a ResNet, made of convolutions" if device.type == "cpu" else f"this is {device}"
+        )
+        raise ConfigError(f"int8 multiplies matrices on a CPU, and {where}; use precision='bf16' or 'auto'")
+    else:
+        quantise(copy.visual)
+    if precision == "bf16" or multiplies_bf16(device):
+        copy.text.bfloat16()
+    return copy
+
+
+def pictures_at_once(tower: nn.Module, precision: Precision) -> int | None:
+    """Return how many pictures are best run together; None for as many as there are.
+
+    int8 products are so fast that what lies between them counts: it should stay in the processor's cache.
+    """
+    if precision != "int8":
+        return None
+    assert isinstance(tower, VisionTransformer | SiglipVision)
+    return max(1, CACHED_TOKENS // len(tower.positional_embedding))
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Say whether the hardware multiplies bf16 natively; emulated, it is slower than fp32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    able: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return device.type == "cpu" and any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))

@@ -1,0 +1,154 @@
+"""`zebra embed` as a user runs it: a folder becomes a store, again and again, interrupted or not."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from zebra.config.model import ModelConfig, TextConfig, VisionTransformerConfig
+from zebra.images.preprocess import Preprocess
+from zebra.models import CLIP
+from zebra.pretrained.bundle import Bundle
+from zebra.store import Store
+from zebra.text.tokenizer import Tokenizer
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    torch.manual_seed(0)
+    tokenizer = Tokenizer.train(["a photo of a red circle"] * 5, 520, 16)
+    config = ModelConfig(
+        embed_dim=16,
+        image_size=32,
+        vision=VisionTransformerConfig(width=64, layers=1, heads=1, patch_size=16),
+        text=TextConfig(width=64, layers=1, heads=1, vocab_size=tokenizer.vocab_size, context_length=16),
+    )
+    folder = tmp_path_factory.mktemp("models") / "model"
+    Bundle(CLIP(config), tokenizer, Preprocess(image_size=32)).save(folder)
+    return folder
+
+
+@pytest.fixture
+def photos(pairs, tmp_path):
+    """A folder with pictures and not a single caption."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for key, suffix, data, _ in pairs:
+        (folder / f"{key}.{suffix}").write_bytes(data)
+    return folder
+
+
+def test_a_folder_without_captions_becomes_a_store_and_then_only_what_is_new(zebra, model, photos, tmp_path):
+    said = zebra("embed", model, "photos", "--out", "store", cwd=tmp_path).stdout
+    assert said.startswith("store: 96 pictures; 96 embedded (")
+    (photos / "new.png").write_bytes((photos / "0001.png").read_bytes())
+    (photos / "bad.jpg").write_bytes(b"no picture")
+    (photos / "0005.png").unlink()
+    told = zebra("embed", model, "photos", "--out", "store", "--json", cwd=tmp_path).stdout
+    document = json.loads(told)
+    assert {
+        name: document[name] for name in ("rows", "embedded", "reused", "already", "vanished", "finished")
+    } == {
+        "rows": 97,
+        "embedded": 0,
+        "reused": 1,
+        "already": 95,
+        "vanished": 1,
+        "finished": True,
+    }
+    assert document["skipped"] == {"not an image": 1}
+    pruned = zebra("embed", model, "photos", "--out", "store", "--prune", cwd=tmp_path).stdout
+    assert "1 no longer in the data, deleted" in pruned
+    assert len(Store.open(tmp_path / "store")) == 96
+
+
+def test_mistakes_are_one_message(zebra, model, tmp_path):
+    (tmp_path / "empty").mkdir()
+    said = zebra("embed", model, "empty", "--out", "store", cwd=tmp_path, code=1).stderr
+    assert said.startswith("zebra embed: the folder ")
+    assert not (tmp_path / "store").exists()
+    zebra("embed", model, "empty", cwd=tmp_path, code=2)
+
+
+def test_stopped_by_sigterm_it_exits_with_75_and_goes_on(installed, environment, zebra, model, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(2000):
+        pixels = np.random.default_rng(number).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:04d}.bmp")
+    words = ["embed", str(model), "photos", "--out", "store", "--batch-size", "4", "--precision", "fp32"]
+    command = [sys.executable, str(installed / "bin" / "zebra"), *words]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while not (tmp_path / "store" / "skipped.jsonl").exists():  # the first batch is next
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 75, said
+    assert "the same command goes on" in said
+    assert len(Store.open(tmp_path / "store")) < 2000
+    zebra(*words, cwd=tmp_path)
+    assert len(Store.open(tmp_path / "store")) == 2000
+
+
+CHILD = """
+import sys
+from zebra.config.embed import EmbedConfig
+from zebra.embed import pipeline
+from zebra.workflows import embed
+pipeline.COMMIT_ROWS = 4
+model, data, out = sys.argv[1:]
+embed.run(EmbedConfig(model=model, data=data, out=out, precision="fp32", batch_size=2, workers=2),
+          watch=lambda tally: print(tally.done, flush=True))
+"""
+
+
+def test_a_killed_run_goes_on_without_losing_or_repeating_a_picture(
+    environment, zebra, model, photos, tmp_path
+):
+    command = [sys.executable, "-c", CHILD, str(model), str(photos), str(tmp_path / "store")]
+    for kill_at in (9, 37):
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+            while int(process.stdout.readline()) < kill_at:
+                pass
+            process.kill()
+    told = zebra(
+        "embed", model, "photos", "--out", "store", "--json", "--precision", "fp32", cwd=tmp_path
+    ).stdout
+    document = json.loads(told)
+    assert 0 < document["embedded"] < 96
+    assert document["already"] + document["embedded"] == 96
+    stored = [
+        Path(row["path"])
+        for batch in Store.open(tmp_path / "store").scan(["path"])
+        for row in batch.to_pylist()
+    ]
+    assert stored == sorted(photos.iterdir())
+
+
+def test_the_examples_run(environment, model, photos, tmp_path):
+    def run(name, *words):
+        command = [sys.executable, str(EXAMPLES / name), *map(str, words)]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    first, *hits = run("search_a_folder.py", model, photos, "store", "a red circle")
+    assert first.startswith("96 pictures, 96 of them new")
+    assert len(hits) == 5
+    assert run("embed_in_a_loop.py", model, "by-hand", *sorted(photos.iterdir()))[-1].startswith(
+        "96 pictures in"
+    )
