@@ -12,6 +12,7 @@ these pictures and the model folder's golden one. The row goes to results/embed_
 """
 
 import argparse
+import functools
 import importlib.metadata
 import tempfile
 import time
@@ -49,6 +50,7 @@ WAYS: dict[str, dict[str, Any]] = {
 EXACT = ("fp32", "onnxruntime")
 
 
+@functools.cache
 def peer() -> ModuleType:
     """Import open_clip; its torchvision expects two operators that a CPU build of torch does not bring."""
     library = torch.library.Library("torchvision", "DEF")

@@ -1,10 +1,10 @@
 """Pre-LN transformer blocks shared by the image and the text tower (CLIP §2.4): tokens [B, L, D] in and out.
 
-Sequences of different lengths pass as one flat run of tokens [N, D]: only attention needs to know where each begins.
+Texts pass as one flat run of tokens [N, D] (`packing`): only attention needs to know which of them see each other.
 Parameter names are those of the published checkpoints, so that weights move between libraries untouched.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from types import EllipsisType
 from typing import Any
 
@@ -14,9 +14,10 @@ from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
 from zebra.config.model import Activation, TransformerConfig
+from zebra.models.packing import Run
 
-Groups = Sequence[tuple[int, int]]
-"""How many sequences of which length follow each other in a flat run of tokens."""
+Sight = Run | Tensor | None
+"""Which tokens see which: those of a run [N, D] as it says; those of sequences [B, L, D] by a mask [L, L], or all."""
 Kept = Tensor | tuple[slice, int] | EllipsisType
 """Indexes tokens: those whose states are wanted."""
 
@@ -56,13 +57,17 @@ ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
 }
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, *, causal: bool) -> Tensor:
-    """Mix values [B, heads, L, d] by how well their keys answer each query."""
+def attend(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None) -> Tensor:
+    """Mix values [B, heads, K, d] by how well their keys answer each query [B, heads, Q, d].
+
+    Args:
+        seen: Which keys count for which query, bool, broadcast to [B, heads, Q, K]; None: all.
+    """
     if query.dtype is torch.bfloat16 and query.device.type == "cpu":
         # The bf16 kernel of torch 2.13 takes 3 to 6 times as long backward as its fp32 one.
         with torch.autocast("cpu", enabled=False):
-            return attend(query.float(), key.float(), value.float(), causal=causal).to(query.dtype)
-    return F.scaled_dot_product_attention(query, key, value, is_causal=causal)
+            return attend(query.float(), key.float(), value.float(), seen).to(query.dtype)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
 
 
 class Attention(nn.Module):
@@ -77,27 +82,23 @@ class Attention(nn.Module):
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
-    def forward(self, x: Tensor, *, causal: bool, groups: Groups | None = None, kept: Kept = ...) -> Tensor:
-        """Let every token look at all tokens of its sequence, or, if causal, at itself and those before it.
-
-        Args:
-            x: Tokens [B, L, D], or [N, D] if groups say how long the sequences are.
-            kept: The tokens whose outcome is returned.
-        """
+    def forward(self, x: Tensor, *, sight: Sight = None, kept: Kept = ...) -> Tensor:
+        """Let every token look at those it sees; return the outcome of the tokens that are kept."""
         qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)
-        if groups is None:
-            mixed = self._mix(qkv, causal)
+        width = x.shape[-1]
+        shape = (self.heads, width // self.heads)
+        seen: Tensor | None
+        if isinstance(sight, Run):
+            own = qkv.view(len(sight.above_SA), -1, 3 * width)
+            query = own[..., :width].view(*own.shape[:2], *shape)
+            pairs = torch.cat([F.embedding(sight.above_SA, qkv), own], dim=1)[..., width:]
+            key, value = pairs.view(*pairs.shape[:2], 2, *shape).unbind(-3)
+            seen = sight.seen_SQK[:, None]
         else:
-            runs = torch.split(qkv, [num * length for num, length in groups])
-            grouped = [run.view(*shape, -1) for run, shape in zip(runs, groups, strict=True)]
-            mixed = torch.cat([self._mix(group, causal).flatten(0, 1) for group in grouped])
-        return self.out_proj(mixed[kept])
-
-    def _mix(self, qkv: Tensor, causal: bool) -> Tensor:
-        B, L, width = qkv.shape
-        parts = qkv.view(B, L, 3, self.heads, width // 3 // self.heads).unbind(2)
-        query, key, value = (part.transpose(1, 2) for part in parts)
-        return attend(query, key, value, causal=causal).transpose(1, 2).reshape(B, L, width // 3)
+            query, key, value = qkv.view(*x.shape[:-1], 3, *shape).unbind(-3)
+            seen = sight
+        mixed = attend(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), seen)
+        return self.out_proj(mixed.transpose(1, 2).reshape(x.shape)[kept])
 
 
 class MLP(nn.Module):
@@ -124,18 +125,17 @@ class ResidualBlock(nn.Module):
         self.ln_2 = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.mlp = MLP(config.width, config.hidden, config.activation)
 
-    def forward(self, x: Tensor, *, causal: bool, groups: Groups | None = None, kept: Kept = ...) -> Tensor:
-        """Refine the tokens [B, L, D], or [N, D] in groups; return those that are kept."""
-        x = x[kept] + self.attn(self.ln_1(x), causal=causal, groups=groups, kept=kept)
+    def forward(self, x: Tensor, *, sight: Sight = None, kept: Kept = ...) -> Tensor:
+        """Refine tokens; return those that are kept."""
+        x = x[kept] + self.attn(self.ln_1(x), sight=sight, kept=kept)
         return x + self.mlp(self.ln_2(x))
 
 
 class Transformer(nn.Module):
     """A stack of residual blocks."""
 
-    def __init__(self, config: TransformerConfig, *, causal: bool) -> None:
+    def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.causal = causal
         self.resblocks = nn.ModuleList(ResidualBlock(config) for _ in range(config.layers))
 
     def blocks(self) -> Iterator[ResidualBlock]:
@@ -144,15 +144,15 @@ class Transformer(nn.Module):
             assert isinstance(block, ResidualBlock)
             yield block
 
-    def forward(self, x: Tensor, *, groups: Groups | None = None, kept: Kept = ...) -> Tensor:
+    def forward(self, x: Tensor, *, sight: Sight = None, kept: Kept = ...) -> Tensor:
         """Refine tokens block by block.
 
         Args:
-            x: Tokens [B, L, D], or sequences of several lengths, one behind the other: [N, D].
-            groups: For [N, D]: how many sequences of which length, in order.
+            x: Tokens [B, L, D], or [N, D] of a run.
+            sight: Which of them see which.
             kept: Indexes the tokens whose states are wanted; the last block computes no others.
         """
         *lower, last = self.blocks()
         for block in lower:
-            x = block(x, causal=self.causal, groups=groups)
-        return last(x, causal=self.causal, groups=groups, kept=kept)
+            x = block(x, sight=sight)
+        return last(x, sight=sight, kept=kept)

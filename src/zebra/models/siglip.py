@@ -3,13 +3,18 @@
 Both differ from CLIP's: no class token, no norm before the blocks, no causal mask, and a head with its own weights.
 """
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zebra.config.model import SiglipTextConfig, SiglipVisionConfig
 from zebra.errors import ShapeError
 from zebra.models.blocks import MLP, Attention, Transformer, attend
+
+TEXTS = 64
+"""Computed at once without gradients."""
 
 
 class ProbePool(nn.Module):
@@ -36,7 +41,7 @@ class ProbePool(nn.Module):
         key, value = (
             F.linear(x_BLD, pair_weight, pair_bias).view(B, L, 2, heads, D // heads).permute(2, 0, 3, 1, 4)
         )
-        mixed = attend(query.expand(B, -1, -1, -1), key, value, causal=False)
+        mixed = attend(query.expand(B, -1, -1, -1), key, value)
         return self.attn.out_proj(mixed.reshape(B, D))
 
 
@@ -50,7 +55,7 @@ class SiglipVision(nn.Module):
         self.positional_embedding = nn.Parameter(
             torch.empty((image_size // patch) ** 2, width).normal_(std=width**-0.5)
         )
-        self.transformer = Transformer(config, causal=False)
+        self.transformer = Transformer(config)
         self.ln_post = nn.LayerNorm(width, eps=config.norm_eps)
         self.pool = ProbePool(config)
 
@@ -74,7 +79,7 @@ class SiglipText(nn.Module):
         self.positional_embedding = nn.Parameter(
             torch.empty(config.context_length, config.width).normal_(std=config.width**-0.5)
         )
-        self.transformer = Transformer(config, causal=False)
+        self.transformer = Transformer(config)
         self.ln_final = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.text_projection = nn.Linear(config.width, embed_dim)
 
@@ -95,3 +100,7 @@ class SiglipText(nn.Module):
         x_BLD = self.token_embedding(tokens_BL) + self.positional_embedding
         last_BD = self.transformer(x_BLD, kept=(slice(None), -1))
         return self.text_projection(self.ln_final(last_BD))
+
+    def batches(self, tokens_NL: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """Divide texts into batches for inference, as indices; none can be shortened, since padding is seen."""
+        return np.split(np.arange(len(tokens_NL)), range(TEXTS, len(tokens_NL), TEXTS))

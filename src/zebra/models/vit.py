@@ -19,7 +19,7 @@ class VisionTransformer(nn.Module):
         self.class_embedding = nn.Parameter(torch.empty(width).normal_(std=scale))
         self.positional_embedding = nn.Parameter(torch.empty(num_patches + 1, width).normal_(std=scale))
         self.ln_pre = nn.LayerNorm(width, eps=config.norm_eps)
-        self.transformer = Transformer(config, causal=False)
+        self.transformer = Transformer(config)
         self.ln_post = nn.LayerNorm(width, eps=config.norm_eps)
         self.proj = nn.Parameter(torch.empty(width, embed_dim).normal_(std=scale))
 

@@ -1,6 +1,7 @@
 """A model with its tokenizer and preprocessing: pictures and texts in, unit vectors and answers out."""
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,7 @@ from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.backends import Backend, ImageEncoder, TorchImages
 from zebra.pretrained.folder import write_folder
+from zebra.pretrained.heads import head_name, keep, recall
 from zebra.pretrained.precision import Precision, lowered, pictures_at_once
 from zebra.text.templates import DEFAULT_TEMPLATES, fill
 from zebra.text.words import Words
@@ -26,6 +28,10 @@ from zebra.values import Prediction
 Picture = str | Path | bytes | Image.Image | NDArray[np.uint8]
 
 BATCH = 64
+TEXTS_AT_ONCE = 16_384
+"""Texts that are sorted together, so that those that begin alike meet; memory does not grow beyond."""
+WORTH_KEEPING = 64
+"""Prompts of a head from which on looking it up on disk is quicker than computing it."""
 
 
 class Bundle:
@@ -140,23 +146,14 @@ class Bundle:
         """
         if isinstance(texts, str):
             raise ConfigError("encode_texts takes a list of texts; wrap a single one in [ ]")
-        words = self.require_words()
-        self.model.eval()
-        vectors, cut = [], 0
-        with torch.inference_mode():
-            for start in range(0, len(texts), 256):
-                encoded = words.encode(texts[start : start + 256], truncate=truncate)
-                cut += encoded.truncated
-                tokens = torch.from_numpy(encoded.ids).to(self.device)
-                vectors.append(self.model.encode_texts(tokens).float().cpu())
-        if cut:
-            warnings.warn(
-                f"{cut} of {len(texts)} texts were cut to {self.context_length} tokens", stacklevel=2
-            )
-        return torch.cat(vectors).clone() if vectors else torch.zeros(0, self.embed_dim)
+        vectors_NE, cut = self._encode_texts(texts, truncate)
+        self._tell_cut(cut, len(texts))
+        return vectors_NE
 
     def class_vectors(self, labels: Sequence[str], templates: Sequence[str] = DEFAULT_TEMPLATES) -> Tensor:
         """Build the zero-shot head [C, E]: prompts encoded, normalised, averaged per class, normalised (§3.1.4).
+
+        A head of many prompts is kept in the cache folder, by model, labels and templates.
 
         Raises:
             ConfigError: No labels, an empty or repeated one, or a template without a place for the label.
@@ -164,9 +161,48 @@ class Bundle:
         labels = check_labels(labels)
         if isinstance(templates, str) or not templates:
             raise ConfigError('templates must be a list such as ["a photo of a {}."]')
-        prompts = [fill(template, label) for label in labels for template in templates]
-        vectors_CTE = self.encode_texts(prompts).view(len(labels), len(templates), self.embed_dim)
-        return F.normalize(vectors_CTE.mean(dim=1), dim=-1)
+        self.require_words()
+        for template in templates:
+            fill(template, labels[0])
+        name = None
+        if len(labels) * len(templates) >= WORTH_KEEPING and self.fingerprint:
+            name = head_name(self.fingerprint, self.model.text, labels, templates)
+            kept_CE = recall(name)
+            if kept_CE is not None:
+                return kept_CE
+        head_CE, cut = self._head(labels, templates)
+        self._tell_cut(cut, len(labels) * len(templates))
+        if name is not None and not cut:  # what is cut is to be told of every time
+            keep(name, head_CE)
+        return head_CE
+
+    def _head(self, labels: Sequence[str], templates: Sequence[str]) -> tuple[Tensor, int]:
+        classes, cut = [], 0
+        step = max(1, TEXTS_AT_ONCE // len(templates))
+        for start in range(0, len(labels), step):
+            some = labels[start : start + step]
+            vectors_NE, more = self._encode_texts([fill(t, label) for label in some for t in templates], True)
+            classes.append(vectors_NE.view(len(some), len(templates), self.embed_dim).mean(dim=1))
+            cut += more
+        return F.normalize(torch.cat(classes), dim=-1), cut
+
+    def _encode_texts(self, texts: Sequence[str], truncate: bool) -> tuple[Tensor, int]:
+        """Return unit vectors [N, E], and how many texts were cut."""
+        words, tower = self.require_words(), self.model.text
+        self.model.eval()
+        vectors_NE, cut = torch.empty(len(texts), self.embed_dim), 0
+        with torch.inference_mode():
+            for start in range(0, len(texts), TEXTS_AT_ONCE):
+                encoded = words.encode(texts[start : start + TEXTS_AT_ONCE], truncate=truncate)
+                cut += encoded.truncated
+                for rows in tower.batches(encoded.ids):
+                    tokens = torch.from_numpy(encoded.ids[rows]).to(self.device)
+                    vectors_NE[start + rows] = self.model.encode_texts(tokens).cpu()
+        return vectors_NE, cut
+
+    def _tell_cut(self, cut: int, texts: int) -> None:
+        if cut:
+            warnings.warn(f"{cut} of {texts} texts were cut to {self.context_length} tokens", stacklevel=3)
 
     def classify(
         self,
@@ -251,7 +287,7 @@ def check_labels(labels: Sequence[str]) -> list[str]:
     for label in labels:
         if not label.strip():
             raise ConfigError("an empty label: every class needs a name")
-    repeated = sorted({label for label in labels if list(labels).count(label) > 1})
+    repeated = sorted(label for label, count in Counter(labels).items() if count > 1)
     if repeated:
         raise ConfigError(f"labels named twice: {', '.join(repeated)}; their scores would be split")
     return list(labels)

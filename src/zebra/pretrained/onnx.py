@@ -55,7 +55,7 @@ def write_onnx(bundle: Bundle, folder: Path, opset: int = OPSET) -> None:
     if isinstance(tower, TextTransformer):
         tokens = torch.zeros(2, 3, dtype=torch.int64)
         free = {0: Dim("batch"), 1: Dim("length", min=2, max=length)}
-        _write_graph(_Ungrouped(tower), tokens, free, names, folder / "text.onnx", opset)
+        _write_graph(_Unpacked(tower), tokens, free, names, folder / "text.onnx", opset)
     else:
         tokens = torch.zeros(2, length, dtype=torch.int64)
         _write_graph(tower, tokens, {0: Dim("batch")}, names, folder / "text.onnx", opset)
@@ -76,8 +76,8 @@ def write_image_graph(model: CLIP, path: Path, opset: int = OPSET) -> None:
     _write_graph(model.visual, pixels, {0: Dim("batch")}, ("pixels", "image_vectors"), path, opset)
 
 
-class _Ungrouped(nn.Module):
-    """The causal text tower without sorting its texts into groups: that branches on data, a graph cannot."""
+class _Unpacked(nn.Module):
+    """The causal text tower at every position of every text: what its texts share depends on them, a graph cannot."""
 
     def __init__(self, tower: TextTransformer) -> None:
         super().__init__()
@@ -87,7 +87,8 @@ class _Ungrouped(nn.Module):
         """Return what the tower returns, [B, E]."""
         tower = self.tower
         x_BLD = tower.token_embedding(tokens_BL) + tower.positional_embedding[: tokens_BL.shape[1]]
-        x_BLD = tower.transformer(x_BLD)
+        length = torch.arange(tokens_BL.shape[1])
+        x_BLD = tower.transformer(x_BLD, sight=length <= length[:, None])
         # Not len(): it would fix the batch at the size of the example.
         pooled_BD = x_BLD[torch.arange(tokens_BL.shape[0]), tokens_BL.argmax(dim=1)]
         vectors_BE: Tensor = tower.ln_final(pooled_BD) @ tower.text_projection

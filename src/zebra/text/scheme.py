@@ -62,7 +62,10 @@ def words() -> pre_tokenizers.PreTokenizer:
 
 
 def machine(symbols: Sequence[str], merges: Sequence[Merge]) -> tokenizers.Tokenizer:
-    """Assemble the Rust tokenizer; it expects clean text."""
+    """Assemble the Rust tokenizer; it expects clean text.
+
+    No word spans a space, so a text's ids are those of its parts between spaces, each encoded by itself.
+    """
     vocabulary = {symbol: index for index, symbol in enumerate(symbols)}
     model = models.BPE(vocab=vocabulary, merges=list(merges), end_of_word_suffix=WORD_END)
     rust = tokenizers.Tokenizer(model)

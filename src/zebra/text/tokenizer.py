@@ -12,8 +12,9 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, trainers
 
 from zebra.errors import ConfigError, DataError, WeightsError
-from zebra.text.clean import clean
+from zebra.text.clean import clean, clean_words
 from zebra.text.files import read_object, read_text
+from zebra.text.memory import WordMemory
 from zebra.text.rows import Encoded, check_texts, cut_rows, pad_rows
 from zebra.text.scheme import EOT, NUM_FIXED, SOT, WORD_END, Merge, byte_symbols, layout, machine, words
 
@@ -40,6 +41,7 @@ class Tokenizer:
         self._merges = tuple(merges)
         self._symbols = layout(merges)
         self._rust = machine(self._symbols, merges)
+        self._memory = WordMemory(self._encode_words)
         self._context_length = context_length
 
     @classmethod
@@ -167,9 +169,12 @@ class Tokenizer:
             DataError: an element is not a string, or is too long and `truncate` is false.
         """
         check_texts(texts)
-        rows = [row.ids for row in self._rust.encode_batch_fast([clean(text) for text in texts])]
+        rows = self._memory.rows([clean_words(text) for text in texts], self.sot, self.eot)
         truncated = cut_rows(rows, texts, self._context_length, end=self.eot, truncate=truncate)
         return Encoded(*pad_rows(rows), truncated=truncated)
+
+    def _encode_words(self, words: list[str]) -> list[list[int]]:
+        return [row.ids for row in self._rust.encode_batch_fast(words, add_special_tokens=False)]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of one row of ids up to its EOT: lower case, words separated by one space.

@@ -10,9 +10,9 @@ from zebra.models.blocks import Transformer, attend, quick_gelu
 TOWER = TransformerConfig(width=32, layers=3, heads=4)
 
 
-def transformer(*, causal):
+def transformer():
     torch.manual_seed(0)
-    return Transformer(TOWER, causal=causal).double()
+    return Transformer(TOWER).double()
 
 
 def gradients(tower, result):
@@ -44,24 +44,16 @@ def test_quick_gelu_keeps_its_input_alone():
 
 def test_bf16_attention_on_a_cpu_is_fp32_attention_rounded_once():
     query, key, value = torch.randn(3, 2, 4, 9, 8, dtype=torch.bfloat16)
+    past = torch.ones(9, 9, dtype=torch.bool).tril().expand(2, 1, -1, -1)
     exact = F.scaled_dot_product_attention(query.float(), key.float(), value.float(), is_causal=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed = attend(query, key, value, causal=True)
+        mixed = attend(query, key, value, past)
     assert torch.equal(mixed, exact.to(torch.bfloat16))
-
-
-@pytest.mark.parametrize("causal", [True, False])
-def test_sequences_in_one_run_give_what_each_group_gives_alone(causal):
-    tower = transformer(causal=causal)
-    few, many = torch.randn(2, 7, 32, dtype=torch.float64), torch.randn(5, 4, 32, dtype=torch.float64)
-    run = torch.cat([few.flatten(0, 1), many.flatten(0, 1)])
-    expected = torch.cat([tower(few).flatten(0, 1), tower(many).flatten(0, 1)])
-    assert torch.allclose(tower(run, groups=[(2, 7), (5, 4)]), expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("kept", [(slice(None), 0), (slice(None), -1), ...])
 def test_tokens_kept_by_the_last_block_have_the_states_and_gradients_of_a_full_pass(kept):
-    tower = transformer(causal=False)
+    tower = transformer()
     x = torch.randn(3, 5, 32, dtype=torch.float64)
     expected, result = tower(x)[kept], tower(x, kept=kept)
     assert torch.allclose(result, expected, rtol=0, atol=1e-12)
@@ -71,7 +63,7 @@ def test_tokens_kept_by_the_last_block_have_the_states_and_gradients_of_a_full_p
 
 
 def test_the_last_block_computes_no_other_tokens():
-    tower = transformer(causal=False)
+    tower = transformer()
     rows = []
     *_, last = tower.blocks()
     last.mlp.register_forward_pre_hook(lambda _, args: rows.append(args[0].shape))

@@ -1,59 +1,79 @@
-"""Where the tokens of a batch of texts are put, and how little is put between them."""
+"""Each distinct prefix stands in a run once, sees itself and what it begins with, and nothing else."""
 
 import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zebra.models.packing import MOST_GROUPS, merge, pack
+from zebra.models.packing import STRETCH, batches, pack
 
-LENGTHS = st.lists(st.integers(1, 77), min_size=1, max_size=40)
-
-
-@given(LENGTHS)
-def test_every_token_of_every_text_has_one_place_behind_the_one_before(lengths):
-    packing = pack(torch.tensor(lengths))
-    for text, length in enumerate(lengths):
-        places = (packing.text_N == text).nonzero().flatten()
-        assert places.tolist() == list(range(int(places[0]), int(places[0]) + len(places)))
-        assert packing.position_N[places].tolist() == list(range(len(places)))
-        assert int(packing.end_B[text]) == int(places[length - 1])
+TEXTS = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=9).map(tuple), min_size=1, max_size=60)
+LONG = st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=77).map(tuple), min_size=1, max_size=12)
 
 
-@given(LENGTHS)
-def test_groups_cover_the_run_and_each_ends_at_its_longest_text(lengths):
-    packing = pack(torch.tensor(lengths))
-    begin = 0
-    for num_texts, length in packing.groups:
-        texts = packing.text_N[begin : begin + num_texts * length].unique().tolist()
-        assert len(texts) == num_texts
-        assert max(lengths[text] for text in texts) == length
-        begin += num_texts * length
-    assert begin == len(packing.text_N)
+def padded(texts, behind=0):
+    """Write texts as rows, with some token behind their ends."""
+    tokens_BL = np.full((len(texts), max(map(len, texts))), behind, np.int64)
+    for row, text in zip(tokens_BL, texts, strict=True):
+        row[: len(text)] = text
+    return tokens_BL, np.array([len(text) for text in texts], np.int64)
 
 
-@given(LENGTHS)
-def test_there_are_no_more_groups_than_allowed_and_no_padding_without_need(lengths):
-    packing = pack(torch.tensor(lengths))
-    assert len(packing.groups) == min(len(set(lengths)), MOST_GROUPS)
-    assert len(set(lengths)) > MOST_GROUPS or len(packing.text_N) == sum(lengths)
+def prefixes(texts):
+    return {text[:length] for text in texts for length in range(1, len(text) + 1)}
 
 
-def test_texts_of_equal_length_keep_their_order():
-    """The layout is a function of the lengths alone, so that a step can be repeated bit by bit."""
-    assert pack(torch.tensor([3, 2, 3, 2])).text_N.unique_consecutive().tolist() == [1, 3, 0, 2]
+def spelled(run):
+    """Read each node's tokens off what it sees, nearest first: its own prefix, if all is well."""
+    num_stretches, query, _ = run.seen_SQK.shape
+    own_SQ = torch.arange(num_stretches * query).view(num_stretches, query)
+    key_SK = torch.cat([run.above_SA, own_SQ], dim=1)
+    for stretch in range(num_stretches):
+        for row in range(query):
+            seen = key_SK[stretch][run.seen_SQK[stretch, row]].tolist()
+            by_position = sorted((int(run.position_N[node]), int(run.token_N[node])) for node in seen)
+            assert [position for position, _ in by_position] == list(range(len(seen)))
+            yield tuple(token for _, token in by_position)
 
 
-def test_groups_merge_where_it_pads_least():
-    apart = [(1, length) for length in (10, 20, 30, 40, 50, 60, 77)]
-    assert len(apart) == MOST_GROUPS - 1
-    assert merge([(100, 2), (1, 3), *apart]) == [(100, 2), (2, 10), *apart[1:]]
-    assert merge([(2, 2), (1, 3), *apart]) == [(3, 3), *apart]
+@given(TEXTS | LONG, st.integers(0, 2))
+def test_the_nodes_are_the_distinct_prefixes_and_each_sees_exactly_its_own_tokens(texts, behind):
+    nodes = list(spelled(pack(*padded(texts, behind))))
+    expected = prefixes(texts)
+    real, fillers = nodes[: len(expected)], nodes[len(expected) :]
+    assert len(set(real)) == len(real)
+    assert set(real) == expected
+    assert all(len(filler) == 1 for filler in fillers)
 
 
-def test_captions_of_natural_length_are_padded_by_a_tenth_at_most():
-    """A batch of 1,024 with 14.5 tokens in the mean; cut at its longest text alone it would be three times as long."""
-    rng = np.random.default_rng(0)
-    lengths = torch.from_numpy(np.clip(np.rint(rng.lognormal(2.45, 0.4, 1024)) + 2, 3, 77).astype(np.int64))
-    assert len(pack(lengths).text_N) < 1.1 * int(lengths.sum())
-    assert len(lengths) * int(lengths.max()) > 2.5 * int(lengths.sum())
+@given(TEXTS | LONG)
+def test_a_text_ends_at_the_node_that_spells_it(texts):
+    run = pack(*padded(texts))
+    nodes = list(spelled(run))
+    assert [nodes[end] for end in run.end_B] == texts
+
+
+@given(TEXTS | LONG)
+def test_fillers_are_fewer_than_stretches_and_stretches_no_longer_than_allowed(texts):
+    run = pack(*padded(texts))
+    num_stretches, query, _ = run.seen_SQK.shape
+    assert 0 <= len(run.token_N) - len(prefixes(texts)) < num_stretches
+    assert query <= STRETCH
+
+
+def test_one_text_alone_is_computed_without_a_filler():
+    assert len(pack(*padded([(5, 3, 8, 2)])).token_N) == 4
+
+
+@given(TEXTS, st.integers(1, 40))
+def test_batches_hold_every_text_once_and_bounded_numbers_of_nodes(texts, most):
+    parts = batches(*padded(texts), most)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(len(texts)))
+    for part in parts:
+        first, *_ = members = [texts[index] for index in part]
+        assert len(prefixes(members)) <= most + len(first)
+
+
+def test_equal_texts_and_equal_beginnings_come_into_the_same_batch():
+    texts = [(1, 1, 1, 1), (2, 2, 2, 2), (1, 1, 1, 2), (2, 2, 2, 2), (1, 1, 1, 1)]
+    assert [sorted(part.tolist()) for part in batches(*padded(texts), 5)] == [[0, 2, 4], [1, 3]]

@@ -74,6 +74,22 @@ def distance(tensor: Tensor, truth: Tensor) -> float:
 
 
 @settings(deadline=None, max_examples=30)
+@given(st.lists(st.lists(st.integers(0, 1), max_size=CONTEXT - 1), min_size=1, max_size=24))
+@example([[], [], [0]])
+@example([[0, 1] * 5] * 4)
+@example([[0] * length for length in range(CONTEXT)])
+def test_texts_that_begin_alike_give_the_vectors_and_gradients_of_each_by_itself(beginnings):
+    model, tokens_BL = tower().double(), torch.zeros(len(beginnings), CONTEXT, dtype=torch.int64)
+    for row, tokens in zip(tokens_BL, beginnings, strict=True):
+        row[: len(tokens) + 1] = torch.tensor([*tokens, END])
+    result, truth = model(tokens_BL), plain(model, tokens_BL)
+    assert distance(result, truth) < 1e-12
+    wanted = gradients(model, truth)
+    for name, gradient in gradients(model, result).items():
+        assert distance(gradient, wanted[name]) < 1e-12, name
+
+
+@settings(deadline=None, max_examples=30)
 @given(st.lists(st.integers(2, CONTEXT), min_size=1, max_size=24))
 @example([7])
 @example([2] * 5)
@@ -133,9 +149,13 @@ def test_neighbours_change_a_text_by_rounding_alone():
             assert distance(model(row[None])[0], vector_E) < 2e-6
 
 
-def test_positions_behind_the_longest_text_of_a_group_are_not_computed():
+def test_no_position_behind_an_end_is_computed_and_no_beginning_twice():
     model, rows = tower(), []
     first = next(iter(model.transformer.blocks()))
     first.mlp.register_forward_pre_hook(lambda _, args: rows.append(args[0].shape[0]))
-    model(texts([2, 2, 5, 5, 16]))
-    assert rows == [2 + 2 + 5 + 5 + 16]
+    apart = texts([2, 2, 5, 5, 16])
+    model(apart)
+    alike = apart[4].repeat(3, 1)
+    alike[1, 9] = END  # ends where the first goes on
+    model(alike)
+    assert rows == [2 + 2 + 5 + 5 + 16, 16 + 1]

@@ -16,6 +16,7 @@ from zebra.config.model import ModelConfig, ResNetConfig, TextConfig, VisionTran
 from zebra.errors import BadSample, ConfigError, DataError, WeightsError
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
+from zebra.pretrained import heads
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.folder import FILES
 from zebra.pretrained.manifest import write_manifest
@@ -112,6 +113,78 @@ def test_class_vectors_average_the_prompts_of_each_class_in_embedding_space(save
     vectors = clip.class_vectors(["horse", "cat"], ["a photo of a {}.", "two {c}s"])
     prompts = clip.encode_texts(["a photo of a cat.", "two cats"])
     assert torch.allclose(vectors[1], torch.nn.functional.normalize(prompts.mean(0), dim=0), atol=1e-6)
+
+
+MANY = [f"kind {number}" for number in range(40)]
+
+
+@pytest.fixture
+def counted(saved, tmp_path, monkeypatch):
+    """Open a model whose text tower counts its passes, with a cache of its own."""
+    monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path / "cache"))
+    clip, passes = zebra.load(saved), []
+    clip.model.text.register_forward_hook(lambda *_: passes.append(1))
+    return clip, passes
+
+
+def test_a_head_of_many_prompts_is_computed_once(counted):
+    clip, passes = counted
+    first = clip.class_vectors(MANY, ["a photo of a {}.", "two {}s"])
+    computed = len(passes)
+    assert torch.equal(clip.class_vectors(MANY, ["a photo of a {}.", "two {}s"]), first)
+    assert len(passes) == computed > 0
+    others = clip.class_vectors(MANY, ["a photo of a {}.", "three {}s"])
+    assert not torch.equal(others, first)
+
+
+def test_a_kept_head_is_not_that_of_weights_trained_on(counted):
+    clip, _ = counted
+    first = clip.class_vectors(MANY, ["a {}", "the {}"])
+    clip.model.text.text_projection.data[0, 0] += 1e-3
+    fresh = clip.class_vectors(MANY, ["a {}", "the {}"])
+    assert not torch.equal(fresh, first)
+
+
+def test_a_model_that_was_never_saved_keeps_no_heads(counted, tmp_path):
+    clip, _ = counted
+    Bundle(clip.model, clip.tokenizer, clip.preprocess).class_vectors(MANY, ["a {}", "the {}"])
+    assert not (tmp_path / "cache" / "heads").exists()
+
+
+def test_a_damaged_head_is_computed_again(counted, tmp_path):
+    clip, passes = counted
+    first = clip.class_vectors(MANY, ["a {}", "the {}"])
+    (path,) = (tmp_path / "cache" / "heads").iterdir()
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(data)
+    before = len(passes)
+    assert torch.equal(clip.class_vectors(MANY, ["a {}", "the {}"]), first)
+    assert len(passes) > before
+
+
+def test_kept_heads_take_bounded_room_and_the_oldest_goes_first(monkeypatch, tmp_path):
+    monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path))
+    monkeypatch.setattr(heads, "KEPT_BYTES", 10_000)
+    for number in range(4):
+        heads.keep(f"head{number}", torch.full((10, 100), float(number)))
+        os.utime(tmp_path / "heads" / f"head{number}.safetensors", (number, number))
+    assert [heads.recall(f"head{number}") is None for number in range(4)] == [True, True, False, False]
+
+
+def test_every_cut_prompt_is_told_of_every_time(counted):
+    clip, _ = counted
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="40 of 80 texts were cut"):
+            clip.class_vectors(MANY, ["a {}", "horse " * 40 + "{}"])
+
+
+def test_texts_come_back_in_the_order_they_were_given(saved):
+    clip = zebra.load(saved)
+    texts = ["a horse", "two cats", "a", "a horse", "zebra", "a horse of course", ""]
+    together = clip.encode_texts(texts)
+    for text, vector in zip(texts, together, strict=True):
+        assert torch.allclose(clip.encode_texts([text])[0], vector, atol=1e-6), text
 
 
 def test_classify_ranks_every_label_and_scores_sum_to_one(saved):

@@ -1,0 +1,247 @@
+"""How many texts does the text tower of ViT-B/32 embed a second here, and in open_clip?
+
+    python benchmarks/embed_text.py [--texts 2000] [--rounds 3] [--threads T]
+
+Three questions, one row each in results/embed_text.jsonl:
+
+    prompts      80 templates × 25 classes, of the form of ImageNet's: fp32, and bf16 against open_clip's fp32
+    captions     distinct sentences of 8 to 20 words, fp32
+    tokenising   both of these, on one thread, without the tower
+
+The peer is open_clip 3.3.0 as its README uses it: its tokenizer, `encode_text` on rows of 77 positions, in fp32, in
+batches of the size that is fastest here (of 64, 128, 256). Both sides have the same random weights and read the same
+merges, those that open_clip brings. They take turns in one process, the first round warms up, and the median of the
+ratios within a round counts. Tokenising is part of the time on both sides.
+
+`ideal` is what equal speed per position would give: the peer's positions (77 a text) over the distinct prefixes of the
+texts, which are all that a causal tower has to compute. The vectors must agree to 1e-5 in every component, in bf16 to
+a cosine of 0.999. Cost per text at 250, 500, … texts is in the row, and drawn to results/embed_text.svg.
+"""
+
+import argparse
+import functools
+import importlib.metadata
+import random
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+import zebra
+from embed_images import peer, write
+from receipt import RESULTS, keep
+from zebra.models.packing import branches
+from zebra.text.tokenizer import Tokenizer
+
+Encode = Callable[[Sequence[str]], Tensor]
+T = TypeVar("T")
+
+LOOKS = """
+photo|bad photo|good photo|close-up photo|blurry photo|bright photo|dark photo|cropped photo|noisy photo|picture
+black and white photo|photo taken at night|photo taken from far away|low resolution photo|clean photo|dirty old photo
+snapshot|drawing|pencil sketch|painting|watercolour|cartoon|comic|logo|sticker|statue|wooden figure|toy|plush version
+paper model|mosaic|tattoo|stamp|poster|rendering|video frame|graffiti|silhouette|mirror image|shadow
+"""
+CLASSES = """
+red squirrel|brown trout|great white shark|hammerhead|garden snail|barn owl|house sparrow|goldfinch|mountain goat
+sea turtle|steam engine|tea kettle|wooden spoon|rocking chair|grand piano|electric guitar|fire truck|sailing boat
+suspension bridge|lighthouse|tree frog|desert lizard|king snake|garden spider|fiddler crab
+"""
+NOUNS = """
+dog|cat|horse|child|woman|man|boy|girl|boat|train|bus|street|kitchen|garden|beach|mountain|river|table|chair|window
+bird|flower|bridge|market|station|football|bicycle|umbrella|camera|teacher|musician|farmer|sandwich|birthday cake
+skateboard|helmet|airplane
+"""
+VERBS = "stands|sits|waits|plays|runs|rests|looks|works|walks|sleeps|smiles|jumps"
+PLACES = "next to|near|behind|in front of|under|beside|across from"
+ADJECTIVES = "small|large|old|young|red|blue|green|wooden|quiet|busy|colourful|broken|happy|tired|white|tall"
+JOINTS = "while|and|as|where|because|before"
+
+
+def listed(words: str) -> list[str]:
+    """Take a list apart."""
+    return words.strip().replace("\n", "|").split("|")
+
+
+def prompts() -> list[str]:
+    """Fill 80 templates with 25 classes."""
+    return [
+        f"a {look} of {article} {name}."
+        for name in listed(CLASSES)
+        for look in listed(LOOKS)
+        for article in ("a", "the")
+    ]
+
+
+def captions(number: int) -> list[str]:
+    """Draw distinct sentences of 8 to 20 words."""
+    draw = random.Random(0)
+    nouns, verbs, places, adjectives, joints = map(listed, (NOUNS, VERBS, PLACES, ADJECTIVES, JOINTS))
+    sentences: dict[str, None] = {}
+    while len(sentences) < number:
+        words: list[str] = []
+        wanted = draw.randint(8, 20)
+        while len(words) < wanted:
+            subject = (
+                f"{draw.choice(('a', 'the', 'one', 'that'))} {draw.choice(adjectives)} {draw.choice(nouns)}"
+            )
+            place = f"{draw.choice(places)} {draw.choice(('a', 'the', 'some'))} {draw.choice(nouns)}"
+            words += f"{subject} {draw.choice(verbs)} {place} {draw.choice(joints)}".split()
+        sentences[" ".join(words[:wanted])] = None
+    return list(sentences)
+
+
+def merges() -> Path:
+    """Return the merges that open_clip was installed with."""
+    from open_clip.tokenizer import default_bpe  # after `peer`, which makes open_clip importable
+
+    return Path(default_bpe())
+
+
+class Peer:
+    """open_clip, in batches of the size that is fastest here."""
+
+    def __init__(self, folder: Path) -> None:
+        self.model, _, _ = peer().create_model_and_transforms(f"local-dir:{folder}")
+        self.model.eval()
+        self.tokenizer = peer().get_tokenizer("ViT-B-32")
+        probe = captions(256)
+        self.batch_size = min((64, 128, 256), key=lambda size: timed(lambda: self.encode(probe, size))[0])
+
+    def encode(self, texts: Sequence[str], size: int | None = None) -> Tensor:
+        """Return unit vectors."""
+        step = size or self.batch_size
+        with torch.no_grad():
+            tokens = self.tokenizer(list(texts))
+            parts = [self.model.encode_text(part) for part in tokens.split(step)]
+        return F.normalize(torch.cat(parts), dim=-1)
+
+
+def timed(run: Callable[[], T]) -> tuple[float, T]:
+    """Return the seconds a call takes, and what it gives."""
+    began = time.perf_counter()
+    result = run()
+    return time.perf_counter() - began, result
+
+
+def compare(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """Let all take turns, forwards and backwards; the first round warms up."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(1 + rounds):
+        for name in sorted(ways, reverse=number % 2 == 1):
+            seconds[name].append(timed(ways[name])[0])
+    return {name: taken[1:] for name, taken in seconds.items()}
+
+
+def ratio(theirs: Sequence[float], ours: Sequence[float]) -> float:
+    """Return the median of the ratios within a round."""
+    return round(median(a / b for a, b in zip(theirs, ours, strict=True)), 2)
+
+
+def towers(name: str, texts: list[str], theirs: Peer, ours: dict[str, Encode], rounds: int) -> dict[str, Any]:
+    """Time the peer and every form of ours on the same texts; return the row."""
+    words = Tokenizer.from_merges(merges())
+    encoded = words.encode(texts, truncate=True)
+    distinct = int(branches(encoded.ids, encoded.lengths)[1].sum())
+    ideal = len(texts) * words.context_length / distinct
+    forms = {"open_clip": theirs.encode, **ours}
+    seconds = compare({form: functools.partial(run, texts) for form, run in forms.items()}, rounds)
+    exact = theirs.encode(texts)
+    row: dict[str, Any] = {
+        "question": name,
+        "texts": len(texts),
+        "tokens": int(encoded.lengths.sum()),
+        "distinct prefixes": distinct,
+        "ideal": round(ideal, 2),
+        "threads": torch.get_num_threads(),
+        "open_clip": {"texts_per_second": round(len(texts) / median(seconds["open_clip"]), 1)},
+        "open_clip's batch": theirs.batch_size,
+    }
+    for form, encode in ours.items():
+        vectors = encode(texts)
+        difference, cosine = float((vectors - exact).abs().max()), float((vectors * exact).sum(1).mean())
+        assert difference < 1e-5 if form == "fp32" else cosine >= 0.999, (form, difference, cosine)
+        times = ratio(seconds["open_clip"], seconds[form])
+        row[form] = {
+            "texts_per_second": round(len(texts) / median(seconds[form]), 1),
+            "times as fast as open_clip": times,
+            "share of the ideal": round(times / ideal, 3),
+            "largest difference": float(f"{difference:.2g}"),
+            "mean cosine": round(cosine, 6),
+        }
+    sizes = [size for size in (250, 500, 1000, 2000, 4000, 8000) if size <= len(texts)]
+    row["milliseconds per text"] = {
+        size: round(1e3 * timed(functools.partial(ours["fp32"], texts[:size]))[0] / size, 3) for size in sizes
+    }
+    return row
+
+
+def tokenising(texts: list[str], rounds: int) -> dict[str, Any]:
+    """Compare the tokenizers on one thread; return the row."""
+    words, tokenizer = Tokenizer.from_merges(merges()), peer().get_tokenizer("ViT-B-32")
+    theirs, ours = tokenizer(texts), words.encode(texts, truncate=True)
+    assert torch.equal(theirs[:, : ours.ids.shape[1]], torch.from_numpy(ours.ids))
+    ways = {
+        "open_clip": lambda: tokenizer(texts),
+        "zebra": lambda: words.encode(texts, truncate=True),
+    }
+    seconds = compare(ways, rounds)
+    return {
+        "question": "tokenising",
+        "texts": len(texts),
+        **{name: {"texts_per_second": round(len(texts) / median(taken))} for name, taken in seconds.items()},
+        "times as fast as open_clip": ratio(seconds["open_clip"], seconds["zebra"]),
+    }
+
+
+def draw(rows: Sequence[dict[str, Any]]) -> None:
+    """Plot the cost of a text against the number of texts."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 3.4), layout="constrained")
+    axes = figure.add_subplot(xscale="log", xlabel="texts", ylabel="ms per text, fp32")
+    for row in rows:
+        costs = row["milliseconds per text"]
+        axes.plot(list(costs), list(costs.values()), marker="o", label=row["question"])
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+    figure.savefig(RESULTS / "embed_text.svg")
+
+
+def main() -> None:
+    """Measure and keep the rows."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--texts", type=int, default=2000, help="captions")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    told = parser.parse_args()
+    torch.set_num_threads(told.threads)
+    with tempfile.TemporaryDirectory() as place:
+        write(Path(place))
+        theirs = Peer(Path(place) / "open_clip")
+        ours = {
+            precision: zebra.load(
+                Path(place) / "zebra", tokenizer=merges(), device="cpu", precision=precision
+            ).encode_texts
+            for precision in ("fp32", "bf16")
+        }
+        rows = [
+            towers("prompts", prompts(), theirs, ours, told.rounds),
+            towers("captions", captions(told.texts), theirs, {"fp32": ours["fp32"]}, told.rounds),
+        ]
+        draw(rows)
+        rows.append(tokenising(prompts() + captions(told.texts), 5))
+    for row in rows:
+        keep("embed_text", row | {"open_clip version": importlib.metadata.version("open_clip_torch")})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""Zero-shot heads that were computed before: what decides one in, its class vectors from the cache out."""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from zebra.config.cache import cache_folder
+
+KEPT_BYTES = 256 * 2**20
+"""Of heads on disk; those unused for longest go first."""
+
+
+def head_name(fingerprint: str, tower: nn.Module, labels: Sequence[str], templates: Sequence[str]) -> str:
+    """Name a head by all that decides it.
+
+    The weights in memory take part beside the fingerprint, which knows only what was loaded: who trains on afterwards
+    has another model.
+    """
+    decided = json.dumps([fingerprint, list(map(_bits, tower.parameters())), list(labels), list(templates)])
+    return hashlib.sha256(decided.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def recall(name: str) -> Tensor | None:
+    """Return a head that was kept, float32 [C, E]; None if it is not there or damaged."""
+    path = _path(name)
+    try:
+        with safe_open(path, "pt") as file:
+            head_CE: Tensor = file.get_tensor("head")
+            if (file.metadata() or {}).get("sha256") != _digest(head_CE):
+                return None
+        os.utime(path)
+    except (OSError, SafetensorError):
+        return None
+    return head_CE
+
+
+def keep(name: str, head_CE: Tensor) -> None:
+    """Keep a head; a cache that cannot be written costs time alone."""
+    with contextlib.suppress(OSError):
+        _keep(_path(name), head_CE)
+
+
+def _path(name: str) -> Path:
+    return cache_folder() / "heads" / f"{name}.safetensors"
+
+
+def _bits(weight: Tensor) -> int:
+    """Sum a weight's bits as integers, which no order of summing changes."""
+    return int(weight.detach().view(torch.int32 if weight.element_size() == 4 else torch.int16).sum())
+
+
+def _keep(path: Path, head_CE: Tensor) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    save_file({"head": head_CE}, draft, metadata={"sha256": _digest(head_CE)})
+    draft.replace(path)
+    states = [(file, file.stat()) for file in path.parent.iterdir()]
+    total = 0
+    for file, state in sorted(states, key=lambda item: item[1].st_mtime, reverse=True):
+        total += state.st_size
+        if total > KEPT_BYTES and file != path:
+            file.unlink(missing_ok=True)
+
+
+def _digest(head_CE: Tensor) -> str:
+    return hashlib.sha256(head_CE.numpy().tobytes()).hexdigest()
