@@ -6,6 +6,7 @@
     │   └── BadSample              one sample that cannot be used: skipped, counted by reason
     ├── ShapeError(ValueError)     tensors that do not fit each other
     ├── WeightsError(RuntimeError) a model folder, checkpoint or tokenizer that is not whole
+    ├── StoreError(RuntimeError)   a store that is missing, damaged, busy or of another model
     ├── CheckpointError(OSError)   a checkpoint that could not be written; the one before it is untouched
     ├── DivergedError(ArithmeticError)  a loss or gradient that is no longer a number
     ├── DownloadError(OSError)     a model of the hub that can be had neither there nor from the cache
@@ -58,6 +59,10 @@ class WeightsError(ZebraError, RuntimeError):
 
 class DownloadError(ZebraError, OSError):
     """The hub, or what it holds, cannot be reached, and the cache does not have it."""
+
+
+class StoreError(ZebraError, RuntimeError):
+    """A store is missing, damaged, busy, of another model, or cannot take what it was given."""
 
 
 class CheckpointError(ZebraError, OSError):

@@ -17,7 +17,7 @@ def run(words: Sequence[str]) -> int:
         description="Draw a world, train on it, and recognise what training never showed.",
     )
     from zebra.workflows import demo
-    from zebra.workflows.evaluate import SetOutcome
+    from zebra.workflows.evaluate import Rungs
 
     drawing, training = CountingDisplay("drawing"), TrainingDisplay()
 
@@ -26,7 +26,7 @@ def run(words: Sequence[str]) -> int:
         if done == total:
             drawing.stop()
 
-    def scored(outcome: SetOutcome) -> None:
+    def scored(outcome: Rungs) -> None:
         training.stop()
         score = outcome.ensemble.scores()["top1"]
         say(

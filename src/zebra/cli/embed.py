@@ -40,7 +40,9 @@ class Words:
     batch_size: int = 32
     """Pictures that a worker embeds together."""
     workers: int | None = None
-    """Threads that read, decode and embed; by default one for each processor core."""
+    """Threads, or actors of Ray, that read, decode and embed; by default one for each processor core."""
+    engine: Literal["threads", "ray"] = "threads"
+    """ray spreads the work over a cluster, and commits everything at the end; needs zebra-clip[ray]."""
     vectors: Literal["float16", "float32"] | None = None
     """How a new store keeps vectors: float16 by default."""
     thumbnails: int = 96

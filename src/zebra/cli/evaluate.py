@@ -1,11 +1,22 @@
-"""`zebra evaluate MODEL DATASET... --out DIR`: zero-shot scores with intervals."""
+"""`zebra evaluate MODEL DATASET... --out DIR`: the paper's evaluation, with intervals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from zebra.cli.arguments import PositionalText, PositionalTexts, parse
 from zebra.cli.main import DONE, USAGE, say
 from zebra.config.evaluate import EvaluateConfig
+
+if TYPE_CHECKING:
+    from zebra.workflows.evaluate import Outcome
+
+DESCRIPTION = """Measure a model on data sets.
+
+DATASET is a folder (CLIP_benchmark's layout, class folders, Winoground, SugarCrepe), a table with labels, hf:org/name,
+a built-in set (menagerie/zebra, digits) or a name of the catalogue with --data-root. --tasks takes zero-shot, prompts,
+prompt-search, linear-probe, few-shot, retrieval and selection, separated by commas.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,26 +24,58 @@ class Words:
     """What `zebra evaluate` is told."""
 
     model: PositionalText
-    """A model folder, for instance runs/demo/model."""
+    """A model of any layout, for instance runs/demo/model."""
     datasets: PositionalTexts
-    """CLIP_benchmark folders."""
+    """Data sets."""
     out: str
-    """The folder for metrics.json."""
+    """The folder for metrics.json, results.jsonl, predictions/ and report.html."""
+    tasks: str = ""
+    """What to measure; without it all that needs no training split."""
+    split: str = "test"
+    """The split that is scored."""
+    prompts: str = "own"
+    """own templates of each set, zebra's general ones, or a file: .json, OpenAI's prompts.md, a folder."""
+    caption_prefix: str = ""
+    """Put before every caption of a retrieval set; the paper takes "a photo of "."""
+    data_root: str | None = None
+    """Where archives and copies of the catalogue's sets lie."""
+    precision: Literal["fp32", "bf16", "int8", "auto"] = "fp32"
+    """Number format of the towers."""
+    shots: str = "1,2,4,8,16"
+    """Examples per class of the few-shot probes."""
+    repeats: int = 3
+    """Draws of examples, at least 3."""
+    seed: int = 0
+    """Of draws and bootstraps."""
 
 
 def run(words: Sequence[str]) -> int:
-    """Evaluate, print a line per set and write metrics.json."""
-    told = parse(Words, "evaluate", words, description="Score a model on CLIP_benchmark folders (zero-shot).")
+    """Evaluate, print a line per task, and write the files."""
+    told = parse(Words, "evaluate", words, description=DESCRIPTION)
     if not told.datasets:
         say("zebra evaluate: name at least one data set", error=True)
         return USAGE
+    from zebra.config.structure import structure
+
+    settings = {name: getattr(told, name) for name in Words.__slots__}
+    settings["datasets"] = list(told.datasets)
+    settings["shots"] = [part.strip() for part in told.shots.split(",")]
+    settings["tasks"] = [part.strip() for part in told.tasks.split(",") if part.strip()]
+    if not told.tasks:
+        del settings["tasks"]
+    config = structure(EvaluateConfig, settings, "zebra evaluate")
     from zebra.workflows import evaluate
 
-    def show(outcome: evaluate.SetOutcome) -> None:
-        score = outcome.ensemble.scores()["top1"]
-        interval = f"[{score.low:.1%}, {score.high:.1%}]"
-        say(f"{outcome.benchmark.name:<20} top-1 {score.value:6.1%}  {interval}  n={score.n}")
-
-    evaluate.run(EvaluateConfig(model=told.model, datasets=told.datasets, out=told.out), watch=show)
-    say(f"scores: {told.out}/metrics.json")
+    evaluate.run(config, watch=_show)
+    say(f"scores: {told.out}/metrics.json; report: {told.out}/report.html")
     return DONE
+
+
+def _show(outcome: "Outcome") -> None:
+    shown = [
+        f"{metric} {score.value:.1%} [{score.low:.1%}, {score.high:.1%}]"
+        for metric, score in outcome.scores.items()
+    ]
+    say(
+        f"{outcome.set:<20} {outcome.task:<20} {'  '.join(shown[:4])}  n={next(iter(outcome.scores.values())).n}"
+    )

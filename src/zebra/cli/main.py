@@ -13,7 +13,9 @@ VERBS = {
     "train": "train a CLIP on captioned images",
     "classify": "name what is in pictures, by labels in words",
     "embed": "put pictures with their vectors into a store, to be searched",
-    "evaluate": "score a model on CLIP_benchmark folders",
+    "evaluate": "measure a model on data sets: zero-shot, prompts, probes, retrieval",
+    "compare": "put evaluations beside each other, with paired tests",
+    "human": "ask people what is in the pictures of a data set, and keep the answers",
     "export": "write a model so that another library opens it",
     "doctor": "explain and verify a model, captioned images, or the installation",
 }

@@ -16,6 +16,7 @@ from zebra.config.cache import cache_folder
 
 KEPT_BYTES = 256 * 2**20
 """Of heads on disk; those unused for longest go first."""
+_AS_INTEGER = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.int8}
 
 
 def head_name(fingerprint: str, tower: nn.Module, labels: Sequence[str], templates: Sequence[str]) -> str:
@@ -24,8 +25,16 @@ def head_name(fingerprint: str, tower: nn.Module, labels: Sequence[str], templat
     The weights in memory take part beside the fingerprint, which knows only what was loaded: who trains on afterwards
     has another model.
     """
-    decided = json.dumps([fingerprint, list(map(_bits, tower.parameters())), list(labels), list(templates)])
+    decided = json.dumps([fingerprint, weight_bits(tower), list(labels), list(templates)])
     return hashlib.sha256(decided.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def weight_bits(tower: nn.Module) -> list[int]:
+    """Sum the bits of each weight as an integer, which no order of summing changes; buffers count too."""
+    weights = [weight.detach() for weight in tower.state_dict().values()]
+    return [
+        int(weight.view(_AS_INTEGER[weight.element_size()]).sum()) for weight in weights if weight.numel()
+    ]
 
 
 def recall(name: str) -> Tensor | None:
@@ -50,11 +59,6 @@ def keep(name: str, head_CE: Tensor) -> None:
 
 def _path(name: str) -> Path:
     return cache_folder() / "heads" / f"{name}.safetensors"
-
-
-def _bits(weight: Tensor) -> int:
-    """Sum a weight's bits as integers, which no order of summing changes."""
-    return int(weight.detach().view(torch.int32 if weight.element_size() == 4 else torch.int16).sum())
 
 
 def _keep(path: Path, head_CE: Tensor) -> None:

@@ -111,26 +111,31 @@ def limits(scores: Mapping[str, tuple[Score, float]]) -> "Figure":
     return figure
 
 
-def prompt_comparison(one: Mapping[str, Score], ensemble: Mapping[str, Score]) -> "Figure":
-    """Draw per set the accuracy with one prompt (hollow) and with the ensemble of prompts (solid).
+def prompt_ladder(rungs: Mapping[str, tuple[Score, Score, Score]]) -> "Figure":
+    """Draw per set the accuracy with the bare class name, with one prompt and with all prompts.
 
-    Raises:
-        DataError: the two do not name the same sets.
+    Args:
+        rungs: set → the three accuracies, in this order.
     """
-    if list(one) != list(ensemble):
-        raise DataError(
-            f"one prompt has the sets {list(one)}, the ensemble {list(ensemble)}; score both alike"
-        )
-    figure, axes = _row_figure(list(one))
-    for row, label in enumerate(one):
-        single, several = one[label].value, ensemble[label].value
-        gain = f"{100 * (several - single):+.1f}".replace("-", "−")
+    figure, axes = _row_figure(list(rungs))
+    for row, (bare, one, every) in enumerate(rungs.values()):
+        gain = f"{100 * (every.value - bare.value):+.1f}".replace("-", "−")
         axes.plot([0, 1], [row, row], color=FAINT, linewidth=1.2)
-        axes.plot([single, several], [row, row], color=ACCENT, linewidth=1.6)
-        axes.plot(several, row, "o", color=ACCENT, markersize=8, clip_on=False)
-        axes.plot(single, row, "o", color=PAPER, markeredgecolor=INK, markersize=7, clip_on=False)
-        _write_value(axes, row, gain, f"{percent(single)} → {percent(several)}")
-    _legend(axes, {"one prompt": ("o", PAPER, INK), "all prompts together": ("o", ACCENT, ACCENT)})
+        axes.plot([every.low, every.high], [row, row], color=ACCENT, linewidth=7, alpha=0.25)
+        axes.plot([bare.value, every.value], [row, row], color=ACCENT, linewidth=1.6)
+        axes.plot(bare.value, row, "|", color=INK, markersize=11, markeredgewidth=1.2)
+        axes.plot(one.value, row, "o", color=PAPER, markeredgecolor=INK, markersize=7, clip_on=False)
+        axes.plot(every.value, row, "o", color=ACCENT, markersize=8, clip_on=False)
+        detail = " → ".join(percent(score.value, 0) for score in (bare, one, every))
+        _write_value(axes, row, gain, detail)
+    _legend(
+        axes,
+        {
+            "bare name": ("|", INK, INK),
+            "one prompt": ("o", PAPER, INK),
+            "all prompts, with interval": ("o", ACCENT, ACCENT),
+        },
+    )
     return figure
 
 

@@ -1,9 +1,21 @@
-"""Scores in, `metrics.json` out, and back: {set: {task: {metric: {value, low, high, n}}}}."""
+"""Scores in, files out, and back: `metrics.json`, `results.jsonl` and a Parquet file of predictions for each task.
+
+metrics.json     {set: {task: {metric: {value, low, high, n}}}}, of the last evaluation
+results.jsonl    a line per score with all that decided it; lines are only ever added
+predictions/     SET.TASK.parquet: a row per sample
+"""
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from zebra.errors import DataError
 from zebra.values import Score
@@ -48,3 +60,102 @@ def read_metrics(path: str | Path) -> Metrics:
         raise DataError(
             f"{path} is not a metrics.json of set → task → metric → value, low, high, n ({error}); evaluate again"
         ) from error
+
+
+VERSION = 1
+"""Of a line in results.jsonl; raised whenever an older zebra would read one wrongly."""
+PACKAGES = ("zebra-clip", "torch", "numpy", "scikit-learn", "scipy")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One score with all that decided it."""
+
+    set: str
+    task: str
+    metric: str
+    score: Score
+    dataset: str
+    """Digest of the set."""
+    prompts: str = ""
+    """Hash of what was said about the classes."""
+    seconds: float = 0.0
+    """Of the task."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the score should know."""
+    about: Mapping[str, Any] = field(default_factory=dict)
+    """Of the model and the machine: see `provenance`."""
+
+
+def provenance(
+    fingerprint: str, model: str, preprocess: str, precision: str, backend: str, seed: int
+) -> dict[str, Any]:
+    """Return what the results of one run have in common."""
+    return {
+        "fingerprint": fingerprint,
+        "model": model,
+        "preprocess": preprocess,
+        "precision": precision,
+        "backend": backend,
+        "seed": seed,
+        "versions": {name: metadata.version(name) for name in PACKAGES},
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def append_results(path: Path, results: Iterable[Result]) -> None:
+    """Add a line for each result behind those that are there."""
+    lines = [json.dumps({"version": VERSION} | asdict(result)) + "\n" for result in results]
+    with path.open("a", encoding="utf-8") as file:
+        file.write("".join(lines))
+
+
+def read_results(path: Path) -> list[Result]:
+    """Read all results, oldest first.
+
+    Raises:
+        DataError: The file is missing, a line is damaged, or a newer zebra wrote it.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"there are no results at {path} ({error}); `zebra evaluate` writes them") from error
+    return [_result(line, f"{path}:{number}") for number, line in enumerate(lines, start=1)]
+
+
+def _result(line: str, where: str) -> Result:
+    try:
+        held = json.loads(line)
+        version = held.pop("version")
+        if version > VERSION:
+            raise DataError(
+                f"{where} was written by a newer zebra (version {version}, this one reads {VERSION}): "
+                "pip install -U zebra-clip"
+            )
+        return Result(**held | {"score": Score(**held["score"]), "notes": tuple(held["notes"])})
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(
+            f"{where} is no result ({error!r}); remove the line, or evaluate into a new folder"
+        ) from error
+
+
+def write_predictions(folder: Path, name: str, task: str, answers: pa.Table) -> None:
+    """Write a row per sample into FOLDER/NAME.TASK.parquet, in place of an earlier run's."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = predictions_path(folder, name, task)
+    draft = path.with_name(path.name + ".part")
+    pq.write_table(answers, draft)
+    draft.replace(path)
+
+
+def read_predictions(folder: Path, name: str, task: str) -> pa.Table | None:
+    """Return what `write_predictions` wrote; None if the task leaves none."""
+    path = predictions_path(folder, name, task)
+    return pq.read_table(path) if path.is_file() else None
+
+
+def predictions_path(folder: Path, name: str, task: str) -> Path:
+    """Return where the predictions of a set lie, whatever characters its name has."""
+    return folder / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}.{task}.parquet"

@@ -1,6 +1,6 @@
 """The table on disk: rows of pictures with their vectors in, the same rows out, whatever happens in between."""
 
-from zebra.store.errors import StoreError
+from zebra.errors import StoreError
 from zebra.store.facts import StoreFacts
 from zebra.store.store import Store, Version
 

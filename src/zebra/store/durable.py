@@ -3,6 +3,7 @@
     STORE/images.lance/    the table; LanceDB writes it, but never flushes it to disk
     STORE/commit.json      the last commit that is safely on disk, and the one being made after it
     STORE/lock             held by the writer
+    STORE/waiting.arrow    rows of a run over a Ray cluster that are not committed yet
     STORE/damaged/         manifests (one per version of the table) that were set aside; nothing reads them
 
 A commit is announced in commit.json, made, flushed, and then recorded there. Who finds one that was announced and not
@@ -18,7 +19,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from zebra.store.errors import StoreError
+from zebra.errors import StoreError
 
 REACH = 8
 """Versions to go back at most. A disk that lies about flushing loses the last seconds; when more is damaged than that,

@@ -7,7 +7,7 @@ from typing import Literal
 
 import pyarrow as pa
 
-from zebra.store.errors import StoreError
+from zebra.errors import StoreError
 
 FORMAT = 1
 """Raised whenever an older zebra would read a store wrongly."""

@@ -4,7 +4,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from zebra.store.errors import StoreError
+from zebra.errors import StoreError
 
 
 class WriterLock:

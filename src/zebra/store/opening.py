@@ -2,8 +2,8 @@
 
 import errno
 
+from zebra.errors import StoreError
 from zebra.store.durable import Commit, Folder, Unreadable
-from zebra.store.errors import StoreError
 from zebra.store.facts import read_facts
 from zebra.store.lock import WriterLock
 from zebra.store.table import LanceError, Table

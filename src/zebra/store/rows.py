@@ -5,8 +5,7 @@ from collections import Counter
 import numpy as np
 import pyarrow as pa
 
-from zebra.errors import nearest
-from zebra.store.errors import StoreError
+from zebra.errors import StoreError, nearest
 from zebra.store.facts import StoreFacts, facts_of, require_same_model
 
 REQUIRED = [

@@ -17,9 +17,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from zebra.errors import nearest
+from zebra.errors import StoreError, nearest
 from zebra.store.durable import Commit, Folder, sync
-from zebra.store.errors import StoreError
 from zebra.store.facts import StoreFacts, read_facts, require_same_model
 from zebra.store.ids import KnownIds
 from zebra.store.lock import WriterLock
@@ -31,6 +30,8 @@ FIXED = ("id", "digest", "vector")
 """Columns that make a row what it is; a changed picture is another row."""
 SMALL_FILES = 32
 """Fewer are left alone: merging one more may write a million rows anew."""
+AT_ONCE = 4096
+"""Ids that are named in one condition."""
 KEEP = timedelta(days=7)
 FOREVER = timedelta(days=36500)
 
@@ -175,6 +176,48 @@ class Store:
         with self._commit(f"adding {len(ids):,} rows", table.nbytes):
             self._table.append(table)
         self._known.add(ids)
+        return self.version
+
+    def append_file(self, path: Path, instead_of: Sequence[str] = ()) -> int:
+        """Remove some rows and add those of an Arrow file behind all others, as one commit.
+
+        However many there are, they pass through a batch at a time.
+
+        Args:
+            path: An Arrow IPC file; its rows are as `append` takes them.
+            instead_of: Ids of the rows that go; they may come again in the file.
+
+        Returns:
+            The new version.
+
+        Raises:
+            StoreError: As `append`; nothing was added or removed then.
+        """
+        self._become_writer()
+        with pa.memory_map(str(path)) as source:
+            file = pa.ipc.open_file(source)
+            numbers = range(file.num_record_batches)
+            known, old = KnownIds(batch["id"] for batch in self._table.scan(["id"])), set(instead_of)
+            for ids in (file.get_batch(number)["id"].to_pylist() for number in numbers):
+                there = [name for name in known.suspects(ids) if name not in old]
+                if there:
+                    raise StoreError(
+                        f"the id {there[0]!r} of {path} is in {self.path} already, or there twice; nothing was added"
+                    )
+                known.add(ids)
+                old.difference_update(ids)
+            rows = (
+                batch
+                for number in numbers
+                for batch in conform(
+                    file.get_batch(number), self.schema, self.facts, str(self.path)
+                ).to_batches()
+            )
+            with self._commit(f"adding {path.name}", path.stat().st_size):
+                for first in range(0, len(instead_of), AT_ONCE):
+                    self._table.delete(among("id", instead_of[first : first + AT_ONCE]))
+                self._table.append(pa.RecordBatchReader.from_batches(self.schema, rows))
+        self._known = None
         return self.version
 
     def delete(self, ids: Sequence[str]) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from zebra.store.errors import StoreError
+from zebra.errors import StoreError
 
 NAME = "images"
 CACHE_BYTES = 16 << 20
@@ -85,8 +85,8 @@ class Table:
             rows = self._lance.take_offsets(unique.tolist()).select(list(columns)).to_arrow()
         return rows.take(pa.array(inverse))
 
-    def append(self, rows: pa.Table) -> None:
-        """Add rows behind all others, in their order."""
+    def append(self, rows: pa.Table | pa.RecordBatchReader) -> None:
+        """Add rows behind all others, in their order; those of a reader pass through one batch at a time."""
         with _translated(self.folder):
             self._lance.add(rows, write_parallelism=1)
 

@@ -14,11 +14,11 @@ from zebra.config.train import TrainConfig
 from zebra.data.benchmarks import read_benchmark
 from zebra.errors import ConfigError
 from zebra.pretrained.load import load
-from zebra.report.results import write_metrics
 from zebra.train.folder import RunFolder
 from zebra.workflows import menagerie, train
-from zebra.workflows.demo_page import write_demo_page
-from zebra.workflows.evaluate import SetOutcome, evaluate_set
+from zebra.workflows.demo_page import ABILITIES, write_demo_page
+from zebra.workflows.demo_studies import few_shot_studies, robustness_study
+from zebra.workflows.evaluate import Rungs, climb, keep
 
 CHECKS = ("seen-kinds", "unseen-kinds")
 """Sets whose accuracy is followed during training; nothing is chosen by it."""
@@ -30,7 +30,7 @@ class Watch:
 
     drawn: Callable[[int, int], None] = lambda _done, _total: None
     trained: train.Watch = lambda _report, _checks: None
-    scored: Callable[[SetOutcome], None] = lambda _outcome: None
+    scored: Callable[[Rungs], None] = lambda _outcome: None
 
 
 def run(config: DemoConfig, watch: Watch = Watch()) -> train.TrainResult:
@@ -63,16 +63,23 @@ def run(config: DemoConfig, watch: Watch = Watch()) -> train.TrainResult:
         result = train.run(structure(TrainConfig, recipe, f"recipe {config.recipe}"), watch=watch.trained)
     if not result.finished:
         return result
-    clip = load(out / "model")
-    outcomes = {}
+    clip, folder = load(out / "model"), RunFolder(out)
+    benchmarks = {name: read_benchmark(path) for name, path in world.evaluation.items()}
+    rungs = {}
     with clock.phase("evaluate"):
-        for name, path in world.evaluation.items():
-            outcomes[name] = evaluate_set(clip, read_benchmark(path))
-            watch.scored(outcomes[name])
-    folder = RunFolder(out)
-    write_metrics(folder.metrics, {name: outcome.scores() for name, outcome in outcomes.items()})
+        for name, benchmark in benchmarks.items():
+            rungs[name] = climb(clip, benchmark)
+            watch.scored(rungs[name])
+    with clock.phase("study"):
+        probed = few_shot_studies(clip, [benchmarks[name] for name in ABILITIES])
+        shifts = robustness_study(clip, folder.checkpoints, benchmarks)
+    outcomes = [outcome for rung in rungs.values() for outcome in rung.outcomes()]
+    outcomes += [
+        outcome for study in probed.values() for few in (False, True) for outcome in study.outcomes(few=few)
+    ]
+    keep(out, clip, str(folder.model), outcomes, config.seed)
     with clock.phase("report"):
-        write_demo_page(folder, world, clip, outcomes)
+        write_demo_page(folder, world, clip, rungs, probed, shifts)
     return result
 
 

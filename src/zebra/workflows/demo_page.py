@@ -12,22 +12,25 @@ from PIL import Image
 from zebra.config.data import DataConfig
 from zebra.data.sources import open_source
 from zebra.evaluate.metrics import confusion
+from zebra.evaluate.robustness import Shift
 from zebra.menagerie.sheet import contact_sheet
 from zebra.menagerie.splits import HELD_OUT, KINDS, UNSEEN, kind_name
 from zebra.menagerie.write import World
 from zebra.pretrained.bundle import Bundle
-from zebra.report.figures import accuracy_bars, limits, prompt_comparison
+from zebra.report.figures import accuracy_bars, limits, prompt_ladder
 from zebra.report.figures import confusion as confusion_figure
 from zebra.report.page import Headline, Section, Table, write_page
 from zebra.report.pictures import gallery, similarity_matrix
 from zebra.report.run import data_section, training_section
+from zebra.report.studies import few_shot, robustness
 from zebra.report.style import percent
 from zebra.train.folder import RunFolder
 from zebra.train.journal import read_journal
 from zebra.values import Score
-from zebra.workflows.evaluate import SetOutcome
+from zebra.workflows.demo_studies import FINAL
+from zebra.workflows.evaluate import Probed, Rungs
 
-Outcomes = Mapping[str, SetOutcome]
+Outcomes = Mapping[str, Rungs]
 
 ABILITIES = ("counting", "distance", "fine-grained", "typed-digits", "handwritten-digits")
 SHIFTS = ("seen-kinds", "sketch", "inverted", "noisy")
@@ -35,7 +38,14 @@ BATCH = 10
 """Pairs of the similarity matrix: as many as can be read."""
 
 
-def write_demo_page(folder: RunFolder, world: World, clip: Bundle, outcomes: Outcomes) -> None:
+def write_demo_page(
+    folder: RunFolder,
+    world: World,
+    clip: Bundle,
+    outcomes: Outcomes,
+    probed: Mapping[str, Probed],
+    shifts: Sequence[Shift],
+) -> None:
     """Compose and write the page."""
     journal = read_journal(folder.journal)
     counts = json.loads(folder.data.read_text(encoding="utf-8"))
@@ -58,7 +68,9 @@ def write_demo_page(folder: RunFolder, world: World, clip: Bundle, outcomes: Out
         similarity_section(world, clip),
         prompts_section(outcomes),
         limits_section(outcomes),
+        few_shot_section(probed),
         shifts_section(outcomes),
+        *robustness_sections(shifts),
         *confusion_sections(outcomes["unseen-kinds"]),
         data_section(counts),
     ]
@@ -103,7 +115,7 @@ def kinds_section(outcomes: Outcomes) -> Section:
     return Section("Known parts, new combinations", reading, figure)
 
 
-def zebra_section(clip: Bundle, outcome: SetOutcome) -> Section:
+def zebra_section(clip: Bundle, outcome: Rungs) -> Section:
     """Show some zebras with the descriptions that the model ranks first."""
     names = outcome.benchmark.classnames
     chosen = np.linspace(0, len(outcome.benchmark.source) - 1, 6).astype(int).tolist()
@@ -133,17 +145,24 @@ def similarity_section(world: World, clip: Bundle) -> Section:
 
 
 def prompts_section(outcomes: Outcomes) -> Section:
-    """Compare one prompt with the ensemble in embedding space."""
+    """Compare the bare name, one prompt, and the ensemble in embedding space."""
     names = ("seen-kinds", "unseen-kinds", "zebra", *ABILITIES[:3])
-    one = {name: outcomes[name].one_prompt.scores()["top1"] for name in names}
-    ensemble = {name: top1(outcomes, name) for name in names}
-    change = 100 * (ensemble["unseen-kinds"].value - one["unseen-kinds"].value)
+    ladders = {
+        name: (
+            outcomes[name].bare_name.scores()["top1"],
+            outcomes[name].one_prompt.scores()["top1"],
+            top1(outcomes, name),
+        )
+        for name in names
+    }
+    bare, one, every = (score.value for score in ladders["unseen-kinds"])
     prompts = len(outcomes["unseen-kinds"].benchmark.templates)
     reading = (
-        f"Each class vector is the mean of {prompts} phrasings instead of one. On unseen kinds that changes accuracy "
-        f"by {change:+.1f} points."
+        f"Each class vector is the mean of {prompts} phrasings. On unseen kinds "
+        f"the bare name gives {percent(bare)}, one prompt {100 * (one - bare):+.1f} points, all of them "
+        f"{100 * (every - one):+.1f} more."
     )
-    return Section("One prompt against many", reading, prompt_comparison(one, ensemble))
+    return Section("The bare name, one prompt, many", reading, prompt_ladder(ladders))
 
 
 def limits_section(outcomes: Outcomes) -> Section:
@@ -156,6 +175,48 @@ def limits_section(outcomes: Outcomes) -> Section:
         f"like nothing it was trained on: {percent(hand)}."
     )
     return Section("What is hard for it", reading, limits(rows))
+
+
+def few_shot_section(probed: Mapping[str, Probed]) -> Section:
+    """Draw the probe's accuracy with a few examples per class, and zero-shot's beside it (CLIP Fig. 6)."""
+    curves = {
+        name: (
+            {point.shots: point.mean().score for point in study.few},
+            study.zero_shot.scores()["top1"],
+            1 / study.zero_shot.classes,
+        )
+        for name, study in probed.items()
+    }
+    needed = "; ".join(f"{name} {study.efficiency()}" for name, study in probed.items())
+    reading = (
+        "The same abilities with labelled examples instead of words: a linear probe on the model's features, three "
+        f"draws each, judged on the other half of each set. Examples per class that equal words alone: {needed}. Where "
+        "the curve rises far above the line, the features know what the words do not reach."
+    )
+    return Section("Words against examples", reading, few_shot(curves))
+
+
+def robustness_sections(shifts: Sequence[Shift]) -> list[Section]:
+    """Draw the final model against the line of its own earlier checkpoints (CLIP Fig. 13)."""
+    if not shifts:
+        return []
+    shift = shifts[-1]
+    height = shift.effective[FINAL]
+    figure = robustness(
+        {name: (shift.standard[name], shift.shifted[name]) for name in shift.standard if name != FINAL},
+        {FINAL: (shift.standard[FINAL], shift.shifted[FINAL])},
+        shift.line.at,
+        shift.line.band,
+        "seen kinds",
+        "the mean of sketch, inverted and noisy",
+    )
+    reading = (
+        "Each point is this run at an earlier checkpoint: how well it knows the kinds as they were drawn in training, "
+        "and how well under the three renderings it never saw. The end of training stands "
+        f"{100 * height.value:+.1f} points [{100 * height.low:+.1f}, {100 * height.high:+.1f}] from the line that its "
+        "course had promised."
+    )
+    return [Section("Effective robustness", reading, figure)]
 
 
 def shifts_section(outcomes: Outcomes) -> Section:
@@ -173,7 +234,7 @@ def shifts_section(outcomes: Outcomes) -> Section:
     )
 
 
-def confusion_sections(outcome: SetOutcome) -> list[Section]:
+def confusion_sections(outcome: Rungs) -> list[Section]:
     """Split the mistakes on unseen kinds into animals and coats, and name the most frequent ones."""
     truth, guess = outcome.ensemble.label_N, outcome.ensemble.ranked_NK[:, 0]
     animals = list(dict.fromkeys(animal for animal, _ in KINDS))

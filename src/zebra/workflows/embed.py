@@ -16,7 +16,8 @@ from zebra.data.survey import usable_cores
 from zebra.embed.known import Known
 from zebra.embed.pictures import find_pictures
 from zebra.embed.pipeline import Pipeline, Tally
-from zebra.embed.stages import OWN_COLUMNS, Prepare
+from zebra.embed.ray import WHOLE_CLUSTER, Gathered, Model, RayPipeline, require_ray
+from zebra.embed.stages import OWN_COLUMNS, Encode, Prepare
 from zebra.errors import BadSample, ConfigError, DataError
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import HUB, load
@@ -64,7 +65,10 @@ def run(config: EmbedConfig, watch: Watch = lambda _tally: None) -> EmbedResult:
         StoreError: The store holds vectors of another model, is being written to by another process, or is no store
             of `zebra embed`.
         ConfigError: Columns or vectors are asked for that the store does not have.
+        MissingExtra: Ray is to do it, and is not installed.
     """
+    if config.engine == "ray":
+        require_ray()
     pictures = find_pictures(config.data, config.data_options, config.columns)
     if not len(pictures):
         raise DataError(f"there are no pictures in {pictures.name}")
@@ -72,8 +76,8 @@ def run(config: EmbedConfig, watch: Watch = lambda _tally: None) -> EmbedResult:
     with stop_on_signals() as stop, _threads(workers):
         bundle = load(config.model, precision=config.precision)
         with _open(config, bundle, pictures.columns) as store, _skips(store.path / SKIPPED) as skip:
-            known = Known(store, pictures.name)
-            pipeline = Pipeline(
+            engine, known, tower = _engine(config, bundle, store, pictures.name)
+            pipeline = engine(
                 pictures,
                 known,
                 Prepare(
@@ -82,9 +86,9 @@ def run(config: EmbedConfig, watch: Watch = lambda _tally: None) -> EmbedResult:
                     config.thumbnails,
                     config.data_options.max_image_pixels,
                 ),
-                bundle.encode_pixels,
+                tower,
                 batch_size=config.batch_size,
-                workers=workers,
+                workers=workers if config.engine == "threads" else config.workers or WHOLE_CLUSTER,
                 max_skip_rate=config.data_options.max_skip_rate,
                 skip=skip,
                 watch=watch,
@@ -118,13 +122,28 @@ def run(config: EmbedConfig, watch: Watch = lambda _tally: None) -> EmbedResult:
             )
 
 
+def _engine(
+    config: EmbedConfig, bundle: Bundle, store: Store, data: str
+) -> tuple[type[Pipeline], Known, Encode]:
+    """Return who does the work, what is known of it, and the tower as it travels to where it is done."""
+    if config.engine == "threads":
+        return Pipeline, Known(store, data), bundle.encode_pixels
+    tower = Model(_place(config.model), bundle.precision, bundle.fingerprint)
+    return RayPipeline, Gathered(store, data), tower
+
+
+def _place(model: str) -> str:
+    """Return where a model is, for who stands in another folder."""
+    return model if model.startswith(HUB) else str(Path(model).resolve())
+
+
 def _open(config: EmbedConfig, bundle: Bundle, columns: pa.Schema) -> Store:
     """Open or make the store, as its only writer."""
     path = Path(config.out)
     if not (path / "images.lance").exists():
         facts = StoreFacts(
             bundle.fingerprint,
-            config.model if config.model.startswith(HUB) else str(Path(config.model).resolve()),
+            _place(config.model),
             bundle.embed_dim,
             bundle.precision,
             config.vectors or "float16",

@@ -39,7 +39,8 @@ from zebra.train.precision import settle
 from zebra.train.session import Session, TokenCounter
 from zebra.train.stop import StopRequest, stop_on_signals
 from zebra.train.writer import CheckpointWriter
-from zebra.workflows.evaluate import Check, evaluate_set, open_checks
+from zebra.workflows.checks import Check, open_checks
+from zebra.workflows.evaluate import climb
 
 VOCABULARY_SAMPLES = 20_000
 """Samples whose captions a vocabulary is trained on, spread over the data."""
@@ -322,7 +323,7 @@ def final_scores(bundle: Bundle, config: TrainConfig, stop: StopRequest) -> Metr
         if stop.requested:
             break
         benchmark = read_benchmark(Path(path))
-        metrics[benchmark.name] = evaluate_set(bundle, benchmark).scores()
+        metrics[benchmark.name] = climb(bundle, benchmark).scores()
     return metrics
 
 

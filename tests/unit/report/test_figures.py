@@ -113,16 +113,11 @@ def test_limits_are_read_against_chance() -> None:
     assert {"counting", "50%", "chance 17%"} <= written(figures.limits({"counting": (HALF, 1 / 6)}))
 
 
-def test_the_gain_of_the_ensemble_is_written_in_points() -> None:
-    figure = figures.prompt_comparison(
-        {"a": HALF, "b": HALF}, {"a": Score(0.52, 0, 1, 9), "b": Score(0.47, 0, 1, 9)}
+def test_the_gain_over_the_bare_name_is_written_in_points() -> None:
+    figure = figures.prompt_ladder(
+        {"a": (HALF, HALF, Score(0.52, 0, 1, 9)), "b": (HALF, HALF, Score(0.47, 0, 1, 9))}
     )
-    assert {"+2.0", "−3.0", "50.0% → 47.0%"} <= written(figure)
-
-
-def test_prompts_compared_on_different_sets_are_refused() -> None:
-    with pytest.raises(DataError, match="score both alike"):
-        figures.prompt_comparison({"a": HALF}, {"b": HALF})
+    assert {"+2.0", "−3.0", "50% → 50% → 47%"} <= written(figure)
 
 
 def test_a_confusion_matrix_shows_shares_of_the_true_class_and_errors_in_the_accent() -> None:

@@ -1,0 +1,168 @@
+"""`zebra human DATASET --out answers.csv --person NAME`: people take the test that a model takes."""
+
+import os
+import sys
+import webbrowser
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from zebra.cli.arguments import PositionalText, parse
+from zebra.cli.main import DONE, STOPPED, say
+from zebra.errors import ConfigError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from zebra.evaluate.human import People
+    from zebra.workflows.human import Quiz
+
+DESCRIPTION = """Ask a person what is in the pictures of a data set, and keep the answers.
+
+Each answer is a class name, the beginning of one, its number, or ? for "I don't know". Ctrl-C stops; the same command
+goes on from there. Several people can answer into one file.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What `zebra human` is told."""
+
+    dataset: PositionalText
+    """A CLIP_benchmark folder."""
+    out: str
+    """The CSV file of answers: made if it is not there, else added to."""
+    person: str
+    """Who answers: a name or number that tells people apart."""
+    shots: int = 0
+    """Examples of each class to show before; the paper has 0, 1 and 2."""
+    seed: int = 0
+    """Of the order of the pictures and the choice of examples."""
+
+
+def run(words: Sequence[str]) -> int:
+    """Ask until all is answered, then print the table of everyone's answers; 75 if stopped before."""
+    told = parse(Words, "human", words, description=DESCRIPTION)
+    from zebra.workflows import human
+
+    quiz = human.open_quiz(Path(told.dataset), Path(told.out), told.person, told.shots, told.seed)
+    if quiz.questions:
+        _introduce(quiz)
+    with TemporaryDirectory(prefix="zebra-human-") as folder:
+        try:
+            for number, position in enumerate(quiz.questions, quiz.answered + 1):
+                say(f"\n{number} of {quiz.answered + len(quiz.questions)}")
+                _ask(quiz, position, Path(folder) / f"picture-{number}")
+        except (KeyboardInterrupt, EOFError):
+            say(f"\nstopped; {quiz.out} keeps every answer, and the same command goes on", error=True)
+            return STOPPED
+    say(f"all {quiz.answered + len(quiz.questions)} pictures are answered: {quiz.out}\n")
+    for shots, row in quiz.table().items():
+        say("\n".join(_lines(shots, row)))
+    return DONE
+
+
+def _introduce(quiz: "Quiz") -> None:
+    if quiz.answered:
+        say(f"{quiz.person} has answered {quiz.answered} pictures; going on with the rest")
+    if quiz.examples:
+        from zebra.report.studies import contact_sheet
+
+        path = quiz.out.with_name(f"{quiz.out.stem}-examples-{quiz.shots}.png")
+        contact_sheet(quiz.examples, quiz.classnames).save(path)
+        say(f"look at these examples first: {path.resolve()}")
+        if _has_viewer():
+            _open(path)
+    _list_classes(quiz)
+    opening = ", ! opens the picture" if _has_viewer() else ""
+    say(f"answer with a name, its beginning{', a number' if quiz.numbered else ''} or ? (I don't know)"
+        f"{opening}, Enter lists the classes again, Ctrl-C stops")  # fmt: skip
+
+
+def _ask(quiz: "Quiz", position: int, stem: Path) -> None:
+    """Show one picture and keep what is said of it."""
+    from zebra.images.decode import decode
+    from zebra.workflows.human import understand
+
+    record = quiz.picture(position)
+    image = decode(record.image, record.id)
+    path = stem.with_suffix(".png")
+    image.save(path)
+    if sys.stdout.isatty():
+        _preview(image)
+    say(str(path))
+    while True:
+        words = input("what is it? ").strip()
+        if not words:
+            _list_classes(quiz)
+        elif words == "!" and _has_viewer():
+            _open(path)
+        else:
+            try:
+                quiz.keep(record, understand(words, quiz.classnames))
+            except ConfigError as mistake:
+                say(str(mistake))
+            else:
+                return
+
+
+def _list_classes(quiz: "Quiz") -> None:
+    from rich.columns import Columns
+    from rich.console import Console
+    from rich.text import Text
+
+    numbers = range(1, len(quiz.classnames) + 1)
+    names = (
+        f"{number:>3} {name}" if quiz.numbered else name
+        for number, name in zip(numbers, quiz.classnames, strict=True)
+    )
+    Console().print(Columns([Text(name) for name in names], column_first=True, equal=True, padding=(0, 2)))
+
+
+def _preview(image: "Image", width: int = 56) -> None:
+    """Print a picture in half blocks, of which each shows two pixels, one above the other."""
+    from rich.color import Color
+    from rich.console import Console
+    from rich.style import Style
+    from rich.text import Text
+
+    height = max(2, min(80, round(width * image.height / image.width)) // 2 * 2)
+    pixels = image.resize((min(width, round(height * image.width / image.height) or 1), height))
+    text = Text()
+    for y in range(0, height, 2):
+        for x in range(pixels.width):
+            upper, lower = (Color.from_rgb(*pixels.getpixel((x, y + below))) for below in (0, 1))  # type: ignore[misc]
+            text.append("▀", Style(color=upper, bgcolor=lower))
+        text.append("\n")
+    Console().print(text, end="")
+
+
+def _has_viewer() -> bool:
+    """Say whether there is a screen to open a picture on."""
+    return sys.platform in ("darwin", "win32") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
+
+
+def _open(path: Path) -> None:
+    webbrowser.open(path.resolve().as_uri())
+
+
+def _lines(shots: int, row: "People") -> list[str]:
+    named = {
+        "accuracy": row.accuracy,
+        "majority vote": row.majority,
+        "on guesses": row.on_guesses,
+        "majority on guesses": row.majority_on_guesses,
+    }
+    notes = {
+        "majority vote": f"  {row.ties} ties left out",
+        "majority on guesses": f"  {row.ties_on_guesses} ties left out",
+    }
+    said = [
+        f"{shots} shots: {row.people} people, {row.answers} answers; mean per class, 95 % interval over pictures"
+    ]
+    for name, score in named.items():
+        value = f"{score.value:6.1%}  [{score.low:.1%}, {score.high:.1%}]" if score else "     –"
+        said.append(f"  {name:<20} {value}{notes.get(name, '')}")
+    return said

@@ -1,0 +1,285 @@
+"""What studies of several models, runs or people found in, matplotlib figures out: CLIP's Figs. 9, 13 and 16."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from zebra.errors import DataError
+from zebra.report.style import (
+    ACCENT,
+    FAINT,
+    INK,
+    MUTED,
+    NARROW,
+    PAPER,
+    SMALL,
+    TEXT,
+    WIDTH,
+    canvas,
+    percent,
+    plot,
+)
+from zebra.values import Score
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
+
+
+def robustness(
+    references: Mapping[str, tuple[Score, Score]],
+    models: Mapping[str, tuple[Score, Score]],
+    line: Callable[[NDArray[np.float64]], ArrayLike],
+    band: Callable[[NDArray[np.float64]], tuple[ArrayLike, ArrayLike]],
+    standard: str,
+    shift: str,
+) -> "Figure":
+    """Draw shifted over standard accuracy on logit axes: the references' line with its band, models above or below.
+
+    Args:
+        references: model → (standard, shifted accuracy) of those that the line was fitted to.
+        models: the same of those to be judged by it.
+        line: standard accuracies [N] → the shifted ones to expect.
+        band: standard accuracies [N] → the ends of the line's 95 % interval.
+        standard: name of the standard set.
+        shift: name of the shift, or of what it is an average of.
+    """
+    points = [_inside(score) for pair in (*references.values(), *models.values()) for score in pair]
+    low, high = min(_logit(points)) - 0.4, max(_logit(points)) + 0.4
+    x_N = np.linspace(low, high, 100)
+    share_N = 1 / (1 + np.exp(-x_N))
+    figure = canvas(NARROW, NARROW)
+    axes = plot(figure, left=0.5, bottom=0.55, right=0.1, top=0.6)
+    axes.plot([low, high], [low, high], color=FAINT, linewidth=1.2)
+    below_N, above_N = band(share_N)
+    axes.fill_between(x_N, _logit(below_N), _logit(above_N), color=MUTED, alpha=0.2, linewidth=0)
+    axes.plot(x_N, _logit(line(share_N)), color=MUTED, linewidth=1.6, label="their line")
+    for pairs, color, label in (
+        (references, MUTED, "reference models"),
+        (models, ACCENT, "measured against it"),
+    ):
+        axes.plot([], [], "o", color=color, markersize=6, label=label)
+        for first, second in pairs.values():
+            x, y = _logit([_inside(first), _inside(second)])
+            ends = _logit(np.clip([second.low, second.high], _end(second), 1 - _end(second)))
+            axes.plot([x, x], ends, color=color, linewidth=1.2)
+            axes.plot(x, y, "o", color=color, markersize=6)
+    for name, (first, second) in models.items():
+        x, y = _logit([_inside(first), _inside(second)])
+        right = x > (low + high) / 2
+        axes.annotate(name, (x, y), (-8 if right else 8, 0), textcoords="offset points", fontsize=SMALL, color=INK,
+                      ha="right" if right else "left", va="center")  # fmt: skip
+    ticks = [share for share in SHARES if low <= _logit(share) <= high]
+    axes.set_xticks(_logit(ticks), [percent(share, 0) for share in ticks])
+    axes.set_yticks(_logit(ticks), [percent(share, 0) for share in ticks])
+    axes.set_xlim(low, high)
+    axes.set_ylim(low, high)
+    axes.grid(color=FAINT, linewidth=0.5)
+    _name_axes(axes, f"accuracy on {standard}", f"Accuracy under {shift}")
+    _legend(axes)
+    return figure
+
+
+def few_shot(curves: Mapping[str, tuple[Mapping[int, Score], Score, float]]) -> "Figure":
+    """Draw per set the probe's accuracy over examples per class, and zero-shot's as a line across (Fig. 6).
+
+    Args:
+        curves: set → (examples per class → accuracy, zero-shot accuracy, accuracy of guessing).
+    """
+    columns, size = 3, 2.05
+    rows = math.ceil(len(curves) / columns)
+    figure = canvas(WIDTH, rows * size + 0.35)
+    for place, (name, (points, line, chance)) in enumerate(curves.items()):
+        row, column = divmod(place, columns)
+        axes = plot(
+            figure,
+            left=0.4 + column * WIDTH / columns,
+            right=WIDTH - (column + 1) * WIDTH / columns + 0.1,
+            bottom=0.5 + (rows - 1 - row) * size,
+            top=0.65 + row * size,
+        )
+        shots = list(points)
+        axes.fill_between(
+            shots,
+            [p.low for p in points.values()],
+            [p.high for p in points.values()],
+            color=MUTED,
+            alpha=0.25,
+            linewidth=0,
+        )
+        axes.plot(shots, [p.value for p in points.values()], color=INK, linewidth=1.6, marker="o", markersize=3.5,
+                  label="linear probe")  # fmt: skip
+        ends = [shots[0], shots[-1]]
+        axes.fill_between(ends, [line.low] * 2, [line.high] * 2, color=ACCENT, alpha=0.15, linewidth=0)
+        axes.plot(ends, [line.value] * 2, color=ACCENT, linewidth=1.6, label="zero-shot")
+        axes.plot(ends, [chance] * 2, color=MUTED, linewidth=1, linestyle=(0, (1, 2)), label="chance")
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(shots, [str(count) for count in shots])
+        axes.minorticks_off()
+        axes.set_ylim(0, 1)
+        axes.set_yticks([0, 0.5, 1], ["0", "50", "100%"])
+        axes.grid(axis="y", color=FAINT, linewidth=0.8)
+        axes.annotate(name, (0, 1), (0, 7), xycoords="axes fraction", textcoords="offset points", fontsize=TEXT,
+                      color=INK, fontweight="bold")  # fmt: skip
+        if place == 0:
+            handles, labels = axes.get_legend_handles_labels()
+            figure.legend(handles, labels, loc="upper left", ncols=3, frameon=False, borderpad=0, fontsize=SMALL,
+                          labelcolor=MUTED)  # fmt: skip
+        if row == rows - 1 or place + columns >= len(curves):
+            axes.set_xlabel("examples per class", fontsize=SMALL, color=MUTED, loc="left", labelpad=4)
+    return figure
+
+
+def scaling(
+    runs: Mapping[str, tuple[float, float]],
+    line: Callable[[NDArray[np.float64]], ArrayLike],
+    band: Callable[[NDArray[np.float64]], tuple[ArrayLike, ArrayLike]],
+    prediction: Callable[[NDArray[np.float64]], tuple[ArrayLike, ArrayLike]],
+    unit: str,
+) -> "Figure":
+    """Draw error over compute on log axes, with the fitted line, its band, and that of one further run.
+
+    Args:
+        runs: name → (compute, error in (0, 1]).
+        line: compute [N] → error.
+        band: compute [N] → the ends of the line's 95 % interval.
+        prediction: compute [N] → the ends of the 95 % interval of one further run.
+        unit: of compute, for instance "GFLOP per image".
+    """
+    compute, error = np.array(list(runs.values()), dtype=float).T
+    reach = (compute.max() / compute.min()) ** 0.08
+    x_N = np.geomspace(compute.min() / reach, compute.max() * reach, 100)
+    figure = canvas(NARROW, 4.0)
+    axes = plot(figure, left=0.5, bottom=0.55, right=0.1, top=0.6)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.fill_between(
+        x_N, *prediction(x_N), color=MUTED, alpha=0.12, linewidth=0, label="one further run, 95 %"
+    )
+    axes.fill_between(x_N, *band(x_N), color=ACCENT, alpha=0.25, linewidth=0, label="the line, 95 %")
+    axes.plot(x_N, line(x_N), color=ACCENT, linewidth=1.6)
+    axes.plot(compute, error, "o", color=INK, markersize=6)
+    right = np.median(compute)
+    for name, (x, y) in runs.items():
+        axes.annotate(name, (x, y), (-6, -13) if x > right else (6, 6), textcoords="offset points", fontsize=SMALL,
+                      color=INK, ha="right" if x > right else "left")  # fmt: skip
+    axes.set_xlim(x_N[0], x_N[-1])
+    low, high = axes.get_ylim()
+    axes.set_xticks(_steps(x_N[0], x_N[-1]), [f"{value:g}" for value in _steps(x_N[0], x_N[-1])])
+    axes.set_yticks(_steps(low, high), [f"{100 * value:g}%" for value in _steps(low, high)])
+    axes.minorticks_off()
+    axes.grid(axis="y", color=FAINT, linewidth=0.8)
+    _name_axes(axes, unit, "Error")
+    _legend(axes)
+    return figure
+
+
+def difficulty(classes: Sequence[str], people: Sequence[Score], model: Sequence[Score]) -> "Figure":
+    """Draw each class as a row, with the accuracy of people (hollow) and of the model (solid) and their intervals.
+
+    Raises:
+        DataError: the three differ in length.
+    """
+    if not len(classes) == len(people) == len(model):
+        raise DataError(
+            f"{len(classes)} classes, {len(people)} scores of people and {len(model)} of the model; pass one of each"
+        )
+    figure = canvas(NARROW, 0.26 * len(classes) + 0.8)
+    axes = plot(
+        figure, left=0.25 + 0.066 * max(map(len, classes), default=0), bottom=0.35, right=0.25, top=0.4
+    )
+    marks: dict[str, dict[str, Any]] = {
+        "people": {
+            "marker": "o",
+            "linestyle": "",
+            "color": PAPER,
+            "markeredgecolor": INK,
+            "markersize": 6,
+            "clip_on": False,
+        },
+        "the model": {"marker": "o", "linestyle": "", "color": ACCENT, "markersize": 7, "clip_on": False},
+    }
+    for row, (theirs, its) in enumerate(zip(people, model, strict=True)):
+        axes.plot([0, 1], [row, row], color=FAINT, linewidth=1.2)
+        for score, color, height in ((theirs, INK, -0.12), (its, ACCENT, 0.12)):
+            axes.plot([score.low, score.high], [row + height] * 2, color=color, linewidth=3, alpha=0.3)
+        axes.plot(its.value, row, **marks["the model"])
+        axes.plot(theirs.value, row, **marks["people"])
+    for label, mark in marks.items():
+        axes.plot([], [], label=label, **mark)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(len(classes) - 0.5, -0.5)
+    axes.set_yticks(range(len(classes)), classes, fontsize=SMALL, color=INK)
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100%"])
+    _legend(axes)
+    return figure
+
+
+def contact_sheet(
+    examples: Sequence[Sequence[Image.Image]], classnames: Sequence[str], side: int = 160
+) -> Image.Image:
+    """Lay out the examples of each class beside each other, under its name, in columns of classes.
+
+    Args:
+        examples: for each of C classes the same number of pictures.
+        classnames: C names.
+        side: of a picture's square, in pixels.
+    """
+    shots = max(map(len, examples))
+    font, line, gap = ImageFont.load_default(16), 26, 12
+    columns = max(1, round(math.sqrt(len(examples) / shots)))
+    rows = -(-len(examples) // columns)
+    width, height = shots * side + gap, side + line + gap
+    sheet = Image.new("RGB", (columns * width + gap, rows * height + gap), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for number, (name, images) in enumerate(zip(classnames, examples, strict=True)):
+        x, y = gap + number % columns * width, gap + number // columns * height
+        shown = name
+        while len(shown) > 1 and draw.textlength(shown, font) > width - gap:
+            shown = f"{shown.removesuffix('…')[:-1]}…"
+        draw.text((x, y), shown, INK, font)
+        for shot, image in enumerate(images):
+            sheet.paste(
+                ImageOps.pad(image.convert("RGB"), (side, side), color=PAPER), (x + shot * side, y + line)
+            )
+    return sheet
+
+
+def _inside(score: Score) -> float:
+    """Keep the logit finite, as the fit does: half a sample of n + 1 from 0 and 1."""
+    return min(max(score.value, _end(score)), 1 - _end(score))
+
+
+def _end(score: Score) -> float:
+    return 0.5 / (score.n + 1)
+
+
+def _logit(share: ArrayLike) -> NDArray[np.float64]:
+    share = np.asarray(share, dtype=np.float64)
+    transformed: NDArray[np.float64] = np.log(share / (1 - share))
+    return transformed
+
+
+def _steps(low: float, high: float) -> list[float]:
+    """Return round numbers for a log axis, more of them the fewer decades it covers."""
+    reach = high / low
+    steps = (1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9) if reach < 5 else (1, 2, 5) if reach < 300 else (1,)
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    return [step * 10.0**decade for decade in decades for step in steps if low <= step * 10.0**decade <= high]
+
+
+def _name_axes(axes: "Axes", below: str, above: str) -> None:
+    axes.set_xlabel(below, fontsize=SMALL, color=MUTED, loc="left", labelpad=6)
+    axes.annotate(above, (0, 1), (0, 40), xycoords=(axes.figure.transFigure, axes.transAxes),
+                  textcoords="offset points", fontsize=TEXT, color=INK, fontweight="bold", va="top")  # fmt: skip
+
+
+def _legend(axes: "Axes") -> None:
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1), ncols=3, frameon=False, borderpad=0, fontsize=SMALL,
+                labelcolor=MUTED, handletextpad=0.4, columnspacing=1.5)  # fmt: skip

@@ -1,0 +1,38 @@
+"""Zero-shot tests small enough to run during training: paths of sets in; callables that take a model out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from zebra.data.benchmarks import Benchmark, read_benchmark
+from zebra.evaluate.zeroshot import zero_shot
+from zebra.pretrained.bundle import Bundle
+from zebra.workflows.embeddings import embed_some
+from zebra.workflows.evaluate import head, prompts_for
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Top-1 on some pictures of a set; on all of them it is the number that `zebra evaluate` gives."""
+
+    name: str
+    benchmark: Benchmark
+    indices: tuple[int, ...]
+
+    def __call__(self, clip: Bundle) -> float:
+        """Return top-1 on the chosen pictures, in [0, 1]."""
+        images = embed_some(clip, self.benchmark.source, self.indices)
+        return zero_shot(images, head(clip, prompts_for(self.benchmark, "own"))).scores()["top1"].value
+
+
+def open_checks(paths: Sequence[str], samples: int) -> list[Check]:
+    """Open sets for checks on `samples` pictures of each, evenly spread."""
+    checks = []
+    for path in paths:
+        benchmark = read_benchmark(Path(path))
+        found = len(benchmark.source)
+        chosen = np.linspace(0, found - 1, min(samples, found)).astype(int)
+        checks.append(Check(benchmark.name, benchmark, tuple(chosen.tolist())))
+    return checks

@@ -1,0 +1,88 @@
+"""What the demo studies beside zero-shot: the model and its run in; few-shot curves and robustness out."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from zebra.data.benchmarks import Benchmark
+from zebra.errors import DataError
+from zebra.evaluate.robustness import Shift, robustness
+from zebra.evaluate.zeroshot import zero_shot
+from zebra.images.decode import decode
+from zebra.models import CLIP
+from zebra.pretrained.bundle import Bundle
+from zebra.train.checkpoint import list_checkpoints, read_checkpoint
+from zebra.values import Embeddings, Score
+from zebra.workflows.evaluate import Probed, head, probe_set, prompts_for
+
+STANDARD = "seen-kinds"
+SHIFTS = ("sketch", "inverted", "noisy")
+PICTURES = 400
+"""Of each set, evenly spread: enough for a line, few enough for every checkpoint."""
+FINAL = "this model"
+BATCH = 100
+
+
+def few_shot_studies(clip: Bundle, benchmarks: Iterable[Benchmark]) -> dict[str, Probed]:
+    """Fit probes with a few examples per class, beside zero-shot on the same pictures."""
+    return {
+        benchmark.name: probe_set(clip, benchmark, None, prompts_for(benchmark, "own"))
+        for benchmark in benchmarks
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Some pictures of a set, decoded once for every model that looks at them."""
+
+    benchmark: Benchmark
+    pixels_N3HW: torch.Tensor
+    label_N: np.ndarray[tuple[int], np.dtype[np.int64]]
+
+    def score(self, clip: Bundle) -> Score:
+        """Return zero-shot top-1."""
+        parts = [clip.encode_pixels(part) for part in torch.split(self.pixels_N3HW, BATCH)]
+        ids = tuple(map(str, range(len(self.label_N))))
+        images = Embeddings(torch.cat(parts).numpy(), ids, self.label_N, clip.fingerprint)
+        return zero_shot(images, head(clip, prompts_for(self.benchmark, "own"))).scores()["top1"]
+
+
+def draw_sample(clip: Bundle, benchmark: Benchmark) -> Sample:
+    """Decode some pictures of a set."""
+    chosen = np.linspace(0, len(benchmark.source) - 1, PICTURES).astype(int).tolist()
+    records = [benchmark.source.read(index) for index in chosen]
+    pixels = [
+        clip.preprocess.pixels(decode(record.image, record.id, mode=clip.preprocess.decode))
+        for record in records
+    ]
+    return Sample(
+        benchmark,
+        torch.from_numpy(np.stack(pixels)),
+        np.array([record.label for record in records], np.int64),
+    )
+
+
+def robustness_study(
+    clip: Bundle, checkpoints: Path, benchmarks: Mapping[str, Benchmark]
+) -> tuple[Shift, ...]:
+    """Measure the final model against the line that its own earlier checkpoints make; nothing if they are too few.
+
+    The paper's reference models were trained on the standard set alone. So were these: what is asked is whether the
+    end of training brought more, or less, under a shift than its course had promised.
+    """
+    samples = {name: draw_sample(clip, benchmarks[name]) for name in (STANDARD, *SHIFTS)}
+    accuracies = {FINAL: {name: sample.score(clip) for name, sample in samples.items()}}
+    for path in list_checkpoints(checkpoints)[:-1]:  # the last is the model itself
+        snapshot = read_checkpoint(path)
+        model = CLIP(clip.model.config)
+        model.load_state_dict(dict(snapshot.tensors["model"]))
+        before = Bundle(model.to(clip.device).eval(), clip.tokenizer, clip.preprocess)
+        accuracies[f"step {snapshot.step}"] = {name: sample.score(before) for name, sample in samples.items()}
+    references = [name for name in accuracies if name != FINAL]
+    try:
+        return robustness(accuracies, STANDARD, references, references[0] if references else FINAL)
+    except DataError:  # a short run has too few checkpoints, or all of one accuracy
+        return ()

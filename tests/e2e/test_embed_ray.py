@@ -1,0 +1,122 @@
+"""`zebra embed --engine ray` on a cluster with two workers, its own or one that is there, against one process."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from zebra.config.embed import EmbedConfig
+from zebra.config.model import ModelConfig, TextConfig, VisionTransformerConfig
+from zebra.data.shards import ShardWriter
+from zebra.images.preprocess import Preprocess
+from zebra.models import CLIP
+from zebra.pretrained.bundle import Bundle
+from zebra.store import Store
+from zebra.text.tokenizer import Tokenizer
+from zebra.workflows import embed
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason='Ray is not installed: pip install "ray[data]"'
+)
+
+CLUSTER = """
+import ray, sys
+ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+print(ray.get_runtime_context().gcs_address, flush=True)
+sys.stdin.read()
+ray.shutdown()
+"""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    torch.manual_seed(0)
+    tokenizer = Tokenizer.train(["a photo of a red circle"] * 5, 520, 16)
+    config = ModelConfig(
+        embed_dim=16,
+        image_size=32,
+        vision=VisionTransformerConfig(width=64, layers=1, heads=1, patch_size=16),
+        text=TextConfig(width=64, layers=1, heads=1, vocab_size=tokenizer.vocab_size, context_length=16),
+    )
+    folder = tmp_path_factory.mktemp("models") / "model"
+    Bundle(CLIP(config), tokenizer, Preprocess(image_size=32)).save(folder)
+    return folder
+
+
+@pytest.fixture
+def cluster(tmp_path_factory, environment):
+    """The address of a cluster with two workers that was started in another folder."""
+    folder = tmp_path_factory.mktemp("cluster")
+    quiet = environment | {"RAY_USAGE_STATS_ENABLED": "0"}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(
+        [sys.executable, "-c", CLUSTER], cwd=folder, env=quiet, text=True, **pipes
+    ) as process:
+        address = process.stdout.readline().strip()
+        assert address, "the cluster did not start"
+        yield address
+        process.stdin.close()
+
+
+def assert_same_rows(first, second):
+    stores = [Store.open(first), Store.open(second)]
+    assert stores[0].schema.equals(stores[1].schema, check_metadata=True)
+    rows = [
+        [row for batch in store.scan(store.schema.names) for row in batch.to_pylist()] for store in stores
+    ]  # in the order of the data, both
+    vectors = [np.array([row.pop("vector") for row in side], np.float32) for side in rows]
+    assert rows[0] == rows[1]
+    np.testing.assert_allclose(*vectors, rtol=0, atol=1e-6)
+
+
+SETTINGS = ("--precision", "fp32", "--vectors", "float32", "--batch-size", "8", "--json")
+
+
+def in_one_process(model, data, out):
+    config = EmbedConfig(
+        model=str(model), data=str(data), out=str(out), precision="fp32", vectors="float32", batch_size=8
+    )
+    return embed.run(config)
+
+
+def test_a_folder_over_two_workers_is_the_store_of_one_process_and_then_nothing_is_left_to_do(
+    zebra, model, pairs, tmp_path
+):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for key, suffix, data, caption in pairs[:40]:
+        (folder / f"{key}.{suffix}").write_bytes(data)
+        (folder / f"{key}.txt").write_text(caption)
+    (folder / "bad.jpg").write_bytes(b"no picture")
+    words = ["embed", model, "photos", "--out", "many", "--engine", "ray", "--workers", "2", *SETTINGS]
+
+    done = zebra(*words, cwd=tmp_path)
+    document = json.loads(done.stdout)
+    assert (document["embedded"], document["skipped"]) == (40, {"not an image": 1})
+    told = ("embedding ", "Set ray log level")  # the bar, and a line of Ray's that nothing silences
+    assert [line for line in done.stderr.splitlines() if not any(word in line for word in told)] == []
+    in_one_process(model, folder, tmp_path / "one")
+    assert_same_rows(tmp_path / "one", tmp_path / "many")
+    assert [version.rows for version in Store.open(tmp_path / "many").versions()] == [0, 40]
+
+    (folder / "bad.jpg").unlink()
+    document = json.loads(zebra(*words, cwd=tmp_path).stdout)
+    assert (document["already"], document["embedded"], document["rows"]) == (40, 0, 40)
+
+
+def test_shards_over_a_cluster_that_is_there_are_the_store_of_one_process(
+    zebra, environment, cluster, model, pairs, tmp_path, monkeypatch
+):
+    with ShardWriter(tmp_path / "shards", samples_per_shard=15) as writer:
+        for key, suffix, data, caption in pairs[:40]:
+            writer.write(key, {suffix: data, "txt": caption.encode()})
+    monkeypatch.chdir(tmp_path)
+    in_one_process(model, "shards", "one")
+    monkeypatch.setitem(environment, "RAY_ADDRESS", cluster)
+    told = zebra("embed", model, "shards", "--out", "many", "--engine", "ray", *SETTINGS, cwd=tmp_path)
+    assert json.loads(told.stdout)["embedded"] == 40
+    assert_same_rows(tmp_path / "one", tmp_path / "many")

@@ -1,0 +1,195 @@
+"""Scores against those of CLIP_benchmark 1.6.2, run as it is, on random vectors.
+
+Where the definitions are the same, both must agree to fp32. Where they differ, a test shows how, and why ours does.
+CLIP_benchmark's evaluation takes a model and a loader; here the model is a look-up of vectors.
+"""
+
+import importlib
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from zebra.evaluate.retrieval import retrieve
+from zebra.evaluate.selection import pairs, true_or_false
+from zebra.evaluate.zeroshot import zero_shot, zero_shot_multilabel
+from zebra.values import Embeddings
+
+NEAR = 1e-6
+
+
+@pytest.fixture(scope="module")
+def metrics() -> SimpleNamespace:
+    """The three files of definitions; pip install --no-deps clip-benchmark brings them."""
+    names = ("zeroshot_classification", "zeroshot_retrieval", "image_caption_selection")
+    for package in ("clip_benchmark", "tqdm"):
+        pytest.importorskip(package)
+    modules = {name: importlib.import_module(f"clip_benchmark.metrics.{name}") for name in names}
+    # numpy 2.4 no longer makes a number of an array of one, which their accuracy relies on.
+    modules["zeroshot_classification"].float = lambda value: np.asarray(value).item()
+    return SimpleNamespace(**modules)
+
+
+class LookUp:
+    """A model whose pictures are their vectors, and whose texts are numbers of vectors."""
+
+    def __init__(self, text_ME: torch.Tensor) -> None:
+        self.text_ME = text_ME
+
+    def encode_image(self, images: torch.Tensor) -> torch.Tensor:
+        return images.flatten(1)
+
+    def encode_text(self, numbers: torch.Tensor) -> torch.Tensor:
+        return self.text_ME[numbers]
+
+
+def tokenizer(texts: list[str]) -> torch.Tensor:
+    return torch.tensor([int(text) for text in texts])
+
+
+def unit(seed: int, *shape: int) -> torch.Tensor:
+    vectors = torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+    return vectors / vectors.norm(dim=-1, keepdim=True)
+
+
+def embeddings(vectors: torch.Tensor, labels: torch.Tensor | None = None) -> Embeddings:
+    ids = tuple(str(n) for n in range(len(vectors)))
+    return Embeddings(vectors.numpy(), ids, None if labels is None else labels.numpy())
+
+
+class Loader:
+    """Batches of 100, and what CLIP_benchmark asks of a data set."""
+
+    def __init__(self, images: torch.Tensor, targets: Any, classes: int = 0) -> None:
+        self.images, self.targets = images, targets
+        self.dataset = SimpleNamespace(classes=[str(c) for c in range(classes)])
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, Any]]:
+        for start in range(0, len(self.images), 100):
+            yield self.images[start : start + 100], self.targets[start : start + 100]
+
+
+def classification(metrics, image_NE, target, class_CE):
+    classes = len(class_CE)
+    return metrics.zeroshot_classification.evaluate(
+        LookUp(class_CE),
+        Loader(image_NE, target, classes),
+        tokenizer,
+        [str(c) for c in range(classes)],
+        ["{c}"],
+        "cpu",
+        amp=False,
+    )
+
+
+def test_zero_shot_accuracy(metrics):
+    image_NE, class_CE = unit(0, 950, 16), unit(1, 12, 16)
+    labels = (image_NE @ class_CE.T + 0.2 * unit(2, 950, 12)).argmax(dim=1)
+    theirs = classification(metrics, image_NE, labels, class_CE)
+    ours = zero_shot(embeddings(image_NE, labels), class_CE.numpy()).scores()
+    assert ours["top1"].value == pytest.approx(theirs["acc1"], abs=NEAR)
+    assert ours["top5"].value == pytest.approx(theirs["acc5"], abs=NEAR)
+    assert ours["mean_per_class"].value == pytest.approx(theirs["mean_per_class_recall"], abs=NEAR)
+
+
+def test_of_exactly_five_classes_they_report_a_top5_of_1_and_we_none(metrics):
+    image_NE, class_CE = unit(0, 50, 8), unit(1, 5, 8)
+    labels = torch.arange(50) % 5
+    assert classification(metrics, image_NE, labels, class_CE)["acc5"] == 1
+    assert "top5" not in zero_shot(embeddings(image_NE, labels), class_CE.numpy()).scores()
+
+
+def test_mean_average_precision(metrics):
+    image_NE, class_CE = unit(0, 300, 16), unit(1, 7, 16)
+    truth = image_NE @ class_CE.T + 0.5 * unit(2, 300, 7) > 0.3
+    assert truth.any(dim=0).all()
+    theirs = classification(metrics, image_NE, truth.long(), class_CE)
+    ours = zero_shot_multilabel(embeddings(image_NE), truth.numpy(), class_CE.numpy()).scores()
+    assert ours["map"].value == pytest.approx(theirs["mean_average_precision"], abs=NEAR)
+
+
+def test_a_class_that_no_image_shows_counts_0_for_them_and_not_at_all_for_us(metrics):
+    """A set's share of one domain may well lack a class; 0 would punish every model alike, and hide which."""
+    image_NE, class_CE = unit(0, 300, 16), unit(1, 8, 16)
+    truth = image_NE @ class_CE.T > 0.3
+    truth[:, 7] = False
+    theirs = classification(metrics, image_NE, truth.long(), class_CE)
+    ours = zero_shot_multilabel(embeddings(image_NE), truth.numpy(), class_CE.numpy()).scores()
+    assert theirs["mean_average_precision"] == pytest.approx(7 / 8 * ours["map"].value, abs=NEAR)
+
+
+def retrieval(metrics, image_NE, text_ME, captions):
+    targets = [[str(m) for m in own] for own in captions]
+    return metrics.zeroshot_retrieval.evaluate(
+        LookUp(text_ME), Loader(image_NE, targets), tokenizer, "cpu", amp=False, recall_k_list=[1, 5, 10]
+    )
+
+
+def test_retrieval_with_several_captions_per_picture(metrics):
+    image_NE = unit(0, 250, 16)
+    owners = torch.arange(250).repeat_interleave(torch.arange(250) % 5 + 1)
+    text_ME = image_NE[owners] + 2 * unit(1, len(owners), 16)
+    text_ME /= text_ME.norm(dim=1, keepdim=True)
+    captions = [torch.nonzero(owners == n).flatten().tolist() for n in range(250)]
+    theirs = retrieval(metrics, image_NE, text_ME, captions)
+    ours = retrieve(embeddings(image_NE), embeddings(text_ME), owners.numpy()).scores()
+    for k in (1, 5, 10):
+        assert 0.1 < theirs[f"text_retrieval_recall@{k}"] < 1
+        assert ours[f"image_to_text_recall@{k}"].value == pytest.approx(
+            theirs[f"text_retrieval_recall@{k}"], abs=NEAR
+        )
+        assert ours[f"text_to_image_recall@{k}"].value == pytest.approx(
+            theirs[f"image_retrieval_recall@{k}"], abs=NEAR
+        )
+
+
+def test_a_collapsed_model_is_given_hits_by_their_sort_and_none_by_ours(metrics):
+    """Their order of equal scores is whatever topk makes of it: a part of the true candidates is among the first."""
+    point = torch.ones(40, 4) / 2
+    theirs = retrieval(metrics, point, point, [[n] for n in range(40)])
+    ours = retrieve(embeddings(point), embeddings(point), np.arange(40)).scores()
+    assert theirs["text_retrieval_recall@10"] > 0
+    assert ours["image_to_text_recall@10"].value == 0
+
+
+def selection(metrics, image_NiE, caption_NcE):
+    """Their loader gives pictures as [B, i, C, H, W]; a vector is a picture of one row."""
+    n, c, width = caption_NcE.shape
+    pictures = image_NiE[:, :, None, None, :]
+    texts = [[str(m * c + place) for place in range(c)] for m in range(n)]
+    model = LookUp(caption_NcE.reshape(-1, width))
+    return metrics.image_caption_selection.evaluate(
+        model, Loader(pictures, texts), tokenizer, "cpu", amp=False
+    )
+
+
+def test_text_image_and_group_scores_of_pairs(metrics):
+    pictures, captions = unit(0, 230, 2, 8), unit(1, 230, 2, 8) + unit(0, 230, 2, 8)
+    theirs = selection(metrics, pictures, captions)
+    # Cosines are theirs too, so lengths do not count; ours takes unit vectors as they are.
+    ours = pairs(pictures.numpy(), (captions / captions.norm(dim=-1, keepdim=True)).numpy()).scores()
+    assert ours["text"].value == pytest.approx(theirs["text_acc"], abs=NEAR)
+    assert ours["image"].value == pytest.approx(theirs["image_acc"], abs=NEAR)
+    assert ours["group"].value == pytest.approx(theirs["acc"], abs=NEAR)
+
+
+def test_the_choice_of_the_true_caption(metrics):
+    pictures, captions = unit(0, 230, 1, 8), unit(1, 230, 2, 8)
+    theirs = selection(metrics, pictures, captions)
+    ours = true_or_false(
+        pictures[:, 0].numpy(), captions[:, 0].numpy(), captions[:, 1].numpy(), ["swap"] * 230
+    ).scores()
+    assert ours["accuracy"].value == pytest.approx(theirs["text_acc"], abs=NEAR)
+
+
+def test_a_tie_is_right_for_them_where_the_true_caption_comes_first_and_wrong_for_us(metrics):
+    """Their argmax takes the first of equals, and the true one is the first: a blind model is always right."""
+    pictures, captions = unit(0, 50, 1, 8), unit(1, 50, 1, 8).repeat(1, 2, 1)
+    assert selection(metrics, pictures, captions)["text_acc"] > 0.9
+    blind = true_or_false(
+        pictures[:, 0].numpy(), captions[:, 0].numpy(), captions[:, 1].numpy(), ["same"] * 50
+    )
+    assert not blind.correct_N.any()

@@ -1,0 +1,262 @@
+"""A quiz for people, from the folder to the table."""
+
+import io
+
+import pytest
+from PIL import Image
+
+from zebra.cli import human as verb
+from zebra.cli.main import DONE, MISTAKE, STOPPED, main
+from zebra.data.benchmarks import write_benchmark
+from zebra.errors import ConfigError, DataError
+from zebra.evaluate.human import read_answers
+from zebra.workflows.human import open_quiz, understand
+
+CLASSES = ("red", "reddish", "blue")
+COLOURS = ((220, 30, 30), (200, 90, 80), (30, 60, 220))
+
+
+def png(colour):
+    buffer = io.BytesIO()
+    Image.new("RGB", (24, 16), colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write(folder, each=4, split="test"):
+    samples = [(png(COLOURS[number % 3]), "png", number % 3) for number in range(3 * each)]
+    write_benchmark(folder, samples, CLASSES, ["a photo of {c}."], split)
+    return folder
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """Twelve pictures of three classes."""
+    return write(tmp_path / "colours")
+
+
+def answer_all(quiz, said=0):
+    for position in quiz.questions:
+        quiz.keep(quiz.picture(position), said)
+
+
+# What is asked
+
+
+def test_every_picture_is_asked_once_in_an_order_of_the_persons_own(dataset, tmp_path):
+    orders = [open_quiz(dataset, tmp_path / "a.csv", who).questions for who in ("ann", "ann", "bob")]
+    assert orders[0] == orders[1] != orders[2]
+    assert all(sorted(order) == list(range(12)) for order in orders)
+    assert open_quiz(dataset, tmp_path / "a.csv", "ann", seed=1).questions != orders[0]
+
+
+def test_a_quiz_goes_on_where_the_file_ends(dataset, tmp_path):
+    first = open_quiz(dataset, tmp_path / "a.csv", "ann")
+    for position in first.questions[:5]:
+        first.keep(first.picture(position), 0)
+    second = open_quiz(dataset, tmp_path / "a.csv", "ann")
+    assert (second.questions, second.answered) == (first.questions[5:], 5)
+
+
+def test_the_answers_may_go_into_a_new_folder_or_an_empty_file(dataset, tmp_path):
+    answer_all(open_quiz(dataset, tmp_path / "new" / "a.csv", "ann"))
+    (tmp_path / "empty.csv").touch()
+    answer_all(open_quiz(dataset, tmp_path / "empty.csv", "ann"))
+    assert (tmp_path / "new" / "a.csv").read_text() == (tmp_path / "empty.csv").read_text()
+
+
+def test_what_others_answered_or_with_other_shots_is_still_asked(dataset, tmp_path):
+    answer_all(open_quiz(dataset, tmp_path / "a.csv", "ann"))
+    assert len(open_quiz(dataset, tmp_path / "a.csv", "bob").questions) == 12
+    assert len(open_quiz(dataset, tmp_path / "a.csv", "ann", shots=1).questions) == 9
+
+
+def test_examples_of_the_same_split_are_shown_and_not_asked(dataset, tmp_path):
+    quiz = open_quiz(dataset, tmp_path / "a.csv", "ann", shots=2)
+    assert [[image.getpixel((0, 0)) for image in row] for row in quiz.examples] == [[c, c] for c in COLOURS]
+    asked = [quiz.picture(position).label for position in quiz.questions]
+    assert sorted(asked) == [0, 0, 1, 1, 2, 2]
+
+
+def test_examples_of_a_train_split_leave_every_picture_to_be_asked(dataset, tmp_path):
+    write(dataset, each=1, split="train")
+    quiz = open_quiz(dataset, tmp_path / "a.csv", "ann", shots=1)
+    assert (len(quiz.examples), len(quiz.questions)) == (3, 12)
+
+
+def test_two_shots_show_the_one_shot_and_one_more(dataset, tmp_path):
+    """So what is asked after two shots was asked after one, as in the paper."""
+    one, two = (set(open_quiz(dataset, tmp_path / "a.csv", "ann", shots=k).questions) for k in (1, 2))
+    assert two < one
+
+
+def test_everyone_sees_the_same_examples(dataset, tmp_path):
+    left = [
+        set(open_quiz(dataset, tmp_path / "a.csv", who, shots=1).questions) for who in ("ann", "bob", "cem")
+    ]
+    assert left[0] == left[1] == left[2]
+
+
+def test_the_table_is_of_everyone_in_the_file_by_shots(dataset, tmp_path):
+    answer_all(open_quiz(dataset, tmp_path / "a.csv", "ann"), said=0)
+    answer_all(open_quiz(dataset, tmp_path / "a.csv", "bob"), said=None)
+    quiz = open_quiz(dataset, tmp_path / "a.csv", "bob", shots=1)
+    for position in quiz.questions:
+        picture = quiz.picture(position)
+        quiz.keep(picture, picture.label)
+    table = quiz.table()
+    assert {shots: row.people for shots, row in table.items()} == {0: 2, 1: 1}
+    assert table[0].accuracy.value == pytest.approx(1 / 6)
+    assert table[0].on_guesses.value == pytest.approx(1 / 3)
+    assert table[1].accuracy.value == 1
+
+
+def test_what_cannot_be_asked_is_refused(dataset, tmp_path):
+    with pytest.raises(ConfigError, match="--person is empty"):
+        open_quiz(dataset, tmp_path / "a.csv", " ")
+    with pytest.raises(ConfigError, match="--shots -1"):
+        open_quiz(dataset, tmp_path / "a.csv", "ann", shots=-1)
+    with pytest.raises(DataError, match="the class 'red' has 4 pictures in colours; 4 shots need 5"):
+        open_quiz(dataset, tmp_path / "a.csv", "ann", shots=4)
+    (tmp_path / "a.csv").write_text("person,image,answer,shots\nann,elsewhere,red,0\n")
+    with pytest.raises(DataError, match=r"a\.csv:2: no picture 'elsewhere'"):
+        open_quiz(dataset, tmp_path / "a.csv", "ann")
+
+
+# What is meant
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [("blue", 2), (" BLUE ", 2), ("b", 2), ("redd", 1), ("RED", 0), ("1", 0), ("3", 2), ("?", None)],
+)
+def test_a_class_is_meant_by_its_name_a_beginning_or_a_number(words, meant):
+    assert understand(words, CLASSES) == meant
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [("re", "may be red, reddish"), ("0", "no class '0'"), ("4", "no class '4'"), ("", "no class ''"),
+     ("bleu", "Did you mean 'blue'"), ("redder", "no class")],
+)  # fmt: skip
+def test_what_means_no_class_or_several_is_refused(words, message):
+    with pytest.raises(ConfigError, match=message):
+        understand(words, CLASSES)
+
+
+def test_numbers_do_not_count_where_classes_are_numbers():
+    digits = [str(number) for number in range(10)]
+    assert understand("1", digits) == 1
+    with pytest.raises(ConfigError, match="no class '10'"):
+        understand("10", digits)
+
+
+# The terminal
+
+
+@pytest.fixture
+def typed(monkeypatch):
+    """A function that types words into the quiz; then Ctrl-C."""
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+
+    def start(*words):
+        left = iter(words)
+
+        def answer(_prompt):
+            for word in left:
+                return word
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("builtins.input", answer)
+
+    return start
+
+
+def take(dataset, out, *words):
+    return main(["human", str(dataset), "--out", str(out), "--person", "ann", *words])
+
+
+def test_a_sitting_keeps_every_answer_and_ends_with_the_table(dataset, tmp_path, typed, capsys):
+    typed(*["b"] * 12)
+    assert take(dataset, tmp_path / "a.csv") == DONE
+    said = capsys.readouterr().out
+    assert "12 of 12" in said
+    assert "accuracy              33.3%" in said
+    assert (tmp_path / "a.csv").read_text().count(",blue,0\n") == 12
+
+
+def test_ctrl_c_keeps_what_was_said_and_the_same_command_goes_on(dataset, tmp_path, typed, capsys):
+    typed("b", "?")
+    assert take(dataset, tmp_path / "a.csv") == STOPPED
+    assert "keeps every answer" in capsys.readouterr().err
+    typed(*["1"] * 10)
+    assert take(dataset, tmp_path / "a.csv") == DONE
+    said = capsys.readouterr().out
+    assert "ann has answered 2 pictures" in said
+    assert "3 of 12" in said
+    assert len((tmp_path / "a.csv").read_text().splitlines()) == 13
+
+
+def test_a_mistyped_class_is_asked_again(dataset, tmp_path, typed, capsys):
+    typed("re", "")
+    take(dataset, tmp_path / "a.csv")
+    said = capsys.readouterr().out
+    assert "may be red, reddish" in said
+    assert said.count("1 red") == 2  # listed at the start, and for Enter
+    assert not (tmp_path / "a.csv").exists()
+
+
+def test_the_picture_is_a_file_that_can_be_looked_at(dataset, tmp_path, capsys, monkeypatch):
+    seen = []
+
+    def look(_prompt):
+        path = capsys.readouterr().out.split()[-1]
+        seen.append(Image.open(path).convert("RGB").getpixel((0, 0)))
+        raise EOFError
+
+    monkeypatch.setattr("builtins.input", look)
+    assert take(dataset, tmp_path / "a.csv") == STOPPED
+    first = open_quiz(dataset, tmp_path / "a.csv", "ann")
+    assert seen == [COLOURS[first.picture(first.questions[0]).label]]
+
+
+def test_shots_are_shown_on_a_sheet_beside_the_answers(dataset, tmp_path, typed, capsys):
+    typed()
+    take(dataset, tmp_path / "a.csv", "--shots", "1")
+    sheet = tmp_path / "a-examples-1.png"
+    assert str(sheet) in capsys.readouterr().out
+    assert set(COLOURS) <= {colour for _, colour in Image.open(sheet).getcolors(100_000)}
+
+
+def test_a_picture_can_be_opened_where_there_is_a_screen(dataset, tmp_path, typed, monkeypatch, capsys):
+    opened = []
+    typed("!")
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(verb.webbrowser, "open", opened.append)
+    take(dataset, tmp_path / "a.csv")
+    assert "! opens the picture" in capsys.readouterr().out
+    assert [url.startswith("file:") and url.endswith("picture-1.png") for url in opened] == [True]
+
+
+def test_the_preview_shows_two_pixels_in_each_half_block(capsys, monkeypatch):
+    monkeypatch.setenv("COLORTERM", "truecolor")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    image = Image.new("RGB", (8, 2), (10, 20, 30))
+    image.paste((200, 100, 50), (0, 1, 8, 2))
+    verb._preview(image, width=8)
+    assert "38;2;10;20;30;48;2;200;100;50m▀" in capsys.readouterr().out
+
+
+def test_a_mistake_is_one_message(dataset, tmp_path, typed, capsys):
+    typed()
+    assert take(dataset, tmp_path / "a.csv", "--shots", "9") == MISTAKE
+    assert capsys.readouterr().err.startswith("zebra human: the class 'red' has 4 pictures")
+
+
+def test_ids_in_the_file_are_those_of_the_set(dataset, tmp_path, typed):
+    typed("b")
+    take(dataset, tmp_path / "a.csv")
+    quiz = open_quiz(dataset, tmp_path / "a.csv", "bob")
+    (answer,) = read_answers(tmp_path / "a.csv", CLASSES, quiz.labels)
+    assert answer.image in {quiz.picture(position).id for position in range(12)}
