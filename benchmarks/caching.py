@@ -4,10 +4,10 @@
 
 The yardstick is the same step on the whole batch; beside it stands a step on a batch of one chunk, whose activations
 are what a step in chunks should hold. Steps of all kinds take turns in one process, and the median of each counts.
-Memory is the peak of a step above what was there before it (weights, optimizer, batch, gradients), each in a process
-of its own, and twice: as it is, and with an allocator that returns each block when it is freed ("held"). On Linux they
-differ, since malloc keeps freed blocks of up to 32 MiB. Texts are 8 to 20 tokens long. Runs on the GPU where there is
-one.
+Memory is the peak of a step above what was there before it (weights, optimizer, batch), so the gradients of the
+weights count in each figure; each is taken in a process of its own, and twice: as it is, and with an allocator that
+returns each block when it is freed ("held"). On Linux they differ, since malloc keeps freed blocks of up to 32 MiB.
+Texts are 8 to 20 tokens long. Runs on the GPU where there is one.
 Rows go to results/caching.jsonl, one for each size of chunk.
 """
 
@@ -71,6 +71,7 @@ def peak_mib(told: argparse.Namespace) -> float:
     """Measure the memory of one step in this process, which has taken no larger one."""
     bench = Bench(told)
     batch = bench.batch(told.pairs)
+    bench.optimizer.zero_grad(set_to_none=True)  # as the step itself does first
     if DEVICE.type == "cuda":
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()

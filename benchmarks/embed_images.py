@@ -3,7 +3,8 @@
     python benchmarks/embed_images.py [--pictures 32] [--rounds 7]
 
 Pillow images of 640 × 480 in, unit vectors out, preprocessing counted on both sides. The peer is open_clip 3.3.0 as its
-README uses it: its own transform picture by picture, `encode_image` in fp32. zebra: fp32 in torch and in onnxruntime,
+README uses it: its own transform picture by picture, `encode_image` in fp32. Beside it stands transformers with its
+image processor and `get_image_features`. zebra: fp32 in torch and in onnxruntime,
 bf16, and whatever `precision="auto"` takes here. All have the same random weights and GELU, open_clip's default; they
 take turns in one process, the first round warms up, and the median of the ratios within a round counts.
 
@@ -37,6 +38,7 @@ from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.golden import golden_picture
 from zebra.pretrained.open_clip import write_open_clip
+from zebra.pretrained.transformers import write_transformers
 from zebra.pretrained.weights import published_tensors
 from zebra.text.tokenizer import Tokenizer
 
@@ -63,7 +65,7 @@ def peer() -> ModuleType:
 
 
 def write(folder: Path) -> None:
-    """Write one model of random weights as zebra's folder and as open_clip's."""
+    """Write one model of random weights as zebra's folder and as the peers'."""
     torch.manual_seed(0)
     config = preset("ViT-B/32")
     config = replace(
@@ -72,13 +74,30 @@ def write(folder: Path) -> None:
     words = Tokenizer.train(["a photo of a horse"] * 3, 560, 77)
     clip = Bundle(CLIP(config).eval(), words, Preprocess(image_size=224))
     clip.save(folder / "zebra")
-    write_open_clip(
-        folder / "open_clip",
-        config=config,
-        tensors=published_tensors(clip.model),
-        preprocess=clip.preprocess,
-        tokenizer=None,
-    )
+    same: dict[str, Any] = {
+        "config": config,
+        "tensors": published_tensors(clip.model),
+        "preprocess": clip.preprocess,
+    }
+    for name in ("open_clip", "transformers"):
+        (folder / name).mkdir()
+    write_open_clip(folder / "open_clip", **same, tokenizer=None)
+    write_transformers(folder / "transformers", **same, tokenizer=words)
+
+
+def transformers_way(folder: Path) -> Encode:
+    """Embed as transformers' documentation does."""
+    from transformers import CLIPImageProcessor, CLIPModel
+
+    model, processor = CLIPModel.from_pretrained(folder).eval(), CLIPImageProcessor.from_pretrained(folder)
+
+    def encode(pictures: list[Image.Image]) -> Tensor:
+        with torch.no_grad():
+            found = model.get_image_features(**processor(images=pictures, return_tensors="pt"))
+            vectors = found if isinstance(found, Tensor) else found.pooler_output
+            return F.normalize(vectors, dim=-1)
+
+    return encode
 
 
 def their_way(folder: Path) -> Encode:
@@ -112,7 +131,10 @@ def images(num_pictures: int = 32, rounds: int = 7) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as place:
         write(Path(place))
         clips = {name: zebra.load(Path(place) / "zebra", device="cpu", **how) for name, how in WAYS.items()}
-        encode: dict[str, Encode] = {"open_clip": their_way(Path(place) / "open_clip")}
+        encode: dict[str, Encode] = {
+            "open_clip": their_way(Path(place) / "open_clip"),
+            "transformers": transformers_way(Path(place) / "transformers"),
+        }
         encode |= {name: clip.encode_images for name, clip in clips.items()}
         seconds: dict[str, list[float]] = {name: [] for name in encode}
         for number in range(1 + rounds):
@@ -124,6 +146,8 @@ def images(num_pictures: int = 32, rounds: int = 7) -> dict[str, Any]:
     row: dict[str, Any] = {"pictures": num_pictures, "rounds": rounds, "threads": torch.get_num_threads()}
     for name, taken in seconds.items():
         row[name] = {"images_per_second": round(num_pictures / median(taken[1:]), 1)}
+    theirs = [a / b for a, b in zip(seconds["open_clip"], seconds["transformers"], strict=True)][1:]
+    row["transformers"]["times as fast as open_clip"] = round(median(theirs), 2)
     for name, clip in clips.items():
         ratios = [theirs / ours for theirs, ours in zip(seconds["open_clip"], seconds[name], strict=True)][1:]
         difference = float((vectors[name] - vectors["open_clip"]).abs().max())
@@ -137,7 +161,10 @@ def images(num_pictures: int = 32, rounds: int = 7) -> dict[str, Any]:
             "mean cosine": round(cosine, 6),
         }
     return row | {
-        "versions": {name: importlib.metadata.version(name) for name in ("open_clip_torch", "onnxruntime")}
+        "versions": {
+            name: importlib.metadata.version(name)
+            for name in ("open_clip_torch", "transformers", "onnxruntime")
+        }
     }
 
 

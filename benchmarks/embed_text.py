@@ -11,7 +11,8 @@ Three questions, one row each in results/embed_text.jsonl:
 The peer is open_clip 3.3.0 as its README uses it: its tokenizer, `encode_text` on rows of 77 positions, in fp32, in
 batches of the size that is fastest here (of 64, 128, 256). Both sides have the same random weights and read the same
 merges, those that open_clip brings. They take turns in one process, the first round warms up, and the median of the
-ratios within a round counts. Tokenising is part of the time on both sides.
+ratios within a round counts. Tokenising is part of the time on both sides. transformers' `get_text_features` stands
+beside them, on 256 of the texts, tokenised for it and padded to 77 as its documentation does.
 
 `ideal` is what equal speed per position would give: the peer's positions (77 a text) over the distinct prefixes of the
 texts, which are all that a causal tower has to compute. The vectors must agree to 1e-5 in every component, in bf16 to
@@ -123,6 +124,22 @@ class Peer:
         return F.normalize(torch.cat(parts), dim=-1)
 
 
+def transformers_way(folder: Path, texts: Sequence[str]) -> Callable[[], None]:
+    """Return a pass of transformers over tokenised texts, in batches of 64."""
+    from transformers import CLIPModel
+
+    model = CLIPModel.from_pretrained(folder).eval()
+    rows = torch.from_numpy(Tokenizer.from_merges(merges()).encode(texts, truncate=True).ids)
+    ids = F.pad(rows, (0, 77 - rows.shape[1]))
+
+    def encode() -> None:
+        with torch.no_grad():
+            for part in ids.split(64):
+                model.get_text_features(input_ids=part)
+
+    return encode
+
+
 def timed(run: Callable[[], T]) -> tuple[float, T]:
     """Return the seconds a call takes, and what it gives."""
     began = time.perf_counter()
@@ -144,7 +161,9 @@ def ratio(theirs: Sequence[float], ours: Sequence[float]) -> float:
     return round(median(a / b for a, b in zip(theirs, ours, strict=True)), 2)
 
 
-def towers(name: str, texts: list[str], theirs: Peer, ours: dict[str, Encode], rounds: int) -> dict[str, Any]:
+def towers(
+    name: str, texts: list[str], theirs: Peer, other: Path, ours: dict[str, Encode], rounds: int
+) -> dict[str, Any]:
     """Time the peer and every form of ours on the same texts; return the row."""
     words = Tokenizer.from_merges(merges())
     encoded = words.encode(texts, truncate=True)
@@ -153,6 +172,8 @@ def towers(name: str, texts: list[str], theirs: Peer, ours: dict[str, Encode], r
     forms = {"open_clip": theirs.encode, **ours}
     seconds = compare({form: functools.partial(run, texts) for form, run in forms.items()}, rounds)
     exact = theirs.encode(texts)
+    some = texts[:: max(1, len(texts) // 256)][:256]
+    third = compare({"transformers": transformers_way(other, some)}, rounds)["transformers"]
     row: dict[str, Any] = {
         "question": name,
         "texts": len(texts),
@@ -162,6 +183,7 @@ def towers(name: str, texts: list[str], theirs: Peer, ours: dict[str, Encode], r
         "threads": torch.get_num_threads(),
         "open_clip": {"texts_per_second": round(len(texts) / median(seconds["open_clip"]), 1)},
         "open_clip's batch": theirs.batch_size,
+        "transformers": {"texts_per_second": round(len(some) / median(third), 1)},
     }
     for form, encode in ours.items():
         vectors = encode(texts)
@@ -226,7 +248,7 @@ def main() -> None:
     torch.set_num_threads(told.threads)
     with tempfile.TemporaryDirectory() as place:
         write(Path(place))
-        theirs = Peer(Path(place) / "open_clip")
+        theirs, other = Peer(Path(place) / "open_clip"), Path(place) / "transformers"
         ours = {
             precision: zebra.load(
                 Path(place) / "zebra", tokenizer=merges(), device="cpu", precision=precision
@@ -234,8 +256,8 @@ def main() -> None:
             for precision in ("fp32", "bf16")
         }
         rows = [
-            towers("prompts", prompts(), theirs, ours, told.rounds),
-            towers("captions", captions(told.texts), theirs, {"fp32": ours["fp32"]}, told.rounds),
+            towers("prompts", prompts(), theirs, other, ours, told.rounds),
+            towers("captions", captions(told.texts), theirs, other, {"fp32": ours["fp32"]}, told.rounds),
         ]
         draw(rows)
         rows.append(tokenising(prompts() + captions(told.texts), 5))

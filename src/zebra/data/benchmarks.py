@@ -317,8 +317,8 @@ def _labels(source: ShardSource) -> NDArray[np.int64]:
     """Return the label of every sample; DataError if one has none."""
     columns = []
     for shard in source.shards:
-        column = shard._index.table["label"]  # a sample at a time would take seconds for ImageNet
-        if column.null_count and len(shard):
+        column = shard.labels()
+        if column.null_count:
             number = column.is_null().to_pylist().index(True)
             key = shard.sample(number).key
             raise DataError(

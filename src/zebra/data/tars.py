@@ -84,6 +84,10 @@ class TarIndex:
         """Begin to read fields; DataError, now or from what is returned, if the shard is not the indexed one."""
         return self.blob.begin(places)
 
+    def labels(self) -> pa.ChunkedArray:
+        """Return the labels of all samples, int64, null where there is none; one by one would take seconds for many."""
+        return self._index.table["label"].slice(0, len(self))
+
     def highest_label(self) -> int | None:
         """Return the largest label, None without labels."""
         highest: int | None = pc.max(self._index.table["label"]).as_py()
