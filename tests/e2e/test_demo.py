@@ -39,7 +39,7 @@ def test_the_report_is_one_self_contained_page(demo):
     page = (root / "runs/demo/report.html").read_text()
     outside = re.findall(r'(?:src|href)="(?!data:|#)[^"]*"|url\((?!data:|#)[^)]*\)|<script', page)
     assert outside == []
-    for word in ("zebra", "unseen", "prompt", "taken for"):
+    for word in ("zebra", "unseen", "prompt", "taken for", "examples per class", "linear probe"):
         assert word in page.lower()
 
 
@@ -65,4 +65,6 @@ def test_evaluate_gives_the_numbers_of_the_demo(zebra, demo):
     folder = "runs/demo/menagerie/evaluation/distance"
     zebra("evaluate", "runs/demo/model", folder, "--out", "scores", cwd=root)
     again = json.loads((root / "scores/metrics.json").read_text())
-    assert again["distance"] == json.loads((root / "runs/demo/metrics.json").read_text())["distance"]
+    held = json.loads((root / "runs/demo/metrics.json").read_text())["distance"]
+    assert set(again["distance"]) == {"zero-shot", "zero-shot-one-prompt", "zero-shot-bare-name"}
+    assert again["distance"] == {task: held[task] for task in again["distance"]}

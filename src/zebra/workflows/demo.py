@@ -70,16 +70,18 @@ def run(config: DemoConfig, watch: Watch = Watch()) -> train.TrainResult:
         for name, benchmark in benchmarks.items():
             rungs[name] = climb(clip, benchmark)
             watch.scored(rungs[name])
+    if result.already and (out / "results.jsonl").exists():  # written last: all is there
+        return result
     with clock.phase("study"):
         probed = few_shot_studies(clip, [benchmarks[name] for name in ABILITIES])
         shifts = robustness_study(clip, folder.checkpoints, benchmarks)
+    with clock.phase("report"):
+        write_demo_page(folder, world, clip, rungs, probed, shifts)
     outcomes = [outcome for rung in rungs.values() for outcome in rung.outcomes()]
     outcomes += [
         outcome for study in probed.values() for few in (False, True) for outcome in study.outcomes(few=few)
     ]
     keep(out, clip, str(folder.model), outcomes, config.seed)
-    with clock.phase("report"):
-        write_demo_page(folder, world, clip, rungs, probed, shifts)
     return result
 
 

@@ -299,7 +299,11 @@ class Probed:
                 f"few-shot-{point.shots}",
                 {"top1": point.mean().score},
                 digest,
-                notes=(*notes, f"interval over {point.mean().doubt}"),
+                notes=(
+                    *notes,
+                    f"interval over {point.mean().doubt}",
+                    "λ of the linear probe, found with all examples",
+                ),
                 chance=1 / self.zero_shot.classes,
             )
             for point in self.few
