@@ -1,56 +1,93 @@
-"""A data set's name on the Hugging Face hub in, a local folder with one split of it out (huggingface_hub's own cache).
+"""A repository of the Hugging Face hub in, a local folder with some of its files out (huggingface_hub's own cache).
 
 The cache, its place (`HF_HOME`, `HF_HUB_CACHE`), tokens, `HF_HUB_OFFLINE` and `HF_ENDPOINT` are huggingface_hub's.
 """
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
-from zebra.data.benchmarks import NUM_SHARDS
 from zebra.errors import ConfigError, DownloadError
 
 _PART = r"\w(?:[\w.-]{0,94}\w)?"
-_NAME = re.compile(rf"hf:(?P<repo>{_PART}/(?P<name>{_PART}))(@(?P<revision>\w[\w./+-]*))?", re.ASCII)
+_NAME = re.compile(rf"hf:(?P<name>{_PART}/{_PART})(@(?P<revision>\w[\w./+-]*))?", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-METADATA = "*.txt"
-"""Class names, templates and the type of a set."""
+EXAMPLES = {"model": "hf:openai/clip-vit-base-patch32", "dataset": "hf:clip-benchmark/wds_vtab-pets"}
 
 
-def fetch_set(name: str, split: str = "test") -> tuple[Path, str]:
-    """Bring one split of a data set in CLIP_benchmark's layout to this machine, or find it in the cache.
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A model or a data set on the hub."""
+
+    kind: Literal["model", "dataset"]
+    name: str
+    """org/name."""
+    revision: str | None = None
+    """A branch, a tag or a commit; None: the main branch."""
+
+    @classmethod
+    def parse(cls, name: str, kind: Literal["model", "dataset"]) -> "Repository":
+        """Read "hf:org/name" or "hf:org/name@revision"; ConfigError if it is neither."""
+        parts = _NAME.fullmatch(name)
+        if parts is None or ".." in name or "--" in parts["name"] or parts["name"].endswith(".git"):
+            raise ConfigError(
+                f'{name!r} names no {kind} of the hub; write "hf:org/name" or "hf:org/name@revision", for instance '
+                f'"{EXAMPLES[kind]}"'
+            )
+        return cls(kind, parts["name"], parts["revision"])
+
+    @property
+    def is_commit(self) -> bool:
+        """Whether the revision is a full commit: what is in the cache of it needs no request."""
+        return self.revision is not None and _COMMIT.fullmatch(self.revision) is not None
+
+    def command(self, patterns: Sequence[str] = ()) -> str:
+        """Return the command that downloads it."""
+        kind = " --repo-type dataset" if self.kind == "dataset" else ""
+        at = f" --revision {self.revision}" if self.revision else ""
+        only = " --include " + " ".join(f"'{pattern}'" for pattern in patterns) if patterns else ""
+        return f"hf download {self.name}{kind}{at}{only}"
+
+
+def cached(repository: Repository, patterns: Sequence[str], ignore: str | None = None) -> Path | None:
+    """Find a snapshot without asking the hub, which would retry for half a minute where there is no network."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(
+            snapshot_download(
+                repository.name,
+                repo_type=repository.kind,
+                revision=repository.revision,
+                allow_patterns=list(patterns),
+                ignore_patterns=ignore,
+                local_files_only=True,
+            )
+        )
+    except LocalEntryNotFoundError:  # not there, or known to be incomplete
+        return None
+
+
+def snapshot(
+    repository: Repository, patterns: Sequence[str], ignore: str | None = None, *, command: str
+) -> Path:
+    """Bring the files of some patterns to this machine, or find them in the cache.
 
     Args:
-        name: "hf:org/name", or with a branch, tag or commit "hf:org/name@revision".
-            A full commit of which the cache has the split costs no request.
-        split: Only this one is downloaded.
+        ignore: A pattern of files to leave.
+        command: What downloads the same on a machine with a network.
 
     Returns:
-        The snapshot folder in the cache, which is not to be written into; and the name with the commit it is of.
+        The snapshot folder in the cache, which is not to be written into. Offline it may hold a part only, as another
+        program left it: who reads it names what is missing.
 
     Raises:
-        ConfigError: The name is malformed.
-        DownloadError: The hub cannot be reached and the cache has no such split; the hub does not know the set or does
-            not give it away; the download broke off; or the repository is of another layout.
+        DownloadError: The hub cannot be reached and the cache has nothing; the hub does not know the repository or does
+            not give it away; or the download broke off.
     """
-    parts = _NAME.fullmatch(name)
-    if parts is None or ".." in name or "--" in parts["repo"]:
-        raise ConfigError(
-            f'{name!r} names no data set of the hub; write "hf:org/name" or "hf:org/name@revision", for instance '
-            '"hf:clip-benchmark/wds_vtab-pets"'
-        )
-    repo, revision = parts["repo"], parts["revision"]
-    cached = _cached(repo, revision, split) if revision and _COMMIT.fullmatch(revision) else None
-    folder = cached or _snapshot(repo, revision, split)
-    if not (folder / split / NUM_SHARDS).is_file():
-        raise DownloadError(
-            f"{name} has no {split}/{NUM_SHARDS} ({folder}): it is not in CLIP_benchmark's layout, it has no split "
-            f"{split!r}, or the cache does not hold it. With a network: {_command(repo, revision, split)}"
-        )
-    return folder, f"hf:{repo}@{folder.name}"
-
-
-def _snapshot(repo: str, revision: str | None, split: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -63,70 +100,63 @@ def _snapshot(repo: str, revision: str | None, split: str) -> Path:
     # Releases of huggingface_hub differ in the HTTP library they use; its errors are a base of their own.
     http = cast("tuple[type[Exception], ...]", HfHubHTTPError.__bases__)
     broken: tuple[type[Exception], ...] = (OSError, RuntimeError, ValueError, *http)
+    name, revision = repository.name, repository.revision
+    what = "model" if repository.kind == "model" else "data set"
     try:
-        folder = snapshot_download(
-            repo, repo_type="dataset", revision=revision, allow_patterns=[METADATA, f"{split}/*"]
+        return Path(
+            snapshot_download(
+                name,
+                repo_type=repository.kind,
+                revision=revision,
+                allow_patterns=list(patterns),
+                ignore_patterns=ignore,
+            )
         )
     except GatedRepoError as error:  # a kind of RepositoryNotFoundError: first
         raise DownloadError(
-            f"the data set {repo} is gated: its owner decides who may download it. Ask for access on its page of the "
-            "hub, then log in with `hf auth login`"
+            f"{name} is gated: its owner decides who may download it. Ask for access on its page of the hub, then log "
+            "in with `hf auth login`"
         ) from error
     except RepositoryNotFoundError as error:
         raise DownloadError(
-            f"the hub has no data set {repo}, or it is private. Check the spelling; for a private one log in with "
+            f"the hub has no {what} {name}, or it is private. Check the spelling; for a private one log in with "
             "`hf auth login`"
         ) from error
     except RevisionNotFoundError as error:
         raise DownloadError(
-            f"the data set {repo} has no revision {revision!r}. Name a branch, a tag or a full commit"
+            f"{name} has no revision {revision!r}. Name a branch, a tag or a full commit, or leave @{revision} out"
         ) from error
     except LocalEntryNotFoundError as error:
-        # Offline, with splits that were left out when the cache was filled: the shards are counted when they are read.
         partial = getattr(error, "snapshot_path", None)
         if partial is None:
-            raise DownloadError(_absent(repo, revision, split)) from error
-        folder = partial
+            raise DownloadError(_absent(repository, command, error)) from error
+        return Path(partial)
     except HfHubHTTPError as error:
         raise DownloadError(
-            f"the hub refuses the data set {repo} ({error}). Check your token with `hf auth whoami`, or try again later"
+            f"the hub refuses {name} ({_reason(error)}). Check your token with `hf auth whoami`, or try again later"
         ) from error
     except broken as error:
         raise DownloadError(
-            f"the download of {repo} broke off ({error}). Run it again: it goes on where it stopped"
+            f"the download of {name} broke off ({_reason(error)}). Run it again: it goes on where it stopped"
         ) from error
-    return Path(folder)
 
 
-def _cached(repo: str, commit: str, split: str) -> Path | None:
-    """Find a split whole without asking the hub, which would retry for half a minute where there is no network."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    try:
-        folder = Path(
-            snapshot_download(
-                repo, repo_type="dataset", revision=commit, allow_patterns=METADATA, local_files_only=True
-            )
-        )
-    except LocalEntryNotFoundError:  # not there, or known to be incomplete
-        return None
-    count = folder / split / NUM_SHARDS
-    found = str(len(list(count.parent.glob("*.tar"))))
-    whole = count.is_file() and count.read_text(encoding="utf-8").strip() == found
-    return folder if whole else None
-
-
-def _absent(repo: str, revision: str | None, split: str) -> str:
+def _absent(repository: Repository, command: str, error: Exception) -> str:
     from huggingface_hub import constants
 
-    why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "the hub cannot be reached"
+    name, revision = repository.name, repository.revision
+    if constants.HF_HUB_OFFLINE:
+        why = "HF_HUB_OFFLINE is set. Unset it to download, or"
+    else:
+        why = f"the hub cannot be reached ({_reason(error.__cause__ or error)}). Try again with a network, or"
+    copy = f"{repository.kind}s--{name.replace('/', '--')}"
     return (
-        f"the data set {repo}{f'@{revision}' if revision else ''} is not in the hub cache {constants.HF_HUB_CACHE}, "
-        f"and {why}. With a network, here or on a machine whose cache you copy: {_command(repo, revision, split)}"
+        f"{name}{f'@{revision}' if revision else ''} is not in the hub cache {constants.HF_HUB_CACHE}, and {why} run "
+        f"`{command}` on a machine with a network and copy the folder {copy} from its hub cache "
+        "(~/.cache/huggingface/hub) into this one"
     )
 
 
-def _command(repo: str, revision: str | None, split: str) -> str:
-    at = f" --revision {revision}" if revision else ""
-    return f"`hf download {repo} --repo-type dataset{at} --include '{METADATA}' '{split}/*'`"
+def _reason(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

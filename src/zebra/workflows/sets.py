@@ -12,7 +12,7 @@ from zebra.config.cache import cache_folder
 from zebra.data.benchmarks import read_any, splits, write_benchmark
 from zebra.data.catalog import HUB_OWNER, AnyBenchmark, described, find_record, read_record, records
 from zebra.data.class_folders import read_class_folders
-from zebra.data.hub import fetch_set
+from zebra.data.hub_sets import fetch_set
 from zebra.data.label_tables import read_label_table
 from zebra.data.rows import FORMATS
 from zebra.data.selections import is_selection, read_selection

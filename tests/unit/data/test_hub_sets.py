@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-import zebra.data.hub as hub_module
+import zebra.data.hub_sets as hub_module
 from zebra.data.benchmarks import read_any, write_benchmark
-from zebra.data.hub import fetch_set
+from zebra.data.hub_sets import fetch_set
 from zebra.errors import ConfigError, DataError, DownloadError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -72,7 +72,7 @@ def test_a_revision_is_found_by_its_name_and_by_its_commit(hub: Path, wds_pets: 
 def test_a_commit_in_the_cache_costs_no_request(hub: Path, wds_pets: Path, monkeypatch) -> None:
     put(hub, "clip-benchmark/wds_pets", wds_pets)
     asked = []
-    monkeypatch.setattr(hub_module, "_snapshot", lambda *arguments: asked.append(arguments))
+    monkeypatch.setattr(hub_module, "snapshot", lambda *arguments, **_: asked.append(arguments))
     assert fetch_set(f"hf:clip-benchmark/wds_pets@{COMMIT}")[0].name == COMMIT
     assert asked == []
 
