@@ -17,7 +17,7 @@ def run(words: Sequence[str]) -> int:
         description="Draw a world, train on it, and recognise what training never showed.",
     )
     from zebra.workflows import demo
-    from zebra.workflows.evaluate import Rungs
+    from zebra.workflows.zeroshot import Rungs
 
     drawing, training = CountingDisplay("drawing"), TrainingDisplay()
 

@@ -9,7 +9,7 @@ from zebra.cli.main import DONE, USAGE, say
 from zebra.config.evaluate import EvaluateConfig
 
 if TYPE_CHECKING:
-    from zebra.workflows.evaluate import Outcome
+    from zebra.workflows.outcomes import Outcome
 
 DESCRIPTION = """Measure a model on data sets.
 
@@ -66,7 +66,16 @@ def run(words: Sequence[str]) -> int:
     config = structure(EvaluateConfig, settings, "zebra evaluate")
     from zebra.workflows import evaluate
 
-    evaluate.run(config, watch=_show)
+    told_of: set[str] = set()
+
+    def show(outcome: "Outcome") -> None:
+        _show(outcome)
+        for note in outcome.notes:
+            if note not in told_of:
+                say(f"  {outcome.set}: {note}")
+        told_of.update(outcome.notes)
+
+    evaluate.run(config, watch=show)
     say(f"scores: {told.out}/metrics.json; report: {told.out}/report.html")
     return DONE
 

@@ -123,18 +123,19 @@ def _list_classes(quiz: "Quiz") -> None:
 
 def _preview(image: "Image", width: int = 56) -> None:
     """Print a picture in half blocks, of which each shows two pixels, one above the other."""
+    import numpy as np
     from rich.color import Color
     from rich.console import Console
     from rich.style import Style
     from rich.text import Text
 
     height = max(2, min(80, round(width * image.height / image.width)) // 2 * 2)
-    pixels = image.resize((min(width, round(height * image.width / image.height) or 1), height))
+    small = image.convert("RGB").resize((min(width, round(height * image.width / image.height) or 1), height))
+    rows = np.asarray(small)
     text = Text()
-    for y in range(0, height, 2):
-        for x in range(pixels.width):
-            upper, lower = (Color.from_rgb(*pixels.getpixel((x, y + below))) for below in (0, 1))  # type: ignore[misc]
-            text.append("▀", Style(color=upper, bgcolor=lower))
+    for above, below in zip(rows[::2], rows[1::2], strict=True):
+        for upper, lower in zip(above.tolist(), below.tolist(), strict=True):
+            text.append("▀", Style(color=Color.from_rgb(*upper), bgcolor=Color.from_rgb(*lower)))
         text.append("\n")
     Console().print(text, end="")
 

@@ -15,8 +15,8 @@ from scipy.stats import pearsonr
 from scipy.stats import t as student
 
 from zebra.errors import ConfigError, DataError
+from zebra.evaluate.metrics import minus
 from zebra.evaluate.probe import LogisticFit, check, check_classes, take
-from zebra.evaluate.robustness import minus
 from zebra.evaluate.zeroshot import ZeroShot
 from zebra.values import Embeddings, Score
 

@@ -6,6 +6,7 @@ mean average precision.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -172,6 +173,26 @@ def mean_average_precision(
         drawn.append(np.nansum(area_CB, axis=0)[found_B > 0] / found_B[found_B > 0])
     low, middle, high = np.quantile(np.concatenate(drawn), (0.025, 0.5, 0.975))
     return Score(value, max(0.0, value + float(low - middle)), min(1.0, value + float(high - middle)), n)
+
+
+def average(scores: Sequence[Score]) -> Score:
+    """Return the mean of scores on different samples, with the interval of a mean of independent values."""
+    value = math.fsum(score.value for score in scores) / len(scores)
+    below = math.hypot(*(score.value - score.low for score in scores)) / len(scores)
+    above = math.hypot(*(score.high - score.value for score in scores)) / len(scores)
+    return Score(value, value - below, value + above, sum(score.n for score in scores))
+
+
+def minus(first: Score, second: Score) -> Score:
+    """Return first − second with Newcombe's interval (1998, method 10): the distances to the ends add in squares.
+
+    It takes the two for independent. Two models on the same pictures are not: there it is too wide, on the safe
+    side, and a paired test of the samples is sharper.
+    """
+    value = first.value - second.value
+    below = math.hypot(first.value - first.low, second.high - second.value)
+    above = math.hypot(first.high - first.value, second.value - second.low)
+    return Score(value, value - below, value + above, first.n)
 
 
 class _Curve(NamedTuple):

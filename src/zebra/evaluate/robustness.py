@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 
 from zebra.errors import DataError, ShapeError, nearest
+from zebra.evaluate.metrics import average, minus
 from zebra.evaluate.zeroshot import BLOCK, ZeroShot
 from zebra.values import Embeddings, Score
 
@@ -170,26 +171,6 @@ def inside(accuracy: float, n: int) -> float:
     """
     end = 0.5 / (n + 1)
     return min(max(accuracy, end), 1 - end)
-
-
-def average(scores: Sequence[Score]) -> Score:
-    """Return the mean of scores on different samples, with the interval of a mean of independent values."""
-    value = math.fsum(score.value for score in scores) / len(scores)
-    below = math.hypot(*(score.value - score.low for score in scores)) / len(scores)
-    above = math.hypot(*(score.high - score.value for score in scores)) / len(scores)
-    return Score(value, value - below, value + above, sum(score.n for score in scores))
-
-
-def minus(first: Score, second: Score) -> Score:
-    """Return first − second with Newcombe's interval (1998, method 10): the distances to the ends add in squares.
-
-    It takes the two for independent. Two models on the same pictures are not: there it is too wide, on the safe
-    side, and a paired test of the samples is sharper.
-    """
-    value = first.value - second.value
-    below = math.hypot(first.value - first.low, second.high - second.value)
-    above = math.hypot(first.high - first.value, second.value - second.low)
-    return Score(value, value - below, value + above, first.n)
 
 
 def zero_shot_by_subclasses(

@@ -87,16 +87,9 @@ class Result:
     """Of the model and the machine: see `provenance`."""
 
 
-def provenance(
-    fingerprint: str, model: str, preprocess: str, precision: str, backend: str, seed: int
-) -> dict[str, Any]:
-    """Return what the results of one run have in common."""
+def provenance(seed: int) -> dict[str, Any]:
+    """Return what decided the results of a run beside its model: seed, versions and time."""
     return {
-        "fingerprint": fingerprint,
-        "model": model,
-        "preprocess": preprocess,
-        "precision": precision,
-        "backend": backend,
         "seed": seed,
         "versions": {name: metadata.version(name) for name in PACKAGES},
         "time": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -10,7 +10,7 @@ from zebra.data.benchmarks import Benchmark, read_benchmark
 from zebra.evaluate.zeroshot import zero_shot
 from zebra.pretrained.bundle import Bundle
 from zebra.workflows.embeddings import embed_some
-from zebra.workflows.evaluate import head, prompts_for
+from zebra.workflows.zeroshot import head, prompts_for
 
 
 @dataclass(frozen=True, slots=True)

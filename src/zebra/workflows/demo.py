@@ -18,7 +18,8 @@ from zebra.train.folder import RunFolder
 from zebra.workflows import menagerie, train
 from zebra.workflows.demo_page import ABILITIES, write_demo_page
 from zebra.workflows.demo_studies import few_shot_studies, robustness_study
-from zebra.workflows.evaluate import Rungs, climb, keep
+from zebra.workflows.outcomes import keep
+from zebra.workflows.zeroshot import Rungs, climb
 
 CHECKS = ("seen-kinds", "unseen-kinds")
 """Sets whose accuracy is followed during training; nothing is chosen by it."""
@@ -78,10 +79,9 @@ def run(config: DemoConfig, watch: Watch = Watch()) -> train.TrainResult:
     with clock.phase("report"):
         write_demo_page(folder, world, clip, rungs, probed, shifts)
     outcomes = [outcome for rung in rungs.values() for outcome in rung.outcomes()]
-    outcomes += [
-        outcome for study in probed.values() for few in (False, True) for outcome in study.outcomes(few=few)
-    ]
-    keep(out, clip, str(folder.model), outcomes, config.seed)
+    for study in probed.values():
+        outcomes += [study.with_all(), *study.with_few()]
+    keep(out, clip, "model", outcomes, split="test", seed=config.seed)
     return result
 
 

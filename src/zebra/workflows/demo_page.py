@@ -28,7 +28,8 @@ from zebra.train.folder import RunFolder
 from zebra.train.journal import read_journal
 from zebra.values import Score
 from zebra.workflows.demo_studies import FINAL
-from zebra.workflows.evaluate import Probed, Rungs
+from zebra.workflows.probing import Probed
+from zebra.workflows.zeroshot import Rungs
 
 Outcomes = Mapping[str, Rungs]
 

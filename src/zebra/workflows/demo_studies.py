@@ -16,7 +16,8 @@ from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
 from zebra.train.checkpoint import list_checkpoints, read_checkpoint
 from zebra.values import Embeddings, Score
-from zebra.workflows.evaluate import Probed, head, probe_set, prompts_for
+from zebra.workflows.probing import Probed, probe_set
+from zebra.workflows.zeroshot import head, prompts_for
 
 STANDARD = "seen-kinds"
 SHIFTS = ("sketch", "inverted", "noisy")

@@ -13,6 +13,7 @@ import pyarrow as pa
 from zebra.config.cache import cache_folder
 from zebra.data.sources import Source
 from zebra.errors import StoreError
+from zebra.evaluate.probe import take
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.heads import weight_bits
 from zebra.store import Store, StoreFacts
@@ -72,6 +73,17 @@ def embed_some(clip: Bundle, source: Source, indices: Iterable[int], *, projecte
 
     vectors = clip.encode_images(pictures(), projected=projected).numpy()
     return Embeddings(vectors, tuple(ids), np.array(labels, dtype=np.int64), clip.fingerprint)
+
+
+def halves(images: Embeddings, seed: int) -> tuple[Embeddings, Embeddings]:
+    """Divide labelled images into two halves of each class, by a seed."""
+    assert images.labels is not None
+    rng = np.random.default_rng(seed)
+    first = np.zeros(len(images.labels), dtype=np.bool_)
+    for label in np.unique(images.labels):
+        rows = rng.permutation(np.flatnonzero(images.labels == label))
+        first[rows[: len(rows) // 2]] = True
+    return take(images, np.flatnonzero(first)), take(images, np.flatnonzero(~first))
 
 
 def _kept(folder: Path, source: Source) -> Embeddings | None:

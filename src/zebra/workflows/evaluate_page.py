@@ -10,7 +10,7 @@ from zebra.report.style import percent
 from zebra.values import Score
 
 if TYPE_CHECKING:
-    from zebra.workflows.evaluate import Outcome
+    from zebra.workflows.outcomes import Outcome
 
 
 def write_evaluation_page(path: Path, clip: Bundle, model: str, outcomes: "Sequence[Outcome]") -> None:

@@ -30,8 +30,8 @@ from zebra.images.hash import nearest as nearest_hash
 from zebra.images.hash import perceptual_hashes
 from zebra.pretrained.load import load
 from zebra.train.detector import SIZE, Detector, train_detector
-from zebra.workflows.evaluate import climb
 from zebra.workflows.sets import open_set
+from zebra.workflows.zeroshot import climb
 
 LEARNED_FROM = 20_000
 """Training pictures that the detector learns from at most, evenly spread."""

@@ -40,7 +40,7 @@ from zebra.train.session import Session, TokenCounter
 from zebra.train.stop import StopRequest, stop_on_signals
 from zebra.train.writer import CheckpointWriter
 from zebra.workflows.checks import Check, open_checks
-from zebra.workflows.evaluate import climb
+from zebra.workflows.zeroshot import climb
 
 VOCABULARY_SAMPLES = 20_000
 """Samples whose captions a vocabulary is trained on, spread over the data."""

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 import zebra
+from zebra.cli.main import main
 from zebra.config.evaluate import EvaluateConfig
 from zebra.config.model import ModelConfig, TextConfig, VisionTransformerConfig
 from zebra.data.benchmarks import read_benchmark, write_benchmark, write_retrieval
@@ -20,7 +21,7 @@ from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
 from zebra.report.results import read_results
 from zebra.text.tokenizer import Tokenizer
-from zebra.workflows import compare, embeddings, evaluate
+from zebra.workflows import compare, embeddings, evaluate, zeroshot
 from zebra.workflows.checks import open_checks
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 60, 230)}
@@ -184,11 +185,43 @@ def test_a_search_for_prompts_reports_its_gain_on_pictures_it_has_not_seen(world
     assert metrics["colours"]["prompt-search"]["gain"].n == 30
 
 
+def test_two_sets_of_one_name_are_refused_rather_than_one_lost(world, tmp_path):
+    write_benchmark(tmp_path / "colours", samples(30, 9), list(COLOURS), TEMPLATES)
+    both = (str(world / "colours"), str(tmp_path / "colours"))
+    with pytest.raises(ConfigError, match="two of the data sets are called colours"):
+        evaluate.run(config(world, tmp_path / "out", datasets=both))
+
+
+def test_the_commands_print_scores_notes_and_a_paired_test(world, tmp_path, capsys):
+    for seed in (0, 1):
+        told = [
+            "evaluate",
+            str(world / f"model{seed}"),
+            str(world / "colours"),
+            "--out",
+            str(tmp_path / str(seed)),
+        ]
+        assert main([*told, "--tasks", "zero-shot,few-shot", "--shots", "1,2"]) == 0
+    said = capsys.readouterr().out
+    assert "few-shot-2" in said
+    assert "λ of the linear probe" in said
+    assert main(["compare", str(tmp_path / "0"), str(tmp_path / "1")]) == 0
+    assert "won" in capsys.readouterr().out
+    assert main(["compare", str(tmp_path / "0"), str(tmp_path / "1"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["set"] == "colours"
+    assert main(["compare", str(tmp_path / "0")]) == 2
+    assert (
+        main(["evaluate", str(world / "model0"), str(world / "colours"), "--out", "x", "--tasks", "zeroshot"])
+        == 1
+    )
+    assert "zero-shot" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("prompts", ["own", "general", "folder", "json"])
 def test_prompts_come_from_the_set_from_zebra_or_from_the_user(world, tmp_path, prompts):
     (tmp_path / "mine.json").write_text(json.dumps({"colours": ["my {c} thing"]}))
     told = {"folder": str(world / "colours"), "json": str(tmp_path / "mine.json")}.get(prompts, prompts)
-    found = evaluate.prompts_for(read_benchmark(world / "colours"), told)
+    found = zeroshot.prompts_for(read_benchmark(world / "colours"), told)
     assert found.classnames == tuple(COLOURS)
     assert len(found.templates) == {"own": 3, "general": 40, "folder": 3, "json": 1}[prompts]
 
@@ -226,8 +259,8 @@ def test_results_of_a_newer_version_are_refused_with_the_line(world, tmp_path):
 
 
 def test_heads_of_synonyms_are_averages_over_all_names(world):
-    clip, own = zebra.load(world / "model0"), evaluate.prompts_for(read_benchmark(world / "colours"), "own")
-    plain = evaluate.head(clip, own)
-    more = evaluate.head(clip, replace(own, synonyms={"red": ("crimson",)}))
+    clip, own = zebra.load(world / "model0"), zeroshot.prompts_for(read_benchmark(world / "colours"), "own")
+    plain = zeroshot.head(clip, own)
+    more = zeroshot.head(clip, replace(own, synonyms={"red": ("crimson",)}))
     assert np.allclose(plain[1:], more[1:], atol=1e-6)
     assert not np.allclose(plain[0], more[0], atol=1e-3)

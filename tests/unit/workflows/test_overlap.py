@@ -98,7 +98,7 @@ def test_accuracy_is_told_of_all_of_the_clean_and_of_the_duplicates(world, resul
     assert result.found.contamination.value == pytest.approx(held["found"]["overlap"]["n"] / 45)
 
 
-def test_the_command_says_it_in_a_line(world, capsys, monkeypatch):
+def test_the_command_says_it_in_a_line(world, capsys):
     told = ["overlap", *map(str, (world / "model", world / "train", world / "set"))]
     assert main([*told, "--out", str(world / "again"), "--steps", "2", "--threshold", "0.99999"]) == 0
     assert "have a duplicate" in capsys.readouterr().out
