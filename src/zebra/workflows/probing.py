@@ -48,7 +48,6 @@ class Probed:
         name, digest = self.benchmark.name, self.benchmark.source.digest
         line = {"top1": self.zero_shot.scores()["top1"]}
         notes = (*self.notes, "on the probes' test pictures")
-        penalty = "λ of the linear probe, found with all examples"
         curve = [
             Outcome(
                 name,
