@@ -10,7 +10,6 @@ Equal bytes are embedded once where they meet in a batch; to find them elsewhere
 
 import logging
 import os
-import pickle
 import signal
 import threading
 import warnings
@@ -56,7 +55,7 @@ def require_ray() -> None:
     """
     try:
         with _quiet():
-            import ray.data  # noqa: F401
+            import ray.data  # noqa: F401  to see whether it is there
     except ImportError as error:
         raise MissingExtra("ray", "zebra embed --engine ray", "ray") from error
 
@@ -86,6 +85,22 @@ class Model:
         return bundle.encode_pixels
 
 
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """A batch on its way to a worker; Ray pickles what it carries."""
+
+    pictures: Sequence[Picture]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A batch on its way home."""
+
+    answers: Sequence[Answer]
+    failure: str = ""
+    """Why there are none; not all exceptions can travel."""
+
+
 class Embedder:
     """An actor: takes batches through the stages."""
 
@@ -96,14 +111,12 @@ class Embedder:
         self.prepare = prepare
         self.run = run
 
-    def __call__(self, batch: dict[str, bytes]) -> dict[str, bytes]:
-        """Return the answers to a batch, or why there cannot be any; both sides pickled."""
-        answers: list[Answer] | str
+    def __call__(self, row: dict[str, Parcel]) -> dict[str, Reply]:
+        """Return the answers to a batch, or why there cannot be any."""
         try:
-            answers = self._answers(pickle.loads(batch["pictures"]))  # noqa: S301 our own driver's
-        except ZebraError as error:  # not all of them can be pickled
-            answers = str(error)
-        return {"answers": pickle.dumps(answers)}
+            return {"reply": Reply(self._answers(row["parcel"].pictures))}
+        except ZebraError as error:
+            return {"reply": Reply((), str(error))}
 
     def _answers(self, pictures: Sequence[Picture]) -> list[Answer]:
         work = Work(self.prepare, self.run, Claims(lambda _digest: None))
@@ -178,23 +191,22 @@ class RayPipeline(Pipeline):
         """
         fresh = self._fresh()
         batches = iter(lambda: list(islice(fresh, self.batch_size)), [])
-        work = [pa.table({"pictures": [pickle.dumps(batch)]}) for batch in batches]
-        if work:
+        parcels = [Parcel(batch) for batch in batches]
+        if parcels:
             try:
-                self._gather(work)
+                self._gather(parcels)
             finally:
                 self.known.land()
         self.watch(self.tally)
         return self.tally.done == self.tally.total or not self.stop()
 
-    def _gather(self, work: list[pa.Table]) -> None:
+    def _gather(self, parcels: list[Parcel]) -> None:
         actor = (self.work.prepare, self.work.run, str(Path.cwd()))
         with _cluster(self.workers) as workers:
-            for home in _spread(work, actor, workers):
-                answers: list[Answer] | str = pickle.loads(home)  # noqa: S301 our own actor's
-                if isinstance(answers, str):
-                    raise WeightsError(f"a worker of the Ray cluster cannot run the model: {answers}")
-                for answer in answers:
+            for reply in _spread(parcels, actor, workers):
+                if reply.failure:
+                    raise WeightsError(f"a worker of the Ray cluster cannot run the model: {reply.failure}")
+                for answer in reply.answers:
                     self._note(answer)
                 if len(self._rows) >= COMMIT_ROWS:
                     self._commit()
@@ -215,7 +227,7 @@ class RayPipeline(Pipeline):
             self.tally.reused += 1
 
 
-def _spread(work: list[pa.Table], actor: tuple[Any, ...], workers: int) -> Iterator[bytes]:
+def _spread(parcels: list[Parcel], actor: tuple[Any, ...], workers: int) -> Iterator[Reply]:
     """Yield what an `Embedder`, made with the arguments `actor`, answers to each batch, in order."""
     import ray.data
 
@@ -225,9 +237,9 @@ def _spread(work: list[pa.Table], actor: tuple[Any, ...], workers: int) -> Itera
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     needs = {"num_gpus": 1} if "GPU" in ray.cluster_resources() else {"num_cpus": 1}
     pool = ray.data.ActorPoolStrategy(size=workers)
-    answers = ray.data.from_arrow(work).map(Embedder, fn_constructor_args=actor, compute=pool, **needs)
-    for batch in answers.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-        yield from batch["answers"].to_pylist()
+    rows = ray.data.from_items([{"parcel": parcel} for parcel in parcels], override_num_blocks=len(parcels))
+    replies = rows.map(Embedder, fn_constructor_args=actor, compute=pool, **needs)
+    yield from (row["reply"] for row in replies.iter_rows())
 
 
 @contextmanager

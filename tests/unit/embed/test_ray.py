@@ -23,13 +23,15 @@ def cluster(monkeypatch):
     """One worker; what it is asked is counted, and it can be told to fail."""
     asked = {"batches": 0, "fail_at": None}
 
-    def spread(work, actor, workers):
+    def spread(parcels, actor, workers):
         embedder = ray.Embedder(*pickle.loads(pickle.dumps(actor)))
-        for table in work:
+        for parcel in parcels:
             asked["batches"] += 1
             if asked["batches"] == asked["fail_at"]:
                 raise KeyError("the worker is gone")
-            yield embedder({"pictures": table["pictures"][0].as_py()})["answers"]
+            yield pickle.loads(
+                pickle.dumps(embedder({"parcel": pickle.loads(pickle.dumps(parcel))})["reply"])
+            )
 
     monkeypatch.setattr(workflow, "require_ray", lambda: None)
     monkeypatch.setattr(ray, "_cluster", lambda workers: nullcontext(workers or 1))
