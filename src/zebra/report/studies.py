@@ -71,10 +71,11 @@ def robustness(
             axes.plot([x, x], ends, color=color, linewidth=1.2)
             axes.plot(x, y, "o", color=color, markersize=6)
     for name, (first, second) in models.items():
-        x, y = _logit([_inside(first), _inside(second)])
+        x, top = _logit([_inside(first), min(second.high, 1 - _end(second))])
+        # Above its interval: beside it, the other models stand in the way.
         right = x > (low + high) / 2
-        axes.annotate(name, (x, y), (-8 if right else 8, 0), textcoords="offset points", fontsize=SMALL, color=INK,
-                      ha="right" if right else "left", va="center")  # fmt: skip
+        axes.annotate(name, (x, top), (4 if right else -4, 5), textcoords="offset points", fontsize=SMALL, color=INK,
+                      ha="right" if right else "left", va="bottom")  # fmt: skip
     ticks = [share for share in SHARES if low <= _logit(share) <= high]
     axes.set_xticks(_logit(ticks), [percent(share, 0) for share in ticks])
     axes.set_yticks(_logit(ticks), [percent(share, 0) for share in ticks])
