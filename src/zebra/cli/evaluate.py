@@ -63,7 +63,7 @@ def run(words: Sequence[str]) -> int:
     settings["tasks"] = [part.strip() for part in told.tasks.split(",") if part.strip()]
     if not told.tasks:
         del settings["tasks"]
-    config = structure(EvaluateConfig, settings, "zebra evaluate")
+    config = structure(EvaluateConfig, settings, "options")
     from zebra.workflows import evaluate
 
     told_of: set[str] = set()

@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
@@ -23,7 +22,7 @@ from zebra.pretrained.load import load
 from zebra.report.results import Metrics
 from zebra.values import Embeddings
 from zebra.workflows.embeddings import embed_source
-from zebra.workflows.outcomes import Outcome, keep
+from zebra.workflows.outcomes import Outcome, keep, open_folder
 from zebra.workflows.probing import examples, probe_set
 from zebra.workflows.sets import open_set
 from zebra.workflows.zeroshot import climb, multilabel, prompts_for, search
@@ -37,6 +36,7 @@ def run(config: EvaluateConfig, *, watch: Callable[[Outcome], None] = lambda _ou
         DataError: A set is incomplete or damaged, or does not suit what is asked; a subset is never scored in silence.
         ConfigError: No task suits any of the sets.
     """
+    out = open_folder(config.out)
     sets = [open_set(name, config.split, config.data_root) for name in config.datasets]
     repeated = [name for name, count in Counter(benchmark.name for benchmark in sets).items() if count > 1]
     if repeated:
@@ -45,8 +45,6 @@ def run(config: EvaluateConfig, *, watch: Callable[[Outcome], None] = lambda _ou
             "evaluate them one by one, or rename a folder"
         )
     clip = load(config.model, precision=config.precision)
-    out = Path(config.out)
-    out.mkdir(parents=True, exist_ok=True)
     outcomes: list[Outcome] = []
     for name, benchmark in zip(config.datasets, sets, strict=True):
         began = time.perf_counter()

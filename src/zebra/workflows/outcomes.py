@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from zebra.errors import ConfigError
 from zebra.evaluate.zeroshot import ZeroShot
 from zebra.pretrained.bundle import Bundle
 from zebra.report.results import Metrics, Result, append_results, provenance, write_metrics, write_predictions
@@ -29,6 +30,20 @@ class Outcome:
     """A row per sample."""
     chance: float | None = None
     """Top-1 of guessing, where there are classes."""
+
+
+def open_folder(out: str) -> Path:
+    """Make the folder of results, before anything is computed for it.
+
+    Raises:
+        ConfigError: There is a file of that name, or the folder cannot be made.
+    """
+    path = Path(out)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out {out} cannot be a folder ({error.strerror}); name another") from error
+    return path
 
 
 def keep(

@@ -30,6 +30,7 @@ from zebra.images.hash import nearest as nearest_hash
 from zebra.images.hash import perceptual_hashes
 from zebra.pretrained.load import load
 from zebra.train.detector import SIZE, Detector, train_detector
+from zebra.workflows.outcomes import open_folder
 from zebra.workflows.sets import open_set
 from zebra.workflows.zeroshot import climb
 
@@ -92,6 +93,7 @@ def run(
         ConfigError: A set is not one of labelled pictures.
         DataError: The training data cannot be read, or holds too few pictures to train a detector.
     """
+    out = open_folder(config.out)
     sets = [open_set(name, "test", config.data_root) for name in config.datasets]
     labelled = [benchmark for benchmark in sets if isinstance(benchmark, Benchmark)]
     if len(labelled) < len(sets):
@@ -130,7 +132,7 @@ def run(
             pairs.append(Pair(benchmark.name, id, place, cosine, bits, bool(duplicate_N[row])))
     corrected = bonferroni(found)
     results = [OverlapResult(one.set, one.threshold, one.found, corrected.get(one.set)) for one in results]
-    _write(Path(config.out), results, pairs)
+    _write(out, results, pairs)
     return results
 
 
@@ -224,7 +226,6 @@ def _small(image: Image.Image) -> Image.Image:
 
 
 def _write(out: Path, results: Sequence[OverlapResult], pairs: list[Pair]) -> None:
-    out.mkdir(parents=True, exist_ok=True)
     document = [asdict(result) | {"inflation": result.found.inflation} for result in results]
     (out / "overlap.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     pairs.sort(key=lambda pair: -pair.cosine)

@@ -185,6 +185,12 @@ def test_a_search_for_prompts_reports_its_gain_on_pictures_it_has_not_seen(world
     assert metrics["colours"]["prompt-search"]["gain"].n == 30
 
 
+def test_results_that_have_no_folder_to_go_to_are_refused_before_anything_is_computed(world, tmp_path):
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(ConfigError, match="cannot be a folder"):
+        evaluate.run(config(world, tmp_path / "out", model="nowhere"))
+
+
 def test_two_sets_of_one_name_are_refused_rather_than_one_lost(world, tmp_path):
     write_benchmark(tmp_path / "colours", samples(30, 9), list(COLOURS), TEMPLATES)
     both = (str(world / "colours"), str(tmp_path / "colours"))
