@@ -14,7 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from zebra.data.benchmarks import write_benchmark
+from zebra.data.benchmark_writer import write_benchmark
 from zebra.data.shards import ShardWriter
 from zebra.errors import DataError
 from zebra.menagerie.handwriting import handwritten_digits

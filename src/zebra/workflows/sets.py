@@ -9,7 +9,8 @@ from itertools import islice
 from pathlib import Path
 
 from zebra.config.cache import cache_folder
-from zebra.data.benchmarks import read_any, splits, write_benchmark
+from zebra.data.benchmark_writer import write_benchmark
+from zebra.data.benchmarks import read_any, splits
 from zebra.data.catalog import HUB_OWNER, AnyBenchmark, described, find_record, read_record, records
 from zebra.data.class_folders import read_class_folders
 from zebra.data.hub_sets import fetch_set

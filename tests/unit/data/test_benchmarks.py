@@ -9,16 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from zebra.data.benchmarks import (
-    read_any,
-    read_benchmark,
-    read_multilabel,
-    read_retrieval,
-    splits,
-    write_benchmark,
-    write_multilabel,
-    write_retrieval,
-)
+from zebra.data.benchmark_writer import write_benchmark, write_multilabel, write_retrieval
+from zebra.data.benchmarks import read_any, read_benchmark, read_multilabel, read_retrieval, splits
 from zebra.data.shards import ShardWriter
 from zebra.errors import BadSample, DataError
 

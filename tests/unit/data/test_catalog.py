@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from zebra.data.archives import Lists, Mat
-from zebra.data.benchmarks import write_benchmark, write_retrieval
+from zebra.data.benchmark_writer import write_benchmark, write_retrieval
 from zebra.data.catalog import find_record, read_record, records
 from zebra.errors import DataError
 

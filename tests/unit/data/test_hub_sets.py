@@ -9,7 +9,8 @@ import pytest
 from huggingface_hub import constants
 
 import zebra.data.hub_sets as hub_module
-from zebra.data.benchmarks import read_any, write_benchmark
+from zebra.data.benchmark_writer import write_benchmark
+from zebra.data.benchmarks import read_any
 from zebra.data.hub_sets import fetch_set
 from zebra.errors import ConfigError, DataError, DownloadError
 

@@ -14,7 +14,8 @@ import zebra
 from zebra.cli.main import main
 from zebra.config.evaluate import EvaluateConfig
 from zebra.config.model import ModelConfig, TextConfig, VisionTransformerConfig
-from zebra.data.benchmarks import read_benchmark, write_benchmark, write_retrieval
+from zebra.data.benchmark_writer import write_benchmark, write_retrieval
+from zebra.data.benchmarks import read_benchmark
 from zebra.errors import ConfigError, DataError
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP

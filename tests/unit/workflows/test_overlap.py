@@ -12,7 +12,7 @@ from PIL import Image
 from zebra.cli.main import main
 from zebra.config.model import ModelConfig, TextConfig, VisionTransformerConfig
 from zebra.config.overlap import OverlapConfig
-from zebra.data.benchmarks import write_benchmark
+from zebra.data.benchmark_writer import write_benchmark
 from zebra.images.distort import distort
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP

@@ -10,7 +10,8 @@ import pytest
 from huggingface_hub import constants
 from sklearn.datasets import load_digits
 
-from zebra.data.benchmarks import MultilabelBenchmark, RetrievalBenchmark, write_benchmark, write_retrieval
+from zebra.data.benchmark_writer import write_benchmark, write_retrieval
+from zebra.data.benchmarks import MultilabelBenchmark, RetrievalBenchmark
 from zebra.errors import DataError, DownloadError
 from zebra.menagerie.sets import DRAWN
 from zebra.workflows import sets
