@@ -6,7 +6,7 @@ One run of a small CLIP on drawn pictures (averaged weights, checks, a few broke
 through undisturbed. Then every trial starts the same run in a folder of its own, kills it with SIGKILL, starts it
 again, kills it again, and lets it end. Trials take turns in where they kill:
 
-    training    after a random time
+    training    a random time after a random step
     saving      when the k-th file of a checkpoint is opened for writing
     renaming    when the k-th file or folder takes its final name
     purging     when the k-th file or folder of an old checkpoint is removed
@@ -14,10 +14,11 @@ again, kills it again, and lets it end. Trials take turns in where they kill:
 The last three are found by an audit hook that the killed process carries; k is random. Afterwards everything that
 counts must be identical: every byte of the model folder and of the last checkpoint (weights, averaged weights,
 optimizer, generators), the list of skipped samples, the scores, and the journal's numbers.
-Leaves with 1 if any trial differs. The outcome goes to results/crash.jsonl.
+Leaves with 1 if any trial differs, or if one of the four never struck. The outcome goes to results/crash.jsonl.
 """
 
 import argparse
+import contextlib
 import io
 import json
 import os
@@ -37,10 +38,11 @@ from receipt import keep
 PHASES = ("training", "saving", "renaming", "purging")
 EVENTS = {"saving": ("open",), "renaming": ("os.rename",), "purging": ("os.remove", "os.rmdir")}
 COMPARED = ("step", "samples", "loss", "lr", "logit_scale", "grad_norm", "batch_accuracy", "checks")
+STEPS = 60
 PICTURES = 240
 BROKEN = (17, 101, 160)
 RUN = (
-    "--steps", "60", "--batch-size", "16", "--workers", "1", "--seed", "3", "--model.image-size", "32",
+    "--steps", str(STEPS), "--batch-size", "16", "--workers", "1", "--seed", "3", "--model.image-size", "32",
     "--model.vision.width", "8", "--model.vision.heads", "4", "--model.text.layers", "1",
     "--optimizer.warmup-steps", "5", "--checkpoint-every", "4", "--check-every", "10", "--check-samples", "40",
     "--log.every", "1", "--ema-decay", "0.9", "--data-options.max-skip-rate", "0.1", "--precision", "fp32",
@@ -75,9 +77,7 @@ def main() -> int:
     home = Path(tempfile.mkdtemp(prefix="crash-"))
     os.environ["ZEBRA_CACHE"] = str(home / "cache")
     draw(home / "world")
-    began = time.perf_counter()
     through(home, home / "undisturbed")
-    seconds = time.perf_counter() - began
     truth = outcome(home / "undisturbed")
     dice = random.Random(told.seed)
     killed: Counter[str] = Counter()
@@ -85,7 +85,7 @@ def main() -> int:
     for number in range(told.trials):
         phase = PHASES[number % len(PHASES)]
         out = home / f"trial-{number}"
-        kills = sum(kill_once(home, out, phase, dice, seconds) for _ in range(told.kills))
+        kills = sum(kill_once(home, out, phase, dice) for _ in range(told.kills))
         through(home, out)
         wrong = differing(truth, outcome(out))
         killed[phase] += kills
@@ -102,6 +102,9 @@ def main() -> int:
         keep("crash", row)
     if identical < told.trials:
         print(f"left for inspection: {home}")
+        return 1
+    if unharmed := [phase for phase in PHASES[: told.trials] if not killed[phase]]:
+        print(f"not one kill while {', '.join(unharmed)}: nothing is shown for that; take more trials")
         return 1
     shutil.rmtree(home)
     return 0
@@ -170,7 +173,7 @@ def through(home: Path, out: Path) -> None:
         raise SystemExit(f"the run in {out} ended with {done.returncode}:\n{done.stderr}")
 
 
-def kill_once(home: Path, out: Path, phase: str, dice: random.Random, seconds: float) -> bool:
+def kill_once(home: Path, out: Path, phase: str, dice: random.Random) -> bool:
     """Start or go on with a run and kill it; False if it ended before that."""
     nth = dice.randrange(1, {"saving": 60, "renaming": 25, "purging": 60, "training": 2}[phase])
     events = ",".join(EVENTS.get(phase, ("none",)))
@@ -180,12 +183,22 @@ def kill_once(home: Path, out: Path, phase: str, dice: random.Random, seconds: f
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    try:
-        process.wait(timeout=dice.uniform(0.2, 1.0) * seconds if phase == "training" else None)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)  # its workers as well, as a machine that loses power would
-        process.wait()
+    if phase == "training":
+        step = dice.randrange(steps_of(out), STEPS)
+        while process.poll() is None and steps_of(out) < step:
+            time.sleep(0.01)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=dice.uniform(0.0, 0.3))
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)  # its workers as well, as a machine that loses power would
+    process.wait()
     return process.returncode == -signal.SIGKILL
+
+
+def steps_of(out: Path) -> int:
+    """Count the steps in a run's journal."""
+    journal = out / "journal.jsonl"
+    return min(journal.read_bytes().count(b"\n") if journal.exists() else 0, STEPS - 1)
 
 
 def outcome(out: Path) -> dict[str, Any]:
