@@ -15,6 +15,7 @@ VERBS = {
     "embed": "put pictures with their vectors into a store, to be searched",
     "evaluate": "measure a model on data sets: zero-shot, prompts, probes, retrieval",
     "compare": "put evaluations beside each other, with paired tests",
+    "study": "make more of evaluations: groups, people, robustness, scaling",
     "overlap": "find evaluation pictures in training data, and what they did to accuracy",
     "human": "ask people what is in the pictures of a data set, and keep the answers",
     "export": "write a model so that another library opens it",

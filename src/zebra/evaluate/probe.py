@@ -6,7 +6,8 @@ takes the place of ‖W‖², there as here). λ is one of 97 values, 8 to a dec
 set by the paper's parametric binary search.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -132,6 +133,12 @@ class LogisticFit:
         for block in _blocks(n):
             self.turned_NA[block] = (vector_ND[block] - self.mean_D) @ self.axis_DA
 
+    def relabelled(self, label_N: NDArray[np.int64], classes: int) -> "LogisticFit":
+        """Return fits of other labels to the same vectors, which are not turned again."""
+        other = copy(self)
+        other.label_N, other.classes = label_N, classes
+        return other
+
     def fit(self, penalty: float, start: LogisticProbe | None = None) -> LogisticProbe:
         """Return the optimum for λ = `penalty`, sought from zero or from `start`, a probe of a neighbouring λ."""
         n, axes = self.turned_NA.shape
@@ -220,30 +227,45 @@ def linear_probe(
         check(validation, "validation", classes, width=train.vectors.shape[1])
     check_classes(train)
     fits = LogisticFit(train.vectors, _labels(train), classes)
-    probes: dict[int, LogisticProbe] = {}
-    trials: dict[int, Trial] = {}
+    probes: dict[float, LogisticProbe] = {}
+    trials: list[Trial] = []
 
-    def attempt(step: int) -> None:
-        stronger = min((tried for tried in probes if tried > step), default=None)
+    def attempt(penalty: float) -> tuple[float, float]:
+        stronger = min((tried for tried in probes if tried > penalty), default=None)
         start = None if stronger is None else probes[stronger]
-        probes[step] = probe = fits.fit(10.0 ** (step / PER_DECADE - 6), start)
-        trials[step] = Trial(probe.penalty, *probe.judge(validation), probe.iterations, probe.stopped)
+        probes[penalty] = probe = fits.fit(penalty, start)
+        trials.append(Trial(probe.penalty, *probe.judge(validation), probe.iterations, probe.stopped))
+        return trials[-1].accuracy, -trials[-1].loss
+
+    chosen = probes[search_penalty(attempt)]
+    both = _join(train, validation)
+    probe = LogisticFit(both.vectors, _labels(both), classes).fit(chosen.penalty, chosen)
+    absent = np.setdiff1d(np.arange(classes), _labels(both))
+    return LinearProbe(probe, tuple(trials), probe.rank(test), tuple(absent.tolist()))
+
+
+def search_penalty(attempt: Callable[[float], tuple[float, float]]) -> float:
+    """Return the best of 97 values of λ by the paper's parametric binary search; the first of equally good ones.
+
+    Args:
+        attempt: λ → how good it is, the larger the better. λ is tried from 1e6 downwards, each at most once.
+    """
+    tried: dict[int, tuple[float, float]] = {}
 
     def best() -> int:
-        return max(trials, key=lambda step: (trials[step].accuracy, -trials[step].loss))
+        return max(tried, key=lambda step: tried[step])
+
+    def penalty(step: int) -> float:
+        return float(10.0 ** (step / PER_DECADE - 6))
 
     for step in range(LAST_STEP, -1, -16):
-        attempt(step)
+        tried[step] = attempt(penalty(step))
     for reach in (8, 4, 2, 1):
         peak = best()
         for step in (peak + reach, peak - reach):
             if 0 <= step <= LAST_STEP:
-                attempt(step)
-    chosen = probes[best()]
-    both = _join(train, validation)
-    probe = LogisticFit(both.vectors, _labels(both), classes).fit(chosen.penalty, chosen)
-    absent = np.setdiff1d(np.arange(classes), _labels(both))
-    return LinearProbe(probe, tuple(trials.values()), probe.rank(test), tuple(absent.tolist()))
+                tried[step] = attempt(penalty(step))
+    return penalty(best())
 
 
 def hold_out(images: Embeddings, seed: int) -> tuple[Embeddings, Embeddings]:

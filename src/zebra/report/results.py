@@ -116,6 +116,16 @@ def read_results(path: Path) -> list[Result]:
     return [_result(line, f"{path}:{number}") for number, line in enumerate(lines, start=1)]
 
 
+def latest_results(folder: Path) -> dict[tuple[str, str, str], Result]:
+    """Read a run's `results.jsonl` as (set, task, metric) → result; of a score measured several times the last counts.
+
+    Raises:
+        DataError: As `read_results`.
+    """
+    results = read_results(folder / "results.jsonl")
+    return {(result.set, result.task, result.metric): result for result in results}
+
+
 def _result(line: str, where: str) -> Result:
     try:
         held = json.loads(line)

@@ -181,6 +181,24 @@ def scaling(
     return figure
 
 
+def leads(sets: Mapping[str, Score]) -> "Figure":
+    """Draw zero-shot's lead over a supervised probe as a bar for each set, in the order given (Fig. 5)."""
+    figure = canvas(NARROW, 0.3 * len(sets) + 0.8)
+    axes = plot(figure, left=0.25 + 0.066 * max(map(len, sets), default=0), bottom=0.45, right=0.5, top=0.15)
+    for row, score in enumerate(sets.values()):
+        color = ACCENT if score.value > 0 else MUTED
+        axes.barh(row, 100 * score.value, height=0.62, color=color, alpha=0.85, linewidth=0)
+        axes.plot([100 * score.low, 100 * score.high], [row, row], color=INK, linewidth=1)
+        axes.annotate(f"{100 * score.value:+.1f}", (1, row), (6, 0), xycoords=("axes fraction", "data"),
+                      textcoords="offset points", fontsize=SMALL, color=INK, va="center")  # fmt: skip
+    axes.axvline(0, color=INK, linewidth=0.8)
+    axes.set_ylim(len(sets) - 0.5, -0.5)
+    axes.set_yticks(range(len(sets)), list(sets), fontsize=SMALL, color=INK)
+    axes.grid(axis="x", color=FAINT, linewidth=0.8)
+    axes.set_xlabel("points by which zero-shot is ahead", fontsize=SMALL, color=MUTED, loc="left", labelpad=6)
+    return figure
+
+
 def difficulty(classes: Sequence[str], people: Sequence[Score], model: Sequence[Score]) -> "Figure":
     """Draw each class as a row, with the accuracy of people (hollow) and of the model (solid) and their intervals.
 

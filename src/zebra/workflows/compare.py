@@ -10,7 +10,7 @@ import pyarrow as pa
 from zebra.data.catalog import find_record
 from zebra.errors import DataError
 from zebra.evaluate.comparison import Comparison, Outcomes, compare
-from zebra.report.results import Result, read_predictions, read_results
+from zebra.report.results import Result, latest_results, read_predictions
 from zebra.values import Score
 
 
@@ -35,7 +35,7 @@ def run(folders: Sequence[str]) -> list[Row]:
     Raises:
         DataError: A folder has no results, or two runs scored different data under one name.
     """
-    runs = [_latest(Path(folder)) for folder in folders]
+    runs = [latest_results(Path(folder)) for folder in folders]
     keys = list(dict.fromkeys(key for results in runs for key in results))
     rows = []
     for key in keys:
@@ -46,12 +46,6 @@ def run(folders: Sequence[str]) -> list[Row]:
         scores = tuple(None if result is None else result.score for result in found)
         rows.append(Row(name, task, metric, scores, _published(name, task, metric), against))
     return rows
-
-
-def _latest(folder: Path) -> dict[tuple[str, str, str], Result]:
-    return {
-        (result.set, result.task, result.metric): result for result in read_results(folder / "results.jsonl")
-    }
 
 
 def _require_same_data(folders: Sequence[str], found: Sequence[Result | None]) -> None:

@@ -23,7 +23,7 @@ from zebra.report.results import Metrics
 from zebra.values import Embeddings
 from zebra.workflows.embeddings import embed_source
 from zebra.workflows.outcomes import Outcome, keep, open_folder
-from zebra.workflows.probing import examples, probe_set
+from zebra.workflows.probing import examples, probe_multilabel, probe_set
 from zebra.workflows.sets import open_set
 from zebra.workflows.zeroshot import climb, multilabel, prompts_for, search
 
@@ -84,6 +84,8 @@ def measure(clip: Bundle, benchmark: AnyBenchmark, name: str, config: EvaluateCo
         case MultilabelBenchmark():
             if "zero-shot" in tasks:
                 yield multilabel(clip, benchmark, prompts_for(benchmark, config.prompts))
+            if "linear-probe" in tasks:
+                yield probe_multilabel(clip, benchmark, examples(name, benchmark, config), config.seed)
         case RetrievalBenchmark():
             if "retrieval" in tasks:
                 yield retrieval(clip, benchmark, config.caption_prefix)

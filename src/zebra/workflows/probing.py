@@ -5,13 +5,15 @@ CLIP App. A.3 and Figs. 6 and 7.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from zebra.config.evaluate import EvaluateConfig
-from zebra.data.benchmarks import Benchmark
+from zebra.data.benchmarks import Benchmark, MultilabelBenchmark
 from zebra.errors import DataError
 from zebra.evaluate.fewshot import SHOTS, FewShot, data_efficiency, few_shot
+from zebra.evaluate.multilabel_probe import multilabel_probe
 from zebra.evaluate.probe import LinearProbe, linear_probe, take
 from zebra.evaluate.prompts import PromptSet
 from zebra.evaluate.zeroshot import ZeroShot, zero_shot
@@ -47,7 +49,11 @@ class Probed:
         """Return zero-shot on the probes' test pictures, then the few-shot probes'."""
         name, digest = self.benchmark.name, self.benchmark.source.digest
         line = {"top1": self.zero_shot.scores()["top1"]}
-        notes = (*self.notes, "on the probes' test pictures")
+        notes = (
+            *self.notes,
+            "on the probes' test pictures",
+            f"a probe needs {self.efficiency()} labels per class to equal it",
+        )
         curve = [
             Outcome(
                 name,
@@ -77,13 +83,16 @@ class Probed:
         return f"{sign}{found.labels:.3g}"
 
 
-def examples(name: str, benchmark: Benchmark, config: EvaluateConfig) -> Benchmark | None:
+Labelled = TypeVar("Labelled", Benchmark, MultilabelBenchmark)
+
+
+def examples(name: str, benchmark: Labelled, config: EvaluateConfig) -> Labelled | None:
     """Open the training split of a set; None if it has none."""
     try:
         train = open_set(name, "train", config.data_root)
     except DataError:
         return None
-    if not isinstance(train, Benchmark) or train.classnames != benchmark.classnames:
+    if not isinstance(train, type(benchmark)) or train.classnames != benchmark.classnames:
         raise DataError(f"the training split of {name} has other classes than its {config.split} split")
     return train
 
@@ -123,3 +132,31 @@ def probe_set(
     few = few_shot(pool, test, classes, linear.probe.penalty, shots=possible, repeats=repeats, seed=seed)
     outcome = zero_shot(vectors, head(clip, prompts))
     return Probed(benchmark, outcome, linear, few, float(counts.mean()), notes)
+
+
+def probe_multilabel(
+    clip: Bundle, benchmark: MultilabelBenchmark, train: MultilabelBenchmark | None, seed: int = 0
+) -> Outcome:
+    """Fit a probe for each class of a set whose pictures show several.
+
+    Raises:
+        DataError: The set has no training split: halves of it would not be the set that others report on.
+    """
+    if train is None:
+        raise DataError(
+            f"{benchmark.name} has no training split, and a probe of several labels needs one; leave linear-probe out"
+        )
+    points = 11 if benchmark.metric == "map11" else None
+    found = multilabel_probe(
+        embed_source(clip, train.source, projected=False),
+        train.labels_NC,
+        embed_source(clip, benchmark.source, projected=False),
+        benchmark.labels_NC,
+        points=points,
+        seed=seed,
+    )
+    stopped = [f"{found.stopped} fits ended at the limit of iterations"] if found.stopped else []
+    notes = (*benchmark.notes, f"λ = {found.penalty:.3g}", *stopped)
+    return Outcome(
+        benchmark.name, "linear-probe", found.outcome.scores(), benchmark.source.digest, notes=notes
+    )

@@ -14,7 +14,7 @@ import zebra
 from zebra.cli.main import main
 from zebra.config.evaluate import EvaluateConfig
 from zebra.config.model import ModelConfig, TextConfig, VisionTransformerConfig
-from zebra.data.benchmark_writer import write_benchmark, write_retrieval
+from zebra.data.benchmark_writer import write_benchmark, write_multilabel, write_retrieval
 from zebra.data.benchmarks import read_benchmark
 from zebra.errors import ConfigError, DataError
 from zebra.images.preprocess import Preprocess
@@ -271,3 +271,20 @@ def test_heads_of_synonyms_are_averages_over_all_names(world):
     more = zeroshot.head(clip, replace(own, synonyms={"red": ("crimson",)}))
     assert np.allclose(plain[1:], more[1:], atol=1e-6)
     assert not np.allclose(plain[0], more[0], atol=1e-3)
+
+
+def test_a_set_of_several_labels_is_probed_class_by_class(world, tmp_path):
+    folder = tmp_path / "several"
+    for split, seed in (("test", 1), ("train", 2)):
+        labelled = [(image, suffix, np.arange(3) == label) for image, suffix, label in samples(60, seed)]
+        write_multilabel(folder, labelled, list(COLOURS), TEMPLATES, split)
+    told = config(world, tmp_path / "out", datasets=(str(folder),), tasks=("linear-probe",))
+    assert evaluate.run(told)["several"]["linear-probe"]["map"].value > 0.9
+
+
+def test_a_set_of_several_labels_without_examples_says_so(world, tmp_path):
+    labelled = [(image, suffix, np.arange(3) == label) for image, suffix, label in samples(9, 1)]
+    write_multilabel(tmp_path / "several", labelled, list(COLOURS), TEMPLATES)
+    told = config(world, tmp_path / "out", datasets=(str(tmp_path / "several"),), tasks=("linear-probe",))
+    with pytest.raises(DataError, match="several has no training split"):
+        evaluate.run(told)

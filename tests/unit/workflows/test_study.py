@@ -1,0 +1,170 @@
+"""Studies over folders of evaluations that are done: what they print, what they draw, what they refuse."""
+
+import csv
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from zebra.cli.main import main
+from zebra.data.benchmark_writer import write_benchmark
+from zebra.errors import DataError
+from zebra.evaluate.metrics import proportion
+from zebra.report.results import Result, append_results, write_predictions
+from zebra.workflows import study
+
+CLASSES = ("horse", "zebra")
+
+
+def write_run(folder, top1, n=400):
+    """Write what an evaluation leaves of sets with given numbers of right answers out of n."""
+    folder.mkdir(parents=True)
+    results = []
+    for name, right in top1.items():
+        correct_N = np.arange(n) < right
+        label_N = np.arange(n) % 2
+        ids = [f"{name}-{index}" for index in range(n)]
+        write_predictions(
+            folder / "predictions",
+            name,
+            "zero-shot",
+            pa.table({"id": ids, "label": label_N, "correct": correct_N}),
+        )
+        results.append(Result(name, "zero-shot", "top1", proportion(int(right), n), "digest"))
+    append_results(folder / "results.jsonl", results)
+    return folder
+
+
+def write_csv(path, rows):
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return path
+
+
+def test_groups_divide_the_predictions_by_a_column(tmp_path, capsys):
+    run = write_run(tmp_path / "run", {"set": 300})
+    rows = [(f"set-{i}", "first" if i < 200 else "second") for i in range(400)]
+    table = write_csv(tmp_path / "people.csv", [("id", "place"), *rows])
+    words = ["study", "groups", str(run), "set", "--table", str(table), "--column", "place", "--json"]
+    assert main([*words, "--out", str(tmp_path / "page.html")]) == 0
+    scores = json.loads(capsys.readouterr().out)["scores"]
+    assert list(scores["groups"]) == ["second", "first"]
+    assert scores["groups"]["second"]["value"] == 0.5
+    assert scores["summary"]["gap"]["value"] == 0.5
+    assert "Equal accuracy is not fairness" in (tmp_path / "page.html").read_text()
+
+
+def test_the_table_that_was_evaluated_needs_no_ids(tmp_path):
+    run = write_run(tmp_path / "run", {"photos": 2}, n=3)
+    ids = pa.table({"id": [f"photos.csv:{line}" for line in (2, 3, 4)], "correct": [True, True, False]})
+    write_predictions(run / "predictions", "photos", "zero-shot", ids)
+    table = write_csv(tmp_path / "photos.csv", [("path", "race"), ("a", "x"), ("b", "x"), ("c", "y")])
+    found = study.groups(run, "photos", table, "race")
+    assert {name: score.value for name, score in found.scores["groups"].items()} == {"x": 1.0, "y": 0.0}
+
+
+def test_groups_say_what_is_missing(tmp_path):
+    run = write_run(tmp_path / "run", {"set": 300})
+    table = write_csv(tmp_path / "people.csv", [("id", "place"), ("set-0", "here")])
+    with pytest.raises(DataError, match=r"set-1', one of 399 pictures"):
+        study.groups(run, "set", table, "place")
+    with pytest.raises(DataError, match=r"no column 'plaice'\. Did you mean 'place'"):
+        study.groups(run, "set", table, "plaice")
+    with pytest.raises(DataError, match="zebra evaluate MODEL other"):
+        study.groups(run, "other", table, "place")
+    with pytest.raises(DataError, match="no table that is there"):
+        study.groups(run, "set", tmp_path / "people.xlsx", "place")
+
+
+def test_people_stand_beside_the_model(tmp_path):
+    write_benchmark(tmp_path / "set", [(b"one", "png", 0)], CLASSES, ["a {c}."])
+    run = write_run(tmp_path / "run", {"set": 3}, n=4)  # the model is wrong on the last, a zebra
+    said = [("ada", f"set-{i}", CLASSES[0], 0) for i in range(4)]
+    answers = write_csv(tmp_path / "answers.csv", [("person", "image", "answer", "shots"), *said])
+    found = study.human(run, tmp_path / "set", answers)
+    assert found.scores["0 shots"]["accuracy"].value == 0.5
+    assert found.scores["0 shots"]["the model"].value == 0.75
+    assert [section.heading for section in found.sections][1] == "Difficulty after 0 examples"
+
+
+def test_answers_about_another_set_are_refused(tmp_path):
+    write_benchmark(tmp_path / "set", [(b"one", "png", 0)], CLASSES, ["a {c}."])
+    run = write_run(tmp_path / "run", {"set": 3}, n=4)
+    answers = write_csv(
+        tmp_path / "answers.csv", [("person", "image", "answer", "shots"), ("ada", "other-1", "zebra", 0)]
+    )
+    with pytest.raises(DataError, match="no picture 'other-1'"):
+        study.human(run, tmp_path / "set", answers)
+
+
+def test_a_model_above_the_line_of_the_others_is_robust(tmp_path, capsys):
+    """The references lose half of their odds; the one that is judged loses none."""
+    runs = [
+        write_run(
+            tmp_path / f"r{number}", {"plain": right, "sketch": round(400 / (1 + 2 * (400 - right) / right))}
+        )
+        for number, right in enumerate((100, 160, 220, 280))
+    ]
+    judged = write_run(tmp_path / "judged", {"plain": 200, "sketch": 200})
+    words = ["study", "robustness", *map(str, runs), "--standard", "plain", "--model", str(judged), "--json"]
+    assert main(words) == 0
+    scores = json.loads(capsys.readouterr().out)["scores"]
+    assert scores["effective, sketch"]["judged"]["value"] == pytest.approx(0.5 - 1 / 3, abs=0.01)
+    assert scores["relative, sketch"]["judged"]["value"] == pytest.approx(0.5 - 57 / 400, abs=0.01)
+    with pytest.raises(DataError, match=r"'sketches'\. Did you mean 'sketch'"):
+        study.robustness(runs, "plain", [judged], ["sketches"])
+
+
+def test_error_that_halves_with_each_doubling_has_the_exponent_minus_one(tmp_path):
+    runs = [write_run(tmp_path / f"r{cost}", {"set": 400 - 160 // cost}) for cost in (1, 2, 4, 8)]
+    found = study.scaling(runs, [1, 2, 4, 8], "GFLOP per image")
+    assert found.scores["law"]["exponent"].value == pytest.approx(-1, abs=0.01)
+    assert found.scores["error"]["r4"].value == pytest.approx(0.1)
+    with pytest.raises(DataError, match="r1 has no zero-shot top-1 on 'sets'"):
+        study.scaling(runs, [1, 2, 4, 8], "GFLOP per image", ["sets"])
+
+
+def features(path, ids, seed=0, width=6):
+    """Write features that tell the two classes apart without a mistake."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for split, names in (("train", [f"t{i}" for i in range(60)]), ("test", ids)):
+        for index, name in enumerate(names):
+            vector = rng.normal(size=width) + 8 * (index % 2)
+            rows.append(
+                {"set": "set", "split": split, "id": name, "label": index % 2, "vector": vector.tolist()}
+            )
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+def test_words_are_set_against_a_supervised_probe_on_other_features(tmp_path, capsys):
+    run = write_run(tmp_path / "run", {"set": 300})
+    file = features(tmp_path / "resnet.parquet", [f"set-{i}" for i in range(400)])
+    page = tmp_path / "page.html"
+    assert main(["study", "supervised", str(run), "--features", str(file), "--json", "--out", str(page)]) == 0
+    scores = json.loads(capsys.readouterr().out)["scores"]
+    assert scores["probe"]["set"]["value"] == 1
+    assert scores["lead"]["set"]["value"] == pytest.approx(-0.25)
+    assert "ahead on 0 of 1 sets" in page.read_text()
+
+
+def test_features_of_other_pictures_are_refused(tmp_path):
+    run = write_run(tmp_path / "run", {"set": 300})
+    with pytest.raises(DataError, match="of other pictures"):
+        study.supervised(run, features(tmp_path / "few.parquet", ["set-0", "set-1"]))
+    (tmp_path / "none.parquet").write_text("no table")
+    with pytest.raises(DataError, match="set \\(text\\), split"):
+        study.supervised(run, tmp_path / "none.parquet")
+    pq.write_table(pa.table({"id": ["a"]}), tmp_path / "bare.parquet")
+    with pytest.raises(DataError, match="no column 'set'"):
+        study.supervised(run, tmp_path / "bare.parquet")
+
+
+def test_a_kind_that_is_none_is_answered_with_those_there_are(capsys):
+    assert main(["study", "grups"]) == 2
+    assert "Did you mean 'groups'" in capsys.readouterr().err
+    assert main(["study"]) == 2
+    assert main(["study", "--help"]) == 0
