@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 DESCRIPTION = """Measure a model on data sets.
 
 DATASET is a folder (CLIP_benchmark's layout, class folders, Winoground, SugarCrepe), a table with labels, hf:org/name,
-a built-in set (menagerie/zebra, digits) or a name of the catalogue with --data-root. --tasks takes zero-shot, prompts,
-prompt-search, linear-probe, few-shot, retrieval and selection, separated by commas.
+a built-in set (menagerie/zebra, digits), a name of the catalogue with --data-root, or limits: all that CLIP is bad at.
+--tasks takes zero-shot, prompts, prompt-search, linear-probe, few-shot, retrieval and selection, separated by commas.
 """
 
 

@@ -135,15 +135,28 @@ def read_record(record: SetRecord, root: Path, split: str = "test") -> AnyBenchm
             return described(read_any(root / name, split), record, split)
         if record.task == "selection" and (root / name).exists() and is_selection(root / name):
             return described(read_selection(root / name), record, split)
-    places = [root, *(root / name for name in record.names())]
-    found = [(p, a) for p in places for a in record.archives if (p / a.folder).is_dir()]
+    found = _archives(record, root)
     if not found:
-        raise DataError(_not_found(record, root, places))
+        raise DataError(_not_found(record, root, _places(record, root)))
     for place, archive in found:
         if any(part.split == split for part in archive.parts):
             return described(_unpack(record, archive, place, split), record, split)
     there = dict.fromkeys(part.split for _, archive in found for part in archive.parts)
     raise DataError(f"{record.title} in {found[0][0]} has no split {split!r}; it has {', '.join(there)}")
+
+
+def is_there(record: SetRecord, root: Path) -> bool:
+    """Say whether a copy of a set lies in `root`, whole or not."""
+    return any((root / name).exists() for name in record.names()) or bool(_archives(record, root))
+
+
+def _places(record: SetRecord, root: Path) -> list[Path]:
+    return [root, *(root / name for name in record.names())]
+
+
+def _archives(record: SetRecord, root: Path) -> list[tuple[Path, Layout]]:
+    places = _places(record, root)
+    return [(place, one) for place in places for one in record.archives if (place / one.folder).is_dir()]
 
 
 def described(benchmark: AnyBenchmark, record: SetRecord, split: str) -> AnyBenchmark:

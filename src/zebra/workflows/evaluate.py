@@ -22,6 +22,8 @@ from zebra.pretrained.load import load
 from zebra.report.results import Metrics
 from zebra.values import Embeddings
 from zebra.workflows.embeddings import embed_source
+from zebra.workflows.limits import NAME as LIMITS
+from zebra.workflows.limits import limit_sets
 from zebra.workflows.outcomes import Outcome, keep, open_folder
 from zebra.workflows.probing import examples, probe_multilabel, probe_set
 from zebra.workflows.sets import open_set
@@ -37,7 +39,12 @@ def run(config: EvaluateConfig, *, watch: Callable[[Outcome], None] = lambda _ou
         ConfigError: No task suits any of the sets.
     """
     out = open_folder(config.out)
-    sets = [open_set(name, config.split, config.data_root) for name in config.datasets]
+    names = tuple(
+        name
+        for told in config.datasets
+        for name in (limit_sets(config.data_root) if told == LIMITS else (told,))
+    )
+    sets = [open_set(name, config.split, config.data_root) for name in names]
     repeated = [name for name, count in Counter(benchmark.name for benchmark in sets).items() if count > 1]
     if repeated:
         raise ConfigError(
@@ -46,7 +53,7 @@ def run(config: EvaluateConfig, *, watch: Callable[[Outcome], None] = lambda _ou
         )
     clip = load(config.model, precision=config.precision)
     outcomes: list[Outcome] = []
-    for name, benchmark in zip(config.datasets, sets, strict=True):
+    for name, benchmark in zip(names, sets, strict=True):
         began = time.perf_counter()
         for measured in measure(clip, benchmark, name, config):
             outcomes.append(replace(measured, seconds=round(time.perf_counter() - began, 3)))

@@ -8,6 +8,7 @@ from zebra.pretrained.bundle import Bundle
 from zebra.report.page import Section, Table, write_page
 from zebra.report.style import percent
 from zebra.values import Score
+from zebra.workflows.limits import ability
 
 if TYPE_CHECKING:
     from zebra.workflows.outcomes import Outcome
@@ -19,6 +20,7 @@ def write_evaluation_page(path: Path, clip: Bundle, model: str, outcomes: "Seque
         *zero_shot_sections(outcomes),
         *prompt_sections(outcomes),
         *few_shot_sections(outcomes),
+        *limit_sections(outcomes),
         *other_sections(outcomes),
         *note_sections(outcomes),
         about_section(clip, model),
@@ -93,6 +95,28 @@ def few_shot_sections(outcomes: "Sequence[Outcome]") -> list[Section]:
     return [Section("Words against examples", reading, few_shot(curves))]
 
 
+def limit_sections(outcomes: "Sequence[Outcome]") -> list[Section]:
+    """Draw what CLIP is bad at by the paper's own account, as far as it was measured (§6)."""
+    from zebra.report.figures import limits
+
+    found = {
+        f"{ability(outcome.set)}: {outcome.set}": (outcome.scores["top1"], outcome.chance)
+        for outcome in outcomes
+        if outcome.task == "zero-shot"
+        and ability(outcome.set)
+        and "top1" in outcome.scores
+        and outcome.chance
+    }
+    if not found:
+        return []
+    reading = (
+        "Counting, distance, fine differences and handwriting are what the paper found CLIP bad at. The bar runs from "
+        "chance to zero-shot accuracy; few-shot curves of the same sets stand above, where they were asked for."
+    )
+    rows = dict(sorted(found.items()))
+    return [Section("What is hard for it", reading, limits({k: (s, c) for k, (s, c) in rows.items() if c}))]
+
+
 def other_sections(outcomes: "Sequence[Outcome]") -> list[Section]:
     """List what has no figure of its own."""
     shown = ("zero-shot", "few-shot")
@@ -112,14 +136,15 @@ def other_sections(outcomes: "Sequence[Outcome]") -> list[Section]:
 
 def note_sections(outcomes: "Sequence[Outcome]") -> list[Section]:
     """Say what a reader of the scores should know."""
-    rows = tuple(
-        dict.fromkeys((outcome.set, outcome.task, note) for outcome in outcomes for note in outcome.notes)
-    )
-    if not rows:
+    noted: dict[str, dict[str, None]] = {}
+    for outcome in outcomes:
+        for note in outcome.notes:
+            noted.setdefault(note, {})[outcome.set] = None
+    if not noted:
         return []
-    return [
-        Section("Notes", "What a reader of these scores should know.", Table(("set", "task", "note"), rows))
-    ]
+    rows = tuple((note, ", ".join(sets)) for note, sets in noted.items())
+    reading = "What a reader of these scores should know; results.jsonl has each beside its score."
+    return [Section("Notes", reading, Table(("note", "sets"), rows))]
 
 
 def about_section(clip: Bundle, model: str) -> Section:

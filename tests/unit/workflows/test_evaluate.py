@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -24,6 +25,7 @@ from zebra.report.results import read_results
 from zebra.text.tokenizer import Tokenizer
 from zebra.workflows import compare, embeddings, evaluate, zeroshot
 from zebra.workflows.checks import open_checks
+from zebra.workflows.limits import limit_sets
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 60, 230)}
 TEMPLATES = ("a {c} picture", "something {c}", "{c} all over")
@@ -288,3 +290,19 @@ def test_a_set_of_several_labels_without_examples_says_so(world, tmp_path):
     told = config(world, tmp_path / "out", datasets=(str(tmp_path / "several"),), tasks=("linear-probe",))
     with pytest.raises(DataError, match="several has no training split"):
         evaluate.run(told)
+
+
+def test_limits_stand_for_the_built_in_sets_and_those_of_the_paper_that_are_there(tmp_path):
+    built_in = limit_sets(None)
+    assert all(name.startswith("menagerie/") for name in built_in)
+    (tmp_path / "mnist").mkdir()
+    assert limit_sets(str(tmp_path)) == (*built_in, "mnist")
+
+
+def test_the_report_shows_what_is_hard_where_it_was_measured(world, tmp_path):
+    shutil.copytree(world / "colours", tmp_path / "kitti")
+    for folder, shown in ((tmp_path / "kitti", True), (world / "colours", False)):
+        told = config(world, tmp_path / "out", datasets=(str(folder),), tasks=("zero-shot",))
+        evaluate.run(told)
+        page = (tmp_path / "out" / "report.html").read_text()
+        assert ("distance: kitti" in page) is shown
