@@ -11,6 +11,11 @@ T = TypeVar("T")
 PositionalText = Annotated[str, tyro.conf.Positional]
 PositionalTexts = Annotated[tuple[str, ...], tyro.conf.Positional]
 RepeatedText = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
+With = Annotated[str | None, tyro.conf.arg(name="with")]
+RepeatedNot = Annotated[
+    tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(name="not")
+]  # no name in Python
+Hits = Annotated[int, tyro.conf.arg(aliases=["-k"])]
 
 
 def parse(kind: type[T], verb: str, words: Sequence[str], *, description: str, default: T | None = None) -> T:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from zebra.cli.arguments import PositionalText, parse
+from zebra.cli.arguments import PositionalText, With, parse
 from zebra.cli.main import DONE, say
 from zebra.config.export import ExportConfig, Format
 
@@ -25,6 +25,10 @@ class Words:
     """The layout to write."""
     out: str
     """A new folder."""
+    blend: float = 1.0
+    """Share of the model's weights to take, the rest from --with: 0.5 keeps much of what it knew before."""
+    start: With = None
+    """The model that this one was fine-tuned from."""
 
 
 def run(words: Sequence[str]) -> int:
@@ -32,6 +36,8 @@ def run(words: Sequence[str]) -> int:
     told = parse(Words, "export", words, description="Write a model so that another library opens it.")
     from zebra.workflows import export
 
-    out = export.run(ExportConfig(model=told.model, format=told.format, out=told.out))
+    out = export.run(
+        ExportConfig(model=told.model, format=told.format, out=told.out, blend=told.blend, start=told.start)
+    )
     say(f"{out}: open it with {HINTS[told.format].format(out=out)}")
     return DONE

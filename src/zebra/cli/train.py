@@ -24,6 +24,8 @@ the recipe, then the flags below.
 Beside the flags below:
   --recipe NAME|FILE   {", ".join(recipe_names())}, or a YAML file (default: {DEFAULT_RECIPE})
   --model NAME         {", ".join(PRESETS)}
+  --from MODEL         go on from a trained model: learning rate, epochs and batch follow from the size of the data, and
+                       pictures held out decide which weights are kept
   --resume auto|never|CHECKPOINT   auto (the default) goes on with the folder's own run
   --accept-changes     go on although settings, data or versions are not those of the checkpoint
 """
@@ -61,18 +63,26 @@ def run(words: Sequence[str]) -> int:
         )
         return STOPPED
     say(f"trained {result.steps} steps; the model is {result.out}/model")
+    if result.gain:
+        kept = f"step {result.gain.kept}" if result.gain.kept else "the start, since nothing did better"
+        say(f"kept: {kept}. On pictures that nothing depends on:")
+        for difference in result.gain.differences:
+            say(f"  {difference}")
     return DONE
 
 
 def choose(words: Sequence[str]) -> Chosen:
     """Take --recipe, --model and --resume out of the words and read what they name."""
     early = argparse.ArgumentParser(prog="zebra train", add_help=False, allow_abbrev=False)
-    early.add_argument("--recipe", default=DEFAULT_RECIPE)
+    early.add_argument("--recipe")
     early.add_argument("--model")
+    early.add_argument("--from", dest="start")
     early.add_argument("--resume", default="auto")
     early.add_argument("--accept-changes", action="store_true")
     known, rest = early.parse_known_args(list(words))
-    start = read_recipe(known.recipe)
+    start = read_recipe(known.recipe or DEFAULT_RECIPE) if known.recipe or not known.start else {}
+    if known.start is not None:
+        start = _plan(known.start, rest) | start
     if known.model is not None:
         start["model"] = unstructure(preset(known.model))
     given = {word.split("=")[0] for word in rest}
@@ -81,6 +91,24 @@ def choose(words: Sequence[str]) -> Chosen:
     elif "--steps" in given and "--epochs" not in given:
         start |= {"epochs": None, "steps": 1}
     return Chosen(start, known.resume, known.accept_changes, rest)
+
+
+def _plan(start: str, words: list[str]) -> dict[str, Any]:
+    """Choose settings for a start and the data that --data names."""
+    early = argparse.ArgumentParser(prog="zebra train", add_help=False, allow_abbrev=False)
+    early.add_argument("--data")
+    data = early.parse_known_args(words)[0].data
+    if data is None:
+        if any(word in ("-h", "--help") for word in words):
+            return {}
+        say("zebra train: --data must be given (zebra train --help explains)", error=True)
+        raise SystemExit(2)
+    from zebra.workflows import finetune
+
+    plan = finetune.plan(start, data)
+    chosen = ", ".join(f"{name} {plan[name]:g}" for name in ("epochs", "batch_size", "lr"))
+    say(f"settings for this data: {chosen}; flags change them", error=True)
+    return plan
 
 
 def parse_config(chosen: Chosen) -> TrainConfig:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from zebra.errors import ConfigError
+
 Format = Literal["zebra", "transformers", "open_clip", "onnx"]
 
 
@@ -16,3 +18,15 @@ class ExportConfig:
     """zebra, transformers, open_clip, or onnx (two graphs)."""
     out: str
     """The folder to write; it must be empty or new."""
+    blend: float = 1.0
+    """What share of the model's weights to take; the rest comes from `start` (WiSE-FT, arXiv 2109.01903)."""
+    start: str | None = None
+    """The model that this one was fine-tuned from; needed to blend."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.blend <= 1:
+            raise ConfigError(f"--blend is {self.blend}; it is a share from 0 (the start) to 1 (the model)")
+        if (self.start is None) != (self.blend == 1):
+            raise ConfigError(
+                "--blend and --with go together: give the share, and the model that this one started from"
+            )

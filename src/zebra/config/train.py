@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from zebra.config.data import DataConfig
+from zebra.config.finetune import FineTuneConfig
 from zebra.config.model import ModelConfig
 from zebra.config.presets import preset
 from zebra.errors import ConfigError
@@ -98,6 +99,8 @@ class TrainConfig:
     """How samples are read."""
     ema_decay: float | None = None
     """Decay of an average of the weights, which is then what is checked and saved; 0.9999 for long runs."""
+    finetune: FineTuneConfig | None = None
+    """Start from a trained model instead of random weights."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """AdamW and its schedule."""
     log: LogConfig = field(default_factory=LogConfig)

@@ -11,9 +11,17 @@ from zebra.report.style import percent
 
 
 def write_run_report(
-    path: Path, journal: Sequence[Mapping[str, Any]], counts: Mapping[str, Any], metrics: Metrics
+    path: Path,
+    journal: Sequence[Mapping[str, Any]],
+    counts: Mapping[str, Any],
+    metrics: Metrics,
+    first: Sequence[Section] = (),
 ) -> None:
-    """Write one page: how the loss fell, what the data was like, and the scores if there are any."""
+    """Write one page: how the loss fell, what the data was like, and the scores if there are any.
+
+    Args:
+        first: Sections to begin with.
+    """
     last = journal[-1]
     skipped = sum(sum(epoch["skipped"].values()) for epoch in counts["epochs"])
     headlines = [
@@ -23,12 +31,12 @@ def write_run_report(
             f"{skipped:,}", "skips", "listed in skipped.jsonl" if skipped else "every sample was usable"
         ),
     ]
-    top1 = {name: tasks["zero-shot"]["top1"] for name, tasks in metrics.items()}
+    top1 = {name: tasks["zero-shot"]["top1"] for name, tasks in metrics.items() if "zero-shot" in tasks}
     sections = [training_section(journal), data_section(counts)]
     if top1:
         reading = "Top-1 accuracy on each set with its 95 % interval; the classes were named in words."
         sections.insert(0, Section("Zero-shot accuracy", reading, accuracy_bars(top1, chance=0.0)))
-    write_page(path, "A training run", "Captioned pictures in, a CLIP out.", sections, headlines)
+    write_page(path, "A training run", "Captioned pictures in, a CLIP out.", [*first, *sections], headlines)
 
 
 def training_section(journal: Sequence[Mapping[str, Any]], highlight: str = "") -> Section:

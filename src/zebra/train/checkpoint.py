@@ -104,6 +104,13 @@ def newest_whole(folder: Path) -> Path | None:
     return None
 
 
+def best_whole(folder: Path) -> Path | None:
+    """Return the checkpoint that did best in the checks among those that verify; None if no check ran."""
+    whole = [path for path in list_checkpoints(folder) if _is_whole(path, sha256)]
+    best = max(whole, key=_score, default=None)
+    return None if best is None or _read_state(best).get("score") is None else best
+
+
 def read_checkpoint(path: Path) -> Snapshot:
     """Verify a checkpoint and read it, its tensors mapped from the files.
 

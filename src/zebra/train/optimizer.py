@@ -1,9 +1,12 @@
 """AdamW with the paper's decay groups (CLIP §2.5): a model in, its optimizer out."""
 
+from collections import defaultdict
+
 import torch
 from torch import nn
 
 from zebra.config.train import OptimizerConfig
+from zebra.train.finetune import heights
 
 
 def decay_groups(model: nn.Module) -> tuple[list[str], list[str]]:
@@ -18,15 +21,26 @@ def decay_groups(model: nn.Module) -> tuple[list[str], list[str]]:
     return [name for name, ndim in names if ndim > 1], [name for name, ndim in names if ndim <= 1]
 
 
-def adamw(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """Build the optimizer; its learning rate is set before every step by the loop."""
+def adamw(model: nn.Module, config: OptimizerConfig, layer_decay: float = 1.0) -> torch.optim.AdamW:
+    """Build the optimizer; its learning rate is set before every step by the loop.
+
+    Args:
+        layer_decay: Factor of the learning rate from each block of a tower to the one below it; a group's `share` says
+            what of the learning rate is its own.
+    """
     parameters = dict(model.named_parameters())
-    decayed, free = decay_groups(model)
+    above = heights(model) if layer_decay < 1 else {}
+    groups = []
+    for names, decay in zip(decay_groups(model), (config.weight_decay, 0.0), strict=True):
+        by_height: dict[int, list[nn.Parameter]] = defaultdict(list)
+        for name in names:
+            by_height[above.get(name, 0)].append(parameters[name])
+        groups += [
+            {"params": params, "weight_decay": decay, "share": layer_decay**height}
+            for height, params in sorted(by_height.items())
+        ]
     return torch.optim.AdamW(
-        [
-            {"params": [parameters[name] for name in decayed], "weight_decay": config.weight_decay},
-            {"params": [parameters[name] for name in free], "weight_decay": 0.0},
-        ],
+        groups,
         lr=0.0,
         betas=(config.beta1, config.beta2),
         eps=config.eps,

@@ -51,6 +51,8 @@ class Session:
     """Samples consumed; the only thing that decides which comes next."""
     best: float | None = None
     """The highest mean of the checks so far."""
+    stale: int = 0
+    """Checks since then."""
 
     accepted: list[str] = field(default_factory=list)
     """What differs from the run this one goes on from, with its owner's consent."""
@@ -86,6 +88,7 @@ class Session:
             "spikes": self.spikes.state(),
             "average_updates": self.average.updates if self.average else 0,
             "best": self.best,
+            "stale": self.stale,
             "generators": plain_generators,
         }
         return Snapshot(self.step, {**self._tensors(), "rng": generators}, state, score)
@@ -114,11 +117,17 @@ class Session:
         restore(self._tensors(), tensors, where)
         set_rng_state(generators, state["generators"], where)
         self.step, self.position, self.best = saved.step, state["position"], state["best"]
+        self.stale = state["stale"]
         self.ledger.restore(state["ledger"])
         self.tokens.truncated = state["truncated_captions"]
         self.spikes.restore(state["spikes"])
         if self.average is not None:
             self.average.updates = state["average_updates"]
+
+    def take_weights(self, saved: Parts, where: str) -> None:
+        """Take weights, averaged ones if they are kept, and nothing else."""
+        mine = {part: named for part, named in self._tensors().items() if part in ("model", "ema")}
+        restore(mine, {part: saved[part] for part in mine}, where)
 
     def _tensors(self) -> Parts:
         parts = {

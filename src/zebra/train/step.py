@@ -66,7 +66,7 @@ def train_step(
             "untouched; lower --lr, lengthen --optimizer.warmup-steps or use --precision fp32"
         )
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("share", 1.0)
     optimizer.step()
     model.clamp_temperature()
     with torch.no_grad():

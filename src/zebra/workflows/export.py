@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import torch
+
 from zebra.config.export import ExportConfig
 from zebra.errors import ConfigError
+from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
 from zebra.pretrained.onnx import write_onnx
 from zebra.pretrained.open_clip import write_open_clip
@@ -15,7 +18,8 @@ def run(config: ExportConfig) -> Path:
     """Write `config.model` into `config.out`.
 
     Raises:
-        ConfigError: The folder holds something already; nothing is overwritten.
+        ConfigError: The folder holds something already; nothing is overwritten. Or two models to blend differ in
+            architecture or tokenizer.
         WeightsError: The model cannot be read or has no tokenizer, or the layout cannot say it (transformers has no
             ResNet tower).
         MissingExtra: onnx without its packages.
@@ -24,6 +28,8 @@ def run(config: ExportConfig) -> Path:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"--out {out} is a file, or a folder that is not empty; name a new folder")
     bundle = load(config.model, device="cpu")
+    if config.start is not None:
+        blend(bundle, load(config.start, device="cpu"), config.blend)
     words = bundle.require_words()
     if config.format == "zebra":
         bundle.save(out)
@@ -39,3 +45,26 @@ def run(config: ExportConfig) -> Path:
             tokenizer=words,
         )
     return out
+
+
+def blend(model: Bundle, start: Bundle, share: float) -> None:
+    """Move a model's weights towards those it was fine-tuned from: share · model + (1 − share) · start.
+
+    What it learned lately is kept in part, and much of what it knew before comes back (WiSE-FT, Wortsman et al. 2022).
+
+    Raises:
+        ConfigError: The two differ in architecture or tokenizer, so neither was the other's start.
+    """
+    if model.model.config != start.model.config:
+        raise ConfigError(
+            "the two models to blend differ in architecture; give the start that this one came from"
+        )
+    if model.require_words().fingerprint != start.require_words().fingerprint:
+        raise ConfigError(
+            "the two models to blend differ in tokenizer; give the start that this one came from"
+        )
+    before = start.model.state_dict()
+    with torch.no_grad():
+        for name, value in model.model.state_dict().items():
+            if value.is_floating_point():
+                value.copy_(torch.lerp(before[name], value, share))

@@ -39,7 +39,8 @@ from zebra.train.precision import settle
 from zebra.train.session import Session, TokenCounter
 from zebra.train.stop import StopRequest, stop_on_signals
 from zebra.train.writer import CheckpointWriter
-from zebra.workflows.checks import Check, open_checks
+from zebra.workflows import finetune
+from zebra.workflows.checks import open_checks
 from zebra.workflows.zeroshot import climb
 
 VOCABULARY_SAMPLES = 20_000
@@ -61,6 +62,8 @@ class TrainResult:
     """False if it stopped on request, with a checkpoint to go on from."""
     already: bool = False
     """The folder held this very run, complete; nothing was done."""
+    gain: finetune.Gain | None = None
+    """What a run that started from a trained model has changed."""
 
 
 def run(
@@ -86,9 +89,11 @@ def run(
     """
     config = replace(config, precision=settle(config.precision, pick_device("auto")))
     folder = RunFolder(Path(config.out))
-    source = open_source(config.data, config.data_options)
+    source: Source = open_source(config.data, config.data_options)
+    checks: list[finetune.Judge] = [*open_checks(config.checks, config.check_samples)]
+    start = finetune.Start.open(config, source, checks) if config.finetune else None
+    source, checks = (start.learn, start.judges) if start else (source, checks)
     require_batch(source, config.batch_size)
-    checks = open_checks(config.checks, config.check_samples)
     claim = folder.claim(config, resume)
     if claim == "finished":
         return TrainResult(folder.path, length(config, source, 0, 0), finished=True, already=True)
@@ -98,6 +103,7 @@ def run(
             folder,
             source,
             checks,
+            start,
             find_checkpoint(folder, resume, begun=claim == "begun"),
             accept_changes=accept_changes,
             watch=watch,
@@ -108,14 +114,17 @@ def go_on(
     config: TrainConfig,
     folder: RunFolder,
     source: Source,
-    checks: list[Check],
+    checks: list[finetune.Judge],
+    start: finetune.Start | None,
     checkpoint: Path | None,
     *,
     accept_changes: bool,
     watch: Watch,
 ) -> TrainResult:
     """Train from a checkpoint, or from the beginning, to the end or until somebody asks to stop."""
-    session = open_session(config, folder, source, checkpoint, accept_changes=accept_changes)
+    session = open_session(config, folder, source, start, checkpoint, accept_changes=accept_changes)
+    if start and not session.step:
+        session.best = start.score(session.bundle)
     steps = length(config, source, session.step, session.position)
     folder.begin(config)
     session.bundle.require_words().save(folder.tokenizer)
@@ -148,15 +157,21 @@ def go_on(
             )
         counts = {**session.ledger.summary(), "truncated_captions": session.tokens.truncated}
         folder.data.write_text(json.dumps(counts, indent=1) + "\n", encoding="utf-8")
+        gain = None
+        if start and not stop.requested:
+            gain = start.settle(session, folder.checkpoints, config.checks)
         with session.averaged() as bundle:
             metrics = final_scores(bundle, config, stop)
             if stop.requested:
                 return TrainResult(folder.path, session.step, finished=False)
+            metrics = merged(metrics, gain.metrics()) if gain else metrics
             write_metrics(folder.metrics, metrics)
-            write_run_report(folder.report, read_journal(folder.journal), counts, metrics)
+            sections = [gain.section()] if gain else []
+            write_run_report(folder.report, read_journal(folder.journal), counts, metrics, sections)
             # Last, since it marks the run as finished.
-            bundle.save(folder.model, facts(config, source, steps, metrics))
-    return TrainResult(folder.path, steps, finished=True)
+            card = facts(config, source, session.step, metrics) | (gain.facts() if gain else {})
+            bundle.save(folder.model, card)
+    return TrainResult(folder.path, session.step, finished=True, gain=gain)
 
 
 class Follower:
@@ -167,7 +182,7 @@ class Follower:
         session: Session,
         config: TrainConfig,
         journal: Journal,
-        checks: list[Check],
+        checks: list[finetune.Judge],
         writer: CheckpointWriter,
         stop: StopRequest,
         watch: Watch,
@@ -198,20 +213,28 @@ class Follower:
         self.journal.add(report, results, spike=spike)
         self.watch(report, results)
         score = fmean(results.values()) if results else None
-        if self._is_best(score) or self._is_save_due(report.step) or self.stop.requested or last:
+        is_best = self._is_best(score)
+        if is_best or self._is_save_due(report.step) or self.stop.requested or last:
             self.journal.flush()
             self.writer.save(self.session.snapshot(score))
             self._saved_at = time.monotonic()
-        return not self.stop.requested
+        return not (self.stop.requested or self._is_stale())
+
+    def _is_stale(self) -> bool:
+        patience = self.config.finetune.patience if self.config.finetune else math.inf
+        return self.session.stale >= patience
 
     def _check(self) -> dict[str, float]:
         with self.session.averaged() as bundle:
             return {check.name: check(bundle) for check in self.checks}
 
     def _is_best(self, score: float | None) -> bool:
-        if score is None or (self.session.best is not None and score <= self.session.best):
+        if score is None:
             return False
-        self.session.best = score
+        if self.session.best is not None and score <= self.session.best:
+            self.session.stale += 1
+            return False
+        self.session.best, self.session.stale = score, 0
         return True
 
     def _is_save_due(self, step: int) -> bool:
@@ -242,32 +265,36 @@ def find_checkpoint(folder: RunFolder, resume: str, *, begun: bool) -> Path | No
 
 
 def open_session(
-    config: TrainConfig, folder: RunFolder, source: Source, checkpoint: Path | None, *, accept_changes: bool
+    config: TrainConfig,
+    folder: RunFolder,
+    source: Source,
+    start: finetune.Start | None,
+    checkpoint: Path | None,
+    *,
+    accept_changes: bool,
 ) -> Session:
     """Build model, tokenizer and optimizer, and take them to where the run stands.
 
     Args:
+        start: The trained model to begin with, if it is not to be a new one.
         checkpoint: Where to go on from. The vocabulary is that of its run.
         accept_changes: Go on although not everything is what it was there.
     """
     device = pick_device("auto")
-    if checkpoint is None:
-        tokenizer = open_tokenizer(config, source)
-    else:
-        its_run = RunFolder(checkpoint.absolute().parent.parent)
-        tokenizer = Tokenizer.load(its_run.tokenizer, config.model.text.context_length)
+    words = None if start else open_tokenizer(config, source, checkpoint)
     torch.manual_seed(config.seed)
     random.seed(config.seed)
     np.random.seed(config.seed % 2**32)
-    sized = replace(config.model, text=replace(config.model.text, vocab_size=tokenizer.vocab_size))
-    model = CLIP(sized).to(device)
+    bundle = start.unlocked() if start else new_bundle(config, words, device)
+    model, tokenizer = bundle.model, bundle.require_words()
     session = Session(
-        Bundle(model, tokenizer, Preprocess(image_size=config.model.image_size)),
-        adamw(model, config.optimizer),
+        bundle,
+        adamw(model, config.optimizer, config.finetune.layer_decay if config.finetune else 1.0),
         None if config.ema_decay is None else WeightAverage(model, config.ema_decay),
         Ledger(len(source), config.data_options.max_skip_rate, folder.skipped),
         TokenCounter(tokenizer),
-        identity(config, source.digest, tokenizer.fingerprint, device),
+        identity(config, source.digest, tokenizer.fingerprint, device)
+        | ({"start": start.fingerprint} if start else {}),
     )
     if checkpoint is not None:
         session.restore(read_checkpoint(checkpoint), str(checkpoint), accept_changes=accept_changes)
@@ -293,8 +320,18 @@ def record_environment(folder: RunFolder, accepted: list[str], *, resumed: bool)
     folder.environment.write_text(json.dumps(now, indent=1) + "\n", encoding="utf-8")
 
 
-def open_tokenizer(config: TrainConfig, source: Source) -> Tokenizer:
-    """Read the tokenizer that the config names, or train one on the captions."""
+def new_bundle(config: TrainConfig, words: Tokenizer | None, device: torch.device) -> Bundle:
+    """Make a model of random weights, with as many tokens as the vocabulary has."""
+    assert words is not None
+    sized = replace(config.model, text=replace(config.model.text, vocab_size=words.vocab_size))
+    return Bundle(CLIP(sized).to(device), words, Preprocess(image_size=config.model.image_size))
+
+
+def open_tokenizer(config: TrainConfig, source: Source, checkpoint: Path | None = None) -> Tokenizer:
+    """Read the tokenizer of the checkpoint's run, or the one that the config names, or train one on the captions."""
+    if checkpoint is not None:
+        its_run = RunFolder(checkpoint.absolute().parent.parent)
+        return Tokenizer.load(its_run.tokenizer, config.model.text.context_length)
     context_length = config.model.text.context_length
     if config.tokenizer is None:
         return Tokenizer.train(_some_captions(source), config.model.text.vocab_size, context_length)
@@ -327,6 +364,11 @@ def final_scores(bundle: Bundle, config: TrainConfig, stop: StopRequest) -> Metr
     return metrics
 
 
+def merged(metrics: Metrics, more: Metrics) -> Metrics:
+    """Join the tasks of each set."""
+    return {name: {**metrics.get(name, {}), **more.get(name, {})} for name in (*metrics, *more)}
+
+
 def facts(config: TrainConfig, source: Source, steps: int, metrics: Metrics) -> dict[str, str]:
     """Say in the model card what the model learned from, and how well."""
     origin = {
@@ -334,7 +376,7 @@ def facts(config: TrainConfig, source: Source, steps: int, metrics: Metrics) -> 
         "data digest": source.digest[:16],
         "seed": str(config.seed),
     }
-    best = {name: tasks["zero-shot"]["top1"] for name, tasks in metrics.items()}
+    best = {name: tasks["zero-shot"]["top1"] for name, tasks in metrics.items() if "zero-shot" in tasks}
     scores = {
         f"zero-shot top-1 on {name}": f"{top1.value:.1%} [{top1.low:.1%}, {top1.high:.1%}], n={top1.n}"
         for name, top1 in best.items()

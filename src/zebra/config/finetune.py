@@ -1,0 +1,34 @@
+"""How a run goes on from a trained model: what of it learns, what it is judged by, when it stops."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from zebra.errors import ConfigError
+
+Learns = Literal["all", "text", "image"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FineTuneConfig:
+    """A start other than random weights."""
+
+    start: str
+    """The model to start from, of any layout that `zebra.load` reads; on the command line also --from."""
+    learns: Learns = "all"
+    """all weights; text: the image tower is locked (LiT, arXiv 2111.07991); image: the text tower is locked."""
+    held_out: float = 0.1
+    """Share of the pictures that decides which weights are kept; as many again are kept apart to measure on."""
+    patience: int = 5
+    """Checks in a row without a better one after which the run stops."""
+    layer_decay: float = 1.0
+    """Factor of the learning rate from each block to the one below it; 1 moves all blocks alike."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.held_out < 0.5:
+            raise ConfigError(
+                f"finetune.held_out is {self.held_out}; it is a share between 0 and 0.5, such as 0.1"
+            )
+        if self.patience < 1:
+            raise ConfigError(f"finetune.patience is {self.patience}; it must be at least 1")
+        if not 0 < self.layer_decay <= 1:
+            raise ConfigError(f"finetune.layer_decay is {self.layer_decay}; it is above 0, and at most 1")

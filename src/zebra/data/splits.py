@@ -1,0 +1,80 @@
+"""A source in, three parts of it out that share no picture: to learn from, to choose by, to measure on."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from zebra.data.sources import Source
+from zebra.errors import BadSample, DataError
+from zebra.values import Record
+
+FEWEST = 10
+"""Pictures: fewer can neither teach nor judge."""
+MOST_HELD = 1000
+"""Pictures to choose by: more say little more, and every check looks at all of them. As many to measure on."""
+
+
+class Part:
+    """Some samples of a source, at positions of their own."""
+
+    def __init__(self, source: Source, indices: Sequence[int], part: str) -> None:
+        self.source, self.indices = source, list(indices)
+        self.name = f"{source.name} ({part})"
+        said = f"{source.digest} {self.indices}"
+        self.digest = hashlib.sha256(said.encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def locate(self, index: int) -> str:
+        """Return the id of a sample without reading it."""
+        return self.source.locate(self.indices[index])
+
+    def read(self, index: int) -> Record:
+        """Read one sample; BadSample if it cannot be used."""
+        return self.source.read(self.indices[index])
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A source in three parts."""
+
+    learn: Part
+    choose: Part
+    measure: Part
+    """What has chosen weights flatters them, so they are measured on pictures that nothing depends on."""
+
+
+def split(source: Source, share: float) -> Split:
+    """Divide a source by the bytes of its pictures, so that a picture with several rows is in one part.
+
+    Every sample is read once. Those that cannot be read stay in the training part, where they are counted.
+
+    Args:
+        share: Of the distinct pictures that each of the two held-out parts gets: at least one, at most 1,000.
+
+    Raises:
+        DataError: Fewer than ten distinct pictures.
+    """
+    seen: dict[int, bytes] = {}
+    for index in range(len(source)):
+        try:
+            record = source.read(index)
+        except BadSample:
+            continue
+        if record.captions:
+            seen[index] = hashlib.sha256(record.image).digest()
+    pictures = sorted(set(seen.values()))
+    if len(pictures) < FEWEST:
+        raise DataError(
+            f"{source.name} has {len(pictures)} different captioned pictures; to learn from some and judge by others "
+            f"takes at least {FEWEST}"
+        )
+    each = min(max(1, round(share * len(pictures))), MOST_HELD)
+    choosing, measuring = set(pictures[:each]), set(pictures[each : 2 * each])
+    rest = [index for index in range(len(source)) if seen.get(index) not in choosing | measuring]
+    return Split(
+        Part(source, rest, "learned from"),
+        Part(source, [index for index, digest in seen.items() if digest in choosing], "chosen by"),
+        Part(source, [index for index, digest in seen.items() if digest in measuring], "measured on"),
+    )

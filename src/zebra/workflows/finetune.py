@@ -1,0 +1,300 @@
+"""`zebra train --from MODEL`: a trained model and somebody's own pictures in; settings and a judge out.
+
+The settings are a recipe like any other, made from the number of pairs and the size of the model; flags go before it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from zebra.config.data import DataConfig
+from zebra.config.finetune import FineTuneConfig
+from zebra.config.structure import unstructure
+from zebra.config.train import TrainConfig
+from zebra.data.benchmarks import read_benchmark
+from zebra.data.sources import Source, open_source
+from zebra.data.splits import FEWEST, Split, split
+from zebra.errors import BadSample, ConfigError, DataError
+from zebra.evaluate.comparison import Comparison, Outcomes, compare
+from zebra.evaluate.retrieval import Retrieval, retrieve
+from zebra.images.decode import decode
+from zebra.images.preprocess import Preprocess
+from zebra.pretrained.bundle import Bundle
+from zebra.pretrained.load import load
+from zebra.report.page import Section, Table
+from zebra.report.results import Metrics
+from zebra.report.style import percent
+from zebra.train.checkpoint import best_whole, read_checkpoint
+from zebra.train.finetune import lock
+from zebra.train.session import Session
+from zebra.values import Embeddings, Score
+from zebra.workflows.zeroshot import climb
+
+BATCH = 64
+"""Pictures that pass the tower at once, in a check."""
+LARGE = 20_000_000
+"""Weights from which on a model moves by a tenth of the learning rate of the small ones."""
+
+
+def plan(start: str, data: str) -> dict[str, Any]:
+    """Return the settings that suit a model and some data, as a recipe.
+
+    Small sets are seen more often, in smaller batches; training ends earlier if the held-out pictures say so.
+
+    Raises:
+        WeightsError: The model cannot be opened or has no tokenizer.
+        DataError: The data cannot be read, or holds fewer than ten pairs.
+    """
+    clip = load(start)
+    clip.require_words()
+    pairs = len(open_source(data, DataConfig()))
+    if pairs < FEWEST:
+        raise DataError(f"{data} holds {pairs} pairs; to learn from some and judge by others takes {FEWEST}")
+    batch = int(2 ** np.clip(np.floor(np.log2(pairs / 4)), 1, 7))
+    epochs = 30 if pairs < 1_000 else 15 if pairs < 10_000 else 5 if pairs < 100_000 else 1
+    each = max(1, pairs // batch)
+    small = sum(parameter.numel() for parameter in clip.model.parameters()) < LARGE
+    return {
+        "model": unstructure(clip.model.config),
+        "epochs": epochs,
+        "batch_size": batch,
+        "lr": 2e-4 if small else 1e-5,
+        "check_every": min(each, 500),
+        "check_samples": 1000,
+        "checkpoint_every": max(each, 500),
+        "optimizer": {"weight_decay": 0.1, "warmup_steps": max(1, each * epochs // 20)},
+        "finetune": {"start": start, "held_out": 0.15 if pairs < 1_000 else 0.1},
+    }
+
+
+class Judge(Protocol):
+    """A score of a model, the higher the better; a check of a whole set is one, pictures held out are another."""
+
+    @property
+    def name(self) -> str:
+        """What the journal calls it."""
+
+    def __call__(self, clip: Bundle) -> float:
+        """Return the score, in [0, 1]."""
+
+
+class HeldOut:
+    """Pictures and captions that are never trained on, decoded once; a check like those of whole sets."""
+
+    name = "held-out"
+
+    def __init__(self, source: Source, preprocess: Preprocess) -> None:
+        """Read all of a source; samples that cannot be used were left out when it was made."""
+        pixels: list[NDArray[np.uint8]] = []
+        captions: list[str] = []
+        owners: list[int] = []
+        ids: list[str] = []
+        for index in range(len(source)):
+            try:
+                record = source.read(index)
+                image = decode(record.image, record.id, mode=preprocess.decode)
+            except BadSample:  # nobody learns from it, and it cannot judge; doctor counts it
+                continue
+            captions += record.captions
+            owners += [len(ids)] * len(record.captions)
+            ids.append(record.id)
+            pixels.append(preprocess.pixels(image))
+        if not ids:
+            raise DataError(f"{source.name}: not one picture held out can be read; see zebra doctor")
+        self.pixels_N3HW = torch.from_numpy(np.stack(pixels))
+        self.captions, self.owner_M, self.ids = captions, np.array(owners), tuple(ids)
+
+    def __call__(self, clip: Bundle) -> float:
+        """Return the mean reciprocal rank of the true caption and the true picture, in (0, 1]."""
+        return reciprocal_rank(self.retrieve(clip))
+
+    def retrieve(self, clip: Bundle) -> Retrieval:
+        """Rank the held-out captions and pictures for each other."""
+        image_NE = torch.cat([clip.encode_pixels(part) for part in torch.split(self.pixels_N3HW, BATCH)])
+        text_ME = clip.encode_texts(self.captions)
+        texts = tuple(map(str, range(len(self.captions))))
+        return retrieve(
+            Embeddings(image_NE.numpy(), self.ids), Embeddings(text_ME.numpy(), texts), self.owner_M
+        )
+
+
+def reciprocal_rank(found: Retrieval) -> float:
+    """Average 1 / rank over both ways: it sees changes that recall at 1 of a few pictures does not."""
+    return float((1 / found.text_rank_N).mean() + (1 / found.image_rank_M).mean()) / 2
+
+
+class Start:
+    """What a run starts from, and what it is judged by."""
+
+    def __init__(self, told: FineTuneConfig, clip: Bundle, parts: Split, checks: Sequence[Judge]) -> None:
+        """Take an opened model and the divided data; use `open`."""
+        self.told, self.clip, self.learn = told, clip, parts.learn
+        self.fingerprint = clip.fingerprint
+        self.judges: list[Judge] = [HeldOut(parts.choose, clip.preprocess), *checks]
+        """Their mean decides which weights are kept."""
+        self.measure = HeldOut(parts.measure, clip.preprocess)
+
+    @classmethod
+    def open(cls, config: TrainConfig, source: Source, checks: Sequence[Judge]) -> "Start":
+        """Open the model and divide the data.
+
+        Raises:
+            ConfigError: It is another model than the config describes.
+            DataError: There are too few pictures to learn from some and judge by others.
+        """
+        assert config.finetune is not None
+        clip = load(config.finetune.start)
+        clip.require_words()
+        if clip.model.config != config.model:
+            raise ConfigError(
+                f"{config.finetune.start} is not the model that the settings describe ({clip.model.config} instead "
+                f"of {config.model}); leave the model's settings out: they come with it"
+            )
+        return cls(config.finetune, clip, split(source, config.finetune.held_out), checks)
+
+    def unlocked(self) -> Bundle:
+        """Return the model that is going to learn."""
+        lock(self.clip.model, self.told.learns)
+        return Bundle(self.clip.model, self.clip.tokenizer, self.clip.preprocess)
+
+    def score(self, clip: Bundle) -> float:
+        """Return what decides which weights are kept."""
+        return fmean(judge(clip) for judge in self.judges)
+
+    def settle(self, session: Session, checkpoints: Path, sets: Sequence[str]) -> "Gain":
+        """Give the session the best weights of the run, or its start's if those are better, and measure the gain.
+
+        Args:
+            sets: CLIP_benchmark folders to measure on as well.
+        """
+        before = load(self.told.start)
+        best = best_whole(checkpoints)
+        saved = read_checkpoint(best) if best else None
+        if best and saved and saved.score is not None and saved.score > self.score(before):
+            kept = saved.step
+            session.take_weights(saved.tensors, str(best))
+        else:
+            kept = 0
+            weights = dict(before.model.state_dict())
+            parts = {"model": weights}
+            if session.average:
+                parts["ema"] = {name: weights[name] for name in session.average.weights}
+            session.take_weights(parts, self.told.start)
+        with session.averaged() as after:
+            return self.compare(before, after, kept, sets)
+
+    def compare(self, before: Bundle, after: Bundle, kept: int, sets: Sequence[str]) -> "Gain":
+        """Measure two models on the pictures kept apart, and on whole sets."""
+        found = differences(self.measure.retrieve(before), self.measure.retrieve(after), self.measure.ids)
+        for path in sets:
+            benchmark = read_benchmark(Path(path))
+            was, now = (climb(clip, benchmark).ensemble for clip in (before, after))
+            ids = [str(n) for n in range(len(was.label_N))]
+            scores = was.scores()["top1"], now.scores()["top1"]
+            found.append(
+                Difference(benchmark.name, "top1", *scores, paired(was.correct_N, now.correct_N, ids))
+            )
+        return Gain(self.told.start, kept, tuple(found))
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One measure of the model before and after."""
+
+    set: str
+    metric: str
+    before: Score
+    after: Score
+    test: Comparison
+    """After against before, picture by picture."""
+
+    def __str__(self) -> str:
+        """Write it on a line."""
+        return (
+            f"{self.set:<16} {self.metric:<24} {self.before.value:6.1%} → {self.after.value:6.1%}  ({self.points}, "
+            f"n={self.before.n:,})"
+        )
+
+    @property
+    def points(self) -> str:
+        """The difference with its interval, in points."""
+        by = self.test.difference
+        return f"{100 * by.value:+.1f} [{100 * by.low:+.1f}, {100 * by.high:+.1f}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """What a run has made of the model it started from, on pictures that nothing depends on."""
+
+    start: str
+    kept: int
+    """The step whose weights are kept; 0: the start's own, since none did better on the pictures to choose by."""
+    differences: tuple[Difference, ...]
+
+    def metrics(self) -> Metrics:
+        """Return set → "before" and "after" → metric → score."""
+        found: dict[str, dict[str, dict[str, Score]]] = {}
+        for one in self.differences:
+            tasks = found.setdefault(one.set, {"before": {}, "after": {}})
+            tasks["before"][one.metric], tasks["after"][one.metric] = one.before, one.after
+        return found
+
+    def facts(self) -> dict[str, str]:
+        """Say in the model card where the model comes from."""
+        origin = {
+            "started from": Path(self.start).name,
+            "kept": f"step {self.kept}" if self.kept else "the start",
+        }
+        return origin | {
+            f"{one.metric} on {one.set}": f"{one.before.value:.1%} → {one.after.value:.1%} ({one.points} points)"
+            for one in self.differences
+        }
+
+    def section(self) -> Section:
+        """Put the model before and after beside each other."""
+        chosen = (
+            f"The weights after step {self.kept} did best on the pictures they were chosen by."
+            if self.kept
+            else "No weights did better than the start on the pictures to choose by, so the start is kept."
+        )
+        reading = (
+            f"{chosen} All this is measured on other pictures, on which nothing depends. Differences are paired, in "
+            "points, with 95 % intervals."
+        )
+        rows = tuple(
+            (one.set, one.metric, _shown(one.before), _shown(one.after), one.points, f"{one.before.n:,}")
+            for one in self.differences
+        )
+        columns = ("set", "metric", "before", "after", "difference", "n")
+        return Section("Before and after", reading, Table(columns, rows))
+
+
+def differences(before: Retrieval, after: Retrieval, ids: Sequence[str]) -> list[Difference]:
+    """Compare two models on held-out pictures, by recall both ways."""
+    captions = [str(m) for m in range(len(before.image_rank_M))]
+    ways = {
+        "image_to_text": (before.text_rank_N, after.text_rank_N, ids),
+        "text_to_image": (before.image_rank_M, after.image_rank_M, captions),
+    }
+    was, now = before.scores(), after.scores()
+    return [
+        Difference(HeldOut.name, metric, was[metric], now[metric], paired(was_N <= k, now_N <= k, names))
+        for way, (was_N, now_N, names) in ways.items()
+        for k in (1, 5)
+        if (metric := f"{way}_recall@{k}") in was
+    ]
+
+
+def paired(was_N: NDArray[np.bool_], is_N: NDArray[np.bool_], ids: Sequence[str]) -> Comparison:
+    """Compare two outcomes on the same samples, the later against the earlier."""
+    return compare(Outcomes(tuple(ids), is_N), Outcomes(tuple(ids), was_N))
+
+
+def _shown(score: Score) -> str:
+    return f"{percent(score.value)} [{percent(score.low)}, {percent(score.high)}]"
