@@ -1,11 +1,12 @@
 """Do the paper's laws show in a family of small models: robustness along a line, error falling with compute?
 
-    python benchmarks/family.py WORLD [--widths 4 6 8 12 16 24] [--steps 1000] [--judge MODEL]
+    python benchmarks/family.py WORLD [--widths 4 6 8 12 16] [--steps 1000] [--judge MODEL] [--out runs/family]
 
 WORLD is a folder that `zebra menagerie` (or `zebra demo`) wrote. One modified ResNet for each width trains on the same
 pairs for the same number of steps, with the demo's recipe; each is evaluated on the kinds it saw and on their shifts.
 Then `zebra study` does the rest: effective robustness of MODEL (by default the widest of the family) over the line of
-the others (Fig. 13), and error against the image tower's compute (Fig. 9). The row goes to results/family.jsonl, the
+the others (Fig. 13), and error against the image tower's compute (Fig. 9). Members that are in --out already are not
+trained again. The row goes to results/family.jsonl, the
 figures to results/family_robustness.svg and results/family_scaling.svg.
 """
 
@@ -58,14 +59,15 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("world", type=Path)
-    parser.add_argument("--widths", type=int, nargs="+", default=[4, 6, 8, 12, 16, 24])
+    parser.add_argument("--widths", type=int, nargs="+", default=[4, 6, 8, 12, 16])
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--judge", type=Path, help="a model to be set against the family's line")
+    parser.add_argument("--out", type=Path, default=Path("runs/family"))
     told = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         runs, compute = [], []
         for width in told.widths:
-            out = Path(folder, f"train-{width}")
+            out = told.out / f"train-{width}"
             trained = config(told.world, out, width, told.steps)
             train.run(trained)
             runs.append(scores(told.world, out / "model", Path(folder, f"width {width}")))
