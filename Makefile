@@ -6,10 +6,13 @@ PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 # What parity tests compare with, beside transformers.
 PEERS := open_clip_torch timm torchvision
 
-.PHONY: demo test check format clean
+.PHONY: demo serve test check format clean
 
 demo: $(VENV)/base
 	$(BIN)/zebra demo --out runs/demo
+
+serve: $(VENV)/serve
+	$(BIN)/zebra serve
 
 test: $(VENV)/dev
 	$(BIN)/python -m pytest
@@ -32,6 +35,10 @@ $(VENV)/bin/python:
 
 $(VENV)/base: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) --editable .
+	touch $@
+
+$(VENV)/serve: $(VENV)/base
+	$(PIP) --editable ".[serve]"
 	touch $@
 
 $(VENV)/dev: $(VENV)/base

@@ -1,4 +1,4 @@
-"""The values that walk through the rooms: Record → Batch → Embeddings → Prediction, Score.
+"""The values that walk through the rooms: Record → Batch → Embeddings → Prediction, Score, Hit.
 
 The shape alphabet, used in names wherever tensors meet (`image_BE @ text_BE.T`):
 
@@ -8,6 +8,7 @@ The shape alphabet, used in names wherever tensors meet (`image_BE @ text_BE.T`)
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -84,3 +85,16 @@ class Score:
     low: float
     high: float
     n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A picture of a store that answers a query."""
+
+    id: str
+    score: float
+    """Cosine of its vector to the query's, in [-1, 1]."""
+    row: Mapping[str, object]
+    """Columns of the store, without vector and thumbnail."""
+    folded: tuple[str, ...] = ()
+    """Ids of near duplicates that score less and stand behind this one, best first."""

@@ -5,12 +5,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 TABLE = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
-NAMED = set(re.findall(r"`(test_\w+\.py)::(test_r\d+_)`", TABLE))
+NAMED = set(re.findall(r"`(test_\w+\.py)::(test_[rsv]\d+_)`", TABLE))
 
 
 def written():
     for path in (ROOT / "tests").rglob("test_*.py"):
-        for row in re.findall(r"^def (test_r\d+_)\w+", path.read_text(encoding="utf-8"), re.MULTILINE):
+        for row in re.findall(r"^def (test_[rsv]\d+_)\w+", path.read_text(encoding="utf-8"), re.MULTILINE):
             yield path.name, row
 
 

@@ -45,7 +45,7 @@ class CountingDisplay:
         if self.task is None:
             self.progress.start()
             self.task = self.progress.add_task(self.title, total=total, figures=figures)
-        self.progress.update(self.task, completed=done, figures=figures)
+        self.progress.update(self.task, total=total, completed=done, figures=figures)
 
 
 class TrainingDisplay:

@@ -13,6 +13,8 @@ VERBS = {
     "train": "train a CLIP on captioned images",
     "classify": "name what is in pictures, by labels in words",
     "embed": "put pictures with their vectors into a store, to be searched",
+    "search": "find pictures in a store by saying what is in them",
+    "serve": "answer over HTTP, with a page to search and classify",
     "evaluate": "measure a model on data sets: zero-shot, prompts, probes, retrieval",
     "compare": "put evaluations beside each other, with paired tests",
     "study": "make more of evaluations: groups, people, robustness, scaling",

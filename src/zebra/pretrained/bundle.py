@@ -215,7 +215,11 @@ class Bundle:
         Scores are a softmax over the labels; a model trained with the sigmoid loss judges each label by itself.
         """
         class_CE = self.class_vectors(labels, templates)
-        logits_NC = self.logit_scale * self.encode_images(images) @ class_CE.T
+        return self.ranked(self.encode_images(images), class_CE, labels)
+
+    def ranked(self, image_NE: Tensor, class_CE: Tensor, labels: Sequence[str]) -> list[list[Prediction]]:
+        """Rank the labels of a head for every picture's vector, best first; scores as in `classify`."""
+        logits_NC = self.logit_scale * image_NE @ class_CE.T
         bias = self.logit_bias
         scores_NC = logits_NC.softmax(dim=-1) if bias is None else (logits_NC + bias).sigmoid()
         ranked = []

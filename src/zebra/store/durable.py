@@ -16,7 +16,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from zebra.errors import StoreError
@@ -36,6 +36,8 @@ class Commit:
     rows: int
     in_flight: str = ""
     """The change being made to this state; empty at rest."""
+    rewritten: int = LAST
+    """The last version that did more than add rows behind the others: who has read it needs only what is new since."""
 
 
 class Unreadable(Exception):
@@ -70,7 +72,7 @@ class Folder:
         Returns:
             The table's files before it, for `conclude`.
         """
-        self._write(Commit(state.version, state.rows, change))
+        self._write(replace(state, in_flight=change))
         return set(self._files())
 
     def conclude(self, state: Commit, before: set[Path]) -> None:
@@ -102,7 +104,7 @@ class Folder:
             self._manifest(version).unlink()
         with suppress(OSError):  # announced, but nothing of it there, is as good as at rest
             sync(self.table / "_versions")
-            self._write(Commit(state.version, state.rows))
+            self._write(replace(state, in_flight=""))
         return bool(newer)
 
     def newest(self) -> int:
@@ -157,7 +159,8 @@ class Folder:
             stacklevel=2,
         )
         with suppress(OSError):  # then it is said once more
-            self._write(found)
+            # a reader may have seen the lost version, and the next one will have its number
+            self._write(replace(found, rewritten=max(found.version, lost.version if lost else 0) + 1))
 
     def _write(self, state: Commit) -> None:
         partial = self.record.with_suffix(".partial")

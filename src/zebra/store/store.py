@@ -84,7 +84,7 @@ class Store:
                 raise StoreError(f"{path} holds a store already; open it, or name another folder")
             before = folder.announce(Commit(0, 0), "making the store")
             table = Table.create(path, schema)
-            folder.conclude(Commit(table.version, 0), before)
+            folder.conclude(Commit(table.version, 0, rewritten=table.version), before)
             sync(path.parent)
         except (OSError, LanceError) as error:
             raise _failure("making the store", path, error) from error
@@ -115,6 +115,11 @@ class Store:
     def version(self) -> int:
         """The version that is read; every commit makes a new one."""
         return self._table.version
+
+    @property
+    def committed(self) -> Commit | None:
+        """What was committed last, by whoever writes, as the store's folder says now; it costs reading a small file."""
+        return self._folder.committed()
 
     @property
     def schema(self) -> pa.Schema:
@@ -173,7 +178,7 @@ class Store:
                 f"{len(there)} of {len(ids)} ids are in {self.path} already, {there[0]!r} for one; nothing was added. "
                 "Leave these rows out, or delete the old ones first"
             )
-        with self._commit(f"adding {len(ids):,} rows", table.nbytes):
+        with self._commit(f"adding {len(ids):,} rows", table.nbytes, appends=True):
             self._table.append(table)
         self._known.add(ids)
         return self.version
@@ -255,14 +260,14 @@ class Store:
                 self._table.update(among("id", there), values)
         return len(there)
 
-    def scan(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Yield some columns of all rows in the order of the store, a few thousand at a time.
+    def scan(self, columns: Sequence[str], first: int = 0) -> Iterator[pa.RecordBatch]:
+        """Yield some columns of all rows from `first` on, in the order of the store, a few thousand at a time.
 
         Raises:
             StoreError: A column is unknown.
         """
         self._require_columns(columns)
-        return self._table.scan(columns)
+        return self._table.scan(columns, first=first)
 
     def take(self, ids: Sequence[str], columns: Sequence[str] | None = None) -> pa.Table:
         """Return the rows of some ids, in the order asked for. To find them, all ids of the store are read.
@@ -298,20 +303,57 @@ class Store:
             raise StoreError(f"{self.path} has {rows:,} rows; there is none at {beyond[0]}")
         return self._table.at(positions, names)
 
-    def vectors(self) -> tuple[pa.ChunkedArray, NDArray[np.float16] | NDArray[np.float32]]:
-        """Read all vectors into memory.
+    def vectors(self, first: int = 0) -> tuple[pa.ChunkedArray, NDArray[np.float16] | NDArray[np.float32]]:
+        """Read the vectors of all rows from `first` on into memory.
 
         Returns:
             N ids as Arrow strings, and their vectors [N, E] in the store's type; in the order of the store.
         """
-        vectors_NE = np.empty((len(self), self.facts.embed_dim), self.facts.dtype)
-        ids, first = [], 0
-        for batch in self._table.scan(["id", "vector"]):
-            ids.append(batch["id"])
+        vectors_NE = np.empty((len(self) - first, self.facts.embed_dim), self.facts.dtype)
+        ids, place = [], 0
+        for batch in self._table.scan(["id", "vector"], first=first):
+            ids.append(
+                batch["id"].take(pa.array(np.arange(batch.num_rows)))
+            )  # a copy: the batch holds vectors too
             flat = batch["vector"].flatten().to_numpy()
-            vectors_NE[first : first + batch.num_rows] = flat.reshape(batch.num_rows, -1)
-            first += batch.num_rows
+            vectors_NE[place : place + batch.num_rows] = flat.reshape(batch.num_rows, -1)
+            place += batch.num_rows
         return pa.chunked_array(ids, pa.string()), vectors_NE
+
+    def build_index(self, partitions: int) -> None:
+        """Index the vectors for `nearest`, as one commit; rows that are added later are found without it.
+
+        Args:
+            partitions: Into which the rows are divided by their vectors.
+
+        Raises:
+            StoreError: There are fewer rows than partitions, the disk is full, or another process is writing.
+        """
+        self._become_writer()
+        with self._commit("making the index", 2 * len(self) * self.facts.embed_dim, appends=True):
+            self._table.build_index(partitions)
+
+    def num_indexed(self) -> int | None:
+        """Return how many rows are in the index; None without one."""
+        return self._table.num_indexed()
+
+    def nearest(
+        self,
+        vector_E: NDArray[np.float32],
+        count: int,
+        columns: Sequence[str],
+        where: str | None,
+        probes: int,
+        refine: int,
+    ) -> pa.Table:
+        """Return rows that are nearest to a vector by cosine, as far as the index finds them; all others with it.
+
+        Args:
+            where: A condition of the engine's language: none from outside (`zebra.search.conditions` writes it).
+            probes: Partitions to look into.
+            refine: Times as many rows as asked for are compared by their own vectors.
+        """
+        return self._table.nearest(vector_E, count, columns, where, probes, refine)
 
     def versions(self) -> list[Version]:
         """Return the versions that can be gone back to, oldest first."""
@@ -346,9 +388,9 @@ class Store:
         merged = 0
         while merged != self.version:  # until there is nothing left to merge
             merged = self.version
-            with self._commit(f"merging {small:,} files"):
+            with self._commit(f"merging {small:,} files", appends=True):  # or rather, changes no row
                 self._table.compact(FOREVER)
-        with self._commit("removing old versions"):  # not before what replaces them is flushed
+        with self._commit("removing old versions", appends=True):  # not before what replaces them is flushed
             self._table.compact(keep)
 
     def export_parquet(self, path: Path) -> None:
@@ -396,13 +438,19 @@ class Store:
             raise
 
     @contextmanager
-    def _commit(self, change: str, num_bytes: int = 0) -> Iterator[None]:
-        """Make what is done inside durable, as a whole or not at all."""
-        state = Commit(self.version, len(self))
+    def _commit(self, change: str, num_bytes: int = 0, *, appends: bool = False) -> Iterator[None]:
+        """Make what is done inside durable, as a whole or not at all.
+
+        Args:
+            appends: It leaves all rows where they are, and adds none but behind them.
+        """
+        known = self._folder.committed() or Commit(0, 0)
+        state = Commit(self.version, len(self), rewritten=known.rewritten)
         try:
             before = self._folder.announce(state, change)
             yield
-            self._folder.conclude(Commit(self.version, len(self)), before)
+            rewritten = known.rewritten if appends else self.version
+            self._folder.conclude(Commit(self.version, len(self), rewritten=rewritten), before)
         except (OSError, LanceError) as error:
             with suppress(OSError, LanceError):  # if not even that can be done, who writes next does it
                 self._folder.undo(state)

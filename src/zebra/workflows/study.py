@@ -17,8 +17,8 @@ from zebra.errors import DataError, nearest
 from zebra.evaluate import robustness as protocol
 from zebra.evaluate.fewshot import zero_shot_less_probe
 from zebra.evaluate.groups import by_group
-from zebra.evaluate.human import difficulty, people, read_answers
-from zebra.evaluate.metrics import average, mean_per_class
+from zebra.evaluate.human import read_answers
+from zebra.evaluate.metrics import average
 from zebra.evaluate.probe import linear_probe
 from zebra.evaluate.scaling import fit_power_law
 from zebra.report import studies as figures
@@ -27,6 +27,7 @@ from zebra.report.results import latest_results, predictions_path, read_predicti
 from zebra.report.style import percent
 from zebra.values import Score
 from zebra.workflows.features import read_features
+from zebra.workflows.human import standings
 
 TASK = "zero-shot"
 METRIC = "top1"
@@ -111,23 +112,19 @@ def human(run: Path, dataset: Path, answers: Path) -> Study:
         )
     columns: dict[int, dict[str, Score | None]] = {}
     sections, notes = [], []
-    for shots in sorted({answer.shots for answer in said}):
-        row = people(said, labels, shots)
-        asked = sorted({answer.image for answer in said if answer.shots == shots})
+    for standing in standings(said, labels, right, benchmark.classnames):
+        shots, row, hard = standing.shots, standing.people, standing.difficulty
         columns[shots] = {
             "accuracy": row.accuracy,
             "majority vote": row.majority,
             "on guesses": row.on_guesses,
             "majority on guesses": row.majority_on_guesses,
-            "the model": mean_per_class(
-                np.array([right[image] for image in asked]), np.array([labels[image] for image in asked])
-            ),
+            "the model": standing.model,
         }
         notes.append(
             f"{shots} shots: {row.people} people, {row.answers} answers; {row.ties} ties left out of the majority, "
             f"{row.ties_on_guesses} of that on guesses"
         )
-        hard = difficulty(said, labels, right, benchmark.classnames, shots)
         r = hard.correlation
         agreement = f" Pearson's r over classes is {r.value:.2f} [{r.low:.2f}, {r.high:.2f}]." if r else ""
         reading = f"What is hard for people, and whether it is for the model.{agreement} {notes[-1]}."

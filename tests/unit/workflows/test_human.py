@@ -258,5 +258,5 @@ def test_ids_in_the_file_are_those_of_the_set(dataset, tmp_path, typed):
     typed("b")
     take(dataset, tmp_path / "a.csv")
     quiz = open_quiz(dataset, tmp_path / "a.csv", "bob")
-    (answer,) = read_answers(tmp_path / "a.csv", CLASSES, quiz.labels)
+    (answer,) = read_answers(tmp_path / "a.csv", CLASSES, quiz.set.labels)
     assert answer.image in {quiz.picture(position).id for position in range(12)}

@@ -1,0 +1,347 @@
+"""How fast is search, how much of the truth does the index find, and how do both grow from 10k to 1M pictures?
+
+    python benchmarks/search.py make|ours|peers [--data real|random] [--rows 1000000] [--per-partition 8192 2048]
+    python benchmarks/search.py plot      the rows that were kept
+
+Vectors of 512 numbers, in float16. `random` are unit vectors in all directions, which no index serves. `real` are the
+features before the projection (512 numbers) that the model of `zebra demo` gives for its menagerie: 40,000 training
+pictures and the evaluation sets, shifts among them (sketch, inverted, noisy, digits …). 200 of these pictures are held
+out as queries. Up to 50k rows every vector is a picture's own; beyond, pictures come again and again with noise along
+the principal directions of all pictures, of 0.3 times their spread (a cosine of 0.97 to the picture's own vector).
+94 % of the variance of these vectors lies in ten directions: a small model of a small world is easier to index than a
+large one of everything, so the index stores, and shows, what it was measured to find on the store at hand.
+
+    make    writes the store into runs/search-benchmark
+    ours    `Searcher.search`, rows of the ten hits included: exact; and the index with several numbers of partitions
+    peers   the same vectors and queries: numpy in float32, LanceDB without an index, faiss flat, IVF and HNSW
+
+One row each in results/search.jsonl; recall is the share of the ten nearest by exact search, over 100 queries; p50 and
+p95 are of 50 warm searches one after the other. Memory is what the process grew by.
+"""
+
+import argparse
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+import zebra
+from receipt import RESULTS, keep
+from zebra.config.data import DataConfig
+from zebra.embed.pictures import find_pictures
+from zebra.search import approximate
+from zebra.search.exact import Exact
+from zebra.store import Store, StoreFacts
+from zebra.store.index import IndexFacts
+from zebra.workflows.search import open_searcher
+
+HOME = Path(__file__).parents[1] / "runs" / "search-benchmark"
+DEMO = Path(__file__).parents[1] / "runs" / "demo"
+WIDTH, QUERIES, TIMED, K = 512, 100, 50, 10
+SPREAD = 0.3
+Find = Callable[[NDArray[np.float32]], Sequence[int]]
+
+
+def main() -> None:
+    """Do one step."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("step", choices=["make", "ours", "peers", "plot"])
+    parser.add_argument("--data", choices=["real", "random"], default="real")
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--per-partition", type=int, nargs="*", default=[approximate.ROWS_PER_PARTITION])
+    told = parser.parse_args()
+    if told.step == "plot":
+        plot()
+        return
+    home = HOME / f"{told.data}-{told.rows}"
+    if told.step == "make":
+        make(home, told.data, told.rows)
+    else:
+        row = {"data": told.data, "rows": told.rows, "load_before": round(os.getloadavg()[0], 1)}
+        keep("search", row | (peers(home) if told.step == "peers" else ours(home, told.per_partition)))
+
+
+def make(home: Path, data: str, rows: int) -> None:
+    """Write the store, and the queries beside it."""
+    shutil.rmtree(home, ignore_errors=True)
+    dice = np.random.default_rng(0)
+    if data == "random":
+        queries_QE = unit(dice.standard_normal((QUERIES, WIDTH), dtype=np.float32))
+        pictures_NE, directions_EE = None, None
+    else:
+        real_NE = dice.permutation(real())
+        queries_QE, pictures_NE = real_NE[:QUERIES], real_NE[2 * QUERIES :]
+        centred_NE = pictures_NE[:10_000] - pictures_NE.mean(axis=0)
+        _, spreads_E, directions_EE = np.linalg.svd(centred_NE, full_matrices=False)
+        directions_EE = (spreads_E / 100)[:, None] * directions_EE
+    store = Store.create(home, StoreFacts("f" * 64, "runs/demo/model", WIDTH, "fp32", "float16"))
+    began = time.perf_counter()
+    for first in range(0, rows, 50_000):
+        numbers = np.arange(first, min(first + 50_000, rows))
+        noise_NE = dice.standard_normal((len(numbers), WIDTH), dtype=np.float32)
+        if pictures_NE is None or directions_EE is None:
+            vectors_NE = noise_NE
+        else:
+            again_N1 = (numbers >= len(pictures_NE))[:, None]
+            vectors_NE = pictures_NE[numbers % len(pictures_NE)] + again_N1 * SPREAD * (
+                noise_NE @ directions_EE.astype(np.float32)
+            )
+        store.append(table(numbers.tolist(), unit(vectors_NE)))
+    np.save(home / "queries.npy", queries_QE)
+    print(f"{home}: {rows:,} rows in {time.perf_counter() - began:.1f} s")
+
+
+def real() -> NDArray[np.float32]:
+    """Return the features of all pictures of the demo's menagerie [N, E]; computed once."""
+    kept = HOME / "features.npy"
+    if not kept.exists():
+        clip = zebra.load(DEMO / "model")
+        sets = [DEMO / "menagerie" / "train", *sorted((DEMO / "menagerie" / "evaluation").glob("*/test"))]
+        parts = [
+            clip.encode_images(
+                (one.load().image for one in find_pictures(str(path), DataConfig())), projected=False
+            )
+            for path in sets
+        ]
+        HOME.mkdir(parents=True, exist_ok=True)
+        np.save(kept, unit(np.concatenate([part.numpy() for part in parts])))
+    vectors_NE: NDArray[np.float32] = np.load(kept)
+    return vectors_NE
+
+
+def ours(home: Path, per_partition: Sequence[int]) -> dict[str, Any]:
+    """Measure exact search and the index."""
+    queries_QE = np.load(home / "queries.npy")
+    before = rss_mb()
+    exact = open_searcher(home, method="exact")
+    seconds, _ = clock(exact.warm)
+    row: dict[str, Any] = {
+        "step": "ours",
+        "load_seconds": round(seconds, 2),
+        "exact": timed(exact.search, queries_QE),
+    }
+    row["exact"]["memory_mb"] = round(rss_mb() - before)
+    truth = [[hit.id for hit in exact.search(query_E, k=K).hits] for query_E in queries_QE]
+    row["filtered"] = timed(
+        lambda q: exact.search(q, where='width >= 700 and caption contains "7"'), queries_QE
+    )
+    row["index"] = []
+    for share in per_partition:
+        approximate.ROWS_PER_PARTITION = share
+        with Store.open(home) as store:
+            files = size_mb(home / "images.lance" / "_indices")
+            facts = approximate.build(store)
+            files = size_mb(home / "images.lance" / "_indices") - files
+        for probes in sorted({2, 8, 32, facts.probes}):
+            before = rss_mb()
+            measured = measure_index(home, facts, probes, queries_QE, truth)
+            row["index"].append(
+                {
+                    "partitions": facts.partitions,
+                    "build_seconds": facts.build_seconds,
+                    "index_mb": round(files),
+                    "probes": probes,
+                    "chosen": probes == facts.probes,
+                    "own_recall": facts.recall,
+                    "memory_mb": round(rss_mb() - before),
+                }
+                | measured
+            )
+            if probes >= facts.partitions:
+                break
+    return row
+
+
+def measure_index(
+    home: Path, facts: IndexFacts, probes: int, queries_QE: NDArray[np.float32], truth: list[list[str]]
+) -> dict[str, Any]:
+    """Time searches by the index, and count what they find."""
+    chosen = {name: getattr(facts, name) for name in IndexFacts.__slots__} | {"probes": probes}
+    approximate.write_index_facts(home, IndexFacts(**chosen))
+    search = open_searcher(home, method="approximate")
+    found = [[hit.id for hit in search.search(query_E, k=K).hits] for query_E in queries_QE]
+    approximate.write_index_facts(home, facts)
+    return {"recall": recall(found, truth)} | timed(search.search, queries_QE)
+
+
+def peers(home: Path) -> dict[str, Any]:
+    """Measure what else there is, on the same vectors and queries."""
+    import faiss
+    import lancedb
+
+    queries_QE = np.load(home / "queries.npy")
+    _, half_NE = Store.open(home).vectors()
+    truth = Exact.of(half_NE).search(queries_QE, K)[0].tolist()
+    row: dict[str, Any] = {"step": "peers", "faiss": faiss.__version__, "lancedb": lancedb.__version__}
+    lance = lancedb.connect(home).open_table("images")
+
+    def brute(query_E: NDArray[np.float32]) -> Any:
+        search = (
+            lance.search(query_E, vector_column_name="vector").distance_type("cosine").bypass_vector_index()
+        )
+        return search.limit(K).select(["id", "_distance"]).to_arrow()
+
+    row["lancedb_brute"] = timed(brute, queries_QE[:12])
+    full_NE = half_NE.astype(np.float32)
+    del half_NE
+
+    def by_numpy(query_E: NDArray[np.float32]) -> list[int]:
+        scores_N = full_NE @ query_E
+        best_K = np.argpartition(-scores_N, K)[:K]
+        return best_K[np.argsort(-scores_N[best_K])].tolist()
+
+    row["numpy"] = timed(by_numpy, queries_QE[:30])
+    flat = faiss.IndexFlatIP(WIDTH)
+    flat.add(full_NE)
+    row["faiss_flat"] = timed(lambda q: flat.search(q[None], K), queries_QE[:30])
+    lists = max(1, len(full_NE) // 2048)
+    ivf = faiss.index_factory(WIDTH, f"IVF{lists},SQ8", faiss.METRIC_INNER_PRODUCT)
+    ivf.cp.max_points_per_centroid = 64
+    row["faiss_ivf_sq8"] = indexed(ivf, full_NE, queries_QE, truth, [("nprobe", n) for n in (4, 8, 16, 32)])
+    if len(full_NE) <= 100_000:  # a million take a quarter of an hour
+        hnsw = faiss.IndexHNSWFlat(WIDTH, 16, faiss.METRIC_INNER_PRODUCT)
+        settings = [("efSearch", n) for n in (16, 64, 256)]
+        row["faiss_hnsw"] = indexed(hnsw, full_NE, queries_QE, truth, settings)
+    return row
+
+
+def indexed(
+    index: Any,
+    vectors_NE: NDArray[np.float32],
+    queries_QE: NDArray[np.float32],
+    truth: list[list[int]],
+    settings: Sequence[tuple[str, int]],
+) -> dict[str, Any]:
+    """Build an index of faiss, and search it with several settings."""
+    import faiss
+
+    train, _ = clock(lambda: index.train(vectors_NE))
+    add, _ = clock(lambda: index.add(vectors_NE))
+    tried = []
+    for name, value in settings:
+        faiss.ParameterSpace().set_index_parameter(index, name, value)
+        found = [index.search(query_E[None], K)[1][0].tolist() for query_E in queries_QE]
+        timing = timed(lambda q: index.search(q[None], K), queries_QE)
+        tried.append({name: value, "recall": recall(found, truth)} | timing)
+    return {"build_seconds": round(train + add, 1), "settings": tried}
+
+
+def plot() -> None:
+    """Draw the newest row of each size."""
+    import json
+
+    from zebra.report.style import ACCENT, FAINT, INK, MUTED, SMALL, canvas
+    from zebra.report.style import plot as axes_in
+
+    rows = [json.loads(line) for line in (RESULTS / "search.jsonl").read_text().splitlines()]
+    usual = [
+        row
+        for row in rows
+        if row["step"] == "ours"
+        and row["index"][0]["partitions"] == max(1, row["rows"] // approximate.ROWS_PER_PARTITION)
+    ]
+    newest = {(row["data"], row["rows"]): row for row in usual}
+    real_rows = [newest[key] for key in sorted(newest) if key[0] == "real"]
+    sizes = [row["rows"] for row in real_rows]
+    best = [next(one for one in row["index"] if one["chosen"]) for row in real_rows]
+    figure = canvas(7.6, 3.2)
+    for place, (title, exact, index) in enumerate(
+        [
+            (
+                "a search, ms (p50)",
+                [row["exact"]["p50_ms"] for row in real_rows],
+                [one["p50_ms"] for one in best],
+            ),
+            (
+                "memory, MB",
+                [row["exact"]["memory_mb"] for row in real_rows],
+                [one["index_mb"] for one in best],
+            ),
+        ]
+    ):
+        axes = axes_in(figure, 0.6 + 3.8 * place, 0.5, right=0.3 + 3.8 * (1 - place), top=0.5)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.grid(axis="y", color=FAINT, linewidth=0.8)
+        axes.set_title(title, loc="left", fontsize=SMALL, color=INK)
+        for values, colour, name, beside in (
+            (exact, ACCENT, "exact", (-8, 2)),
+            (index, INK, "index", (2, -20)),
+        ):
+            axes.plot(sizes, values, color=colour, marker="o", markersize=4)
+            where = (sizes[-1], values[-1])
+            axes.annotate(
+                name, where, beside, textcoords="offset points", ha="right", color=colour, fontsize=SMALL
+            )
+        ticks = [
+            tick for tick in (1, 10, 100, 1000) if min(index + exact) / 10 < tick < max(index + exact) * 3
+        ]
+        axes.set_yticks(ticks, [f"{tick:,}" for tick in ticks])
+        axes.set_ylim(min(ticks), None)
+        axes.set_xticks(sizes, [f"{size:,}" for size in sizes], color=MUTED)
+        axes.minorticks_off()
+    figure.savefig(RESULTS / "search.svg", metadata={"Date": None})
+
+
+def table(numbers: list[int], vectors_NE: NDArray[np.float32]) -> pa.Table:
+    """Make rows of about the size of real ones, without thumbnails."""
+    names = [f"{number:064x}" for number in numbers]
+    return pa.table(
+        {
+            "id": names,
+            "digest": names,
+            "path": [f"pictures/{number // 1000}/{number}.jpg" for number in numbers],
+            "caption": [f"a picture with the number {number} and a few more words" for number in numbers],
+            "width": [640 + number % 128 for number in numbers],
+            "height": [480] * len(numbers),
+            "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors_NE.ravel()), WIDTH),
+        }
+    )
+
+
+def timed(search: Callable[[NDArray[np.float32]], Any], queries_QE: NDArray[np.float32]) -> dict[str, Any]:
+    """Search for each query once it is warm."""
+    for query_E in queries_QE[:5]:
+        search(query_E)
+    seconds = [clock(lambda q=query_E: search(q))[0] for query_E in queries_QE[:TIMED]]
+    cuts = quantiles(seconds, n=20)
+    return {"p50_ms": round(1000 * cuts[9], 2), "p95_ms": round(1000 * cuts[18], 2)}
+
+
+def recall(found: Sequence[Sequence[Any]], truth: Sequence[Sequence[Any]]) -> float:
+    """Return the share of the true neighbours that were found."""
+    shares = [len(set(one) & set(other)) / K for one, other in zip(found, truth, strict=True)]
+    return round(float(np.mean(shares)), 4)
+
+
+def unit(vectors_NE: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Bring vectors to unit length."""
+    return vectors_NE / np.linalg.norm(vectors_NE, axis=1, keepdims=True)
+
+
+def rss_mb() -> float:
+    """Read what this process holds in memory."""
+    return int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0]) / 1024
+
+
+def size_mb(folder: Path) -> float:
+    """Add up the files of a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+
+
+def clock(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Return the seconds it takes, and what it gives."""
+    began = time.perf_counter()
+    result = work()
+    return time.perf_counter() - began, result
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,247 @@
+"""What does the server do with as much as it can do, with twice as much, and what is batching worth?
+
+    python benchmarks/serve.py load [--ask texts|pictures] [--seconds 40]
+    python benchmarks/serve.py batching [--ask texts|pictures]
+
+Rows go to results/serve.jsonl. The server is `zebra serve` in a process of its own, the client another
+(`open_loop.py`, which says why it is ours); both share the machine. Further words go to `zebra serve`.
+
+load      A model of the demo's shape with random weights. Requests come by the clock, and times count from when they
+          were due. The peak is the most answers a second at any of five rates around what a closed loop of 64 gets;
+          then follow 50, 80, 100 and 200 % of it, and 50 % again. At 80 %
+          there is to be no error, and the 99th percentile no more than the batch delay and three full passes of the
+          model; at 200 % the answers a second at least 90 % of the peak, refusals within 50 ms, and things as they
+          were within 5 s after.
+batching  ViT-B/32 with random weights: 32 clients, batches of 32 against batches of 1. Texts are captions of 8 to 20
+          words, pictures JPEGs of 640 × 480. Texts are to be at least twice as fast, pictures 1.2 times.
+"""
+
+import argparse
+import base64
+import contextlib
+import io
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from embed_text import captions
+from receipt import keep
+from zebra.config.presets import preset
+from zebra.config.serve import BatchingConfig
+from zebra.images.preprocess import Preprocess
+from zebra.models import CLIP
+from zebra.pretrained.bundle import Bundle
+from zebra.text.tokenizer import Tokenizer
+
+HERE = Path(__file__).parent
+PATHS = {"texts": "/v1/embed", "pictures": "/v1/classify"}
+SIZES = {"load": (256, 192), "batching": (640, 480)}
+
+
+class Server:
+    """`zebra serve` in a process of its own."""
+
+    def __init__(self, model: Path, *words: str) -> None:
+        command = [sys.executable, "-m", "zebra", "serve", "--model", str(model), "--port", "0", *words]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        assert self.process.stderr is not None
+        found = re.search(r":(\d+)", self.process.stderr.readline())
+        assert found
+        self.port = int(found[1])
+        while not self.is_ready():
+            time.sleep(0.1)
+
+    def is_ready(self) -> bool:
+        """Say whether the model is warm."""
+        with contextlib.suppress(OSError):
+            return bool(urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz").status == 200)
+        return False
+
+    def resident(self) -> float:
+        """Return the memory of the process in MiB."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return round(int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) / 1024, 1)
+
+    def figures(self, queue: str) -> dict[str, float]:
+        """Return how many passes there were, of how many items, in how many seconds."""
+        text = urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics").read().decode()
+        names = {
+            "passes": f'zebra_batch_items_count{{queue="{queue}"}}',
+            "items": f'zebra_batch_items_sum{{queue="{queue}"}}',
+            "seconds": f'zebra_stage_seconds_sum{{queue="{queue}",stage="inference"}}',
+        }
+        return {name: float(re.findall(re.escape(line) + r" (\S+)", text)[0]) for name, line in names.items()}
+
+    def ask(self, path: str, file: Path, **options: float) -> dict[str, Any]:
+        """Run the client."""
+        words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        command = [sys.executable, str(HERE / "open_loop.py"), str(self.port), path, str(file), *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return dict(json.loads(done.stdout))
+
+    def stop(self) -> int:
+        """Tell it to stop; return its exit code."""
+        self.process.terminate()
+        return self.process.wait(60)
+
+
+@contextlib.contextmanager
+def serving(model: Path, *words: str) -> Iterator[Server]:
+    """Serve while something is measured."""
+    server = Server(model, *words)
+    try:
+        yield server
+    finally:
+        code = server.stop()
+        assert code == 0, code
+
+
+def write_model(folder: Path, name: str) -> Path:
+    """Save a model of random weights."""
+    torch.manual_seed(0)
+    config = preset(name)
+    words = Tokenizer.train(captions(2000), 2048, config.text.context_length)
+    Bundle(CLIP(config).eval(), words, Preprocess(image_size=config.image_size)).save(folder)
+    return folder
+
+
+def write_bodies(file: Path, ask: str, number: int, size: tuple[int, int]) -> Path:
+    """Write distinct requests, one text or one picture each."""
+    draw = np.random.default_rng(0)
+    texts = captions(min(number, 4000))
+    with file.open("w") as out:
+        for position in range(number):
+            if ask == "texts":
+                out.write(json.dumps({"texts": [f"{texts[position % len(texts)]} {position}"]}) + "\n")
+                continue
+            coarse = Image.fromarray(draw.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+            buffer = io.BytesIO()
+            coarse.resize(size, Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=85)
+            data = base64.b64encode(buffer.getvalue()).decode()
+            out.write(json.dumps({"images": [{"data": data}], "labels": ["horse", "zebra", "cow"]}) + "\n")
+    return file
+
+
+def level(result: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """Sum up what came of requests by the clock."""
+    status, taken = np.array(result["status"]), 1e3 * np.array(result["seconds"])
+    good, refused = taken[status == 200], taken[status == 429]
+    row: dict[str, Any] = {
+        "seconds": seconds,
+        "asked": len(status),
+        "answered_per_second": round(len(good) / seconds, 1),
+        "refused": len(refused),
+        "errors": int(((status != 200) & (status != 429)).sum()),
+        "milliseconds": {f"p{p:g}": round(float(np.percentile(good, p)), 1) for p in (50, 95, 99, 99.9)},
+        "connections": result["connections"],
+    }
+    if len(refused):
+        row["refusals_milliseconds"] = {f"p{p}": round(float(np.percentile(refused, p)), 1) for p in (50, 99)}
+    return row
+
+
+def seconds_to_normal(result: dict[str, Any], normal_milliseconds: float) -> float:
+    """Return the end of the last half second whose median was more than twice the normal one."""
+    due, taken = np.array(result["due"]), 1e3 * np.array(result["seconds"])
+    slow = [
+        start + 0.5
+        for start in np.arange(0, due.max(), 0.5)
+        if np.median(taken[(due >= start) & (due < start + 0.5)]) > 2 * normal_milliseconds
+    ]
+    return float(max(slow, default=0.0))
+
+
+def load(ask: str, seconds: float, words: list[str]) -> dict[str, Any]:
+    """Find the peak, then ask by the clock."""
+    path, before = PATHS[ask], os.getloadavg()[0]
+    with tempfile.TemporaryDirectory() as name:
+        model = write_model(Path(name) / "model", "tiny-resnet")
+        number = 40_000 if ask == "texts" else 12_000
+        file = write_bodies(Path(name) / "bodies.jsonl", ask, number, SIZES["load"])
+        with serving(model, *words) as server:
+            server.ask(path, file, together=64, seconds=3)
+            first = server.figures(ask)
+            closed = server.ask(path, file, together=64, seconds=8, skip=3000)["rate"]
+            last = server.figures(ask)
+            passes, items, spent = (last[name] - first[name] for name in ("passes", "items", "seconds"))
+            rates = [share * closed for share in (0.7, 0.8, 0.9, 1.0, 1.1)]
+            asked = [server.ask(path, file, rate=rate, seconds=5, skip=int(7 * rate)) for rate in rates]
+            peak = max(level(result, 5.0)["answered_per_second"] for result in asked)
+            row: dict[str, Any] = {
+                "question": "load",
+                "ask": ask,
+                "peak_per_second": round(peak, 1),
+                "closed_loop_of_64_per_second": round(closed, 1),
+                "items_of_a_pass": round(items / passes, 1),
+                "milliseconds_of_a_pass": round(1e3 * spent / passes, 1),
+            }
+            levels = [
+                ("50%", 0.5, 8.0),
+                ("80%", 0.8, seconds),
+                ("100%", 1.0, 8.0),
+                ("200%", 2.0, seconds / 2),
+            ]
+            for label, share, span in [*levels, ("50% after", 0.5, 10.0)]:
+                memory = server.resident()
+                result = server.ask(path, file, rate=share * peak, seconds=span, skip=random.randrange(9999))
+                row[label] = level(result, span) | {"memory_mib": [memory, server.resident()]}
+            row["seconds to normal"] = seconds_to_normal(result, row["50%"]["milliseconds"]["p50"])
+    allowed = 1e3 * (BatchingConfig().delay_seconds + 3 * spent / passes)
+    row["p99 at 80%, allowed and found"] = [round(allowed, 1), row["80%"]["milliseconds"]["p99"]]
+    row["goodput at 200%, of the peak"] = round(row["200%"]["answered_per_second"] / peak, 3)
+    return row | {"load before": before}
+
+
+def batching(ask: str, words: list[str]) -> dict[str, Any]:
+    """Compare batches of 32 with one item at a time."""
+    rates: dict[str, list[float]] = {"1": [], "32": []}
+    before = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+        model = write_model(Path(name) / "model", "ViT-B/32")
+        number = 4000 if ask == "texts" else 1000
+        file = write_bodies(Path(name) / "bodies.jsonl", ask, number, SIZES["batching"])
+        servers = {
+            size: stack.enter_context(serving(model, "--batching.size", size, *words)) for size in rates
+        }
+        for turn in range(3):
+            for size, server in servers.items():
+                asked = server.ask(PATHS[ask], file, together=32, seconds=8, skip=300 * turn)
+                rates[size].append(round(asked["rate"], 1))
+    return {
+        "question": "batching",
+        "ask": ask,
+        "together_per_second": rates["32"],
+        "one_by_one_per_second": rates["1"],
+        "times as fast": round(float(np.median(rates["32"]) / np.median(rates["1"])), 2),
+        "load before": before,
+    }
+
+
+def main() -> None:
+    """Measure and keep a row."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("question", choices=("load", "batching"))
+    parser.add_argument("--ask", choices=tuple(PATHS), default="texts")
+    parser.add_argument("--seconds", type=float, default=40.0, help="at 80 %%; half of it at 200 %%")
+    told, words = parser.parse_known_args()
+    row = load(told.ask, told.seconds, words) if told.question == "load" else batching(told.ask, words)
+    keep("serve", row)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+"""Rows of a store as Arrow has them in; Python values and unit vectors out."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+
+def plain(rows: pa.Table) -> list[dict[str, Any]]:
+    """Return rows as Python values, with None for NaN: it counts as missing here, and JSON has no word for it."""
+    return [
+        {name: None if isinstance(cell, float) and math.isnan(cell) else cell for name, cell in row.items()}
+        for row in rows.to_pylist()
+    ]
+
+
+def vectors_of(rows: pa.Table) -> NDArray[np.float32]:
+    """Return the column `vector`, float32 [N, E], each of unit length (or zero)."""
+    column = rows["vector"].combine_chunks()
+    array = column if isinstance(column, pa.Array) else pa.concat_arrays(column.chunks)
+    flat = array.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
+    vectors_NE = flat.reshape(len(rows), array.type.list_size)
+    lengths_N1 = np.maximum(np.linalg.norm(vectors_NE, axis=1, keepdims=True), 1e-30)
+    unit_NE: NDArray[np.float32] = (vectors_NE / lengths_N1).astype(np.float32)
+    return unit_NE

@@ -1,0 +1,1 @@
+"""HTTP: JSON in, vectors, labels and pictures out; the only user of fastapi and uvicorn."""

@@ -1,0 +1,108 @@
+"""Why a request is not answered: exceptions with their status, and the one shape that all errors have."""
+
+import logging
+from collections.abc import Mapping
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from zebra.errors import BadSample, ConfigError, DataError, ZebraError
+
+TYPES = {
+    400: "bad_request",
+    401: "unauthorised",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "timeout",
+    410: "gone",
+    413: "too_large",
+    415: "unsupported_media_type",
+    422: "invalid_request",
+    429: "overloaded",
+    500: "internal",
+    503: "not_ready",
+}
+log = logging.getLogger(__name__)
+
+
+class Refusal(ZebraError):
+    """A request that is not answered as asked, with the status that says so."""
+
+    def __init__(self, status: int, message: str, *, retry_seconds: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_seconds = retry_seconds
+        """When it is worth trying again."""
+
+
+def body(status: int, message: str) -> dict[str, dict[str, str]]:
+    """Return the JSON of an error."""
+    return {"error": {"type": TYPES.get(status, "error"), "message": message}}
+
+
+def response(status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """Return an error as a response."""
+    return JSONResponse(body(status, message), status, dict(headers or {}))
+
+
+def install(app: FastAPI) -> None:
+    """Give every error of an app the one shape."""
+
+    @app.exception_handler(Refusal)
+    async def refused(_request: Request, refusal: Refusal) -> JSONResponse:
+        retry = {} if refusal.retry_seconds is None else {"Retry-After": str(refusal.retry_seconds)}
+        return response(refusal.status, str(refusal), retry)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
+        return response(422, describe(error))
+
+    @app.exception_handler(HTTPException)
+    async def unroutable(_request: Request, error: HTTPException) -> JSONResponse:
+        return response(error.status_code, str(error.detail), error.headers)
+
+    @app.exception_handler(ZebraError)
+    async def mistaken(_request: Request, error: ZebraError) -> JSONResponse:
+        if isinstance(error, BadSample | ConfigError | DataError):  # what was asked for cannot be done
+            return response(400, str(error))
+        raise error
+
+
+class Faults:
+    """Answers 500 for whatever fails unforeseen in an app, and logs it; the server goes on."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        has_begun = False
+
+        async def note(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, note)
+        except Exception:  # one request must not take the others with it
+            log.exception("%s %s failed", scope.get("method"), scope.get("path"))
+            if scope["type"] != "http" or has_begun:
+                raise
+            await response(500, "something went wrong inside the server; its log says what")(
+                scope, receive, send
+            )
+
+
+def describe(error: RequestValidationError) -> str:
+    """Say which fields are wrong and why, without what was sent."""
+    said = []
+    for fault in error.errors()[:5]:
+        place = ".".join(str(part) for part in fault["loc"] if part != "body")
+        said.append(f"{place}: {fault['msg']}" if place else str(fault["msg"]))
+    more = len(error.errors()) - len(said)
+    return "; ".join(said) + (f"; and {more} more" if more else "")

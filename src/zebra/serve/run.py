@@ -1,0 +1,85 @@
+"""`zebra serve` from settings to its end: everything is put together, and errors of the background come out here."""
+
+import gc
+import socket
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from zebra.config.serve import ServeConfig
+from zebra.errors import ConfigError
+from zebra.pretrained.load import load
+from zebra.serve.app import create_app
+from zebra.serve.server import Server
+from zebra.serve.service import Service
+
+
+def run(config: ServeConfig, listening: Callable[[str], None] = lambda _address: None) -> None:
+    """Serve until SIGTERM or Ctrl-C, and until everything that was accepted is answered.
+
+    Args:
+        listening: Is told the address; requests are answered once /readyz says so.
+
+    Raises:
+        ConfigError: There is no model, or the address is taken.
+        WeightsError: The model is not whole.
+        StoreError: The store is not whole, or of another model.
+        DataError: A quiz set is not whole.
+    """
+    if config.model is None:
+        raise ConfigError("no model to serve: name one with --model, or a store with --store")
+    failures: list[BaseException] = []
+
+    def failed(error: BaseException) -> None:
+        failures.append(error)
+        server.should_exit = True
+
+    service = Service(partial(load, config.model), config, opened=_settle, failed=failed)
+    app = create_app(service, **_parts(config, service))
+    server = Server(app, service.drain, service.places)
+    with listen(config.host, config.port) as door:
+        host, port = door.getsockname()[:2]
+        listening(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+        server.run([door])
+    if failures:
+        raise failures[0]
+
+
+def _settle() -> None:
+    """Leave what is there for good out of garbage collection: looking through all of it stops everything for 0.2 s."""
+    gc.collect()
+    gc.freeze()
+
+
+def _parts(config: ServeConfig, service: Service) -> dict[str, Any]:
+    """Return the map of a store and the quiz about sets, if there are any; either takes seconds to be imported."""
+    parts: dict[str, Any] = {}
+    if config.store is not None:
+        from zebra.serve import map
+
+        parts["map"] = map.router(Path(config.store))
+    if config.quiz:
+        from zebra.serve import quiz
+
+        folders = [Path(folder) for folder in config.quiz]
+        parts["quiz"] = quiz.router(folders, lambda: service.encoder.clip)
+        parts["quiz_names"] = quiz.names(folders)
+    return parts
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens at an address; ConfigError if it cannot."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # Of a socket that does not say TCP, asyncio does not switch off waiting for more to send (Nagle): 40 ms a request.
+    door = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        door.bind((host, port))
+        door.listen(1024)
+    except OSError as error:
+        door.close()
+        raise ConfigError(
+            f"cannot listen at {host}, port {port}: {error.strerror}; choose another --host or --port"
+        ) from error
+    return door

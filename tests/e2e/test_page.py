@@ -1,0 +1,508 @@
+"""The web page in a browser, as people use it: every tab, mistakes, an empty store, a narrow window."""
+
+import csv
+import re
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from zebra.config.model import ModelConfig, TextConfig, VisionTransformerConfig
+from zebra.data.benchmark_writer import write_benchmark
+from zebra.evaluate.human import read_answers
+from zebra.images.preprocess import Preprocess
+from zebra.models import CLIP
+from zebra.pretrained.bundle import Bundle
+from zebra.pretrained.load import load
+from zebra.store import Store, StoreFacts
+from zebra.text.tokenizer import Tokenizer
+from zebra.workflows.human import QuizSet
+
+from .conftest import COLOURS, encoded, picture
+
+pytestmark = pytest.mark.browser
+
+for package in ("fastapi", "uvicorn", "prometheus_client"):
+    pytest.importorskip(package, reason="the extra `serve` is not installed")
+playwright = pytest.importorskip("playwright.sync_api")
+expect = playwright.expect
+
+WIDE, PHONE = {"width": 1280, "height": 860}, {"width": 360, "height": 740}
+KEY = "between us"
+GONE = 3
+
+
+@pytest.fixture(scope="session")
+def browser():
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("no Chromium on this machine")
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory):
+    """A model with random weights."""
+    torch.manual_seed(0)
+    tokenizer = Tokenizer.train(["a photo of a red circle and a blue square"] * 5, 520, 16)
+    config = ModelConfig(
+        embed_dim=16,
+        image_size=32,
+        vision=VisionTransformerConfig(width=64, layers=1, heads=1, patch_size=16),
+        text=TextConfig(width=64, layers=1, heads=1, vocab_size=tokenizer.vocab_size, context_length=16),
+    )
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    Bundle(CLIP(config), tokenizer, Preprocess(image_size=32)).save(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory):
+    """Forty pictures of four classes, to be asked about."""
+    folder = tmp_path_factory.mktemp("sets") / "colours"
+    samples = [(encoded(picture(list(COLOURS)[n % 4], "circle", n), "png"), "png", n % 4) for n in range(40)]
+    write_benchmark(folder, samples, list(COLOURS), ["a photo of {c}."])
+    return folder
+
+
+@contextmanager
+def served(installed, environment, *words, log):
+    command = [sys.executable, str(installed / "bin" / "zebra"), "serve", "--port", "0", *map(str, words)]
+    with log.open("w") as said:
+        server = subprocess.Popen(command, env=environment, stdout=said, stderr=said)
+    try:
+        for _ in range(600):
+            if found := re.search(r"http://\S+", log.read_text()):
+                break
+            assert server.poll() is None, log.read_text()
+            time.sleep(0.1)
+        yield found[0]
+    finally:
+        server.terminate()
+        server.wait(60)
+    assert "Traceback" not in log.read_text()
+
+
+@pytest.fixture(scope="session")
+def gallery(zebra, installed, environment, model, dataset, pairs, tmp_path_factory):
+    """The address of a service with 96 pictures, of which one file is gone, and a quiz."""
+    folder = tmp_path_factory.mktemp("gallery")
+    (folder / "photos").mkdir()
+    for key, suffix, data, caption in pairs:
+        (folder / "photos" / f"{key}.{suffix}").write_bytes(data)
+        (folder / "photos" / f"{key}.txt").write_text(caption)
+    zebra("embed", model, "photos", "--out", "store", "--thumbnails", "0", "--workers", "1", cwd=folder)
+    key, suffix, *_ = pairs[GONE]
+    (folder / "photos" / f"{key}.{suffix}").unlink()
+    words = ("--model", model, "--store", folder / "store", "--quiz", dataset)
+    with served(installed, environment, *words, log=folder / "log") as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def bare(installed, environment, model, tmp_path_factory):
+    """The address of a service with an empty store, no quiz, and a key."""
+    folder = tmp_path_factory.mktemp("bare")
+    facts = StoreFacts(load(model).fingerprint, str(model), 16, "fp32", "float16")
+    Store.create(folder / "store", facts).close()
+    words = ("--model", model, "--store", folder / "store", "--api-key", KEY)
+    with served(installed, environment, *words, log=folder / "log") as address:
+        yield address
+
+
+@pytest.fixture
+def tab(browser):
+    """A function that opens a page; in the end nothing may have been said on its console."""
+    opened, said = [], []
+
+    def visit(address, *, size=WIDE, scheme="light", touch=False):
+        context = browser.new_context(
+            viewport=size, color_scheme=scheme, has_touch=touch, is_mobile=touch, accept_downloads=True
+        )
+        page = context.new_page()
+        page.set_default_timeout(30_000)
+        page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.goto(address)
+        opened.append(context)
+        return page
+
+    yield visit
+    for context in opened:
+        context.close()
+    refused = [text for text in said if not re.search(r"status of (400|401|410|429|503)", text)]
+    assert refused == []
+
+
+def tiles(page):
+    return page.locator("#hits .open")
+
+
+def search(page, text):
+    page.fill("#query", text)
+    page.wait_for_selector("#hits .open")
+
+
+# Search
+
+
+def test_typing_finds_pictures_and_says_how(tab, gallery):
+    page = tab(gallery)
+    search(page, "a red circle")
+    expect(tiles(page)).to_have_count(48)
+    assert re.fullmatch(r"96 pictures · \d+ ms · exact", page.inner_text("#tally"))
+    page.click("#more")
+    expect(tiles(page)).to_have_count(96)
+    assert page.locator("#more").is_hidden()
+    assert page.evaluate(
+        "[...document.querySelectorAll('#hits img')].slice(0, 6).every((i) => i.naturalWidth > 0)"
+    )
+
+
+def test_the_grid_is_walked_with_the_keyboard(tab, gallery):
+    page = tab(gallery)
+    page.wait_for_selector(".examples button")
+    page.keyboard.press("/")
+    page.keyboard.type("a red circle")
+    page.wait_for_selector("#hits .open")
+    page.keyboard.press("ArrowDown")
+    focused = "[...document.querySelectorAll('#hits .open')].indexOf(document.activeElement)"
+    assert page.evaluate(focused) == 0
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate(focused) == 1
+    page.keyboard.press("ArrowDown")
+    below = page.evaluate(focused)
+    boxes = [tiles(page).nth(index).bounding_box() for index in (1, below)]
+    assert boxes[0]["x"] == pytest.approx(boxes[1]["x"], abs=2)
+    assert boxes[0]["y"] < boxes[1]["y"]
+    caption = page.locator("#hits li").nth(below).locator(".caption")
+    expect(caption).to_have_css("opacity", "1")
+    name = tiles(page).nth(below).get_attribute("aria-label")
+    page.keyboard.press("Enter")
+    assert page.inner_text("#detail-title") in name
+    page.keyboard.press("Escape")
+    assert page.evaluate(focused) == below
+    page.keyboard.press("m")
+    page.wait_for_selector("#parts .chip")
+    assert page.locator("#parts .chip button").get_attribute("aria-label") == "remove more like this picture"
+
+
+def test_the_last_words_win_however_late_the_first_answer_comes(tab, gallery):
+    page = tab(gallery)
+    page.wait_for_selector(".examples button")
+
+    held = []
+    page.route("**/v1/search", lambda route: route.continue_() if held else held.append(route))
+    page.fill("#query", "a red circle")
+    while not held:
+        page.wait_for_timeout(50)
+    page.fill("#query", "a blue square")
+    page.wait_for_selector("#hits .open")
+    shown = [one.get_attribute("aria-label") for one in tiles(page).all()]
+    held[0].fulfill(
+        json={
+            "hits": [],
+            "more": False,
+            "method": "exact",
+            "recall": None,
+            "searched": 0,
+            "seconds": 0,
+            "warnings": [],
+        }
+    )
+    page.wait_for_timeout(300)
+    assert [one.get_attribute("aria-label") for one in tiles(page).all()] == shown
+    assert page.url.endswith("#search?q=a+blue+square")
+
+
+def test_the_address_holds_what_was_asked(tab, gallery):
+    page = tab(f"{gallery}/#search?q=a+red+circle&not=blue&where=caption+contains+%22square%22")
+    page.wait_for_selector("#hits .open")
+    assert page.input_value("#query") == "a red circle"
+    assert page.locator("#parts .chip").inner_text().startswith("−")
+    labels = tiles(page).evaluate_all("(all) => all.map((one) => one.getAttribute('aria-label'))")
+    assert labels
+    assert all("square" in label for label in labels)
+
+
+def test_a_filter_that_cannot_be_read_is_explained_under_its_field(tab, gallery):
+    page = tab(gallery)
+    search(page, "a red circle")
+    page.click("#refine summary")
+    page.fill("#where", "widht > 3")
+    page.wait_for_selector("#where-error:not(:empty)")
+    assert "Did you mean 'width'?" in page.inner_text("#where-error")
+    assert page.get_attribute("#where", "aria-invalid") == "true"
+    page.fill("#where", "")
+    page.click("#where-help button:text-is('width')")
+    page.keyboard.type("64")
+    page.keyboard.press("End")
+    page.wait_for_selector("#where[aria-invalid=false]")
+    assert page.input_value("#where") == "width = 64"
+
+
+def test_a_picture_is_a_query_too(tab, gallery, tmp_path):
+    path = tmp_path / "mine.png"
+    path.write_bytes(encoded(picture("green", "circle", 7), "png"))
+    page = tab(gallery)
+    page.wait_for_selector(".examples button")
+    page.set_input_files("#search-file", path)
+    page.wait_for_selector("#hits .open")
+    page.click("button[aria-label='remove the picture']")
+    page.wait_for_selector(".examples button")
+    (tmp_path / "words.png").write_text("no picture")
+    page.set_input_files("#search-file", tmp_path / "words.png")
+    page.wait_for_selector("#tally.error")
+    assert "not an allowed format" in page.inner_text("#tally")
+
+
+def test_a_picture_that_is_gone_has_a_placeholder_and_says_so(tab, gallery, pairs):
+    page = tab(gallery)
+    page.fill("#query", pairs[GONE][3])
+    page.wait_for_selector("#hits .open")
+    expect(tiles(page)).to_have_count(48)
+    page.click("#more")
+    expect(tiles(page)).to_have_count(96)
+    addresses = page.evaluate(
+        """async () => {
+          const all = [...document.querySelectorAll('#hits img')].map((image) => image.src);
+          const answers = await Promise.all(all.map((address) => fetch(address)));
+          return answers.map((answer) => answer.headers.get('X-Picture'));
+        }"""
+    )
+    (index,) = (at for at, missing in enumerate(addresses) if missing)
+    tiles(page).nth(index).click()
+    page.wait_for_selector(".gone:not([hidden])")
+    assert "gone from disk" in page.inner_text(".gone")
+
+
+def test_a_server_that_is_gone_is_told(tab, gallery):
+    page = tab(gallery)
+    page.wait_for_selector(".examples button")
+    page.route(
+        "**/v1/search",
+        lambda route: route.fulfill(
+            status=429, json={"error": {"type": "overloaded", "message": "too many requests"}}
+        ),
+    )
+    page.fill("#query", "a red circle")
+    page.wait_for_selector("#tally.error")
+    assert page.inner_text("#tally") == "too many requests"
+
+
+# Classify
+
+
+def test_the_effect_of_the_template_is_seen_beside_the_bare_label(tab, gallery, tmp_path):
+    for number in range(2):
+        (tmp_path / f"{number}.png").write_bytes(encoded(picture("red", "circle", number), "png"))
+    page = tab(f"{gallery}/#classify")
+    page.wait_for_selector("#labels")
+    for _ in range(page.locator("#classify .chip button").count()):
+        page.locator("#classify .chip button").first.click()
+    page.fill("#labels", "a red circle, a blue square,")
+    page.keyboard.type("a zebra")
+    page.keyboard.press("Enter")
+    page.set_input_files("#classify input[type=file]", [tmp_path / "0.png", tmp_path / "1.png"])
+    expect(page.locator("#classify .bars .bare")).to_have_count(6)
+    sums = page.locator("#classify .bars").evaluate_all(
+        "(all) => all.map((bars) => [...bars.querySelectorAll('.track')]"
+        ".map((track) => Number(track.style.getPropertyValue('--share'))).reduce((a, b) => a + b))"
+    )
+    assert sums == pytest.approx([1, 1], abs=1e-3)
+    page.fill("#template", "nothing")
+    page.wait_for_selector("#template-error:not(:empty)")
+    page.fill("#template", "{}")
+    expect(page.locator("#classify .bars .bare")).to_have_count(0)
+    assert page.locator("#classify .bars li").count() == 6
+
+
+def test_what_is_no_picture_is_told_and_the_others_are_classified(tab, gallery, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\nand no more")
+    (tmp_path / "good.png").write_bytes(encoded(picture("red", "circle", 1), "png"))
+    page = tab(f"{gallery}/#classify")
+    page.wait_for_selector("#labels")
+    page.fill("#labels", "a red circle, a zebra")
+    page.set_input_files("#classify input[type=file]", [tmp_path / "bad.png", tmp_path / "good.png"])
+    page.wait_for_selector("#classify .sheet .error")
+    page.wait_for_selector("#classify .bars .fill")
+    assert page.locator("#classify .sheet > li").count() == 2
+
+
+# Quiz
+
+
+def answer(page, text):
+    before = page.inner_text(".progress span")
+    page.fill("#answer", text)
+    page.keyboard.press("Enter")
+    expect(page.locator(".progress span")).not_to_have_text(before)
+
+
+def test_a_sitting_goes_on_after_a_reload_and_is_exported_as_the_terminal_writes_it(
+    tab, gallery, dataset, tmp_path
+):
+    page = tab(f"{gallery}/#quiz")
+    page.fill("#person", "ada, the first")
+    page.click("text=Begin")
+    page.wait_for_selector("#answer")
+    for words in ("re", "blu", "?"):
+        answer(page, words)
+    page.click("text=I don’t know")
+    expect(page.locator(".progress span")).to_have_text("5 of 40")
+    page.reload()
+    page.wait_for_selector("#answer")
+    assert page.inner_text(".progress span") == "5 of 40"
+    page.click("text=Undo the last answer")
+    expect(page.locator(".progress span")).to_have_text("4 of 40")
+    with page.expect_download() as download:
+        page.click("text=Export answers")
+    path = tmp_path / download.value.suggested_filename
+    download.value.save_as(path)
+    asked = QuizSet(dataset)
+    answers = read_answers(path, asked.classnames, asked.labels)
+    assert [one.said for one in answers] == [0, 1, None]
+    assert {one.person for one in answers} == {"ada, the first"}
+    order = [asked.ids[position] for position in asked.questions("ada, the first")]
+    assert [one.image for one in answers] == order[:3]
+    with path.open(newline="") as file:
+        assert next(csv.reader(file)) == ["person", "image", "answer", "shots"]
+
+
+def test_after_examples_the_persons_score_stands_beside_the_models(tab, gallery):
+    page = tab(f"{gallery}/#quiz")
+    page.click("text=two")
+    page.fill("#person", "bob")
+    page.click("text=Begin")
+    page.wait_for_selector(".lesson img")
+    assert page.locator(".lesson img").count() == 8
+    page.click("text=I have looked")
+    page.wait_for_selector("#answer")
+    assert page.inner_text(".progress span") == "1 of 32"
+    for _ in range(6):
+        answer(page, "yel")
+    page.click("text=See my score")
+    page.wait_for_selector(".versus")
+    assert page.locator(".versus dd").count() == 5
+    assert page.locator(".versus dt").last.inner_text().startswith("the model")
+    assert page.locator(".dots li").count() >= 1
+    page.click("text=Go on")
+    page.wait_for_selector("#answer")
+    assert page.inner_text(".progress span") == "7 of 32"
+
+
+# Map
+
+
+def test_the_map_is_drawn_and_its_points_open(tab, gallery):
+    page = tab(f"{gallery}/#map")
+    page.wait_for_selector(".sea canvas", timeout=60_000)
+    page.wait_for_selector(".key-list button")
+    inked = """() => {
+      const canvas = document.querySelector('.sea canvas');
+      return canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some((byte) => byte > 0);
+    }"""
+    while not page.evaluate(inked):
+        page.wait_for_timeout(50)
+    page.focus(".sea canvas")
+    for key in ("+", "ArrowLeft", "ArrowDown", "0"):
+        page.keyboard.press(key)
+    place = page.evaluate("fetch('/v1/map').then((answer) => answer.json()).then(({x, y}) => [x[0], y[0]])")
+    box = page.locator(".sea canvas").bounding_box()
+    half = min(box["width"], box["height"]) / 2 - 24  # the map's margin
+    page.mouse.move(
+        x := box["x"] + box["width"] / 2 + place[0] * half,
+        y := box["y"] + box["height"] / 2 - place[1] * half,
+    )
+    page.wait_for_selector(".card:not([hidden]) img")
+    page.mouse.wheel(0, -300)
+    page.mouse.click(x, y)
+    page.wait_for_selector("#detail[open]")
+    page.click("text=More like this")
+    page.wait_for_selector("#hits .open")
+    assert "like=" in page.url
+    page.go_back()
+    page.click(".key-list button")
+    assert page.locator(".key-list button").first.get_attribute("aria-pressed") == "true"
+
+
+# Everywhere
+
+
+def test_tabs_are_walked_with_arrows_and_have_addresses(tab, gallery):
+    page = tab(gallery)
+    page.wait_for_selector(".examples button")
+    page.focus("#tab-search")
+    for name in ("classify", "quiz", "map", "search"):
+        page.keyboard.press("ArrowRight")
+        page.wait_for_selector(f"#{name}:not([hidden])")
+        assert page.evaluate("document.activeElement.id") == f"tab-{name}"
+        assert page.get_attribute(f"#tab-{name}", "aria-selected") == "true"
+    page.go_back()
+    page.wait_for_selector("#map:not([hidden])")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_shows_every_tab_without_sideways_scrolling(tab, gallery, scheme):
+    page = tab(f"{gallery}/#search?q=a+red+circle&not=blue", size=PHONE, scheme=scheme, touch=True)
+    page.wait_for_selector("#hits .open")
+    paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (int(re.findall(r"\d+", paper)[0]) > 128) == (scheme == "light")
+    assert page.locator("#hits .caption").first.is_visible()
+    for name, ready in (
+        ("search", ".open"),
+        ("classify", "#labels"),
+        ("quiz", "#person"),
+        ("map", ".sea canvas"),
+    ):
+        page.tap(f"#tab-{name}")
+        page.wait_for_selector(ready, timeout=60_000)
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    page.tap("#tab-search")
+    tiles(page).first.tap()
+    page.wait_for_selector("#detail[open]")
+    assert page.evaluate("document.querySelector('#detail').scrollWidth") <= PHONE["width"]
+
+
+def test_pictures_that_arrive_move_nothing(tab, gallery):
+    page = tab(gallery)
+    page.wait_for_selector(".examples button")
+    page.evaluate(
+        "new PerformanceObserver((list) => list.getEntries().forEach((one) => {"
+        " window.shifted = (window.shifted ?? 0) + (one.hadRecentInput ? 0 : one.value) }))"
+        ".observe({type: 'layout-shift', buffered: true})"
+    )
+    search(page, "a red circle")
+    page.wait_for_load_state("networkidle")
+    first = tiles(page).nth(7).bounding_box()
+    page.wait_for_timeout(300)
+    assert tiles(page).nth(7).bounding_box() == first
+    assert page.evaluate("window.shifted ?? 0") < 0.1
+
+
+def test_a_server_with_a_key_asks_for_it_and_an_empty_store_says_how_to_fill_it(tab, bare):
+    page = tab(bare)
+    page.wait_for_selector("#key[open]")
+    page.fill("#key-value", "a guess")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#key-error:not(:empty)")
+    page.fill("#key-value", KEY)
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#search .empty")
+    assert "zebra embed" in page.inner_text("#search .empty")
+    page.click("#tab-map")
+    page.wait_for_selector("#map .empty")
+    page.click("#tab-quiz")
+    page.wait_for_selector("#quiz .empty")
+    assert "--quiz" in page.inner_text("#quiz .empty")
+    page.click("#tab-classify")
+    page.fill("#labels", "a cat")
+    page.keyboard.press("Enter")
+    assert page.locator("#classify .chip").inner_text().startswith("a cat")

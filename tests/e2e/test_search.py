@@ -1,0 +1,96 @@
+"""`zebra search` as a user runs it: a folder embedded, then found by words, pictures, filters and ids."""
+
+import json
+
+import pytest
+import torch
+
+from zebra.config.model import ModelConfig, TextConfig, VisionTransformerConfig
+from zebra.images.preprocess import Preprocess
+from zebra.models import CLIP
+from zebra.pretrained.bundle import Bundle
+from zebra.text.tokenizer import Tokenizer
+
+
+@pytest.fixture(scope="module")
+def home(zebra, pairs, tmp_path_factory):
+    """A folder with a model, pictures with captions, and the store made of them."""
+    home = tmp_path_factory.mktemp("home")
+    torch.manual_seed(0)
+    tokenizer = Tokenizer.train(["a photo of a red circle"] * 5, 520, 16)
+    config = ModelConfig(
+        embed_dim=16,
+        image_size=32,
+        vision=VisionTransformerConfig(width=64, layers=1, heads=1, patch_size=16),
+        text=TextConfig(width=64, layers=1, heads=1, vocab_size=tokenizer.vocab_size, context_length=16),
+    )
+    Bundle(CLIP(config), tokenizer, Preprocess(image_size=32)).save(home / "model")
+    (home / "photos").mkdir()
+    for key, suffix, data, caption in pairs:
+        (home / "photos" / f"{key}.{suffix}").write_bytes(data)
+        (home / "photos" / f"{key}.txt").write_text(caption)
+    zebra("embed", "model", "photos", "--out", "store", "--precision", "fp32", cwd=home)
+    return home
+
+
+def test_words_filters_and_pages_on_the_command_line(zebra, home):
+    done = zebra("search", "store", "a red circle", "-k", 3, "--where", 'caption contains "RED"', cwd=home)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 3
+    assert all("photos/" in line and "a red" in line for line in lines)
+    assert done.stderr.startswith("3 of 96 pictures, exact, ")
+    assert "more with --offset 3" in done.stderr
+
+
+def test_one_json_document_with_the_columns_of_every_hit(zebra, home):
+    words = [
+        "search",
+        "store",
+        "photos/0004.jpg",
+        "--json",
+        "--not",
+        "blue",
+        "--fold",
+        "0.999",
+        "--min-score",
+        "0.1",
+    ]
+    document = json.loads(zebra(*words, cwd=home).stdout)
+    assert document["method"] == "exact"
+    assert document["searched"] == 96
+    first = document["hits"][0]
+    assert first["score"] == max(hit["score"] for hit in document["hits"])
+    assert {"id", "folded", "path", "caption", "width"} <= set(first)
+    like = json.loads(zebra("search", "store", "--like", first["id"], "-k", 96, "--json", cwd=home).stdout)
+    assert first["id"] not in {hit["id"] for hit in like["hits"]}
+    assert (len(like["hits"]), like["more"]) == (95, False)
+
+
+def test_a_file_of_captions_gives_a_line_of_json_each(zebra, home):
+    (home / "captions.txt").write_text("a red circle\na blue square\n")
+    done = zebra("search", "store", "--captions", "captions.txt", "-k", 2, "--json", cwd=home)
+    assert [json.loads(line)["query"] for line in done.stdout.splitlines()] == [
+        "a red circle",
+        "a blue square",
+    ]
+    assert zebra("search", "store", "--captions", "captions.txt", "-k", 2, cwd=home).stdout.startswith(
+        "a red circle\n"
+    )
+
+
+def test_the_page_of_hits_holds_their_pictures(zebra, home):
+    zebra("search", "store", "a red circle", "-k", 4, "--page", "hits.html", cwd=home)
+    assert (home / "hits.html").read_text().count("data:image/png") == 4
+
+
+def test_mistakes_are_one_message(zebra, home):
+    said = zebra("search", "store", "x", "--where", "capton is null", cwd=home, code=1).stderr
+    assert said.startswith(
+        "zebra search: the filter cannot be read: there is no column 'capton'. Did you mean 'caption'?"
+    )
+    assert "\n  ^^^^^^\n" in said
+    assert "there is no store in nowhere" in zebra("search", "nowhere", "x", cwd=home, code=1).stderr
+    assert "has no index" in zebra("search", "store", "x", "--method", "approximate", cwd=home, code=1).stderr
+    assert "below 1,000 an index" in zebra("search", "store", "--index", cwd=home, code=1).stderr
+    assert "tokens that the model reads" in zebra("search", "store", "red " * 50, cwd=home).stderr
+    zebra("search", "store", cwd=home, code=2)

@@ -1,0 +1,276 @@
+"""A searcher finds what is in the store now, by any number of threads, exactly or by the index."""
+
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import get_context
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from zebra.errors import ConfigError, StoreError
+from zebra.search import approximate, searcher, snapshot
+from zebra.search.exact import Exact
+from zebra.search.searcher import Searcher
+from zebra.store import Store
+from zebra.workflows.search import build_index, open_searcher
+
+
+def vector_of(number, width=8):
+    return np.random.default_rng(number).standard_normal(width)
+
+
+def ids(found):
+    return [hit.id for hit in found.hits]
+
+
+@pytest.fixture
+def indexed(store, monkeypatch):
+    """The store with an index, however small it is."""
+    monkeypatch.setattr(approximate, "FEWEST", 10)
+    monkeypatch.setattr(approximate, "ROWS_PER_PARTITION", 25)
+    build_index(store.path)
+    return store.path
+
+
+def test_a_row_is_found_by_its_own_vector_with_its_columns(store):
+    found = open_searcher(store.path).search(vector_of(7), k=3)
+    assert found.hits[0].id == "id-7"
+    assert found.hits[0].score == pytest.approx(1, abs=1e-3)
+    assert found.hits[0].row["caption"] == "Picture 7"
+    assert not {"vector", "thumbnail"} & set(found.hits[0].row)
+    assert (found.more, found.method, found.recall, found.searched) == (True, "exact", None, 50)
+
+
+def test_pages_cover_every_row_once(store):
+    search = open_searcher(store.path)
+    pages = [search.search(vector_of(1), k=20, offset=offset) for offset in (0, 20, 40)]
+    assert sorted(id for page in pages for id in ids(page)) == sorted(f"id-{n}" for n in range(50))
+    assert [page.more for page in pages] == [True, True, False]
+    scores = [hit.score for page in pages for hit in page.hits]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_filters_leave_only_rows_that_they_let_through(store):
+    search = open_searcher(store.path)
+    found = search.search(vector_of(1), k=50, where='year >= 2010 and not caption contains "picture 1"')
+    numbers = {int(id.removeprefix("id-")) for id in ids(found)}
+    expected = {n for n in range(50) if n % 5 and n % 20 >= 10 and not (n % 3 and str(n).startswith("1"))}
+    assert numbers == expected
+    assert ids(search.search(vector_of(1), where="width > 100000")) == []
+
+
+def test_a_missing_number_is_null_in_the_answer(store):
+    found = open_searcher(store.path).search(vector_of(7), k=1)
+    assert found.hits[0].row["rating"] is None
+    json.dumps(dict(found.hits[0].row), allow_nan=False)
+
+
+def test_rows_appended_by_another_process_are_found_by_the_next_search(indexed, rows):
+    searches = {method: open_searcher(indexed, method=method) for method in ("exact", "approximate")}
+    for search in searches.values():
+        assert "id-60" not in ids(search.search(vector_of(60), where="width >= 640"))
+    with get_context("spawn").Pool(1) as pool:
+        pool.apply(append, (indexed, rows(50, 70)))
+    for method, search in searches.items():
+        found = search.search(vector_of(60), where="width >= 640")
+        assert ids(found)[0] == ids(search.search(vector_of(60)))[0] == "id-60"
+        assert (found.searched, len(search), found.method) == (70, 70, method)
+        assert search.row("id-69")["width"] == 709
+
+
+def append(path, table):
+    with Store.open(path) as store:
+        store.append(table)
+
+
+def test_only_new_rows_are_read_after_an_append_and_all_after_anything_else(store, rows, monkeypatch):
+    read = []
+    vectors = Store.vectors
+
+    def watched(self, first=0):
+        read.append(first)
+        return vectors(self, first)
+
+    monkeypatch.setattr(Store, "vectors", watched)
+    search = open_searcher(store.path)
+    search.search(vector_of(1))
+    append(store.path, rows(50, 52))
+    append(store.path, rows(52, 55))
+    assert ids(search.search(vector_of(53)))[0] == "id-53"
+    assert read == [0, 50]
+    with Store.open(store.path) as writer:
+        writer.delete(["id-0"])
+        writer.append(rows(60, 61))
+    assert "id-0" not in ids(search.search(vector_of(0), k=60))
+    assert read == [0, 50, 0]
+    with Store.open(store.path) as writer:
+        writer.delete(["id-60"])
+        writer.append(rows(60, 61, vectors=-np.atleast_2d(vector_of(60))))
+    assert "id-60" not in ids(search.search(vector_of(60), k=1))
+    with Store.open(store.path) as writer:
+        writer.update(["id-3"], {"caption": "changed"})
+    assert search.search(vector_of(3), k=1).hits[0].row["caption"] == "changed"
+
+
+def test_what_was_read_for_filters_and_ids_grows_with_the_store(store, rows):
+    search = open_searcher(store.path)
+    where = "year is not null"
+    before = ids(search.search(vector_of(1), k=100, where=where))
+    assert search.row("id-1") is not None
+    append(store.path, rows(50, 60))
+    after = ids(search.search(vector_of(1), k=100, where=where))
+    assert set(after) - set(before) == {f"id-{n}" for n in range(50, 60) if n % 5}
+    assert search.row("id-59")["width"] == 699
+    assert search.row("id-60") is None
+
+
+def test_a_store_that_is_rewritten_to_an_older_version_is_read_anew(store, rows):
+    search = open_searcher(store.path)
+    version = store.version
+    append(store.path, rows(50, 55))
+    assert len(search) == 55
+    with Store.open(store.path) as writer:
+        writer.restore(version)
+        writer.append(rows(60, 65))
+    assert ids(search.search(vector_of(62)))[0] == "id-62"
+    assert ids(search.search(vector_of(52)))[0] != "id-52"
+
+
+def test_many_threads_get_the_answers_of_one_while_the_store_grows(store, rows):
+    search = open_searcher(store.path)
+    stop = threading.Event()
+
+    def grow():
+        for first in range(100, 200, 10):
+            append(store.path, rows(first, first + 10))
+        stop.set()
+
+    def ask(worker):
+        asked = 0
+        while not stop.is_set() or asked < 20:
+            number = (worker * 7 + asked) % 50
+            assert ids(search.search(vector_of(number), k=2, where="width >= 0"))[0] == f"id-{number}"
+            asked += 1
+
+    with ThreadPoolExecutor(4) as pool:
+        asking = [pool.submit(ask, worker) for worker in range(3)]
+        pool.submit(grow).result()
+        for one in asking:
+            one.result()
+    assert len(search) == 150
+
+
+def test_near_duplicates_stand_behind_the_best_of_them(store, rows):
+    twins = np.stack([vector_of(7), vector_of(7) + 0.01 * vector_of(99), -vector_of(7)])
+    append(store.path, rows(50, 53, vectors=twins / np.linalg.norm(twins, axis=1, keepdims=True)))
+    search = open_searcher(store.path)
+    best = search.search(vector_of(7), k=3, fold=0.98).hits[0]
+    assert best.id == "id-7"  # as good as the first twin, and before it in the store
+    assert best.folded == ("id-50", "id-51")
+    assert ids(search.search(vector_of(7), k=1, exclude=["id-7", "id-50"])) == ["id-51"]
+
+
+def test_like_this_is_a_search_by_the_vectors_of_rows(store):
+    search = open_searcher(store.path)
+    vectors = search.vectors(["id-9", "id-2"])
+    assert np.allclose(vectors[1], vector_of(2) / np.linalg.norm(vector_of(2)), atol=1e-3)
+    assert ids(search.search(vectors[0], k=1, exclude=["id-9"])) == ids(search.search(vector_of(9), k=2))[1:]
+    with pytest.raises(ConfigError, match="no row 'id-77'"):
+        search.vectors(["id-77"])
+
+
+def test_the_index_finds_what_exact_search_finds_and_says_what_it_was_measured_to_find(indexed):
+    quick, exact = open_searcher(indexed, method="approximate"), open_searcher(indexed, method="exact")
+    for number in range(0, 50, 7):
+        where = None if number % 2 else "year is not null and rating < 45"
+        one = quick.search(vector_of(number), k=5, where=where, min_score=-0.5, fold=0.999)
+        other = exact.search(vector_of(number), k=5, where=where, min_score=-0.5, fold=0.999)
+        assert ids(one) == ids(other)
+        assert [hit.score for hit in one.hits] == pytest.approx([hit.score for hit in other.hits], abs=1e-6)
+        assert dict(one.hits[0].row) == dict(other.hits[0].row)
+    facts = json.loads((indexed / "index.json").read_text())
+    assert (one.method, one.recall) == ("approximate", facts["recall"])
+    assert facts["recall"] >= 0.95
+    assert (facts["rows"], facts["partitions"], facts["kind"]) == (50, 2, "IVF_SQ")
+
+
+def test_a_page_that_a_narrow_filter_leaves_is_filled_from_all_partitions(indexed, monkeypatch):
+    facts = json.loads((indexed / "index.json").read_text()) | {"probes": 1}
+    (indexed / "index.json").write_text(json.dumps(facts))
+    found = open_searcher(indexed, method="approximate").search(vector_of(1), k=40, where="width < 670")
+    assert len(found.hits) == 30
+    for fold in (None, 0.9):
+        search = open_searcher(indexed, method="approximate")
+        assert search.search(vector_of(1), where="width < 0", fold=fold, min_score=0.1).hits == ()
+
+
+def test_auto_searches_exactly_until_the_store_is_large_and_then_by_the_index(
+    indexed, store, rows, monkeypatch
+):
+    assert open_searcher(indexed).search(vector_of(1)).method == "exact"
+    monkeypatch.setattr(searcher, "EXACT_ROWS", 20)
+    search = open_searcher(indexed)
+    assert search.search(vector_of(1)).method == "approximate"
+    assert search.hint == ""
+    append(indexed, rows(50, 70))
+    assert ids(search.search(vector_of(66)))[0] == "id-66"
+    assert "20 of 70 pictures are not in the index yet" in search.hint
+
+
+def test_without_an_index_a_large_store_is_searched_exactly_with_a_hint_how_to_make_one(store, monkeypatch):
+    monkeypatch.setattr(searcher, "EXACT_ROWS", 20)
+    search = open_searcher(store.path)
+    assert search.search(vector_of(1)).method == "exact"
+    assert search.hint.endswith(f"make one with: zebra search {store.path} --index")
+    with pytest.raises(ConfigError, match="has no index"):
+        open_searcher(store.path, method="approximate").search(vector_of(1))
+    with pytest.raises(ConfigError, match="below 1,000"):
+        build_index(store.path)
+
+
+def test_an_empty_store_gives_no_hits(tmp_path, store):
+    Store.create(tmp_path / "empty", store.facts)
+    for method in ("auto", "exact", "approximate"):
+        search = open_searcher(tmp_path / "empty", method=method)
+        assert search.search(vector_of(1), fold=0.9, where="width > 3").hits == ()
+        assert search.picture("id") is None
+        assert search.thumbnail("id", 64) is None
+
+
+def test_a_store_of_another_model_and_a_missing_one_are_refused(store, tmp_path):
+    open_searcher(store.path, model="f" * 64)
+    with pytest.raises(StoreError, match=f"{'f' * 64}.*those of {'e' * 64} cannot be compared"):
+        open_searcher(store.path, model="e" * 64)
+    with pytest.raises(StoreError, match="there is no store in"):
+        open_searcher(tmp_path / "nothing")
+
+
+def test_mistakes_in_a_search_are_named(store):
+    search = open_searcher(store.path)
+    with pytest.raises(ConfigError, match=r"no column 'widht'\. Did you mean 'width'"):
+        search.search(vector_of(1), where="widht > 3")
+    with pytest.raises(ConfigError, match=r"no column 'captoin'\. Did you mean 'caption'"):
+        search.search(vector_of(1), columns=["captoin"])
+    with pytest.raises(ConfigError, match="one vector of 8 numbers"):
+        search.search(np.ones(5))
+
+
+def test_vectors_are_read_once_by_all_threads(store, monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        snapshot, "Exact", type("Watched", (), {"of": lambda v: made.append(1) or Exact.of(v)})
+    )
+    search = Searcher(Store.open(store.path))
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda number: search.search(vector_of(number)), range(8)))
+    assert made == [1]
+
+
+def test_columns_say_what_can_be_filtered(store):
+    columns = dict(open_searcher(store.path).columns)
+    assert columns["year"] == "number"
+    assert columns["caption"] == "text"
+    assert "vector" not in columns
+    assert isinstance(store.schema, pa.Schema)

@@ -1,0 +1,75 @@
+"""Whatever the OpenAPI allows, and much that it does not, gets an answer that it describes; never a 500."""
+
+import threading
+import urllib.request
+from contextlib import suppress
+from functools import partial
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis.errors import Unsatisfiable
+from schemathesis import GenerationMode
+from schemathesis.checks import CHECKS, load_all_checks
+
+from zebra.config.serve import ServeConfig
+from zebra.pretrained.load import load
+from zebra.serve.app import create_app
+from zebra.serve.run import listen
+from zebra.serve.server import Server
+from zebra.serve.service import Service
+
+PROMISES = [
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_schema_conformance",
+]
+
+
+@pytest.fixture(scope="module")
+def address(model, store):
+    """The address of a service with the store that listens in this process."""
+    service = Service(partial(load, model), ServeConfig(model=str(model), store=str(store)))
+    server = Server(create_app(service), service.drain, service.places)
+    with listen("127.0.0.1", 0) as door:
+        thread = threading.Thread(target=server.run, args=([door],))
+        thread.start()
+        address = f"http://127.0.0.1:{door.getsockname()[1]}"
+        while not service.is_ready:
+            urllib.request.urlopen(f"{address}/healthz").close()
+        yield address
+        server.should_exit = True
+        thread.join(30)
+
+
+def fuzz(address, examples):
+    load_all_checks()
+    checks = CHECKS.get_by_names(PROMISES)
+    schema = schemathesis.openapi.from_url(f"{address}/openapi.json")
+    for found in schema.get_all_operations():
+        operation = found.ok()
+        for mode in GenerationMode:
+
+            @settings(
+                max_examples=examples,
+                deadline=None,
+                database=None,
+                derandomize=True,
+                suppress_health_check=list(HealthCheck),
+            )
+            @given(case=operation.as_strategy(generation_mode=mode))
+            def ask(case):
+                case.call_and_validate(checks=checks)
+
+            with suppress(Unsatisfiable):  # nothing can be wrong about a route that takes nothing
+                ask()
+
+
+def test_a_few_requests_of_each_route_are_answered_as_described(address):
+    fuzz(address, examples=5)
+
+
+@pytest.mark.slow
+def test_many_requests_of_each_route_are_answered_as_described(address):
+    fuzz(address, examples=300)

@@ -1,0 +1,174 @@
+"""The task of `zebra search`: words, pictures, rows and files of captions become answers, with notes."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from zebra.config.embed import EmbedConfig
+from zebra.config.model import ModelConfig, TextConfig, VisionTransformerConfig
+from zebra.config.search import SearchConfig
+from zebra.errors import ConfigError, DataError, StoreError, WeightsError
+from zebra.images.preprocess import Preprocess
+from zebra.models import CLIP
+from zebra.pretrained.bundle import Bundle
+from zebra.pretrained.load import load
+from zebra.search.query import combine
+from zebra.text.tokenizer import Tokenizer
+from zebra.workflows import embed
+from zebra.workflows import search as workflow
+from zebra.workflows.search_page import write_hits
+
+
+def write_model(folder, seed):
+    torch.manual_seed(seed)
+    tokenizer = Tokenizer.train(["a photo of a red horse in the snow"] * 5, 520, 16)
+    config = ModelConfig(
+        embed_dim=16,
+        image_size=32,
+        vision=VisionTransformerConfig(width=64, layers=1, heads=1, patch_size=16),
+        text=TextConfig(width=64, layers=1, heads=1, vocab_size=tokenizer.vocab_size, context_length=16),
+    )
+    Bundle(CLIP(config), tokenizer, Preprocess(image_size=32)).save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A model, another one, twelve pictures, and the store that the first made of them."""
+    home = tmp_path_factory.mktemp("home")
+    write_model(home / "model", 0)
+    write_model(home / "other", 1)
+    (home / "photos").mkdir()
+    for number in range(12):
+        pixels = np.random.default_rng(number).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((80, 60)).save(home / "photos" / f"{number:02d}.png")
+        (home / "photos" / f"{number:02d}.txt").write_text(f"picture {number}")
+    embed.run(
+        EmbedConfig(
+            model=str(home / "model"),
+            data=str(home / "photos"),
+            out=str(home / "store"),
+            precision="fp32",
+            workers=1,
+        )
+    )
+    return home
+
+
+@pytest.fixture
+def search(home):
+    """A function that searches in the store."""
+    return lambda **told: workflow.run(SearchConfig(**({"store": str(home / "store")} | told)))
+
+
+def captions(answer):
+    return [hit.row["caption"] for hit in answer.found.hits]
+
+
+def test_words_are_answered_as_their_vector_is(home, search):
+    (answer,) = search(query="a red horse", k=12).answers
+    clip = load(home / "model")
+    images_NE = clip.encode_images(sorted((home / "photos").glob("*.png")))
+    scores_N = images_NE @ clip.encode_texts(["a red horse"])[0]
+    assert captions(answer) == [f"picture {number}" for number in scores_N.argsort(descending=True)]
+    assert [hit.score for hit in answer.found.hits] == pytest.approx(
+        scores_N.sort(descending=True).values, abs=1e-3
+    )
+
+
+def test_a_picture_finds_itself_and_words_draw_it_elsewhere(home, search):
+    photo = str(home / "photos" / "05.png")
+    result = search(query=photo, k=2)
+    assert captions(result.answers[0])[0] == "picture 5"
+    assert captions(search(image=photo, k=1).answers[0]) == ["picture 5"]
+    clip = load(home / "model")
+    expected = combine(
+        [
+            (clip.encode_images([photo])[0], 1.0),
+            (clip.encode_texts(["snow"])[0], 1.0),
+            (clip.encode_texts(["a"])[0], -1.0),
+        ]
+    )
+    found = result.searcher.search(expected, k=12)
+    mixed = search(query="snow", image=photo, without=("a",), k=12).answers[0]
+    assert [hit.id for hit in mixed.found.hits] == [hit.id for hit in found.hits]
+    assert mixed.query == f"snow + {photo} − a"
+
+
+def test_like_a_row_needs_no_model_and_leaves_the_row_itself_out(home, search, monkeypatch):
+    id = search(query=str(home / "photos" / "03.png"), k=1).answers[0].found.hits[0].id
+    monkeypatch.setattr(workflow, "load", None)
+    hits = search(like=(id,), k=12).answers[0].found.hits
+    assert len(hits) == 11
+    assert id not in {hit.id for hit in hits}
+
+
+def test_every_line_of_a_file_is_a_query_and_blank_ones_are_passed_over(search, tmp_path):
+    (tmp_path / "captions.txt").write_text("a horse\n\n  snow \n")
+    result = search(captions=str(tmp_path / "captions.txt"), k=3)
+    assert [answer.query for answer in result.answers] == ["a horse", "snow"]
+    assert captions(result.answers[1]) == captions(search(query="snow", k=3).answers[0])
+
+
+def test_a_query_longer_than_the_context_is_answered_with_a_note(search):
+    result = search(query="horse " * 40)
+    assert "is longer than the 16 tokens that the model reads" in result.notes[0]
+    assert len(result.answers[0].found.hits) == 10
+    assert search(query="a horse").notes == ()
+
+
+def test_mistakes_are_told_apart(home, search, tmp_path):
+    with pytest.raises(StoreError, match="there is no store"):
+        search(store=str(tmp_path), query="x")
+    with pytest.raises(StoreError, match="cannot be compared"):
+        search(query="x", model=str(home / "other"))
+    with pytest.raises(DataError, match=r"there is no image at gone\.jpg"):
+        search(query="gone.jpg")
+    with pytest.raises(ConfigError, match=r"no column 'heigth'\. Did you mean 'height'"):
+        search(query="x", where="heigth > 3")
+    with pytest.raises(ConfigError, match="nothing to search for"):
+        search()
+    with pytest.raises(ConfigError, match="leave out the query"):
+        search(query="x", captions="file")
+    (tmp_path / "blank.txt").write_text("\n")
+    with pytest.raises(ConfigError, match="holds no captions"):
+        search(captions=str(tmp_path / "blank.txt"))
+    with pytest.raises(DataError, match="cannot read the captions"):
+        search(captions=str(tmp_path / "gone.txt"))
+
+
+def test_a_model_that_moved_can_be_named(home, search):
+    shutil.copytree(home / "model", home / "moved")
+    (home / "model").rename(home / "hidden")
+    try:
+        with pytest.raises(WeightsError, match="if it has moved, name it: --model MODEL"):
+            search(query="a horse")
+        assert search(query="a horse", model=str(home / "moved")).answers[0].found.hits
+    finally:
+        (home / "hidden").rename(home / "model")
+
+
+def test_the_page_shows_every_hit_with_its_picture_and_a_frame_for_one_that_is_gone(home, search, tmp_path):
+    shutil.copytree(home / "store", tmp_path / "store")
+    result = search(store=str(tmp_path / "store"), query="a horse", k=3)
+    write_hits(result, tmp_path / "hits.html")
+    page = (tmp_path / "hits.html").read_text()
+    assert page.count("data:image/png") == 3
+    assert "picture " in page
+    row = result.searcher.row(result.answers[0].found.hits[0].id)
+    gone = home / "photos" / f"{row['caption'].split()[-1]:0>2}.png"
+    data = gone.read_bytes()
+    gone.unlink()
+    try:
+        write_hits(result, tmp_path / "hits.html")
+        assert (tmp_path / "hits.html").read_text().count("data:image/png") == 3
+    finally:
+        gone.write_bytes(data)
+
+
+def test_a_page_of_nothing_says_so(search, tmp_path):
+    write_hits(search(query="a horse", where="width > 1000"), tmp_path / "hits.html")
+    assert "Nothing was found." in (tmp_path / "hits.html").read_text()
