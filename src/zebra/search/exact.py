@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-BLOCK = 65_536
+BLOCK = 262_144
 """Rows that are scored together: what a search needs beside the vectors does not grow with the store."""
 FEW = 0.25
 """Rows allowed of a block, as a share, below which they are picked out instead of scoring them all."""

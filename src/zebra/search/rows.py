@@ -9,9 +9,12 @@ from numpy.typing import NDArray
 
 
 def plain(rows: pa.Table) -> list[dict[str, Any]]:
-    """Return rows as Python values, with None for NaN: it counts as missing here, and JSON has no word for it."""
+    """Return rows as Python values, with None for NaN and infinity: JSON has no word for them."""
     return [
-        {name: None if isinstance(cell, float) and math.isnan(cell) else cell for name, cell in row.items()}
+        {
+            name: None if isinstance(cell, float) and not math.isfinite(cell) else cell
+            for name, cell in row.items()
+        }
         for row in rows.to_pylist()
     ]
 

@@ -47,7 +47,7 @@ def run(config: ServeConfig, listening: Callable[[str], None] = lambda _address:
 
 
 def _settle() -> None:
-    """Leave what is there for good out of garbage collection: looking through all of it stops everything for 0.2 s."""
+    """Leave what is there for good out of garbage collection, which stops everything while it looks through it."""
     gc.collect()
     gc.freeze()
 
