@@ -36,7 +36,7 @@ KEY = "between us"
 GONE = 3
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
@@ -47,7 +47,7 @@ def browser():
         opened.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """A model with random weights."""
     torch.manual_seed(0)
@@ -63,7 +63,7 @@ def model(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     """Forty pictures of four classes, to be asked about."""
     folder = tmp_path_factory.mktemp("sets") / "colours"
@@ -90,7 +90,7 @@ def served(installed, environment, *words, log):
     assert "Traceback" not in log.read_text()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def gallery(zebra, installed, environment, model, dataset, pairs, tmp_path_factory):
     """The address of a service with 96 pictures, of which one file is gone, and a quiz."""
     folder = tmp_path_factory.mktemp("gallery")
@@ -106,7 +106,7 @@ def gallery(zebra, installed, environment, model, dataset, pairs, tmp_path_facto
         yield address
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def bare(installed, environment, model, tmp_path_factory):
     """The address of a service with an empty store, no quiz, and a key."""
     folder = tmp_path_factory.mktemp("bare")

@@ -105,7 +105,10 @@ def journal(config):
 
 def test_r1_killed_at_random_moments_a_run_ends_with_the_bits_of_one_that_was_not():
     done = subprocess.run(
-        [sys.executable, str(CRASH), "--trials", "10"], capture_output=True, text=True, check=False
+        [sys.executable, str(CRASH), "--trials", "10", "--kills", "1"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "10 of 10 identical" in done.stdout
