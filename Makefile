@@ -14,8 +14,9 @@ demo: $(VENV)/base
 serve: $(VENV)/serve
 	$(BIN)/zebra serve
 
+# Two files at a time, each with one thread: threads of two processes on two cores would wait for each other.
 test: $(VENV)/dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: $(VENV)/dev
 	$(BIN)/ruff check .

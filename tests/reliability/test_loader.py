@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from itertools import chain
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -140,9 +141,16 @@ def fail(source: Doomed, **options) -> tuple[str, float, set[int]]:
         **options,
     )
     workers: set[int] = set()
-    with pytest.raises(DataError) as caught:
-        for _ in stream:
-            workers |= {child.pid for child in multiprocessing.active_children()}
+    start = BaseProcess.start
+
+    def noted(process: BaseProcess) -> None:
+        start(process)
+        assert process.pid
+        workers.add(process.pid)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(DataError) as caught:
+        patch.setattr(BaseProcess, "start", noted)
+        list(stream)
     return str(caught.value), time.monotonic() - began, workers
 
 
