@@ -63,7 +63,7 @@ class Words:
 def run(words: Sequence[str]) -> int:
     """Search and print."""
     told = parse(Words, "search", words, description=DESCRIPTION)
-    asked = bool(told.query or told.image or told.like or told.captions or told.without)
+    asked = bool(told.query.strip() or told.image or told.like or told.captions or told.without)
     if not asked and not told.index:
         say("zebra search: say what to search for, or --index to make an index", error=True)
         return USAGE

@@ -85,27 +85,32 @@ def choose(words: Sequence[str]) -> Chosen:
         start = _plan(known.start, rest) | start
     if known.model is not None:
         start["model"] = unstructure(preset(known.model))
-    given = {word.split("=")[0] for word in rest}
-    if "--epochs" in given and "--steps" not in given:
-        start |= {"steps": None, "epochs": 1.0}
-    elif "--steps" in given and "--epochs" not in given:
-        start |= {"epochs": None, "steps": 1}
+    start |= _length(rest)
     return Chosen(start, known.resume, known.accept_changes, rest)
 
 
+def _length(words: list[str]) -> dict[str, Any]:
+    """Make room for --steps or --epochs, whichever is given: a config has one of them."""
+    given = {word.split("=")[0] for word in words}
+    if "--epochs" in given and "--steps" not in given:
+        return {"steps": None, "epochs": 1.0}
+    if "--steps" in given and "--epochs" not in given:
+        return {"epochs": None, "steps": 1}
+    return {}
+
+
 def _plan(start: str, words: list[str]) -> dict[str, Any]:
-    """Choose settings for a start and the data that --data names."""
-    early = argparse.ArgumentParser(prog="zebra train", add_help=False, allow_abbrev=False)
-    early.add_argument("--data")
-    data = early.parse_known_args(words)[0].data
-    if data is None:
-        if any(word in ("-h", "--help") for word in words):
-            return {}
+    """Choose settings for a start and the data that the flags describe."""
+    if any(word in ("-h", "--help") for word in words):
+        return {}
+    blank = {"data": "", "out": "", "steps": 1, "finetune": {"start": start}} | _length(words)
+    told = parse(TrainConfig, "train", words, default=structure(TrainConfig, blank), description=DESCRIPTION)
+    if not told.data:
         say("zebra train: --data must be given (zebra train --help explains)", error=True)
         raise SystemExit(2)
     from zebra.workflows import finetune
 
-    plan = finetune.plan(start, data)
+    plan = finetune.plan(start, told.data, told.data_options)
     chosen = ", ".join(f"{name} {plan[name]:g}" for name in ("epochs", "batch_size", "lr"))
     say(f"settings for this data: {chosen}; flags change them", error=True)
     return plan

@@ -50,7 +50,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http=partial(Protocol, places),  # type: ignore[arg-type]
+                http=partial(Protocol, places),  # type: ignore[arg-type]  # uvicorn only ever calls it
                 ws="none",
                 lifespan="on",
                 log_config=None,
@@ -97,7 +97,7 @@ class Protocol(H11Protocol):
         self._places = places
         self._timer: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn narrows it
         """Begin to wait for a head."""
         super().connection_made(transport)
         self._watch_head()

@@ -131,10 +131,8 @@ class Service:
             searcher = open_searcher(self.config.store, model=clip.fingerprint)
             gallery = Gallery(searcher, captions_like(Path(self.config.store)))
         side = clip.image_size
-        for items in (
-            1,
-            self.config.batching.size,
-        ):  # first passes are slow: memory is taken, kernels are chosen
+        # First passes are slow: memory is taken, kernels are chosen.
+        for items in (1, self.config.batching.size):
             clip.encode_images([np.zeros((side, side, 3), np.uint8)] * items)
             if clip.tokenizer is not None:
                 clip.encode_texts(["a photo"] * items)

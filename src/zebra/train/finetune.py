@@ -11,8 +11,8 @@ from zebra.models import CLIP
 class FixedBatchNorm(nn.BatchNorm2d):
     """Batch norm that keeps its statistics: those of a small set would be worse than those of the large one."""
 
-    def train(self, mode: bool = True) -> "FixedBatchNorm":  # noqa: ARG002
-        """Stay as in inference."""
+    def train(self, mode: bool = True) -> "FixedBatchNorm":  # noqa: ARG002  # torch's signature
+        """Stay as in inference, whatever is asked."""
         return super().train(False)
 
 

@@ -3,6 +3,8 @@
 The settings are a recipe like any other, made from the number of pairs and the size of the model; flags go before it.
 """
 
+import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,10 +44,15 @@ LARGE = 20_000_000
 """Weights from which on a model moves by a tenth of the learning rate of the small ones."""
 
 
-def plan(start: str, data: str) -> dict[str, Any]:
+def plan(start: str, data: str, options: DataConfig | None = None) -> dict[str, Any]:
     """Return the settings that suit a model and some data, as a recipe.
 
     Small sets are seen more often, in smaller batches; training ends earlier if the held-out pictures say so.
+
+    Args:
+        start: A model of any layout.
+        data: Captioned pictures.
+        options: How they are read, if not as usual.
 
     Raises:
         WeightsError: The model cannot be opened or has no tokenizer.
@@ -53,7 +60,7 @@ def plan(start: str, data: str) -> dict[str, Any]:
     """
     clip = load(start)
     clip.require_words()
-    pairs = len(open_source(data, DataConfig()))
+    pairs = len(open_source(data, options or DataConfig()))
     if pairs < FEWEST:
         raise DataError(f"{data} holds {pairs} pairs; to learn from some and judge by others takes {FEWEST}")
     batch = int(2 ** np.clip(np.floor(np.log2(pairs / 4)), 1, 7))
@@ -90,23 +97,30 @@ class HeldOut:
     name = "held-out"
 
     def __init__(self, source: Source, preprocess: Preprocess) -> None:
-        """Read all of a source; samples that cannot be used were left out when it was made."""
+        """Read all of a source; pictures that cannot be used are left out, with a warning that counts them."""
         pixels: list[NDArray[np.uint8]] = []
         captions: list[str] = []
         owners: list[int] = []
         ids: list[str] = []
+        skipped: Counter[str] = Counter()
         for index in range(len(source)):
             try:
                 record = source.read(index)
                 image = decode(record.image, record.id, mode=preprocess.decode)
-            except BadSample:  # nobody learns from it, and it cannot judge; doctor counts it
+            except BadSample as bad:
+                skipped[bad.reason] += 1
                 continue
             captions += record.captions
             owners += [len(ids)] * len(record.captions)
             ids.append(record.id)
             pixels.append(preprocess.pixels(image))
+        reasons = ", ".join(f"{count} {reason}" for reason, count in skipped.most_common())
         if not ids:
-            raise DataError(f"{source.name}: not one picture held out can be read; see zebra doctor")
+            raise DataError(
+                f"{source.name}: not one picture can be used ({reasons}); zebra doctor names them"
+            )
+        if skipped:
+            warnings.warn(f"{source.name}: left out {reasons}; zebra doctor names them", stacklevel=2)
         self.pixels_N3HW = torch.from_numpy(np.stack(pixels))
         self.captions, self.owner_M, self.ids = captions, np.array(owners), tuple(ids)
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from zebra.data.catalog import find_record, is_there
+from zebra.errors import DataError
 
 NAME = "limits"
 """What `zebra evaluate` calls all of them together."""
@@ -17,8 +18,16 @@ LIMITS = {
 
 
 def limit_sets(data_root: str | None) -> tuple[str, ...]:
-    """Return the sets that are there: all built-in ones, and those of the paper's that lie in `data_root`."""
+    """Return the sets that are there: all built-in ones, and those of the paper's that lie in `data_root`.
+
+    Raises:
+        DataError: There is no such folder.
+    """
     root = Path(data_root).expanduser() if data_root else None
+    if root is not None and not root.is_dir():
+        raise DataError(
+            f"--data-root {root} is no folder; name the one that holds the paper's sets, or leave it out"
+        )
     return tuple(
         name
         for names in LIMITS.values()

@@ -299,7 +299,13 @@ def top1(run: Path) -> dict[str, Score]:
 
 
 def short_names(runs: Sequence[Path]) -> dict[Path, str]:
-    """Call each run by its folder, or by its whole path where two folders are called the same."""
+    """Call each run by its folder, or by its whole path where two folders are called the same.
+
+    Raises:
+        DataError: A run is named twice.
+    """
+    if repeated := [run for run, count in Counter(runs).items() if count > 1]:
+        raise DataError(f"the run {repeated[0]} is named twice; name each once")
     counts = Counter(run.resolve().name for run in runs)
     return {run: run.resolve().name if counts[run.resolve().name] == 1 else str(run) for run in runs}
 

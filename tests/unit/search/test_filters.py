@@ -103,7 +103,10 @@ def column(name):
 def conditions(draw):
     """One test of a column: its words, and what it says of a row, in plain Python."""
     name = draw(st.sampled_from([name for name in CELLS if name != "tags"]))
-    missing = lambda row: row[name] is None or row[name] != row[name]  # noqa: E731
+
+    def missing(row):
+        return row[name] is None or row[name] != row[name]
+
     kind = draw(st.sampled_from(["compare", "compare", "in", "null", "contains"]))
     if kind == "null":
         return f"{column(name)} is null", missing

@@ -297,6 +297,8 @@ def test_limits_stand_for_the_built_in_sets_and_those_of_the_paper_that_are_ther
     assert all(name.startswith("menagerie/") for name in built_in)
     (tmp_path / "mnist").mkdir()
     assert limit_sets(str(tmp_path)) == (*built_in, "mnist")
+    with pytest.raises(DataError, match="nowhere is no folder"):
+        limit_sets(str(tmp_path / "nowhere"))
 
 
 def test_the_report_shows_what_is_hard_where_it_was_measured(world, tmp_path):

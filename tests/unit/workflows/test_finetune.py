@@ -83,6 +83,36 @@ def test_a_small_set_is_seen_more_often_in_smaller_batches(world, tmp_path):
     assert small["finetune"]["start"] == str(world / "start")
 
 
+def test_the_flags_that_say_how_data_is_read_hold_for_the_choice_of_settings(world, tmp_path, capsys):
+    table = shutil.copytree(world / "pictures", tmp_path / "odd") / "captions.csv"
+    table.write_text(table.read_text().replace("path,caption", "path,words"))
+    words = ["train", "--from", str(world / "start"), f"--data={table}", "--out", str(tmp_path / "run")]
+    assert main(words) == 1
+    assert "has no caption column" in capsys.readouterr().err
+    named = [
+        "--data-options.caption-columns",
+        "words",
+        "--steps",
+        "2",
+        "--workers",
+        "0",
+        "--precision",
+        "fp32",
+    ]
+    assert main([*words, *named]) == 0
+    assert "trained 2 steps" in capsys.readouterr().out
+
+
+def test_a_picture_to_judge_by_that_cannot_be_decoded_is_counted(world, tmp_path):
+    folder = shutil.copytree(world / "pictures", tmp_path / "pictures")
+    source = split(open_source(folder / "captions.csv", DataConfig()), 0.15).choose
+    first = folder / f"{int(source.locate(0).rpartition(':')[2]) - 2}.png"
+    first.write_bytes(b"no picture")
+    with pytest.warns(UserWarning, match=r"chosen by\): left out 1 not an image"):
+        judge = HeldOut(source, Preprocess(image_size=32))
+    assert len(judge.ids) == len(source) - 1
+
+
 def test_fewer_than_ten_pictures_are_refused(world, tmp_path):
     few = write_pictures(tmp_path / "few", 9)
     with pytest.raises(DataError, match="holds 9 pairs"):
@@ -176,6 +206,7 @@ def test_what_it_learns_shows_on_pictures_that_nothing_depends_on(world, tmp_pat
     )
     printed = capsys.readouterr()
     assert "settings for this data: epochs 30, batch_size 8" in printed.err
+    assert "kept: step" in printed.out
     assert "held-out" in printed.out
     held = json.loads((out / "metrics.json").read_text())["held-out"]
     metric = "image_to_text_recall@5"

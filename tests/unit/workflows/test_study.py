@@ -163,6 +163,12 @@ def test_features_of_other_pictures_are_refused(tmp_path):
         study.supervised(run, tmp_path / "bare.parquet")
 
 
+def test_a_run_that_is_named_twice_counts_as_a_mistake(tmp_path):
+    run = write_run(tmp_path / "run", {"set": 300})
+    with pytest.raises(DataError, match="run is named twice"):
+        study.scaling([run, run, run], [1, 2, 4], "GFLOP per image")
+
+
 def test_a_kind_that_is_none_is_answered_with_those_there_are(capsys):
     assert main(["study", "grups"]) == 2
     assert "Did you mean 'groups'" in capsys.readouterr().err
