@@ -170,6 +170,9 @@ def robustness(
         DataError: Too few references, or a set that one run lacks.
     """
     names = short_names([*runs, *models])
+    if baseline is not None and baseline not in names:
+        raise DataError(f"the baseline {baseline} is none of the runs; name one of them")
+    start = names[baseline or runs[0]]
     tops = {names[run]: top1(run) for run in (*runs, *models)}
     shared = set.intersection(*(set(scores) for scores in tops.values()))
     chosen = list(shifts) or sorted(shared - {standard})
@@ -181,7 +184,7 @@ def robustness(
         model: {name: scores[name] for name in (standard, *chosen)} for model, scores in tops.items()
     }
     references = [names[run] for run in runs]
-    found = protocol.robustness(accuracies, standard, references, names[baseline or runs[0]])
+    found = protocol.robustness(accuracies, standard, references, start)
     measured: dict[str, Mapping[str, Score]] = {}
     sections = []
     for shift in found:
@@ -189,19 +192,20 @@ def robustness(
         measured[f"relative, {shift.name}"] = shift.relative
         reading = "; ".join(
             f"{model} lies {100 * lead.value:+.1f} points [{100 * lead.low:+.1f}, {100 * lead.high:+.1f}] from the "
-            f"line, and {100 * shift.relative[model].value:+.1f} from {names[baseline or runs[0]]}"
+            f"line, and {100 * shift.relative[model].value:+.1f} from {start}"
             for model, lead in shift.effective.items()
         )
         pairs = {model: (shift.standard[model], shift.shifted[model]) for model in tops}
+        name = "all shifts" if shift.name == protocol.AVERAGE else shift.name
         figure = figures.robustness(
             {model: pairs[model] for model in references},
             {model: pairs[model] for model in shift.effective},
             shift.line.at,
             shift.line.band,
             standard,
-            shift.name,
+            name,
         )
-        sections.append(Section(f"Under {shift.name}", f"{reading or 'The references alone'}.", figure))
+        sections.append(Section(f"Under {name}", f"{reading or 'The references alone'}.", figure))
     return Study(f"Robustness to {len(chosen)} shifts of {standard}", measured, (), tuple(sections))
 
 

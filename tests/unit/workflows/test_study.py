@@ -115,6 +115,8 @@ def test_a_model_above_the_line_of_the_others_is_robust(tmp_path, capsys):
     assert scores["relative, sketch"]["judged"]["value"] == pytest.approx(0.5 - 57 / 400, abs=0.01)
     with pytest.raises(DataError, match=r"'sketches'\. Did you mean 'sketch'"):
         study.robustness(runs, "plain", [judged], ["sketches"])
+    with pytest.raises(DataError, match="elsewhere is none of the runs"):
+        study.robustness(runs, "plain", [judged], baseline=tmp_path / "elsewhere")
 
 
 def test_error_that_halves_with_each_doubling_has_the_exponent_minus_one(tmp_path):
