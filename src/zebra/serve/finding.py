@@ -26,7 +26,7 @@ async def find(service: Service, asked: SearchRequest) -> SearchAnswer:
     """Search the store; errors as those of `Searcher.search` and `zebra.serve.vectors`."""
     searcher = service.searcher
     rows = [*asked.like, *asked.unlike]
-    wanted = [] if asked.text is None else [asked.text]
+    wanted = [asked.text] if asked.text and asked.text.strip() else []
     parts: list[Part] = []
     texts, warnings = await text_vectors(service, [*wanted, *asked.without])
     weights = [1.0] * len(wanted) + [AWAY] * len(asked.without)

@@ -103,6 +103,7 @@ def describe(error: RequestValidationError) -> str:
     said = []
     for fault in error.errors()[:5]:
         place = ".".join(str(part) for part in fault["loc"] if part != "body")
-        said.append(f"{place}: {fault['msg']}" if place else str(fault["msg"]))
+        reason = str(fault["msg"]).removeprefix("Value error, ")
+        said.append(f"{place}: {reason}" if place else reason)
     more = len(error.errors()) - len(said)
     return "; ".join(said) + (f"; and {more} more" if more else "")

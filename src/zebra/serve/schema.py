@@ -122,7 +122,11 @@ class SearchRequest(Asked):
 
     @model_validator(mode="after")
     def _something(self) -> "SearchRequest":
-        if self.text is None and self.image is None and not (self.without or self.like or self.unlike):
+        if (
+            not (self.text or "").strip()
+            and self.image is None
+            and not (self.without or self.like or self.unlike)
+        ):
             raise ValueError("say what to look for: text, image, not, like or unlike")
         return self
 

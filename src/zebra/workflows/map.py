@@ -176,8 +176,10 @@ def _kind(kind: pa.DataType) -> Literal["category", "number"] | None:
 
 
 def _divides(values: pa.ChunkedArray) -> bool:
-    """Say whether a column tells points apart, and does not tell each from all others."""
+    """Say whether a column is known of most points, tells them apart, and does not tell each from all others."""
     counts = Counter(value for value in values.to_pylist() if value is not None)
+    if 2 * counts.total() < len(values):
+        return False
     if _kind(values.type) == "number":
         return len(counts) > 1
     return 1 < len(counts) <= GROUPS and len(counts) <= max(2, counts.total() / 3)

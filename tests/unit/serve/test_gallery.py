@@ -108,7 +108,8 @@ def test_a_query_longer_than_the_context_is_answered_with_a_warning(gallery):
 
 
 def test_a_query_for_nothing_is_refused(gallery):
-    assert "what to look for" in problem(gallery.post("/v1/search", json={}), 422)
+    for nothing in ({}, {"text": " "}):
+        assert problem(gallery.post("/v1/search", json=nothing), 422).startswith("say what to look for")
     problem(gallery.post("/v1/search", json={"like": ["unknown"]}), 400)
     problem(gallery.post("/v1/search", json={"text": "a", "k": 1000}), 422)
 

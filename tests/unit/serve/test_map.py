@@ -129,6 +129,13 @@ def test_groups_and_numbers_colour_names_do_not(store):
     assert colour_columns(store) == ["kind", "weight", "tame", "seen"]
 
 
+def test_a_column_that_most_rows_lack_does_not_colour(tmp_path):
+    store = Store.create(tmp_path / "store", FACTS, pa.schema([("label", pa.int64())]))
+    table = rows(0, 30).drop_columns(["kind", "weight", "tame", "seen"])
+    store.append(table.append_column("label", pa.array([n if n < 10 else None for n in range(30)])))
+    assert colour_columns(store) == []
+
+
 def test_values_come_in_the_order_of_the_points(store):
     shown = project(store, most=20)
     numbers = [int(name.removeprefix("id-")) for name in shown.ids]
