@@ -7,11 +7,10 @@ Rows go to results/serve.jsonl. The server is `zebra serve` in a process of its 
 (`open_loop.py`, which says why it is ours); both share the machine. Further words go to `zebra serve`.
 
 load      A model of the demo's shape with random weights. Requests come by the clock, and times count from when they
-          were due. The peak is the most answers a second at any of five rates around what a closed loop of 64 gets;
-          then follow 50, 80, 100 and 200 % of it, and 50 % again. At 80 %
-          there is to be no error, and the 99th percentile no more than the batch delay and three full passes of the
-          model; at 200 % the answers a second at least 90 % of the peak, refusals within 50 ms, and things as they
-          were within 5 s after.
+          were due. The peak is the most answers a second over 15 s, at any of five rates around what a closed loop of
+          64 gets; then follow 50, 80, 100 and 200 % of it, and 50 % again. At 80 % there is to be no error, and the
+          99th percentile no more than the batch delay and three full passes of the model; at 200 % the answers a
+          second at least 90 % of the peak, refusals within 50 ms, and things as they were within 5 s after.
 batching  ViT-B/32 with random weights: 32 clients, batches of 32 against batches of 1. Texts are captions of 8 to 20
           words, pictures JPEGs of 640 × 480. Texts are to be at least twice as fast, pictures 1.2 times.
 """
@@ -178,8 +177,8 @@ def load(ask: str, seconds: float, words: list[str]) -> dict[str, Any]:
             last = server.figures(ask)
             passes, items, spent = (last[name] - first[name] for name in ("passes", "items", "seconds"))
             rates = [share * closed for share in (0.7, 0.8, 0.9, 1.0, 1.1)]
-            asked = [server.ask(path, file, rate=rate, seconds=5, skip=int(7 * rate)) for rate in rates]
-            peak = max(level(result, 5.0)["answered_per_second"] for result in asked)
+            asked = [server.ask(path, file, rate=rate, seconds=15, skip=int(7 * rate)) for rate in rates]
+            peak = max(level(result, 15.0)["answered_per_second"] for result in asked)
             row: dict[str, Any] = {
                 "question": "load",
                 "ask": ask,

@@ -135,12 +135,18 @@ class Encoder:
 
     def _encode_texts(self, texts: Sequence[str]) -> list[TextVector]:
         words = self.clip.require_words()
-        rows = [words.encode([text], truncate=True) for text in texts]
-        with _untold(sum(row.truncated for row in rows)):
+        rows = words.encode(texts, truncate=True)
+        with _untold(rows.truncated):
             vectors_NE = self.clip.encode_texts(texts)
+        lengths = rows.lengths.tolist()
+        # Which of them were cut, the rows do not say; only the full ones can be.
         return [
-            TextVector(vector_E, int(row.lengths[0]), bool(row.truncated))
-            for vector_E, row in zip(vectors_NE, rows, strict=True)
+            TextVector(
+                vector_E,
+                tokens,
+                tokens == words.context_length and bool(words.encode([text], truncate=True).truncated),
+            )
+            for text, vector_E, tokens in zip(texts, vectors_NE, lengths, strict=True)
         ]
 
     def _encode_pixels(self, pixels: Sequence[NDArray[np.uint8]]) -> list[Tensor]:

@@ -3,7 +3,7 @@
 import hmac
 from collections.abc import Callable
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from zebra.config.serve import LOCAL
@@ -30,6 +30,9 @@ SECURITY = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
+ADDED = [(name.lower().encode(), value.encode()) for name, value in SECURITY.items()]
+NOT_STORED = [(b"cache-control", b"no-store")]
+"""What the API answers is for who asked."""
 FREE = ("/", "/healthz", "/readyz", "/docs", "/openapi.json")
 FREE_FOLDERS = ("/page/", "/reference/")
 """Answered without a key."""
@@ -46,11 +49,10 @@ class SecureHeaders:
 
         async def secure(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in SECURITY.items():
-                    headers.setdefault(name, value)
-                if "/v1/" in scope["path"]:
-                    headers.setdefault("Cache-Control", "no-store")
+                headers = message["headers"] = list(message.get("headers", ()))
+                there = {name for name, _ in headers}
+                added = ADDED + NOT_STORED if "/v1/" in scope["path"] else ADDED
+                headers += [header for header in added if header[0] not in there]
             await send(message)
 
         await self._app(scope, receive, secure)
