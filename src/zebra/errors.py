@@ -9,6 +9,7 @@
     ├── StoreError(RuntimeError)   a store that is missing, damaged, busy or of another model
     ├── CheckpointError(OSError)   a checkpoint that could not be written; the one before it is untouched
     ├── DivergedError(ArithmeticError)  a loss or gradient that is no longer a number
+    ├── RankError(RuntimeError)    a process of a run that is silent or gone; the message names it
     ├── DownloadError(OSError)     a model of the hub that can be had neither there nor from the cache
     └── MissingExtra(ImportError)  an optional package that is not installed
 
@@ -71,6 +72,10 @@ class CheckpointError(ZebraError, OSError):
 
 class DivergedError(ZebraError, ArithmeticError):
     """Training produced NaN or infinity; the weights were not updated with it."""
+
+
+class RankError(ZebraError, RuntimeError):
+    """Processes that train together have lost one of them."""
 
 
 class MissingExtra(ZebraError, ImportError):

@@ -1,6 +1,7 @@
 """`zebra train`: a recipe and flags in, a training run out."""
 
 import argparse
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,8 @@ DESCRIPTION = f"""Train a CLIP on captioned images.
 
 --data takes a folder of images with same-name .txt files, a CSV/TSV/JSONL/Parquet table with an image and one or
 more caption columns, tar shards, or a data set that Hugging Face's library saved. Settings come from the defaults, then
-the recipe, then the flags below.
+the recipe, then the flags below. Several processes, one for each GPU, share a batch when torchrun starts them:
+torchrun --nproc-per-node 8 -m zebra train …
 
 Beside the flags below:
   --recipe NAME|FILE   {", ".join(recipe_names())}, or a YAML file (default: {DEFAULT_RECIPE})
@@ -47,6 +49,9 @@ def run(words: Sequence[str]) -> int:
     config = parse_config(chosen)
     from zebra.workflows import train
 
+    if int(os.environ.get("RANK", "0")):  # of several processes that torchrun started, the first one speaks
+        result = train.run(config, resume=chosen.resume, accept_changes=chosen.accept_changes)
+        return DONE if result.finished else STOPPED
     with TrainingDisplay() as display:
         result = train.run(
             config, resume=chosen.resume, accept_changes=chosen.accept_changes, watch=display.update

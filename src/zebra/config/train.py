@@ -5,11 +5,12 @@ from typing import Literal
 
 from zebra.config.data import DataConfig
 from zebra.config.finetune import FineTuneConfig
-from zebra.config.model import ModelConfig
+from zebra.config.model import ModelConfig, ResNetConfig
 from zebra.config.presets import preset
 from zebra.errors import ConfigError
 
 Precision = Literal["auto", "fp32", "bf16"]
+Parallel = Literal["ddp", "fsdp"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,7 +73,17 @@ class TrainConfig:
     batch_size: int = 128
     """Pairs per step (global)."""
     chunk_size: int | None = None
-    """Pairs that pass the towers at once; None takes the whole batch."""
+    """Pairs of a process that pass the towers at once; None takes its whole share."""
+    checkpoint_activations: bool = False
+    """Compute the inside of blocks again for their gradients instead of keeping it: less memory, a third more time."""
+    compile: bool = False
+    """Compile the blocks of both towers with torch.compile; the first steps take minutes."""
+    patch_dropout: float = 0.0
+    """Share of the patches that an image tower of patches does not see, other ones every time (FLIP)."""
+    parallel: Parallel = "ddp"
+    """With torchrun: ddp keeps the whole model in every process, fsdp shares of it, for models that do not fit."""
+    rank_timeout: float = 600.0
+    """Seconds without a step or a check of one process after which all of them end, naming it."""
     lr: float = 1e-3
     """Peak learning rate."""
     seed: int = 0
@@ -111,13 +122,21 @@ class TrainConfig:
             raise ConfigError("give exactly one of --steps and --epochs")
         for name in ("batch_size", "checkpoint_every", "keep_checkpoints", "check_every", "check_samples"):
             _require_positive(name, getattr(self, name))
-        for name in ("checkpoint_minutes", "worker_timeout"):
+        for name in ("checkpoint_minutes", "worker_timeout", "rank_timeout"):
             _require_positive(name, getattr(self, name))
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ConfigError(f"ema_decay is {self.ema_decay}; it must be between 0 and 1, such as 0.9999")
         for name in ("steps", "epochs", "chunk_size", "lr"):
             if getattr(self, name) is not None:
                 _require_positive(name, getattr(self, name))
+        if not 0 <= self.patch_dropout < 1:
+            raise ConfigError(
+                f"patch_dropout is {self.patch_dropout}; it is a share from 0 to below 1, such as 0.5"
+            )
+        if self.patch_dropout and isinstance(self.model.vision, ResNetConfig):
+            raise ConfigError(
+                "patch_dropout needs an image tower of patches; this model's is a ResNet: leave it at 0"
+            )
         if self.batch_size < 2:
             raise ConfigError("batch_size is 1; contrast needs at least 2 pairs")
         if self.workers < 0:

@@ -41,13 +41,16 @@ class Ledger:
         self._written = 0
         self._rewound = False
 
-    def add(self, position: int, batch: Batch) -> None:
+    def add(self, position: int, batch: Batch, ranks: int = 1) -> None:
         """Count the batch whose first sample stands at `position`, and append its skips to the file.
+
+        Args:
+            ranks: Processes that have as large a share of it; the skips are those of all.
 
         Raises:
             DataError: More of an epoch is unusable than `max_skip_rate` allows.
         """
-        behind = position + len(batch.ids)
+        behind = position + ranks * len(batch.ids)
         while position < behind:
             epoch = position // self.found
             end = min(behind, (epoch + 1) * self.found)

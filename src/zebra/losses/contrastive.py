@@ -10,43 +10,57 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from zebra.distributed import ALONE, World
 from zebra.losses.pairs import pairs
 from zebra.losses.tiles import refuse_second_derivative, tiles
 
 
 def info_nce(
-    image_NE: Tensor, text_NE: Tensor, logit_scale: Tensor | float, tile_rows: int | None = 1024
+    image_NE: Tensor,
+    text_NE: Tensor,
+    logit_scale: Tensor | float,
+    tile_rows: int | None = 1024,
+    world: World = ALONE,
 ) -> Tensor:
     """Average the cross-entropy of finding each image's text and each text's image among N.
 
     Args:
-        image_NE: Unit vectors [N, E].
-        text_NE: Unit vectors [N, E]; row i belongs to image i.
+        image_NE: Unit vectors [N, E]; of several processes, this one's images [R, E].
+        text_NE: Unit vectors [N, E]; row i belongs to image i; of several processes, the texts of all (`World.rows`).
         logit_scale: The multiplier of cosine similarities, already exponentiated.
         tile_rows: Most rows of the N × N logits that exist at a time, in the backward pass too; how many columns,
-            `zebra.losses.tiles` decides by memory. A batch no larger than this, or any with None, is computed whole.
+            `zebra.losses.tiles` decides by memory. Alone, a batch no larger than this, or any with None, is computed
+            whole.
+        world: The processes that share the batch. Each computes its own rows; of the columns, a maximum and a sum are
+            exchanged, N numbers each.
 
     Returns:
-        The loss, a scalar; gradients flow to all three arguments, once. Computed in fp32 even under autocast, since
-        bf16 logits near 100 are half a unit apart; fp64 vectors stay fp64.
+        The loss of the whole batch, a scalar; gradients flow to all three arguments, once. Those of several processes
+        are parts, to be added up. Computed in fp32 even under autocast, since bf16 logits near 100 are half a unit
+        apart; fp64 vectors stay fp64.
 
     Raises:
-        ShapeError: The two sides differ in shape, or are empty.
+        ShapeError: The two sides do not fit, or are empty.
         ConfigError: `tile_rows` is not positive; in the backward pass of tiles, `create_graph=True` was given.
     """
     with torch.autocast(image_NE.device.type, enabled=False):
-        image_NE, text_NE = pairs("info_nce", image_NE, text_NE, tile_rows)
-        scaled_NE = logit_scale * image_NE
-        if tile_rows is None or len(image_NE) <= tile_rows:
-            logits_NN = scaled_NE @ text_NE.T
+        image_NE, text_NE = pairs("info_nce", image_NE, text_NE, tile_rows, world)
+        scaled_RE = logit_scale * image_NE
+        if world.size == 1 and (tile_rows is None or len(image_NE) <= tile_rows):
+            logits_NN = scaled_RE @ text_NE.T
             target_N = torch.arange(len(logits_NN), device=logits_NN.device)
             return (F.cross_entropy(logits_NN, target_N) + F.cross_entropy(logits_NN.T, target_N)) / 2
-        parts: tuple[Tensor, ...] = TiledSums.apply(scaled_NE, text_NE, tile_rows, 0)  # type: ignore[no-untyped-call]
-        match_N, row_max_N, row_sum_N, column_max_N, column_sum_N = parts
+        first, rows = world.rank * len(image_NE), tile_rows or len(image_NE)
+        parts: tuple[Tensor, ...] = TiledSums.apply(scaled_RE, text_NE, rows, first)  # type: ignore[no-untyped-call]
+        match_R, row_max_R, row_sum_R, column_max_N, column_sum_N = parts
+        max_N = world.max(column_max_N)
+        mine_N = F.pad(match_R, (first, len(text_NE) - first - len(match_R)))
+        sum_N, match_N = world.sum(torch.stack([column_sum_N * (column_max_N - max_N).exp(), mine_N]))
         # The large numbers are subtracted first: the cross-entropy of a pair found easily keeps its digits.
-        image_to_text_N = (row_max_N - match_N) + row_sum_N.log()
-        text_to_image_N = (column_max_N - match_N) + column_sum_N.log()
-        return (image_to_text_N.mean() + text_to_image_N.mean()) / 2
+        image_to_text = world.sum(((row_max_R - match_R) + row_sum_R.log()).sum())
+        text_to_image = ((max_N - match_N) + sum_N.log()).sum()
+        loss: Tensor = (image_to_text + text_to_image) / (2 * len(text_NE))
+        return loss
 
 
 class TiledSums(torch.autograd.Function):

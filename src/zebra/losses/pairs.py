@@ -3,22 +3,30 @@
 import torch
 from torch import Tensor
 
+from zebra.distributed import World
 from zebra.errors import ConfigError, ShapeError
 
 
-def pairs(loss: str, image_NE: Tensor, text_NE: Tensor, tile_rows: int | None) -> tuple[Tensor, Tensor]:
+def pairs(
+    loss: str, image_RE: Tensor, text_NE: Tensor, tile_rows: int | None, world: World
+) -> tuple[Tensor, Tensor]:
     """Return both sides in fp32, or in fp64 where one of them is.
 
     Raises:
-        ShapeError: The two sides differ in shape, or are empty.
+        ShapeError: The two sides do not fit, or are empty.
         ConfigError: `tile_rows` is not positive.
     """
-    if image_NE.shape != text_NE.shape or image_NE.ndim != 2 or not image_NE.numel():
+    fits = image_RE.ndim == 2 and text_NE.shape == (world.size * len(image_RE), *image_RE.shape[1:])
+    if not fits or not image_RE.numel():
+        needed = (
+            "as two filled [N, E] tensors of one shape, row i of both being pair i"
+            if world.size == 1
+            else f"as [R, E] of this process and [N, E] of all {world.size}, N = {world.size} R"
+        )
         raise ShapeError(
-            f"{loss} needs images and texts as two filled [N, E] tensors of one shape, row i of both being pair i, "
-            f"not {tuple(image_NE.shape)} and {tuple(text_NE.shape)}"
+            f"{loss} needs images and texts {needed}, not {tuple(image_RE.shape)} and {tuple(text_NE.shape)}"
         )
     if tile_rows is not None and tile_rows < 1:
         raise ConfigError(f"{loss}: tile_rows is {tile_rows}; give 1 or more, or None for all rows at once")
-    dtype = torch.promote_types(torch.promote_types(image_NE.dtype, text_NE.dtype), torch.float32)
-    return image_NE.to(dtype), text_NE.to(dtype)
+    dtype = torch.promote_types(torch.promote_types(image_RE.dtype, text_NE.dtype), torch.float32)
+    return image_RE.to(dtype), text_NE.to(dtype)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from zebra.distributed import ALONE, World
 from zebra.losses.pairs import pairs
 from zebra.losses.tiles import Tile, refuse_second_derivative, tiles
 
@@ -20,35 +21,38 @@ def sigmoid_loss(
     logit_scale: Tensor | float,
     logit_bias: Tensor | float,
     tile_rows: int | None = 1024,
+    world: World = ALONE,
 ) -> Tensor:
     """Ask of each image and each text whether they match; sum the log losses over texts, average over images.
 
     Args:
-        image_NE: Unit vectors [N, E].
-        text_NE: Unit vectors [N, E]; row i belongs to image i.
+        image_NE: Unit vectors [N, E]; of several processes, this one's images [R, E].
+        text_NE: Unit vectors [N, E]; row i belongs to image i; of several processes, the texts of all (`World.rows`).
         logit_scale: The multiplier of cosine similarities, already exponentiated.
         logit_bias: Added to every scaled similarity; negative at first, since nearly all answers are no.
         tile_rows: As in `info_nce`.
+        world: The processes that share the batch; each asks the questions of its own images.
 
     Returns:
-        The loss, a scalar; gradients flow to the first four arguments, once. Computed in fp32 even under autocast;
-        fp64 vectors stay fp64.
+        The loss of the whole batch, a scalar; gradients flow to the first four arguments, once. Those of several
+        processes are parts, to be added up. Computed in fp32 even under autocast; fp64 vectors stay fp64.
 
     Raises:
-        ShapeError: The two sides differ in shape, or are empty.
+        ShapeError: The two sides do not fit, or are empty.
         ConfigError: `tile_rows` is not positive; in the backward pass of tiles, `create_graph=True` was given.
     """
     with torch.autocast(image_NE.device.type, enabled=False):
-        image_NE, text_NE = pairs("sigmoid_loss", image_NE, text_NE, tile_rows)
-        num_pairs = len(image_NE)
-        scaled_NE = logit_scale * image_NE
-        if tile_rows is None or num_pairs <= tile_rows:
-            logits_NN = scaled_NE @ text_NE.T + logit_bias
+        image_NE, text_NE = pairs("sigmoid_loss", image_NE, text_NE, tile_rows, world)
+        num_pairs = len(text_NE)
+        scaled_RE = logit_scale * image_NE
+        if world.size == 1 and (tile_rows is None or num_pairs <= tile_rows):
+            logits_NN = scaled_RE @ text_NE.T + logit_bias
             sign_NN = 2 * torch.eye(num_pairs, dtype=logits_NN.dtype, device=logits_NN.device) - 1
             return -F.logsigmoid(sign_NN * logits_NN).sum() / num_pairs
-        bias = torch.as_tensor(logit_bias, dtype=scaled_NE.dtype, device=scaled_NE.device)
-        total: Tensor = TiledLogLoss.apply(scaled_NE, text_NE, bias, tile_rows, 0)  # type: ignore[no-untyped-call]
-        return total / num_pairs
+        bias = torch.as_tensor(logit_bias, dtype=scaled_RE.dtype, device=scaled_RE.device)
+        first, rows = world.rank * len(image_NE), tile_rows or len(image_NE)
+        total: Tensor = TiledLogLoss.apply(scaled_RE, text_NE, bias, rows, first)  # type: ignore[no-untyped-call]
+        return world.sum(total) / num_pairs
 
 
 class TiledLogLoss(torch.autograd.Function):

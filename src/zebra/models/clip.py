@@ -51,19 +51,32 @@ class CLIP(nn.Module):
         self.logit_bias = nn.Parameter(torch.tensor(bias)) if config.logit_bias else None
         """Added to the multiplied similarities, before a sigmoid."""
 
-    def encode_images(self, images_B3HW: Tensor) -> Tensor:
-        """Embed normalised pixels, float [B, 3, H, W], as unit vectors [B, E]."""
-        return F.normalize(self.visual(images_B3HW).float(), dim=-1)
+    def encode_images(self, images_B3HW: Tensor, seen_BK: Tensor | None = None) -> Tensor:
+        """Embed normalised pixels, float [B, 3, H, W], as unit vectors [B, E].
+
+        Args:
+            seen_BK: Patches that a tower of patches sees, int64; None: all.
+        """
+        seen = () if seen_BK is None else (seen_BK,)
+        return _unit(self.visual(images_B3HW, *seen))
 
     def encode_texts(self, tokens_BL: Tensor) -> Tensor:
         """Embed token ids, int64 [B, L], as unit vectors [B, E]."""
-        return F.normalize(self.text(tokens_BL).float(), dim=-1)
+        return _unit(self.text(tokens_BL))
 
-    def forward(self, images_B3HW: Tensor, tokens_BL: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, images_B3HW: Tensor, tokens_BL: Tensor, seen_BK: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return image vectors [B, E], text vectors [B, E] and the multiplier of their similarities."""
-        return self.encode_images(images_B3HW), self.encode_texts(tokens_BL), self.logit_scale.exp()
+        images_BE = self.encode_images(images_B3HW, seen_BK)
+        return images_BE, self.encode_texts(tokens_BL), self.logit_scale.exp()
 
     @torch.no_grad()
     def clamp_temperature(self) -> None:
         """Keep the multiplier in [1, 100]; called after every optimizer step (CLIP §2.5)."""
         self.logit_scale.clamp_(0.0, math.log(MAX_LOGIT_SCALE))
+
+
+def _unit(x_BE: Tensor) -> Tensor:
+    """Normalise rows, in fp32 at least."""
+    return F.normalize(x_BE.to(torch.promote_types(x_BE.dtype, torch.float32)), dim=-1)

@@ -59,14 +59,21 @@ class SiglipVision(nn.Module):
         self.ln_post = nn.LayerNorm(width, eps=config.norm_eps)
         self.pool = ProbePool(config)
 
-    def features(self, images_B3HW: Tensor) -> Tensor:
-        """Return the pooled vector [B, D]."""
+    def features(self, images_B3HW: Tensor, seen_BK: Tensor | None = None) -> Tensor:
+        """Return the pooled vector [B, D]; see `forward`."""
         x_BPD = self.conv1(images_B3HW).flatten(2).transpose(1, 2) + self.positional_embedding
+        if seen_BK is not None:
+            x_BPD = x_BPD.take_along_dim(seen_BK[..., None], 1)
         return self.pool(self.ln_post(self.transformer(x_BPD)))
 
-    def forward(self, images_B3HW: Tensor) -> Tensor:
-        """Return embeddings [B, E], not yet of unit length."""
-        return self.features(images_B3HW)
+    def forward(self, images_B3HW: Tensor, seen_BK: Tensor | None = None) -> Tensor:
+        """Return embeddings [B, E], not yet of unit length.
+
+        Args:
+            images_B3HW: Normalised pixels.
+            seen_BK: Patches that are seen, int64, row by row from 0; None: all (FLIP, arXiv 2212.00794).
+        """
+        return self.features(images_B3HW, seen_BK)
 
 
 class SiglipText(nn.Module):
@@ -97,7 +104,9 @@ class SiglipText(nn.Module):
                 f"texts of {tokens_BL.shape[1]} tokens for a SigLIP text tower, which takes exactly "
                 f"{self.context_length}; encode them with the model's own tokenizer"
             )
-        x_BLD = self.token_embedding(tokens_BL) + self.positional_embedding
+        x_BLD = (
+            self.token_embedding(tokens_BL.to(self.positional_embedding.device)) + self.positional_embedding
+        )
         last_BD = self.transformer(x_BLD, kept=(slice(None), -1))
         return self.text_projection(self.ln_final(last_BD))
 

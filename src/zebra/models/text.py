@@ -36,7 +36,8 @@ class TextTransformer(nn.Module):
         """Return embeddings [B, E], not yet of unit length.
 
         Args:
-            tokens_BL: int64 ids, L ≤ context_length; a text ends at its largest id (the first one, if repeated).
+            tokens_BL: int64 ids, L ≤ context_length; a text ends at its largest id (the first one, if repeated). Best
+                on the CPU, where they are packed: a GPU goes on with what it has to do meanwhile.
 
         Raises:
             ShapeError: L exceeds the context length.
@@ -46,8 +47,9 @@ class TextTransformer(nn.Module):
                 f"texts of {tokens_BL.shape[1]} tokens for a text tower of context length {self.context_length}; "
                 "encode them with truncate=True or shorten them"
             )
+        tokens_BL = tokens_BL.cpu()
         length_B = tokens_BL.argmax(dim=1) + 1
-        run = pack(tokens_BL.cpu().numpy(), length_B.cpu().numpy()).to(tokens_BL.device)
+        run = pack(tokens_BL.numpy(), length_B.numpy()).to(self.positional_embedding.device)
         x_ND = self.token_embedding(run.token_N) + F.embedding(run.position_N, self.positional_embedding)
         x_BD = self.transformer(x_ND, sight=run, kept=run.end_B)
         return self.ln_final(x_BD) @ self.text_projection

@@ -9,7 +9,7 @@ there. It starts with the last chunk, which therefore keeps its activations and 
 is an ordinary forward pass.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from zebra.config.train import Precision
 from zebra.models import CLIP
+from zebra.train.parallel import Towers
 from zebra.train.precision import autocast
 
 Embedded = tuple[Tensor, Tensor, Tensor]
@@ -25,9 +26,14 @@ Embedded = tuple[Tensor, Tensor, Tensor]
 
 
 def embed(
-    model: CLIP, images_B3HW: Tensor, tokens_BL: Tensor, *, chunk_size: int | None, precision: Precision
+    model: CLIP,
+    towers: Towers,
+    inputs: Sequence[Tensor],
+    *,
+    chunk_size: int | None,
+    precision: Precision,
 ) -> Embedded:
-    """Embed a batch as `model` does, keeping the activations of one chunk only.
+    """Embed a batch as `towers` do, keeping the activations of one chunk only.
 
     One backward pass through the result gives the gradients of a batch that passed at once. They hold for what a
     tower draws, dropout for instance: a chunk's second pass repeats the numbers of its first, and afterwards the
@@ -38,35 +44,39 @@ def embed(
     chunk, in order.
 
     Args:
-        images_B3HW: Normalised pixels, float32.
-        tokens_BL: Token ids, int64.
+        model: The model by itself. All chunks but the last pass it bare: nothing is exchanged for them, and what
+            the last one exchanges are the sums of all.
+        towers: The model spread over processes (`parallel.spread`), or itself.
+        inputs: Normalised pixels [B, 3, H, W], float32; token ids [B, L], int64; for patch dropout, the patches that
+            are seen [B, K], int64.
         chunk_size: Most pairs that pass the towers at once; chunks differ in size by at most one. None takes the batch.
         precision: Arithmetic of the towers, in both passes.
 
     Returns:
-        What `model` returns for the whole batch.
+        What `towers` return for the whole batch.
     """
 
-    def passed(images: Tensor, tokens: Tensor) -> Embedded:
+    def passed(towers: Towers, *chunk: Tensor) -> Embedded:
         # Entered per chunk: autocast's one bf16 copy of a weight would sum the gradients of all chunks in bf16.
-        with autocast(precision, images.device):
-            return model(images, tokens)  # type: ignore[no-any-return]
+        with autocast(precision, chunk[0].device):
+            return towers(*chunk)
 
     def first_and_second() -> tuple[AbstractContextManager[object], AbstractContextManager[object]]:
-        return nullcontext(), _buffers_kept(model)
+        return nullcontext(), buffers_kept(model)
 
-    num_chunks = -(-len(images_B3HW) // (chunk_size or len(images_B3HW)))
-    *early, last = zip(images_B3HW.tensor_split(num_chunks), tokens_BL.tensor_split(num_chunks), strict=True)
+    num_pairs = len(inputs[0])
+    num_chunks = -(-num_pairs // (chunk_size or num_pairs))
+    *early, last = zip(*(whole.tensor_split(num_chunks) for whole in inputs), strict=True)
     parts: list[Embedded] = [
-        checkpoint(passed, *chunk, use_reentrant=False, context_fn=first_and_second) for chunk in early
+        checkpoint(passed, model, *chunk, use_reentrant=False, context_fn=first_and_second) for chunk in early
     ]
-    parts.append(passed(*last))
+    parts.append(passed(towers, *last))
     image_parts, text_parts, scales = zip(*parts, strict=True)
     return torch.cat(image_parts), torch.cat(text_parts), scales[-1]
 
 
 @contextmanager
-def _buffers_kept(model: nn.Module) -> Iterator[None]:
+def buffers_kept(model: nn.Module) -> Iterator[None]:
     """Undo what the block does to buffers: batch norm has counted this chunk in its first pass."""
     kept = [buffer.clone() for buffer in model.buffers()]
     try:

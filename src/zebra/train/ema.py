@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from zebra.train.parallel import mine
+
 
 class WeightAverage:
     """The exponential moving average of a model's parameters, in the parameters' own precision.
@@ -27,7 +29,9 @@ class WeightAverage:
         """Take in the weights after an optimizer step."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
-        torch._foreach_lerp_(list(self.weights.values()), self._parameters(), 1 - decay)
+        torch._foreach_lerp_(
+            [mine(weight) for weight in self.weights.values()], self._parameters(), 1 - decay
+        )
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
@@ -40,10 +44,10 @@ class WeightAverage:
 
     @torch.no_grad()
     def _swap(self) -> None:
-        for average, parameter in zip(self.weights.values(), self._parameters(), strict=True):
+        for average, parameter in zip(map(mine, self.weights.values()), self._parameters(), strict=True):
             own = parameter.clone()
             parameter.copy_(average)
             average.copy_(own)
 
     def _parameters(self) -> list[Tensor]:
-        return [parameter.detach() for parameter in self.model.parameters()]
+        return [mine(parameter.detach()) for parameter in self.model.parameters()]

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from zebra.config.train import TrainConfig
+from zebra.distributed import ALONE, World
 from zebra.models import CLIP
+from zebra.train.parallel import Towers
 from zebra.train.schedule import warmup_cosine
 from zebra.train.step import StepFigures, train_step
 from zebra.values import Batch
@@ -31,6 +33,7 @@ class StepReport:
     data_wait_seconds: float
     """Share of it spent waiting for the batch."""
     batch: Batch
+    """Of this process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,8 @@ class Prepare:
     """uint8 [B, 3, H, W] → normalised float32."""
     tokens: Callable[[tuple[str, ...]], Tensor]
     """B captions → int64 ids [B, L]."""
+    seen: Callable[[int], Tensor | None] = lambda _step: None
+    """The step → the patches that are seen, int64 [B, K]; None: all."""
 
 
 def train(
@@ -54,13 +59,17 @@ def train(
     position: int,
     steps: int,
     on_step: Callable[[StepReport], bool],
+    world: World = ALONE,
+    towers: Towers | None = None,
 ) -> int:
     """Train from step `start` until `steps` steps are done or `on_step` returns False.
 
     Args:
-        batches: The batch of every step from `start` on.
+        batches: The batch of every step from `start` on, or this process's share of it.
         position: Samples consumed before.
         on_step: Called after each step; returning False stops the run cleanly.
+        world: The processes that train together.
+        towers: What spreads the model over them (`parallel.spread`).
 
     Returns:
         The number of steps done.
@@ -76,11 +85,14 @@ def train(
             model,
             optimizer,
             prepare.pixels(batch.images.to(device)),
-            prepare.tokens(batch.captions).to(device),
+            prepare.tokens(batch.captions),
+            prepare.seen(step),
             lr=lr,
             clip_norm=config.optimizer.clip_norm,
             precision=config.precision,
             chunk_size=config.chunk_size,
+            world=world,
+            towers=towers,
         )
         report = StepReport(
             step=step + 1,

@@ -4,6 +4,7 @@ from collections import defaultdict
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from zebra.config.train import OptimizerConfig
 from zebra.train.finetune import heights
@@ -32,12 +33,13 @@ def adamw(model: nn.Module, config: OptimizerConfig, layer_decay: float = 1.0) -
     above = heights(model) if layer_decay < 1 else {}
     groups = []
     for names, decay in zip(decay_groups(model), (config.weight_decay, 0.0), strict=True):
-        by_height: dict[int, list[nn.Parameter]] = defaultdict(list)
+        # The fused update takes sharded and whole parameters (FSDP2's, and the temperature) one kind at a time.
+        alike: dict[tuple[int, bool], list[nn.Parameter]] = defaultdict(list)
         for name in names:
-            by_height[above.get(name, 0)].append(parameters[name])
+            alike[above.get(name, 0), isinstance(parameters[name], DTensor)].append(parameters[name])
         groups += [
             {"params": params, "weight_decay": decay, "share": layer_decay**height}
-            for height, params in sorted(by_height.items())
+            for (height, _), params in sorted(alike.items(), key=lambda item: item[0])
         ]
     return torch.optim.AdamW(
         groups,

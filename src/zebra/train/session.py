@@ -1,19 +1,21 @@
 """A run while it lives: what learns, what is counted and where it stands; all of it into a snapshot, and back."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from zebra.data.ledger import Ledger
+from zebra.distributed import ALONE, World
 from zebra.errors import WeightsError
 from zebra.pretrained.bundle import Bundle
 from zebra.text.words import Words
 from zebra.train.ema import WeightAverage
 from zebra.train.identity import Identity, require_same
 from zebra.train.loop import StepReport
+from zebra.train.parallel import whole_copy
 from zebra.train.snapshot import Parts, Snapshot, moments, restore, rng_state, set_rng_state
 from zebra.train.spikes import SpikeDetector
 
@@ -56,25 +58,35 @@ class Session:
 
     accepted: list[str] = field(default_factory=list)
     """What differs from the run this one goes on from, with its owner's consent."""
+    world: World = ALONE
+    """The processes of the run."""
+
+    @property
+    def truncated_captions(self) -> int:
+        """How many captions all processes have cut; all must ask."""
+        return int(self.world.sum(torch.tensor(self.tokens.truncated)))
 
     def advance(self, report: StepReport) -> None:
         """Take in a step that has just been done."""
-        self.ledger.add(self.position, report.batch)
+        self.ledger.add(self.position, report.batch, self.world.size)
         if self.average is not None:
             self.average.update()
         self.step, self.position = report.step, report.samples
 
     @contextmanager
     def averaged(self) -> Iterator[Bundle]:
-        """Lend the model as it is to be used: with its averaged weights, if they are kept."""
-        if self.average is None:
-            yield self.bundle
-        else:
-            with self.average.in_place():
+        """Lend the model as it is to be used: whole, and with its averaged weights if they are kept."""
+        with self.average.in_place() if self.average else nullcontext():
+            model = whole_copy(self.bundle.model)
+            if model is self.bundle.model:
                 yield self.bundle
+            else:
+                yield Bundle(model, self.bundle.tokenizer, self.bundle.preprocess)
 
     def snapshot(self, score: float | None = None) -> Snapshot:
         """Return all of it, the tensors still being those that training goes on to change (see `snapshot.take`).
+
+        All processes must ask, and get the same but for the shares of their tensors.
 
         Args:
             score: Of the checks at this step.
@@ -84,7 +96,7 @@ class Session:
             "identity": self.identity,
             "position": self.position,
             "ledger": self.ledger.state(),
-            "truncated_captions": self.tokens.truncated,
+            "truncated_captions": self.truncated_captions,
             "spikes": self.spikes.state(),
             "average_updates": self.average.updates if self.average else 0,
             "best": self.best,
@@ -119,7 +131,7 @@ class Session:
         self.step, self.position, self.best = saved.step, state["position"], state["best"]
         self.stale = state["stale"]
         self.ledger.restore(state["ledger"])
-        self.tokens.truncated = state["truncated_captions"]
+        self.tokens.truncated = state["truncated_captions"] if self.world.leads else 0
         self.spikes.restore(state["spikes"])
         if self.average is not None:
             self.average.updates = state["average_updates"]

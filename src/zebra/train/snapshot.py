@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from zebra.errors import WeightsError
+from zebra.train.parallel import fill, whole
 
 Parts = Mapping[str, Mapping[str, Tensor]]
 """Part of a run ("model", "optimizer", "rng", …) → name → tensor."""
@@ -30,7 +31,7 @@ class Snapshot:
 
 
 def take(live: Snapshot, into: Snapshot | None = None) -> Snapshot:
-    """Copy a snapshot to CPU memory of its own.
+    """Copy a snapshot to CPU memory of its own, sharded tensors put together: all processes must ask.
 
     Args:
         into: A copy that is not needed any more: its memory is filled again, so that the second copy and all that
@@ -57,7 +58,7 @@ def restore(live: Parts, saved: Parts, where: str) -> None:
     _require_fit(mine, theirs, where)
     with torch.no_grad():
         for name, tensor in mine.items():
-            tensor.copy_(theirs[name])  # in place: device and memory layout stay
+            fill(tensor, theirs[name])  # in place: device and memory layout stay
 
 
 def moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -127,6 +128,7 @@ def _require_fit(mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor], where
 
 
 def _copy(value: Tensor, buffer: Tensor | None) -> Tensor:
+    value = whole(value)
     if buffer is None or _kind(buffer) != _kind(value):
         buffer = torch.empty(value.shape, dtype=value.dtype, pin_memory=value.is_cuda)
     return buffer.copy_(value.detach())
@@ -145,6 +147,8 @@ def _some(names: list[str]) -> str:
 
 
 def _generators() -> dict[str, torch.Generator]:
-    """Return torch's global generators; CUDA has some from its first use on."""
-    cuda = torch.cuda.default_generators if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
-    return {"cpu": torch.default_generator} | {f"cuda:{number}": it for number, it in enumerate(cuda)}
+    """Return torch's global generators: the CPU's, and that of the GPU which this process uses."""
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return {"cpu": torch.default_generator}
+    cuda = torch.cuda.default_generators[torch.cuda.current_device()]
+    return {"cpu": torch.default_generator, "cuda": cuda}

@@ -5,6 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
+from zebra.distributed import ALONE, World
 from zebra.errors import CheckpointError
 from zebra.train.checkpoint import purge, remembering, write_checkpoint
 from zebra.train.snapshot import Snapshot, take
@@ -16,9 +17,16 @@ class CheckpointWriter:
     A save that failed raises its `CheckpointError` in whatever is called next.
     """
 
-    def __init__(self, folder: Path, keep: int) -> None:
+    def __init__(self, folder: Path, keep: int, world: World = ALONE) -> None:
+        """Prepare to write.
+
+        Args:
+            keep: Newest checkpoints that are not purged.
+            world: The processes whose snapshots it is; the first one writes, the others give it their shares.
+        """
         self.folder = folder
         self.keep = keep
+        self.world = world
         self._digest = remembering()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
@@ -46,6 +54,9 @@ class CheckpointWriter:
         """
         self.wait()
         self._memory = take(live, into=self._memory)
+        if not self.world.leads:
+            self._memory = None
+            return
         self._pending = self._thread.submit(self._write, self._memory)
 
     def check(self) -> None:

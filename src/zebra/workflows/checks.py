@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from zebra.data.benchmarks import Benchmark, read_benchmark
+from zebra.distributed import ALONE, World
 from zebra.evaluate.zeroshot import zero_shot
 from zebra.pretrained.bundle import Bundle
-from zebra.workflows.embeddings import embed_some
+from zebra.workflows.embeddings import embed_shared
 from zebra.workflows.zeroshot import head, prompts_for
 
 
@@ -20,19 +21,21 @@ class Check:
     name: str
     benchmark: Benchmark
     indices: tuple[int, ...]
+    world: World = ALONE
+    """The processes that embed a share of the pictures each."""
 
     def __call__(self, clip: Bundle) -> float:
         """Return top-1 on the chosen pictures, in [0, 1]."""
-        images = embed_some(clip, self.benchmark.source, self.indices)
+        images = embed_shared(clip, self.benchmark.source, self.indices, self.world)
         return zero_shot(images, head(clip, prompts_for(self.benchmark, "own"))).scores()["top1"].value
 
 
-def open_checks(paths: Sequence[str], samples: int) -> list[Check]:
+def open_checks(paths: Sequence[str], samples: int, world: World = ALONE) -> list[Check]:
     """Open sets for checks on `samples` pictures of each, evenly spread."""
     checks = []
     for path in paths:
         benchmark = read_benchmark(Path(path))
         found = len(benchmark.source)
         chosen = np.linspace(0, found - 1, min(samples, found)).astype(int)
-        checks.append(Check(benchmark.name, benchmark, tuple(chosen.tolist())))
+        checks.append(Check(benchmark.name, benchmark, tuple(chosen.tolist()), world))
     return checks

@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from zebra.config.cache import cache_folder
 from zebra.data.sources import Source
+from zebra.distributed import ALONE, World
 from zebra.errors import StoreError
 from zebra.evaluate.probe import take
 from zebra.pretrained.bundle import Bundle
@@ -25,7 +26,7 @@ APPEND_ROWS = 8192
 FEATURES = "features before the projection"
 
 
-def embed_source(clip: Bundle, source: Source, *, projected: bool = True) -> Embeddings:
+def embed_source(clip: Bundle, source: Source, *, projected: bool = True, world: World = ALONE) -> Embeddings:
     """Return the vectors of all pictures, in the order of the source, from the cache if they are there.
 
     What decides them names them: the model's fingerprint and weights in memory, its precision and what runs it, and
@@ -33,12 +34,13 @@ def embed_source(clip: Bundle, source: Source, *, projected: bool = True) -> Emb
 
     Args:
         projected: False gives the features before the projection, not of unit length (the paper's probe features).
+        world: The processes that embed a share each, of a model that was never saved.
 
     Raises:
         BadSample: A picture is unusable: a score over the rest would be of another set.
     """
     if not clip.fingerprint:
-        return embed_some(clip, source, range(len(source)), projected=projected)
+        return embed_shared(clip, source, range(len(source)), world, projected=projected)
     decided = [
         clip.fingerprint,
         weight_bits(clip.model.visual),
@@ -73,6 +75,19 @@ def embed_some(clip: Bundle, source: Source, indices: Iterable[int], *, projecte
 
     vectors = clip.encode_images(pictures(), projected=projected).numpy()
     return Embeddings(vectors, tuple(ids), np.array(labels, dtype=np.int64), clip.fingerprint)
+
+
+def embed_shared(
+    clip: Bundle, source: Source, indices: Sequence[int], world: World, *, projected: bool = True
+) -> Embeddings:
+    """Embed the pictures at some positions of a source, each process its share; all get all, in order."""
+    mine = embed_some(clip, source, indices[world.share(len(indices))], projected=projected)
+    parts = world.objects(mine)
+    labels = [part.labels for part in parts if part.labels is not None]
+    vectors = np.concatenate([part.vectors for part in parts if len(part.ids)])
+    return Embeddings(
+        vectors, tuple(id for part in parts for id in part.ids), np.concatenate(labels), mine.fingerprint
+    )
 
 
 def halves(images: Embeddings, seed: int) -> tuple[Embeddings, Embeddings]:

@@ -22,6 +22,7 @@ from zebra.config.train import TrainConfig
 from zebra.data.benchmarks import read_benchmark
 from zebra.data.sources import Source, open_source
 from zebra.data.splits import FEWEST, Split, split
+from zebra.distributed import ALONE, World
 from zebra.errors import BadSample, ConfigError, DataError
 from zebra.evaluate.comparison import Comparison, Outcomes, compare
 from zebra.evaluate.retrieval import Retrieval, retrieve
@@ -96,8 +97,12 @@ class HeldOut:
 
     name = "held-out"
 
-    def __init__(self, source: Source, preprocess: Preprocess) -> None:
-        """Read all of a source; pictures that cannot be used are left out, with a warning that counts them."""
+    def __init__(self, source: Source, preprocess: Preprocess, world: World = ALONE) -> None:
+        """Read all of a source; pictures that cannot be used are left out, with a warning that counts them.
+
+        Args:
+            world: The processes that embed a share of it each.
+        """
         pixels: list[NDArray[np.uint8]] = []
         captions: list[str] = []
         owners: list[int] = []
@@ -121,6 +126,7 @@ class HeldOut:
             )
         if skipped:
             warnings.warn(f"{source.name}: left out {reasons}; zebra doctor names them", stacklevel=2)
+        self.world = world
         self.pixels_N3HW = torch.from_numpy(np.stack(pixels))
         self.captions, self.owner_M, self.ids = captions, np.array(owners), tuple(ids)
 
@@ -130,7 +136,9 @@ class HeldOut:
 
     def retrieve(self, clip: Bundle) -> Retrieval:
         """Rank the held-out captions and pictures for each other."""
-        image_NE = torch.cat([clip.encode_pixels(part) for part in torch.split(self.pixels_N3HW, BATCH)])
+        mine_N3HW = self.pixels_N3HW[self.world.share(len(self.pixels_N3HW))]
+        mine = [clip.encode_pixels(part) for part in torch.split(mine_N3HW, BATCH) if len(part)]
+        image_NE = torch.cat([part for parts in self.world.objects(mine) for part in parts])
         text_ME = clip.encode_texts(self.captions)
         texts = tuple(map(str, range(len(self.captions))))
         return retrieve(
@@ -146,16 +154,20 @@ def reciprocal_rank(found: Retrieval) -> float:
 class Start:
     """What a run starts from, and what it is judged by."""
 
-    def __init__(self, told: FineTuneConfig, clip: Bundle, parts: Split, checks: Sequence[Judge]) -> None:
+    def __init__(
+        self, told: FineTuneConfig, clip: Bundle, parts: Split, checks: Sequence[Judge], world: World
+    ) -> None:
         """Take an opened model and the divided data; use `open`."""
-        self.told, self.clip, self.learn = told, clip, parts.learn
+        self.told, self.clip, self.learn, self.world = told, clip, parts.learn, world
         self.fingerprint = clip.fingerprint
-        self.judges: list[Judge] = [HeldOut(parts.choose, clip.preprocess), *checks]
+        self.judges: list[Judge] = [HeldOut(parts.choose, clip.preprocess, world), *checks]
         """Their mean decides which weights are kept."""
-        self.measure = HeldOut(parts.measure, clip.preprocess)
+        self.measure = HeldOut(parts.measure, clip.preprocess, world)
 
     @classmethod
-    def open(cls, config: TrainConfig, source: Source, checks: Sequence[Judge]) -> "Start":
+    def open(
+        cls, config: TrainConfig, source: Source, checks: Sequence[Judge], world: World = ALONE
+    ) -> "Start":
         """Open the model and divide the data.
 
         Raises:
@@ -170,7 +182,7 @@ class Start:
                 f"{config.finetune.start} is not the model that the settings describe ({clip.model.config} instead "
                 f"of {config.model}); leave the model's settings out: they come with it"
             )
-        return cls(config.finetune, clip, split(source, config.finetune.held_out), checks)
+        return cls(config.finetune, clip, split(source, config.finetune.held_out), checks, world)
 
     def unlocked(self) -> Bundle:
         """Return the model that is going to learn."""
@@ -188,7 +200,7 @@ class Start:
             sets: CLIP_benchmark folders to measure on as well.
         """
         before = load(self.told.start)
-        best = best_whole(checkpoints)
+        best = self.world.led(lambda: best_whole(checkpoints))
         saved = read_checkpoint(best) if best else None
         if best and saved and saved.score is not None and saved.score > self.score(before):
             kept = saved.step
@@ -208,7 +220,7 @@ class Start:
         found = differences(self.measure.retrieve(before), self.measure.retrieve(after), self.measure.ids)
         for path in sets:
             benchmark = read_benchmark(Path(path))
-            was, now = (climb(clip, benchmark).ensemble for clip in (before, after))
+            was, now = (climb(clip, benchmark, world=self.world).ensemble for clip in (before, after))
             ids = [str(n) for n in range(len(was.label_N))]
             scores = was.scores()["top1"], now.scores()["top1"]
             found.append(

@@ -6,6 +6,7 @@ import random
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -19,6 +20,7 @@ from zebra.data.batches import batches, require_batch
 from zebra.data.benchmarks import read_benchmark
 from zebra.data.ledger import Ledger
 from zebra.data.sources import Source, open_source
+from zebra.distributed import World, joined
 from zebra.errors import BadSample, ConfigError, DataError
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
@@ -31,11 +33,15 @@ from zebra.train.checkpoint import newest_whole, read_checkpoint
 from zebra.train.ema import WeightAverage
 from zebra.train.environment import environment
 from zebra.train.folder import RunFolder
-from zebra.train.identity import identity
+from zebra.train.identity import identity, require_alike
 from zebra.train.journal import Journal, open_sinks, read_journal
 from zebra.train.loop import Prepare, StepReport, train
 from zebra.train.optimizer import adamw
+from zebra.train.parallel import Towers, spread
+from zebra.train.passes import compile_blocks, forget_activations
+from zebra.train.patches import patch_dropout
 from zebra.train.precision import settle
+from zebra.train.roll import RollCall
 from zebra.train.session import Session, TokenCounter
 from zebra.train.stop import StopRequest, stop_on_signals
 from zebra.train.writer import CheckpointWriter
@@ -84,30 +90,36 @@ def run(
     Raises:
         ConfigError: The folder holds another run, or the settings contradict each other.
         DataError: The data cannot be read, is smaller than a batch, or too much of it is bad.
+        RankError: Of the processes that torchrun started, one is silent or gone.
         WeightsError: There are checkpoints, and every one of them is damaged.
         CheckpointError: A checkpoint could not be written; the one before it is untouched.
     """
-    config = replace(config, precision=settle(config.precision, pick_device("auto")))
-    folder = RunFolder(Path(config.out))
-    source: Source = open_source(config.data, config.data_options)
-    checks: list[finetune.Judge] = [*open_checks(config.checks, config.check_samples)]
-    start = finetune.Start.open(config, source, checks) if config.finetune else None
-    source, checks = (start.learn, start.judges) if start else (source, checks)
-    require_batch(source, config.batch_size)
-    claim = folder.claim(config, resume)
-    if claim == "finished":
-        return TrainResult(folder.path, length(config, source, 0, 0), finished=True, already=True)
-    with folder.locked():
-        return go_on(
-            config,
-            folder,
-            source,
-            checks,
-            start,
-            find_checkpoint(folder, resume, begun=claim == "begun"),
-            accept_changes=accept_changes,
-            watch=watch,
-        )
+    with joined(config.rank_timeout) as world:
+        roll = RollCall(world, config.rank_timeout)
+        with roll.kept():
+            config = replace(config, precision=settle(config.precision, pick_device("auto")))
+            folder = RunFolder(Path(config.out))
+            source: Source = open_source(config.data, config.data_options)
+            checks: list[finetune.Judge] = [*open_checks(config.checks, config.check_samples, world)]
+            start = finetune.Start.open(config, source, checks, world) if config.finetune else None
+            source, checks = (start.learn, start.judges) if start else (source, checks)
+            require_batch(source, config.batch_size)
+            claim = world.led(lambda: folder.claim(config, resume))
+            if claim == "finished":
+                return TrainResult(folder.path, length(config, source, 0, 0), finished=True, already=True)
+            with folder.locked() if world.leads else nullcontext():
+                return go_on(
+                    config,
+                    folder,
+                    source,
+                    checks,
+                    start,
+                    world.led(lambda: find_checkpoint(folder, resume, begun=claim == "begun")),
+                    accept_changes=accept_changes,
+                    watch=watch,
+                    world=world,
+                    roll=roll,
+                )
 
 
 def go_on(
@@ -120,20 +132,22 @@ def go_on(
     *,
     accept_changes: bool,
     watch: Watch,
+    world: World,
+    roll: RollCall,
 ) -> TrainResult:
     """Train from a checkpoint, or from the beginning, to the end or until somebody asks to stop."""
-    session = open_session(config, folder, source, start, checkpoint, accept_changes=accept_changes)
+    session, towers = open_session(
+        config, folder, source, start, checkpoint, accept_changes=accept_changes, world=world
+    )
+    require_alike(world, config, session.identity)
     if start and not session.step:
-        session.best = start.score(session.bundle)
+        with session.averaged() as bundle:
+            session.best = start.score(bundle)
     steps = length(config, source, session.step, session.position)
-    folder.begin(config)
-    session.bundle.require_words().save(folder.tokenizer)
-    record_environment(folder, session.accepted, resumed=checkpoint is not None)
-    journal = Journal(folder.journal, config.log, open_sinks(folder.path, config.log))
-    journal.rewind(session.step)
+    journal = open_journal(config, folder, session, resumed=checkpoint is not None) if world.leads else None
     with stop_on_signals() as stop:
-        with CheckpointWriter(folder.checkpoints, config.keep_checkpoints) as writer:
-            follow = Follower(session, config, journal, checks, writer, stop, watch)
+        with CheckpointWriter(folder.checkpoints, config.keep_checkpoints, world) as writer:
+            follow = Follower(session, config, journal, checks, writer, stop, watch, roll)
             train(
                 session.bundle.model,
                 session.optimizer,
@@ -146,24 +160,35 @@ def go_on(
                     steps=steps - session.step,
                     workers=config.workers,
                     options=config.data_options,
+                    rank=world.rank,
+                    ranks=world.size,
                     timeout=config.worker_timeout,
                 ),
-                Prepare(pixels=session.bundle.preprocess.normalise, tokens=session.tokens),
+                Prepare(
+                    pixels=session.bundle.preprocess.normalise,
+                    tokens=session.tokens,
+                    seen=patch_dropout(config, world, session.bundle.device),
+                ),
                 config,
                 start=session.step,
                 position=session.position,
                 steps=steps,
                 on_step=follow,
+                world=world,
+                towers=towers,
             )
-        counts = {**session.ledger.summary(), "truncated_captions": session.tokens.truncated}
-        folder.data.write_text(json.dumps(counts, indent=1) + "\n", encoding="utf-8")
+        counts = {**session.ledger.summary(), "truncated_captions": session.truncated_captions}
+        if world.leads:
+            folder.data.write_text(json.dumps(counts, indent=1) + "\n", encoding="utf-8")
         gain = None
-        if start and not stop.requested:
+        if start and not follow.stopped:
             gain = start.settle(session, folder.checkpoints, config.checks)
         with session.averaged() as bundle:
-            metrics = final_scores(bundle, config, stop)
-            if stop.requested:
+            metrics = final_scores(bundle, config, follow, world)
+            if follow.stopped:
                 return TrainResult(folder.path, session.step, finished=False)
+            if not world.leads:
+                return TrainResult(folder.path, session.step, finished=True, gain=gain)
             metrics = merged(metrics, gain.metrics()) if gain else metrics
             write_metrics(folder.metrics, metrics)
             sections = [gain.section()] if gain else []
@@ -181,11 +206,12 @@ class Follower:
         self,
         session: Session,
         config: TrainConfig,
-        journal: Journal,
+        journal: Journal | None,
         checks: list[finetune.Judge],
         writer: CheckpointWriter,
         stop: StopRequest,
         watch: Watch,
+        roll: RollCall,
     ) -> None:
         self.session = session
         self.config = config
@@ -194,11 +220,16 @@ class Follower:
         self.writer = writer
         self.stop = stop
         self.watch = watch
+        self.roll = roll
+        self.stopped = False
+        """Whether somebody asked any process of the run to stop."""
         self._saved_at = time.monotonic()
 
     def __call__(self, report: StepReport) -> bool:
         """Take in one step; return whether to go on."""
+        self.roll.note(f"step {report.step}")
         self.writer.check()
+        is_late, report = self._agree(report)
         self.session.advance(report)
         spike = self.session.spikes.add(report.figures.loss)
         if spike:
@@ -210,15 +241,36 @@ class Follower:
         last = report.step == report.steps
         due = report.step % self.config.check_every == 0 or last
         results = self._check() if due else {}
-        self.journal.add(report, results, spike=spike)
+        if self.journal:
+            self.journal.add(report, results, spike=spike)
         self.watch(report, results)
         score = fmean(results.values()) if results else None
-        is_best = self._is_best(score)
-        if is_best or self._is_save_due(report.step) or self.stop.requested or last:
-            self.journal.flush()
+        is_due = is_late or report.step % self.config.checkpoint_every == 0
+        if self._is_best(score) or is_due or self.stopped or last:
+            if self.journal:
+                self.journal.flush()
             self.writer.save(self.session.snapshot(score))
             self._saved_at = time.monotonic()
-        return not (self.stop.requested or self._is_stale())
+        return not (self.stopped or self._is_stale())
+
+    def _agree(self, report: StepReport) -> tuple[bool, StepReport]:
+        """Settle with the other processes whether to stop and whether to save; add their skips to the report."""
+        world = self.session.world
+        is_late = time.monotonic() - self._saved_at >= 60 * self.config.checkpoint_minutes
+        told = [self.stop.requested, is_late and world.leads, bool(report.batch.skips)]
+        self.stopped, is_late, has_skips = map(
+            bool, world.max(torch.tensor(told, dtype=torch.int32)).tolist()
+        )
+        if has_skips and world.size > 1:
+            skips = tuple(skip for some in world.objects(report.batch.skips) for skip in some)
+            report = replace(report, batch=replace(report.batch, skips=skips))
+        return is_late, report
+
+    def was_stopped(self) -> bool:
+        """Ask all processes whether somebody wants the run to stop; all must ask."""
+        told = torch.tensor(self.stopped or self.stop.requested, dtype=torch.int32)
+        self.stopped = bool(self.session.world.max(told))
+        return self.stopped
 
     def _is_stale(self) -> bool:
         patience = self.config.finetune.patience if self.config.finetune else math.inf
@@ -226,7 +278,12 @@ class Follower:
 
     def _check(self) -> dict[str, float]:
         with self.session.averaged() as bundle:
-            return {check.name: check(bundle) for check in self.checks}
+            results = {}
+            for check in self.checks:
+                self.roll.note(f"the check on {check.name}")
+                results[check.name] = check(bundle)
+        # What decides must be the same everywhere; processors may differ in the last bits.
+        return self.session.world.objects(results)[0]
 
     def _is_best(self, score: float | None) -> bool:
         if score is None:
@@ -236,10 +293,6 @@ class Follower:
             return False
         self.session.best, self.session.stale = score, 0
         return True
-
-    def _is_save_due(self, step: int) -> bool:
-        minutes = (time.monotonic() - self._saved_at) / 60
-        return step % self.config.checkpoint_every == 0 or minutes >= self.config.checkpoint_minutes
 
 
 def length(config: TrainConfig, source: Source, step: int, position: int) -> int:
@@ -272,13 +325,18 @@ def open_session(
     checkpoint: Path | None,
     *,
     accept_changes: bool,
-) -> Session:
-    """Build model, tokenizer and optimizer, and take them to where the run stands.
+    world: World,
+) -> tuple[Session, Towers]:
+    """Build model, tokenizer and optimizer, spread them over the processes, and take them to where the run stands.
 
     Args:
         start: The trained model to begin with, if it is not to be a new one.
         checkpoint: Where to go on from. The vocabulary is that of its run.
         accept_changes: Go on although not everything is what it was there.
+        world: The processes of the run.
+
+    Returns:
+        The run, and what to call in its steps in place of the model.
     """
     device = pick_device("auto")
     words = None if start else open_tokenizer(config, source, checkpoint)
@@ -287,18 +345,39 @@ def open_session(
     np.random.seed(config.seed % 2**32)
     bundle = start.unlocked() if start else new_bundle(config, words, device)
     model, tokenizer = bundle.model, bundle.require_words()
+    if config.compile:
+        compile_blocks(model)
+    if config.checkpoint_activations:
+        forget_activations(model)
+    towers = spread(model, world, config.parallel)
     session = Session(
         bundle,
         adamw(model, config.optimizer, config.finetune.layer_decay if config.finetune else 1.0),
         None if config.ema_decay is None else WeightAverage(model, config.ema_decay),
-        Ledger(len(source), config.data_options.max_skip_rate, folder.skipped),
+        Ledger(len(source), config.data_options.max_skip_rate, folder.skipped if world.leads else None),
         TokenCounter(tokenizer),
         identity(config, source.digest, tokenizer.fingerprint, device)
         | ({"start": start.fingerprint} if start else {}),
+        world=world,
     )
     if checkpoint is not None:
+        if not checkpoint.is_dir():
+            raise ConfigError(
+                f"rank 0 goes on from {checkpoint}, which rank {world.rank} does not see; --out must be one folder "
+                "that all machines share"
+            )
         session.restore(read_checkpoint(checkpoint), str(checkpoint), accept_changes=accept_changes)
-    return session
+    return session, towers
+
+
+def open_journal(config: TrainConfig, folder: RunFolder, session: Session, *, resumed: bool) -> Journal:
+    """Write down what the run is about to do, and open its journal where it goes on."""
+    folder.begin(config)
+    session.bundle.require_words().save(folder.tokenizer)
+    record_environment(folder, session.accepted, resumed=resumed)
+    journal = Journal(folder.journal, config.log, open_sinks(folder.path, config.log))
+    journal.rewind(session.step)
+    return journal
 
 
 def record_environment(folder: RunFolder, accepted: list[str], *, resumed: bool) -> None:
@@ -353,14 +432,16 @@ def _some_captions(source: Source) -> list[str]:
     return captions
 
 
-def final_scores(bundle: Bundle, config: TrainConfig, stop: StopRequest) -> Metrics:
+def final_scores(bundle: Bundle, config: TrainConfig, follow: Follower, world: World) -> Metrics:
     """Evaluate the sets of the checks whole, as many as there are before somebody asks to stop."""
     metrics = {}
     for path in config.checks:
-        if stop.requested:
+        if follow.was_stopped():
             break
         benchmark = read_benchmark(Path(path))
-        metrics[benchmark.name] = climb(bundle, benchmark).scores()
+        follow.roll.note(f"the evaluation on {benchmark.name}")
+        metrics[benchmark.name] = climb(bundle, benchmark, world=world).scores()
+    follow.was_stopped()
     return metrics
 
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from zebra.data.benchmarks import Benchmark, MultilabelBenchmark
+from zebra.distributed import ALONE, World
 from zebra.errors import ConfigError
 from zebra.evaluate.prompt_search import search_prompts
 from zebra.evaluate.prompts import (
@@ -96,10 +97,12 @@ class Rungs:
         ]
 
 
-def climb(clip: Bundle, benchmark: Benchmark, prompts: PromptSet | None = None) -> Rungs:
-    """Embed the pictures once, then score them under all three kinds of prompts."""
+def climb(
+    clip: Bundle, benchmark: Benchmark, prompts: PromptSet | None = None, world: World = ALONE
+) -> Rungs:
+    """Embed the pictures once, a share in each process, then score them under all three kinds of prompts."""
     prompts = prompts or prompts_for(benchmark, "own")
-    images = embed_source(clip, benchmark.source)
+    images = embed_source(clip, benchmark.source, world=world)
     bare, one = (
         replace(prompts, templates=templates, synonyms={}, sentences={})
         for templates in (("{}",), prompts.templates[:1] or ("{}",))

@@ -219,7 +219,7 @@ def test_a_batch_is_divided_evenly_into_chunks_no_larger_than_asked(chunk_size, 
     model = build()
     seen = []
     model.visual.register_forward_pre_hook(lambda _module, inputs: seen.append(len(inputs[0])))
-    embed(model, *pairs(model), chunk_size=chunk_size, precision="fp32")
+    embed(model, model, pairs(model), chunk_size=chunk_size, precision="fp32")
     assert seen == sizes
 
 
@@ -243,7 +243,7 @@ def test_activations_of_one_chunk_at_a_time_are_in_memory(tower):
 def test_embeddings_stay_in_the_order_of_the_batch():
     model = build().eval()
     images, tokens = pairs(model)
-    image_BE, text_BE, scale = embed(model, images, tokens, chunk_size=2, precision="fp32")
+    image_BE, text_BE, scale = embed(model, model, (images, tokens), chunk_size=2, precision="fp32")
     torch.testing.assert_close(image_BE, model.encode_images(images))
     torch.testing.assert_close(text_BE, model.encode_texts(tokens))
     assert float(scale.detach()) == pytest.approx(1 / 0.07)

@@ -1,0 +1,252 @@
+"""What learns the menagerie best in the same time?
+
+    python benchmarks/learning.py WORLD [--seconds 170] [--only NAME ...] [--seeds 0 1]
+
+WORLD is a folder that `zebra menagerie` wrote. Every variant is the demo's recipe with one thing changed, trained for
+as many steps as fit into the given seconds on this machine (30 steps are timed first, at each resolution that it
+uses). Scores on all of seen-kinds, unseen-kinds and zebra go to results/learning.jsonl.
+
+Three of the things are not in `zebra train`, since they did not win (LOG.md): FastCLIP's global contrastive loss (Wei
+et al. 2024, arXiv 2407.01445), which remembers every pair's denominator; a rate that falls along a line; and a start at
+low resolution (CLIPA, Li et al. 2023, arXiv 2305.07017).
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from receipt import keep
+from zebra.config.files import read_recipe
+from zebra.config.structure import structure
+from zebra.config.train import TrainConfig
+from zebra.data.batches import batches
+from zebra.data.benchmarks import read_benchmark
+from zebra.data.sources import Source, open_source
+from zebra.images.preprocess import Preprocess
+from zebra.losses import info_nce, sigmoid_loss
+from zebra.models import CLIP
+from zebra.pretrained.bundle import Bundle
+from zebra.pretrained.positions import resize_positions
+from zebra.train.ema import WeightAverage
+from zebra.train.optimizer import adamw
+from zebra.train.precision import autocast, settle
+from zebra.train.schedule import warmup_cosine
+from zebra.values import Batch
+from zebra.workflows.train import open_tokenizer
+from zebra.workflows.zeroshot import climb
+
+SETS = ("seen-kinds", "unseen-kinds", "zebra")
+TIMED = 30
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What differs from the demo's recipe."""
+
+    batch_size: int = 64
+    lr: float = 1e-3
+    weight_decay: float = 8.0
+    beta2: float = 0.98
+    warmup: int = 100
+    line: bool = False
+    """The rate falls along a line instead of a cosine."""
+    sigmoid: bool = False
+    remember: float | None = None
+    """Share of the new in the remembered denominators of the global contrastive loss."""
+    small_share: float = 0.0
+    """Of the time, at 64 pixels."""
+    ema: float | None = None
+
+
+VARIANTS = {
+    "the demo's recipe": Variant(),
+    "batch 32, lr 7e-4": Variant(batch_size=32, lr=7e-4, weight_decay=11.0),
+    "batch 128, lr 1.4e-3": Variant(batch_size=128, lr=1.4e-3, weight_decay=5.7),
+    "sigmoid loss": Variant(sigmoid=True),
+    "global contrastive loss": Variant(remember=0.6),
+    "half of the time at 64 px": Variant(small_share=0.5),
+    "rate along a line": Variant(line=True),
+    "averaged weights": Variant(ema=0.998),
+    "beta2 0.999": Variant(beta2=0.999),
+    "lr 1.4e-3, decay 5.7": Variant(lr=1.4e-3, weight_decay=5.7),
+}
+
+
+class Remembered:
+    """FastCLIP's loss: each pair's denominator is an average over the times it was met, instead of one batch's."""
+
+    def __init__(self, share: float) -> None:
+        self.share = share
+        self.known: dict[str, Tensor] = {}
+
+    def __call__(self, image_NE: Tensor, text_NE: Tensor, scale: Tensor, ids: tuple[str, ...]) -> Tensor:
+        """Return a scalar with the gradient of Σ log u, u being the remembered means of exp(z_ij - z_ii)."""
+        logits_NN = scale * image_NE.float() @ text_NE.float().T
+        own_N = logits_NN.diagonal()
+        off_NN = 1 - torch.eye(len(ids))
+        both_2N = torch.stack(
+            [
+                ((logits_NN - own_N[:, None]).clamp(max=50).exp() * off_NN).sum(1),
+                ((logits_NN - own_N[None, :]).clamp(max=50).exp() * off_NN).sum(0),
+            ]
+        ) / (len(ids) - 1)
+        now_N2 = both_2N.detach().T
+        u_N2 = torch.stack(
+            [
+                now if (old := self.known.get(id)) is None else old.lerp(now, self.share)
+                for id, now in zip(ids, now_N2, strict=True)
+            ]
+        )
+        self.known.update(zip(ids, u_N2, strict=True))
+        return (both_2N.T / (u_N2 + 1e-6)).mean()
+
+
+class Learner:
+    """One variant while it learns."""
+
+    def __init__(self, variant: Variant, config: TrainConfig, source: Source, side: int) -> None:
+        self.variant, self.config, self.source, self.side = variant, config, source, side
+        self.words = open_tokenizer(config, source)
+        text = replace(config.model.text, vocab_size=self.words.vocab_size)
+        torch.manual_seed(config.seed)
+        self.model = CLIP(replace(config.model, text=text, image_size=side, logit_bias=variant.sigmoid))
+        self.remembered = None if variant.remember is None else Remembered(variant.remember)
+        self.position = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        self.optimizer = adamw(self.model, self.config.optimizer)
+        self.average = None if self.variant.ema is None else WeightAverage(self.model, self.variant.ema)
+
+    def grow(self, side: int) -> None:
+        """Go on at another resolution, the moments of the optimizer included where they fit."""
+        tensors, config = resize_positions(dict(self.model.state_dict()), self.model.config, side)
+        before = {name: self.optimizer.state[p] for name, p in self.model.named_parameters()}
+        self.side, self.model = side, CLIP(config)
+        self.model.load_state_dict(tensors)
+        self._begin()
+        for name, parameter in self.model.named_parameters():
+            if before[name] and before[name]["exp_avg"].shape == parameter.shape:
+                self.optimizer.state[parameter] = before[name]
+
+    def steps(self, number: int, rate: Callable[[int], float], first: int) -> float:
+        """Take some steps; return their seconds."""
+        prepare = Preprocess(image_size=self.side)
+        feed: Iterator[Batch] = batches(
+            self.source,
+            image_size=self.side,
+            batch_size=self.config.batch_size,
+            seed=self.config.seed,
+            start=self.position,
+            steps=number,
+            workers=1,
+            options=self.config.data_options,
+        )
+        began = time.perf_counter()
+        for step, batch in enumerate(feed, start=first):
+            self._step(batch, prepare, rate(step))
+            self.position += self.config.batch_size
+        return time.perf_counter() - began
+
+    def _step(self, batch: Batch, prepare: Preprocess, lr: float) -> None:
+        self.model.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        tokens = torch.from_numpy(self.words.encode(batch.captions, truncate=True).ids)
+        with autocast(self.config.precision, torch.device("cpu")):
+            image, text, scale = self.model(prepare.normalise(batch.images), tokens)
+        if self.remembered:
+            loss = self.remembered(image, text, scale, batch.ids)
+        elif self.model.logit_bias is not None:
+            loss = sigmoid_loss(image, text, scale, self.model.logit_bias)
+        else:
+            loss = info_nce(image, text, scale)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.step()
+        self.model.clamp_temperature()
+        if self.average:
+            self.average.update()
+
+
+def learn(variant: Variant, config: TrainConfig, world: Path, seconds: float) -> dict[str, Any]:
+    """Train a variant for some seconds and score it."""
+    source = open_source(config.data, config.data_options)
+    full = config.model.image_size
+    sides = [(64, variant.small_share), (full, 1 - variant.small_share)]
+    lengths = []
+    for side, share in sides:
+        if share:
+            probe = Learner(variant, config, source, side)
+            probe.steps(5, lambda _step: 1e-4, 0)
+            lengths.append((side, int(share * seconds * TIMED / probe.steps(TIMED, lambda _step: 1e-4, 0))))
+    steps = sum(number for _, number in lengths)
+
+    def rate(step: int) -> float:
+        if variant.line:
+            warm = min(1.0, (step + 1) / variant.warmup)
+            return variant.lr * warm * (1 - max(0, step - variant.warmup) / (steps - variant.warmup))
+        return warmup_cosine(step, peak=variant.lr, warmup_steps=variant.warmup, steps=steps)
+
+    learner = Learner(variant, config, source, lengths[0][0])
+    spent, done = 0.0, 0
+    for side, number in lengths:
+        if side != learner.side:
+            learner.grow(side)
+        spent += learner.steps(number, rate, done)
+        done += number
+    if learner.average:
+        with torch.no_grad():
+            for parameter, mean in zip(
+                learner.model.parameters(), learner.average.weights.values(), strict=True
+            ):
+                parameter.copy_(mean)
+    clip = Bundle(learner.model.eval(), learner.words, Preprocess(image_size=full))
+    scores = {name: climb(clip, read_benchmark(world / "evaluation" / name)).ensemble for name in SETS}
+    return {
+        "steps": steps,
+        "seconds": round(spent, 1),
+        "pairs_per_second": round(steps * variant.batch_size / spent),
+        "top1": {name: round(found.scores()["top1"].value, 4) for name, found in scores.items()},
+    }
+
+
+def main() -> None:
+    """Train the variants and keep their rows."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("world", type=Path)
+    parser.add_argument("--seconds", type=float, default=170)
+    parser.add_argument("--only", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0])
+    told = parser.parse_args()
+    for seed in told.seeds:
+        for name in told.only:
+            variant = VARIANTS[name]
+            with tempfile.TemporaryDirectory() as out:
+                raw = read_recipe("demo") | {"data": str(told.world / "train"), "out": out, "seed": seed}
+                config = structure(TrainConfig, raw)
+                told_optimizer = replace(
+                    config.optimizer, weight_decay=variant.weight_decay, beta2=variant.beta2
+                )
+                config = replace(
+                    config,
+                    batch_size=variant.batch_size,
+                    precision=settle("auto", torch.device("cpu")),
+                    optimizer=told_optimizer,
+                )
+                row = {"variant": name, "seed": seed, **learn(variant, config, told.world, told.seconds)}
+            keep("learning", row)
+
+
+if __name__ == "__main__":
+    main()

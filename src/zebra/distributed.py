@@ -1,0 +1,167 @@
+"""Processes that work together: what torchrun started in; who this one is, and rows, sums and decisions of all, out.
+
+Alone, all of it is the identity.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from zebra.errors import ConfigError, ZebraError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The processes of one run. What is exchanged must be asked for by all of them, in the same order."""
+
+    rank: int = 0
+    """Number of this process."""
+    size: int = 1
+    """Processes in all."""
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that writes and reports."""
+        return self.rank == 0
+
+    def share(self, items: int) -> slice:
+        """Return which of some items are this process's; the shares of all, in order, are all of them."""
+        return slice(self.rank * items // self.size, (self.rank + 1) * items // self.size)
+
+    def rows(self, mine_RE: Tensor) -> Tensor:
+        """Return the rows [N, E] of all processes, each giving as many; gradients come back summed."""
+        if self.size == 1:
+            return mine_RE
+        rows_NE: Tensor = _Rows.apply(mine_RE, self)  # type: ignore[no-untyped-call]
+        return rows_NE
+
+    def sum(self, mine: Tensor) -> Tensor:
+        """Return the sum over all processes.
+
+        Its gradient is that of the sum, unchanged: right for a loss that all processes compute from the same sums, and
+        whose gradients are added up afterwards.
+        """
+        if self.size == 1:
+            return mine
+        total: Tensor = _Sum.apply(mine)  # type: ignore[no-untyped-call]
+        return total
+
+    def max(self, mine: Tensor) -> Tensor:
+        """Return the largest of all processes, number by number, without a gradient."""
+        if self.size == 1:
+            return mine.detach()
+        largest = mine.detach().clone()
+        dist.all_reduce(largest, dist.ReduceOp.MAX)
+        return largest
+
+    def objects(self, mine: T) -> list[T]:
+        """Return what every process has, in the order of ranks."""
+        if self.size == 1:
+            return [mine]
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, mine)
+        return found
+
+    def led(self, decide: Callable[[], T]) -> T:
+        """Return what the first process decides; where that fails, all fail.
+
+        Raises:
+            ZebraError: As the first process raises it; the others say that it did.
+        """
+        if self.size == 1:
+            return decide()
+        told: list[Any] = [None, None]
+        failure: ZebraError | None = None
+        if self.leads:
+            try:
+                told[0] = decide()
+            except ZebraError as error:
+                failure, told[1] = error, str(error).partition("\n")[0]
+        dist.broadcast_object_list(told)
+        if failure is not None:
+            raise failure
+        if told[1] is not None:
+            raise ConfigError(f"rank 0 gave up: {told[1]}")
+        decided: T = told[0]
+        return decided
+
+
+ALONE = World()
+
+
+@contextmanager
+def joined(timeout_seconds: float) -> Iterator[World]:
+    """Join the processes that torchrun started beside this one, each with a GPU of its own where there are GPUs.
+
+    Args:
+        timeout_seconds: Without a word from one of them, after which an exchange fails.
+
+    Raises:
+        ConfigError: What torchrun sets in the environment is not whole, or there are more processes than GPUs.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield ALONE
+        return
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing:
+        raise ConfigError(
+            f"WORLD_SIZE is set, {' and '.join(missing)} not; start the processes with torchrun"
+        )
+    backend = "gloo"
+    if torch.cuda.is_available():
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+        if local >= torch.cuda.device_count():
+            raise ConfigError(
+                f"process {local} of this machine finds {torch.cuda.device_count()} GPUs; start as many processes as "
+                "there are GPUs (torchrun --nproc-per-node)"
+            )
+        torch.cuda.set_device(local)
+        backend = "cpu:gloo,cuda:nccl"
+    dist.init_process_group(backend, timeout=timedelta(seconds=timeout_seconds))
+    try:
+        yield World(dist.get_rank(), dist.get_world_size())
+    finally:
+        dist.destroy_process_group()
+
+
+class _Rows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, mine_RE: Tensor, world: World) -> Tensor:
+        ctx.world = world
+        rows_NE = mine_RE.new_empty(world.size * len(mine_RE), *mine_RE.shape[1:])
+        _renamed("all_gather_single", "all_gather_into_tensor")(rows_NE, mine_RE.contiguous())
+        return rows_NE
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (gradient_NE,) = gradients
+        mine_RE = gradient_NE.new_empty(len(gradient_NE) // ctx.world.size, *gradient_NE.shape[1:])
+        _renamed("reduce_scatter_single", "reduce_scatter_tensor")(mine_RE, gradient_NE.contiguous())
+        return mine_RE, None
+
+
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(_ctx: Any, mine: Tensor) -> Tensor:
+        total = mine.detach().clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0]
+
+
+def _renamed(now: str, before: str) -> Callable[..., object]:
+    """Return an exchange by the name it has since torch 2.13, or the one it had before."""
+    found: Callable[..., object] = getattr(dist, now, None) or getattr(dist, before)
+    return found

@@ -1,0 +1,74 @@
+"""Batch norm over the batch of all processes (Ioffe & Szegedy 2015): a model in, its statistics shared out."""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from zebra.distributed import World
+
+
+class SharedBatchNorm(nn.BatchNorm2d):
+    """Batch norm whose mean and variance are those of the whole batch, of which each process holds as much.
+
+    The same numbers as one process would get, on CPUs too, where `nn.SyncBatchNorm` does not run.
+    """
+
+    def __init__(self, like: nn.BatchNorm2d, world: World) -> None:
+        super().__init__(like.num_features, eps=like.eps, momentum=like.momentum)
+        self.world = world
+        self.to(like.weight.device, like.weight.dtype)
+        self.load_state_dict(like.state_dict())
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise [B, C, H, W]."""
+        if not self.training:
+            return super().forward(input)
+        with torch.autocast(input.device.type, enabled=False):
+            x = input.to(torch.promote_types(input.dtype, torch.float32))
+            count = self.world.size * x.numel() // x.shape[1]
+            mean_C = _total(x.sum((0, 2, 3))) / count
+            centred = x - mean_C[:, None, None]
+            variance_C = _total(centred.square().sum((0, 2, 3))) / count
+            self._note(mean_C.detach(), variance_C.detach() * (count / max(1, count - 1)))
+            scale_C = self.weight * torch.rsqrt(variance_C + self.eps)
+            return (centred * scale_C[:, None, None] + self.bias[:, None, None]).to(input.dtype)
+
+    @torch.no_grad()
+    def _note(self, mean_C: Tensor, variance_C: Tensor) -> None:
+        assert self.running_mean is not None and self.running_var is not None
+        assert self.num_batches_tracked is not None and self.momentum is not None
+        self.num_batches_tracked.add_(1)
+        self.running_mean.lerp_(mean_C, self.momentum)
+        self.running_var.lerp_(variance_C, self.momentum)
+
+
+def share_statistics(module: nn.Module, world: World) -> None:
+    """Let batch norm see the batch of all processes; one whose statistics are locked stays as it is."""
+    for name, child in module.named_children():
+        if type(child) is nn.BatchNorm2d:
+            setattr(module, name, SharedBatchNorm(child, world))
+        else:
+            share_statistics(child, world)
+
+
+def _total(mine_C: Tensor) -> Tensor:
+    total_C: Tensor = _Total.apply(mine_C)  # type: ignore[no-untyped-call]
+    return total_C
+
+
+class _Total(torch.autograd.Function):
+    """A sum over processes in the middle of a network: what depends on it in each of them counts, so gradients add."""
+
+    @staticmethod
+    def forward(_ctx: Any, mine_C: Tensor) -> Tensor:
+        total_C = mine_C.detach().clone()
+        dist.all_reduce(total_C)
+        return total_C
+
+    @staticmethod
+    def backward(_ctx: Any, *gradients: Tensor) -> Tensor:
+        total_C = gradients[0].clone()
+        dist.all_reduce(total_C)
+        return total_C

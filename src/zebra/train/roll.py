@@ -1,0 +1,89 @@
+"""How far every process of a run has come; a failed exchange in, the ranks that did not come out.
+
+Torch says that an exchange failed, but not because of whom. Here each process notes its progress in the store through
+which they found each other. Who fails notes that too, so the ones that say nothing are the silent ones. A silent
+process prints by itself where it stands, and ends.
+"""
+
+import faulthandler
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch.distributed as dist
+from torch._C._distributed_c10d import PrefixStore, Store
+from torch.distributed import distributed_c10d
+
+from zebra.distributed import World
+from zebra.errors import RankError
+
+GRACE_SECONDS = 3.0
+"""For the others to note that they failed as well."""
+
+
+class RollCall:
+    """Notes where this process is, and says who is missing when an exchange fails."""
+
+    def __init__(self, world: World, timeout_seconds: float) -> None:
+        self._world = world
+        self._timeout_seconds = timeout_seconds
+        self._place = "the start"
+        self._store: Store | None = None
+        if world.size > 1:
+            self._store = PrefixStore("zebra", distributed_c10d._get_default_store())
+
+    def note(self, place: str) -> None:
+        """Say where this process has come, and that it is alive; it prints its stack and ends if it never does again.
+
+        Args:
+            place: Such as "step 12".
+        """
+        if self._store is None:
+            return
+        self._place = place
+        self._store.set(f"place/{self._world.rank}", place)
+        faulthandler.dump_traceback_later(self._timeout_seconds + GRACE_SECONDS, exit=True)
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Turn a failed exchange inside the block into an error that names the ranks that did not take part.
+
+        Raises:
+            RankError: In place of the RuntimeError of torch, if others are missing.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            if self._store is None or not _is_of_an_exchange(error):
+                raise
+            faulthandler.cancel_dump_traceback_later()
+            silent = self._silent(self._store)
+            if not silent:
+                raise
+            raise RankError(
+                f"{'; '.join(silent)}: no word within {self._timeout_seconds:g} s, or gone, while rank "
+                f"{self._world.rank} was at {self._place}. What it was doing stands above if it was alive. Run the "
+                "same command again: it goes on from the last checkpoint"
+            ) from error
+        finally:
+            if self._store is not None:
+                faulthandler.cancel_dump_traceback_later()
+
+    def _silent(self, store: Store) -> list[str]:
+        store.set(f"failed/{self._world.rank}", "1")
+        until = time.monotonic() + GRACE_SECONDS
+        others = [rank for rank in range(self._world.size) if rank != self._world.rank]
+        while others and time.monotonic() < until:
+            others = [rank for rank in others if not store.check([f"failed/{rank}"])]
+            time.sleep(0.1)
+        return [f"rank {rank}, last seen at {self._last(store, rank)}" for rank in others]
+
+    @staticmethod
+    def _last(store: Store, rank: int) -> str:
+        key = f"place/{rank}"
+        return store.get(key).decode() if store.check([key]) else "no step"
+
+
+def _is_of_an_exchange(error: RuntimeError) -> bool:
+    """Tell a failed exchange from all else: gloo's errors have no class of their own."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error)
