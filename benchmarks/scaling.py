@@ -45,6 +45,8 @@ class Cluster:
     """GPUs in a node"""
     gpu_tflops: float = 989
     """dense bf16 of a GPU, TFLOP/s"""
+    gpu_fp32_tflops: float = 67
+    """fp32 of a GPU, TFLOP/s"""
     gpu_memory_gb: float = 80
     """memory of a GPU, GB"""
     utilisation: float = 0.4
@@ -164,6 +166,8 @@ def plan(name: str, cluster: Cluster, known: Measured) -> Iterator[tuple[str, st
     image, text = image_flops(model, rows), text_flops(model, texts, rows)
     step = 3 * (image + text + loss_flops(N, model.embed_dim) // W)
     seconds = step / (cluster.gpu_tflops * 1e12 * cluster.utilisation)
+    # The loss and the batch's accuracy are fp32: every tile twice, its two gradients, and the accuracy's own products.
+    similarities = 5 * loss_flops(N, model.embed_dim) / W / (cluster.gpu_fp32_tflops * 1e12)
     hours = seconds * cluster.steps / 3600
     yield "weights, million", f"{count / 1e6:,.1f}"
     yield "forward pass of an image, GFLOP", f"{image / rows / 1e9:,.1f}"
@@ -171,7 +175,8 @@ def plan(name: str, cluster: Cluster, known: Measured) -> Iterator[tuple[str, st
     yield "the whole run, EFLOP", f"{step * W * cluster.steps / 1e18:,.0f}"
     yield "pairs/s of a GPU", f"{rows / seconds:,.0f}"
     yield "seconds of a step", f"{seconds:.3f}"
-    yield "**hours**", f"**{hours:,.1f}**"
+    yield "milliseconds of similarities in fp32", f"{similarities * 1e3:.1f}"
+    yield "**hours, products alone**", f"**{hours:,.1f}**"
     yield "**GPU-hours**", f"**{hours * W:,.0f}**"
     yield "others' GPU-hours", PUBLISHED_GPU_HOURS.get(name, "unknown")
 
@@ -215,7 +220,10 @@ def report(cluster: Cluster) -> str:
     per_weight, speed = known.checkpoint_bytes_per_weight, known.checkpoint_mb_per_second
     given = {
         "GPUs": f"{cluster.gpus:,} in {cluster.nodes:g} nodes",
-        "a GPU": f"{cluster.gpu_tflops:g} TFLOP/s of dense bf16, {cluster.gpu_memory_gb:g} GB",
+        "a GPU": (
+            f"{cluster.gpu_tflops:g} TFLOP/s of dense bf16, {cluster.gpu_fp32_tflops:g} of fp32, "
+            f"{cluster.gpu_memory_gb:g} GB"
+        ),
         "utilisation": f"{cluster.utilisation:.0%} (assumed, not measured)",
         "network of a GPU": f"{cluster.network_gbps:g} Gbit/s each way",
         "data": f"{cluster.pairs:,} pairs, {data_tb:,.1f} TB of pictures",

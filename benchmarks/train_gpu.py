@@ -43,6 +43,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._dynamo.utils import counters
 from torch.autograd import DeviceType
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
@@ -233,6 +234,7 @@ def run(
     """Warm up, time rounds of steps, take a profile."""
     images, texts = batch
     torch.manual_seed(0)
+    counters.clear()
     build = our_side if name == "zebra" else their_side
     side = build(CLIP(config).train(), images.device, compiled=not told.eager, recomputed=recomputed)
     turns = itertools.cycle(texts)
@@ -313,7 +315,6 @@ def shares(side: Side, images: Tensor, texts: list[Tensor], step_seconds: float)
         "share": {name: round(taken / total, 3) for name, taken in kinds.most_common()},
         "device_idle": round(max(0.0, 1 - total / len(texts) / 1e6 / step_seconds), 3) if on_gpu else None,
         "waits_per_step": sum(calls[wait] for wait in WAITS) / len(texts),
-        "items_per_step": calls["aten::_local_scalar_dense"] / len(texts),
         "kernels": [
             {"name": kernel[:90], "share": round(taken / total, 3)} for kernel, taken in spent.most_common(12)
         ],
@@ -346,9 +347,7 @@ def peak_flops(told_tflops: float | None) -> float | None:
 
 
 def compiled_graphs() -> int:
-    """Return how many graphs were compiled since the last reset; one more means a compilation."""
-    from torch._dynamo.utils import counters
-
+    """Return how many graphs this run has compiled so far; one more means a compilation."""
     return counters["stats"]["unique_graphs"]
 
 
@@ -364,6 +363,7 @@ def compare(name: str, config: ModelConfig, names: list[str], told: argparse.Nam
     draw = torch.Generator().manual_seed(0)
     assert isinstance(config.text, TextConfig)
     texts = [captions(told.pairs, config.text, draw).to(device) for _ in range(TEXTS)]
+    torch.manual_seed(0)
     images = torch.randn(told.pairs, 3, config.image_size, config.image_size, device=device)
     lengths = torch.cat(texts).argmax(dim=1) + 1
     sides = {side: measure(side, config, (images, texts), told) for side in names}
