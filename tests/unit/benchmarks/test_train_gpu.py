@@ -27,7 +27,7 @@ def test_both_sides_begin_with_the_same_loss(train_gpu):
     assert row["zebra"]["first_loss"] == pytest.approx(
         row["open_clip"]["first_loss"], abs=train_gpu.TOLERANCE
     )
-    assert row["zebra / open_clip"]["pairs_per_second"] > 0
+    assert "zebra / open_clip" not in row, "a ratio at toy size says nothing"
 
 
 def test_blocks_that_are_recomputed_give_the_same_first_loss(train_gpu, monkeypatch):
