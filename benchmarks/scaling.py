@@ -7,12 +7,12 @@ results/checkpoints.jsonl), and what follows for RN50, ViT-B/32 and ViT-L/14. do
 a flag, and says how every line is computed. No figure of a GPU is measured here.
 """
 
-import argparse
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
+import tyro
 
 from flops import Layout, convolutions, image_flops, loss_flops, text_flops
 from receipt import RESULTS
@@ -37,7 +37,7 @@ FP32, BF16 = 4, 2
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A cluster, a data set and a schedule; the texts are the help of the flags."""
+    """A cluster, a data set and a schedule."""
 
     gpus: int = 64
     """GPUs"""
@@ -65,9 +65,9 @@ class Cluster:
     """pairs in a shard"""
 
     @property
-    def nodes(self) -> float:
-        """Nodes."""
-        return self.gpus / self.gpus_per_node
+    def nodes(self) -> int:
+        """Nodes, the last of them perhaps in part."""
+        return -(-self.gpus // self.gpus_per_node)
 
     @property
     def rows(self) -> int:
@@ -219,7 +219,7 @@ def report(cluster: Cluster) -> str:
     data_tb = cluster.pairs * cluster.picture_kb / 1e9
     per_weight, speed = known.checkpoint_bytes_per_weight, known.checkpoint_mb_per_second
     given = {
-        "GPUs": f"{cluster.gpus:,} in {cluster.nodes:g} nodes",
+        "GPUs": f"{cluster.gpus:,} in {cluster.nodes:,} nodes",
         "a GPU": (
             f"{cluster.gpu_tflops:g} TFLOP/s of dense bf16, {cluster.gpu_fp32_tflops:g} of fp32, "
             f"{cluster.gpu_memory_gb:g} GB"
@@ -243,12 +243,7 @@ def report(cluster: Cluster) -> str:
 
 def main() -> None:
     """Read a cluster from the flags, print its plan."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    for field in fields(Cluster):
-        parser.add_argument(f"--{field.name.replace('_', '-')}", type=field.type, default=field.default)
-    print(report(Cluster(**vars(parser.parse_args()))))
+    print(report(tyro.cli(Cluster, description=__doc__)))
 
 
 if __name__ == "__main__":
