@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from receipt import keep
+from zebra.config.model import TextConfig
 from zebra.config.presets import preset
 from zebra.config.train import OptimizerConfig, Precision
 from zebra.models import CLIP
@@ -49,9 +50,10 @@ Step = Callable[[Tensor, Tensor], float]
 @functools.cache
 def peer() -> ModuleType:
     """Import open_clip; its torchvision expects two operators that a CPU build of torch does not bring."""
-    library = torch.library.Library("torchvision", "DEF")
-    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    if torch.version.cuda is None:
+        library = torch.library.Library("torchvision", "DEF")
+        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     import open_clip
 
     return open_clip
@@ -102,10 +104,9 @@ def their_step(weights: dict[str, Tensor], config: OptimizerConfig, precision: P
     return step
 
 
-def batch(num_pairs: int, draw: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw pixels, and texts of the lengths described above."""
-    config = preset(MODEL)
-    context, end = config.text.context_length, config.text.vocab_size - 1
+def captions(num_pairs: int, text: TextConfig, draw: torch.Generator) -> Tensor:
+    """Draw texts of the lengths described above, int64 [B, L]: words at random, so that they share no beginnings."""
+    context, end = text.context_length, text.vocab_size - 1
     spread = math.log(1 + (5.2 / 12.4) ** 2)
     words = torch.empty(num_pairs).log_normal_(math.log(12.4) - spread / 2, spread**0.5, generator=draw)
     lengths = (words.round().long() + 2).clamp(3, context)
@@ -113,6 +114,14 @@ def batch(num_pairs: int, draw: torch.Generator) -> tuple[Tensor, Tensor]:
     tokens[:, 0] = end - 1
     tokens[torch.arange(num_pairs), lengths - 1] = end
     tokens[torch.arange(context) >= lengths[:, None]] = 0
+    return tokens
+
+
+def batch(num_pairs: int, draw: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw pixels and texts."""
+    config = preset(MODEL)
+    assert isinstance(config.text, TextConfig)
+    tokens = captions(num_pairs, config.text, draw)
     return torch.randn(num_pairs, 3, config.image_size, config.image_size, generator=draw), tokens
 
 
