@@ -110,7 +110,8 @@ def _plan(start: str, words: list[str]) -> dict[str, Any]:
         raise SystemExit(2)
     from zebra.workflows import finetune
 
-    plan = finetune.plan(start, told.data, told.data_options)
+    low_rank = told.finetune is not None and told.finetune.lora_rank is not None
+    plan = finetune.plan(start, told.data, told.data_options, low_rank=low_rank)
     chosen = ", ".join(f"{name} {plan[name]:g}" for name in ("epochs", "batch_size", "lr"))
     say(f"settings for this data: {chosen}; flags change them", error=True)
     return plan

@@ -1,0 +1,170 @@
+"""LoRA (Hu et al. 2021, arXiv 2106.09685): a trained model in, the same function that learns in few numbers out.
+
+An adapted layer computes W x + alpha/rank · B A x. W [O, I] is locked, A [rank, I] and B [O, rank] learn, and B is zero
+at first. Queries, keys and values, one matrix in `blocks.Attention`, have a pair each, so that libraries that keep three
+layers can take the three pairs.
+
+Differs: A is drawn as the authors' code does (Kaiming, uniform), not from the Gaussian of §4.1.
+"""
+
+import copy
+import difflib
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zebra.errors import ConfigError
+from zebra.models.blocks import Attention, ResidualBlock
+from zebra.models.clip import CLIP
+from zebra.models.resnet import AttentionPool
+
+STACKED = ("q_proj", "k_proj", "v_proj")
+"""The three layers that lie in `in_proj_weight`, in its order."""
+
+
+class LowRank(nn.Module):
+    """x [..., I] ↦ alpha/rank · B A x [..., O]; zero until B has learned."""
+
+    def __init__(self, inputs: int, outputs: int, rank: int, alpha: float, device: torch.device) -> None:
+        super().__init__()
+        self.scale = alpha / rank
+        self.A = nn.Parameter(torch.empty(rank, inputs, device=device))
+        self.B = nn.Parameter(torch.zeros(outputs, rank, device=device))
+        nn.init.kaiming_uniform_(self.A, a=math.sqrt(5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what is added to the layer's output."""
+        return F.linear(self.scale * F.linear(x, self.A), self.B)
+
+    def product(self) -> Tensor:
+        """Return what is added to the layer's weight, [O, I]."""
+        return self.scale * self.B @ self.A
+
+
+class AdaptedLinear(nn.Linear):
+    """A linear layer and its low-rank addition."""
+
+    lora: LowRank
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [..., O]."""
+        return super().forward(x) + self.lora(x)
+
+
+class AdaptedAttention(Attention):
+    """Attention with low-rank additions to some of q, k and v, by the names of `STACKED`."""
+
+    lora: nn.ModuleDict
+
+    def project(self, x: Tensor) -> Tensor:
+        """Return queries, keys and values [..., 3·D] of tokens [..., D]."""
+        parts = dict(zip(STACKED, super().project(x).chunk(3, dim=-1), strict=True))
+        for name, low_rank in self.lora.items():
+            parts[name] = parts[name] + low_rank(x)
+        return torch.cat(list(parts.values()), dim=-1)
+
+
+def adapt(model: CLIP, towers: Sequence[str], *, rank: int, alpha: float, layers: Sequence[str]) -> None:
+    """Lock the towers and give some of their layers low-rank additions that learn; the function stays what it is.
+
+    Parameters keep their names; those of an addition lie below its layer: `….mlp.c_fc.lora.A`, `….attn.lora.q_proj.A`.
+
+    Args:
+        towers: visual, text, or both: where additions go. Both towers are locked.
+        rank: Of the additions.
+        alpha: alpha/rank multiplies them.
+        layers: Ends of layers' names: `q_proj` for those of all blocks, `visual.transformer.resblocks.0.attn.q_proj`
+            for one. A block has q_proj, k_proj, v_proj, out_proj, c_fc and c_proj; a ResNet's attention pool has
+            q_proj, k_proj, v_proj and c_proj.
+
+    Raises:
+        ConfigError: The towers have no such layer, or the rank is above that of a layer's own weight.
+    """
+    held = {name: place for name, place in _places(model).items() if name.startswith(tuple(towers))}
+    chosen = _choose(list(held), layers)
+    for tower in (model.visual, model.text):
+        tower.requires_grad_(False)
+    for name in chosen:
+        module, part = held[name], name.rpartition(".")[2]
+        weight = module.in_proj_weight if isinstance(module, Attention) else module.weight
+        outputs, inputs = weight.shape[0] // (3 if isinstance(module, Attention) else 1), weight.shape[1]
+        if rank > min(outputs, inputs):
+            raise ConfigError(
+                f"finetune.lora_rank is {rank}, but {name} is a matrix of {outputs} × {inputs}, whose rank is at most "
+                f"{min(outputs, inputs)}; take a smaller one, such as 8"
+            )
+        low_rank = LowRank(inputs, outputs, rank, alpha, weight.device)
+        # As torch's own parametrizations do: another class, so that parameters stay the objects and names they are.
+        if isinstance(module, Attention):
+            if not isinstance(module, AdaptedAttention):
+                module.__class__ = AdaptedAttention
+                module.lora = nn.ModuleDict()
+            module.lora[part] = low_rank
+        else:
+            module.__class__ = AdaptedLinear
+            module.lora = low_rank
+
+
+def adapters(model: CLIP) -> dict[str, LowRank]:
+    """Return the additions of an adapted model by the names of their layers."""
+    return {
+        f"{name}.{part}" if part else name: low_rank
+        for name, module in model.named_modules()
+        for part, low_rank in _additions(module)
+    }
+
+
+def merged(model: CLIP) -> CLIP:
+    """Return an ordinary model that computes what an adapted one does: W + alpha/rank · B A in the place of W."""
+    plain = copy.deepcopy(model)
+    for module in list(plain.modules()):
+        with torch.no_grad():
+            for part, low_rank in _additions(module):
+                weight = module.in_proj_weight.chunk(3)[STACKED.index(part)] if part else module.weight
+                weight.add_(low_rank.product())
+        if isinstance(module, AdaptedLinear | AdaptedAttention):
+            del module.lora
+            module.__class__ = nn.Linear if isinstance(module, AdaptedLinear) else Attention
+    return plain
+
+
+def _additions(module: nn.Module) -> Iterator[tuple[str, LowRank]]:
+    """Yield the part of a layer, "" for the whole, and what is added to it."""
+    if isinstance(module, AdaptedLinear):
+        yield "", module.lora
+    elif isinstance(module, AdaptedAttention):
+        for part, low_rank in module.lora.items():
+            assert isinstance(low_rank, LowRank)
+            yield part, low_rank
+
+
+def _places(model: CLIP) -> dict[str, nn.Linear | Attention]:
+    """Return every layer that can be adapted; q, k and v lie in their `Attention`."""
+    found: dict[str, nn.Linear | Attention] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, ResidualBlock):
+            found |= {f"{name}.attn.{part}": module.attn for part in STACKED}
+            found |= {
+                f"{name}.attn.out_proj": module.attn.out_proj,
+                f"{name}.mlp.c_fc": module.mlp.c_fc,
+                f"{name}.mlp.c_proj": module.mlp.c_proj,
+            }
+        elif isinstance(module, AttentionPool):
+            found |= {f"{name}.{part}": getattr(module, part) for part in (*STACKED, "c_proj")}
+    return found
+
+
+def _choose(names: list[str], wanted: Sequence[str]) -> list[str]:
+    """Return the names that end, by whole words, in a wanted one; ConfigError if one ends none."""
+    kinds = sorted({name.rpartition(".")[2] for name in names})
+    for end in wanted:
+        if not any(f".{name}".endswith(f".{end}") for name in names):
+            close = difflib.get_close_matches(end, [*kinds, *names], n=1, cutoff=0.0)[0]
+            raise ConfigError(
+                f"finetune.lora_layers names {end!r}, but no layer that may learn is called so; the nearest is {close!r}. "
+                f"There are {', '.join(kinds)}, and single ones by their whole name, such as {names[0]}"
+            )
+    return [name for name in names if any(f".{name}".endswith(f".{end}") for end in wanted)]
