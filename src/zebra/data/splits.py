@@ -90,8 +90,8 @@ def _check_captions(name: str, said: Mapping[int, tuple[str, ...]], learned: Seq
     taught = {caption for index in learned for caption in said.get(index, ())}
     if len(taught) < 2:
         raise DataError(
-            f"{name}: all pictures to learn from have the caption {min(taught, default='')!r}, so nothing tells them apart; "
-            "describe what each of them shows"
+            f"{name}: all pictures to learn from have the caption {min(taught, default='')!r}, so nothing tells them "
+            "apart; describe what each of them shows"
         )
     if 2 * len(every) <= len(said):
         missed = len(every - taught)

@@ -1,8 +1,8 @@
 """LoRA (Hu et al. 2021, arXiv 2106.09685): a trained model in, the same function that learns in few numbers out.
 
 An adapted layer computes W x + alpha/rank · B A x. W [O, I] is locked, A [rank, I] and B [O, rank] learn, and B is zero
-at first. Queries, keys and values, one matrix in `blocks.Attention`, have a pair each, so that libraries that keep three
-layers can take the three pairs.
+at first. Queries, keys and values, one matrix in `blocks.Attention`, have a pair each, so that libraries that keep
+three layers can take the three pairs.
 
 Differs: A is drawn as the authors' code does (Kaiming, uniform), not from the Gaussian of §4.1.
 """
@@ -164,7 +164,7 @@ def _choose(names: list[str], wanted: Sequence[str]) -> list[str]:
         if not any(f".{name}".endswith(f".{end}") for name in names):
             close = difflib.get_close_matches(end, [*kinds, *names], n=1, cutoff=0.0)[0]
             raise ConfigError(
-                f"finetune.lora_layers names {end!r}, but no layer that may learn is called so; the nearest is {close!r}. "
-                f"There are {', '.join(kinds)}, and single ones by their whole name, such as {names[0]}"
+                f"finetune.lora_layers names {end!r}, but no layer that may learn is called so; the nearest is "
+                f"{close!r}. There are {', '.join(kinds)}, and single ones by their whole name, such as {names[0]}"
             )
     return [name for name in names if any(f".{name}".endswith(f".{end}") for end in wanted)]
