@@ -53,18 +53,40 @@ class AdaptedLinear(nn.Linear):
         """Return [..., O]."""
         return super().forward(x) + self.lora(x)
 
+    @torch.no_grad()
+    def merge(self) -> None:
+        """Become an ordinary layer of the same function."""
+        self.weight.add_(self.lora.product())
+        del self.lora
+        self.__class__ = nn.Linear  # type: ignore[assignment]
+
 
 class AdaptedAttention(Attention):
     """Attention with low-rank additions to some of q, k and v, by the names of `STACKED`."""
 
     lora: nn.ModuleDict
 
+    def additions(self) -> Iterator[tuple[str, LowRank]]:
+        """Yield the name of each and the addition."""
+        for name, low_rank in self.lora.items():
+            assert isinstance(low_rank, LowRank)
+            yield name, low_rank
+
     def project(self, x: Tensor) -> Tensor:
         """Return queries, keys and values [..., 3·D] of tokens [..., D]."""
         parts = dict(zip(STACKED, super().project(x).chunk(3, dim=-1), strict=True))
-        for name, low_rank in self.lora.items():
+        for name, low_rank in self.additions():
             parts[name] = parts[name] + low_rank(x)
         return torch.cat(list(parts.values()), dim=-1)
+
+    @torch.no_grad()
+    def merge(self) -> None:
+        """Become ordinary attention of the same function."""
+        weights = dict(zip(STACKED, self.in_proj_weight.chunk(3), strict=True))
+        for name, low_rank in self.additions():
+            weights[name].add_(low_rank.product())
+        del self.lora
+        self.__class__ = Attention  # type: ignore[assignment]
 
 
 def adapt(model: CLIP, towers: Sequence[str], *, rank: int, alpha: float, layers: Sequence[str]) -> None:
@@ -98,47 +120,31 @@ def adapt(model: CLIP, towers: Sequence[str], *, rank: int, alpha: float, layers
             )
         low_rank = LowRank(inputs, outputs, rank, alpha, weight.device)
         # As torch's own parametrizations do: another class, so that parameters stay the objects and names they are.
-        if isinstance(module, Attention):
-            if not isinstance(module, AdaptedAttention):
-                module.__class__ = AdaptedAttention
-                module.lora = nn.ModuleDict()
+        if not isinstance(module, AdaptedLinear | AdaptedAttention):
+            module.__class__ = AdaptedAttention if isinstance(module, Attention) else AdaptedLinear
+            module.lora = nn.ModuleDict() if isinstance(module, Attention) else low_rank
+        if isinstance(module, AdaptedAttention):
             module.lora[part] = low_rank
-        else:
-            module.__class__ = AdaptedLinear
-            module.lora = low_rank
 
 
 def adapters(model: CLIP) -> dict[str, LowRank]:
     """Return the additions of an adapted model by the names of their layers."""
-    return {
-        f"{name}.{part}" if part else name: low_rank
-        for name, module in model.named_modules()
-        for part, low_rank in _additions(module)
-    }
+    found: dict[str, LowRank] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, AdaptedLinear):
+            found[name] = module.lora
+        elif isinstance(module, AdaptedAttention):
+            found |= {f"{name}.{part}": low_rank for part, low_rank in module.additions()}
+    return found
 
 
 def merged(model: CLIP) -> CLIP:
     """Return an ordinary model that computes what an adapted one does: W + alpha/rank · B A in the place of W."""
     plain = copy.deepcopy(model)
     for module in list(plain.modules()):
-        with torch.no_grad():
-            for part, low_rank in _additions(module):
-                weight = module.in_proj_weight.chunk(3)[STACKED.index(part)] if part else module.weight
-                weight.add_(low_rank.product())
         if isinstance(module, AdaptedLinear | AdaptedAttention):
-            del module.lora
-            module.__class__ = nn.Linear if isinstance(module, AdaptedLinear) else Attention
+            module.merge()
     return plain
-
-
-def _additions(module: nn.Module) -> Iterator[tuple[str, LowRank]]:
-    """Yield the part of a layer, "" for the whole, and what is added to it."""
-    if isinstance(module, AdaptedLinear):
-        yield "", module.lora
-    elif isinstance(module, AdaptedAttention):
-        for part, low_rank in module.lora.items():
-            assert isinstance(low_rank, LowRank)
-            yield part, low_rank
 
 
 def _places(model: CLIP) -> dict[str, nn.Linear | Attention]:
