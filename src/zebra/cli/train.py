@@ -63,6 +63,8 @@ def run(words: Sequence[str]) -> int:
         )
         return STOPPED
     say(f"trained {result.steps} steps; the model is {result.out}/model")
+    if (result.out / "adapter").is_dir():
+        say(f"its low-rank additions, as peft reads them: {result.out}/adapter")
     if result.gain:
         kept = f"step {result.gain.kept}" if result.gain.kept else "the start, since nothing did better"
         say(f"kept: {kept}. On pictures that nothing depends on:")

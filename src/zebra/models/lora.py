@@ -107,24 +107,25 @@ def adapt(model: CLIP, towers: Sequence[str], *, rank: int, alpha: float, layers
     """
     held = {name: place for name, place in _places(model).items() if name.startswith(tuple(towers))}
     chosen = _choose(list(held), layers)
-    for tower in (model.visual, model.text):
-        tower.requires_grad_(False)
     for name in chosen:
-        module, part = held[name], name.rpartition(".")[2]
-        weight = module.in_proj_weight if isinstance(module, Attention) else module.weight
-        outputs, inputs = weight.shape[0] // (3 if isinstance(module, Attention) else 1), weight.shape[1]
+        outputs, inputs = _shape(held[name])
         if rank > min(outputs, inputs):
             raise ConfigError(
                 f"finetune.lora_rank is {rank}, but {name} is a matrix of {outputs} × {inputs}, whose rank is at most "
                 f"{min(outputs, inputs)}; take a smaller one, such as 8"
             )
-        low_rank = LowRank(inputs, outputs, rank, alpha, weight.device)
+    for tower in (model.visual, model.text):
+        tower.requires_grad_(False)
+    for name in chosen:
+        module = held[name]
+        outputs, inputs = _shape(module)
+        low_rank = LowRank(inputs, outputs, rank, alpha, model.logit_scale.device)
         # As torch's own parametrizations do: another class, so that parameters stay the objects and names they are.
         if not isinstance(module, AdaptedLinear | AdaptedAttention):
             module.__class__ = AdaptedAttention if isinstance(module, Attention) else AdaptedLinear
             module.lora = nn.ModuleDict() if isinstance(module, Attention) else low_rank
         if isinstance(module, AdaptedAttention):
-            module.lora[part] = low_rank
+            module.lora[name.rpartition(".")[2]] = low_rank
 
 
 def adapters(model: CLIP) -> dict[str, LowRank]:
@@ -161,6 +162,13 @@ def _places(model: CLIP) -> dict[str, nn.Linear | Attention]:
         elif isinstance(module, AttentionPool):
             found |= {f"{name}.{part}": getattr(module, part) for part in (*STACKED, "c_proj")}
     return found
+
+
+def _shape(place: nn.Linear | Attention) -> tuple[int, int]:
+    """Return the outputs and inputs of a layer, or of each of q, k and v."""
+    if isinstance(place, Attention):
+        return place.in_proj_weight.shape[0] // len(STACKED), place.in_proj_weight.shape[1]
+    return place.out_features, place.in_features
 
 
 def _choose(names: list[str], wanted: Sequence[str]) -> list[str]:

@@ -187,7 +187,7 @@ def test_a_model_that_transformers_does_not_know_ends_whole_and_without_an_adapt
     }
 
 
-def test_flags_choose_additions_and_a_learning_rate_that_suits_them(world, tmp_path):
+def test_flags_choose_additions_and_a_learning_rate_that_suits_them(world, tmp_path, capsys):
     words = ["train", "--from", str(world / "vit"), "--data", str(world / "pictures"), "--workers", "0"]
     words += ["--steps", "1", "--precision", "fp32"]
     adapted = ["--finetune.lora-rank", "2", "--finetune.lora-layers", "q_proj", "c_fc"]
@@ -198,6 +198,7 @@ def test_flags_choose_additions_and_a_learning_rate_that_suits_them(world, tmp_p
     assert (told.finetune.lora_rank, told.finetune.lora_layers) == (2, ("q_proj", "c_fc"))
     assert told.lr == pytest.approx(10 * whole.lr)
     assert (tmp_path / "adapted/adapter/adapter_config.json").is_file()
+    assert f"{tmp_path}/adapted/adapter" in capsys.readouterr().out
     assert not (tmp_path / "whole/adapter").exists()
 
 
