@@ -42,7 +42,7 @@ from zebra.workflows.zeroshot import climb
 
 BATCH = 64
 """Pictures that pass the tower at once, in a check."""
-FASTER = 10
+FASTER = 5
 """How many times the learning rate of weights suits low-rank additions."""
 LARGE = 20_000_000
 """Weights from which on a model moves by a tenth of the learning rate of the small ones."""

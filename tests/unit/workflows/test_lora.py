@@ -196,7 +196,7 @@ def test_flags_choose_additions_and_a_learning_rate_that_suits_them(world, tmp_p
     whole, told = (read_config(tmp_path / name / "config.yaml") for name in ("whole", "adapted"))
     assert told.finetune is not None
     assert (told.finetune.lora_rank, told.finetune.lora_layers) == (2, ("q_proj", "c_fc"))
-    assert told.lr == pytest.approx(10 * whole.lr)
+    assert told.lr == pytest.approx(5 * whole.lr)
     assert (tmp_path / "adapted/adapter/adapter_config.json").is_file()
     assert f"{tmp_path}/adapted/adapter" in capsys.readouterr().out
     assert not (tmp_path / "whole/adapter").exists()
