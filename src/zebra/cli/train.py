@@ -68,6 +68,8 @@ def run(words: Sequence[str]) -> int:
         )
         return STOPPED
     say(f"trained {result.steps} steps; the model is {result.out}/model")
+    if (result.out / "adapter").is_dir():
+        say(f"its low-rank additions, as peft reads them: {result.out}/adapter")
     if result.gain:
         kept = f"step {result.gain.kept}" if result.gain.kept else "the start, since nothing did better"
         say(f"kept: {kept}. On pictures that nothing depends on:")
@@ -115,7 +117,8 @@ def _plan(start: str, words: list[str]) -> dict[str, Any]:
         raise SystemExit(2)
     from zebra.workflows import finetune
 
-    plan = finetune.plan(start, told.data, told.data_options)
+    low_rank = told.finetune is not None and told.finetune.lora_rank is not None
+    plan = finetune.plan(start, told.data, told.data_options, low_rank=low_rank)
     chosen = ", ".join(f"{name} {plan[name]:g}" for name in ("epochs", "batch_size", "lr"))
     say(f"settings for this data: {chosen}; flags change them", error=True)
     return plan

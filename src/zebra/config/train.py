@@ -137,6 +137,10 @@ class TrainConfig:
             raise ConfigError(
                 "patch_dropout needs an image tower of patches; this model's is a ResNet: leave it at 0"
             )
+        if self.parallel == "fsdp" and self.finetune and self.finetune.lora_rank is not None:
+            raise ConfigError(
+                "--parallel fsdp shares what learns, which is little with LoRA; leave it at ddp"
+            )
         if self.batch_size < 2:
             raise ConfigError("batch_size is 1; contrast needs at least 2 pairs")
         if self.workers < 0:

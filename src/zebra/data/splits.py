@@ -1,7 +1,8 @@
 """A source in, three parts of it out that share no picture: to learn from, to choose by, to measure on."""
 
 import hashlib
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from zebra.data.sources import Source
@@ -54,9 +55,10 @@ def split(source: Source, share: float) -> Split:
         share: Of the distinct pictures that each of the two held-out parts gets: at least one, at most 1,000.
 
     Raises:
-        DataError: Fewer than ten distinct pictures.
+        DataError: Fewer than ten distinct pictures, or one caption for all that would be learned from.
     """
     seen: dict[int, bytes] = {}
+    said: dict[int, tuple[str, ...]] = {}
     for index in range(len(source)):
         try:
             record = source.read(index)
@@ -64,6 +66,7 @@ def split(source: Source, share: float) -> Split:
             continue
         if record.captions:
             seen[index] = hashlib.sha256(record.image).digest()
+            said[index] = record.captions
     pictures = sorted(set(seen.values()))
     if len(pictures) < FEWEST:
         raise DataError(
@@ -73,8 +76,28 @@ def split(source: Source, share: float) -> Split:
     each = min(max(1, round(share * len(pictures))), MOST_HELD)
     choosing, measuring = set(pictures[:each]), set(pictures[each : 2 * each])
     rest = [index for index in range(len(source)) if seen.get(index) not in choosing | measuring]
+    _check_captions(source.name, said, rest)
     return Split(
         Part(source, rest, "learned from"),
         Part(source, [index for index, digest in seen.items() if digest in choosing], "chosen by"),
         Part(source, [index for index, digest in seen.items() if digest in measuring], "measured on"),
     )
+
+
+def _check_captions(name: str, said: Mapping[int, tuple[str, ...]], learned: Sequence[int]) -> None:
+    """Refuse captions that tell no picture from another; warn of those that tell few apart, as names of classes do."""
+    every = {caption for captions in said.values() for caption in captions}
+    taught = {caption for index in learned for caption in said.get(index, ())}
+    if len(taught) < 2:
+        raise DataError(
+            f"{name}: all pictures to learn from have the caption {min(taught, default='')!r}, so nothing tells them "
+            "apart; describe what each of them shows"
+        )
+    if 2 * len(every) <= len(said):
+        missed = len(every - taught)
+        lost = f"; {missed} of them belong to held-out pictures alone, and are not learned" if missed else ""
+        warnings.warn(
+            f"{name} has {len(every)} different captions for {len(said)} pairs{lost}. Pictures of one caption count as "
+            "each other's mistakes, in training and in the measures: captions that say more teach more",
+            stacklevel=4,
+        )

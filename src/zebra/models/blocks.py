@@ -82,9 +82,13 @@ class Attention(nn.Module):
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
+    def project(self, x: Tensor) -> Tensor:
+        """Return queries, keys and values [..., 3·D] of tokens [..., D]."""
+        return F.linear(x, self.in_proj_weight, self.in_proj_bias)
+
     def forward(self, x: Tensor, *, sight: Sight = None, kept: Kept = ...) -> Tensor:
         """Let every token look at those it sees; return the outcome of the tokens that are kept."""
-        qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)
+        qkv = self.project(x)
         width = x.shape[-1]
         shape = (self.heads, width // self.heads)
         seen: Tensor | None

@@ -193,7 +193,8 @@ def assemble(
         raise WeightsError(f"no tokenizer at {tokenizer}; name a tokenizer.json or a merges file")
     if words is not None and words.vocab_size > config.text.vocab_size:
         raise WeightsError(
-            f"the tokenizer has {words.vocab_size} ids, the text tower of {place} {config.text.vocab_size}"
+            f"the tokenizer has {words.vocab_size} ids, the text tower of {place} {config.text.vocab_size}: they do "
+            "not belong together; put the tokenizer that it was trained with beside it, or name it with tokenizer=PATH"
         )
     model = build(config, tensors, str(place))
     files = checkpoint.files

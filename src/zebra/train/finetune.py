@@ -7,6 +7,9 @@ from torch import nn
 from zebra.config.finetune import Learns
 from zebra.models import CLIP
 
+TOWERS: dict[Learns, tuple[str, ...]] = {"all": ("visual", "text"), "text": ("text",), "image": ("visual",)}
+"""Modules of `CLIP` that learn."""
+
 
 class FixedBatchNorm(nn.BatchNorm2d):
     """Batch norm that keeps its statistics: those of a small set would be worse than those of the large one."""
@@ -22,8 +25,8 @@ def lock(model: CLIP, learns: Learns) -> None:
     Locking the image tower is LiT (Zhai et al. 2022, arXiv 2111.07991).
     """
     _fix_statistics(model)
-    model.visual.requires_grad_(learns != "text")
-    model.text.requires_grad_(learns != "image")
+    for tower in ("visual", "text"):
+        model.get_submodule(tower).requires_grad_(tower in TOWERS[learns])
 
 
 def _fix_statistics(module: nn.Module) -> None:

@@ -30,6 +30,7 @@ class RunFolder:
         self.data = path / "data.json"
         self.checkpoints = path / "checkpoints"
         self.model = path / "model"
+        self.adapter = path / "adapter"
         self.metrics = path / "metrics.json"
         self.report = path / "report.html"
 

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from zebra.config import structure
 from zebra.config.data import DataConfig
 from zebra.config.finetune import FineTuneConfig
-from zebra.config.structure import unstructure
 from zebra.config.train import TrainConfig
 from zebra.data.benchmarks import read_benchmark
 from zebra.data.sources import Source, open_source
@@ -28,24 +28,30 @@ from zebra.evaluate.comparison import Comparison, Outcomes, compare
 from zebra.evaluate.retrieval import Retrieval, retrieve
 from zebra.images.decode import decode
 from zebra.images.preprocess import Preprocess
+from zebra.models.lora import adapt, adapters, merged
 from zebra.pretrained.bundle import Bundle
-from zebra.pretrained.load import load
+from zebra.pretrained.load import HUB, load
+from zebra.pretrained.transformers import is_known, write_adapter
 from zebra.report.page import Section, Table
 from zebra.report.results import Metrics
 from zebra.report.style import percent
 from zebra.train.checkpoint import best_whole, read_checkpoint
-from zebra.train.finetune import lock
+from zebra.train.finetune import TOWERS, lock
 from zebra.train.session import Session
 from zebra.values import Embeddings, Score
 from zebra.workflows.zeroshot import climb
 
 BATCH = 64
 """Pictures that pass the tower at once, in a check."""
+FASTER = 5
+"""How many times the learning rate of weights suits low-rank additions."""
 LARGE = 20_000_000
 """Weights from which on a model moves by a tenth of the learning rate of the small ones."""
 
 
-def plan(start: str, data: str, options: DataConfig | None = None) -> dict[str, Any]:
+def plan(
+    start: str, data: str, options: DataConfig | None = None, *, low_rank: bool = False
+) -> dict[str, Any]:
     """Return the settings that suit a model and some data, as a recipe.
 
     Small sets are seen more often, in smaller batches; training ends earlier if the held-out pictures say so.
@@ -54,6 +60,7 @@ def plan(start: str, data: str, options: DataConfig | None = None) -> dict[str, 
         start: A model of any layout.
         data: Captioned pictures.
         options: How they are read, if not as usual.
+        low_rank: Low-rank additions are to learn, not the weights: they take a larger learning rate.
 
     Raises:
         WeightsError: The model cannot be opened or has no tokenizer.
@@ -69,10 +76,10 @@ def plan(start: str, data: str, options: DataConfig | None = None) -> dict[str, 
     each = max(1, pairs // batch)
     small = sum(parameter.numel() for parameter in clip.model.parameters()) < LARGE
     return {
-        "model": unstructure(clip.model.config),
+        "model": structure.unstructure(clip.model.config),
         "epochs": epochs,
         "batch_size": batch,
-        "lr": 2e-4 if small else 1e-5,
+        "lr": (2e-4 if small else 1e-5) * (FASTER if low_rank else 1),
         "check_every": min(each, 500),
         "check_samples": 1000,
         "checkpoint_every": max(each, 500),
@@ -163,6 +170,13 @@ class Start:
         self.judges: list[Judge] = [HeldOut(parts.choose, clip.preprocess, world), *checks]
         """Their mean decides which weights are kept."""
         self.measure = HeldOut(parts.measure, clip.preprocess, world)
+        self._for_peft = told.lora_rank is not None and is_known(clip.model.config)
+        if told.lora_rank is not None and not self._for_peft:
+            warnings.warn(
+                f"{told.start}: transformers has no such model ({clip.model.config.vision.kind} image tower), and peft "
+                "adapts models of transformers: the run will end with a whole model/, but without adapter/",
+                stacklevel=4,
+            )
 
     @classmethod
     def open(
@@ -178,16 +192,47 @@ class Start:
         clip = load(config.finetune.start)
         clip.require_words()
         if clip.model.config != config.model:
+            changed = "\n  ".join(
+                structure.differences(*map(structure.unstructure, (clip.model.config, config.model)))
+            )
             raise ConfigError(
-                f"{config.finetune.start} is not the model that the settings describe ({clip.model.config} instead "
-                f"of {config.model}); leave the model's settings out: they come with it"
+                f"{config.finetune.start} is not the model that the settings describe; it differs in:\n  {changed}\n"
+                "Leave the model's settings out: they come with it"
             )
         return cls(config.finetune, clip, split(source, config.finetune.held_out), checks, world)
 
     def unlocked(self) -> Bundle:
-        """Return the model that is going to learn."""
+        """Return the model that is going to learn; torch's generator draws its low-rank additions, if it gets some."""
         lock(self.clip.model, self.told.learns)
+        if self.told.lora_rank is not None:
+            adapt(
+                self.clip.model,
+                TOWERS[self.told.learns],
+                rank=self.told.lora_rank,
+                alpha=self.told.lora_alpha,
+                layers=self.told.lora_layers,
+            )
         return Bundle(self.clip.model, self.clip.tokenizer, self.clip.preprocess)
+
+    def folded(self, clip: Bundle, folder: Path) -> Bundle:
+        """Return a trained model without low-rank additions; what they add goes into its weights.
+
+        Args:
+            folder: Gets the additions as `peft` reads them, if transformers has such a model.
+        """
+        if self.told.lora_rank is None:
+            return clip
+        if self._for_peft:
+            write_adapter(
+                folder,
+                config=clip.model.config,
+                adapters=adapters(clip.model),
+                alpha=self.told.lora_alpha,
+                base=self.told.start.removeprefix(HUB).partition("@")[0]
+                if self.told.start.startswith(HUB)
+                else None,
+            )
+        return Bundle(merged(clip.model), clip.tokenizer, clip.preprocess)
 
     def score(self, clip: Bundle) -> float:
         """Return what decides which weights are kept."""
@@ -208,6 +253,9 @@ class Start:
         else:
             kept = 0
             weights = dict(before.model.state_dict())
+            mine = session.bundle.model.state_dict()
+            # The start has no low-rank additions: there they are zero.
+            weights |= {name: torch.zeros_like(mine[name]) for name in mine.keys() - weights.keys()}
             parts = {"model": weights}
             if session.average:
                 parts["ema"] = {name: weights[name] for name in session.average.weights}

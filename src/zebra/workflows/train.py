@@ -195,7 +195,8 @@ def go_on(
             write_run_report(folder.report, read_journal(folder.journal), counts, metrics, sections)
             # Last, since it marks the run as finished.
             card = facts(config, source, session.step, metrics) | (gain.facts() if gain else {})
-            bundle.save(folder.model, card)
+            ordinary = start.folded(bundle, folder.adapter) if start else bundle
+            ordinary.save(folder.model, card)
     return TrainResult(folder.path, session.step, finished=True, gain=gain)
 
 

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from zebra.config.structure import structure
 from zebra.config.train import OptimizerConfig, TrainConfig
 from zebra.data.sources import open_source
 from zebra.data.splits import split
-from zebra.errors import ConfigError, DataError
+from zebra.errors import ConfigError, DataError, WeightsError
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
@@ -117,6 +118,53 @@ def test_fewer_than_ten_pictures_are_refused(world, tmp_path):
     few = write_pictures(tmp_path / "few", 9)
     with pytest.raises(DataError, match="holds 9 pairs"):
         plan(str(world / "start"), str(few))
+
+
+def captioned(folder, captions):
+    """Draw pictures, the same ones each time, captioned as told."""
+    table = write_pictures(folder, len(captions))
+    rows = [f"{number}.png,{caption}" for number, caption in enumerate(captions)]
+    table.write_text("\n".join(["path,caption", *rows]))
+    return table
+
+
+def held_out(folder, count):
+    """Return the number of a picture that is held out of as many."""
+    table = captioned(folder, [str(number) for number in range(count)])
+    return int(split(open_source(table, DataConfig()), 0.15).measure.locate(0).rpartition(":")[2]) - 2
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_one_caption_for_all_is_refused_before_training(world, tmp_path, other):
+    """Also where one picture has another, but is held out."""
+    captions = ["a photo"] * 20
+    if other:
+        captions[held_out(tmp_path / "numbered", 20)] = "a horse"
+    told = replace(config(world, tmp_path / "run"), data=str(captioned(tmp_path / "same", captions)))
+    with pytest.raises(DataError, match="have the caption 'a photo', so nothing tells them apart"):
+        train.run(told)
+    assert not (tmp_path / "run").exists()
+
+
+def test_names_of_classes_as_captions_are_warned_of(tmp_path):
+    table = captioned(tmp_path / "classes", ["a cat", "a dog"] * 10)
+    with pytest.warns(UserWarning, match="2 different captions for 20 pairs. Pictures of one caption"):
+        split(open_source(table, DataConfig()), 0.15)
+
+
+def test_a_class_whose_only_picture_is_held_out_is_counted(tmp_path):
+    captions = ["a cat", "a dog"] * 10
+    captions[held_out(tmp_path / "numbered", 20)] = "a horse"
+    table = captioned(tmp_path / "classes", captions)
+    with pytest.warns(UserWarning, match="3 different captions for 20 pairs; 1 of them belong to held-out"):
+        split(open_source(table, DataConfig()), 0.15)
+
+
+def test_captions_that_tell_pictures_apart_cost_no_warning(tmp_path):
+    table = captioned(
+        tmp_path / "some", [f"number {number // 2 if number < 18 else number}" for number in range(20)]
+    )
+    split(open_source(table, DataConfig()), 0.15)  # a warning is an error in these tests
 
 
 def test_one_picture_repeated_is_one_picture(tmp_path):
@@ -271,8 +319,45 @@ def test_another_start_is_another_run(world, tmp_path):
 def test_a_start_of_another_architecture_is_refused(world, tmp_path):
     wide = make_model(tmp_path / "wide", width=16)
     told = config(world, tmp_path / "run")
-    with pytest.raises(ConfigError, match="not the model that the settings describe"):
+    with pytest.raises(
+        ConfigError, match=r"not the model that the settings describe.*\n  vision.width: 16 → 8\n"
+    ):
         train.run(replace(told, finetune=FineTuneConfig(start=str(wide))))
+
+
+def test_pictures_of_another_size_than_the_start_s_are_refused(world, tmp_path, capsys):
+    words = [
+        "train",
+        "--from",
+        str(world / "start"),
+        "--data",
+        str(world / "pictures"),
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    assert main([*words, "--model.image-size", "64"]) == 1
+    assert "image_size: 32 → 64" in capsys.readouterr().err
+
+
+def test_a_start_without_a_tokenizer_or_with_a_larger_one_is_refused(world, tmp_path):
+    export.run(ExportConfig(model=str(world / "start"), format="open_clip", out=str(tmp_path / "start")))
+    data = str(world / "pictures/captions.csv")
+    many = " ".join(map("".join, product("abcdefgh", repeat=3)))
+    Tokenizer.train([many] * 3, 900, 24).save(tmp_path / "start/tokenizer.json")
+    with pytest.raises(
+        WeightsError, match=r"the tokenizer has \d+ ids, .* do not belong together; put the tokenizer"
+    ):
+        plan(str(tmp_path / "start"), data)
+    for name in (
+        "tokenizer.json",
+        "vocab.json",
+        "merges.txt",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+    ):
+        (tmp_path / "start" / name).unlink(missing_ok=True)
+    with pytest.raises(WeightsError, match="came without a tokenizer"):
+        plan(str(tmp_path / "start"), data)
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,15 @@ def family(config: ModelConfig) -> ModelType:
     )
 
 
+def is_known(config: ModelConfig) -> bool:
+    """Say whether transformers has such a model."""
+    try:
+        family(config)
+    except WeightsError:
+        return False
+    return True
+
+
 def described_config(config: ModelConfig, ids: dict[str, int]) -> Settings:
     """Say a config in transformers' words.
 

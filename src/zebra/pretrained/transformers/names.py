@@ -75,6 +75,24 @@ def to_transformers(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[
     return theirs
 
 
+def layer_names(config: ModelConfig) -> dict[str, str]:
+    """Return zebra's names on disk → transformers' of the layers in the blocks of both towers.
+
+    The three layers that zebra stacks are called q_proj, k_proj and v_proj here as there.
+    """
+    names: dict[str, str] = {}
+    for place in _places(config):
+        for theirs in place.theirs:
+            layer, _, part = theirs.rpartition(".")
+            if part != "weight" or ".encoder.layers." not in layer:
+                continue
+            own = place.own.removesuffix(".weight")
+            if len(place.theirs) > 1:
+                own = f"{place.own.removesuffix('in_proj_weight')}{layer.rpartition('.')[2]}"
+            names[own] = layer
+    return names
+
+
 def _same(tensor: Tensor) -> Tensor:
     return tensor
 
