@@ -29,7 +29,6 @@ GPU that is all it does, and the row says that nothing was measured. Rows go to 
 """
 
 import argparse
-import functools
 import gc
 import importlib.util
 import itertools
@@ -47,7 +46,6 @@ from torch._dynamo.utils import counters
 from torch.autograd import DeviceType
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
-from torch.utils.checkpoint import checkpoint
 
 from flops import Layout, image_flops, loss_flops, padded, text_flops
 from receipt import keep
@@ -62,6 +60,7 @@ from zebra.models.packing import pack
 from zebra.pretrained.open_clip.config import to_open_clip
 from zebra.pretrained.weights import published_tensors
 from zebra.train.optimizer import adamw
+from zebra.train.passes import compile_blocks, forget_activations
 from zebra.train.step import train_step
 
 INSTALL = (
@@ -109,26 +108,13 @@ class Side:
     options: str
 
 
-def compile_blocks(model: CLIP, *, compiled: bool, recomputed: bool) -> None:
-    """Compile each block of both towers, and recompute them in the backward pass, in place.
-
-    Blocks and not towers: texts are packed on the host, which no graph can hold. What the blocks share is compiled
-    once; the text's for any number of tokens, since no two batches have as many.
-    """
-    for tower, dynamic in ((model.visual, False), (model.text, True)):
-        for block in tower.transformer.blocks():
-            forward = block.forward
-            if compiled:
-                forward = torch.compile(forward, dynamic=dynamic)
-            if recomputed:
-                forward = functools.partial(checkpoint, forward, use_reentrant=False)
-            block.forward = forward
-
-
 def our_side(model: CLIP, device: torch.device, *, compiled: bool, recomputed: bool) -> Side:
     """Train `model` as zebra does."""
     model.to(device)
-    compile_blocks(model, compiled=compiled, recomputed=recomputed)
+    if compiled:
+        compile_blocks(model)
+    if recomputed:
+        forget_activations(model)
     optimizer = adamw(model, OPTIMIZER)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.benchmark = False
 
@@ -178,7 +164,9 @@ def their_side(model: CLIP, device: torch.device, *, compiled: bool, recomputed:
     def step(images: Tensor, tokens: Tensor) -> Tensor:
         optimizer.zero_grad()
         with torch.autocast(device.type, dtype=torch.bfloat16):
-            loss = clip_loss(**called(images, tokens), output_dict=True)["contrastive_loss"]
+            loss = clip_loss(**called(images, tokens.to(device, non_blocking=True)), output_dict=True)[
+                "contrastive_loss"
+            ]
         loss.backward()
         optimizer.step()
         with torch.no_grad():
@@ -362,7 +350,7 @@ def compare(name: str, config: ModelConfig, names: list[str], told: argparse.Nam
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     draw = torch.Generator().manual_seed(0)
     assert isinstance(config.text, TextConfig)
-    texts = [captions(told.pairs, config.text, draw).to(device) for _ in range(TEXTS)]
+    texts = [captions(told.pairs, config.text, draw) for _ in range(TEXTS)]
     torch.manual_seed(0)
     images = torch.randn(told.pairs, 3, config.image_size, config.image_size, device=device)
     lengths = torch.cat(texts).argmax(dim=1) + 1

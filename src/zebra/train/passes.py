@@ -15,9 +15,14 @@ from zebra.train.caching import buffers_kept
 
 
 def compile_blocks(model: CLIP) -> None:
-    """Compile each block at its first pass; blocks of one shape share what is compiled."""
-    for block in blocks(model):
-        block.forward = torch.compile(block.forward)
+    """Compile each block at its first pass; blocks of one shape share what is compiled.
+
+    Blocks and not towers: texts are packed on the host, which no graph can hold. No two batches of texts have as many
+    tokens, so theirs are compiled for any number at once.
+    """
+    for tower, dynamic in ((model.visual, None), (model.text, True)):
+        for block in blocks(tower):
+            block.forward = torch.compile(block.forward, dynamic=dynamic)
 
 
 def forget_activations(model: CLIP) -> None:
@@ -31,9 +36,9 @@ def forget_activations(model: CLIP) -> None:
         )
 
 
-def blocks(model: CLIP) -> Iterator[nn.Module]:
-    """Yield the residual blocks of both towers."""
-    for module in model.modules():
+def blocks(part: nn.Module) -> Iterator[nn.Module]:
+    """Yield the residual blocks of a tower, or of both."""
+    for module in part.modules():
         if isinstance(module, ResidualBlock | Bottleneck):
             yield module
 
