@@ -312,6 +312,14 @@ def price(curve: Sequence[dict[str, Any]], set_: str, level: float) -> int | Non
     return None
 
 
+def prices(rows: dict[str, dict[str, Any]], set_: str) -> dict[str, dict[str, int | None]]:
+    """Return level → objective → images."""
+    return {
+        f"{level:.0%}": {name: price(row["curve"], set_, level) for name, row in rows.items()}
+        for level in LEVELS
+    }
+
+
 def newest() -> dict[str, dict[str, Any]]:
     """Read the last row of each objective that was kept."""
     lines = (RESULTS / "objectives.jsonl").read_text(encoding="utf-8").splitlines()
@@ -355,24 +363,19 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--rehearsal", type=int, default=200)
     parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     told = parser.parse_args()
     config = TrainConfig(
         data=str(told.world / "train"), out="", model=preset("tiny-resnet"), steps=told.steps,
-        batch_size=told.batch_size, seed=told.seed, precision=settle("auto", pick_device("cpu")),
+        batch_size=told.batch_size, workers=told.workers, seed=told.seed, precision=settle("auto", pick_device("cpu")),
     )  # fmt: skip
     study = Study.open(told.world, config)
     for name in told.objectives:
         keep("objectives", study.follow(name, told.steps, told.rehearsal))
     rows = newest()
-    reached = {
-        set_: {
-            f"{level:.0%}": {name: price(row["curve"], set_, level) for name, row in rows.items()}
-            for level in LEVELS
-        }
-        for set_ in study.measure
-    }
-    keep("objectives", {"images to reach": reached})
+    if len(rows) == len(OBJECTIVES):
+        keep("objectives", {"images to reach": {set_: prices(rows, set_) for set_ in study.measure}})
     draw(rows, RESULTS / "objectives.svg")
 
 

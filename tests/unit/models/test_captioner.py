@@ -75,6 +75,7 @@ def test_padding_changes_neither_loss_nor_likelihood():
         )
 
 
+@torch.no_grad()
 def test_likelihood_is_the_product_of_the_chances_of_each_token_said_one_after_another():
     """Each text is told anew, a token at a time, with an arbitrary token in the place to come."""
     model = captioner()
