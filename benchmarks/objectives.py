@@ -11,9 +11,10 @@ WORLD is a folder that `zebra menagerie` (or `zebra demo`) wrote. The objectives
 
 All train the tiny-resnet tower on the same pairs in the same order, with the same AdamW (the paper's weight decay of
 0.2), warm-up and cosine. The peak learning rate and the prompt (the bare name, or the set's first template) are those
-that did best for the objective after a rehearsal of 200 steps, on a quarter of the seen kinds' pictures; the curves are
-measured on another quarter and on one of the unseen kinds (the captioner is slow to answer: a pass for each class). One row for each objective and one that compares go to
-results/objectives.jsonl, the curves of the newest rows to results/objectives.svg.
+that did best for the objective after a rehearsal, on a quarter of the seen kinds' pictures; the curves are measured on
+another quarter, and on one of the unseen kinds (the captioner is slow to answer: a pass for each class). One row for
+each objective, and one that compares once all are there, go to results/objectives.jsonl; the curves of the newest rows
+to results/objectives.svg.
 """
 
 import argparse

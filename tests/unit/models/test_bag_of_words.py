@@ -35,6 +35,7 @@ def test_padding_adds_no_words():
     assert torch.equal(words_of(wider_BL, 40), words_of(TEXTS_BL, 40))
 
 
+@torch.no_grad()
 def test_likelihood_is_the_mean_log_probability_of_a_texts_words():
     model = predictor()
     chance_BV = model(images()).softmax(dim=1)
