@@ -72,6 +72,6 @@ class Captioner(nn.Module):
         columns = []
         for tokens_L in tokens_CL:
             logits_BLV, next_BL, said_BL = self.decode(image_BE, tokens_L.expand(len(image_BE), -1))
-            log_BL = -F.cross_entropy(logits_BLV.float().transpose(1, 2), next_BL, reduction="none")
-            columns.append((log_BL * said_BL).sum(dim=1))
+            log_N = -F.cross_entropy(logits_BLV.float().flatten(0, 1), next_BL.flatten(), reduction="none")
+            columns.append((log_N.view_as(next_BL) * said_BL).sum(dim=1))
         return torch.stack(columns, dim=1)

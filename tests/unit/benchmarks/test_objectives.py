@@ -38,9 +38,7 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def test_every_objective_is_followed_and_kept_with_its_receipt(objectives, world, tmp_path, monkeypatch):
     monkeypatch.setattr(objectives, "RATES", (1e-3, 2e-3))
-    monkeypatch.setattr(
-        sys, "argv", f"objectives.py {world} --steps 4 --rehearsal 1 --batch-size 8 --workers 0".split()
-    )
+    monkeypatch.setattr(sys, "argv", f"objectives.py {world} --steps 4 --batch-size 8 --workers 0".split())
     objectives.main()
     *rows, compared = map(json.loads, (tmp_path / "results" / "objectives.jsonl").read_text().splitlines())
     assert [row["objective"] for row in rows] == list(objectives.OBJECTIVES)
