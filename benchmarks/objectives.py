@@ -315,7 +315,10 @@ def draw(rows: dict[str, dict[str, Any]], path: Path) -> None:
     """Draw zero-shot accuracy against the images processed, with 95 % intervals."""
     figure = canvas(WIDTH, 3.9)
     figure.patch.set(facecolor=PAPER, alpha=1)
-    for left, set_ in ((0.55, "seen-kinds"), (0.55 + WIDTH / 2, "unseen-kinds")):
+    sets = ("seen-kinds", "unseen-kinds")
+    highest = max(point[set_]["high"] for row in rows.values() for point in row["curve"] for set_ in sets)
+    top = math.ceil(10 * highest) / 10
+    for left, set_ in zip((0.55, 0.55 + WIDTH / 2), sets, strict=True):
         axes = plot(figure, left=left, bottom=0.6, right=WIDTH - left - WIDTH / 2 + 0.75, top=0.75)
         for name, row in rows.items():
             style = {"color": OBJECTIVES[name].colour, "linestyle": OBJECTIVES[name].line, "linewidth": 1.8}
@@ -323,16 +326,16 @@ def draw(rows: dict[str, dict[str, Any]], path: Path) -> None:
             value, low, high = ([point[set_][k] for point in row["curve"]] for k in ("value", "low", "high"))
             axes.fill_between(images, low, high, color=style["color"], alpha=0.12, linewidth=0)
             axes.plot(images, value, marker="o", markersize=3.5, label=name, **style)
-        axes.axhline(1 / 90, color=INK, linewidth=0.8)
+        axes.axhline(1 / 90, color=FAINT, linewidth=1.6, label="chance")
         axes.set_xscale("log")
-        axes.set_xticks(images[::2], [f"{count / 1000:g}k" for count in images[::2]])
+        axes.set_xticks(images, [f"{count / 1000:.2g}k" for count in images])
         axes.set_xticks([], minor=True)
-        axes.set_ylim(0, 1)
+        axes.set_ylim(0, top)
         axes.yaxis.set_major_formatter(lambda value, _: percent(value, 0))
         axes.grid(axis="y", color=FAINT, linewidth=0.8)
         axes.set_xlabel("images processed", fontsize=SMALL, color=MUTED, loc="left", labelpad=6)
         axes.set_title(f"zero-shot top-1, {set_}", fontsize=TEXT, color=INK, fontweight="bold", loc="left")
-    figure.legend(*axes.get_legend_handles_labels(), loc="upper left", ncols=len(rows), frameon=False,
+    figure.legend(*axes.get_legend_handles_labels(), loc="upper left", ncols=len(rows) + 1, frameon=False,
                   fontsize=SMALL, labelcolor=INK, handlelength=2.2)  # fmt: skip
     figure.savefig(path, metadata={"Date": None})
 

@@ -17,7 +17,7 @@ def bag_of_words_loss(logits_BV: Tensor, words_BV: Tensor) -> Tensor:
     baseline that the paper names, and in the visual n-grams of Li et al. 2017 (arXiv 1612.09161).
 
     Differs: both sum over the words of a caption; here they are averaged, each of k words having the probability 1/k
-    (Mahajan et al. 2018, arXiv 1805.00932, §2.2), so that a long caption does not count more than a short one.
+    (as in Mahajan et al. 2018, arXiv 1805.00932), so that a long caption does not count more than a short one.
 
     Args:
         logits_BV: Scores [B, V] of the vocabulary's words for each image.
