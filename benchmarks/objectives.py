@@ -1,6 +1,6 @@
 """Why contrastive (CLIP §2.3, Fig. 2)? Zero-shot accuracy against pictures seen, of four objectives with one tower.
 
-    python benchmarks/objectives.py WORLD [--objectives NAME ...] [--steps 640] [--batch-size 64] [--seed 0]
+    python benchmarks/objectives.py WORLD [--objectives NAME ...] [--steps 512] [--batch-size 64] [--seed 0]
 
 WORLD is a folder that `zebra menagerie` (or `zebra demo`) wrote. The objectives:
 
@@ -347,7 +347,7 @@ def main() -> None:
     )
     parser.add_argument("world", type=Path)
     parser.add_argument("--objectives", nargs="*", choices=OBJECTIVES, default=list(OBJECTIVES))
-    parser.add_argument("--steps", type=int, default=640)
+    parser.add_argument("--steps", type=int, default=512)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
