@@ -1,6 +1,6 @@
 """Why contrastive (CLIP §2.3, Fig. 2)? Zero-shot accuracy against pictures seen, of four objectives with one tower.
 
-    python benchmarks/objectives.py WORLD [--objectives NAME ...] [--rates 1e-3 3e-3] [--steps 512] [--batch-size 64] [--seed 0]
+    python benchmarks/objectives.py WORLD [--objectives NAME ...] [--rates 1e-3 3e-3] [--steps 512] [--seed 0]
 
 WORLD is a folder that `zebra menagerie` (or `zebra demo`) wrote. The objectives:
 
