@@ -37,16 +37,17 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def test_every_objective_is_followed_and_kept_with_its_receipt(objectives, world, tmp_path, monkeypatch):
-    monkeypatch.setattr(objectives, "RATES", (1e-3, 2e-3))
-    monkeypatch.setattr(sys, "argv", f"objectives.py {world} --steps 4 --batch-size 8 --workers 0".split())
+    monkeypatch.setattr(
+        sys, "argv", f"objectives.py {world} --steps 4 --batch-size 8 --workers 0 --rates 1e-3 2e-3".split()
+    )
     objectives.main()
     *rows, compared = map(json.loads, (tmp_path / "results" / "objectives.jsonl").read_text().splitlines())
-    assert [row["objective"] for row in rows] == list(objectives.OBJECTIVES)
+    assert [row["objective"] for row in rows[::2]] == list(objectives.OBJECTIVES)
+    assert [row["lr"] for row in rows] == 4 * [1e-3, 2e-3]
     for row in rows:
         assert [point["images"] for point in row["curve"]] == [8, 16, 32]
         assert row["curve"][-1]["seen-kinds"]["n"] == row["curve"][-1]["unseen-kinds"]["n"] == 3
         assert row["parameters"]["image tower"] == rows[0]["parameters"]["image tower"]
-        assert row["lr"] in (1e-3, 2e-3)
         assert "commit" in row["receipt"]
     assert set(compared["images to reach"]) == {"seen-kinds", "unseen-kinds"}
     assert (tmp_path / "results" / "objectives.svg").read_text().count("<svg") == 1
@@ -69,3 +70,20 @@ def test_the_price_of_an_accuracy_lies_on_a_straight_line_over_the_logarithm_of_
     assert objectives.price(curve, "set", 0.3) == 400
     assert objectives.price(curve, "set", 0.4) is None
     assert objectives.price(curve, "set", 0.05) is None
+
+
+def test_the_rate_that_did_best_on_the_pictures_to_choose_by_is_shown_and_of_two_runs_the_newest(
+    objectives, tmp_path
+):
+    kept = [
+        ("captioning", 1e-3, 0.9, "old"),
+        ("captioning", 1e-3, 0.2, "new"),
+        ("captioning", 3e-3, 0.3, "best"),
+    ]
+    rows = [
+        {"objective": name, "lr": lr, "top1 to choose by": top1, "curve": which}
+        for name, lr, top1, which in kept
+    ]
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "objectives.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert {name: row["curve"] for name, row in objectives.chosen().items()} == {"captioning": "best"}
