@@ -300,7 +300,8 @@ def chosen() -> dict[str, dict[str, Any]]:
     """Read what was kept; return for each objective the newest row of the learning rate that did best."""
     lines = (RESULTS / "objectives.jsonl").read_text(encoding="utf-8").splitlines()
     newest = {(row["objective"], row["lr"]): row for row in map(json.loads, lines) if "curve" in row}
-    rising = sorted(newest.values(), key=lambda row: row["top1 to choose by"])
+    # A row without that accuracy is of a run cut short: it stands only where there is no other.
+    rising = sorted(newest.values(), key=lambda row: row.get("top1 to choose by", -1.0))
     best = {row["objective"]: row for row in rising}
     return {name: best[name] for name in OBJECTIVES if name in best}
 
