@@ -3,7 +3,7 @@
 The shape alphabet, used in names wherever tensors meet (`image_BE @ text_BE.T`):
 
     B batch · C class · D tower width · E embedding · H, W pixels · K neighbours or shots
-    L text length · N items · P patches · R ranks · T templates
+    L text length · N items · P patches · R ranks · T templates · V vocabulary
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Objectives: vectors of matching images and texts in, one scalar out."""
+"""Objectives: what a model made of images and texts in, one scalar out."""
 
 from zebra.losses.contrastive import info_nce as info_nce
+from zebra.losses.predictive import bag_of_words_loss as bag_of_words_loss
+from zebra.losses.predictive import captioning_loss as captioning_loss
 from zebra.losses.sigmoid import sigmoid_loss as sigmoid_loss

@@ -6,12 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zebra.config.model import ModelConfig, SiglipTextConfig, SiglipVisionConfig, VisionTransformerConfig
-from zebra.models.init import initialise_resnet, initialise_siglip, initialise_text
-from zebra.models.resnet import ModifiedResNet
-from zebra.models.siglip import SiglipText, SiglipVision
+from zebra.config.model import ModelConfig, SiglipTextConfig
+from zebra.models.init import initialise_siglip, initialise_text
+from zebra.models.siglip import SiglipText
 from zebra.models.text import TextTransformer
-from zebra.models.vit import VisionTransformer
+from zebra.models.towers import image_tower
 
 INITIAL_TEMPERATURE = 0.07
 INITIAL_SIGMOID = (10.0, -10.0)
@@ -29,16 +28,8 @@ class CLIP(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.visual: VisionTransformer | ModifiedResNet | SiglipVision
+        self.visual = image_tower(config)
         self.text: TextTransformer | SiglipText
-        if isinstance(config.vision, VisionTransformerConfig):
-            self.visual = VisionTransformer(config.vision, config.image_size, config.embed_dim)
-        elif isinstance(config.vision, SiglipVisionConfig):
-            self.visual = SiglipVision(config.vision, config.image_size)
-            initialise_siglip(self.visual)
-        else:
-            self.visual = ModifiedResNet(config.vision, config.image_size, config.embed_dim)
-            initialise_resnet(self.visual)
         if isinstance(config.text, SiglipTextConfig):
             self.text = SiglipText(config.text, config.embed_dim)
             initialise_siglip(self.text)

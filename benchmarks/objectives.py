@@ -1,0 +1,365 @@
+"""Why contrastive (CLIP §2.3, Fig. 2)? Zero-shot accuracy against pictures seen, of four objectives with one tower.
+
+    python benchmarks/objectives.py WORLD [--objectives NAME ...] [--rates 1e-3 3e-3] [--steps 512] [--seed 0]
+
+WORLD is a folder that `zebra menagerie` (or `zebra demo`) wrote. The objectives:
+
+    contrastive      CLIP: InfoNCE between the image tower and the text tower
+    contrastive-bag  InfoNCE with the mean of word vectors for a text tower, the contrastive curve of the paper's figure
+    bag-of-words     predict which words the caption holds
+    captioning       predict the caption, word by word
+
+All train the tiny-resnet tower on the same pairs in the same order, with the same AdamW (the paper's weight decay of
+0.2), warm-up and cosine, once at each of two peak learning rates. The curve is that of the rate that did better at the
+end on a quarter of the seen kinds' pictures; it is measured on another quarter, and on one of the unseen kinds (the
+captioner is slow to answer: a pass for each class). Words are asked for by the bare name of a class, everything else by
+the set's first template. One row for each objective at each rate, and one that compares the better ones,
+go to results/objectives.jsonl; the curves to results/objectives.svg.
+"""
+
+import argparse
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from receipt import RESULTS, keep
+from zebra.config.model import ModelConfig
+from zebra.config.presets import preset
+from zebra.config.train import TrainConfig
+from zebra.data.batches import batches
+from zebra.data.benchmarks import read_benchmark
+from zebra.data.sources import open_source
+from zebra.evaluate.metrics import proportion
+from zebra.images.decode import decode
+from zebra.images.preprocess import Preprocess
+from zebra.losses import bag_of_words_loss, captioning_loss, info_nce
+from zebra.models import CLIP, BagOfWords, Captioner
+from zebra.models.bag_of_words import words_of
+from zebra.pretrained.device import pick_device
+from zebra.report.style import ACCENT, FAINT, INK, MUTED, PAPER, SMALL, TEXT, WIDTH, canvas, percent, plot
+from zebra.text.templates import fill
+from zebra.text.tokenizer import Tokenizer
+from zebra.train.optimizer import adamw
+from zebra.train.precision import autocast, settle
+from zebra.train.schedule import warmup_cosine
+from zebra.values import Batch, Score
+from zebra.workflows.train import open_tokenizer
+
+RATES = (1e-3, 3e-3)
+"""Peak learning rates to choose from."""
+SCORED = 150
+"""Pictures scored at once."""
+LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4)
+"""Accuracies whose price in pictures is compared."""
+
+
+class MeanOfWords(nn.Module):
+    """A text tower without order: the mean of the vectors of a text's words."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.vectors = nn.Parameter(torch.randn(config.text.vocab_size, config.embed_dim))
+
+    def forward(self, tokens_BL: Tensor) -> Tensor:
+        """Return embeddings [B, E]."""
+        words_BV = words_of(tokens_BL, len(self.vectors)).float()
+        return words_BV / words_BV.sum(dim=1, keepdim=True).clamp(min=1) @ self.vectors
+
+
+def clip_of_words(config: ModelConfig) -> CLIP:
+    """Make a CLIP whose text tower knows no order."""
+    clip = CLIP(config)
+    clip.text = MeanOfWords(config)
+    return clip
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """A model with what it learns by and how it answers."""
+
+    build: Callable[[ModelConfig], nn.Module]
+    loss: Callable[[Any, Tensor, Tensor], Tensor]
+    """(model, pixels [B, 3, H, W], token ids [B, L]) → scalar."""
+    score: Callable[[Any, Tensor, Tensor], Tensor]
+    """(model, pixels [B, 3, H, W], token ids of the prompts [C, L]) → [B, C]."""
+    colour: str
+    line: str
+    template: str | None = None
+    """Of the prompts, instead of the set's first."""
+
+
+def contrastive_loss(model: CLIP, images: Tensor, tokens: Tensor) -> Tensor:
+    """Find each picture's caption and each caption's picture."""
+    return info_nce(*model(images, tokens))
+
+
+def cosines(model: CLIP, images: Tensor, tokens: Tensor) -> Tensor:
+    """Compare pictures and prompts."""
+    return model.encode_images(images) @ model.encode_texts(tokens).T
+
+
+def word_loss(model: BagOfWords, images: Tensor, tokens: Tensor) -> Tensor:
+    """Predict the words of each picture's caption."""
+    logits_BV = model(images)
+    return bag_of_words_loss(logits_BV, words_of(tokens, logits_BV.shape[1]))
+
+
+def caption_loss(model: Captioner, images: Tensor, tokens: Tensor) -> Tensor:
+    """Predict each picture's caption."""
+    return captioning_loss(*model(images, tokens))
+
+
+OBJECTIVES = {
+    "contrastive": Objective(CLIP, contrastive_loss, cosines, ACCENT, "-"),
+    "contrastive-bag": Objective(clip_of_words, contrastive_loss, cosines, ACCENT, ":"),
+    "bag-of-words": Objective(BagOfWords, word_loss, BagOfWords.log_likelihood, INK, "-", template="{}"),
+    "captioning": Objective(Captioner, caption_loss, Captioner.log_likelihood, MUTED, "-"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """A labelled set in memory."""
+
+    images: Tensor
+    """uint8 [N, 3, H, W]."""
+    labels: Tensor
+    classnames: tuple[str, ...]
+    template: str
+    """The set's first."""
+
+    @classmethod
+    def read(cls, folder: Path, preprocess: Preprocess) -> "Pictures":
+        """Read a set whole."""
+        benchmark = read_benchmark(folder)
+        records = [benchmark.source.read(index) for index in range(len(benchmark.source))]
+        pixels = [preprocess.pixels(decode(r.image, r.id, mode=preprocess.decode)) for r in records]
+        labels = torch.tensor([record.label for record in records])
+        return cls(torch.from_numpy(np.stack(pixels)), labels, benchmark.classnames, benchmark.templates[0])
+
+    def quarter(self, first: int) -> "Pictures":
+        """Take every fourth picture of each class, from one of the first four on."""
+        rows = self.labels.argsort(stable=True)[first::4]
+        return replace(self, images=self.images[rows], labels=self.labels[rows])
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """What all objectives share."""
+
+    config: TrainConfig
+    words: Tokenizer
+    preprocess: Preprocess
+    choose: Pictures
+    """A quarter of the seen kinds' pictures: learning rate and prompt are chosen by them."""
+    measure: dict[str, Pictures]
+    """Sets whose accuracy is the result."""
+
+    @classmethod
+    def open(cls, world: Path, config: TrainConfig) -> "Study":
+        """Read the words and the sets."""
+        words = open_tokenizer(config, open_source(config.data, config.data_options))
+        model = replace(config.model, text=replace(config.model.text, vocab_size=words.vocab_size))
+        preprocess = Preprocess(image_size=model.image_size)
+        seen, unseen = (
+            Pictures.read(world / "evaluation" / name, preprocess) for name in ("seen-kinds", "unseen-kinds")
+        )
+        measure = {"seen-kinds": seen.quarter(1), "unseen-kinds": unseen.quarter(1)}
+        return cls(replace(config, model=model), words, preprocess, seen.quarter(0), measure)
+
+    def tokens(self, texts: Sequence[str]) -> Tensor:
+        """Encode texts."""
+        return torch.from_numpy(self.words.encode(texts, truncate=True).ids)
+
+    def train(
+        self, objective: Objective, lr: float, steps: int, points: Sequence[int]
+    ) -> Iterator[tuple[int, float, nn.Module]]:
+        """Train from random weights; after each step in `points` yield it, its loss and the model, ready to answer."""
+        config = self.config
+        torch.manual_seed(config.seed)
+        model = objective.build(config.model)
+        optimizer = adamw(model, config.optimizer)
+        for step, batch in enumerate(self.batches(steps, config.workers)):
+            model.train()
+            optimizer.zero_grad(set_to_none=True)
+            with autocast(config.precision, torch.device("cpu")):
+                pixels = self.preprocess.normalise(batch.images)
+                loss = objective.loss(model, pixels, self.tokens(batch.captions))
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.clip_norm)
+            for group in optimizer.param_groups:
+                group["lr"] = warmup_cosine(
+                    step, peak=lr, warmup_steps=config.optimizer.warmup_steps, steps=steps
+                )
+            optimizer.step()
+            if isinstance(model, CLIP):
+                model.clamp_temperature()
+            if step + 1 in points:
+                yield step + 1, loss.item(), model.eval()
+
+    @torch.inference_mode()
+    def top1(self, objective: Objective, model: nn.Module, pictures: Pictures) -> Score:
+        """Return zero-shot accuracy with its 95 % interval."""
+        template = objective.template or pictures.template
+        tokens_CL = self.tokens([fill(template, name) for name in pictures.classnames])
+        right = 0
+        for images, labels in zip(pictures.images.split(SCORED), pictures.labels.split(SCORED), strict=True):
+            with autocast(self.config.precision, images.device):
+                score_BC = objective.score(model, self.preprocess.normalise(images), tokens_CL)
+            right += int((score_BC.argmax(dim=1) == labels).sum())
+        return proportion(right, len(pictures.labels))
+
+    def cost(self, objective: Objective) -> dict[str, Any]:
+        """Count parameters, and the work of a forward pass with its loss for one pair of a batch of the data."""
+        model = objective.build(self.config.model)
+        batch = next(self.batches(1, workers=0))
+        pixels, tokens = self.preprocess.normalise(batch.images), self.tokens(batch.captions)
+
+        def gflop(forward: Callable[[], Tensor]) -> float:
+            with FlopCounterMode(display=False) as counter, torch.no_grad():
+                forward()
+            return counter.get_total_flops() / len(tokens) / 1e9
+
+        tower, whole = (sum(p.numel() for p in module.parameters()) for module in (model.visual, model))
+        seen, all_ = gflop(lambda: model.visual(pixels)), gflop(lambda: objective.loss(model, pixels, tokens))
+        return {
+            "parameters": {"image tower": tower, "rest": whole - tower},
+            "gflop per pair": {"image tower": round(seen, 5), "rest": round(all_ - seen, 5)},
+        }
+
+    def batches(self, steps: int, workers: int) -> Iterator[Batch]:
+        """Yield the batches of a run from its start, the same for every objective."""
+        config = self.config
+        return batches(
+            open_source(config.data, config.data_options),
+            image_size=config.model.image_size,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            start=0,
+            steps=steps,
+            workers=workers,
+            options=config.data_options,
+        )
+
+    def follow(self, name: str, lr: float, steps: int) -> dict[str, Any]:
+        """Train at one learning rate and measure on the way; return the row."""
+        objective, curve = OBJECTIVES[name], []
+        points = sorted({math.ceil(steps / 2**power) for power in range(6)})
+        for step, loss, model in self.train(objective, lr, steps, points):
+            scores = {set_: asdict(self.top1(objective, model, some)) for set_, some in self.measure.items()}
+            curve.append({"images": step * self.config.batch_size, "loss": round(loss, 4)} | scores)
+            print(name, lr, step, {set_: score["value"] for set_, score in scores.items()}, flush=True)
+        return {
+            "objective": name,
+            "lr": lr,
+            "seed": self.config.seed,
+            "batch_size": self.config.batch_size,
+            "steps": steps,
+            "precision": self.config.precision,
+            "vocabulary": self.words.vocab_size,
+            **self.cost(objective),
+            "top1 to choose by": self.top1(objective, model, self.choose).value,
+            "curve": curve,
+        }
+
+
+def price(curve: Sequence[dict[str, Any]], set_: str, level: float) -> int | None:
+    """Return the images after which accuracy first reaches a level, with straight lines over log images between points.
+
+    None if it never does, or is above it from the first point on.
+    """
+    before: tuple[float, float] | None = None
+    for point in curve:
+        after = (math.log(point["images"]), point[set_]["value"])
+        if after[1] >= level:
+            if before is None:  # above it from the start on: its price is not known
+                return None
+            share = (level - before[1]) / (after[1] - before[1])
+            return round(math.exp(before[0] + share * (after[0] - before[0])))
+        before = after
+    return None
+
+
+def prices(rows: dict[str, dict[str, Any]], set_: str) -> dict[str, dict[str, int | None]]:
+    """Return level → objective → images."""
+    return {
+        f"{level:.0%}": {name: price(row["curve"], set_, level) for name, row in rows.items()}
+        for level in LEVELS
+    }
+
+
+def chosen() -> dict[str, dict[str, Any]]:
+    """Read what was kept; return for each objective the newest row of the learning rate that did best."""
+    lines = (RESULTS / "objectives.jsonl").read_text(encoding="utf-8").splitlines()
+    newest = {(row["objective"], row["lr"]): row for row in map(json.loads, lines) if "curve" in row}
+    # A row without that accuracy is of a run cut short: it stands only where there is no other.
+    rising = sorted(newest.values(), key=lambda row: row.get("top1 to choose by", -1.0))
+    best = {row["objective"]: row for row in rising}
+    return {name: best[name] for name in OBJECTIVES if name in best}
+
+
+def draw(rows: dict[str, dict[str, Any]], path: Path) -> None:
+    """Draw zero-shot accuracy against the images processed, with 95 % intervals."""
+    figure = canvas(WIDTH, 3.9)
+    figure.patch.set(facecolor=PAPER, alpha=1)
+    sets = ("seen-kinds", "unseen-kinds")
+    highest = max(point[set_]["high"] for row in rows.values() for point in row["curve"] for set_ in sets)
+    top = math.ceil(10 * highest) / 10
+    for left, set_ in zip((0.55, 0.55 + WIDTH / 2), sets, strict=True):
+        axes = plot(figure, left=left, bottom=0.6, right=WIDTH - left - WIDTH / 2 + 0.75, top=0.75)
+        for name, row in rows.items():
+            style = {"color": OBJECTIVES[name].colour, "linestyle": OBJECTIVES[name].line, "linewidth": 1.8}
+            images = [point["images"] for point in row["curve"]]
+            value, low, high = ([point[set_][k] for point in row["curve"]] for k in ("value", "low", "high"))
+            axes.fill_between(images, low, high, color=style["color"], alpha=0.12, linewidth=0)
+            axes.plot(images, value, marker="o", markersize=3.5, label=name, **style)
+        axes.axhline(1 / 90, color=FAINT, linewidth=1.6, label="chance")
+        axes.set_xscale("log")
+        axes.set_xticks(images, [f"{count / 1000:.2g}k" for count in images])
+        axes.set_xticks([], minor=True)
+        axes.set_ylim(0, top)
+        axes.yaxis.set_major_formatter(lambda value, _: percent(value, 0))
+        axes.grid(axis="y", color=FAINT, linewidth=0.8)
+        axes.set_xlabel("images processed", fontsize=SMALL, color=MUTED, loc="left", labelpad=6)
+        axes.set_title(f"zero-shot top-1, {set_}", fontsize=TEXT, color=INK, fontweight="bold", loc="left")
+    figure.legend(*axes.get_legend_handles_labels(), loc="upper left", ncols=len(rows) + 1, frameon=False,
+                  fontsize=SMALL, labelcolor=INK, handlelength=2.2)  # fmt: skip
+    figure.savefig(path, metadata={"Date": None})
+
+
+def main() -> None:
+    """Follow every objective that was asked for, keep the rows, draw the curves."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("world", type=Path)
+    parser.add_argument("--objectives", nargs="*", choices=OBJECTIVES, default=list(OBJECTIVES))
+    parser.add_argument("--rates", type=float, nargs="*", default=RATES)
+    parser.add_argument("--steps", type=int, default=512)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    told = parser.parse_args()
+    config = TrainConfig(
+        data=str(told.world / "train"), out="", model=preset("tiny-resnet"), steps=told.steps,
+        batch_size=told.batch_size, workers=told.workers, seed=told.seed, precision=settle("auto", pick_device("cpu")),
+    )  # fmt: skip
+    study = Study.open(told.world, config)
+    for name in told.objectives:
+        for lr in told.rates:
+            keep("objectives", study.follow(name, lr, told.steps))
+    rows = chosen()
+    keep("objectives", {"images to reach": {set_: prices(rows, set_) for set_ in study.measure}})
+    draw(rows, RESULTS / "objectives.svg")
+
+
+if __name__ == "__main__":
+    main()

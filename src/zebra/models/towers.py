@@ -1,0 +1,22 @@
+"""A config in, its image tower with first weights out: what CLIP shares with the baselines it is measured against."""
+
+from zebra.config.model import ModelConfig, SiglipVisionConfig, VisionTransformerConfig
+from zebra.models.init import initialise_resnet, initialise_siglip
+from zebra.models.resnet import ModifiedResNet
+from zebra.models.siglip import SiglipVision
+from zebra.models.vit import VisionTransformer
+
+ImageTower = VisionTransformer | ModifiedResNet | SiglipVision
+
+
+def image_tower(config: ModelConfig) -> ImageTower:
+    """Make the image tower: pixels [B, 3, H, W] to embeddings [B, E], not yet of unit length."""
+    if isinstance(config.vision, VisionTransformerConfig):
+        return VisionTransformer(config.vision, config.image_size, config.embed_dim)
+    if isinstance(config.vision, SiglipVisionConfig):
+        siglip = SiglipVision(config.vision, config.image_size)
+        initialise_siglip(siglip)
+        return siglip
+    resnet = ModifiedResNet(config.vision, config.image_size, config.embed_dim)
+    initialise_resnet(resnet)
+    return resnet
