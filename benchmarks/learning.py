@@ -39,7 +39,7 @@ from zebra.train.optimizer import adamw
 from zebra.train.precision import autocast, settle
 from zebra.train.schedule import warmup_cosine
 from zebra.values import Batch
-from zebra.workflows.train import open_tokenizer
+from zebra.workflows.beginnings import open_tokenizer
 from zebra.workflows.zeroshot import climb
 
 SETS = ("seen-kinds", "unseen-kinds", "zebra")

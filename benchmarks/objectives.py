@@ -51,7 +51,7 @@ from zebra.train.optimizer import adamw
 from zebra.train.precision import autocast, settle
 from zebra.train.schedule import warmup_cosine
 from zebra.values import Batch, Score
-from zebra.workflows.train import open_tokenizer
+from zebra.workflows.beginnings import open_tokenizer
 
 RATES = (1e-3, 3e-3)
 """Peak learning rates to choose from."""

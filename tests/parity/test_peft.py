@@ -35,7 +35,7 @@ from zebra.pretrained.weights import published_tensors
 from zebra.text.padded import PaddedTokenizer
 from zebra.text.tokenizer import Tokenizer
 from zebra.workflows import export, train
-from zebra.workflows.finetune import HeldOut
+from zebra.workflows.held_out import HeldOut
 
 SIZES = {"width": 32, "layers": 2, "heads": 2}
 CAPTIONS = [f"a striped horse on the grass, number {number}" for number in range(24)]

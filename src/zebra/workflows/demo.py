@@ -15,7 +15,7 @@ from zebra.data.benchmarks import read_benchmark
 from zebra.errors import ConfigError
 from zebra.pretrained.load import load
 from zebra.train.folder import RunFolder
-from zebra.workflows import menagerie, train
+from zebra.workflows import follower, menagerie, train
 from zebra.workflows.demo_page import ABILITIES, write_demo_page
 from zebra.workflows.demo_studies import few_shot_studies, robustness_study
 from zebra.workflows.outcomes import keep
@@ -30,7 +30,7 @@ class Watch:
     """What a display may want to hear."""
 
     drawn: Callable[[int, int], None] = lambda _done, _total: None
-    trained: train.Watch = lambda _report, _checks: None
+    trained: follower.Watch = lambda _report, _checks: None
     scored: Callable[[Rungs], None] = lambda _outcome: None
 
 

@@ -4,16 +4,13 @@ The settings are a recipe like any other, made from the number of pairs and the 
 """
 
 import warnings
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from zebra.config import structure
 from zebra.config.data import DataConfig
@@ -23,26 +20,18 @@ from zebra.data.benchmarks import read_benchmark
 from zebra.data.sources import Source, open_source
 from zebra.data.splits import FEWEST, Split, split
 from zebra.distributed import ALONE, World
-from zebra.errors import BadSample, ConfigError, DataError
-from zebra.evaluate.comparison import Comparison, Outcomes, compare
-from zebra.evaluate.retrieval import Retrieval, retrieve
-from zebra.images.decode import decode
-from zebra.images.preprocess import Preprocess
+from zebra.errors import ConfigError, DataError
 from zebra.models.lora import adapt, adapters, merged
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import HUB, load
 from zebra.pretrained.transformers import is_known, write_adapter
-from zebra.report.page import Section, Table
-from zebra.report.results import Metrics
-from zebra.report.style import percent
 from zebra.train.checkpoint import best_whole, read_checkpoint
 from zebra.train.finetune import TOWERS, lock
 from zebra.train.session import Session
-from zebra.values import Embeddings, Score
+from zebra.workflows.gain import Difference, Gain, differences, paired
+from zebra.workflows.held_out import HeldOut, Judge
 from zebra.workflows.zeroshot import climb
 
-BATCH = 64
-"""Pictures that pass the tower at once, in a check."""
 FASTER = 5
 """How many times the learning rate of weights suits low-rank additions."""
 LARGE = 20_000_000
@@ -86,76 +75,6 @@ def plan(
         "optimizer": {"weight_decay": 0.1, "warmup_steps": max(1, each * epochs // 20)},
         "finetune": {"start": start, "held_out": 0.15 if pairs < 1_000 else 0.1},
     }
-
-
-class Judge(Protocol):
-    """A score of a model, the higher the better; a check of a whole set is one, pictures held out are another."""
-
-    @property
-    def name(self) -> str:
-        """What the journal calls it."""
-
-    def __call__(self, clip: Bundle) -> float:
-        """Return the score, in [0, 1]."""
-
-
-class HeldOut:
-    """Pictures and captions that are never trained on, decoded once; a check like those of whole sets."""
-
-    name = "held-out"
-
-    def __init__(self, source: Source, preprocess: Preprocess, world: World = ALONE) -> None:
-        """Read all of a source; pictures that cannot be used are left out, with a warning that counts them.
-
-        Args:
-            world: The processes that embed a share of it each.
-        """
-        pixels: list[NDArray[np.uint8]] = []
-        captions: list[str] = []
-        owners: list[int] = []
-        ids: list[str] = []
-        skipped: Counter[str] = Counter()
-        for index in range(len(source)):
-            try:
-                record = source.read(index)
-                image = decode(record.image, record.id, mode=preprocess.decode)
-            except BadSample as bad:
-                skipped[bad.reason] += 1
-                continue
-            captions += record.captions
-            owners += [len(ids)] * len(record.captions)
-            ids.append(record.id)
-            pixels.append(preprocess.pixels(image))
-        reasons = ", ".join(f"{count} {reason}" for reason, count in skipped.most_common())
-        if not ids:
-            raise DataError(
-                f"{source.name}: not one picture can be used ({reasons}); zebra doctor names them"
-            )
-        if skipped:
-            warnings.warn(f"{source.name}: left out {reasons}; zebra doctor names them", stacklevel=2)
-        self.world = world
-        self.pixels_N3HW = torch.from_numpy(np.stack(pixels))
-        self.captions, self.owner_M, self.ids = captions, np.array(owners), tuple(ids)
-
-    def __call__(self, clip: Bundle) -> float:
-        """Return the mean reciprocal rank of the true caption and the true picture, in (0, 1]."""
-        return reciprocal_rank(self.retrieve(clip))
-
-    def retrieve(self, clip: Bundle) -> Retrieval:
-        """Rank the held-out captions and pictures for each other."""
-        mine_N3HW = self.pixels_N3HW[self.world.share(len(self.pixels_N3HW))]
-        mine = [clip.encode_pixels(part) for part in torch.split(mine_N3HW, BATCH) if len(part)]
-        image_NE = torch.cat([part for parts in self.world.objects(mine) for part in parts])
-        text_ME = clip.encode_texts(self.captions)
-        texts = tuple(map(str, range(len(self.captions))))
-        return retrieve(
-            Embeddings(image_NE.numpy(), self.ids), Embeddings(text_ME.numpy(), texts), self.owner_M
-        )
-
-
-def reciprocal_rank(found: Retrieval) -> float:
-    """Average 1 / rank over both ways: it sees changes that recall at 1 of a few pictures does not."""
-    return float((1 / found.text_rank_N).mean() + (1 / found.image_rank_M).mean()) / 2
 
 
 class Start:
@@ -275,100 +194,3 @@ class Start:
                 Difference(benchmark.name, "top1", *scores, paired(was.correct_N, now.correct_N, ids))
             )
         return Gain(self.told.start, kept, tuple(found))
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One measure of the model before and after."""
-
-    set: str
-    metric: str
-    before: Score
-    after: Score
-    test: Comparison
-    """After against before, picture by picture."""
-
-    def __str__(self) -> str:
-        """Write it on a line."""
-        return (
-            f"{self.set:<16} {self.metric:<24} {self.before.value:6.1%} → {self.after.value:6.1%}  ({self.points}, "
-            f"n={self.before.n:,})"
-        )
-
-    @property
-    def points(self) -> str:
-        """The difference with its interval, in points."""
-        by = self.test.difference
-        return f"{100 * by.value:+.1f} [{100 * by.low:+.1f}, {100 * by.high:+.1f}]"
-
-
-@dataclass(frozen=True, slots=True)
-class Gain:
-    """What a run has made of the model it started from, on pictures that nothing depends on."""
-
-    start: str
-    kept: int
-    """The step whose weights are kept; 0: the start's own, since none did better on the pictures to choose by."""
-    differences: tuple[Difference, ...]
-
-    def metrics(self) -> Metrics:
-        """Return set → "before" and "after" → metric → score."""
-        found: dict[str, dict[str, dict[str, Score]]] = {}
-        for one in self.differences:
-            tasks = found.setdefault(one.set, {"before": {}, "after": {}})
-            tasks["before"][one.metric], tasks["after"][one.metric] = one.before, one.after
-        return found
-
-    def facts(self) -> dict[str, str]:
-        """Say in the model card where the model comes from."""
-        origin = {
-            "started from": Path(self.start).name,
-            "kept": f"step {self.kept}" if self.kept else "the start",
-        }
-        return origin | {
-            f"{one.metric} on {one.set}": f"{one.before.value:.1%} → {one.after.value:.1%} ({one.points} points)"
-            for one in self.differences
-        }
-
-    def section(self) -> Section:
-        """Put the model before and after beside each other."""
-        chosen = (
-            f"The weights after step {self.kept} did best on the pictures they were chosen by."
-            if self.kept
-            else "No weights did better than the start on the pictures to choose by, so the start is kept."
-        )
-        reading = (
-            f"{chosen} All this is measured on other pictures, on which nothing depends. Differences are paired, in "
-            "points, with 95 % intervals."
-        )
-        rows = tuple(
-            (one.set, one.metric, _shown(one.before), _shown(one.after), one.points, f"{one.before.n:,}")
-            for one in self.differences
-        )
-        columns = ("set", "metric", "before", "after", "difference", "n")
-        return Section("Before and after", reading, Table(columns, rows))
-
-
-def differences(before: Retrieval, after: Retrieval, ids: Sequence[str]) -> list[Difference]:
-    """Compare two models on held-out pictures, by recall both ways."""
-    captions = [str(m) for m in range(len(before.image_rank_M))]
-    ways = {
-        "image_to_text": (before.text_rank_N, after.text_rank_N, ids),
-        "text_to_image": (before.image_rank_M, after.image_rank_M, captions),
-    }
-    was, now = before.scores(), after.scores()
-    return [
-        Difference(HeldOut.name, metric, was[metric], now[metric], paired(was_N <= k, now_N <= k, names))
-        for way, (was_N, now_N, names) in ways.items()
-        for k in (1, 5)
-        if (metric := f"{way}_recall@{k}") in was
-    ]
-
-
-def paired(was_N: NDArray[np.bool_], is_N: NDArray[np.bool_], ids: Sequence[str]) -> Comparison:
-    """Compare two outcomes on the same samples, the later against the earlier."""
-    return compare(Outcomes(tuple(ids), is_N), Outcomes(tuple(ids), was_N))
-
-
-def _shown(score: Score) -> str:
-    return f"{percent(score.value)} [{percent(score.low)}, {percent(score.high)}]"

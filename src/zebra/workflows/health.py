@@ -13,7 +13,7 @@ from zebra.data.sources import Source, open_source
 from zebra.data.survey import Survey, percentiles, survey, usable_cores
 from zebra.errors import ConfigError, DataError
 from zebra.text.tokenizer import Tokenizer
-from zebra.workflows.train import open_tokenizer
+from zebra.workflows.beginnings import open_tokenizer
 
 LOOK_SECONDS = 25.0
 """How long samples are looked at unless their number is given."""

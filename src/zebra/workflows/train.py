@@ -2,59 +2,37 @@
 
 import json
 import math
-import random
-import time
-import warnings
-from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean
-from typing import Any
-
-import numpy as np
-import torch
 
 from zebra.config.train import TrainConfig
 from zebra.data.batches import batches, require_batch
 from zebra.data.benchmarks import read_benchmark
-from zebra.data.ledger import Ledger
 from zebra.data.sources import Source, open_source
 from zebra.distributed import World, joined
-from zebra.errors import BadSample, ConfigError, DataError
-from zebra.images.preprocess import Preprocess
-from zebra.models import CLIP
+from zebra.errors import ConfigError
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.device import pick_device
 from zebra.report.results import Metrics, write_metrics
 from zebra.report.run import write_run_report
-from zebra.text.tokenizer import Tokenizer
-from zebra.train.checkpoint import newest_whole, read_checkpoint
-from zebra.train.ema import WeightAverage
-from zebra.train.environment import environment
+from zebra.train.checkpoint import newest_whole
 from zebra.train.folder import RunFolder
-from zebra.train.identity import identity, require_alike
-from zebra.train.journal import Journal, open_sinks, read_journal
-from zebra.train.loop import Prepare, StepReport, train
-from zebra.train.optimizer import adamw
-from zebra.train.parallel import Towers, spread
-from zebra.train.passes import compile_blocks, forget_activations
+from zebra.train.identity import require_alike
+from zebra.train.journal import read_journal
+from zebra.train.loop import Prepare, train
 from zebra.train.patches import patch_dropout
 from zebra.train.precision import settle
 from zebra.train.roll import RollCall
-from zebra.train.session import Session, TokenCounter
-from zebra.train.stop import StopRequest, stop_on_signals
+from zebra.train.stop import stop_on_signals
 from zebra.train.writer import CheckpointWriter
 from zebra.workflows import finetune
+from zebra.workflows.beginnings import open_journal, open_session
 from zebra.workflows.checks import open_checks
+from zebra.workflows.follower import Follower, Watch
+from zebra.workflows.gain import Gain
+from zebra.workflows.held_out import Judge
 from zebra.workflows.zeroshot import climb
-
-VOCABULARY_SAMPLES = 20_000
-"""Samples whose captions a vocabulary is trained on, spread over the data."""
-MACHINE = ("python", "processor", "threads", "accelerator")
-"""Parts of the environment that may change the last bits of a sum, but need not stop a run that goes on elsewhere."""
-
-Watch = Callable[[StepReport, Mapping[str, float]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +46,7 @@ class TrainResult:
     """False if it stopped on request, with a checkpoint to go on from."""
     already: bool = False
     """The folder held this very run, complete; nothing was done."""
-    gain: finetune.Gain | None = None
+    gain: Gain | None = None
     """What a run that started from a trained model has changed."""
 
 
@@ -100,7 +78,7 @@ def run(
             config = replace(config, precision=settle(config.precision, pick_device("auto")))
             folder = RunFolder(Path(config.out))
             source: Source = open_source(config.data, config.data_options)
-            checks: list[finetune.Judge] = [*open_checks(config.checks, config.check_samples, world)]
+            checks: list[Judge] = [*open_checks(config.checks, config.check_samples, world)]
             start = finetune.Start.open(config, source, checks, world) if config.finetune else None
             source, checks = (start.learn, start.judges) if start else (source, checks)
             require_batch(source, config.batch_size)
@@ -126,7 +104,7 @@ def go_on(
     config: TrainConfig,
     folder: RunFolder,
     source: Source,
-    checks: list[finetune.Judge],
+    checks: list[Judge],
     start: finetune.Start | None,
     checkpoint: Path | None,
     *,
@@ -200,102 +178,6 @@ def go_on(
     return TrainResult(folder.path, session.step, finished=True, gain=gain)
 
 
-class Follower:
-    """What happens after each step: counting, checks, journal, checkpoints."""
-
-    def __init__(
-        self,
-        session: Session,
-        config: TrainConfig,
-        journal: Journal | None,
-        checks: list[finetune.Judge],
-        writer: CheckpointWriter,
-        stop: StopRequest,
-        watch: Watch,
-        roll: RollCall,
-    ) -> None:
-        self.session = session
-        self.config = config
-        self.journal = journal
-        self.checks = checks
-        self.writer = writer
-        self.stop = stop
-        self.watch = watch
-        self.roll = roll
-        self.stopped = False
-        """Whether somebody asked any process of the run to stop."""
-        self._saved_at = time.monotonic()
-
-    def __call__(self, report: StepReport) -> bool:
-        """Take in one step; return whether to go on."""
-        self.roll.note(f"step {report.step}")
-        self.writer.check()
-        is_late, report = self._agree(report)
-        self.session.advance(report)
-        spike = self.session.spikes.add(report.figures.loss)
-        if spike:
-            warnings.warn(
-                f"the loss shot up before step {report.step} and stays up; a smaller --lr or --optimizer.beta2 "
-                "prevents the next time",
-                stacklevel=1,
-            )
-        last = report.step == report.steps
-        due = report.step % self.config.check_every == 0 or last
-        results = self._check() if due else {}
-        if self.journal:
-            self.journal.add(report, results, spike=spike)
-        self.watch(report, results)
-        score = fmean(results.values()) if results else None
-        is_due = is_late or report.step % self.config.checkpoint_every == 0
-        if self._is_best(score) or is_due or self.stopped or last:
-            if self.journal:
-                self.journal.flush()
-            self.writer.save(self.session.snapshot(score))
-            self._saved_at = time.monotonic()
-        return not (self.stopped or self._is_stale())
-
-    def _agree(self, report: StepReport) -> tuple[bool, StepReport]:
-        """Settle with the other processes whether to stop and whether to save; add their skips to the report."""
-        world = self.session.world
-        is_late = time.monotonic() - self._saved_at >= 60 * self.config.checkpoint_minutes
-        told = [self.stop.requested, is_late and world.leads, bool(report.batch.skips)]
-        self.stopped, is_late, has_skips = map(
-            bool, world.max(torch.tensor(told, dtype=torch.int32)).tolist()
-        )
-        if has_skips and world.size > 1:
-            skips = tuple(skip for some in world.objects(report.batch.skips) for skip in some)
-            report = replace(report, batch=replace(report.batch, skips=skips))
-        return is_late, report
-
-    def was_stopped(self) -> bool:
-        """Ask all processes whether somebody wants the run to stop; all must ask."""
-        told = torch.tensor(self.stopped or self.stop.requested, dtype=torch.int32)
-        self.stopped = bool(self.session.world.max(told))
-        return self.stopped
-
-    def _is_stale(self) -> bool:
-        patience = self.config.finetune.patience if self.config.finetune else math.inf
-        return self.session.stale >= patience
-
-    def _check(self) -> dict[str, float]:
-        with self.session.averaged() as bundle:
-            results = {}
-            for check in self.checks:
-                self.roll.note(f"the check on {check.name}")
-                results[check.name] = check(bundle)
-        # What decides must be the same everywhere; processors may differ in the last bits.
-        return self.session.world.objects(results)[0]
-
-    def _is_best(self, score: float | None) -> bool:
-        if score is None:
-            return False
-        if self.session.best is not None and score <= self.session.best:
-            self.session.stale += 1
-            return False
-        self.session.best, self.session.stale = score, 0
-        return True
-
-
 def length(config: TrainConfig, source: Source, step: int, position: int) -> int:
     """Return the steps of the whole run, of which `step` are done and have consumed `position` samples."""
     if config.steps is not None:
@@ -316,121 +198,6 @@ def find_checkpoint(folder: RunFolder, resume: str, *, begun: bool) -> Path | No
     if not (Path(resume) / "MANIFEST.json").is_file():
         raise ConfigError(f"--resume {resume} is neither auto, never nor a checkpoint folder")
     return Path(resume)
-
-
-def open_session(
-    config: TrainConfig,
-    folder: RunFolder,
-    source: Source,
-    start: finetune.Start | None,
-    checkpoint: Path | None,
-    *,
-    accept_changes: bool,
-    world: World,
-) -> tuple[Session, Towers]:
-    """Build model, tokenizer and optimizer, spread them over the processes, and take them to where the run stands.
-
-    Args:
-        start: The trained model to begin with, if it is not to be a new one.
-        checkpoint: Where to go on from. The vocabulary is that of its run.
-        accept_changes: Go on although not everything is what it was there.
-        world: The processes of the run.
-
-    Returns:
-        The run, and what to call in its steps in place of the model.
-    """
-    device = pick_device("auto")
-    words = None if start else open_tokenizer(config, source, checkpoint)
-    torch.manual_seed(config.seed)
-    random.seed(config.seed)
-    np.random.seed(config.seed % 2**32)
-    bundle = start.unlocked() if start else new_bundle(config, words, device)
-    model, tokenizer = bundle.model, bundle.require_words()
-    if config.compile:
-        compile_blocks(model)
-    if config.checkpoint_activations:
-        forget_activations(model)
-    towers = spread(model, world, config.parallel)
-    session = Session(
-        bundle,
-        adamw(model, config.optimizer, config.finetune.layer_decay if config.finetune else 1.0),
-        None if config.ema_decay is None else WeightAverage(model, config.ema_decay),
-        Ledger(len(source), config.data_options.max_skip_rate, folder.skipped if world.leads else None),
-        TokenCounter(tokenizer),
-        identity(config, source.digest, tokenizer.fingerprint, device)
-        | ({"start": start.fingerprint} if start else {}),
-        world=world,
-    )
-    if checkpoint is not None:
-        if not checkpoint.is_dir():
-            raise ConfigError(
-                f"rank 0 goes on from {checkpoint}, which rank {world.rank} does not see; --out must be one folder "
-                "that all machines share"
-            )
-        session.restore(read_checkpoint(checkpoint), str(checkpoint), accept_changes=accept_changes)
-    return session, towers
-
-
-def open_journal(config: TrainConfig, folder: RunFolder, session: Session, *, resumed: bool) -> Journal:
-    """Write down what the run is about to do, and open its journal where it goes on."""
-    folder.begin(config)
-    session.bundle.require_words().save(folder.tokenizer)
-    record_environment(folder, session.accepted, resumed=resumed)
-    journal = Journal(folder.journal, config.log, open_sinks(folder.path, config.log))
-    journal.rewind(session.step)
-    return journal
-
-
-def record_environment(folder: RunFolder, accepted: list[str], *, resumed: bool) -> None:
-    """Write `environment.json` with the changes accepted so far, and warn if the run goes on where others began it."""
-    now = environment()
-    before: dict[str, Any] = {}
-    if resumed and folder.environment.is_file():
-        before = json.loads(folder.environment.read_text(encoding="utf-8"))
-        moved = [
-            f"{name}: {before.get(name)} → {now[name]}" for name in MACHINE if before.get(name) != now[name]
-        ]
-        if moved:
-            warnings.warn(
-                f"this is not where the run began ({'; '.join(moved)}): it goes on with the same samples in the same "
-                "order, but the last bits of its numbers may differ",
-                stacklevel=2,
-            )
-    now["accepted_changes"] = before.get("accepted_changes", []) + accepted
-    folder.environment.write_text(json.dumps(now, indent=1) + "\n", encoding="utf-8")
-
-
-def new_bundle(config: TrainConfig, words: Tokenizer | None, device: torch.device) -> Bundle:
-    """Make a model of random weights, with as many tokens as the vocabulary has."""
-    assert words is not None
-    sized = replace(config.model, text=replace(config.model.text, vocab_size=words.vocab_size))
-    return Bundle(CLIP(sized).to(device), words, Preprocess(image_size=config.model.image_size))
-
-
-def open_tokenizer(config: TrainConfig, source: Source, checkpoint: Path | None = None) -> Tokenizer:
-    """Read the tokenizer of the checkpoint's run, or the one that the config names, or train one on the captions."""
-    if checkpoint is not None:
-        its_run = RunFolder(checkpoint.absolute().parent.parent)
-        return Tokenizer.load(its_run.tokenizer, config.model.text.context_length)
-    context_length = config.model.text.context_length
-    if config.tokenizer is None:
-        return Tokenizer.train(_some_captions(source), config.model.text.vocab_size, context_length)
-    if config.tokenizer.endswith(".json"):
-        return Tokenizer.load(config.tokenizer, context_length)
-    return Tokenizer.from_merges(config.tokenizer, context_length)
-
-
-def _some_captions(source: Source) -> list[str]:
-    """Read the captions of up to VOCABULARY_SAMPLES samples, evenly spread; bad ones are counted later."""
-    captions: list[str] = []
-    for index in range(0, len(source), max(1, len(source) // VOCABULARY_SAMPLES)):
-        try:
-            captions.extend(source.read(index).captions)
-        except BadSample:
-            continue
-    if not captions:
-        raise DataError(f"{source.name}: not one usable caption to learn a vocabulary from")
-    return captions
 
 
 def final_scores(bundle: Bundle, config: TrainConfig, follow: Follower, world: World) -> Metrics:

@@ -26,10 +26,12 @@ from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
 from zebra.text.tokenizer import Tokenizer
+from zebra.train.checkpoint import read_checkpoint
 from zebra.train.finetune import FixedBatchNorm, heights, lock
 from zebra.train.optimizer import adamw
 from zebra.workflows import export, train
-from zebra.workflows.finetune import HeldOut, plan
+from zebra.workflows.finetune import plan
+from zebra.workflows.held_out import HeldOut
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 60, 230), "black": (20, 20, 20)}
 
@@ -200,7 +202,7 @@ def test_a_picture_that_cannot_be_read_stays_where_it_is_counted(world, tmp_path
 def test_what_is_locked_does_not_move(world, tmp_path, learns, locked):
     train.run(config(world, tmp_path / "run", epochs=2, finetune={"learns": learns, "patience": 50}))
     checkpoint = sorted((tmp_path / "run/checkpoints").iterdir())[-1]
-    moved = train.read_checkpoint(checkpoint).tensors["model"]
+    moved = read_checkpoint(checkpoint).tensors["model"]
     before = zebra.load(world / "start").model.state_dict()
     for name, value in moved.items():
         same = torch.equal(value, before[name])

@@ -16,7 +16,7 @@ from zebra.data.sources import open_source
 from zebra.errors import ConfigError, DataError
 from zebra.text.tokenizer import Tokenizer
 from zebra.workflows import doctor, health
-from zebra.workflows.train import open_tokenizer
+from zebra.workflows.beginnings import open_tokenizer
 
 
 @pytest.fixture(autouse=True)

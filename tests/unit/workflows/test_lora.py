@@ -24,7 +24,8 @@ from zebra.pretrained.bundle import Bundle
 from zebra.text.tokenizer import Tokenizer
 from zebra.train.checkpoint import list_checkpoints, read_checkpoint
 from zebra.workflows import train
-from zebra.workflows.finetune import HeldOut, plan
+from zebra.workflows.finetune import plan
+from zebra.workflows.held_out import HeldOut
 
 SIZES = {"width": 32, "layers": 2, "heads": 2}
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 60, 230), "black": (20, 20, 20)}
