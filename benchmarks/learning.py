@@ -34,7 +34,6 @@ from zebra.losses import info_nce, sigmoid_loss
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.positions import resize_positions
-from zebra.train.ema import WeightAverage
 from zebra.train.optimizer import adamw
 from zebra.train.precision import autocast, settle
 from zebra.train.schedule import warmup_cosine
@@ -53,7 +52,6 @@ class Variant:
     batch_size: int = 64
     lr: float = 1e-3
     weight_decay: float = 8.0
-    beta2: float = 0.98
     warmup: int = 100
     line: bool = False
     """The rate falls along a line instead of a cosine."""
@@ -62,7 +60,6 @@ class Variant:
     """Share of the new in the remembered denominators of the global contrastive loss."""
     small_share: float = 0.0
     """Of the time, at 64 pixels."""
-    ema: float | None = None
 
 
 VARIANTS = {
@@ -73,9 +70,6 @@ VARIANTS = {
     "global contrastive loss": Variant(remember=0.6),
     "half of the time at 64 px": Variant(small_share=0.5),
     "rate along a line": Variant(line=True),
-    "averaged weights": Variant(ema=0.998),
-    "beta2 0.999": Variant(beta2=0.999),
-    "lr 1.4e-3, decay 5.7": Variant(lr=1.4e-3, weight_decay=5.7),
 }
 
 
@@ -119,11 +113,7 @@ class Learner:
         self.model = CLIP(replace(config.model, text=text, image_size=side, logit_bias=variant.sigmoid))
         self.remembered = None if variant.remember is None else Remembered(variant.remember)
         self.position = 0
-        self._begin()
-
-    def _begin(self) -> None:
-        self.optimizer = adamw(self.model, self.config.optimizer)
-        self.average = None if self.variant.ema is None else WeightAverage(self.model, self.variant.ema)
+        self.optimizer = adamw(self.model, config.optimizer)
 
     def grow(self, side: int) -> None:
         """Go on at another resolution, the moments of the optimizer included where they fit."""
@@ -131,7 +121,7 @@ class Learner:
         before = {name: self.optimizer.state[p] for name, p in self.model.named_parameters()}
         self.side, self.model = side, CLIP(config)
         self.model.load_state_dict(tensors)
-        self._begin()
+        self.optimizer = adamw(self.model, self.config.optimizer)
         for name, parameter in self.model.named_parameters():
             if before[name] and before[name]["exp_avg"].shape == parameter.shape:
                 self.optimizer.state[parameter] = before[name]
@@ -149,8 +139,9 @@ class Learner:
             workers=1,
             options=self.config.data_options,
         )
-        began = time.perf_counter()
+        began = 0.0
         for step, batch in enumerate(feed, start=first):
+            began = began or time.perf_counter()  # when the loader has started
             self._step(batch, prepare, rate(step))
             self.position += self.config.batch_size
         return time.perf_counter() - began
@@ -173,8 +164,6 @@ class Learner:
             group["lr"] = lr
         self.optimizer.step()
         self.model.clamp_temperature()
-        if self.average:
-            self.average.update()
 
 
 def learn(variant: Variant, config: TrainConfig, world: Path, seconds: float) -> dict[str, Any]:
@@ -203,12 +192,6 @@ def learn(variant: Variant, config: TrainConfig, world: Path, seconds: float) ->
             learner.grow(side)
         spent += learner.steps(number, rate, done)
         done += number
-    if learner.average:
-        with torch.no_grad():
-            for parameter, mean in zip(
-                learner.model.parameters(), learner.average.weights.values(), strict=True
-            ):
-                parameter.copy_(mean)
     clip = Bundle(learner.model.eval(), learner.words, Preprocess(image_size=full))
     scores = {name: climb(clip, read_benchmark(world / "evaluation" / name)).ensemble for name in SETS}
     return {
@@ -235,9 +218,7 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as out:
                 raw = read_recipe("demo") | {"data": str(told.world / "train"), "out": out, "seed": seed}
                 config = structure(TrainConfig, raw)
-                told_optimizer = replace(
-                    config.optimizer, weight_decay=variant.weight_decay, beta2=variant.beta2
-                )
+                told_optimizer = replace(config.optimizer, weight_decay=variant.weight_decay)
                 config = replace(
                     config,
                     batch_size=variant.batch_size,

@@ -30,6 +30,7 @@ class RollCall:
         self._place = "the start"
         self._store: Store | None = None
         if world.size > 1:
+            # The store by which the processes found each other; torch has no public name for it.
             self._store = PrefixStore("zebra", distributed_c10d._get_default_store())
 
     def note(self, place: str) -> None:
