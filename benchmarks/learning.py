@@ -3,8 +3,8 @@
     python benchmarks/learning.py WORLD [--seconds 170] [--only NAME ...] [--seeds 0 1]
 
 WORLD is a folder that `zebra menagerie` wrote. Every variant is the demo's recipe with one thing changed, trained for
-as many steps as fit into the given seconds on this machine (30 steps are timed first, at each resolution that it
-uses). Scores on all of seen-kinds, unseen-kinds and zebra go to results/learning.jsonl.
+the given seconds; the rate follows the clock instead of the step, so that all have the same time to the second. Scores
+on all of seen-kinds, unseen-kinds and zebra go to results/learning.jsonl.
 
 Three of the things are not in `zebra train`, since they did not win (LOG.md): FastCLIP's global contrastive loss (Wei
 et al. 2024, arXiv 2407.01445), which remembers every pair's denominator; a rate that falls along a line; and a start at
@@ -12,9 +12,10 @@ low resolution (CLIPA, Li et al. 2023, arXiv 2305.07017).
 """
 
 import argparse
+import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,13 +37,11 @@ from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.positions import resize_positions
 from zebra.train.optimizer import adamw
 from zebra.train.precision import autocast, settle
-from zebra.train.schedule import warmup_cosine
 from zebra.values import Batch
 from zebra.workflows.beginnings import open_tokenizer
 from zebra.workflows.zeroshot import climb
 
 SETS = ("seen-kinds", "unseen-kinds", "zebra")
-TIMED = 30
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ class Learner:
         torch.manual_seed(config.seed)
         self.model = CLIP(replace(config.model, text=text, image_size=side, logit_bias=variant.sigmoid))
         self.remembered = None if variant.remember is None else Remembered(variant.remember)
-        self.position = 0
+        self.position = self.taken = 0
         self.optimizer = adamw(self.model, config.optimizer)
 
     def grow(self, side: int) -> None:
@@ -126,25 +125,29 @@ class Learner:
             if before[name] and before[name]["exp_avg"].shape == parameter.shape:
                 self.optimizer.state[parameter] = before[name]
 
-    def steps(self, number: int, rate: Callable[[int], float], first: int) -> float:
-        """Take some steps; return their seconds."""
+    def until(self, end: float, rate: Callable[[float, int], float], spent: float) -> float:
+        """Train until so many seconds are spent, of which some are already; return how many are."""
         prepare = Preprocess(image_size=self.side)
-        feed: Iterator[Batch] = batches(
+        feed = batches(
             self.source,
             image_size=self.side,
             batch_size=self.config.batch_size,
             seed=self.config.seed,
             start=self.position,
-            steps=number,
+            steps=10**6,
             workers=1,
             options=self.config.data_options,
         )
-        began = 0.0
-        for step, batch in enumerate(feed, start=first):
-            began = began or time.perf_counter()  # when the loader has started
-            self._step(batch, prepare, rate(step))
+        began = None
+        for batch in feed:
+            began = began or time.perf_counter() - spent  # when the loader has started
+            spent = time.perf_counter() - began
+            if spent >= end:
+                break
+            self._step(batch, prepare, rate(spent, self.taken))
+            self.taken += 1
             self.position += self.config.batch_size
-        return time.perf_counter() - began
+        return spent
 
     def _step(self, batch: Batch, prepare: Preprocess, lr: float) -> None:
         self.model.train()
@@ -170,34 +173,23 @@ def learn(variant: Variant, config: TrainConfig, world: Path, seconds: float) ->
     """Train a variant for some seconds and score it."""
     source = open_source(config.data, config.data_options)
     full = config.model.image_size
-    sides = [(64, variant.small_share), (full, 1 - variant.small_share)]
-    lengths = []
-    for side, share in sides:
-        if share:
-            probe = Learner(variant, config, source, side)
-            probe.steps(5, lambda _step: 1e-4, 0)
-            lengths.append((side, int(share * seconds * TIMED / probe.steps(TIMED, lambda _step: 1e-4, 0))))
-    steps = sum(number for _, number in lengths)
 
-    def rate(step: int) -> float:
-        if variant.line:
-            warm = min(1.0, (step + 1) / variant.warmup)
-            return variant.lr * warm * (1 - max(0, step - variant.warmup) / (steps - variant.warmup))
-        return warmup_cosine(step, peak=variant.lr, warmup_steps=variant.warmup, steps=steps)
+    def rate(spent: float, step: int) -> float:
+        warm = min(1.0, (step + 1) / variant.warmup)
+        left = 1 - spent / seconds
+        return variant.lr * warm * (left if variant.line else 0.5 * (1 - math.cos(math.pi * left)))
 
-    learner = Learner(variant, config, source, lengths[0][0])
-    spent, done = 0.0, 0
-    for side, number in lengths:
-        if side != learner.side:
-            learner.grow(side)
-        spent += learner.steps(number, rate, done)
-        done += number
+    learner = Learner(variant, config, source, 64 if variant.small_share else full)
+    spent = learner.until(variant.small_share * seconds, rate, 0.0) if variant.small_share else 0.0
+    if learner.side != full:
+        learner.grow(full)
+    learner.until(seconds, rate, spent)
     clip = Bundle(learner.model.eval(), learner.words, Preprocess(image_size=full))
     scores = {name: climb(clip, read_benchmark(world / "evaluation" / name)).ensemble for name in SETS}
     return {
-        "steps": steps,
-        "seconds": round(spent, 1),
-        "pairs_per_second": round(steps * variant.batch_size / spent),
+        "seconds": seconds,
+        "steps": learner.taken,
+        "pairs_per_second": round(learner.position / seconds),
         "top1": {name: round(found.scores()["top1"].value, 4) for name, found in scores.items()},
     }
 
