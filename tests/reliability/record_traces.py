@@ -22,7 +22,7 @@ from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.text.tokenizer import Tokenizer
 from zebra.train.optimizer import adamw
-from zebra.train.schedule import warmup_cosine
+from zebra.train.schedule import learning_rate
 from zebra.train.step import train_step
 from zebra.workflows import menagerie
 
@@ -52,7 +52,7 @@ def record(data: Path, steps: int, spike: int | None = None, factor: float = 1.0
     )
     losses = []
     for step, batch in enumerate(stream):
-        lr = warmup_cosine(step, peak=1e-3, warmup_steps=50, steps=steps)
+        lr = learning_rate(step, peak=1e-3, warmup_steps=50, steps=steps)
         if spike is not None and spike <= step < spike + 3:
             lr *= factor
         pixels = Preprocess(image_size=32).normalise(batch.images)

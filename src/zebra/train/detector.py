@@ -21,7 +21,7 @@ from zebra.losses import info_nce
 from zebra.models.init import initialise_resnet
 from zebra.models.resnet import ModifiedResNet
 from zebra.train.optimizer import adamw
-from zebra.train.schedule import warmup_cosine
+from zebra.train.schedule import learning_rate
 
 TOWER = ResNetConfig(width=16, layers=(1, 1, 1, 1), heads=8)
 SIZE, WIDTH = 64, 128
@@ -83,7 +83,7 @@ def train_detector(
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         for group in optimizer.param_groups:
-            group["lr"] = warmup_cosine(step, peak=LR, warmup_steps=max(1, steps // 10), steps=steps)
+            group["lr"] = learning_rate(step, peak=LR, warmup_steps=max(1, steps // 10), steps=steps)
         optimizer.step()
         watch(step + 1, loss.item())
     return Detector(tower)

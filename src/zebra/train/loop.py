@@ -11,7 +11,7 @@ from zebra.config.train import TrainConfig
 from zebra.distributed import ALONE, World
 from zebra.models import CLIP
 from zebra.train.parallel import Towers
-from zebra.train.schedule import warmup_cosine
+from zebra.train.schedule import learning_rate
 from zebra.train.step import StepFigures, train_step
 from zebra.values import Batch
 
@@ -79,7 +79,13 @@ def train(
         began = time.perf_counter()
         batch = next(batches)
         arrived = time.perf_counter()
-        lr = warmup_cosine(step, peak=config.lr, warmup_steps=config.optimizer.warmup_steps, steps=steps)
+        lr = learning_rate(
+            step,
+            peak=config.lr,
+            warmup_steps=config.optimizer.warmup_steps,
+            steps=steps,
+            schedule=config.optimizer.schedule,
+        )
         model.train()
         figures = train_step(
             model,

@@ -1,24 +1,35 @@
 """Warm-up and cosine as a pure function of the step."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zebra.train.schedule import warmup_cosine
+from zebra.train.schedule import learning_rate
 
 
 def test_the_peak_is_reached_at_the_last_warmup_step():
-    assert warmup_cosine(9, peak=2.0, warmup_steps=10, steps=100) == 2.0
-    assert warmup_cosine(0, peak=2.0, warmup_steps=10, steps=100) == pytest.approx(0.2)
+    assert learning_rate(9, peak=2.0, warmup_steps=10, steps=100) == 2.0
+    assert learning_rate(0, peak=2.0, warmup_steps=10, steps=100) == pytest.approx(0.2)
 
 
 def test_halfway_down_the_cosine_is_half_the_peak():
-    assert warmup_cosine(55, peak=2.0, warmup_steps=10, steps=100) == pytest.approx(1.0)
+    assert learning_rate(55, peak=2.0, warmup_steps=10, steps=100) == pytest.approx(1.0)
 
 
 @given(st.integers(1, 500), st.integers(0, 600))
 def test_the_rate_is_positive_up_to_the_last_step_and_never_above_the_peak(steps, warmup):
-    rates = [warmup_cosine(step, peak=1.0, warmup_steps=warmup, steps=steps) for step in range(steps)]
+    rates = [learning_rate(step, peak=1.0, warmup_steps=warmup, steps=steps) for step in range(steps)]
     assert all(0 < rate <= 1 for rate in rates)
     top = rates.index(max(rates))
     assert rates[top:] == sorted(rates[top:], reverse=True)
+
+
+def test_a_line_falls_by_the_same_amount_in_every_step_and_ends_near_zero():
+    rates = [
+        learning_rate(step, peak=1.0, warmup_steps=10, steps=110, schedule="linear") for step in range(110)
+    ]
+    assert max(rates) == rates[9] == rates[10] == 1.0
+    falls = [before - after for before, after in pairwise(rates[10:])]
+    assert falls == pytest.approx([0.01] * 99)
