@@ -49,7 +49,7 @@ from zebra.text.templates import fill
 from zebra.text.tokenizer import Tokenizer
 from zebra.train.optimizer import adamw
 from zebra.train.precision import autocast, settle
-from zebra.train.schedule import warmup_cosine
+from zebra.train.schedule import learning_rate
 from zebra.values import Batch, Score
 from zebra.workflows.beginnings import open_tokenizer
 
@@ -196,7 +196,7 @@ class Study:
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.clip_norm)
             for group in optimizer.param_groups:
-                group["lr"] = warmup_cosine(
+                group["lr"] = learning_rate(
                     step, peak=lr, warmup_steps=config.optimizer.warmup_steps, steps=steps
                 )
             optimizer.step()

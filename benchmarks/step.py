@@ -18,6 +18,7 @@ Rows go to results/step.jsonl, one for each precision and number of pairs.
 """
 
 import argparse
+import contextlib
 import functools
 import importlib.metadata
 import math
@@ -51,9 +52,10 @@ Step = Callable[[Tensor, Tensor], float]
 def peer() -> ModuleType:
     """Import open_clip; its torchvision expects two operators that a CPU build of torch does not bring."""
     if torch.version.cuda is None:
-        library = torch.library.Library("torchvision", "DEF")
-        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        with contextlib.suppress(RuntimeError):  # another script of this process has declared them
+            library = torch.library.Library("torchvision", "DEF")
+            library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     import open_clip
 
     return open_clip
