@@ -1,6 +1,7 @@
 """What the numbers of a run depend on: settings, data, words and versions in; what differs from a checkpoint's out."""
 
 import hashlib
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,8 @@ def require_alike(world: World, config: TrainConfig, mine: Identity) -> None:
     first, *others = world.objects(mine | {"settings": told, "code": _code()})
     for rank, other in enumerate(others, start=1):
         if changed := differences(first, other):
+            with suppress(RuntimeError):  # nobody leaves before all have heard: who is left behind would wait
+                world.objects(None)
             raise ConfigError(
                 f"rank {rank} is about to do something else than rank 0:\n  "
                 + "\n  ".join(changed)

@@ -9,6 +9,7 @@ import faulthandler
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import torch.distributed as dist
 from torch._C._distributed_c10d import PrefixStore, Store
@@ -58,7 +59,10 @@ class RollCall:
             if self._store is None or not _is_of_an_exchange(error):
                 raise
             faulthandler.cancel_dump_traceback_later()
-            silent = self._silent(self._store)
+            try:
+                silent = self._silent(self._store)
+            except RuntimeError:
+                silent = ["rank 0, and with it the store of all notes"]
             if not silent:
                 raise
             raise RankError(
@@ -71,6 +75,7 @@ class RollCall:
                 faulthandler.cancel_dump_traceback_later()
 
     def _silent(self, store: Store) -> list[str]:
+        store.set_timeout(timedelta(seconds=GRACE_SECONDS))
         store.set(f"failed/{self._world.rank}", "1")
         until = time.monotonic() + GRACE_SECONDS
         others = [rank for rank in range(self._world.size) if rank != self._world.rank]
