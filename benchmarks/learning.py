@@ -161,7 +161,7 @@ class Learner:
             loss = sigmoid_loss(image, text, scale, self.model.logit_bias)
         else:
             loss = info_nce(image, text, scale)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip_norm)
         for group in self.optimizer.param_groups:
             group["lr"] = lr

@@ -28,7 +28,7 @@ from statistics import median
 from types import ModuleType
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from receipt import keep
 from zebra.config.model import TextConfig
@@ -73,25 +73,23 @@ def our_step(model: CLIP, config: OptimizerConfig, precision: Precision) -> Step
     return step
 
 
+def their_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
+    """Return AdamW with open_clip's groups."""
+    free, decayed = [], []
+    for name, parameter in model.named_parameters():
+        is_free = parameter.ndim < 2 or any(part in name for part in ("bn", "ln", "bias", "logit_scale"))
+        (free if is_free else decayed).append(parameter)
+    groups = [{"params": free, "weight_decay": 0.0}, {"params": decayed, "weight_decay": config.weight_decay}]
+    return torch.optim.AdamW(groups, lr=LR, betas=(config.beta1, config.beta2), eps=config.eps)
+
+
 def their_step(weights: dict[str, Tensor], config: OptimizerConfig, precision: Precision) -> Step:
     """Train the same weights as open_clip does."""
     open_clip = peer()
     model = open_clip.create_model(PEER_MODEL, output_dict=True).train()
     model.load_state_dict(weights)
     clip_loss = open_clip.ClipLoss()
-    free, decayed = [], []
-    for name, parameter in model.named_parameters():
-        is_free = parameter.ndim < 2 or any(part in name for part in ("bn", "ln", "bias", "logit_scale"))
-        (free if is_free else decayed).append(parameter)
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": free, "weight_decay": 0.0},
-            {"params": decayed, "weight_decay": config.weight_decay},
-        ],
-        lr=LR,
-        betas=(config.beta1, config.beta2),
-        eps=config.eps,
-    )
+    optimizer = their_optimizer(model, config)
 
     def step(images: Tensor, tokens: Tensor) -> float:
         optimizer.zero_grad()

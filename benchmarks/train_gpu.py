@@ -49,7 +49,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from flops import Layout, image_flops, loss_flops, padded, text_flops
 from receipt import keep
-from step import captions, peer
+from step import captions, peer, their_optimizer
 from zebra.config.model import ModelConfig, TextConfig, VisionTransformerConfig
 from zebra.config.presets import preset
 from zebra.config.train import OptimizerConfig
@@ -144,19 +144,7 @@ def their_side(model: CLIP, device: torch.device, *, compiled: bool, recomputed:
     theirs.load_state_dict(published_tensors(model))
     if recomputed:
         theirs.set_grad_checkpointing()
-    free, decayed = [], []
-    for name, parameter in theirs.named_parameters():
-        is_free = parameter.ndim < 2 or any(part in name for part in ("bn", "ln", "bias", "logit_scale"))
-        (free if is_free else decayed).append(parameter)
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": free, "weight_decay": 0.0},
-            {"params": decayed, "weight_decay": OPTIMIZER.weight_decay},
-        ],
-        lr=LR,
-        betas=(OPTIMIZER.beta1, OPTIMIZER.beta2),
-        eps=OPTIMIZER.eps,
-    )
+    optimizer = their_optimizer(theirs, OPTIMIZER)
     called = torch.compile(theirs) if compiled else theirs
     clip_loss = open_clip.ClipLoss()
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.benchmark = True

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from zebra.errors import ConfigError, ZebraError
+from zebra.errors import ConfigError, RankError, ZebraError
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ class World:
         """Return the rows [N, E] of all processes, each giving as many; gradients come back summed."""
         if self.size == 1:
             return mine_RE
-        rows_NE: Tensor = _Rows.apply(mine_RE, self)  # type: ignore[no-untyped-call]
+        rows_NE: Tensor = _Rows.apply(mine_RE, self)  # type: ignore[no-untyped-call]  # torch leaves `apply` untyped
         return rows_NE
 
     def sum(self, mine: Tensor) -> Tensor:
@@ -50,10 +50,14 @@ class World:
         Its gradient is that of the sum, unchanged: right for a loss that all processes compute from the same sums, and
         whose gradients are added up afterwards.
         """
-        if self.size == 1:
-            return mine
-        total: Tensor = _Sum.apply(mine)  # type: ignore[no-untyped-call]
-        return total
+        return mine if self.size == 1 else _summed(mine, False)
+
+    def shared_sum(self, mine: Tensor) -> Tensor:
+        """Return the sum over all processes, for the middle of a network.
+
+        What each of them makes of it differs, so its gradients are summed over all, too.
+        """
+        return mine if self.size == 1 else _summed(mine, True)
 
     def max(self, mine: Tensor) -> Tensor:
         """Return the largest of all processes, number by number, without a gradient."""
@@ -98,6 +102,29 @@ class World:
 ALONE = World()
 
 
+def announced() -> World:
+    """Return what torchrun says in the environment, without joining anybody; alone if it says nothing.
+
+    Raises:
+        ConfigError: It does not say all that is needed.
+    """
+    said = {name: os.environ.get(name, "") for name in ("WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT")}
+    if said["WORLD_SIZE"] in ("", "1"):
+        return ALONE
+    missing = [name for name, value in said.items() if not value]
+    if missing:
+        raise ConfigError(
+            f"WORLD_SIZE is set, {' and '.join(missing)} not; start the processes with torchrun, or unset it"
+        )
+    rank, size = said["RANK"], said["WORLD_SIZE"]
+    if not (rank.isdecimal() and size.isdecimal() and int(rank) < int(size)):
+        raise ConfigError(
+            f"RANK is {rank!r} and WORLD_SIZE {size!r}: the one must be a number below the other; start the processes "
+            "with torchrun, or unset both"
+        )
+    return World(int(rank), int(size))
+
+
 @contextmanager
 def joined(timeout_seconds: float) -> Iterator[World]:
     """Join the processes that torchrun started beside this one, each with a GPU of its own where there are GPUs.
@@ -107,15 +134,12 @@ def joined(timeout_seconds: float) -> Iterator[World]:
 
     Raises:
         ConfigError: What torchrun sets in the environment is not whole, or there are more processes than GPUs.
+        RankError: The processes did not find each other.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield ALONE
+    world = announced()
+    if world.size == 1:
+        yield world
         return
-    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
-    if missing:
-        raise ConfigError(
-            f"WORLD_SIZE is set, {' and '.join(missing)} not; start the processes with torchrun"
-        )
     backend = "gloo"
     if torch.cuda.is_available():
         local = int(os.environ.get("LOCAL_RANK", "0"))
@@ -126,9 +150,17 @@ def joined(timeout_seconds: float) -> Iterator[World]:
             )
         torch.cuda.set_device(local)
         backend = "cpu:gloo,cuda:nccl"
-    dist.init_process_group(backend, timeout=timedelta(seconds=timeout_seconds))
     try:
-        yield World(dist.get_rank(), dist.get_world_size())
+        dist.init_process_group(backend, timeout=timedelta(seconds=timeout_seconds))
+    except dist.DistError as error:
+        place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        raise RankError(
+            f"rank {world.rank}: the {world.size} processes did not find each other at {place} within "
+            f"{timeout_seconds:g} s ({str(error).partition(chr(10))[0]}); start all of them, with an address and a "
+            "port that all of them reach"
+        ) from error
+    try:
+        yield world
     finally:
         dist.destroy_process_group()
 
@@ -151,14 +183,24 @@ class _Rows(torch.autograd.Function):
 
 class _Sum(torch.autograd.Function):
     @staticmethod
-    def forward(_ctx: Any, mine: Tensor) -> Tensor:
+    def forward(ctx: Any, mine: Tensor, sum_gradients: bool) -> Tensor:
+        ctx.sum_gradients = sum_gradients
         total = mine.detach().clone()
         dist.all_reduce(total)
         return total
 
     @staticmethod
-    def backward(_ctx: Any, *gradients: Tensor) -> Tensor:
-        return gradients[0]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = gradients
+        if ctx.sum_gradients:
+            gradient = gradient.clone()
+            dist.all_reduce(gradient)
+        return gradient, None
+
+
+def _summed(mine: Tensor, sum_gradients: bool) -> Tensor:
+    total: Tensor = _Sum.apply(mine, sum_gradients)  # type: ignore[no-untyped-call]  # torch leaves `apply` untyped
+    return total
 
 
 def _renamed(now: str, before: str) -> Callable[..., object]:

@@ -18,6 +18,7 @@ from PIL import Image
 from zebra.config.data import DataConfig
 from zebra.config.files import write_config
 from zebra.config.model import ModelConfig, ResNetConfig, TextConfig
+from zebra.config.presets import preset
 from zebra.config.train import LogConfig, OptimizerConfig, TrainConfig
 
 from ..processes import start
@@ -192,6 +193,30 @@ def test_processes_that_are_about_to_do_different_things_are_told_in_what(config
     codes, said = ended(start([[sys.executable, str(RUN), str(file)] for file in files]))
     assert codes == [1, 1]
     assert all("rank 1" in words and "settings.lr: 0.0001 → 0.0002" in words for words in said)
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"parallel": "fsdp"}, "settings.parallel: 'ddp' → 'fsdp'"),
+        ({"patch_dropout": 0.5, "model": preset("tiny-vit")}, "settings.model.image_size: 32 →"),
+    ],
+)
+def test_processes_that_would_spread_other_models_are_told_before_they_try(config, other, said):
+    write_config(Path(config.out).with_suffix(".yaml"), config)
+    write_config(Path(config.out).with_suffix(".b.yaml"), replace(config, **other))
+    files = [Path(config.out).with_suffix(suffix) for suffix in (".yaml", ".b.yaml")]
+    codes, words = ended(start([[sys.executable, str(RUN), str(file)] for file in files]))
+    assert codes == [1, 1]
+    assert all(said in each for each in words)
+
+
+def test_a_process_whose_others_never_come_says_where_it_waited(config):
+    first, second = processes(replace(config, rank_timeout=2), 2)
+    second.kill()
+    codes, said = ended([first, second], 60)
+    assert codes[0] == 1
+    assert "RankError: rank 0: the 2 processes did not find each other at 127.0.0.1:" in said[0]
 
 
 def test_processes_that_cannot_share_a_batch_are_told_so(config):

@@ -1,7 +1,6 @@
 """`zebra train`: a recipe and flags in, a training run out."""
 
 import argparse
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -47,9 +46,10 @@ def run(words: Sequence[str]) -> int:
     """Train, show progress on standard error, and return the exit code."""
     chosen = choose(words)
     config = parse_config(chosen)
+    from zebra.distributed import announced
     from zebra.workflows import train
 
-    if int(os.environ.get("RANK", "0")):  # of several processes that torchrun started, the first one speaks
+    if not announced().leads:  # of several processes that torchrun started, the first one speaks
         result = train.run(config, resume=chosen.resume, accept_changes=chosen.accept_changes)
         return DONE if result.finished else STOPPED
     with TrainingDisplay() as display:
@@ -115,12 +115,14 @@ def _plan(start: str, words: list[str]) -> dict[str, Any]:
     if not told.data:
         say("zebra train: --data must be given (zebra train --help explains)", error=True)
         raise SystemExit(2)
+    from zebra.distributed import announced
     from zebra.workflows import finetune
 
     low_rank = told.finetune is not None and told.finetune.lora_rank is not None
     plan = finetune.plan(start, told.data, told.data_options, low_rank=low_rank)
     chosen = ", ".join(f"{name} {plan[name]:g}" for name in ("epochs", "batch_size", "lr"))
-    say(f"settings for this data: {chosen}; flags change them", error=True)
+    if announced().leads:
+        say(f"settings for this data: {chosen}; flags change them", error=True)
     return plan
 
 

@@ -51,7 +51,7 @@ def info_nce(
             target_N = torch.arange(len(logits_NN), device=logits_NN.device)
             return (F.cross_entropy(logits_NN, target_N) + F.cross_entropy(logits_NN.T, target_N)) / 2
         first, rows = world.rank * len(image_NE), tile_rows or len(image_NE)
-        parts: tuple[Tensor, ...] = TiledSums.apply(scaled_RE, text_NE, rows, first)  # type: ignore[no-untyped-call]
+        parts: tuple[Tensor, ...] = TiledSums.apply(scaled_RE, text_NE, rows, first)  # type: ignore[no-untyped-call]  # so in torch
         match_R, row_max_R, row_sum_R, column_max_N, column_sum_N = parts
         max_N = world.max(column_max_N)
         mine_N = F.pad(match_R, (first, len(text_NE) - first - len(match_R)))

@@ -51,7 +51,7 @@ def sigmoid_loss(
             return -F.logsigmoid(sign_NN * logits_NN).sum() / num_pairs
         bias = torch.as_tensor(logit_bias, dtype=scaled_RE.dtype, device=scaled_RE.device)
         first, rows = world.rank * len(image_NE), tile_rows or len(image_NE)
-        total: Tensor = TiledLogLoss.apply(scaled_RE, text_NE, bias, rows, first)  # type: ignore[no-untyped-call]
+        total: Tensor = TiledLogLoss.apply(scaled_RE, text_NE, bias, rows, first)  # type: ignore[no-untyped-call]  # so in torch
         return world.sum(total) / num_pairs
 
 

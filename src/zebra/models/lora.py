@@ -58,7 +58,7 @@ class AdaptedLinear(nn.Linear):
         """Become an ordinary layer of the same function."""
         self.weight.add_(self.lora.product())
         del self.lora
-        self.__class__ = nn.Linear  # type: ignore[assignment]
+        self.__class__ = nn.Linear  # type: ignore[assignment]  # back to what it was before `adapt`
 
 
 class AdaptedAttention(Attention):
@@ -86,7 +86,7 @@ class AdaptedAttention(Attention):
         for name, low_rank in self.additions():
             weights[name].add_(low_rank.product())
         del self.lora
-        self.__class__ = Attention  # type: ignore[assignment]
+        self.__class__ = Attention  # type: ignore[assignment]  # back to what it was before `adapt`
 
 
 def adapt(model: CLIP, towers: Sequence[str], *, rank: int, alpha: float, layers: Sequence[str]) -> None:

@@ -1,9 +1,6 @@
 """Batch norm over the batch of all processes (Ioffe & Szegedy 2015): a model in, its statistics shared out."""
 
-from typing import Any
-
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from zebra.distributed import World
@@ -28,9 +25,9 @@ class SharedBatchNorm(nn.BatchNorm2d):
         with torch.autocast(input.device.type, enabled=False):
             x = input.to(torch.promote_types(input.dtype, torch.float32))
             count = self.world.size * x.numel() // x.shape[1]
-            mean_C = _total(x.sum((0, 2, 3))) / count
+            mean_C = self.world.shared_sum(x.sum((0, 2, 3))) / count
             centred = x - mean_C[:, None, None]
-            variance_C = _total(centred.square().sum((0, 2, 3))) / count
+            variance_C = self.world.shared_sum(centred.square().sum((0, 2, 3))) / count
             self._note(mean_C.detach(), variance_C.detach() * (count / max(1, count - 1)))
             scale_C = self.weight * torch.rsqrt(variance_C + self.eps)
             return (centred * scale_C[:, None, None] + self.bias[:, None, None]).to(input.dtype)
@@ -51,24 +48,3 @@ def share_statistics(module: nn.Module, world: World) -> None:
             setattr(module, name, SharedBatchNorm(child, world))
         else:
             share_statistics(child, world)
-
-
-def _total(mine_C: Tensor) -> Tensor:
-    total_C: Tensor = _Total.apply(mine_C)  # type: ignore[no-untyped-call]
-    return total_C
-
-
-class _Total(torch.autograd.Function):
-    """A sum over processes in the middle of a network: what depends on it in each of them counts, so gradients add."""
-
-    @staticmethod
-    def forward(_ctx: Any, mine_C: Tensor) -> Tensor:
-        total_C = mine_C.detach().clone()
-        dist.all_reduce(total_C)
-        return total_C
-
-    @staticmethod
-    def backward(_ctx: Any, *gradients: Tensor) -> Tensor:
-        total_C = gradients[0].clone()
-        dist.all_reduce(total_C)
-        return total_C

@@ -46,6 +46,11 @@ class RollCall:
         self._store.set(f"place/{self._world.rank}", place)
         faulthandler.dump_traceback_later(self._timeout_seconds + GRACE_SECONDS, exit=True)
 
+    def rest(self) -> None:
+        """Watch this process no more: what it does from now on, nobody waits for."""
+        if self._store is not None:
+            faulthandler.cancel_dump_traceback_later()
+
     @contextmanager
     def kept(self) -> Iterator[None]:
         """Turn a failed exchange inside the block into an error that names the ranks that did not take part.
@@ -58,7 +63,7 @@ class RollCall:
         except RuntimeError as error:
             if self._store is None or not _is_of_an_exchange(error):
                 raise
-            faulthandler.cancel_dump_traceback_later()
+            self.rest()
             try:
                 silent = self._silent(self._store)
             except RuntimeError:
@@ -71,8 +76,7 @@ class RollCall:
                 "same command again: it goes on from the last checkpoint"
             ) from error
         finally:
-            if self._store is not None:
-                faulthandler.cancel_dump_traceback_later()
+            self.rest()
 
     def _silent(self, store: Store) -> list[str]:
         store.set_timeout(timedelta(seconds=GRACE_SECONDS))

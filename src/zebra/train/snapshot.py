@@ -148,7 +148,7 @@ def _some(names: list[str]) -> str:
 
 def _generators() -> dict[str, torch.Generator]:
     """Return torch's global generators: the CPU's, and that of the GPU which this process uses."""
-    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # so in torch
         return {"cpu": torch.default_generator}
     cuda = torch.cuda.default_generators[torch.cuda.current_device()]
     return {"cpu": torch.default_generator, "cuda": cuda}

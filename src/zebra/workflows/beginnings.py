@@ -24,7 +24,7 @@ from zebra.train.checkpoint import read_checkpoint
 from zebra.train.ema import WeightAverage
 from zebra.train.environment import environment
 from zebra.train.folder import RunFolder
-from zebra.train.identity import identity
+from zebra.train.identity import identity, require_alike
 from zebra.train.journal import Journal, open_sinks
 from zebra.train.optimizer import adamw
 from zebra.train.parallel import Towers, spread
@@ -66,6 +66,9 @@ def open_session(
     np.random.seed(config.seed % 2**32)
     bundle = start.unlocked() if start else new_bundle(config, words, device)
     model, tokenizer = bundle.model, bundle.require_words()
+    mine = identity(config, source.digest, tokenizer.fingerprint, device)
+    mine |= {"start": start.fingerprint} if start else {}
+    require_alike(world, config, mine)  # before anything is exchanged that would not fit
     if config.compile:
         compile_blocks(model)
     if config.checkpoint_activations:
@@ -77,8 +80,7 @@ def open_session(
         None if config.ema_decay is None else WeightAverage(model, config.ema_decay),
         Ledger(len(source), config.data_options.max_skip_rate, folder.skipped if world.leads else None),
         TokenCounter(tokenizer),
-        identity(config, source.digest, tokenizer.fingerprint, device)
-        | ({"start": start.fingerprint} if start else {}),
+        mine,
         world=world,
     )
     if checkpoint is not None:

@@ -18,7 +18,6 @@ from zebra.report.results import Metrics, write_metrics
 from zebra.report.run import write_run_report
 from zebra.train.checkpoint import newest_whole
 from zebra.train.folder import RunFolder
-from zebra.train.identity import require_alike
 from zebra.train.journal import read_journal
 from zebra.train.loop import Prepare, train
 from zebra.train.patches import patch_dropout
@@ -117,7 +116,6 @@ def go_on(
     session, towers = open_session(
         config, folder, source, start, checkpoint, accept_changes=accept_changes, world=world
     )
-    require_alike(world, config, session.identity)
     if start and not session.step:
         with session.averaged() as bundle:
             session.best = start.score(bundle)
@@ -160,11 +158,13 @@ def go_on(
             folder.data.write_text(json.dumps(counts, indent=1) + "\n", encoding="utf-8")
         gain = None
         if start and not follow.stopped:
+            roll.note("the comparison with the start")
             gain = start.settle(session, folder.checkpoints, config.checks)
         with session.averaged() as bundle:
             metrics = final_scores(bundle, config, follow, world)
             if follow.stopped:
                 return TrainResult(folder.path, session.step, finished=False)
+            roll.rest()
             if not world.leads:
                 return TrainResult(folder.path, session.step, finished=True, gain=gain)
             metrics = merged(metrics, gain.metrics()) if gain else metrics
