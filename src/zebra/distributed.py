@@ -4,6 +4,7 @@ Alone, all of it is the identity.
 """
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,13 @@ from torch import Tensor
 from zebra.errors import ConfigError, RankError, ZebraError
 
 T = TypeVar("T")
+
+PARTING_SECONDS = 0.5
+"""Between the last exchange and the end.
+
+Gloo's thread needs the interpreter to let go of what was exchanged. The group's destructor waits for that thread; where
+an error keeps DDP alive, it does so while it holds the interpreter, and both would wait for ever.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +170,7 @@ def joined(timeout_seconds: float) -> Iterator[World]:
     try:
         yield world
     finally:
+        time.sleep(PARTING_SECONDS)
         dist.destroy_process_group()
 
 

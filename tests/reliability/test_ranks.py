@@ -1,6 +1,5 @@
 """Scorecard rows about a run of several processes: killed, stopped, resumed with more or fewer, gone silent."""
 
-import io
 import json
 import os
 import signal
@@ -10,18 +9,15 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from zebra.config.data import DataConfig
 from zebra.config.files import write_config
-from zebra.config.model import ModelConfig, ResNetConfig, TextConfig
 from zebra.config.presets import preset
-from zebra.config.train import LogConfig, OptimizerConfig, TrainConfig
 
 from ..processes import start
+from .runs import tiny_run
 
 RUN = Path(__file__).with_name("ranked_run.py")
 
@@ -33,34 +29,9 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def config(tmp_path):
-    folder = tmp_path / "data"
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    for number in range(29):
-        pixels = rng.integers(0, 256, (20, 24, 3), dtype=np.uint8)
-        file = io.BytesIO()
-        Image.fromarray(pixels).save(file, "PNG")
-        (folder / f"{number}.png").write_bytes(file.getvalue())
-        (folder / f"{number}.txt").write_text(f"picture of {number % 5} things")
-    (folder / "17.png").write_bytes(b"")
-    vision = ResNetConfig(layers=(1, 1, 1, 1), width=4, heads=2)
-    text = TextConfig(context_length=32, vocab_size=600, width=16, layers=1, heads=2)
-    return TrainConfig(
-        data=str(folder),
-        out=str(tmp_path / "run"),
-        model=ModelConfig(embed_dim=16, image_size=32, vision=vision, text=text),
-        steps=12,
-        batch_size=8,
-        lr=1e-4,
-        workers=0,
-        precision="fp32",
-        data_options=DataConfig(max_skip_rate=0.1),
-        ema_decay=0.9,
-        checkpoint_every=4,
-        rank_timeout=60,
-        log=LogConfig(every=1),
-        optimizer=OptimizerConfig(warmup_steps=2),
-    )
+    told = tiny_run(tmp_path)
+    (Path(told.data) / "17.png").write_bytes(b"")
+    return replace(told, lr=1e-4, rank_timeout=60, data_options=DataConfig(max_skip_rate=0.1))
 
 
 def processes(config, size, *told):
@@ -143,6 +114,15 @@ def test_r2_of_two_processes_one_is_killed_the_other_ends_and_the_run_goes_on_to
     done(other, 2)
     assert weights(other) == weights(config)
     assert torch.equal(losses(other), losses(config))
+
+
+def test_r2_of_two_processes_the_first_is_killed_and_with_it_the_store_of_all_notes(config):
+    running = processes(config, 2, "sleep", 6, 0)
+    wait_for_steps(config, running, 6)
+    running[0].kill()
+    codes, said = ended(running, 60)
+    assert codes == [-signal.SIGKILL, 1]
+    assert "RankError: rank 0" in said[1]
 
 
 def test_r5_a_run_goes_on_in_other_numbers_of_processes_with_the_same_batches_and_losses(config, tmp_path):

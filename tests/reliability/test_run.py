@@ -1,6 +1,5 @@
 """Scorecard rows about a whole run: killed, stopped, resumed, changed, diverged."""
 
-import io
 import json
 import os
 import signal
@@ -10,13 +9,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from zebra.config.train import LogConfig, OptimizerConfig, TrainConfig
+from zebra.config.train import OptimizerConfig
 from zebra.errors import ConfigError, DivergedError, WeightsError
 from zebra.models import CLIP
 from zebra.pretrained.manifest import write_manifest
@@ -24,6 +21,8 @@ from zebra.train.optimizer import adamw
 from zebra.train.spikes import SpikeDetector
 from zebra.train.step import train_step
 from zebra.workflows import train
+
+from .runs import TINY, tiny_run
 
 CRASH = Path(__file__).parents[2] / "benchmarks" / "crash.py"
 TRACES = Path(__file__).parent / "traces"
@@ -36,38 +35,8 @@ def cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def config(tmp_path, tiny_model):
-    folder = tmp_path / "data"
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    for number in range(29):
-        pixels = rng.integers(0, 256, (20, 24, 3), dtype=np.uint8)
-        file = io.BytesIO()
-        Image.fromarray(pixels).save(file, "PNG")
-        (folder / f"{number}.png").write_bytes(file.getvalue())
-        (folder / f"{number}.txt").write_text(f"picture of {number % 5} things")
-    return TrainConfig(
-        data=str(folder),
-        out=str(tmp_path / "run"),
-        model=tiny_model,
-        steps=12,
-        batch_size=8,
-        workers=0,
-        precision="fp32",
-        ema_decay=0.9,
-        checkpoint_every=4,
-        log=LogConfig(every=1),
-        optimizer=OptimizerConfig(warmup_steps=2),
-    )
-
-
-@pytest.fixture
-def tiny_model():
-    from zebra.config.model import ModelConfig, ResNetConfig, TextConfig
-
-    vision = ResNetConfig(layers=(1, 1, 1, 1), width=4, heads=2)
-    text = TextConfig(context_length=32, vocab_size=600, width=16, layers=1, heads=2)
-    return ModelConfig(embed_dim=16, image_size=32, vision=vision, text=text)
+def config(tmp_path):
+    return tiny_run(tmp_path)
 
 
 class Interrupted(Exception):
@@ -204,9 +173,9 @@ def test_r7_a_signal_saves_the_step_at_hand_and_leaves_with_75(config, number):
 
 
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
-def test_r14_a_gradient_that_is_no_number_stops_before_the_update(tiny_model, poison):
+def test_r14_a_gradient_that_is_no_number_stops_before_the_update(poison):
     torch.manual_seed(0)
-    model = CLIP(tiny_model)
+    model = CLIP(TINY)
     optimizer = adamw(model, OptimizerConfig())
     images, tokens = torch.randn(4, 3, 32, 32), torch.randint(1, 600, (4, 12))
     train_step(model, optimizer, images, tokens, lr=1e-3, clip_norm=1.0, precision="fp32")

@@ -1,7 +1,6 @@
 """What the numbers of a run depend on: settings, data, words and versions in; what differs from a checkpoint's out."""
 
 import hashlib
-from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,8 @@ from zebra.config.train import TrainConfig
 from zebra.distributed import World
 from zebra.errors import ConfigError
 
-# Settings that may change between the parts of one run: they do not touch what is learned. The data may move;
-# that it is the same data is checked by its digest.
+# Settings that may change between the parts of one run: they touch at most the last bits of what is learned. The data
+# may move; that it is the same data is checked by its digest.
 FREE = frozenset(
     (
         "out",
@@ -71,8 +70,6 @@ def require_alike(world: World, config: TrainConfig, mine: Identity) -> None:
     first, *others = world.objects(mine | {"settings": told, "code": _code()})
     for rank, other in enumerate(others, start=1):
         if changed := differences(first, other):
-            with suppress(RuntimeError):  # nobody leaves before all have heard: who is left behind would wait
-                world.objects(None)
             raise ConfigError(
                 f"rank {rank} is about to do something else than rank 0:\n  "
                 + "\n  ".join(changed)

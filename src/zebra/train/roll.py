@@ -6,6 +6,7 @@ process prints by itself where it stands, and ends.
 """
 
 import faulthandler
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from zebra.errors import RankError
 
 GRACE_SECONDS = 3.0
 """For the others to note that they failed as well."""
+GLOO_FAILED = re.compile(r"gloo|pair closure|by peer|broken pipe|time-?out|timed out", re.IGNORECASE)
+"""What gloo says of a failed exchange; its errors have no class of their own."""
 
 
 class RollCall:
@@ -95,5 +98,4 @@ class RollCall:
 
 
 def _is_of_an_exchange(error: RuntimeError) -> bool:
-    """Tell a failed exchange from all else: gloo's errors have no class of their own."""
-    return isinstance(error, dist.DistError) or "gloo" in str(error)
+    return isinstance(error, dist.DistError) or GLOO_FAILED.search(str(error)) is not None
