@@ -6,9 +6,9 @@ WORLD is a folder that `zebra menagerie` wrote. Every variant is the demo's reci
 the given seconds; the rate follows the clock instead of the step, so that all have the same time to the second. Scores
 on all of seen-kinds, unseen-kinds and zebra go to results/learning.jsonl.
 
-Two of the things are not in `zebra train`, since they did not win (LOG.md): FastCLIP's global contrastive loss (Wei
-et al. 2024, arXiv 2407.01445), which remembers every pair's denominator; and a start at low resolution (CLIPA, Li et
-al. 2023, arXiv 2305.07017).
+Three of the things are not in `zebra train`, since they did not win (LOG.md): a rate along a line; FastCLIP's global
+contrastive loss (Wei et al. 2024, arXiv 2407.01445), which remembers every pair's denominator; and a start at low
+resolution (CLIPA, Li et al. 2023, arXiv 2305.07017).
 """
 
 import argparse

@@ -7,7 +7,7 @@ Rows go to results/serve.jsonl. The server is `zebra serve` in a process of its 
 (`open_loop.py`, which says why it is ours); both share the machine. Further words go to `zebra serve`.
 
 load      A model of the demo's shape with random weights. Requests come by the clock, and times count from when they
-          were due. The peak is the most answers a second over 15 s, at any of five rates around what a closed loop of
+          were due. The peak is the most answers a second over 40 s, at any of five rates around what a closed loop of
           64 gets; then follow 50, 80, 100 and 200 % of it, and 50 % again. At 80 % there is to be no error, and the
           99th percentile no more than the batch delay and three full passes of the model; at 200 % the answers a
           second at least 90 % of the peak, refusals within 50 ms, and things as they were within 5 s after.
@@ -47,6 +47,8 @@ from zebra.text.tokenizer import Tokenizer
 
 HERE = Path(__file__).parent
 PATHS = {"texts": "/v1/embed", "pictures": "/v1/classify"}
+PEAK_SECONDS = 40.0
+"""What a shared machine can do in a good moment of 15 s, it cannot for minutes."""
 SIZES = {"load": (256, 192), "batching": (640, 480)}
 
 
@@ -177,8 +179,10 @@ def load(ask: str, seconds: float, words: list[str]) -> dict[str, Any]:
             last = server.figures(ask)
             passes, items, spent = (last[name] - first[name] for name in ("passes", "items", "seconds"))
             rates = [share * closed for share in (0.7, 0.8, 0.9, 1.0, 1.1)]
-            asked = [server.ask(path, file, rate=rate, seconds=15, skip=int(7 * rate)) for rate in rates]
-            peak = max(level(result, 15.0)["answered_per_second"] for result in asked)
+            asked = [
+                server.ask(path, file, rate=rate, seconds=PEAK_SECONDS, skip=int(7 * rate)) for rate in rates
+            ]
+            peak = max(level(result, PEAK_SECONDS)["answered_per_second"] for result in asked)
             row: dict[str, Any] = {
                 "question": "load",
                 "ask": ask,

@@ -11,7 +11,6 @@ from zebra.errors import ConfigError
 
 Precision = Literal["auto", "fp32", "bf16"]
 Parallel = Literal["ddp", "fsdp"]
-Schedule = Literal["cosine", "linear"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,9 +26,7 @@ class OptimizerConfig:
     weight_decay: float = 0.2
     """Decoupled decay of matrices and embeddings."""
     warmup_steps: int = 100
-    """Steps of linear warm-up before the learning rate falls."""
-    schedule: Schedule = "cosine"
-    """How it falls to zero: along a cosine, as in the paper, or along a line."""
+    """Steps of linear warm-up before the cosine."""
     clip_norm: float = 1.0
     """Largest norm of the whole gradient; 0 switches clipping off."""
 

@@ -79,13 +79,7 @@ def train(
         began = time.perf_counter()
         batch = next(batches)
         arrived = time.perf_counter()
-        lr = learning_rate(
-            step,
-            peak=config.lr,
-            warmup_steps=config.optimizer.warmup_steps,
-            steps=steps,
-            schedule=config.optimizer.schedule,
-        )
+        lr = learning_rate(step, peak=config.lr, warmup_steps=config.optimizer.warmup_steps, steps=steps)
         model.train()
         figures = train_step(
             model,
