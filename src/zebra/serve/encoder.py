@@ -2,7 +2,7 @@
 
 import asyncio
 import warnings
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -103,23 +103,23 @@ class Encoder:
         """Refuse, with 429, more pictures than can wait: better before than after they are decoded."""
         self._pictures.require_room(pictures)
 
-    async def picture(self, data: bytes, where: str) -> Tensor:
-        """Embed an encoded picture as a float32 unit vector [E].
+    async def picture(self, read: Callable[[], bytes], where: str) -> Tensor:
+        """Embed a picture as a float32 unit vector [E].
 
         Args:
+            read: Returns the encoded picture; it is called in a thread.
             where: Names it in errors.
 
         Raises:
             BadSample: It cannot be used.
             Refusal: There is no room in a queue, or it waited too long there.
         """
-        name = await self._decoding(digest, data)
-        known = self._known_pictures.get(name)
-        if known is None:
-            prepared = await self._decoding(pixels, data, where, self._prepare)
-            [known] = await self._pictures([prepared])
-            self._known_pictures.keep(name, known)
-        return known
+        name, found = await self._decoding(self._known_or_decoded, read, where)
+        if isinstance(found, Tensor):
+            return found
+        [vector_E] = await self._pictures([found])
+        self._known_pictures.keep(name, vector_E)
+        return vector_E
 
     async def head(self, labels: Sequence[str], templates: Sequence[str]) -> Head:
         """Build a zero-shot head, in pieces if it is large."""
@@ -132,6 +132,15 @@ class Encoder:
             known = Head(torch.cat([part.vectors_CE for part in parts]), sum(part.cut for part in parts))
             self._known_heads.keep(key, known)
         return known
+
+    def _known_or_decoded(
+        self, read: Callable[[], bytes], where: str
+    ) -> tuple[str, Tensor | NDArray[np.uint8]]:
+        """Do all that a picture needs of a thread at once; each way there and back costs the event loop its share."""
+        data = read()
+        name = digest(data)
+        known = self._known_pictures.get(name)
+        return name, pixels(data, where, self._prepare) if known is None else known
 
     def _encode_texts(self, texts: Sequence[str]) -> list[TextVector]:
         words = self.clip.require_words()

@@ -1,6 +1,7 @@
 """The life of a service: model and store are opened behind it, requests are answered, and the last ones waited for."""
 
 import asyncio
+import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from zebra.config.serve import ServeConfig
 from zebra.pretrained.bundle import Bundle
@@ -22,6 +24,9 @@ from zebra.workflows.serve import captions_like
 
 READERS = 4
 """Threads that wait for disks."""
+QUICK_SECONDS = 0.1
+"""A full pass that one thread makes in less is left to one: several wait for each other at every step of it, and that
+is long where the network and the decoding want the same cores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +135,27 @@ class Service:
         if self.config.store is not None:
             searcher = open_searcher(self.config.store, model=clip.fingerprint)
             gallery = Gallery(searcher, captions_like(Path(self.config.store)))
-        side = clip.image_size
-        # First passes are slow: memory is taken, kernels are chosen.
-        for items in (1, self.config.batching.size):
-            clip.encode_images([np.zeros((side, side, 3), np.uint8)] * items)
-            if clip.tokenizer is not None:
-                clip.encode_texts(["a photo"] * items)
+        warm(clip, self.config.batching.size)
         return clip, gallery
+
+
+def warm(clip: Bundle, size: int) -> None:
+    """Make the first passes, which are slow (memory is taken, kernels are chosen), and settle on this thread's helpers.
+
+    Args:
+        size: Of a full batch.
+    """
+    side, threads = clip.image_size, torch.get_num_threads()
+    picture = np.zeros((side, side, 3), np.uint8)
+    for items in (1, size):
+        clip.encode_images([picture] * items)
+        if clip.tokenizer is not None:
+            clip.encode_texts(["a photo"] * items)
+    torch.set_num_threads(1)
+    began = time.perf_counter()
+    clip.encode_images([picture] * size)
+    if time.perf_counter() - began > QUICK_SECONDS:
+        torch.set_num_threads(threads)
 
 
 @contextmanager

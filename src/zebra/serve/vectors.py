@@ -3,6 +3,7 @@
 import base64
 import binascii
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -73,9 +74,8 @@ async def _vector(service: Service, picture: Picture, number: int) -> Tensor:
         return torch.from_numpy(vector_E)
     if picture.url is not None:
         data = await fetch(picture.url, frozenset(service.config.allow_urls), most=BODY_BYTES)
-    else:
-        data = await service.reading(_bytes, picture.data or "", where)
-    return await service.encoder.picture(data, where)
+        return await service.encoder.picture(lambda: data, where)
+    return await service.encoder.picture(partial(_bytes, picture.data or "", where), where)
 
 
 def _bytes(data: str, where: str) -> bytes:

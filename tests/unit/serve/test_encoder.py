@@ -59,7 +59,7 @@ def test_v3_pictures_at_once_get_the_vector_each_has_alone(clip):
     pictures = [encoded(number, (40 + number % 7, 40)) for number in range(100)]
 
     async def scenario(encoder):
-        return await asyncio.gather(*(encoder.picture(data, "picture") for data in pictures))
+        return await asyncio.gather(*(encoder.picture(lambda data=data: data, "one") for data in pictures))
 
     found = torch.stack(encoding(clip, scenario))
     alone = torch.cat([clip.encode_images([data]) for data in pictures])
@@ -68,7 +68,10 @@ def test_v3_pictures_at_once_get_the_vector_each_has_alone(clip):
 
 def test_a_bad_picture_is_named_and_costs_nobody_else_anything(clip):
     async def scenario(encoder):
-        calls = [encoder.picture(encoded(1), "one"), encoder.picture(b"\xff\xd8\xff nothing", "two")]
+        calls = [
+            encoder.picture(lambda: encoded(1), "one"),
+            encoder.picture(lambda: b"\xff\xd8\xff nothing", "two"),
+        ]
         return await asyncio.gather(*calls, return_exceptions=True)
 
     good, bad = encoding(clip, scenario)

@@ -2,14 +2,17 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
+import torch
 from starlette.testclient import TestClient
 
 from zebra.config.serve import ServeConfig
 from zebra.errors import WeightsError
 from zebra.pretrained.load import load
+from zebra.serve import service
 from zebra.serve.app import create_app
 from zebra.serve.headers import SECURITY
 from zebra.serve.service import Service
@@ -39,11 +42,11 @@ def test_v4_a_service_is_alive_at_once_and_ready_when_the_model_is_warm(model):
 
 
 def test_v4_a_service_that_drains_takes_no_new_work(model):
-    service = Service(partial(load, model), ServeConfig(model=str(model)))
-    with TestClient(create_app(service), base_url="http://localhost") as client:
+    draining = Service(partial(load, model), ServeConfig(model=str(model)))
+    with TestClient(create_app(draining), base_url="http://localhost") as client:
         while client.get("/readyz").status_code != 200:
             time.sleep(0.01)
-        service.drain()
+        draining.drain()
         assert client.get("/readyz").status_code == 503
         answer = client.post("/v1/embed", json={"texts": ["a"]})
         assert "going down" in problem(answer, 503)
@@ -62,6 +65,21 @@ def test_a_model_that_cannot_be_opened_is_told_to_who_runs_it():
             time.sleep(0.01)
         assert client.get("/readyz").status_code == 503
     assert [str(error) for error in told] == ["cut short"]
+
+
+@pytest.mark.parametrize(("quick_seconds", "threads"), [(60.0, 1), (0.0, 2)])
+def test_a_quick_model_is_left_to_one_thread_and_a_slow_one_is_not(clip, monkeypatch, quick_seconds, threads):
+    monkeypatch.setattr(service, "QUICK_SECONDS", quick_seconds)
+
+    def settled():
+        torch.set_num_threads(2)
+        service.warm(clip, 4)
+        return torch.get_num_threads()
+
+    before = torch.get_num_threads()
+    with ThreadPoolExecutor(1) as model:
+        assert model.submit(settled).result() == threads
+    torch.set_num_threads(before)
 
 
 def test_with_a_key_everything_but_health_and_the_page_needs_it(serving):
