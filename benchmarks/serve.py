@@ -155,15 +155,13 @@ def level(results: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
     return row
 
 
-def seconds_to_normal(result: dict[str, Any], normal_milliseconds: float) -> float:
-    """Return the end of the last half second whose median was more than twice the normal one."""
+def seconds_to_normal(result: dict[str, Any], normal_milliseconds: float) -> float | None:
+    """Return when the first second began whose requests took no more than twice the normal median; None if none did."""
     due, taken = np.array(result["due"]), 1e3 * np.array(result["seconds"])
-    slow = [
-        start + 0.5
-        for start in np.arange(0, due.max(), 0.5)
-        if np.median(taken[(due >= start) & (due < start + 0.5)]) > 2 * normal_milliseconds
-    ]
-    return float(max(slow, default=0.0))
+    for start in np.arange(0, due.max() - 1, 0.5):
+        if np.median(taken[(due >= start) & (due < start + 1)]) <= 2 * normal_milliseconds:
+            return float(start)
+    return None
 
 
 def load(ask: str, seconds: float, words: list[str]) -> dict[str, Any]:
