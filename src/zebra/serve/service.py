@@ -142,6 +142,8 @@ class Service:
 def warm(clip: Bundle, size: int) -> None:
     """Make the first passes, which are slow (memory is taken, kernels are chosen), and settle on this thread's helpers.
 
+    Other threads, those that search among them, have as many as before.
+
     Args:
         size: Of a full batch.
     """
@@ -156,6 +158,8 @@ def warm(clip: Bundle, size: int) -> None:
     clip.encode_images([picture] * size)
     if time.perf_counter() - began > QUICK_SECONDS:
         torch.set_num_threads(threads)
+    with ThreadPoolExecutor(1) as other:  # what a thread sets holds for itself, and for all that begin later
+        other.submit(torch.set_num_threads, threads).result()
 
 
 @contextmanager

@@ -82,4 +82,7 @@ def _bytes(data: str, where: str) -> bytes:
     try:
         return base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise Refusal(400, f"{where}: data is not base64: {error}") from error
+        raise Refusal(
+            400,
+            f"{where}: data is not base64 ({error}); send the bytes of the file in base64, without a data: prefix",
+        ) from error

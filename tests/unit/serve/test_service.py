@@ -77,8 +77,10 @@ def test_a_quick_model_is_left_to_one_thread_and_a_slow_one_is_not(clip, monkeyp
         return torch.get_num_threads()
 
     before = torch.get_num_threads()
-    with ThreadPoolExecutor(1) as model:
+    with ThreadPoolExecutor(1) as model, ThreadPoolExecutor(1) as search:
         assert model.submit(settled).result() == threads
+        assert search.submit(torch.get_num_threads).result() == 2
+        assert model.submit(torch.get_num_threads).result() == threads
     torch.set_num_threads(before)
 
 
