@@ -2,10 +2,10 @@
 
     python benchmarks/learning.py WORLD [--seconds 170] [--only NAME ...] [--seeds 0 1]
 
-WORLD is a folder that `zebra menagerie` wrote. Every variant is the recipe that the demo had before (batch 64) with one
-thing changed, trained for the given seconds; the rate follows the clock instead of the step, so that all have the same
-time to the second. Scores on all of seen-kinds, unseen-kinds and zebra go to results/learning.jsonl,
-where "the demo's recipe" means that one.
+WORLD is a folder that `zebra menagerie` wrote. Every variant is the recipe that the demo had before (batch 64; the
+first rows call it "the demo's recipe") with one thing changed, trained for the given seconds. The rate follows the
+clock instead of the step, so that all have the same time to the second. Scores on all of seen-kinds, unseen-kinds and
+zebra go to results/learning.jsonl.
 
 Three of the things are not in `zebra train`, since they did not win (LOG.md): a rate along a line; FastCLIP's global
 contrastive loss (Wei et al. 2024, arXiv 2407.01445), which remembers every pair's denominator; and a start at low

@@ -49,6 +49,7 @@ from zebra.text.tokenizer import Tokenizer
 HERE = Path(__file__).parent
 PATHS = {"texts": "/v1/embed", "pictures": "/v1/classify"}
 TURNS = 5
+"""Of the rate of the peak and twice of it."""
 SIZES = {"load": (256, 192), "batching": (640, 480)}
 
 
