@@ -73,9 +73,11 @@ class Server:
         return False
 
     def resident(self) -> float:
-        """Return the memory of the process in MiB."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return round(int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) / 1024, 1)
+        """Return the memory of its processes, the model's with it, in MiB."""
+        number = self.process.pid
+        children = Path(f"/proc/{number}/task/{number}/children").read_text().split()
+        statuses = [Path(f"/proc/{one}/status").read_text() for one in (number, *children)]
+        return round(sum(int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) for status in statuses) / 1024, 1)
 
     def figures(self, queue: str) -> dict[str, float]:
         """Return how many passes there were, of how many items, in how many seconds."""

@@ -7,6 +7,7 @@ import base64
 import http.client
 import io
 import json
+import os
 import re
 import signal
 import socket
@@ -91,10 +92,21 @@ class Server:
                 pass
             return answer
 
-    def resident(self):
-        """Return the memory of the process, in bytes."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) * 1024
+    def processes(self):
+        """Return the numbers of its processes: the server's, then the model's."""
+        number = self.process.pid
+        children = Path(f"/proc/{number}/task/{number}/children").read_text().split()
+        return [number, *map(int, children)]
+
+    def resident(self, peak=False):
+        """Return the memory of its processes, in bytes; or their peaks since `forget_peak`."""
+        name = "VmHWM" if peak else "VmRSS"
+        statuses = [Path(f"/proc/{number}/status").read_text() for number in self.processes()]
+        return sum(int(re.search(rf"{name}:\s+(\d+)", status)[1]) * 1024 for status in statuses)
+
+    def forget_peak(self):
+        for number in self.processes():
+            Path(f"/proc/{number}/clear_refs").write_text("5")
 
     def stop(self):
         if self.process.poll() is None:
@@ -198,6 +210,42 @@ def test_v4_sigterm_under_load_answers_everything_that_was_accepted_and_exits_0(
             server.ask("GET", "/healthz")
     finally:
         server.process.kill()
+
+
+def test_v4_a_model_that_is_killed_under_load_is_replaced_and_the_server_goes_on(model):
+    """Kill -9 of its process: what it was at may be refused, with when to come again; nothing else is."""
+    server = Server(model)
+    stop, answers = threading.Event(), []
+
+    def ask(number):
+        while not stop.is_set():
+            answers.append(server.ask("POST", "/v1/embed", text(number))[::2])
+
+    try:
+        _server, killed = server.processes()
+        with ThreadPoolExecutor(4) as pool:
+            for number in range(4):
+                pool.submit(ask, number)
+            time.sleep(0.5)
+            os.kill(killed, signal.SIGKILL)
+            began = time.monotonic()
+            while server.ask("GET", "/readyz")[0] == 200:
+                assert time.monotonic() - began < 5
+            while server.ask("GET", "/readyz")[0] != 200:
+                assert time.monotonic() - began < 30
+            before = len(answers)
+            while len(answers) < before + 100:
+                time.sleep(0.01)
+            stop.set()
+        statuses = [status for status, _ in answers]
+        assert set(statuses) <= {200, 503}
+        assert statuses.count(503) <= 4
+        assert set(statuses[-50:]) == {200}
+        assert killed not in server.processes()
+    finally:
+        stop.set()
+        assert server.stop() == 0
+    assert "was ended by SIGKILL; another one is started" in "".join(server.errors)
 
 
 def test_v4_a_model_that_cannot_be_opened_ends_the_server_with_a_message(model, tmp_path):
@@ -306,15 +354,14 @@ def bombs():
 def test_s6_bombs_are_refused_quickly_and_without_memory(server):
     bodies = {name: json.dumps(classify(data)).encode() for name, data in bombs().items()}
     server.ask("POST", "/v1/classify", classify(picture()))
-    Path(f"/proc/{server.process.pid}/clear_refs").write_text("5")  # the peak of memory counts from here
+    server.forget_peak()
     before = server.resident()
     for name, body in bodies.items():
         tries = [server.ask("POST", "/v1/classify", body) for _ in range(3)]
         assert {status for status, _, _ in tries} == {400}, (name, tries[0])
         assert min(seconds for _, _, seconds in tries) < 0.2, name
-    status = Path(f"/proc/{server.process.pid}/status").read_text()
-    peak = int(re.search(r"VmHWM:\s+(\d+)", status)[1]) * 1024
-    assert peak - before < 50 * 2**20, f"{(peak - before) / 2**20:.0f} MiB"
+    grown = server.resident(peak=True) - before
+    assert grown < 50 * 2**20, f"{grown / 2**20:.0f} MiB"
     assert server.ask("POST", "/v1/classify", classify(picture()))[0] == 200
 
 

@@ -215,18 +215,9 @@ class Bundle:
         Scores are a softmax over the labels; a model trained with the sigmoid loss judges each label by itself.
         """
         class_CE = self.class_vectors(labels, templates)
-        return self.ranked(self.encode_images(images), class_CE, labels)
-
-    def ranked(self, image_NE: Tensor, class_CE: Tensor, labels: Sequence[str]) -> list[list[Prediction]]:
-        """Rank the labels of a head for every picture's vector, best first; scores as in `classify`."""
-        logits_NC = self.logit_scale * image_NE @ class_CE.T
-        bias = self.logit_bias
-        scores_NC = logits_NC.softmax(dim=-1) if bias is None else (logits_NC + bias).sigmoid()
-        ranked = []
-        for scores_C in scores_NC:
-            order = scores_C.argsort(descending=True).tolist()
-            ranked.append([Prediction(labels[c], float(scores_C[c])) for c in order])
-        return ranked
+        return rank(
+            self.encode_images(images), class_CE, labels, scale=self.logit_scale, bias=self.logit_bias
+        )
 
     def require_words(self) -> Words:
         """Return the tokenizer; WeightsError if the model came without one."""
@@ -280,6 +271,19 @@ class Bundle:
         if not path.is_file():
             raise DataError(f"no image file at {path}")
         return decode(path.read_bytes(), str(path), mode=self.preprocess.decode)
+
+
+def rank(
+    image_NE: Tensor, class_CE: Tensor, labels: Sequence[str], *, scale: float, bias: float | None
+) -> list[list[Prediction]]:
+    """Rank the labels of a head for every picture's vector, best first; scores as in `Bundle.classify`."""
+    logits_NC = scale * image_NE @ class_CE.T
+    scores_NC = logits_NC.softmax(dim=-1) if bias is None else (logits_NC + bias).sigmoid()
+    ranked = []
+    for scores_C in scores_NC:
+        order = scores_C.argsort(descending=True).tolist()
+        ranked.append([Prediction(labels[c], float(scores_C[c])) for c in order])
+    return ranked
 
 
 def check_labels(labels: Sequence[str]) -> list[str]:

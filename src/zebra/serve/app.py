@@ -145,7 +145,7 @@ def _add_model_routes(app: FastAPI, service: Service) -> None:
     @app.post("/v1/embed", tags=["model"])
     async def embed(asked: EmbedRequest) -> EmbedAnswer:
         """Return unit vectors of pictures or texts; pictures and texts can be compared."""
-        fingerprint = service.encoder.clip.fingerprint
+        fingerprint = service.encoder.facts.fingerprint
         if asked.images is not None:
             vectors_NE = await picture_vectors(service, asked.images)
             return EmbedAnswer(vectors=vectors_NE.tolist(), fingerprint=fingerprint, warnings=[])
@@ -157,9 +157,11 @@ def _add_model_routes(app: FastAPI, service: Service) -> None:
     @app.post("/v1/embeddings", tags=["model"])
     async def embeddings(asked: EmbeddingsRequest) -> EmbeddingsAnswer:
         """Return unit vectors of texts, as OpenAI's client asks for them."""
-        clip = service.encoder.clip
-        if asked.dimensions not in (None, clip.embed_dim):
-            raise Refusal(400, f"this model's vectors have {clip.embed_dim} dimensions; leave dimensions out")
+        facts = service.encoder.facts
+        if asked.dimensions not in (None, facts.embed_dim):
+            raise Refusal(
+                400, f"this model's vectors have {facts.embed_dim} dimensions; leave dimensions out"
+            )
         texts, _warnings = await text_vectors(
             service, [asked.input] if isinstance(asked.input, str) else asked.input
         )
@@ -225,7 +227,7 @@ def _add_state_routes(app: FastAPI, service: Service) -> None:
 
 
 def _about(service: Service, quiz_names: Sequence[str], has_map: bool) -> About:
-    clip, gallery = service.encoder.clip, service.gallery
+    facts, gallery = service.encoder.facts, service.gallery
     store = None
     if gallery is not None:
         columns = [
@@ -236,11 +238,11 @@ def _about(service: Service, quiz_names: Sequence[str], has_map: bool) -> About:
         version=__version__,
         model=ModelFacts(
             name=model_name(service),
-            fingerprint=clip.fingerprint,
-            embed_dim=clip.embed_dim,
-            image_size=clip.image_size,
-            context_length=clip.context_length,
-            precision=clip.precision,
+            fingerprint=facts.fingerprint,
+            embed_dim=facts.embed_dim,
+            image_size=facts.image_size,
+            context_length=facts.context_length,
+            precision=facts.precision,
         ),
         store=store,
         limits=Limits(

@@ -4,8 +4,7 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -41,21 +40,18 @@ class Job(Generic[X, Y]):
 class Batcher(Generic[X, Y]):
     """Collects items until there are enough, or the first has waited long enough, and runs a function over them.
 
-    The function runs in one thread, off the event loop, and gives one result for each item, in their order. An item
-    whose request was cancelled is not computed. If the function fails, the items are tried one by one, so that a bad
-    one fails alone.
+    One batch is with the function at a time; it gives one result for each item, in their order. An item whose request
+    was cancelled is not computed. If the function fails, the items are tried one by one, so that a bad one fails alone.
     """
 
     def __init__(
         self,
-        run: Callable[[Sequence[X]], Sequence[Y]],
+        run: Callable[[Sequence[X]], Awaitable[Sequence[Y]]],
         config: BatchingConfig,
-        executor: Executor,
         watch: Callable[[Passed], None] = lambda _passed: None,
     ) -> None:
         self._run = run
         self._config = config
-        self._executor = executor
         self._watch = watch
         self._jobs: deque[Job[X, Y]] = deque()
         self._some = asyncio.Event()
@@ -149,13 +145,12 @@ class Batcher(Generic[X, Y]):
 
     async def _answer(self, batch: Sequence[Job[X, Y]]) -> None:
         began = self._began = time.monotonic()
-        done = asyncio.get_running_loop().run_in_executor(
-            self._executor, self._run, [job.item for job in batch]
-        )
+        done = asyncio.ensure_future(self._run([job.item for job in batch]))
         try:
             await asyncio.wait([done])
         finally:
             self._began = None
+            done.cancel()  # if this is cancelled itself
         error = done.exception()
         if error is not None and len(batch) > 1:
             for job in batch:

@@ -1,74 +1,41 @@
 """The model behind its queues: texts, pictures and labels of many requests in, vectors and heads out."""
 
 import asyncio
-import warnings
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Coroutine, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from zebra.config.serve import BatchingConfig
 from zebra.data.survey import usable_cores
-from zebra.embed.stages import Prepare
-from zebra.pretrained.bundle import Bundle
 from zebra.serve.batching import Batcher
-from zebra.serve.limits import PIXELS
 from zebra.serve.metrics import Metrics
-from zebra.serve.pictures import digest, pixels
-from zebra.serve.pool import Pool
+from zebra.serve.passes import Decoded, Facts, Head, Model, TextVector
+from zebra.serve.pool import Turns
 from zebra.serve.recent import Recent
-from zebra.text.templates import fill
 
 T = TypeVar("T")
 
 PROMPTS_AT_ONCE = 256
 """Of a large head; between these, others have their turn."""
 
-
-@dataclass(frozen=True, slots=True)
-class TextVector:
-    """A text as the model sees it."""
-
-    vector_E: Tensor
-    """float32, unit length."""
-    tokens: int
-    """That were read, start and end included."""
-    is_cut: bool
-    """There were more than the context holds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """Labels as the model sees them."""
-
-    vectors_CE: Tensor
-    cut: int
-    """Prompts that were longer than the context."""
+Piece = tuple[Sequence[str], Sequence[str]]
+"""Labels and templates."""
 
 
 class Encoder:
-    """Runs one model for many requests; an async context manager.
+    """Shares one model between many requests; an async context manager."""
 
-    The model has one thread: its passes are as parallel as torch makes them, and never wait for each other's cores.
-    """
-
-    def __init__(
-        self, clip: Bundle, batching: BatchingConfig, model: ThreadPoolExecutor, metrics: Metrics
-    ) -> None:
-        self.clip = clip
-        self._prepare = Prepare(clip.preprocess, thumbnail=0, max_pixels=PIXELS)
-        self._decoding = Pool("decode", usable_cores(), batching.queue, metrics.stage("decode"))
+    def __init__(self, model: Model, batching: BatchingConfig, metrics: Metrics) -> None:
+        self._model = model
+        # Twice as many as there are threads for it, so that none waits for the next picture to come over.
+        self._decoding = Turns(2 * usable_cores(), batching.queue, metrics.stage("decode"))
         alone = replace(batching, size=1, delay_seconds=0.0)
-        self._texts = Batcher(self._encode_texts, batching, model, metrics.passes("texts"))
-        self._pictures = Batcher(self._encode_pixels, batching, model, metrics.passes("pictures"))
-        self._heads = Batcher(self._encode_labels, alone, model, metrics.passes("labels"))
-        self._known_pictures: Recent[str, Tensor] = Recent(1024)
+        self._texts = Batcher[str, TextVector](model.texts, batching, metrics.passes("texts"))
+        self._pictures = Batcher[Decoded, Tensor](model.pictures, batching, metrics.passes("pictures"))
+        self._heads = Batcher[Piece, Head](self._pieces, alone, metrics.passes("labels"))
         self._known_heads: Recent[tuple[tuple[str, ...], tuple[str, ...]], Head] = Recent(64)
         self._workers: list[asyncio.Task[None]] = []
         metrics.queue("texts", lambda: len(self._texts))
@@ -87,13 +54,21 @@ class Encoder:
         for worker in self._workers:
             worker.cancel()
         await asyncio.gather(*self._workers, return_exceptions=True)
-        self._decoding.close()
+
+    @property
+    def facts(self) -> Facts:
+        """What there is to know of the model."""
+        return self._model.facts
 
     @property
     def works(self) -> bool:
-        """Whether the queues are emptied, and no pass has hung."""
+        """Whether the model is there, the queues are emptied, and no pass has hung."""
         batchers = (self._texts, self._pictures, self._heads)
-        return not any(worker.done() for worker in self._workers) and not any(b.stuck for b in batchers)
+        return (
+            self._model.is_up
+            and not any(worker.done() for worker in self._workers)
+            and not any(batcher.stuck for batcher in batchers)
+        )
 
     async def texts(self, texts: Sequence[str]) -> list[TextVector]:
         """Embed texts; over-long ones are cut, and say so."""
@@ -103,22 +78,21 @@ class Encoder:
         """Refuse, with 429, more pictures than can wait: better before than after they are decoded."""
         self._pictures.require_room(pictures)
 
-    async def picture(self, read: Callable[[], bytes], where: str) -> Tensor:
+    async def picture(self, data: str | bytes, where: str) -> Tensor:
         """Embed a picture as a float32 unit vector [E].
 
         Args:
-            read: Returns the encoded picture; it is called in a thread.
+            data: The encoded picture; a string holds it in base64.
             where: Names it in errors.
 
         Raises:
             BadSample: It cannot be used.
             Refusal: There is no room in a queue, or it waited too long there.
         """
-        name, found = await self._decoding(self._known_or_decoded, read, where)
+        found = await self._decoding(self._model.decode, data, where)
         if isinstance(found, Tensor):
             return found
         [vector_E] = await self._pictures([found])
-        self._known_pictures.keep(name, vector_E)
         return vector_E
 
     async def head(self, labels: Sequence[str], templates: Sequence[str]) -> Head:
@@ -133,51 +107,8 @@ class Encoder:
             self._known_heads.keep(key, known)
         return known
 
-    def _known_or_decoded(
-        self, read: Callable[[], bytes], where: str
-    ) -> tuple[str, Tensor | NDArray[np.uint8]]:
-        """Do all that a picture needs of a thread at once; each way there and back costs the event loop its share."""
-        data = read()
-        name = digest(data)
-        known = self._known_pictures.get(name)
-        return name, pixels(data, where, self._prepare) if known is None else known
-
-    def _encode_texts(self, texts: Sequence[str]) -> list[TextVector]:
-        words = self.clip.require_words()
-        rows = words.encode(texts, truncate=True)
-        with _untold(rows.truncated):
-            vectors_NE = self.clip.encode_texts(texts)
-        lengths = rows.lengths.tolist()
-        # Which of them were cut, the rows do not say; only the full ones can be.
-        return [
-            TextVector(
-                vector_E,
-                tokens,
-                tokens == words.context_length and bool(words.encode([text], truncate=True).truncated),
-            )
-            for text, vector_E, tokens in zip(texts, vectors_NE, lengths, strict=True)
-        ]
-
-    def _encode_pixels(self, pixels: Sequence[NDArray[np.uint8]]) -> list[Tensor]:
-        return list(self.clip.encode_pixels(torch.from_numpy(np.stack(pixels))))
-
-    def _encode_labels(self, pieces: Sequence[tuple[Sequence[str], Sequence[str]]]) -> list[Head]:
-        heads = []
-        for labels, templates in pieces:
-            prompts = [fill(template, label) for label in labels for template in templates]
-            cut = self.clip.require_words().encode(prompts, truncate=True).truncated
-            with _untold(cut):
-                heads.append(Head(self.clip.class_vectors(labels, templates), cut))
-        return heads
-
-
-@contextmanager
-def _untold(cut: int) -> Iterator[None]:
-    """Keep from warning here of texts that are cut: the answer says so."""
-    with warnings.catch_warnings() if cut else nullcontext():
-        if cut:
-            warnings.simplefilter("ignore", UserWarning)
-        yield
+    async def _pieces(self, pieces: Sequence[Piece]) -> list[Head]:
+        return [await self._model.head(labels, templates) for labels, templates in pieces]
 
 
 async def together(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

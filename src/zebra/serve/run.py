@@ -11,6 +11,7 @@ from zebra.config.serve import ServeConfig
 from zebra.errors import ConfigError
 from zebra.pretrained.load import load
 from zebra.serve.app import create_app
+from zebra.serve.process import ModelProcess
 from zebra.serve.server import Server
 from zebra.serve.service import Service
 
@@ -35,8 +36,9 @@ def run(config: ServeConfig, listening: Callable[[str], None] = lambda _address:
         failures.append(error)
         server.should_exit = True
 
-    service = Service(partial(load, config.model), config, opened=_settle, failed=failed)
-    app = create_app(service, **_parts(config, service))
+    model = ModelProcess(config.model, config.batching.size, failed)
+    service = Service(model, config, opened=_settle, failed=failed)
+    app = create_app(service, **_parts(config))
     server = Server(app, service.drain, service.places)
     with listen(config.host, config.port) as door:
         host, port = door.getsockname()[:2]
@@ -52,7 +54,7 @@ def _settle() -> None:
     gc.freeze()
 
 
-def _parts(config: ServeConfig, service: Service) -> dict[str, Any]:
+def _parts(config: ServeConfig) -> dict[str, Any]:
     """Return the map of a store and the quiz about sets, if there are any; either takes seconds to be imported."""
     parts: dict[str, Any] = {}
     if config.store is not None:
@@ -63,7 +65,7 @@ def _parts(config: ServeConfig, service: Service) -> dict[str, Any]:
         from zebra.serve import quiz
 
         folders = [Path(folder) for folder in config.quiz]
-        parts["quiz"] = quiz.router(folders, lambda: service.encoder.clip)
+        parts["quiz"] = quiz.router(folders, partial(load, config.model or ""))
         parts["quiz_names"] = quiz.names(folders)
     return parts
 

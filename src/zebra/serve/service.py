@@ -1,22 +1,17 @@
 """The life of a service: model and store are opened behind it, requests are answered, and the last ones waited for."""
 
 import asyncio
-import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-
 from zebra.config.serve import ServeConfig
-from zebra.pretrained.bundle import Bundle
 from zebra.serve.bodies import Places
 from zebra.serve.encoder import Encoder
 from zebra.serve.metrics import Metrics
+from zebra.serve.passes import Model
 from zebra.serve.pool import Pool
 from zebra.serve.refusals import Refusal
 from zebra.workflows.search import Searcher, open_searcher
@@ -24,9 +19,6 @@ from zebra.workflows.serve import captions_like
 
 READERS = 4
 """Threads that wait for disks."""
-QUICK_SECONDS = 0.1
-"""A full pass that one thread makes in less is left to one: several wait for each other at every step of it, and that
-is long where the network and the decoding want the same cores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +34,7 @@ class Service:
 
     def __init__(
         self,
-        load: Callable[[], Bundle],
+        model: AbstractAsyncContextManager[Model],
         config: ServeConfig,
         *,
         opened: Callable[[], None] = lambda: None,
@@ -51,7 +43,7 @@ class Service:
         """Prepare a service; nothing is opened before it runs.
 
         Args:
-            load: Opens the model.
+            model: Is entered when the service runs, and is warm then.
             opened: Is called when everything is there and warm, before the first request.
             failed: Is told why model or store cannot be opened.
         """
@@ -61,7 +53,7 @@ class Service:
         self.metrics.turned_away(lambda: self.places.turned_away)
         self.searching = Pool("search", 2, config.batching.queue, self.metrics.stage("search"))
         self.reading = Pool("read", READERS, config.batching.queue)
-        self._load = load
+        self._model = model
         self._opened = opened
         self._failed = failed
         self.is_draining = False
@@ -108,21 +100,20 @@ class Service:
         """Open everything in the background; close it in the end."""
         async with AsyncExitStack() as stack:
             stack.enter_context(_quiet())
-            model = ThreadPoolExecutor(1, thread_name_prefix="model")
-            stack.callback(model.shutdown, cancel_futures=True)
             stack.callback(self.searching.close)
             stack.callback(self.reading.close)
-            opening = asyncio.create_task(self._open(model, stack))
+            opening = asyncio.create_task(self._open(stack))
             opening.add_done_callback(self._tell)
             yield
             self.drain()
             opening.cancel()
             await asyncio.wait([opening])
 
-    async def _open(self, model: ThreadPoolExecutor, stack: AsyncExitStack) -> None:
-        clip, self._gallery = await asyncio.get_running_loop().run_in_executor(model, self._prepare)
+    async def _open(self, stack: AsyncExitStack) -> None:
+        model = await stack.enter_async_context(self._model)
+        self._gallery = await self.reading(self._open_gallery, model.facts.fingerprint)
         self._opened()
-        encoder = Encoder(clip, self.config.batching, model, self.metrics)
+        encoder = Encoder(model, self.config.batching, self.metrics)
         self._encoder = await stack.enter_async_context(encoder)
 
     def _tell(self, opening: "asyncio.Task[None]") -> None:
@@ -130,36 +121,11 @@ class Service:
         if error is not None:
             self._failed(error)
 
-    def _prepare(self) -> tuple[Bundle, Gallery | None]:
-        clip, gallery = self._load(), None
-        if self.config.store is not None:
-            searcher = open_searcher(self.config.store, model=clip.fingerprint)
-            gallery = Gallery(searcher, captions_like(Path(self.config.store)))
-        warm(clip, self.config.batching.size)
-        return clip, gallery
-
-
-def warm(clip: Bundle, size: int) -> None:
-    """Make the first passes, which are slow (memory is taken, kernels are chosen), and settle on this thread's helpers.
-
-    Other threads, those that search among them, have as many as before.
-
-    Args:
-        size: Of a full batch.
-    """
-    side, threads = clip.image_size, torch.get_num_threads()
-    picture = np.zeros((side, side, 3), np.uint8)
-    for items in (1, size):
-        clip.encode_images([picture] * items)
-        if clip.tokenizer is not None:
-            clip.encode_texts(["a photo"] * items)
-    torch.set_num_threads(1)
-    began = time.perf_counter()
-    clip.encode_images([picture] * size)
-    if time.perf_counter() - began > QUICK_SECONDS:
-        torch.set_num_threads(threads)
-    with ThreadPoolExecutor(1) as other:  # what a thread sets holds for itself, and for all that begin later
-        other.submit(torch.set_num_threads, threads).result()
+    def _open_gallery(self, fingerprint: str) -> Gallery | None:
+        if self.config.store is None:
+            return None
+        searcher = open_searcher(self.config.store, model=fingerprint)
+        return Gallery(searcher, captions_like(Path(self.config.store)))
 
 
 @contextmanager

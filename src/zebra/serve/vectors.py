@@ -1,17 +1,15 @@
 """Pictures, texts and labels of requests in; vectors and ranked labels out."""
 
-import base64
-import binascii
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 from torch import Tensor
 
-from zebra.pretrained.bundle import check_labels
-from zebra.serve.encoder import TextVector, together
+from zebra.pretrained.bundle import check_labels, rank
+from zebra.serve.encoder import together
 from zebra.serve.fetch import fetch
 from zebra.serve.limits import BODY_BYTES, PROMPTS
+from zebra.serve.passes import TextVector
 from zebra.serve.refusals import Refusal
 from zebra.serve.schema import Picture
 from zebra.serve.service import Service
@@ -39,9 +37,11 @@ async def classify(
         fill(template, labels[0])
     image_NE = await picture_vectors(service, pictures)
     head = await service.encoder.head(labels, templates)
-    length = service.encoder.clip.context_length
-    warnings = [f"{head.cut} of {prompts} prompts were cut to {length} tokens"] if head.cut else []
-    return service.encoder.clip.ranked(image_NE, head.vectors_CE, labels), warnings
+    facts = service.encoder.facts
+    warnings = (
+        [f"{head.cut} of {prompts} prompts were cut to {facts.context_length} tokens"] if head.cut else []
+    )
+    return rank(image_NE, head.vectors_CE, labels, scale=facts.logit_scale, bias=facts.logit_bias), warnings
 
 
 async def picture_vectors(service: Service, pictures: Sequence[Picture]) -> Tensor:
@@ -59,7 +59,7 @@ async def picture_vectors(service: Service, pictures: Sequence[Picture]) -> Tens
 async def text_vectors(service: Service, texts: Sequence[str]) -> tuple[list[TextVector], list[str]]:
     """Return texts as the model sees them, and warnings of those that are too long for it."""
     vectors = await service.encoder.texts(texts)
-    length = service.encoder.clip.context_length
+    length = service.encoder.facts.context_length
     return vectors, [
         f"only the beginning of {text[:40]!r}… was read: the model takes {length} tokens"
         for text, vector in zip(texts, vectors, strict=True)
@@ -74,15 +74,5 @@ async def _vector(service: Service, picture: Picture, number: int) -> Tensor:
         return torch.from_numpy(vector_E)
     if picture.url is not None:
         data = await fetch(picture.url, frozenset(service.config.allow_urls), most=BODY_BYTES)
-        return await service.encoder.picture(lambda: data, where)
-    return await service.encoder.picture(partial(_bytes, picture.data or "", where), where)
-
-
-def _bytes(data: str, where: str) -> bytes:
-    try:
-        return base64.b64decode(data, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise Refusal(
-            400,
-            f"{where}: data is not base64 ({error}); send the bytes of the file in base64, without a data: prefix",
-        ) from error
+        return await service.encoder.picture(data, where)
+    return await service.encoder.picture(picture.data or "", where)

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -12,16 +11,18 @@ from zebra.errors import BadSample
 from zebra.serve.encoder import Encoder
 from zebra.serve.metrics import Metrics
 
-from .conftest import encoded
+from .conftest import Here, encoded
 
 
 def encoding(clip, scenario, **settings):
     """Run a scenario with an encoder."""
 
     async def run():
-        with ThreadPoolExecutor(1) as model:
-            async with Encoder(clip, BatchingConfig(**settings), model, Metrics()) as encoder:
-                return await scenario(encoder)
+        async with (
+            Here(lambda: clip) as model,
+            Encoder(model, BatchingConfig(**settings), Metrics()) as encoder,
+        ):
+            return await scenario(encoder)
 
     return asyncio.run(run())
 
@@ -59,7 +60,7 @@ def test_v3_pictures_at_once_get_the_vector_each_has_alone(clip):
     pictures = [encoded(number, (40 + number % 7, 40)) for number in range(100)]
 
     async def scenario(encoder):
-        return await asyncio.gather(*(encoder.picture(lambda data=data: data, "one") for data in pictures))
+        return await asyncio.gather(*(encoder.picture(data, "one") for data in pictures))
 
     found = torch.stack(encoding(clip, scenario))
     alone = torch.cat([clip.encode_images([data]) for data in pictures])
@@ -69,8 +70,8 @@ def test_v3_pictures_at_once_get_the_vector_each_has_alone(clip):
 def test_a_bad_picture_is_named_and_costs_nobody_else_anything(clip):
     async def scenario(encoder):
         calls = [
-            encoder.picture(lambda: encoded(1), "one"),
-            encoder.picture(lambda: b"\xff\xd8\xff nothing", "two"),
+            encoder.picture(encoded(1), "one"),
+            encoder.picture(b"\xff\xd8\xff nothing", "two"),
         ]
         return await asyncio.gather(*calls, return_exceptions=True)
 

@@ -18,7 +18,7 @@ from zebra.serve.service import Service
 from zebra.store import Store
 from zebra.workflows import embed
 
-from .conftest import encoded, sent, write_model
+from .conftest import Here, encoded, sent, write_model
 from .test_app import problem
 
 
@@ -184,7 +184,7 @@ def test_a_store_of_another_model_ends_the_service(store, tmp_path):
     other = write_model(tmp_path / "other", seed=5)
     told = []
     service = Service(
-        partial(load, other), ServeConfig(model=str(other), store=str(store)), failed=told.append
+        Here(partial(load, other)), ServeConfig(model=str(other), store=str(store)), failed=told.append
     )
     with TestClient(create_app(service), base_url="http://localhost"):
         while not told:

@@ -19,6 +19,8 @@ from zebra.serve.run import listen
 from zebra.serve.server import Server
 from zebra.serve.service import Service
 
+from .conftest import Here
+
 PROMISES = [
     "not_a_server_error",
     "status_code_conformance",
@@ -30,7 +32,7 @@ PROMISES = [
 @pytest.fixture(scope="module")
 def address(model, store):
     """The address of a service with the store that listens in this process."""
-    service = Service(partial(load, model), ServeConfig(model=str(model), store=str(store)))
+    service = Service(Here(partial(load, model)), ServeConfig(model=str(model), store=str(store)))
     server = Server(create_app(service), service.drain, service.places)
     with listen("127.0.0.1", 0) as door:
         thread = threading.Thread(target=server.run, args=([door],))

@@ -2,21 +2,19 @@
 
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
-import torch
 from starlette.testclient import TestClient
 
 from zebra.config.serve import ServeConfig
 from zebra.errors import WeightsError
 from zebra.pretrained.load import load
-from zebra.serve import service
 from zebra.serve.app import create_app
 from zebra.serve.headers import SECURITY
 from zebra.serve.service import Service
 
+from .conftest import Here
 from .test_app import problem
 
 
@@ -27,7 +25,7 @@ def test_v4_a_service_is_alive_at_once_and_ready_when_the_model_is_warm(model):
         go.wait(30)
         return load(model)
 
-    app = create_app(Service(slowly, ServeConfig(model=str(model))))
+    app = create_app(Service(Here(slowly), ServeConfig(model=str(model))))
     with TestClient(app, base_url="http://localhost") as client:
         assert client.get("/healthz").status_code == 200
         assert client.get("/readyz").status_code == 503
@@ -42,7 +40,7 @@ def test_v4_a_service_is_alive_at_once_and_ready_when_the_model_is_warm(model):
 
 
 def test_v4_a_service_that_drains_takes_no_new_work(model):
-    draining = Service(partial(load, model), ServeConfig(model=str(model)))
+    draining = Service(Here(partial(load, model)), ServeConfig(model=str(model)))
     with TestClient(create_app(draining), base_url="http://localhost") as client:
         while client.get("/readyz").status_code != 200:
             time.sleep(0.01)
@@ -59,29 +57,12 @@ def test_a_model_that_cannot_be_opened_is_told_to_who_runs_it():
         raise WeightsError("cut short")
 
     told = []
-    app = create_app(Service(broken, ServeConfig(model="x"), failed=told.append))
+    app = create_app(Service(Here(broken), ServeConfig(model="x"), failed=told.append))
     with TestClient(app, base_url="http://localhost") as client:
         while not told:
             time.sleep(0.01)
         assert client.get("/readyz").status_code == 503
     assert [str(error) for error in told] == ["cut short"]
-
-
-@pytest.mark.parametrize(("quick_seconds", "threads"), [(60.0, 1), (0.0, 2)])
-def test_a_quick_model_is_left_to_one_thread_and_a_slow_one_is_not(clip, monkeypatch, quick_seconds, threads):
-    monkeypatch.setattr(service, "QUICK_SECONDS", quick_seconds)
-
-    def settled():
-        torch.set_num_threads(2)
-        service.warm(clip, 4)
-        return torch.get_num_threads()
-
-    before = torch.get_num_threads()
-    with ThreadPoolExecutor(1) as model, ThreadPoolExecutor(1) as search:
-        assert model.submit(settled).result() == threads
-        assert search.submit(torch.get_num_threads).result() == 2
-        assert model.submit(torch.get_num_threads).result() == threads
-    torch.set_num_threads(before)
 
 
 def test_with_a_key_everything_but_health_and_the_page_needs_it(serving):
