@@ -15,6 +15,9 @@ from zebra.serve.process import ModelProcess
 from zebra.serve.server import Server
 from zebra.serve.service import Service
 
+UNDER_WAY = 100_000
+"""Objects that are made and not yet gone before they are looked through."""
+
 
 def run(config: ServeConfig, listening: Callable[[str], None] = lambda _address: None) -> None:
     """Serve until SIGTERM or Ctrl-C, and until everything that was accepted is answered.
@@ -49,9 +52,14 @@ def run(config: ServeConfig, listening: Callable[[str], None] = lambda _address:
 
 
 def _settle() -> None:
-    """Leave what is there for good out of garbage collection, which stops everything while it looks through it."""
+    """Keep garbage collection from stopping everything while it looks through what is no garbage.
+
+    What is there for good is left out, and so are requests under way, some 200 objects each: looking through 256 of
+    them took 50 ms, once a second. Hardly any leave a cycle behind (some hundred objects in 15,000 requests).
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(UNDER_WAY, 20, 50)
 
 
 def _parts(config: ServeConfig) -> dict[str, Any]:
