@@ -14,6 +14,7 @@ import traceback
 import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -72,7 +73,7 @@ class Worker:
     def _answer(self, call: int, done: "Future[Answer]") -> None:
         error = done.exception()
         head, parts = done.result() if error is None else (told(error), ())
-        with self._writing:
+        with self._writing, suppress(OSError):  # the other side is gone, and this one will be
             for piece in pack({"call": call, **head}, parts):
                 self._line.sendall(piece)
 
