@@ -7,7 +7,7 @@ Rows go to results/serve.jsonl. The server is `zebra serve` in a process of its 
 (`open_loop.py`, which says why it is ours); both share the machine. Further words go to `zebra serve`.
 
 load      A model of the demo's shape with random weights. Requests come by the clock, and times count from when they
-          were due. Ten rates around what a closed loop of 64 gets are tried for 10 s each: the capacity is the last one
+          were due. Ten rates around what a closed loop of 64 gets are tried for 20 s each: the capacity is the last one
           before something is refused, and the peak is at the one where most is answered. Then the rate of the peak and
           twice the capacity take turns, five times, so that both meet the machine in the same moods; and 80 % of the
           capacity follow for long. At 80 % there is to be no error, and the 99th percentile no more than the batch
@@ -52,6 +52,8 @@ HERE = Path(__file__).parent
 PATHS = {"texts": "/v1/embed", "pictures": "/v1/classify"}
 SHARES = (0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0, 1.1)
 """Of what the closed loop gets; the rates that are tried."""
+TRY_SECONDS = 20.0
+"""In which a queue that grows by a twentieth of the rate becomes full."""
 TURNS = 5
 """Of the rate of the peak and twice the capacity."""
 SIZES = {"load": (256, 192), "batching": (640, 480)}
@@ -189,7 +191,7 @@ def load(ask: str, seconds: float, words: list[str]) -> dict[str, Any]:
                 return server.ask(path, file, rate=rate, seconds=seconds, skip=random.randrange(9999))
 
             rates = [share * closed for share in SHARES]
-            tried = [level([ask_for(10, rate)], 10) for rate in rates]
+            tried = [level([ask_for(TRY_SECONDS, rate)], TRY_SECONDS) for rate in rates]
             answered = [one["answered_per_second"] for one in tried]
             at_best = rates[answered.index(max(answered))]
             kept_up = list(takewhile(lambda one: not one["refused"], tried))

@@ -9,12 +9,13 @@ from starlette.testclient import TestClient
 
 from zebra.config.serve import ServeConfig
 from zebra.errors import WeightsError
+from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
 from zebra.serve.app import create_app
 from zebra.serve.headers import SECURITY
 from zebra.serve.service import Service
 
-from .conftest import Here
+from .conftest import Here, encoded, running, sent
 from .test_app import problem
 
 
@@ -63,6 +64,19 @@ def test_a_model_that_cannot_be_opened_is_told_to_who_runs_it():
             time.sleep(0.01)
         assert client.get("/readyz").status_code == 503
     assert [str(error) for error in told] == ["cut short"]
+
+
+def test_a_model_without_a_tokenizer_says_so_to_who_sends_texts_and_embeds_pictures(clip):
+    def without():
+        return Bundle(clip.model, None, clip.preprocess)
+
+    with running(Service(Here(without), ServeConfig(model="x"))) as client:
+        assert "without a tokenizer" in problem(client.post("/v1/embed", json={"texts": ["a"]}), 400)
+        picture = {"images": [sent(encoded(1))]}
+        assert "without a tokenizer" in problem(
+            client.post("/v1/classify", json=picture | {"labels": ["a"]}), 400
+        )
+        assert client.post("/v1/embed", json=picture).status_code == 200
 
 
 def test_with_a_key_everything_but_health_and_the_page_needs_it(serving):
