@@ -57,7 +57,12 @@ class ModelProcess:
             size: Of a full batch.
             failed: Is told why it cannot be started again.
         """
-        self._command = [sys.executable, "-P", "-m", "zebra.serve.worker"]  # -P: not from the folder one is in
+        self._command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "zebra.serve.worker",
+        ]  # -P: not from the folder one is in
         self._words = [model, str(size)]
         self._failed = failed
         self._facts: Facts | None = None
