@@ -25,6 +25,8 @@ from zebra.serve.frames import Frame, Frames, pack
 from zebra.serve.passes import Decoded, Facts, Head, TextVector
 from zebra.serve.refusals import Refusal
 
+WORKER = ("-P", "-m", "zebra.serve.worker")
+"""What Python runs; -P: nothing of the folder one happens to be in."""
 PATIENCE_SECONDS = 2.0
 """For the process to end by itself when the server is done with it."""
 log = logging.getLogger(__name__)
@@ -57,12 +59,6 @@ class ModelProcess:
             size: Of a full batch.
             failed: Is told why it cannot be started again.
         """
-        self._command = [
-            sys.executable,
-            "-P",
-            "-m",
-            "zebra.serve.worker",
-        ]  # -P: not from the folder one is in
         self._words = [model, str(size)]
         self._failed = failed
         self._facts: Facts | None = None
@@ -169,7 +165,9 @@ class ModelProcess:
         with there:
             number = there.fileno()
             self._process = subprocess.Popen(  # noqa: S603 -- this Python, and words that no shell reads
-                [*self._command, str(number), *self._words], pass_fds=[number], stdin=subprocess.DEVNULL
+                [sys.executable, *WORKER, str(number), *self._words],
+                pass_fds=[number],
+                stdin=subprocess.DEVNULL,
             )
         opened = self._expect(0)
         loop = asyncio.get_running_loop()
