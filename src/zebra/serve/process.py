@@ -178,7 +178,8 @@ class ModelProcess:
             facts = _facts(await opened)
         except BaseException as error:
             self._transport.close()
-            self._process.kill()
+            if not isinstance(error, Gone):
+                self._process.kill()
             ended = await self._ended()
             if isinstance(error, Gone):
                 raise WeightsError(

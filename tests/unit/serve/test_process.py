@@ -103,6 +103,16 @@ def test_a_model_that_cannot_be_opened_says_why_and_leaves_no_process(tmp_path):
     assert not is_alive(model.number)
 
 
+@pytest.mark.parametrize(
+    ("end", "how"),
+    [("os._exit(3)", "ended with exit code 3"), ("os.kill(os.getpid(), 9)", "ended by SIGKILL")],
+)
+def test_a_process_that_dies_of_opening_a_model_says_how(monkeypatch, end, how):
+    monkeypatch.setattr(process, "WORKER", ("-c", f"import os; {end}"))
+    with pytest.raises(WeightsError, match=f"its process .*{how} over it"):
+        asking("x", None)
+
+
 def test_v4_a_process_that_was_killed_is_replaced(model, caplog):
     """What it was at is refused, what comes meanwhile waits, and both are told apart in less than a moment."""
 
