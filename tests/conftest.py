@@ -1,8 +1,12 @@
-"""What every test relies on: indexes of data sets go to a folder of the test session, never to the user's cache."""
+"""What every test relies on: a cache of the test session, never the user's; and no clock in tests with drawn input."""
 
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session", autouse=True)
