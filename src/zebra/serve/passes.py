@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from zebra.embed.stages import Prepare
-from zebra.errors import BadSample
+from zebra.errors import BadSample, ConfigError
 from zebra.pretrained.bundle import Bundle
 from zebra.serve.limits import PIXELS
 from zebra.serve.pictures import digest, pixels
 from zebra.serve.recent import Recent
 from zebra.text.templates import fill
+from zebra.text.words import Words
 
 QUICK_SECONDS = 0.1
 """A full pass that one thread makes in less is left to one: several wait for each other at every step of it, and that
@@ -160,8 +161,8 @@ class Passes:
         return vectors
 
     def texts(self, texts: Sequence[str]) -> list[TextVector]:
-        """Embed texts; over-long ones are cut, and say so."""
-        words = self._clip.require_words()
+        """Embed texts; over-long ones are cut, and say so. ConfigError if the model came without a tokenizer."""
+        words = self._words()
         rows = words.encode(texts, truncate=True)
         with _untold(rows.truncated):
             vectors_NE = self._clip.encode_texts(texts)
@@ -177,11 +178,19 @@ class Passes:
         ]
 
     def head(self, labels: Sequence[str], templates: Sequence[str]) -> Head:
-        """Return the unit vectors of classes [C, E] by their prompts' mean (CLIP §3.1.4)."""
+        """Return the unit vectors of classes [C, E] by their prompts' mean (CLIP §3.1.4); errors as of `texts`."""
         prompts = [fill(template, label) for label in labels for template in templates]
-        cut = self._clip.require_words().encode(prompts, truncate=True).truncated
+        cut = self._words().encode(prompts, truncate=True).truncated
         with _untold(cut):
             return Head(self._clip.class_vectors(labels, templates), cut)
+
+    def _words(self) -> Words:
+        words = self._clip.tokenizer
+        if words is None:
+            raise ConfigError(
+                "this model came without a tokenizer: it takes pictures alone, no texts and no labels"
+            )
+        return words
 
 
 def _from_base64(data: str, where: str) -> bytes:

@@ -205,12 +205,15 @@ class ModelProcess:
                 answer.set_exception(Gone())
         if was_up and not self._closing:
             self._restart = asyncio.create_task(self._start_again())
+            self._restart.add_done_callback(self._tell)
 
     async def _start_again(self) -> None:
         log.error("the process of the model %s; another one is started", await self._ended())
-        try:
-            await self._start()
-        except ZebraError as error:
+        await self._start()
+
+    def _tell(self, restart: "asyncio.Task[None]") -> None:
+        error = None if restart.cancelled() else restart.exception()
+        if error is not None:
             self._failed(error)
 
     async def _ended(self) -> str:

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from zebra.errors import BadSample, ConfigError, DataError, WeightsError, ZebraError
+from zebra.errors import BadSample, ConfigError, DataError, ZebraError
 
 TYPES = {
     400: "bad_request",
@@ -67,8 +67,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(ZebraError)
     async def mistaken(_request: Request, error: ZebraError) -> JSONResponse:
-        # What was asked for cannot be done, for instance texts with a model that came without a tokenizer.
-        if isinstance(error, BadSample | ConfigError | DataError | WeightsError):
+        if isinstance(error, BadSample | ConfigError | DataError):  # what was asked for cannot be done
             return response(400, str(error))
         raise error
 

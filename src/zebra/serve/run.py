@@ -1,6 +1,7 @@
 """`zebra serve` from settings to its end: everything is put together, and errors of the background come out here."""
 
 import gc
+import logging
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -8,15 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from zebra.config.serve import ServeConfig
-from zebra.errors import ConfigError
+from zebra.errors import ConfigError, ZebraError
+from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
 from zebra.serve.app import create_app
 from zebra.serve.process import ModelProcess
+from zebra.serve.refusals import Refusal
 from zebra.serve.server import Server
 from zebra.serve.service import Service
 
 UNDER_WAY = 100_000
 """Objects that are made and not yet gone before they are looked through."""
+log = logging.getLogger(__name__)
 
 
 def run(config: ServeConfig, listening: Callable[[str], None] = lambda _address: None) -> None:
@@ -41,7 +45,7 @@ def run(config: ServeConfig, listening: Callable[[str], None] = lambda _address:
 
     model = ModelProcess(config.model, config.batching.size, failed)
     service = Service(model, config, opened=_settle, failed=failed)
-    app = create_app(service, **_parts(config))
+    app = create_app(service, **_parts(config, config.model))
     server = Server(app, service.drain, service.places)
     with listen(config.host, config.port) as door:
         host, port = door.getsockname()[:2]
@@ -62,7 +66,18 @@ def _settle() -> None:
     gc.set_threshold(UNDER_WAY, 20, 50)
 
 
-def _parts(config: ServeConfig) -> dict[str, Any]:
+def _open(model: str) -> Bundle:
+    """Open a model once more, for what is not asked of its process; Refusal if it has gone meanwhile."""
+    try:
+        return load(model)
+    except ZebraError as error:
+        log.exception("the model cannot be opened for the quiz")
+        raise Refusal(
+            503, "the model cannot be opened; the server's log says why", retry_seconds=60
+        ) from error
+
+
+def _parts(config: ServeConfig, model: str) -> dict[str, Any]:
     """Return the map of a store and the quiz about sets, if there are any; either takes seconds to be imported."""
     parts: dict[str, Any] = {}
     if config.store is not None:
@@ -73,7 +88,7 @@ def _parts(config: ServeConfig) -> dict[str, Any]:
         from zebra.serve import quiz
 
         folders = [Path(folder) for folder in config.quiz]
-        parts["quiz"] = quiz.router(folders, partial(load, config.model or ""))
+        parts["quiz"] = quiz.router(folders, partial(_open, model))
         parts["quiz_names"] = quiz.names(folders)
     return parts
 

@@ -153,6 +153,27 @@ def test_a_process_that_cannot_be_replaced_is_told_to_who_runs_it(tmp_path):
     assert "another model than before" in str(told[0])
 
 
+def test_nothing_that_goes_wrong_in_a_second_start_is_lost(model, monkeypatch):
+    told = []
+    failing = """
+import socket, sys
+from zebra.serve.frames import pack
+line = socket.socket(fileno=int(sys.argv[1]))
+line.sendall(b"".join(pack({"call": 0, "error": None, "said": ["a disk that broke"]})))
+line.recv(1)
+"""
+
+    async def scenario(there):
+        monkeypatch.setattr(process, "WORKER", ("-c", failing))
+        os.kill(there.number, signal.SIGKILL)
+        while not told:
+            await asyncio.sleep(0.02)
+
+    asking(model, scenario, told.append)
+    assert isinstance(told[0], Fault)
+    assert "a disk that broke" in str(told[0])
+
+
 def test_no_process_outlives_its_server(model):
     """Not even one that was killed; and the signals that stop a server are the server's to act on."""
     script = f"""
