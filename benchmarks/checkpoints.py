@@ -26,11 +26,11 @@ from receipt import keep
 from zebra.config.presets import preset
 from zebra.config.train import OptimizerConfig
 from zebra.models import CLIP
+from zebra.train.checkpoint_writer import CheckpointWriter
 from zebra.train.ema import WeightAverage
 from zebra.train.optimizer import adamw
 from zebra.train.snapshot import Snapshot, moments, rng_state
 from zebra.train.step import train_step
-from zebra.train.writer import CheckpointWriter
 
 SAVES = 6
 

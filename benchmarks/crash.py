@@ -126,7 +126,7 @@ def draw(world: Path) -> None:
     """Draw pictures of coloured shapes with captions, a few of them broken, and a set for the checks."""
     from PIL import Image, ImageDraw
 
-    from zebra.data.benchmark_writer import write_benchmark
+    from zebra.data.benchmarks.writer import write_benchmark
     from zebra.data.shards import ShardWriter
 
     dice = random.Random(0)

@@ -40,7 +40,7 @@ from zebra.pretrained.golden import golden_picture
 from zebra.pretrained.open_clip import write_open_clip
 from zebra.pretrained.transformers import write_transformers
 from zebra.pretrained.weights import published_tensors
-from zebra.text.tokenizer import Tokenizer
+from zebra.text.bpe import Tokenizer
 
 Encode = Callable[[list[Image.Image]], Tensor]
 WAYS: dict[str, dict[str, Any]] = {

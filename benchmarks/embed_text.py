@@ -38,7 +38,7 @@ import zebra
 from embed_images import peer, write
 from receipt import RESULTS, keep
 from zebra.models.packing import branches
-from zebra.text.tokenizer import Tokenizer
+from zebra.text.bpe import Tokenizer
 
 Encode = Callable[[Sequence[str]], Tensor]
 T = TypeVar("T")

@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from zebra.evaluate.retrieval import retrieve
-from zebra.evaluate.zeroshot import zero_shot, zero_shot_multilabel
+from zebra.protocols.retrieval import retrieve
+from zebra.protocols.zero_shot import zero_shot, zero_shot_multilabel
 from zebra.values import Embeddings
 
 SETS = {

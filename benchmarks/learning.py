@@ -29,18 +29,18 @@ from zebra.config.files import read_recipe
 from zebra.config.structure import structure
 from zebra.config.train import TrainConfig
 from zebra.data.batches import batches
-from zebra.data.benchmarks import read_benchmark
+from zebra.data.benchmarks.clip_benchmark import read_benchmark
 from zebra.data.sources import Source, open_source
+from zebra.evaluators.zero_shot import climb
 from zebra.images.preprocess import Preprocess
 from zebra.losses import info_nce, sigmoid_loss
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
-from zebra.pretrained.positions import resize_positions
+from zebra.pretrained.pos_embed import resize_positions
 from zebra.train.optimizer import adamw
 from zebra.train.precision import autocast, settle
+from zebra.train.setup import open_tokenizer
 from zebra.values import Batch
-from zebra.workflows.beginnings import open_tokenizer
-from zebra.workflows.zeroshot import climb
 
 SETS = ("seen-kinds", "unseen-kinds", "zebra")
 

@@ -28,7 +28,7 @@ from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.golden import check_golden
-from zebra.text.tokenizer import Tokenizer
+from zebra.text.bpe import Tokenizer
 
 REPEATS = 5
 CHILD = """

@@ -35,23 +35,23 @@ from zebra.config.model import ModelConfig
 from zebra.config.presets import preset
 from zebra.config.train import TrainConfig
 from zebra.data.batches import batches
-from zebra.data.benchmarks import read_benchmark
+from zebra.data.benchmarks.clip_benchmark import read_benchmark
 from zebra.data.sources import open_source
-from zebra.evaluate.metrics import proportion
 from zebra.images.decode import decode
 from zebra.images.preprocess import Preprocess
 from zebra.losses import bag_of_words_loss, captioning_loss, info_nce
 from zebra.models import CLIP, BagOfWords, Captioner
 from zebra.models.bag_of_words import words_of
 from zebra.pretrained.device import pick_device
+from zebra.protocols.metrics import proportion
 from zebra.report.style import ACCENT, FAINT, INK, MUTED, PAPER, SMALL, TEXT, WIDTH, canvas, percent, plot
+from zebra.text.bpe import Tokenizer
 from zebra.text.templates import fill
-from zebra.text.tokenizer import Tokenizer
 from zebra.train.optimizer import adamw
 from zebra.train.precision import autocast, settle
 from zebra.train.schedule import learning_rate
+from zebra.train.setup import open_tokenizer
 from zebra.values import Batch, Score
-from zebra.workflows.beginnings import open_tokenizer
 
 RATES = (1e-3, 3e-3)
 """Peak learning rates to choose from."""

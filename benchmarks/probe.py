@@ -23,7 +23,7 @@ from scipy.special import logsumexp
 from sklearn.linear_model import LogisticRegression
 
 from receipt import keep
-from zebra.evaluate.probe import LogisticFit, linear_probe
+from zebra.protocols.linear_probe import LogisticFit, linear_probe
 from zebra.values import Embeddings
 
 Made = TypeVar("Made")

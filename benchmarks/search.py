@@ -35,11 +35,11 @@ from numpy.typing import NDArray
 import zebra
 from receipt import RESULTS, keep
 from zebra.config.data import DataConfig
-from zebra.embed.pictures import find_pictures
-from zebra.search import approximate
-from zebra.search.exact import Exact
+from zebra.embed.sources import find_pictures
+from zebra.search import ivf_index
+from zebra.search.flat_index import Exact
 from zebra.store import Store, StoreFacts
-from zebra.store.index import IndexFacts
+from zebra.store.index_metadata import IndexFacts
 from zebra.workflows.search import open_searcher
 
 HOME = Path(__file__).parents[1] / "runs" / "search-benchmark"
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("step", choices=["make", "ours", "peers", "plot"])
     parser.add_argument("--data", choices=["real", "random"], default="real")
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--per-partition", type=int, nargs="*", default=[approximate.ROWS_PER_PARTITION])
+    parser.add_argument("--per-partition", type=int, nargs="*", default=[ivf_index.ROWS_PER_PARTITION])
     told = parser.parse_args()
     if told.step == "plot":
         plot()
@@ -134,10 +134,10 @@ def ours(home: Path, per_partition: Sequence[int]) -> dict[str, Any]:
     )
     row["index"] = []
     for share in per_partition:
-        approximate.ROWS_PER_PARTITION = share
+        ivf_index.ROWS_PER_PARTITION = share
         with Store.open(home) as store:
             files = size_mb(home / "images.lance" / "_indices")
-            facts = approximate.build(store)
+            facts = ivf_index.build(store)
             files = size_mb(home / "images.lance" / "_indices") - files
         for probes in sorted({2, 8, 32, facts.probes}):
             before = rss_mb()
@@ -164,10 +164,10 @@ def measure_index(
 ) -> dict[str, Any]:
     """Time searches by the index, and count what they find."""
     chosen = {name: getattr(facts, name) for name in IndexFacts.__slots__} | {"probes": probes}
-    approximate.write_index_facts(home, IndexFacts(**chosen))
+    ivf_index.write_index_facts(home, IndexFacts(**chosen))
     search = open_searcher(home, method="approximate")
     found = [[hit.id for hit in search.search(query_E, k=K).hits] for query_E in queries_QE]
-    approximate.write_index_facts(home, facts)
+    ivf_index.write_index_facts(home, facts)
     return {"recall": recall(found, truth)} | timed(search.search, queries_QE)
 
 
@@ -245,7 +245,7 @@ def plot() -> None:
         row
         for row in rows
         if row["step"] == "ours"
-        and row["index"][0]["partitions"] == max(1, row["rows"] // approximate.ROWS_PER_PARTITION)
+        and row["index"][0]["partitions"] == max(1, row["rows"] // ivf_index.ROWS_PER_PARTITION)
     ]
     newest = {(row["data"], row["rows"]): row for row in usual}
     real_rows = [newest[key] for key in sorted(newest) if key[0] == "real"]

@@ -46,7 +46,7 @@ from zebra.config.serve import BatchingConfig
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
-from zebra.text.tokenizer import Tokenizer
+from zebra.text.bpe import Tokenizer
 
 HERE = Path(__file__).parent
 PATHS = {"texts": "/v1/embed", "pictures": "/v1/classify"}

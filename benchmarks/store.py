@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from receipt import keep
 from zebra.store import Store, StoreFacts
-from zebra.store.ids import KnownIds
+from zebra.store.id_hash_set import KnownIds
 
 WIDTH = 512
 

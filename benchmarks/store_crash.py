@@ -27,8 +27,8 @@ import pyarrow as pa
 
 from receipt import keep
 from zebra.store import Store, StoreFacts
-from zebra.store.durable import Folder
 from zebra.store.store import FOREVER
+from zebra.store.store_dir import Folder
 
 KINDS = ("append", "delete", "update", "compact")
 WIDTH = 64

@@ -59,8 +59,8 @@ from zebra.models import CLIP
 from zebra.models.packing import pack
 from zebra.pretrained.open_clip.config import to_open_clip
 from zebra.pretrained.weights import published_tensors
+from zebra.train.activation_checkpointing import compile_blocks, forget_activations
 from zebra.train.optimizer import adamw
-from zebra.train.passes import compile_blocks, forget_activations
 from zebra.train.step import train_step
 
 INSTALL = (

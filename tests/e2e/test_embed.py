@@ -17,7 +17,7 @@ from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
 from zebra.store import Store
-from zebra.text.tokenizer import Tokenizer
+from zebra.text.bpe import Tokenizer
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

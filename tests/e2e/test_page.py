@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from zebra.config.model import ModelConfig, TextConfig, VisionTransformerConfig
-from zebra.data.benchmark_writer import write_benchmark
-from zebra.evaluate.human import read_answers
+from zebra.data.benchmarks.writer import write_benchmark
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
+from zebra.protocols.human import read_answers
 from zebra.store import Store, StoreFacts
-from zebra.text.tokenizer import Tokenizer
+from zebra.text.bpe import Tokenizer
 from zebra.workflows.human import QuizSet
 
 from .conftest import COLOURS, encoded, picture

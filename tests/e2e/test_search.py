@@ -9,7 +9,7 @@ from zebra.config.model import ModelConfig, TextConfig, VisionTransformerConfig
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
-from zebra.text.tokenizer import Tokenizer
+from zebra.text.bpe import Tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from zebra.evaluate.retrieval import retrieve
-from zebra.evaluate.selection import pairs, true_or_false
-from zebra.evaluate.zeroshot import zero_shot, zero_shot_multilabel
+from zebra.protocols.compositionality import pairs, true_or_false
+from zebra.protocols.retrieval import retrieve
+from zebra.protocols.zero_shot import zero_shot, zero_shot_multilabel
 from zebra.values import Embeddings
 
 NEAR = 1e-6

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zebra.evaluate.probe import linear_probe
-from zebra.evaluate.prompts import unit
-from zebra.evaluate.zeroshot import zero_shot
+from zebra.evaluators.datasets import open_set
+from zebra.protocols.linear_probe import linear_probe
+from zebra.protocols.prompts import unit
+from zebra.protocols.zero_shot import zero_shot
 from zebra.values import Embeddings
-from zebra.workflows.sets import open_set
 
 GOLDEN = json.loads(Path(__file__).with_name("golden_scores.json").read_text(encoding="utf-8"))
 SIDE = 12

@@ -26,9 +26,9 @@ from zebra.errors import MissingExtra
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
-from zebra.pretrained.onnx import write_onnx
-from zebra.text.padded import PaddedTokenizer
-from zebra.text.tokenizer import Tokenizer
+from zebra.pretrained.onnx_export import write_onnx
+from zebra.text.bpe import Tokenizer
+from zebra.text.siglip_tokenizer import PaddedTokenizer
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")

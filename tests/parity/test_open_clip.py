@@ -37,14 +37,14 @@ from zebra.config.model import (
 )
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
-from zebra.models.blocks import ACTIVATIONS
+from zebra.models.transformer import ACTIVATIONS
 from zebra.pretrained.open_clip import config as open_clip_config
 from zebra.pretrained.open_clip import own_names, read_open_clip, write_open_clip
 from zebra.pretrained.open_clip import timm as open_clip_timm
 from zebra.pretrained.weights import build, published_tensors
 from zebra.text import Tokenizer
-from zebra.text.padded import PaddedTokenizer
-from zebra.text.words import find_words
+from zebra.text.siglip_tokenizer import PaddedTokenizer
+from zebra.text.tokenizers import find_words
 
 T = TypeVar("T", bound=nn.Module)
 

@@ -26,16 +26,16 @@ from zebra.config.model import (
     VisionTransformerConfig,
 )
 from zebra.config.train import OptimizerConfig, TrainConfig
+from zebra.evaluators.validation import HeldOut
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.models.lora import adapt, adapters, merged
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.transformers import write_adapter, write_transformers
 from zebra.pretrained.weights import published_tensors
-from zebra.text.padded import PaddedTokenizer
-from zebra.text.tokenizer import Tokenizer
+from zebra.text.bpe import Tokenizer
+from zebra.text.siglip_tokenizer import PaddedTokenizer
 from zebra.workflows import export, train
-from zebra.workflows.held_out import HeldOut
 
 SIZES = {"width": 32, "layers": 2, "heads": 2}
 CAPTIONS = [f"a striped horse on the grass, number {number}" for number in range(24)]

@@ -18,7 +18,7 @@ from zebra.config.model import (
     TextConfig,
     VisionTransformerConfig,
 )
-from zebra.pretrained.positions import resize_positions
+from zebra.pretrained.pos_embed import resize_positions
 
 TEXT = TextConfig(width=64, layers=1, heads=1, vocab_size=600)
 TOLERANCE = 1e-6

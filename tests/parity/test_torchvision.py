@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from zebra.data.catalog import find_record, read_record
+from zebra.data.benchmarks.catalog import find_record, read_record
 
 RNG = np.random.default_rng(0)
 NAMES10 = "".join(f"class{i}\n" for i in range(10))

@@ -29,8 +29,8 @@ from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.transformers import read_transformers, write_transformers
 from zebra.pretrained.weights import build, published_tensors
-from zebra.text.padded import PaddedTokenizer
-from zebra.text.tokenizer import Tokenizer
+from zebra.text.bpe import Tokenizer
+from zebra.text.siglip_tokenizer import PaddedTokenizer
 
 VOCABULARY = ["horse", "striped", "zebra", "grass", "photo", "of", "a", "running", "café", "!", "12", "snow"]
 IDS = 540

@@ -20,7 +20,7 @@ from zebra.data.batches import batches
 from zebra.data.sources import open_source
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
-from zebra.text.tokenizer import Tokenizer
+from zebra.text.bpe import Tokenizer
 from zebra.train.optimizer import adamw
 from zebra.train.schedule import learning_rate
 from zebra.train.step import train_step

@@ -19,10 +19,10 @@ import torch
 
 from zebra.errors import CheckpointError, WeightsError
 from zebra.pretrained.manifest import verify_manifest
-from zebra.train import writer
+from zebra.train import checkpoint_writer
 from zebra.train.checkpoint import list_checkpoints, newest_whole, purge, read_checkpoint, write_checkpoint
+from zebra.train.checkpoint_writer import CheckpointWriter
 from zebra.train.snapshot import Snapshot
-from zebra.train.writer import CheckpointWriter
 
 from .faults import Disk, Killed
 
@@ -238,7 +238,7 @@ sys.path.insert(0, sys.argv[1])
 import torch
 from faults import Disk
 from zebra.train.snapshot import Snapshot
-from zebra.train.writer import CheckpointWriter
+from zebra.train.checkpoint_writer import CheckpointWriter
 
 def train(folder):
     weights = torch.empty(4)
@@ -300,13 +300,13 @@ def test_r12_nothing_is_renamed_before_it_is_on_disk_or_removed_before_the_new_o
 def gate(monkeypatch):
     """A disk so slow that a save ends when the test says so."""
     opened = threading.Event()
-    real = writer.write_checkpoint
+    real = checkpoint_writer.write_checkpoint
 
     def slow(folder, taken):
         assert opened.wait(timeout=30)
         return real(folder, taken)
 
-    monkeypatch.setattr(writer, "write_checkpoint", slow)
+    monkeypatch.setattr(checkpoint_writer, "write_checkpoint", slow)
     yield opened
     opened.set()
 
@@ -336,7 +336,7 @@ def test_r13_the_next_save_waits_for_the_one_before(tmp_path, gate):
 
 def test_r13_two_saves_never_overlap(tmp_path, monkeypatch):
     at_work, most = [], []
-    real = writer.write_checkpoint
+    real = checkpoint_writer.write_checkpoint
 
     def watched(folder, taken):
         at_work.append(taken.step)
@@ -345,7 +345,7 @@ def test_r13_two_saves_never_overlap(tmp_path, monkeypatch):
         at_work.remove(taken.step)
         return path
 
-    monkeypatch.setattr(writer, "write_checkpoint", watched)
+    monkeypatch.setattr(checkpoint_writer, "write_checkpoint", watched)
     with CheckpointWriter(tmp_path, keep=1) as writes:
         for step in range(20):
             writes.save(snapshot(step))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from zebra.config.data import DataConfig
-from zebra.data import remote, stores
+from zebra.data.remote.remote_blob import object_store, remote_blob
 from zebra.data.shards import ShardSource, ShardWriter
 from zebra.data.sources import open_source, read_many
 from zebra.errors import DataError
@@ -26,8 +26,8 @@ NO_CACHE = DataConfig(shard_cache_bytes=0)
 @pytest.fixture(autouse=True)
 def _haste(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(remote, "FIRST_WAIT_SECONDS", 0.001)
-    monkeypatch.setattr(stores, "STALL_SECONDS", 0.5)  # half of what the server is silent
+    monkeypatch.setattr(remote_blob, "FIRST_WAIT_SECONDS", 0.001)
+    monkeypatch.setattr(object_store, "STALL_SECONDS", 0.5)  # half of what the server is silent
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_r24_a_store_that_fails_one_request_in_ten_gives_every_byte_right(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Without a cache, with a large one, and with one that has room for one of the four shards."""
-    monkeypatch.setattr(remote, "BLOCK_BYTES", 16 << 10)
+    monkeypatch.setattr(remote_blob, "BLOCK_BYTES", 16 << 10)
     store.fault = some_of(0.1)
     source = open_source(store.url + "/" + SHARDS, DataConfig(shard_cache_bytes=cache_bytes))
     assert len(source) == FOUND

@@ -17,8 +17,8 @@ from zebra.config.train import OptimizerConfig
 from zebra.errors import ConfigError, DivergedError, WeightsError
 from zebra.models import CLIP
 from zebra.pretrained.manifest import write_manifest
+from zebra.train.loss_spikes import SpikeDetector
 from zebra.train.optimizer import adamw
-from zebra.train.spikes import SpikeDetector
 from zebra.train.step import train_step
 from zebra.workflows import train
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from zebra.config.data import DataConfig
 from zebra.data.batches import batches
-from zebra.data.ledger import Ledger
+from zebra.data.sample_counter import Ledger
 from zebra.data.shards import ShardWriter
 from zebra.data.sources import Source, open_source
 from zebra.errors import DataError

@@ -31,7 +31,7 @@ from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
 from zebra.serve import limits
-from zebra.text.tokenizer import Tokenizer
+from zebra.text.bpe import Tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from zebra.store import Store, StoreError, StoreFacts, durable
+from zebra.store import Store, StoreError, StoreFacts, store_dir
 
 CRASH = Path(__file__).parents[2] / "benchmarks" / "store_crash.py"
 
@@ -161,8 +161,8 @@ class Disk:
     def __init__(self, monkeypatch, failure=None, at=0):
         self.failure, self.at = failure, at
         self.flushed = []
-        self.real = durable.sync
-        monkeypatch.setattr(durable, "sync", self.sync)
+        self.real = store_dir.sync
+        monkeypatch.setattr(store_dir, "sync", self.sync)
 
     def sync(self, path):
         if len(self.flushed) + 1 == self.at:
@@ -299,13 +299,13 @@ def test_an_interrupted_change_is_undone_by_the_next_one(begun, monkeypatch):
 def test_a_reader_leaves_the_commit_of_a_living_writer_alone(begun, monkeypatch):
     seen = []
 
-    def look(path, real=durable.sync):
+    def look(path, real=store_dir.sync):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             seen.append(len(Store.open(begun.path)))
         real(path)
 
-    monkeypatch.setattr(durable, "sync", look)
+    monkeypatch.setattr(store_dir, "sync", look)
     begun.append(rows(20, 30))
     assert set(seen) == {20, 30}
     assert len(begun) == 30

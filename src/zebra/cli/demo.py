@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from zebra.cli.arguments import parse
-from zebra.cli.display import CountingDisplay, TrainingDisplay
 from zebra.cli.main import DONE, STOPPED, say
+from zebra.cli.progress import CountingDisplay, TrainingDisplay
 from zebra.config.menagerie import DemoConfig
 
 
@@ -16,8 +16,8 @@ def run(words: Sequence[str]) -> int:
         words,
         description="Draw a world, train on it, and recognise what training never showed.",
     )
+    from zebra.evaluators.zero_shot import Rungs
     from zebra.workflows import demo
-    from zebra.workflows.zeroshot import Rungs
 
     drawing, training = CountingDisplay("drawing"), TrainingDisplay()
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from zebra.cli.arguments import PositionalText, parse
-from zebra.cli.display import CountingDisplay
-from zebra.cli.health import lines
+from zebra.cli.data_report import lines
 from zebra.cli.main import DONE, MISTAKE, say
+from zebra.cli.progress import CountingDisplay
 from zebra.cli.train import choose
 from zebra.config.data import DataConfig
 from zebra.config.structure import structure
@@ -56,11 +56,11 @@ def run(words: Sequence[str]) -> int:
 
 
 def _examine_data(told: Words, meant: TrainConfig) -> int:
-    from zebra.workflows import health
+    from zebra.data import inspection
 
     config = replace(meant, data=told.place, tokenizer=told.tokenizer, data_options=told.data_options)
     with CountingDisplay("looking at samples") as display:
-        found = health.run(config, samples=told.samples, watch=display.update)
+        found = inspection.run(config, samples=told.samples, watch=display.update)
     if told.json:
         say(json.dumps(asdict(found) | {"skip_rate": found.skip_rate, "sound": found.sound}, indent=1))
     else:

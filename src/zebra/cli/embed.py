@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from zebra.cli.arguments import PositionalText, parse
-from zebra.cli.display import CountingDisplay
 from zebra.cli.main import DONE, STOPPED, say
+from zebra.cli.progress import CountingDisplay
 from zebra.config.data import DataConfig
 from zebra.config.embed import EmbedConfig
 

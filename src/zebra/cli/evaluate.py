@@ -9,7 +9,7 @@ from zebra.cli.main import DONE, USAGE, say
 from zebra.config.evaluate import EvaluateConfig
 
 if TYPE_CHECKING:
-    from zebra.workflows.outcomes import Outcome
+    from zebra.evaluators.results import Outcome
 
 DESCRIPTION = """Measure a model on data sets.
 

@@ -16,7 +16,7 @@ from zebra.errors import ConfigError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from zebra.evaluate.human import People
+    from zebra.protocols.human import People
     from zebra.workflows.human import Quiz
 
 DESCRIPTION = """Ask a person what is in the pictures of a data set, and keep the answers.
@@ -68,7 +68,7 @@ def _introduce(quiz: "Quiz") -> None:
     if quiz.answered:
         say(f"{quiz.person} has answered {quiz.answered} pictures; going on with the rest")
     if quiz.examples:
-        from zebra.report.studies import contact_sheet
+        from zebra.report.study_figures import contact_sheet
 
         path = quiz.out.with_name(f"{quiz.out.stem}-examples-{quiz.shots}.png")
         contact_sheet(quiz.examples, quiz.classnames).save(path)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from zebra.cli.arguments import PositionalText, parse
-from zebra.cli.display import CountingDisplay
 from zebra.cli.main import DONE, say
+from zebra.cli.progress import CountingDisplay
 from zebra.config.menagerie import WorldConfig
 
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from zebra.cli.arguments import PositionalText, PositionalTexts, parse
-from zebra.cli.display import CountingDisplay
 from zebra.cli.main import DONE, USAGE, say
+from zebra.cli.progress import CountingDisplay
 from zebra.config.overlap import OverlapConfig
 
 DESCRIPTION = """Find near duplicates of evaluation pictures in training data; compare accuracy with and without them.

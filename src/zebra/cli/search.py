@@ -11,7 +11,7 @@ from zebra.cli.main import DONE, USAGE, say
 from zebra.config.search import SearchConfig
 
 if TYPE_CHECKING:
-    from zebra.store.index import IndexFacts
+    from zebra.store.index_metadata import IndexFacts
     from zebra.values import Hit
     from zebra.workflows.search import Answer
 
@@ -82,7 +82,7 @@ def run(words: Sequence[str]) -> int:
     for answer in result.answers:
         _tell(told, answer)
     if told.page:
-        from zebra.workflows.search_page import write_hits
+        from zebra.report.search import write_hits
 
         write_hits(result, Path(told.page))
         say(f"the pictures are in {told.page}", error=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from zebra.cli.arguments import parse
-from zebra.cli.display import TrainingDisplay
 from zebra.cli.main import DONE, STOPPED, say
+from zebra.cli.progress import TrainingDisplay
 from zebra.config.files import read_recipe, recipe_names
 from zebra.config.presets import PRESETS, preset
 from zebra.config.structure import structure, unstructure
@@ -116,7 +116,7 @@ def _plan(start: str, words: list[str]) -> dict[str, Any]:
         say("zebra train: --data must be given (zebra train --help explains)", error=True)
         raise SystemExit(2)
     from zebra.distributed import announced
-    from zebra.workflows import finetune
+    from zebra.train import finetune
 
     low_rank = told.finetune is not None and told.finetune.lora_rank is not None
     plan = finetune.plan(start, told.data, told.data_options, low_rank=low_rank)

@@ -17,7 +17,8 @@ class EvaluateConfig:
     model: str
     """A model of any layout that `zebra.load` reads."""
     datasets: tuple[str, ...]
-    """Whatever `zebra.workflows.sets.open_set` opens: a folder, a table, hf:org/name, a built-in or catalogue name."""
+    """Whatever `zebra.evaluators.datasets.open_set` opens: a folder, a table, hf:org/name, a built-in or catalogue
+    name."""
     out: str
     """The folder for metrics.json, results.jsonl, predictions/ and report.html."""
     tasks: tuple[Task, ...] = CHEAP

@@ -17,9 +17,9 @@ from types import TracebackType
 from typing import Self
 
 from zebra.config.data import DamagedShards
-from zebra.data.blobs import Blob, LocalBlob, Place
 from zebra.data.folders import caption_text
-from zebra.data.tars import DamagedShard, Sample, TarIndex
+from zebra.data.remote.blobs import Blob, LocalBlob, Place
+from zebra.data.tar_index import DamagedShard, Sample, TarIndex
 from zebra.errors import BadSample, DataError
 from zebra.values import Record
 
@@ -34,7 +34,7 @@ class ShardSource:
     """The samples of tar shards, in natural order of the shards' names: 2.tar before 10.tar.
 
     Args:
-        shards: Paths of this machine, or what `zebra.data.remote` opened elsewhere.
+        shards: Paths of this machine, or what `zebra.data.remote.remote_blob` opened elsewhere.
         damaged: What to do about shards that are not whole: stop, or keep the samples before the damage.
 
     Raises:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from zebra.config.data import DataConfig
-from zebra.data.blobs import Blob
 from zebra.data.folders import IMAGE_SUFFIXES, FolderSource
 from zebra.data.hugging_face import HubDataset, SavedDataset, hub_files, is_saved, saved_split
-from zebra.data.remote import open_shards
-from zebra.data.rows import FORMATS
+from zebra.data.remote.blobs import Blob
+from zebra.data.remote.remote_blob import open_shards
 from zebra.data.shards import ShardSource
+from zebra.data.table_files import FORMATS
 from zebra.data.tables import TableSource
 from zebra.errors import BadSample, DataError
 from zebra.values import Record

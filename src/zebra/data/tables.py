@@ -6,10 +6,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from zebra.config.data import DataConfig
+from zebra.data.cached_table import Index, Row
 from zebra.data.columns import caption_columns, captions_of, image_column, image_of, printable
 from zebra.data.folders import read_image
-from zebra.data.index import Index, Row
-from zebra.data.rows import Broken, TableFile, TableRow, open_table
+from zebra.data.table_files import Broken, TableFile, TableRow, open_table
 from zebra.errors import BadSample
 from zebra.values import Record
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TypeVar
 
-from zebra.embed.claims import Claims
-from zebra.embed.known import Known
+from zebra.embed.existing_rows import Known
+from zebra.embed.in_flight import Claims
 from zebra.embed.stages import Encode, Prepare, digest_of, encode, read, tabulate
 from zebra.embed.values import Content, Look, Picture, Pictures, Prepared, Row, Spot
 from zebra.errors import BadSample, DataError

@@ -25,9 +25,9 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from zebra.data.survey import usable_cores
-from zebra.embed.claims import Claims
-from zebra.embed.known import Known
+from zebra.data.dataset_stats import usable_cores
+from zebra.embed.existing_rows import Known
+from zebra.embed.in_flight import Claims
 from zebra.embed.pipeline import COMMIT_ROWS, Pipeline, Work
 from zebra.embed.stages import Encode, Prepare
 from zebra.embed.values import Picture, Row
@@ -35,7 +35,7 @@ from zebra.errors import BadSample, MissingExtra, WeightsError, ZebraError
 from zebra.pretrained.load import load
 from zebra.pretrained.precision import Precision
 from zebra.store import Store, StoreError
-from zebra.store.rows import conform
+from zebra.store.schema import conform
 
 WAITING = "waiting.arrow"
 """In the store's folder: rows that came home and are not committed. A killed driver leaves it there."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from zebra.distributed import ALONE, World
-from zebra.losses.pairs import pairs
+from zebra.losses.inputs import pairs
 from zebra.losses.tiles import Tile, refuse_second_derivative, tiles
 
 

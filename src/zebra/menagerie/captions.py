@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 
 from zebra.menagerie.animals import animal
-from zebra.menagerie.dice import Dice
-from zebra.menagerie.facts import Facts
+from zebra.menagerie.attributes import Facts
+from zebra.menagerie.rng import Dice
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 

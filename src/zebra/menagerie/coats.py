@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from zebra.menagerie.dice import Dice
+from zebra.menagerie.rng import Dice
 from zebra.menagerie.shapes import Outline, oval, rotate
 
 Colour: TypeAlias = tuple[int, int, int]

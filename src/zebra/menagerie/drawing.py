@@ -6,11 +6,11 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from zebra.menagerie.animals import animal
+from zebra.menagerie.attributes import Facts
 from zebra.menagerie.coats import Colour
-from zebra.menagerie.dice import Dice
-from zebra.menagerie.facts import Facts
-from zebra.menagerie.figure import Figure, pose
+from zebra.menagerie.rng import Dice
 from zebra.menagerie.scenes import CANVAS, paint_scene
+from zebra.menagerie.sprite import Figure, pose
 
 MARGIN = 6
 """Pixels of the canvas that a whole animal keeps from the frame."""

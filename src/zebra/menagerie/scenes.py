@@ -7,7 +7,7 @@ from functools import cache
 from PIL import Image, ImageDraw
 
 from zebra.menagerie.coats import Colour
-from zebra.menagerie.dice import Dice
+from zebra.menagerie.rng import Dice
 
 CANVAS = 192
 """Side of the picture while it is painted; reduced to half at the end, so that edges are smooth."""

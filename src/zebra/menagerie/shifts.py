@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
-from zebra.menagerie.dice import Dice
+from zebra.menagerie.rng import Dice
 
 NOISE = 32.0
 """Standard deviation of the noise, of 255."""

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from zebra.data.benchmark_writer import write_benchmark
+from zebra.data.benchmarks.writer import write_benchmark
 from zebra.data.shards import ShardWriter
 from zebra.errors import DataError
+from zebra.menagerie.datasets import DIGIT_TEMPLATES, DIGITS, DRAWN
 from zebra.menagerie.handwriting import handwritten_digits
-from zebra.menagerie.pictures import TRAIN, label, picture
-from zebra.menagerie.sets import DIGIT_TEMPLATES, DIGITS, DRAWN
+from zebra.menagerie.sample import TRAIN, label, picture
 
 VERSION = 1
 """Of the drawings and phrases: a new one makes a finished world a different one."""

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from zebra.config.model import ModelConfig, TextConfig
 from zebra.errors import ConfigError, ShapeError
 from zebra.models.init import initialise_text
-from zebra.models.text import TextTransformer
+from zebra.models.text.causal import TextTransformer
 from zebra.models.towers import image_tower
 
 

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zebra.config.model import ModelConfig, SiglipTextConfig
+from zebra.models.image.siglip import SiglipText
 from zebra.models.init import initialise_siglip, initialise_text
-from zebra.models.siglip import SiglipText
-from zebra.models.text import TextTransformer
+from zebra.models.text.causal import TextTransformer
 from zebra.models.towers import image_tower
 
 INITIAL_TEMPERATURE = 0.07

@@ -2,10 +2,10 @@
 
 from torch import nn
 
-from zebra.models.blocks import MLP, Attention
-from zebra.models.resnet import Bottleneck, ModifiedResNet
-from zebra.models.siglip import SiglipText, SiglipVision
-from zebra.models.text import TextTransformer
+from zebra.models.image.resnet import Bottleneck, ModifiedResNet
+from zebra.models.image.siglip import SiglipText, SiglipVision
+from zebra.models.text.causal import TextTransformer
+from zebra.models.transformer import MLP, Attention
 
 
 def initialise_text(tower: TextTransformer) -> None:

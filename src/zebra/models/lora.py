@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zebra.errors import ConfigError
-from zebra.models.blocks import Attention, ResidualBlock
 from zebra.models.clip import CLIP
-from zebra.models.resnet import AttentionPool
+from zebra.models.image.resnet import AttentionPool
+from zebra.models.transformer import Attention, ResidualBlock
 
 STACKED = ("q_proj", "k_proj", "v_proj")
 """The three layers that lie in `in_proj_weight`, in its order."""

@@ -1,10 +1,10 @@
 """A config in, its image tower with first weights out: what CLIP shares with the baselines it is measured against."""
 
 from zebra.config.model import ModelConfig, SiglipVisionConfig, VisionTransformerConfig
+from zebra.models.image.resnet import ModifiedResNet
+from zebra.models.image.siglip import SiglipVision
+from zebra.models.image.vit import VisionTransformer
 from zebra.models.init import initialise_resnet, initialise_siglip
-from zebra.models.resnet import ModifiedResNet
-from zebra.models.siglip import SiglipVision
-from zebra.models.vit import VisionTransformer
 
 ImageTower = VisionTransformer | ModifiedResNet | SiglipVision
 

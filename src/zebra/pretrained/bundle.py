@@ -19,10 +19,10 @@ from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.backends import Backend, ImageEncoder, TorchImages
 from zebra.pretrained.folder import write_folder
-from zebra.pretrained.heads import head_name, keep, recall
+from zebra.pretrained.head_cache import head_name, keep, recall
 from zebra.pretrained.precision import Precision, lowered, pictures_at_once
 from zebra.text.templates import DEFAULT_TEMPLATES, fill
-from zebra.text.words import Words
+from zebra.text.tokenizers import Words
 from zebra.values import Prediction
 
 Picture = str | Path | bytes | Image.Image | NDArray[np.uint8]

@@ -24,6 +24,7 @@ class Checkpoint:
     tensors: dict[str, Tensor]
     """Name → tensor of any floating type, memory-mapped where the file allows it. The names are zebra's on disk: those
     of OpenAI's checkpoints (`visual.proj`, `transformer.resblocks.0.attn.in_proj_weight`, …), and for SigLIP's towers
-    those of `zebra.models.siglip` with the text tower's prefix dropped. Buffers that can be computed are left out."""
+    those of `zebra.models.image.siglip` with the text tower's prefix dropped. Buffers that can be computed are left
+    out."""
     files: tuple[Path, ...]
     """The files that decide a vector: weights, config, preprocessing."""

@@ -13,10 +13,10 @@ from zebra.config.model import ModelConfig
 from zebra.config.structure import structure, unstructure
 from zebra.errors import WeightsError
 from zebra.images.preprocess import Preprocess
-from zebra.pretrained.card import model_card
 from zebra.pretrained.checkpoint import Checkpoint
 from zebra.pretrained.golden import write_golden
 from zebra.pretrained.manifest import write_manifest
+from zebra.pretrained.model_card import model_card
 from zebra.pretrained.tensors import read_tensors
 from zebra.pretrained.weights import save_weights
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zebra.models.siglip import SiglipVision
-from zebra.models.vit import VisionTransformer
+from zebra.models.image.siglip import SiglipVision
+from zebra.models.image.vit import VisionTransformer
 
 LEVELS = 127
 """Activations are rounded to −127 … 127, and weights too where the processor sums the products exactly."""

@@ -11,10 +11,10 @@ from typing import Literal, get_args
 import torch
 
 from zebra.errors import ConfigError, WeightsError, nearest
+from zebra.pretrained.autotune import choose
 from zebra.pretrained.backends import Backend
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.checkpoint import Checkpoint, Layout
-from zebra.pretrained.choice import choose
 from zebra.pretrained.device import pick_device
 from zebra.pretrained.digests import has_passed, remember_passed, remembered_sha256
 from zebra.pretrained.download import blob_digest, fetch
@@ -23,11 +23,11 @@ from zebra.pretrained.golden import check_golden
 from zebra.pretrained.manifest import NAME, recorded_digests, verify_manifest
 from zebra.pretrained.open_clip import read_open_clip
 from zebra.pretrained.openai import check_digest, read_openai
-from zebra.pretrained.positions import resize_positions
+from zebra.pretrained.pos_embed import resize_positions
 from zebra.pretrained.precision import Precision
 from zebra.pretrained.transformers import read_transformers
 from zebra.pretrained.weights import build
-from zebra.text.words import find_words
+from zebra.text.tokenizers import find_words
 
 READERS: dict[Layout, Callable[[Path], Checkpoint]] = {
     "zebra": read_folder,
@@ -84,7 +84,7 @@ def load(
     if (precision, backend) == ("fp32", "torch"):
         return exact
     if backend == "onnxruntime":
-        from zebra.pretrained.graphs import (
+        from zebra.pretrained.onnx_backend import (
             in_onnxruntime,
         )  # with torch's exporter, which takes a while to import
 

@@ -7,9 +7,9 @@ from torch import nn
 
 from zebra.errors import ConfigError
 from zebra.models import CLIP
-from zebra.models.resnet import ModifiedResNet
-from zebra.models.siglip import SiglipVision
-from zebra.models.vit import VisionTransformer
+from zebra.models.image.resnet import ModifiedResNet
+from zebra.models.image.siglip import SiglipVision
+from zebra.models.image.vit import VisionTransformer
 from zebra.pretrained.int8 import quantise
 from zebra.pretrained.weights import build, published_tensors
 

@@ -70,7 +70,7 @@ class Column:
         return cells
 
     def expression(self) -> str:
-        """Write the cells in that type; names hold no backquote (`zebra.store.rows`)."""
+        """Write the cells in that type; names hold no backquote (`zebra.store.schema`)."""
         return f"CAST(`{self.name}` AS {_NAMES[self.compared]})"
 
     def is_missing(self) -> str:

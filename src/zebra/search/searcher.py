@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from zebra.errors import ConfigError, nearest
-from zebra.search.approximate import find
-from zebra.search.filters import filterable, parse
-from zebra.search.pages import Nearest, Wish, page
-from zebra.search.pictures import WHERE, media_type, read_original, small
+from zebra.search.filter_parser import filterable, parse
+from zebra.search.ivf_index import find
+from zebra.search.originals import WHERE, media_type, read_original, small
+from zebra.search.pagination import Nearest, Wish, page
 from zebra.search.query import unit
 from zebra.search.snapshot import Snapshot
 from zebra.store import Store
-from zebra.store.index import IndexFacts
+from zebra.store.index_metadata import IndexFacts
 from zebra.values import Hit
 
 Method = Literal["auto", "exact", "approximate"]
@@ -117,7 +117,7 @@ class Searcher:
                 or a sum of such (`zebra.search.query.combine`).
             k: Hits on a page.
             offset: Hits on the pages before it.
-            where: A filter (`zebra.search.filters`); rows that it does not let through are no answers.
+            where: A filter (`zebra.search.filter_parser`); rows that it does not let through are no answers.
             min_score: Least cosine of a hit.
             fold: Cosine from which on a row counts as a near duplicate of a better one, and is folded into it.
             columns: That hits carry; None for all but the vector and the thumbnail.

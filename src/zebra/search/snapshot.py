@@ -9,13 +9,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from zebra.errors import ConfigError
+from zebra.search.arrow_rows import plain, vectors_of
 from zebra.search.conditions import Condition
-from zebra.search.exact import Exact
-from zebra.search.pages import Nearest
-from zebra.search.places import Places
-from zebra.search.rows import plain, vectors_of
+from zebra.search.flat_index import Exact
+from zebra.search.id_index import Places
+from zebra.search.pagination import Nearest
 from zebra.store import Store
-from zebra.store.index import IndexFacts, read_index_facts
+from zebra.store.index_metadata import IndexFacts, read_index_facts
 
 MASKS = 16
 """Filters whose answers are remembered, in a byte for each row."""

@@ -12,12 +12,12 @@ from fastapi.staticfiles import StaticFiles
 from starlette.middleware import Middleware
 
 from zebra import __version__
-from zebra.serve import images, limits, refusals
-from zebra.serve.bodies import Bodies
-from zebra.serve.finding import PLACES, described, find
-from zebra.serve.headers import Doorkeeper, SecureHeaders
+from zebra.serve import errors, image_responses, limits
+from zebra.serve.errors import Refusal
+from zebra.serve.inference import classify, picture_vectors, text_vectors
 from zebra.serve.metrics import Measured
-from zebra.serve.refusals import Refusal
+from zebra.serve.middleware.body_limit import Bodies
+from zebra.serve.middleware.security_headers import Doorkeeper, SecureHeaders
 from zebra.serve.schema import (
     About,
     AnyClassifyRequest,
@@ -42,8 +42,8 @@ from zebra.serve.schema import (
     Usage,
     ZeroShotRequest,
 )
+from zebra.serve.search import PLACES, described, find
 from zebra.serve.service import Service
-from zebra.serve.vectors import classify, picture_vectors, text_vectors
 from zebra.values import Prediction
 
 HERE = Path(__file__).parent
@@ -84,7 +84,7 @@ def create_app(
         middleware=[
             Middleware(Measured, metrics=service.metrics),
             Middleware(SecureHeaders),
-            Middleware(refusals.Faults),
+            Middleware(errors.Faults),
             Middleware(
                 Doorkeeper,
                 api_key=config.api_key,
@@ -100,7 +100,7 @@ def create_app(
             ),
         ],
     )
-    refusals.install(app)
+    errors.install(app)
     # On the app itself: a request that an included router answers is matched twice, a twentieth of its cost.
     _add_model_routes(app, service)
     _add_store_routes(app, service)
@@ -196,14 +196,14 @@ def _add_store_routes(app: FastAPI, service: Service) -> None:
     @app.get("/v1/images/{id:path}/thumbnail", tags=["store"], response_class=Response)
     async def thumbnail(id: str, side: limits.Side = 192) -> Response:
         """Return a small picture of a row; a placeholder with `X-Picture: missing` if it is gone."""
-        return await images.thumbnail(service, id, side)
+        return await image_responses.thumbnail(service, id, side)
 
     @app.get(
         "/v1/images/{id:path}", tags=["store"], response_class=Response, responses={410: {"model": Problem}}
     )
     async def image(id: str) -> Response:
         """Return the picture of a row as it lies on disk."""
-        return await images.original(service, id)
+        return await image_responses.original(service, id)
 
 
 def _add_state_routes(app: FastAPI, service: Service) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from zebra.config.serve import BatchingConfig
-from zebra.serve.refusals import Refusal
+from zebra.serve.errors import Refusal
 
 ANSWERS_AT_ONCE = 8
 """Of a pass; between these, requests that arrive have their turn."""

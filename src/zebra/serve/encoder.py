@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from zebra.config.serve import BatchingConfig
-from zebra.data.survey import usable_cores
+from zebra.data.dataset_stats import usable_cores
 from zebra.serve.batching import Batcher
+from zebra.serve.concurrency import Turns
+from zebra.serve.lru_cache import Recent
 from zebra.serve.metrics import Metrics
-from zebra.serve.passes import Decoded, Facts, Head, Model, TextVector
-from zebra.serve.pool import Turns
-from zebra.serve.recent import Recent
+from zebra.serve.model_runner import Decoded, Facts, Head, Model, TextVector
 
 T = TypeVar("T")
 

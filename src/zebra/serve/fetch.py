@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
 import h11
 
-from zebra.serve.refusals import Refusal
+from zebra.serve.errors import Refusal
 
 ADDRESS = re.compile(r"https://([a-z0-9.-]{1,253})(?::([0-9]{1,5}))?(/[!-\"$-\[\]-~]*)?", re.IGNORECASE)
 """The only reading of an address there is: no user, no brackets, no backslash, no fragment."""

@@ -13,10 +13,10 @@ from zebra.errors import ConfigError, ZebraError
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
 from zebra.serve.app import create_app
-from zebra.serve.process import ModelProcess
-from zebra.serve.refusals import Refusal
+from zebra.serve.errors import Refusal
 from zebra.serve.server import Server
 from zebra.serve.service import Service
+from zebra.serve.worker_client import ModelProcess
 
 UNDER_WAY = 100_000
 """Objects that are made and not yet gone before they are looked through."""
@@ -81,15 +81,15 @@ def _parts(config: ServeConfig, model: str) -> dict[str, Any]:
     """Return the map of a store and the quiz about sets, if there are any; either takes seconds to be imported."""
     parts: dict[str, Any] = {}
     if config.store is not None:
-        from zebra.serve import map
+        from zebra.serve import map_routes
 
-        parts["map"] = map.router(Path(config.store))
+        parts["map"] = map_routes.router(Path(config.store))
     if config.quiz:
-        from zebra.serve import quiz
+        from zebra.serve import quiz_routes
 
         folders = [Path(folder) for folder in config.quiz]
-        parts["quiz"] = quiz.router(folders, partial(_open, model))
-        parts["quiz_names"] = quiz.names(folders)
+        parts["quiz"] = quiz_routes.router(folders, partial(_open, model))
+        parts["quiz_names"] = quiz_routes.names(folders)
     return parts
 
 

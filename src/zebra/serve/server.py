@@ -17,8 +17,8 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from zebra.serve import refusals
-from zebra.serve.bodies import BUSY, Places
+from zebra.serve import errors
+from zebra.serve.middleware.body_limit import BUSY, Places
 
 HEAD_BYTES = 16 * 2**10
 HEAD_SECONDS = 10.0
@@ -31,7 +31,7 @@ WAITING = 1024
 """New connections that the system holds until they are accepted."""
 LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]{1,9}) *(?:\r\n|$)", re.IGNORECASE)
 UNUSUAL = re.compile(rb"\r\n(?:connection|transfer-encoding|expect|upgrade):", re.IGNORECASE)
-_BODY = json.dumps(refusals.body(429, BUSY)).encode()
+_BODY = json.dumps(errors.body(429, BUSY)).encode()
 TURNED_AWAY = (
     b"HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nX-Content-Type-Options: nosniff\r\n"
     b"Retry-After: 1\r\nContent-Length: %d\r\n\r\n%s" % (len(_BODY), _BODY)
@@ -131,7 +131,7 @@ class Protocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP, in the shape of all errors."""
-        body = json.dumps(refusals.body(400, msg)).encode()
+        body = json.dumps(errors.body(400, msg)).encode()
         head = [
             ("Content-Type", "application/json"),
             ("Content-Length", str(len(body))),

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zebra.config.serve import ServeConfig
-from zebra.serve.bodies import Places
+from zebra.serve.concurrency import Pool
 from zebra.serve.encoder import Encoder
+from zebra.serve.errors import Refusal
 from zebra.serve.metrics import Metrics
-from zebra.serve.passes import Model
-from zebra.serve.pool import Pool
-from zebra.serve.refusals import Refusal
+from zebra.serve.middleware.body_limit import Places
+from zebra.serve.model_runner import Model
 from zebra.workflows.search import Searcher, open_searcher
 from zebra.workflows.serve import captions_like
 

@@ -1,7 +1,7 @@
 """The process of a model, `python -m zebra.serve.worker SOCKET MODEL SIZE`: calls in by a socket, answers out.
 
-`zebra.serve.process` starts it. Signals that stop a server are left to the server, which answers what it accepted; this
-one ends when the other side of its socket is gone.
+`zebra.serve.worker_client` starts it. Signals that stop a server are left to the server, which answers what it
+accepted; this one ends when the other side of its socket is gone.
 """
 
 import gc
@@ -24,11 +24,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zebra.data.survey import usable_cores
+from zebra.data.dataset_stats import usable_cores
 from zebra.errors import BadSample, ZebraError
 from zebra.pretrained.load import load
 from zebra.serve.frames import Frame, Frames, pack
-from zebra.serve.passes import Decoded, Passes
+from zebra.serve.model_runner import Decoded, Passes
 
 AT_ONCE = 2**20
 """Bytes that are read."""

@@ -18,13 +18,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from zebra.errors import StoreError, nearest
-from zebra.store.durable import Commit, Folder, sync
-from zebra.store.facts import StoreFacts, read_facts, require_same_model
-from zebra.store.ids import KnownIds
-from zebra.store.lock import WriterLock
-from zebra.store.opening import mend, open_whole
-from zebra.store.rows import conform, row_schema
-from zebra.store.table import LanceError, Table, among
+from zebra.store.id_hash_set import KnownIds
+from zebra.store.lance_table import LanceError, Table, among
+from zebra.store.metadata import StoreFacts, read_facts, require_same_model
+from zebra.store.recovery import mend, open_whole
+from zebra.store.schema import conform, row_schema
+from zebra.store.store_dir import Commit, Folder, sync
+from zebra.store.writer_lock import WriterLock
 
 FIXED = ("id", "digest", "vector")
 """Columns that make a row what it is; a changed picture is another row."""
@@ -46,7 +46,7 @@ class Version:
 
 
 class Store:
-    """A table of rows with the columns of `zebra.store.rows`, kept in a folder.
+    """A table of rows with the columns of `zebra.store.schema`, kept in a folder.
 
     What `append`, `delete`, `update`, `restore` and `compact` did is on disk when they return, and each happens as a
     whole or not at all. The first of them makes this the only writer, until `close`.
@@ -162,7 +162,7 @@ class Store:
             The new version.
 
         Raises:
-            StoreError: Rows do not fit (`zebra.store.rows.conform`), an id is in the store, the disk is full, or
+            StoreError: Rows do not fit (`zebra.store.schema.conform`), an id is in the store, the disk is full, or
                 another process is writing. Nothing was added then.
         """
         table = conform(rows, self.schema, self.facts, str(self.path))

@@ -7,7 +7,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 from zebra.config.train import OptimizerConfig
-from zebra.train.finetune import heights
+from zebra.train.freeze import heights
 
 
 def decay_groups(model: nn.Module) -> tuple[list[str], list[str]]:

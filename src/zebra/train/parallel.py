@@ -16,8 +16,8 @@ from torch.nn.parallel import DistributedDataParallel
 from zebra.config.train import Parallel
 from zebra.distributed import World
 from zebra.models import CLIP
-from zebra.models.blocks import ResidualBlock
-from zebra.models.resnet import Bottleneck
+from zebra.models.image.resnet import Bottleneck
+from zebra.models.transformer import ResidualBlock
 from zebra.train.batchnorm import share_statistics
 
 Towers = Callable[..., tuple[Tensor, Tensor, Tensor]]

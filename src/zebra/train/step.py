@@ -11,7 +11,7 @@ from zebra.distributed import ALONE, World
 from zebra.errors import DivergedError
 from zebra.losses import info_nce, sigmoid_loss
 from zebra.models import CLIP
-from zebra.train.caching import embed
+from zebra.train.grad_cache import embed
 from zebra.train.parallel import Towers, average_loose, clip
 
 
@@ -52,7 +52,7 @@ def train_step(
         clip_norm: Largest norm of the gradient; 0 leaves it alone.
         precision: Arithmetic of the towers; the loss is always fp32.
         chunk_size: Most pairs that pass the towers at once, for batches that do not fit into memory; the step is the
-            same one, up to a third slower. See `zebra.train.caching` for batch norm. None takes the whole batch.
+            same one, up to a third slower. See `zebra.train.grad_cache` for batch norm. None takes the whole batch.
         world: The processes that take the step together, each with its share of the batch.
         towers: What spreads the model over them (`parallel.spread`).
 

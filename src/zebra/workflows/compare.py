@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from zebra.data.catalog import find_record
+from zebra.data.benchmarks.catalog import find_record
 from zebra.errors import DataError
-from zebra.evaluate.comparison import Comparison, Outcomes, compare
-from zebra.report.results import Result, latest_results, read_predictions
+from zebra.evaluators.results_io import Result, latest_results, read_predictions
+from zebra.protocols.paired_test import Comparison, Outcomes, compare
 from zebra.values import Score
 
 

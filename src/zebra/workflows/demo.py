@@ -11,15 +11,16 @@ from zebra.config.files import read_recipe
 from zebra.config.menagerie import DemoConfig, WorldConfig
 from zebra.config.structure import structure
 from zebra.config.train import TrainConfig
-from zebra.data.benchmarks import read_benchmark
+from zebra.data.benchmarks.clip_benchmark import read_benchmark
 from zebra.errors import ConfigError
+from zebra.evaluators.results import keep
+from zebra.evaluators.zero_shot import Rungs, climb
 from zebra.pretrained.load import load
-from zebra.train.folder import RunFolder
-from zebra.workflows import follower, menagerie, train
-from zebra.workflows.demo_page import ABILITIES, write_demo_page
+from zebra.report.demo import ABILITIES, write_demo_page
+from zebra.train import hooks
+from zebra.train.run_dir import RunFolder
+from zebra.workflows import menagerie, train
 from zebra.workflows.demo_studies import few_shot_studies, robustness_study
-from zebra.workflows.outcomes import keep
-from zebra.workflows.zeroshot import Rungs, climb
 
 CHECKS = ("seen-kinds", "unseen-kinds")
 """Sets whose accuracy is followed during training; nothing is chosen by it."""
@@ -30,7 +31,7 @@ class Watch:
     """What a display may want to hear."""
 
     drawn: Callable[[int, int], None] = lambda _done, _total: None
-    trained: follower.Watch = lambda _report, _checks: None
+    trained: hooks.Watch = lambda _report, _checks: None
     scored: Callable[[Rungs], None] = lambda _outcome: None
 
 

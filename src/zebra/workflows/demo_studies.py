@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from zebra.data.benchmarks import Benchmark
+from zebra.data.benchmarks.clip_benchmark import Benchmark
 from zebra.errors import DataError
-from zebra.evaluate.robustness import Shift, robustness
-from zebra.evaluate.zeroshot import zero_shot
+from zebra.evaluators.linear_probe import Probed, probe_set
+from zebra.evaluators.zero_shot import head, prompts_for
 from zebra.images.decode import decode
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
+from zebra.protocols.robustness import Shift, robustness
+from zebra.protocols.zero_shot import zero_shot
 from zebra.train.checkpoint import list_checkpoints, read_checkpoint
 from zebra.values import Embeddings, Score
-from zebra.workflows.probing import Probed, probe_set
-from zebra.workflows.zeroshot import head, prompts_for
 
 STANDARD = "seen-kinds"
 SHIFTS = ("sketch", "inverted", "noisy")

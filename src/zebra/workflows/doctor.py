@@ -8,9 +8,9 @@ from pathlib import Path
 from zebra.config.cache import cache_folder
 from zebra.config.model import ModelConfig, ResNetConfig
 from zebra.errors import ZebraError
+from zebra.pretrained.autotune import candidates, fastest, trials
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.checkpoint import Checkpoint, Layout
-from zebra.pretrained.choice import candidates, fastest, trials
 from zebra.pretrained.device import pick_device
 from zebra.pretrained.digests import sha256
 from zebra.pretrained.load import HUB, READERS, assemble, detect, locate, verify_files, verify_vectors

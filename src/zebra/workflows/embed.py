@@ -12,11 +12,11 @@ import pyarrow as pa
 import torch
 
 from zebra.config.embed import EmbedConfig
-from zebra.data.survey import usable_cores
-from zebra.embed.known import Known
-from zebra.embed.pictures import find_pictures
+from zebra.data.dataset_stats import usable_cores
+from zebra.embed.existing_rows import Known
 from zebra.embed.pipeline import Pipeline, Tally
 from zebra.embed.ray import WHOLE_CLUSTER, Gathered, Model, RayPipeline, require_ray
+from zebra.embed.sources import find_pictures
 from zebra.embed.stages import OWN_COLUMNS, Encode, Prepare
 from zebra.errors import BadSample, ConfigError, DataError
 from zebra.pretrained.bundle import Bundle

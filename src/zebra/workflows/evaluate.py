@@ -11,23 +11,27 @@ from dataclasses import replace
 import numpy as np
 
 from zebra.config.evaluate import EvaluateConfig
-from zebra.data.benchmarks import Benchmark, MultilabelBenchmark, RetrievalBenchmark
-from zebra.data.catalog import AnyBenchmark
-from zebra.data.selections import SelectionBenchmark
+from zebra.data.benchmarks.catalog import AnyBenchmark
+from zebra.data.benchmarks.clip_benchmark import (
+    Benchmark,
+    MultilabelBenchmark,
+    RetrievalBenchmark,
+)
+from zebra.data.benchmarks.compositionality import SelectionBenchmark
 from zebra.errors import ConfigError
-from zebra.evaluate.retrieval import retrieve
-from zebra.evaluate.selection import pairs, true_or_false
+from zebra.evaluators.datasets import open_set
+from zebra.evaluators.embeddings import embed_source
+from zebra.evaluators.limitations import NAME as LIMITS
+from zebra.evaluators.limitations import limit_sets
+from zebra.evaluators.linear_probe import examples, probe_multilabel, probe_set
+from zebra.evaluators.results import Outcome, keep, open_folder
+from zebra.evaluators.results_io import Metrics
+from zebra.evaluators.zero_shot import climb, multilabel, prompts_for, search
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
-from zebra.report.results import Metrics
+from zebra.protocols.compositionality import pairs, true_or_false
+from zebra.protocols.retrieval import retrieve
 from zebra.values import Embeddings
-from zebra.workflows.embeddings import embed_source
-from zebra.workflows.limits import NAME as LIMITS
-from zebra.workflows.limits import limit_sets
-from zebra.workflows.outcomes import Outcome, keep, open_folder
-from zebra.workflows.probing import examples, probe_multilabel, probe_set
-from zebra.workflows.sets import open_set
-from zebra.workflows.zeroshot import climb, multilabel, prompts_for, search
 
 
 def run(config: EvaluateConfig, *, watch: Callable[[Outcome], None] = lambda _outcome: None) -> Metrics:
@@ -65,7 +69,7 @@ def run(config: EvaluateConfig, *, watch: Callable[[Outcome], None] = lambda _ou
             "prompts, prompt-search, linear-probe and few-shot, captioned ones retrieval, others selection"
         )
     metrics = keep(out, clip, config.model, outcomes, split=config.split, seed=config.seed)
-    from zebra.workflows.evaluate_page import write_evaluation_page  # matplotlib takes a second to import
+    from zebra.report.evaluation import write_evaluation_page  # matplotlib takes a second to import
 
     write_evaluation_page(out / "report.html", clip, config.model, outcomes)
     return metrics

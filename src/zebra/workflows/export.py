@@ -8,7 +8,7 @@ from zebra.config.export import ExportConfig
 from zebra.errors import ConfigError
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
-from zebra.pretrained.onnx import write_onnx
+from zebra.pretrained.onnx_export import write_onnx
 from zebra.pretrained.open_clip import write_open_clip
 from zebra.pretrained.transformers import write_transformers
 from zebra.pretrained.weights import published_tensors

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from zebra.data.benchmarks import NUM_SHARDS, Benchmark, read_benchmark
+from zebra.data.benchmarks.clip_benchmark import NUM_SHARDS, Benchmark, read_benchmark
 from zebra.errors import ConfigError, DataError, nearest
-from zebra.evaluate.human import (
+from zebra.images.decode import decode
+from zebra.protocols.human import (
     UNKNOWN,
     Answer,
     Difficulty,
@@ -22,8 +23,7 @@ from zebra.evaluate.human import (
     people,
     read_answers,
 )
-from zebra.evaluate.metrics import mean_per_class
-from zebra.images.decode import decode
+from zebra.protocols.metrics import mean_per_class
 from zebra.values import Record, Score
 
 

@@ -18,21 +18,21 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from zebra.config.overlap import OverlapConfig
-from zebra.data.benchmarks import Benchmark
+from zebra.data.benchmarks.clip_benchmark import Benchmark
 from zebra.data.sources import Source
-from zebra.embed.pictures import find_pictures
+from zebra.embed.sources import find_pictures
 from zebra.embed.values import Picture
 from zebra.errors import BadSample, ConfigError, DataError
-from zebra.evaluate.overlap import Overlap, bonferroni, overlap
+from zebra.evaluators.datasets import open_set
+from zebra.evaluators.results import open_folder
+from zebra.evaluators.zero_shot import climb
 from zebra.images.decode import decode
 from zebra.images.distort import distort
-from zebra.images.hash import nearest as nearest_hash
-from zebra.images.hash import perceptual_hashes
+from zebra.images.perceptual_hash import nearest as nearest_hash
+from zebra.images.perceptual_hash import perceptual_hashes
 from zebra.pretrained.load import load
-from zebra.train.detector import SIZE, Detector, train_detector
-from zebra.workflows.outcomes import open_folder
-from zebra.workflows.sets import open_set
-from zebra.workflows.zeroshot import climb
+from zebra.protocols.overlap import Overlap, bonferroni, overlap
+from zebra.train.duplicate_detector import SIZE, Detector, train_detector
 
 LEARNED_FROM = 20_000
 """Training pictures that the detector learns from at most, evenly spread."""

@@ -13,11 +13,11 @@ from zebra.data.folders import IMAGE_SUFFIXES
 from zebra.errors import ConfigError, DataError, DownloadError, WeightsError
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
-from zebra.search.approximate import build
+from zebra.search.ivf_index import build
 from zebra.search.query import Part, combine
 from zebra.search.searcher import Found, Method, Picture, Searcher
 from zebra.store import Store
-from zebra.store.index import IndexFacts
+from zebra.store.index_metadata import IndexFacts
 
 __all__ = [
     "Answer",

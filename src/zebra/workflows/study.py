@@ -11,22 +11,22 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from zebra.data.benchmarks import read_benchmark
-from zebra.data.rows import FORMATS, Broken, open_table
+from zebra.data.benchmarks.clip_benchmark import read_benchmark
+from zebra.data.table_files import FORMATS, Broken, open_table
 from zebra.errors import DataError, nearest
-from zebra.evaluate import robustness as protocol
-from zebra.evaluate.fewshot import zero_shot_less_probe
-from zebra.evaluate.groups import by_group
-from zebra.evaluate.human import read_answers
-from zebra.evaluate.metrics import average
-from zebra.evaluate.probe import linear_probe
-from zebra.evaluate.scaling import fit_power_law
-from zebra.report import studies as figures
+from zebra.evaluators.features import read_features
+from zebra.evaluators.results_io import latest_results, predictions_path, read_predictions
+from zebra.protocols import robustness as protocol
+from zebra.protocols.few_shot import zero_shot_less_probe
+from zebra.protocols.groups import by_group
+from zebra.protocols.human import read_answers
+from zebra.protocols.linear_probe import linear_probe
+from zebra.protocols.metrics import average
+from zebra.protocols.scaling import fit_power_law
+from zebra.report import study_figures as figures
 from zebra.report.page import Section, Table
-from zebra.report.results import latest_results, predictions_path, read_predictions
 from zebra.report.style import percent
 from zebra.values import Score
-from zebra.workflows.features import read_features
 from zebra.workflows.human import standings
 
 TASK = "zero-shot"
@@ -254,7 +254,7 @@ def supervised(run: Path, features: Path) -> Study:
 
     Args:
         run: A folder that `zebra evaluate` wrote.
-        features: A Parquet file as `zebra.workflows.features` reads it; it decides which sets are compared.
+        features: A Parquet file as `zebra.evaluators.features` reads it; it decides which sets are compared.
 
     Raises:
         DataError: The run was not evaluated on a set of the file, or on other pictures.

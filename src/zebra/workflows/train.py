@@ -8,30 +8,30 @@ from pathlib import Path
 
 from zebra.config.train import TrainConfig
 from zebra.data.batches import batches, require_batch
-from zebra.data.benchmarks import read_benchmark
+from zebra.data.benchmarks.clip_benchmark import read_benchmark
 from zebra.data.sources import Source, open_source
 from zebra.distributed import World, joined
 from zebra.errors import ConfigError
+from zebra.evaluators.checks import open_checks
+from zebra.evaluators.comparison import Gain
+from zebra.evaluators.results_io import Metrics, write_metrics
+from zebra.evaluators.validation import Judge
+from zebra.evaluators.zero_shot import climb
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.device import pick_device
-from zebra.report.results import Metrics, write_metrics
-from zebra.report.run import write_run_report
+from zebra.report.training import write_run_report
+from zebra.train import finetune
 from zebra.train.checkpoint import newest_whole
-from zebra.train.folder import RunFolder
-from zebra.train.journal import read_journal
+from zebra.train.checkpoint_writer import CheckpointWriter
+from zebra.train.hooks import Follower, Watch
 from zebra.train.loop import Prepare, train
-from zebra.train.patches import patch_dropout
+from zebra.train.metrics_logger import read_journal
+from zebra.train.patch_dropout import patch_dropout
 from zebra.train.precision import settle
-from zebra.train.roll import RollCall
+from zebra.train.run_dir import RunFolder
+from zebra.train.setup import open_journal, open_session
 from zebra.train.stop import stop_on_signals
-from zebra.train.writer import CheckpointWriter
-from zebra.workflows import finetune
-from zebra.workflows.beginnings import open_journal, open_session
-from zebra.workflows.checks import open_checks
-from zebra.workflows.follower import Follower, Watch
-from zebra.workflows.gain import Gain
-from zebra.workflows.held_out import Judge
-from zebra.workflows.zeroshot import climb
+from zebra.train.watchdog import RollCall
 
 
 @dataclass(frozen=True, slots=True)

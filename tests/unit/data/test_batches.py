@@ -16,7 +16,7 @@ from PIL import Image
 
 from zebra.config.data import DataConfig
 from zebra.data.batches import batches
-from zebra.data.ledger import Ledger
+from zebra.data.sample_counter import Ledger
 from zebra.data.sources import open_source
 from zebra.errors import BadSample, ConfigError, DataError
 from zebra.values import Batch, Record

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from zebra.embed.claims import Claims
+from zebra.embed.in_flight import Claims
 from zebra.embed.pipeline import Pipeline, Work, _ordered
 from zebra.embed.stages import Prepare
 from zebra.embed.values import Content, Picture, Prepared, Spot

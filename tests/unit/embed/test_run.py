@@ -295,7 +295,7 @@ def test_columns_and_captions_of_a_table_go_into_the_store(photos, embed, tmp_pa
 
 
 def test_a_cell_that_does_not_fit_its_column_costs_one_picture(photos, embed, tmp_path, monkeypatch):
-    monkeypatch.setattr("zebra.embed.tables.HEAD_LINES", 2)
+    monkeypatch.setattr("zebra.embed.table_source.HEAD_LINES", 2)
     photos()
     lines = ["path,year", "photos/000.jpg,1999", "photos/001.jpg,2000", "photos/002.jpg,long ago"]
     (tmp_path / "t.csv").write_text("\n".join(lines))

@@ -5,10 +5,10 @@ import pytest
 from PIL import Image
 
 from zebra.menagerie.animals import ANIMALS, GAITS, Animal, Paint, animal
+from zebra.menagerie.attributes import Facts
 from zebra.menagerie.coats import COATS
-from zebra.menagerie.dice import Dice
-from zebra.menagerie.facts import Facts
-from zebra.menagerie.figure import pose
+from zebra.menagerie.rng import Dice
+from zebra.menagerie.sprite import pose
 
 GRAIN = {"striped": "medium", "spotted": "medium", "checkered": "medium"}
 

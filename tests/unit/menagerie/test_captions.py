@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zebra.menagerie.animals import ANIMALS, animal
+from zebra.menagerie.attributes import DISTANCES, Facts, training_facts
 from zebra.menagerie.captions import NUMBERS, describe, phrases
 from zebra.menagerie.coats import COATS, COLOURS
-from zebra.menagerie.dice import Dice
-from zebra.menagerie.facts import DISTANCES, Facts, training_facts
+from zebra.menagerie.rng import Dice
 from zebra.menagerie.scenes import SCENES
 from zebra.menagerie.splits import UNSEEN
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from zebra.data.benchmarks import read_benchmark
+from zebra.data.benchmarks.clip_benchmark import read_benchmark
 from zebra.errors import DataError
 from zebra.menagerie import write
 from zebra.menagerie.handwriting import handwritten_digits

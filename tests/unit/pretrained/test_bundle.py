@@ -16,11 +16,11 @@ from zebra.config.model import ModelConfig, ResNetConfig, TextConfig, VisionTran
 from zebra.errors import BadSample, ConfigError, DataError, WeightsError
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
-from zebra.pretrained import heads
+from zebra.pretrained import head_cache
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.folder import FILES
 from zebra.pretrained.manifest import write_manifest
-from zebra.text.tokenizer import Tokenizer
+from zebra.text.bpe import Tokenizer
 
 CAPTIONS = ["a photo of a horse", "a photo of a striped cat", "two spotted dogs in the snow"] * 5
 
@@ -165,11 +165,11 @@ def test_a_damaged_head_is_computed_again(counted, tmp_path):
 
 def test_kept_heads_take_bounded_room_and_the_oldest_goes_first(monkeypatch, tmp_path):
     monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path))
-    monkeypatch.setattr(heads, "KEPT_BYTES", 10_000)
+    monkeypatch.setattr(head_cache, "KEPT_BYTES", 10_000)
     for number in range(4):
-        heads.keep(f"head{number}", torch.full((10, 100), float(number)))
+        head_cache.keep(f"head{number}", torch.full((10, 100), float(number)))
         os.utime(tmp_path / "heads" / f"head{number}.safetensors", (number, number))
-    assert [heads.recall(f"head{number}") is None for number in range(4)] == [True, True, False, False]
+    assert [head_cache.recall(f"head{number}") is None for number in range(4)] == [True, True, False, False]
 
 
 def test_every_cut_prompt_is_told_of_every_time(counted):

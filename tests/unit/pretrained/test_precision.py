@@ -11,11 +11,11 @@ from zebra.config.model import ModelConfig, SiglipTextConfig, SiglipVisionConfig
 from zebra.errors import ConfigError, WeightsError
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
-from zebra.pretrained import choice, int8, precision
+from zebra.pretrained import autotune, int8, precision
+from zebra.pretrained.autotune import Trial, choose, fastest, trials
 from zebra.pretrained.bundle import Bundle
-from zebra.pretrained.choice import Trial, choose, fastest, trials
 from zebra.pretrained.manifest import write_manifest
-from zebra.pretrained.onnx import write_onnx
+from zebra.pretrained.onnx_export import write_onnx
 from zebra.workflows import doctor
 
 from .test_bundle import CAPTIONS, build, pictures
@@ -251,9 +251,9 @@ def test_measuring_leaves_the_number_of_threads_as_it_was(saved, monkeypatch):
 def test_a_choice_is_remembered_for_this_model_on_this_processor(saved, tmp_path, monkeypatch):
     monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path))
     asked = []
-    monkeypatch.setattr(choice, "candidates", lambda clip: ["int8", "bf16"])
+    monkeypatch.setattr(autotune, "candidates", lambda clip: ["int8", "bf16"])
     monkeypatch.setattr(
-        choice,
+        autotune,
         "trials",
         lambda clip, formats: asked.append(formats) or [Trial("bf16", 1, 1), Trial("fp32", 1, 2)],
     )
@@ -263,14 +263,14 @@ def test_a_choice_is_remembered_for_this_model_on_this_processor(saved, tmp_path
     build(seed=1).save(tmp_path / "other")
     assert zebra.load(tmp_path / "other", precision="auto").precision == "bf16"
     assert len(asked) == 2
-    monkeypatch.setattr(choice, "_processor", lambda device: "another")
+    monkeypatch.setattr(autotune, "_processor", lambda device: "another")
     assert choose(zebra.load(saved)) == "bf16"
     assert len(asked) == 3
 
 
 def test_without_anything_faster_auto_measures_nothing(saved, monkeypatch):
-    monkeypatch.setattr(choice, "candidates", lambda clip: [])
-    monkeypatch.setattr(choice, "trials", None)
+    monkeypatch.setattr(autotune, "candidates", lambda clip: [])
+    monkeypatch.setattr(autotune, "trials", None)
     assert zebra.load(saved, precision="auto").precision == "fp32"
 
 
@@ -284,7 +284,7 @@ def test_without_anything_faster_auto_measures_nothing(saved, monkeypatch):
     ],
 )
 def test_auto_tries_what_can_be_faster_here(kind, machine, native, expected, monkeypatch):
-    monkeypatch.setattr(choice, "machine", lambda: machine)
-    monkeypatch.setattr(choice, "multiplies_bf16", lambda device: native)
+    monkeypatch.setattr(autotune, "machine", lambda: machine)
+    monkeypatch.setattr(autotune, "multiplies_bf16", lambda device: native)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
-    assert choice.candidates(build(kind)) == expected
+    assert autotune.candidates(build(kind)) == expected

@@ -21,10 +21,10 @@ from zebra.errors import WeightsError
 from zebra.images.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.transformers import read_transformers, write_tokenizer, write_transformers
-from zebra.pretrained.transformers.names import from_transformers, to_transformers
+from zebra.pretrained.transformers.key_mapping import from_transformers, to_transformers
 from zebra.pretrained.weights import published_tensors
-from zebra.text.padded import PaddedTokenizer
-from zebra.text.tokenizer import Tokenizer
+from zebra.text.bpe import Tokenizer
+from zebra.text.siglip_tokenizer import PaddedTokenizer
 
 TOKENIZER = Tokenizer.train(["a photo of a zebra"] * 3, 520, 16)
 VISION = {

@@ -5,7 +5,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from zebra.report import figures, pictures, studies
+from zebra.report import figures, image_figures, study_figures
 from zebra.values import Prediction, Score
 
 JOURNAL = [
@@ -36,15 +36,15 @@ def examples() -> dict[str, Callable[[], Figure]]:
         "prompt_ladder": lambda: figures.prompt_ladder(
             {name: (score, score, better[name]) for name, score in SCORES.items()}
         ),
-        "few_shot": lambda: studies.few_shot(
+        "few_shot": lambda: study_figures.few_shot(
             {
                 name: ({1: Score(0.2, 0.1, 0.3, 9), 4: Score(0.6, 0.5, 0.7, 9)}, score, 0.1)
                 for name, score in [*SCORES.items(), *((f"set {n}", SCORES["Seen kinds"]) for n in range(2))]
             }
         ),
         "confusion": lambda: figures.confusion(counts, NAMES),
-        "similarity_matrix": lambda: pictures.similarity_matrix(cosines, thumbnails(3), captions),
-        "gallery": lambda: pictures.gallery(thumbnails(3), ranked, [ZEBRA] * 3),
+        "similarity_matrix": lambda: image_figures.similarity_matrix(cosines, thumbnails(3), captions),
+        "gallery": lambda: image_figures.gallery(thumbnails(3), ranked, [ZEBRA] * 3),
     }
 
 

@@ -13,7 +13,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from zebra.errors import DataError
-from zebra.report import figures, pictures
+from zebra.report import figures, image_figures
 from zebra.report.style import ACCENT, INK, MUTED, VARIABLES
 from zebra.values import Prediction, Score
 
@@ -56,7 +56,7 @@ def test_only_colours_that_a_theme_can_swap_are_used(figure: Figure) -> None:
 
 def test_importing_the_room_loads_neither_matplotlib_nor_torch() -> None:
     script = (
-        "import sys, zebra.report.figures, zebra.report.pictures, zebra.report.page, zebra.report.results\n"
+        "import sys, zebra.report.figures, zebra.report.image_figures, zebra.report.page, zebra.evaluators.results_io\n"
         "sys.exit(', '.join({'matplotlib', 'torch'} & set(sys.modules)) or 0)"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
@@ -138,19 +138,19 @@ def test_counts_that_do_not_fit_the_names_are_refused(shape: tuple[int, ...]) ->
 
 def test_the_true_description_takes_the_accent_wherever_it_ranks() -> None:
     ranked = [Prediction("cat", 0.6), Prediction("dog", 0.3), Prediction("pig", 0.1)]
-    figure = pictures.gallery([Image.new("RGB", (8, 8))], [ranked], ["dog"])
+    figure = image_figures.gallery([Image.new("RGB", (8, 8))], [ranked], ["dog"])
     assert [box.get_width() for box in boxes(figure, ACCENT)] == [0.3]
     assert [box.get_width() for box in boxes(figure, MUTED)] == [0.6, 0.1]
 
 
 def test_a_gallery_of_unequal_lengths_is_refused() -> None:
     with pytest.raises(DataError, match="1 pictures, 0 predictions and 1 true labels"):
-        pictures.gallery([Image.new("RGB", (8, 8))], [], ["dog"])
+        image_figures.gallery([Image.new("RGB", (8, 8))], [], ["dog"])
 
 
 def test_every_similarity_is_written_and_the_true_pairs_are_outlined() -> None:
     cosines = np.array([[0.5, 0.1], [0.2, 0.4]], dtype=np.float32)
-    figure = pictures.similarity_matrix(cosines, [Image.new("L", (8, 8))] * 2, ["a cat", "a dog"])
+    figure = image_figures.similarity_matrix(cosines, [Image.new("L", (8, 8))] * 2, ["a cat", "a dog"])
     assert {".50", ".10", ".20", ".40", "a cat", "a dog"} <= written(figure)
     outlines = [
         box for box in figure.findobj(Rectangle) if to_hex(box.get_edgecolor()) == INK and not box.get_fill()
@@ -160,9 +160,11 @@ def test_every_similarity_is_written_and_the_true_pairs_are_outlined() -> None:
 
 def test_similarities_that_are_all_equal_can_be_drawn() -> None:
     cosines = np.full((2, 2), 0.3, dtype=np.float32)
-    assert ".30" in written(pictures.similarity_matrix(cosines, [Image.new("L", (8, 8))] * 2, ["a", "b"]))
+    assert ".30" in written(
+        image_figures.similarity_matrix(cosines, [Image.new("L", (8, 8))] * 2, ["a", "b"])
+    )
 
 
 def test_pictures_and_captions_of_unequal_number_are_refused() -> None:
     with pytest.raises(DataError, match=r"\(2, 2\) for 1 pictures and 2 captions"):
-        pictures.similarity_matrix(np.eye(2, dtype=np.float32), [Image.new("L", (8, 8))], ["a", "b"])
+        image_figures.similarity_matrix(np.eye(2, dtype=np.float32), [Image.new("L", (8, 8))], ["a", "b"])

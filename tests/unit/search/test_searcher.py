@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 from zebra.errors import ConfigError, StoreError
-from zebra.search import approximate, searcher, snapshot
-from zebra.search.exact import Exact
+from zebra.search import ivf_index, searcher, snapshot
+from zebra.search.flat_index import Exact
 from zebra.search.searcher import Searcher
 from zebra.store import Store
 from zebra.workflows.search import build_index, open_searcher
@@ -28,8 +28,8 @@ def ids(found):
 @pytest.fixture
 def indexed(store, monkeypatch):
     """The store with an index, however small it is."""
-    monkeypatch.setattr(approximate, "FEWEST", 10)
-    monkeypatch.setattr(approximate, "ROWS_PER_PARTITION", 25)
+    monkeypatch.setattr(ivf_index, "FEWEST", 10)
+    monkeypatch.setattr(ivf_index, "ROWS_PER_PARTITION", 25)
     build_index(store.path)
     return store.path
 

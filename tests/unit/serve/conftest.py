@@ -23,9 +23,9 @@ from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
 from zebra.serve.app import create_app
-from zebra.serve.passes import Passes
+from zebra.serve.model_runner import Passes
 from zebra.serve.service import Service
-from zebra.text.tokenizer import Tokenizer
+from zebra.text.bpe import Tokenizer
 from zebra.workflows import embed
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from zebra.config.serve import BatchingConfig
 from zebra.serve.batching import Batcher
-from zebra.serve.refusals import Refusal
+from zebra.serve.errors import Refusal
 
 
 @asynccontextmanager

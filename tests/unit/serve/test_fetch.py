@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from zebra.serve.errors import Refusal
 from zebra.serve.fetch import REFUSED, fetch, is_public
-from zebra.serve.refusals import Refusal
 
 HOSTS = frozenset({"pictures.test:8443", "pictures.test"})
 

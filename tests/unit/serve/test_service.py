@@ -12,7 +12,7 @@ from zebra.errors import WeightsError
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
 from zebra.serve.app import create_app
-from zebra.serve.headers import SECURITY
+from zebra.serve.middleware.security_headers import SECURITY
 from zebra.serve.service import Service
 
 from .conftest import Here, encoded, running, sent

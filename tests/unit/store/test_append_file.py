@@ -72,7 +72,7 @@ def test_killed_between_removing_and_adding_it_leaves_the_store_as_it_was(
     def killed(_table, _rows):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("zebra.store.table.Table.append", killed)
+    monkeypatch.setattr("zebra.store.lance_table.Table.append", killed)
     with pytest.raises(KeyboardInterrupt):
         store.append_file(arrow_file(rows(3, 6)), instead_of=["id-0"])
     with pytest.warns(UserWarning, match="cut short, and is undone"):

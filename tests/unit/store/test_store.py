@@ -299,7 +299,7 @@ def test_a_store_cannot_be_made_in_a_file(tmp_path, facts):
 def test_a_store_of_a_newer_zebra_says_so(tmp_path, facts):
     from dataclasses import replace
 
-    import zebra.store.facts as module
+    import zebra.store.metadata as module
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "FORMAT", 2)

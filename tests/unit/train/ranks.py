@@ -6,9 +6,9 @@ from torch import nn
 from zebra.config.model import ModelConfig, ResNetConfig, TextConfig, VisionTransformerConfig
 from zebra.config.train import OptimizerConfig
 from zebra.models import CLIP
+from zebra.train.activation_checkpointing import forget_activations
 from zebra.train.optimizer import adamw
 from zebra.train.parallel import spread, whole
-from zebra.train.passes import forget_activations
 from zebra.train.step import train_step
 
 TEXT = TextConfig(width=64, layers=2, heads=1, vocab_size=300, context_length=8)

@@ -5,10 +5,10 @@ import torch
 from zebra.config.data import DataConfig
 from zebra.config.presets import preset
 from zebra.data.sources import open_source
+from zebra.evaluators.embeddings import embed_shared
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
-from zebra.workflows.embeddings import embed_shared
 
 
 class Counting:

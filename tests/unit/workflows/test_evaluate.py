@@ -15,17 +15,18 @@ import zebra
 from zebra.cli.main import main
 from zebra.config.evaluate import EvaluateConfig
 from zebra.config.model import ModelConfig, TextConfig, VisionTransformerConfig
-from zebra.data.benchmark_writer import write_benchmark, write_multilabel, write_retrieval
-from zebra.data.benchmarks import read_benchmark
+from zebra.data.benchmarks.clip_benchmark import read_benchmark
+from zebra.data.benchmarks.writer import write_benchmark, write_multilabel, write_retrieval
 from zebra.errors import ConfigError, DataError
+from zebra.evaluators import embeddings, zero_shot
+from zebra.evaluators.checks import open_checks
+from zebra.evaluators.limitations import limit_sets
+from zebra.evaluators.results_io import read_results
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
-from zebra.report.results import read_results
-from zebra.text.tokenizer import Tokenizer
-from zebra.workflows import compare, embeddings, evaluate, zeroshot
-from zebra.workflows.checks import open_checks
-from zebra.workflows.limits import limit_sets
+from zebra.text.bpe import Tokenizer
+from zebra.workflows import compare, evaluate
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 60, 230)}
 TEMPLATES = ("a {c} picture", "something {c}", "{c} all over")
@@ -230,7 +231,7 @@ def test_the_commands_print_scores_notes_and_a_paired_test(world, tmp_path, caps
 def test_prompts_come_from_the_set_from_zebra_or_from_the_user(world, tmp_path, prompts):
     (tmp_path / "mine.json").write_text(json.dumps({"colours": ["my {c} thing"]}))
     told = {"folder": str(world / "colours"), "json": str(tmp_path / "mine.json")}.get(prompts, prompts)
-    found = zeroshot.prompts_for(read_benchmark(world / "colours"), told)
+    found = zero_shot.prompts_for(read_benchmark(world / "colours"), told)
     assert found.classnames == tuple(COLOURS)
     assert len(found.templates) == {"own": 3, "general": 40, "folder": 3, "json": 1}[prompts]
 
@@ -268,9 +269,9 @@ def test_results_of_a_newer_version_are_refused_with_the_line(world, tmp_path):
 
 
 def test_heads_of_synonyms_are_averages_over_all_names(world):
-    clip, own = zebra.load(world / "model0"), zeroshot.prompts_for(read_benchmark(world / "colours"), "own")
-    plain = zeroshot.head(clip, own)
-    more = zeroshot.head(clip, replace(own, synonyms={"red": ("crimson",)}))
+    clip, own = zebra.load(world / "model0"), zero_shot.prompts_for(read_benchmark(world / "colours"), "own")
+    plain = zero_shot.head(clip, own)
+    more = zero_shot.head(clip, replace(own, synonyms={"red": ("crimson",)}))
     assert np.allclose(plain[1:], more[1:], atol=1e-6)
     assert not np.allclose(plain[0], more[0], atol=1e-3)
 

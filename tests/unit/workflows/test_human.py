@@ -7,9 +7,9 @@ from PIL import Image
 
 from zebra.cli import human as verb
 from zebra.cli.main import DONE, MISTAKE, STOPPED, main
-from zebra.data.benchmark_writer import write_benchmark
+from zebra.data.benchmarks.writer import write_benchmark
 from zebra.errors import ConfigError, DataError
-from zebra.evaluate.human import read_answers
+from zebra.protocols.human import read_answers
 from zebra.workflows.human import open_quiz, understand
 
 CLASSES = ("red", "reddish", "blue")

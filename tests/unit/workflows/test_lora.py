@@ -17,15 +17,15 @@ from zebra.config.model import ModelConfig, ResNetConfig, TextConfig, VisionTran
 from zebra.config.structure import structure
 from zebra.config.train import TrainConfig
 from zebra.errors import ConfigError
+from zebra.evaluators.validation import HeldOut
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.models.lora import adapters
 from zebra.pretrained.bundle import Bundle
-from zebra.text.tokenizer import Tokenizer
+from zebra.text.bpe import Tokenizer
 from zebra.train.checkpoint import list_checkpoints, read_checkpoint
+from zebra.train.freeze import plan
 from zebra.workflows import train
-from zebra.workflows.finetune import plan
-from zebra.workflows.held_out import HeldOut
 
 SIZES = {"width": 32, "layers": 2, "heads": 2}
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 60, 230), "black": (20, 20, 20)}

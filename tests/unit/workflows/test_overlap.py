@@ -12,12 +12,12 @@ from PIL import Image
 from zebra.cli.main import main
 from zebra.config.model import ModelConfig, TextConfig, VisionTransformerConfig
 from zebra.config.overlap import OverlapConfig
-from zebra.data.benchmark_writer import write_benchmark
+from zebra.data.benchmarks.writer import write_benchmark
 from zebra.images.distort import distort
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
-from zebra.text.tokenizer import Tokenizer
+from zebra.text.bpe import Tokenizer
 from zebra.workflows import overlap
 
 COPIES = 15

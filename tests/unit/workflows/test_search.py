@@ -15,11 +15,11 @@ from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
+from zebra.report.search import write_hits
 from zebra.search.query import combine
-from zebra.text.tokenizer import Tokenizer
+from zebra.text.bpe import Tokenizer
 from zebra.workflows import embed
 from zebra.workflows import search as workflow
-from zebra.workflows.search_page import write_hits
 
 
 def write_model(folder, seed):

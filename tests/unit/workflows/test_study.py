@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from zebra.cli.main import main
-from zebra.data.benchmark_writer import write_benchmark
+from zebra.data.benchmarks.writer import write_benchmark
 from zebra.errors import DataError
-from zebra.evaluate.metrics import proportion
-from zebra.report.results import Result, append_results, write_predictions
+from zebra.evaluators.results_io import Result, append_results, write_predictions
+from zebra.protocols.metrics import proportion
 from zebra.workflows import study
 
 CLASSES = ("horse", "zebra")

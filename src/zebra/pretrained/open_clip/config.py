@@ -20,7 +20,7 @@ from zebra.config.model import (
 )
 from zebra.errors import ConfigError, WeightsError
 from zebra.images.preprocess import Preprocess
-from zebra.pretrained.open_clip.keys import (
+from zebra.pretrained.open_clip.schema import (
     Model,
     Norm,
     Text,
@@ -134,7 +134,7 @@ def _text(cfg: Text, *, quick_gelu: bool) -> TextConfig | SiglipTextConfig:
 def _cleanings(cfg: Text) -> tuple[str, ...]:
     """Return what open_clip may do to a text for zebra's tokenizers to give the same ids."""
     if cfg.no_causal_mask:
-        return ("lower", "whitespace", "canonicalize")  # `zebra.text.padded` reads the key too
+        return ("lower", "whitespace", "canonicalize")  # `zebra.text.siglip_tokenizer` reads the key too
     return ("lower", "whitespace") if cfg.hf_tokenizer_name else ("lower",)
 
 

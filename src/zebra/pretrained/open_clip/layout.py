@@ -21,7 +21,7 @@ from zebra.pretrained.open_clip.timm import from_timm, to_timm
 from zebra.pretrained.tensors import read_tensors, weight_files
 from zebra.pretrained.transformers import write_tokenizer
 from zebra.pretrained.weights import TEXT_PREFIX
-from zebra.text.words import Words
+from zebra.text.tokenizers import Words
 
 CONFIG = "open_clip_config.json"
 SAFETENSORS = "open_clip_model.safetensors"

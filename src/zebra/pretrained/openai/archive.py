@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from zebra.errors import WeightsError
-from zebra.pretrained.openai.entries import Entries
+from zebra.pretrained.openai.zip_entries import Entries
 
 MAX_PICKLE_BYTES = 1 << 20
 """The largest published model needs a tenth of it; a hostile pickle takes up to a hundred times its size in memory."""

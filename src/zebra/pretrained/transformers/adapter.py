@@ -14,7 +14,7 @@ from zebra.config.model import ModelConfig
 from zebra.models.lora import LowRank
 from zebra.pretrained.folder import write_json
 from zebra.pretrained.transformers.config import family
-from zebra.pretrained.transformers.names import layer_names
+from zebra.pretrained.transformers.key_mapping import layer_names
 from zebra.pretrained.weights import TEXT_PREFIX
 
 

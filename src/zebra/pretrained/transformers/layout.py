@@ -20,11 +20,11 @@ from zebra.pretrained.checkpoint import Checkpoint
 from zebra.pretrained.folder import read_json, write_json
 from zebra.pretrained.tensors import read_tensors, weight_files
 from zebra.pretrained.transformers.config import Settings, described_config, family, read_config, require_last
-from zebra.pretrained.transformers.names import PATCHES, from_transformers, to_transformers
-from zebra.pretrained.transformers.pictures import described_pictures, read_pictures
-from zebra.text.scheme import EOT, SOT
-from zebra.text.tokenizer import Tokenizer
-from zebra.text.words import Words
+from zebra.pretrained.transformers.image_processor import described_pictures, read_pictures
+from zebra.pretrained.transformers.key_mapping import PATCHES, from_transformers, to_transformers
+from zebra.text.bpe import Tokenizer
+from zebra.text.tokenizers import Words
+from zebra.text.vocabulary import EOT, SOT
 
 WEIGHTS = (
     "model.safetensors",

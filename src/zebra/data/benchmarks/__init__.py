@@ -1,0 +1,1 @@
+"""Evaluation datasets: readers, the writer and the catalog."""

@@ -1,0 +1,283 @@
+"""The CLIP_benchmark folder, read and written: labelled or captioned pictures, class names, prompt templates.
+
+The format is CLIP_benchmark's export to webdataset: `classnames.txt`, `zeroshot_classification_templates.txt` and
+`dataset_type.txt` in the root; `<split>/nshards.txt` with `<split>/0.tar`, `1.tar`, … below. A sample is a picture with
+`.cls` (a number), `.npy` (a vector of zeros and ones, several labels at once) or `.txt` (captions, a line each).
+"""
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zebra.data.image_source import Pictures, digest_of, empty_classes
+from zebra.data.remote.blobs import Place
+from zebra.data.shards import IMAGE_FIELDS, ShardSource
+from zebra.data.sources import Source
+from zebra.data.tar_index import TarIndex
+from zebra.errors import BadSample, DataError
+from zebra.values import Record
+
+CLASSNAMES = "classnames.txt"
+TEMPLATES = "zeroshot_classification_templates.txt"
+TYPE = "dataset_type.txt"
+NUM_SHARDS = "nshards.txt"
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """A labelled set for zero-shot classification."""
+
+    name: str
+    """The folder's name."""
+    classnames: tuple[str, ...]
+    """C names; the position is the label."""
+    templates: tuple[str, ...]
+    """Prompts with `{c}` (CLIP_benchmark) or `{}` (OpenAI) where the class name goes."""
+    source: Source
+    """Records with labels in [0, C)."""
+    metric: str = "accuracy"
+    """What the set is usually scored by: accuracy, mean_per_class, roc_auc or mean_top1_top5."""
+    notes: tuple[str, ...] = ()
+    """What a reader of its scores should know: classes without a picture, a size that differs from the catalogue's."""
+
+
+@dataclass(frozen=True, slots=True)
+class MultilabelBenchmark:
+    """Pictures that may show several classes at once, or none."""
+
+    name: str
+    classnames: tuple[str, ...]
+    templates: tuple[str, ...]
+    source: Source
+    """Records without labels; row i of `labels_NC` is of record i."""
+    labels_NC: NDArray[np.bool_]
+    metric: str = "map"
+    """map or map11 (VOC2007's, over 11 points of recall)."""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalBenchmark:
+    """Pictures with one or more captions each, to be found by each other."""
+
+    name: str
+    source: Source
+    """Records with captions."""
+    metric: str = "recall"
+    notes: tuple[str, ...] = ()
+
+
+def read_benchmark(folder: Path, split: str = "test") -> Benchmark:
+    """Open one split of a labelled set.
+
+    Raises:
+        DataError: Something is missing: a file, a shard that nshards.txt counts, the class of a label; or the
+            set is of another type than classification. A part of a set is never taken for the whole.
+    """
+    classnames = read_lines(folder / CLASSNAMES)
+    templates = read_templates(folder / TEMPLATES)
+    if (kind := set_type(folder)) != "classification":
+        raise DataError(f"{folder} is a {kind} set, not one of classification")
+    source = _open(folder, split)
+    labels = _labels(source)
+    if (highest := int(labels.max())) >= len(classnames):
+        where = next(name for name, label in source.highest_labels() if label == highest)
+        raise DataError(
+            f"{where} has the label {highest}, but {folder / CLASSNAMES} names {len(classnames)} classes "
+            f"(0 to {len(classnames) - 1}); one of them is of another set"
+        )
+    notes = empty_classes(np.unique(labels).tolist(), classnames)
+    return Benchmark(folder.resolve().name, classnames, templates, source, notes=notes)
+
+
+def read_multilabel(folder: Path, split: str = "test") -> MultilabelBenchmark:
+    """Open one split of a set whose pictures have a vector of zeros and ones; errors as in `read_benchmark`."""
+    classnames = read_lines(folder / CLASSNAMES)
+    templates = read_templates(folder / TEMPLATES)
+    shards = _open(folder, split)
+    ids = [shards.locate(index) for index in range(len(shards))]
+    places, rows = [], []
+    for number, shard in enumerate(shards.shards):
+        samples = [shard.sample(inside) for inside in range(len(shard))]
+        for sample in samples:
+            pictures = [name for name in IMAGE_FIELDS if name in sample.fields]
+            if len(pictures) != 1 or "npy" not in sample.fields or sample.repeated:
+                raise DataError(
+                    f"{shard.blob.name}/{sample.key} must hold one picture and one .npy, not "
+                    f"{', '.join(f'.{suffix}' for suffix in sample.fields)}"
+                )
+            places.append((number, sample.fields[pictures[0]]))
+        vectors = shard.begin([sample.fields["npy"] for sample in samples])()
+        shard.close()
+        rows += [
+            _vector(data, len(classnames), f"{shard.blob.name}/{sample.key}.npy")
+            for sample, data in zip(samples, vectors, strict=True)
+        ]
+    labels_NC = np.stack(rows)
+    digest = digest_of(shards.digest, labels_NC.tobytes())
+    source = Pictures(shards.name, ids, partial(_field, shards.shards, places), digest)
+    notes = empty_classes(np.flatnonzero(labels_NC.any(axis=0)).tolist(), classnames)
+    return MultilabelBenchmark(folder.resolve().name, classnames, templates, source, labels_NC, notes=notes)
+
+
+def read_retrieval(folder: Path, split: str = "test") -> RetrievalBenchmark:
+    """Open one split of a captioned set; it needs neither class names nor templates."""
+    return RetrievalBenchmark(folder.resolve().name, Captioned(_open(folder, split)))
+
+
+READERS: dict[str, Callable[[Path, str], Benchmark | MultilabelBenchmark | RetrievalBenchmark]] = {
+    "classification": read_benchmark,
+    "multilabel": read_multilabel,
+    "retrieval": read_retrieval,
+}
+"""How each type of set is read."""
+
+
+def read_any(folder: Path, split: str = "test") -> Benchmark | MultilabelBenchmark | RetrievalBenchmark:
+    """Open one split of a set of whichever type `dataset_type.txt` says.
+
+    Raises:
+        DataError: As in `read_benchmark`, or the type is none that is known.
+    """
+    kind = set_type(folder)
+    if kind not in READERS:
+        raise DataError(f"{folder / TYPE} says {kind!r}; zebra reads {', '.join(READERS)}")
+    return READERS[kind](folder, split)
+
+
+def set_type(folder: Path) -> str:
+    """Return what `dataset_type.txt` says; without it a set is one of classification."""
+    return read_lines(folder / TYPE)[0].lower() if (folder / TYPE).is_file() else "classification"
+
+
+def splits(folder: Path) -> list[str]:
+    """List the splits that are there whole; none if this is no such folder."""
+    return sorted(path.parent.name for path in folder.glob(f"*/{NUM_SHARDS}"))
+
+
+class Captioned:
+    """Shards whose `.txt` holds several captions, one a line; a backslash and an n stand for a line break inside."""
+
+    def __init__(self, shards: ShardSource) -> None:
+        self.shards = shards
+        self.name, self.digest = shards.name, shards.digest
+
+    def __len__(self) -> int:
+        return len(self.shards)
+
+    def locate(self, index: int) -> str:
+        """Return the id of a sample without reading it."""
+        return self.shards.locate(index)
+
+    def read(self, index: int) -> Record:
+        """Read one picture with all its captions; BadSample if it has none, or an empty one among them."""
+        record = self.shards.read(index)
+        if not record.captions:
+            raise BadSample("missing caption", record.id, "there is no .txt")
+        captions = split_captions(record.captions[0])
+        for line, caption in enumerate(captions, start=1):
+            if not caption.strip():
+                raise BadSample("empty caption", record.id, f"line {line} of .txt")
+        return replace(record, captions=captions)
+
+
+def read_lines(path: Path) -> tuple[str, ...]:
+    """Read a text file of which every line has a meaning; DataError if one is empty or the file is not there."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        beside = splits(path.parent.parent) if path.name == NUM_SHARDS else []
+        found = f" The splits there are: {', '.join(beside)}." if beside else ""
+        raise DataError(
+            f"{path.absolute()} cannot be read ({error.strerror}); a CLIP_benchmark folder has {CLASSNAMES}, "
+            f"{TEMPLATES} and <split>/{NUM_SHARDS} with <split>/0.tar, 1.tar, ….{found}"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8: {error}") from error
+    lines = tuple(line.rstrip() for line in text.rstrip().split("\n"))
+    if not all(lines):
+        raise DataError(f"{path}:{lines.index('') + 1}: the line is empty, but every line has a meaning")
+    return lines
+
+
+def read_templates(path: Path) -> tuple[str, ...]:
+    """Read prompts, one a line; DataError if one has no place for the class name."""
+    templates = read_lines(path)
+    for template in templates:
+        if "{c}" not in template and "{}" not in template:
+            raise DataError(f"{path}: {template!r} has no {{c}} for the class name")
+    return templates
+
+
+def _open(folder: Path, split: str) -> ShardSource:
+    source = ShardSource(_shards(folder / split), str(folder))
+    if not len(source):
+        raise DataError(f"{folder / split} holds no samples; write or download the set again")
+    return source
+
+
+def _shards(folder: Path) -> list[Path]:
+    count = read_lines(folder / NUM_SHARDS)[0]
+    if not count.isdecimal() or int(count) < 1:
+        raise DataError(f"{folder / NUM_SHARDS} must hold the number of shards, not {count!r}")
+    paths = [folder / f"{number}.tar" for number in range(int(count))]
+    missing = [path.name for path in paths if not path.is_file()]
+    if missing:
+        raise DataError(
+            f"{folder} lacks {len(missing)} of the {len(paths)} shards that {NUM_SHARDS} counts: "
+            f"{', '.join(missing[:5])}{', …' if len(missing) > 5 else ''}; download or write the set again"
+        )
+    if beyond := sorted(set(folder.glob("*.tar")) - set(paths)):
+        raise DataError(
+            f"{folder} holds {beyond[0].name}, but {NUM_SHARDS} counts {len(paths)} shards; mend the number, or remove "
+            "what is of another set"
+        )
+    return paths
+
+
+def _labels(source: ShardSource) -> NDArray[np.int64]:
+    """Return the label of every sample; DataError if one has none."""
+    columns = []
+    for shard in source.shards:
+        column = shard.labels()
+        if column.null_count:
+            number = column.is_null().to_pylist().index(True)
+            key = shard.sample(number).key
+            raise DataError(
+                f"{shard.blob.name}/{key} has no number in .cls; every picture of the set needs one"
+            )
+        columns.append(column.to_numpy())
+        shard.close()
+    return np.concatenate(columns)
+
+
+def _vector(data: bytes, num_classes: int, where: str) -> NDArray[np.bool_]:
+    try:
+        vector = np.load(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise DataError(f"{where} is no array ({error}); write the set again") from error
+    if vector.shape != (num_classes,):
+        raise DataError(
+            f"{where} has the shape {vector.shape}, but {CLASSNAMES} names {num_classes} classes; one of them is of "
+            "another set"
+        )
+    if not np.isin(vector, (0, 1)).all():
+        raise DataError(f"{where} holds other values than 0 and 1")
+    labels_C: NDArray[np.bool_] = vector.astype(np.bool_)
+    return labels_C
+
+
+def _field(shards: Sequence[TarIndex], places: Sequence[tuple[int, Place]], index: int) -> bytes:
+    number, place = places[index]
+    (data,) = shards[number].begin([place])()
+    return data
+
+
+def split_captions(text: str) -> tuple[str, ...]:
+    """Divide the captions of a `.txt`, and put back the line breaks inside them."""
+    return tuple(line.replace("\\n", "\n") for line in text.removesuffix("\n").split("\n"))

@@ -1,0 +1,1 @@
+"""Remote data: object stores, HTTP and the block cache."""

@@ -1,0 +1,1 @@
+"""Image towers: Vision Transformer, ModifiedResNet and SigLIP."""

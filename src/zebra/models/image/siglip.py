@@ -1,0 +1,115 @@
+"""SigLIP's towers (Zhai et al. 2023, arXiv 2303.15343): pixels [B, 3, H, W] or padded token ids [B, L] in, [B, E] out.
+
+Both differ from CLIP's: no class token, no norm before the blocks, no causal mask, and a head with its own weights.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zebra.config.model import SiglipTextConfig, SiglipVisionConfig
+from zebra.errors import ShapeError
+from zebra.models.transformer import MLP, Attention, Transformer, attend
+
+TEXTS = 64
+"""Computed at once without gradients."""
+
+
+class ProbePool(nn.Module):
+    """Attention whose single query is learned, then an MLP that is added back."""
+
+    def __init__(self, config: SiglipVisionConfig) -> None:
+        super().__init__()
+        self.probe = nn.Parameter(torch.empty(config.width).normal_(std=config.width**-0.5))
+        self.attn = Attention(config.width, config.heads)
+        self.ln = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.mlp = MLP(config.width, config.hidden, config.activation)
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        """Return one vector [B, D] per image."""
+        pooled_BD = self._attend(x_BLD)
+        return pooled_BD + self.mlp(self.ln(pooled_BD))
+
+    def _attend(self, x_BLD: Tensor) -> Tensor:
+        B, L, D = x_BLD.shape
+        heads = self.attn.heads
+        query_weight, pair_weight = torch.split(self.attn.in_proj_weight, [D, 2 * D])
+        query_bias, pair_bias = torch.split(self.attn.in_proj_bias, [D, 2 * D])
+        query = F.linear(self.probe.to(x_BLD.dtype), query_weight, query_bias).view(1, heads, 1, D // heads)
+        key, value = (
+            F.linear(x_BLD, pair_weight, pair_bias).view(B, L, 2, heads, D // heads).permute(2, 0, 3, 1, 4)
+        )
+        mixed = attend(query.expand(B, -1, -1, -1), key, value)
+        return self.attn.out_proj(mixed.reshape(B, D))
+
+
+class SiglipVision(nn.Module):
+    """A Vision Transformer pooled by attention; what it pools is the embedding."""
+
+    def __init__(self, config: SiglipVisionConfig, image_size: int) -> None:
+        super().__init__()
+        width, patch = config.width, config.patch_size
+        self.conv1 = nn.Conv2d(3, width, kernel_size=patch, stride=patch)
+        self.positional_embedding = nn.Parameter(
+            torch.empty((image_size // patch) ** 2, width).normal_(std=width**-0.5)
+        )
+        self.transformer = Transformer(config)
+        self.ln_post = nn.LayerNorm(width, eps=config.norm_eps)
+        self.pool = ProbePool(config)
+
+    def features(self, images_B3HW: Tensor, seen_BK: Tensor | None = None) -> Tensor:
+        """Return the pooled vector [B, D]; see `forward`."""
+        x_BPD = self.conv1(images_B3HW).flatten(2).transpose(1, 2) + self.positional_embedding
+        if seen_BK is not None:
+            x_BPD = x_BPD.take_along_dim(seen_BK[..., None], 1)
+        return self.pool(self.ln_post(self.transformer(x_BPD)))
+
+    def forward(self, images_B3HW: Tensor, seen_BK: Tensor | None = None) -> Tensor:
+        """Return embeddings [B, E], not yet of unit length.
+
+        Args:
+            images_B3HW: Normalised pixels.
+            seen_BK: Patches that are seen, int64, row by row from 0; None: all (FLIP, arXiv 2212.00794).
+        """
+        return self.features(images_B3HW, seen_BK)
+
+
+class SiglipText(nn.Module):
+    """A transformer over texts padded to one length; padding is seen like any token, and the last one is pooled."""
+
+    def __init__(self, config: SiglipTextConfig, embed_dim: int) -> None:
+        super().__init__()
+        self.context_length = config.context_length
+        self.token_embedding = nn.Embedding(config.vocab_size, config.width)
+        self.positional_embedding = nn.Parameter(
+            torch.empty(config.context_length, config.width).normal_(std=config.width**-0.5)
+        )
+        self.transformer = Transformer(config)
+        self.ln_final = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.text_projection = nn.Linear(config.width, embed_dim)
+
+    def forward(self, tokens_BL: Tensor) -> Tensor:
+        """Return embeddings [B, E], not yet of unit length.
+
+        Args:
+            tokens_BL: int64 ids padded to the context length: a shorter row would give another vector.
+
+        Raises:
+            ShapeError: L is not the context length.
+        """
+        if tokens_BL.shape[1] != self.context_length:
+            raise ShapeError(
+                f"texts of {tokens_BL.shape[1]} tokens for a SigLIP text tower, which takes exactly "
+                f"{self.context_length}; encode them with the model's own tokenizer"
+            )
+        x_BLD = (
+            self.token_embedding(tokens_BL.to(self.positional_embedding.device)) + self.positional_embedding
+        )
+        last_BD = self.transformer(x_BLD, kept=(slice(None), -1))
+        return self.text_projection(self.ln_final(last_BD))
+
+    def batches(self, tokens_NL: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """Divide texts into batches for inference, as indices; none can be shortened, since padding is seen."""
+        return np.split(np.arange(len(tokens_NL)), range(TEXTS, len(tokens_NL), TEXTS))

@@ -1,0 +1,43 @@
+"""The Vision Transformer image tower (CLIP §2.4): pixels [B, 3, H, W] in, projected class token [B, E] out."""
+
+import torch
+from torch import Tensor, nn
+
+from zebra.config.model import VisionTransformerConfig
+from zebra.models.transformer import Transformer
+
+
+class VisionTransformer(nn.Module):
+    """ViT with an extra layer norm before the blocks, pooled at its class token."""
+
+    def __init__(self, config: VisionTransformerConfig, image_size: int, embed_dim: int) -> None:
+        super().__init__()
+        width, patch = config.width, config.patch_size
+        num_patches = (image_size // patch) ** 2
+        scale = width**-0.5
+        self.conv1 = nn.Conv2d(3, width, kernel_size=patch, stride=patch, bias=False)
+        self.class_embedding = nn.Parameter(torch.empty(width).normal_(std=scale))
+        self.positional_embedding = nn.Parameter(torch.empty(num_patches + 1, width).normal_(std=scale))
+        self.ln_pre = nn.LayerNorm(width, eps=config.norm_eps)
+        self.transformer = Transformer(config)
+        self.ln_post = nn.LayerNorm(width, eps=config.norm_eps)
+        self.proj = nn.Parameter(torch.empty(width, embed_dim).normal_(std=scale))
+
+    def features(self, images_B3HW: Tensor, seen_BK: Tensor | None = None) -> Tensor:
+        """Return the normalised class token [B, D], the paper's probe features; see `forward`."""
+        patches_BPD = self.conv1(images_B3HW).flatten(2).transpose(1, 2)
+        class_B1D = self.class_embedding.to(patches_BPD.dtype).expand(patches_BPD.shape[0], 1, -1)
+        x_BLD = torch.cat([class_B1D, patches_BPD], dim=1) + self.positional_embedding
+        if seen_BK is not None:
+            x_BLD = torch.cat([x_BLD[:, :1], x_BLD[:, 1:].take_along_dim(seen_BK[..., None], 1)], dim=1)
+        class_BD = self.transformer(self.ln_pre(x_BLD), kept=(slice(None), 0))
+        return self.ln_post(class_BD)
+
+    def forward(self, images_B3HW: Tensor, seen_BK: Tensor | None = None) -> Tensor:
+        """Return embeddings [B, E], not yet of unit length.
+
+        Args:
+            images_B3HW: Normalised pixels.
+            seen_BK: Patches that are seen, int64, row by row from 0; None: all (FLIP, arXiv 2212.00794).
+        """
+        return self.features(images_B3HW, seen_BK) @ self.proj

@@ -1,0 +1,1 @@
+"""Text towers: the causal transformer of CLIP and SigLIP."""

@@ -1,0 +1,59 @@
+"""The causal text tower (CLIP §2.4): token ids [B, L] in, the end-of-text state projected to [B, E] out."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zebra.config.model import TextConfig
+from zebra.errors import ShapeError
+from zebra.models.packing import batches, pack
+from zebra.models.transformer import Transformer
+
+MOST_NODES = 2048
+"""Prefixes computed at once without gradients: enough to keep products busy, few enough for the caches."""
+
+
+class TextTransformer(nn.Module):
+    """A causal transformer pooled where the text ends.
+
+    Differs: the published models run every text at all 77 positions. A causal state never depends on later tokens, so
+    here each distinct prefix of a batch is computed once (`packing`), and the last block computes the ends alone. The
+    result is the same function; which texts stand beside one moves it by rounding.
+    """
+
+    def __init__(self, config: TextConfig, embed_dim: int) -> None:
+        super().__init__()
+        self.context_length = config.context_length
+        self.token_embedding = nn.Embedding(config.vocab_size, config.width)
+        self.positional_embedding = nn.Parameter(torch.empty(config.context_length, config.width))
+        self.transformer = Transformer(config)
+        self.ln_final = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.text_projection = nn.Parameter(torch.empty(config.width, embed_dim))
+
+    def forward(self, tokens_BL: Tensor) -> Tensor:
+        """Return embeddings [B, E], not yet of unit length.
+
+        Args:
+            tokens_BL: int64 ids, L ≤ context_length; a text ends at its largest id (the first one, if repeated). Best
+                on the CPU, where they are packed: a GPU goes on with what it has to do meanwhile.
+
+        Raises:
+            ShapeError: L exceeds the context length.
+        """
+        if tokens_BL.shape[1] > self.context_length:
+            raise ShapeError(
+                f"texts of {tokens_BL.shape[1]} tokens for a text tower of context length {self.context_length}; "
+                "encode them with truncate=True or shorten them"
+            )
+        tokens_BL = tokens_BL.cpu()
+        length_B = tokens_BL.argmax(dim=1) + 1
+        run = pack(tokens_BL.numpy(), length_B.numpy()).to(self.positional_embedding.device)
+        x_ND = self.token_embedding(run.token_N) + F.embedding(run.position_N, self.positional_embedding)
+        x_BD = self.transformer(x_ND, sight=run, kept=run.end_B)
+        return self.ln_final(x_BD) @ self.text_projection
+
+    def batches(self, tokens_NL: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """Divide texts into batches for inference, as indices: those that begin alike together, in bounded memory."""
+        return batches(tokens_NL, tokens_NL.argmax(axis=1) + 1, MOST_NODES)

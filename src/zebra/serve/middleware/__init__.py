@@ -1,0 +1,1 @@
+"""ASGI middleware: authentication, body limits, errors, metrics, security headers."""

@@ -1,0 +1,47 @@
+"""How the blocks of both towers pass: compiled, and with their activations computed again instead of kept."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from zebra.models import CLIP
+from zebra.models.image.resnet import Bottleneck
+from zebra.models.transformer import ResidualBlock
+from zebra.train.grad_cache import buffers_kept
+
+
+def compile_blocks(model: CLIP) -> None:
+    """Compile each block at its first pass; blocks of one shape share what is compiled.
+
+    Blocks and not towers: texts are packed on the host, which no graph can hold. No two batches of texts have as many
+    tokens, so theirs are compiled for any number at once.
+    """
+    for tower, dynamic in ((model.visual, None), (model.text, True)):
+        for block in blocks(tower):
+            block.forward = torch.compile(block.forward, dynamic=dynamic)
+
+
+def forget_activations(model: CLIP) -> None:
+    """Keep what goes into a block, and compute the rest again for its gradients (Chen et al. 2016, arXiv 1604.06174).
+
+    A third more arithmetic; memory for one block instead of all.
+    """
+    for block in blocks(model):
+        block.forward = partial(
+            checkpoint, block.forward, use_reentrant=False, context_fn=partial(_passes, block)
+        )
+
+
+def blocks(part: nn.Module) -> Iterator[nn.Module]:
+    """Yield the residual blocks of a tower, or of both."""
+    for module in part.modules():
+        if isinstance(module, ResidualBlock | Bottleneck):
+            yield module
+
+
+def _passes(block: nn.Module) -> tuple[AbstractContextManager[object], AbstractContextManager[object]]:
+    return nullcontext(), buffers_kept(block)

@@ -1,0 +1,93 @@
+"""SugarCrepe's and Winoground's own files become questions over pictures."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from zebra.data.benchmarks.compositionality import Question, is_selection, read_selection
+from zebra.errors import DataError
+
+
+def entry(name: str, number: int) -> dict[str, str]:
+    return {"filename": name, "caption": f"true {number}", "negative_caption": f"false {number}"}
+
+
+@pytest.fixture
+def sugar(tmp_path: Path, picture) -> Path:
+    root = tmp_path / "sugar"
+    (root / "val2017").mkdir(parents=True)
+    for number in range(2):
+        (root / "val2017" / f"{number}.jpg").write_bytes(picture(number))
+    (root / "add_att.json").write_text(json.dumps({"0": entry("0.jpg", 0), "7": entry("1.jpg", 1)}))
+    (root / "swap_obj.json").write_text(json.dumps({"0": entry("1.jpg", 2)}))
+    return root
+
+
+@pytest.fixture
+def wino(tmp_path: Path, picture) -> Path:
+    root = tmp_path / "wino"
+    (root / "images").mkdir(parents=True)
+    for number in range(2):
+        (root / "images" / f"ex_0_img_{number}.png").write_bytes(picture(number, "PNG"))
+    line = {
+        "image_0": "ex_0_img_0",
+        "image_1": "ex_0_img_1",
+        "caption_0": "a b",
+        "caption_1": "b a",
+        "collapsed_tag": "Object",
+    }
+    (root / "examples.jsonl").write_text(json.dumps(line) + "\n")
+    return root
+
+
+def test_sugar_crepe_asks_of_one_picture_which_caption_is_true(sugar: Path, picture) -> None:
+    benchmark = read_selection(sugar)
+    assert benchmark.questions == (
+        Question((0,), ("true 0", "false 0"), "add_att"),
+        Question((1,), ("true 1", "false 1"), "add_att"),
+        Question((1,), ("true 2", "false 2"), "swap_obj"),
+    )
+    assert [benchmark.source.read(i).image for i in range(2)] == [picture(0), picture(1)]
+
+
+def test_a_picture_that_is_asked_about_twice_is_there_once(sugar: Path) -> None:
+    assert len(read_selection(sugar).source) == 2
+
+
+def test_one_category_is_named_by_its_file(sugar: Path) -> None:
+    benchmark = read_selection(sugar / "swap_obj.json")
+    assert (benchmark.name, benchmark.questions) == (
+        "swap_obj",
+        (Question((0,), ("true 2", "false 2"), "swap_obj"),),
+    )
+
+
+def test_winoground_asks_of_two_pictures_whose_caption_is_which(wino: Path, picture) -> None:
+    benchmark = read_selection(wino)
+    assert benchmark.questions == (Question((0, 1), ("a b", "b a"), "Object"),)
+    assert benchmark.source.read(1).image == picture(1, "PNG")
+
+
+def test_other_folders_are_not_taken_for_selection_sets(sugar: Path, wino: Path, tmp_path: Path) -> None:
+    (tmp_path / "world.json").write_text("{}")
+    assert [is_selection(path) for path in (sugar, wino, tmp_path)] == [True, True, False]
+
+
+def test_a_missing_picture_is_an_error_and_never_a_smaller_set(sugar: Path) -> None:
+    (sugar / "val2017" / "1.jpg").unlink()
+    with pytest.raises(DataError, match=r"lacks the picture 1\.jpg"):
+        read_selection(sugar)
+
+
+def test_an_entry_without_a_caption_is_an_error_that_names_it(sugar: Path) -> None:
+    (sugar / "add_att.json").write_text(json.dumps({"3": entry("0.jpg", 0) | {"negative_caption": ""}}))
+    with pytest.raises(DataError, match=r"add_att\.json: 3 has no negative_caption"):
+        read_selection(sugar)
+
+
+def test_a_broken_line_of_winoground_is_an_error_with_its_number(wino: Path) -> None:
+    with (wino / "examples.jsonl").open("a") as file:
+        file.write("{\n")
+    with pytest.raises(DataError, match=r"examples\.jsonl:2: broken JSON line"):
+        read_selection(wino)

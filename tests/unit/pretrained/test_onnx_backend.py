@@ -1,0 +1,135 @@
+"""Pictures in onnxruntime get the vectors of torch, from a graph that is written once and trusted never."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import zebra
+from zebra.errors import MissingExtra, WeightsError
+from zebra.pretrained import onnx_backend
+
+from .test_bundle import CAPTIONS, age, build, pictures
+from .test_precision import siglip
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+KINDS = {"vit": build, "resnet": lambda: build("resnet"), "siglip": siglip}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "model"
+    build().save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def written(saved, tmp_path_factory):
+    """A cache that holds the graph of `saved`, an hour old: digests of younger files are not remembered."""
+    cache = tmp_path_factory.mktemp("caches") / "cache"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZEBRA_CACHE", str(cache))
+        zebra.load(saved, backend="onnxruntime")
+    [graph] = (cache / "graphs").iterdir()
+    age(graph)
+    return cache
+
+
+@pytest.fixture
+def cache(written, tmp_path, monkeypatch):
+    """A copy of that cache."""
+    monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path / "cache"))
+    return Path(shutil.copytree(written, tmp_path / "cache"))
+
+
+@pytest.fixture
+def writes(monkeypatch):
+    """Counts the graphs that are written."""
+    written, write = [], onnx_backend.write_image_graph
+    monkeypatch.setattr(onnx_backend, "write_image_graph", lambda *given: written.append(1) or write(*given))
+    return written
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pictures_get_the_vectors_of_torch_within_1e_5(kind, tmp_path, monkeypatch):
+    monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path / "cache"))
+    exact = KINDS[kind]()
+    exact.fingerprint = kind
+    clip = onnx_backend.in_onnxruntime(exact)
+    for rows in (1, 5):
+        vectors = clip.encode_images(pictures(rows))
+        assert clip.backend == "onnxruntime"
+        assert vectors.dtype == torch.float32
+        assert (vectors - exact.encode_images(pictures(rows))).abs().max() < 1e-5
+
+
+def test_pictures_are_not_computed_by_torch(saved, cache, monkeypatch):
+    clip = zebra.load(saved, backend="onnxruntime")
+    monkeypatch.setattr(clip.model, "encode_images", None)
+    assert clip.encode_images(pictures(2)).shape == (2, 32)
+
+
+def test_texts_and_features_are_those_of_torch(saved, cache):
+    clip, exact = zebra.load(saved, backend="onnxruntime"), zebra.load(saved)
+    assert torch.equal(clip.encode_texts(CAPTIONS[:3]), exact.encode_texts(CAPTIONS[:3]))
+    images = clip.encode_images(pictures(2), projected=False)
+    assert torch.equal(images, exact.encode_images(pictures(2), projected=False))
+    assert (clip.precision, clip.fingerprint) == ("fp32", exact.fingerprint)
+
+
+def test_a_graph_is_written_once(saved, cache, writes):
+    zebra.load(saved, backend="onnxruntime")
+    assert not writes
+
+
+def test_a_damaged_graph_is_written_again(saved, cache, writes):
+    [graph] = (cache / "graphs").glob("*/image.onnx")
+    data = bytearray(graph.read_bytes())
+    data[len(data) // 2] ^= 4
+    graph.write_bytes(data)
+    clip = zebra.load(saved, backend="onnxruntime")
+    assert writes == [1]
+    assert (clip.encode_images(pictures(2)) - zebra.load(saved).encode_images(pictures(2))).abs().max() < 1e-5
+
+
+def test_of_graphs_that_nobody_uses_the_oldest_go(saved, cache, writes):
+    """What a killed process left half written is among them."""
+    kept = cache / "graphs"
+    os.utime(next(kept.iterdir()), (1, 1))  # used now, and so the newest again
+    names = [f"{number}-0.1.0-torch2" for number in range(3)] + ["writing-abc"]
+    for number, name in enumerate(names):
+        (kept / name).mkdir()
+        os.utime(kept / name, (1_000 * (9 - number),) * 2)
+    zebra.load(saved, backend="onnxruntime")
+    left = {path.name for path in kept.iterdir()}
+    assert left - set(names[:3]) == left - set(names)
+    assert set(names[:3]) < left
+    assert len(left) == 4
+
+
+def test_onnxruntime_has_as_many_threads_as_torch(saved, cache):
+    before = torch.get_num_threads()
+    torch.set_num_threads(before + 1)
+    try:
+        session = zebra.load(saved, backend="onnxruntime")._encoder._session
+        assert session.get_session_options().intra_op_num_threads == before + 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_without_onnxruntime_the_command_to_install_it_is_named(saved, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(MissingExtra, match=r'onnxruntime.*pip install "zebra-clip\[onnx\]"'):
+        zebra.load(saved, backend="onnxruntime")
+
+
+def test_a_cache_that_cannot_be_written_is_named(saved, tmp_path, monkeypatch):
+    (tmp_path / "cache").write_text("a file where a folder should be")
+    monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(WeightsError, match=r"cannot be written to .*ZEBRA_CACHE"):
+        zebra.load(saved, backend="onnxruntime")

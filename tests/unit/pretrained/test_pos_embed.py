@@ -1,0 +1,145 @@
+"""Another input size changes the positions and nothing else."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from zebra.config.model import (
+    ModelConfig,
+    ResNetConfig,
+    SiglipTextConfig,
+    SiglipVisionConfig,
+    TextConfig,
+    VisionTransformerConfig,
+)
+from zebra.errors import ConfigError, WeightsError
+from zebra.models import CLIP
+from zebra.pretrained.pos_embed import resize_context, resize_positions
+
+TEXT = TextConfig(width=32, layers=1, heads=1, vocab_size=60, context_length=16)
+SIGLIP_TEXT = SiglipTextConfig(width=32, layers=1, heads=1, vocab_size=60, context_length=16)
+TOWERS = {
+    "vit": VisionTransformerConfig(width=32, layers=1, heads=1, patch_size=16),
+    "resnet": ResNetConfig(width=2, layers=(1, 1, 1, 1), heads=2),
+    "siglip": SiglipVisionConfig(width=32, layers=1, heads=1, patch_size=16),
+}
+NAMES = {
+    "vit": "visual.positional_embedding",
+    "resnet": "visual.attnpool.positional_embedding",
+    "siglip": "visual.positional_embedding",
+}
+
+
+def made(kind="vit", text=TEXT, image_size=64):
+    torch.manual_seed(0)
+    config = ModelConfig(embed_dim=32, image_size=image_size, vision=TOWERS[kind], text=text)
+    return {name.removeprefix("text."): value for name, value in CLIP(config).state_dict().items()}, config
+
+
+def filled(tensors, config):
+    model = CLIP(config).eval()
+    model.load_state_dict(
+        {
+            name: tensors[name if name in tensors else name.removeprefix("text.")]
+            for name in model.state_dict()
+        }
+    )
+    return model
+
+
+@pytest.mark.parametrize("kind", TOWERS)
+@pytest.mark.parametrize("size", [32, 96])
+def test_a_model_takes_pictures_of_the_new_size(kind, size):
+    tensors, config = resize_positions(*made(kind), size)
+    assert config.image_size == size
+    assert filled(tensors, config).encode_images(torch.randn(2, 3, size, size)).shape == (2, 32)
+
+
+@pytest.mark.parametrize("kind", TOWERS)
+def test_only_the_positions_change(kind):
+    before, config = made(kind)
+    kept = {name: value.clone() for name, value in before.items()}
+    after, _ = resize_positions(before, config, 96)
+    assert after.keys() == before.keys()
+    assert [name for name in after if not torch.equal(after[name], kept[name])] == [NAMES[kind]]
+    assert all(torch.equal(before[name], kept[name]) for name in kept)
+
+
+@pytest.mark.parametrize(("kind", "extra"), [("vit", 1), ("resnet", 1), ("siglip", 0)])
+def test_a_smooth_grid_keeps_its_orientation(kind, extra):
+    """A plane that rises 1 per row and 10 per column still rises along rows and columns, in this order."""
+    tensors, config = made(kind, image_size=128)
+    side = 128 // (32 if kind == "resnet" else 16)
+    y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    width = tensors[NAMES[kind]].shape[1]
+    plane = (y + 10 * x).flatten()[:, None].expand(-1, width).float()
+    first = torch.full((extra, width), -7.0)
+    after = resize_positions(tensors | {NAMES[kind]: torch.cat([first, plane])}, config, 256)[0][NAMES[kind]]
+    assert torch.equal(after[:extra], first)
+    grid = after[extra:, 0].view(2 * side, 2 * side)
+    middle = slice(4, -4)  # edges are repeated, so that the plane bends there
+    across = torch.diff(grid, dim=1)[middle, middle]
+    down = torch.diff(grid, dim=0)[middle, middle]
+    assert across.allclose(torch.full_like(across, 5.0), atol=1.0)
+    assert down.allclose(torch.full_like(down, 0.5), atol=0.1)
+
+
+def test_half_precision_positions_are_resampled_in_full_precision_and_cast_back():
+    tensors, config = made()
+    exact = resize_positions(tensors, config, 96)[0][NAMES["vit"]]
+    half = {name: value.half() for name, value in tensors.items()}
+    widened = {name: value.float() for name, value in half.items()}
+    after = resize_positions(half, config, 96)[0][NAMES["vit"]]
+    assert after.dtype == torch.float16
+    assert torch.equal(after, resize_positions(widened, config, 96)[0][NAMES["vit"]].half())
+    assert (after.float() - exact).abs().max() < 1e-3
+
+
+def test_a_size_with_the_same_grid_keeps_every_bit():
+    """SigLIP leaves out pixels that fill no patch: 70 of them are still 4 patches of 16."""
+    tensors, config = made("siglip")
+    after, resized = resize_positions(tensors, config, 70)
+    assert torch.equal(after[NAMES["siglip"]], tensors[NAMES["siglip"]])
+    assert resized.image_size == 70
+
+
+@pytest.mark.parametrize(("kind", "size"), [("vit", 60), ("resnet", 80), ("siglip", 8)])
+def test_a_size_the_tower_cannot_take_is_refused(kind, size):
+    with pytest.raises(ConfigError, match=rf"image_size \(?{size}"):
+        resize_positions(*made(kind), size)
+
+
+@pytest.mark.parametrize("resize", [resize_positions, resize_context])
+def test_weights_of_another_config_are_refused(resize):
+    tensors, config = made()
+    other = replace(config, image_size=128, text=replace(TEXT, context_length=20))
+    with pytest.raises(WeightsError, match=r"positional_embedding has shape .* positions"):
+        resize(tensors, other, 16)
+    with pytest.raises(WeightsError, match="lack the tensor"):
+        resize({}, config, 16)
+
+
+def test_a_shorter_context_keeps_the_vectors_of_texts_that_fit():
+    before, config = made()
+    after, cut = resize_context(before, config, 9)
+    tokens = torch.tensor([[57, 5, 6, 59, 0, 0], [57, 8, 9, 10, 11, 59]])
+    assert torch.equal(filled(after, cut).encode_texts(tokens), filled(before, config).encode_texts(tokens))
+    assert cut.text.context_length == len(after["positional_embedding"]) == 9
+    assert len(before["positional_embedding"]) == 16
+
+
+def test_a_longer_context_is_refused_since_its_positions_do_not_exist():
+    with pytest.raises(ConfigError, match="trained on 16 positions, and those beyond do not exist"):
+        resize_context(*made(), 17)
+
+
+@pytest.mark.parametrize("length", [8, 17])
+def test_texts_of_siglip_have_one_length(length):
+    with pytest.raises(ConfigError, match="padded to 16 tokens"):
+        resize_context(*made("siglip", SIGLIP_TEXT), length)
+
+
+def test_a_context_without_room_for_a_text_is_refused():
+    with pytest.raises(ConfigError, match="context_length is 2"):
+        resize_context(*made(), 2)

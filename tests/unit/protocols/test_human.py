@@ -1,0 +1,221 @@
+"""People's answers and the table of the paper."""
+
+import numpy as np
+import pytest
+from scipy.stats import pearsonr
+
+from zebra.errors import DataError
+from zebra.protocols import human
+from zebra.protocols.human import Answer, append_answer, difficulty, people, read_answers
+from zebra.protocols.metrics import proportion
+
+CLASSES = ("beagle", "boxer", "pug")
+LABELS = {"a": 0, "b": 0, "c": 1, "d": 2}
+HEADER = "person,image,answer,shots\n"
+
+
+def said(*answers, shots=0):
+    """Answers from words like 'ann a pug'."""
+    split = [words.split() for words in answers]
+    return [
+        Answer(who, image, None if name == "?" else CLASSES.index(name), shots) for who, image, name in split
+    ]
+
+
+def written(path, text):
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+# The file
+
+
+def test_answers_are_read_with_not_knowing(tmp_path):
+    path = written(tmp_path / "answers.csv", HEADER + "ann,a,pug,0\nbob,a,?,2\n")
+    assert read_answers(path, CLASSES, LABELS) == (Answer("ann", "a", 2, 0), Answer("bob", "a", None, 2))
+
+
+def test_a_spreadsheets_mark_before_the_header_is_no_part_of_it(tmp_path):
+    path = written(tmp_path / "answers.csv", "\ufeff" + HEADER + "ann,a,pug,0\r\n")
+    assert read_answers(path, CLASSES, LABELS) == (Answer("ann", "a", 2, 0),)
+
+
+def test_a_person_answers_a_picture_again_with_other_shots(tmp_path):
+    path = written(tmp_path / "answers.csv", HEADER + "ann,a,pug,0\nann,a,beagle,1\n")
+    assert len(read_answers(path, CLASSES, LABELS)) == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("ann,a,pug", "3 columns"),
+        ("ann,a,pug,0,", "5 columns"),
+        ("", "0 columns"),
+        (" ,a,pug,0", "no person"),
+        ("ann,z,pug,0", "no picture 'z'"),
+        ("ann,b,begle,0", "no class 'begle'.*Did you mean 'beagle'"),
+        ("ann,b,,0", "no class ''"),
+        ("ann,b,pug,-1", "shots must be a number from 0 on, not '-1'"),
+        ("ann,b,pug,one", "not 'one'"),
+        ("ann,a,boxer,0", "has answered 'a' with 0 shots in line 2 already"),
+        ('ann,b,"pug"x,0', "each line is"),
+    ],
+)
+def test_a_wrong_line_is_named_by_its_number(tmp_path, line, message):
+    path = written(tmp_path / "answers.csv", f"{HEADER}ann,a,pug,0\n{line}\nann,c,boxer,0\n")
+    with pytest.raises(DataError, match=f"answers.csv:3: .*{message}"):
+        read_answers(path, CLASSES, LABELS)
+
+
+@pytest.mark.parametrize("text", ["", "person,image,answer\n", "image,person,answer,shots\nann,a,pug,0\n"])
+def test_another_header_is_refused(tmp_path, text):
+    with pytest.raises(DataError, match=r"answers\.csv:1: the header must be person,image,answer,shots"):
+        read_answers(written(tmp_path / "answers.csv", text), CLASSES, LABELS)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"answers\.csv cannot be read"):
+        read_answers(tmp_path / "answers.csv", CLASSES, LABELS)
+    (tmp_path / "latin.csv").write_bytes(HEADER.encode() + b"\xe9va,a,pug,0\n")
+    with pytest.raises(DataError, match=r"latin\.csv cannot be read"):
+        read_answers(tmp_path / "latin.csv", CLASSES, LABELS)
+
+
+def test_what_is_appended_is_read_back(tmp_path):
+    names = ('say "cheese"', "one, two", "plain")
+    answers = (Answer("Ann, B.", "a", 0, 0), Answer("Zoë", "b", 1, 1), Answer("ann", "c", None, 0))
+    for answer in answers:
+        append_answer(tmp_path / "answers.csv", answer, names)
+    assert read_answers(tmp_path / "answers.csv", names, LABELS) == answers
+
+
+def test_an_answer_after_a_last_line_without_an_end_gets_a_line_of_its_own(tmp_path):
+    path = written(tmp_path / "answers.csv", HEADER + "ann,a,pug,0")
+    append_answer(path, Answer("ann", "b", 0, 0), CLASSES)
+    assert path.read_text() == HEADER + "ann,a,pug,0\nann,b,beagle,0\n"
+
+
+# Table 2
+
+
+def test_the_four_columns_on_a_case_counted_by_hand():
+    """Three people, four pictures.
+
+    a (beagle): beagle beagle pug; b (beagle): ? ? beagle; c (boxer): boxer boxer ?; d (pug): pug boxer ?.
+    """
+    row = people(
+        said(
+            "ann a beagle", "bob a beagle", "cem a pug",
+            "ann b ?", "bob b ?", "cem b beagle",
+            "ann c boxer", "bob c boxer", "cem c ?",
+            "ann d pug", "bob d boxer", "cem d ?",
+        ),
+        LABELS,
+        shots=0,
+    )  # fmt: skip
+    assert (row.people, row.answers) == (3, 12)
+    assert row.accuracy.value == pytest.approx((3 / 6 + 2 / 3 + 1 / 3) / 3)
+    assert row.on_guesses.value == pytest.approx((3 / 4 + 2 / 2 + 1 / 2) / 3)
+    # d is a tie of three; of the beagles, a's vote is right, and b's is not to know.
+    assert (row.majority.value, row.ties) == (pytest.approx((1 / 2 + 1) / 2), 1)
+    # Among guesses b's vote is right, and d is a tie of two.
+    assert (row.majority_on_guesses.value, row.ties_on_guesses) == (1, 1)
+
+
+def test_other_shots_do_not_mix_in():
+    answers = said("ann a beagle") + said("ann a pug", shots=1)
+    assert (people(answers, LABELS, 0).accuracy.value, people(answers, LABELS, 1).accuracy.value) == (1, 0)
+
+
+def test_nobody_guessing_leaves_the_columns_of_guesses_empty():
+    row = people(said("ann a ?", "ann c ?"), LABELS, 0)
+    assert (row.accuracy.value, row.majority.value) == (0, 0)
+    assert (row.on_guesses, row.majority_on_guesses) == (None, None)
+
+
+def test_all_pictures_tied_leave_no_majority():
+    row = people(said("ann a pug", "bob a beagle"), LABELS, 0)
+    assert (row.majority, row.ties) == (None, 1)
+
+
+def test_no_answers_with_these_shots_is_an_error():
+    with pytest.raises(DataError, match="no answers with 2 shots"):
+        people(said("ann a pug"), LABELS, 2)
+
+
+def crowd(persons, pictures, skill, seed=0):
+    """Everyone answers every picture; a picture is easy for all or hard for all."""
+    rng = np.random.default_rng(seed)
+    labels = {f"p{n}": n % 3 for n in range(pictures)}
+    easy = {image: rng.random() < skill for image in labels}
+    return [
+        Answer(f"person {who}", image, label if easy[image] else (label + 1) % 3, 0)
+        for who in range(persons)
+        for image, label in labels.items()
+    ], labels
+
+
+def test_the_interval_is_that_of_pictures_not_of_answers():
+    """Ten people who agree on everything know no more than one of them."""
+    one, ten = (people(*crowd(count, 90, 0.6), 0).accuracy for count in (1, 10))
+    assert (ten.low, ten.high, ten.n) == (pytest.approx(one.low), pytest.approx(one.high), 90)
+
+
+def test_the_interval_holds_the_truth_19_times_of_20(monkeypatch):
+    monkeypatch.setattr(human, "RESAMPLES", 300)
+    held = 0
+    for seed in range(100):
+        score = people(*crowd(1, 120, 0.7, seed), 0).accuracy
+        held += score.low <= 0.7 <= score.high
+    assert 0.90 <= held / 100 <= 0.99
+
+
+def test_a_class_that_a_resample_misses_does_not_count_as_all_wrong():
+    """A third of 40 pictures of a class each is missing from a resample."""
+    labels = {f"p{n}": n for n in range(40)}
+    answers = [Answer("ann", image, label if label else None, 0) for image, label in labels.items()]
+    assert people(answers, labels, 0).accuracy.low > 0.85
+
+
+def test_all_right_still_has_an_interval():
+    score = people(*crowd(2, 9, 1.0), 0).accuracy
+    assert score == proportion(9, 9)
+
+
+# Fig. 16
+
+
+def test_difficulty_compares_people_and_model_on_the_pictures_people_saw():
+    answers = said("ann a pug", "bob a beagle", "ann c boxer", "ann d pug")
+    found = difficulty(answers, LABELS, {"a": True, "b": False, "c": False, "d": True}, CLASSES, 0)
+    assert found.classes[0] == "beagle"
+    by_class = {
+        name: (x.value, y.value) for name, x, y in zip(found.classes, found.people, found.model, strict=True)
+    }
+    assert by_class == {"beagle": (0.5, 1), "boxer": (1, 0), "pug": (1, 1)}
+    assert found.correlation is None
+
+
+def test_the_correlation_is_pearsons_over_classes():
+    rng = np.random.default_rng(0)
+    names = tuple("abcdefgh")
+    labels = {f"{n}": n % 8 for n in range(160)}
+    hard = rng.random(8)
+    answers = [Answer("ann", i, c if rng.random() < hard[c] else None, 0) for i, c in labels.items()]
+    right = {i: bool(rng.random() < hard[c]) for i, c in labels.items()}
+    found = difficulty(answers, labels, right, names, 0)
+    truth = pearsonr([score.value for score in found.people], [score.value for score in found.model])
+    interval = truth.confidence_interval()
+    assert found.correlation.value == pytest.approx(truth.statistic)
+    assert (found.correlation.low, found.correlation.high) == (
+        pytest.approx(interval.low),
+        pytest.approx(interval.high),
+    )
+    assert [score.value for score in found.people] == sorted(score.value for score in found.people)
+
+
+def test_difficulty_needs_the_models_outcome_of_every_picture():
+    with pytest.raises(DataError, match="no outcome for 'a'"):
+        difficulty(said("ann a pug"), LABELS, {"b": True}, CLASSES, 0)
+    with pytest.raises(DataError, match="no answers with 1 shots"):
+        difficulty(said("ann a pug"), LABELS, {"a": True}, CLASSES, 1)

@@ -1,0 +1,90 @@
+"""The search for the templates that suit a task."""
+
+import numpy as np
+import pytest
+
+from zebra.errors import ConfigError, DataError
+from zebra.protocols.prompt_search import search_prompts
+from zebra.protocols.zero_shot import zero_shot
+from zebra.values import Embeddings
+
+CLASSES, WIDTH = 6, 16
+
+
+def unit(vectors):
+    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def world(noise, images=400, seed=0):
+    """Classes as directions; templates see them through noise of their own, images through more."""
+    rng = np.random.default_rng(seed)
+    truth = rng.normal(size=(CLASSES, WIDTH))
+    templates = unit(truth + np.array(noise)[:, None, None] * rng.normal(size=(len(noise), CLASSES, WIDTH)))
+
+    def pictures(prefix):
+        labels = rng.integers(0, CLASSES, images)
+        vectors = unit(truth[labels] + 1.5 * rng.normal(size=(images, WIDTH)))
+        return Embeddings(vectors, tuple(f"{prefix}{n}" for n in range(images)), labels)
+
+    return templates, pictures("validation"), pictures("test")
+
+
+def top1(images, templates):
+    return zero_shot(images, unit(templates.sum(axis=0))).correct_N.mean()
+
+
+def test_a_good_template_is_found_among_bad_ones_and_the_gain_holds_on_new_images():
+    found = search_prompts(*world([9, 9, 0.1, 9, 9, 9]))
+    assert found.chosen[0] == 2
+    assert found.gain.difference.low > 0
+
+
+def test_every_step_takes_the_template_that_helps_most():
+    templates, validation, test = world([2, 2, 2, 2, 2])
+    found = search_prompts(templates, validation, test, steps=3)
+    for step in range(3):
+        before = list(found.tried[:step])
+        left = [t for t in range(5) if t not in before]
+        best = max(top1(validation, templates[[*before, t]]) for t in left)
+        assert found.validation[step] == pytest.approx(best)
+        assert top1(validation, templates[list(found.tried[: step + 1])]) == pytest.approx(best)
+
+
+def test_the_choice_ends_at_the_best_step_and_its_gain_is_over_all_templates():
+    templates, validation, test = world([2, 2, 2, 2, 2])
+    found = search_prompts(templates, validation, test)
+    assert len(found.tried) == 5
+    assert found.chosen == found.tried[: np.argmax(found.validation) + 1]
+    assert found.validation_all == found.validation[-1]
+    gain = top1(test, templates[list(found.chosen)]) - top1(test, templates)
+    assert found.gain.difference.value == pytest.approx(gain)
+
+
+def test_of_equal_templates_the_first_is_taken():
+    templates, validation, test = world([1])
+    assert search_prompts(templates[[0, 0, 0]], validation, test).chosen == (0,)
+
+
+def test_where_templates_are_equally_good_the_search_flatters_itself_and_the_gain_does_not():
+    """Validation rises by choosing luck; on new images the interval of nearly every world holds 0 or less."""
+    flattered, claimed = [], 0
+    for seed in range(12):
+        found = search_prompts(*world([3] * 8, images=60, seed=seed), steps=3)
+        flattered.append(max(found.validation) - found.validation_all)
+        claimed += found.gain.difference.low > 0
+    assert np.mean(flattered) > 0
+    assert claimed <= 2
+
+
+def test_images_that_chose_the_prompts_cannot_measure_them():
+    templates, validation, _ = world([1, 1])
+    with pytest.raises(DataError, match="400 images are in validation and test"):
+        search_prompts(templates, validation, validation)
+
+
+def test_there_must_be_something_to_choose():
+    templates, validation, test = world([1, 1])
+    with pytest.raises(ConfigError, match="nothing to choose"):
+        search_prompts(templates[:1], validation, test)
+    with pytest.raises(ConfigError, match="nothing to choose"):
+        search_prompts(templates, validation, test, steps=0)

@@ -1,0 +1,258 @@
+"""Prompt sets as data."""
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+
+from zebra.errors import ConfigError, DataError, ShapeError
+from zebra.protocols.prompts import (
+    PromptSet,
+    class_head,
+    general_prompts,
+    read_folder,
+    read_json,
+    read_markdown,
+)
+
+PHOTO = "a photo of a {}."
+
+
+def prompt_set(templates=(PHOTO,), classnames=("horse", "zebra"), **more):
+    return PromptSet("mine", "custom", tuple(templates), classnames, **more)
+
+
+def test_every_name_of_a_class_goes_into_every_template():
+    made = prompt_set((PHOTO, "art of the {c}."), synonyms={"horse": ("pony",)})
+    assert made.prompts() == (
+        ("a photo of a horse.", "art of the horse.", "a photo of a pony.", "art of the pony."),
+        ("a photo of a zebra.", "art of the zebra."),
+    )
+
+
+def test_sentences_of_a_class_stand_in_place_of_the_templates():
+    made = prompt_set(sentences={"zebra": ("It has stripes.", "Seen in Africa.")})
+    assert made.prompts() == (("a photo of a horse.",), ("It has stripes.", "Seen in Africa."))
+
+
+def test_the_rungs_are_the_bare_name_the_first_template_and_all():
+    rungs = prompt_set((PHOTO, "art of the {}."), synonyms={"horse": ("pony",)}).rungs()
+    assert [rung.prompts()[0] for rung in rungs] == [
+        ("horse",),
+        ("a photo of a horse.",),
+        ("a photo of a horse.", "art of the horse.", "a photo of a pony.", "art of the pony."),
+    ]
+
+
+def test_a_set_of_one_template_has_two_rungs():
+    assert [rung.name for rung in prompt_set().rungs()] == ["bare name", "mine"]
+
+
+def test_the_hash_is_of_what_is_said_and_nothing_else():
+    made = prompt_set()
+    assert len(made.hash) == 16
+    assert made.hash == PromptSet("other", "openai", ("a photo of a {c}.",), ("horse", "zebra")).hash
+    different = [
+        prompt_set(("a photo of the {}.",)),
+        prompt_set(classnames=("zebra", "horse")),
+        prompt_set(classnames=None),
+        prompt_set((PHOTO, PHOTO)),
+        prompt_set(synonyms={"horse": ("pony",)}),
+        prompt_set(sentences={"horse": ("pony",)}),
+    ]
+    assert len({made.hash, *(each.hash for each in different)}) == 7
+
+
+def test_the_hash_is_the_same_on_every_machine():
+    said = (
+        '{"templates":["a photo of a {}."],"classnames":["horse","zebra"],'
+        '"synonyms":{"zebra":["équidé rayé"]},"sentences":{}}'
+    )
+    expected = hashlib.sha256(said.encode("utf-8")).hexdigest()[:16]
+    assert prompt_set(synonyms={"zebra": ("équidé rayé",)}).hash == expected
+
+
+def test_a_set_without_names_takes_those_of_the_data():
+    assert prompt_set(classnames=None).on(["cat", "dog"]).prompts()[1] == ("a photo of a dog.",)
+    with pytest.raises(ConfigError, match="names no classes"):
+        prompt_set(classnames=None).prompts()
+
+
+def test_a_set_with_names_must_have_as_many_as_the_data():
+    assert prompt_set().on(["0", "1"]) == prompt_set()
+    with pytest.raises(DataError, match="names 2 classes, the data set has 3"):
+        prompt_set().on(["0", "1", "2"])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"templates": ()}, "no templates"),
+        ({"templates": ("a photo.",)}, "no {}"),
+        ({"classnames": ("horse", " ")}, "empty class name"),
+        ({"classnames": ()}, "none at all"),
+        ({"classnames": ("horse", "zebra", "horse")}, r"classes \[0, 2\] all 'horse'"),
+        ({"synonyms": {"hors": ("pony",)}}, "Did you mean 'horse'"),
+        ({"synonyms": {"horse": ("zebra",)}}, "already taken"),
+        ({"synonyms": {"horse": ("pony",), "zebra": ("pony",)}}, "already taken"),
+        ({"synonyms": {"horse": ("",)}}, "empty or already taken"),
+        (
+            {"templates": (), "sentences": {"horse": ("It neighs.",)}},
+            "no sentence for 1 classes, such as 'zebra'",
+        ),
+    ],
+)
+def test_a_set_that_cannot_mean_anything_is_refused(wrong, message):
+    with pytest.raises(ConfigError, match=message):
+        prompt_set(**wrong)
+
+
+def test_names_meant_to_be_repeated_are_let_through_by_name():
+    """OpenAI's list of ImageNet calls two classes 'missile' and two 'sunglasses'."""
+    names = ("missile", "zebra", "missile")
+    assert len(prompt_set(classnames=names, repeated=frozenset({"missile"})).prompts()) == 3
+
+
+def test_zebras_own_set_has_forty_templates_all_different():
+    general = general_prompts()
+    assert general.source == "zebra"
+    assert len(set(general.templates)) == 40
+    assert all(
+        template.count("{}") == 1 and template.endswith((".", "picture.")) for template in general.templates
+    )
+
+
+def test_a_clip_benchmark_folder_is_read(tmp_path):
+    (tmp_path / "classnames.txt").write_text("horse\nzebra\n", encoding="utf-8")
+    (tmp_path / "zeroshot_classification_templates.txt").write_text(
+        "a photo of a {c}.\r\nart\n", encoding="utf-8"
+    )
+    with pytest.raises(ConfigError, match=r"'art' has no \{\}"):
+        read_folder(tmp_path)
+    (tmp_path / "zeroshot_classification_templates.txt").write_text(
+        "a photo of a {c}.\n{c}", encoding="utf-8"
+    )
+    assert read_folder(tmp_path).prompts()[1] == ("a photo of a zebra.", "zebra")
+    with pytest.raises(DataError, match=r"classnames\.txt cannot be read"):
+        read_folder(tmp_path / "nowhere")
+
+
+def write_json(path, document):
+    path.write_text(json.dumps(document), encoding="utf-8")
+    return path
+
+
+def test_custom_files_of_clip_benchmark_are_read(tmp_path):
+    templates = write_json(tmp_path / "t.json", {"farm": ["a photo of a {c}."], "other": ["{c}"]})
+    names = write_json(tmp_path / "n.json", {"farm": ["horse", "zebra"]})
+    assert read_json("farm", templates, names).prompts()[1] == ("a photo of a zebra.",)
+    assert read_json("farm", templates).classnames is None
+    with pytest.raises(DataError, match=r"has no entry 'fram'\. Did you mean 'farm'"):
+        read_json("fram", templates)
+
+
+def test_custom_sentences_for_every_class_are_read(tmp_path):
+    file = write_json(tmp_path / "t.json", {"farm": {"zebra": ["It has stripes."], "horse": ["It neighs."]}})
+    assert read_json("farm", file).on(["horse", "zebra"]).prompts() == (("It neighs.",), ("It has stripes.",))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "t.json:1: not JSON"),
+        ("[]", "no entry"),
+        ('{"farm": "{}"}', "expected a list of texts"),
+        ('{"farm": []}', "expected a list of texts"),
+        ('{"farm": [3]}', "expected a list of texts"),
+        ('{"farm": {"zebra": "It has stripes."}}', "farm: zebra: expected a list"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path, text, message):
+    path = tmp_path / "t.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        read_json("farm", path)
+
+
+MARKDOWN = """# Prompts
+
+What this is.
+
+## Faces
+
+```bash
+classes = [
+    ['happy', 'smiling'],
+    ['angry'],
+]
+
+templates = [
+    'a {} face.',
+]
+```
+
+
+## Farm
+
+```bash
+classes = [
+    'horse',
+    "mother's hen",
+]
+
+templates = [
+    'a photo of a {}.',
+    'a {}.',
+]
+```
+
+## Broken
+
+```bash
+classes = open('x')
+```
+
+## Half
+
+```bash
+classes = ['a']
+```
+"""
+
+
+def test_openais_sections_are_read_with_their_synonyms(tmp_path):
+    path = tmp_path / "prompts.md"
+    path.write_text(MARKDOWN, encoding="utf-8")
+    assert read_markdown(path, "Faces").prompts() == (
+        ("a happy face.", "a smiling face."),
+        ("a angry face.",),
+    )
+    assert read_markdown(path, "Farm").prompts()[1] == ("a photo of a mother's hen.", "a mother's hen.")
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [("Frm", "Did you mean 'Farm'"), ("Broken", "cannot be read as lists"), ("Half", "expected the lists")],
+)
+def test_sections_that_cannot_be_read_are_named_and_nothing_is_run(tmp_path, section, message):
+    path = tmp_path / "prompts.md"
+    path.write_text(MARKDOWN, encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        read_markdown(path, section)
+
+
+def test_the_head_averages_the_directions_of_every_classs_prompts():
+    prompts = np.array([[2, 0], [0, 5], [0, 3]], dtype=np.float32)
+    head = class_head(prompts, [2, 1])
+    assert head == pytest.approx(np.array([[0.5**0.5, 0.5**0.5], [0, 1]]))
+    assert head.dtype == np.float32
+
+
+def test_a_head_of_prompts_that_do_not_fit_is_refused():
+    with pytest.raises(ShapeError, match="3 prompts cannot be 2 classes of 4"):
+        class_head(np.ones((3, 2), np.float32), [2, 2])
+    with pytest.raises(ShapeError):
+        class_head(np.ones((3, 2), np.float32), [3, 0])
+    with pytest.raises(DataError, match="text vector 1 has no direction"):
+        class_head(np.array([[1, 0], [0, 0]], np.float32), [1, 1])

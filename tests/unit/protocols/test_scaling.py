@@ -1,0 +1,70 @@
+"""Error against compute."""
+
+import numpy as np
+import pytest
+from scipy.stats import linregress, t
+
+from zebra.errors import DataError
+from zebra.protocols.scaling import fit_power_law
+
+COMPUTE = [6.1, 9.9, 21.5, 75.3, 265.9]
+ERROR = [0.47, 0.45, 0.41, 0.38, 0.33]
+
+
+def test_runs_on_a_power_law_give_it_back_exactly():
+    law = fit_power_law(COMPUTE, [0.6 * c**-0.2 for c in COMPUTE])
+    assert (law.exponent.value, law.scale) == (pytest.approx(-0.2), pytest.approx(0.6))
+    assert law.exponent.high - law.exponent.low < 1e-9
+
+
+def test_the_exponent_and_its_interval_are_those_of_scipy():
+    law = fit_power_law(COMPUTE, ERROR)
+    truth = linregress(np.log(COMPUTE), np.log(ERROR))
+    reach = t.ppf(0.975, 3) * truth.stderr
+    assert law.exponent.value == pytest.approx(truth.slope)
+    assert law.exponent.low == pytest.approx(truth.slope - reach)
+    assert law.exponent.high == pytest.approx(truth.slope + reach)
+
+
+def test_the_unit_of_compute_does_not_matter():
+    first = fit_power_law(COMPUTE, ERROR)
+    second = fit_power_law([1e9 * c for c in COMPUTE], ERROR)
+    assert second.exponent.value == pytest.approx(first.exponent.value)
+    assert second.prediction([5e11]).high_N == pytest.approx(first.prediction([500]).high_N)
+
+
+@pytest.mark.parametrize(("kind", "own"), [("band", 0), ("prediction", 1)])
+def test_the_bands_are_those_of_the_general_linear_model(kind, own):
+    """x (X'X)⁻¹ x' times the residual variance, with that of one further run added for a prediction."""
+    law = fit_power_law(COMPUTE, ERROR)
+    design = np.stack([np.ones(5), np.log(COMPUTE)], axis=1)
+    beta, residual = np.linalg.lstsq(design, np.log(ERROR), rcond=None)[:2]
+    for compute in (1.0, 30.0, 5000.0):
+        row = np.array([1, np.log(compute)])
+        spread = np.sqrt(residual[0] / 3 * (own + row @ np.linalg.inv(design.T @ design) @ row))
+        curve = getattr(law, kind)([compute])
+        assert curve.value_N[0] == pytest.approx(np.exp(row @ beta))
+        assert curve.low_N[0] == pytest.approx(np.exp(row @ beta - t.ppf(0.975, 3) * spread))
+        assert curve.high_N[0] == pytest.approx(np.exp(row @ beta + t.ppf(0.975, 3) * spread))
+
+
+def test_a_further_run_falls_into_its_interval_19_times_of_20():
+    rng = np.random.default_rng(0)
+    inside = 0
+    for _ in range(400):
+        errors = 0.5 * np.array([*COMPUTE, 1000.0]) ** -0.1 * np.exp(rng.normal(size=6) * 0.03)
+        curve = fit_power_law(COMPUTE, errors[:5]).prediction([1000.0])
+        inside += bool(curve.low_N[0] <= errors[5] <= curve.high_N[0])
+    assert 0.92 <= inside / 400 <= 0.98
+
+
+def test_runs_that_have_no_line_are_refused():
+    with pytest.raises(DataError, match="at least 3 runs"):
+        fit_power_law([1, 2], [0.5, 0.4])
+    with pytest.raises(DataError, match="3 amounts of compute with 2 errors"):
+        fit_power_law([1, 2, 3], [0.5, 0.4])
+    with pytest.raises(DataError, match="needs a spread"):
+        fit_power_law([2, 2, 2], [0.5, 0.4, 0.3])
+    for compute, error in ((0, 0.5), (-1, 0.5), (3, 0), (3, 1.5), (3, float("nan")), (float("nan"), 0.5)):
+        with pytest.raises(DataError, match="run 2"):
+            fit_power_law([1, 2, compute], [0.5, 0.4, error])

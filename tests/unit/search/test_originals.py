@@ -1,0 +1,157 @@
+"""A picture is read from wherever its row says it lies, and only if it is still the same."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from zebra.config.embed import EmbedConfig
+from zebra.config.model import ModelConfig, TextConfig, VisionTransformerConfig
+from zebra.data.shards import ShardWriter
+from zebra.images.preprocess import Preprocess
+from zebra.models import CLIP
+from zebra.pretrained.bundle import Bundle
+from zebra.search.originals import media_type
+from zebra.search.searcher import Searcher
+from zebra.store import Store
+from zebra.text.bpe import Tokenizer
+from zebra.workflows import embed
+from zebra.workflows.search import open_searcher
+
+
+def encoded(number, format="JPEG", size=(400, 300)):
+    pixels = np.random.default_rng(number).integers(0, 256, (size[1] // 10, size[0] // 10, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).resize(size).save(buffer, format)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    tokenizer = Tokenizer.train(["a photo of a horse"] * 5, 520, 16)
+    config = ModelConfig(
+        embed_dim=16,
+        image_size=32,
+        vision=VisionTransformerConfig(width=64, layers=1, heads=1, patch_size=16),
+        text=TextConfig(width=64, layers=1, heads=1, vocab_size=tokenizer.vocab_size, context_length=16),
+    )
+    folder = tmp_path_factory.mktemp("models") / "model"
+    Bundle(CLIP(config), tokenizer, Preprocess(image_size=32)).save(folder)
+    return folder
+
+
+@pytest.fixture
+def searched(model, tmp_path):
+    """A function that embeds data, and opens what came of it."""
+
+    def run(data: Path, **settings) -> tuple[Searcher, list[str]]:
+        out = tmp_path / "store"
+        embed.run(
+            EmbedConfig(
+                model=str(model), data=str(data), out=str(out), precision="fp32", workers=1, **settings
+            )
+        )
+        ids = [name for batch in Store.open(out).scan(["id"]) for name in batch["id"].to_pylist()]
+        return open_searcher(out), ids
+
+    return run
+
+
+def test_files_are_read_in_their_format(searched, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number, format in enumerate(["JPEG", "PNG", "WEBP", "GIF", "BMP"]):
+        (folder / f"{number}.{format.lower().replace('jpeg', 'jpg')}").write_bytes(encoded(number, format))
+    search, ids = searched(folder)
+    for number, (id, format) in enumerate(zip(ids, ["jpeg", "png", "webp", "gif", "bmp"], strict=True)):
+        picture = search.picture(id)
+        assert picture.media_type == f"image/{format}"
+        assert picture.data == next(folder.glob(f"{number}.*")).read_bytes()
+    assert media_type(b"<svg>") == "application/octet-stream"
+
+
+def test_pictures_are_read_straight_out_of_a_tar_shard(searched, tmp_path):
+    with ShardWriter(tmp_path / "shards") as writer:
+        for number in range(3):
+            writer.write(f"{number:03d}", {"jpg": encoded(number), "txt": b"words"})
+    search, ids = searched(tmp_path / "shards")
+    assert [search.picture(id).data for id in ids] == [encoded(number) for number in range(3)]
+    (tmp_path / "shards" / "00000.tar").unlink()
+    assert search.picture(ids[0]) is None
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_pictures_are_read_out_of_the_rows_of_a_parquet_file(searched, tmp_path, nested):
+    images = [encoded(number) for number in range(7)]
+    cells = [{"bytes": image, "path": None} for image in images] if nested else images
+    table = pa.table({"other": [b"x"] * 7, "image": cells, "caption": ["words"] * 7})
+    pq.write_table(table, tmp_path / "table.parquet", row_group_size=3)
+    search, ids = searched(tmp_path / "table.parquet")
+    assert [search.picture(id).data for id in ids] == images
+
+
+def test_pictures_that_a_table_names_are_read_from_their_files(searched, tmp_path):
+    (tmp_path / "one.jpg").write_bytes(encoded(1))
+    (tmp_path / "table.csv").write_text("path,caption,year\none.jpg,words,2021\n")
+    search, ids = searched(tmp_path / "table.csv", columns=("year",))
+    assert search.picture(ids[0]).data == encoded(1)
+    assert ("year", "number") in search.columns
+
+
+def test_pictures_of_a_saved_data_set_are_read_out_of_it(searched, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    rows = {"image": [{"bytes": encoded(n), "path": None} for n in range(3)], "caption": ["words"] * 3}
+    features = datasets.Features({"image": datasets.Image(), "caption": datasets.Value("string")})
+    datasets.Dataset.from_dict(rows, features).save_to_disk(tmp_path / "saved")
+    search, ids = searched(tmp_path / "saved")
+    assert [search.picture(id).data for id in ids] == [encoded(number) for number in range(3)]
+
+
+def test_a_picture_that_was_changed_or_deleted_is_no_picture_but_its_small_one_stays(searched, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"{number}.jpg").write_bytes(encoded(number))
+    search, ids = searched(folder)
+    (folder / "0.jpg").write_bytes(encoded(9))
+    (folder / "1.jpg").unlink()
+    (folder / "1.jpg").mkdir()
+    for id in ids[:2]:
+        assert search.picture(id) is None
+        assert max(Image.open(io.BytesIO(search.thumbnail(id, 300))).size) == 96
+    assert search.picture(ids[2]) is not None
+    assert search.picture("no such id") is None
+    assert search.thumbnail("no such id") is None
+
+
+def test_small_pictures_come_from_the_store_if_large_enough_and_else_from_the_picture(searched, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "0.png").write_bytes(encoded(0, "PNG"))
+    search, (id,) = searched(folder)
+    assert Image.open(io.BytesIO(search.thumbnail(id, 90))).size == (96, 72)
+    assert Image.open(io.BytesIO(search.thumbnail(id, 200))).size == (200, 150)
+    assert Image.open(io.BytesIO(search.thumbnail(id, 5000))).size == (400, 300)
+
+
+def test_without_small_pictures_in_the_store_they_are_made(searched, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "0.jpg").write_bytes(encoded(0))
+    search, (id,) = searched(folder, thumbnails=0)
+    assert Image.open(io.BytesIO(search.thumbnail(id, 64))).size == (64, 48)
+    (folder / "0.jpg").unlink()
+    assert search.thumbnail(id, 64) is None
+
+
+def test_what_a_row_carries_can_be_written_as_json(searched, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "0.jpg").write_bytes(encoded(0))
+    search, (id,) = searched(folder)
+    assert json.loads(json.dumps(search.row(id)))["width"] == 400

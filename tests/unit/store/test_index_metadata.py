@@ -1,0 +1,154 @@
+"""An index is a commit like any other, and the record tells readers whether rows were only added."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from zebra.store import Store, StoreError
+from zebra.store import store_dir as durable_module
+from zebra.store.index_metadata import IndexFacts, read_index_facts, write_index_facts
+from zebra.store.lance_table import Table
+
+
+def nearest(store, number, count=3, where=None):
+    vector = np.random.default_rng(number).standard_normal(8).astype(np.float32)
+    return store.nearest(vector, count, ["id"], where, 2, 4)["id"].to_pylist()
+
+
+def test_the_index_finds_rows_and_also_those_added_after_it(store, rows):
+    store.append(rows(0, 300))
+    assert store.num_indexed() is None
+    store.build_index(3)
+    assert store.num_indexed() == 300
+    store.append(rows(300, 320))
+    assert store.num_indexed() == 300
+    assert nearest(store, 310)[0] == "id-310"
+    assert nearest(store, 20)[0] == "id-20"
+    store.delete(["id-20"])
+    assert "id-20" not in nearest(store, 20, 320)
+    assert nearest(store, 7, 50, "`width` < 650") != []
+    assert len(nearest(store, 7, 50, "`width` < 650")) == 10
+
+
+def test_making_the_index_again_takes_in_what_is_new(store, rows):
+    store.append(rows(0, 300))
+    store.build_index(2)
+    store.append(rows(300, 400))
+    store.build_index(4)
+    assert store.num_indexed() == 400
+    assert len(Store.open(store.path)) == 400
+
+
+def test_compacting_keeps_the_index(store, rows):
+    store.append(rows(0, 300))
+    store.build_index(2)
+    for first in range(300, 340):
+        store.append(rows(first, first + 1))
+    store.compact()
+    assert store.num_indexed() in (300, 340)
+    assert nearest(store, 333)[0] == "id-333"
+
+
+def test_an_index_that_was_cut_short_leaves_the_store_as_it_was(store, rows, monkeypatch):
+    """The process ends after LanceDB wrote the index and before the commit was recorded."""
+    store.append(rows(0, 300))
+    version = store.version
+    monkeypatch.setattr(
+        durable_module.Folder, "conclude", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        store.build_index(2)
+    monkeypatch.undo()
+    with pytest.warns(UserWarning, match="making the index was cut short, and is undone"):
+        again = Store.open(store.path)
+    assert (again.version, len(again), again.num_indexed()) == (version, 300, None)
+    again.build_index(2)
+    assert again.num_indexed() == 300
+
+
+def test_an_index_that_fails_is_an_error_and_the_store_goes_on(store, rows, monkeypatch):
+    store.append(rows(0, 300))
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Table, "build_index", full)
+    with pytest.raises(StoreError, match="making the index failed: No space left on device"):
+        store.build_index(2)
+    assert store.append(rows(300, 301)) > 0
+
+
+def test_only_one_process_makes_an_index(store, rows):
+    store.append(rows(0, 300))
+    with pytest.raises(StoreError, match="is being written to by process"):
+        Store.open(store.path).build_index(2)
+
+
+def test_facts_of_an_index_come_back_and_damaged_ones_count_as_none(tmp_path):
+    facts = IndexFacts("IVF_SQ", 300, 3, 2, 4, 0.97, 100, 1.5)
+    write_index_facts(tmp_path, facts)
+    assert read_index_facts(tmp_path) == facts
+    (tmp_path / "index.json").write_text("{}")
+    assert read_index_facts(tmp_path) is None
+    (tmp_path / "index.json").unlink()
+    assert read_index_facts(tmp_path) is None
+
+
+def test_the_record_says_when_rows_were_last_changed(store, rows):
+    def rewritten():
+        return Store.open(store.path).committed.rewritten
+
+    first = store.version
+    store.append(rows(0, 300))
+    store.build_index(2)
+    store.append(rows(300, 310))
+    assert rewritten() == first
+    store.update(["id-3"], {"caption": "new"})
+    assert rewritten() == store.version
+    changed = store.version
+    store.append(rows(310, 311))
+    assert rewritten() == changed
+    store.delete(["id-3"])
+    assert rewritten() == store.version
+    store.restore(changed)
+    assert rewritten() == store.version
+
+
+def test_a_change_that_was_cut_short_does_not_count_and_a_lost_version_does(store, rows, tmp_path):
+    store.append(rows(0, 5))
+    store.append(rows(5, 9))
+    before = json.loads((store.path / "commit.json").read_text())
+    store.close()
+    (store.path / "commit.json").write_text(json.dumps(before | {"in_flight": "deleting 1 rows"}))
+    Store.open(store.path).append(rows(9, 10))
+    assert json.loads((store.path / "commit.json").read_text())["rewritten"] == before["rewritten"]
+    lost = tmp_path / "lost"
+    shutil.copytree(store.path, lost)
+    newest = max(
+        Path(lost, "images.lance", "_versions").glob("*.manifest"), key=lambda path: path.stat().st_mtime_ns
+    )
+    newest.write_bytes(b"")
+    with pytest.warns(UserWarning, match="cannot be read"):
+        again = Store.open(lost)
+    assert again.committed.rewritten > store.committed.version
+
+
+def test_a_record_from_before_there_was_an_index_makes_readers_read_all(store, rows):
+    store.append(rows(0, 5))
+    record = json.loads((store.path / "commit.json").read_text())
+    del record["rewritten"]
+    (store.path / "commit.json").write_text(json.dumps(record))
+    assert Store.open(store.path).committed.rewritten > 10**9
+
+
+def test_rows_can_be_read_from_a_place_on(store, rows):
+    store.append(rows(0, 5))
+    store.append(rows(5, 9))
+    ids, vectors = store.vectors(first=6)
+    assert ids.to_pylist() == ["id-6", "id-7", "id-8"]
+    assert np.array_equal(vectors, store.vectors()[1][6:])
+    assert [name for batch in store.scan(["id"], 8) for name in batch["id"].to_pylist()] == ["id-8"]
+    assert store.vectors(first=9)[1].shape == (0, 8)
