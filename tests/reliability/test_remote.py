@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from zebra.config.data import DataConfig
-from zebra.data.remote.remote_blob import object_store, remote_blob
+from zebra.data.remote import object_store, remote_blob
 from zebra.data.shards import ShardSource, ShardWriter
 from zebra.data.sources import open_source, read_many
 from zebra.errors import DataError

@@ -28,7 +28,8 @@ from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
 from zebra.text.bpe import Tokenizer
 from zebra.train.checkpoint import read_checkpoint
-from zebra.train.freeze import FixedBatchNorm, heights, lock, plan
+from zebra.train.finetune import plan
+from zebra.train.freeze import FixedBatchNorm, heights, lock
 from zebra.train.optimizer import adamw
 from zebra.workflows import export, train
 

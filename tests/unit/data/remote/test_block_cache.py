@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from zebra.data.remote import block_cache
 from zebra.data.remote.block_cache import BlockCache
-from zebra.data.remote.remote_blob import block_cache
 
 KEY = "a" * 32
 

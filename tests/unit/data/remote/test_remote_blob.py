@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from zebra.config.data import DataConfig
 from zebra.data.batches import batches
+from zebra.data.remote import remote_blob as remote_module
 from zebra.data.remote.block_cache import BLOCK_BYTES
 from zebra.data.remote.object_store import (
     Files,
@@ -28,7 +29,6 @@ from zebra.data.remote.object_store import (
     open_store,
 )
 from zebra.data.remote.remote_blob import GAP_BYTES, REQUESTS, SPAN_BYTES, Remote, _merged
-from zebra.data.remote.remote_blob import remote_blob as remote_module
 from zebra.data.shards import ShardSource
 from zebra.data.sources import open_source, read_many
 from zebra.errors import BadSample, DataError, MissingExtra

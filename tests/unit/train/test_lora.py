@@ -24,7 +24,7 @@ from zebra.models.lora import adapters
 from zebra.pretrained.bundle import Bundle
 from zebra.text.bpe import Tokenizer
 from zebra.train.checkpoint import list_checkpoints, read_checkpoint
-from zebra.train.freeze import plan
+from zebra.train.finetune import plan
 from zebra.workflows import train
 
 SIZES = {"width": 32, "layers": 2, "heads": 2}
