@@ -25,10 +25,10 @@ import torch
 from torch import Tensor
 
 from receipt import keep
-from zebra.config.presets import preset
+from zebra.config.presets import get_preset
 from zebra.config.train import OptimizerConfig
 from zebra.models import CLIP
-from zebra.train.optimizer import adamw
+from zebra.train.optimizer import build_optimizer
 from zebra.train.step import train_step
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -39,10 +39,10 @@ class Bench:
 
     def __init__(self, told: argparse.Namespace) -> None:
         torch.manual_seed(0)
-        self.config = preset(told.model)
+        self.config = get_preset(told.model)
         self.precision = told.precision
         self.model = CLIP(self.config).to(DEVICE).train()
-        self.optimizer = adamw(self.model, OptimizerConfig())
+        self.optimizer = build_optimizer(self.model, OptimizerConfig())
         self.step(self.batch(2), None)  # optimizer state and gradients are there before anything is measured
 
     def batch(self, num_pairs: int) -> tuple[Tensor, Tensor]:
@@ -60,7 +60,7 @@ class Bench:
             self.optimizer,
             *batch,
             lr=1e-5,
-            clip_norm=1.0,
+            grad_clip_norm=1.0,
             precision=self.precision,
             chunk_size=chunk_size,
         )

@@ -23,13 +23,13 @@ from typing import Any
 import torch
 
 from receipt import keep
-from zebra.config.presets import preset
+from zebra.config.presets import get_preset
 from zebra.config.train import OptimizerConfig
 from zebra.models import CLIP
 from zebra.train.checkpoint_writer import CheckpointWriter
-from zebra.train.ema import WeightAverage
-from zebra.train.optimizer import adamw
-from zebra.train.snapshot import Snapshot, moments, rng_state
+from zebra.train.ema import ModelEMA
+from zebra.train.optimizer import build_optimizer
+from zebra.train.snapshot import TrainSnapshot, get_rng_state, optimizer_tensors
 from zebra.train.step import train_step
 
 SAVES = 6
@@ -53,26 +53,30 @@ def main() -> None:
 
 def measure(name: str, batch: int) -> dict[str, Any]:
     """Train a few steps, save a few times."""
-    config = preset(name)
+    config = get_preset(name)
     torch.manual_seed(0)
     model = CLIP(config)
-    optimizer = adamw(model, OptimizerConfig())
+    optimizer = build_optimizer(model, OptimizerConfig())
     images = torch.randn(batch, 3, config.image_size, config.image_size)
     tokens = torch.randint(1, config.text.vocab_size - 1, (batch, min(16, config.text.context_length)))
     tokens[:, -1] = config.text.vocab_size - 1
 
     def step() -> None:
-        train_step(model, optimizer, images, tokens, lr=1e-4, clip_norm=1.0, precision="fp32")
+        train_step(model, optimizer, images, tokens, lr=1e-4, grad_clip_norm=1.0, precision="fp32")
 
     seconds_of_step = median([timed(step) for _ in range(4)][1:])
-    average = WeightAverage(model, 0.99)
-    tensors, state = rng_state()
-    parts = {"model": model.state_dict(), "optimizer": moments(model, optimizer), "ema": average.weights}
+    average = ModelEMA(model, 0.99)
+    tensors, state = get_rng_state()
+    parts = {
+        "model": model.state_dict(),
+        "optimizer": optimizer_tensors(model, optimizer),
+        "ema": average.weights,
+    }
     copies, walls, computed, memory = [], [], [], []
     with tempfile.TemporaryDirectory() as place, Ticker() as ticker:
-        with CheckpointWriter(Path(place) / "checkpoints", keep=2) as writer:
+        with CheckpointWriter(Path(place) / "checkpoints", num_to_keep=2) as writer:
             for number in range(SAVES):
-                snapshot = Snapshot(number, {**parts, "rng": tensors}, state)
+                snapshot = TrainSnapshot(number, {**parts, "rng": tensors}, state)
                 copies.append(timed(lambda snapshot=snapshot: writer.save(snapshot)))
                 cpu = time.process_time()
                 walls.append(timed(writer.wait))

@@ -37,14 +37,14 @@ from receipt import keep
 
 PHASES = ("training", "saving", "renaming", "purging")
 EVENTS = {"saving": ("open",), "renaming": ("os.rename",), "purging": ("os.remove", "os.rmdir")}
-COMPARED = ("step", "samples", "loss", "lr", "logit_scale", "grad_norm", "batch_accuracy", "checks")
+COMPARED = ("step", "samples", "loss", "lr", "logit_scale", "grad_norm", "batch_accuracy", "eval")
 STEPS = 60
 PICTURES = 240
 BROKEN = (17, 101, 160)
 RUN = (
     "--steps", str(STEPS), "--batch-size", "16", "--workers", "1", "--seed", "3", "--model.image-size", "32",
     "--model.vision.width", "8", "--model.vision.heads", "4", "--model.text.layers", "1",
-    "--optimizer.warmup-steps", "5", "--checkpoint-every", "4", "--check-every", "10", "--check-samples", "40",
+    "--optimizer.warmup-steps", "5", "--checkpoint-every", "4", "--eval-every", "10", "--eval-samples", "40",
     "--log.every", "1", "--ema-decay", "0.9", "--data-options.max-skip-rate", "0.1", "--precision", "fp32",
 )  # fmt: skip
 
@@ -126,7 +126,7 @@ def draw(world: Path) -> None:
     """Draw pictures of coloured shapes with captions, a few of them broken, and a set for the checks."""
     from PIL import Image, ImageDraw
 
-    from zebra.data.benchmarks.writer import write_benchmark
+    from zebra.data.benchmarks.writer import write_classification
     from zebra.data.shards import ShardWriter
 
     dice = random.Random(0)
@@ -148,7 +148,9 @@ def draw(world: Path) -> None:
             shards.write(f"{number:05d}", {"jpg": data, "txt": f"a {colour} {shape}".encode()})
     labels = [number % len(kinds) for number in range(80)]
     samples = [(picture(*kinds[label]), "jpg", label) for label in labels]
-    write_benchmark(world / "check", samples, [f"{colour} {shape}" for colour, shape in kinds], ["a {c}"])
+    write_classification(
+        world / "check", samples, [f"{colour} {shape}" for colour, shape in kinds], ["a {c}"]
+    )
 
 
 def command(home: Path, out: Path) -> list[str]:
@@ -158,7 +160,7 @@ def command(home: Path, out: Path) -> list[str]:
         str(home / "world" / "train"),
         "--out",
         str(out),
-        "--checks",
+        "--eval-sets",
         str(home / "world" / "check"),
     )
     return ["train", *data, *RUN]
@@ -197,7 +199,7 @@ def kill_once(home: Path, out: Path, phase: str, dice: random.Random) -> bool:
 
 def steps_of(out: Path) -> int:
     """Count the steps in a run's journal."""
-    journal = out / "journal.jsonl"
+    journal = out / "log.jsonl"
     return min(journal.read_bytes().count(b"\n") if journal.exists() else 0, STEPS - 1)
 
 
@@ -206,7 +208,7 @@ def outcome(out: Path) -> dict[str, Any]:
     folders = [out / "model", max((out / "checkpoints").glob("step-????????"))]
     files = [path for folder in folders for path in sorted(folder.iterdir())]
     files += [out / "skipped.jsonl", out / "metrics.json", out / "data.json"]
-    lines = [json.loads(line) for line in (out / "journal.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     journal = [{name: line[name] for name in COMPARED if name in line} for line in lines]
     return {str(path.relative_to(out)): path.read_bytes() for path in files} | {"journal": journal}
 

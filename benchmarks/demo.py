@@ -66,7 +66,7 @@ def main() -> None:
     watcher.join()
     seconds = time.perf_counter() - began
     metrics = json.loads((told.out / "metrics.json").read_text())
-    journal = [json.loads(line) for line in (told.out / "journal.jsonl").read_text().splitlines()]
+    journal = [json.loads(line) for line in (told.out / "log.jsonl").read_text().splitlines()]
     keep(
         "demo",
         {

@@ -34,12 +34,12 @@ from receipt import keep
 from zebra.config.embed import EmbedConfig
 from zebra.config.export import ExportConfig
 from zebra.config.model import ModelConfig, TextConfig, VisionTransformerConfig
-from zebra.config.presets import preset
+from zebra.config.presets import get_preset
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
 from zebra.store import Store
-from zebra.text.bpe import Tokenizer
+from zebra.text.bpe import BPETokenizer
 from zebra.workflows import embed, export
 
 SIZES = ((640, 480), (1600, 1200))
@@ -79,7 +79,7 @@ def write_pictures(folder: Path, number: int, sizes: tuple[tuple[int, int], ...]
 def write_model(folder: Path, config: ModelConfig) -> None:
     """Save random weights."""
     torch.manual_seed(0)
-    tokenizer = Tokenizer.train(["a photo of a zebra"], 520, config.text.context_length)
+    tokenizer = BPETokenizer.train(["a photo of a zebra"], 520, config.text.context_length)
     Bundle(CLIP(config), tokenizer, Preprocess(image_size=config.image_size)).save(folder)
 
 
@@ -140,7 +140,7 @@ def measured(kind: str, model: Path, data: Path, out: Path) -> dict[str, float]:
 def speed(home: Path, pictures: int, rounds: int) -> dict[str, Any]:
     """Let all kinds embed one folder, in turn."""
     write_pictures(home / "pictures", pictures)
-    write_model(home / "zebra", preset("ViT-B/32"))
+    write_model(home / "zebra", get_preset("ViT-B/32"))
     export.run(ExportConfig(model=str(home / "zebra"), format="open_clip", out=str(home / "open_clip")))
     models = {kind: home / kind.split()[0] for kind in KINDS}
     seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
@@ -150,7 +150,7 @@ def speed(home: Path, pictures: int, rounds: int) -> dict[str, Any]:
             seconds[kind].append(measured(kind, models[kind], home / "pictures", out)["seconds"])
     theirs = np.load(home / "open_clip 0.npy")
     ours = {
-        kind: Store.open(home / f"{kind} 0").vectors()[1].astype(np.float32)
+        kind: Store.open(home / f"{kind} 0").read_vectors()[1].astype(np.float32)
         for kind in ("zebra", "zebra fast")
     }
     sizes = [path.stat().st_size for path in sorted((home / "pictures").glob("*.jpg"))]
@@ -161,7 +161,7 @@ def speed(home: Path, pictures: int, rounds: int) -> dict[str, Any]:
             "1600 × 1200": round(float(np.mean(sizes[1::2]))),
         },
         "rounds": rounds,
-        "precision": Store.open(home / "zebra 0").facts.precision,
+        "precision": Store.open(home / "zebra 0").metadata.precision,
         "pictures_per_second": {kind: round(pictures / median(took), 1) for kind, took in seconds.items()},
         "times_open_clip": {
             kind: round(median(a / b for a, b in zip(seconds["open_clip"], seconds[kind], strict=True)), 2)

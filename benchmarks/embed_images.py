@@ -32,15 +32,15 @@ from torch.nn import functional as F
 
 import zebra
 from receipt import keep
-from zebra.config.presets import preset
+from zebra.config.presets import get_preset
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
-from zebra.pretrained.golden import golden_picture
+from zebra.pretrained.golden import make_golden_image
 from zebra.pretrained.open_clip import write_open_clip
 from zebra.pretrained.transformers import write_transformers
-from zebra.pretrained.weights import published_tensors
-from zebra.text.bpe import Tokenizer
+from zebra.pretrained.weights import published_state_dict
+from zebra.text.bpe import BPETokenizer
 
 Encode = Callable[[list[Image.Image]], Tensor]
 WAYS: dict[str, dict[str, Any]] = {
@@ -67,19 +67,19 @@ def peer() -> ModuleType:
 def write(folder: Path) -> None:
     """Write one model of random weights as zebra's folder and as the peers'."""
     torch.manual_seed(0)
-    config = preset("ViT-B/32")
+    config = get_preset("ViT-B/32")
     config = replace(
         config, vision=replace(config.vision, activation="gelu"), text=replace(config.text, activation="gelu")
     )
     peer()
     from open_clip.tokenizer import default_bpe  # `peer` makes open_clip importable
 
-    words = Tokenizer.from_merges(default_bpe())
+    words = BPETokenizer.from_merges(default_bpe())
     clip = Bundle(CLIP(config).eval(), words, Preprocess(image_size=224))
     clip.save(folder / "zebra")
     same: dict[str, Any] = {
         "config": config,
-        "tensors": published_tensors(clip.model),
+        "tensors": published_state_dict(clip.model),
         "preprocess": clip.preprocess,
     }
     for name in ("open_clip", "transformers"):
@@ -145,7 +145,7 @@ def images(num_pictures: int = 32, rounds: int = 7) -> dict[str, Any]:
                 began = time.perf_counter()
                 encode[name](pictures)
                 seconds[name].append(time.perf_counter() - began)
-        vectors = {name: run([golden_picture(), *pictures]) for name, run in encode.items()}
+        vectors = {name: run([make_golden_image(), *pictures]) for name, run in encode.items()}
     row: dict[str, Any] = {"pictures": num_pictures, "rounds": rounds, "threads": torch.get_num_threads()}
     for name, taken in seconds.items():
         row[name] = {"images_per_second": round(num_pictures / median(taken[1:]), 1)}

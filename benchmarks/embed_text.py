@@ -37,8 +37,8 @@ from torch.nn import functional as F
 import zebra
 from embed_images import peer, write
 from receipt import RESULTS, keep
-from zebra.models.packing import branches
-from zebra.text.bpe import Tokenizer
+from zebra.models.packing import sort_prefixes
+from zebra.text.bpe import BPETokenizer
 
 Encode = Callable[[Sequence[str]], Tensor]
 T = TypeVar("T")
@@ -129,7 +129,7 @@ def transformers_way(folder: Path, texts: Sequence[str]) -> Callable[[], None]:
     from transformers import CLIPModel
 
     model = CLIPModel.from_pretrained(folder).eval()
-    rows = torch.from_numpy(Tokenizer.from_merges(merges()).encode(texts, truncate=True).ids)
+    rows = torch.from_numpy(BPETokenizer.from_merges(merges()).encode(texts, truncate=True).ids)
     ids = F.pad(rows, (0, 77 - rows.shape[1]))
 
     def encode() -> None:
@@ -165,9 +165,9 @@ def towers(
     name: str, texts: list[str], theirs: Peer, other: Path, ours: dict[str, Encode], rounds: int
 ) -> dict[str, Any]:
     """Time the peer and every form of ours on the same texts; return the row."""
-    words = Tokenizer.from_merges(merges())
+    words = BPETokenizer.from_merges(merges())
     encoded = words.encode(texts, truncate=True)
-    distinct = int(branches(encoded.ids, encoded.lengths)[1].sum())
+    distinct = int(sort_prefixes(encoded.ids, encoded.lengths)[1].sum())
     ideal = len(texts) * words.context_length / distinct
     forms = {"open_clip": theirs.encode, **ours}
     seconds = compare({form: functools.partial(run, texts) for form, run in forms.items()}, rounds)
@@ -206,7 +206,7 @@ def towers(
 
 def tokenising(texts: list[str], rounds: int) -> dict[str, Any]:
     """Compare the tokenizers on one thread; return the row."""
-    words, tokenizer = Tokenizer.from_merges(merges()), peer().get_tokenizer("ViT-B-32")
+    words, tokenizer = BPETokenizer.from_merges(merges()), peer().get_tokenizer("ViT-B-32")
     theirs, ours = tokenizer(texts), words.encode(texts, truncate=True)
     assert torch.equal(theirs[:, : ours.ids.shape[1]], torch.from_numpy(ours.ids))
     ways = {

@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from zebra.protocols.retrieval import retrieve
-from zebra.protocols.zero_shot import zero_shot, zero_shot_multilabel
+from zebra.protocols.retrieval import compute_retrieval_ranks
+from zebra.protocols.zero_shot import classify_zero_shot, score_zero_shot_multilabel
 from zebra.values import Embeddings
 
 SETS = {
@@ -51,14 +51,14 @@ def task(name: str, images: int, texts: int, width: int) -> Callable[[], object]
     pictures = Embeddings(image_NE, tuple(map(str, range(images))), labels)
     match name:
         case "zero-shot":
-            return lambda: zero_shot(pictures, text_ME).scores()
+            return lambda: classify_zero_shot(pictures, text_ME).scores()
         case "retrieval":
             captions = Embeddings(text_ME, tuple(map(str, range(texts))))
             owners = np.arange(texts) % images
-            return lambda: retrieve(pictures, captions, owners).scores()
+            return lambda: compute_retrieval_ranks(pictures, captions, owners).scores()
         case "map":
             truth_NC = rng.random((images, texts)) < 0.07
-            return lambda: zero_shot_multilabel(pictures, truth_NC, text_ME).scores()
+            return lambda: score_zero_shot_multilabel(pictures, truth_NC, text_ME).scores()
     raise ValueError(name)
 
 

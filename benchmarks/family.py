@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from receipt import RESULTS, keep
 from zebra.config.evaluate import EvaluateConfig
 from zebra.config.files import read_recipe
-from zebra.config.presets import preset
+from zebra.config.presets import get_preset
 from zebra.config.structure import structure
 from zebra.config.train import TrainConfig
 from zebra.models import CLIP
@@ -32,9 +32,14 @@ STANDARD, SHIFTS = "seen-kinds", ("sketch", "inverted", "noisy")
 
 def config(world: Path, out: Path, width: int, steps: int) -> TrainConfig:
     """Take the demo's recipe with another width and length."""
-    raw = read_recipe("demo") | {"data": str(world / "train"), "out": str(out), "steps": steps, "checks": []}
+    raw = read_recipe("demo") | {
+        "data": str(world / "train"),
+        "out": str(out),
+        "steps": steps,
+        "eval_sets": [],
+    }
     base = structure(TrainConfig, raw)
-    model = preset("tiny-resnet")
+    model = get_preset("tiny-resnet")
     return replace(base, model=replace(model, vision=replace(model.vision, width=width, heads=4)))
 
 
@@ -75,14 +80,14 @@ def main() -> None:
             print(
                 width,
                 compute[-1],
-                {name: round(score.value, 3) for name, score in study.top1(runs[-1]).items()},
+                {name: round(score.value, 3) for name, score in study.load_top1_scores(runs[-1]).items()},
             )
         judged = scores(told.world, told.judge, Path(folder, "judged")) if told.judge else runs[-1]
         references = runs if told.judge else runs[:-1]
-        robust = study.robustness(references, STANDARD, [judged])
-        scaled = study.scaling(runs, compute, "GFLOP per picture", [STANDARD])
+        robust = study.study_robustness(references, STANDARD, [judged])
+        scaled = study.study_scaling(runs, compute, "GFLOP per picture", [STANDARD])
         top1 = {
-            run.name: {name: asdict(score) for name, score in study.top1(run).items()}
+            run.name: {name: asdict(score) for name, score in study.load_top1_scores(run).items()}
             for run in (*runs, judged)
         }
     for name, figure in (("robustness", robust.sections[-1].body), ("scaling", scaled.sections[0].body)):

@@ -28,18 +28,18 @@ from receipt import keep
 from zebra.config.files import read_recipe
 from zebra.config.structure import structure
 from zebra.config.train import TrainConfig
-from zebra.data.batches import batches
-from zebra.data.benchmarks.clip_benchmark import read_benchmark
+from zebra.data.batches import iter_batches
+from zebra.data.benchmarks.clip_benchmark import read_classification
 from zebra.data.sources import Source, open_source
-from zebra.evaluators.zero_shot import climb
+from zebra.evaluators.zero_shot import evaluate_zero_shot
 from zebra.images.preprocess import Preprocess
 from zebra.losses import info_nce, sigmoid_loss
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
-from zebra.pretrained.pos_embed import resize_positions
-from zebra.train.optimizer import adamw
-from zebra.train.precision import autocast, settle
-from zebra.train.setup import open_tokenizer
+from zebra.pretrained.pos_embed import resize_pos_embed
+from zebra.train.optimizer import build_optimizer
+from zebra.train.precision import autocast, resolve_precision
+from zebra.train.setup import load_or_train_tokenizer
 from zebra.values import Batch
 
 SETS = ("seen-kinds", "unseen-kinds", "zebra")
@@ -108,21 +108,21 @@ class Learner:
 
     def __init__(self, variant: Variant, config: TrainConfig, source: Source, side: int) -> None:
         self.variant, self.config, self.source, self.side = variant, config, source, side
-        self.words = open_tokenizer(config, source)
+        self.words = load_or_train_tokenizer(config, source)
         text = replace(config.model.text, vocab_size=self.words.vocab_size)
         torch.manual_seed(config.seed)
         self.model = CLIP(replace(config.model, text=text, image_size=side, logit_bias=variant.sigmoid))
         self.remembered = None if variant.remember is None else Remembered(variant.remember)
         self.position = self.taken = 0
-        self.optimizer = adamw(self.model, config.optimizer)
+        self.optimizer = build_optimizer(self.model, config.optimizer)
 
     def grow(self, side: int) -> None:
         """Go on at another resolution, the moments of the optimizer included where they fit."""
-        tensors, config = resize_positions(dict(self.model.state_dict()), self.model.config, side)
+        tensors, config = resize_pos_embed(dict(self.model.state_dict()), self.model.config, side)
         before = {name: self.optimizer.state[p] for name, p in self.model.named_parameters()}
         self.side, self.model = side, CLIP(config)
         self.model.load_state_dict(tensors)
-        self.optimizer = adamw(self.model, self.config.optimizer)
+        self.optimizer = build_optimizer(self.model, self.config.optimizer)
         for name, parameter in self.model.named_parameters():
             if before[name] and before[name]["exp_avg"].shape == parameter.shape:
                 self.optimizer.state[parameter] = before[name]
@@ -130,15 +130,15 @@ class Learner:
     def until(self, end: float, rate: Callable[[float, int], float], spent: float) -> float:
         """Train until so many seconds are spent, of which some are already; return how many are."""
         prepare = Preprocess(image_size=self.side)
-        feed = batches(
+        feed = iter_batches(
             self.source,
             image_size=self.side,
             batch_size=self.config.batch_size,
             seed=self.config.seed,
-            start=self.position,
-            steps=10**6,
-            workers=1,
-            options=self.config.data_options,
+            start_sample=self.position,
+            num_steps=10**6,
+            num_workers=1,
+            config=self.config.data_options,
         )
         began = None
         for batch in feed:
@@ -156,7 +156,7 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         tokens = torch.from_numpy(self.words.encode(batch.captions, truncate=True).ids)
         with autocast(self.config.precision, torch.device("cpu")):
-            image, text, scale = self.model(prepare.normalise(batch.images), tokens)
+            image, text, scale = self.model(prepare.normalize(batch.images), tokens)
         if self.remembered:
             loss = self.remembered(image, text, scale, batch.ids)
         elif self.model.logit_bias is not None:
@@ -164,11 +164,11 @@ class Learner:
         else:
             loss = info_nce(image, text, scale)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip_norm)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.grad_clip_norm)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.step()
-        self.model.clamp_temperature()
+        self.model.clamp_logit_scale()
 
 
 def learn(variant: Variant, config: TrainConfig, world: Path, seconds: float) -> dict[str, Any]:
@@ -187,7 +187,10 @@ def learn(variant: Variant, config: TrainConfig, world: Path, seconds: float) ->
         learner.grow(full)
     learner.until(seconds, rate, spent)
     clip = Bundle(learner.model.eval(), learner.words, Preprocess(image_size=full))
-    scores = {name: climb(clip, read_benchmark(world / "evaluation" / name)).ensemble for name in SETS}
+    scores = {
+        name: evaluate_zero_shot(clip, read_classification(world / "evaluation" / name)).ensemble
+        for name in SETS
+    }
     return {
         "seconds": seconds,
         "steps": learner.taken,
@@ -216,7 +219,7 @@ def main() -> None:
                 config = replace(
                     config,
                     batch_size=variant.batch_size,
-                    precision=settle("auto", torch.device("cpu")),
+                    precision=resolve_precision("auto", torch.device("cpu")),
                     optimizer=told_optimizer,
                 )
                 row = {"variant": name, "seed": seed, **learn(variant, config, told.world, told.seconds)}

@@ -23,12 +23,12 @@ from PIL import Image
 
 import zebra
 from receipt import keep
-from zebra.config.presets import preset
+from zebra.config.presets import get_preset
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
-from zebra.pretrained.golden import check_golden
-from zebra.text.bpe import Tokenizer
+from zebra.pretrained.golden import verify_golden
+from zebra.text.bpe import BPETokenizer
 
 REPEATS = 5
 CHILD = """
@@ -63,9 +63,9 @@ def main() -> None:
         unverified = [opened(folder, "trust") for _ in range(REPEATS)]
         reading = median(timed(weights.read_bytes) for _ in range(REPEATS))
         picture = Image.fromarray(np.zeros((60, 80, 3), dtype=np.uint8))
-        check_golden(clip, folder / "golden.safetensors")
+        verify_golden(clip, folder / "golden.safetensors")
         golden = median(
-            timed(lambda: check_golden(clip, folder / "golden.safetensors")) for _ in range(REPEATS)
+            timed(lambda: verify_golden(clip, folder / "golden.safetensors")) for _ in range(REPEATS)
         )
         forward = median(
             timed(lambda: (clip.encode_images([picture]), clip.encode_texts(["a photo of a horse"])))
@@ -88,8 +88,8 @@ def main() -> None:
 def make(folder: Path) -> Bundle:
     """Write a ViT-B/32 with random weights and a small vocabulary."""
     torch.manual_seed(0)
-    words = Tokenizer.train(["a photo of a horse"] * 3, 560, 77)
-    clip = Bundle(CLIP(preset("ViT-B/32")), words, Preprocess(image_size=224))
+    words = BPETokenizer.train(["a photo of a horse"] * 3, 560, 77)
+    clip = Bundle(CLIP(get_preset("ViT-B/32")), words, Preprocess(image_size=224))
     clip.save(folder)
     return zebra.load(folder, device="cpu", verify=False)  # the first verified load is measured
 

@@ -39,7 +39,7 @@ from torch import Tensor
 
 from receipt import keep
 from zebra.config.data import DataConfig
-from zebra.data.batches import batches
+from zebra.data.batches import iter_batches
 from zebra.data.shards import ShardWriter
 from zebra.data.sources import open_source
 from zebra.images.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess
@@ -81,17 +81,17 @@ def write(folder: Path, pictures: list[bytes], shards: int) -> None:
 
 def zebra(told: argparse.Namespace) -> Iterator[tuple[Tensor, tuple[str, ...]]]:
     """Yield ours."""
-    stream = batches(
+    stream = iter_batches(
         open_source(told.data, DataConfig()),
         image_size=SIZE,
         batch_size=told.batch_size,
         seed=0,
-        start=0,
-        steps=WARM + told.batches,
-        workers=told.workers,
-        options=DataConfig(),
+        start_sample=0,
+        num_steps=WARM + told.batches,
+        num_workers=told.workers,
+        config=DataConfig(),
     )
-    normalise = Preprocess(image_size=SIZE).normalise if "normalised" in told.child else lambda images: images
+    normalise = Preprocess(image_size=SIZE).normalize if "normalised" in told.child else lambda images: images
     for batch in stream:
         yield normalise(batch.images), batch.captions
 

@@ -32,25 +32,37 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from receipt import RESULTS, keep
 from zebra.config.model import ModelConfig
-from zebra.config.presets import preset
+from zebra.config.presets import get_preset
 from zebra.config.train import TrainConfig
-from zebra.data.batches import batches
-from zebra.data.benchmarks.clip_benchmark import read_benchmark
+from zebra.data.batches import iter_batches
+from zebra.data.benchmarks.clip_benchmark import read_classification
 from zebra.data.sources import open_source
-from zebra.images.decode import decode
+from zebra.images.decode import decode_image
 from zebra.images.preprocess import Preprocess
 from zebra.losses import bag_of_words_loss, captioning_loss, info_nce
 from zebra.models import CLIP, BagOfWords, Captioner
-from zebra.models.bag_of_words import words_of
-from zebra.pretrained.device import pick_device
+from zebra.models.bag_of_words import tokens_to_multi_hot
+from zebra.pretrained.device import resolve_device
 from zebra.protocols.metrics import proportion
-from zebra.report.style import ACCENT, FAINT, INK, MUTED, PAPER, SMALL, TEXT, WIDTH, canvas, percent, plot
-from zebra.text.bpe import Tokenizer
-from zebra.text.templates import fill
-from zebra.train.optimizer import adamw
-from zebra.train.precision import autocast, settle
+from zebra.report.style import (
+    ACCENT,
+    BACKGROUND,
+    FAINT,
+    FONT_SIZE,
+    FOREGROUND,
+    MUTED,
+    SMALL_FONT_SIZE,
+    WIDE_INCHES,
+    add_axes,
+    create_figure,
+    format_percent,
+)
+from zebra.text.bpe import BPETokenizer
+from zebra.text.templates import fill_template
+from zebra.train.optimizer import build_optimizer
+from zebra.train.precision import autocast, resolve_precision
 from zebra.train.schedule import learning_rate
-from zebra.train.setup import open_tokenizer
+from zebra.train.setup import load_or_train_tokenizer
 from zebra.values import Batch, Score
 
 RATES = (1e-3, 3e-3)
@@ -70,7 +82,7 @@ class MeanOfWords(nn.Module):
 
     def forward(self, tokens_BL: Tensor) -> Tensor:
         """Return embeddings [B, E]."""
-        words_BV = words_of(tokens_BL, len(self.vectors)).float()
+        words_BV = tokens_to_multi_hot(tokens_BL, len(self.vectors)).float()
         return words_BV / words_BV.sum(dim=1, keepdim=True).clamp(min=1) @ self.vectors
 
 
@@ -109,7 +121,7 @@ def cosines(model: CLIP, images: Tensor, tokens: Tensor) -> Tensor:
 def word_loss(model: BagOfWords, images: Tensor, tokens: Tensor) -> Tensor:
     """Predict the words of each picture's caption."""
     logits_BV = model(images)
-    return bag_of_words_loss(logits_BV, words_of(tokens, logits_BV.shape[1]))
+    return bag_of_words_loss(logits_BV, tokens_to_multi_hot(tokens, logits_BV.shape[1]))
 
 
 def caption_loss(model: Captioner, images: Tensor, tokens: Tensor) -> Tensor:
@@ -120,7 +132,9 @@ def caption_loss(model: Captioner, images: Tensor, tokens: Tensor) -> Tensor:
 OBJECTIVES = {
     "contrastive": Objective(CLIP, contrastive_loss, cosines, ACCENT, "-"),
     "contrastive-bag": Objective(clip_of_words, contrastive_loss, cosines, ACCENT, ":"),
-    "bag-of-words": Objective(BagOfWords, word_loss, BagOfWords.log_likelihood, INK, "-", template="{}"),
+    "bag-of-words": Objective(
+        BagOfWords, word_loss, BagOfWords.log_likelihood, FOREGROUND, "-", template="{}"
+    ),
     "captioning": Objective(Captioner, caption_loss, Captioner.log_likelihood, MUTED, "-"),
 }
 
@@ -139,9 +153,11 @@ class Pictures:
     @classmethod
     def read(cls, folder: Path, preprocess: Preprocess) -> "Pictures":
         """Read a set whole."""
-        benchmark = read_benchmark(folder)
+        benchmark = read_classification(folder)
         records = [benchmark.source.read(index) for index in range(len(benchmark.source))]
-        pixels = [preprocess.pixels(decode(r.image, r.id, mode=preprocess.decode)) for r in records]
+        pixels = [
+            preprocess.resize_and_crop(decode_image(r.image, r.id, mode=preprocess.decode)) for r in records
+        ]
         labels = torch.tensor([record.label for record in records])
         return cls(torch.from_numpy(np.stack(pixels)), labels, benchmark.classnames, benchmark.templates[0])
 
@@ -156,7 +172,7 @@ class Study:
     """What all objectives share."""
 
     config: TrainConfig
-    words: Tokenizer
+    words: BPETokenizer
     preprocess: Preprocess
     choose: Pictures
     """A quarter of the seen kinds' pictures: learning rate and prompt are chosen by them."""
@@ -166,7 +182,7 @@ class Study:
     @classmethod
     def open(cls, world: Path, config: TrainConfig) -> "Study":
         """Read the words and the sets."""
-        words = open_tokenizer(config, open_source(config.data, config.data_options))
+        words = load_or_train_tokenizer(config, open_source(config.data, config.data_options))
         model = replace(config.model, text=replace(config.model.text, vocab_size=words.vocab_size))
         preprocess = Preprocess(image_size=model.image_size)
         seen, unseen = (
@@ -186,22 +202,22 @@ class Study:
         config = self.config
         torch.manual_seed(config.seed)
         model = objective.build(config.model)
-        optimizer = adamw(model, config.optimizer)
+        optimizer = build_optimizer(model, config.optimizer)
         for step, batch in enumerate(self.batches(steps, config.workers)):
             model.train()
             optimizer.zero_grad(set_to_none=True)
             with autocast(config.precision, torch.device("cpu")):
-                pixels = self.preprocess.normalise(batch.images)
+                pixels = self.preprocess.normalize(batch.images)
                 loss = objective.loss(model, pixels, self.tokens(batch.captions))
             loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.clip_norm)
+            nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.grad_clip_norm)
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(
-                    step, peak=lr, warmup_steps=config.optimizer.warmup_steps, steps=steps
+                    step, peak_lr=lr, warmup_steps=config.optimizer.warmup_steps, total_steps=steps
                 )
             optimizer.step()
             if isinstance(model, CLIP):
-                model.clamp_temperature()
+                model.clamp_logit_scale()
             if step + 1 in points:
                 yield step + 1, loss.item(), model.eval()
 
@@ -209,11 +225,11 @@ class Study:
     def top1(self, objective: Objective, model: nn.Module, pictures: Pictures) -> Score:
         """Return zero-shot accuracy with its 95 % interval."""
         template = objective.template or pictures.template
-        tokens_CL = self.tokens([fill(template, name) for name in pictures.classnames])
+        tokens_CL = self.tokens([fill_template(template, name) for name in pictures.classnames])
         right = 0
         for images, labels in zip(pictures.images.split(SCORED), pictures.labels.split(SCORED), strict=True):
             with autocast(self.config.precision, images.device):
-                score_BC = objective.score(model, self.preprocess.normalise(images), tokens_CL)
+                score_BC = objective.score(model, self.preprocess.normalize(images), tokens_CL)
             right += int((score_BC.argmax(dim=1) == labels).sum())
         return proportion(right, len(pictures.labels))
 
@@ -221,7 +237,7 @@ class Study:
         """Count parameters, and the work of a forward pass with its loss for one pair of a batch of the data."""
         model = objective.build(self.config.model)
         batch = next(self.batches(1, workers=0))
-        pixels, tokens = self.preprocess.normalise(batch.images), self.tokens(batch.captions)
+        pixels, tokens = self.preprocess.normalize(batch.images), self.tokens(batch.captions)
 
         def gflop(forward: Callable[[], Tensor]) -> float:
             with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -238,15 +254,15 @@ class Study:
     def batches(self, steps: int, workers: int) -> Iterator[Batch]:
         """Yield the batches of a run from its start, the same for every objective."""
         config = self.config
-        return batches(
+        return iter_batches(
             open_source(config.data, config.data_options),
             image_size=config.model.image_size,
             batch_size=config.batch_size,
             seed=config.seed,
-            start=0,
-            steps=steps,
-            workers=workers,
-            options=config.data_options,
+            start_sample=0,
+            num_steps=steps,
+            num_workers=workers,
+            config=config.data_options,
         )
 
     def follow(self, name: str, lr: float, steps: int) -> dict[str, Any]:
@@ -308,13 +324,15 @@ def chosen() -> dict[str, dict[str, Any]]:
 
 def draw(rows: dict[str, dict[str, Any]], path: Path) -> None:
     """Draw zero-shot accuracy against the images processed, with 95 % intervals."""
-    figure = canvas(WIDTH, 3.9)
-    figure.patch.set(facecolor=PAPER, alpha=1)
+    figure = create_figure(WIDE_INCHES, 3.9)
+    figure.patch.set(facecolor=BACKGROUND, alpha=1)
     sets = ("seen-kinds", "unseen-kinds")
     highest = max(point[set_]["high"] for row in rows.values() for point in row["curve"] for set_ in sets)
     top = math.ceil(10 * highest) / 10
-    for left, set_ in zip((0.55, 0.55 + WIDTH / 2), sets, strict=True):
-        axes = plot(figure, left=left, bottom=0.6, right=WIDTH - left - WIDTH / 2 + 0.75, top=0.75)
+    for left, set_ in zip((0.55, 0.55 + WIDE_INCHES / 2), sets, strict=True):
+        axes = add_axes(
+            figure, left=left, bottom=0.6, right=WIDE_INCHES - left - WIDE_INCHES / 2 + 0.75, top=0.75
+        )
         for name, row in rows.items():
             style = {"color": OBJECTIVES[name].colour, "linestyle": OBJECTIVES[name].line, "linewidth": 1.8}
             images = [point["images"] for point in row["curve"]]
@@ -326,12 +344,14 @@ def draw(rows: dict[str, dict[str, Any]], path: Path) -> None:
         axes.set_xticks(images, [f"{count / 1000:.2g}k" for count in images])
         axes.set_xticks([], minor=True)
         axes.set_ylim(0, top)
-        axes.yaxis.set_major_formatter(lambda value, _: percent(value, 0))
+        axes.yaxis.set_major_formatter(lambda value, _: format_percent(value, 0))
         axes.grid(axis="y", color=FAINT, linewidth=0.8)
-        axes.set_xlabel("images processed", fontsize=SMALL, color=MUTED, loc="left", labelpad=6)
-        axes.set_title(f"zero-shot top-1, {set_}", fontsize=TEXT, color=INK, fontweight="bold", loc="left")
+        axes.set_xlabel("images processed", fontsize=SMALL_FONT_SIZE, color=MUTED, loc="left", labelpad=6)
+        axes.set_title(
+            f"zero-shot top-1, {set_}", fontsize=FONT_SIZE, color=FOREGROUND, fontweight="bold", loc="left"
+        )
     figure.legend(*axes.get_legend_handles_labels(), loc="upper left", ncols=len(rows) + 1, frameon=False,
-                  fontsize=SMALL, labelcolor=INK, handlelength=2.2)  # fmt: skip
+                  fontsize=SMALL_FONT_SIZE, labelcolor=FOREGROUND, handlelength=2.2)  # fmt: skip
     figure.savefig(path, metadata={"Date": None})
 
 
@@ -349,8 +369,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     told = parser.parse_args()
     config = TrainConfig(
-        data=str(told.world / "train"), out="", model=preset("tiny-resnet"), steps=told.steps,
-        batch_size=told.batch_size, workers=told.workers, seed=told.seed, precision=settle("auto", pick_device("cpu")),
+        data=str(told.world / "train"), out="", model=get_preset("tiny-resnet"), steps=told.steps,
+        batch_size=told.batch_size, workers=told.workers, seed=told.seed, precision=resolve_precision("auto", resolve_device("cpu")),
     )  # fmt: skip
     study = Study.open(told.world, config)
     for name in told.objectives:

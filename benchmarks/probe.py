@@ -23,7 +23,7 @@ from scipy.special import logsumexp
 from sklearn.linear_model import LogisticRegression
 
 from receipt import keep
-from zebra.protocols.linear_probe import LogisticFit, linear_probe
+from zebra.protocols.linear_probe import LogisticSolver, fit_linear_probe
 from zebra.values import Embeddings
 
 Made = TypeVar("Made")
@@ -75,7 +75,7 @@ def main() -> None:
         for seed, num in ((1, told.examples), (2, 2000), (3, 5000))
     )
     before = high_water_mib()
-    found, seconds = timed(lambda: linear_probe(train, test, told.classes, validation=validation))
+    found, seconds = timed(lambda: fit_linear_probe(train, test, told.classes, validation=validation))
     row: dict[str, Any] = {
         "examples": told.examples,
         "width": told.width,
@@ -84,26 +84,26 @@ def main() -> None:
         | {
             "extra_mib": round(high_water_mib() - before),
             "fits": len(found.trials) + 1,
-            "iterations": sum(trial.iterations for trial in found.trials) + found.probe.iterations,
-            "stopped": found.stopped,
-            "penalty": found.probe.penalty,
-            "top1": found.outcome.scores()["top1"].value,
+            "iterations": sum(trial.num_iterations for trial in found.trials) + found.probe.num_iterations,
+            "stopped": found.num_unconverged,
+            "penalty": found.probe.l2_penalty,
+            "top1": found.result.scores()["top1"].value,
         },
         "load": round(os.getloadavg()[0], 1),
         "fits": [],
     }
     print(row, flush=True)
-    fits = LogisticFit(train.vectors, train.labels, told.classes)
+    fits = LogisticSolver(train.vectors, train.labels, told.classes)
     for penalty in told.peer:
-        warm = next(trial for trial in found.trials if np.isclose(trial.penalty, penalty))
+        warm = next(trial for trial in found.trials if np.isclose(trial.l2_penalty, penalty))
         ours, seconds = timed(lambda penalty=penalty: fits.fit(penalty))
-        accuracy, _ = ours.judge(validation)
+        accuracy, _ = ours.evaluate(validation)
         entry: dict[str, Any] = {
             "penalty": penalty,
-            "warm": {"iterations": warm.iterations, "accuracy": warm.accuracy},
+            "warm": {"iterations": warm.num_iterations, "accuracy": warm.accuracy},
             "ours": seconds
             | {
-                "iterations": ours.iterations,
+                "iterations": ours.num_iterations,
                 "accuracy": accuracy,
                 "objective": objective(ours.weight_CD, ours.bias_C, train, penalty),
             },

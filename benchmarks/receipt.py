@@ -6,14 +6,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from zebra.train.environment import environment
+from zebra.train.environment import collect_environment
 
 RESULTS = Path(__file__).parent / "results"
 
 
 def keep(name: str, row: dict[str, Any]) -> None:
     """Append one row to results/NAME.jsonl and print it."""
-    where = environment()
+    where = collect_environment()
     receipt = {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "command": " ".join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),

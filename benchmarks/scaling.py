@@ -24,10 +24,10 @@ from zebra.config.model import (
     TransformerConfig,
     VisionTransformerConfig,
 )
-from zebra.config.presets import preset
-from zebra.losses.tiles import DEVICE_ELEMENTS
+from zebra.config.presets import get_preset
+from zebra.losses.tiles import MAX_TILE_ELEMENTS_ACCELERATOR
 from zebra.models import CLIP
-from zebra.models.packing import pack
+from zebra.models.packing import pack_texts
 
 MODELS = ("RN50", "ViT-B/32", "ViT-L/14")
 PUBLISHED_GPU_HOURS = {"ViT-B/32": "4,600 (A100)", "ViT-L/14": "50,800 (A100)"}
@@ -98,7 +98,7 @@ def measured() -> Measured:
     return Measured(
         pictures_per_core=loader["pictures_per_second"]["zebra bytes"] / loader["workers"],
         picture_kb=loader["mean_file_bytes"] / 1e3,
-        checkpoint_bytes_per_weight=megabytes * 1e6 / weights(preset("ViT-B/32")),
+        checkpoint_bytes_per_weight=megabytes * 1e6 / weights(get_preset("ViT-B/32")),
         checkpoint_mb_per_second=megabytes / checkpoint["background_seconds"],
     )
 
@@ -117,7 +117,7 @@ def texts_of(model: ModelConfig, rows: int) -> Layout:
     """Lay out a GPU's share of texts as the text tower does."""
     assert isinstance(model.text, TextConfig)
     tokens = captions(rows, model.text, torch.Generator().manual_seed(0))
-    S, Q, K = pack(tokens.numpy(), (tokens.argmax(dim=1) + 1).numpy()).seen_SQK.shape
+    S, Q, K = pack_texts(tokens.numpy(), (tokens.argmax(dim=1) + 1).numpy()).mask_SQK.shape
     return Layout(S * Q, S * Q * K, rows)
 
 
@@ -160,7 +160,7 @@ def _tower_bytes(tower: TransformerConfig, tokens: int, *, recomputed: bool) -> 
 
 def plan(name: str, cluster: Cluster, known: Measured) -> Iterator[tuple[str, str]]:
     """Yield the lines of one model: what, how much."""
-    model = preset(name)
+    model = get_preset(name)
     count, rows, N, W = weights(model), cluster.rows, cluster.batch, cluster.gpus
     texts = texts_of(model, rows)
     image, text = image_flops(model, rows), text_flops(model, texts, rows)
@@ -197,7 +197,7 @@ def plan(name: str, cluster: Cluster, known: Measured) -> Iterator[tuple[str, st
 
     states = 16 * count
     kept, again = (activation_bytes(model, texts, rows, recomputed=flag) for flag in (False, True))
-    loss = FP32 * (2 * N * model.embed_dim + 2 * DEVICE_ELEMENTS)
+    loss = FP32 * (2 * N * model.embed_dim + 2 * MAX_TILE_ELEMENTS_ACCELERATOR)
     fits = states + kept + loss < 0.9 * cluster.gpu_memory_gb * 1e9
     yield "weights, gradients, moments, GB", f"{states / 1e9:.1f}"
     yield "the same, sharded, GB", f"{states / W / 1e9:.2f}"

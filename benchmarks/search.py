@@ -35,11 +35,11 @@ from numpy.typing import NDArray
 import zebra
 from receipt import RESULTS, keep
 from zebra.config.data import DataConfig
-from zebra.embed.sources import find_pictures
+from zebra.embed.sources import open_embed_source
 from zebra.search import ivf_index
-from zebra.search.flat_index import Exact
-from zebra.store import Store, StoreFacts
-from zebra.store.index_metadata import IndexFacts
+from zebra.search.flat_index import FlatIndex
+from zebra.store import Store, StoreMetadata
+from zebra.store.index_metadata import IndexMetadata
 from zebra.workflows.search import open_searcher
 
 HOME = Path(__file__).parents[1] / "runs" / "search-benchmark"
@@ -81,7 +81,7 @@ def make(home: Path, data: str, rows: int) -> None:
         centred_NE = pictures_NE[:10_000] - pictures_NE.mean(axis=0)
         _, spreads_E, directions_EE = np.linalg.svd(centred_NE, full_matrices=False)
         directions_EE = (spreads_E / 100)[:, None] * directions_EE
-    store = Store.create(home, StoreFacts("f" * 64, "runs/demo/model", WIDTH, "fp32", "float16"))
+    store = Store.create(home, StoreMetadata("f" * 64, "runs/demo/model", WIDTH, "fp32", "float16"))
     began = time.perf_counter()
     for first in range(0, rows, 50_000):
         numbers = np.arange(first, min(first + 50_000, rows))
@@ -106,7 +106,8 @@ def real() -> NDArray[np.float32]:
         sets = [DEMO / "menagerie" / "train", *sorted((DEMO / "menagerie" / "evaluation").glob("*/test"))]
         parts = [
             clip.encode_images(
-                (one.load().image for one in find_pictures(str(path), DataConfig())), projected=False
+                (one.load().image_bytes for one in open_embed_source(str(path), DataConfig())),
+                projected=False,
             )
             for path in sets
         ]
@@ -121,7 +122,7 @@ def ours(home: Path, per_partition: Sequence[int]) -> dict[str, Any]:
     queries_QE = np.load(home / "queries.npy")
     before = rss_mb()
     exact = open_searcher(home, method="exact")
-    seconds, _ = clock(exact.warm)
+    seconds, _ = clock(exact.warm_up)
     row: dict[str, Any] = {
         "step": "ours",
         "load_seconds": round(seconds, 2),
@@ -137,34 +138,34 @@ def ours(home: Path, per_partition: Sequence[int]) -> dict[str, Any]:
         ivf_index.ROWS_PER_PARTITION = share
         with Store.open(home) as store:
             files = size_mb(home / "images.lance" / "_indices")
-            facts = ivf_index.build(store)
+            facts = ivf_index.build_ivf_index(store)
             files = size_mb(home / "images.lance" / "_indices") - files
-        for probes in sorted({2, 8, 32, facts.probes}):
+        for probes in sorted({2, 8, 32, facts.nprobes}):
             before = rss_mb()
             measured = measure_index(home, facts, probes, queries_QE, truth)
             row["index"].append(
                 {
-                    "partitions": facts.partitions,
+                    "partitions": facts.num_partitions,
                     "build_seconds": facts.build_seconds,
                     "index_mb": round(files),
                     "probes": probes,
-                    "chosen": probes == facts.probes,
+                    "chosen": probes == facts.nprobes,
                     "own_recall": facts.recall,
                     "memory_mb": round(rss_mb() - before),
                 }
                 | measured
             )
-            if probes >= facts.partitions:
+            if probes >= facts.num_partitions:
                 break
     return row
 
 
 def measure_index(
-    home: Path, facts: IndexFacts, probes: int, queries_QE: NDArray[np.float32], truth: list[list[str]]
+    home: Path, facts: IndexMetadata, probes: int, queries_QE: NDArray[np.float32], truth: list[list[str]]
 ) -> dict[str, Any]:
     """Time searches by the index, and count what they find."""
-    chosen = {name: getattr(facts, name) for name in IndexFacts.__slots__} | {"probes": probes}
-    ivf_index.write_index_facts(home, IndexFacts(**chosen))
+    chosen = {name: getattr(facts, name) for name in IndexMetadata.__slots__} | {"probes": probes}
+    ivf_index.write_index_facts(home, IndexMetadata(**chosen))
     search = open_searcher(home, method="approximate")
     found = [[hit.id for hit in search.search(query_E, k=K).hits] for query_E in queries_QE]
     ivf_index.write_index_facts(home, facts)
@@ -177,8 +178,8 @@ def peers(home: Path) -> dict[str, Any]:
     import lancedb
 
     queries_QE = np.load(home / "queries.npy")
-    _, half_NE = Store.open(home).vectors()
-    truth = Exact.of(half_NE).search(queries_QE, K)[0].tolist()
+    _, half_NE = Store.open(home).read_vectors()
+    truth = FlatIndex.from_vectors(half_NE).search(queries_QE, K)[0].tolist()
     row: dict[str, Any] = {"step": "peers", "faiss": faiss.__version__, "lancedb": lancedb.__version__}
     lance = lancedb.connect(home).open_table("images")
 
@@ -186,7 +187,7 @@ def peers(home: Path) -> dict[str, Any]:
         search = (
             lance.search(query_E, vector_column_name="vector").distance_type("cosine").bypass_vector_index()
         )
-        return search.limit(K).select(["id", "_distance"]).to_arrow()
+        return search.max_bytes(K).select(["id", "_distance"]).to_arrow()
 
     row["lancedb_brute"] = timed(brute, queries_QE[:12])
     full_NE = half_NE.astype(np.float32)
@@ -237,8 +238,8 @@ def plot() -> None:
     """Draw the newest row of each size."""
     import json
 
-    from zebra.report.style import ACCENT, FAINT, INK, MUTED, SMALL, canvas
-    from zebra.report.style import plot as axes_in
+    from zebra.report.style import ACCENT, FAINT, FOREGROUND, MUTED, SMALL_FONT_SIZE, create_figure
+    from zebra.report.style import add_axes as axes_in
 
     rows = [json.loads(line) for line in (RESULTS / "search.jsonl").read_text().splitlines()]
     usual = [
@@ -251,7 +252,7 @@ def plot() -> None:
     real_rows = [newest[key] for key in sorted(newest) if key[0] == "real"]
     sizes = [row["rows"] for row in real_rows]
     best = [next(one for one in row["index"] if one["chosen"]) for row in real_rows]
-    figure = canvas(7.6, 3.2)
+    figure = create_figure(7.6, 3.2)
     for place, (title, exact, index) in enumerate(
         [
             (
@@ -270,15 +271,21 @@ def plot() -> None:
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.grid(axis="y", color=FAINT, linewidth=0.8)
-        axes.set_title(title, loc="left", fontsize=SMALL, color=INK)
+        axes.set_title(title, loc="left", fontsize=SMALL_FONT_SIZE, color=FOREGROUND)
         for values, colour, name, beside in (
             (exact, ACCENT, "exact", (-8, 2)),
-            (index, INK, "index", (2, -20)),
+            (index, FOREGROUND, "index", (2, -20)),
         ):
             axes.plot(sizes, values, color=colour, marker="o", markersize=4)
             where = (sizes[-1], values[-1])
             axes.annotate(
-                name, where, beside, textcoords="offset points", ha="right", color=colour, fontsize=SMALL
+                name,
+                where,
+                beside,
+                textcoords="offset points",
+                ha="right",
+                color=colour,
+                fontsize=SMALL_FONT_SIZE,
             )
         ticks = [
             tick for tick in (1, 10, 100, 1000) if min(index + exact) / 10 < tick < max(index + exact) * 3

@@ -41,12 +41,12 @@ from PIL import Image
 
 from embed_text import captions
 from receipt import keep
-from zebra.config.presets import preset
+from zebra.config.presets import get_preset
 from zebra.config.serve import BatchingConfig
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
-from zebra.text.bpe import Tokenizer
+from zebra.text.bpe import BPETokenizer
 
 HERE = Path(__file__).parent
 PATHS = {"texts": "/v1/embed", "pictures": "/v1/classify"}
@@ -122,8 +122,8 @@ def serving(model: Path, *words: str) -> Iterator[Server]:
 def write_model(folder: Path, name: str) -> Path:
     """Save a model of random weights."""
     torch.manual_seed(0)
-    config = preset(name)
-    words = Tokenizer.train(captions(2000), 2048, config.text.context_length)
+    config = get_preset(name)
+    words = BPETokenizer.train(captions(2000), 2048, config.text.context_length)
     Bundle(CLIP(config).eval(), words, Preprocess(image_size=config.image_size)).save(folder)
     return folder
 
@@ -207,7 +207,7 @@ def load(ask: str, seconds: float, words: list[str]) -> dict[str, Any]:
             peak = at_peak["answered_per_second"]
             at_80 = level([ask_for(seconds, 0.8 * capacity)], seconds)
             memory.append(server.resident())
-    allowed = 1e3 * (BatchingConfig().delay_seconds + 3 * spent / passes)
+    allowed = 1e3 * (BatchingConfig().max_delay_seconds + 3 * spent / passes)
     return {
         "question": "load",
         "ask": ask,

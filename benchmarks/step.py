@@ -32,11 +32,11 @@ from torch import Tensor, nn
 
 from receipt import keep
 from zebra.config.model import TextConfig
-from zebra.config.presets import preset
-from zebra.config.train import OptimizerConfig, Precision
+from zebra.config.presets import get_preset
+from zebra.config.train import OptimizerConfig, TrainPrecision
 from zebra.models import CLIP
-from zebra.pretrained.weights import published_tensors
-from zebra.train.optimizer import adamw
+from zebra.pretrained.weights import published_state_dict
+from zebra.train.optimizer import build_optimizer
 from zebra.train.step import train_step
 
 MODEL, PEER_MODEL = "ViT-B/32", "ViT-B-32-quickgelu"
@@ -61,13 +61,13 @@ def peer() -> ModuleType:
     return open_clip
 
 
-def our_step(model: CLIP, config: OptimizerConfig, precision: Precision) -> Step:
+def our_step(model: CLIP, config: OptimizerConfig, precision: TrainPrecision) -> Step:
     """Train `model` as zebra does."""
-    optimizer = adamw(model, config)
+    optimizer = build_optimizer(model, config)
 
     def step(images: Tensor, tokens: Tensor) -> float:
         return train_step(
-            model, optimizer, images, tokens, lr=LR, clip_norm=config.clip_norm, precision=precision
+            model, optimizer, images, tokens, lr=LR, grad_clip_norm=config.grad_clip_norm, precision=precision
         ).loss
 
     return step
@@ -83,7 +83,7 @@ def their_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Ad
     return torch.optim.AdamW(groups, lr=LR, betas=(config.beta1, config.beta2), eps=config.eps)
 
 
-def their_step(weights: dict[str, Tensor], config: OptimizerConfig, precision: Precision) -> Step:
+def their_step(weights: dict[str, Tensor], config: OptimizerConfig, precision: TrainPrecision) -> Step:
     """Train the same weights as open_clip does."""
     open_clip = peer()
     model = open_clip.create_model(PEER_MODEL, output_dict=True).train()
@@ -119,20 +119,20 @@ def captions(num_pairs: int, text: TextConfig, draw: torch.Generator) -> Tensor:
 
 def batch(num_pairs: int, draw: torch.Generator) -> tuple[Tensor, Tensor]:
     """Draw pixels and texts."""
-    config = preset(MODEL)
+    config = get_preset(MODEL)
     assert isinstance(config.text, TextConfig)
     tokens = captions(num_pairs, config.text, draw)
     return torch.randn(num_pairs, 3, config.image_size, config.image_size, generator=draw), tokens
 
 
-def measure(num_pairs: int, precision: Precision, rounds: int) -> dict[str, object]:
+def measure(num_pairs: int, precision: TrainPrecision, rounds: int) -> dict[str, object]:
     """Let both take turns; return the row."""
     torch.manual_seed(0)
     draw = torch.Generator().manual_seed(0)
-    config = OptimizerConfig(clip_norm=0.0)
-    model = CLIP(preset(MODEL)).train()
+    config = OptimizerConfig(grad_clip_norm=0.0)
+    model = CLIP(get_preset(MODEL)).train()
     steps = {
-        "open_clip": their_step(published_tensors(model), config, precision),
+        "open_clip": their_step(published_state_dict(model), config, precision),
         "zebra": our_step(model, config, precision),
     }
     seconds: dict[str, list[float]] = {name: [] for name in steps}

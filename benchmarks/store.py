@@ -22,8 +22,8 @@ import numpy as np
 import pyarrow as pa
 
 from receipt import keep
-from zebra.store import Store, StoreFacts
-from zebra.store.id_hash_set import KnownIds
+from zebra.store import Store, StoreMetadata
+from zebra.store.id_hash_set import IdHashSet
 
 WIDTH = 512
 
@@ -65,7 +65,7 @@ def in_a_process(rows: int, commit: int) -> dict[str, Any]:
 def measure(home: Path, rows: int, commit: int) -> dict[str, Any]:
     """Append rows and read them back."""
     seconds: list[float] = []
-    with Store.create(home / "store", StoreFacts("f" * 64, "none", WIDTH, "fp32", "float16")) as store:
+    with Store.create(home / "store", StoreMetadata("f" * 64, "none", WIDTH, "fp32", "float16")) as store:
         for first in range(0, rows, commit):
             batch = draw(first, min(commit, rows - first))
             began = time.perf_counter()
@@ -117,13 +117,13 @@ def known_ids(count: int) -> dict[str, Any]:
             yield batch
             made += time.perf_counter() - began
 
-    known = KnownIds(timed())
+    known = IdHashSet(timed())
     new = [f"{n:064x}" for n in range(count, count + 2000)]
-    check, suspects = clock(lambda: known.suspects(new))
+    check, suspects = clock(lambda: known.possible_members(new))
     add, _ = clock(lambda: known.add(new))
     return {
         "known_ids": count,
-        "known_ids_mb": known._sorted.nbytes / 1e6,
+        "known_ids_mb": known._sorted_hashes.nbytes / 1e6,
         "known_ids_seconds": made,
         "check_2000_ms": 1000 * check,
         "add_2000_ms": 1000 * add,

@@ -26,9 +26,9 @@ import numpy as np
 import pyarrow as pa
 
 from receipt import keep
-from zebra.store import Store, StoreFacts
-from zebra.store.store import FOREVER
-from zebra.store.store_dir import Folder
+from zebra.store import Store, StoreMetadata
+from zebra.store.store import NO_VERSION_CLEANUP
+from zebra.store.store_dir import StoreDir
 
 KINDS = ("append", "delete", "update", "compact")
 WIDTH = 64
@@ -74,7 +74,7 @@ def main() -> int:
     told = arguments()
     warnings.simplefilter("ignore")  # what is undone is said; here it is counted
     home = Path(tempfile.mkdtemp(prefix="store-crash-"))
-    Store.create(home / "store", StoreFacts("f" * 64, "none", WIDTH, "fp32", "float16"))
+    Store.create(home / "store", StoreMetadata("f" * 64, "none", WIDTH, "fp32", "float16"))
     log = home / "log.jsonl"
     log.touch()
     dice = random.Random(told.seed)
@@ -146,7 +146,7 @@ def apply_change(store: Store, change: dict[str, Any]) -> None:
         store.update([f"id-{n}" for n in change["rows"]], {"caption": change["caption"]})
     else:
         with store._commit("merging files"):  # compact, without waiting for many of them
-            store._table.compact(FOREVER)
+            store._table.compact(NO_VERSION_CLEANUP)
 
 
 def made_of(log: Path, with_last: bool) -> dict[int, str]:
@@ -176,12 +176,12 @@ def settle(log: Path, happened: bool) -> None:
 
 def where_it_died(path: Path) -> str:
     """Say how far the change had come."""
-    folder = Folder(path)
-    state = folder.committed()
+    folder = StoreDir(path)
+    state = folder.read_commit()
     assert state
-    if not state.in_flight:
+    if not state.pending_operation:
         return "before or after it"
-    return "made, not recorded" if folder.newest() > state.version else "announced"
+    return "made, not recorded" if folder.latest_version() > state.version else "announced"
 
 
 def content(path: Path) -> dict[int, str]:

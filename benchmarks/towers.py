@@ -15,7 +15,7 @@ from pathlib import Path
 
 from receipt import keep
 from zebra.config.files import read_recipe
-from zebra.config.presets import preset
+from zebra.config.presets import get_preset
 from zebra.config.structure import structure
 from zebra.config.train import TrainConfig
 from zebra.workflows import train
@@ -26,9 +26,9 @@ TOWERS = {"tiny-resnet": 1.5e-3, "tiny-vit": 1e-3}
 def config(world: Path, out: str, model: str, lr: float, steps: int) -> TrainConfig:
     """Take the demo's recipe with another tower, rate and length."""
     checks = [str(world / "evaluation" / name) for name in ("seen-kinds", "unseen-kinds")]
-    raw = read_recipe("demo") | {"data": str(world / "train"), "out": out, "checks": checks}
-    base = structure(TrainConfig, raw | {"steps": steps, "check_every": max(1, steps // 12)})
-    return replace(base, model=preset(model), lr=lr)
+    raw = read_recipe("demo") | {"data": str(world / "train"), "out": out, "eval_sets": checks}
+    base = structure(TrainConfig, raw | {"steps": steps, "eval_every": max(1, steps // 12)})
+    return replace(base, model=get_preset(model), lr=lr)
 
 
 def main() -> None:
@@ -40,17 +40,15 @@ def main() -> None:
     for model, lr in TOWERS.items():
         with tempfile.TemporaryDirectory() as folder:
             probe = config(told.world, f"{folder}/probe", model, lr, 30)
-            train.run(replace(probe, checks=()))
-            lines = [
-                json.loads(line) for line in Path(folder, "probe/journal.jsonl").read_text().splitlines()
-            ]
+            train.run(replace(probe, eval_sets=()))
+            lines = [json.loads(line) for line in Path(folder, "probe/log.jsonl").read_text().splitlines()]
             rate = lines[-1]["samples_per_second"]
             steps = int(told.seconds * rate / probe.batch_size)
             began = time.perf_counter()
             train.run(config(told.world, f"{folder}/run", model, lr, steps))
             seconds = time.perf_counter() - began
             metrics = json.loads(Path(folder, "run/metrics.json").read_text())
-            lines = [json.loads(line) for line in Path(folder, "run/journal.jsonl").read_text().splitlines()]
+            lines = [json.loads(line) for line in Path(folder, "run/log.jsonl").read_text().splitlines()]
             keep(
                 "towers",
                 {
@@ -61,9 +59,9 @@ def main() -> None:
                     "pairs_per_second": round(sum(j["samples_per_second"] for j in lines) / len(lines)),
                     "top1": {name: round(m["zero-shot"]["top1"]["value"], 4) for name, m in metrics.items()},
                     "curve": [
-                        {"samples": j["samples"], "loss": round(j["loss"], 3)} | j["checks"]
+                        {"samples": j["samples"], "loss": round(j["loss"], 3)} | j["eval"]
                         for j in lines
-                        if "checks" in j
+                        if "eval" in j
                     ],
                 },
             )

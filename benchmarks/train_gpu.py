@@ -51,16 +51,16 @@ from flops import Layout, image_flops, loss_flops, padded, text_flops
 from receipt import keep
 from step import captions, peer, their_optimizer
 from zebra.config.model import ModelConfig, TextConfig, VisionTransformerConfig
-from zebra.config.presets import preset
+from zebra.config.presets import get_preset
 from zebra.config.train import OptimizerConfig
 from zebra.images.preprocess import Preprocess
 from zebra.losses import info_nce
 from zebra.models import CLIP
-from zebra.models.packing import pack
-from zebra.pretrained.open_clip.config import to_open_clip
-from zebra.pretrained.weights import published_tensors
-from zebra.train.activation_checkpointing import compile_blocks, forget_activations
-from zebra.train.optimizer import adamw
+from zebra.models.packing import pack_texts
+from zebra.pretrained.open_clip.config import to_open_clip_config
+from zebra.pretrained.weights import published_state_dict
+from zebra.train.activation_checkpointing import apply_activation_checkpointing, compile_blocks
+from zebra.train.optimizer import build_optimizer
 from zebra.train.step import train_step
 
 INSTALL = (
@@ -69,7 +69,7 @@ INSTALL = (
     "beside a CPU build of torch:\n"
     "    pip install --no-deps open_clip_torch==3.3.0 timm torchvision && pip install ftfy regex"
 )
-OPTIMIZER = OptimizerConfig(clip_norm=0.0)
+OPTIMIZER = OptimizerConfig(grad_clip_norm=0.0)
 LR = 1e-5
 TOLERANCE = 2e-2
 """Most that the first two losses may differ: open_clip rounds its similarities to bf16."""
@@ -114,19 +114,25 @@ def our_side(model: CLIP, device: torch.device, *, compiled: bool, recomputed: b
     if compiled:
         compile_blocks(model)
     if recomputed:
-        forget_activations(model)
-    optimizer = adamw(model, OPTIMIZER)
+        apply_activation_checkpointing(model)
+    optimizer = build_optimizer(model, OPTIMIZER)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.benchmark = False
 
     def step(images: Tensor, tokens: Tensor) -> Tensor:
         return torch.tensor(
             train_step(
-                model, optimizer, images, tokens, lr=LR, clip_norm=OPTIMIZER.clip_norm, precision="bf16"
+                model,
+                optimizer,
+                images,
+                tokens,
+                lr=LR,
+                grad_clip_norm=OPTIMIZER.grad_clip_norm,
+                precision="bf16",
             ).loss
         )
 
     def step_flops(tokens: Tensor) -> int:
-        S, Q, K = pack_texts(tokens)
+        S, Q, K = packed_shape(tokens)
         forward = image_flops(model.config, len(tokens))
         forward += text_flops(model.config, Layout(S * Q, S * Q * K, len(tokens)), len(tokens))
         return 3 * (forward + loss_flops(len(tokens), model.config.embed_dim))
@@ -139,9 +145,9 @@ def their_side(model: CLIP, device: torch.device, *, compiled: bool, recomputed:
     """Train the same weights as open_clip does."""
     open_clip = peer()
     config = model.config
-    model_cfg = to_open_clip(config, Preprocess(image_size=config.image_size))["model_cfg"]
+    model_cfg = to_open_clip_config(config, Preprocess(image_size=config.image_size))["model_cfg"]
     theirs = open_clip.model.CLIP(**model_cfg, output_dict=True).to(device).train()
-    theirs.load_state_dict(published_tensors(model))
+    theirs.load_state_dict(published_state_dict(model))
     if recomputed:
         theirs.set_grad_checkpointing()
     optimizer = their_optimizer(theirs, OPTIMIZER)
@@ -174,10 +180,10 @@ def their_side(model: CLIP, device: torch.device, *, compiled: bool, recomputed:
     return Side(step, loss, step_flops, options)
 
 
-def pack_texts(tokens: Tensor) -> tuple[int, int, int]:
+def packed_shape(tokens: Tensor) -> tuple[int, int, int]:
     """Return stretches, queries of each, keys of each, as zebra's text tower lays the texts out."""
     host = tokens.cpu()
-    seen = pack(host.numpy(), (host.argmax(dim=1) + 1).numpy()).seen_SQK.shape
+    seen = pack_texts(host.numpy(), (host.argmax(dim=1) + 1).numpy()).mask_SQK.shape
     return seen[0], seen[1], seen[2]
 
 
@@ -309,7 +315,7 @@ def packing_seconds(tokens: Tensor, repeats: int = 5) -> float:
     taken = []
     for _ in range(repeats):
         began = time.perf_counter()
-        pack(tokens.numpy(), lengths)
+        pack_texts(tokens.numpy(), lengths)
         taken.append(time.perf_counter() - began)
     return median(taken)
 
@@ -374,7 +380,7 @@ def chosen(told: argparse.Namespace) -> Iterator[tuple[str, ModelConfig]]:
         yield "toy", TOY
         return
     for name in told.models:
-        yield name, preset(name)
+        yield name, get_preset(name)
 
 
 def main() -> None:

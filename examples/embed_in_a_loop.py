@@ -15,7 +15,7 @@ import pyarrow as pa
 
 import zebra
 from zebra.errors import BadSample
-from zebra.store import Store, StoreFacts
+from zebra.store import Store, StoreMetadata
 
 TOGETHER = 32
 
@@ -29,7 +29,7 @@ def row(path: str, data: bytes) -> dict[str, str]:
 def main(model: str, out: str, *paths: str) -> None:
     """Append the pictures to a new store, a few at a time."""
     clip = zebra.load(model, precision="auto")
-    facts = StoreFacts(clip.fingerprint, model, clip.embed_dim, clip.precision, "float16")
+    facts = StoreMetadata(clip.fingerprint, model, clip.embed_dim, clip.precision, "float16")
     coming = iter(paths)
     with Store.create(Path(out), facts) as store:
         while batch := list(islice(coming, TOGETHER)):

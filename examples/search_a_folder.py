@@ -19,14 +19,14 @@ from zebra.workflows import embed
 def main(model: str, pictures: str, out: str, query: str) -> None:
     """Print the five pictures that are nearest to the words."""
     result = embed.run(EmbedConfig(model=model, data=pictures, out=out))
-    print(f"{result.rows} pictures, {result.embedded} of them new; precision {result.precision}")
+    print(f"{result.num_rows} pictures, {result.embedded} of them new; precision {result.precision}")
 
     store = Store.open(Path(out))
-    _, image_NE = store.vectors()
+    _, image_NE = store.read_vectors()
     text_E = zebra.load(model).encode_texts([query])[0].numpy()
     similarity_N = image_NE @ text_E
     best_K = np.argsort(-similarity_N)[:5]
-    rows = store.at(best_K.tolist(), ["path", "caption"]).to_pylist()
+    rows = store.take_positions(best_K.tolist(), ["path", "caption"]).to_pylist()
     for similarity, row in zip(similarity_N[best_K], rows, strict=True):
         print(f"{similarity:.3f}  {row['path']}  {row['caption'] or ''}")
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_NAMES = {
+_LAZY_IMPORTS = {
     "load": "zebra.pretrained.load",
     "Bundle": "zebra.pretrained.bundle",
     "Batch": "zebra.values",
@@ -30,18 +30,20 @@ __all__ = [
     "__version__",
     "config",
     "data",
-    "evaluate",
+    "distributed",
+    "evaluators",
     "load",
     "losses",
     "menagerie",
     "models",
+    "protocols",
     "workflows",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _NAMES:
-        return getattr(importlib.import_module(_NAMES[name]), name)
+    if name in _LAZY_IMPORTS:
+        return getattr(importlib.import_module(_LAZY_IMPORTS[name]), name)
     if name in __all__:
         return importlib.import_module(f"zebra.{name}")
     raise AttributeError(f"module 'zebra' has no attribute {name!r}")

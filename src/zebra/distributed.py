@@ -19,7 +19,7 @@ from zebra.errors import ConfigError, RankError, ZebraError
 
 T = TypeVar("T")
 
-PARTING_SECONDS = 0.5
+SHUTDOWN_GRACE_SECONDS = 0.5
 """Between the last exchange and the end.
 
 Gloo's thread needs the interpreter to let go of what was exchanged. The group's destructor waits for that thread; where
@@ -28,74 +28,74 @@ an error keeps DDP alive, it does so while it holds the interpreter, and both wo
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class ProcessGroup:
     """The processes of one run. What is exchanged must be asked for by all of them, in the same order."""
 
     rank: int = 0
     """Number of this process."""
-    size: int = 1
+    world_size: int = 1
     """Processes in all."""
 
     @property
-    def leads(self) -> bool:
+    def is_main_process(self) -> bool:
         """Whether this is the process that writes and reports."""
         return self.rank == 0
 
-    def share(self, items: int) -> slice:
+    def local_slice(self, num_items: int) -> slice:
         """Return which of some items are this process's; the shares of all, in order, are all of them."""
-        return slice(self.rank * items // self.size, (self.rank + 1) * items // self.size)
+        return slice(self.rank * num_items // self.world_size, (self.rank + 1) * num_items // self.world_size)
 
-    def rows(self, mine_RE: Tensor) -> Tensor:
+    def all_gather(self, local_RE: Tensor) -> Tensor:
         """Return the rows [N, E] of all processes, each giving as many; gradients come back summed."""
-        if self.size == 1:
-            return mine_RE
-        rows_NE: Tensor = _Rows.apply(mine_RE, self)  # type: ignore[no-untyped-call]  # torch leaves `apply` untyped
+        if self.world_size == 1:
+            return local_RE
+        rows_NE: Tensor = _AllGather.apply(local_RE, self)  # type: ignore[no-untyped-call]  # torch leaves `apply` untyped
         return rows_NE
 
-    def sum(self, mine: Tensor) -> Tensor:
+    def all_reduce_sum(self, local: Tensor) -> Tensor:
         """Return the sum over all processes.
 
         Its gradient is that of the sum, unchanged: right for a loss that all processes compute from the same sums, and
         whose gradients are added up afterwards.
         """
-        return mine if self.size == 1 else _summed(mine, False)
+        return local if self.world_size == 1 else _all_reduce_sum(local, False)
 
-    def shared_sum(self, mine: Tensor) -> Tensor:
+    def all_reduce_sum_with_grad(self, local: Tensor) -> Tensor:
         """Return the sum over all processes, for the middle of a network.
 
         What each of them makes of it differs, so its gradients are summed over all, too.
         """
-        return mine if self.size == 1 else _summed(mine, True)
+        return local if self.world_size == 1 else _all_reduce_sum(local, True)
 
-    def max(self, mine: Tensor) -> Tensor:
+    def all_reduce_max(self, local: Tensor) -> Tensor:
         """Return the largest of all processes, number by number, without a gradient."""
-        if self.size == 1:
-            return mine.detach()
-        largest = mine.detach().clone()
+        if self.world_size == 1:
+            return local.detach()
+        largest = local.detach().clone()
         dist.all_reduce(largest, dist.ReduceOp.MAX)
         return largest
 
-    def objects(self, mine: T) -> list[T]:
+    def all_gather_object(self, obj: T) -> list[T]:
         """Return what every process has, in the order of ranks."""
-        if self.size == 1:
-            return [mine]
-        found: list[Any] = [None] * self.size
-        dist.all_gather_object(found, mine)
+        if self.world_size == 1:
+            return [obj]
+        found: list[Any] = [None] * self.world_size
+        dist.all_gather_object(found, obj)
         return found
 
-    def led(self, decide: Callable[[], T]) -> T:
+    def broadcast_from_main(self, fn: Callable[[], T]) -> T:
         """Return what the first process decides; where that fails, all fail.
 
         Raises:
             ZebraError: As the first process raises it; the others say that it did.
         """
-        if self.size == 1:
-            return decide()
+        if self.world_size == 1:
+            return fn()
         told: list[Any] = [None, None]
         failure: ZebraError | None = None
-        if self.leads:
+        if self.is_main_process:
             try:
-                told[0] = decide()
+                told[0] = fn()
             except ZebraError as error:
                 failure, told[1] = error, str(error).partition("\n")[0]
         dist.broadcast_object_list(told)
@@ -107,10 +107,10 @@ class World:
         return decided
 
 
-ALONE = World()
+SINGLE_PROCESS = ProcessGroup()
 
 
-def announced() -> World:
+def world_info_from_env() -> ProcessGroup:
     """Return what torchrun says in the environment, without joining anybody; alone if it says nothing.
 
     Raises:
@@ -118,7 +118,7 @@ def announced() -> World:
     """
     said = {name: os.environ.get(name, "") for name in ("WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT")}
     if said["WORLD_SIZE"] in ("", "1"):
-        return ALONE
+        return SINGLE_PROCESS
     missing = [name for name, value in said.items() if not value]
     if missing:
         raise ConfigError(
@@ -130,11 +130,11 @@ def announced() -> World:
             f"RANK is {rank!r} and WORLD_SIZE {size!r}: the one must be a number below the other; start the processes "
             "with torchrun, or unset both"
         )
-    return World(int(rank), int(size))
+    return ProcessGroup(int(rank), int(size))
 
 
 @contextmanager
-def joined(timeout_seconds: float) -> Iterator[World]:
+def init_distributed(timeout_seconds: float) -> Iterator[ProcessGroup]:
     """Join the processes that torchrun started beside this one, each with a GPU of its own where there are GPUs.
 
     Args:
@@ -144,8 +144,8 @@ def joined(timeout_seconds: float) -> Iterator[World]:
         ConfigError: What torchrun sets in the environment is not whole, or there are more processes than GPUs.
         RankError: The processes did not find each other.
     """
-    world = announced()
-    if world.size == 1:
+    world = world_info_from_env()
+    if world.world_size == 1:
         yield world
         return
     backend = "gloo"
@@ -163,38 +163,38 @@ def joined(timeout_seconds: float) -> Iterator[World]:
     except dist.DistError as error:
         place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         raise RankError(
-            f"rank {world.rank}: the {world.size} processes did not find each other at {place} within "
+            f"rank {world.rank}: the {world.world_size} processes did not find each other at {place} within "
             f"{timeout_seconds:g} s ({str(error).partition(chr(10))[0]}); start all of them, with an address and a "
             "port that all of them reach"
         ) from error
     try:
         yield world
     finally:
-        time.sleep(PARTING_SECONDS)
+        time.sleep(SHUTDOWN_GRACE_SECONDS)
         dist.destroy_process_group()
 
 
-class _Rows(torch.autograd.Function):
+class _AllGather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, mine_RE: Tensor, world: World) -> Tensor:
-        ctx.world = world
-        rows_NE = mine_RE.new_empty(world.size * len(mine_RE), *mine_RE.shape[1:])
-        _renamed("all_gather_single", "all_gather_into_tensor")(rows_NE, mine_RE.contiguous())
+    def forward(ctx: Any, local_RE: Tensor, group: ProcessGroup) -> Tensor:
+        ctx.group = group
+        rows_NE = local_RE.new_empty(group.world_size * len(local_RE), *local_RE.shape[1:])
+        _get_collective("all_gather_single", "all_gather_into_tensor")(rows_NE, local_RE.contiguous())
         return rows_NE
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (gradient_NE,) = gradients
-        mine_RE = gradient_NE.new_empty(len(gradient_NE) // ctx.world.size, *gradient_NE.shape[1:])
-        _renamed("reduce_scatter_single", "reduce_scatter_tensor")(mine_RE, gradient_NE.contiguous())
+        mine_RE = gradient_NE.new_empty(len(gradient_NE) // ctx.group.size, *gradient_NE.shape[1:])
+        _get_collective("reduce_scatter_single", "reduce_scatter_tensor")(mine_RE, gradient_NE.contiguous())
         return mine_RE, None
 
 
-class _Sum(torch.autograd.Function):
+class _AllReduceSum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, mine: Tensor, sum_gradients: bool) -> Tensor:
+    def forward(ctx: Any, local: Tensor, sum_gradients: bool) -> Tensor:
         ctx.sum_gradients = sum_gradients
-        total = mine.detach().clone()
+        total = local.detach().clone()
         dist.all_reduce(total)
         return total
 
@@ -207,12 +207,12 @@ class _Sum(torch.autograd.Function):
         return gradient, None
 
 
-def _summed(mine: Tensor, sum_gradients: bool) -> Tensor:
-    total: Tensor = _Sum.apply(mine, sum_gradients)  # type: ignore[no-untyped-call]  # torch leaves `apply` untyped
+def _all_reduce_sum(local: Tensor, sum_gradients: bool) -> Tensor:
+    total: Tensor = _AllReduceSum.apply(local, sum_gradients)  # type: ignore[no-untyped-call]  # torch leaves `apply` untyped
     return total
 
 
-def _renamed(now: str, before: str) -> Callable[..., object]:
+def _get_collective(name: str, old_name: str) -> Callable[..., object]:
     """Return an exchange by the name it has since torch 2.13, or the one it had before."""
-    found: Callable[..., object] = getattr(dist, now, None) or getattr(dist, before)
+    found: Callable[..., object] = getattr(dist, name, None) or getattr(dist, old_name)
     return found

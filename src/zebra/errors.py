@@ -39,15 +39,15 @@ class BadSample(DataError):
     'empty file'
     """
 
-    def __init__(self, reason: str, where: str, detail: str = "") -> None:
-        super().__init__(f"{where}: {reason}" + (f" ({detail})" if detail else ""))
+    def __init__(self, reason: str, location: str, detail: str = "") -> None:
+        super().__init__(f"{location}: {reason}" + (f" ({detail})" if detail else ""))
         self.reason = reason
-        self.where = where
+        self.location = location
         self.detail = detail
 
     def __reduce__(self) -> tuple[type["BadSample"], tuple[str, str, str]]:
         """Keep the three parts when a worker process sends the error home."""
-        return BadSample, (self.reason, self.where, self.detail)
+        return BadSample, (self.reason, self.location, self.detail)
 
 
 class ShapeError(ZebraError, ValueError):
@@ -70,7 +70,7 @@ class CheckpointError(ZebraError, OSError):
     """A checkpoint cannot be written, for want of room for instance; the one before it is untouched."""
 
 
-class DivergedError(ZebraError, ArithmeticError):
+class DivergenceError(ZebraError, ArithmeticError):
     """Training produced NaN or infinity; the weights were not updated with it."""
 
 
@@ -86,7 +86,7 @@ class MissingExtra(ZebraError, ImportError):
         super().__init__(f"{purpose} needs the package {package!r}; run: pip install {target}")
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def suggest_name(name: str, known: Iterable[str]) -> str:
     """Return ' Did you mean …?' for the closest known name, or the list of what is known.
 
     >>> nearest("learing_rate", ["learning_rate", "seed"])

@@ -96,5 +96,5 @@ class Hit:
     """Cosine of its vector to the query's, in [-1, 1]."""
     row: Mapping[str, object]
     """Columns of the store, without vector and thumbnail."""
-    folded: tuple[str, ...] = ()
+    duplicates: tuple[str, ...] = ()
     """Ids of near duplicates that score less and stand behind this one, best first."""

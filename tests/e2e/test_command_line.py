@@ -108,7 +108,7 @@ def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(zebra, installed, 
     words = ["train", "--data", "captions.csv", "--out", "stopped", *map(str, SMALL)]
     command = [sys.executable, str(installed / "bin" / "zebra"), *words]
     process = subprocess.Popen(command, cwd=trained, env=environment, stderr=subprocess.PIPE, text=True)
-    journal = trained / "stopped" / "journal.jsonl"
+    journal = trained / "stopped" / "log.jsonl"
     deadline = time.monotonic() + 120
     while not (journal.exists() and journal.read_text().count("\n") >= 1):
         assert process.poll() is None and time.monotonic() < deadline
@@ -124,7 +124,7 @@ def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(zebra, installed, 
         assert path.read_bytes() == (trained / "stopped" / "model" / path.name).read_bytes(), path.name
 
     def learned(run):
-        lines = [json.loads(line) for line in (trained / run / "journal.jsonl").read_text().splitlines()]
+        lines = [json.loads(line) for line in (trained / run / "log.jsonl").read_text().splitlines()]
         return {line["step"]: (line["loss"], line["lr"], line["grad_norm"]) for line in lines}
 
     assert learned("run").items() <= learned("stopped").items()

@@ -17,7 +17,7 @@ from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
 from zebra.store import Store
-from zebra.text.bpe import Tokenizer
+from zebra.text.bpe import BPETokenizer
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -25,7 +25,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     torch.manual_seed(0)
-    tokenizer = Tokenizer.train(["a photo of a red circle"] * 5, 520, 16)
+    tokenizer = BPETokenizer.train(["a photo of a red circle"] * 5, 520, 16)
     config = ModelConfig(
         embed_dim=16,
         image_size=32,

@@ -16,7 +16,7 @@ from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
 from zebra.store import Store
-from zebra.text.bpe import Tokenizer
+from zebra.text.bpe import BPETokenizer
 from zebra.workflows import embed
 
 pytestmark = pytest.mark.skipif(
@@ -35,7 +35,7 @@ ray.shutdown()
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     torch.manual_seed(0)
-    tokenizer = Tokenizer.train(["a photo of a red circle"] * 5, 520, 16)
+    tokenizer = BPETokenizer.train(["a photo of a red circle"] * 5, 520, 16)
     config = ModelConfig(
         embed_dim=16,
         image_size=32,
@@ -78,7 +78,7 @@ SETTINGS = ("--precision", "fp32", "--vectors", "float32", "--batch-size", "8", 
 
 def in_one_process(model, data, out):
     config = EmbedConfig(
-        model=str(model), data=str(data), out=str(out), precision="fp32", vectors="float32", batch_size=8
+        model=str(model), data=str(data), out=str(out), precision="fp32", vector_dtype="float32", batch_size=8
     )
     return embed.run(config)
 
@@ -101,7 +101,7 @@ def test_a_folder_over_two_workers_is_the_store_of_one_process_and_then_nothing_
     assert [line for line in done.stderr.splitlines() if not any(word in line for word in told)] == []
     in_one_process(model, folder, tmp_path / "one")
     assert_same_rows(tmp_path / "one", tmp_path / "many")
-    assert [version.rows for version in Store.open(tmp_path / "many").versions()] == [0, 40]
+    assert [version.num_rows for version in Store.open(tmp_path / "many").list_versions()] == [0, 40]
 
     (folder / "bad.jpg").unlink()
     document = json.loads(zebra(*words, cwd=tmp_path).stdout)

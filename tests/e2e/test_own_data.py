@@ -106,7 +106,7 @@ def test_train_then_classify_on_own_data(layout, zebra, pairs, tmp_path):
     counts = json.loads((tmp_path / "run" / "data.json").read_text())
     assert counts["found"] == 96
     assert all(epoch["skipped"] == {} for epoch in counts["epochs"])
-    journal = [json.loads(line) for line in (tmp_path / "run" / "journal.jsonl").read_text().splitlines()]
+    journal = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in journal] == [10, 20, 30, 40, 50, 60]
     assert journal[-1]["loss"] < journal[0]["loss"]
     for name in ("config.yaml", "environment.json", "metrics.json", "report.html", "model/MANIFEST.json"):

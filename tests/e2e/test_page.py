@@ -12,15 +12,15 @@ import pytest
 import torch
 
 from zebra.config.model import ModelConfig, TextConfig, VisionTransformerConfig
-from zebra.data.benchmarks.writer import write_benchmark
+from zebra.data.benchmarks.writer import write_classification
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
 from zebra.protocols.human import read_answers
-from zebra.store import Store, StoreFacts
-from zebra.text.bpe import Tokenizer
-from zebra.workflows.human import QuizSet
+from zebra.store import Store, StoreMetadata
+from zebra.text.bpe import BPETokenizer
+from zebra.workflows.human import QuizDataset
 
 from .conftest import COLOURS, encoded, picture
 
@@ -51,7 +51,7 @@ def browser():
 def model(tmp_path_factory):
     """A model with random weights."""
     torch.manual_seed(0)
-    tokenizer = Tokenizer.train(["a photo of a red circle and a blue square"] * 5, 520, 16)
+    tokenizer = BPETokenizer.train(["a photo of a red circle and a blue square"] * 5, 520, 16)
     config = ModelConfig(
         embed_dim=16,
         image_size=32,
@@ -68,7 +68,7 @@ def dataset(tmp_path_factory):
     """Forty pictures of four classes, to be asked about."""
     folder = tmp_path_factory.mktemp("sets") / "colours"
     samples = [(encoded(picture(list(COLOURS)[n % 4], "circle", n), "png"), "png", n % 4) for n in range(40)]
-    write_benchmark(folder, samples, list(COLOURS), ["a photo of {c}."])
+    write_classification(folder, samples, list(COLOURS), ["a photo of {c}."])
     return folder
 
 
@@ -110,7 +110,7 @@ def gallery(zebra, installed, environment, model, dataset, pairs, tmp_path_facto
 def bare(installed, environment, model, tmp_path_factory):
     """The address of a service with an empty store, no quiz, and a key."""
     folder = tmp_path_factory.mktemp("bare")
-    facts = StoreFacts(load(model).fingerprint, str(model), 16, "fp32", "float16")
+    facts = StoreMetadata(load(model).fingerprint, str(model), 16, "fp32", "float16")
     Store.create(folder / "store", facts).close()
     words = ("--model", model, "--store", folder / "store", "--api-key", KEY)
     with served(installed, environment, *words, log=folder / "log") as address:
@@ -128,8 +128,10 @@ def tab(browser):
         )
         page = context.new_page()
         page.set_default_timeout(30_000)
-        page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: said.append(str(error)))
+        page.with_classnames(
+            "console", lambda message: said.append(message.text) if message.type == "error" else None
+        )
+        page.with_classnames("pageerror", lambda error: said.append(str(error)))
         page.goto(address)
         opened.append(context)
         return page
@@ -366,12 +368,12 @@ def test_a_sitting_goes_on_after_a_reload_and_is_exported_as_the_terminal_writes
         page.click("text=Export answers")
     path = tmp_path / download.value.suggested_filename
     download.value.save_as(path)
-    asked = QuizSet(dataset)
+    asked = QuizDataset(dataset)
     answers = read_answers(path, asked.classnames, asked.labels)
-    assert [one.said for one in answers] == [0, 1, None]
+    assert [one.label for one in answers] == [0, 1, None]
     assert {one.person for one in answers} == {"ada, the first"}
-    order = [asked.ids[position] for position in asked.questions("ada, the first")]
-    assert [one.image for one in answers] == order[:3]
+    order = [asked.ids[position] for position in asked.question_order("ada, the first")]
+    assert [one.image_id for one in answers] == order[:3]
     with path.open(newline="") as file:
         assert next(csv.reader(file)) == ["person", "image", "answer", "shots"]
 

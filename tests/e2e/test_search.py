@@ -9,7 +9,7 @@ from zebra.config.model import ModelConfig, TextConfig, VisionTransformerConfig
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
-from zebra.text.bpe import Tokenizer
+from zebra.text.bpe import BPETokenizer
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def home(zebra, pairs, tmp_path_factory):
     """A folder with a model, pictures with captions, and the store made of them."""
     home = tmp_path_factory.mktemp("home")
     torch.manual_seed(0)
-    tokenizer = Tokenizer.train(["a photo of a red circle"] * 5, 520, 16)
+    tokenizer = BPETokenizer.train(["a photo of a red circle"] * 5, 520, 16)
     config = ModelConfig(
         embed_dim=16,
         image_size=32,

@@ -18,13 +18,13 @@ from zebra.config.model import ModelConfig, TextConfig, VisionTransformerConfig
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
-from zebra.text.bpe import Tokenizer
+from zebra.text.bpe import BPETokenizer
 
 
 @pytest.fixture
 def model(tmp_path):
     torch.manual_seed(0)
-    tokenizer = Tokenizer.train(["a photo of a red circle"] * 5, 520, 16)
+    tokenizer = BPETokenizer.train(["a photo of a red circle"] * 5, 520, 16)
     config = ModelConfig(
         embed_dim=16,
         image_size=32,
@@ -132,7 +132,7 @@ def test_a_store_that_is_not_there_and_one_of_another_model_are_refused(zebra, d
                 text=TextConfig(width=64, layers=1, heads=1, vocab_size=520, context_length=16),
             )
         ),
-        Tokenizer.train(["another one"] * 5, 520, 16),
+        BPETokenizer.train(["another one"] * 5, 520, 16),
         Preprocess(image_size=32),
     )
     clip.save(tmp_path / "other")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from zebra.cli.main import VERBS
-from zebra.config.files import read_recipe, recipe_names
+from zebra.config.files import list_recipes, read_recipe
 from zebra.config.structure import structure
 from zebra.config.train import TrainConfig
 
@@ -32,6 +32,6 @@ def test_every_verb_of_the_command_line_is_in_the_interface_page():
         assert f"zebra {verb}" in page
 
 
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("name", list_recipes())
 def test_every_recipe_is_a_valid_config(name):
     structure(TrainConfig, read_recipe(name) | {"data": "x", "out": "y"})

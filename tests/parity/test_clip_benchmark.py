@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from zebra.protocols.compositionality import pairs, true_or_false
-from zebra.protocols.retrieval import retrieve
-from zebra.protocols.zero_shot import zero_shot, zero_shot_multilabel
+from zebra.protocols.compositionality import evaluate_sugarcrepe, evaluate_winoground
+from zebra.protocols.retrieval import compute_retrieval_ranks
+from zebra.protocols.zero_shot import classify_zero_shot, score_zero_shot_multilabel
 from zebra.values import Embeddings
 
 NEAR = 1e-6
@@ -89,7 +89,7 @@ def test_zero_shot_accuracy(metrics):
     image_NE, class_CE = unit(0, 950, 16), unit(1, 12, 16)
     labels = (image_NE @ class_CE.T + 0.2 * unit(2, 950, 12)).argmax(dim=1)
     theirs = classification(metrics, image_NE, labels, class_CE)
-    ours = zero_shot(embeddings(image_NE, labels), class_CE.numpy()).scores()
+    ours = classify_zero_shot(embeddings(image_NE, labels), class_CE.numpy()).scores()
     assert ours["top1"].value == pytest.approx(theirs["acc1"], abs=NEAR)
     assert ours["top5"].value == pytest.approx(theirs["acc5"], abs=NEAR)
     assert ours["mean_per_class"].value == pytest.approx(theirs["mean_per_class_recall"], abs=NEAR)
@@ -99,7 +99,7 @@ def test_of_exactly_five_classes_they_report_a_top5_of_1_and_we_none(metrics):
     image_NE, class_CE = unit(0, 50, 8), unit(1, 5, 8)
     labels = torch.arange(50) % 5
     assert classification(metrics, image_NE, labels, class_CE)["acc5"] == 1
-    assert "top5" not in zero_shot(embeddings(image_NE, labels), class_CE.numpy()).scores()
+    assert "top5" not in classify_zero_shot(embeddings(image_NE, labels), class_CE.numpy()).scores()
 
 
 def test_mean_average_precision(metrics):
@@ -107,7 +107,7 @@ def test_mean_average_precision(metrics):
     truth = image_NE @ class_CE.T + 0.5 * unit(2, 300, 7) > 0.3
     assert truth.any(dim=0).all()
     theirs = classification(metrics, image_NE, truth.long(), class_CE)
-    ours = zero_shot_multilabel(embeddings(image_NE), truth.numpy(), class_CE.numpy()).scores()
+    ours = score_zero_shot_multilabel(embeddings(image_NE), truth.numpy(), class_CE.numpy()).scores()
     assert ours["map"].value == pytest.approx(theirs["mean_average_precision"], abs=NEAR)
 
 
@@ -117,7 +117,7 @@ def test_a_class_that_no_image_shows_counts_0_for_them_and_not_at_all_for_us(met
     truth = image_NE @ class_CE.T > 0.3
     truth[:, 7] = False
     theirs = classification(metrics, image_NE, truth.long(), class_CE)
-    ours = zero_shot_multilabel(embeddings(image_NE), truth.numpy(), class_CE.numpy()).scores()
+    ours = score_zero_shot_multilabel(embeddings(image_NE), truth.numpy(), class_CE.numpy()).scores()
     assert theirs["mean_average_precision"] == pytest.approx(7 / 8 * ours["map"].value, abs=NEAR)
 
 
@@ -135,7 +135,7 @@ def test_retrieval_with_several_captions_per_picture(metrics):
     text_ME /= text_ME.norm(dim=1, keepdim=True)
     captions = [torch.nonzero(owners == n).flatten().tolist() for n in range(250)]
     theirs = retrieval(metrics, image_NE, text_ME, captions)
-    ours = retrieve(embeddings(image_NE), embeddings(text_ME), owners.numpy()).scores()
+    ours = compute_retrieval_ranks(embeddings(image_NE), embeddings(text_ME), owners.numpy()).scores()
     for k in (1, 5, 10):
         assert 0.1 < theirs[f"text_retrieval_recall@{k}"] < 1
         assert ours[f"image_to_text_recall@{k}"].value == pytest.approx(
@@ -150,7 +150,7 @@ def test_a_collapsed_model_is_given_hits_by_their_sort_and_none_by_ours(metrics)
     """Their order of equal scores is whatever topk makes of it: a part of the true candidates is among the first."""
     point = torch.ones(40, 4) / 2
     theirs = retrieval(metrics, point, point, [[n] for n in range(40)])
-    ours = retrieve(embeddings(point), embeddings(point), np.arange(40)).scores()
+    ours = compute_retrieval_ranks(embeddings(point), embeddings(point), np.arange(40)).scores()
     assert theirs["text_retrieval_recall@10"] > 0
     assert ours["image_to_text_recall@10"].value == 0
 
@@ -170,7 +170,9 @@ def test_text_image_and_group_scores_of_pairs(metrics):
     pictures, captions = unit(0, 230, 2, 8), unit(1, 230, 2, 8) + unit(0, 230, 2, 8)
     theirs = selection(metrics, pictures, captions)
     # Cosines are theirs too, so lengths do not count; ours takes unit vectors as they are.
-    ours = pairs(pictures.numpy(), (captions / captions.norm(dim=-1, keepdim=True)).numpy()).scores()
+    ours = evaluate_winoground(
+        pictures.numpy(), (captions / captions.norm(dim=-1, keepdim=True)).numpy()
+    ).scores()
     assert ours["text"].value == pytest.approx(theirs["text_acc"], abs=NEAR)
     assert ours["image"].value == pytest.approx(theirs["image_acc"], abs=NEAR)
     assert ours["group"].value == pytest.approx(theirs["acc"], abs=NEAR)
@@ -179,7 +181,7 @@ def test_text_image_and_group_scores_of_pairs(metrics):
 def test_the_choice_of_the_true_caption(metrics):
     pictures, captions = unit(0, 230, 1, 8), unit(1, 230, 2, 8)
     theirs = selection(metrics, pictures, captions)
-    ours = true_or_false(
+    ours = evaluate_sugarcrepe(
         pictures[:, 0].numpy(), captions[:, 0].numpy(), captions[:, 1].numpy(), ["swap"] * 230
     ).scores()
     assert ours["accuracy"].value == pytest.approx(theirs["text_acc"], abs=NEAR)
@@ -189,7 +191,7 @@ def test_a_tie_is_right_for_them_where_the_true_caption_comes_first_and_wrong_fo
     """Their argmax takes the first of equals, and the true one is the first: a blind model is always right."""
     pictures, captions = unit(0, 50, 1, 8), unit(1, 50, 1, 8).repeat(1, 2, 1)
     assert selection(metrics, pictures, captions)["text_acc"] > 0.9
-    blind = true_or_false(
+    blind = evaluate_sugarcrepe(
         pictures[:, 0].numpy(), captions[:, 0].numpy(), captions[:, 1].numpy(), ["same"] * 50
     )
     assert not blind.correct_N.any()

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zebra.evaluators.datasets import open_set
-from zebra.protocols.linear_probe import linear_probe
-from zebra.protocols.prompts import unit
-from zebra.protocols.zero_shot import zero_shot
+from zebra.evaluators.datasets import load_dataset
+from zebra.protocols.linear_probe import fit_linear_probe
+from zebra.protocols.prompts import normalize_rows
+from zebra.protocols.zero_shot import classify_zero_shot
 from zebra.values import Embeddings
 
 GOLDEN = json.loads(Path(__file__).with_name("golden_scores.json").read_text(encoding="utf-8"))
@@ -31,12 +31,12 @@ def colours(benchmark):
         vectors.append(np.asarray(image, np.float32).ravel() - 127.5)
         labels.append(record.label)
         ids.append(record.id)
-    return Embeddings(unit(np.stack(vectors)), tuple(ids), np.array(labels, np.int64), "colours")
+    return Embeddings(normalize_rows(np.stack(vectors)), tuple(ids), np.array(labels, np.int64), "colours")
 
 
 def measure(name):
-    test = open_set(name)
-    images, examples = colours(test), colours(open_set(name, "train"))
+    test = load_dataset(name)
+    images, examples = colours(test), colours(load_dataset(name, "train"))
     classes = len(test.classnames)
     means = np.stack(
         [
@@ -46,8 +46,8 @@ def measure(name):
             for label in range(classes)
         ]
     )
-    scores = zero_shot(images, unit(means)).scores()
-    probe = linear_probe(examples, images, classes).outcome.scores()["top1"].value
+    scores = classify_zero_shot(images, normalize_rows(means)).scores()
+    probe = fit_linear_probe(examples, images, classes).result.scores()["top1"].value
     return {
         "n": scores["top1"].n,
         "digest": test.source.digest[:16],

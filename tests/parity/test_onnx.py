@@ -26,9 +26,9 @@ from zebra.errors import MissingExtra
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
-from zebra.pretrained.onnx_export import write_onnx
-from zebra.text.bpe import Tokenizer
-from zebra.text.siglip_tokenizer import PaddedTokenizer
+from zebra.pretrained.onnx_export import export_onnx
+from zebra.text.bpe import BPETokenizer
+from zebra.text.siglip_tokenizer import SiglipTokenizer
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -37,7 +37,7 @@ pytest.importorskip("onnxscript")
 TOLERANCE = 1e-4
 BATCHES = (1, 2, 7)
 CAPTIONS = ["a photo of a horse", "a photo of a cat", "two spotted dogs in the snow", "three dogs"] * 5
-CLIP_WORDS = Tokenizer.train(CAPTIONS, 560, 16)
+CLIP_WORDS = BPETokenizer.train(CAPTIONS, 560, 16)
 TEXT = TextConfig(width=64, layers=1, heads=2, vocab_size=CLIP_WORDS.vocab_size, context_length=16)
 
 
@@ -47,7 +47,7 @@ def padded_words():
     ids = {word: index for index, word in enumerate(["<unk>", "</s>", *words])}
     rust = tokenizers.Tokenizer(tokenizers.models.WordLevel(ids, unk_token="<unk>"))
     rust.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    return PaddedTokenizer(rust, 12, end="</s>", pad="</s>", cleaning="siglip")
+    return SiglipTokenizer(rust, 12, eos_token="</s>", pad_token="</s>", cleaning="siglip")
 
 
 SIGLIP_WORDS = padded_words()
@@ -106,7 +106,7 @@ def written(request, tmp_path_factory):
     before = {name: value.clone() for name, value in towers.state_dict().items()}
     modes = [module.training for module in towers.modules()]
     folder = tmp_path_factory.mktemp("onnx") / "model"
-    write_onnx(bundle, folder)
+    export_onnx(bundle, folder)
     after = towers.state_dict()
     changed = [name for name, value in before.items() if not same(value, after[name])]
     changed += [] if modes == [module.training for module in towers.modules()] else ["training"]
@@ -221,4 +221,4 @@ def test_the_bundle_is_left_as_it_was(written):
 def test_without_the_packages_the_command_to_install_them_is_named(package, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingExtra, match=rf'{package}.*pip install "zebra-clip\[onnx\]"'):
-        write_onnx(made("vit"), tmp_path)
+        export_onnx(made("vit"), tmp_path)

@@ -37,14 +37,14 @@ from zebra.config.model import (
 )
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
-from zebra.models.transformer import ACTIVATIONS
+from zebra.models.transformer import ACTIVATION_FUNCTIONS
 from zebra.pretrained.open_clip import config as open_clip_config
-from zebra.pretrained.open_clip import own_names, read_open_clip, write_open_clip
+from zebra.pretrained.open_clip import convert_from_open_clip, read_open_clip, write_open_clip
 from zebra.pretrained.open_clip import timm as open_clip_timm
-from zebra.pretrained.weights import build, published_tensors
-from zebra.text import Tokenizer
-from zebra.text.siglip_tokenizer import PaddedTokenizer
-from zebra.text.tokenizers import find_words
+from zebra.pretrained.weights import build_model, published_state_dict
+from zebra.text import BPETokenizer
+from zebra.text.siglip_tokenizer import SiglipTokenizer
+from zebra.text.tokenizers import find_tokenizer
 
 T = TypeVar("T", bound=nn.Module)
 
@@ -169,7 +169,7 @@ def known(open_clip: ModuleType, name: str, layers: int | list[int] | None = Non
 
 def read(folder: Path) -> CLIP:
     checkpoint = read_open_clip(folder)
-    return build(checkpoint.config, checkpoint.tensors, str(folder))
+    return build_model(checkpoint.config, checkpoint.tensors, str(folder))
 
 
 @pytest.mark.parametrize(
@@ -194,10 +194,12 @@ def test_a_clip_model_of_open_clip_gives_the_same_vectors(
     "name", ["RN50x64", "ViT-H-14", "ViT-g-14", "ViT-bigG-14", "ViT-gopt-16-SigLIP2-384"]
 )
 def test_the_largest_models_have_open_clips_shapes(open_clip: ModuleType, name: str) -> None:
-    config, _ = open_clip_config.from_open_clip({"model_cfg": open_clip.get_model_config(name)})
+    config, _ = open_clip_config.parse_open_clip_config({"model_cfg": open_clip.get_model_config(name)})
     with torch.device("meta"):
         peer = open_clip.create_model(name, device="meta")
-        build(config, own_names(peer.state_dict(), config, Path(name)), name)  # compares names and shapes
+        build_model(
+            config, convert_from_open_clip(peer.state_dict(), config, Path(name)), name
+        )  # compares names and shapes
 
 
 @pytest.mark.parametrize(
@@ -237,8 +239,8 @@ def shallow(monkeypatch: pytest.MonkeyPatch, open_clip: ModuleType) -> Callable[
 
     def set_depth(depth: int) -> None:
         monkeypatch.setattr(timm, "create_model", functools.partial(timm.create_model, depth=depth))
-        for name, (tower, size) in open_clip_timm.TOWERS.items():
-            monkeypatch.setitem(open_clip_timm.TOWERS, name, (replace(tower, layers=depth), size))
+        for name, (tower, size) in open_clip_timm.TIMM_TOWERS.items():
+            monkeypatch.setitem(open_clip_timm.TIMM_TOWERS, name, (replace(tower, layers=depth), size))
 
     return set_depth
 
@@ -270,7 +272,7 @@ def test_a_siglip_model_of_open_clip_gives_the_same_vectors(
 def test_the_other_shapes_of_timms_towers_give_the_same_vectors(
     open_clip: ModuleType, tmp_path: Path, shallow: Callable[[int], None], name: str
 ) -> None:
-    tower, size = open_clip_timm.TOWERS[name]
+    tower, size = open_clip_timm.TIMM_TOWERS[name]
     shallow(1)
     cfg = {
         "embed_dim": tower.width,
@@ -286,11 +288,11 @@ def test_the_other_shapes_of_timms_towers_give_the_same_vectors(
     torch.testing.assert_close(own_BE, peer_BE, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("name", sorted(open_clip_timm.TOWERS))
+@pytest.mark.parametrize("name", sorted(open_clip_timm.TIMM_TOWERS))
 def test_the_table_says_of_every_name_what_timm_builds(open_clip: ModuleType, name: str) -> None:
     import timm
 
-    tower, size = open_clip_timm.TOWERS[name]
+    tower, size = open_clip_timm.TIMM_TOWERS[name]
     config = ModelConfig(
         embed_dim=tower.width,
         image_size=size,
@@ -301,7 +303,7 @@ def test_the_table_says_of_every_name_what_timm_builds(open_clip: ModuleType, na
         trunk = timm.create_model(name, num_classes=0, global_pool="map")
         own = CLIP(config).visual.state_dict()
     theirs = {f"visual.trunk.{key}": tensor for key, tensor in trunk.state_dict().items()}
-    mapped = open_clip_timm.from_timm(theirs, tower.layers)
+    mapped = open_clip_timm.convert_from_timm(theirs, tower.layers)
     assert {key: tensor.shape for key, tensor in mapped.items()} == {
         f"visual.{key}": tensor.shape for key, tensor in own.items()
     }
@@ -310,7 +312,7 @@ def test_the_table_says_of_every_name_what_timm_builds(open_clip: ModuleType, na
     norms = (trunk.norm, trunk.blocks[0].norm1, trunk.attn_pool.norm)
     assert {norm.eps for norm in norms} == {tower.norm_eps}
     x = torch.linspace(-4, 4, 50)
-    expected = ACTIVATIONS[tower.activation](x)
+    expected = ACTIVATION_FUNCTIONS[tower.activation](x)
     assert torch.equal(trunk.blocks[0].mlp.act(x), expected)
     assert torch.equal(trunk.attn_pool.mlp.act(x), expected)
 
@@ -371,8 +373,8 @@ OUTWARD = {
 
 
 @pytest.fixture(scope="module")
-def small_words() -> Tokenizer:
-    return Tokenizer.train([*CAPTIONS, "a photo of a café", "it's 12 o'clock"] * 2, 600, context_length=32)
+def small_words() -> BPETokenizer:
+    return BPETokenizer.train([*CAPTIONS, "a photo of a café", "it's 12 o'clock"] * 2, 600, context_length=32)
 
 
 def photo() -> Image.Image:
@@ -385,7 +387,7 @@ def test_open_clip_opens_what_zebra_writes_with_the_same_vectors(
     open_clip: ModuleType,
     tmp_path: Path,
     shallow: Callable[[int], None],
-    small_words: Tokenizer,
+    small_words: BPETokenizer,
     name: str,
 ) -> None:
     pytest.importorskip("transformers")
@@ -406,13 +408,13 @@ def test_open_clip_opens_what_zebra_writes_with_the_same_vectors(
     write_open_clip(
         folder,
         config=config,
-        tensors=published_tensors(own),
+        tensors=published_state_dict(own),
         preprocess=preprocess,
         tokenizer=small_words if causal else None,
     )
     peer, _, transform = open_clip.create_model_and_transforms(f"local-dir:{folder}")
     assert_equal_function(peer.eval(), own)
-    pixels = preprocess.normalise(torch.from_numpy(preprocess.pixels(photo()))[None])
+    pixels = preprocess.normalize(torch.from_numpy(preprocess.resize_and_crop(photo()))[None])
     torch.testing.assert_close(transform(photo())[None], pixels, atol=1e-6, rtol=0)
     if causal:
         texts = [
@@ -433,11 +435,11 @@ def test_open_clip_opens_what_zebra_writes_with_the_same_vectors(
 def test_a_round_trip_gives_equal_configs_and_equal_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    for timm, (tower, size) in open_clip_timm.TOWERS.items():
-        monkeypatch.setitem(open_clip_timm.TOWERS, timm, (replace(tower, layers=SHALLOW), size))
+    for timm, (tower, size) in open_clip_timm.TIMM_TOWERS.items():
+        monkeypatch.setitem(open_clip_timm.TIMM_TOWERS, timm, (replace(tower, layers=SHALLOW), size))
     config = OUTWARD[name]
     own = noisy(CLIP(config))
-    before = published_tensors(own)
+    before = published_state_dict(own)
     preprocess = Preprocess(image_size=config.image_size, resize="squash", decode="reference")
     write_open_clip(tmp_path, config=config, tensors=before, preprocess=preprocess, tokenizer=None)
     checkpoint = read_open_clip(tmp_path)
@@ -457,30 +459,30 @@ def test_siglips_tokenizer_goes_along_with_its_rules(open_clip: ModuleType, tmp_
         vocab_size=200, special_tokens=special, unk_token="<unk>", show_progress=False
     )
     rust.train_from_iterator([*CAPTIONS, "a picture of it's cafe 12345"], trainer)
-    words = PaddedTokenizer(rust, 16, end="</s>", pad="</s>", cleaning="canonicalize")
+    words = SiglipTokenizer(rust, 16, eos_token="</s>", pad_token="</s>", cleaning="canonicalize")
     text = SiglipTextConfig(width=16, layers=1, heads=1, vocab_size=words.vocab_size, context_length=16)
     config = replace(OUTWARD["vit"], vision=replace(TINY_VIT, activation="gelu"), text=text)
     write_open_clip(
         tmp_path,
         config=config,
-        tensors=published_tensors(CLIP(config)),
+        tensors=published_state_dict(CLIP(config)),
         preprocess=Preprocess(image_size=32),
         tokenizer=words,
     )
     texts = [*CAPTIONS, "A  Picture, of the Zebra's tree!", "under_the tree &amp; grass"]
     expected = torch.from_numpy(words.encode(texts, truncate=True).ids)
     assert torch.equal(open_clip.get_tokenizer(f"local-dir:{tmp_path}")(texts), expected)
-    again = find_words(tmp_path, 16)
+    again = find_tokenizer(tmp_path, 16)
     assert again is not None
     assert torch.equal(torch.from_numpy(again.encode(texts, truncate=True).ids), expected)
 
 
 def test_openais_own_vocabulary_needs_no_tokenizer_of_its_own(open_clip: ModuleType, tmp_path: Path) -> None:
-    words = Tokenizer.from_merges(Path(open_clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz", 20)
+    words = BPETokenizer.from_merges(Path(open_clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz", 20)
     config = replace(
         OUTWARD["vit"], text=replace(TINY_TEXT, vocab_size=words.vocab_size, width=16, context_length=20)
     )
-    tensors = published_tensors(CLIP(config))
+    tensors = published_state_dict(CLIP(config))
     write_open_clip(
         tmp_path, config=config, tensors=tensors, preprocess=Preprocess(image_size=32), tokenizer=words
     )
@@ -493,7 +495,7 @@ def test_openais_own_vocabulary_needs_no_tokenizer_of_its_own(open_clip: ModuleT
 def test_without_a_tokenizer_open_clip_makes_none(open_clip: ModuleType, tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     config = OUTWARD["vit"]
-    tensors = published_tensors(CLIP(config))
+    tensors = published_state_dict(CLIP(config))
     write_open_clip(
         tmp_path, config=config, tensors=tensors, preprocess=Preprocess(image_size=32), tokenizer=None
     )
@@ -506,7 +508,7 @@ def test_every_config_that_open_clip_ships_is_read_or_refused_by_name(open_clip:
     read_names, refused = set(), {}
     for name in open_clip.list_models():
         try:
-            open_clip_config.from_open_clip({"model_cfg": open_clip.get_model_config(name)})
+            open_clip_config.parse_open_clip_config({"model_cfg": open_clip.get_model_config(name)})
         except ValueError as error:
             refused[name] = str(error)
         else:

@@ -19,8 +19,8 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from zebra.pretrained.openai import DIGESTS, file_name, read_openai
-from zebra.pretrained.weights import build
+from zebra.pretrained.openai import OPENAI_SHA256, published_file_name, read_openai
+from zebra.pretrained.weights import build_model
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning"),
@@ -280,7 +280,7 @@ def test_tensors_have_the_bits_that_torch_jit_reads(case):
 def test_vectors_are_those_of_the_reference(case):
     path, reference, size = case
     checkpoint = read_openai(path)
-    model = build(checkpoint.config, checkpoint.tensors, str(path)).eval()
+    model = build_model(checkpoint.config, checkpoint.tensors, str(path)).eval()
     images, texts = inputs(size)
     pairs = [
         (model.encode_images(images), reference.encode_image(images)),
@@ -307,13 +307,13 @@ def test_pictures_are_prepared_as_openai_does(case, open_clip):
     pixels = np.random.default_rng(0).integers(0, 256, (91, 140, 3), dtype=np.uint8)
     image = Image.fromarray(pixels).convert("P")
     preprocess = read_openai(path).preprocess
-    ours = preprocess.normalise(torch.from_numpy(preprocess.pixels(image))[None])[0]
+    ours = preprocess.normalize(torch.from_numpy(preprocess.resize_and_crop(image))[None])[0]
     assert preprocess.decode == "reference"
     assert (ours - transform(image)).abs().max() < 1e-6  # of one rounding, not of one grey level (0.014)
 
 
 def test_digests_are_those_that_open_clip_knows(open_clip):
-    for name, digest in DIGESTS.items():
+    for name, digest in OPENAI_SHA256.items():
         theirs = name.replace("/", "-").replace("@336px", "-336")
         *_, found, file = open_clip.get_pretrained_url(theirs, "openai").split("/")
-        assert (found, file) == (digest, file_name(name))
+        assert (found, file) == (digest, published_file_name(name))

@@ -26,15 +26,15 @@ from zebra.config.model import (
     VisionTransformerConfig,
 )
 from zebra.config.train import OptimizerConfig, TrainConfig
-from zebra.evaluators.validation import HeldOut
+from zebra.evaluators.validation import RetrievalValidator
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
-from zebra.models.lora import adapt, adapters, merged
+from zebra.models.lora import apply_lora, get_adapters, merge_adapters
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.transformers import write_adapter, write_transformers
-from zebra.pretrained.weights import published_tensors
-from zebra.text.bpe import Tokenizer
-from zebra.text.siglip_tokenizer import PaddedTokenizer
+from zebra.pretrained.weights import published_state_dict
+from zebra.text.bpe import BPETokenizer
+from zebra.text.siglip_tokenizer import SiglipTokenizer
 from zebra.workflows import export, train
 
 SIZES = {"width": 32, "layers": 2, "heads": 2}
@@ -58,7 +58,7 @@ def world(tmp_path_factory):
         Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(root / f"pictures/{number}.png")
         (root / f"pictures/{number}.txt").write_text(caption)
     torch.manual_seed(0)
-    words = Tokenizer.train(CAPTIONS, 560, 16)
+    words = BPETokenizer.train(CAPTIONS, 560, 16)
     text = TextConfig(**SIZES, vocab_size=words.vocab_size, context_length=16)
     vision = VisionTransformerConfig(**SIZES, patch_size=8)
     model = noisy(CLIP(ModelConfig(embed_dim=24, image_size=32, vision=vision, text=text)))
@@ -72,9 +72,9 @@ def favoured(monkeypatch):
     """Whatever has learned counts as better than the start."""
 
     def judged(self, clip):
-        return float(any(low_rank.B.any() for low_rank in adapters(clip.model).values()))
+        return float(any(low_rank.B.any() for low_rank in get_adapters(clip.model).values()))
 
-    monkeypatch.setattr(HeldOut, "__call__", judged)
+    monkeypatch.setattr(RetrievalValidator, "__call__", judged)
 
 
 def noisy(model):
@@ -121,17 +121,21 @@ def test_the_adapter_of_a_run_makes_its_start_the_trained_model(
         lr=3e-2,
         precision="fp32",
         workers=0,
-        check_every=6,
+        eval_every=6,
         optimizer=OptimizerConfig(warmup_steps=0),
         finetune=FineTuneConfig(
-            start=str(world / "base"), learns=learns, lora_rank=3, lora_alpha=6.0, lora_layers=layers
+            init_from=str(world / "base"),
+            train_towers=learns,
+            lora_rank=3,
+            lora_alpha=6.0,
+            lora_target_modules=layers,
         ),
     )
     train.run(told)
     ours, before = zebra.load(tmp_path / "run/model"), zebra.load(world / "start")
     theirs = adapted(peft, transformers.CLIPModel.from_pretrained(world / "base"), tmp_path / "run/adapter")
     pixels = torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    tokens = torch.from_numpy(ours.require_words().encode(CAPTIONS[:5], truncate=True).ids)
+    tokens = torch.from_numpy(ours.require_tokenizer().encode(CAPTIONS[:5], truncate=True).ids)
     found = features(theirs, pixels, tokens)
     with torch.no_grad():
         now, was = (
@@ -144,18 +148,18 @@ def test_the_adapter_of_a_run_makes_its_start_the_trained_model(
 
 def test_the_merged_model_of_peft_is_that_of_zebra(peft, transformers, world, tmp_path):
     model = zebra.load(world / "start").model
-    adapt(model, ("visual", "text"), rank=4, alpha=16, layers=EVERY)
-    for low_rank in adapters(model).values():
+    apply_lora(model, ("visual", "text"), rank=4, alpha=16, target_modules=EVERY)
+    for low_rank in get_adapters(model).values():
         torch.nn.init.normal_(low_rank.B, std=0.1)
-    write_adapter(tmp_path, config=model.config, adapters=adapters(model), alpha=16, base=None)
+    write_adapter(tmp_path, config=model.config, adapters=get_adapters(model), alpha=16, base=None)
     base = transformers.CLIPModel.from_pretrained(world / "base")
     theirs = adapted(peft, base, tmp_path).merge_and_unload().state_dict()
     write_transformers(
         tmp_path / "merged",
         config=model.config,
-        tensors=published_tensors(merged(model)),
+        tensors=published_state_dict(merge_adapters(model)),
         preprocess=Preprocess(image_size=32),
-        tokenizer=zebra.load(world / "start").require_words(),
+        tokenizer=zebra.load(world / "start").require_tokenizer(),
     )
     ours = transformers.CLIPModel.from_pretrained(tmp_path / "merged").state_dict()
     for name, value in ours.items():
@@ -171,7 +175,7 @@ def test_siglip_s_pooling_head_has_layers_of_the_same_names_and_gets_no_adapter(
         vocab_size=60, special_tokens=special, unk_token="<unk>", show_progress=False
     )
     rust.train_from_iterator(CAPTIONS, trainer)
-    words = PaddedTokenizer(rust, 16, end="</s>", pad="</s>", cleaning="siglip")
+    words = SiglipTokenizer(rust, 16, eos_token="</s>", pad_token="</s>", cleaning="siglip")
     torch.manual_seed(0)
     config = ModelConfig(
         embed_dim=32,
@@ -184,14 +188,14 @@ def test_siglip_s_pooling_head_has_layers_of_the_same_names_and_gets_no_adapter(
     write_transformers(
         tmp_path / "base",
         config=config,
-        tensors=published_tensors(model),
+        tensors=published_state_dict(model),
         preprocess=Preprocess(image_size=32, resize="squash"),
         tokenizer=words,
     )
-    adapt(model, ("visual", "text"), rank=4, alpha=16, layers=EVERY)
-    for low_rank in adapters(model).values():
+    apply_lora(model, ("visual", "text"), rank=4, alpha=16, target_modules=EVERY)
+    for low_rank in get_adapters(model).values():
         torch.nn.init.normal_(low_rank.B, std=0.1)
-    write_adapter(tmp_path / "adapter", config=config, adapters=adapters(model), alpha=16, base=None)
+    write_adapter(tmp_path / "adapter", config=config, adapters=get_adapters(model), alpha=16, base=None)
     base = transformers.SiglipModel.from_pretrained(tmp_path / "base")
     theirs = adapted(peft, base, tmp_path / "adapter")
     pixels = torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(0))

@@ -18,7 +18,7 @@ from zebra.config.model import (
     TextConfig,
     VisionTransformerConfig,
 )
-from zebra.pretrained.pos_embed import resize_positions
+from zebra.pretrained.pos_embed import resize_pos_embed
 
 TEXT = TextConfig(width=64, layers=1, heads=1, vocab_size=600)
 TOLERANCE = 1e-6
@@ -35,7 +35,7 @@ def ours(vision, old, new, positions):
     config = ModelConfig(embed_dim=64, image_size=old, vision=vision, text=TEXT)
     pool = "attnpool." if vision.kind == "resnet" else ""
     name = f"visual.{pool}positional_embedding"
-    return resize_positions({name: positions}, config, new)[0][name]
+    return resize_pos_embed({name: positions}, config, new)[0][name]
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from zebra.images.decode import decode
+from zebra.images.decode import decode_image
 from zebra.images.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess
 
 SIZES = [(8, 8), (9, 31), (31, 9), (64, 64), (63, 65), (65, 63), (64, 129), (131, 64), (100, 77), (77, 100), (101, 333),
@@ -95,7 +95,7 @@ def pictures(kind: str) -> list[bytes]:
 
 
 def zebra_reads(data: bytes) -> Image.Image:
-    return decode(data, "a picture", mode="reference")
+    return decode_image(data, "a picture", mode="reference")
 
 
 def differing(ours: NDArray[np.uint8], theirs: NDArray[np.generic]) -> int:
@@ -142,7 +142,7 @@ def test_every_byte_equals_open_clips(
         ours = Preprocess(image_size=side, resize=resize, interpolation=interpolation)
         for data in pictures(kind):
             theirs = peer(Image.open(io.BytesIO(data)))
-            assert differing(ours.pixels(zebra_reads(data)), theirs) == 0
+            assert differing(ours.resize_and_crop(zebra_reads(data)), theirs) == 0
 
 
 def test_normalised_values_equal_open_clips_bit_for_bit(open_clip: ModuleType) -> None:
@@ -150,8 +150,8 @@ def test_normalised_values_equal_open_clips_bit_for_bit(open_clip: ModuleType) -
     peer = open_clip.transform.image_transform_v2(config, is_train=False)
     ours = Preprocess(image_size=SIDE)
     for data in pictures("JPEG"):
-        pixels = torch.from_numpy(ours.pixels(zebra_reads(data)))[None]
-        assert torch.equal(ours.normalise(pixels)[0], peer(Image.open(io.BytesIO(data))))
+        pixels = torch.from_numpy(ours.resize_and_crop(zebra_reads(data)))[None]
+        assert torch.equal(ours.normalize(pixels)[0], peer(Image.open(io.BytesIO(data))))
 
 
 # transformers
@@ -185,7 +185,7 @@ def test_every_byte_equals_that_of_transformers(
         for data in pictures(kind):
             image = Image.open(io.BytesIO(data))
             (theirs,) = peer(image, do_rescale=False, do_normalize=False)["pixel_values"]
-            assert differing(ours.pixels(zebra_reads(data)), theirs) == 0
+            assert differing(ours.resize_and_crop(zebra_reads(data)), theirs) == 0
 
 
 @pytest.mark.parametrize("resize", ["shortest", "squash"])
@@ -202,7 +202,7 @@ def test_normalised_values_equal_those_of_transformers_to_a_rounding(
         std=tuple(peer.image_std),
     )
     for data in pictures("RGB"):
-        pixels = torch.from_numpy(ours.pixels(zebra_reads(data)))[None]
+        pixels = torch.from_numpy(ours.resize_and_crop(zebra_reads(data)))[None]
         (theirs,) = peer(Image.open(io.BytesIO(data)))["pixel_values"]
-        difference = np.abs(ours.normalise(pixels)[0].numpy() - theirs).max()
+        difference = np.abs(ours.normalize(pixels)[0].numpy() - theirs).max()
         assert difference <= 1e-6

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
 from zebra.errors import WeightsError
-from zebra.text import PaddedTokenizer, find_words
+from zebra.text import SiglipTokenizer, find_tokenizer
 
 LENGTH, LONG = 16, 512
 CAPTIONS = [
@@ -53,7 +53,7 @@ WORDS = [
 Peer = Callable[..., NDArray[np.int64]]
 
 
-def encode(words: PaddedTokenizer, texts: list[str]) -> list[list[int]]:
+def encode(words: SiglipTokenizer, texts: list[str]) -> list[list[int]]:
     rows: list[list[int]] = words.encode(texts, truncate=True).ids.tolist()
     return rows
 
@@ -105,7 +105,7 @@ def score(spiece: Path) -> Callable[[list[int]], float]:
 @settings(max_examples=150, deadline=None)
 @given(BATCHES)
 def test_siglips_ids_equal_those_of_transformers(
-    unigram_long: PaddedTokenizer, siglip: Peer, score: Callable[[list[int]], float], texts: list[str]
+    unigram_long: SiglipTokenizer, siglip: Peer, score: Callable[[list[int]], float], texts: list[str]
 ) -> None:
     assume(not any("</s>" in text or "<unk>" in text for text in texts))
     ours, theirs = encode(unigram_long, texts), siglip(texts, LONG).tolist()
@@ -114,27 +114,27 @@ def test_siglips_ids_equal_those_of_transformers(
 
 
 @pytest.fixture(scope="module")
-def unigram_long(unigram: Path) -> PaddedTokenizer:
-    return PaddedTokenizer.load(unigram, LONG)
+def unigram_long(unigram: Path) -> SiglipTokenizer:
+    return SiglipTokenizer.load(unigram, LONG)
 
 
-def test_texts_without_ties_equal_those_of_transformers(unigram_long: PaddedTokenizer, siglip: Peer) -> None:
+def test_texts_without_ties_equal_those_of_transformers(unigram_long: SiglipTokenizer, siglip: Peer) -> None:
     texts = [*CAPTIONS[:5], *PIECES, " ".join(PIECES), "".join(PIECES)]
     assert encode(unigram_long, texts) == siglip(texts, LONG).tolist()
 
 
 def test_siglip_texts_of_any_number_of_words_equal_those_of_transformers(unigram: Path, siglip: Peer) -> None:
-    assert encode(PaddedTokenizer.load(unigram, LENGTH), WORDS) == siglip(WORDS).tolist()
+    assert encode(SiglipTokenizer.load(unigram, LENGTH), WORDS) == siglip(WORDS).tolist()
 
 
 def test_siglip_pads_with_its_end_token(unigram: Path) -> None:
-    words = PaddedTokenizer.load(unigram, LENGTH)
+    words = SiglipTokenizer.load(unigram, LENGTH)
     assert encode(words, [""]) == [[1] * LENGTH]
 
 
 def test_a_spiece_model_alone_is_answered_with_the_conversion(spiece: Path) -> None:
     with pytest.raises(WeightsError, match=r"T5Tokenizer .*extra_ids=0.*pad_token='</s>'"):
-        find_words(spiece, LENGTH)
+        find_tokenizer(spiece, LENGTH)
 
 
 @pytest.fixture(scope="module")
@@ -143,14 +143,14 @@ def open_clip_siglip(unigram: Path, open_clip: ModuleType) -> Peer:
 
 
 @pytest.fixture(scope="module")
-def unigram_of_open_clip(unigram: Path, tmp_path_factory: pytest.TempPathFactory) -> PaddedTokenizer:
+def unigram_of_open_clip(unigram: Path, tmp_path_factory: pytest.TempPathFactory) -> SiglipTokenizer:
     return as_open_clip(unigram, tmp_path_factory.mktemp("unigram_of_open_clip"))
 
 
 @settings(max_examples=150, deadline=None)
 @given(BATCHES)
 def test_siglips_ids_equal_those_of_open_clip(
-    unigram_of_open_clip: PaddedTokenizer, open_clip_siglip: Peer, texts: list[str]
+    unigram_of_open_clip: SiglipTokenizer, open_clip_siglip: Peer, texts: list[str]
 ) -> None:
     texts = [*texts, *WORDS]
     assert encode(unigram_of_open_clip, texts) == open_clip_siglip(texts).tolist()
@@ -168,13 +168,13 @@ def open_clip_peer(open_clip: ModuleType, folder: Path, **options: object) -> Pe
     return ids
 
 
-def as_open_clip(source: Path, folder: Path) -> PaddedTokenizer:
+def as_open_clip(source: Path, folder: Path) -> SiglipTokenizer:
     """Read a copy of the tokenizer from a folder that says how open_clip cleans texts."""
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / name).write_bytes((source / name).read_bytes())
     config = {"model_cfg": {"text_cfg": {"tokenizer_kwargs": {"clean": "canonicalize"}}}}
     (folder / "open_clip_config.json").write_text(json.dumps(config), encoding="utf-8")
-    return PaddedTokenizer.load(folder, LENGTH)
+    return SiglipTokenizer.load(folder, LENGTH)
 
 
 # SigLIP 2: BPE with byte fallback
@@ -212,25 +212,25 @@ def siglip2(gemma: Path, transformers: ModuleType) -> Peer:
 
 
 @pytest.fixture(scope="module")
-def bpe(gemma: Path) -> PaddedTokenizer:
-    return PaddedTokenizer.load(gemma, LENGTH)
+def bpe(gemma: Path) -> SiglipTokenizer:
+    return SiglipTokenizer.load(gemma, LENGTH)
 
 
 @settings(max_examples=150, deadline=None)
 @given(BATCHES)
 def test_siglip2s_ids_equal_those_of_transformers(
-    bpe: PaddedTokenizer, siglip2: Peer, texts: list[str]
+    bpe: SiglipTokenizer, siglip2: Peer, texts: list[str]
 ) -> None:
     texts = [*texts, *WORDS]
     assert encode(bpe, texts) == siglip2(texts).tolist()
 
 
-def test_siglip2_ends_with_eos_and_pads_with_zero_on_the_right(bpe: PaddedTokenizer) -> None:
+def test_siglip2_ends_with_eos_and_pads_with_zero_on_the_right(bpe: SiglipTokenizer) -> None:
     (row,) = encode(bpe, [""])
     assert row == [1] + [0] * (LENGTH - 1)
 
 
-def test_siglip2_lowers_the_case(bpe: PaddedTokenizer) -> None:
+def test_siglip2_lowers_the_case(bpe: SiglipTokenizer) -> None:
     assert encode(bpe, ["A Zebra"]) == encode(bpe, ["a zebra"])
 
 
@@ -246,14 +246,14 @@ def open_clip_siglip2(gemma: Path, open_clip: ModuleType, tmp_path_factory: pyte
 
 
 @pytest.fixture(scope="module")
-def bpe_of_open_clip(gemma: Path, tmp_path_factory: pytest.TempPathFactory) -> PaddedTokenizer:
+def bpe_of_open_clip(gemma: Path, tmp_path_factory: pytest.TempPathFactory) -> SiglipTokenizer:
     return as_open_clip(gemma, tmp_path_factory.mktemp("bpe_of_open_clip"))
 
 
 @settings(max_examples=150, deadline=None)
 @given(BATCHES)
 def test_siglip2s_ids_equal_those_of_open_clip(
-    bpe_of_open_clip: PaddedTokenizer, open_clip_siglip2: Peer, texts: list[str]
+    bpe_of_open_clip: SiglipTokenizer, open_clip_siglip2: Peer, texts: list[str]
 ) -> None:
     texts = [*texts, *WORDS]
     assert encode(bpe_of_open_clip, texts) == open_clip_siglip2(texts).tolist()
@@ -267,7 +267,7 @@ def test_other_programs_read_the_rules_from_the_saved_file(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     """Padding, truncation, EOS and cleaning are in the file: the bare Rust library needs to be told nothing."""
-    words = PaddedTokenizer.load(request.getfixturevalue(kind), LENGTH)
+    words = SiglipTokenizer.load(request.getfixturevalue(kind), LENGTH)
     words.save(tmp_path / "tokenizer.json")
     peer = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     texts = [*CAPTIONS[:5], *WORDS, "  A Zebra,\n it's (small)! "]
@@ -278,7 +278,7 @@ def test_other_programs_read_the_rules_from_the_saved_file(
 @given(BATCHES)
 @pytest.mark.parametrize("kind", ["unigram", "bpe", "unigram_of_open_clip", "bpe_of_open_clip"])
 def test_a_saved_tokenizer_is_read_back_to_the_same_ids(
-    saved: dict[str, tuple[PaddedTokenizer, PaddedTokenizer]], kind: str, texts: list[str]
+    saved: dict[str, tuple[SiglipTokenizer, SiglipTokenizer]], kind: str, texts: list[str]
 ) -> None:
     before, after = saved[kind]
     assert encode(after, texts) == encode(before, texts)
@@ -287,14 +287,14 @@ def test_a_saved_tokenizer_is_read_back_to_the_same_ids(
 @pytest.fixture(scope="module")
 def saved(
     unigram: Path,
-    bpe: PaddedTokenizer,
-    unigram_of_open_clip: PaddedTokenizer,
-    bpe_of_open_clip: PaddedTokenizer,
+    bpe: SiglipTokenizer,
+    unigram_of_open_clip: SiglipTokenizer,
+    bpe_of_open_clip: SiglipTokenizer,
     tmp_path_factory: pytest.TempPathFactory,
-) -> dict[str, tuple[PaddedTokenizer, PaddedTokenizer]]:
+) -> dict[str, tuple[SiglipTokenizer, SiglipTokenizer]]:
     """Each tokenizer, and what is read from the file it saved."""
     every = {
-        "unigram": PaddedTokenizer.load(unigram, LENGTH),
+        "unigram": SiglipTokenizer.load(unigram, LENGTH),
         "bpe": bpe,
         "unigram_of_open_clip": unigram_of_open_clip,
         "bpe_of_open_clip": bpe_of_open_clip,
@@ -303,5 +303,5 @@ def saved(
     for kind, words in every.items():
         path = tmp_path_factory.mktemp(kind) / "tokenizer.json"
         words.save(path)
-        pairs[kind] = (words, PaddedTokenizer.load(path, LENGTH))
+        pairs[kind] = (words, SiglipTokenizer.load(path, LENGTH))
     return pairs

@@ -26,7 +26,7 @@ import regex
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from zebra.text import Tokenizer
+from zebra.text import BPETokenizer
 
 PATTERN = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+", regex.IGNORECASE)
 CAPTIONS = [
@@ -98,39 +98,39 @@ class Reference:
         return [*ids, self.eot]
 
 
-def encode(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
+def encode(tokenizer: BPETokenizer, texts: list[str]) -> list[list[int]]:
     encoded = tokenizer.encode(texts, truncate=False)
     return [row[:length].tolist() for row, length in zip(encoded.ids, encoded.lengths, strict=True)]
 
 
 @pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tokenizer, Reference]:
+def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[BPETokenizer, Reference]:
     """A vocabulary learned from a few captions, written and read as a merges file."""
-    learned = Tokenizer.train(CAPTIONS * 2, vocab_size=800)
+    learned = BPETokenizer.train(CAPTIONS * 2, vocab_size=800)
     path = tmp_path_factory.mktemp("toy") / "merges.txt"
     path.write_text("\n".join(["header", *map(" ".join, learned._merges), ""]), encoding="utf-8")
     merges = [
         (left, right) for left, right in map(str.split, path.read_text(encoding="utf-8").split("\n")[1:-1])
     ]
-    return Tokenizer.from_merges(path, context_length=100_000), Reference(merges)
+    return BPETokenizer.from_merges(path, context_length=100_000), Reference(merges)
 
 
 @settings(max_examples=1000, deadline=None)
 @given(BATCHES)
 @example(["".join(c for c in map(chr, range(0x3000)) if unicodedata.category(c) != "Cn")])
-def test_ids_equal_the_reference(toy: tuple[Tokenizer, Reference], texts: list[str]) -> None:
+def test_ids_equal_the_reference(toy: tuple[BPETokenizer, Reference], texts: list[str]) -> None:
     tokenizer, reference = toy
     assert encode(tokenizer, texts) == [reference.encode(text) for text in texts]
 
 
-def test_start_end_and_size_equal_the_reference(toy: tuple[Tokenizer, Reference]) -> None:
+def test_start_end_and_size_equal_the_reference(toy: tuple[BPETokenizer, Reference]) -> None:
     tokenizer, reference = toy
-    assert (tokenizer.sot, tokenizer.eot) == (reference.sot, reference.eot)
+    assert (tokenizer.sot_token_id, tokenizer.eot_token_id) == (reference.sot, reference.eot)
     assert tokenizer.vocab_size == reference.eot + 1
 
 
 @pytest.fixture(scope="module")
-def published() -> tuple[Tokenizer, Reference]:
+def published() -> tuple[BPETokenizer, Reference]:
     """OpenAI's merges, taken from the package that ships them."""
     package = importlib.util.find_spec("open_clip")
     if package is None or not package.submodule_search_locations:
@@ -138,21 +138,21 @@ def published() -> tuple[Tokenizer, Reference]:
     path = Path(package.submodule_search_locations[0]) / "bpe_simple_vocab_16e6.txt.gz"
     lines = gzip.decompress(path.read_bytes()).decode("utf-8").split("\n")[1:48_895]
     merges = [(left, right) for left, right in map(str.split, lines)]
-    return Tokenizer.from_merges(path, context_length=100_000), Reference(merges)
+    return BPETokenizer.from_merges(path, context_length=100_000), Reference(merges)
 
 
 @settings(max_examples=30, deadline=None)
 @given(BATCHES)
 def test_ids_of_the_published_vocabulary_equal_the_reference(
-    published: tuple[Tokenizer, Reference], texts: list[str]
+    published: tuple[BPETokenizer, Reference], texts: list[str]
 ) -> None:
     tokenizer, reference = published
     assert encode(tokenizer, texts) == [reference.encode(text) for text in texts]
 
 
-def test_the_published_vocabulary_has_the_published_ids(published: tuple[Tokenizer, Reference]) -> None:
+def test_the_published_vocabulary_has_the_published_ids(published: tuple[BPETokenizer, Reference]) -> None:
     tokenizer, _ = published
-    assert (tokenizer.vocab_size, tokenizer.sot, tokenizer.eot) == (49_408, 49_406, 49_407)
+    assert (tokenizer.vocab_size, tokenizer.sot_token_id, tokenizer.eot_token_id) == (49_408, 49_406, 49_407)
     assert encode(tokenizer, ["a photo of a cat"]) == [[49406, 320, 1125, 539, 320, 2368, 49407]]
 
 
@@ -162,23 +162,23 @@ def test_the_published_vocabulary_has_the_published_ids(published: tuple[Tokeniz
 @settings(max_examples=1000, deadline=None)
 @given(BATCHES)
 def test_ids_equal_those_of_open_clip(
-    published: tuple[Tokenizer, Reference], open_clip: ModuleType, texts: list[str]
+    published: tuple[BPETokenizer, Reference], open_clip: ModuleType, texts: list[str]
 ) -> None:
     tokenizer, peer = published[0], open_clip.tokenizer._tokenizer
     assert encode(tokenizer, texts) == [[49406, *peer.encode(text), 49407] for text in texts]
 
 
 def test_long_texts_are_cut_as_open_clip_cuts_them(
-    published: tuple[Tokenizer, Reference], open_clip: ModuleType
+    published: tuple[BPETokenizer, Reference], open_clip: ModuleType
 ) -> None:
-    tokenizer = Tokenizer(published[0]._merges, context_length=77)
+    tokenizer = BPETokenizer(published[0]._merges, context_length=77)
     texts = ["zebra " * count for count in (0, 1, 74, 75, 76, 77, 500)]
     ids = tokenizer.encode(texts, truncate=True).ids
     assert ids.tolist() == open_clip.tokenize(texts).tolist()
 
 
 def test_a_control_token_in_a_text_ends_it_in_open_clip_but_not_here(
-    published: tuple[Tokenizer, Reference], open_clip: ModuleType
+    published: tuple[BPETokenizer, Reference], open_clip: ModuleType
 ) -> None:
     tokenizer, peer = published[0], open_clip.tokenizer._tokenizer
     assert 49407 in peer.encode("a <end_of_text> b")

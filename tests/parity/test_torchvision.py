@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from zebra.data.benchmarks.catalog import find_record, read_record
+from zebra.data.benchmarks.catalog import find_catalog_entry, read_catalog_dataset
 
 RNG = np.random.default_rng(0)
 NAMES10 = "".join(f"class{i}\n" for i in range(10))
@@ -66,7 +66,7 @@ def mnist(tmp_path: Path) -> Path:
 
 def test_mnist_is_what_torchvision_reads(datasets, mnist: Path, tmp_path: Path) -> None:
     theirs = datasets.MNIST(tmp_path, train=False)
-    ours = read_record(find_record("mnist"), tmp_path)
+    ours = read_catalog_dataset(find_catalog_entry("mnist"), tmp_path)
     assert labels(ours) == theirs.targets.tolist()
     assert all((pixels(ours, i) == np.asarray(theirs[i][0])).all() for i in range(4))
 
@@ -77,7 +77,7 @@ def test_stl_10_is_what_torchvision_reads(datasets, tmp_path: Path, monkeypatch)
     put(tmp_path / "stl10_binary", files)
     monkeypatch.setattr(datasets.STL10, "_check_integrity", lambda self: True)
     theirs = datasets.STL10(tmp_path, split="test")
-    ours = read_record(find_record("stl10"), tmp_path)
+    ours = read_catalog_dataset(find_catalog_entry("stl10"), tmp_path)
     assert labels(ours) == theirs.labels.tolist() == [0, 9, 2]
     assert all((pixels(ours, i) == np.asarray(theirs[i][0])).all() for i in range(3))
 
@@ -88,7 +88,7 @@ def test_food_101_is_what_torchvision_reads(datasets, tmp_path: Path) -> None:
     meta["meta/test.json"] = '{"apple_pie": ["apple_pie/3"], "waffles": ["waffles/2"]}'
     put(tmp_path / "food-101", jpegs(*names) | meta)
     theirs = datasets.Food101(tmp_path, split="test")
-    ours = read_record(find_record("food101"), tmp_path)
+    ours = read_catalog_dataset(find_catalog_entry("food101"), tmp_path)
     named = {(record.id.rpartition("/")[2], record.label) for record in map(ours.source.read, range(2))}
     assert named == {(p.name, n) for p, n in zip(theirs._image_files, theirs._labels, strict=True)}
     assert ours.classnames == ("apple pie", "waffles")
@@ -103,7 +103,7 @@ def test_aircraft_is_what_torchvision_reads(datasets, tmp_path: Path) -> None:
     root = tmp_path / "fgvc-aircraft-2013b/data"
     put(root, jpegs("images/0034309.jpg", "images/0034958.jpg") | lists)
     theirs = datasets.FGVCAircraft(tmp_path, split="test")
-    ours = read_record(find_record("FGVCAircraft"), tmp_path)
+    ours = read_catalog_dataset(find_catalog_entry("FGVCAircraft"), tmp_path)
     assert (list(ours.classnames), labels(ours)) == (theirs.classes, theirs._labels)
     assert ours.source.read(1).image == Path(theirs._image_files[1]).read_bytes()
 
@@ -117,7 +117,7 @@ def test_pets_are_what_torchvision_reads(datasets, tmp_path: Path) -> None:
     files = jpegs("images/Abyssinian_201.jpg", "images/yorkshire_terrier_9.jpg")
     put(tmp_path / "oxford-iiit-pet", files | lists)
     theirs = datasets.OxfordIIITPet(tmp_path, split="test")
-    ours = read_record(find_record("pets"), tmp_path)
+    ours = read_catalog_dataset(find_catalog_entry("pets"), tmp_path)
     assert labels(ours) == theirs._labels
     assert ours.classnames == ("Abyssinian", "yorkshire terrier")
     assert (ours.metric, ours.templates) == ("mean_per_class", ("a photo of a {}, a type of pet.",))
@@ -131,7 +131,7 @@ def test_textures_are_what_torchvision_reads(datasets, tmp_path: Path) -> None:
     files = jpegs("images/banded/banded_1.jpg", "images/zigzagged/zigzagged_2.jpg")
     put(tmp_path / "dtd/dtd", files | lists)
     theirs = datasets.DTD(tmp_path, split="test")
-    ours = read_record(find_record("dtd"), tmp_path)
+    ours = read_catalog_dataset(find_catalog_entry("dtd"), tmp_path)
     assert (labels(ours), list(ours.classnames)) == (theirs._labels, theirs.classes)
 
 
@@ -144,8 +144,8 @@ def test_traffic_signs_are_what_torchvision_reads(datasets, tmp_path: Path) -> N
     names = "".join(f"sign {i}\n" for i in range(43))
     put(tmp_path / "gtsrb", files | {"GT-final_test.csv": table, "classnames.txt": names})
     theirs = datasets.GTSRB(tmp_path, split="test")
-    ours = read_record(find_record("gtsrb"), tmp_path)
-    assert labels(ours) == [label for _, label in theirs._samples] == [16, 1]
+    ours = read_catalog_dataset(find_catalog_entry("gtsrb"), tmp_path)
+    assert labels(ours) == [label for _, label in theirs._format_samples] == [16, 1]
     assert all((pixels(ours, i) == np.asarray(theirs[i][0])).all() for i in range(2))
 
 
@@ -156,6 +156,6 @@ def test_flowers_are_what_torchvision_reads(datasets, tmp_path: Path, monkeypatc
     (root / "classnames.txt").write_text("".join(f"flower {i}\n" for i in range(102)))
     monkeypatch.setattr(datasets.Flowers102, "_check_integrity", lambda self: True)
     theirs = datasets.Flowers102(tmp_path, split="test")
-    ours = read_record(find_record("flowers"), tmp_path)
+    ours = read_catalog_dataset(find_catalog_entry("flowers"), tmp_path)
     assert labels(ours) == [int(label) for label in theirs._labels] == [0, 76]
     assert ours.source.read(0).image == Path(theirs._image_files[0]).read_bytes()

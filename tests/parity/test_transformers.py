@@ -28,9 +28,9 @@ from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.transformers import read_transformers, write_transformers
-from zebra.pretrained.weights import build, published_tensors
-from zebra.text.bpe import Tokenizer
-from zebra.text.siglip_tokenizer import PaddedTokenizer
+from zebra.pretrained.weights import build_model, published_state_dict
+from zebra.text.bpe import BPETokenizer
+from zebra.text.siglip_tokenizer import SiglipTokenizer
 
 VOCABULARY = ["horse", "striped", "zebra", "grass", "photo", "of", "a", "running", "café", "!", "12", "snow"]
 IDS = 540
@@ -63,7 +63,7 @@ def peer(transformers):
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return Tokenizer.train(CAPTIONS, IDS, 77)
+    return BPETokenizer.train(CAPTIONS, IDS, 77)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def padded():
         vocab_size=80, special_tokens=special, unk_token="<unk>", show_progress=False
     )
     rust.train_from_iterator(CAPTIONS, trainer)
-    return PaddedTokenizer(rust, 64, end="</s>", pad="</s>", cleaning="siglip")
+    return SiglipTokenizer(rust, 64, eos_token="</s>", pad_token="</s>", cleaning="siglip")
 
 
 def texts(count=9):
@@ -133,7 +133,7 @@ def siglip(peer, kind="Siglip", text=None, vision=None, **tower):
 def opened(folder):
     """Return what zebra makes of a folder."""
     checkpoint = read_transformers(folder)
-    return checkpoint, build(checkpoint.config, checkpoint.tensors, str(folder)).eval()
+    return checkpoint, build_model(checkpoint.config, checkpoint.tensors, str(folder)).eval()
 
 
 @torch.no_grad()
@@ -190,7 +190,7 @@ def test_the_padding_of_either_library_changes_no_text(peer, tokenizer, tmp_path
     rows = torch.from_numpy(encoded.ids)
     filled = rows.clone()
     for row, length in zip(filled, encoded.lengths, strict=True):
-        row[length:] = tokenizer.eot
+        row[length:] = tokenizer.eot_token_id
     with torch.no_grad():
         reference = theirs.get_text_features(input_ids=filled).pooler_output
         assert torch.allclose(ours.encode_texts(rows), F.normalize(reference, dim=-1), atol=1e-5)
@@ -243,7 +243,7 @@ def test_a_naflex_model_is_the_same_function_on_square_pictures(peer, padded, tm
         checkpoint, ours = opened(saved(peer, tmp_path, theirs, "Siglip2"))
     picture = colourful(90, 90)
     inputs = peer.Siglip2ImageProcessorPil.from_pretrained(tmp_path)(picture, return_tensors="pt")
-    made = checkpoint.preprocess.normalise(torch.from_numpy(checkpoint.preprocess.pixels(picture))[None])
+    made = checkpoint.preprocess.normalize(torch.from_numpy(checkpoint.preprocess.pixels(picture))[None])
     tokens = torch.from_numpy(padded.encode(texts(), truncate=True).ids)
     assert agree(differences(theirs, ours, made, tokens, **inputs))
 
@@ -323,9 +323,9 @@ def test_pictures_are_prepared_byte_for_byte(peer, tmp_path, kind, resample):
         for mode in ("RGB", "L", "RGBA", "P", "LA", "CMYK", "1"):
             picture = colourful(width, height, mode)
             plain = theirs(picture, do_rescale=False, do_normalize=False)["pixel_values"][0]
-            assert np.array_equal(plain, ours.pixels(picture)), (width, height, mode)
+            assert np.array_equal(plain, ours.resize_and_crop(picture)), (width, height, mode)
             ready = torch.from_numpy(theirs(picture)["pixel_values"][0])
-            made = ours.normalise(torch.from_numpy(ours.pixels(picture))[None])[0]
+            made = ours.normalize(torch.from_numpy(ours.resize_and_crop(picture))[None])[0]
             assert torch.allclose(ready, made, atol=1e-5), (width, height, mode)
 
 
@@ -365,7 +365,7 @@ def exported(made, folder):
     write_transformers(
         folder,
         config=made.model.config,
-        tensors=published_tensors(made.model),
+        tensors=published_state_dict(made.model),
         preprocess=made.preprocess,
         tokenizer=made.tokenizer,
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from zebra.config.files import read_config
+from zebra.config.files import read_train_config
 from zebra.errors import ZebraError
 from zebra.workflows import train
 
@@ -36,10 +36,10 @@ def main() -> None:
 
     torch.set_num_threads(1)
     try:
-        result = train.run(read_config(Path(config)), watch=watch)
+        result = train.run(read_train_config(Path(config)), callback=watch)
     except ZebraError as error:
         sys.exit(f"{type(error).__name__}: {error}")
-    sys.exit(0 if result.finished else 75)
+    sys.exit(0 if result.is_finished else 75)
 
 
 if __name__ == "__main__":

@@ -20,9 +20,15 @@ import torch
 from zebra.errors import CheckpointError, WeightsError
 from zebra.pretrained.manifest import verify_manifest
 from zebra.train import checkpoint_writer
-from zebra.train.checkpoint import list_checkpoints, newest_whole, purge, read_checkpoint, write_checkpoint
+from zebra.train.checkpoint import (
+    latest_checkpoint,
+    list_checkpoints,
+    load_checkpoint,
+    prune_checkpoints,
+    save_checkpoint,
+)
 from zebra.train.checkpoint_writer import CheckpointWriter
-from zebra.train.snapshot import Snapshot
+from zebra.train.snapshot import TrainSnapshot
 
 from .faults import Disk, Killed
 
@@ -32,17 +38,17 @@ FILES = ("model.safetensors", "optimizer.safetensors", "rng.safetensors", "state
 def snapshot(step, size=4):
     """A run whose every value says its step."""
     tensors = {part: {"w": torch.full((size,), float(step))} for part in ("model", "optimizer", "rng")}
-    return Snapshot(step, tensors, {"position": step})
+    return TrainSnapshot(step, tensors, {"position": step})
 
 
 def save(folder, step):
-    write_checkpoint(folder, snapshot(step))
-    purge(folder, keep=1)
+    save_checkpoint(folder, snapshot(step))
+    prune_checkpoints(folder, num_to_keep=1)
 
 
 def assert_whole(path):
     """What is there is exactly one step."""
-    back = read_checkpoint(path)
+    back = load_checkpoint(path)
     assert back.state == {"position": back.step}
     for named in back.tensors.values():
         assert torch.equal(named["w"], torch.full((4,), float(back.step)))
@@ -52,7 +58,7 @@ def assert_whole(path):
 def start(folder, steps=(1,)):
     """Leave what a run has on disk: checkpoints, and debris of an earlier crash."""
     for step in steps:
-        write_checkpoint(folder, snapshot(step))
+        save_checkpoint(folder, snapshot(step))
     (folder / ".partial-step-00000077").mkdir()
     (folder / ".partial-step-00000077" / "model.safetensors").write_bytes(b"half")
 
@@ -81,10 +87,10 @@ def test_r8_whichever_change_of_a_save_fails_a_whole_checkpoint_stays_and_the_er
                 save(folder, 2)
             except CheckpointError as error:
                 reported.append(error)
-        assert bool(reported or warned) == disk.broke, disk.changes[-1:]
+        assert bool(reported or warned) == disk.broke, disk.conversions[-1:]
         found = list_checkpoints(folder)
         assert {assert_whole(path) for path in found} <= {1, 2}
-        assert assert_whole(newest_whole(folder)) == 2 or reported, disk.changes[-1]
+        assert assert_whole(latest_checkpoint(folder)) == 2 or reported, disk.conversions[-1]
 
 
 def test_r8_after_any_failure_the_next_save_passes_and_leaves_no_debris(tmp_path):
@@ -116,33 +122,33 @@ def small_disk(tmp_path):
 
 def test_r9_a_full_disk_keeps_the_checkpoint_and_says_how_much_is_missing(small_disk):
     folder = small_disk / "checkpoints"
-    write_checkpoint(folder, snapshot(1, size=5000))
+    save_checkpoint(folder, snapshot(1, size=5000))
     with pytest.raises(
         CheckpointError, match=r"No space left on device \(60,000 bytes needed, [\d,]+ free\)"
     ):
-        write_checkpoint(folder, snapshot(2, size=5000))
+        save_checkpoint(folder, snapshot(2, size=5000))
     assert [path.name for path in folder.iterdir()] == ["step-00000001"]
-    assert newest_whole(folder) == folder / "step-00000001"
+    assert latest_checkpoint(folder) == folder / "step-00000001"
 
 
 def test_r9_after_making_room_the_run_goes_on(small_disk):
     folder = small_disk / "checkpoints"
-    write_checkpoint(folder, snapshot(1, size=5000))
+    save_checkpoint(folder, snapshot(1, size=5000))
     (small_disk / "other").write_bytes(bytes(20_000))
     with pytest.raises(CheckpointError):
-        write_checkpoint(folder, snapshot(2, size=1000))
+        save_checkpoint(folder, snapshot(2, size=1000))
     (small_disk / "other").unlink()
-    write_checkpoint(folder, snapshot(2, size=1000))
-    assert read_checkpoint(newest_whole(folder)).step == 2
+    save_checkpoint(folder, snapshot(2, size=1000))
+    assert load_checkpoint(latest_checkpoint(folder)).step == 2
 
 
 def test_r9_a_file_that_may_not_grow_keeps_the_checkpoint(tmp_path):
-    write_checkpoint(tmp_path, snapshot(1))
+    save_checkpoint(tmp_path, snapshot(1))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
     try:
         with pytest.raises(CheckpointError, match=r"File too large \(60,000 bytes needed"):
-            write_checkpoint(tmp_path, snapshot(2, size=5000))
+            save_checkpoint(tmp_path, snapshot(2, size=5000))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
@@ -169,18 +175,18 @@ def flip_one_bit(data):
 @pytest.mark.parametrize("ruin", [cut, empty, zero, flip_one_bit, None])
 @pytest.mark.parametrize("file", FILES)
 def test_r10_damage_to_any_file_is_found_set_aside_and_fallen_back_from(tmp_path, file, ruin):
-    older, newest = (write_checkpoint(tmp_path, snapshot(step)) for step in (1, 2))
+    older, newest = (save_checkpoint(tmp_path, snapshot(step)) for step in (1, 2))
     if ruin is None:
         (newest / file).unlink()
     else:
         (newest / file).write_bytes(ruin((newest / file).read_bytes()))
-    assert newest_whole(tmp_path) == older
+    assert latest_checkpoint(tmp_path) == older
     assert assert_whole(older) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000001", "step-00000002.damaged"]
 
 
 def test_r10_of_a_thousand_flipped_bits_every_one_is_found(tmp_path):
-    path = write_checkpoint(tmp_path, snapshot(1))
+    path = save_checkpoint(tmp_path, snapshot(1))
     dice = random.Random(0)
     for _ in range(1000):
         file = path / dice.choice(FILES)
@@ -196,13 +202,13 @@ def test_r10_of_a_thousand_flipped_bits_every_one_is_found(tmp_path):
 @pytest.mark.filterwarnings("ignore:a checkpoint is passed over")
 def test_r11_with_every_checkpoint_damaged_no_run_starts_from_scratch_however_often_it_is_tried(tmp_path):
     for step in (1, 2):
-        (write_checkpoint(tmp_path, snapshot(step)) / "state.json").write_bytes(b"{}")
+        (save_checkpoint(tmp_path, snapshot(step)) / "state.json").write_bytes(b"{}")
     for _ in range(3):
         with pytest.raises(
             WeightsError,
             match=r"no checkpoint in .* step-00000001\.damaged, step-00000002\.damaged\. Bring one back",
         ):
-            newest_whole(tmp_path)
+            latest_checkpoint(tmp_path)
 
 
 def dead():
@@ -215,19 +221,19 @@ def test_r12_killed_between_any_two_changes_a_verified_checkpoint_is_there(tmp_p
         with disk.mounted(), suppress(Killed):
             save(folder, step)
         assert {assert_whole(path) for path in list_checkpoints(folder)} <= {1, step}
-        assert newest_whole(folder) is not None, disk.changes[-1]
+        assert latest_checkpoint(folder) is not None, disk.conversions[-1]
         save(folder, 3)
         assert len(list(folder.iterdir())) == 1
 
 
 def test_r12_a_run_that_is_killed_in_save_after_save_never_goes_back(tmp_path):
     dice = random.Random(0)
-    write_checkpoint(tmp_path, snapshot(0))
+    save_checkpoint(tmp_path, snapshot(0))
     for _ in range(60):
-        done = assert_whole(newest_whole(tmp_path))
+        done = assert_whole(latest_checkpoint(tmp_path))
         with Disk(dice.randrange(1, 60), kill=dead).mounted() as disk, suppress(Killed):
             save(tmp_path, done + 1)
-        assert assert_whole(newest_whole(tmp_path)) in ({done, done + 1} if disk.broke else {done + 1})
+        assert assert_whole(latest_checkpoint(tmp_path)) in ({done, done + 1} if disk.broke else {done + 1})
     assert done > 20
 
 
@@ -273,7 +279,7 @@ def test_r12_sigkill_between_any_two_changes_leaves_the_last_save_that_ended(tmp
     )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 40
-    found = [newest_whole(tmp_path / str(nth)) for nth in range(1, int(done.stdout) + 1)]
+    found = [latest_checkpoint(tmp_path / str(nth)) for nth in range(1, int(done.stdout) + 1)]
     steps = [assert_whole(path) if path else 0 for path in found]
     assert steps == sorted(steps)
     assert {*steps} == {0, 1, 2}
@@ -281,7 +287,7 @@ def test_r12_sigkill_between_any_two_changes_leaves_the_last_save_that_ended(tmp
 
 def test_r12_nothing_is_renamed_before_it_is_on_disk_or_removed_before_the_new_one_is(tmp_path):
     """What only a power cut would show: the order of the flushes."""
-    write_checkpoint(tmp_path, snapshot(1))
+    save_checkpoint(tmp_path, snapshot(1))
     with Disk().mounted() as disk:
         save(tmp_path, 2)
     renamed = disk.changes.index(("rename", ".partial-step-00000002"))
@@ -313,17 +319,17 @@ def gate(monkeypatch):
 
 def test_r13_the_weights_saved_are_those_of_the_step_though_training_goes_on(tmp_path, gate):
     live = snapshot(1)
-    with CheckpointWriter(tmp_path, keep=1) as writes:
+    with CheckpointWriter(tmp_path, num_to_keep=1) as writes:
         writes.save(live)
         for named in live.tensors.values():
             named["w"].fill_(9)
         live.state["position"] = 9
         gate.set()
-    assert assert_whole(newest_whole(tmp_path)) == 1
+    assert assert_whole(latest_checkpoint(tmp_path)) == 1
 
 
 def test_r13_the_next_save_waits_for_the_one_before(tmp_path, gate):
-    with CheckpointWriter(tmp_path, keep=9) as writes, ThreadPoolExecutor(1) as training:
+    with CheckpointWriter(tmp_path, num_to_keep=9) as writes, ThreadPoolExecutor(1) as training:
         writes.save(snapshot(1))
         second = training.submit(writes.save, snapshot(2))
         with pytest.raises(TimeoutError):
@@ -346,25 +352,25 @@ def test_r13_two_saves_never_overlap(tmp_path, monkeypatch):
         return path
 
     monkeypatch.setattr(checkpoint_writer, "write_checkpoint", watched)
-    with CheckpointWriter(tmp_path, keep=1) as writes:
+    with CheckpointWriter(tmp_path, num_to_keep=1) as writes:
         for step in range(20):
             writes.save(snapshot(step))
     assert most == [1] * 20
 
 
 def test_r13_the_error_of_a_save_surfaces_at_the_next_step(tmp_path):
-    writes = CheckpointWriter(tmp_path / "file" / "checkpoints", keep=1)
+    writes = CheckpointWriter(tmp_path / "file" / "checkpoints", num_to_keep=1)
     (tmp_path / "file").write_text("in the way")
     writes.save(snapshot(1))
     writes._pending.exception()  # the step after it has ended
     with pytest.raises(CheckpointError, match="Not a directory"):
-        writes.check()
+        writes.raise_if_failed()
     writes.close()
 
 
 def test_r13_a_step_does_not_wait_for_a_save(tmp_path, gate):
-    with CheckpointWriter(tmp_path, keep=1) as writes:
+    with CheckpointWriter(tmp_path, num_to_keep=1) as writes:
         writes.save(snapshot(1))
-        writes.check()
+        writes.raise_if_failed()
         assert list_checkpoints(tmp_path) == []
         gate.set()

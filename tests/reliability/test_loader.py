@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from zebra.config.data import DataConfig
-from zebra.data.batches import batches
+from zebra.data.batches import iter_batches
 from zebra.data.shards import ShardSource, ShardWriter
 from zebra.data.sources import Source
 from zebra.errors import DataError
@@ -43,7 +43,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def run(source: Source, steps: int, start: int = 0, **options) -> list[Batch]:
     chosen = {"image_size": 16, "batch_size": 12, "seed": 3, "workers": 0, "options": DataConfig()} | options
-    return list(batches(source, start=start, steps=steps, **chosen))
+    return list(iter_batches(source, start_sample=start, num_steps=steps, **chosen))
 
 
 def same(one: list[Batch], other: list[Batch]) -> bool:
@@ -103,7 +103,7 @@ def test_r6_in_three_epochs_every_sample_comes_exactly_once_in_each(
         visits.update(skipped)
         for place, id in enumerate(batch.ids):
             visits[(step * batch_size + place) // samples, id] += 1
-    names = {source.locate(index) for index in range(samples)}
+    names = {source.sample_id(index) for index in range(samples)}
     bad = {name for name in names if int(name[-6:]) % 9 == 5}
     for epoch in range(3):
         # A substitute is a second visit of a sample; it stands where a bad one was skipped.
@@ -129,15 +129,15 @@ class Doomed(ShardSource):
 def fail(source: Doomed, **options) -> tuple[str, float, set[int]]:
     """Return the error of a run, the seconds until it came, and the process ids of the workers it had."""
     began = time.monotonic()
-    stream = batches(
+    stream = iter_batches(
         source,
         image_size=16,
         batch_size=12,
         seed=3,
-        start=0,
-        steps=50,
-        workers=2,
-        options=DataConfig(),
+        start_sample=0,
+        num_steps=50,
+        num_workers=2,
+        config=DataConfig(),
         **options,
     )
     workers: set[int] = set()

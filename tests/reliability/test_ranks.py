@@ -14,7 +14,7 @@ import torch
 
 from zebra.config.data import DataConfig
 from zebra.config.files import write_config
-from zebra.config.presets import preset
+from zebra.config.presets import get_preset
 
 from ..processes import start
 from .runs import tiny_run
@@ -83,12 +83,12 @@ def weights(config):
 
 
 def losses(config):
-    lines = (Path(config.out) / "journal.jsonl").read_text().splitlines()
+    lines = (Path(config.out) / "log.jsonl").read_text().splitlines()
     return torch.tensor([json.loads(line)["loss"] for line in lines], dtype=torch.float64)
 
 
 def wait_for_steps(config, running, steps):
-    path = Path(config.out) / "journal.jsonl"
+    path = Path(config.out) / "log.jsonl"
     deadline = time.monotonic() + 60
     while not path.exists() or len(path.read_text().splitlines()) < steps:
         assert all(process.poll() is None for process in running), ended(running)
@@ -179,7 +179,7 @@ def test_processes_that_are_about_to_do_different_things_are_told_in_what(config
     ("other", "said"),
     [
         ({"parallel": "fsdp"}, "settings.parallel: 'ddp' → 'fsdp'"),
-        ({"patch_dropout": 0.5, "model": preset("tiny-vit")}, "settings.model.image_size: 32 →"),
+        ({"patch_dropout": 0.5, "model": get_preset("tiny-vit")}, "settings.model.image_size: 32 →"),
     ],
 )
 def test_processes_that_would_spread_other_models_are_told_before_they_try(config, other, said):

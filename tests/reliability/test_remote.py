@@ -26,8 +26,8 @@ NO_CACHE = DataConfig(shard_cache_bytes=0)
 @pytest.fixture(autouse=True)
 def _haste(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(remote_blob, "FIRST_WAIT_SECONDS", 0.001)
-    monkeypatch.setattr(object_store, "STALL_SECONDS", 0.5)  # half of what the server is silent
+    monkeypatch.setattr(remote_blob, "INITIAL_BACKOFF_SECONDS", 0.001)
+    monkeypatch.setattr(object_store, "STALL_TIMEOUT_SECONDS", 0.5)  # half of what the server is silent
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_r24_a_store_that_fails_one_request_in_ten_gives_every_byte_right(
     assert len(source) == FOUND
     shutil.rmtree(tmp_path / "cache" / "blocks", ignore_errors=True)  # indexing has filled it
     assert wrong(source, pictures) == 0
-    retries = source.shards[0].blob.remote.retries
+    retries = source.shards[0].blob.client.num_retries
     assert 0 < store.faults.total() - store.faults["reset"] <= retries <= store.faults.total()
 
 
@@ -82,7 +82,7 @@ def test_r24_every_kind_of_failure_is_noticed_and_asked_again(
     store.fault = lambda path, place, before: kind if before < 2 else None
     store.asked.clear()
     assert wrong(source, pictures, batch=FOUND) == 0
-    retries = source.shards[0].blob.remote.retries
+    retries = source.shards[0].blob.client.num_retries
     assert 0 < retries <= store.faults.total()
     if kind != "reset":  # of a connection kept from another request: aiohttp takes a new one by itself
         assert retries == store.faults.total()

@@ -14,11 +14,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from zebra.config.train import OptimizerConfig
-from zebra.errors import ConfigError, DivergedError, WeightsError
+from zebra.errors import ConfigError, DivergenceError, WeightsError
 from zebra.models import CLIP
 from zebra.pretrained.manifest import write_manifest
 from zebra.train.loss_spikes import SpikeDetector
-from zebra.train.optimizer import adamw
+from zebra.train.optimizer import build_optimizer
 from zebra.train.step import train_step
 from zebra.workflows import train
 
@@ -56,7 +56,7 @@ def until(step):
 def broken_off(config, step):
     """Run until a step is done, as if the process ended there."""
     with pytest.raises(Interrupted):
-        train.run(config, watch=until(step))
+        train.run(config, callback=until(step))
 
 
 def weights(config):
@@ -68,7 +68,7 @@ def newest(config):
 
 
 def journal(config):
-    lines = [json.loads(line) for line in (Path(config.out) / "journal.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (Path(config.out) / "log.jsonl").read_text().splitlines()]
     return [{name: line[name] for name in COMPARED} for line in lines]
 
 
@@ -115,7 +115,7 @@ def test_r3_whatever_is_left_out_of_a_checkpoint_no_run_goes_on_without_it(confi
     for file, name in items(whole):
         leave_out(whole, file, name)
         try:
-            train.run(config, resume=str(whole), watch=until(5))
+            train.run(config, resume=str(whole), callback=until(5))
         except (ConfigError, WeightsError):
             pass
         except Interrupted:
@@ -148,7 +148,7 @@ def command(config, *more):
 
 
 def wait_for_steps(config, process, steps):
-    path = Path(config.out) / "journal.jsonl"
+    path = Path(config.out) / "log.jsonl"
     deadline = time.monotonic() + 60
     while not path.exists() or len(path.read_text().splitlines()) < steps:
         assert process.poll() is None, process.stderr.read()
@@ -163,7 +163,7 @@ def test_r7_a_signal_saves_the_step_at_hand_and_leaves_with_75(config, number):
     )
     wait_for_steps(config, process, 3)
     os.killpg(process.pid, number)
-    before = len((Path(config.out) / "journal.jsonl").read_text().splitlines())
+    before = len((Path(config.out) / "log.jsonl").read_text().splitlines())
     _, said = process.communicate(timeout=30)
     assert process.returncode == 75, said
     last = journal(config)[-1]["step"]
@@ -176,14 +176,14 @@ def test_r7_a_signal_saves_the_step_at_hand_and_leaves_with_75(config, number):
 def test_r14_a_gradient_that_is_no_number_stops_before_the_update(poison):
     torch.manual_seed(0)
     model = CLIP(TINY)
-    optimizer = adamw(model, OptimizerConfig())
+    optimizer = build_optimizer(model, OptimizerConfig())
     images, tokens = torch.randn(4, 3, 32, 32), torch.randint(1, 600, (4, 12))
-    train_step(model, optimizer, images, tokens, lr=1e-3, clip_norm=1.0, precision="fp32")
+    train_step(model, optimizer, images, tokens, lr=1e-3, grad_clip_norm=1.0, precision="fp32")
     before = {name: value.clone() for name, value in model.state_dict().items() if "running" not in name}
     moments = [value.clone() for state in optimizer.state.values() for value in state.values()]
     model.text.text_projection.register_hook(lambda gradient: gradient.index_fill(0, torch.tensor(3), poison))
-    with pytest.raises(DivergedError, match="untouched"):
-        train_step(model, optimizer, images, tokens, lr=1e-3, clip_norm=1.0, precision="fp32")
+    with pytest.raises(DivergenceError, match="untouched"):
+        train_step(model, optimizer, images, tokens, lr=1e-3, grad_clip_norm=1.0, precision="fp32")
     after = model.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items() if "num_batches" not in name)
     assert all(map(torch.equal, moments, (v for state in optimizer.state.values() for v in state.values())))
@@ -193,7 +193,7 @@ def test_r14_a_gradient_that_is_no_number_stops_before_the_update(poison):
 def test_r15_a_recorded_spike_is_found_within_five_steps_and_nothing_before_it(trace):
     record = json.loads(trace.read_text())
     detector = SpikeDetector()
-    fired = [step for step, loss in enumerate(record["loss"]) if detector.add(loss)]
+    fired = [step for step, loss in enumerate(record["loss"]) if detector.update(loss)]
     assert fired and 0 <= fired[0] - record["spike"] <= 5
 
 
@@ -201,7 +201,7 @@ def test_r15_ten_thousand_recorded_steps_of_a_normal_run_give_no_alarm():
     losses = json.loads((TRACES / "normal.json").read_text())["loss"]
     assert len(losses) >= 10_000
     detector = SpikeDetector()
-    fired = [step for step, loss in enumerate(losses) if detector.add(loss)]
+    fired = [step for step, loss in enumerate(losses) if detector.update(loss)]
     assert fired == []
 
 

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from zebra.config.data import DataConfig
-from zebra.data.batches import batches
-from zebra.data.sample_counter import Ledger
+from zebra.data.batches import iter_batches
+from zebra.data.sample_counter import SampleCounter
 from zebra.data.shards import ShardWriter
 from zebra.data.sources import Source, open_source
 from zebra.errors import DataError
@@ -115,15 +115,15 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> dict[str, End]:
     names = list(FIXTURES)
     found: dict[str, End] = {}
     source = open_source(folder, DataConfig())
-    for batch in batches(
+    for batch in iter_batches(
         source,
         image_size=SIDE,
         batch_size=1,
         seed=0,
-        start=0,
-        steps=len(FIXTURES),
-        workers=2,
-        options=DataConfig(min_crop_area=1),  # centre squares, whose mean does not depend on chance
+        start_sample=0,
+        num_steps=len(FIXTURES),
+        num_workers=2,
+        config=DataConfig(min_crop_area=1),  # centre squares, whose mean does not depend on chance
     ):
         if batch.skips:
             (skip,) = batch.skips
@@ -169,21 +169,21 @@ def epoch(
     source: Source, batch_size: int, options: DataConfig | None = None
 ) -> tuple[dict, list[str], list[str]]:
     """Go once through a source; return the ledger's account, the ids consumed as themselves, and their captions."""
-    ledger = Ledger(len(source), 1.0, None)
+    ledger = SampleCounter(len(source), 1.0, None)
     steps = len(source) // batch_size
     assert steps * batch_size == len(source)
     ids: list[str] = []
     captions: list[str] = []
     for step, batch in enumerate(
-        batches(
+        iter_batches(
             source,
             image_size=8,
             batch_size=batch_size,
             seed=1,
-            start=0,
-            steps=steps,
-            workers=0,
-            options=options or DataConfig(),
+            start_sample=0,
+            num_steps=steps,
+            num_workers=0,
+            config=options or DataConfig(),
         )
     ):
         ledger.add(step * batch_size, batch)
@@ -280,16 +280,16 @@ def test_r23_with_one_sample_in_a_hundred_broken_an_epoch_finishes_and_its_count
 def test_r23_with_five_in_a_hundred_broken_the_run_stops_and_names_the_top_reason(tmp_path: Path) -> None:
     reasons = {3: "empty caption", 23: "truncated image", 43: "truncated image", 63: "truncated image"}
     source = shards_with(tmp_path, 1000, lambda number: reasons.get(number % 80))
-    ledger = Ledger(len(source), DataConfig().max_skip_rate, None)
-    stream = batches(
+    ledger = SampleCounter(len(source), DataConfig().max_skip_rate, None)
+    stream = iter_batches(
         source,
         image_size=8,
         batch_size=50,
         seed=1,
-        start=0,
-        steps=20,
-        workers=0,
-        options=DataConfig(),
+        start_sample=0,
+        num_steps=20,
+        num_workers=0,
+        config=DataConfig(),
     )
     with pytest.raises(
         DataError, match=r"unusable in epoch 0.*allowed: \d+ truncated image, \d+ empty caption"

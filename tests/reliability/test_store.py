@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from zebra.store import Store, StoreError, StoreFacts, store_dir
+from zebra.store import Store, StoreError, StoreMetadata, store_dir
 
 CRASH = Path(__file__).parents[2] / "benchmarks" / "store_crash.py"
 
@@ -36,7 +36,7 @@ def rows(first, last, width=16):
 
 @pytest.fixture
 def store(tmp_path):
-    return Store.create(tmp_path / "store", StoreFacts("f", "m", 16, "fp32", "float32"))
+    return Store.create(tmp_path / "store", StoreMetadata("f", "m", 16, "fp32", "float32"))
 
 
 def content(path):
@@ -161,8 +161,8 @@ class Disk:
     def __init__(self, monkeypatch, failure=None, at=0):
         self.failure, self.at = failure, at
         self.flushed = []
-        self.real = store_dir.sync
-        monkeypatch.setattr(store_dir, "sync", self.sync)
+        self.real = store_dir.fsync_path
+        monkeypatch.setattr(store_dir, "fsync_path", self.sync)
 
     def sync(self, path):
         if len(self.flushed) + 1 == self.at:
@@ -299,20 +299,20 @@ def test_an_interrupted_change_is_undone_by_the_next_one(begun, monkeypatch):
 def test_a_reader_leaves_the_commit_of_a_living_writer_alone(begun, monkeypatch):
     seen = []
 
-    def look(path, real=store_dir.sync):
+    def look(path, real=store_dir.fsync_path):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             seen.append(len(Store.open(begun.path)))
         real(path)
 
-    monkeypatch.setattr(store_dir, "sync", look)
+    monkeypatch.setattr(store_dir, "fsync_path", look)
     begun.append(rows(20, 30))
     assert set(seen) == {20, 30}
     assert len(begun) == 30
 
 
 def test_a_store_whose_making_was_cut_short_can_be_made_again(tmp_path, monkeypatch):
-    facts = StoreFacts("f", "m", 16, "fp32", "float32")
+    facts = StoreMetadata("f", "m", 16, "fp32", "float32")
     for at in (1, 2, 3, 5):
         with monkeypatch.context() as patch:
             Disk(patch, PowerCut(), at)

@@ -8,22 +8,24 @@ import tyro
 T = TypeVar("T")
 
 # What a verb's fields can be beside flags.
-PositionalText = Annotated[str, tyro.conf.Positional]
-PositionalTexts = Annotated[tuple[str, ...], tyro.conf.Positional]
-RepeatedText = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
+PositionalStr = Annotated[str, tyro.conf.Positional]
+PositionalStrs = Annotated[tuple[str, ...], tyro.conf.Positional]
+RepeatedStr = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
 With = Annotated[str | None, tyro.conf.arg(name="with")]
-RepeatedNot = Annotated[
+NotFlag = Annotated[
     tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(name="not")
 ]  # no name in Python
-Hits = Annotated[int, tyro.conf.arg(aliases=["-k"])]
+KFlag = Annotated[int, tyro.conf.arg(aliases=["-k"])]
 
 
-def parse(kind: type[T], verb: str, words: Sequence[str], *, description: str, default: T | None = None) -> T:
+def parse_args(
+    args_type: type[T], verb: str, argv: Sequence[str], *, description: str, default: T | None = None
+) -> T:
     """Parse a verb's words; tyro prints help or usage and leaves by SystemExit (code 0 or 2)."""
     return tyro.cli(
-        kind,
+        args_type,
         prog=f"zebra {verb}",
-        args=list(words),
+        args=list(argv),
         description=description,
         default=tyro.MISSING_NONPROP if default is None else default,
         config=(tyro.conf.AvoidSubcommands,),

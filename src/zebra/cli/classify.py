@@ -4,32 +4,32 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from zebra.cli.arguments import PositionalText, PositionalTexts, RepeatedText, parse
-from zebra.cli.main import DONE, USAGE, say
+from zebra.cli.arguments import PositionalStr, PositionalStrs, RepeatedStr, parse_args
+from zebra.cli.main import EXIT_OK, EXIT_USAGE, echo
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class Args:
     """What `zebra classify` is told."""
 
-    model: PositionalText
+    model: PositionalStr
     """A model folder, for instance runs/demo/model."""
-    images: PositionalTexts
+    images: PositionalStrs
     """Image files."""
     labels: str
     """Class names, separated by commas."""
-    template: RepeatedText = ()
+    template: RepeatedStr = ()
     """A prompt with {} where the label goes; several are averaged (default: "a photo of a {}.")."""
     json: bool = False
     """Print one JSON document instead of lines."""
 
 
-def run(words: Sequence[str]) -> int:
+def run(argv: Sequence[str]) -> int:
     """Classify and print."""
-    told = parse(Words, "classify", words, description="Name what is in pictures, by labels in words.")
+    told = parse_args(Args, "classify", argv, description="Name what is in pictures, by labels in words.")
     if not told.images:
-        say("zebra classify: name at least one image file", error=True)
-        return USAGE
+        echo("zebra classify: name at least one image file", err=True)
+        return EXIT_USAGE
     from zebra.text.templates import DEFAULT_TEMPLATES
     from zebra.workflows import classify
 
@@ -40,10 +40,10 @@ def run(words: Sequence[str]) -> int:
             {"image": image, "scores": [{"label": p.label, "score": p.score} for p in predictions]}
             for image, predictions in zip(told.images, ranked, strict=True)
         ]
-        say(json.dumps(document, indent=1))
-        return DONE
+        echo(json.dumps(document, indent=1))
+        return EXIT_OK
     for image, predictions in zip(told.images, ranked, strict=True):
-        say(image)
+        echo(image)
         for prediction in predictions:
-            say(f"  {prediction.score:6.1%}  {prediction.label}")
-    return DONE
+            echo(f"  {prediction.score:6.1%}  {prediction.label}")
+    return EXIT_OK

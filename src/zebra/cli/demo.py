@@ -2,45 +2,47 @@
 
 from collections.abc import Sequence
 
-from zebra.cli.arguments import parse
-from zebra.cli.main import DONE, STOPPED, say
-from zebra.cli.progress import CountingDisplay, TrainingDisplay
+from zebra.cli.arguments import parse_args
+from zebra.cli.main import EXIT_OK, EXIT_RESUMABLE, echo
+from zebra.cli.progress import ProgressBar, TrainingProgress
 from zebra.config.menagerie import DemoConfig
 
 
-def run(words: Sequence[str]) -> int:
+def run(argv: Sequence[str]) -> int:
     """Run the demo and say where the report is."""
-    config = parse(
+    config = parse_args(
         DemoConfig,
         "demo",
-        words,
+        argv,
         description="Draw a world, train on it, and recognise what training never showed.",
     )
-    from zebra.evaluators.zero_shot import Rungs
+    from zebra.evaluators.zero_shot import PromptAblation
     from zebra.workflows import demo
 
-    drawing, training = CountingDisplay("drawing"), TrainingDisplay()
+    drawing, training = ProgressBar("drawing"), TrainingProgress()
 
     def drawn(done: int, total: int) -> None:
         drawing.update(done, total)
         if done == total:
             drawing.stop()
 
-    def scored(outcome: Rungs) -> None:
+    def scored(outcome: PromptAblation) -> None:
         training.stop()
         score = outcome.ensemble.scores()["top1"]
-        say(
+        echo(
             f"{outcome.benchmark.name:<20} top-1 {score.value:6.1%}  [{score.low:.1%}, {score.high:.1%}]",
-            error=True,
+            err=True,
         )
 
     with drawing, training:
-        result = demo.run(config, demo.Watch(drawn=drawn, trained=training.update, scored=scored))
-    if not result.finished:
-        say(
-            f"stopped after {result.steps} steps, checkpoint saved; the same command goes on from there",
-            error=True,
+        result = demo.run(
+            config, demo.DemoCallbacks(on_draw=drawn, on_train_step=training.update, on_evaluate=scored)
         )
-        return STOPPED
-    say(f"report: {config.out}/report.html\nmodel:  {config.out}/model")
-    return DONE
+    if not result.is_finished:
+        echo(
+            f"stopped after {result.steps} steps, checkpoint saved; the same command goes on from there",
+            err=True,
+        )
+        return EXIT_RESUMABLE
+    echo(f"report: {config.out}/report.html\nmodel:  {config.out}/model")
+    return EXIT_OK

@@ -4,11 +4,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 
-from zebra.cli.arguments import PositionalText, parse
-from zebra.cli.data_report import lines
-from zebra.cli.main import DONE, MISTAKE, say
-from zebra.cli.progress import CountingDisplay
-from zebra.cli.train import choose
+from zebra.cli.arguments import PositionalStr, parse_args
+from zebra.cli.data_report import format_data_report
+from zebra.cli.main import EXIT_ERROR, EXIT_OK, echo
+from zebra.cli.progress import ProgressBar
+from zebra.cli.train import parse_recipe_flags
 from zebra.config.data import DataConfig
 from zebra.config.structure import structure
 from zebra.config.train import TrainConfig
@@ -21,12 +21,12 @@ them, as seen by the training they are meant for: --recipe NAME|FILE and --model
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class Args:
     """What `zebra doctor` is told."""
 
-    place: PositionalText = ""
+    target: PositionalStr = ""
     """A model of any layout, or captioned images of any layout; without either, the installation is described."""
-    samples: int | None = None
+    max_samples: int | None = None
     """Of captioned images: how many to look at; by default as many as 25 seconds allow."""
     tokenizer: str | None = None
     """A tokenizer.json or merges file to count tokens with; without one, a vocabulary is learned from the captions."""
@@ -36,38 +36,42 @@ class Words:
     """Print one JSON document instead of lines."""
 
 
-def run(words: Sequence[str]) -> int:
+def run(argv: Sequence[str]) -> int:
     """Print the findings; 1 if something is not sound."""
-    chosen = choose(words)
-    meant = structure(TrainConfig, chosen.start | {"data": "", "out": ""}, "recipe")
-    default = Words(tokenizer=meant.tokenizer, data_options=meant.data_options)
-    told = parse(Words, "doctor", chosen.rest, default=default, description=DESCRIPTION)
+    chosen = parse_recipe_flags(argv)
+    meant = structure(TrainConfig, chosen.settings | {"data": "", "out": ""}, "recipe")
+    default = Args(tokenizer=meant.tokenizer, data_options=meant.data_options)
+    told = parse_args(Args, "doctor", chosen.remaining_argv, default=default, description=DESCRIPTION)
     from zebra.workflows import doctor
 
-    if told.place and not doctor.is_model(told.place):
-        return _examine_data(told, meant)
-    findings = doctor.examine_model(told.place) if told.place else doctor.examine_installation()
+    if told.target and not doctor.is_model_path(told.target):
+        return _inspect_data(told, meant)
+    findings = doctor.inspect_model(told.target) if told.target else doctor.inspect_installation()
     if told.json:
-        say(json.dumps([asdict(finding) for finding in findings], indent=1))
+        echo(json.dumps([asdict(finding) for finding in findings], indent=1))
     else:
         for finding in findings:
-            _line(finding.what, finding.says, sound=finding.sound)
-    return DONE if all(finding.sound for finding in findings) else MISTAKE
+            _print_finding(finding.name, finding.detail, is_ok=finding.is_ok)
+    return EXIT_OK if all(finding.is_ok for finding in findings) else EXIT_ERROR
 
 
-def _examine_data(told: Words, meant: TrainConfig) -> int:
+def _inspect_data(args: Args, train_config: TrainConfig) -> int:
     from zebra.data import inspection
 
-    config = replace(meant, data=told.place, tokenizer=told.tokenizer, data_options=told.data_options)
-    with CountingDisplay("looking at samples") as display:
-        found = inspection.run(config, samples=told.samples, watch=display.update)
-    if told.json:
-        say(json.dumps(asdict(found) | {"skip_rate": found.skip_rate, "sound": found.sound}, indent=1))
+    config = replace(train_config, data=args.target, tokenizer=args.tokenizer, data_options=args.data_options)
+    with ProgressBar("looking at samples") as display:
+        found = inspection.inspect_data(config, max_samples=args.max_samples, callback=display.update)
+    if args.json:
+        echo(json.dumps(asdict(found) | {"skip_rate": found.skip_rate, "sound": found.is_usable}, indent=1))
     else:
-        for what, says in lines(found):
-            _line(what, *says, sound=found.sound or what != "skipped")
-    return DONE if found.sound else MISTAKE
+        for what, says in format_data_report(found):
+            _print_finding(what, *says, is_ok=found.is_usable or what != "skipped")
+    return EXIT_OK if found.is_usable else EXIT_ERROR
 
 
-def _line(what: str, first: str, *rest: str, sound: bool) -> None:
-    say("\n".join([f"{'ok ' if sound else 'BAD'} {what:<16} {first}", *(" " * 21 + line for line in rest)]))
+def _print_finding(name: str, detail: str, *more_lines: str, is_ok: bool) -> None:
+    echo(
+        "\n".join(
+            [f"{'ok ' if is_ok else 'BAD'} {name:<16} {detail}", *(" " * 21 + line for line in more_lines)]
+        )
+    )

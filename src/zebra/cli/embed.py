@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from zebra.cli.arguments import PositionalText, parse
-from zebra.cli.main import DONE, STOPPED, say
-from zebra.cli.progress import CountingDisplay
+from zebra.cli.arguments import PositionalStr, parse_args
+from zebra.cli.main import EXIT_OK, EXIT_RESUMABLE, echo
+from zebra.cli.progress import ProgressBar
 from zebra.config.data import DataConfig
 from zebra.config.embed import EmbedConfig
 
 if TYPE_CHECKING:
-    from zebra.embed.pipeline import Tally
+    from zebra.embed.pipeline import Progress
     from zebra.workflows.embed import EmbedResult
 
 DESCRIPTION = """Embed pictures, and keep their vectors, captions and thumbnails in a store.
@@ -24,12 +24,12 @@ data set that Hugging Face has saved. Run again, it embeds what is new or has ch
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class Args:
     """What `zebra embed` is told."""
 
-    model: PositionalText
+    model: PositionalStr
     """A model of any layout, for instance runs/demo/model."""
-    data: PositionalText
+    data: PositionalStr
     """Pictures of any layout."""
     out: str
     """The store: made if it is not there, else added to."""
@@ -59,51 +59,51 @@ class Words:
     """Print one JSON document instead of lines."""
 
 
-def run(words: Sequence[str]) -> int:
+def run(argv: Sequence[str]) -> int:
     """Embed, show progress on standard error, and return the exit code."""
-    told = parse(Words, "embed", words, description=DESCRIPTION)
-    settings = {name: getattr(told, name) for name in Words.__slots__ if name not in ("columns", "json")}
+    told = parse_args(Args, "embed", argv, description=DESCRIPTION)
+    settings = {name: getattr(told, name) for name in Args.__slots__ if name not in ("columns", "json")}
     columns = tuple(name.strip() for name in told.columns.split(",") if name.strip())
     from zebra.workflows import embed
 
-    with Display() as display:
-        result = embed.run(EmbedConfig(**settings, columns=columns), watch=display.tell)
+    with EmbedProgress() as display:
+        result = embed.run(EmbedConfig(**settings, columns=columns), callback=display.show)
     if told.json:
-        say(json.dumps(asdict(result) | {"out": str(result.out)}, indent=1))
+        echo(json.dumps(asdict(result) | {"out": str(result.out)}, indent=1))
     else:
-        for line in _lines(result):
-            say(line)
+        for line in _format_result(result):
+            echo(line)
     if not result.finished:
-        say("stopped; the same command goes on from there", error=True)
-        return STOPPED
-    return DONE
+        echo("stopped; the same command goes on from there", err=True)
+        return EXIT_RESUMABLE
+    return EXIT_OK
 
 
-class Display(CountingDisplay):
+class EmbedProgress(ProgressBar):
     """A bar with images/s, the time left, and what was left out."""
 
     def __init__(self) -> None:
         super().__init__("embedding")
-        self._began = time.monotonic()
-        self._first: int | None = None
+        self._start_seconds = time.monotonic()
+        self._num_done_before: int | None = None
 
-    def tell(self, tally: "Tally") -> None:
+    def show(self, progress: "Progress") -> None:
         """Show how far it is."""
-        if self._first is None:
-            self._began, self._first = time.monotonic(), tally.done
-        seconds = time.monotonic() - self._began
-        figures = f"{(tally.done - self._first) / seconds:.1f} images/s" if seconds else ""
-        skipped = " · ".join(f"{count} {reason}" for reason, count in tally.skipped.most_common(2))
-        self.update(tally.done, tally.total, f"{figures} · {skipped}" if skipped else figures)
+        if self._num_done_before is None:
+            self._start_seconds, self._num_done_before = time.monotonic(), progress.done
+        seconds = time.monotonic() - self._start_seconds
+        figures = f"{(progress.done - self._num_done_before) / seconds:.1f} images/s" if seconds else ""
+        skipped = " · ".join(f"{count} {reason}" for reason, count in progress.skipped.most_common(2))
+        self.update(progress.done, progress.total, f"{figures} · {skipped}" if skipped else figures)
 
 
-def _lines(result: "EmbedResult") -> list[str]:
+def _format_result(result: "EmbedResult") -> list[str]:
     rate = f" in {result.seconds:.1f} s, {result.images_per_second:.1f}/s" if result.embedded else ""
     said = [
-        f"{result.out}: {result.rows:,} pictures; {result.embedded:,} embedded ({result.precision}){rate}"
+        f"{result.out}: {result.num_rows:,} pictures; {result.embedded:,} embedded ({result.precision}){rate}"
     ]
-    if result.already:
-        said.append(f"  {result.already:,} were there already, unchanged")
+    if result.unchanged:
+        said.append(f"  {result.unchanged:,} were there already, unchanged")
     if result.reused:
         said.append(f"  {result.reused:,} took over the vector of equal bytes")
     if result.skipped:
@@ -111,6 +111,6 @@ def _lines(result: "EmbedResult") -> list[str]:
         said.append(f"  {sum(result.skipped.values()):,} left out: {reasons}; see {result.out}/skipped.jsonl")
     if result.pruned:
         said.append(f"  {result.pruned:,} no longer in the data, deleted")
-    elif result.vanished:
-        said.append(f"  {result.vanished:,} no longer in the data, kept; --prune deletes them")
+    elif result.stale:
+        said.append(f"  {result.stale:,} no longer in the data, kept; --prune deletes them")
     return said

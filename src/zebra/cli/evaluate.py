@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from zebra.cli.arguments import PositionalText, PositionalTexts, parse
-from zebra.cli.main import DONE, USAGE, say
+from zebra.cli.arguments import PositionalStr, PositionalStrs, parse_args
+from zebra.cli.main import EXIT_OK, EXIT_USAGE, echo
 from zebra.config.evaluate import EvaluateConfig
 
 if TYPE_CHECKING:
-    from zebra.evaluators.results import Outcome
+    from zebra.evaluators.results import TaskResult
 
 DESCRIPTION = """Measure a model on data sets.
 
@@ -20,12 +20,12 @@ a built-in set (menagerie/zebra, digits), a name of the catalogue with --data-ro
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class Args:
     """What `zebra evaluate` is told."""
 
-    model: PositionalText
+    model: PositionalStr
     """A model of any layout, for instance runs/demo/model."""
-    datasets: PositionalTexts
+    datasets: PositionalStrs
     """Data sets."""
     out: str
     """The folder for metrics.json, results.jsonl, predictions/ and report.html."""
@@ -49,15 +49,15 @@ class Words:
     """Of draws and bootstraps."""
 
 
-def run(words: Sequence[str]) -> int:
+def run(argv: Sequence[str]) -> int:
     """Evaluate, print a line per task, and write the files."""
-    told = parse(Words, "evaluate", words, description=DESCRIPTION)
+    told = parse_args(Args, "evaluate", argv, description=DESCRIPTION)
     if not told.datasets:
-        say("zebra evaluate: name at least one data set", error=True)
-        return USAGE
+        echo("zebra evaluate: name at least one data set", err=True)
+        return EXIT_USAGE
     from zebra.config.structure import structure
 
-    settings = {name: getattr(told, name) for name in Words.__slots__}
+    settings = {name: getattr(told, name) for name in Args.__slots__}
     settings["datasets"] = list(told.datasets)
     settings["shots"] = [part.strip() for part in told.shots.split(",")]
     settings["tasks"] = [part.strip() for part in told.tasks.split(",") if part.strip()]
@@ -68,23 +68,23 @@ def run(words: Sequence[str]) -> int:
 
     told_of: set[str] = set()
 
-    def show(outcome: "Outcome") -> None:
-        _show(outcome)
+    def show(outcome: "TaskResult") -> None:
+        _print_result(outcome)
         for note in outcome.notes:
             if note not in told_of:
-                say(f"  {outcome.set}: {note}")
+                echo(f"  {outcome.dataset}: {note}")
         told_of.update(outcome.notes)
 
-    evaluate.run(config, watch=show)
-    say(f"scores: {told.out}/metrics.json; report: {told.out}/report.html")
-    return DONE
+    evaluate.run(config, callback=show)
+    echo(f"scores: {told.out}/metrics.json; report: {told.out}/report.html")
+    return EXIT_OK
 
 
-def _show(outcome: "Outcome") -> None:
+def _print_result(result: "TaskResult") -> None:
     shown = [
         f"{metric} {score.value:.1%} [{score.low:.1%}, {score.high:.1%}]"
-        for metric, score in outcome.scores.items()
+        for metric, score in result.scores.items()
     ]
-    say(
-        f"{outcome.set:<20} {outcome.task:<20} {'  '.join(shown[:4])}  n={next(iter(outcome.scores.values())).n}"
+    echo(
+        f"{result.dataset:<20} {result.task:<20} {'  '.join(shown[:4])}  n={next(iter(result.scores.values())).n}"
     )

@@ -9,15 +9,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from zebra.cli.arguments import PositionalText, parse
-from zebra.cli.main import DONE, STOPPED, say
+from zebra.cli.arguments import PositionalStr, parse_args
+from zebra.cli.main import EXIT_OK, EXIT_RESUMABLE, echo
 from zebra.errors import ConfigError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from zebra.protocols.human import People
-    from zebra.workflows.human import Quiz
+    from zebra.protocols.human import HumanAccuracy
+    from zebra.workflows.human import QuizSession
 
 DESCRIPTION = """Ask a person what is in the pictures of a data set, and keep the answers.
 
@@ -27,10 +27,10 @@ goes on from there. Several people can answer into one file.
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class Args:
     """What `zebra human` is told."""
 
-    dataset: PositionalText
+    dataset: PositionalStr
     """A CLIP_benchmark folder."""
     out: str
     """The CSV file of answers: made if it is not there, else added to."""
@@ -42,86 +42,86 @@ class Words:
     """Of the order of the pictures and the choice of examples."""
 
 
-def run(words: Sequence[str]) -> int:
+def run(argv: Sequence[str]) -> int:
     """Ask until all is answered, then print the table of everyone's answers; 75 if stopped before."""
-    told = parse(Words, "human", words, description=DESCRIPTION)
+    told = parse_args(Args, "human", argv, description=DESCRIPTION)
     from zebra.workflows import human
 
     quiz = human.open_quiz(Path(told.dataset), Path(told.out), told.person, told.shots, told.seed)
     if quiz.questions:
-        _introduce(quiz)
+        _print_instructions(quiz)
     with TemporaryDirectory(prefix="zebra-human-") as folder:
         try:
-            for number, position in enumerate(quiz.questions, quiz.answered + 1):
-                say(f"\n{number} of {quiz.answered + len(quiz.questions)}")
-                _ask(quiz, position, Path(folder) / f"picture-{number}")
+            for number, position in enumerate(quiz.questions, quiz.num_answered + 1):
+                echo(f"\n{number} of {quiz.num_answered + len(quiz.questions)}")
+                _ask_one(quiz, position, Path(folder) / f"picture-{number}")
         except (KeyboardInterrupt, EOFError):
-            say(f"\nstopped; {quiz.out} keeps every answer, and the same command goes on", error=True)
-            return STOPPED
-    say(f"all {quiz.answered + len(quiz.questions)} pictures are answered: {quiz.out}\n")
-    for shots, row in quiz.table().items():
-        say("\n".join(_lines(shots, row)))
-    return DONE
+            echo(f"\nstopped; {quiz.answers_path} keeps every answer, and the same command goes on", err=True)
+            return EXIT_RESUMABLE
+    echo(f"all {quiz.num_answered + len(quiz.questions)} pictures are answered: {quiz.answers_path}\n")
+    for shots, row in quiz.evaluate_answers().items():
+        echo("\n".join(_format_row(shots, row)))
+    return EXIT_OK
 
 
-def _introduce(quiz: "Quiz") -> None:
-    if quiz.answered:
-        say(f"{quiz.person} has answered {quiz.answered} pictures; going on with the rest")
+def _print_instructions(quiz: "QuizSession") -> None:
+    if quiz.num_answered:
+        echo(f"{quiz.person} has answered {quiz.num_answered} pictures; going on with the rest")
     if quiz.examples:
-        from zebra.report.study_figures import contact_sheet
+        from zebra.report.study_figures import make_example_sheet
 
-        path = quiz.out.with_name(f"{quiz.out.stem}-examples-{quiz.shots}.png")
-        contact_sheet(quiz.examples, quiz.classnames).save(path)
-        say(f"look at these examples first: {path.resolve()}")
+        path = quiz.answers_path.with_name(f"{quiz.answers_path.stem}-examples-{quiz.shots}.png")
+        make_example_sheet(quiz.examples, quiz.classnames).save(path)
+        echo(f"look at these examples first: {path.resolve()}")
         if _has_viewer():
-            _open(path)
-    _list_classes(quiz)
+            _open_viewer(path)
+    _print_classes(quiz)
     opening = ", ! opens the picture" if _has_viewer() else ""
-    say(f"answer with a name, its beginning{', a number' if quiz.numbered else ''} or ? (I don't know)"
+    echo(f"answer with a name, its beginning{', a number' if quiz.accepts_numbers else ''} or ? (I don't know)"
         f"{opening}, Enter lists the classes again, Ctrl-C stops")  # fmt: skip
 
 
-def _ask(quiz: "Quiz", position: int, stem: Path) -> None:
+def _ask_one(quiz: "QuizSession", position: int, stem: Path) -> None:
     """Show one picture and keep what is said of it."""
-    from zebra.images.decode import decode
-    from zebra.workflows.human import understand
+    from zebra.images.decode import decode_image
+    from zebra.workflows.human import parse_class_answer
 
-    record = quiz.picture(position)
-    image = decode(record.image, record.id)
+    record = quiz.read_question(position)
+    image = decode_image(record.image, record.id)
     path = stem.with_suffix(".png")
     image.save(path)
     if sys.stdout.isatty():
-        _preview(image)
-    say(str(path))
+        _print_preview(image)
+    echo(str(path))
     while True:
         words = input("what is it? ").strip()
         if not words:
-            _list_classes(quiz)
+            _print_classes(quiz)
         elif words == "!" and _has_viewer():
-            _open(path)
+            _open_viewer(path)
         else:
             try:
-                quiz.keep(record, understand(words, quiz.classnames))
+                quiz.save_answer(record, parse_class_answer(words, quiz.classnames))
             except ConfigError as mistake:
-                say(str(mistake))
+                echo(str(mistake))
             else:
                 return
 
 
-def _list_classes(quiz: "Quiz") -> None:
+def _print_classes(quiz: "QuizSession") -> None:
     from rich.columns import Columns
     from rich.console import Console
     from rich.text import Text
 
     numbers = range(1, len(quiz.classnames) + 1)
     names = (
-        f"{number:>3} {name}" if quiz.numbered else name
+        f"{number:>3} {name}" if quiz.accepts_numbers else name
         for number, name in zip(numbers, quiz.classnames, strict=True)
     )
     Console().print(Columns([Text(name) for name in names], column_first=True, equal=True, padding=(0, 2)))
 
 
-def _preview(image: "Image", width: int = 56) -> None:
+def _print_preview(image: "Image", width: int = 56) -> None:
     """Print a picture in half blocks, of which each shows two pixels, one above the other."""
     import numpy as np
     from rich.color import Color
@@ -145,23 +145,23 @@ def _has_viewer() -> bool:
     return sys.platform in ("darwin", "win32") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
 
 
-def _open(path: Path) -> None:
+def _open_viewer(path: Path) -> None:
     webbrowser.open(path.resolve().as_uri())
 
 
-def _lines(shots: int, row: "People") -> list[str]:
+def _format_row(shots: int, row: "HumanAccuracy") -> list[str]:
     named = {
         "accuracy": row.accuracy,
-        "majority vote": row.majority,
-        "on guesses": row.on_guesses,
-        "majority on guesses": row.majority_on_guesses,
+        "majority vote": row.majority_accuracy,
+        "on guesses": row.accuracy_on_guesses,
+        "majority on guesses": row.majority_accuracy_on_guesses,
     }
     notes = {
-        "majority vote": f"  {row.ties} ties left out",
-        "majority on guesses": f"  {row.ties_on_guesses} ties left out",
+        "majority vote": f"  {row.num_ties} ties left out",
+        "majority on guesses": f"  {row.num_ties_on_guesses} ties left out",
     }
     said = [
-        f"{shots} shots: {row.people} people, {row.answers} answers; mean per class, 95 % interval over pictures"
+        f"{shots} shots: {row.num_people} people, {row.num_answers} answers; mean per class, 95 % interval over pictures"
     ]
     for name, score in named.items():
         value = f"{score.value:6.1%}  [{score.low:.1%}, {score.high:.1%}]" if score else "     –"

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from zebra import __version__
-from zebra.errors import ZebraError, nearest
+from zebra.errors import ZebraError, suggest_name
 
 VERBS = {
     "demo": "make the menagerie, train on it, recognise a zebra, write report.html",
@@ -24,51 +24,51 @@ VERBS = {
     "doctor": "explain and verify a model, captioned images, or the installation",
 }
 
-DONE, MISTAKE, USAGE, STOPPED = 0, 1, 2, 75
+EXIT_OK, EXIT_ERROR, EXIT_USAGE, EXIT_RESUMABLE = 0, 1, 2, 75
 """Exit codes; STOPPED: a checkpoint was saved on request, run again to resume."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return the exit code."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     if not words or words[0] in ("-h", "--help"):
-        say(_overview(), error=not words)
-        return DONE if words else USAGE
+        echo(_format_help(), err=not words)
+        return EXIT_OK if words else EXIT_USAGE
     if words[0] == "--version":
-        say(f"zebra {__version__}")
-        return DONE
+        echo(f"zebra {__version__}")
+        return EXIT_OK
     verb, *rest = words
     if verb not in VERBS:
-        say(f"zebra: no verb {verb!r}.{nearest(verb, VERBS)}\n\n{_overview()}", error=True)
-        return USAGE
+        echo(f"zebra: no verb {verb!r}.{suggest_name(verb, VERBS)}\n\n{_format_help()}", err=True)
+        return EXIT_USAGE
     try:
         code: int = importlib.import_module(f"zebra.cli.{verb}").run(rest)
     except SystemExit as stop:  # tyro's way out: --help, or wrong usage
-        return stop.code if isinstance(stop.code, int) else USAGE
+        return stop.code if isinstance(stop.code, int) else EXIT_USAGE
     except KeyboardInterrupt:
-        say("zebra: interrupted", error=True)
+        echo("zebra: interrupted", err=True)
         return 130
     except ZebraError as mistake:
         if debug:
             raise
-        say(f"zebra {verb}: {mistake}", error=True)
-        return MISTAKE
+        echo(f"zebra {verb}: {mistake}", err=True)
+        return EXIT_ERROR
     except Exception as fault:  # the last line of defence: a message instead of a traceback
         if debug:
             raise
-        say(f"zebra {verb}: {type(fault).__name__}: {fault} (--debug shows where)", error=True)
-        return MISTAKE
+        echo(f"zebra {verb}: {type(fault).__name__}: {fault} (--debug shows where)", err=True)
+        return EXIT_ERROR
     return code
 
 
-def say(text: str, *, error: bool = False) -> None:
+def echo(text: str, *, err: bool = False) -> None:
     """Print to standard output, or to standard error."""
-    print(text, file=sys.stderr if error else sys.stdout, flush=True)
+    print(text, file=sys.stderr if err else sys.stdout, flush=True)
 
 
-def _overview() -> str:
+def _format_help() -> str:
     verbs = "\n".join(f"  zebra {verb:<10} {summary}" for verb, summary in VERBS.items())
     return (
         "zebra: train a CLIP, and recognise what you can name.\n\n"

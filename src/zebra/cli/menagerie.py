@@ -3,17 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from zebra.cli.arguments import PositionalText, parse
-from zebra.cli.main import DONE, say
-from zebra.cli.progress import CountingDisplay
-from zebra.config.menagerie import WorldConfig
+from zebra.cli.arguments import PositionalStr, parse_args
+from zebra.cli.main import EXIT_OK, echo
+from zebra.cli.progress import ProgressBar
+from zebra.config.menagerie import MenagerieConfig
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class Args:
     """What `zebra menagerie` is told."""
 
-    out: PositionalText
+    out: PositionalStr
     """The folder to write: OUT/train/*.tar and OUT/evaluation/<set>/."""
     samples: int = 40_000
     """Training pairs; the evaluation sets keep their size."""
@@ -23,13 +23,13 @@ class Words:
     """Processes that draw; the pixels are the same for any number."""
 
 
-def run(words: Sequence[str]) -> int:
+def run(argv: Sequence[str]) -> int:
     """Draw the world, show progress, name what was written."""
-    told = parse(Words, "menagerie", words, description="Write the built-in world of drawn animals.")
+    told = parse_args(Args, "menagerie", argv, description="Write the built-in world of drawn animals.")
     from zebra.workflows import menagerie
 
-    config = WorldConfig(out=told.out, samples=told.samples, seed=told.seed, processes=told.processes)
-    with CountingDisplay("drawing") as display:
-        world = menagerie.run(config, watch=display.update)
-    say(f"training shards: {world.train}\nevaluation sets: {', '.join(sorted(world.evaluation))}")
-    return DONE
+    config = MenagerieConfig(out=told.out, samples=told.samples, seed=told.seed, workers=told.processes)
+    with ProgressBar("drawing") as display:
+        world = menagerie.run(config, callback=display.update)
+    echo(f"training shards: {world.train_dir}\nevaluation sets: {', '.join(sorted(world.evaluation_dirs))}")
+    return EXIT_OK

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from zebra.cli.arguments import PositionalText, PositionalTexts, parse
-from zebra.cli.main import DONE, USAGE, say
-from zebra.cli.progress import CountingDisplay
+from zebra.cli.arguments import PositionalStr, PositionalStrs, parse_args
+from zebra.cli.main import EXIT_OK, EXIT_USAGE, echo
+from zebra.cli.progress import ProgressBar
 from zebra.config.overlap import OverlapConfig
 
 DESCRIPTION = """Find near duplicates of evaluation pictures in training data; compare accuracy with and without them.
@@ -16,14 +16,14 @@ nearest pairs first, before you believe a threshold.
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class Args:
     """What `zebra overlap` is told."""
 
-    model: PositionalText
+    model: PositionalStr
     """A model of any layout."""
-    data: PositionalText
+    data: PositionalStr
     """Its training pictures."""
-    datasets: PositionalTexts
+    datasets: PositionalStrs
     """Labelled evaluation sets."""
     out: str
     """The folder for overlap.json and pairs.csv."""
@@ -37,27 +37,25 @@ class Words:
     """Where archives and copies of the catalogue's sets lie."""
 
 
-def run(words: Sequence[str]) -> int:
+def run(argv: Sequence[str]) -> int:
     """Compare, and print a line per set."""
-    told = parse(Words, "overlap", words, description=DESCRIPTION)
+    told = parse_args(Args, "overlap", argv, description=DESCRIPTION)
     if not told.datasets:
-        say("zebra overlap: name at least one data set", error=True)
-        return USAGE
+        echo("zebra overlap: name at least one data set", err=True)
+        return EXIT_USAGE
     from zebra.workflows import overlap
 
-    with CountingDisplay("overlap") as display:
+    with ProgressBar("overlap") as display:
         results = overlap.run(
-            OverlapConfig(**{name: getattr(told, name) for name in Words.__slots__}),
-            watch=lambda what, done, total: display.update(done, total, what),
+            OverlapConfig(**{name: getattr(told, name) for name in Args.__slots__}),
+            callback=lambda what, done, total: display.update(done, total, what),
         )
     for one in results:
-        found = one.found
-        line = (
-            f"{one.set:<20} {found.contamination.value:6.1%} have a duplicate (cosine ≥ {one.threshold:.3f})"
-        )
+        found = one.scores
+        line = f"{one.dataset:<20} {found.contamination.value:6.1%} have a duplicate (cosine ≥ {one.threshold:.3f})"
         if found.clean and found.overlap:
             line += f"; all {found.all.value:.1%}, clean {found.clean.value:.1%}, overlap {found.overlap.value:.1%}"
-            line += f"; all − clean {found.inflation:+.1%}, p = {one.p_corrected:.2g}"
-        say(line)
-    say(f"pairs to look at: {told.out}/pairs.csv")
-    return DONE
+            line += f"; all − clean {found.inflation:+.1%}, p = {one.corrected_p_value:.2g}"
+        echo(line)
+    echo(f"pairs to look at: {told.out}/pairs.csv")
+    return EXIT_OK

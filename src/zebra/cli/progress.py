@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from zebra.train.loop import StepReport
 
 
-class CountingDisplay:
+class ProgressBar:
     """A bar that appears with the first count; a context manager."""
 
     def __init__(self, title: str) -> None:
@@ -25,7 +25,7 @@ class CountingDisplay:
             console=Console(stderr=True),
             refresh_per_second=4,
         )
-        self.task: TaskID | None = None
+        self.task_id: TaskID | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -40,22 +40,22 @@ class CountingDisplay:
         if self.progress.live.is_started:  # a second stop would print an empty line
             self.progress.stop()
 
-    def update(self, done: int, total: int, figures: str = "") -> None:
+    def update(self, done: int, total: int, stats: str = "") -> None:
         """Show that `done` of `total` are done."""
-        if self.task is None:
+        if self.task_id is None:
             self.progress.start()
-            self.task = self.progress.add_task(self.title, total=total, figures=figures)
-        self.progress.update(self.task, total=total, completed=done, figures=figures)
+            self.task_id = self.progress.add_task(self.title, total=total, figures=stats)
+        self.progress.update(self.task_id, total=total, completed=done, figures=stats)
 
 
-class TrainingDisplay:
+class TrainingProgress:
     """A bar with loss, pairs/s, time left and the newest checks; `update` is the `watch` of a training run."""
 
     def __init__(self) -> None:
-        self.bar = CountingDisplay("training")
-        self.rate: float | None = None
+        self.bar = ProgressBar("training")
+        self.pairs_per_second: float | None = None
         self.loss = 0.0
-        self.checks = ""
+        self.eval_metrics = ""
 
     def __enter__(self) -> Self:
         return self
@@ -69,15 +69,19 @@ class TrainingDisplay:
         """Leave the bar as it is, so that other lines can follow it."""
         self.bar.stop()
 
-    def update(self, report: "StepReport", checks: Mapping[str, float]) -> None:
+    def update(self, report: "StepReport", eval_metrics: Mapping[str, float]) -> None:
         """Show one more step; rate and loss are smoothed over about 20 steps."""
         rate = len(report.batch.ids) / report.seconds
-        if self.rate is None:
-            self.rate, self.loss = rate, report.figures.loss
-        self.rate += 0.05 * (rate - self.rate)
-        self.loss += 0.05 * (report.figures.loss - self.loss)
-        if checks:
-            self.checks = " · " + " · ".join(f"{name} {value:.1%}" for name, value in checks.items())
+        if self.pairs_per_second is None:
+            self.pairs_per_second, self.loss = rate, report.metrics.loss
+        self.pairs_per_second += 0.05 * (rate - self.pairs_per_second)
+        self.loss += 0.05 * (report.metrics.loss - self.loss)
+        if eval_metrics:
+            self.eval_metrics = " · " + " · ".join(
+                f"{name} {value:.1%}" for name, value in eval_metrics.items()
+            )
         self.bar.update(
-            report.step, report.steps, f"loss {self.loss:.3f} · {self.rate:.0f} pairs/s{self.checks}"
+            report.step,
+            report.total_steps,
+            f"loss {self.loss:.3f} · {self.pairs_per_second:.0f} pairs/s{self.eval_metrics}",
         )

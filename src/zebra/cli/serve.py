@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 
-from zebra.cli.arguments import RepeatedText, parse
-from zebra.cli.embed import Display
-from zebra.cli.main import DONE, say
+from zebra.cli.arguments import RepeatedStr, parse_args
+from zebra.cli.embed import EmbedProgress
+from zebra.cli.main import EXIT_OK, echo
 from zebra.config.serve import BatchingConfig, ServeConfig
 from zebra.errors import MissingExtra
 
-KEY = "ZEBRA_API_KEY"
+API_KEY_VARIABLE = "ZEBRA_API_KEY"
 DESCRIPTION = """Answer over HTTP: a page for people at /, and JSON as described at /docs.
 
 Without --model and --store it serves what zebra demo made. It listens to this machine alone unless --host says
@@ -20,7 +20,7 @@ otherwise, and stops on Ctrl-C or SIGTERM once everything that was accepted is a
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class Args:
     """What `zebra serve` is told."""
 
     model: str | None = None
@@ -31,7 +31,7 @@ class Words:
     """The address to listen at; 0.0.0.0 lets other machines in."""
     port: int = 8000
     """0 takes a free one."""
-    quiz: RepeatedText = ()
+    quiz: RepeatedStr = ()
     """A CLIP_benchmark folder that people can be asked about; several by repeating it."""
     api_key: str | None = None
     """What every request has to bring as Authorization: Bearer KEY. Other users of this machine see it here; the
@@ -42,17 +42,17 @@ class Words:
     """How requests share the model."""
 
 
-def run(words: Sequence[str]) -> int:
+def run(argv: Sequence[str]) -> int:
     """Serve until told to stop."""
-    told = parse(Words, "serve", words, description=DESCRIPTION)
+    told = parse_args(Args, "serve", argv, description=DESCRIPTION)
     config = ServeConfig(
         model=told.model,
         store=told.store,
         host=told.host,
         port=told.port,
         quiz=told.quiz,
-        api_key=told.api_key or os.environ.get(KEY) or None,
-        allow_urls=tuple(host.strip().lower() for host in told.allow_urls.split(",") if host.strip()),
+        api_key=told.api_key or os.environ.get(API_KEY_VARIABLE) or None,
+        allow_url_hosts=tuple(host.strip().lower() for host in told.allow_urls.split(",") if host.strip()),
         batching=told.batching,
     )
     for package in ("fastapi", "uvicorn", "prometheus_client"):
@@ -62,9 +62,9 @@ def run(words: Sequence[str]) -> int:
     # decoders and other processes need it. OpenMP reads this when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from zebra.serve.run import run as serve
-    from zebra.workflows.serve import with_demo
+    from zebra.workflows.serve import apply_demo_defaults
 
-    with Display() as display:
-        config = with_demo(config, display.tell)
-    serve(config, lambda address: say(f"{address}  (Ctrl-C stops)", error=True))
-    return DONE
+    with EmbedProgress() as display:
+        config = apply_demo_defaults(config, display.show)
+    serve(config, lambda address: echo(f"{address}  (Ctrl-C stops)", err=True))
+    return EXIT_OK

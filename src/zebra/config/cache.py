@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 
-def cache_folder() -> Path:
+def cache_dir() -> Path:
     """Return $ZEBRA_CACHE, else $XDG_CACHE_HOME/zebra, else ~/.cache/zebra."""
     own = os.environ.get("ZEBRA_CACHE")
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

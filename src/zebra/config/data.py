@@ -5,7 +5,7 @@ from typing import Literal
 
 from zebra.errors import ConfigError
 
-DamagedShards = Literal["stop", "keep-whole-samples"]
+DamagedShardPolicy = Literal["stop", "keep-whole-samples"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,7 +22,7 @@ class DataConfig:
     """Largest width × height decoded, at most 178,956,970; larger images are skipped before decoding."""
     min_crop_area: float = 0.9
     """Smallest share of a training image that a random crop keeps; 1.0 takes the centre square instead."""
-    damaged_shards: DamagedShards = "stop"
+    damaged_shards: DamagedShardPolicy = "stop"
     """What to do about a tar shard that is cut or corrupted; kept are the samples before the damage, with a warning."""
     shard_cache_bytes: int = 20_000_000_000
     """Room on disk for shards that lie in a bucket or on a server, so that they are fetched once; 0 keeps nothing."""

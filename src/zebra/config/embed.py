@@ -27,9 +27,9 @@ class EmbedConfig:
     """Threads, or actors of Ray, that read, decode and embed; by default one for each processor core."""
     engine: Literal["threads", "ray"] = "threads"
     """ray spreads the work over a cluster, and commits everything at the end; needs zebra-clip[ray]."""
-    vectors: Literal["float16", "float32"] | None = None
+    vector_dtype: Literal["float16", "float32"] | None = None
     """How a new store keeps vectors, float16 by default; one that is there stays as it is."""
-    thumbnails: int = 96
+    thumbnail_size: int = 96
     """Longer side of the small JPEG kept of each picture, in pixels; 0 keeps none."""
     columns: tuple[str, ...] = ()
     """Further columns of a table that the store takes over; decided when it is made."""
@@ -42,5 +42,7 @@ class EmbedConfig:
             raise ConfigError(f"batch_size is {self.batch_size}; it must be at least 1")
         if self.workers is not None and self.workers < 1:
             raise ConfigError(f"workers is {self.workers}; it must be at least 1")
-        if not 0 <= self.thumbnails <= 1024:
-            raise ConfigError(f"thumbnails is {self.thumbnails}; it is a side from 1 to 1024 pixels, or 0")
+        if not 0 <= self.thumbnail_size <= 1024:
+            raise ConfigError(
+                f"thumbnails is {self.thumbnail_size}; it is a side from 1 to 1024 pixels, or 0"
+            )

@@ -6,7 +6,7 @@ from typing import Literal
 from zebra.errors import ConfigError
 
 Task = Literal["zero-shot", "prompts", "prompt-search", "linear-probe", "few-shot", "retrieval", "selection"]
-CHEAP: tuple[Task, ...] = ("zero-shot", "prompts", "retrieval", "selection")
+DEFAULT_TASKS: tuple[Task, ...] = ("zero-shot", "prompts", "retrieval", "selection")
 """What needs nothing but the test split and the text tower; whichever of them suit a set."""
 
 
@@ -21,7 +21,7 @@ class EvaluateConfig:
     name."""
     out: str
     """The folder for metrics.json, results.jsonl, predictions/ and report.html."""
-    tasks: tuple[Task, ...] = CHEAP
+    tasks: tuple[Task, ...] = DEFAULT_TASKS
     """What to measure; a task that a set does not suit is left out there."""
     split: str = "test"
     """The split that is scored."""

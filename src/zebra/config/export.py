@@ -5,7 +5,7 @@ from typing import Literal
 
 from zebra.errors import ConfigError
 
-Format = Literal["zebra", "transformers", "open_clip", "onnx"]
+ExportFormat = Literal["zebra", "transformers", "open_clip", "onnx"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -14,19 +14,19 @@ class ExportConfig:
 
     model: str
     """A model of any layout that `zebra.load` reads."""
-    format: Format
+    format: ExportFormat
     """zebra, transformers, open_clip, or onnx (two graphs)."""
     out: str
     """The folder to write; it must be empty or new."""
-    blend: float = 1.0
+    wise_ft: float = 1.0
     """What share of the model's weights to take; the rest comes from `start` (WiSE-FT, arXiv 2109.01903)."""
-    start: str | None = None
+    base: str | None = None
     """The model that this one was fine-tuned from; needed to blend."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.blend <= 1:
-            raise ConfigError(f"--blend is {self.blend}; it is a share from 0 (the start) to 1 (the model)")
-        if (self.start is None) != (self.blend == 1):
+        if not 0 <= self.wise_ft <= 1:
+            raise ConfigError(f"--blend is {self.wise_ft}; it is a share from 0 (the start) to 1 (the model)")
+        if (self.base is None) != (self.wise_ft == 1):
             raise ConfigError(
                 "--blend and --with go together: give the share, and the model that this one started from"
             )

@@ -6,13 +6,13 @@ from typing import Any
 
 import yaml
 
-from zebra.config.presets import preset
+from zebra.config.presets import get_preset
 from zebra.config.structure import structure, unstructure
 from zebra.config.train import TrainConfig
-from zebra.errors import ConfigError, nearest
+from zebra.errors import ConfigError, suggest_name
 
 
-def recipe_names() -> list[str]:
+def list_recipes() -> list[str]:
     """Return the names of the recipes that come with the package."""
     folder = resources.files("zebra") / "recipes"
     return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
@@ -29,18 +29,18 @@ def read_recipe(name: str) -> dict[str, Any]:
         if not path.is_file():
             raise ConfigError(f"no recipe file at {path.resolve()}")
         text, where = path.read_text(encoding="utf-8"), str(path)
-    elif name in recipe_names():
+    elif name in list_recipes():
         text = (resources.files("zebra") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
         where = f"recipe {name}"
     else:
-        hint = nearest(name, recipe_names())
+        hint = suggest_name(name, list_recipes())
         raise ConfigError(f"no recipe is called {name!r}.{hint} A path to a recipe ends in .yaml.")
-    return _mapping(text, where)
+    return _parse_mapping(text, where)
 
 
-def read_config(path: Path) -> TrainConfig:
+def read_train_config(path: Path) -> TrainConfig:
     """Read a resolved `config.yaml` back into the value that wrote it."""
-    return structure(TrainConfig, _mapping(path.read_text(encoding="utf-8"), str(path)))
+    return structure(TrainConfig, _parse_mapping(path.read_text(encoding="utf-8"), str(path)))
 
 
 def write_config(path: Path, config: object) -> None:
@@ -50,13 +50,13 @@ def write_config(path: Path, config: object) -> None:
     )
 
 
-def _mapping(text: str, where: str) -> dict[str, Any]:
+def _parse_mapping(text: str, source: str) -> dict[str, Any]:
     try:
         raw = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{where} is not valid YAML: {error}") from error
+        raise ConfigError(f"{source} is not valid YAML: {error}") from error
     if not isinstance(raw, dict):
-        raise ConfigError(f"{where} must hold settings as 'name: value' lines")
+        raise ConfigError(f"{source} must hold settings as 'name: value' lines")
     if isinstance(raw.get("model"), str):
-        raw["model"] = unstructure(preset(raw["model"]))
+        raw["model"] = unstructure(get_preset(raw["model"]))
     return raw

@@ -6,7 +6,7 @@ from zebra.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class WorldConfig:
+class MenagerieConfig:
     """The menagerie's size and seed."""
 
     out: str
@@ -15,11 +15,11 @@ class WorldConfig:
     """Training pairs; the evaluation sets keep their size."""
     seed: int = 0
     """Of every picture and caption; which kinds are held out does not depend on it."""
-    processes: int = 2
+    workers: int = 2
     """Processes that draw; the pixels are the same for any number."""
 
     def __post_init__(self) -> None:
-        for name in ("samples", "processes"):
+        for name in ("samples", "workers"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.seed < 0:

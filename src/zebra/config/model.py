@@ -12,7 +12,7 @@ Activation = Literal["quick_gelu", "gelu", "gelu_tanh"]
 class TransformerConfig:
     """What every transformer tower is made of, image or text."""
 
-    where: ClassVar[str] = "model"
+    config_path: ClassVar[str] = "model"
     """The tower's place in a config, for errors."""
     width: int
     """Channels of a token."""
@@ -28,11 +28,11 @@ class TransformerConfig:
     """Added to the variance in layer norms."""
 
     def __post_init__(self) -> None:
-        _require_divisible(self.where, "width", self.width, "heads", self.heads)
+        _require_divisible(self.config_path, "width", self.width, "heads", self.heads)
         if self.layers < 1:
-            raise ConfigError(f"{self.where}: layers is {self.layers}; it must be at least 1")
+            raise ConfigError(f"{self.config_path}: layers is {self.layers}; it must be at least 1")
         if self.hidden < 1:
-            raise ConfigError(f"{self.where}: mlp_width is {self.mlp_width}; it must be at least 1")
+            raise ConfigError(f"{self.config_path}: mlp_width is {self.mlp_width}; it must be at least 1")
 
     @property
     def hidden(self) -> int:
@@ -44,7 +44,7 @@ class TransformerConfig:
 class VisionTransformerConfig(TransformerConfig):
     """A Vision Transformer image tower, pooled at its class token."""
 
-    where: ClassVar[str] = "model.vision"
+    config_path: ClassVar[str] = "model.vision"
     kind: Literal["vit"] = "vit"
     """Marks the tower's family in YAML and JSON."""
     patch_size: int
@@ -59,7 +59,7 @@ class VisionTransformerConfig(TransformerConfig):
 class SiglipVisionConfig(TransformerConfig):
     """SigLIP's image tower: no class token, pooled by attention with a learned query; its width is embed_dim."""
 
-    where: ClassVar[str] = "model.vision"
+    config_path: ClassVar[str] = "model.vision"
     kind: Literal["siglip"] = "siglip"
     """Marks the tower's family in YAML and JSON."""
     patch_size: int
@@ -101,7 +101,7 @@ class ResNetConfig:
 class TextConfig(TransformerConfig):
     """The causal text transformer, pooled where the text ends."""
 
-    where: ClassVar[str] = "model.text"
+    config_path: ClassVar[str] = "model.text"
     kind: Literal["causal"] = "causal"
     """Marks the tower's family in YAML and JSON."""
     vocab_size: int = 49_408
@@ -122,7 +122,7 @@ class TextConfig(TransformerConfig):
 class SiglipTextConfig(TransformerConfig):
     """SigLIP's text transformer: every text padded to one length, every token sees all, pooled at the last."""
 
-    where: ClassVar[str] = "model.text"
+    config_path: ClassVar[str] = "model.text"
     kind: Literal["siglip"] = "siglip"
     """Marks the tower's family in YAML and JSON."""
     vocab_size: int = 32_000
@@ -159,6 +159,8 @@ class ModelConfig:
             )
 
 
-def _require_divisible(where: str, name: str, value: int, by: str, divisor: int) -> None:
+def _require_divisible(config_path: str, name: str, value: int, divisor_name: str, divisor: int) -> None:
     if divisor < 1 or value < divisor or value % divisor:
-        raise ConfigError(f"{where}: {name} ({value}) must be a positive multiple of {by} ({divisor})")
+        raise ConfigError(
+            f"{config_path}: {name} ({value}) must be a positive multiple of {divisor_name} ({divisor})"
+        )

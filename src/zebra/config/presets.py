@@ -1,13 +1,13 @@
 """Architectures by name: the paper's nine (CLIP Tables 19–20) and tiny ones that train on a CPU."""
 
 from zebra.config.model import ModelConfig, ResNetConfig, TextConfig, VisionTransformerConfig
-from zebra.errors import ConfigError, nearest
+from zebra.errors import ConfigError, suggest_name
 
 
-def preset(name: str) -> ModelConfig:
+def get_preset(name: str) -> ModelConfig:
     """Return the architecture called `name`; ConfigError names the nearest one otherwise."""
     if name not in PRESETS:
-        raise ConfigError(f"no architecture is called {name!r}.{nearest(name, PRESETS)}")
+        raise ConfigError(f"no architecture is called {name!r}.{suggest_name(name, PRESETS)}")
     return PRESETS[name]
 
 

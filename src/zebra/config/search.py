@@ -20,7 +20,7 @@ class SearchConfig:
     """What the pictures should not show, in words."""
     like: tuple[str, ...] = ()
     """Ids of rows whose pictures the answers should resemble."""
-    captions: str = ""
+    queries: str = ""
     """A file with a query on each line, instead of one query."""
     k: int = 10
     """Hits to return."""
@@ -30,7 +30,7 @@ class SearchConfig:
     """A filter on columns, such as: width >= 640 and caption contains "dog"."""
     min_score: float | None = None
     """Least cosine of a hit."""
-    fold: float | None = None
+    dedup: float | None = None
     """Cosine from which on near duplicates are folded into the best of them, 0.95 for instance."""
     method: Literal["auto", "exact", "approximate"] = "auto"
     """auto searches exactly up to a million pictures, and above by the index if there is one."""
@@ -38,7 +38,7 @@ class SearchConfig:
     """The model that filled the store, if it is no longer where it was."""
 
     def __post_init__(self) -> None:
-        alone = bool(self.captions)
+        alone = bool(self.queries)
         if alone and (self.query or self.image or self.like):
             raise ConfigError("a file of captions holds the queries: leave out the query, the image and like")
         if not (alone or self.query or self.image or self.like or self.without):

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from zebra.errors import ConfigError
 
-LOCAL = ("127.0.0.1", "localhost", "::1")
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 """Names of this machine that no other can reach."""
 
 
@@ -12,25 +12,25 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 class BatchingConfig:
     """How requests share passes of the model."""
 
-    size: int = 32
+    max_batch_size: int = 32
     """Most pictures, or texts, that pass the model together."""
-    delay_seconds: float = 0.005
+    max_delay_seconds: float = 0.005
     """How long the first of a batch waits for others."""
-    queue: int = 256
+    max_queue_size: int = 256
     """Pictures, or texts, that may wait; more are refused with 429."""
-    deadline_seconds: float = 20.0
+    timeout_seconds: float = 20.0
     """What has waited longer is given up with 503."""
 
     def __post_init__(self) -> None:
-        if self.size < 1 or self.queue < self.size:
+        if self.max_batch_size < 1 or self.max_queue_size < self.max_batch_size:
             raise ConfigError(
-                f"batching.size is {self.size} and batching.queue {self.queue}; both are at least 1, and a batch fits "
+                f"batching.size is {self.max_batch_size} and batching.queue {self.max_queue_size}; both are at least 1, and a batch fits "
                 "into the queue"
             )
-        if self.delay_seconds < 0 or self.deadline_seconds <= self.delay_seconds:
+        if self.max_delay_seconds < 0 or self.timeout_seconds <= self.max_delay_seconds:
             raise ConfigError(
-                f"batching.delay_seconds is {self.delay_seconds} and batching.deadline_seconds "
-                f"{self.deadline_seconds}; the delay is not negative, and the deadline beyond it"
+                f"batching.delay_seconds is {self.max_delay_seconds} and batching.deadline_seconds "
+                f"{self.timeout_seconds}; the delay is not negative, and the deadline beyond it"
             )
 
 
@@ -48,11 +48,11 @@ class ServeConfig:
     """0 takes a free one."""
     quiz: tuple[str, ...] = ()
     """CLIP_benchmark folders whose pictures people can be asked about."""
-    examples: tuple[str, ...] = ()
+    example_queries: tuple[str, ...] = ()
     """Texts to try first on the store; a few of its captions follow."""
     api_key: str | None = None
     """What every request has to bring as `Authorization: Bearer KEY`."""
-    allow_urls: tuple[str, ...] = ()
+    allow_url_hosts: tuple[str, ...] = ()
     """Hosts, or HOST:PORT, that pictures may be fetched from; none by default."""
     batching: BatchingConfig = field(default_factory=BatchingConfig)
 
@@ -61,11 +61,11 @@ class ServeConfig:
             raise ConfigError(f"port is {self.port}; it is a number from 0 to 65535")
         if self.api_key is not None and (not self.api_key.isascii() or not self.api_key.strip()):
             raise ConfigError("api_key is empty or not plain ASCII; make one with: openssl rand -hex 32")
-        for host in self.allow_urls:
+        for host in self.allow_url_hosts:
             if not host or set(host) & set("/@*? "):
                 raise ConfigError(f"allow_urls names {host!r}; it lists hosts, such as images.example.org")
 
     @property
-    def is_local(self) -> bool:
+    def is_loopback(self) -> bool:
         """Whether no other machine can reach it."""
-        return self.host in LOCAL
+        return self.host in LOOPBACK_HOSTS

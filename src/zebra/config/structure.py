@@ -8,21 +8,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
-from zebra.errors import ConfigError, nearest
+from zebra.errors import ConfigError, suggest_name
 
 T = TypeVar("T")
 
 
-def structure(kind: type[T], raw: object, path: str = "") -> T:
-    """Build the dataclass `kind` from a mapping.
+def structure(cls: type[T], raw: object, path: str = "") -> T:
+    """Build the dataclass `cls` from a mapping.
 
     Numbers are coerced by the field's type (PyYAML reads `5e-4` as a string), unions of dataclasses are
-    told apart by their `kind` field, and absent keys take the field's default.
+    told apart by their `cls` field, and absent keys take the field's default.
 
     Raises:
         ConfigError: an unknown key (with the nearest name), a missing one, or a value of the wrong type.
     """
-    return typing.cast(T, _convert(kind, raw, path))
+    return typing.cast(T, _structure_value(cls, raw, path))
 
 
 def unstructure(value: object) -> Any:
@@ -36,33 +36,33 @@ def unstructure(value: object) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def differences(old: object, new: object, path: str = "") -> list[str]:
+def diff_configs(old: object, new: object, path: str = "") -> list[str]:
     """List every leaf where two unstructured configs differ, as 'path: old → new'."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         keys = [*old, *(key for key in new if key not in old)]
         return [
             line
             for key in keys
-            for line in differences(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
+            for line in diff_configs(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
         ]
     return [] if old == new else [f"{path}: {old!r} → {new!r}"]
 
 
 @functools.cache
-def _hints(kind: type) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
+def _type_hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
 
 
-def _dataclass(kind: type, raw: object, path: str) -> object:
-    if isinstance(raw, kind):
+def _structure_dataclass(cls: type, raw: object, path: str) -> object:
+    if isinstance(raw, cls):
         return raw
     if not isinstance(raw, Mapping):
         raise ConfigError(f"{path or 'the config'} must be a mapping of settings, not {raw!r}")
-    fields = {f.name: f for f in dataclasses.fields(kind)}
+    fields = {f.name: f for f in dataclasses.fields(cls)}
     for key in raw:
         if key not in fields:
-            raise ConfigError(f"unknown setting {_join(path, key)}.{nearest(str(key), fields)}")
-    hints = _hints(kind)
+            raise ConfigError(f"unknown setting {_join_path(path, key)}.{suggest_name(str(key), fields)}")
+    hints = _type_hints(cls)
     missing = [
         name
         for name, field in fields.items()
@@ -72,80 +72,83 @@ def _dataclass(kind: type, raw: object, path: str) -> object:
     ]
     if missing:
         raise ConfigError(f"{path or 'the config'} lacks {', '.join(missing)}")
-    return kind(**{str(key): _convert(hints[key], value, _join(path, key)) for key, value in raw.items()})
+    return cls(
+        **{str(key): _structure_value(hints[key], value, _join_path(path, key)) for key, value in raw.items()}
+    )
 
 
-def _union(options: tuple[Any, ...], raw: object, path: str) -> object:
+def _structure_union(options: tuple[Any, ...], raw: object, path: str) -> object:
     if raw is None and type(None) in options:
         return None
     real = [option for option in options if option is not type(None)]
     if len(real) == 1:
-        return _convert(real[0], raw, path)
+        return _structure_value(real[0], raw, path)
     classes: dict[str, type] = {
-        get_args(_hints(option)["kind"])[0]: option
+        get_args(_type_hints(option)["kind"])[0]: option
         for option in real
         if isinstance(option, type) and dataclasses.is_dataclass(option)
     }
     if len(classes) == len(real):
         if isinstance(raw, Mapping) and raw.get("kind") in classes:
-            return _dataclass(classes[raw["kind"]], raw, path)
+            return _structure_dataclass(classes[raw["kind"]], raw, path)
         if isinstance(raw, tuple(real)):
             return raw
         raise ConfigError(f"{path}.kind must be one of {', '.join(sorted(classes))}")
     for option in real:
         try:
-            return _convert(option, raw, path)
+            return _structure_value(option, raw, path)
         except ConfigError:
             continue
     raise ConfigError(f"{path}: {raw!r} fits none of {', '.join(str(option) for option in real)}")
 
 
-def _convert(kind: Any, raw: object, path: str) -> object:
-    origin = get_origin(kind)
+def _structure_value(annotation: Any, raw: object, path: str) -> object:
+    origin = get_origin(annotation)
     if origin in (Union, types.UnionType):
-        return _union(get_args(kind), raw, path)
+        return _structure_union(get_args(annotation), raw, path)
     if origin is Literal:
-        if raw in get_args(kind):
+        if raw in get_args(annotation):
             return raw
-        raise ConfigError(f"{path} is {raw!r}; choose one of {', '.join(map(str, get_args(kind)))}")
+        raise ConfigError(f"{path} is {raw!r}; choose one of {', '.join(map(str, get_args(annotation)))}")
     if origin is tuple:
-        return _tuple(get_args(kind), raw, path)
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        return _dataclass(kind, raw, path)
-    return _scalar(kind, raw, path)
+        return _structure_tuple(get_args(annotation), raw, path)
+    if dataclasses.is_dataclass(annotation) and isinstance(annotation, type):
+        return _structure_dataclass(annotation, raw, path)
+    return _structure_scalar(annotation, raw, path)
 
 
-def _tuple(items: tuple[Any, ...], raw: object, path: str) -> tuple[object, ...]:
+def _structure_tuple(item_types: tuple[Any, ...], raw: object, path: str) -> tuple[object, ...]:
     if not isinstance(raw, list | tuple):
         raise ConfigError(f"{path} must be a list, not {raw!r}")
-    if len(items) == 2 and items[1] is Ellipsis:
-        items = (items[0],) * len(raw)
-    if len(items) != len(raw):
-        raise ConfigError(f"{path} needs {len(items)} values, not {len(raw)}")
+    if len(item_types) == 2 and item_types[1] is Ellipsis:
+        item_types = (item_types[0],) * len(raw)
+    if len(item_types) != len(raw):
+        raise ConfigError(f"{path} needs {len(item_types)} values, not {len(raw)}")
     return tuple(
-        _convert(item, value, f"{path}[{i}]") for i, (item, value) in enumerate(zip(items, raw, strict=True))
+        _structure_value(item, value, f"{path}[{i}]")
+        for i, (item, value) in enumerate(zip(item_types, raw, strict=True))
     )
 
 
-def _scalar(kind: Any, raw: object, path: str) -> object:
+def _structure_scalar(annotation: Any, raw: object, path: str) -> object:
     expected = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path"}
-    if kind is bool and isinstance(raw, bool):
+    if annotation is bool and isinstance(raw, bool):
         return raw
-    if kind is str and isinstance(raw, str):
+    if annotation is str and isinstance(raw, str):
         return raw
-    if kind is Path and isinstance(raw, str | Path):
+    if annotation is Path and isinstance(raw, str | Path):
         return Path(raw)
-    if kind in (int, float) and isinstance(raw, int | float | str) and not isinstance(raw, bool):
+    if annotation in (int, float) and isinstance(raw, int | float | str) and not isinstance(raw, bool):
         try:
             number = float(raw)
-            if kind is float:
+            if annotation is float:
                 return number
             if number.is_integer():
                 return int(raw) if isinstance(raw, int) else int(number)
         except (ValueError, OverflowError):
             pass
-    raise ConfigError(f"{path} must be {expected.get(kind, kind)}, not {raw!r}")
+    raise ConfigError(f"{path} must be {expected.get(annotation, annotation)}, not {raw!r}")
 
 
-def _join(path: str, key: object) -> str:
+def _join_path(path: str, key: object) -> str:
     return f"{path}.{key}" if path else str(key)

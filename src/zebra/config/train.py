@@ -6,11 +6,11 @@ from typing import Literal
 from zebra.config.data import DataConfig
 from zebra.config.finetune import FineTuneConfig
 from zebra.config.model import ModelConfig, ResNetConfig
-from zebra.config.presets import preset
+from zebra.config.presets import get_preset
 from zebra.errors import ConfigError
 
-Precision = Literal["auto", "fp32", "bf16"]
-Parallel = Literal["ddp", "fsdp"]
+TrainPrecision = Literal["auto", "fp32", "bf16"]
+ParallelStrategy = Literal["ddp", "fsdp"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,21 +27,21 @@ class OptimizerConfig:
     """Decoupled decay of matrices and embeddings."""
     warmup_steps: int = 100
     """Steps of linear warm-up before the cosine."""
-    clip_norm: float = 1.0
+    grad_clip_norm: float = 1.0
     """Largest norm of the whole gradient; 0 switches clipping off."""
 
     def __post_init__(self) -> None:
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"optimizer.{name} is {getattr(self, name)}; it must be in [0, 1)")
-        for name in ("eps", "weight_decay", "warmup_steps", "clip_norm"):
+        for name in ("eps", "weight_decay", "warmup_steps", "grad_clip_norm"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"optimizer.{name} is {getattr(self, name)}; it cannot be negative")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LogConfig:
-    """Where progress goes beside journal.jsonl."""
+    """Where progress goes beside log.jsonl."""
 
     every: int = 10
     """Steps between journal lines."""
@@ -62,7 +62,7 @@ class TrainConfig:
     """Captioned images: a folder, a CSV/TSV/JSONL/Parquet table, tar shards, or a saved Hugging Face data set."""
     out: str
     """The run folder to write."""
-    model: ModelConfig = field(default_factory=lambda: preset("tiny-resnet"))
+    model: ModelConfig = field(default_factory=lambda: get_preset("tiny-resnet"))
     """The architecture; on the command line also --model NAME."""
     tokenizer: str | None = None
     """A tokenizer.json or merges file; without one a vocabulary is trained on the captions."""
@@ -74,13 +74,13 @@ class TrainConfig:
     """Pairs per step (global)."""
     chunk_size: int | None = None
     """Pairs of a process that pass the towers at once; None takes its whole share."""
-    checkpoint_activations: bool = False
+    activation_checkpointing: bool = False
     """Compute the inside of blocks again for their gradients instead of keeping it: less memory, a third more time."""
     compile: bool = False
     """Compile the blocks of both towers with torch.compile; the first steps take minutes."""
     patch_dropout: float = 0.0
     """Share of the patches that an image tower of patches does not see, other ones every time (FLIP)."""
-    parallel: Parallel = "ddp"
+    parallel: ParallelStrategy = "ddp"
     """With torchrun: ddp keeps the whole model in every process, fsdp shares of it, for models that do not fit."""
     rank_timeout: float = 600.0
     """Seconds without a step or a check of one process after which all of them end, naming it."""
@@ -88,7 +88,7 @@ class TrainConfig:
     """Peak learning rate."""
     seed: int = 0
     """Of initialisation, data order and augmentation."""
-    precision: Precision = "auto"
+    precision: TrainPrecision = "auto"
     """fp32, bf16 (autocast), or auto: bf16 where the hardware multiplies it natively. The run keeps what auto chose."""
     workers: int = 1
     """Processes that decode images; 0 decodes in the training process."""
@@ -100,11 +100,11 @@ class TrainConfig:
     """Most minutes between checkpoints; whichever comes first."""
     keep_checkpoints: int = 2
     """Newest checkpoints kept, beside the one that did best in the checks."""
-    checks: tuple[str, ...] = ()
+    eval_sets: tuple[str, ...] = ()
     """CLIP_benchmark folders whose zero-shot accuracy is followed during training."""
-    check_every: int = 200
+    eval_every: int = 200
     """Steps between these checks."""
-    check_samples: int = 300
+    eval_samples: int = 300
     """Pictures of each set used by a check, spread over the set."""
     data_options: DataConfig = field(default_factory=DataConfig)
     """How samples are read."""
@@ -120,7 +120,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.epochs is None):
             raise ConfigError("give exactly one of --steps and --epochs")
-        for name in ("batch_size", "checkpoint_every", "keep_checkpoints", "check_every", "check_samples"):
+        for name in ("batch_size", "checkpoint_every", "keep_checkpoints", "eval_every", "eval_samples"):
             _require_positive(name, getattr(self, name))
         for name in ("checkpoint_minutes", "worker_timeout", "rank_timeout"):
             _require_positive(name, getattr(self, name))

@@ -10,30 +10,30 @@ from typing import Any, Self
 
 import pyarrow as pa
 
-from zebra.config.cache import cache_folder
+from zebra.config.cache import cache_dir
 from zebra.errors import DataError
 
-FORMAT = 1
+CACHE_FORMAT_VERSION = 1
 """Raised whenever an older index would be read wrongly."""
 ROWS_PER_BATCH = 4096
 BYTES_PER_BATCH = 32 << 20
 """What is held in memory while an index is written."""
 
-Row = tuple[Any, ...]
+RowValues = tuple[Any, ...]
 
 
-class Index:
+class CachedTable:
     """Rows of one schema, mapped from disk; workers receive no more than the path."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.digest = path.stem.partition(".")[2]
         """sha256 hex over all rows."""
-        self._table: pa.Table | None = None
-        self._rows = int(self.table.num_rows)
+        self._arrow_table: pa.Table | None = None
+        self._num_rows = int(self.arrow_table.num_rows)
 
     @classmethod
-    def open(cls, key: Sequence[object], schema: pa.Schema, rows: Iterable[Row]) -> Self:
+    def open_or_build(cls, key: Sequence[object], schema: pa.Schema, rows: Iterable[RowValues]) -> Self:
         """Map the index made before for the same key, or make it from `rows`, a batch in memory at a time.
 
         Args:
@@ -43,8 +43,10 @@ class Index:
         Raises:
             DataError: The cache cannot be written, or whatever `rows` raises.
         """
-        name = hashlib.sha256(repr((FORMAT, *key)).encode("utf-8", "surrogateescape")).hexdigest()[:32]
-        folder = cache_folder() / "indexes"
+        name = hashlib.sha256(
+            repr((CACHE_FORMAT_VERSION, *key)).encode("utf-8", "surrogateescape")
+        ).hexdigest()[:32]
+        folder = cache_dir() / "indexes"
         for path in sorted(folder.glob(f"{name}.*.arrow")):
             try:
                 return cls(path)
@@ -52,7 +54,7 @@ class Index:
                 continue
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            return cls(_write(folder, name, schema, rows))
+            return cls(_write_cache_file(folder, name, schema, rows))
         except OSError as error:
             raise DataError(
                 f"cannot write an index of the data in {folder} ({error.strerror or error}); "
@@ -60,35 +62,35 @@ class Index:
             ) from error
 
     def __len__(self) -> int:
-        return self._rows
+        return self._num_rows
 
     @property
-    def table(self) -> pa.Table:
+    def arrow_table(self) -> pa.Table:
         """All rows, mapped: only what is looked at is read."""
-        if self._table is None:
-            self._table = pa.ipc.open_file(pa.memory_map(str(self.path))).read_all()
-        return self._table
+        if self._arrow_table is None:
+            self._arrow_table = pa.ipc.open_file(pa.memory_map(str(self.path))).read_all()
+        return self._arrow_table
 
-    def row(self, number: int) -> dict[str, Any]:
+    def row(self, index: int) -> dict[str, Any]:
         """Return one row as Python values."""
-        return {name: self.table[name][number].as_py() for name in self.table.schema.names}
+        return {name: self.arrow_table[name][index].as_py() for name in self.arrow_table.schema.names}
 
     def close(self) -> None:
         """Unmap the file until rows are asked for again."""
-        self._table = None
+        self._arrow_table = None
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_table": None}
 
 
-def _write(folder: Path, name: str, schema: pa.Schema, rows: Iterable[Row]) -> Path:
+def _write_cache_file(folder: Path, name: str, schema: pa.Schema, rows: Iterable[RowValues]) -> Path:
     """Write beside the final name, then rename: another process sees nothing or everything."""
     digest = hashlib.sha256()
     handle, partial = tempfile.mkstemp(suffix=".partial", dir=folder)
     os.close(handle)
     try:
         with pa.OSFile(partial, "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-            for batch in _batched(rows, digest):
+            for batch in _iter_batches(rows, digest):
                 columns = [
                     pa.array(column, field.type)
                     for column, field in zip(zip(*batch, strict=True), schema, strict=True)
@@ -101,17 +103,17 @@ def _write(folder: Path, name: str, schema: pa.Schema, rows: Iterable[Row]) -> P
     return path
 
 
-def _fingerprint(value: object) -> str:
+def _hash_bytes(value: object) -> str:
     assert isinstance(value, bytes)
     return hashlib.sha256(value).hexdigest()
 
 
-def _batched(rows: Iterable[Row], digest: "hashlib._Hash") -> Iterator[list[Row]]:
+def _iter_batches(rows: Iterable[RowValues], digest: "hashlib._Hash") -> Iterator[list[RowValues]]:
     """Yield rows in lists that fit into memory, hashing each on its way."""
-    batch: list[Row] = []
+    batch: list[RowValues] = []
     held = 0
     for row in rows:
-        encoded = json.dumps(row, default=_fingerprint).encode()
+        encoded = json.dumps(row, default=_hash_bytes).encode()
         digest.update(encoded)
         batch.append(row)
         held += len(encoded) + sum(len(value) for value in row if isinstance(value, bytes))

@@ -5,40 +5,44 @@ from pathlib import Path
 from typing import Any
 
 from zebra.config.data import DataConfig
-from zebra.errors import BadSample, DataError, nearest
+from zebra.errors import BadSample, DataError, suggest_name
 
 IMAGE_COLUMNS = ("path", "image", "filepath", "file_name")
 CAPTION_COLUMNS = ("caption", "text", "title")
 
 
-def image_column(
-    found: Sequence[str], table: Path, config: DataConfig, known: Sequence[str] = IMAGE_COLUMNS
+def find_image_column(
+    columns: Sequence[str], path: Path, config: DataConfig, candidates: Sequence[str] = IMAGE_COLUMNS
 ) -> str:
     """Return the column that the config names, else the first of those known; DataError if it is not there."""
-    names = [name for name in known if name in found]
+    names = [name for name in candidates if name in columns]
     chosen = names[:1] if config.image_column is None else [config.image_column]
-    return _require(chosen, found, table, f"image column ({', '.join(known)})", "image-column")[0]
+    return _require_columns(chosen, columns, path, f"image column ({', '.join(candidates)})", "image-column")[
+        0
+    ]
 
 
-def caption_columns(found: Sequence[str], table: Path, config: DataConfig) -> tuple[str, ...]:
+def find_caption_columns(columns: Sequence[str], path: Path, config: DataConfig) -> tuple[str, ...]:
     """Return the columns that the config names, else all that are known; DataError if one is not there."""
-    chosen = config.caption_columns or tuple(name for name in CAPTION_COLUMNS if name in found)
-    return _require(chosen, found, table, f"caption column ({', '.join(CAPTION_COLUMNS)})", "caption-columns")
+    chosen = config.caption_columns or tuple(name for name in CAPTION_COLUMNS if name in columns)
+    return _require_columns(
+        chosen, columns, path, f"caption column ({', '.join(CAPTION_COLUMNS)})", "caption-columns"
+    )
 
 
-def _require(
-    chosen: Sequence[str], found: Sequence[str], table: Path, what: str, flag: str
+def _require_columns(
+    chosen: Sequence[str], columns: Sequence[str], path: Path, kind: str, flag: str
 ) -> tuple[str, ...]:
-    rest = f"Its columns are: {', '.join(found)}. Name the right one with --data-options.{flag}"
+    rest = f"Its columns are: {', '.join(columns)}. Name the right one with --data-options.{flag}"
     if not chosen:
-        raise DataError(f"{table} has no {what}. {rest}")
+        raise DataError(f"{path} has no {kind}. {rest}")
     for name in chosen:
-        if name not in found:
-            raise DataError(f"{table} has no column {name!r}.{nearest(name, found)} {rest}")
+        if name not in columns:
+            raise DataError(f"{path} has no column {name!r}.{suggest_name(name, columns)} {rest}")
     return tuple(chosen)
 
 
-def image_of(cell: Any) -> tuple[str | None, bytes | None]:
+def parse_image_cell(cell: Any) -> tuple[str | None, bytes | None]:
     """Return a path or the bytes of a cell; Hugging Face writes a struct of both.
 
     Raises:
@@ -51,10 +55,10 @@ def image_of(cell: Any) -> tuple[str | None, bytes | None]:
         raise BadSample("missing image", "", f"neither a path nor bytes: {str(value)[:40]!r}")
     if not value or not value.strip():
         raise BadSample("missing image", "", "the image column is empty")
-    return _text(str(value).strip(), "image path"), None
+    return _validate_text(str(value).strip(), "image path"), None
 
 
-def captions_of(row: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
+def parse_captions(row: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
     """Return all captions of a row; a cell holds one, a list of them, or nothing.
 
     Raises:
@@ -67,22 +71,22 @@ def captions_of(row: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
             if not isinstance(text, str | None):
                 raise BadSample("caption is not text", "", f"{column} is {str(text)[:40]!r}")
             if text and text.strip():
-                texts.append(_text(text, "caption"))
+                texts.append(_validate_text(text, "caption"))
     if not texts:
         raise BadSample("empty caption", "", f"nothing in {', '.join(columns)}")
     return texts
 
 
-def printable(text: str) -> str:
+def escape_unencodable(text: str) -> str:
     """Show what cannot be encoded as escapes."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _text(value: str, what: str) -> str:
+def _validate_text(value: str, kind: str) -> str:
     if "\0" in value:
-        raise BadSample("NUL character", "", f"in the {what} {value[:40]!r}")
+        raise BadSample("NUL character", "", f"in the {kind} {value[:40]!r}")
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise BadSample(f"{what} is not UTF-8", "", printable(value[:40])) from None
+        raise BadSample(f"{kind} is not UTF-8", "", escape_unencodable(value[:40])) from None
     return value

@@ -15,26 +15,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zebra.data.sources import Source, read_many
-from zebra.data.workers import Note, Order, filled
+from zebra.data.workers import BatchIndices, Heartbeat, run_workers
 from zebra.errors import BadSample
-from zebra.images.decode import orientation, read_header, read_pixels
+from zebra.images.decode import read_header, read_orientation, read_pixels
 from zebra.values import Record
 
-EXAMPLES = 3
-KEPT = 20_000
+MAX_EXAMPLES_PER_REASON = 3
+MAX_CAPTION_SAMPLES = 20_000
 """Samples whose captions are kept as text, for what can only be told from words."""
-TOGETHER = 16
+SAMPLES_PER_TASK = 16
 """Samples that a worker looks at before it answers."""
-NOBODY = -1
+PADDING_INDEX = -1
 """Fills up the last such order."""
-TIMEOUT_SECONDS = 120.0
+SAMPLE_TIMEOUT_SECONDS = 120.0
 """How long a worker may take for one sample."""
 
 T = TypeVar("T", int, float)
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
+class SkipReason:
     """Samples that cannot be used, for one reason."""
 
     reason: str
@@ -43,7 +43,7 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
+class ImageSize:
     """A picture's size in pixels, upright, and whose it is."""
 
     width: int
@@ -52,7 +52,7 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
+class Percentiles:
     """What 5 %, 50 % and 95 % of some values do not exceed."""
 
     p5: float
@@ -61,70 +61,70 @@ class Spread:
 
 
 @dataclass(frozen=True, slots=True)
-class Pictures:
+class ImageStats:
     """The pictures of usable samples."""
 
-    width: Spread
+    width: Percentiles
     """In pixels."""
-    height: Spread
-    aspect: Spread
+    height: Percentiles
+    aspect: Percentiles
     """Width over height."""
-    smallest: Size
-    largest: Size
-    small: int
+    smallest: ImageSize
+    largest: ImageSize
+    num_small: int
     """Pictures with a side shorter than training's."""
     formats: dict[str, int]
-    changes: dict[str, int]
+    conversions: dict[str, int]
     """What decoding does beyond reading: "L to RGB", "turned by EXIF", …"""
-    sharing: int
+    num_duplicate_samples: int
     """Samples whose picture, byte for byte, is also another sample's."""
-    shared: int
+    num_duplicated_images: int
     """Different pictures among these."""
-    disputed: int
+    num_caption_conflicts: int
     """Pictures among these whose samples say different things."""
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
+class DatasetStats:
     """What was found by looking at samples."""
 
-    looked: int
-    usable: int
-    skipped: tuple[Reason, ...]
+    num_examined: int
+    num_usable: int
+    skipped: tuple[SkipReason, ...]
     """Most frequent first."""
-    pictures: Pictures | None
+    images: ImageStats | None
     """None without a usable sample."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class _SampleStats:
     """One usable sample."""
 
     index: int
-    size: Size
+    size: ImageSize
     format: str
-    changes: tuple[str, ...]
+    conversions: tuple[str, ...]
     digest: int
     captions: tuple[str, ...]
 
 
-def survey(
+def compute_dataset_stats(
     source: Source,
     *,
     image_size: int,
     max_pixels: int,
-    samples: int,
-    seconds: float = math.inf,
-    watch: Callable[[int, int], None] = lambda _done, _total: None,
-) -> tuple[Survey, list[tuple[str, ...]]]:
+    num_samples: int,
+    max_seconds: float = math.inf,
+    callback: Callable[[int, int], None] = lambda _done, _total: None,
+) -> tuple[DatasetStats, list[tuple[str, ...]]]:
     """Read and decode samples that are spread evenly over the source, on all cores.
 
     Args:
         image_size: Side of the pictures in training, in pixels.
         max_pixels: Largest width × height decoded, as in training.
-        samples: How many to look at.
-        seconds: When to stop looking.
-        watch: Called now and then with how many are done, and of how many.
+        num_samples: How many to look at.
+        max_seconds: When to stop looking.
+        callback: Called now and then with how many are done, and of how many.
 
     Returns:
         What was found; and the captions of up to `KEPT` usable samples, in the order of the source.
@@ -132,38 +132,38 @@ def survey(
     Raises:
         DataError: The data changed while it was read, or a process that reads it died or is stuck.
     """
-    tally = _Tally(image_size)
-    end = time.monotonic() + seconds
-    for looks in _looks(source, samples, max_pixels):
+    tally = _StatsAccumulator(image_size)
+    end = time.monotonic() + max_seconds
+    for looks in _examine_samples(source, num_samples, max_pixels):
         for look in looks:
             tally.add(look)
-        watch(tally.looked, samples)
+        callback(tally.num_examined, num_samples)
         if time.monotonic() > end:
             break
-    return tally.survey(), [captions for _, captions in sorted(tally.captions)]
+    return tally.compute(), [captions for _, captions in sorted(tally.captions)]
 
 
-def spread(found: int, total: int) -> Iterator[int]:
-    """Yield `total` positions of `found`, each once; wherever one stops, they are evenly spread (the golden ratio).
+def evenly_spaced_indices(num_samples: int, count: int) -> Iterator[int]:
+    """Yield `count` positions of `num_samples`, each once; wherever one stops, they are evenly spread (the golden ratio).
 
     >>> list(spread(10, 4))
     [0, 7, 4, 1]
     """
-    stride = max(1, round(found * (math.sqrt(5) - 1) / 2))
-    while math.gcd(stride, found) > 1:
+    stride = max(1, round(num_samples * (math.sqrt(5) - 1) / 2))
+    while math.gcd(stride, num_samples) > 1:
         stride += 1
-    for step in range(total):
-        yield step * stride % found
+    for step in range(count):
+        yield step * stride % num_samples
 
 
-def percentiles(values: Sequence[T], shares: Sequence[float]) -> tuple[T, ...]:
+def quantiles(values: Sequence[T], fractions: Sequence[float]) -> tuple[T, ...]:
     """Return, for each share, the smallest value that so many of the values do not exceed.
 
     >>> percentiles([4, 1, 3, 2], (0.05, 0.5, 1))
     (1, 2, 4)
     """
     ordered = sorted(values)
-    return tuple(ordered[max(0, math.ceil(share * len(ordered)) - 1)] for share in shares)
+    return tuple(ordered[max(0, math.ceil(share * len(ordered)) - 1)] for share in fractions)
 
 
 def usable_cores() -> int:
@@ -171,130 +171,145 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _looks(source: Source, total: int, max_pixels: int) -> Iterator[list[_Look | BadSample]]:
+def _examine_samples(
+    source: Source, num_samples: int, max_pixels: int
+) -> Iterator[list[_SampleStats | BadSample]]:
     """Look at samples, a few at a time."""
-    look, orders = _Looks(source, max_pixels), _orders(spread(len(source), total))
+    look, orders = (
+        _ExamineSamples(source, max_pixels),
+        _batch_indices(evenly_spaced_indices(len(source), num_samples)),
+    )
     # Starting a worker takes as long as looking at a few hundred small pictures.
-    workers = min(usable_cores(), total // 200)
+    workers = min(usable_cores(), num_samples // 200)
     if not workers:
         return (look(order, np.empty(0, np.uint8), lambda _index, _together: None) for order in orders)
-    done = filled(look, orders, (TOGETHER,), workers=workers, timeout=TIMEOUT_SECONDS, name=source.locate)
+    done = run_workers(
+        look,
+        orders,
+        (SAMPLES_PER_TASK,),
+        num_workers=workers,
+        timeout_seconds=SAMPLE_TIMEOUT_SECONDS,
+        sample_id=source.sample_id,
+    )
     return (looks for _, looks in done)
 
 
-def _orders(positions: Iterator[int]) -> Iterator[Order]:
-    while chunk := list(islice(positions, TOGETHER)):
-        order = np.full((TOGETHER, 2), NOBODY)
+def _batch_indices(positions: Iterator[int]) -> Iterator[BatchIndices]:
+    while chunk := list(islice(positions, SAMPLES_PER_TASK)):
+        order = np.full((SAMPLES_PER_TASK, 2), PADDING_INDEX)
         order[: len(chunk), 1] = chunk
         yield order
 
 
 @dataclass(frozen=True, slots=True)
-class _Looks:
+class _ExamineSamples:
     """Looks at the samples of an order, in a worker."""
 
     source: Source
     max_pixels: int
 
-    def __call__(self, order: Order, into: NDArray[np.uint8], note: Note) -> list[_Look | BadSample]:
-        del into  # the answer is all there is
-        looks: list[_Look | BadSample] = []
-        indices = order[order[:, 1] != NOBODY, 1].tolist()
-        note(indices[0], len(indices))
+    def __call__(
+        self, indices_B2: BatchIndices, out: NDArray[np.uint8], heartbeat: Heartbeat
+    ) -> list[_SampleStats | BadSample]:
+        del out  # the answer is all there is
+        looks: list[_SampleStats | BadSample] = []
+        indices = indices_B2[indices_B2[:, 1] != PADDING_INDEX, 1].tolist()
+        heartbeat(indices[0], len(indices))
         for index, record in zip(indices, read_many(self.source, indices), strict=True):
-            note(index, 1)
+            heartbeat(index, 1)
             try:
-                looks.append(self._look(index, record))
+                looks.append(self._examine(index, record))
             except BadSample as bad:
                 looks.append(bad)
         return looks
 
-    def _look(self, index: int, record: Record | BadSample) -> _Look:
+    def _examine(self, index: int, record: Record | BadSample) -> _SampleStats:
         if isinstance(record, BadSample):
             raise record
         header = read_header(record.image, record.id, max_pixels=self.max_pixels)
         changes = {
             f"{header.mode} to RGB": header.mode != "RGB",
-            "turned by EXIF": orientation(header) != 1,
+            "turned by EXIF": read_orientation(header) != 1,
             "first of several frames": getattr(header, "is_animated", False),
         }
         form = header.format or ""
-        size = Size(*read_pixels(header, record.id).size, record.id)
+        size = ImageSize(*read_pixels(header, record.id).size, record.id)
         if not record.captions:
             raise BadSample("missing caption", record.id, "it has a label, but training needs words")
         made = tuple(change for change, done in changes.items() if done)
-        return _Look(index, size, form, made, _digest(record.image), record.captions)
+        return _SampleStats(index, size, form, made, _hash64(record.image), record.captions)
 
 
-class _Tally:
+class _StatsAccumulator:
     """Counts samples; a few numbers of each are kept."""
 
     def __init__(self, image_size: int) -> None:
         self.image_size = image_size
-        self.looked = 0
-        self.reasons: Counter[str] = Counter()
+        self.num_examined = 0
+        self.skip_counts: Counter[str] = Counter()
         self.examples: dict[str, list[str]] = {}
         self.formats: Counter[str] = Counter()
-        self.changes: Counter[str] = Counter()
+        self.conversions: Counter[str] = Counter()
         self.width, self.height = array("Q"), array("Q")
-        self.digests, self.told = array("Q"), array("Q")
-        self.extremes: tuple[Size, Size] | None = None
+        self.image_digests, self.caption_digests = array("Q"), array("Q")
+        self.extremes: tuple[ImageSize, ImageSize] | None = None
         self.captions: list[tuple[int, tuple[str, ...]]] = []
 
-    def add(self, look: _Look | BadSample) -> None:
-        self.looked += 1
-        if isinstance(look, BadSample):
-            self.reasons[look.reason] += 1
-            examples = self.examples.setdefault(look.reason, [])
-            if len(examples) < EXAMPLES:
-                examples.append(f"{look.where}{f' ({look.detail})' if look.detail else ''}")
+    def add(self, sample: _SampleStats | BadSample) -> None:
+        self.num_examined += 1
+        if isinstance(sample, BadSample):
+            self.skip_counts[sample.reason] += 1
+            examples = self.examples.setdefault(sample.reason, [])
+            if len(examples) < MAX_EXAMPLES_PER_REASON:
+                examples.append(f"{sample.location}{f' ({sample.detail})' if sample.detail else ''}")
             return
-        self.formats[look.format] += 1
-        self.changes.update(look.changes)
-        self.width.append(look.size.width)
-        self.height.append(look.size.height)
-        self.digests.append(look.digest)
-        self.told.append(_digest("\0".join(look.captions).encode()))
-        smallest, largest = self.extremes or (look.size, look.size)
-        self.extremes = min(smallest, look.size, key=_area), max(largest, look.size, key=_area)
-        if len(self.captions) < KEPT:
-            self.captions.append((look.index, look.captions))
+        self.formats[sample.format] += 1
+        self.conversions.update(sample.conversions)
+        self.width.append(sample.size.width)
+        self.height.append(sample.size.height)
+        self.image_digests.append(sample.digest)
+        self.caption_digests.append(_hash64("\0".join(sample.captions).encode()))
+        smallest, largest = self.extremes or (sample.size, sample.size)
+        self.extremes = min(smallest, sample.size, key=_area), max(largest, sample.size, key=_area)
+        if len(self.captions) < MAX_CAPTION_SAMPLES:
+            self.captions.append((sample.index, sample.captions))
 
-    def survey(self) -> Survey:
+    def compute(self) -> DatasetStats:
         reasons = [
-            Reason(reason, n, tuple(self.examples[reason])) for reason, n in self.reasons.most_common()
+            SkipReason(reason, n, tuple(self.examples[reason]))
+            for reason, n in self.skip_counts.most_common()
         ]
-        return Survey(self.looked, len(self.width), tuple(reasons), self._pictures())
+        return DatasetStats(self.num_examined, len(self.width), tuple(reasons), self._image_stats())
 
-    def _pictures(self) -> Pictures | None:
+    def _image_stats(self) -> ImageStats | None:
         if self.extremes is None:
             return None
         sizes = list(zip(self.width, self.height, strict=True))
-        _, counts = np.unique(self.digests, return_counts=True)
-        different = np.unique(np.stack([self.digests, self.told]), axis=1)
+        _, counts = np.unique(self.image_digests, return_counts=True)
+        different = np.unique(np.stack([self.image_digests, self.caption_digests]), axis=1)
         _, versions = np.unique(different[0], return_counts=True)
-        return Pictures(
-            width=_spread(self.width),
-            height=_spread(self.height),
-            aspect=_spread([width / height for width, height in sizes]),
+        return ImageStats(
+            width=_percentiles(self.width),
+            height=_percentiles(self.height),
+            aspect=_percentiles([width / height for width, height in sizes]),
             smallest=self.extremes[0],
             largest=self.extremes[1],
-            small=sum(min(sides) < self.image_size for sides in sizes),
+            num_small=sum(min(sides) < self.image_size for sides in sizes),
             formats=dict(self.formats.most_common()),
-            changes=dict(self.changes.most_common()),
-            sharing=int(counts[counts > 1].sum()),
-            shared=int((counts > 1).sum()),
-            disputed=int((versions > 1).sum()),
+            conversions=dict(self.conversions.most_common()),
+            num_duplicate_samples=int(counts[counts > 1].sum()),
+            num_duplicated_images=int((counts > 1).sum()),
+            num_caption_conflicts=int((versions > 1).sum()),
         )
 
 
-def _spread(values: Sequence[float]) -> Spread:
-    return Spread(*percentiles(values, (0.05, 0.5, 0.95)))
+def _percentiles(values: Sequence[float]) -> Percentiles:
+    return Percentiles(*quantiles(values, (0.05, 0.5, 0.95)))
 
 
-def _area(size: Size) -> int:
+def _area(size: ImageSize) -> int:
     return size.width * size.height
 
 
-def _digest(data: bytes) -> int:
+def _hash64(data: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest())

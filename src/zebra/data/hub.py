@@ -11,47 +11,49 @@ from typing import Literal, cast
 
 from zebra.errors import ConfigError, DownloadError
 
-_PART = r"\w(?:[\w.-]{0,94}\w)?"
-_NAME = re.compile(rf"hf:(?P<name>{_PART}/{_PART})(@(?P<revision>\w[\w./+-]*))?", re.ASCII)
-_COMMIT = re.compile(r"[0-9a-f]{40}")
-EXAMPLES = {"model": "hf:openai/clip-vit-base-patch32", "dataset": "hf:clip-benchmark/wds_vtab-pets"}
+_NAME_PART = r"\w(?:[\w.-]{0,94}\w)?"
+_REPO_NAME = re.compile(rf"hf:(?P<name>{_NAME_PART}/{_NAME_PART})(@(?P<revision>\w[\w./+-]*))?", re.ASCII)
+_COMMIT_HASH = re.compile(r"[0-9a-f]{40}")
+EXAMPLE_NAMES = {"model": "hf:openai/clip-vit-base-patch32", "dataset": "hf:clip-benchmark/wds_vtab-pets"}
 
 
 @dataclass(frozen=True, slots=True)
-class Repository:
+class HubRepo:
     """A model or a data set on the hub."""
 
-    kind: Literal["model", "dataset"]
-    name: str
+    repo_type: Literal["model", "dataset"]
+    repo_id: str
     """org/name."""
     revision: str | None = None
     """A branch, a tag or a commit; None: the main branch."""
 
     @classmethod
-    def parse(cls, name: str, kind: Literal["model", "dataset"]) -> "Repository":
+    def parse(cls, name: str, repo_type: Literal["model", "dataset"]) -> "HubRepo":
         """Read "hf:org/name" or "hf:org/name@revision"; ConfigError if it is neither."""
-        parts = _NAME.fullmatch(name)
+        parts = _REPO_NAME.fullmatch(name)
         if parts is None or ".." in name or "--" in parts["name"] or parts["name"].endswith(".git"):
             raise ConfigError(
-                f'{name!r} names no {kind} of the hub; write "hf:org/name" or "hf:org/name@revision", for instance '
-                f'"{EXAMPLES[kind]}"'
+                f'{name!r} names no {repo_type} of the hub; write "hf:org/name" or "hf:org/name@revision", for instance '
+                f'"{EXAMPLE_NAMES[repo_type]}"'
             )
-        return cls(kind, parts["name"], parts["revision"])
+        return cls(repo_type, parts["name"], parts["revision"])
 
     @property
     def is_commit(self) -> bool:
         """Whether the revision is a full commit: what is in the cache of it needs no request."""
-        return self.revision is not None and _COMMIT.fullmatch(self.revision) is not None
+        return self.revision is not None and _COMMIT_HASH.fullmatch(self.revision) is not None
 
-    def command(self, patterns: Sequence[str] = ()) -> str:
+    def download_command(self, patterns: Sequence[str] = ()) -> str:
         """Return the command that downloads it."""
-        kind = " --repo-type dataset" if self.kind == "dataset" else ""
+        kind = " --repo-type dataset" if self.repo_type == "dataset" else ""
         at = f" --revision {self.revision}" if self.revision else ""
         only = " --include " + " ".join(f"'{pattern}'" for pattern in patterns) if patterns else ""
-        return f"hf download {self.name}{kind}{at}{only}"
+        return f"hf download {self.repo_id}{kind}{at}{only}"
 
 
-def cached(repository: Repository, patterns: Sequence[str], ignore: str | None = None) -> Path | None:
+def find_cached_snapshot(
+    repo: HubRepo, allow_patterns: Sequence[str], ignore_patterns: str | None = None
+) -> Path | None:
     """Find a snapshot without asking the hub, which would retry for half a minute where there is no network."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
@@ -59,11 +61,11 @@ def cached(repository: Repository, patterns: Sequence[str], ignore: str | None =
     try:
         return Path(
             snapshot_download(
-                repository.name,
-                repo_type=repository.kind,
-                revision=repository.revision,
-                allow_patterns=list(patterns),
-                ignore_patterns=ignore,
+                repo.repo_id,
+                repo_type=repo.repo_type,
+                revision=repo.revision,
+                allow_patterns=list(allow_patterns),
+                ignore_patterns=ignore_patterns,
                 local_files_only=True,
             )
         )
@@ -71,13 +73,13 @@ def cached(repository: Repository, patterns: Sequence[str], ignore: str | None =
         return None
 
 
-def snapshot(
-    repository: Repository, patterns: Sequence[str], ignore: str | None = None, *, command: str
+def download_snapshot(
+    repo: HubRepo, allow_patterns: Sequence[str], ignore_patterns: str | None = None, *, command: str
 ) -> Path:
     """Bring the files of some patterns to this machine, or find them in the cache.
 
     Args:
-        ignore: A pattern of files to leave.
+        ignore_patterns: A pattern of files to leave.
         command: What downloads the same on a machine with a network.
 
     Returns:
@@ -100,16 +102,16 @@ def snapshot(
     # Releases of huggingface_hub differ in the HTTP library they use; its errors are a base of their own.
     http = cast("tuple[type[Exception], ...]", HfHubHTTPError.__bases__)
     broken: tuple[type[Exception], ...] = (OSError, RuntimeError, ValueError, *http)
-    name, revision = repository.name, repository.revision
-    what = "model" if repository.kind == "model" else "data set"
+    name, revision = repo.repo_id, repo.revision
+    what = "model" if repo.repo_type == "model" else "data set"
     try:
         return Path(
             snapshot_download(
                 name,
-                repo_type=repository.kind,
+                repo_type=repo.repo_type,
                 revision=revision,
-                allow_patterns=list(patterns),
-                ignore_patterns=ignore,
+                allow_patterns=list(allow_patterns),
+                ignore_patterns=ignore_patterns,
             )
         )
     except GatedRepoError as error:  # a kind of RepositoryNotFoundError: first
@@ -129,27 +131,27 @@ def snapshot(
     except LocalEntryNotFoundError as error:
         partial = getattr(error, "snapshot_path", None)
         if partial is None:
-            raise DownloadError(_absent(repository, command, error)) from error
+            raise DownloadError(_not_cached_message(repo, command, error)) from error
         return Path(partial)
     except HfHubHTTPError as error:
         raise DownloadError(
-            f"the hub refuses {name} ({_reason(error)}). Check your token with `hf auth whoami`, or try again later"
+            f"the hub refuses {name} ({_first_line(error)}). Check your token with `hf auth whoami`, or try again later"
         ) from error
     except broken as error:
         raise DownloadError(
-            f"the download of {name} broke off ({_reason(error)}). Run it again: it goes on where it stopped"
+            f"the download of {name} broke off ({_first_line(error)}). Run it again: it goes on where it stopped"
         ) from error
 
 
-def _absent(repository: Repository, command: str, error: Exception) -> str:
+def _not_cached_message(repo: HubRepo, command: str, error: Exception) -> str:
     from huggingface_hub import constants
 
-    name, revision = repository.name, repository.revision
+    name, revision = repo.repo_id, repo.revision
     if constants.HF_HUB_OFFLINE:
         why = "HF_HUB_OFFLINE is set. Unset it to download, or"
     else:
-        why = f"the hub cannot be reached ({_reason(error.__cause__ or error)}). Try again with a network, or"
-    copy = f"{repository.kind}s--{name.replace('/', '--')}"
+        why = f"the hub cannot be reached ({_first_line(error.__cause__ or error)}). Try again with a network, or"
+    copy = f"{repo.repo_type}s--{name.replace('/', '--')}"
     return (
         f"{name}{f'@{revision}' if revision else ''} is not in the hub cache {constants.HF_HUB_CACHE}, and {why} run "
         f"`{command}` on a machine with a network and copy the folder {copy} from its hub cache "
@@ -157,6 +159,6 @@ def _absent(repository: Repository, command: str, error: Exception) -> str:
     )
 
 
-def _reason(error: BaseException) -> str:
+def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__

@@ -11,17 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from zebra.data.folders import IMAGE_SUFFIXES, read_image
+from zebra.data.folders import IMAGE_SUFFIXES, read_image_bytes
 from zebra.errors import BadSample, DataError
 from zebra.values import Record
 
-RAW_SUFFIXES = (".ppm", ".pgm")
+PNM_SUFFIXES = (".ppm", ".pgm")
 """Pixels without a codec, as GTSRB has them; they are handed on as PNG."""
-PICTURE_SUFFIXES = (*IMAGE_SUFFIXES, *RAW_SUFFIXES)
+BENCHMARK_IMAGE_SUFFIXES = (*IMAGE_SUFFIXES, *PNM_SUFFIXES)
 
 
 @dataclass(frozen=True, slots=True)
-class Pictures:
+class ImageSource:
     """Pictures in a fixed order; a `zebra.data.sources.Source`."""
 
     name: str
@@ -37,7 +37,7 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def locate(self, index: int) -> str:
+    def sample_id(self, index: int) -> str:
         """Return the id of a picture without reading it."""
         return self.ids[index]
 
@@ -47,7 +47,7 @@ class Pictures:
         return Record(self.ids[index], self.load(index), label=label)
 
 
-def files(root: Path, paths: Sequence[Path], labels: Sequence[int] | None = None) -> Pictures:
+def open_image_files(root: Path, paths: Sequence[Path], labels: Sequence[int] | None = None) -> ImageSource:
     """Make a source of picture files; an id is the path below `root`.
 
     Raises:
@@ -60,23 +60,23 @@ def files(root: Path, paths: Sequence[Path], labels: Sequence[int] | None = None
         raise DataError(
             f"{error.filename} cannot be read ({error.strerror}); unpack the set again"
         ) from error
-    digest = digest_of([*zip(ids, sizes, strict=True)], labels)
-    return Pictures(str(root), ids, partial(_file, tuple(map(str, paths)), ids), digest, labels)
+    digest = hash_values([*zip(ids, sizes, strict=True)], labels)
+    return ImageSource(str(root), ids, partial(_load_file, tuple(map(str, paths)), ids), digest, labels)
 
 
-def png(pixels: NDArray[np.uint8]) -> bytes:
+def encode_png(pixels: NDArray[np.uint8]) -> bytes:
     """Encode uint8 [H, W] or [H, W, 3] without loss."""
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 
 
-def digest_of(*parts: object) -> str:
+def hash_values(*parts: object) -> str:
     """Return a sha256 in hex over plain values."""
     return hashlib.sha256(repr(parts).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def file_digest(paths: Iterable[Path]) -> str:
+def hash_files(paths: Iterable[Path]) -> str:
     """Return a sha256 in hex over the contents of files."""
     digest = hashlib.sha256()
     for path in paths:
@@ -85,7 +85,7 @@ def file_digest(paths: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-def empty_classes(labels: Iterable[int], classnames: Sequence[str]) -> tuple[str, ...]:
+def empty_class_notes(labels: Iterable[int], classnames: Sequence[str]) -> tuple[str, ...]:
     """Say in at most one sentence which classes have no picture: they can be predicted, but not be right."""
     empty = sorted(set(range(len(classnames))) - set(labels))
     if not empty:
@@ -96,13 +96,13 @@ def empty_classes(labels: Iterable[int], classnames: Sequence[str]) -> tuple[str
     )
 
 
-def _file(paths: Sequence[str], ids: Sequence[str], index: int) -> bytes:
+def _load_file(paths: Sequence[str], ids: Sequence[str], index: int) -> bytes:
     path = Path(paths[index])
-    data = read_image(path, ids[index])
-    if path.suffix.lower() not in RAW_SUFFIXES:
+    data = read_image_bytes(path, ids[index])
+    if path.suffix.lower() not in PNM_SUFFIXES:
         return data
     try:
         with Image.open(io.BytesIO(data), formats=("PPM",)) as image:
-            return png(np.asarray(image))
+            return encode_png(np.asarray(image))
     except (OSError, ValueError, SyntaxError) as error:
         raise BadSample("damaged image", ids[index], str(error)) from error

@@ -16,17 +16,17 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Self
 
-from zebra.config.data import DamagedShards
-from zebra.data.folders import caption_text
-from zebra.data.remote.blobs import Blob, LocalBlob, Place
-from zebra.data.tar_index import DamagedShard, Sample, TarIndex
+from zebra.config.data import DamagedShardPolicy
+from zebra.data.folders import decode_caption
+from zebra.data.remote.blobs import Blob, ByteRange, LocalBlob
+from zebra.data.tar_index import DamagedShard, TarIndex, TarSample
 from zebra.errors import BadSample, DataError
 from zebra.values import Record
 
 IMAGE_FIELDS = ("jpg", "jpeg", "png", "webp", "gif", "bmp")
-OPEN_SHARDS = 64
+MAX_OPEN_SHARDS = 64
 """Shards that one process keeps open; each takes two file descriptors."""
-SHARDS_AT_ONCE = 8
+NUM_INDEX_THREADS = 8
 """Shards of a bucket that are indexed at the same time."""
 
 
@@ -41,35 +41,37 @@ class ShardSource:
         DataError: A shard is damaged, or holds another number of samples than img2dataset counted.
     """
 
-    def __init__(self, shards: Sequence[Path | Blob], name: str, damaged: DamagedShards = "stop") -> None:
+    def __init__(
+        self, shards: Sequence[Path | Blob], name: str, damaged_shards: DamagedShardPolicy = "stop"
+    ) -> None:
         self.name = name
         blobs = [LocalBlob(shard) if isinstance(shard, Path) else shard for shard in shards]
-        blobs.sort(key=lambda blob: _natural(blob.name))
-        self.shards = _indexed(blobs, damaged)
-        self.damaged = tuple(shard.damage for shard in self.shards if shard.damage)
+        blobs.sort(key=lambda blob: _natural_sort_key(blob.name))
+        self.shards = _index_shards(blobs, damaged_shards)
+        self.damage_messages = tuple(shard.damage for shard in self.shards if shard.damage)
         """What is wrong with each shard that is not whole."""
-        self._titles = _titles([blob.name for blob in blobs])
-        self._ends = list(accumulate(len(shard) for shard in self.shards))
-        digests = (f"{title} {s.digest}\n" for title, s in zip(self._titles, self.shards, strict=True))
+        self._shard_names = _short_shard_names([blob.name for blob in blobs])
+        self._cumulative_sizes = list(accumulate(len(shard) for shard in self.shards))
+        digests = (f"{title} {s.digest}\n" for title, s in zip(self._shard_names, self.shards, strict=True))
         self.digest = sha256("".join(digests).encode("utf-8", "surrogateescape")).hexdigest()
         """sha256 hex over the index of every shard: names, places and labels."""
-        self._open: OrderedDict[int, None] = OrderedDict()
-        if self.damaged:
+        self._open_shards: OrderedDict[int, None] = OrderedDict()
+        if self.damage_messages:
             kept = sum(len(shard) for shard in self.shards if shard.damage)
             warnings.warn(
-                f"{len(self.damaged)} of the {len(blobs)} shards of {name} are damaged; the {kept:,} whole samples "
-                f"before the damage are used, what follows it is lost: {'; '.join(self.damaged[:3])}"
-                f"{'; …' if len(self.damaged) > 3 else ''}",
+                f"{len(self.damage_messages)} of the {len(blobs)} shards of {name} are damaged; the {kept:,} whole samples "
+                f"before the damage are used, what follows it is lost: {'; '.join(self.damage_messages[:3])}"
+                f"{'; …' if len(self.damage_messages) > 3 else ''}",
                 stacklevel=2,
             )
 
     def __len__(self) -> int:
-        return self._ends[-1] if self._ends else 0
+        return self._cumulative_sizes[-1] if self._cumulative_sizes else 0
 
-    def locate(self, index: int) -> str:
+    def sample_id(self, index: int) -> str:
         """Return the id of a sample without reading it."""
-        number, inside = self._place(index)
-        return f"{self._titles[number]}/{self._use(number).sample(inside).key}"
+        number, inside = self._find_shard(index)
+        return f"{self._shard_names[number]}/{self._get_shard(number).sample(inside).key}"
 
     def read(self, index: int) -> Record:
         """Read one sample: image, caption (.txt, else the caption in .json) and label (.cls).
@@ -79,8 +81,8 @@ class ShardSource:
                 caption is not text, duplicate field, label is not a number, or broken JSON.
             DataError: The shard changed since it was indexed, or cannot be reached.
         """
-        number, inside = self._place(index)
-        (record,) = self._begin(number, [inside])()
+        number, inside = self._find_shard(index)
+        (record,) = self._start_read(number, [inside])()
         if isinstance(record, BadSample):
             raise record
         return record
@@ -93,55 +95,59 @@ class ShardSource:
         """
         wanted: dict[int, list[tuple[int, int]]] = defaultdict(list)
         for position, index in enumerate(indices):
-            number, inside = self._place(index)
+            number, inside = self._find_shard(index)
             wanted[number].append((position, inside))
         begun = []
         for number, members in wanted.items():
             positions, places = zip(*members, strict=True)
-            begun.append((positions, self._begin(number, places)))
+            begun.append((positions, self._start_read(number, places)))
         records: dict[int, Record | BadSample] = {}
         for positions, end in begun:
             records.update(zip(positions, end(), strict=True))
         return [records[position] for position in range(len(indices))]
 
-    def highest_labels(self) -> Iterator[tuple[str, int]]:
+    def max_labels(self) -> Iterator[tuple[str, int]]:
         """Yield (shard, largest label) of every shard that has labels."""
         for number, shard in enumerate(self.shards):
-            highest = self._use(number).highest_label()
+            highest = self._get_shard(number).max_label()
             if highest is not None:
                 yield shard.blob.name, highest
 
-    def _place(self, index: int) -> tuple[int, int]:
+    def _find_shard(self, index: int) -> tuple[int, int]:
         """Return the number of the shard and the position in it."""
-        number = bisect_right(self._ends, index)
-        return number, index - (self._ends[number - 1] if number else 0)
+        number = bisect_right(self._cumulative_sizes, index)
+        return number, index - (self._cumulative_sizes[number - 1] if number else 0)
 
-    def _begin(self, number: int, inside: Sequence[int]) -> Callable[[], list[Record | BadSample]]:
+    def _start_read(
+        self, shard_index: int, positions: Sequence[int]
+    ) -> Callable[[], list[Record | BadSample]]:
         """Begin to read samples of one shard; what is returned waits for them."""
-        shard, title = self._use(number), self._titles[number]
-        plans = [_plan(shard.sample(position), title) for position in inside]
-        wait = shard.begin([place for plan in plans if isinstance(plan, _Plan) for place in plan.places])
+        shard, title = self._get_shard(shard_index), self._shard_names[shard_index]
+        plans = [_plan_read(shard.sample(position), title) for position in positions]
+        wait = shard.start_read(
+            [place for plan in plans if isinstance(plan, _ReadPlan) for place in plan.byte_ranges]
+        )
 
         def records() -> list[Record | BadSample]:
             data = iter(wait())
-            return [_record(plan, data) if isinstance(plan, _Plan) else plan for plan in plans]
+            return [_build_record(plan, data) if isinstance(plan, _ReadPlan) else plan for plan in plans]
 
         return records
 
-    def _use(self, number: int) -> TarIndex:
+    def _get_shard(self, shard_index: int) -> TarIndex:
         """Return a shard, and close the one that rested longest if too many are open."""
-        self._open[number] = None
-        self._open.move_to_end(number)
-        if len(self._open) > OPEN_SHARDS:
-            self.shards[self._open.popitem(last=False)[0]].close()
-        return self.shards[number]
+        self._open_shards[shard_index] = None
+        self._open_shards.move_to_end(shard_index)
+        if len(self._open_shards) > MAX_OPEN_SHARDS:
+            self.shards[self._open_shards.popitem(last=False)[0]].close()
+        return self.shards[shard_index]
 
 
-def _text_captions(data: bytes, where: str) -> tuple[str, ...]:
-    return (caption_text(data, where),)
+def _parse_txt_captions(data: bytes, where: str) -> tuple[str, ...]:
+    return (decode_caption(data, where),)
 
 
-def _json_captions(data: bytes, where: str) -> tuple[str, ...]:
+def _parse_json_captions(data: bytes, where: str) -> tuple[str, ...]:
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -151,62 +157,62 @@ def _json_captions(data: bytes, where: str) -> tuple[str, ...]:
         return ()
     if not isinstance(caption, str):
         raise BadSample("caption is not text", where, f"{str(caption)[:40]!r} in .json")
-    return (caption_text(caption.encode("utf-8", "surrogatepass"), where),)
+    return (decode_caption(caption.encode("utf-8", "surrogatepass"), where),)
 
 
-CAPTION_FIELDS: Mapping[str, Callable[[bytes, str], tuple[str, ...]]] = {
-    "txt": _text_captions,
-    "json": _json_captions,
+CAPTION_PARSERS: Mapping[str, Callable[[bytes, str], tuple[str, ...]]] = {
+    "txt": _parse_txt_captions,
+    "json": _parse_json_captions,
 }
 """How captions are taken out of each kind of file; the first one that is there counts."""
 
 
 @dataclass(slots=True)
-class _Plan:
+class _ReadPlan:
     """What to read for one record."""
 
-    where: str
+    sample_id: str
     label: int | None
-    places: tuple[Place, ...]
+    byte_ranges: tuple[ByteRange, ...]
     """The image, and behind it the caption if there is one."""
     parse: Callable[[bytes, str], tuple[str, ...]]
 
 
-def _plan(sample: Sample, title: str) -> _Plan | BadSample:
-    where = f"{title}/{sample.key}"
+def _plan_read(sample: TarSample, shard_name: str) -> _ReadPlan | BadSample:
+    where = f"{shard_name}/{sample.key}"
     found = ", ".join(f".{suffix}" for suffix in sample.fields)
-    if sample.repeated is not None:
-        return BadSample("duplicate field", where, f".{sample.repeated} comes twice")
+    if sample.duplicate_field is not None:
+        return BadSample("duplicate field", where, f".{sample.duplicate_field} comes twice")
     image = next((name for name in IMAGE_FIELDS if name in sample.fields), None)
     if image is None:
         return BadSample("missing image", where, f"there is {found}")
     if "cls" in sample.fields and sample.label is None:
         return BadSample("label is not a number", where, "in .cls")
-    caption = next((name for name in CAPTION_FIELDS if name in sample.fields), "")
+    caption = next((name for name in CAPTION_PARSERS if name in sample.fields), "")
     if not caption and sample.label is None:
         return BadSample("missing caption", where, f"there is {found}")
     places = (sample.fields[image], sample.fields[caption]) if caption else (sample.fields[image],)
-    return _Plan(where, sample.label, places, CAPTION_FIELDS.get(caption, _text_captions))
+    return _ReadPlan(where, sample.label, places, CAPTION_PARSERS.get(caption, _parse_txt_captions))
 
 
-def _record(plan: _Plan, data: Iterator[bytes]) -> Record | BadSample:
+def _build_record(plan: _ReadPlan, data: Iterator[bytes]) -> Record | BadSample:
     """Make the record of the next one or two pieces of data."""
-    image, *captions = islice(data, len(plan.places))
+    image, *captions = islice(data, len(plan.byte_ranges))
     try:
-        texts = tuple(text for caption in captions for text in plan.parse(caption, plan.where))
+        texts = tuple(text for caption in captions for text in plan.parse(caption, plan.sample_id))
     except BadSample as bad:
         return bad
     if not texts and plan.label is None:
-        return BadSample("missing caption", plan.where, "there is none in .json")
-    return Record(plan.where, image, texts, plan.label)
+        return BadSample("missing caption", plan.sample_id, "there is none in .json")
+    return Record(plan.sample_id, image, texts, plan.label)
 
 
-def _indexed(blobs: Sequence[Blob], damaged: DamagedShards) -> list[TarIndex]:
+def _index_shards(blobs: Sequence[Blob], damaged_shards: DamagedShardPolicy) -> list[TarIndex]:
     def indexed(blob: Blob) -> TarIndex:
         shard = TarIndex(blob)
         if shard.damage is None:
-            _check_count(shard)
-        elif damaged != "keep-whole-samples":
+            _check_sample_count(shard)
+        elif damaged_shards != "keep-whole-samples":
             raise DamagedShard(
                 f"{shard.damage}, or go on without what is lost: --data-options.damaged-shards keep-whole-samples"
             )
@@ -214,16 +220,16 @@ def _indexed(blobs: Sequence[Blob], damaged: DamagedShards) -> list[TarIndex]:
         return shard
 
     with ThreadPoolExecutor(
-        SHARDS_AT_ONCE
+        NUM_INDEX_THREADS
     ) as pool:  # scanning a file is Python's work, which threads do not speed up
         run = map if all(isinstance(blob, LocalBlob) for blob in blobs) else pool.map
         return list(run(indexed, blobs))
 
 
-def _check_count(shard: TarIndex) -> None:
+def _check_sample_count(shard: TarIndex) -> None:
     """Compare a shard with what img2dataset counted when it wrote it, if it did."""
     stats = f"{PurePosixPath(shard.blob.name).stem}_stats.json"
-    text = shard.blob.beside(stats)
+    text = shard.blob.read_sibling(stats)
     if text is None:
         return
     try:
@@ -239,12 +245,12 @@ def _check_count(shard: TarIndex) -> None:
         )
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
+def _natural_sort_key(name: str) -> list[tuple[int, str]]:
     """Return a sort key under which 2.tar comes before 10.tar."""
     return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", name)]
 
 
-def _titles(names: Sequence[str]) -> list[str]:
+def _short_shard_names(names: Sequence[str]) -> list[str]:
     """Name shards as briefly as stays unique: below the folder they have in common."""
     parts = [name.split("/") for name in names]
     levels = zip(*(folders for *folders, _ in parts), strict=False)
@@ -260,25 +266,28 @@ class ShardWriter:
     """
 
     def __init__(
-        self, folder: Path, prefix: str = "", samples_per_shard: int = 10_000, digits: int = 5
+        self, out_dir: Path, prefix: str = "", samples_per_shard: int = 10_000, num_digits: int = 5
     ) -> None:
-        self.folder = folder
+        self.out_dir = out_dir
         self.prefix = prefix
         self.samples_per_shard = samples_per_shard
-        self.digits = digits
+        self.num_digits = num_digits
         self.shards: list[Path] = []
         """Shards begun so far; all of them whole once the context is left."""
-        self._in_shard = 0
+        self._num_in_shard = 0
         self._tar: tarfile.TarFile | None = None
 
     def __enter__(self) -> Self:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.out_dir.mkdir(parents=True, exist_ok=True)
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
-        self._close(keep=kind is None)
+        self._close_shard(keep=exc_type is None)
 
     def write(self, key: str, fields: dict[str, bytes]) -> None:
         """Append one sample: a file `<key>.<field>` for every field, in the order given.
@@ -292,31 +301,31 @@ class ShardWriter:
         """
         if not re.fullmatch(r"(.*/)?[^./]+", key):
             raise DataError(f"the sample key {key!r} would not be read back: use a name without dots")
-        if self._tar is None or self._in_shard == self.samples_per_shard:
-            self._close(keep=True)
-            self._tar = self._next_shard()
+        if self._tar is None or self._num_in_shard == self.samples_per_shard:
+            self._close_shard(keep=True)
+            self._tar = self._open_next_shard()
         for suffix, content in fields.items():
             member = tarfile.TarInfo(f"{key}.{suffix}")
             member.size = len(content)
             self._tar.addfile(member, io.BytesIO(content))
-        self._in_shard += 1
+        self._num_in_shard += 1
 
-    def _next_shard(self) -> tarfile.TarFile:
-        path = self.folder / f"{self.prefix}{len(self.shards):0{self.digits}d}.tar"
+    def _open_next_shard(self) -> tarfile.TarFile:
+        path = self.out_dir / f"{self.prefix}{len(self.shards):0{self.num_digits}d}.tar"
         self.shards.append(path)
-        self._in_shard = 0
-        return tarfile.TarFile(_partial(path), "w", format=tarfile.PAX_FORMAT)
+        self._num_in_shard = 0
+        return tarfile.TarFile(_partial_path(path), "w", format=tarfile.PAX_FORMAT)
 
-    def _close(self, *, keep: bool) -> None:
+    def _close_shard(self, *, keep: bool) -> None:
         if self._tar is None:
             return
         self._tar.close()
         self._tar = None
         if keep:
-            _partial(self.shards[-1]).replace(self.shards[-1])
+            _partial_path(self.shards[-1]).replace(self.shards[-1])
         else:
-            _partial(self.shards[-1]).unlink()
+            _partial_path(self.shards[-1]).unlink()
 
 
-def _partial(path: Path) -> Path:
+def _partial_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.partial")

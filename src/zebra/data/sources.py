@@ -9,16 +9,22 @@ from typing import Protocol, runtime_checkable
 
 from zebra.config.data import DataConfig
 from zebra.data.folders import IMAGE_SUFFIXES, FolderSource
-from zebra.data.hugging_face import HubDataset, SavedDataset, hub_files, is_saved, saved_split
+from zebra.data.hugging_face import (
+    HubDataset,
+    SavedDataset,
+    find_hub_parquet_files,
+    find_saved_split,
+    is_saved_dataset,
+)
 from zebra.data.remote.blobs import Blob
-from zebra.data.remote.remote_blob import open_shards
+from zebra.data.remote.remote_blob import open_remote_shards
 from zebra.data.shards import ShardSource
-from zebra.data.table_files import FORMATS
+from zebra.data.table_files import TABLE_FORMATS
 from zebra.data.tables import TableSource
 from zebra.errors import BadSample, DataError
 from zebra.values import Record
 
-LAYOUTS = (
+SUPPORTED_LAYOUTS = (
     "a folder of images with same-name .txt captions, a .csv, .tsv, .jsonl or .parquet table, a folder of .tar shards, "
     "one .tar, a pattern like shards/{00000..00012}.tar, the URL of such shards (s3://…, https://…), or a Hugging Face "
     "data set on disk"
@@ -39,7 +45,7 @@ class Source(Protocol):
     def __len__(self) -> int:
         """Return how many samples were found, usable or not."""
 
-    def locate(self, index: int) -> str:
+    def sample_id(self, index: int) -> str:
         """Return the id of a sample without reading it."""
 
     def read(self, index: int) -> Record:
@@ -58,10 +64,10 @@ def read_many(source: Source, indices: Sequence[int]) -> list[Record | BadSample
     """Read samples in the order given, together if the source can; one that cannot be used comes as its reason."""
     if isinstance(source, BatchedSource):
         return source.read_many(indices)
-    return [_record(source, index) for index in indices]
+    return [_read_or_bad_sample(source, index) for index in indices]
 
 
-def _record(source: Source, index: int) -> Record | BadSample:
+def _read_or_bad_sample(source: Source, index: int) -> Record | BadSample:
     try:
         return source.read(index)
     except BadSample as bad:
@@ -80,58 +86,62 @@ def open_source(path: str | Path, config: DataConfig) -> Source:
     Raises:
         DataError: Nothing is there, nothing usable is in it, or the table or a shard is damaged.
     """
-    source = _open(str(path), config)
+    source = _open_layout(str(path), config)
     if not len(source):
-        raise DataError(f"{path} holds no samples; give {LAYOUTS}")
+        raise DataError(f"{path} holds no samples; give {SUPPORTED_LAYOUTS}")
     return source
 
 
-def _open(name: str, config: DataConfig) -> Source:
+def _open_layout(name: str, config: DataConfig) -> Source:
     if "://" in name and not name.startswith("file://"):
-        return _shards(open_shards(name, expand_braces(name), config.shard_cache_bytes), name, config)
+        return _open_shard_source(
+            open_remote_shards(name, expand_braces(name), config.shard_cache_bytes), name, config
+        )
     path = Path(name.removeprefix("file://")).expanduser()
     if not path.exists():
         shards = [Path(shard) for shard in expand_braces(str(path))]
         if len(shards) > 1:
-            return _shards(_all_there(name, shards), name, config)
-        if files := hub_files(path):
+            return _open_shard_source(_require_files(name, shards), name, config)
+        if files := find_hub_parquet_files(path):
             return HubDataset(files, name, config)
-        raise DataError(f"there is nothing at {path.absolute()}{_sibling(path)}")
+        raise DataError(f"there is nothing at {path.absolute()}{_suggest_path(path)}")
     if path.is_dir():
-        if is_saved(path):
-            return SavedDataset(saved_split(path), config)
+        if is_saved_dataset(path):
+            return SavedDataset(find_saved_split(path), config)
         shards = sorted(path.glob("*.tar"))
-        return _shards(shards, name, config) if shards else _folder(path, config)
+        return _open_shard_source(shards, name, config) if shards else _open_folder(path, config)
     if path.suffix.lower() == ".tar":
-        return _shards([path], name, config)
-    if path.suffix.lower() in FORMATS:
+        return _open_shard_source([path], name, config)
+    if path.suffix.lower() in TABLE_FORMATS:
         return TableSource(path, config)
-    raise DataError(f"{path} ends in {path.suffix or 'no suffix'}, which is no known layout; give {LAYOUTS}")
+    raise DataError(
+        f"{path} ends in {path.suffix or 'no suffix'}, which is no known layout; give {SUPPORTED_LAYOUTS}"
+    )
 
 
-def _shards(shards: Sequence[Path | Blob], name: str, config: DataConfig) -> ShardSource:
+def _open_shard_source(shards: Sequence[Path | Blob], name: str, config: DataConfig) -> ShardSource:
     return ShardSource(shards, name, config.damaged_shards)
 
 
-def _folder(path: Path, config: DataConfig) -> Source:
+def _open_folder(path: Path, config: DataConfig) -> Source:
     source = FolderSource(path)
     if source.has_images():
         return source
-    if files := hub_files(path):
+    if files := find_hub_parquet_files(path):
         return HubDataset(files, str(path), config)
     inside = sorted(child.name for child in path.iterdir())
-    usable = [n for n in inside if Path(n).suffix.lower() in FORMATS or _holds_data(path / n)]
+    usable = [n for n in inside if Path(n).suffix.lower() in TABLE_FORMATS or _has_data(path / n)]
     if not inside:
-        raise DataError(f"the folder {path.absolute()} is empty; give {LAYOUTS}")
-    advice = f"did you mean {path / usable[0]}?" if usable else f"give {LAYOUTS}"
+        raise DataError(f"the folder {path.absolute()} is empty; give {SUPPORTED_LAYOUTS}")
+    advice = f"did you mean {path / usable[0]}?" if usable else f"give {SUPPORTED_LAYOUTS}"
     raise DataError(
         f"no images ({', '.join(IMAGE_SUFFIXES)}) and no .tar shards in the folder {path.absolute()}; "
         f"it holds {', '.join(inside[:5])}{', …' if len(inside) > 5 else ''}; {advice}"
     )
 
 
-def _holds_data(path: Path) -> bool:
-    return is_saved(path) or any(path.glob("*.tar"))
+def _has_data(path: Path) -> bool:
+    return is_saved_dataset(path) or any(path.glob("*.tar"))
 
 
 def expand_braces(pattern: str) -> list[str]:
@@ -141,29 +151,29 @@ def expand_braces(pattern: str) -> list[str]:
     ['train/008.tar', 'train/009.tar', 'train/010.tar', 'more/008.tar']
     """
     parts = re.split(r"\{([^{}]*)\}", pattern)
-    choices = [_choices(part) if i % 2 else [part] for i, part in enumerate(parts)]
+    choices = [_expand_choices(part) if i % 2 else [part] for i, part in enumerate(parts)]
     return ["".join(chosen) for chosen in itertools.product(*choices)]
 
 
-def _choices(inside: str) -> list[str]:
-    limits = re.fullmatch(r"(\d+)\.\.(\d+)", inside)
+def _expand_choices(body: str) -> list[str]:
+    limits = re.fullmatch(r"(\d+)\.\.(\d+)", body)
     if not limits:
-        return inside.split(",")
+        return body.split(",")
     return [f"{number:0{len(limits[1])}d}" for number in range(int(limits[1]), int(limits[2]) + 1)]
 
 
-def _all_there(pattern: str, shards: list[Path]) -> list[Path]:
-    missing = [path for path in shards if not path.is_file()]
+def _require_files(pattern: str, paths: list[Path]) -> list[Path]:
+    missing = [path for path in paths if not path.is_file()]
     if missing:
         raise DataError(
-            f"{len(missing)} of the {len(shards)} shards of {pattern} are missing, first {missing[0].absolute()}; "
+            f"{len(missing)} of the {len(paths)} shards of {pattern} are missing, first {missing[0].absolute()}; "
             "download them, or name only those that are there"
         )
-    return shards
+    return paths
 
 
-def _sibling(path: Path) -> str:
+def _suggest_path(path: Path) -> str:
     """Point to what may have been meant."""
     names = [child.name for child in path.parent.iterdir()] if path.parent.is_dir() else []
     close = difflib.get_close_matches(path.name, names, n=1)
-    return f"; did you mean {path.parent / close[0]}?" if close else f"; give {LAYOUTS}"
+    return f"; did you mean {path.parent / close[0]}?" if close else f"; give {SUPPORTED_LAYOUTS}"

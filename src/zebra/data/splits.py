@@ -9,27 +9,27 @@ from zebra.data.sources import Source
 from zebra.errors import BadSample, DataError
 from zebra.values import Record
 
-FEWEST = 10
+MIN_DISTINCT_IMAGES = 10
 """Pictures: fewer can neither teach nor judge."""
-MOST_HELD = 1000
+MAX_HELD_OUT_IMAGES = 1000
 """Pictures to choose by: more say little more, and every check looks at all of them. As many to measure on."""
 
 
-class Part:
+class Subset:
     """Some samples of a source, at positions of their own."""
 
-    def __init__(self, source: Source, indices: Sequence[int], part: str) -> None:
+    def __init__(self, source: Source, indices: Sequence[int], split: str) -> None:
         self.source, self.indices = source, list(indices)
-        self.name = f"{source.name} ({part})"
+        self.name = f"{source.name} ({split})"
         said = f"{source.digest} {self.indices}"
         self.digest = hashlib.sha256(said.encode()).hexdigest()
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def locate(self, index: int) -> str:
+    def sample_id(self, index: int) -> str:
         """Return the id of a sample without reading it."""
-        return self.source.locate(self.indices[index])
+        return self.source.sample_id(self.indices[index])
 
     def read(self, index: int) -> Record:
         """Read one sample; BadSample if it cannot be used."""
@@ -37,22 +37,22 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
+class DatasetSplits:
     """A source in three parts."""
 
-    learn: Part
-    choose: Part
-    measure: Part
+    train: Subset
+    val: Subset
+    test: Subset
     """What has chosen weights flatters them, so they are measured on pictures that nothing depends on."""
 
 
-def split(source: Source, share: float) -> Split:
+def train_val_test_split(source: Source, val_fraction: float) -> DatasetSplits:
     """Divide a source by the bytes of its pictures, so that a picture with several rows is in one part.
 
     Every sample is read once. Those that cannot be read stay in the training part, where they are counted.
 
     Args:
-        share: Of the distinct pictures that each of the two held-out parts gets: at least one, at most 1,000.
+        val_fraction: Of the distinct pictures that each of the two held-out parts gets: at least one, at most 1,000.
 
     Raises:
         DataError: Fewer than ten distinct pictures, or one caption for all that would be learned from.
@@ -68,36 +68,38 @@ def split(source: Source, share: float) -> Split:
             seen[index] = hashlib.sha256(record.image).digest()
             said[index] = record.captions
     pictures = sorted(set(seen.values()))
-    if len(pictures) < FEWEST:
+    if len(pictures) < MIN_DISTINCT_IMAGES:
         raise DataError(
             f"{source.name} has {len(pictures)} different captioned pictures; to learn from some and judge by others "
-            f"takes at least {FEWEST}"
+            f"takes at least {MIN_DISTINCT_IMAGES}"
         )
-    each = min(max(1, round(share * len(pictures))), MOST_HELD)
+    each = min(max(1, round(val_fraction * len(pictures))), MAX_HELD_OUT_IMAGES)
     choosing, measuring = set(pictures[:each]), set(pictures[each : 2 * each])
     rest = [index for index in range(len(source)) if seen.get(index) not in choosing | measuring]
-    _check_captions(source.name, said, rest)
-    return Split(
-        Part(source, rest, "learned from"),
-        Part(source, [index for index, digest in seen.items() if digest in choosing], "chosen by"),
-        Part(source, [index for index, digest in seen.items() if digest in measuring], "measured on"),
+    _validate_captions(source.name, said, rest)
+    return DatasetSplits(
+        Subset(source, rest, "learned from"),
+        Subset(source, [index for index, digest in seen.items() if digest in choosing], "chosen by"),
+        Subset(source, [index for index, digest in seen.items() if digest in measuring], "measured on"),
     )
 
 
-def _check_captions(name: str, said: Mapping[int, tuple[str, ...]], learned: Sequence[int]) -> None:
+def _validate_captions(
+    name: str, captions_by_index: Mapping[int, tuple[str, ...]], train_indices: Sequence[int]
+) -> None:
     """Refuse captions that tell no picture from another; warn of those that tell few apart, as names of classes do."""
-    every = {caption for captions in said.values() for caption in captions}
-    taught = {caption for index in learned for caption in said.get(index, ())}
+    every = {caption for captions in captions_by_index.values() for caption in captions}
+    taught = {caption for index in train_indices for caption in captions_by_index.get(index, ())}
     if len(taught) < 2:
         raise DataError(
             f"{name}: all pictures to learn from have the caption {min(taught, default='')!r}, so nothing tells them "
             "apart; describe what each of them shows"
         )
-    if 2 * len(every) <= len(said):
+    if 2 * len(every) <= len(captions_by_index):
         missed = len(every - taught)
         lost = f"; {missed} of them belong to held-out pictures alone, and are not learned" if missed else ""
         warnings.warn(
-            f"{name} has {len(every)} different captions for {len(said)} pairs{lost}. Pictures of one caption count as "
+            f"{name} has {len(every)} different captions for {len(captions_by_index)} pairs{lost}. Pictures of one caption count as "
             "each other's mistakes, in training and in the measures: captions that say more teach more",
             stacklevel=4,
         )

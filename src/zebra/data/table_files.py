@@ -17,15 +17,15 @@ from zebra.errors import DataError
 
 
 @dataclass(frozen=True, slots=True)
-class Broken:
+class BadRow:
     """A record that cannot be taken apart into columns."""
 
     reason: str
     detail: str
 
 
-TableRow = Mapping[str, Any] | Broken
-HEAD_LINES = 1000
+TableRow = Mapping[str, Any] | BadRow
+INFER_SCHEMA_ROWS = 1000
 """Lines of a JSONL file that its columns are gathered from."""
 
 
@@ -40,7 +40,7 @@ class TableFile:
 
 def open_table(path: Path) -> TableFile:
     """Open a table by its suffix; DataError if it is damaged or has no columns."""
-    table = FORMATS[path.suffix.lower()](path)
+    table = TABLE_FORMATS[path.suffix.lower()](path)
     if not table.columns:
         raise DataError(
             f"{path} has no columns: a CSV or TSV begins with their names, a JSONL line is an object"
@@ -49,26 +49,26 @@ def open_table(path: Path) -> TableFile:
 
 
 def _open_csv(path: Path, delimiter: str) -> TableFile:
-    _, header = next(_csv_rows(path, delimiter), (1, []))
-    if isinstance(header, Broken):
+    _, header = next(_iter_csv(path, delimiter), (1, []))
+    if isinstance(header, BadRow):
         raise DataError(f"{path}:1: the header cannot be read: {header.detail}")
     columns = tuple(name.strip() for name in header)
 
     def read(_wanted: Sequence[str]) -> Iterator[tuple[int, TableRow]]:
-        for line, fields in islice(_csv_rows(path, delimiter), 1, None):
-            yield line, fields if isinstance(fields, Broken) else _named(columns, fields)
+        for line, fields in islice(_iter_csv(path, delimiter), 1, None):
+            yield line, fields if isinstance(fields, BadRow) else _to_row(columns, fields)
 
     return TableFile(columns, read)
 
 
-def _named(columns: tuple[str, ...], fields: list[str]) -> TableRow:
+def _to_row(columns: tuple[str, ...], fields: list[str]) -> TableRow:
     if len(fields) == len(columns):
         return dict(zip(columns, fields, strict=True))
     detail = f"{len(fields)} fields under {len(columns)} columns; put a text that holds a separator in quotes"
-    return Broken("too few columns" if len(fields) < len(columns) else "too many columns", detail)
+    return BadRow("too few columns" if len(fields) < len(columns) else "too many columns", detail)
 
 
-def _csv_rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str] | Broken]]:
+def _iter_csv(path: Path, delimiter: str) -> Iterator[tuple[int, list[str] | BadRow]]:
     """Yield (first line, fields) of every record that is not blank; undecodable bytes become surrogates.
 
     A quote that never closes would swallow the records behind it in silence: strict reading refuses it, and each
@@ -76,7 +76,7 @@ def _csv_rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str] | Bro
     """
     limit = csv.field_size_limit(sys.maxsize)
     try:
-        with _text(path) as file:
+        with _open_text(path) as file:
             reader = csv.reader(file, delimiter=delimiter, strict=True)
             while True:
                 first = reader.line_num + 1
@@ -86,7 +86,7 @@ def _csv_rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str] | Bro
                     return
                 except csv.Error as error:
                     for line in range(first, reader.line_num + 1):
-                        yield line, Broken("broken quotes", str(error))
+                        yield line, BadRow("broken quotes", str(error))
                 else:
                     if fields:
                         yield first, fields
@@ -96,29 +96,29 @@ def _csv_rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str] | Bro
 
 def _open_jsonl(path: Path) -> TableFile:
     columns: dict[str, None] = {}
-    for _, row in islice(_json_rows(path), HEAD_LINES):
-        if not isinstance(row, Broken):
+    for _, row in islice(_iter_jsonl(path), INFER_SCHEMA_ROWS):
+        if not isinstance(row, BadRow):
             columns.update(dict.fromkeys(row))
-    return TableFile(tuple(columns), lambda _wanted: _json_rows(path))
+    return TableFile(tuple(columns), lambda _wanted: _iter_jsonl(path))
 
 
-def _json_rows(path: Path) -> Iterator[tuple[int, TableRow]]:
-    with _text(path) as file:
+def _iter_jsonl(path: Path) -> Iterator[tuple[int, TableRow]]:
+    with _open_text(path) as file:
         for line, text in enumerate(file, start=1):
             if text.strip():
-                yield line, _json_object(text)
+                yield line, _parse_json_object(text)
 
 
-def _json_object(text: str) -> TableRow:
+def _parse_json_object(text: str) -> TableRow:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        return Broken("broken JSON line", str(error))
-    return value if isinstance(value, dict) else Broken("broken JSON line", f"not an object: {text[:40]!r}")
+        return BadRow("broken JSON line", str(error))
+    return value if isinstance(value, dict) else BadRow("broken JSON line", f"not an object: {text[:40]!r}")
 
 
 @contextmanager
-def _text(path: Path) -> Iterator[IO[str]]:
+def _open_text(path: Path) -> Iterator[IO[str]]:
     try:
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             yield file
@@ -131,22 +131,22 @@ def _open_parquet(path: Path) -> TableFile:
         columns = tuple(pq.read_schema(path).names)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path} is not a whole Parquet file ({error}); copy or write it again") from error
-    return TableFile(columns, lambda wanted: _parquet_rows(path, wanted))
+    return TableFile(columns, lambda wanted: _iter_parquet(path, wanted))
 
 
-def _parquet_rows(path: Path, wanted: Sequence[str]) -> Iterator[tuple[int, TableRow]]:
+def _iter_parquet(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, TableRow]]:
     row = 0
     try:
         with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=64, columns=list(wanted), use_threads=False):
-                for record in _records(batch):
+            for batch in file.iter_batches(batch_size=64, columns=list(columns), use_threads=False):
+                for record in _batch_to_rows(batch):
                     row += 1
                     yield row, record
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path} is damaged behind row {row} ({error}); copy or write it again") from error
 
 
-def _records(batch: pa.RecordBatch) -> Iterator[TableRow]:
+def _batch_to_rows(batch: pa.RecordBatch) -> Iterator[TableRow]:
     try:
         yield from batch.to_pylist()
     except UnicodeDecodeError:  # Arrow does not check its strings; find the rows to blame
@@ -154,10 +154,10 @@ def _records(batch: pa.RecordBatch) -> Iterator[TableRow]:
             try:
                 yield from batch.slice(number, 1).to_pylist()
             except UnicodeDecodeError as error:
-                yield Broken("caption is not UTF-8", str(error))
+                yield BadRow("caption is not UTF-8", str(error))
 
 
-FORMATS: Mapping[str, Callable[[Path], TableFile]] = {
+TABLE_FORMATS: Mapping[str, Callable[[Path], TableFile]] = {
     ".csv": lambda path: _open_csv(path, ","),
     ".tsv": lambda path: _open_csv(path, "\t"),
     ".jsonl": _open_jsonl,

@@ -6,14 +6,20 @@ from pathlib import Path
 import pyarrow as pa
 
 from zebra.config.data import DataConfig
-from zebra.data.cached_table import Index, Row
-from zebra.data.columns import caption_columns, captions_of, image_column, image_of, printable
-from zebra.data.folders import read_image
-from zebra.data.table_files import Broken, TableFile, TableRow, open_table
+from zebra.data.cached_table import CachedTable, RowValues
+from zebra.data.columns import (
+    escape_unencodable,
+    find_caption_columns,
+    find_image_column,
+    parse_captions,
+    parse_image_cell,
+)
+from zebra.data.folders import read_image_bytes
+from zebra.data.table_files import BadRow, TableFile, TableRow, open_table
 from zebra.errors import BadSample
 from zebra.values import Record
 
-SCHEMA = pa.schema(
+TABLE_SCHEMA = pa.schema(
     {
         "line": pa.int64(),
         "path": pa.string(),
@@ -38,20 +44,20 @@ class TableSource:
         self.path = path
         self.name = str(path)
         table = open_table(path)
-        image = image_column(table.columns, path, config)
-        captions = caption_columns(table.columns, path, config)
+        image = find_image_column(table.columns, path, config)
+        captions = find_caption_columns(table.columns, path, config)
         state = path.stat()
         key = ("table", str(path.resolve()), state.st_size, state.st_mtime_ns, image, captions)
-        self.index = Index.open(key, SCHEMA, _rows(table, image, captions))
-        self.digest = self.index.digest
+        self.table = CachedTable.open_or_build(key, TABLE_SCHEMA, _table_rows(table, image, captions))
+        self.digest = self.table.digest
         """sha256 hex over the rows: paths, captions, embedded images."""
 
     def __len__(self) -> int:
-        return len(self.index)
+        return len(self.table)
 
-    def locate(self, index: int) -> str:
+    def sample_id(self, index: int) -> str:
         """Return the id of a sample without reading it."""
-        return f"{self.path.name}:{self.index.table['line'][index].as_py()}"
+        return f"{self.path.name}:{self.table.arrow_table['line'][index].as_py()}"
 
     def read(self, index: int) -> Record:
         """Read one row and its image; a relative path starts at the table's folder.
@@ -59,26 +65,26 @@ class TableSource:
         Raises:
             BadSample: The row lacks something, is broken, or its image file cannot be read.
         """
-        row = self.index.row(index)
+        row = self.table.row(index)
         where = f"{self.path.name}:{row['line']}"
         if row["reason"] is not None:
             raise BadSample(row["reason"], where, row["detail"])
         image = row["image"]
         if image is None:
-            image = read_image(self.path.parent / row["path"], where)
+            image = read_image_bytes(self.path.parent / row["path"], where)
         return Record(id=where, image=image, captions=tuple(row["captions"]))
 
 
-def _rows(table: TableFile, image: str, captions: Sequence[str]) -> Iterator[Row]:
-    for line, record in table.read((image, *captions)):
+def _table_rows(table: TableFile, image_column: str, caption_columns: Sequence[str]) -> Iterator[RowValues]:
+    for line, record in table.read((image_column, *caption_columns)):
         try:
-            row = _good(record, image, captions)
+            row = _parse_row(record, image_column, caption_columns)
         except BadSample as bad:
-            row = (None, None, None, bad.reason, printable(bad.detail))
+            row = (None, None, None, bad.reason, escape_unencodable(bad.detail))
         yield line, *row
 
 
-def _good(record: TableRow, image: str, captions: Sequence[str]) -> Row:
-    if isinstance(record, Broken):
-        raise BadSample(record.reason, "", record.detail)
-    return *image_of(record.get(image)), captions_of(record, captions), None, None
+def _parse_row(row: TableRow, image_column: str, caption_columns: Sequence[str]) -> RowValues:
+    if isinstance(row, BadRow):
+        raise BadSample(row.reason, "", row.detail)
+    return *parse_image_cell(row.get(image_column)), parse_captions(row, caption_columns), None, None

@@ -12,17 +12,17 @@ from io import BufferedReader
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from zebra.data.cached_table import Index, Row
-from zebra.data.remote.blobs import Blob, Place
+from zebra.data.cached_table import CachedTable, RowValues
+from zebra.data.remote.blobs import Blob, ByteRange
 from zebra.errors import DataError
 
-END_BYTES = 1024
+END_OF_ARCHIVE_BYTES = 1024
 """A tar ends with at least two blocks of zeros."""
 
-_NAME = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)", re.DOTALL)
+_MEMBER_NAME = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)", re.DOTALL)
 """WebDataset's split: the key ends at the first dot of the last part of the path."""
 
-SCHEMA = pa.schema(
+TAR_INDEX_SCHEMA = pa.schema(
     {
         "key": pa.string(),
         "suffixes": pa.list_(pa.string()),
@@ -37,13 +37,13 @@ holds nothing but the damage."""
 
 
 @dataclass(slots=True)
-class Sample:
+class TarSample:
     """Files that stand next to each other under one key."""
 
     key: str
-    fields: dict[str, Place] = field(default_factory=dict)
+    fields: dict[str, ByteRange] = field(default_factory=dict)
     """By suffix in lower case."""
-    repeated: str | None = None
+    duplicate_field: str | None = None
     """A suffix that came twice in a row; which of the two is meant cannot be known."""
     label: int | None = None
     """The number in .cls; None if there is no such field or no number in it."""
@@ -62,68 +62,77 @@ class TarIndex:
 
     def __init__(self, blob: Blob) -> None:
         self.blob = blob
-        checksum = _checksum(blob)
-        key = ("shard", SCHEMA.names, *blob.identity, checksum)
-        self._index = Index.open(key, SCHEMA, _rows(blob, checksum))
-        self.damage: str | None = self._index.table["damage"][-1].as_py() if len(self._index) else None
+        checksum = _read_checksum(blob)
+        key = ("shard", TAR_INDEX_SCHEMA.names, *blob.identity, checksum)
+        self._table = CachedTable.open_or_build(key, TAR_INDEX_SCHEMA, _index_rows(blob, checksum))
+        self.damage: str | None = self._table.arrow_table["damage"][-1].as_py() if len(self._table) else None
         """What is wrong with the shard; None if it is whole."""
-        self.digest = self._index.digest
+        self.digest = self._table.digest
         """sha256 hex over names, places and labels of all samples."""
 
     def __len__(self) -> int:
-        return len(self._index) - (self.damage is not None)
+        return len(self._table) - (self.damage is not None)
 
-    def sample(self, number: int) -> Sample:
+    def sample(self, index: int) -> TarSample:
         """Return where the fields of one sample lie."""
-        table = self._index.table
-        key, suffixes, places, repeated, label = (table[name][number].as_py() for name in SCHEMA.names[:5])
+        table = self._table.arrow_table
+        key, suffixes, places, repeated, label = (
+            table[name][index].as_py() for name in TAR_INDEX_SCHEMA.names[:5]
+        )
         fields = dict(zip(suffixes, zip(places[::2], places[1::2], strict=True), strict=True))
-        return Sample(key, fields, repeated, label)
+        return TarSample(key, fields, repeated, label)
 
-    def begin(self, places: Sequence[Place]) -> Callable[[], list[bytes]]:
+    def start_read(self, byte_ranges: Sequence[ByteRange]) -> Callable[[], list[bytes]]:
         """Begin to read fields; DataError, now or from what is returned, if the shard is not the indexed one."""
-        return self.blob.begin(places)
+        return self.blob.start_read(byte_ranges)
 
     def labels(self) -> pa.ChunkedArray:
         """Return the labels of all samples, int64, null where there is none; one by one would take seconds for many."""
-        return self._index.table["label"].slice(0, len(self))
+        return self._table.arrow_table["label"].slice(0, len(self))
 
-    def highest_label(self) -> int | None:
+    def max_label(self) -> int | None:
         """Return the largest label, None without labels."""
-        highest: int | None = pc.max(self._index.table["label"]).as_py()
+        highest: int | None = pc.max(self._table.arrow_table["label"]).as_py()
         return highest
 
     def close(self) -> None:
         """Free the shard and the mapped index; both come back when they are needed."""
         self.blob.close()
-        self._index.close()
+        self._table.close()
 
 
-def _rows(blob: Blob, checksum: str | None) -> Iterator[Row]:
+def _index_rows(blob: Blob, checksum: str | None) -> Iterator[RowValues]:
     seen: Counter[str] = Counter()
     try:
         if checksum:
-            _verify(blob, checksum)
-        for sample in scan(blob):
-            key = _printable(sample.key)
+            _verify_checksum(blob, checksum)
+        for sample in scan_tar(blob):
+            key = _escape_undecodable(sample.key)
             seen[key] += 1
             if seen[key] > 1:  # the same key further on is a sample of its own, and ids must differ
                 key = f"{key}#{seen[key]}"
-            suffixes = [_printable(suffix) for suffix in sample.fields]
+            suffixes = [_escape_undecodable(suffix) for suffix in sample.fields]
             places = [number for place in sample.fields.values() for number in place]
-            yield key, suffixes, places, sample.repeated and _printable(sample.repeated), sample.label, None
+            yield (
+                key,
+                suffixes,
+                places,
+                sample.duplicate_field and _escape_undecodable(sample.duplicate_field),
+                sample.label,
+                None,
+            )
     except DamagedShard as damage:
         yield *[None] * 5, str(damage)
 
 
-def _printable(name: str) -> str:
+def _escape_undecodable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def _checksum(blob: Blob) -> str | None:
+def _read_checksum(blob: Blob) -> str | None:
     """Return the digest in `NAME.sha256` beside the shard, which `sha256sum NAME > NAME.sha256` writes."""
     name = f"{blob.name.rpartition('/')[2]}.sha256"
-    line = blob.beside(name)
+    line = blob.read_sibling(name)
     if line is None:
         return None
     digest = re.match(rb"\\?([0-9a-fA-F]{64})(?:\s|$)", line)
@@ -132,22 +141,22 @@ def _checksum(blob: Blob) -> str | None:
     return digest[1].decode().lower()
 
 
-def _verify(blob: Blob, checksum: str) -> None:
-    with _reading(blob) as file:
+def _verify_checksum(blob: Blob, checksum: str) -> None:
+    with _open_blob(blob) as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != checksum:
-        raise _damaged(
+        raise _damaged_shard_error(
             blob, 0, 0, f"its sha256 is {found[:16]}…, but the file beside it says {checksum[:16]}…"
         )
 
 
-class _Damage(Exception):
-    def __init__(self, byte: int, what: str) -> None:
-        self.byte = byte
-        self.what = what
+class _DamageFound(Exception):
+    def __init__(self, offset: int, detail: str) -> None:
+        self.offset = offset
+        self.detail = detail
 
 
-def scan(blob: Blob) -> Iterator[Sample]:
+def scan_tar(blob: Blob) -> Iterator[TarSample]:
     """Yield the samples of a shard in order; nothing is extracted, and only regular files count.
 
     Raises:
@@ -155,11 +164,11 @@ def scan(blob: Blob) -> Iterator[Sample]:
             is not among them.
     """
     samples = 0
-    current: Sample | None = None
+    current: TarSample | None = None
     try:
-        with _reading(blob) as file:
-            for name, place in _files(file, blob.size):
-                match = _NAME.fullmatch(name)
+        with _open_blob(blob) as file:
+            for name, place in _iter_members(file, blob.size):
+                match = _MEMBER_NAME.fullmatch(name)
                 if not match:
                     continue
                 key, suffix = match[1], match[2].lower()
@@ -167,27 +176,27 @@ def scan(blob: Blob) -> Iterator[Sample]:
                     if current:
                         yield current
                         samples += 1
-                    current = Sample(key)
+                    current = TarSample(key)
                 if suffix in current.fields:
-                    current.repeated = suffix
+                    current.duplicate_field = suffix
                 current.fields[suffix] = place
                 if suffix == "cls":
-                    current.label = _label(file, place)
-    except _Damage as damage:
-        raise _damaged(blob, damage.byte, samples, damage.what) from damage
+                    current.label = _read_label(file, place)
+    except _DamageFound as damage:
+        raise _damaged_shard_error(blob, damage.offset, samples, damage.detail) from damage
     if current:
         yield current
 
 
-def _damaged(blob: Blob, byte: int, samples: int, what: str) -> DamagedShard:
+def _damaged_shard_error(blob: Blob, offset: int, num_samples: int, detail: str) -> DamagedShard:
     return DamagedShard(
-        f"{blob.name} is damaged at byte {byte:,}, behind {samples:,} whole samples: {what}. "
+        f"{blob.name} is damaged at byte {offset:,}, behind {num_samples:,} whole samples: {detail}. "
         "Download or write this shard again"
     )
 
 
 @contextmanager
-def _reading(blob: Blob) -> Iterator[BufferedReader]:
+def _open_blob(blob: Blob) -> Iterator[BufferedReader]:
     try:
         with blob.open() as file:
             yield file
@@ -195,7 +204,7 @@ def _reading(blob: Blob) -> Iterator[BufferedReader]:
         raise DataError(f"cannot read {blob.name}: {error.strerror}") from error
 
 
-def _files(file: BufferedReader, length: int) -> Iterator[tuple[str, Place]]:
+def _iter_members(file: BufferedReader, num_bytes: int) -> Iterator[tuple[str, ByteRange]]:
     """Yield name and place of every regular file, then prove that nothing follows.
 
     Python's tarfile takes a damaged header for the end of the archive and stops without a word. So whatever lies
@@ -206,8 +215,8 @@ def _files(file: BufferedReader, length: int) -> Iterator[tuple[str, Place]]:
         with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="surrogateescape") as tar:
             while member := tar.next():
                 plain = member.isreg() and not member.issparse()
-                if plain and member.offset_data + member.size > length:
-                    raise _Damage(end, "the file ends before its last member does")
+                if plain and member.offset_data + member.size > num_bytes:
+                    raise _DamageFound(end, "the file ends before its last member does")
                 end = tar.offset
                 tar.members.clear()  # type: ignore[attr-defined]  # tarfile would keep every header in memory
                 if plain:
@@ -216,18 +225,18 @@ def _files(file: BufferedReader, length: int) -> Iterator[tuple[str, Place]]:
         raise
     except (tarfile.TarError, EOFError, OverflowError, ValueError) as error:
         what = f"{error}; compressed archives are not shards" if end == 0 else str(error)
-        raise _Damage(end, what) from error
-    if length - end < END_BYTES:
-        raise _Damage(end, "the file is cut off, its end mark is missing")
+        raise _DamageFound(end, what) from error
+    if num_bytes - end < END_OF_ARCHIVE_BYTES:
+        raise _DamageFound(end, "the file is cut off, its end mark is missing")
     file.seek(end)
     while block := file.read(1 << 20):
         if block.count(0) != len(block):
-            raise _Damage(end, "what follows is neither a member nor the end mark")
+            raise _DamageFound(end, "what follows is neither a member nor the end mark")
 
 
-def _label(file: BufferedReader, place: Place) -> int | None:
+def _read_label(file: BufferedReader, byte_range: ByteRange) -> int | None:
     """Return the number in .cls; tarfile seeks to the next header by itself."""
-    offset, size = place
+    offset, size = byte_range
     file.seek(offset)
     text = file.read(min(size, 20)).strip()
     return int(text) if re.fullmatch(rb"\d{1,18}", text) else None

@@ -5,46 +5,46 @@ from hashlib import blake2b
 
 import numpy as np
 
-MERGE = 4096
+MIN_MERGE_SIZE = 4096
 """New keys that wait, in a dictionary, until they are sorted in among the others."""
 
 
-class Keys:
+class HashIndex:
     """An index from text to rows; it compares 16 bytes of a hash, which no two texts will ever share."""
 
     def __init__(self) -> None:
-        self._sorted = np.empty(0, _KIND)
-        self._waiting: dict[bytes, list[int]] = {}
-        self._num_waiting = 0
+        self._sorted_entries = np.empty(0, _ENTRY_DTYPE)
+        self._pending: dict[bytes, list[int]] = {}
+        self._num_pending = 0
 
     def add(self, texts: Sequence[str], first_row: int) -> None:
         """Index texts as the rows from `first_row` on."""
         for row, text in enumerate(texts, first_row):
-            self._waiting.setdefault(_hash(text), []).append(row)
-        self._num_waiting += len(texts)
-        if self._num_waiting > max(MERGE, len(self._sorted) // 8):
+            self._pending.setdefault(_hash(text), []).append(row)
+        self._num_pending += len(texts)
+        if self._num_pending > max(MIN_MERGE_SIZE, len(self._sorted_entries) // 8):
             self._merge()
 
-    def rows(self, text: str) -> Iterator[int]:
+    def find_rows(self, text: str) -> Iterator[int]:
         """Yield the rows that carry a text, the oldest first."""
         key = _hash(text)
         first, second = np.frombuffer(key, np.uint64)
-        place = int(np.searchsorted(self._sorted["first"], first))
-        while place < len(self._sorted) and self._sorted["first"][place] == first:
-            if self._sorted["second"][place] == second:
-                yield int(self._sorted["row"][place])
+        place = int(np.searchsorted(self._sorted_entries["first"], first))
+        while place < len(self._sorted_entries) and self._sorted_entries["first"][place] == first:
+            if self._sorted_entries["second"][place] == second:
+                yield int(self._sorted_entries["row"][place])
             place += 1
-        yield from self._waiting.get(key, ())
+        yield from self._pending.get(key, ())
 
     def _merge(self) -> None:
-        pairs = [(*np.frombuffer(key, np.uint64), row) for key, rows in self._waiting.items() for row in rows]
-        merged = np.concatenate([self._sorted, np.array(pairs, _KIND)])
-        self._sorted = merged[np.argsort(merged["first"], kind="stable")]
-        self._waiting.clear()
-        self._num_waiting = 0
+        pairs = [(*np.frombuffer(key, np.uint64), row) for key, rows in self._pending.items() for row in rows]
+        merged = np.concatenate([self._sorted_entries, np.array(pairs, _ENTRY_DTYPE)])
+        self._sorted_entries = merged[np.argsort(merged["first"], kind="stable")]
+        self._pending.clear()
+        self._num_pending = 0
 
 
-_KIND = np.dtype([("first", np.uint64), ("second", np.uint64), ("row", np.int64)])
+_ENTRY_DTYPE = np.dtype([("first", np.uint64), ("second", np.uint64), ("row", np.int64)])
 
 
 def _hash(text: str) -> bytes:

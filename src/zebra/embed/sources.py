@@ -14,81 +14,81 @@ from pathlib import Path
 import pyarrow as pa
 
 from zebra.config.data import DataConfig
-from zebra.data.columns import printable
-from zebra.data.folders import CAPTION_SUFFIX, FolderSource, caption_text, read_image
-from zebra.data.hugging_face import hub_files, is_saved
-from zebra.data.remote.blobs import Blob, LocalBlob, Place
-from zebra.data.shards import CAPTION_FIELDS, IMAGE_FIELDS, ShardSource
+from zebra.data.columns import escape_unencodable
+from zebra.data.folders import CAPTION_SUFFIX, FolderSource, decode_caption, read_image_bytes
+from zebra.data.hugging_face import find_hub_parquet_files, is_saved_dataset
+from zebra.data.remote.blobs import Blob, ByteRange, LocalBlob
+from zebra.data.shards import CAPTION_PARSERS, IMAGE_FIELDS, ShardSource
 from zebra.data.sources import Source, open_source
-from zebra.data.table_files import FORMATS
-from zebra.data.tar_index import Sample, TarIndex
-from zebra.embed.table_source import TablePictures
-from zebra.embed.values import Content, Picture, Pictures, Spot, state_of
+from zebra.data.table_files import TABLE_FORMATS
+from zebra.data.tar_index import TarIndex, TarSample
+from zebra.embed.table_source import TableEmbedSource
+from zebra.embed.values import EmbedSource, ImageContent, ImageRef, Location, file_stamp
 from zebra.errors import BadSample, ConfigError
 
 
-def find_pictures(data: str, config: DataConfig, columns: Sequence[str] = ()) -> Pictures:
+def open_embed_source(data: str, config: DataConfig, extra_columns: Sequence[str] = ()) -> EmbedSource:
     """Open pictures of any layout.
 
     Args:
         data: As `zebra.data.sources.open_source` takes it; no layout needs captions, except a data set saved by
             `datasets`, which needs captions or labels.
-        columns: Further columns to take over, of a table.
+        extra_columns: Further columns to take over, of a table.
 
     Raises:
         DataError: Nothing is there, nothing usable is in it, or the table or a shard is damaged.
         ConfigError: Columns are asked of a layout that has none.
     """
-    tables = _tables(data)
+    tables = _find_table_files(data)
     if tables:
-        return TablePictures(tables, data, config, columns)
-    if columns:
+        return TableEmbedSource(tables, data, config, extra_columns)
+    if extra_columns:
         raise ConfigError(
-            f"{data} has no columns to take over ({', '.join(columns)}): name a {', '.join(FORMATS)}, or leave them out"
+            f"{data} has no columns to take over ({', '.join(extra_columns)}): name a {', '.join(TABLE_FORMATS)}, or leave them out"
         )
     source = open_source(data, config)
     if isinstance(source, FolderSource):
-        return FolderPictures(source)
+        return FolderEmbedSource(source)
     if isinstance(source, ShardSource):
-        return ShardPictures(source)
-    return SourcePictures(source)
+        return ShardEmbedSource(source)
+    return RecordEmbedSource(source)
 
 
-def _tables(data: str) -> list[Path]:
+def _find_table_files(data: str) -> list[Path]:
     """Return the files of a table; none if the data is not one."""
     if "://" in data and not data.startswith("file://"):
         return []
     path = Path(data.removeprefix("file://")).expanduser()
-    if path.suffix.lower() in FORMATS and path.is_file():
+    if path.suffix.lower() in TABLE_FORMATS and path.is_file():
         return [path]
     if not path.is_dir():
-        return hub_files(path)
+        return find_hub_parquet_files(path)
     files = [*path.glob("*.parquet"), *path.glob("data/*.parquet")]
-    others = is_saved(path) or any(path.glob("*.tar"))
-    return [] if not files or others or FolderSource(path).has_images() else hub_files(path)
+    others = is_saved_dataset(path) or any(path.glob("*.tar"))
+    return [] if not files or others or FolderSource(path).has_images() else find_hub_parquet_files(path)
 
 
-class FolderPictures:
+class FolderEmbedSource:
     """Every image below a folder, with the text of the same name if there is one."""
 
-    columns = pa.schema([])
+    extra_columns = pa.schema([])
 
     def __init__(self, source: FolderSource) -> None:
-        self.folder = source.folder.resolve()
-        self.name = printable(str(self.folder))
-        self._files = source._files  # a list of Python paths would take ten times the memory
+        self.root = source.root.resolve()
+        self.name = escape_unencodable(str(self.root))
+        self._files = source._relative_paths  # a list of Python paths would take ten times the memory
 
     def __len__(self) -> int:
-        return sum(1 for _ in self._names())
+        return sum(1 for _ in self._iter_names())
 
-    def __iter__(self) -> Iterator[Picture]:
-        for name in self._names():
-            path = self.folder / os.fsdecode(name)
-            shown = printable(str(path))
-            stamp = f"{state_of(path)} {state_of(path.with_suffix(CAPTION_SUFFIX))}"
-            yield Picture(Spot(shown, stamp, shown), partial(_from_files, path, shown))
+    def __iter__(self) -> Iterator[ImageRef]:
+        for name in self._iter_names():
+            path = self.root / os.fsdecode(name)
+            shown = escape_unencodable(str(path))
+            stamp = f"{file_stamp(path)} {file_stamp(path.with_suffix(CAPTION_SUFFIX))}"
+            yield ImageRef(Location(shown, stamp, shown), partial(_read_from_files, path, shown))
 
-    def _names(self) -> Iterator[bytes]:
+    def _iter_names(self) -> Iterator[bytes]:
         for chunk in self._files.chunks:
             for name in chunk:
                 encoded: bytes = name.as_py()
@@ -96,21 +96,21 @@ class FolderPictures:
                     yield encoded
 
 
-def _from_files(path: Path, where: str) -> Content:
-    image = read_image(path, where)
+def _read_from_files(path: Path, location: str) -> ImageContent:
+    image = read_image_bytes(path, location)
     try:
         text = path.with_suffix(CAPTION_SUFFIX).read_bytes()
     except FileNotFoundError:
-        return Content(image)
+        return ImageContent(image)
     except OSError as error:
-        raise BadSample("unreadable file", where, f"its {CAPTION_SUFFIX}: {error.strerror}") from error
-    return Content(image, (caption_text(text, where),) if text.strip() else ())
+        raise BadSample("unreadable file", location, f"its {CAPTION_SUFFIX}: {error.strerror}") from error
+    return ImageContent(image, (decode_caption(text, location),) if text.strip() else ())
 
 
-class ShardPictures:
+class ShardEmbedSource:
     """The samples of tar shards."""
 
-    columns = pa.schema([])
+    extra_columns = pa.schema([])
 
     def __init__(self, source: ShardSource) -> None:
         self.source = source
@@ -119,51 +119,51 @@ class ShardPictures:
     def __len__(self) -> int:
         return len(self.source)
 
-    def __iter__(self) -> Iterator[Picture]:
+    def __iter__(self) -> Iterator[ImageRef]:
         for shard in self.source.shards:
             identity = sha256(repr(shard.blob.identity[1:]).encode()).hexdigest()[:16]
             for number in range(len(shard)):
-                yield _in_shard(shard, shard.sample(number), identity)
+                yield _make_shard_ref(shard, shard.sample(number), identity)
             shard.close()
 
 
-def _in_shard(shard: TarIndex, sample: Sample, identity: str) -> Picture:
+def _make_shard_ref(shard: TarIndex, sample: TarSample, shard_stamp: str) -> ImageRef:
     blob = shard.blob
-    path = printable(str(blob.path.resolve())) if isinstance(blob, LocalBlob) else blob.name
+    path = escape_unencodable(str(blob.path.resolve())) if isinstance(blob, LocalBlob) else blob.name
     image = next((name for name in IMAGE_FIELDS if name in sample.fields), None)
     offset, size = sample.fields[image] if image else (None, None)
     location = f"{path}/{sample.key}"
-    spot = Spot(location, f"{identity} {offset}", path, offset, size)
-    return Picture(spot, partial(_from_shard, blob, sample, location))
+    spot = Location(location, f"{shard_stamp} {offset}", path, offset, size)
+    return ImageRef(spot, partial(_read_from_shard, blob, sample, location))
 
 
-def _from_shard(blob: Blob, sample: Sample, where: str) -> Content:
-    if sample.repeated is not None:
-        raise BadSample("duplicate field", where, f".{sample.repeated} comes twice")
+def _read_from_shard(blob: Blob, sample: TarSample, location: str) -> ImageContent:
+    if sample.duplicate_field is not None:
+        raise BadSample("duplicate field", location, f".{sample.duplicate_field} comes twice")
     image = next((name for name in IMAGE_FIELDS if name in sample.fields), None)
     if image is None:
-        raise BadSample("missing image", where, f"only {', '.join(sample.fields) or 'nothing'}")
-    words = next((name for name in CAPTION_FIELDS if name in sample.fields), None)
+        raise BadSample("missing image", location, f"only {', '.join(sample.fields) or 'nothing'}")
+    words = next((name for name in CAPTION_PARSERS if name in sample.fields), None)
     places = [sample.fields[name] for name in (image, words) if name is not None]
-    data = _read_places(blob, places)
-    captions = CAPTION_FIELDS[words](data[1], where) if words and data[1].strip() else ()
-    return Content(data[0], captions, sample.label)
+    data = _read_ranges(blob, places)
+    captions = CAPTION_PARSERS[words](data[1], location) if words and data[1].strip() else ()
+    return ImageContent(data[0], captions, sample.label)
 
 
-def _read_places(blob: Blob, places: Sequence[Place]) -> list[bytes]:
+def _read_ranges(blob: Blob, ranges: Sequence[ByteRange]) -> list[bytes]:
     if not isinstance(blob, LocalBlob):
-        return blob.begin(places)()
+        return blob.start_read(ranges)()
     own = copy.copy(blob)  # with a handle of its own: another thread may close the shard's
     try:
-        return own.begin(places)()
+        return own.start_read(ranges)()
     finally:
         own.close()
 
 
-class SourcePictures:
+class RecordEmbedSource:
     """The samples of any other source."""
 
-    columns = pa.schema([])
+    extra_columns = pa.schema([])
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -172,13 +172,13 @@ class SourcePictures:
     def __len__(self) -> int:
         return len(self.source)
 
-    def __iter__(self) -> Iterator[Picture]:
+    def __iter__(self) -> Iterator[ImageRef]:
         for index in range(len(self.source)):
             location = f"{self.name}:{index}"
-            spot = Spot(location, self.source.digest, self.name)
-            yield Picture(spot, partial(_from_source, self.source, index))
+            spot = Location(location, self.source.digest, self.name)
+            yield ImageRef(spot, partial(_read_from_source, self.source, index))
 
 
-def _from_source(source: Source, index: int) -> Content:
+def _read_from_source(source: Source, index: int) -> ImageContent:
     record = source.read(index)
-    return Content(record.image, record.captions, record.label)
+    return ImageContent(record.image, record.captions, record.label)

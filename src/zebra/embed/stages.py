@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from zebra.embed.values import Content, Look, Picture, Prepared, Row
+from zebra.embed.values import ImageContent, ImageFeatures, ImageRef, PreprocessedImage, StoreRow
 from zebra.errors import BadSample, DataError
-from zebra.images.decode import decode, orientation, read_header, rgb_on_white
+from zebra.images.decode import convert_to_rgb, decode_image, read_header, read_orientation
 from zebra.images.jpeg import decode_scaled
 from zebra.images.preprocess import Preprocess
 
-OWN_COLUMNS = pa.schema(
+EMBED_COLUMNS = pa.schema(
     {
         "label": pa.int64(),  # class index
         "source": pa.string(),  # the data set: folder, table or shards
@@ -30,115 +30,117 @@ OWN_COLUMNS = pa.schema(
     }
 )
 """What the rows of `zebra embed` have beside those of every store."""
-JPEG_QUALITY = 80
-Encode = Callable[[Tensor], Tensor]
+THUMBNAIL_JPEG_QUALITY = 80
+EncodePixels = Callable[[Tensor], Tensor]
 """uint8 [B, 3, H, W] → unit vectors, float32 [B, E]."""
 
 
-def read(picture: Picture) -> Content:
+def read_content(image_ref: ImageRef) -> ImageContent:
     """Read a picture; BadSample if it is gone, cannot be read, or what is said of it cannot."""
     try:
-        return picture.load()
+        return image_ref.load()
     except BadSample:
         raise
     except DataError as error:  # a shard that changed or cannot be reached any more
-        raise BadSample("unreadable file", picture.spot.location, str(error)) from error
+        raise BadSample("unreadable file", image_ref.location.key, str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)
-class Prepare:
+class ImagePreprocessor:
     """Turns an encoded picture into the input of a model."""
 
     preprocess: Preprocess
-    fast: bool = False
+    fast_decode: bool = False
     """Decode JPEGs no finer than the model needs."""
-    thumbnail: int = 96
+    thumbnail_size: int = 96
     """Longer side, in pixels; 0 makes none."""
     max_pixels: int = 89_478_485
 
-    def __call__(self, data: bytes, where: str) -> Prepared:
+    def __call__(self, data: bytes, location: str) -> PreprocessedImage:
         """Decode, resize and crop; BadSample if it is no picture that can be used."""
         try:
-            image, (width, height) = self._decode(data, where)
-            thumbnail = _thumbnail(image, self.thumbnail) if self.thumbnail else None
-            return Prepared(self.preprocess.pixels(image), width, height, thumbnail)
+            image, (width, height) = self._decode(data, location)
+            thumbnail = _encode_thumbnail(image, self.thumbnail_size) if self.thumbnail_size else None
+            return PreprocessedImage(self.preprocess.resize_and_crop(image), width, height, thumbnail)
         except BadSample:
             raise
         except Exception as error:  # whatever else a decoder does with bytes of unknown origin
-            raise BadSample("damaged image", where, f"{type(error).__name__}: {error}") from error
+            raise BadSample("damaged image", location, f"{type(error).__name__}: {error}") from error
 
-    def _decode(self, data: bytes, where: str) -> tuple[Image.Image, tuple[int, int]]:
-        if self.fast:
-            header = read_header(data, where, max_pixels=self.max_pixels)
-            if header.format == "JPEG" and header.mode in ("RGB", "L") and orientation(header) == 1:
+    def _decode(self, data: bytes, location: str) -> tuple[Image.Image, tuple[int, int]]:
+        if self.fast_decode:
+            header = read_header(data, location, max_pixels=self.max_pixels)
+            if header.format == "JPEG" and header.mode in ("RGB", "L") and read_orientation(header) == 1:
                 whole: tuple[int, int] = header.size
                 pixels_HW3, _ = decode_scaled(
                     data,
-                    where,
+                    location,
                     self.preprocess.image_size,
                     lambda width, height: (0, 0, width, height),
                     max_pixels=self.max_pixels,
                 )
                 return Image.fromarray(pixels_HW3), whole
-        image = decode(data, where, mode=self.preprocess.decode, max_pixels=self.max_pixels)
+        image = decode_image(data, location, mode=self.preprocess.decode, max_pixels=self.max_pixels)
         return image, image.size
 
 
-def _thumbnail(image: Image.Image, side: int) -> bytes:
-    scale = min(1.0, side / max(image.size))
+def _encode_thumbnail(image: Image.Image, max_side: int) -> bytes:
+    scale = min(1.0, max_side / max(image.size))
     width, height = (max(1, round(length * scale)) for length in image.size)
-    small = rgb_on_white(image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0))
+    small = convert_to_rgb(image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0))
     buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=JPEG_QUALITY)
+    small.save(buffer, "JPEG", quality=THUMBNAIL_JPEG_QUALITY)
     return buffer.getvalue()
 
 
-def encode(prepared: Sequence[Prepared], run: Encode) -> list[Look]:
+def encode_batch(images: Sequence[PreprocessedImage], encode_pixels: EncodePixels) -> list[ImageFeatures]:
     """Embed pictures together."""
-    pixels_B3HW = torch.from_numpy(np.stack([one.pixels_3HW for one in prepared]))
-    vectors_BE: NDArray[np.float32] = run(pixels_B3HW).numpy()
+    pixels_B3HW = torch.from_numpy(np.stack([one.pixels_3HW for one in images]))
+    vectors_BE: NDArray[np.float32] = encode_pixels(pixels_B3HW).numpy()
     return [
-        Look(one.width, one.height, one.thumbnail, vector_E)
-        for one, vector_E in zip(prepared, vectors_BE, strict=True)
+        ImageFeatures(one.width, one.height, one.thumbnail, vector_E)
+        for one, vector_E in zip(images, vectors_BE, strict=True)
     ]
 
 
-def digest_of(data: bytes) -> str:
+def image_digest(data: bytes) -> str:
     """Return the sha256 of a picture's bytes, in hex."""
     return sha256(data).hexdigest()
 
 
-def identify(digest: str, location: str) -> str:
+def make_row_id(digest: str, location_key: str) -> str:
     """Return the id of a row: equal pictures at different places stay apart."""
-    return sha256(f"{digest} {location}".encode("utf-8", "surrogateescape")).hexdigest()
+    return sha256(f"{digest} {location_key}".encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def tabulate(rows: Sequence[Row], schema: pa.Schema, source: str) -> pa.Table:
+def rows_to_table(rows: Sequence[StoreRow], schema: pa.Schema, dataset_name: str) -> pa.Table:
     """Make the table that a store takes.
 
     Args:
         schema: Of the store.
-        source: Name of the data set.
+        dataset_name: Name of the data set.
     """
     width = schema.field("vector").type.list_size
-    vectors_NE = np.stack([row.look.vector_E for row in rows]).astype(np.float32)
+    vectors_NE = np.stack([row.features.vector_E for row in rows]).astype(np.float32)
     said = {
-        "id": [identify(row.digest, row.spot.location) for row in rows],
+        "id": [make_row_id(row.digest, row.location.key) for row in rows],
         "digest": [row.digest for row in rows],
-        "path": [row.spot.path for row in rows],
-        "offset": [row.spot.offset for row in rows],
-        "size": [row.spot.size for row in rows],
+        "path": [row.location.path for row in rows],
+        "offset": [row.location.offset for row in rows],
+        "size": [row.location.size for row in rows],
         "caption": [next(iter(row.content.captions), None) for row in rows],
         "other_captions": [list(row.content.captions[1:]) or None for row in rows],
-        "width": [row.look.width for row in rows],
-        "height": [row.look.height for row in rows],
-        "thumbnail": [row.look.thumbnail for row in rows],
+        "width": [row.features.width for row in rows],
+        "height": [row.features.height for row in rows],
+        "thumbnail": [row.features.thumbnail for row in rows],
         "label": [row.content.label for row in rows],
-        "source": [source for _ in rows],
-        "location": [row.spot.location for row in rows],
-        "stamp": [row.spot.stamp for row in rows],
+        "source": [dataset_name for _ in rows],
+        "location": [row.location.key for row in rows],
+        "stamp": [row.location.stamp for row in rows],
     }
-    further = {name: [row.content.columns[name] for row in rows] for name in rows[0].content.columns}
+    further = {
+        name: [row.content.extra_columns[name] for row in rows] for name in rows[0].content.extra_columns
+    }
     columns = {name: pa.array(cells, schema.field(name).type) for name, cells in (said | further).items()}
     columns["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(vectors_NE.ravel()), width)
     return pa.table(columns)

@@ -14,113 +14,119 @@ import pyarrow.parquet as pq
 from zebra.config.data import DataConfig
 from zebra.data.columns import (
     CAPTION_COLUMNS,
-    caption_columns,
-    captions_of,
-    image_column,
-    image_of,
-    printable,
+    escape_unencodable,
+    find_caption_columns,
+    find_image_column,
+    parse_captions,
+    parse_image_cell,
 )
-from zebra.data.folders import read_image
-from zebra.data.table_files import HEAD_LINES, Broken, TableFile, TableRow, open_table
-from zebra.embed.values import Content, Picture, Spot, state_of
-from zebra.errors import BadSample, ConfigError, nearest
+from zebra.data.folders import read_image_bytes
+from zebra.data.table_files import INFER_SCHEMA_ROWS, BadRow, TableFile, TableRow, open_table
+from zebra.embed.values import ImageContent, ImageRef, Location, file_stamp
+from zebra.errors import BadSample, ConfigError, suggest_name
 
 
-class TablePictures:
+class TableEmbedSource:
     """The rows of tables of one form, one after the other; each names an image file or holds its bytes.
 
     A row is located by its line. Its stamp covers what the row says beside the image, and the image file's size and
     time of change, so that a row that moved is read again, but not embedded again.
     """
 
-    def __init__(self, files: Sequence[Path], name: str, config: DataConfig, columns: Sequence[str]) -> None:
-        self.name = printable(str(Path(name.removeprefix("file://")).resolve()))
-        self._tables = [(path.resolve(), open_table(path)) for path in files]
+    def __init__(
+        self, paths: Sequence[Path], name: str, config: DataConfig, extra_columns: Sequence[str]
+    ) -> None:
+        self.name = escape_unencodable(str(Path(name.removeprefix("file://")).resolve()))
+        self._tables = [(path.resolve(), open_table(path)) for path in paths]
         path, first = self._tables[0]
-        self._image = image_column(first.columns, path, config)
+        self._image_column = find_image_column(first.columns, path, config)
         spoken = config.caption_columns or set(CAPTION_COLUMNS) & set(first.columns)
-        self._captions = caption_columns(first.columns, path, config) if spoken else ()
-        for column in columns:
+        self._caption_columns = find_caption_columns(first.columns, path, config) if spoken else ()
+        for column in extra_columns:
             if column not in first.columns:
-                raise ConfigError(f"{path} has no column {column!r}.{nearest(column, first.columns)}")
-        self.columns = _schema(path, first, columns)
-        self._length = sum(_count(path, table, self._image) for path, table in self._tables)
+                raise ConfigError(f"{path} has no column {column!r}.{suggest_name(column, first.columns)}")
+        self.extra_columns = _infer_schema(path, first, extra_columns)
+        self._num_rows = sum(_count_rows(path, table, self._image_column) for path, table in self._tables)
 
     def __len__(self) -> int:
-        return self._length
+        return self._num_rows
 
-    def __iter__(self) -> Iterator[Picture]:
-        wanted = list(dict.fromkeys((self._image, *self._captions, *self.columns.names)))
+    def __iter__(self) -> Iterator[ImageRef]:
+        wanted = list(dict.fromkeys((self._image_column, *self._caption_columns, *self.extra_columns.names)))
         for path, table in self._tables:
             for line, row in table.read(wanted):
-                yield self._picture(path, f"{printable(str(path))}:{line}", row)
+                yield self._make_ref(path, f"{escape_unencodable(str(path))}:{line}", row)
 
-    def _picture(self, table: Path, where: str, row: TableRow) -> Picture:
+    def _make_ref(self, table_path: Path, location: str, row: TableRow) -> ImageRef:
         try:
-            name, content = self._said(row)
+            name, content = self._parse_row(row)
         except BadSample as bad:
-            return Picture(
-                Spot(where, "", printable(str(table))), partial(_fail, bad.reason, where, bad.detail)
+            return ImageRef(
+                Location(location, "", escape_unencodable(str(table_path))),
+                partial(_raise_bad_sample, bad.reason, location, bad.detail),
             )
-        said = sha256(repr((content.captions, content.columns)).encode("utf-8", "surrogateescape"))
+        said = sha256(repr((content.captions, content.extra_columns)).encode("utf-8", "surrogateescape"))
         if name is None:
-            said.update(content.image)
-            return Picture(Spot(where, said.hexdigest(), printable(str(table))), partial(_given, content))
-        path = table.parent / name
-        spot = Spot(where, f"{said.hexdigest()} {state_of(path)}", printable(str(path)))
-        return Picture(spot, partial(_from_file, path, where, content))
+            said.update(content.image_bytes)
+            return ImageRef(
+                Location(location, said.hexdigest(), escape_unencodable(str(table_path))),
+                partial(_return_content, content),
+            )
+        path = table_path.parent / name
+        spot = Location(location, f"{said.hexdigest()} {file_stamp(path)}", escape_unencodable(str(path)))
+        return ImageRef(spot, partial(_read_from_file, path, location, content))
 
-    def _said(self, row: TableRow) -> tuple[str | None, Content]:
+    def _parse_row(self, row: TableRow) -> tuple[str | None, ImageContent]:
         """Return the path of the image, unless it lies in the table itself, and all else the row says."""
-        if isinstance(row, Broken):
+        if isinstance(row, BadRow):
             raise BadSample(row.reason, "", row.detail)
-        name, image = image_of(row.get(self._image))
-        columns = {field.name: _cell(row.get(field.name), field) for field in self.columns}
-        return name, Content(image or b"", self._words(row), None, columns)
+        name, image = parse_image_cell(row.get(self._image_column))
+        columns = {field.name: _cast_cell(row.get(field.name), field) for field in self.extra_columns}
+        return name, ImageContent(image or b"", self._row_captions(row), None, columns)
 
-    def _words(self, row: Mapping[str, Any]) -> tuple[str, ...]:
+    def _row_captions(self, row: Mapping[str, Any]) -> tuple[str, ...]:
         try:
-            return tuple(captions_of(row, self._captions))
+            return tuple(parse_captions(row, self._caption_columns))
         except BadSample as bad:
             if bad.reason == "empty caption":
                 return ()
             raise
 
 
-def _fail(reason: str, where: str, detail: str) -> Content:
-    raise BadSample(reason, where, detail)
+def _raise_bad_sample(reason: str, location: str, detail: str) -> ImageContent:
+    raise BadSample(reason, location, detail)
 
 
-def _given(content: Content) -> Content:
+def _return_content(content: ImageContent) -> ImageContent:
     return content
 
 
-def _from_file(path: Path, where: str, content: Content) -> Content:
-    return replace(content, image=read_image(path, where))
+def _read_from_file(path: Path, location: str, content: ImageContent) -> ImageContent:
+    return replace(content, image_bytes=read_image_bytes(path, location))
 
 
-def _count(path: Path, table: TableFile, image: str) -> int:
+def _count_rows(path: Path, table: TableFile, image_column: str) -> int:
     if path.suffix.lower() == ".parquet":
         return int(pq.read_metadata(path).num_rows)
-    return sum(1 for _ in table.read((image,)))
+    return sum(1 for _ in table.read((image_column,)))
 
 
-def _schema(path: Path, table: TableFile, columns: Sequence[str]) -> pa.Schema:
+def _infer_schema(path: Path, table: TableFile, columns: Sequence[str]) -> pa.Schema:
     """Say of which type each further column is: Parquet knows, elsewhere the first rows tell."""
     if not columns:
         return pa.schema([])
     if path.suffix.lower() == ".parquet":
         known = pq.read_schema(path)
         return pa.schema([known.field(name) for name in columns])
-    head = [row for _, row in islice(table.read(columns), HEAD_LINES) if not isinstance(row, Broken)]
-    return pa.schema([pa.field(name, _kind([row.get(name) for row in head])) for name in columns])
+    head = [row for _, row in islice(table.read(columns), INFER_SCHEMA_ROWS) if not isinstance(row, BadRow)]
+    return pa.schema([pa.field(name, _infer_type([row.get(name) for row in head])) for name in columns])
 
 
-def _kind(cells: Sequence[Any]) -> pa.DataType:
+def _infer_type(cells: Sequence[Any]) -> pa.DataType:
     """Return the narrowest of integer, number, text that takes all cells; CSV has only text to show."""
     for kind in (pa.int64(), pa.float64()):
         try:
-            found = [_converted(cell, kind) for cell in cells]
+            found = [_convert_value(cell, kind) for cell in cells]
         except (ValueError, TypeError):
             continue
         if any(cell is not None for cell in found):
@@ -128,31 +134,31 @@ def _kind(cells: Sequence[Any]) -> pa.DataType:
     return pa.string()
 
 
-def _cell(value: Any, field: pa.Field) -> Any:
+def _cast_cell(value: Any, field: pa.Field) -> Any:
     """Return a cell in the type of its column; BadSample if it does not fit."""
     try:
-        return _converted(value, field.type)
+        return _convert_value(value, field.type)
     except (ValueError, TypeError) as error:
         raise BadSample("column of another type", "", f"{field.name}: {error}") from error
 
 
-def _converted(value: Any, kind: pa.DataType) -> Any:
+def _convert_value(value: Any, data_type: pa.DataType) -> Any:
     if value is None or value == "":
         return None
-    if pa.types.is_string(kind):
+    if pa.types.is_string(data_type):
         text = value if isinstance(value, str) else str(value)
         text.encode()  # which a stray byte of a CSV file fails
         return text
-    if isinstance(value, bool) and not pa.types.is_boolean(kind):
+    if isinstance(value, bool) and not pa.types.is_boolean(data_type):
         raise TypeError(f"{value!r} is no number")
-    if pa.types.is_integer(kind) and isinstance(value, str | float):
-        return int(value) if isinstance(value, str) else _whole(value)
-    if pa.types.is_floating(kind) and isinstance(value, str):
+    if pa.types.is_integer(data_type) and isinstance(value, str | float):
+        return int(value) if isinstance(value, str) else _to_integer(value)
+    if pa.types.is_floating(data_type) and isinstance(value, str):
         return float(value)
     return value
 
 
-def _whole(value: float) -> int:
+def _to_integer(value: float) -> int:
     if value != int(value):
         raise ValueError(f"{value} is not whole")
     return int(value)

@@ -11,22 +11,22 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class ImageContent:
     """What was read of one picture."""
 
-    image: bytes
+    image_bytes: bytes
     """The encoded file."""
     captions: tuple[str, ...] = ()
     label: int | None = None
-    columns: Mapping[str, Any] = field(default_factory=dict)
+    extra_columns: Mapping[str, Any] = field(default_factory=dict)
     """Further columns of a table."""
 
 
 @dataclass(frozen=True, slots=True)
-class Spot:
+class Location:
     """Where a picture is."""
 
-    location: str
+    key: str
     """Names one picture of the data, and stays the same from run to run."""
     stamp: str
     """Changes when the picture, or what is said of it, may have changed; found out without reading either."""
@@ -38,15 +38,15 @@ class Spot:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class ImageRef:
     """One picture of the data, not read yet; it can be sent to another process."""
 
-    spot: Spot
-    load: Callable[[], Content]
+    location: Location
+    load: Callable[[], ImageContent]
     """Reads it; BadSample if it cannot be used."""
 
 
-class Pictures(Protocol):
+class EmbedSource(Protocol):
     """All pictures of one data set."""
 
     @property
@@ -54,18 +54,18 @@ class Pictures(Protocol):
         """Of the data set: a row remembers where it came from."""
 
     @property
-    def columns(self) -> pa.Schema:
+    def extra_columns(self) -> pa.Schema:
         """What `Content.columns` holds."""
 
     def __len__(self) -> int:
         """Return how many there are, usable or not."""
 
-    def __iter__(self) -> Iterator[Picture]:
+    def __iter__(self) -> Iterator[ImageRef]:
         """Find them one by one, in an order that does not change by itself."""
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreprocessedImage:
     """A decoded picture, ready to be embedded."""
 
     pixels_3HW: NDArray[np.uint8]
@@ -77,7 +77,7 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ImageFeatures:
     """What the bytes of a picture alone decide: equal bytes look the same wherever they lie."""
 
     width: int
@@ -87,18 +87,18 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class StoreRow:
     """One picture, ready to be written."""
 
-    spot: Spot
-    content: Content
+    location: Location
+    content: ImageContent
     """Without the image, which is no longer needed."""
     digest: str
     """sha256 of the image's bytes, in hex."""
-    look: Look
+    features: ImageFeatures
 
 
-def state_of(path: Path) -> str:
+def file_stamp(path: Path) -> str:
     """Tell a changed file from an unchanged one by size and time, without reading it."""
     try:
         state = path.stat()

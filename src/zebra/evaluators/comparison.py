@@ -7,73 +7,73 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from zebra.evaluators.results_io import Metrics
-from zebra.evaluators.validation import HeldOut
-from zebra.protocols.paired_test import Comparison, Outcomes, compare
-from zebra.protocols.retrieval import Retrieval
-from zebra.report.page import Section, Table
-from zebra.report.style import percent
+from zebra.evaluators.results_io import EvalMetrics
+from zebra.evaluators.validation import RetrievalValidator
+from zebra.protocols.paired_test import PairedComparison, SampleScores, compare_paired
+from zebra.protocols.retrieval import RetrievalRanks
+from zebra.report.page import ReportTable, Section
+from zebra.report.style import format_percent
 from zebra.values import Score
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class MetricDelta:
     """One measure of the model before and after."""
 
-    set: str
+    dataset: str
     metric: str
     before: Score
     after: Score
-    test: Comparison
+    paired_test: PairedComparison
     """After against before, picture by picture."""
 
     def __str__(self) -> str:
         """Write it on a line."""
         return (
-            f"{self.set:<16} {self.metric:<24} {self.before.value:6.1%} → {self.after.value:6.1%}  ({self.points}, "
+            f"{self.dataset:<16} {self.metric:<24} {self.before.value:6.1%} → {self.after.value:6.1%}  ({self.formatted_delta}, "
             f"n={self.before.n:,})"
         )
 
     @property
-    def points(self) -> str:
+    def formatted_delta(self) -> str:
         """The difference with its interval, in points."""
-        by = self.test.difference
+        by = self.paired_test.difference
         return f"{100 * by.value:+.1f} [{100 * by.low:+.1f}, {100 * by.high:+.1f}]"
 
 
 @dataclass(frozen=True, slots=True)
-class Gain:
+class BeforeAfter:
     """What a run has made of the model it started from, on pictures that nothing depends on."""
 
-    start: str
-    kept: int
+    init_from: str
+    selected_step: int
     """The step whose weights are kept; 0: the start's own, since none did better on the pictures to choose by."""
-    differences: tuple[Difference, ...]
+    deltas: tuple[MetricDelta, ...]
 
-    def metrics(self) -> Metrics:
+    def metrics(self) -> EvalMetrics:
         """Return set → "before" and "after" → metric → score."""
         found: dict[str, dict[str, dict[str, Score]]] = {}
-        for one in self.differences:
-            tasks = found.setdefault(one.set, {"before": {}, "after": {}})
+        for one in self.deltas:
+            tasks = found.setdefault(one.dataset, {"before": {}, "after": {}})
             tasks["before"][one.metric], tasks["after"][one.metric] = one.before, one.after
         return found
 
-    def facts(self) -> dict[str, str]:
+    def model_card_entries(self) -> dict[str, str]:
         """Say in the model card where the model comes from."""
         origin = {
-            "started from": Path(self.start).name,
-            "kept": f"step {self.kept}" if self.kept else "the start",
+            "started from": Path(self.init_from).name,
+            "kept": f"step {self.selected_step}" if self.selected_step else "the start",
         }
         return origin | {
-            f"{one.metric} on {one.set}": f"{one.before.value:.1%} → {one.after.value:.1%} ({one.points} points)"
-            for one in self.differences
+            f"{one.metric} on {one.dataset}": f"{one.before.value:.1%} → {one.after.value:.1%} ({one.formatted_delta} points)"
+            for one in self.deltas
         }
 
-    def section(self) -> Section:
+    def before_after_section(self) -> Section:
         """Put the model before and after beside each other."""
         chosen = (
-            f"The weights after step {self.kept} did best on the pictures they were chosen by."
-            if self.kept
+            f"The weights after step {self.selected_step} did best on the pictures they were chosen by."
+            if self.selected_step
             else "No weights did better than the start on the pictures to choose by, so the start is kept."
         )
         reading = (
@@ -81,14 +81,21 @@ class Gain:
             "points, with 95 % intervals."
         )
         rows = tuple(
-            (one.set, one.metric, _shown(one.before), _shown(one.after), one.points, f"{one.before.n:,}")
-            for one in self.differences
+            (
+                one.dataset,
+                one.metric,
+                _format_score(one.before),
+                _format_score(one.after),
+                one.formatted_delta,
+                f"{one.before.n:,}",
+            )
+            for one in self.deltas
         )
         columns = ("set", "metric", "before", "after", "difference", "n")
-        return Section("Before and after", reading, Table(columns, rows))
+        return Section("Before and after", reading, ReportTable(columns, rows))
 
 
-def differences(before: Retrieval, after: Retrieval, ids: Sequence[str]) -> list[Difference]:
+def compare_retrieval(before: RetrievalRanks, after: RetrievalRanks, ids: Sequence[str]) -> list[MetricDelta]:
     """Compare two models on held-out pictures, by recall both ways."""
     captions = [str(m) for m in range(len(before.image_rank_M))]
     ways = {
@@ -97,17 +104,25 @@ def differences(before: Retrieval, after: Retrieval, ids: Sequence[str]) -> list
     }
     was, now = before.scores(), after.scores()
     return [
-        Difference(HeldOut.name, metric, was[metric], now[metric], paired(was_N <= k, now_N <= k, names))
+        MetricDelta(
+            RetrievalValidator.name,
+            metric,
+            was[metric],
+            now[metric],
+            compare_correctness(was_N <= k, now_N <= k, names),
+        )
         for way, (was_N, now_N, names) in ways.items()
         for k in (1, 5)
         if (metric := f"{way}_recall@{k}") in was
     ]
 
 
-def paired(was_N: NDArray[np.bool_], is_N: NDArray[np.bool_], ids: Sequence[str]) -> Comparison:
+def compare_correctness(
+    before_N: NDArray[np.bool_], after_N: NDArray[np.bool_], ids: Sequence[str]
+) -> PairedComparison:
     """Compare two outcomes on the same samples, the later against the earlier."""
-    return compare(Outcomes(tuple(ids), is_N), Outcomes(tuple(ids), was_N))
+    return compare_paired(SampleScores(tuple(ids), after_N), SampleScores(tuple(ids), before_N))
 
 
-def _shown(score: Score) -> str:
-    return f"{percent(score.value)} [{percent(score.low)}, {percent(score.high)}]"
+def _format_score(score: Score) -> str:
+    return f"{format_percent(score.value)} [{format_percent(score.low)}, {format_percent(score.high)}]"

@@ -8,36 +8,36 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from zebra.config.cache import cache_folder
+from zebra.config.cache import cache_dir
 from zebra.data.benchmarks.catalog import (
-    HUB_OWNER,
+    HUB_ORG,
     AnyBenchmark,
-    described,
-    find_record,
-    read_record,
-    records,
+    apply_catalog_entry,
+    find_catalog_entry,
+    load_catalog,
+    read_catalog_dataset,
 )
 from zebra.data.benchmarks.class_folders import read_class_folders
-from zebra.data.benchmarks.clip_benchmark import read_any, splits
-from zebra.data.benchmarks.compositionality import is_selection, read_selection
-from zebra.data.benchmarks.hub_datasets import fetch_set
+from zebra.data.benchmarks.clip_benchmark import list_splits, read_clip_benchmark
+from zebra.data.benchmarks.compositionality import is_compositionality_dataset, read_compositionality
+from zebra.data.benchmarks.hub_datasets import download_dataset
 from zebra.data.benchmarks.label_tables import read_label_table
-from zebra.data.benchmarks.writer import write_benchmark
-from zebra.data.table_files import FORMATS
-from zebra.errors import DataError, nearest
-from zebra.menagerie.datasets import DIGIT_TEMPLATES, DIGITS, DRAWN
-from zebra.menagerie.handwriting import handwritten_digits
-from zebra.menagerie.write import HANDWRITTEN, VERSION, draw_chunk
+from zebra.data.benchmarks.writer import write_classification
+from zebra.data.table_files import TABLE_FORMATS
+from zebra.errors import DataError, suggest_name
+from zebra.menagerie.datasets import DIGIT_CLASSNAMES, DIGIT_TEMPLATES, DRAWN_DATASETS
+from zebra.menagerie.handwriting import iter_handwritten_digits
+from zebra.menagerie.write import HANDWRITTEN_DIGITS, MENAGERIE_VERSION, draw_chunk
 
-MENAGERIE = "menagerie/"
-SCANS = "digits"
-SEEDS = {"test": 0, "train": 1, "val": 2}
+MENAGERIE_PREFIX = "menagerie/"
+DIGITS_DATASET = "digits"
+SPLIT_SEEDS = {"test": 0, "train": 1, "val": 2}
 """Which world each split of a drawn set is of; test is the demo's own."""
-SCAN_SPLITS = {"train": (0, 898), "test": (898, 1797)}
+DIGITS_SPLITS = {"train": (0, 898), "test": (898, 1797)}
 """scikit-learn's digits in two halves, as its own examples take them."""
 
 
-def open_set(name: str | Path, split: str = "test", data_root: str | Path | None = None) -> AnyBenchmark:
+def load_dataset(name: str | Path, split: str = "test", data_root: str | Path | None = None) -> AnyBenchmark:
     """Open one split of a data set.
 
     Args:
@@ -53,85 +53,91 @@ def open_set(name: str | Path, split: str = "test", data_root: str | Path | None
     """
     text = str(name)
     if text.startswith("hf:"):
-        return _from_hub(text, split)
+        return _load_from_hub(text, split)
     path = Path(text).expanduser()
     if path.exists():
-        return _from_path(path, split)
-    if text.startswith(MENAGERIE) or text == SCANS:
-        return read_any(_built_in(text, split), split)
-    record = find_record(text)
+        return _load_from_path(path, split)
+    if text.startswith(MENAGERIE_PREFIX) or text == DIGITS_DATASET:
+        return read_clip_benchmark(_prepare_builtin_dataset(text, split), split)
+    record = find_catalog_entry(text)
     if data_root is not None:
-        return read_record(record, Path(data_root).expanduser(), split)
+        return read_catalog_dataset(record, Path(data_root).expanduser(), split)
     ways = ["name the folder that holds its archive or copy with --data-root"]
-    if record.hub:
-        ways.append(f"name hf:{HUB_OWNER}/{record.hub}")
+    if record.hub_name:
+        ways.append(f"name hf:{HUB_ORG}/{record.hub_name}")
     raise DataError(
         f"{record.title} is in the catalogue, but its pictures are not built in: {', or '.join(ways)}"
     )
 
 
-def built_in() -> tuple[str, ...]:
+def list_builtin_datasets() -> tuple[str, ...]:
     """List the sets that are there without a download."""
-    return (*(f"{MENAGERIE}{name}" for name in (*DRAWN, HANDWRITTEN)), SCANS)
+    return (*(f"{MENAGERIE_PREFIX}{name}" for name in (*DRAWN_DATASETS, HANDWRITTEN_DIGITS)), DIGITS_DATASET)
 
 
-def _from_path(path: Path, split: str) -> AnyBenchmark:
-    if splits(path) or ((path / split).is_dir() and any((path / split).glob("*.tar"))):
-        return read_any(path, split)
-    if is_selection(path):
-        return read_selection(path)
-    if path.suffix.lower() in FORMATS:
+def _load_from_path(path: Path, split: str) -> AnyBenchmark:
+    if list_splits(path) or ((path / split).is_dir() and any((path / split).glob("*.tar"))):
+        return read_clip_benchmark(path, split)
+    if is_compositionality_dataset(path):
+        return read_compositionality(path)
+    if path.suffix.lower() in TABLE_FORMATS:
         return read_label_table(path, split)
     if path.is_dir():
         return read_class_folders(path, split)
-    raise DataError(f"{path} is no data set: give a folder, or a table ({', '.join(FORMATS)})")
+    raise DataError(f"{path} is no data set: give a folder, or a table ({', '.join(TABLE_FORMATS)})")
 
 
-def _from_hub(name: str, split: str) -> AnyBenchmark:
-    folder, origin = fetch_set(name, split)
+def _load_from_hub(name: str, split: str) -> AnyBenchmark:
+    folder, origin = download_dataset(name, split)
     repository = origin.partition("@")[0].rpartition("/")[2]
-    benchmark: AnyBenchmark = replace(read_any(folder, split), name=repository)
-    record = next((one for one in records().values() if one.hub == repository), None)
-    benchmark = described(benchmark, record, split) if record else benchmark
+    benchmark: AnyBenchmark = replace(read_clip_benchmark(folder, split), name=repository)
+    record = next((one for one in load_catalog().values() if one.hub_name == repository), None)
+    benchmark = apply_catalog_entry(benchmark, record, split) if record else benchmark
     return replace(benchmark, notes=(*benchmark.notes, f"from {origin}"))
 
 
-def _built_in(name: str, split: str) -> Path:
+def _prepare_builtin_dataset(name: str, split: str) -> Path:
     """Return the folder of a built-in set, whose split is drawn if it is not there yet."""
-    if name not in built_in():
-        raise DataError(f"{name!r} is no built-in set.{nearest(name, built_in())}")
-    known = SCAN_SPLITS if name == SCANS else {"test": 0} if name == f"{MENAGERIE}{HANDWRITTEN}" else SEEDS
+    if name not in list_builtin_datasets():
+        raise DataError(f"{name!r} is no built-in set.{suggest_name(name, list_builtin_datasets())}")
+    known = (
+        DIGITS_SPLITS
+        if name == DIGITS_DATASET
+        else {"test": 0}
+        if name == f"{MENAGERIE_PREFIX}{HANDWRITTEN_DIGITS}"
+        else SPLIT_SEEDS
+    )
     if split not in known:
         raise DataError(f"{name} has no split {split!r}; it has {', '.join(known)}")
-    folder = cache_folder() / "sets" / f"v{VERSION}" / split / name
-    if split not in splits(folder):
-        _draw(folder, name, split)
+    folder = cache_dir() / "sets" / f"v{MENAGERIE_VERSION}" / split / name
+    if split not in list_splits(folder):
+        _write_builtin_dataset(folder, name, split)
     return folder
 
 
-def _draw(folder: Path, name: str, split: str) -> None:
+def _write_builtin_dataset(path: Path, name: str, split: str) -> None:
     """Write beside the final place, then rename: another process sees nothing or everything."""
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    kind = name.removeprefix(MENAGERIE)
-    if kind in DRAWN:
-        one = DRAWN[kind]
-        drawn = draw_chunk(SEEDS[split], kind, range(one.size))
+    kind = name.removeprefix(MENAGERIE_PREFIX)
+    if kind in DRAWN_DATASETS:
+        one = DRAWN_DATASETS[kind]
+        drawn = draw_chunk(SPLIT_SEEDS[split], kind, range(one.num_samples))
         samples = ((picture.image, "png", picture.label) for picture in drawn)
-        write_benchmark(partial, samples, one.classnames, one.templates, split)
+        write_classification(partial, samples, one.classnames, one.templates, split)
     else:
-        first, last = SCAN_SPLITS[split] if name == SCANS else (0, None)
-        write_benchmark(partial, _scans(first, last), DIGITS, DIGIT_TEMPLATES, split)
+        first, last = DIGITS_SPLITS[split] if name == DIGITS_DATASET else (0, None)
+        write_classification(partial, _iter_digits(first, last), DIGIT_CLASSNAMES, DIGIT_TEMPLATES, split)
     try:
-        partial.rename(folder)
+        partial.rename(path)
     except OSError:  # another process was faster, and drew the same
-        if split not in splits(folder):
+        if split not in list_splits(path):
             raise
         shutil.rmtree(partial)
 
 
-def _scans(first: int, last: int | None) -> Iterator[tuple[bytes, str, int]]:
-    for image, digit in islice(handwritten_digits(), first, last):
+def _iter_digits(start: int, stop: int | None) -> Iterator[tuple[bytes, str, int]]:
+    for image, digit in islice(iter_handwritten_digits(), start, stop):
         buffer = io.BytesIO()
         image.save(buffer, "PNG")
         yield buffer.getvalue(), "png", digit

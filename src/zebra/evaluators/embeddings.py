@@ -10,23 +10,25 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from zebra.config.cache import cache_folder
+from zebra.config.cache import cache_dir
 from zebra.data.sources import Source
-from zebra.distributed import ALONE, World
+from zebra.distributed import SINGLE_PROCESS, ProcessGroup
 from zebra.errors import StoreError
 from zebra.pretrained.bundle import Bundle
-from zebra.pretrained.head_cache import weight_bits
-from zebra.protocols.linear_probe import take
-from zebra.store import Store, StoreFacts
+from zebra.pretrained.head_cache import weight_checksums
+from zebra.protocols.linear_probe import select
+from zebra.store import Store, StoreMetadata
 from zebra.values import Embeddings
 
-KEPT_BYTES = 8 * 2**30
+MAX_EMBEDDING_CACHE_BYTES = 8 * 2**30
 """Of embeddings on disk; those unused for longest go first."""
-APPEND_ROWS = 8192
-FEATURES = "features before the projection"
+ROWS_PER_APPEND = 8192
+FEATURES_LABEL = "features before the projection"
 
 
-def embed_source(clip: Bundle, source: Source, *, projected: bool = True, world: World = ALONE) -> Embeddings:
+def embed_source(
+    clip: Bundle, source: Source, *, projected: bool = True, group: ProcessGroup = SINGLE_PROCESS
+) -> Embeddings:
     """Return the vectors of all pictures, in the order of the source, from the cache if they are there.
 
     What decides them names them: the model's fingerprint and weights in memory, its precision and what runs it, and
@@ -34,34 +36,36 @@ def embed_source(clip: Bundle, source: Source, *, projected: bool = True, world:
 
     Args:
         projected: False gives the features before the projection, not of unit length (the paper's probe features).
-        world: The processes that embed a share each, of a model that was never saved.
+        group: The processes that embed a share each, of a model that was never saved.
 
     Raises:
         BadSample: A picture is unusable: a score over the rest would be of another set.
     """
     if not clip.fingerprint:
-        return embed_shared(clip, source, range(len(source)), world, projected=projected)
+        return embed_distributed(clip, source, range(len(source)), group, projected=projected)
     decided = [
         clip.fingerprint,
-        weight_bits(clip.model.visual),
+        weight_checksums(clip.model.visual),
         clip.precision,
         clip.backend,
         str(clip.preprocess),
     ]
     name = hashlib.sha256(json.dumps([decided, source.digest, projected]).encode()).hexdigest()[:32]
-    folder = cache_folder() / "embeddings" / name
-    kept = _kept(folder, source)
+    folder = cache_dir() / "embeddings" / name
+    kept = _load_cached_embeddings(folder, source)
     if kept is not None:
         return kept
-    fresh = embed_some(clip, source, range(len(source)), projected=projected)
+    fresh = embed_indices(clip, source, range(len(source)), projected=projected)
     try:
-        _keep(folder, fresh, clip, projected)
+        _cache_embeddings(folder, fresh, clip, projected)
     except (OSError, StoreError) as error:  # a cache that cannot be written costs time alone
         warnings.warn(f"the embeddings of {source.name} are not kept: {error}", stacklevel=2)
     return fresh
 
 
-def embed_some(clip: Bundle, source: Source, indices: Iterable[int], *, projected: bool = True) -> Embeddings:
+def embed_indices(
+    clip: Bundle, source: Source, indices: Iterable[int], *, projected: bool = True
+) -> Embeddings:
     """Embed the pictures at some positions of a source; see `embed_source`."""
     ids: list[str] = []
     labels: list[int] = []
@@ -77,12 +81,12 @@ def embed_some(clip: Bundle, source: Source, indices: Iterable[int], *, projecte
     return Embeddings(vectors, tuple(ids), np.array(labels, dtype=np.int64), clip.fingerprint)
 
 
-def embed_shared(
-    clip: Bundle, source: Source, indices: Sequence[int], world: World, *, projected: bool = True
+def embed_distributed(
+    clip: Bundle, source: Source, indices: Sequence[int], group: ProcessGroup, *, projected: bool = True
 ) -> Embeddings:
     """Embed the pictures at some positions of a source, each process its share; all get all, in order."""
-    mine = embed_some(clip, source, indices[world.share(len(indices))], projected=projected)
-    parts = world.objects(mine)
+    mine = embed_indices(clip, source, indices[group.local_slice(len(indices))], projected=projected)
+    parts = group.all_gather_object(mine)
     labels = [part.labels for part in parts if part.labels is not None]
     vectors = np.concatenate([part.vectors for part in parts if len(part.ids)])
     return Embeddings(
@@ -90,7 +94,7 @@ def embed_shared(
     )
 
 
-def halves(images: Embeddings, seed: int) -> tuple[Embeddings, Embeddings]:
+def stratified_halves(images: Embeddings, seed: int) -> tuple[Embeddings, Embeddings]:
     """Divide labelled images into two halves of each class, by a seed."""
     assert images.labels is not None
     rng = np.random.default_rng(seed)
@@ -98,18 +102,18 @@ def halves(images: Embeddings, seed: int) -> tuple[Embeddings, Embeddings]:
     for label in np.unique(images.labels):
         rows = rng.permutation(np.flatnonzero(images.labels == label))
         first[rows[: len(rows) // 2]] = True
-    return take(images, np.flatnonzero(first)), take(images, np.flatnonzero(~first))
+    return select(images, np.flatnonzero(first)), select(images, np.flatnonzero(~first))
 
 
-def _kept(folder: Path, source: Source) -> Embeddings | None:
+def _load_cached_embeddings(path: Path, source: Source) -> Embeddings | None:
     try:
-        with Store.open(folder) as store:
+        with Store.open(path) as store:
             if len(store) != len(source):
                 return None
-            ids, vectors = store.vectors()
+            ids, vectors = store.read_vectors()
             labels = [label for batch in store.scan(["label"]) for label in batch["label"].to_pylist()]
-            folder.touch()
-            fingerprint = store.facts.fingerprint
+            path.touch()
+            fingerprint = store.metadata.fingerprint
     except StoreError:  # none there, or damaged
         return None
     return Embeddings(
@@ -120,15 +124,15 @@ def _kept(folder: Path, source: Source) -> Embeddings | None:
     )
 
 
-def _keep(folder: Path, embeddings: Embeddings, clip: Bundle, projected: bool) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
+def _cache_embeddings(path: Path, embeddings: Embeddings, clip: Bundle, projected: bool) -> None:
+    shutil.rmtree(path, ignore_errors=True)
     width = embeddings.vectors.shape[1]
-    model = f"{clip.fingerprint}{'' if projected else f', {FEATURES}'}"
-    facts = StoreFacts(clip.fingerprint, model, width, clip.precision, "float32")
+    model = f"{clip.fingerprint}{'' if projected else f', {FEATURES_LABEL}'}"
+    facts = StoreMetadata(clip.fingerprint, model, width, clip.precision, "float32")
     assert embeddings.labels is not None
-    with Store.create(folder, facts, pa.schema({"label": pa.int64()})) as store:
-        for start in range(0, len(embeddings.ids), APPEND_ROWS):
-            rows = slice(start, start + APPEND_ROWS)
+    with Store.create(path, facts, pa.schema({"label": pa.int64()})) as store:
+        for start in range(0, len(embeddings.ids), ROWS_PER_APPEND):
+            rows = slice(start, start + ROWS_PER_APPEND)
             ids = list(embeddings.ids[rows])
             vectors = pa.FixedSizeListArray.from_arrays(pa.array(embeddings.vectors[rows].ravel()), width)
             columns = {
@@ -139,13 +143,13 @@ def _keep(folder: Path, embeddings: Embeddings, clip: Bundle, projected: bool) -
                 "label": embeddings.labels[rows],
             }
             store.append(pa.table(columns))
-    _evict(folder)
+    _evict_oldest(path)
 
 
-def _evict(newest: Path) -> None:
+def _evict_oldest(newest: Path) -> None:
     folders = sorted(newest.parent.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
     total = 0
     for folder in folders:
         total += sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-        if total > KEPT_BYTES and folder != newest:
+        if total > MAX_EMBEDDING_CACHE_BYTES and folder != newest:
             shutil.rmtree(folder, ignore_errors=True)

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from zebra.data.benchmarks.catalog import find_record, is_there
+from zebra.data.benchmarks.catalog import find_catalog_entry, is_available
 from zebra.errors import DataError
 
-NAME = "limits"
+LIMITATIONS = "limits"
 """What `zebra evaluate` calls all of them together."""
-LIMITS = {
+LIMITATION_DATASETS = {
     "fine-grained": ("menagerie/fine-grained", "cars", "aircraft", "flowers"),
     "counting": ("menagerie/counting", "clevr_counts"),
     "distance": ("menagerie/distance", "kitti"),
@@ -17,7 +17,7 @@ LIMITS = {
 """Ability → its sets: the built-in ones, and the paper's."""
 
 
-def limit_sets(data_root: str | None) -> tuple[str, ...]:
+def list_limitation_datasets(data_root: str | None) -> tuple[str, ...]:
     """Return the sets that are there: all built-in ones, and those of the paper's that lie in `data_root`.
 
     Raises:
@@ -30,18 +30,23 @@ def limit_sets(data_root: str | None) -> tuple[str, ...]:
         )
     return tuple(
         name
-        for names in LIMITS.values()
+        for names in LIMITATION_DATASETS.values()
         for name in names
-        if "/" in name or (root is not None and is_there(find_record(name), root))
+        if "/" in name or (root is not None and is_available(find_catalog_entry(name), root))
     )
 
 
-def ability(name: str) -> str | None:
+def find_limitation(dataset: str) -> str | None:
     """Return which limit a set shows, by its name in results; None for others.
 
     >>> ability("typed-digits"), ability("kitti"), ability("pets")
     ('typed text', 'distance', None)
     """
     return next(
-        (limit for limit, names in LIMITS.items() if name in {one.rpartition("/")[2] for one in names}), None
+        (
+            limit
+            for limit, names in LIMITATION_DATASETS.items()
+            if dataset in {one.rpartition("/")[2] for one in names}
+        ),
+        None,
     )

@@ -10,115 +10,126 @@ from typing import TypeVar
 import numpy as np
 
 from zebra.config.evaluate import EvaluateConfig
-from zebra.data.benchmarks.clip_benchmark import Benchmark, MultilabelBenchmark
+from zebra.data.benchmarks.clip_benchmark import ClassificationBenchmark, MultilabelBenchmark
 from zebra.errors import DataError
-from zebra.evaluators.datasets import open_set
-from zebra.evaluators.embeddings import embed_source, halves
-from zebra.evaluators.results import Outcome, scores_by
-from zebra.evaluators.zero_shot import head
+from zebra.evaluators.datasets import load_dataset
+from zebra.evaluators.embeddings import embed_source, stratified_halves
+from zebra.evaluators.results import TaskResult, scores_with_primary_metric
+from zebra.evaluators.zero_shot import build_zero_shot_classifier
 from zebra.pretrained.bundle import Bundle
-from zebra.protocols.few_shot import SHOTS, FewShot, data_efficiency, few_shot
-from zebra.protocols.linear_probe import LinearProbe, linear_probe, take
-from zebra.protocols.multilabel_probe import multilabel_probe
+from zebra.protocols.few_shot import (
+    DEFAULT_SHOTS,
+    FewShotResult,
+    estimate_data_efficiency,
+    fit_few_shot_probes,
+)
+from zebra.protocols.linear_probe import LinearProbeResult, fit_linear_probe, select
+from zebra.protocols.multilabel_probe import fit_multilabel_probe
 from zebra.protocols.prompts import PromptSet
-from zebra.protocols.zero_shot import ZeroShot, zero_shot
+from zebra.protocols.zero_shot import ClassificationResult, classify_zero_shot
 
 
 @dataclass(frozen=True, slots=True)
-class Probed:
+class ProbeResults:
     """Probes on the features of one set, beside zero-shot on the same test pictures."""
 
-    benchmark: Benchmark
-    zero_shot: ZeroShot
-    linear: LinearProbe
-    few: tuple[FewShot, ...]
+    benchmark: ClassificationBenchmark
+    zero_shot_result: ClassificationResult
+    linear_result: LinearProbeResult
+    few_shot_results: tuple[FewShotResult, ...]
     labels_per_class: float
     """Of the full probe."""
     notes: tuple[str, ...]
 
-    def with_all(self) -> Outcome:
+    def linear_probe(self) -> TaskResult:
         """Return the linear probe's outcome."""
         stopped = (
-            [f"{self.linear.stopped} fits ended at the limit of iterations"] if self.linear.stopped else []
+            [f"{self.linear_result.num_unconverged} fits ended at the limit of iterations"]
+            if self.linear_result.num_unconverged
+            else []
         )
-        notes = (*self.notes, f"λ = {self.linear.probe.penalty:.3g}", *stopped)
-        scores = scores_by(self.linear.outcome, self.benchmark.metric)
-        return Outcome(self.benchmark.name, "linear-probe", scores, self.benchmark.source.digest, notes=notes)
+        notes = (*self.notes, f"λ = {self.linear_result.probe.l2_penalty:.3g}", *stopped)
+        scores = scores_with_primary_metric(self.linear_result.result, self.benchmark.metric)
+        return TaskResult(
+            self.benchmark.name, "linear-probe", scores, self.benchmark.source.digest, notes=notes
+        )
 
-    def with_few(self) -> list[Outcome]:
+    def few_shot(self) -> list[TaskResult]:
         """Return zero-shot on the probes' test pictures, then the few-shot probes'."""
         name, digest = self.benchmark.name, self.benchmark.source.digest
-        line = {"top1": self.zero_shot.scores()["top1"]}
+        line = {"top1": self.zero_shot_result.scores()["top1"]}
         notes = (
             *self.notes,
             "on the probes' test pictures",
-            f"a probe needs {self.efficiency()} labels per class to equal it",
+            f"a probe needs {self.describe_data_efficiency()} labels per class to equal it",
         )
         curve = [
-            Outcome(
+            TaskResult(
                 name,
                 f"few-shot-{point.shots}",
                 {"top1": point.mean().score},
                 digest,
                 notes=(
                     *self.notes,
-                    f"interval over {point.mean().doubt}",
+                    f"interval over {point.mean().interval_source}",
                     "λ of the linear probe, found with all examples",
                 ),
-                chance=1 / self.zero_shot.classes,
+                chance_accuracy=1 / self.zero_shot_result.num_classes,
             )
-            for point in self.few
+            for point in self.few_shot_results
         ]
-        return [Outcome(name, "few-shot-zero-shot", line, digest, notes=notes), *curve]
+        return [TaskResult(name, "few-shot-zero-shot", line, digest, notes=notes), *curve]
 
-    def efficiency(self) -> str:
+    def describe_data_efficiency(self) -> str:
         """Say at how many labels per class the probe equals zero-shot (Fig. 7)."""
-        found = data_efficiency(
-            [point.shots for point in self.few],
-            [point.mean().score.value for point in self.few],
-            (self.labels_per_class, self.linear.outcome.scores()["top1"].value),
-            self.zero_shot.scores()["top1"].value,
+        found = estimate_data_efficiency(
+            [point.shots for point in self.few_shot_results],
+            [point.mean().score.value for point in self.few_shot_results],
+            (self.labels_per_class, self.linear_result.result.scores()["top1"].value),
+            self.zero_shot_result.scores()["top1"].value,
         )
         sign = {"exactly": "", "below": "fewer than ", "above": "more than "}[found.bound]
-        return f"{sign}{found.labels:.3g}"
+        return f"{sign}{found.labels_per_class:.3g}"
 
 
-Labelled = TypeVar("Labelled", Benchmark, MultilabelBenchmark)
+LabeledBenchmark = TypeVar("LabeledBenchmark", ClassificationBenchmark, MultilabelBenchmark)
 
 
-def examples(name: str, benchmark: Labelled, config: EvaluateConfig) -> Labelled | None:
+def load_train_split(
+    dataset: str, benchmark: LabeledBenchmark, config: EvaluateConfig
+) -> LabeledBenchmark | None:
     """Open the training split of a set; None if it has none."""
     try:
-        train = open_set(name, "train", config.data_root)
+        train = load_dataset(dataset, "train", config.data_root)
     except DataError:
         return None
     if not isinstance(train, type(benchmark)) or train.classnames != benchmark.classnames:
-        raise DataError(f"the training split of {name} has other classes than its {config.split} split")
+        raise DataError(f"the training split of {dataset} has other classes than its {config.split} split")
     return train
 
 
-def probe_set(
+def evaluate_probes(
     clip: Bundle,
-    benchmark: Benchmark,
-    train: Benchmark | None,
+    benchmark: ClassificationBenchmark,
+    train: ClassificationBenchmark | None,
     prompts: PromptSet,
-    shots: Sequence[int] = SHOTS,
-    repeats: int = 3,
+    shots: Sequence[int] = DEFAULT_SHOTS,
+    num_repeats: int = 3,
     seed: int = 0,
-) -> Probed:
+) -> ProbeResults:
     """Fit probes to the features before the projection: of the training split, else of one half of the set."""
     test = embed_source(clip, benchmark.source, projected=False)
     vectors = embed_source(clip, benchmark.source)
     notes = benchmark.notes
     if train is None:
-        pool, test = halves(test, seed)
+        pool, test = stratified_halves(test, seed)
         kept = set(test.ids)
-        vectors = take(vectors, np.array([n for n, id in enumerate(vectors.ids) if id in kept]))
+        vectors = select(vectors, np.array([n for n, id in enumerate(vectors.ids) if id in kept]))
         notes = (*notes, "without a training split: examples are one half of the set, scores the other's")
     else:
         pool = embed_source(clip, train.source, projected=False)
     classes = len(benchmark.classnames)
-    linear = linear_probe(pool, test, classes, seed=seed)
+    linear = fit_linear_probe(pool, test, classes, seed=seed)
     assert pool.labels is not None
     counts = np.bincount(pool.labels, minlength=classes)
     possible = [count for count in shots if count <= counts.min()]
@@ -129,14 +140,16 @@ def probe_set(
         )
     if len(possible) < len(shots):
         notes = (*notes, f"{counts.min()} examples of a class allow {max(possible)} shots at most")
-    few = few_shot(pool, test, classes, linear.probe.penalty, shots=possible, repeats=repeats, seed=seed)
-    outcome = zero_shot(vectors, head(clip, prompts))
-    return Probed(benchmark, outcome, linear, few, float(counts.mean()), notes)
+    few = fit_few_shot_probes(
+        pool, test, classes, linear.probe.l2_penalty, shots=possible, num_repeats=num_repeats, seed=seed
+    )
+    outcome = classify_zero_shot(vectors, build_zero_shot_classifier(clip, prompts))
+    return ProbeResults(benchmark, outcome, linear, few, float(counts.mean()), notes)
 
 
-def probe_multilabel(
+def evaluate_multilabel_probe(
     clip: Bundle, benchmark: MultilabelBenchmark, train: MultilabelBenchmark | None, seed: int = 0
-) -> Outcome:
+) -> TaskResult:
     """Fit a probe for each class of a set whose pictures show several.
 
     Raises:
@@ -147,16 +160,18 @@ def probe_multilabel(
             f"{benchmark.name} has no training split, and a probe of several labels needs one; leave linear-probe out"
         )
     points = 11 if benchmark.metric == "map11" else None
-    found = multilabel_probe(
+    found = fit_multilabel_probe(
         embed_source(clip, train.source, projected=False),
         train.labels_NC,
         embed_source(clip, benchmark.source, projected=False),
         benchmark.labels_NC,
-        points=points,
+        num_points=points,
         seed=seed,
     )
-    stopped = [f"{found.stopped} fits ended at the limit of iterations"] if found.stopped else []
-    notes = (*benchmark.notes, f"λ = {found.penalty:.3g}", *stopped)
-    return Outcome(
-        benchmark.name, "linear-probe", found.outcome.scores(), benchmark.source.digest, notes=notes
+    stopped = (
+        [f"{found.num_unconverged} fits ended at the limit of iterations"] if found.num_unconverged else []
+    )
+    notes = (*benchmark.notes, f"λ = {found.l2_penalty:.3g}", *stopped)
+    return TaskResult(
+        benchmark.name, "linear-probe", found.result.scores(), benchmark.source.digest, notes=notes
     )

@@ -8,38 +8,38 @@ import pyarrow as pa
 
 from zebra.errors import ConfigError
 from zebra.evaluators.results_io import (
-    Metrics,
-    Result,
+    EvalMetrics,
+    ResultRecord,
     append_results,
-    provenance,
+    collect_provenance,
     write_metrics,
     write_predictions,
 )
 from zebra.pretrained.bundle import Bundle
-from zebra.protocols.zero_shot import ZeroShot
+from zebra.protocols.zero_shot import ClassificationResult
 from zebra.values import Score
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class TaskResult:
     """One task on one set."""
 
-    set: str
+    dataset: str
     task: str
     scores: Mapping[str, Score]
-    digest: str
+    dataset_digest: str
     """Of the set."""
-    prompts: str = ""
+    prompts_hash: str = ""
     """Hash of what was said, where something was."""
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
-    answers: pa.Table | None = field(default=None, repr=False)
+    predictions: pa.Table | None = field(default=None, repr=False)
     """A row per sample."""
-    chance: float | None = None
+    chance_accuracy: float | None = None
     """Top-1 of guessing, where there are classes."""
 
 
-def open_folder(out: str) -> Path:
+def create_out_dir(out: str) -> Path:
     """Make the folder of results, before anything is computed for it.
 
     Raises:
@@ -53,56 +53,56 @@ def open_folder(out: str) -> Path:
     return path
 
 
-def keep(
-    out: Path, clip: Bundle, model: str, outcomes: Sequence[Outcome], *, split: str, seed: int
-) -> Metrics:
+def save_results(
+    out_dir: Path, clip: Bundle, model: str, results: Sequence[TaskResult], *, split: str, seed: int
+) -> EvalMetrics:
     """Write `metrics.json`, add to `results.jsonl`, and write the predictions."""
-    metrics = as_metrics(outcomes)
-    write_metrics(out / "metrics.json", metrics)
-    about = provenance(seed) | {
+    metrics = to_metrics(results)
+    write_metrics(out_dir / "metrics.json", metrics)
+    about = collect_provenance(seed) | {
         "fingerprint": clip.fingerprint,
         "model": model,
-        "preprocess": clip.preprocess.to_json(),
+        "preprocess": clip.preprocess.to_dict(),
         "precision": clip.precision,
         "backend": clip.backend,
         "split": split,
     }
     append_results(
-        out / "results.jsonl", [result for outcome in outcomes for result in as_results(outcome, about)]
+        out_dir / "results.jsonl", [result for outcome in results for result in to_records(outcome, about)]
     )
-    for outcome in outcomes:
-        if outcome.answers is not None:
-            write_predictions(out / "predictions", outcome.set, outcome.task, outcome.answers)
+    for outcome in results:
+        if outcome.predictions is not None:
+            write_predictions(out_dir / "predictions", outcome.dataset, outcome.task, outcome.predictions)
     return metrics
 
 
-def as_metrics(outcomes: Sequence[Outcome]) -> Metrics:
+def to_metrics(results: Sequence[TaskResult]) -> EvalMetrics:
     """Return set → task → metric → score."""
     metrics: dict[str, dict[str, Mapping[str, Score]]] = {}
-    for outcome in outcomes:
-        metrics.setdefault(outcome.set, {})[outcome.task] = outcome.scores
+    for outcome in results:
+        metrics.setdefault(outcome.dataset, {})[outcome.task] = outcome.scores
     return metrics
 
 
-def as_results(outcome: Outcome, about: Mapping[str, object]) -> list[Result]:
+def to_records(result: TaskResult, provenance: Mapping[str, object]) -> list[ResultRecord]:
     """Return a record for each score."""
     return [
-        Result(
-            set=outcome.set,
-            task=outcome.task,
+        ResultRecord(
+            dataset=result.dataset,
+            task=result.task,
             metric=metric,
             score=score,
-            dataset=outcome.digest,
-            prompts=outcome.prompts,
-            seconds=outcome.seconds,
-            notes=outcome.notes,
-            about=about,
+            dataset_digest=result.dataset_digest,
+            prompts_hash=result.prompts_hash,
+            seconds=result.seconds,
+            notes=result.notes,
+            provenance=provenance,
         )
-        for metric, score in outcome.scores.items()
+        for metric, score in result.scores.items()
     ]
 
 
-def scores_by(outcome: ZeroShot, metric: str) -> dict[str, Score]:
+def scores_with_primary_metric(result: ClassificationResult, metric: str) -> dict[str, Score]:
     """Return all scores, and the one that a set is usually scored by if it is not among them."""
-    scores = outcome.scores()
-    return scores | ({metric: outcome.mean_top1_top5()} if metric == "mean_top1_top5" else {})
+    scores = result.scores()
+    return scores | ({metric: result.mean_top1_top5()} if metric == "mean_top1_top5" else {})

@@ -20,11 +20,11 @@ import pyarrow.parquet as pq
 from zebra.errors import DataError
 from zebra.values import Score
 
-Metrics = Mapping[str, Mapping[str, Mapping[str, Score]]]
+EvalMetrics = Mapping[str, Mapping[str, Mapping[str, Score]]]
 """Set → task → metric → score, for instance ["unseen-kinds"]["zero-shot"]["top1"]."""
 
 
-def write_metrics(path: str | Path, metrics: Metrics) -> None:
+def write_metrics(path: str | Path, metrics: EvalMetrics) -> None:
     """Write scores as JSON, in the order given; the file appears whole or not at all."""
     document = {
         name: {
@@ -39,7 +39,7 @@ def write_metrics(path: str | Path, metrics: Metrics) -> None:
     draft.replace(path)
 
 
-def read_metrics(path: str | Path) -> Metrics:
+def read_metrics(path: str | Path) -> EvalMetrics:
     """Read a `metrics.json`.
 
     Raises:
@@ -62,48 +62,48 @@ def read_metrics(path: str | Path) -> Metrics:
         ) from error
 
 
-VERSION = 1
+RESULTS_VERSION = 1
 """Of a line in results.jsonl; raised whenever an older zebra would read one wrongly."""
-PACKAGES = ("zebra-clip", "torch", "numpy", "scikit-learn", "scipy")
+RESULT_PACKAGES = ("zebra-clip", "torch", "numpy", "scikit-learn", "scipy")
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class ResultRecord:
     """One score with all that decided it."""
 
-    set: str
+    dataset: str
     task: str
     metric: str
     score: Score
-    dataset: str
+    dataset_digest: str
     """Digest of the set."""
-    prompts: str = ""
+    prompts_hash: str = ""
     """Hash of what was said about the classes."""
     seconds: float = 0.0
     """Of the task."""
     notes: tuple[str, ...] = ()
     """What a reader of the score should know."""
-    about: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
     """Of the model and the machine: see `provenance`."""
 
 
-def provenance(seed: int) -> dict[str, Any]:
+def collect_provenance(seed: int) -> dict[str, Any]:
     """Return what decided the results of a run beside its model: seed, versions and time."""
     return {
         "seed": seed,
-        "versions": {name: metadata.version(name) for name in PACKAGES},
+        "versions": {name: metadata.version(name) for name in RESULT_PACKAGES},
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
-def append_results(path: Path, results: Iterable[Result]) -> None:
+def append_results(path: Path, records: Iterable[ResultRecord]) -> None:
     """Add a line for each result behind those that are there."""
-    lines = [json.dumps({"version": VERSION} | asdict(result)) + "\n" for result in results]
+    lines = [json.dumps({"version": RESULTS_VERSION} | asdict(result)) + "\n" for result in records]
     with path.open("a", encoding="utf-8") as file:
         file.write("".join(lines))
 
 
-def read_results(path: Path) -> list[Result]:
+def read_results(path: Path) -> list[ResultRecord]:
     """Read all results, oldest first.
 
     Raises:
@@ -113,29 +113,29 @@ def read_results(path: Path) -> list[Result]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"there are no results at {path} ({error}); `zebra evaluate` writes them") from error
-    return [_result(line, f"{path}:{number}") for number, line in enumerate(lines, start=1)]
+    return [_parse_record(line, f"{path}:{number}") for number, line in enumerate(lines, start=1)]
 
 
-def latest_results(folder: Path) -> dict[tuple[str, str, str], Result]:
+def read_latest_results(run_dir: Path) -> dict[tuple[str, str, str], ResultRecord]:
     """Read a run's `results.jsonl` as (set, task, metric) → result; of a score measured several times the last counts.
 
     Raises:
         DataError: As `read_results`.
     """
-    results = read_results(folder / "results.jsonl")
-    return {(result.set, result.task, result.metric): result for result in results}
+    results = read_results(run_dir / "results.jsonl")
+    return {(result.dataset, result.task, result.metric): result for result in results}
 
 
-def _result(line: str, where: str) -> Result:
+def _parse_record(line: str, where: str) -> ResultRecord:
     try:
         held = json.loads(line)
         version = held.pop("version")
-        if version > VERSION:
+        if version > RESULTS_VERSION:
             raise DataError(
-                f"{where} was written by a newer zebra (version {version}, this one reads {VERSION}): "
+                f"{where} was written by a newer zebra (version {version}, this one reads {RESULTS_VERSION}): "
                 "pip install -U zebra-clip"
             )
-        return Result(**held | {"score": Score(**held["score"]), "notes": tuple(held["notes"])})
+        return ResultRecord(**held | {"score": Score(**held["score"]), "notes": tuple(held["notes"])})
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         if isinstance(error, DataError):
             raise
@@ -144,21 +144,21 @@ def _result(line: str, where: str) -> Result:
         ) from error
 
 
-def write_predictions(folder: Path, name: str, task: str, answers: pa.Table) -> None:
+def write_predictions(predictions_dir: Path, dataset: str, task: str, predictions: pa.Table) -> None:
     """Write a row per sample into FOLDER/NAME.TASK.parquet, in place of an earlier run's."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = predictions_path(folder, name, task)
+    predictions_dir.mkdir(parents=True, exist_ok=True)
+    path = predictions_path(predictions_dir, dataset, task)
     draft = path.with_name(path.name + ".part")
-    pq.write_table(answers, draft)
+    pq.write_table(predictions, draft)
     draft.replace(path)
 
 
-def read_predictions(folder: Path, name: str, task: str) -> pa.Table | None:
+def read_predictions(predictions_dir: Path, dataset: str, task: str) -> pa.Table | None:
     """Return what `write_predictions` wrote; None if the task leaves none."""
-    path = predictions_path(folder, name, task)
+    path = predictions_path(predictions_dir, dataset, task)
     return pq.read_table(path) if path.is_file() else None
 
 
-def predictions_path(folder: Path, name: str, task: str) -> Path:
+def predictions_path(predictions_dir: Path, dataset: str, task: str) -> Path:
     """Return where the predictions of a set lie, whatever characters its name has."""
-    return folder / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}.{task}.parquet"
+    return predictions_dir / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', dataset)}.{task}.parquet"

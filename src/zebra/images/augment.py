@@ -11,34 +11,34 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zebra.images.jpeg import Box
+from zebra.images.jpeg import CropBox
 
-MAX_STRETCH = 4 / 3
-TRIES = 10
+MAX_CROP_RATIO = 4 / 3
+NUM_CROP_ATTEMPTS = 10
 
 
-def random_box(width: int, height: int, chances: NDArray[np.float64], min_area: float) -> Box:
+def sample_crop_box(width: int, height: int, uniforms: NDArray[np.float64], min_area: float) -> CropBox:
     """Return a box with a share of the area uniform in [min_area, 1] and a log-uniform ratio of sides in [3/4, 4/3].
 
     Images too elongated for it give their centre, cut to the nearest ratio allowed.
 
     Args:
-        chances: Uniform in [0, 1), [tries, 4]; the first row whose box fits into the picture decides.
+        uniforms: Uniform in [0, 1), [tries, 4]; the first row whose box fits into the picture decides.
         min_area: In (0, 1]; 1 switches chance off and gives the centre square, which evaluation sees too.
     """
     if min_area == 1:
-        return _centre_box(width, height, 1.0)
-    for share, stretch, x, y in chances.tolist():
+        return _center_box(width, height, 1.0)
+    for share, stretch, x, y in uniforms.tolist():
         area = width * height * (min_area + share * (1 - min_area))
-        aspect = MAX_STRETCH ** (2 * stretch - 1)
+        aspect = MAX_CROP_RATIO ** (2 * stretch - 1)
         w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 0 < w <= width and 0 < h <= height:
             left, top = int(x * (width - w + 1)), int(y * (height - h + 1))
             return left, top, left + w, top + h
-    return _centre_box(width, height, MAX_STRETCH)
+    return _center_box(width, height, MAX_CROP_RATIO)
 
 
-def cut(pixels_HW3: NDArray[np.uint8], box: Box, size: int) -> Tensor:
+def crop_and_resize(pixels_HW3: NDArray[np.uint8], box: CropBox, size: int) -> Tensor:
     """Cut a box and resize it (bicubic, with antialiasing) to uint8 [3, size, size], channels last in memory.
 
     torch's kernel is that of Pillow, four times faster; they differ by one level in a few values of a thousand.
@@ -50,8 +50,8 @@ def cut(pixels_HW3: NDArray[np.uint8], box: Box, size: int) -> Tensor:
     return F.interpolate(crop_13HW, (size, size), mode="bicubic", antialias=True)[0]
 
 
-def _centre_box(width: int, height: int, max_stretch: float) -> Box:
-    """Return the largest centred box whose sides differ by at most the factor `max_stretch`."""
-    w, h = min(width, round(height * max_stretch)), min(height, round(width * max_stretch))
+def _center_box(width: int, height: int, max_ratio: float) -> CropBox:
+    """Return the largest centred box whose sides differ by at most the factor `max_ratio`."""
+    w, h = min(width, round(height * max_ratio)), min(height, round(width * max_ratio))
     left, top = (width - w) // 2, (height - h) // 2
     return left, top, left + w, top + h

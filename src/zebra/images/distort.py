@@ -10,49 +10,51 @@ import math
 import numpy as np
 from PIL import Image, ImageOps
 
-KERNELS = (
+RESAMPLING_FILTERS = (
     Image.Resampling.NEAREST,
     Image.Resampling.BILINEAR,
     Image.Resampling.BICUBIC,
     Image.Resampling.LANCZOS,
     Image.Resampling.BOX,
 )
-LEAST_AREA = 0.4
-MOST_STRETCH = 4 / 3
-MOST_DEGREES = 15.0
-QUALITY = (20, 96)
-MOST_HUE, LEAST_FACTOR = 12, 0.7
+MIN_CROP_AREA = 0.4
+MAX_RATIO_CHANGE = 4 / 3
+MAX_ROTATION_DEGREES = 15.0
+JPEG_QUALITY_RANGE = (20, 96)
+MAX_HUE_SHIFT, MIN_COLOR_FACTOR = 12, 0.7
 """Hue moves by so many of 256 steps; saturation and value are multiplied by 0.7 to 1/0.7."""
 
 
-def distort(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
+def distort_image(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
     """Return an RGB picture of `size` × `size` pixels, distorted in a random part of these ways."""
     image = image.convert("RGB")
     if rng.random() < 0.5:
         image = ImageOps.mirror(image)
     if rng.random() < 0.5:
-        image = image.rotate(float(rng.uniform(-MOST_DEGREES, MOST_DEGREES)), Image.Resampling.BILINEAR)
-    kernel = KERNELS[rng.integers(len(KERNELS))]
-    image = image.resize((size, size), kernel, box=_box(*image.size, rng))
+        image = image.rotate(
+            float(rng.uniform(-MAX_ROTATION_DEGREES, MAX_ROTATION_DEGREES)), Image.Resampling.BILINEAR
+        )
+    kernel = RESAMPLING_FILTERS[rng.integers(len(RESAMPLING_FILTERS))]
+    image = image.resize((size, size), kernel, box=_sample_crop_box(*image.size, rng))
     if rng.random() < 0.5:
-        image = _recoloured(image, rng)
+        image = _jitter_color(image, rng)
     if rng.random() < 0.8:
         buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=int(rng.integers(*QUALITY)))
+        image.save(buffer, "JPEG", quality=int(rng.integers(*JPEG_QUALITY_RANGE)))
         image = Image.open(buffer).convert("RGB")
     return image
 
 
-def _box(width: int, height: int, rng: np.random.Generator) -> tuple[float, float, float, float]:
-    area = width * height * rng.uniform(LEAST_AREA, 1.0)
-    aspect = MOST_STRETCH ** rng.uniform(-1.0, 1.0) * width / height
+def _sample_crop_box(width: int, height: int, rng: np.random.Generator) -> tuple[float, float, float, float]:
+    area = width * height * rng.uniform(MIN_CROP_AREA, 1.0)
+    aspect = MAX_RATIO_CHANGE ** rng.uniform(-1.0, 1.0) * width / height
     w, h = min(width, math.sqrt(area * aspect)), min(height, math.sqrt(area / aspect))
     left, top = rng.uniform(0, width - w), rng.uniform(0, height - h)
     return left, top, left + w, top + h
 
 
-def _recoloured(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+def _jitter_color(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     hsv = np.asarray(image.convert("HSV")).astype(np.float32)
-    hsv[..., 0] = (hsv[..., 0] + rng.uniform(-MOST_HUE, MOST_HUE)) % 256
-    hsv[..., 1:] *= LEAST_FACTOR ** rng.uniform(-1.0, 1.0, 2)
+    hsv[..., 0] = (hsv[..., 0] + rng.uniform(-MAX_HUE_SHIFT, MAX_HUE_SHIFT)) % 256
+    hsv[..., 1:] *= MIN_COLOR_FACTOR ** rng.uniform(-1.0, 1.0, 2)
     return Image.fromarray(hsv.clip(0, 255).astype(np.uint8), "HSV").convert("RGB")

@@ -12,18 +12,23 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from zebra.images.decode import MAX_PIXELS, orientation, read_header, read_pixels
+from zebra.images.decode import MAX_PIXELS, read_header, read_orientation, read_pixels
 
-Box: TypeAlias = tuple[int, int, int, int]
+CropBox: TypeAlias = tuple[int, int, int, int]
 """Left, top, right, bottom, in pixels."""
 
-FACTORS = (8, 4, 2)
+DOWNSCALE_FACTORS = (8, 4, 2)
 """How many times smaller a JPEG may be decoded, the best first."""
 
 
 def decode_scaled(
-    data: bytes, where: str, size: int, draw: Callable[[int, int], Box], *, max_pixels: int = MAX_PIXELS
-) -> tuple[NDArray[np.uint8], Box]:
+    data: bytes,
+    location: str,
+    size: int,
+    get_crop_box: Callable[[int, int], CropBox],
+    *,
+    max_pixels: int = MAX_PIXELS,
+) -> tuple[NDArray[np.uint8], CropBox]:
     """Decode a picture for a crop that becomes `size` pixels wide and high.
 
     Only a JPEG whose crop stays at least that large is decoded smaller. Decoded whole, its pixels are those of
@@ -31,8 +36,8 @@ def decode_scaled(
     to Pillow.
 
     Args:
-        where: Names the picture in errors.
-        draw: Width and height of the whole upright picture → the crop. It may be asked twice.
+        location: Names the picture in errors.
+        get_crop_box: Width and height of the whole upright picture → the crop. It may be asked twice.
         max_pixels: As in `decode`.
 
     Returns:
@@ -41,21 +46,21 @@ def decode_scaled(
     Raises:
         BadSample: As in `decode`.
     """
-    image = read_header(data, where, max_pixels=max_pixels)
+    image = read_header(data, location, max_pixels=max_pixels)
     # MPO is what Pillow calls a JPEG with further pictures behind it; CMYK it converts by rules of its own.
-    if image.format == "JPEG" and image.mode in ("RGB", "L") and orientation(image) == 1:
-        box = draw(*image.size)
+    if image.format == "JPEG" and image.mode in ("RGB", "L") and read_orientation(image) == 1:
+        box = get_crop_box(*image.size)
         shorter = min(box[2] - box[0], box[3] - box[1])
-        factor = next((factor for factor in FACTORS if factor * size <= shorter), 1)
-        pixels = _at_scale(data, image.size, factor)
+        factor = next((factor for factor in DOWNSCALE_FACTORS if factor * size <= shorter), 1)
+        pixels = _decode_jpeg(data, image.size, factor)
         if pixels is not None:
             left, top, right, bottom = ((edge + factor // 2) // factor for edge in box)
             return pixels, (left, top, right, bottom)
-    image = read_pixels(image, where)
-    return np.asarray(image), draw(*image.size)
+    image = read_pixels(image, location)
+    return np.asarray(image), get_crop_box(*image.size)
 
 
-def _at_scale(data: bytes, size: tuple[int, int], factor: int) -> NDArray[np.uint8] | None:
+def _decode_jpeg(data: bytes, size: tuple[int, int], factor: int) -> NDArray[np.uint8] | None:
     """Decode all of a JPEG; None if libjpeg finds the least fault in it, such as an end that is missing."""
     width, height = (-(-length // factor) for length in size)
     try:

@@ -13,16 +13,18 @@ from PIL import Image
 
 from zebra.errors import DataError
 
-BITS, SIDE, FREQUENCIES = 64, 32, 8
-BLOCK = 2048
+HASH_BITS, RESIZED_SIDE, NUM_FREQUENCIES = 64, 32, 8
+HASH_BLOCK_SIZE = 2048
 """Hashes of either set that are compared at once: 16 MiB of distances."""
 
 
-def perceptual_hashes(images: Sequence[Image.Image]) -> NDArray[np.uint64]:
+def compute_perceptual_hashes(images: Sequence[Image.Image]) -> NDArray[np.uint64]:
     """Return the hash of each picture, as `decode` returns them; the highest bit is that of the lowest frequency."""
-    pixels_NHW = np.array([_gray(image) for image in images], dtype=np.float64).reshape(-1, SIDE, SIDE)
-    basis = _cosines()
-    spectrum_NF = (basis @ pixels_NHW @ basis.T).reshape(-1, BITS)
+    pixels_NHW = np.array([_to_gray(image) for image in images], dtype=np.float64).reshape(
+        -1, RESIZED_SIDE, RESIZED_SIDE
+    )
+    basis = _dct_basis()
+    spectrum_NF = (basis @ pixels_NHW @ basis.T).reshape(-1, HASH_BITS)
     # What is zero but for rounding, as in pictures with a symmetry, must not give bits by chance.
     spectrum_NF = spectrum_NF.round(3)
     middle_N1 = np.median(spectrum_NF, axis=1, keepdims=True)
@@ -30,63 +32,63 @@ def perceptual_hashes(images: Sequence[Image.Image]) -> NDArray[np.uint64]:
     return packed.view(">u8")[:, 0].astype(np.uint64)
 
 
-def nearest(
-    hash_N: NDArray[np.uint64], known_M: NDArray[np.uint64]
+def find_nearest_hashes(
+    hash_N: NDArray[np.uint64], reference_M: NDArray[np.uint64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return for each hash the fewest bits by which it differs from a known one, and which: the first of equals.
 
     Raises:
         DataError: There are no known hashes.
     """
-    if not len(known_M):
+    if not len(reference_M):
         raise DataError("there are no hashes to compare with; hash the training pictures first")
-    distance_N = np.full(len(hash_N), BITS + 1, dtype=np.int64)
+    distance_N = np.full(len(hash_N), HASH_BITS + 1, dtype=np.int64)
     which_N = np.zeros(len(hash_N), dtype=np.int64)
-    for row, column, agreement in _blocks(hash_N, known_M):
+    for row, column, agreement in _iter_blocks(hash_N, reference_M):
         best = agreement.argmax(axis=1)
-        distance = (BITS - agreement[np.arange(len(best)), best].astype(np.int64)) // 2
+        distance = (HASH_BITS - agreement[np.arange(len(best)), best].astype(np.int64)) // 2
         rows = row + np.flatnonzero(distance < distance_N[row : row + len(best)])
         distance_N[rows], which_N[rows] = distance[rows - row], column + best[rows - row]
     return distance_N, which_N
 
 
-def within(
-    hash_N: NDArray[np.uint64], known_M: NDArray[np.uint64], distance: int
+def find_hash_pairs(
+    hash_N: NDArray[np.uint64], reference_M: NDArray[np.uint64], max_distance: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return all pairs that differ in at most `distance` bits: rows of the first, rows of the second, distances."""
+    """Return all pairs that differ in at most `max_distance` bits: rows of the first, rows of the second, distances."""
     found = [np.zeros((3, 0), dtype=np.int64)]
-    for row, column, agreement in _blocks(hash_N, known_M):
-        first, second = np.nonzero(agreement >= BITS - 2 * distance)
-        bits = (BITS - agreement[first, second].astype(np.int64)) // 2
+    for row, column, agreement in _iter_blocks(hash_N, reference_M):
+        first, second = np.nonzero(agreement >= HASH_BITS - 2 * max_distance)
+        bits = (HASH_BITS - agreement[first, second].astype(np.int64)) // 2
         found.append(np.stack([first + row, second + column, bits]))
     pairs = np.concatenate(found, axis=1)
     return pairs[0], pairs[1], pairs[2]
 
 
-def _gray(image: Image.Image) -> NDArray[np.uint8]:
-    return np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.LANCZOS))
+def _to_gray(image: Image.Image) -> NDArray[np.uint8]:
+    return np.asarray(image.convert("L").resize((RESIZED_SIDE, RESIZED_SIDE), Image.Resampling.LANCZOS))
 
 
-def _cosines() -> NDArray[np.float64]:
+def _dct_basis() -> NDArray[np.float64]:
     """Return the first rows of the DCT-II, [8, 32], all of one scale as in ImageHash, whose `phash` this equals."""
-    frequency, place = np.arange(FREQUENCIES)[:, None], np.arange(SIDE) + 0.5
-    basis: NDArray[np.float64] = 2 * np.cos(np.pi * frequency * place / SIDE)
+    frequency, place = np.arange(NUM_FREQUENCIES)[:, None], np.arange(RESIZED_SIDE) + 0.5
+    basis: NDArray[np.float64] = 2 * np.cos(np.pi * frequency * place / RESIZED_SIDE)
     return basis
 
 
-def _blocks(
-    hash_N: NDArray[np.uint64], known_M: NDArray[np.uint64]
+def _iter_blocks(
+    hash_N: NDArray[np.uint64], reference_M: NDArray[np.uint64]
 ) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
     """Yield (first row, first column, agreement): equal bits less different ones, by a product of signs.
 
     The product is exact in float32 and runs at the speed of BLAS.
     """
-    for row in range(0, len(hash_N), BLOCK):
-        sign_NF = _signs(hash_N[row : row + BLOCK])
-        for column in range(0, len(known_M), BLOCK):
-            yield row, column, sign_NF @ _signs(known_M[column : column + BLOCK]).T
+    for row in range(0, len(hash_N), HASH_BLOCK_SIZE):
+        sign_NF = _bits_to_signs(hash_N[row : row + HASH_BLOCK_SIZE])
+        for column in range(0, len(reference_M), HASH_BLOCK_SIZE):
+            yield row, column, sign_NF @ _bits_to_signs(reference_M[column : column + HASH_BLOCK_SIZE]).T
 
 
-def _signs(hash_N: NDArray[np.uint64]) -> NDArray[np.float32]:
-    bits = np.unpackbits(hash_N.astype(">u8").view(np.uint8).reshape(-1, BITS // 8), axis=1)
+def _bits_to_signs(hash_N: NDArray[np.uint64]) -> NDArray[np.float32]:
+    bits = np.unpackbits(hash_N.astype(">u8").view(np.uint8).reshape(-1, HASH_BITS // 8), axis=1)
     return bits.astype(np.float32) * 2 - 1

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from zebra.config.structure import structure
 from zebra.errors import ConfigError
-from zebra.images.decode import DecodeMode, rgb_on_white
+from zebra.images.decode import DecodeMode, convert_to_rgb
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -46,20 +46,20 @@ class Preprocess:
         if min(self.std) <= 0:
             raise ConfigError(f"std is {self.std}; every channel must be positive")
 
-    def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
+    def resize_and_crop(self, image: Image.Image) -> NDArray[np.uint8]:
         """Resize, cut the centre square and convert to RGB, as uint8 [3, H, W].
 
         When it is converted shows on images that are not RGB yet: a palette image, for instance, is resized by
         nearest colour unless it is converted first.
         """
-        size, image = self.image_size, rgb_on_white(image) if self.rgb == "first" else image
-        target = (size, size) if self.resize == "squash" else _shortest(image.size, size)
+        size, image = self.image_size, convert_to_rgb(image) if self.rgb == "first" else image
+        target = (size, size) if self.resize == "squash" else _resized_size(image.size, size)
         image = image.resize(target, Image.Resampling[self.interpolation.upper()])
-        image = image.crop(_centre(image.size, size, self.crop))
+        image = image.crop(_center_crop_box(image.size, size, self.crop))
         image.info.pop("transparency", None)  # changes no colour; Pillow would warn that it is dropped
-        return channels_first(image.convert("RGB"))
+        return to_channels_first(image.convert("RGB"))
 
-    def normalise(self, images: Tensor) -> Tensor:
+    def normalize(self, images: Tensor) -> Tensor:
         """Turn uint8 [B, 3, H, W] into float32 of roughly zero mean and unit variance, on the same device.
 
         The arithmetic is torchvision's, bit for bit; transformers divides by 255 in double precision, which moves
@@ -72,12 +72,12 @@ class Preprocess:
         )
         return images.float().div_(255).sub_(mean).div_(std)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return what `from_json` reads back."""
         return {name: list(v) if isinstance(v, tuple) else v for name, v in dataclasses.asdict(self).items()}
 
     @classmethod
-    def from_json(cls, raw: Mapping[str, Any]) -> "Preprocess":
+    def from_dict(cls, raw: Mapping[str, Any]) -> "Preprocess":
         """Read `to_json`'s mapping; every key must be there, since a guessed one would change the vectors.
 
         Raises:
@@ -90,12 +90,12 @@ class Preprocess:
         return preprocess
 
 
-def channels_first(image: Image.Image) -> NDArray[np.uint8]:
+def to_channels_first(image: Image.Image) -> NDArray[np.uint8]:
     """Copy an RGB image into a writable uint8 array [3, H, W]."""
     return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
 
-def _shortest(size: tuple[int, int], target: int) -> tuple[int, int]:
+def _resized_size(size: tuple[int, int], target: int) -> tuple[int, int]:
     """Scale (width, height) so that the shorter becomes `target`; torchvision and transformers truncate the longer."""
     width, height = size
     if width <= height:
@@ -103,7 +103,7 @@ def _shortest(size: tuple[int, int], target: int) -> tuple[int, int]:
     return int(target * width / height), target
 
 
-def _centre(
+def _center_crop_box(
     size: tuple[int, int], side: int, rounding: Literal["half_even", "floor"]
 ) -> tuple[int, int, int, int]:
     """Return the box of the centre square; Python rounds halves to even, as torchvision does."""

@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from zebra.distributed import World
+from zebra.distributed import ProcessGroup
 from zebra.errors import ConfigError, ShapeError
 
 
-def pairs(
-    loss: str, image_RE: Tensor, text_NE: Tensor, tile_rows: int | None, world: World
+def prepare_pairs(
+    loss_name: str, image_RE: Tensor, text_NE: Tensor, tile_rows: int | None, group: ProcessGroup
 ) -> tuple[Tensor, Tensor]:
     """Return both sides in fp32, or in fp64 where one of them is.
 
@@ -16,17 +16,19 @@ def pairs(
         ShapeError: The two sides do not fit, or are empty.
         ConfigError: `tile_rows` is not positive.
     """
-    fits = image_RE.ndim == 2 and text_NE.shape == (world.size * len(image_RE), *image_RE.shape[1:])
+    fits = image_RE.ndim == 2 and text_NE.shape == (group.world_size * len(image_RE), *image_RE.shape[1:])
     if not fits or not image_RE.numel():
         needed = (
             "as two filled [N, E] tensors of one shape, row i of both being pair i"
-            if world.size == 1
-            else f"as [R, E] of this process and [N, E] of all {world.size}, N = {world.size} R"
+            if group.world_size == 1
+            else f"as [R, E] of this process and [N, E] of all {group.world_size}, N = {group.world_size} R"
         )
         raise ShapeError(
-            f"{loss} needs images and texts {needed}, not {tuple(image_RE.shape)} and {tuple(text_NE.shape)}"
+            f"{loss_name} needs images and texts {needed}, not {tuple(image_RE.shape)} and {tuple(text_NE.shape)}"
         )
     if tile_rows is not None and tile_rows < 1:
-        raise ConfigError(f"{loss}: tile_rows is {tile_rows}; give 1 or more, or None for all rows at once")
+        raise ConfigError(
+            f"{loss_name}: tile_rows is {tile_rows}; give 1 or more, or None for all rows at once"
+        )
     dtype = torch.promote_types(torch.promote_types(image_RE.dtype, text_NE.dtype), torch.float32)
     return image_RE.to(dtype), text_NE.to(dtype)

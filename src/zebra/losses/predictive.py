@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from zebra.errors import ShapeError
 
 
-def bag_of_words_loss(logits_BV: Tensor, words_BV: Tensor) -> Tensor:
+def bag_of_words_loss(logits_BV: Tensor, target_BV: Tensor) -> Tensor:
     """Average the cross-entropy of predicting which words of the vocabulary each image's caption holds.
 
     One softmax over the vocabulary, as in Joulin et al. 2016 (arXiv 1511.02251, the multi-class logistic loss), the
@@ -21,7 +21,7 @@ def bag_of_words_loss(logits_BV: Tensor, words_BV: Tensor) -> Tensor:
 
     Args:
         logits_BV: Scores [B, V] of the vocabulary's words for each image.
-        words_BV: Which of them its caption holds, bool [B, V]. A caption without any costs nothing.
+        target_BV: Which of them its caption holds, bool [B, V]. A caption without any costs nothing.
 
     Returns:
         The loss, a scalar. Computed in fp32 even under autocast; fp64 scores stay fp64.
@@ -29,26 +29,26 @@ def bag_of_words_loss(logits_BV: Tensor, words_BV: Tensor) -> Tensor:
     Raises:
         ShapeError: The two differ in shape, or are empty.
     """
-    if logits_BV.shape != words_BV.shape or logits_BV.ndim != 2 or not logits_BV.numel():
+    if logits_BV.shape != target_BV.shape or logits_BV.ndim != 2 or not logits_BV.numel():
         raise ShapeError(
             "bag_of_words_loss needs scores and words as two filled [B, V] tensors of one shape, row i of both being "
-            f"image i, not {tuple(logits_BV.shape)} and {tuple(words_BV.shape)}"
+            f"image i, not {tuple(logits_BV.shape)} and {tuple(target_BV.shape)}"
         )
     with torch.autocast(logits_BV.device.type, enabled=False):
-        logits_BV = _exact(logits_BV)
-        share_BV = words_BV.to(logits_BV.dtype) / words_BV.sum(dim=1, keepdim=True).clamp(min=1)
+        logits_BV = _promote_to_fp32(logits_BV)
+        share_BV = target_BV.to(logits_BV.dtype) / target_BV.sum(dim=1, keepdim=True).clamp(min=1)
         return F.cross_entropy(logits_BV, share_BV)
 
 
-def captioning_loss(logits_BLV: Tensor, next_BL: Tensor, said_BL: Tensor) -> Tensor:
+def captioning_loss(logits_BLV: Tensor, target_BL: Tensor, mask_BL: Tensor) -> Tensor:
     """Average the cross-entropy of the next token over all that were said (VirTex, Desai & Johnson 2020, §3).
 
     Differs: VirTex adds a second decoder that reads backwards; CLIP's baseline and this loss read forwards alone.
 
     Args:
         logits_BLV: Scores [B, L, V] of the token after each position.
-        next_BL: The token that comes there, int64 [B, L].
-        said_BL: False where that token is padding, bool [B, L]. CLIP pads with 0, which is a word's id too, so no id
+        target_BL: The token that comes there, int64 [B, L].
+        mask_BL: False where that token is padding, bool [B, L]. CLIP pads with 0, which is a word's id too, so no id
             can tell; what stands at padding has no influence, not even NaN.
 
     Returns:
@@ -58,20 +58,20 @@ def captioning_loss(logits_BLV: Tensor, next_BL: Tensor, said_BL: Tensor) -> Ten
     Raises:
         ShapeError: The three do not fit each other, or nothing was said.
     """
-    if logits_BLV.ndim != 3 or not logits_BLV.shape[:2] == next_BL.shape == said_BL.shape:
+    if logits_BLV.ndim != 3 or not logits_BLV.shape[:2] == target_BL.shape == mask_BL.shape:
         raise ShapeError(
             "captioning_loss needs scores [B, L, V], the next tokens [B, L] and which of them were said [B, L], not "
-            f"{tuple(logits_BLV.shape)}, {tuple(next_BL.shape)} and {tuple(said_BL.shape)}"
+            f"{tuple(logits_BLV.shape)}, {tuple(target_BL.shape)} and {tuple(mask_BL.shape)}"
         )
     with torch.autocast(logits_BLV.device.type, enabled=False):
-        logits_NV, next_N = logits_BLV[said_BL], next_BL[said_BL]
+        logits_NV, next_N = logits_BLV[mask_BL], target_BL[mask_BL]
         if not logits_NV.numel():
             raise ShapeError(
-                f"captioning_loss: not one token was said in a batch of shape {tuple(next_BL.shape)}; a text "
+                f"captioning_loss: not one token was said in a batch of shape {tuple(target_BL.shape)}; a text "
                 "has at least its end"
             )
-        return F.cross_entropy(_exact(logits_NV), next_N)
+        return F.cross_entropy(_promote_to_fp32(logits_NV), next_N)
 
 
-def _exact(logits: Tensor) -> Tensor:
+def _promote_to_fp32(logits: Tensor) -> Tensor:
     return logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from zebra.distributed import ALONE, World
-from zebra.losses.inputs import pairs
-from zebra.losses.tiles import Tile, refuse_second_derivative, tiles
+from zebra.distributed import SINGLE_PROCESS, ProcessGroup
+from zebra.losses.inputs import prepare_pairs
+from zebra.losses.tiles import Tile, forbid_double_backward, iter_tiles
 
 
 def sigmoid_loss(
@@ -21,7 +21,7 @@ def sigmoid_loss(
     logit_scale: Tensor | float,
     logit_bias: Tensor | float,
     tile_rows: int | None = 1024,
-    world: World = ALONE,
+    group: ProcessGroup = SINGLE_PROCESS,
 ) -> Tensor:
     """Ask of each image and each text whether they match; sum the log losses over texts, average over images.
 
@@ -31,7 +31,7 @@ def sigmoid_loss(
         logit_scale: The multiplier of cosine similarities, already exponentiated.
         logit_bias: Added to every scaled similarity; negative at first, since nearly all answers are no.
         tile_rows: As in `info_nce`.
-        world: The processes that share the batch; each asks the questions of its own images.
+        group: The processes that share the batch; each asks the questions of its own images.
 
     Returns:
         The loss of the whole batch, a scalar; gradients flow to the first four arguments, once. Those of several
@@ -42,20 +42,20 @@ def sigmoid_loss(
         ConfigError: `tile_rows` is not positive; in the backward pass of tiles, `create_graph=True` was given.
     """
     with torch.autocast(image_NE.device.type, enabled=False):
-        image_NE, text_NE = pairs("sigmoid_loss", image_NE, text_NE, tile_rows, world)
+        image_NE, text_NE = prepare_pairs("sigmoid_loss", image_NE, text_NE, tile_rows, group)
         num_pairs = len(text_NE)
         scaled_RE = logit_scale * image_NE
-        if world.size == 1 and (tile_rows is None or num_pairs <= tile_rows):
+        if group.world_size == 1 and (tile_rows is None or num_pairs <= tile_rows):
             logits_NN = scaled_RE @ text_NE.T + logit_bias
             sign_NN = 2 * torch.eye(num_pairs, dtype=logits_NN.dtype, device=logits_NN.device) - 1
             return -F.logsigmoid(sign_NN * logits_NN).sum() / num_pairs
         bias = torch.as_tensor(logit_bias, dtype=scaled_RE.dtype, device=scaled_RE.device)
-        first, rows = world.rank * len(image_NE), tile_rows or len(image_NE)
-        total: Tensor = TiledLogLoss.apply(scaled_RE, text_NE, bias, rows, first)  # type: ignore[no-untyped-call]  # so in torch
-        return world.sum(total) / num_pairs
+        first, rows = group.rank * len(image_NE), tile_rows or len(image_NE)
+        total: Tensor = TiledLogSigmoid.apply(scaled_RE, text_NE, bias, rows, first)  # type: ignore[no-untyped-call]  # so in torch
+        return group.all_reduce_sum(total) / num_pairs
 
 
-class TiledLogLoss(torch.autograd.Function):
+class TiledLogSigmoid(torch.autograd.Function):
     """The sum of log losses over all rows and columns; processes that hold some rows each add theirs up."""
 
     @staticmethod
@@ -64,8 +64,8 @@ class TiledLogLoss(torch.autograd.Function):
     ) -> Tensor:
         """Return Σ log(1 + exp(±z)), z = rows · columnsᵀ + bias, minus where they match; see `tiles`."""
         total, zero = row_RE.new_zeros(()), row_RE.new_zeros(())
-        for tile in tiles(row_RE, column_CE, tile_rows, first_match):
-            total += torch.logaddexp(_wrongness(tile, bias), zero, out=tile.spare).sum()
+        for tile in iter_tiles(row_RE, column_CE, tile_rows, first_match):
+            total += torch.logaddexp(_negate_matching_logits(tile, bias), zero, out=tile.scratch).sum()
         ctx.save_for_backward(row_RE, column_CE, bias)
         ctx.tile_rows, ctx.first_match = tile_rows, first_match
         return total
@@ -75,7 +75,7 @@ class TiledLogLoss(torch.autograd.Function):
         ctx: Any, grad_total: Tensor
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
         """Return the gradients of `row_RE`, `column_CE` and `bias`."""
-        refuse_second_derivative()
+        forbid_double_backward()
         row_RE, column_CE, bias = ctx.saved_tensors
         grads = tuple(
             torch.zeros_like(value) if needed else None
@@ -83,9 +83,9 @@ class TiledLogLoss(torch.autograd.Function):
         )
         grad_row_RE, grad_column_CE, grad_bias = grads
         # Products in place or with `out` are never autocast, wherever backward is called.
-        for tile in tiles(row_RE, column_CE, ctx.tile_rows, ctx.first_match):
-            grad = _wrongness(tile, bias).sigmoid_()
-            grad.diagonal(tile.shift).neg_()
+        for tile in iter_tiles(row_RE, column_CE, ctx.tile_rows, ctx.first_match):
+            grad = _negate_matching_logits(tile, bias).sigmoid_()
+            grad.diagonal(tile.diagonal_offset).neg_()
             if grad_row_RE is not None:
                 grad_row_RE[tile.rows].addmm_(grad, column_CE[tile.columns])
             if grad_column_CE is not None:
@@ -98,8 +98,8 @@ class TiledLogLoss(torch.autograd.Function):
         return grad_row_RE, grad_column_CE, grad_bias, None, None
 
 
-def _wrongness(tile: Tile, bias: Tensor) -> Tensor:
+def _negate_matching_logits(tile: Tile, bias: Tensor) -> Tensor:
     """Make a tile's logits, in place, large where the answer is wrong: z where nothing matches, -z where it does."""
     logits = tile.logits.add_(bias)
-    logits.diagonal(tile.shift).neg_()
+    logits.diagonal(tile.diagonal_offset).neg_()
     return logits

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from zebra.errors import ConfigError
 
-CPU_ELEMENTS = 2**20
+MAX_TILE_ELEMENTS_CPU = 2**20
 """Most logits in a tile on a CPU: 4 MiB in fp32, which stay in its cache between the passes over them."""
-DEVICE_ELEMENTS = 2**23
+MAX_TILE_ELEMENTS_ACCELERATOR = 2**23
 """Most logits in a tile on an accelerator, where only large kernels are worth their launch: 32 MiB in fp32."""
 
 
@@ -26,19 +26,19 @@ class Tile:
     columns: slice
     logits: Tensor
     """The products of these rows and columns."""
-    spare: Tensor
+    scratch: Tensor
     """Of the same shape, to work in; holds anything."""
-    shift: int
+    diagonal_offset: int
     """Which diagonal of the tile holds the matching pairs, as `torch.diagonal` counts them."""
 
     @property
-    def matched(self) -> slice:
+    def matching_rows(self) -> slice:
         """The rows of the whole matrix whose match lies in this tile, in the order of its diagonal."""
-        first = self.rows.start + max(0, -self.shift)
-        return slice(first, first + self.logits.diagonal(self.shift).numel())
+        first = self.rows.start + max(0, -self.diagonal_offset)
+        return slice(first, first + self.logits.diagonal(self.diagonal_offset).numel())
 
 
-def tiles(row_RE: Tensor, column_CE: Tensor, tile_rows: int, first_match: int = 0) -> Iterator[Tile]:
+def iter_tiles(row_RE: Tensor, column_CE: Tensor, tile_rows: int, first_match: int = 0) -> Iterator[Tile]:
     """Compute `row_RE @ column_CE.T` block by block.
 
     Args:
@@ -50,7 +50,7 @@ def tiles(row_RE: Tensor, column_CE: Tensor, tile_rows: int, first_match: int = 
     """
     num_rows, num_columns = len(row_RE), len(column_CE)
     tile_rows = min(tile_rows, num_rows)
-    budget = CPU_ELEMENTS if row_RE.device.type == "cpu" else DEVICE_ELEMENTS
+    budget = MAX_TILE_ELEMENTS_CPU if row_RE.device.type == "cpu" else MAX_TILE_ELEMENTS_ACCELERATOR
     tile_columns = min(max(1, budget // tile_rows), num_columns)
     # Allocated once: fresh pages for every tile would cost as much as a pass over it.
     buffer, spare = (row_RE.new_empty(tile_rows * tile_columns) for _ in range(2))
@@ -62,10 +62,12 @@ def tiles(row_RE: Tensor, column_CE: Tensor, tile_rows: int, first_match: int = 
             size = shape[0] * shape[1]
             logits = buffer[:size].view(shape)
             torch.mm(row_RE[rows], column_CE[columns].T, out=logits)
-            yield Tile(rows, columns, logits, spare[:size].view(shape), shift=top + first_match - left)
+            yield Tile(
+                rows, columns, logits, spare[:size].view(shape), diagonal_offset=top + first_match - left
+            )
 
 
-def refuse_second_derivative() -> None:
+def forbid_double_backward() -> None:
     """Stop a backward pass through tiles that is itself to be differentiated.
 
     PyTorch's `once_differentiable` would let it pass where the incoming gradient is a constant, and the second

@@ -42,13 +42,13 @@ class Paint(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class BodyPart:
     """One closed outline with its paint."""
 
     outline: Outline
     paint: Paint
     hinge: tuple[float, float] = (0.0, 0.0)
-    swing: float = 0.0
+    swing_degrees: float = 0.0
     """Degrees that it turns around the hinge at full gait."""
 
 
@@ -59,18 +59,18 @@ class Animal:
     name: str
     plural: str
     poses: tuple[str, ...]
-    parts: tuple[Part, ...]
-    sided: bool
+    parts: tuple[BodyPart, ...]
+    is_side_view: bool
     """Whether it looks to one side; the others look at us."""
-    grounded: bool
+    is_grounded: bool
     """Whether it stands on the ground and throws a shadow there."""
 
-    corners: Outline = field(init=False)
+    vertices: Outline = field(init=False)
     """All outlines one after the other, [M, 2], at rest."""
-    cuts: tuple[slice, ...] = field(init=False)
+    part_slices: tuple[slice, ...] = field(init=False)
     """Where each part lies in `corners`."""
     _hinges: Outline = field(init=False)
-    _swings: NDArray[np.float64] = field(init=False)
+    _swing_radians: NDArray[np.float64] = field(init=False)
 
     def __post_init__(self) -> None:
         lengths = [len(part.outline) for part in self.parts]
@@ -79,23 +79,23 @@ class Animal:
         object.__setattr__(self, "cuts", tuple(slice(*pair) for pair in pairwise(ends)))
         object.__setattr__(self, "_hinges", np.repeat([part.hinge for part in self.parts], lengths, axis=0))
         object.__setattr__(
-            self, "_swings", np.radians(np.repeat([part.swing for part in self.parts], lengths))
+            self, "_swings", np.radians(np.repeat([part.swing_degrees for part in self.parts], lengths))
         )
 
     @property
     def aspect(self) -> float:
         """Height over width, at rest."""
-        width, height = np.ptp(self.corners, axis=0)
+        width, height = np.ptp(self.vertices, axis=0)
         return float(height / width)
 
-    def posed(self, gait: float) -> Outline:
+    def pose_vertices(self, gait: float) -> Outline:
         """Return the corners at a gait in [-1, 1], every part turned around its hinge."""
-        cos, sin = np.cos(self._swings * gait), np.sin(self._swings * gait)
-        x, y = (self.corners - self._hinges).T
+        cos, sin = np.cos(self._swing_radians * gait), np.sin(self._swing_radians * gait)
+        x, y = (self.vertices - self._hinges).T
         return np.stack([x * cos - y * sin, x * sin + y * cos], axis=1) + self._hinges
 
 
-GAITS = {
+GAIT_RANGES = {
     "standing": (0.0, 0.15),
     "walking": (0.45, 0.6),
     "running": (0.9, 1.0),
@@ -108,56 +108,56 @@ GAITS = {
 
 
 @cache
-def animal(name: str) -> Animal:
+def get_animal(name: str) -> Animal:
     """Return the animal of this name, one of ANIMALS; its drawing is read once per process."""
-    words = _drawings()[name]
+    words = _load_drawings()[name]
     return Animal(
         name=name,
         plural=words["plural"],
         poses=tuple(words["poses"]),
-        parts=tuple(part for line in words["parts"] for part in _parts(line)),
-        sided=words.get("sided", True),
-        grounded=words.get("grounded", True),
+        parts=tuple(part for line in words["parts"] for part in _parse_parts(line)),
+        is_side_view=words.get("sided", True),
+        is_grounded=words.get("grounded", True),
     )
 
 
 @cache
-def _drawings() -> dict[str, Any]:
+def _load_drawings() -> dict[str, Any]:
     text = (resources.files("zebra.menagerie") / "animals.yaml").read_text(encoding="utf-8")
     drawings: dict[str, Any] = yaml.safe_load(text)
     return drawings
 
 
-def _parts(line: str) -> list[Part]:
+def _parse_parts(line: str) -> list[BodyPart]:
     """Read one line of a drawing; its grammar is explained where the drawings are."""
     line, _, hinge = line.partition(" hinge ")
     paint, *words = line.split()
     if paint == "eye":
-        x, y = _numbers(words[0])
-        return _eye(x, y, float(words[1]))
-    outline = _outline(words[0], [_numbers(word) for word in words[1:]])
+        x, y = _parse_numbers(words[0])
+        return _build_eye(x, y, float(words[1]))
+    outline = _build_outline(words[0], [_parse_numbers(word) for word in words[1:]])
     if not hinge:
-        return [Part(outline, Paint(paint))]
+        return [BodyPart(outline, Paint(paint))]
     point, degrees = hinge.split()
-    x, y = _numbers(point)
-    return [Part(outline, Paint(paint), (x, y), float(degrees))]
+    x, y = _parse_numbers(point)
+    return [BodyPart(outline, Paint(paint), (x, y), float(degrees))]
 
 
-def _outline(shape: str, points: list[tuple[float, ...]]) -> Outline:
+def _build_outline(shape: str, points: list[tuple[float, ...]]) -> Outline:
     if shape == "oval":
         (x, y), (rx, ry) = points
         return oval(x, y, rx, ry)
     return {"blob": blob, "stroke": stroke, "polygon": polygon}[shape](*points)
 
 
-def _numbers(word: str) -> tuple[float, ...]:
+def _parse_numbers(word: str) -> tuple[float, ...]:
     return tuple(float(number) for number in word.split(","))
 
 
-def _eye(x: float, y: float, size: float) -> list[Part]:
+def _build_eye(x: float, y: float, size: float) -> list[BodyPart]:
     ring, pupil = size + 1, size * 0.6
     return [
-        Part(oval(x, y, ring, ring), Paint.INK),
-        Part(oval(x, y, size, size), Paint.LIGHT),
-        Part(oval(x + size * 0.3, y, pupil, pupil), Paint.INK),
+        BodyPart(oval(x, y, ring, ring), Paint.INK),
+        BodyPart(oval(x, y, size, size), Paint.LIGHT),
+        BodyPart(oval(x + size * 0.3, y, pupil, pupil), Paint.INK),
     ]

@@ -3,11 +3,11 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from zebra.menagerie.animals import animal
-from zebra.menagerie.coats import GRAINS, colour_pairs
-from zebra.menagerie.rng import Dice
-from zebra.menagerie.scenes import SCENES, scenes_for
-from zebra.menagerie.splits import SEEN, TRAIN_FONTS
+from zebra.menagerie.animals import get_animal
+from zebra.menagerie.coats import GRAINS, list_color_pairs
+from zebra.menagerie.rng import SampleRng
+from zebra.menagerie.scenes import SCENES, compatible_scenes
+from zebra.menagerie.splits import SEEN_KINDS, TRAIN_FONTS
 
 Topic = Literal["animal", "count", "distance", "sign"]
 
@@ -18,21 +18,21 @@ DISTANCES = {
     "far away": (0.14, 0.2),
 }
 """How much of the picture the animal's longer side takes; the closest is cut by the frame."""
-EXTENT = (0.68, 0.95)
+EXTENT_RANGE = (0.68, 0.95)
 """The share of the width that an animal fills in an ordinary picture."""
-BIG, SMALL = 0.88, 0.75
+MIN_BIG_EXTENT, MAX_SMALL_EXTENT = 0.88, 0.75
 """Shares of the picture's side from which an animal is called big, and up to which it is called small."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class ImageAttributes:
     """What is true of one picture; fields that do not apply keep their default."""
 
     topic: Topic
     scene: str
     animal: str = ""
     coat: str = ""
-    colours: tuple[str, ...] = ()
+    colors: tuple[str, ...] = ()
     """The main colour, then the pattern's."""
     grain: str = ""
     """thin, thick, small, large, or medium."""
@@ -53,8 +53,8 @@ class Facts:
         """The word big or small, by the animal's longer side; empty for what is neither, or is near or far."""
         if self.topic != "animal":
             return ""
-        longer = self.extent * max(1.0, animal(self.animal).aspect)
-        return "big" if longer > BIG else "small" if longer < SMALL else ""
+        longer = self.extent * max(1.0, get_animal(self.animal).aspect)
+        return "big" if longer > MIN_BIG_EXTENT else "small" if longer < MAX_SMALL_EXTENT else ""
 
     @property
     def is_fine_or_coarse(self) -> bool:
@@ -62,60 +62,63 @@ class Facts:
         return self.grain not in ("", "medium")
 
 
-def training_facts(dice: Dice) -> Facts:
+def sample_training_attributes(rng: SampleRng) -> ImageAttributes:
     """Draw what a training picture shows: mostly one animal of a seen kind."""
-    share = dice.between(0, 1)
+    share = rng.uniform(0, 1)
     if share < 0.05:
-        return sign(dice, dice.pick(range(10)), TRAIN_FONTS)
-    kind = dice.pick(SEEN)
+        return sample_sign(rng, rng.choice(range(10)), TRAIN_FONTS)
+    kind = rng.choice(SEEN_KINDS)
     if share < 0.10:
-        return several(dice, kind, dice.pick((2, 3, 4, 5, 6)))
+        return sample_group(rng, kind, rng.choice((2, 3, 4, 5, 6)))
     if share < 0.15:
-        return apart(dice, kind, dice.pick(tuple(DISTANCES)))
-    return single(dice, kind)
+        return sample_at_distance(rng, kind, rng.choice(tuple(DISTANCES)))
+    return sample_single(rng, kind)
 
 
-def single(dice: Dice, kind: tuple[str, str], grain: str = "") -> Facts:
+def sample_single(rng: SampleRng, kind: tuple[str, str], grain: str = "") -> ImageAttributes:
     """One animal, fully visible, filling a good part of the picture; of any grain if none is asked for."""
     name, coat = kind
-    species = animal(name)
-    base, other = dice.pick(_PAIRS)
+    species = get_animal(name)
+    base, other = rng.choice(_COLOR_PAIRS)
     colours = (base,) if coat == "plain" else (base, other)
-    scenes = scenes_for(colours) or list(SCENES)
-    return Facts(
+    scenes = compatible_scenes(colours) or list(SCENES)
+    return ImageAttributes(
         topic="animal",
-        scene=dice.pick(scenes),
+        scene=rng.choice(scenes),
         animal=name,
         coat=coat,
-        colours=colours,
-        grain=grain or dice.pick(GRAINS.get(coat, ("",))),
-        side=dice.pick(("left", "right")) if species.sided else "",
-        pose=dice.pick(species.poses),
-        extent=dice.between(*EXTENT),
+        colors=colours,
+        grain=grain or rng.choice(GRAINS.get(coat, ("",))),
+        side=rng.choice(("left", "right")) if species.is_side_view else "",
+        pose=rng.choice(species.poses),
+        extent=rng.uniform(*EXTENT_RANGE),
         count=1,
     )
 
 
-def recoloured(facts: Facts, dice: Dice, colours: tuple[str, ...]) -> Facts:
+def recolor(attributes: ImageAttributes, rng: SampleRng, colors: tuple[str, ...]) -> ImageAttributes:
     """The same animal in other colours, moved to where they can be seen."""
-    return replace(facts, colours=colours, scene=dice.pick(scenes_for(colours)))
+    return replace(attributes, colors=colors, scene=rng.choice(compatible_scenes(colors)))
 
 
-def several(dice: Dice, kind: tuple[str, str], count: int) -> Facts:
+def sample_group(rng: SampleRng, kind: tuple[str, str], count: int) -> ImageAttributes:
     """One to six animals of a kind."""
-    return replace(single(dice, kind), topic="count", count=count, extent=0.0)
+    return replace(sample_single(rng, kind), topic="count", count=count, extent=0.0)
 
 
-def apart(dice: Dice, kind: tuple[str, str], distance: str) -> Facts:
+def sample_at_distance(rng: SampleRng, kind: tuple[str, str], distance: str) -> ImageAttributes:
     """An animal near or far."""
     return replace(
-        single(dice, kind), topic="distance", distance=distance, extent=dice.between(*DISTANCES[distance])
+        sample_single(rng, kind),
+        topic="distance",
+        distance=distance,
+        extent=rng.uniform(*DISTANCES[distance]),
     )
 
 
-def sign(dice: Dice, digit: int, fonts: tuple[str, ...]) -> Facts:
+def sample_sign(rng: SampleRng, digit: int, fonts: tuple[str, ...]) -> ImageAttributes:
     """A sign with a typed number."""
-    return Facts(topic="sign", scene=dice.pick(tuple(SCENES)), digit=digit, font=dice.pick(fonts))
+    return ImageAttributes(topic="sign", scene=rng.choice(tuple(SCENES)), digit=digit, font=rng.choice(fonts))
 
 
-_PAIRS = colour_pairs()
+_COLOR_PAIRS = list_color_pairs()

@@ -7,10 +7,10 @@ from typing import TypeAlias
 
 import numpy as np
 
-from zebra.menagerie.rng import Dice
+from zebra.menagerie.rng import SampleRng
 from zebra.menagerie.shapes import Outline, oval, rotate
 
-Colour: TypeAlias = tuple[int, int, int]
+Color: TypeAlias = tuple[int, int, int]
 
 COATS = ("plain", "striped", "spotted", "checkered", "patched", "two-tone")
 
@@ -21,7 +21,7 @@ GRAINS = {
 }
 """How fine a pattern is; the other coats have one grain."""
 
-COLOURS: dict[str, Colour] = {
+COLORS: dict[str, Color] = {
     "black": (38, 36, 42),
     "white": (246, 246, 242),
     "gray": (140, 142, 148),
@@ -35,7 +35,7 @@ COLOURS: dict[str, Colour] = {
     "pink": (246, 150, 184),
 }
 
-ALIKE = (
+SIMILAR_COLORS = (
     {"black", "gray"},
     {"black", "brown"},
     {"black", "purple"},
@@ -71,16 +71,16 @@ ALIKE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Box:
+class BodyBox:
     """Where the body is, in the drawing's own units."""
 
     left: float
     top: float
     right: float
     bottom: float
-    waist: float
+    median_y: float
     """The height that has half of the body above it."""
-    fill: float = 0.5
+    fill_ratio: float = 0.5
     """The share of the box that the body covers: a giraffe's is small, an owl's large."""
 
     @property
@@ -89,66 +89,66 @@ class Box:
         return float(np.sqrt((self.right - self.left) * (self.bottom - self.top)))
 
     @property
-    def reach(self) -> float:
+    def radius(self) -> float:
         """Radius of the circle around the centre that covers the box."""
         return 0.5 * float(np.hypot(self.right - self.left, self.bottom - self.top))
 
     @property
-    def centre(self) -> tuple[float, float]:
+    def center(self) -> tuple[float, float]:
         """Middle of the box."""
         return 0.5 * (self.left + self.right), 0.5 * (self.top + self.bottom)
 
 
-def colour_pairs() -> list[tuple[str, str]]:
+def list_color_pairs() -> list[tuple[str, str]]:
     """Return every ordered pair of colours that are clearly different."""
-    return [(one, two) for one in COLOURS for two in COLOURS if one != two and {one, two} not in ALIKE]
+    return [(one, two) for one in COLORS for two in COLORS if one != two and {one, two} not in SIMILAR_COLORS]
 
 
-def pattern(coat: str, grain: str, box: Box, dice: Dice) -> Outline | None:
+def build_pattern(coat: str, grain: str, box: BodyBox, rng: SampleRng) -> Outline | None:
     """Return the polygons that carry a coat's second colour, float64 [K, P, 2]; None for a plain coat.
 
     Args:
         coat: One of COATS.
         grain: One of GRAINS for the coats that have one, else "".
         box: The body the polygons must cover; they may reach beyond it.
-        dice: Shifts, tilts and wobbles the pattern.
+        rng: Shifts, tilts and wobbles the pattern.
     """
-    return _PATTERNS[coat](grain, box, dice) + box.centre if coat in _PATTERNS else None
+    return _PATTERN_FUNCTIONS[coat](grain, box, rng) + box.center if coat in _PATTERN_FUNCTIONS else None
 
 
-def _stripes(grain: str, box: Box, dice: Dice) -> Outline:
-    period = box.size * {"thin": 0.17, "medium": 0.23, "thick": 0.31}[grain] * dice.between(0.93, 1.07)
-    heights = np.linspace(-box.reach, box.reach, 9)
-    wave = 0.14 * period * np.sin(heights / box.size * dice.between(5, 8) + dice.between(0, 6))
-    half = period * dice.between(0.23, 0.27)
+def _stripes(grain: str, box: BodyBox, rng: SampleRng) -> Outline:
+    period = box.size * {"thin": 0.17, "medium": 0.23, "thick": 0.31}[grain] * rng.uniform(0.93, 1.07)
+    heights = np.linspace(-box.radius, box.radius, 9)
+    wave = 0.14 * period * np.sin(heights / box.size * rng.uniform(5, 8) + rng.uniform(0, 6))
+    half = period * rng.uniform(0.23, 0.27)
     x, y = np.concatenate([wave - half, wave[::-1] + half]), np.concatenate([heights, heights[::-1]])
-    places = np.array([(place, 0.0) for place in _grid(box.reach, period, dice)])
-    return _turned(np.stack([x, y], axis=1), places, dice.between(-14, 14))
+    places = np.array([(place, 0.0) for place in _grid(box.radius, period, rng)])
+    return _place_and_rotate(np.stack([x, y], axis=1), places, rng.uniform(-14, 14))
 
 
-def _spots(grain: str, box: Box, dice: Dice) -> Outline:
+def _spots(grain: str, box: BodyBox, rng: SampleRng) -> Outline:
     """Round dots with room between them, a little out of line: nothing that could be taken for checks."""
-    period = box.size * {"small": 0.23, "medium": 0.28, "large": 0.35}[grain] * dice.between(0.93, 1.07)
-    radius = period * dice.between(0.25, 0.29)
-    places = _brickwork(box.reach, period, period * 0.87, dice)
-    places = places + dice.generator.uniform(-0.13, 0.13, places.shape) * period
-    return _turned(oval(0, 0, radius, radius, corners=14), places, dice.between(-20, 20))
+    period = box.size * {"small": 0.23, "medium": 0.28, "large": 0.35}[grain] * rng.uniform(0.93, 1.07)
+    radius = period * rng.uniform(0.25, 0.29)
+    places = _staggered_grid(box.radius, period, period * 0.87, rng)
+    places = places + rng.generator.uniform(-0.13, 0.13, places.shape) * period
+    return _place_and_rotate(oval(0, 0, radius, radius, num_vertices=14), places, rng.uniform(-20, 20))
 
 
-def _checks(grain: str, box: Box, dice: Dice) -> Outline:
-    side = box.size * {"small": 0.095, "medium": 0.12, "large": 0.15}[grain] * dice.between(0.93, 1.07)
+def _checks(grain: str, box: BodyBox, rng: SampleRng) -> Outline:
+    side = box.size * {"small": 0.095, "medium": 0.12, "large": 0.15}[grain] * rng.uniform(0.93, 1.07)
     square = np.array([(0.0, 0.0), (side, 0.0), (side, side), (0.0, side)])
-    return _turned(square, _brickwork(box.reach, 2 * side, side, dice), dice.between(-8, 8))
+    return _place_and_rotate(square, _staggered_grid(box.radius, 2 * side, side, rng), rng.uniform(-8, 8))
 
 
-def _patches(_grain: str, box: Box, dice: Dice) -> Outline:
+def _patches(_grain: str, box: BodyBox, rng: SampleRng) -> Outline:
     """Large blobs; smaller on a thin body, where large ones would mostly miss it and leave it plain."""
-    size = box.size * math.sqrt(min(1.0, box.fill / 0.5))
+    size = box.size * math.sqrt(min(1.0, box.fill_ratio / 0.5))
     step = size * 0.6
-    places = _brickwork(box.reach, step, step, dice)
-    places = places + dice.generator.uniform(-0.08, 0.08, places.shape) * step
+    places = _staggered_grid(box.radius, step, step, rng)
+    places = places + rng.generator.uniform(-0.08, 0.08, places.shape) * step
     angles = np.linspace(0, 2 * np.pi, 18, endpoint=False)
-    phases = dice.generator.uniform(0, 2 * np.pi, (3, len(places), 1))
+    phases = rng.generator.uniform(0, 2 * np.pi, (3, len(places), 1))
     radius = size * (
         0.23
         + 0.03 * np.sin(phases[0])
@@ -156,18 +156,18 @@ def _patches(_grain: str, box: Box, dice: Dice) -> Outline:
         + 0.03 * np.sin(3 * angles + phases[2])
     )
     patches = radius[..., None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    return _turned(patches, places, dice.between(-30, 30))
+    return _place_and_rotate(patches, places, rng.uniform(-30, 30))
 
 
-def _lower_half(_grain: str, box: Box, dice: Dice) -> Outline:
-    x = np.linspace(-1.5 * box.reach, 1.5 * box.reach, 25)
-    edge = 0.02 * box.size * np.sin(x / box.size * 12 + dice.between(0, 6)) + x * dice.between(-0.06, 0.06)
-    upper = np.stack([x, edge + box.waist - box.centre[1]], axis=1)
-    lower = np.array([(x[-1], 2 * box.reach), (x[0], 2 * box.reach)])
+def _lower_half(_grain: str, box: BodyBox, rng: SampleRng) -> Outline:
+    x = np.linspace(-1.5 * box.radius, 1.5 * box.radius, 25)
+    edge = 0.02 * box.size * np.sin(x / box.size * 12 + rng.uniform(0, 6)) + x * rng.uniform(-0.06, 0.06)
+    upper = np.stack([x, edge + box.median_y - box.center[1]], axis=1)
+    lower = np.array([(x[-1], 2 * box.radius), (x[0], 2 * box.radius)])
     return np.concatenate([upper, lower])[None]
 
 
-_PATTERNS: dict[str, Callable[[str, Box, Dice], Outline]] = {
+_PATTERN_FUNCTIONS: dict[str, Callable[[str, BodyBox, SampleRng], Outline]] = {
     "striped": _stripes,
     "spotted": _spots,
     "checkered": _checks,
@@ -176,19 +176,21 @@ _PATTERNS: dict[str, Callable[[str, Box, Dice], Outline]] = {
 }
 
 
-def _grid(reach: float, step: float, dice: Dice) -> Outline:
+def _grid(radius: float, step: float, rng: SampleRng) -> Outline:
     """Places `step` apart that cover [-reach, reach], shifted at random."""
-    return np.arange(int(2 * reach / step) + 2, dtype=np.float64) * step - (reach + step * dice.between(0, 1))
+    return np.arange(int(2 * radius / step) + 2, dtype=np.float64) * step - (
+        radius + step * rng.uniform(0, 1)
+    )
 
 
-def _brickwork(reach: float, across: float, down: float, dice: Dice) -> Outline:
+def _staggered_grid(radius: float, step_x: float, step_y: float, rng: SampleRng) -> Outline:
     """Places [K, 2] in rows, every second row shifted by half."""
-    y = _grid(reach, down, dice)
-    x = _grid(reach + across, across, dice)
-    shift = np.arange(len(y)) % 2 * across / 2
+    y = _grid(radius, step_y, rng)
+    x = _grid(radius + step_x, step_x, rng)
+    shift = np.arange(len(y)) % 2 * step_x / 2
     return np.stack([(x + shift[:, None]).ravel(), np.repeat(y, len(x))], axis=1)
 
 
-def _turned(shapes: Outline, places: Outline, degrees: float) -> Outline:
+def _place_and_rotate(shapes: Outline, positions: Outline, degrees: float) -> Outline:
     """Put a shape, or a shape per place, at every place and turn them all: [K, P, 2]."""
-    return rotate(shapes + places[:, None, :], math.radians(degrees))
+    return rotate(shapes + positions[:, None, :], math.radians(degrees))

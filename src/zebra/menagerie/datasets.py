@@ -3,20 +3,28 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from zebra.menagerie.attributes import DISTANCES, Facts, apart, recoloured, several, sign, single
-from zebra.menagerie.captions import NUMBERS
-from zebra.menagerie.rng import Dice
-from zebra.menagerie.splits import KINDS, SEEN, TEST_FONTS, UNSEEN, kind_name
+from zebra.menagerie.attributes import (
+    DISTANCES,
+    ImageAttributes,
+    recolor,
+    sample_at_distance,
+    sample_group,
+    sample_sign,
+    sample_single,
+)
+from zebra.menagerie.captions import NUMBER_WORDS
+from zebra.menagerie.rng import SampleRng
+from zebra.menagerie.splits import ALL_KINDS, SEEN_KINDS, TEST_FONTS, UNSEEN_KINDS, kind_name
 
 
 @dataclass(frozen=True, slots=True)
-class EvaluationSet:
+class MenagerieDataset:
     """One labelled set: pictures are asked which of the class names fits."""
 
-    size: int
+    num_samples: int
     classnames: tuple[str, ...]
     templates: tuple[str, ...]
-    roll: Callable[[Dice, int], tuple[Facts, int]]
+    sample: Callable[[SampleRng, int], tuple[ImageAttributes, int]]
     """Dice and the picture's index → its facts and its label."""
 
 
@@ -39,7 +47,7 @@ PHRASE_TEMPLATES = (
     "{c}.",
 )
 
-DESCRIPTIONS = (
+ZEBRA_CLASSNAMES = (
     "a horse with black and white stripes",
     "a plain brown horse",
     "a white horse with black spots",
@@ -69,7 +77,7 @@ DESCRIPTIONS = (
 )
 """The first is what the set shows; the others are what it must not be taken for."""
 
-GRAINED = (
+GRAIN_CLASSES = (
     ("striped", "thin", "thin stripes"),
     ("striped", "thick", "thick stripes"),
     ("spotted", "small", "small spots"),
@@ -79,41 +87,41 @@ GRAINED = (
 )
 
 
-def _kinds(size: int, kinds: tuple[tuple[str, str], ...]) -> EvaluationSet:
-    def roll(dice: Dice, index: int) -> tuple[Facts, int]:
+def _build_kind_dataset(num_samples: int, kinds: tuple[tuple[str, str], ...]) -> MenagerieDataset:
+    def roll(dice: SampleRng, index: int) -> tuple[ImageAttributes, int]:
         kind = kinds[index % len(kinds)]
-        return single(dice, kind), KINDS.index(kind)
+        return sample_single(dice, kind), ALL_KINDS.index(kind)
 
-    return EvaluationSet(size, tuple(kind_name(*kind) for kind in KINDS), KIND_TEMPLATES, roll)
-
-
-def _zebra(dice: Dice, _index: int) -> tuple[Facts, int]:
-    facts = single(dice, ("horse", "striped"))
-    return recoloured(facts, dice, dice.pick((("white", "black"), ("black", "white")))), 0
+    return MenagerieDataset(num_samples, tuple(kind_name(*kind) for kind in ALL_KINDS), KIND_TEMPLATES, roll)
 
 
-def _counting(dice: Dice, index: int) -> tuple[Facts, int]:
+def _sample_zebra(rng: SampleRng, _index: int) -> tuple[ImageAttributes, int]:
+    facts = sample_single(rng, ("horse", "striped"))
+    return recolor(facts, rng, rng.choice((("white", "black"), ("black", "white")))), 0
+
+
+def _sample_counting(rng: SampleRng, index: int) -> tuple[ImageAttributes, int]:
     label = index % 6
-    return several(dice, dice.pick(SEEN), label + 1), label
+    return sample_group(rng, rng.choice(SEEN_KINDS), label + 1), label
 
 
-def _distance(dice: Dice, index: int) -> tuple[Facts, int]:
+def _sample_distance(rng: SampleRng, index: int) -> tuple[ImageAttributes, int]:
     label = index % len(DISTANCES)
-    return apart(dice, dice.pick(SEEN), tuple(DISTANCES)[label]), label
+    return sample_at_distance(rng, rng.choice(SEEN_KINDS), tuple(DISTANCES)[label]), label
 
 
-def _fine_grained(dice: Dice, index: int) -> tuple[Facts, int]:
-    label = index % len(GRAINED)
-    coat, grain, _ = GRAINED[label]
-    kind = dice.pick([kind for kind in SEEN if kind[1] == coat])
-    return single(dice, kind, grain), label
+def _sample_fine_grained(rng: SampleRng, index: int) -> tuple[ImageAttributes, int]:
+    label = index % len(GRAIN_CLASSES)
+    coat, grain, _ = GRAIN_CLASSES[label]
+    kind = rng.choice([kind for kind in SEEN_KINDS if kind[1] == coat])
+    return sample_single(rng, kind, grain), label
 
 
-def _typed(dice: Dice, index: int) -> tuple[Facts, int]:
-    return sign(dice, index % 10, TEST_FONTS), index % 10
+def _sample_typed(rng: SampleRng, index: int) -> tuple[ImageAttributes, int]:
+    return sample_sign(rng, index % 10, TEST_FONTS), index % 10
 
 
-DIGITS = tuple(str(digit) for digit in range(10))
+DIGIT_CLASSNAMES = tuple(str(digit) for digit in range(10))
 DIGIT_TEMPLATES = (
     "a sign with the number {c}.",
     "the number {c}",
@@ -123,28 +131,31 @@ DIGIT_TEMPLATES = (
     "a photo of the number {c}.",
 )
 
-DRAWN = {
-    "seen-kinds": _kinds(1200, SEEN),
-    "unseen-kinds": _kinds(1200, UNSEEN),
-    "zebra": EvaluationSet(1000, DESCRIPTIONS, PHRASE_TEMPLATES, _zebra),
-    "counting": EvaluationSet(
+DRAWN_DATASETS = {
+    "seen-kinds": _build_kind_dataset(1200, SEEN_KINDS),
+    "unseen-kinds": _build_kind_dataset(1200, UNSEEN_KINDS),
+    "zebra": MenagerieDataset(1000, ZEBRA_CLASSNAMES, PHRASE_TEMPLATES, _sample_zebra),
+    "counting": MenagerieDataset(
         600,
-        ("one animal", *(f"{number} animals" for number in NUMBERS[2:7])),
+        ("one animal", *(f"{number} animals" for number in NUMBER_WORDS[2:7])),
         ("a picture of {c}.", "{c}", "{c}.", "a photo of {c}."),
-        _counting,
+        _sample_counting,
     ),
-    "distance": EvaluationSet(
-        600, tuple(DISTANCES), ("a picture of an animal {c}.", "an animal {c}", "an animal {c}."), _distance
-    ),
-    "fine-grained": EvaluationSet(
+    "distance": MenagerieDataset(
         600,
-        tuple(words for _, _, words in GRAINED),
-        ("a picture of an animal with {c}.", "an animal with {c}", "an animal with {c}."),
-        _fine_grained,
+        tuple(DISTANCES),
+        ("a picture of an animal {c}.", "an animal {c}", "an animal {c}."),
+        _sample_distance,
     ),
-    "typed-digits": EvaluationSet(600, DIGITS, DIGIT_TEMPLATES, _typed),
-    "sketch": _kinds(600, SEEN),
-    "inverted": _kinds(600, SEEN),
-    "noisy": _kinds(600, SEEN),
+    "fine-grained": MenagerieDataset(
+        600,
+        tuple(words for _, _, words in GRAIN_CLASSES),
+        ("a picture of an animal with {c}.", "an animal with {c}", "an animal with {c}."),
+        _sample_fine_grained,
+    ),
+    "typed-digits": MenagerieDataset(600, DIGIT_CLASSNAMES, DIGIT_TEMPLATES, _sample_typed),
+    "sketch": _build_kind_dataset(600, SEEN_KINDS),
+    "inverted": _build_kind_dataset(600, SEEN_KINDS),
+    "noisy": _build_kind_dataset(600, SEEN_KINDS),
 }
 """Sets that are drawn; the last three go through the shift of their name. `handwritten-digits` is real handwriting."""

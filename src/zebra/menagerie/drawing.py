@@ -5,100 +5,104 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from zebra.menagerie.animals import animal
-from zebra.menagerie.attributes import Facts
-from zebra.menagerie.coats import Colour
-from zebra.menagerie.rng import Dice
-from zebra.menagerie.scenes import CANVAS, paint_scene
-from zebra.menagerie.sprite import Figure, pose
+from zebra.menagerie.animals import get_animal
+from zebra.menagerie.attributes import ImageAttributes
+from zebra.menagerie.coats import Color
+from zebra.menagerie.rng import SampleRng
+from zebra.menagerie.scenes import CANVAS_SIZE, draw_background
+from zebra.menagerie.sprite import Sprite, build_sprite
 
-MARGIN = 6
+MARGIN_PIXELS = 6
 """Pixels of the canvas that a whole animal keeps from the frame."""
-BOARDS: tuple[Colour, ...] = ((250, 250, 245), (250, 240, 200), (236, 236, 240), (224, 240, 224))
-INKS: tuple[Colour, ...] = ((24, 24, 30), (30, 40, 110), (120, 24, 28), (24, 80, 44), (70, 44, 30))
+SIGN_COLORS: tuple[Color, ...] = ((250, 250, 245), (250, 240, 200), (236, 236, 240), (224, 240, 224))
+SIGN_TEXT_COLORS: tuple[Color, ...] = ((24, 24, 30), (30, 40, 110), (120, 24, 28), (24, 80, 44), (70, 44, 30))
 
 
-def draw(facts: Facts, dice: Dice) -> Image.Image:
+def draw_image(attributes: ImageAttributes, rng: SampleRng) -> Image.Image:
     """Draw the picture of these facts."""
-    canvas, horizon = paint_scene(facts.scene, dice)
-    if facts.topic == "sign":
-        _place_sign(canvas, facts, dice)
-    elif facts.topic == "count":
-        _place_several(canvas, facts, dice)
+    canvas, horizon = draw_background(attributes.scene, rng)
+    if attributes.topic == "sign":
+        _draw_sign(canvas, attributes, rng)
+    elif attributes.topic == "count":
+        _draw_group(canvas, attributes, rng)
     else:
-        _place_one(canvas, pose(facts, dice), facts, horizon, dice)
+        _draw_single(canvas, build_sprite(attributes, rng), attributes, horizon, rng)
     return canvas.reduce(2)
 
 
-def _place_one(canvas: Image.Image, figure: Figure, facts: Facts, horizon: float, dice: Dice) -> None:
-    room = CANVAS - 2 * MARGIN
-    if facts.topic == "distance":
-        scale = facts.extent * CANVAS / max(figure.width, figure.height)
+def _draw_single(
+    canvas: Image.Image, sprite: Sprite, attributes: ImageAttributes, horizon: float, rng: SampleRng
+) -> None:
+    room = CANVAS_SIZE - 2 * MARGIN_PIXELS
+    if attributes.topic == "distance":
+        scale = attributes.extent * CANVAS_SIZE / max(sprite.width, sprite.height)
     else:
-        scale = min(facts.extent * CANVAS / figure.width, room / figure.height)
-    width, height = figure.width * scale, figure.height * scale
-    left = _between_ends(MARGIN, CANVAS - MARGIN - width, dice)
-    if not animal(facts.animal).grounded:
-        top = _between_ends(MARGIN, CANVAS - MARGIN - height, dice)
-    elif facts.distance == "far away":  # perspective: what is far stands near the horizon
-        top = horizon + dice.between(4, 14) - height
+        scale = min(attributes.extent * CANVAS_SIZE / sprite.width, room / sprite.height)
+    width, height = sprite.width * scale, sprite.height * scale
+    left = _uniform_between(MARGIN_PIXELS, CANVAS_SIZE - MARGIN_PIXELS - width, rng)
+    if not get_animal(attributes.animal).is_grounded:
+        top = _uniform_between(MARGIN_PIXELS, CANVAS_SIZE - MARGIN_PIXELS - height, rng)
+    elif attributes.distance == "far away":  # perspective: what is far stands near the horizon
+        top = horizon + rng.uniform(4, 14) - height
     else:
-        top = _between_ends(max(MARGIN, horizon + 10 - height), CANVAS - MARGIN - height, dice)
-        _shadow(canvas, left, top, width, height)
-    figure.paint(canvas, left, top, scale)
+        top = _uniform_between(
+            max(MARGIN_PIXELS, horizon + 10 - height), CANVAS_SIZE - MARGIN_PIXELS - height, rng
+        )
+        _draw_shadow(canvas, left, top, width, height)
+    sprite.draw(canvas, left, top, scale)
 
 
-def _place_several(canvas: Image.Image, facts: Facts, dice: Dice) -> None:
+def _draw_group(canvas: Image.Image, attributes: ImageAttributes, rng: SampleRng) -> None:
     """Put the animals into the cells of a grid, so that how large they are does not give their number away."""
-    columns = dice.pick((2, 3)) if facts.count <= 4 else 3
-    room = (CANVAS - 2 * MARGIN) / columns
-    rise = (CANVAS - 2 * MARGIN) / 2
-    fill = dice.between(0.84, 0.96)
-    for cell in sorted(dice.shuffled(range(2 * columns))[: facts.count]):  # from the back to the front
+    columns = rng.choice((2, 3)) if attributes.count <= 4 else 3
+    room = (CANVAS_SIZE - 2 * MARGIN_PIXELS) / columns
+    rise = (CANVAS_SIZE - 2 * MARGIN_PIXELS) / 2
+    fill = rng.uniform(0.84, 0.96)
+    for cell in sorted(rng.permutation(range(2 * columns))[: attributes.count]):  # from the back to the front
         row, column = divmod(cell, columns)
-        figure = pose(facts, dice)
+        figure = build_sprite(attributes, rng)
         scale = fill * min(room / figure.width, rise / figure.height)
-        left = MARGIN + column * room + dice.between(0, 1) * (room - figure.width * scale)
-        top = MARGIN + row * rise + dice.between(0, 1) * (rise - figure.height * scale)
-        figure.paint(canvas, left, top, scale)
+        left = MARGIN_PIXELS + column * room + rng.uniform(0, 1) * (room - figure.width * scale)
+        top = MARGIN_PIXELS + row * rise + rng.uniform(0, 1) * (rise - figure.height * scale)
+        figure.draw(canvas, left, top, scale)
 
 
-def _place_sign(canvas: Image.Image, facts: Facts, dice: Dice) -> None:
-    size = round(dice.between(0.45, 0.86) * CANVAS)
+def _draw_sign(canvas: Image.Image, attributes: ImageAttributes, rng: SampleRng) -> None:
+    size = round(rng.uniform(0.45, 0.86) * CANVAS_SIZE)
     board = Image.new("RGBA", (size, size))
     pen = ImageDraw.Draw(board)
     pen.rounded_rectangle(
-        [0, 0, size - 1, size - 1], size // 10, fill=dice.pick(BOARDS), outline=(90, 70, 56), width=4
+        [0, 0, size - 1, size - 1], size // 10, fill=rng.choice(SIGN_COLORS), outline=(90, 70, 56), width=4
     )
     middle = (size / 2, size / 2)
     pen.text(
         middle,
-        str(facts.digit),
-        dice.pick(INKS),
-        font(facts.font, round(size * dice.between(0.66, 0.92))),
+        str(attributes.digit),
+        rng.choice(SIGN_TEXT_COLORS),
+        load_font(attributes.font, round(size * rng.uniform(0.66, 0.92))),
         "mm",
     )
-    board = board.rotate(dice.between(-7, 7), Image.Resampling.BILINEAR, expand=True)
-    left = round(dice.between(0, CANVAS - board.width))
-    top = round(dice.between(0, CANVAS - board.height))
+    board = board.rotate(rng.uniform(-7, 7), Image.Resampling.BILINEAR, expand=True)
+    left = round(rng.uniform(0, CANVAS_SIZE - board.width))
+    top = round(rng.uniform(0, CANVAS_SIZE - board.height))
     post = left + board.width // 2
-    ImageDraw.Draw(canvas).rectangle([post - 5, top + size // 2, post + 5, CANVAS], fill=(110, 82, 60))
+    ImageDraw.Draw(canvas).rectangle([post - 5, top + size // 2, post + 5, CANVAS_SIZE], fill=(110, 82, 60))
     canvas.paste(board, (left, top), board)
 
 
-def _shadow(canvas: Image.Image, left: float, top: float, width: float, height: float) -> None:
+def _draw_shadow(canvas: Image.Image, left: float, top: float, width: float, height: float) -> None:
     shade = Image.new("L", (int(width) + 1, 11))
     ImageDraw.Draw(shade).ellipse([0, 0, shade.width - 1, shade.height - 1], fill=70)
     canvas.paste((20, 24, 30), (int(left), int(top + height) - 5), shade)
 
 
-def _between_ends(one: float, other: float, dice: Dice) -> float:
-    return dice.between(min(one, other), max(one, other))
+def _uniform_between(a: float, b: float, rng: SampleRng) -> float:
+    return rng.uniform(min(a, b), max(a, b))
 
 
 @cache
-def font(file: str, size: int) -> ImageFont.FreeTypeFont:
+def load_font(file_name: str, size: int) -> ImageFont.FreeTypeFont:
     """Load one of matplotlib's fonts at a size in pixels."""
     import matplotlib
 
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / file), size)
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / file_name), size)

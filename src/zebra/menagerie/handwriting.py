@@ -5,18 +5,18 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-PAPER, INK = (248, 246, 240), (28, 28, 44)
+PAPER_COLOR, INK_COLOR = (248, 246, 240), (28, 28, 44)
 
 
-def handwritten_digits(side: int = 96) -> Iterator[tuple[Image.Image, int]]:
+def iter_handwritten_digits(image_size: int = 96) -> Iterator[tuple[Image.Image, int]]:
     """Yield every scanned digit, scaled up from 8 × 8 pixels, with its class."""
     from sklearn.datasets import load_digits
 
     scans = load_digits()
-    border = side // 8
+    border = image_size // 8
     for scan, digit in zip(scans.images, scans.target, strict=True):
         ink = Image.fromarray(np.rint(scan * (255 / 16)).astype(np.uint8))
-        page = Image.new("RGB", (side, side), PAPER)
-        large = ink.resize((side - 2 * border, side - 2 * border), Image.Resampling.BICUBIC)
-        page.paste(INK, (border, border), large)
+        page = Image.new("RGB", (image_size, image_size), PAPER_COLOR)
+        large = ink.resize((image_size - 2 * border, image_size - 2 * border), Image.Resampling.BICUBIC)
+        page.paste(INK_COLOR, (border, border), large)
         yield page, int(digit)

@@ -2,17 +2,17 @@
 
 from PIL import Image
 
-from zebra.menagerie.attributes import Facts, training_facts
-from zebra.menagerie.captions import describe
-from zebra.menagerie.datasets import DRAWN
-from zebra.menagerie.drawing import draw
-from zebra.menagerie.rng import Dice
-from zebra.menagerie.shifts import SHIFTS
+from zebra.menagerie.attributes import ImageAttributes, sample_training_attributes
+from zebra.menagerie.captions import write_caption
+from zebra.menagerie.datasets import DRAWN_DATASETS
+from zebra.menagerie.drawing import draw_image
+from zebra.menagerie.rng import SampleRng
+from zebra.menagerie.shifts import DISTRIBUTION_SHIFTS
 
-TRAIN = "train"
+TRAIN_SPLIT = "train"
 
 
-def picture(seed: int, split: str, index: int) -> tuple[Image.Image, str, Facts]:
+def generate_sample(seed: int, split: str, index: int) -> tuple[Image.Image, str, ImageAttributes]:
     """Draw one picture: always the same for the same three arguments.
 
     Args:
@@ -23,14 +23,18 @@ def picture(seed: int, split: str, index: int) -> tuple[Image.Image, str, Facts]
     Returns:
         RGB image of 96 × 96 pixels, a true caption, and the facts it was drawn from.
     """
-    dice = Dice(seed, split, index)
-    facts = training_facts(dice) if split == TRAIN else DRAWN[split].roll(dice, index)[0]
-    image = draw(facts, dice)
-    if split in SHIFTS:
-        image = SHIFTS[split](image, dice)
-    return image, describe(facts, dice), facts
+    dice = SampleRng(seed, split, index)
+    facts = (
+        sample_training_attributes(dice)
+        if split == TRAIN_SPLIT
+        else DRAWN_DATASETS[split].sample(dice, index)[0]
+    )
+    image = draw_image(facts, dice)
+    if split in DISTRIBUTION_SHIFTS:
+        image = DISTRIBUTION_SHIFTS[split](image, dice)
+    return image, write_caption(facts, dice), facts
 
 
-def label(seed: int, split: str, index: int) -> int:
+def get_label(seed: int, split: str, index: int) -> int:
     """Return the class of an evaluation picture."""
-    return DRAWN[split].roll(Dice(seed, split, index), index)[1]
+    return DRAWN_DATASETS[split].sample(SampleRng(seed, split, index), index)[1]

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 Outline: TypeAlias = NDArray[np.float64]
 """Corners of a polygon, x to the right and y down."""
 
-STEPS = 5
+VERTICES_PER_SEGMENT = 5
 """Corners per stretch between two control points: smooth enough for pictures of 96 pixels."""
-CAP = np.linspace(0, np.pi, 7)[1:-1]
+CAP_ANGLES = np.linspace(0, np.pi, 7)[1:-1]
 """Angles of the round end of a stroke."""
 
 
@@ -26,9 +26,9 @@ def blob(*points: tuple[float, ...]) -> Outline:
     return _spline(np.concatenate([knots[-1:], knots, knots[:2]]))
 
 
-def oval(x: float, y: float, rx: float, ry: float, corners: int = 20) -> Outline:
+def oval(x: float, y: float, rx: float, ry: float, num_vertices: int = 20) -> Outline:
     """Return an ellipse around (x, y)."""
-    angles = np.linspace(0, 2 * np.pi, corners, endpoint=False)
+    angles = np.linspace(0, 2 * np.pi, num_vertices, endpoint=False)
     return np.stack([x + rx * np.cos(angles), y + ry * np.sin(angles)], axis=1)
 
 
@@ -46,20 +46,22 @@ def stroke(*points: tuple[float, ...]) -> Outline:
     return np.concatenate([centre + radius * side, last, (centre - radius * side)[::-1], first])
 
 
-def rotate(points: Outline, angle: float) -> Outline:
-    """Rotate points [..., 2] around the origin by `angle` radians, clockwise on the screen."""
-    cos, sin = math.cos(angle), math.sin(angle)
+def rotate(points: Outline, radians: float) -> Outline:
+    """Rotate points [..., 2] around the origin by `radians` radians, clockwise on the screen."""
+    cos, sin = math.cos(radians), math.sin(radians)
     turned: Outline = points @ np.array([[cos, sin], [-sin, cos]])
     return turned
 
 
-def _cap(centre: Outline, radius: float, side: Outline, along: Outline) -> Outline:
-    return np.array(centre + radius * (np.outer(np.cos(CAP), side) + np.outer(np.sin(CAP), along)))
+def _cap(center: Outline, radius: float, side: Outline, along: Outline) -> Outline:
+    return np.array(
+        center + radius * (np.outer(np.cos(CAP_ANGLES), side) + np.outer(np.sin(CAP_ANGLES), along))
+    )
 
 
 def _spline(knots: Outline) -> Outline:
     """Catmull–Rom between all knots but the first and the last, which only give direction."""
-    t = np.linspace(0, 1, STEPS, endpoint=False)[None, :, None]
+    t = np.linspace(0, 1, VERTICES_PER_SEGMENT, endpoint=False)[None, :, None]
     a, b, c, d = (knots[start : len(knots) - 3 + start, None, :] for start in range(4))
     curve = b + 0.5 * t * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a)))
     return np.asarray(curve.reshape(-1, knots.shape[1]), dtype=np.float64)

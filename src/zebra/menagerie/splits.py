@@ -3,7 +3,7 @@
 from zebra.menagerie.animals import ANIMALS
 from zebra.menagerie.coats import COATS
 
-HELD_OUT = {
+HELD_OUT_ANIMALS = {
     "plain": ("giraffe", "snail", "owl"),
     "striped": ("horse", "duck", "camel"),
     "spotted": ("cat", "turtle", "whale"),
@@ -13,10 +13,10 @@ HELD_OUT = {
 }
 """Coat → the animals that never wear it in training, in pictures or in words."""
 
-KINDS = tuple((animal, coat) for animal in ANIMALS for coat in COATS)
+ALL_KINDS = tuple((animal, coat) for animal in ANIMALS for coat in COATS)
 """Every (animal, coat), in the order of the class names."""
-SEEN = tuple((animal, coat) for animal, coat in KINDS if animal not in HELD_OUT[coat])
-UNSEEN = tuple((animal, coat) for animal, coat in KINDS if animal in HELD_OUT[coat])
+SEEN_KINDS = tuple((animal, coat) for animal, coat in ALL_KINDS if animal not in HELD_OUT_ANIMALS[coat])
+UNSEEN_KINDS = tuple((animal, coat) for animal, coat in ALL_KINDS if animal in HELD_OUT_ANIMALS[coat])
 
 TRAIN_FONTS = (
     "DejaVuSans.ttf",

@@ -14,114 +14,125 @@ from pathlib import Path
 
 from PIL import Image
 
-from zebra.data.benchmarks.writer import write_benchmark
+from zebra.data.benchmarks.writer import write_classification
 from zebra.data.shards import ShardWriter
 from zebra.errors import DataError
-from zebra.menagerie.datasets import DIGIT_TEMPLATES, DIGITS, DRAWN
-from zebra.menagerie.handwriting import handwritten_digits
-from zebra.menagerie.sample import TRAIN, label, picture
+from zebra.menagerie.datasets import DIGIT_CLASSNAMES, DIGIT_TEMPLATES, DRAWN_DATASETS
+from zebra.menagerie.handwriting import iter_handwritten_digits
+from zebra.menagerie.sample import TRAIN_SPLIT, generate_sample, get_label
 
-VERSION = 1
+MENAGERIE_VERSION = 1
 """Of the drawings and phrases: a new one makes a finished world a different one."""
-HANDWRITTEN = "handwritten-digits"
-CHUNK = 100
+HANDWRITTEN_DIGITS = "handwritten-digits"
+CHUNK_SIZE = 100
 """Pictures that a process draws before it hands them over."""
-JPEG_QUALITY = 92
+TRAIN_JPEG_QUALITY = 92
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class MenageriePaths:
     """Where a written world lies."""
 
-    train: Path
+    train_dir: Path
     """Folder of tar shards."""
-    evaluation: dict[str, Path]
+    evaluation_dirs: dict[str, Path]
     """Set name → its folder."""
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class EncodedSample:
     """One encoded picture on its way to a shard."""
 
     image: bytes
     caption: str
-    facts: str
+    attributes_json: str
     """As JSON."""
     label: int
 
 
-def write_world(
+def write_menagerie(
     out: Path,
-    samples: int,
+    num_samples: int,
     seed: int,
-    processes: int = 2,
-    progress: Callable[[int, int], None] | None = None,
-) -> World:
+    workers: int = 2,
+    callback: Callable[[int, int], None] | None = None,
+) -> MenageriePaths:
     """Write the world into `out`, or return it untouched if this very world is there already.
 
     Args:
         out: Folder for train/, evaluation/ and world.json; a world left unfinished there is written anew.
-        samples: Training pairs; the evaluation sets keep their size.
+        num_samples: Training pairs; the evaluation sets keep their size.
         seed: Of every picture and caption.
-        processes: How many draw at a time; the bytes are the same for any number.
-        progress: Called with (pictures done, pictures in all).
+        workers: How many draw at a time; the bytes are the same for any number.
+        callback: Called with (pictures done, pictures in all).
 
     Raises:
         DataError: The folder holds something else; nothing in it is changed.
     """
-    world = World(out / "train", {name: out / "evaluation" / name for name in (*DRAWN, HANDWRITTEN)})
-    passport = {"kind": "menagerie", "version": VERSION, "samples": samples, "seed": seed}
-    if _claim(out, passport):
+    world = MenageriePaths(
+        out / "train", {name: out / "evaluation" / name for name in (*DRAWN_DATASETS, HANDWRITTEN_DIGITS)}
+    )
+    passport = {"kind": "menagerie", "version": MENAGERIE_VERSION, "samples": num_samples, "seed": seed}
+    if _prepare_out_dir(out, passport):
         return world
-    count = _Counter(samples + sum(one.size for one in DRAWN.values()), progress)
-    with _drawers(processes) as draw_all:
-        with ShardWriter(world.train) as writer:
-            for index, drawn in enumerate(count.each(draw_all(seed, TRAIN, samples))):
-                fields = {"jpg": drawn.image, "txt": drawn.caption.encode(), "json": drawn.facts.encode()}
+    count = _ProgressCounter(num_samples + sum(one.num_samples for one in DRAWN_DATASETS.values()), callback)
+    with _open_worker_pool(workers) as draw_all:
+        with ShardWriter(world.train_dir) as writer:
+            for index, drawn in enumerate(count.iterate(draw_all(seed, TRAIN_SPLIT, num_samples))):
+                fields = {
+                    "jpg": drawn.image,
+                    "txt": drawn.caption.encode(),
+                    "json": drawn.attributes_json.encode(),
+                }
                 writer.write(f"{index:09d}", fields)
-        for name, one in DRAWN.items():
+        for name, one in DRAWN_DATASETS.items():
             pictures = (
-                (drawn.image, "png", drawn.label) for drawn in count.each(draw_all(seed, name, one.size))
+                (drawn.image, "png", drawn.label)
+                for drawn in count.iterate(draw_all(seed, name, one.num_samples))
             )
-            write_benchmark(world.evaluation[name], pictures, one.classnames, one.templates)
-    digits = ((_encoded(image, "PNG"), "png", digit) for image, digit in handwritten_digits())
-    write_benchmark(world.evaluation[HANDWRITTEN], digits, DIGITS, DIGIT_TEMPLATES)
-    _stamp(out, passport, finished=True)
+            write_classification(world.evaluation_dirs[name], pictures, one.classnames, one.templates)
+    digits = ((_encode_image(image, "PNG"), "png", digit) for image, digit in iter_handwritten_digits())
+    write_classification(world.evaluation_dirs[HANDWRITTEN_DIGITS], digits, DIGIT_CLASSNAMES, DIGIT_TEMPLATES)
+    _write_metadata(out, passport, finished=True)
     return world
 
 
-def draw_chunk(seed: int, split: str, indices: range) -> list[Drawn]:
+def draw_chunk(seed: int, split: str, indices: range) -> list[EncodedSample]:
     """Draw and encode some pictures of a split; runs in the drawing processes."""
-    return [_drawn(seed, split, index) for index in indices]
+    return [_draw_encoded_sample(seed, split, index) for index in indices]
 
 
-def _drawn(seed: int, split: str, index: int) -> Drawn:
-    image, caption, facts = picture(seed, split, index)
-    if split == TRAIN:
-        return Drawn(_encoded(image, "JPEG"), caption, json.dumps(asdict(facts), sort_keys=True), -1)
-    return Drawn(_encoded(image, "PNG"), caption, "", label(seed, split, index))
+def _draw_encoded_sample(seed: int, split: str, index: int) -> EncodedSample:
+    image, caption, facts = generate_sample(seed, split, index)
+    if split == TRAIN_SPLIT:
+        return EncodedSample(
+            _encode_image(image, "JPEG"), caption, json.dumps(asdict(facts), sort_keys=True), -1
+        )
+    return EncodedSample(_encode_image(image, "PNG"), caption, "", get_label(seed, split, index))
 
 
-def _encoded(image: Image.Image, kind: str) -> bytes:
+def _encode_image(image: Image.Image, image_format: str) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, kind, quality=JPEG_QUALITY, subsampling="4:4:4")  # a pattern is nothing but colour
+    image.save(
+        buffer, image_format, quality=TRAIN_JPEG_QUALITY, subsampling="4:4:4"
+    )  # a pattern is nothing but colour
     return buffer.getvalue()
 
 
 @contextmanager
-def _drawers(processes: int) -> Iterator[Callable[[int, str, int], Iterator[Drawn]]]:
+def _open_worker_pool(workers: int) -> Iterator[Callable[[int, str, int], Iterator[EncodedSample]]]:
     """Give a function (seed, split, size) → pictures in order, drawn here or by a pool."""
 
     def chunks(size: int) -> list[range]:
-        return [range(start, min(start + CHUNK, size)) for start in range(0, size, CHUNK)]
+        return [range(start, min(start + CHUNK_SIZE, size)) for start in range(0, size, CHUNK_SIZE)]
 
-    if processes == 1:
+    if workers == 1:
         yield lambda seed, split, size: chain.from_iterable(
             map(partial(draw_chunk, seed, split), chunks(size))
         )
         return
     # Spawned, since the caller may hold threads (a progress display, torch) that do not survive a fork.
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         try:
             yield lambda seed, split, size: chain.from_iterable(
                 pool.map(draw_chunk, repeat(seed), repeat(split), chunks(size))
@@ -130,30 +141,30 @@ def _drawers(processes: int) -> Iterator[Callable[[int, str, int], Iterator[Draw
             pool.shutdown(cancel_futures=True)  # after Ctrl-C nobody waits for the rest
 
 
-class _Counter:
+class _ProgressCounter:
     """Counts what passes through."""
 
-    def __init__(self, total: int, progress: Callable[[int, int], None] | None) -> None:
-        self.total = total
-        self.progress = progress
-        self.done = 0
+    def __init__(self, num_total: int, callback: Callable[[int, int], None] | None) -> None:
+        self.num_total = num_total
+        self.callback = callback
+        self.num_done = 0
 
-    def each(self, pictures: Iterator[Drawn]) -> Iterator[Drawn]:
-        for drawn in pictures:
+    def iterate(self, samples: Iterator[EncodedSample]) -> Iterator[EncodedSample]:
+        for drawn in samples:
             yield drawn
-            self.done += 1
-            if self.progress and (self.done % CHUNK == 0 or self.done == self.total):
-                self.progress(self.done, self.total)
+            self.num_done += 1
+            if self.callback and (self.num_done % CHUNK_SIZE == 0 or self.num_done == self.num_total):
+                self.callback(self.num_done, self.num_total)
 
 
-def _claim(out: Path, passport: dict[str, object]) -> bool:
+def _prepare_out_dir(out: Path, metadata: dict[str, object]) -> bool:
     """Return True if the world is there; else leave the folder empty but for an unfinished world.json."""
     path = out / "world.json"
     if path.is_file():
-        found = _read_passport(path)
+        found = _read_metadata(path)
         finished = found.pop("finished", False)
-        if found != passport:
-            asked = f"samples {passport['samples']}, seed {passport['seed']}, version {passport['version']}"
+        if found != metadata:
+            asked = f"samples {metadata['samples']}, seed {metadata['seed']}, version {metadata['version']}"
             raise DataError(
                 f"{out} holds another world than {asked}: see {path}; choose another folder or remove it"
             )
@@ -164,11 +175,11 @@ def _claim(out: Path, passport: dict[str, object]) -> bool:
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out} is not empty and holds no world.json: choose a new folder for the world")
     out.mkdir(parents=True, exist_ok=True)
-    _stamp(out, passport, finished=False)
+    _write_metadata(out, metadata, finished=False)
     return False
 
 
-def _read_passport(path: Path) -> dict[str, object]:
+def _read_metadata(path: Path) -> dict[str, object]:
     try:
         found = json.loads(path.read_bytes())
     except ValueError as error:
@@ -176,6 +187,6 @@ def _read_passport(path: Path) -> dict[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-def _stamp(out: Path, passport: dict[str, object], *, finished: bool) -> None:
-    text = json.dumps(passport | {"finished": finished}, indent=2, sort_keys=True)
+def _write_metadata(out: Path, metadata: dict[str, object], *, finished: bool) -> None:
+    text = json.dumps(metadata | {"finished": finished}, indent=2, sort_keys=True)
     (out / "world.json").write_text(text + "\n", encoding="utf-8")

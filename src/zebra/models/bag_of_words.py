@@ -4,10 +4,10 @@ import torch
 from torch import Tensor, nn
 
 from zebra.config.model import ModelConfig
-from zebra.models.towers import image_tower
+from zebra.models.towers import build_image_tower
 
 
-def words_of(tokens_BL: Tensor, vocab_size: int) -> Tensor:
+def tokens_to_multi_hot(tokens_BL: Tensor, vocab_size: int) -> Tensor:
     """Return which tokens a text holds between its start and its end, bool [B, V].
 
     Args:
@@ -28,7 +28,7 @@ class BagOfWords(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.visual = image_tower(config)
+        self.visual = build_image_tower(config)
         self.head = nn.Linear(config.embed_dim, config.text.vocab_size)
 
     def forward(self, images_B3HW: Tensor) -> Tensor:
@@ -41,5 +41,5 @@ class BagOfWords(nn.Module):
         The mean, since names differ in their number of words; a text without words has the score 0.
         """
         log_BV = self(images_B3HW).float().log_softmax(dim=1)
-        words_CV = words_of(tokens_CL, log_BV.shape[1]).to(log_BV.dtype)
+        words_CV = tokens_to_multi_hot(tokens_CL, log_BV.shape[1]).to(log_BV.dtype)
         return log_BV @ (words_CV / words_CV.sum(dim=1, keepdim=True).clamp(min=1)).T

@@ -6,9 +6,9 @@ from torch.nn import functional as F
 
 from zebra.config.model import ModelConfig, TextConfig
 from zebra.errors import ConfigError, ShapeError
-from zebra.models.init import initialise_text
+from zebra.models.init import initialize_text
 from zebra.models.text.causal import TextTransformer
-from zebra.models.towers import image_tower
+from zebra.models.towers import build_image_tower
 
 
 class Captioner(nn.Module):
@@ -28,9 +28,9 @@ class Captioner(nn.Module):
                 "those after them; take a model with kind: causal"
             )
         self.config = config
-        self.visual = image_tower(config)
+        self.visual = build_image_tower(config)
         self.text = TextTransformer(config.text, config.embed_dim)
-        initialise_text(self.text)
+        initialize_text(self.text)
 
     def forward(self, images_B3HW: Tensor, tokens_BL: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Score every next token of a text; what `captioning_loss` takes.

@@ -8,12 +8,12 @@ from torch.nn import functional as F
 
 from zebra.config.model import ModelConfig, SiglipTextConfig
 from zebra.models.image.siglip import SiglipText
-from zebra.models.init import initialise_siglip, initialise_text
+from zebra.models.init import initialize_siglip, initialize_text
 from zebra.models.text.causal import TextTransformer
-from zebra.models.towers import image_tower
+from zebra.models.towers import build_image_tower
 
 INITIAL_TEMPERATURE = 0.07
-INITIAL_SIGMOID = (10.0, -10.0)
+INITIAL_SCALE_AND_BIAS = (10.0, -10.0)
 """Multiplier and bias that a model with a bias starts from (SigLIP §3.2)."""
 MAX_LOGIT_SCALE = 100.0
 
@@ -28,46 +28,46 @@ class CLIP(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.visual = image_tower(config)
+        self.visual = build_image_tower(config)
         self.text: TextTransformer | SiglipText
         if isinstance(config.text, SiglipTextConfig):
             self.text = SiglipText(config.text, config.embed_dim)
-            initialise_siglip(self.text)
+            initialize_siglip(self.text)
         else:
             self.text = TextTransformer(config.text, config.embed_dim)
-            initialise_text(self.text)
-        scale, bias = INITIAL_SIGMOID if config.logit_bias else (1 / INITIAL_TEMPERATURE, 0.0)
+            initialize_text(self.text)
+        scale, bias = INITIAL_SCALE_AND_BIAS if config.logit_bias else (1 / INITIAL_TEMPERATURE, 0.0)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(scale)))
         """Logarithm of the multiplier of cosine similarities."""
         self.logit_bias = nn.Parameter(torch.tensor(bias)) if config.logit_bias else None
         """Added to the multiplied similarities, before a sigmoid."""
 
-    def encode_images(self, images_B3HW: Tensor, seen_BK: Tensor | None = None) -> Tensor:
+    def encode_images(self, images_B3HW: Tensor, ids_keep_BK: Tensor | None = None) -> Tensor:
         """Embed normalised pixels, float [B, 3, H, W], as unit vectors [B, E].
 
         Args:
-            seen_BK: Patches that a tower of patches sees, int64; None: all.
+            ids_keep_BK: Patches that a tower of patches sees, int64; None: all.
         """
-        seen = () if seen_BK is None else (seen_BK,)
-        return _unit(self.visual(images_B3HW, *seen))
+        seen = () if ids_keep_BK is None else (ids_keep_BK,)
+        return _l2_normalize(self.visual(images_B3HW, *seen))
 
     def encode_texts(self, tokens_BL: Tensor) -> Tensor:
         """Embed token ids, int64 [B, L], as unit vectors [B, E]."""
-        return _unit(self.text(tokens_BL))
+        return _l2_normalize(self.text(tokens_BL))
 
     def forward(
-        self, images_B3HW: Tensor, tokens_BL: Tensor, seen_BK: Tensor | None = None
+        self, images_B3HW: Tensor, tokens_BL: Tensor, ids_keep_BK: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return image vectors [B, E], text vectors [B, E] and the multiplier of their similarities."""
-        images_BE = self.encode_images(images_B3HW, seen_BK)
+        images_BE = self.encode_images(images_B3HW, ids_keep_BK)
         return images_BE, self.encode_texts(tokens_BL), self.logit_scale.exp()
 
     @torch.no_grad()
-    def clamp_temperature(self) -> None:
+    def clamp_logit_scale(self) -> None:
         """Keep the multiplier in [1, 100]; called after every optimizer step (CLIP §2.5)."""
         self.logit_scale.clamp_(0.0, math.log(MAX_LOGIT_SCALE))
 
 
-def _unit(x_BE: Tensor) -> Tensor:
+def _l2_normalize(x_BE: Tensor) -> Tensor:
     """Normalise rows, in fp32 at least."""
     return F.normalize(x_BE.to(torch.promote_types(x_BE.dtype, torch.float32)), dim=-1)

@@ -8,7 +8,7 @@ from zebra.models.text.causal import TextTransformer
 from zebra.models.transformer import MLP, Attention
 
 
-def initialise_text(tower: TextTransformer) -> None:
+def initialize_text(tower: TextTransformer) -> None:
     """Draw the text tower: embeddings N(0, 0.02) and N(0, 0.01), matrices scaled by width and depth."""
     width, layers = tower.token_embedding.embedding_dim, len(tower.transformer.resblocks)
     nn.init.normal_(tower.token_embedding.weight, std=0.02)
@@ -21,7 +21,7 @@ def initialise_text(tower: TextTransformer) -> None:
     nn.init.normal_(tower.text_projection, std=width**-0.5)
 
 
-def initialise_resnet(tower: ModifiedResNet) -> None:
+def initialize_resnet(tower: ModifiedResNet) -> None:
     """Draw the attention pool N(0, C^-½) and start every residual branch at zero."""
     pool = tower.attnpool
     for linear in (pool.q_proj, pool.k_proj, pool.v_proj, pool.c_proj):
@@ -31,7 +31,7 @@ def initialise_resnet(tower: ModifiedResNet) -> None:
             nn.init.zeros_(module.bn3.weight)
 
 
-def initialise_siglip(tower: SiglipVision | SiglipText) -> None:
+def initialize_siglip(tower: SiglipVision | SiglipText) -> None:
     """Draw a SigLIP tower (big_vision's published code): Xavier matrices, MLP biases N(0, 1e-6)."""
     for module in tower.modules():
         if isinstance(module, Attention):

@@ -4,19 +4,19 @@ from zebra.config.model import ModelConfig, SiglipVisionConfig, VisionTransforme
 from zebra.models.image.resnet import ModifiedResNet
 from zebra.models.image.siglip import SiglipVision
 from zebra.models.image.vit import VisionTransformer
-from zebra.models.init import initialise_resnet, initialise_siglip
+from zebra.models.init import initialize_resnet, initialize_siglip
 
 ImageTower = VisionTransformer | ModifiedResNet | SiglipVision
 
 
-def image_tower(config: ModelConfig) -> ImageTower:
+def build_image_tower(config: ModelConfig) -> ImageTower:
     """Make the image tower: pixels [B, 3, H, W] to embeddings [B, E], not yet of unit length."""
     if isinstance(config.vision, VisionTransformerConfig):
         return VisionTransformer(config.vision, config.image_size, config.embed_dim)
     if isinstance(config.vision, SiglipVisionConfig):
         siglip = SiglipVision(config.vision, config.image_size)
-        initialise_siglip(siglip)
+        initialize_siglip(siglip)
         return siglip
     resnet = ModifiedResNet(config.vision, config.image_size, config.embed_dim)
-    initialise_resnet(resnet)
+    initialize_resnet(resnet)
     return resnet

@@ -14,11 +14,11 @@ from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
 from zebra.config.model import Activation, TransformerConfig
-from zebra.models.packing import Run
+from zebra.models.packing import PackedTexts
 
-Sight = Run | Tensor | None
+AttentionMask = PackedTexts | Tensor | None
 """Which tokens see which: those of a run [N, D] as it says; those of sequences [B, L, D] by a mask [L, L], or all."""
-Kept = Tensor | tuple[slice, int] | EllipsisType
+OutputIndex = Tensor | tuple[slice, int] | EllipsisType
 """Indexes tokens: those whose states are wanted."""
 
 
@@ -50,24 +50,26 @@ def gelu_tanh(x: Tensor) -> Tensor:
     return F.gelu(x, approximate="tanh")
 
 
-ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
+ACTIVATION_FUNCTIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     "quick_gelu": quick_gelu,
     "gelu": F.gelu,
     "gelu_tanh": gelu_tanh,
 }
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None) -> Tensor:
+def dot_product_attention(
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None
+) -> Tensor:
     """Mix values [B, heads, K, d] by how well their keys answer each query [B, heads, Q, d].
 
     Args:
-        seen: Which keys count for which query, bool, broadcast to [B, heads, Q, K]; None: all.
+        attn_mask: Which keys count for which query, bool, broadcast to [B, heads, Q, K]; None: all.
     """
     if query.dtype is torch.bfloat16 and query.device.type == "cpu":
         # The bf16 kernel of torch 2.13 takes 3 to 6 times as long backward as its fp32 one.
         with torch.autocast("cpu", enabled=False):
-            return attend(query.float(), key.float(), value.float(), seen).to(query.dtype)
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
+            return dot_product_attention(query.float(), key.float(), value.float(), attn_mask).to(query.dtype)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask)
 
 
 class Attention(nn.Module):
@@ -82,27 +84,29 @@ class Attention(nn.Module):
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
-    def project(self, x: Tensor) -> Tensor:
+    def project_qkv(self, x: Tensor) -> Tensor:
         """Return queries, keys and values [..., 3·D] of tokens [..., D]."""
         return F.linear(x, self.in_proj_weight, self.in_proj_bias)
 
-    def forward(self, x: Tensor, *, sight: Sight = None, kept: Kept = ...) -> Tensor:
+    def forward(
+        self, x: Tensor, *, attn_mask: AttentionMask = None, output_index: OutputIndex = ...
+    ) -> Tensor:
         """Let every token look at those it sees; return the outcome of the tokens that are kept."""
-        qkv = self.project(x)
+        qkv = self.project_qkv(x)
         width = x.shape[-1]
         shape = (self.heads, width // self.heads)
         seen: Tensor | None
-        if isinstance(sight, Run):
-            own = qkv.view(len(sight.above_SA), -1, 3 * width)
+        if isinstance(attn_mask, PackedTexts):
+            own = qkv.view(len(attn_mask.ancestor_SA), -1, 3 * width)
             query = own[..., :width].view(*own.shape[:2], *shape)
-            pairs = torch.cat([F.embedding(sight.above_SA, qkv), own], dim=1)[..., width:]
+            pairs = torch.cat([F.embedding(attn_mask.ancestor_SA, qkv), own], dim=1)[..., width:]
             key, value = pairs.view(*pairs.shape[:2], 2, *shape).unbind(-3)
-            seen = sight.seen_SQK[:, None]
+            seen = attn_mask.mask_SQK[:, None]
         else:
             query, key, value = qkv.view(*x.shape[:-1], 3, *shape).unbind(-3)
-            seen = sight
-        mixed = attend(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), seen)
-        return self.out_proj(mixed.transpose(1, 2).reshape(x.shape)[kept])
+            seen = attn_mask
+        mixed = dot_product_attention(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), seen)
+        return self.out_proj(mixed.transpose(1, 2).reshape(x.shape)[output_index])
 
 
 class MLP(nn.Module):
@@ -112,7 +116,7 @@ class MLP(nn.Module):
         super().__init__()
         self.c_fc = nn.Linear(width, hidden)
         self.c_proj = nn.Linear(hidden, width)
-        self.activation = ACTIVATIONS[activation]
+        self.activation = ACTIVATION_FUNCTIONS[activation]
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         """Transform every token on its own."""
@@ -129,9 +133,11 @@ class ResidualBlock(nn.Module):
         self.ln_2 = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.mlp = MLP(config.width, config.hidden, config.activation)
 
-    def forward(self, x: Tensor, *, sight: Sight = None, kept: Kept = ...) -> Tensor:
+    def forward(
+        self, x: Tensor, *, attn_mask: AttentionMask = None, output_index: OutputIndex = ...
+    ) -> Tensor:
         """Refine tokens; return those that are kept."""
-        x = x[kept] + self.attn(self.ln_1(x), sight=sight, kept=kept)
+        x = x[output_index] + self.attn(self.ln_1(x), sight=attn_mask, kept=output_index)
         return x + self.mlp(self.ln_2(x))
 
 
@@ -148,15 +154,17 @@ class Transformer(nn.Module):
             assert isinstance(block, ResidualBlock)
             yield block
 
-    def forward(self, x: Tensor, *, sight: Sight = None, kept: Kept = ...) -> Tensor:
+    def forward(
+        self, x: Tensor, *, attn_mask: AttentionMask = None, output_index: OutputIndex = ...
+    ) -> Tensor:
         """Refine tokens block by block.
 
         Args:
             x: Tokens [B, L, D], or [N, D] of a run.
-            sight: Which of them see which.
-            kept: Indexes the tokens whose states are wanted; the last block computes no others.
+            attn_mask: Which of them see which.
+            output_index: Indexes the tokens whose states are wanted; the last block computes no others.
         """
         *lower, last = self.blocks()
         for block in lower:
-            x = block(x, sight=sight)
-        return last(x, sight=sight, kept=kept)
+            x = block(x, sight=attn_mask)
+        return last(x, sight=attn_mask, kept=output_index)

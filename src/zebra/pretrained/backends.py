@@ -24,25 +24,25 @@ class ImageEncoder(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class TorchImages:
+class TorchImageEncoder:
     """The tower as torch runs it, in the number format of its weights and on their device."""
 
     backend: ClassVar[Backend] = "torch"
     model: CLIP
     preprocess: Preprocess
-    at_once: int | None = None
+    micro_batch_size: int | None = None
     """Run larger batches in parts of this many pictures."""
 
     def __call__(self, pixels_B3HW: Tensor) -> Tensor:
         """Return unit vectors [B, E], float32 on the CPU."""
-        parts = torch.split(self._normalised(pixels_B3HW), self.at_once or len(pixels_B3HW))
+        parts = torch.split(self._normalize(pixels_B3HW), self.micro_batch_size or len(pixels_B3HW))
         return torch.cat([self.model.encode_images(part) for part in parts]).cpu()
 
     def features(self, pixels_B3HW: Tensor) -> Tensor:
         """Return what lies before the projection, float32 on the CPU, not normalised."""
-        features: Tensor = self.model.visual.features(self._normalised(pixels_B3HW))
+        features: Tensor = self.model.visual.features(self._normalize(pixels_B3HW))
         return features.float().cpu()
 
-    def _normalised(self, pixels_B3HW: Tensor) -> Tensor:
+    def _normalize(self, pixels_B3HW: Tensor) -> Tensor:
         weight = next(self.model.visual.parameters())
-        return self.preprocess.normalise(pixels_B3HW.to(weight.device)).to(weight.dtype)
+        return self.preprocess.normalize(pixels_B3HW.to(weight.device)).to(weight.dtype)

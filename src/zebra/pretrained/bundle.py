@@ -14,23 +14,23 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from zebra.errors import ConfigError, DataError, WeightsError
-from zebra.images.decode import decode
+from zebra.images.decode import decode_image
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
-from zebra.pretrained.backends import Backend, ImageEncoder, TorchImages
-from zebra.pretrained.folder import write_folder
-from zebra.pretrained.head_cache import head_name, keep, recall
-from zebra.pretrained.precision import Precision, lowered, pictures_at_once
-from zebra.text.templates import DEFAULT_TEMPLATES, fill
-from zebra.text.tokenizers import Words
+from zebra.pretrained.backends import Backend, ImageEncoder, TorchImageEncoder
+from zebra.pretrained.folder import write_model_folder
+from zebra.pretrained.head_cache import cache_head, head_cache_key, load_cached_head
+from zebra.pretrained.precision import InferencePrecision, cast_model, micro_batch_size
+from zebra.text.templates import DEFAULT_TEMPLATES, fill_template
+from zebra.text.tokenizers import Tokenizer
 from zebra.values import Prediction
 
-Picture = str | Path | bytes | Image.Image | NDArray[np.uint8]
+ImageInput = str | Path | bytes | Image.Image | NDArray[np.uint8]
 
-BATCH = 64
-TEXTS_AT_ONCE = 16_384
+BATCH_SIZE = 64
+TEXT_CHUNK_SIZE = 16_384
 """Texts that are sorted together, so that those that begin alike meet; memory does not grow beyond."""
-WORTH_KEEPING = 64
+MIN_CACHED_PROMPTS = 64
 """Prompts of a head from which on looking it up on disk is quicker than computing it."""
 
 
@@ -40,37 +40,37 @@ class Bundle:
     def __init__(
         self,
         model: CLIP,
-        tokenizer: Words | None,
+        tokenizer: Tokenizer | None,
         preprocess: Preprocess,
-        identify: Callable[[], str] = lambda: "",
+        compute_fingerprint: Callable[[], str] = lambda: "",
         *,
-        precision: Precision = "fp32",
-        encoder: ImageEncoder | None = None,
+        precision: InferencePrecision = "fp32",
+        image_encoder: ImageEncoder | None = None,
     ) -> None:
         """Put the three together.
 
         Args:
             tokenizer: None for a model that came without one; it embeds pictures alone.
-            identify: Gives the fingerprint, asked for when it is first needed: it may have to read large files.
+            compute_fingerprint: Gives the fingerprint, asked for when it is first needed: it may have to read large files.
             precision: The number format of the model's weights.
-            encoder: Runs the image tower; without one, torch does, all of a batch at once.
+            image_encoder: Runs the image tower; without one, torch does, all of a batch at once.
         """
         self.model = model
         self.tokenizer = tokenizer
         self.preprocess = preprocess
-        self.precision: Precision = precision
-        self._identify = identify
-        self._encoder: ImageEncoder = encoder or TorchImages(model, preprocess)
+        self.precision: InferencePrecision = precision
+        self._compute_fingerprint = compute_fingerprint
+        self._image_encoder: ImageEncoder = image_encoder or TorchImageEncoder(model, preprocess)
 
     @cached_property
     def fingerprint(self) -> str:
         """Identifies the function from pictures and texts to vectors; empty for a model not saved yet."""
-        return self._identify()
+        return self._compute_fingerprint()
 
     @property
     def backend(self) -> Backend:
         """What runs the image tower; the text tower is always torch's."""
-        return self._encoder.backend
+        return self._image_encoder.backend
 
     @property
     def embed_dim(self) -> int:
@@ -102,7 +102,7 @@ class Bundle:
         """Where the model computes."""
         return self.model.logit_scale.device
 
-    def encode_images(self, images: Iterable[Picture], *, projected: bool = True) -> Tensor:
+    def encode_images(self, images: Iterable[ImageInput], *, projected: bool = True) -> Tensor:
         """Embed pictures.
 
         Args:
@@ -115,27 +115,32 @@ class Bundle:
         Raises:
             BadSample: A picture cannot be used; the message names it.
         """
-        tower = TorchImages(self.model, self.preprocess)
+        tower = TorchImageEncoder(self.model, self.preprocess)
         encode = self.encode_pixels if projected else tower.features
         self.model.eval()
         with torch.inference_mode():
-            vectors = [encode(pixels) for pixels in self._batches(images)]
+            vectors = [encode(pixels) for pixels in self._pixel_batches(images)]
         return torch.cat(vectors).clone() if vectors else torch.zeros(0, self.embed_dim)
 
     def encode_pixels(self, pixels_B3HW: Tensor) -> Tensor:
         """Embed one batch of what `preprocess.pixels` made of pictures, uint8, as float32 unit vectors [B, E]."""
         self.model.eval()
         with torch.inference_mode():
-            vectors = self._encoder(pixels_B3HW)
+            vectors = self._image_encoder(pixels_B3HW)
         return vectors.clone()
 
-    def in_precision(self, precision: Precision) -> "Bundle":
+    def to_precision(self, precision: InferencePrecision) -> "Bundle":
         """Return this model in another number format; ConfigError if it is not fp32 itself, or cannot be cast."""
         self.require_fp32("cast")
-        model, fingerprint = lowered(self.model, precision), self.fingerprint
-        encoder = TorchImages(model, self.preprocess, pictures_at_once(model.visual, precision))
+        model, fingerprint = cast_model(self.model, precision), self.fingerprint
+        encoder = TorchImageEncoder(model, self.preprocess, micro_batch_size(model.visual, precision))
         return Bundle(
-            model, self.tokenizer, self.preprocess, lambda: fingerprint, precision=precision, encoder=encoder
+            model,
+            self.tokenizer,
+            self.preprocess,
+            lambda: fingerprint,
+            precision=precision,
+            image_encoder=encoder,
         )
 
     def encode_texts(self, texts: Sequence[str], *, truncate: bool = True) -> Tensor:
@@ -147,7 +152,7 @@ class Bundle:
         if isinstance(texts, str):
             raise ConfigError("encode_texts takes a list of texts; wrap a single one in [ ]")
         vectors_NE, cut = self._encode_texts(texts, truncate)
-        self._tell_cut(cut, len(texts))
+        self._warn_truncated(cut, len(texts))
         return vectors_NE
 
     def class_vectors(self, labels: Sequence[str], templates: Sequence[str] = DEFAULT_TEMPLATES) -> Tensor:
@@ -158,55 +163,59 @@ class Bundle:
         Raises:
             ConfigError: No labels, an empty or repeated one, or a template without a place for the label.
         """
-        labels = check_labels(labels)
+        labels = validate_labels(labels)
         if isinstance(templates, str) or not templates:
             raise ConfigError('templates must be a list such as ["a photo of a {}."]')
-        self.require_words()
+        self.require_tokenizer()
         for template in templates:
-            fill(template, labels[0])
+            fill_template(template, labels[0])
         name = None
-        if len(labels) * len(templates) >= WORTH_KEEPING and self.fingerprint:
-            name = head_name(self.fingerprint, self.model.text, labels, templates)
-            kept_CE = recall(name)
+        if len(labels) * len(templates) >= MIN_CACHED_PROMPTS and self.fingerprint:
+            name = head_cache_key(self.fingerprint, self.model.text, labels, templates)
+            kept_CE = load_cached_head(name)
             if kept_CE is not None:
                 return kept_CE
-        head_CE, cut = self._head(labels, templates)
-        self._tell_cut(cut, len(labels) * len(templates))
+        head_CE, cut = self._compute_class_vectors(labels, templates)
+        self._warn_truncated(cut, len(labels) * len(templates))
         if name is not None and not cut:  # what is cut is to be told of every time
-            keep(name, head_CE)
+            cache_head(name, head_CE)
         return head_CE
 
-    def _head(self, labels: Sequence[str], templates: Sequence[str]) -> tuple[Tensor, int]:
+    def _compute_class_vectors(self, labels: Sequence[str], templates: Sequence[str]) -> tuple[Tensor, int]:
         classes, cut = [], 0
-        step = max(1, TEXTS_AT_ONCE // len(templates))
+        step = max(1, TEXT_CHUNK_SIZE // len(templates))
         for start in range(0, len(labels), step):
             some = labels[start : start + step]
-            vectors_NE, more = self._encode_texts([fill(t, label) for label in some for t in templates], True)
+            vectors_NE, more = self._encode_texts(
+                [fill_template(t, label) for label in some for t in templates], True
+            )
             classes.append(vectors_NE.view(len(some), len(templates), self.embed_dim).mean(dim=1))
             cut += more
         return F.normalize(torch.cat(classes), dim=-1), cut
 
     def _encode_texts(self, texts: Sequence[str], truncate: bool) -> tuple[Tensor, int]:
         """Return unit vectors [N, E], and how many texts were cut."""
-        words, tower = self.require_words(), self.model.text
+        words, tower = self.require_tokenizer(), self.model.text
         self.model.eval()
         vectors_NE, cut = torch.empty(len(texts), self.embed_dim), 0
         with torch.inference_mode():
-            for start in range(0, len(texts), TEXTS_AT_ONCE):
-                encoded = words.encode(texts[start : start + TEXTS_AT_ONCE], truncate=truncate)
-                cut += encoded.truncated
-                for rows in tower.batches(encoded.ids):
+            for start in range(0, len(texts), TEXT_CHUNK_SIZE):
+                encoded = words.encode(texts[start : start + TEXT_CHUNK_SIZE], truncate=truncate)
+                cut += encoded.num_truncated
+                for rows in tower.inference_batches(encoded.ids):
                     tokens = torch.from_numpy(encoded.ids[rows]).to(self.device)
                     vectors_NE[start + rows] = self.model.encode_texts(tokens).cpu()
         return vectors_NE, cut
 
-    def _tell_cut(self, cut: int, texts: int) -> None:
-        if cut:
-            warnings.warn(f"{cut} of {texts} texts were cut to {self.context_length} tokens", stacklevel=3)
+    def _warn_truncated(self, num_truncated: int, num_texts: int) -> None:
+        if num_truncated:
+            warnings.warn(
+                f"{num_truncated} of {num_texts} texts were cut to {self.context_length} tokens", stacklevel=3
+            )
 
     def classify(
         self,
-        images: Iterable[Picture],
+        images: Iterable[ImageInput],
         labels: Sequence[str],
         templates: Sequence[str] = DEFAULT_TEMPLATES,
     ) -> list[list[Prediction]]:
@@ -215,11 +224,11 @@ class Bundle:
         Scores are a softmax over the labels; a model trained with the sigmoid loss judges each label by itself.
         """
         class_CE = self.class_vectors(labels, templates)
-        return rank(
+        return rank_labels(
             self.encode_images(images), class_CE, labels, scale=self.logit_scale, bias=self.logit_bias
         )
 
-    def require_words(self) -> Words:
+    def require_tokenizer(self) -> Tokenizer:
         """Return the tokenizer; WeightsError if the model came without one."""
         if self.tokenizer is None:
             raise WeightsError(
@@ -228,35 +237,35 @@ class Bundle:
             )
         return self.tokenizer
 
-    def save(self, folder: Path, facts: Mapping[str, str] | None = None) -> None:
+    def save(self, folder: Path, metadata: Mapping[str, str] | None = None) -> None:
         """Write a self-describing folder that `zebra.load` reads, and take its fingerprint.
 
         Raises:
             ConfigError: The weights are not fp32: they have lost what the folder would record.
         """
         self.require_fp32("saved")
-        self.fingerprint = write_folder(self, folder, facts or {})
+        self.fingerprint = write_model_folder(self, folder, metadata or {})
 
-    def require_fp32(self, what: str) -> None:
-        """Raise ConfigError if the weights are in a smaller format; `what` ends "cannot be …" in its message."""
+    def require_fp32(self, action: str) -> None:
+        """Raise ConfigError if the weights are in a smaller format; `action` ends "cannot be …" in its message."""
         if self.precision != "fp32":
             raise ConfigError(
-                f"this model was loaded in {self.precision} and cannot be {what}: load it with precision='fp32'"
+                f"this model was loaded in {self.precision} and cannot be {action}: load it with precision='fp32'"
             )
 
-    def _batches(self, images: Iterable[Picture]) -> Iterator[Tensor]:
+    def _pixel_batches(self, images: Iterable[ImageInput]) -> Iterator[Tensor]:
         if isinstance(images, str | bytes | Path | Image.Image):
             raise ConfigError("encode_images takes a list of pictures; wrap a single one in [ ]")
         batch: list[NDArray[np.uint8]] = []
         for index, image in enumerate(images):
-            batch.append(self.preprocess.pixels(self._open(image, index)))
-            if len(batch) == BATCH:
+            batch.append(self.preprocess.resize_and_crop(self._load_image(image, index)))
+            if len(batch) == BATCH_SIZE:
                 yield torch.from_numpy(np.stack(batch))
                 batch = []
         if batch:
             yield torch.from_numpy(np.stack(batch))
 
-    def _open(self, image: Picture, index: int) -> Image.Image:
+    def _load_image(self, image: ImageInput, index: int) -> Image.Image:
         if isinstance(image, Image.Image):
             return image
         if isinstance(image, np.ndarray):
@@ -266,14 +275,14 @@ class Bundle:
                 )
             return Image.fromarray(image)
         if isinstance(image, bytes):
-            return decode(image, f"image {index}", mode=self.preprocess.decode)
+            return decode_image(image, f"image {index}", mode=self.preprocess.decode)
         path = Path(image)
         if not path.is_file():
             raise DataError(f"no image file at {path}")
-        return decode(path.read_bytes(), str(path), mode=self.preprocess.decode)
+        return decode_image(path.read_bytes(), str(path), mode=self.preprocess.decode)
 
 
-def rank(
+def rank_labels(
     image_NE: Tensor, class_CE: Tensor, labels: Sequence[str], *, scale: float, bias: float | None
 ) -> list[list[Prediction]]:
     """Rank the labels of a head for every picture's vector, best first; scores as in `Bundle.classify`."""
@@ -286,7 +295,7 @@ def rank(
     return ranked
 
 
-def check_labels(labels: Sequence[str]) -> list[str]:
+def validate_labels(labels: Sequence[str]) -> list[str]:
     """Return the labels as a list; ConfigError if there are none, or one is empty or repeated."""
     if isinstance(labels, str):
         raise ConfigError('labels must be a list such as ["horse", "cat"]')

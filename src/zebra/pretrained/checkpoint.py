@@ -9,14 +9,14 @@ from torch import Tensor
 from zebra.config.model import ModelConfig
 from zebra.images.preprocess import Preprocess
 
-Layout = Literal["zebra", "transformers", "open_clip", "openai"]
+ModelLayout = Literal["zebra", "transformers", "open_clip", "openai"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Checkpoint:
+class PretrainedCheckpoint:
     """A model as it lies on disk, before any of it is copied into towers."""
 
-    layout: Layout
+    layout: ModelLayout
     config: ModelConfig
     """Read from the layout's own config, or inferred from shapes where there is none."""
     preprocess: Preprocess

@@ -5,7 +5,7 @@ import torch
 from zebra.errors import ConfigError
 
 
-def pick_device(name: str) -> torch.device:
+def resolve_device(name: str) -> torch.device:
     """Turn cpu, cuda, mps or auto into a device; ConfigError if it is not there."""
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":

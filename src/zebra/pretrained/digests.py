@@ -6,9 +6,9 @@ import os
 import time
 from pathlib import Path
 
-from zebra.config.cache import cache_folder
+from zebra.config.cache import cache_dir
 
-SETTLED_SECONDS = 2.0
+MIN_AGE_SECONDS = 2.0
 """A file younger than this may still change within one tick of its clock: its digest is not remembered."""
 
 
@@ -18,11 +18,11 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def remembered_sha256(path: Path) -> str:
+def cached_sha256(path: Path) -> str:
     """Return the digest of a file, read again only if its size or modification time changed."""
     path = path.resolve()
     state = path.stat()
-    known = cache_folder() / "digests" / f"{_key(str(path))}.json"
+    known = cache_dir() / "digests" / f"{_cache_key(str(path))}.json"
     stamp = [state.st_size, state.st_mtime_ns]
     try:
         size, mtime, digest = json.loads(known.read_text(encoding="utf-8"))
@@ -31,26 +31,26 @@ def remembered_sha256(path: Path) -> str:
     except (OSError, ValueError, TypeError):
         pass  # never seen, or a damaged note: read the file
     digest = sha256(path)
-    if time.time() - state.st_mtime > SETTLED_SECONDS:
-        _note(known, json.dumps([*stamp, digest]))
+    if time.time() - state.st_mtime > MIN_AGE_SECONDS:
+        _write_cache_file(known, json.dumps([*stamp, digest]))
     return digest
 
 
-def has_passed(what: str) -> bool:
+def has_passed(check: str) -> bool:
     """Say whether a check of this description passed on this machine."""
-    return (cache_folder() / "passed" / _key(what)).exists()
+    return (cache_dir() / "passed" / _cache_key(check)).exists()
 
 
-def remember_passed(what: str) -> None:
+def record_passed(check: str) -> None:
     """Remember that a check of this description passed."""
-    _note(cache_folder() / "passed" / _key(what), what)
+    _write_cache_file(cache_dir() / "passed" / _cache_key(check), check)
 
 
-def _key(text: str) -> str:
+def _cache_key(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _note(path: Path, text: str) -> None:
+def _write_cache_file(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.with_name(f"{path.name}.{os.getpid()}")

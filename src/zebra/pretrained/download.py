@@ -4,24 +4,24 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from zebra.data.hub import Repository, cached, snapshot
+from zebra.data.hub import HubRepo, download_snapshot, find_cached_snapshot
 from zebra.errors import DownloadError
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
-FILES = (
+ALLOW_PATTERNS = (
     "config.json", "open_clip_config.json", "preprocessor_config.json", "preprocess.json",
     "tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "spiece.model",
     "*.safetensors", "*.safetensors.index.json", "MANIFEST.json", "README.md",
 )  # fmt: skip
 """What describes a model, in every layout that zebra reads."""
-PICKLES = ("*pytorch_model*.bin", "*pytorch_model.bin.index.json")
+PICKLE_PATTERNS = ("*pytorch_model*.bin", "*pytorch_model.bin.index.json")
 """Weights of a repository without safetensors; zebra reads the tensors in them and runs nothing."""
-SUBFOLDERS = "*/*"
+IGNORE_PATTERN = "*/*"
 """Belong to other programs (onnx/, checkpoints/)."""
 
 
-def fetch(name: str) -> Path:
+def download_model(name: str) -> Path:
     """Bring the files of a model to this machine, or find them in the cache.
 
     Args:
@@ -35,25 +35,29 @@ def fetch(name: str) -> Path:
         ConfigError: The name is malformed.
         DownloadError: As `zebra.data.hub.snapshot`, or the repository holds no weights that zebra reads.
     """
-    repository = Repository.parse(name, "model")
+    repository = HubRepo.parse(name, "model")
     if repository.is_commit:
-        known = cached(repository, [*FILES, *PICKLES], SUBFOLDERS)
+        known = find_cached_snapshot(repository, [*ALLOW_PATTERNS, *PICKLE_PATTERNS], IGNORE_PATTERN)
         if known is not None and _has_weights(known):
             return known
-    folder = snapshot(repository, FILES, SUBFOLDERS, command=repository.command())
+    folder = download_snapshot(
+        repository, ALLOW_PATTERNS, IGNORE_PATTERN, command=repository.download_command()
+    )
     if not any(folder.glob("*.safetensors")):
         # By its commit, so that both requests see one state of the repository.
         commit = replace(repository, revision=folder.name)
-        folder = snapshot(commit, PICKLES, SUBFOLDERS, command=repository.command())
+        folder = download_snapshot(
+            commit, PICKLE_PATTERNS, IGNORE_PATTERN, command=repository.download_command()
+        )
     if not _has_weights(folder):
         raise DownloadError(
             f"{name} in the cache ({folder}) holds no weights that zebra reads: *.safetensors or pytorch_model.bin. If "
-            f"the repository has such files, run this with a network: {repository.command()}"
+            f"the repository has such files, run this with a network: {repository.download_command()}"
         )
     return folder
 
 
-def blob_digest(path: Path) -> str | None:
+def blob_sha256(path: Path) -> str | None:
     """Return the sha256 that a file of a hub cache was downloaded under; None for any other file.
 
     The cache keeps large files as `blobs/<sha256>` and links to them. Small files carry a git hash, which is of

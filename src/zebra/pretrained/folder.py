@@ -13,67 +13,67 @@ from zebra.config.model import ModelConfig
 from zebra.config.structure import structure, unstructure
 from zebra.errors import WeightsError
 from zebra.images.preprocess import Preprocess
-from zebra.pretrained.checkpoint import Checkpoint
+from zebra.pretrained.checkpoint import PretrainedCheckpoint
 from zebra.pretrained.golden import write_golden
 from zebra.pretrained.manifest import write_manifest
-from zebra.pretrained.model_card import model_card
+from zebra.pretrained.model_card import render_model_card
 from zebra.pretrained.tensors import read_tensors
 from zebra.pretrained.weights import save_weights
 
 if TYPE_CHECKING:
     from zebra.pretrained.bundle import Bundle
 
-FILES = ("config.json", "model.safetensors", "tokenizer.json", "preprocess.json", "golden.safetensors")
-IDENTITY = FILES[:4]
+MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json", "preprocess.json", "golden.safetensors")
+FINGERPRINT_FILES = MODEL_FILES[:4]
 """The files that decide a vector; their digests make the fingerprint."""
-FORMAT = {"format": "zebra", "version": 1}
+FORMAT_VERSION = {"format": "zebra", "version": 1}
 
 
-def write_folder(bundle: "Bundle", folder: Path, facts: Mapping[str, str]) -> str:
+def write_model_folder(bundle: "Bundle", folder: Path, metadata: Mapping[str, str]) -> str:
     """Write everything that is needed to reproduce an embedding; return the fingerprint.
 
     Raises:
         WeightsError: The bundle has no tokenizer: the folder would not be whole.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    words = bundle.require_words()
-    write_json(folder / "config.json", FORMAT | unstructure(bundle.model.config))
-    write_json(folder / "preprocess.json", bundle.preprocess.to_json())
+    words = bundle.require_tokenizer()
+    write_json(folder / "config.json", FORMAT_VERSION | unstructure(bundle.model.config))
+    write_json(folder / "preprocess.json", bundle.preprocess.to_dict())
     save_weights(bundle.model, folder / "model.safetensors")
     words.save(folder / "tokenizer.json")
     write_golden(bundle, folder / "golden.safetensors")
     parameters = sum(parameter.numel() for parameter in bundle.model.parameters())
-    card = model_card(bundle.model.config, parameters, facts)
+    card = render_model_card(bundle.model.config, parameters, metadata)
     (folder / "README.md").write_text(card, encoding="utf-8")
-    return fingerprint(write_manifest(folder))
+    return compute_fingerprint(write_manifest(folder))
 
 
-def read_folder(folder: Path) -> Checkpoint:
+def read_model_folder(folder: Path) -> PretrainedCheckpoint:
     """Read a folder that `write_folder` wrote.
 
     Raises:
         WeightsError: A file is missing or damaged, or the format is of another version.
     """
-    missing = [name for name in FILES if not (folder / name).is_file()]
+    missing = [name for name in MODEL_FILES if not (folder / name).is_file()]
     if missing:
         raise WeightsError(
             f"{folder} is not a whole zebra model: {', '.join(missing)} missing; copy the folder again"
         )
-    raw = read_json(folder / "config.json")
-    if {name: raw.pop(name, None) for name in FORMAT} != FORMAT:
+    raw = read_json_object(folder / "config.json")
+    if {name: raw.pop(name, None) for name in FORMAT_VERSION} != FORMAT_VERSION:
         raise WeightsError(f"{folder / 'config.json'} is not of zebra's format 1")
-    return Checkpoint(
+    return PretrainedCheckpoint(
         layout="zebra",
         config=structure(ModelConfig, raw, str(folder / "config.json")),
-        preprocess=Preprocess.from_json(read_json(folder / "preprocess.json")),
+        preprocess=Preprocess.from_dict(read_json_object(folder / "preprocess.json")),
         tensors=read_tensors(folder / "model.safetensors"),
-        files=tuple(folder / name for name in IDENTITY),
+        files=tuple(folder / name for name in FINGERPRINT_FILES),
     )
 
 
-def fingerprint(digests: Mapping[str, str]) -> str:
+def compute_fingerprint(digests: Mapping[str, str]) -> str:
     """Derive a fingerprint from the sha256 of the files that decide a vector."""
-    own = {name: digests[name] for name in IDENTITY if name in digests}
+    own = {name: digests[name] for name in FINGERPRINT_FILES if name in digests}
     return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -82,7 +82,7 @@ def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json_object(path: Path) -> dict[str, Any]:
     """Read a JSON object; WeightsError if it is anything else."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))

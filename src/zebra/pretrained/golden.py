@@ -12,17 +12,17 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from zebra.errors import WeightsError
-from zebra.pretrained.precision import LEAST_COSINE, Precision
+from zebra.pretrained.precision import MIN_COSINE, InferencePrecision
 
-TEXT = "a photo of a horse"
-TOLERANCE = 1e-4
+GOLDEN_TEXT = "a photo of a horse"
+MAX_ABS_DIFF = 1e-4
 """Largest difference of a unit vector's component in fp32: kernels of other processors stay far below it."""
 
 
-class Encoder(Protocol):
+class BundleEncoder(Protocol):
     """The two verbs of a bundle that golden vectors test, and the number format it computes them in."""
 
-    precision: Precision
+    precision: InferencePrecision
 
     def encode_images(self, images: list[Image.Image]) -> Tensor:
         """Return unit vectors [N, E]."""
@@ -31,18 +31,18 @@ class Encoder(Protocol):
         """Return unit vectors [N, E]."""
 
 
-def write_golden(encoder: Encoder, path: Path) -> None:
+def write_golden(encoder: BundleEncoder, path: Path) -> None:
     """Record the picture, the text and the vectors they give today."""
-    picture = golden_picture()
+    picture = make_golden_image()
     tensors = {
         "picture": torch.from_numpy(np.array(picture)),
         "image_vector": encoder.encode_images([picture])[0],
-        "text_vector": encoder.encode_texts([TEXT])[0],
+        "text_vector": encoder.encode_texts([GOLDEN_TEXT])[0],
     }
-    save_file(tensors, path, metadata={"text": json.dumps(TEXT)})
+    save_file(tensors, path, metadata={"text": json.dumps(GOLDEN_TEXT)})
 
 
-def check_golden(encoder: Encoder, path: Path) -> None:
+def verify_golden(encoder: BundleEncoder, path: Path) -> None:
     """Recompute the vectors: within 1e-4 per component in fp32, to a cosine of 0.999 in a smaller format.
 
     Raises:
@@ -61,20 +61,20 @@ def check_golden(encoder: Encoder, path: Path) -> None:
     ):
         what = f"{path}: the {name.replace('_', ' ')} comes out"
         difference = float((now[name] - golden[name]).abs().max())
-        if encoder.precision == "fp32" and not difference <= TOLERANCE:
+        if encoder.precision == "fp32" and not difference <= MAX_ABS_DIFF:
             raise WeightsError(
                 f"{what} {difference:.2g} away from the recorded one; "
                 f"{part} or the software computing them changed since the folder was written"
             )
         cosine = float(now[name] @ golden[name])
-        if encoder.precision != "fp32" and not cosine >= LEAST_COSINE:
+        if encoder.precision != "fp32" and not cosine >= MIN_COSINE:
             raise WeightsError(
-                f"{what} in {encoder.precision} at a cosine of {cosine:.4f} to the recorded one, below {LEAST_COSINE}; "
+                f"{what} in {encoder.precision} at a cosine of {cosine:.4f} to the recorded one, below {MIN_COSINE}; "
                 "load this model with precision='fp32' or 'auto'"
             )
 
 
-def golden_picture() -> Image.Image:
+def make_golden_image() -> Image.Image:
     """Draw a fixed picture of 80 × 60, not square and with detail, so that preprocessing is tested too."""
     y, x = np.mgrid[0:60, 0:80]
     waves = [128 + 60 * np.sin(x / 3.0) + 60 * np.cos(y / 5.0), 3.0 * x, 4.0 * y]

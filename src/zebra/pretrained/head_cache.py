@@ -12,34 +12,36 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from zebra.config.cache import cache_folder
+from zebra.config.cache import cache_dir
 
-KEPT_BYTES = 256 * 2**20
+MAX_HEAD_CACHE_BYTES = 256 * 2**20
 """Of heads on disk; those unused for longest go first."""
-_AS_INTEGER = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.int8}
+_INTEGER_DTYPES = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.int8}
 
 
-def head_name(fingerprint: str, tower: nn.Module, labels: Sequence[str], templates: Sequence[str]) -> str:
+def head_cache_key(
+    fingerprint: str, tower: nn.Module, labels: Sequence[str], templates: Sequence[str]
+) -> str:
     """Name a head by all that decides it.
 
     The weights in memory take part beside the fingerprint, which knows only what was loaded: who trains on afterwards
     has another model.
     """
-    decided = json.dumps([fingerprint, weight_bits(tower), list(labels), list(templates)])
+    decided = json.dumps([fingerprint, weight_checksums(tower), list(labels), list(templates)])
     return hashlib.sha256(decided.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-def weight_bits(tower: nn.Module) -> list[int]:
+def weight_checksums(tower: nn.Module) -> list[int]:
     """Sum the bits of each weight as an integer, which no order of summing changes; buffers count too."""
     weights = [weight.detach() for weight in tower.state_dict().values()]
     return [
-        int(weight.view(_AS_INTEGER[weight.element_size()]).sum()) for weight in weights if weight.numel()
+        int(weight.view(_INTEGER_DTYPES[weight.element_size()]).sum()) for weight in weights if weight.numel()
     ]
 
 
-def recall(name: str) -> Tensor | None:
+def load_cached_head(key: str) -> Tensor | None:
     """Return a head that was kept, float32 [C, E]; None if it is not there or damaged."""
-    path = _path(name)
+    path = _cache_path(key)
     try:
         with safe_open(path, "pt") as file:
             head_CE: Tensor = file.get_tensor("head")
@@ -51,17 +53,17 @@ def recall(name: str) -> Tensor | None:
     return head_CE
 
 
-def keep(name: str, head_CE: Tensor) -> None:
+def cache_head(key: str, head_CE: Tensor) -> None:
     """Keep a head; a cache that cannot be written costs time alone."""
     with contextlib.suppress(OSError):
-        _keep(_path(name), head_CE)
+        _write_and_evict(_cache_path(key), head_CE)
 
 
-def _path(name: str) -> Path:
-    return cache_folder() / "heads" / f"{name}.safetensors"
+def _cache_path(key: str) -> Path:
+    return cache_dir() / "heads" / f"{key}.safetensors"
 
 
-def _keep(path: Path, head_CE: Tensor) -> None:
+def _write_and_evict(path: Path, head_CE: Tensor) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     save_file({"head": head_CE}, draft, metadata={"sha256": _digest(head_CE)})
@@ -70,7 +72,7 @@ def _keep(path: Path, head_CE: Tensor) -> None:
     total = 0
     for file, state in sorted(states, key=lambda item: item[1].st_mtime, reverse=True):
         total += state.st_size
-        if total > KEPT_BYTES and file != path:
+        if total > MAX_HEAD_CACHE_BYTES and file != path:
             file.unlink(missing_ok=True)
 
 

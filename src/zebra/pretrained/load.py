@@ -10,32 +10,32 @@ from typing import Literal, get_args
 
 import torch
 
-from zebra.errors import ConfigError, WeightsError, nearest
-from zebra.pretrained.autotune import choose
+from zebra.errors import ConfigError, WeightsError, suggest_name
+from zebra.pretrained.autotune import pick_precision
 from zebra.pretrained.backends import Backend
 from zebra.pretrained.bundle import Bundle
-from zebra.pretrained.checkpoint import Checkpoint, Layout
-from zebra.pretrained.device import pick_device
-from zebra.pretrained.digests import has_passed, remember_passed, remembered_sha256
-from zebra.pretrained.download import blob_digest, fetch
-from zebra.pretrained.folder import FORMAT, fingerprint, read_folder, read_json
-from zebra.pretrained.golden import check_golden
-from zebra.pretrained.manifest import NAME, recorded_digests, verify_manifest
+from zebra.pretrained.checkpoint import ModelLayout, PretrainedCheckpoint
+from zebra.pretrained.device import resolve_device
+from zebra.pretrained.digests import cached_sha256, has_passed, record_passed
+from zebra.pretrained.download import blob_sha256, download_model
+from zebra.pretrained.folder import FORMAT_VERSION, compute_fingerprint, read_json_object, read_model_folder
+from zebra.pretrained.golden import verify_golden
+from zebra.pretrained.manifest import MANIFEST_FILE, read_manifest_digests, verify_manifest
 from zebra.pretrained.open_clip import read_open_clip
-from zebra.pretrained.openai import check_digest, read_openai
-from zebra.pretrained.pos_embed import resize_positions
-from zebra.pretrained.precision import Precision
+from zebra.pretrained.openai import read_openai, verify_published_digest
+from zebra.pretrained.pos_embed import resize_pos_embed
+from zebra.pretrained.precision import InferencePrecision
 from zebra.pretrained.transformers import read_transformers
-from zebra.pretrained.weights import build
-from zebra.text.tokenizers import find_words
+from zebra.pretrained.weights import build_model
+from zebra.text.tokenizers import find_tokenizer
 
-READERS: dict[Layout, Callable[[Path], Checkpoint]] = {
-    "zebra": read_folder,
+LAYOUT_READERS: dict[ModelLayout, Callable[[Path], PretrainedCheckpoint]] = {
+    "zebra": read_model_folder,
     "transformers": read_transformers,
     "open_clip": read_open_clip,
     "openai": read_openai,
 }
-HUB = "hf:"
+HUB_PREFIX = "hf:"
 
 
 def load(
@@ -45,7 +45,7 @@ def load(
     verify: bool = True,
     device: str = "auto",
     image_size: int | None = None,
-    precision: Precision | Literal["auto"] = "fp32",
+    precision: InferencePrecision | Literal["auto"] = "fp32",
     backend: Backend = "torch",
 ) -> Bundle:
     """Open a model.
@@ -70,40 +70,40 @@ def load(
         ConfigError: The device is not there, or the image size or the precision does not suit the model.
         MissingExtra: onnxruntime is asked for and not installed.
     """
-    check_names(precision, backend, device)
-    place = locate(path)
-    layout = detect(place)
+    validate_options(precision, backend, device)
+    place = resolve_model_path(path)
+    layout = detect_layout(place)
     if verify:
-        verify_files(place, layout, remembered_sha256)
-    checkpoint = READERS[layout](place)
+        verify_files(place, layout, cached_sha256)
+    checkpoint = LAYOUT_READERS[layout](place)
     on = "cpu" if backend == "onnxruntime" else device
-    exact = assemble(checkpoint, place, tokenizer=tokenizer, device=on, image_size=image_size)
+    exact = build_bundle(checkpoint, place, tokenizer=tokenizer, device=on, image_size=image_size)
     recorded = verify and layout == "zebra" and image_size is None and tokenizer is None
     if recorded:
-        verify_vectors(exact, place)
+        verify_golden_vectors(exact, place)
     if (precision, backend) == ("fp32", "torch"):
         return exact
     if backend == "onnxruntime":
         from zebra.pretrained.onnx_backend import (
-            in_onnxruntime,
+            to_onnxruntime,
         )  # with torch's exporter, which takes a while to import
 
-        bundle = in_onnxruntime(exact)
+        bundle = to_onnxruntime(exact)
     else:
-        bundle = exact.in_precision(choose(exact) if precision == "auto" else precision)
+        bundle = exact.to_precision(pick_precision(exact) if precision == "auto" else precision)
     if recorded:
-        verify_vectors(bundle, place)
+        verify_golden_vectors(bundle, place)
     return bundle
 
 
-def check_names(precision: str, backend: str, device: str) -> None:
+def validate_options(precision: str, backend: str, device: str) -> None:
     """Refuse a precision or backend that does not exist, and what the backend cannot do."""
     for what, name, known in (
-        ("precision", precision, (*get_args(Precision), "auto")),
+        ("precision", precision, (*get_args(InferencePrecision), "auto")),
         ("backend", backend, get_args(Backend)),
     ):
         if name not in known:
-            raise ConfigError(f"there is no {what} {name!r}.{nearest(name, known)}")
+            raise ConfigError(f"there is no {what} {name!r}.{suggest_name(name, known)}")
     if backend == "onnxruntime" and (precision != "fp32" or device not in ("cpu", "auto")):
         raise ConfigError(
             f"onnxruntime computes in fp32 on the CPU here, not in {precision} on {device}; "
@@ -111,63 +111,63 @@ def check_names(precision: str, backend: str, device: str) -> None:
         )
 
 
-def locate(path: str | Path) -> Path:
+def resolve_model_path(path: str | Path) -> Path:
     """Turn what a user names into a local folder or file, fetched from the hub if need be."""
-    if isinstance(path, str) and path.startswith(HUB):
-        return fetch(path)
+    if isinstance(path, str) and path.startswith(HUB_PREFIX):
+        return download_model(path)
     place = Path(path)
     if not place.exists():
         raise WeightsError(
             f"no model folder at {place.resolve()}; `zebra train` writes one as <out>/model, and models of the hub "
-            f'are named "{HUB}org/name"'
+            f'are named "{HUB_PREFIX}org/name"'
         )
     return place
 
 
-def detect(place: Path) -> Layout:
+def detect_layout(path: Path) -> ModelLayout:
     """Say which layout a folder or file has.
 
     A folder with both `open_clip_config.json` and `config.json` is read as open_clip's: such repositories are
     published by open_clip's authors, and the other file is a conversion.
     """
-    if place.is_file():
-        if place.suffix not in (".pt", ".pth"):
+    if path.is_file():
+        if path.suffix not in (".pt", ".pth"):
             raise WeightsError(
-                f"{place} is one file, and a model is a folder or an OpenAI .pt file; name the folder it lies in: "
-                f"{place.parent}"
+                f"{path} is one file, and a model is a folder or an OpenAI .pt file; name the folder it lies in: "
+                f"{path.parent}"
             )
         return "openai"
-    config, open_clip = place / "config.json", place / "open_clip_config.json"
-    if config.is_file() and read_json(config).get("format") == FORMAT["format"]:
+    config, open_clip = path / "config.json", path / "open_clip_config.json"
+    if config.is_file() and read_json_object(config).get("format") == FORMAT_VERSION["format"]:
         return "zebra"
     if open_clip.is_file():
         if config.is_file():
             warnings.warn(
-                f"{place} holds open_clip_config.json and config.json; the first is read", stacklevel=3
+                f"{path} holds open_clip_config.json and config.json; the first is read", stacklevel=3
             )
         return "open_clip"
     if config.is_file():
         return "transformers"
-    if (place / NAME).is_file() or (place / "preprocess.json").is_file():
-        raise WeightsError(f"{place} is not a whole zebra model: config.json missing; copy the folder again")
+    if (path / MANIFEST_FILE).is_file() or (path / "preprocess.json").is_file():
+        raise WeightsError(f"{path} is not a whole zebra model: config.json missing; copy the folder again")
     raise WeightsError(
-        f"{place} is no model folder: it holds neither config.json (zebra, transformers) nor open_clip_config.json"
+        f"{path} is no model folder: it holds neither config.json (zebra, transformers) nor open_clip_config.json"
     )
 
 
-def verify_files(place: Path, layout: Layout, digest: Callable[[Path], str]) -> None:
+def verify_files(path: Path, layout: ModelLayout, digest: Callable[[Path], str]) -> None:
     """Compare sha256 digests with those on record: a manifest, OpenAI's published ones, names in a hub cache.
 
     Raises:
         WeightsError: A file differs.
     """
     if layout == "zebra":
-        verify_manifest(place, digest)
+        verify_manifest(path, digest)
     elif layout == "openai":
-        check_digest(place, digest)
+        verify_published_digest(path, digest)
     else:
-        for file in sorted(place.iterdir()):
-            expected = blob_digest(file)
+        for file in sorted(path.iterdir()):
+            expected = blob_sha256(file)
             if expected is not None and digest(file) != expected:
                 raise WeightsError(
                     f"{file} differs from the sha256 it was downloaded under; delete {file.resolve()} and load the "
@@ -175,9 +175,9 @@ def verify_files(place: Path, layout: Layout, digest: Callable[[Path], str]) -> 
                 )
 
 
-def assemble(
-    checkpoint: Checkpoint,
-    place: Path,
+def build_bundle(
+    checkpoint: PretrainedCheckpoint,
+    path: Path,
     *,
     tokenizer: str | Path | None = None,
     device: str = "auto",
@@ -186,37 +186,37 @@ def assemble(
     """Make a bundle of what a reader found; a model without a tokenizer can still see."""
     config, tensors, preprocess = checkpoint.config, checkpoint.tensors, checkpoint.preprocess
     if image_size is not None:
-        tensors, config = resize_positions(tensors, config, image_size)
+        tensors, config = resize_pos_embed(tensors, config, image_size)
         preprocess = replace(preprocess, image_size=image_size)
-    words = find_words(Path(tokenizer or place), config.text.context_length)
+    words = find_tokenizer(Path(tokenizer or path), config.text.context_length)
     if tokenizer is not None and words is None:
         raise WeightsError(f"no tokenizer at {tokenizer}; name a tokenizer.json or a merges file")
     if words is not None and words.vocab_size > config.text.vocab_size:
         raise WeightsError(
-            f"the tokenizer has {words.vocab_size} ids, the text tower of {place} {config.text.vocab_size}: they do "
+            f"the tokenizer has {words.vocab_size} ids, the text tower of {path} {config.text.vocab_size}: they do "
             "not belong together; put the tokenizer that it was trained with beside it, or name it with tokenizer=PATH"
         )
-    model = build(config, tensors, str(place))
+    model = build_model(config, tensors, str(path))
     files = checkpoint.files
 
     def identify() -> str:
         if checkpoint.layout == "zebra" and tokenizer is None and image_size is None:
-            return fingerprint(recorded_digests(place))
-        parts = [remembered_sha256(file) for file in files]
+            return compute_fingerprint(read_manifest_digests(path))
+        parts = [cached_sha256(file) for file in files]
         parts += [words.fingerprint if words else "", str(config.image_size)]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
-    return Bundle(model.to(pick_device(device)).eval(), words, preprocess, identify)
+    return Bundle(model.to(resolve_device(device)).eval(), words, preprocess, identify)
 
 
-def verify_vectors(bundle: Bundle, place: Path, *, fresh: bool = False) -> None:
+def verify_golden_vectors(bundle: Bundle, path: Path, *, force: bool = False) -> None:
     """Recompute the golden vectors of a zebra folder, unless these very files passed on this machine before.
 
     Raises:
         WeightsError: They differ.
     """
     how = f"{bundle.device} {bundle.precision} {bundle.backend}"
-    what = f"golden {remembered_sha256(place / NAME)} torch {torch.__version__} {how}"
-    if fresh or not has_passed(what):
-        check_golden(bundle, place / "golden.safetensors")
-        remember_passed(what)
+    what = f"golden {cached_sha256(path / MANIFEST_FILE)} torch {torch.__version__} {how}"
+    if force or not has_passed(what):
+        verify_golden(bundle, path / "golden.safetensors")
+        record_passed(what)

@@ -8,7 +8,7 @@ from pathlib import Path
 from zebra.errors import WeightsError
 from zebra.pretrained.digests import sha256
 
-NAME = "MANIFEST.json"
+MANIFEST_FILE = "MANIFEST.json"
 
 
 def write_manifest(folder: Path, digest: Callable[[Path], str] = sha256) -> dict[str, str]:
@@ -17,15 +17,15 @@ def write_manifest(folder: Path, digest: Callable[[Path], str] = sha256) -> dict
     Args:
         digest: Reads a file's sha256, or knows what it has to be.
     """
-    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != NAME)
+    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != MANIFEST_FILE)
     entries = {path.name: {"bytes": path.stat().st_size, "sha256": digest(path)} for path in files}
-    manifest = folder / NAME
+    manifest = folder / MANIFEST_FILE
     manifest.write_text(json.dumps({"files": entries}, indent=1) + "\n", encoding="utf-8")
     for path in [*files, manifest]:
         path.chmod(0o644)  # safetensors leaves 0600
         with path.open("rb") as file:
             os.fsync(file.fileno())
-    sync_folder(folder)
+    fsync_dir(folder)
     return {name: str(entry["sha256"]) for name, entry in entries.items()}
 
 
@@ -38,11 +38,13 @@ def verify_manifest(folder: Path, digest: Callable[[Path], str] = sha256) -> dic
     Raises:
         WeightsError: The manifest is missing or unreadable, or a file is missing, cut or changed.
     """
-    recorded = _recorded(folder)
+    recorded = _read_manifest(folder)
     for name, (size, expected) in recorded.items():
         file = folder / name
         if not file.is_file():
-            raise WeightsError(f"{folder} lacks {name}, which its {NAME} lists; copy the folder again")
+            raise WeightsError(
+                f"{folder} lacks {name}, which its {MANIFEST_FILE} lists; copy the folder again"
+            )
         if file.stat().st_size != size:
             raise WeightsError(f"{file} has {file.stat().st_size} bytes instead of {size}; copy it again")
         if digest(file) != expected:
@@ -50,15 +52,15 @@ def verify_manifest(folder: Path, digest: Callable[[Path], str] = sha256) -> dic
     return {name: expected for name, (_, expected) in recorded.items()}
 
 
-def recorded_digests(folder: Path) -> dict[str, str]:
+def read_manifest_digests(folder: Path) -> dict[str, str]:
     """Return name → sha256 as the manifest has it, without looking at the files."""
-    return {name: digest for name, (_, digest) in _recorded(folder).items()}
+    return {name: digest for name, (_, digest) in _read_manifest(folder).items()}
 
 
-def _recorded(folder: Path) -> dict[str, tuple[int, str]]:
-    path = folder / NAME
+def _read_manifest(folder: Path) -> dict[str, tuple[int, str]]:
+    path = folder / MANIFEST_FILE
     if not path.is_file():
-        raise WeightsError(f"{folder} has no {NAME}: it is not a whole zebra folder; copy it again")
+        raise WeightsError(f"{folder} has no {MANIFEST_FILE}: it is not a whole zebra folder; copy it again")
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))["files"]
         return {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in entries.items()}
@@ -66,7 +68,7 @@ def _recorded(folder: Path) -> dict[str, tuple[int, str]]:
         raise WeightsError(f"{path} is damaged ({error}); copy the folder again") from error
 
 
-def sync_folder(folder: Path) -> None:
+def fsync_dir(folder: Path) -> None:
     """Make renames inside `folder` survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:

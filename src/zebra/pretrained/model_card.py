@@ -5,20 +5,20 @@ from collections.abc import Mapping
 from zebra.config.model import ModelConfig
 
 
-def model_card(config: ModelConfig, parameters: int, facts: Mapping[str, str]) -> str:
+def render_model_card(config: ModelConfig, num_parameters: int, metadata: Mapping[str, str]) -> str:
     """Describe a model in Markdown; no time, path or host, so that equal runs write equal bytes.
 
     Args:
-        facts: What is known of its origin, by name: training, data, seed, scores.
+        metadata: What is known of its origin, by name: training, data, seed, scores.
     """
-    known = [f"- {name}: {value}" for name, value in facts.items()] or ["- not recorded"]
+    known = [f"- {name}: {value}" for name, value in metadata.items()] or ["- not recorded"]
     lines = [
         "# A CLIP model",
         "",
         f"- image tower: {config.vision.kind}, {config.image_size} × {config.image_size} pixels",
         f"- text tower: {config.text.layers} layers of width {config.text.width}, "
         f"{config.text.vocab_size} token ids, at most {config.text.context_length} tokens",
-        f"- embedding: {config.embed_dim} dimensions; {parameters:,} parameters in all",
+        f"- embedding: {config.embed_dim} dimensions; {num_parameters:,} parameters in all",
         "",
         "## Training and scores",
         "",

@@ -19,13 +19,13 @@ from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.models.text.causal import TextTransformer
 from zebra.pretrained.bundle import Bundle
-from zebra.text.bpe import Tokenizer
+from zebra.text.bpe import BPETokenizer
 
 OPSET = 18
 """What torch's exporter writes without converting, and onnxruntime reads since 1.14."""
 
 
-def write_onnx(bundle: Bundle, folder: Path, opset: int = OPSET) -> None:
+def export_onnx(bundle: Bundle, folder: Path, opset: int = OPSET) -> None:
     """Write both towers as graphs that end in unit vectors, their preprocessing and tokenizer, and a README to start.
 
     `image.onnx` takes `pixels`, float32 [batch, 3, S, S] as `Preprocess.normalise` leaves them, to `image_vectors`
@@ -44,39 +44,39 @@ def write_onnx(bundle: Bundle, folder: Path, opset: int = OPSET) -> None:
         ConfigError: It was loaded in another precision than fp32.
     """
     bundle.require_fp32("exported")
-    words = bundle.require_words()
+    words = bundle.require_tokenizer()
     config, tower = bundle.model.config, bundle.model.text
     length = config.text.context_length
     folder.mkdir(parents=True, exist_ok=True)
 
-    write_image_graph(bundle.model, folder / "image.onnx", opset)
+    export_image_tower(bundle.model, folder / "image.onnx", opset)
 
     names = ("tokens", "text_vectors")
     if isinstance(tower, TextTransformer):
         tokens = torch.zeros(2, 3, dtype=torch.int64)
         free = {0: Dim("batch"), 1: Dim("length", min=2, max=length)}
-        _write_graph(_Unpacked(tower), tokens, free, names, folder / "text.onnx", opset)
+        _export_graph(_UnpackedTextTower(tower), tokens, free, names, folder / "text.onnx", opset)
     else:
         tokens = torch.zeros(2, length, dtype=torch.int64)
-        _write_graph(tower, tokens, {0: Dim("batch")}, names, folder / "text.onnx", opset)
+        _export_graph(tower, tokens, {0: Dim("batch")}, names, folder / "text.onnx", opset)
 
     words.save(folder / "tokenizer.json")
-    preprocess = json.dumps(bundle.preprocess.to_json(), indent=1) + "\n"
+    preprocess = json.dumps(bundle.preprocess.to_dict(), indent=1) + "\n"
     (folder / "preprocess.json").write_text(preprocess, encoding="utf-8")
-    (folder / "README.md").write_text(_readme(bundle), encoding="utf-8")
+    (folder / "README.md").write_text(_render_readme(bundle), encoding="utf-8")
 
 
-def write_image_graph(model: CLIP, path: Path, opset: int = OPSET) -> None:
+def export_image_tower(model: CLIP, path: Path, opset: int = OPSET) -> None:
     """Write the image tower alone: `pixels` to `image_vectors`, as `write_onnx` describes them.
 
     Raises:
         MissingExtra: The packages `onnx` and `onnxscript` are not installed.
     """
     pixels = torch.zeros(2, 3, model.config.image_size, model.config.image_size)
-    _write_graph(model.visual, pixels, {0: Dim("batch")}, ("pixels", "image_vectors"), path, opset)
+    _export_graph(model.visual, pixels, {0: Dim("batch")}, ("pixels", "image_vectors"), path, opset)
 
 
-class _Unpacked(nn.Module):
+class _UnpackedTextTower(nn.Module):
     """The causal text tower at every position of every text: what its texts share depends on them, a graph cannot."""
 
     def __init__(self, tower: TextTransformer) -> None:
@@ -95,7 +95,7 @@ class _Unpacked(nn.Module):
         return vectors_BE
 
 
-class _UnitLength(nn.Module):
+class _NormalizedTower(nn.Module):
     """A tower whose vectors are brought to length 1."""
 
     def __init__(self, tower: nn.Module) -> None:
@@ -107,11 +107,11 @@ class _UnitLength(nn.Module):
         return F.normalize(self.tower(x), dim=-1)
 
 
-def _write_graph(
+def _export_graph(
     tower: nn.Module,
-    example: Tensor,
-    free: dict[int, Dim],
-    names: tuple[str, str],
+    example_input: Tensor,
+    dynamic_dims: dict[int, Dim],
+    io_names: tuple[str, str],
     path: Path,
     opset: int,
 ) -> None:
@@ -120,14 +120,14 @@ def _write_graph(
         import onnxscript  # noqa: F401  torch's exporter is written in it
     except ImportError as error:
         raise MissingExtra(error.name or "onnx", "exporting to ONNX", "onnx") from error
-    module = _UnitLength(copy.deepcopy(tower)).cpu().float().eval()
-    with _quiet():
+    module = _NormalizedTower(copy.deepcopy(tower)).cpu().float().eval()
+    with _silence_exporter():
         program = torch.onnx.export(
             module,
-            (example,),
-            input_names=names[:1],
-            output_names=names[1:],
-            dynamic_shapes=(free,),
+            (example_input,),
+            input_names=io_names[:1],
+            output_names=io_names[1:],
+            dynamic_shapes=(dynamic_dims,),
             opset_version=opset,
             dynamo=True,
             verbose=False,
@@ -136,9 +136,9 @@ def _write_graph(
     # The exporter fixes an axis in silence if the tower's code turns its size into a Python number.
     shape = program.model.graph.inputs[0].shape
     assert shape is not None
-    assert all(isinstance(shape[axis], int) != (axis in free) for axis in range(example.ndim)), (
-        f"{path}: {shape}"
-    )
+    assert all(
+        isinstance(shape[axis], int) != (axis in dynamic_dims) for axis in range(example_input.ndim)
+    ), f"{path}: {shape}"
     # Every node would tell which lines of which files of this machine it came from.
     program.model.graph.metadata_props.clear()
     for node in program.model.graph.all_nodes():
@@ -148,7 +148,7 @@ def _write_graph(
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _silence_exporter() -> Iterator[None]:
     """Keep back what torch and onnxscript say about their own internals."""
     logger = logging.getLogger("onnxscript")
     level = logger.level
@@ -161,7 +161,7 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _readme(bundle: Bundle) -> str:
+def _render_readme(bundle: Bundle) -> str:
     config, preprocess = bundle.model.config, bundle.preprocess
     size, length = config.image_size, config.text.context_length
     fixed = isinstance(config.text, SiglipTextConfig)
@@ -180,7 +180,7 @@ def _readme(bundle: Bundle) -> str:
         "scores the picture `photo.jpg` against two texts:",
         "",
         "```python",
-        *_example(bundle),
+        *_render_example(bundle),
         "```",
         "",
     ]
@@ -189,7 +189,7 @@ def _readme(bundle: Bundle) -> str:
     return "\n".join(lines)
 
 
-def _example(bundle: Bundle) -> list[str]:
+def _render_example(bundle: Bundle) -> list[str]:
     """Return the lines of a program that classifies a picture without zebra or torch."""
     scale, bias = bundle.logit_scale, bundle.logit_bias
     if bias is None:
@@ -200,7 +200,7 @@ def _example(bundle: Bundle) -> list[str]:
     else:
         scores = [f"scores = 1 / (1 + np.exp(-(logits + {bias})))  # every text for itself"]
     # SigLIP's tokenizer.json carries its own padding and truncation, CLIP's does not.
-    clips, length = isinstance(bundle.tokenizer, Tokenizer), bundle.context_length
+    clips, length = isinstance(bundle.tokenizer, BPETokenizer), bundle.context_length
     limits = [f"words.enable_truncation({length})", "words.enable_padding(pad_id=0)"] if clips else []
     mean, std = list(bundle.preprocess.mean), list(bundle.preprocess.std)
     return [
@@ -212,7 +212,7 @@ def _example(bundle: Bundle) -> list[str]:
         "from tokenizers import Tokenizer",
         "",
         'texts = ["a photo of a horse", "a photo of a cat"]',
-        *_picture(bundle.preprocess),
+        *_render_preprocessing(bundle.preprocess),
         f"mean, std = np.float32({mean}), np.float32({std})",
         "pixels = ((np.asarray(picture, np.float32) / 255 - mean) / std).transpose(2, 0, 1)[None]",
         'words = Tokenizer.from_file("tokenizer.json")',
@@ -226,7 +226,7 @@ def _example(bundle: Bundle) -> list[str]:
     ]
 
 
-def _picture(preprocess: Preprocess) -> list[str]:
+def _render_preprocessing(preprocess: Preprocess) -> list[str]:
     """Return the lines that open the picture and bring it to size, in the order the model was made for."""
     size, filter_ = preprocess.image_size, f"Image.Resampling.{preprocess.interpolation.upper()}"
     careful = preprocess.decode == "careful"

@@ -17,7 +17,7 @@ TEXT_NAME = "positional_embedding"
 RESNET_STRIDE = 32
 
 
-def resize_positions(
+def resize_pos_embed(
     tensors: dict[str, Tensor], config: ModelConfig, image_size: int
 ) -> tuple[dict[str, Tensor], ModelConfig]:
     """Fit the image tower to another input size.
@@ -37,9 +37,9 @@ def resize_positions(
         WeightsError: The positions are missing, or do not belong to the config.
     """
     resized = replace(config, image_size=image_size)
-    name, old, extra = _grid(config)
-    _, new, _ = _grid(resized)
-    positions_PD = _positions(tensors, name, old * old + extra)
+    name, old, extra = _describe_pos_embed(config)
+    _, new, _ = _describe_pos_embed(resized)
+    positions_PD = _get_pos_embed(tensors, name, old * old + extra)
     if new == old:
         return dict(tensors), resized
     grid_1DHW = positions_PD[extra:].float().reshape(1, old, old, -1).permute(0, 3, 1, 2)
@@ -74,12 +74,12 @@ def resize_context(
             f"context_length {context_length}: these weights were trained on {trained} positions, and those beyond "
             f"do not exist. Ask for at most {trained}, cut texts (truncate=True), or train a longer tower"
         )
-    positions_LD = _positions(tensors, TEXT_NAME, trained)
+    positions_LD = _get_pos_embed(tensors, TEXT_NAME, trained)
     resized = replace(config, text=replace(config.text, context_length=context_length))
     return tensors | {TEXT_NAME: positions_LD[:context_length].clone()}, resized
 
 
-def _grid(config: ModelConfig) -> tuple[str, int, int]:
+def _describe_pos_embed(config: ModelConfig) -> tuple[str, int, int]:
     """Return the name of the image tower's positions, the side of their grid, and how many precede it."""
     vision = config.vision
     if isinstance(vision, ResNetConfig):
@@ -88,12 +88,12 @@ def _grid(config: ModelConfig) -> tuple[str, int, int]:
     return "visual.positional_embedding", config.image_size // vision.patch_size, extra
 
 
-def _positions(tensors: dict[str, Tensor], name: str, expected: int) -> Tensor:
+def _get_pos_embed(tensors: dict[str, Tensor], name: str, num_positions: int) -> Tensor:
     if name not in tensors:
         raise WeightsError(f"the weights lack the tensor {name}; they do not belong to this config")
-    if tensors[name].ndim != 2 or len(tensors[name]) != expected:
+    if tensors[name].ndim != 2 or len(tensors[name]) != num_positions:
         raise WeightsError(
-            f"{name} has shape {tuple(tensors[name].shape)}, but the config asks for {expected} positions; the weights "
+            f"{name} has shape {tuple(tensors[name].shape)}, but the config asks for {num_positions} positions; the weights "
             "do not belong to it"
         )
     return tensors[name]

@@ -10,16 +10,16 @@ from zebra.models import CLIP
 from zebra.models.image.resnet import ModifiedResNet
 from zebra.models.image.siglip import SiglipVision
 from zebra.models.image.vit import VisionTransformer
-from zebra.pretrained.int8 import quantise
-from zebra.pretrained.weights import build, published_tensors
+from zebra.pretrained.int8 import quantize
+from zebra.pretrained.weights import build_model, published_state_dict
 
-Precision = Literal["fp32", "bf16", "int8"]
-CACHED_TOKENS = 512
-LEAST_COSINE = 0.999
+InferencePrecision = Literal["fp32", "bf16", "int8"]
+TOKENS_PER_MICRO_BATCH = 512
+MIN_COSINE = 0.999
 """What a vector in a smaller format must keep to the one in fp32."""
 
 
-def lowered(model: CLIP, precision: Precision) -> CLIP:
+def cast_model(model: CLIP, precision: InferencePrecision) -> CLIP:
     """Return a model for inference alone; what stays fp32 shares memory with `model`, which is left as it is.
 
     bf16 casts both towers whole: inside torch's kernels norms, softmax and sums of products are fp32 all the same. int8
@@ -32,7 +32,12 @@ def lowered(model: CLIP, precision: Precision) -> CLIP:
     if precision == "fp32":
         return model
     device = model.logit_scale.device
-    copy = build(model.config, published_tensors(model), "the model").to(device).eval().requires_grad_(False)
+    copy = (
+        build_model(model.config, published_state_dict(model), "the model")
+        .to(device)
+        .eval()
+        .requires_grad_(False)
+    )
     if precision == "bf16":
         copy.visual.bfloat16()
     elif isinstance(copy.visual, ModifiedResNet) or device.type != "cpu":
@@ -41,13 +46,13 @@ def lowered(model: CLIP, precision: Precision) -> CLIP:
         )
         raise ConfigError(f"int8 multiplies matrices on a CPU, and {where}; use precision='bf16' or 'auto'")
     else:
-        quantise(copy.visual)
-    if precision == "bf16" or multiplies_bf16(device):
+        quantize(copy.visual)
+    if precision == "bf16" or has_native_bf16(device):
         copy.text.bfloat16()
     return copy
 
 
-def pictures_at_once(tower: nn.Module, precision: Precision) -> int | None:
+def micro_batch_size(tower: nn.Module, precision: InferencePrecision) -> int | None:
     """Return how many pictures are best run together; None for as many as there are.
 
     int8 products are so fast that what lies between them counts: it should stay in the processor's cache.
@@ -55,10 +60,10 @@ def pictures_at_once(tower: nn.Module, precision: Precision) -> int | None:
     if precision != "int8":
         return None
     assert isinstance(tower, VisionTransformer | SiglipVision)
-    return max(1, CACHED_TOKENS // len(tower.positional_embedding))
+    return max(1, TOKENS_PER_MICRO_BATCH // len(tower.positional_embedding))
 
 
-def multiplies_bf16(device: torch.device) -> bool:
+def has_native_bf16(device: torch.device) -> bool:
     """Say whether the hardware multiplies bf16 natively; emulated, it is slower than fp32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))

@@ -24,18 +24,18 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise WeightsError(f"there is no weight file {path}; copy the folder again")
     if path.name.endswith(".index.json"):
-        return _shards(path)
-    return _safetensors(path) if path.suffix == ".safetensors" else _pickled(path)
+        return _read_shards(path)
+    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
 
 
-def weight_files(path: Path) -> tuple[Path, ...]:
+def list_weight_files(path: Path) -> tuple[Path, ...]:
     """Return the files that `read_tensors(path)` reads: shards beside their index, or the file alone."""
     if not path.name.endswith(".index.json"):
         return (path,)
-    return (path, *(path.parent / name for name in sorted(set(_weight_map(path).values()))))
+    return (path, *(path.parent / name for name in sorted(set(_read_weight_map(path).values()))))
 
 
-def _safetensors(path: Path) -> dict[str, Tensor]:
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         tensors: dict[str, Tensor] = load_file(path)
     except (SafetensorError, OSError) as error:
@@ -43,8 +43,8 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _shards(index: Path) -> dict[str, Tensor]:
-    where = _weight_map(index)
+def _read_shards(index: Path) -> dict[str, Tensor]:
+    where = _read_weight_map(index)
     tensors: dict[str, Tensor] = {}
     for name in sorted(set(where.values())):
         shard = read_tensors(index.parent / name)
@@ -53,11 +53,11 @@ def _shards(index: Path) -> dict[str, Tensor]:
                 f"{index.parent / name} holds a tensor {tensor} that {index.name} does not list"
             )
         tensors |= shard
-    _require(where, tensors, index)
+    _require_tensors(where, tensors, index)
     return tensors
 
 
-def _weight_map(index: Path) -> dict[str, str]:
+def _read_weight_map(index: Path) -> dict[str, str]:
     try:
         where = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         mapped = {str(tensor): str(name) for tensor, name in where.items()}
@@ -69,13 +69,13 @@ def _weight_map(index: Path) -> dict[str, str]:
     return mapped
 
 
-def _require(names: Iterable[str], tensors: dict[str, Tensor], index: Path) -> None:
+def _require_tensors(names: Iterable[str], tensors: dict[str, Tensor], index: Path) -> None:
     missing = [name for name in names if name not in tensors]
     if missing:
         raise WeightsError(f"{index} lists {missing[0]}, but no shard holds it; copy the folder again")
 
 
-def _pickled(path: Path) -> dict[str, Tensor]:
+def _read_pickle(path: Path) -> dict[str, Tensor]:
     try:
         held = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from zebra.config.model import ModelConfig, ResNetConfig
-from zebra.errors import WeightsError, nearest
+from zebra.errors import WeightsError, suggest_name
 from zebra.models import CLIP
 
 TEXT_PREFIX = "text."
-COUNTER = "num_batches_tracked"
+BATCH_COUNTER_SUFFIX = "num_batches_tracked"
 """Ends the names of batch norm's step counters, which inference never reads: they may be absent."""
 
-DRAWING = {
+INIT_FUNCTIONS = {
     Tensor.normal_,
     Tensor.uniform_,
     nn.init.normal_,
@@ -28,7 +28,7 @@ DRAWING = {
 """What fills weights with random numbers."""
 
 
-def published_tensors(model: CLIP) -> dict[str, Tensor]:
+def published_state_dict(model: CLIP) -> dict[str, Tensor]:
     """Return every parameter and buffer; the text tower's prefix is dropped, as in the published files."""
     return {
         name.removeprefix(TEXT_PREFIX): value.detach().cpu().contiguous()
@@ -38,10 +38,10 @@ def published_tensors(model: CLIP) -> dict[str, Tensor]:
 
 def save_weights(model: CLIP, path: Path) -> None:
     """Write a model as safetensors."""
-    save_file(published_tensors(model), path, metadata={"format": "pt"})
+    save_file(published_state_dict(model), path, metadata={"format": "pt"})
 
 
-class _Undrawn(TorchFunctionMode):
+class _SkipInit(TorchFunctionMode):
     """Leaves out drawing initial weights; on the meta device that would import half of torch's compiler."""
 
     def __torch_function__(
@@ -53,12 +53,12 @@ class _Undrawn(TorchFunctionMode):
     ) -> Any:
         """Return the tensor that was to be filled."""
         kwargs = kwargs or {}
-        if func in DRAWING:
+        if func in INIT_FUNCTIONS:
             return args[0] if args else kwargs["tensor"]
         return func(*args, **kwargs)
 
 
-def build(config: ModelConfig, tensors: Mapping[str, Tensor], where: str) -> CLIP:
+def build_model(config: ModelConfig, tensors: Mapping[str, Tensor], where: str) -> CLIP:
     """Make the model of a config out of tensors under their published names.
 
     The towers take the tensors themselves: what is memory-mapped stays so, and nothing is initialised only to be
@@ -70,12 +70,12 @@ def build(config: ModelConfig, tensors: Mapping[str, Tensor], where: str) -> CLI
     Raises:
         WeightsError: A tensor is missing, left over, of another shape, or not of floating type.
     """
-    with torch.device("meta"), _Undrawn():
+    with torch.device("meta"), _SkipInit():
         model = CLIP(config)
     expected = {name.removeprefix(TEXT_PREFIX): (name, value) for name, value in model.state_dict().items()}
     state: dict[str, Tensor] = {}
     for name, (own, value) in expected.items():
-        if name.endswith(COUNTER):
+        if name.endswith(BATCH_COUNTER_SUFFIX):
             state[own] = tensors.get(name, torch.zeros(())).to(torch.int64)
             continue
         if name not in tensors:
@@ -91,7 +91,7 @@ def build(config: ModelConfig, tensors: Mapping[str, Tensor], where: str) -> CLI
     for name in tensors:
         if name not in expected:
             raise WeightsError(
-                f"{where} holds a tensor {name} that the config has no place for.{nearest(name, expected)}"
+                f"{where} holds a tensor {name} that the config has no place for.{suggest_name(name, expected)}"
             )
     model.load_state_dict(state, assign=True)
     model.requires_grad_(True)

@@ -16,7 +16,7 @@ from zebra.values import Score
 
 
 @dataclass(frozen=True, slots=True)
-class TrueOrFalse:
+class SugarCrepeResult:
     """Whether the true caption was chosen; chance is one half."""
 
     correct_N: NDArray[np.bool_]
@@ -34,7 +34,7 @@ class TrueOrFalse:
 
 
 @dataclass(frozen=True, slots=True)
-class Pairs:
+class WinogroundResult:
     """Two pictures and two captions each; chance is 1/4 for text and image, 1/6 for the group."""
 
     text_N: NDArray[np.bool_]
@@ -53,12 +53,12 @@ class Pairs:
         return {name: proportion(int(right_N.sum()), len(right_N)) for name, right_N in outcomes.items()}
 
 
-def true_or_false(
+def evaluate_sugarcrepe(
     image_NE: NDArray[np.float32],
-    true_NE: NDArray[np.float32],
-    false_NE: NDArray[np.float32],
+    positive_NE: NDArray[np.float32],
+    negative_NE: NDArray[np.float32],
     categories: Sequence[str],
-) -> TrueOrFalse:
+) -> SugarCrepeResult:
     """Let every picture choose between its true and its false caption.
 
     Raises:
@@ -66,20 +66,22 @@ def true_or_false(
             vectors hold NaN.
         ShapeError: The vectors do not belong together.
     """
-    if not image_NE.shape == true_NE.shape == false_NE.shape:
+    if not image_NE.shape == positive_NE.shape == negative_NE.shape:
         raise ShapeError(
-            f"pictures {image_NE.shape}, true {true_NE.shape} and false captions {false_NE.shape} must be alike [N, E]"
+            f"pictures {image_NE.shape}, true {positive_NE.shape} and false captions {negative_NE.shape} must be alike [N, E]"
         )
     if len(categories) != len(image_NE) or "accuracy" in categories:
         raise DataError(
             f"{len(categories)} categories for {len(image_NE)} pictures: each has one, not named 'accuracy'"
         )
-    _check(image_NE, true_NE, false_NE)
-    correct_N = _dot("ne,ne->n", image_NE, true_NE) > _dot("ne,ne->n", image_NE, false_NE)
-    return TrueOrFalse(correct_N, tuple(categories))
+    _check_vectors(image_NE, positive_NE, negative_NE)
+    correct_N = _dot_float64("ne,ne->n", image_NE, positive_NE) > _dot_float64(
+        "ne,ne->n", image_NE, negative_NE
+    )
+    return SugarCrepeResult(correct_N, tuple(categories))
 
 
-def pairs(image_N2E: NDArray[np.float32], caption_N2E: NDArray[np.float32]) -> Pairs:
+def evaluate_winoground(image_N2E: NDArray[np.float32], caption_N2E: NDArray[np.float32]) -> WinogroundResult:
     """Match two pictures with two captions; the first picture belongs to the first caption.
 
     Raises:
@@ -90,24 +92,24 @@ def pairs(image_N2E: NDArray[np.float32], caption_N2E: NDArray[np.float32]) -> P
         raise ShapeError(
             f"pictures {image_N2E.shape} and captions {caption_N2E.shape} must both be [N, 2, E]"
         )
-    _check(image_N2E, caption_N2E)
-    score_Nic = _dot("nie,nce->nic", image_N2E, caption_N2E)
+    _check_vectors(image_N2E, caption_N2E)
+    score_Nic = _dot_float64("nie,nce->nic", image_N2E, caption_N2E)
     first_N, second_N = score_Nic[:, 0, 0], score_Nic[:, 1, 1]
     # Named by index: of picture 0 with caption 1, and of picture 1 with caption 0.
     cross01_N, cross10_N = score_Nic[:, 0, 1], score_Nic[:, 1, 0]
-    return Pairs(
+    return WinogroundResult(
         text_N=(first_N > cross01_N) & (second_N > cross10_N),
         image_N=(first_N > cross10_N) & (second_N > cross01_N),
     )
 
 
-def _dot(indices: str, left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float64]:
+def _dot_float64(indices: str, left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float64]:
     # In double precision the products are exact, so that captions tie when they are equal and not when they are near.
     product: NDArray[np.float64] = np.einsum(indices, left, right, dtype=np.float64)
     return product
 
 
-def _check(*vectors: NDArray[np.float32]) -> None:
+def _check_vectors(*vectors: NDArray[np.float32]) -> None:
     if not len(vectors[0]):
         raise DataError("a choice over 0 samples is undefined; the data set is empty")
     if not all(np.isfinite(array.sum()) for array in vectors):

@@ -14,11 +14,11 @@ from zebra.errors import DataError
 from zebra.protocols.metrics import proportion
 from zebra.values import Score
 
-SMALLEST = 30
+MIN_GROUP_SIZE = 30
 """Pictures below which a group is reported, but marked, and not weighed in the worst group and the gap."""
-UNSTATED = "(not stated)"
+UNSPECIFIED_GROUP = "(not stated)"
 """The group of pictures whose column is empty."""
-CAUTION = (
+CAVEATS = (
     "Equal accuracy is not fairness: what a wrong answer costs may differ between groups while its rate does not.",
     "The groups are those of one table, as its makers assigned them; whom they leave out is not measured.",
     "A small gap here says nothing about other labels, prompts or pictures: each choice of labels is a new classifier.",
@@ -28,21 +28,23 @@ CAUTION = (
 
 
 @dataclass(frozen=True, slots=True)
-class Groups:
+class GroupScores:
     """Accuracy by group."""
 
     scores: Mapping[str, Score]
     """Each group's accuracy with its own 95 % interval, the worst first; small groups included."""
-    small: tuple[str, ...]
+    small_groups: tuple[str, ...]
     """Groups of fewer pictures than asked for: too few to compare."""
     worst: Score | None
     """Of the worst group, with a 95 % interval that allows for its having been chosen; None if all are small."""
     gap: Score | None
     """Best less worst, likewise; None with fewer than two groups that are not small."""
-    caution: tuple[str, ...] = CAUTION
+    caveats: tuple[str, ...] = CAVEATS
 
 
-def by_group(correct_N: NDArray[np.bool_], group_N: Sequence[object], smallest: int = SMALLEST) -> Groups:
+def score_by_group(
+    correct_N: NDArray[np.bool_], group_N: Sequence[object], min_group_size: int = MIN_GROUP_SIZE
+) -> GroupScores:
     """Divide accuracy by a column.
 
     The smallest of several accuracies is found low partly by chance. The intervals of `worst` and `gap` therefore
@@ -51,7 +53,7 @@ def by_group(correct_N: NDArray[np.bool_], group_N: Sequence[object], smallest: 
     Args:
         correct_N: Whether each picture was classified correctly.
         group_N: The column's value for each picture; an empty one counts as a group of its own.
-        smallest: Pictures that a group needs to be compared.
+        min_group_size: Pictures that a group needs to be compared.
 
     Raises:
         DataError: The two differ in length, or there is no picture.
@@ -62,7 +64,9 @@ def by_group(correct_N: NDArray[np.bool_], group_N: Sequence[object], smallest: 
         )
     if not len(correct_N):
         raise DataError("no pictures, so no groups to compare; the data set is empty")
-    name_N = np.array([UNSTATED if value is None or value == "" else str(value) for value in group_N])
+    name_N = np.array(
+        [UNSPECIFIED_GROUP if value is None or value == "" else str(value) for value in group_N]
+    )
     names, index_N = np.unique(name_N, return_inverse=True)
     total_G = np.bincount(index_N)
     right_G = np.bincount(index_N[np.asarray(correct_N, dtype=bool)], minlength=len(names))
@@ -70,23 +74,23 @@ def by_group(correct_N: NDArray[np.bool_], group_N: Sequence[object], smallest: 
         str(name): proportion(int(right), int(total))
         for name, right, total in zip(names, right_G, total_G, strict=True)
     }
-    large = total_G >= smallest
-    return Groups(
+    large = total_G >= min_group_size
+    return GroupScores(
         dict(sorted(scores.items(), key=lambda item: item[1].value)),
         tuple(str(name) for name in names[~large]),
-        *_worst_and_gap(right_G[large], total_G[large]),
+        *_score_worst_and_gap(right_G[large], total_G[large]),
     )
 
 
-def _worst_and_gap(
-    right_G: NDArray[np.int64], total_G: NDArray[np.int64]
+def _score_worst_and_gap(
+    correct_G: NDArray[np.int64], total_G: NDArray[np.int64]
 ) -> tuple[Score | None, Score | None]:
     if not len(total_G):
         return None, None
     tail = 0.025 / len(total_G)
-    low_G = np.where(right_G > 0, beta.ppf(tail, right_G, total_G - right_G + 1), 0.0)
-    high_G = np.where(right_G < total_G, beta.ppf(1 - tail, right_G + 1, total_G - right_G), 1.0)
-    share_G, n = right_G / total_G, int(total_G.sum())
+    low_G = np.where(correct_G > 0, beta.ppf(tail, correct_G, total_G - correct_G + 1), 0.0)
+    high_G = np.where(correct_G < total_G, beta.ppf(1 - tail, correct_G + 1, total_G - correct_G), 1.0)
+    share_G, n = correct_G / total_G, int(total_G.sum())
     worst = Score(float(share_G.min()), float(low_G.min()), float(high_G.min()), n)
     if len(total_G) == 1:
         return worst, None

@@ -18,12 +18,12 @@ from zebra.errors import DataError
 from zebra.values import Score
 
 Z95 = 1.959963984540054
-RESAMPLES = 1000
-BLOCK = 100
+NUM_RESAMPLES = 1000
+RESAMPLES_PER_BLOCK = 100
 """Resamples drawn at once, so that memory does not grow with their number."""
 
 
-def best_classes(score_NC: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+def top_k_classes(score_NC: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     """Return the k best classes [N, k] of every row, best first; of equal scores the class named first wins."""
     # k passes of argmax, which takes the first of equals, are several times faster than a stable sort.
     left_NC, rows = score_NC.copy(), np.arange(len(score_NC))
@@ -34,7 +34,7 @@ def best_classes(score_NC: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     return best_NK
 
 
-def proportion(correct: int, n: int) -> Score:
+def proportion(num_correct: int, n: int) -> Score:
     """Return correct/n with its Wilson interval, which stays inside [0, 1] and honest near its ends.
 
     Raises:
@@ -42,8 +42,8 @@ def proportion(correct: int, n: int) -> Score:
     """
     if n == 0:
         raise DataError("an accuracy over 0 samples is undefined; the data set is empty")
-    low, high = _wilson(correct / n, n)
-    return Score(correct / n, low, high, n)
+    low, high = _wilson_interval(num_correct / n, n)
+    return Score(num_correct / n, low, high, n)
 
 
 def clustered_proportion(hit_N: NDArray[np.bool_], cluster_N: NDArray[np.int64]) -> Score:
@@ -63,11 +63,11 @@ def clustered_proportion(hit_N: NDArray[np.bool_], cluster_N: NDArray[np.int64])
     variance = float((excess_G**2).sum()) / n**2
     # All hits or none say nothing of how alike a cluster's samples are: count the clusters.
     effective = share * (1 - share) / variance if variance > 0 else float(len(excess_G))
-    low, high = _wilson(share, min(effective, n))
+    low, high = _wilson_interval(share, min(effective, n))
     return Score(share, low, high, n)
 
 
-def mean_per_class(correct_N: NDArray[np.bool_], label_N: NDArray[np.int64]) -> Score:
+def mean_per_class_accuracy(correct_N: NDArray[np.bool_], label_N: NDArray[np.int64]) -> Score:
     """Average the accuracy of each class that occurs; the interval treats classes as fixed, samples as drawn."""
     n = len(label_N)
     if n == 0:
@@ -83,9 +83,11 @@ def mean_per_class(correct_N: NDArray[np.bool_], label_N: NDArray[np.int64]) -> 
     return Score(value, max(0.0, value - error), min(1.0, value + error), n)
 
 
-def confusion(predicted_N: NDArray[np.int64], label_N: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+def confusion_matrix(
+    predicted_N: NDArray[np.int64], label_N: NDArray[np.int64], num_classes: int
+) -> NDArray[np.int64]:
     """Count [C, C]: rows are true classes, columns predicted ones."""
-    counts_CC = np.zeros((classes, classes), dtype=np.int64)
+    counts_CC = np.zeros((num_classes, num_classes), dtype=np.int64)
     np.add.at(counts_CC, (label_N, predicted_N), 1)
     return counts_CC
 
@@ -110,7 +112,7 @@ def roc_auc(score_N: NDArray[np.floating], positive_N: NDArray[np.bool_]) -> Sco
     below_N = 1 - (together[m:] - rankdata(low_N)) / m
     area = float(above_M.mean())
     if min(m, n) == 1 or area in (0.0, 1.0):
-        low, high = _newcombe(area, m, n)
+        low, high = _newcombe_interval(area, m, n)
     else:
         error = Z95 * math.sqrt(float(above_M.var(ddof=1)) / m + float(below_N.var(ddof=1)) / n)
         low, high = area - error, area + error
@@ -118,7 +120,7 @@ def roc_auc(score_N: NDArray[np.floating], positive_N: NDArray[np.bool_]) -> Sco
 
 
 def average_precisions(
-    score_NC: NDArray[np.floating], truth_NC: NDArray[np.bool_], *, points: int | None = None
+    score_NC: NDArray[np.floating], label_NC: NDArray[np.bool_], *, num_points: int | None = None
 ) -> NDArray[np.float64]:
     """Return the average precision [C] of every class; NaN for a class without a positive sample.
 
@@ -126,21 +128,22 @@ def average_precisions(
 
     Args:
         score_NC: Similarities, float [N, C].
-        truth_NC: Which classes are in the picture, bool [N, C].
-        points: Interpolate at so many levels of recall: 11 in PASCAL VOC 2007. None: the area under the steps.
+        label_NC: Which classes are in the picture, bool [N, C].
+        num_points: Interpolate at so many levels of recall: 11 in PASCAL VOC 2007. None: the area under the steps.
     """
     once_N1 = np.ones((len(score_NC), 1))
     curves = [
-        _curve(score_N, truth_N, once_N1) for score_N, truth_N in zip(score_NC.T, truth_NC.T, strict=True)
+        _precision_recall_curve(score_N, truth_N, once_N1)
+        for score_N, truth_N in zip(score_NC.T, label_NC.T, strict=True)
     ]
-    return np.array([_area(curve, points)[0] for curve in curves])
+    return np.array([_average_precision(curve, num_points)[0] for curve in curves])
 
 
 def mean_average_precision(
     score_NC: NDArray[np.floating],
-    truth_NC: NDArray[np.bool_],
+    label_NC: NDArray[np.bool_],
     *,
-    points: int | None = None,
+    num_points: int | None = None,
     seed: int = 0,
 ) -> Score:
     """Average the average precisions of the classes that have a positive sample.
@@ -154,19 +157,21 @@ def mean_average_precision(
     """
     if np.isnan(score_NC).any():
         raise DataError("a score is NaN; the model that made the vectors diverged")
-    present = truth_NC.any(axis=0)
+    present = label_NC.any(axis=0)
     if not present.any():
         raise DataError("mean average precision needs a class with a positive sample, and there is none")
-    score_NC, truth_NC = score_NC[:, present], truth_NC[:, present]
-    value = float(average_precisions(score_NC, truth_NC, points=points).mean())
+    score_NC, label_NC = score_NC[:, present], label_NC[:, present]
+    value = float(average_precisions(score_NC, label_NC, num_points=num_points).mean())
     n, rng, drawn = len(score_NC), np.random.default_rng(seed), []
-    for _ in range(RESAMPLES // BLOCK):
-        weight_BN = np.stack([np.bincount(rng.integers(0, n, n), minlength=n) for _ in range(BLOCK)])
+    for _ in range(NUM_RESAMPLES // RESAMPLES_PER_BLOCK):
+        weight_BN = np.stack(
+            [np.bincount(rng.integers(0, n, n), minlength=n) for _ in range(RESAMPLES_PER_BLOCK)]
+        )
         weight_NB = np.ascontiguousarray(weight_BN.T, dtype=np.float32)
         area_CB = np.stack(
             [
-                _area(_curve(score_N, truth_N, weight_NB), points)
-                for score_N, truth_N in zip(score_NC.T, truth_NC.T, strict=True)
+                _average_precision(_precision_recall_curve(score_N, truth_N, weight_NB), num_points)
+                for score_N, truth_N in zip(score_NC.T, label_NC.T, strict=True)
             ]
         )
         found_B = (~np.isnan(area_CB)).sum(axis=0)
@@ -175,7 +180,7 @@ def mean_average_precision(
     return Score(value, max(0.0, value + float(low - middle)), min(1.0, value + float(high - middle)), n)
 
 
-def average(scores: Sequence[Score]) -> Score:
+def average_scores(scores: Sequence[Score]) -> Score:
     """Return the mean of scores on different samples, with the interval of a mean of independent values."""
     value = math.fsum(score.value for score in scores) / len(scores)
     below = math.hypot(*(score.value - score.low for score in scores)) / len(scores)
@@ -183,7 +188,7 @@ def average(scores: Sequence[Score]) -> Score:
     return Score(value, value - below, value + above, sum(score.n for score in scores))
 
 
-def minus(first: Score, second: Score) -> Score:
+def subtract_scores(first: Score, second: Score) -> Score:
     """Return first − second with Newcombe's interval (1998, method 10): the distances to the ends add in squares.
 
     It takes the two for independent. Two models on the same pictures are not: there it is too wide, on the safe
@@ -195,40 +200,40 @@ def minus(first: Score, second: Score) -> Score:
     return Score(value, value - below, value + above, first.n)
 
 
-class _Curve(NamedTuple):
+class _PrecisionRecallCurve(NamedTuple):
     """A precision-recall curve at its P positive samples, for B weightings of the samples at once."""
 
     precision_PB: NDArray[np.floating]
-    found_PB: NDArray[np.floating]
+    true_positive_PB: NDArray[np.floating]
     """Weight of the positives that score no less."""
     weight_PB: NDArray[np.floating]
 
 
-def _curve(
-    score_N: NDArray[np.floating], truth_N: NDArray[np.bool_], weight_NB: NDArray[np.floating]
-) -> _Curve:
+def _precision_recall_curve(
+    score_N: NDArray[np.floating], label_N: NDArray[np.bool_], weight_NB: NDArray[np.floating]
+) -> _PrecisionRecallCurve:
     order_N = np.argsort(-score_N, kind="stable")
     falling_N, ranked_NB = -score_N[order_N], weight_NB[order_N]
-    place_P = np.flatnonzero(truth_N[order_N])
+    place_P = np.flatnonzero(label_N[order_N])
     weight_PB = ranked_NB[place_P]
     # Where the samples that tie with each positive end, among all and among the positives.
     end_P = np.searchsorted(falling_N, falling_N[place_P], side="right") - 1
     found_PB = weight_PB.cumsum(axis=0)[np.searchsorted(place_P, end_P, side="right") - 1]
     taken_PB = ranked_NB.cumsum(axis=0)[end_P]
-    return _Curve(found_PB / np.maximum(taken_PB, 1), found_PB, weight_PB)
+    return _PrecisionRecallCurve(found_PB / np.maximum(taken_PB, 1), found_PB, weight_PB)
 
 
-def _area(curve: _Curve, points: int | None) -> NDArray[np.float64]:
+def _average_precision(curve: _PrecisionRecallCurve, num_points: int | None) -> NDArray[np.float64]:
     """Return the average precision [B]; NaN where no positive sample has weight."""
     total_B = curve.weight_PB.sum(axis=0, dtype=np.float64)
     if not len(curve.weight_PB):
         return np.full(len(total_B), np.nan)
-    if points is None:
+    if num_points is None:
         area_B = (curve.precision_PB * curve.weight_PB).sum(axis=0, dtype=np.float64)
         return np.asarray(area_B / np.where(total_B > 0, total_B, np.nan))
     # The best precision at no less than each level of recall: from the first positive that reaches the level on.
     ahead_BP = np.maximum.accumulate(curve.precision_PB.T[:, ::-1], axis=1)[:, ::-1]
-    found_BP, level_K = curve.found_PB.T * float(points - 1), np.arange(points)
+    found_BP, level_K = curve.true_positive_PB.T * float(num_points - 1), np.arange(num_points)
     areas = [
         ahead_P[np.searchsorted(found_P, level_K * total)].mean() if total > 0 else np.nan
         for ahead_P, found_P, total in zip(ahead_BP, found_BP, total_B, strict=True)
@@ -236,7 +241,7 @@ def _area(curve: _Curve, points: int | None) -> NDArray[np.float64]:
     return np.array(areas, dtype=np.float64)
 
 
-def _wilson(share: float, n: float) -> tuple[float, float]:
+def _wilson_interval(share: float, n: float) -> tuple[float, float]:
     spread = Z95 * math.sqrt(share * (1 - share) / n + Z95**2 / (4 * n**2))
     centre, norm = share + Z95**2 / (2 * n), 1 + Z95**2 / n
     # At 0 and n successes the exact end is 0 or 1; rounding must not push it past the value.
@@ -244,15 +249,15 @@ def _wilson(share: float, n: float) -> tuple[float, float]:
     return max(0.0, low), min(1.0, high)
 
 
-def _newcombe(area: float, m: int, n: int) -> tuple[float, float]:
-    """Return the areas that lie 1.96 of their own standard errors (Hanley and McNeil 1982) away from `area`."""
-    balanced = (m + n) / 2 - 1
+def _newcombe_interval(auc: float, num_positive: int, num_negative: int) -> tuple[float, float]:
+    """Return the areas that lie 1.96 of their own standard errors (Hanley and McNeil 1982) away from `auc`."""
+    balanced = (num_positive + num_negative) / 2 - 1
 
     def excess(true: float) -> float:
         spread = 1 + balanced * ((1 - true) / (2 - true) + true / (1 + true))
-        return (true - area) ** 2 - Z95**2 * true * (1 - true) * spread / (m * n)
+        return (true - auc) ** 2 - Z95**2 * true * (1 - true) * spread / (num_positive * num_negative)
 
     # At `area` itself the excess is negative, at 0 and 1 positive; where `area` is an end, so is the interval.
-    low = 0.0 if area == 0 else brentq(excess, 0.0, area - 1e-9)
-    high = 1.0 if area == 1 else brentq(excess, area + 1e-9, 1.0)
+    low = 0.0 if auc == 0 else brentq(excess, 0.0, auc - 1e-9)
+    high = 1.0 if auc == 1 else brentq(excess, auc + 1e-9, 1.0)
     return low, high

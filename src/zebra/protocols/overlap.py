@@ -16,12 +16,12 @@ from zebra.errors import DataError
 from zebra.protocols.metrics import proportion
 from zebra.values import Score
 
-LEVEL = 0.995
+CONFIDENCE_LEVEL = 0.995
 """Of the Clopper-Pearson interval, as in the paper."""
 
 
 @dataclass(frozen=True, slots=True)
-class Overlap:
+class OverlapScores:
     """Accuracy with and without the pictures that were seen in training."""
 
     all: Score
@@ -29,11 +29,11 @@ class Overlap:
     """None if every picture has a duplicate: then there is nothing to compare with."""
     overlap: Score | None
     """None if no picture has a duplicate, as with 9 of the paper's 35 sets."""
-    interval: tuple[float, float] | None
+    overlap_interval: tuple[float, float] | None
     """Exact 99.5 % interval (Clopper-Pearson) of the accuracy on the overlap."""
     contamination: Score
     """Share of the pictures that have a duplicate."""
-    p: float | None
+    p_value: float | None
     """One-tailed binomial test: the chance of so many right answers on the overlap, were it no easier than Clean."""
 
     @property
@@ -61,37 +61,37 @@ def duplicates(
     return marked_N
 
 
-def overlap(correct_N: NDArray[np.bool_], duplicate_N: NDArray[np.bool_]) -> Overlap:
+def evaluate_overlap(correct_N: NDArray[np.bool_], is_duplicate_N: NDArray[np.bool_]) -> OverlapScores:
     """Compare the pictures that have a duplicate in training with those that have none.
 
     Args:
         correct_N: Whether each evaluation picture was classified correctly.
-        duplicate_N: Whether it has a near duplicate in training, from `duplicates`.
+        is_duplicate_N: Whether it has a near duplicate in training, from `duplicates`.
 
     Raises:
         DataError: The two differ in length, or there is no picture.
     """
-    if len(correct_N) != len(duplicate_N):
+    if len(correct_N) != len(is_duplicate_N):
         raise DataError(
-            f"{len(correct_N)} outcomes but {len(duplicate_N)} neighbours; pass one for each picture"
+            f"{len(correct_N)} outcomes but {len(is_duplicate_N)} neighbours; pass one for each picture"
         )
-    correct_N, duplicate_N = np.asarray(correct_N, dtype=bool), np.asarray(duplicate_N, dtype=bool)
-    found, n = int(duplicate_N.sum()), len(duplicate_N)
-    right, right_found = int(correct_N.sum()), int(correct_N[duplicate_N].sum())
+    correct_N, is_duplicate_N = np.asarray(correct_N, dtype=bool), np.asarray(is_duplicate_N, dtype=bool)
+    found, n = int(is_duplicate_N.sum()), len(is_duplicate_N)
+    right, right_found = int(correct_N.sum()), int(correct_N[is_duplicate_N].sum())
     clean = proportion(right - right_found, n - found) if found < n else None
     test = binomtest(right_found, found, clean.value if clean else 1.0, "greater") if found else None
-    exact = binomtest(right_found, found).proportion_ci(LEVEL) if found else None
-    return Overlap(
+    exact = binomtest(right_found, found).proportion_ci(CONFIDENCE_LEVEL) if found else None
+    return OverlapScores(
         all=proportion(right, n),
         clean=clean,
         overlap=proportion(right_found, found) if found else None,
-        interval=(float(exact.low), float(exact.high)) if exact else None,
+        overlap_interval=(float(exact.low), float(exact.high)) if exact else None,
         contamination=proportion(found, n),
-        p=float(test.pvalue) if test and clean else None,
+        p_value=float(test.pvalue) if test and clean else None,
     )
 
 
-def bonferroni(sets: Mapping[str, Overlap]) -> dict[str, float]:
+def bonferroni_correction(scores: Mapping[str, OverlapScores]) -> dict[str, float]:
     """Return each set's p times the number of sets tested, at most 1; sets without overlap or Clean are not tested."""
-    tested = {name: found.p for name, found in sets.items() if found.p is not None}
+    tested = {name: found.p_value for name, found in scores.items() if found.p_value is not None}
     return {name: min(1.0, p * len(tested)) for name, p in tested.items()}

@@ -12,11 +12,11 @@ from scipy.stats import binomtest
 from zebra.errors import DataError
 from zebra.values import Score
 
-RESAMPLES = 10_000
+_NUM_RESAMPLES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Outcomes:
+class SampleScores:
     """What one model scored on every sample."""
 
     ids: tuple[str, ...]
@@ -25,27 +25,27 @@ class Outcomes:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class PairedComparison:
     """How far the first model is ahead of the second."""
 
     difference: Score
     """The difference of the means; its interval is the middle 95 % of the resamples."""
-    p: float
+    p_value: float
     """Two-sided, from the resamples: how easily the difference could have had the other sign, at least 2e-4."""
-    won: int
+    num_wins: int
     """Samples on which the first did better."""
-    lost: int
-    mcnemar_p: float | None
+    num_losses: int
+    mcnemar_p_value: float | None
     """The exact two-sided test on won against lost; None where outcomes are not right or wrong."""
 
 
-def compare(first: Outcomes, second: Outcomes, *, seed: int = 0) -> Comparison:
+def compare_paired(first: SampleScores, second: SampleScores, *, seed: int = 0) -> PairedComparison:
     """Compare two models sample by sample; the order of the samples may differ.
 
     Raises:
         DataError: The samples are not the same, one is named twice, there are none, or an outcome is NaN.
     """
-    value_N, other_N = _values(first), _values(second)
+    value_N, other_N = _check_scores(first), _check_scores(second)
     if set(first.ids) != set(second.ids):
         only = sorted(set(first.ids) ^ set(second.ids))
         raise DataError(
@@ -61,8 +61,8 @@ def compare(first: Outcomes, second: Outcomes, *, seed: int = 0) -> Comparison:
     rows = max(1, 2**20 // len(ahead_U))
     drawn = np.concatenate(
         [
-            rng.multinomial(n, count_U / n, size=min(rows, RESAMPLES - start)) @ ahead_U / n
-            for start in range(0, RESAMPLES, rows)
+            rng.multinomial(n, count_U / n, size=min(rows, _NUM_RESAMPLES - start)) @ ahead_U / n
+            for start in range(0, _NUM_RESAMPLES, rows)
         ]
     )
     value = float(ahead_N.mean())
@@ -70,28 +70,28 @@ def compare(first: Outcomes, second: Outcomes, *, seed: int = 0) -> Comparison:
     tail = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
     won, lost = int((ahead_N > 0).sum()), int((ahead_N < 0).sum())
     binary = first.value_N.dtype == np.bool_ and second.value_N.dtype == np.bool_
-    return Comparison(
+    return PairedComparison(
         difference=Score(value, min(float(low), value), max(float(high), value), n),
-        p=min(1.0, 2 * (tail + 1) / (RESAMPLES + 1)),
-        won=won,
-        lost=lost,
-        mcnemar_p=_mcnemar(won, lost) if binary else None,
+        p_value=min(1.0, 2 * (tail + 1) / (_NUM_RESAMPLES + 1)),
+        num_wins=won,
+        num_losses=lost,
+        mcnemar_p_value=_mcnemar_p_value(won, lost) if binary else None,
     )
 
 
-def _mcnemar(won: int, lost: int) -> float:
-    return 1.0 if won == lost else float(binomtest(won, won + lost).pvalue)
+def _mcnemar_p_value(num_wins: int, num_losses: int) -> float:
+    return 1.0 if num_wins == num_losses else float(binomtest(num_wins, num_wins + num_losses).pvalue)
 
 
-def _values(outcomes: Outcomes) -> NDArray[np.float64]:
-    if len(outcomes.ids) != len(outcomes.value_N):
-        raise DataError(f"{len(outcomes.ids)} ids name {len(outcomes.value_N)} outcomes; one belongs to each")
-    if not outcomes.ids:
+def _check_scores(scores: SampleScores) -> NDArray[np.float64]:
+    if len(scores.ids) != len(scores.value_N):
+        raise DataError(f"{len(scores.ids)} ids name {len(scores.value_N)} outcomes; one belongs to each")
+    if not scores.ids:
         raise DataError("a comparison over 0 samples is undefined; the data set is empty")
-    if len(set(outcomes.ids)) != len(outcomes.ids):
-        twice = next(id for n, id in enumerate(outcomes.ids) if id in outcomes.ids[:n])
+    if len(set(scores.ids)) != len(scores.ids):
+        twice = next(id for n, id in enumerate(scores.ids) if id in scores.ids[:n])
         raise DataError(f"the sample {twice!r} occurs twice; every sample is counted once")
-    value_N = outcomes.value_N.astype(np.float64)
+    value_N = scores.value_N.astype(np.float64)
     if np.isnan(value_N).any():
-        raise DataError(f"the outcome of {outcomes.ids[int(np.isnan(value_N).argmax())]!r} is NaN")
+        raise DataError(f"the outcome of {scores.ids[int(np.isnan(value_N).argmax())]!r} is NaN")
     return value_N

@@ -10,31 +10,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zebra.errors import ConfigError, DataError
-from zebra.protocols.paired_test import Comparison, Outcomes, compare
-from zebra.protocols.prompts import unit
-from zebra.protocols.zero_shot import zero_shot
+from zebra.protocols.paired_test import PairedComparison, SampleScores, compare_paired
+from zebra.protocols.prompts import normalize_rows
+from zebra.protocols.zero_shot import classify_zero_shot
 from zebra.values import Embeddings
 
 
 @dataclass(frozen=True, slots=True)
-class PromptSearch:
+class PromptSearchResult:
     """The templates that a search chose, and what they are worth on images it has not seen."""
 
-    chosen: tuple[int, ...]
+    best_templates: tuple[int, ...]
     """Positions of templates, in the order of their choice."""
-    tried: tuple[int, ...]
+    template_order: tuple[int, ...]
     """The order in which templates were added, up to the last step; `chosen` is its beginning."""
-    validation: tuple[float, ...]
+    validation_accuracies: tuple[float, ...]
     """Top-1 on the validation images after each step; the search has seen these, so the best of them flatters."""
-    validation_all: float
+    validation_accuracy_all: float
     """Top-1 there with all templates."""
-    gain: Comparison
+    gain: PairedComparison
     """Of the chosen over all templates, on the test images."""
 
 
 def search_prompts(
-    template_TCE: NDArray[np.float32], validation: Embeddings, test: Embeddings, *, steps: int = 10
-) -> PromptSearch:
+    template_TCE: NDArray[np.float32], validation: Embeddings, test: Embeddings, *, max_steps: int = 10
+) -> PromptSearchResult:
     """Add templates one by one, each time the one that helps most on the validation images (forward selection).
 
     Of the steps taken, the first with the highest accuracy counts. Ties go to the template named first.
@@ -43,15 +43,15 @@ def search_prompts(
         template_TCE: The vector of every class in every template, unit length; synonyms averaged.
         validation: Labelled images to choose by.
         test: Other labelled images, to measure the gain on.
-        steps: At most so many templates.
+        max_steps: At most so many templates.
 
     Raises:
         DataError: Validation and test share an image, so that the gain would flatter; or see `zero_shot`.
         ConfigError: There are fewer than two templates to choose from, or no steps.
     """
-    if len(template_TCE) < 2 or steps < 1:
+    if len(template_TCE) < 2 or max_steps < 1:
         raise ConfigError(
-            f"a search over {len(template_TCE)} templates in {steps} steps has nothing to choose"
+            f"a search over {len(template_TCE)} templates in {max_steps} steps has nothing to choose"
         )
     shared = set(validation.ids) & set(test.ids)
     if shared:
@@ -62,26 +62,26 @@ def search_prompts(
     tried: list[int] = []
     accuracies: list[float] = []
     sum_CE = np.zeros_like(template_TCE[0])
-    for _ in range(min(steps, len(template_TCE))):
+    for _ in range(min(max_steps, len(template_TCE))):
         left = [t for t in range(len(template_TCE)) if t not in tried]
-        found = [_top1(validation, sum_CE + template_TCE[t]) for t in left]
+        found = [_top1_accuracy(validation, sum_CE + template_TCE[t]) for t in left]
         best = int(np.argmax(found))
         tried.append(left[best])
         accuracies.append(found[best])
         sum_CE = sum_CE + template_TCE[left[best]]
     chosen = tried[: int(np.argmax(accuracies)) + 1]
     outcomes = [
-        Outcomes(test.ids, zero_shot(test, unit(some_TCE.sum(axis=0))).correct_N)
+        SampleScores(test.ids, classify_zero_shot(test, normalize_rows(some_TCE.sum(axis=0))).correct_N)
         for some_TCE in (template_TCE[chosen], template_TCE)
     ]
-    return PromptSearch(
-        chosen=tuple(chosen),
-        tried=tuple(tried),
-        validation=tuple(accuracies),
-        validation_all=_top1(validation, template_TCE.sum(axis=0)),
-        gain=compare(outcomes[0], outcomes[1]),
+    return PromptSearchResult(
+        best_templates=tuple(chosen),
+        template_order=tuple(tried),
+        validation_accuracies=tuple(accuracies),
+        validation_accuracy_all=_top1_accuracy(validation, template_TCE.sum(axis=0)),
+        gain=compare_paired(outcomes[0], outcomes[1]),
     )
 
 
-def _top1(images: Embeddings, sum_CE: NDArray[np.float32]) -> float:
-    return float(zero_shot(images, unit(sum_CE)).correct_N.mean())
+def _top1_accuracy(images: Embeddings, sum_CE: NDArray[np.float32]) -> float:
+    return float(classify_zero_shot(images, normalize_rows(sum_CE)).correct_N.mean())

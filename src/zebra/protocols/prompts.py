@@ -18,8 +18,8 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from zebra.errors import ConfigError, DataError, ShapeError, nearest
-from zebra.text.templates import fill
+from zebra.errors import ConfigError, DataError, ShapeError, suggest_name
+from zebra.text.templates import fill_template
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class PromptSet:
     """Class name → its further names. Every name goes into every template, and all count alike."""
     sentences: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Class name → whole sentences, used in place of the templates (Pratt et al. 2023)."""
-    repeated: frozenset[str] = frozenset()
+    duplicate_names: frozenset[str] = frozenset()
     """Names that are meant to stand for several classes: two do in OpenAI's list of ImageNet. Of such classes the
     first is the one that is predicted."""
 
@@ -52,9 +52,9 @@ class PromptSet:
                 f"the prompt set {self.name!r} has no templates; give at least one, such as 'a photo of a {{}}.'"
             )
         for template in self.templates:
-            fill(template, "")
+            fill_template(template, "")
         if self.classnames is not None:
-            self._check_names(self.classnames)
+            self._check_classnames(self.classnames)
 
     @property
     def hash(self) -> str:
@@ -68,7 +68,7 @@ class PromptSet:
         canonical = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
-    def on(self, classnames: Sequence[str]) -> "PromptSet":
+    def with_classnames(self, classnames: Sequence[str]) -> "PromptSet":
         """Return this set for a data set's own class names; a set that brings names must bring as many.
 
         Raises:
@@ -97,7 +97,7 @@ class PromptSet:
         return tuple(
             self.sentences.get(name)
             or tuple(
-                fill(template, word)
+                fill_template(template, word)
                 for word in (name, *self.synonyms.get(name, ()))
                 for template in self.templates
             )
@@ -111,55 +111,61 @@ class PromptSet:
         rungs = (bare, *([first] if self.templates else []), self)
         return tuple({rung.hash: rung for rung in rungs}.values())
 
-    def _check_names(self, names: tuple[str, ...]) -> None:
+    def _check_classnames(self, classnames: tuple[str, ...]) -> None:
         where = f"the prompt set {self.name!r}"
-        if not all(name.strip() for name in names) or not names:
+        if not all(name.strip() for name in classnames) or not classnames:
             raise ConfigError(
                 f"{where} has an empty class name or none at all; the position of a name is the label"
             )
-        count = Counter(names)
-        twice = next((name for name in names if count[name] > 1 and name not in self.repeated), None)
+        count = Counter(classnames)
+        twice = next(
+            (name for name in classnames if count[name] > 1 and name not in self.duplicate_names), None
+        )
         if twice is not None:
-            places = [place for place, name in enumerate(names) if name == twice]
+            places = [place for place, name in enumerate(classnames) if name == twice]
             raise ConfigError(
                 f"{where} calls the classes {places} all {twice!r}, and only the first could be predicted; rename "
                 f"them, or say that it is meant so with repeated=frozenset({{{twice!r}}})"
             )
         for kind in (self.synonyms, self.sentences):
             for name in kind:
-                if name not in names:
+                if name not in classnames:
                     raise ConfigError(
-                        f"{where} describes the class {name!r}, which is not there.{nearest(name, names)}"
+                        f"{where} describes the class {name!r}, which is not there.{suggest_name(name, classnames)}"
                     )
-        owners = {name: name for name in names}
+        owners = {name: name for name in classnames}
         for name, words in self.synonyms.items():
             for word in words:
                 if not word.strip() or owners.setdefault(word, name) != name or word == name:
                     raise ConfigError(
                         f"{where}: {word!r} cannot be a further name of {name!r}: it is empty or already taken"
                     )
-        silent = [name for name in names if not self.templates and not self.sentences.get(name)]
+        silent = [name for name in classnames if not self.templates and not self.sentences.get(name)]
         if silent:
             raise ConfigError(f"{where} has no sentence for {len(silent)} classes, such as {silent[0]!r}")
 
 
-def general_prompts() -> PromptSet:
+def load_general_prompts() -> PromptSet:
     """Return zebra's own forty templates for pictures of anything."""
     text = (resources.files("zebra.protocols") / "general_prompts.yaml").read_text(encoding="utf-8")
     return PromptSet("general", "zebra", tuple(yaml.safe_load(text)))
 
 
-def read_folder(folder: Path, *, repeated: frozenset[str] = frozenset()) -> PromptSet:
+def read_prompt_dir(path: Path, *, duplicate_names: frozenset[str] = frozenset()) -> PromptSet:
     """Read the class names and templates of a CLIP_benchmark folder."""
     names, templates = (
-        tuple(line.rstrip() for line in _read(folder / file).rstrip().split("\n"))
+        tuple(line.rstrip() for line in _read_text(path / file).rstrip().split("\n"))
         for file in ("classnames.txt", "zeroshot_classification_templates.txt")
     )
-    return PromptSet(folder.resolve().name, "clip_benchmark", templates, names, repeated=repeated)
+    return PromptSet(path.resolve().name, "clip_benchmark", templates, names, duplicate_names=duplicate_names)
 
 
-def read_json(
-    name: str, templates: Path, classnames: Path | None = None, *, repeated: frozenset[str] = frozenset()
+def read_prompt_json(
+    name: str,
+    templates: Path,
+    classnames: Path | None = None,
+    *,
+    duplicate_names: frozenset[str] = frozenset(),
 ) -> PromptSet:
     """Read the prompts of the data set `name` from files that hold those of many, as CLIP_benchmark takes them.
 
@@ -167,17 +173,29 @@ def read_json(
         name: The key in both files.
         templates: {data set: [template, …]}, or {data set: {class name: [sentence, …]}}.
         classnames: {data set: [class name, …]}.
-        repeated: Names that stand for several classes.
+        duplicate_names: Names that stand for several classes.
     """
-    names = None if classnames is None else _strings(_entry(classnames, name), f"{classnames}: {name}")
-    found = _entry(templates, name)
+    names = (
+        None
+        if classnames is None
+        else _check_strings(_read_json_entry(classnames, name), f"{classnames}: {name}")
+    )
+    found = _read_json_entry(templates, name)
     if not isinstance(found, dict):
-        return PromptSet(name, "custom", _strings(found, f"{templates}: {name}"), names, repeated=repeated)
-    sentences = {key: _strings(value, f"{templates}: {name}: {key}") for key, value in found.items()}
-    return PromptSet(name, "custom", (), names, sentences=sentences, repeated=repeated)
+        return PromptSet(
+            name,
+            "custom",
+            _check_strings(found, f"{templates}: {name}"),
+            names,
+            duplicate_names=duplicate_names,
+        )
+    sentences = {key: _check_strings(value, f"{templates}: {name}: {key}") for key, value in found.items()}
+    return PromptSet(name, "custom", (), names, sentences=sentences, duplicate_names=duplicate_names)
 
 
-def read_markdown(path: Path, section: str, *, repeated: frozenset[str] = frozenset()) -> PromptSet:
+def read_prompt_markdown(
+    path: Path, section: str, *, duplicate_names: frozenset[str] = frozenset()
+) -> PromptSet:
     """Read one data set of OpenAI's `data/prompts.md`: a heading, and a block with the lists `classes` and `templates`.
 
     A class given as a list has its first entry as its name and the others as synonyms.
@@ -186,49 +204,53 @@ def read_markdown(path: Path, section: str, *, repeated: frozenset[str] = frozen
         DataError: The file has no such heading, or no such lists below it.
     """
     sections = {}
-    for part in _read(path).split("\n## ")[1:]:
+    for part in _read_text(path).split("\n## ")[1:]:
         heading, _, body = part.partition("\n")
         sections[heading.strip()] = body
     if section not in sections:
-        raise DataError(f"{path} has no section {section!r}.{nearest(section, sections)}")
+        raise DataError(f"{path} has no section {section!r}.{suggest_name(section, sections)}")
     where = f"{path}, section {section}"
-    lists = _assignments(sections[section].partition("```")[2].partition("```")[0].partition("\n")[2], where)
+    lists = _parse_assignments(
+        sections[section].partition("```")[2].partition("```")[0].partition("\n")[2], where
+    )
     if not all(isinstance(lists.get(name), list) for name in ("classes", "templates")):
         raise DataError(f"{where}: expected the lists 'classes' and 'templates' in a ``` block")
     classes = [
-        _strings(entry if isinstance(entry, list) else [entry], f"{where}, classes")
+        _check_strings(entry if isinstance(entry, list) else [entry], f"{where}, classes")
         for entry in lists["classes"]
     ]
     return PromptSet(
         name=section,
         source="openai",
-        templates=_strings(lists["templates"], f"{where}, templates"),
+        templates=_check_strings(lists["templates"], f"{where}, templates"),
         classnames=tuple(words[0] for words in classes),
         synonyms={words[0]: words[1:] for words in classes if len(words) > 1},
-        repeated=repeated,
+        duplicate_names=duplicate_names,
     )
 
 
-def class_head(prompt_PE: NDArray[np.float32], sizes: Sequence[int]) -> NDArray[np.float32]:
+def average_prompt_vectors(
+    prompt_PE: NDArray[np.float32], prompts_per_class: Sequence[int]
+) -> NDArray[np.float32]:
     """Average the prompts of every class: normalised, averaged, normalised again; [C, E].
 
     Args:
         prompt_PE: Vectors of all prompts, class after class.
-        sizes: How many prompts each class has, all at least 1.
+        prompts_per_class: How many prompts each class has, all at least 1.
 
     Raises:
         ShapeError: The sizes do not add up to P, or one is 0.
         DataError: A vector, or the mean of a class, has no direction.
     """
-    if not sizes or min(sizes) < 1 or sum(sizes) != len(prompt_PE):
+    if not prompts_per_class or min(prompts_per_class) < 1 or sum(prompts_per_class) != len(prompt_PE):
         raise ShapeError(
-            f"{len(prompt_PE)} prompts cannot be {len(sizes)} classes of {sum(sizes)} prompts in all"
+            f"{len(prompt_PE)} prompts cannot be {len(prompts_per_class)} classes of {sum(prompts_per_class)} prompts in all"
         )
-    starts = np.cumsum([0, *sizes[:-1]])
-    return unit(np.add.reduceat(unit(prompt_PE), starts, axis=0))
+    starts = np.cumsum([0, *prompts_per_class[:-1]])
+    return normalize_rows(np.add.reduceat(normalize_rows(prompt_PE), starts, axis=0))
 
 
-def unit(vector_NE: NDArray[np.float32]) -> NDArray[np.float32]:
+def normalize_rows(vector_NE: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the vectors at length 1.
 
     Raises:
@@ -243,25 +265,25 @@ def unit(vector_NE: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(vector_NE / length_N1)
 
 
-def _read(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path.absolute()} cannot be read: {error}") from error
 
 
-def _entry(path: Path, name: str) -> Any:
+def _read_json_entry(path: Path, name: str) -> Any:
     try:
-        document = json.loads(_read(path))
+        document = json.loads(_read_text(path))
     except json.JSONDecodeError as error:
         raise DataError(f"{path}:{error.lineno}: not JSON ({error.msg})") from error
     if not isinstance(document, dict) or name not in document:
-        known = nearest(name, document) if isinstance(document, dict) else ""
+        known = suggest_name(name, document) if isinstance(document, dict) else ""
         raise DataError(f"{path} has no entry {name!r}.{known}")
     return document[name]
 
 
-def _assignments(code: str, where: str) -> dict[str, Any]:
+def _parse_assignments(code: str, where: str) -> dict[str, Any]:
     """Return the lists that a block of Python assigns; nothing is run."""
     try:
         return {
@@ -273,7 +295,7 @@ def _assignments(code: str, where: str) -> dict[str, Any]:
         raise DataError(f"{where}: cannot be read as lists of texts ({error})") from error
 
 
-def _strings(value: object, where: str) -> tuple[str, ...]:
+def _check_strings(value: object, where: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not value or not all(isinstance(entry, str) for entry in value):
         raise DataError(f"{where}: expected a list of texts, not {str(value)[:60]!r}")
     return tuple(value)

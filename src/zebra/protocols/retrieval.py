@@ -14,14 +14,14 @@ from zebra.errors import DataError, ShapeError
 from zebra.protocols.metrics import clustered_proportion, proportion
 from zebra.values import Embeddings, Score
 
-TEXTS, IMAGES = 2048, 2048
+TEXTS_PER_BLOCK, IMAGES_PER_BLOCK = 2048, 2048
 """Scored against each other at once: no matrix grows with the set."""
-TIE = 1e-6
+TIE_TOLERANCE = 1e-6
 """Cosines closer than this are equal: it is what fp32 rounds away, differently on every machine."""
 
 
 @dataclass(frozen=True, slots=True)
-class Retrieval:
+class RetrievalRanks:
     """Ranks counted from 1, on both ways."""
 
     text_rank_N: NDArray[np.int64]
@@ -29,7 +29,7 @@ class Retrieval:
     image_rank_M: NDArray[np.int64]
     """For every caption, the rank of its picture."""
     image_of_text_M: NDArray[np.int64]
-    repeated: int
+    num_ambiguous_captions: int
     """Captions whose vector belongs to another picture too: the tie rule counts against them."""
 
     def scores(self) -> dict[str, Score]:
@@ -50,7 +50,9 @@ class Retrieval:
         }
 
 
-def retrieve(images: Embeddings, texts: Embeddings, image_of_text_M: NDArray[np.int64]) -> Retrieval:
+def compute_retrieval_ranks(
+    images: Embeddings, texts: Embeddings, image_of_text_M: NDArray[np.int64]
+) -> RetrievalRanks:
     """Rank captions for every picture and pictures for every caption, by cosine similarity.
 
     Args:
@@ -64,41 +66,43 @@ def retrieve(images: Embeddings, texts: Embeddings, image_of_text_M: NDArray[np.
         ShapeError: The vectors are of different size, or image_of_text_M is not one number per caption.
     """
     image_NE, text_ME = images.vectors, texts.vectors
-    _check(images, texts, image_of_text_M)
+    _check_inputs(images, texts, image_of_text_M)
     # The score of the true pair, before anything is ranked against it: then one pass serves both ways.
     true_M = np.concatenate(
         [
             np.einsum("me,me->m", text_ME[block], image_NE[image_of_text_M[block]])
-            for block in _blocks(len(text_ME), TEXTS)
+            for block in _split_blocks(len(text_ME), TEXTS_PER_BLOCK)
         ]
     )
     best_N = np.full(len(image_NE), -np.inf, dtype=np.float32)
     np.maximum.at(best_N, image_of_text_M, true_M)
     text_rank_N, image_rank_M = np.ones(len(image_NE), dtype=np.int64), np.ones(len(text_ME), dtype=np.int64)
-    for rows in _blocks(len(text_ME), TEXTS):
+    for rows in _split_blocks(len(text_ME), TEXTS_PER_BLOCK):
         own_B = image_of_text_M[rows]
-        for columns in _blocks(len(image_NE), IMAGES):
+        for columns in _split_blocks(len(image_NE), IMAGES_PER_BLOCK):
             score_BB = text_ME[rows] @ image_NE[columns].T
             # A caption and its own picture are not rivals, on either way.
             here = np.flatnonzero((columns.start <= own_B) & (own_B < columns.stop))
             score_BB[here, own_B[here] - columns.start] = -np.inf
-            image_rank_M[rows] += np.count_nonzero(score_BB >= true_M[rows, None] - TIE, axis=1)
-            text_rank_N[columns] += np.count_nonzero(score_BB >= best_N[columns] - TIE, axis=0)
-    return Retrieval(text_rank_N, image_rank_M, image_of_text_M, _repeated(text_ME, image_of_text_M))
+            image_rank_M[rows] += np.count_nonzero(score_BB >= true_M[rows, None] - TIE_TOLERANCE, axis=1)
+            text_rank_N[columns] += np.count_nonzero(score_BB >= best_N[columns] - TIE_TOLERANCE, axis=0)
+    return RetrievalRanks(
+        text_rank_N, image_rank_M, image_of_text_M, _count_ambiguous_captions(text_ME, image_of_text_M)
+    )
 
 
-def _blocks(count: int, size: int) -> list[slice]:
+def _split_blocks(count: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
-def _repeated(text_ME: NDArray[np.float32], image_of_text_M: NDArray[np.int64]) -> int:
+def _count_ambiguous_captions(text_ME: NDArray[np.float32], image_of_text_M: NDArray[np.int64]) -> int:
     words_M = np.fromiter((hash(vector_E.tobytes()) for vector_E in text_ME), np.int64, len(text_ME))
     pairs_P2 = np.unique(np.stack([words_M, image_of_text_M], axis=1), axis=0)
     words_U, pictures_U = np.unique(pairs_P2[:, 0], return_counts=True)
     return int(np.isin(words_M, words_U[pictures_U > 1]).sum())
 
 
-def _check(images: Embeddings, texts: Embeddings, image_of_text_M: NDArray[np.int64]) -> None:
+def _check_inputs(images: Embeddings, texts: Embeddings, image_of_text_M: NDArray[np.int64]) -> None:
     n, m = len(images.vectors), len(texts.vectors)
     if images.vectors.shape[1] != texts.vectors.shape[1]:
         raise ShapeError(f"pictures {images.vectors.shape} and captions {texts.vectors.shape} differ in E")

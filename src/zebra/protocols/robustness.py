@@ -14,20 +14,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 
-from zebra.errors import DataError, ShapeError, nearest
-from zebra.protocols.metrics import average, minus
-from zebra.protocols.zero_shot import BLOCK, ZeroShot
+from zebra.errors import DataError, ShapeError, suggest_name
+from zebra.protocols.metrics import average_scores, subtract_scores
+from zebra.protocols.zero_shot import ROWS_PER_BLOCK, ClassificationResult
 from zebra.values import Embeddings, Score
 
-AVERAGE = "average"
+AVERAGE_SHIFT = "average"
 """The name of the mean over all shifts, where there are several."""
-FEWEST = 3
+MIN_REFERENCE_MODELS = 3
 """Reference models: through two, a line goes exactly, and nothing says how far it can be trusted."""
-RESAMPLES = 2000
+_NUM_RESAMPLES = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class LogitLine:
     """What shifted accuracy to expect at a standard accuracy: a line between their logits."""
 
     slope: float
@@ -36,52 +36,52 @@ class Line:
     """[B]: of the line through each bootstrap resample of the reference models."""
     intercept_B: NDArray[np.float64]
 
-    def at(self, accuracy: ArrayLike) -> NDArray[np.float64]:
+    def predict(self, accuracy: ArrayLike) -> NDArray[np.float64]:
         """Return the expected shifted accuracy, for standard accuracies inside (0, 1)."""
         expected: NDArray[np.float64] = expit(self.slope * logit(accuracy) + self.intercept)
         return expected
 
-    def band(self, accuracy_N: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def confidence_band(self, accuracy_N: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the ends of the 95 % bootstrap interval of `at`."""
         x_N = logit(np.atleast_1d(np.asarray(accuracy_N, dtype=np.float64)))
         drawn_BN = self.slope_B[:, None] * x_N + self.intercept_B[:, None]
         low_N, high_N = expit(np.percentile(drawn_BN, [2.5, 97.5], axis=0))
-        at_N = self.at(expit(x_N))
+        at_N = self.predict(expit(x_N))
         return np.minimum(low_N, at_N), np.maximum(high_N, at_N)
 
-    def expected(self, standard: Score) -> Score:
+    def predict_score(self, standard: Score) -> Score:
         """Return `at` with an interval that knows both the doubt about the line and that about `standard`."""
-        value = float(self.at(inside(standard.value, standard.n)))
-        own = [float(self.at(inside(end, standard.n))) for end in (standard.low, standard.high)]
-        below, above = self.band(inside(standard.value, standard.n))
+        value = float(self.predict(clip_accuracy(standard.value, standard.n)))
+        own = [float(self.predict(clip_accuracy(end, standard.n))) for end in (standard.low, standard.high)]
+        below, above = self.confidence_band(clip_accuracy(standard.value, standard.n))
         low = value - math.hypot(value - min(own), value - below[0])
         high = value + math.hypot(max(own) - value, above[0] - value)
         return Score(value, low, high, standard.n)
 
 
 @dataclass(frozen=True, slots=True)
-class Shift:
+class ShiftRobustness:
     """One shift (or their average), and how each model fares under it."""
 
     name: str
-    line: Line
-    standard: Mapping[str, Score]
+    line: LogitLine
+    standard_scores: Mapping[str, Score]
     """Accuracy on the standard set, by model, references included."""
-    shifted: Mapping[str, Score]
+    shifted_scores: Mapping[str, Score]
     """Accuracy under the shift, by model, references included."""
-    effective: Mapping[str, Score]
+    effective_robustness: Mapping[str, Score]
     """Height above the line, in accuracy, of the models that it was not fitted to."""
-    relative: Mapping[str, Score]
+    relative_robustness: Mapping[str, Score]
     """Accuracy under the shift less that of the baseline, of the models that the line was not fitted to."""
 
 
-def robustness(
+def evaluate_robustness(
     accuracies: Mapping[str, Mapping[str, Score]],
     standard: str,
     references: Sequence[str],
     baseline: str,
     seed: int = 0,
-) -> tuple[Shift, ...]:
+) -> tuple[ShiftRobustness, ...]:
     """Measure every model against the reference models, on each shift and on the average of all (Fig. 13).
 
     Args:
@@ -98,10 +98,10 @@ def robustness(
     """
     for name in (*references, baseline):
         if name not in accuracies:
-            raise DataError(f"there are no accuracies of the model {name!r}.{nearest(name, accuracies)}")
-    if len(set(references)) < FEWEST:
+            raise DataError(f"there are no accuracies of the model {name!r}.{suggest_name(name, accuracies)}")
+    if len(set(references)) < MIN_REFERENCE_MODELS:
         raise DataError(
-            f"{len(set(references))} reference models; at least {FEWEST} different ones are needed, since a line "
+            f"{len(set(references))} reference models; at least {MIN_REFERENCE_MODELS} different ones are needed, since a line "
             "through two goes exactly and says nothing about what to expect of a third"
         )
     sets = list(dict.fromkeys(name for scores in accuracies.values() for name in scores))
@@ -116,52 +116,58 @@ def robustness(
     standards = {model: scores[standard] for model, scores in accuracies.items()}
     columns = {name: {model: scores[name] for model, scores in accuracies.items()} for name in shifts}
     if len(shifts) > 1:
-        columns[AVERAGE] = {
-            model: average([scores[name] for name in shifts]) for model, scores in accuracies.items()
+        columns[AVERAGE_SHIFT] = {
+            model: average_scores([scores[name] for name in shifts]) for model, scores in accuracies.items()
         }
     fitted = list(dict.fromkeys(references))
     measured = [model for model in accuracies if model not in fitted]
     outcome = []
     for name, shifted in columns.items():
-        line = fit_line([standards[model] for model in fitted], [shifted[model] for model in fitted], seed)
-        effective = {model: minus(shifted[model], line.expected(standards[model])) for model in measured}
-        relative = {model: minus(shifted[model], shifted[baseline]) for model in measured}
-        outcome.append(Shift(name, line, standards, shifted, effective, relative))
+        line = fit_logit_line(
+            [standards[model] for model in fitted], [shifted[model] for model in fitted], seed
+        )
+        effective = {
+            model: subtract_scores(shifted[model], line.predict_score(standards[model])) for model in measured
+        }
+        relative = {model: subtract_scores(shifted[model], shifted[baseline]) for model in measured}
+        outcome.append(ShiftRobustness(name, line, standards, shifted, effective, relative))
     return tuple(outcome)
 
 
-def fit_line(standard: Sequence[Score], shifted: Sequence[Score], seed: int = 0) -> Line:
+def fit_logit_line(
+    standard_scores: Sequence[Score], shifted_scores: Sequence[Score], seed: int = 0
+) -> LogitLine:
     """Fit the logits of shifted accuracies to those of standard ones, by least squares.
 
     Args:
-        standard: M scores of the reference models on the standard set.
-        shifted: M scores of the same models under the shift.
+        standard_scores: M scores of the reference models on the standard set.
+        shifted_scores: M scores of the same models under the shift.
         seed: Of the bootstrap over models. A resample of models that all have one standard accuracy has no line
             and is left out.
 
     Raises:
         DataError: Fewer than three models, or all of one standard accuracy.
     """
-    if len(standard) != len(shifted) or len(standard) < FEWEST:
+    if len(standard_scores) != len(shifted_scores) or len(standard_scores) < MIN_REFERENCE_MODELS:
         raise DataError(
-            f"{len(standard)} reference models with {len(shifted)} shifted accuracies; "
-            f"pass both for at least {FEWEST} models"
+            f"{len(standard_scores)} reference models with {len(shifted_scores)} shifted accuracies; "
+            f"pass both for at least {MIN_REFERENCE_MODELS} models"
         )
-    x_M = logit([inside(score.value, score.n) for score in standard])
-    y_M = logit([inside(score.value, score.n) for score in shifted])
+    x_M = logit([clip_accuracy(score.value, score.n) for score in standard_scores])
+    y_M = logit([clip_accuracy(score.value, score.n) for score in shifted_scores])
     if np.ptp(x_M) == 0:
         raise DataError(
-            f"all {len(x_M)} reference models have the standard accuracy {standard[0].value:.1%}, and a line needs "
+            f"all {len(x_M)} reference models have the standard accuracy {standard_scores[0].value:.1%}, and a line needs "
             "a spread; add weaker or stronger models"
         )
-    pick_BM = np.random.default_rng(seed).integers(len(x_M), size=(RESAMPLES, len(x_M)))
+    pick_BM = np.random.default_rng(seed).integers(len(x_M), size=(_NUM_RESAMPLES, len(x_M)))
     pick_BM = pick_BM[np.ptp(x_M[pick_BM], axis=1) > 0]
     slope_B, intercept_B = _least_squares(x_M[pick_BM], y_M[pick_BM])
     slope_1, intercept_1 = _least_squares(x_M[None], y_M[None])
-    return Line(float(slope_1[0]), float(intercept_1[0]), slope_B, intercept_B)
+    return LogitLine(float(slope_1[0]), float(intercept_1[0]), slope_B, intercept_B)
 
 
-def inside(accuracy: float, n: int) -> float:
+def clip_accuracy(accuracy: float, n: int) -> float:
     """Move an accuracy of 0 or 1, whose logit is infinite, to half a sample of n + 1 from the end.
 
     That is Laplace's rule with half a sample; every accuracy that n samples can have in between stays as it is.
@@ -175,7 +181,7 @@ def inside(accuracy: float, n: int) -> float:
 
 def zero_shot_by_subclasses(
     images: Embeddings, class_CE: NDArray[np.float32], subclasses: Sequence[Sequence[int]]
-) -> ZeroShot:
+) -> ClassificationResult:
     """Rank a shift's G classes by the best of their subclasses among the C of the standard set (Taori et al.).
 
     It is the mapping of models that have one head, for the standard set. A model that reads class names can have
@@ -214,14 +220,14 @@ def zero_shot_by_subclasses(
     for rows, cosine_NC in _cosines(images.vectors, class_CE[flat]):
         best_NG = np.maximum.reduceat(cosine_NC, starts, axis=1)
         ranked_NK[rows] = np.argsort(-best_NG, axis=1, kind="stable")[:, :kept]
-    return ZeroShot(ranked_NK=ranked_NK, label_N=images.labels, classes=groups)
+    return ClassificationResult(ranked_NK=ranked_NK, label_N=images.labels, num_classes=groups)
 
 
 def _cosines(
     vector_NE: NDArray[np.float32], class_CE: NDArray[np.float32]
 ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-    for start in range(0, len(vector_NE), BLOCK):
-        rows = slice(start, start + BLOCK)
+    for start in range(0, len(vector_NE), ROWS_PER_BLOCK):
+        rows = slice(start, start + ROWS_PER_BLOCK)
         yield rows, vector_NE[rows] @ class_CE.T
 
 

@@ -11,12 +11,12 @@ from scipy.stats import t as student
 from zebra.errors import DataError
 from zebra.values import Score
 
-FEWEST = 3
+MIN_RUNS = 3
 """Runs: two leave nothing to tell the scatter from."""
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
+class ErrorBand:
     """Errors at N amounts of compute."""
 
     value_N: NDArray[np.float64]
@@ -31,31 +31,31 @@ class PowerLaw:
     exponent: Score
     """Slope on log-log axes with its 95 % interval (Student's t); n is the number of runs."""
     scale: float
-    scatter: float
+    residual_std: float
     """Standard deviation of log error around the line."""
-    log_mean: float
+    log_compute_mean: float
     """Mean of log compute; natural logarithms throughout."""
-    log_spread: float
+    log_compute_sum_squares: float
     """Sum of squares of log compute around its mean."""
 
-    def band(self, compute_N: ArrayLike) -> Curve:
+    def confidence_band(self, compute_N: ArrayLike) -> ErrorBand:
         """Return the line with the 95 % interval of where it lies."""
-        return self._curve(compute_N, 0.0)
+        return self._compute_band(compute_N, 0.0)
 
-    def prediction(self, compute_N: ArrayLike) -> Curve:
+    def prediction_band(self, compute_N: ArrayLike) -> ErrorBand:
         """Return the line with the 95 % interval of where one further run would lie."""
-        return self._curve(compute_N, 1.0)
+        return self._compute_band(compute_N, 1.0)
 
-    def _curve(self, compute_N: ArrayLike, own: float) -> Curve:
+    def _compute_band(self, compute_N: ArrayLike, noise: float) -> ErrorBand:
         x_N = np.log(np.asarray(compute_N, dtype=np.float64))
         runs = self.exponent.n
         y_N = math.log(self.scale) + self.exponent.value * x_N
         reach_N = (
             student.ppf(0.975, runs - 2)
-            * self.scatter
-            * np.sqrt(own + 1 / runs + (x_N - self.log_mean) ** 2 / self.log_spread)
+            * self.residual_std
+            * np.sqrt(noise + 1 / runs + (x_N - self.log_compute_mean) ** 2 / self.log_compute_sum_squares)
         )
-        return Curve(np.exp(y_N), np.exp(y_N - reach_N), np.exp(y_N + reach_N))
+        return ErrorBand(np.exp(y_N), np.exp(y_N - reach_N), np.exp(y_N + reach_N))
 
 
 def fit_power_law(compute: Sequence[float], error: Sequence[float]) -> PowerLaw:
@@ -68,9 +68,9 @@ def fit_power_law(compute: Sequence[float], error: Sequence[float]) -> PowerLaw:
     Raises:
         DataError: Fewer than three runs, all of one compute, or a value whose logarithm does not exist.
     """
-    if len(compute) != len(error) or len(compute) < FEWEST:
+    if len(compute) != len(error) or len(compute) < MIN_RUNS:
         raise DataError(
-            f"{len(compute)} amounts of compute with {len(error)} errors; pass both for at least {FEWEST} runs, "
+            f"{len(compute)} amounts of compute with {len(error)} errors; pass both for at least {MIN_RUNS} runs, "
             "since two leave no scatter to judge the line by"
         )
     for run, (cost, miss) in enumerate(zip(compute, error, strict=True)):

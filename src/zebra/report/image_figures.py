@@ -9,7 +9,18 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from zebra.errors import DataError
-from zebra.report.style import ACCENT, FAINT, INK, MUTED, PAPER, SMALL, WIDTH, canvas, percent, plot
+from zebra.report.style import (
+    ACCENT,
+    BACKGROUND,
+    FAINT,
+    FOREGROUND,
+    MUTED,
+    SMALL_FONT_SIZE,
+    WIDE_INCHES,
+    add_axes,
+    create_figure,
+    format_percent,
+)
 from zebra.values import Prediction
 
 if TYPE_CHECKING:
@@ -17,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def similarity_matrix(
+def plot_similarity_matrix(
     scores_NN: NDArray[np.float32], thumbnails: Sequence[Image], captions: Sequence[str]
 ) -> "Figure":
     """Draw the cosine of every caption with every picture; the true pairs, on the diagonal, are outlined.
@@ -38,31 +49,33 @@ def similarity_matrix(
             f"scores of shape {scores_NN.shape} for {len(thumbnails)} pictures and {n} captions; pass N of each"
         )
     left = 2.5
-    size = (WIDTH - left) / n
-    figure = canvas(WIDTH, size * (n + 1) + 0.1)
-    axes = plot(figure, left=left, bottom=0.0, top=size + 0.1)
+    size = (WIDE_INCHES - left) / n
+    figure = create_figure(WIDE_INCHES, size * (n + 1) + 0.1)
+    axes = add_axes(figure, left=left, bottom=0.0, top=size + 0.1)
     low, high = float(scores_NN.min()), float(scores_NN.max())
     for row, column in np.ndindex(n, n):
         opacity = ((float(scores_NN[row, column]) - low) / max(high - low, 1e-6)) ** 1.5
         axes.add_patch(
             Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, color=ACCENT, alpha=opacity, linewidth=0)
         )
-        axes.text(column, row, f"{scores_NN[row, column]:.2f}".replace("0.", "."), fontsize=min(SMALL, 18 * size),
-                  ha="center", va="center", color=PAPER if opacity > 0.5 else MUTED)  # fmt: skip
+        axes.text(column, row, f"{scores_NN[row, column]:.2f}".replace("0.", "."), fontsize=min(SMALL_FONT_SIZE, 18 * size),
+                  ha="center", va="center", color=BACKGROUND if opacity > 0.5 else MUTED)  # fmt: skip
     for index in range(n):
         axes.add_patch(
-            Rectangle((index - 0.47, index - 0.47), 0.94, 0.94, fill=False, edgecolor=INK, linewidth=1.3)
+            Rectangle(
+                (index - 0.47, index - 0.47), 0.94, 0.94, fill=False, edgecolor=FOREGROUND, linewidth=1.3
+            )
         )
     axes.set_xlim(-0.5, n - 0.5)
     axes.set_ylim(n - 0.5, -0.5)
     axes.set_xticks([])
     axes.set_yticks([])
     for row, caption in enumerate(captions):
-        axes.annotate(_wrapped(caption, 40, 2), (0, row), xycoords=(figure.transFigure, axes.transData),
-                      fontsize=SMALL, color=INK, va="center", annotation_clip=False)  # fmt: skip
-    pictures = plot(figure, left=left, bottom=size * n + 0.06, top=0.0)
+        axes.annotate(_wrap_text(caption, 40, 2), (0, row), xycoords=(figure.transFigure, axes.transData),
+                      fontsize=SMALL_FONT_SIZE, color=FOREGROUND, va="center", annotation_clip=False)  # fmt: skip
+    pictures = add_axes(figure, left=left, bottom=size * n + 0.06, top=0.0)
     for column, image in enumerate(thumbnails):
-        _show(pictures, image, (column - 0.47, column + 0.47, -0.47, 0.47))
+        _show_image(pictures, image, (column - 0.47, column + 0.47, -0.47, 0.47))
     pictures.set_xlim(-0.5, n - 0.5)
     pictures.set_ylim(-0.5, 0.5)
     pictures.set_xticks([])
@@ -70,63 +83,81 @@ def similarity_matrix(
     return figure
 
 
-def gallery(
-    images: Sequence[Image], predictions: Sequence[Sequence[Prediction]], truth: Sequence[str], top: int = 3
+def plot_predictions(
+    images: Sequence[Image],
+    predictions: Sequence[Sequence[Prediction]],
+    labels: Sequence[str],
+    top_k: int = 3,
 ) -> "Figure":
     """Draw each picture beside its best predictions as bars; the true one takes the accent colour.
 
     Args:
         images: N pictures.
         predictions: per picture, best first.
-        truth: per picture, the label that is right.
-        top: bars per picture.
+        labels: per picture, the label that is right.
+        top_k: bars per picture.
 
     Raises:
         DataError: the three differ in length.
     """
-    if not len(images) == len(predictions) == len(truth):
+    if not len(images) == len(predictions) == len(labels):
         raise DataError(
-            f"{len(images)} pictures, {len(predictions)} predictions and {len(truth)} true labels; pass N of each"
+            f"{len(images)} pictures, {len(predictions)} predictions and {len(labels)} true labels; pass N of each"
         )
     side, gap, columns = 1.2, 0.3, 2
-    width = (WIDTH - gap) / columns
+    width = (WIDE_INCHES - gap) / columns
     rows = -(-len(images) // columns)
     height = rows * (side + gap) - gap
-    figure = canvas(WIDTH, height)
+    figure = create_figure(WIDE_INCHES, height)
     for index, image in enumerate(images):
         x = (index % columns) * (width + gap)
         y = height - side - (index // columns) * (side + gap)
-        frame = plot(figure, left=x, bottom=y, right=WIDTH - x - side, top=height - y - side)
-        _show(frame, image, (0, 1, 0, 1))
+        frame = add_axes(figure, left=x, bottom=y, right=WIDE_INCHES - x - side, top=height - y - side)
+        _show_image(frame, image, (0, 1, 0, 1))
         frame.set_axis_off()
-        bars = plot(figure, left=x + side + 0.15, bottom=y, right=WIDTH - x - width, top=height - y - side)
-        _draw_bars(bars, predictions[index][:top], truth[index])
+        bars = add_axes(
+            figure, left=x + side + 0.15, bottom=y, right=WIDE_INCHES - x - width, top=height - y - side
+        )
+        _plot_bars(bars, predictions[index][:top_k], labels[index])
     return figure
 
 
-def _draw_bars(axes: "Axes", predictions: Sequence[Prediction], truth: str) -> None:
+def _plot_bars(axes: "Axes", predictions: Sequence[Prediction], label: str) -> None:
     for row, prediction in enumerate(predictions):
-        color = ACCENT if prediction.label == truth else MUTED
+        color = ACCENT if prediction.label == label else MUTED
         axes.barh(row + 0.27, 1, height=0.14, color=FAINT)
         axes.barh(row + 0.27, prediction.score, height=0.14, color=color)
-        ink = INK if row == 0 else MUTED
-        axes.text(0, row, _wrapped(prediction.label, 40, 1), fontsize=SMALL - 0.5, color=ink, va="center")
+        ink = FOREGROUND if row == 0 else MUTED
         axes.text(
-            1, row, percent(prediction.score, 0), fontsize=SMALL - 0.5, color=ink, va="center", ha="right"
+            0,
+            row,
+            _wrap_text(prediction.label, 40, 1),
+            fontsize=SMALL_FONT_SIZE - 0.5,
+            color=ink,
+            va="center",
+        )
+        axes.text(
+            1,
+            row,
+            format_percent(prediction.score, 0),
+            fontsize=SMALL_FONT_SIZE - 0.5,
+            color=ink,
+            va="center",
+            ha="right",
         )
     axes.set_xlim(0, 1)
     axes.set_ylim(len(predictions) - 0.5, -0.5)
     axes.set_axis_off()
 
 
-def _show(axes: "Axes", image: Image, extent: tuple[float, float, float, float]) -> None:
+def _show_image(axes: "Axes", image: Image, extent: tuple[float, float, float, float]) -> None:
     axes.imshow(np.asarray(image.convert("RGB")), extent=extent, aspect="auto", interpolation="none")
 
 
-def _wrapped(text: str, width: int, lines: int) -> str:
+def _wrap_text(text: str, width: int, max_lines: int) -> str:
     """Break text into lines, the last ending in … if there is more.
 
     >>> _wrapped("a horse with black and white stripes", 20, 1)
     'a horse with black …'
     """
-    return "\n".join(textwrap.wrap(text, width, max_lines=lines, placeholder=" …"))
+    return "\n".join(textwrap.wrap(text, width, max_lines=max_lines, placeholder=" …"))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from PIL.Image import Image
 
-from zebra.report.style import NARROW, VARIABLES
+from zebra.report.style import CSS_VARIABLES, NARROW_INCHES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,7 +31,7 @@ class Headline:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class ReportTable:
     """Columns and rows of text; cells that start with a digit are set to the right."""
 
     columns: tuple[str, ...]
@@ -43,9 +43,9 @@ class Section:
     """One thing to look at, with a sentence that says what it shows."""
 
     heading: str
-    reading: str
+    summary: str
     """What this shows, in a sentence or two."""
-    body: "Figure | Image | Table"
+    body: "Figure | Image | ReportTable"
     alt: str = ""
     """The same for those who cannot see it; the reading stands in when empty."""
 
@@ -65,7 +65,7 @@ def write_page(
         headlines: up to about four key numbers.
     """
     css = (resources.files("zebra.report") / "page.css").read_text(encoding="utf-8")
-    strip = "".join(map(_headline, headlines))
+    strip = "".join(map(_render_headline, headlines))
     html = f"""<!doctype html>
 <html lang="en">
 <head>
@@ -83,54 +83,56 @@ def write_page(
 {f"<dl>{strip}</dl>" if strip else ""}
 </header>
 <main>
-{"".join(map(_section, sections))}</main>
+{"".join(map(_render_section, sections))}</main>
 </body>
 </html>
 """
     Path(path).write_text(html, encoding="utf-8", newline="\n")
 
 
-def _headline(headline: Headline) -> str:
+def _render_headline(headline: Headline) -> str:
     note = f"<dd class='note'>{escape(headline.note)}</dd>" if headline.note else ""
     return f"<div><dt>{escape(headline.label)}</dt><dd>{escape(headline.value)}</dd>{note}</div>\n"
 
 
-def _section(section: Section) -> str:
-    alt = escape(section.alt or section.reading, quote=True)
+def _render_section(section: Section) -> str:
+    alt = escape(section.alt or section.summary, quote=True)
     match section.body:
-        case Table() as table:
-            body = _table(table)
+        case ReportTable() as table:
+            body = _render_table(table)
         case Image() as image:
-            body = f'<img src="{_data_uri(image)}" width="{image.width}" height="{image.height}" alt="{alt}">'
+            body = f'<img src="{_encode_data_uri(image)}" width="{image.width}" height="{image.height}" alt="{alt}">'
         case figure:
-            kind = "figure wide" if figure.get_figwidth() > NARROW else "figure"
-            body = f'<div class="{kind}" role="img" aria-label="{alt}" tabindex="0">{_svg(figure)}</div>'
+            kind = "figure wide" if figure.get_figwidth() > NARROW_INCHES else "figure"
+            body = (
+                f'<div class="{kind}" role="img" aria-label="{alt}" tabindex="0">{_render_svg(figure)}</div>'
+            )
     return (
         f"<section>\n<div class='words'><h2>{escape(section.heading)}</h2>\n"
-        f"<p>{escape(section.reading)}</p></div>\n{body}\n</section>\n"
+        f"<p>{escape(section.summary)}</p></div>\n{body}\n</section>\n"
     )
 
 
-def _table(table: Table) -> str:
+def _render_table(table: ReportTable) -> str:
     # A column's heading stands on the side of its cells.
-    sides = map(_side, table.rows[0] if table.rows else table.columns)
+    sides = map(_cell_class, table.rows[0] if table.rows else table.columns)
     head = "".join(f"<th{side}>{escape(name)}</th>" for name, side in zip(table.columns, sides, strict=True))
-    rows = ("".join(f"<td{_side(cell)}>{escape(cell)}</td>" for cell in row) for row in table.rows)
+    rows = ("".join(f"<td{_cell_class(cell)}>{escape(cell)}</td>" for cell in row) for row in table.rows)
     body = "".join(f"<tr>{row}</tr>\n" for row in rows)
     return f"<div class='table'><table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table></div>"
 
 
-def _side(cell: str) -> str:
+def _cell_class(cell: str) -> str:
     return " class='number'" if re.match(r"[+−–-]?\d", cell) else ""
 
 
-def _data_uri(image: Image) -> str:
+def _encode_data_uri(image: Image) -> str:
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def _svg(figure: "Figure") -> str:
+def _render_svg(figure: "Figure") -> str:
     """Return the figure as inline SVG: real text in the page's font, colours from the page's theme."""
     import matplotlib
 
@@ -145,6 +147,6 @@ def _svg(figure: "Figure") -> str:
     used = set(re.findall(r"#([\w-]+)", svg))
     # Figures number their parts alike; only ids that are referred to may stay, as a page has one set of ids.
     svg = re.sub(r' id="([^"]+)"', lambda match: match[0] if match[1] in used else "", svg)
-    for color, variable in VARIABLES.items():
+    for color, variable in CSS_VARIABLES.items():
         svg = svg.replace(color, f"var({variable})")
     return svg

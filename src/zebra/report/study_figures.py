@@ -11,17 +11,17 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from zebra.errors import DataError
 from zebra.report.style import (
     ACCENT,
+    BACKGROUND,
     FAINT,
-    INK,
+    FONT_SIZE,
+    FOREGROUND,
     MUTED,
-    NARROW,
-    PAPER,
-    SMALL,
-    TEXT,
-    WIDTH,
-    canvas,
-    percent,
-    plot,
+    NARROW_INCHES,
+    SMALL_FONT_SIZE,
+    WIDE_INCHES,
+    add_axes,
+    create_figure,
+    format_percent,
 )
 from zebra.values import Score
 
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
+TICK_ACCURACIES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 
 
-def robustness(
+def plot_robustness(
     references: Mapping[str, tuple[Score, Score]],
     models: Mapping[str, tuple[Score, Score]],
     line: Callable[[NDArray[np.float64]], ArrayLike],
@@ -50,12 +50,12 @@ def robustness(
         standard: name of the standard set.
         shift: name of the shift, or of what it is an average of.
     """
-    points = [_inside(score) for pair in (*references.values(), *models.values()) for score in pair]
+    points = [_clip_accuracy(score) for pair in (*references.values(), *models.values()) for score in pair]
     low, high = min(_logit(points)) - 0.4, max(_logit(points)) + 0.4
     x_N = np.linspace(low, high, 100)
     share_N = 1 / (1 + np.exp(-x_N))
-    figure = canvas(NARROW, NARROW)
-    axes = plot(figure, left=0.5, bottom=0.55, right=0.1, top=0.6)
+    figure = create_figure(NARROW_INCHES, NARROW_INCHES)
+    axes = add_axes(figure, left=0.5, bottom=0.55, right=0.1, top=0.6)
     axes.plot([low, high], [low, high], color=FAINT, linewidth=1.2)
     below_N, above_N = band(share_N)
     axes.fill_between(x_N, _logit(below_N), _logit(above_N), color=MUTED, alpha=0.2, linewidth=0)
@@ -66,28 +66,30 @@ def robustness(
     ):
         axes.plot([], [], "o", color=color, markersize=6, label=label)
         for first, second in pairs.values():
-            x, y = _logit([_inside(first), _inside(second)])
-            ends = _logit(np.clip([second.low, second.high], _end(second), 1 - _end(second)))
+            x, y = _logit([_clip_accuracy(first), _clip_accuracy(second)])
+            ends = _logit(
+                np.clip([second.low, second.high], _min_accuracy(second), 1 - _min_accuracy(second))
+            )
             axes.plot([x, x], ends, color=color, linewidth=1.2)
             axes.plot(x, y, "o", color=color, markersize=6)
     for name, (first, second) in models.items():
-        x, top = _logit([_inside(first), min(second.high, 1 - _end(second))])
+        x, top = _logit([_clip_accuracy(first), min(second.high, 1 - _min_accuracy(second))])
         # Above its interval: beside it, the other models stand in the way.
         right = x > (low + high) / 2
-        axes.annotate(name, (x, top), (4 if right else -4, 5), textcoords="offset points", fontsize=SMALL, color=INK,
+        axes.annotate(name, (x, top), (4 if right else -4, 5), textcoords="offset points", fontsize=SMALL_FONT_SIZE, color=FOREGROUND,
                       ha="right" if right else "left", va="bottom")  # fmt: skip
-    ticks = [share for share in SHARES if low <= _logit(share) <= high]
-    axes.set_xticks(_logit(ticks), [percent(share, 0) for share in ticks])
-    axes.set_yticks(_logit(ticks), [percent(share, 0) for share in ticks])
+    ticks = [share for share in TICK_ACCURACIES if low <= _logit(share) <= high]
+    axes.set_xticks(_logit(ticks), [format_percent(share, 0) for share in ticks])
+    axes.set_yticks(_logit(ticks), [format_percent(share, 0) for share in ticks])
     axes.set_xlim(low, high)
     axes.set_ylim(low, high)
     axes.grid(color=FAINT, linewidth=0.5)
-    _name_axes(axes, f"accuracy on {standard}", f"Accuracy under {shift}")
-    _legend(axes)
+    _label_axes(axes, f"accuracy on {standard}", f"Accuracy under {shift}")
+    _add_legend(axes)
     return figure
 
 
-def few_shot(curves: Mapping[str, tuple[Mapping[int, Score], Score, float]]) -> "Figure":
+def plot_few_shot(curves: Mapping[str, tuple[Mapping[int, Score], Score, float]]) -> "Figure":
     """Draw per set the probe's accuracy over examples per class, and zero-shot's as a line across (Fig. 6).
 
     Args:
@@ -95,13 +97,13 @@ def few_shot(curves: Mapping[str, tuple[Mapping[int, Score], Score, float]]) -> 
     """
     columns, size = 3, 2.05
     rows = math.ceil(len(curves) / columns)
-    figure = canvas(WIDTH, rows * size + 0.35)
+    figure = create_figure(WIDE_INCHES, rows * size + 0.35)
     for place, (name, (points, line, chance)) in enumerate(curves.items()):
         row, column = divmod(place, columns)
-        axes = plot(
+        axes = add_axes(
             figure,
-            left=0.4 + column * WIDTH / columns,
-            right=WIDTH - (column + 1) * WIDTH / columns + 0.1,
+            left=0.4 + column * WIDE_INCHES / columns,
+            right=WIDE_INCHES - (column + 1) * WIDE_INCHES / columns + 0.1,
             bottom=0.5 + (rows - 1 - row) * size,
             top=0.65 + row * size,
         )
@@ -114,7 +116,7 @@ def few_shot(curves: Mapping[str, tuple[Mapping[int, Score], Score, float]]) -> 
             alpha=0.25,
             linewidth=0,
         )
-        axes.plot(shots, [p.value for p in points.values()], color=INK, linewidth=1.6, marker="o", markersize=3.5,
+        axes.plot(shots, [p.value for p in points.values()], color=FOREGROUND, linewidth=1.6, marker="o", markersize=3.5,
                   label="linear probe")  # fmt: skip
         ends = [shots[0], shots[-1]]
         axes.fill_between(ends, [line.low] * 2, [line.high] * 2, color=ACCENT, alpha=0.15, linewidth=0)
@@ -126,18 +128,20 @@ def few_shot(curves: Mapping[str, tuple[Mapping[int, Score], Score, float]]) -> 
         axes.set_ylim(0, 1)
         axes.set_yticks([0, 0.5, 1], ["0", "50", "100%"])
         axes.grid(axis="y", color=FAINT, linewidth=0.8)
-        axes.annotate(name, (0, 1), (0, 7), xycoords="axes fraction", textcoords="offset points", fontsize=TEXT,
-                      color=INK, fontweight="bold")  # fmt: skip
+        axes.annotate(name, (0, 1), (0, 7), xycoords="axes fraction", textcoords="offset points", fontsize=FONT_SIZE,
+                      color=FOREGROUND, fontweight="bold")  # fmt: skip
         if place == 0:
             handles, labels = axes.get_legend_handles_labels()
-            figure.legend(handles, labels, loc="upper left", ncols=3, frameon=False, borderpad=0, fontsize=SMALL,
+            figure.legend(handles, labels, loc="upper left", ncols=3, frameon=False, borderpad=0, fontsize=SMALL_FONT_SIZE,
                           labelcolor=MUTED)  # fmt: skip
         if row == rows - 1 or place + columns >= len(curves):
-            axes.set_xlabel("examples per class", fontsize=SMALL, color=MUTED, loc="left", labelpad=4)
+            axes.set_xlabel(
+                "examples per class", fontsize=SMALL_FONT_SIZE, color=MUTED, loc="left", labelpad=4
+            )
     return figure
 
 
-def scaling(
+def plot_scaling(
     runs: Mapping[str, tuple[float, float]],
     line: Callable[[NDArray[np.float64]], ArrayLike],
     band: Callable[[NDArray[np.float64]], tuple[ArrayLike, ArrayLike]],
@@ -156,8 +160,8 @@ def scaling(
     compute, error = np.array(list(runs.values()), dtype=float).T
     reach = (compute.max() / compute.min()) ** 0.08
     x_N = np.geomspace(compute.min() / reach, compute.max() * reach, 100)
-    figure = canvas(NARROW, 4.0)
-    axes = plot(figure, left=0.5, bottom=0.55, right=0.1, top=0.6)
+    figure = create_figure(NARROW_INCHES, 4.0)
+    axes = add_axes(figure, left=0.5, bottom=0.55, right=0.1, top=0.6)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.fill_between(
@@ -165,127 +169,134 @@ def scaling(
     )
     axes.fill_between(x_N, *band(x_N), color=ACCENT, alpha=0.25, linewidth=0, label="the line, 95 %")
     axes.plot(x_N, line(x_N), color=ACCENT, linewidth=1.6)
-    axes.plot(compute, error, "o", color=INK, markersize=6)
+    axes.plot(compute, error, "o", color=FOREGROUND, markersize=6)
     right = np.median(compute)
     for name, (x, y) in runs.items():
-        axes.annotate(name, (x, y), (-6, -13) if x > right else (6, 6), textcoords="offset points", fontsize=SMALL,
-                      color=INK, ha="right" if x > right else "left")  # fmt: skip
+        axes.annotate(name, (x, y), (-6, -13) if x > right else (6, 6), textcoords="offset points", fontsize=SMALL_FONT_SIZE,
+                      color=FOREGROUND, ha="right" if x > right else "left")  # fmt: skip
     axes.set_xlim(x_N[0], x_N[-1])
     low, high = axes.get_ylim()
-    axes.set_xticks(_steps(x_N[0], x_N[-1]), [f"{value:g}" for value in _steps(x_N[0], x_N[-1])])
-    axes.set_yticks(_steps(low, high), [f"{100 * value:g}%" for value in _steps(low, high)])
+    axes.set_xticks(_round_ticks(x_N[0], x_N[-1]), [f"{value:g}" for value in _round_ticks(x_N[0], x_N[-1])])
+    axes.set_yticks(_round_ticks(low, high), [f"{100 * value:g}%" for value in _round_ticks(low, high)])
     axes.minorticks_off()
     axes.grid(axis="y", color=FAINT, linewidth=0.8)
-    _name_axes(axes, unit, "Error")
-    _legend(axes)
+    _label_axes(axes, unit, "Error")
+    _add_legend(axes)
     return figure
 
 
-def leads(sets: Mapping[str, Score]) -> "Figure":
+def plot_probe_differences(differences: Mapping[str, Score]) -> "Figure":
     """Draw zero-shot's lead over a supervised probe as a bar for each set, in the order given (Fig. 5)."""
-    figure = canvas(NARROW, 0.3 * len(sets) + 0.8)
-    axes = plot(figure, left=0.25 + 0.066 * max(map(len, sets), default=0), bottom=0.45, right=0.5, top=0.15)
-    for row, score in enumerate(sets.values()):
+    figure = create_figure(NARROW_INCHES, 0.3 * len(differences) + 0.8)
+    axes = add_axes(
+        figure, left=0.25 + 0.066 * max(map(len, differences), default=0), bottom=0.45, right=0.5, top=0.15
+    )
+    for row, score in enumerate(differences.values()):
         color = ACCENT if score.value > 0 else MUTED
         axes.barh(row, 100 * score.value, height=0.62, color=color, alpha=0.85, linewidth=0)
-        axes.plot([100 * score.low, 100 * score.high], [row, row], color=INK, linewidth=1)
+        axes.plot([100 * score.low, 100 * score.high], [row, row], color=FOREGROUND, linewidth=1)
         axes.annotate(f"{100 * score.value:+.1f}", (1, row), (6, 0), xycoords=("axes fraction", "data"),
-                      textcoords="offset points", fontsize=SMALL, color=INK, va="center")  # fmt: skip
-    axes.axvline(0, color=INK, linewidth=0.8)
-    axes.set_ylim(len(sets) - 0.5, -0.5)
-    axes.set_yticks(range(len(sets)), list(sets), fontsize=SMALL, color=INK)
+                      textcoords="offset points", fontsize=SMALL_FONT_SIZE, color=FOREGROUND, va="center")  # fmt: skip
+    axes.axvline(0, color=FOREGROUND, linewidth=0.8)
+    axes.set_ylim(len(differences) - 0.5, -0.5)
+    axes.set_yticks(range(len(differences)), list(differences), fontsize=SMALL_FONT_SIZE, color=FOREGROUND)
     axes.grid(axis="x", color=FAINT, linewidth=0.8)
-    axes.set_xlabel("points by which zero-shot is ahead", fontsize=SMALL, color=MUTED, loc="left", labelpad=6)
+    axes.set_xlabel(
+        "points by which zero-shot is ahead", fontsize=SMALL_FONT_SIZE, color=MUTED, loc="left", labelpad=6
+    )
     return figure
 
 
-def difficulty(classes: Sequence[str], people: Sequence[Score], model: Sequence[Score]) -> "Figure":
+def plot_class_difficulty(
+    classnames: Sequence[str], human_scores: Sequence[Score], model_scores: Sequence[Score]
+) -> "Figure":
     """Draw each class as a row, with the accuracy of people (hollow) and of the model (solid) and their intervals.
 
     Raises:
         DataError: the three differ in length.
     """
-    if not len(classes) == len(people) == len(model):
+    if not len(classnames) == len(human_scores) == len(model_scores):
         raise DataError(
-            f"{len(classes)} classes, {len(people)} scores of people and {len(model)} of the model; pass one of each"
+            f"{len(classnames)} classes, {len(human_scores)} scores of people and {len(model_scores)} of the model; pass one of each"
         )
-    figure = canvas(NARROW, 0.26 * len(classes) + 0.8)
-    axes = plot(
-        figure, left=0.25 + 0.066 * max(map(len, classes), default=0), bottom=0.35, right=0.25, top=0.4
+    figure = create_figure(NARROW_INCHES, 0.26 * len(classnames) + 0.8)
+    axes = add_axes(
+        figure, left=0.25 + 0.066 * max(map(len, classnames), default=0), bottom=0.35, right=0.25, top=0.4
     )
     marks: dict[str, dict[str, Any]] = {
         "people": {
             "marker": "o",
             "linestyle": "",
-            "color": PAPER,
-            "markeredgecolor": INK,
+            "color": BACKGROUND,
+            "markeredgecolor": FOREGROUND,
             "markersize": 6,
             "clip_on": False,
         },
         "the model": {"marker": "o", "linestyle": "", "color": ACCENT, "markersize": 7, "clip_on": False},
     }
-    for row, (theirs, its) in enumerate(zip(people, model, strict=True)):
+    for row, (theirs, its) in enumerate(zip(human_scores, model_scores, strict=True)):
         axes.plot([0, 1], [row, row], color=FAINT, linewidth=1.2)
-        for score, color, height in ((theirs, INK, -0.12), (its, ACCENT, 0.12)):
+        for score, color, height in ((theirs, FOREGROUND, -0.12), (its, ACCENT, 0.12)):
             axes.plot([score.low, score.high], [row + height] * 2, color=color, linewidth=3, alpha=0.3)
         axes.plot(its.value, row, **marks["the model"])
         axes.plot(theirs.value, row, **marks["people"])
     for label, mark in marks.items():
         axes.plot([], [], label=label, **mark)
     axes.set_xlim(0, 1)
-    axes.set_ylim(len(classes) - 0.5, -0.5)
-    axes.set_yticks(range(len(classes)), classes, fontsize=SMALL, color=INK)
+    axes.set_ylim(len(classnames) - 0.5, -0.5)
+    axes.set_yticks(range(len(classnames)), classnames, fontsize=SMALL_FONT_SIZE, color=FOREGROUND)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100%"])
-    _legend(axes)
+    _add_legend(axes)
     return figure
 
 
-def contact_sheet(
-    examples: Sequence[Sequence[Image.Image]], classnames: Sequence[str], side: int = 160
+def make_example_sheet(
+    examples: Sequence[Sequence[Image.Image]], classnames: Sequence[str], image_size: int = 160
 ) -> Image.Image:
     """Lay out the examples of each class beside each other, under its name, in columns of classes.
 
     Args:
         examples: for each of C classes the same number of pictures.
         classnames: C names.
-        side: of a picture's square, in pixels.
+        image_size: of a picture's square, in pixels.
     """
     shots = max(map(len, examples))
     font, line, gap = ImageFont.load_default(16), 26, 12
     columns = max(1, round(math.sqrt(len(examples) / shots)))
     rows = -(-len(examples) // columns)
-    width, height = shots * side + gap, side + line + gap
-    sheet = Image.new("RGB", (columns * width + gap, rows * height + gap), PAPER)
+    width, height = shots * image_size + gap, image_size + line + gap
+    sheet = Image.new("RGB", (columns * width + gap, rows * height + gap), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     for number, (name, images) in enumerate(zip(classnames, examples, strict=True)):
         x, y = gap + number % columns * width, gap + number // columns * height
         shown = name
         while len(shown) > 1 and draw.textlength(shown, font) > width - gap:
             shown = f"{shown.removesuffix('…')[:-1]}…"
-        draw.text((x, y), shown, INK, font)
+        draw.text((x, y), shown, FOREGROUND, font)
         for shot, image in enumerate(images):
             sheet.paste(
-                ImageOps.pad(image.convert("RGB"), (side, side), color=PAPER), (x + shot * side, y + line)
+                ImageOps.pad(image.convert("RGB"), (image_size, image_size), color=BACKGROUND),
+                (x + shot * image_size, y + line),
             )
     return sheet
 
 
-def _inside(score: Score) -> float:
+def _clip_accuracy(score: Score) -> float:
     """Keep the logit finite, as the fit does: half a sample of n + 1 from 0 and 1."""
-    return min(max(score.value, _end(score)), 1 - _end(score))
+    return min(max(score.value, _min_accuracy(score)), 1 - _min_accuracy(score))
 
 
-def _end(score: Score) -> float:
+def _min_accuracy(score: Score) -> float:
     return 0.5 / (score.n + 1)
 
 
-def _logit(share: ArrayLike) -> NDArray[np.float64]:
-    share = np.asarray(share, dtype=np.float64)
-    transformed: NDArray[np.float64] = np.log(share / (1 - share))
+def _logit(accuracy: ArrayLike) -> NDArray[np.float64]:
+    accuracy = np.asarray(accuracy, dtype=np.float64)
+    transformed: NDArray[np.float64] = np.log(accuracy / (1 - accuracy))
     return transformed
 
 
-def _steps(low: float, high: float) -> list[float]:
+def _round_ticks(low: float, high: float) -> list[float]:
     """Return round numbers for a log axis, more of them the fewer decades it covers."""
     reach = high / low
     steps = (1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9) if reach < 5 else (1, 2, 5) if reach < 300 else (1,)
@@ -293,12 +304,12 @@ def _steps(low: float, high: float) -> list[float]:
     return [step * 10.0**decade for decade in decades for step in steps if low <= step * 10.0**decade <= high]
 
 
-def _name_axes(axes: "Axes", below: str, above: str) -> None:
-    axes.set_xlabel(below, fontsize=SMALL, color=MUTED, loc="left", labelpad=6)
-    axes.annotate(above, (0, 1), (0, 40), xycoords=(axes.figure.transFigure, axes.transAxes),
-                  textcoords="offset points", fontsize=TEXT, color=INK, fontweight="bold", va="top")  # fmt: skip
+def _label_axes(axes: "Axes", x_label: str, y_label: str) -> None:
+    axes.set_xlabel(x_label, fontsize=SMALL_FONT_SIZE, color=MUTED, loc="left", labelpad=6)
+    axes.annotate(y_label, (0, 1), (0, 40), xycoords=(axes.figure.transFigure, axes.transAxes),
+                  textcoords="offset points", fontsize=FONT_SIZE, color=FOREGROUND, fontweight="bold", va="top")  # fmt: skip
 
 
-def _legend(axes: "Axes") -> None:
-    axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1), ncols=3, frameon=False, borderpad=0, fontsize=SMALL,
+def _add_legend(axes: "Axes") -> None:
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1), ncols=3, frameon=False, borderpad=0, fontsize=SMALL_FONT_SIZE,
                 labelcolor=MUTED, handletextpad=0.4, columnspacing=1.5)  # fmt: skip

@@ -8,16 +8,22 @@ if TYPE_CHECKING:
 
 # Each colour stands for a variable of page.css: the page swaps them in the SVG, so that one figure
 # serves both themes. The values are those of the light theme, for figures shown elsewhere.
-INK, MUTED, FAINT, PAPER, ACCENT = "#1b1a18", "#6f6c66", "#dedad2", "#fbfaf8", "#cf4a12"
-VARIABLES = {INK: "--ink", MUTED: "--muted", FAINT: "--faint", PAPER: "--paper", ACCENT: "--accent"}
+FOREGROUND, MUTED, FAINT, BACKGROUND, ACCENT = "#1b1a18", "#6f6c66", "#dedad2", "#fbfaf8", "#cf4a12"
+CSS_VARIABLES = {
+    FOREGROUND: "--ink",
+    MUTED: "--muted",
+    FAINT: "--faint",
+    BACKGROUND: "--paper",
+    ACCENT: "--accent",
+}
 
-WIDTH, NARROW = 7.6, 5.4
+WIDE_INCHES, NARROW_INCHES = 7.6, 5.4
 """Inches: the width of the page's figure column, and one that a phone shows without scrolling."""
-TEXT, SMALL = 10.0, 8.5
+FONT_SIZE, SMALL_FONT_SIZE = 10.0, 8.5
 """Font sizes in points."""
 
 
-def canvas(width: float, height: float) -> "Figure":
+def create_figure(width: float, height: float) -> "Figure":
     """Return an empty transparent figure of a size in inches."""
     from matplotlib.figure import Figure
 
@@ -26,7 +32,7 @@ def canvas(width: float, height: float) -> "Figure":
     return figure
 
 
-def plot(figure: "Figure", left: float, bottom: float, right: float = 0.0, top: float = 0.1) -> "Axes":
+def add_axes(figure: "Figure", left: float, bottom: float, right: float = 0.0, top: float = 0.1) -> "Axes":
     """Add bare axes inside margins given in inches: no frame, faint vertical scale, quiet labels."""
     width, height = figure.get_size_inches()
     axes = figure.add_axes(
@@ -34,12 +40,12 @@ def plot(figure: "Figure", left: float, bottom: float, right: float = 0.0, top: 
     )
     axes.patch.set_alpha(0)
     axes.spines[:].set_visible(False)
-    axes.tick_params(length=0, labelsize=SMALL, labelcolor=MUTED, pad=5)
+    axes.tick_params(length=0, labelsize=SMALL_FONT_SIZE, labelcolor=MUTED, pad=5)
     axes.set_axisbelow(True)
     return axes
 
 
-def percent(value: float, digits: int = 1) -> str:
+def format_percent(value: float, digits: int = 1) -> str:
     """Write a share as people read it.
 
     >>> percent(0.934), percent(1.0), percent(0.5, digits=0)

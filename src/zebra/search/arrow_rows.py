@@ -8,7 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 
-def plain(rows: pa.Table) -> list[dict[str, Any]]:
+def rows_to_python(rows: pa.Table) -> list[dict[str, Any]]:
     """Return rows as Python values, with None for NaN and infinity: JSON has no word for them."""
     return [
         {
@@ -19,7 +19,7 @@ def plain(rows: pa.Table) -> list[dict[str, Any]]:
     ]
 
 
-def vectors_of(rows: pa.Table) -> NDArray[np.float32]:
+def read_unit_vectors(rows: pa.Table) -> NDArray[np.float32]:
     """Return the column `vector`, float32 [N, E], each of unit length (or zero)."""
     column = rows["vector"].combine_chunks()
     array = column if isinstance(column, pa.Array) else pa.concat_arrays(column.chunks)

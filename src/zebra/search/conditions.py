@@ -11,8 +11,8 @@ from typing import Literal, Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
-Operator = Literal["=", "!=", "<", "<=", ">", ">="]
-Value = str | int | float | bool
+ComparisonOperator = Literal["=", "!=", "<", "<=", ">", ">="]
+FilterValue = str | int | float | bool
 
 _KERNELS: Mapping[str, Callable[[pa.Array, pa.Scalar], pa.Array]] = {
     "=": pc.equal,
@@ -34,12 +34,12 @@ class Condition(Protocol):
     def mask(self, rows: pa.Table) -> pa.ChunkedArray | pa.Array:
         """Return a boolean for every row, none of them null."""
 
-    def expression(self) -> str:
+    def to_sql(self) -> str:
         """Write the condition for the engine of the store; every name and value in it is quoted here."""
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class FilterColumn:
     """A column that can be filtered, brought into the form it is compared in."""
 
     name: str
@@ -48,10 +48,10 @@ class Column:
     @property
     def kind(self) -> str:
         """text, number, date or yes/no; empty for a type that cannot be compared."""
-        return kind_of(self.type)
+        return column_kind(self.type)
 
     @property
-    def compared(self) -> pa.DataType:
+    def comparison_type(self) -> pa.DataType:
         """The type that both engines compare in."""
         if pa.types.is_floating(self.type):
             return pa.float64()
@@ -59,30 +59,30 @@ class Column:
             return pa.int64()
         return pa.bool_() if self.kind == "yes/no" else pa.string()
 
-    def values(self, rows: pa.Table) -> pa.ChunkedArray:
+    def cast_values(self, rows: pa.Table) -> pa.ChunkedArray:
         """Return the cells in that type; NaN as null."""
         cells = rows[self.name]
         if pa.types.is_date32(self.type):
             cells = cells.cast(pa.int32())  # Arrow goes to int64 by this way only
-        cells = cells.cast(self.compared)
+        cells = cells.cast(self.comparison_type)
         if pa.types.is_floating(self.type):
             cells = pc.if_else(pc.is_nan(cells), pa.scalar(None, pa.float64()), cells)
         return cells
 
-    def expression(self) -> str:
+    def to_sql(self) -> str:
         """Write the cells in that type; names hold no backquote (`zebra.store.schema`)."""
-        return f"CAST(`{self.name}` AS {_NAMES[self.compared]})"
+        return f"CAST(`{self.name}` AS {_SQL_TYPES[self.comparison_type]})"
 
-    def is_missing(self) -> str:
+    def is_null_sql(self) -> str:
         """Write the condition that a cell is null or NaN."""
         null = f"`{self.name}` IS NULL"
-        return f"({null} OR isnan({self.expression()}))" if pa.types.is_floating(self.type) else null
+        return f"({null} OR isnan({self.to_sql()}))" if pa.types.is_floating(self.type) else null
 
 
-_NAMES = {pa.float64(): "DOUBLE", pa.int64(): "BIGINT", pa.bool_(): "BOOLEAN", pa.string(): "STRING"}
+_SQL_TYPES = {pa.float64(): "DOUBLE", pa.int64(): "BIGINT", pa.bool_(): "BOOLEAN", pa.string(): "STRING"}
 
 
-def kind_of(type: pa.DataType) -> str:
+def column_kind(type: pa.DataType) -> str:
     """Name the type of a column as people say it; empty for one that cannot be filtered.
 
     >>> kind_of(pa.int32()), kind_of(pa.list_(pa.string()))
@@ -98,12 +98,12 @@ def kind_of(type: pa.DataType) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class ComparisonCondition:
     """A cell against one value, in the column's `compared` type; a float makes both sides floats."""
 
-    column: Column
-    operator: Operator
-    value: Value
+    column: FilterColumn
+    operator: ComparisonOperator
+    value: FilterValue
 
     @property
     def columns(self) -> frozenset[str]:
@@ -112,29 +112,29 @@ class Comparison:
 
     def mask(self, rows: pa.Table) -> pa.ChunkedArray:
         """Compare; false where a cell is missing."""
-        cells = self.column.values(rows)
-        if self._as_floats:
+        cells = self.column.cast_values(rows)
+        if self._compares_as_float:
             cells = cells.cast(pa.float64(), safe=False)
         return pc.fill_null(_KERNELS[self.operator](cells, pa.scalar(self.value, cells.type)), False)
 
-    def expression(self) -> str:
+    def to_sql(self) -> str:
         """Write the comparison."""
-        cells = f"CAST(`{self.column.name}` AS DOUBLE)" if self._as_floats else self.column.expression()
-        compared = f"coalesce({cells} {self.operator} {literal(self.value)}, false)"
+        cells = f"CAST(`{self.column.name}` AS DOUBLE)" if self._compares_as_float else self.column.to_sql()
+        compared = f"coalesce({cells} {self.operator} {sql_literal(self.value)}, false)"
         if pa.types.is_floating(self.column.type):  # to whose order NaN is the largest of all
-            return f"(NOT {self.column.is_missing()} AND {compared})"
+            return f"(NOT {self.column.is_null_sql()} AND {compared})"
         return compared
 
     @property
-    def _as_floats(self) -> bool:
+    def _compares_as_float(self) -> bool:
         return isinstance(self.value, float) and not pa.types.is_floating(self.column.type)
 
 
 @dataclass(frozen=True, slots=True)
-class Contains:
+class ContainsCondition:
     """A text somewhere in the cell, whether in capitals or not (Unicode's simple case folding)."""
 
-    column: Column
+    column: FilterColumn
     text: str
 
     @property
@@ -144,20 +144,20 @@ class Contains:
 
     def mask(self, rows: pa.Table) -> pa.ChunkedArray:
         """Look for the text; false where a cell is missing."""
-        cells = self.column.values(rows)
+        cells = self.column.cast_values(rows)
         return pc.fill_null(pc.match_substring(cells, self.text, ignore_case=True), False)
 
-    def expression(self) -> str:
+    def to_sql(self) -> str:
         """Write a pattern in which nothing of the text is a wildcard."""
         plain = self.text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-        return f"coalesce({self.column.expression()} ILIKE {literal(f'%{plain}%')}, false)"
+        return f"coalesce({self.column.to_sql()} ILIKE {sql_literal(f'%{plain}%')}, false)"
 
 
 @dataclass(frozen=True, slots=True)
-class Missing:
+class IsNullCondition:
     """A cell that is null or NaN."""
 
-    column: Column
+    column: FilterColumn
 
     @property
     def columns(self) -> frozenset[str]:
@@ -166,15 +166,15 @@ class Missing:
 
     def mask(self, rows: pa.Table) -> pa.ChunkedArray:
         """Look for nothing."""
-        return pc.is_null(self.column.values(rows))
+        return pc.is_null(self.column.cast_values(rows))
 
-    def expression(self) -> str:
+    def to_sql(self) -> str:
         """Write it."""
-        return self.column.is_missing()
+        return self.column.is_null_sql()
 
 
 @dataclass(frozen=True, slots=True)
-class Not:
+class NotCondition:
     """The opposite."""
 
     condition: Condition
@@ -188,17 +188,17 @@ class Not:
         """Turn the mask round."""
         return pc.invert(self.condition.mask(rows))
 
-    def expression(self) -> str:
+    def to_sql(self) -> str:
         """Turn the expression round."""
-        return f"(NOT {self.condition.expression()})"
+        return f"(NOT {self.condition.to_sql()})"
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
+class BooleanCondition:
     """Several conditions: all of them, or any."""
 
     conditions: Sequence[Condition]
-    word: Literal["AND", "OR"]
+    operator: Literal["AND", "OR"]
 
     @property
     def columns(self) -> frozenset[str]:
@@ -207,19 +207,19 @@ class Joined:
 
     def mask(self, rows: pa.Table) -> pa.ChunkedArray:
         """Join the masks."""
-        join = pc.and_ if self.word == "AND" else pc.or_
+        join = pc.and_ if self.operator == "AND" else pc.or_
         first, *others = self.conditions
         mask = first.mask(rows)
         for condition in others:
             mask = join(mask, condition.mask(rows))
         return mask
 
-    def expression(self) -> str:
+    def to_sql(self) -> str:
         """Join the expressions."""
-        return "(" + f" {self.word} ".join(condition.expression() for condition in self.conditions) + ")"
+        return "(" + f" {self.operator} ".join(condition.to_sql() for condition in self.conditions) + ")"
 
 
-def literal(value: Value) -> str:
+def sql_literal(value: FilterValue) -> str:
     """Write a value for the engine of the store.
 
     >>> literal("o'b"), literal(True), literal(2.0)

@@ -24,27 +24,27 @@ from typing import Literal, NoReturn
 import numpy as np
 import pyarrow as pa
 
-from zebra.errors import ConfigError, nearest
+from zebra.errors import ConfigError, suggest_name
 from zebra.search.conditions import (
-    Column,
-    Comparison,
+    BooleanCondition,
+    ComparisonCondition,
+    ComparisonOperator,
     Condition,
-    Contains,
-    Joined,
-    Missing,
-    Not,
-    Operator,
-    Value,
-    kind_of,
+    ContainsCondition,
+    FilterColumn,
+    FilterValue,
+    IsNullCondition,
+    NotCondition,
+    column_kind,
 )
 
-LONGEST = 4096
+MAX_FILTER_CHARS = 4096
 """Characters of a filter."""
-DEEPEST = 12
+MAX_NESTING = 12
 """Parentheses and `not` inside each other."""
-WORDS = frozenset({"and", "or", "not", "in", "contains", "is", "null", "true", "false"})
+KEYWORDS = frozenset({"and", "or", "not", "in", "contains", "is", "null", "true", "false"})
 
-_TOKEN = re.compile(
+_TOKEN_PATTERN = re.compile(
     r"""\s*(?:
       (?P<date>\d{4}-\d\d-\d\d(?:T[\d:.]+(?:Z|[+-]\d\d:?\d\d)?)?)
     | (?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?!\w)
@@ -55,7 +55,7 @@ _TOKEN = re.compile(
     )""",
     re.VERBOSE,
 )
-_UNITS = {"s": 10**6, "ms": 10**3, "us": 1}
+_MICROSECONDS_PER_UNIT = {"s": 10**6, "ms": 10**3, "us": 1}
 """Microseconds; nanoseconds and days go another way."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -66,21 +66,21 @@ class Token:
 
     kind: str
     """date, number, text, column, word, mark, or end."""
-    said: str
+    text: str
     start: int
     end: int
 
-    def means(self, *words: str) -> bool:
+    def is_one_of(self, *words: str) -> bool:
         """Say whether it is one of some words or marks of the grammar."""
-        return self.kind in ("word", "mark") and self.said.lower() in words
+        return self.kind in ("word", "mark") and self.text.lower() in words
 
 
-def filterable(schema: pa.Schema) -> list[tuple[str, str]]:
+def list_filterable_columns(schema: pa.Schema) -> list[tuple[str, str]]:
     """Return name and kind (text, number, date, yes/no) of the columns that a filter can look at."""
-    return [(field.name, kind_of(field.type)) for field in schema if kind_of(field.type)]
+    return [(field.name, column_kind(field.type)) for field in schema if column_kind(field.type)]
 
 
-def parse(text: str, schema: pa.Schema) -> Condition:
+def parse_filter(text: str, schema: pa.Schema) -> Condition:
     """Read a filter, such as `width >= 640 and not caption contains "dog"`.
 
     Args:
@@ -89,9 +89,9 @@ def parse(text: str, schema: pa.Schema) -> Condition:
     Raises:
         ConfigError: The filter cannot mean anything; the message shows the place, and the nearest column's name.
     """
-    if len(text) > LONGEST:
-        raise ConfigError(f"the filter has {len(text):,} characters; {LONGEST:,} are the most")
-    return _Parser(text, schema).whole()
+    if len(text) > MAX_FILTER_CHARS:
+        raise ConfigError(f"the filter has {len(text):,} characters; {MAX_FILTER_CHARS:,} are the most")
+    return _Parser(text, schema).parse()
 
 
 class _Parser:
@@ -100,121 +100,121 @@ class _Parser:
     def __init__(self, text: str, schema: pa.Schema) -> None:
         self.text = text
         self.schema = schema
-        self.tokens = list(self._split())
-        self.place = 0
+        self.tokens = list(self._tokenize())
+        self.position = 0
 
-    def whole(self) -> Condition:
-        condition = self.any_of(0)
-        if self.next.kind != "end":
-            self.fail(f"{self.next.said!r} is not expected here; join conditions by and, or", self.next)
+    def parse(self) -> Condition:
+        condition = self.parse_or(0)
+        if self.current.kind != "end":
+            self.fail(f"{self.current.text!r} is not expected here; join conditions by and, or", self.current)
         return condition
 
-    def any_of(self, depth: int) -> Condition:
-        parts = [self.all_of(depth)]
-        while self.take("or"):
-            parts.append(self.all_of(depth))
-        return Joined(parts, "OR") if len(parts) > 1 else parts[0]
+    def parse_or(self, depth: int) -> Condition:
+        parts = [self.parse_and(depth)]
+        while self.accept("or"):
+            parts.append(self.parse_and(depth))
+        return BooleanCondition(parts, "OR") if len(parts) > 1 else parts[0]
 
-    def all_of(self, depth: int) -> Condition:
-        parts = [self.term(depth)]
-        while self.take("and"):
-            parts.append(self.term(depth))
-        return Joined(parts, "AND") if len(parts) > 1 else parts[0]
+    def parse_and(self, depth: int) -> Condition:
+        parts = [self.parse_term(depth)]
+        while self.accept("and"):
+            parts.append(self.parse_term(depth))
+        return BooleanCondition(parts, "AND") if len(parts) > 1 else parts[0]
 
-    def term(self, depth: int) -> Condition:
-        if depth == DEEPEST:
-            self.fail(f"more than {DEEPEST} parentheses and `not` stand inside each other", self.next)
-        if self.take("not"):
-            return Not(self.term(depth + 1))
-        if self.take("("):
-            inside = self.any_of(depth + 1)
+    def parse_term(self, depth: int) -> Condition:
+        if depth == MAX_NESTING:
+            self.fail(f"more than {MAX_NESTING} parentheses and `not` stand inside each other", self.current)
+        if self.accept("not"):
+            return NotCondition(self.parse_term(depth + 1))
+        if self.accept("("):
+            inside = self.parse_or(depth + 1)
             self.expect(")")
             return inside
-        return self.test(self.column())
+        return self.parse_predicate(self.parse_column())
 
-    def test(self, column: Column) -> Condition:
-        token = self.step()
-        if token.means("=", "!=", "<", "<=", ">", ">="):
-            return self.compare(column, token, self.value(column))
-        if token.means("is"):
-            opposite = self.take("not")
+    def parse_predicate(self, column: FilterColumn) -> Condition:
+        token = self.advance()
+        if token.is_one_of("=", "!=", "<", "<=", ">", ">="):
+            return self.build_comparison(column, token, self.parse_value(column))
+        if token.is_one_of("is"):
+            opposite = self.accept("not")
             self.expect("null")
-            return Not(Missing(column)) if opposite else Missing(column)
-        opposite = token.means("not")
+            return NotCondition(IsNullCondition(column)) if opposite else IsNullCondition(column)
+        opposite = token.is_one_of("not")
         if opposite:
-            token = self.step()
-        if token.means("in"):
-            return _opposite(self.one_of(column), opposite)
-        if token.means("contains"):
+            token = self.advance()
+        if token.is_one_of("in"):
+            return _negate_if(self.parse_in_list(column), opposite)
+        if token.is_one_of("contains"):
             if column.kind != "text":
                 self.fail(f"{column.name!r} holds {column.type}; only a text contains another", token)
-            value = self.step()
+            value = self.advance()
             if value.kind != "text":
                 self.fail('a text in quotes belongs here, such as "dog"', value)
-            return _opposite(Contains(column, _unquoted(value)), opposite)
+            return _negate_if(ContainsCondition(column, _unquote(value)), opposite)
         return self.fail("one of = != < <= > >= in contains is belongs here", token)
 
-    def one_of(self, column: Column) -> Condition:
+    def parse_in_list(self, column: FilterColumn) -> Condition:
         self.expect("(")
-        parts: list[Condition] = [Comparison(column, "=", self.value(column))]
-        while self.take(","):
-            parts.append(Comparison(column, "=", self.value(column)))
+        parts: list[Condition] = [ComparisonCondition(column, "=", self.parse_value(column))]
+        while self.accept(","):
+            parts.append(ComparisonCondition(column, "=", self.parse_value(column)))
         self.expect(")")
-        return Joined(parts, "OR") if len(parts) > 1 else parts[0]
+        return BooleanCondition(parts, "OR") if len(parts) > 1 else parts[0]
 
-    def compare(self, column: Column, token: Token, value: Value) -> Condition:
-        if column.kind == "yes/no" and token.said not in ("=", "!="):
+    def build_comparison(self, column: FilterColumn, token: Token, value: FilterValue) -> Condition:
+        if column.kind == "yes/no" and token.text not in ("=", "!="):
             self.fail(f"{column.name!r} is true or false; it can be compared by = and != alone", token)
-        operator: Operator = token.said  # type: ignore[assignment]  # `test` looked at it
-        return Comparison(column, operator, value)
+        operator: ComparisonOperator = token.text  # type: ignore[assignment]  # `test` looked at it
+        return ComparisonCondition(column, operator, value)
 
-    def column(self) -> Column:
-        token = self.step()
+    def parse_column(self) -> FilterColumn:
+        token = self.advance()
         if token.kind == "text":
             self.fail("a condition begins with a column; a name with spaces stands in `backquotes`", token)
-        if token.kind not in ("word", "column") or (token.kind == "word" and token.said.lower() in WORDS):
+        if token.kind not in ("word", "column") or (token.kind == "word" and token.text.lower() in KEYWORDS):
             self.fail("the name of a column belongs here", token)
-        name = token.said.strip("`")
-        known = dict(filterable(self.schema))
+        name = token.text.strip("`")
+        known = dict(list_filterable_columns(self.schema))
         if name in known:
-            return Column(name, self.schema.field(name).type)
+            return FilterColumn(name, self.schema.field(name).type)
         if name in self.schema.names:
             held = self.schema.field(name).type
             self.fail(f"the column {name!r} holds {held}, which cannot be filtered", token)
-        return self.fail(f"there is no column {name!r}.{nearest(name, known)}", token)
+        return self.fail(f"there is no column {name!r}.{suggest_name(name, known)}", token)
 
-    def value(self, column: Column) -> Value:
-        token = self.step()
+    def parse_value(self, column: FilterColumn) -> FilterValue:
+        token = self.advance()
         if token.kind == "end":
             self.fail(f"a value for {column.name!r} belongs here", token)
         match column.kind:
             case "text" if token.kind == "text":
-                return _unquoted(token)
-            case "yes/no" if token.means("true", "false"):
-                return token.said.lower() == "true"
+                return _unquote(token)
+            case "yes/no" if token.is_one_of("true", "false"):
+                return token.text.lower() == "true"
             case "number" if token.kind == "number":
-                return self.number(column, token)
+                return self.parse_number(column, token)
             case "date" if token.kind in ("date", "text"):
-                return self.date(column, token)
+                return self.parse_date(column, token)
         like = {"text": '"dog"', "yes/no": "true or false", "number": "640", "date": "2021-05-03"}
         return self.fail(f"{column.name!r} holds {column.kind}: write {like[column.kind]}", token)
 
-    def number(self, column: Column, token: Token) -> int | float:
+    def parse_number(self, column: FilterColumn, token: Token) -> int | float:
         """Return an integer for a column of integers if it is one; else a number as the column would hold it."""
         if not pa.types.is_floating(column.type):
-            if re.fullmatch(r"[+-]?\d+", token.said):
-                return self.fits(int(token.said), token)
-            value = float(token.said)
+            if re.fullmatch(r"[+-]?\d+", token.text):
+                return self.require_int64(int(token.text), token)
+            value = float(token.text)
         else:
             with np.errstate(over="ignore"):
-                value = float(column.type.to_pandas_dtype()(float(token.said)))
+                value = float(column.type.to_pandas_dtype()(float(token.text)))
         if not math.isfinite(value):
-            self.fail(f"{token.said} is more than {column.type} can hold", token)
+            self.fail(f"{token.text} is more than {column.type} can hold", token)
         return value
 
-    def date(self, column: Column, token: Token) -> int:
+    def parse_date(self, column: FilterColumn, token: Token) -> int:
         """Return a date in the column's unit since 1970; without a time zone, it is taken as UTC."""
-        said = _unquoted(token) if token.kind == "text" else token.said
+        said = _unquote(token) if token.kind == "text" else token.text
         try:
             moment = datetime.fromisoformat(said)
         except ValueError:
@@ -226,46 +226,46 @@ class _Parser:
         elif pa.types.is_date64(column.type):
             unit, name = 10**3, "milliseconds"
         elif column.type.unit == "ns":
-            return self.fits(micros * 1000, token)
+            return self.require_int64(micros * 1000, token)
         else:
             unit, name = (
-                _UNITS[column.type.unit],
+                _MICROSECONDS_PER_UNIT[column.type.unit],
                 {"s": "seconds", "ms": "milliseconds"}.get(column.type.unit, ""),
             )
         if micros % unit:
             self.fail(f"{column.name!r} holds whole {name}; leave the rest out", token)
         return micros // unit
 
-    def fits(self, value: int, token: Token) -> int:
+    def require_int64(self, value: int, token: Token) -> int:
         if abs(value) >= 2**63:
-            self.fail(f"{token.said} is more than a column of whole numbers can hold", token)
+            self.fail(f"{token.text} is more than a column of whole numbers can hold", token)
         return value
 
     @property
-    def next(self) -> Token:
-        return self.tokens[self.place]
+    def current(self) -> Token:
+        return self.tokens[self.position]
 
-    def step(self) -> Token:
+    def advance(self) -> Token:
         """Return the next token and go on; the end stays the end."""
-        token = self.next
-        self.place = min(self.place + 1, len(self.tokens) - 1)
+        token = self.current
+        self.position = min(self.position + 1, len(self.tokens) - 1)
         return token
 
-    def take(self, word: str) -> bool:
+    def accept(self, word: str) -> bool:
         """Go on if the next token is this one."""
-        if not self.next.means(word):
+        if not self.current.is_one_of(word):
             return False
-        self.step()
+        self.advance()
         return True
 
     def expect(self, word: str) -> None:
-        if not self.take(word):
-            self.fail(f"{word!r} belongs here", self.next)
+        if not self.accept(word):
+            self.fail(f"{word!r} belongs here", self.current)
 
-    def _split(self) -> Iterator[Token]:
+    def _tokenize(self) -> Iterator[Token]:
         place = 0
         while self.text[place:].strip():
-            match = _TOKEN.match(self.text, place)
+            match = _TOKEN_PATTERN.match(self.text, place)
             if match is None:
                 start = place + len(self.text[place:]) - len(self.text[place:].lstrip())
                 quote = self.text[start] in "\"'`"
@@ -276,18 +276,18 @@ class _Parser:
             place = match.end()
         yield Token("end", "", len(self.text), len(self.text) + 1)
 
-    def fail(self, what: str, token: Token) -> NoReturn:
+    def fail(self, problem: str, token: Token) -> NoReturn:
         """Show the place under the text, of which a long one is shown in part."""
         first = max(0, token.start - 60)
         shown = re.sub(r"\s", " ", self.text[first : token.end + 20])
         caret = " " * (token.start - first) + "^" * min(token.end - token.start, 60)
-        raise ConfigError(f"the filter cannot be read: {what}\n  {shown}\n  {caret}")
+        raise ConfigError(f"the filter cannot be read: {problem}\n  {shown}\n  {caret}")
 
 
-def _opposite(condition: Condition, opposite: Literal[True] | bool) -> Condition:
-    return Not(condition) if opposite else condition
+def _negate_if(condition: Condition, is_negated: Literal[True] | bool) -> Condition:
+    return NotCondition(condition) if is_negated else condition
 
 
-def _unquoted(token: Token) -> str:
-    quote = token.said[0]
-    return token.said[1:-1].replace(quote * 2, quote)
+def _unquote(token: Token) -> str:
+    quote = token.text[0]
+    return token.text[1:-1].replace(quote * 2, quote)

@@ -11,23 +11,23 @@ from numpy.typing import NDArray
 _SIDES: tuple[Literal["left"], Literal["right"]] = ("left", "right")
 
 
-class Places:
+class IdIndex:
     """A sorted array of hashes, and where each came from."""
 
     def __init__(self, hashes_N: NDArray[np.int64]) -> None:
         self._hashes_N = hashes_N
 
     @classmethod
-    def of(cls, batches: Iterable[pa.Array]) -> "Places":
+    def from_batches(cls, batches: Iterable[pa.Array]) -> "IdIndex":
         """Take ids in the order of the store."""
-        return cls(np.empty(0, np.int64)).extended(batches)
+        return cls(np.empty(0, np.int64)).with_batches(batches)
 
-    def extended(self, batches: Iterable[pa.Array]) -> "Places":
+    def with_batches(self, batches: Iterable[pa.Array]) -> "IdIndex":
         """Return them with more ids behind the others."""
         parts = [np.fromiter(map(hash, batch.to_pylist()), np.int64, len(batch)) for batch in batches]
-        return Places(np.concatenate([self._hashes_N, *parts]))
+        return IdIndex(np.concatenate([self._hashes_N, *parts]))
 
-    def of_id(self, id: str) -> list[int]:
+    def candidate_positions(self, id: str) -> list[int]:
         """Return where an id may be: one place, or by a rare chance more; the row there says whether it is."""
         wanted = hash(id)
         first, last = (

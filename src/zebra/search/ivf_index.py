@@ -14,31 +14,31 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from zebra.errors import ConfigError
-from zebra.search.arrow_rows import plain, vectors_of
-from zebra.search.flat_index import Exact
-from zebra.search.pagination import Nearest
+from zebra.search.arrow_rows import read_unit_vectors, rows_to_python
+from zebra.search.flat_index import FlatIndex
+from zebra.search.pagination import RankedRows
 from zebra.store import Store
-from zebra.store.index_metadata import IndexFacts, write_index_facts
+from zebra.store.index_metadata import IndexMetadata, write_index_metadata
 
-KIND = "IVF_SQ"
-FEWEST = 1000
+INDEX_TYPE = "IVF_SQ"
+MIN_INDEX_ROWS = 1000
 """Rows below which there is nothing to gain."""
 ROWS_PER_PARTITION = 8192
 """A quarter of it takes four times as long to make, for searches that are hardly faster."""
-MOST_PARTITIONS = 4096
-REFINE = 4
-PROBES = (8, 16, 32, 64, 128, 256)
+MAX_PARTITIONS = 4096
+REFINE_FACTOR = 4
+NPROBES_CANDIDATES = (8, 16, 32, 64, 128, 256)
 """Partitions to look into: the first of these that finds enough is taken."""
-ENOUGH = 0.98
+TARGET_RECALL = 0.98
 """Recall above which no further partition is looked into; what is reached is written down, enough or not."""
-QUERIES = 100
-NEIGHBOURS = 10
-NOISE = 0.3
+NUM_RECALL_QUERIES = 100
+NUM_NEIGHBORS = 10
+QUERY_NOISE_NORM = 0.3
 """Length of what is added to a row's unit vector to make a query of it: a cosine of 0.96 between them."""
-BLOCK = 65_536
+SCAN_BLOCK_ROWS = 65_536
 
 
-def build(store: Store) -> IndexFacts:
+def build_ivf_index(store: Store) -> IndexMetadata:
     """Make or renew the index of a store, measure it, and keep what was measured beside it.
 
     Returns:
@@ -49,45 +49,52 @@ def build(store: Store) -> IndexFacts:
         StoreError: Another process is writing, or the disk is full; the store, and an index it had, are as before.
     """
     rows = len(store)
-    if rows < FEWEST:
+    if rows < MIN_INDEX_ROWS:
         raise ConfigError(
-            f"{store.path} has {rows:,} rows, and below {FEWEST:,} an index makes nothing faster: search without one"
+            f"{store.path} has {rows:,} rows, and below {MIN_INDEX_ROWS:,} an index makes nothing faster: search without one"
         )
-    partitions = min(max(1, rows // ROWS_PER_PARTITION), MOST_PARTITIONS)
+    partitions = min(max(1, rows // ROWS_PER_PARTITION), MAX_PARTITIONS)
     began = time.perf_counter()
     store.build_index(partitions)
     seconds = time.perf_counter() - began
-    queries_QE = _queries(store)
-    truth_QK = _true_scores(store, queries_QE)
-    for probes in PROBES:
-        facts = IndexFacts(
-            KIND, rows, partitions, min(probes, partitions), REFINE, 0.0, len(queries_QE), seconds
+    queries_QE = _sample_queries(store)
+    truth_QK = _exact_scores(store, queries_QE)
+    for probes in NPROBES_CANDIDATES:
+        facts = IndexMetadata(
+            INDEX_TYPE,
+            rows,
+            partitions,
+            min(probes, partitions),
+            REFINE_FACTOR,
+            0.0,
+            len(queries_QE),
+            seconds,
         )
-        recall = _recall(store, facts, queries_QE, truth_QK)
-        if recall >= ENOUGH or probes >= partitions:
+        recall = _compute_recall(store, facts, queries_QE, truth_QK)
+        if recall >= TARGET_RECALL or probes >= partitions:
             break
-    facts = IndexFacts(
-        KIND,
+    facts = IndexMetadata(
+        INDEX_TYPE,
         rows,
         partitions,
         min(probes, partitions),
-        REFINE,
+        REFINE_FACTOR,
         round(recall, 4),
         len(queries_QE),
         round(seconds, 2),
     )
-    write_index_facts(store.path, facts)
+    write_index_metadata(store.path, facts)
     return facts
 
 
-def find(
+def search_ivf_index(
     store: Store,
-    facts: IndexFacts,
+    metadata: IndexMetadata,
     query_E: NDArray[np.float32],
-    count: int,
+    k: int,
     columns: Sequence[str],
     where: str | None = None,
-) -> Nearest:
+) -> RankedRows:
     """Find rows near a query by the index; their scores are those of exact search.
 
     Args:
@@ -95,59 +102,64 @@ def find(
         where: A condition, as `zebra.search.conditions` writes it.
     """
     names = list(dict.fromkeys(["id", *columns, "vector"]))
-    table = store.nearest(query_E, count, names, where, facts.probes, facts.refine)
+    table = store.search_index(query_E, k, names, where, metadata.nprobes, metadata.refine_factor)
     if not len(table):
-        return Nearest(np.empty(0), lambda: np.empty((0, len(query_E)), np.float32), lambda *_: [])
-    vectors_ME = vectors_of(table)
+        return RankedRows(np.empty(0), lambda: np.empty((0, len(query_E)), np.float32), lambda *_: [])
+    vectors_ME = read_unit_vectors(table)
     scores_M = (vectors_ME.astype(np.float64) @ query_E.astype(np.float64)).clip(-1, 1)
     order_M = np.argsort(-scores_M, kind="stable")  # LanceDB's own distances are those of a query in float16
     vectors_ME, table = vectors_ME[order_M], table.take(pa.array(order_M))
 
     def rows(numbers: Sequence[int], wanted: Sequence[str]) -> list[dict[str, Any]]:
-        return plain(table.select(list(wanted)).take(pa.array(numbers, pa.int64())))
+        return rows_to_python(table.select(list(wanted)).take(pa.array(numbers, pa.int64())))
 
-    return Nearest(scores_M[order_M], lambda: vectors_ME, rows)
+    return RankedRows(scores_M[order_M], lambda: vectors_ME, rows)
 
 
-def _queries(store: Store) -> NDArray[np.float32]:
+def _sample_queries(store: Store) -> NDArray[np.float32]:
     """Take rows at random, always the same ones, and move each of them a little."""
     dice = np.random.default_rng(0)
-    places = dice.choice(len(store), min(QUERIES, len(store)), replace=False)
-    rows_QE = vectors_of(store.at(places.tolist(), ["vector"]))
+    places = dice.choice(len(store), min(NUM_RECALL_QUERIES, len(store)), replace=False)
+    rows_QE = read_unit_vectors(store.take_positions(places.tolist(), ["vector"]))
     noise_QE = dice.standard_normal(rows_QE.shape)
-    noise_QE *= NOISE / np.linalg.norm(noise_QE, axis=1, keepdims=True)
+    noise_QE *= QUERY_NOISE_NORM / np.linalg.norm(noise_QE, axis=1, keepdims=True)
     moved_QE = rows_QE + noise_QE
     moved_QE /= np.linalg.norm(moved_QE, axis=1, keepdims=True)
     queries_QE: NDArray[np.float32] = moved_QE.astype(np.float32)
     return queries_QE
 
 
-def _true_scores(store: Store, queries_QE: NDArray[np.float32]) -> NDArray[np.float64]:
+def _exact_scores(store: Store, queries_QE: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return the best cosines of each query [Q, K], by exact search in pieces: a store may be larger than memory."""
     best_QK = np.empty((len(queries_QE), 0))
-    for block_NE in _blocks(store):
-        scores_QK = np.concatenate([best_QK, Exact.of(block_NE).search(queries_QE, NEIGHBOURS)[1]], axis=1)
-        best_QK = -np.sort(-scores_QK, axis=1)[:, :NEIGHBOURS]
+    for block_NE in _iter_vector_blocks(store):
+        scores_QK = np.concatenate(
+            [best_QK, FlatIndex.from_vectors(block_NE).search(queries_QE, NUM_NEIGHBORS)[1]], axis=1
+        )
+        best_QK = -np.sort(-scores_QK, axis=1)[:, :NUM_NEIGHBORS]
     return best_QK
 
 
-def _recall(
-    store: Store, facts: IndexFacts, queries_QE: NDArray[np.float32], truth_QK: NDArray[np.float64]
+def _compute_recall(
+    store: Store,
+    metadata: IndexMetadata,
+    queries_QE: NDArray[np.float32],
+    exact_scores_QK: NDArray[np.float64],
 ) -> float:
     """Return the share of neighbours found; one of two equally near rows is as good as the other."""
     found = 0
-    for query_E, truth_K in zip(queries_QE, truth_QK, strict=True):
-        scores_K = find(store, facts, query_E, NEIGHBOURS, []).scores_M
+    for query_E, truth_K in zip(queries_QE, exact_scores_QK, strict=True):
+        scores_K = search_ivf_index(store, metadata, query_E, NUM_NEIGHBORS, []).scores_M
         found += int((scores_K >= truth_K[-1] - 1e-6).sum())
-    return found / truth_QK.size
+    return found / exact_scores_QK.size
 
 
-def _blocks(store: Store) -> Iterator[NDArray[np.float16] | NDArray[np.float32]]:
+def _iter_vector_blocks(store: Store) -> Iterator[NDArray[np.float16] | NDArray[np.float32]]:
     """Yield all vectors, some of them at a time, as the store keeps them."""
     waiting: list[NDArray[Any]] = []
     for batch in store.scan(["vector"]):
         waiting.append(batch["vector"].flatten().to_numpy().reshape(batch.num_rows, -1))
-        if sum(map(len, waiting)) >= BLOCK:
+        if sum(map(len, waiting)) >= SCAN_BLOCK_ROWS:
             yield np.concatenate(waiting)
             waiting = []
     if waiting:

@@ -13,23 +13,23 @@ from PIL import Image
 
 from zebra.config.data import DataConfig
 from zebra.data.remote.blobs import Blob, LocalBlob
-from zebra.data.remote.remote_blob import open_shards
+from zebra.data.remote.remote_blob import open_remote_shards
 from zebra.data.sources import Source, open_source
 from zebra.errors import DataError, MissingExtra
-from zebra.images.decode import decode, read_header
+from zebra.images.decode import decode_image, read_header
 
-WHERE = ("path", "offset", "size", "location", "digest", "thumbnail")
+LOCATION_COLUMNS = ("path", "offset", "size", "location", "digest", "thumbnail")
 """The columns that tell where a picture is; a store made by hand may lack `location`."""
-LARGEST = 256 << 20
+MAX_IMAGE_BYTES = 256 << 20
 """Bytes of a picture; what is larger is something else that took its place."""
-SIGNATURES = {
+IMAGE_SIGNATURES = {
     b"\xff\xd8\xff": "image/jpeg",
     b"\x89PNG\r\n": "image/png",
     b"GIF8": "image/gif",
     b"BM": "image/bmp",
     b"RIFF": "image/webp",
 }
-QUALITY = 80
+PREVIEW_JPEG_QUALITY = 80
 
 
 def read_original(row: Mapping[str, Any]) -> bytes | None:
@@ -39,7 +39,7 @@ def read_original(row: Mapping[str, Any]) -> bytes | None:
         row: With the columns of `WHERE`.
     """
     try:
-        for data in _candidates(row):
+        for data in _iter_candidates(row):
             if sha256(data).hexdigest() == row["digest"]:
                 return data
     except (
@@ -53,83 +53,83 @@ def read_original(row: Mapping[str, Any]) -> bytes | None:
     return None
 
 
-def media_type(data: bytes) -> str:
+def detect_media_type(data: bytes) -> str:
     """Name the format of a picture by its first bytes; application/octet-stream if it is none that zebra reads."""
-    for signature, name in SIGNATURES.items():
+    for signature, name in IMAGE_SIGNATURES.items():
         if data.startswith(signature):
             return name
     return "application/octet-stream"
 
 
-def small(row: Mapping[str, Any], side: int) -> bytes | None:
+def read_thumbnail(row: Mapping[str, Any], max_side: int) -> bytes | None:
     """Return a JPEG of a picture, or the WebP a store may keep; None if there is none any more.
 
     The store's own is taken if it is large enough, or if there is no other. It may be smaller than asked for.
 
     Args:
         row: With the columns of `WHERE`.
-        side: Of the square it fits into, in pixels.
+        max_side: Of the square it fits into, in pixels.
     """
     kept: bytes | None = row["thumbnail"]
     try:
-        if kept and max(read_header(kept, "a thumbnail").size) >= side:
+        if kept and max(read_header(kept, "a thumbnail").size) >= max_side:
             return kept
         data = read_original(row)
-        return kept if data is None else _shrunk(data, side)
+        return kept if data is None else _resize_to_jpeg(data, max_side)
     except DataError:  # no picture after all
         return kept
 
 
-def _shrunk(data: bytes, side: int) -> bytes:
-    image = decode(data, "a picture")
-    image.thumbnail((side, side), Image.Resampling.BICUBIC, reducing_gap=2.0)
+def _resize_to_jpeg(data: bytes, max_side: int) -> bytes:
+    image = decode_image(data, "a picture")
+    image.thumbnail((max_side, max_side), Image.Resampling.BICUBIC, reducing_gap=2.0)
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=QUALITY)
+    image.save(buffer, "JPEG", quality=PREVIEW_JPEG_QUALITY)
     return buffer.getvalue()
 
 
-def _candidates(row: Mapping[str, Any]) -> Iterator[bytes]:
+def _iter_candidates(row: Mapping[str, Any]) -> Iterator[bytes]:
     """Yield what may be the picture; `zebra.embed.sources` says what the columns mean for each layout."""
     path, offset, size = row["path"], row["offset"], row["size"]
-    if size is not None and size > LARGEST:
+    if size is not None and size > MAX_IMAGE_BYTES:
         return
     if offset is not None and size is not None:
-        blob = _remote(path) if "://" in path else LocalBlob(Path(path))
-        yield blob.begin([(offset, size)])()[0]
+        blob = _open_remote_blob(path) if "://" in path else LocalBlob(Path(path))
+        yield blob.start_read([(offset, size)])()[0]
         return
     file = Path(path)
     number = str(row.get("location") or "").rpartition(":")[2]
     if file.is_dir() and number.isdecimal():
-        yield _source(path).read(int(number)).image
+        yield _open_source(path).read(int(number)).image
     elif file.suffix.lower() == ".parquet" and number.isdecimal():
-        yield from _cells(file, int(number))
-    elif file.is_file() and file.stat().st_size <= LARGEST:
+        yield from _iter_parquet_bytes(file, int(number))
+    elif file.is_file() and file.stat().st_size <= MAX_IMAGE_BYTES:
         yield file.read_bytes()
 
 
 @lru_cache(maxsize=64)
-def _remote(url: str) -> Blob:
-    return open_shards(url, [url], 0)[0]
+def _open_remote_blob(url: str) -> Blob:
+    return open_remote_shards(url, [url], 0)[0]
 
 
 @lru_cache(maxsize=4)
-def _source(path: str) -> Source:
+def _open_source(path: str) -> Source:
     return open_source(path, DataConfig())
 
 
-def _cells(path: Path, number: int) -> Iterator[bytes]:
+def _iter_parquet_bytes(path: Path, row_number: int) -> Iterator[bytes]:
     """Yield all bytes that a row of a Parquet file holds; its digest tells which are the picture's.
 
     Args:
-        number: Of the row, from 1.
+        row_number: Of the row, from 1.
     """
     first = 1
     with pq.ParquetFile(path) as file:
         for group in range(file.num_row_groups):
             rows = file.metadata.row_group(group).num_rows
-            if number < first + rows:
+            if row_number < first + rows:
                 held = [field.name for field in file.schema_arrow if _may_hold_bytes(field.type)]
-                row = file.read_row_group(group, columns=held).slice(number - first, 1).to_pylist()[0]
+                row = file.read_row_group(group, columns=held).slice(row_number - first, 1).to_pylist()[0]
                 for cell in row.values():
                     data = cell.get("bytes") if isinstance(cell, Mapping) else cell
                     if isinstance(data, bytes):

@@ -7,14 +7,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from zebra.errors import ConfigError
 
-Part = tuple[ArrayLike, float]
+WeightedVector = tuple[ArrayLike, float]
 
 
-def combine(parts: Sequence[Part]) -> NDArray[np.float32]:
+def combine_vectors(weighted_vectors: Sequence[WeightedVector]) -> NDArray[np.float32]:
     """Return the direction of a weighted sum, float32 [E], of unit length.
 
     Args:
-        parts: Vectors [E], each taken at unit length, and their weights; "not this" is a negative one.
+        weighted_vectors: Vectors [E], each taken at unit length, and their weights; "not this" is a negative one.
 
     Raises:
         ConfigError: There are none, they are of different widths, or they cancel each other out.
@@ -22,15 +22,15 @@ def combine(parts: Sequence[Part]) -> NDArray[np.float32]:
     >>> print(combine([([3.0, 0.0], 1.0), ([0.0, 2.0], -1.0)]).round(2))
     [ 0.71 -0.71]
     """
-    if not parts:
+    if not weighted_vectors:
         raise ConfigError("there is nothing to search for: name a text, a picture or a row of the store")
-    total_E = sum(weight * unit(vector).astype(np.float64) for vector, weight in parts)
+    total_E = sum(weight * normalize_query(vector).astype(np.float64) for vector, weight in weighted_vectors)
     if np.linalg.norm(total_E) < 1e-6:
         raise ConfigError("what is searched for and what is not cancel each other out: leave one of them out")
-    return unit(total_E)
+    return normalize_query(total_E)
 
 
-def unit(vector: ArrayLike, embed_dim: int | None = None) -> NDArray[np.float32]:
+def normalize_query(vector: ArrayLike, embed_dim: int | None = None) -> NDArray[np.float32]:
     """Return a vector at unit length, float32 [E].
 
     Raises:

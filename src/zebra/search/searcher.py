@@ -9,44 +9,44 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from zebra.errors import ConfigError, nearest
-from zebra.search.filter_parser import filterable, parse
-from zebra.search.ivf_index import find
-from zebra.search.originals import WHERE, media_type, read_original, small
-from zebra.search.pagination import Nearest, Wish, page
-from zebra.search.query import unit
-from zebra.search.snapshot import Snapshot
+from zebra.errors import ConfigError, suggest_name
+from zebra.search.filter_parser import list_filterable_columns, parse_filter
+from zebra.search.ivf_index import search_ivf_index
+from zebra.search.originals import LOCATION_COLUMNS, detect_media_type, read_original, read_thumbnail
+from zebra.search.pagination import PageRequest, RankedRows, build_page
+from zebra.search.query import normalize_query
+from zebra.search.snapshot import StoreSnapshot
 from zebra.store import Store
-from zebra.store.index_metadata import IndexFacts
+from zebra.store.index_metadata import IndexMetadata
 from zebra.values import Hit
 
-Method = Literal["auto", "exact", "approximate"]
-EXACT_ROWS = 1_000_000
+SearchMethod = Literal["auto", "exact", "approximate"]
+MAX_EXACT_ROWS = 1_000_000
 """Rows up to which auto searches exactly, index or not: 1 GB of vectors of 512 numbers in memory, and below 0.1 s."""
-MANY_OUTSIDE = 0.1
+MAX_UNINDEXED_FRACTION = 0.1
 """Share of rows that are not in the index, all of which a search looks at, above which it should be renewed."""
-HEAVY = ("vector", "thumbnail")
+LARGE_COLUMNS = ("vector", "thumbnail")
 """Columns that a hit does not carry."""
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SearchResult:
     """One page of answers."""
 
     hits: tuple[Hit, ...]
     """Best first."""
-    more: bool
+    has_more: bool
     """Whether there is a next page."""
     method: Literal["exact", "approximate"]
     recall: float | None
     """Of the index at ten neighbours, as it was measured when it was built; None for an exact search."""
-    searched: int
+    num_rows: int
     """Rows of the store."""
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class OriginalImage:
     """The original bytes of a picture."""
 
     data: bytes
@@ -60,43 +60,43 @@ class Searcher:
     What other processes append is found by the next search.
     """
 
-    def __init__(self, store: Store, method: Method = "auto") -> None:
-        self.fingerprint = store.facts.fingerprint
+    def __init__(self, store: Store, method: SearchMethod = "auto") -> None:
+        self.fingerprint = store.metadata.fingerprint
         """Of the model whose vectors these are."""
-        self.model = store.facts.model
+        self.model = store.metadata.model
         """Where that model was loaded from: a path, or hf:org/name."""
-        self.embed_dim = store.facts.embed_dim
+        self.embed_dim = store.metadata.embed_dim
         self.method = method
-        self._snapshot = Snapshot(store)
-        self._following = threading.Lock()
+        self._snapshot = StoreSnapshot(store)
+        self._refresh_lock = threading.Lock()
 
     @property
     def hint(self) -> str:
         """What would make searches faster, for people to read; mostly empty."""
         snapshot = self._snapshot
         rows, command = len(snapshot), f"zebra search {snapshot.store.path} --index"
-        if self.method == "exact" or (self.method == "auto" and rows <= EXACT_ROWS):
+        if self.method == "exact" or (self.method == "auto" and rows <= MAX_EXACT_ROWS):
             return ""
-        if snapshot.index is None:
+        if snapshot.index_metadata is None:
             return f"{snapshot.store.path} has {rows:,} pictures and no index; make one with: {command}"
         outside = rows - (snapshot.num_indexed or 0)
-        if outside > MANY_OUTSIDE * rows:
+        if outside > MAX_UNINDEXED_FRACTION * rows:
             return f"{outside:,} of {rows:,} pictures are not in the index yet; renew it with: {command}"
         return ""
 
     def __len__(self) -> int:
-        return len(self._current())
+        return len(self._refresh_snapshot())
 
-    def warm(self) -> None:
+    def warm_up(self) -> None:
         """Read now what the first search would read: for an exact search, all vectors."""
-        snapshot = self._current()
-        if self._index(snapshot) is None:
-            _ = snapshot.exact
+        snapshot = self._refresh_snapshot()
+        if self._choose_index(snapshot) is None:
+            _ = snapshot.flat_index
 
     @property
-    def columns(self) -> list[tuple[str, str]]:
+    def filterable_columns(self) -> list[tuple[str, str]]:
         """Name and kind (text, number, date, yes/no) of the columns that can be filtered."""
-        return filterable(self._snapshot.schema)
+        return list_filterable_columns(self._snapshot.schema)
 
     def search(
         self,
@@ -106,10 +106,10 @@ class Searcher:
         offset: int = 0,
         where: str | None = None,
         min_score: float | None = None,
-        fold: float | None = None,
+        dedup: float | None = None,
         columns: Sequence[str] | None = None,
         exclude: Sequence[str] = (),
-    ) -> Found:
+    ) -> SearchResult:
         """Find the rows nearest to a query.
 
         Args:
@@ -119,7 +119,7 @@ class Searcher:
             offset: Hits on the pages before it.
             where: A filter (`zebra.search.filter_parser`); rows that it does not let through are no answers.
             min_score: Least cosine of a hit.
-            fold: Cosine from which on a row counts as a near duplicate of a better one, and is folded into it.
+            dedup: Cosine from which on a row counts as a near duplicate of a better one, and is folded into it.
             columns: That hits carry; None for all but the vector and the thumbnail.
             exclude: Ids that are no answers.
 
@@ -128,89 +128,89 @@ class Searcher:
             StoreError: The store has been damaged since it was opened.
         """
         began = time.perf_counter()
-        wish = Wish(k=k, offset=offset, min_score=min_score, fold=fold, exclude=tuple(exclude))
-        query = unit(query_E, self.embed_dim)
-        snapshot = self._current()
-        shown = self._shown(snapshot, columns)
-        condition = parse(where, snapshot.schema) if where else None
-        index = self._index(snapshot)
+        wish = PageRequest(k=k, offset=offset, min_score=min_score, dedup=dedup, exclude=tuple(exclude))
+        query = normalize_query(query_E, self.embed_dim)
+        snapshot = self._refresh_snapshot()
+        shown = self._resolve_columns(snapshot, columns)
+        condition = parse_filter(where, snapshot.schema) if where else None
+        index = self._choose_index(snapshot)
 
-        def nearest(count: int) -> Nearest:
+        def nearest(count: int) -> RankedRows:
             if index is not None:
-                written = condition.expression() if condition else None
-                return find(snapshot.store, index, query, count, shown, written)
-            allowed_N = snapshot.mask(where, condition) if where and condition else None
-            return snapshot.nearest(query, count, allowed_N)
+                written = condition.to_sql() if condition else None
+                return search_ivf_index(snapshot.store, index, query, count, shown, written)
+            allowed_N = snapshot.filter_mask(where, condition) if where and condition else None
+            return snapshot.search_exact(query, count, allowed_N)
 
-        hits, more = page(nearest, wish, shown)
+        hits, more = build_page(nearest, wish, shown)
         method: Literal["exact", "approximate"] = "exact" if index is None else "approximate"
         recall = None if index is None else index.recall
-        return Found(hits, more, method, recall, len(snapshot), time.perf_counter() - began)
+        return SearchResult(hits, more, method, recall, len(snapshot), time.perf_counter() - began)
 
-    def require(self, fingerprint: str) -> None:
+    def require_fingerprint(self, fingerprint: str) -> None:
         """Refuse queries of another model than the one whose vectors are here; StoreError names both."""
-        self._snapshot.store.require(fingerprint)
+        self._snapshot.store.require_fingerprint(fingerprint)
 
-    def vectors(self, ids: Sequence[str]) -> NDArray[np.float32]:
+    def read_vectors(self, ids: Sequence[str]) -> NDArray[np.float32]:
         """Return the vectors [N, E] of some rows: "more like this".
 
         Raises:
             ConfigError: An id is not in the store.
         """
-        return self._current().vectors(ids)
+        return self._refresh_snapshot().read_vectors(ids)
 
-    def row(self, id: str) -> dict[str, object] | None:
+    def read_row(self, id: str) -> dict[str, object] | None:
         """Return the columns of one row without vector and thumbnail; None if it is not there."""
-        snapshot = self._current()
-        return snapshot.row(id, self._shown(snapshot, None))
+        snapshot = self._refresh_snapshot()
+        return snapshot.read_row(id, self._resolve_columns(snapshot, None))
 
-    def picture(self, id: str) -> Picture | None:
+    def read_image(self, id: str) -> OriginalImage | None:
         """Return the original bytes; None if the row or its file is gone, or the file is another one by now."""
-        row = self._place(id)
+        row = self._read_location(id)
         data = None if row is None else read_original(row)
-        return None if data is None else Picture(data, media_type(data))
+        return None if data is None else OriginalImage(data, detect_media_type(data))
 
-    def thumbnail(self, id: str, side: int = 256) -> bytes | None:
+    def read_thumbnail(self, id: str, max_side: int = 256) -> bytes | None:
         """Return a JPEG or WebP that fits into a square; None if there is neither the picture nor a small one of it.
 
         The store's own, which may be smaller, is taken if it is large enough or nothing else is left.
         """
-        row = self._place(id)
-        return None if row is None else small(row, side)
+        row = self._read_location(id)
+        return None if row is None else read_thumbnail(row, max_side)
 
-    def _place(self, id: str) -> dict[str, object] | None:
-        snapshot = self._current()
-        return snapshot.row(id, [name for name in WHERE if name in snapshot.schema.names])
+    def _read_location(self, id: str) -> dict[str, object] | None:
+        snapshot = self._refresh_snapshot()
+        return snapshot.read_row(id, [name for name in LOCATION_COLUMNS if name in snapshot.schema.names])
 
-    def _current(self) -> Snapshot:
+    def _refresh_snapshot(self) -> StoreSnapshot:
         """Return the store as it is now; while another thread is at it, as it was."""
-        if self._following.acquire(blocking=False):
+        if self._refresh_lock.acquire(blocking=False):
             try:
-                self._snapshot = self._snapshot.newest()
+                self._snapshot = self._snapshot.latest()
             finally:
-                self._following.release()
+                self._refresh_lock.release()
         return self._snapshot
 
-    def _index(self, snapshot: Snapshot) -> IndexFacts | None:
+    def _choose_index(self, snapshot: StoreSnapshot) -> IndexMetadata | None:
         """Return the index if it is to be used, else None: then the search is exact.
 
         Raises:
             ConfigError: It is asked for, and there is none.
         """
-        if self.method == "exact" or (self.method == "auto" and len(snapshot) <= EXACT_ROWS):
+        if self.method == "exact" or (self.method == "auto" and len(snapshot) <= MAX_EXACT_ROWS):
             return None
-        if self.method == "approximate" and snapshot.index is None and len(snapshot):
+        if self.method == "approximate" and snapshot.index_metadata is None and len(snapshot):
             path = snapshot.store.path
             raise ConfigError(
                 f"{path} has no index for approximate search; make one with: zebra search {path} --index"
             )
-        return snapshot.index
+        return snapshot.index_metadata
 
-    def _shown(self, snapshot: Snapshot, columns: Sequence[str] | None) -> list[str]:
+    def _resolve_columns(self, snapshot: StoreSnapshot, columns: Sequence[str] | None) -> list[str]:
         known = snapshot.schema.names
         if columns is None:
-            return [name for name in known if name not in HEAVY]
+            return [name for name in known if name not in LARGE_COLUMNS]
         for name in columns:
             if name not in known:
-                raise ConfigError(f"{snapshot.store.path} has no column {name!r}.{nearest(name, known)}")
+                raise ConfigError(f"{snapshot.store.path} has no column {name!r}.{suggest_name(name, known)}")
         return list(columns)

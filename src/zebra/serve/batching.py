@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from zebra.config.serve import BatchingConfig
-from zebra.serve.errors import Refusal
+from zebra.serve.errors import HTTPError
 
-ANSWERS_AT_ONCE = 8
+RESULTS_PER_YIELD = 8
 """Of a pass; between these, requests that arrive have their turn."""
 
 X = TypeVar("X")
@@ -19,11 +19,11 @@ Y = TypeVar("Y")
 
 
 @dataclass(frozen=True, slots=True)
-class Passed:
+class BatchStats:
     """What one pass over a batch took."""
 
-    items: int
-    waited_seconds: tuple[float, ...]
+    num_items: int
+    wait_seconds: tuple[float, ...]
     """In the queue, each."""
     seconds: float
 
@@ -33,8 +33,8 @@ class Job(Generic[X, Y]):
     """An item that waits for its answer."""
 
     item: X
-    answer: "asyncio.Future[Y]"
-    arrived: float
+    future: "asyncio.Future[Y]"
+    enqueued_at: float
 
 
 class Batcher(Generic[X, Y]):
@@ -48,26 +48,26 @@ class Batcher(Generic[X, Y]):
         self,
         run: Callable[[Sequence[X]], Awaitable[Sequence[Y]]],
         config: BatchingConfig,
-        watch: Callable[[Passed], None] = lambda _passed: None,
+        callback: Callable[[BatchStats], None] = lambda _passed: None,
     ) -> None:
         self._run = run
         self._config = config
-        self._watch = watch
+        self._callback = callback
         self._jobs: deque[Job[X, Y]] = deque()
-        self._some = asyncio.Event()
-        self._enough = asyncio.Event()
-        self._pass_seconds = 0.0
-        self._began: float | None = None
+        self._not_empty = asyncio.Event()
+        self._full_batch = asyncio.Event()
+        self._avg_batch_seconds = 0.0
+        self._batch_started_at: float | None = None
 
     def __len__(self) -> int:
         """Return how many items wait."""
         return len(self._jobs)
 
     @property
-    def stuck(self) -> bool:
+    def is_stuck(self) -> bool:
         """Whether the model has been at one batch for longer than anyone waits."""
-        began = self._began
-        return began is not None and time.monotonic() - began > self._config.deadline_seconds
+        began = self._batch_started_at
+        return began is not None and time.monotonic() - began > self._config.timeout_seconds
 
     async def __call__(self, items: Sequence[X]) -> list[Y]:
         """Return the results of all items, in their order.
@@ -75,97 +75,97 @@ class Batcher(Generic[X, Y]):
         Raises:
             Refusal: There is no room in the queue (429), or they waited too long there (503).
         """
-        self.require_room(len(items))
+        self.require_capacity(len(items))
         loop, now = asyncio.get_running_loop(), time.monotonic()
         jobs = [Job[X, Y](item, loop.create_future(), now) for item in items]
         self._jobs.extend(jobs)
-        self._tell()
+        self._update_events()
         try:
-            return [await job.answer for job in jobs]
+            return [await job.future for job in jobs]
         finally:  # if one fails, or the client left, the rest need not be computed
             for job in jobs:
-                if not job.answer.cancel() and not job.answer.cancelled():
-                    job.answer.exception()  # taken note of
+                if not job.future.cancel() and not job.future.cancelled():
+                    job.future.exception()  # taken note of
 
-    def require_room(self, items: int) -> None:
+    def require_capacity(self, num_items: int) -> None:
         """Refuse, with 429, what the queue cannot hold."""
-        if len(self._jobs) + items > self._config.queue:
-            self._jobs = deque(job for job in self._jobs if not job.answer.done())
-        if len(self._jobs) + items > self._config.queue:
-            passes = len(self._jobs) / self._config.size
-            raise Refusal(
+        if len(self._jobs) + num_items > self._config.max_queue_size:
+            self._jobs = deque(job for job in self._jobs if not job.future.done())
+        if len(self._jobs) + num_items > self._config.max_queue_size:
+            passes = len(self._jobs) / self._config.max_batch_size
+            raise HTTPError(
                 429,
                 f"the server is busy: {len(self._jobs)} wait already; try again later",
-                retry_seconds=max(1, math.ceil(passes * self._pass_seconds)),
+                retry_after_seconds=max(1, math.ceil(passes * self._avg_batch_seconds)),
             )
 
-    async def work(self) -> None:
+    async def run_forever(self) -> None:
         """Serve until cancelled."""
         while True:
-            await self._some.wait()
-            await self._gather()
-            batch = self._take()
+            await self._not_empty.wait()
+            await self._wait_for_batch()
+            batch = self._pop_batch()
             if batch:
-                await self._answer(batch)
+                await self._run_batch(batch)
 
-    def _tell(self) -> None:
-        for event, number in ((self._some, 1), (self._enough, self._config.size)):
+    def _update_events(self) -> None:
+        for event, number in ((self._not_empty, 1), (self._full_batch, self._config.max_batch_size)):
             if len(self._jobs) >= number:
                 event.set()
             else:
                 event.clear()
 
-    async def _gather(self) -> None:
+    async def _wait_for_batch(self) -> None:
         """Wait for a whole batch, as long as the first may be kept waiting."""
         if not self._jobs:
             return
-        rest = self._jobs[0].arrived + self._config.delay_seconds - time.monotonic()
-        if rest > 0 and not self._enough.is_set():
+        rest = self._jobs[0].enqueued_at + self._config.max_delay_seconds - time.monotonic()
+        if rest > 0 and not self._full_batch.is_set():
             try:
                 async with asyncio.timeout(rest):
-                    await self._enough.wait()
+                    await self._full_batch.wait()
             except TimeoutError:
                 pass
 
-    def _take(self) -> list[Job[X, Y]]:
+    def _pop_batch(self) -> list[Job[X, Y]]:
         batch: list[Job[X, Y]] = []
         now = time.monotonic()
-        while self._jobs and len(batch) < self._config.size:
+        while self._jobs and len(batch) < self._config.max_batch_size:
             job = self._jobs.popleft()
-            if job.answer.done():
+            if job.future.done():
                 continue
-            if now - job.arrived > self._config.deadline_seconds:
-                job.answer.set_exception(
-                    Refusal(503, "the server is too busy; try again later", retry_seconds=5)
+            if now - job.enqueued_at > self._config.timeout_seconds:
+                job.future.set_exception(
+                    HTTPError(503, "the server is too busy; try again later", retry_after_seconds=5)
                 )
                 continue
             batch.append(job)
-        self._tell()
+        self._update_events()
         return batch
 
-    async def _answer(self, batch: Sequence[Job[X, Y]]) -> None:
-        began = self._began = time.monotonic()
+    async def _run_batch(self, batch: Sequence[Job[X, Y]]) -> None:
+        began = self._batch_started_at = time.monotonic()
         done = asyncio.ensure_future(self._run([job.item for job in batch]))
         try:
             await asyncio.wait([done])
         finally:
-            self._began = None
+            self._batch_started_at = None
             done.cancel()  # if this is cancelled itself
         error = done.exception()
         if error is not None and len(batch) > 1:
             for job in batch:
-                if not job.answer.done():
-                    await self._answer([job])
+                if not job.future.done():
+                    await self._run_batch([job])
             return
         seconds = time.monotonic() - began
-        self._pass_seconds += 0.2 * (seconds - self._pass_seconds)
-        self._watch(Passed(len(batch), tuple(began - job.arrived for job in batch), seconds))
+        self._avg_batch_seconds += 0.2 * (seconds - self._avg_batch_seconds)
+        self._callback(BatchStats(len(batch), tuple(began - job.enqueued_at for job in batch), seconds))
         if error is not None:
-            if not batch[0].answer.done():
-                batch[0].answer.set_exception(error)
+            if not batch[0].future.done():
+                batch[0].future.set_exception(error)
             return
         for number, (job, result) in enumerate(zip(batch, done.result(), strict=True)):
-            if number % ANSWERS_AT_ONCE == 0:
+            if number % RESULTS_PER_YIELD == 0:
                 await asyncio.sleep(0)
-            if not job.answer.done():
-                job.answer.set_result(result)
+            if not job.future.done():
+                job.future.set_result(result)

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from zebra.errors import BadSample, ConfigError, DataError, ZebraError
 
-TYPES = {
+ERROR_TYPES = {
     400: "bad_request",
     401: "unauthorised",
     403: "forbidden",
@@ -29,50 +29,52 @@ TYPES = {
 log = logging.getLogger(__name__)
 
 
-class Refusal(ZebraError):
+class HTTPError(ZebraError):
     """A request that is not answered as asked, with the status that says so."""
 
-    def __init__(self, status: int, message: str, *, retry_seconds: int | None = None) -> None:
+    def __init__(self, status_code: int, message: str, *, retry_after_seconds: int | None = None) -> None:
         super().__init__(message)
-        self.status = status
-        self.retry_seconds = retry_seconds
+        self.status_code = status_code
+        self.retry_after_seconds = retry_after_seconds
         """When it is worth trying again."""
 
 
-def body(status: int, message: str) -> dict[str, dict[str, str]]:
+def error_body(status_code: int, message: str) -> dict[str, dict[str, str]]:
     """Return the JSON of an error."""
-    return {"error": {"type": TYPES.get(status, "error"), "message": message}}
+    return {"error": {"type": ERROR_TYPES.get(status_code, "error"), "message": message}}
 
 
-def response(status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+def error_response(status_code: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """Return an error as a response."""
-    return JSONResponse(body(status, message), status, dict(headers or {}))
+    return JSONResponse(error_body(status_code, message), status_code, dict(headers or {}))
 
 
-def install(app: FastAPI) -> None:
+def add_exception_handlers(app: FastAPI) -> None:
     """Give every error of an app the one shape."""
 
-    @app.exception_handler(Refusal)
-    async def refused(_request: Request, refusal: Refusal) -> JSONResponse:
-        retry = {} if refusal.retry_seconds is None else {"Retry-After": str(refusal.retry_seconds)}
-        return response(refusal.status, str(refusal), retry)
+    @app.exception_handler(HTTPError)
+    async def refused(_request: Request, refusal: HTTPError) -> JSONResponse:
+        retry = (
+            {} if refusal.retry_after_seconds is None else {"Retry-After": str(refusal.retry_after_seconds)}
+        )
+        return error_response(refusal.status_code, str(refusal), retry)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
-        return response(422, describe(error))
+        return error_response(422, validation_message(error))
 
     @app.exception_handler(HTTPException)
     async def unroutable(_request: Request, error: HTTPException) -> JSONResponse:
-        return response(error.status_code, str(error.detail), error.headers)
+        return error_response(error.status_code, str(error.detail), error.headers)
 
     @app.exception_handler(ZebraError)
     async def mistaken(_request: Request, error: ZebraError) -> JSONResponse:
         if isinstance(error, BadSample | ConfigError | DataError):  # what was asked for cannot be done
-            return response(400, str(error))
+            return error_response(400, str(error))
         raise error
 
 
-class Faults:
+class ErrorMiddleware:
     """Answers 500 for whatever fails unforeseen in an app, and logs it; the server goes on."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -93,12 +95,12 @@ class Faults:
             log.exception("%s %s failed", scope.get("method"), scope.get("path"))
             if scope["type"] != "http" or has_begun:
                 raise
-            await response(500, "something went wrong inside the server; its log says what")(
+            await error_response(500, "something went wrong inside the server; its log says what")(
                 scope, receive, send
             )
 
 
-def describe(error: RequestValidationError) -> str:
+def validation_message(error: RequestValidationError) -> str:
     """Say which fields are wrong and why, without what was sent."""
     said = []
     for fault in error.errors()[:5]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-LENGTHS = struct.Struct("<IQ")
+LENGTH_PREFIX = struct.Struct("<IQ")
 """How every frame begins: the bytes of its head, and of what follows the head."""
 
 
@@ -14,18 +14,20 @@ LENGTHS = struct.Struct("<IQ")
 class Frame:
     """One message."""
 
-    head: Mapping[str, Any]
-    parts: Sequence[bytearray] = ()
+    header: Mapping[str, Any]
+    payloads: Sequence[bytearray] = ()
 
 
-def pack(head: Mapping[str, Any], parts: Sequence[bytes | memoryview] = ()) -> list[bytes | memoryview]:
+def encode_frame(
+    header: Mapping[str, Any], payloads: Sequence[bytes | memoryview] = ()
+) -> list[bytes | memoryview]:
     """Return a frame as pieces to be sent one after the other; the parts, which are contiguous, are not copied."""
-    sizes = [memoryview(part).nbytes for part in parts]
-    text = json.dumps({**head, "sizes": sizes}, separators=(",", ":")).encode()
-    return [LENGTHS.pack(len(text), sum(sizes)) + text, *parts]
+    sizes = [memoryview(part).nbytes for part in payloads]
+    text = json.dumps({**header, "sizes": sizes}, separators=(",", ":")).encode()
+    return [LENGTH_PREFIX.pack(len(text), sum(sizes)) + text, *payloads]
 
 
-class Frames:
+class FrameDecoder:
     """Puts frames together from bytes as they come.
 
     >>> frames = Frames()
@@ -35,20 +37,20 @@ class Frames:
     """
 
     def __init__(self) -> None:
-        self._held = bytearray()
+        self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[Frame]:
         """Take some bytes; yield what has become whole."""
-        self._held += data
-        while len(self._held) >= LENGTHS.size:
-            head, rest = LENGTHS.unpack_from(self._held)
-            start = LENGTHS.size + head
-            if len(self._held) < start + rest:
+        self._buffer += data
+        while len(self._buffer) >= LENGTH_PREFIX.size:
+            head, rest = LENGTH_PREFIX.unpack_from(self._buffer)
+            start = LENGTH_PREFIX.size + head
+            if len(self._buffer) < start + rest:
                 return
-            told = json.loads(self._held[LENGTHS.size : start])
+            told = json.loads(self._buffer[LENGTH_PREFIX.size : start])
             parts, place = [], start
             for size in told.pop("sizes"):
-                parts.append(self._held[place : place + size])
+                parts.append(self._buffer[place : place + size])
                 place += size
-            del self._held[:place]
+            del self._buffer[:place]
             yield Frame(told, parts)

@@ -5,12 +5,12 @@ from hashlib import sha256
 import numpy as np
 from numpy.typing import NDArray
 
-from zebra.embed.stages import Prepare
+from zebra.embed.stages import ImagePreprocessor
 from zebra.errors import BadSample
 
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a")
 """How JPEG, PNG and GIF begin; WebP is a RIFF file."""
-SCANS = 100
+MAX_JPEG_SCANS = 100
 """Of a JPEG; each costs a pass over all its pixels, and a progressive one has about ten."""
 
 
@@ -24,14 +24,14 @@ def require_allowed(data: bytes, where: str) -> None:
     if not webp and not data.startswith(SIGNATURES):
         raise BadSample("not an allowed format", where, "send a JPEG, PNG, WebP or GIF")
     scans = data.count(b"\xff\xda")  # inside a scan a byte FF is always followed by 00 or a restart
-    if data.startswith(SIGNATURES[0]) and scans > SCANS:
-        raise BadSample("too many scans", where, f"{scans}, more than {SCANS}")
+    if data.startswith(SIGNATURES[0]) and scans > MAX_JPEG_SCANS:
+        raise BadSample("too many scans", where, f"{scans}, more than {MAX_JPEG_SCANS}")
 
 
-def pixels(data: bytes, where: str, prepare: Prepare) -> NDArray[np.uint8]:
+def decode_pixels(data: bytes, where: str, preprocess: ImagePreprocessor) -> NDArray[np.uint8]:
     """Return the first frame as a model takes it, uint8 [3, H, W]; BadSample if it is refused."""
     require_allowed(data, where)
-    return prepare(data, where).pixels_3HW
+    return preprocess(data, where).pixels_3HW
 
 
 def digest(data: bytes) -> str:

@@ -5,44 +5,44 @@ import io
 from fastapi import Response
 from PIL import Image, ImageDraw
 
-from zebra.serve.errors import Refusal
+from zebra.serve.errors import HTTPError
 from zebra.serve.service import Service
 
 SHOWN = ("image/jpeg", "image/png", "image/webp", "image/gif")
 """What browsers may show as it is; anything else is a file to be saved."""
-SANDBOX = "default-src 'none'; sandbox"
+SANDBOX_POLICY = "default-src 'none'; sandbox"
 
 
-async def original(service: Service, id: str) -> Response:
+async def original_response(service: Service, id: str) -> Response:
     """Return the bytes of a picture as they lie on disk.
 
     Raises:
         Refusal: There is no such row (404), or its picture is gone from disk (410).
     """
     searcher = service.searcher
-    picture = await service.reading(searcher.picture, id)
+    picture = await service.read_pool(searcher.read_image, id)
     if picture is None:
         await _require_row(service, id)
-        raise Refusal(410, "this picture is no longer on disk, or another one is there in its place")
+        raise HTTPError(410, "this picture is no longer on disk, or another one is there in its place")
     media_type = picture.media_type if picture.media_type in SHOWN else "application/octet-stream"
     return Response(
         picture.data,
         media_type=media_type,
-        headers={"Cache-Control": "private, max-age=3600", "Content-Security-Policy": SANDBOX},
+        headers={"Cache-Control": "private, max-age=3600", "Content-Security-Policy": SANDBOX_POLICY},
     )
 
 
-async def thumbnail(service: Service, id: str, side: int) -> Response:
+async def thumbnail_response(service: Service, id: str, side: int) -> Response:
     """Return a small JPEG or WebP; of a picture that is gone, a placeholder with `X-Picture: missing`.
 
     Raises:
         Refusal: There is no such row (404).
     """
-    data = await service.reading(service.searcher.thumbnail, id, side)
+    data = await service.read_pool(service.searcher.read_thumbnail, id, side)
     if data is None:
         await _require_row(service, id)
         return Response(
-            placeholder(side),
+            draw_placeholder(side),
             media_type="image/png",
             headers={"Cache-Control": "no-store", "X-Picture": "missing"},
         )
@@ -50,7 +50,7 @@ async def thumbnail(service: Service, id: str, side: int) -> Response:
     return Response(data, media_type=media_type, headers={"Cache-Control": "private, max-age=3600"})
 
 
-def placeholder(side: int) -> bytes:
+def draw_placeholder(side: int) -> bytes:
     """Draw a crossed-out frame, on whatever lies beneath."""
     image = Image.new("LA", (side, side), (128, 0))
     draw = ImageDraw.Draw(image)
@@ -63,5 +63,5 @@ def placeholder(side: int) -> bytes:
 
 
 async def _require_row(service: Service, id: str) -> None:
-    if await service.reading(service.searcher.row, id) is None:
-        raise Refusal(404, "the store has no picture with this id")
+    if await service.read_pool(service.searcher.read_row, id) is None:
+        raise HTTPError(404, "the store has no picture with this id")

@@ -5,20 +5,20 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from zebra.pretrained.bundle import check_labels, rank
-from zebra.serve.encoder import together
-from zebra.serve.errors import Refusal
-from zebra.serve.fetch import fetch
-from zebra.serve.limits import BODY_BYTES, PROMPTS
-from zebra.serve.model_runner import TextVector
-from zebra.serve.schema import Picture
+from zebra.pretrained.bundle import rank_labels, validate_labels
+from zebra.serve.encoder import gather_or_cancel
+from zebra.serve.errors import HTTPError
+from zebra.serve.fetch import fetch_url
+from zebra.serve.limits import MAX_BODY_BYTES, MAX_PROMPTS
+from zebra.serve.model_runner import TextEmbedding
+from zebra.serve.schema import RequestImage
 from zebra.serve.service import Service
-from zebra.text.templates import fill
+from zebra.text.templates import fill_template
 from zebra.values import Prediction
 
 
-async def classify(
-    service: Service, pictures: Sequence[Picture], labels: Sequence[str], templates: Sequence[str]
+async def classify_images(
+    service: Service, images: Sequence[RequestImage], labels: Sequence[str], templates: Sequence[str]
 ) -> tuple[list[list[Prediction]], list[str]]:
     """Return the labels of every picture, best first, and warnings.
 
@@ -27,24 +27,28 @@ async def classify(
         BadSample: A picture cannot be used.
         Refusal: Too much is asked for, or the server is too busy.
     """
-    labels, prompts = check_labels(labels), len(labels) * len(templates)
-    if prompts > PROMPTS:
-        raise Refusal(
+    labels, prompts = validate_labels(labels), len(labels) * len(templates)
+    if prompts > MAX_PROMPTS:
+        raise HTTPError(
             422,
-            f"{len(labels)} labels × {len(templates)} templates are {prompts:,} prompts; {PROMPTS:,} are allowed",
+            f"{len(labels)} labels × {len(templates)} templates are {prompts:,} prompts; {MAX_PROMPTS:,} are allowed",
         )
     for template in templates:
-        fill(template, labels[0])
-    image_NE = await picture_vectors(service, pictures)
-    head = await service.encoder.head(labels, templates)
-    facts = service.encoder.facts
+        fill_template(template, labels[0])
+    image_NE = await embed_images(service, images)
+    head = await service.encoder.build_head(labels, templates)
+    facts = service.encoder.metadata
     warnings = (
-        [f"{head.cut} of {prompts} prompts were cut to {facts.context_length} tokens"] if head.cut else []
+        [f"{head.num_truncated} of {prompts} prompts were cut to {facts.context_length} tokens"]
+        if head.num_truncated
+        else []
     )
-    return rank(image_NE, head.vectors_CE, labels, scale=facts.logit_scale, bias=facts.logit_bias), warnings
+    return rank_labels(
+        image_NE, head.vectors_CE, labels, scale=facts.logit_scale, bias=facts.logit_bias
+    ), warnings
 
 
-async def picture_vectors(service: Service, pictures: Sequence[Picture]) -> Tensor:
+async def embed_images(service: Service, images: Sequence[RequestImage]) -> Tensor:
     """Return the unit vectors of pictures [N, E]; those of rows are the store's.
 
     Raises:
@@ -52,27 +56,29 @@ async def picture_vectors(service: Service, pictures: Sequence[Picture]) -> Tens
         ConfigError: A row is not in the store.
         Refusal: An address may not be fetched, or the server is too busy.
     """
-    service.encoder.require_room(len(pictures))
-    return torch.stack(await together([_vector(service, picture, n) for n, picture in enumerate(pictures)]))
+    service.encoder.require_capacity(len(images))
+    return torch.stack(
+        await gather_or_cancel([_embed_image(service, picture, n) for n, picture in enumerate(images)])
+    )
 
 
-async def text_vectors(service: Service, texts: Sequence[str]) -> tuple[list[TextVector], list[str]]:
+async def embed_texts(service: Service, texts: Sequence[str]) -> tuple[list[TextEmbedding], list[str]]:
     """Return texts as the model sees them, and warnings of those that are too long for it."""
-    vectors = await service.encoder.texts(texts)
-    length = service.encoder.facts.context_length
+    vectors = await service.encoder.encode_texts(texts)
+    length = service.encoder.metadata.context_length
     return vectors, [
         f"only the beginning of {text[:40]!r}… was read: the model takes {length} tokens"
         for text, vector in zip(texts, vectors, strict=True)
-        if vector.is_cut
+        if vector.is_truncated
     ]
 
 
-async def _vector(service: Service, picture: Picture, number: int) -> Tensor:
-    where = f"picture {number}"
-    if picture.id is not None:
-        [vector_E] = await service.reading(service.searcher.vectors, [picture.id])
+async def _embed_image(service: Service, image: RequestImage, index: int) -> Tensor:
+    where = f"picture {index}"
+    if image.id is not None:
+        [vector_E] = await service.read_pool(service.searcher.read_vectors, [image.id])
         return torch.from_numpy(vector_E)
-    if picture.url is not None:
-        data = await fetch(picture.url, frozenset(service.config.allow_urls), most=BODY_BYTES)
-        return await service.encoder.picture(data, where)
-    return await service.encoder.picture(picture.data or "", where)
+    if image.url is not None:
+        data = await fetch_url(image.url, frozenset(service.config.allow_url_hosts), max_bytes=MAX_BODY_BYTES)
+        return await service.encoder.encode_image(data, where)
+    return await service.encoder.encode_image(image.data or "", where)

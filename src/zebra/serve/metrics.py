@@ -6,10 +6,10 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from zebra.serve.batching import Passed
+from zebra.serve.batching import BatchStats
 
-SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-ITEMS = (1, 2, 4, 8, 16, 32, 64, 128)
+LATENCY_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+BATCH_SIZE_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Metrics:
@@ -19,54 +19,58 @@ class Metrics:
         self._registry = registry = CollectorRegistry()
         self.requests = Counter("zebra_requests", "Answered.", ["route", "status"], registry=registry)
         self.latency = Histogram(
-            "zebra_request_seconds", "From head to last byte.", ["route"], buckets=SECONDS, registry=registry
+            "zebra_request_seconds",
+            "From head to last byte.",
+            ["route"],
+            buckets=LATENCY_BUCKETS_SECONDS,
+            registry=registry,
         )
-        self._queue = Gauge("zebra_queue_items", "That wait.", ["queue"], registry=registry)
-        self._items = Histogram(
-            "zebra_batch_items", "Of a pass.", ["queue"], buckets=ITEMS, registry=registry
+        self._queue_length = Gauge("zebra_queue_items", "That wait.", ["queue"], registry=registry)
+        self._batch_size = Histogram(
+            "zebra_batch_items", "Of a pass.", ["queue"], buckets=BATCH_SIZE_BUCKETS, registry=registry
         )
-        self._stages = Histogram(
+        self._stage_seconds = Histogram(
             "zebra_stage_seconds",
             "Of decoding a picture, waiting for a pass, a pass of the model, a search.",
             ["stage", "queue"],
-            buckets=SECONDS,
+            buckets=LATENCY_BUCKETS_SECONDS,
             registry=registry,
         )
 
-    def passes(self, queue: str) -> Callable[[Passed], None]:
+    def batch_callback(self, queue: str) -> Callable[[BatchStats], None]:
         """Return who is told of every pass of a batcher."""
         items, waited, took = (
-            self._items.labels(queue),
-            self._stages.labels("queue", queue),
-            self._stages.labels("inference", queue),
+            self._batch_size.labels(queue),
+            self._stage_seconds.labels("queue", queue),
+            self._stage_seconds.labels("inference", queue),
         )
 
-        def watch(passed: Passed) -> None:
-            items.observe(passed.items)
+        def watch(passed: BatchStats) -> None:
+            items.observe(passed.num_items)
             took.observe(passed.seconds)
-            for seconds in passed.waited_seconds:
+            for seconds in passed.wait_seconds:
                 waited.observe(seconds)
 
         return watch
 
-    def stage(self, name: str) -> Callable[[float], None]:
+    def stage_callback(self, name: str) -> Callable[[float], None]:
         """Return who is told how long something took."""
-        return self._stages.labels(name, "").observe
+        return self._stage_seconds.labels(name, "").observe
 
-    def queue(self, name: str, length: Callable[[], int]) -> None:
+    def track_queue(self, name: str, get_length: Callable[[], int]) -> None:
         """Show the length of a queue."""
-        self._queue.labels(name).set_function(length)
+        self._queue_length.labels(name).set_function(get_length)
 
-    def turned_away(self, number: Callable[[], int]) -> None:
+    def track_rejected(self, get_count: Callable[[], int]) -> None:
         """Show how many requests found no place."""
-        Gauge("zebra_turned_away", "For want of a place.", registry=self._registry).set_function(number)
+        Gauge("zebra_turned_away", "For want of a place.", registry=self._registry).set_function(get_count)
 
-    def text(self) -> bytes:
+    def render(self) -> bytes:
         """Return everything as Prometheus reads it."""
         return generate_latest(self._registry)
 
 
-class Measured:
+class MetricsMiddleware:
     """Counts and times every request of an app."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:

@@ -14,24 +14,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zebra.embed.stages import Prepare
+from zebra.embed.stages import ImagePreprocessor
 from zebra.errors import BadSample, ConfigError
 from zebra.pretrained.bundle import Bundle
-from zebra.serve.image_limits import digest, pixels
-from zebra.serve.limits import PIXELS
-from zebra.serve.lru_cache import Recent
-from zebra.text.templates import fill
-from zebra.text.tokenizers import Words
+from zebra.serve.image_limits import decode_pixels, digest
+from zebra.serve.limits import MAX_PIXELS
+from zebra.serve.lru_cache import LRUCache
+from zebra.text.templates import fill_template
+from zebra.text.tokenizers import Tokenizer
 
-QUICK_SECONDS = 0.1
+SINGLE_THREAD_MAX_SECONDS = 0.1
 """A full pass that one thread makes in less is left to one: several wait for each other at every step of it, and that
 is long where the network and the decoding want the same cores."""
-KNOWN = 1024
+VECTOR_CACHE_SIZE = 1024
 """Vectors of pictures that are kept."""
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class ModelMetadata:
     """What there is to know of a model without its weights; names as those of `Bundle`."""
 
     fingerprint: str
@@ -44,28 +44,28 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class TextVector:
+class TextEmbedding:
     """A text as the model sees it."""
 
     vector_E: Tensor
     """float32, unit length."""
-    tokens: int
+    num_tokens: int
     """That were read, start and end included."""
-    is_cut: bool
+    is_truncated: bool
     """There were more than the context holds."""
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class ZeroShotHead:
     """Labels as the model sees them."""
 
     vectors_CE: Tensor
-    cut: int
+    num_truncated: int
     """Prompts that were longer than the context."""
 
 
 @dataclass(frozen=True, slots=True)
-class Decoded:
+class DecodedImage:
     """A picture as the model takes it."""
 
     pixels_3HW: NDArray[np.uint8]
@@ -73,43 +73,43 @@ class Decoded:
     """Of its file."""
 
 
-class Model(Protocol):
+class ModelClient(Protocol):
     """A model that is asked from an event loop, wherever it runs; what each call takes and gives `Passes` says."""
 
     @property
-    def facts(self) -> Facts:
+    def metadata(self) -> ModelMetadata:
         """What there is to know of it."""
 
     @property
-    def is_up(self) -> bool:
+    def is_ready(self) -> bool:
         """Whether it answers now."""
 
-    async def decode(self, data: str | bytes, where: str) -> Decoded | Tensor:
+    async def decode_image(self, data: str | bytes, where: str) -> DecodedImage | Tensor:
         """Decode a picture."""
 
-    async def pictures(self, pictures: Sequence[Decoded]) -> Sequence[Tensor]:
+    async def encode_images(self, images: Sequence[DecodedImage]) -> Sequence[Tensor]:
         """Embed pictures."""
 
-    async def texts(self, texts: Sequence[str]) -> Sequence[TextVector]:
+    async def encode_texts(self, texts: Sequence[str]) -> Sequence[TextEmbedding]:
         """Embed texts."""
 
-    async def head(self, labels: Sequence[str], templates: Sequence[str]) -> Head:
+    async def build_head(self, labels: Sequence[str], templates: Sequence[str]) -> ZeroShotHead:
         """Build a head."""
 
 
-class Passes:
+class ModelRunner:
     """A model in this process. `decode` may be called by several threads at once, the rest by one."""
 
     def __init__(self, clip: Bundle) -> None:
         self._clip = clip
-        self._prepare = Prepare(clip.preprocess, thumbnail=0, max_pixels=PIXELS)
-        self._known: Recent[str, Tensor] = Recent(KNOWN)
+        self._preprocess = ImagePreprocessor(clip.preprocess, thumbnail_size=0, max_pixels=MAX_PIXELS)
+        self._vector_cache: LRUCache[str, Tensor] = LRUCache(VECTOR_CACHE_SIZE)
 
     @property
-    def facts(self) -> Facts:
+    def metadata(self) -> ModelMetadata:
         """What there is to know of the model."""
         clip = self._clip
-        return Facts(
+        return ModelMetadata(
             clip.fingerprint,
             clip.embed_dim,
             clip.image_size,
@@ -119,25 +119,25 @@ class Passes:
             clip.logit_bias,
         )
 
-    def warm(self, size: int) -> None:
+    def warm_up(self, batch_size: int) -> None:
         """Make the first passes, which are slow (memory is taken, kernels are chosen); settle on this thread's helpers.
 
         Args:
-            size: Of a full batch.
+            batch_size: Of a full batch.
         """
         clip, threads = self._clip, torch.get_num_threads()
         picture = np.zeros((clip.image_size, clip.image_size, 3), np.uint8)
-        for items in (1, size):
+        for items in (1, batch_size):
             clip.encode_images([picture] * items)
             if clip.tokenizer is not None:
                 clip.encode_texts(["a photo"] * items)
         torch.set_num_threads(1)
         began = time.perf_counter()
-        clip.encode_images([picture] * size)
-        if time.perf_counter() - began > QUICK_SECONDS:
+        clip.encode_images([picture] * batch_size)
+        if time.perf_counter() - began > SINGLE_THREAD_MAX_SECONDS:
             torch.set_num_threads(threads)
 
-    def decode(self, data: str | bytes, where: str) -> Decoded | Tensor:
+    def decode_image(self, data: str | bytes, where: str) -> DecodedImage | Tensor:
         """Turn an encoded picture into what the model takes, or into its float32 unit vector [E] if that is known.
 
         Args:
@@ -147,44 +147,44 @@ class Passes:
         Raises:
             BadSample: It cannot be used.
         """
-        encoded = _from_base64(data, where) if isinstance(data, str) else data
+        encoded = _decode_base64(data, where) if isinstance(data, str) else data
         name = digest(encoded)
-        known = self._known.get(name)
-        return Decoded(pixels(encoded, where, self._prepare), name) if known is None else known
+        known = self._vector_cache.get(name)
+        return DecodedImage(decode_pixels(encoded, where, self._preprocess), name) if known is None else known
 
-    def pictures(self, pictures: Sequence[Decoded]) -> list[Tensor]:
+    def encode_images(self, images: Sequence[DecodedImage]) -> list[Tensor]:
         """Return the float32 unit vector [E] of each."""
-        pixels_N3HW = torch.from_numpy(np.stack([picture.pixels_3HW for picture in pictures]))
+        pixels_N3HW = torch.from_numpy(np.stack([picture.pixels_3HW for picture in images]))
         vectors = list(self._clip.encode_pixels(pixels_N3HW))
-        for picture, vector_E in zip(pictures, vectors, strict=True):
-            self._known.keep(picture.digest, vector_E)
+        for picture, vector_E in zip(images, vectors, strict=True):
+            self._vector_cache.put(picture.digest, vector_E)
         return vectors
 
-    def texts(self, texts: Sequence[str]) -> list[TextVector]:
+    def encode_texts(self, texts: Sequence[str]) -> list[TextEmbedding]:
         """Embed texts; over-long ones are cut, and say so. ConfigError if the model came without a tokenizer."""
-        words = self._words()
+        words = self._require_tokenizer()
         rows = words.encode(texts, truncate=True)
-        with _untold(rows.truncated):
+        with _ignore_truncation_warnings(rows.num_truncated):
             vectors_NE = self._clip.encode_texts(texts)
         lengths = rows.lengths.tolist()
         # Which of them were cut, the rows do not say; only the full ones can be.
         return [
-            TextVector(
+            TextEmbedding(
                 vector_E,
                 tokens,
-                tokens == words.context_length and bool(words.encode([text], truncate=True).truncated),
+                tokens == words.context_length and bool(words.encode([text], truncate=True).num_truncated),
             )
             for text, vector_E, tokens in zip(texts, vectors_NE, lengths, strict=True)
         ]
 
-    def head(self, labels: Sequence[str], templates: Sequence[str]) -> Head:
+    def build_head(self, labels: Sequence[str], templates: Sequence[str]) -> ZeroShotHead:
         """Return the unit vectors of classes [C, E] by their prompts' mean (CLIP §3.1.4); errors as of `texts`."""
-        prompts = [fill(template, label) for label in labels for template in templates]
-        cut = self._words().encode(prompts, truncate=True).truncated
-        with _untold(cut):
-            return Head(self._clip.class_vectors(labels, templates), cut)
+        prompts = [fill_template(template, label) for label in labels for template in templates]
+        cut = self._require_tokenizer().encode(prompts, truncate=True).num_truncated
+        with _ignore_truncation_warnings(cut):
+            return ZeroShotHead(self._clip.class_vectors(labels, templates), cut)
 
-    def _words(self) -> Words:
+    def _require_tokenizer(self) -> Tokenizer:
         words = self._clip.tokenizer
         if words is None:
             raise ConfigError(
@@ -193,7 +193,7 @@ class Passes:
         return words
 
 
-def _from_base64(data: str, where: str) -> bytes:
+def _decode_base64(data: str, where: str) -> bytes:
     try:
         return base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError) as error:
@@ -202,9 +202,9 @@ def _from_base64(data: str, where: str) -> bytes:
 
 
 @contextmanager
-def _untold(cut: int) -> Iterator[None]:
+def _ignore_truncation_warnings(num_truncated: int) -> Iterator[None]:
     """Keep from warning here of texts that are cut: the answer says so."""
-    with warnings.catch_warnings() if cut else nullcontext():
-        if cut:
+    with warnings.catch_warnings() if num_truncated else nullcontext():
+        if num_truncated:
             warnings.simplefilter("ignore", UserWarning)
         yield

@@ -14,20 +14,20 @@ from urllib.parse import quote
 from fastapi import APIRouter, BackgroundTasks, Response
 from pydantic import BaseModel, Field
 
-from zebra.data.benchmarks.clip_benchmark import Benchmark
-from zebra.errors import ConfigError, DataError, ZebraError, nearest
+from zebra.data.benchmarks.clip_benchmark import ClassificationBenchmark
+from zebra.errors import ConfigError, DataError, ZebraError, suggest_name
 from zebra.evaluators.embeddings import embed_source
-from zebra.evaluators.zero_shot import head, prompts_for
+from zebra.evaluators.zero_shot import build_zero_shot_classifier, resolve_prompts
 from zebra.pretrained.bundle import Bundle
-from zebra.protocols.human import UNKNOWN, Answer
-from zebra.protocols.zero_shot import zero_shot
-from zebra.serve.errors import Refusal
-from zebra.serve.schema import Asked
+from zebra.protocols.human import UNKNOWN_ANSWER, HumanAnswer
+from zebra.protocols.zero_shot import classify_zero_shot
+from zebra.serve.errors import HTTPError
+from zebra.serve.schema import RequestModel
 from zebra.values import Score
-from zebra.workflows.human import QuizSet, Standing, standings
+from zebra.workflows.human import HumanModelComparison, QuizDataset, compare_humans_with_model
 
-Shots = Literal[0, 1, 2]
-Name = Annotated[str, Field(min_length=1, max_length=200)]
+NumShots = Literal[0, 1, 2]
+ShortText = Annotated[str, Field(min_length=1, max_length=200)]
 MEDIA_TYPES = {
     b"\xff\xd8\xff": "image/jpeg",
     b"\x89PNG": "image/png",
@@ -37,55 +37,55 @@ MEDIA_TYPES = {
 """How a picture begins → what it is; of others the browser is told nothing."""
 
 
-class StartRequest(Asked):
+class QuizStartRequest(RequestModel):
     """Who answers, and after how many examples of each class."""
 
-    person: Name
-    shots: Shots = 0
+    person: ShortText
+    shots: NumShots = 0
 
 
-class Said(Asked):
+class QuizAnswer(RequestModel):
     """One answer, as a line of the file of `zebra human` has it."""
 
-    image: Name
-    answer: Name
+    image: ShortText
+    answer: ShortText
     """A class name, or ? for "I don't know"."""
-    shots: Shots = 0
-    person: Name | None = None
+    shots: NumShots = 0
+    person: ShortText | None = None
     """The request's without it."""
 
 
-class ScoreRequest(Asked):
+class QuizScoreRequest(RequestModel):
     """Answers of one person, or of several who name themselves in each."""
 
-    person: Name
-    answers: Annotated[list[Said], Field(min_length=1, max_length=100_000)]
+    person: ShortText
+    answers: Annotated[list[QuizAnswer], Field(min_length=1, max_length=100_000)]
 
 
-class SetAnswer(BaseModel):
+class QuizInfo(BaseModel):
     """What a set holds."""
 
     name: str
     classes: list[str]
-    pictures: int
-    examples_available: int
+    num_images: int
+    max_shots: int
 
 
-class Examples(BaseModel):
+class ClassExamples(BaseModel):
     """What a person sees of a class before."""
 
     label: str
     images: list[str]
 
 
-class StartAnswer(BaseModel):
+class QuizStartResponse(BaseModel):
     """Picture ids in this person's order; addresses of the examples."""
 
     questions: list[str]
-    examples: list[Examples]
+    examples: list[ClassExamples]
 
 
-class Interval(BaseModel):
+class ScoreInterval(BaseModel):
     """A share with its 95 % interval over n pictures."""
 
     value: float
@@ -98,159 +98,166 @@ class ClassScore(BaseModel):
     """How hard one class is."""
 
     label: str
-    people: Interval
-    model: Interval
+    people: ScoreInterval
+    model: ScoreInterval
 
 
-class StandingAnswer(BaseModel):
+class QuizResult(BaseModel):
     """A row of Table 2 beside the model's, and both by class (Fig. 16), the hardest for people first."""
 
     shots: int
-    people: int
-    answers: int
-    accuracy: Interval
-    majority: Interval | None
-    on_guesses: Interval | None
-    majority_on_guesses: Interval | None
-    model: Interval
-    correlation: Interval | None
+    num_people: int
+    num_answers: int
+    accuracy: ScoreInterval
+    majority: ScoreInterval | None
+    on_guesses: ScoreInterval | None
+    majority_on_guesses: ScoreInterval | None
+    model: ScoreInterval
+    correlation: ScoreInterval | None
     classes: list[ClassScore]
 
 
-class ScoreAnswer(BaseModel):
+class QuizScoreResponse(BaseModel):
     """One standing for each number of examples."""
 
-    standings: list[StandingAnswer]
+    results: list[QuizResult]
 
 
-class Quiz:
+class QuizService:
     """One set and what a model makes of it."""
 
-    def __init__(self, asked: QuizSet, model: Callable[[], Bundle]) -> None:
-        self.set = asked
-        self._model = model
-        self._right: Mapping[str, bool] | None = None
+    def __init__(self, dataset: QuizDataset, get_model: Callable[[], Bundle]) -> None:
+        self.dataset = dataset
+        self._get_model = get_model
+        self._is_correct_by_id: Mapping[str, bool] | None = None
         self._lock = Lock()
 
-    def right(self) -> Mapping[str, bool]:
+    def model_correctness(self) -> Mapping[str, bool]:
         """Return picture id → whether the model classifies it correctly; found once, by the set's own prompts."""
         with self._lock:
-            if self._right is None:
-                clip, benchmark = self._model(), self.set.benchmark
-                outcome = zero_shot(
-                    embed_source(clip, benchmark.source), head(clip, prompts_for(benchmark, "own"))
+            if self._is_correct_by_id is None:
+                clip, benchmark = self._get_model(), self.dataset.benchmark
+                outcome = classify_zero_shot(
+                    embed_source(clip, benchmark.source),
+                    build_zero_shot_classifier(clip, resolve_prompts(benchmark, "own")),
                 )
-                self._right = dict(zip(self.set.ids, outcome.correct_N.tolist(), strict=True))
-            return self._right
+                self._is_correct_by_id = dict(zip(self.dataset.ids, outcome.correct_N.tolist(), strict=True))
+            return self._is_correct_by_id
 
-    def prepare(self) -> None:
+    def precompute(self) -> None:
         """Find what the model makes of the set, if it can be found now."""
         with suppress(ZebraError):  # the first score tries again, and says why not
-            self.right()
+            self.model_correctness()
 
     @cached_property
-    def tests(self) -> dict[str, int]:
+    def question_index(self) -> dict[str, int]:
         """Picture id → position among the questions."""
-        return {name: position for position, name in enumerate(self.set.ids)}
+        return {name: position for position, name in enumerate(self.dataset.ids)}
 
     @cached_property
-    def shown(self) -> dict[str, int]:
+    def example_index(self) -> dict[str, int]:
         """Picture id → position among what examples are taken from."""
-        source = self.set.teacher.source
-        return {source.locate(position): position for position in range(len(source))}
+        source = self.dataset.example_benchmark.source
+        return {source.sample_id(position): position for position in range(len(source))}
 
-    def address(self, position: int) -> str:
+    def example_url(self, position: int) -> str:
         """Return where an example is found."""
-        name = self.set.teacher.source.locate(position)
-        return f"/v1/quiz/{quote(self.set.name, safe='')}/images/{quote(name, safe='')}?example=1"
+        name = self.dataset.example_benchmark.source.sample_id(position)
+        return f"/v1/quiz/{quote(self.dataset.name, safe='')}/images/{quote(name, safe='')}?example=1"
 
-    def picture(self, name: str, *, example: bool) -> bytes:
+    def read_image(self, image_id: str, *, is_example: bool) -> bytes:
         """Return the encoded bytes of a picture; Refusal if there is none of this id."""
-        known = self.shown if example else self.tests
-        if name not in known:
-            raise Refusal(404, f"the set {self.set.name} has no picture of this id")
-        benchmark: Benchmark = self.set.teacher if example else self.set.benchmark
-        return benchmark.source.read(known[name]).image
+        known = self.example_index if is_example else self.question_index
+        if image_id not in known:
+            raise HTTPError(404, f"the set {self.dataset.name} has no picture of this id")
+        benchmark: ClassificationBenchmark = (
+            self.dataset.example_benchmark if is_example else self.dataset.benchmark
+        )
+        return benchmark.source.read(known[image_id]).image
 
-    def answers(self, request: ScoreRequest) -> list[Answer]:
+    def parse_answers(self, request: QuizScoreRequest) -> list[HumanAnswer]:
         """Check answers; DataError names the first that cannot be one."""
-        index = {name: number for number, name in enumerate(self.set.classnames)}
+        index = {name: number for number, name in enumerate(self.dataset.classnames)}
         seen: set[tuple[str, str, int]] = set()
         answers = []
         for number, said in enumerate(request.answers, start=1):
-            if said.image not in self.set.labels:
-                raise DataError(f"answer {number}: the set {self.set.name} has no picture {said.image!r}")
-            if said.answer != UNKNOWN and said.answer not in index:
-                close = nearest(said.answer, index)[:200]
+            if said.image not in self.dataset.labels:
+                raise DataError(f"answer {number}: the set {self.dataset.name} has no picture {said.image!r}")
+            if said.answer != UNKNOWN_ANSWER and said.answer not in index:
+                close = suggest_name(said.answer, index)[:200]
                 raise DataError(
-                    f"answer {number}: no class {said.answer!r}, nor {UNKNOWN} for not knowing.{close}"
+                    f"answer {number}: no class {said.answer!r}, nor {UNKNOWN_ANSWER} for not knowing.{close}"
                 )
             key = (said.person or request.person, said.image, said.shots)
             if key in seen:
                 raise DataError(f"answer {number}: {key[0]!r} has answered {said.image!r} already")
             seen.add(key)
-            answers.append(Answer(key[0], said.image, index.get(said.answer), said.shots))
+            answers.append(HumanAnswer(key[0], said.image, index.get(said.answer), said.shots))
         return answers
 
 
-def names(folders: Sequence[Path]) -> list[str]:
+def quiz_names(dataset_dirs: Sequence[Path]) -> list[str]:
     """Return what the sets in some folders are called."""
-    return [folder.resolve().name for folder in folders]
+    return [folder.resolve().name for folder in dataset_dirs]
 
 
-def router(folders: Sequence[Path], model: Callable[[], Bundle]) -> APIRouter:
+def quiz_router(dataset_dirs: Sequence[Path], get_model: Callable[[], Bundle]) -> APIRouter:
     """Return the routes of the quiz.
 
     Args:
-        folders: CLIP_benchmark folders; the last part of the path names a set.
-        model: Gives the model that people are compared with, or raises while there is none.
+        dataset_dirs: CLIP_benchmark folders; the last part of the path names a set.
+        get_model: Gives the model that people are compared with, or raises while there is none.
 
     Raises:
         DataError: A set is not whole.
         ConfigError: Two sets have one name.
     """
-    quizzes: dict[str, Quiz] = {}
-    for folder in folders:
-        quiz = Quiz(QuizSet(folder), model)
-        if quiz.set.name in quizzes:
-            raise ConfigError(f"two quiz sets are called {quiz.set.name}; rename the folder {folder}")
-        quizzes[quiz.set.name] = quiz
+    quizzes: dict[str, QuizService] = {}
+    for folder in dataset_dirs:
+        quiz = QuizService(QuizDataset(folder), get_model)
+        if quiz.dataset.name in quizzes:
+            raise ConfigError(f"two quiz sets are called {quiz.dataset.name}; rename the folder {folder}")
+        quizzes[quiz.dataset.name] = quiz
     routes = APIRouter(prefix="/v1/quiz", tags=["quiz"])
 
-    def of(name: str) -> Quiz:
+    def of(name: str) -> QuizService:
         if name not in quizzes:
-            raise Refusal(404, f"no quiz set {name!r}.{nearest(name, quizzes)[:200]}")
+            raise HTTPError(404, f"no quiz set {name!r}.{suggest_name(name, quizzes)[:200]}")
         return quizzes[name]
 
     @routes.get("/{name}")
-    def about(name: str) -> SetAnswer:
+    def about(name: str) -> QuizInfo:
         """Say what a set holds."""
-        asked = of(name).set
-        return SetAnswer(
+        asked = of(name).dataset
+        return QuizInfo(
             name=asked.name,
             classes=list(asked.classnames),
-            pictures=len(asked.ids),
-            examples_available=min(2, asked.most_shots),
+            num_images=len(asked.ids),
+            max_shots=min(2, asked.max_shots),
         )
 
     @routes.post("/{name}/start")
-    def start(name: str, request: StartRequest, later: BackgroundTasks) -> StartAnswer:
+    def start(name: str, request: QuizStartRequest, later: BackgroundTasks) -> QuizStartResponse:
         """Give the questions in the order of this person, the same whenever it is asked for."""
         quiz = of(name)
-        asked = quiz.set
-        later.add_task(quiz.prepare)  # so that the first score need not wait for it
-        return StartAnswer(
-            questions=[asked.ids[position] for position in asked.questions(request.person, request.shots)],
+        asked = quiz.dataset
+        later.add_task(quiz.precompute)  # so that the first score need not wait for it
+        return QuizStartResponse(
+            questions=[
+                asked.ids[position] for position in asked.question_order(request.person, request.shots)
+            ],
             examples=[
-                Examples(label=label, images=[quiz.address(position) for position in positions])
-                for label, positions in zip(asked.classnames, asked.examples(request.shots), strict=False)
+                ClassExamples(label=label, images=[quiz.example_url(position) for position in positions])
+                for label, positions in zip(
+                    asked.classnames, asked.sample_examples(request.shots), strict=False
+                )
             ],
         )
 
     @routes.get("/{name}/images/{picture:path}", response_class=Response)
     def image(name: str, picture: str, example: bool = False) -> Response:
         """Give the bytes of a picture to be asked about, or of an example."""
-        data = of(name).picture(picture, example=example)
+        data = of(name).read_image(picture, is_example=example)
         kind = next((kind for start, kind in MEDIA_TYPES.items() if data.startswith(start)), None)
         return Response(
             data,
@@ -259,37 +266,44 @@ def router(folders: Sequence[Path], model: Callable[[], Bundle]) -> APIRouter:
         )
 
     @routes.post("/{name}/score")
-    def score(name: str, request: ScoreRequest) -> ScoreAnswer:
+    def score(name: str, request: QuizScoreRequest) -> QuizScoreResponse:
         """Set answers beside the model's on the same pictures."""
         quiz = of(name)
-        found = standings(quiz.answers(request), quiz.set.labels, quiz.right(), quiz.set.classnames)
-        return ScoreAnswer(standings=[_standing(standing) for standing in found])
+        found = compare_humans_with_model(
+            quiz.parse_answers(request),
+            quiz.dataset.labels,
+            quiz.model_correctness(),
+            quiz.dataset.classnames,
+        )
+        return QuizScoreResponse(results=[_to_quiz_result(standing) for standing in found])
 
     return routes
 
 
-def _standing(standing: Standing) -> StandingAnswer:
-    people, hardness = standing.people, standing.difficulty
-    return StandingAnswer(
-        shots=standing.shots,
-        people=people.people,
-        answers=people.answers,
-        accuracy=_interval(people.accuracy),
-        majority=_maybe(people.majority),
-        on_guesses=_maybe(people.on_guesses),
-        majority_on_guesses=_maybe(people.majority_on_guesses),
-        model=_interval(standing.model),
-        correlation=_maybe(hardness.correlation),
+def _to_quiz_result(comparison: HumanModelComparison) -> QuizResult:
+    people, hardness = comparison.human, comparison.difficulty
+    return QuizResult(
+        shots=comparison.shots,
+        num_people=people.num_people,
+        num_answers=people.num_answers,
+        accuracy=_to_interval(people.accuracy),
+        majority=_optional_interval(people.majority_accuracy),
+        on_guesses=_optional_interval(people.accuracy_on_guesses),
+        majority_on_guesses=_optional_interval(people.majority_accuracy_on_guesses),
+        model=_to_interval(comparison.model_accuracy),
+        correlation=_optional_interval(hardness.correlation),
         classes=[
-            ClassScore(label=label, people=_interval(theirs), model=_interval(its))
-            for label, theirs, its in zip(hardness.classes, hardness.people, hardness.model, strict=True)
+            ClassScore(label=label, people=_to_interval(theirs), model=_to_interval(its))
+            for label, theirs, its in zip(
+                hardness.classnames, hardness.human_scores, hardness.model_scores, strict=True
+            )
         ],
     )
 
 
-def _maybe(score: Score | None) -> Interval | None:
-    return None if score is None else _interval(score)
+def _optional_interval(score: Score | None) -> ScoreInterval | None:
+    return None if score is None else _to_interval(score)
 
 
-def _interval(score: Score) -> Interval:
-    return Interval(value=score.value, low=score.low, high=score.high, n=score.n)
+def _to_interval(score: Score) -> ScoreInterval:
+    return ScoreInterval(value=score.value, low=score.low, high=score.high, n=score.n)

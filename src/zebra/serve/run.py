@@ -13,21 +13,21 @@ from zebra.errors import ConfigError, ZebraError
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
 from zebra.serve.app import create_app
-from zebra.serve.errors import Refusal
+from zebra.serve.errors import HTTPError
 from zebra.serve.server import Server
 from zebra.serve.service import Service
-from zebra.serve.worker_client import ModelProcess
+from zebra.serve.worker_client import WorkerClient
 
-UNDER_WAY = 100_000
+GC_THRESHOLD = 100_000
 """Objects that are made and not yet gone before they are looked through."""
 log = logging.getLogger(__name__)
 
 
-def run(config: ServeConfig, listening: Callable[[str], None] = lambda _address: None) -> None:
+def run(config: ServeConfig, on_listening: Callable[[str], None] = lambda _address: None) -> None:
     """Serve until SIGTERM or Ctrl-C, and until everything that was accepted is answered.
 
     Args:
-        listening: Is told the address; requests are answered once /readyz says so.
+        on_listening: Is told the address; requests are answered once /readyz says so.
 
     Raises:
         ConfigError: There is no model, or the address is taken.
@@ -43,19 +43,19 @@ def run(config: ServeConfig, listening: Callable[[str], None] = lambda _address:
         failures.append(error)
         server.should_exit = True
 
-    model = ModelProcess(config.model, config.batching.size, failed)
-    service = Service(model, config, opened=_settle, failed=failed)
-    app = create_app(service, **_parts(config, config.model))
-    server = Server(app, service.drain, service.places)
-    with listen(config.host, config.port) as door:
+    model = WorkerClient(config.model, config.batching.max_batch_size, failed)
+    service = Service(model, config, on_ready=_tune_gc, on_error=failed)
+    app = create_app(service, **_optional_routes(config, config.model))
+    server = Server(app, service.drain, service.concurrency_limit)
+    with create_listening_socket(config.host, config.port) as door:
         host, port = door.getsockname()[:2]
-        listening(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+        on_listening(f"http://{f'[{host}]' if ':' in host else host}:{port}")
         server.run([door])
     if failures:
         raise failures[0]
 
 
-def _settle() -> None:
+def _tune_gc() -> None:
     """Keep garbage collection from stopping everything while it looks through what is no garbage.
 
     What is there for good is left out, and so are requests under way, some 200 objects each: looking through 256 of
@@ -63,37 +63,37 @@ def _settle() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(UNDER_WAY, 20, 50)
+    gc.set_threshold(GC_THRESHOLD, 20, 50)
 
 
-def _open(model: str) -> Bundle:
+def _load_quiz_model(model_path: str) -> Bundle:
     """Open a model once more, for what is not asked of its process; Refusal if it has gone meanwhile."""
     try:
-        return load(model)
+        return load(model_path)
     except ZebraError as error:
         log.exception("the model cannot be opened for the quiz")
-        raise Refusal(
-            503, "the model cannot be opened; the server's log says why", retry_seconds=60
+        raise HTTPError(
+            503, "the model cannot be opened; the server's log says why", retry_after_seconds=60
         ) from error
 
 
-def _parts(config: ServeConfig, model: str) -> dict[str, Any]:
+def _optional_routes(config: ServeConfig, model_path: str) -> dict[str, Any]:
     """Return the map of a store and the quiz about sets, if there are any; either takes seconds to be imported."""
     parts: dict[str, Any] = {}
     if config.store is not None:
         from zebra.serve import map_routes
 
-        parts["map"] = map_routes.router(Path(config.store))
+        parts["map"] = map_routes.map_router(Path(config.store))
     if config.quiz:
         from zebra.serve import quiz_routes
 
         folders = [Path(folder) for folder in config.quiz]
-        parts["quiz"] = quiz_routes.router(folders, partial(_open, model))
-        parts["quiz_names"] = quiz_routes.names(folders)
+        parts["quiz"] = quiz_routes.quiz_router(folders, partial(_load_quiz_model, model_path))
+        parts["quiz_names"] = quiz_routes.quiz_names(folders)
     return parts
 
 
-def listen(host: str, port: int) -> socket.socket:
+def create_listening_socket(host: str, port: int) -> socket.socket:
     """Return a socket that listens at an address; ConfigError if it cannot."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # Of a socket that does not say TCP, asyncio does not switch off waiting for more to send (Nagle): 40 ms a request.

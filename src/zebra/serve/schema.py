@@ -4,116 +4,127 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from zebra.serve.limits import BATCH, BODY_BYTES, DEPTH, HITS, LABELS, TEMPLATES, TERMS, TEXT_LENGTH
+from zebra.serve.limits import (
+    MAX_BODY_BYTES,
+    MAX_HITS,
+    MAX_INPUTS,
+    MAX_LABELS,
+    MAX_QUERY_TERMS,
+    MAX_RESULT_WINDOW,
+    MAX_TEMPLATES,
+    MAX_TEXT_LENGTH,
+)
 from zebra.text.templates import DEFAULT_TEMPLATES
 
-Text = Annotated[str, Field(min_length=1, max_length=TEXT_LENGTH)]
-Base64 = Annotated[str, Field(min_length=1, max_length=BODY_BYTES, description="a file, base64")]
-RowId = Annotated[str, Field(min_length=1, max_length=TEXT_LENGTH, description="of a row in the store")]
-Labels = Annotated[list[Text], Field(min_length=1, max_length=LABELS)]
+Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT_LENGTH)]
+Base64 = Annotated[str, Field(min_length=1, max_length=MAX_BODY_BYTES, description="a file, base64")]
+RowId = Annotated[str, Field(min_length=1, max_length=MAX_TEXT_LENGTH, description="of a row in the store")]
+Labels = Annotated[list[Text], Field(min_length=1, max_length=MAX_LABELS)]
 
 
-class Asked(BaseModel):
+class RequestModel(BaseModel):
     """A request: nothing in it is converted, and nothing unknown passes."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class Picture(Asked):
+class RequestImage(RequestModel):
     """A JPEG, PNG, WebP or GIF (first frame): its bytes, its row in the store, or its address."""
 
     data: Base64 | None = None
     id: RowId | None = None
     url: (
-        Annotated[str, Field(max_length=TEXT_LENGTH, description="https, if the server allows its host")]
+        Annotated[str, Field(max_length=MAX_TEXT_LENGTH, description="https, if the server allows its host")]
         | None
     ) = None
 
     @model_validator(mode="after")
-    def _one(self) -> "Picture":
+    def _require_one_source(self) -> "RequestImage":
         if sum(value is not None for value in (self.data, self.id, self.url)) != 1:
             raise ValueError("a picture is one of data, id and url")
         return self
 
 
-Pictures = Annotated[list[Picture], Field(min_length=1, max_length=BATCH)]
+RequestImages = Annotated[list[RequestImage], Field(min_length=1, max_length=MAX_INPUTS)]
 
 
-class ClassifyRequest(Asked):
+class ClassifyRequest(RequestModel):
     """Pictures, and the labels that they may have."""
 
-    images: Pictures
+    images: RequestImages
     labels: Labels
-    templates: Annotated[list[Text], Field(min_length=1, max_length=TEMPLATES)] = list(DEFAULT_TEMPLATES)
+    templates: Annotated[list[Text], Field(min_length=1, max_length=MAX_TEMPLATES)] = list(DEFAULT_TEMPLATES)
 
 
-class ZeroShotParameters(Asked):
+class ZeroShotParameters(RequestModel):
     """What belongs to Hugging Face's request beside its pictures."""
 
     candidate_labels: Labels
     hypothesis_template: Text = DEFAULT_TEMPLATES[0]
 
 
-class ZeroShotRequest(Asked):
+class ZeroShotRequest(RequestModel):
     """The shape of Hugging Face's zero-shot-image-classification."""
 
-    inputs: Base64 | Annotated[list[Base64], Field(min_length=1, max_length=BATCH)]
+    inputs: Base64 | Annotated[list[Base64], Field(min_length=1, max_length=MAX_INPUTS)]
     parameters: ZeroShotParameters
 
 
-def _shape(request: Any) -> str:
+def _request_format(request: Any) -> str:
     foreign = isinstance(request, ZeroShotRequest) or (isinstance(request, dict) and "inputs" in request)
     return "hugging-face" if foreign else "zebra"
 
 
 AnyClassifyRequest = Annotated[
     Annotated[ClassifyRequest, Tag("zebra")] | Annotated[ZeroShotRequest, Tag("hugging-face")],
-    Discriminator(_shape),
+    Discriminator(_request_format),
 ]
 
 
-class EmbedRequest(Asked):
+class EmbedRequest(RequestModel):
     """Pictures or texts."""
 
-    images: Pictures | None = None
-    texts: Annotated[list[Text], Field(min_length=1, max_length=BATCH)] | None = None
+    images: RequestImages | None = None
+    texts: Annotated[list[Text], Field(min_length=1, max_length=MAX_INPUTS)] | None = None
 
     @model_validator(mode="after")
-    def _one(self) -> "EmbedRequest":
+    def _require_one_modality(self) -> "EmbedRequest":
         if (self.images is None) == (self.texts is None):
             raise ValueError("send images or texts")
         return self
 
 
-class EmbeddingsRequest(Asked):
+class EmbeddingsRequest(RequestModel):
     """The shape of OpenAI's client."""
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 
-    input: Text | Annotated[list[Text], Field(min_length=1, max_length=BATCH)]
-    model: Annotated[str, Field(max_length=TEXT_LENGTH)] = ""
+    input: Text | Annotated[list[Text], Field(min_length=1, max_length=MAX_INPUTS)]
+    model: Annotated[str, Field(max_length=MAX_TEXT_LENGTH)] = ""
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = None
 
 
-class SearchRequest(Asked):
+class SearchRequest(RequestModel):
     """What to look for: the sum of what is named, less what is not wanted."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True)
 
     text: Text | None = None
-    image: Picture | None = None
-    without: Annotated[list[Text], Field(max_length=TERMS, alias="not")] = []
-    like: Annotated[list[RowId], Field(max_length=TERMS)] = []
-    unlike: Annotated[list[RowId], Field(max_length=TERMS)] = []
+    image: RequestImage | None = None
+    without: Annotated[list[Text], Field(max_length=MAX_QUERY_TERMS, alias="not")] = []
+    like: Annotated[list[RowId], Field(max_length=MAX_QUERY_TERMS)] = []
+    unlike: Annotated[list[RowId], Field(max_length=MAX_QUERY_TERMS)] = []
     where: (
-        Annotated[str, Field(max_length=TEXT_LENGTH, description="a filter: width >= 640 and year = 2021")]
+        Annotated[
+            str, Field(max_length=MAX_TEXT_LENGTH, description="a filter: width >= 640 and year = 2021")
+        ]
         | None
     ) = None
-    k: Annotated[int, Field(ge=1, le=HITS)] = 20
-    offset: Annotated[int, Field(ge=0, le=DEPTH - HITS)] = 0
+    k: Annotated[int, Field(ge=1, le=MAX_HITS)] = 20
+    offset: Annotated[int, Field(ge=0, le=MAX_RESULT_WINDOW - MAX_HITS)] = 0
     min_score: Annotated[float, Field(ge=-1, le=1, strict=False)] | None = None
-    fold: (
+    dedup: (
         Annotated[
             float, Field(ge=-1, le=1, strict=False, description="cosine of near duplicates, told as one")
         ]
@@ -121,7 +132,7 @@ class SearchRequest(Asked):
     ) = None
 
     @model_validator(mode="after")
-    def _something(self) -> "SearchRequest":
+    def _require_query(self) -> "SearchRequest":
         if (
             not (self.text or "").strip()
             and self.image is None
@@ -131,20 +142,20 @@ class SearchRequest(Asked):
         return self
 
 
-class Fault(BaseModel):
+class ErrorDetail(BaseModel):
     """What went wrong."""
 
     type: str
     message: str
 
 
-class Problem(BaseModel):
+class ErrorResponse(BaseModel):
     """The shape of every error."""
 
-    error: Fault
+    error: ErrorDetail
 
 
-class ModelFacts(BaseModel):
+class ServedModelInfo(BaseModel):
     """About the model."""
 
     name: str
@@ -155,7 +166,7 @@ class ModelFacts(BaseModel):
     precision: str
 
 
-class Column(BaseModel):
+class ColumnInfo(BaseModel):
     """That can be filtered by."""
 
     name: str
@@ -166,11 +177,11 @@ class StoreInfo(BaseModel):
     """About the store."""
 
     rows: int
-    columns: list[Column]
+    columns: list[ColumnInfo]
     captions: bool
 
 
-class Limits(BaseModel):
+class RequestLimits(BaseModel):
     """How much one request may ask for."""
 
     labels: int
@@ -181,13 +192,13 @@ class Limits(BaseModel):
     pixels: int
 
 
-class About(BaseModel):
+class ServerInfo(BaseModel):
     """What this service is."""
 
     version: str
-    model: ModelFacts
+    model: ServedModelInfo
     store: StoreInfo | None
-    limits: Limits
+    limits: RequestLimits
     quiz: list[str]
     map: bool
     urls: bool
@@ -201,20 +212,20 @@ class LabelScore(BaseModel):
     score: float
 
 
-class Ranked(BaseModel):
+class ClassifyResult(BaseModel):
     """The labels of one picture, best first."""
 
     scores: list[LabelScore]
 
 
-class ClassifyAnswer(BaseModel):
+class ClassifyResponse(BaseModel):
     """For each picture its labels."""
 
-    results: list[Ranked]
+    results: list[ClassifyResult]
     warnings: list[str]
 
 
-class EmbedAnswer(BaseModel):
+class EmbedResponse(BaseModel):
     """Unit vectors, and the model they are of."""
 
     vectors: list[list[float]]
@@ -237,7 +248,7 @@ class Usage(BaseModel):
     total_tokens: int
 
 
-class EmbeddingsAnswer(BaseModel):
+class EmbeddingsResponse(BaseModel):
     """OpenAI's shape."""
 
     object: Literal["list"] = "list"
@@ -246,7 +257,7 @@ class EmbeddingsAnswer(BaseModel):
     usage: Usage
 
 
-class RowAnswer(BaseModel):
+class RowResponse(BaseModel):
     """A row of the store, and where its picture is."""
 
     id: str
@@ -259,17 +270,17 @@ class RowAnswer(BaseModel):
     thumbnail: str
 
 
-class HitAnswer(RowAnswer):
+class HitResponse(RowResponse):
     """A row that was found."""
 
     score: float
-    folded: int
+    duplicates: int
 
 
-class SearchAnswer(BaseModel):
+class SearchResponse(BaseModel):
     """What was found, best first."""
 
-    hits: list[HitAnswer]
+    hits: list[HitResponse]
     more: bool
     method: Literal["exact", "approximate"]
     recall: float | None
@@ -278,7 +289,7 @@ class SearchAnswer(BaseModel):
     warnings: list[str]
 
 
-class State(BaseModel):
+class HealthResponse(BaseModel):
     """Whether it is well, or ready."""
 
     status: str

@@ -4,41 +4,41 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from zebra.store.store_dir import sync
+from zebra.store.store_dir import fsync_path
 
-NAME = "index.json"
+INDEX_METADATA_FILE = "index.json"
 
 
 @dataclass(frozen=True, slots=True)
-class IndexFacts:
+class IndexMetadata:
     """An index as it was measured when it was made."""
 
-    kind: str
-    rows: int
+    index_type: str
+    num_rows: int
     """Indexed; those added since are found by looking at all of them."""
-    partitions: int
-    probes: int
+    num_partitions: int
+    nprobes: int
     """Partitions that a search looks into."""
-    refine: int
+    refine_factor: int
     """Times as many rows as asked for that a search compares by their own vectors."""
     recall: float
     """Share of the ten nearest neighbours that it finds, over `queries` searches."""
-    queries: int
+    num_queries: int
     build_seconds: float
 
 
-def read_index_facts(store: Path) -> IndexFacts | None:
+def read_index_metadata(store_path: Path) -> IndexMetadata | None:
     """Read them; None if there are none."""
     try:
-        return IndexFacts(**json.loads((store / NAME).read_text(encoding="utf-8")))
+        return IndexMetadata(**json.loads((store_path / INDEX_METADATA_FILE).read_text(encoding="utf-8")))
     except (FileNotFoundError, ValueError, TypeError):  # it is replaced whole: no crash damages it
         return None
 
 
-def write_index_facts(store: Path, facts: IndexFacts) -> None:
+def write_index_metadata(store_path: Path, metadata: IndexMetadata) -> None:
     """Write them, whole and durably."""
-    partial = store / f"{NAME}.partial"
-    partial.write_text(json.dumps(asdict(facts)) + "\n", encoding="utf-8")
-    sync(partial)
-    partial.replace(store / NAME)
-    sync(store)
+    partial = store_path / f"{INDEX_METADATA_FILE}.partial"
+    partial.write_text(json.dumps(asdict(metadata)) + "\n", encoding="utf-8")
+    fsync_path(partial)
+    partial.replace(store_path / INDEX_METADATA_FILE)
+    fsync_path(store_path)

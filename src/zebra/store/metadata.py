@@ -9,14 +9,14 @@ import pyarrow as pa
 
 from zebra.errors import StoreError
 
-FORMAT = 1
+FORMAT_VERSION = 1
 """Raised whenever an older zebra would read a store wrongly."""
-KEY = b"zebra"
+SCHEMA_METADATA_KEY = b"zebra"
 """Of the schema's metadata; the value is JSON."""
 
 
 @dataclass(frozen=True, slots=True)
-class StoreFacts:
+class StoreMetadata:
     """What the vectors of a store have in common."""
 
     fingerprint: str
@@ -29,7 +29,7 @@ class StoreFacts:
     """The model computed in, to begin with: fp32, bf16 or int8. Those of one model may be mixed."""
     dtype: Literal["float16", "float32"]
     """Vectors are kept as."""
-    format: int = FORMAT
+    format: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
         if not self.fingerprint:
@@ -43,47 +43,47 @@ class StoreFacts:
                 "float16 or float32"
             )
 
-    def metadata(self) -> dict[bytes, bytes]:
+    def to_schema_metadata(self) -> dict[bytes, bytes]:
         """Return what goes into a schema."""
-        return {KEY: json.dumps(asdict(self)).encode()}
+        return {SCHEMA_METADATA_KEY: json.dumps(asdict(self)).encode()}
 
 
-def read_facts(metadata: Mapping[bytes, bytes] | None, where: str) -> StoreFacts:
+def read_store_metadata(schema_metadata: Mapping[bytes, bytes] | None, path: str) -> StoreMetadata:
     """Read the facts back from a schema's metadata.
 
     Raises:
         StoreError: There are none, or a newer zebra wrote them.
     """
     try:
-        held = json.loads((metadata or {})[KEY])
-        newer = int(held["format"]) > FORMAT
+        held = json.loads((schema_metadata or {})[SCHEMA_METADATA_KEY])
+        newer = int(held["format"]) > FORMAT_VERSION
     except (KeyError, ValueError, TypeError) as error:
         raise StoreError(
-            f"{where} is a table, but not one of zebra: its schema has no facts about a model. Name a store made by "
+            f"{path} is a table, but not one of zebra: its schema has no facts about a model. Name a store made by "
             "zebra embed"
         ) from error
     if newer:
         raise StoreError(
-            f"{where} was written by a newer zebra (format {held['format']}, this one reads up to {FORMAT}); run: pip "
+            f"{path} was written by a newer zebra (format {held['format']}, this one reads up to {FORMAT_VERSION}); run: pip "
             "install --upgrade zebra-clip"
         )
-    return StoreFacts(**held)
+    return StoreMetadata(**held)
 
 
-def require_same_model(facts: StoreFacts, fingerprint: str, where: str) -> None:
+def require_same_model(metadata: StoreMetadata, fingerprint: str, path: str) -> None:
     """Refuse vectors of another model.
 
     Raises:
         StoreError: The message names both fingerprints.
     """
-    if fingerprint != facts.fingerprint:
+    if fingerprint != metadata.fingerprint:
         raise StoreError(
-            f"{where} holds vectors of the model {facts.fingerprint} ({facts.model}); those of {fingerprint} cannot be "
+            f"{path} holds vectors of the model {metadata.fingerprint} ({metadata.model}); those of {fingerprint} cannot be "
             "compared with them. Use that model, or another store for this one"
         )
 
 
-def facts_of(schema: pa.Schema, where: str) -> StoreFacts | None:
+def find_store_metadata(schema: pa.Schema, path: str) -> StoreMetadata | None:
     """Read the facts that rows carry; None if they carry none."""
     metadata = schema.metadata
-    return read_facts(metadata, where) if metadata and KEY in metadata else None
+    return read_store_metadata(metadata, path) if metadata and SCHEMA_METADATA_KEY in metadata else None

@@ -3,16 +3,16 @@
 import errno
 
 from zebra.errors import StoreError
-from zebra.store.lance_table import LanceError, Table
-from zebra.store.metadata import read_facts
-from zebra.store.store_dir import Commit, Folder, Unreadable
+from zebra.store.lance_table import LanceError, LanceTable
+from zebra.store.metadata import read_store_metadata
+from zebra.store.store_dir import Commit, CorruptVersionError, StoreDir
 from zebra.store.writer_lock import WriterLock
 
-DAMAGE = (None, errno.ENOENT, errno.EIO)
+CORRUPTION_ERRNOS = (None, errno.ENOENT, errno.EIO)
 """What LanceDB reports for a file that is cut short, gone or on a bad sector; anything else may pass."""
 
 
-def open_whole(folder: Folder) -> Table:
+def open_or_recover(store_dir: StoreDir) -> LanceTable:
     """Open a table for reading; what a crash left behind is put right first, unless a writer is at work.
 
     Raises:
@@ -21,59 +21,61 @@ def open_whole(folder: Folder) -> Table:
     """
     table = None
     try:
-        table = _read(folder)
-        if not folder.unsettled():
+        table = _open_and_verify(store_dir)
+        if not store_dir.needs_recovery():
             return table
-    except Unreadable:
+    except CorruptVersionError:
         pass
-    lock = WriterLock(folder.lock)
+    lock = WriterLock(store_dir.lock_path)
     try:
         lock.acquire()
-        return mend(folder)
+        return recover_table(store_dir)
     except OSError as error:
         raise StoreError(
-            f"{folder.path} was left in the middle of a change, and what came of it cannot be undone: "
+            f"{store_dir.path} was left in the middle of a change, and what came of it cannot be undone: "
             f"{error.strerror}. Open it once where it can be written to"
         ) from error
     except StoreError:
-        if table is None or lock.held:
+        if table is None or lock.is_held:
             raise
         return table  # that of a commit being made at this moment
     finally:
         lock.release()
 
 
-def mend(folder: Folder) -> Table:
+def recover_table(store_dir: StoreDir) -> LanceTable:
     """Put right what a crash left behind, and open the table. Only who holds the lock may do it."""
 
     def read() -> Commit:
-        table = _read(folder)
-        return Commit(table.version, table.count())
+        table = _open_and_verify(store_dir)
+        return Commit(table.version, table.count_rows())
 
-    folder.mend(read)
-    return Table.open(folder.path)
+    store_dir.recover(read)
+    return LanceTable.open(store_dir.path)
 
 
-def _read(folder: Folder) -> Table:
+def _open_and_verify(store_dir: StoreDir) -> LanceTable:
     """Open the newest version and read a little of every file it consists of.
 
     Raises:
         Unreadable: It is damaged.
         StoreError: It is not damaged, but not for us.
     """
-    newest = folder.newest()
+    newest = store_dir.latest_version()
     try:
-        table = Table.open(folder.path)
+        table = LanceTable.open(store_dir.path)
         if table.version < newest:  # a manifest of zeros passes for an empty table
-            raise Unreadable(f"the manifest of version {newest} says nothing")
-        read_facts(table.schema.metadata, str(folder.path))
+            raise CorruptVersionError(f"the manifest of version {newest} says nothing")
+        read_store_metadata(table.schema.metadata, str(store_dir.path))
         rows = sum(batch.num_rows for batch in table.scan(["width"]))
-        if rows != table.count():
-            raise Unreadable(f"it should have {table.count():,} rows and has {rows:,}")
+        if rows != table.count_rows():
+            raise CorruptVersionError(f"it should have {table.count_rows():,} rows and has {rows:,}")
     except LanceError as error:
-        if error.newer:
-            raise StoreError(f"{folder.path}: {error.said}; run: pip install --upgrade lancedb") from error
-        if error.errno not in DAMAGE:
+        if error.needs_upgrade:
+            raise StoreError(
+                f"{store_dir.path}: {error.message}; run: pip install --upgrade lancedb"
+            ) from error
+        if error.errno not in CORRUPTION_ERRNOS:
             raise
-        raise Unreadable(error.said) from error
+        raise CorruptVersionError(error.message) from error
     return table

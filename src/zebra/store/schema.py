@@ -5,17 +5,17 @@ from collections import Counter
 import numpy as np
 import pyarrow as pa
 
-from zebra.errors import StoreError, nearest
-from zebra.store.metadata import StoreFacts, facts_of, require_same_model
+from zebra.errors import StoreError, suggest_name
+from zebra.store.metadata import StoreMetadata, find_store_metadata, require_same_model
 
-REQUIRED = [
+REQUIRED_FIELDS = [
     pa.field(
         "id", pa.string(), nullable=False
     ),  # sha256 of the image's bytes and its place, as zebra embed makes it
     pa.field("digest", pa.string(), nullable=False),  # sha256 of the image's bytes
     pa.field("path", pa.string(), nullable=False),  # of the file, the tar shard or the URL
 ]
-OPTIONAL = [
+OPTIONAL_FIELDS = [
     pa.field("offset", pa.int64()),  # inside a tar shard
     pa.field("size", pa.int64()),  # in bytes, there
     pa.field("caption", pa.string()),
@@ -26,16 +26,16 @@ OPTIONAL = [
 ]
 
 
-def row_schema(facts: StoreFacts, columns: pa.Schema | None = None) -> pa.Schema:
+def build_schema(metadata: StoreMetadata, extra_columns: pa.Schema | None = None) -> pa.Schema:
     """Return the schema of a store's rows: zebra's columns, then further ones, which may be null.
 
     Raises:
         StoreError: A further column has a name that is taken or that LanceDB cannot have.
     """
-    dtype = pa.float16() if facts.dtype == "float16" else pa.float32()
-    vector = pa.field("vector", pa.list_(dtype, facts.embed_dim), nullable=False)
-    further = [field.with_nullable(True) for field in columns or ()]
-    fields = [*REQUIRED, *OPTIONAL, vector, *further]
+    dtype = pa.float16() if metadata.dtype == "float16" else pa.float32()
+    vector = pa.field("vector", pa.list_(dtype, metadata.embed_dim), nullable=False)
+    further = [field.with_nullable(True) for field in extra_columns or ()]
+    fields = [*REQUIRED_FIELDS, *OPTIONAL_FIELDS, vector, *further]
     for name, times in Counter(field.name for field in fields).items():
         if times > 1:
             raise StoreError(f"a store has one column {name!r}; give the other another name")
@@ -43,10 +43,12 @@ def row_schema(facts: StoreFacts, columns: pa.Schema | None = None) -> pa.Schema
             raise StoreError(
                 f"a store cannot have a column {name!r}: names begin without an underscore and hold no dot or backquote"
             )
-    return pa.schema(fields, facts.metadata())
+    return pa.schema(fields, metadata.to_schema_metadata())
 
 
-def conform(rows: pa.RecordBatch | pa.Table, schema: pa.Schema, facts: StoreFacts, where: str) -> pa.Table:
+def validate_rows(
+    rows: pa.RecordBatch | pa.Table, schema: pa.Schema, metadata: StoreMetadata, path: str
+) -> pa.Table:
     """Bring rows into the form of a store's schema, and check all that can be checked without the store.
 
     Args:
@@ -56,69 +58,71 @@ def conform(rows: pa.RecordBatch | pa.Table, schema: pa.Schema, facts: StoreFact
         StoreError: A column is unknown, missing or of another type; an id is missing or there twice; a vector is of
             another width, not finite, or of another model.
     """
-    theirs = facts_of(rows.schema, f"what is to be added to {where}")
+    theirs = find_store_metadata(rows.schema, f"what is to be added to {path}")
     if theirs is not None:
-        require_same_model(facts, theirs.fingerprint, where)
+        require_same_model(metadata, theirs.fingerprint, path)
     for name in rows.schema.names:
         if name not in schema.names:
-            raise StoreError(f"{where} has no column {name!r}.{nearest(name, schema.names)}")
+            raise StoreError(f"{path} has no column {name!r}.{suggest_name(name, schema.names)}")
     columns = []
     for field in schema:
         if field.name not in rows.schema.names:
             if not field.nullable:
-                raise StoreError(f"what is to be added to {where} lacks the column {field.name!r}")
+                raise StoreError(f"what is to be added to {path} lacks the column {field.name!r}")
             columns.append(pa.nulls(len(rows), field.type))
             continue
         column = rows[field.name]
         if column.null_count and not field.nullable:
-            raise StoreError(
-                f"{field.name!r} of a row to be added to {where} is missing: every row needs one"
-            )
+            raise StoreError(f"{field.name!r} of a row to be added to {path} is missing: every row needs one")
         columns.append(
-            _vectors(column, facts, where) if field.name == "vector" else _cast(column, field, where)
+            _cast_vectors(column, metadata, path)
+            if field.name == "vector"
+            else _cast_column(column, field, path)
         )
     table = pa.table(columns, schema=schema)
-    _check_ids(table["id"], where)
+    _validate_ids(table["id"], path)
     return table
 
 
-def _cast(column: pa.Array | pa.ChunkedArray, field: pa.Field, where: str) -> pa.Array | pa.ChunkedArray:
+def _cast_column(
+    column: pa.Array | pa.ChunkedArray, field: pa.Field, path: str
+) -> pa.Array | pa.ChunkedArray:
     try:
         return column.cast(field.type)
     except pa.ArrowException as error:
         raise StoreError(
-            f"the column {field.name!r} of {where} holds {field.type}; {column.type} does not fit: {error}"
+            f"the column {field.name!r} of {path} holds {field.type}; {column.type} does not fit: {error}"
         ) from error
 
 
-def _vectors(column: pa.Array | pa.ChunkedArray, facts: StoreFacts, where: str) -> pa.Array:
+def _cast_vectors(column: pa.Array | pa.ChunkedArray, metadata: StoreMetadata, path: str) -> pa.Array:
     """Check vectors and round them to the store's type."""
     kind = column.type
     if not (pa.types.is_fixed_size_list(kind) and pa.types.is_floating(kind.value_type)):
-        raise StoreError(f"vectors for {where} are fixed-size lists of floats, not {kind}")
-    if kind.list_size != facts.embed_dim:
+        raise StoreError(f"vectors for {path} are fixed-size lists of floats, not {kind}")
+    if kind.list_size != metadata.embed_dim:
         raise StoreError(
-            f"{where} holds vectors of {facts.embed_dim} numbers; these have {kind.list_size}. Another model made them"
+            f"{path} holds vectors of {metadata.embed_dim} numbers; these have {kind.list_size}. Another model made them"
         )
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     array = array if isinstance(array, pa.Array) else pa.concat_arrays(array.chunks)
     with np.errstate(over="ignore"):
-        values = array.flatten().to_numpy(zero_copy_only=False).astype(facts.dtype)
+        values = array.flatten().to_numpy(zero_copy_only=False).astype(metadata.dtype)
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
         raise StoreError(
-            f"the vector of row {bad[0] // facts.embed_dim} of what is to be added to {where} holds NaN or infinity as "
-            f"{facts.dtype}; nothing was added"
+            f"the vector of row {bad[0] // metadata.embed_dim} of what is to be added to {path} holds NaN or infinity as "
+            f"{metadata.dtype}; nothing was added"
         )
-    return pa.FixedSizeListArray.from_arrays(pa.array(values), facts.embed_dim)
+    return pa.FixedSizeListArray.from_arrays(pa.array(values), metadata.embed_dim)
 
 
-def _check_ids(ids: pa.ChunkedArray, where: str) -> None:
+def _validate_ids(ids: pa.ChunkedArray, path: str) -> None:
     counts = Counter(ids.to_pylist())
     twice = [name for name, times in counts.items() if times > 1]
     if twice:
         raise StoreError(
-            f"the id {twice[0]!r} is there twice in what is to be added to {where}; nothing was added"
+            f"the id {twice[0]!r} is there twice in what is to be added to {path}; nothing was added"
         )
     if "" in counts:
-        raise StoreError(f"an id of what is to be added to {where} is empty; nothing was added")
+        raise StoreError(f"an id of what is to be added to {path} is empty; nothing was added")

@@ -21,10 +21,10 @@ from pathlib import Path
 
 from zebra.errors import StoreError
 
-REACH = 8
+MAX_ROLLBACK_VERSIONS = 8
 """Versions to go back at most. A disk that lies about flushing loses the last seconds; when more is damaged than that,
 something else happened, and stepping over it would hide most of the store."""
-LAST = 2**64 - 1
+MAX_VERSION = 2**64 - 1
 """LanceDB names the manifest of version v LAST − v, so that the newest comes first in a listing."""
 
 
@@ -33,99 +33,101 @@ class Commit:
     """One state of the table."""
 
     version: int
-    rows: int
-    in_flight: str = ""
+    num_rows: int
+    pending_operation: str = ""
     """The change being made to this state; empty at rest."""
-    rewritten: int = LAST
+    last_rewrite_version: int = MAX_VERSION
     """The last version that did more than add rows behind the others: who has read it needs only what is new since."""
 
 
-class Unreadable(Exception):
+class CorruptVersionError(Exception):
     """The newest version cannot be read."""
 
 
-class Folder:
+class StoreDir:
     """A store's folder."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.table = path / "images.lance"
-        self.record = path / "commit.json"
-        self.lock = path / "lock"
-        self.damaged = path / "damaged"
+        self.table_path = path / "images.lance"
+        self.commit_path = path / "commit.json"
+        self.lock_path = path / "lock"
+        self.damaged_path = path / "damaged"
 
-    def committed(self) -> Commit | None:
+    def read_commit(self) -> Commit | None:
         """Read what was recorded last; None in a folder that zebra never wrote to."""
         try:
-            return Commit(**json.loads(self.record.read_text(encoding="utf-8")))
+            return Commit(**json.loads(self.commit_path.read_text(encoding="utf-8")))
         except (FileNotFoundError, ValueError, TypeError):  # it is replaced whole: no crash damages it
             return None
 
-    def unfinished(self) -> bool:
+    def is_creation_incomplete(self) -> bool:
         """Say whether the making of the store itself was cut short."""
-        state = self.committed()
+        state = self.read_commit()
         return state is not None and state.version == 0
 
-    def announce(self, state: Commit, change: str) -> set[Path]:
+    def begin_commit(self, current: Commit, operation: str) -> set[Path]:
         """Write down what is about to happen to a state, durably.
 
         Returns:
             The table's files before it, for `conclude`.
         """
-        self._write(replace(state, in_flight=change))
-        return set(self._files())
+        self._write_commit(replace(current, pending_operation=operation))
+        return set(self._iter_files())
 
-    def conclude(self, state: Commit, before: set[Path]) -> None:
-        """Flush every file that is new since `before` with its folders, and record the state they make."""
-        new = [path for path in self._files() if path not in before]
-        folders = {folder for path in new for folder in path.parents if folder.is_relative_to(self.table)}
+    def finish_commit(self, commit: Commit, old_files: set[Path]) -> None:
+        """Flush every file that is new since `old_files` with its folders, and record the state they make."""
+        new = [path for path in self._iter_files() if path not in old_files]
+        folders = {
+            folder for path in new for folder in path.parents if folder.is_relative_to(self.table_path)
+        }
         for path in [*new, *folders]:
-            sync(path)
-        self._write(state)
+            fsync_path(path)
+        self._write_commit(commit)
 
-    def unsettled(self) -> bool:
+    def needs_recovery(self) -> bool:
         """Say whether a commit is being made or was cut short, or the newest one is gone."""
-        state = self.committed()  # before the manifests: a writer makes these first
-        newest = self.newest()
+        state = self.read_commit()  # before the manifests: a writer makes these first
+        newest = self.latest_version()
         return state is not None and (
-            newest < state.version or (bool(state.in_flight) and newest > state.version)
+            newest < state.version or (bool(state.pending_operation) and newest > state.version)
         )
 
-    def undo(self, state: Commit) -> bool:
+    def roll_back(self, commit: Commit) -> bool:
         """Go back to the state that a change was announced for; False if nothing had come of the change.
 
         It takes no room on the disk, which may be full.
         """
-        versions = list(self._versions())
-        newer = [version for version in versions if version > state.version]
-        if state.version not in versions:  # there is nothing to go back to
+        versions = list(self._iter_versions())
+        newer = [version for version in versions if version > commit.version]
+        if commit.version not in versions:  # there is nothing to go back to
             return False
         for version in newer:
-            self._manifest(version).unlink()
+            self._manifest_path(version).unlink()
         with suppress(OSError):  # announced, but nothing of it there, is as good as at rest
-            sync(self.table / "_versions")
-            self._write(replace(state, in_flight=""))
+            fsync_path(self.table_path / "_versions")
+            self._write_commit(replace(commit, pending_operation=""))
         return bool(newer)
 
-    def newest(self) -> int:
+    def latest_version(self) -> int:
         """Return the newest version that has a manifest; 0 without any."""
-        return max(self._versions(), default=0)
+        return max(self._iter_versions(), default=0)
 
-    def mend(self, read: Callable[[], Commit]) -> None:
+    def recover(self, verify_latest: Callable[[], Commit]) -> None:
         """Undo what was cut short, and go back to the newest version that can be read. Only the writer may do it.
 
         Every step is said in a warning.
 
         Args:
-            read: Reads a little of every file of the newest version, or raises Unreadable.
+            verify_latest: Reads a little of every file of the newest version, or raises Unreadable.
 
         Raises:
             StoreError: No version within reach can be read; then nothing has been moved.
         """
-        known = self.committed()
-        if known is not None and known.in_flight and self.undo(known):
+        known = self.read_commit()
+        if known is not None and known.pending_operation and self.roll_back(known):
             warnings.warn(
-                f"{self.path}: {known.in_flight} was cut short, and is undone; the {known.rows:,} rows committed "
+                f"{self.path}: {known.pending_operation} was cut short, and is undone; the {known.num_rows:,} rows committed "
                 "before are all there",
                 stacklevel=2,
             )
@@ -133,12 +135,12 @@ class Folder:
         problems: list[str] = []
         while True:
             try:
-                found = read()
+                found = verify_latest()
                 break
-            except Unreadable as problem:
+            except CorruptVersionError as problem:
                 problems.append(str(problem))
-                if len(aside) < REACH and len(list(self._versions())) > 1:
-                    aside.append(self._set_aside(self.newest()))
+                if len(aside) < MAX_ROLLBACK_VERSIONS and len(list(self._iter_versions())) > 1:
+                    aside.append(self._quarantine_manifest(self.latest_version()))
                     continue
                 for moved, original in reversed(aside):
                     moved.rename(original)
@@ -150,55 +152,57 @@ class Folder:
         lost = known if known is not None and known.version > found.version else None
         if not aside and lost is None:
             return
-        what = f"version {lost.version} ({lost.rows:,} rows)" if lost else "the newest version"
+        what = f"version {lost.version} ({lost.num_rows:,} rows)" if lost else "the newest version"
         reason = problems[0] if problems else "its manifest is missing"
-        where = f", and is kept in {self.damaged}" if aside else ""
+        where = f", and is kept in {self.damaged_path}" if aside else ""
         warnings.warn(
-            f"{self.path}: {what} cannot be read{where}: {reason}. Version {found.version} ({found.rows:,} rows) is in "
+            f"{self.path}: {what} cannot be read{where}: {reason}. Version {found.version} ({found.num_rows:,} rows) is in "
             "its place; embed again to bring back the rest",
             stacklevel=2,
         )
         with suppress(OSError):  # then it is said once more
             # a reader may have seen the lost version, and the next one will have its number
-            self._write(replace(found, rewritten=max(found.version, lost.version if lost else 0) + 1))
+            self._write_commit(
+                replace(found, last_rewrite_version=max(found.version, lost.version if lost else 0) + 1)
+            )
 
-    def _write(self, state: Commit) -> None:
-        partial = self.record.with_suffix(".partial")
-        partial.write_text(json.dumps(asdict(state)) + "\n", encoding="utf-8")
-        sync(partial)
-        partial.replace(self.record)
-        sync(self.path)
+    def _write_commit(self, commit: Commit) -> None:
+        partial = self.commit_path.with_suffix(".partial")
+        partial.write_text(json.dumps(asdict(commit)) + "\n", encoding="utf-8")
+        fsync_path(partial)
+        partial.replace(self.commit_path)
+        fsync_path(self.path)
 
-    def _files(self) -> Iterator[Path]:
-        for folder, _, names in os.walk(self.table):
+    def _iter_files(self) -> Iterator[Path]:
+        for folder, _, names in os.walk(self.table_path):
             for name in names:
                 if not name.startswith(".tmp") and "#" not in name:  # LanceDB's halves of files
                     yield Path(folder, name)
 
-    def _versions(self) -> Iterator[int]:
-        for path in (self.table / "_versions").glob("*.manifest"):
+    def _iter_versions(self) -> Iterator[int]:
+        for path in (self.table_path / "_versions").glob("*.manifest"):
             if path.stem.isdecimal():
-                yield LAST - int(path.stem)
+                yield MAX_VERSION - int(path.stem)
 
-    def _manifest(self, version: int) -> Path:
-        return self.table / "_versions" / f"{LAST - version:020}.manifest"
+    def _manifest_path(self, version: int) -> Path:
+        return self.table_path / "_versions" / f"{MAX_VERSION - version:020}.manifest"
 
-    def _set_aside(self, version: int) -> tuple[Path, Path]:
+    def _quarantine_manifest(self, version: int) -> tuple[Path, Path]:
         """Move a manifest away, and return where it is now and where it was."""
-        manifest = self._manifest(version)
-        self.damaged.mkdir(exist_ok=True)
-        aside = self.damaged / f"version-{version}.manifest"
+        manifest = self._manifest_path(version)
+        self.damaged_path.mkdir(exist_ok=True)
+        aside = self.damaged_path / f"version-{version}.manifest"
         number = 1
         while aside.exists():
             number += 1
-            aside = self.damaged / f"version-{version}.{number}.manifest"
+            aside = self.damaged_path / f"version-{version}.{number}.manifest"
         manifest.rename(aside)
-        for folder in (self.damaged, manifest.parent):
-            sync(folder)
+        for folder in (self.damaged_path, manifest.parent):
+            fsync_path(folder)
         return aside, manifest
 
 
-def sync(path: Path) -> None:
+def fsync_path(path: Path) -> None:
     """Make a file, or the names in a folder, survive a power cut."""
     handle = os.open(path, os.O_RDONLY)
     try:

@@ -12,12 +12,12 @@ class WriterLock:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._handle: int | None = None
+        self._fd: int | None = None
 
     @property
-    def held(self) -> bool:
+    def is_held(self) -> bool:
         """Whether it is ours."""
-        return self._handle is not None
+        return self._fd is not None
 
     def acquire(self) -> None:
         """Take the lock, or find out who has it.
@@ -26,7 +26,7 @@ class WriterLock:
             StoreError: Another process, or another `Store` of this one, is writing.
             OSError: The folder cannot be written to.
         """
-        if self._handle is not None:
+        if self._fd is not None:
             return
         handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
@@ -37,12 +37,12 @@ class WriterLock:
             raise StoreError(
                 f"{self.path.parent} is being written to by process {holder}; wait until it is done, or end it"
             ) from error
-        self._handle = handle
+        self._fd = handle
         os.register_at_fork(after_in_child=self.release)  # a worker that outlives us must not keep it
         os.pwrite(handle, f"{os.getpid():<32}".encode(), 0)
 
     def release(self) -> None:
         """Give the lock back; in a forked child, only let go of the copy."""
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None

@@ -12,16 +12,26 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, trainers
 
 from zebra.errors import ConfigError, DataError, WeightsError
-from zebra.text.batch_encoding import Encoded, check_texts, cut_rows, pad_rows
-from zebra.text.clean import clean, clean_words
-from zebra.text.files import read_object, read_text
-from zebra.text.vocabulary import EOT, NUM_FIXED, SOT, WORD_END, Merge, byte_symbols, layout, machine, words
-from zebra.text.word_cache import WordMemory
+from zebra.text.batch_encoding import BatchEncoding, check_texts, pad_rows, truncate_rows
+from zebra.text.clean import clean_and_split, clean_text
+from zebra.text.files import read_json_object, read_text
+from zebra.text.vocabulary import (
+    EOT,
+    MIN_VOCAB_SIZE,
+    SOT,
+    WORD_END,
+    Merge,
+    build_tokenizer,
+    byte_alphabet,
+    pre_tokenizer,
+    vocabulary,
+)
+from zebra.text.word_cache import WordCache
 
 _NUM_PUBLISHED_MERGES = 48_894  # OpenAI's file goes on for 213,000 lines more, which its models never use
 
 
-class Tokenizer:
+class BPETokenizer:
     """Turns text into ids and back.
 
     Differs from OpenAI's: a text that spells out "<|endoftext|>" is encoded as the ordinary characters it
@@ -39,13 +49,13 @@ class Tokenizer:
         if context_length < 2:
             raise ConfigError(f"context_length is {context_length}; it must be at least 2, for SOT and EOT")
         self._merges = tuple(merges)
-        self._symbols = layout(merges)
-        self._rust = machine(self._symbols, merges)
-        self._memory = WordMemory(self._encode_words)
+        self._symbols = vocabulary(merges)
+        self._backend = build_tokenizer(self._symbols, merges)
+        self._word_cache = WordCache(self._encode_words)
         self._context_length = context_length
 
     @classmethod
-    def train(cls, captions: Iterable[str], vocab_size: int, context_length: int = 77) -> "Tokenizer":
+    def train(cls, captions: Iterable[str], vocab_size: int, context_length: int = 77) -> "BPETokenizer":
         """Learn merges from captions; the same captions in the same order give the same tokenizer.
 
         Every byte stays encodable, so no text is ever unknown. Captions with fewer repeated pairs than asked
@@ -54,29 +64,29 @@ class Tokenizer:
         Raises:
             ConfigError: `vocab_size` is below 514, the symbols every vocabulary has.
         """
-        if vocab_size < NUM_FIXED:
+        if vocab_size < MIN_VOCAB_SIZE:
             raise ConfigError(
-                f"vocab_size is {vocab_size}; it must be at least {NUM_FIXED}: 256 bytes, "
+                f"vocab_size is {vocab_size}; it must be at least {MIN_VOCAB_SIZE}: 256 bytes, "
                 f"256 bytes at a word's end, SOT and EOT"
             )
         trainer = trainers.BpeTrainer(
             vocab_size=vocab_size - 2,
             min_frequency=2,
             show_progress=False,
-            initial_alphabet=byte_symbols(),
+            initial_alphabet=byte_alphabet(),
             end_of_word_suffix=WORD_END,
             # Left alone, the trainer numbers word ends in the order of a random hash map and breaks ties
             # between equally frequent pairs by those numbers. Given as special tokens they are fixed.
-            special_tokens=[symbol + WORD_END for symbol in byte_symbols()],
+            special_tokens=[symbol + WORD_END for symbol in byte_alphabet()],
         )
         learner = tokenizers.Tokenizer(models.BPE(end_of_word_suffix=WORD_END))
-        learner.pre_tokenizer = words()
-        learner.train_from_iterator(map(clean, captions), trainer)
+        learner.pre_tokenizer = pre_tokenizer()
+        learner.train_from_iterator(map(clean_text, captions), trainer)
         merges = json.loads(learner.to_str())["model"]["merges"]
         return cls([(left, right) for left, right in merges], context_length)
 
     @classmethod
-    def from_merges(cls, path: str | Path, context_length: int = 77) -> "Tokenizer":
+    def from_merges(cls, path: str | Path, context_length: int = 77) -> "BPETokenizer":
         """Read OpenAI's merges file, plain or gzipped: a header line, then one pair of symbols per line.
 
         Of the published `bpe_simple_vocab_16e6.txt` the first 48,894 merges count, which gives the
@@ -96,21 +106,23 @@ class Tokenizer:
                     continue
                 case _:
                     raise WeightsError(f"{path}:{number}: {line[:40]!r} is not two symbols; fetch it again")
-        return _made_from(path, merges, context_length)
+        return _build_from_merges(path, merges, context_length)
 
     @classmethod
-    def from_files(cls, vocabulary: str | Path, merges: str | Path, context_length: int = 77) -> "Tokenizer":
+    def from_files(
+        cls, vocab_path: str | Path, merges_path: str | Path, context_length: int = 77
+    ) -> "BPETokenizer":
         """Read `vocab.json` and `merges.txt`, as repositories without a `tokenizer.json` hold them.
 
         Raises:
             WeightsError: a file is missing or damaged, or they do not belong together.
         """
-        tokenizer = cls.from_merges(merges, context_length)
-        tokenizer._require(read_object(Path(vocabulary)), Path(vocabulary))
+        tokenizer = cls.from_merges(merges_path, context_length)
+        tokenizer._check_vocabulary(read_json_object(Path(vocab_path)), Path(vocab_path))
         return tokenizer
 
     @classmethod
-    def load(cls, path: str | Path, context_length: int = 77) -> "Tokenizer":
+    def load(cls, path: str | Path, context_length: int = 77) -> "BPETokenizer":
         """Read a `tokenizer.json`, given the file or its folder.
 
         Of its added tokens SOT and EOT count, since some files list them nowhere else. What others add (padding
@@ -121,7 +133,7 @@ class Tokenizer:
         """
         path = Path(path)
         path = path / "tokenizer.json" if path.is_dir() else path
-        document = read_object(path)
+        document = read_json_object(path)
         try:
             model = document["model"]
             added = {token["content"]: token["id"] for token in document.get("added_tokens") or []}
@@ -135,8 +147,8 @@ class Tokenizer:
                 f"{path} is not a tokenizer.json with a BPE model ({error!r}); "
                 f"copy it again from where the model came from"
             ) from error
-        tokenizer = _made_from(path, merges, context_length)
-        tokenizer._require(vocabulary, path)
+        tokenizer = _build_from_merges(path, merges, context_length)
+        tokenizer._check_vocabulary(vocabulary, path)
         return tokenizer
 
     def save(self, path: str | Path) -> None:
@@ -145,7 +157,7 @@ class Tokenizer:
         They find SOT and EOT as special tokens, and a normalizer that stands in for `clean`: equal to it
         for text without encoding damage and HTML entities.
         """
-        shared = tokenizers.Tokenizer.from_str(self._rust.to_str())
+        shared = tokenizers.Tokenizer.from_str(self._backend.to_str())
         shared.normalizer = normalizers.Sequence(
             [
                 normalizers.NFC(),
@@ -156,7 +168,7 @@ class Tokenizer:
         )
         Path(path).write_text(shared.to_str(pretty=True) + "\n", encoding="utf-8", newline="\n")
 
-    def encode(self, texts: Sequence[str], *, truncate: bool) -> Encoded:
+    def encode(self, texts: Sequence[str], *, truncate: bool) -> BatchEncoding:
         """Clean and encode texts, each as SOT … EOT; an empty text is SOT EOT.
 
         Args:
@@ -169,12 +181,16 @@ class Tokenizer:
             DataError: an element is not a string, or is too long and `truncate` is false.
         """
         check_texts(texts)
-        rows = self._memory.rows([clean_words(text) for text in texts], self.sot, self.eot)
-        truncated = cut_rows(rows, texts, self._context_length, end=self.eot, truncate=truncate)
-        return Encoded(*pad_rows(rows), truncated=truncated)
+        rows = self._word_cache.encode(
+            [clean_and_split(text) for text in texts], self.sot_token_id, self.eot_token_id
+        )
+        truncated = truncate_rows(
+            rows, texts, self._context_length, end_id=self.eot_token_id, truncate=truncate
+        )
+        return BatchEncoding(*pad_rows(rows), num_truncated=truncated)
 
     def _encode_words(self, words: list[str]) -> list[list[int]]:
-        return [row.ids for row in self._rust.encode_batch_fast(words, add_special_tokens=False)]
+        return [row.ids for row in self._backend.encode_batch_fast(words, add_special_tokens=False)]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of one row of ids up to its EOT: lower case, words separated by one space.
@@ -186,18 +202,18 @@ class Tokenizer:
         for index in map(int, ids):
             if not 0 <= index < self.vocab_size:
                 raise DataError(f"id {index} is not in this vocabulary of {self.vocab_size} symbols")
-            if index == self.eot:
+            if index == self.eot_token_id:
                 break
-            if index != self.sot:
+            if index != self.sot_token_id:
                 symbols.append(self._symbols[index])
         text: str = decoders.ByteLevel().decode(symbols)
         return text.replace(WORD_END, " ").rstrip()
 
-    def __reduce__(self) -> tuple[type["Tokenizer"], tuple[tuple[Merge, ...], int]]:
+    def __reduce__(self) -> tuple[type["BPETokenizer"], tuple[tuple[Merge, ...], int]]:
         # The Rust object forgets on its way to another process that special tokens in text are ordinary.
-        return Tokenizer, (self._merges, self._context_length)
+        return BPETokenizer, (self._merges, self._context_length)
 
-    def _require(self, vocabulary: Mapping[str, int], path: Path) -> None:
+    def _check_vocabulary(self, vocabulary: Mapping[str, int], path: Path) -> None:
         """Raise WeightsError unless `vocabulary`, found in `path`, is what the merges give."""
         if vocabulary != {symbol: index for index, symbol in enumerate(self._symbols)}:
             raise WeightsError(
@@ -222,18 +238,18 @@ class Tokenizer:
         return self._context_length
 
     @property
-    def sot(self) -> int:
+    def sot_token_id(self) -> int:
         """Id of the start-of-text token, the second highest."""
         return len(self._symbols) - 2
 
     @property
-    def eot(self) -> int:
+    def eot_token_id(self) -> int:
         """Id of the end-of-text token, the highest."""
         return len(self._symbols) - 1
 
 
-def _made_from(path: Path, merges: Sequence[Merge], context_length: int) -> Tokenizer:
+def _build_from_merges(path: Path, merges: Sequence[Merge], context_length: int) -> BPETokenizer:
     try:
-        return Tokenizer(merges, context_length)
+        return BPETokenizer(merges, context_length)
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}; the file is damaged or not CLIP's") from error

@@ -15,7 +15,7 @@ _WHITESPACE = re.compile(r"\s+")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
-def clean(text: str) -> str:
+def clean_text(text: str) -> str:
     r"""Mend the encoding, undo HTML entities, collapse whitespace and lower the case.
 
     Entities are undone twice, because web captions often arrive escaped twice over.
@@ -23,53 +23,53 @@ def clean(text: str) -> str:
     >>> clean("  Caf&amp;eacute;\n in   PARIS ")
     'café in paris'
     """
-    return _collapse(_mend(text)).lower()
+    return _collapse_whitespace(_fix_encoding(text)).lower()
 
 
-def clean_words(text: str) -> list[str]:
+def clean_and_split(text: str) -> list[str]:
     """Return what `clean` leaves, divided at its spaces."""
     # The usual case in a third of the time.
-    return text.lower().split() if _is_plain(text) else clean(text).split()
+    return text.lower().split() if _is_clean_ascii(text) else clean_text(text).split()
 
 
-def without_surrogates(text: str) -> str:
+def replace_surrogates(text: str) -> str:
     """Replace halves of surrogate pairs by U+FFFD: Rust has no way to say them, and `clean` has none left."""
     return ftfy.fixes.fix_surrogates(text)
 
 
-def _whitespace(text: str) -> str:
+def _clean_whitespace(text: str) -> str:
     """As `clean`, but the case stays."""
-    return _collapse(_mend(text))
+    return _collapse_whitespace(_fix_encoding(text))
 
 
-def _canonicalize(text: str) -> str:
+def _clean_canonicalize(text: str) -> str:
     """As `clean`, and without ASCII punctuation; an underscore counts as a space."""
-    return _collapse(_mend(text).replace("_", " ").translate(_NO_PUNCTUATION).lower())
+    return _collapse_whitespace(_fix_encoding(text).replace("_", " ").translate(_NO_PUNCTUATION).lower())
 
 
-def _siglip(text: str) -> str:
+def _clean_siglip(text: str) -> str:
     """Lower the case, drop ASCII punctuation and collapse whitespace; nothing is mended."""
-    return _collapse(text.lower().translate(_NO_PUNCTUATION))
+    return _collapse_whitespace(text.lower().translate(_NO_PUNCTUATION))
 
 
-def _mend(text: str) -> str:
-    if _is_plain(text):
+def _fix_encoding(text: str) -> str:
+    if _is_clean_ascii(text):
         return text
     return html.unescape(html.unescape(ftfy.fix_text(text)))
 
 
-def _is_plain(text: str) -> bool:
+def _is_clean_ascii(text: str) -> bool:
     """Say whether there is nothing to mend: ftfy is a hundred times slower than the rest."""
     return text.isascii() and text.isprintable() and "&" not in text
 
 
-def _collapse(text: str) -> str:
+def _collapse_whitespace(text: str) -> str:
     return _WHITESPACE.sub(" ", text).strip()
 
 
-CLEANINGS: Mapping[Cleaning, Callable[[str], str]] = {
-    "lower": clean,
-    "whitespace": _whitespace,
-    "canonicalize": _canonicalize,
-    "siglip": _siglip,
+CLEANING_FUNCTIONS: Mapping[Cleaning, Callable[[str], str]] = {
+    "lower": clean_text,
+    "whitespace": _clean_whitespace,
+    "canonicalize": _clean_canonicalize,
+    "siglip": _clean_siglip,
 }

@@ -26,7 +26,7 @@ def read_text(path: Path) -> str:
         raise WeightsError(f"{path} cannot be read ({error}); copy it again from its source") from error
 
 
-def read_object(path: Path) -> dict[str, Any]:
+def read_json_object(path: Path) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:

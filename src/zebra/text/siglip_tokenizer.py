@@ -21,33 +21,39 @@ import tokenizers
 from tokenizers import models, normalizers, processors
 
 from zebra.errors import ConfigError, WeightsError
-from zebra.text.batch_encoding import Encoded, Side, check_texts, cut_rows, pad_rows
-from zebra.text.clean import CLEANINGS, Cleaning, without_surrogates
-from zebra.text.files import read_object, read_text
+from zebra.text.batch_encoding import BatchEncoding, PaddingSide, check_texts, pad_rows, truncate_rows
+from zebra.text.clean import CLEANING_FUNCTIONS, Cleaning, replace_surrogates
+from zebra.text.files import read_json_object, read_text
 
 _PUNCTUATION = r"""[!-/:-@\[-`{-~]"""  # ASCII's, by its four ranges
-_MEND = [
+_FIX_ENCODING = [
     normalizers.NFC(),
     normalizers.Replace(tokenizers.Regex("[\u02bc\u2018-\u201b]"), "'"),
     normalizers.Replace(tokenizers.Regex("[\u201c-\u201f]"), '"'),
 ]
-_COLLAPSE = [
+_COLLAPSE_WHITESPACE = [
     normalizers.Replace(tokenizers.Regex(r"[\s\x1c-\x1f]+"), " "),  # Python counts four separators more
     normalizers.Strip(),
 ]
-_DROP = normalizers.Replace(tokenizers.Regex(_PUNCTUATION), "")
+_DROP_PUNCTUATION = normalizers.Replace(tokenizers.Regex(_PUNCTUATION), "")
 
-STAND_INS: Mapping[Cleaning, Sequence[normalizers.Normalizer]] = {
-    "lower": [*_MEND, *_COLLAPSE, normalizers.Lowercase()],
-    "whitespace": [*_MEND, *_COLLAPSE],
-    "canonicalize": [*_MEND, normalizers.Replace("_", " "), _DROP, normalizers.Lowercase(), *_COLLAPSE],
-    "siglip": [normalizers.Lowercase(), _DROP, *_COLLAPSE],
+CLEANING_NORMALIZERS: Mapping[Cleaning, Sequence[normalizers.Normalizer]] = {
+    "lower": [*_FIX_ENCODING, *_COLLAPSE_WHITESPACE, normalizers.Lowercase()],
+    "whitespace": [*_FIX_ENCODING, *_COLLAPSE_WHITESPACE],
+    "canonicalize": [
+        *_FIX_ENCODING,
+        normalizers.Replace("_", " "),
+        _DROP_PUNCTUATION,
+        normalizers.Lowercase(),
+        *_COLLAPSE_WHITESPACE,
+    ],
+    "siglip": [normalizers.Lowercase(), _DROP_PUNCTUATION, *_COLLAPSE_WHITESPACE],
 }
 """How a file says a cleaning: its normalizer begins with these. Programs that read the file apply them, which is the
 same but for damaged encodings, HTML entities and a Greek final sigma; zebra applies the exact function instead."""
 
 
-class PaddedTokenizer:
+class SiglipTokenizer:
     """Turns text into rows of one length.
 
     Differs from the peers: a text that spells out a control token ("</s>", "<eos>") is encoded as the ordinary
@@ -57,43 +63,48 @@ class PaddedTokenizer:
 
     def __init__(
         self,
-        rust: tokenizers.Tokenizer,
+        backend: tokenizers.Tokenizer,
         context_length: int,
         *,
-        end: str,
-        pad: str,
-        side: Side = "right",
+        eos_token: str,
+        pad_token: str,
+        padding_side: PaddingSide = "right",
         cleaning: Cleaning | None = None,
     ) -> None:
-        """Complete `rust`, which this object owns from now on.
+        """Complete `backend`, which this object owns from now on.
 
         Args:
-            rust: Vocabulary, normalizer and pre-tokenizer.
+            backend: Vocabulary, normalizer and pre-tokenizer.
             context_length: Length of every row.
-            end: The token that ends a text.
-            pad: The token that fills a row.
-            side: Where padding goes.
+            eos_token: The token that ends a text.
+            pad_token: The token that fills a row.
+            padding_side: Where padding goes.
             cleaning: What is done to a text before the normalizer; None: nothing.
 
         Raises:
             ConfigError: `context_length` is below 1.
-            WeightsError: `end` or `pad` is not in the vocabulary.
+            WeightsError: `eos_token` or `pad_token` is not in the vocabulary.
         """
         if context_length < 1:
             raise ConfigError(f"context_length is {context_length}; it must be at least 1, for the end token")
-        self._rust, self._end, self._pad, self._side = rust, end, pad, side
+        self._backend, self._eos_token, self._pad_token, self._padding_side = (
+            backend,
+            eos_token,
+            pad_token,
+            padding_side,
+        )
         self._context_length = context_length
         self._cleaning = cleaning
-        self._end_id, self._pad_id = _id(rust, end), _id(rust, pad)
-        rust.no_padding()  # rows are cut and padded here, where they are counted
-        rust.no_truncation()
-        rust.post_processor = processors.TemplateProcessing(
-            single=f"$A {end}", special_tokens=[(end, self._end_id)]
+        self._eos_token_id, self._pad_token_id = _token_id(backend, eos_token), _token_id(backend, pad_token)
+        backend.no_padding()  # rows are cut and padded here, where they are counted
+        backend.no_truncation()
+        backend.post_processor = processors.TemplateProcessing(
+            single=f"$A {eos_token}", special_tokens=[(eos_token, self._eos_token_id)]
         )
-        rust.encode_special_tokens = True  # in user text they are ordinary characters
+        backend.encode_special_tokens = True  # in user text they are ordinary characters
 
     @classmethod
-    def load(cls, path: str | Path, context_length: int = 64) -> "PaddedTokenizer":
+    def load(cls, path: str | Path, context_length: int = 64) -> "SiglipTokenizer":
         """Read a `tokenizer.json`, given the file or its folder.
 
         Rules that the file does not state are taken from beside it: from `open_clip_config.json` how texts are
@@ -106,32 +117,34 @@ class PaddedTokenizer:
         """
         path = Path(path)
         path = path / "tokenizer.json" if path.is_dir() else path
-        rust = _read(path)
+        rust = _read_tokenizer_json(path)
         unigram = isinstance(rust.model, models.Unigram)
         padding: Mapping[str, Any] = rust.padding or {}
-        beside = _read_beside(path, "tokenizer_config.json")
-        end = _token(beside, "eos_token", "</s>" if unigram else "<eos>")
-        pad = padding.get("pad_token") or _token(beside, "pad_token", end if unigram else "<pad>")
-        side: Side = padding.get("direction") or beside.get("padding_side") or "right"
-        if side not in get_args(Side):
+        beside = _read_sibling(path, "tokenizer_config.json")
+        end = _read_token_name(beside, "eos_token", "</s>" if unigram else "<eos>")
+        pad = padding.get("pad_token") or _read_token_name(beside, "pad_token", end if unigram else "<pad>")
+        side: PaddingSide = padding.get("direction") or beside.get("padding_side") or "right"
+        if side not in get_args(PaddingSide):
             raise WeightsError(f"{path}: padding on the side {side!r}; it must be right or left")
-        cleaning = _take_cleaning(rust) or _open_clip_cleaning(path)
+        cleaning = _pop_cleaning(rust) or _read_open_clip_cleaning(path)
         if cleaning is None and unigram:
             cleaning = "siglip"
-        elif cleaning is None and {"type": "Lowercase"} not in _steps(rust.normalizer):
+        elif cleaning is None and {"type": "Lowercase"} not in _normalizer_steps(rust.normalizer):
             rust.normalizer = normalizers.Sequence(
                 [normalizers.Lowercase(), *([rust.normalizer] if rust.normalizer else [])]
             )
         try:
-            return cls(rust, context_length, end=end, pad=pad, side=side, cleaning=cleaning)
+            return cls(
+                rust, context_length, eos_token=end, pad_token=pad, padding_side=side, cleaning=cleaning
+            )
         except WeightsError as error:
             raise WeightsError(f"{path}: {error}; copy it again from where the model came from") from error
 
     def save(self, path: str | Path) -> None:
         """Write the file `tokenizer.json` with every rule in it; equal tokenizers give equal bytes."""
-        Path(path).write_text(self._document() + "\n", encoding="utf-8", newline="\n")
+        Path(path).write_text(self._to_json() + "\n", encoding="utf-8", newline="\n")
 
-    def encode(self, texts: Sequence[str], *, truncate: bool) -> Encoded:
+    def encode(self, texts: Sequence[str], *, truncate: bool) -> BatchEncoding:
         """Clean and encode texts, each as its tokens, EOS and padding.
 
         Args:
@@ -143,30 +156,38 @@ class PaddedTokenizer:
             DataError: an element is not a string, or is too long and `truncate` is false.
         """
         check_texts(texts)
-        cleaned = [without_surrogates(text) for text in texts]
+        cleaned = [replace_surrogates(text) for text in texts]
         if self._cleaning is not None:
-            cleaned = list(map(CLEANINGS[self._cleaning], cleaned))
-        rows = [row.ids for row in self._rust.encode_batch_fast(cleaned)]
-        truncated = cut_rows(rows, texts, self._context_length, end=self._end_id, truncate=truncate)
-        padded = pad_rows(rows, self._context_length, pad=self._pad_id, side=self._side)
-        return Encoded(*padded, truncated=truncated)
+            cleaned = list(map(CLEANING_FUNCTIONS[self._cleaning], cleaned))
+        rows = [row.ids for row in self._backend.encode_batch_fast(cleaned)]
+        truncated = truncate_rows(
+            rows, texts, self._context_length, end_id=self._eos_token_id, truncate=truncate
+        )
+        padded = pad_rows(
+            rows, self._context_length, pad_id=self._pad_token_id, padding_side=self._padding_side
+        )
+        return BatchEncoding(*padded, num_truncated=truncated)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The Rust object forgets on its way to another process that special tokens in text are ordinary.
         make = partial(
-            PaddedTokenizer, end=self._end, pad=self._pad, side=self._side, cleaning=self._cleaning
+            SiglipTokenizer,
+            eos_token=self._eos_token,
+            pad_token=self._pad_token,
+            padding_side=self._padding_side,
+            cleaning=self._cleaning,
         )
-        return make, (self._rust, self._context_length)
+        return make, (self._backend, self._context_length)
 
     @property
     def fingerprint(self) -> str:
         """Digest of the function from texts to ids."""
-        return hashlib.sha256(self._document().encode()).hexdigest()
+        return hashlib.sha256(self._to_json().encode()).hexdigest()
 
     @property
     def vocab_size(self) -> int:
         """Rows the embedding table needs: one more than the highest id."""
-        return max(self._rust.get_vocab().values()) + 1
+        return max(self._backend.get_vocab().values()) + 1
 
     @property
     def context_length(self) -> int:
@@ -174,36 +195,39 @@ class PaddedTokenizer:
         return self._context_length
 
     @property
-    def end_id(self) -> int:
+    def eos_token_id(self) -> int:
         """Id of the token that ends a text."""
-        return self._end_id
+        return self._eos_token_id
 
     @property
-    def pad_id(self) -> int:
+    def pad_token_id(self) -> int:
         """Id of the token that fills a row; in SigLIP the one that ends it."""
-        return self._pad_id
+        return self._pad_token_id
 
-    def _document(self) -> str:
-        shared = tokenizers.Tokenizer.from_str(self._rust.to_str())
+    def _to_json(self) -> str:
+        shared = tokenizers.Tokenizer.from_str(self._backend.to_str())
         if self._cleaning:
             shared.normalizer = normalizers.Sequence(
-                [*STAND_INS[self._cleaning], *([shared.normalizer] if shared.normalizer else [])]
+                [*CLEANING_NORMALIZERS[self._cleaning], *([shared.normalizer] if shared.normalizer else [])]
             )
         shared.enable_truncation(self._context_length)
         shared.enable_padding(
-            direction=self._side, pad_id=self._pad_id, pad_token=self._pad, length=self._context_length
+            direction=self._padding_side,
+            pad_id=self._pad_token_id,
+            pad_token=self._pad_token,
+            length=self._context_length,
         )
         return shared.to_str(pretty=True)
 
 
-def _id(rust: tokenizers.Tokenizer, token: str) -> int:
-    index = rust.token_to_id(token)
+def _token_id(backend: tokenizers.Tokenizer, token: str) -> int:
+    index = backend.token_to_id(token)
     if index is None:
         raise WeightsError(f"the vocabulary has no {token!r}, which ends or pads texts")
     return index
 
 
-def _read(path: Path) -> tokenizers.Tokenizer:
+def _read_tokenizer_json(path: Path) -> tokenizers.Tokenizer:
     text = read_text(path)
     try:
         rust = tokenizers.Tokenizer.from_str(text)
@@ -220,38 +244,38 @@ def _read(path: Path) -> tokenizers.Tokenizer:
     )
 
 
-def _read_beside(path: Path, name: str) -> dict[str, Any]:
+def _read_sibling(path: Path, name: str) -> dict[str, Any]:
     other = path.parent / name
-    return read_object(other) if other.is_file() else {}
+    return read_json_object(other) if other.is_file() else {}
 
 
-def _token(config: Mapping[str, Any], key: str, default: str) -> str:
+def _read_token_name(config: Mapping[str, Any], key: str, default: str) -> str:
     """Look up a token's name, which may be wrapped in its options."""
     value = config.get(key)
     return str(value["content"] if isinstance(value, dict) else value or default)
 
 
-def _steps(normalizer: normalizers.Normalizer | None) -> list[dict[str, Any]]:
+def _normalizer_steps(normalizer: normalizers.Normalizer | None) -> list[dict[str, Any]]:
     """Spell out a normalizer; a sequence inside a sequence is flattened when it is built."""
     state = json.loads(normalizer.__getstate__()) if normalizer is not None else {"normalizers": []}
     return list(state.get("normalizers", [state]))
 
 
-def _take_cleaning(rust: tokenizers.Tokenizer) -> Cleaning | None:
+def _pop_cleaning(backend: tokenizers.Tokenizer) -> Cleaning | None:
     """Remove the stand-in that leads the normalizer, and return what it stands for."""
-    steps = _steps(rust.normalizer)
-    for cleaning, stand_in in STAND_INS.items():
-        if steps[: len(stand_in)] == [step for part in stand_in for step in _steps(part)]:
+    steps = _normalizer_steps(backend.normalizer)
+    for cleaning, stand_in in CLEANING_NORMALIZERS.items():
+        if steps[: len(stand_in)] == [step for part in stand_in for step in _normalizer_steps(part)]:
             own = normalizers.Sequence([])
             own.__setstate__(json.dumps({"type": "Sequence", "normalizers": steps[len(stand_in) :]}).encode())
-            rust.normalizer = own
+            backend.normalizer = own
             return cleaning
     return None
 
 
-def _open_clip_cleaning(path: Path) -> Cleaning | None:
+def _read_open_clip_cleaning(path: Path) -> Cleaning | None:
     """Read how open_clip cleans texts for the model in this folder; None if it is not one of open_clip's."""
-    config = _read_beside(path, "open_clip_config.json")
+    config = _read_sibling(path, "open_clip_config.json")
     if not config:
         return None
     text = config.get("model_cfg", {}).get("text_cfg", {})

@@ -5,7 +5,7 @@ from zebra.errors import ConfigError
 DEFAULT_TEMPLATES = ("a photo of a {}.",)
 
 
-def fill(template: str, label: str) -> str:
+def fill_template(template: str, label: str) -> str:
     """Put `label` into a template written with `{}` (OpenAI) or `{c}` (CLIP_benchmark).
 
     >>> fill("a photo of a {}, a type of pet.", "horse")

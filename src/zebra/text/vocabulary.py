@@ -19,15 +19,15 @@ Merge = tuple[str, str]
 
 SOT, EOT = "<|startoftext|>", "<|endoftext|>"
 WORD_END = "</w>"
-NUM_FIXED = 514  # 256 bytes, 256 bytes at a word's end, SOT, EOT
+MIN_VOCAB_SIZE = 514  # 256 bytes, 256 bytes at a word's end, SOT, EOT
 
 # Contractions, runs of letters, single digits, runs of anything else that is not whitespace. CLIP's pattern
 # ignores case; on lower-case text that shows in two characters, and spelling them out doubles the speed:
 # ſ passes for the s of a contraction, and U+0345 (a mark whose capital is a letter) belongs to no word.
-_WORD = r"'[sſtmd]|'re|'ve|'ll|\p{L}+|\p{N}|[^\s\p{L}\p{N}\x{345}]+"
+_WORD_PATTERN = r"'[sſtmd]|'re|'ve|'ll|\p{L}+|\p{N}|[^\s\p{L}\p{N}\x{345}]+"
 
 
-def byte_symbols() -> list[str]:
+def byte_alphabet() -> list[str]:
     """Return the byte symbols in the order of their ids: printable bytes as themselves, then the others.
 
     Bytes that would print badly (controls, space, soft hyphen) are shown as the characters from U+0100 on.
@@ -36,13 +36,13 @@ def byte_symbols() -> list[str]:
     return printable + [chr(256 + index) for index in range(256 - len(printable))]
 
 
-def layout(merges: Sequence[Merge]) -> list[str]:
+def vocabulary(merges: Sequence[Merge]) -> list[str]:
     """List every symbol at the position that is its id.
 
     Raises:
         WeightsError: a merge joins a symbol that does not exist yet, or makes one that does.
     """
-    symbols = byte_symbols() + [symbol + WORD_END for symbol in byte_symbols()]
+    symbols = byte_alphabet() + [symbol + WORD_END for symbol in byte_alphabet()]
     known = {*symbols, SOT, EOT}
     for number, (left, right) in enumerate(merges, start=1):
         for part in (left, right):
@@ -55,13 +55,13 @@ def layout(merges: Sequence[Merge]) -> list[str]:
     return [*symbols, SOT, EOT]
 
 
-def words() -> pre_tokenizers.PreTokenizer:
+def pre_tokenizer() -> pre_tokenizers.PreTokenizer:
     """Split text into words, and words into byte symbols."""
-    split = pre_tokenizers.Split(tokenizers.Regex(_WORD), behavior="removed", invert=True)
+    split = pre_tokenizers.Split(tokenizers.Regex(_WORD_PATTERN), behavior="removed", invert=True)
     return pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 
 
-def machine(symbols: Sequence[str], merges: Sequence[Merge]) -> tokenizers.Tokenizer:
+def build_tokenizer(symbols: Sequence[str], merges: Sequence[Merge]) -> tokenizers.Tokenizer:
     """Assemble the Rust tokenizer; it expects clean text.
 
     No word spans a space, so a text's ids are those of its parts between spaces, each encoded by itself.
@@ -69,7 +69,7 @@ def machine(symbols: Sequence[str], merges: Sequence[Merge]) -> tokenizers.Token
     vocabulary = {symbol: index for index, symbol in enumerate(symbols)}
     model = models.BPE(vocab=vocabulary, merges=list(merges), end_of_word_suffix=WORD_END)
     rust = tokenizers.Tokenizer(model)
-    rust.pre_tokenizer = words()
+    rust.pre_tokenizer = pre_tokenizer()
     ends = [(symbol, vocabulary[symbol]) for symbol in (SOT, EOT)]
     rust.post_processor = processors.TemplateProcessing(single=f"{SOT} $A {EOT}", special_tokens=ends)
     rust.decoder = decoders.ByteLevel()

@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from zebra.models import CLIP
 from zebra.models.image.resnet import Bottleneck
 from zebra.models.transformer import ResidualBlock
-from zebra.train.grad_cache import buffers_kept
+from zebra.train.grad_cache import preserve_buffers
 
 
 def compile_blocks(model: CLIP) -> None:
@@ -21,27 +21,29 @@ def compile_blocks(model: CLIP) -> None:
     tokens, so theirs are compiled for any number at once.
     """
     for tower, dynamic in ((model.visual, None), (model.text, True)):
-        for block in blocks(tower):
+        for block in residual_blocks(tower):
             block.forward = torch.compile(block.forward, dynamic=dynamic)
 
 
-def forget_activations(model: CLIP) -> None:
+def apply_activation_checkpointing(model: CLIP) -> None:
     """Keep what goes into a block, and compute the rest again for its gradients (Chen et al. 2016, arXiv 1604.06174).
 
     A third more arithmetic; memory for one block instead of all.
     """
-    for block in blocks(model):
+    for block in residual_blocks(model):
         block.forward = partial(
-            checkpoint, block.forward, use_reentrant=False, context_fn=partial(_passes, block)
+            checkpoint, block.forward, use_reentrant=False, context_fn=partial(_checkpoint_contexts, block)
         )
 
 
-def blocks(part: nn.Module) -> Iterator[nn.Module]:
+def residual_blocks(model: nn.Module) -> Iterator[nn.Module]:
     """Yield the residual blocks of a tower, or of both."""
-    for module in part.modules():
+    for module in model.modules():
         if isinstance(module, ResidualBlock | Bottleneck):
             yield module
 
 
-def _passes(block: nn.Module) -> tuple[AbstractContextManager[object], AbstractContextManager[object]]:
-    return nullcontext(), buffers_kept(block)
+def _checkpoint_contexts(
+    block: nn.Module,
+) -> tuple[AbstractContextManager[object], AbstractContextManager[object]]:
+    return nullcontext(), preserve_buffers(block)

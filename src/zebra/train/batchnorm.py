@@ -3,20 +3,20 @@
 import torch
 from torch import Tensor, nn
 
-from zebra.distributed import World
+from zebra.distributed import ProcessGroup
 
 
-class SharedBatchNorm(nn.BatchNorm2d):
+class SyncBatchNorm2d(nn.BatchNorm2d):
     """Batch norm whose mean and variance are those of the whole batch, of which each process holds as much.
 
     The same numbers as one process would get, on CPUs too, where `nn.SyncBatchNorm` does not run.
     """
 
-    def __init__(self, like: nn.BatchNorm2d, world: World) -> None:
-        super().__init__(like.num_features, eps=like.eps, momentum=like.momentum)
-        self.world = world
-        self.to(like.weight.device, like.weight.dtype)
-        self.load_state_dict(like.state_dict())
+    def __init__(self, batch_norm: nn.BatchNorm2d, group: ProcessGroup) -> None:
+        super().__init__(batch_norm.num_features, eps=batch_norm.eps, momentum=batch_norm.momentum)
+        self.group = group
+        self.to(batch_norm.weight.device, batch_norm.weight.dtype)
+        self.load_state_dict(batch_norm.state_dict())
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise [B, C, H, W]."""
@@ -24,16 +24,16 @@ class SharedBatchNorm(nn.BatchNorm2d):
             return super().forward(input)
         with torch.autocast(input.device.type, enabled=False):
             x = input.to(torch.promote_types(input.dtype, torch.float32))
-            count = self.world.size * x.numel() // x.shape[1]
-            mean_C = self.world.shared_sum(x.sum((0, 2, 3))) / count
+            count = self.group.world_size * x.numel() // x.shape[1]
+            mean_C = self.group.all_reduce_sum_with_grad(x.sum((0, 2, 3))) / count
             centred = x - mean_C[:, None, None]
-            variance_C = self.world.shared_sum(centred.square().sum((0, 2, 3))) / count
-            self._note(mean_C.detach(), variance_C.detach() * (count / max(1, count - 1)))
+            variance_C = self.group.all_reduce_sum_with_grad(centred.square().sum((0, 2, 3))) / count
+            self._update_running_stats(mean_C.detach(), variance_C.detach() * (count / max(1, count - 1)))
             scale_C = self.weight * torch.rsqrt(variance_C + self.eps)
             return (centred * scale_C[:, None, None] + self.bias[:, None, None]).to(input.dtype)
 
     @torch.no_grad()
-    def _note(self, mean_C: Tensor, variance_C: Tensor) -> None:
+    def _update_running_stats(self, mean_C: Tensor, variance_C: Tensor) -> None:
         assert self.running_mean is not None and self.running_var is not None
         assert self.num_batches_tracked is not None and self.momentum is not None
         self.num_batches_tracked.add_(1)
@@ -41,10 +41,10 @@ class SharedBatchNorm(nn.BatchNorm2d):
         self.running_var.lerp_(variance_C, self.momentum)
 
 
-def share_statistics(module: nn.Module, world: World) -> None:
+def convert_sync_batchnorm(module: nn.Module, group: ProcessGroup) -> None:
     """Let batch norm see the batch of all processes; one whose statistics are locked stays as it is."""
     for name, child in module.named_children():
         if type(child) is nn.BatchNorm2d:
-            setattr(module, name, SharedBatchNorm(child, world))
+            setattr(module, name, SyncBatchNorm2d(child, group))
         else:
-            share_statistics(child, world)
+            convert_sync_batchnorm(child, group)

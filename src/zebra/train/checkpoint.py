@@ -23,18 +23,18 @@ from torch import Tensor
 
 from zebra.errors import CheckpointError, WeightsError
 from zebra.pretrained.digests import sha256
-from zebra.pretrained.manifest import sync_folder, verify_manifest, write_manifest
+from zebra.pretrained.manifest import fsync_dir, verify_manifest, write_manifest
 from zebra.pretrained.tensors import read_tensors
-from zebra.train.snapshot import Snapshot
+from zebra.train.snapshot import TrainSnapshot
 
-NAME = re.compile(r"step-(\d+)(?:\.(\d+))?")
+NAME_PATTERN = re.compile(r"step-(\d+)(?:\.(\d+))?")
 """The step, and the course of the run: going back to an older checkpoint begins another, the second is `.2`."""
-PARTIAL = ".partial-"
+PARTIAL_PREFIX = ".partial-"
 """Begins the name of what is being written or removed: no checkpoint yet, or no longer."""
-DAMAGED = ".damaged"
-STATE = "state.json"
-TENSORS = ".safetensors"
-DTYPES = {
+CORRUPT_SUFFIX = ".damaged"
+STATE_FILE = "state.json"
+TENSORS_SUFFIX = ".safetensors"
+SAFETENSORS_DTYPES = {
     torch.float64: "F64",
     torch.float32: "F32",
     torch.float16: "F16",
@@ -48,12 +48,12 @@ DTYPES = {
 }
 """As safetensors calls them."""
 
-Digest = Callable[[Path], str]
+DigestFunction = Callable[[Path], str]
 """Reads a file's sha256, or remembers it."""
 
 
-def write_checkpoint(folder: Path, snapshot: Snapshot) -> Path:
-    """Write a snapshot into a new folder inside `folder`, durably; older checkpoints are not touched.
+def save_checkpoint(checkpoints_dir: Path, snapshot: TrainSnapshot) -> Path:
+    """Write a snapshot into a new folder inside `checkpoints_dir`, durably; older checkpoints are not touched.
 
     Returns:
         The new one: whole, on disk, and the last of `list_checkpoints`.
@@ -62,29 +62,31 @@ def write_checkpoint(folder: Path, snapshot: Snapshot) -> Path:
         CheckpointError: It could not be written, and nothing is left of it; or, if the very last flush was what
             failed, it is whole but might not survive a power cut.
     """
-    final = folder / _next_name(folder, snapshot.step)
-    partial = folder / f"{PARTIAL}{final.name}"
+    final = checkpoints_dir / _next_name(checkpoints_dir, snapshot.step)
+    partial = checkpoints_dir / f"{PARTIAL_PREFIX}{final.name}"
     try:
-        for left_over in folder.glob(f"{PARTIAL}*"):
+        for left_over in checkpoints_dir.glob(f"{PARTIAL_PREFIX}*"):
             _remove(left_over)
         partial.mkdir(parents=True)
-        digests = {name: _write(partial / name, pieces) for name, pieces in _files(snapshot)}
+        digests = {name: _write_file(partial / name, pieces) for name, pieces in _checkpoint_files(snapshot)}
         write_manifest(partial, lambda path: digests[path.name])
         partial.rename(final)
-        sync_folder(folder)
-        sync_folder(folder.parent)  # `folder` itself may be new
+        fsync_dir(checkpoints_dir)
+        fsync_dir(checkpoints_dir.parent)  # `folder` itself may be new
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
-        raise CheckpointError(_failure(final, snapshot, error)) from error
+        raise CheckpointError(_write_error_message(final, snapshot, error)) from error
     return final
 
 
-def list_checkpoints(folder: Path) -> list[Path]:
+def list_checkpoints(checkpoints_dir: Path) -> list[Path]:
     """Return checkpoints in the order of writing; whether they are whole is not known yet."""
-    return sorted((path for path in folder.glob("step-*") if NAME.fullmatch(path.name)), key=_order)
+    return sorted(
+        (path for path in checkpoints_dir.glob("step-*") if NAME_PATTERN.fullmatch(path.name)), key=_sort_key
+    )
 
 
-def newest_whole(folder: Path) -> Path | None:
+def latest_checkpoint(checkpoints_dir: Path) -> Path | None:
     """Return the newest checkpoint that verifies; None if there never was one.
 
     Damaged ones on the way are renamed to `*.damaged`, with a warning.
@@ -92,57 +94,59 @@ def newest_whole(folder: Path) -> Path | None:
     Raises:
         WeightsError: There are checkpoints, and every one of them is damaged, or was found damaged before.
     """
-    for path in reversed(list_checkpoints(folder)):
-        if _is_whole(path, sha256):
+    for path in reversed(list_checkpoints(checkpoints_dir)):
+        if _is_valid(path, sha256):
             return path
-    damaged = sorted(path.name for path in folder.glob("step-*"))
+    damaged = sorted(path.name for path in checkpoints_dir.glob("step-*"))
     if damaged:
         raise WeightsError(
-            f"no checkpoint in {folder} is whole: {', '.join(damaged)}. Bring one back from a copy, named without "
-            f"{DAMAGED}, or start again in another --out"
+            f"no checkpoint in {checkpoints_dir} is whole: {', '.join(damaged)}. Bring one back from a copy, named without "
+            f"{CORRUPT_SUFFIX}, or start again in another --out"
         )
     return None
 
 
-def best_whole(folder: Path) -> Path | None:
+def best_checkpoint(checkpoints_dir: Path) -> Path | None:
     """Return the checkpoint that did best in the checks among those that verify; None if no check ran."""
-    whole = [path for path in list_checkpoints(folder) if _is_whole(path, sha256)]
-    best = max(whole, key=_score, default=None)
+    whole = [path for path in list_checkpoints(checkpoints_dir) if _is_valid(path, sha256)]
+    best = max(whole, key=_score_key, default=None)
     return None if best is None or _read_state(best).get("score") is None else best
 
 
-def read_checkpoint(path: Path) -> Snapshot:
+def load_checkpoint(path: Path) -> TrainSnapshot:
     """Verify a checkpoint and read it, its tensors mapped from the files.
 
     Raises:
         WeightsError: It is damaged, or of another version of zebra.
     """
     names = verify_manifest(path)
-    parts = {name.removesuffix(TENSORS): path / name for name in names if name.endswith(TENSORS)}
+    parts = {
+        name.removesuffix(TENSORS_SUFFIX): path / name for name in names if name.endswith(TENSORS_SUFFIX)
+    }
     tensors = {part: read_tensors(file) for part, file in parts.items()}
     try:
         held = _read_state(path)
-        return Snapshot(held["step"], tensors, held["state"], held["score"])
+        return TrainSnapshot(held["step"], tensors, held["state"], held["score"])
     except (OSError, KeyError) as error:
         raise WeightsError(
             f"{path} is undamaged but lacks {error}: another version of zebra wrote it; go on with that one"
         ) from error
 
 
-def purge(folder: Path, keep: int, digest: Digest = sha256) -> None:
-    """Remove checkpoints, but neither the `keep` newest that verify nor the best that verifies.
+def prune_checkpoints(checkpoints_dir: Path, num_to_keep: int, digest: DigestFunction = sha256) -> None:
+    """Remove checkpoints, but neither the `num_to_keep` newest that verify nor the best that verifies.
 
     Damaged ones are renamed to `*.damaged`, with a warning, and stay. One that cannot be removed costs a warning, and
     another try at the next purge.
     """
-    whole = [path for path in list_checkpoints(folder) if _is_whole(path, digest)]
-    spared = {*whole[-keep:], max(whole, key=_score, default=None)}
+    whole = [path for path in list_checkpoints(checkpoints_dir) if _is_valid(path, digest)]
+    spared = {*whole[-num_to_keep:], max(whole, key=_score_key, default=None)}
     for path in whole:
         if path not in spared:
             _remove(path)
 
 
-def remembering(digest: Digest = sha256) -> Digest:
+def memoize_digest(digest: DigestFunction = sha256) -> DigestFunction:
     """Return a `Digest` that reads a file again only if its size or time of modification changed."""
     known: dict[tuple[Path, int, int], str] = {}
 
@@ -156,21 +160,21 @@ def remembering(digest: Digest = sha256) -> Digest:
     return remember
 
 
-def _order(path: Path) -> tuple[int, int]:
-    named = NAME.fullmatch(path.name)
+def _sort_key(path: Path) -> tuple[int, int]:
+    named = NAME_PATTERN.fullmatch(path.name)
     assert named
     return int(named[2] or 1), int(named[1])
 
 
-def _next_name(folder: Path, step: int) -> str:
+def _next_name(checkpoints_dir: Path, step: int) -> str:
     """Name a checkpoint so that it comes after all others."""
-    course, newest = max(map(_order, list_checkpoints(folder)), default=(1, -1))
+    course, newest = max(map(_sort_key, list_checkpoints(checkpoints_dir)), default=(1, -1))
     if step <= newest:
         course += 1
     return f"step-{step:08d}" + (f".{course}" if course > 1 else "")
 
 
-def _is_whole(path: Path, digest: Digest) -> bool:
+def _is_valid(path: Path, digest: DigestFunction) -> bool:
     """Verify a checkpoint, and set it aside if it is damaged."""
     problem: Exception
     try:
@@ -183,16 +187,16 @@ def _is_whole(path: Path, digest: Digest) -> bool:
         problem = error
     else:
         return True
-    _set_aside(path, problem)
+    _quarantine(path, problem)
     return False
 
 
-def _set_aside(path: Path, problem: Exception) -> None:
-    aside = path.with_name(path.name + DAMAGED)
+def _quarantine(path: Path, problem: Exception) -> None:
+    aside = path.with_name(path.name + CORRUPT_SUFFIX)
     number = 1
     while aside.exists():
         number += 1
-        aside = path.with_name(f"{path.name}{DAMAGED}-{number}")
+        aside = path.with_name(f"{path.name}{CORRUPT_SUFFIX}-{number}")
     try:
         path.rename(aside)
         outcome = f"it is {aside.name} now"
@@ -202,7 +206,7 @@ def _set_aside(path: Path, problem: Exception) -> None:
 
 
 def _remove(path: Path) -> None:
-    going = path if path.name.startswith(PARTIAL) else path.with_name(PARTIAL + path.name)
+    going = path if path.name.startswith(PARTIAL_PREFIX) else path.with_name(PARTIAL_PREFIX + path.name)
     try:
         path.rename(going)  # at one stroke: half a checkpoint would pass for a damaged one
         shutil.rmtree(going)
@@ -211,43 +215,43 @@ def _remove(path: Path) -> None:
 
 
 def _read_state(path: Path) -> dict[str, Any]:
-    held: dict[str, Any] = json.loads((path / STATE).read_text(encoding="utf-8"))
+    held: dict[str, Any] = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
     return held
 
 
-def _score(path: Path) -> tuple[float, ...]:
+def _score_key(path: Path) -> tuple[float, ...]:
     """Rank by score; of equal ones the newer is better."""
     score = _read_state(path).get("score")
-    return (-math.inf if score is None or math.isnan(score) else score, *_order(path))
+    return (-math.inf if score is None or math.isnan(score) else score, *_sort_key(path))
 
 
-def _failure(final: Path, snapshot: Snapshot, error: OSError) -> str:
-    message = f"checkpoint {final} could not be written: {error.strerror}"
+def _write_error_message(path: Path, snapshot: TrainSnapshot, error: OSError) -> str:
+    message = f"checkpoint {path} could not be written: {error.strerror}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         needed = sum(tensor.nbytes for named in snapshot.tensors.values() for tensor in named.values())
-        free = shutil.disk_usage(final.parent).free
+        free = shutil.disk_usage(path.parent).free
         message += f" ({needed:,} bytes needed, {free:,} free)"
     return f"{message}. Older ones are untouched: make room or mend the disk, and run again to go on from the newest"
 
 
-def _write(path: Path, pieces: Iterable[bytes | memoryview]) -> str:
+def _write_file(path: Path, chunks: Iterable[bytes | memoryview]) -> str:
     """Write a file and return the sha256 of what was meant to be in it."""
     digest = hashlib.sha256()
     with path.open("wb") as file:
-        for piece in pieces:
+        for piece in chunks:
             digest.update(piece)
             file.write(piece)
     return digest.hexdigest()
 
 
-def _files(snapshot: Snapshot) -> Iterator[tuple[str, Iterable[bytes | memoryview]]]:
+def _checkpoint_files(snapshot: TrainSnapshot) -> Iterator[tuple[str, Iterable[bytes | memoryview]]]:
     for part, tensors in snapshot.tensors.items():
-        yield f"{part}{TENSORS}", _safetensors(tensors)
+        yield f"{part}{TENSORS_SUFFIX}", _safetensors_chunks(tensors)
     held = {"step": snapshot.step, "score": snapshot.score, "state": snapshot.state}
-    yield STATE, [json.dumps(held, indent=1).encode()]
+    yield STATE_FILE, [json.dumps(held, indent=1).encode()]
 
 
-def _safetensors(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
+def _safetensors_chunks(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
     """Yield a safetensors file: the length of its header in 8 bytes, the header, and the tensors' bytes.
 
     By hand, because `save_file` before safetensors 0.8 copies everything once more and stops all threads meanwhile.
@@ -260,7 +264,7 @@ def _safetensors(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
         tensor = tensors[name]
         begin, end = end, end + tensor.nbytes
         entries[name] = {
-            "dtype": DTYPES[tensor.dtype],
+            "dtype": SAFETENSORS_DTYPES[tensor.dtype],
             "shape": list(tensor.shape),
             "data_offsets": [begin, end],
         }

@@ -9,31 +9,31 @@ from typing import Any
 
 import torch
 
-PACKAGES = ("zebra-clip", "torch", "numpy", "pillow", "tokenizers", "safetensors", "pyarrow")
+RECORDED_PACKAGES = ("zebra-clip", "torch", "numpy", "pillow", "tokenizers", "safetensors", "pyarrow")
 
 
-def environment() -> dict[str, Any]:
+def collect_environment() -> dict[str, Any]:
     """Describe interpreter, packages, processor, accelerator and the working tree's commit."""
     return {
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: _package_version(name) for name in RECORDED_PACKAGES},
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": _processor_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "commit": _commit(),
+        "commit": _git_commit(),
     }
 
 
-def _version(package: str) -> str | None:
+def _package_version(package: str) -> str | None:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
 
 
-def _processor() -> str:
+def _processor_name() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text(encoding="utf-8").splitlines():
@@ -42,7 +42,7 @@ def _processor() -> str:
     return platform.processor()
 
 
-def _commit() -> str | None:
+def _git_commit() -> str | None:
     """Return the commit of the working directory, if it is inside a repository and git is there."""
     try:
         done = subprocess.run(

@@ -4,70 +4,74 @@ import re
 
 from torch import nn
 
-from zebra.config.finetune import Learns
+from zebra.config.finetune import TrainTowers
 from zebra.models import CLIP
 
-TOWERS: dict[Learns, tuple[str, ...]] = {"all": ("visual", "text"), "text": ("text",), "image": ("visual",)}
+TOWER_MODULES: dict[TrainTowers, tuple[str, ...]] = {
+    "all": ("visual", "text"),
+    "text": ("text",),
+    "image": ("visual",),
+}
 """Modules of `CLIP` that learn."""
 
 
-class FixedBatchNorm(nn.BatchNorm2d):
+class FrozenBatchNorm2d(nn.BatchNorm2d):
     """Batch norm that keeps its statistics: those of a small set would be worse than those of the large one."""
 
-    def train(self, mode: bool = True) -> "FixedBatchNorm":  # noqa: ARG002  # torch's signature
+    def train(self, mode: bool = True) -> "FrozenBatchNorm2d":  # noqa: ARG002  # torch's signature
         """Stay as in inference, whatever is asked."""
         return super().train(False)
 
 
-def lock(model: CLIP, learns: Learns) -> None:
+def freeze(model: CLIP, train_towers: TrainTowers) -> None:
     """Lock batch norm's statistics and, if asked to, one of the towers; the temperature always learns.
 
     Locking the image tower is LiT (Zhai et al. 2022, arXiv 2111.07991).
     """
-    _fix_statistics(model)
+    _freeze_batch_norm(model)
     for tower in ("visual", "text"):
-        model.get_submodule(tower).requires_grad_(tower in TOWERS[learns])
+        model.get_submodule(tower).requires_grad_(tower in TOWER_MODULES[train_towers])
 
 
-def _fix_statistics(module: nn.Module) -> None:
+def _freeze_batch_norm(module: nn.Module) -> None:
     for name, child in module.named_children():
         if type(child) is nn.BatchNorm2d:
-            fixed = FixedBatchNorm(child.num_features, eps=child.eps).to(child.weight.device)
+            fixed = FrozenBatchNorm2d(child.num_features, eps=child.eps).to(child.weight.device)
             fixed.load_state_dict(child.state_dict())
             setattr(module, name, fixed.eval())
         else:
-            _fix_statistics(child)
+            _freeze_batch_norm(child)
 
 
-def heights(model: nn.Module) -> dict[str, int]:
+def layer_depths(model: nn.Module) -> dict[str, int]:
     """Return for every parameter how many blocks of its tower lie above it: 0 for heads and the temperature.
 
     Embeddings and stems lie below all blocks.
     """
     names = [name for name, _ in model.named_parameters()]
-    found = {name: _block(name) for name in names}
-    tops = {tower: max((b for n, b in found.items() if b is not None and _tower(n) == tower), default=0)
+    found = {name: _block_index(name) for name in names}
+    tops = {tower: max((b for n, b in found.items() if b is not None and _tower_name(n) == tower), default=0)
             for tower in ("visual", "text")}  # fmt: skip
     above: dict[str, int] = {}
     for name, block in found.items():
         if block is None:
             above[name] = 0
         else:
-            above[name] = tops[_tower(name)] + 1 - block
+            above[name] = tops[_tower_name(name)] + 1 - block
     return above
 
 
-def _tower(name: str) -> str:
-    return name.partition(".")[0]
+def _tower_name(parameter_name: str) -> str:
+    return parameter_name.partition(".")[0]
 
 
-def _block(name: str) -> int | None:
+def _block_index(parameter_name: str) -> int | None:
     """Return 0 for what feeds the first block, the block's number from 1, and None for what comes after the last."""
-    if numbered := re.search(r"resblocks\.(\d+)\.", name):
+    if numbered := re.search(r"resblocks\.(\d+)\.", parameter_name):
         return int(numbered[1]) + 1
-    if stage := re.match(r"visual\.layer(\d)\.", name):
+    if stage := re.match(r"visual\.layer(\d)\.", parameter_name):
         return int(stage[1])
     below = (
         r"visual\.(conv|bn)\d|.*(class_embedding|token_embedding|ln_pre)|(visual|text)\.positional_embedding"
     )
-    return 0 if re.match(below, name) else None
+    return 0 if re.match(below, parameter_name) else None

@@ -16,24 +16,24 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from zebra.config.train import Precision
+from zebra.config.train import TrainPrecision
 from zebra.models import CLIP
-from zebra.train.parallel import Towers
+from zebra.train.parallel import ForwardFn
 from zebra.train.precision import autocast
 
-Embedded = tuple[Tensor, Tensor, Tensor]
+TowerOutputs = tuple[Tensor, Tensor, Tensor]
 """Image vectors [B, E], text vectors [B, E], the multiplier of their similarities."""
 
 
-def embed(
+def embed_in_chunks(
     model: CLIP,
-    towers: Towers,
+    forward_fn: ForwardFn,
     inputs: Sequence[Tensor],
     *,
     chunk_size: int | None,
-    precision: Precision,
-) -> Embedded:
-    """Embed a batch as `towers` do, keeping the activations of one chunk only.
+    precision: TrainPrecision,
+) -> TowerOutputs:
+    """Embed a batch as `forward_fn` do, keeping the activations of one chunk only.
 
     One backward pass through the result gives the gradients of a batch that passed at once. They hold for what a
     tower draws, dropout for instance: a chunk's second pass repeats the numbers of its first, and afterwards the
@@ -46,37 +46,37 @@ def embed(
     Args:
         model: The model by itself. All chunks but the last pass it bare: nothing is exchanged for them, and what
             the last one exchanges are the sums of all.
-        towers: The model spread over processes (`parallel.spread`), or itself.
+        forward_fn: The model spread over processes (`parallel.spread`), or itself.
         inputs: Normalised pixels [B, 3, H, W], float32; token ids [B, L], int64; for patch dropout, the patches that
             are seen [B, K], int64.
         chunk_size: Most pairs that pass the towers at once; chunks differ in size by at most one. None takes the batch.
         precision: Arithmetic of the towers, in both passes.
 
     Returns:
-        What `towers` return for the whole batch.
+        What `forward_fn` return for the whole batch.
     """
 
-    def passed(towers: Towers, *chunk: Tensor) -> Embedded:
+    def passed(towers: ForwardFn, *chunk: Tensor) -> TowerOutputs:
         # Entered per chunk: autocast's one bf16 copy of a weight would sum the gradients of all chunks in bf16.
         with autocast(precision, chunk[0].device):
             return towers(*chunk)
 
     def first_and_second() -> tuple[AbstractContextManager[object], AbstractContextManager[object]]:
-        return nullcontext(), buffers_kept(model)
+        return nullcontext(), preserve_buffers(model)
 
     num_pairs = len(inputs[0])
     num_chunks = -(-num_pairs // (chunk_size or num_pairs))
     *early, last = zip(*(whole.tensor_split(num_chunks) for whole in inputs), strict=True)
-    parts: list[Embedded] = [
+    parts: list[TowerOutputs] = [
         checkpoint(passed, model, *chunk, use_reentrant=False, context_fn=first_and_second) for chunk in early
     ]
-    parts.append(passed(towers, *last))
+    parts.append(passed(forward_fn, *last))
     image_parts, text_parts, scales = zip(*parts, strict=True)
     return torch.cat(image_parts), torch.cat(text_parts), scales[-1]
 
 
 @contextmanager
-def buffers_kept(model: nn.Module) -> Iterator[None]:
+def preserve_buffers(model: nn.Module) -> Iterator[None]:
     """Undo what the block does to buffers: batch norm has counted this chunk in its first pass."""
     kept = [buffer.clone() for buffer in model.buffers()]
     try:

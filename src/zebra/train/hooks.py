@@ -10,108 +10,108 @@ from statistics import fmean
 import torch
 
 from zebra.config.train import TrainConfig
-from zebra.evaluators.validation import Judge
+from zebra.evaluators.validation import Validator
 from zebra.train.checkpoint_writer import CheckpointWriter
 from zebra.train.loop import StepReport
-from zebra.train.metrics_logger import Journal
-from zebra.train.state import Session
+from zebra.train.metrics_logger import MetricsLogger
+from zebra.train.state import TrainState
 from zebra.train.stop import StopRequest
-from zebra.train.watchdog import RollCall
+from zebra.train.watchdog import RankWatchdog
 
-Watch = Callable[[StepReport, Mapping[str, float]], None]
+Callback = Callable[[StepReport, Mapping[str, float]], None]
 
 
-class Follower:
+class TrainingHooks:
     """What happens after each step: counting, checks, journal, checkpoints."""
 
     def __init__(
         self,
-        session: Session,
+        state: TrainState,
         config: TrainConfig,
-        journal: Journal | None,
-        checks: list[Judge],
+        logger: MetricsLogger | None,
+        validators: list[Validator],
         writer: CheckpointWriter,
-        stop: StopRequest,
-        watch: Watch,
-        roll: RollCall,
+        stop_request: StopRequest,
+        callback: Callback,
+        watchdog: RankWatchdog,
     ) -> None:
-        self.session = session
+        self.state = state
         self.config = config
-        self.journal = journal
-        self.checks = checks
+        self.logger = logger
+        self.validators = validators
         self.writer = writer
-        self.stop = stop
-        self.watch = watch
-        self.roll = roll
-        self.stopped = False
+        self.stop_request = stop_request
+        self.callback = callback
+        self.watchdog = watchdog
+        self.interrupted = False
         """Whether somebody asked any process of the run to stop."""
-        self._saved_at = time.monotonic()
+        self._last_save_time = time.monotonic()
 
     def __call__(self, report: StepReport) -> bool:
         """Take in one step; return whether to go on."""
-        self.roll.note(f"step {report.step}")
-        self.writer.check()
-        is_late, report = self._agree(report)
-        self.session.advance(report)
-        spike = self.session.spikes.add(report.figures.loss)
+        self.watchdog.heartbeat(f"step {report.step}")
+        self.writer.raise_if_failed()
+        is_late, report = self._synchronize(report)
+        self.state.record_step(report)
+        spike = self.state.spike_detector.update(report.metrics.loss)
         if spike:
             warnings.warn(
                 f"the loss shot up before step {report.step} and stays up; a smaller --lr or --optimizer.beta2 "
                 "prevents the next time",
                 stacklevel=1,
             )
-        last = report.step == report.steps
-        due = report.step % self.config.check_every == 0 or last
-        results = self._check() if due else {}
-        if self.journal:
-            self.journal.add(report, results, spike=spike)
-        self.watch(report, results)
+        last = report.step == report.total_steps
+        due = report.step % self.config.eval_every == 0 or last
+        results = self._evaluate() if due else {}
+        if self.logger:
+            self.logger.log_step(report, results, is_spike=spike)
+        self.callback(report, results)
         score = fmean(results.values()) if results else None
         is_due = is_late or report.step % self.config.checkpoint_every == 0
-        if self._is_best(score) or is_due or self.stopped or last:
-            if self.journal:
-                self.journal.flush()
-            self.writer.save(self.session.snapshot(score))
-            self._saved_at = time.monotonic()
-        return not (self.stopped or self._is_stale())
+        if self._update_best(score) or is_due or self.interrupted or last:
+            if self.logger:
+                self.logger.flush()
+            self.writer.save(self.state.snapshot(score))
+            self._last_save_time = time.monotonic()
+        return not (self.interrupted or self._should_stop_early())
 
-    def _agree(self, report: StepReport) -> tuple[bool, StepReport]:
+    def _synchronize(self, report: StepReport) -> tuple[bool, StepReport]:
         """Settle with the other processes whether to stop and whether to save; add their skips to the report."""
-        world = self.session.world
-        is_late = time.monotonic() - self._saved_at >= 60 * self.config.checkpoint_minutes
-        told = [self.stop.requested, is_late and world.leads, bool(report.batch.skips)]
-        self.stopped, is_late, has_skips = map(
-            bool, world.max(torch.tensor(told, dtype=torch.int32)).tolist()
+        world = self.state.group
+        is_late = time.monotonic() - self._last_save_time >= 60 * self.config.checkpoint_minutes
+        told = [self.stop_request.is_requested, is_late and world.is_main_process, bool(report.batch.skips)]
+        self.interrupted, is_late, has_skips = map(
+            bool, world.all_reduce_max(torch.tensor(told, dtype=torch.int32)).tolist()
         )
-        if has_skips and world.size > 1:
-            skips = tuple(skip for some in world.objects(report.batch.skips) for skip in some)
+        if has_skips and world.world_size > 1:
+            skips = tuple(skip for some in world.all_gather_object(report.batch.skips) for skip in some)
             report = replace(report, batch=replace(report.batch, skips=skips))
         return is_late, report
 
-    def was_stopped(self) -> bool:
+    def poll_interrupted(self) -> bool:
         """Ask all processes whether somebody wants the run to stop; all must ask."""
-        told = torch.tensor(self.stopped or self.stop.requested, dtype=torch.int32)
-        self.stopped = bool(self.session.world.max(told))
-        return self.stopped
+        told = torch.tensor(self.interrupted or self.stop_request.is_requested, dtype=torch.int32)
+        self.interrupted = bool(self.state.group.all_reduce_max(told))
+        return self.interrupted
 
-    def _is_stale(self) -> bool:
+    def _should_stop_early(self) -> bool:
         patience = self.config.finetune.patience if self.config.finetune else math.inf
-        return self.session.stale >= patience
+        return self.state.evals_since_best >= patience
 
-    def _check(self) -> dict[str, float]:
-        with self.session.averaged() as bundle:
+    def _evaluate(self) -> dict[str, float]:
+        with self.state.eval_bundle() as bundle:
             results = {}
-            for check in self.checks:
-                self.roll.note(f"the check on {check.name}")
+            for check in self.validators:
+                self.watchdog.heartbeat(f"the check on {check.name}")
                 results[check.name] = check(bundle)
         # What decides must be the same everywhere; processors may differ in the last bits.
-        return self.session.world.objects(results)[0]
+        return self.state.group.all_gather_object(results)[0]
 
-    def _is_best(self, score: float | None) -> bool:
+    def _update_best(self, score: float | None) -> bool:
         if score is None:
             return False
-        if self.session.best is not None and score <= self.session.best:
-            self.session.stale += 1
+        if self.state.best_score is not None and score <= self.state.best_score:
+            self.state.evals_since_best += 1
             return False
-        self.session.best, self.session.stale = score, 0
+        self.state.best_score, self.state.evals_since_best = score, 0
         return True

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from zebra.config.train import TrainConfig
-from zebra.distributed import ALONE, World
+from zebra.distributed import SINGLE_PROCESS, ProcessGroup
 from zebra.models import CLIP
-from zebra.train.parallel import Towers
+from zebra.train.parallel import ForwardFn
 from zebra.train.schedule import learning_rate
-from zebra.train.step import StepFigures, train_step
+from zebra.train.step import StepMetrics, train_step
 from zebra.values import Batch
 
 
@@ -22,12 +22,12 @@ class StepReport:
 
     step: int
     """Steps taken so far, this one included."""
-    steps: int
+    total_steps: int
     """Length of the run."""
-    samples: int
+    samples_seen: int
     """Pairs consumed so far."""
     lr: float
-    figures: StepFigures
+    metrics: StepMetrics
     seconds: float
     """Wall time of the step, waiting for data included."""
     data_wait_seconds: float
@@ -37,73 +37,75 @@ class StepReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepare:
+class BatchPreprocessor:
     """How a batch becomes the tensors of the model."""
 
-    pixels: Callable[[Tensor], Tensor]
+    normalize: Callable[[Tensor], Tensor]
     """uint8 [B, 3, H, W] → normalised float32."""
-    tokens: Callable[[tuple[str, ...]], Tensor]
+    tokenize: Callable[[tuple[str, ...]], Tensor]
     """B captions → int64 ids [B, L]."""
-    seen: Callable[[int], Tensor | None] = lambda _step: None
+    sample_patches: Callable[[int], Tensor | None] = lambda _step: None
     """The step → the patches that are seen, int64 [B, K]; None: all."""
 
 
-def train(
+def train_loop(
     model: CLIP,
     optimizer: torch.optim.Optimizer,
     batches: Iterator[Batch],
-    prepare: Prepare,
+    preprocessor: BatchPreprocessor,
     config: TrainConfig,
     *,
-    start: int,
-    position: int,
-    steps: int,
-    on_step: Callable[[StepReport], bool],
-    world: World = ALONE,
-    towers: Towers | None = None,
+    start_step: int,
+    samples_seen: int,
+    total_steps: int,
+    callback: Callable[[StepReport], bool],
+    group: ProcessGroup = SINGLE_PROCESS,
+    forward_fn: ForwardFn | None = None,
 ) -> int:
-    """Train from step `start` until `steps` steps are done or `on_step` returns False.
+    """Train from step `start_step` until `total_steps` steps are done or `callback` returns False.
 
     Args:
-        batches: The batch of every step from `start` on, or this process's share of it.
-        position: Samples consumed before.
-        on_step: Called after each step; returning False stops the run cleanly.
-        world: The processes that train together.
-        towers: What spreads the model over them (`parallel.spread`).
+        batches: The batch of every step from `start_step` on, or this process's share of it.
+        samples_seen: Samples consumed before.
+        callback: Called after each step; returning False stops the run cleanly.
+        group: The processes that train together.
+        forward_fn: What spreads the model over them (`parallel.spread`).
 
     Returns:
         The number of steps done.
     """
     device = model.logit_scale.device
-    for step in range(start, steps):
+    for step in range(start_step, total_steps):
         began = time.perf_counter()
         batch = next(batches)
         arrived = time.perf_counter()
-        lr = learning_rate(step, peak=config.lr, warmup_steps=config.optimizer.warmup_steps, steps=steps)
+        lr = learning_rate(
+            step, peak_lr=config.lr, warmup_steps=config.optimizer.warmup_steps, total_steps=total_steps
+        )
         model.train()
         figures = train_step(
             model,
             optimizer,
-            prepare.pixels(batch.images.to(device)),
-            prepare.tokens(batch.captions),
-            prepare.seen(step),
+            preprocessor.normalize(batch.images.to(device)),
+            preprocessor.tokenize(batch.captions),
+            preprocessor.sample_patches(step),
             lr=lr,
-            clip_norm=config.optimizer.clip_norm,
+            grad_clip_norm=config.optimizer.grad_clip_norm,
             precision=config.precision,
             chunk_size=config.chunk_size,
-            world=world,
-            towers=towers,
+            group=group,
+            forward_fn=forward_fn,
         )
         report = StepReport(
             step=step + 1,
-            steps=steps,
-            samples=position + (step + 1 - start) * config.batch_size,
+            total_steps=total_steps,
+            samples_seen=samples_seen + (step + 1 - start_step) * config.batch_size,
             lr=lr,
-            figures=figures,
+            metrics=figures,
             seconds=time.perf_counter() - began,
             data_wait_seconds=arrived - began,
             batch=batch,
         )
-        if not on_step(report):
+        if not callback(report):
             return step + 1
-    return steps
+    return total_steps

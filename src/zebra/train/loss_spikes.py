@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from statistics import fmean
 from typing import Any
 
-WINDOW = 100
+BASELINE_STEPS = 100
 """Steps that say what is normal."""
-FACTOR = 2.0
-MARGIN = 0.1
+SPIKE_FACTOR = 2.0
+MIN_SPIKE_MARGIN = 0.1
 """A loss counts as high above FACTOR times the normal mean, and MARGIN above it: near zero, doubling is noise."""
-PATIENCE = 5
+SPIKE_STEPS = 5
 """High losses in a row that make a spike; one bad batch makes none."""
 
 
@@ -22,24 +22,26 @@ class SpikeDetector:
     """
 
     def __init__(self) -> None:
-        self._normal: deque[float] = deque(maxlen=WINDOW)
-        self._high = 0
+        self._baseline: deque[float] = deque(maxlen=BASELINE_STEPS)
+        self._num_high = 0
 
-    def add(self, loss: float) -> bool:
+    def update(self, loss: float) -> bool:
         """Take in one step's loss; True at the PATIENCE-th high one in a row, once for each spike."""
-        if len(self._normal) == WINDOW and loss > max(FACTOR * (mean := fmean(self._normal)), mean + MARGIN):
-            self._high += 1
+        if len(self._baseline) == BASELINE_STEPS and loss > max(
+            SPIKE_FACTOR * (mean := fmean(self._baseline)), mean + MIN_SPIKE_MARGIN
+        ):
+            self._num_high += 1
         else:
-            self._high = 0
-        if self._high == 0 or self._high > WINDOW:  # what stays high is the new normal
-            self._normal.append(loss)
-        return self._high == PATIENCE
+            self._num_high = 0
+        if self._num_high == 0 or self._num_high > BASELINE_STEPS:  # what stays high is the new normal
+            self._baseline.append(loss)
+        return self._num_high == SPIKE_STEPS
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps, ready for JSON."""
-        return {"normal": list(self._normal), "high": self._high}
+        return {"normal": list(self._baseline), "high": self._num_high}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go back to a `state`."""
-        self._normal = deque(state["normal"], maxlen=WINDOW)
-        self._high = int(state["high"])
+        self._baseline = deque(state["normal"], maxlen=BASELINE_STEPS)
+        self._num_high = int(state["high"])

@@ -7,10 +7,10 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 from zebra.config.train import OptimizerConfig
-from zebra.train.freeze import heights
+from zebra.train.freeze import layer_depths
 
 
-def decay_groups(model: nn.Module) -> tuple[list[str], list[str]]:
+def split_by_weight_decay(model: nn.Module) -> tuple[list[str], list[str]]:
     """Split parameter names into those that decay and those that do not.
 
     "All weights that are not gains or biases" decay; a gain or bias has one dimension. The class embedding and
@@ -22,7 +22,7 @@ def decay_groups(model: nn.Module) -> tuple[list[str], list[str]]:
     return [name for name, ndim in names if ndim > 1], [name for name, ndim in names if ndim <= 1]
 
 
-def adamw(model: nn.Module, config: OptimizerConfig, layer_decay: float = 1.0) -> torch.optim.AdamW:
+def build_optimizer(model: nn.Module, config: OptimizerConfig, layer_decay: float = 1.0) -> torch.optim.AdamW:
     """Build the optimizer; its learning rate is set before every step by the loop.
 
     Args:
@@ -30,9 +30,9 @@ def adamw(model: nn.Module, config: OptimizerConfig, layer_decay: float = 1.0) -
             what of the learning rate is its own.
     """
     parameters = dict(model.named_parameters())
-    above = heights(model) if layer_decay < 1 else {}
+    above = layer_depths(model) if layer_decay < 1 else {}
     groups = []
-    for names, decay in zip(decay_groups(model), (config.weight_decay, 0.0), strict=True):
+    for names, decay in zip(split_by_weight_decay(model), (config.weight_decay, 0.0), strict=True):
         # The fused update takes sharded and whole parameters (FSDP2's, and the temperature) one kind at a time.
         alike: dict[tuple[int, bool], list[nn.Parameter]] = defaultdict(list)
         for name in names:

@@ -13,18 +13,18 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from zebra.config.train import Parallel
-from zebra.distributed import World
+from zebra.config.train import ParallelStrategy
+from zebra.distributed import ProcessGroup
 from zebra.models import CLIP
 from zebra.models.image.resnet import Bottleneck
 from zebra.models.transformer import ResidualBlock
-from zebra.train.batchnorm import share_statistics
+from zebra.train.batchnorm import convert_sync_batchnorm
 
-Towers = Callable[..., tuple[Tensor, Tensor, Tensor]]
+ForwardFn = Callable[..., tuple[Tensor, Tensor, Tensor]]
 """Images and tokens in, their vectors and the multiplier out; on the way back, gradients of all are averaged."""
 
 
-def spread(model: CLIP, world: World, how: Parallel) -> Towers:
+def parallelize(model: CLIP, group: ProcessGroup, mode: ParallelStrategy) -> ForwardFn:
     """Spread a model over processes; alone, it is what it was.
 
     FSDP2 holds a share of the towers' parameters, their gradients and moments in each process, and puts a block's
@@ -33,12 +33,12 @@ def spread(model: CLIP, world: World, how: Parallel) -> Towers:
     Returns:
         What to call in training in place of the model.
     """
-    if world.size == 1:
+    if group.world_size == 1:
         return model
-    share_statistics(model, world)
-    if how == "fsdp":
+    convert_sync_batchnorm(model, group)
+    if mode == "fsdp":
         model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # FSDP2 takes no other
-        mesh = init_device_mesh(model.logit_scale.device.type, (world.size,))
+        mesh = init_device_mesh(model.logit_scale.device.type, (group.world_size,))
         for module in [*model.modules()]:
             if isinstance(module, ResidualBlock | Bottleneck):
                 fully_shard(module, mesh=mesh)
@@ -49,7 +49,7 @@ def spread(model: CLIP, world: World, how: Parallel) -> Towers:
     return DistributedDataParallel(model, gradient_as_bucket_view=True)
 
 
-def average_loose(model: CLIP, world: World) -> None:
+def all_reduce_replicated_grads(model: CLIP, group: ProcessGroup) -> None:
     """Average the gradients of parameters that are whole while others are sharded; DDP does it for all of its own."""
     parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
     if not any(isinstance(parameter, DTensor) for parameter in parameters):
@@ -57,45 +57,45 @@ def average_loose(model: CLIP, world: World) -> None:
     for parameter in parameters:
         if not isinstance(parameter, DTensor):
             assert parameter.grad is not None
-            parameter.grad.copy_(world.sum(parameter.grad) / world.size)
+            parameter.grad.copy_(group.all_reduce_sum(parameter.grad) / group.world_size)
 
 
-def whole(tensor: Tensor) -> Tensor:
+def to_full(tensor: Tensor) -> Tensor:
     """Return a tensor put together from its shares, if it has some; all processes must ask."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def mine(tensor: Tensor) -> Tensor:
+def to_local(tensor: Tensor) -> Tensor:
     """Return this process's share of a tensor, or all of one that is not sharded; both lie in the same memory."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def fill(tensor: Tensor, value: Tensor) -> None:
+def copy_from_full(tensor: Tensor, full_value: Tensor) -> None:
     """Give a tensor the values of a whole one, each process taking its share."""
     if isinstance(tensor, DTensor):
-        value = distribute_tensor(
-            value.to(tensor.device), tensor.device_mesh, tensor.placements, src_data_rank=None
+        full_value = distribute_tensor(
+            full_value.to(tensor.device), tensor.device_mesh, tensor.placements, src_data_rank=None
         )
-    tensor.copy_(value)
+    tensor.copy_(full_value)
 
 
-def whole_copy(model: CLIP) -> CLIP:
+def unshard_model(model: CLIP) -> CLIP:
     """Return a plain model with the weights of a sharded one; an unsharded one is returned as it is."""
     if not any(isinstance(parameter, DTensor) for parameter in model.parameters()):
         return model
     plain = CLIP(model.config).to(model.logit_scale.device)
-    plain.load_state_dict({name: whole(value) for name, value in model.state_dict().items()})
+    plain.load_state_dict({name: to_full(value) for name, value in model.state_dict().items()})
     return plain
 
 
-def clip(model: nn.Module, most: float, world: World) -> Tensor:
-    """Scale the gradient down to a norm of `most`, if it has more; return the norm it had."""
+def clip_grad_norm_(model: nn.Module, max_norm: float, group: ProcessGroup) -> Tensor:
+    """Scale the gradient down to a norm of `max_norm`, if it has more; return the norm it had."""
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     shares = [gradient.to_local() for gradient in gradients if isinstance(gradient, DTensor)]
     if not shares:
-        return torch.nn.utils.clip_grad_norm_(model.parameters(), most)
+        return torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm)
     wholes = [gradient for gradient in gradients if not isinstance(gradient, DTensor)]
     squares = [torch.nn.utils.get_total_norm(some) ** 2 for some in (shares, wholes)]
-    norm = (world.sum(squares[0]) + squares[1]).sqrt()
-    torch._foreach_mul_(shares + wholes, (most / (norm + 1e-6)).clamp(max=1.0))
+    norm = (group.all_reduce_sum(squares[0]) + squares[1]).sqrt()
+    torch._foreach_mul_(shares + wholes, (max_norm / (norm + 1e-6)).clamp(max=1.0))
     return norm

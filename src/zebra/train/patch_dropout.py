@@ -8,13 +8,15 @@ from torch import Tensor
 
 from zebra.config.model import ResNetConfig
 from zebra.config.train import TrainConfig
-from zebra.distributed import World
+from zebra.distributed import ProcessGroup
 
-_PATCHES = 3
+_RNG_STREAM = 3
 """Tells this stream of random numbers from those of `zebra.data.sampling`."""
 
 
-def patch_dropout(config: TrainConfig, world: World, device: torch.device) -> Callable[[int], Tensor | None]:
+def build_patch_dropout(
+    config: TrainConfig, group: ProcessGroup, device: torch.device
+) -> Callable[[int], Tensor | None]:
     """Return a function from the step to this process's share of the patches seen, int64 [B, K], sorted; None: all.
 
     Drawn for the whole batch from seed and step: the same for any number of processes, chunks and interruptions.
@@ -27,10 +29,12 @@ def patch_dropout(config: TrainConfig, world: World, device: torch.device) -> Ca
     kept = max(1, round(patches * (1 - config.patch_dropout)))
 
     def seen(step: int) -> Tensor:
-        noise_BP = np.random.default_rng([config.seed, step, _PATCHES]).random(
+        noise_BP = np.random.default_rng([config.seed, step, _RNG_STREAM]).random(
             (config.batch_size, patches), np.float32
         )
-        chosen_BK = np.argpartition(noise_BP[world.share(config.batch_size)], kept - 1, axis=1)[:, :kept]
+        chosen_BK = np.argpartition(noise_BP[group.local_slice(config.batch_size)], kept - 1, axis=1)[
+            :, :kept
+        ]
         return torch.from_numpy(np.sort(chosen_BK, axis=1)).to(device)
 
     return seen

@@ -4,10 +4,10 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-from zebra.config.train import Precision
+from zebra.config.train import TrainPrecision
 
 
-def settle(precision: Precision, device: torch.device) -> Precision:
+def resolve_precision(precision: TrainPrecision, device: torch.device) -> TrainPrecision:
     """Turn auto into bf16 where the hardware multiplies it natively, else into fp32; emulated bf16 is slower."""
     if precision != "auto":
         return precision
@@ -19,7 +19,7 @@ def settle(precision: Precision, device: torch.device) -> Precision:
     return "bf16" if native else "fp32"
 
 
-def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
+def autocast(precision: TrainPrecision, device: torch.device) -> AbstractContextManager[object]:
     """Return the context the towers run in: bf16 autocast, or nothing for fp32."""
     assert precision != "auto"
     return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()

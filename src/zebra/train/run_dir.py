@@ -7,34 +7,34 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from zebra.config.files import read_config, write_config
-from zebra.config.structure import differences
+from zebra.config.files import read_train_config, write_config
+from zebra.config.structure import diff_configs
 from zebra.config.train import TrainConfig
 from zebra.errors import ConfigError
-from zebra.train.run_spec import settings
+from zebra.train.run_spec import numerics_settings
 
-Claim = Literal["new", "begun", "finished"]
+RunStatus = Literal["new", "begun", "finished"]
 
 
-class RunFolder:
+class RunDir:
     """Names everything a run writes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.lock = path / ".lock"
+        self.lock_path = path / ".lock"
         self.config = path / "config.yaml"
         self.environment = path / "environment.json"
         self.tokenizer = path / "tokenizer.json"
-        self.journal = path / "journal.jsonl"
-        self.skipped = path / "skipped.jsonl"
-        self.data = path / "data.json"
+        self.log = path / "log.jsonl"
+        self.skipped_samples = path / "skipped.jsonl"
+        self.sample_counts = path / "data.json"
         self.checkpoints = path / "checkpoints"
         self.model = path / "model"
         self.adapter = path / "adapter"
         self.metrics = path / "metrics.json"
         self.report = path / "report.html"
 
-    def claim(self, config: TrainConfig, resume: str) -> Claim:
+    def run_status(self, config: TrainConfig, resume: str) -> RunStatus:
         """Decide what is to be done here. Nothing is written, and nothing is ever deleted.
 
         A run that has begun is compared with its checkpoint, when that is read (`zebra.train.run_spec`).
@@ -46,11 +46,13 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"--out {self.path} is a file; name a folder")
         inside = set(self.path.iterdir()) if self.path.exists() else set()
-        if resume == "never" and inside - {self.lock}:
+        if resume == "never" and inside - {self.lock_path}:
             raise ConfigError(f"--out {self.path} is not empty and --resume is never; name another folder")
         finished = (self.model / "MANIFEST.json").is_file()
         if self.config.is_file() and finished:
-            changed = differences(settings(read_config(self.config)), settings(config))
+            changed = diff_configs(
+                numerics_settings(read_train_config(self.config)), numerics_settings(config)
+            )
             if changed:
                 raise ConfigError(
                     f"{self.path} holds a finished run with other settings:\n  "
@@ -60,7 +62,7 @@ class RunFolder:
             return "finished"
         if self.config.is_file():  # one that got nowhere has nothing to protect and starts anew
             return "begun" if self.checkpoints.is_dir() and any(self.checkpoints.iterdir()) else "new"
-        taken = [p.name for p in vars(self).values() if p in inside - {self.lock, self.report}]
+        taken = [p.name for p in vars(self).values() if p in inside - {self.lock_path, self.report}]
         if taken:
             raise ConfigError(
                 f"{self.path} is not a run of zebra (no config.yaml) but holds {', '.join(sorted(taken))}, which a "
@@ -69,14 +71,14 @@ class RunFolder:
         return "new"
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def lock(self) -> Iterator[None]:
         """Hold the folder for this process; made if it is not there.
 
         Raises:
             ConfigError: Another process trains in it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        with self.lock.open("a+") as file:
+        with self.lock_path.open("a+") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
@@ -89,7 +91,7 @@ class RunFolder:
             file.flush()
             yield  # the lock ends with the process, however that ends
 
-    def begin(self, config: TrainConfig) -> None:
+    def save_config(self, config: TrainConfig) -> None:
         """Make the folder and write down what the run is about to do."""
         self.path.mkdir(parents=True, exist_ok=True)
         write_config(self.config, config)

@@ -8,68 +8,70 @@ from typing import Any
 import torch
 
 import zebra
-from zebra.config.structure import differences, unstructure
+from zebra.config.structure import diff_configs, unstructure
 from zebra.config.train import TrainConfig
-from zebra.distributed import World
+from zebra.distributed import ProcessGroup
 from zebra.errors import ConfigError
 
 # Settings that may change between the parts of one run: they touch at most the last bits of what is learned. The data
 # may move; that it is the same data is checked by its digest.
-FREE = frozenset(
+RESUMABLE_SETTINGS = frozenset(
     (
         "out",
         "data",
         "workers",
         "worker_timeout",
-        "checkpoint_activations",
+        "activation_checkpointing",
         "compile",
         "parallel",
         "rank_timeout",
         "checkpoint_every",
         "checkpoint_minutes",
         "keep_checkpoints",
-        "checks",
-        "check_every",
-        "check_samples",
+        "eval_sets",
+        "eval_every",
+        "eval_samples",
         "log",
     )
 )
-ELSEWHERE = frozenset(("out", "data", "workers", "log"))
+PER_MACHINE_SETTINGS = frozenset(("out", "data", "workers", "log"))
 """Settings that may differ between machines of one run: where things lie there."""
-PACKAGES = ("zebra-clip", "torch", "numpy", "pillow", "simplejpeg", "tokenizers", "ftfy")
+NUMERICS_PACKAGES = ("zebra-clip", "torch", "numpy", "pillow", "simplejpeg", "tokenizers", "ftfy")
 """Those whose arithmetic a step goes through."""
 
-Identity = dict[str, Any]
+RunSpec = dict[str, Any]
 
 
-def identity(config: TrainConfig, data_digest: str, tokenizer_digest: str, device: torch.device) -> Identity:
+def build_run_spec(
+    config: TrainConfig, data_digest: str, tokenizer_digest: str, device: torch.device
+) -> RunSpec:
     """Gather what has to stay the same for a run to go on as if it had never stopped; ready for JSON."""
     return {
-        "settings": settings(config),
+        "settings": numerics_settings(config),
         "data": data_digest,
         "tokenizer": tokenizer_digest,
         "device": device.type,
-        "versions": {name: metadata.version(name) for name in PACKAGES},
+        "versions": {name: metadata.version(name) for name in NUMERICS_PACKAGES},
     }
 
 
-def settings(config: TrainConfig) -> dict[str, Any]:
+def numerics_settings(config: TrainConfig) -> dict[str, Any]:
     """Return the settings that decide what is learned."""
-    return {name: value for name, value in unstructure(config).items() if name not in FREE}
+    return {name: value for name, value in unstructure(config).items() if name not in RESUMABLE_SETTINGS}
 
 
-def require_alike(world: World, config: TrainConfig, mine: Identity) -> None:
+def require_same_on_all_ranks(group: ProcessGroup, config: TrainConfig, run_spec: RunSpec) -> None:
     """Compare what the processes of a run are about to do.
 
     Raises:
         ConfigError: One of them has other settings, data, words, versions or code than the first; all is listed.
     """
-    if world.size == 1:
+    if group.world_size == 1:
         return
-    told = {name: value for name, value in unstructure(config).items() if name not in ELSEWHERE}
-    first, *others = world.objects(mine | {"settings": told, "code": _code()})
+    told = {name: value for name, value in unstructure(config).items() if name not in PER_MACHINE_SETTINGS}
+    first, *others = group.all_gather_object(run_spec | {"settings": told, "code": _code_digest()})
     for rank, other in enumerate(others, start=1):
-        if changed := differences(first, other):
+        if changed := diff_configs(first, other):
             raise ConfigError(
                 f"rank {rank} is about to do something else than rank 0:\n  "
                 + "\n  ".join(changed)
@@ -77,7 +79,7 @@ def require_alike(world: World, config: TrainConfig, mine: Identity) -> None:
             )
 
 
-def _code() -> str:
+def _code_digest() -> str:
     """Return a digest of this package's files."""
     folder = Path(zebra.__file__).parent
     digest = hashlib.sha256()
@@ -86,12 +88,14 @@ def _code() -> str:
     return digest.hexdigest()[:16]
 
 
-def require_same(before: Identity, now: Identity, where: str, *, accept: bool) -> list[str]:
+def require_resumable(
+    saved: RunSpec, current: RunSpec, checkpoint_name: str, *, accept_changes: bool
+) -> list[str]:
     """Compare a checkpoint's identity with that of the run that wants to go on from it.
 
     Args:
-        where: The checkpoint, for the message.
-        accept: Go on all the same.
+        checkpoint_name: The checkpoint, for the message.
+        accept_changes: Go on all the same.
 
     Returns:
         One line for everything that changed.
@@ -99,10 +103,10 @@ def require_same(before: Identity, now: Identity, where: str, *, accept: bool) -
     Raises:
         ConfigError: Something changed and nobody accepted it; all changes are listed.
     """
-    changed = differences(before, now)
-    if changed and not accept:
+    changed = diff_configs(saved, current)
+    if changed and not accept_changes:
         raise ConfigError(
-            f"{where} belongs to a run that differs in:\n  "
+            f"{checkpoint_name} belongs to a run that differs in:\n  "
             + "\n  ".join(changed)
             + "\nGone on from there, it would "
             "end otherwise than either. Restore what it had, name another --out, or take --accept-changes."

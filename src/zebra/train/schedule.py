@@ -3,17 +3,17 @@
 import math
 
 
-def learning_rate(step: int, *, peak: float, warmup_steps: int, steps: int) -> float:
+def learning_rate(step: int, *, peak_lr: float, warmup_steps: int, total_steps: int) -> float:
     """Rise linearly over the first `warmup_steps` steps, then fall along a cosine towards 0.
 
     Args:
         step: 0-based index of the step about to be taken.
-        peak: Largest learning rate.
-        warmup_steps: Length of the rise; cut to `steps` when the run is shorter.
-        steps: Length of the run.
+        peak_lr: Largest learning rate.
+        warmup_steps: Length of the rise; cut to `total_steps` when the run is shorter.
+        total_steps: Length of the run.
     """
-    warmup_steps = min(warmup_steps, steps)
+    warmup_steps = min(warmup_steps, total_steps)
     if step < warmup_steps:
-        return peak * (step + 1) / warmup_steps
-    done = (step - warmup_steps) / max(1, steps - warmup_steps)
-    return peak * 0.5 * (1 + math.cos(math.pi * done))
+        return peak_lr * (step + 1) / warmup_steps
+    done = (step - warmup_steps) / max(1, total_steps - warmup_steps)
+    return peak_lr * 0.5 * (1 + math.cos(math.pi * done))

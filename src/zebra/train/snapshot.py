@@ -11,57 +11,57 @@ import torch
 from torch import Tensor, nn
 
 from zebra.errors import WeightsError
-from zebra.train.parallel import fill, whole
+from zebra.train.parallel import copy_from_full, to_full
 
-Parts = Mapping[str, Mapping[str, Tensor]]
+TensorGroups = Mapping[str, Mapping[str, Tensor]]
 """Part of a run ("model", "optimizer", "rng", …) → name → tensor."""
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class TrainSnapshot:
     """A run at one step. It may hold the live tensors of the run; `take` makes one that owns what it holds."""
 
     step: int
     """Steps done."""
-    tensors: Parts
+    tensors: TensorGroups
     state: Mapping[str, Any]
     """What is not a tensor: counters, data position, ledger, Python's generators, …; ready for JSON."""
     score: float | None = None
     """Of the checks at this step, higher is better; None if none ran."""
 
 
-def take(live: Snapshot, into: Snapshot | None = None) -> Snapshot:
+def copy_to_cpu(live: TrainSnapshot, buffers: TrainSnapshot | None = None) -> TrainSnapshot:
     """Copy a snapshot to CPU memory of its own, sharded tensors put together: all processes must ask.
 
     Args:
-        into: A copy that is not needed any more: its memory is filled again, so that the second copy and all that
+        buffers: A copy that is not needed any more: its memory is filled again, so that the second copy and all that
             follow allocate nothing.
     """
-    free: Parts = into.tensors if into else {}
+    free: TensorGroups = buffers.tensors if buffers else {}
     tensors = {
-        part: {name: _copy(value, free.get(part, {}).get(name)) for name, value in named.items()}
+        part: {name: _copy_to_buffer(value, free.get(part, {}).get(name)) for name, value in named.items()}
         for part, named in live.tensors.items()
     }
-    return Snapshot(live.step, tensors, json.loads(json.dumps(live.state)), live.score)
+    return TrainSnapshot(live.step, tensors, json.loads(json.dumps(live.state)), live.score)
 
 
-def restore(live: Parts, saved: Parts, where: str) -> None:
+def restore_tensors(live: TensorGroups, saved: TensorGroups, checkpoint_name: str) -> None:
     """Fill the live tensors of a run with saved ones; everything is checked before anything is touched.
 
     Args:
-        where: The checkpoint, for the message.
+        checkpoint_name: The checkpoint, for the message.
 
     Raises:
         WeightsError: A tensor is missing, left over, or of another shape or dtype; it is named.
     """
-    mine, theirs = _flat(live), _flat(saved)
-    _require_fit(mine, theirs, where)
+    mine, theirs = _flatten(live), _flatten(saved)
+    _require_match(mine, theirs, checkpoint_name)
     with torch.no_grad():
         for name, tensor in mine.items():
-            fill(tensor, theirs[name])  # in place: device and memory layout stay
+            copy_from_full(tensor, theirs[name])  # in place: device and memory layout stay
 
 
-def moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Return AdamW's live tensors under `<parameter>/<moment>`.
 
     AdamW makes them at a parameter's first gradient. Here they are made already, with the values it would give them,
@@ -81,30 +81,30 @@ def moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Ten
     return tensors
 
 
-def rng_state() -> tuple[dict[str, Tensor], dict[str, Any]]:
+def get_rng_state() -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the state of every global generator: torch's on each device as tensors, Python's and numpy's as JSON."""
     version, words, gauss = random.getstate()
     numpy_state = np.random.get_state(legacy=False)
     numpy_state["state"]["key"] = numpy_state["state"]["key"].tolist()
-    tensors = {device: generator.get_state() for device, generator in _generators().items()}
+    tensors = {device: generator.get_state() for device, generator in _global_generators().items()}
     return tensors, {"python": [version, list(words), gauss], "numpy": numpy_state}
 
 
-def set_rng_state(tensors: Mapping[str, Tensor], state: Mapping[str, Any], where: str) -> None:
+def set_rng_state(tensors: Mapping[str, Tensor], state: Mapping[str, Any], checkpoint_name: str) -> None:
     """Go back to an `rng_state`; to be called when the model is on its device, which has a generator from then on.
 
     Args:
-        where: The checkpoint, for the message.
+        checkpoint_name: The checkpoint, for the message.
 
     Raises:
         WeightsError: A generator of this process has no saved state, or the other way round.
     """
-    generators = _generators()
+    generators = _global_generators()
     current = {device: generator.get_state() for device, generator in generators.items()}
-    _require_fit(_flat({"rng": current}), _flat({"rng": tensors}), where)
+    _require_match(_flatten({"rng": current}), _flatten({"rng": tensors}), checkpoint_name)
     for name in ("python", "numpy"):
         if name not in state:
-            raise WeightsError(f"{where} lacks the state of {name}'s generator: {_HELP}")
+            raise WeightsError(f"{checkpoint_name} lacks the state of {name}'s generator: {_RESUME_HINT}")
     for device, generator in generators.items():
         generator.set_state(tensors[device])
     version, words, gauss = state["python"]
@@ -112,41 +112,47 @@ def set_rng_state(tensors: Mapping[str, Tensor], state: Mapping[str, Any], where
     np.random.set_state(state["numpy"])
 
 
-_HELP = "go on with the settings, devices and version of zebra that wrote it, or start again in another --out"
+_RESUME_HINT = (
+    "go on with the settings, devices and version of zebra that wrote it, or start again in another --out"
+)
 
 
-def _require_fit(mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor], where: str) -> None:
-    if missing := sorted(mine.keys() - theirs.keys()):
-        raise WeightsError(f"{where} lacks {_some(missing)}, which this run needs: {_HELP}")
-    if left_over := sorted(theirs.keys() - mine.keys()):
-        raise WeightsError(f"{where} holds {_some(left_over)}, for which this run has no place: {_HELP}")
-    for name, tensor in mine.items():
-        if _kind(tensor) != _kind(theirs[name]):
+def _require_match(live: Mapping[str, Tensor], saved: Mapping[str, Tensor], checkpoint_name: str) -> None:
+    if missing := sorted(live.keys() - saved.keys()):
+        raise WeightsError(
+            f"{checkpoint_name} lacks {_format_names(missing)}, which this run needs: {_RESUME_HINT}"
+        )
+    if left_over := sorted(saved.keys() - live.keys()):
+        raise WeightsError(
+            f"{checkpoint_name} holds {_format_names(left_over)}, for which this run has no place: {_RESUME_HINT}"
+        )
+    for name, tensor in live.items():
+        if _dtype_and_shape(tensor) != _dtype_and_shape(saved[name]):
             raise WeightsError(
-                f"{where}: {name} is {_kind(theirs[name])} where this run has {_kind(tensor)}: {_HELP}"
+                f"{checkpoint_name}: {name} is {_dtype_and_shape(saved[name])} where this run has {_dtype_and_shape(tensor)}: {_RESUME_HINT}"
             )
 
 
-def _copy(value: Tensor, buffer: Tensor | None) -> Tensor:
-    value = whole(value)
-    if buffer is None or _kind(buffer) != _kind(value):
+def _copy_to_buffer(value: Tensor, buffer: Tensor | None) -> Tensor:
+    value = to_full(value)
+    if buffer is None or _dtype_and_shape(buffer) != _dtype_and_shape(value):
         buffer = torch.empty(value.shape, dtype=value.dtype, pin_memory=value.is_cuda)
     return buffer.copy_(value.detach())
 
 
-def _flat(parts: Parts) -> dict[str, Tensor]:
-    return {f"{part}/{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
+def _flatten(groups: TensorGroups) -> dict[str, Tensor]:
+    return {f"{part}/{name}": tensor for part, named in groups.items() for name, tensor in named.items()}
 
 
-def _kind(tensor: Tensor) -> str:
+def _dtype_and_shape(tensor: Tensor) -> str:
     return f"{tensor.dtype} {list(tensor.shape)}".removeprefix("torch.")
 
 
-def _some(names: list[str]) -> str:
+def _format_names(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _generators() -> dict[str, torch.Generator]:
+def _global_generators() -> dict[str, torch.Generator]:
     """Return torch's global generators: the CPU's, and that of the GPU which this process uses."""
     if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # so in torch
         return {"cpu": torch.default_generator}

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(slots=True)
 class StopRequest:
     """Whether somebody asked the run to stop."""
 
-    requested: bool = False
+    is_requested: bool = False
 
 
 @contextmanager
@@ -31,8 +31,8 @@ def stop_on_signals() -> Iterator[StopRequest]:
         return
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
-    threading.Thread(target=_watch, args=(reading, stop), name="signals", daemon=True).start()
-    handlers = {number: signal.signal(number, lambda _number, _frame: None) for number in SIGNALS}
+    threading.Thread(target=_read_signals, args=(reading, stop), name="signals", daemon=True).start()
+    handlers = {number: signal.signal(number, lambda _number, _frame: None) for number in STOP_SIGNALS}
     pipe_before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     try:
         yield stop
@@ -43,11 +43,11 @@ def stop_on_signals() -> Iterator[StopRequest]:
         os.close(writing)  # which ends the thread
 
 
-def _watch(reading: int, stop: StopRequest) -> None:
-    while number := os.read(reading, 1):
-        if number[0] not in SIGNALS:  # others with a handler, SIGCHLD for instance, are written too
+def _read_signals(read_fd: int, stop_request: StopRequest) -> None:
+    while number := os.read(read_fd, 1):
+        if number[0] not in STOP_SIGNALS:  # others with a handler, SIGCHLD for instance, are written too
             continue
-        if stop.requested:
+        if stop_request.is_requested:
             os._exit(128 + number[0])
-        stop.requested = True
-    os.close(reading)
+        stop_request.is_requested = True
+    os.close(read_fd)

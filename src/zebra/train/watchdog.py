@@ -16,46 +16,46 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import PrefixStore, Store
 from torch.distributed import distributed_c10d
 
-from zebra.distributed import World
+from zebra.distributed import ProcessGroup
 from zebra.errors import RankError
 
 GRACE_SECONDS = 3.0
 """For the others to note that they failed as well."""
-GLOO_FAILED = re.compile(r"gloo|pair closure|by peer|broken pipe|time-?out|timed out", re.IGNORECASE)
+GLOO_ERROR_PATTERN = re.compile(r"gloo|pair closure|by peer|broken pipe|time-?out|timed out", re.IGNORECASE)
 """What gloo says of a failed exchange; its errors have no class of their own."""
 
 
-class RollCall:
+class RankWatchdog:
     """Notes where this process is, and says who is missing when an exchange fails."""
 
-    def __init__(self, world: World, timeout_seconds: float) -> None:
-        self._world = world
+    def __init__(self, group: ProcessGroup, timeout_seconds: float) -> None:
+        self._group = group
         self._timeout_seconds = timeout_seconds
-        self._place = "the start"
+        self._activity = "the start"
         self._store: Store | None = None
-        if world.size > 1:
+        if group.world_size > 1:
             # The store by which the processes found each other; torch has no public name for it.
             self._store = PrefixStore("zebra", distributed_c10d._get_default_store())
 
-    def note(self, place: str) -> None:
+    def heartbeat(self, activity: str) -> None:
         """Say where this process has come, and that it is alive; it prints its stack and ends if it never does again.
 
         Args:
-            place: Such as "step 12".
+            activity: Such as "step 12".
         """
         if self._store is None:
             return
-        self._place = place
-        self._store.set(f"place/{self._world.rank}", place)
+        self._activity = activity
+        self._store.set(f"place/{self._group.rank}", activity)
         faulthandler.dump_traceback_later(self._timeout_seconds + GRACE_SECONDS, exit=True)
 
-    def rest(self) -> None:
+    def stop(self) -> None:
         """Watch this process no more: what it does from now on, nobody waits for."""
         if self._store is not None:
             faulthandler.cancel_dump_traceback_later()
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
+    def guard(self) -> Iterator[None]:
         """Turn a failed exchange inside the block into an error that names the ranks that did not take part.
 
         Raises:
@@ -64,38 +64,38 @@ class RollCall:
         try:
             yield
         except RuntimeError as error:
-            if self._store is None or not _is_of_an_exchange(error):
+            if self._store is None or not _is_collective_error(error):
                 raise
-            self.rest()
+            self.stop()
             try:
-                silent = self._silent(self._store)
+                silent = self._unresponsive_ranks(self._store)
             except RuntimeError:
                 silent = ["rank 0, and with it the store of all notes"]
             if not silent:
                 raise
             raise RankError(
                 f"{'; '.join(silent)}: no word within {self._timeout_seconds:g} s, or gone, while rank "
-                f"{self._world.rank} was at {self._place}. What it was doing stands above if it was alive. Run the "
+                f"{self._group.rank} was at {self._activity}. What it was doing stands above if it was alive. Run the "
                 "same command again: it goes on from the last checkpoint"
             ) from error
         finally:
-            self.rest()
+            self.stop()
 
-    def _silent(self, store: Store) -> list[str]:
+    def _unresponsive_ranks(self, store: Store) -> list[str]:
         store.set_timeout(timedelta(seconds=GRACE_SECONDS))
-        store.set(f"failed/{self._world.rank}", "1")
+        store.set(f"failed/{self._group.rank}", "1")
         until = time.monotonic() + GRACE_SECONDS
-        others = [rank for rank in range(self._world.size) if rank != self._world.rank]
+        others = [rank for rank in range(self._group.world_size) if rank != self._group.rank]
         while others and time.monotonic() < until:
             others = [rank for rank in others if not store.check([f"failed/{rank}"])]
             time.sleep(0.1)
-        return [f"rank {rank}, last seen at {self._last(store, rank)}" for rank in others]
+        return [f"rank {rank}, last seen at {self._last_activity(store, rank)}" for rank in others]
 
     @staticmethod
-    def _last(store: Store, rank: int) -> str:
+    def _last_activity(store: Store, rank: int) -> str:
         key = f"place/{rank}"
         return store.get(key).decode() if store.check([key]) else "no step"
 
 
-def _is_of_an_exchange(error: RuntimeError) -> bool:
-    return isinstance(error, dist.DistError) or GLOO_FAILED.search(str(error)) is not None
+def _is_collective_error(error: RuntimeError) -> bool:
+    return isinstance(error, dist.DistError) or GLOO_ERROR_PATTERN.search(str(error)) is not None

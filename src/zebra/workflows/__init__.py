@@ -3,7 +3,22 @@
 import importlib
 from typing import Any
 
-__all__ = ["classify", "demo", "evaluate", "menagerie", "train"]
+__all__ = [
+    "classify",
+    "compare",
+    "demo",
+    "doctor",
+    "embed",
+    "evaluate",
+    "export",
+    "human",
+    "menagerie",
+    "overlap",
+    "search",
+    "serve",
+    "study",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

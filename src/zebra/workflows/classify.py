@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from zebra.pretrained.bundle import check_labels
+from zebra.pretrained.bundle import validate_labels
 from zebra.pretrained.load import load
 from zebra.text.templates import DEFAULT_TEMPLATES
 from zebra.values import Prediction
@@ -19,5 +19,5 @@ def run(
         WeightsError: The model folder is not whole.
         DataError: An image file is missing or unusable; the message names it.
     """
-    check_labels(labels)  # before the model is read: a typing mistake should not cost a wait
+    validate_labels(labels)  # before the model is read: a typing mistake should not cost a wait
     return load(model).classify([Path(image) for image in images], labels, templates)

@@ -7,30 +7,32 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from zebra.data.benchmarks.clip_benchmark import Benchmark
+from zebra.data.benchmarks.clip_benchmark import ClassificationBenchmark
 from zebra.errors import DataError
-from zebra.evaluators.linear_probe import Probed, probe_set
-from zebra.evaluators.zero_shot import head, prompts_for
-from zebra.images.decode import decode
+from zebra.evaluators.linear_probe import ProbeResults, evaluate_probes
+from zebra.evaluators.zero_shot import build_zero_shot_classifier, resolve_prompts
+from zebra.images.decode import decode_image
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
-from zebra.protocols.robustness import Shift, robustness
-from zebra.protocols.zero_shot import zero_shot
-from zebra.train.checkpoint import list_checkpoints, read_checkpoint
+from zebra.protocols.robustness import ShiftRobustness, evaluate_robustness
+from zebra.protocols.zero_shot import classify_zero_shot
+from zebra.train.checkpoint import list_checkpoints, load_checkpoint
 from zebra.values import Embeddings, Score
 
-STANDARD = "seen-kinds"
-SHIFTS = ("sketch", "inverted", "noisy")
-PICTURES = 400
+STANDARD_DATASET = "seen-kinds"
+SHIFTED_DATASETS = ("sketch", "inverted", "noisy")
+IMAGES_PER_DATASET = 400
 """Of each set, evenly spread: enough for a line, few enough for every checkpoint."""
-FINAL = "this model"
+FINAL_MODEL = "this model"
 BATCH = 100
 
 
-def few_shot_studies(clip: Bundle, benchmarks: Iterable[Benchmark]) -> dict[str, Probed]:
+def evaluate_demo_probes(
+    clip: Bundle, benchmarks: Iterable[ClassificationBenchmark]
+) -> dict[str, ProbeResults]:
     """Fit probes with a few examples per class, beside zero-shot on the same pictures."""
     return {
-        benchmark.name: probe_set(clip, benchmark, None, prompts_for(benchmark, "own"))
+        benchmark.name: evaluate_probes(clip, benchmark, None, resolve_prompts(benchmark, "own"))
         for benchmark in benchmarks
     }
 
@@ -39,7 +41,7 @@ def few_shot_studies(clip: Bundle, benchmarks: Iterable[Benchmark]) -> dict[str,
 class Sample:
     """Some pictures of a set, decoded once for every model that looks at them."""
 
-    benchmark: Benchmark
+    benchmark: ClassificationBenchmark
     pixels_N3HW: torch.Tensor
     label_N: np.ndarray[tuple[int], np.dtype[np.int64]]
 
@@ -48,15 +50,17 @@ class Sample:
         parts = [clip.encode_pixels(part) for part in torch.split(self.pixels_N3HW, BATCH)]
         ids = tuple(map(str, range(len(self.label_N))))
         images = Embeddings(torch.cat(parts).numpy(), ids, self.label_N, clip.fingerprint)
-        return zero_shot(images, head(clip, prompts_for(self.benchmark, "own"))).scores()["top1"]
+        return classify_zero_shot(
+            images, build_zero_shot_classifier(clip, resolve_prompts(self.benchmark, "own"))
+        ).scores()["top1"]
 
 
-def draw_sample(clip: Bundle, benchmark: Benchmark) -> Sample:
+def draw_sample(clip: Bundle, benchmark: ClassificationBenchmark) -> Sample:
     """Decode some pictures of a set."""
-    chosen = np.linspace(0, len(benchmark.source) - 1, PICTURES).astype(int).tolist()
+    chosen = np.linspace(0, len(benchmark.source) - 1, IMAGES_PER_DATASET).astype(int).tolist()
     records = [benchmark.source.read(index) for index in chosen]
     pixels = [
-        clip.preprocess.pixels(decode(record.image, record.id, mode=clip.preprocess.decode))
+        clip.preprocess.resize_and_crop(decode_image(record.image, record.id, mode=clip.preprocess.decode))
         for record in records
     ]
     return Sample(
@@ -66,24 +70,26 @@ def draw_sample(clip: Bundle, benchmark: Benchmark) -> Sample:
     )
 
 
-def robustness_study(
-    clip: Bundle, checkpoints: Path, benchmarks: Mapping[str, Benchmark]
-) -> tuple[Shift, ...]:
+def evaluate_checkpoint_robustness(
+    clip: Bundle, checkpoints: Path, benchmarks: Mapping[str, ClassificationBenchmark]
+) -> tuple[ShiftRobustness, ...]:
     """Measure the final model against the line that its own earlier checkpoints make; nothing if they are too few.
 
     The paper's reference models were trained on the standard set alone. So were these: what is asked is whether the
     end of training brought more, or less, under a shift than its course had promised.
     """
-    samples = {name: draw_sample(clip, benchmarks[name]) for name in (STANDARD, *SHIFTS)}
-    accuracies = {FINAL: {name: sample.score(clip) for name, sample in samples.items()}}
+    samples = {name: draw_sample(clip, benchmarks[name]) for name in (STANDARD_DATASET, *SHIFTED_DATASETS)}
+    accuracies = {FINAL_MODEL: {name: sample.score(clip) for name, sample in samples.items()}}
     for path in list_checkpoints(checkpoints)[:-1]:  # the last is the model itself
-        snapshot = read_checkpoint(path)
+        snapshot = load_checkpoint(path)
         model = CLIP(clip.model.config)
         model.load_state_dict(dict(snapshot.tensors["model"]))
         before = Bundle(model.to(clip.device).eval(), clip.tokenizer, clip.preprocess)
         accuracies[f"step {snapshot.step}"] = {name: sample.score(before) for name, sample in samples.items()}
-    references = [name for name in accuracies if name != FINAL]
+    references = [name for name in accuracies if name != FINAL_MODEL]
     try:
-        return robustness(accuracies, STANDARD, references, references[0] if references else FINAL)
+        return evaluate_robustness(
+            accuracies, STANDARD_DATASET, references, references[0] if references else FINAL_MODEL
+        )
     except DataError:  # a short run has too few checkpoints, or all of one accuracy
         return ()

@@ -5,21 +5,29 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from zebra.config.cache import cache_folder
+from zebra.config.cache import cache_dir
 from zebra.config.model import ModelConfig, ResNetConfig
 from zebra.errors import ZebraError
-from zebra.pretrained.autotune import candidates, fastest, trials
+from zebra.pretrained.autotune import benchmark_precisions, candidate_precisions, pick_fastest
 from zebra.pretrained.bundle import Bundle
-from zebra.pretrained.checkpoint import Checkpoint, Layout
-from zebra.pretrained.device import pick_device
+from zebra.pretrained.checkpoint import ModelLayout, PretrainedCheckpoint
+from zebra.pretrained.device import resolve_device
 from zebra.pretrained.digests import sha256
-from zebra.pretrained.load import HUB, READERS, assemble, detect, locate, verify_files, verify_vectors
-from zebra.train.environment import environment
-from zebra.train.precision import settle
+from zebra.pretrained.load import (
+    HUB_PREFIX,
+    LAYOUT_READERS,
+    build_bundle,
+    detect_layout,
+    resolve_model_path,
+    verify_files,
+    verify_golden_vectors,
+)
+from zebra.train.environment import collect_environment
+from zebra.train.precision import resolve_precision
 
-OPTIONAL = ("onnx", "onnxscript", "onnxruntime", "tensorboard", "wandb")
+OPTIONAL_PACKAGES = ("onnx", "onnxscript", "onnxruntime", "tensorboard", "wandb")
 """Packages that a verb or a flag asks for by name when it needs them."""
-WEIGHTS = (".pt", ".pth", ".safetensors", ".bin", ".onnx")
+WEIGHT_SUFFIXES = (".pt", ".pth", ".safetensors", ".bin", ".onnx")
 MODEL_FILES = (
     "config.json",
     "open_clip_config.json",
@@ -34,107 +42,113 @@ MODEL_FILES = (
 class Finding:
     """One line of a diagnosis."""
 
-    what: str
-    says: str
-    sound: bool = True
+    name: str
+    detail: str
+    is_ok: bool = True
 
 
-def is_model(path: str) -> bool:
+def is_model_path(path: str) -> bool:
     """Tell a model from captioned images by what is there."""
     place = Path(path)
     return (
-        path.startswith(HUB)
-        or place.suffix in WEIGHTS
+        path.startswith(HUB_PREFIX)
+        or place.suffix in WEIGHT_SUFFIXES
         or any((place / name).is_file() for name in MODEL_FILES)
     )
 
 
-def examine_installation() -> list[Finding]:
+def inspect_installation() -> list[Finding]:
     """Describe this machine and what is installed."""
-    here = environment()
+    here = collect_environment()
     versions = ", ".join(f"{name} {version}" for name, version in here["packages"].items())
-    optional = ", ".join(f"{name} {_version(name) or 'not installed'}" for name in OPTIONAL)
+    optional = ", ".join(f"{name} {_version(name) or 'not installed'}" for name in OPTIONAL_PACKAGES)
     return [
         Finding("python", here["python"]),
         Finding("packages", versions),
         Finding("optional", optional),
         Finding("processor", f"{here['processor']}, {here['cores']} cores, {here['threads']} threads"),
         Finding("accelerator", str(here["accelerator"] or "none")),
-        Finding("--precision auto", f"takes {settle('auto', pick_device('auto'))} here"),
-        Finding("cache", str(cache_folder())),
+        Finding("--precision auto", f"takes {resolve_precision('auto', resolve_device('auto'))} here"),
+        Finding("cache", str(cache_dir())),
     ]
 
 
-def examine_model(path: str) -> list[Finding]:
+def inspect_model(path: str) -> list[Finding]:
     """Explain a model and verify everything that can be verified, whatever passed before."""
     findings: list[Finding] = []
     try:
-        place = locate(path)
-        layout = detect(place)
+        place = resolve_model_path(path)
+        layout = detect_layout(place)
         findings.append(Finding("layout", f"{layout}, at {place}"))
-        findings += _digests(place, layout)
-        checkpoint = READERS[layout](place)
-        findings += _describe(checkpoint)
-        bundle = assemble(checkpoint, place)
-        findings += _words(bundle)
+        findings += _verify_digests(place, layout)
+        checkpoint = LAYOUT_READERS[layout](place)
+        findings += _describe_checkpoint(checkpoint)
+        bundle = build_bundle(checkpoint, place)
+        findings += _describe_tokenizer(bundle)
         findings.append(Finding("fingerprint", bundle.fingerprint))
-        findings += _vectors(bundle, place, layout)
-        findings.append(_formats(bundle))
+        findings += _verify_golden_vectors(bundle, place, layout)
+        findings.append(_compare_precisions(bundle))
     except ZebraError as error:
-        findings.append(Finding("broken", str(error), sound=False))
+        findings.append(Finding("broken", str(error), is_ok=False))
     return findings
 
 
-def _digests(place: Path, layout: Layout) -> Iterator[Finding]:
+def _verify_digests(model_path: Path, layout: ModelLayout) -> Iterator[Finding]:
     read: list[str] = []
 
     def digest(path: Path) -> str:
         read.append(path.name)
         return sha256(path)
 
-    yield _checked("sha256", lambda: verify_files(place, layout, digest), lambda: _digest_verdict(read))
+    yield _run_check(
+        "sha256", lambda: verify_files(model_path, layout, digest), lambda: _format_digests(read)
+    )
 
 
-def _digest_verdict(read: list[str]) -> str:
-    return f"{len(read)} files agree with their record" if read else "nothing on record to compare with"
+def _format_digests(file_names: list[str]) -> str:
+    return (
+        f"{len(file_names)} files agree with their record"
+        if file_names
+        else "nothing on record to compare with"
+    )
 
 
-def _vectors(bundle: Bundle, place: Path, layout: Layout) -> Iterator[Finding]:
+def _verify_golden_vectors(bundle: Bundle, path: Path, layout: ModelLayout) -> Iterator[Finding]:
     if layout != "zebra":
         yield Finding("golden vectors", "none in this layout; `zebra export --format zebra` writes them")
         return
-    yield _checked(
+    yield _run_check(
         "golden vectors",
-        lambda: verify_vectors(bundle, place, fresh=True),
+        lambda: verify_golden_vectors(bundle, path, force=True),
         lambda: "picture and text give the recorded vectors",
     )
 
 
-def _formats(bundle: Bundle) -> Finding:
-    outcomes = trials(bundle, candidates(bundle))
+def _compare_precisions(bundle: Bundle) -> Finding:
+    outcomes = benchmark_precisions(bundle, candidate_precisions(bundle))
     (plain,) = (trial.seconds for trial in outcomes if trial.precision == "fp32")
     others = [
-        f"{trial.precision} {plain / trial.seconds:.1f} times as fast as fp32, cosine {trial.cosine:.5f}"
+        f"{trial.precision} {plain / trial.seconds:.1f} times as fast as fp32, cosine {trial.min_cosine:.5f}"
         for trial in outcomes
         if trial.precision != "fp32"
     ]
-    return Finding("precision", "; ".join([f"auto takes {fastest(outcomes)}", *others]))
+    return Finding("precision", "; ".join([f"auto takes {pick_fastest(outcomes)}", *others]))
 
 
-def _checked(what: str, check: Callable[[], None], verdict: Callable[[], str]) -> Finding:
+def _run_check(name: str, check: Callable[[], None], describe: Callable[[], str]) -> Finding:
     try:
         check()
     except ZebraError as error:
-        return Finding(what, str(error), sound=False)
-    return Finding(what, verdict())
+        return Finding(name, str(error), is_ok=False)
+    return Finding(name, describe())
 
 
-def _describe(checkpoint: Checkpoint) -> Iterator[Finding]:
+def _describe_checkpoint(checkpoint: PretrainedCheckpoint) -> Iterator[Finding]:
     config, preprocess = checkpoint.config, checkpoint.preprocess
     numbers = sum(tensor.numel() for tensor in checkpoint.tensors.values())
     kinds = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in checkpoint.tensors.values()})
     yield Finding("weights", f"{len(checkpoint.tensors)} tensors, {numbers:,} numbers in {', '.join(kinds)}")
-    yield Finding("image tower", _image_tower(config))
+    yield Finding("image tower", _format_image_tower(config))
     text = config.text
     yield Finding(
         "text tower",
@@ -151,7 +165,7 @@ def _describe(checkpoint: Checkpoint) -> Iterator[Finding]:
     )
 
 
-def _image_tower(config: ModelConfig) -> str:
+def _format_image_tower(config: ModelConfig) -> str:
     vision = config.vision
     if isinstance(vision, ResNetConfig):
         return f"modified ResNet, blocks {vision.layers}, width {vision.width}, {config.image_size} px"
@@ -161,9 +175,9 @@ def _image_tower(config: ModelConfig) -> str:
     )
 
 
-def _words(bundle: Bundle) -> Iterator[Finding]:
+def _describe_tokenizer(bundle: Bundle) -> Iterator[Finding]:
     if bundle.tokenizer is None:
-        yield Finding("tokenizer", "none found: the model embeds pictures alone", sound=False)
+        yield Finding("tokenizer", "none found: the model embeds pictures alone", is_ok=False)
     else:
         yield Finding("tokenizer", f"{type(bundle.tokenizer).__name__}, {bundle.tokenizer.vocab_size:,} ids")
 

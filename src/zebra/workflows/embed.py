@@ -13,19 +13,19 @@ import torch
 
 from zebra.config.embed import EmbedConfig
 from zebra.data.dataset_stats import usable_cores
-from zebra.embed.existing_rows import Known
-from zebra.embed.pipeline import Pipeline, Tally
-from zebra.embed.ray import WHOLE_CLUSTER, Gathered, Model, RayPipeline, require_ray
-from zebra.embed.sources import find_pictures
-from zebra.embed.stages import OWN_COLUMNS, Encode, Prepare
+from zebra.embed.existing_rows import ExistingRows
+from zebra.embed.pipeline import EmbedPipeline, Progress
+from zebra.embed.ray import ALL_CLUSTER_WORKERS, LazyImageEncoder, RayEmbedPipeline, StagedRows, require_ray
+from zebra.embed.sources import open_embed_source
+from zebra.embed.stages import EMBED_COLUMNS, EncodePixels, ImagePreprocessor
 from zebra.errors import BadSample, ConfigError, DataError
 from zebra.pretrained.bundle import Bundle
-from zebra.pretrained.load import HUB, load
-from zebra.store import Store, StoreError, StoreFacts
+from zebra.pretrained.load import HUB_PREFIX, load
+from zebra.store import Store, StoreError, StoreMetadata
 from zebra.train.stop import stop_on_signals
 
-SKIPPED = "skipped.jsonl"
-Watch = Callable[[Tally], None]
+SKIPPED_FILE = "skipped.jsonl"
+EmbedCallback = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +33,16 @@ class EmbedResult:
     """What a run did."""
 
     out: Path
-    rows: int
+    num_rows: int
     """In the store now."""
     embedded: int
     reused: int
     """Written with the vector of equal bytes, in the data or in the store."""
-    already: int
+    unchanged: int
     """In the store before, and unchanged."""
     skipped: Mapping[str, int]
     """By reason, the most frequent first; each is named in OUT/skipped.jsonl."""
-    vanished: int
+    stale: int
     """In the store from this data set, and no longer in it."""
     pruned: int
     """Of those, deleted."""
@@ -55,7 +55,7 @@ class EmbedResult:
     """False if it stopped on request; run again to go on."""
 
 
-def run(config: EmbedConfig, watch: Watch = lambda _tally: None) -> EmbedResult:
+def run(config: EmbedConfig, callback: EmbedCallback = lambda _tally: None) -> EmbedResult:
     """Embed what the store does not hold yet.
 
     SIGTERM or Ctrl-C ends the run with the batches at hand committed.
@@ -69,51 +69,54 @@ def run(config: EmbedConfig, watch: Watch = lambda _tally: None) -> EmbedResult:
     """
     if config.engine == "ray":
         require_ray()
-    pictures = find_pictures(config.data, config.data_options, config.columns)
+    pictures = open_embed_source(config.data, config.data_options, config.columns)
     if not len(pictures):
         raise DataError(f"there are no pictures in {pictures.name}")
     workers = config.workers or usable_cores()
-    with stop_on_signals() as stop, _threads(workers):
+    with stop_on_signals() as stop, _limit_torch_threads(workers):
         bundle = load(config.model, precision=config.precision)
-        with _open(config, bundle, pictures.columns) as store, _skips(store.path / SKIPPED) as skip:
-            engine, known, tower = _engine(config, bundle, store, pictures.name)
+        with (
+            _open_store(config, bundle, pictures.extra_columns) as store,
+            _open_skip_log(store.path / SKIPPED_FILE) as skip,
+        ):
+            engine, known, tower = _build_pipeline_parts(config, bundle, store, pictures.name)
             pipeline = engine(
                 pictures,
                 known,
-                Prepare(
+                ImagePreprocessor(
                     bundle.preprocess,
                     config.fast_decode,
-                    config.thumbnails,
+                    config.thumbnail_size,
                     config.data_options.max_image_pixels,
                 ),
                 tower,
                 batch_size=config.batch_size,
-                workers=workers if config.engine == "threads" else config.workers or WHOLE_CLUSTER,
+                num_workers=workers if config.engine == "threads" else config.workers or ALL_CLUSTER_WORKERS,
                 max_skip_rate=config.data_options.max_skip_rate,
-                skip=skip,
-                watch=watch,
-                stop=lambda: stop.requested,
+                on_skip=skip,
+                callback=callback,
+                should_stop=lambda: stop.is_requested,
             )
             began = time.monotonic()
             finished = pipeline()
             seconds = time.monotonic() - began
-            tally = pipeline.tally
+            tally = pipeline.progress
             if finished and tally.done == tally.skipped.total():
                 raise DataError(
-                    f"not one picture of {pictures.name} is usable; the reasons are in {store.path / SKIPPED}"
+                    f"not one picture of {pictures.name} is usable; the reasons are in {store.path / SKIPPED_FILE}"
                 )
-            vanished = known.vanished() if finished else 0
-            pruned = known.prune() if finished and config.prune else 0
+            vanished = known.count_stale() if finished else 0
+            pruned = known.delete_stale() if finished and config.prune else 0
             if finished:
                 store.compact()
             return EmbedResult(
                 out=store.path,
-                rows=len(store),
+                num_rows=len(store),
                 embedded=tally.embedded,
                 reused=tally.reused,
-                already=tally.already,
+                unchanged=tally.unchanged,
                 skipped=dict(tally.skipped.most_common()),
-                vanished=vanished,
+                stale=vanished,
                 pruned=pruned,
                 seconds=seconds,
                 images_per_second=tally.embedded / seconds,
@@ -122,46 +125,46 @@ def run(config: EmbedConfig, watch: Watch = lambda _tally: None) -> EmbedResult:
             )
 
 
-def _engine(
-    config: EmbedConfig, bundle: Bundle, store: Store, data: str
-) -> tuple[type[Pipeline], Known, Encode]:
+def _build_pipeline_parts(
+    config: EmbedConfig, bundle: Bundle, store: Store, dataset_name: str
+) -> tuple[type[EmbedPipeline], ExistingRows, EncodePixels]:
     """Return who does the work, what is known of it, and the tower as it travels to where it is done."""
     if config.engine == "threads":
-        return Pipeline, Known(store, data), bundle.encode_pixels
-    tower = Model(_place(config.model), bundle.precision, bundle.fingerprint)
-    return RayPipeline, Gathered(store, data), tower
+        return EmbedPipeline, ExistingRows(store, dataset_name), bundle.encode_pixels
+    tower = LazyImageEncoder(_resolve_model_path(config.model), bundle.precision, bundle.fingerprint)
+    return RayEmbedPipeline, StagedRows(store, dataset_name), tower
 
 
-def _place(model: str) -> str:
+def _resolve_model_path(model: str) -> str:
     """Return where a model is, for who stands in another folder."""
-    return model if model.startswith(HUB) else str(Path(model).resolve())
+    return model if model.startswith(HUB_PREFIX) else str(Path(model).resolve())
 
 
-def _open(config: EmbedConfig, bundle: Bundle, columns: pa.Schema) -> Store:
+def _open_store(config: EmbedConfig, bundle: Bundle, extra_columns: pa.Schema) -> Store:
     """Open or make the store, as its only writer."""
     path = Path(config.out)
     if not (path / "images.lance").exists():
-        facts = StoreFacts(
+        facts = StoreMetadata(
             bundle.fingerprint,
-            _place(config.model),
+            _resolve_model_path(config.model),
             bundle.embed_dim,
             bundle.precision,
-            config.vectors or "float16",
+            config.vector_dtype or "float16",
         )
-        store = Store.create(path, facts, pa.schema([*OWN_COLUMNS, *columns]))
+        store = Store.create(path, facts, pa.schema([*EMBED_COLUMNS, *extra_columns]))
     else:
         store = Store.open(path)
-    store.require(bundle.fingerprint)
-    if config.vectors not in (None, store.facts.dtype):
+    store.require_fingerprint(bundle.fingerprint)
+    if config.vector_dtype not in (None, store.metadata.dtype):
         raise ConfigError(
-            f"{path} keeps vectors as {store.facts.dtype}, not {config.vectors}; leave --vectors out"
+            f"{path} keeps vectors as {store.metadata.dtype}, not {config.vector_dtype}; leave --vectors out"
         )
-    absent = [name for name in OWN_COLUMNS.names if name not in store.schema.names]
+    absent = [name for name in EMBED_COLUMNS.names if name not in store.schema.names]
     if absent:
         raise StoreError(
             f"{path} was not made by zebra embed: it lacks {', '.join(absent)}; name another store"
         )
-    for column in columns:
+    for column in extra_columns:
         if column.name not in store.schema.names:
             raise ConfigError(
                 f"{path} was made without the column {column.name!r}; leave it out, or embed into a new store"
@@ -171,12 +174,12 @@ def _open(config: EmbedConfig, bundle: Bundle, columns: pa.Schema) -> Store:
 
 
 @contextmanager
-def _skips(path: Path) -> Iterator[Callable[[BadSample], None]]:
+def _open_skip_log(path: Path) -> Iterator[Callable[[BadSample], None]]:
     """Write one line for each picture that is left out of this run."""
     with path.open("w", encoding="utf-8") as file:
 
         def skip(bad: BadSample) -> None:
-            line = {"id": bad.where, "reason": bad.reason, "detail": bad.detail}
+            line = {"id": bad.location, "reason": bad.reason, "detail": bad.detail}
             file.write(json.dumps(line) + "\n")
             file.flush()
 
@@ -184,14 +187,14 @@ def _skips(path: Path) -> Iterator[Callable[[BadSample], None]]:
 
 
 @contextmanager
-def _threads(workers: int) -> Iterator[None]:
+def _limit_torch_threads(num_workers: int) -> Iterator[None]:
     """Share the cores among the workers, and leave Pillow's warnings alone.
 
     Decoding silences warnings, which belong to the whole process: threads that do so at once may leave the silence
     behind, so what holds now is put back in the end.
     """
     threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, threads // workers))
+    torch.set_num_threads(max(1, threads // num_workers))
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"PIL\.")

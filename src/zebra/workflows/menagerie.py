@@ -3,16 +3,18 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from zebra.config.menagerie import WorldConfig
-from zebra.menagerie.write import World, write_world
+from zebra.config.menagerie import MenagerieConfig
+from zebra.menagerie.write import MenageriePaths, write_menagerie
 
 
-def run(config: WorldConfig, *, watch: Callable[[int, int], None] = lambda _done, _total: None) -> World:
+def run(
+    config: MenagerieConfig, *, callback: Callable[[int, int], None] = lambda _done, _total: None
+) -> MenageriePaths:
     """Write the world, or return the one that is there already.
 
     Raises:
         DataError: The folder holds something else; nothing is deleted.
     """
-    return write_world(
-        Path(config.out), config.samples, config.seed, processes=config.processes, progress=watch
+    return write_menagerie(
+        Path(config.out), config.samples, config.seed, workers=config.workers, callback=callback
     )

@@ -13,46 +13,46 @@ from zebra.data.folders import IMAGE_SUFFIXES
 from zebra.errors import ConfigError, DataError, DownloadError, WeightsError
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
-from zebra.search.ivf_index import build
-from zebra.search.query import Part, combine
-from zebra.search.searcher import Found, Method, Picture, Searcher
+from zebra.search.ivf_index import build_ivf_index
+from zebra.search.query import WeightedVector, combine_vectors
+from zebra.search.searcher import OriginalImage, Searcher, SearchMethod, SearchResult
 from zebra.store import Store
-from zebra.store.index_metadata import IndexFacts
+from zebra.store.index_metadata import IndexMetadata
 
 __all__ = [
-    "Answer",
-    "Found",
-    "Picture",
+    "OriginalImage",
+    "QueryResult",
     "SearchResult",
+    "SearchRun",
     "Searcher",
     "build_index",
-    "cut_texts",
+    "find_truncated_texts",
     "open_searcher",
     "run",
 ]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class QueryResult:
     """What was found for one query."""
 
     query: str
     """As people read it."""
-    found: Found
+    result: SearchResult
 
 
 @dataclass(frozen=True, slots=True)
-class SearchResult:
+class SearchRun:
     """What was found."""
 
-    answers: tuple[Answer, ...]
+    results: tuple[QueryResult, ...]
     notes: tuple[str, ...]
     """What to know about them: a query that was cut, an index that is missing."""
     searcher: Searcher
     """To look at the pictures."""
 
 
-def run(config: SearchConfig) -> SearchResult:
+def run(config: SearchConfig) -> SearchRun:
     """Search for one query, or for every line of a file.
 
     Raises:
@@ -62,52 +62,57 @@ def run(config: SearchConfig) -> SearchResult:
         WeightsError: The model is not where it was when the store was filled, or not whole.
     """
     searcher = open_searcher(config.store, method=config.method)
-    if config.captions:
-        texts = _lines(Path(config.captions))
+    if config.queries:
+        texts = _read_queries(Path(config.queries))
         queries = [(text, [text]) for text in texts]
     else:
-        picture = _is_picture(config.query)
+        picture = _is_image_path(config.query)
         texts = [config.query] if config.query and not picture else []
-        queries = [(_title(config), texts)]
+        queries = [(_format_query(config), texts)]
     words = [*dict.fromkeys([*texts, *config.without])]
-    clip = _model(searcher, config) if words or config.image or (config.query and not texts) else None
-    notes = [*_cut_notes(clip, words), searcher.hint]
+    clip = _load_model(searcher, config) if words or config.image or (config.query and not texts) else None
+    notes = [*_truncation_notes(clip, words), searcher.hint]
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", "[0-9]+ of [0-9]+ texts were cut"
         )  # said in a note, which names them
         vectors = dict(zip(words, clip.encode_texts(words).numpy(), strict=True)) if clip and words else {}
-    common: list[Part] = [(vectors[text], -1.0) for text in config.without]
-    common += [(vector_E, 1.0) for vector_E in searcher.vectors(config.like)]
+    common: list[WeightedVector] = [(vectors[text], -1.0) for text in config.without]
+    common += [(vector_E, 1.0) for vector_E in searcher.read_vectors(config.like)]
     images = [path for path in (config.image, "" if texts else config.query) if path]
     if clip and images:
         common += [(vector_E, 1.0) for vector_E in clip.encode_images(images).numpy()]
-    searcher.warm()
+    searcher.warm_up()
     answers = tuple(
-        Answer(title, _search(searcher, combine([*((vectors[text], 1.0) for text in said), *common]), config))
+        QueryResult(
+            title,
+            _search(searcher, combine_vectors([*((vectors[text], 1.0) for text in said), *common]), config),
+        )
         for title, said in queries
     )
-    return SearchResult(answers, tuple(note for note in notes if note), searcher)
+    return SearchRun(answers, tuple(note for note in notes if note), searcher)
 
 
-def open_searcher(store_path: str | Path, *, method: Method = "auto", model: str | None = None) -> Searcher:
+def open_searcher(
+    store_path: str | Path, *, method: SearchMethod = "auto", fingerprint: str | None = None
+) -> Searcher:
     """Open a store to be searched.
 
     Args:
         method: auto searches exactly up to a million rows, and above by the index if there is one.
-        model: Fingerprint of the model that queries come from; None takes it on trust.
+        fingerprint: Fingerprint of the model that queries come from; None takes it on trust.
 
     Raises:
         StoreError: There is no store, it is damaged, or it holds vectors of another model.
         ConfigError: An approximate search is asked for, and there is no index.
     """
     store = Store.open(Path(store_path))
-    if model is not None:
-        store.require(model)
+    if fingerprint is not None:
+        store.require_fingerprint(fingerprint)
     return Searcher(store, method)
 
 
-def build_index(store_path: str | Path) -> IndexFacts:
+def build_index(store_path: str | Path) -> IndexMetadata:
     """Make or renew a store's index for approximate searches, and measure what it finds.
 
     Raises:
@@ -115,28 +120,28 @@ def build_index(store_path: str | Path) -> IndexFacts:
         ConfigError: It has too few rows.
     """
     with Store.open(Path(store_path)) as store:
-        return build(store)
+        return build_ivf_index(store)
 
 
-def cut_texts(clip: Bundle, texts: Sequence[str]) -> list[str]:
+def find_truncated_texts(clip: Bundle, texts: Sequence[str]) -> list[str]:
     """Return those texts that are longer than the model reads, so that what follows is not searched for."""
-    words = clip.require_words()
-    return [text for text in texts if words.encode([text], truncate=True).truncated]
+    words = clip.require_tokenizer()
+    return [text for text in texts if words.encode([text], truncate=True).num_truncated]
 
 
-def _search(searcher: Searcher, query_E: NDArray[np.float32], config: SearchConfig) -> Found:
+def _search(searcher: Searcher, query_E: NDArray[np.float32], config: SearchConfig) -> SearchResult:
     return searcher.search(
         query_E,
         k=config.k,
         offset=config.offset,
         where=config.where or None,
         min_score=config.min_score,
-        fold=config.fold,
+        dedup=config.dedup,
         exclude=config.like,
     )
 
 
-def _model(searcher: Searcher, config: SearchConfig) -> Bundle:
+def _load_model(searcher: Searcher, config: SearchConfig) -> Bundle:
     """Load the model that filled the store."""
     try:
         clip = load(config.model or searcher.model)
@@ -146,21 +151,21 @@ def _model(searcher: Searcher, config: SearchConfig) -> Bundle:
         raise type(error)(
             f"{error}. The store {config.store} remembers its model there; if it has moved, name it: --model MODEL"
         ) from error
-    searcher.require(clip.fingerprint)
+    searcher.require_fingerprint(clip.fingerprint)
     return clip
 
 
-def _cut_notes(clip: Bundle | None, texts: Sequence[str]) -> list[str]:
+def _truncation_notes(clip: Bundle | None, texts: Sequence[str]) -> list[str]:
     if clip is None or not texts:
         return []
     return [
         f"{text[:60]!r}… is longer than the {clip.context_length} tokens that the model reads; what follows them was "
         "not searched for"
-        for text in cut_texts(clip, texts)
+        for text in find_truncated_texts(clip, texts)
     ]
 
 
-def _is_picture(query: str) -> bool:
+def _is_image_path(query: str) -> bool:
     """Say whether a query is the path of an image; DataError if it looks like one, and nothing is there."""
     if not query.lower().endswith(IMAGE_SUFFIXES):
         return False
@@ -171,13 +176,13 @@ def _is_picture(query: str) -> bool:
     return Path(query).is_file()
 
 
-def _title(config: SearchConfig) -> str:
+def _format_query(config: SearchConfig) -> str:
     """Write what is searched for as people read it."""
     wanted = [config.query, config.image, *(f"like {id[:12]}" for id in config.like)]
     return " + ".join(filter(None, wanted)) + "".join(f" − {text}" for text in config.without)
 
 
-def _lines(path: Path) -> list[str]:
+def _read_queries(path: Path) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

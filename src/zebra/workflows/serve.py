@@ -10,17 +10,19 @@ from zebra.errors import ConfigError
 from zebra.store import Store
 from zebra.workflows import embed
 
-UNSEEN = ("unseen-kinds", "zebra")
+UNSEEN_DATASETS = ("unseen-kinds", "zebra")
 """Sets of kinds that the demo's model never saw: they lie among the pictures that it learned from, to be found."""
-QUIZZES = ("unseen-kinds", "fine-grained")
-ZEBRA = ("a horse with black and white stripes",)
+QUIZ_DATASETS = ("unseen-kinds", "fine-grained")
+DEMO_QUERIES = ("a horse with black and white stripes",)
 """The first text to try on a demo."""
-EXAMPLES = 6
-LOOKED_AT = 2000
+NUM_EXAMPLES = 6
+MAX_CAPTION_ROWS = 2000
 """Rows that examples are taken from."""
 
 
-def with_demo(config: ServeConfig, watch: embed.Watch = lambda _tally: None) -> ServeConfig:
+def apply_demo_defaults(
+    config: ServeConfig, callback: embed.EmbedCallback = lambda _tally: None
+) -> ServeConfig:
     """Fill in what was left out.
 
     Without model and store, both are the demo's, with quizzes; its pictures and those of kinds that it never saw are
@@ -33,7 +35,7 @@ def with_demo(config: ServeConfig, watch: embed.Watch = lambda _tally: None) -> 
     if config.model is not None:
         return config
     if config.store is not None:
-        return replace(config, model=Store.open(Path(config.store)).facts.model)
+        return replace(config, model=Store.open(Path(config.store)).metadata.model)
     out = Path(DemoConfig().out)
     model, world, store = out / "model", out / "menagerie", out / "store"
     if not model.is_dir():
@@ -42,29 +44,29 @@ def with_demo(config: ServeConfig, watch: embed.Watch = lambda _tally: None) -> 
             "--store"
         )
     evaluation = world / "evaluation"
-    for shards in (world / "train", *(evaluation / name / "test" for name in UNSEEN)):
+    for shards in (world / "train", *(evaluation / name / "test" for name in UNSEEN_DATASETS)):
         if shards.is_dir():
-            result = embed.run(EmbedConfig(model=str(model), data=str(shards), out=str(store)), watch)
+            result = embed.run(EmbedConfig(model=str(model), data=str(shards), out=str(store)), callback)
             if not result.finished:
                 raise KeyboardInterrupt
-    quizzes = tuple(str(evaluation / name) for name in QUIZZES if (evaluation / name).is_dir())
+    quizzes = tuple(str(evaluation / name) for name in QUIZ_DATASETS if (evaluation / name).is_dir())
     return replace(
         config,
         model=str(model),
         store=str(store) if store.is_dir() else None,
         quiz=config.quiz or quizzes,
-        examples=config.examples or ZEBRA,
+        example_queries=config.example_queries or DEMO_QUERIES,
     )
 
 
-def captions_like(store_path: Path) -> tuple[str, ...]:
+def example_captions(store_path: Path) -> tuple[str, ...]:
     """Return a few captions of a store, short ones of its beginning, as texts to try."""
     found: dict[str, None] = {}
     rows = 0
     for batch in Store.open(store_path).scan(["caption"]):
         found |= dict.fromkeys(text.strip() for text in batch["caption"].to_pylist() if text and text.strip())
         rows += batch.num_rows
-        if rows >= LOOKED_AT:
+        if rows >= MAX_CAPTION_ROWS:
             break
-    short = sorted(found, key=len)[: max(EXAMPLES, len(found) // 4)]
-    return tuple(short[:: max(1, len(short) // EXAMPLES)][:EXAMPLES])
+    short = sorted(found, key=len)[: max(NUM_EXAMPLES, len(found) // 4)]
+    return tuple(short[:: max(1, len(short) // NUM_EXAMPLES)][:NUM_EXAMPLES])

@@ -7,31 +7,31 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from zebra.config.train import TrainConfig
-from zebra.data.batches import batches, require_batch
-from zebra.data.benchmarks.clip_benchmark import read_benchmark
+from zebra.data.batches import iter_batches, require_full_batch
+from zebra.data.benchmarks.clip_benchmark import read_classification
 from zebra.data.sources import Source, open_source
-from zebra.distributed import World, joined
+from zebra.distributed import ProcessGroup, init_distributed
 from zebra.errors import ConfigError
-from zebra.evaluators.checks import open_checks
-from zebra.evaluators.comparison import Gain
-from zebra.evaluators.results_io import Metrics, write_metrics
-from zebra.evaluators.validation import Judge
-from zebra.evaluators.zero_shot import climb
+from zebra.evaluators.checks import open_zero_shot_validators
+from zebra.evaluators.comparison import BeforeAfter
+from zebra.evaluators.results_io import EvalMetrics, write_metrics
+from zebra.evaluators.validation import Validator
+from zebra.evaluators.zero_shot import evaluate_zero_shot
 from zebra.pretrained.bundle import Bundle
-from zebra.pretrained.device import pick_device
-from zebra.report.training import write_run_report
+from zebra.pretrained.device import resolve_device
+from zebra.report.training import write_training_report
 from zebra.train import finetune
-from zebra.train.checkpoint import newest_whole
+from zebra.train.checkpoint import latest_checkpoint
 from zebra.train.checkpoint_writer import CheckpointWriter
-from zebra.train.hooks import Follower, Watch
-from zebra.train.loop import Prepare, train
-from zebra.train.metrics_logger import read_journal
-from zebra.train.patch_dropout import patch_dropout
-from zebra.train.precision import settle
-from zebra.train.run_dir import RunFolder
-from zebra.train.setup import open_journal, open_session
+from zebra.train.hooks import Callback, TrainingHooks
+from zebra.train.loop import BatchPreprocessor, train_loop
+from zebra.train.metrics_logger import read_log
+from zebra.train.patch_dropout import build_patch_dropout
+from zebra.train.precision import resolve_precision
+from zebra.train.run_dir import RunDir
+from zebra.train.setup import build_train_state, open_metrics_logger
 from zebra.train.stop import stop_on_signals
-from zebra.train.watchdog import RollCall
+from zebra.train.watchdog import RankWatchdog
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +41,11 @@ class TrainResult:
     out: Path
     steps: int
     """Steps done in all."""
-    finished: bool
+    is_finished: bool
     """False if it stopped on request, with a checkpoint to go on from."""
-    already: bool = False
+    is_up_to_date: bool = False
     """The folder held this very run, complete; nothing was done."""
-    gain: Gain | None = None
+    before_after: BeforeAfter | None = None
     """What a run that started from a trained model has changed."""
 
 
@@ -54,7 +54,7 @@ def run(
     *,
     resume: str = "auto",
     accept_changes: bool = False,
-    watch: Watch = lambda _report, _checks: None,
+    callback: Callback = lambda _report, _checks: None,
 ) -> TrainResult:
     """Train as `config` says, in the folder `config.out`.
 
@@ -62,7 +62,7 @@ def run(
         resume: auto continues the folder's run if it is the same; never demands an empty folder; otherwise the
             path of a checkpoint to start from.
         accept_changes: Go on from a checkpoint although settings, data or versions are not what they were.
-        watch: Called after every step with its report and the checks that ran (set → top-1).
+        callback: Called after every step with its report and the checks that ran (set → top-1).
 
     Raises:
         ConfigError: The folder holds another run, or the settings contradict each other.
@@ -71,122 +71,136 @@ def run(
         WeightsError: There are checkpoints, and every one of them is damaged.
         CheckpointError: A checkpoint could not be written; the one before it is untouched.
     """
-    with joined(config.rank_timeout) as world:
-        roll = RollCall(world, config.rank_timeout)
-        with roll.kept():
-            config = replace(config, precision=settle(config.precision, pick_device("auto")))
-            folder = RunFolder(Path(config.out))
+    with init_distributed(config.rank_timeout) as world:
+        roll = RankWatchdog(world, config.rank_timeout)
+        with roll.guard():
+            config = replace(config, precision=resolve_precision(config.precision, resolve_device("auto")))
+            folder = RunDir(Path(config.out))
             source: Source = open_source(config.data, config.data_options)
-            checks: list[Judge] = [*open_checks(config.checks, config.check_samples, world)]
-            start = finetune.Start.open(config, source, checks, world) if config.finetune else None
-            source, checks = (start.learn, start.judges) if start else (source, checks)
-            require_batch(source, config.batch_size)
-            claim = world.led(lambda: folder.claim(config, resume))
+            checks: list[Validator] = [
+                *open_zero_shot_validators(config.eval_sets, config.eval_samples, world)
+            ]
+            start = (
+                finetune.FineTuning.from_config(config, source, checks, world) if config.finetune else None
+            )
+            source, checks = (start.train_source, start.validators) if start else (source, checks)
+            require_full_batch(source, config.batch_size)
+            claim = world.broadcast_from_main(lambda: folder.run_status(config, resume))
             if claim == "finished":
-                return TrainResult(folder.path, length(config, source, 0, 0), finished=True, already=True)
-            with folder.locked() if world.leads else nullcontext():
-                return go_on(
+                return TrainResult(
+                    folder.path, count_total_steps(config, source, 0, 0), is_finished=True, is_up_to_date=True
+                )
+            with folder.lock() if world.is_main_process else nullcontext():
+                return _run_training(
                     config,
                     folder,
                     source,
                     checks,
                     start,
-                    world.led(lambda: find_checkpoint(folder, resume, begun=claim == "begun")),
+                    world.broadcast_from_main(
+                        lambda: find_checkpoint(folder, resume, status=claim == "begun")
+                    ),
                     accept_changes=accept_changes,
-                    watch=watch,
+                    watch=callback,
                     world=world,
                     roll=roll,
                 )
 
 
-def go_on(
+def _run_training(
     config: TrainConfig,
-    folder: RunFolder,
+    folder: RunDir,
     source: Source,
-    checks: list[Judge],
-    start: finetune.Start | None,
+    checks: list[Validator],
+    start: finetune.FineTuning | None,
     checkpoint: Path | None,
     *,
     accept_changes: bool,
-    watch: Watch,
-    world: World,
-    roll: RollCall,
+    watch: Callback,
+    world: ProcessGroup,
+    roll: RankWatchdog,
 ) -> TrainResult:
     """Train from a checkpoint, or from the beginning, to the end or until somebody asks to stop."""
-    session, towers = open_session(
-        config, folder, source, start, checkpoint, accept_changes=accept_changes, world=world
+    session, towers = build_train_state(
+        config, folder, source, start, checkpoint, accept_changes=accept_changes, group=world
     )
     if start and not session.step:
-        with session.averaged() as bundle:
-            session.best = start.score(bundle)
-    steps = length(config, source, session.step, session.position)
-    journal = open_journal(config, folder, session, resumed=checkpoint is not None) if world.leads else None
+        with session.eval_bundle() as bundle:
+            session.best_score = start.mean_score(bundle)
+    steps = count_total_steps(config, source, session.step, session.samples_seen)
+    journal = (
+        open_metrics_logger(config, folder, session, is_resumed=checkpoint is not None)
+        if world.is_main_process
+        else None
+    )
     with stop_on_signals() as stop:
         with CheckpointWriter(folder.checkpoints, config.keep_checkpoints, world) as writer:
-            follow = Follower(session, config, journal, checks, writer, stop, watch, roll)
-            train(
+            follow = TrainingHooks(session, config, journal, checks, writer, stop, watch, roll)
+            train_loop(
                 session.bundle.model,
                 session.optimizer,
-                batches(
+                iter_batches(
                     source,
                     image_size=config.model.image_size,
                     batch_size=config.batch_size,
                     seed=config.seed,
-                    start=session.position,
-                    steps=steps - session.step,
-                    workers=config.workers,
-                    options=config.data_options,
+                    start_sample=session.samples_seen,
+                    num_steps=steps - session.step,
+                    num_workers=config.workers,
+                    config=config.data_options,
                     rank=world.rank,
-                    ranks=world.size,
-                    timeout=config.worker_timeout,
+                    world_size=world.world_size,
+                    timeout_seconds=config.worker_timeout,
                 ),
-                Prepare(
-                    pixels=session.bundle.preprocess.normalise,
-                    tokens=session.tokens,
-                    seen=patch_dropout(config, world, session.bundle.device),
+                BatchPreprocessor(
+                    normalize=session.bundle.preprocess.normalize,
+                    tokenize=session.tokenizer,
+                    sample_patches=build_patch_dropout(config, world, session.bundle.device),
                 ),
                 config,
-                start=session.step,
-                position=session.position,
-                steps=steps,
-                on_step=follow,
-                world=world,
-                towers=towers,
+                start_step=session.step,
+                samples_seen=session.samples_seen,
+                total_steps=steps,
+                callback=follow,
+                group=world,
+                forward_fn=towers,
             )
-        counts = {**session.ledger.summary(), "truncated_captions": session.truncated_captions}
-        if world.leads:
-            folder.data.write_text(json.dumps(counts, indent=1) + "\n", encoding="utf-8")
+        counts = {**session.sample_counter.summary(), "truncated_captions": session.num_truncated_captions}
+        if world.is_main_process:
+            folder.sample_counts.write_text(json.dumps(counts, indent=1) + "\n", encoding="utf-8")
         gain = None
-        if start and not follow.stopped:
-            roll.note("the comparison with the start")
-            gain = start.settle(session, folder.checkpoints, config.checks)
-        with session.averaged() as bundle:
-            metrics = final_scores(bundle, config, follow, world)
-            if follow.stopped:
-                return TrainResult(folder.path, session.step, finished=False)
-            roll.rest()
-            if not world.leads:
-                return TrainResult(folder.path, session.step, finished=True, gain=gain)
-            metrics = merged(metrics, gain.metrics()) if gain else metrics
+        if start and not follow.interrupted:
+            roll.heartbeat("the comparison with the start")
+            gain = start.finalize(session, folder.checkpoints, config.eval_sets)
+        with session.eval_bundle() as bundle:
+            metrics = evaluate_final_model(bundle, config, follow, world)
+            if follow.interrupted:
+                return TrainResult(folder.path, session.step, is_finished=False)
+            roll.stop()
+            if not world.is_main_process:
+                return TrainResult(folder.path, session.step, is_finished=True, before_after=gain)
+            metrics = merge_metrics(metrics, gain.metrics()) if gain else metrics
             write_metrics(folder.metrics, metrics)
-            sections = [gain.section()] if gain else []
-            write_run_report(folder.report, read_journal(folder.journal), counts, metrics, sections)
+            sections = [gain.before_after_section()] if gain else []
+            write_training_report(folder.report, read_log(folder.log), counts, metrics, sections)
             # Last, since it marks the run as finished.
-            card = facts(config, source, session.step, metrics) | (gain.facts() if gain else {})
-            ordinary = start.folded(bundle, folder.adapter) if start else bundle
+            card = model_card_entries(config, source, session.step, metrics) | (
+                gain.model_card_entries() if gain else {}
+            )
+            ordinary = start.merge_lora(bundle, folder.adapter) if start else bundle
             ordinary.save(folder.model, card)
-    return TrainResult(folder.path, session.step, finished=True, gain=gain)
+    return TrainResult(folder.path, session.step, is_finished=True, before_after=gain)
 
 
-def length(config: TrainConfig, source: Source, step: int, position: int) -> int:
-    """Return the steps of the whole run, of which `step` are done and have consumed `position` samples."""
+def count_total_steps(config: TrainConfig, source: Source, step: int, samples_seen: int) -> int:
+    """Return the steps of the whole run, of which `step` are done and have consumed `samples_seen` samples."""
     if config.steps is not None:
         return config.steps
     assert config.epochs is not None
-    return step + max(0, math.ceil((config.epochs * len(source) - position) / config.batch_size))
+    return step + max(0, math.ceil((config.epochs * len(source) - samples_seen) / config.batch_size))
 
 
-def find_checkpoint(folder: RunFolder, resume: str, *, begun: bool) -> Path | None:
+def find_checkpoint(run_dir: RunDir, resume: str, *, status: bool) -> Path | None:
     """Return the verified checkpoint to go on from; None for a run that starts at the beginning.
 
     Raises:
@@ -194,31 +208,35 @@ def find_checkpoint(folder: RunFolder, resume: str, *, begun: bool) -> Path | No
         WeightsError: It is damaged, or all of the folder's are.
     """
     if resume in ("auto", "never"):
-        return newest_whole(folder.checkpoints) if begun else None
+        return latest_checkpoint(run_dir.checkpoints) if status else None
     if not (Path(resume) / "MANIFEST.json").is_file():
         raise ConfigError(f"--resume {resume} is neither auto, never nor a checkpoint folder")
     return Path(resume)
 
 
-def final_scores(bundle: Bundle, config: TrainConfig, follow: Follower, world: World) -> Metrics:
+def evaluate_final_model(
+    bundle: Bundle, config: TrainConfig, hooks: TrainingHooks, group: ProcessGroup
+) -> EvalMetrics:
     """Evaluate the sets of the checks whole, as many as there are before somebody asks to stop."""
     metrics = {}
-    for path in config.checks:
-        if follow.was_stopped():
+    for path in config.eval_sets:
+        if hooks.poll_interrupted():
             break
-        benchmark = read_benchmark(Path(path))
-        follow.roll.note(f"the evaluation on {benchmark.name}")
-        metrics[benchmark.name] = climb(bundle, benchmark, world=world).scores()
-    follow.was_stopped()
+        benchmark = read_classification(Path(path))
+        hooks.watchdog.heartbeat(f"the evaluation on {benchmark.name}")
+        metrics[benchmark.name] = evaluate_zero_shot(bundle, benchmark, group=group).scores()
+    hooks.poll_interrupted()
     return metrics
 
 
-def merged(metrics: Metrics, more: Metrics) -> Metrics:
+def merge_metrics(metrics: EvalMetrics, others: EvalMetrics) -> EvalMetrics:
     """Join the tasks of each set."""
-    return {name: {**metrics.get(name, {}), **more.get(name, {})} for name in (*metrics, *more)}
+    return {name: {**metrics.get(name, {}), **others.get(name, {})} for name in (*metrics, *others)}
 
 
-def facts(config: TrainConfig, source: Source, steps: int, metrics: Metrics) -> dict[str, str]:
+def model_card_entries(
+    config: TrainConfig, source: Source, steps: int, metrics: EvalMetrics
+) -> dict[str, str]:
     """Say in the model card what the model learned from, and how well."""
     origin = {
         "training": f"{steps:,} steps of {config.batch_size} pairs, from {len(source):,} pairs found",

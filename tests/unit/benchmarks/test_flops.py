@@ -6,7 +6,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from zebra.config.model import ModelConfig, ResNetConfig, TextConfig, VisionTransformerConfig
-from zebra.config.presets import preset
+from zebra.config.presets import get_preset
 from zebra.losses import info_nce
 from zebra.models import CLIP
 
@@ -64,11 +64,11 @@ def test_the_loss_takes_as_many_operations_as_torch_counts(flops):
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_whole_towers_take_as_many_operations_as_open_clip_publishes(flops, name):
     image, text = PUBLISHED[name]
-    config = preset(name)
+    config = get_preset(name)
     assert flops.image_flops(config, whole=True) / 1e9 == pytest.approx(image, rel=0.01)
     assert flops.text_flops(config, flops.padded(1, 77), 1) / 1e9 == pytest.approx(text, rel=0.01)
 
 
 @pytest.mark.parametrize("name", ["RN50", "ViT-B/32"])
 def test_what_is_pooled_alone_takes_less_than_everything(flops, name):
-    assert flops.image_flops(preset(name)) < flops.image_flops(preset(name), whole=True)
+    assert flops.image_flops(get_preset(name)) < flops.image_flops(get_preset(name), whole=True)

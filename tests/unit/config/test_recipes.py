@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from zebra.cli.main import VERBS
-from zebra.cli.train import choose, parse_config
-from zebra.config.files import recipe_names
+from zebra.cli.train import parse_recipe_flags, parse_train_config
+from zebra.config.files import list_recipes
 from zebra.models import CLIP
 
 HEADINGS = ("command", "data", "hardware", "time", "expect", "source")
@@ -45,14 +45,14 @@ def config(command):
     """Read a command as `zebra train` does."""
     zebra, verb, *words = shlex.split(command)
     assert (zebra, verb) == ("zebra", "train")
-    return parse_config(choose(words))
+    return parse_train_config(parse_recipe_flags(words))
 
 
 def test_the_recipes_with_a_published_size_are_all_but_ours():
-    assert {*SIZES, *OURS} == set(recipe_names())
+    assert {*SIZES, *OURS} == set(list_recipes())
 
 
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("name", list_recipes())
 def test_a_recipe_says_what_to_expect(name):
     text, found = header(name)
     assert set(HEADINGS) <= set(found), f"{name} lacks {set(HEADINGS) - set(found)}"
@@ -60,7 +60,7 @@ def test_a_recipe_says_what_to_expect(name):
     assert ("not run here" in text.lower()) == (name not in OURS)
 
 
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("name", list_recipes())
 def test_the_command_of_a_recipe_is_one_that_zebra_takes(name):
     command = header(name)[1]["command"]
     if name == "demo":
@@ -95,19 +95,19 @@ def test_the_variants_of_a_recipe_are_flags_that_zebra_takes(name):
 @pytest.mark.parametrize("name", SIZES)
 def test_published_runs_are_not_clipped_and_compute_in_bf16(name):
     told = config(header(name)[1]["command"])
-    assert told.optimizer.clip_norm == 0
+    assert told.optimizer.grad_clip_norm == 0
     assert told.precision == "bf16"
 
 
 def test_the_sigmoid_recipe_differs_from_its_partner_in_the_bias_alone():
-    from zebra.config.structure import differences, unstructure
+    from zebra.config.structure import diff_configs, unstructure
 
     theirs, ours = (config(header(name)[1]["command"]) for name in ("vit-b16-cc12m", "siglip-b16-cc12m"))
-    changed = {line.split(":")[0] for line in differences(unstructure(theirs), unstructure(ours))}
+    changed = {line.split(":")[0] for line in diff_configs(unstructure(theirs), unstructure(ours))}
     assert changed == {"model.logit_bias", "out"}
 
 
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("name", list_recipes())
 def test_a_recipe_stands_in_the_table_of_the_page_with_its_score(name):
     rows = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith(f"| `{name}` ")]
     assert len(rows) == 1

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zebra.config.model import ModelConfig, ResNetConfig, VisionTransformerConfig
-from zebra.config.presets import PRESETS, preset
-from zebra.config.structure import differences, structure, unstructure
+from zebra.config.presets import PRESETS, get_preset
+from zebra.config.structure import diff_configs, structure, unstructure
 from zebra.config.train import TrainConfig
 from zebra.errors import ConfigError
 
@@ -18,8 +18,8 @@ MINIMAL = {"data": "x", "out": "y", "steps": 3}
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_survives_yaml(name):
-    text = yaml.safe_dump(unstructure(preset(name)))
-    assert structure(ModelConfig, yaml.safe_load(text)) == preset(name)
+    text = yaml.safe_dump(unstructure(get_preset(name)))
+    assert structure(ModelConfig, yaml.safe_load(text)) == get_preset(name)
 
 
 def test_scientific_notation_that_yaml_reads_as_text_becomes_a_number():
@@ -41,7 +41,7 @@ def test_a_typo_is_named_with_its_path_and_the_nearest_name():
         ({"batch_size": True}, "batch_size must be a whole number"),
         ({"precision": "fp8"}, "precision is 'fp8'; choose one of auto, fp32, bf16"),
         ({"model": {"embed_dim": 8}}, "model lacks image_size, vision, text"),
-        ({"checks": "x"}, "checks must be a list"),
+        ({"eval_sets": "x"}, "eval_sets must be a list"),
         ({"optimizer": 3}, "optimizer must be a mapping"),
         ({"steps": None}, "exactly one of"),
         ({"epochs": 2}, "exactly one of"),
@@ -60,9 +60,9 @@ def test_a_missing_setting_is_named():
 
 
 def test_towers_are_told_apart_by_their_kind():
-    raw = unstructure(preset("tiny-vit"))
+    raw = unstructure(get_preset("tiny-vit"))
     assert isinstance(structure(ModelConfig, raw).vision, VisionTransformerConfig)
-    raw["vision"] = unstructure(preset("tiny-resnet").vision)
+    raw["vision"] = unstructure(get_preset("tiny-resnet").vision)
     assert isinstance(structure(ModelConfig, raw).vision, ResNetConfig)
     raw["vision"]["kind"] = "swin"
     with pytest.raises(ConfigError, match=r"vision\.kind must be one of resnet, siglip, vit"):
@@ -97,5 +97,5 @@ def test_any_value_survives_the_round_trip(value):
 def test_differences_name_each_changed_leaf():
     old = structure(TrainConfig, MINIMAL)
     new = structure(TrainConfig, MINIMAL | {"lr": 2e-3, "optimizer": {"beta2": 0.9}})
-    lines = differences(unstructure(old), unstructure(new))
+    lines = diff_configs(unstructure(old), unstructure(new))
     assert [line.split(":")[0] for line in lines] == ["lr", "optimizer.beta2"]

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from zebra.config.data import DataConfig
-from zebra.data.batches import batches
-from zebra.data.sample_counter import Ledger
+from zebra.data.batches import iter_batches
+from zebra.data.sample_counter import SampleCounter
 from zebra.data.sources import open_source
 from zebra.errors import BadSample, ConfigError, DataError
 from zebra.values import Batch, Record
@@ -52,7 +52,7 @@ def memory(picture):
 
 def stream(source, steps: int, start: int = 0, workers: int = 0, **options) -> Iterator[Batch]:
     chosen = {"image_size": 16, "batch_size": 4, "seed": 0, "options": DEFAULT} | options
-    return batches(source, start=start, steps=steps, workers=workers, **chosen)
+    return iter_batches(source, start_sample=start, num_steps=steps, num_workers=workers, **chosen)
 
 
 def run(source, steps: int, start: int = 0, workers: int = 0, **options) -> list[Batch]:
@@ -157,7 +157,7 @@ def test_in_every_complete_epoch_consumed_and_skipped_are_what_was_found(
     batch_size = min(found, batch_size)
     unusable = data.draw(st.sets(st.integers(0, found - 1), max_size=found // 2))
     source = Memory([picture(size=(8, 8))] * found, unusable)
-    ledger = Ledger(found, 1, None)
+    ledger = SampleCounter(found, 1, None)
     delivered: dict[int, set[str]] = {}
     skipped: dict[int, list[str]] = {}
     for step, batch in enumerate(run(source, steps, batch_size=batch_size, seed=seed)):
@@ -276,4 +276,4 @@ def test_every_layout_trains_with_workers(path: Path) -> None:
 
 def test_every_layout_names_a_sample_without_reading_it(path: Path) -> None:
     source = open_source(path, DEFAULT)
-    assert [source.locate(index) for index in range(6)] == [source.read(index).id for index in range(6)]
+    assert [source.sample_id(index) for index in range(6)] == [source.read(index).id for index in range(6)]

@@ -6,9 +6,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from zebra.config.cache import cache_folder
+from zebra.config.cache import cache_dir
 from zebra.data import cached_table as index_module
-from zebra.data.cached_table import Index
+from zebra.data.cached_table import CachedTable
 from zebra.errors import DataError
 
 SCHEMA = pa.schema({"name": pa.string(), "data": pa.large_binary()})
@@ -21,27 +21,27 @@ def forbidden():
 
 
 def test_rows_come_back_at_any_position() -> None:
-    index = Index.open(("k",), SCHEMA, ROWS)
+    index = CachedTable.open_or_build(("k",), SCHEMA, ROWS)
     assert len(index) == 3
     assert index.row(2) == {"name": "ç", "data": b"3"}
     assert index.row(1) == {"name": "b", "data": None}
 
 
 def test_a_second_opening_reads_no_rows() -> None:
-    first = Index.open(("k",), SCHEMA, ROWS)
-    second = Index.open(("k",), SCHEMA, forbidden())
+    first = CachedTable.open_or_build(("k",), SCHEMA, ROWS)
+    second = CachedTable.open_or_build(("k",), SCHEMA, forbidden())
     assert second.row(0) == first.row(0)
     assert second.digest == first.digest
 
 
 def test_another_key_is_another_index() -> None:
-    Index.open(("k", 1), SCHEMA, ROWS)
-    assert len(Index.open(("k", 2), SCHEMA, ROWS[:1])) == 1
+    CachedTable.open_or_build(("k", 1), SCHEMA, ROWS)
+    assert len(CachedTable.open_or_build(("k", 2), SCHEMA, ROWS[:1])) == 1
 
 
 def test_equal_rows_have_equal_digests_and_any_change_shows() -> None:
     digests = [
-        Index.open((i,), SCHEMA, rows).digest
+        CachedTable.open_or_build((i,), SCHEMA, rows).digest
         for i, rows in enumerate([ROWS, ROWS, ROWS[::-1], [("a", b"2"), *ROWS[1:]]])
     ]
     assert digests[0] == digests[1]
@@ -52,17 +52,17 @@ def test_many_rows_are_written_batch_by_batch(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(index_module, "ROWS_PER_BATCH", 10)
     monkeypatch.setattr(index_module, "BYTES_PER_BATCH", 1500)
     rows = [(str(i), bytes(i)) for i in range(60)] + [("x" * 1000, None)] * 8
-    index = Index.open(("k",), SCHEMA, rows)
+    index = CachedTable.open_or_build(("k",), SCHEMA, rows)
     assert [index.row(i)["data"] for i in range(68)] == [data for _, data in rows]
-    batches = index.table.to_batches()
+    batches = index.arrow_table.to_batches()
     assert max(batch.num_rows for batch in batches) == 10
     assert max(batch.nbytes for batch in batches) < 3000
 
 
 def test_a_damaged_index_is_made_again() -> None:
-    path = Index.open(("k",), SCHEMA, ROWS).path
+    path = CachedTable.open_or_build(("k",), SCHEMA, ROWS).path
     path.write_bytes(path.read_bytes()[:40])
-    assert Index.open(("k",), SCHEMA, ROWS).row(0)["name"] == "a"
+    assert CachedTable.open_or_build(("k",), SCHEMA, ROWS).row(0)["name"] == "a"
 
 
 def test_a_failing_reader_leaves_nothing_behind(cache: Path) -> None:
@@ -71,18 +71,18 @@ def test_a_failing_reader_leaves_nothing_behind(cache: Path) -> None:
         raise DataError("cut")
 
     with pytest.raises(DataError, match="cut"):
-        Index.open(("k",), SCHEMA, broken())
+        CachedTable.open_or_build(("k",), SCHEMA, broken())
     assert list((cache / "indexes").iterdir()) == []
 
 
 def test_a_cache_that_cannot_be_written_names_the_variable(cache: Path) -> None:
     cache.write_text("a file where the folder should be")
     with pytest.raises(DataError, match="ZEBRA_CACHE"):
-        Index.open(("k",), SCHEMA, ROWS)
+        CachedTable.open_or_build(("k",), SCHEMA, ROWS)
 
 
 def test_workers_receive_the_path_and_not_the_rows() -> None:
-    index = Index.open(("k",), SCHEMA, [("x" * 10_000, None)])
+    index = CachedTable.open_or_build(("k",), SCHEMA, [("x" * 10_000, None)])
     index.row(0)
     travelled = pickle.dumps(index)
     assert len(travelled) < 1000
@@ -92,7 +92,7 @@ def test_workers_receive_the_path_and_not_the_rows() -> None:
 def test_the_cache_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("ZEBRA_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / "zebra"
+    assert cache_dir() == tmp_path / "zebra"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert cache_folder() == tmp_path / "home" / ".cache" / "zebra"
+    assert cache_dir() == tmp_path / "home" / ".cache" / "zebra"

@@ -29,7 +29,7 @@ def reasons(source: FolderSource) -> dict[str, str]:
         try:
             found[source.read(index).id] = "good"
         except BadSample as bad:
-            found[bad.where] = bad.reason
+            found[bad.location] = bad.reason
     return found
 
 

@@ -97,7 +97,7 @@ def test_several_files_are_read_one_after_the_other(made: Dataset, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "view", [lambda d: d.select([7, 3, 3, 19]), lambda d: d.shuffle(seed=3), lambda d: d.skip(4)]
+    "view", [lambda d: d.select([7, 3, 3, 19]), lambda d: d.shuffle(seed=3), lambda d: d.on_skip(4)]
 )
 def test_a_selection_is_read_as_it_was_saved(
     view: Callable[[Dataset], Dataset], made: Dataset, tmp_path: Path
@@ -355,7 +355,7 @@ def test_files_of_the_hub_are_read_in_order(made: Dataset, tmp_path: Path) -> No
     source = open_source(tmp_path / "hub", DEFAULT)
     assert isinstance(source, HubDataset)
     assert [row[:2] for row in told(source)] == [row[:2] for row in truth(made)]
-    assert source.read(19).id == source.locate(19) == "train-00002-of-00003.parquet:6"
+    assert source.read(19).id == source.sample_id(19) == "train-00002-of-00003.parquet:6"
 
 
 def test_splits_of_the_hub_are_kept_apart(made: Dataset, tmp_path: Path) -> None:

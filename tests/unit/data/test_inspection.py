@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zebra.config.presets import preset
+from zebra.config.presets import get_preset
 from zebra.config.train import TrainConfig
 from zebra.data import inspection
 from zebra.data.sources import open_source
 from zebra.errors import ConfigError, DataError
-from zebra.text.bpe import Tokenizer
-from zebra.train.setup import open_tokenizer
+from zebra.text.bpe import BPETokenizer
+from zebra.train.setup import load_or_train_tokenizer
 from zebra.workflows import doctor
 
 
 @pytest.fixture(autouse=True)
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure for a moment, with one process at most."""
-    monkeypatch.setattr(inspection, "LOAD_SECONDS", 0.02)
+    monkeypatch.setattr(inspection, "THROUGHPUT_SECONDS", 0.02)
     monkeypatch.setattr(inspection, "usable_cores", lambda: 1)
 
 
@@ -38,78 +38,86 @@ def config(tmp_path: Path) -> Callable[..., TrainConfig]:
             noise = np.random.default_rng(number).integers(0, 256, (20, 24, 3), dtype=np.uint8)
             Image.fromarray(noise).save(folder / f"{number:03d}.png")
             (folder / f"{number:03d}.txt").write_text(caption)
-        return TrainConfig(data=str(folder), out="", steps=1, batch_size=4, model=preset("tiny-resnet"))
+        return TrainConfig(data=str(folder), out="", steps=1, batch_size=4, model=get_preset("tiny-resnet"))
 
     return write
 
 
 def test_tokens_are_counted_by_the_vocabulary_that_training_would_learn(config, monkeypatch) -> None:
     learned = []
-    train = Tokenizer.train
-    monkeypatch.setattr(Tokenizer, "train", lambda *given: learned.append(train(*given)) or learned[-1])
+    train = BPETokenizer.train
+    monkeypatch.setattr(BPETokenizer, "train", lambda *given: learned.append(train(*given)) or learned[-1])
     meant = config(*(f"a {'striped ' * (number % 3)}horse {number % 4}" for number in range(30)))
-    captions = inspection.run(meant).captions
-    theirs = open_tokenizer(meant, open_source(meant.data, meant.data_options))
+    captions = inspection.inspect_data(meant).captions
+    theirs = load_or_train_tokenizer(meant, open_source(meant.data, meant.data_options))
     assert learned[0].decode(range(512, 520)) == theirs.decode(range(512, 520))
     assert f"vocabulary of {theirs.vocab_size:,} learned" in captions.tokenizer
 
 
 def test_a_given_tokenizer_counts(config, tmp_path: Path) -> None:
-    Tokenizer.train(["zebra " * 4], 600).save(tmp_path / "tokenizer.json")
+    BPETokenizer.train(["zebra " * 4], 600).save(tmp_path / "tokenizer.json")
     meant = replace(
         config("zebra", "zebra zebra", "zebra zebra zebra", "é"), tokenizer=str(tmp_path / "tokenizer.json")
     )
-    captions = inspection.run(meant).captions
+    captions = inspection.inspect_data(meant).captions
     assert captions.tokenizer == meant.tokenizer
-    assert (captions.tokens.shortest, captions.tokens.p50, captions.tokens.longest) == (3, 4, 5)
+    assert (captions.tokens.min, captions.tokens.p50, captions.tokens.max) == (3, 4, 5)
 
 
 def test_captions_over_the_context_are_counted_and_measured_whole(config, tmp_path: Path) -> None:
-    Tokenizer.train(["zebra " * 4], 600).save(tmp_path / "tokenizer.json")
+    BPETokenizer.train(["zebra " * 4], 600).save(tmp_path / "tokenizer.json")
     meant = config("zebra " * 30, "zebra " * 31, "zebra " * 400, "zebra")
-    captions = inspection.run(replace(meant, tokenizer=str(tmp_path / "tokenizer.json"))).captions
-    assert (captions.context_length, captions.cut, captions.tokens.longest) == (32, 2, 402)
+    captions = inspection.inspect_data(replace(meant, tokenizer=str(tmp_path / "tokenizer.json"))).captions
+    assert (captions.context_length, captions.num_truncated, captions.tokens.max) == (32, 2, 402)
 
 
 def test_the_histogram_holds_every_caption_once_and_one_long_one_does_not_flatten_it(config) -> None:
-    captions = inspection.run(
+    captions = inspection.inspect_data(
         config(*("x " * (number % 20 + 1) for number in range(199)), "x " * 900)
     ).captions
     bars = captions.histogram
-    assert sum(bar.count for bar in bars) == captions.count == 200
+    assert sum(bar.count for bar in bars) == captions.num_captions == 200
     assert all(after.first == before.last + 1 for before, after in pairwise(bars))
-    assert (bars[0].first, bars[-1].last) == (captions.tokens.shortest, captions.tokens.longest)
+    assert (bars[0].first, bars[-1].last) == (captions.tokens.min, captions.tokens.max)
     assert len([bar for bar in bars if bar.count > 10]) >= 6
 
 
 def test_captions_at_several_pictures_are_counted_most_frequent_first(config) -> None:
-    captions = inspection.run(config("a", "b", "a", "c", "b", "a", "d")).captions
-    assert (captions.repeated, captions.frequent) == (2, (("a", 3), ("b", 2)))
+    captions = inspection.inspect_data(config("a", "b", "a", "c", "b", "a", "d")).captions
+    assert (captions.num_repeated, captions.most_frequent) == (2, (("a", 3), ("b", 2)))
 
 
 def test_a_caption_that_one_picture_has_twice_is_not_repeated(tmp_path: Path, config) -> None:
     image = Path(config("x").data, "000.png")
     row = {"image": str(image), "caption": ["a zebra", "a zebra"]}
     (tmp_path / "t.jsonl").write_text(json.dumps(row) + "\n")
-    assert inspection.run(TrainConfig(data=str(tmp_path / "t.jsonl"), out="", steps=1)).captions.repeated == 0
+    assert (
+        inspection.inspect_data(
+            TrainConfig(data=str(tmp_path / "t.jsonl"), out="", steps=1)
+        ).captions.num_repeated
+        == 0
+    )
 
 
 def test_loading_is_measured_for_each_number_of_workers(config) -> None:
-    found = inspection.run(config(*"abcdef"))
-    assert [rate.workers for rate in found.loading] == [0, 1]
+    found = inspection.inspect_data(config(*"abcdef"))
+    assert [rate.num_workers for rate in found.loading] == [0, 1]
     assert all(rate.pairs_per_second > 0 for rate in found.loading)
-    assert found.sound
+    assert found.is_usable
 
 
 def test_data_smaller_than_a_batch_is_measured_too(config) -> None:
-    found = inspection.run(replace(config("a", "b"), batch_size=64))
+    found = inspection.inspect_data(replace(config("a", "b"), batch_size=64))
     assert found.loading and found.batch_size == 64
 
 
 def test_the_fewest_workers_that_nearly_reach_the_fastest_are_enough(config) -> None:
     rates = [(0, 900.0), (1, 400.0), (2, 780.0), (4, 800.0), (8, 790.0)]
-    found = replace(inspection.run(config("a", "b")), loading=tuple(inspection.Rate(*rate) for rate in rates))
-    assert found.enough.workers == 2
+    found = replace(
+        inspection.inspect_data(config("a", "b")),
+        loading=tuple(inspection.LoaderThroughput(*rate) for rate in rates),
+    )
+    assert found.sufficient_workers.num_workers == 2
 
 
 @pytest.mark.parametrize(("bad", "sound"), [(1, True), (2, False)])
@@ -118,28 +126,28 @@ def test_more_skips_than_training_accepts_are_not_sound(bad: int, sound: bool, c
     for number in range(bad):
         Path(meant.data, f"{number:03d}.txt").write_text(" ")
     meant = replace(meant, data_options=replace(meant.data_options, max_skip_rate=0.1))
-    found = inspection.run(meant)
-    assert (found.sound, found.skip_rate) == (sound, pytest.approx(bad / 10))
+    found = inspection.inspect_data(meant)
+    assert (found.is_usable, found.skip_rate) == (sound, pytest.approx(bad / 10))
     assert bool(found.loading) == sound
 
 
 def test_data_without_one_usable_sample_is_not_sound(config) -> None:
     meant = config(" ", " ")
-    found = inspection.run(replace(meant, data_options=replace(meant.data_options, max_skip_rate=1)))
-    assert not found.sound
-    assert (found.captions, found.survey.pictures, found.loading) == (None, None, ())
+    found = inspection.inspect_data(replace(meant, data_options=replace(meant.data_options, max_skip_rate=1)))
+    assert not found.is_usable
+    assert (found.captions, found.survey.images, found.loading) == (None, None, ())
 
 
 def test_a_sample_of_the_data_can_be_asked_for(config) -> None:
-    found = inspection.run(config(*"abcdefghij"), samples=3)
-    assert (found.found, found.survey.looked) == (10, 3)
+    found = inspection.inspect_data(config(*"abcdefghij"), max_samples=3)
+    assert (found.num_found, found.survey.num_examined) == (10, 3)
     with pytest.raises(ConfigError, match="samples is 0"):
-        inspection.run(replace(TrainConfig(data="", out="", steps=1)), samples=0)
+        inspection.inspect_data(replace(TrainConfig(data="", out="", steps=1)), max_samples=0)
 
 
 def test_progress_is_told(config) -> None:
     told: list[tuple[int, int, str]] = []
-    inspection.run(config(*"abc"), watch=lambda *at: told.append(at))
+    inspection.inspect_data(config(*"abc"), callback=lambda *at: told.append(at))
     assert told[0] == (3, 3, "")
     assert [what for _, _, what in told if what] == ["loading with 0 workers", "loading with 1 workers"]
 
@@ -147,14 +155,14 @@ def test_progress_is_told(config) -> None:
 def test_a_place_that_holds_neither_data_nor_a_model_says_both(tmp_path: Path) -> None:
     meant = TrainConfig(data=str(tmp_path / "nothing"), out="", steps=1)
     with pytest.raises(DataError, match=r"there is nothing at .*nor is it a model"):
-        inspection.run(meant)
+        inspection.inspect_data(meant)
 
 
 @pytest.mark.parametrize("name", ["config.json", "open_clip_config.json", "MANIFEST.json"])
 def test_a_folder_with_a_file_that_only_models_have_is_a_model(name: str, tmp_path: Path) -> None:
-    assert not doctor.is_model(str(tmp_path))
+    assert not doctor.is_model_path(str(tmp_path))
     (tmp_path / name).write_text("{}")
-    assert doctor.is_model(str(tmp_path))
+    assert doctor.is_model_path(str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -167,4 +175,4 @@ def test_a_folder_with_a_file_that_only_models_have_is_a_model(name: str, tmp_pa
     ],
 )
 def test_names_alone_tell_models_from_data(name: str, model: bool) -> None:
-    assert doctor.is_model(name) is model
+    assert doctor.is_model_path(name) is model

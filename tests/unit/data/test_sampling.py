@@ -5,50 +5,50 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zebra.data.sampling import augmentation, order, samples_at, substitute
+from zebra.data.sampling import augmentation_rng, epoch_permutation, samples_at, substitute_index
 
 
 @given(seed=st.integers(0, 2**40), epoch=st.integers(0, 1000), found=st.integers(1, 300))
 def test_each_epoch_visits_every_sample_once(seed: int, epoch: int, found: int) -> None:
-    assert sorted(order(seed, epoch, found).tolist()) == list(range(found))
+    assert sorted(epoch_permutation(seed, epoch, found).tolist()) == list(range(found))
 
 
 def test_seeds_and_epochs_have_orders_of_their_own() -> None:
-    orders = {tuple(order(seed, epoch, 50).tolist()) for seed in range(3) for epoch in range(3)}
+    orders = {tuple(epoch_permutation(seed, epoch, 50).tolist()) for seed in range(3) for epoch in range(3)}
     assert len(orders) == 9
 
 
 def test_the_order_cannot_be_changed_by_who_receives_it() -> None:
     with pytest.raises(ValueError, match="read-only"):
-        order(0, 0, 10)[0] = 3
+        epoch_permutation(0, 0, 10)[0] = 3
 
 
 def test_positions_run_through_one_epoch_after_another() -> None:
-    walk = samples_at(0, 21, seed=5, found=7)
+    walk = samples_at(0, 21, seed=5, num_samples=7)
     assert walk[:, 0].tolist() == [0] * 7 + [1] * 7 + [2] * 7
-    assert walk[7:14, 1].tolist() == order(5, 1, 7).tolist()
+    assert walk[7:14, 1].tolist() == epoch_permutation(5, 1, 7).tolist()
 
 
 @given(start=st.integers(0, 100), count=st.integers(1, 40), cut=st.integers(1, 40), found=st.integers(1, 30))
 def test_a_walk_can_be_cut_anywhere(start: int, count: int, cut: int, found: int) -> None:
-    whole = samples_at(start, count + cut, seed=0, found=found)
+    whole = samples_at(start, count + cut, seed=0, num_samples=found)
     parts = [
-        samples_at(start, count, seed=0, found=found),
-        samples_at(start + count, cut, seed=0, found=found),
+        samples_at(start, count, seed=0, num_samples=found),
+        samples_at(start + count, cut, seed=0, num_samples=found),
     ]
     assert np.array_equal(np.concatenate(parts), whole)
 
 
 @given(seed=st.integers(0, 99), epoch=st.integers(0, 9), index=st.integers(0, 99), found=st.integers(1, 50))
 def test_substitutes_are_samples_of_the_source(seed: int, epoch: int, index: int, found: int) -> None:
-    assert 0 <= substitute(seed, epoch, index, 0, found) < found
+    assert 0 <= substitute_index(seed, epoch, index, 0, found) < found
 
 
 def test_every_attempt_tries_anew() -> None:
-    assert len({substitute(0, 0, 0, attempt, 1000) for attempt in range(50)}) > 40
+    assert len({substitute_index(0, 0, 0, attempt, 1000) for attempt in range(50)}) > 40
 
 
 def test_every_use_of_chance_has_its_own_stream() -> None:
-    draws = {augmentation(s, e, i).integers(2**60) for s in range(3) for e in range(3) for i in range(3)}
+    draws = {augmentation_rng(s, e, i).integers(2**60) for s in range(3) for e in range(3) for i in range(3)}
     draws |= {np.random.default_rng([s, e]).integers(2**60) for s in range(3) for e in range(3)}
     assert len(draws) == 36

@@ -52,7 +52,7 @@ def test_every_sample_of_every_shard_is_read_at_its_position(shards, picture) ->
 
 def test_shards_come_in_the_natural_order_of_their_names(tmp_path: Path) -> None:
     for name in ("10", "9", "1"):
-        with ShardWriter(tmp_path, prefix=f"{name}-", digits=1) as writer:
+        with ShardWriter(tmp_path, prefix=f"{name}-", num_digits=1) as writer:
             writer.write(name, {"jpg": b"x", "txt": b"y"})
     source = open_folder(tmp_path)
     assert [source.read(i).id for i in range(3)] == ["1-0.tar/1", "9-0.tar/9", "10-0.tar/10"]
@@ -156,7 +156,7 @@ def test_a_source_travels_to_workers_with_files_open(shards) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files as Linux lists them")
 def test_many_shards_need_few_open_files(shards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards_module, "OPEN_SHARDS", 3)
+    monkeypatch.setattr(shards_module, "MAX_OPEN_SHARDS", 3)
     source = open_folder(shards(40, samples_per_shard=1))
     captions = [source.read(i).captions[0] for i in (*range(40), 0, 39)]
     assert captions == [f"colour {i}" for i in (*range(40), 0, 39)]

@@ -32,7 +32,7 @@ def outcomes(source: TableSource) -> dict[str, object]:
             record = source.read(index)
             found[record.id] = record.captions
         except BadSample as bad:
-            found[bad.where] = bad.reason
+            found[bad.location] = bad.reason
     return found
 
 
@@ -70,7 +70,7 @@ def test_every_format_gives_the_same_records(any_table: Path, picture) -> None:
 
 def test_a_second_opening_does_not_convert_again(any_table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = outcomes(TableSource(any_table, DEFAULT))
-    monkeypatch.setattr(tables, "_good", None)
+    monkeypatch.setattr(tables, "_parse_row", None)
     assert outcomes(TableSource(any_table, DEFAULT)) == first
 
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from zebra.data.remote.blobs import LocalBlob
-from zebra.data.tar_index import TarIndex, scan
+from zebra.data.tar_index import TarIndex, scan_tar
 from zebra.errors import DataError
 
 BLOCK = 512
@@ -39,12 +39,12 @@ SAMPLE = 5 * BLOCK
 
 def scanned(tmp_path: Path, data: bytes) -> list[str]:
     (tmp_path / "x.tar").write_bytes(data)
-    return [sample.key for sample in scan(LocalBlob(tmp_path / "x.tar"))]
+    return [sample.key for sample in scan_tar(LocalBlob(tmp_path / "x.tar"))]
 
 
 def test_a_whole_shard_gives_every_sample_with_its_places(tmp_path: Path) -> None:
     (tmp_path / "x.tar").write_bytes(FIVE)
-    samples = list(scan(LocalBlob(tmp_path / "x.tar")))
+    samples = list(scan_tar(LocalBlob(tmp_path / "x.tar")))
     assert [sample.key for sample in samples] == ["0", "1", "2", "3", "4"]
     offset, size = samples[3].fields["jpg"]
     assert FIVE[offset : offset + size] == b"D" * 600
@@ -116,7 +116,7 @@ def test_no_changed_byte_loses_a_sample_in_silence(tmp_path: Path, place: int, v
 )
 def test_names_are_split_as_webdataset_does(tmp_path: Path, name: str, key: str, suffix: str) -> None:
     (tmp_path / "x.tar").write_bytes(tar_bytes([(name, b"1")]))
-    (sample,) = scan(LocalBlob(tmp_path / "x.tar"))
+    (sample,) = scan_tar(LocalBlob(tmp_path / "x.tar"))
     assert (sample.key, list(sample.fields)) == (key, [suffix])
 
 
@@ -179,4 +179,4 @@ def test_names_that_are_not_utf8_are_indexed_and_readable(tmp_path: Path) -> Non
     (tmp_path / "x.tar").write_bytes(buffer.getvalue())
     index = TarIndex(LocalBlob(tmp_path / "x.tar"))
     assert index.sample(0).key == "caf\\udce9"
-    assert index.sample(1).repeated == "\\udce9"
+    assert index.sample(1).duplicate_field == "\\udce9"

@@ -12,7 +12,7 @@ from itertools import count
 import numpy as np
 import pytest
 
-from zebra.data.workers import filled
+from zebra.data.workers import run_workers
 from zebra.errors import ConfigError, DataError
 
 BATCH = 3
@@ -33,13 +33,13 @@ def double(order, into, note) -> int:
 def start(fill=double, orders=10, workers=2, timeout=20.0, length=4) -> Iterator[tuple[np.ndarray, object]]:
     numbers = range(orders) if isinstance(orders, int) else orders
     shape = (BATCH, length)
-    return filled(
+    return run_workers(
         fill,
         map(order, numbers),
         shape,
-        workers=workers,
-        timeout=timeout,
-        name=lambda index: f"sample {index}",
+        num_workers=workers,
+        timeout_seconds=timeout,
+        sample_id=lambda index: f"sample {index}",
     )
 
 

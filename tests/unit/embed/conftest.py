@@ -15,7 +15,7 @@ from zebra.config.model import ModelConfig, TextConfig, VisionTransformerConfig
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
-from zebra.text.bpe import Tokenizer
+from zebra.text.bpe import BPETokenizer
 from zebra.workflows import embed as workflow
 
 
@@ -30,7 +30,7 @@ def encoded(number: int, size: tuple[int, int] = (40, 30), format: str = "JPEG")
 def write_model(folder: Path, seed: int) -> Path:
     """Save a model with random weights."""
     torch.manual_seed(seed)
-    tokenizer = Tokenizer.train(["a photo of a horse"] * 5, 520, 16)
+    tokenizer = BPETokenizer.train(["a photo of a horse"] * 5, 520, 16)
     config = ModelConfig(
         embed_dim=16,
         image_size=32,

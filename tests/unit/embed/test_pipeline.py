@@ -11,10 +11,10 @@ import pyarrow as pa
 import pytest
 import torch
 
-from zebra.embed.in_flight import Claims
-from zebra.embed.pipeline import Pipeline, Work, _ordered
-from zebra.embed.stages import Prepare
-from zebra.embed.values import Content, Picture, Prepared, Spot
+from zebra.embed.in_flight import InFlight
+from zebra.embed.pipeline import BatchEmbedder, EmbedPipeline, _map_in_order
+from zebra.embed.stages import ImagePreprocessor
+from zebra.embed.values import ImageContent, ImageRef, Location, PreprocessedImage
 from zebra.errors import BadSample
 from zebra.images.preprocess import Preprocess
 
@@ -36,12 +36,12 @@ def test_answers_come_in_the_order_of_the_items(pool):
         time.sleep(0.002 * (item % 3))
         return item
 
-    assert list(_ordered(pool, work, range(40), 6, never)) == list(range(40))
+    assert list(_map_in_order(pool, work, range(40), 6, never)) == list(range(40))
 
 
 def test_no_more_items_are_taken_than_may_be_ahead(pool):
     taken = []
-    answers = _ordered(pool, lambda item: item, (taken.append(n) or n for n in range(100)), 5, never)
+    answers = _map_in_order(pool, lambda item: item, (taken.append(n) or n for n in range(100)), 5, never)
     for received, _ in enumerate(answers, 1):
         assert len(taken) <= received + 4
     assert len(taken) == 100
@@ -56,17 +56,17 @@ def test_on_request_what_was_begun_is_finished_and_no_more():
         return item
 
     with ThreadPoolExecutor(1) as pool:
-        received = list(_ordered(pool, work, range(100), 20, stopped.is_set))
+        received = list(_map_in_order(pool, work, range(100), 20, stopped.is_set))
     assert received == list(range(len(received)))
     assert 1 <= len(received) < 10
 
 
-def picture(name: str, data: bytes) -> Picture:
-    return Picture(Spot(name, "", name), lambda: Content(data))
+def picture(name: str, data: bytes) -> ImageRef:
+    return ImageRef(Location(name, "", name), lambda: ImageContent(data))
 
 
-def make(run, written=lambda _digest: None) -> Work:
-    return Work(Prepare(Preprocess(32), thumbnail=0), run, Claims(written))
+def make(run, written=lambda _digest: None) -> BatchEmbedder:
+    return BatchEmbedder(ImagePreprocessor(Preprocess(32), thumbnail_size=0), run, InFlight(written))
 
 
 def test_a_model_that_fails_is_reported_to_all_who_wait_for_its_answer():
@@ -78,7 +78,7 @@ def test_a_model_that_fails_is_reported_to_all_who_wait_for_its_answer():
     work = make(fail)
     with pytest.raises(RuntimeError, match="no memory"):
         work([picture("a", encoded(1))])
-    future, mine = work.claims.claim(sha256(encoded(1)).hexdigest())
+    future, mine = work.in_flight.reserve(sha256(encoded(1)).hexdigest())
     assert not mine
     with pytest.raises(RuntimeError, match="no memory"):
         future.result(timeout=1)
@@ -97,7 +97,7 @@ def test_a_batch_of_bad_pictures_does_not_bother_the_model():
 
 def test_an_answer_does_not_keep_the_encoded_picture():
     (seen,) = make(lambda pixels: torch.zeros(len(pixels), 4))([picture("a", encoded(1))])
-    assert seen.content.image == b""
+    assert seen.content.image_bytes == b""
 
 
 class Nothing:
@@ -115,7 +115,7 @@ class Nothing:
         return False
 
     def write(self, rows, _table):
-        self.written += [row.spot.location for row in rows]
+        self.written += [row.location.key for row in rows]
 
 
 @pytest.fixture
@@ -128,17 +128,17 @@ def pipeline(monkeypatch):
             name, columns = "few", pa.schema([])
 
         left_out = []
-        line = Pipeline(
+        line = EmbedPipeline(
             Few(pictures),
             Nothing(),
             prepare,
             lambda pixels: torch.zeros(len(pixels), 4),
             batch_size=1,
-            workers=2,
+            num_workers=2,
             max_skip_rate=1.0,
-            skip=left_out.append,
-            watch=lambda _tally: None,
-            stop=never,
+            on_skip=left_out.append,
+            callback=lambda _tally: None,
+            should_stop=never,
         )
         assert line()
         return line, left_out
@@ -151,22 +151,22 @@ def slow(data, where):
     time.sleep(0.1)
     if data == b"bad":
         raise BadSample("not an image", where, "made up")
-    return Prepared(np.zeros((3, 2, 2), np.uint8), 2, 2, None)
+    return PreprocessedImage(np.zeros((3, 2, 2), np.uint8), 2, 2, None)
 
 
 def test_who_waits_for_equal_bytes_that_are_bad_is_named_itself(pipeline):
     line, left_out = pipeline([picture(name, b"bad") for name in "abcd"], slow)
     assert sorted(bad.where for bad in left_out) == ["a", "b", "c", "d"]
-    assert line.tally.skipped == {"not an image": 4}
+    assert line.progress.skipped == {"not an image": 4}
 
 
 def test_who_waits_for_equal_bytes_takes_the_vector_over(pipeline):
     line, _ = pipeline([picture(name, b"good") for name in "abcd"], slow)
-    assert (line.tally.embedded, line.tally.reused) == (1, 3)
-    assert line.known.written == ["a", "b", "c", "d"]
+    assert (line.progress.embedded, line.progress.reused) == (1, 3)
+    assert line.existing_rows.written == ["a", "b", "c", "d"]
 
 
 def test_nothing_is_remembered_of_what_is_written_or_bad(pipeline):
     """Memory would grow with the data otherwise."""
     line, _ = pipeline([picture(f"{i}", b"bad" if i % 3 == 0 else b"%d" % i) for i in range(9)], slow)
-    assert len(line.claims) == 0
+    assert len(line.in_flight) == 0

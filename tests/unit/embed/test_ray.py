@@ -24,7 +24,7 @@ def cluster(monkeypatch):
     asked = {"batches": 0, "fail_at": None}
 
     def spread(parcels, actor, workers):
-        embedder = ray.Embedder(*pickle.loads(pickle.dumps(actor)))
+        embedder = ray.EmbedActor(*pickle.loads(pickle.dumps(actor)))
         for parcel in parcels:
             asked["batches"] += 1
             if asked["batches"] == asked["fail_at"]:
@@ -34,8 +34,8 @@ def cluster(monkeypatch):
             )
 
     monkeypatch.setattr(workflow, "require_ray", lambda: None)
-    monkeypatch.setattr(ray, "_cluster", lambda workers: nullcontext(workers or 1))
-    monkeypatch.setattr(ray, "_spread", spread)
+    monkeypatch.setattr(ray, "_connect_to_ray", lambda workers: nullcontext(workers or 1))
+    monkeypatch.setattr(ray, "_map_on_cluster", spread)
     return asked
 
 
@@ -84,7 +84,7 @@ def test_a_whole_run_is_one_commit(cluster, photos, embed, tmp_path, monkeypatch
     monkeypatch.setattr(ray, "COMMIT_ROWS", 4)
     folder = photos(range(10))
     embed(folder, engine="ray")
-    assert [version.rows for version in Store.open(tmp_path / "store").versions()] == [0, 10]
+    assert [version.num_rows for version in Store.open(tmp_path / "store").list_versions()] == [0, 10]
 
 
 def test_changed_touched_and_vanished_pictures_end_as_in_one_process(cluster, photos, embed, tmp_path):
@@ -132,7 +132,7 @@ def test_what_came_home_is_kept_when_the_cluster_fails(cluster, photos, embed, t
     with pytest.raises(KeyError):
         embed(photos(range(10)), engine="ray")
     assert len(Store.open(tmp_path / "store")) == 8
-    assert not (tmp_path / "store" / ray.WAITING).exists()
+    assert not (tmp_path / "store" / ray.STAGED_ROWS_FILE).exists()
 
 
 def test_nothing_is_in_the_store_before_the_end(cluster, photos, embed, tmp_path, monkeypatch):
@@ -145,20 +145,20 @@ def test_nothing_is_in_the_store_before_the_end(cluster, photos, embed, tmp_path
 def test_what_a_killed_driver_left_is_overwritten(cluster, photos, embed, tmp_path):
     folder = photos()
     embed(folder, engine="ray")
-    (tmp_path / "store" / ray.WAITING).write_bytes(b"half a file")
+    (tmp_path / "store" / ray.STAGED_ROWS_FILE).write_bytes(b"half a file")
     photos([6])
     assert embed(folder, engine="ray").rows == 7
-    assert not (tmp_path / "store" / ray.WAITING).exists()
+    assert not (tmp_path / "store" / ray.STAGED_ROWS_FILE).exists()
 
 
 def test_another_model_under_the_same_name_is_refused(model):
-    remote = ray.Model(str(model), "fp32", "0" * 64)
+    remote = ray.LazyImageEncoder(str(model), "fp32", "0" * 64)
     with pytest.raises(WeightsError, match="bring the same files to both"):
-        _ = remote.encode
+        _ = remote.encode_pixels
 
 
 def test_a_worker_without_the_model_says_so(cluster, photos, embed, tmp_path, monkeypatch):
-    monkeypatch.setattr(workflow, "_place", lambda model: str(tmp_path / "elsewhere"))
+    monkeypatch.setattr(workflow, "_resolve_model_path", lambda model: str(tmp_path / "elsewhere"))
     with pytest.raises(WeightsError, match=r"a worker of the Ray cluster cannot run the model: .*elsewhere"):
         embed(photos(), engine="ray")
 

@@ -67,7 +67,7 @@ def test_vectors_are_those_of_the_model_to_float32_rounding(photos, embed, tmp_p
     folder = photos()
     embed(folder, vectors="float32")
     expected = zebra.load(model).encode_images(sorted(folder.glob("*.jpg"))).numpy()
-    _, stored = Store.open(tmp_path / "store").vectors()
+    _, stored = Store.open(tmp_path / "store").read_vectors()
     assert stored.dtype == np.float32
     np.testing.assert_allclose(stored, expected, atol=1e-6)
 
@@ -210,7 +210,7 @@ def test_a_file_that_vanishes_after_it_was_found_is_a_bad_file(photos, embed, mo
     read = pipeline.read
 
     def late(picture):
-        if picture.spot.path.endswith("004.jpg"):
+        if picture.location.path.endswith("004.jpg"):
             (folder / "004.jpg").unlink()
         return read(picture)
 

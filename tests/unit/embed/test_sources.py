@@ -10,14 +10,14 @@ import pytest
 
 from zebra.config.data import DataConfig
 from zebra.data.shards import ShardWriter
-from zebra.embed.sources import find_pictures
+from zebra.embed.sources import open_embed_source
 from zebra.errors import BadSample, DataError
 
 from .conftest import encoded
 
 
 def find(data, columns=()):
-    pictures = find_pictures(str(data), DataConfig(), columns)
+    pictures = open_embed_source(str(data), DataConfig(), columns)
     found = list(pictures)
     assert len(pictures) == len(found)
     return found
@@ -83,13 +83,13 @@ def test_pictures_without_a_word_are_found_in_order_and_read_elsewhere(tmp_path,
     found = pickle.loads(pickle.dumps(find(layout(tmp_path))))
     assert [picture.load().image for picture in found] == [encoded(number) for number in range(3)]
     assert all(picture.load().captions == () for picture in found)
-    assert len({picture.spot.location for picture in found}) == 3
+    assert len({picture.location.key for picture in found}) == 3
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_what_is_known_of_a_picture_is_the_same_the_next_time(tmp_path, layout):
     data = layout(tmp_path)
-    assert [picture.spot for picture in find(data)] == [picture.spot for picture in find(data)]
+    assert [picture.location for picture in find(data)] == [picture.location for picture in find(data)]
 
 
 def test_a_blank_caption_is_none(tmp_path):
@@ -123,33 +123,33 @@ def test_a_file_of_any_name_is_found(tmp_path, name):
     path.write_bytes(encoded(1))
     (picture,) = find(tmp_path)
     assert picture.load().image == encoded(1)
-    picture.spot.location.encode()  # a store takes only text
+    picture.location.key.encode()  # a store takes only text
 
 
 def test_a_file_that_changed_has_another_stamp(tmp_path):
     for data in (tmp_path, as_csv(tmp_path)):
-        before = [picture.spot for picture in find(data)]
+        before = [picture.location for picture in find(data)]
         time = (tmp_path / "1.jpg").stat().st_mtime_ns
         os.utime(tmp_path / "1.jpg", ns=(time, time + 1))
-        after = [picture.spot for picture in find(data)]
+        after = [picture.location for picture in find(data)]
         assert [a.stamp == b.stamp for a, b in zip(before, after, strict=True)] == [True, False, True]
-        assert [spot.location for spot in before] == [spot.location for spot in after]
+        assert [spot.key for spot in before] == [spot.key for spot in after]
 
 
 def test_a_picture_that_changed_inside_a_table_has_another_stamp(tmp_path):
     for number in (1, 2):
         pq.write_table(pa.table({"image": [encoded(number), encoded(3)]}), tmp_path / f"{number}.parquet")
-    before = [picture.spot.stamp for picture in find(tmp_path / "1.parquet")]
-    after = [picture.spot.stamp for picture in find(tmp_path / "2.parquet")]
+    before = [picture.location.stamp for picture in find(tmp_path / "1.parquet")]
+    after = [picture.location.stamp for picture in find(tmp_path / "2.parquet")]
     assert [a == b for a, b in zip(before, after, strict=True)] == [False, True]
 
 
 def test_a_shard_written_anew_has_other_stamps(tmp_path):
     shard = write_shard(tmp_path)
-    before = [picture.spot for picture in find(shard)]
+    before = [picture.location for picture in find(shard)]
     shard.touch()
-    after = [picture.spot for picture in find(shard)]
-    assert all(a.stamp != b.stamp and a.location == b.location for a, b in zip(before, after, strict=True))
+    after = [picture.location for picture in find(shard)]
+    assert all(a.stamp != b.stamp and a.key == b.key for a, b in zip(before, after, strict=True))
 
 
 def test_a_shard_that_is_gone_makes_bad_samples_and_no_crash(tmp_path):

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zebra.embed.stages import Prepare, identify
+from zebra.embed.stages import ImagePreprocessor, make_row_id
 from zebra.errors import BadSample
-from zebra.images.decode import decode
+from zebra.images.decode import decode_image
 from zebra.images.preprocess import Preprocess
 
 from .conftest import encoded
@@ -37,15 +37,20 @@ def turned(image: Image.Image, orientation: int) -> bytes:
 def test_pixels_are_those_of_the_model_bit_for_bit(mode, size):
     preprocess = Preprocess(32, decode=mode)
     data = jpeg(smooth(size))
-    prepared = Prepare(preprocess)(data, "x")
-    np.testing.assert_array_equal(prepared.pixels_3HW, preprocess.pixels(decode(data, "x", mode=mode)))
+    prepared = ImagePreprocessor(preprocess)(data, "x")
+    np.testing.assert_array_equal(
+        prepared.pixels_3HW, preprocess.resize_and_crop(decode_image(data, "x", mode=mode))
+    )
     assert (prepared.width, prepared.height) == size
 
 
 def test_fast_decoding_is_close_and_keeps_the_size_of_the_original():
     preprocess = Preprocess(32)
     data = jpeg(smooth((640, 480)))
-    exact, fast = Prepare(preprocess)(data, "x"), Prepare(preprocess, fast=True)(data, "x")
+    exact, fast = (
+        ImagePreprocessor(preprocess)(data, "x"),
+        ImagePreprocessor(preprocess, fast_decode=True)(data, "x"),
+    )
     difference = np.abs(exact.pixels_3HW.astype(int) - fast.pixels_3HW)
     assert 0 < difference.max() < 12
     assert difference.mean() < 1.5
@@ -56,7 +61,7 @@ def test_fast_decoding_is_close_and_keeps_the_size_of_the_original():
 def test_fast_decoding_turns_a_picture_as_the_model_does(mode):
     preprocess = Preprocess(32, decode=mode)
     data = turned(smooth((640, 480)), 6)
-    exact, fast = (Prepare(preprocess, fast=fast)(data, "x") for fast in (False, True))
+    exact, fast = (ImagePreprocessor(preprocess, fast_decode=fast)(data, "x") for fast in (False, True))
     np.testing.assert_array_equal(exact.pixels_3HW, fast.pixels_3HW)
     assert (fast.width, fast.height) == ((480, 640) if mode == "careful" else (640, 480))
 
@@ -64,7 +69,7 @@ def test_fast_decoding_turns_a_picture_as_the_model_does(mode):
 @pytest.mark.parametrize("format", ["PNG", "WEBP", "GIF", "BMP"])
 def test_fast_decoding_leaves_other_formats_exact(format):
     data = encoded(1, (90, 70), format)
-    exact, fast = (Prepare(Preprocess(32), fast=fast)(data, "x") for fast in (False, True))
+    exact, fast = (ImagePreprocessor(Preprocess(32), fast_decode=fast)(data, "x") for fast in (False, True))
     np.testing.assert_array_equal(exact.pixels_3HW, fast.pixels_3HW)
 
 
@@ -72,7 +77,7 @@ def test_fast_decoding_leaves_other_formats_exact(format):
     ("size", "small"), [((640, 480), (96, 72)), ((30, 40), (30, 40)), ((200, 11), (96, 5))]
 )
 def test_a_thumbnail_shows_the_whole_picture_and_never_enlarges_it(size, small):
-    prepared = Prepare(Preprocess(32), thumbnail=96)(jpeg(smooth(size)), "x")
+    prepared = ImagePreprocessor(Preprocess(32), thumbnail_size=96)(jpeg(smooth(size)), "x")
     thumbnail = Image.open(io.BytesIO(prepared.thumbnail))
     assert (thumbnail.format, thumbnail.size) == ("JPEG", small)
 
@@ -84,24 +89,24 @@ def test_a_thumbnail_of_any_kind_of_picture(mode):
         buffer, "PNG"
     )
     for how in ("careful", "reference"):
-        thumbnail = Prepare(Preprocess(32, decode=how))(buffer.getvalue(), "x").thumbnail
+        thumbnail = ImagePreprocessor(Preprocess(32, decode=how))(buffer.getvalue(), "x").thumbnail
         assert Image.open(io.BytesIO(thumbnail)).size == (96, 72)
 
 
 def test_no_thumbnail_if_none_is_wanted():
-    assert Prepare(Preprocess(32), thumbnail=0)(encoded(1), "x").thumbnail is None
+    assert ImagePreprocessor(Preprocess(32), thumbnail_size=0)(encoded(1), "x").thumbnail is None
 
 
 @pytest.mark.parametrize("fast", [False, True])
 def test_a_picture_of_too_many_pixels_is_refused(fast):
     with pytest.raises(BadSample, match=r"here: too many pixels"):
-        Prepare(Preprocess(32), fast, max_pixels=1000)(encoded(1), "here")
+        ImagePreprocessor(Preprocess(32), fast, max_pixels=1000)(encoded(1), "here")
 
 
 def test_the_id_tells_bytes_and_places_apart():
-    assert len({identify(digest, place) for digest in "ab" for place in "ab"}) == 4
+    assert len({make_row_id(digest, place) for digest in "ab" for place in "ab"}) == 4
 
 
 def test_preparing_can_be_sent_to_another_process():
-    prepare = pickle.loads(pickle.dumps(Prepare(Preprocess(32), fast=True)))
+    prepare = pickle.loads(pickle.dumps(ImagePreprocessor(Preprocess(32), fast_decode=True)))
     assert prepare(encoded(1), "x").pixels_3HW.shape == (3, 32, 32)

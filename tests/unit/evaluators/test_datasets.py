@@ -11,11 +11,11 @@ from huggingface_hub import constants
 from sklearn.datasets import load_digits
 
 from zebra.data.benchmarks.clip_benchmark import MultilabelBenchmark, RetrievalBenchmark
-from zebra.data.benchmarks.writer import write_benchmark, write_retrieval
+from zebra.data.benchmarks.writer import write_classification, write_retrieval
 from zebra.errors import DataError, DownloadError
 from zebra.evaluators import datasets
-from zebra.evaluators.datasets import built_in, open_set
-from zebra.menagerie.datasets import DRAWN
+from zebra.evaluators.datasets import list_builtin_datasets, load_dataset
+from zebra.menagerie.datasets import DRAWN_DATASETS
 
 PNG = b"\x89PNG"
 
@@ -24,30 +24,32 @@ PNG = b"\x89PNG"
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache of its own, and drawn sets of four pictures."""
     monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path / ".cache"))
-    monkeypatch.setattr(datasets, "DRAWN", {name: replace(one, size=4) for name, one in DRAWN.items()})
+    monkeypatch.setattr(
+        datasets, "DRAWN", {name: replace(one, num_samples=4) for name, one in DRAWN_DATASETS.items()}
+    )
     return tmp_path / ".cache"
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    write_benchmark(tmp_path / "pets", [(b"x", "png", 1)], ["cat", "dog"], ["{c}"])
+    write_classification(tmp_path / "pets", [(b"x", "png", 1)], ["cat", "dog"], ["{c}"])
     return tmp_path / "pets"
 
 
 def test_a_folder_in_clip_benchmarks_layout_is_opened(folder: Path) -> None:
-    benchmark = open_set(folder)
+    benchmark = load_dataset(folder)
     assert (benchmark.name, benchmark.source.read(0).label) == ("pets", 1)
 
 
 def test_a_folder_whose_count_of_shards_is_missing_is_not_taken_for_something_else(folder: Path) -> None:
     (folder / "test" / "nshards.txt").unlink()
     with pytest.raises(DataError, match=r"nshards\.txt cannot be read"):
-        open_set(folder)
+        load_dataset(folder)
 
 
 def test_captioned_sets_are_opened_as_such(tmp_path: Path) -> None:
     write_retrieval(tmp_path / "coco", [(b"x", "png", ["a cat"])])
-    assert isinstance(open_set(tmp_path / "coco"), RetrievalBenchmark)
+    assert isinstance(load_dataset(tmp_path / "coco"), RetrievalBenchmark)
 
 
 def test_folders_of_classes_tables_and_questions_are_told_apart(tmp_path: Path) -> None:
@@ -59,7 +61,7 @@ def test_folders_of_classes_tables_and_questions_are_told_apart(tmp_path: Path) 
     (tmp_path / "sugar" / "images").mkdir(parents=True)
     (tmp_path / "sugar" / "images" / "a.png").write_bytes(PNG)
     (tmp_path / "sugar" / "add_obj.json").write_text(json.dumps({"0": entry}))
-    opened = [open_set(tmp_path / name) for name in ("classes", "table.csv", "sugar")]
+    opened = [load_dataset(tmp_path / name) for name in ("classes", "table.csv", "sugar")]
     assert [type(one).__name__ for one in opened] == ["Benchmark", "Benchmark", "SelectionBenchmark"]
     assert all(one.source.read(0).image == PNG for one in opened)
 
@@ -67,13 +69,13 @@ def test_folders_of_classes_tables_and_questions_are_told_apart(tmp_path: Path) 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "set.zip").write_bytes(b"x")
     with pytest.raises(DataError, match="is no data set: give a folder, or a table"):
-        open_set(tmp_path / "set.zip")
+        load_dataset(tmp_path / "set.zip")
 
 
 def test_a_drawn_set_is_drawn_once_and_then_read(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = open_set("menagerie/zebra")
+    first = load_dataset("menagerie/zebra")
     monkeypatch.setattr(datasets, "draw_chunk", None)
-    again = open_set("menagerie/zebra")
+    again = load_dataset("menagerie/zebra")
     assert (first.name, len(first.source)) == ("zebra", 4)
     assert [first.source.read(i) for i in range(4)] == [again.source.read(i) for i in range(4)]
 
@@ -82,13 +84,13 @@ def test_a_drawn_set_is_the_one_of_a_world_of_seed_0() -> None:
     from zebra.menagerie.write import draw_chunk
 
     drawn = draw_chunk(0, "counting", range(4))
-    benchmark = open_set("menagerie/counting")
+    benchmark = load_dataset("menagerie/counting")
     assert [benchmark.source.read(i).image for i in range(4)] == [one.image for one in drawn]
     assert [benchmark.source.read(i).label for i in range(4)] == [one.label for one in drawn]
 
 
 def test_the_splits_of_a_drawn_set_show_different_pictures() -> None:
-    parts = [open_set("menagerie/counting", split) for split in ("train", "val", "test")]
+    parts = [load_dataset("menagerie/counting", split) for split in ("train", "val", "test")]
     shown = {part.source.read(i).image for part in parts for i in range(4)}
     assert len(shown) == 12
 
@@ -102,19 +104,19 @@ def test_an_interrupted_drawing_leaves_nothing_that_is_taken_for_a_set(
     draw = datasets.draw_chunk
     monkeypatch.setattr(datasets, "draw_chunk", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        open_set("menagerie/zebra")
+        load_dataset("menagerie/zebra")
     monkeypatch.setattr(datasets, "draw_chunk", draw)
-    assert len(open_set("menagerie/zebra").source) == 4
+    assert len(load_dataset("menagerie/zebra").source) == 4
 
 
 def test_the_halves_of_the_digits_share_no_scan_and_leave_none_out() -> None:
-    (_, train_end), (test_start, test_end) = datasets.SCAN_SPLITS["train"], datasets.SCAN_SPLITS["test"]
+    (_, train_end), (test_start, test_end) = datasets.DIGITS_SPLITS["train"], datasets.DIGITS_SPLITS["test"]
     assert (train_end, test_end) == (test_start, len(load_digits().target))
 
 
 def test_digits_are_scikit_learns_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets, "SCAN_SPLITS", {"train": (0, 3), "test": (3, 7)})
-    train, test = open_set("digits", "train"), open_set("digits")
+    monkeypatch.setattr(datasets, "DIGITS_SPLITS", {"train": (0, 3), "test": (3, 7)})
+    train, test = load_dataset("digits", "train"), load_dataset("digits")
     found = [part.source.read(i).label for part in (train, test) for i in range(len(part.source))]
     assert found == load_digits().target[:7].tolist()
     assert test.source.read(0).image.startswith(PNG)
@@ -127,13 +129,13 @@ def test_digits_are_scikit_learns_in_their_order(monkeypatch: pytest.MonkeyPatch
 )
 def test_a_split_that_a_built_in_set_lacks_is_an_error(name: str, split: str, known: str) -> None:
     with pytest.raises(DataError, match=f"no split '{split}'; it has {known}$"):
-        open_set(name, split)
+        load_dataset(name, split)
 
 
 def test_a_misspelt_built_in_set_is_answered_with_the_nearest() -> None:
-    assert "menagerie/unseen-kinds" in built_in()
+    assert "menagerie/unseen-kinds" in list_builtin_datasets()
     with pytest.raises(DataError, match="Did you mean 'menagerie/unseen-kinds'"):
-        open_set("menagerie/unseen-kind")
+        load_dataset("menagerie/unseen-kind")
 
 
 def test_a_name_of_the_catalogue_is_looked_for_under_the_data_root(tmp_path: Path) -> None:
@@ -141,18 +143,18 @@ def test_a_name_of_the_catalogue_is_looked_for_under_the_data_root(tmp_path: Pat
     raw.mkdir(parents=True)
     (raw / "t10k-images-idx3-ubyte").write_bytes(struct.pack(">HBB3I", 0, 8, 3, 1, 28, 28) + bytes(784))
     (raw / "t10k-labels-idx1-ubyte").write_bytes(struct.pack(">HBBI", 0, 8, 1, 1) + b"\x07")
-    benchmark = open_set("MNIST", data_root=tmp_path)
+    benchmark = load_dataset("MNIST", data_root=tmp_path)
     assert (benchmark.name, benchmark.source.read(0).label) == ("mnist", 7)
 
 
 def test_a_name_of_the_catalogue_without_a_data_root_comes_with_both_ways() -> None:
     with pytest.raises(DataError, match="--data-root, or name hf:clip-benchmark/wds_mnist"):
-        open_set("mnist")
+        load_dataset("mnist")
 
 
 def test_a_name_that_is_nothing_is_answered_with_the_nearest() -> None:
     with pytest.raises(DataError, match="Did you mean 'cifar10'"):
-        open_set("cifar_10x")
+        load_dataset("cifar_10x")
 
 
 def test_a_set_of_the_hub_carries_its_name_and_its_commit(folder: Path, tmp_path: Path, monkeypatch) -> None:
@@ -164,7 +166,7 @@ def test_a_set_of_the_hub_carries_its_name_and_its_commit(folder: Path, tmp_path
     folder.rename(base / "snapshots" / commit)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    benchmark = open_set("hf:clip-benchmark/wds_vtab-pets")
+    benchmark = load_dataset("hf:clip-benchmark/wds_vtab-pets")
     assert (benchmark.name, benchmark.metric) == ("pets", "mean_per_class")
     assert benchmark.notes[-1] == f"from hf:clip-benchmark/wds_vtab-pets@{commit}"
     assert not isinstance(benchmark, MultilabelBenchmark)
@@ -175,4 +177,4 @@ def test_a_set_of_the_hub_that_is_not_there_is_an_error(tmp_path: Path, monkeypa
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(socket.socket, "connect", None)
     with pytest.raises(DownloadError, match="HF_HUB_OFFLINE is set"):
-        open_set("hf:clip-benchmark/wds_mnist")
+        load_dataset("hf:clip-benchmark/wds_mnist")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from zebra.errors import BadSample
-from zebra.images.decode import decode
+from zebra.images.decode import decode_image
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 
@@ -43,14 +43,14 @@ def png_claiming(width: int, height: int) -> bytes:
 
 def reason(data: bytes, **options) -> str:
     with pytest.raises(BadSample) as caught:
-        decode(data, "here", **options)
-    assert caught.value.where == "here"
+        decode_image(data, "here", **options)
+    assert caught.value.location == "here"
     return caught.value.reason
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "BMP"])
 def test_every_allowed_format_becomes_rgb_of_its_size(format: str) -> None:
-    image = decode(encoded(Image.new("RGB", (30, 20), RED), format), "x")
+    image = decode_image(encoded(Image.new("RGB", (30, 20), RED), format), "x")
     assert image.mode == "RGB"
     assert image.size == (30, 20)
     assert np.abs(np.asarray(image).astype(int) - RED).max() <= 2
@@ -67,7 +67,7 @@ def test_zero_bytes_are_an_empty_file() -> None:
 
 def test_a_web_page_is_not_an_image_and_the_detail_shows_how_it_begins() -> None:
     with pytest.raises(BadSample, match=r"not an image.*DOCTYPE"):
-        decode(b"<!DOCTYPE html><html>404</html>", "x")
+        decode_image(b"<!DOCTYPE html><html>404</html>", "x")
 
 
 def test_a_jpeg_cut_in_half_is_truncated() -> None:
@@ -96,40 +96,40 @@ def test_a_png_with_a_broken_checksum_is_damaged() -> None:
 
 def test_16_bit_gray_is_scaled_not_clipped() -> None:
     gray = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64)
-    pixels = np.asarray(decode(encoded(Image.fromarray(gray)), "x"))
+    pixels = np.asarray(decode_image(encoded(Image.fromarray(gray)), "x"))
     assert np.abs(pixels[:, :, 0] - gray / 257).max() <= 0.51
 
 
 def test_the_transparent_value_of_16_bit_gray_becomes_white() -> None:
     image = Image.fromarray(np.full((16, 16), 1000, dtype=np.uint16))
-    assert decode(encoded(image, transparency=1000), "x").getpixel((3, 3)) == WHITE
+    assert decode_image(encoded(image, transparency=1000), "x").getpixel((3, 3)) == WHITE
 
 
 def test_cmyk_is_converted() -> None:
-    image = decode(encoded(Image.new("RGB", (16, 16), (200, 30, 60)).convert("CMYK"), "JPEG"), "x")
+    image = decode_image(encoded(Image.new("RGB", (16, 16), (200, 30, 60)).convert("CMYK"), "JPEG"), "x")
     assert np.abs(np.array(image.getpixel((8, 8))) - (200, 30, 60)).max() <= 3
 
 
 def test_clear_pixels_become_white_whatever_colour_they_hide() -> None:
-    assert decode(encoded(Image.new("RGBA", (16, 16), (255, 0, 0, 0))), "x").getpixel((1, 1)) == WHITE
-    assert decode(encoded(Image.new("LA", (16, 16), (7, 0))), "x").getpixel((1, 1)) == WHITE
+    assert decode_image(encoded(Image.new("RGBA", (16, 16), (255, 0, 0, 0))), "x").getpixel((1, 1)) == WHITE
+    assert decode_image(encoded(Image.new("LA", (16, 16), (7, 0))), "x").getpixel((1, 1)) == WHITE
 
 
 def test_half_clear_red_is_pink() -> None:
-    pixel = decode(encoded(Image.new("RGBA", (16, 16), (255, 0, 0, 128))), "x").getpixel((1, 1))
+    pixel = decode_image(encoded(Image.new("RGBA", (16, 16), (255, 0, 0, 128))), "x").getpixel((1, 1))
     assert pixel == (255, 127, 127)
 
 
 @pytest.mark.parametrize("mode", ["P", "L", "RGB"])
 def test_a_colour_declared_transparent_becomes_white(mode: str) -> None:
     image = Image.new("RGB", (16, 16), RED).convert(mode)
-    assert decode(encoded(image, transparency=image.getpixel((0, 0))), "x").getpixel((1, 1)) == WHITE
+    assert decode_image(encoded(image, transparency=image.getpixel((0, 0))), "x").getpixel((1, 1)) == WHITE
 
 
 def test_exif_orientation_is_applied() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    image = decode(encoded(red_left_blue_right(), exif=exif), "x")
+    image = decode_image(encoded(red_left_blue_right(), exif=exif), "x")
     assert image.size == (20, 40)
     assert image.getpixel((10, 2)) == RED
     assert image.getpixel((10, 37)) == BLUE
@@ -137,14 +137,14 @@ def test_exif_orientation_is_applied() -> None:
 
 def test_broken_exif_does_not_cost_the_picture() -> None:
     data = encoded(red_left_blue_right(), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03")
-    assert decode(data, "x").size == (40, 20)
+    assert decode_image(data, "x").size == (40, 20)
 
 
 @pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG"])
 def test_an_animation_gives_its_first_frame(format: str) -> None:
     frames = [Image.new("RGB", (16, 16), colour) for colour in (RED, BLUE)]
     data = encoded(frames[0], format, save_all=True, append_images=frames[1:])
-    assert np.abs(np.array(decode(data, "x").getpixel((8, 8))) - RED).max() <= 2
+    assert np.abs(np.array(decode_image(data, "x").getpixel((8, 8))) - RED).max() <= 2
 
 
 @pytest.mark.parametrize("size", [(1, 5000), (5000, 1), (7, 7), (10, 201)])
@@ -154,7 +154,7 @@ def test_a_strip_or_a_dot_is_too_thin(size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("size", [(8, 8), (10, 200)])
 def test_the_smallest_and_the_most_elongated_allowed_are_read(size: tuple[int, int]) -> None:
-    assert decode(encoded(Image.new("RGB", size)), "x").size == size
+    assert decode_image(encoded(Image.new("RGB", size)), "x").size == size
 
 
 @pytest.mark.parametrize("side", [10_000, 50_000])
@@ -166,13 +166,13 @@ def test_a_header_claiming_too_many_pixels_is_refused_before_they_are_decoded(si
 def test_the_limit_on_pixels_is_the_callers() -> None:
     data = encoded(noise(40))
     assert reason(data, max_pixels=1599) == "too many pixels"
-    assert decode(data, "x", max_pixels=1600).size == (40, 40)
+    assert decode_image(data, "x", max_pixels=1600).size == (40, 40)
 
 
 def test_reference_mode_leaves_the_picture_in_its_own_mode_and_position() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    image = decode(encoded(red_left_blue_right().convert("RGBA"), exif=exif), "x", mode="reference")
+    image = decode_image(encoded(red_left_blue_right().convert("RGBA"), exif=exif), "x", mode="reference")
     assert image.mode == "RGBA"
     assert image.size == (40, 20)
 
@@ -185,7 +185,7 @@ def test_reference_mode_has_the_same_limits() -> None:
 def test_decoding_leaves_no_warning_and_no_filter_behind() -> None:
     before = list(warnings.filters)
     with pytest.raises(BadSample):
-        decode(png_claiming(10_000, 10_000), "x")
+        decode_image(png_claiming(10_000, 10_000), "x")
     assert list(warnings.filters) == before
 
 
@@ -203,6 +203,6 @@ def test_whatever_the_bytes_are_the_result_is_rgb_or_a_bad_sample(seed, changes,
     for place, value in changes:
         data[place % len(data)] = value
     try:
-        assert decode(bytes(data[: max(1, cut)]), "x").mode == "RGB"
+        assert decode_image(bytes(data[: max(1, cut)]), "x").mode == "RGB"
     except BadSample as bad:
         assert bad.reason

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from zebra.errors import BadSample
 from zebra.images import jpeg
-from zebra.images.decode import decode
+from zebra.images.decode import decode_image
 from zebra.images.jpeg import decode_scaled
 
 
@@ -32,14 +32,14 @@ def scene(width: int, height: int, seed: int = 0) -> Image.Image:
     return image
 
 
-def whole(width: int, height: int) -> jpeg.Box:
+def whole(width: int, height: int) -> jpeg.CropBox:
     return 0, 0, width, height
 
 
 def whole_outcome(data: bytes) -> str:
     """Say whether `decode` takes a picture, or why not, in every word."""
     try:
-        decode(data, "x")
+        decode_image(data, "x")
     except BadSample as bad:
         return str(bad)
     return "taken"
@@ -69,7 +69,7 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_whole_pictures_have_the_pixels_of_decode(kind: str) -> None:
     pixels, box = decode_scaled(KINDS[kind], "x", 44, whole)
-    assert np.array_equal(pixels, np.asarray(decode(KINDS[kind], "x")))
+    assert np.array_equal(pixels, np.asarray(decode_image(KINDS[kind], "x")))
     assert box == (0, 0, 60, 44)
 
 
@@ -82,7 +82,7 @@ def test_whole_pictures_of_any_size_and_quality_have_the_pixels_of_decode(
 ) -> None:
     data = encoded(scene(width, height, seed), quality=quality)
     pixels, _ = decode_scaled(data, "x", min(width, height), whole)
-    assert np.array_equal(pixels, np.asarray(decode(data, "x")))
+    assert np.array_equal(pixels, np.asarray(decode_image(data, "x")))
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_a_smaller_picture_shows_the_same_in_the_same_place(size: int) -> None:
     factor = (draw[2] - draw[0]) // (right - left)
     assert factor == 200 // size
     shown = pixels[top:bottom, left:right].astype(float)
-    full = np.asarray(decode(BIG, "x"))[draw[1] : draw[3], draw[0] : draw[2]]
+    full = np.asarray(decode_image(BIG, "x"))[draw[1] : draw[3], draw[0] : draw[2]]
     means = full.reshape(bottom - top, factor, right - left, factor, 3).mean(axis=(1, 3))
     assert np.abs(shown - means).mean() < 2
 
@@ -156,7 +156,7 @@ def test_every_orientation_gives_the_upright_picture(orientation: int) -> None:
     exif[0x0112] = orientation
     data = encoded(scene(48, 32), exif=exif)
     pixels, _ = decode_scaled(data, "x", 32, whole)
-    assert np.array_equal(pixels, np.asarray(decode(data, "x")))
+    assert np.array_equal(pixels, np.asarray(decode_image(data, "x")))
 
 
 def test_a_picture_that_says_it_is_upright_may_be_decoded_smaller() -> None:
@@ -168,7 +168,7 @@ def test_a_picture_that_says_it_is_upright_may_be_decoded_smaller() -> None:
 @pytest.mark.parametrize("format", ["PNG", "WEBP", "GIF", "BMP"])
 def test_other_formats_are_decoded_whole(format: str) -> None:
     data = encoded(scene(400, 320), format)
-    assert np.array_equal(decode_scaled(data, "x", 16, whole)[0], np.asarray(decode(data, "x")))
+    assert np.array_equal(decode_scaled(data, "x", 16, whole)[0], np.asarray(decode_image(data, "x")))
 
 
 @pytest.mark.parametrize("size", [8, 44])
@@ -198,7 +198,7 @@ def test_damage_is_taken_or_refused_as_decode_does(kind, changes, size) -> None:
 def test_what_libjpeg_warns_of_but_pillow_takes_is_taken_as_pillow_takes_it() -> None:
     data = KINDS["4:2:0"]
     odd = data[:-2] + b"\0" * 40 + data[-2:]
-    assert np.array_equal(decode_scaled(odd, "x", 8, whole)[0], np.asarray(decode(odd, "x")))
+    assert np.array_equal(decode_scaled(odd, "x", 8, whole)[0], np.asarray(decode_image(odd, "x")))
 
 
 def test_the_limit_on_pixels_is_the_callers() -> None:

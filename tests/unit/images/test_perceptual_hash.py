@@ -11,7 +11,7 @@ from scipy.fft import dctn
 
 from zebra.errors import DataError
 from zebra.images import perceptual_hash as module
-from zebra.images.perceptual_hash import nearest, perceptual_hashes, within
+from zebra.images.perceptual_hash import compute_perceptual_hashes, find_hash_pairs, find_nearest_hashes
 
 
 def drawing(seed, size=(200, 150)):
@@ -25,7 +25,7 @@ def drawing(seed, size=(200, 150)):
 
 
 def distance(first, second):
-    one, other = perceptual_hashes([first, second]).tolist()
+    one, other = compute_perceptual_hashes([first, second]).tolist()
     return (one ^ other).bit_count()
 
 
@@ -41,16 +41,18 @@ def test_the_bits_are_those_of_scipys_cosine_transform(seed):
     gray = np.asarray(image.convert("L").resize((32, 32), Image.Resampling.LANCZOS), dtype=float)
     low = dctn(gray)[:8, :8].ravel()
     bits = low > np.median(low)
-    assert perceptual_hashes([image])[0] == int("".join(str(int(bit)) for bit in bits), 2)
+    assert compute_perceptual_hashes([image])[0] == int("".join(str(int(bit)) for bit in bits), 2)
 
 
 def test_a_batch_gives_each_picture_the_hash_it_has_alone():
     images = [drawing(seed, (90 + seed, 60)) for seed in range(5)]
-    assert perceptual_hashes(images).tolist() == [perceptual_hashes([image])[0] for image in images]
+    assert compute_perceptual_hashes(images).tolist() == [
+        compute_perceptual_hashes([image])[0] for image in images
+    ]
 
 
 def test_no_pictures_give_no_hashes():
-    assert perceptual_hashes([]).shape == (0,)
+    assert compute_perceptual_hashes([]).shape == (0,)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -70,15 +72,15 @@ def test_a_changed_copy_stays_near(change, seed):
 
 
 def test_other_pictures_are_far():
-    hashes = perceptual_hashes([drawing(seed) for seed in range(40)])
-    first, second, _ = within(hashes, hashes, 12)
+    hashes = compute_perceptual_hashes([drawing(seed) for seed in range(40)])
+    first, second, _ = find_hash_pairs(hashes, hashes, 12)
     assert first.tolist() == second.tolist() == list(range(40))
 
 
 def test_rounding_does_not_make_bits_of_a_flat_picture():
     """Every frequency but the first is 0, so every picture of one colour has the first bit alone."""
     flat = [Image.new("RGB", (50, 40), (gray, gray, gray)) for gray in (1, 77, 200, 255)]
-    assert perceptual_hashes(flat).tolist() == [1 << 63] * 4
+    assert compute_perceptual_hashes(flat).tolist() == [1 << 63] * 4
 
 
 def hashes(count):
@@ -92,9 +94,9 @@ def hashes(count):
 def test_neighbours_agree_with_counting_bits_in_blocks_of_any_size(some, known):
     counted = np.array([[(int(one) ^ int(other)).bit_count() for other in known] for one in some])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "BLOCK", 4)
-        bits, which = nearest(some, known)
-        first, second, apart = within(some, known, 30)
+        patch.setattr(module, "HASH_BLOCK_SIZE", 4)
+        bits, which = find_nearest_hashes(some, known)
+        first, second, apart = find_hash_pairs(some, known, 30)
     assert bits.tolist() == counted.min(axis=1).tolist()
     assert which.tolist() == counted.argmin(axis=1).tolist()
     pairs = {(int(i), int(j)): int(counted[i, j]) for i, j in zip(*np.nonzero(counted <= 30), strict=True)}
@@ -103,4 +105,4 @@ def test_neighbours_agree_with_counting_bits_in_blocks_of_any_size(some, known):
 
 def test_without_known_hashes_nothing_is_nearest():
     with pytest.raises(DataError, match="no hashes"):
-        nearest(np.zeros(1, np.uint64), np.zeros(0, np.uint64))
+        find_nearest_hashes(np.zeros(1, np.uint64), np.zeros(0, np.uint64))

@@ -19,9 +19,9 @@ def ramp(width: int, height: int) -> Image.Image:
 
 @pytest.mark.parametrize(("extra", "skipped"), [(0, 0), (1, 0), (2, 1), (3, 2), (4, 2), (5, 2), (7, 4)])
 def test_the_crop_is_centred_with_halves_rounded_to_even(extra: int, skipped: int) -> None:
-    wide = Preprocess(image_size=16).pixels(ramp(16 + extra, 16))
+    wide = Preprocess(image_size=16).resize_and_crop(ramp(16 + extra, 16))
     assert wide[0, 0].tolist() == list(range(skipped, skipped + 16))
-    tall = Preprocess(image_size=16).pixels(ramp(16, 16 + extra))
+    tall = Preprocess(image_size=16).resize_and_crop(ramp(16, 16 + extra))
     assert tall[1, :, 0].tolist() == list(range(skipped, skipped + 16))
 
 
@@ -29,14 +29,14 @@ def test_the_shorter_side_becomes_the_size_and_the_longer_one_is_cut_off_to_whol
     wide = np.asarray(ramp(100, 74).resize((21, 16), Image.Resampling.BICUBIC))  # 16 · 100 / 74 = 21.62
     tall = np.asarray(ramp(74, 100).resize((16, 21), Image.Resampling.BICUBIC))
     preprocess = Preprocess(image_size=16)
-    assert np.array_equal(preprocess.pixels(ramp(100, 74)), wide[:, 2:18].transpose(2, 0, 1))
-    assert np.array_equal(preprocess.pixels(ramp(74, 100)), tall[2:18].transpose(2, 0, 1))
+    assert np.array_equal(preprocess.resize_and_crop(ramp(100, 74)), wide[:, 2:18].transpose(2, 0, 1))
+    assert np.array_equal(preprocess.resize_and_crop(ramp(74, 100)), tall[2:18].transpose(2, 0, 1))
 
 
 def test_squash_takes_the_whole_picture() -> None:
     image = ramp(60, 20)
     expected = np.asarray(image.resize((16, 16), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
-    assert np.array_equal(Preprocess(image_size=16, resize="squash").pixels(image), expected)
+    assert np.array_equal(Preprocess(image_size=16, resize="squash").resize_and_crop(image), expected)
 
 
 def test_conversion_to_rgb_comes_after_resizing() -> None:
@@ -44,7 +44,7 @@ def test_conversion_to_rgb_comes_after_resizing() -> None:
     image = Image.new("P", (64, 64))
     image.putpalette([255, 0, 0, 0, 0, 255])
     image.putdata([(x // 3) % 2 for x in range(64)] * 64)
-    colours = {tuple(c) for c in Preprocess(image_size=16).pixels(image).reshape(3, -1).T.tolist()}
+    colours = {tuple(c) for c in Preprocess(image_size=16).resize_and_crop(image).reshape(3, -1).T.tolist()}
     assert colours == {(255, 0, 0), (0, 0, 255)}
 
 
@@ -53,7 +53,7 @@ def test_rgb_first_blends_the_colours_of_a_palette() -> None:
     image.putpalette([255, 0, 0, 0, 0, 255])
     image.putdata([(x // 3) % 2 for x in range(64)] * 64)
     expected = image.convert("RGB").resize((16, 16), Image.Resampling.BICUBIC)
-    ours = Preprocess(image_size=16, rgb="first").pixels(image)
+    ours = Preprocess(image_size=16, rgb="first").resize_and_crop(image)
     assert np.array_equal(ours, np.asarray(expected).transpose(2, 0, 1))
 
 
@@ -63,22 +63,24 @@ def test_what_is_clear_becomes_white_if_converted_first_and_shows_its_colour_oth
 ) -> None:
     image = Image.new("L", (20, 20), 7)
     image.info["transparency"] = 7
-    assert np.unique(Preprocess(image_size=16, rgb=rgb).pixels(image)).tolist() == [colour]
+    assert np.unique(Preprocess(image_size=16, rgb=rgb).resize_and_crop(image)).tolist() == [colour]
 
 
 @pytest.mark.parametrize(("extra", "skipped"), [(0, 0), (1, 0), (2, 1), (3, 1), (4, 2), (5, 2), (7, 3)])
 def test_the_floor_crop_rounds_an_odd_margin_down(extra: int, skipped: int) -> None:
-    wide = Preprocess(image_size=16, crop="floor").pixels(ramp(16 + extra, 16))
+    wide = Preprocess(image_size=16, crop="floor").resize_and_crop(ramp(16 + extra, 16))
     assert wide[0, 0].tolist() == list(range(skipped, skipped + 16))
-    tall = Preprocess(image_size=16, crop="floor").pixels(ramp(16, 16 + extra))
+    tall = Preprocess(image_size=16, crop="floor").resize_and_crop(ramp(16, 16 + extra))
     assert tall[1, :, 0].tolist() == list(range(skipped, skipped + 16))
 
 
 def test_the_filter_is_the_one_named() -> None:
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 50, 3), dtype=np.uint8))
     bilinear = np.asarray(image.resize((16, 16), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
-    assert np.array_equal(Preprocess(image_size=16, interpolation="bilinear").pixels(image), bilinear)
-    assert not np.array_equal(Preprocess(image_size=16).pixels(image), bilinear)
+    assert np.array_equal(
+        Preprocess(image_size=16, interpolation="bilinear").resize_and_crop(image), bilinear
+    )
+    assert not np.array_equal(Preprocess(image_size=16).resize_and_crop(image), bilinear)
 
 
 @pytest.mark.parametrize("size", [(8, 8), (8, 13), (15, 9)])
@@ -88,19 +90,19 @@ def test_a_picture_smaller_than_the_target_is_enlarged(size: tuple[int, int]) ->
     enlarged = image.resize((16 * size[0] // short, 16 * size[1] // short), Image.Resampling.BICUBIC)
     left, top = round((enlarged.width - 16) / 2), round((enlarged.height - 16) / 2)
     expected = np.asarray(enlarged)[top : top + 16, left : left + 16].transpose(2, 0, 1)
-    assert np.array_equal(Preprocess(image_size=16).pixels(image), expected)
+    assert np.array_equal(Preprocess(image_size=16).resize_and_crop(image), expected)
 
 
 def test_preprocessing_leaves_the_picture_as_it_was() -> None:
     image = Image.new("P", (20, 20))
     image.info["transparency"] = bytes([0, 9])
-    Preprocess(image_size=20).pixels(image)
+    Preprocess(image_size=20).resize_and_crop(image)
     assert image.info == {"transparency": bytes([0, 9])}
     assert image.mode == "P"
 
 
 def test_pixels_are_writable_uint8_with_channels_first() -> None:
-    pixels = Preprocess(image_size=16).pixels(ramp(40, 20))
+    pixels = Preprocess(image_size=16).resize_and_crop(ramp(40, 20))
     assert pixels.shape == (3, 16, 16)
     assert pixels.dtype == np.uint8
     assert pixels.flags.writeable
@@ -109,7 +111,7 @@ def test_pixels_are_writable_uint8_with_channels_first() -> None:
 
 def test_normalising_subtracts_the_mean_and_divides_by_the_deviation() -> None:
     images = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 4, 4)
-    normalised = Preprocess(image_size=4).normalise(images)
+    normalised = Preprocess(image_size=4).normalize(images)
     mean, std = torch.tensor(OPENAI_MEAN), torch.tensor(OPENAI_STD)
     assert normalised.dtype == torch.float32
     assert torch.equal(normalised[0, :, 0, 0], -mean / std)
@@ -119,21 +121,21 @@ def test_normalising_subtracts_the_mean_and_divides_by_the_deviation() -> None:
 
 def test_json_brings_back_an_equal_value() -> None:
     one = Preprocess(image_size=64, resize="squash", mean=(0.5, 0.5, 0.5), std=(1, 2, 3), decode="reference")
-    assert Preprocess.from_json(one.to_json()) == one
+    assert Preprocess.from_dict(one.to_dict()) == one
 
 
 def test_a_misspelt_key_is_named_with_the_nearest() -> None:
-    raw = Preprocess(image_size=64).to_json()
+    raw = Preprocess(image_size=64).to_dict()
     raw["image_sise"] = raw.pop("image_size")
     with pytest.raises(ConfigError, match="image_size"):
-        Preprocess.from_json(raw)
+        Preprocess.from_dict(raw)
 
 
 def test_a_missing_key_is_an_error_since_guessing_would_change_vectors() -> None:
-    raw = Preprocess(image_size=64).to_json()
+    raw = Preprocess(image_size=64).to_dict()
     del raw["decode"]
     with pytest.raises(ConfigError, match="decode"):
-        Preprocess.from_json(raw)
+        Preprocess.from_dict(raw)
 
 
 @pytest.mark.parametrize(("field", "value"), [("image_size", 0), ("std", (0.0, 1.0, 1.0))])

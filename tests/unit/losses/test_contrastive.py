@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from zebra.errors import ConfigError, ShapeError
 from zebra.losses import info_nce
-from zebra.losses.contrastive import TiledSums
+from zebra.losses.contrastive import TiledLogSumExp
 
 from .cases import shapes, tile_columns, under_autocast, unit, with_gradients
 
@@ -188,7 +188,7 @@ def test_a_frozen_side_costs_no_product(frozen):
 
 
 def test_maxima_pass_no_gradient():
-    parts = TiledSums.apply(unit(7, 8, 0).requires_grad_(), unit(7, 8, 1), 3, 0)
+    parts = TiledLogSumExp.apply(unit(7, 8, 0).requires_grad_(), unit(7, 8, 1), 3, 0)
     assert [part.requires_grad for part in parts] == [True, False, True, False, True]
 
 
@@ -212,7 +212,7 @@ def test_processes_with_some_rows_each_arrive_at_the_loss_and_gradients_of_the_w
     image, text = (value.clone().requires_grad_() for value in values)
     with tile_columns(3, 2):
         parts = [
-            TiledSums.apply(9.0 * image[first:last], text, 3, first) for first, last in ((0, 4), (4, 11))
+            TiledLogSumExp.apply(9.0 * image[first:last], text, 3, first) for first, last in ((0, 4), (4, 11))
         ]
         match, row_max, row_sum = (torch.cat(side) for side in list(zip(*parts, strict=True))[:3])
         column_max = torch.maximum(parts[0][3], parts[1][3])

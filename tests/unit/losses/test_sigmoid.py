@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from zebra.errors import ConfigError, ShapeError
 from zebra.losses import sigmoid_loss
-from zebra.losses.sigmoid import TiledLogLoss
+from zebra.losses.sigmoid import TiledLogSigmoid
 
 from .cases import shapes, tile_columns, under_autocast, unit, with_gradients
 
@@ -167,7 +167,7 @@ def test_processes_with_some_rows_each_add_up_to_the_whole_batch():
     image, text, bias = unit(11, 8, 0), unit(11, 8, 1), scalar(-3.0)
     with tile_columns(3, 2):
         totals = [
-            TiledLogLoss.apply(9.0 * image[first:last], text, bias, 3, first)
+            TiledLogSigmoid.apply(9.0 * image[first:last], text, bias, 3, first)
             for first, last in ((0, 4), (4, 11))
         ]
     torch.testing.assert_close(sum(totals) / 11, definition(image, text, 9.0, bias), rtol=1e-12, atol=0)

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from zebra.losses import info_nce, sigmoid_loss
-from zebra.losses.tiles import CPU_ELEMENTS, tiles
+from zebra.losses.tiles import MAX_TILE_ELEMENTS_CPU, iter_tiles
 
 LOSSES = {
     "info_nce": lambda image, text, rows: info_nce(image, text, 50.0, rows),
@@ -97,22 +97,22 @@ def test_tiles_cover_the_matrix_once_and_find_every_match(num_rows, extra_column
     columns = torch.randn(num_columns, 3, dtype=torch.float64)
     covered, matches = torch.full((num_rows, num_columns), torch.nan, dtype=torch.float64), []
     with patch("zebra.losses.tiles.CPU_ELEMENTS", budget):
-        for tile in tiles(rows, columns, tile_rows, first_match):
+        for tile in iter_tiles(rows, columns, tile_rows, first_match):
             assert covered[tile.rows, tile.columns].isnan().all()
             covered[tile.rows, tile.columns] = tile.logits
-            found = tile.logits.diagonal(tile.shift)
-            assert torch.equal(found, covered.diagonal(first_match)[tile.matched])
-            matches += range(tile.matched.start, tile.matched.stop)
+            found = tile.logits.diagonal(tile.diagonal_offset)
+            assert torch.equal(found, covered.diagonal(first_match)[tile.matching_rows])
+            matches += range(tile.matching_rows.start, tile.matching_rows.stop)
     torch.testing.assert_close(covered, rows @ columns.T)
     assert sorted(matches) == list(range(num_rows))
 
 
 def test_a_tile_is_as_wide_as_memory_allows():
-    rows, columns = torch.zeros(70, 1), torch.zeros(CPU_ELEMENTS // 64 + 5, 1)
-    shapes = [tuple(tile.logits.shape) for tile in tiles(rows, columns, 64)]
-    assert shapes == [(64, CPU_ELEMENTS // 64), (64, 5), (6, CPU_ELEMENTS // 64), (6, 5)]
+    rows, columns = torch.zeros(70, 1), torch.zeros(MAX_TILE_ELEMENTS_CPU // 64 + 5, 1)
+    shapes = [tuple(tile.logits.shape) for tile in iter_tiles(rows, columns, 64)]
+    assert shapes == [(64, MAX_TILE_ELEMENTS_CPU // 64), (64, 5), (6, MAX_TILE_ELEMENTS_CPU // 64), (6, 5)]
 
 
 def test_tiles_share_their_memory():
-    places = {tile.logits.data_ptr() for tile in tiles(torch.zeros(70, 1), torch.zeros(70, 1), 8)}
+    places = {tile.logits.data_ptr() for tile in iter_tiles(torch.zeros(70, 1), torch.zeros(70, 1), 8)}
     assert len(places) == 1

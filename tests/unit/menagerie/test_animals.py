@@ -4,47 +4,47 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zebra.menagerie.animals import ANIMALS, GAITS, Animal, Paint, animal
-from zebra.menagerie.attributes import Facts
+from zebra.menagerie.animals import ANIMALS, GAIT_RANGES, Animal, Paint, get_animal
+from zebra.menagerie.attributes import ImageAttributes
 from zebra.menagerie.coats import COATS
-from zebra.menagerie.rng import Dice
-from zebra.menagerie.sprite import pose
+from zebra.menagerie.rng import SampleRng
+from zebra.menagerie.sprite import build_sprite
 
 GRAIN = {"striped": "medium", "spotted": "medium", "checkered": "medium"}
 
 
-def facts_of(name: str, coat: str, **more: str) -> Facts:
+def facts_of(name: str, coat: str, **more: str) -> ImageAttributes:
     colours = ("white",) if coat == "plain" else ("white", "black")
-    return Facts(
+    return ImageAttributes(
         topic="animal",
         scene="meadow",
         animal=name,
         coat=coat,
-        colours=colours,
+        colors=colours,
         grain=GRAIN.get(coat, ""),
-        pose=animal(name).poses[0],
-        **{"side": "right" if animal(name).sided else ""} | more,
+        pose=get_animal(name).poses[0],
+        **{"side": "right" if get_animal(name).is_side_view else ""} | more,
     )
 
 
-def painted(facts: Facts, seed: int = 0, side: int = 96) -> np.ndarray:
+def painted(facts: ImageAttributes, seed: int = 0, side: int = 96) -> np.ndarray:
     """The figure alone, on black, as large as fits."""
-    figure = pose(facts, Dice(seed, "test", 0))
+    figure = build_sprite(facts, SampleRng(seed, "test", 0))
     canvas = Image.new("RGB", (side, side))
-    figure.paint(canvas, 2, 2, (side - 4) / max(figure.width, figure.height))
+    figure.draw(canvas, 2, 2, (side - 4) / max(figure.width, figure.height))
     return np.asarray(canvas)
 
 
 def test_there_are_twelve_animals_or_more_and_each_has_a_drawing() -> None:
     assert len(set(ANIMALS)) == len(ANIMALS) >= 12
     for name in ANIMALS:
-        assert any(part.paint is Paint.COAT for part in animal(name).parts)
+        assert any(part.paint is Paint.COAT for part in get_animal(name).parts)
 
 
 def test_every_pose_has_a_gait_and_every_plural_is_another_word_or_fish() -> None:
     for name in ANIMALS:
-        assert set(animal(name).poses) <= set(GAITS)
-        assert animal(name).plural != name or name == "fish"
+        assert set(get_animal(name).poses) <= set(GAIT_RANGES)
+        assert get_animal(name).plural != name or name == "fish"
 
 
 def test_no_two_animals_have_nearly_the_same_silhouette() -> None:
@@ -55,11 +55,11 @@ def test_no_two_animals_have_nearly_the_same_silhouette() -> None:
 
 
 def test_at_rest_nothing_moves_and_at_full_gait_only_what_has_a_hinge() -> None:
-    for species in map(animal, ANIMALS):
-        assert np.allclose(species.posed(0.0), species.corners)
-        moved = species.posed(1.0)
-        for part, cut in zip(species.parts, species.cuts, strict=True):
-            assert np.allclose(moved[cut], part.outline) == (part.swing == 0.0)
+    for species in map(get_animal, ANIMALS):
+        assert np.allclose(species.pose_vertices(0.0), species.vertices)
+        moved = species.pose_vertices(1.0)
+        for part, cut in zip(species.parts, species.part_slices, strict=True):
+            assert np.allclose(moved[cut], part.outline) == (part.swing_degrees == 0.0)
 
 
 @pytest.mark.parametrize("coat", [coat for coat in COATS if coat != "plain"])
@@ -80,10 +80,10 @@ def test_an_animal_looks_to_the_side_that_its_facts_name() -> None:
 
 
 def test_the_animals_that_look_at_us_are_symmetric_and_have_no_side() -> None:
-    unsided: list[Animal] = [animal(name) for name in ANIMALS if not animal(name).sided]
+    unsided: list[Animal] = [get_animal(name) for name in ANIMALS if not get_animal(name).is_side_view]
     assert {species.name for species in unsided} == {"owl", "butterfly"}
     for species in unsided:
-        x = np.sort(species.corners[:, 0])
+        x = np.sort(species.vertices[:, 0])
         assert np.allclose(x - 50, 50 - x[::-1], atol=3)
 
 

@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zebra.menagerie.animals import ANIMALS, animal
-from zebra.menagerie.attributes import DISTANCES, Facts, training_facts
-from zebra.menagerie.captions import NUMBERS, describe, phrases
-from zebra.menagerie.coats import COATS, COLOURS
-from zebra.menagerie.rng import Dice
+from zebra.menagerie.animals import ANIMALS, get_animal
+from zebra.menagerie.attributes import DISTANCES, ImageAttributes, sample_training_attributes
+from zebra.menagerie.captions import NUMBER_WORDS, load_phrases, write_caption
+from zebra.menagerie.coats import COATS, COLORS
+from zebra.menagerie.rng import SampleRng
 from zebra.menagerie.scenes import SCENES
-from zebra.menagerie.splits import UNSEEN
+from zebra.menagerie.splits import UNSEEN_KINDS
 
 COAT_WORDS = {
     "plain": r"\bplain\b|\ball \w+ \w+|without a pattern|single colour",
@@ -31,21 +31,23 @@ def coats_said(caption: str) -> set[str]:
 
 def animals_said(caption: str) -> set[str]:
     words = set(re.findall(r"\w+", caption))
-    return {name for name in ANIMALS if {name, animal(name).plural} & words}
+    return {name for name in ANIMALS if {name, get_animal(name).plural} & words}
 
 
 @pytest.fixture(scope="module")
-def told() -> list[tuple[Facts, str]]:
+def told() -> list[tuple[ImageAttributes, str]]:
     """Facts and captions of the first training pairs."""
     pairs = []
     for index in range(6000):
-        dice = Dice(0, "train", index)
-        facts = training_facts(dice)
-        pairs.append((facts, describe(facts, dice)))
+        dice = SampleRng(0, "train", index)
+        facts = sample_training_attributes(dice)
+        pairs.append((facts, write_caption(facts, dice)))
     return pairs
 
 
-def test_what_a_caption_says_of_animal_coat_and_colours_is_true(told: list[tuple[Facts, str]]) -> None:
+def test_what_a_caption_says_of_animal_coat_and_colours_is_true(
+    told: list[tuple[ImageAttributes, str]],
+) -> None:
     for facts, caption in told:
         named = animals_said(caption)
         assert named <= {facts.animal}, caption
@@ -53,10 +55,10 @@ def test_what_a_caption_says_of_animal_coat_and_colours_is_true(told: list[tuple
         assert coats_said(caption) <= {facts.coat}, caption
         # The places have colours of their own.
         place = re.sub(r"on green grass|green (field|meadow|trees)|white snow", "", caption)
-        assert {word for word in re.findall(r"\w+", place) if word in COLOURS} <= set(facts.colours), caption
+        assert {word for word in re.findall(r"\w+", place) if word in COLORS} <= set(facts.colors), caption
 
 
-def test_what_a_caption_says_of_side_size_and_grain_is_true(told: list[tuple[Facts, str]]) -> None:
+def test_what_a_caption_says_of_side_size_and_grain_is_true(told: list[tuple[ImageAttributes, str]]) -> None:
     for facts, caption in told:
         words = set(re.findall(r"\w+", caption))
         assert words & {"left", "right"} <= {facts.side} or "right in front" in caption, caption
@@ -67,31 +69,33 @@ def test_what_a_caption_says_of_side_size_and_grain_is_true(told: list[tuple[Fac
         }
 
 
-def test_words_for_the_main_colour_and_the_pattern_are_not_swapped(told: list[tuple[Facts, str]]) -> None:
+def test_words_for_the_main_colour_and_the_pattern_are_not_swapped(
+    told: list[tuple[ImageAttributes, str]],
+) -> None:
     found = 0
     for facts, caption in told:
         for base, other in re.findall(
             rf"(\w+) {facts.animal}s? with (?:\w+ )?(\w+) (?:spots|dots|patches|stripes)", caption
         ):
-            if base in COLOURS and other in COLOURS:
-                assert (base, other) == facts.colours, caption
+            if base in COLORS and other in COLORS:
+                assert (base, other) == facts.colors, caption
                 found += 1
     assert found > 50
 
 
-def test_no_held_out_kind_is_ever_shown_or_said_in_training(told: list[tuple[Facts, str]]) -> None:
+def test_no_held_out_kind_is_ever_shown_or_said_in_training(told: list[tuple[ImageAttributes, str]]) -> None:
     for facts, caption in told:
-        assert (facts.animal, facts.coat) not in UNSEEN
+        assert (facts.animal, facts.coat) not in UNSEEN_KINDS
         said = {(name, coat) for name in animals_said(caption) for coat in coats_said(caption)}
-        assert not said & set(UNSEEN), caption
+        assert not said & set(UNSEEN_KINDS), caption
 
 
 @given(st.integers(0, 2**32), st.integers(0, 2**40))
 def test_no_seed_and_index_show_a_held_out_kind_or_say_zebra(seed: int, index: int) -> None:
-    dice = Dice(seed, "train", index)
-    facts = training_facts(dice)
-    caption = describe(facts, dice)
-    assert (facts.animal, facts.coat) not in UNSEEN
+    dice = SampleRng(seed, "train", index)
+    facts = sample_training_attributes(dice)
+    caption = write_caption(facts, dice)
+    assert (facts.animal, facts.coat) not in UNSEEN_KINDS
     assert "zebra" not in caption
     assert caption == caption.lower().strip()
     assert caption.isascii()
@@ -100,37 +104,37 @@ def test_no_seed_and_index_show_a_held_out_kind_or_say_zebra(seed: int, index: i
 
 
 def test_the_zebra_is_in_no_phrase() -> None:
-    assert "zebra" not in str(phrases())
+    assert "zebra" not in str(load_phrases())
 
 
-def test_articles_fit_the_words_after_them(told: list[tuple[Facts, str]]) -> None:
+def test_articles_fit_the_words_after_them(told: list[tuple[ImageAttributes, str]]) -> None:
     for _, caption in told:
         assert not re.search(r"\ba [aeiou]|\ban [^aeiou]", caption), caption
 
 
-def test_several_animals_are_counted_truly_and_in_the_plural(told: list[tuple[Facts, str]]) -> None:
+def test_several_animals_are_counted_truly_and_in_the_plural(told: list[tuple[ImageAttributes, str]]) -> None:
     counted = [(facts, caption) for facts, caption in told if facts.topic == "count"]
     assert {facts.count for facts, _ in counted} == {2, 3, 4, 5, 6}
     for facts, caption in counted:
         words = re.findall(r"[\w-]+", caption)
-        numbers = [word for word in words if word in NUMBERS or word.isdigit()]
+        numbers = [word for word in words if word in NUMBER_WORDS or word.isdigit()]
         assert set(numbers) - {"two" if "two tones" in caption else ""} <= {
             str(facts.count),
-            NUMBERS[facts.count],
+            NUMBER_WORDS[facts.count],
         }
-        assert animal(facts.animal).plural in words
+        assert get_animal(facts.animal).plural in words
         assert facts.animal not in words or facts.animal == "fish"
 
 
-def test_a_sign_is_described_by_its_number_and_by_no_animal(told: list[tuple[Facts, str]]) -> None:
+def test_a_sign_is_described_by_its_number_and_by_no_animal(told: list[tuple[ImageAttributes, str]]) -> None:
     signs = [(facts, caption) for facts, caption in told if facts.topic == "sign"]
     assert {facts.digit for facts, _ in signs} == set(range(10))
     for facts, caption in signs:
-        assert {str(facts.digit), NUMBERS[facts.digit or 0]} & set(re.findall(r"\w+", caption)), caption
+        assert {str(facts.digit), NUMBER_WORDS[facts.digit or 0]} & set(re.findall(r"\w+", caption)), caption
         assert not re.search(r"\banimal", caption)
 
 
-def test_the_shares_of_what_is_shown_and_said_are_as_meant(told: list[tuple[Facts, str]]) -> None:
+def test_the_shares_of_what_is_shown_and_said_are_as_meant(told: list[tuple[ImageAttributes, str]]) -> None:
     topics = [facts.topic for facts, _ in told]
     for topic in ("count", "distance", "sign"):
         assert 0.04 < topics.count(topic) / len(told) < 0.06
@@ -141,7 +145,7 @@ def test_the_shares_of_what_is_shown_and_said_are_as_meant(told: list[tuple[Fact
 
 
 def test_every_coat_scene_and_distance_has_its_phrases() -> None:
-    said = phrases()
+    said = load_phrases()
     assert set(said["places"]) == set(SCENES)
     assert set(said["distances"]) == set(DISTANCES)
     assert set(said["patterns"]) | {"plain", "two-tone"} == set(COATS)
@@ -150,7 +154,7 @@ def test_every_coat_scene_and_distance_has_its_phrases() -> None:
 
 
 def test_descriptions_of_the_unseen_zebra_have_the_form_of_training_captions(
-    told: list[tuple[Facts, str]],
+    told: list[tuple[ImageAttributes, str]],
 ) -> None:
     form = re.compile(r"\b(\w+) with (\w+) and (\w+) stripes")
     assert sum(bool(form.search(caption)) for _, caption in told) > 20

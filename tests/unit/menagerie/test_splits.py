@@ -4,31 +4,39 @@ import matplotlib as mpl
 
 from zebra.menagerie.animals import ANIMALS
 from zebra.menagerie.coats import COATS
-from zebra.menagerie.drawing import font
-from zebra.menagerie.splits import HELD_OUT, KINDS, SEEN, TEST_FONTS, TRAIN_FONTS, UNSEEN, kind_name
+from zebra.menagerie.drawing import load_font
+from zebra.menagerie.splits import (
+    ALL_KINDS,
+    HELD_OUT_ANIMALS,
+    SEEN_KINDS,
+    TEST_FONTS,
+    TRAIN_FONTS,
+    UNSEEN_KINDS,
+    kind_name,
+)
 
 
 def test_exactly_a_fifth_of_the_kinds_is_held_out_evenly_over_the_coats() -> None:
-    assert len(KINDS) == len(ANIMALS) * len(COATS) >= 72
-    assert len(UNSEEN) * 5 == len(KINDS)
-    assert set(SEEN) | set(UNSEEN) == set(KINDS)
-    assert not set(SEEN) & set(UNSEEN)
-    assert {len(animals) for animals in HELD_OUT.values()} == {3}
+    assert len(ALL_KINDS) == len(ANIMALS) * len(COATS) >= 72
+    assert len(UNSEEN_KINDS) * 5 == len(ALL_KINDS)
+    assert set(SEEN_KINDS) | set(UNSEEN_KINDS) == set(ALL_KINDS)
+    assert not set(SEEN_KINDS) & set(UNSEEN_KINDS)
+    assert {len(animals) for animals in HELD_OUT_ANIMALS.values()} == {3}
 
 
 def test_the_striped_horse_is_held_out() -> None:
-    assert ("horse", "striped") in UNSEEN
+    assert ("horse", "striped") in UNSEEN_KINDS
 
 
 def test_every_animal_has_an_unseen_kind_and_is_seen_in_four_coats_or_more() -> None:
     for name in ANIMALS:
-        unseen = [coat for animal, coat in UNSEEN if animal == name]
+        unseen = [coat for animal, coat in UNSEEN_KINDS if animal == name]
         assert 1 <= len(unseen) <= len(COATS) - 4
 
 
 def test_a_fits_before_every_class_name() -> None:
-    assert all(kind_name(*kind)[0] not in "aeiou" for kind in KINDS)
-    assert len({kind_name(*kind) for kind in KINDS}) == len(KINDS)
+    assert all(kind_name(*kind)[0] not in "aeiou" for kind in ALL_KINDS)
+    assert len({kind_name(*kind) for kind in ALL_KINDS}) == len(ALL_KINDS)
 
 
 def test_fonts_for_training_and_for_testing_are_different_files_that_exist() -> None:
@@ -40,5 +48,5 @@ def test_fonts_for_training_and_for_testing_are_different_files_that_exist() -> 
 
 def test_every_font_tells_the_ten_digits_apart() -> None:
     for file in (*TRAIN_FONTS, *TEST_FONTS):
-        shapes = {bytes(font(file, 40).getmask(str(digit))) for digit in range(10)}
+        shapes = {bytes(load_font(file, 40).getmask(str(digit))) for digit in range(10)}
         assert len(shapes) == 10

@@ -7,7 +7,7 @@ from torch import Tensor
 from zebra.config.model import ModelConfig, ResNetConfig, TextConfig
 from zebra.losses import bag_of_words_loss
 from zebra.models import CLIP, BagOfWords
-from zebra.models.bag_of_words import words_of
+from zebra.models.bag_of_words import tokens_to_multi_hot
 
 START, END = 38, 39
 TEXTS_BL = torch.tensor([[START, 5, 9, 5, 7, END], [START, 8, 0, END, 0, 0], [START, END, 0, 0, 0, 0]])
@@ -26,13 +26,13 @@ def images() -> Tensor:
 
 def test_words_are_what_stands_between_start_and_end_each_once():
     """The second text holds the id of the padding, 0, as a word; the others have it as padding alone."""
-    words_BV = words_of(TEXTS_BL, 40)
+    words_BV = tokens_to_multi_hot(TEXTS_BL, 40)
     assert [row.nonzero().flatten().tolist() for row in words_BV] == [[5, 7, 9], [0, 8], []]
 
 
 def test_padding_adds_no_words():
     wider_BL = torch.cat([TEXTS_BL, torch.full((3, 4), 11)], dim=1)
-    assert torch.equal(words_of(wider_BL, 40), words_of(TEXTS_BL, 40))
+    assert torch.equal(tokens_to_multi_hot(wider_BL, 40), tokens_to_multi_hot(TEXTS_BL, 40))
 
 
 @torch.no_grad()
@@ -48,7 +48,7 @@ def test_likelihood_is_the_mean_log_probability_of_a_texts_words():
 
 def test_gradients_reach_the_image_tower():
     model = predictor().train()
-    bag_of_words_loss(model(images()), words_of(TEXTS_BL, 40)).backward()
+    bag_of_words_loss(model(images()), tokens_to_multi_hot(TEXTS_BL, 40)).backward()
     assert model.visual.conv1.weight.grad.any()
     assert model.visual.attnpool.c_proj.weight.grad.any()
 

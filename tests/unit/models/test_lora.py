@@ -17,7 +17,7 @@ from zebra.config.model import (
 )
 from zebra.errors import ConfigError
 from zebra.models import CLIP
-from zebra.models.lora import adapt, adapters, merged
+from zebra.models.lora import apply_lora, get_adapters, merge_adapters
 
 BOTH = ("visual", "text")
 BLOCK = ("q_proj", "k_proj", "v_proj", "out_proj", "c_fc", "c_proj")
@@ -56,7 +56,7 @@ def inputs(model):
 def learned(model, scale=0.3):
     """Give every B numbers, as if it had learned."""
     with torch.no_grad():
-        for low_rank in adapters(model).values():
+        for low_rank in get_adapters(model).values():
             low_rank.B.normal_(std=scale)
     return model
 
@@ -69,7 +69,7 @@ def far(one, other):
 def test_an_adapted_model_starts_as_the_function_it_was(kind):
     model = make(kind)
     before = model(*inputs(model))
-    adapt(model, BOTH, rank=4, alpha=16, layers=BLOCK)
+    apply_lora(model, BOTH, rank=4, alpha=16, target_modules=BLOCK)
     assert all(torch.equal(a, b) for a, b in zip(before, model(*inputs(model)), strict=True))
 
 
@@ -77,31 +77,31 @@ def test_an_adapted_model_starts_as_the_function_it_was(kind):
 def test_a_merged_model_is_an_ordinary_one_and_the_same_function(kind):
     model = make(kind)
     ordinary = make(kind)
-    adapt(model, BOTH, rank=4, alpha=16, layers=BLOCK)
+    apply_lora(model, BOTH, rank=4, alpha=16, target_modules=BLOCK)
     learned(model)
-    plain = merged(model)
+    plain = merge_adapters(model)
     assert list(plain.state_dict()) == list(ordinary.state_dict())
     assert [type(module) for module in plain.modules()] == [type(module) for module in ordinary.modules()]
     assert far(plain(*inputs(model)), model(*inputs(model))) < 1e-6
     assert far(plain(*inputs(model)), ordinary(*inputs(model))) > 1e-2
-    assert adapters(model)  # the adapted one stays what it is
+    assert get_adapters(model)  # the adapted one stays what it is
 
 
 @pytest.mark.parametrize("layer", BLOCK)
 def test_each_layer_moves_the_model_and_merges(layer):
     model, before = make("vit"), make("vit")
-    adapt(model, BOTH, rank=2, alpha=4, layers=(layer,))
+    apply_lora(model, BOTH, rank=2, alpha=4, target_modules=(layer,))
     learned(model)
-    assert len(adapters(model)) == 4
+    assert len(get_adapters(model)) == 4
     assert far(model(*inputs(model)), before(*inputs(model))) > 1e-4
-    assert far(merged(model)(*inputs(model)), model(*inputs(model))) < 1e-6
+    assert far(merge_adapters(model)(*inputs(model)), model(*inputs(model))) < 1e-6
 
 
 def test_gradients_are_those_of_weights_with_the_product_added():
     """The definition, W' = W + alpha/rank · B A, put through torch's own gradients."""
     model = make("vit").double()
     plain = copy.deepcopy(model)
-    adapt(model, BOTH, rank=3, alpha=6, layers=BLOCK)
+    apply_lora(model, BOTH, rank=3, alpha=6, target_modules=BLOCK)
     learned(model.double())
     pixels, tokens = inputs(model)
 
@@ -111,7 +111,7 @@ def test_gradients_are_those_of_weights_with_the_product_added():
     value(model(pixels.double(), tokens)).backward()
     pairs = {
         name: (low_rank.A.detach().requires_grad_(), low_rank.B.detach().requires_grad_())
-        for name, low_rank in adapters(model).items()
+        for name, low_rank in get_adapters(model).items()
     }
     weights = dict(plain.named_parameters())
     for name in {name.rpartition(".")[0] for name in pairs if name.endswith("q_proj")}:
@@ -124,7 +124,7 @@ def test_gradients_are_those_of_weights_with_the_product_added():
         if ".mlp." in name:
             weights[f"{name}.weight"] = weights[f"{name}.weight"] + 2 * B @ A
     value(functional_call(plain, weights, (pixels.double(), tokens))).backward()
-    for name, low_rank in adapters(model).items():
+    for name, low_rank in get_adapters(model).items():
         for mine, wanted in zip((low_rank.A, low_rank.B), pairs[name], strict=True):
             assert wanted.grad.abs().max() > 1e-6
             assert torch.allclose(mine.grad, wanted.grad, rtol=1e-9, atol=1e-12), name
@@ -134,21 +134,25 @@ def test_gradients_are_those_of_weights_with_the_product_added():
 def test_only_additions_and_the_temperature_learn(towers):
     model = make("vit")
     names = list(model.state_dict())
-    adapt(model, towers, rank=4, alpha=16, layers=("q_proj", "c_fc"))
+    apply_lora(model, towers, rank=4, alpha=16, target_modules=("q_proj", "c_fc"))
     assert [name for name in model.state_dict() if name in names] == names
     learns = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert learns == {"logit_scale"} | {name for name, _ in model.named_parameters() if ".lora." in name}
-    assert {name.partition(".")[0] for name in adapters(model)} == set(towers)
+    assert {name.partition(".")[0] for name in get_adapters(model)} == set(towers)
     assert "text.transformer.resblocks.1.mlp.c_fc.lora.A" in learns or "text" not in towers
     assert "visual.transformer.resblocks.0.attn.lora.q_proj.B" in learns or "visual" not in towers
 
 
 def test_single_layers_are_chosen_by_name():
     model = make("resnet")
-    adapt(
-        model, BOTH, rank=2, alpha=1, layers=("attnpool.c_proj", "text.transformer.resblocks.1.attn.v_proj")
+    apply_lora(
+        model,
+        BOTH,
+        rank=2,
+        alpha=1,
+        target_modules=("attnpool.c_proj", "text.transformer.resblocks.1.attn.v_proj"),
     )
-    assert list(adapters(model)) == ["visual.attnpool.c_proj", "text.transformer.resblocks.1.attn.v_proj"]
+    assert list(get_adapters(model)) == ["visual.attnpool.c_proj", "text.transformer.resblocks.1.attn.v_proj"]
 
 
 @pytest.mark.parametrize(
@@ -166,8 +170,8 @@ def test_a_layer_that_is_not_there_is_said_with_the_nearest_that_is(towers, laye
     with pytest.raises(
         ConfigError, match=f"names '{layer}'.*the nearest is '({nearest})'.*There are c_fc, c_proj, k_proj"
     ):
-        adapt(model, towers, rank=2, alpha=1, layers=("q_proj", layer))
-    assert not adapters(model)
+        apply_lora(model, towers, rank=2, alpha=1, target_modules=("q_proj", layer))
+    assert not get_adapters(model)
     assert all(
         parameter.requires_grad for parameter in model.parameters()
     )  # refused before anything is touched
@@ -175,12 +179,12 @@ def test_a_layer_that_is_not_there_is_said_with_the_nearest_that_is(towers, laye
 
 def test_a_rank_that_saves_nothing_is_refused():
     with pytest.raises(ConfigError, match=r"lora_rank is 33, but .* is a matrix of 32 × 32"):
-        adapt(make("vit"), BOTH, rank=33, alpha=1, layers=("q_proj",))
+        apply_lora(make("vit"), BOTH, rank=33, alpha=1, target_modules=("q_proj",))
 
 
 def test_an_addition_is_that_of_the_paper():
     model = make("vit")
-    adapt(model, BOTH, rank=4, alpha=8, layers=("c_fc",))
+    apply_lora(model, BOTH, rank=4, alpha=8, target_modules=("c_fc",))
     layer = learned(model).visual.transformer.resblocks[0].mlp.c_fc
     x = torch.randn(5, 32)
     expected = (

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from zebra.config.presets import PRESETS, preset
+from zebra.config.presets import PRESETS, get_preset
 from zebra.errors import ConfigError
 from zebra.models import CLIP
 
@@ -23,14 +23,14 @@ PUBLISHED = {
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_preset_has_the_parameter_count_of_the_published_checkpoint(name):
     with torch.device("meta"):
-        model = CLIP(preset(name))
+        model = CLIP(get_preset(name))
     assert sum(p.numel() for p in model.parameters()) == PUBLISHED[name]
 
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith("tiny")])
 def test_tiny_presets_keep_the_head_widths_of_their_family(name):
     """Other libraries derive heads from widths: 64 per head in transformers, width / 2 heads in ResNets."""
-    config = preset(name)
+    config = get_preset(name)
     assert config.text.heads == config.text.width // 64
     if config.vision.kind == "vit":
         assert config.vision.heads == config.vision.width // 64
@@ -40,4 +40,4 @@ def test_tiny_presets_keep_the_head_widths_of_their_family(name):
 
 def test_unknown_preset_names_the_nearest():
     with pytest.raises(ConfigError, match="Did you mean 'ViT-B/32'"):
-        preset("ViT-B-32")
+        get_preset("ViT-B-32")

@@ -111,7 +111,7 @@ def test_temperature_is_clamped_between_1_and_100():
     model = clip()
     for value, expected in [(9.0, 100.0), (-3.0, 1.0), (2.0, math.exp(2.0))]:
         torch.nn.init.constant_(model.logit_scale, value)
-        model.clamp_temperature()
+        model.clamp_logit_scale()
         assert float(model.logit_scale.detach().exp()) == pytest.approx(expected)
 
 

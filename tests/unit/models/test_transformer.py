@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from zebra.config.model import TransformerConfig
-from zebra.models.transformer import Transformer, attend, quick_gelu
+from zebra.models.transformer import Transformer, dot_product_attention, quick_gelu
 
 TOWER = TransformerConfig(width=32, layers=3, heads=4)
 
@@ -47,7 +47,7 @@ def test_bf16_attention_on_a_cpu_is_fp32_attention_rounded_once():
     past = torch.ones(9, 9, dtype=torch.bool).tril().expand(2, 1, -1, -1)
     exact = F.scaled_dot_product_attention(query.float(), key.float(), value.float(), is_causal=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed = attend(query, key, value, past)
+        mixed = dot_product_attention(query, key, value, past)
     assert torch.equal(mixed, exact.to(torch.bfloat16))
 
 

@@ -18,16 +18,16 @@ from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained import head_cache
 from zebra.pretrained.bundle import Bundle
-from zebra.pretrained.folder import FILES
+from zebra.pretrained.folder import MODEL_FILES
 from zebra.pretrained.manifest import write_manifest
-from zebra.text.bpe import Tokenizer
+from zebra.text.bpe import BPETokenizer
 
 CAPTIONS = ["a photo of a horse", "a photo of a striped cat", "two spotted dogs in the snow"] * 5
 
 
 def build(kind="vit", seed=0):
     torch.manual_seed(seed)
-    tokenizer = Tokenizer.train(CAPTIONS, 560, 16)
+    tokenizer = BPETokenizer.train(CAPTIONS, 560, 16)
     vision = {
         "vit": VisionTransformerConfig(width=64, layers=1, heads=1, patch_size=16),
         "resnet": ResNetConfig(width=8, layers=(1, 1, 1, 1), heads=4),
@@ -165,11 +165,16 @@ def test_a_damaged_head_is_computed_again(counted, tmp_path):
 
 def test_kept_heads_take_bounded_room_and_the_oldest_goes_first(monkeypatch, tmp_path):
     monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path))
-    monkeypatch.setattr(head_cache, "KEPT_BYTES", 10_000)
+    monkeypatch.setattr(head_cache, "MAX_HEAD_CACHE_BYTES", 10_000)
     for number in range(4):
-        head_cache.keep(f"head{number}", torch.full((10, 100), float(number)))
+        head_cache.cache_head(f"head{number}", torch.full((10, 100), float(number)))
         os.utime(tmp_path / "heads" / f"head{number}.safetensors", (number, number))
-    assert [head_cache.recall(f"head{number}") is None for number in range(4)] == [True, True, False, False]
+    assert [head_cache.load_cached_head(f"head{number}") is None for number in range(4)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
 
 
 def test_every_cut_prompt_is_told_of_every_time(counted):
@@ -237,14 +242,14 @@ def test_unusable_pictures_are_named(saved, tmp_path):
         clip.encode_images(tmp_path / "one.png")
 
 
-@pytest.mark.parametrize("name", [*FILES, "MANIFEST.json"])
+@pytest.mark.parametrize("name", [*MODEL_FILES, "MANIFEST.json"])
 def test_a_missing_file_is_named(folder, name):
     (folder / name).unlink()
     with pytest.raises(WeightsError, match=name):
         zebra.load(folder)
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", MODEL_FILES)
 def test_one_flipped_bit_is_noticed_in_every_file(folder, name):
     data = bytearray((folder / name).read_bytes())
     data[len(data) // 2] ^= 4

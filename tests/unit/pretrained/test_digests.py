@@ -6,7 +6,7 @@ import os
 import pytest
 
 from zebra.pretrained import digests
-from zebra.pretrained.digests import has_passed, remember_passed, remembered_sha256
+from zebra.pretrained.digests import cached_sha256, has_passed, record_passed
 
 
 @pytest.fixture
@@ -32,46 +32,46 @@ def reads(monkeypatch):
 
 
 def test_the_digest_is_sha256(settled):
-    assert remembered_sha256(settled) == hashlib.sha256(b"a" * 1000).hexdigest()
+    assert cached_sha256(settled) == hashlib.sha256(b"a" * 1000).hexdigest()
 
 
 def test_an_unchanged_file_is_read_once(settled, monkeypatch):
     seen = reads(monkeypatch)
-    assert remembered_sha256(settled) == remembered_sha256(settled)
+    assert cached_sha256(settled) == cached_sha256(settled)
     assert len(seen) == 1
 
 
 def test_a_changed_file_is_read_again(settled, monkeypatch):
-    before = remembered_sha256(settled)
+    before = cached_sha256(settled)
     settled.write_bytes(b"b" * 1000)
-    assert remembered_sha256(settled) == hashlib.sha256(b"b" * 1000).hexdigest() != before
+    assert cached_sha256(settled) == hashlib.sha256(b"b" * 1000).hexdigest() != before
 
 
 def test_a_file_written_just_now_is_not_remembered(settled, monkeypatch):
     """Two changes within one tick of the clock would look the same."""
     settled.write_bytes(b"b" * 1000)
     seen = reads(monkeypatch)
-    remembered_sha256(settled)
-    remembered_sha256(settled)
+    cached_sha256(settled)
+    cached_sha256(settled)
     assert len(seen) == 2
 
 
 def test_a_damaged_note_is_ignored(settled, tmp_path):
-    digest = remembered_sha256(settled)
+    digest = cached_sha256(settled)
     for note in (tmp_path / "cache" / "digests").iterdir():
         note.write_text("{")
-    assert remembered_sha256(settled) == digest
+    assert cached_sha256(settled) == digest
 
 
 def test_without_a_writable_cache_the_digest_is_still_right(settled, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path / "file"))
-    assert remembered_sha256(settled) == hashlib.sha256(b"a" * 1000).hexdigest()
-    remember_passed("golden")
+    assert cached_sha256(settled) == hashlib.sha256(b"a" * 1000).hexdigest()
+    record_passed("golden")
     assert not has_passed("golden")
 
 
 def test_what_passed_is_remembered_by_its_description(settled):
-    remember_passed("golden abc torch 2.13.0 cpu")
+    record_passed("golden abc torch 2.13.0 cpu")
     assert has_passed("golden abc torch 2.13.0 cpu")
     assert not has_passed("golden abc torch 2.14.0 cpu")

@@ -16,7 +16,7 @@ import pytest
 from huggingface_hub import constants, snapshot_download
 
 from zebra.errors import ConfigError, DownloadError
-from zebra.pretrained.download import blob_digest, fetch
+from zebra.pretrained.download import blob_sha256, download_model
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 OTHER = "f" * 40
@@ -81,20 +81,25 @@ def without(request, no_network, monkeypatch):
 
 def test_a_model_in_the_cache_needs_no_network_and_says_nothing(without, capfd):
     snapshot = put(without, "zoo/horse", ZEBRA)
-    assert fetch("hf:zoo/horse") == snapshot
+    assert download_model("hf:zoo/horse") == snapshot
     assert capfd.readouterr() == ("", "")
 
 
 def test_a_revision_in_the_cache_is_found_by_branch_tag_and_commit(without):
     first = put(without, "zoo/horse", TRANSFORMERS)
     second = put(without, "zoo/horse", TRANSFORMERS | {"config.json": b"[]"}, commit=OTHER, ref="v2.0")
-    assert fetch("hf:zoo/horse") == fetch("hf:zoo/horse@main") == fetch(f"hf:zoo/horse@{COMMIT}") == first
-    assert fetch("hf:zoo/horse@v2.0") == fetch(f"hf:zoo/horse@{OTHER}") == second
+    assert (
+        download_model("hf:zoo/horse")
+        == download_model("hf:zoo/horse@main")
+        == download_model(f"hf:zoo/horse@{COMMIT}")
+        == first
+    )
+    assert download_model("hf:zoo/horse@v2.0") == download_model(f"hf:zoo/horse@{OTHER}") == second
 
 
 def test_a_cached_model_with_pickled_weights_alone_is_found(without):
     snapshot = put(without, "zoo/horse", {"config.json": b"{}", "pytorch_model.bin": b"weights"})
-    assert fetch("hf:zoo/horse") == snapshot
+    assert download_model("hf:zoo/horse") == snapshot
 
 
 def test_the_environment_decides_where_the_cache_is_and_whether_to_stay_offline(tmp_path):
@@ -124,7 +129,7 @@ def test_huggingface_hub_is_imported_only_when_something_is_fetched():
 
 def test_without_network_and_cache_the_message_names_the_command_and_the_place(no_network):
     with pytest.raises(DownloadError) as caught:
-        fetch("hf:zoo/horse")
+        download_model("hf:zoo/horse")
     message = str(caught.value)
     assert "the hub cannot be reached ([Errno 101] Network is unreachable)" in message
     assert "`hf download zoo/horse` on a machine with a network" in message
@@ -137,20 +142,20 @@ def test_offline_mode_is_named_as_the_reason_with_the_revision_in_the_command(no
     with pytest.raises(
         DownloadError, match=r"HF_HUB_OFFLINE is set\. .*`hf download zoo/horse --revision v2`"
     ):
-        fetch("hf:zoo/horse@v2")
+        download_model("hf:zoo/horse@v2")
 
 
 def test_another_revision_in_the_cache_is_not_taken_for_the_one_asked_for(without):
     put(without, "zoo/horse", TRANSFORMERS)
     with pytest.raises(DownloadError, match="zoo/horse@v2 is not in the hub cache"):
-        fetch("hf:zoo/horse@v2")
+        download_model("hf:zoo/horse@v2")
 
 
 def test_a_cached_folder_without_weights_is_told_apart(no_network, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     put(no_network, "zoo/horse", {"config.json": b"{}", "flax_model.msgpack": b"weights"})
     with pytest.raises(DownloadError, match=r"holds no weights .*hf download zoo/horse"):
-        fetch("hf:zoo/horse")
+        download_model("hf:zoo/horse")
 
 
 # --- names ---
@@ -179,7 +184,7 @@ def test_a_cached_folder_without_weights_is_told_apart(no_network, monkeypatch):
 )
 def test_malformed_names_are_refused_before_anything_is_asked(name, no_network):
     with pytest.raises(ConfigError, match="hf:org/name"):
-        fetch(name)
+        download_model(name)
 
 
 # --- a hub ---
@@ -245,7 +250,7 @@ def test_only_what_zebra_reads_is_downloaded(served):
         ("pytorch_model.bin", "ViT-B-32.pt", "model.onnx", "tf_model.h5", "flax_model.msgpack"), b"x"
     )
     served.files |= {"onnx/model.safetensors": b"x", "onnx/config.json": b"x"}
-    folder = fetch("hf:zoo/horse")
+    folder = download_model("hf:zoo/horse")
     assert {str(path.relative_to(folder)) for path in folder.rglob("*")} == set(ZEBRA)
     assert (folder / "model.safetensors").read_bytes() == b"weights"
 
@@ -254,17 +259,17 @@ def test_pickled_weights_are_downloaded_where_there_are_no_others(served):
     served.files = {
         "config.json": b"{}", "pytorch_model.bin": b"weights", "training_args.bin": b"x", "optimizer.bin": b"x",
     }  # fmt: skip
-    folder = fetch("hf:zoo/horse")
+    folder = download_model("hf:zoo/horse")
     assert {path.name for path in folder.iterdir()} == {"config.json", "pytorch_model.bin"}
 
 
 def test_what_was_downloaded_is_found_again_without_the_hub(served, monkeypatch):
     served.files = TRANSFORMERS
-    folder = fetch("hf:zoo/horse")
+    folder = download_model("hf:zoo/horse")
     served.asked.clear()
-    assert fetch(f"hf:zoo/horse@{COMMIT}") == folder
+    assert download_model(f"hf:zoo/horse@{COMMIT}") == folder
     _serve_at(monkeypatch, "http://127.0.0.1:9")
-    assert fetch("hf:zoo/horse") == folder
+    assert download_model("hf:zoo/horse") == folder
     assert served.asked == []
 
 
@@ -273,13 +278,13 @@ def test_a_cache_that_another_program_filled_in_part_is_used_offline(served, mon
     served.files = ZEBRA
     part = Path(snapshot_download("zoo/horse", allow_patterns=["config.json", "model.safetensors"]))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert fetch("hf:zoo/horse") == part
+    assert download_model("hf:zoo/horse") == part
 
 
 def test_a_repository_without_readable_weights_is_named_so(served):
     served.files = {"config.json": b"{}", "ViT-B-32.pt": b"x"}
     with pytest.raises(DownloadError, match="holds no weights that zebra reads"):
-        fetch("hf:zoo/horse")
+        download_model("hf:zoo/horse")
 
 
 @pytest.mark.parametrize(
@@ -295,14 +300,14 @@ def test_a_repository_without_readable_weights_is_named_so(served):
 def test_every_refusal_of_the_hub_has_a_message_of_its_own(status, code, message, served):
     served.refusal = (status, {"X-Error-Code": code} if code else {})
     with pytest.raises(DownloadError, match=message):
-        fetch("hf:zoo/horse@v2")
+        download_model("hf:zoo/horse@v2")
 
 
 def test_a_gate_that_shows_the_list_of_files_but_not_the_files_is_named_too(served):
     served.files = TRANSFORMERS
     served.refusal, served.refused_paths = (403, {"X-Error-Code": "GatedRepo"}), "/zoo/horse/resolve"
     with pytest.raises(DownloadError, match="zoo/horse is gated"):
-        fetch("hf:zoo/horse")
+        download_model("hf:zoo/horse")
 
 
 def test_a_full_disk_is_reported_as_a_broken_download(served, monkeypatch):
@@ -315,7 +320,7 @@ def test_a_full_disk_is_reported_as_a_broken_download(served, monkeypatch):
     monkeypatch.setattr("shutil.move", full)
     monkeypatch.setattr("os.replace", full)
     with pytest.raises(DownloadError, match=r"broke off \(\[Errno 28\] No space left on device\)"):
-        fetch("hf:zoo/horse")
+        download_model("hf:zoo/horse")
 
 
 # --- digests ---
@@ -323,21 +328,21 @@ def test_a_full_disk_is_reported_as_a_broken_download(served, monkeypatch):
 
 def test_the_digest_of_a_large_file_is_the_name_of_its_blob(tmp_path):
     snapshot = put(tmp_path, "zoo/horse", TRANSFORMERS)
-    assert blob_digest(snapshot / "model.safetensors") == hashlib.sha256(b"weights").hexdigest()
+    assert blob_sha256(snapshot / "model.safetensors") == hashlib.sha256(b"weights").hexdigest()
 
 
 def test_files_that_say_nothing_about_their_content_have_no_digest(tmp_path):
     snapshot = put(tmp_path, "zoo/horse", TRANSFORMERS)
-    assert blob_digest(snapshot / "config.json") is None  # a git hash
+    assert blob_sha256(snapshot / "config.json") is None  # a git hash
     named_so = tmp_path / ("a" * 64)
     named_so.write_bytes(b"x")
-    assert blob_digest(named_so) is None
+    assert blob_sha256(named_so) is None
     (tmp_path / "link").symlink_to(named_so)
-    assert blob_digest(tmp_path / "link") is None  # not in a cache
-    assert blob_digest(tmp_path / "nothing here") is None
+    assert blob_sha256(tmp_path / "link") is None  # not in a cache
+    assert blob_sha256(tmp_path / "nothing here") is None
 
 
 def test_the_digest_of_what_was_downloaded_fits(served):
     served.files = TRANSFORMERS
-    weights = fetch("hf:zoo/horse") / "model.safetensors"
-    assert blob_digest(weights) == hashlib.sha256(weights.read_bytes()).hexdigest()
+    weights = download_model("hf:zoo/horse") / "model.safetensors"
+    assert blob_sha256(weights) == hashlib.sha256(weights.read_bytes()).hexdigest()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from zebra.pretrained.int8 import Int8Matrix, Patches, quantise, weight_levels
+from zebra.pretrained.int8 import Int8PatchEmbed, Int8Weight, quantize, weight_quant_max
 
 from .test_bundle import build
 
@@ -25,22 +25,22 @@ def whole(*shape, largest, seed=0):
 
 @pytest.fixture
 def levels():
-    weight_levels.cache_clear()
-    yield weight_levels()
-    weight_levels.cache_clear()
+    weight_quant_max.cache_clear()
+    yield weight_quant_max()
+    weight_quant_max.cache_clear()
 
 
 def test_what_int8_can_hold_is_multiplied_exactly(levels):
     x, weight, bias = whole(3, 5, 32, largest=127), whole(7, 32, largest=levels, seed=1), drawn(7)
     expected = (x.double() @ weight.double().T + bias).float()
-    torch.testing.assert_close(F.linear(x, Int8Matrix.of(weight), bias), expected, rtol=1e-6, atol=0)
+    torch.testing.assert_close(F.linear(x, Int8Weight.from_float(weight), bias), expected, rtol=1e-6, atol=0)
 
 
 def test_every_row_and_every_token_has_a_scale_of_its_own():
     """Sizes from 1e-6 to 1e6 side by side: the error stays small beside each number's own row and token."""
     sizes = torch.logspace(-6, 6, 9)
     x, weight = drawn(9, 256) * sizes[:, None], drawn(9, 256, seed=1) * sizes.flip(0)[:, None]
-    product = F.linear(x, Int8Matrix.of(weight), torch.zeros(9))
+    product = F.linear(x, Int8Weight.from_float(weight), torch.zeros(9))
     scale = x.norm(dim=1)[:, None] * weight.norm(dim=1)
     assert ((product - x @ weight.T).abs() / scale).max() < 2e-3
 
@@ -48,7 +48,7 @@ def test_every_row_and_every_token_has_a_scale_of_its_own():
 def test_a_token_of_zeros_gives_the_bias_and_nan_stays_nan():
     bias = drawn(4)
     x = torch.stack([torch.zeros(16), torch.full((16,), torch.nan)])
-    zeros, unknown = F.linear(x, Int8Matrix.of(drawn(4, 16)), bias)
+    zeros, unknown = F.linear(x, Int8Weight.from_float(drawn(4, 16)), bias)
     assert torch.equal(zeros, bias)
     assert unknown.isnan().all()
 
@@ -56,13 +56,17 @@ def test_a_token_of_zeros_gives_the_bias_and_nan_stays_nan():
 def test_a_row_of_zeros_gives_its_bias():
     weight = drawn(4, 16)
     weight[2] = 0
-    assert F.linear(drawn(3, 16), Int8Matrix.of(weight), torch.arange(4.0))[:, 2].tolist() == [2, 2, 2]
+    assert F.linear(drawn(3, 16), Int8Weight.from_float(weight), torch.arange(4.0))[:, 2].tolist() == [
+        2,
+        2,
+        2,
+    ]
 
 
 @pytest.mark.parametrize("use", [F.normalize, lambda m: torch.split(m, 2), lambda m: torch.ones(4, 4) @ m])
 def test_any_other_use_of_a_matrix_is_refused(use):
     with pytest.raises((TypeError, AttributeError)):
-        use(Int8Matrix.of(drawn(4, 4)))
+        use(Int8Weight.from_float(drawn(4, 4)))
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -75,16 +79,16 @@ def test_patches_are_cut_as_by_a_convolution(bias, size, levels):
         pixels = whole(2, 3, *size, largest=127, seed=1)
         pixels[:, 0, ::4, ::4] = 127  # the first of every patch
         # Sums of whole numbers up to 10^6: a wrong one is off by 1 or more, the bias may round either way.
-        torch.testing.assert_close(Patches(conv)(pixels), conv(pixels), rtol=1e-6, atol=0.05)
+        torch.testing.assert_close(Int8PatchEmbed(conv)(pixels), conv(pixels), rtol=1e-6, atol=0.05)
 
 
 def test_weights_keep_seven_bits_where_the_processor_would_overflow(monkeypatch):
     """Without VNNI, oneDNN adds two products in 16 bits; what it gives then is imitated here."""
     monkeypatch.setattr(torch, "_int_mm", lambda a, b: (a.int() @ b.int()).clamp(max=2**15))
-    weight_levels.cache_clear()
-    assert weight_levels() == 63
-    assert int(Int8Matrix.of(drawn(4, 16)).rows_IO.abs().max()) == 63
-    weight_levels.cache_clear()
+    weight_quant_max.cache_clear()
+    assert weight_quant_max() == 63
+    assert int(Int8Weight.from_float(drawn(4, 16)).weight_IO.abs().max()) == 63
+    weight_quant_max.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -92,11 +96,11 @@ def test_weights_keep_seven_bits_where_the_processor_would_overflow(monkeypatch)
 )
 def test_every_matrix_of_a_block_is_in_int8(part):
     tower = copy.deepcopy(build().model.visual)
-    quantise(tower)
+    quantize(tower)
     for block in tower.transformer.blocks():
         *path, name = part.split(".")
         module = block
         for step in path:
             module = getattr(module, step)
-        assert isinstance(getattr(module, name), Int8Matrix)
-    assert isinstance(tower.conv1, Patches)
+        assert isinstance(getattr(module, name), Int8Weight)
+    assert isinstance(tower.conv1, Int8PatchEmbed)

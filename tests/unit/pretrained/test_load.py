@@ -13,8 +13,8 @@ import zebra
 from zebra.config.export import ExportConfig
 from zebra.errors import ConfigError, WeightsError
 from zebra.pretrained import golden
-from zebra.pretrained.load import detect
-from zebra.pretrained.weights import published_tensors
+from zebra.pretrained.load import detect_layout
+from zebra.pretrained.weights import published_state_dict
 from zebra.workflows import doctor, export
 
 from .test_bundle import CAPTIONS, age, build, pictures
@@ -40,7 +40,7 @@ def exported(models, tmp_path, kind, layout):
 def test_a_model_written_in_any_layout_opens_with_the_same_vectors(models, tmp_path, kind, layout):
     """The crop of these pictures has an even margin: layouts differ in how they round an odd one."""
     folder = exported(models, tmp_path, kind, layout)
-    assert detect(folder) == layout
+    assert detect_layout(folder) == layout
     before, after = zebra.load(models / kind), zebra.load(folder)
     torch.testing.assert_close(after.encode_images(pictures(1)), before.encode_images(pictures(1)))
     torch.testing.assert_close(after.encode_texts(CAPTIONS[:3]), before.encode_texts(CAPTIONS[:3]))
@@ -119,8 +119,8 @@ def test_a_file_out_of_a_model_folder_says_to_name_the_folder(models, name):
 
 
 def test_the_doctor_claims_no_record_where_there_is_none(models, tmp_path):
-    torch.save(published_tensors(zebra.load(models / "vit").model), tmp_path / "mine.pt")
-    says = {finding.what: finding.says for finding in doctor.examine_model(str(tmp_path / "mine.pt"))}
+    torch.save(published_state_dict(zebra.load(models / "vit").model), tmp_path / "mine.pt")
+    says = {finding.name: finding.detail for finding in doctor.inspect_model(str(tmp_path / "mine.pt"))}
     assert says["sha256"] == "nothing on record to compare with"
 
 
@@ -153,7 +153,7 @@ def test_the_golden_check_runs_once_for_unchanged_files(models, tmp_path, monkey
     age(folder)
     monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path / "cache"))
     runs = []
-    real = golden.check_golden
+    real = golden.verify_golden
     monkeypatch.setattr("zebra.pretrained.load.check_golden", lambda *a: (runs.append(a), real(*a)))
     zebra.load(folder)
     zebra.load(folder)
@@ -175,10 +175,10 @@ def test_verify_false_reads_no_digest_and_no_golden_vector(models, tmp_path, mon
 
 @pytest.mark.parametrize("layout", ["zebra", "transformers", "open_clip"])
 def test_the_doctor_finds_nothing_wrong_with_a_sound_model(models, tmp_path, layout):
-    findings = doctor.examine_model(str(exported(models, tmp_path, "vit", layout)))
-    assert [finding.what for finding in findings if not finding.sound] == []
+    findings = doctor.inspect_model(str(exported(models, tmp_path, "vit", layout)))
+    assert [finding.name for finding in findings if not finding.is_ok] == []
     assert {"layout", "weights", "image tower", "text tower", "tokenizer", "fingerprint"} <= {
-        finding.what for finding in findings
+        finding.name for finding in findings
     }
 
 
@@ -191,11 +191,11 @@ def test_the_doctor_checks_again_what_passed_before(models, tmp_path, monkeypatc
     data[-1] ^= 1
     (folder / "model.safetensors").write_bytes(data)
     os.utime(folder / "model.safetensors", ns=(state.st_atime_ns, state.st_mtime_ns))
-    findings = doctor.examine_model(str(folder))
-    assert any(not finding.sound and "sha256" in finding.says for finding in findings)
+    findings = doctor.inspect_model(str(folder))
+    assert any(not finding.is_ok and "sha256" in finding.detail for finding in findings)
 
 
 def test_the_doctor_describes_the_installation():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert "packages" in {finding.what for finding in doctor.examine_installation()}
+        assert "packages" in {finding.name for finding in doctor.inspect_installation()}

@@ -60,7 +60,7 @@ def test_pictures_get_the_vectors_of_torch_within_1e_5(kind, tmp_path, monkeypat
     monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path / "cache"))
     exact = KINDS[kind]()
     exact.fingerprint = kind
-    clip = onnx_backend.in_onnxruntime(exact)
+    clip = onnx_backend.to_onnxruntime(exact)
     for rows in (1, 5):
         vectors = clip.encode_images(pictures(rows))
         assert clip.backend == "onnxruntime"
@@ -116,7 +116,7 @@ def test_onnxruntime_has_as_many_threads_as_torch(saved, cache):
     before = torch.get_num_threads()
     torch.set_num_threads(before + 1)
     try:
-        session = zebra.load(saved, backend="onnxruntime")._encoder._session
+        session = zebra.load(saved, backend="onnxruntime")._image_encoder._session
         assert session.get_session_options().intra_op_num_threads == before + 1
     finally:
         torch.set_num_threads(before)

@@ -24,9 +24,9 @@ from zebra.errors import WeightsError
 from zebra.images.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.open_clip import read_open_clip, write_open_clip
-from zebra.pretrained.open_clip.config import to_open_clip
-from zebra.pretrained.open_clip.timm import TOWERS, from_timm, to_timm
-from zebra.pretrained.weights import build, published_tensors
+from zebra.pretrained.open_clip.config import to_open_clip_config
+from zebra.pretrained.open_clip.timm import TIMM_TOWERS, convert_from_timm, convert_to_timm
+from zebra.pretrained.weights import build_model, published_state_dict
 
 TEXT = TextConfig(width=32, layers=1, heads=2, vocab_size=600, context_length=16)
 VIT = VisionTransformerConfig(width=48, layers=1, heads=3, patch_size=16)
@@ -282,8 +282,8 @@ SMALL_SIGLIP = ModelConfig(
 
 
 def test_timms_names_and_back_give_the_same_tensors() -> None:
-    own = published_tensors(CLIP(SMALL_SIGLIP))
-    back = from_timm(to_timm(own, 2), 2)
+    own = published_state_dict(CLIP(SMALL_SIGLIP))
+    back = convert_from_timm(convert_to_timm(own, 2), 2)
     assert back.keys() == own.keys()
     assert all(torch.equal(own[name], back[name]) for name in own)
 
@@ -297,20 +297,22 @@ def test_timms_names_and_back_give_the_same_tensors() -> None:
     ],
 )
 def test_a_timm_tensor_that_is_missing_is_named_when_the_model_is_filled(lost: str, named: str) -> None:
-    timm = to_timm(published_tensors(CLIP(SMALL_SIGLIP)), 2)
+    timm = convert_to_timm(published_state_dict(CLIP(SMALL_SIGLIP)), 2)
     del timm[lost]
     with pytest.raises(WeightsError, match=named):
-        build(SMALL_SIGLIP, from_timm(timm, 2), "file")
+        build_model(SMALL_SIGLIP, convert_from_timm(timm, 2), "file")
 
 
 def test_a_timm_tensor_too_many_is_named_when_the_model_is_filled() -> None:
-    timm = to_timm(published_tensors(CLIP(SMALL_SIGLIP)), 2) | {"visual.trunk.head.weight": torch.zeros(2)}
+    timm = convert_to_timm(published_state_dict(CLIP(SMALL_SIGLIP)), 2) | {
+        "visual.trunk.head.weight": torch.zeros(2)
+    }
     with pytest.raises(WeightsError, match=r"visual\.trunk\.head\.weight"):
-        build(SMALL_SIGLIP, from_timm(timm, 2), "file")
+        build_model(SMALL_SIGLIP, convert_from_timm(timm, 2), "file")
 
 
 def test_no_two_names_of_timm_mean_the_same_tower() -> None:
-    assert len(set(TOWERS.values())) == len(TOWERS)
+    assert len(set(TIMM_TOWERS.values())) == len(TIMM_TOWERS)
 
 
 # --- the way out
@@ -333,7 +335,7 @@ def test_quick_gelu_in_one_tower_alone_cannot_be_said(tmp_path: Path) -> None:
 
 def test_a_resnet_has_no_say_in_quick_gelu() -> None:
     config = replace(CONFIG, vision=ResNetConfig(width=16, layers=(1, 1, 1, 1), heads=8))
-    assert to_open_clip(config, Preprocess(image_size=32))["model_cfg"]["quick_gelu"] is True
+    assert to_open_clip_config(config, Preprocess(image_size=32))["model_cfg"]["quick_gelu"] is True
 
 
 def test_a_siglip_tower_that_timm_does_not_name_cannot_be_said(tmp_path: Path) -> None:
@@ -344,33 +346,33 @@ def test_a_siglip_tower_that_timm_does_not_name_cannot_be_said(tmp_path: Path) -
 
 def test_a_siglip_tower_with_another_gelu_than_timms_cannot_be_said(tmp_path: Path) -> None:
     """transformers computes these very weights with the tanh form; open_clip has no key for it."""
-    tower, size = TOWERS["vit_base_patch16_siglip_224"]
+    tower, size = TIMM_TOWERS["vit_base_patch16_siglip_224"]
     vision = replace(tower, activation="gelu_tanh")
     message = refused(tmp_path, ModelConfig(embed_dim=768, image_size=size, vision=vision, text=SIGLIP_TEXT))
     assert "vit_base_patch16_siglip_224, which computes gelu" in message
 
 
-@pytest.mark.parametrize("name", TOWERS)
+@pytest.mark.parametrize("name", TIMM_TOWERS)
 def test_every_known_siglip_tower_is_written_under_its_name(name: str) -> None:
-    vision, size = TOWERS[name]
+    vision, size = TIMM_TOWERS[name]
     spelt_out = replace(vision, mlp_width=vision.hidden)
     config = ModelConfig(embed_dim=vision.width, image_size=size, vision=spelt_out, text=SIGLIP_TEXT)
-    vision_cfg = to_open_clip(config, Preprocess(image_size=size))["model_cfg"]["vision_cfg"]
+    vision_cfg = to_open_clip_config(config, Preprocess(image_size=size))["model_cfg"]["vision_cfg"]
     assert vision_cfg["timm_model_name"] == name
 
 
 @given(width=st.integers(1, 10_000), hidden=st.integers(1, 100_000))
 def test_the_mlp_ratio_gives_the_width_back_when_its_fraction_is_cut(width: int, hidden: int) -> None:
     text = replace(TEXT, width=width, heads=1, mlp_width=hidden)
-    ratio = to_open_clip(replace(CONFIG, text=text), Preprocess(image_size=32))["model_cfg"]["text_cfg"][
-        "mlp_ratio"
-    ]
+    ratio = to_open_clip_config(replace(CONFIG, text=text), Preprocess(image_size=32))["model_cfg"][
+        "text_cfg"
+    ]["mlp_ratio"]
     assert int(width * ratio) == hidden
 
 
 def test_the_same_model_is_written_in_the_same_bytes(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    tensors = published_tensors(CLIP(CONFIG))
+    tensors = published_state_dict(CLIP(CONFIG))
     for name in ("one", "two"):
         write_open_clip(
             tmp_path / name,

@@ -7,12 +7,18 @@ import pytest
 import torch
 
 from zebra.config.model import ModelConfig, ResNetConfig, TextConfig, VisionTransformerConfig
-from zebra.config.presets import preset
+from zebra.config.presets import get_preset
 from zebra.errors import WeightsError
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
-from zebra.pretrained.openai import DIGESTS, check_digest, file_name, layout, read_openai
-from zebra.pretrained.weights import build, published_tensors
+from zebra.pretrained.openai import (
+    OPENAI_SHA256,
+    layout,
+    published_file_name,
+    read_openai,
+    verify_published_digest,
+)
+from zebra.pretrained.weights import build_model, published_state_dict
 
 VISION = {
     "vit": VisionTransformerConfig(width=128, layers=2, heads=2, patch_size=16),
@@ -24,7 +30,7 @@ def weights(kind="vit"):
     torch.manual_seed(0)
     text = TextConfig(width=64, layers=3, heads=1, vocab_size=100, context_length=12)
     config = ModelConfig(embed_dim=32, image_size=64, vision=VISION[kind], text=text)
-    return config, published_tensors(CLIP(config))
+    return config, published_state_dict(CLIP(config))
 
 
 def saved(tensors, folder):
@@ -32,15 +38,15 @@ def saved(tensors, folder):
     return folder / "model.pt"
 
 
-@pytest.mark.parametrize("name", DIGESTS)
+@pytest.mark.parametrize("name", OPENAI_SHA256)
 def test_the_nine_published_architectures_are_read_off_their_shapes(name, monkeypatch):
     with torch.device("meta"):
-        state = CLIP(preset(name)).state_dict()
+        state = CLIP(get_preset(name)).state_dict()
     tensors = {key.removeprefix("text."): value for key, value in state.items()}
     monkeypatch.setattr(layout, "read_archive", lambda path: tensors)
     read = read_openai(Path("model.pt"))
-    assert read.config == preset(name)
-    assert read.preprocess == Preprocess(image_size=preset(name).image_size, decode="reference")
+    assert read.config == get_preset(name)
+    assert read.preprocess == Preprocess(image_size=get_preset(name).image_size, decode="reference")
 
 
 @pytest.mark.parametrize("kind", VISION)
@@ -49,8 +55,8 @@ def test_a_state_dict_gives_back_its_model(kind, tmp_path):
     path = saved(tensors, tmp_path)
     read = read_openai(path)
     assert (read.layout, read.config, read.files) == ("openai", config, (path,))
-    model = build(read.config, read.tensors, str(path))
-    assert all(torch.equal(value, tensors[name]) for name, value in published_tensors(model).items())
+    model = build_model(read.config, read.tensors, str(path))
+    assert all(torch.equal(value, tensors[name]) for name, value in published_state_dict(model).items())
 
 
 def test_what_the_shapes_already_say_is_left_out(tmp_path):
@@ -65,7 +71,7 @@ def test_batch_counters_may_be_absent(tmp_path):
     kept = {name: value for name, value in tensors.items() if not name.endswith("num_batches_tracked")}
     assert len(kept) < len(tensors)
     read = read_openai(saved(kept, tmp_path))
-    model = build(read.config, read.tensors, "model.pt")
+    model = build_model(read.config, read.tensors, "model.pt")
     assert int(model.visual.bn1.num_batches_tracked) == 0
 
 
@@ -137,25 +143,27 @@ def test_damage_gives_a_model_or_a_weights_error(tmp_path):
         path.write_bytes(changed)
         try:
             read = read_openai(path)
-            build(read.config, read.tensors, str(path))
+            build_model(read.config, read.tensors, str(path))
         except WeightsError:
             continue
 
 
-@pytest.mark.parametrize("name", DIGESTS)
+@pytest.mark.parametrize("name", OPENAI_SHA256)
 def test_a_published_name_asks_for_the_published_bytes(name, tmp_path):
-    path = tmp_path / file_name(name)
-    check_digest(path, lambda _: DIGESTS[name])
-    with pytest.raises(WeightsError, match=f"not OpenAI's {name}.*{'0' * 64}.*{DIGESTS[name]}"):
-        check_digest(path, lambda _: "0" * 64)
+    path = tmp_path / published_file_name(name)
+    verify_published_digest(path, lambda _: OPENAI_SHA256[name])
+    with pytest.raises(WeightsError, match=f"not OpenAI's {name}.*{'0' * 64}.*{OPENAI_SHA256[name]}"):
+        verify_published_digest(path, lambda _: "0" * 64)
 
 
 def test_files_of_other_names_are_not_even_read():
-    check_digest(Path("mine.pt"), lambda _: pytest.fail("there is nothing on record to compare with"))
+    verify_published_digest(
+        Path("mine.pt"), lambda _: pytest.fail("there is nothing on record to compare with")
+    )
 
 
 def test_published_files_are_called_as_they_are_downloaded():
-    assert [file_name(name) for name in DIGESTS] == [
+    assert [published_file_name(name) for name in OPENAI_SHA256] == [
         "RN50.pt",
         "RN101.pt",
         "RN50x4.pt",

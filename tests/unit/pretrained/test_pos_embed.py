@@ -15,7 +15,7 @@ from zebra.config.model import (
 )
 from zebra.errors import ConfigError, WeightsError
 from zebra.models import CLIP
-from zebra.pretrained.pos_embed import resize_context, resize_positions
+from zebra.pretrained.pos_embed import resize_context, resize_pos_embed
 
 TEXT = TextConfig(width=32, layers=1, heads=1, vocab_size=60, context_length=16)
 SIGLIP_TEXT = SiglipTextConfig(width=32, layers=1, heads=1, vocab_size=60, context_length=16)
@@ -51,7 +51,7 @@ def filled(tensors, config):
 @pytest.mark.parametrize("kind", TOWERS)
 @pytest.mark.parametrize("size", [32, 96])
 def test_a_model_takes_pictures_of_the_new_size(kind, size):
-    tensors, config = resize_positions(*made(kind), size)
+    tensors, config = resize_pos_embed(*made(kind), size)
     assert config.image_size == size
     assert filled(tensors, config).encode_images(torch.randn(2, 3, size, size)).shape == (2, 32)
 
@@ -60,7 +60,7 @@ def test_a_model_takes_pictures_of_the_new_size(kind, size):
 def test_only_the_positions_change(kind):
     before, config = made(kind)
     kept = {name: value.clone() for name, value in before.items()}
-    after, _ = resize_positions(before, config, 96)
+    after, _ = resize_pos_embed(before, config, 96)
     assert after.keys() == before.keys()
     assert [name for name in after if not torch.equal(after[name], kept[name])] == [NAMES[kind]]
     assert all(torch.equal(before[name], kept[name]) for name in kept)
@@ -75,7 +75,7 @@ def test_a_smooth_grid_keeps_its_orientation(kind, extra):
     width = tensors[NAMES[kind]].shape[1]
     plane = (y + 10 * x).flatten()[:, None].expand(-1, width).float()
     first = torch.full((extra, width), -7.0)
-    after = resize_positions(tensors | {NAMES[kind]: torch.cat([first, plane])}, config, 256)[0][NAMES[kind]]
+    after = resize_pos_embed(tensors | {NAMES[kind]: torch.cat([first, plane])}, config, 256)[0][NAMES[kind]]
     assert torch.equal(after[:extra], first)
     grid = after[extra:, 0].view(2 * side, 2 * side)
     middle = slice(4, -4)  # edges are repeated, so that the plane bends there
@@ -87,19 +87,19 @@ def test_a_smooth_grid_keeps_its_orientation(kind, extra):
 
 def test_half_precision_positions_are_resampled_in_full_precision_and_cast_back():
     tensors, config = made()
-    exact = resize_positions(tensors, config, 96)[0][NAMES["vit"]]
+    exact = resize_pos_embed(tensors, config, 96)[0][NAMES["vit"]]
     half = {name: value.half() for name, value in tensors.items()}
     widened = {name: value.float() for name, value in half.items()}
-    after = resize_positions(half, config, 96)[0][NAMES["vit"]]
+    after = resize_pos_embed(half, config, 96)[0][NAMES["vit"]]
     assert after.dtype == torch.float16
-    assert torch.equal(after, resize_positions(widened, config, 96)[0][NAMES["vit"]].half())
+    assert torch.equal(after, resize_pos_embed(widened, config, 96)[0][NAMES["vit"]].half())
     assert (after.float() - exact).abs().max() < 1e-3
 
 
 def test_a_size_with_the_same_grid_keeps_every_bit():
     """SigLIP leaves out pixels that fill no patch: 70 of them are still 4 patches of 16."""
     tensors, config = made("siglip")
-    after, resized = resize_positions(tensors, config, 70)
+    after, resized = resize_pos_embed(tensors, config, 70)
     assert torch.equal(after[NAMES["siglip"]], tensors[NAMES["siglip"]])
     assert resized.image_size == 70
 
@@ -107,10 +107,10 @@ def test_a_size_with_the_same_grid_keeps_every_bit():
 @pytest.mark.parametrize(("kind", "size"), [("vit", 60), ("resnet", 80), ("siglip", 8)])
 def test_a_size_the_tower_cannot_take_is_refused(kind, size):
     with pytest.raises(ConfigError, match=rf"image_size \(?{size}"):
-        resize_positions(*made(kind), size)
+        resize_pos_embed(*made(kind), size)
 
 
-@pytest.mark.parametrize("resize", [resize_positions, resize_context])
+@pytest.mark.parametrize("resize", [resize_pos_embed, resize_context])
 def test_weights_of_another_config_are_refused(resize):
     tensors, config = made()
     other = replace(config, image_size=128, text=replace(TEXT, context_length=20))

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save, save_file
 
 from zebra.errors import WeightsError
-from zebra.pretrained.tensors import read_tensors, weight_files
+from zebra.pretrained.tensors import list_weight_files, read_tensors
 
 TENSORS = {"a": torch.arange(6.0).view(2, 3), "b": torch.ones(4, dtype=torch.float16)}
 
@@ -36,7 +36,11 @@ def test_one_file_of_safetensors(tmp_path):
 def test_shards_are_read_through_their_index(tmp_path):
     index = shards(tmp_path)
     same(read_tensors(index))
-    assert [path.name for path in weight_files(index)] == [index.name, "one.safetensors", "two.safetensors"]
+    assert [path.name for path in list_weight_files(index)] == [
+        index.name,
+        "one.safetensors",
+        "two.safetensors",
+    ]
 
 
 @pytest.mark.parametrize("wrap", [lambda t: t, lambda t: {"state_dict": t, "epoch": 3}])

@@ -21,12 +21,12 @@ from zebra.errors import WeightsError
 from zebra.images.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.transformers import read_transformers, write_tokenizer, write_transformers
-from zebra.pretrained.transformers.key_mapping import from_transformers, to_transformers
-from zebra.pretrained.weights import published_tensors
-from zebra.text.bpe import Tokenizer
-from zebra.text.siglip_tokenizer import PaddedTokenizer
+from zebra.pretrained.transformers.key_mapping import convert_from_transformers, convert_to_transformers
+from zebra.pretrained.weights import published_state_dict
+from zebra.text.bpe import BPETokenizer
+from zebra.text.siglip_tokenizer import SiglipTokenizer
 
-TOKENIZER = Tokenizer.train(["a photo of a zebra"] * 3, 520, 16)
+TOKENIZER = BPETokenizer.train(["a photo of a zebra"] * 3, 520, 16)
 VISION = {
     "vit": VisionTransformerConfig(width=16, layers=2, heads=2, patch_size=8, mlp_width=40, norm_eps=1e-4),
     "siglip": SiglipVisionConfig(width=12, layers=1, heads=2, patch_size=8),
@@ -42,7 +42,7 @@ TEXT = {
 
 def padded():
     pieces = [("<unk>", 0.0), ("</s>", 0.0), ("a", -1.0), ("b", -2.0), ("c", -3.0), ("d", -4.0)]
-    return PaddedTokenizer(Rust(models.Unigram(pieces, unk_id=0)), 8, end="</s>", pad="</s>")
+    return SiglipTokenizer(Rust(models.Unigram(pieces, unk_id=0)), 8, eos_token="</s>", pad_token="</s>")
 
 
 def config(vision, text, *, logit_bias=False):
@@ -60,7 +60,7 @@ MODELS = {
 
 def tensors(of):
     torch.manual_seed(0)
-    return {name: torch.randn_like(tensor) for name, tensor in published_tensors(CLIP(of)).items()}
+    return {name: torch.randn_like(tensor) for name, tensor in published_state_dict(CLIP(of)).items()}
 
 
 def write(folder, kind="clip", preprocess=None):
@@ -121,8 +121,8 @@ def test_preprocessing_comes_back_by_the_rules_of_transformers(tmp_path, kind, r
 def test_only_stacked_and_transposed_tensors_are_copied():
     """Memory-mapped files stay mapped: loading holds little more than the weights."""
     of, _ = MODELS["clip"]
-    theirs = to_transformers(tensors(of), of)
-    own = from_transformers(theirs, of, "here")
+    theirs = convert_to_transformers(tensors(of), of)
+    own = convert_from_transformers(theirs, of, "here")
     stays = {"text_model.embeddings.token_embedding.weight": "token_embedding.weight"}
     stays |= {
         "vision_model.encoder.layers.1.mlp.fc1.weight": "visual.transformer.resblocks.1.mlp.c_fc.weight"
@@ -170,8 +170,8 @@ def test_a_text_tower_with_ids_beyond_the_end_token_is_not_written(tmp_path):
 
 def test_clip_tokenizer_files_agree_with_each_other(tmp_path):
     write_tokenizer(tmp_path, TOKENIZER, context_length=16)
-    pair = Tokenizer.from_files(tmp_path / "vocab.json", tmp_path / "merges.txt", 16)
-    assert pair.fingerprint == Tokenizer.load(tmp_path, 16).fingerprint == TOKENIZER.fingerprint
+    pair = BPETokenizer.from_files(tmp_path / "vocab.json", tmp_path / "merges.txt", 16)
+    assert pair.fingerprint == BPETokenizer.load(tmp_path, 16).fingerprint == TOKENIZER.fingerprint
     special = json.loads((tmp_path / "special_tokens_map.json").read_text())
     settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
     assert special.items() <= settings.items()

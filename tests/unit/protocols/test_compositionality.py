@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from zebra.errors import DataError, ShapeError
-from zebra.protocols.compositionality import pairs, true_or_false
+from zebra.protocols.compositionality import evaluate_sugarcrepe, evaluate_winoground
 
 
 def vectors(*rows):
@@ -17,11 +17,11 @@ FALSE = vectors([0.1, 0], [0.5, 0], [0.1, 0], [0.3, 0])
 
 
 def test_the_true_caption_must_be_nearer_and_a_tie_is_wrong():
-    assert true_or_false(PICTURES, TRUE, FALSE, "aabb").correct_N.tolist() == [True, False, True, False]
+    assert evaluate_sugarcrepe(PICTURES, TRUE, FALSE, "aabb").correct_N.tolist() == [True, False, True, False]
 
 
 def test_accuracy_is_given_for_every_category_and_for_all():
-    scores = true_or_false(PICTURES, TRUE, FALSE, ["swap", "swap", "add", "swap"]).scores()
+    scores = evaluate_sugarcrepe(PICTURES, TRUE, FALSE, ["swap", "swap", "add", "swap"]).scores()
     assert {name: (score.value, score.n) for name, score in scores.items()} == {
         "swap": (pytest.approx(1 / 3), 3),
         "add": (1, 1),
@@ -31,7 +31,7 @@ def test_accuracy_is_given_for_every_category_and_for_all():
 
 def from_scores(scores):
     """A pair whose picture i and caption c have the cosine scores[i][c]: captions are axes."""
-    return pairs(vectors(scores), vectors([[1, 0], [0, 1]]))
+    return evaluate_winoground(vectors(scores), vectors([[1, 0], [0, 1]]))
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_text_image_and_group_scores_of_a_pair(scores, text, image):
 
 def test_chance_is_a_quarter_a_quarter_and_a_sixth():
     rng = np.random.default_rng(0)
-    found = pairs(*rng.normal(size=(2, 40_000, 2, 8)).astype(np.float32)).scores()
+    found = evaluate_winoground(*rng.normal(size=(2, 40_000, 2, 8)).astype(np.float32)).scores()
     assert found["text"].value == pytest.approx(1 / 4, abs=0.01)
     assert found["image"].value == pytest.approx(1 / 4, abs=0.01)
     # A sixth when the four scores are drawn apart; of shared vectors they are not quite.
@@ -62,24 +62,24 @@ def test_chance_is_a_quarter_a_quarter_and_a_sixth():
 def test_equal_captions_tie_in_any_direction():
     rng = np.random.default_rng(0)
     pictures, caption = rng.normal(size=(2, 500, 77)).astype(np.float32)
-    assert not true_or_false(pictures, caption, caption.copy(), ["same"] * 500).correct_N.any()
+    assert not evaluate_sugarcrepe(pictures, caption, caption.copy(), ["same"] * 500).correct_N.any()
 
 
 def test_captions_nearer_to_each_other_than_fp32_can_add_are_told_apart():
     picture = vectors([1, 1])
-    assert true_or_false(picture, vectors([1, 2e-8]), vectors([1, 1e-8]), ["fine"]).correct_N[0]
+    assert evaluate_sugarcrepe(picture, vectors([1, 2e-8]), vectors([1, 1e-8]), ["fine"]).correct_N[0]
 
 
 def test_what_does_not_belong_together_is_refused():
     with pytest.raises(ShapeError, match="alike"):
-        true_or_false(PICTURES, TRUE[:2], FALSE, "aabb")
+        evaluate_sugarcrepe(PICTURES, TRUE[:2], FALSE, "aabb")
     with pytest.raises(DataError, match="3 categories for 4"):
-        true_or_false(PICTURES, TRUE, FALSE, "aab")
+        evaluate_sugarcrepe(PICTURES, TRUE, FALSE, "aab")
     with pytest.raises(DataError, match="not named 'accuracy'"):
-        true_or_false(PICTURES, TRUE, FALSE, ["accuracy"] * 4)
+        evaluate_sugarcrepe(PICTURES, TRUE, FALSE, ["accuracy"] * 4)
     with pytest.raises(DataError, match="NaN"):
-        true_or_false(PICTURES, TRUE, FALSE * np.nan, "aabb")
+        evaluate_sugarcrepe(PICTURES, TRUE, FALSE * np.nan, "aabb")
     with pytest.raises(DataError, match="0 samples"):
-        true_or_false(PICTURES[:0], TRUE[:0], FALSE[:0], "")
+        evaluate_sugarcrepe(PICTURES[:0], TRUE[:0], FALSE[:0], "")
     with pytest.raises(ShapeError, match=r"\[N, 2, E\]"):
-        pairs(np.zeros((1, 3, 4), np.float32), np.zeros((1, 3, 4), np.float32))
+        evaluate_winoground(np.zeros((1, 3, 4), np.float32), np.zeros((1, 3, 4), np.float32))

@@ -11,16 +11,16 @@ from scipy.stats import linregress, t
 from zebra.errors import ConfigError, DataError
 from zebra.protocols import few_shot as module
 from zebra.protocols.few_shot import (
-    Efficiency,
-    FewShot,
-    correlation,
-    data_efficiency,
-    few_shot,
-    zero_shot_less_probe,
+    DataEfficiency,
+    FewShotResult,
+    correlate_with_probe,
+    estimate_data_efficiency,
+    fit_few_shot_probes,
+    subtract_probe_scores,
 )
-from zebra.protocols.linear_probe import LogisticFit
+from zebra.protocols.linear_probe import LogisticSolver
 from zebra.protocols.metrics import proportion
-from zebra.protocols.zero_shot import ZeroShot
+from zebra.protocols.zero_shot import ClassificationResult
 from zebra.values import Embeddings
 
 
@@ -33,16 +33,16 @@ def world(n, classes=3, width=5, seed=0):
 
 def outcome(right, n=100):
     """Answer `right` of n questions rightly."""
-    return ZeroShot(
+    return ClassificationResult(
         np.stack([np.arange(n) >= right, np.arange(n) < right], axis=1).astype(int), np.zeros(n, int), 2
     )
 
 
 def test_more_examples_make_a_better_probe():
-    points = few_shot(world(60), world(300, seed=1), 3, 1.0)
+    points = fit_few_shot_probes(world(60), world(300, seed=1), 3, 1.0)
     assert [point.shots for point in points] == [1, 2, 4, 8, 16]
     assert points[-1].mean().score.value > points[0].mean().score.value + 0.05
-    assert all(len(point.outcomes) == 3 and point.stopped == 0 for point in points)
+    assert all(len(point.results) == 3 and point.num_unconverged == 0 for point in points)
 
 
 def test_draws_have_so_many_of_each_class_and_the_smaller_lie_in_the_larger(monkeypatch):
@@ -50,10 +50,10 @@ def test_draws_have_so_many_of_each_class_and_the_smaller_lie_in_the_larger(monk
 
     def spy(vectors, labels, classes):
         drawn.append((set(map(bytes, vectors)), np.bincount(labels).tolist()))
-        return LogisticFit(vectors, labels, classes)
+        return LogisticSolver(vectors, labels, classes)
 
     monkeypatch.setattr(module, "LogisticFit", spy)
-    few_shot(world(30), world(9, seed=1), 3, 1.0, shots=(1, 4))
+    fit_few_shot_probes(world(30), world(9, seed=1), 3, 1.0, shots=(1, 4))
     assert [counts for _, counts in drawn] == [[1, 1, 1], [4, 4, 4]] * 3
     assert all(small <= large for (small, _), (large, _) in zip(drawn[::2], drawn[1::2], strict=True))
     assert drawn[1][0] != drawn[3][0] != drawn[5][0]
@@ -63,7 +63,7 @@ def test_the_seed_decides_the_draws():
     train, test = world(60), world(60, seed=1)
 
     def ranked(seed):
-        return few_shot(train, test, 3, 1.0, shots=(2,), seed=seed)[0].outcomes[0].ranked_NK
+        return fit_few_shot_probes(train, test, 3, 1.0, shots=(2,), seed=seed)[0].results[0].ranked_NK
 
     assert np.array_equal(ranked(0), ranked(0))
     assert not np.array_equal(ranked(0), ranked(1))
@@ -71,35 +71,35 @@ def test_the_seed_decides_the_draws():
 
 def test_labels_of_the_test_set_do_not_change_the_answers():
     train, test = world(30), world(60, seed=1)
-    first = few_shot(train, test, 3, 1.0, shots=(2,))
-    second = few_shot(train, replace(test, labels=np.zeros(60, int)), 3, 1.0, shots=(2,))
-    for one, two in zip(first[0].outcomes, second[0].outcomes, strict=True):
+    first = fit_few_shot_probes(train, test, 3, 1.0, shots=(2,))
+    second = fit_few_shot_probes(train, replace(test, labels=np.zeros(60, int)), 3, 1.0, shots=(2,))
+    for one, two in zip(first[0].results, second[0].results, strict=True):
         assert np.array_equal(one.ranked_NK, two.ranked_NK)
 
 
 def test_draws_that_differ_give_the_interval_of_a_t_distribution():
-    mean = FewShot(4, (outcome(44), outcome(50), outcome(56)), 0).mean()
-    low, high = t.interval(0.95, 2, 0.5, np.std([0.44, 0.5, 0.56], ddof=1) / np.sqrt(3))
-    assert mean.doubt == "draws"
+    mean = FewShotResult(4, (outcome(44), outcome(50), outcome(56)), 0).mean()
+    low, high = t.overlap_interval(0.95, 2, 0.5, np.std([0.44, 0.5, 0.56], ddof=1) / np.sqrt(3))
+    assert mean.interval_source == "draws"
     assert mean.score.value == pytest.approx(0.5)
     assert (mean.score.low, mean.score.high) == (pytest.approx(low), pytest.approx(high))
 
 
 def test_draws_that_agree_leave_the_doubt_of_a_small_test_set():
-    mean, one = FewShot(4, (outcome(50),) * 3, 0).mean(), proportion(50, 100)
-    assert mean.doubt == "samples"
+    mean, one = FewShotResult(4, (outcome(50),) * 3, 0).mean(), proportion(50, 100)
+    assert mean.interval_source == "samples"
     assert (mean.score.low, mean.score.high) == (pytest.approx(one.low), pytest.approx(one.high))
     assert mean.score.n == 100
 
 
 def test_an_interval_stays_inside_0_and_1():
-    mean = FewShot(4, (outcome(0), outcome(50), outcome(100)), 0).mean()
+    mean = FewShotResult(4, (outcome(0), outcome(50), outcome(100)), 0).mean()
     assert (mean.score.low, mean.score.high) == (0, 1)
 
 
 def test_the_mean_is_of_the_metric_asked_for():
-    uneven = ZeroShot(np.array([[0, 1], [0, 1], [0, 1], [0, 1]]), np.array([0, 0, 0, 1]), 2)
-    point = FewShot(1, (uneven,) * 3, 0)
+    uneven = ClassificationResult(np.array([[0, 1], [0, 1], [0, 1], [0, 1]]), np.array([0, 0, 0, 1]), 2)
+    point = FewShotResult(1, (uneven,) * 3, 0)
     assert (point.mean().score.value, point.mean("mean_per_class").score.value) == (0.75, 0.5)
 
 
@@ -109,21 +109,21 @@ def test_a_class_with_fewer_examples_than_shots_is_named():
     with pytest.raises(
         DataError, match="class 2 has 3 training examples, one of 1 classes with fewer than 4 shots"
     ):
-        few_shot(train, world(9), 3, 1.0, shots=(1, 4))
+        fit_few_shot_probes(train, world(9), 3, 1.0, shots=(1, 4))
     with pytest.raises(DataError, match="class 3 has 0 training examples"):
-        few_shot(world(30), world(9), 4, 1.0, shots=(1,))
+        fit_few_shot_probes(world(30), world(9), 4, 1.0, shots=(1,))
 
 
 def test_draws_that_mean_nothing_are_refused():
     with pytest.raises(ConfigError, match="at least 3"):
-        few_shot(world(30), world(9), 3, 1.0, repeats=2)
+        fit_few_shot_probes(world(30), world(9), 3, 1.0, num_repeats=2)
     for shots in ((), (0, 1)):
         with pytest.raises(ConfigError, match="1 or more"):
-            few_shot(world(30), world(9), 3, 1.0, shots=shots)
+            fit_few_shot_probes(world(30), world(9), 3, 1.0, shots=shots)
     with pytest.raises(DataError, match="of class 0; a probe needs at least two"):
-        few_shot(world(30, classes=1), world(9, classes=1), 1, 1.0, shots=(1,))
+        fit_few_shot_probes(world(30, classes=1), world(9, classes=1), 1, 1.0, shots=(1,))
     with pytest.raises(DataError, match="the test set, one of 1, holds NaN"):
-        few_shot(
+        fit_few_shot_probes(
             world(30), replace(world(1), vectors=np.full((1, 5), np.nan, np.float32)), 3, 1.0, shots=(1,)
         )
 
@@ -135,21 +135,23 @@ def test_draws_that_mean_nothing_are_refused():
 def test_labels_are_read_off_a_rising_curve_linear_in_their_logarithm(thousandths, share):
     reached = [value / 1000 for value in thousandths]
     zero_shot = reached[0] + share * (reached[-1] - reached[0])
-    found = data_efficiency([1, 2, 4, 8, 16], reached[:-1], (300.0, reached[-1]), min(zero_shot, reached[-1]))
+    found = estimate_data_efficiency(
+        [1, 2, 4, 8, 16], reached[:-1], (300.0, reached[-1]), min(zero_shot, reached[-1])
+    )
     assert found.bound == "exactly"
-    assert np.log(found.labels) == pytest.approx(
+    assert np.log(found.labels_per_class) == pytest.approx(
         np.interp(zero_shot, reached, np.log([1, 2, 4, 8, 16, 300])), abs=1e-9
     )
 
 
 def test_a_zero_shot_accuracy_beyond_the_curve_gives_a_bound():
-    assert data_efficiency([1, 2], [0.4, 0.5], (50, 0.8), 0.39) == Efficiency(1, "below")
-    assert data_efficiency([1, 2], [0.4, 0.5], (50, 0.8), 0.81) == Efficiency(50, "above")
+    assert estimate_data_efficiency([1, 2], [0.4, 0.5], (50, 0.8), 0.39) == DataEfficiency(1, "below")
+    assert estimate_data_efficiency([1, 2], [0.4, 0.5], (50, 0.8), 0.81) == DataEfficiency(50, "above")
 
 
 def test_the_first_crossing_of_an_uneven_curve_counts():
-    found = data_efficiency([1, 2, 4, 8], [0.4, 0.6, 0.5, 0.7], (50, 0.8), 0.55)
-    assert found == Efficiency(pytest.approx(2**0.75), "exactly")
+    found = estimate_data_efficiency([1, 2, 4, 8], [0.4, 0.6, 0.5, 0.7], (50, 0.8), 0.55)
+    assert found == DataEfficiency(pytest.approx(2**0.75), "exactly")
 
 
 @pytest.mark.parametrize(
@@ -166,7 +168,7 @@ def test_the_first_crossing_of_an_uneven_curve_counts():
 )
 def test_a_curve_that_cannot_be_read_is_refused(shots, reached, full, zero_shot, message):
     with pytest.raises(DataError, match=message):
-        data_efficiency(shots, reached, full, zero_shot)
+        estimate_data_efficiency(shots, reached, full, zero_shot)
 
 
 def scores(**right):
@@ -175,7 +177,7 @@ def scores(**right):
 
 def test_leads_of_zero_shot_come_largest_first_with_newcombes_interval():
     """Newcombe 1998, method 10, by hand for 'pets': 0.9 − 0.8 at n = 1000 each."""
-    leads = zero_shot_less_probe(scores(dtd=500, pets=900), scores(pets=800, dtd=700))
+    leads = subtract_probe_scores(scores(dtd=500, pets=900), scores(pets=800, dtd=700))
     assert list(leads) == ["pets", "dtd"]
     assert leads["pets"].value == pytest.approx(0.1)
     assert leads["dtd"].value == pytest.approx(-0.2)
@@ -190,18 +192,18 @@ Y = {"e": 850, "a": 310, "b": 600, "c": 580, "d": 790}
 
 def test_correlation_and_slope_are_those_of_scipy():
     found, truth = (
-        correlation(scores(**Y), scores(**X)),
+        correlate_with_probe(scores(**Y), scores(**X)),
         linregress(list(X.values()), [Y[name] for name in X]),
     )
     assert found.r.value == pytest.approx(truth.rvalue)
     assert found.slope.value == pytest.approx(truth.slope)
-    assert found.p == pytest.approx(truth.pvalue)
+    assert found.p_value == pytest.approx(truth.pvalue)
     assert found.slope.n == 5
 
 
 def test_the_interval_of_the_slope_is_that_of_a_bootstrap_over_data_sets():
     """Drawn here one at a time."""
-    found, rng = correlation(scores(**Y), scores(**X)), np.random.default_rng(1)
+    found, rng = correlate_with_probe(scores(**Y), scores(**X)), np.random.default_rng(1)
     x_N, y_N = np.array(list(X.values())), np.array([Y[name] for name in X])
     slopes = []
     for _ in range(1000):
@@ -216,17 +218,17 @@ def test_the_interval_of_the_slope_is_that_of_a_bootstrap_over_data_sets():
 
 
 def test_data_sets_on_a_line_leave_no_doubt():
-    found = correlation(scores(a=250, b=310, c=350), scores(a=500, b=620, c=700))
+    found = correlate_with_probe(scores(a=250, b=310, c=350), scores(a=500, b=620, c=700))
     assert (found.slope.low, found.slope.high) == (pytest.approx(0.5), pytest.approx(0.5))
     assert found.r.value == pytest.approx(1)
 
 
 def test_data_sets_that_cannot_be_compared_are_refused():
     with pytest.raises(DataError, match="'pets' has no probe score"):
-        zero_shot_less_probe(scores(dtd=500, pets=900), scores(dtd=700))
+        subtract_probe_scores(scores(dtd=500, pets=900), scores(dtd=700))
     with pytest.raises(DataError, match="'pets' has no zero-shot score"):
-        correlation(scores(dtd=500), scores(dtd=700, pets=900))
+        correlate_with_probe(scores(dtd=500), scores(dtd=700, pets=900))
     with pytest.raises(DataError, match="at least 3"):
-        correlation(scores(a=1, b=2), scores(a=1, b=2))
+        correlate_with_probe(scores(a=1, b=2), scores(a=1, b=2))
     with pytest.raises(DataError, match="needs a spread"):
-        correlation(scores(a=1, b=2, c=3), scores(a=5, b=5, c=5))
+        correlate_with_probe(scores(a=1, b=2, c=3), scores(a=5, b=5, c=5))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from zebra.errors import DataError
-from zebra.protocols.groups import CAUTION, UNSTATED, by_group
+from zebra.protocols.groups import CAVEATS, UNSPECIFIED_GROUP, score_by_group
 from zebra.protocols.metrics import proportion
 
 
@@ -19,7 +19,7 @@ def outcomes(**groups):
 
 
 def test_each_group_has_its_own_accuracy_and_interval_the_worst_first():
-    found = by_group(*outcomes(old=(90, 100), young=(70, 100), middle=(40, 50)))
+    found = score_by_group(*outcomes(old=(90, 100), young=(70, 100), middle=(40, 50)))
     assert list(found.scores.items()) == [
         ("young", proportion(70, 100)),
         ("middle", proportion(40, 50)),
@@ -30,23 +30,26 @@ def test_each_group_has_its_own_accuracy_and_interval_the_worst_first():
 
 
 def test_a_small_group_is_reported_and_marked_but_is_not_the_worst():
-    found = by_group(*outcomes(many=(90, 100), others=(80, 100), few=(0, 3)), smallest=4)
+    found = score_by_group(*outcomes(many=(90, 100), others=(80, 100), few=(0, 3)), min_group_size=4)
     assert found.scores["few"].value == 0
-    assert found.small == ("few",)
+    assert found.small_groups == ("few",)
     assert found.worst.value == pytest.approx(0.8)
-    assert by_group(*outcomes(many=(90, 100), others=(80, 100), few=(0, 3)), smallest=3).worst.value == 0
+    assert (
+        score_by_group(*outcomes(many=(90, 100), others=(80, 100), few=(0, 3)), min_group_size=3).worst.value
+        == 0
+    )
 
 
 def test_without_two_groups_to_compare_there_is_no_gap():
-    one = by_group(*outcomes(many=(90, 100), few=(1, 3)))
+    one = score_by_group(*outcomes(many=(90, 100), few=(1, 3)))
     assert (one.worst.value, one.gap) == (pytest.approx(0.9), None)
-    none = by_group(*outcomes(few=(1, 3)))
+    none = score_by_group(*outcomes(few=(1, 3)))
     assert (none.worst, none.gap) == (None, None)
 
 
 def test_pictures_without_a_value_are_a_group_of_their_own():
-    found = by_group(np.array([True, False, True, True]), ["a", "", None, 3])
-    assert {name: score.n for name, score in found.scores.items()} == {"a": 1, UNSTATED: 2, "3": 1}
+    found = score_by_group(np.array([True, False, True, True]), ["a", "", None, 3])
+    assert {name: score.n for name, score in found.scores.items()} == {"a": 1, UNSPECIFIED_GROUP: 2, "3": 1}
 
 
 def test_equal_groups_have_a_gap_whose_interval_reaches_0():
@@ -55,19 +58,19 @@ def test_equal_groups_have_a_gap_whose_interval_reaches_0():
     column = np.repeat(np.arange(10), 100)
     held = 0
     for _ in range(100):
-        found = by_group(rng.random(1000) < 0.8, column.tolist())
+        found = score_by_group(rng.random(1000) < 0.8, column.tolist())
         held += found.gap.low == 0 and found.worst.low <= 0.8 <= found.worst.high
     assert held >= 95
 
 
 def test_the_interval_of_the_worst_is_clopper_and_pearsons_divided_among_the_groups():
-    found = by_group(*outcomes(one=(8, 40), other=(39, 40), third=(40, 40))).worst
+    found = score_by_group(*outcomes(one=(8, 40), other=(39, 40), third=(40, 40))).worst
     ends = binomtest(8, 40).proportion_ci(1 - 0.05 / 3)
     assert (found.low, found.high) == (pytest.approx(ends.low), pytest.approx(ends.high))
 
 
 def test_a_gap_beyond_chance_has_an_interval_above_0():
-    assert by_group(*outcomes(one=(95, 100), other=(60, 100))).gap.low > 0.1
+    assert score_by_group(*outcomes(one=(95, 100), other=(60, 100))).gap.low > 0.1
 
 
 @settings(deadline=None)  # times on a busy machine say nothing
@@ -76,20 +79,20 @@ def test_a_gap_beyond_chance_has_an_interval_above_0():
 )
 def test_intervals_hold_their_values_and_no_picture_is_lost(rows, smallest):
     correct, column = zip(*rows, strict=True)
-    found = by_group(np.array(correct), column, smallest)
+    found = score_by_group(np.array(correct), column, smallest)
     assert sum(score.n for score in found.scores.values()) == len(rows)
     for score in filter(None, (found.worst, found.gap)):
         assert 0 <= score.low <= score.value <= score.high <= 1
 
 
 def test_the_table_carries_its_caution():
-    found = by_group(*outcomes(one=(1, 2)))
-    assert found.caution == CAUTION
-    assert all(sentence.endswith(".") for sentence in found.caution)
+    found = score_by_group(*outcomes(one=(1, 2)))
+    assert found.caveats == CAVEATS
+    assert all(sentence.endswith(".") for sentence in found.caveats)
 
 
 def test_a_column_that_does_not_fit_is_refused():
     with pytest.raises(DataError, match="2 outcomes but 1 values"):
-        by_group(np.array([True, False]), ["a"])
+        score_by_group(np.array([True, False]), ["a"])
     with pytest.raises(DataError, match="no pictures"):
-        by_group(np.zeros(0, bool), [])
+        score_by_group(np.zeros(0, bool), [])

@@ -6,7 +6,13 @@ from scipy.stats import pearsonr
 
 from zebra.errors import DataError
 from zebra.protocols import human
-from zebra.protocols.human import Answer, append_answer, difficulty, people, read_answers
+from zebra.protocols.human import (
+    HumanAnswer,
+    append_answer,
+    compare_class_difficulty,
+    evaluate_humans,
+    read_answers,
+)
 from zebra.protocols.metrics import proportion
 
 CLASSES = ("beagle", "boxer", "pug")
@@ -18,7 +24,8 @@ def said(*answers, shots=0):
     """Answers from words like 'ann a pug'."""
     split = [words.split() for words in answers]
     return [
-        Answer(who, image, None if name == "?" else CLASSES.index(name), shots) for who, image, name in split
+        HumanAnswer(who, image, None if name == "?" else CLASSES.index(name), shots)
+        for who, image, name in split
     ]
 
 
@@ -32,12 +39,15 @@ def written(path, text):
 
 def test_answers_are_read_with_not_knowing(tmp_path):
     path = written(tmp_path / "answers.csv", HEADER + "ann,a,pug,0\nbob,a,?,2\n")
-    assert read_answers(path, CLASSES, LABELS) == (Answer("ann", "a", 2, 0), Answer("bob", "a", None, 2))
+    assert read_answers(path, CLASSES, LABELS) == (
+        HumanAnswer("ann", "a", 2, 0),
+        HumanAnswer("bob", "a", None, 2),
+    )
 
 
 def test_a_spreadsheets_mark_before_the_header_is_no_part_of_it(tmp_path):
     path = written(tmp_path / "answers.csv", "\ufeff" + HEADER + "ann,a,pug,0\r\n")
-    assert read_answers(path, CLASSES, LABELS) == (Answer("ann", "a", 2, 0),)
+    assert read_answers(path, CLASSES, LABELS) == (HumanAnswer("ann", "a", 2, 0),)
 
 
 def test_a_person_answers_a_picture_again_with_other_shots(tmp_path):
@@ -83,7 +93,11 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
 
 def test_what_is_appended_is_read_back(tmp_path):
     names = ('say "cheese"', "one, two", "plain")
-    answers = (Answer("Ann, B.", "a", 0, 0), Answer("Zoë", "b", 1, 1), Answer("ann", "c", None, 0))
+    answers = (
+        HumanAnswer("Ann, B.", "a", 0, 0),
+        HumanAnswer("Zoë", "b", 1, 1),
+        HumanAnswer("ann", "c", None, 0),
+    )
     for answer in answers:
         append_answer(tmp_path / "answers.csv", answer, names)
     assert read_answers(tmp_path / "answers.csv", names, LABELS) == answers
@@ -91,7 +105,7 @@ def test_what_is_appended_is_read_back(tmp_path):
 
 def test_an_answer_after_a_last_line_without_an_end_gets_a_line_of_its_own(tmp_path):
     path = written(tmp_path / "answers.csv", HEADER + "ann,a,pug,0")
-    append_answer(path, Answer("ann", "b", 0, 0), CLASSES)
+    append_answer(path, HumanAnswer("ann", "b", 0, 0), CLASSES)
     assert path.read_text() == HEADER + "ann,a,pug,0\nann,b,beagle,0\n"
 
 
@@ -103,7 +117,7 @@ def test_the_four_columns_on_a_case_counted_by_hand():
 
     a (beagle): beagle beagle pug; b (beagle): ? ? beagle; c (boxer): boxer boxer ?; d (pug): pug boxer ?.
     """
-    row = people(
+    row = evaluate_humans(
         said(
             "ann a beagle", "bob a beagle", "cem a pug",
             "ann b ?", "bob b ?", "cem b beagle",
@@ -113,34 +127,37 @@ def test_the_four_columns_on_a_case_counted_by_hand():
         LABELS,
         shots=0,
     )  # fmt: skip
-    assert (row.people, row.answers) == (3, 12)
+    assert (row.num_people, row.num_answers) == (3, 12)
     assert row.accuracy.value == pytest.approx((3 / 6 + 2 / 3 + 1 / 3) / 3)
-    assert row.on_guesses.value == pytest.approx((3 / 4 + 2 / 2 + 1 / 2) / 3)
+    assert row.accuracy_on_guesses.value == pytest.approx((3 / 4 + 2 / 2 + 1 / 2) / 3)
     # d is a tie of three; of the beagles, a's vote is right, and b's is not to know.
-    assert (row.majority.value, row.ties) == (pytest.approx((1 / 2 + 1) / 2), 1)
+    assert (row.majority_accuracy.value, row.num_ties) == (pytest.approx((1 / 2 + 1) / 2), 1)
     # Among guesses b's vote is right, and d is a tie of two.
-    assert (row.majority_on_guesses.value, row.ties_on_guesses) == (1, 1)
+    assert (row.majority_accuracy_on_guesses.value, row.num_ties_on_guesses) == (1, 1)
 
 
 def test_other_shots_do_not_mix_in():
     answers = said("ann a beagle") + said("ann a pug", shots=1)
-    assert (people(answers, LABELS, 0).accuracy.value, people(answers, LABELS, 1).accuracy.value) == (1, 0)
+    assert (
+        evaluate_humans(answers, LABELS, 0).accuracy.value,
+        evaluate_humans(answers, LABELS, 1).accuracy.value,
+    ) == (1, 0)
 
 
 def test_nobody_guessing_leaves_the_columns_of_guesses_empty():
-    row = people(said("ann a ?", "ann c ?"), LABELS, 0)
-    assert (row.accuracy.value, row.majority.value) == (0, 0)
-    assert (row.on_guesses, row.majority_on_guesses) == (None, None)
+    row = evaluate_humans(said("ann a ?", "ann c ?"), LABELS, 0)
+    assert (row.accuracy.value, row.majority_accuracy.value) == (0, 0)
+    assert (row.accuracy_on_guesses, row.majority_accuracy_on_guesses) == (None, None)
 
 
 def test_all_pictures_tied_leave_no_majority():
-    row = people(said("ann a pug", "bob a beagle"), LABELS, 0)
-    assert (row.majority, row.ties) == (None, 1)
+    row = evaluate_humans(said("ann a pug", "bob a beagle"), LABELS, 0)
+    assert (row.majority_accuracy, row.num_ties) == (None, 1)
 
 
 def test_no_answers_with_these_shots_is_an_error():
     with pytest.raises(DataError, match="no answers with 2 shots"):
-        people(said("ann a pug"), LABELS, 2)
+        evaluate_humans(said("ann a pug"), LABELS, 2)
 
 
 def crowd(persons, pictures, skill, seed=0):
@@ -149,7 +166,7 @@ def crowd(persons, pictures, skill, seed=0):
     labels = {f"p{n}": n % 3 for n in range(pictures)}
     easy = {image: rng.random() < skill for image in labels}
     return [
-        Answer(f"person {who}", image, label if easy[image] else (label + 1) % 3, 0)
+        HumanAnswer(f"person {who}", image, label if easy[image] else (label + 1) % 3, 0)
         for who in range(persons)
         for image, label in labels.items()
     ], labels
@@ -157,15 +174,15 @@ def crowd(persons, pictures, skill, seed=0):
 
 def test_the_interval_is_that_of_pictures_not_of_answers():
     """Ten people who agree on everything know no more than one of them."""
-    one, ten = (people(*crowd(count, 90, 0.6), 0).accuracy for count in (1, 10))
+    one, ten = (evaluate_humans(*crowd(count, 90, 0.6), 0).accuracy for count in (1, 10))
     assert (ten.low, ten.high, ten.n) == (pytest.approx(one.low), pytest.approx(one.high), 90)
 
 
 def test_the_interval_holds_the_truth_19_times_of_20(monkeypatch):
-    monkeypatch.setattr(human, "RESAMPLES", 300)
+    monkeypatch.setattr(human, "_NUM_RESAMPLES", 300)
     held = 0
     for seed in range(100):
-        score = people(*crowd(1, 120, 0.7, seed), 0).accuracy
+        score = evaluate_humans(*crowd(1, 120, 0.7, seed), 0).accuracy
         held += score.low <= 0.7 <= score.high
     assert 0.90 <= held / 100 <= 0.99
 
@@ -173,12 +190,12 @@ def test_the_interval_holds_the_truth_19_times_of_20(monkeypatch):
 def test_a_class_that_a_resample_misses_does_not_count_as_all_wrong():
     """A third of 40 pictures of a class each is missing from a resample."""
     labels = {f"p{n}": n for n in range(40)}
-    answers = [Answer("ann", image, label if label else None, 0) for image, label in labels.items()]
-    assert people(answers, labels, 0).accuracy.low > 0.85
+    answers = [HumanAnswer("ann", image, label if label else None, 0) for image, label in labels.items()]
+    assert evaluate_humans(answers, labels, 0).accuracy.low > 0.85
 
 
 def test_all_right_still_has_an_interval():
-    score = people(*crowd(2, 9, 1.0), 0).accuracy
+    score = evaluate_humans(*crowd(2, 9, 1.0), 0).accuracy
     assert score == proportion(9, 9)
 
 
@@ -187,10 +204,13 @@ def test_all_right_still_has_an_interval():
 
 def test_difficulty_compares_people_and_model_on_the_pictures_people_saw():
     answers = said("ann a pug", "bob a beagle", "ann c boxer", "ann d pug")
-    found = difficulty(answers, LABELS, {"a": True, "b": False, "c": False, "d": True}, CLASSES, 0)
-    assert found.classes[0] == "beagle"
+    found = compare_class_difficulty(
+        answers, LABELS, {"a": True, "b": False, "c": False, "d": True}, CLASSES, 0
+    )
+    assert found.classnames[0] == "beagle"
     by_class = {
-        name: (x.value, y.value) for name, x, y in zip(found.classes, found.people, found.model, strict=True)
+        name: (x.value, y.value)
+        for name, x, y in zip(found.classnames, found.human_scores, found.model_scores, strict=True)
     }
     assert by_class == {"beagle": (0.5, 1), "boxer": (1, 0), "pug": (1, 1)}
     assert found.correlation is None
@@ -201,21 +221,25 @@ def test_the_correlation_is_pearsons_over_classes():
     names = tuple("abcdefgh")
     labels = {f"{n}": n % 8 for n in range(160)}
     hard = rng.random(8)
-    answers = [Answer("ann", i, c if rng.random() < hard[c] else None, 0) for i, c in labels.items()]
+    answers = [HumanAnswer("ann", i, c if rng.random() < hard[c] else None, 0) for i, c in labels.items()]
     right = {i: bool(rng.random() < hard[c]) for i, c in labels.items()}
-    found = difficulty(answers, labels, right, names, 0)
-    truth = pearsonr([score.value for score in found.people], [score.value for score in found.model])
+    found = compare_class_difficulty(answers, labels, right, names, 0)
+    truth = pearsonr(
+        [score.value for score in found.human_scores], [score.value for score in found.model_scores]
+    )
     interval = truth.confidence_interval()
     assert found.correlation.value == pytest.approx(truth.statistic)
     assert (found.correlation.low, found.correlation.high) == (
         pytest.approx(interval.low),
         pytest.approx(interval.high),
     )
-    assert [score.value for score in found.people] == sorted(score.value for score in found.people)
+    assert [score.value for score in found.human_scores] == sorted(
+        score.value for score in found.human_scores
+    )
 
 
 def test_difficulty_needs_the_models_outcome_of_every_picture():
     with pytest.raises(DataError, match="no outcome for 'a'"):
-        difficulty(said("ann a pug"), LABELS, {"b": True}, CLASSES, 0)
+        compare_class_difficulty(said("ann a pug"), LABELS, {"b": True}, CLASSES, 0)
     with pytest.raises(DataError, match="no answers with 1 shots"):
-        difficulty(said("ann a pug"), LABELS, {"a": True}, CLASSES, 1)
+        compare_class_difficulty(said("ann a pug"), LABELS, {"a": True}, CLASSES, 1)

@@ -9,7 +9,7 @@ from sklearn.metrics import accuracy_score, log_loss
 
 from zebra.errors import DataError, ShapeError
 from zebra.protocols import linear_probe as module
-from zebra.protocols.linear_probe import LogisticFit, hold_out, linear_probe
+from zebra.protocols.linear_probe import LogisticSolver, fit_linear_probe, hold_out_validation
 from zebra.values import Embeddings
 
 
@@ -34,7 +34,7 @@ def peer(images, penalty):
 def test_weights_are_those_of_scikit_learn(n, width, penalty):
     """To 3e-3 of the largest weight: float32, and a gradient of 1e-6. The worst is 2e-3, at the weakest penalty."""
     train = world(n, width=width)
-    ours, theirs = LogisticFit(train.vectors, train.labels, 4).fit(penalty), peer(train, penalty)
+    ours, theirs = LogisticSolver(train.vectors, train.labels, 4).fit(penalty), peer(train, penalty)
     assert ours.weight_CD == pytest.approx(theirs.coef_, rel=0, abs=3e-3 * np.abs(theirs.coef_).max())
     assert ours.bias_C == pytest.approx(theirs.intercept_, rel=0, abs=3e-3 * np.abs(theirs.intercept_).max())
 
@@ -42,7 +42,7 @@ def test_weights_are_those_of_scikit_learn(n, width, penalty):
 def test_of_two_classes_the_weights_differ_by_those_of_scikit_learn():
     """Its binary case has one row of weights, and penalises that one."""
     train = world(90, classes=2)
-    ours, theirs = LogisticFit(train.vectors, train.labels, 2).fit(5.0), peer(train, 5.0)
+    ours, theirs = LogisticSolver(train.vectors, train.labels, 2).fit(5.0), peer(train, 5.0)
     assert ours.weight_CD[1] - ours.weight_CD[0] == pytest.approx(
         theirs.coef_[0], abs=1e-3 * np.abs(theirs.coef_).max()
     )
@@ -50,50 +50,50 @@ def test_of_two_classes_the_weights_differ_by_those_of_scikit_learn():
 
 def test_a_start_elsewhere_leads_to_the_same_optimum_sooner():
     train = world(160)
-    fits = LogisticFit(train.vectors, train.labels, 4)
+    fits = LogisticSolver(train.vectors, train.labels, 4)
     cold, warm = fits.fit(1.0), fits.fit(1.0, fits.fit(1.5))
     assert warm.weight_CD == pytest.approx(cold.weight_CD, abs=1e-3 * np.abs(cold.weight_CD).max())
-    assert warm.iterations < cold.iterations
+    assert warm.num_iterations < cold.num_iterations
 
 
 def test_numbers_that_repeat_others_do_no_harm():
     """Rounding makes their axes' squared lengths negative, by more than the weakest penalty adds."""
     train = world(160)
     twice_ND = np.tile(train.vectors * np.float32(1e5), 2)
-    probe = LogisticFit(twice_ND, train.labels, 4).fit(1e-6)
+    probe = LogisticSolver(twice_ND, train.labels, 4).fit(1e-6)
     assert probe.weight_CD[:, :8] == pytest.approx(probe.weight_CD[:, 8:], rel=1e-3)
-    assert probe.judge(replace(train, vectors=twice_ND))[0] > 0.5
+    assert probe.evaluate(replace(train, vectors=twice_ND))[0] > 0.5
 
 
 def test_a_start_at_the_optimum_stays_there():
     train = world(160)
-    fits = LogisticFit(train.vectors, train.labels, 4)
-    assert fits.fit(1.0, fits.fit(1.0)).iterations <= 1
+    fits = LogisticSolver(train.vectors, train.labels, 4)
+    assert fits.fit(1.0, fits.fit(1.0)).num_iterations <= 1
 
 
 def test_the_unit_of_the_vectors_changes_neither_the_answer_nor_the_work():
     train = world(160)
-    small = LogisticFit(train.vectors, train.labels, 4).fit(1.0)
-    large = LogisticFit(train.vectors * np.float32(1024), train.labels, 4).fit(1024.0**2)
+    small = LogisticSolver(train.vectors, train.labels, 4).fit(1.0)
+    large = LogisticSolver(train.vectors * np.float32(1024), train.labels, 4).fit(1024.0**2)
     assert large.weight_CD * 1024 == pytest.approx(
         small.weight_CD, rel=1e-3, abs=1e-3 * np.abs(small.weight_CD).max()
     )
-    assert abs(large.iterations - small.iterations) <= 3
+    assert abs(large.num_iterations - small.num_iterations) <= 3
 
 
 def test_blocks_of_vectors_add_up(monkeypatch):
     train = world(160)
-    whole = LogisticFit(train.vectors, train.labels, 4).fit(1.0)
-    monkeypatch.setattr(module, "BLOCK", 7)
-    parts = LogisticFit(train.vectors, train.labels, 4).fit(1.0)
+    whole = LogisticSolver(train.vectors, train.labels, 4).fit(1.0)
+    monkeypatch.setattr(module, "VECTORS_PER_BLOCK", 7)
+    parts = LogisticSolver(train.vectors, train.labels, 4).fit(1.0)
     assert parts.weight_CD == pytest.approx(whole.weight_CD, abs=1e-3 * np.abs(whole.weight_CD).max())
-    assert np.array_equal(parts.rank(train).ranked_NK, whole.rank(train).ranked_NK)
+    assert np.array_equal(parts.classify(train).ranked_NK, whole.classify(train).ranked_NK)
 
 
 def test_a_probe_is_judged_by_accuracy_and_log_loss():
     train, other = world(80), world(60, seed=1)
     theirs = peer(train, 1.0)
-    accuracy, loss = LogisticFit(train.vectors, train.labels, 4).fit(1.0).judge(other)
+    accuracy, loss = LogisticSolver(train.vectors, train.labels, 4).fit(1.0).evaluate(other)
     assert accuracy == accuracy_score(other.labels, theirs.predict(other.vectors))
     assert loss == pytest.approx(log_loss(other.labels, theirs.predict_proba(other.vectors)), rel=1e-3)
 
@@ -106,16 +106,16 @@ def sets():
 @pytest.fixture(scope="module")
 def found(sets):
     train, validation, test = sets
-    return linear_probe(train, test, 4, validation=validation)
+    return fit_linear_probe(train, test, 4, validation=validation)
 
 
 def test_the_search_begins_with_every_second_decade_from_strong_to_weak(found):
-    tried = [trial.penalty for trial in found.trials]
+    tried = [trial.l2_penalty for trial in found.trials]
     assert tried[:7] == pytest.approx([1e6, 1e4, 1e2, 1, 1e-2, 1e-4, 1e-6])
 
 
 def test_the_search_halves_the_interval_around_the_best_down_to_8_steps_a_decade(found):
-    step = [round(8 * np.log10(trial.penalty)) for trial in found.trials]
+    step = [round(8 * np.log10(trial.l2_penalty)) for trial in found.trials]
     score = [(trial.accuracy, -trial.loss) for trial in found.trials]
     place = 7
     for reach in (8, 4, 2, 1):
@@ -124,21 +124,23 @@ def test_the_search_halves_the_interval_around_the_best_down_to_8_steps_a_decade
         assert step[place : place + len(around)] == around
         place += len(around)
     assert place == len(step)
-    assert round(8 * np.log10(found.probe.penalty)) == step[max(range(place), key=lambda i: score[i])]
+    assert round(8 * np.log10(found.probe.l2_penalty)) == step[max(range(place), key=lambda i: score[i])]
 
 
 def test_fits_of_the_search_start_from_one_another(sets, found):
     train, _, _ = sets
-    fits = LogisticFit(train.vectors, train.labels, 4)
-    cold = sum(fits.fit(trial.penalty).iterations for trial in found.trials)
-    assert sum(trial.iterations for trial in found.trials) < 0.9 * cold
+    fits = LogisticSolver(train.vectors, train.labels, 4)
+    cold = sum(fits.fit(trial.l2_penalty).num_iterations for trial in found.trials)
+    assert sum(trial.num_iterations for trial in found.trials) < 0.9 * cold
 
 
 def test_every_trial_has_the_accuracy_of_a_cold_fit_of_scikit_learn(sets, found):
     train, validation, _ = sets
     for trial in found.trials:
-        if trial.penalty > 1e-3:  # below, the optimum is too flat for float32
-            theirs = accuracy_score(validation.labels, peer(train, trial.penalty).predict(validation.vectors))
+        if trial.l2_penalty > 1e-3:  # below, the optimum is too flat for float32
+            theirs = accuracy_score(
+                validation.labels, peer(train, trial.l2_penalty).predict(validation.vectors)
+            )
             assert trial.accuracy == theirs
 
 
@@ -149,51 +151,54 @@ def test_the_last_fit_is_to_training_and_validation_set_together(sets, found):
         vectors=np.concatenate([train.vectors, validation.vectors]),
         labels=np.concatenate([train.labels, validation.labels]),
     )
-    theirs = peer(both, found.probe.penalty)
+    theirs = peer(both, found.probe.l2_penalty)
     assert found.probe.weight_CD == pytest.approx(theirs.coef_, abs=2e-3 * np.abs(theirs.coef_).max())
 
 
 def test_the_outcome_is_that_of_scikit_learn_on_the_test_set(sets, found):
     _, _, test = sets
     score_NC = test.vectors @ found.probe.weight_CD.T + found.probe.bias_C
-    assert np.array_equal(found.outcome.ranked_NK, np.argsort(-score_NC, axis=1))
-    assert found.outcome.scores()["top1"].value == accuracy_score(test.labels, score_NC.argmax(axis=1))
-    assert found.outcome.scores()["top1"].value > 0.5
+    assert np.array_equal(found.result.ranked_NK, np.argsort(-score_NC, axis=1))
+    assert found.result.scores()["top1"].value == accuracy_score(test.labels, score_NC.argmax(axis=1))
+    assert found.result.scores()["top1"].value > 0.5
 
 
 def test_labels_of_the_test_set_change_nothing_but_the_score(sets, found):
     train, validation, test = sets
-    other = linear_probe(train, replace(test, labels=(test.labels + 1) % 4), 4, validation=validation)
+    other = fit_linear_probe(train, replace(test, labels=(test.labels + 1) % 4), 4, validation=validation)
     assert other.trials == found.trials
     assert np.array_equal(other.probe.weight_CD, found.probe.weight_CD)
-    assert other.outcome.scores()["top1"].value < found.outcome.scores()["top1"].value
+    assert other.result.scores()["top1"].value < found.result.scores()["top1"].value
 
 
 def test_two_classes_have_an_area_under_the_curve():
-    outcome = linear_probe(world(60, classes=2), world(60, classes=2, seed=2), 2).outcome
+    outcome = fit_linear_probe(world(60, classes=2), world(60, classes=2, seed=2), 2).result
     assert outcome.scores()["roc_auc"].value > 0.9
 
 
 def test_fits_that_end_at_the_limit_are_counted(sets, found, monkeypatch):
     train, validation, test = sets
     assert found.stopped == 0
-    monkeypatch.setattr(module, "ITERATIONS", 2)
-    hasty = linear_probe(train, test, 4, validation=validation)
-    assert hasty.stopped == sum(trial.stopped for trial in hasty.trials) + hasty.probe.stopped
-    assert hasty.stopped > 3
-    assert all(trial.iterations <= 2 for trial in hasty.trials)
+    monkeypatch.setattr(module, "MAX_ITERATIONS", 2)
+    hasty = fit_linear_probe(train, test, 4, validation=validation)
+    assert (
+        hasty.num_unconverged
+        == sum(trial.is_unconverged for trial in hasty.trials) + hasty.probe.is_unconverged
+    )
+    assert hasty.num_unconverged > 3
+    assert all(trial.num_iterations <= 2 for trial in hasty.trials)
 
 
 def test_a_class_without_an_example_is_named_and_never_predicted(sets):
     train, validation, test = sets
-    result = linear_probe(train, test, 6, validation=validation)
-    assert result.absent == (4, 5)
-    assert set(result.outcome.ranked_NK[:, 0].tolist()) <= {0, 1, 2, 3}
+    result = fit_linear_probe(train, test, 6, validation=validation)
+    assert result.absent_classes == (4, 5)
+    assert set(result.result.ranked_NK[:, 0].tolist()) <= {0, 1, 2, 3}
 
 
 def test_without_a_validation_set_a_fifth_of_each_class_is_held_out():
     images = replace(world(40), labels=np.repeat([0, 1, 2, 3], [1, 4, 10, 25]))
-    rest, held = hold_out(images, seed=0)
+    rest, held = hold_out_validation(images, seed=0)
     assert np.bincount(held.labels).tolist() == [0, 1, 2, 5]
     assert sorted(rest.ids + held.ids) == sorted(images.ids)
     place = [images.ids.index(name) for name in held.ids]
@@ -203,8 +208,8 @@ def test_without_a_validation_set_a_fifth_of_each_class_is_held_out():
 
 def test_the_seed_decides_what_is_held_out():
     images = world(40)
-    assert hold_out(images, 0)[1].ids == hold_out(images, 0)[1].ids
-    assert hold_out(images, 0)[1].ids != hold_out(images, 1)[1].ids
+    assert hold_out_validation(images, 0)[1].ids == hold_out_validation(images, 0)[1].ids
+    assert hold_out_validation(images, 0)[1].ids != hold_out_validation(images, 1)[1].ids
 
 
 def changed(images, row, value):
@@ -245,11 +250,11 @@ def changed(images, row, value):
 )
 def test_sets_that_no_probe_can_be_had_from_are_refused(train, validation, test, message):
     with pytest.raises(DataError, match=message):
-        linear_probe(train, test, 4, validation=validation)
+        fit_linear_probe(train, test, 4, validation=validation)
 
 
 def test_sets_of_different_widths_are_refused():
     with pytest.raises(ShapeError, match="test set has vectors of 9 numbers, the training set of 8"):
-        linear_probe(world(8), world(8, width=9), 4)
+        fit_linear_probe(world(8), world(8, width=9), 4)
     with pytest.raises(ShapeError, match="validation set has vectors of 9 numbers"):
-        linear_probe(world(8), world(8), 4, validation=world(8, width=9))
+        fit_linear_probe(world(8), world(8), 4, validation=world(8, width=9))

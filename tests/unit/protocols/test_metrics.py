@@ -4,18 +4,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import average_precision_score, balanced_accuracy_score, confusion_matrix, roc_auc_score
+from sklearn import metrics as sklearn_metrics
+from sklearn.metrics import average_precision_score, balanced_accuracy_score, roc_auc_score
 
 from zebra.errors import DataError
 from zebra.protocols.metrics import (
     average_precisions,
-    best_classes,
     clustered_proportion,
-    confusion,
+    confusion_matrix,
     mean_average_precision,
-    mean_per_class,
+    mean_per_class_accuracy,
     proportion,
     roc_auc,
+    top_k_classes,
 )
 
 
@@ -36,7 +37,7 @@ def test_an_accuracy_over_nothing_is_an_error():
     with pytest.raises(DataError, match="0 samples"):
         proportion(0, 0)
     with pytest.raises(DataError, match="0 samples"):
-        mean_per_class(np.zeros(0, bool), np.zeros(0, np.int64))
+        mean_per_class_accuracy(np.zeros(0, bool), np.zeros(0, np.int64))
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -44,25 +45,29 @@ def test_mean_per_class_and_confusion_agree_with_scikit_learn(seed):
     rng = np.random.default_rng(seed)
     truth, guess = rng.integers(0, 4, 60), rng.integers(0, 4, 60)
     truth[:4] = range(4)
-    assert mean_per_class(guess == truth, truth).value == pytest.approx(balanced_accuracy_score(truth, guess))
-    assert np.array_equal(confusion(guess, truth, 4), confusion_matrix(truth, guess, labels=range(4)))
+    assert mean_per_class_accuracy(guess == truth, truth).value == pytest.approx(
+        balanced_accuracy_score(truth, guess)
+    )
+    assert np.array_equal(
+        confusion_matrix(guess, truth, 4), sklearn_metrics.confusion_matrix(truth, guess, labels=range(4))
+    )
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 6))
 def test_the_best_classes_are_those_of_a_stable_sort(seed, k):
     scores = np.random.default_rng(seed).integers(0, 4, (20, 6)).astype(np.float32)
-    assert np.array_equal(best_classes(scores, k), np.argsort(-scores, axis=1, kind="stable")[:, :k])
+    assert np.array_equal(top_k_classes(scores, k), np.argsort(-scores, axis=1, kind="stable")[:, :k])
 
 
 def test_a_mean_per_class_is_never_certain_of_itself():
     """Of one sample a class, or all right, nothing is known of the spread; the interval must not shrink to a point."""
     labels = np.arange(100)
-    mixed = mean_per_class(labels % 2 == 0, labels)
+    mixed = mean_per_class_accuracy(labels % 2 == 0, labels)
     assert (mixed.low, mixed.high) == (
         pytest.approx(0.5 - 0.085, abs=5e-3),
         pytest.approx(0.5 + 0.085, abs=5e-3),
     )
-    assert 0.9 < mean_per_class(np.ones(100, bool), labels).low < 0.99
+    assert 0.9 < mean_per_class_accuracy(np.ones(100, bool), labels).low < 0.99
 
 
 def test_samples_that_come_alike_in_fives_count_as_one():
@@ -111,7 +116,7 @@ def voc_2007(scores, truth):
 def test_the_11_point_average_precision_agrees_with_its_definition(seed):
     scores, truth = scores_and_truth(seed)
     expected = [voc_2007(scores[:, c], truth[:, c]) for c in range(3)]
-    assert average_precisions(scores, truth, points=11) == pytest.approx(expected, abs=1e-12)
+    assert average_precisions(scores, truth, num_points=11) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("points", [None, 11])
@@ -121,9 +126,9 @@ def test_resamples_are_scored_as_if_their_samples_were_repeated(points):
     rng, drawn = np.random.default_rng(0), []
     for _ in range(1000):
         chosen = rng.integers(0, 40, 40)
-        drawn.append(np.nanmean(average_precisions(scores[chosen], truth[chosen], points=points)))
+        drawn.append(np.nanmean(average_precisions(scores[chosen], truth[chosen], num_points=points)))
     low, middle, high = np.quantile(drawn, (0.025, 0.5, 0.975))
-    score = mean_average_precision(scores, truth, points=points)
+    score = mean_average_precision(scores, truth, num_points=points)
     assert score.low == pytest.approx(score.value + low - middle, abs=1e-6)
     assert score.high == pytest.approx(score.value + high - middle, abs=1e-6)
 

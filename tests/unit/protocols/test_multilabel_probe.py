@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
 from zebra.errors import DataError, ShapeError
-from zebra.protocols.multilabel_probe import multilabel_probe
+from zebra.protocols.multilabel_probe import fit_multilabel_probe
 from zebra.values import Embeddings
 
 CLASSES, WIDTH = 4, 12
@@ -25,37 +25,40 @@ def world(count, seed):
 
 def test_at_the_penalty_found_it_is_one_scikit_learn_regression_per_class():
     (train, train_NC), (test, test_NC) = world(300, 1), world(200, 2)
-    found = multilabel_probe(train, train_NC, test, test_NC)
+    found = fit_multilabel_probe(train, train_NC, test, test_NC)
     for label in range(CLASSES):
-        peer = LogisticRegression(C=1 / found.penalty, solver="newton-cholesky", tol=1e-9)
+        peer = LogisticRegression(C=1 / found.l2_penalty, solver="newton-cholesky", tol=1e-9)
         peer.fit(train.vectors.astype(np.float64), train_NC[:, label])
         theirs_N = peer.decision_function(test.vectors.astype(np.float64))
-        assert found.outcome.score_NC[:, label] == pytest.approx(theirs_N, abs=5e-3)
-    precision = [average_precision_score(test_NC[:, c], found.outcome.score_NC[:, c]) for c in range(CLASSES)]
-    assert found.outcome.scores()["map"].value == pytest.approx(np.mean(precision), abs=1e-6)
+        assert found.result.score_NC[:, label] == pytest.approx(theirs_N, abs=5e-3)
+    precision = [average_precision_score(test_NC[:, c], found.result.score_NC[:, c]) for c in range(CLASSES)]
+    assert found.result.scores()["map"].value == pytest.approx(np.mean(precision), abs=1e-6)
 
 
 def test_what_is_learnable_is_learned():
     (train, train_NC), (test, test_NC) = world(300, 1), world(200, 2)
-    assert multilabel_probe(train, train_NC, test, test_NC, points=11).outcome.scores()["map11"].value > 0.85
+    assert (
+        fit_multilabel_probe(train, train_NC, test, test_NC, num_points=11).result.scores()["map11"].value
+        > 0.85
+    )
     shuffled_NC = np.random.default_rng(3).permutation(train_NC)
-    assert multilabel_probe(train, shuffled_NC, test, test_NC).outcome.scores()["map"].value < 0.55
+    assert fit_multilabel_probe(train, shuffled_NC, test, test_NC).result.scores()["map"].value < 0.55
 
 
 def test_a_class_that_no_example_shows_is_named():
     (train, train_NC), (test, test_NC) = world(100, 1), world(50, 2)
     train_NC[:, 2] = False
     with pytest.raises(DataError, match="class 2, one of 1, is in none"):
-        multilabel_probe(train, train_NC, test, test_NC)
+        fit_multilabel_probe(train, train_NC, test, test_NC)
 
 
 def test_what_does_not_fit_is_refused():
     (train, train_NC), (test, test_NC) = world(100, 1), world(50, 2)
     with pytest.raises(ShapeError, match="training set must be bool"):
-        multilabel_probe(train, train_NC[:-1], test, test_NC)
+        fit_multilabel_probe(train, train_NC[:-1], test, test_NC)
     with pytest.raises(ShapeError, match="do not fit"):
-        multilabel_probe(train, train_NC, replace(test, vectors=test.vectors[:, 1:]), test_NC)
+        fit_multilabel_probe(train, train_NC, replace(test, vectors=test.vectors[:, 1:]), test_NC)
     with pytest.raises(DataError, match="NaN"):
-        multilabel_probe(replace(train, vectors=train.vectors * np.nan), train_NC, test, test_NC)
+        fit_multilabel_probe(replace(train, vectors=train.vectors * np.nan), train_NC, test, test_NC)
     with pytest.raises(DataError, match="at least 5"):
-        multilabel_probe(replace(train, vectors=train.vectors[:3]), train_NC[:3], test, test_NC)
+        fit_multilabel_probe(replace(train, vectors=train.vectors[:3]), train_NC[:3], test, test_NC)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zebra.errors import DataError
-from zebra.protocols.overlap import bonferroni, duplicates, overlap
+from zebra.protocols.overlap import bonferroni_correction, duplicates, evaluate_overlap
 
 
 def outcome(clean, seen):
@@ -17,7 +17,7 @@ def outcome(clean, seen):
         (number < right, part) for part, (right, total) in enumerate((clean, seen)) for number in range(total)
     ]
     correct, duplicate = zip(*parts, strict=True) if parts else ((), ())
-    return overlap(np.array(correct, bool), np.array(duplicate, bool))
+    return evaluate_overlap(np.array(correct, bool), np.array(duplicate, bool))
 
 
 def test_all_clean_and_overlap_are_accuracies_of_their_pictures():
@@ -29,16 +29,16 @@ def test_all_clean_and_overlap_are_accuracies_of_their_pictures():
 
 def test_p_is_the_upper_tail_of_the_binomial_with_clean_as_null():
     tail = sum(math.comb(20, k) * 0.6**k * 0.4 ** (20 - k) for k in range(18, 21))
-    assert outcome((60, 100), (18, 20)).p == pytest.approx(tail)
+    assert outcome((60, 100), (18, 20)).p_value == pytest.approx(tail)
 
 
 def test_an_overlap_that_is_harder_than_clean_gives_no_evidence():
-    assert outcome((90, 100), (5, 20)).p > 0.999
+    assert outcome((90, 100), (5, 20)).p_value > 0.999
 
 
 def test_the_interval_is_clopper_and_pearsons_at_995():
     """Its ends are where a tail of the binomial has 0.25 %."""
-    low, high = outcome((60, 100), (18, 20)).interval
+    low, high = outcome((60, 100), (18, 20)).overlap_interval
     upper = sum(math.comb(20, k) * low**k * (1 - low) ** (20 - k) for k in range(18, 21))
     lower = sum(math.comb(20, k) * high**k * (1 - high) ** (20 - k) for k in range(19))
     assert (upper, lower) == (pytest.approx(0.0025, rel=1e-4), pytest.approx(0.0025, rel=1e-4))
@@ -46,13 +46,13 @@ def test_the_interval_is_clopper_and_pearsons_at_995():
 
 def test_a_set_without_overlap_has_nothing_to_test():
     found = outcome((60, 100), (0, 0))
-    assert (found.overlap, found.interval, found.p, found.inflation) == (None, None, None, 0)
+    assert (found.overlap, found.overlap_interval, found.p_value, found.inflation) == (None, None, None, 0)
     assert found.all == found.clean
 
 
 def test_a_set_that_was_seen_whole_has_nothing_to_compare_with():
     found = outcome((0, 0), (15, 20))
-    assert (found.clean, found.p, found.inflation) == (None, None, 0)
+    assert (found.clean, found.p_value, found.inflation) == (None, None, 0)
     assert found.overlap == found.all
 
 
@@ -62,8 +62,8 @@ def test_bonferroni_multiplies_by_the_sets_that_were_tested():
         "pets": outcome((60, 100), (9, 20)),
         "none": outcome((1, 2), (0, 0)),
     }
-    corrected = bonferroni(sets)
-    assert corrected == {"birds": pytest.approx(2 * sets["birds"].p), "pets": 1}
+    corrected = bonferroni_correction(sets)
+    assert corrected == {"birds": pytest.approx(2 * sets["birds"].p_value), "pets": 1}
 
 
 def test_a_threshold_counts_as_close_for_similarity_and_for_distance():
@@ -75,7 +75,7 @@ def test_a_threshold_counts_as_close_for_similarity_and_for_distance():
 @given(st.integers(0, 2**32 - 1))
 def test_all_lies_between_clean_and_overlap(seed):
     rng = np.random.default_rng(seed)
-    found = overlap(rng.random(50) < rng.random(), rng.random(50) < rng.random())
+    found = evaluate_overlap(rng.random(50) < rng.random(), rng.random(50) < rng.random())
     parts = [part.value for part in (found.clean, found.overlap) if part]
     assert min(parts) - 1e-12 <= found.all.value <= max(parts) + 1e-12
 
@@ -84,6 +84,6 @@ def test_wrong_input_is_named():
     with pytest.raises(DataError, match="picture 1"):
         duplicates([0.5, math.nan], 0.9, "similarity")
     with pytest.raises(DataError, match="3 outcomes but 2"):
-        overlap(np.ones(3, bool), np.ones(2, bool))
+        evaluate_overlap(np.ones(3, bool), np.ones(2, bool))
     with pytest.raises(DataError, match="0 samples"):
         outcome((0, 0), (0, 0))

@@ -5,12 +5,12 @@ import pytest
 from scipy.stats import binomtest
 
 from zebra.errors import DataError
-from zebra.protocols.paired_test import Outcomes, compare
+from zebra.protocols.paired_test import SampleScores, compare_paired
 
 
 def outcomes(values, ids=None):
     values = np.asarray(values)
-    return Outcomes(tuple(str(n) for n in range(len(values))) if ids is None else tuple(ids), values)
+    return SampleScores(tuple(str(n) for n in range(len(values))) if ids is None else tuple(ids), values)
 
 
 def two_models(samples=300, seed=0):
@@ -24,28 +24,28 @@ def test_the_interval_is_that_of_samples_drawn_with_replacement():
     ahead = first.astype(float) - second
     rng = np.random.default_rng(1)
     drawn = ahead[rng.integers(0, 300, (10_000, 300))].mean(axis=1)
-    found = compare(outcomes(first), outcomes(second))
+    found = compare_paired(outcomes(first), outcomes(second))
     low, high = np.quantile(drawn, (0.025, 0.975))
     assert found.difference.value == pytest.approx(ahead.mean())
     assert (found.difference.low, found.difference.high) == (
         pytest.approx(low, abs=5e-3),
         pytest.approx(high, abs=5e-3),
     )
-    assert found.p == pytest.approx(2 * (drawn <= 0).mean(), abs=0.04)
+    assert found.p_value == pytest.approx(2 * (drawn <= 0).mean(), abs=0.04)
 
 
 def test_mcnemar_counts_the_samples_that_one_alone_got_right():
     first, second = two_models()
-    found = compare(outcomes(first), outcomes(second))
+    found = compare_paired(outcomes(first), outcomes(second))
     won, lost = int((first & ~second).sum()), int((~first & second).sum())
-    assert (found.won, found.lost) == (won, lost)
-    assert found.mcnemar_p == pytest.approx(binomtest(won, won + lost).pvalue)
+    assert (found.num_wins, found.num_losses) == (won, lost)
+    assert found.mcnemar_p_value == pytest.approx(binomtest(won, won + lost).pvalue)
 
 
 def test_numbers_are_compared_without_mcnemar():
     rng = np.random.default_rng(0)
-    found = compare(outcomes(rng.normal(size=200) + 0.5), outcomes(rng.normal(size=200)))
-    assert found.mcnemar_p is None
+    found = compare_paired(outcomes(rng.normal(size=200) + 0.5), outcomes(rng.normal(size=200)))
+    assert found.mcnemar_p_value is None
     assert found.difference.low > 0
     assert found.difference.high - found.difference.low == pytest.approx(
         2 * 1.96 * 2**0.5 / 200**0.5, rel=0.15
@@ -55,21 +55,22 @@ def test_numbers_are_compared_without_mcnemar():
 def test_the_order_of_the_samples_does_not_matter():
     first, second = two_models()
     turned = outcomes(second[::-1], [str(n) for n in reversed(range(300))])
-    assert compare(outcomes(first), turned) == compare(outcomes(first), outcomes(second))
+    assert compare_paired(outcomes(first), turned) == compare_paired(outcomes(first), outcomes(second))
 
 
 def test_a_model_is_no_better_than_itself():
     model = outcomes([True, False, True])
-    found = compare(model, model)
+    found = compare_paired(model, model)
     assert (found.difference.value, found.difference.low, found.difference.high) == (0, 0, 0)
-    assert (found.p, found.mcnemar_p) == (1, 1)
+    assert (found.p_value, found.mcnemar_p_value) == (1, 1)
 
 
 def test_chance_seldom_looks_like_progress():
     """Of 200 pairs of equally good models, p < 0.05 in about 10."""
     rng = np.random.default_rng(0)
     small = [
-        compare(outcomes(rng.random(200) < 0.5), outcomes(rng.random(200) < 0.5), seed=n).p < 0.05
+        compare_paired(outcomes(rng.random(200) < 0.5), outcomes(rng.random(200) < 0.5), seed=n).p_value
+        < 0.05
         for n in range(200)
     ]
     assert 2 <= sum(small) <= 20
@@ -78,12 +79,12 @@ def test_chance_seldom_looks_like_progress():
 def test_what_cannot_be_compared_is_refused():
     model = outcomes([True, False])
     with pytest.raises(DataError, match="2 were seen by one alone"):
-        compare(model, outcomes([True, False], ["0", "other"]))
+        compare_paired(model, outcomes([True, False], ["0", "other"]))
     with pytest.raises(DataError, match="'a' occurs twice"):
-        compare(outcomes([True, False], "aa"), outcomes([True, False], "aa"))
+        compare_paired(outcomes([True, False], "aa"), outcomes([True, False], "aa"))
     with pytest.raises(DataError, match="0 samples"):
-        compare(outcomes([]), outcomes([]))
+        compare_paired(outcomes([]), outcomes([]))
     with pytest.raises(DataError, match="'1' is NaN"):
-        compare(outcomes([0.0, np.nan]), model)
+        compare_paired(outcomes([0.0, np.nan]), model)
     with pytest.raises(DataError, match="1 ids name 2"):
-        compare(outcomes([True, False], "a"), model)
+        compare_paired(outcomes([True, False], "a"), model)

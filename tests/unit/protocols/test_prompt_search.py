@@ -5,7 +5,7 @@ import pytest
 
 from zebra.errors import ConfigError, DataError
 from zebra.protocols.prompt_search import search_prompts
-from zebra.protocols.zero_shot import zero_shot
+from zebra.protocols.zero_shot import classify_zero_shot
 from zebra.values import Embeddings
 
 CLASSES, WIDTH = 6, 16
@@ -30,47 +30,47 @@ def world(noise, images=400, seed=0):
 
 
 def top1(images, templates):
-    return zero_shot(images, unit(templates.sum(axis=0))).correct_N.mean()
+    return classify_zero_shot(images, unit(templates.sum(axis=0))).correct_N.mean()
 
 
 def test_a_good_template_is_found_among_bad_ones_and_the_gain_holds_on_new_images():
     found = search_prompts(*world([9, 9, 0.1, 9, 9, 9]))
-    assert found.chosen[0] == 2
+    assert found.best_templates[0] == 2
     assert found.gain.difference.low > 0
 
 
 def test_every_step_takes_the_template_that_helps_most():
     templates, validation, test = world([2, 2, 2, 2, 2])
-    found = search_prompts(templates, validation, test, steps=3)
+    found = search_prompts(templates, validation, test, max_steps=3)
     for step in range(3):
-        before = list(found.tried[:step])
+        before = list(found.template_order[:step])
         left = [t for t in range(5) if t not in before]
         best = max(top1(validation, templates[[*before, t]]) for t in left)
-        assert found.validation[step] == pytest.approx(best)
-        assert top1(validation, templates[list(found.tried[: step + 1])]) == pytest.approx(best)
+        assert found.validation_accuracies[step] == pytest.approx(best)
+        assert top1(validation, templates[list(found.template_order[: step + 1])]) == pytest.approx(best)
 
 
 def test_the_choice_ends_at_the_best_step_and_its_gain_is_over_all_templates():
     templates, validation, test = world([2, 2, 2, 2, 2])
     found = search_prompts(templates, validation, test)
-    assert len(found.tried) == 5
-    assert found.chosen == found.tried[: np.argmax(found.validation) + 1]
-    assert found.validation_all == found.validation[-1]
-    gain = top1(test, templates[list(found.chosen)]) - top1(test, templates)
+    assert len(found.template_order) == 5
+    assert found.best_templates == found.template_order[: np.argmax(found.validation_accuracies) + 1]
+    assert found.validation_accuracy_all == found.validation_accuracies[-1]
+    gain = top1(test, templates[list(found.best_templates)]) - top1(test, templates)
     assert found.gain.difference.value == pytest.approx(gain)
 
 
 def test_of_equal_templates_the_first_is_taken():
     templates, validation, test = world([1])
-    assert search_prompts(templates[[0, 0, 0]], validation, test).chosen == (0,)
+    assert search_prompts(templates[[0, 0, 0]], validation, test).best_templates == (0,)
 
 
 def test_where_templates_are_equally_good_the_search_flatters_itself_and_the_gain_does_not():
     """Validation rises by choosing luck; on new images the interval of nearly every world holds 0 or less."""
     flattered, claimed = [], 0
     for seed in range(12):
-        found = search_prompts(*world([3] * 8, images=60, seed=seed), steps=3)
-        flattered.append(max(found.validation) - found.validation_all)
+        found = search_prompts(*world([3] * 8, images=60, seed=seed), max_steps=3)
+        flattered.append(max(found.validation_accuracies) - found.validation_accuracy_all)
         claimed += found.gain.difference.low > 0
     assert np.mean(flattered) > 0
     assert claimed <= 2
@@ -87,4 +87,4 @@ def test_there_must_be_something_to_choose():
     with pytest.raises(ConfigError, match="nothing to choose"):
         search_prompts(templates[:1], validation, test)
     with pytest.raises(ConfigError, match="nothing to choose"):
-        search_prompts(templates, validation, test, steps=0)
+        search_prompts(templates, validation, test, max_steps=0)

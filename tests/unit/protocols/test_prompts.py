@@ -9,11 +9,11 @@ import pytest
 from zebra.errors import ConfigError, DataError, ShapeError
 from zebra.protocols.prompts import (
     PromptSet,
-    class_head,
-    general_prompts,
-    read_folder,
-    read_json,
-    read_markdown,
+    average_prompt_vectors,
+    load_general_prompts,
+    read_prompt_dir,
+    read_prompt_json,
+    read_prompt_markdown,
 )
 
 PHOTO = "a photo of a {}."
@@ -74,15 +74,15 @@ def test_the_hash_is_the_same_on_every_machine():
 
 
 def test_a_set_without_names_takes_those_of_the_data():
-    assert prompt_set(classnames=None).on(["cat", "dog"]).prompts()[1] == ("a photo of a dog.",)
+    assert prompt_set(classnames=None).with_classnames(["cat", "dog"]).prompts()[1] == ("a photo of a dog.",)
     with pytest.raises(ConfigError, match="names no classes"):
         prompt_set(classnames=None).prompts()
 
 
 def test_a_set_with_names_must_have_as_many_as_the_data():
-    assert prompt_set().on(["0", "1"]) == prompt_set()
+    assert prompt_set().with_classnames(["0", "1"]) == prompt_set()
     with pytest.raises(DataError, match="names 2 classes, the data set has 3"):
-        prompt_set().on(["0", "1", "2"])
+        prompt_set().with_classnames(["0", "1", "2"])
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_names_meant_to_be_repeated_are_let_through_by_name():
 
 
 def test_zebras_own_set_has_forty_templates_all_different():
-    general = general_prompts()
+    general = load_general_prompts()
     assert general.source == "zebra"
     assert len(set(general.templates)) == 40
     assert all(
@@ -129,13 +129,13 @@ def test_a_clip_benchmark_folder_is_read(tmp_path):
         "a photo of a {c}.\r\nart\n", encoding="utf-8"
     )
     with pytest.raises(ConfigError, match=r"'art' has no \{\}"):
-        read_folder(tmp_path)
+        read_prompt_dir(tmp_path)
     (tmp_path / "zeroshot_classification_templates.txt").write_text(
         "a photo of a {c}.\n{c}", encoding="utf-8"
     )
-    assert read_folder(tmp_path).prompts()[1] == ("a photo of a zebra.", "zebra")
+    assert read_prompt_dir(tmp_path).prompts()[1] == ("a photo of a zebra.", "zebra")
     with pytest.raises(DataError, match=r"classnames\.txt cannot be read"):
-        read_folder(tmp_path / "nowhere")
+        read_prompt_dir(tmp_path / "nowhere")
 
 
 def write_json(path, document):
@@ -146,15 +146,18 @@ def write_json(path, document):
 def test_custom_files_of_clip_benchmark_are_read(tmp_path):
     templates = write_json(tmp_path / "t.json", {"farm": ["a photo of a {c}."], "other": ["{c}"]})
     names = write_json(tmp_path / "n.json", {"farm": ["horse", "zebra"]})
-    assert read_json("farm", templates, names).prompts()[1] == ("a photo of a zebra.",)
-    assert read_json("farm", templates).classnames is None
+    assert read_prompt_json("farm", templates, names).prompts()[1] == ("a photo of a zebra.",)
+    assert read_prompt_json("farm", templates).classnames is None
     with pytest.raises(DataError, match=r"has no entry 'fram'\. Did you mean 'farm'"):
-        read_json("fram", templates)
+        read_prompt_json("fram", templates)
 
 
 def test_custom_sentences_for_every_class_are_read(tmp_path):
     file = write_json(tmp_path / "t.json", {"farm": {"zebra": ["It has stripes."], "horse": ["It neighs."]}})
-    assert read_json("farm", file).on(["horse", "zebra"]).prompts() == (("It neighs.",), ("It has stripes.",))
+    assert read_prompt_json("farm", file).with_classnames(["horse", "zebra"]).prompts() == (
+        ("It neighs.",),
+        ("It has stripes.",),
+    )
 
 
 @pytest.mark.parametrize(
@@ -172,7 +175,7 @@ def test_a_damaged_file_is_named(tmp_path, text, message):
     path = tmp_path / "t.json"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=message):
-        read_json("farm", path)
+        read_prompt_json("farm", path)
 
 
 MARKDOWN = """# Prompts
@@ -224,11 +227,14 @@ classes = ['a']
 def test_openais_sections_are_read_with_their_synonyms(tmp_path):
     path = tmp_path / "prompts.md"
     path.write_text(MARKDOWN, encoding="utf-8")
-    assert read_markdown(path, "Faces").prompts() == (
+    assert read_prompt_markdown(path, "Faces").prompts() == (
         ("a happy face.", "a smiling face."),
         ("a angry face.",),
     )
-    assert read_markdown(path, "Farm").prompts()[1] == ("a photo of a mother's hen.", "a mother's hen.")
+    assert read_prompt_markdown(path, "Farm").prompts()[1] == (
+        "a photo of a mother's hen.",
+        "a mother's hen.",
+    )
 
 
 @pytest.mark.parametrize(
@@ -239,20 +245,20 @@ def test_sections_that_cannot_be_read_are_named_and_nothing_is_run(tmp_path, sec
     path = tmp_path / "prompts.md"
     path.write_text(MARKDOWN, encoding="utf-8")
     with pytest.raises(DataError, match=message):
-        read_markdown(path, section)
+        read_prompt_markdown(path, section)
 
 
 def test_the_head_averages_the_directions_of_every_classs_prompts():
     prompts = np.array([[2, 0], [0, 5], [0, 3]], dtype=np.float32)
-    head = class_head(prompts, [2, 1])
+    head = average_prompt_vectors(prompts, [2, 1])
     assert head == pytest.approx(np.array([[0.5**0.5, 0.5**0.5], [0, 1]]))
     assert head.dtype == np.float32
 
 
 def test_a_head_of_prompts_that_do_not_fit_is_refused():
     with pytest.raises(ShapeError, match="3 prompts cannot be 2 classes of 4"):
-        class_head(np.ones((3, 2), np.float32), [2, 2])
+        average_prompt_vectors(np.ones((3, 2), np.float32), [2, 2])
     with pytest.raises(ShapeError):
-        class_head(np.ones((3, 2), np.float32), [3, 0])
+        average_prompt_vectors(np.ones((3, 2), np.float32), [3, 0])
     with pytest.raises(DataError, match="text vector 1 has no direction"):
-        class_head(np.array([[1, 0], [0, 0]], np.float32), [1, 1])
+        average_prompt_vectors(np.array([[1, 0], [0, 0]], np.float32), [1, 1])

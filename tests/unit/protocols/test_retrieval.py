@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from zebra.errors import DataError, ShapeError
 from zebra.protocols import retrieval
-from zebra.protocols.retrieval import retrieve
+from zebra.protocols.retrieval import compute_retrieval_ranks
 from zebra.values import Embeddings
 
 
@@ -46,9 +46,9 @@ def by_definition(image_NE, text_ME, owners):
 def test_ranks_are_those_of_the_definition_whatever_the_blocks(seed, blocks):
     images, texts, owners = made_up_set(seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(retrieval, "TEXTS", blocks[0])
-        patch.setattr(retrieval, "IMAGES", blocks[1])
-        found = retrieve(named("i", images), named("t", texts), owners)
+        patch.setattr(retrieval, "TEXTS_PER_BLOCK", blocks[0])
+        patch.setattr(retrieval, "IMAGES_PER_BLOCK", blocks[1])
+        found = compute_retrieval_ranks(named("i", images), named("t", texts), owners)
     text_rank, image_rank = by_definition(images.astype(np.float32), texts.astype(np.float32), owners)
     assert found.text_rank_N.tolist() == text_rank
     assert found.image_rank_M.tolist() == image_rank
@@ -57,14 +57,14 @@ def test_ranks_are_those_of_the_definition_whatever_the_blocks(seed, blocks):
 def test_a_picture_is_found_by_the_best_of_its_captions():
     images = np.eye(2)
     texts = unit(np.array([[1, 3], [5, 1], [1, 1.1]]))
-    found = retrieve(named("i", images), named("t", texts), np.array([0, 0, 1]))
+    found = compute_retrieval_ranks(named("i", images), named("t", texts), np.array([0, 0, 1]))
     assert found.text_rank_N.tolist() == [1, 2]  # the second picture lies nearer to "1, 3", of the first
     assert found.image_rank_M.tolist() == [2, 1, 1]
 
 
 def test_a_model_that_maps_everything_to_one_point_finds_nothing():
     point = unit(np.ones((60, 8)))
-    scores = retrieve(named("i", point[:20]), named("t", point), np.arange(60) % 20).scores()
+    scores = compute_retrieval_ranks(named("i", point[:20]), named("t", point), np.arange(60) % 20).scores()
     assert len(scores) == 6
     assert all(score.value == 0 for score in scores.values())
 
@@ -72,20 +72,22 @@ def test_a_model_that_maps_everything_to_one_point_finds_nothing():
 def test_a_caption_of_two_pictures_comes_second_and_is_counted():
     images = unit(np.array([[1, 0, 0], [1, 0.1, 0], [0, 0, 1]]))
     texts = unit(np.array([[1, 0.05, 0], [1, 0.05, 0], [0, 0, 1]]))
-    found = retrieve(named("i", images), named("t", texts), np.array([0, 1, 2]))
+    found = compute_retrieval_ranks(named("i", images), named("t", texts), np.array([0, 1, 2]))
     assert found.text_rank_N.tolist() == [2, 2, 1]
-    assert found.repeated == 2
+    assert found.num_ambiguous_captions == 2
 
 
 def test_the_same_words_twice_for_one_picture_are_no_rivals():
     images = np.eye(2)
-    found = retrieve(named("i", images), named("t", images[[0, 0, 1]]), np.array([0, 0, 1]))
-    assert (found.text_rank_N.tolist(), found.repeated) == ([1, 1], 0)
+    found = compute_retrieval_ranks(named("i", images), named("t", images[[0, 0, 1]]), np.array([0, 0, 1]))
+    assert (found.text_rank_N.tolist(), found.num_ambiguous_captions) == ([1, 1], 0)
 
 
 def test_recall_is_left_out_where_it_would_always_be_1():
     images = np.eye(6)
-    scores = retrieve(named("i", images), named("t", images[np.arange(12) % 6]), np.arange(12) % 6).scores()
+    scores = compute_retrieval_ranks(
+        named("i", images), named("t", images[np.arange(12) % 6]), np.arange(12) % 6
+    ).scores()
     assert list(scores) == [
         "image_to_text_recall@1",
         "image_to_text_recall@5",
@@ -98,20 +100,20 @@ def test_recall_is_left_out_where_it_would_always_be_1():
 def test_what_does_not_belong_together_is_refused():
     images, texts, owners = named("i", np.eye(3)), named("t", np.eye(3)), np.arange(3)
     with pytest.raises(DataError, match="1 pictures have no caption, such as i2"):
-        retrieve(images, texts, np.array([0, 1, 1]))
+        compute_retrieval_ranks(images, texts, np.array([0, 1, 1]))
     with pytest.raises(DataError, match="t2 names number 3 of 3"):
-        retrieve(images, texts, np.array([0, 1, 3]))
+        compute_retrieval_ranks(images, texts, np.array([0, 1, 3]))
     with pytest.raises(DataError, match="t0 names number -1"):
-        retrieve(images, texts, np.array([-1, 1, 2]))
+        compute_retrieval_ranks(images, texts, np.array([-1, 1, 2]))
     with pytest.raises(DataError, match="caption t0 has length 2, not 1"):
-        retrieve(images, named("t", 2 * np.eye(3)), owners)
+        compute_retrieval_ranks(images, named("t", 2 * np.eye(3)), owners)
     with pytest.raises(DataError, match="picture i0 has length nan"):
-        retrieve(named("i", np.full((3, 3), np.nan)), texts, owners)
+        compute_retrieval_ranks(named("i", np.full((3, 3), np.nan)), texts, owners)
     with pytest.raises(DataError, match="embed both with one"):
-        retrieve(named("i", np.eye(3), "one"), named("t", np.eye(3), "other"), owners)
+        compute_retrieval_ranks(named("i", np.eye(3), "one"), named("t", np.eye(3), "other"), owners)
     with pytest.raises(DataError, match="empty"):
-        retrieve(named("i", np.eye(3)[:0]), named("t", np.eye(3)[:0]), owners[:0])
+        compute_retrieval_ranks(named("i", np.eye(3)[:0]), named("t", np.eye(3)[:0]), owners[:0])
     with pytest.raises(ShapeError, match="differ in E"):
-        retrieve(images, named("t", np.eye(4)[:3]), owners)
+        compute_retrieval_ranks(images, named("t", np.eye(4)[:3]), owners)
     with pytest.raises(ShapeError, match="one picture for each of 3"):
-        retrieve(images, texts, owners[:2])
+        compute_retrieval_ranks(images, texts, owners[:2])

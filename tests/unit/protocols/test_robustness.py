@@ -10,15 +10,15 @@ from scipy.stats import linregress
 from zebra.errors import DataError, ShapeError
 from zebra.protocols.metrics import proportion
 from zebra.protocols.robustness import (
-    AVERAGE,
-    average,
-    fit_line,
-    inside,
-    minus,
-    robustness,
+    AVERAGE_SHIFT,
+    average_scores,
+    clip_accuracy,
+    evaluate_robustness,
+    fit_logit_line,
+    subtract_scores,
     zero_shot_by_subclasses,
 )
-from zebra.protocols.zero_shot import zero_shot
+from zebra.protocols.zero_shot import classify_zero_shot
 from zebra.values import Embeddings, Score
 
 
@@ -46,7 +46,7 @@ REFERENCES = [f"reference {i}" for i in range(8)]
 
 def test_the_line_is_that_of_scipy_through_the_logits():
     standard, shifted = on_a_line(noise=0.2)
-    line = fit_line([*map(exact, standard)], [*map(exact, shifted)])
+    line = fit_logit_line([*map(exact, standard)], [*map(exact, shifted)])
     truth = linregress(logit(standard), logit(shifted))
     assert (line.slope, line.intercept) == (pytest.approx(truth.slope), pytest.approx(truth.intercept))
 
@@ -54,7 +54,7 @@ def test_the_line_is_that_of_scipy_through_the_logits():
 def test_each_resample_is_a_line_through_some_of_the_models():
     """The first resample, drawn again and fitted by scipy."""
     standard, shifted = on_a_line(noise=0.2)
-    line = fit_line([*map(exact, standard)], [*map(exact, shifted)], seed=3)
+    line = fit_logit_line([*map(exact, standard)], [*map(exact, shifted)], seed=3)
     pick = np.random.default_rng(3).integers(8, size=(2000, 8))[0]
     truth = linregress(logit(standard[pick]), logit(shifted[pick]))
     assert (line.slope_B[0], line.intercept_B[0]) == (
@@ -67,43 +67,45 @@ def test_effective_robustness_is_the_height_above_the_line_in_accuracy():
     """The line is logit(y) = 1.3 logit(x) − 0.7, and the model lies 0.1 of accuracy above it."""
     expected = expit(1.3 * logit(0.7) - 0.7)
     models = measured({"clip": (exact(0.7), exact(expected + 0.1))})
-    (shift,) = robustness(models, "standard", REFERENCES, "reference 0")
-    assert shift.effective["clip"].value == pytest.approx(0.1)
+    (shift,) = evaluate_robustness(models, "standard", REFERENCES, "reference 0")
+    assert shift.effective_robustness["clip"].value == pytest.approx(0.1)
 
 
 def test_a_model_on_the_line_of_noisy_references_is_not_found_robust():
     models = measured({"plain": (exact(0.7), exact(float(expit(1.3 * logit(0.7) - 0.7))))}, noise=0.2)
-    (shift,) = robustness(models, "standard", REFERENCES, "reference 0")
-    assert shift.effective["plain"].low < 0 < shift.effective["plain"].high
+    (shift,) = evaluate_robustness(models, "standard", REFERENCES, "reference 0")
+    assert shift.effective_robustness["plain"].low < 0 < shift.effective_robustness["plain"].high
 
 
 def test_relative_robustness_is_the_gain_over_the_baseline():
     """CLIP Fig. 13 on ImageNetV2: zero-shot CLIP 70.1, ResNet-101 64.3."""
     extra = {"clip": (exact(0.762), exact(0.701)), "ResNet-101": (exact(0.762), exact(0.643))}
-    (shift,) = robustness(measured(extra), "standard", REFERENCES, "ResNet-101")
-    assert shift.relative["clip"].value == pytest.approx(0.058)
-    assert shift.relative["ResNet-101"].value == 0
+    (shift,) = evaluate_robustness(measured(extra), "standard", REFERENCES, "ResNet-101")
+    assert shift.relative_robustness["clip"].value == pytest.approx(0.058)
+    assert shift.relative_robustness["ResNet-101"].value == 0
 
 
 def test_the_models_that_the_line_was_fitted_to_are_not_judged_by_it():
-    (shift,) = robustness(measured({"clip": (exact(0.7), exact(0.7))}), "standard", REFERENCES, "reference 0")
-    assert set(shift.effective) == set(shift.relative) == {"clip"}
+    (shift,) = evaluate_robustness(
+        measured({"clip": (exact(0.7), exact(0.7))}), "standard", REFERENCES, "reference 0"
+    )
+    assert set(shift.effective_robustness) == set(shift.relative_robustness) == {"clip"}
 
 
 def test_several_shifts_come_with_their_average():
     models = measured({"clip": (exact(0.7), exact(0.6))})
     models = {name: scores | {"other": exact(0.4)} for name, scores in models.items()}
-    shifts = robustness(models, "standard", REFERENCES, "reference 0")
-    assert [shift.name for shift in shifts] == ["shift", "other", AVERAGE]
-    assert shifts[2].shifted["clip"].value == pytest.approx(0.5)
+    shifts = evaluate_robustness(models, "standard", REFERENCES, "reference 0")
+    assert [shift.name for shift in shifts] == ["shift", "other", AVERAGE_SHIFT]
+    assert shifts[2].shifted_scores["clip"].value == pytest.approx(0.5)
 
 
 def test_doubt_about_the_line_widens_the_interval():
     extra = {"clip": (exact(0.7), exact(0.7))}
     widths = []
     for noise in (0.0, 0.3):
-        (shift,) = robustness(measured(extra, noise), "standard", REFERENCES, "reference 0")
-        clip = shift.effective["clip"]
+        (shift,) = evaluate_robustness(measured(extra, noise), "standard", REFERENCES, "reference 0")
+        clip = shift.effective_robustness["clip"]
         widths.append((clip.value - clip.low, clip.high - clip.value))
     assert max(widths[0]) < 1e-6 < 0.01 < min(widths[1])
 
@@ -112,13 +114,13 @@ def test_doubt_about_the_line_widens_the_interval():
 def test_few_pictures_of_either_set_widen_the_interval(which):
     few = [exact(0.7), exact(0.7)]
     few[which] = proportion(70, 100)
-    (shift,) = robustness(measured({"clip": tuple(few)}), "standard", REFERENCES, "reference 0")
-    assert shift.effective["clip"].high - shift.effective["clip"].low > 0.1
+    (shift,) = evaluate_robustness(measured({"clip": tuple(few)}), "standard", REFERENCES, "reference 0")
+    assert shift.effective_robustness["clip"].high - shift.effective_robustness["clip"].low > 0.1
 
 
 def test_the_interval_of_a_difference_is_newcombes():
     """Newcombe 1998, table II, case (a), method 10: 56/70 − 48/80 has 0.0524 to 0.3339."""
-    difference = minus(proportion(56, 70), proportion(48, 80))
+    difference = subtract_scores(proportion(56, 70), proportion(48, 80))
     assert (difference.low, difference.high) == (
         pytest.approx(0.0524, abs=5e-5),
         pytest.approx(0.3339, abs=5e-5),
@@ -127,7 +129,7 @@ def test_the_interval_of_a_difference_is_newcombes():
 
 def test_the_interval_of_an_average_narrows_with_the_root_of_their_number():
     one = Score(0.5, 0.4, 0.6, 100)
-    four = average([one] * 4)
+    four = average_scores([one] * 4)
     assert (four.low, four.high, four.n) == (pytest.approx(0.45), pytest.approx(0.55), 400)
 
 
@@ -136,10 +138,10 @@ def test_the_interval_of_an_average_narrows_with_the_root_of_their_number():
 def test_moving_0_and_1_inside_keeps_all_accuracies_of_n_samples_in_order(case):
     first, second, n = case
     low, high = sorted((first, second))
-    assert 0 < inside(low / n, n) <= inside(high / n, n) < 1
-    assert (low < high) == (inside(low / n, n) < inside(high / n, n))
+    assert 0 < clip_accuracy(low / n, n) <= clip_accuracy(high / n, n) < 1
+    assert (low < high) == (clip_accuracy(low / n, n) < clip_accuracy(high / n, n))
     if 0 < low < n:
-        assert inside(low / n, n) == low / n
+        assert clip_accuracy(low / n, n) == low / n
 
 
 def test_models_that_get_all_or_nothing_right_have_finite_robustness():
@@ -147,15 +149,15 @@ def test_models_that_get_all_or_nothing_right_have_finite_robustness():
         {"all": (proportion(50, 50), proportion(50, 50)), "none": (proportion(0, 50), proportion(0, 50))}
     )
     models["reference 0"] = {"standard": proportion(25, 50), "shift": proportion(0, 50)}
-    (shift,) = robustness(models, "standard", REFERENCES, "reference 0")
-    for score in shift.effective.values():
+    (shift,) = evaluate_robustness(models, "standard", REFERENCES, "reference 0")
+    for score in shift.effective_robustness.values():
         assert np.isfinite([score.value, score.low, score.high]).all()
         assert score.low <= score.value <= score.high
 
 
 def test_resamples_without_a_spread_are_left_out():
     """A ninth of the resamples of three models are of one model alone."""
-    line = fit_line([*map(exact, (0.5, 0.6, 0.7))], [*map(exact, (0.4, 0.5, 0.6))])
+    line = fit_logit_line([*map(exact, (0.5, 0.6, 0.7))], [*map(exact, (0.4, 0.5, 0.6))])
     assert 1700 < len(line.slope_B) < 1850
     assert np.isfinite(line.slope_B).all()
 
@@ -163,23 +165,23 @@ def test_resamples_without_a_spread_are_left_out():
 def test_input_that_has_no_line_is_refused():
     models = measured({})
     with pytest.raises(DataError, match="2 reference models"):
-        robustness(models, "standard", REFERENCES[:2], "reference 0")
+        evaluate_robustness(models, "standard", REFERENCES[:2], "reference 0")
     with pytest.raises(DataError, match="2 reference models"):
-        robustness(models, "standard", [*REFERENCES[:2], "reference 0"], "reference 0")
+        evaluate_robustness(models, "standard", [*REFERENCES[:2], "reference 0"], "reference 0")
     with pytest.raises(
         DataError, match=r"no accuracies of the model 'refrence 1'\. Did you mean 'reference 1'"
     ):
-        robustness(models, "standard", ["refrence 1", *REFERENCES], "reference 0")
+        evaluate_robustness(models, "standard", ["refrence 1", *REFERENCES], "reference 0")
     with pytest.raises(DataError, match="'standart'"):
-        robustness(models, "standart", REFERENCES, "reference 0")
+        evaluate_robustness(models, "standart", REFERENCES, "reference 0")
     with pytest.raises(DataError, match="'reference 3' has no accuracy on 'shift'"):
         lacking = models | {"reference 3": {"standard": exact(0.5)}}
-        robustness(lacking, "standard", REFERENCES, "reference 0")
+        evaluate_robustness(lacking, "standard", REFERENCES, "reference 0")
     with pytest.raises(DataError, match="at least one shift"):
         alone = {name: {"standard": scores["standard"]} for name, scores in models.items()}
-        robustness(alone, "standard", REFERENCES, "reference 0")
+        evaluate_robustness(alone, "standard", REFERENCES, "reference 0")
     with pytest.raises(DataError, match="needs a spread"):
-        fit_line([exact(0.5)] * 3, [exact(0.5)] * 3)
+        fit_logit_line([exact(0.5)] * 3, [exact(0.5)] * 3)
 
 
 def images(vectors, labels):
@@ -210,7 +212,7 @@ def test_classes_of_one_subclass_each_are_plain_zero_shot():
     pictures = images(rng.normal(size=(40, 6)), rng.integers(0, 7, 40))
     head = rng.normal(size=(7, 6)).astype(np.float32)
     mapped = zero_shot_by_subclasses(pictures, head, [[number] for number in range(7)])
-    assert np.array_equal(mapped.ranked_NK, zero_shot(pictures, head).ranked_NK)
+    assert np.array_equal(mapped.ranked_NK, classify_zero_shot(pictures, head).ranked_NK)
 
 
 def test_a_mapping_that_does_not_fit_is_refused():

@@ -30,7 +30,7 @@ def test_the_unit_of_compute_does_not_matter():
     first = fit_power_law(COMPUTE, ERROR)
     second = fit_power_law([1e9 * c for c in COMPUTE], ERROR)
     assert second.exponent.value == pytest.approx(first.exponent.value)
-    assert second.prediction([5e11]).high_N == pytest.approx(first.prediction([500]).high_N)
+    assert second.prediction_band([5e11]).high_N == pytest.approx(first.prediction_band([500]).high_N)
 
 
 @pytest.mark.parametrize(("kind", "own"), [("band", 0), ("prediction", 1)])
@@ -53,7 +53,7 @@ def test_a_further_run_falls_into_its_interval_19_times_of_20():
     inside = 0
     for _ in range(400):
         errors = 0.5 * np.array([*COMPUTE, 1000.0]) ** -0.1 * np.exp(rng.normal(size=6) * 0.03)
-        curve = fit_power_law(COMPUTE, errors[:5]).prediction([1000.0])
+        curve = fit_power_law(COMPUTE, errors[:5]).prediction_band([1000.0])
         inside += bool(curve.low_N[0] <= errors[5] <= curve.high_N[0])
     assert 0.92 <= inside / 400 <= 0.98
 

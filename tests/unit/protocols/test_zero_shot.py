@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from zebra.errors import DataError, ShapeError
-from zebra.protocols.zero_shot import BLOCK, zero_shot, zero_shot_multilabel
+from zebra.protocols.zero_shot import ROWS_PER_BLOCK, classify_zero_shot, score_zero_shot_multilabel
 from zebra.values import Embeddings
 
 
@@ -16,80 +16,85 @@ def images(vectors, labels=None):
 
 def test_the_class_with_the_largest_cosine_wins():
     head = np.eye(3, dtype=np.float32)
-    outcome = zero_shot(images([[0.9, 0.3, 0], [0, 0.1, 0.99]], [0, 1]), head)
+    outcome = classify_zero_shot(images([[0.9, 0.3, 0], [0, 0.1, 0.99]], [0, 1]), head)
     assert outcome.ranked_NK.tolist() == [[0, 1, 2], [2, 1, 0]]
     assert outcome.scores()["top1"].value == 0.5
 
 
 def test_ties_go_to_the_class_named_first():
-    outcome = zero_shot(images([[1, 0]], [1]), np.array([[1, 0], [1, 0]], dtype=np.float32))
+    outcome = classify_zero_shot(images([[1, 0]], [1]), np.array([[1, 0], [1, 0]], dtype=np.float32))
     assert outcome.ranked_NK[0].tolist() == [0, 1]
 
 
 def test_top5_counts_a_true_class_in_fifth_place_and_not_in_sixth():
     head = np.eye(8, dtype=np.float32)
     vector = np.array([[8, 7, 6, 5, 4, 3, 2, 1]], dtype=np.float32)
-    assert zero_shot(images(vector, [4]), head).scores()["top5"].value == 1
-    assert zero_shot(images(vector, [5]), head).scores()["top5"].value == 0
+    assert classify_zero_shot(images(vector, [4]), head).scores()["top5"].value == 1
+    assert classify_zero_shot(images(vector, [5]), head).scores()["top5"].value == 0
 
 
 def test_top5_is_left_out_where_it_would_always_be_1():
-    assert "top5" not in zero_shot(images(np.eye(5), range(5)), np.eye(5, dtype=np.float32)).scores()
+    assert "top5" not in classify_zero_shot(images(np.eye(5), range(5)), np.eye(5, dtype=np.float32)).scores()
 
 
 def test_blocks_do_not_change_the_outcome():
     rng = np.random.default_rng(0)
-    vectors, head = rng.normal(size=(BLOCK + 50, 4)), rng.normal(size=(6, 4)).astype(np.float32)
-    outcome = zero_shot(images(vectors, np.zeros(BLOCK + 50)), head)
+    vectors, head = rng.normal(size=(ROWS_PER_BLOCK + 50, 4)), rng.normal(size=(6, 4)).astype(np.float32)
+    outcome = classify_zero_shot(images(vectors, np.zeros(ROWS_PER_BLOCK + 50)), head)
     assert np.array_equal(outcome.ranked_NK[:, 0], (vectors.astype(np.float32) @ head.T).argmax(1))
 
 
 def test_wrong_input_is_named():
     with pytest.raises(DataError, match="labelled"):
-        zero_shot(images(np.eye(2)), np.eye(2, dtype=np.float32))
+        classify_zero_shot(images(np.eye(2)), np.eye(2, dtype=np.float32))
     with pytest.raises(ShapeError, match="differ in E"):
-        zero_shot(images(np.eye(2), [0, 1]), np.eye(3, dtype=np.float32))
+        classify_zero_shot(images(np.eye(2), [0, 1]), np.eye(3, dtype=np.float32))
     with pytest.raises(DataError, match="NaN"):
-        zero_shot(images([[np.nan, 0]], [0]), np.eye(2, dtype=np.float32))
+        classify_zero_shot(images([[np.nan, 0]], [0]), np.eye(2, dtype=np.float32))
     with pytest.raises(DataError, match="infinity"):
-        zero_shot(images([[np.inf, 0]], [0]), np.eye(2, dtype=np.float32))
+        classify_zero_shot(images([[np.inf, 0]], [0]), np.eye(2, dtype=np.float32))
     with pytest.raises(DataError, match="0 has label 2, one of 1 outside"):
-        zero_shot(images([[1, 0]], [2]), np.eye(2, dtype=np.float32))
+        classify_zero_shot(images([[1, 0]], [2]), np.eye(2, dtype=np.float32))
     with pytest.raises(DataError, match="has label -1"):
-        zero_shot(images([[1, 0]], [-1]), np.eye(2, dtype=np.float32))
+        classify_zero_shot(images([[1, 0]], [-1]), np.eye(2, dtype=np.float32))
 
 
 def test_one_class_alone_is_no_question():
     with pytest.raises(DataError, match="at least two"):
-        zero_shot(images([[1, 0]], [0]), np.eye(2, dtype=np.float32)[:1])
+        classify_zero_shot(images([[1, 0]], [0]), np.eye(2, dtype=np.float32)[:1])
 
 
 def test_two_classes_are_scored_by_the_area_under_the_curve_too():
     """Of 2 × 2 pairs of a meme and a hateful one, three are in order."""
     vectors = [[0.9, 0.1], [0.4, 0.6], [0.5, 0.5], [0.1, 0.9]]
-    outcome = zero_shot(images(vectors, [0, 0, 1, 1]), np.eye(2, dtype=np.float32))
+    outcome = classify_zero_shot(images(vectors, [0, 0, 1, 1]), np.eye(2, dtype=np.float32))
     assert outcome.scores()["roc_auc"].value == 0.75
-    assert "roc_auc" not in zero_shot(images(vectors[:2], [0, 0]), np.eye(2, dtype=np.float32)).scores()
+    assert (
+        "roc_auc" not in classify_zero_shot(images(vectors[:2], [0, 0]), np.eye(2, dtype=np.float32)).scores()
+    )
 
 
 def test_kinetics_counts_half_for_a_class_in_second_to_fifth_place():
     vector = np.array([[8, 7, 6, 5, 4, 3, 2, 1]] * 3, dtype=np.float32)
-    assert zero_shot(images(vector, [0, 4, 5]), np.eye(8, dtype=np.float32)).mean_top1_top5().value == 0.5
+    assert (
+        classify_zero_shot(images(vector, [0, 4, 5]), np.eye(8, dtype=np.float32)).mean_top1_top5().value
+        == 0.5
+    )
 
 
 def test_several_classes_in_an_image_are_scored_by_mean_average_precision():
     """Class 0 is found first and third of three, class 1 second: (1 + 2/3) / 2 and 1/2; no image shows class 2."""
     vectors = [[0.9, 0.2, 0], [0.8, 0.9, 0], [0.7, 0.5, 0]]
     truth = np.array([[1, 0, 0], [0, 0, 0], [1, 1, 0]], dtype=bool)
-    outcome = zero_shot_multilabel(images(vectors), truth, np.eye(3, dtype=np.float32))
+    outcome = score_zero_shot_multilabel(images(vectors), truth, np.eye(3, dtype=np.float32))
     assert outcome.scores()["map"].value == pytest.approx((5 / 6 + 1 / 2) / 2)
     assert outcome.scores()["map11"].value == pytest.approx(((6 * 1 + 5 * 2 / 3) / 11 + 1 / 2) / 2)
-    assert outcome.absent_C.tolist() == [False, False, True]
+    assert outcome.is_absent_C.tolist() == [False, False, True]
 
 
 def test_the_truth_of_several_classes_is_yes_or_no_for_each():
     head = np.eye(2, dtype=np.float32)
     with pytest.raises(DataError, match="not int64"):
-        zero_shot_multilabel(images([[1, 0]]), np.array([[1, 0]]), head)
+        score_zero_shot_multilabel(images([[1, 0]]), np.array([[1, 0]]), head)
     with pytest.raises(ShapeError, match=r"for 1 images and 2 classes"):
-        zero_shot_multilabel(images([[1, 0]]), np.ones((2, 1), bool), head)
+        score_zero_shot_multilabel(images([[1, 0]]), np.ones((2, 1), bool), head)

@@ -10,7 +10,7 @@ from zebra.values import Prediction, Score
 
 JOURNAL = [
     {"step": step, "samples": 128 * step, "loss": 5.0 / step}
-    | ({"checks": {"seen-kinds": 0.9, "unseen-kinds": 0.88}} if step % 20 == 0 else {})
+    | ({"eval": {"seen-kinds": 0.9, "unseen-kinds": 0.88}} if step % 20 == 0 else {})
     for step in range(1, 101)
 ]
 SCORES = {"Seen kinds": Score(0.96, 0.95, 0.97, 1200), "Unseen kinds": Score(0.93, 0.91, 0.945, 1200)}
@@ -30,21 +30,23 @@ def examples() -> dict[str, Callable[[], Figure]]:
     cosines = np.linspace(-0.1, 0.5, 9, dtype=np.float32).reshape(3, 3)
     counts = np.array([[90, 8, 2], [0, 99, 1], [0, 0, 0]])
     return {
-        "loss_curve": lambda: figures.loss_curve(JOURNAL, "unseen-kinds"),
-        "accuracy_bars": lambda: figures.accuracy_bars(SCORES, 1 / 90, "Unseen kinds"),
-        "limits": lambda: figures.limits({"Counting one to six animals": (SCORES["Seen kinds"], 1 / 6)}),
-        "prompt_ladder": lambda: figures.prompt_ladder(
+        "loss_curve": lambda: figures.plot_loss(JOURNAL, "unseen-kinds"),
+        "accuracy_bars": lambda: figures.plot_accuracy_bars(SCORES, 1 / 90, "Unseen kinds"),
+        "limits": lambda: figures.plot_limitations(
+            {"Counting one to six animals": (SCORES["Seen kinds"], 1 / 6)}
+        ),
+        "prompt_ladder": lambda: figures.plot_prompt_ablation(
             {name: (score, score, better[name]) for name, score in SCORES.items()}
         ),
-        "few_shot": lambda: study_figures.few_shot(
+        "few_shot": lambda: study_figures.plot_few_shot(
             {
                 name: ({1: Score(0.2, 0.1, 0.3, 9), 4: Score(0.6, 0.5, 0.7, 9)}, score, 0.1)
                 for name, score in [*SCORES.items(), *((f"set {n}", SCORES["Seen kinds"]) for n in range(2))]
             }
         ),
-        "confusion": lambda: figures.confusion(counts, NAMES),
-        "similarity_matrix": lambda: image_figures.similarity_matrix(cosines, thumbnails(3), captions),
-        "gallery": lambda: image_figures.gallery(thumbnails(3), ranked, [ZEBRA] * 3),
+        "confusion": lambda: figures.plot_confusion_matrix(counts, NAMES),
+        "similarity_matrix": lambda: image_figures.plot_similarity_matrix(cosines, thumbnails(3), captions),
+        "gallery": lambda: image_figures.plot_predictions(thumbnails(3), ranked, [ZEBRA] * 3),
     }
 
 

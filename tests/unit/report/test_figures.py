@@ -14,7 +14,7 @@ from PIL import Image
 
 from zebra.errors import DataError
 from zebra.report import figures, image_figures
-from zebra.report.style import ACCENT, INK, MUTED, VARIABLES
+from zebra.report.style import ACCENT, CSS_VARIABLES, FOREGROUND, MUTED
 from zebra.values import Prediction, Score
 
 HALF = Score(0.5, 0.4, 0.6, 100)
@@ -51,7 +51,7 @@ def test_no_text_runs_out_of_the_figure(figure: Figure) -> None:
 def test_only_colours_that_a_theme_can_swap_are_used(figure: Figure) -> None:
     shown = {to_hex(text.get_color()) for text in texts(figure)}
     shown |= {to_hex(box.get_facecolor()) for box in figure.findobj(Rectangle) if box.get_facecolor()[3] > 0}
-    assert shown <= set(VARIABLES)
+    assert shown <= set(CSS_VARIABLES)
 
 
 def test_importing_the_room_loads_neither_matplotlib_nor_torch() -> None:
@@ -76,61 +76,61 @@ def test_drawing_leaves_the_global_pyplot_alone(tmp_path: Path) -> None:
 
 
 def test_the_loss_curve_ends_with_its_value_and_each_check() -> None:
-    journal = [{"samples": 100 * n, "loss": 2.0, "checks": {"seen": 0.75}} for n in range(1, 4)]
-    assert {"2.00", "seen 75%"} <= written(figures.loss_curve(journal))
+    journal = [{"samples": 100 * n, "loss": 2.0, "eval": {"seen": 0.75}} for n in range(1, 4)]
+    assert {"2.00", "seen 75%"} <= written(figures.plot_loss(journal))
 
 
 def test_without_checks_there_is_one_panel() -> None:
-    assert len(figures.loss_curve([{"samples": 10, "loss": 2.0}]).axes) == 1
+    assert len(figures.plot_loss([{"samples": 10, "loss": 2.0}]).axes) == 1
 
 
 def test_a_step_without_a_finite_loss_is_left_out() -> None:
     journal = [{"samples": 10, "loss": 1.0}, {"samples": 20, "loss": float("nan")}]
-    assert "1.00" in written(figures.loss_curve(journal))
+    assert "1.00" in written(figures.plot_loss(journal))
 
 
 @pytest.mark.parametrize("journal", [[], [{"samples": 1, "loss": float("inf")}]])
 def test_a_journal_without_a_loss_is_refused(journal: list[dict[str, float]]) -> None:
     with pytest.raises(DataError, match="no step with a finite loss"):
-        figures.loss_curve(journal)
+        figures.plot_loss(journal)
 
 
 # Scores
 
 
 def test_each_bar_is_as_long_as_its_score_and_the_chosen_one_stands_out() -> None:
-    figure = figures.accuracy_bars({"a": HALF, "b": Score(0.25, 0.2, 0.3, 9)}, 0.1, highlight="b")
+    figure = figures.plot_accuracy_bars({"a": HALF, "b": Score(0.25, 0.2, 0.3, 9)}, 0.1, highlight="b")
     assert [box.get_width() for box in boxes(figure, MUTED)] == [0.5]
     assert [box.get_width() for box in boxes(figure, ACCENT)] == [0.25]
     assert {"a", "b", "50.0%", "40.0% – 60.0%", "chance 10.0%"} <= written(figure)
 
 
 def test_unknown_chance_is_not_drawn() -> None:
-    assert not any("chance" in text for text in written(figures.accuracy_bars({"a": HALF})))
+    assert not any("chance" in text for text in written(figures.plot_accuracy_bars({"a": HALF})))
 
 
 def test_limits_are_read_against_chance() -> None:
-    assert {"counting", "50%", "chance 17%"} <= written(figures.limits({"counting": (HALF, 1 / 6)}))
+    assert {"counting", "50%", "chance 17%"} <= written(figures.plot_limitations({"counting": (HALF, 1 / 6)}))
 
 
 def test_the_gain_over_the_bare_name_is_written_in_points() -> None:
-    figure = figures.prompt_ladder(
+    figure = figures.plot_prompt_ablation(
         {"a": (HALF, HALF, Score(0.52, 0, 1, 9)), "b": (HALF, HALF, Score(0.47, 0, 1, 9))}
     )
     assert {"+2.0", "−3.0", "50% → 50% → 47%"} <= written(figure)
 
 
 def test_a_confusion_matrix_shows_shares_of_the_true_class_and_errors_in_the_accent() -> None:
-    figure = figures.confusion(np.array([[3, 1], [0, 5]]), ["cat", "dog"])
+    figure = figures.plot_confusion_matrix(np.array([[3, 1], [0, 5]]), ["cat", "dog"])
     assert {"75", "25", "100"} <= written(figure)
-    assert len(boxes(figure, INK)) == 2
+    assert len(boxes(figure, FOREGROUND)) == 2
     assert len(boxes(figure, ACCENT)) == 1
 
 
 @pytest.mark.parametrize("shape", [(2, 2), (3, 2), (9,)])
 def test_counts_that_do_not_fit_the_names_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(DataError, match=r"for 3 names; pass \[3, 3\]"):
-        figures.confusion(np.zeros(shape, dtype=np.int64), ["a", "b", "c"])
+        figures.plot_confusion_matrix(np.zeros(shape, dtype=np.int64), ["a", "b", "c"])
 
 
 # Pictures
@@ -138,22 +138,24 @@ def test_counts_that_do_not_fit_the_names_are_refused(shape: tuple[int, ...]) ->
 
 def test_the_true_description_takes_the_accent_wherever_it_ranks() -> None:
     ranked = [Prediction("cat", 0.6), Prediction("dog", 0.3), Prediction("pig", 0.1)]
-    figure = image_figures.gallery([Image.new("RGB", (8, 8))], [ranked], ["dog"])
+    figure = image_figures.plot_predictions([Image.new("RGB", (8, 8))], [ranked], ["dog"])
     assert [box.get_width() for box in boxes(figure, ACCENT)] == [0.3]
     assert [box.get_width() for box in boxes(figure, MUTED)] == [0.6, 0.1]
 
 
 def test_a_gallery_of_unequal_lengths_is_refused() -> None:
     with pytest.raises(DataError, match="1 pictures, 0 predictions and 1 true labels"):
-        image_figures.gallery([Image.new("RGB", (8, 8))], [], ["dog"])
+        image_figures.plot_predictions([Image.new("RGB", (8, 8))], [], ["dog"])
 
 
 def test_every_similarity_is_written_and_the_true_pairs_are_outlined() -> None:
     cosines = np.array([[0.5, 0.1], [0.2, 0.4]], dtype=np.float32)
-    figure = image_figures.similarity_matrix(cosines, [Image.new("L", (8, 8))] * 2, ["a cat", "a dog"])
+    figure = image_figures.plot_similarity_matrix(cosines, [Image.new("L", (8, 8))] * 2, ["a cat", "a dog"])
     assert {".50", ".10", ".20", ".40", "a cat", "a dog"} <= written(figure)
     outlines = [
-        box for box in figure.findobj(Rectangle) if to_hex(box.get_edgecolor()) == INK and not box.get_fill()
+        box
+        for box in figure.findobj(Rectangle)
+        if to_hex(box.get_edgecolor()) == FOREGROUND and not box.get_fill()
     ]
     assert sorted((round(box.get_x()), round(box.get_y())) for box in outlines) == [(0, 0), (1, 1)]
 
@@ -161,10 +163,12 @@ def test_every_similarity_is_written_and_the_true_pairs_are_outlined() -> None:
 def test_similarities_that_are_all_equal_can_be_drawn() -> None:
     cosines = np.full((2, 2), 0.3, dtype=np.float32)
     assert ".30" in written(
-        image_figures.similarity_matrix(cosines, [Image.new("L", (8, 8))] * 2, ["a", "b"])
+        image_figures.plot_similarity_matrix(cosines, [Image.new("L", (8, 8))] * 2, ["a", "b"])
     )
 
 
 def test_pictures_and_captions_of_unequal_number_are_refused() -> None:
     with pytest.raises(DataError, match=r"\(2, 2\) for 1 pictures and 2 captions"):
-        image_figures.similarity_matrix(np.eye(2, dtype=np.float32), [Image.new("L", (8, 8))], ["a", "b"])
+        image_figures.plot_similarity_matrix(
+            np.eye(2, dtype=np.float32), [Image.new("L", (8, 8))], ["a", "b"]
+        )

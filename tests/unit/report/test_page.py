@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from PIL import Image
 
-from zebra.report.page import Headline, Section, Table, write_page
-from zebra.report.style import VARIABLES
+from zebra.report.page import Headline, ReportTable, Section, write_page
+from zebra.report.style import CSS_VARIABLES
 
-TABLE = Table(("set", "top-1"), (("seen", "96.1%"), ("unseen", "−1.0")))
+TABLE = ReportTable(("set", "top-1"), (("seen", "96.1%"), ("unseen", "−1.0")))
 HOSTILE = '<script>alert("x")</script> & \'quotes\' "too"'
 
 
@@ -56,7 +56,7 @@ def test_the_page_loads_nothing_from_elsewhere(tmp_path: Path, figure: Figure) -
 def test_figures_follow_the_theme_and_the_page_font(tmp_path: Path, figure: Figure) -> None:
     html = page(tmp_path, Section("Figure", "A reading.", figure))
     svg = html[html.index("<svg") : html.index("</svg>") + 6]
-    assert not [color for color in VARIABLES if color in svg]
+    assert not [color for color in CSS_VARIABLES if color in svg]
     assert "var(--ink)" in svg
     assert [text for text in ET.fromstring(svg).itertext() if text.strip()]
 
@@ -94,7 +94,7 @@ def test_text_is_shown_as_it_is_and_never_becomes_markup(
     tmp_path_factory: pytest.TempPathFactory, text: str
 ) -> None:
     path = tmp_path_factory.mktemp("page") / "report.html"
-    image, table = Image.new("L", (1, 1)), Table((text,), ((text,),))
+    image, table = Image.new("L", (1, 1)), ReportTable((text,), ((text,),))
     sections = [Section(text, text, table), Section(text, text, image, text)]
     write_page(path, text, text, sections, [Headline(text, text, text)])
     outline = Outline(path.read_text(encoding="utf-8"))
@@ -135,7 +135,7 @@ def test_a_phone_and_a_desk_show_the_page_without_sideways_scrolling(
         browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
         problems: list[str] = []
-        tab.on("console", lambda message: problems.append(message.text))
+        tab.with_classnames("console", lambda message: problems.append(message.text))
         tab.goto((tmp_path / "report.html").as_uri())
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
         paper = tab.evaluate("getComputedStyle(document.body).backgroundColor")

@@ -15,7 +15,7 @@ from PIL import Image
 
 from zebra.errors import DataError
 from zebra.report import study_figures
-from zebra.report.style import ACCENT, INK, MUTED, PAPER, VARIABLES
+from zebra.report.style import ACCENT, BACKGROUND, CSS_VARIABLES, FOREGROUND, MUTED
 from zebra.values import Score
 
 NAMES = ("Abyssinian", "Staffordshire bull terrier", "pug")
@@ -31,19 +31,19 @@ def around(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def robustness(models: dict[str, tuple[Score, Score]]) -> Figure:
     references = {f"r{i}": (score(0.4 + 0.1 * i), score(0.3 + 0.1 * i)) for i in range(5)}
-    return study_figures.robustness(
+    return study_figures.plot_robustness(
         references, models, lambda x: 0.8 * x, lambda x: around(0.8 * x), "ImageNet", "7 shifts"
     )
 
 
 def scaling() -> Figure:
     runs = {f"run {i}": (10.0**i, 0.5 * 0.8**i) for i in range(4)}
-    return study_figures.scaling(runs, lambda x: 0.5 * x**-0.1, lambda x: around(0.5 * x**-0.1),
+    return study_figures.plot_scaling(runs, lambda x: 0.5 * x**-0.1, lambda x: around(0.5 * x**-0.1),
                            lambda x: (0.4 * x**-0.1, 0.6 * x**-0.1), "GFLOP per image")  # fmt: skip
 
 
 def difficulty() -> Figure:
-    return study_figures.difficulty(
+    return study_figures.plot_class_difficulty(
         NAMES, [score(0.1), score(0.5), score(0.9)], [score(0.6), score(0.5), score(1.0)]
     )
 
@@ -89,7 +89,7 @@ def test_only_colours_that_a_theme_can_swap_are_used(figure: Figure) -> None:
     shown |= {to_hex(line.get_color()) for axes in figure.axes for line in axes.lines}
     areas = (*figure.findobj(PolyCollection), *figure.findobj(PathCollection))
     shown |= {to_hex(color) for area in areas for color in area.get_facecolor()}
-    assert shown <= set(VARIABLES)
+    assert shown <= set(CSS_VARIABLES)
 
 
 def test_models_lie_at_the_logits_of_their_accuracies() -> None:
@@ -114,27 +114,27 @@ def test_runs_lie_on_log_axes_inside_round_ticks() -> None:
     figure = scaling()
     (axes,) = figure.axes
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
-    assert points(figure, INK) == [(10.0**i, pytest.approx(0.5 * 0.8**i)) for i in range(4)]
+    assert points(figure, FOREGROUND) == [(10.0**i, pytest.approx(0.5 * 0.8**i)) for i in range(4)]
     assert {"1", "10", "100", "1000", "50%"} <= {text.get_text() for text in written(figure)}
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.9, 1100.0), (0.3, 0.5), (3e9, 8e13), (0.04, 0.41)])
 def test_a_log_axis_has_a_few_ticks_inside_its_ends(low: float, high: float) -> None:
-    ticks = study_figures._steps(low, high)
+    ticks = study_figures._round_ticks(low, high)
     assert 3 <= len(ticks) <= 12
     assert all(low <= tick <= high for tick in ticks)
 
 
 def test_each_class_has_a_mark_for_people_and_one_for_the_model() -> None:
     figure = difficulty()
-    assert points(figure, PAPER) == [(0.1, 0), (0.5, 1), (0.9, 2)]
+    assert points(figure, BACKGROUND) == [(0.1, 0), (0.5, 1), (0.9, 2)]
     assert points(figure, ACCENT) == [(0.6, 0), (0.5, 1), (1.0, 2)]
     assert {*NAMES, "people", "the model"} <= {text.get_text() for text in written(figure)}
 
 
 def test_difficulty_of_unequal_lengths_is_refused() -> None:
     with pytest.raises(DataError, match="3 classes, 1 scores of people and 3"):
-        study_figures.difficulty(NAMES, [score(0.5)], [score(0.5)] * 3)
+        study_figures.plot_class_difficulty(NAMES, [score(0.5)], [score(0.5)] * 3)
 
 
 def test_the_bands_of_a_figure_are_those_given() -> None:
@@ -154,7 +154,7 @@ def test_a_contact_sheet_shows_every_example_uncut() -> None:
     image = Image.new("RGB", (400, 100), (0, 0, 255))
     image.paste((255, 0, 0), (0, 0, 40, 100))
     image.paste((0, 255, 0), (360, 0, 400, 100))
-    sheet = study_figures.contact_sheet([[image, image]] * 3, NAMES)
+    sheet = study_figures.make_example_sheet([[image, image]] * 3, NAMES)
     counts = {colour: count for count, colour in sheet.getcolors(1_000_000)}
     for colour in ((0, 0, 255), (255, 0, 0), (0, 255, 0)):
         assert counts[colour] > 6 * 160 * 40 / 20
@@ -163,14 +163,16 @@ def test_a_contact_sheet_shows_every_example_uncut() -> None:
 def test_a_contact_sheet_of_many_classes_is_about_square() -> None:
     image = Image.new("RGB", (20, 20), (0, 0, 255))
     for shots in (1, 2):
-        sheet = study_figures.contact_sheet(
+        sheet = study_figures.make_example_sheet(
             [[image] * shots] * 37, [f"class {number}" for number in range(37)]
         )
         assert 0.6 < sheet.width / sheet.height < 1.7
 
 
 def test_a_long_class_name_does_not_run_into_the_next() -> None:
-    sheet = study_figures.contact_sheet([[Image.new("RGB", (20, 20), PAPER)]] * 4, ["m" * 80, "", "", ""])
+    sheet = study_figures.make_example_sheet(
+        [[Image.new("RGB", (20, 20), BACKGROUND)]] * 4, ["m" * 80, "", "", ""]
+    )
     beyond = np.asarray(sheet.crop((12 + 160, 0, sheet.width, sheet.height)))
     assert (beyond == beyond[0, 0]).all()
 
@@ -181,6 +183,6 @@ def test_importing_studies_leaves_matplotlib_out() -> None:
 
 
 def test_pictures_of_two_classes_do_not_touch() -> None:
-    sheet = study_figures.contact_sheet([[Image.new("RGB", (20, 20), (0, 0, 255))]] * 4, "abcd")
+    sheet = study_figures.make_example_sheet([[Image.new("RGB", (20, 20), (0, 0, 255))]] * 4, "abcd")
     blue = [sheet.getpixel((x, 100)) == (0, 0, 255) for x in range(sheet.width)]
     assert sum(first != second for first, second in itertools.pairwise(blue)) == 4

@@ -1,6 +1,6 @@
 """The report of a plain training run accounts for what happened."""
 
-from zebra.report.training import write_run_report
+from zebra.report.training import write_training_report
 from zebra.values import Score
 
 JOURNAL = [
@@ -18,7 +18,7 @@ COUNTS = {
 
 
 def page(tmp_path, metrics):
-    write_run_report(tmp_path / "report.html", JOURNAL, COUNTS, metrics)
+    write_training_report(tmp_path / "report.html", JOURNAL, COUNTS, metrics)
     return (tmp_path / "report.html").read_text()
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from zebra.store import Store, StoreFacts
+from zebra.store import Store, StoreMetadata
 
 WIDTH = 8
 COLUMNS = pa.schema({"year": pa.int32(), "rating": pa.float64()})
@@ -48,7 +48,7 @@ def rows() -> Callable[..., pa.Table]:
 @pytest.fixture
 def store(tmp_path: Path, rows) -> Store:
     """Fifty rows."""
-    facts = StoreFacts("f" * 64, "runs/demo/model", WIDTH, "fp32", "float16")
+    facts = StoreMetadata("f" * 64, "runs/demo/model", WIDTH, "fp32", "float16")
     made = Store.create(tmp_path / "store", facts, COLUMNS)
     made.append(rows(0, 50))
     made.close()

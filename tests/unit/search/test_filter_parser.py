@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from zebra.errors import ConfigError
-from zebra.search.conditions import Comparison, Contains, Joined, Not
-from zebra.search.filter_parser import DEEPEST, filterable, parse
+from zebra.search.conditions import BooleanCondition, ComparisonCondition, ContainsCondition, NotCondition
+from zebra.search.filter_parser import MAX_NESTING, list_filterable_columns, parse_filter
 
 SCHEMA = pa.schema(
     {
@@ -175,13 +175,13 @@ def test_arrow_the_index_and_plain_python_agree(database, table, filters):
         f"t{next(NUMBER)}", arrow.append_column("number", pa.array(range(len(table))))
     )
     for words, meant in filters:
-        condition = parse(words, SCHEMA)
+        condition = parse_filter(words, SCHEMA)
         expected = [number for number, row in enumerate(table) if meant(row)]
         assert np.flatnonzero(condition.mask(arrow).to_numpy(zero_copy_only=False)).tolist() == expected, (
             words
         )
-        found = kept.search().where(condition.expression()).select(["number"]).to_arrow()["number"]
-        assert sorted(found.to_pylist()) == expected, condition.expression()
+        found = kept.search().where(condition.to_sql()).select(["number"]).to_arrow()["number"]
+        assert sorted(found.to_pylist()) == expected, condition.to_sql()
 
 
 @settings(max_examples=300, deadline=None)
@@ -191,39 +191,39 @@ def test_arrow_the_index_and_plain_python_agree(database, table, filters):
 )
 def test_whatever_is_written_is_a_filter_or_a_message(text):
     try:
-        parse(text, SCHEMA)
+        parse_filter(text, SCHEMA)
     except ConfigError as error:
         assert "^" in str(error)
 
 
 def test_and_binds_closer_than_or_and_not_closest():
-    condition = parse("ok = true or not small = 1 and small < 5", SCHEMA)
-    assert isinstance(condition, Joined)
-    assert condition.word == "OR"
-    assert isinstance(condition.conditions[0], Comparison)
-    assert isinstance(condition.conditions[1], Joined)
-    assert isinstance(condition.conditions[1].conditions[0], Not)
+    condition = parse_filter("ok = true or not small = 1 and small < 5", SCHEMA)
+    assert isinstance(condition, BooleanCondition)
+    assert condition.operator == "OR"
+    assert isinstance(condition.conditions[0], ComparisonCondition)
+    assert isinstance(condition.conditions[1], BooleanCondition)
+    assert isinstance(condition.conditions[1].conditions[0], NotCondition)
     assert condition.columns == {"ok", "small"}
 
 
 def test_a_filter_and_its_opposite_divide_the_rows():
     rows = pa.table({"small": pa.array([1, None, 3], pa.int16())}, pa.schema([SCHEMA.field("small")]))
     for words in ("small > 2", "small = 1", "small is null", "small in (1, 3)", "small != 1"):
-        one = parse(words, SCHEMA).mask(rows).to_pylist()
-        other = parse(f"not {words}", SCHEMA).mask(rows).to_pylist()
+        one = parse_filter(words, SCHEMA).mask(rows).to_pylist()
+        other = parse_filter(f"not {words}", SCHEMA).mask(rows).to_pylist()
         assert [not value for value in one] == other
-    assert parse("small != 1", SCHEMA).mask(rows).to_pylist() == [False, False, True]
+    assert parse_filter("small != 1", SCHEMA).mask(rows).to_pylist() == [False, False, True]
 
 
 def test_words_of_the_grammar_may_be_in_capitals_and_not_may_stand_inside():
-    assert parse("text IS NOT NULL", SCHEMA) == Not(parse("text is null", SCHEMA))
-    assert parse("small NOT IN (1)", SCHEMA) == parse("not small in (1)", SCHEMA)
-    assert parse('text not contains "a"', SCHEMA) == parse('not text contains "a"', SCHEMA)
+    assert parse_filter("text IS NOT NULL", SCHEMA) == NotCondition(parse_filter("text is null", SCHEMA))
+    assert parse_filter("small NOT IN (1)", SCHEMA) == parse_filter("not small in (1)", SCHEMA)
+    assert parse_filter('text not contains "a"', SCHEMA) == parse_filter('not text contains "a"', SCHEMA)
 
 
 def test_a_quote_inside_a_text_is_written_twice_and_a_backslash_is_itself():
-    condition = parse(r"""text contains 'it''s "\' """, SCHEMA)
-    assert isinstance(condition, Contains)
+    condition = parse_filter(r"""text contains 'it''s "\' """, SCHEMA)
+    assert isinstance(condition, ContainsCondition)
     assert condition.text == "it's \"\\"
 
 
@@ -261,7 +261,7 @@ def test_a_quote_inside_a_text_is_written_twice_and_a_backslash_is_itself():
 )
 def test_a_mistake_is_named_and_its_place_is_shown(words, said, place):
     with pytest.raises(ConfigError) as caught:
-        parse(words, SCHEMA)
+        parse_filter(words, SCHEMA)
     message, shown, caret = str(caught.value).split("\n")
     assert said in message
     assert shown == f"  {words}"
@@ -272,22 +272,22 @@ def test_a_mistake_is_named_and_its_place_is_shown(words, said, place):
 
 def test_filters_that_would_take_too_long_are_refused():
     with pytest.raises(ConfigError, match="inside each other"):
-        parse("(" * DEEPEST + "small = 1" + ")" * DEEPEST, SCHEMA)
+        parse_filter("(" * MAX_NESTING + "small = 1" + ")" * MAX_NESTING, SCHEMA)
     with pytest.raises(ConfigError, match="4,096 are the most"):
-        parse("small = 1 or " * 400 + "small = 2", SCHEMA)
+        parse_filter("small = 1 or " * 400 + "small = 2", SCHEMA)
 
 
 def test_the_longest_filter_is_understood_by_the_engine_too(database):
     words = " or ".join(["small = 1"] * 300)
     rows = pa.table({"small": pa.array([1, 2, None], pa.int16())})
     kept = database.create_table("long", rows)
-    assert kept.count_rows(parse(words, rows.schema).expression()) == 1
-    deep = "not (small = 9 or " * (DEEPEST // 2 - 1) + "small = 1" + ")" * (DEEPEST // 2 - 1)
-    mask = parse(deep, rows.schema).mask(rows)
-    assert kept.count_rows(parse(deep, rows.schema).expression()) == sum(mask.to_pylist())
+    assert kept.count_rows(parse_filter(words, rows.schema).to_sql()) == 1
+    deep = "not (small = 9 or " * (MAX_NESTING // 2 - 1) + "small = 1" + ")" * (MAX_NESTING // 2 - 1)
+    mask = parse_filter(deep, rows.schema).mask(rows)
+    assert kept.count_rows(parse_filter(deep, rows.schema).to_sql()) == sum(mask.to_pylist())
 
 
 def test_columns_that_can_be_filtered_are_listed_with_what_they_hold():
-    assert filterable(SCHEMA)[:2] == [("Größe in px", "number"), ("small", "number")]
-    assert dict(filterable(SCHEMA))["when"] == "date"
-    assert "tags" not in dict(filterable(SCHEMA))
+    assert list_filterable_columns(SCHEMA)[:2] == [("Größe in px", "number"), ("small", "number")]
+    assert dict(list_filterable_columns(SCHEMA))["when"] == "date"
+    assert "tags" not in dict(list_filterable_columns(SCHEMA))

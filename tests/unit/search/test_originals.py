@@ -16,10 +16,10 @@ from zebra.data.shards import ShardWriter
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
-from zebra.search.originals import media_type
+from zebra.search.originals import detect_media_type
 from zebra.search.searcher import Searcher
 from zebra.store import Store
-from zebra.text.bpe import Tokenizer
+from zebra.text.bpe import BPETokenizer
 from zebra.workflows import embed
 from zebra.workflows.search import open_searcher
 
@@ -33,7 +33,7 @@ def encoded(number, format="JPEG", size=(400, 300)):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    tokenizer = Tokenizer.train(["a photo of a horse"] * 5, 520, 16)
+    tokenizer = BPETokenizer.train(["a photo of a horse"] * 5, 520, 16)
     config = ModelConfig(
         embed_dim=16,
         image_size=32,
@@ -72,7 +72,7 @@ def test_files_are_read_in_their_format(searched, tmp_path):
         picture = search.picture(id)
         assert picture.media_type == f"image/{format}"
         assert picture.data == next(folder.glob(f"{number}.*")).read_bytes()
-    assert media_type(b"<svg>") == "application/octet-stream"
+    assert detect_media_type(b"<svg>") == "application/octet-stream"
 
 
 def test_pictures_are_read_straight_out_of_a_tar_shard(searched, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 
 from zebra.errors import ConfigError, StoreError
 from zebra.search import ivf_index, searcher, snapshot
-from zebra.search.flat_index import Exact
+from zebra.search.flat_index import FlatIndex
 from zebra.search.searcher import Searcher
 from zebra.store import Store
 from zebra.workflows.search import build_index, open_searcher
@@ -28,7 +28,7 @@ def ids(found):
 @pytest.fixture
 def indexed(store, monkeypatch):
     """The store with an index, however small it is."""
-    monkeypatch.setattr(ivf_index, "FEWEST", 10)
+    monkeypatch.setattr(ivf_index, "MIN_INDEX_ROWS", 10)
     monkeypatch.setattr(ivf_index, "ROWS_PER_PARTITION", 25)
     build_index(store.path)
     return store.path
@@ -40,14 +40,14 @@ def test_a_row_is_found_by_its_own_vector_with_its_columns(store):
     assert found.hits[0].score == pytest.approx(1, abs=1e-3)
     assert found.hits[0].row["caption"] == "Picture 7"
     assert not {"vector", "thumbnail"} & set(found.hits[0].row)
-    assert (found.more, found.method, found.recall, found.searched) == (True, "exact", None, 50)
+    assert (found.has_more, found.method, found.recall, found.num_rows) == (True, "exact", None, 50)
 
 
 def test_pages_cover_every_row_once(store):
     search = open_searcher(store.path)
     pages = [search.search(vector_of(1), k=20, offset=offset) for offset in (0, 20, 40)]
     assert sorted(id for page in pages for id in ids(page)) == sorted(f"id-{n}" for n in range(50))
-    assert [page.more for page in pages] == [True, True, False]
+    assert [page.has_more for page in pages] == [True, True, False]
     scores = [hit.score for page in pages for hit in page.hits]
     assert scores == sorted(scores, reverse=True)
 
@@ -76,8 +76,8 @@ def test_rows_appended_by_another_process_are_found_by_the_next_search(indexed, 
     for method, search in searches.items():
         found = search.search(vector_of(60), where="width >= 640")
         assert ids(found)[0] == ids(search.search(vector_of(60)))[0] == "id-60"
-        assert (found.searched, len(search), found.method) == (70, 70, method)
-        assert search.row("id-69")["width"] == 709
+        assert (found.num_rows, len(search), found.method) == (70, 70, method)
+        assert search.read_row("id-69")["width"] == 709
 
 
 def append(path, table):
@@ -87,13 +87,13 @@ def append(path, table):
 
 def test_only_new_rows_are_read_after_an_append_and_all_after_anything_else(store, rows, monkeypatch):
     read = []
-    vectors = Store.vectors
+    vectors = Store.read_vectors
 
     def watched(self, first=0):
         read.append(first)
         return vectors(self, first)
 
-    monkeypatch.setattr(Store, "vectors", watched)
+    monkeypatch.setattr(Store, "read_vectors", watched)
     search = open_searcher(store.path)
     search.search(vector_of(1))
     append(store.path, rows(50, 52))
@@ -118,12 +118,12 @@ def test_what_was_read_for_filters_and_ids_grows_with_the_store(store, rows):
     search = open_searcher(store.path)
     where = "year is not null"
     before = ids(search.search(vector_of(1), k=100, where=where))
-    assert search.row("id-1") is not None
+    assert search.read_row("id-1") is not None
     append(store.path, rows(50, 60))
     after = ids(search.search(vector_of(1), k=100, where=where))
     assert set(after) - set(before) == {f"id-{n}" for n in range(50, 60) if n % 5}
-    assert search.row("id-59")["width"] == 699
-    assert search.row("id-60") is None
+    assert search.read_row("id-59")["width"] == 699
+    assert search.read_row("id-60") is None
 
 
 def test_a_store_that_is_rewritten_to_an_older_version_is_read_anew(store, rows):
@@ -166,27 +166,27 @@ def test_near_duplicates_stand_behind_the_best_of_them(store, rows):
     twins = np.stack([vector_of(7), vector_of(7) + 0.01 * vector_of(99), -vector_of(7)])
     append(store.path, rows(50, 53, vectors=twins / np.linalg.norm(twins, axis=1, keepdims=True)))
     search = open_searcher(store.path)
-    best = search.search(vector_of(7), k=3, fold=0.98).hits[0]
+    best = search.search(vector_of(7), k=3, dedup=0.98).hits[0]
     assert best.id == "id-7"  # as good as the first twin, and before it in the store
-    assert best.folded == ("id-50", "id-51")
+    assert best.duplicates == ("id-50", "id-51")
     assert ids(search.search(vector_of(7), k=1, exclude=["id-7", "id-50"])) == ["id-51"]
 
 
 def test_like_this_is_a_search_by_the_vectors_of_rows(store):
     search = open_searcher(store.path)
-    vectors = search.vectors(["id-9", "id-2"])
+    vectors = search.read_vectors(["id-9", "id-2"])
     assert np.allclose(vectors[1], vector_of(2) / np.linalg.norm(vector_of(2)), atol=1e-3)
     assert ids(search.search(vectors[0], k=1, exclude=["id-9"])) == ids(search.search(vector_of(9), k=2))[1:]
     with pytest.raises(ConfigError, match="no row 'id-77'"):
-        search.vectors(["id-77"])
+        search.read_vectors(["id-77"])
 
 
 def test_the_index_finds_what_exact_search_finds_and_says_what_it_was_measured_to_find(indexed):
     quick, exact = open_searcher(indexed, method="approximate"), open_searcher(indexed, method="exact")
     for number in range(0, 50, 7):
         where = None if number % 2 else "year is not null and rating < 45"
-        one = quick.search(vector_of(number), k=5, where=where, min_score=-0.5, fold=0.999)
-        other = exact.search(vector_of(number), k=5, where=where, min_score=-0.5, fold=0.999)
+        one = quick.search(vector_of(number), k=5, where=where, min_score=-0.5, dedup=0.999)
+        other = exact.search(vector_of(number), k=5, where=where, min_score=-0.5, dedup=0.999)
         assert ids(one) == ids(other)
         assert [hit.score for hit in one.hits] == pytest.approx([hit.score for hit in other.hits], abs=1e-6)
         assert dict(one.hits[0].row) == dict(other.hits[0].row)
@@ -203,14 +203,14 @@ def test_a_page_that_a_narrow_filter_leaves_is_filled_from_all_partitions(indexe
     assert len(found.hits) == 30
     for fold in (None, 0.9):
         search = open_searcher(indexed, method="approximate")
-        assert search.search(vector_of(1), where="width < 0", fold=fold, min_score=0.1).hits == ()
+        assert search.search(vector_of(1), where="width < 0", dedup=fold, min_score=0.1).hits == ()
 
 
 def test_auto_searches_exactly_until_the_store_is_large_and_then_by_the_index(
     indexed, store, rows, monkeypatch
 ):
     assert open_searcher(indexed).search(vector_of(1)).method == "exact"
-    monkeypatch.setattr(searcher, "EXACT_ROWS", 20)
+    monkeypatch.setattr(searcher, "MAX_EXACT_ROWS", 20)
     search = open_searcher(indexed)
     assert search.search(vector_of(1)).method == "approximate"
     assert search.hint == ""
@@ -220,7 +220,7 @@ def test_auto_searches_exactly_until_the_store_is_large_and_then_by_the_index(
 
 
 def test_without_an_index_a_large_store_is_searched_exactly_with_a_hint_how_to_make_one(store, monkeypatch):
-    monkeypatch.setattr(searcher, "EXACT_ROWS", 20)
+    monkeypatch.setattr(searcher, "MAX_EXACT_ROWS", 20)
     search = open_searcher(store.path)
     assert search.search(vector_of(1)).method == "exact"
     assert search.hint.endswith(f"make one with: zebra search {store.path} --index")
@@ -234,15 +234,15 @@ def test_an_empty_store_gives_no_hits(tmp_path, store):
     Store.create(tmp_path / "empty", store.facts)
     for method in ("auto", "exact", "approximate"):
         search = open_searcher(tmp_path / "empty", method=method)
-        assert search.search(vector_of(1), fold=0.9, where="width > 3").hits == ()
-        assert search.picture("id") is None
-        assert search.thumbnail("id", 64) is None
+        assert search.search(vector_of(1), dedup=0.9, where="width > 3").hits == ()
+        assert search.read_image("id") is None
+        assert search.read_thumbnail("id", 64) is None
 
 
 def test_a_store_of_another_model_and_a_missing_one_are_refused(store, tmp_path):
-    open_searcher(store.path, model="f" * 64)
+    open_searcher(store.path, fingerprint="f" * 64)
     with pytest.raises(StoreError, match=f"{'f' * 64}.*those of {'e' * 64} cannot be compared"):
-        open_searcher(store.path, model="e" * 64)
+        open_searcher(store.path, fingerprint="e" * 64)
     with pytest.raises(StoreError, match="there is no store in"):
         open_searcher(tmp_path / "nothing")
 
@@ -260,7 +260,7 @@ def test_mistakes_in_a_search_are_named(store):
 def test_vectors_are_read_once_by_all_threads(store, monkeypatch):
     made = []
     monkeypatch.setattr(
-        snapshot, "Exact", type("Watched", (), {"of": lambda v: made.append(1) or Exact.of(v)})
+        snapshot, "Exact", type("Watched", (), {"of": lambda v: made.append(1) or FlatIndex.from_vectors(v)})
     )
     search = Searcher(Store.open(store.path))
     with ThreadPoolExecutor(4) as pool:
@@ -269,7 +269,7 @@ def test_vectors_are_read_once_by_all_threads(store, monkeypatch):
 
 
 def test_columns_say_what_can_be_filtered(store):
-    columns = dict(open_searcher(store.path).columns)
+    columns = dict(open_searcher(store.path).filterable_columns)
     assert columns["year"] == "number"
     assert columns["caption"] == "text"
     assert "vector" not in columns

@@ -23,9 +23,9 @@ from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
 from zebra.serve.app import create_app
-from zebra.serve.model_runner import Passes
+from zebra.serve.model_runner import ModelRunner
 from zebra.serve.service import Service
-from zebra.text.bpe import Tokenizer
+from zebra.text.bpe import BPETokenizer
 from zebra.workflows import embed
 
 
@@ -45,7 +45,7 @@ def sent(data: bytes) -> dict[str, str]:
 def write_model(folder: Path, seed: int) -> Path:
     """Save a model with random weights."""
     torch.manual_seed(seed)
-    tokenizer = Tokenizer.train(["a photo of a horse"] * 5, 520, 16)
+    tokenizer = BPETokenizer.train(["a photo of a horse"] * 5, 520, 16)
     config = ModelConfig(
         embed_dim=16,
         image_size=32,
@@ -78,7 +78,7 @@ class Here:
 
     async def __aenter__(self) -> "Here":
         self.one, self.some = ThreadPoolExecutor(1), ThreadPoolExecutor(2)
-        self.passes = await self.run(self.one, lambda: Passes(self.load()))
+        self.passes = await self.run(self.one, lambda: ModelRunner(self.load()))
         self.facts = self.passes.facts
         return self
 

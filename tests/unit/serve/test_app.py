@@ -27,7 +27,7 @@ def test_about_says_what_the_model_is_and_what_may_be_asked(client, clip):
     assert about["model"]["fingerprint"] == clip.fingerprint
     assert about["model"]["name"] == "tiny"
     assert (about["model"]["embed_dim"], about["model"]["image_size"]) == (16, 32)
-    assert about["limits"]["pixels"] == limits.PIXELS
+    assert about["limits"]["pixels"] == limits.MAX_PIXELS
     assert (about["store"], about["quiz"], about["map"], about["urls"]) == (None, [], False, False)
 
 
@@ -113,9 +113,9 @@ def test_a_picture_that_was_seen_passes_the_tower_once(client):
     [
         ({"images": [{}], "labels": ["a"]}, "one of data, id and url"),
         ({"images": [{"data": "QQ==", "id": "x"}], "labels": ["a"]}, "one of data, id and url"),
-        ({"images": [{"data": "QQ=="}], "labels": ["a"] * (limits.LABELS + 1)}, "labels"),
-        ({"images": [{"data": "QQ=="}] * (limits.BATCH + 1), "labels": ["a"]}, "images"),
-        ({"images": [{"data": "QQ=="}], "labels": ["a" * (limits.TEXT_LENGTH + 1)]}, "labels"),
+        ({"images": [{"data": "QQ=="}], "labels": ["a"] * (limits.MAX_LABELS + 1)}, "labels"),
+        ({"images": [{"data": "QQ=="}] * (limits.MAX_INPUTS + 1), "labels": ["a"]}, "images"),
+        ({"images": [{"data": "QQ=="}], "labels": ["a" * (limits.MAX_TEXT_LENGTH + 1)]}, "labels"),
         ({"images": [{"data": "QQ=="}], "labels": ["a"], "lables": []}, "lables"),
         ({"images": [{"data": "QQ=="}], "labels": "a"}, "labels"),
         ({"images": [{"data": 5}], "labels": ["a"]}, "data"),
@@ -183,7 +183,7 @@ def test_a_text_that_breaks_the_model_fails_alone(serving, monkeypatch):
         return encode(self, texts, **options)
 
     monkeypatch.setattr(Bundle, "encode_texts", fragile)
-    with serving(batching=BatchingConfig(delay_seconds=0.05)) as client:
+    with serving(batching=BatchingConfig(max_delay_seconds=0.05)) as client:
 
         def ask(text):
             return client.post("/v1/embed", json={"texts": [text]}).status_code
@@ -214,13 +214,13 @@ def test_the_reference_needs_nothing_from_outside(client):
 
 
 def test_settings_that_make_no_sense_are_refused():
-    for settings in ({"port": 70_000}, {"api_key": " "}, {"allow_urls": ("https://a.org",)}):
+    for settings in ({"port": 70_000}, {"api_key": " "}, {"allow_url_hosts": ("https://a.org",)}):
         with pytest.raises(ConfigError):
             ServeConfig(**settings)
     with pytest.raises(ConfigError, match="queue"):
-        BatchingConfig(size=32, queue=8)
+        BatchingConfig(max_batch_size=32, max_queue_size=8)
     with pytest.raises(ConfigError, match="deadline"):
-        BatchingConfig(delay_seconds=1.0, deadline_seconds=0.5)
+        BatchingConfig(max_delay_seconds=1.0, timeout_seconds=0.5)
 
 
 def test_a_large_head_is_the_same_in_pieces(client, clip):

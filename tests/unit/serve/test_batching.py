@@ -11,7 +11,7 @@ import pytest
 
 from zebra.config.serve import BatchingConfig
 from zebra.serve.batching import Batcher
-from zebra.serve.errors import Refusal
+from zebra.serve.errors import HTTPError
 
 
 @asynccontextmanager
@@ -23,8 +23,8 @@ async def batching(run, **settings):
             return await asyncio.get_running_loop().run_in_executor(executor, run, items)
 
         batcher = Batcher(run_there, BatchingConfig(**settings), passes.append)
-        batcher.passes = passes
-        worker = asyncio.create_task(batcher.work())
+        batcher.batch_callback = passes
+        worker = asyncio.create_task(batcher.run_forever())
         yield batcher
         worker.cancel()
         with suppress(asyncio.CancelledError):
@@ -39,7 +39,7 @@ def test_items_that_come_together_pass_together():
     async def scenario():
         async with batching(doubled, size=8, delay_seconds=0.05) as batcher:
             assert await asyncio.gather(*(batcher([n]) for n in range(8))) == [[2 * n] for n in range(8)]
-            assert [passed.items for passed in batcher.passes] == [8]
+            assert [passed.items for passed in batcher.batch_callback] == [8]
 
     asyncio.run(scenario())
 
@@ -67,10 +67,10 @@ def test_what_the_queue_cannot_hold_is_refused_with_when_to_come_again():
             await asyncio.sleep(0.05)  # these two are with the model now
             waiting = [asyncio.create_task(batcher([n])) for n in range(4)]
             await asyncio.sleep(0.05)
-            with pytest.raises(Refusal) as refused:
+            with pytest.raises(HTTPError) as refused:
                 await batcher([9])
-            assert refused.value.status == 429
-            assert refused.value.retry_seconds >= 1
+            assert refused.value.status_code == 429
+            assert refused.value.retry_after_seconds >= 1
             waiting[0].cancel()
             await asyncio.sleep(0)
             last = asyncio.create_task(batcher([7]))  # who left has made room
@@ -94,12 +94,12 @@ def test_what_waited_beyond_the_deadline_is_given_up():
         async with batching(slow, size=1, delay_seconds=0, deadline_seconds=0.1) as batcher:
             tasks = [asyncio.create_task(batcher([n])) for n in range(2)]
             await asyncio.sleep(0.2)
-            assert batcher.stuck
+            assert batcher.is_stuck
             results = await asyncio.gather(*tasks, return_exceptions=True)
             assert results[0] == [0]
-            assert isinstance(results[1], Refusal)
-            assert results[1].status == 503
-            assert not batcher.stuck
+            assert isinstance(results[1], HTTPError)
+            assert results[1].status_code == 503
+            assert not batcher.is_stuck
         assert seen == [0]
 
     asyncio.run(scenario())

@@ -8,7 +8,7 @@ import torch
 
 from zebra.config.serve import BatchingConfig
 from zebra.errors import BadSample
-from zebra.serve.encoder import Encoder
+from zebra.serve.encoder import BatchedEncoder
 from zebra.serve.metrics import Metrics
 
 from .conftest import Here, encoded
@@ -20,7 +20,7 @@ def encoding(clip, scenario, **settings):
     async def run():
         async with (
             Here(lambda: clip) as model,
-            Encoder(model, BatchingConfig(**settings), Metrics()) as encoder,
+            BatchedEncoder(model, BatchingConfig(**settings), Metrics()) as encoder,
         ):
             return await scenario(encoder)
 

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from zebra.serve.errors import Refusal
-from zebra.serve.fetch import REFUSED, fetch, is_public
+from zebra.serve.errors import HTTPError
+from zebra.serve.fetch import FETCH_ERROR, fetch_url, is_public
 
 HOSTS = frozenset({"pictures.test:8443", "pictures.test"})
 
@@ -70,7 +70,7 @@ def get(certificate, answer, name="pictures.test", most=1000, **options):
             context = ssl.create_default_context(cafile=str(certificate / "c.pem"))
             known = {"resolve": here, "is_allowed": lambda _address: True, "context": context} | options
             url = f"https://{name}:{port}/a.jpg?size=1"
-            return await fetch(url, frozenset({f"{name}:{port}"}), most=most, **known), asked
+            return await fetch_url(url, frozenset({f"{name}:{port}"}), max_bytes=most, **known), asked
 
     return asyncio.run(scenario())
 
@@ -106,18 +106,18 @@ def test_chunked_answers_are_put_together(certificate):
     ids=["redirect", "missing", "too large", "too large in pieces", "cut short", "not HTTP", "endless head"],
 )
 def test_other_answers_are_refused_alike(certificate, answer):
-    with pytest.raises(Refusal, match=REFUSED[:20]) as refused:
+    with pytest.raises(HTTPError, match=FETCH_ERROR[:20]) as refused:
         get(certificate, answer)
-    assert (refused.value.status, str(refused.value)) == (400, REFUSED)
+    assert (refused.value.status_code, str(refused.value)) == (400, FETCH_ERROR)
 
 
 def test_a_certificate_of_another_name_is_refused(certificate):
-    with pytest.raises(Refusal, match=REFUSED[:20]):
+    with pytest.raises(HTTPError, match=FETCH_ERROR[:20]):
         get(certificate, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", name="other.test")
 
 
 def test_a_host_that_takes_its_time_is_given_up(certificate):
-    with pytest.raises(Refusal, match=REFUSED[:20]):
+    with pytest.raises(HTTPError, match=FETCH_ERROR[:20]):
         get(certificate, b"HTTP/1.1 200 OK\r\n", seconds=0.0)
 
 
@@ -148,16 +148,16 @@ def test_addresses_of_another_form_or_host_are_not_even_resolved(url):
     async def resolve(host, port):
         raise AssertionError(host, port)
 
-    with pytest.raises(Refusal, match=REFUSED[:20]):
-        asyncio.run(fetch(url, HOSTS, most=1000, resolve=resolve))
+    with pytest.raises(HTTPError, match=FETCH_ERROR[:20]):
+        asyncio.run(fetch_url(url, HOSTS, max_bytes=1000, resolve=resolve))
 
 
 def test_a_name_with_one_private_address_among_its_addresses_is_refused():
     async def resolve(_host, _port):
         return ["93.184.215.14", "10.0.0.1"]
 
-    with pytest.raises(Refusal, match=REFUSED[:20]):
-        asyncio.run(fetch("https://pictures.test/a.jpg", HOSTS, most=1000, resolve=resolve))
+    with pytest.raises(HTTPError, match=FETCH_ERROR[:20]):
+        asyncio.run(fetch_url("https://pictures.test/a.jpg", HOSTS, max_bytes=1000, resolve=resolve))
 
 
 @pytest.mark.parametrize(

@@ -147,12 +147,17 @@ def test_no_answer_tells_where_things_lie_on_this_machine(gallery, photos, store
 def test_a_picture_that_was_deleted_stays_as_a_result_with_a_placeholder(serving, store, photos, tmp_path):
     copy = tmp_path / "photos"
     shutil.copytree(photos, copy)
-    model = Store.open(store).facts.model
+    model = Store.open(store).metadata.model
     for thumbnails in (0, 96):
         out = tmp_path / f"store-{thumbnails}"
         embed.run(
             EmbedConfig(
-                model=model, data=str(copy), out=str(out), precision="fp32", workers=1, thumbnails=thumbnails
+                model=model,
+                data=str(copy),
+                out=str(out),
+                precision="fp32",
+                workers=1,
+                thumbnail_size=thumbnails,
             )
         )
     (copy / "003.jpg").unlink()
@@ -184,7 +189,7 @@ def test_a_store_of_another_model_ends_the_service(store, tmp_path):
     other = write_model(tmp_path / "other", seed=5)
     told = []
     service = Service(
-        Here(partial(load, other)), ServeConfig(model=str(other), store=str(store)), failed=told.append
+        Here(partial(load, other)), ServeConfig(model=str(other), store=str(store)), on_error=told.append
     )
     with TestClient(create_app(service), base_url="http://localhost"):
         while not told:
@@ -194,7 +199,7 @@ def test_a_store_of_another_model_ends_the_service(store, tmp_path):
 
 
 def test_an_empty_store_answers_with_nothing(serving, store, tmp_path):
-    with Store.create(tmp_path / "empty", Store.open(store).facts):
+    with Store.create(tmp_path / "empty", Store.open(store).metadata):
         pass
     with serving(store=str(tmp_path / "empty")) as client:
         answer = found(client, text="a horse")

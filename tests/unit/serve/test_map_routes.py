@@ -14,12 +14,12 @@ from fastapi.testclient import TestClient
 
 from zebra.errors import ConfigError, StoreError
 from zebra.search import projection as plane
-from zebra.search.projection import colour_columns, colouring, layout, project
+from zebra.search.projection import list_color_columns, project_store, project_vectors, read_column_colors
 from zebra.serve import errors
 from zebra.serve import map_routes as served
-from zebra.store import Store, StoreFacts
+from zebra.store import Store, StoreMetadata
 
-FACTS = StoreFacts("a" * 16, "model", 8, "fp32", "float16")
+FACTS = StoreMetadata("a" * 16, "model", 8, "fp32", "float16")
 COLUMNS = pa.schema(
     [("kind", pa.string()), ("weight", pa.float64()), ("tame", pa.bool_()), ("seen", pa.timestamp("us"))]
 )
@@ -57,8 +57,8 @@ def store(tmp_path):
 @pytest.fixture
 def client(store):
     app = FastAPI()
-    errors.install(app)
-    app.include_router(served.router(store.path))
+    errors.add_exception_handlers(app)
+    app.include_router(served.map_router(store.path))
     with TestClient(app, raise_server_exceptions=False) as opened:
         yield opened
 
@@ -78,7 +78,7 @@ def wait(client, path="/v1/map"):
 def test_what_is_alike_lies_together():
     group_N = np.arange(90) % 3
     rng = np.random.default_rng(0)
-    place_N2 = layout((np.eye(8)[group_N] + 0.1 * rng.normal(size=(90, 8))).astype(np.float32))
+    place_N2 = project_vectors((np.eye(8)[group_N] + 0.1 * rng.normal(size=(90, 8))).astype(np.float32))
     away = np.linalg.norm(place_N2[:, None] - place_N2[None], axis=2)
     np.fill_diagonal(away, np.inf)
     assert (group_N[away.argmin(axis=1)] == group_N).all()
@@ -88,7 +88,7 @@ def test_what_is_alike_lies_together():
 @pytest.mark.parametrize("rows", [0, 1, 2, 3, 4, 7])
 def test_few_vectors_have_places_too(rows):
     place_N2 = (
-        layout(np.random.default_rng(0).normal(size=(rows, 8)).astype(np.float32))
+        project_vectors(np.random.default_rng(0).normal(size=(rows, 8)).astype(np.float32))
         if rows
         else np.zeros((0, 2))
     )
@@ -97,14 +97,14 @@ def test_few_vectors_have_places_too(rows):
 
 
 def test_equal_vectors_have_places_too():
-    assert np.isfinite(layout(np.ones((9, 8), np.float32))).all()
+    assert np.isfinite(project_vectors(np.ones((9, 8), np.float32))).all()
 
 
 def test_the_same_vectors_get_the_same_places_and_from_the_cache_at_once(store, monkeypatch):
-    first = project(store)
-    assert np.array_equal(layout(vectors(store)), first.place_N2)
-    monkeypatch.setattr(plane, "layout", None)
-    assert np.array_equal(project(store).place_N2, first.place_N2)
+    first = project_store(store)
+    assert np.array_equal(project_vectors(vectors(store)), first.coords_N2)
+    monkeypatch.setattr(plane, "project_vectors", None)
+    assert np.array_equal(project_store(store).coords_N2, first.coords_N2)
 
 
 def vectors(store):
@@ -112,34 +112,36 @@ def vectors(store):
 
 
 def test_of_many_rows_a_lot_is_shown_and_says_where_it_stands(store):
-    shown = project(store, most=20)
-    assert (shown.rows, len(shown.ids), len(shown.place_N2)) == (60, 20, 20)
+    shown = project_store(store, max_points=20)
+    assert (shown.num_rows, len(shown.ids), len(shown.coords_N2)) == (60, 20, 20)
     assert list(shown.ids) == store.at(shown.positions.tolist(), ["id"])["id"].to_pylist()
 
 
 def test_a_damaged_file_in_the_cache_is_made_again(store, tmp_path, monkeypatch):
     monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path / "cache"))
-    first = project(store)
+    first = project_store(store)
     (kept,) = (tmp_path / "cache" / "maps").iterdir()
     kept.write_bytes(b"PAR1")
-    assert np.array_equal(project(store).place_N2, first.place_N2)
+    assert np.array_equal(project_store(store).coords_N2, first.coords_N2)
 
 
 def test_groups_and_numbers_colour_names_do_not(store):
-    assert colour_columns(store) == ["kind", "weight", "tame", "seen"]
+    assert list_color_columns(store) == ["kind", "weight", "tame", "seen"]
 
 
 def test_a_column_that_most_rows_lack_does_not_colour(tmp_path):
     store = Store.create(tmp_path / "store", FACTS, pa.schema([("label", pa.int64())]))
     table = rows(0, 30).drop_columns(["kind", "weight", "tame", "seen"])
     store.append(table.append_column("label", pa.array([n if n < 10 else None for n in range(30)])))
-    assert colour_columns(store) == []
+    assert list_color_columns(store) == []
 
 
 def test_values_come_in_the_order_of_the_points(store):
-    shown = project(store, most=20)
+    shown = project_store(store, max_points=20)
     numbers = [int(name.removeprefix("id-")) for name in shown.ids]
-    kind, weight, tame, seen = (colouring(store, shown, name) for name in ("kind", "weight", "tame", "seen"))
+    kind, weight, tame, seen = (
+        read_column_colors(store, shown, name) for name in ("kind", "weight", "tame", "seen")
+    )
     assert kind.values == tuple(("cat", "dog", None)[n % 3] for n in numbers)
     assert weight.values == tuple(float(n) if n % 4 else None for n in numbers)  # NaN is no number of JSON
     assert tame.values == tuple("yes" if n % 2 == 0 else "no" for n in numbers)
@@ -153,18 +155,18 @@ def test_values_come_in_the_order_of_the_points(store):
 
 
 def test_another_column_is_refused_with_the_nearest_name(store):
-    shown = project(store)
+    shown = project_store(store)
     with pytest.raises(ConfigError, match="Did you mean 'kind'"):
-        colouring(store, shown, "kinds")
+        read_column_colors(store, shown, "kinds")
     with pytest.raises(ConfigError, match="cannot be coloured by 'vector'"):
-        colouring(store, shown, "vector")
+        read_column_colors(store, shown, "vector")
 
 
 def test_values_of_another_version_are_not_laid_on_old_points(store):
-    shown = project(store)
+    shown = project_store(store)
     store.append(rows(60, 61))
     with pytest.raises(StoreError, match="has changed"):
-        colouring(store, shown, "kind")
+        read_column_colors(store, shown, "kind")
 
 
 # The routes
@@ -172,7 +174,7 @@ def test_values_of_another_version_are_not_laid_on_old_points(store):
 
 def test_the_map_is_made_in_the_background_and_then_given(client, monkeypatch):
     gate = threading.Event()
-    monkeypatch.setattr(served, "project", lambda store: (gate.wait(30), project(store))[1])
+    monkeypatch.setattr(served, "project", lambda store: (gate.wait(30), project_store(store))[1])
     first = client.get("/v1/map")
     assert (first.status_code, first.json()) == (202, {"state": "computing"})
     assert client.get("/v1/map/columns/kind").status_code == 202
@@ -223,6 +225,6 @@ def test_an_unknown_column_is_one_message(client):
 
 def test_an_empty_store_has_an_empty_map(tmp_path):
     store = Store.create(tmp_path / "empty", FACTS, COLUMNS)
-    shown = project(store)
-    assert (shown.rows, shown.ids, colour_columns(store)) == (0, (), [])
-    assert colouring(store, shown, "kind").values == ()
+    shown = project_store(store)
+    assert (shown.num_rows, shown.ids, list_color_columns(store)) == (0, (), [])
+    assert read_column_colors(store, shown, "kind").values == ()

@@ -15,7 +15,7 @@ from schemathesis.checks import CHECKS, load_all_checks
 from zebra.config.serve import ServeConfig
 from zebra.pretrained.load import load
 from zebra.serve.app import create_app
-from zebra.serve.run import listen
+from zebra.serve.run import create_listening_socket
 from zebra.serve.server import Server
 from zebra.serve.service import Service
 
@@ -33,8 +33,8 @@ PROMISES = [
 def address(model, store):
     """The address of a service with the store that listens in this process."""
     service = Service(Here(partial(load, model)), ServeConfig(model=str(model), store=str(store)))
-    server = Server(create_app(service), service.drain, service.places)
-    with listen("127.0.0.1", 0) as door:
+    server = Server(create_app(service), service.drain, service.concurrency_limit)
+    with create_listening_socket("127.0.0.1", 0) as door:
         thread = threading.Thread(target=server.run, args=([door],))
         thread.start()
         address = f"http://127.0.0.1:{door.getsockname()[1]}"

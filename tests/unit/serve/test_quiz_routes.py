@@ -12,13 +12,13 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from zebra.data.benchmarks.writer import write_benchmark
+from zebra.data.benchmarks.writer import write_classification
 from zebra.errors import ConfigError
-from zebra.protocols.human import people, read_answers
+from zebra.protocols.human import evaluate_humans, read_answers
 from zebra.serve import errors
-from zebra.serve.errors import Refusal
-from zebra.serve.quiz_routes import router
-from zebra.workflows.human import QuizSet, open_quiz
+from zebra.serve.errors import HTTPError
+from zebra.serve.quiz_routes import quiz_router
+from zebra.workflows.human import QuizDataset, open_quiz
 
 CLASSES = ("red", "dark red", "blue")
 COLOURS = ((220, 30, 30), (120, 10, 10), (30, 60, 220))
@@ -34,7 +34,7 @@ def png(colour, number):
 
 def write(folder, each=4, split="test"):
     samples = [(png(COLOURS[number % 3], number), "png", number % 3) for number in range(3 * each)]
-    write_benchmark(folder, samples, CLASSES, ["a photo of {c}."], split)
+    write_classification(folder, samples, CLASSES, ["a photo of {c}."], split)
     return folder
 
 
@@ -58,8 +58,8 @@ def dataset(tmp_path):
 
 def serve(*folders, model=Colourist):
     app = FastAPI()
-    errors.install(app)
-    app.include_router(router(folders, model))
+    errors.add_exception_handlers(app)
+    app.include_router(quiz_router(folders, model))
     return TestClient(app, raise_server_exceptions=False)
 
 
@@ -78,7 +78,7 @@ def score(client, *answers, person="ann", shots=0):
 
 
 def truth(dataset):
-    asked = QuizSet(dataset)
+    asked = QuizDataset(dataset)
     return {image: asked.classnames[label] for image, label in asked.labels.items()}
 
 
@@ -91,7 +91,7 @@ def test_a_set_says_what_it_holds(client):
 def test_everyone_is_asked_what_the_terminal_asks_in_the_same_order(client, dataset, tmp_path):
     for person, shots in (("ann", 0), ("bob", 0), ("ann", 2)):
         quiz = open_quiz(dataset, tmp_path / "a.csv", person, shots)
-        asked = [quiz.picture(position).id for position in quiz.questions]
+        asked = [quiz.read_question(position).id for position in quiz.questions]
         assert start(client, person, shots)["questions"] == asked
     assert start(client, "ann")["questions"] != start(client, "bob")["questions"]
 
@@ -161,8 +161,8 @@ def test_the_table_is_that_of_the_exported_file(client, dataset, tmp_path):
         writer = csv.writer(file)
         writer.writerow(("person", "image", "answer", "shots"))
         writer.writerows(("ann", image, answer, 0) for image, answer in answers)
-    labels = QuizSet(dataset).labels
-    row = people(read_answers(path, CLASSES, labels), labels, 0)
+    labels = QuizDataset(dataset).labels
+    row = evaluate_humans(read_answers(path, CLASSES, labels), labels, 0)
     (standing,) = score(client, *answers).json()["standings"]
     assert standing["accuracy"]["value"] == row.accuracy.value
     assert standing["accuracy"]["low"] == row.accuracy.low
@@ -206,7 +206,7 @@ def test_two_sets_of_one_name_are_refused(dataset, tmp_path):
 
 def test_while_the_model_is_loaded_only_the_score_waits(dataset):
     def loading():
-        raise Refusal(503, "the model is being loaded", retry_seconds=2)
+        raise HTTPError(503, "the model is being loaded", retry_after_seconds=2)
 
     client = serve(dataset, model=loading)
     image = start(client)["questions"][0]

@@ -12,7 +12,7 @@ from zebra.errors import WeightsError
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
 from zebra.serve.app import create_app
-from zebra.serve.middleware.security_headers import SECURITY
+from zebra.serve.middleware.security_headers import SECURITY_HEADERS
 from zebra.serve.service import Service
 
 from .conftest import Here, encoded, running, sent
@@ -58,7 +58,7 @@ def test_a_model_that_cannot_be_opened_is_told_to_who_runs_it():
         raise WeightsError("cut short")
 
     told = []
-    app = create_app(Service(Here(broken), ServeConfig(model="x"), failed=told.append))
+    app = create_app(Service(Here(broken), ServeConfig(model="x"), on_error=told.append))
     with TestClient(app, base_url="http://localhost") as client:
         while not told:
             time.sleep(0.01)
@@ -105,9 +105,9 @@ def test_a_local_service_answers_to_local_names_alone(serving):
 def test_every_answer_has_the_headers_of_security(client):
     for path in ("/healthz", "/docs", "/v1/about", "/v1/nothing", "/nothing", "/metrics"):
         headers = client.get(path).headers
-        for name, value in SECURITY.items():
+        for name, value in SECURITY_HEADERS.items():
             assert headers[name] == value, path
-    assert "'unsafe" not in SECURITY["Content-Security-Policy"]
+    assert "'unsafe" not in SECURITY_HEADERS["Content-Security-Policy"]
     assert client.get("/v1/about").headers["Cache-Control"] == "no-store"
 
 
@@ -115,7 +115,7 @@ def test_every_answer_has_the_headers_of_security(client):
 def test_no_other_origin_is_let_in(client, origin):
     asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
     answers = [
-        client.options("/v1/embed", headers=asked),
+        client.config("/v1/embed", headers=asked),
         client.get("/v1/about", headers={"Origin": origin}),
     ]
     assert not any(name.startswith("access-control") for answer in answers for name in answer.headers)

@@ -12,8 +12,8 @@ import torch
 
 from zebra.errors import BadSample, MissingExtra, WeightsError, ZebraError
 from zebra.serve import worker, worker_client
-from zebra.serve.model_runner import Decoded, Passes
-from zebra.serve.worker_client import Fault, Gone, ModelProcess
+from zebra.serve.model_runner import DecodedImage, ModelRunner
+from zebra.serve.worker_client import WorkerClient, WorkerDied, WorkerError
 
 from .conftest import encoded, sent, write_model
 
@@ -22,7 +22,7 @@ def asking(folder, scenario, failed=lambda _error: None):
     """Run a scenario with a model in a process of its own."""
 
     async def run():
-        async with ModelProcess(str(folder), 4, failed) as model:
+        async with WorkerClient(str(folder), 4, failed) as model:
             return await scenario(model)
 
     return asyncio.run(run())
@@ -37,12 +37,12 @@ def is_alive(number):
 
 
 def test_every_call_gives_what_the_model_gives_here(model, clip):
-    here = Passes(clip)
+    here = ModelRunner(clip)
     texts = ["a photo of a horse", "horse " * 40]
     labels, templates = ["horse", "cow", "horse " * 40], ["a {}.", "one {}."]
 
     async def scenario(there):
-        assert there.facts == here.facts
+        assert there.facts == here.metadata
         one, two = [
             await there.decode(data, "one") for data in (encoded(1), sent(encoded(2, (90, 20)))["data"])
         ]
@@ -51,14 +51,14 @@ def test_every_call_gives_what_the_model_gives_here(model, clip):
         return one, vectors, await there.texts(texts), await there.head(labels, templates)
 
     decoded, vectors, found, head = asking(model, scenario)
-    assert isinstance(decoded, Decoded)
-    assert (decoded.pixels_3HW == here.decode(encoded(1), "").pixels_3HW).all()
+    assert isinstance(decoded, DecodedImage)
+    assert (decoded.pixels_3HW == here.decode_image(encoded(1), "").pixels_3HW).all()
     alone = clip.encode_images([encoded(1), encoded(2, (90, 20))])
     assert torch.allclose(torch.stack(list(vectors)), alone, atol=1e-6)
-    for text, expected in zip(found, here.texts(texts), strict=True):
+    for text, expected in zip(found, here.encode_texts(texts), strict=True):
         assert torch.allclose(text.vector_E, expected.vector_E, atol=1e-6)
-        assert (text.tokens, text.is_cut) == (expected.tokens, expected.is_cut)
-    expected = here.head(labels, templates)
+        assert (text.tokens, text.is_truncated) == (expected.num_tokens, expected.is_truncated)
+    expected = here.build_head(labels, templates)
     assert torch.allclose(head.vectors_CE, expected.vectors_CE, atol=1e-6)
     assert head.cut == expected.cut == 2
 
@@ -67,8 +67,8 @@ def test_errors_come_back_as_what_they_are(model):
     async def scenario(there):
         with pytest.raises(BadSample) as bad:
             await there.decode(b"\xff\xd8\xff nothing", "two")
-        assert bad.value.where == "two"
-        with pytest.raises(Fault, match=r"(?s)Traceback.*worker\.py"):
+        assert bad.value.location == "two"
+        with pytest.raises(WorkerError, match=r"(?s)Traceback.*worker\.py"):
             await there.texts(None)
         return await there.texts(["and it goes on"])
 
@@ -79,20 +79,20 @@ def test_errors_come_back_as_what_they_are(model):
     "error", [BadSample("empty", "a.jpg", "0 bytes"), WeightsError("cut"), ZebraError("no")]
 )
 def test_an_error_is_raised_again_as_it_was(error):
-    head = worker.told(error)
-    again = worker_client._again(head["error"], head["said"])
+    head = worker.serialize_error(error)
+    again = worker_client._deserialize_error(head["error"], head["said"])
     assert type(again) is type(error)
     assert str(again) == str(error)
 
 
 def test_a_missing_package_is_still_told_of():
-    head = worker.told(MissingExtra("onnxruntime", "this", "onnx"))
-    assert "pip install" in str(worker_client._again(head["error"], head["said"]))
+    head = worker.serialize_error(MissingExtra("onnxruntime", "this", "onnx"))
+    assert "pip install" in str(worker_client._deserialize_error(head["error"], head["said"]))
 
 
 def test_a_model_that_cannot_be_opened_says_why_and_leaves_no_process(tmp_path):
     (tmp_path / "config.json").write_text("{}")
-    model = ModelProcess(str(tmp_path), 4)
+    model = WorkerClient(str(tmp_path), 4)
 
     async def enter():
         async with model:
@@ -100,7 +100,7 @@ def test_a_model_that_cannot_be_opened_says_why_and_leaves_no_process(tmp_path):
 
     with pytest.raises(ZebraError):
         asyncio.run(enter())
-    assert not is_alive(model.number)
+    assert not is_alive(model.pid)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_a_model_that_cannot_be_opened_says_why_and_leaves_no_process(tmp_path):
     [("os._exit(3)", "ended with exit code 3"), ("os.kill(os.getpid(), 9)", "ended by SIGKILL")],
 )
 def test_a_process_that_dies_of_opening_a_model_says_how(monkeypatch, end, how):
-    monkeypatch.setattr(worker_client, "WORKER", ("-c", f"import os; {end}"))
+    monkeypatch.setattr(worker_client, "WORKER_ARGS", ("-c", f"import os; {end}"))
     with pytest.raises(WeightsError, match=f"its process .*{how} over it"):
         asking("x", None)
 
@@ -123,14 +123,14 @@ def test_v4_a_process_that_was_killed_is_replaced(model, caplog):
         await asyncio.sleep(0.1)
         began = time.monotonic()
         os.kill(first, signal.SIGKILL)
-        with pytest.raises(Gone) as gone:
+        with pytest.raises(WorkerDied) as gone:
             await under_way
         assert time.monotonic() - began < 2
-        assert gone.value.status == 503
-        assert gone.value.retry_seconds
-        assert not there.is_up
+        assert gone.value.status_code == 503
+        assert gone.value.retry_after_seconds
+        assert not there.is_ready
         [text] = await there.texts(["what comes meanwhile"])
-        assert there.is_up
+        assert there.is_ready
         assert there.number != first
         assert not is_alive(first)
         return text.vector_E
@@ -147,7 +147,7 @@ def test_a_process_that_cannot_be_replaced_is_told_to_who_runs_it(tmp_path):
         os.kill(there.number, signal.SIGKILL)
         while not told:
             await asyncio.sleep(0.02)
-        assert not there.is_up
+        assert not there.is_ready
 
     asking(folder, scenario, told.append)
     assert "another model than before" in str(told[0])
@@ -164,13 +164,13 @@ line.recv(1)
 """
 
     async def scenario(there):
-        monkeypatch.setattr(worker_client, "WORKER", ("-c", failing))
+        monkeypatch.setattr(worker_client, "WORKER_ARGS", ("-c", failing))
         os.kill(there.number, signal.SIGKILL)
         while not told:
             await asyncio.sleep(0.02)
 
     asking(model, scenario, told.append)
-    assert isinstance(told[0], Fault)
+    assert isinstance(told[0], WorkerError)
     assert "a disk that broke" in str(told[0])
 
 

@@ -8,15 +8,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from zebra.store import Store, StoreFacts
+from zebra.store import Store, StoreMetadata
 
 WIDTH = 8
 
 
 @pytest.fixture
-def facts() -> StoreFacts:
+def facts() -> StoreMetadata:
     """Of a model with vectors of eight numbers."""
-    return StoreFacts("f" * 64, "runs/demo/model", WIDTH, "fp32", "float16")
+    return StoreMetadata("f" * 64, "runs/demo/model", WIDTH, "fp32", "float16")
 
 
 @pytest.fixture
@@ -47,6 +47,6 @@ def rows() -> Callable[..., pa.Table]:
 
 
 @pytest.fixture
-def store(tmp_path: Path, facts: StoreFacts) -> Store:
+def store(tmp_path: Path, facts: StoreMetadata) -> Store:
     """An empty one."""
     return Store.create(tmp_path / "store", facts)

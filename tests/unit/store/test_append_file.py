@@ -33,7 +33,7 @@ def test_a_file_joins_in_its_order_as_one_version(store, rows, arrow_file):
     version = store.append_file(arrow_file(rows(0, 3), rows(3, 5)))
     again = Store.open(store.path)
     assert (again.version, ids(again)) == (version, [*names(5, 9), *names(0, 5)])
-    assert [known.rows for known in again.versions()] == [0, 4, 9]
+    assert [known.num_rows for known in again.list_versions()] == [0, 4, 9]
 
 
 def test_rows_can_take_the_place_of_others_with_the_same_ids(store, rows, arrow_file):

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 
 from zebra.store import StoreError
-from zebra.store.id_hash_set import KnownIds
+from zebra.store.id_hash_set import IdHashSet
 
 
 def names(first, last):
@@ -12,20 +12,20 @@ def names(first, last):
 
 
 def test_ids_read_and_ids_added_are_suspects_and_others_are_not():
-    known = KnownIds([pa.array(names(0, 500)), pa.array(names(500, 900))])
+    known = IdHashSet([pa.array(names(0, 500)), pa.array(names(500, 900))])
     known.add(names(2000, 3000))
     known.add(names(1000, 1100))
     asked = [*names(400, 1050), *names(2990, 3010)]
-    assert known.suspects(asked) == [*names(400, 900), *names(1000, 1050), *names(2990, 3000)]
+    assert known.possible_members(asked) == [*names(400, 900), *names(1000, 1050), *names(2990, 3000)]
 
 
 def test_nothing_is_a_suspect_in_an_empty_store():
-    assert KnownIds([]).suspects(names(0, 5)) == []
+    assert IdHashSet([]).possible_members(names(0, 5)) == []
 
 
 def test_an_id_costs_eight_bytes():
-    known = KnownIds([pa.array(names(0, 10_000))])
-    assert known._sorted.nbytes == 80_000
+    known = IdHashSet([pa.array(names(0, 10_000))])
+    assert known._sorted_hashes.nbytes == 80_000
 
 
 def test_a_suspect_that_is_not_in_the_store_may_be_appended(store, rows, monkeypatch):

@@ -9,8 +9,8 @@ import pytest
 
 from zebra.store import Store, StoreError
 from zebra.store import store_dir as durable_module
-from zebra.store.index_metadata import IndexFacts, read_index_facts, write_index_facts
-from zebra.store.lance_table import Table
+from zebra.store.index_metadata import IndexMetadata, read_index_metadata, write_index_metadata
+from zebra.store.lance_table import LanceTable
 
 
 def nearest(store, number, count=3, where=None):
@@ -57,11 +57,11 @@ def test_an_index_that_was_cut_short_leaves_the_store_as_it_was(store, rows, mon
     store.append(rows(0, 300))
     version = store.version
     monkeypatch.setattr(
-        durable_module.Folder, "conclude", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+        durable_module.StoreDir, "finish_commit", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
     )
     with pytest.raises(KeyboardInterrupt):
         store.build_index(2)
-    monkeypatch.undo()
+    monkeypatch.roll_back()
     with pytest.warns(UserWarning, match="making the index was cut short, and is undone"):
         again = Store.open(store.path)
     assert (again.version, len(again), again.num_indexed()) == (version, 300, None)
@@ -75,7 +75,7 @@ def test_an_index_that_fails_is_an_error_and_the_store_goes_on(store, rows, monk
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Table, "build_index", full)
+    monkeypatch.setattr(LanceTable, "build_index", full)
     with pytest.raises(StoreError, match="making the index failed: No space left on device"):
         store.build_index(2)
     assert store.append(rows(300, 301)) > 0
@@ -88,18 +88,18 @@ def test_only_one_process_makes_an_index(store, rows):
 
 
 def test_facts_of_an_index_come_back_and_damaged_ones_count_as_none(tmp_path):
-    facts = IndexFacts("IVF_SQ", 300, 3, 2, 4, 0.97, 100, 1.5)
-    write_index_facts(tmp_path, facts)
-    assert read_index_facts(tmp_path) == facts
+    facts = IndexMetadata("IVF_SQ", 300, 3, 2, 4, 0.97, 100, 1.5)
+    write_index_metadata(tmp_path, facts)
+    assert read_index_metadata(tmp_path) == facts
     (tmp_path / "index.json").write_text("{}")
-    assert read_index_facts(tmp_path) is None
+    assert read_index_metadata(tmp_path) is None
     (tmp_path / "index.json").unlink()
-    assert read_index_facts(tmp_path) is None
+    assert read_index_metadata(tmp_path) is None
 
 
 def test_the_record_says_when_rows_were_last_changed(store, rows):
     def rewritten():
-        return Store.open(store.path).committed.rewritten
+        return Store.open(store.path).last_commit.last_rewrite_version
 
     first = store.version
     store.append(rows(0, 300))
@@ -133,7 +133,7 @@ def test_a_change_that_was_cut_short_does_not_count_and_a_lost_version_does(stor
     newest.write_bytes(b"")
     with pytest.warns(UserWarning, match="cannot be read"):
         again = Store.open(lost)
-    assert again.committed.rewritten > store.committed.version
+    assert again.last_commit.last_rewrite_version > store.committed.version
 
 
 def test_a_record_from_before_there_was_an_index_makes_readers_read_all(store, rows):
@@ -141,7 +141,7 @@ def test_a_record_from_before_there_was_an_index_makes_readers_read_all(store, r
     record = json.loads((store.path / "commit.json").read_text())
     del record["rewritten"]
     (store.path / "commit.json").write_text(json.dumps(record))
-    assert Store.open(store.path).committed.rewritten > 10**9
+    assert Store.open(store.path).last_commit.last_rewrite_version > 10**9
 
 
 def test_rows_can_be_read_from_a_place_on(store, rows):

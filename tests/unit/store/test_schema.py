@@ -7,14 +7,14 @@ import pyarrow as pa
 import pytest
 
 from zebra.store import StoreError
-from zebra.store.metadata import read_facts
-from zebra.store.schema import conform, row_schema
+from zebra.store.metadata import read_store_metadata
+from zebra.store.schema import build_schema, validate_rows
 
 
 @pytest.fixture
 def check(facts):
-    schema = row_schema(facts, pa.schema([("label", pa.int64())]))
-    return lambda table: conform(table, schema, facts, "S")
+    schema = build_schema(facts, pa.schema([("label", pa.int64())]))
+    return lambda table: validate_rows(table, schema, facts, "S")
 
 
 def put(table, name, column):
@@ -31,7 +31,7 @@ def test_the_form_of_the_store_comes_out_whatever_the_order_and_types_of_columns
     shuffled = given.select(given.schema.names[::-1])
     assert check(shuffled) == check(given)
     assert check(given).schema.equals(
-        row_schema(facts, pa.schema([("label", pa.int64())])), check_metadata=True
+        build_schema(facts, pa.schema([("label", pa.int64())])), check_metadata=True
     )
 
 
@@ -83,7 +83,7 @@ def test_a_number_too_large_for_float16_is_refused_there_and_taken_as_float32(ch
     with pytest.raises(StoreError, match="NaN or infinity as float16"):
         check(given)
     wide = replace(facts, dtype="float32")
-    assert conform(given, row_schema(wide), wide, "S")["vector"].to_pylist() == [[70_000.0] * 8]
+    assert validate_rows(given, build_schema(wide), wide, "S")["vector"].to_pylist() == [[70_000.0] * 8]
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
@@ -133,23 +133,23 @@ def test_one_model_in_two_precisions_may_be_mixed(check, facts, rows):
 @pytest.mark.parametrize("name", ["caption", "vector"])
 def test_a_further_column_cannot_take_the_name_of_one_of_zebra(facts, name):
     with pytest.raises(StoreError, match=f"one column '{name}'"):
-        row_schema(facts, pa.schema([(name, pa.string())]))
+        build_schema(facts, pa.schema([(name, pa.string())]))
 
 
 @pytest.mark.parametrize("name", ["", "_rowid", "a.b", "a`b"])
 def test_a_name_that_lancedb_cannot_have_is_refused(facts, name):
     with pytest.raises(StoreError, match="cannot have a column"):
-        row_schema(facts, pa.schema([(name, pa.string())]))
+        build_schema(facts, pa.schema([(name, pa.string())]))
 
 
 def test_facts_come_back_from_the_metadata_of_the_schema(facts):
-    assert read_facts(row_schema(facts).metadata, "S") == facts
+    assert read_store_metadata(build_schema(facts).metadata, "S") == facts
 
 
 @pytest.mark.parametrize("metadata", [None, {}, {b"zebra": b"{"}, {b"zebra": b"[]"}, {b"zebra": b"{}"}])
 def test_a_schema_without_facts_is_not_one_of_zebra(metadata):
     with pytest.raises(StoreError, match="not one of zebra"):
-        read_facts(metadata, "S")
+        read_store_metadata(metadata, "S")
 
 
 def test_a_model_that_was_never_saved_has_no_store(facts):

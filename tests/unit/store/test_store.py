@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from zebra.store import Store, StoreError, StoreFacts
+from zebra.store import Store, StoreError, StoreMetadata
 
 
 def ids(store):
@@ -54,7 +54,7 @@ def test_facts_and_further_columns_are_remembered(tmp_path, facts, rows):
         rows(0, 2).append_column("label", pa.array([4, None]))
     )
     again = Store.open(tmp_path / "s")
-    assert again.facts == facts
+    assert again.metadata == facts
     assert pa.Table.from_batches(again.scan(["label", "taken"])).to_pylist() == [
         {"label": 4, "taken": None},
         {"label": None, "taken": None},
@@ -63,10 +63,10 @@ def test_facts_and_further_columns_are_remembered(tmp_path, facts, rows):
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_vectors_come_back_as_one_matrix_in_the_type_of_the_store(tmp_path, rows, dtype):
-    store = Store.create(tmp_path / "s", StoreFacts("f", "m", 8, "fp32", dtype))
+    store = Store.create(tmp_path / "s", StoreMetadata("f", "m", 8, "fp32", dtype))
     store.append(rows(0, 3))
     store.append(rows(3, 5))
-    found, vectors = store.vectors()
+    found, vectors = store.read_vectors()
     expected = np.array(rows(0, 5)["vector"].to_pylist(), np.float32).astype(dtype)
     assert found.to_pylist() == names(0, 5)
     assert vectors.dtype == dtype
@@ -188,7 +188,7 @@ def test_a_version_can_be_gone_back_to_and_forth(store, rows):
     assert ids(store) == names(0, 3)
     store.restore(newest)
     assert ids(store) == ["id-0", "id-2", "id-7", "id-8"]
-    assert [v.rows for v in store.versions()] == [0, 3, 2, 4, 3, 4]
+    assert [v.rows for v in store.list_versions()] == [0, 3, 2, 4, 3, 4]
 
 
 def test_ids_that_came_back_with_an_old_version_are_known(store, rows):
@@ -224,11 +224,11 @@ def test_compacting_keeps_young_versions_and_removes_old_ones(store, rows):
     for n in range(40):
         store.append(rows(n, n + 1))
     store.compact()
-    assert len(store.versions()) > 40
+    assert len(store.list_versions()) > 40
     for n in range(40, 80):
         store.append(rows(n, n + 1))
     store.compact(timedelta(0))
-    assert len(store.versions()) == 1
+    assert len(store.list_versions()) == 1
     assert len(list((store.path / "images.lance" / "data").iterdir())) == 1
     assert ids(Store.open(store.path)) == names(0, 80)
 
@@ -302,7 +302,7 @@ def test_a_store_of_a_newer_zebra_says_so(tmp_path, facts):
     import zebra.store.metadata as module
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "FORMAT", 2)
+        patch.setattr(module, "FORMAT_VERSION", 2)
         Store.create(tmp_path / "s", replace(facts, format=2))
     with pytest.raises(StoreError, match=r"newer zebra .format 2.*pip install --upgrade"):
         Store.open(tmp_path / "s")
@@ -343,9 +343,9 @@ def test_a_file_that_vanishes_while_a_store_is_read_is_named(store, rows):
 
 
 def test_another_model_is_refused_with_both_fingerprints(store):
-    store.require("f" * 64)
+    store.require_fingerprint("f" * 64)
     with pytest.raises(StoreError, match=r"f{64}.*runs/demo/model.*g{64}"):
-        store.require("g" * 64)
+        store.require_fingerprint("g" * 64)
 
 
 def test_rows_that_another_tool_of_lance_adds_are_there(store, rows):

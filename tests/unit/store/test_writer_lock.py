@@ -35,7 +35,7 @@ def test_a_killed_process_holds_nothing(holder, tmp_path):
     holder.wait()
     lock = WriterLock(tmp_path / "lock")
     lock.acquire()
-    assert lock.held
+    assert lock.is_held
 
 
 def test_the_lock_is_taken_once_even_within_a_process(tmp_path):
@@ -46,7 +46,7 @@ def test_the_lock_is_taken_once_even_within_a_process(tmp_path):
         second.acquire()
     first.release()
     second.acquire()
-    assert second.held and not first.held
+    assert second.is_held and not first.is_held
 
 
 FORKED = """

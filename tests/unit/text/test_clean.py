@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zebra.text import clean
-from zebra.text.clean import CLEANINGS
+from zebra.text import clean_text
+from zebra.text.clean import CLEANING_FUNCTIONS
 
 PLAIN = "".join(sorted(set(map(chr, range(32, 127))) - {"&"}))
 
@@ -21,17 +21,17 @@ def in_full(text: str) -> str:
 
 @given(st.text(PLAIN))
 def test_plain_ascii_needs_no_mending(text: str) -> None:
-    assert clean(text) == in_full(text)
+    assert clean_text(text) == in_full(text)
 
 
 @given(st.text())
 def test_any_text_is_cleaned_as_defined(text: str) -> None:
-    assert clean(text) == in_full(text)
+    assert clean_text(text) == in_full(text)
 
 
 @given(st.text(string.printable + "&;#xé\u00a0\u2003"))
 def test_no_whitespace_but_single_inner_spaces_is_left(text: str) -> None:
-    assert clean(text).split(" ") == (clean(text).split() or [""])
+    assert clean_text(text).split(" ") == (clean_text(text).split() or [""])
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_no_whitespace_but_single_inner_spaces_is_left(text: str) -> None:
     ],
 )
 def test_web_text_becomes_plain_text(found: str, expected: str) -> None:
-    assert clean(found) == expected
+    assert clean_text(found) == expected
 
 
 @pytest.mark.parametrize(
@@ -65,4 +65,4 @@ def test_web_text_becomes_plain_text(found: str, expected: str) -> None:
     ],
 )
 def test_each_cleaning_follows_its_own_rule(cleaning: str, expected: str) -> None:
-    assert CLEANINGS[cleaning](" Don’t  &lt;B&gt;\n X_Y ") == expected
+    assert CLEANING_FUNCTIONS[cleaning](" Don’t  &lt;B&gt;\n X_Y ") == expected

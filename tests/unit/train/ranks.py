@@ -6,9 +6,9 @@ from torch import nn
 from zebra.config.model import ModelConfig, ResNetConfig, TextConfig, VisionTransformerConfig
 from zebra.config.train import OptimizerConfig
 from zebra.models import CLIP
-from zebra.train.activation_checkpointing import forget_activations
-from zebra.train.optimizer import adamw
-from zebra.train.parallel import spread, whole
+from zebra.train.activation_checkpointing import apply_activation_checkpointing
+from zebra.train.optimizer import build_optimizer
+from zebra.train.parallel import parallelize, to_full
 from zebra.train.step import train_step
 
 TEXT = TextConfig(width=64, layers=2, heads=1, vocab_size=300, context_length=8)
@@ -24,7 +24,7 @@ NUM_PAIRS = 12
 STEPS = 3
 
 
-def steps(world, name, how="ddp", chunk_size=None, forget=False, drop=False, clip_norm=1.0):
+def steps(world, name, how="ddp", chunk_size=None, forget=False, drop=False, grad_clip_norm=1.0):
     """Take some steps in fp64 on batches of 12 pairs; return figures, first gradients and last weights, all whole."""
     torch.manual_seed(0)
     config = MODELS[name]
@@ -35,10 +35,10 @@ def steps(world, name, how="ddp", chunk_size=None, forget=False, drop=False, cli
                 module.weight
             )  # residual branches start closed: nothing in them would have a gradient
     if forget:
-        forget_activations(model)
-    towers = spread(model, world, how)
-    optimizer = adamw(model, OptimizerConfig())
-    mine = world.share(NUM_PAIRS)
+        apply_activation_checkpointing(model)
+    towers = parallelize(model, world, how)
+    optimizer = build_optimizer(model, OptimizerConfig())
+    mine = world.local_slice(NUM_PAIRS)
     figures, gradients = [], {}
     for step in range(STEPS):
         generator = torch.Generator().manual_seed(step)
@@ -58,16 +58,18 @@ def steps(world, name, how="ddp", chunk_size=None, forget=False, drop=False, cli
                 tokens[mine],
                 None if seen is None else seen[mine],
                 lr=1e-2,
-                clip_norm=clip_norm,
+                grad_clip_norm=grad_clip_norm,
                 precision="fp32",
                 chunk_size=chunk_size,
-                world=world,
-                towers=towers,
+                group=world,
+                forward_fn=towers,
             )
         )
         if step == 0:
-            gradients = {n: whole(p.grad).clone() for n, p in model.named_parameters() if p.grad is not None}
-    weights = {n: whole(t).clone() for n, t in model.state_dict().items()}
+            gradients = {
+                n: to_full(p.grad).clone() for n, p in model.named_parameters() if p.grad is not None
+            }
+    weights = {n: to_full(t).clone() for n, t in model.state_dict().items()}
     return [vars_of(each) for each in figures], gradients, weights
 
 
@@ -84,8 +86,13 @@ def vars_of(figures):
 def ranks_of(world, items):
     """Return what each way of exchanging gives."""
     mine = torch.arange(world.size * items, dtype=torch.float64)[
-        world.share(world.size * items)
+        world.local_slice(world.size * items)
     ].requires_grad_()
     rows = world.rows(mine[:, None])
     (rows * torch.arange(len(rows))[:, None]).sum().backward()
-    return rows[:, 0].tolist(), mine.grad.tolist(), world.objects(world.rank), world.led(lambda: world.rank)
+    return (
+        rows[:, 0].tolist(),
+        mine.grad.tolist(),
+        world.all_gather_object(world.rank),
+        world.broadcast_from_main(lambda: world.rank),
+    )

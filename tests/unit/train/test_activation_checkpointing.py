@@ -6,13 +6,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from zebra.config.presets import preset
+from zebra.config.presets import get_preset
 from zebra.config.train import TrainConfig
-from zebra.distributed import ALONE, World
+from zebra.distributed import SINGLE_PROCESS, ProcessGroup
 from zebra.errors import ConfigError
 from zebra.models import CLIP
-from zebra.train.activation_checkpointing import compile_blocks, forget_activations
-from zebra.train.patch_dropout import patch_dropout
+from zebra.train.activation_checkpointing import apply_activation_checkpointing, compile_blocks
+from zebra.train.patch_dropout import build_patch_dropout
 
 from . import ranks
 
@@ -22,8 +22,8 @@ from . import ranks
 def test_blocks_that_pass_twice_change_neither_figures_nor_gradients_nor_weights_nor_statistics(
     name, chunk_size
 ):
-    plain = ranks.steps(ALONE, name, chunk_size=chunk_size)
-    twice = ranks.steps(ALONE, name, chunk_size=chunk_size, forget=True)
+    plain = ranks.steps(SINGLE_PROCESS, name, chunk_size=chunk_size)
+    twice = ranks.steps(SINGLE_PROCESS, name, chunk_size=chunk_size, forget=True)
     torch.testing.assert_close(twice, plain, rtol=1e-9, atol=1e-12)
 
 
@@ -35,7 +35,7 @@ def test_blocks_that_pass_twice_keep_less_for_their_gradients(name):
     for forget in (False, True):
         model = CLIP(config).train()
         if forget:
-            forget_activations(model)
+            apply_activation_checkpointing(model)
         sizes = []
 
         def pack(tensor, sizes=sizes):
@@ -75,32 +75,34 @@ def test_compiled_blocks_give_the_same_vectors_and_gradients(name):
 
 def config(**changes):
     return TrainConfig(
-        data="d", out="o", steps=1, model=preset("tiny-vit"), batch_size=8, patch_dropout=0.5, **changes
+        data="d", out="o", steps=1, model=get_preset("tiny-vit"), batch_size=8, patch_dropout=0.5, **changes
     )
 
 
 def test_dropped_patches_are_half_of_them_others_in_every_step_and_the_same_after_an_interruption():
     told = config()
     patches = (told.model.image_size // told.model.vision.patch_size) ** 2
-    seen = patch_dropout(told, ALONE, torch.device("cpu"))
+    seen = build_patch_dropout(told, SINGLE_PROCESS, torch.device("cpu"))
     first, second = seen(0), seen(1)
     assert first.shape == (8, patches // 2)
     assert all(len(set(row)) == len(row) and row == sorted(row) for row in first.tolist())
     assert first.min() >= 0 and first.max() < patches
     assert not torch.equal(first, second) and not torch.equal(first[0], first[1])
-    assert torch.equal(patch_dropout(told, ALONE, torch.device("cpu"))(1), second)
+    assert torch.equal(build_patch_dropout(told, SINGLE_PROCESS, torch.device("cpu"))(1), second)
 
 
 def test_processes_see_their_share_of_the_patches_that_one_would_see():
-    whole = patch_dropout(config(), ALONE, torch.device("cpu"))(3)
-    shares = [patch_dropout(config(), World(rank, 4), torch.device("cpu"))(3) for rank in range(4)]
+    whole = build_patch_dropout(config(), SINGLE_PROCESS, torch.device("cpu"))(3)
+    shares = [
+        build_patch_dropout(config(), ProcessGroup(rank, 4), torch.device("cpu"))(3) for rank in range(4)
+    ]
     assert torch.equal(torch.cat(shares), whole)
 
 
 @pytest.mark.parametrize("name", ["tiny-vit"])
 def test_a_tower_that_sees_all_patches_in_order_is_the_tower_itself_and_unseen_ones_do_not_matter(name):
     torch.manual_seed(0)
-    model = CLIP(preset(name)).eval()
+    model = CLIP(get_preset(name)).eval()
     size, patch = model.config.image_size, model.config.vision.patch_size
     images = torch.randn(2, 3, size, size)
     side = size // patch
@@ -114,6 +116,6 @@ def test_a_tower_that_sees_all_patches_in_order_is_the_tower_itself_and_unseen_o
 
 def test_patch_dropout_is_refused_where_there_are_no_patches_and_where_it_leaves_none():
     with pytest.raises(ConfigError, match="ResNet"):
-        TrainConfig(data="d", out="o", steps=1, model=preset("tiny-resnet"), patch_dropout=0.5)
+        TrainConfig(data="d", out="o", steps=1, model=get_preset("tiny-resnet"), patch_dropout=0.5)
     with pytest.raises(ConfigError, match="share from 0 to below 1"):
         replace(config(), patch_dropout=1.0)

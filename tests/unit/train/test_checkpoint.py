@@ -15,14 +15,14 @@ from zebra.errors import CheckpointError, WeightsError
 from zebra.pretrained.manifest import verify_manifest
 from zebra.train import checkpoint
 from zebra.train.checkpoint import (
+    latest_checkpoint,
     list_checkpoints,
-    newest_whole,
-    purge,
-    read_checkpoint,
-    remembering,
-    write_checkpoint,
+    load_checkpoint,
+    memoize_digest,
+    prune_checkpoints,
+    save_checkpoint,
 )
-from zebra.train.snapshot import Snapshot, restore
+from zebra.train.snapshot import TrainSnapshot, restore_tensors
 
 from .test_snapshot import parts, run, train
 
@@ -32,11 +32,11 @@ def snapshot(step, score=None):
         "model": {"w": torch.full((3, 5), float(step))},
         "rng": {"cpu": torch.zeros(7, dtype=torch.uint8)},
     }
-    return Snapshot(step, tensors, {"position": 8 * step}, score)
+    return TrainSnapshot(step, tensors, {"position": 8 * step}, score)
 
 
 def write(folder, *steps, score=None):
-    return [write_checkpoint(folder, snapshot(step, score)) for step in steps][-1]
+    return [save_checkpoint(folder, snapshot(step, score)) for step in steps][-1]
 
 
 def damage(path):
@@ -57,8 +57,8 @@ def test_two_steps_and_two_more_equal_four_bit_for_bit(tmp_path):
     train(*whole, 2)
     train(*whole, 2)
     train(*first, 2)
-    path = write_checkpoint(tmp_path, Snapshot(2, parts(*first), {}))
-    restore(parts(*second), read_checkpoint(path).tensors, str(path))
+    path = save_checkpoint(tmp_path, TrainSnapshot(2, parts(*first), {}))
+    restore_tensors(parts(*second), load_checkpoint(path).tensors, str(path))
     train(*second, 2)
     for part, named in parts(*whole).items():
         for name, value in named.items():
@@ -66,7 +66,7 @@ def test_two_steps_and_two_more_equal_four_bit_for_bit(tmp_path):
 
 
 def test_everything_of_a_snapshot_comes_back(tmp_path):
-    back = read_checkpoint(write_checkpoint(tmp_path, snapshot(4, score=0.25)))
+    back = load_checkpoint(save_checkpoint(tmp_path, snapshot(4, score=0.25)))
     assert (back.step, back.state, back.score) == (4, {"position": 32}, 0.25)
     assert {part: list(named) for part, named in back.tensors.items()} == {"model": ["w"], "rng": ["cpu"]}
     assert torch.equal(back.tensors["model"]["w"], torch.full((3, 5), 4.0))
@@ -84,7 +84,7 @@ def test_no_file_of_a_checkpoint_is_a_pickle(tmp_path):
     load_file(path / "rng.safetensors")
 
 
-@pytest.mark.parametrize("dtype", checkpoint.DTYPES)
+@pytest.mark.parametrize("dtype", checkpoint.SAFETENSORS_DTYPES)
 def test_safetensors_itself_reads_what_is_written(tmp_path, dtype):
     generator = torch.Generator().manual_seed(0)
     tensors = {
@@ -95,7 +95,7 @@ def test_safetensors_itself_reads_what_is_written(tmp_path, dtype):
         "bytes": torch.arange(3, dtype=torch.uint8),
         "é/\"'": torch.arange(5),
     }
-    read = load_file(write_checkpoint(tmp_path, Snapshot(1, {"part": tensors}, {})) / "part.safetensors")
+    read = load_file(save_checkpoint(tmp_path, TrainSnapshot(1, {"part": tensors}, {})) / "part.safetensors")
     assert read.keys() == tensors.keys()
     for name, value in tensors.items():
         assert read[name].dtype == value.dtype
@@ -103,7 +103,9 @@ def test_safetensors_itself_reads_what_is_written(tmp_path, dtype):
 
 
 def test_a_part_may_hold_nothing(tmp_path):
-    assert read_checkpoint(write_checkpoint(tmp_path, Snapshot(1, {"ema": {}}, {}))).tensors == {"ema": {}}
+    assert load_checkpoint(save_checkpoint(tmp_path, TrainSnapshot(1, {"ema": {}}, {}))).tensors == {
+        "ema": {}
+    }
 
 
 def test_every_tensor_is_aligned(tmp_path):
@@ -112,7 +114,9 @@ def test_every_tensor_is_aligned(tmp_path):
         "b": torch.zeros(2),
         "c": torch.zeros(1, dtype=torch.int64),
     }
-    data = (write_checkpoint(tmp_path, Snapshot(1, {"part": tensors}, {})) / "part.safetensors").read_bytes()
+    data = (
+        save_checkpoint(tmp_path, TrainSnapshot(1, {"part": tensors}, {})) / "part.safetensors"
+    ).read_bytes()
     length = int.from_bytes(data[:8], "little")
     assert length % 8 == 0
     for name, entry in json.loads(data[8 : 8 + length]).items():
@@ -147,7 +151,7 @@ def test_checkpoints_are_listed_in_the_order_of_their_steps(tmp_path):
 
 def test_a_folder_that_is_not_there_holds_none(tmp_path):
     assert list_checkpoints(tmp_path / "absent") == []
-    assert newest_whole(tmp_path / "absent") is None
+    assert latest_checkpoint(tmp_path / "absent") is None
 
 
 def test_the_last_to_be_written_is_the_newest_also_after_the_run_went_back(tmp_path):
@@ -164,20 +168,20 @@ def test_the_last_to_be_written_is_the_newest_also_after_the_run_went_back(tmp_p
         "step-00000300.3",
         "step-00000400.3",
     ]
-    assert newest_whole(tmp_path) == tmp_path / "step-00000400.3"
+    assert latest_checkpoint(tmp_path) == tmp_path / "step-00000400.3"
 
 
 def test_a_step_written_again_leaves_the_older_folder_as_it_is(tmp_path):
     first = write(tmp_path, 7, score=0.1)
     second = write(tmp_path, 7, score=0.2)
-    assert (read_checkpoint(first).score, read_checkpoint(second).score) == (0.1, 0.2)
+    assert (load_checkpoint(first).score, load_checkpoint(second).score) == (0.1, 0.2)
 
 
 def test_a_damaged_one_is_set_aside_with_a_warning_and_the_one_before_is_taken(tmp_path):
     older, newest = write(tmp_path, 1), write(tmp_path, 2)
     damage(newest)
     with pytest.warns(UserWarning, match=r"passed over: .*sha256.*; it is step-00000002\.damaged now"):
-        assert newest_whole(tmp_path) == older
+        assert latest_checkpoint(tmp_path) == older
     assert (tmp_path / "step-00000002.damaged" / "model.safetensors").is_file()
 
 
@@ -186,7 +190,7 @@ def test_a_step_may_be_damaged_twice(tmp_path):
     write(tmp_path, 1)
     for _ in range(2):
         damage(write(tmp_path, 2))
-        assert newest_whole(tmp_path) == tmp_path / "step-00000001"
+        assert latest_checkpoint(tmp_path) == tmp_path / "step-00000001"
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "step-00000001",
         "step-00000002.damaged",
@@ -197,7 +201,7 @@ def test_a_step_may_be_damaged_twice(tmp_path):
 def test_a_checkpoint_whose_manifest_is_gone_counts_as_damaged(tmp_path):
     (write(tmp_path, 1) / "MANIFEST.json").unlink()
     with pytest.warns(UserWarning, match=r"no MANIFEST\.json"), pytest.raises(WeightsError, match="is whole"):
-        newest_whole(tmp_path)
+        latest_checkpoint(tmp_path)
 
 
 def test_a_bad_sector_counts_as_damage(tmp_path, monkeypatch):
@@ -211,7 +215,7 @@ def test_a_bad_sector_counts_as_damage(tmp_path, monkeypatch):
 
     monkeypatch.setattr(checkpoint, "sha256", read)
     with pytest.warns(UserWarning, match="Input/output error"):
-        assert newest_whole(tmp_path) == older
+        assert latest_checkpoint(tmp_path) == older
 
 
 def test_a_checkpoint_that_may_not_be_read_is_not_taken_for_damaged(tmp_path, monkeypatch):
@@ -221,7 +225,7 @@ def test_a_checkpoint_that_may_not_be_read_is_not_taken_for_damaged(tmp_path, mo
     path = write(tmp_path, 1)
     monkeypatch.setattr(checkpoint, "sha256", refuse)
     with pytest.raises(PermissionError):
-        newest_whole(tmp_path)
+        latest_checkpoint(tmp_path)
     assert path.is_dir()
 
 
@@ -230,7 +234,7 @@ def test_what_cannot_be_renamed_is_passed_over_all_the_same(tmp_path, monkeypatc
     damage(newest)
     monkeypatch.setattr(Path, "rename", refuse_everything)
     with pytest.warns(UserWarning, match="it could not be renamed"):
-        assert newest_whole(tmp_path) == older
+        assert latest_checkpoint(tmp_path) == older
 
 
 def refuse_everything(*_arguments, **_options):
@@ -241,19 +245,19 @@ def test_reading_verifies_first(tmp_path):
     path = write(tmp_path, 1)
     damage(path)
     with pytest.raises(WeightsError, match="sha256"):
-        read_checkpoint(path)
+        load_checkpoint(path)
 
 
 def test_a_checkpoint_of_another_layout_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "_files", lambda _snapshot: [("state.json", [b'{"step": 3}'])])
+    monkeypatch.setattr(checkpoint, "_checkpoint_files", lambda _snapshot: [("state.json", [b'{"step": 3}'])])
     with pytest.raises(WeightsError, match="lacks 'state': another version of zebra wrote it"):
-        read_checkpoint(write(tmp_path, 3))
+        load_checkpoint(write(tmp_path, 3))
 
 
 def test_half_a_checkpoint_of_a_crash_never_counts_and_is_cleared_away(tmp_path):
     (tmp_path / ".partial-step-00000009").mkdir()
     (tmp_path / ".partial-step-00000009" / "model.safetensors").write_text("half")
-    assert newest_whole(tmp_path) is None
+    assert latest_checkpoint(tmp_path) is None
     write(tmp_path, 1)
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
 
@@ -262,7 +266,7 @@ def test_a_failed_write_says_what_where_and_how_to_mend_it(tmp_path, monkeypatch
     def full(_path, _pieces):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "_write", full)
+    monkeypatch.setattr(checkpoint, "_write_file", full)
     pattern = (
         rf"checkpoint {re.escape(str(tmp_path))}/step-00000001 could not be written: No space left on device "
         r"\(67 bytes needed, [\d,]+ free\)\. Older ones are untouched: make room or mend the disk, and run again"
@@ -273,21 +277,21 @@ def test_a_failed_write_says_what_where_and_how_to_mend_it(tmp_path, monkeypatch
 
 def test_only_the_newest_are_kept(tmp_path):
     write(tmp_path, 1, 2, 3, 4)
-    purge(tmp_path, keep=2)
+    prune_checkpoints(tmp_path, num_to_keep=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000003", "step-00000004"]
 
 
 def test_the_best_is_kept_beside_the_newest(tmp_path):
     for step, score in enumerate((float("nan"), 0.9, 0.1, None, 0.3, None)):
         write(tmp_path, step, score=score)
-    purge(tmp_path, keep=1)
+    prune_checkpoints(tmp_path, num_to_keep=1)
     assert names(tmp_path) == ["step-00000001", "step-00000005"]
 
 
 def test_of_equally_good_ones_the_newest_is_kept(tmp_path):
     write(tmp_path, 1, 2, score=0.5)
     write(tmp_path, 3, score=0.4)
-    purge(tmp_path, keep=1)
+    prune_checkpoints(tmp_path, num_to_keep=1)
     assert names(tmp_path) == ["step-00000002", "step-00000003"]
 
 
@@ -296,7 +300,7 @@ def test_the_best_that_is_damaged_is_best_no_more(tmp_path):
     damage(write(tmp_path, 2, score=0.9))
     write(tmp_path, 3, score=0.1)
     with pytest.warns(UserWarning, match="passed over"):
-        purge(tmp_path, keep=1)
+        prune_checkpoints(tmp_path, num_to_keep=1)
     assert names(tmp_path) == ["step-00000001", "step-00000003"]
 
 
@@ -304,7 +308,7 @@ def test_damaged_ones_do_not_count_among_those_kept(tmp_path):
     write(tmp_path, 1, 2)
     damage(write(tmp_path, 3))
     with pytest.warns(UserWarning, match="passed over"):
-        purge(tmp_path, keep=2)
+        prune_checkpoints(tmp_path, num_to_keep=2)
     assert names(tmp_path) == ["step-00000001", "step-00000002"]
 
 
@@ -319,7 +323,7 @@ def test_what_cannot_be_removed_costs_a_warning_and_the_others_go(tmp_path, monk
 
     monkeypatch.setattr(shutil, "rmtree", stubborn)
     with pytest.warns(UserWarning, match=r"step-00000001 is not needed any more but could not be removed"):
-        purge(tmp_path, keep=1)
+        prune_checkpoints(tmp_path, num_to_keep=1)
     assert names(tmp_path) == ["step-00000003"]
 
 
@@ -327,14 +331,14 @@ def test_what_could_not_be_removed_is_tried_again(tmp_path, monkeypatch):
     write(tmp_path, 1, 2)
     with monkeypatch.context() as patch, pytest.warns(UserWarning, match="could not be removed"):
         patch.setattr(shutil, "rmtree", refuse_everything)
-        purge(tmp_path, keep=1)
+        prune_checkpoints(tmp_path, num_to_keep=1)
     write(tmp_path, 3)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002", "step-00000003"]
 
 
 def test_a_file_is_read_again_only_if_it_changed(tmp_path):
     reads = []
-    digest = remembering(lambda path: (reads.append(path), checkpoint.sha256(path))[1])
+    digest = memoize_digest(lambda path: (reads.append(path), checkpoint.sha256(path))[1])
     path = write(tmp_path, 1)
     for _ in range(2):
         verify_manifest(path, digest)

@@ -5,7 +5,7 @@ import contextlib
 import torch
 from torch import nn
 
-from zebra.train.ema import WeightAverage
+from zebra.train.ema import ModelEMA
 
 
 def model():
@@ -21,7 +21,7 @@ def move(module, by):
 
 def test_the_average_is_the_recurrence_of_its_decay():
     module = model()
-    average = WeightAverage(module, decay=0.3)
+    average = ModelEMA(module, decay=0.3)
     expected = module[0].weight.detach().clone()
     for step in range(20):
         move(module, 1.0 + step)
@@ -33,11 +33,11 @@ def test_the_average_is_the_recurrence_of_its_decay():
 
 def test_inside_the_block_the_model_is_the_average_and_after_it_is_itself():
     module = model()
-    average = WeightAverage(module, decay=0.9)
+    average = ModelEMA(module, decay=0.9)
     start = [parameter.detach().clone() for parameter in module.parameters()]
     move(module, 1.0)
     moved = [parameter.detach().clone() for parameter in module.parameters()]
-    with average.in_place():
+    with average.average_parameters():
         inside = [parameter.detach().clone() for parameter in module.parameters()]
     assert all(map(torch.equal, inside, start))
     assert all(map(torch.equal, module.parameters(), moved))
@@ -46,9 +46,9 @@ def test_inside_the_block_the_model_is_the_average_and_after_it_is_itself():
 
 def test_an_error_inside_the_block_gives_the_model_its_weights_back():
     module = model()
-    average = WeightAverage(module, decay=0.9)
+    average = ModelEMA(module, decay=0.9)
     move(module, 1.0)
     moved = module[0].weight.detach().clone()
-    with contextlib.suppress(ZeroDivisionError), average.in_place():
+    with contextlib.suppress(ZeroDivisionError), average.average_parameters():
         _ = 1 / 0
     assert torch.equal(module[0].weight, moved)

@@ -20,17 +20,17 @@ from zebra.config.model import ModelConfig, ResNetConfig, TextConfig, VisionTran
 from zebra.config.structure import structure
 from zebra.config.train import OptimizerConfig, TrainConfig
 from zebra.data.sources import open_source
-from zebra.data.splits import split
+from zebra.data.splits import train_val_test_split
 from zebra.errors import ConfigError, DataError, WeightsError
-from zebra.evaluators.validation import HeldOut
+from zebra.evaluators.validation import RetrievalValidator
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
-from zebra.text.bpe import Tokenizer
-from zebra.train.checkpoint import read_checkpoint
-from zebra.train.finetune import plan
-from zebra.train.freeze import FixedBatchNorm, heights, lock
-from zebra.train.optimizer import adamw
+from zebra.text.bpe import BPETokenizer
+from zebra.train.checkpoint import load_checkpoint
+from zebra.train.finetune import suggest_settings
+from zebra.train.freeze import FrozenBatchNorm2d, freeze, layer_depths
+from zebra.train.optimizer import build_optimizer
 from zebra.workflows import export, train
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 60, 230), "black": (20, 20, 20)}
@@ -54,7 +54,7 @@ def write_pictures(folder, count, seed=0):
 
 def make_model(folder, seed=0, width=8):
     torch.manual_seed(seed)
-    words = Tokenizer.train(["a red green blue black picture, number 0123456789"] * 5, 560, 24)
+    words = BPETokenizer.train(["a red green blue black picture, number 0123456789"] * 5, 560, 24)
     text = TextConfig(width=64, layers=1, heads=1, vocab_size=words.vocab_size, context_length=24)
     vision = ResNetConfig(width=width, layers=(1, 1, 1, 1), heads=4)
     config = ModelConfig(embed_dim=32, image_size=32, vision=vision, text=text)
@@ -71,15 +71,15 @@ def world(tmp_path_factory):
 
 
 def config(world, out, **changes):
-    recipe = plan(str(world / "start"), str(world / "pictures/captions.csv"))
+    recipe = suggest_settings(str(world / "start"), str(world / "pictures/captions.csv"))
     told = {"data": str(world / "pictures/captions.csv"), "out": str(out), "precision": "fp32", "workers": 0}
     finetune = recipe.pop("finetune") | changes.pop("finetune", {})
     return structure(TrainConfig, recipe | told | {"finetune": finetune} | changes)
 
 
 def test_a_small_set_is_seen_more_often_in_smaller_batches(world, tmp_path):
-    small = plan(str(world / "start"), str(world / "pictures/captions.csv"))
-    large = plan(str(world / "start"), str(write_pictures(tmp_path / "more", 1100)))
+    small = suggest_settings(str(world / "start"), str(world / "pictures/captions.csv"))
+    large = suggest_settings(str(world / "start"), str(write_pictures(tmp_path / "more", 1100)))
     assert small["epochs"] > large["epochs"]
     assert small["batch_size"] == 8
     assert large["batch_size"] == 128
@@ -108,18 +108,18 @@ def test_the_flags_that_say_how_data_is_read_hold_for_the_choice_of_settings(wor
 
 def test_a_picture_to_judge_by_that_cannot_be_decoded_is_counted(world, tmp_path):
     folder = shutil.copytree(world / "pictures", tmp_path / "pictures")
-    source = split(open_source(folder / "captions.csv", DataConfig()), 0.15).choose
-    first = folder / f"{int(source.locate(0).rpartition(':')[2]) - 2}.png"
+    source = train_val_test_split(open_source(folder / "captions.csv", DataConfig()), 0.15).val
+    first = folder / f"{int(source.sample_id(0).rpartition(':')[2]) - 2}.png"
     first.write_bytes(b"no picture")
     with pytest.warns(UserWarning, match=r"chosen by\): left out 1 not an image"):
-        judge = HeldOut(source, Preprocess(image_size=32))
+        judge = RetrievalValidator(source, Preprocess(image_size=32))
     assert len(judge.ids) == len(source) - 1
 
 
 def test_fewer_than_ten_pictures_are_refused(world, tmp_path):
     few = write_pictures(tmp_path / "few", 9)
     with pytest.raises(DataError, match="holds 9 pairs"):
-        plan(str(world / "start"), str(few))
+        suggest_settings(str(world / "start"), str(few))
 
 
 def captioned(folder, captions):
@@ -133,7 +133,10 @@ def captioned(folder, captions):
 def held_out(folder, count):
     """Return the number of a picture that is held out of as many."""
     table = captioned(folder, [str(number) for number in range(count)])
-    return int(split(open_source(table, DataConfig()), 0.15).measure.locate(0).rpartition(":")[2]) - 2
+    return (
+        int(train_val_test_split(open_source(table, DataConfig()), 0.15).test.sample_id(0).rpartition(":")[2])
+        - 2
+    )
 
 
 @pytest.mark.parametrize("other", [False, True])
@@ -151,7 +154,7 @@ def test_one_caption_for_all_is_refused_before_training(world, tmp_path, other):
 def test_names_of_classes_as_captions_are_warned_of(tmp_path):
     table = captioned(tmp_path / "classes", ["a cat", "a dog"] * 10)
     with pytest.warns(UserWarning, match="2 different captions for 20 pairs. Pictures of one caption"):
-        split(open_source(table, DataConfig()), 0.15)
+        train_val_test_split(open_source(table, DataConfig()), 0.15)
 
 
 def test_a_class_whose_only_picture_is_held_out_is_counted(tmp_path):
@@ -159,14 +162,14 @@ def test_a_class_whose_only_picture_is_held_out_is_counted(tmp_path):
     captions[held_out(tmp_path / "numbered", 20)] = "a horse"
     table = captioned(tmp_path / "classes", captions)
     with pytest.warns(UserWarning, match="3 different captions for 20 pairs; 1 of them belong to held-out"):
-        split(open_source(table, DataConfig()), 0.15)
+        train_val_test_split(open_source(table, DataConfig()), 0.15)
 
 
 def test_captions_that_tell_pictures_apart_cost_no_warning(tmp_path):
     table = captioned(
         tmp_path / "some", [f"number {number // 2 if number < 18 else number}" for number in range(20)]
     )
-    split(open_source(table, DataConfig()), 0.15)  # a warning is an error in these tests
+    train_val_test_split(open_source(table, DataConfig()), 0.15)  # a warning is an error in these tests
 
 
 def test_one_picture_repeated_is_one_picture(tmp_path):
@@ -174,35 +177,35 @@ def test_one_picture_repeated_is_one_picture(tmp_path):
     lines = table.read_text().splitlines()
     table.write_text("\n".join([lines[0], *lines[1:] * 10]))
     with pytest.raises(DataError, match="4 different captioned pictures"):
-        split(open_source(table, DataConfig()), 0.1)
+        train_val_test_split(open_source(table, DataConfig()), 0.1)
 
 
 def test_no_picture_is_in_two_parts_however_many_captions_it_has(world, tmp_path):
     table = shutil.copytree(world / "pictures", tmp_path / "twice") / "captions.csv"
     lines = table.read_text().splitlines()
     table.write_text("\n".join([*lines, *(f"{line.partition(',')[0]},said otherwise" for line in lines[1:])]))
-    parts = split(open_source(table, DataConfig()), 0.15)
+    parts = train_val_test_split(open_source(table, DataConfig()), 0.15)
     pictures = [
         {part.read(index).image for index in range(len(part))}
-        for part in (parts.learn, parts.choose, parts.measure)
+        for part in (parts.train, parts.val, parts.test)
     ]
     assert [len(some) for some in pictures] == [42, 9, 9]
     assert len(set.union(*pictures)) == 60
-    assert sum(map(len, (parts.learn, parts.choose, parts.measure))) == 120
+    assert sum(map(len, (parts.train, parts.val, parts.test))) == 120
 
 
 def test_a_picture_that_cannot_be_read_stays_where_it_is_counted(world, tmp_path):
     folder = shutil.copytree(world / "pictures", tmp_path / "broken")
     (folder / "7.png").unlink()
-    parts = split(open_source(folder / "captions.csv", DataConfig()), 0.15)
-    assert "captions.csv:9" in [parts.learn.locate(index) for index in range(len(parts.learn))]
+    parts = train_val_test_split(open_source(folder / "captions.csv", DataConfig()), 0.15)
+    assert "captions.csv:9" in [parts.train.sample_id(index) for index in range(len(parts.train))]
 
 
 @pytest.mark.parametrize(("learns", "locked"), [("text", "visual."), ("image", "text."), ("all", "nothing")])
 def test_what_is_locked_does_not_move(world, tmp_path, learns, locked):
     train.run(config(world, tmp_path / "run", epochs=2, finetune={"learns": learns, "patience": 50}))
     checkpoint = sorted((tmp_path / "run/checkpoints").iterdir())[-1]
-    moved = read_checkpoint(checkpoint).tensors["model"]
+    moved = load_checkpoint(checkpoint).tensors["model"]
     before = zebra.load(world / "start").model.state_dict()
     for name, value in moved.items():
         same = torch.equal(value, before[name])
@@ -212,26 +215,26 @@ def test_what_is_locked_does_not_move(world, tmp_path, learns, locked):
 def test_the_batch_norm_of_a_start_keeps_its_statistics(world):
     model = zebra.load(world / "start").model
     names = list(model.state_dict())
-    lock(model, "all")
+    freeze(model, "all")
     model.train()
     assert list(model.state_dict()) == names
     norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     assert norms
-    assert all(isinstance(norm, FixedBatchNorm) and not norm.training for norm in norms)
+    assert all(isinstance(norm, FrozenBatchNorm2d) and not norm.training for norm in norms)
 
 
 def test_lower_blocks_learn_more_slowly():
     vit = VisionTransformerConfig(width=64, layers=3, heads=1, patch_size=8)
     text = TextConfig(width=64, layers=2, heads=1, vocab_size=300, context_length=8)
     model = CLIP(ModelConfig(embed_dim=32, image_size=32, vision=vit, text=text))
-    above = heights(model)
+    above = layer_depths(model)
     assert above["visual.conv1.weight"] == above["visual.positional_embedding"] == 4 - 0
     assert [above[f"visual.transformer.resblocks.{n}.mlp.c_fc.weight"] for n in range(3)] == [3, 2, 1]
     assert [above[f"text.transformer.resblocks.{n}.mlp.c_fc.weight"] for n in range(2)] == [2, 1]
     assert above["text.token_embedding.weight"] == 3
     assert above["visual.proj"] == above["visual.ln_post.weight"] == above["logit_scale"] == 0
     shares = {}
-    optimizer = adamw(model, OptimizerConfig(), 0.5)
+    optimizer = build_optimizer(model, OptimizerConfig(), 0.5)
     names = {parameter: name for name, parameter in model.named_parameters()}
     for group in optimizer.param_groups:
         shares |= {names[parameter]: group["share"] for parameter in group["params"]}
@@ -269,18 +272,18 @@ def test_what_it_learns_shows_on_pictures_that_nothing_depends_on(world, tmp_pat
 def test_where_nothing_gets_better_the_start_is_kept_and_the_run_ends_early(world, tmp_path, monkeypatch):
     scores = iter(np.linspace(0.9, 0.1, 100))
     start = zebra.load(world / "start")
-    judged = HeldOut.__call__
+    judged = RetrievalValidator.__call__
 
     def worse(self, clip):
         same = torch.equal(clip.model.visual.conv1.weight, start.model.visual.conv1.weight)
         return 0.95 if same else float(next(scores)) * (judged(self, clip) > 0)
 
-    monkeypatch.setattr(HeldOut, "__call__", worse)
+    monkeypatch.setattr(RetrievalValidator, "__call__", worse)
     told = config(world, tmp_path / "run", lr=1e-3, finetune={"patience": 2})
     found = train.run(told)
-    assert found.gain is not None
-    assert found.gain.kept == 0
-    assert found.steps == 2 * told.check_every
+    assert found.before_after is not None
+    assert found.before_after.selected_step == 0
+    assert found.steps == 2 * told.eval_every
     after = zebra.load(tmp_path / "run/model").model.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in start.model.state_dict().items())
     assert "the start is kept" in (tmp_path / "run/report.html").read_text()
@@ -297,7 +300,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_end(world, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train.run(stopped, watch=stop)
+        train.run(stopped, callback=stop)
     train.run(stopped)
     first, second = (zebra.load(folder / "model") for folder in (whole, parted))
     assert first.fingerprint == second.fingerprint
@@ -311,7 +314,7 @@ def test_another_start_is_another_run(world, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train.run(replace(told, checkpoint_every=4), watch=stop)
+        train.run(replace(told, checkpoint_every=4), callback=stop)
     other = make_model(tmp_path / "other", seed=1)
     assert told.finetune is not None
     with pytest.raises(ConfigError, match="start"):
@@ -324,7 +327,7 @@ def test_a_start_of_another_architecture_is_refused(world, tmp_path):
     with pytest.raises(
         ConfigError, match=r"not the model that the settings describe.*\n  vision.width: 16 → 8\n"
     ):
-        train.run(replace(told, finetune=FineTuneConfig(start=str(wide))))
+        train.run(replace(told, finetune=FineTuneConfig(init_from=str(wide))))
 
 
 def test_pictures_of_another_size_than_the_start_s_are_refused(world, tmp_path, capsys):
@@ -345,11 +348,11 @@ def test_a_start_without_a_tokenizer_or_with_a_larger_one_is_refused(world, tmp_
     export.run(ExportConfig(model=str(world / "start"), format="open_clip", out=str(tmp_path / "start")))
     data = str(world / "pictures/captions.csv")
     many = " ".join(map("".join, product("abcdefgh", repeat=3)))
-    Tokenizer.train([many] * 3, 900, 24).save(tmp_path / "start/tokenizer.json")
+    BPETokenizer.train([many] * 3, 900, 24).save(tmp_path / "start/tokenizer.json")
     with pytest.raises(
         WeightsError, match=r"the tokenizer has \d+ ids, .* do not belong together; put the tokenizer"
     ):
-        plan(str(tmp_path / "start"), data)
+        suggest_settings(str(tmp_path / "start"), data)
     for name in (
         "tokenizer.json",
         "vocab.json",
@@ -359,7 +362,7 @@ def test_a_start_without_a_tokenizer_or_with_a_larger_one_is_refused(world, tmp_
     ):
         (tmp_path / "start" / name).unlink(missing_ok=True)
     with pytest.raises(WeightsError, match="came without a tokenizer"):
-        plan(str(tmp_path / "start"), data)
+        suggest_settings(str(tmp_path / "start"), data)
 
 
 @pytest.mark.parametrize(
@@ -368,7 +371,7 @@ def test_a_start_without_a_tokenizer_or_with_a_larger_one_is_refused(world, tmp_
 )
 def test_settings_that_mean_nothing_are_refused(wrong, message):
     with pytest.raises(ConfigError, match=message):
-        FineTuneConfig(start="model", **wrong)
+        FineTuneConfig(init_from="model", **wrong)
 
 
 def test_half_way_between_two_models_lies_the_mean_of_their_weights(world, tmp_path):
@@ -377,8 +380,8 @@ def test_half_way_between_two_models_lies_the_mean_of_their_weights(world, tmp_p
         model=str(tmp_path / "tuned"),
         format="zebra",
         out=str(tmp_path / "out"),
-        blend=0.5,
-        start=str(world / "start"),
+        wise_ft=0.5,
+        base=str(world / "start"),
     )
     export.run(told)
     blended, tuned, start = (
@@ -400,8 +403,8 @@ def test_models_that_do_not_belong_together_are_not_blended(world, tmp_path):
         model=str(tmp_path / "wide"),
         format="zebra",
         out=str(tmp_path / "out"),
-        blend=0.5,
-        start=str(world / "start"),
+        wise_ft=0.5,
+        base=str(world / "start"),
     )
     with pytest.raises(ConfigError, match="differ in architecture"):
         export.run(told)

@@ -10,8 +10,8 @@ from zebra.config.train import TrainConfig
 from zebra.errors import ConfigError
 from zebra.losses import info_nce
 from zebra.models import CLIP
-from zebra.train.grad_cache import embed
-from zebra.train.loop import Prepare, train
+from zebra.train.grad_cache import embed_in_chunks
+from zebra.train.loop import BatchPreprocessor, train_loop
 from zebra.train.precision import autocast
 from zebra.train.step import train_step
 from zebra.values import Batch
@@ -68,7 +68,7 @@ def step(model, chunk_size, **options):
     """Take a step of plain gradient descent from a fixed random state; leave the gradients in `model`."""
     torch.manual_seed(3)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-    settings = {"lr": 0.1, "clip_norm": 0.0, "precision": "fp32"} | options
+    settings = {"lr": 0.1, "grad_clip_norm": 0.0, "precision": "fp32"} | options
     return train_step(model, optimizer, *pairs(model), chunk_size=chunk_size, **settings)
 
 
@@ -131,8 +131,8 @@ def test_the_temperature_moves_as_with_the_whole_batch(chunk_size):
 
 def test_clipping_sees_the_gradient_of_the_whole_batch():
     whole, chunked = build(), build()
-    assert step(whole, None, clip_norm=1e-3).grad_norm > 1e-3
-    step(chunked, 3, clip_norm=1e-3)
+    assert step(whole, None, grad_clip_norm=1e-3).grad_norm > 1e-3
+    step(chunked, 3, grad_clip_norm=1e-3)
     assert_same_gradients(chunked, whole)
 
 
@@ -219,7 +219,7 @@ def test_a_batch_is_divided_evenly_into_chunks_no_larger_than_asked(chunk_size, 
     model = build()
     seen = []
     model.visual.register_forward_pre_hook(lambda _module, inputs: seen.append(len(inputs[0])))
-    embed(model, model, pairs(model), chunk_size=chunk_size, precision="fp32")
+    embed_in_chunks(model, model, pairs(model), chunk_size=chunk_size, precision="fp32")
     assert seen == sizes
 
 
@@ -243,7 +243,7 @@ def test_activations_of_one_chunk_at_a_time_are_in_memory(tower):
 def test_embeddings_stay_in_the_order_of_the_batch():
     model = build().eval()
     images, tokens = pairs(model)
-    image_BE, text_BE, scale = embed(model, model, (images, tokens), chunk_size=2, precision="fp32")
+    image_BE, text_BE, scale = embed_in_chunks(model, model, (images, tokens), chunk_size=2, precision="fp32")
     torch.testing.assert_close(image_BE, model.encode_images(images))
     torch.testing.assert_close(text_BE, model.encode_texts(tokens))
     assert float(scale.detach()) == pytest.approx(1 / 0.07)
@@ -259,15 +259,15 @@ def test_training_takes_the_chunk_size_of_its_config():
     model = build(dtype=torch.float32)
     images, tokens = pairs(model)
     calls = count_calls(model.visual)
-    train(
+    train_loop(
         model,
         torch.optim.SGD(model.parameters(), lr=0.0),
         iter([Batch(images=images, captions=("",) * NUM_PAIRS, ids=("",) * NUM_PAIRS)]),
-        Prepare(pixels=lambda pixels: pixels, tokens=lambda _captions: tokens),
+        BatchPreprocessor(normalize=lambda pixels: pixels, tokenize=lambda _captions: tokens),
         TrainConfig(data="d", out="o", steps=1, precision="fp32", chunk_size=3),
-        start=0,
-        position=0,
-        steps=1,
-        on_step=lambda _report: True,
+        start_step=0,
+        samples_seen=0,
+        total_steps=1,
+        callback=lambda _report: True,
     )
     assert len(calls) == 5

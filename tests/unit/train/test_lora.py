@@ -11,20 +11,20 @@ from safetensors.torch import load_file
 
 import zebra
 from zebra.cli.main import main
-from zebra.config.files import read_config
+from zebra.config.files import read_train_config
 from zebra.config.finetune import FineTuneConfig
 from zebra.config.model import ModelConfig, ResNetConfig, TextConfig, VisionTransformerConfig
 from zebra.config.structure import structure
 from zebra.config.train import TrainConfig
 from zebra.errors import ConfigError
-from zebra.evaluators.validation import HeldOut
+from zebra.evaluators.validation import RetrievalValidator
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
-from zebra.models.lora import adapters
+from zebra.models.lora import get_adapters
 from zebra.pretrained.bundle import Bundle
-from zebra.text.bpe import Tokenizer
-from zebra.train.checkpoint import list_checkpoints, read_checkpoint
-from zebra.train.finetune import plan
+from zebra.text.bpe import BPETokenizer
+from zebra.train.checkpoint import list_checkpoints, load_checkpoint
+from zebra.train.finetune import suggest_settings
 from zebra.workflows import train
 
 SIZES = {"width": 32, "layers": 2, "heads": 2}
@@ -33,7 +33,7 @@ COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 60, 230), 
 
 def make_model(folder, vision):
     torch.manual_seed(0)
-    words = Tokenizer.train(["a red green blue black picture, number 0123456789"] * 5, 560, 24)
+    words = BPETokenizer.train(["a red green blue black picture, number 0123456789"] * 5, 560, 24)
     text = TextConfig(**SIZES, vocab_size=words.vocab_size, context_length=24)
     model = CLIP(ModelConfig(embed_dim=16, image_size=32, vision=vision, text=text))
     Bundle(model, words, Preprocess(image_size=32)).save(folder)
@@ -59,13 +59,13 @@ def favoured(monkeypatch):
     """Whatever has learned counts as better than the start."""
 
     def judged(self, clip):
-        return float(any(low_rank.B.any() for low_rank in adapters(clip.model).values()))
+        return float(any(low_rank.B.any() for low_rank in get_adapters(clip.model).values()))
 
-    monkeypatch.setattr(HeldOut, "__call__", judged)
+    monkeypatch.setattr(RetrievalValidator, "__call__", judged)
 
 
 def config(world, out, start="vit", **changes):
-    recipe = plan(str(world / start), str(world / "pictures"), low_rank=True)
+    recipe = suggest_settings(str(world / start), str(world / "pictures"), use_lora=True)
     told = {"data": str(world / "pictures"), "out": str(out), "precision": "fp32", "workers": 0, "epochs": 3}
     finetune = {"lora_rank": 4, "patience": 50} | recipe.pop("finetune") | changes.pop("finetune", {})
     return structure(TrainConfig, recipe | told | {"finetune": finetune} | changes)
@@ -76,7 +76,7 @@ def config(world, out, start="vit", **changes):
 )
 def test_weights_stay_and_additions_move(world, tmp_path, learns, towers):
     train.run(config(world, tmp_path / "run", finetune={"learns": learns}))
-    weights = read_checkpoint(list_checkpoints(tmp_path / "run/checkpoints")[-1]).tensors["model"]
+    weights = load_checkpoint(list_checkpoints(tmp_path / "run/checkpoints")[-1]).tensors["model"]
     before = zebra.load(world / "vit").model.state_dict()
     moved = {name for name in before if not torch.equal(weights[name], before[name])}
     added = weights.keys() - before.keys()
@@ -92,9 +92,9 @@ def test_a_run_leaves_an_ordinary_model_and_an_adapter_that_adds_up_to_it(world,
     told = config(
         world, tmp_path / "run", ema_decay=ema, finetune={"lora_layers": ("k_proj", "c_fc", "out_proj")}
     )
-    gain = train.run(told).gain
+    gain = train.run(told).before_after
     assert gain is not None
-    assert gain.kept > 0
+    assert gain.selected_step > 0
     after, before = zebra.load(tmp_path / "run/model").model, zebra.load(world / "vit").model.state_dict()
     assert after.state_dict().keys() == before.keys()
     settings = json.loads((tmp_path / "run/adapter/adapter_config.json").read_text())
@@ -132,7 +132,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_end(world, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train.run(parted, watch=stop)
+        train.run(parted, callback=stop)
     train.run(parted)
     for file in ("model/MANIFEST.json", "adapter/adapter_model.safetensors", "adapter/adapter_config.json"):
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "parted" / file).read_bytes(), file
@@ -146,7 +146,7 @@ def test_another_rank_is_another_run(world, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train.run(told, watch=stop)
+        train.run(told, callback=stop)
     assert told.finetune is not None
     with pytest.raises(ConfigError, match="lora_rank: 4 → 8"):
         train.run(replace(told, finetune=replace(told.finetune, lora_rank=8)))
@@ -157,13 +157,13 @@ def test_where_nothing_gets_better_the_adapter_adds_nothing(world, tmp_path, mon
     scores = iter(np.linspace(0.9, 0.1, 100))
 
     def worse(self, clip):
-        learned = any(low_rank.B.any() for low_rank in adapters(clip.model).values())
+        learned = any(low_rank.B.any() for low_rank in get_adapters(clip.model).values())
         return float(next(scores)) if learned else 0.95
 
-    monkeypatch.setattr(HeldOut, "__call__", worse)
+    monkeypatch.setattr(RetrievalValidator, "__call__", worse)
     found = train.run(config(world, tmp_path / "run", ema_decay=ema, finetune={"patience": 2}))
-    assert found.gain is not None
-    assert found.gain.kept == 0
+    assert found.before_after is not None
+    assert found.before_after.selected_step == 0
     after, before = zebra.load(tmp_path / "run/model").model, zebra.load(world / "vit").model.state_dict()
     assert all(torch.equal(value, before[name]) for name, value in after.state_dict().items())
     pairs = load_file(tmp_path / "run/adapter/adapter_model.safetensors")
@@ -191,12 +191,12 @@ def test_a_model_that_transformers_does_not_know_ends_whole_and_without_an_adapt
 def test_flags_choose_additions_and_a_learning_rate_that_suits_them(world, tmp_path, capsys):
     words = ["train", "--from", str(world / "vit"), "--data", str(world / "pictures"), "--workers", "0"]
     words += ["--steps", "1", "--precision", "fp32"]
-    adapted = ["--finetune.lora-rank", "2", "--finetune.lora-layers", "q_proj", "c_fc"]
+    adapted = ["--finetune.lora-rank", "2", "--finetune.lora-target-modules", "q_proj", "c_fc"]
     assert main([*words, "--out", str(tmp_path / "whole")]) == 0
     assert main([*words, "--out", str(tmp_path / "adapted"), *adapted]) == 0
-    whole, told = (read_config(tmp_path / name / "config.yaml") for name in ("whole", "adapted"))
+    whole, told = (read_train_config(tmp_path / name / "config.yaml") for name in ("whole", "adapted"))
     assert told.finetune is not None
-    assert (told.finetune.lora_rank, told.finetune.lora_layers) == (2, ("q_proj", "c_fc"))
+    assert (told.finetune.lora_rank, told.finetune.lora_target_modules) == (2, ("q_proj", "c_fc"))
     assert told.lr == pytest.approx(5 * whole.lr)
     assert (tmp_path / "adapted/adapter/adapter_config.json").is_file()
     assert f"{tmp_path}/adapted/adapter" in capsys.readouterr().out
@@ -213,7 +213,7 @@ def test_a_layer_that_is_not_there_stops_the_command_before_training(world, tmp_
         "--out",
         str(tmp_path / "run"),
     ]
-    assert main([*words, "--finetune.lora-rank", "2", "--finetune.lora-layers", "query"]) == 1
+    assert main([*words, "--finetune.lora-rank", "2", "--finetune.lora-target-modules", "query"]) == 1
     printed = capsys.readouterr().err
     assert "no layer that may learn is called so" in printed
     assert "q_proj" in printed
@@ -230,4 +230,4 @@ def test_a_layer_that_is_not_there_stops_the_command_before_training(world, tmp_
 )
 def test_settings_that_mean_nothing_are_refused(wrong, message):
     with pytest.raises(ConfigError, match=message):
-        FineTuneConfig(start="model", **wrong)
+        FineTuneConfig(init_from="model", **wrong)

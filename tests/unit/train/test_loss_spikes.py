@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from zebra.train.loss_spikes import PATIENCE, WINDOW, SpikeDetector
+from zebra.train.loss_spikes import BASELINE_STEPS, SPIKE_STEPS, SpikeDetector
 
 
 def fired(losses, detector=None):
@@ -22,10 +22,10 @@ def normal(steps, seed=0):
 def test_a_loss_that_shoots_up_is_found_at_its_fifth_step():
     losses = normal(1000)
     losses[700:] = [3.0] * 300
-    assert fired(losses) == [700 + PATIENCE - 1]
+    assert fired(losses) == [700 + SPIKE_STEPS - 1]
 
 
-@pytest.mark.parametrize("length", [1, PATIENCE - 1])
+@pytest.mark.parametrize("length", [1, SPIKE_STEPS - 1])
 def test_a_few_bad_batches_are_no_spike(length):
     losses = normal(1000)
     losses[700 : 700 + length] = [9.0] * length
@@ -44,7 +44,7 @@ def test_doubling_near_zero_is_noise():
 
 
 def test_the_first_steps_cannot_spike_since_nothing_is_normal_yet():
-    assert fired([1.0] * (WINDOW - 20) + [50.0] * 20) == []
+    assert fired([1.0] * (BASELINE_STEPS - 20) + [50.0] * 20) == []
 
 
 def test_a_resumed_detector_fires_where_an_uninterrupted_one_does():
@@ -54,5 +54,5 @@ def test_a_resumed_detector_fires_where_an_uninterrupted_one_does():
         first = SpikeDetector()
         before = fired(losses[:cut], first)
         second = SpikeDetector()
-        second.restore(json.loads(json.dumps(first.state())))
+        second.load_state_dict(json.loads(json.dumps(first.state_dict())))
         assert before + [cut + step for step in fired(losses[cut:], second)] == [604]

@@ -10,22 +10,22 @@ import torch
 from zebra.config.train import LogConfig
 from zebra.errors import MissingExtra
 from zebra.train.loop import StepReport
-from zebra.train.metrics_logger import Journal, open_sinks, read_journal
-from zebra.train.step import StepFigures
+from zebra.train.metrics_logger import MetricsLogger, open_log_sinks, read_log
+from zebra.train.step import StepMetrics
 from zebra.values import Batch
 
 
 def report(step, steps=10, seconds=0.5):
     batch = Batch(torch.zeros(4, 3, 2, 2), ("a",) * 4, ("0", "1", "2", "3"))
-    figures = StepFigures(loss=1.0 / step, grad_norm=2.0, logit_scale=14.0, batch_accuracy=0.25)
+    figures = StepMetrics(loss=1.0 / step, grad_norm=2.0, logit_scale=14.0, batch_accuracy=0.25)
     return StepReport(step, steps, step * 4, 1e-3, figures, seconds, 0.1, batch)
 
 
 def test_a_line_is_written_every_so_many_steps_and_at_the_end(tmp_path):
-    journal = Journal(tmp_path / "journal.jsonl", LogConfig(every=4), [])
+    journal = MetricsLogger(tmp_path / "log.jsonl", LogConfig(every=4), [])
     for step in range(1, 11):
-        journal.add(report(step), {})
-    lines = read_journal(tmp_path / "journal.jsonl")
+        journal.log_step(report(step), {})
+    lines = read_log(tmp_path / "log.jsonl")
     assert [line["step"] for line in lines] == [4, 8, 10]
     assert lines[0]["loss"] == 0.25
     assert lines[0]["samples_per_second"] == pytest.approx(8.0)
@@ -33,29 +33,29 @@ def test_a_line_is_written_every_so_many_steps_and_at_the_end(tmp_path):
 
 
 def test_checks_come_with_a_line_of_their_step(tmp_path):
-    journal = Journal(tmp_path / "journal.jsonl", LogConfig(every=4), [])
-    journal.add(report(1), {"seen": 0.5})
-    assert read_journal(tmp_path / "journal.jsonl")[0]["checks"] == {"seen": 0.5}
+    journal = MetricsLogger(tmp_path / "log.jsonl", LogConfig(every=4), [])
+    journal.log_step(report(1), {"seen": 0.5})
+    assert read_log(tmp_path / "log.jsonl")[0]["checks"] == {"seen": 0.5}
 
 
 def test_rewinding_drops_the_steps_that_will_come_again_and_a_line_cut_by_a_crash(tmp_path):
-    path = tmp_path / "journal.jsonl"
-    journal = Journal(path, LogConfig(every=1), [])
+    path = tmp_path / "log.jsonl"
+    journal = MetricsLogger(path, LogConfig(every=1), [])
     for step in (1, 2, 3):
-        journal.add(report(step), {})
+        journal.log_step(report(step), {})
     with path.open("a") as file:
         file.write('{"step": 4, "lo')
-    journal.rewind(2)
+    journal.truncate_after(2)
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2]
 
 
 def test_tensorboard_gets_every_scalar(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    sinks = open_sinks(tmp_path, LogConfig(every=1, tensorboard=True))
-    journal = Journal(tmp_path / "journal.jsonl", LogConfig(every=1), sinks)
-    journal.add(report(1), {})
-    journal.add(report(2), {"seen": 0.5})
+    sinks = open_log_sinks(tmp_path, LogConfig(every=1, tensorboard=True))
+    journal = MetricsLogger(tmp_path / "log.jsonl", LogConfig(every=1), sinks)
+    journal.log_step(report(1), {})
+    journal.log_step(report(2), {"seen": 0.5})
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     assert [event.value for event in events.Scalars("loss")] == [1.0, 0.5]
@@ -68,8 +68,10 @@ def test_weights_and_biases_gets_every_scalar(tmp_path, monkeypatch):
     run = types.SimpleNamespace(log=lambda values, step: logged.append((step, values)))
     stand_in = types.SimpleNamespace(init=lambda project, dir: logged.append((project, dir)) or run)
     monkeypatch.setitem(sys.modules, "wandb", stand_in)
-    journal = Journal(tmp_path / "j.jsonl", LogConfig(every=1), open_sinks(tmp_path, LogConfig(wandb="zoo")))
-    journal.add(report(2), {"seen": 0.5})
+    journal = MetricsLogger(
+        tmp_path / "j.jsonl", LogConfig(every=1), open_log_sinks(tmp_path, LogConfig(wandb="zoo"))
+    )
+    journal.log_step(report(2), {"seen": 0.5})
     assert logged[0] == ("zoo", str(tmp_path))
     step, values = logged[1]
     assert step == 2 and values["loss"] == 0.5 and values["check/seen"] == 0.5
@@ -79,4 +81,4 @@ def test_weights_and_biases_gets_every_scalar(tmp_path, monkeypatch):
 def test_a_logger_that_is_not_installed_is_named_with_its_pip_command(tmp_path, monkeypatch, name, config):
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MissingExtra, match=f"pip install {name}"):
-        open_sinks(tmp_path, config)
+        open_log_sinks(tmp_path, config)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from zebra.distributed import ALONE
+from zebra.distributed import SINGLE_PROCESS
 
 from ...processes import together
 from . import ranks
@@ -41,7 +41,7 @@ def found(tmp_path_factory):
 
 @pytest.mark.parametrize(("case", "size"), [*((case, 2) for case in CASES), *((case, 4) for case in OF_FOUR)])
 def test_several_processes_have_the_loss_the_gradients_and_the_weights_of_one(found, case, size):
-    figures, gradients, weights = ranks.steps(ALONE, *CASES[case])
+    figures, gradients, weights = ranks.steps(SINGLE_PROCESS, *CASES[case])
     for rank in found[size]:
         theirs = rank[case]
         torch.testing.assert_close(torch.tensor(theirs[0]), torch.tensor(figures), rtol=1e-6, atol=1e-8)

@@ -7,12 +7,12 @@ import pytest
 
 from zebra.config.train import LogConfig, OptimizerConfig, TrainConfig
 from zebra.errors import ConfigError
-from zebra.train.run_dir import RunFolder
+from zebra.train.run_dir import RunDir
 
 
 @pytest.fixture
 def folder(tmp_path):
-    return RunFolder(tmp_path / "run")
+    return RunDir(tmp_path / "run")
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_never_refuses_whatever_is_there(folder, config):
 
 def test_files_of_somebody_else_with_our_names_are_refused(folder, config):
     folder.path.mkdir()
-    (folder.path / "journal.jsonl").write_text("mine")
+    (folder.path / "log.jsonl").write_text("mine")
     with pytest.raises(ConfigError, match=r"journal\.jsonl"):
         folder.claim(config, "auto")
 
@@ -93,18 +93,18 @@ def test_files_of_somebody_else_with_our_names_are_refused(folder, config):
 def test_a_file_is_no_folder(tmp_path, config):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="is a file"):
-        RunFolder(tmp_path / "file").claim(config, "auto")
+        RunDir(tmp_path / "file").run_status(config, "auto")
 
 
 def test_a_folder_in_use_is_refused_by_the_process_that_uses_it(folder):
-    with folder.locked(), pytest.raises(ConfigError, match=f"in use by process {os.getpid()}"):  # noqa: SIM117
-        with folder.locked():
+    with folder.lock(), pytest.raises(ConfigError, match=f"in use by process {os.getpid()}"):  # noqa: SIM117
+        with folder.lock():
             pass
-    with folder.locked():
+    with folder.lock():
         pass
 
 
 def test_a_lock_left_behind_by_a_dead_process_holds_nobody_up(folder, config):
-    with folder.locked():
+    with folder.lock():
         pass
     assert folder.claim(config, "never") == "new"

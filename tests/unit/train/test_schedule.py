@@ -8,17 +8,19 @@ from zebra.train.schedule import learning_rate
 
 
 def test_the_peak_is_reached_at_the_last_warmup_step():
-    assert learning_rate(9, peak=2.0, warmup_steps=10, steps=100) == 2.0
-    assert learning_rate(0, peak=2.0, warmup_steps=10, steps=100) == pytest.approx(0.2)
+    assert learning_rate(9, peak_lr=2.0, warmup_steps=10, total_steps=100) == 2.0
+    assert learning_rate(0, peak_lr=2.0, warmup_steps=10, total_steps=100) == pytest.approx(0.2)
 
 
 def test_halfway_down_the_cosine_is_half_the_peak():
-    assert learning_rate(55, peak=2.0, warmup_steps=10, steps=100) == pytest.approx(1.0)
+    assert learning_rate(55, peak_lr=2.0, warmup_steps=10, total_steps=100) == pytest.approx(1.0)
 
 
 @given(st.integers(1, 500), st.integers(0, 600))
 def test_the_rate_is_positive_up_to_the_last_step_and_never_above_the_peak(steps, warmup):
-    rates = [learning_rate(step, peak=1.0, warmup_steps=warmup, steps=steps) for step in range(steps)]
+    rates = [
+        learning_rate(step, peak_lr=1.0, warmup_steps=warmup, total_steps=steps) for step in range(steps)
+    ]
     assert all(0 < rate <= 1 for rate in rates)
     top = rates.index(max(rates))
     assert rates[top:] == sorted(rates[top:], reverse=True)

@@ -9,8 +9,15 @@ import torch
 from zebra.config.train import OptimizerConfig
 from zebra.errors import WeightsError
 from zebra.models import CLIP
-from zebra.train.optimizer import adamw
-from zebra.train.snapshot import Snapshot, moments, restore, rng_state, set_rng_state, take
+from zebra.train.optimizer import build_optimizer
+from zebra.train.snapshot import (
+    TrainSnapshot,
+    copy_to_cpu,
+    get_rng_state,
+    optimizer_tensors,
+    restore_tensors,
+    set_rng_state,
+)
 from zebra.train.step import train_step
 
 from .test_step import CONFIG
@@ -19,7 +26,7 @@ from .test_step import CONFIG
 def run(seed=0):
     torch.manual_seed(seed)
     model = CLIP(CONFIG)
-    return model, adamw(model, OptimizerConfig())
+    return model, build_optimizer(model, OptimizerConfig())
 
 
 def train(model, optimizer, steps):
@@ -28,11 +35,11 @@ def train(model, optimizer, steps):
         tokens = torch.randint(0, 290, (4, 8), generator=generator)
         tokens[:, 7] = 299
         images = torch.randn(4, 3, 32, 32, generator=generator)
-        train_step(model, optimizer, images, tokens, lr=1e-3, clip_norm=1.0, precision="fp32")
+        train_step(model, optimizer, images, tokens, lr=1e-3, grad_clip_norm=1.0, precision="fp32")
 
 
 def parts(model, optimizer):
-    return {"model": model.state_dict(), "optimizer": moments(model, optimizer)}
+    return {"model": model.state_dict(), "optimizer": optimizer_tensors(model, optimizer)}
 
 
 def copied(tensors):
@@ -40,12 +47,12 @@ def copied(tensors):
 
 
 def live(value=1.0, state=None):
-    return Snapshot(3, {"model": {"w": torch.full((4, 2), value)}}, state or {}, score=0.5)
+    return TrainSnapshot(3, {"model": {"w": torch.full((4, 2), value)}}, state or {}, score=0.5)
 
 
 def test_what_is_taken_does_not_change_with_the_run():
     snapshot = live(1.0, {"list": [1]})
-    taken = take(snapshot)
+    taken = copy_to_cpu(snapshot)
     snapshot.tensors["model"]["w"].fill_(9)
     snapshot.state["list"].append(2)
     assert torch.equal(taken.tensors["model"]["w"], torch.ones(4, 2))
@@ -54,9 +61,9 @@ def test_what_is_taken_does_not_change_with_the_run():
 
 
 def test_memory_of_the_snapshot_before_is_filled_again():
-    first = take(live(1.0))
+    first = copy_to_cpu(live(1.0))
     place = first.tensors["model"]["w"].data_ptr()
-    second = take(live(2.0), into=first)
+    second = copy_to_cpu(live(2.0), buffers=first)
     assert second.tensors["model"]["w"].data_ptr() == place
     assert torch.equal(second.tensors["model"]["w"], torch.full((4, 2), 2.0))
 
@@ -65,13 +72,13 @@ def test_memory_of_the_snapshot_before_is_filled_again():
     "other", [torch.zeros(4, 3), torch.zeros(4, 2, dtype=torch.float16)], ids=["shape", "dtype"]
 )
 def test_memory_of_another_kind_is_not(other):
-    taken = take(live(1.0), into=Snapshot(2, {"model": {"w": other}}, {}))
+    taken = copy_to_cpu(live(1.0), buffers=TrainSnapshot(2, {"model": {"w": other}}, {}))
     assert torch.equal(taken.tensors["model"]["w"], torch.ones(4, 2))
 
 
 def test_a_tensor_in_another_memory_layout_is_taken_by_its_values():
     images = torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last)
-    taken = take(Snapshot(1, {"model": {"w": images}}, {})).tensors["model"]["w"]
+    taken = copy_to_cpu(TrainSnapshot(1, {"model": {"w": images}}, {})).tensors["model"]["w"]
     assert torch.equal(taken, images)
     assert taken.is_contiguous()
 
@@ -81,7 +88,7 @@ def test_what_was_saved_comes_back():
     train(model, optimizer, 2)
     saved = copied(parts(model, optimizer))
     other, its_optimizer = run(seed=1)
-    restore(parts(other, its_optimizer), saved, "here")
+    restore_tensors(parts(other, its_optimizer), saved, "here")
     for part, named in parts(other, its_optimizer).items():
         for name, value in named.items():
             assert torch.equal(value, saved[part][name]), name
@@ -90,25 +97,27 @@ def test_what_was_saved_comes_back():
 def test_restored_moments_lie_in_memory_as_their_parameters_do():
     """The fused update walks both side by side."""
     model, optimizer = run()
-    saved = take(Snapshot(0, parts(model, optimizer), {})).tensors
-    restore(parts(model, optimizer), saved, "here")
+    saved = copy_to_cpu(TrainSnapshot(0, parts(model, optimizer), {})).tensors
+    restore_tensors(parts(model, optimizer), saved, "here")
     strides = {name: parameter.stride() for name, parameter in model.named_parameters()}
     assert strides["visual.conv2.weight"][1] == 1  # channels last
-    for name, value in moments(model, optimizer).items():
+    for name, value in optimizer_tensors(model, optimizer).items():
         parameter, moment = name.split("/")
         assert moment == "step" or value.stride() == strides[parameter], name
 
 
 def test_a_fresh_optimizer_has_the_tensors_of_one_that_has_run():
     model, optimizer = run()
-    fresh = {name: (value.shape, value.dtype) for name, value in moments(*run()).items()}
+    fresh = {name: (value.shape, value.dtype) for name, value in optimizer_tensors(*run()).items()}
     train(model, optimizer, 1)
-    assert fresh == {name: (value.shape, value.dtype) for name, value in moments(model, optimizer).items()}
+    assert fresh == {
+        name: (value.shape, value.dtype) for name, value in optimizer_tensors(model, optimizer).items()
+    }
 
 
 def test_moments_that_are_made_early_change_nothing():
     first, second = run(), run()
-    moments(*second)
+    optimizer_tensors(*second)
     train(*first, 2)
     train(*second, 2)
     for name, value in parts(*first)["model"].items():
@@ -121,13 +130,13 @@ def test_every_tensor_that_is_left_out_is_named():
         for name in named:
             saved = {**whole, part: {other: value for other, value in named.items() if other != name}}
             with pytest.raises(WeightsError, match=f"^here lacks {part}/{name}, which this run needs"):
-                restore(whole, saved, "here")
+                restore_tensors(whole, saved, "here")
 
 
 def test_a_part_that_is_left_out_is_named():
     whole = parts(*run())
     with pytest.raises(WeightsError, match=r"lacks optimizer/.* and \d+ more, which this run needs"):
-        restore(whole, {"model": whole["model"]}, "here")
+        restore_tensors(whole, {"model": whole["model"]}, "here")
 
 
 @pytest.mark.parametrize(
@@ -144,13 +153,13 @@ def test_a_part_that_is_left_out_is_named():
 )
 def test_what_does_not_fit_is_named(saved, message):
     with pytest.raises(WeightsError, match=message):
-        restore(live().tensors, {"model": saved}, "here")
+        restore_tensors(live().tensors, {"model": saved}, "here")
 
 
 def test_nothing_is_touched_if_something_does_not_fit():
     mine = {"model": {"a": torch.zeros(2), "b": torch.zeros(2)}}
     with pytest.raises(WeightsError):
-        restore(mine, {"model": {"a": torch.ones(2), "b": torch.ones(3)}}, "here")
+        restore_tensors(mine, {"model": {"a": torch.ones(2), "b": torch.ones(3)}}, "here")
     assert torch.equal(mine["model"]["a"], torch.zeros(2))
 
 
@@ -167,8 +176,8 @@ def draw():
 
 def test_every_generator_goes_on_where_it_was():
     draw()  # leaves a Gaussian waiting in Python's and in numpy's
-    tensors, state = rng_state()
-    taken = take(Snapshot(0, {"rng": tensors}, state))  # through JSON, as on disk
+    tensors, state = get_rng_state()
+    taken = copy_to_cpu(TrainSnapshot(0, {"rng": tensors}, state))  # through JSON, as on disk
     expected = draw()
     draw()
     set_rng_state(taken.tensors["rng"], taken.state, "here")
@@ -176,20 +185,20 @@ def test_every_generator_goes_on_where_it_was():
 
 
 def test_a_state_of_torch_that_is_left_out_is_named():
-    _, state = rng_state()
+    _, state = get_rng_state()
     with pytest.raises(WeightsError, match="here lacks rng/cpu"):
         set_rng_state({}, state, "here")
 
 
 @pytest.mark.parametrize("name", ["python", "numpy"])
 def test_a_state_of_another_generator_that_is_left_out_is_named(name):
-    tensors, state = rng_state()
+    tensors, state = get_rng_state()
     del state[name]
     with pytest.raises(WeightsError, match=f"here lacks the state of {name}'s generator"):
         set_rng_state(tensors, state, "here")
 
 
 def test_a_device_that_is_not_there_is_named():
-    tensors, state = rng_state()
+    tensors, state = get_rng_state()
     with pytest.raises(WeightsError, match="holds rng/cuda:9, for which this run has no place"):
         set_rng_state({**tensors, "cuda:9": torch.zeros(16, dtype=torch.uint8)}, state, "here")

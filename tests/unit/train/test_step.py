@@ -7,9 +7,9 @@ import torch
 
 from zebra.config.model import ModelConfig, ResNetConfig, TextConfig
 from zebra.config.train import OptimizerConfig
-from zebra.errors import DivergedError
+from zebra.errors import DivergenceError
 from zebra.models import CLIP
-from zebra.train.optimizer import adamw, decay_groups
+from zebra.train.optimizer import build_optimizer, split_by_weight_decay
 from zebra.train.step import train_step
 
 CONFIG = ModelConfig(
@@ -35,20 +35,20 @@ def batch():
 
 
 def step(model, batch, **options):
-    settings = {"lr": 1e-2, "clip_norm": 1.0, "precision": "fp32"} | options
-    optimizer = settings.pop("optimizer", None) or adamw(model, OptimizerConfig())
+    settings = {"lr": 1e-2, "grad_clip_norm": 1.0, "precision": "fp32"} | options
+    optimizer = settings.pop("optimizer", None) or build_optimizer(model, OptimizerConfig())
     return train_step(model, optimizer, *batch, **settings)
 
 
 def test_weights_decay_and_gains_and_biases_do_not(model):
-    decayed, free = decay_groups(model)
+    decayed, free = split_by_weight_decay(model)
     assert {"text.token_embedding.weight", "text.positional_embedding", "visual.conv1.weight"} <= set(decayed)
     assert {"logit_scale", "visual.bn1.weight", "visual.bn1.bias", "text.ln_final.weight"} <= set(free)
     assert len(decayed) + len(free) == len(list(model.parameters()))
 
 
 def test_repeated_steps_on_one_batch_learn_it(model, batch):
-    optimizer = adamw(model, OptimizerConfig())
+    optimizer = build_optimizer(model, OptimizerConfig())
     losses = [step(model, batch, optimizer=optimizer, lr=3e-3).loss for _ in range(40)]
     assert losses[-1] < losses[0] / 3
 
@@ -57,7 +57,7 @@ def test_clipping_scales_the_gradient_that_is_applied_and_reports_the_norm_befor
     """Plain gradient descent shows the applied gradient as the change of the weights."""
     before = copy.deepcopy(model.state_dict())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-    figures = step(model, batch, optimizer=optimizer, lr=1.0, clip_norm=1e-3)
+    figures = step(model, batch, optimizer=optimizer, lr=1.0, grad_clip_norm=1e-3)
     moved = [model.get_parameter(n) - before[n] for n, _ in model.named_parameters()]
     assert figures.grad_norm > 1e-3
     assert float(torch.cat([m.flatten() for m in moved]).detach().norm()) == pytest.approx(1e-3, rel=1e-2)
@@ -65,7 +65,9 @@ def test_clipping_scales_the_gradient_that_is_applied_and_reports_the_norm_befor
 
 def test_clip_norm_0_leaves_the_gradient_alone(model, batch):
     before = copy.deepcopy(model.state_dict())
-    figures = step(model, batch, optimizer=torch.optim.SGD(model.parameters(), lr=0.0), lr=1e-3, clip_norm=0)
+    figures = step(
+        model, batch, optimizer=torch.optim.SGD(model.parameters(), lr=0.0), lr=1e-3, grad_clip_norm=0
+    )
     moved = [model.get_parameter(n) - before[n] for n, _ in model.named_parameters()]
     applied = float(torch.cat([m.flatten() for m in moved]).detach().norm()) / 1e-3
     assert applied == pytest.approx(figures.grad_norm, rel=1e-2)
@@ -75,7 +77,7 @@ def test_a_loss_that_is_not_a_number_stops_before_the_update(model, batch):
     images, tokens = batch
     images[0, 0, 0, 0] = float("nan")
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    with pytest.raises(DivergedError, match="lower --lr"):
+    with pytest.raises(DivergenceError, match="lower --lr"):
         step(model, (images, tokens))
     assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
 

@@ -35,12 +35,12 @@ def quiet_handlers():
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_one_signal_sets_the_flag_and_nothing_else(quiet_handlers, number):
     with stop_on_signals() as stop:
-        assert not stop.requested
+        assert not stop.is_requested
         os.kill(os.getpid(), number)
         deadline = time.monotonic() + 5
-        while not stop.requested and time.monotonic() < deadline:
+        while not stop.is_requested and time.monotonic() < deadline:
             time.sleep(0.001)
-        assert stop.requested
+        assert stop.is_requested
 
 
 def test_other_signals_with_a_handler_do_not_count(quiet_handlers):
@@ -49,7 +49,7 @@ def test_other_signals_with_a_handler_do_not_count(quiet_handlers):
         with stop_on_signals() as stop:
             os.kill(os.getpid(), signal.SIGUSR1)
             time.sleep(0.1)
-            assert not stop.requested
+            assert not stop.is_requested
     finally:
         signal.signal(signal.SIGUSR1, before)
 
@@ -59,7 +59,7 @@ def test_outside_of_the_main_thread_a_run_can_still_be_started():
 
     def body():
         with stop_on_signals() as stop:
-            outcome.append(stop.requested)
+            outcome.append(stop.is_requested)
 
     thread = threading.Thread(target=body)
     thread.start()

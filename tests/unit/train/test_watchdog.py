@@ -3,7 +3,7 @@
 import pytest
 import torch.distributed as dist
 
-from zebra.distributed import ALONE
+from zebra.distributed import SINGLE_PROCESS
 from zebra.train import watchdog
 
 
@@ -17,16 +17,16 @@ from zebra.train import watchdog
     ],
 )
 def test_what_gloo_and_torch_say_of_an_exchange_is_known(error):
-    assert watchdog._is_of_an_exchange(error)
+    assert watchdog._is_collective_error(error)
 
 
 @pytest.mark.parametrize(
     "said", ["CUDA out of memory", "mat1 and mat2 shapes cannot be multiplied", "invalid argument"]
 )
 def test_other_errors_are_not_blamed_on_others(said):
-    assert not watchdog._is_of_an_exchange(RuntimeError(said))
+    assert not watchdog._is_collective_error(RuntimeError(said))
 
 
 def test_a_process_that_is_alone_keeps_its_errors():
-    with pytest.raises(RuntimeError, match="timed out"), watchdog.RollCall(ALONE, 1.0).kept():
+    with pytest.raises(RuntimeError, match="timed out"), watchdog.RankWatchdog(SINGLE_PROCESS, 1.0).guard():
         raise RuntimeError("timed out")

@@ -3,9 +3,9 @@
 import torch
 
 from zebra.config.data import DataConfig
-from zebra.config.presets import preset
+from zebra.config.presets import get_preset
 from zebra.data.sources import open_source
-from zebra.evaluators.embeddings import embed_shared
+from zebra.evaluators.embeddings import embed_distributed
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
@@ -30,8 +30,8 @@ class Counting:
 def embed(world, folder):
     """Return ids, vectors and what this process read."""
     torch.manual_seed(0)
-    config = preset("tiny-resnet")
+    config = get_preset("tiny-resnet")
     clip = Bundle(CLIP(config).eval(), None, Preprocess(image_size=config.image_size))
     source = Counting(open_source(folder, DataConfig()))
-    found = embed_shared(clip, source, range(1, len(source)), world)
+    found = embed_distributed(clip, source, range(1, len(source)), world)
     return found.ids, found.vectors.tolist(), source.read_indices

@@ -15,17 +15,17 @@ import zebra
 from zebra.cli.main import main
 from zebra.config.evaluate import EvaluateConfig
 from zebra.config.model import ModelConfig, TextConfig, VisionTransformerConfig
-from zebra.data.benchmarks.clip_benchmark import read_benchmark
-from zebra.data.benchmarks.writer import write_benchmark, write_multilabel, write_retrieval
+from zebra.data.benchmarks.clip_benchmark import read_classification
+from zebra.data.benchmarks.writer import write_classification, write_multilabel, write_retrieval
 from zebra.errors import ConfigError, DataError
 from zebra.evaluators import embeddings, zero_shot
-from zebra.evaluators.checks import open_checks
-from zebra.evaluators.limitations import limit_sets
+from zebra.evaluators.checks import open_zero_shot_validators
+from zebra.evaluators.limitations import list_limitation_datasets
 from zebra.evaluators.results_io import read_results
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
-from zebra.text.bpe import Tokenizer
+from zebra.text.bpe import BPETokenizer
 from zebra.workflows import compare, evaluate
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 60, 230)}
@@ -51,13 +51,15 @@ def world(tmp_path_factory):
     root = tmp_path_factory.mktemp("world")
     for seed in (0, 1):
         torch.manual_seed(seed)
-        words = Tokenizer.train([template.format(c="red green blue") for template in TEMPLATES] * 5, 560, 48)
+        words = BPETokenizer.train(
+            [template.format(c="red green blue") for template in TEMPLATES] * 5, 560, 48
+        )
         text = TextConfig(width=64, layers=1, heads=1, vocab_size=words.vocab_size, context_length=48)
         vision = VisionTransformerConfig(width=64, layers=1, heads=1, patch_size=8)
         config = ModelConfig(embed_dim=32, image_size=24, vision=vision, text=text)
         Bundle(CLIP(config), words, Preprocess(image_size=24)).save(root / f"model{seed}")
     for split, count, seed in (("test", 60, 1), ("train", 60, 2)):
-        write_benchmark(root / "colours", samples(count, seed), list(COLOURS), TEMPLATES, split)
+        write_classification(root / "colours", samples(count, seed), list(COLOURS), TEMPLATES, split)
     captioned = ((picture(colour, 7), "png", [f"a {name} picture"]) for name, colour in COLOURS.items())
     write_retrieval(root / "captioned", captioned)
     return root
@@ -77,7 +79,7 @@ def passes(clip):
 
 def test_pictures_pass_the_tower_once(world, tmp_path, monkeypatch):
     monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path))
-    clip, source = zebra.load(world / "model0"), read_benchmark(world / "colours").source
+    clip, source = zebra.load(world / "model0"), read_classification(world / "colours").source
     seen = passes(clip)
     first = embeddings.embed_source(clip, source)
     once = len(seen)
@@ -90,14 +92,14 @@ def test_pictures_pass_the_tower_once(world, tmp_path, monkeypatch):
 @pytest.mark.parametrize("change", ["weights", "precision", "data", "features"])
 def test_whatever_decides_the_vectors_has_them_computed_again(world, tmp_path, monkeypatch, change):
     monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path))
-    clip, source = zebra.load(world / "model0"), read_benchmark(world / "colours").source
+    clip, source = zebra.load(world / "model0"), read_classification(world / "colours").source
     first = embeddings.embed_source(clip, source)
     if change == "weights":
         clip.model.visual.proj.data[0, 0] += 1
     elif change == "precision":
-        clip = clip.in_precision("bf16")
+        clip = clip.to_precision("bf16")
     elif change == "data":
-        source = read_benchmark(world / "colours", "train").source
+        source = read_classification(world / "colours", "train").source
     seen = []
     monkeypatch.setattr(
         clip, "encode_images", lambda images, projected: seen.extend(images) or torch.zeros(60, 32)
@@ -109,7 +111,7 @@ def test_whatever_decides_the_vectors_has_them_computed_again(world, tmp_path, m
 
 def test_damaged_embeddings_are_computed_again(world, tmp_path, monkeypatch):
     monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path))
-    clip, source = zebra.load(world / "model0"), read_benchmark(world / "colours").source
+    clip, source = zebra.load(world / "model0"), read_classification(world / "colours").source
     first = embeddings.embed_source(clip, source)
     for path in (tmp_path / "embeddings").rglob("*.lance"):
         if path.is_file():
@@ -121,16 +123,16 @@ def test_damaged_embeddings_are_computed_again(world, tmp_path, monkeypatch):
 
 def test_the_oldest_embeddings_make_room(world, tmp_path, monkeypatch):
     monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path))
-    monkeypatch.setattr(embeddings, "KEPT_BYTES", 1)
+    monkeypatch.setattr(embeddings, "MAX_EMBEDDING_CACHE_BYTES", 1)
     clip = zebra.load(world / "model0")
     for split in ("test", "train"):
-        embeddings.embed_source(clip, read_benchmark(world / "colours", split).source)
+        embeddings.embed_source(clip, read_classification(world / "colours", split).source)
     assert len(list((tmp_path / "embeddings").iterdir())) == 1
 
 
 def test_a_check_during_training_gives_the_number_of_the_evaluation(world, tmp_path):
     metrics = evaluate.run(config(world, tmp_path))
-    (check,) = open_checks([str(world / "colours")], samples=10_000)
+    (check,) = open_zero_shot_validators([str(world / "colours")], num_samples=10_000)
     assert check(zebra.load(world / "model0")) == metrics["colours"]["zero-shot"]["top1"].value
 
 
@@ -142,9 +144,9 @@ def test_files_hold_what_decided_each_score(world, tmp_path):
     results = read_results(tmp_path / "results.jsonl")
     top1 = next(result for result in results if (result.task, result.metric) == ("zero-shot", "top1"))
     assert top1.score == metrics["colours"]["zero-shot"]["top1"]
-    assert top1.about["fingerprint"] == zebra.load(world / "model0").fingerprint
-    assert top1.dataset == read_benchmark(world / "colours").source.digest
-    assert len(top1.prompts) == 16
+    assert top1.provenance["fingerprint"] == zebra.load(world / "model0").fingerprint
+    assert top1.dataset_digest == read_classification(world / "colours").source.digest
+    assert len(top1.prompts_hash) == 16
     answers = pq.read_table(tmp_path / "predictions" / "colours.zero-shot.parquet")
     assert answers["correct"].to_pylist().count(True) == round(60 * top1.score.value)
     assert "Zero-shot" in (tmp_path / "report.html").read_text(encoding="utf-8")
@@ -166,7 +168,7 @@ def test_a_probe_learns_what_the_features_hold_and_takes_the_training_split(worl
 
 
 def test_without_a_training_split_examples_and_test_pictures_are_two_halves(world, tmp_path):
-    write_benchmark(tmp_path / "alone", samples(60, 3), list(COLOURS), TEMPLATES)
+    write_classification(tmp_path / "alone", samples(60, 3), list(COLOURS), TEMPLATES)
     told = config(
         world, tmp_path / "out", datasets=(str(tmp_path / "alone"),), tasks=("few-shot",), shots=(1, 16)
     )
@@ -196,7 +198,7 @@ def test_results_that_have_no_folder_to_go_to_are_refused_before_anything_is_com
 
 
 def test_two_sets_of_one_name_are_refused_rather_than_one_lost(world, tmp_path):
-    write_benchmark(tmp_path / "colours", samples(30, 9), list(COLOURS), TEMPLATES)
+    write_classification(tmp_path / "colours", samples(30, 9), list(COLOURS), TEMPLATES)
     both = (str(world / "colours"), str(tmp_path / "colours"))
     with pytest.raises(ConfigError, match="two of the data sets are called colours"):
         evaluate.run(config(world, tmp_path / "out", datasets=both))
@@ -231,7 +233,7 @@ def test_the_commands_print_scores_notes_and_a_paired_test(world, tmp_path, caps
 def test_prompts_come_from_the_set_from_zebra_or_from_the_user(world, tmp_path, prompts):
     (tmp_path / "mine.json").write_text(json.dumps({"colours": ["my {c} thing"]}))
     told = {"folder": str(world / "colours"), "json": str(tmp_path / "mine.json")}.get(prompts, prompts)
-    found = zero_shot.prompts_for(read_benchmark(world / "colours"), told)
+    found = zero_shot.resolve_prompts(read_classification(world / "colours"), told)
     assert found.classnames == tuple(COLOURS)
     assert len(found.templates) == {"own": 3, "general": 40, "folder": 3, "json": 1}[prompts]
 
@@ -243,13 +245,13 @@ def test_two_runs_are_compared_picture_by_picture(world, tmp_path):
         )
     rows = compare.run([str(tmp_path / "0"), str(tmp_path / "1")])
     row = next(row for row in rows if row.metric == "top1")
-    (test,) = row.against.values()
+    (test,) = row.comparisons.values()
     assert test.difference.value == pytest.approx(row.scores[0].value - row.scores[1].value)
-    assert test.won - test.lost == round(60 * test.difference.value)
+    assert test.num_wins - test.num_losses == round(60 * test.difference.value)
 
 
 def test_runs_on_different_data_are_not_compared(world, tmp_path):
-    write_benchmark(tmp_path / "colours", samples(30, 9), list(COLOURS), TEMPLATES)
+    write_classification(tmp_path / "colours", samples(30, 9), list(COLOURS), TEMPLATES)
     for out, folder in (("a", world / "colours"), ("b", tmp_path / "colours")):
         evaluate.run(config(world, tmp_path / out, datasets=(str(folder),), tasks=("zero-shot",)))
     with pytest.raises(DataError, match="different data under the name colours"):
@@ -269,9 +271,12 @@ def test_results_of_a_newer_version_are_refused_with_the_line(world, tmp_path):
 
 
 def test_heads_of_synonyms_are_averages_over_all_names(world):
-    clip, own = zebra.load(world / "model0"), zero_shot.prompts_for(read_benchmark(world / "colours"), "own")
-    plain = zero_shot.head(clip, own)
-    more = zero_shot.head(clip, replace(own, synonyms={"red": ("crimson",)}))
+    clip, own = (
+        zebra.load(world / "model0"),
+        zero_shot.resolve_prompts(read_classification(world / "colours"), "own"),
+    )
+    plain = zero_shot.build_zero_shot_classifier(clip, own)
+    more = zero_shot.build_zero_shot_classifier(clip, replace(own, synonyms={"red": ("crimson",)}))
     assert np.allclose(plain[1:], more[1:], atol=1e-6)
     assert not np.allclose(plain[0], more[0], atol=1e-3)
 
@@ -294,12 +299,12 @@ def test_a_set_of_several_labels_without_examples_says_so(world, tmp_path):
 
 
 def test_limits_stand_for_the_built_in_sets_and_those_of_the_paper_that_are_there(tmp_path):
-    built_in = limit_sets(None)
+    built_in = list_limitation_datasets(None)
     assert all(name.startswith("menagerie/") for name in built_in)
     (tmp_path / "mnist").mkdir()
-    assert limit_sets(str(tmp_path)) == (*built_in, "mnist")
+    assert list_limitation_datasets(str(tmp_path)) == (*built_in, "mnist")
     with pytest.raises(DataError, match="nowhere is no folder"):
-        limit_sets(str(tmp_path / "nowhere"))
+        list_limitation_datasets(str(tmp_path / "nowhere"))
 
 
 def test_the_report_shows_what_is_hard_where_it_was_measured(world, tmp_path):

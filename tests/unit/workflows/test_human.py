@@ -6,11 +6,11 @@ import pytest
 from PIL import Image
 
 from zebra.cli import human as verb
-from zebra.cli.main import DONE, MISTAKE, STOPPED, main
-from zebra.data.benchmarks.writer import write_benchmark
+from zebra.cli.main import EXIT_ERROR, EXIT_OK, EXIT_RESUMABLE, main
+from zebra.data.benchmarks.writer import write_classification
 from zebra.errors import ConfigError, DataError
 from zebra.protocols.human import read_answers
-from zebra.workflows.human import open_quiz, understand
+from zebra.workflows.human import open_quiz, parse_class_answer
 
 CLASSES = ("red", "reddish", "blue")
 COLOURS = ((220, 30, 30), (200, 90, 80), (30, 60, 220))
@@ -24,7 +24,7 @@ def png(colour):
 
 def write(folder, each=4, split="test"):
     samples = [(png(COLOURS[number % 3]), "png", number % 3) for number in range(3 * each)]
-    write_benchmark(folder, samples, CLASSES, ["a photo of {c}."], split)
+    write_classification(folder, samples, CLASSES, ["a photo of {c}."], split)
     return folder
 
 
@@ -52,9 +52,9 @@ def test_every_picture_is_asked_once_in_an_order_of_the_persons_own(dataset, tmp
 def test_a_quiz_goes_on_where_the_file_ends(dataset, tmp_path):
     first = open_quiz(dataset, tmp_path / "a.csv", "ann")
     for position in first.questions[:5]:
-        first.keep(first.picture(position), 0)
+        first.save_answer(first.read_question(position), 0)
     second = open_quiz(dataset, tmp_path / "a.csv", "ann")
-    assert (second.questions, second.answered) == (first.questions[5:], 5)
+    assert (second.questions, second.num_answered) == (first.questions[5:], 5)
 
 
 def test_the_answers_may_go_into_a_new_folder_or_an_empty_file(dataset, tmp_path):
@@ -73,7 +73,7 @@ def test_what_others_answered_or_with_other_shots_is_still_asked(dataset, tmp_pa
 def test_examples_of_the_same_split_are_shown_and_not_asked(dataset, tmp_path):
     quiz = open_quiz(dataset, tmp_path / "a.csv", "ann", shots=2)
     assert [[image.getpixel((0, 0)) for image in row] for row in quiz.examples] == [[c, c] for c in COLOURS]
-    asked = [quiz.picture(position).label for position in quiz.questions]
+    asked = [quiz.read_question(position).label for position in quiz.questions]
     assert sorted(asked) == [0, 0, 1, 1, 2, 2]
 
 
@@ -101,12 +101,12 @@ def test_the_table_is_of_everyone_in_the_file_by_shots(dataset, tmp_path):
     answer_all(open_quiz(dataset, tmp_path / "a.csv", "bob"), said=None)
     quiz = open_quiz(dataset, tmp_path / "a.csv", "bob", shots=1)
     for position in quiz.questions:
-        picture = quiz.picture(position)
-        quiz.keep(picture, picture.label)
-    table = quiz.table()
-    assert {shots: row.people for shots, row in table.items()} == {0: 2, 1: 1}
+        picture = quiz.read_question(position)
+        quiz.save_answer(picture, picture.label)
+    table = quiz.evaluate_answers()
+    assert {shots: row.num_people for shots, row in table.items()} == {0: 2, 1: 1}
     assert table[0].accuracy.value == pytest.approx(1 / 6)
-    assert table[0].on_guesses.value == pytest.approx(1 / 3)
+    assert table[0].accuracy_on_guesses.value == pytest.approx(1 / 3)
     assert table[1].accuracy.value == 1
 
 
@@ -130,7 +130,7 @@ def test_what_cannot_be_asked_is_refused(dataset, tmp_path):
     [("blue", 2), (" BLUE ", 2), ("b", 2), ("redd", 1), ("RED", 0), ("1", 0), ("3", 2), ("?", None)],
 )
 def test_a_class_is_meant_by_its_name_a_beginning_or_a_number(words, meant):
-    assert understand(words, CLASSES) == meant
+    assert parse_class_answer(words, CLASSES) == meant
 
 
 @pytest.mark.parametrize(
@@ -140,14 +140,14 @@ def test_a_class_is_meant_by_its_name_a_beginning_or_a_number(words, meant):
 )  # fmt: skip
 def test_what_means_no_class_or_several_is_refused(words, message):
     with pytest.raises(ConfigError, match=message):
-        understand(words, CLASSES)
+        parse_class_answer(words, CLASSES)
 
 
 def test_numbers_do_not_count_where_classes_are_numbers():
     digits = [str(number) for number in range(10)]
-    assert understand("1", digits) == 1
+    assert parse_class_answer("1", digits) == 1
     with pytest.raises(ConfigError, match="no class '10'"):
-        understand("10", digits)
+        parse_class_answer("10", digits)
 
 
 # The terminal
@@ -178,7 +178,7 @@ def take(dataset, out, *words):
 
 def test_a_sitting_keeps_every_answer_and_ends_with_the_table(dataset, tmp_path, typed, capsys):
     typed(*["b"] * 12)
-    assert take(dataset, tmp_path / "a.csv") == DONE
+    assert take(dataset, tmp_path / "a.csv") == EXIT_OK
     said = capsys.readouterr().out
     assert "12 of 12" in said
     assert "accuracy              33.3%" in said
@@ -187,10 +187,10 @@ def test_a_sitting_keeps_every_answer_and_ends_with_the_table(dataset, tmp_path,
 
 def test_ctrl_c_keeps_what_was_said_and_the_same_command_goes_on(dataset, tmp_path, typed, capsys):
     typed("b", "?")
-    assert take(dataset, tmp_path / "a.csv") == STOPPED
+    assert take(dataset, tmp_path / "a.csv") == EXIT_RESUMABLE
     assert "keeps every answer" in capsys.readouterr().err
     typed(*["1"] * 10)
-    assert take(dataset, tmp_path / "a.csv") == DONE
+    assert take(dataset, tmp_path / "a.csv") == EXIT_OK
     said = capsys.readouterr().out
     assert "ann has answered 2 pictures" in said
     assert "3 of 12" in said
@@ -215,9 +215,9 @@ def test_the_picture_is_a_file_that_can_be_looked_at(dataset, tmp_path, capsys, 
         raise EOFError
 
     monkeypatch.setattr("builtins.input", look)
-    assert take(dataset, tmp_path / "a.csv") == STOPPED
+    assert take(dataset, tmp_path / "a.csv") == EXIT_RESUMABLE
     first = open_quiz(dataset, tmp_path / "a.csv", "ann")
-    assert seen == [COLOURS[first.picture(first.questions[0]).label]]
+    assert seen == [COLOURS[first.read_question(first.questions[0]).label]]
 
 
 def test_shots_are_shown_on_a_sheet_beside_the_answers(dataset, tmp_path, typed, capsys):
@@ -244,13 +244,13 @@ def test_the_preview_shows_two_pixels_in_each_half_block(capsys, monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     image = Image.new("RGB", (8, 2), (10, 20, 30))
     image.paste((200, 100, 50), (0, 1, 8, 2))
-    verb._preview(image, width=8)
+    verb._print_preview(image, width=8)
     assert "38;2;10;20;30;48;2;200;100;50m▀" in capsys.readouterr().out
 
 
 def test_a_mistake_is_one_message(dataset, tmp_path, typed, capsys):
     typed()
-    assert take(dataset, tmp_path / "a.csv", "--shots", "9") == MISTAKE
+    assert take(dataset, tmp_path / "a.csv", "--shots", "9") == EXIT_ERROR
     assert capsys.readouterr().err.startswith("zebra human: the class 'red' has 4 pictures")
 
 
@@ -258,5 +258,5 @@ def test_ids_in_the_file_are_those_of_the_set(dataset, tmp_path, typed):
     typed("b")
     take(dataset, tmp_path / "a.csv")
     quiz = open_quiz(dataset, tmp_path / "a.csv", "bob")
-    (answer,) = read_answers(tmp_path / "a.csv", CLASSES, quiz.set.labels)
-    assert answer.image in {quiz.picture(position).id for position in range(12)}
+    (answer,) = read_answers(tmp_path / "a.csv", CLASSES, quiz.dataset.labels)
+    assert answer.image_id in {quiz.read_question(position).id for position in range(12)}

@@ -12,12 +12,12 @@ from PIL import Image
 from zebra.cli.main import main
 from zebra.config.model import ModelConfig, TextConfig, VisionTransformerConfig
 from zebra.config.overlap import OverlapConfig
-from zebra.data.benchmarks.writer import write_benchmark
-from zebra.images.distort import distort
+from zebra.data.benchmarks.writer import write_classification
+from zebra.images.distort import distort_image
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
-from zebra.text.bpe import Tokenizer
+from zebra.text.bpe import BPETokenizer
 from zebra.workflows import overlap
 
 COPIES = 15
@@ -48,12 +48,12 @@ def world(tmp_path_factory):
     for number, image in enumerate(training):
         image.save(root / "train" / f"{number:03d}.png")
     (root / "train" / "broken.png").write_bytes(b"not a picture")
-    copies = [distort(training[10 * number], 80, rng) for number in range(COPIES)]
+    copies = [distort_image(training[10 * number], 80, rng) for number in range(COPIES)]
     pictures = [*copies, *(scene(rng) for _ in range(30))]
     samples = ((encoded(image), "png", number % 2) for number, image in enumerate(pictures))
-    write_benchmark(root / "set", samples, NAMES, ["a {c} thing"])
+    write_classification(root / "set", samples, NAMES, ["a {c} thing"])
     torch.manual_seed(0)
-    words = Tokenizer.train(["a red thing", "a blue thing"] * 3, 520, 16)
+    words = BPETokenizer.train(["a red thing", "a blue thing"] * 3, 520, 16)
     text = TextConfig(width=64, layers=1, heads=1, vocab_size=words.vocab_size, context_length=16)
     vision = VisionTransformerConfig(width=64, layers=1, heads=1, patch_size=16)
     config = ModelConfig(embed_dim=16, image_size=32, vision=vision, text=text)

@@ -15,16 +15,16 @@ from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
-from zebra.report.search import write_hits
-from zebra.search.query import combine
-from zebra.text.bpe import Tokenizer
+from zebra.report.search import write_search_page
+from zebra.search.query import combine_vectors
+from zebra.text.bpe import BPETokenizer
 from zebra.workflows import embed
 from zebra.workflows import search as workflow
 
 
 def write_model(folder, seed):
     torch.manual_seed(seed)
-    tokenizer = Tokenizer.train(["a photo of a red horse in the snow"] * 5, 520, 16)
+    tokenizer = BPETokenizer.train(["a photo of a red horse in the snow"] * 5, 520, 16)
     config = ModelConfig(
         embed_dim=16,
         image_size=32,
@@ -85,7 +85,7 @@ def test_a_picture_finds_itself_and_words_draw_it_elsewhere(home, search):
     assert captions(result.answers[0])[0] == "picture 5"
     assert captions(search(image=photo, k=1).answers[0]) == ["picture 5"]
     clip = load(home / "model")
-    expected = combine(
+    expected = combine_vectors(
         [
             (clip.encode_images([photo])[0], 1.0),
             (clip.encode_texts(["snow"])[0], 1.0),
@@ -154,7 +154,7 @@ def test_a_model_that_moved_can_be_named(home, search):
 def test_the_page_shows_every_hit_with_its_picture_and_a_frame_for_one_that_is_gone(home, search, tmp_path):
     shutil.copytree(home / "store", tmp_path / "store")
     result = search(store=str(tmp_path / "store"), query="a horse", k=3)
-    write_hits(result, tmp_path / "hits.html")
+    write_search_page(result, tmp_path / "hits.html")
     page = (tmp_path / "hits.html").read_text()
     assert page.count("data:image/png") == 3
     assert "picture " in page
@@ -163,12 +163,12 @@ def test_the_page_shows_every_hit_with_its_picture_and_a_frame_for_one_that_is_g
     data = gone.read_bytes()
     gone.unlink()
     try:
-        write_hits(result, tmp_path / "hits.html")
+        write_search_page(result, tmp_path / "hits.html")
         assert (tmp_path / "hits.html").read_text().count("data:image/png") == 3
     finally:
         gone.write_bytes(data)
 
 
 def test_a_page_of_nothing_says_so(search, tmp_path):
-    write_hits(search(query="a horse", where="width > 1000"), tmp_path / "hits.html")
+    write_search_page(search(query="a horse", where="width > 1000"), tmp_path / "hits.html")
     assert "Nothing was found." in (tmp_path / "hits.html").read_text()

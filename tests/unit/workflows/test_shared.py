@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from zebra.distributed import ALONE
+from zebra.distributed import SINGLE_PROCESS
 
 from ...processes import together
 from . import shared
@@ -18,7 +18,7 @@ def test_processes_embed_a_share_of_the_pictures_each_and_all_have_all_in_order(
     for number in range(8):
         Image.fromarray(draw.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(folder / f"{number}.png")
         (folder / f"{number}.txt").write_text(f"picture {number}")
-    ids, vectors, read = shared.embed(ALONE, str(folder))
+    ids, vectors, read = shared.embed(SINGLE_PROCESS, str(folder))
     assert read == [1, 2, 3, 4, 5, 6, 7]
     found = together(tmp_path, 3, Path(shared.__file__), "embed", str(folder))
     assert [their_read for _, _, their_read in found] == [[1, 2], [3, 4], [5, 6, 7]]

@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from zebra.cli.main import main
-from zebra.data.benchmarks.writer import write_benchmark
+from zebra.data.benchmarks.writer import write_classification
 from zebra.errors import DataError
-from zebra.evaluators.results_io import Result, append_results, write_predictions
+from zebra.evaluators.results_io import ResultRecord, append_results, write_predictions
 from zebra.protocols.metrics import proportion
 from zebra.workflows import study
 
@@ -32,7 +32,7 @@ def write_run(folder, top1, n=400):
             "zero-shot",
             pa.table({"id": ids, "label": label_N, "correct": correct_N}),
         )
-        results.append(Result(name, "zero-shot", "top1", proportion(int(right), n), "digest"))
+        results.append(ResultRecord(name, "zero-shot", "top1", proportion(int(right), n), "digest"))
     append_results(folder / "results.jsonl", results)
     return folder
 
@@ -61,7 +61,7 @@ def test_the_table_that_was_evaluated_needs_no_ids(tmp_path):
     ids = pa.table({"id": [f"photos.csv:{line}" for line in (2, 3, 4)], "correct": [True, True, False]})
     write_predictions(run / "predictions", "photos", "zero-shot", ids)
     table = write_csv(tmp_path / "photos.csv", [("path", "race"), ("a", "x"), ("b", "x"), ("c", "y")])
-    found = study.groups(run, "photos", table, "race")
+    found = study.study_groups(run, "photos", table, "race")
     assert {name: score.value for name, score in found.scores["groups"].items()} == {"x": 1.0, "y": 0.0}
 
 
@@ -69,34 +69,34 @@ def test_groups_say_what_is_missing(tmp_path):
     run = write_run(tmp_path / "run", {"set": 300})
     table = write_csv(tmp_path / "people.csv", [("id", "place"), ("set-0", "here")])
     with pytest.raises(DataError, match=r"set-1', one of 399 pictures"):
-        study.groups(run, "set", table, "place")
+        study.study_groups(run, "set", table, "place")
     with pytest.raises(DataError, match=r"no column 'plaice'\. Did you mean 'place'"):
-        study.groups(run, "set", table, "plaice")
+        study.study_groups(run, "set", table, "plaice")
     with pytest.raises(DataError, match="zebra evaluate MODEL other"):
-        study.groups(run, "other", table, "place")
+        study.study_groups(run, "other", table, "place")
     with pytest.raises(DataError, match="no table that is there"):
-        study.groups(run, "set", tmp_path / "people.xlsx", "place")
+        study.study_groups(run, "set", tmp_path / "people.xlsx", "place")
 
 
 def test_people_stand_beside_the_model(tmp_path):
-    write_benchmark(tmp_path / "set", [(b"one", "png", 0)], CLASSES, ["a {c}."])
+    write_classification(tmp_path / "set", [(b"one", "png", 0)], CLASSES, ["a {c}."])
     run = write_run(tmp_path / "run", {"set": 3}, n=4)  # the model is wrong on the last, a zebra
     said = [("ada", f"set-{i}", CLASSES[0], 0) for i in range(4)]
     answers = write_csv(tmp_path / "answers.csv", [("person", "image", "answer", "shots"), *said])
-    found = study.human(run, tmp_path / "set", answers)
+    found = study.study_humans(run, tmp_path / "set", answers)
     assert found.scores["0 shots"]["accuracy"].value == 0.5
     assert found.scores["0 shots"]["the model"].value == 0.75
     assert [section.heading for section in found.sections][1] == "Difficulty after 0 examples"
 
 
 def test_answers_about_another_set_are_refused(tmp_path):
-    write_benchmark(tmp_path / "set", [(b"one", "png", 0)], CLASSES, ["a {c}."])
+    write_classification(tmp_path / "set", [(b"one", "png", 0)], CLASSES, ["a {c}."])
     run = write_run(tmp_path / "run", {"set": 3}, n=4)
     answers = write_csv(
         tmp_path / "answers.csv", [("person", "image", "answer", "shots"), ("ada", "other-1", "zebra", 0)]
     )
     with pytest.raises(DataError, match="no picture 'other-1'"):
-        study.human(run, tmp_path / "set", answers)
+        study.study_humans(run, tmp_path / "set", answers)
 
 
 def test_a_model_above_the_line_of_the_others_is_robust(tmp_path, capsys):
@@ -114,18 +114,18 @@ def test_a_model_above_the_line_of_the_others_is_robust(tmp_path, capsys):
     assert scores["effective, sketch"]["judged"]["value"] == pytest.approx(0.5 - 1 / 3, abs=0.01)
     assert scores["relative, sketch"]["judged"]["value"] == pytest.approx(0.5 - 57 / 400, abs=0.01)
     with pytest.raises(DataError, match=r"'sketches'\. Did you mean 'sketch'"):
-        study.robustness(runs, "plain", [judged], ["sketches"])
+        study.study_robustness(runs, "plain", [judged], ["sketches"])
     with pytest.raises(DataError, match="elsewhere is none of the runs"):
-        study.robustness(runs, "plain", [judged], baseline=tmp_path / "elsewhere")
+        study.study_robustness(runs, "plain", [judged], baseline=tmp_path / "elsewhere")
 
 
 def test_error_that_halves_with_each_doubling_has_the_exponent_minus_one(tmp_path):
     runs = [write_run(tmp_path / f"r{cost}", {"set": 400 - 160 // cost}) for cost in (1, 2, 4, 8)]
-    found = study.scaling(runs, [1, 2, 4, 8], "GFLOP per image")
+    found = study.study_scaling(runs, [1, 2, 4, 8], "GFLOP per image")
     assert found.scores["law"]["exponent"].value == pytest.approx(-1, abs=0.01)
     assert found.scores["error"]["r4"].value == pytest.approx(0.1)
     with pytest.raises(DataError, match="r1 has no zero-shot top-1 on 'sets'"):
-        study.scaling(runs, [1, 2, 4, 8], "GFLOP per image", ["sets"])
+        study.study_scaling(runs, [1, 2, 4, 8], "GFLOP per image", ["sets"])
 
 
 def features(path, ids, seed=0, width=6):
@@ -156,19 +156,19 @@ def test_words_are_set_against_a_supervised_probe_on_other_features(tmp_path, ca
 def test_features_of_other_pictures_are_refused(tmp_path):
     run = write_run(tmp_path / "run", {"set": 300})
     with pytest.raises(DataError, match="of other pictures"):
-        study.supervised(run, features(tmp_path / "few.parquet", ["set-0", "set-1"]))
+        study.study_supervised(run, features(tmp_path / "few.parquet", ["set-0", "set-1"]))
     (tmp_path / "none.parquet").write_text("no table")
     with pytest.raises(DataError, match="set \\(text\\), split"):
-        study.supervised(run, tmp_path / "none.parquet")
+        study.study_supervised(run, tmp_path / "none.parquet")
     pq.write_table(pa.table({"id": ["a"]}), tmp_path / "bare.parquet")
     with pytest.raises(DataError, match="no column 'set'"):
-        study.supervised(run, tmp_path / "bare.parquet")
+        study.study_supervised(run, tmp_path / "bare.parquet")
 
 
 def test_a_run_that_is_named_twice_counts_as_a_mistake(tmp_path):
     run = write_run(tmp_path / "run", {"set": 300})
     with pytest.raises(DataError, match="run is named twice"):
-        study.scaling([run, run, run], [1, 2, 4], "GFLOP per image")
+        study.study_scaling([run, run, run], [1, 2, 4], "GFLOP per image")
 
 
 def test_a_kind_that_is_none_is_answered_with_those_there_are(capsys):

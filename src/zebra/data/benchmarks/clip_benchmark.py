@@ -14,22 +14,22 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from zebra.data.image_source import Pictures, digest_of, empty_classes
-from zebra.data.remote.blobs import Place
+from zebra.data.image_source import ImageSource, empty_class_notes, hash_values
+from zebra.data.remote.blobs import ByteRange
 from zebra.data.shards import IMAGE_FIELDS, ShardSource
 from zebra.data.sources import Source
 from zebra.data.tar_index import TarIndex
 from zebra.errors import BadSample, DataError
 from zebra.values import Record
 
-CLASSNAMES = "classnames.txt"
-TEMPLATES = "zeroshot_classification_templates.txt"
-TYPE = "dataset_type.txt"
-NUM_SHARDS = "nshards.txt"
+CLASSNAMES_FILENAME = "classnames.txt"
+TEMPLATES_FILENAME = "zeroshot_classification_templates.txt"
+DATASET_TYPE_FILENAME = "dataset_type.txt"
+NUM_SHARDS_FILENAME = "nshards.txt"
 
 
 @dataclass(frozen=True, slots=True)
-class Benchmark:
+class ClassificationBenchmark:
     """A labelled set for zero-shot classification."""
 
     name: str
@@ -72,95 +72,105 @@ class RetrievalBenchmark:
     notes: tuple[str, ...] = ()
 
 
-def read_benchmark(folder: Path, split: str = "test") -> Benchmark:
+def read_classification(folder: Path, split: str = "test") -> ClassificationBenchmark:
     """Open one split of a labelled set.
 
     Raises:
         DataError: Something is missing: a file, a shard that nshards.txt counts, the class of a label; or the
             set is of another type than classification. A part of a set is never taken for the whole.
     """
-    classnames = read_lines(folder / CLASSNAMES)
-    templates = read_templates(folder / TEMPLATES)
-    if (kind := set_type(folder)) != "classification":
+    classnames = read_lines(folder / CLASSNAMES_FILENAME)
+    templates = read_templates(folder / TEMPLATES_FILENAME)
+    if (kind := read_dataset_type(folder)) != "classification":
         raise DataError(f"{folder} is a {kind} set, not one of classification")
-    source = _open(folder, split)
-    labels = _labels(source)
+    source = _open_split(folder, split)
+    labels = _read_labels(source)
     if (highest := int(labels.max())) >= len(classnames):
-        where = next(name for name, label in source.highest_labels() if label == highest)
+        where = next(name for name, label in source.max_labels() if label == highest)
         raise DataError(
-            f"{where} has the label {highest}, but {folder / CLASSNAMES} names {len(classnames)} classes "
+            f"{where} has the label {highest}, but {folder / CLASSNAMES_FILENAME} names {len(classnames)} classes "
             f"(0 to {len(classnames) - 1}); one of them is of another set"
         )
-    notes = empty_classes(np.unique(labels).tolist(), classnames)
-    return Benchmark(folder.resolve().name, classnames, templates, source, notes=notes)
+    notes = empty_class_notes(np.unique(labels).tolist(), classnames)
+    return ClassificationBenchmark(folder.resolve().name, classnames, templates, source, notes=notes)
 
 
 def read_multilabel(folder: Path, split: str = "test") -> MultilabelBenchmark:
     """Open one split of a set whose pictures have a vector of zeros and ones; errors as in `read_benchmark`."""
-    classnames = read_lines(folder / CLASSNAMES)
-    templates = read_templates(folder / TEMPLATES)
-    shards = _open(folder, split)
-    ids = [shards.locate(index) for index in range(len(shards))]
+    classnames = read_lines(folder / CLASSNAMES_FILENAME)
+    templates = read_templates(folder / TEMPLATES_FILENAME)
+    shards = _open_split(folder, split)
+    ids = [shards.sample_id(index) for index in range(len(shards))]
     places, rows = [], []
     for number, shard in enumerate(shards.shards):
         samples = [shard.sample(inside) for inside in range(len(shard))]
         for sample in samples:
             pictures = [name for name in IMAGE_FIELDS if name in sample.fields]
-            if len(pictures) != 1 or "npy" not in sample.fields or sample.repeated:
+            if len(pictures) != 1 or "npy" not in sample.fields or sample.duplicate_field:
                 raise DataError(
                     f"{shard.blob.name}/{sample.key} must hold one picture and one .npy, not "
                     f"{', '.join(f'.{suffix}' for suffix in sample.fields)}"
                 )
             places.append((number, sample.fields[pictures[0]]))
-        vectors = shard.begin([sample.fields["npy"] for sample in samples])()
+        vectors = shard.start_read([sample.fields["npy"] for sample in samples])()
         shard.close()
         rows += [
-            _vector(data, len(classnames), f"{shard.blob.name}/{sample.key}.npy")
+            _parse_label_vector(data, len(classnames), f"{shard.blob.name}/{sample.key}.npy")
             for sample, data in zip(samples, vectors, strict=True)
         ]
     labels_NC = np.stack(rows)
-    digest = digest_of(shards.digest, labels_NC.tobytes())
-    source = Pictures(shards.name, ids, partial(_field, shards.shards, places), digest)
-    notes = empty_classes(np.flatnonzero(labels_NC.any(axis=0)).tolist(), classnames)
+    digest = hash_values(shards.digest, labels_NC.tobytes())
+    source = ImageSource(shards.name, ids, partial(_load_field, shards.shards, places), digest)
+    notes = empty_class_notes(np.flatnonzero(labels_NC.any(axis=0)).tolist(), classnames)
     return MultilabelBenchmark(folder.resolve().name, classnames, templates, source, labels_NC, notes=notes)
 
 
 def read_retrieval(folder: Path, split: str = "test") -> RetrievalBenchmark:
     """Open one split of a captioned set; it needs neither class names nor templates."""
-    return RetrievalBenchmark(folder.resolve().name, Captioned(_open(folder, split)))
+    return RetrievalBenchmark(folder.resolve().name, MultiCaptionSource(_open_split(folder, split)))
 
 
-READERS: dict[str, Callable[[Path, str], Benchmark | MultilabelBenchmark | RetrievalBenchmark]] = {
-    "classification": read_benchmark,
+BENCHMARK_READERS: dict[
+    str, Callable[[Path, str], ClassificationBenchmark | MultilabelBenchmark | RetrievalBenchmark]
+] = {
+    "classification": read_classification,
     "multilabel": read_multilabel,
     "retrieval": read_retrieval,
 }
 """How each type of set is read."""
 
 
-def read_any(folder: Path, split: str = "test") -> Benchmark | MultilabelBenchmark | RetrievalBenchmark:
+def read_clip_benchmark(
+    folder: Path, split: str = "test"
+) -> ClassificationBenchmark | MultilabelBenchmark | RetrievalBenchmark:
     """Open one split of a set of whichever type `dataset_type.txt` says.
 
     Raises:
         DataError: As in `read_benchmark`, or the type is none that is known.
     """
-    kind = set_type(folder)
-    if kind not in READERS:
-        raise DataError(f"{folder / TYPE} says {kind!r}; zebra reads {', '.join(READERS)}")
-    return READERS[kind](folder, split)
+    kind = read_dataset_type(folder)
+    if kind not in BENCHMARK_READERS:
+        raise DataError(
+            f"{folder / DATASET_TYPE_FILENAME} says {kind!r}; zebra reads {', '.join(BENCHMARK_READERS)}"
+        )
+    return BENCHMARK_READERS[kind](folder, split)
 
 
-def set_type(folder: Path) -> str:
+def read_dataset_type(folder: Path) -> str:
     """Return what `dataset_type.txt` says; without it a set is one of classification."""
-    return read_lines(folder / TYPE)[0].lower() if (folder / TYPE).is_file() else "classification"
+    return (
+        read_lines(folder / DATASET_TYPE_FILENAME)[0].lower()
+        if (folder / DATASET_TYPE_FILENAME).is_file()
+        else "classification"
+    )
 
 
-def splits(folder: Path) -> list[str]:
+def list_splits(folder: Path) -> list[str]:
     """List the splits that are there whole; none if this is no such folder."""
-    return sorted(path.parent.name for path in folder.glob(f"*/{NUM_SHARDS}"))
+    return sorted(path.parent.name for path in folder.glob(f"*/{NUM_SHARDS_FILENAME}"))
 
 
-class Captioned:
+class MultiCaptionSource:
     """Shards whose `.txt` holds several captions, one a line; a backslash and an n stand for a line break inside."""
 
     def __init__(self, shards: ShardSource) -> None:
@@ -170,9 +180,9 @@ class Captioned:
     def __len__(self) -> int:
         return len(self.shards)
 
-    def locate(self, index: int) -> str:
+    def sample_id(self, index: int) -> str:
         """Return the id of a sample without reading it."""
-        return self.shards.locate(index)
+        return self.shards.sample_id(index)
 
     def read(self, index: int) -> Record:
         """Read one picture with all its captions; BadSample if it has none, or an empty one among them."""
@@ -191,11 +201,11 @@ def read_lines(path: Path) -> tuple[str, ...]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        beside = splits(path.parent.parent) if path.name == NUM_SHARDS else []
+        beside = list_splits(path.parent.parent) if path.name == NUM_SHARDS_FILENAME else []
         found = f" The splits there are: {', '.join(beside)}." if beside else ""
         raise DataError(
-            f"{path.absolute()} cannot be read ({error.strerror}); a CLIP_benchmark folder has {CLASSNAMES}, "
-            f"{TEMPLATES} and <split>/{NUM_SHARDS} with <split>/0.tar, 1.tar, ….{found}"
+            f"{path.absolute()} cannot be read ({error.strerror}); a CLIP_benchmark folder has {CLASSNAMES_FILENAME}, "
+            f"{TEMPLATES_FILENAME} and <split>/{NUM_SHARDS_FILENAME} with <split>/0.tar, 1.tar, ….{found}"
         ) from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8: {error}") from error
@@ -214,33 +224,33 @@ def read_templates(path: Path) -> tuple[str, ...]:
     return templates
 
 
-def _open(folder: Path, split: str) -> ShardSource:
-    source = ShardSource(_shards(folder / split), str(folder))
+def _open_split(folder: Path, split: str) -> ShardSource:
+    source = ShardSource(_list_shards(folder / split), str(folder))
     if not len(source):
         raise DataError(f"{folder / split} holds no samples; write or download the set again")
     return source
 
 
-def _shards(folder: Path) -> list[Path]:
-    count = read_lines(folder / NUM_SHARDS)[0]
+def _list_shards(folder: Path) -> list[Path]:
+    count = read_lines(folder / NUM_SHARDS_FILENAME)[0]
     if not count.isdecimal() or int(count) < 1:
-        raise DataError(f"{folder / NUM_SHARDS} must hold the number of shards, not {count!r}")
+        raise DataError(f"{folder / NUM_SHARDS_FILENAME} must hold the number of shards, not {count!r}")
     paths = [folder / f"{number}.tar" for number in range(int(count))]
     missing = [path.name for path in paths if not path.is_file()]
     if missing:
         raise DataError(
-            f"{folder} lacks {len(missing)} of the {len(paths)} shards that {NUM_SHARDS} counts: "
+            f"{folder} lacks {len(missing)} of the {len(paths)} shards that {NUM_SHARDS_FILENAME} counts: "
             f"{', '.join(missing[:5])}{', …' if len(missing) > 5 else ''}; download or write the set again"
         )
     if beyond := sorted(set(folder.glob("*.tar")) - set(paths)):
         raise DataError(
-            f"{folder} holds {beyond[0].name}, but {NUM_SHARDS} counts {len(paths)} shards; mend the number, or remove "
+            f"{folder} holds {beyond[0].name}, but {NUM_SHARDS_FILENAME} counts {len(paths)} shards; mend the number, or remove "
             "what is of another set"
         )
     return paths
 
 
-def _labels(source: ShardSource) -> NDArray[np.int64]:
+def _read_labels(source: ShardSource) -> NDArray[np.int64]:
     """Return the label of every sample; DataError if one has none."""
     columns = []
     for shard in source.shards:
@@ -256,14 +266,14 @@ def _labels(source: ShardSource) -> NDArray[np.int64]:
     return np.concatenate(columns)
 
 
-def _vector(data: bytes, num_classes: int, where: str) -> NDArray[np.bool_]:
+def _parse_label_vector(data: bytes, num_classes: int, where: str) -> NDArray[np.bool_]:
     try:
         vector = np.load(io.BytesIO(data), allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         raise DataError(f"{where} is no array ({error}); write the set again") from error
     if vector.shape != (num_classes,):
         raise DataError(
-            f"{where} has the shape {vector.shape}, but {CLASSNAMES} names {num_classes} classes; one of them is of "
+            f"{where} has the shape {vector.shape}, but {CLASSNAMES_FILENAME} names {num_classes} classes; one of them is of "
             "another set"
         )
     if not np.isin(vector, (0, 1)).all():
@@ -272,9 +282,9 @@ def _vector(data: bytes, num_classes: int, where: str) -> NDArray[np.bool_]:
     return labels_C
 
 
-def _field(shards: Sequence[TarIndex], places: Sequence[tuple[int, Place]], index: int) -> bytes:
-    number, place = places[index]
-    (data,) = shards[number].begin([place])()
+def _load_field(shards: Sequence[TarIndex], locations: Sequence[tuple[int, ByteRange]], index: int) -> bytes:
+    number, place = locations[index]
+    (data,) = shards[number].start_read([place])()
     return data
 
 

@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-from zebra.data.benchmarks.clip_benchmark import NUM_SHARDS
-from zebra.data.hub import Repository, cached, snapshot
+from zebra.data.benchmarks.clip_benchmark import NUM_SHARDS_FILENAME
+from zebra.data.hub import HubRepo, download_snapshot, find_cached_snapshot
 from zebra.errors import DownloadError
 
-METADATA = "*.txt"
+METADATA_PATTERN = "*.txt"
 """Class names, templates and the type of a set."""
 
 
-def fetch_set(name: str, split: str = "test") -> tuple[Path, str]:
+def download_dataset(name: str, split: str = "test") -> tuple[Path, str]:
     """Bring one split of a data set in CLIP_benchmark's layout to this machine, or find it in the cache.
 
     Args:
@@ -25,21 +25,21 @@ def fetch_set(name: str, split: str = "test") -> tuple[Path, str]:
         ConfigError: The name is malformed.
         DownloadError: As `zebra.data.hub.snapshot`, or the repository is of another layout.
     """
-    repository = Repository.parse(name, "dataset")
-    patterns = (METADATA, f"{split}/*")
-    command = repository.command(patterns)
-    found = cached(repository, (METADATA,)) if repository.is_commit else None
-    if found is None or not _is_whole(found / split):
-        found = snapshot(repository, patterns, command=command)
-    if not (found / split / NUM_SHARDS).is_file():
+    repository = HubRepo.parse(name, "dataset")
+    patterns = (METADATA_PATTERN, f"{split}/*")
+    command = repository.download_command(patterns)
+    found = find_cached_snapshot(repository, (METADATA_PATTERN,)) if repository.is_commit else None
+    if found is None or not _is_complete(found / split):
+        found = download_snapshot(repository, patterns, command=command)
+    if not (found / split / NUM_SHARDS_FILENAME).is_file():
         raise DownloadError(
-            f"{name} has no {split}/{NUM_SHARDS} ({found}): it is not in CLIP_benchmark's layout, it has no split "
+            f"{name} has no {split}/{NUM_SHARDS_FILENAME} ({found}): it is not in CLIP_benchmark's layout, it has no split "
             f"{split!r}, or the cache does not hold it. With a network: `{command}`"
         )
-    return found, f"hf:{repository.name}@{found.name}"
+    return found, f"hf:{repository.repo_id}@{found.name}"
 
 
-def _is_whole(folder: Path) -> bool:
-    count = folder / NUM_SHARDS
+def _is_complete(folder: Path) -> bool:
+    count = folder / NUM_SHARDS_FILENAME
     found = str(len(list(folder.glob("*.tar"))))
     return count.is_file() and count.read_text(encoding="utf-8").strip() == found

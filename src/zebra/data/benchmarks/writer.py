@@ -8,21 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zebra.data.benchmarks.clip_benchmark import (
-    CLASSNAMES,
-    NUM_SHARDS,
-    TEMPLATES,
-    TYPE,
+    CLASSNAMES_FILENAME,
+    DATASET_TYPE_FILENAME,
+    NUM_SHARDS_FILENAME,
+    TEMPLATES_FILENAME,
+    list_splits,
     read_lines,
     split_captions,
-    splits,
 )
-from zebra.data.folders import caption_text
+from zebra.data.folders import decode_caption
 from zebra.data.shards import ShardWriter
 from zebra.errors import BadSample, DataError
 
 
-def write_benchmark(
-    folder: Path,
+def write_classification(
+    out_dir: Path,
     samples: Iterable[tuple[bytes, str, int]],
     classnames: Sequence[str],
     templates: Sequence[str],
@@ -43,14 +43,14 @@ def write_benchmark(
     def rows() -> Iterator[dict[str, bytes]]:
         for number, (image, suffix, label) in enumerate(samples):
             if not 0 <= label < len(classnames):
-                raise DataError(f"{folder}: sample {number} has label {label} of {len(classnames)} classes")
+                raise DataError(f"{out_dir}: sample {number} has label {label} of {len(classnames)} classes")
             yield {suffix: image, "cls": str(label).encode()}
 
-    _write(folder, rows(), _named(classnames, templates), split, samples_per_shard)
+    _write_split(out_dir, rows(), _class_files(classnames, templates), split, samples_per_shard)
 
 
 def write_multilabel(
-    folder: Path,
+    out_dir: Path,
     samples: Iterable[tuple[bytes, str, NDArray[np.bool_]]],
     classnames: Sequence[str],
     templates: Sequence[str],
@@ -63,18 +63,18 @@ def write_multilabel(
         for number, (image, suffix, label_C) in enumerate(samples):
             if label_C.shape != (len(classnames),):
                 raise DataError(
-                    f"{folder}: sample {number} has labels of shape {label_C.shape} for {len(classnames)} classes"
+                    f"{out_dir}: sample {number} has labels of shape {label_C.shape} for {len(classnames)} classes"
                 )
             buffer = io.BytesIO()
             np.save(buffer, label_C.astype(np.int64), allow_pickle=False)
             yield {suffix: image, "npy": buffer.getvalue()}
 
-    texts = {TYPE: ("multilabel",), **_named(classnames, templates)}
-    _write(folder, rows(), texts, split, samples_per_shard)
+    texts = {DATASET_TYPE_FILENAME: ("multilabel",), **_class_files(classnames, templates)}
+    _write_split(out_dir, rows(), texts, split, samples_per_shard)
 
 
 def write_retrieval(
-    folder: Path,
+    out_dir: Path,
     samples: Iterable[tuple[bytes, str, Sequence[str]]],
     split: str = "test",
     samples_per_shard: int = 10_000,
@@ -88,9 +88,9 @@ def write_retrieval(
 
     def rows() -> Iterator[dict[str, bytes]]:
         for number, (image, suffix, captions) in enumerate(samples):
-            yield {suffix: image, "txt": _join_captions(captions, f"{folder}: sample {number}")}
+            yield {suffix: image, "txt": _join_captions(captions, f"{out_dir}: sample {number}")}
 
-    _write(folder, rows(), {TYPE: ("retrieval",)}, split, samples_per_shard)
+    _write_split(out_dir, rows(), {DATASET_TYPE_FILENAME: ("retrieval",)}, split, samples_per_shard)
 
 
 def _join_captions(captions: Sequence[str], where: str) -> bytes:
@@ -100,7 +100,7 @@ def _join_captions(captions: Sequence[str], where: str) -> bytes:
         raise DataError(f"{where} has a caption that is blank or holds an odd line break: {captions!r}")
     try:
         data = text.encode()
-        whole = split_captions(caption_text(data, where)) == tuple(captions)
+        whole = split_captions(decode_caption(data, where)) == tuple(captions)
     except (UnicodeEncodeError, BadSample):
         whole = False
     if not whole:
@@ -108,57 +108,57 @@ def _join_captions(captions: Sequence[str], where: str) -> bytes:
     return data
 
 
-def _named(classnames: Sequence[str], templates: Sequence[str]) -> dict[str, Sequence[str]]:
-    _check_lines(classnames, "class name")
-    _check_lines(templates, "template")
-    return {CLASSNAMES: classnames, TEMPLATES: templates}
+def _class_files(classnames: Sequence[str], templates: Sequence[str]) -> dict[str, Sequence[str]]:
+    _validate_lines(classnames, "class name")
+    _validate_lines(templates, "template")
+    return {CLASSNAMES_FILENAME: classnames, TEMPLATES_FILENAME: templates}
 
 
-def _write(
-    folder: Path,
-    rows: Iterator[dict[str, bytes]],
-    texts: dict[str, Sequence[str]],
+def _write_split(
+    out_dir: Path,
+    samples: Iterator[dict[str, bytes]],
+    text_files: dict[str, Sequence[str]],
     split: str,
     samples_per_shard: int,
 ) -> None:
-    shards = folder / split
-    _check_other_splits(folder, texts, split)
+    shards = out_dir / split
+    _require_same_classes(out_dir, text_files, split)
     shards.mkdir(parents=True, exist_ok=True)
-    (shards / NUM_SHARDS).unlink(missing_ok=True)
-    for name in (CLASSNAMES, TEMPLATES, TYPE):
-        (folder / name).unlink(missing_ok=True)
-    for name, lines in texts.items():
-        _write_lines(folder / name, lines)
-    with ShardWriter(shards, samples_per_shard=samples_per_shard, digits=1) as writer:
-        for number, fields in enumerate(rows):
+    (shards / NUM_SHARDS_FILENAME).unlink(missing_ok=True)
+    for name in (CLASSNAMES_FILENAME, TEMPLATES_FILENAME, DATASET_TYPE_FILENAME):
+        (out_dir / name).unlink(missing_ok=True)
+    for name, lines in text_files.items():
+        _write_lines(out_dir / name, lines)
+    with ShardWriter(shards, samples_per_shard=samples_per_shard, num_digits=1) as writer:
+        for number, fields in enumerate(samples):
             writer.write(f"s{number:07d}", fields)
     if not writer.shards:
-        raise DataError(f"{folder}: no samples to write")
+        raise DataError(f"{out_dir}: no samples to write")
     for stale in set(shards.glob("*.tar")) - set(writer.shards):  # of a larger set that was here before
         if stale.stem.isdecimal():
             stale.unlink()
-    _write_lines(shards / NUM_SHARDS, [str(len(writer.shards))])
+    _write_lines(shards / NUM_SHARDS_FILENAME, [str(len(writer.shards))])
 
 
-def _check_other_splits(folder: Path, texts: dict[str, Sequence[str]], split: str) -> None:
+def _require_same_classes(out_dir: Path, text_files: dict[str, Sequence[str]], split: str) -> None:
     """Refuse to change the meaning of what another split's labels say."""
-    others = [name for name in splits(folder) if name != split]
-    for name in (CLASSNAMES, TYPE) if others else ():
-        told = tuple(texts.get(name, ()))
-        there = read_lines(folder / name) if (folder / name).is_file() else ()
+    others = [name for name in list_splits(out_dir) if name != split]
+    for name in (CLASSNAMES_FILENAME, DATASET_TYPE_FILENAME) if others else ():
+        told = tuple(text_files.get(name, ()))
+        there = read_lines(out_dir / name) if (out_dir / name).is_file() else ()
         if told != there:
             raise DataError(
-                f"{folder} holds the split {others[0]} under another {name}; write {split} with the same, or elsewhere"
+                f"{out_dir} holds the split {others[0]} under another {name}; write {split} with the same, or elsewhere"
             )
 
 
-def _check_lines(lines: Sequence[str], what: str) -> None:
+def _validate_lines(lines: Sequence[str], kind: str) -> None:
     if not lines:
-        raise DataError(f"no {what}: give at least one")
+        raise DataError(f"no {kind}: give at least one")
     for line in lines:
         if line.splitlines() != [line.rstrip()]:
-            raise DataError(f"the {what} {line!r} must be one line, not blank, without blanks at its end")
-        if what == "template" and "{c}" not in line:
+            raise DataError(f"the {kind} {line!r} must be one line, not blank, without blanks at its end")
+        if kind == "template" and "{c}" not in line:
             raise DataError(f"the template {line!r} has no {{c}} for the class name")
 
 

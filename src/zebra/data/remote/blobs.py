@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from zebra.errors import DataError
 
-Place = tuple[int, int]
+ByteRange = tuple[int, int]
 """Offset and size, in bytes."""
 
 
@@ -33,14 +33,14 @@ class Blob(Protocol):
     def open(self) -> BufferedReader:
         """Return the bytes as a file, for reading from front to back."""
 
-    def begin(self, places: Sequence[Place]) -> Callable[[], list[bytes]]:
+    def start_read(self, byte_ranges: Sequence[ByteRange]) -> Callable[[], list[bytes]]:
         """Begin to read; what is returned waits for the bytes of every place.
 
         Raises:
             DataError: The bytes cannot be had, or are not those any more that `identity` stands for.
         """
 
-    def beside(self, name: str) -> bytes | None:
+    def read_sibling(self, name: str) -> bytes | None:
         """Return a small file that lies next to this one, None if there is none."""
 
     def close(self) -> None:
@@ -58,26 +58,26 @@ class LocalBlob:
         except OSError as error:
             raise DataError(f"cannot open {path}: {error.strerror}") from error
         self.size = stat.st_size
-        self.identity = (str(path.resolve()), *_state(stat))
+        self.identity = (str(path.resolve()), *_size_and_mtime(stat))
         self._descriptor: int | None = None
 
     def open(self) -> BufferedReader:
         """Return the file, opened for reading."""
         return self.path.open("rb")
 
-    def begin(self, places: Sequence[Place]) -> Callable[[], list[bytes]]:
+    def start_read(self, byte_ranges: Sequence[ByteRange]) -> Callable[[], list[bytes]]:
         """Read at once: a disk has nothing to do while others wait."""
         if self._descriptor is None:
-            self._descriptor = self._opened()
+            self._descriptor = self._open_descriptor()
         data = [
-            os.pread(self._descriptor, size, offset) for offset, size in places
+            os.pread(self._descriptor, size, offset) for offset, size in byte_ranges
         ]  # forks share the position
-        whole = [len(part) for part in data] == [size for _, size in places]
-        if not whole or _state(os.fstat(self._descriptor)) != self.identity[1:]:
+        whole = [len(part) for part in data] == [size for _, size in byte_ranges]
+        if not whole or _size_and_mtime(os.fstat(self._descriptor)) != self.identity[1:]:
             raise DataError(f"{self.path} changed while it was in use; start again to index it anew")
         return lambda: data
 
-    def beside(self, name: str) -> bytes | None:
+    def read_sibling(self, name: str) -> bytes | None:
         """Return a file of the same folder, None if there is none."""
         path = self.path.with_name(name)
         try:
@@ -98,12 +98,12 @@ class LocalBlob:
         if self.__dict__.get("_descriptor") is not None:
             self.close()
 
-    def _opened(self) -> int:
+    def _open_descriptor(self) -> int:
         try:
             return os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise DataError(f"cannot open {self.path} any more: {error.strerror}") from error
 
 
-def _state(stat: os.stat_result) -> tuple[int, int]:
+def _size_and_mtime(stat: os.stat_result) -> tuple[int, int]:
     return stat.st_size, stat.st_mtime_ns

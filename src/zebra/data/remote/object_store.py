@@ -8,24 +8,24 @@ systems, which do not survive a fork, nor listings, which hide changes.
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from zebra.data.remote.blobs import Place
+from zebra.data.remote.blobs import ByteRange
 from zebra.errors import DataError, MissingExtra
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse
 
-STALL_SECONDS = 10
+STALL_TIMEOUT_SECONDS = 10
 """How long a server may be silent before a request counts as lost; all tries end before a worker counts as stuck."""
-PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
+RETRYABLE_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 """HTTP statuses under which the same request may succeed later."""
-TAGS = (
+VERSION_KEYS = (
     *("ETag", "etag", "blob_id", "md5Hash", "crc32c", "generation"),
     *("mtime", "LastModified", "last_modified", "modified", "updated", "created"),
 )
 """How file systems name what changes with an object's bytes, the surest first."""
 
 
-class Version(NamedTuple):
+class ObjectVersion(NamedTuple):
     """What tells an object from one that took its place."""
 
     size: int
@@ -33,35 +33,35 @@ class Version(NamedTuple):
     """ETag, checksum or time of change; empty if the store has none of them."""
 
 
-class WrongAnswer(OSError):
+class BadResponse(OSError):
     """An answer that is not what was asked for; the next one may be."""
 
 
-class NoRanges(WrongAnswer):
+class RangeNotSupported(BadResponse):
     """The whole object instead of a part of it."""
 
 
-class Refused(OSError):
+class NonRetryableError(OSError):
     """An answer that will not be another one next time."""
 
 
-class Store(Protocol):
+class ObjectStore(Protocol):
     """Objects by URL; OSError and FileNotFoundError as files would raise them, or what the store's library raises."""
 
-    def version(self, url: str) -> Version:
+    def get_version(self, url: str) -> ObjectVersion:
         """Return the version that lies there now."""
 
-    def fetch(self, url: str, offset: int, size: int) -> tuple[Version | None, bytes]:
+    def get_range(self, url: str, offset: int, size: int) -> tuple[ObjectVersion | None, bytes]:
         """Return exactly the bytes of a range, and the version they are of if the answer says so."""
 
-    def whole(self, url: str) -> bytes:
+    def get(self, url: str) -> bytes:
         """Return all bytes of a small object."""
 
-    def shards(self, url: str) -> list[str]:
+    def list_shards(self, url: str) -> list[str]:
         """Return the URLs of the .tar files in a folder."""
 
 
-def open_store(url: str) -> Store:
+def open_object_store(url: str) -> ObjectStore:
     """Open the store that a URL belongs to, for this process alone.
 
     Raises:
@@ -81,106 +81,110 @@ def open_store(url: str) -> Store:
             f"{url}: nothing is known to read {protocol}:// ({error}); use s3, gs, https, hf, …"
         ) from error
     if protocol not in ("http", "https"):
-        return Files(files)
+        return FsspecStore(files)
     files.client_kwargs.setdefault("trust_env", True)  # proxies
-    return Http(files)
+    return HttpStore(files)
 
 
-class Files:
+class FsspecStore:
     """Any file system of fsspec. It sees a change when it is asked for the version, not with every range."""
 
-    def __init__(self, files: Any) -> None:
-        self.files = files
+    def __init__(self, fs: Any) -> None:
+        self.fs = fs
 
-    def version(self, url: str) -> Version:
+    def get_version(self, url: str) -> ObjectVersion:
         """Return what the file system says about the file."""
-        info = self.files.info(url)
+        info = self.fs.info(url)
         if info.get("type") == "directory":
             raise IsADirectoryError(url)
         if not isinstance(info.get("size"), int):
-            raise Refused(f"{url}: the store does not tell the size")
-        return Version(info["size"], next((str(info[tag]) for tag in TAGS if info.get(tag)), ""))
+            raise NonRetryableError(f"{url}: the store does not tell the size")
+        return ObjectVersion(
+            info["size"], next((str(info[tag]) for tag in VERSION_KEYS if info.get(tag)), "")
+        )
 
-    def fetch(self, url: str, offset: int, size: int) -> tuple[Version | None, bytes]:
+    def get_range(self, url: str, offset: int, size: int) -> tuple[ObjectVersion | None, bytes]:
         """Read one range."""
-        plain = {} if self.files.async_impl else {"cache_type": "none"}  # or it would read megabytes ahead
-        data = self.files.cat_file(url, start=offset, end=offset + size, **plain)
-        return None, _complete(data, size)
+        plain = {} if self.fs.async_impl else {"cache_type": "none"}  # or it would read megabytes ahead
+        data = self.fs.cat_file(url, start=offset, end=offset + size, **plain)
+        return None, _require_size(data, size)
 
-    def whole(self, url: str) -> bytes:
+    def get(self, url: str) -> bytes:
         """Read a whole file."""
-        data: bytes = self.files.cat_file(url)
+        data: bytes = self.fs.cat_file(url)
         return data
 
-    def shards(self, url: str) -> list[str]:
+    def list_shards(self, url: str) -> list[str]:
         """List a folder."""
-        return [self.files.unstrip_protocol(path) for path in self.files.glob(f"{url.rstrip('/')}/*.tar")]
+        return [self.fs.unstrip_protocol(path) for path in self.fs.glob(f"{url.rstrip('/')}/*.tar")]
 
 
-class Http(Files):
+class HttpStore(FsspecStore):
     """Web servers: each answer says which bytes of which version it holds, and is believed only then."""
 
-    def version(self, url: str) -> Version:
+    def get_version(self, url: str) -> ObjectVersion:
         """Ask for the first byte, which shows whether the server answers ranges at all."""
-        return self._get(url, (0, 1))[0]
+        return self._request_sync(url, (0, 1))[0]
 
-    def fetch(self, url: str, offset: int, size: int) -> tuple[Version | None, bytes]:
+    def get_range(self, url: str, offset: int, size: int) -> tuple[ObjectVersion | None, bytes]:
         """Get one range."""
-        version, data = self._get(url, (offset, size))
-        return version, _complete(data, size)
+        version, data = self._request_sync(url, (offset, size))
+        return version, _require_size(data, size)
 
-    def whole(self, url: str) -> bytes:
+    def get(self, url: str) -> bytes:
         """Get everything."""
-        return self._get(url, None)[1]
+        return self._request_sync(url, None)[1]
 
-    def _get(self, url: str, place: Place | None) -> tuple[Version, bytes]:
+    def _request_sync(self, url: str, byte_range: ByteRange | None) -> tuple[ObjectVersion, bytes]:
         from fsspec.asyn import sync
 
-        answer: tuple[Version, bytes] = sync(self.files.loop, self._ask, url, place)
+        answer: tuple[ObjectVersion, bytes] = sync(self.fs.loop, self._request, url, byte_range)
         return answer
 
-    async def _ask(self, url: str, place: Place | None) -> tuple[Version, bytes]:
+    async def _request(self, url: str, byte_range: ByteRange | None) -> tuple[ObjectVersion, bytes]:
         import aiohttp
 
-        headers = {**self.files.kwargs.get("headers", {}), "Accept-Encoding": "identity"}
-        if place:
-            headers["Range"] = f"bytes={place[0]}-{sum(place) - 1}"
-        patience = aiohttp.ClientTimeout(sock_connect=STALL_SECONDS, sock_read=STALL_SECONDS)
-        options = {**self.files.kwargs, "headers": headers, "timeout": patience}
-        session = await self.files.set_session()
+        headers = {**self.fs.kwargs.get("headers", {}), "Accept-Encoding": "identity"}
+        if byte_range:
+            headers["Range"] = f"bytes={byte_range[0]}-{sum(byte_range) - 1}"
+        patience = aiohttp.ClientTimeout(sock_connect=STALL_TIMEOUT_SECONDS, sock_read=STALL_TIMEOUT_SECONDS)
+        options = {**self.fs.kwargs, "headers": headers, "timeout": patience}
+        session = await self.fs.set_session()
         try:
-            async with session.get(self.files.encode_url(url), **options) as answer:
-                return _judge(url, answer, place), await answer.read()
+            async with session.get(self.fs.encode_url(url), **options) as answer:
+                return _parse_response(url, answer, byte_range), await answer.read()
         except (aiohttp.InvalidURL, aiohttp.ClientSSLError) as error:
-            raise Refused(str(error)) from error
+            raise NonRetryableError(str(error)) from error
         except aiohttp.ClientError as error:
-            raise WrongAnswer(f"{type(error).__name__}: {error}") from error
+            raise BadResponse(f"{type(error).__name__}: {error}") from error
 
 
-def _complete(data: bytes, size: int) -> bytes:
+def _require_size(data: bytes, size: int) -> bytes:
     if len(data) != size:
-        raise WrongAnswer(f"{len(data)} bytes came instead of {size}")
+        raise BadResponse(f"{len(data)} bytes came instead of {size}")
     return data
 
 
-def _judge(url: str, answer: "ClientResponse", place: Place | None) -> Version:
+def _parse_response(url: str, response: "ClientResponse", byte_range: ByteRange | None) -> ObjectVersion:
     """Return the version an answer is about; an error if it is not the answer to what was asked."""
-    status = answer.status
+    status = response.status
     if status in (404, 410):
         raise FileNotFoundError(url)
     if status in (401, 403):
         raise PermissionError(f"HTTP {status}")
-    if status in PASSING:
-        raise WrongAnswer(f"HTTP {status}")
-    tag = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
-    if place is None and status == 200:
-        return Version(answer.content_length or 0, tag)
-    if place is not None and status == 200:
-        raise NoRanges("the whole object came instead of a range of it")
-    if place is None or status != 206:
-        raise Refused(f"HTTP {status}")
-    told = answer.headers.get("Content-Range", "")
+    if status in RETRYABLE_STATUSES:
+        raise BadResponse(f"HTTP {status}")
+    tag = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
+    if byte_range is None and status == 200:
+        return ObjectVersion(response.content_length or 0, tag)
+    if byte_range is not None and status == 200:
+        raise RangeNotSupported("the whole object came instead of a range of it")
+    if byte_range is None or status != 206:
+        raise NonRetryableError(f"HTTP {status}")
+    told = response.headers.get("Content-Range", "")
     found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", told)
-    if not found or (int(found[1]), int(found[2])) != (place[0], sum(place) - 1):
-        raise WrongAnswer(f"asked for {place[1]} bytes at {place[0]}, answered {told or 'without a range'}")
-    return Version(int(found[3]), tag)
+    if not found or (int(found[1]), int(found[2])) != (byte_range[0], sum(byte_range) - 1):
+        raise BadResponse(
+            f"asked for {byte_range[1]} bytes at {byte_range[0]}, answered {told or 'without a range'}"
+        )
+    return ObjectVersion(int(found[3]), tag)

@@ -11,13 +11,13 @@ from torch.nn import functional as F
 
 from zebra.config.model import SiglipTextConfig, SiglipVisionConfig
 from zebra.errors import ShapeError
-from zebra.models.transformer import MLP, Attention, Transformer, attend
+from zebra.models.transformer import MLP, Attention, Transformer, dot_product_attention
 
-TEXTS = 64
+MAX_TEXTS = 64
 """Computed at once without gradients."""
 
 
-class ProbePool(nn.Module):
+class MAPHead(nn.Module):
     """Attention whose single query is learned, then an MLP that is added back."""
 
     def __init__(self, config: SiglipVisionConfig) -> None:
@@ -29,10 +29,10 @@ class ProbePool(nn.Module):
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         """Return one vector [B, D] per image."""
-        pooled_BD = self._attend(x_BLD)
+        pooled_BD = self._pool(x_BLD)
         return pooled_BD + self.mlp(self.ln(pooled_BD))
 
-    def _attend(self, x_BLD: Tensor) -> Tensor:
+    def _pool(self, x_BLD: Tensor) -> Tensor:
         B, L, D = x_BLD.shape
         heads = self.attn.heads
         query_weight, pair_weight = torch.split(self.attn.in_proj_weight, [D, 2 * D])
@@ -41,7 +41,7 @@ class ProbePool(nn.Module):
         key, value = (
             F.linear(x_BLD, pair_weight, pair_bias).view(B, L, 2, heads, D // heads).permute(2, 0, 3, 1, 4)
         )
-        mixed = attend(query.expand(B, -1, -1, -1), key, value)
+        mixed = dot_product_attention(query.expand(B, -1, -1, -1), key, value)
         return self.attn.out_proj(mixed.reshape(B, D))
 
 
@@ -57,23 +57,23 @@ class SiglipVision(nn.Module):
         )
         self.transformer = Transformer(config)
         self.ln_post = nn.LayerNorm(width, eps=config.norm_eps)
-        self.pool = ProbePool(config)
+        self.pool = MAPHead(config)
 
-    def features(self, images_B3HW: Tensor, seen_BK: Tensor | None = None) -> Tensor:
+    def features(self, images_B3HW: Tensor, ids_keep_BK: Tensor | None = None) -> Tensor:
         """Return the pooled vector [B, D]; see `forward`."""
         x_BPD = self.conv1(images_B3HW).flatten(2).transpose(1, 2) + self.positional_embedding
-        if seen_BK is not None:
-            x_BPD = x_BPD.take_along_dim(seen_BK[..., None], 1)
+        if ids_keep_BK is not None:
+            x_BPD = x_BPD.take_along_dim(ids_keep_BK[..., None], 1)
         return self.pool(self.ln_post(self.transformer(x_BPD)))
 
-    def forward(self, images_B3HW: Tensor, seen_BK: Tensor | None = None) -> Tensor:
+    def forward(self, images_B3HW: Tensor, ids_keep_BK: Tensor | None = None) -> Tensor:
         """Return embeddings [B, E], not yet of unit length.
 
         Args:
             images_B3HW: Normalised pixels.
-            seen_BK: Patches that are seen, int64, row by row from 0; None: all (FLIP, arXiv 2212.00794).
+            ids_keep_BK: Patches that are seen, int64, row by row from 0; None: all (FLIP, arXiv 2212.00794).
         """
-        return self.features(images_B3HW, seen_BK)
+        return self.features(images_B3HW, ids_keep_BK)
 
 
 class SiglipText(nn.Module):
@@ -110,6 +110,6 @@ class SiglipText(nn.Module):
         last_BD = self.transformer(x_BLD, kept=(slice(None), -1))
         return self.text_projection(self.ln_final(last_BD))
 
-    def batches(self, tokens_NL: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    def inference_batches(self, tokens_NL: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         """Divide texts into batches for inference, as indices; none can be shortened, since padding is seen."""
-        return np.split(np.arange(len(tokens_NL)), range(TEXTS, len(tokens_NL), TEXTS))
+        return np.split(np.arange(len(tokens_NL)), range(MAX_TEXTS, len(tokens_NL), MAX_TEXTS))

@@ -23,21 +23,21 @@ class VisionTransformer(nn.Module):
         self.ln_post = nn.LayerNorm(width, eps=config.norm_eps)
         self.proj = nn.Parameter(torch.empty(width, embed_dim).normal_(std=scale))
 
-    def features(self, images_B3HW: Tensor, seen_BK: Tensor | None = None) -> Tensor:
+    def features(self, images_B3HW: Tensor, ids_keep_BK: Tensor | None = None) -> Tensor:
         """Return the normalised class token [B, D], the paper's probe features; see `forward`."""
         patches_BPD = self.conv1(images_B3HW).flatten(2).transpose(1, 2)
         class_B1D = self.class_embedding.to(patches_BPD.dtype).expand(patches_BPD.shape[0], 1, -1)
         x_BLD = torch.cat([class_B1D, patches_BPD], dim=1) + self.positional_embedding
-        if seen_BK is not None:
-            x_BLD = torch.cat([x_BLD[:, :1], x_BLD[:, 1:].take_along_dim(seen_BK[..., None], 1)], dim=1)
+        if ids_keep_BK is not None:
+            x_BLD = torch.cat([x_BLD[:, :1], x_BLD[:, 1:].take_along_dim(ids_keep_BK[..., None], 1)], dim=1)
         class_BD = self.transformer(self.ln_pre(x_BLD), kept=(slice(None), 0))
         return self.ln_post(class_BD)
 
-    def forward(self, images_B3HW: Tensor, seen_BK: Tensor | None = None) -> Tensor:
+    def forward(self, images_B3HW: Tensor, ids_keep_BK: Tensor | None = None) -> Tensor:
         """Return embeddings [B, E], not yet of unit length.
 
         Args:
             images_B3HW: Normalised pixels.
-            seen_BK: Patches that are seen, int64, row by row from 0; None: all (FLIP, arXiv 2212.00794).
+            ids_keep_BK: Patches that are seen, int64, row by row from 0; None: all (FLIP, arXiv 2212.00794).
         """
-        return self.features(images_B3HW, seen_BK) @ self.proj
+        return self.features(images_B3HW, ids_keep_BK) @ self.proj

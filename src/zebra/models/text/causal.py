@@ -8,10 +8,10 @@ from torch.nn import functional as F
 
 from zebra.config.model import TextConfig
 from zebra.errors import ShapeError
-from zebra.models.packing import batches, pack
+from zebra.models.packing import pack_texts, split_batches
 from zebra.models.transformer import Transformer
 
-MOST_NODES = 2048
+MAX_NODES = 2048
 """Prefixes computed at once without gradients: enough to keep products busy, few enough for the caches."""
 
 
@@ -49,11 +49,11 @@ class TextTransformer(nn.Module):
             )
         tokens_BL = tokens_BL.cpu()
         length_B = tokens_BL.argmax(dim=1) + 1
-        run = pack(tokens_BL.numpy(), length_B.numpy()).to(self.positional_embedding.device)
+        run = pack_texts(tokens_BL.numpy(), length_B.numpy()).to(self.positional_embedding.device)
         x_ND = self.token_embedding(run.token_N) + F.embedding(run.position_N, self.positional_embedding)
         x_BD = self.transformer(x_ND, sight=run, kept=run.end_B)
         return self.ln_final(x_BD) @ self.text_projection
 
-    def batches(self, tokens_NL: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    def inference_batches(self, tokens_NL: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         """Divide texts into batches for inference, as indices: those that begin alike together, in bounded memory."""
-        return batches(tokens_NL, tokens_NL.argmax(axis=1) + 1, MOST_NODES)
+        return split_batches(tokens_NL, tokens_NL.argmax(axis=1) + 1, MAX_NODES)

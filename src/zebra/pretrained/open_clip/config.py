@@ -21,19 +21,19 @@ from zebra.config.model import (
 from zebra.errors import ConfigError, WeightsError
 from zebra.images.preprocess import Preprocess
 from zebra.pretrained.open_clip.schema import (
-    Model,
-    Norm,
-    Text,
-    Tower,
-    Transform,
-    Vision,
-    read_section,
-    unsupported,
+    CLIPTextCfg,
+    CLIPVisionCfg,
+    ModelCfg,
+    NormKwargs,
+    PreprocessCfg,
+    TowerCfg,
+    parse_section,
+    unsupported_key_error,
 )
-from zebra.pretrained.open_clip.timm import TOWERS
+from zebra.pretrained.open_clip.timm import TIMM_TOWERS
 
 
-def from_open_clip(raw: Mapping[str, Any]) -> tuple[ModelConfig, Preprocess]:
+def parse_open_clip_config(raw: Mapping[str, Any]) -> tuple[ModelConfig, Preprocess]:
     """Say in zebra's terms what the file says.
 
     Raises:
@@ -42,19 +42,19 @@ def from_open_clip(raw: Mapping[str, Any]) -> tuple[ModelConfig, Preprocess]:
     """
     for key, value in raw.items():
         if key not in ("model_cfg", "preprocess_cfg"):
-            raise unsupported(key, value)
-    config = _config(raw.get("model_cfg"))
-    return config, _preprocess(raw.get("preprocess_cfg") or {}, config.image_size)
+            raise unsupported_key_error(key, value)
+    config = _parse_config(raw.get("model_cfg"))
+    return config, _parse_preprocess(raw.get("preprocess_cfg") or {}, config.image_size)
 
 
-def to_open_clip(config: ModelConfig, preprocess: Preprocess) -> dict[str, Any]:
+def to_open_clip_config(config: ModelConfig, preprocess: Preprocess) -> dict[str, Any]:
     """Return what the file has to say for open_clip to build this model; the tokenizer's name is left to the caller.
 
     Raises:
         WeightsError: open_clip cannot build it; the message says why.
     """
     return {
-        "model_cfg": _model_cfg(config),
+        "model_cfg": _to_model_cfg(config),
         "preprocess_cfg": {
             "mean": list(preprocess.mean),
             "std": list(preprocess.std),
@@ -64,33 +64,35 @@ def to_open_clip(config: ModelConfig, preprocess: Preprocess) -> dict[str, Any]:
     }
 
 
-def _config(raw: object) -> ModelConfig:
+def _parse_config(raw: object) -> ModelConfig:
     if not isinstance(raw, Mapping) or not raw.keys() >= {"embed_dim", "vision_cfg", "text_cfg"}:
         raise ConfigError("model_cfg needs embed_dim, vision_cfg and text_cfg; fetch the file again")
     towers = ("vision_cfg", "text_cfg")
-    model = read_section(Model, {key: value for key, value in raw.items() if key not in towers}, "model_cfg")
-    vision = read_section(Vision, raw["vision_cfg"], "model_cfg.vision_cfg")
-    text = read_section(Text, raw["text_cfg"], "model_cfg.text_cfg")
-    image_size = _side("image_size", vision.image_size)
+    model = parse_section(
+        ModelCfg, {key: value for key, value in raw.items() if key not in towers}, "model_cfg"
+    )
+    vision = parse_section(CLIPVisionCfg, raw["vision_cfg"], "model_cfg.vision_cfg")
+    text = parse_section(CLIPTextCfg, raw["text_cfg"], "model_cfg.text_cfg")
+    image_size = _parse_side("image_size", vision.image_size)
     return ModelConfig(
         embed_dim=model.embed_dim,
         image_size=image_size,
-        vision=_vision(vision, image_size, quick_gelu=model.quick_gelu),
-        text=_text(text, quick_gelu=model.quick_gelu),
+        vision=_parse_vision(vision, image_size, quick_gelu=model.quick_gelu),
+        text=_parse_text(text, quick_gelu=model.quick_gelu),
         logit_bias=model.init_logit_bias is not None,
     )
 
 
-def _vision(
-    cfg: Vision, image_size: int, *, quick_gelu: bool
+def _parse_vision(
+    cfg: CLIPVisionCfg, image_size: int, *, quick_gelu: bool
 ) -> VisionTransformerConfig | ResNetConfig | SiglipVisionConfig:
     where = "model_cfg.vision_cfg"
     if cfg.timm_model_name is not None:
-        if cfg.timm_model_name not in TOWERS:
-            raise unsupported(f"{where}.timm_model_name", cfg.timm_model_name)
+        if cfg.timm_model_name not in TIMM_TOWERS:
+            raise unsupported_key_error(f"{where}.timm_model_name", cfg.timm_model_name)
         if (cfg.timm_pool, cfg.timm_proj) != ("map", "none"):
-            raise unsupported(f"{where}.timm_pool, timm_proj", (cfg.timm_pool, cfg.timm_proj))
-        tower, trained_size = TOWERS[cfg.timm_model_name]
+            raise unsupported_key_error(f"{where}.timm_pool, timm_proj", (cfg.timm_pool, cfg.timm_proj))
+        tower, trained_size = TIMM_TOWERS[cfg.timm_model_name]
         if image_size != trained_size:
             raise ConfigError(
                 f"{where}.image_size is {image_size}, but {cfg.timm_model_name} takes {trained_size}; set it to that"
@@ -105,40 +107,40 @@ def _vision(
     return VisionTransformerConfig(
         layers=cfg.layers,
         heads=cfg.width // cfg.head_width,
-        patch_size=_side("patch_size", cfg.patch_size),
-        **_transformer(cfg, where, quick_gelu=quick_gelu),
+        patch_size=_parse_side("patch_size", cfg.patch_size),
+        **_parse_transformer(cfg, where, quick_gelu=quick_gelu),
     )
 
 
-def _text(cfg: Text, *, quick_gelu: bool) -> TextConfig | SiglipTextConfig:
+def _parse_text(cfg: CLIPTextCfg, *, quick_gelu: bool) -> TextConfig | SiglipTextConfig:
     where = "model_cfg.text_cfg"
     # The two families that zebra builds: each key goes with the mask.
     pool_type, proj_bias = ("last", True) if cfg.no_causal_mask else ("argmax", False)
     if cfg.pool_type != pool_type:
-        raise unsupported(f"{where}.pool_type", cfg.pool_type)
+        raise unsupported_key_error(f"{where}.pool_type", cfg.pool_type)
     if cfg.proj_bias != proj_bias:
-        raise unsupported(f"{where}.proj_bias", cfg.proj_bias)
+        raise unsupported_key_error(f"{where}.proj_bias", cfg.proj_bias)
     clean = cfg.tokenizer_kwargs.clean if cfg.tokenizer_kwargs else None
-    if clean is not None and clean not in _cleanings(cfg):
-        raise unsupported(f"{where}.tokenizer_kwargs.clean", clean)
+    if clean is not None and clean not in _supported_cleaning(cfg):
+        raise unsupported_key_error(f"{where}.tokenizer_kwargs.clean", clean)
     kind = SiglipTextConfig if cfg.no_causal_mask else TextConfig
     return kind(
         layers=cfg.layers,
         heads=cfg.heads,
         vocab_size=cfg.vocab_size,
         context_length=cfg.context_length,
-        **_transformer(cfg, where, quick_gelu=quick_gelu),
+        **_parse_transformer(cfg, where, quick_gelu=quick_gelu),
     )
 
 
-def _cleanings(cfg: Text) -> tuple[str, ...]:
+def _supported_cleaning(cfg: CLIPTextCfg) -> tuple[str, ...]:
     """Return what open_clip may do to a text for zebra's tokenizers to give the same ids."""
     if cfg.no_causal_mask:
         return ("lower", "whitespace", "canonicalize")  # `zebra.text.siglip_tokenizer` reads the key too
     return ("lower", "whitespace") if cfg.hf_tokenizer_name else ("lower",)
 
 
-def _transformer(cfg: Tower, where: str, *, quick_gelu: bool) -> dict[str, Any]:
+def _parse_transformer(cfg: TowerCfg, where: str, *, quick_gelu: bool) -> dict[str, Any]:
     if quick_gelu and cfg.act_kwargs is not None:
         raise ConfigError(
             f"{where}.act_kwargs is set beside quick_gelu, which takes none; delete one of the two"
@@ -150,21 +152,21 @@ def _transformer(cfg: Tower, where: str, *, quick_gelu: bool) -> dict[str, Any]:
         "width": cfg.width,
         "mlp_width": None if hidden == 4 * cfg.width else hidden,
         "activation": activation,
-        "norm_eps": (cfg.norm_kwargs or Norm()).eps,
+        "norm_eps": (cfg.norm_kwargs or NormKwargs()).eps,
     }
 
 
-def _side(key: str, value: int | tuple[int, int]) -> int:
+def _parse_side(key: str, value: int | tuple[int, int]) -> int:
     sides = {value} if isinstance(value, int) else set(value)
     if len(sides) > 1:
-        raise unsupported(f"model_cfg.vision_cfg.{key}", value)
+        raise unsupported_key_error(f"model_cfg.vision_cfg.{key}", value)
     return sides.pop()
 
 
-def _preprocess(raw: object, image_size: int) -> Preprocess:
+def _parse_preprocess(raw: object, image_size: int) -> Preprocess:
     if isinstance(raw, Mapping):  # null stands for the default
         raw = {key: value for key, value in raw.items() if value is not None}
-    cfg = read_section(Transform, raw, "preprocess_cfg")
+    cfg = parse_section(PreprocessCfg, raw, "preprocess_cfg")
     return Preprocess(
         image_size=image_size,
         resize=cfg.resize_mode,
@@ -178,18 +180,18 @@ def _preprocess(raw: object, image_size: int) -> Preprocess:
     )
 
 
-def _model_cfg(config: ModelConfig) -> dict[str, Any]:
+def _to_model_cfg(config: ModelConfig) -> dict[str, Any]:
     model_cfg: dict[str, Any] = {"embed_dim": config.embed_dim}
-    if _is_quick(config):
+    if _has_quick_gelu(config):
         model_cfg["quick_gelu"] = True
     if config.logit_bias:
         model_cfg["init_logit_bias"] = -10.0
     if isinstance(config.text, SiglipTextConfig):
         model_cfg["custom_text"] = True
-    return model_cfg | {"vision_cfg": _vision_cfg(config), "text_cfg": _text_cfg(config.text)}
+    return model_cfg | {"vision_cfg": _to_vision_cfg(config), "text_cfg": _to_text_cfg(config.text)}
 
 
-def _is_quick(config: ModelConfig) -> bool:
+def _has_quick_gelu(config: ModelConfig) -> bool:
     """Tell which activation the one flag of both towers has to say."""
     activations = {
         tower.activation
@@ -204,12 +206,12 @@ def _is_quick(config: ModelConfig) -> bool:
     return "quick_gelu" in activations
 
 
-def _vision_cfg(config: ModelConfig) -> dict[str, Any]:
+def _to_vision_cfg(config: ModelConfig) -> dict[str, Any]:
     vision = config.vision
     if isinstance(vision, SiglipVisionConfig):
         return {
             "image_size": config.image_size,
-            "timm_model_name": _timm_name(vision, config.image_size),
+            "timm_model_name": _find_timm_name(vision, config.image_size),
             "timm_model_pretrained": False,
             "timm_pool": "map",
             "timm_proj": "none",
@@ -227,47 +229,47 @@ def _vision_cfg(config: ModelConfig) -> dict[str, Any]:
         "layers": vision.layers,
         "head_width": vision.width // vision.heads,
         "patch_size": vision.patch_size,
-        **_transformer_cfg(vision),
+        **_to_transformer_cfg(vision),
     }
 
 
-def _text_cfg(text: TextConfig | SiglipTextConfig) -> dict[str, Any]:
+def _to_text_cfg(text: TextConfig | SiglipTextConfig) -> dict[str, Any]:
     cfg = {
         "context_length": text.context_length,
         "vocab_size": text.vocab_size,
         "heads": text.heads,
         "layers": text.layers,
-        **_transformer_cfg(text),
+        **_to_transformer_cfg(text),
     }
     if isinstance(text, SiglipTextConfig):
         cfg |= {"no_causal_mask": True, "pool_type": "last", "proj_bias": True}
     return cfg
 
 
-def _transformer_cfg(tower: TransformerConfig) -> dict[str, Any]:
-    cfg: dict[str, Any] = {"width": tower.width, "mlp_ratio": _mlp_ratio(tower.width, tower.hidden)}
+def _to_transformer_cfg(tower: TransformerConfig) -> dict[str, Any]:
+    cfg: dict[str, Any] = {"width": tower.width, "mlp_ratio": _to_mlp_ratio(tower.width, tower.hidden)}
     if tower.activation == "gelu_tanh":
         cfg["act_kwargs"] = {"approximate": "tanh"}
-    if tower.norm_eps != Norm().eps:
+    if tower.norm_eps != NormKwargs().eps:
         cfg["norm_kwargs"] = {"eps": tower.norm_eps}
     return cfg
 
 
-def _mlp_ratio(width: int, hidden: int) -> float:
-    """Return the ratio that open_clip, which cuts off the fraction, turns back into `hidden`."""
-    ratio = hidden / width
-    while int(width * ratio) < hidden:
+def _to_mlp_ratio(width: int, mlp_width: int) -> float:
+    """Return the ratio that open_clip, which cuts off the fraction, turns back into `mlp_width`."""
+    ratio = mlp_width / width
+    while int(width * ratio) < mlp_width:
         ratio = math.nextafter(ratio, math.inf)
     return ratio
 
 
-def _timm_name(vision: SiglipVisionConfig, image_size: int) -> str:
+def _find_timm_name(vision: SiglipVisionConfig, image_size: int) -> str:
     if vision.hidden == 4 * vision.width:
         vision = replace(vision, mlp_width=None)
-    for name, known in TOWERS.items():
+    for name, known in TIMM_TOWERS.items():
         if known == (vision, image_size):
             return name
-    for name, (tower, size) in TOWERS.items():
+    for name, (tower, size) in TIMM_TOWERS.items():
         if (replace(tower, activation=vision.activation), size) == (vision, image_size):
             raise WeightsError(
                 f"open_clip knows this image tower as {name}, which computes {tower.activation}; the model needs "

@@ -14,20 +14,20 @@ from torch import Tensor
 from zebra.config.model import ModelConfig, SiglipTextConfig, SiglipVisionConfig
 from zebra.errors import ConfigError, WeightsError
 from zebra.images.preprocess import Preprocess
-from zebra.pretrained.checkpoint import Checkpoint
-from zebra.pretrained.folder import read_json, write_json
-from zebra.pretrained.open_clip.config import from_open_clip, to_open_clip
-from zebra.pretrained.open_clip.timm import from_timm, to_timm
-from zebra.pretrained.tensors import read_tensors, weight_files
+from zebra.pretrained.checkpoint import PretrainedCheckpoint
+from zebra.pretrained.folder import read_json_object, write_json
+from zebra.pretrained.open_clip.config import parse_open_clip_config, to_open_clip_config
+from zebra.pretrained.open_clip.timm import convert_from_timm, convert_to_timm
+from zebra.pretrained.tensors import list_weight_files, read_tensors
 from zebra.pretrained.transformers import write_tokenizer
 from zebra.pretrained.weights import TEXT_PREFIX
-from zebra.text.tokenizers import Words
+from zebra.text.tokenizers import Tokenizer
 
-CONFIG = "open_clip_config.json"
-SAFETENSORS = "open_clip_model.safetensors"
-WEIGHTS = (
-    SAFETENSORS,
-    f"{SAFETENSORS}.index.json",
+CONFIG_FILE = "open_clip_config.json"
+SAFETENSORS_FILE = "open_clip_model.safetensors"
+WEIGHT_FILES = (
+    SAFETENSORS_FILE,
+    f"{SAFETENSORS_FILE}.index.json",
     "open_clip_pytorch_model.safetensors",
     "open_clip_pytorch_model.bin",
     "open_clip_pytorch_model.bin.index.json",
@@ -36,35 +36,35 @@ WEIGHTS = (
     "pytorch_model.bin",
 )
 """Names of the weight file; the first that is there is read, in open_clip's order."""
-OPENAI_MERGES = "f61f2adf497e6f5357c347aeb4646fabe82f341e946de5bdec5d2858e41bef4a"
+OPENAI_MERGES_SHA256 = "f61f2adf497e6f5357c347aeb4646fabe82f341e946de5bdec5d2858e41bef4a"
 """sha256 of the merges of OpenAI's vocabulary, one "left right" per line: open_clip brings that tokenizer along."""
-OWN_TOKENIZER = "in this folder"
+LOCAL_TOKENIZER_NAME = "in this folder"
 """What the config calls any other tokenizer. `local-dir:` takes every name to mean the folder; this one can be no hub
 name, so that elsewhere it fails instead of fetching a stranger's."""
 
 
-def read_open_clip(folder: Path) -> Checkpoint:
+def read_open_clip(folder: Path) -> PretrainedCheckpoint:
     """Read a folder that open_clip opens as `local-dir:FOLDER`.
 
     Raises:
         WeightsError: A file is missing or damaged, or the config asks for something that zebra does not build or
             does not know: no key is passed over unless it cannot change a vector.
     """
-    path = folder / CONFIG
-    raw = read_json(path)
+    path = folder / CONFIG_FILE
+    raw = read_json_object(path)
     try:
-        config, preprocess = from_open_clip(raw)
+        config, preprocess = parse_open_clip_config(raw)
     except ConfigError as error:
         raise WeightsError(f"{path}: {error}") from error
-    weights = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+    weights = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
     if weights is None:
-        raise WeightsError(f"{folder} holds no weights, such as {SAFETENSORS}; copy the folder again")
-    return Checkpoint(
+        raise WeightsError(f"{folder} holds no weights, such as {SAFETENSORS_FILE}; copy the folder again")
+    return PretrainedCheckpoint(
         layout="open_clip",
         config=config,
         preprocess=preprocess,
-        tensors=own_names(read_tensors(weights), config, weights),
-        files=(path, *weight_files(weights)),
+        tensors=convert_from_open_clip(read_tensors(weights), config, weights),
+        files=(path, *list_weight_files(weights)),
     )
 
 
@@ -74,7 +74,7 @@ def write_open_clip(
     config: ModelConfig,
     tensors: Mapping[str, Tensor],
     preprocess: Preprocess,
-    tokenizer: Words | None,
+    tokenizer: Tokenizer | None,
 ) -> None:
     """Write a folder that open_clip opens as `local-dir:FOLDER`, with equal answers.
 
@@ -91,18 +91,20 @@ def write_open_clip(
     Raises:
         WeightsError: open_clip cannot build this model; the message says why. Nothing is written then.
     """
-    described = to_open_clip(config, preprocess)
+    described = to_open_clip_config(config, preprocess)
     folder.mkdir(parents=True, exist_ok=True)
     if tokenizer is not None:
         write_tokenizer(folder, tokenizer, context_length=config.text.context_length)
-    if tokenizer is None or not _is_openai(folder / "tokenizer.json"):
-        described["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = OWN_TOKENIZER
-    write_json(folder / CONFIG, described)
-    theirs = {name: tensor.contiguous() for name, tensor in _their_names(tensors, config).items()}
-    save_file(theirs, folder / SAFETENSORS, metadata={"format": "pt"})
+    if tokenizer is None or not _is_openai_tokenizer(folder / "tokenizer.json"):
+        described["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = LOCAL_TOKENIZER_NAME
+    write_json(folder / CONFIG_FILE, described)
+    theirs = {name: tensor.contiguous() for name, tensor in _convert_to_open_clip(tensors, config).items()}
+    save_file(theirs, folder / SAFETENSORS_FILE, metadata={"format": "pt"})
 
 
-def own_names(tensors: Mapping[str, Tensor], config: ModelConfig, path: Path) -> dict[str, Tensor]:
+def convert_from_open_clip(
+    tensors: Mapping[str, Tensor], config: ModelConfig, path: Path
+) -> dict[str, Tensor]:
     """Return tensors of an open_clip model under zebra's names on disk.
 
     What is missing or unknown is left for filling the model to find.
@@ -114,16 +116,16 @@ def own_names(tensors: Mapping[str, Tensor], config: ModelConfig, path: Path) ->
     if len(own) < len(tensors):
         raise WeightsError(f"{path} holds two text towers, with and without {TEXT_PREFIX!r}; fetch it again")
     if isinstance(config.vision, SiglipVisionConfig):
-        own = from_timm(own, config.vision.layers)
+        own = convert_from_timm(own, config.vision.layers)
     # Models made for distributed training hold these as vectors of one number.
     scalars = {name: own[name].squeeze() for name in ("logit_scale", "logit_bias") if name in own}
     return own | scalars
 
 
-def _their_names(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
+def _convert_to_open_clip(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
     theirs = dict(tensors)
     if isinstance(config.vision, SiglipVisionConfig):
-        theirs = to_timm(theirs, config.vision.layers)
+        theirs = convert_to_timm(theirs, config.vision.layers)
     if isinstance(config.text, SiglipTextConfig):
         shared = ("visual.", "logit_")
         theirs = {
@@ -132,9 +134,9 @@ def _their_names(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str
     return theirs
 
 
-def _is_openai(path: Path) -> bool:
+def _is_openai_tokenizer(path: Path) -> bool:
     model = json.loads(path.read_text(encoding="utf-8"))["model"]
     if model["type"] != "BPE":
         return False
     lines = "\n".join(" ".join(pair) for pair in model["merges"])
-    return hashlib.sha256(lines.encode()).hexdigest() == OPENAI_MERGES
+    return hashlib.sha256(lines.encode()).hexdigest() == OPENAI_MERGES_SHA256

@@ -13,7 +13,7 @@ from zebra.images.preprocess import OPENAI_MEAN, OPENAI_STD
 
 T = TypeVar("T")
 
-HARMLESS = {
+IGNORED_KEYS = {
     "model_cfg": {
         "init_logit_scale": "the weights hold the scale",
         "nonscalar_logit_scale": "a shape: one number either way",
@@ -43,7 +43,7 @@ HARMLESS = {
 }
 """Keys that cannot change a vector, and why."""
 
-_PLAIN_BLOCKS = {
+_PLAIN_BLOCK_VALUES = {
     "ls_init_value": None,
     "final_ln_after_pool": False,
     "output_tokens": False,
@@ -55,17 +55,17 @@ _PLAIN_BLOCKS = {
     "scale_attn": False,
     "scale_fc": False,
 }
-FIXED: dict[str, dict[str, object]] = {
+FIXED_VALUES: dict[str, dict[str, object]] = {
     "model_cfg": {},
     "model_cfg.vision_cfg": {
-        **_PLAIN_BLOCKS,
+        **_PLAIN_BLOCK_VALUES,
         "attentional_pool": False,
         "no_ln_pre": False,
         "pos_embed_type": "learnable",
         "pool_type": "tok",
     },
     "model_cfg.text_cfg": {
-        **_PLAIN_BLOCKS,
+        **_PLAIN_BLOCK_VALUES,
         "embed_cls": False,
         "proj_type": "linear",
         "hf_model_name": None,
@@ -77,7 +77,7 @@ FIXED: dict[str, dict[str, object]] = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Model:
+class ModelCfg:
     """`model_cfg` but for its two towers."""
 
     embed_dim: int
@@ -86,31 +86,31 @@ class Model:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Gelu:
+class ActKwargs:
     """`act_kwargs`: which form of GELU."""
 
     approximate: Literal["none", "tanh"] = "none"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Norm:
+class NormKwargs:
     """`norm_kwargs`."""
 
     eps: float = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Tower:
+class TowerCfg:
     """What both towers of transformers have."""
 
     width: int
     mlp_ratio: float = 4.0
-    act_kwargs: Gelu | None = None
-    norm_kwargs: Norm | None = None
+    act_kwargs: ActKwargs | None = None
+    norm_kwargs: NormKwargs | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Vision(Tower):
+class CLIPVisionCfg(TowerCfg):
     """`vision_cfg`; a list of layers makes it a ResNet, a timm name makes it timm's tower of that name."""
 
     width: int = 768
@@ -124,14 +124,14 @@ class Vision(Tower):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TokenizerOptions:
+class TokenizerKwargs:
     """`tokenizer_kwargs`."""
 
     clean: Literal["lower", "whitespace", "canonicalize"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Text(Tower):
+class CLIPTextCfg(TowerCfg):
     """`text_cfg`."""
 
     width: int = 512
@@ -143,11 +143,11 @@ class Text(Tower):
     pool_type: str = "argmax"
     proj_bias: bool = False
     hf_tokenizer_name: str | None = None
-    tokenizer_kwargs: TokenizerOptions | None = None
+    tokenizer_kwargs: TokenizerKwargs | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Transform:
+class PreprocessCfg:
     """`preprocess_cfg`."""
 
     mean: tuple[float, float, float] = OPENAI_MEAN
@@ -156,7 +156,7 @@ class Transform:
     resize_mode: Literal["shortest", "squash"] = "shortest"
 
 
-def read_section(kind: type[T], raw: object, where: str) -> T:
+def parse_section(kind: type[T], raw: object, where: str) -> T:
     """Read the section `where` of the file.
 
     Raises:
@@ -166,13 +166,13 @@ def read_section(kind: type[T], raw: object, where: str) -> T:
         raise ConfigError(f"{where} must hold settings, not {raw!r}")
     known = {field.name for field in fields(kind)}  # type: ignore[arg-type]  # every kind here is a dataclass
     for key, value in raw.items():
-        is_plain = key in FIXED[where] and value == FIXED[where][key]
-        if key not in known and key not in HARMLESS[where] and not is_plain:
-            raise unsupported(f"{where}.{key}", value)
+        is_plain = key in FIXED_VALUES[where] and value == FIXED_VALUES[where][key]
+        if key not in known and key not in IGNORED_KEYS[where] and not is_plain:
+            raise unsupported_key_error(f"{where}.{key}", value)
     return structure(kind, {key: value for key, value in raw.items() if key in known}, where)
 
 
-def unsupported(key: str, value: object) -> ConfigError:
+def unsupported_key_error(key: str, value: object) -> ConfigError:
     """Return the error for a setting that makes another function than zebra's towers compute."""
     shown = repr(value) if len(repr(value)) <= 60 else repr(value)[:59] + "…"
     return ConfigError(

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from zebra.config.model import Activation, SiglipVisionConfig
 
-PREFIX = "visual.trunk."
+TIMM_PREFIX = "visual.trunk."
 
 
-def _tower(
+def _siglip_vision_config(
     patch_size: int, width: int, layers: int, heads: int, activation: Activation, mlp_width: int | None = None
 ) -> SiglipVisionConfig:
     return SiglipVisionConfig(
@@ -27,21 +27,21 @@ def _tower(
     )
 
 
-_BASE_16 = _tower(16, 768, 12, 12, "gelu")
-_LARGE_16 = _tower(16, 1024, 24, 16, "gelu")
-_SO400M_14 = _tower(14, 1152, 27, 16, "gelu", 4304)
-_SO400M_16 = _tower(16, 1152, 27, 16, "gelu_tanh", 4304)
-_GIANT_16 = _tower(16, 1536, 40, 16, "gelu_tanh")
+_BASE_16 = _siglip_vision_config(16, 768, 12, 12, "gelu")
+_LARGE_16 = _siglip_vision_config(16, 1024, 24, 16, "gelu")
+_SO400M_14 = _siglip_vision_config(14, 1152, 27, 16, "gelu", 4304)
+_SO400M_16 = _siglip_vision_config(16, 1152, 27, 16, "gelu_tanh", 4304)
+_GIANT_16 = _siglip_vision_config(16, 1536, 40, 16, "gelu_tanh")
 
-TOWERS: dict[str, tuple[SiglipVisionConfig, int]] = {
-    "vit_base_patch32_siglip_256": (_tower(32, 768, 12, 12, "gelu_tanh"), 256),
+TIMM_TOWERS: dict[str, tuple[SiglipVisionConfig, int]] = {
+    "vit_base_patch32_siglip_256": (_siglip_vision_config(32, 768, 12, 12, "gelu_tanh"), 256),
     "vit_base_patch16_siglip_224": (_BASE_16, 224),
     "vit_base_patch16_siglip_256": (_BASE_16, 256),
     "vit_base_patch16_siglip_384": (_BASE_16, 384),
     "vit_base_patch16_siglip_512": (_BASE_16, 512),
     "vit_large_patch16_siglip_256": (_LARGE_16, 256),
     "vit_large_patch16_siglip_384": (_LARGE_16, 384),
-    "vit_large_patch16_siglip_512": (_tower(16, 1024, 24, 16, "gelu_tanh"), 512),
+    "vit_large_patch16_siglip_512": (_siglip_vision_config(16, 1024, 24, 16, "gelu_tanh"), 512),
     "vit_so400m_patch14_siglip_224": (_SO400M_14, 224),
     "vit_so400m_patch14_siglip_378": (_SO400M_14, 378),
     "vit_so400m_patch14_siglip_384": (_SO400M_14, 384),
@@ -54,7 +54,7 @@ TOWERS: dict[str, tuple[SiglipVisionConfig, int]] = {
 """timm's name → the tower and the side of its image. Which GELU a name means is timm's decision, not SigLIP's: all
 were trained with the tanh form, and timm computes the older names with the exact one."""
 
-_MODULES = {
+_MODULE_NAMES = {
     "patch_embed.proj": "conv1",
     "norm": "ln_post",
     "attn_pool.proj": "pool.attn.out_proj",
@@ -62,64 +62,67 @@ _MODULES = {
     "attn_pool.mlp.fc1": "pool.mlp.c_fc",
     "attn_pool.mlp.fc2": "pool.mlp.c_proj",
 }
-_BLOCK_MODULES = {
+_BLOCK_MODULE_NAMES = {
     "norm1": "ln_1",
     "attn.proj": "attn.out_proj",
     "norm2": "ln_2",
     "mlp.fc1": "mlp.c_fc",
     "mlp.fc2": "mlp.c_proj",
 }
-_POOL = "visual.pool.attn.in_proj"
+_POOL_IN_PROJ = "visual.pool.attn.in_proj"
 # These two have batch dimensions of 1 in timm and none here.
-_POSITIONS = (f"{PREFIX}pos_embed", "visual.positional_embedding")
-_PROBE = (f"{PREFIX}attn_pool.latent", "visual.pool.probe")
+_POS_EMBED_NAMES = (f"{TIMM_PREFIX}pos_embed", "visual.positional_embedding")
+_PROBE_NAMES = (f"{TIMM_PREFIX}attn_pool.latent", "visual.pool.probe")
 
 
-def from_timm(tensors: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
+def convert_from_timm(tensors: Mapping[str, Tensor], num_layers: int) -> dict[str, Tensor]:
     """Return the tensors with timm's image tower under zebra's names; what is not timm's passes as it is.
 
     A tensor that is missing stays missing, and an unknown one keeps its name, so that filling a model finds both.
     """
     rest = dict(tensors)
-    own = {name: rest.pop(timm) for timm, name in _names(layers).items() if timm in rest}
-    if _POSITIONS[0] in rest:
-        own[_POSITIONS[1]] = rest.pop(_POSITIONS[0]).squeeze(0)
-    if _PROBE[0] in rest:
-        own[_PROBE[1]] = rest.pop(_PROBE[0]).flatten()
+    own = {name: rest.pop(timm) for timm, name in _map_names(num_layers).items() if timm in rest}
+    if _POS_EMBED_NAMES[0] in rest:
+        own[_POS_EMBED_NAMES[1]] = rest.pop(_POS_EMBED_NAMES[0]).squeeze(0)
+    if _PROBE_NAMES[0] in rest:
+        own[_PROBE_NAMES[1]] = rest.pop(_PROBE_NAMES[0]).flatten()
     for part in ("weight", "bias"):
-        query, pair = (f"{PREFIX}attn_pool.{module}.{part}" for module in ("q", "kv"))
+        query, pair = (f"{TIMM_PREFIX}attn_pool.{module}.{part}" for module in ("q", "kv"))
         if query in rest and pair in rest and rest[query].shape[1:] == rest[pair].shape[1:]:
-            own[f"{_POOL}_{part}"] = torch.cat([rest.pop(query), rest.pop(pair)])
+            own[f"{_POOL_IN_PROJ}_{part}"] = torch.cat([rest.pop(query), rest.pop(pair)])
     return rest | own
 
 
-def to_timm(tensors: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
+def convert_to_timm(tensors: Mapping[str, Tensor], num_layers: int) -> dict[str, Tensor]:
     """Undo `from_timm`."""
     rest = dict(tensors)
-    timm = {theirs: rest.pop(name) for theirs, name in _names(layers).items()}
-    for theirs, name in (_POSITIONS, _PROBE):
+    timm = {theirs: rest.pop(name) for theirs, name in _map_names(num_layers).items()}
+    for theirs, name in (_POS_EMBED_NAMES, _PROBE_NAMES):
         tensor = rest.pop(name)
         timm[theirs] = tensor.reshape(1, -1, tensor.shape[-1])
     for part in ("weight", "bias"):
-        fused = rest.pop(f"{_POOL}_{part}")
+        fused = rest.pop(f"{_POOL_IN_PROJ}_{part}")
         query, pair = torch.split(fused, [len(fused) // 3, 2 * len(fused) // 3])
         # Two copies: safetensors refuses tensors that share memory.
-        timm |= {f"{PREFIX}attn_pool.q.{part}": query.clone(), f"{PREFIX}attn_pool.kv.{part}": pair.clone()}
+        timm |= {
+            f"{TIMM_PREFIX}attn_pool.q.{part}": query.clone(),
+            f"{TIMM_PREFIX}attn_pool.kv.{part}": pair.clone(),
+        }
     return rest | timm
 
 
-def _names(layers: int) -> dict[str, str]:
+def _map_names(num_layers: int) -> dict[str, str]:
     """Map timm's names to zebra's for all tensors of equal shape."""
-    modules = _MODULES | {
+    modules = _MODULE_NAMES | {
         f"blocks.{layer}.{timm}": f"transformer.resblocks.{layer}.{own}"
-        for layer in range(layers)
-        for timm, own in _BLOCK_MODULES.items()
+        for layer in range(num_layers)
+        for timm, own in _BLOCK_MODULE_NAMES.items()
     }
     names: dict[str, str] = {}
     for part in ("weight", "bias"):
-        names |= {f"{PREFIX}{timm}.{part}": f"visual.{own}.{part}" for timm, own in modules.items()}
-        for layer in range(layers):
-            names[f"{PREFIX}blocks.{layer}.attn.qkv.{part}"] = (
+        names |= {f"{TIMM_PREFIX}{timm}.{part}": f"visual.{own}.{part}" for timm, own in modules.items()}
+        for layer in range(num_layers):
+            names[f"{TIMM_PREFIX}blocks.{layer}.attn.qkv.{part}"] = (
                 f"visual.transformer.resblocks.{layer}.attn.in_proj_{part}"
             )
     return names

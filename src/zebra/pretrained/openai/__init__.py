@@ -1,5 +1,10 @@
 """OpenAI's original `.pt` files, read without running anything in them."""
 
-from zebra.pretrained.openai.layout import DIGESTS, check_digest, file_name, read_openai
+from zebra.pretrained.openai.layout import (
+    OPENAI_SHA256,
+    published_file_name,
+    read_openai,
+    verify_published_digest,
+)
 
-__all__ = ["DIGESTS", "check_digest", "file_name", "read_openai"]
+__all__ = ["OPENAI_SHA256", "published_file_name", "read_openai", "verify_published_digest"]

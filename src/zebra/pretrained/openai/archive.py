@@ -22,14 +22,14 @@ import torch
 from torch import Tensor
 
 from zebra.errors import WeightsError
-from zebra.pretrained.openai.zip_entries import Entries
+from zebra.pretrained.openai.zip_entries import ZipEntries
 
 MAX_PICKLE_BYTES = 1 << 20
 """The largest published model needs a tenth of it; a hostile pickle takes up to a hundred times its size in memory."""
 MAX_DIMENSIONS = 8
 MAX_EXTENT = 1 << 40
 """Keeps torch's own arithmetic from overflowing, also where a length of 0 hides the others."""
-MAX_NAME = 500
+MAX_NAME_LENGTH = 500
 MAX_ATTRIBUTES = 500_000
 """Bounds on a walk through objects that may hold each other; published models hold some ten thousand."""
 
@@ -46,10 +46,10 @@ _DTYPES = {
     "torch.LongStorage": torch.int64,
 }
 _ORDERED_DICT = "collections.OrderedDict"
-_TENSOR = "torch._utils._rebuild_tensor_v2"
-_PARAMETER = "torch._utils._rebuild_parameter"
-_LISTS = {f"torch.jit._pickle.build_{kind}list" for kind in ("bool", "int", "double", "tensor")}
-_KNOWN = {*_DTYPES, _ORDERED_DICT, _TENSOR, _PARAMETER, *_LISTS}
+_REBUILD_TENSOR = "torch._utils._rebuild_tensor_v2"
+_REBUILD_PARAMETER = "torch._utils._rebuild_parameter"
+_LIST_BUILDERS = {f"torch.jit._pickle.build_{kind}list" for kind in ("bool", "int", "double", "tensor")}
+_KNOWN_GLOBALS = {*_DTYPES, _ORDERED_DICT, _REBUILD_TENSOR, _REBUILD_PARAMETER, *_LIST_BUILDERS}
 
 
 def read_archive(path: Path) -> dict[str, Tensor]:
@@ -66,12 +66,12 @@ def read_archive(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise WeightsError(f"there is no weight file {path}; check the path or copy it again")
     with path.open("rb") as file:
-        entries = Entries(path, file)
-        machine = _Machine(path, entries)
+        entries = ZipEntries(path, file)
+        machine = _Unpickler(path, entries)
         try:
-            held = machine.run()
+            held = machine.load()
         except (IndexError, KeyError, TypeError, ValueError, struct.error) as error:
-            raise machine.damaged(repr(error)[:200]) from error
+            raise machine.damaged_error(repr(error)[:200]) from error
     if not isinstance(held, dict):
         raise WeightsError(f"{path} holds a {type(held).__name__} and no named tensors; it is not a model")
     tensors = _flatten(held, path)
@@ -100,52 +100,52 @@ class _Storage:
         return self.data.nbytes() // self.dtype.itemsize
 
 
-def _kind(value: object) -> str:
+def _type_name(value: object) -> str:
     """Say what a value is; never its contents, which may be nested without end."""
     return value.name[:80] if isinstance(value, _Global) else type(value).__name__
 
 
-class _Machine:
+class _Unpickler:
     """Builds what a pickle describes, one opcode at a time; every call it can make is spelled out in `reduce`."""
 
-    def __init__(self, path: Path, entries: Entries) -> None:
+    def __init__(self, path: Path, entries: ZipEntries) -> None:
         self._path, self._entries = path, entries
-        self._code, self._position = entries.read("data.pkl", MAX_PICKLE_BYTES), 0
+        self._pickle, self._position = entries.read("data.pkl", MAX_PICKLE_BYTES), 0
         self._stack: list[Any] = []
         self._marks: list[int] = []
         self._memo: dict[int, Any] = {}
         self._storages: dict[str, torch.UntypedStorage] = {}
 
-    def run(self) -> object:
+    def load(self) -> object:
         """Return the value that the pickle ends with."""
-        while (opcode := self.take(1)) != pickle.STOP:
+        while (opcode := self.read(1)) != pickle.STOP:
             if opcode not in _OPCODES:
-                raise self.damaged(f"opcode {opcode!r}")
+                raise self.damaged_error(f"opcode {opcode!r}")
             _OPCODES[opcode](self)
         return self.pop()
 
-    def damaged(self, what: str) -> WeightsError:
+    def damaged_error(self, detail: str) -> WeightsError:
         return WeightsError(
-            f"{self._path}: data.pkl is damaged or not of a model, at byte {self._position} ({what}); nothing in it "
+            f"{self._path}: data.pkl is damaged or not of a model, at byte {self._position} ({detail}); nothing in it "
             "was run. Copy the file again, or ask its author for safetensors"
         )
 
     # Reading the code.
 
-    def take(self, count: int) -> bytes:
-        start, self._position = self._position, self._position + count
-        if self._position > len(self._code):
-            raise self.damaged("it ends too early")
-        return self._code[start : self._position]
+    def read(self, num_bytes: int) -> bytes:
+        start, self._position = self._position, self._position + num_bytes
+        if self._position > len(self._pickle):
+            raise self.damaged_error("it ends too early")
+        return self._pickle[start : self._position]
 
-    def number(self, layout: str) -> Any:
-        return struct.unpack(layout, self.take(struct.calcsize(layout)))[0]
+    def read_number(self, struct_format: str) -> Any:
+        return struct.unpack(struct_format, self.read(struct.calcsize(struct_format)))[0]
 
-    def text(self, length: str) -> str:
-        return self.take(self.number(length)).decode("utf-8")
+    def read_text(self, length_format: str) -> str:
+        return self.read(self.read_number(length_format)).decode("utf-8")
 
-    def line(self) -> str:
-        return self.take(self._code.index(b"\n", self._position) + 1 - self._position)[:-1].decode("utf-8")
+    def read_line(self) -> str:
+        return self.read(self._pickle.index(b"\n", self._position) + 1 - self._position)[:-1].decode("utf-8")
 
     # Moving values.
 
@@ -155,13 +155,13 @@ class _Machine:
     def pop(self) -> Any:
         return self._stack.pop()
 
-    def last(self, count: int) -> tuple[Any, ...]:
+    def pop_many(self, count: int) -> tuple[Any, ...]:
         return tuple(reversed([self.pop() for _ in range(count)]))
 
     def mark(self) -> None:
         self._marks.append(len(self._stack))
 
-    def since_mark(self) -> tuple[Any, ...]:
+    def pop_mark(self) -> tuple[Any, ...]:
         start = self._marks.pop()
         values = tuple(self._stack[start:])
         del self._stack[start:]
@@ -181,73 +181,75 @@ class _Machine:
     def extend(self, values: tuple[Any, ...]) -> None:
         target = self._stack[-1]
         if not isinstance(target, list):
-            raise self.damaged(f"items for a {_kind(target)}")
+            raise self.damaged_error(f"items for a {_type_name(target)}")
         target.extend(values)
 
     def update(self, items: tuple[Any, ...]) -> None:
         target = self._stack[-1]
         # Only keys whose hash is one step: that of a tuple walks all that is nested in it.
         if not isinstance(target, dict) or not all(type(key) in (str, int) for key in items[::2]):
-            raise self.damaged(f"items for a {_kind(target)}")
+            raise self.damaged_error(f"items for a {_type_name(target)}")
         target.update(zip(items[::2], items[1::2], strict=True))
 
-    def find(self, module: str, name: str) -> None:
+    def push_global(self, module: str, name: str) -> None:
         found = f"{module}.{name}"
-        if found not in _KNOWN and module.partition(".")[0] != "__torch__":
+        if found not in _KNOWN_GLOBALS and module.partition(".")[0] != "__torch__":
             raise WeightsError(
                 f"{self._path} refers to {found[:80]}, which no model needs; nothing was run. Do not trust it; ask "
                 "its author for safetensors"
             )
         self.push(_Global(found))
 
-    def find_on_stack(self) -> None:
-        module, name = self.last(2)
+    def push_stack_global(self) -> None:
+        module, name = self.pop_many(2)
         if not isinstance(module, str) or not isinstance(name, str):
-            raise self.damaged(f"a name of {_kind(module)} and {_kind(name)}")
-        self.find(module, name)
+            raise self.damaged_error(f"a name of {_type_name(module)} and {_type_name(name)}")
+        self.push_global(module, name)
 
-    def create(self) -> None:
-        match self.last(2):
+    def new_object(self) -> None:
+        match self.pop_many(2):
             case _Global(name), () if name.startswith("__torch__."):
                 self.push({})  # its attributes are all that is of use; `build` fills them in
             case what, _:
-                raise self.damaged(f"an object of {_kind(what)}")
+                raise self.damaged_error(f"an object of {_type_name(what)}")
 
     def build(self) -> None:
         state, target = self.pop(), self._stack[-1]
         if not isinstance(target, dict) or not isinstance(state, dict):
-            raise self.damaged(f"a state for a {_kind(target)}")
+            raise self.damaged_error(f"a state for a {_type_name(target)}")
         target.update(state)  # of a state dict: `_metadata`, numbers that `_flatten` passes over
 
-    def load_storage(self) -> None:
+    def load_persistent_id(self) -> None:
         match self.pop():
             case "storage", _Global(kind), str(key), str(), int(count) if kind in _DTYPES:
                 if key not in self._storages:
-                    self._storages[key] = self._entries.storage(f"data/{key}")
+                    self._storages[key] = self._entries.map_storage(f"data/{key}")
                 storage, dtype = self._storages[key], _DTYPES[kind]
                 if storage.nbytes() != count * dtype.itemsize:
-                    raise self.damaged(f"data/{key} has {storage.nbytes()} bytes, not {count} × {dtype}")
+                    raise self.damaged_error(
+                        f"data/{key} has {storage.nbytes()} bytes, not {count} × {dtype}"
+                    )
                 self.push(_Storage(dtype, storage))
             case _:
-                raise self.damaged("a reference to something else than a storage")
+                raise self.damaged_error("a reference to something else than a storage")
 
     def reduce(self) -> None:
-        match self.last(2):
+        match self.pop_many(2):
             case _Global(name), () if name == _ORDERED_DICT:
                 self.push({})
-            case _Global(name), (list() as values,) if name in _LISTS:
+            case _Global(name), (list() as values,) if name in _LIST_BUILDERS:
                 self.push(values)
-            case _Global(name), (Tensor() as tensor, *_) if name == _PARAMETER:
+            case _Global(name), (Tensor() as tensor, *_) if name == _REBUILD_PARAMETER:
                 self.push(tensor)
             case (
                 _Global(name),
                 (_Storage() as storage, int(offset), tuple(size), tuple(stride), *_),
-            ) if name == _TENSOR:
-                self.push(self._tensor(storage, offset, size, stride))
+            ) if name == _REBUILD_TENSOR:
+                self.push(self._rebuild_tensor(storage, offset, size, stride))
             case what, _:
-                raise self.damaged(f"a call of {_kind(what)}")
+                raise self.damaged_error(f"a call of {_type_name(what)}")
 
-    def _tensor(
+    def _rebuild_tensor(
         self, storage: _Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...]
     ) -> Tensor:
         there = storage.num_elements
@@ -257,69 +259,69 @@ class _Machine:
             or not all(isinstance(number, int) and 0 <= number < MAX_EXTENT for number in numbers)
             or prod(length or 1 for length in size) >= MAX_EXTENT
         ):
-            raise self.damaged(f"a tensor of {len(size)} impossible dimensions")
+            raise self.damaged_error(f"a tensor of {len(size)} impossible dimensions")
         if prod(size) == 0:
             return torch.empty(size, dtype=storage.dtype)
         end = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True)) + 1
         # The size on its own, too: a stride of 0 would make any size out of one number.
         if end > there or prod(size) > there:
-            raise self.damaged(f"a tensor {size} at {offset}, outside its {there} numbers")
+            raise self.damaged_error(f"a tensor {size} at {offset}, outside its {there} numbers")
         return torch.empty(0, dtype=storage.dtype).set_(storage.data, offset, size, stride)
 
 
-_OPCODES: dict[bytes, Callable[[_Machine], object]] = {
-    pickle.PROTO: lambda machine: machine.take(1),
-    pickle.FRAME: lambda machine: machine.take(8),
+_OPCODES: dict[bytes, Callable[[_Unpickler], object]] = {
+    pickle.PROTO: lambda machine: machine.read(1),
+    pickle.FRAME: lambda machine: machine.read(8),
     pickle.NONE: lambda machine: machine.push(None),
     pickle.NEWTRUE: lambda machine: machine.push(True),
     pickle.NEWFALSE: lambda machine: machine.push(False),
-    pickle.BININT: lambda machine: machine.push(machine.number("<i")),
-    pickle.BININT1: lambda machine: machine.push(machine.number("<B")),
-    pickle.BININT2: lambda machine: machine.push(machine.number("<H")),
+    pickle.BININT: lambda machine: machine.push(machine.read_number("<i")),
+    pickle.BININT1: lambda machine: machine.push(machine.read_number("<B")),
+    pickle.BININT2: lambda machine: machine.push(machine.read_number("<H")),
     pickle.LONG1: lambda machine: machine.push(
-        int.from_bytes(machine.take(machine.number("<B")), "little", signed=True)
+        int.from_bytes(machine.read(machine.read_number("<B")), "little", signed=True)
     ),
-    pickle.BINFLOAT: lambda machine: machine.push(machine.number(">d")),
-    pickle.BINUNICODE: lambda machine: machine.push(machine.text("<I")),
-    pickle.SHORT_BINUNICODE: lambda machine: machine.push(machine.text("<B")),
+    pickle.BINFLOAT: lambda machine: machine.push(machine.read_number(">d")),
+    pickle.BINUNICODE: lambda machine: machine.push(machine.read_text("<I")),
+    pickle.SHORT_BINUNICODE: lambda machine: machine.push(machine.read_text("<B")),
     pickle.EMPTY_TUPLE: lambda machine: machine.push(()),
     pickle.EMPTY_LIST: lambda machine: machine.push([]),
     pickle.EMPTY_DICT: lambda machine: machine.push({}),
-    pickle.MARK: _Machine.mark,
-    pickle.TUPLE: lambda machine: machine.push(machine.since_mark()),
-    pickle.TUPLE1: lambda machine: machine.push(machine.last(1)),
-    pickle.TUPLE2: lambda machine: machine.push(machine.last(2)),
-    pickle.TUPLE3: lambda machine: machine.push(machine.last(3)),
-    pickle.APPEND: lambda machine: machine.extend(machine.last(1)),
-    pickle.APPENDS: lambda machine: machine.extend(machine.since_mark()),
-    pickle.SETITEM: lambda machine: machine.update(machine.last(2)),
-    pickle.SETITEMS: lambda machine: machine.update(machine.since_mark()),
-    pickle.BINPUT: lambda machine: machine.put(machine.number("<B")),
-    pickle.LONG_BINPUT: lambda machine: machine.put(machine.number("<I")),
-    pickle.MEMOIZE: _Machine.memoize,
-    pickle.BINGET: lambda machine: machine.get(machine.number("<B")),
-    pickle.LONG_BINGET: lambda machine: machine.get(machine.number("<I")),
-    pickle.GLOBAL: lambda machine: machine.find(machine.line(), machine.line()),
-    pickle.STACK_GLOBAL: _Machine.find_on_stack,
-    pickle.NEWOBJ: _Machine.create,
-    pickle.REDUCE: _Machine.reduce,
-    pickle.BUILD: _Machine.build,
-    pickle.BINPERSID: _Machine.load_storage,
+    pickle.MARK: _Unpickler.mark,
+    pickle.TUPLE: lambda machine: machine.push(machine.pop_mark()),
+    pickle.TUPLE1: lambda machine: machine.push(machine.pop_many(1)),
+    pickle.TUPLE2: lambda machine: machine.push(machine.pop_many(2)),
+    pickle.TUPLE3: lambda machine: machine.push(machine.pop_many(3)),
+    pickle.APPEND: lambda machine: machine.extend(machine.pop_many(1)),
+    pickle.APPENDS: lambda machine: machine.extend(machine.pop_mark()),
+    pickle.SETITEM: lambda machine: machine.update(machine.pop_many(2)),
+    pickle.SETITEMS: lambda machine: machine.update(machine.pop_mark()),
+    pickle.BINPUT: lambda machine: machine.put(machine.read_number("<B")),
+    pickle.LONG_BINPUT: lambda machine: machine.put(machine.read_number("<I")),
+    pickle.MEMOIZE: _Unpickler.memoize,
+    pickle.BINGET: lambda machine: machine.get(machine.read_number("<B")),
+    pickle.LONG_BINGET: lambda machine: machine.get(machine.read_number("<I")),
+    pickle.GLOBAL: lambda machine: machine.push_global(machine.read_line(), machine.read_line()),
+    pickle.STACK_GLOBAL: _Unpickler.push_stack_global,
+    pickle.NEWOBJ: _Unpickler.new_object,
+    pickle.REDUCE: _Unpickler.reduce,
+    pickle.BUILD: _Unpickler.build,
+    pickle.BINPERSID: _Unpickler.load_persistent_id,
 }
 """All that a data.pkl may do. What is missing cannot happen: no INST, OBJ, EXT, no sets, no bytes, no text numbers."""
 
 
-def _flatten(held: dict[Any, Any], path: Path) -> dict[str, Tensor]:
+def _flatten(state: dict[Any, Any], path: Path) -> dict[str, Tensor]:
     """Name the tensors of nested dicts by the way to them, as `state_dict` does."""
     tensors: dict[str, Tensor] = {}
-    waiting = [("", held)]
+    waiting = [("", state)]
     attributes = 0
     while waiting:
         prefix, holder = waiting.pop()
         for key, value in holder.items():
             attributes += 1
             name = f"{prefix}{key}"
-            if len(name) > MAX_NAME or attributes > MAX_ATTRIBUTES:
+            if len(name) > MAX_NAME_LENGTH or attributes > MAX_ATTRIBUTES:
                 raise WeightsError(f"{path} is nested without end, at {name[:80]}…; it is not a model")
             if isinstance(value, Tensor):
                 tensors[name] = value

@@ -13,10 +13,10 @@ from torch import Tensor
 from zebra.config.model import ModelConfig, ResNetConfig, TextConfig, VisionTransformerConfig
 from zebra.errors import WeightsError
 from zebra.images.preprocess import Preprocess
-from zebra.pretrained.checkpoint import Checkpoint
+from zebra.pretrained.checkpoint import PretrainedCheckpoint
 from zebra.pretrained.openai.archive import read_archive
 
-DIGESTS = {
+OPENAI_SHA256 = {
     "RN50": "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762",
     "RN101": "8fa8567bab74a42d41c5915025a8e4538c3bdbe8804a470a72f30b0d94fab599",
     "RN50x4": "7e526bd135e493cef0776de27d5f42653e6b4c8bf9e0f653bb11773263205fdd",
@@ -33,15 +33,15 @@ HEAD_WIDTH = 64
 """Of every published transformer, image and text; in a ResNet, of the attention pool."""
 STRIDE = 32
 """By which a ResNet shrinks an image before the attention pool."""
-NOT_WEIGHTS = re.compile(r"(input_resolution|context_length|vocab_size|.*\.attn_mask)$")
+IGNORED_TENSORS = re.compile(r"(input_resolution|context_length|vocab_size|.*\.attn_mask)$")
 """Numbers that the shapes repeat, and the causal mask of a text tower that kept it among its tensors."""
-WEIGHTS = re.compile(
+WEIGHT_NAMES = re.compile(
     r"visual\..+|transformer\.resblocks\.\d+\..+|token_embedding\.weight|positional_embedding|ln_final\.(weight|bias)"
     r"|text_projection|logit_scale"
 )
 
 
-def file_name(name: str) -> str:
+def published_file_name(name: str) -> str:
     """Return the name a published model is downloaded under.
 
     >>> file_name("ViT-L/14@336px")
@@ -50,7 +50,7 @@ def file_name(name: str) -> str:
     return re.sub("[/@]", "-", name) + ".pt"
 
 
-def check_digest(path: Path, digest: Callable[[Path], str]) -> None:
+def verify_published_digest(path: Path, digest: Callable[[Path], str]) -> None:
     """Compare a file called like a published one with it; files of other names pass unread.
 
     Args:
@@ -59,15 +59,15 @@ def check_digest(path: Path, digest: Callable[[Path], str]) -> None:
     Raises:
         WeightsError: The digest is not the published one.
     """
-    for name, expected in DIGESTS.items():
-        if path.name == file_name(name) and (found := digest(path)) != expected:
+    for name, expected in OPENAI_SHA256.items():
+        if path.name == published_file_name(name) and (found := digest(path)) != expected:
             raise WeightsError(
                 f"{path} is not OpenAI's {name}: its sha256 is {found}, that of the published file {expected}. "
                 "Download it again, or rename it if it is a model of your own"
             )
 
 
-def read_openai(path: Path) -> Checkpoint:
+def read_openai(path: Path) -> PretrainedCheckpoint:
     """Read a TorchScript archive as OpenAI published them, or a plain state dict of the same names.
 
     The activation is always QuickGELU: nothing in such a file says otherwise, and all of OpenAI's models have it.
@@ -75,22 +75,22 @@ def read_openai(path: Path) -> Checkpoint:
     Raises:
         WeightsError: The file is damaged or unsafe, or its tensors are not those of OpenAI's CLIP.
     """
-    tensors = {name: value for name, value in read_archive(path).items() if not NOT_WEIGHTS.match(name)}
+    tensors = {name: value for name, value in read_archive(path).items() if not IGNORED_TENSORS.match(name)}
     for name in tensors:
-        if not WEIGHTS.fullmatch(name):
+        if not WEIGHT_NAMES.fullmatch(name):
             raise WeightsError(
                 f"{path} holds a tensor {name}, which OpenAI's CLIP has no place for. A trainer's checkpoint must be "
                 "reduced to the model's state dict; models of open_clip and transformers load from their folders"
             )
     try:
-        config = _config(tensors)
+        config = _infer_config(tensors)
     except KeyError as error:
         raise WeightsError(
             f"{path} lacks the tensor {error.args[0]}: it is not a whole CLIP of OpenAI's"
         ) from error
     except ValueError as error:  # a ConfigError, or not the dimensions to unpack
         raise WeightsError(f"{path}: the shapes of its tensors make no CLIP of OpenAI's ({error})") from error
-    return Checkpoint(
+    return PretrainedCheckpoint(
         layout="openai",
         config=config,
         preprocess=Preprocess(image_size=config.image_size, decode="reference"),
@@ -99,23 +99,23 @@ def read_openai(path: Path) -> Checkpoint:
     )
 
 
-def _config(tensors: Mapping[str, Tensor]) -> ModelConfig:
+def _infer_config(tensors: Mapping[str, Tensor]) -> ModelConfig:
     vision: VisionTransformerConfig | ResNetConfig
     if "visual.proj" in tensors:
         width, _, _, patch_size = tensors["visual.conv1.weight"].shape
         positions, _ = tensors["visual.positional_embedding"].shape
-        image_size = patch_size * _grid(positions)
+        image_size = patch_size * _infer_grid_size(positions)
         vision = VisionTransformerConfig(
             width=width,
-            layers=_count(tensors, "visual.transformer.resblocks."),
+            layers=_count_blocks(tensors, "visual.transformer.resblocks."),
             heads=width // HEAD_WIDTH,
             patch_size=patch_size,
         )
     else:
         width, _, _, _ = tensors["visual.layer1.0.conv1.weight"].shape
         positions, pooled = tensors["visual.attnpool.positional_embedding"].shape
-        image_size = STRIDE * _grid(positions)
-        one, two, three, four = (_count(tensors, f"visual.layer{stage}.") for stage in (1, 2, 3, 4))
+        image_size = STRIDE * _infer_grid_size(positions)
+        one, two, three, four = (_count_blocks(tensors, f"visual.layer{stage}.") for stage in (1, 2, 3, 4))
         vision = ResNetConfig(width=width, layers=(one, two, three, four), heads=pooled // HEAD_WIDTH)
     vocab_size, width = tensors["token_embedding.weight"].shape
     context_length, _ = tensors["positional_embedding"].shape
@@ -126,7 +126,7 @@ def _config(tensors: Mapping[str, Tensor]) -> ModelConfig:
         vision=vision,
         text=TextConfig(
             width=width,
-            layers=_count(tensors, "transformer.resblocks."),
+            layers=_count_blocks(tensors, "transformer.resblocks."),
             heads=width // HEAD_WIDTH,
             vocab_size=vocab_size,
             context_length=context_length,
@@ -134,11 +134,11 @@ def _config(tensors: Mapping[str, Tensor]) -> ModelConfig:
     )
 
 
-def _count(tensors: Mapping[str, Tensor], prefix: str) -> int:
+def _count_blocks(tensors: Mapping[str, Tensor], prefix: str) -> int:
     """Count the blocks whose tensors are called `<prefix><number>.…`."""
     return len({name.removeprefix(prefix).split(".")[0] for name in tensors if name.startswith(prefix)})
 
 
-def _grid(positions: int) -> int:
+def _infer_grid_size(num_positions: int) -> int:
     """Return the side of the square that all positions but the first one fill."""
-    return isqrt(positions - 1)
+    return isqrt(num_positions - 1)

@@ -13,7 +13,7 @@ from zebra.errors import WeightsError
 LOCAL_HEADER = struct.Struct("<4s22xHH")
 
 
-class Entries:
+class ZipEntries:
     """The uncompressed entries of one torch archive."""
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
@@ -47,24 +47,24 @@ class Entries:
     def __contains__(self, name: str) -> bool:
         return self._root + name in self._infos
 
-    def storage(self, name: str) -> torch.UntypedStorage:
+    def map_storage(self, name: str) -> torch.UntypedStorage:
         """Map an entry."""
-        start, size = self._place(name)
+        start, size = self._locate(name)
         storage: torch.UntypedStorage = self._map[start : start + size]
         # torch aligns what it writes to 64 bytes; another zip program need not, and a float must lie at its own size.
         return storage if start % 8 == 0 else storage.clone()  # type: ignore[no-untyped-call]
 
-    def read(self, name: str, at_most: int) -> bytes:
+    def read(self, name: str, max_bytes: int) -> bytes:
         """Read an entry that must be small."""
-        start, size = self._place(name)
-        if size > at_most:
+        start, size = self._locate(name)
+        if size > max_bytes:
             raise WeightsError(
-                f"{self._path}: {name} has {size} bytes, more than the {at_most} a model needs"
+                f"{self._path}: {name} has {size} bytes, more than the {max_bytes} a model needs"
             )
         self._file.seek(start)
         return self._file.read(size)
 
-    def _place(self, name: str) -> tuple[int, int]:
+    def _locate(self, name: str) -> tuple[int, int]:
         """Return where an entry starts in the file and how many bytes it has."""
         if name not in self:
             raise WeightsError(f"{self._path} lacks its entry {name[:80]}; copy the file again")

@@ -11,15 +11,15 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from zebra.config.model import ModelConfig
-from zebra.models.lora import LowRank
+from zebra.models.lora import LoraAdapter
 from zebra.pretrained.folder import write_json
-from zebra.pretrained.transformers.config import family
-from zebra.pretrained.transformers.key_mapping import layer_names
+from zebra.pretrained.transformers.config import infer_model_type
+from zebra.pretrained.transformers.key_mapping import map_layer_names
 from zebra.pretrained.weights import TEXT_PREFIX
 
 
 def write_adapter(
-    folder: Path, *, config: ModelConfig, adapters: Mapping[str, LowRank], alpha: float, base: str | None
+    folder: Path, *, config: ModelConfig, adapters: Mapping[str, LoraAdapter], alpha: float, base: str | None
 ) -> None:
     """Write what `PeftModel.from_pretrained(CLIPModel, folder)` opens, or `SiglipModel` in its place.
 
@@ -36,8 +36,8 @@ def write_adapter(
     Raises:
         WeightsError: transformers has no such model.
     """
-    family(config)
-    known = layer_names(config)
+    infer_model_type(config)
+    known = map_layer_names(config)
     named = {known[name.removeprefix(TEXT_PREFIX)]: low_rank for name, low_rank in adapters.items()}
     tensors = {
         f"base_model.model.{name}.lora_{part}.weight": getattr(low_rank, part).detach().cpu().contiguous()

@@ -19,9 +19,9 @@ from zebra.config.model import (
 )
 from zebra.config.structure import structure
 from zebra.errors import ConfigError, WeightsError
-from zebra.pretrained.folder import read_json
+from zebra.pretrained.folder import read_json_object
 
-Settings = dict[str, Any]
+JsonDict = dict[str, Any]
 ModelType = Literal["clip", "siglip", "siglip2"]
 
 ACTIVATIONS: dict[str, Activation] = {
@@ -29,52 +29,52 @@ ACTIVATIONS: dict[str, Activation] = {
     "gelu": "gelu",
     "gelu_pytorch_tanh": "gelu_tanh",
 }
-LEGACY_EOS = 2
+LEGACY_EOS_ID = 2
 """An `eos_token_id` that means: pool at the largest id. Configs from before 2023 carry it, OpenAI's own among them."""
 
 # What transformers takes for a key that config.json leaves out.
-_CLIP_TEXT: Settings = {
+_CLIP_TEXT_DEFAULTS: JsonDict = {
     "hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 8,
     "max_position_embeddings": 77, "vocab_size": 49_408, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5,
     "eos_token_id": 49_407,
 }  # fmt: skip
-_CLIP_VISION: Settings = {
+_CLIP_VISION_DEFAULTS: JsonDict = {
     "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
     "image_size": 224, "patch_size": 32, "num_channels": 3, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5,
 }  # fmt: skip
-_SIGLIP_TEXT: Settings = {
+_SIGLIP_TEXT_DEFAULTS: JsonDict = {
     "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
     "max_position_embeddings": 64, "vocab_size": 32_000, "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6,
 }  # fmt: skip
-_SIGLIP_VISION: Settings = {
+_SIGLIP_VISION_DEFAULTS: JsonDict = {
     "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
     "image_size": 224, "patch_size": 16, "num_channels": 3, "hidden_act": "gelu_pytorch_tanh",
     "layer_norm_eps": 1e-6, "vision_use_head": True, "num_patches": 256,
 }  # fmt: skip
-_DEFAULTS: dict[ModelType, tuple[Settings, Settings]] = {
-    "clip": (_CLIP_TEXT, _CLIP_VISION),
-    "siglip": (_SIGLIP_TEXT, _SIGLIP_VISION),
-    "siglip2": (_SIGLIP_TEXT, _SIGLIP_VISION),
+_DEFAULTS: dict[ModelType, tuple[JsonDict, JsonDict]] = {
+    "clip": (_CLIP_TEXT_DEFAULTS, _CLIP_VISION_DEFAULTS),
+    "siglip": (_SIGLIP_TEXT_DEFAULTS, _SIGLIP_VISION_DEFAULTS),
+    "siglip2": (_SIGLIP_TEXT_DEFAULTS, _SIGLIP_VISION_DEFAULTS),
 }
 
 
-def read_config(path: Path) -> tuple[ModelType, ModelConfig]:
+def read_transformers_config(path: Path) -> tuple[ModelType, ModelConfig]:
     """Read a config.json.
 
     Raises:
         WeightsError: The file is damaged, or describes a model that zebra does not compute exactly.
     """
-    raw = read_json(path)
+    raw = read_json_object(path)
     for model_type in _DEFAULTS:
         if raw.get("model_type") == model_type:
-            return model_type, _config(raw, model_type, path)
+            return model_type, _parse_config(raw, model_type, path)
     raise WeightsError(
         f"{path}: model_type {raw.get('model_type')!r} is not supported; of transformers' families zebra reads "
         f"{', '.join(_DEFAULTS)}"
     )
 
 
-def family(config: ModelConfig) -> ModelType:
+def infer_model_type(config: ModelConfig) -> ModelType:
     """Name the family of transformers' that a model belongs to.
 
     Raises:
@@ -91,25 +91,25 @@ def family(config: ModelConfig) -> ModelType:
     )
 
 
-def is_known(config: ModelConfig) -> bool:
+def is_transformers_model(config: ModelConfig) -> bool:
     """Say whether transformers has such a model."""
     try:
-        family(config)
+        infer_model_type(config)
     except WeightsError:
         return False
     return True
 
 
-def described_config(config: ModelConfig, ids: dict[str, int]) -> Settings:
+def to_transformers_config(config: ModelConfig, special_token_ids: dict[str, int]) -> JsonDict:
     """Say a config in transformers' words.
 
     Args:
-        ids: The tokenizer's `bos_token_id`, `eos_token_id` and `pad_token_id`, as far as it has them.
+        special_token_ids: The tokenizer's `bos_token_id`, `eos_token_id` and `pad_token_id`, as far as it has them.
 
     Raises:
         WeightsError: transformers has no such model.
     """
-    model_type, vision, text = family(config), config.vision, config.text
+    model_type, vision, text = infer_model_type(config), config.vision, config.text
     assert not isinstance(vision, ResNetConfig)
     clip = model_type == "clip"
     projection = {"projection_dim": config.embed_dim} if clip else {}
@@ -124,52 +124,54 @@ def described_config(config: ModelConfig, ids: dict[str, int]) -> Settings:
             "max_position_embeddings": text.context_length,
             "projection_dim" if clip else "projection_size": config.embed_dim,
             "bos_token_id": None,  # not transformers' default, an id that small vocabularies lack
-            **ids,
-            **_described_tower(text),
+            **special_token_ids,
+            **_to_transformers_tower(text),
         },
         "vision_config": {
             "model_type": f"{model_type}_vision_model",
             "image_size": config.image_size,
             "patch_size": vision.patch_size,
             **projection,
-            **_described_tower(vision),
+            **_to_transformers_tower(vision),
         },
     }
 
 
-def require_last(eos: object, vocab_size: object, where: str) -> None:
+def require_eos_is_last_id(eos_token_id: object, vocab_size: object, where: str) -> None:
     """Check that the end token is the largest id: transformers pools at the first end, zebra at the largest id.
 
     Raises:
         WeightsError: It is not, so the two would differ.
     """
-    if not isinstance(eos, int) or not isinstance(vocab_size, int) or eos != vocab_size - 1:
+    if not isinstance(eos_token_id, int) or not isinstance(vocab_size, int) or eos_token_id != vocab_size - 1:
         raise WeightsError(
-            f"{where} ends texts with id {eos} in a vocabulary of {vocab_size}: transformers pools there, zebra at the "
+            f"{where} ends texts with id {eos_token_id} in a vocabulary of {vocab_size}: transformers pools there, zebra at the "
             "largest id. Only where the end token is the last of the vocabulary both are one function"
         )
 
 
-def whole(number: object, name: str, path: Path) -> int:
+def parse_positive_int(number: object, name: str, path: Path) -> int:
     """Return a number that must be a positive whole one; WeightsError if it is anything else."""
     if not isinstance(number, int) or isinstance(number, bool) or number < 1:
         raise WeightsError(f"{path}: {name} must be a positive whole number, not {number!r}")
     return number
 
 
-def square_root(number: object, name: str, path: Path) -> int:
+def parse_grid_size(num_patches: object, name: str, path: Path) -> int:
     """Return the side of a square of patches; WeightsError if their number is no square."""
-    root = math.isqrt(whole(number, name, path))
-    if root * root != number:
-        raise WeightsError(f"{path}: {name} is {number}, not a square: zebra's input is a square of patches")
+    root = math.isqrt(parse_positive_int(num_patches, name, path))
+    if root * root != num_patches:
+        raise WeightsError(
+            f"{path}: {name} is {num_patches}, not a square: zebra's input is a square of patches"
+        )
     return root
 
 
-def _config(raw: Settings, model_type: ModelType, path: Path) -> ModelConfig:
+def _parse_config(raw: JsonDict, model_type: ModelType, path: Path) -> ModelConfig:
     text_defaults, vision_defaults = _DEFAULTS[model_type]
-    text = _section(raw, "text_config", text_defaults, path)
-    vision = _section(raw, "vision_config", vision_defaults, path)
-    patch, size = _side(vision["patch_size"]), _side(vision["image_size"])
+    text = _read_section(raw, "text_config", text_defaults, path)
+    vision = _read_section(raw, "vision_config", vision_defaults, path)
+    patch, size = _parse_side(vision["patch_size"]), _parse_side(vision["image_size"])
     if vision["num_channels"] != 3:
         raise WeightsError(
             f"{path}: vision_config.num_channels is {vision['num_channels']}; zebra's pictures have 3"
@@ -179,22 +181,22 @@ def _config(raw: Settings, model_type: ModelType, path: Path) -> ModelConfig:
             f"{path}: vision_config.vision_use_head is false: this model does not pool its image tower"
         )
     if model_type == "siglip2":
-        grid = square_root(vision["num_patches"], "vision_config.num_patches", path)
-        size = grid * whole(patch, "vision_config.patch_size", path)
+        grid = parse_grid_size(vision["num_patches"], "vision_config.num_patches", path)
+        size = grid * parse_positive_int(patch, "vision_config.patch_size", path)
     clip = model_type == "clip"
-    if clip and text["eos_token_id"] != LEGACY_EOS:
-        require_last(text["eos_token_id"], text["vocab_size"], f"{path}: text_config")
+    if clip and text["eos_token_id"] != LEGACY_EOS_ID:
+        require_eos_is_last_id(text["eos_token_id"], text["vocab_size"], f"{path}: text_config")
     described = {
         "embed_dim": (raw.get("projection_dim") or 512)
         if clip
         else text.get("projection_size", text["hidden_size"]),
         "image_size": size,
-        "vision": {"kind": "vit" if clip else "siglip", "patch_size": patch, **_tower(vision, path)},
+        "vision": {"kind": "vit" if clip else "siglip", "patch_size": patch, **_parse_tower(vision, path)},
         "text": {
             "kind": "causal" if clip else "siglip",
             "vocab_size": text["vocab_size"],
             "context_length": text["max_position_embeddings"],
-            **_tower(text, path),
+            **_parse_tower(text, path),
         },
         "logit_bias": not clip,
     }
@@ -204,7 +206,7 @@ def _config(raw: Settings, model_type: ModelType, path: Path) -> ModelConfig:
         raise WeightsError(f"{path} describes a model that cannot be: {error}") from error
 
 
-def _section(raw: Settings, name: str, defaults: Settings, path: Path) -> Settings:
+def _read_section(raw: JsonDict, name: str, defaults: JsonDict, path: Path) -> JsonDict:
     """Return a tower's settings; `<name>_dict`, a relic in early CLIP configs, overrules as it does in transformers."""
     section = raw.get(f"{name}_dict")
     section = raw.get(name) if section is None else section
@@ -213,7 +215,7 @@ def _section(raw: Settings, name: str, defaults: Settings, path: Path) -> Settin
     return defaults | {key: value for key, value in (section or {}).items() if value is not None}
 
 
-def _tower(section: Settings, path: Path) -> Settings:
+def _parse_tower(section: JsonDict, path: Path) -> JsonDict:
     activation, width, hidden = section["hidden_act"], section["hidden_size"], section["intermediate_size"]
     if activation not in list(ACTIVATIONS):  # a list, since what stands in the file may not be hashable
         raise WeightsError(
@@ -229,12 +231,12 @@ def _tower(section: Settings, path: Path) -> Settings:
     }
 
 
-def _side(size: object) -> object:
+def _parse_side(size: object) -> object:
     """Reduce a pair of equal sides to one number."""
     return size[0] if isinstance(size, list) and len(size) == 2 and size[0] == size[1] else size
 
 
-def _described_tower(tower: TransformerConfig) -> Settings:
+def _to_transformers_tower(tower: TransformerConfig) -> JsonDict:
     return {
         "hidden_size": tower.width,
         "intermediate_size": tower.hidden,

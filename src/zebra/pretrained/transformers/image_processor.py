@@ -11,36 +11,38 @@ from typing import Literal
 from zebra.config.structure import structure
 from zebra.errors import ConfigError, WeightsError
 from zebra.images.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess
-from zebra.pretrained.folder import read_json
-from zebra.pretrained.transformers.config import ModelType, Settings, square_root, whole
+from zebra.pretrained.folder import read_json_object
+from zebra.pretrained.transformers.config import JsonDict, ModelType, parse_grid_size, parse_positive_int
 
-FILTERS = {2: "bilinear", 3: "bicubic"}
+RESAMPLING_FILTERS = {2: "bilinear", 3: "bicubic"}
 """Pillow's numbers of the resampling filters that zebra has too."""
 
 # What transformers takes for a key that preprocessor_config.json leaves out.
-_SIGLIP: Settings = {
+_SIGLIP_DEFAULTS: JsonDict = {
     "do_resize": True, "do_rescale": True, "do_normalize": True, "do_center_crop": False, "do_pad": False,
     "rescale_factor": 1 / 255, "resample": 3, "default_to_square": False, "crop_size": 224,
     "size": {"height": 224, "width": 224}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3,
 }  # fmt: skip
-_PROCESSORS: dict[str, Settings] = {
-    "CLIPImageProcessor": _SIGLIP
+_PROCESSOR_DEFAULTS: dict[str, JsonDict] = {
+    "CLIPImageProcessor": _SIGLIP_DEFAULTS
     | {"do_center_crop": True, "size": 224, "image_mean": OPENAI_MEAN, "image_std": OPENAI_STD},
-    "SiglipImageProcessor": _SIGLIP,
-    "Siglip2ImageProcessor": _SIGLIP | {"resample": 2, "max_num_patches": 256, "patch_size": 16},
+    "SiglipImageProcessor": _SIGLIP_DEFAULTS,
+    "Siglip2ImageProcessor": _SIGLIP_DEFAULTS | {"resample": 2, "max_num_patches": 256, "patch_size": 16},
 }
-_OWN: dict[ModelType, str] = dict(zip(("clip", "siglip", "siglip2"), _PROCESSORS, strict=True))
+_DEFAULT_PROCESSORS: dict[ModelType, str] = dict(
+    zip(("clip", "siglip", "siglip2"), _PROCESSOR_DEFAULTS, strict=True)
+)
 """The processor of a family, where the file names none."""
 
 
-def read_pictures(folder: Path, model_type: ModelType) -> tuple[Path, Preprocess]:
+def read_image_processor(folder: Path, model_type: ModelType) -> tuple[Path, Preprocess]:
     """Find and understand the image processor's settings, which transformers 5 may put into processor_config.json.
 
     Raises:
         WeightsError: They are missing or damaged, or ask for something that zebra does not do exactly.
     """
     path = folder / "processor_config.json"
-    raw = read_json(path).get("image_processor") if path.is_file() else None
+    raw = read_json_object(path).get("image_processor") if path.is_file() else None
     if raw is None:
         path = folder / "preprocessor_config.json"
         if not path.is_file():
@@ -48,13 +50,13 @@ def read_pictures(folder: Path, model_type: ModelType) -> tuple[Path, Preprocess
                 f"{folder} lacks preprocessor_config.json, which says how the model wants its pictures; copy it from "
                 "where the model came from"
             )
-        raw = read_json(path)
+        raw = read_json_object(path)
     if not isinstance(raw, dict):
         raise WeightsError(f"{path}: image_processor must be an object, not {raw!r}")
-    return path, _preprocess(raw, model_type, path)
+    return path, _parse_preprocess(raw, model_type, path)
 
 
-def described_pictures(preprocess: Preprocess, model_type: ModelType) -> Settings:
+def to_image_processor_config(preprocess: Preprocess, model_type: ModelType) -> JsonDict:
     """Say a preprocessing in transformers' words, as far as they reach."""
     square = {"height": preprocess.image_size, "width": preprocess.image_size}
     shortest = preprocess.resize == "shortest"
@@ -65,7 +67,9 @@ def described_pictures(preprocess: Preprocess, model_type: ModelType) -> Setting
         "do_convert_rgb": True,
         "do_resize": True,
         "size": {"shortest_edge": preprocess.image_size} if shortest else square,
-        "resample": next(code for code, name in FILTERS.items() if name == preprocess.interpolation),
+        "resample": next(
+            code for code, name in RESAMPLING_FILTERS.items() if name == preprocess.interpolation
+        ),
         "do_center_crop": shortest,
         "crop_size": square,
         "do_rescale": True,
@@ -76,15 +80,21 @@ def described_pictures(preprocess: Preprocess, model_type: ModelType) -> Setting
     }
 
 
-def _preprocess(raw: Settings, model_type: ModelType, path: Path) -> Preprocess:
-    kind = str(raw.get("image_processor_type") or raw.get("feature_extractor_type") or _OWN[model_type])
+def _parse_preprocess(raw: JsonDict, model_type: ModelType, path: Path) -> Preprocess:
+    kind = str(
+        raw.get("image_processor_type")
+        or raw.get("feature_extractor_type")
+        or _DEFAULT_PROCESSORS[model_type]
+    )
     name = kind.removesuffix("Fast").removesuffix("Pil").replace("FeatureExtractor", "ImageProcessor")
-    if name not in _PROCESSORS or (name == _OWN["siglip2"]) != (model_type == "siglip2"):
+    if name not in _PROCESSOR_DEFAULTS or (name == _DEFAULT_PROCESSORS["siglip2"]) != (
+        model_type == "siglip2"
+    ):
         raise WeightsError(
-            f"{path}: {kind} prepares the pictures of a {model_type} model; zebra follows {', '.join(_PROCESSORS)}, "
+            f"{path}: {kind} prepares the pictures of a {model_type} model; zebra follows {', '.join(_PROCESSOR_DEFAULTS)}, "
             "the last for siglip2 alone"
         )
-    settings = _PROCESSORS[name] | {key: value for key, value in raw.items() if value is not None}
+    settings = _PROCESSOR_DEFAULTS[name] | {key: value for key, value in raw.items() if value is not None}
     for switch, wanted in (("do_resize", True), ("do_rescale", True), ("do_pad", False)):
         if settings[switch] is not wanted:
             raise WeightsError(
@@ -92,19 +102,21 @@ def _preprocess(raw: Settings, model_type: ModelType, path: Path) -> Preprocess:
             )
     if not _is_255th(settings["rescale_factor"]):
         raise WeightsError(f"{path}: rescale_factor is {settings['rescale_factor']}; zebra divides by 255")
-    if settings["resample"] not in list(FILTERS):  # a list, since what stands in the file may not be hashable
+    if settings["resample"] not in list(
+        RESAMPLING_FILTERS
+    ):  # a list, since what stands in the file may not be hashable
         raise WeightsError(
             f"{path}: resample {settings['resample']} is a filter zebra lacks; it has 2 (bilinear) and 3 (bicubic)"
         )
     if model_type == "siglip2":
-        grid = square_root(settings["max_num_patches"], "max_num_patches", path)
-        side = grid * whole(settings["patch_size"], "patch_size", path)
+        grid = parse_grid_size(settings["max_num_patches"], "max_num_patches", path)
+        side = grid * parse_positive_int(settings["patch_size"], "patch_size", path)
         settings["size"] = {"height": side, "width": side}
-    size, resize = _size(settings, path)
+    size, resize = _parse_resize(settings, path)
     described = {
         "image_size": size,
         "resize": resize,
-        "interpolation": FILTERS[settings["resample"]],
+        "interpolation": RESAMPLING_FILTERS[settings["resample"]],
         "crop": "floor",
         "rgb": "first",
         "mean": settings["image_mean"] if settings["do_normalize"] else [0.0] * 3,
@@ -117,10 +129,10 @@ def _preprocess(raw: Settings, model_type: ModelType, path: Path) -> Preprocess:
         raise WeightsError(f"{path} describes a preprocessing that zebra does not have: {error}") from error
 
 
-def _size(settings: Settings, path: Path) -> tuple[object, Literal["shortest", "squash"]]:
+def _parse_resize(settings: JsonDict, path: Path) -> tuple[object, Literal["shortest", "squash"]]:
     """Say how large pictures become and how, for the two ways that end in a square."""
-    size = _sides(settings["size"], square=settings["default_to_square"])
-    crop = _sides(settings["crop_size"], square=True) if settings["do_center_crop"] else None
+    size = _parse_size(settings["size"], square=settings["default_to_square"])
+    crop = _parse_size(settings["crop_size"], square=True) if settings["do_center_crop"] else None
     match size:
         case {"shortest_edge": side} if len(size) == 1 and crop == {"height": side, "width": side}:
             return side, "shortest"
@@ -132,7 +144,7 @@ def _size(settings: Settings, path: Path) -> tuple[object, Literal["shortest", "
     )
 
 
-def _sides(size: object, *, square: bool) -> Settings:
+def _parse_size(size: object, *, square: bool) -> JsonDict:
     """Name the sides of a size, which older files give as a number or a pair."""
     if isinstance(size, dict):
         return {name: side for name, side in size.items() if side is not None}

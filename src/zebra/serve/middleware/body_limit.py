@@ -6,49 +6,55 @@ from contextlib import suppress
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from zebra.serve import errors
-from zebra.serve.errors import Refusal
+from zebra.serve.errors import HTTPError
 
 LINGER_SECONDS = 2.0
-BUSY = "the server is busy; try again later"
+BUSY_MESSAGE = "the server is busy; try again later"
 
 
-class Places:
+class ConcurrencyLimit:
     """How many requests are worked on, and how many may be."""
 
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.taken = 0
-        self.turned_away = 0
+    def __init__(self, max_requests: int) -> None:
+        self.max_requests = max_requests
+        self.num_active = 0
+        self.num_rejected = 0
 
     @property
-    def are_taken(self) -> bool:
+    def is_full(self) -> bool:
         """Whether the next request has to be turned away."""
-        return self.taken >= self.number
+        return self.num_active >= self.max_requests
 
 
-class Bodies:
+class BodyLimitMiddleware:
     """Reads the body of each request of an app, lets so many in at once, and cancels one whose client has left.
 
     Bytes are counted as they arrive, whatever the head says of their number.
     """
 
     def __init__(
-        self, app: ASGIApp, *, most: int, most_together: int, seconds: float, places: Places
+        self,
+        app: ASGIApp,
+        *,
+        max_bytes: int,
+        max_total_bytes: int,
+        timeout_seconds: float,
+        concurrency_limit: ConcurrencyLimit,
     ) -> None:
         """Wrap an app.
 
         Args:
-            most: Bytes of one body; more are refused with 413.
-            most_together: Bytes of all bodies that are held at once; beyond, requests are refused with 429.
-            seconds: For a body to arrive; slower ones are refused with 408.
-            places: For requests with a body; beyond, they are refused with 429 before anything is made of it.
+            max_bytes: Bytes of one body; more are refused with 413.
+            max_total_bytes: Bytes of all bodies that are held at once; beyond, requests are refused with 429.
+            timeout_seconds: For a body to arrive; slower ones are refused with 408.
+            concurrency_limit: For requests with a body; beyond, they are refused with 429 before anything is made of it.
         """
         self._app = app
-        self._most = most
-        self._most_together = most_together
-        self._seconds = seconds
-        self._places = places
-        self._held = 0
+        self._max_bytes = max_bytes
+        self._max_total_bytes = max_total_bytes
+        self._timeout_seconds = timeout_seconds
+        self._concurrency_limit = concurrency_limit
+        self._buffered_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -57,61 +63,61 @@ class Bodies:
             return
         body = bytearray()
         try:
-            if await self._read_in_time(scope, receive, body):
-                await self._work(scope, bytes(body), receive, send)
-        except Refusal as refusal:
-            await _refuse(refusal, receive, send)
+            if await self._read_body_with_timeout(scope, receive, body):
+                await self._run_app(scope, bytes(body), receive, send)
+        except HTTPError as refusal:
+            await _send_error(refusal, receive, send)
         finally:
-            self._held -= len(body)
+            self._buffered_bytes -= len(body)
 
-    async def _work(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
-        if body and self._places.are_taken:
-            self._places.turned_away += 1
-            await errors.response(429, BUSY, {"Retry-After": "1"})(scope, receive, send)
+    async def _run_app(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+        if body and self._concurrency_limit.is_full:
+            self._concurrency_limit.num_rejected += 1
+            await errors.error_response(429, BUSY_MESSAGE, {"Retry-After": "1"})(scope, receive, send)
             return
-        self._places.taken += bool(body)
+        self._concurrency_limit.num_active += bool(body)
         try:
-            await _unless_gone(self._app, scope, body, receive, send)
+            await _cancel_on_disconnect(self._app, scope, body, receive, send)
         finally:
-            self._places.taken -= bool(body)
+            self._concurrency_limit.num_active -= bool(body)
 
-    async def _read_in_time(self, scope: Scope, receive: Receive, body: bytearray) -> bool:
+    async def _read_body_with_timeout(self, scope: Scope, receive: Receive, body: bytearray) -> bool:
         try:
-            async with asyncio.timeout(self._seconds):
-                return await self._read(scope, receive, body)
+            async with asyncio.timeout(self._timeout_seconds):
+                return await self._read_body(scope, receive, body)
         except TimeoutError:
-            raise Refusal(408, "the body of the request took too long") from None
+            raise HTTPError(408, "the body of the request took too long") from None
 
-    async def _read(self, scope: Scope, receive: Receive, body: bytearray) -> bool:
+    async def _read_body(self, scope: Scope, receive: Receive, body: bytearray) -> bool:
         """Collect the body; False if the client left."""
         promised = dict(scope["headers"]).get(b"content-length", b"0")
-        if promised.isdigit() and int(promised) > self._most:
-            raise self._too_large()
+        if promised.isdigit() and int(promised) > self._max_bytes:
+            raise self._too_large_error()
         more = True
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return False
             piece = message.get("body", b"")
-            if len(body) + len(piece) > self._most:
-                raise self._too_large()
-            if self._held + len(piece) > self._most_together:
-                raise Refusal(429, "the server is receiving too much at once", retry_seconds=1)
+            if len(body) + len(piece) > self._max_bytes:
+                raise self._too_large_error()
+            if self._buffered_bytes + len(piece) > self._max_total_bytes:
+                raise HTTPError(429, "the server is receiving too much at once", retry_after_seconds=1)
             body += piece
-            self._held += len(piece)
+            self._buffered_bytes += len(piece)
             more = message.get("more_body", False)
         return True
 
-    def _too_large(self) -> Refusal:
-        return Refusal(413, f"the body of a request may have {self._most:,} bytes")
+    def _too_large_error(self) -> HTTPError:
+        return HTTPError(413, f"the body of a request may have {self._max_bytes:,} bytes")
 
 
-async def _refuse(refusal: Refusal, receive: Receive, send: Send) -> None:
+async def _send_error(error: HTTPError, receive: Receive, send: Send) -> None:
     """Answer, and let go of what is still being sent: a connection closed at once may take the answer with it."""
     headers = {"Connection": "close"}
-    if refusal.retry_seconds is not None:
-        headers["Retry-After"] = str(refusal.retry_seconds)
-    answer = errors.response(refusal.status, str(refusal), headers)
+    if error.retry_after_seconds is not None:
+        headers["Retry-After"] = str(error.retry_after_seconds)
+    answer = errors.error_response(error.status_code, str(error), headers)
     await send({"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers})
     await send({"type": "http.response.body", "body": answer.body, "more_body": True})
     with suppress(TimeoutError):
@@ -121,7 +127,9 @@ async def _refuse(refusal: Refusal, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
-async def _unless_gone(app: ASGIApp, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+async def _cancel_on_disconnect(
+    app: ASGIApp, scope: Scope, body: bytes, receive: Receive, send: Send
+) -> None:
     """Run a request, and cancel it if the client leaves before the end."""
     pieces: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from zebra.config.serve import LOCAL
+from zebra.config.serve import LOOPBACK_HOSTS
 from zebra.serve import errors
 
-POLICY = "; ".join(
+CONTENT_SECURITY_POLICY = "; ".join(
     [
         "default-src 'none'",
         "script-src 'self'",
@@ -21,8 +21,8 @@ POLICY = "; ".join(
         "frame-ancestors 'none'",
     ]
 )
-SECURITY = {
-    "Content-Security-Policy": POLICY,
+SECURITY_HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
@@ -30,15 +30,17 @@ SECURITY = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
-ADDED = [(name.lower().encode(), value.encode()) for name, value in SECURITY.items()]
-NOT_STORED = [(b"cache-control", b"no-store")]
+ENCODED_SECURITY_HEADERS = [
+    (name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()
+]
+NO_STORE_HEADERS = [(b"cache-control", b"no-store")]
 """What the API answers is for who asked."""
-FREE = ("/", "/healthz", "/readyz", "/docs", "/openapi.json")
-FREE_FOLDERS = ("/page/", "/reference/")
+PUBLIC_PATHS = ("/", "/healthz", "/readyz", "/docs", "/openapi.json")
+PUBLIC_PATH_PREFIXES = ("/page/", "/reference/")
 """Answered without a key."""
 
 
-class SecureHeaders:
+class SecurityHeadersMiddleware:
     """Adds the headers of security to all answers of an app that do not have their own."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -51,14 +53,18 @@ class SecureHeaders:
             if message["type"] == "http.response.start":
                 headers = message["headers"] = list(message.get("headers", ()))
                 there = {name for name, _ in headers}
-                added = ADDED + NOT_STORED if "/v1/" in scope["path"] else ADDED
+                added = (
+                    ENCODED_SECURITY_HEADERS + NO_STORE_HEADERS
+                    if "/v1/" in scope["path"]
+                    else ENCODED_SECURITY_HEADERS
+                )
                 headers += [header for header in added if header[0] not in there]
             await send(message)
 
         await self._app(scope, receive, secure)
 
 
-class Doorkeeper:
+class AuthMiddleware:
     """Lets in who has the key and calls the server by one of its names, as long as the server is not going down.
 
     A service of this machine alone answers to this machine's names alone: a page on the web whose name suddenly leads
@@ -66,37 +72,41 @@ class Doorkeeper:
     """
 
     def __init__(
-        self, app: ASGIApp, *, api_key: str | None, is_local: bool, is_closing: Callable[[], bool]
+        self, app: ASGIApp, *, api_key: str | None, is_local: bool, is_draining: Callable[[], bool]
     ) -> None:
         self._app = app
-        self._authorisation = None if api_key is None else f"Bearer {api_key}".encode()
+        self._authorization = None if api_key is None else f"Bearer {api_key}".encode()
         self._is_local = is_local
-        self._is_closing = is_closing
+        self._is_draining = is_draining
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
-        refusal = self._refusal(scope["path"], Headers(scope=scope)) if scope["type"] == "http" else None
+        refusal = self._rejection(scope["path"], Headers(scope=scope)) if scope["type"] == "http" else None
         await (refusal or self._app)(scope, receive, send)
 
-    def _refusal(self, path: str, headers: Headers) -> ASGIApp | None:
-        if self._is_local and _name(headers.get("host", "")) not in LOCAL:
-            names = ", ".join(LOCAL)
-            return errors.response(403, f"this server answers to {names} alone; --host lets others in")
-        if not self._may_pass(path, headers):
-            return errors.response(
+    def _rejection(self, path: str, headers: Headers) -> ASGIApp | None:
+        if self._is_local and _host_name(headers.get("host", "")) not in LOOPBACK_HOSTS:
+            names = ", ".join(LOOPBACK_HOSTS)
+            return errors.error_response(403, f"this server answers to {names} alone; --host lets others in")
+        if not self._is_authorized(path, headers):
+            return errors.error_response(
                 401, "send the key as Authorization: Bearer KEY", {"WWW-Authenticate": "Bearer"}
             )
-        if self._is_closing() and path not in FREE:
-            return errors.response(503, "the server is going down", {"Retry-After": "5"})
+        if self._is_draining() and path not in PUBLIC_PATHS:
+            return errors.error_response(503, "the server is going down", {"Retry-After": "5"})
         return None
 
-    def _may_pass(self, path: str, headers: Headers) -> bool:
-        if self._authorisation is None or path in FREE or path.startswith(FREE_FOLDERS):
+    def _is_authorized(self, path: str, headers: Headers) -> bool:
+        if self._authorization is None or path in PUBLIC_PATHS or path.startswith(PUBLIC_PATH_PREFIXES):
             return True
-        return hmac.compare_digest(headers.get("authorization", "").encode(), self._authorisation)
+        return hmac.compare_digest(headers.get("authorization", "").encode(), self._authorization)
 
 
-def _name(host: str) -> str:
+def _host_name(host_header: str) -> str:
     """Return a Host header without its port."""
-    name = host.rpartition(":")[0] if ":" in host and not host.endswith("]") else host
+    name = (
+        host_header.rpartition(":")[0]
+        if ":" in host_header and not host_header.endswith("]")
+        else host_header
+    )
     return name.strip("[]").lower()

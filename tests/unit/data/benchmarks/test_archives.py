@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zebra.data.benchmarks.catalog import find_record, read_record, records
-from zebra.data.image_source import png
+from zebra.data.benchmarks.catalog import find_catalog_entry, load_catalog, read_catalog_dataset
+from zebra.data.image_source import encode_png
 from zebra.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -55,7 +55,7 @@ def cifar(count: int, label_bytes: int = 1, first: int = 0) -> tuple[bytes, np.n
 def test_cifar_10_is_read_from_its_binary_version(tmp_path: Path) -> None:
     data, images = cifar(3, first=4)
     put(tmp_path / "cifar-10-batches-bin", {"test_batch.bin": data, "batches.meta.txt": NAMES10})
-    benchmark = read_record(find_record("cifar10"), tmp_path)
+    benchmark = read_catalog_dataset(find_catalog_entry("cifar10"), tmp_path)
     assert labels(benchmark) == [4, 5, 6]
     assert all((pixels(benchmark, i) == images[i]).all() for i in range(3))
     assert benchmark.classnames[4] == "class4"
@@ -65,7 +65,7 @@ def test_training_batches_of_cifar_follow_each_other(tmp_path: Path) -> None:
     batches = [cifar(2, first=i) for i in range(5)]
     files = {f"data_batch_{i + 1}.bin": data for i, (data, _) in enumerate(batches)}
     put(tmp_path / "cifar-10-batches-bin", files | {"batches.meta.txt": NAMES10})
-    benchmark = read_record(find_record("cifar10"), tmp_path, "train")
+    benchmark = read_catalog_dataset(find_catalog_entry("cifar10"), tmp_path, "train")
     assert labels(benchmark) == [0, 1, 1, 2, 2, 3, 3, 4, 4, 5]
     assert (pixels(benchmark, 9) == batches[4][1][1]).all()
 
@@ -74,7 +74,7 @@ def test_cifar_100_takes_the_fine_label(tmp_path: Path) -> None:
     data, images = cifar(2, label_bytes=2, first=98)
     names = "".join(f"class{i}\n" for i in range(100))
     put(tmp_path / "cifar-100-binary", {"test.bin": data, "fine_label_names.txt": names})
-    benchmark = read_record(find_record("cifar100"), tmp_path)
+    benchmark = read_catalog_dataset(find_catalog_entry("cifar100"), tmp_path)
     assert labels(benchmark) == [98, 99]
     assert (pixels(benchmark, 1) == images[1]).all()
 
@@ -85,21 +85,21 @@ def test_cifar_100_takes_the_fine_label(tmp_path: Path) -> None:
 def test_a_pickle_is_refused_with_the_archive_to_take_instead(tmp_path: Path, name: str, folder: str) -> None:
     put(tmp_path / folder, {"test_batch": pickle.dumps({})})
     with pytest.raises(DataError, match=r"is a pickle.*cifar-100?-binary\.tar\.gz"):
-        read_record(find_record(name), tmp_path)
+        read_catalog_dataset(find_catalog_entry(name), tmp_path)
 
 
 def test_a_file_that_is_cut_off_is_an_error(tmp_path: Path) -> None:
     data, _ = cifar(2)
     put(tmp_path / "cifar-10-batches-bin", {"test_batch.bin": data[:-1], "batches.meta.txt": NAMES10})
     with pytest.raises(DataError, match="no multiple of 3073"):
-        read_record(find_record("cifar10"), tmp_path)
+        read_catalog_dataset(find_catalog_entry("cifar10"), tmp_path)
 
 
 def test_a_missing_batch_is_an_error_and_never_a_smaller_set(tmp_path: Path) -> None:
     files = {f"data_batch_{i}.bin": cifar(1)[0] for i in (1, 2, 4, 5)}
     put(tmp_path / "cifar-10-batches-bin", files | {"batches.meta.txt": NAMES10})
     with pytest.raises(DataError, match=r"lacks data_batch_3\.bin"):
-        read_record(find_record("cifar10"), tmp_path, "train")
+        read_catalog_dataset(find_catalog_entry("cifar10"), tmp_path, "train")
 
 
 def test_a_label_beyond_the_names_is_an_error(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_a_label_beyond_the_names_is_an_error(tmp_path: Path) -> None:
         {"test_batch.bin": cifar(1, first=10)[0], "batches.meta.txt": NAMES10},
     )
     with pytest.raises(DataError, match="label 10, but there are names for 10 classes"):
-        read_record(find_record("cifar10"), tmp_path)
+        read_catalog_dataset(find_catalog_entry("cifar10"), tmp_path)
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -124,11 +124,11 @@ def mnist(tmp_path: Path) -> Path:
 
 
 def test_mnist_packed_by_gzip_is_the_same_set(mnist: Path, tmp_path: Path) -> None:
-    before = read_record(find_record("mnist"), tmp_path)
+    before = read_catalog_dataset(find_catalog_entry("mnist"), tmp_path)
     for path in [*mnist.iterdir()]:
         path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
         path.unlink()
-    after = read_record(find_record("mnist"), tmp_path)
+    after = read_catalog_dataset(find_catalog_entry("mnist"), tmp_path)
     assert [after.source.read(i) for i in range(4)] == [before.source.read(i) for i in range(4)]
 
 
@@ -139,13 +139,13 @@ def test_damaged_idx_files_are_errors(mnist: Path, tmp_path: Path, damage) -> No
     path = mnist / "t10k-images-idx3-ubyte"
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(DataError, match="t10k-images-idx3-ubyte"):
-        read_record(find_record("mnist"), tmp_path)
+        read_catalog_dataset(find_catalog_entry("mnist"), tmp_path)
 
 
 def test_pictures_and_labels_of_different_number_are_no_set(mnist: Path, tmp_path: Path) -> None:
     (mnist / "t10k-labels-idx1-ubyte").write_bytes(idx(np.zeros(3, np.uint8)))
     with pytest.raises(DataError, match="not one set"):
-        read_record(find_record("mnist"), tmp_path)
+        read_catalog_dataset(find_catalog_entry("mnist"), tmp_path)
 
 
 def test_cifar_10_1_is_read_from_its_arrays(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_cifar_10_1_is_read_from_its_arrays(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     np.save(folder / "cifar10.1_v6_data.npy", images)
     np.save(folder / "cifar10.1_v6_labels.npy", np.array([3, 5], np.int32))
-    benchmark = read_record(find_record("cifar10.1"), tmp_path)
+    benchmark = read_catalog_dataset(find_catalog_entry("cifar10.1"), tmp_path)
     assert (labels(benchmark), benchmark.classnames[3]) == ([3, 5], "cat")
     assert (pixels(benchmark, 1) == images[1]).all()
 
@@ -165,7 +165,7 @@ def test_arrays_that_hide_a_pickle_are_not_opened(tmp_path: Path) -> None:
     for part in ("data", "labels"):
         np.save(folder / f"cifar10.1_v6_{part}.npy", np.array([print], object), allow_pickle=True)
     with pytest.raises(DataError, match="no arrays of numbers"):
-        read_record(find_record("cifar10.1"), tmp_path)
+        read_catalog_dataset(find_catalog_entry("cifar10.1"), tmp_path)
 
 
 def test_fer2013_is_read_from_its_table(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_fer2013_is_read_from_its_table(tmp_path: Path) -> None:
     usages = ("Training", "PrivateTest", "PublicTest")
     rows = [f"{i},{' '.join(map(str, faces[i].ravel()))},{usages[i]}" for i in range(3)]
     put(tmp_path / "fer2013", {"fer2013.csv": "\n".join(["emotion,pixels,Usage", *rows])})
-    benchmark = read_record(find_record("fer2013"), tmp_path)
+    benchmark = read_catalog_dataset(find_catalog_entry("fer2013"), tmp_path)
     assert labels(benchmark) == [1]
     assert (pixels(benchmark, 0) == faces[1]).all()
 
@@ -182,7 +182,7 @@ def test_a_broken_row_of_pixels_is_an_error_with_its_line(tmp_path: Path) -> Non
     text = "emotion,pixels,Usage\n0,1 2 3 4,PrivateTest\n0,1 2 3 900,PrivateTest\n"
     put(tmp_path / "fer2013", {"fer2013.csv": text})
     with pytest.raises(DataError, match=r"fer2013\.csv:3 is no label with a square"):
-        read_record(find_record("fer2013"), tmp_path)
+        read_catalog_dataset(find_catalog_entry("fer2013"), tmp_path)
 
 
 # --- lists of files, folders, tables ---
@@ -192,7 +192,7 @@ def test_classes_that_only_the_other_split_has_keep_their_place(tmp_path: Path, 
     names = ["images/apple_pie/1.jpg", "images/waffles/2.jpg"]
     meta = {"meta/test.txt": "waffles/2\n", "meta/train.txt": "apple_pie/1\n"}
     put(tmp_path / "food-101", jpegs(picture, *names) | meta)
-    benchmark = read_record(find_record("food101"), tmp_path)
+    benchmark = read_catalog_dataset(find_catalog_entry("food101"), tmp_path)
     assert (labels(benchmark), benchmark.classnames) == ([1], ("apple pie", "waffles"))
 
 
@@ -200,20 +200,20 @@ def test_scenes_are_named_with_their_place(tmp_path: Path, picture) -> None:
     lines = "/a/abbey/sun_1.jpg\n/a/apartment_building/outdoor/sun_2.jpg\n"
     files = jpegs(picture, "a/abbey/sun_1.jpg", "a/apartment_building/outdoor/sun_2.jpg")
     put(tmp_path / "SUN397", files | {"Testing_01.txt": lines})
-    benchmark = read_record(find_record("sun397"), tmp_path)
+    benchmark = read_catalog_dataset(find_catalog_entry("sun397"), tmp_path)
     assert (benchmark.classnames, labels(benchmark)) == (("abbey", "apartment building/outdoor"), [0, 1])
 
 
 def test_a_line_that_is_not_understood_is_an_error_with_its_number(tmp_path: Path) -> None:
     put(tmp_path / "dtd/dtd", {"labels/test1.txt": "banded.jpg\n"})
     with pytest.raises(DataError, match=r"test1\.txt:1: 'banded\.jpg' is not of the form"):
-        read_record(find_record("dtd"), tmp_path)
+        read_catalog_dataset(find_catalog_entry("dtd"), tmp_path)
 
 
 def test_a_picture_that_a_list_names_must_be_there(tmp_path: Path) -> None:
     put(tmp_path / "dtd/dtd", {"labels/test1.txt": "banded/banded_1.jpg\n"})
     with pytest.raises(DataError, match=r"banded_1\.jpg cannot be read"):
-        read_record(find_record("dtd"), tmp_path)
+        read_catalog_dataset(find_catalog_entry("dtd"), tmp_path)
 
 
 def test_classes_that_an_archive_only_numbers_must_be_named(tmp_path: Path) -> None:
@@ -223,13 +223,13 @@ def test_classes_that_an_archive_only_numbers_must_be_named(tmp_path: Path) -> N
     }
     put(tmp_path / "gtsrb", files)
     with pytest.raises(DataError, match=r"its 43 classes are called; write classnames\.txt"):
-        read_record(find_record("gtsrb"), tmp_path, "train")
+        read_catalog_dataset(find_catalog_entry("gtsrb"), tmp_path, "train")
 
 
 def test_the_test_split_of_imagenet_is_its_validation_set(tmp_path: Path, picture) -> None:
     files = jpegs(picture, "train/n01/a.jpg", "train/n02/b.jpg", "val/n02/c.jpg")
     put(tmp_path / "imagenet", files | {"classnames.txt": "tench\ngoldfish\n"})
-    benchmark = read_record(find_record("imagenet1k"), tmp_path)
+    benchmark = read_catalog_dataset(find_catalog_entry("imagenet1k"), tmp_path)
     assert (labels(benchmark), benchmark.classnames) == ([1], ("tench", "goldfish"))
 
 
@@ -238,14 +238,14 @@ def test_rendered_sst2_is_read_from_its_folders(tmp_path: Path, picture) -> None
         tmp_path / "rendered-sst2",
         jpegs(picture, "test/negative/1.png", "test/positive/2.png", "valid/positive/3.png"),
     )
-    assert labels(read_record(find_record("sst2"), tmp_path)) == [0, 1]
-    assert labels(read_record(find_record("sst2"), tmp_path, "val")) == [1]
+    assert labels(read_catalog_dataset(find_catalog_entry("sst2"), tmp_path)) == [0, 1]
+    assert labels(read_catalog_dataset(find_catalog_entry("sst2"), tmp_path, "val")) == [1]
 
 
 def test_hateful_memes_are_read_from_their_table(tmp_path: Path, picture) -> None:
     lines = '{"id": 1, "img": "img/1.png", "label": 1, "text": "x"}\n'
     put(tmp_path / "hateful_memes", jpegs(picture, "img/1.png") | {"dev.jsonl": lines})
-    benchmark = read_record(find_record("hateful_memes"), tmp_path)
+    benchmark = read_catalog_dataset(find_catalog_entry("hateful_memes"), tmp_path)
     assert (labels(benchmark), benchmark.classnames) == ([1], ("harmless", "hateful"))
     assert benchmark.metric == "roc_auc"
 
@@ -253,11 +253,11 @@ def test_hateful_memes_are_read_from_their_table(tmp_path: Path, picture) -> Non
 def test_a_set_may_lie_in_a_folder_of_its_own_name(mnist: Path, tmp_path: Path) -> None:
     (tmp_path / "mnist").mkdir()
     (tmp_path / "MNIST").rename(tmp_path / "mnist" / "MNIST")
-    assert labels(read_record(find_record("mnist"), tmp_path)) == [7, 2, 1, 0]
+    assert labels(read_catalog_dataset(find_catalog_entry("mnist"), tmp_path)) == [7, 2, 1, 0]
 
 
 def test_a_set_of_another_size_than_expected_says_so(mnist: Path, tmp_path: Path) -> None:
-    notes = read_record(find_record("mnist"), tmp_path).notes
+    notes = read_catalog_dataset(find_catalog_entry("mnist"), tmp_path).notes
     assert "4 samples, where the catalogue expects 10,000 in test: scores may not compare" in notes
 
 
@@ -265,15 +265,15 @@ def test_a_split_that_the_archive_lacks_is_an_error_that_lists_the_others(
     mnist: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(DataError, match="no split 'val'; it has train, test"):
-        read_record(find_record("mnist"), tmp_path, "val")
+        read_catalog_dataset(find_catalog_entry("mnist"), tmp_path, "val")
 
 
-@pytest.mark.parametrize("name", list(records()))
+@pytest.mark.parametrize("name", list(load_catalog()))
 def test_a_set_that_is_not_there_comes_with_what_to_do(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match=r"there is no copy of .*(unpack|name hf:|put|write) "):
-        read_record(find_record(name), tmp_path)
+        read_catalog_dataset(find_catalog_entry(name), tmp_path)
 
 
 def test_raw_pictures_become_png_without_loss() -> None:
     image = RNG.integers(0, 256, (5, 9, 3), np.uint8)
-    assert (np.asarray(Image.open(io.BytesIO(png(image)))) == image).all()
+    assert (np.asarray(Image.open(io.BytesIO(encode_png(image)))) == image).all()

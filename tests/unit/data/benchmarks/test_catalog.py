@@ -5,12 +5,12 @@ from collections import Counter
 
 import pytest
 
-from zebra.data.benchmarks.archives import Lists, Mat
-from zebra.data.benchmarks.catalog import find_record, read_record, records
-from zebra.data.benchmarks.writer import write_benchmark, write_retrieval
+from zebra.data.benchmarks.archives import ListFileArchive, MatlabArchive
+from zebra.data.benchmarks.catalog import find_catalog_entry, load_catalog, read_catalog_dataset
+from zebra.data.benchmarks.writer import write_classification, write_retrieval
 from zebra.errors import DataError
 
-RECORDS = list(records().values())
+RECORDS = list(load_catalog().values())
 METRICS = {
     "classification": {"accuracy", "mean_per_class", "roc_auc", "mean_top1_top5"},
     "multilabel": {"map", "map11"},
@@ -22,7 +22,9 @@ every = pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.nam
 
 def gains() -> dict[str, float]:
     """Zero-shot less the probe on ResNet-50 features, Figure 5 of the paper."""
-    told = [(one.name, p) for one in RECORDS for p in one.published if p.task == "zero-shot-resnet-50-gain"]
+    told = [
+        (one.name, p) for one in RECORDS for p in one.published_scores if p.task == "zero-shot-resnet-50-gain"
+    ]
     return {name: published.value for name, published in told}
 
 
@@ -40,7 +42,7 @@ def test_figure_5_of_the_paper_is_there_but_for_no_set_and_zero_shot_wins_16_of_
 def test_no_name_means_two_sets() -> None:
     owners: dict[str, set[str]] = {}
     for record in RECORDS:
-        for name in record.names():
+        for name in record.all_names():
             owners.setdefault(re.sub(r"[_/]", "-", name.lower()), set()).add(record.name)
     assert {name: sets for name, sets in owners.items() if len(sets) > 1} == {}
 
@@ -76,7 +78,7 @@ def test_an_archive_reads_splits_that_the_record_lists(record) -> None:
 
 @every
 def test_a_published_score_is_a_percentage(record) -> None:
-    for published in record.published:
+    for published in record.published_scores:
         low = -100 if published.task.endswith("gain") else 0
         assert low < published.value <= 100
 
@@ -84,16 +86,16 @@ def test_a_published_score_is_a_percentage(record) -> None:
 @every
 def test_patterns_of_lines_have_the_groups_that_are_read(record) -> None:
     for archive in record.archives:
-        if isinstance(archive, Lists):
-            groups = set(re.compile(archive.line).groupindex)
+        if isinstance(archive, ListFileArchive):
+            groups = set(re.compile(archive.line_pattern).groupindex)
             assert groups in ({"file", "name"}, {"file", "number"})
-        if isinstance(archive, Mat):
-            assert archive.pictures.count("{}") == 1
+        if isinstance(archive, MatlabArchive):
+            assert archive.image_pattern.count("{}") == 1
 
 
 @every
 def test_a_set_has_a_source_or_says_what_is_to_be_done(record) -> None:
-    assert record.hub or record.archives or record.task == "selection" or record.name in {
+    assert record.hub_name or record.archives or record.task == "selection" or record.name in {
         "birdsnap", "ucf101", "kinetics700", "imagenet_vid", "youtube_bb",
     }  # fmt: skip
 
@@ -110,22 +112,22 @@ def test_a_set_has_a_source_or_says_what_is_to_be_done(record) -> None:
     ],
 )
 def test_a_set_is_found_by_each_of_its_names(asked: str, found: str) -> None:
-    assert find_record(asked).name == found
+    assert find_catalog_entry(asked).name == found
 
 
 def test_a_misspelt_name_is_answered_with_the_nearest() -> None:
     with pytest.raises(DataError, match="Did you mean 'cifar100'"):
-        find_record("cifar1000")
+        find_catalog_entry("cifar1000")
 
 
 def test_a_name_like_no_other_is_answered_with_all() -> None:
     with pytest.raises(DataError, match=r"The catalogue has: food101, cifar10, .*winoground"):
-        find_record("qqqq")
+        find_catalog_entry("qqqq")
 
 
 def test_a_copy_in_the_layout_of_clip_benchmark_is_found_under_the_hubs_name(tmp_path) -> None:
-    write_benchmark(tmp_path / "wds_vtab-pets", [(b"x", "png", 0)], ["cat"], ["a {c}"])
-    benchmark = read_record(find_record("pets"), tmp_path)
+    write_classification(tmp_path / "wds_vtab-pets", [(b"x", "png", 0)], ["cat"], ["a {c}"])
+    benchmark = read_catalog_dataset(find_catalog_entry("pets"), tmp_path)
     assert (benchmark.name, benchmark.metric, benchmark.templates) == ("pets", "mean_per_class", ("a {c}",))
     assert benchmark.notes == (
         "1 samples, where the catalogue expects 3,669 in test: scores may not compare",
@@ -135,4 +137,4 @@ def test_a_copy_in_the_layout_of_clip_benchmark_is_found_under_the_hubs_name(tmp
 
 def test_a_retrieval_set_is_found_too(tmp_path) -> None:
     write_retrieval(tmp_path / "coco", [(b"x", "png", ["a cat"])])
-    assert read_record(find_record("mscoco"), tmp_path).source.read(0).captions == ("a cat",)
+    assert read_catalog_dataset(find_catalog_entry("mscoco"), tmp_path).source.read(0).captions == ("a cat",)

@@ -10,13 +10,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from zebra.data.benchmarks.clip_benchmark import (
-    read_any,
-    read_benchmark,
+    list_splits,
+    read_classification,
+    read_clip_benchmark,
     read_multilabel,
     read_retrieval,
-    splits,
 )
-from zebra.data.benchmarks.writer import write_benchmark, write_multilabel, write_retrieval
+from zebra.data.benchmarks.writer import write_classification, write_multilabel, write_retrieval
 from zebra.data.shards import ShardWriter
 from zebra.errors import BadSample, DataError
 
@@ -28,12 +28,12 @@ def folder(tmp_path: Path, picture) -> Path:
     """Five pictures in three shards."""
     path = tmp_path / "pets"
     samples = [(picture(i, "PNG"), "png", i % 2) for i in range(5)]
-    write_benchmark(path, samples, NAMES, TEMPLATES, samples_per_shard=2)
+    write_classification(path, samples, NAMES, TEMPLATES, samples_per_shard=2)
     return path
 
 
 def test_what_is_written_comes_back(folder: Path, picture) -> None:
-    benchmark = read_benchmark(folder)
+    benchmark = read_classification(folder)
     assert (benchmark.name, benchmark.classnames, benchmark.templates) == ("pets", NAMES, TEMPLATES)
     records = [benchmark.source.read(i) for i in range(len(benchmark.source))]
     assert [record.label for record in records] == [0, 1, 0, 1, 0]
@@ -55,17 +55,17 @@ def test_the_layout_is_that_of_clip_benchmark(folder: Path) -> None:
 
 
 def test_shards_are_read_in_the_order_of_their_numbers(tmp_path: Path) -> None:
-    write_benchmark(
+    write_classification(
         tmp_path / "s", [(b"x", "png", i) for i in range(12)], list("abcdefghijkl"), ["{c}"], "train", 1
     )
-    source = read_benchmark(tmp_path / "s", "train").source
+    source = read_classification(tmp_path / "s", "train").source
     assert [source.read(i).label for i in range(12)] == list(range(12))
 
 
 def test_a_missing_shard_is_an_error_and_never_a_smaller_set(folder: Path) -> None:
     (folder / "test" / "1.tar").unlink()
     with pytest.raises(DataError, match=r"lacks 1 of the 3 shards .*1\.tar"):
-        read_benchmark(folder)
+        read_classification(folder)
 
 
 @pytest.mark.parametrize(
@@ -74,47 +74,47 @@ def test_a_missing_shard_is_an_error_and_never_a_smaller_set(folder: Path) -> No
 def test_each_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(DataError, match=name):
-        read_benchmark(folder)
+        read_classification(folder)
 
 
 def test_a_missing_folder_is_named_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match=str(tmp_path / "nowhere")):
-        read_benchmark(Path("nowhere"))
+        read_classification(Path("nowhere"))
 
 
 def test_a_label_without_a_class_is_an_error(folder: Path) -> None:
     (folder / "classnames.txt").write_text("cat\n")
     with pytest.raises(DataError, match=r"label 1.*names 1 classes"):
-        read_benchmark(folder)
+        read_classification(folder)
 
 
 @pytest.mark.parametrize("count", ["0", "three", "-1"])
 def test_a_senseless_number_of_shards_is_an_error(folder: Path, count: str) -> None:
     (folder / "test" / "nshards.txt").write_text(count)
     with pytest.raises(DataError, match="number of shards"):
-        read_benchmark(folder)
+        read_classification(folder)
 
 
 def test_templates_of_both_dialects_are_read_and_others_refused(folder: Path) -> None:
     path = folder / "zeroshot_classification_templates.txt"
     path.write_text("a {}\na {c}\n")
-    assert read_benchmark(folder).templates == ("a {}", "a {c}")
+    assert read_classification(folder).templates == ("a {}", "a {c}")
     path.write_text("a {class}\n")
     with pytest.raises(DataError, match=r"no \{c\}"):
-        read_benchmark(folder)
+        read_classification(folder)
 
 
 def test_an_empty_line_among_class_names_is_an_error_since_it_would_shift_labels(folder: Path) -> None:
     (folder / "classnames.txt").write_text("cat\n\nhorse\n")
     with pytest.raises(DataError, match=r"classnames\.txt:2"):
-        read_benchmark(folder)
+        read_classification(folder)
 
 
 def test_sets_of_other_types_are_refused(folder: Path) -> None:
     (folder / "dataset_type.txt").write_text("retrieval\n")
     with pytest.raises(DataError, match="retrieval"):
-        read_benchmark(folder)
+        read_classification(folder)
 
 
 def test_a_set_that_was_not_written_to_its_end_is_not_read(tmp_path: Path) -> None:
@@ -122,11 +122,11 @@ def test_a_set_that_was_not_written_to_its_end_is_not_read(tmp_path: Path) -> No
         yield b"x", "png", 0
         raise KeyboardInterrupt
 
-    write_benchmark(tmp_path / "s", [(b"x", "png", 0)] * 3, ["a"], ["{c}"])
+    write_classification(tmp_path / "s", [(b"x", "png", 0)] * 3, ["a"], ["{c}"])
     with pytest.raises(KeyboardInterrupt):
-        write_benchmark(tmp_path / "s", interrupted(), ["a"], ["{c}"])
+        write_classification(tmp_path / "s", interrupted(), ["a"], ["{c}"])
     with pytest.raises(DataError, match=r"nshards\.txt"):
-        read_benchmark(tmp_path / "s")
+        read_classification(tmp_path / "s")
 
 
 @pytest.mark.parametrize(
@@ -144,9 +144,9 @@ def test_a_set_that_was_not_written_to_its_end_is_not_read(tmp_path: Path) -> No
 )
 def test_what_the_format_cannot_hold_is_not_written(tmp_path: Path, samples, names, templates) -> None:
     with pytest.raises(DataError):
-        write_benchmark(tmp_path / "s", samples, names, templates)
+        write_classification(tmp_path / "s", samples, names, templates)
     with pytest.raises(DataError):
-        read_benchmark(tmp_path / "s")
+        read_classification(tmp_path / "s")
 
 
 # --- counting ---
@@ -155,46 +155,46 @@ def test_what_the_format_cannot_hold_is_not_written(tmp_path: Path, samples, nam
 def test_a_shard_that_the_count_leaves_out_is_an_error_and_never_a_smaller_set(folder: Path) -> None:
     (folder / "test" / "nshards.txt").write_text("2\n")
     with pytest.raises(DataError, match=r"holds 2\.tar.*counts 2 shards"):
-        read_benchmark(folder)
+        read_classification(folder)
 
 
 def test_a_set_written_over_a_larger_one_is_read_alone(folder: Path) -> None:
-    write_benchmark(folder, [(b"x", "png", 1)], NAMES, TEMPLATES)
-    assert len(read_benchmark(folder).source) == 1
+    write_classification(folder, [(b"x", "png", 1)], NAMES, TEMPLATES)
+    assert len(read_classification(folder).source) == 1
 
 
 def test_a_missing_split_is_an_error_that_lists_those_there(folder: Path) -> None:
     with pytest.raises(DataError, match="The splits there are: test"):
-        read_benchmark(folder, "val")
+        read_classification(folder, "val")
 
 
 def test_classes_without_a_picture_are_said_and_are_no_error(tmp_path: Path) -> None:
-    write_benchmark(tmp_path / "s", [(b"x", "png", 1)], ["cat", "dog", "horse"], ["{c}"])
-    assert read_benchmark(tmp_path / "s").notes == ("2 of 3 classes have no picture here: cat, horse",)
+    write_classification(tmp_path / "s", [(b"x", "png", 1)], ["cat", "dog", "horse"], ["{c}"])
+    assert read_classification(tmp_path / "s").notes == ("2 of 3 classes have no picture here: cat, horse",)
 
 
 def test_a_full_set_has_nothing_to_say(folder: Path) -> None:
-    assert read_benchmark(folder).notes == ()
+    assert read_classification(folder).notes == ()
 
 
 def test_a_picture_without_a_label_is_an_error_that_names_it(folder: Path) -> None:
-    with ShardWriter(folder / "test", digits=1) as writer:
+    with ShardWriter(folder / "test", num_digits=1) as writer:
         writer.write("s0", {"png": b"x", "cls": b"0"})
         writer.write("s1", {"png": b"x", "txt": b"a cat"})
     with pytest.raises(DataError, match=r"0\.tar/s1 has no number in \.cls"):
-        read_benchmark(folder)
+        read_classification(folder)
 
 
 def test_a_split_of_other_classes_is_not_written_beside(folder: Path) -> None:
     with pytest.raises(DataError, match=r"holds the split test under another classnames\.txt"):
-        write_benchmark(folder, [(b"x", "png", 0)], ["cat", "dog"], TEMPLATES, "train")
-    assert read_benchmark(folder).classnames == NAMES
+        write_classification(folder, [(b"x", "png", 0)], ["cat", "dog"], TEMPLATES, "train")
+    assert read_classification(folder).classnames == NAMES
 
 
 def test_several_splits_lie_side_by_side(folder: Path) -> None:
-    write_benchmark(folder, [(b"x", "png", 1)], NAMES, TEMPLATES, "train")
-    assert splits(folder) == ["test", "train"]
-    assert len(read_benchmark(folder).source) == 5
+    write_classification(folder, [(b"x", "png", 1)], NAMES, TEMPLATES, "train")
+    assert list_splits(folder) == ["test", "train"]
+    assert len(read_classification(folder).source) == 5
 
 
 # --- several labels ---
@@ -208,7 +208,7 @@ def multilabel(tmp_path: Path, picture) -> Path:
 
 
 def test_vectors_of_labels_come_back_with_their_pictures(multilabel: Path, picture) -> None:
-    benchmark = read_any(multilabel)
+    benchmark = read_clip_benchmark(multilabel)
     assert benchmark.labels_NC.tolist() == [[False] * 3, [True, True, False], [False, True, False]]
     read = [benchmark.source.read(i).image for i in range(3)]
     assert read == [picture(i, "PNG") for i in range(3)]
@@ -243,7 +243,7 @@ def test_a_pickle_in_place_of_a_vector_is_not_opened(multilabel: Path) -> None:
 def _put_vector(folder: Path, vector) -> None:
     buffer = io.BytesIO()
     np.save(buffer, vector, allow_pickle=True)
-    with ShardWriter(folder / "test", digits=1) as writer:
+    with ShardWriter(folder / "test", num_digits=1) as writer:
         writer.write("s0", {"png": b"x", "npy": buffer.getvalue()})
     (folder / "test" / "1.tar").unlink(missing_ok=True)
     (folder / "test" / "nshards.txt").write_text("1")
@@ -259,13 +259,13 @@ def test_a_vector_of_another_length_is_not_written(tmp_path: Path) -> None:
 
 def test_captions_come_back_one_by_one_and_need_no_class_names(tmp_path: Path) -> None:
     write_retrieval(tmp_path / "r", [(b"x", "png", ["a cat", "two\nlines"]), (b"y", "png", ["a dog"])])
-    benchmark = read_any(tmp_path / "r")
+    benchmark = read_clip_benchmark(tmp_path / "r")
     assert [benchmark.source.read(i).captions for i in range(2)] == [("a cat", "two\nlines"), ("a dog",)]
     assert {path.name for path in (tmp_path / "r").iterdir()} == {"dataset_type.txt", "test"}
 
 
 def test_captions_are_written_as_clip_benchmark_exports_them(tmp_path: Path) -> None:
-    with ShardWriter(tmp_path / "r" / "test", digits=1) as writer:
+    with ShardWriter(tmp_path / "r" / "test", num_digits=1) as writer:
         writer.write("s0000000", {"webp": b"x", "txt": rb"a cat" + b"\n" + rb"two\nlines"})
     theirs = (tmp_path / "r" / "test" / "0.tar").read_bytes()
     write_retrieval(tmp_path / "r", [(b"x", "webp", ["a cat", "two\nlines"])])
@@ -275,14 +275,14 @@ def test_captions_are_written_as_clip_benchmark_exports_them(tmp_path: Path) -> 
 @pytest.mark.parametrize("text", [b"a cat\n\na dog", b"a cat\n \na dog"])
 def test_a_blank_caption_among_others_is_told(tmp_path: Path, text: bytes) -> None:
     write_retrieval(tmp_path / "r", [(b"x", "png", ["a cat"])])
-    with ShardWriter(tmp_path / "r" / "test", digits=1) as writer:
+    with ShardWriter(tmp_path / "r" / "test", num_digits=1) as writer:
         writer.write("s0", {"png": b"x", "txt": text})
     with pytest.raises(BadSample, match=r"empty caption \(line 2"):
         read_retrieval(tmp_path / "r").source.read(0)
 
 
 def test_a_picture_without_captions_is_told(tmp_path: Path) -> None:
-    write_benchmark(tmp_path / "r", [(b"x", "png", 0)], ["a"], ["{c}"])
+    write_classification(tmp_path / "r", [(b"x", "png", 0)], ["a"], ["{c}"])
     with pytest.raises(BadSample, match="missing caption"):
         read_retrieval(tmp_path / "r").source.read(0)
 
@@ -309,4 +309,4 @@ def test_captions_that_the_format_would_change_are_not_written(tmp_path: Path, c
 def test_an_unknown_type_of_set_is_refused(folder: Path) -> None:
     (folder / "dataset_type.txt").write_text("captioning\n")
     with pytest.raises(DataError, match="zebra reads classification, multilabel, retrieval"):
-        read_any(folder)
+        read_clip_benchmark(folder)

@@ -5,7 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from zebra.data.benchmarks.compositionality import Question, is_selection, read_selection
+from zebra.data.benchmarks.compositionality import (
+    CompositionalityQuestion,
+    is_compositionality_dataset,
+    read_compositionality,
+)
 from zebra.errors import DataError
 
 
@@ -42,52 +46,52 @@ def wino(tmp_path: Path, picture) -> Path:
 
 
 def test_sugar_crepe_asks_of_one_picture_which_caption_is_true(sugar: Path, picture) -> None:
-    benchmark = read_selection(sugar)
+    benchmark = read_compositionality(sugar)
     assert benchmark.questions == (
-        Question((0,), ("true 0", "false 0"), "add_att"),
-        Question((1,), ("true 1", "false 1"), "add_att"),
-        Question((1,), ("true 2", "false 2"), "swap_obj"),
+        CompositionalityQuestion((0,), ("true 0", "false 0"), "add_att"),
+        CompositionalityQuestion((1,), ("true 1", "false 1"), "add_att"),
+        CompositionalityQuestion((1,), ("true 2", "false 2"), "swap_obj"),
     )
     assert [benchmark.source.read(i).image for i in range(2)] == [picture(0), picture(1)]
 
 
 def test_a_picture_that_is_asked_about_twice_is_there_once(sugar: Path) -> None:
-    assert len(read_selection(sugar).source) == 2
+    assert len(read_compositionality(sugar).source) == 2
 
 
 def test_one_category_is_named_by_its_file(sugar: Path) -> None:
-    benchmark = read_selection(sugar / "swap_obj.json")
+    benchmark = read_compositionality(sugar / "swap_obj.json")
     assert (benchmark.name, benchmark.questions) == (
         "swap_obj",
-        (Question((0,), ("true 2", "false 2"), "swap_obj"),),
+        (CompositionalityQuestion((0,), ("true 2", "false 2"), "swap_obj"),),
     )
 
 
 def test_winoground_asks_of_two_pictures_whose_caption_is_which(wino: Path, picture) -> None:
-    benchmark = read_selection(wino)
-    assert benchmark.questions == (Question((0, 1), ("a b", "b a"), "Object"),)
+    benchmark = read_compositionality(wino)
+    assert benchmark.questions == (CompositionalityQuestion((0, 1), ("a b", "b a"), "Object"),)
     assert benchmark.source.read(1).image == picture(1, "PNG")
 
 
 def test_other_folders_are_not_taken_for_selection_sets(sugar: Path, wino: Path, tmp_path: Path) -> None:
     (tmp_path / "world.json").write_text("{}")
-    assert [is_selection(path) for path in (sugar, wino, tmp_path)] == [True, True, False]
+    assert [is_compositionality_dataset(path) for path in (sugar, wino, tmp_path)] == [True, True, False]
 
 
 def test_a_missing_picture_is_an_error_and_never_a_smaller_set(sugar: Path) -> None:
     (sugar / "val2017" / "1.jpg").unlink()
     with pytest.raises(DataError, match=r"lacks the picture 1\.jpg"):
-        read_selection(sugar)
+        read_compositionality(sugar)
 
 
 def test_an_entry_without_a_caption_is_an_error_that_names_it(sugar: Path) -> None:
     (sugar / "add_att.json").write_text(json.dumps({"3": entry("0.jpg", 0) | {"negative_caption": ""}}))
     with pytest.raises(DataError, match=r"add_att\.json: 3 has no negative_caption"):
-        read_selection(sugar)
+        read_compositionality(sugar)
 
 
 def test_a_broken_line_of_winoground_is_an_error_with_its_number(wino: Path) -> None:
     with (wino / "examples.jsonl").open("a") as file:
         file.write("{\n")
     with pytest.raises(DataError, match=r"examples\.jsonl:2: broken JSON line"):
-        read_selection(wino)
+        read_compositionality(wino)

@@ -9,9 +9,9 @@ import pytest
 from huggingface_hub import constants
 
 import zebra.data.benchmarks.hub_datasets as hub_module
-from zebra.data.benchmarks.clip_benchmark import read_any
-from zebra.data.benchmarks.hub_datasets import fetch_set
-from zebra.data.benchmarks.writer import write_benchmark
+from zebra.data.benchmarks.clip_benchmark import read_clip_benchmark
+from zebra.data.benchmarks.hub_datasets import download_dataset
+from zebra.data.benchmarks.writer import write_classification
 from zebra.errors import ConfigError, DataError, DownloadError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -53,47 +53,47 @@ def put(hub: Path, repo: str, folder: Path, *, leave_out: str = "", ref: str = "
 @pytest.fixture
 def wds_pets(tmp_path: Path) -> Path:
     samples = [(bytes([number]), "webp", number % 2) for number in range(3)]
-    write_benchmark(tmp_path / "wds_pets", samples, ["cat", "dog"], ["a {c}"], samples_per_shard=2)
+    write_classification(tmp_path / "wds_pets", samples, ["cat", "dog"], ["a {c}"], samples_per_shard=2)
     return tmp_path / "wds_pets"
 
 
 def test_a_set_in_the_cache_needs_no_network(hub: Path, wds_pets: Path) -> None:
     snapshot = put(hub, "clip-benchmark/wds_pets", wds_pets)
-    folder, origin = fetch_set("hf:clip-benchmark/wds_pets")
+    folder, origin = download_dataset("hf:clip-benchmark/wds_pets")
     assert (folder, origin) == (snapshot, f"hf:clip-benchmark/wds_pets@{COMMIT}")
-    assert [read_any(folder).source.read(i).label for i in range(3)] == [0, 1, 0]
+    assert [read_clip_benchmark(folder).source.read(i).label for i in range(3)] == [0, 1, 0]
 
 
 @pytest.mark.parametrize("revision", ["v2", COMMIT])
 def test_a_revision_is_found_by_its_name_and_by_its_commit(hub: Path, wds_pets: Path, revision: str) -> None:
     put(hub, "clip-benchmark/wds_pets", wds_pets, ref="v2")
-    assert fetch_set(f"hf:clip-benchmark/wds_pets@{revision}")[0].name == COMMIT
+    assert download_dataset(f"hf:clip-benchmark/wds_pets@{revision}")[0].name == COMMIT
 
 
 def test_a_commit_in_the_cache_costs_no_request(hub: Path, wds_pets: Path, monkeypatch) -> None:
     put(hub, "clip-benchmark/wds_pets", wds_pets)
     asked = []
     monkeypatch.setattr(hub_module, "snapshot", lambda *arguments, **_: asked.append(arguments))
-    assert fetch_set(f"hf:clip-benchmark/wds_pets@{COMMIT}")[0].name == COMMIT
+    assert download_dataset(f"hf:clip-benchmark/wds_pets@{COMMIT}")[0].name == COMMIT
     assert asked == []
 
 
 def test_a_set_that_is_nowhere_comes_with_the_command_to_fetch_it(hub: Path) -> None:
     with pytest.raises(DownloadError, match=r"hf download clip-benchmark/wds_pets --repo-type dataset"):
-        fetch_set("hf:clip-benchmark/wds_pets")
+        download_dataset("hf:clip-benchmark/wds_pets")
 
 
 def test_a_cache_that_lacks_the_split_is_told_and_no_other_split_taken(hub: Path, wds_pets: Path) -> None:
     put(hub, "clip-benchmark/wds_pets", wds_pets)
     with pytest.raises(DownloadError, match=r"has no train/nshards\.txt.*'train/\*'"):
-        fetch_set("hf:clip-benchmark/wds_pets", "train")
+        download_dataset("hf:clip-benchmark/wds_pets", "train")
 
 
 def test_a_shard_that_the_cache_lacks_is_an_error_and_never_a_smaller_set(hub: Path, wds_pets: Path) -> None:
     put(hub, "clip-benchmark/wds_pets", wds_pets, leave_out="test/1.tar")
-    folder, _ = fetch_set("hf:clip-benchmark/wds_pets")
+    folder, _ = download_dataset("hf:clip-benchmark/wds_pets")
     with pytest.raises(DataError, match=r"lacks 1 of the 2 shards .*1\.tar"):
-        read_any(folder)
+        read_clip_benchmark(folder)
 
 
 @pytest.mark.parametrize(
@@ -101,4 +101,4 @@ def test_a_shard_that_the_cache_lacks_is_an_error_and_never_a_smaller_set(hub: P
 )
 def test_malformed_names_are_refused_before_anything_is_asked(name: str) -> None:
     with pytest.raises(ConfigError, match="hf:org/name"):
-        fetch_set(name)
+        download_dataset(name)

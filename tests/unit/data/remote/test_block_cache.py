@@ -14,7 +14,7 @@ KEY = "a" * 32
 
 
 def stored(cache: BlockCache) -> list[Path]:
-    return sorted(path for path in cache.folder.rglob("*") if path.is_file())
+    return sorted(path for path in cache.cache_dir.rglob("*") if path.is_file())
 
 
 def taken(cache: BlockCache) -> int:
@@ -69,9 +69,9 @@ def test_what_was_not_used_for_longest_makes_room(tmp_path: Path) -> None:
         (tmp_path / KEY[:2] / f"{KEY}-{number}").touch()
         os.utime(tmp_path / KEY[:2] / f"{KEY}-{number}", ns=(number, number))
     assert cache.read(KEY, 0, 2000)
-    cache.clear_up()
+    cache.evict()
     assert [number for number in range(6) if cache.read(KEY, number, 2000)] == [0, 4, 5]
-    assert taken(cache) <= cache.room
+    assert taken(cache) <= cache.target_bytes
 
 
 def test_leftovers_of_a_killed_writer_make_room_too(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_leftovers_of_a_killed_writer_make_room_too(tmp_path: Path) -> None:
     cache.write(KEY, 0, b"x")
     (tmp_path / KEY[:2] / "tmp.partial").write_bytes(bytes(200))
     os.utime(tmp_path / KEY[:2] / "tmp.partial", ns=(1, 1))
-    cache.clear_up()
+    cache.evict()
     assert cache.read(KEY, 0, 1) == b"x"
     assert len(stored(cache)) == 1
 
@@ -106,7 +106,7 @@ def test_eight_processes_that_write_stay_within_the_limit(tmp_path: Path) -> Non
                 continue
         most = max(most, sum(sizes))
     assert [writer.exitcode for writer in writers] == [0] * 8
-    assert cache.room / 2 < most <= 100_000
+    assert cache.target_bytes / 2 < most <= 100_000
 
 
 def test_a_block_that_another_process_clears_away_unfinished_is_no_fault(
@@ -115,7 +115,7 @@ def test_a_block_that_another_process_clears_away_unfinished_is_no_fault(
     def cleared(path: Path, content: bytes) -> None:
         raise FileNotFoundError(path)
 
-    monkeypatch.setattr(block_cache, "_write", cleared)
+    monkeypatch.setattr(block_cache, "_write_atomic", cleared)
     BlockCache(tmp_path, 1000).write(KEY, 0, b"x")  # a warning would be an error here
 
 
@@ -125,7 +125,7 @@ def test_a_full_disk_is_warned_about_once_and_loses_nothing(
     def full(path: Path, content: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(block_cache, "_write", full)
+    monkeypatch.setattr(block_cache, "_write_atomic", full)
     cache = BlockCache(tmp_path, 1000)
     with pytest.warns(UserWarning, match="No space left .* set ZEBRA_CACHE") as caught:
         cache.write(KEY, 0, b"x")

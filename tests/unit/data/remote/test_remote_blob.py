@@ -17,18 +17,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zebra.config.data import DataConfig
-from zebra.data.batches import batches
+from zebra.data.batches import iter_batches
 from zebra.data.remote import remote_blob as remote_module
 from zebra.data.remote.block_cache import BLOCK_BYTES
 from zebra.data.remote.object_store import (
-    Files,
-    NoRanges,
-    Refused,
-    Version,
-    WrongAnswer,
-    open_store,
+    BadResponse,
+    FsspecStore,
+    NonRetryableError,
+    ObjectVersion,
+    RangeNotSupported,
+    open_object_store,
 )
-from zebra.data.remote.remote_blob import GAP_BYTES, REQUESTS, SPAN_BYTES, Remote, _merged
+from zebra.data.remote.remote_blob import (
+    MAX_CONCURRENT_REQUESTS,
+    MAX_GAP_BYTES,
+    MAX_REQUEST_BYTES,
+    RetryingClient,
+    _coalesce_ranges,
+)
 from zebra.data.shards import ShardSource
 from zebra.data.sources import open_source, read_many
 from zebra.errors import BadSample, DataError, MissingExtra
@@ -52,7 +58,7 @@ def bucket() -> Iterator[Callable[[Path], str]]:
         files.rm("/bucket", recursive=True)
 
 
-class Counting(Files):
+class Counting(FsspecStore):
     """A store that remembers the ranges it was asked for."""
 
     def __init__(self) -> None:
@@ -60,13 +66,13 @@ class Counting(Files):
         self.fetched: list[tuple[int, int]] = []
         self.versions = 0
 
-    def version(self, url: str) -> Version:
+    def version(self, url: str) -> ObjectVersion:
         self.versions += 1
-        return super().version(url)
+        return super().get_version(url)
 
-    def fetch(self, url: str, offset: int, size: int) -> tuple[Version | None, bytes]:
+    def fetch(self, url: str, offset: int, size: int) -> tuple[ObjectVersion | None, bytes]:
         self.fetched.append((offset, size))
-        return super().fetch(url, offset, size)
+        return super().get_range(url, offset, size)
 
     @property
     def bytes(self) -> int:
@@ -91,7 +97,7 @@ def test_a_bucket_gives_what_the_folder_gives(shards, bucket, options: DataConfi
     assert there.digest == local.digest
     assert read_many(there, order) == read_many(local, order) == [local.read(index) for index in order]
     assert [there.read(index) for index in order] == read_many(local, order)
-    assert there.locate(13) == local.read(13).id
+    assert there.sample_id(13) == local.read(13).id
 
 
 def test_a_folder_one_shard_and_a_pattern_are_named_by_url(shards, bucket) -> None:
@@ -118,7 +124,7 @@ def test_batches_of_a_bucket_are_those_of_the_folder_with_forked_workers(shards,
         source = open_source(place, DEFAULT)
         source.read(0)  # so that there is something a fork could trip over
         settings = {"image_size": 16, "batch_size": 8, "seed": 1, "start": 0, "steps": 6, "options": DEFAULT}
-        taken.append(list(batches(source, workers=workers, **settings)))
+        taken.append(list(iter_batches(source, num_workers=workers, **settings)))
     for ours, theirs in zip(*taken, strict=True):
         assert (ours.ids, ours.captions) == (theirs.ids, theirs.captions)
         assert (ours.images == theirs.images).all()
@@ -154,9 +160,9 @@ def test_files_of_no_bytes_cost_no_request(bucket, counting: Counting, tmp_path:
 
 
 def test_neighbours_are_one_request_and_what_lies_apart_is_not() -> None:
-    near, far = (1000, 50), (1050 + GAP_BYTES + 1, 9)
-    spans = _merged([far, near, (0, 10)], 1, 1 << 30)
-    assert [(span.start, span.end, span.places) for span in spans] == [
+    near, far = (1000, 50), (1050 + MAX_GAP_BYTES + 1, 9)
+    spans = _coalesce_ranges([far, near, (0, 10)], 1, 1 << 30)
+    assert [(span.start, span.end, span.byte_ranges) for span in spans] == [
         (0, 1050, [(0, 10), near]),
         (far[0], sum(far), [far]),
     ]
@@ -168,21 +174,21 @@ def test_neighbours_are_one_request_and_what_lies_apart_is_not() -> None:
 )
 def test_every_place_lies_in_its_request(places: list[tuple[int, int]], unit: int) -> None:
     length = 52 << 20
-    spans = _merged(places, unit, length)
-    assert sorted(place for span in spans for place in span.places) == sorted(places)
+    spans = _coalesce_ranges(places, unit, length)
+    assert sorted(place for span in spans for place in span.byte_ranges) == sorted(places)
     for span in spans:
         assert span.start % unit == 0
         assert span.end % unit == 0 or span.end == length
-        assert all(span.start <= offset and offset + size <= span.end for offset, size in span.places)
-        longest = max(size for _, size in span.places) + 2 * unit
-        assert span.end - span.start <= max(SPAN_BYTES, longest)
+        assert all(span.start <= offset and offset + size <= span.end for offset, size in span.byte_ranges)
+        longest = max(size for _, size in span.byte_ranges) + 2 * unit
+        assert span.end - span.start <= max(MAX_REQUEST_BYTES, longest)
 
 
 def test_a_batch_is_asked_for_before_the_first_answer_comes(shards, bucket, monkeypatch) -> None:
     together = threading.Barrier(4, timeout=20)
 
     class Meeting(Counting):
-        def fetch(self, url: str, offset: int, size: int) -> tuple[Version | None, bytes]:
+        def fetch(self, url: str, offset: int, size: int) -> tuple[ObjectVersion | None, bytes]:
             if threading.current_thread().name.startswith("shards"):
                 together.wait()
             return super().fetch(url, offset, size)
@@ -197,7 +203,7 @@ def test_shards_are_indexed_several_at_a_time(shards, bucket, monkeypatch) -> No
     together = threading.Barrier(4, timeout=20)
 
     class Meeting(Counting):
-        def fetch(self, url: str, offset: int, size: int) -> tuple[Version | None, bytes]:
+        def fetch(self, url: str, offset: int, size: int) -> tuple[ObjectVersion | None, bytes]:
             together.wait()
             return super().fetch(url, offset, size)
 
@@ -210,7 +216,7 @@ def test_no_more_requests_are_under_way_than_allowed(shards, bucket, monkeypatch
     under_way, most, lock = 0, 0, threading.Lock()
 
     class Slow(Counting):
-        def fetch(self, url: str, offset: int, size: int) -> tuple[Version | None, bytes]:
+        def fetch(self, url: str, offset: int, size: int) -> tuple[ObjectVersion | None, bytes]:
             nonlocal under_way, most
             with lock:
                 under_way += 1
@@ -224,7 +230,7 @@ def test_no_more_requests_are_under_way_than_allowed(shards, bucket, monkeypatch
     monkeypatch.setattr(remote_module, "open_store", lambda url: store)
     source = open_source(bucket(shards(40, samples_per_shard=1)), NO_CACHE)
     read_many(source, range(40))
-    assert REQUESTS / 2 < most <= REQUESTS
+    assert MAX_CONCURRENT_REQUESTS / 2 < most <= MAX_CONCURRENT_REQUESTS
 
 
 def test_picture_and_caption_are_one_request_and_no_byte_more(shards, bucket, counting: Counting) -> None:
@@ -329,7 +335,9 @@ def ask(monkeypatch: pytest.MonkeyPatch):
         store = Failing(*errors)
         monkeypatch.setattr(remote_module, "open_store", lambda url: store)
         monkeypatch.setattr(remote_module.time, "sleep", waits.append)
-        return Remote("s3://b/x", None).ask("s3://b/x", lambda store: store.whole("s3://b/x"))
+        return RetryingClient("s3://b/x", None).call_with_retries(
+            "s3://b/x", lambda store: store.get("s3://b/x")
+        )
 
     ask.waits = waits
     return ask
@@ -352,14 +360,20 @@ class StatusError(OSError):
 
 
 PASSING = [
-    WrongAnswer("x"),
+    BadResponse("x"),
     TimeoutError(),
     ConnectionResetError(),
     EOFError(),
     LibraryError("x"),
     StatusError(503),
 ]
-LASTING = [Refused("x"), StatusError(401), NoCredentialsError("x"), TypeError("x"), IsADirectoryError("x")]
+LASTING = [
+    NonRetryableError("x"),
+    StatusError(401),
+    NoCredentialsError("x"),
+    TypeError("x"),
+    IsADirectoryError("x"),
+]
 
 
 @pytest.mark.parametrize("error", PASSING, ids=repr)
@@ -369,9 +383,9 @@ def test_what_may_pass_is_asked_again(ask, error: Exception) -> None:
 
 
 def test_the_whole_object_for_a_range_may_pass_unless_nothing_else_comes(ask) -> None:
-    assert ask(WrongAnswer("x"), WrongAnswer("x"), NoRanges("x")) == b"at last"
+    assert ask(BadResponse("x"), BadResponse("x"), RangeNotSupported("x")) == b"at last"
     with pytest.raises(DataError, match="cannot be read in parts"):
-        ask(*[NoRanges("x")] * 3)
+        ask(*[RangeNotSupported("x")] * 3)
 
 
 @pytest.mark.parametrize("error", LASTING, ids=repr)
@@ -386,7 +400,7 @@ def test_waits_double_spread_and_move_no_other_draws(ask) -> None:
     expected = random.random()
     random.seed(5)
     with pytest.warns(UserWarning, match="failed 4 times"):
-        ask(*[WrongAnswer("x")] * 7)
+        ask(*[BadResponse("x")] * 7)
     assert random.random() == expected
     ratios = [wait / (0.25 * 2**n) for n, wait in enumerate(ask.waits)]
     assert all(0.5 <= ratio <= 1.5 for ratio in ratios)
@@ -400,8 +414,8 @@ def test_short_answers_of_a_file_system_are_no_answers() -> None:
         def cat_file(self, url: str, start: int, end: int) -> bytes:
             return bytes(end - start - 1)
 
-    with pytest.raises(WrongAnswer, match="9 bytes came instead of 10"):
-        Files(Short()).fetch("x://y", 0, 10)
+    with pytest.raises(BadResponse, match="9 bytes came instead of 10"):
+        FsspecStore(Short()).get_range("x://y", 0, 10)
 
 
 # --- what is not there -----------------------------------------------------------------------------------------------
@@ -434,7 +448,7 @@ def test_an_unknown_protocol_is_named() -> None:
 
 
 def test_file_systems_are_neither_shared_nor_remember_listings() -> None:
-    first, second = open_store("memory://x"), open_store("memory://x")
+    first, second = open_object_store("memory://x"), open_object_store("memory://x")
     assert first.files is not second.files
     assert not first.files.dircache.use_listings_cache
 
@@ -449,9 +463,12 @@ def test_counts_of_img2dataset_are_compared_in_a_bucket(shards, bucket) -> None:
 def test_the_environment_of_a_fork_holds_no_store_of_its_parent(shards, bucket) -> None:
     source = open_source(bucket(shards(2)), DEFAULT)
     source.read(0)
-    parents = source.shards[0].blob.remote._here()
+    parents = source.shards[0].blob.client._process_state()
     child = os.fork()
     if not child:
-        fine = source.shards[0].blob.remote._here().store is not parents.store and source.read(1).captions
+        fine = (
+            source.shards[0].blob.client._process_state().store is not parents.store
+            and source.read(1).captions
+        )
         os._exit(0 if fine else 1)
     assert os.waitpid(child, 0)[1] == 0

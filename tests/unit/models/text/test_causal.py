@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from zebra.config.model import TextConfig
-from zebra.models.init import initialise_text
+from zebra.models.init import initialize_text
 from zebra.models.text.causal import TextTransformer
 
 CONTEXT, WORDS = 16, 600
@@ -23,7 +23,7 @@ def tower(layers: int = 2) -> TextTransformer:
     torch.manual_seed(0)
     config = TextConfig(width=32, layers=layers, heads=2, vocab_size=WORDS, context_length=CONTEXT)
     built = TextTransformer(config, 24)
-    initialise_text(built)
+    initialize_text(built)
     for parameter in built.parameters():
         if parameter.ndim == 1:  # gains and biases start at 1 and 0, which would hide that one is left out
             parameter.data.add_(torch.randn_like(parameter), alpha=0.1)

@@ -5,14 +5,14 @@ import json
 
 import pytest
 
-from zebra.serve.middleware.body_limit import Bodies, Places
+from zebra.serve.middleware.body_limit import BodyLimitMiddleware, ConcurrencyLimit
 
 HEAD = {"type": "http", "headers": []}
 
 
 def answered(app, messages, head=HEAD, **limits):
     """Ask an app behind Bodies with some messages, each after its seconds; return status and error type or body."""
-    known = {"most": 100, "most_together": 1000, "seconds": 5.0, "places": Places(10)} | limits
+    known = {"most": 100, "most_together": 1000, "seconds": 5.0, "places": ConcurrencyLimit(10)} | limits
     sent = []
 
     async def scenario():
@@ -28,7 +28,7 @@ def answered(app, messages, head=HEAD, **limits):
         async def send(message):
             sent.append(message)
 
-        await Bodies(app, **known)(head, receive, send)
+        await BodyLimitMiddleware(app, **known)(head, receive, send)
 
     asyncio.run(scenario())
     if not sent:
@@ -71,7 +71,13 @@ def test_a_body_that_is_too_slow_is_refused():
 
 def test_bodies_share_a_limit_too():
     async def scenario():
-        bodies = Bodies(echo, most=100, most_together=150, seconds=5, places=Places(10))
+        bodies = BodyLimitMiddleware(
+            echo,
+            max_bytes=100,
+            max_total_bytes=150,
+            timeout_seconds=5,
+            concurrency_limit=ConcurrencyLimit(10),
+        )
         statuses = []
         gate = asyncio.Event()
 
@@ -109,7 +115,13 @@ def test_more_than_are_worked_on_at_once_are_refused_before_they_are_looked_at()
             await gate.wait()
             await echo(scope, receive, send)
 
-        bodies = Bodies(slow, most=100, most_together=1000, seconds=5, places=Places(2))
+        bodies = BodyLimitMiddleware(
+            slow,
+            max_bytes=100,
+            max_total_bytes=1000,
+            timeout_seconds=5,
+            concurrency_limit=ConcurrencyLimit(2),
+        )
 
         async def ask(body):
             messages = [piece(body, more=False)[1]]
