@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import os
 import time
 from array import array
 from collections import Counter
@@ -14,6 +13,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from zebra.config.cores import usable_cores
 from zebra.data.sources import Source, read_many
 from zebra.data.workers import BatchIndices, Heartbeat, run_workers
 from zebra.errors import BadSample
@@ -164,11 +164,6 @@ def quantiles(values: Sequence[T], fractions: Sequence[float]) -> tuple[T, ...]:
     """
     ordered = sorted(values)
     return tuple(ordered[max(0, math.ceil(share * len(ordered)) - 1)] for share in fractions)
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _examine_samples(

@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from zebra.config.cores import usable_cores
 from zebra.config.train import TrainConfig
 from zebra.data.batches import iter_batches
-from zebra.data.dataset_stats import DatasetStats, compute_dataset_stats, quantiles, usable_cores
+from zebra.data.dataset_stats import DatasetStats, compute_dataset_stats, quantiles
 from zebra.data.sources import Source, open_source
 from zebra.errors import ConfigError, DataError
 from zebra.text.bpe import BPETokenizer

@@ -25,7 +25,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from zebra.data.dataset_stats import usable_cores
+from zebra.config.cores import usable_cores
 from zebra.embed.existing_rows import ExistingRows
 from zebra.embed.in_flight import InFlight
 from zebra.embed.pipeline import COMMIT_ROWS, BatchEmbedder, EmbedPipeline

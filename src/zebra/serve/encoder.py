@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from zebra.config.cores import usable_cores
 from zebra.config.serve import BatchingConfig
-from zebra.data.dataset_stats import usable_cores
 from zebra.serve.batching import Batcher
 from zebra.serve.concurrency import BoundedQueue
 from zebra.serve.lru_cache import LRUCache

@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zebra.data.dataset_stats import usable_cores
+from zebra.config.cores import usable_cores
 from zebra.errors import BadSample, ZebraError
 from zebra.pretrained.load import load
 from zebra.serve.frames import Frame, FrameDecoder, encode_frame

@@ -25,6 +25,11 @@ OPTIONAL_FIELDS = [
     pa.field("thumbnail", pa.binary()),  # a small JPEG or WebP
 ]
 
+LARGE_COLUMNS = ("thumbnail", "vector")
+"""Columns that are read only on request, because of their size."""
+INTERNAL_COLUMNS = frozenset({"id", "digest", "path", "offset", "size", "location", "source", "stamp"})
+"""Columns that say where an image is stored on this machine. They can be filtered by, but are not shown."""
+
 
 def build_schema(metadata: StoreMetadata, extra_columns: pa.Schema | None = None) -> pa.Schema:
     """Return the schema of a store's rows: zebra's columns, then further ones, which may be null.

@@ -11,8 +11,8 @@ from pathlib import Path
 import pyarrow as pa
 import torch
 
+from zebra.config.cores import usable_cores
 from zebra.config.embed import EmbedConfig
-from zebra.data.dataset_stats import usable_cores
 from zebra.embed.existing_rows import ExistingRows
 from zebra.embed.pipeline import EmbedPipeline, Progress
 from zebra.embed.ray import ALL_CLUSTER_WORKERS, LazyImageEncoder, RayEmbedPipeline, StagedRows, require_ray
