@@ -160,8 +160,8 @@ def estimate_data_efficiency(
     Raises:
         DataError: Shots and accuracies differ in number, labels do not rise, or an accuracy is not in [0, 1].
 
-    >>> data_efficiency([1, 4], [0.3, 0.5], (100, 0.9), 0.25)
-    Efficiency(labels=1.0, bound='below')
+    >>> estimate_data_efficiency([1, 4], [0.3, 0.5], (100, 0.9), 0.25)
+    DataEfficiency(labels_per_class=1.0, bound='below')
     """
     if len(shots) != len(accuracies):
         raise DataError(f"{len(shots)} numbers of shots with {len(accuracies)} accuracies; pass one for each")

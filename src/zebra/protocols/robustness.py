@@ -172,7 +172,7 @@ def clip_accuracy(accuracy: float, n: int) -> float:
 
     That is Laplace's rule with half a sample; every accuracy that n samples can have in between stays as it is.
 
-    >>> inside(1.0, 99), inside(0.5, 99)
+    >>> clip_accuracy(1.0, 99), clip_accuracy(0.5, 99)
     (0.995, 0.5)
     """
     end = 0.5 / (n + 1)

@@ -157,7 +157,7 @@ def _show_image(axes: "Axes", image: Image, extent: tuple[float, float, float, f
 def _wrap_text(text: str, width: int, max_lines: int) -> str:
     """Break text into lines, the last ending in … if there is more.
 
-    >>> _wrapped("a horse with black and white stripes", 20, 1)
+    >>> _wrap_text("a horse with black and white stripes", 20, 1)
     'a horse with black …'
     """
     return "\n".join(textwrap.wrap(text, width, max_lines=max_lines, placeholder=" …"))

@@ -48,7 +48,7 @@ def add_axes(figure: "Figure", left: float, bottom: float, right: float = 0.0, t
 def format_percent(value: float, digits: int = 1) -> str:
     """Write a share as people read it.
 
-    >>> percent(0.934), percent(1.0), percent(0.5, digits=0)
+    >>> format_percent(0.934), format_percent(1.0), format_percent(0.5, digits=0)
     ('93.4%', '100%', '50%')
     """
     return "100%" if value == 1 else f"{value:.{digits}%}"

@@ -252,7 +252,7 @@ def parse_class_answer(text: str, classnames: Sequence[str]) -> int | None:
     Raises:
         ConfigError: No class, or more than one, is meant.
 
-    >>> understand("ze", ["horse", "zebra"]), understand("1", ["horse", "zebra"]), understand("?", ["horse"])
+    >>> parse_class_answer("ze", ["horse", "zebra"]), parse_class_answer("1", ["horse", "zebra"]), parse_class_answer("?", ["horse"])
     (1, 0, None)
     """
     text = text.strip()

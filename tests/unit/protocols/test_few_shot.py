@@ -52,7 +52,7 @@ def test_draws_have_so_many_of_each_class_and_the_smaller_lie_in_the_larger(monk
         drawn.append((set(map(bytes, vectors)), np.bincount(labels).tolist()))
         return LogisticSolver(vectors, labels, classes)
 
-    monkeypatch.setattr(module, "LogisticFit", spy)
+    monkeypatch.setattr(module, "LogisticSolver", spy)
     fit_few_shot_probes(world(30), world(9, seed=1), 3, 1.0, shots=(1, 4))
     assert [counts for _, counts in drawn] == [[1, 1, 1], [4, 4, 4]] * 3
     assert all(small <= large for (small, _), (large, _) in zip(drawn[::2], drawn[1::2], strict=True))
@@ -79,7 +79,7 @@ def test_labels_of_the_test_set_do_not_change_the_answers():
 
 def test_draws_that_differ_give_the_interval_of_a_t_distribution():
     mean = FewShotResult(4, (outcome(44), outcome(50), outcome(56)), 0).mean()
-    low, high = t.overlap_interval(0.95, 2, 0.5, np.std([0.44, 0.5, 0.56], ddof=1) / np.sqrt(3))
+    low, high = t.interval(0.95, 2, 0.5, np.std([0.44, 0.5, 0.56], ddof=1) / np.sqrt(3))
     assert mean.interval_source == "draws"
     assert mean.score.value == pytest.approx(0.5)
     assert (mean.score.low, mean.score.high) == (pytest.approx(low), pytest.approx(high))

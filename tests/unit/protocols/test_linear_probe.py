@@ -178,7 +178,7 @@ def test_two_classes_have_an_area_under_the_curve():
 
 def test_fits_that_end_at_the_limit_are_counted(sets, found, monkeypatch):
     train, validation, test = sets
-    assert found.stopped == 0
+    assert found.num_unconverged == 0
     monkeypatch.setattr(module, "MAX_ITERATIONS", 2)
     hasty = fit_linear_probe(train, test, 4, validation=validation)
     assert (

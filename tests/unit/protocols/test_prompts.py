@@ -111,7 +111,7 @@ def test_a_set_that_cannot_mean_anything_is_refused(wrong, message):
 def test_names_meant_to_be_repeated_are_let_through_by_name():
     """OpenAI's list of ImageNet calls two classes 'missile' and two 'sunglasses'."""
     names = ("missile", "zebra", "missile")
-    assert len(prompt_set(classnames=names, repeated=frozenset({"missile"})).prompts()) == 3
+    assert len(prompt_set(classnames=names, duplicate_names=frozenset({"missile"})).prompts()) == 3
 
 
 def test_zebras_own_set_has_forty_templates_all_different():

@@ -33,7 +33,7 @@ def test_the_unit_of_compute_does_not_matter():
     assert second.prediction_band([5e11]).high_N == pytest.approx(first.prediction_band([500]).high_N)
 
 
-@pytest.mark.parametrize(("kind", "own"), [("band", 0), ("prediction", 1)])
+@pytest.mark.parametrize(("kind", "own"), [("confidence_band", 0), ("prediction_band", 1)])
 def test_the_bands_are_those_of_the_general_linear_model(kind, own):
     """x (X'X)⁻¹ x' times the residual variance, with that of one further run added for a prediction."""
     law = fit_power_law(COMPUTE, ERROR)

@@ -65,8 +65,8 @@ def test_importing_the_room_loads_neither_matplotlib_nor_torch() -> None:
 def test_drawing_leaves_the_global_pyplot_alone(tmp_path: Path) -> None:
     """A figure that is only a value can be drawn in any thread and closes with its last reference."""
     script = (
-        "import sys; from zebra.report.figures import loss_curve; from zebra.report.page import Section, write_page\n"
-        "write_page(sys.argv[1], '', '', [Section('', '', loss_curve([{'samples': 1, 'loss': 1.0}]))])\n"
+        "import sys; from zebra.report.figures import plot_loss; from zebra.report.page import Section, write_page\n"
+        "write_page(sys.argv[1], '', '', [Section('', '', plot_loss([{'samples': 1, 'loss': 1.0}]))])\n"
         "sys.exit('matplotlib.pyplot' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script, str(tmp_path / "page.html")], check=True)
@@ -75,7 +75,7 @@ def test_drawing_leaves_the_global_pyplot_alone(tmp_path: Path) -> None:
 # Training
 
 
-def test_the_loss_curve_ends_with_its_value_and_each_check() -> None:
+def test_the_plot_loss_ends_with_its_value_and_each_check() -> None:
     journal = [{"samples": 100 * n, "loss": 2.0, "eval": {"seen": 0.75}} for n in range(1, 4)]
     assert {"2.00", "seen 75%"} <= written(figures.plot_loss(journal))
 

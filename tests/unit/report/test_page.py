@@ -135,7 +135,7 @@ def test_a_phone_and_a_desk_show_the_page_without_sideways_scrolling(
         browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
         problems: list[str] = []
-        tab.with_classnames("console", lambda message: problems.append(message.text))
+        tab.on("console", lambda message: problems.append(message.text))
         tab.goto((tmp_path / "report.html").as_uri())
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
         paper = tab.evaluate("getComputedStyle(document.body).backgroundColor")

@@ -220,7 +220,7 @@ def test_the_commands_print_scores_notes_and_a_paired_test(world, tmp_path, caps
     assert main(["compare", str(tmp_path / "0"), str(tmp_path / "1")]) == 0
     assert "won" in capsys.readouterr().out
     assert main(["compare", str(tmp_path / "0"), str(tmp_path / "1"), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)[0]["set"] == "colours"
+    assert json.loads(capsys.readouterr().out)[0]["dataset"] == "colours"
     assert main(["compare", str(tmp_path / "0")]) == 2
     assert (
         main(["evaluate", str(world / "model0"), str(world / "colours"), "--out", "x", "--tasks", "zeroshot"])

@@ -78,7 +78,7 @@ def test_most_copies_are_found_with_the_picture_they_are_of_and_hardly_another(w
     with (world / "out" / "pairs.csv").open(encoding="utf-8") as file:
         pairs = list(csv.DictReader(file))
     marked = {
-        int(pair["id"].rpartition("/s")[2]): pair["training"] for pair in pairs if pair["duplicate"] == "True"
+        int(pair["id"].rpartition("/s")[2]): pair["train_location"] for pair in pairs if pair["is_duplicate"] == "True"
     }
     true = {number: place for number, place in marked.items() if number < COPIES}
     assert len(true) >= 8
@@ -91,11 +91,11 @@ def test_most_copies_are_found_with_the_picture_they_are_of_and_hardly_another(w
 
 def test_accuracy_is_told_of_all_of_the_clean_and_of_the_duplicates(world, result):
     held = json.loads((world / "out" / "overlap.json").read_text())[0]
-    assert held["found"]["all"]["n"] == 45
-    assert held["found"]["clean"]["n"] + held["found"]["overlap"]["n"] == 45
-    assert held["inflation"] == pytest.approx(held["found"]["all"]["value"] - held["found"]["clean"]["value"])
-    assert 0 <= held["p_corrected"] <= 1
-    assert result.found.contamination.value == pytest.approx(held["found"]["overlap"]["n"] / 45)
+    assert held["scores"]["all"]["n"] == 45
+    assert held["scores"]["clean"]["n"] + held["scores"]["overlap"]["n"] == 45
+    assert held["inflation"] == pytest.approx(held["scores"]["all"]["value"] - held["scores"]["clean"]["value"])
+    assert 0 <= held["corrected_p_value"] <= 1
+    assert result.scores.contamination.value == pytest.approx(held["scores"]["overlap"]["n"] / 45)
 
 
 def test_the_command_says_it_in_a_line(world, capsys):
