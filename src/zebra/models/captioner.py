@@ -61,7 +61,7 @@ class Captioner(nn.Module):
         x_BLD = torch.cat([start_BD[:, None].to(words_BLD.dtype), words_BLD], dim=1)
         x_BLD = x_BLD + self.text.positional_embedding[: L - 1]
         past_LL = torch.ones(L - 1, L - 1, dtype=torch.bool, device=x_BLD.device).tril()
-        x_BLD = self.text.ln_final(self.text.transformer(x_BLD, sight=past_LL))
+        x_BLD = self.text.ln_final(self.text.transformer(x_BLD, attn_mask=past_LL))
         place_L = torch.arange(1, L, device=tokens_BL.device)
         said_BL = place_L <= tokens_BL.argmax(dim=1, keepdim=True)
         return F.linear(x_BLD, self.text.token_embedding.weight), tokens_BL[:, 1:], said_BL

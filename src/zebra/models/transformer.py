@@ -137,7 +137,7 @@ class ResidualBlock(nn.Module):
         self, x: Tensor, *, attn_mask: AttentionMask = None, output_index: OutputIndex = ...
     ) -> Tensor:
         """Refine tokens; return those that are kept."""
-        x = x[output_index] + self.attn(self.ln_1(x), sight=attn_mask, kept=output_index)
+        x = x[output_index] + self.attn(self.ln_1(x), attn_mask=attn_mask, output_index=output_index)
         return x + self.mlp(self.ln_2(x))
 
 
@@ -166,5 +166,5 @@ class Transformer(nn.Module):
         """
         *lower, last = self.blocks()
         for block in lower:
-            x = block(x, sight=attn_mask)
-        return last(x, sight=attn_mask, kept=output_index)
+            x = block(x, attn_mask=attn_mask)
+        return last(x, attn_mask=attn_mask, output_index=output_index)

@@ -88,7 +88,7 @@ class _UnpackedTextTower(nn.Module):
         tower = self.tower
         x_BLD = tower.token_embedding(tokens_BL) + tower.positional_embedding[: tokens_BL.shape[1]]
         length = torch.arange(tokens_BL.shape[1])
-        x_BLD = tower.transformer(x_BLD, sight=length <= length[:, None])
+        x_BLD = tower.transformer(x_BLD, attn_mask=length <= length[:, None])
         # Not len(): it would fix the batch at the size of the example.
         pooled_BD = x_BLD[torch.arange(tokens_BL.shape[0]), tokens_BL.argmax(dim=1)]
         vectors_BE: Tensor = tower.ln_final(pooled_BD) @ tower.text_projection

@@ -51,7 +51,7 @@ def test_an_image_takes_as_many_operations_as_torch_counts(flops, vision):
 def test_packed_texts_take_as_many_operations_as_torch_counts(flops, script):
     clip = model(VISIONS[0])
     tokens = script("step").captions(40, TEXT, torch.Generator().manual_seed(0))
-    S, Q, K = script("train_gpu").pack_texts(tokens)
+    S, Q, K = script("train_gpu").packed_shape(tokens)
     layout = flops.Layout(S * Q, S * Q * K, 40)
     assert flops.text_flops(clip.config, layout, 40) == counted(clip.text, tokens)
 

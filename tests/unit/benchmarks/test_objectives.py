@@ -31,9 +31,11 @@ def objectives(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(
-        write, "DRAWN", {name: replace(one, num_samples=12) for name, one in write.DRAWN.items()}
+        write,
+        "DRAWN_DATASETS",
+        {name: replace(one, num_samples=12) for name, one in write.DRAWN_DATASETS.items()},
     )
-    monkeypatch.setattr(write, "handwritten_digits", lambda: islice(iter_handwritten_digits(), 2))
+    monkeypatch.setattr(write, "iter_handwritten_digits", lambda: islice(iter_handwritten_digits(), 2))
     write.write_menagerie(tmp_path / "world", 40, seed=0, workers=1)
     return tmp_path / "world"
 
@@ -88,4 +90,4 @@ def test_the_rate_that_did_best_on_the_pictures_to_choose_by_is_shown_and_of_two
     ]
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "objectives.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert {name: row["curve"] for name, row in objectives.best_templates().items()} == {"captioning": "best"}
+    assert {name: row["curve"] for name, row in objectives.chosen().items()} == {"captioning": "best"}

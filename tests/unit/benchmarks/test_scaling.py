@@ -20,7 +20,7 @@ def scaling(script):
 
 def lines(scaling, name="ViT-B/32", **changes):
     cluster = replace(scaling.Cluster(), **changes)
-    return dict(scaling.suggest_settings(name, cluster, scaling.measured()))
+    return dict(scaling.plan(name, cluster, scaling.measured()))
 
 
 def number(text):

@@ -104,7 +104,7 @@ def test_a_cached_model_with_pickled_weights_alone_is_found(without):
 
 def test_the_environment_decides_where_the_cache_is_and_whether_to_stay_offline(tmp_path):
     snapshot = put(tmp_path / "hub", "zoo/horse", TRANSFORMERS)
-    code = "from zebra.pretrained.download import fetch; print(fetch('hf:zoo/horse'))"
+    code = "from zebra.pretrained.download import download_model; print(download_model('hf:zoo/horse'))"
     environment = {
         **os.environ,
         "HF_HOME": str(tmp_path),

@@ -154,7 +154,7 @@ def test_the_golden_check_runs_once_for_unchanged_files(models, tmp_path, monkey
     monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path / "cache"))
     runs = []
     real = golden.verify_golden
-    monkeypatch.setattr("zebra.pretrained.load.check_golden", lambda *a: (runs.append(a), real(*a)))
+    monkeypatch.setattr("zebra.pretrained.load.verify_golden", lambda *a: (runs.append(a), real(*a)))
     zebra.load(folder)
     zebra.load(folder)
     assert len(runs) == 1
@@ -168,7 +168,7 @@ def test_verify_false_reads_no_digest_and_no_golden_vector(models, tmp_path, mon
     def refuse(*_: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr("zebra.pretrained.load.check_golden", refuse)
+    monkeypatch.setattr("zebra.pretrained.load.verify_golden", refuse)
     monkeypatch.setattr("zebra.pretrained.load.verify_files", refuse)
     assert zebra.load(models / "vit", verify=False).embed_dim == 32
 

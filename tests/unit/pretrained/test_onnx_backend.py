@@ -50,8 +50,8 @@ def cache(written, tmp_path, monkeypatch):
 @pytest.fixture
 def writes(monkeypatch):
     """Counts the graphs that are written."""
-    written, write = [], onnx_backend.write_image_graph
-    monkeypatch.setattr(onnx_backend, "write_image_graph", lambda *given: written.append(1) or write(*given))
+    written, write = [], onnx_backend.export_image_tower
+    monkeypatch.setattr(onnx_backend, "export_image_tower", lambda *given: written.append(1) or write(*given))
     return written
 
 

@@ -126,7 +126,9 @@ def test_int8_embeds_pictures_in_small_parts_with_the_vectors_of_one_alone(monke
 
 def test_pixels_that_are_ready_give_the_vectors_of_their_pictures():
     clip = build()
-    pixels = torch.stack([torch.from_numpy(clip.preprocess.pixels(clip._open(p, 0))) for p in pictures(3)])
+    pixels = torch.stack(
+        [torch.from_numpy(clip.preprocess.resize_and_crop(clip._load_image(p, 0))) for p in pictures(3)]
+    )
     assert torch.equal(clip.encode_pixels(pixels), clip.encode_images(pictures(3)))
 
 
@@ -287,6 +289,6 @@ def test_without_anything_faster_auto_measures_nothing(saved, monkeypatch):
 )
 def test_auto_tries_what_can_be_faster_here(kind, machine, native, expected, monkeypatch):
     monkeypatch.setattr(autotune, "machine", lambda: machine)
-    monkeypatch.setattr(autotune, "multiplies_bf16", lambda device: native)
+    monkeypatch.setattr(autotune, "has_native_bf16", lambda device: native)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
     assert autotune.candidate_precisions(build(kind)) == expected

@@ -107,7 +107,7 @@ class SiglipText(nn.Module):
         x_BLD = (
             self.token_embedding(tokens_BL.to(self.positional_embedding.device)) + self.positional_embedding
         )
-        last_BD = self.transformer(x_BLD, kept=(slice(None), -1))
+        last_BD = self.transformer(x_BLD, output_index=(slice(None), -1))
         return self.text_projection(self.ln_final(last_BD))
 
     def inference_batches(self, tokens_NL: NDArray[np.int64]) -> list[NDArray[np.int64]]:

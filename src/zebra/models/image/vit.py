@@ -30,7 +30,7 @@ class VisionTransformer(nn.Module):
         x_BLD = torch.cat([class_B1D, patches_BPD], dim=1) + self.positional_embedding
         if ids_keep_BK is not None:
             x_BLD = torch.cat([x_BLD[:, :1], x_BLD[:, 1:].take_along_dim(ids_keep_BK[..., None], 1)], dim=1)
-        class_BD = self.transformer(self.ln_pre(x_BLD), kept=(slice(None), 0))
+        class_BD = self.transformer(self.ln_pre(x_BLD), output_index=(slice(None), 0))
         return self.ln_post(class_BD)
 
     def forward(self, images_B3HW: Tensor, ids_keep_BK: Tensor | None = None) -> Tensor:

@@ -51,7 +51,7 @@ class TextTransformer(nn.Module):
         length_B = tokens_BL.argmax(dim=1) + 1
         run = pack_texts(tokens_BL.numpy(), length_B.numpy()).to(self.positional_embedding.device)
         x_ND = self.token_embedding(run.token_N) + F.embedding(run.position_N, self.positional_embedding)
-        x_BD = self.transformer(x_ND, sight=run, kept=run.end_B)
+        x_BD = self.transformer(x_ND, attn_mask=run, output_index=run.end_B)
         return self.ln_final(x_BD) @ self.text_projection
 
     def inference_batches(self, tokens_NL: NDArray[np.int64]) -> list[NDArray[np.int64]]:
