@@ -75,11 +75,13 @@ class Animal:
     def __post_init__(self) -> None:
         lengths = [len(part.outline) for part in self.parts]
         ends = list(accumulate(lengths, initial=0))
-        object.__setattr__(self, "corners", np.concatenate([part.outline for part in self.parts]))
-        object.__setattr__(self, "cuts", tuple(slice(*pair) for pair in pairwise(ends)))
+        object.__setattr__(self, "vertices", np.concatenate([part.outline for part in self.parts]))
+        object.__setattr__(self, "part_slices", tuple(slice(*pair) for pair in pairwise(ends)))
         object.__setattr__(self, "_hinges", np.repeat([part.hinge for part in self.parts], lengths, axis=0))
         object.__setattr__(
-            self, "_swings", np.radians(np.repeat([part.swing_degrees for part in self.parts], lengths))
+            self,
+            "_swing_radians",
+            np.radians(np.repeat([part.swing_degrees for part in self.parts], lengths)),
         )
 
     @property

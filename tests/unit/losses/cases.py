@@ -15,7 +15,7 @@ def unit(n: int, e: int, seed: int, dtype: torch.dtype = torch.float64) -> Tenso
 
 def tile_columns(rows: int, columns: int):
     """Make tiles of `rows` rows this many columns wide."""
-    return patch("zebra.losses.tiles.CPU_ELEMENTS", rows * columns)
+    return patch("zebra.losses.tiles.MAX_TILE_ELEMENTS_CPU", rows * columns)
 
 
 def with_gradients(loss: Callable[..., Tensor], *values: Tensor, **options: int | None) -> list[Tensor]:

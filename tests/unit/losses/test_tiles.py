@@ -63,7 +63,7 @@ def largest(loss, rows):
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 def test_no_tensor_is_larger_than_a_tile(loss):
     assert largest(loss, None) == 1500 * 1500  # the measurement sees what is there to see
-    with patch("zebra.losses.tiles.CPU_ELEMENTS", 2**14):
+    with patch("zebra.losses.tiles.MAX_TILE_ELEMENTS_CPU", 2**14):
         assert largest(loss, 64) == 2**14
 
 
@@ -96,7 +96,7 @@ def test_tiles_cover_the_matrix_once_and_find_every_match(num_rows, extra_column
     rows = torch.randn(num_rows, 3, dtype=torch.float64)
     columns = torch.randn(num_columns, 3, dtype=torch.float64)
     covered, matches = torch.full((num_rows, num_columns), torch.nan, dtype=torch.float64), []
-    with patch("zebra.losses.tiles.CPU_ELEMENTS", budget):
+    with patch("zebra.losses.tiles.MAX_TILE_ELEMENTS_CPU", budget):
         for tile in iter_tiles(rows, columns, tile_rows, first_match):
             assert covered[tile.rows, tile.columns].isnan().all()
             covered[tile.rows, tile.columns] = tile.logits

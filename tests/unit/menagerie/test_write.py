@@ -20,9 +20,11 @@ from zebra.menagerie.write import MenageriePaths, write_menagerie
 def small_sets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sets of ten pictures: what is tested here does not depend on their size."""
     monkeypatch.setattr(
-        write, "DRAWN", {name: replace(one, num_samples=10) for name, one in write.DRAWN.items()}
+        write,
+        "DRAWN_DATASETS",
+        {name: replace(one, num_samples=10) for name, one in write.DRAWN_DATASETS.items()},
     )
-    monkeypatch.setattr(write, "handwritten_digits", lambda: islice(iter_handwritten_digits(), 10))
+    monkeypatch.setattr(write, "iter_handwritten_digits", lambda: islice(iter_handwritten_digits(), 10))
     monkeypatch.setattr(write, "CHUNK_SIZE", 7)
 
 
@@ -60,7 +62,7 @@ def test_a_training_sample_is_a_picture_with_its_caption_and_its_facts(tmp_path:
 
 def test_every_evaluation_set_is_read_back_by_the_reader_of_benchmarks(tmp_path: Path) -> None:
     world = write_menagerie(tmp_path / "world", 1, seed=0, workers=1)
-    assert set(world.evaluation_dirs) == {*write.DRAWN, "handwritten-digits"}
+    assert set(world.evaluation_dirs) == {*write.DRAWN_DATASETS, "handwritten-digits"}
     for name, folder in world.evaluation_dirs.items():
         benchmark = read_classification(folder)
         assert benchmark.name == name
@@ -144,6 +146,6 @@ def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
 def test_progress_counts_every_drawn_picture(tmp_path: Path) -> None:
     steps: list[tuple[int, int]] = []
     write_menagerie(tmp_path / "world", 20, seed=0, workers=1, callback=lambda *step: steps.append(step))
-    total = 20 + 10 * len(write.DRAWN)
+    total = 20 + 10 * len(write.DRAWN_DATASETS)
     assert steps[-1] == (total, total)
     assert steps == sorted(set(steps))

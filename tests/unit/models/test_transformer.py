@@ -55,7 +55,7 @@ def test_bf16_attention_on_a_cpu_is_fp32_attention_rounded_once():
 def test_tokens_kept_by_the_last_block_have_the_states_and_gradients_of_a_full_pass(kept):
     tower = transformer()
     x = torch.randn(3, 5, 32, dtype=torch.float64)
-    expected, result = tower(x)[kept], tower(x, kept=kept)
+    expected, result = tower(x)[kept], tower(x, output_index=kept)
     assert torch.allclose(result, expected, rtol=0, atol=1e-12)
     wanted = gradients(tower, expected)
     for name, gradient in gradients(tower, result).items():
@@ -67,5 +67,5 @@ def test_the_last_block_computes_no_other_tokens():
     rows = []
     *_, last = tower.blocks()
     last.mlp.register_forward_pre_hook(lambda _, args: rows.append(args[0].shape))
-    tower(torch.randn(3, 5, 32, dtype=torch.float64), kept=(slice(None), 0))
+    tower(torch.randn(3, 5, 32, dtype=torch.float64), output_index=(slice(None), 0))
     assert rows == [(3, 32)]

@@ -62,8 +62,8 @@ def test_another_process_learns_the_same_vocabulary(tokenizer: BPETokenizer, tmp
     tokenizer.save(tmp_path / "here.json")
     there = tmp_path / "there.json"
     script = (
-        "import json, sys; from zebra.text import Tokenizer\n"
-        "Tokenizer.train(json.loads(sys.argv[1]), 600, 32).save(sys.argv[2])"
+        "import json, sys; from zebra.text import BPETokenizer\n"
+        "BPETokenizer.train(json.loads(sys.argv[1]), 600, 32).save(sys.argv[2])"
     )
     command = [sys.executable, "-c", script, json.dumps(CAPTIONS), str(there)]
     subprocess.run(command, check=True, env=os.environ)

@@ -78,7 +78,9 @@ def test_most_copies_are_found_with_the_picture_they_are_of_and_hardly_another(w
     with (world / "out" / "pairs.csv").open(encoding="utf-8") as file:
         pairs = list(csv.DictReader(file))
     marked = {
-        int(pair["id"].rpartition("/s")[2]): pair["train_location"] for pair in pairs if pair["is_duplicate"] == "True"
+        int(pair["id"].rpartition("/s")[2]): pair["train_location"]
+        for pair in pairs
+        if pair["is_duplicate"] == "True"
     }
     true = {number: place for number, place in marked.items() if number < COPIES}
     assert len(true) >= 8
@@ -93,7 +95,9 @@ def test_accuracy_is_told_of_all_of_the_clean_and_of_the_duplicates(world, resul
     held = json.loads((world / "out" / "overlap.json").read_text())[0]
     assert held["scores"]["all"]["n"] == 45
     assert held["scores"]["clean"]["n"] + held["scores"]["overlap"]["n"] == 45
-    assert held["inflation"] == pytest.approx(held["scores"]["all"]["value"] - held["scores"]["clean"]["value"])
+    assert held["inflation"] == pytest.approx(
+        held["scores"]["all"]["value"] - held["scores"]["clean"]["value"]
+    )
     assert 0 <= held["corrected_p_value"] <= 1
     assert result.scores.contamination.value == pytest.approx(held["scores"]["overlap"]["n"] / 45)
 

@@ -108,7 +108,16 @@ def test_a_model_above_the_line_of_the_others_is_robust(tmp_path, capsys):
         for number, right in enumerate((100, 160, 220, 280))
     ]
     judged = write_run(tmp_path / "judged", {"plain": 200, "sketch": 200})
-    words = ["study", "robustness", *map(str, runs), "--reference-dataset", "plain", "--model", str(judged), "--json"]
+    words = [
+        "study",
+        "robustness",
+        *map(str, runs),
+        "--reference-dataset",
+        "plain",
+        "--model",
+        str(judged),
+        "--json",
+    ]
     assert main(words) == 0
     scores = json.loads(capsys.readouterr().out)["scores"]
     assert scores["effective, sketch"]["judged"]["value"] == pytest.approx(0.5 - 1 / 3, abs=0.01)
