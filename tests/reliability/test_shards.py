@@ -87,7 +87,7 @@ def test_r18_the_whole_samples_of_a_damaged_tar_can_be_kept_and_are_counted(shar
             UserWarning, match=rf"1 of the 2 shards of .* the {whole} whole samples .*00000\.tar is"
         ):
             source = open_source(shard.parent, KEEP)
-        assert len(source.damaged) == 1
+        assert len(source.damage_messages) == 1
         assert len(source) == whole + FOUND
         images = [source.read(index).image for index in range(len(source))]
         assert images == [image(number) for number in (*range(whole), *range(FOUND))]

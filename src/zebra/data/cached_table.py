@@ -80,7 +80,7 @@ class CachedTable:
         self._arrow_table = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_table": None}
+        return self.__dict__ | {"_arrow_table": None}
 
 
 def _write_cache_file(folder: Path, name: str, schema: pa.Schema, rows: Iterable[RowValues]) -> Path:

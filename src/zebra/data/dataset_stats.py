@@ -146,7 +146,7 @@ def compute_dataset_stats(
 def evenly_spaced_indices(num_samples: int, count: int) -> Iterator[int]:
     """Yield `count` positions of `num_samples`, each once; wherever one stops, they are evenly spread (the golden ratio).
 
-    >>> list(spread(10, 4))
+    >>> list(evenly_spaced_indices(10, 4))
     [0, 7, 4, 1]
     """
     stride = max(1, round(num_samples * (math.sqrt(5) - 1) / 2))
@@ -159,7 +159,7 @@ def evenly_spaced_indices(num_samples: int, count: int) -> Iterator[int]:
 def quantiles(values: Sequence[T], fractions: Sequence[float]) -> tuple[T, ...]:
     """Return, for each share, the smallest value that so many of the values do not exceed.
 
-    >>> percentiles([4, 1, 3, 2], (0.05, 0.5, 1))
+    >>> quantiles([4, 1, 3, 2], (0.05, 0.5, 1))
     (1, 2, 4)
     """
     ordered = sorted(values)

@@ -149,7 +149,7 @@ class SavedDataset:
         return _MappedTable(mapped, order, len(order))
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_mapped": None}
+        return self.__dict__ | {"_table": None}
 
 
 class HubDataset:

@@ -88,7 +88,7 @@ def _format_published_scores(dataset: str, task: str, metric: str) -> str:
         record = find_catalog_entry(dataset.removeprefix("wds_"))
     except DataError:
         return ""
-    kind = {"zero-shot": "zero-shot", "linear-probe": "probe"}.get(task)
+    kind = task if task in ("zero-shot", "linear-probe") else None
     own = {"accuracy": "top1", "map": "map", "map11": "map11"}.get(record.metric, record.metric)
     return ", ".join(
         f"{one.value} ({one.model}) [{one.source}]"

@@ -36,7 +36,7 @@ class Memory:
     def __len__(self) -> int:
         return len(self.images)
 
-    def locate(self, index: int) -> str:
+    def sample_id(self, index: int) -> str:
         return str(index)
 
     def read(self, index: int) -> Record:
@@ -51,7 +51,7 @@ def memory(picture):
 
 
 def stream(source, steps: int, start: int = 0, workers: int = 0, **options) -> Iterator[Batch]:
-    chosen = {"image_size": 16, "batch_size": 4, "seed": 0, "options": DEFAULT} | options
+    chosen = {"image_size": 16, "batch_size": 4, "seed": 0, "config": DEFAULT} | options
     return iter_batches(source, start_sample=start, num_steps=steps, num_workers=workers, **chosen)
 
 
@@ -110,7 +110,7 @@ def test_a_run_resumed_at_a_position_equals_the_tail_of_the_whole(memory, start:
 @pytest.mark.parametrize("workers", [0, 1])
 def test_the_shares_of_ranks_make_up_the_batch_of_one(memory, workers: int) -> None:
     source = memory(11, bad={3})
-    shares = [run(source, 6, 5, workers, batch_size=6, rank=rank, ranks=3) for rank in range(3)]
+    shares = [run(source, 6, 5, workers, batch_size=6, rank=rank, world_size=3) for rank in range(3)]
     for whole, *parts in zip(run(source, 6, 5, batch_size=6), *shares, strict=True):
         assert torch.equal(torch.cat([part.images for part in parts]), whole.images)
         assert sum((part.captions for part in parts), ()) == whole.captions
@@ -120,7 +120,7 @@ def test_the_shares_of_ranks_make_up_the_batch_of_one(memory, workers: int) -> N
 
 def test_ranks_that_cannot_share_a_batch_are_refused_at_once(memory) -> None:
     with pytest.raises(ConfigError, match="3 processes cannot share a batch of 4"):
-        stream(memory(4), 1, rank=0, ranks=3)
+        stream(memory(4), 1, rank=0, world_size=3)
 
 
 def test_another_seed_is_another_run(memory) -> None:
@@ -192,7 +192,7 @@ def test_pictures_that_cannot_be_decoded_are_skipped_like_any_other(memory) -> N
 
 def test_the_options_limit_pixels(memory) -> None:
     with pytest.raises(DataError, match="too many pixels"):
-        run(memory(4), 1, options=DataConfig(max_image_pixels=10))
+        run(memory(4), 1, config=DataConfig(max_image_pixels=10))
 
 
 def test_a_sample_with_a_label_but_no_words_cannot_be_trained_on(memory) -> None:
@@ -251,7 +251,7 @@ def test_a_read_that_hangs_is_named_exactly_where_samples_are_read_one_by_one(me
     read = source.read
     source.read = lambda index: time.sleep(3600) if index == 5 else read(index)
     with pytest.raises(DataError, match=r"stuck.*, at 5; "):
-        run(source, 2, workers=1, timeout=0.5)
+        run(source, 2, workers=1, timeout_seconds=0.5)
 
 
 @pytest.fixture(params=["folder", "csv", "shards"])

@@ -40,9 +40,9 @@ def plain(width: int, height: int, shade: int = 0, mode: str = "RGB") -> bytes:
 
 
 def looked(source: Source, **how: int) -> DatasetStats:
-    return compute_dataset_stats(source, image_size=32, max_pixels=10_000, **{"samples": len(source), **how})[
-        0
-    ]
+    return compute_dataset_stats(
+        source, image_size=32, max_pixels=10_000, **{"num_samples": len(source), **how}
+    )[0]
 
 
 def test_bad_samples_are_counted_by_reason_with_examples(folder) -> None:

@@ -97,7 +97,7 @@ def test_several_files_are_read_one_after_the_other(made: Dataset, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "view", [lambda d: d.select([7, 3, 3, 19]), lambda d: d.shuffle(seed=3), lambda d: d.on_skip(4)]
+    "view", [lambda d: d.select([7, 3, 3, 19]), lambda d: d.shuffle(seed=3), lambda d: d.skip(4)]
 )
 def test_a_selection_is_read_as_it_was_saved(
     view: Callable[[Dataset], Dataset], made: Dataset, tmp_path: Path

@@ -205,14 +205,14 @@ def test_signals_to_the_process_group_leave_workers_at_work(number: int) -> None
 SCRIPT = """
 import multiprocessing, os, signal, time
 import numpy as np
-from zebra.data.workers import filled
+from zebra.data.workers import run_workers
 
 def fill(order, into, note):
     if order[0, 0] == 4:
         time.sleep(3600)
 
 orders = (np.full((2, 2), number) for number in range(100))
-running = filled(fill, orders, (2, 4), workers=2, timeout=60, name=str)
+running = run_workers(fill, orders, (2, 4), num_workers=2, timeout_seconds=60, sample_id=str)
 next(running)
 print(*(child.pid for child in multiprocessing.active_children()), flush=True)
 """

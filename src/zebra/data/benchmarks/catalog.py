@@ -52,7 +52,7 @@ class SplitSize:
 class PublishedScore:
     """A score that the paper prints, in percent."""
 
-    task: Literal["zero-shot", "probe", "zero-shot-resnet-50-gain"]
+    task: Literal["zero-shot", "linear-probe", "zero-shot-resnet-50-gain"]
     value: float
     source: Literal["P", "P2", "U"]
     """How far it is verified: P paper's text, P2 a transcription of its table, U from memory."""
@@ -76,9 +76,9 @@ class CatalogEntry:
 
     name: str
     title: str
-    group: Literal["paper", "shift", "retrieval", "selection", "other"]
+    group: Literal["paper", "shift", "retrieval", "compositionality", "other"]
     """Of the paper's 27 sets, its distribution shifts, or others."""
-    task: Literal["classification", "multilabel", "retrieval", "selection"] = "classification"
+    task: Literal["classification", "multilabel", "retrieval", "compositionality"] = "classification"
     metric: str = "accuracy"
     num_classes: int = 0
     splits: tuple[SplitSize, ...] = ()
@@ -139,7 +139,11 @@ def read_catalog_dataset(entry: CatalogEntry, root: Path, split: str = "test") -
     for name in entry.all_names():
         if list_splits(root / name):
             return apply_catalog_entry(read_clip_benchmark(root / name, split), entry, split)
-        if entry.task == "selection" and (root / name).exists() and is_compositionality_dataset(root / name):
+        if (
+            entry.task == "compositionality"
+            and (root / name).exists()
+            and is_compositionality_dataset(root / name)
+        ):
             return apply_catalog_entry(read_compositionality(root / name), entry, split)
     found = _find_archives(entry, root)
     if not found:
@@ -218,7 +222,7 @@ def _missing_message(entry: CatalogEntry, root: Path, search_dirs: list[Path]) -
         ways.append(
             f"name hf:{HUB_ORG}/{entry.hub_name}, or put a copy of that repository into {root / entry.hub_name}"
         )
-    if entry.task == "selection":
+    if entry.task == "compositionality":
         ways.append(f"put its files into {root / entry.name}, with the pictures in images/")
     if not ways:
         ways.append(f"write it as a CLIP_benchmark folder {root / entry.name}")

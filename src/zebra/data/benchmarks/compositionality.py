@@ -41,7 +41,7 @@ class CompositionalityBenchmark:
     source: Source
     """Records without captions and labels."""
     questions: tuple[CompositionalityQuestion, ...]
-    metric: str = "selection"
+    metric: str = "compositionality"
     notes: tuple[str, ...] = ()
 
 

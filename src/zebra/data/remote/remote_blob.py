@@ -162,7 +162,7 @@ class RetryingClient:
         return self._process_state().executor.submit(fn, *args)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_processes": {}}
+        return self.__dict__ | {"_state_by_pid": {}}
 
     def _process_state(self) -> _ProcessState:
         pid = os.getpid()

@@ -15,7 +15,7 @@ METRICS = {
     "classification": {"accuracy", "mean_per_class", "roc_auc", "mean_top1_top5"},
     "multilabel": {"map", "map11"},
     "retrieval": {"recall"},
-    "selection": {"selection"},
+    "compositionality": {"compositionality"},
 }
 every = pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.name)
 
@@ -54,8 +54,10 @@ def test_a_metric_fits_its_task(record) -> None:
 
 @every
 def test_only_sets_with_labels_have_classes(record) -> None:
-    assert (record.classes >= 2) == (record.task in {"classification", "multilabel"})
-    assert record.classnames == () or len(record.classnames) == len(set(record.classnames)) == record.classes
+    assert (record.num_classes >= 2) == (record.task in {"classification", "multilabel"})
+    assert (
+        record.classnames == () or len(record.classnames) == len(set(record.classnames)) == record.num_classes
+    )
 
 
 @every
@@ -71,7 +73,7 @@ def test_splits_are_named_once_and_sizes_are_numbers(record) -> None:
 
 @every
 def test_an_archive_reads_splits_that_the_record_lists(record) -> None:
-    parts = [part.split for archive in record.archives for part in archive.parts]
+    parts = [part.split for archive in record.archives for part in archive.splits]
     assert len(parts) == len(set(parts))
     assert set(parts) <= {split.name for split in record.splits}
 
@@ -95,7 +97,7 @@ def test_patterns_of_lines_have_the_groups_that_are_read(record) -> None:
 
 @every
 def test_a_set_has_a_source_or_says_what_is_to_be_done(record) -> None:
-    assert record.hub_name or record.archives or record.task == "selection" or record.name in {
+    assert record.hub_name or record.archives or record.task == "compositionality" or record.name in {
         "birdsnap", "ucf101", "kinetics700", "imagenet_vid", "youtube_bb",
     }  # fmt: skip
 

@@ -73,7 +73,7 @@ def test_a_revision_is_found_by_its_name_and_by_its_commit(hub: Path, wds_pets: 
 def test_a_commit_in_the_cache_costs_no_request(hub: Path, wds_pets: Path, monkeypatch) -> None:
     put(hub, "clip-benchmark/wds_pets", wds_pets)
     asked = []
-    monkeypatch.setattr(hub_module, "snapshot", lambda *arguments, **_: asked.append(arguments))
+    monkeypatch.setattr(hub_module, "download_snapshot", lambda *arguments, **_: asked.append(arguments))
     assert download_dataset(f"hf:clip-benchmark/wds_pets@{COMMIT}")[0].name == COMMIT
     assert asked == []
 

@@ -66,11 +66,11 @@ class Counting(FsspecStore):
         self.fetched: list[tuple[int, int]] = []
         self.versions = 0
 
-    def version(self, url: str) -> ObjectVersion:
+    def get_version(self, url: str) -> ObjectVersion:
         self.versions += 1
         return super().get_version(url)
 
-    def fetch(self, url: str, offset: int, size: int) -> tuple[ObjectVersion | None, bytes]:
+    def get_range(self, url: str, offset: int, size: int) -> tuple[ObjectVersion | None, bytes]:
         self.fetched.append((offset, size))
         return super().get_range(url, offset, size)
 
@@ -82,7 +82,7 @@ class Counting(FsspecStore):
 @pytest.fixture
 def counting(monkeypatch: pytest.MonkeyPatch) -> Counting:
     store = Counting()
-    monkeypatch.setattr(remote_module, "open_store", lambda url: store)
+    monkeypatch.setattr(remote_module, "open_object_store", lambda url: store)
     return store
 
 
@@ -123,7 +123,14 @@ def test_batches_of_a_bucket_are_those_of_the_folder_with_forked_workers(shards,
     for place, workers in ((folder, 0), (bucket(folder), 2)):
         source = open_source(place, DEFAULT)
         source.read(0)  # so that there is something a fork could trip over
-        settings = {"image_size": 16, "batch_size": 8, "seed": 1, "start": 0, "steps": 6, "options": DEFAULT}
+        settings = {
+            "image_size": 16,
+            "batch_size": 8,
+            "seed": 1,
+            "start_sample": 0,
+            "num_steps": 6,
+            "config": DEFAULT,
+        }
         taken.append(list(iter_batches(source, num_workers=workers, **settings)))
     for ours, theirs in zip(*taken, strict=True):
         assert (ours.ids, ours.captions) == (theirs.ids, theirs.captions)
@@ -188,13 +195,13 @@ def test_a_batch_is_asked_for_before_the_first_answer_comes(shards, bucket, monk
     together = threading.Barrier(4, timeout=20)
 
     class Meeting(Counting):
-        def fetch(self, url: str, offset: int, size: int) -> tuple[ObjectVersion | None, bytes]:
+        def get_range(self, url: str, offset: int, size: int) -> tuple[ObjectVersion | None, bytes]:
             if threading.current_thread().name.startswith("shards"):
                 together.wait()
-            return super().fetch(url, offset, size)
+            return super().get_range(url, offset, size)
 
     store = Meeting()
-    monkeypatch.setattr(remote_module, "open_store", lambda url: store)
+    monkeypatch.setattr(remote_module, "open_object_store", lambda url: store)
     source = open_source(bucket(shards(8, samples_per_shard=2)), NO_CACHE)
     assert len(read_many(source, [6, 4, 2, 0])) == 4  # breaks the barrier unless all four are under way
 
@@ -203,12 +210,12 @@ def test_shards_are_indexed_several_at_a_time(shards, bucket, monkeypatch) -> No
     together = threading.Barrier(4, timeout=20)
 
     class Meeting(Counting):
-        def fetch(self, url: str, offset: int, size: int) -> tuple[ObjectVersion | None, bytes]:
+        def get_range(self, url: str, offset: int, size: int) -> tuple[ObjectVersion | None, bytes]:
             together.wait()
-            return super().fetch(url, offset, size)
+            return super().get_range(url, offset, size)
 
     store = Meeting()
-    monkeypatch.setattr(remote_module, "open_store", lambda url: store)
+    monkeypatch.setattr(remote_module, "open_object_store", lambda url: store)
     assert len(open_source(bucket(shards(4, samples_per_shard=1)), NO_CACHE)) == 4
 
 
@@ -216,7 +223,7 @@ def test_no_more_requests_are_under_way_than_allowed(shards, bucket, monkeypatch
     under_way, most, lock = 0, 0, threading.Lock()
 
     class Slow(Counting):
-        def fetch(self, url: str, offset: int, size: int) -> tuple[ObjectVersion | None, bytes]:
+        def get_range(self, url: str, offset: int, size: int) -> tuple[ObjectVersion | None, bytes]:
             nonlocal under_way, most
             with lock:
                 under_way += 1
@@ -224,10 +231,10 @@ def test_no_more_requests_are_under_way_than_allowed(shards, bucket, monkeypatch
             threading.Event().wait(0.01)
             with lock:
                 under_way -= 1
-            return super().fetch(url, offset, size)
+            return super().get_range(url, offset, size)
 
     store = Slow()
-    monkeypatch.setattr(remote_module, "open_store", lambda url: store)
+    monkeypatch.setattr(remote_module, "open_object_store", lambda url: store)
     source = open_source(bucket(shards(40, samples_per_shard=1)), NO_CACHE)
     read_many(source, range(40))
     assert MAX_CONCURRENT_REQUESTS / 2 < most <= MAX_CONCURRENT_REQUESTS
@@ -320,7 +327,7 @@ class Failing:
     def __init__(self, *errors: Exception) -> None:
         self.errors = list(errors)
 
-    def whole(self, url: str) -> bytes:
+    def get(self, url: str) -> bytes:
         if self.errors:
             raise self.errors.pop(0)
         return b"at last"
@@ -333,7 +340,7 @@ def ask(monkeypatch: pytest.MonkeyPatch):
 
     def ask(*errors: Exception) -> bytes:
         store = Failing(*errors)
-        monkeypatch.setattr(remote_module, "open_store", lambda url: store)
+        monkeypatch.setattr(remote_module, "open_object_store", lambda url: store)
         monkeypatch.setattr(remote_module.time, "sleep", waits.append)
         return RetryingClient("s3://b/x", None).call_with_retries(
             "s3://b/x", lambda store: store.get("s3://b/x")
@@ -449,8 +456,8 @@ def test_an_unknown_protocol_is_named() -> None:
 
 def test_file_systems_are_neither_shared_nor_remember_listings() -> None:
     first, second = open_object_store("memory://x"), open_object_store("memory://x")
-    assert first.files is not second.files
-    assert not first.files.dircache.use_listings_cache
+    assert first.fs is not second.fs
+    assert not first.fs.dircache.use_listings_cache
 
 
 def test_counts_of_img2dataset_are_compared_in_a_bucket(shards, bucket) -> None:
