@@ -128,10 +128,10 @@ def tab(browser):
         )
         page = context.new_page()
         page.set_default_timeout(30_000)
-        page.with_classnames(
+        page.on(
             "console", lambda message: said.append(message.text) if message.type == "error" else None
         )
-        page.with_classnames("pageerror", lambda error: said.append(str(error)))
+        page.on("pageerror", lambda error: said.append(str(error)))
         page.goto(address)
         opened.append(context)
         return page

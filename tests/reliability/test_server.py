@@ -153,7 +153,7 @@ def test_v1_a_steady_load_is_answered_without_an_error(server):
     def ask(number):
         time.sleep(max(0.0, began + number / 40 - time.monotonic()))
         body = classify(picture(number)) if number % 4 == 0 else text(number)
-        return server.call_with_retries("POST", "/v1/classify" if number % 4 == 0 else "/v1/embed", body)[0]
+        return server.ask("POST", "/v1/classify" if number % 4 == 0 else "/v1/embed", body)[0]
 
     began = time.monotonic()
     with ThreadPoolExecutor(16) as pool:
@@ -353,23 +353,23 @@ def bombs():
 
 def test_s6_bombs_are_refused_quickly_and_without_memory(server):
     bodies = {name: json.dumps(classify(data)).encode() for name, data in bombs().items()}
-    server.call_with_retries("POST", "/v1/classify", classify(picture()))
+    server.ask("POST", "/v1/classify", classify(picture()))
     server.forget_peak()
     before = server.resident()
     for name, body in bodies.items():
-        tries = [server.call_with_retries("POST", "/v1/classify", body) for _ in range(3)]
+        tries = [server.ask("POST", "/v1/classify", body) for _ in range(3)]
         assert {status for status, _, _ in tries} == {400}, (name, tries[0])
         assert min(seconds for _, _, seconds in tries) < 0.2, name
     grown = server.resident(peak=True) - before
     assert grown < 50 * 2**20, f"{grown / 2**20:.0f} MiB"
-    assert server.call_with_retries("POST", "/v1/classify", classify(picture()))[0] == 200
+    assert server.ask("POST", "/v1/classify", classify(picture()))[0] == 200
 
 
 def test_s6_of_a_thousand_frames_the_first_is_looked_at(server):
     frames = [Image.new("P", (100, 100), number % 256) for number in range(1000)]
     gif = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=10)
     still = encoded(frames[0], "GIF")
-    answers = [server.call_with_retries("POST", "/v1/classify", classify(data))[:2] for data in (gif, still)]
+    answers = [server.ask("POST", "/v1/classify", classify(data))[:2] for data in (gif, still)]
     assert answers[0] == answers[1]
     assert answers[0][0] == 200
 
@@ -392,7 +392,7 @@ def test_s7_a_body_beyond_the_limit_is_refused_whatever_its_head_says(server):
     )
     assert both[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 422")
     assert server.resident() - before < 100 * 2**20
-    assert server.call_with_retries("POST", "/v1/embed", text(1))[0] == 200
+    assert server.ask("POST", "/v1/embed", text(1))[0] == 200
 
 
 def test_s7_an_endless_head_is_refused(server):
@@ -417,7 +417,7 @@ def test_s7_slow_senders_are_cut_off_and_hold_nobody_up(server):
             for raw in drips:
                 with suppress(ConnectionError):
                     raw.sendall(b"x")
-            status, _, seconds = server.call_with_retries("POST", "/v1/embed", text(len(taken)))
+            status, _, seconds = server.ask("POST", "/v1/embed", text(len(taken)))
             taken.append(seconds)
             assert status == 200
             time.sleep(0.05)

@@ -71,15 +71,15 @@ def clip(model: Path) -> Bundle:
 class Here:
     """A model in threads of this process: what `ModelProcess` is, without the seconds that one takes to start."""
 
-    is_up = True
+    is_ready = True
 
     def __init__(self, load: Callable[[], Bundle]) -> None:
         self.load = load
 
     async def __aenter__(self) -> "Here":
         self.one, self.some = ThreadPoolExecutor(1), ThreadPoolExecutor(2)
-        self.passes = await self.run(self.one, lambda: ModelRunner(self.load()))
-        self.facts = self.passes.facts
+        self.runner = await self.run(self.one, lambda: ModelRunner(self.load()))
+        self.metadata = self.runner.metadata
         return self
 
     async def __aexit__(self, *_error: object) -> None:
@@ -89,17 +89,17 @@ class Here:
     async def run(self, threads, function, *arguments):
         return await asyncio.get_running_loop().run_in_executor(threads, function, *arguments)
 
-    async def decode(self, data, where):
-        return await self.run(self.some, self.passes.decode, data, where)
+    async def decode_image(self, data, where):
+        return await self.run(self.some, self.runner.decode_image, data, where)
 
-    async def pictures(self, pictures):
-        return await self.run(self.one, self.passes.pictures, pictures)
+    async def encode_images(self, images):
+        return await self.run(self.one, self.runner.encode_images, images)
 
-    async def texts(self, texts):
-        return await self.run(self.one, self.passes.texts, texts)
+    async def encode_texts(self, texts):
+        return await self.run(self.one, self.runner.encode_texts, texts)
 
-    async def head(self, labels, templates):
-        return await self.run(self.one, self.passes.head, labels, templates)
+    async def build_head(self, labels, templates):
+        return await self.run(self.one, self.runner.build_head, labels, templates)
 
 
 @contextmanager

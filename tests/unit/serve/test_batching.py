@@ -23,7 +23,7 @@ async def batching(run, **settings):
             return await asyncio.get_running_loop().run_in_executor(executor, run, items)
 
         batcher = Batcher(run_there, BatchingConfig(**settings), passes.append)
-        batcher.batch_callback = passes
+        batcher.batches = passes
         worker = asyncio.create_task(batcher.run_forever())
         yield batcher
         worker.cancel()
@@ -37,16 +37,16 @@ def doubled(items):
 
 def test_items_that_come_together_pass_together():
     async def scenario():
-        async with batching(doubled, size=8, delay_seconds=0.05) as batcher:
+        async with batching(doubled, max_batch_size=8, max_delay_seconds=0.05) as batcher:
             assert await asyncio.gather(*(batcher([n]) for n in range(8))) == [[2 * n] for n in range(8)]
-            assert [passed.items for passed in batcher.batch_callback] == [8]
+            assert [passed.num_items for passed in batcher.batches] == [8]
 
     asyncio.run(scenario())
 
 
 def test_one_alone_waits_no_longer_than_the_delay():
     async def scenario():
-        async with batching(doubled, size=8, delay_seconds=0.02) as batcher:
+        async with batching(doubled, max_batch_size=8, max_delay_seconds=0.02) as batcher:
             began = time.monotonic()
             assert await batcher([5]) == [10]
             assert 0.015 < time.monotonic() - began < 1
@@ -62,7 +62,7 @@ def test_what_the_queue_cannot_hold_is_refused_with_when_to_come_again():
             go.wait(10)
             return items
 
-        async with batching(slow, size=2, queue=4, delay_seconds=0) as batcher:
+        async with batching(slow, max_batch_size=2, max_queue_size=4, max_delay_seconds=0) as batcher:
             first = [asyncio.create_task(batcher([n])) for n in range(2)]
             await asyncio.sleep(0.05)  # these two are with the model now
             waiting = [asyncio.create_task(batcher([n])) for n in range(4)]
@@ -91,7 +91,7 @@ def test_what_waited_beyond_the_deadline_is_given_up():
             time.sleep(0.3)
             return items
 
-        async with batching(slow, size=1, delay_seconds=0, deadline_seconds=0.1) as batcher:
+        async with batching(slow, max_batch_size=1, max_delay_seconds=0, timeout_seconds=0.1) as batcher:
             tasks = [asyncio.create_task(batcher([n])) for n in range(2)]
             await asyncio.sleep(0.2)
             assert batcher.is_stuck
@@ -112,7 +112,7 @@ def test_a_bad_item_fails_alone():
                 raise ValueError("three")
             return items
 
-        async with batching(fragile, size=8, delay_seconds=0.02) as batcher:
+        async with batching(fragile, max_batch_size=8, max_delay_seconds=0.02) as batcher:
             results = await asyncio.gather(*(batcher([n]) for n in range(6)), return_exceptions=True)
             assert [result for result in results if isinstance(result, list)] == [[0], [1], [2], [4], [5]]
             assert isinstance(results[3], ValueError)
@@ -129,7 +129,7 @@ def test_who_has_left_is_not_computed_for():
             time.sleep(0.05)
             return items
 
-        async with batching(slow, size=1, delay_seconds=0) as batcher:
+        async with batching(slow, max_batch_size=1, max_delay_seconds=0) as batcher:
             tasks = [asyncio.create_task(batcher([n])) for n in range(10)]
             await asyncio.sleep(0.02)
             for task in tasks[1:9]:
@@ -156,7 +156,7 @@ def test_v3_ten_thousand_distinct_inputs_are_never_mixed_up():
         return items, await batcher(items)
 
     async def scenario():
-        async with batching(square, size=32, delay_seconds=0.002, queue=40_000) as batcher:
+        async with batching(square, max_batch_size=32, max_delay_seconds=0.002, max_queue_size=40_000) as batcher:
             tasks = [asyncio.create_task(ask(batcher, number)) for number in range(10_000)]
             await asyncio.sleep(0.2)
             gone = draw.sample(tasks, 1000)

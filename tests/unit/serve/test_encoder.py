@@ -34,7 +34,7 @@ def test_v3_ten_thousand_texts_at_once_get_the_vector_each_has_alone(clip):
 
     async def ask(encoder, text):
         await asyncio.sleep(draw.random())
-        [found] = await encoder.texts([text])
+        [found] = await encoder.encode_texts([text])
         return found.vector_E
 
     async def scenario(encoder):
@@ -44,7 +44,7 @@ def test_v3_ten_thousand_texts_at_once_get_the_vector_each_has_alone(clip):
             task.cancel()
         return await asyncio.gather(*tasks, return_exceptions=True)
 
-    found = encoding(clip, scenario, queue=10_000)
+    found = encoding(clip, scenario, max_queue_size=10_000)
     answered = [number for number, vector in enumerate(found) if isinstance(vector, torch.Tensor)]
     assert len(answered) >= 9000
     vectors = torch.stack([found[number] for number in answered])
@@ -60,7 +60,7 @@ def test_v3_pictures_at_once_get_the_vector_each_has_alone(clip):
     pictures = [encoded(number, (40 + number % 7, 40)) for number in range(100)]
 
     async def scenario(encoder):
-        return await asyncio.gather(*(encoder.picture(data, "one") for data in pictures))
+        return await asyncio.gather(*(encoder.encode_image(data, "one") for data in pictures))
 
     found = torch.stack(encoding(clip, scenario))
     alone = torch.cat([clip.encode_images([data]) for data in pictures])
@@ -70,8 +70,8 @@ def test_v3_pictures_at_once_get_the_vector_each_has_alone(clip):
 def test_a_bad_picture_is_named_and_costs_nobody_else_anything(clip):
     async def scenario(encoder):
         calls = [
-            encoder.picture(encoded(1), "one"),
-            encoder.picture(b"\xff\xd8\xff nothing", "two"),
+            encoder.encode_image(encoded(1), "one"),
+            encoder.encode_image(b"\xff\xd8\xff nothing", "two"),
         ]
         return await asyncio.gather(*calls, return_exceptions=True)
 
@@ -86,9 +86,9 @@ def test_heads_are_those_of_the_model(clip, size):
     labels = [f"animal {number}" for number in range(300)]
 
     async def scenario(encoder):
-        return [await encoder.head(labels, ["a {}.", "one {}."]) for _ in range(2)]
+        return [await encoder.build_head(labels, ["a {}.", "one {}."]) for _ in range(2)]
 
-    first, again = encoding(clip, scenario, size=size)
+    first, again = encoding(clip, scenario, max_batch_size=size)
     assert again is first
     assert torch.allclose(first.vectors_CE, clip.class_vectors(labels, ["a {}.", "one {}."]), atol=1e-6)
-    assert first.cut == 0
+    assert first.num_truncated == 0

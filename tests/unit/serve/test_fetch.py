@@ -68,7 +68,7 @@ def get(certificate, answer, name="pictures.test", most=1000, **options):
     async def scenario():
         async with host(certificate, answer) as (port, asked):
             context = ssl.create_default_context(cafile=str(certificate / "c.pem"))
-            known = {"resolve": here, "is_allowed": lambda _address: True, "context": context} | options
+            known = {"resolve": here, "is_allowed": lambda _address: True, "ssl_context": context} | options
             url = f"https://{name}:{port}/a.jpg?size=1"
             return await fetch_url(url, frozenset({f"{name}:{port}"}), max_bytes=most, **known), asked
 
@@ -118,7 +118,7 @@ def test_a_certificate_of_another_name_is_refused(certificate):
 
 def test_a_host_that_takes_its_time_is_given_up(certificate):
     with pytest.raises(HTTPError, match=FETCH_ERROR[:20]):
-        get(certificate, b"HTTP/1.1 200 OK\r\n", seconds=0.0)
+        get(certificate, b"HTTP/1.1 200 OK\r\n", timeout_seconds=0.0)
 
 
 @pytest.mark.parametrize(

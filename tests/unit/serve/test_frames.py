@@ -18,4 +18,4 @@ def test_frames_are_the_same_whole_and_in_pieces(sent, lengths):
         length = lengths[len(received) % len(lengths)]
         received += frames.feed(data[place : place + length])
         place += length
-    assert [(frame.head, list(frame.parts)) for frame in received] == sent
+    assert [(frame.header, list(frame.payloads)) for frame in received] == sent

@@ -114,7 +114,7 @@ def vectors(store):
 def test_of_many_rows_a_lot_is_shown_and_says_where_it_stands(store):
     shown = project_store(store, max_points=20)
     assert (shown.num_rows, len(shown.ids), len(shown.coords_N2)) == (60, 20, 20)
-    assert list(shown.ids) == store.at(shown.positions.tolist(), ["id"])["id"].to_pylist()
+    assert list(shown.ids) == store.take_positions(shown.positions.tolist(), ["id"])["id"].to_pylist()
 
 
 def test_a_damaged_file_in_the_cache_is_made_again(store, tmp_path, monkeypatch):
@@ -174,7 +174,7 @@ def test_values_of_another_version_are_not_laid_on_old_points(store):
 
 def test_the_map_is_made_in_the_background_and_then_given(client, monkeypatch):
     gate = threading.Event()
-    monkeypatch.setattr(served, "project", lambda store: (gate.wait(30), project_store(store))[1])
+    monkeypatch.setattr(served, "project_store", lambda store: (gate.wait(30), project_store(store))[1])
     first = client.get("/v1/map")
     assert (first.status_code, first.json()) == (202, {"state": "computing"})
     assert client.get("/v1/map/columns/kind").status_code == 202
@@ -199,7 +199,7 @@ def test_a_map_that_cannot_be_made_says_why_and_is_tried_again(client, monkeypat
         raise StoreError("the disk is on fire")
 
     with monkeypatch.context() as patch:
-        patch.setattr(served, "project", fail)
+        patch.setattr(served, "project_store", fail)
         answer = wait(client)
         assert (answer.status_code, answer.json()["error"]["message"]) == (503, "the disk is on fire")
     assert wait(client).json()["shown"] == 60

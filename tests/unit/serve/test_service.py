@@ -115,7 +115,7 @@ def test_every_answer_has_the_headers_of_security(client):
 def test_no_other_origin_is_let_in(client, origin):
     asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
     answers = [
-        client.config("/v1/embed", headers=asked),
+        client.options("/v1/embed", headers=asked),
         client.get("/v1/about", headers={"Origin": origin}),
     ]
     assert not any(name.startswith("access-control") for answer in answers for name in answer.headers)

@@ -42,13 +42,13 @@ def test_every_call_gives_what_the_model_gives_here(model, clip):
     labels, templates = ["horse", "cow", "horse " * 40], ["a {}.", "one {}."]
 
     async def scenario(there):
-        assert there.facts == here.metadata
+        assert there.metadata == here.metadata
         one, two = [
-            await there.decode(data, "one") for data in (encoded(1), sent(encoded(2, (90, 20)))["data"])
+            await there.decode_image(data, "one") for data in (encoded(1), sent(encoded(2, (90, 20)))["data"])
         ]
-        vectors = await there.pictures([one, two])
-        assert torch.equal(await there.decode(encoded(1), "again"), vectors[0])
-        return one, vectors, await there.texts(texts), await there.head(labels, templates)
+        vectors = await there.encode_images([one, two])
+        assert torch.equal(await there.decode_image(encoded(1), "again"), vectors[0])
+        return one, vectors, await there.encode_texts(texts), await there.build_head(labels, templates)
 
     decoded, vectors, found, head = asking(model, scenario)
     assert isinstance(decoded, DecodedImage)
@@ -57,20 +57,20 @@ def test_every_call_gives_what_the_model_gives_here(model, clip):
     assert torch.allclose(torch.stack(list(vectors)), alone, atol=1e-6)
     for text, expected in zip(found, here.encode_texts(texts), strict=True):
         assert torch.allclose(text.vector_E, expected.vector_E, atol=1e-6)
-        assert (text.tokens, text.is_truncated) == (expected.num_tokens, expected.is_truncated)
+        assert (text.num_tokens, text.is_truncated) == (expected.num_tokens, expected.is_truncated)
     expected = here.build_head(labels, templates)
     assert torch.allclose(head.vectors_CE, expected.vectors_CE, atol=1e-6)
-    assert head.cut == expected.cut == 2
+    assert head.num_truncated == expected.num_truncated == 2
 
 
 def test_errors_come_back_as_what_they_are(model):
     async def scenario(there):
         with pytest.raises(BadSample) as bad:
-            await there.decode(b"\xff\xd8\xff nothing", "two")
+            await there.decode_image(b"\xff\xd8\xff nothing", "two")
         assert bad.value.location == "two"
         with pytest.raises(WorkerError, match=r"(?s)Traceback.*worker\.py"):
-            await there.texts(None)
-        return await there.texts(["and it goes on"])
+            await there.encode_texts(None)
+        return await there.encode_texts(["and it goes on"])
 
     assert len(asking(model, scenario)) == 1
 
@@ -117,9 +117,9 @@ def test_v4_a_process_that_was_killed_is_replaced(model, caplog):
     """What it was at is refused, what comes meanwhile waits, and both are told apart in less than a moment."""
 
     async def scenario(there):
-        first = there.number
+        first = there.pid
         os.kill(first, signal.SIGSTOP)
-        under_way = asyncio.create_task(there.texts(["under way"]))
+        under_way = asyncio.create_task(there.encode_texts(["under way"]))
         await asyncio.sleep(0.1)
         began = time.monotonic()
         os.kill(first, signal.SIGKILL)
@@ -129,9 +129,9 @@ def test_v4_a_process_that_was_killed_is_replaced(model, caplog):
         assert gone.value.status_code == 503
         assert gone.value.retry_after_seconds
         assert not there.is_ready
-        [text] = await there.texts(["what comes meanwhile"])
+        [text] = await there.encode_texts(["what comes meanwhile"])
         assert there.is_ready
-        assert there.number != first
+        assert there.pid != first
         assert not is_alive(first)
         return text.vector_E
 
@@ -144,7 +144,7 @@ def test_a_process_that_cannot_be_replaced_is_told_to_who_runs_it(tmp_path):
 
     async def scenario(there):
         write_model(folder, seed=2)
-        os.kill(there.number, signal.SIGKILL)
+        os.kill(there.pid, signal.SIGKILL)
         while not told:
             await asyncio.sleep(0.02)
         assert not there.is_ready
@@ -157,15 +157,15 @@ def test_nothing_that_goes_wrong_in_a_second_start_is_lost(model, monkeypatch):
     told = []
     failing = """
 import socket, sys
-from zebra.serve.frames import pack
+from zebra.serve.frames import encode_frame
 line = socket.socket(fileno=int(sys.argv[1]))
-line.sendall(b"".join(pack({"call": 0, "error": None, "said": ["a disk that broke"]})))
+line.sendall(b"".join(encode_frame({"call": 0, "error": None, "said": ["a disk that broke"]})))
 line.recv(1)
 """
 
     async def scenario(there):
         monkeypatch.setattr(worker_client, "WORKER_ARGS", ("-c", failing))
-        os.kill(there.number, signal.SIGKILL)
+        os.kill(there.pid, signal.SIGKILL)
         while not told:
             await asyncio.sleep(0.02)
 
@@ -178,11 +178,11 @@ def test_no_process_outlives_its_server(model):
     """Not even one that was killed; and the signals that stop a server are the server's to act on."""
     script = f"""
 import asyncio
-from zebra.serve.worker_client import ModelProcess
+from zebra.serve.worker_client import WorkerClient
 
 async def run():
-    async with ModelProcess({str(model)!r}, 4) as model:
-        print(model.number, flush=True)
+    async with WorkerClient({str(model)!r}, 4) as model:
+        print(model.pid, flush=True)
         await asyncio.sleep(60)
 
 asyncio.run(run())

@@ -12,7 +12,7 @@ HEAD = {"type": "http", "headers": []}
 
 def answered(app, messages, head=HEAD, **limits):
     """Ask an app behind Bodies with some messages, each after its seconds; return status and error type or body."""
-    known = {"most": 100, "most_together": 1000, "seconds": 5.0, "places": ConcurrencyLimit(10)} | limits
+    known = {"max_bytes": 100, "max_total_bytes": 1000, "timeout_seconds": 5.0, "concurrency_limit": ConcurrencyLimit(10)} | limits
     sent = []
 
     async def scenario():
@@ -66,7 +66,7 @@ def test_a_head_that_promises_too_much_is_refused_before_a_byte_is_read():
 
 
 def test_a_body_that_is_too_slow_is_refused():
-    assert answered(echo, [piece(b"a"), piece(b"b", 10), GONE], seconds=0.05) == (408, "timeout")
+    assert answered(echo, [piece(b"a"), piece(b"b", 10), GONE], timeout_seconds=0.05) == (408, "timeout")
 
 
 def test_bodies_share_a_limit_too():
