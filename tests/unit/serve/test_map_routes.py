@@ -108,7 +108,7 @@ def test_the_same_vectors_get_the_same_places_and_from_the_cache_at_once(store, 
 
 
 def vectors(store):
-    return store.vectors()[1].astype(np.float32)
+    return store.read_vectors()[1].astype(np.float32)
 
 
 def test_of_many_rows_a_lot_is_shown_and_says_where_it_stands(store):
@@ -180,7 +180,7 @@ def test_the_map_is_made_in_the_background_and_then_given(client, monkeypatch):
     assert client.get("/v1/map/columns/kind").status_code == 202
     gate.set()
     answer = wait(client).json()
-    assert (answer["state"], answer["rows"], answer["shown"]) == ("ready", 60, 60)
+    assert (answer["state"], answer["num_rows"], answer["num_points"]) == ("ready", 60, 60)
     assert len(answer["ids"]) == len(answer["x"]) == len(answer["y"]) == 60
     assert answer["columns"] == ["kind", "weight", "tame", "seen"]
     colours = client.get("/v1/map/columns/kind").json()
@@ -188,10 +188,10 @@ def test_the_map_is_made_in_the_background_and_then_given(client, monkeypatch):
 
 
 def test_new_rows_make_a_new_map(client, store):
-    assert wait(client).json()["shown"] == 60
+    assert wait(client).json()["num_points"] == 60
     store.append(rows(60, 66))
     assert client.get("/v1/map").status_code == 202
-    assert wait(client).json()["shown"] == 66
+    assert wait(client).json()["num_points"] == 66
 
 
 def test_a_map_that_cannot_be_made_says_why_and_is_tried_again(client, monkeypatch):
@@ -202,7 +202,7 @@ def test_a_map_that_cannot_be_made_says_why_and_is_tried_again(client, monkeypat
         patch.setattr(served, "project_store", fail)
         answer = wait(client)
         assert (answer.status_code, answer.json()["error"]["message"]) == (503, "the disk is on fire")
-    assert wait(client).json()["shown"] == 60
+    assert wait(client).json()["num_points"] == 60
 
 
 def test_labels_as_vectors_colour_the_points(client):

@@ -84,7 +84,7 @@ def truth(dataset):
 
 def test_a_set_says_what_it_holds(client):
     assert client.get("/v1/quiz/colours").json() == {
-        "name": "colours", "classes": list(CLASSES), "pictures": 12, "examples_available": 2,
+        "name": "colours", "classes": list(CLASSES), "num_images": 12, "max_shots": 2,
     }  # fmt: skip
 
 
@@ -127,8 +127,8 @@ def test_a_picture_comes_as_it_is_and_only_by_its_id(client, dataset):
 def test_a_persons_score_stands_beside_the_models(client, dataset):
     """Ann knows reds, never blue; the model knows red and blue, never dark red."""
     answers = [(image, "?" if name == "blue" else name) for image, name in truth(dataset).items()]
-    (standing,) = score(client, *answers).json()["standings"]
-    assert (standing["shots"], standing["people"], standing["answers"]) == (0, 1, 12)
+    (standing,) = score(client, *answers).json()["results"]
+    assert (standing["shots"], standing["num_people"], standing["num_answers"]) == (0, 1, 12)
     assert standing["accuracy"]["value"] == standing["majority"]["value"] == pytest.approx(2 / 3)
     assert standing["on_guesses"]["value"] == standing["majority_on_guesses"]["value"] == 1
     assert standing["model"]["value"] == pytest.approx(2 / 3)
@@ -148,7 +148,7 @@ def test_answers_of_several_people_and_shots_make_one_table_each(client, dataset
         for person, shots in (("ann", 0), ("bob", 0), ("ann", 1))
     ]
     body = client.post("/v1/quiz/colours/score", json={"person": "ann", "answers": said}).json()
-    assert [(each["shots"], each["people"], each["answers"]) for each in body["standings"]] == [
+    assert [(each["shots"], each["num_people"], each["num_answers"]) for each in body["results"]] == [
         (0, 2, 12),
         (1, 1, 6),
     ]
@@ -163,7 +163,7 @@ def test_the_table_is_that_of_the_exported_file(client, dataset, tmp_path):
         writer.writerows(("ann", image, answer, 0) for image, answer in answers)
     labels = QuizDataset(dataset).labels
     row = evaluate_humans(read_answers(path, CLASSES, labels), labels, 0)
-    (standing,) = score(client, *answers).json()["standings"]
+    (standing,) = score(client, *answers).json()["results"]
     assert standing["accuracy"]["value"] == row.accuracy.value
     assert standing["accuracy"]["low"] == row.accuracy.low
 
