@@ -164,11 +164,11 @@ def measure_index(
     home: Path, facts: IndexMetadata, probes: int, queries_QE: NDArray[np.float32], truth: list[list[str]]
 ) -> dict[str, Any]:
     """Time searches by the index, and count what they find."""
-    chosen = {name: getattr(facts, name) for name in IndexMetadata.__slots__} | {"probes": probes}
-    ivf_index.write_index_facts(home, IndexMetadata(**chosen))
+    chosen = {name: getattr(facts, name) for name in IndexMetadata.__slots__} | {"nprobes": probes}
+    ivf_index.write_index_metadata(home, IndexMetadata(**chosen))
     search = open_searcher(home, method="approximate")
     found = [[hit.id for hit in search.search(query_E, k=K).hits] for query_E in queries_QE]
-    ivf_index.write_index_facts(home, facts)
+    ivf_index.write_index_metadata(home, facts)
     return {"recall": recall(found, truth)} | timed(search.search, queries_QE)
 
 
@@ -187,7 +187,7 @@ def peers(home: Path) -> dict[str, Any]:
         search = (
             lance.search(query_E, vector_column_name="vector").distance_type("cosine").bypass_vector_index()
         )
-        return search.max_bytes(K).select(["id", "_distance"]).to_arrow()
+        return search.limit(K).select(["id", "_distance"]).to_arrow()
 
     row["lancedb_brute"] = timed(brute, queries_QE[:12])
     full_NE = half_NE.astype(np.float32)

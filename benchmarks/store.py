@@ -76,11 +76,11 @@ def measure(home: Path, rows: int, commit: int) -> dict[str, Any]:
         opened, again = clock(lambda: Store.open(home / "store"))
         scanned, _ = clock(lambda: sum(batch.num_rows for batch in again.scan(again.schema.names)))
         scanned_mb = peak_mb()
-        read, (ids, vectors_NE) = clock(again.vectors)
+        read, (ids, vectors_NE) = clock(again.read_vectors)
         assert vectors_NE.shape == (rows, WIDTH) and len(ids) == rows
         places = np.random.default_rng(0).integers(0, rows, 100).tolist()
-        at, _ = clock(lambda: again.at(places))
-        take, _ = clock(lambda: again.take([f"{n:064x}" for n in places]))
+        at, _ = clock(lambda: again.take_positions(places))
+        take, _ = clock(lambda: again.take_ids([f"{n:064x}" for n in places]))
         compact, _ = clock(store.compact)
         reopened, _ = clock(lambda: Store.open(home / "store"))
     return {

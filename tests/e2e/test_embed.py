@@ -56,13 +56,13 @@ def test_a_folder_without_captions_becomes_a_store_and_then_only_what_is_new(zeb
     told = zebra("embed", model, "photos", "--out", "store", "--json", cwd=tmp_path).stdout
     document = json.loads(told)
     assert {
-        name: document[name] for name in ("rows", "embedded", "reused", "already", "vanished", "finished")
+        name: document[name] for name in ("num_rows", "embedded", "reused", "unchanged", "stale", "finished")
     } == {
-        "rows": 97,
+        "num_rows": 97,
         "embedded": 0,
         "reused": 1,
-        "already": 95,
-        "vanished": 1,
+        "unchanged": 95,
+        "stale": 1,
         "finished": True,
     }
     assert document["skipped"] == {"not an image": 1}
@@ -110,7 +110,7 @@ from zebra.workflows import embed
 pipeline.COMMIT_ROWS = 4
 model, data, out = sys.argv[1:]
 embed.run(EmbedConfig(model=model, data=data, out=out, precision="fp32", batch_size=2, workers=2),
-          watch=lambda tally: print(tally.done, flush=True))
+          callback=lambda progress: print(progress.done, flush=True))
 """
 
 
@@ -128,7 +128,7 @@ def test_a_killed_run_goes_on_without_losing_or_repeating_a_picture(
     ).stdout
     document = json.loads(told)
     assert 0 < document["embedded"] < 96
-    assert document["already"] + document["embedded"] == 96
+    assert document["unchanged"] + document["embedded"] == 96
     stored = [
         Path(row["path"])
         for batch in Store.open(tmp_path / "store").scan(["path"])

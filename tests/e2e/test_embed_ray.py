@@ -105,7 +105,7 @@ def test_a_folder_over_two_workers_is_the_store_of_one_process_and_then_nothing_
 
     (folder / "bad.jpg").unlink()
     document = json.loads(zebra(*words, cwd=tmp_path).stdout)
-    assert (document["already"], document["embedded"], document["rows"]) == (40, 0, 40)
+    assert (document["unchanged"], document["embedded"], document["num_rows"]) == (40, 0, 40)
 
 
 def test_shards_over_a_cluster_that_is_there_are_the_store_of_one_process(

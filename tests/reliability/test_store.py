@@ -182,7 +182,7 @@ CHANGES = {
 
 @pytest.fixture
 def begun(store, monkeypatch):
-    monkeypatch.setattr("zebra.store.store.SMALL_FILES", 2)
+    monkeypatch.setattr("zebra.store.store.MIN_SMALL_FILES", 2)
     store.append(rows(0, 10))
     store.append(rows(10, 20))
     return store

@@ -116,9 +116,9 @@ class EmbedActor:
     def __call__(self, row: dict[str, BatchRequest]) -> dict[str, BatchResponse]:
         """Return the answers to a batch, or why there cannot be any."""
         try:
-            return {"reply": BatchResponse(self._embed_batch(row["parcel"].image_refs))}
+            return {"response": BatchResponse(self._embed_batch(row["request"].image_refs))}
         except ZebraError as error:
-            return {"reply": BatchResponse((), str(error))}
+            return {"response": BatchResponse((), str(error))}
 
     def _embed_batch(self, image_refs: Sequence[ImageRef]) -> list[RemoteResult]:
         work = BatchEmbedder(self.preprocessor, self.encode_pixels, InFlight(lambda _digest: None))
@@ -248,9 +248,11 @@ def _map_on_cluster(
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     needs = {"num_gpus": 1} if "GPU" in ray.cluster_resources() else {"num_cpus": 1}
     pool = ray.data.ActorPoolStrategy(size=num_workers)
-    rows = ray.data.from_items([{"parcel": parcel} for parcel in requests], override_num_blocks=len(requests))
+    rows = ray.data.from_items(
+        [{"request": parcel} for parcel in requests], override_num_blocks=len(requests)
+    )
     replies = rows.map(EmbedActor, fn_constructor_args=actor_args, compute=pool, **needs)
-    yield from (row["reply"] for row in replies.iter_rows())
+    yield from (row["response"] for row in replies.iter_rows())
 
 
 @contextmanager

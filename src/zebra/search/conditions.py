@@ -85,7 +85,7 @@ _SQL_TYPES = {pa.float64(): "DOUBLE", pa.int64(): "BIGINT", pa.bool_(): "BOOLEAN
 def column_kind(type: pa.DataType) -> str:
     """Name the type of a column as people say it; empty for one that cannot be filtered.
 
-    >>> kind_of(pa.int32()), kind_of(pa.list_(pa.string()))
+    >>> column_kind(pa.int32()), column_kind(pa.list_(pa.string()))
     ('number', '')
     """
     if pa.types.is_string(type) or pa.types.is_large_string(type):
@@ -222,7 +222,7 @@ class BooleanCondition:
 def sql_literal(value: FilterValue) -> str:
     """Write a value for the engine of the store.
 
-    >>> literal("o'b"), literal(True), literal(2.0)
+    >>> sql_literal("o'b"), sql_literal(True), sql_literal(2.0)
     ("'o''b'", 'true', 'CAST(2.0 AS DOUBLE)')
     """
     if isinstance(value, str):

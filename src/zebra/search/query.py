@@ -19,7 +19,7 @@ def combine_vectors(weighted_vectors: Sequence[WeightedVector]) -> NDArray[np.fl
     Raises:
         ConfigError: There are none, they are of different widths, or they cancel each other out.
 
-    >>> print(combine([([3.0, 0.0], 1.0), ([0.0, 2.0], -1.0)]).round(2))
+    >>> print(combine_vectors([([3.0, 0.0], 1.0), ([0.0, 2.0], -1.0)]).round(2))
     [ 0.71 -0.71]
     """
     if not weighted_vectors:

@@ -156,7 +156,7 @@ class LanceTable:
                 query = query.nprobes(nprobes)
             query = query.where(where, prefilter=True) if where else query
             light = [name for name in columns if name != "vector"]
-            query = query.refine_factor(refine_factor).max_bytes(k)
+            query = query.refine_factor(refine_factor).limit(k)
             rows = query.select([*light, "_rowid", "_distance"]).to_arrow()
             if "vector" not in columns or not len(rows):
                 return rows
@@ -194,7 +194,7 @@ class LanceTable:
 def in_clause(column: str, values: Sequence[str]) -> str:
     """Return the condition that a column has one of some values.
 
-    >>> among("id", ["a", "o'b"])
+    >>> in_clause("id", ["a", "o'b"])
     "id IN ('a', 'o''b')"
     """
     quoted = ("'" + value.replace("'", "''") + "'" for value in values)

@@ -68,10 +68,10 @@ def embed(tmp_path: Path, model: Path) -> Callable[..., workflow.EmbedResult]:
     """A function that embeds data in fp32 into the store beside it."""
 
     def run(
-        data: Path | str, out: str = "store", watch=lambda _tally: None, **settings
+        data: Path | str, out: str = "store", callback=lambda _progress: None, **settings
     ) -> workflow.EmbedResult:
         known = {"model": str(model), "precision": "fp32", "batch_size": 4, "workers": 2} | settings
-        return workflow.run(EmbedConfig(data=str(data), out=str(tmp_path / out), **known), watch)
+        return workflow.run(EmbedConfig(data=str(data), out=str(tmp_path / out), **known), callback)
 
     return run
 

@@ -108,10 +108,10 @@ class Nothing:
     def __init__(self):
         self.written = []
 
-    def look(self, _digest):
+    def find_features(self, _digest):
         return None
 
-    def visit(self, _location, _stamp):
+    def mark_seen(self, _location, _stamp):
         return False
 
     def write(self, rows, _table):
@@ -121,11 +121,11 @@ class Nothing:
 @pytest.fixture
 def pipeline(monkeypatch):
     """A function that runs pictures through, two at a time, and gives the pipeline with what it left out."""
-    monkeypatch.setattr("zebra.embed.pipeline.tabulate", lambda *_: None)
+    monkeypatch.setattr("zebra.embed.pipeline.rows_to_table", lambda *_: None)
 
     def run(pictures, prepare):
         class Few(list):
-            name, columns = "few", pa.schema([])
+            name, extra_columns = "few", pa.schema([])
 
         left_out = []
         line = EmbedPipeline(
@@ -156,7 +156,7 @@ def slow(data, where):
 
 def test_who_waits_for_equal_bytes_that_are_bad_is_named_itself(pipeline):
     line, left_out = pipeline([picture(name, b"bad") for name in "abcd"], slow)
-    assert sorted(bad.where for bad in left_out) == ["a", "b", "c", "d"]
+    assert sorted(bad.location for bad in left_out) == ["a", "b", "c", "d"]
     assert line.progress.skipped == {"not an image": 4}
 
 

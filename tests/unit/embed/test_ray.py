@@ -30,7 +30,7 @@ def cluster(monkeypatch):
             if asked["batches"] == asked["fail_at"]:
                 raise KeyError("the worker is gone")
             yield pickle.loads(
-                pickle.dumps(embedder({"parcel": pickle.loads(pickle.dumps(parcel))})["reply"])
+                pickle.dumps(embedder({"request": pickle.loads(pickle.dumps(parcel))})["response"])
             )
 
     monkeypatch.setattr(workflow, "require_ray", lambda: None)
@@ -55,9 +55,9 @@ def assert_same(tmp_path, first, second):
 
 def test_the_store_of_a_cluster_is_that_of_one_process(cluster, photos, embed, tmp_path):
     folder = photos(range(10))
-    embed(folder, vectors="float32")
-    result = embed(folder, out="other", vectors="float32", engine="ray")
-    assert (result.embedded, result.rows, result.finished) == (10, 10, True)
+    embed(folder, vector_dtype="float32")
+    result = embed(folder, out="other", vector_dtype="float32", engine="ray")
+    assert (result.embedded, result.num_rows, result.finished) == (10, 10, True)
     assert cluster["batches"] == 3
     assert_same(tmp_path, "store", "other")
 
@@ -67,8 +67,8 @@ def test_shards_named_from_the_drivers_folder_are_found(cluster, embed, tmp_path
         for number in range(7):
             writer.write(f"{number}", {"jpg": encoded(number), "txt": f"picture {number}".encode()})
     monkeypatch.chdir(tmp_path)
-    embed("shards", vectors="float32")
-    embed("shards", out="other", vectors="float32", engine="ray")
+    embed("shards", vector_dtype="float32")
+    embed("shards", out="other", vector_dtype="float32", engine="ray")
     assert_same(tmp_path, "store", "other")
 
 
@@ -77,7 +77,7 @@ def test_a_second_run_starts_no_cluster(cluster, photos, embed):
     embed(folder, engine="ray")
     cluster["batches"] = 0
     result = embed(folder, engine="ray")
-    assert (result.already, result.embedded, cluster["batches"]) == (6, 0, 0)
+    assert (result.unchanged, result.embedded, cluster["batches"]) == (6, 0, 0)
 
 
 def test_a_whole_run_is_one_commit(cluster, photos, embed, tmp_path, monkeypatch):
@@ -90,7 +90,7 @@ def test_a_whole_run_is_one_commit(cluster, photos, embed, tmp_path, monkeypatch
 def test_changed_touched_and_vanished_pictures_end_as_in_one_process(cluster, photos, embed, tmp_path):
     folder = photos(range(10))
     for out, engine in (("store", "threads"), ("other", "ray")):
-        embed(folder, out=out, engine=engine, vectors="float32")
+        embed(folder, out=out, engine=engine, vector_dtype="float32")
     (folder / "002.jpg").write_bytes(encoded(102))
     os.utime(folder / "005.jpg", (1, 1))
     (folder / "000.jpg").unlink()
@@ -98,7 +98,7 @@ def test_changed_touched_and_vanished_pictures_end_as_in_one_process(cluster, ph
     photos([20])
     for out, engine in (("store", "threads"), ("other", "ray")):
         result = embed(folder, out=out, engine=engine, prune=True)
-        assert (result.already, result.pruned, result.rows) == (6, 2, 9)
+        assert (result.unchanged, result.pruned, result.num_rows) == (6, 2, 9)
     assert_same(tmp_path, "store", "other")
 
 
@@ -106,7 +106,7 @@ def test_equal_bytes_in_a_batch_are_embedded_once(cluster, photos, embed):
     folder = photos([0, 1])
     (folder / "twin.jpg").write_bytes(encoded(0))
     result = embed(folder, engine="ray")
-    assert (result.embedded, result.reused, result.rows) == (2, 1, 3)
+    assert (result.embedded, result.reused, result.num_rows) == (2, 1, 3)
 
 
 def test_a_bad_picture_is_counted_and_named(cluster, photos, embed, skips):
@@ -138,7 +138,9 @@ def test_what_came_home_is_kept_when_the_cluster_fails(cluster, photos, embed, t
 def test_nothing_is_in_the_store_before_the_end(cluster, photos, embed, tmp_path, monkeypatch):
     monkeypatch.setattr(ray, "COMMIT_ROWS", 4)
     seen = []
-    embed(photos(range(10)), engine="ray", watch=lambda _: seen.append(len(Store.open(tmp_path / "store"))))
+    embed(
+        photos(range(10)), engine="ray", callback=lambda _: seen.append(len(Store.open(tmp_path / "store")))
+    )
     assert seen == [0, 0, 0, 10]
 
 
@@ -147,7 +149,7 @@ def test_what_a_killed_driver_left_is_overwritten(cluster, photos, embed, tmp_pa
     embed(folder, engine="ray")
     (tmp_path / "store" / ray.STAGED_ROWS_FILE).write_bytes(b"half a file")
     photos([6])
-    assert embed(folder, engine="ray").rows == 7
+    assert embed(folder, engine="ray").num_rows == 7
     assert not (tmp_path / "store" / ray.STAGED_ROWS_FILE).exists()
 
 

@@ -31,7 +31,7 @@ def rows(tmp_path: Path, *columns: str) -> list[dict]:
 def counted(monkeypatch):
     """How many pictures are read, and how many are embedded."""
     counts = {"read": 0, "encoded": 0}
-    read, encode = pipeline.read, pipeline.encode
+    read, encode = pipeline.read_content, pipeline.encode_batch
     lock = threading.Lock()
 
     def counting(name, function, amount):
@@ -42,15 +42,15 @@ def counted(monkeypatch):
 
         return call
 
-    monkeypatch.setattr(pipeline, "read", counting("read", read, lambda _: 1))
-    monkeypatch.setattr(pipeline, "encode", counting("encoded", encode, len))
+    monkeypatch.setattr(pipeline, "read_content", counting("read", read, lambda _: 1))
+    monkeypatch.setattr(pipeline, "encode_batch", counting("encoded", encode, len))
     return counts
 
 
 def test_rows_hold_all_that_is_known_of_a_picture_in_the_order_of_the_data(photos, embed, tmp_path, model):
     folder = photos(range(10))
     result = embed(folder)
-    assert (result.embedded, result.rows, result.precision, result.finished) == (10, 10, "fp32", True)
+    assert (result.embedded, result.num_rows, result.precision, result.finished) == (10, 10, "fp32", True)
     found = rows(tmp_path)
     assert [row["path"] for row in found] == [str(folder / f"{n:03d}.jpg") for n in range(10)]
     assert [row["caption"] for row in found] == [None if n % 2 == 0 else f"picture {n}\n" for n in range(10)]
@@ -65,7 +65,7 @@ def test_rows_hold_all_that_is_known_of_a_picture_in_the_order_of_the_data(photo
 
 def test_vectors_are_those_of_the_model_to_float32_rounding(photos, embed, tmp_path, model):
     folder = photos()
-    embed(folder, vectors="float32")
+    embed(folder, vector_dtype="float32")
     expected = zebra.load(model).encode_images(sorted(folder.glob("*.jpg"))).numpy()
     _, stored = Store.open(tmp_path / "store").read_vectors()
     assert stored.dtype == np.float32
@@ -78,7 +78,7 @@ def test_a_second_run_reads_nothing(photos, embed, counted):
     counted.update(read=0, encoded=0)
     result = embed(folder)
     assert counted == {"read": 0, "encoded": 0}
-    assert (result.already, result.embedded, result.rows) == (6, 0, 6)
+    assert (result.unchanged, result.embedded, result.num_rows) == (6, 0, 6)
 
 
 def test_new_and_changed_files_alone_are_embedded(photos, embed, counted, tmp_path):
@@ -89,7 +89,7 @@ def test_new_and_changed_files_alone_are_embedded(photos, embed, counted, tmp_pa
     (folder / "002.jpg").write_bytes(encoded(102))
     result = embed(folder)
     assert counted == {"read": 3, "encoded": 3}
-    assert (result.already, result.embedded, result.rows) == (5, 3, 8)
+    assert (result.unchanged, result.embedded, result.num_rows) == (5, 3, 8)
     digests = {Path(row["path"]).name: row["digest"] for row in rows(tmp_path, "path", "digest")}
     assert len(digests) == 8
     assert digests["002.jpg"] == sha256(encoded(102)).hexdigest()
@@ -103,9 +103,9 @@ def test_a_touched_file_is_read_but_not_embedded(photos, embed, counted, tmp_pat
     counted.update(read=0, encoded=0)
     result = embed(folder)
     assert counted == {"read": 1, "encoded": 0}
-    assert (result.reused, result.rows) == (1, 6)
+    assert (result.reused, result.num_rows) == (1, 6)
     assert {row["id"]: row["vector"] for row in rows(tmp_path)} == before
-    assert embed(folder).already == 6
+    assert embed(folder).unchanged == 6
 
 
 def test_a_changed_caption_is_taken_over_without_embedding(photos, embed, counted, tmp_path):
@@ -127,7 +127,7 @@ def test_equal_bytes_are_embedded_once_and_stay_apart(photos, embed, counted, tm
     (folder / "x0.txt").write_text("a copy")
     result = embed(folder, batch_size=2)
     assert counted["encoded"] == 12
-    assert (result.embedded, result.reused, result.rows) == (12, 5, 17)
+    assert (result.embedded, result.reused, result.num_rows) == (12, 5, 17)
     found = rows(tmp_path)
     same = [row for row in found if row["digest"] == sha256(encoded(3)).hexdigest()]
     assert len({row["id"] for row in same}) == 6
@@ -151,9 +151,9 @@ def test_what_vanished_is_kept_and_counted_until_it_is_pruned(photos, embed, tmp
     (folder / "001.jpg").unlink()
     (folder / "004.jpg").unlink()
     result = embed(folder)
-    assert (result.vanished, result.pruned, result.rows) == (2, 0, 9)
+    assert (result.stale, result.pruned, result.num_rows) == (2, 0, 9)
     result = embed(folder, prune=True)
-    assert (result.vanished, result.pruned, result.rows) == (2, 2, 7)
+    assert (result.stale, result.pruned, result.num_rows) == (2, 2, 7)
     names = [Path(row["path"]).name for row in rows(tmp_path, "path")]
     assert names == ["000.jpg", "002.jpg", "003.jpg", "005.jpg", "050.jpg", "051.jpg", "052.jpg"]
 
@@ -169,7 +169,7 @@ def test_rows_are_found_at_their_places_after_others_were_replaced(photos, embed
     (folder / "moved.jpg").write_bytes(encoded(7))
     (folder / "replaced.jpg").write_bytes(encoded(2))
     result = embed(folder, batch_size=1, workers=1)
-    assert (result.embedded, result.reused, result.rows) == (4, 1, 10)
+    assert (result.embedded, result.reused, result.num_rows) == (4, 1, 10)
     found = {Path(row["path"]).stem: row for row in rows(tmp_path)}
     for name in ("moved", "replaced"):
         assert found[name]["vector"] == pytest.approx(before[found[name]["digest"]], abs=1e-3)
@@ -185,7 +185,7 @@ def test_bad_files_are_named_with_their_reason(photos, embed, skips, tmp_path):
     (folder / "e.jpg").write_bytes(encoded(99))
     (folder / "e.txt").write_bytes(b"\xff\xfe\xfa")
     result = embed(folder)
-    assert result.rows == result.embedded == 10
+    assert result.num_rows == result.embedded == 10
     reasons = {Path(skip["id"]).name: skip["reason"] for skip in skips()}
     assert reasons == {
         "a.jpg": "empty file",
@@ -207,29 +207,29 @@ def test_equal_bad_bytes_are_bad_at_each_place(photos, embed, skips):
 
 def test_a_file_that_vanishes_after_it_was_found_is_a_bad_file(photos, embed, monkeypatch):
     folder = photos(range(10))
-    read = pipeline.read
+    read = pipeline.read_content
 
     def late(picture):
         if picture.location.path.endswith("004.jpg"):
             (folder / "004.jpg").unlink()
         return read(picture)
 
-    monkeypatch.setattr(pipeline, "read", late)
+    monkeypatch.setattr(pipeline, "read_content", late)
     result = embed(folder)
     assert result.skipped == {"unreadable file": 1}
-    assert result.rows == 9
+    assert result.num_rows == 9
 
 
 def test_a_decoder_that_fails_in_an_unheard_of_way_costs_one_picture(photos, embed, monkeypatch):
     folder = photos(range(4))
-    decode = stages.decode
+    decode = stages.decode_image
 
     def fail(data, where, **how):
         if where.endswith("002.jpg"):
             raise ZeroDivisionError("of its own")
         return decode(data, where, **how)
 
-    monkeypatch.setattr(stages, "decode", fail)
+    monkeypatch.setattr(stages, "decode_image", fail)
     assert embed(folder).skipped == {"damaged image": 1}
 
 
@@ -269,10 +269,10 @@ def test_vectors_of_two_models_are_not_mixed(photos, embed, tmp_path, model):
 
 def test_another_kind_of_vectors_than_the_stores_is_refused(photos, embed):
     folder = photos()
-    embed(folder, vectors="float32")
-    assert embed(folder).already == 6
+    embed(folder, vector_dtype="float32")
+    assert embed(folder).unchanged == 6
     with pytest.raises(ConfigError, match="keeps vectors as float32"):
-        embed(folder, vectors="float16")
+        embed(folder, vector_dtype="float16")
 
 
 def test_columns_and_captions_of_a_table_go_into_the_store(photos, embed, tmp_path):
@@ -295,12 +295,12 @@ def test_columns_and_captions_of_a_table_go_into_the_store(photos, embed, tmp_pa
 
 
 def test_a_cell_that_does_not_fit_its_column_costs_one_picture(photos, embed, tmp_path, monkeypatch):
-    monkeypatch.setattr("zebra.embed.table_source.HEAD_LINES", 2)
+    monkeypatch.setattr("zebra.embed.table_source.INFER_SCHEMA_ROWS", 2)
     photos()
     lines = ["path,year", "photos/000.jpg,1999", "photos/001.jpg,2000", "photos/002.jpg,long ago"]
     (tmp_path / "t.csv").write_text("\n".join(lines))
     result = embed(tmp_path / "t.csv", columns=("year",))
-    assert (result.rows, result.skipped) == (2, {"column of another type": 1})
+    assert (result.num_rows, result.skipped) == (2, {"column of another type": 1})
 
 
 def test_unknown_columns_are_refused(photos, embed, tmp_path):
@@ -321,7 +321,7 @@ def test_pictures_inside_parquet_are_embedded_and_kept_apart_by_row(embed, tmp_p
     embed(tmp_path / "t.parquet")
     assert counted["encoded"] == 3
     assert [row["caption"] for row in rows(tmp_path, "caption")] == ["t0", "t1", "t2", "t3", "t4"]
-    assert embed(tmp_path / "t.parquet").already == 5
+    assert embed(tmp_path / "t.parquet").unchanged == 5
 
 
 def test_shards_keep_place_label_and_caption(embed, tmp_path):
@@ -338,8 +338,10 @@ def test_shards_keep_place_label_and_caption(embed, tmp_path):
         with Path(row["path"]).open("rb") as file:
             file.seek(row["offset"])
             assert file.read(row["size"]) == encoded(number)
-    assert embed(tmp_path / "shards").already == 6
-    assert embed(f"{tmp_path}/shards/{{00000..00001}}.tar").already == 6, "the same pictures, named otherwise"
+    assert embed(tmp_path / "shards").unchanged == 6
+    assert embed(f"{tmp_path}/shards/{{00000..00001}}.tar").unchanged == 6, (
+        "the same pictures, named otherwise"
+    )
 
 
 def test_a_stopped_run_commits_and_goes_on_later(photos, embed, tmp_path):
@@ -353,10 +355,10 @@ def test_a_stopped_run_commits_and_goes_on_later(photos, embed, tmp_path):
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(0.2)  # another thread has to see it
 
-    first = embed(folder, watch=stop)
+    first = embed(folder, callback=stop)
     assert not first.finished
-    assert 8 <= first.rows == first.embedded < 40
+    assert 8 <= first.num_rows == first.embedded < 40
     second = embed(folder)
-    assert (second.already, second.embedded) == (first.rows, 40 - first.rows)
+    assert (second.unchanged, second.embedded) == (first.num_rows, 40 - first.num_rows)
     names = [Path(row["path"]).name for row in rows(tmp_path, "path")]
     assert names == [f"{n:03d}.jpg" for n in range(40)]

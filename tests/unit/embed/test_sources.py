@@ -81,7 +81,7 @@ LAYOUTS = (as_folder, as_csv, as_jsonl, as_parquet, as_hub_split, as_shard, as_s
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_pictures_without_a_word_are_found_in_order_and_read_elsewhere(tmp_path, layout):
     found = pickle.loads(pickle.dumps(find(layout(tmp_path))))
-    assert [picture.load().image for picture in found] == [encoded(number) for number in range(3)]
+    assert [picture.load().image_bytes for picture in found] == [encoded(number) for number in range(3)]
     assert all(picture.load().captions == () for picture in found)
     assert len({picture.location.key for picture in found}) == 3
 
@@ -122,7 +122,7 @@ def test_a_file_of_any_name_is_found(tmp_path, name):
     path = tmp_path / os.fsdecode(name)
     path.write_bytes(encoded(1))
     (picture,) = find(tmp_path)
-    assert picture.load().image == encoded(1)
+    assert picture.load().image_bytes == encoded(1)
     picture.location.key.encode()  # a store takes only text
 
 

@@ -69,7 +69,7 @@ def test_files_are_read_in_their_format(searched, tmp_path):
         (folder / f"{number}.{format.lower().replace('jpeg', 'jpg')}").write_bytes(encoded(number, format))
     search, ids = searched(folder)
     for number, (id, format) in enumerate(zip(ids, ["jpeg", "png", "webp", "gif", "bmp"], strict=True)):
-        picture = search.picture(id)
+        picture = search.read_image(id)
         assert picture.media_type == f"image/{format}"
         assert picture.data == next(folder.glob(f"{number}.*")).read_bytes()
     assert detect_media_type(b"<svg>") == "application/octet-stream"
@@ -80,9 +80,9 @@ def test_pictures_are_read_straight_out_of_a_tar_shard(searched, tmp_path):
         for number in range(3):
             writer.write(f"{number:03d}", {"jpg": encoded(number), "txt": b"words"})
     search, ids = searched(tmp_path / "shards")
-    assert [search.picture(id).data for id in ids] == [encoded(number) for number in range(3)]
+    assert [search.read_image(id).data for id in ids] == [encoded(number) for number in range(3)]
     (tmp_path / "shards" / "00000.tar").unlink()
-    assert search.picture(ids[0]) is None
+    assert search.read_image(ids[0]) is None
 
 
 @pytest.mark.parametrize("nested", [False, True])
@@ -92,15 +92,15 @@ def test_pictures_are_read_out_of_the_rows_of_a_parquet_file(searched, tmp_path,
     table = pa.table({"other": [b"x"] * 7, "image": cells, "caption": ["words"] * 7})
     pq.write_table(table, tmp_path / "table.parquet", row_group_size=3)
     search, ids = searched(tmp_path / "table.parquet")
-    assert [search.picture(id).data for id in ids] == images
+    assert [search.read_image(id).data for id in ids] == images
 
 
 def test_pictures_that_a_table_names_are_read_from_their_files(searched, tmp_path):
     (tmp_path / "one.jpg").write_bytes(encoded(1))
     (tmp_path / "table.csv").write_text("path,caption,year\none.jpg,words,2021\n")
     search, ids = searched(tmp_path / "table.csv", columns=("year",))
-    assert search.picture(ids[0]).data == encoded(1)
-    assert ("year", "number") in search.columns
+    assert search.read_image(ids[0]).data == encoded(1)
+    assert ("year", "number") in search.filterable_columns
 
 
 def test_pictures_of_a_saved_data_set_are_read_out_of_it(searched, tmp_path):
@@ -109,7 +109,7 @@ def test_pictures_of_a_saved_data_set_are_read_out_of_it(searched, tmp_path):
     features = datasets.Features({"image": datasets.Image(), "caption": datasets.Value("string")})
     datasets.Dataset.from_dict(rows, features).save_to_disk(tmp_path / "saved")
     search, ids = searched(tmp_path / "saved")
-    assert [search.picture(id).data for id in ids] == [encoded(number) for number in range(3)]
+    assert [search.read_image(id).data for id in ids] == [encoded(number) for number in range(3)]
 
 
 def test_a_picture_that_was_changed_or_deleted_is_no_picture_but_its_small_one_stays(searched, tmp_path):
@@ -122,11 +122,11 @@ def test_a_picture_that_was_changed_or_deleted_is_no_picture_but_its_small_one_s
     (folder / "1.jpg").unlink()
     (folder / "1.jpg").mkdir()
     for id in ids[:2]:
-        assert search.picture(id) is None
-        assert max(Image.open(io.BytesIO(search.thumbnail(id, 300))).size) == 96
-    assert search.picture(ids[2]) is not None
-    assert search.picture("no such id") is None
-    assert search.thumbnail("no such id") is None
+        assert search.read_image(id) is None
+        assert max(Image.open(io.BytesIO(search.read_thumbnail(id, 300))).size) == 96
+    assert search.read_image(ids[2]) is not None
+    assert search.read_image("no such id") is None
+    assert search.read_thumbnail("no such id") is None
 
 
 def test_small_pictures_come_from_the_store_if_large_enough_and_else_from_the_picture(searched, tmp_path):
@@ -134,19 +134,19 @@ def test_small_pictures_come_from_the_store_if_large_enough_and_else_from_the_pi
     folder.mkdir()
     (folder / "0.png").write_bytes(encoded(0, "PNG"))
     search, (id,) = searched(folder)
-    assert Image.open(io.BytesIO(search.thumbnail(id, 90))).size == (96, 72)
-    assert Image.open(io.BytesIO(search.thumbnail(id, 200))).size == (200, 150)
-    assert Image.open(io.BytesIO(search.thumbnail(id, 5000))).size == (400, 300)
+    assert Image.open(io.BytesIO(search.read_thumbnail(id, 90))).size == (96, 72)
+    assert Image.open(io.BytesIO(search.read_thumbnail(id, 200))).size == (200, 150)
+    assert Image.open(io.BytesIO(search.read_thumbnail(id, 5000))).size == (400, 300)
 
 
 def test_without_small_pictures_in_the_store_they_are_made(searched, tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
     (folder / "0.jpg").write_bytes(encoded(0))
-    search, (id,) = searched(folder, thumbnails=0)
-    assert Image.open(io.BytesIO(search.thumbnail(id, 64))).size == (64, 48)
+    search, (id,) = searched(folder, thumbnail_size=0)
+    assert Image.open(io.BytesIO(search.read_thumbnail(id, 64))).size == (64, 48)
     (folder / "0.jpg").unlink()
-    assert search.thumbnail(id, 64) is None
+    assert search.read_thumbnail(id, 64) is None
 
 
 def test_what_a_row_carries_can_be_written_as_json(searched, tmp_path):
@@ -154,4 +154,4 @@ def test_what_a_row_carries_can_be_written_as_json(searched, tmp_path):
     folder.mkdir()
     (folder / "0.jpg").write_bytes(encoded(0))
     search, (id,) = searched(folder)
-    assert json.loads(json.dumps(search.row(id)))["width"] == 400
+    assert json.loads(json.dumps(search.read_row(id)))["width"] == 400

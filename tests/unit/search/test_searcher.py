@@ -193,11 +193,11 @@ def test_the_index_finds_what_exact_search_finds_and_says_what_it_was_measured_t
     facts = json.loads((indexed / "index.json").read_text())
     assert (one.method, one.recall) == ("approximate", facts["recall"])
     assert facts["recall"] >= 0.95
-    assert (facts["rows"], facts["partitions"], facts["kind"]) == (50, 2, "IVF_SQ")
+    assert (facts["num_rows"], facts["num_partitions"], facts["index_type"]) == (50, 2, "IVF_SQ")
 
 
 def test_a_page_that_a_narrow_filter_leaves_is_filled_from_all_partitions(indexed, monkeypatch):
-    facts = json.loads((indexed / "index.json").read_text()) | {"probes": 1}
+    facts = json.loads((indexed / "index.json").read_text()) | {"nprobes": 1}
     (indexed / "index.json").write_text(json.dumps(facts))
     found = open_searcher(indexed, method="approximate").search(vector_of(1), k=40, where="width < 670")
     assert len(found.hits) == 30
@@ -231,7 +231,7 @@ def test_without_an_index_a_large_store_is_searched_exactly_with_a_hint_how_to_m
 
 
 def test_an_empty_store_gives_no_hits(tmp_path, store):
-    Store.create(tmp_path / "empty", store.facts)
+    Store.create(tmp_path / "empty", store.metadata)
     for method in ("auto", "exact", "approximate"):
         search = open_searcher(tmp_path / "empty", method=method)
         assert search.search(vector_of(1), dedup=0.9, where="width > 3").hits == ()
@@ -260,7 +260,9 @@ def test_mistakes_in_a_search_are_named(store):
 def test_vectors_are_read_once_by_all_threads(store, monkeypatch):
     made = []
     monkeypatch.setattr(
-        snapshot, "Exact", type("Watched", (), {"of": lambda v: made.append(1) or FlatIndex.from_vectors(v)})
+        snapshot,
+        "FlatIndex",
+        type("Watched", (), {"from_vectors": lambda v: made.append(1) or FlatIndex.from_vectors(v)}),
     )
     search = Searcher(Store.open(store.path))
     with ThreadPoolExecutor(4) as pool:

@@ -38,7 +38,7 @@ def test_a_file_joins_in_its_order_as_one_version(store, rows, arrow_file):
 
 def test_rows_can_take_the_place_of_others_with_the_same_ids(store, rows, arrow_file):
     store.append(rows(0, 6))
-    store.append_file(arrow_file(rows(1, 2), rows(8, 9)), instead_of=["id-1", "id-4", "id-7"])
+    store.append_file(arrow_file(rows(1, 2), rows(8, 9)), replace_ids=["id-1", "id-4", "id-7"])
     assert ids(Store.open(store.path)) == ["id-0", "id-2", "id-3", "id-5", "id-1", "id-8"]
 
 
@@ -53,14 +53,14 @@ def test_what_was_added_is_known_afterwards(store, rows, arrow_file):
 def test_an_id_that_is_there_already_adds_nothing(store, rows, arrow_file, given):
     store.append(rows(0, 3))
     with pytest.raises(StoreError, match="already, or there twice"):
-        store.append_file(arrow_file(*(rows(*span) for span in given)), instead_of=["id-0"])
+        store.append_file(arrow_file(*(rows(*span) for span in given)), replace_ids=["id-0"])
     assert ids(Store.open(store.path)) == names(0, 3)
 
 
 def test_rows_that_do_not_fit_leave_the_store_as_it_was(store, rows, arrow_file):
     store.append(rows(0, 3))
     with pytest.raises(StoreError, match="untouched"):
-        store.append_file(arrow_file(rows(3, 6, width=9)), instead_of=["id-0"])
+        store.append_file(arrow_file(rows(3, 6, width=9)), replace_ids=["id-0"])
     assert ids(store) == ids(Store.open(store.path)) == names(0, 3)
 
 
@@ -72,8 +72,8 @@ def test_killed_between_removing_and_adding_it_leaves_the_store_as_it_was(
     def killed(_table, _rows):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("zebra.store.lance_table.Table.append", killed)
+    monkeypatch.setattr("zebra.store.lance_table.LanceTable.append", killed)
     with pytest.raises(KeyboardInterrupt):
-        store.append_file(arrow_file(rows(3, 6)), instead_of=["id-0"])
+        store.append_file(arrow_file(rows(3, 6)), replace_ids=["id-0"])
     with pytest.warns(UserWarning, match="cut short, and is undone"):
         assert ids(Store.open(store.path)) == names(0, 3)

@@ -30,7 +30,7 @@ def test_an_id_costs_eight_bytes():
 
 def test_a_suspect_that_is_not_in_the_store_may_be_appended(store, rows, monkeypatch):
     store.append(rows(0, 3))
-    monkeypatch.setattr("zebra.store.id_hash_set._hashes", lambda ids: np.zeros(len(ids), np.int64))
+    monkeypatch.setattr("zebra.store.id_hash_set._hash_ids", lambda ids: np.zeros(len(ids), np.int64))
     store.close()
     from zebra.store import Store
 

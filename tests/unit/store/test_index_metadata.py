@@ -15,7 +15,7 @@ from zebra.store.lance_table import LanceTable
 
 def nearest(store, number, count=3, where=None):
     vector = np.random.default_rng(number).standard_normal(8).astype(np.float32)
-    return store.nearest(vector, count, ["id"], where, 2, 4)["id"].to_pylist()
+    return store.search_index(vector, count, ["id"], where, 2, 4)["id"].to_pylist()
 
 
 def test_the_index_finds_rows_and_also_those_added_after_it(store, rows):
@@ -61,7 +61,7 @@ def test_an_index_that_was_cut_short_leaves_the_store_as_it_was(store, rows, mon
     )
     with pytest.raises(KeyboardInterrupt):
         store.build_index(2)
-    monkeypatch.roll_back()
+    monkeypatch.undo()
     with pytest.warns(UserWarning, match="making the index was cut short, and is undone"):
         again = Store.open(store.path)
     assert (again.version, len(again), again.num_indexed()) == (version, 300, None)
@@ -122,9 +122,12 @@ def test_a_change_that_was_cut_short_does_not_count_and_a_lost_version_does(stor
     store.append(rows(5, 9))
     before = json.loads((store.path / "commit.json").read_text())
     store.close()
-    (store.path / "commit.json").write_text(json.dumps(before | {"in_flight": "deleting 1 rows"}))
+    (store.path / "commit.json").write_text(json.dumps(before | {"pending_operation": "deleting 1 rows"}))
     Store.open(store.path).append(rows(9, 10))
-    assert json.loads((store.path / "commit.json").read_text())["rewritten"] == before["rewritten"]
+    assert (
+        json.loads((store.path / "commit.json").read_text())["last_rewrite_version"]
+        == before["last_rewrite_version"]
+    )
     lost = tmp_path / "lost"
     shutil.copytree(store.path, lost)
     newest = max(
@@ -133,13 +136,13 @@ def test_a_change_that_was_cut_short_does_not_count_and_a_lost_version_does(stor
     newest.write_bytes(b"")
     with pytest.warns(UserWarning, match="cannot be read"):
         again = Store.open(lost)
-    assert again.last_commit.last_rewrite_version > store.committed.version
+    assert again.last_commit.last_rewrite_version > store.last_commit.version
 
 
 def test_a_record_from_before_there_was_an_index_makes_readers_read_all(store, rows):
     store.append(rows(0, 5))
     record = json.loads((store.path / "commit.json").read_text())
-    del record["rewritten"]
+    del record["last_rewrite_version"]
     (store.path / "commit.json").write_text(json.dumps(record))
     assert Store.open(store.path).last_commit.last_rewrite_version > 10**9
 
@@ -147,8 +150,8 @@ def test_a_record_from_before_there_was_an_index_makes_readers_read_all(store, r
 def test_rows_can_be_read_from_a_place_on(store, rows):
     store.append(rows(0, 5))
     store.append(rows(5, 9))
-    ids, vectors = store.vectors(first=6)
+    ids, vectors = store.read_vectors(offset=6)
     assert ids.to_pylist() == ["id-6", "id-7", "id-8"]
-    assert np.array_equal(vectors, store.vectors()[1][6:])
+    assert np.array_equal(vectors, store.read_vectors()[1][6:])
     assert [name for batch in store.scan(["id"], 8) for name in batch["id"].to_pylist()] == ["id-8"]
-    assert store.vectors(first=9)[1].shape == (0, 8)
+    assert store.read_vectors(offset=9)[1].shape == (0, 8)

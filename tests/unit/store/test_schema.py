@@ -121,13 +121,13 @@ def test_an_empty_id_is_refused(check, rows):
 
 def test_rows_that_carry_another_model_are_refused_with_both_fingerprints(check, facts, rows):
     other = replace(facts, fingerprint="g" * 64)
-    check(rows(0, 2).replace_schema_metadata(facts.metadata()))
+    check(rows(0, 2).replace_schema_metadata(facts.to_schema_metadata()))
     with pytest.raises(StoreError, match=r"f{64} \(runs/demo/model\).*g{64}"):
-        check(rows(0, 2).replace_schema_metadata(other.metadata()))
+        check(rows(0, 2).replace_schema_metadata(other.to_schema_metadata()))
 
 
 def test_one_model_in_two_precisions_may_be_mixed(check, facts, rows):
-    check(rows(0, 2).replace_schema_metadata(replace(facts, precision="int8").metadata()))
+    check(rows(0, 2).replace_schema_metadata(replace(facts, precision="int8").to_schema_metadata()))
 
 
 @pytest.mark.parametrize("name", ["caption", "vector"])

@@ -74,7 +74,7 @@ def test_vectors_come_back_as_one_matrix_in_the_type_of_the_store(tmp_path, rows
 
 
 def test_an_empty_store_has_vectors_too(store):
-    found, vectors = store.vectors()
+    found, vectors = store.read_vectors()
     assert len(found) == 0
     assert vectors.shape == (0, 8)
 
@@ -112,7 +112,7 @@ def test_deleting_what_is_not_there_makes_no_version(store, rows):
 def test_an_update_changes_the_rows_it_names_and_no_others(store, rows):
     store.append(rows(0, 4))
     assert store.update(["id-2", "id-99"], {"caption": "it's", "other_captions": ["x"], "width": None}) == 1
-    found = store.take(names(0, 4), ["caption", "other_captions", "width"]).to_pylist()
+    found = store.take_ids(names(0, 4), ["caption", "other_captions", "width"]).to_pylist()
     expected = rows(0, 4).select(["caption", "other_captions", "width"]).to_pylist()
     expected[2] = {"caption": "it's", "other_captions": ["x"], "width": None}
     assert found == expected
@@ -129,7 +129,7 @@ def test_a_value_that_does_not_fit_changes_nothing(store, rows):
     store.append(rows(0, 2))
     with pytest.raises(StoreError, match="updating 1 rows failed"):
         store.update(["id-0"], {"width": "wide"})
-    assert store.take(["id-0"], ["width"]).to_pylist() == [{"width": 640}]
+    assert store.take_ids(["id-0"], ["width"]).to_pylist() == [{"width": 640}]
     store.append(rows(2, 3))
     assert ids(store) == names(0, 3)
 
@@ -137,37 +137,39 @@ def test_a_value_that_does_not_fit_changes_nothing(store, rows):
 def test_rows_are_taken_by_id_in_the_order_asked_for(store, rows):
     store.append(rows(0, 3))
     store.append(rows(3, 6))
-    taken = store.take(["id-4", "id-0", "id-4"], ["id", "width"])
+    taken = store.take_ids(["id-4", "id-0", "id-4"], ["id", "width"])
     assert taken.to_pylist() == [{"id": f"id-{n}", "width": 640 + n} for n in (4, 0, 4)]
 
 
 def test_an_id_that_is_not_there_cannot_be_taken(store, rows):
     store.append(rows(0, 3))
     with pytest.raises(StoreError, match=r"1 of 2 ids are not in .*'id-7'"):
-        store.take(["id-1", "id-7"])
+        store.take_ids(["id-1", "id-7"])
 
 
 def test_rows_are_found_by_their_position_also_after_a_deletion(store, rows):
     store.append(rows(0, 3))
     store.append(rows(3, 6))
     store.delete(["id-0", "id-4"])
-    assert store.at([3, 0, 2], ["id"])["id"].to_pylist() == ["id-5", "id-1", "id-3"]
+    assert store.take_positions([3, 0, 2], ["id"])["id"].to_pylist() == ["id-5", "id-1", "id-3"]
 
 
 def test_nothing_asked_for_is_an_empty_table(store, rows):
     store.append(rows(0, 3))
-    assert store.take([]).schema.names == store.at([]).schema.names == store.schema.names
-    assert len(store.take([])) == len(store.at([])) == 0
+    assert store.take_ids([]).schema.names == store.take_positions([]).schema.names == store.schema.names
+    assert len(store.take_ids([])) == len(store.take_positions([])) == 0
 
 
 @pytest.mark.parametrize("position", [-1, 2])
 def test_a_position_beyond_the_end_is_refused(store, rows, position):
     store.append(rows(0, 2))
     with pytest.raises(StoreError, match=f"2 rows; there is none at {position}"):
-        store.at([0, position])
+        store.take_positions([0, position])
 
 
-@pytest.mark.parametrize("read", [lambda s: s.scan(["captoin"]), lambda s: s.at([0], ["captoin"])])
+@pytest.mark.parametrize(
+    "read", [lambda s: s.scan(["captoin"]), lambda s: s.take_positions([0], ["captoin"])]
+)
 def test_an_unknown_column_is_named_with_the_nearest_one(store, rows, read):
     store.append(rows(0, 1))
     with pytest.raises(StoreError, match=r"'captoin'.*Did you mean 'caption'"):
@@ -188,7 +190,7 @@ def test_a_version_can_be_gone_back_to_and_forth(store, rows):
     assert ids(store) == names(0, 3)
     store.restore(newest)
     assert ids(store) == ["id-0", "id-2", "id-7", "id-8"]
-    assert [v.rows for v in store.list_versions()] == [0, 3, 2, 4, 3, 4]
+    assert [v.num_rows for v in store.list_versions()] == [0, 3, 2, 4, 3, 4]
 
 
 def test_ids_that_came_back_with_an_old_version_are_known(store, rows):
@@ -395,7 +397,7 @@ def test_pyarrow_pandas_and_polars_read_a_store_without_zebra(store, rows, tmp_p
     command = [sys.executable, "-c", FOREIGN, str(store.path), str(tmp_path / "rows.parquet")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     expected = [{"id": f"id-{n}", "width": 640 + n} for n in range(3)]
-    total = store.vectors()[1].sum(dtype="float64")
+    total = store.read_vectors()[1].sum(dtype="float64")
     assert done.stdout == f"True {expected} {total}\n", done.stderr
 
 

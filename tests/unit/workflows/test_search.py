@@ -65,16 +65,16 @@ def search(home):
 
 
 def captions(answer):
-    return [hit.row["caption"] for hit in answer.found.hits]
+    return [hit.row["caption"] for hit in answer.result.hits]
 
 
 def test_words_are_answered_as_their_vector_is(home, search):
-    (answer,) = search(query="a red horse", k=12).answers
+    (answer,) = search(query="a red horse", k=12).results
     clip = load(home / "model")
     images_NE = clip.encode_images(sorted((home / "photos").glob("*.png")))
     scores_N = images_NE @ clip.encode_texts(["a red horse"])[0]
     assert captions(answer) == [f"picture {number}" for number in scores_N.argsort(descending=True)]
-    assert [hit.score for hit in answer.found.hits] == pytest.approx(
+    assert [hit.score for hit in answer.result.hits] == pytest.approx(
         scores_N.sort(descending=True).values, abs=1e-3
     )
 
@@ -82,8 +82,8 @@ def test_words_are_answered_as_their_vector_is(home, search):
 def test_a_picture_finds_itself_and_words_draw_it_elsewhere(home, search):
     photo = str(home / "photos" / "05.png")
     result = search(query=photo, k=2)
-    assert captions(result.answers[0])[0] == "picture 5"
-    assert captions(search(image=photo, k=1).answers[0]) == ["picture 5"]
+    assert captions(result.results[0])[0] == "picture 5"
+    assert captions(search(image=photo, k=1).results[0]) == ["picture 5"]
     clip = load(home / "model")
     expected = combine_vectors(
         [
@@ -93,30 +93,30 @@ def test_a_picture_finds_itself_and_words_draw_it_elsewhere(home, search):
         ]
     )
     found = result.searcher.search(expected, k=12)
-    mixed = search(query="snow", image=photo, without=("a",), k=12).answers[0]
-    assert [hit.id for hit in mixed.found.hits] == [hit.id for hit in found.hits]
+    mixed = search(query="snow", image=photo, without=("a",), k=12).results[0]
+    assert [hit.id for hit in mixed.result.hits] == [hit.id for hit in found.hits]
     assert mixed.query == f"snow + {photo} − a"
 
 
 def test_like_a_row_needs_no_model_and_leaves_the_row_itself_out(home, search, monkeypatch):
-    id = search(query=str(home / "photos" / "03.png"), k=1).answers[0].found.hits[0].id
+    id = search(query=str(home / "photos" / "03.png"), k=1).results[0].result.hits[0].id
     monkeypatch.setattr(workflow, "load", None)
-    hits = search(like=(id,), k=12).answers[0].found.hits
+    hits = search(like=(id,), k=12).results[0].result.hits
     assert len(hits) == 11
     assert id not in {hit.id for hit in hits}
 
 
 def test_every_line_of_a_file_is_a_query_and_blank_ones_are_passed_over(search, tmp_path):
     (tmp_path / "captions.txt").write_text("a horse\n\n  snow \n")
-    result = search(captions=str(tmp_path / "captions.txt"), k=3)
-    assert [answer.query for answer in result.answers] == ["a horse", "snow"]
-    assert captions(result.answers[1]) == captions(search(query="snow", k=3).answers[0])
+    result = search(queries=str(tmp_path / "captions.txt"), k=3)
+    assert [answer.query for answer in result.results] == ["a horse", "snow"]
+    assert captions(result.results[1]) == captions(search(query="snow", k=3).results[0])
 
 
 def test_a_query_longer_than_the_context_is_answered_with_a_note(search):
     result = search(query="horse " * 40)
     assert "is longer than the 16 tokens that the model reads" in result.notes[0]
-    assert len(result.answers[0].found.hits) == 10
+    assert len(result.results[0].result.hits) == 10
     assert search(query="a horse").notes == ()
 
 
@@ -132,12 +132,12 @@ def test_mistakes_are_told_apart(home, search, tmp_path):
     with pytest.raises(ConfigError, match="nothing to search for"):
         search()
     with pytest.raises(ConfigError, match="leave out the query"):
-        search(query="x", captions="file")
+        search(query="x", queries="file")
     (tmp_path / "blank.txt").write_text("\n")
     with pytest.raises(ConfigError, match="holds no captions"):
-        search(captions=str(tmp_path / "blank.txt"))
+        search(queries=str(tmp_path / "blank.txt"))
     with pytest.raises(DataError, match="cannot read the captions"):
-        search(captions=str(tmp_path / "gone.txt"))
+        search(queries=str(tmp_path / "gone.txt"))
 
 
 def test_a_model_that_moved_can_be_named(home, search):
@@ -146,7 +146,7 @@ def test_a_model_that_moved_can_be_named(home, search):
     try:
         with pytest.raises(WeightsError, match="if it has moved, name it: --model MODEL"):
             search(query="a horse")
-        assert search(query="a horse", model=str(home / "moved")).answers[0].found.hits
+        assert search(query="a horse", model=str(home / "moved")).results[0].result.hits
     finally:
         (home / "hidden").rename(home / "model")
 
@@ -158,7 +158,7 @@ def test_the_page_shows_every_hit_with_its_picture_and_a_frame_for_one_that_is_g
     page = (tmp_path / "hits.html").read_text()
     assert page.count("data:image/png") == 3
     assert "picture " in page
-    row = result.searcher.row(result.answers[0].found.hits[0].id)
+    row = result.searcher.read_row(result.results[0].result.hits[0].id)
     gone = home / "photos" / f"{row['caption'].split()[-1]:0>2}.png"
     data = gone.read_bytes()
     gone.unlink()
