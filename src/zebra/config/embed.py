@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from zebra.config.data import DataConfig
+from zebra.config.precision import InferencePrecision
 from zebra.errors import ConfigError
 
 
@@ -17,7 +18,7 @@ class EmbedConfig:
     """A folder of images, with captions or without; a table; tar shards; or a Hugging Face data set on disk."""
     out: str
     """The store: made if it is not there, else added to."""
-    precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
+    precision: InferencePrecision | Literal["auto"] = "auto"
     """auto takes the fastest here whose vectors keep a cosine of 0.999 to those of fp32."""
     fast_decode: bool = False
     """Decode large JPEGs at half, a quarter or an eighth of their size; vectors differ a little."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from zebra.config.precision import InferencePrecision
 from zebra.errors import ConfigError
 
 Task = Literal["zero-shot", "prompts", "prompt-search", "linear-probe", "few-shot", "retrieval", "selection"]
@@ -32,7 +33,7 @@ class EvaluateConfig:
     """Put before every caption of a retrieval set; the paper takes "a photo of "."""
     data_root: str | None = None
     """Where archives and copies of the catalogue's sets lie."""
-    precision: Literal["fp32", "bf16", "int8", "auto"] = "fp32"
+    precision: InferencePrecision | Literal["auto"] = "fp32"
     """Number format of the towers."""
     shots: tuple[int, ...] = (1, 2, 4, 8, 16)
     """Examples per class of the few-shot probes."""

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from zebra.config.cores import usable_cores
+from zebra.config.precision import InferencePrecision
 from zebra.embed.existing_rows import ExistingRows
 from zebra.embed.in_flight import InFlight
 from zebra.embed.pipeline import COMMIT_ROWS, BatchEmbedder, EmbedPipeline
@@ -33,7 +34,6 @@ from zebra.embed.stages import EncodePixels, ImagePreprocessor
 from zebra.embed.values import ImageRef, StoreRow
 from zebra.errors import BadSample, MissingExtra, WeightsError, ZebraError
 from zebra.pretrained.load import load
-from zebra.pretrained.precision import InferencePrecision
 from zebra.store import Store, StoreError
 from zebra.store.schema import validate_rows
 

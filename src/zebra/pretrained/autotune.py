@@ -11,11 +11,13 @@ import numpy as np
 import torch
 from PIL import Image
 
+from zebra.config.precision import InferencePrecision
 from zebra.models.image.resnet import ModifiedResNet
 from zebra.pretrained.bundle import Bundle
+from zebra.pretrained.device import has_native_bf16
 from zebra.pretrained.digests import has_passed, record_passed
 from zebra.pretrained.golden import GOLDEN_TEXT, make_golden_image
-from zebra.pretrained.precision import MIN_COSINE, InferencePrecision, has_native_bf16
+from zebra.pretrained.precision import MIN_COSINE
 
 NUM_ROUNDS = 2
 MAX_FIRST_ROUND_SECONDS = 3.0

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from zebra.config.precision import InferencePrecision
 from zebra.errors import ConfigError, DataError, WeightsError
 from zebra.images.decode import decode_image
 from zebra.images.preprocess import Preprocess
@@ -20,7 +21,7 @@ from zebra.models import CLIP
 from zebra.pretrained.backends import Backend, ImageEncoder, TorchImageEncoder
 from zebra.pretrained.folder import write_model_folder
 from zebra.pretrained.head_cache import cache_head, head_cache_key, load_cached_head
-from zebra.pretrained.precision import InferencePrecision, cast_model, micro_batch_size
+from zebra.pretrained.precision import cast_model, micro_batch_size
 from zebra.text.templates import DEFAULT_TEMPLATES, fill_template
 from zebra.text.tokenizers import Tokenizer
 from zebra.values import Prediction
@@ -244,7 +245,14 @@ class Bundle:
             ConfigError: The weights are not fp32: they have lost what the folder would record.
         """
         self.require_fp32("saved")
-        self.fingerprint = write_model_folder(self, folder, metadata or {})
+        self.fingerprint = write_model_folder(
+            folder,
+            model=self.model,
+            tokenizer=self.require_tokenizer(),
+            preprocess=self.preprocess,
+            encoder=self,
+            metadata=metadata or {},
+        )
 
     def require_fp32(self, action: str) -> None:
         """Raise ConfigError if the weights are in a smaller format; `action` ends "cannot be …" in its message."""

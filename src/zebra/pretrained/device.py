@@ -14,3 +14,11 @@ def resolve_device(name: str) -> torch.device:
         usable = ", ".join(known for known, present in there.items() if present)
         raise ConfigError(f"device {name!r} is not available here; usable: {usable}, auto")
     return torch.device(name)
+
+
+def has_native_bf16(device: torch.device) -> bool:
+    """Say whether the hardware multiplies bf16 natively; emulated, it is slower than fp32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    able: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return device.type == "cpu" and any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))

@@ -2,10 +2,10 @@
 
 import hashlib
 import json
-import os
 import time
 from pathlib import Path
 
+from zebra.atomic_io import atomic_write
 from zebra.config.cache import cache_dir
 
 MIN_AGE_SECONDS = 2.0
@@ -53,8 +53,7 @@ def _cache_key(text: str) -> str:
 def _write_cache_file(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_name(f"{path.name}.{os.getpid()}")
-        fresh.write_text(text, encoding="utf-8")
-        fresh.replace(path)
+        with atomic_write(path) as partial:
+            partial.write_text(text, encoding="utf-8")
     except OSError:
         return  # a cache that cannot be written costs time alone

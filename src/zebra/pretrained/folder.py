@@ -7,21 +7,20 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zebra.config.model import ModelConfig
 from zebra.config.structure import structure, unstructure
 from zebra.errors import WeightsError
 from zebra.images.preprocess import Preprocess
+from zebra.models import CLIP
 from zebra.pretrained.checkpoint import PretrainedCheckpoint
-from zebra.pretrained.golden import write_golden
+from zebra.pretrained.golden import BundleEncoder, write_golden
 from zebra.pretrained.manifest import write_manifest
 from zebra.pretrained.model_card import render_model_card
 from zebra.pretrained.tensors import read_tensors
 from zebra.pretrained.weights import save_weights
-
-if TYPE_CHECKING:
-    from zebra.pretrained.bundle import Bundle
+from zebra.text.tokenizers import Tokenizer
 
 MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json", "preprocess.json", "golden.safetensors")
 FINGERPRINT_FILES = MODEL_FILES[:4]
@@ -29,21 +28,30 @@ FINGERPRINT_FILES = MODEL_FILES[:4]
 FORMAT_VERSION = {"format": "zebra", "version": 1}
 
 
-def write_model_folder(bundle: "Bundle", folder: Path, metadata: Mapping[str, str]) -> str:
-    """Write everything that is needed to reproduce an embedding; return the fingerprint.
+def write_model_folder(
+    folder: Path,
+    *,
+    model: CLIP,
+    tokenizer: Tokenizer,
+    preprocess: Preprocess,
+    encoder: BundleEncoder,
+    metadata: Mapping[str, str],
+) -> str:
+    """Write every file that is needed to reproduce an embedding; return the fingerprint.
 
-    Raises:
-        WeightsError: The bundle has no tokenizer: the folder would not be whole.
+    Args:
+        folder: Created if it does not exist.
+        encoder: Computes the golden vectors with this model, tokenizer and preprocessing.
+        metadata: Lines of the model card, by name.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    words = bundle.require_tokenizer()
-    write_json(folder / "config.json", FORMAT_VERSION | unstructure(bundle.model.config))
-    write_json(folder / "preprocess.json", bundle.preprocess.to_dict())
-    save_weights(bundle.model, folder / "model.safetensors")
-    words.save(folder / "tokenizer.json")
-    write_golden(bundle, folder / "golden.safetensors")
-    parameters = sum(parameter.numel() for parameter in bundle.model.parameters())
-    card = render_model_card(bundle.model.config, parameters, metadata)
+    write_json(folder / "config.json", FORMAT_VERSION | unstructure(model.config))
+    write_json(folder / "preprocess.json", preprocess.to_dict())
+    save_weights(model, folder / "model.safetensors")
+    tokenizer.save(folder / "tokenizer.json")
+    write_golden(encoder, folder / "golden.safetensors")
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    card = render_model_card(model.config, parameters, metadata)
     (folder / "README.md").write_text(card, encoding="utf-8")
     return compute_fingerprint(write_manifest(folder))
 

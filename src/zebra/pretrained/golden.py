@@ -11,8 +11,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from zebra.config.precision import InferencePrecision
 from zebra.errors import WeightsError
-from zebra.pretrained.precision import MIN_COSINE, InferencePrecision
+from zebra.pretrained.precision import MIN_COSINE
 
 GOLDEN_TEXT = "a photo of a horse"
 MAX_ABS_DIFF = 1e-4
@@ -35,6 +36,7 @@ def write_golden(encoder: BundleEncoder, path: Path) -> None:
     """Record the picture, the text and the vectors they give today."""
     picture = make_golden_image()
     tensors = {
+        # "picture" is part of the file format: published folders hold it.
         "picture": torch.from_numpy(np.array(picture)),
         "image_vector": encoder.encode_images([picture])[0],
         "text_vector": encoder.encode_texts([GOLDEN_TEXT])[0],

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from zebra.atomic_io import atomic_write
 from zebra.config.cache import cache_dir
 
 MAX_HEAD_CACHE_BYTES = 256 * 2**20
@@ -65,9 +66,8 @@ def _cache_path(key: str) -> Path:
 
 def _write_and_evict(path: Path, head_CE: Tensor) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{os.getpid()}")
-    save_file({"head": head_CE}, draft, metadata={"sha256": _digest(head_CE)})
-    draft.replace(path)
+    with atomic_write(path) as partial:
+        save_file({"head": head_CE}, partial, metadata={"sha256": _digest(head_CE)})
     states = [(file, file.stat()) for file in path.parent.iterdir()]
     total = 0
     for file, state in sorted(states, key=lambda item: item[1].st_mtime, reverse=True):

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 import torch
 
+from zebra.config.precision import InferencePrecision
 from zebra.errors import ConfigError, WeightsError, suggest_name
 from zebra.pretrained.autotune import pick_precision
 from zebra.pretrained.backends import Backend
@@ -24,7 +25,6 @@ from zebra.pretrained.manifest import MANIFEST_FILE, read_manifest_digests, veri
 from zebra.pretrained.open_clip import read_open_clip
 from zebra.pretrained.openai import read_openai, verify_published_digest
 from zebra.pretrained.pos_embed import resize_pos_embed
-from zebra.pretrained.precision import InferencePrecision
 from zebra.pretrained.transformers import read_transformers
 from zebra.pretrained.weights import build_model
 from zebra.text.tokenizers import find_tokenizer
@@ -84,9 +84,8 @@ def load(
     if (precision, backend) == ("fp32", "torch"):
         return exact
     if backend == "onnxruntime":
-        from zebra.pretrained.onnx_backend import (
-            to_onnxruntime,
-        )  # with torch's exporter, which takes a while to import
+        # Imported here because torch's exporter, which it imports, takes a while.
+        from zebra.pretrained.onnx_backend import to_onnxruntime
 
         bundle = to_onnxruntime(exact)
     else:

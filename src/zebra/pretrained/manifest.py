@@ -1,10 +1,10 @@
 """MANIFEST.json: size and sha256 of every file of a folder, written durably and verified before use."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
+from zebra.atomic_io import fsync_path
 from zebra.errors import WeightsError
 from zebra.pretrained.digests import sha256
 
@@ -23,9 +23,8 @@ def write_manifest(folder: Path, digest: Callable[[Path], str] = sha256) -> dict
     manifest.write_text(json.dumps({"files": entries}, indent=1) + "\n", encoding="utf-8")
     for path in [*files, manifest]:
         path.chmod(0o644)  # safetensors leaves 0600
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    fsync_dir(folder)
+        fsync_path(path)
+    fsync_path(folder)
     return {name: str(entry["sha256"]) for name, entry in entries.items()}
 
 
@@ -66,12 +65,3 @@ def _read_manifest(folder: Path) -> dict[str, tuple[int, str]]:
         return {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in entries.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{path} is damaged ({error}); copy the folder again") from error
-
-
-def fsync_dir(folder: Path) -> None:
-    """Make renames inside `folder` survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

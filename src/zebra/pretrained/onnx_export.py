@@ -44,7 +44,7 @@ def export_onnx(bundle: Bundle, folder: Path, opset: int = OPSET) -> None:
         ConfigError: It was loaded in another precision than fp32.
     """
     bundle.require_fp32("exported")
-    words = bundle.require_tokenizer()
+    tokenizer = bundle.require_tokenizer()
     config, tower = bundle.model.config, bundle.model.text
     length = config.text.context_length
     folder.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,7 @@ def export_onnx(bundle: Bundle, folder: Path, opset: int = OPSET) -> None:
         tokens = torch.zeros(2, length, dtype=torch.int64)
         _export_graph(tower, tokens, {0: Dim("batch")}, names, folder / "text.onnx", opset)
 
-    words.save(folder / "tokenizer.json")
+    tokenizer.save(folder / "tokenizer.json")
     preprocess = json.dumps(bundle.preprocess.to_dict(), indent=1) + "\n"
     (folder / "preprocess.json").write_text(preprocess, encoding="utf-8")
     (folder / "README.md").write_text(_render_readme(bundle), encoding="utf-8")
@@ -201,7 +201,7 @@ def _render_example(bundle: Bundle) -> list[str]:
         scores = [f"scores = 1 / (1 + np.exp(-(logits + {bias})))  # every text for itself"]
     # SigLIP's tokenizer.json carries its own padding and truncation, CLIP's does not.
     clips, length = isinstance(bundle.tokenizer, BPETokenizer), bundle.context_length
-    limits = [f"words.enable_truncation({length})", "words.enable_padding(pad_id=0)"] if clips else []
+    limits = [f"tokenizer.enable_truncation({length})", "tokenizer.enable_padding(pad_id=0)"] if clips else []
     mean, std = list(bundle.preprocess.mean), list(bundle.preprocess.std)
     return [
         "import numpy as np",
@@ -214,13 +214,13 @@ def _render_example(bundle: Bundle) -> list[str]:
         'texts = ["a photo of a horse", "a photo of a cat"]',
         *_render_preprocessing(bundle.preprocess),
         f"mean, std = np.float32({mean}), np.float32({std})",
-        "pixels = ((np.asarray(picture, np.float32) / 255 - mean) / std).transpose(2, 0, 1)[None]",
-        'words = Tokenizer.from_file("tokenizer.json")',
+        "pixels = ((np.asarray(image, np.float32) / 255 - mean) / std).transpose(2, 0, 1)[None]",
+        'tokenizer = Tokenizer.from_file("tokenizer.json")',
         *limits,
-        "tokens = np.array([row.ids for row in words.encode_batch(texts)], np.int64)",
-        '[image] = InferenceSession("image.onnx").run(None, {"pixels": pixels})',
-        '[text] = InferenceSession("text.onnx").run(None, {"tokens": tokens})',
-        f"logits = {scale} * (image @ text.T)[0]",
+        "tokens = np.array([row.ids for row in tokenizer.encode_batch(texts)], np.int64)",
+        '[image_vector] = InferenceSession("image.onnx").run(None, {"pixels": pixels})',
+        '[text_vector] = InferenceSession("text.onnx").run(None, {"tokens": tokens})',
+        f"logits = {scale} * (image_vector @ text_vector.T)[0]",
         *scores,
         "print(dict(zip(texts, scores.tolist())))",
     ]
@@ -233,11 +233,11 @@ def _render_preprocessing(preprocess: Preprocess) -> list[str]:
     opened = 'ImageOps.exif_transpose(Image.open("photo.jpg"))' if careful else 'Image.open("photo.jpg")'
     first, last = ('.convert("RGB")', "") if careful or preprocess.rgb == "first" else ("", '.convert("RGB")')
     if preprocess.resize == "squash":
-        return [f"picture = {opened}{first}.resize(({size}, {size}), {filter_}){last}"]
+        return [f"image = {opened}{first}.resize(({size}, {size}), {filter_}){last}"]
     margin = f"(side - {size}) // 2" if preprocess.crop == "floor" else f"round((side - {size}) / 2)"
     return [
-        f"picture = {opened}{first}",
-        f"sides = [int({size} * side / min(picture.size)) for side in picture.size]  # the shorter one is {size}",
+        f"image = {opened}{first}",
+        f"sides = [int({size} * side / min(image.size)) for side in image.size]  # the shorter one is {size}",
         f"left, top = [{margin} for side in sides]",
-        f"picture = picture.resize(sides, {filter_}).crop((left, top, left + {size}, top + {size})){last}",
+        f"image = image.resize(sides, {filter_}).crop((left, top, left + {size}, top + {size})){last}",
     ]

@@ -10,11 +10,11 @@ from dataclasses import replace
 from torch import Tensor, cat
 from torch.nn import functional as F
 
-from zebra.config.model import ModelConfig, ResNetConfig, SiglipTextConfig, VisionTransformerConfig
-from zebra.errors import ConfigError, WeightsError
+from zebra.config.model import ModelConfig, ResNetConfig, VisionTransformerConfig
+from zebra.errors import WeightsError
 
-TEXT_NAME = "positional_embedding"
 RESNET_STRIDE = 32
+"""Factor by which a ResNet reduces the image before its attention pool."""
 
 
 def resize_pos_embed(
@@ -46,37 +46,6 @@ def resize_pos_embed(
     grid_1DHW = F.interpolate(grid_1DHW, size=(new, new), mode="bicubic", antialias=True, align_corners=False)
     grid_PD = grid_1DHW[0].flatten(1).T.to(positions_PD.dtype)
     return tensors | {name: cat([positions_PD[:extra], grid_PD])}, resized
-
-
-def resize_context(
-    tensors: dict[str, Tensor], config: ModelConfig, context_length: int
-) -> tuple[dict[str, Tensor], ModelConfig]:
-    """Cut the causal text tower to shorter texts: its first positions stay, so texts that fit keep their vectors.
-
-    Args:
-        tensors: Name on disk → tensor; left as it is.
-        config: What the tensors were made for.
-        context_length: Longest text in tokens, start and end included; never more than before.
-
-    Raises:
-        ConfigError: More positions than were trained, too few for a text, or a SigLIP tower, whose texts have one
-            length.
-        WeightsError: The positions are missing, or do not belong to the config.
-    """
-    trained = config.text.context_length
-    if isinstance(config.text, SiglipTextConfig) and context_length != trained:
-        raise ConfigError(
-            f"context_length {context_length}: a SigLIP text tower reads every text padded to {trained} tokens and "
-            "pools at the last; another length would be another function. Leave it as it is"
-        )
-    if context_length > trained:
-        raise ConfigError(
-            f"context_length {context_length}: these weights were trained on {trained} positions, and those beyond "
-            f"do not exist. Ask for at most {trained}, cut texts (truncate=True), or train a longer tower"
-        )
-    positions_LD = _get_pos_embed(tensors, TEXT_NAME, trained)
-    resized = replace(config, text=replace(config.text, context_length=context_length))
-    return tensors | {TEXT_NAME: positions_LD[:context_length].clone()}, resized
 
 
 def _describe_pos_embed(config: ModelConfig) -> tuple[str, int, int]:

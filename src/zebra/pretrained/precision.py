@@ -1,19 +1,17 @@
 """A model in fp32 in; a model of the same weights in a smaller number format, cast once, out."""
 
-from typing import Literal
-
-import torch
 from torch import nn
 
+from zebra.config.precision import InferencePrecision
 from zebra.errors import ConfigError
 from zebra.models import CLIP
 from zebra.models.image.resnet import ModifiedResNet
 from zebra.models.image.siglip import SiglipVision
 from zebra.models.image.vit import VisionTransformer
+from zebra.pretrained.device import has_native_bf16
 from zebra.pretrained.int8 import quantize
 from zebra.pretrained.weights import build_model, published_state_dict
 
-InferencePrecision = Literal["fp32", "bf16", "int8"]
 TOKENS_PER_MICRO_BATCH = 512
 MIN_COSINE = 0.999
 """What a vector in a smaller format must keep to the one in fp32."""
@@ -61,11 +59,3 @@ def micro_batch_size(tower: nn.Module, precision: InferencePrecision) -> int | N
         return None
     assert isinstance(tower, VisionTransformer | SiglipVision)
     return max(1, TOKENS_PER_MICRO_BATCH // len(tower.positional_embedding))
-
-
-def has_native_bf16(device: torch.device) -> bool:
-    """Say whether the hardware multiplies bf16 natively; emulated, it is slower than fp32."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    able: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    return device.type == "cpu" and any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))

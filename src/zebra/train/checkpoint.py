@@ -21,9 +21,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zebra.atomic_io import fsync_path
 from zebra.errors import CheckpointError, WeightsError
 from zebra.pretrained.digests import sha256
-from zebra.pretrained.manifest import fsync_dir, verify_manifest, write_manifest
+from zebra.pretrained.manifest import verify_manifest, write_manifest
 from zebra.pretrained.tensors import read_tensors
 from zebra.train.snapshot import TrainSnapshot
 
@@ -71,8 +72,8 @@ def save_checkpoint(checkpoints_dir: Path, snapshot: TrainSnapshot) -> Path:
         digests = {name: _write_file(partial / name, pieces) for name, pieces in _checkpoint_files(snapshot)}
         write_manifest(partial, lambda path: digests[path.name])
         partial.rename(final)
-        fsync_dir(checkpoints_dir)
-        fsync_dir(checkpoints_dir.parent)  # `folder` itself may be new
+        fsync_path(checkpoints_dir)
+        fsync_path(checkpoints_dir.parent)  # `folder` itself may be new
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise CheckpointError(_write_error_message(final, snapshot, error)) from error

@@ -5,18 +5,14 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from zebra.config.train import TrainPrecision
+from zebra.pretrained.device import has_native_bf16
 
 
 def resolve_precision(precision: TrainPrecision, device: torch.device) -> TrainPrecision:
     """Turn auto into bf16 where the hardware multiplies it natively, else into fp32; emulated bf16 is slower."""
     if precision != "auto":
         return precision
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        able: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-        native = device.type == "cpu" and any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-    return "bf16" if native else "fp32"
+    return "bf16" if has_native_bf16(device) else "fp32"
 
 
 def autocast(precision: TrainPrecision, device: torch.device) -> AbstractContextManager[object]:

@@ -8,17 +8,15 @@ import torch
 from zebra.config.model import (
     ModelConfig,
     ResNetConfig,
-    SiglipTextConfig,
     SiglipVisionConfig,
     TextConfig,
     VisionTransformerConfig,
 )
 from zebra.errors import ConfigError, WeightsError
 from zebra.models import CLIP
-from zebra.pretrained.pos_embed import resize_context, resize_pos_embed
+from zebra.pretrained.pos_embed import resize_pos_embed
 
 TEXT = TextConfig(width=32, layers=1, heads=1, vocab_size=60, context_length=16)
-SIGLIP_TEXT = SiglipTextConfig(width=32, layers=1, heads=1, vocab_size=60, context_length=16)
 TOWERS = {
     "vit": VisionTransformerConfig(width=32, layers=1, heads=1, patch_size=16),
     "resnet": ResNetConfig(width=2, layers=(1, 1, 1, 1), heads=2),
@@ -31,9 +29,9 @@ NAMES = {
 }
 
 
-def made(kind="vit", text=TEXT, image_size=64):
+def made(kind="vit", image_size=64):
     torch.manual_seed(0)
-    config = ModelConfig(embed_dim=32, image_size=image_size, vision=TOWERS[kind], text=text)
+    config = ModelConfig(embed_dim=32, image_size=image_size, vision=TOWERS[kind], text=TEXT)
     return {name.removeprefix("text."): value for name, value in CLIP(config).state_dict().items()}, config
 
 
@@ -110,36 +108,10 @@ def test_a_size_the_tower_cannot_take_is_refused(kind, size):
         resize_pos_embed(*made(kind), size)
 
 
-@pytest.mark.parametrize("resize", [resize_pos_embed, resize_context])
-def test_weights_of_another_config_are_refused(resize):
+def test_weights_of_another_config_are_refused():
     tensors, config = made()
-    other = replace(config, image_size=128, text=replace(TEXT, context_length=20))
+    other = replace(config, image_size=128)
     with pytest.raises(WeightsError, match=r"positional_embedding has shape .* positions"):
-        resize(tensors, other, 16)
+        resize_pos_embed(tensors, other, 16)
     with pytest.raises(WeightsError, match="lack the tensor"):
-        resize({}, config, 16)
-
-
-def test_a_shorter_context_keeps_the_vectors_of_texts_that_fit():
-    before, config = made()
-    after, cut = resize_context(before, config, 9)
-    tokens = torch.tensor([[57, 5, 6, 59, 0, 0], [57, 8, 9, 10, 11, 59]])
-    assert torch.equal(filled(after, cut).encode_texts(tokens), filled(before, config).encode_texts(tokens))
-    assert cut.text.context_length == len(after["positional_embedding"]) == 9
-    assert len(before["positional_embedding"]) == 16
-
-
-def test_a_longer_context_is_refused_since_its_positions_do_not_exist():
-    with pytest.raises(ConfigError, match="trained on 16 positions, and those beyond do not exist"):
-        resize_context(*made(), 17)
-
-
-@pytest.mark.parametrize("length", [8, 17])
-def test_texts_of_siglip_have_one_length(length):
-    with pytest.raises(ConfigError, match="padded to 16 tokens"):
-        resize_context(*made("siglip", SIGLIP_TEXT), length)
-
-
-def test_a_context_without_room_for_a_text_is_refused():
-    with pytest.raises(ConfigError, match="context_length is 2"):
-        resize_context(*made(), 2)
+        resize_pos_embed({}, config, 16)

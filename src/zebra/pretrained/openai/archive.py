@@ -67,11 +67,11 @@ def read_archive(path: Path) -> dict[str, Tensor]:
         raise WeightsError(f"there is no weight file {path}; check the path or copy it again")
     with path.open("rb") as file:
         entries = ZipEntries(path, file)
-        machine = _Unpickler(path, entries)
+        unpickler = _Unpickler(path, entries)
         try:
-            held = machine.load()
+            held = unpickler.load()
         except (IndexError, KeyError, TypeError, ValueError, struct.error) as error:
-            raise machine.damaged_error(repr(error)[:200]) from error
+            raise unpickler.damaged_error(repr(error)[:200]) from error
     if not isinstance(held, dict):
         raise WeightsError(f"{path} holds a {type(held).__name__} and no named tensors; it is not a model")
     tensors = _flatten(held, path)
@@ -130,7 +130,7 @@ class _Unpickler:
             "was run. Copy the file again, or ask its author for safetensors"
         )
 
-    # Reading the code.
+    # Reading opcodes.
 
     def read(self, num_bytes: int) -> bytes:
         start, self._position = self._position, self._position + num_bytes
@@ -270,38 +270,38 @@ class _Unpickler:
 
 
 _OPCODES: dict[bytes, Callable[[_Unpickler], object]] = {
-    pickle.PROTO: lambda machine: machine.read(1),
-    pickle.FRAME: lambda machine: machine.read(8),
-    pickle.NONE: lambda machine: machine.push(None),
-    pickle.NEWTRUE: lambda machine: machine.push(True),
-    pickle.NEWFALSE: lambda machine: machine.push(False),
-    pickle.BININT: lambda machine: machine.push(machine.read_number("<i")),
-    pickle.BININT1: lambda machine: machine.push(machine.read_number("<B")),
-    pickle.BININT2: lambda machine: machine.push(machine.read_number("<H")),
-    pickle.LONG1: lambda machine: machine.push(
-        int.from_bytes(machine.read(machine.read_number("<B")), "little", signed=True)
+    pickle.PROTO: lambda unpickler: unpickler.read(1),
+    pickle.FRAME: lambda unpickler: unpickler.read(8),
+    pickle.NONE: lambda unpickler: unpickler.push(None),
+    pickle.NEWTRUE: lambda unpickler: unpickler.push(True),
+    pickle.NEWFALSE: lambda unpickler: unpickler.push(False),
+    pickle.BININT: lambda unpickler: unpickler.push(unpickler.read_number("<i")),
+    pickle.BININT1: lambda unpickler: unpickler.push(unpickler.read_number("<B")),
+    pickle.BININT2: lambda unpickler: unpickler.push(unpickler.read_number("<H")),
+    pickle.LONG1: lambda unpickler: unpickler.push(
+        int.from_bytes(unpickler.read(unpickler.read_number("<B")), "little", signed=True)
     ),
-    pickle.BINFLOAT: lambda machine: machine.push(machine.read_number(">d")),
-    pickle.BINUNICODE: lambda machine: machine.push(machine.read_text("<I")),
-    pickle.SHORT_BINUNICODE: lambda machine: machine.push(machine.read_text("<B")),
-    pickle.EMPTY_TUPLE: lambda machine: machine.push(()),
-    pickle.EMPTY_LIST: lambda machine: machine.push([]),
-    pickle.EMPTY_DICT: lambda machine: machine.push({}),
+    pickle.BINFLOAT: lambda unpickler: unpickler.push(unpickler.read_number(">d")),
+    pickle.BINUNICODE: lambda unpickler: unpickler.push(unpickler.read_text("<I")),
+    pickle.SHORT_BINUNICODE: lambda unpickler: unpickler.push(unpickler.read_text("<B")),
+    pickle.EMPTY_TUPLE: lambda unpickler: unpickler.push(()),
+    pickle.EMPTY_LIST: lambda unpickler: unpickler.push([]),
+    pickle.EMPTY_DICT: lambda unpickler: unpickler.push({}),
     pickle.MARK: _Unpickler.mark,
-    pickle.TUPLE: lambda machine: machine.push(machine.pop_mark()),
-    pickle.TUPLE1: lambda machine: machine.push(machine.pop_many(1)),
-    pickle.TUPLE2: lambda machine: machine.push(machine.pop_many(2)),
-    pickle.TUPLE3: lambda machine: machine.push(machine.pop_many(3)),
-    pickle.APPEND: lambda machine: machine.extend(machine.pop_many(1)),
-    pickle.APPENDS: lambda machine: machine.extend(machine.pop_mark()),
-    pickle.SETITEM: lambda machine: machine.update(machine.pop_many(2)),
-    pickle.SETITEMS: lambda machine: machine.update(machine.pop_mark()),
-    pickle.BINPUT: lambda machine: machine.put(machine.read_number("<B")),
-    pickle.LONG_BINPUT: lambda machine: machine.put(machine.read_number("<I")),
+    pickle.TUPLE: lambda unpickler: unpickler.push(unpickler.pop_mark()),
+    pickle.TUPLE1: lambda unpickler: unpickler.push(unpickler.pop_many(1)),
+    pickle.TUPLE2: lambda unpickler: unpickler.push(unpickler.pop_many(2)),
+    pickle.TUPLE3: lambda unpickler: unpickler.push(unpickler.pop_many(3)),
+    pickle.APPEND: lambda unpickler: unpickler.extend(unpickler.pop_many(1)),
+    pickle.APPENDS: lambda unpickler: unpickler.extend(unpickler.pop_mark()),
+    pickle.SETITEM: lambda unpickler: unpickler.update(unpickler.pop_many(2)),
+    pickle.SETITEMS: lambda unpickler: unpickler.update(unpickler.pop_mark()),
+    pickle.BINPUT: lambda unpickler: unpickler.put(unpickler.read_number("<B")),
+    pickle.LONG_BINPUT: lambda unpickler: unpickler.put(unpickler.read_number("<I")),
     pickle.MEMOIZE: _Unpickler.memoize,
-    pickle.BINGET: lambda machine: machine.get(machine.read_number("<B")),
-    pickle.LONG_BINGET: lambda machine: machine.get(machine.read_number("<I")),
-    pickle.GLOBAL: lambda machine: machine.push_global(machine.read_line(), machine.read_line()),
+    pickle.BINGET: lambda unpickler: unpickler.get(unpickler.read_number("<B")),
+    pickle.LONG_BINGET: lambda unpickler: unpickler.get(unpickler.read_number("<I")),
+    pickle.GLOBAL: lambda unpickler: unpickler.push_global(unpickler.read_line(), unpickler.read_line()),
     pickle.STACK_GLOBAL: _Unpickler.push_stack_global,
     pickle.NEWOBJ: _Unpickler.new_object,
     pickle.REDUCE: _Unpickler.reduce,

@@ -15,6 +15,7 @@ from zebra.errors import WeightsError
 from zebra.images.preprocess import Preprocess
 from zebra.pretrained.checkpoint import PretrainedCheckpoint
 from zebra.pretrained.openai.archive import read_archive
+from zebra.pretrained.pos_embed import RESNET_STRIDE
 
 OPENAI_SHA256 = {
     "RN50": "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762",
@@ -31,8 +32,6 @@ OPENAI_SHA256 = {
 
 HEAD_WIDTH = 64
 """Of every published transformer, image and text; in a ResNet, of the attention pool."""
-STRIDE = 32
-"""By which a ResNet shrinks an image before the attention pool."""
 IGNORED_TENSORS = re.compile(r"(input_resolution|context_length|vocab_size|.*\.attn_mask)$")
 """Numbers that the shapes repeat, and the causal mask of a text tower that kept it among its tensors."""
 WEIGHT_NAMES = re.compile(
@@ -44,7 +43,7 @@ WEIGHT_NAMES = re.compile(
 def published_file_name(name: str) -> str:
     """Return the name a published model is downloaded under.
 
-    >>> file_name("ViT-L/14@336px")
+    >>> published_file_name("ViT-L/14@336px")
     'ViT-L-14-336px.pt'
     """
     return re.sub("[/@]", "-", name) + ".pt"
@@ -114,7 +113,7 @@ def _infer_config(tensors: Mapping[str, Tensor]) -> ModelConfig:
     else:
         width, _, _, _ = tensors["visual.layer1.0.conv1.weight"].shape
         positions, pooled = tensors["visual.attnpool.positional_embedding"].shape
-        image_size = STRIDE * _infer_grid_size(positions)
+        image_size = RESNET_STRIDE * _infer_grid_size(positions)
         one, two, three, four = (_count_blocks(tensors, f"visual.layer{stage}.") for stage in (1, 2, 3, 4))
         vision = ResNetConfig(width=width, layers=(one, two, three, four), heads=pooled // HEAD_WIDTH)
     vocab_size, width = tensors["token_embedding.weight"].shape

@@ -45,22 +45,22 @@ def convert_from_transformers(
     """
     left = {name: tensor for name, tensor in tensors.items() if not name.endswith(POSITION_IDS_SUFFIX)}
     own: dict[str, Tensor] = {}
-    for place in _key_mappings(config):
-        missing = [name for name in place.transformers_keys if name not in left]
+    for mapping in _key_mappings(config):
+        missing = [name for name in mapping.transformers_keys if name not in left]
         if missing:
             raise WeightsError(
                 f"{where} lacks the tensor {missing[0]}, which config.json calls for; copy it again"
             )
-        parts = [left.pop(name) for name in place.transformers_keys]
+        parts = [left.pop(name) for name in mapping.transformers_keys]
         if any(part.shape != parts[0].shape for part in parts):
             raise WeightsError(
-                f"{where}: {', '.join(place.transformers_keys)} differ in shape; the file is damaged"
+                f"{where}: {', '.join(mapping.transformers_keys)} differ in shape; the file is damaged"
             )
         try:
-            own[place.zebra_key] = place.to_zebra(torch.cat(parts) if len(parts) > 1 else parts[0])
+            own[mapping.zebra_key] = mapping.to_zebra(torch.cat(parts) if len(parts) > 1 else parts[0])
         except RuntimeError as error:
             raise WeightsError(
-                f"{where}: {place.transformers_keys[0]} has the shape {tuple(parts[0].shape)}, which it cannot have ({error})"
+                f"{where}: {mapping.transformers_keys[0]} has the shape {tuple(parts[0].shape)}, which it cannot have ({error})"
             ) from error
     if left:
         raise WeightsError(
@@ -72,10 +72,12 @@ def convert_from_transformers(
 def convert_to_transformers(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
     """Rename the tensors of a whole model, split q, k and v, and return what can be saved as it is."""
     theirs: dict[str, Tensor] = {}
-    for place in _key_mappings(config):
-        tensor, count = place.to_transformers(tensors[place.zebra_key]), len(place.transformers_keys)
+    for mapping in _key_mappings(config):
+        tensor, count = mapping.to_transformers(tensors[mapping.zebra_key]), len(mapping.transformers_keys)
         parts = tensor.chunk(count) if count > 1 else (tensor,)
-        theirs |= {name: part.contiguous() for name, part in zip(place.transformers_keys, parts, strict=True)}
+        theirs |= {
+            name: part.contiguous() for name, part in zip(mapping.transformers_keys, parts, strict=True)
+        }
     return theirs
 
 
@@ -85,14 +87,14 @@ def map_layer_names(config: ModelConfig) -> dict[str, str]:
     The three layers that zebra stacks are called q_proj, k_proj and v_proj here as there.
     """
     names: dict[str, str] = {}
-    for place in _key_mappings(config):
-        for theirs in place.transformers_keys:
+    for mapping in _key_mappings(config):
+        for theirs in mapping.transformers_keys:
             layer, _, part = theirs.rpartition(".")
             if part != "weight" or ".encoder.layers." not in layer:
                 continue
-            own = place.zebra_key.removesuffix(".weight")
-            if len(place.transformers_keys) > 1:
-                own = f"{place.zebra_key.removesuffix('in_proj_weight')}{layer.rpartition('.')[2]}"
+            own = mapping.zebra_key.removesuffix(".weight")
+            if len(mapping.transformers_keys) > 1:
+                own = f"{mapping.zebra_key.removesuffix('in_proj_weight')}{layer.rpartition('.')[2]}"
             names[own] = layer
     return names
 

@@ -1,0 +1,5 @@
+"""Number formats of a model at inference."""
+
+from typing import Literal
+
+InferencePrecision = Literal["fp32", "bf16", "int8"]
