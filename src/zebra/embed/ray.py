@@ -37,7 +37,7 @@ from zebra.pretrained.load import load
 from zebra.store import Store, StoreError
 from zebra.store.schema import validate_rows
 
-STAGED_ROWS_FILE = "waiting.arrow"
+STAGED_ROWS_FILE = "staged.arrow"
 """In the store's folder: rows that came home and are not committed. A killed driver leaves it there."""
 
 ALL_CLUSTER_WORKERS = 0

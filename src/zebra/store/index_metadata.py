@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from zebra.store.store_dir import fsync_path
+from zebra.atomic_io import atomic_write
 
 INDEX_METADATA_FILE = "index.json"
 
@@ -37,8 +37,5 @@ def read_index_metadata(store_path: Path) -> IndexMetadata | None:
 
 def write_index_metadata(store_path: Path, metadata: IndexMetadata) -> None:
     """Write them, whole and durably."""
-    partial = store_path / f"{INDEX_METADATA_FILE}.partial"
-    partial.write_text(json.dumps(asdict(metadata)) + "\n", encoding="utf-8")
-    fsync_path(partial)
-    partial.replace(store_path / INDEX_METADATA_FILE)
-    fsync_path(store_path)
+    with atomic_write(store_path / INDEX_METADATA_FILE, fsync=True) as partial:
+        partial.write_text(json.dumps(asdict(metadata)) + "\n", encoding="utf-8")

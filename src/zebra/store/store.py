@@ -17,13 +17,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from zebra.atomic_io import atomic_write, fsync_path
 from zebra.errors import StoreError, suggest_name
 from zebra.store.id_hash_set import IdHashSet
 from zebra.store.lance_table import LanceError, LanceTable, in_clause
 from zebra.store.metadata import StoreMetadata, read_store_metadata, require_same_model
 from zebra.store.recovery import open_or_recover, recover_table
 from zebra.store.schema import build_schema, validate_rows
-from zebra.store.store_dir import Commit, StoreDir, fsync_path
+from zebra.store.store_dir import Commit, StoreDir
 from zebra.store.writer_lock import WriterLock
 
 IMMUTABLE_COLUMNS = ("id", "digest", "vector")
@@ -400,16 +401,12 @@ class Store:
     def export_parquet(self, path: Path) -> None:
         """Write all rows into one Parquet file, for tools that do not read Lance."""
         schema = self.schema
-        partial = path.with_name(f".{path.name}.partial")
         try:
-            with pq.ParquetWriter(partial, schema) as writer:
+            with atomic_write(path) as partial, pq.ParquetWriter(partial, schema) as writer:
                 for batch in self._table.scan(schema.names):
                     writer.write_batch(pa.RecordBatch.from_arrays(batch.columns, schema=schema))
-            partial.replace(path)
         except OSError as error:
             raise _write_error(f"writing {path}", path.parent, error) from error
-        finally:
-            partial.unlink(missing_ok=True)
 
     def _require_columns(self, names: Sequence[str]) -> None:
         known = self.schema.names

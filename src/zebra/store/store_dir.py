@@ -3,7 +3,7 @@
     STORE/images.lance/    the table; LanceDB writes it, but never flushes it to disk
     STORE/commit.json      the last commit that is safely on disk, and the one being made after it
     STORE/lock             held by the writer
-    STORE/waiting.arrow    rows of a run over a Ray cluster that are not committed yet
+    STORE/staged.arrow     rows of a run over a Ray cluster that are not committed yet
     STORE/damaged/         manifests (one per version of the table) that were set aside; nothing reads them
 
 A commit is announced in commit.json, made, flushed, and then recorded there. Who finds one that was announced and not
@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from zebra.atomic_io import atomic_write, fsync_path
 from zebra.errors import StoreError
 
 MAX_ROLLBACK_VERSIONS = 8
@@ -167,11 +168,8 @@ class StoreDir:
             )
 
     def _write_commit(self, commit: Commit) -> None:
-        partial = self.commit_path.with_suffix(".partial")
-        partial.write_text(json.dumps(asdict(commit)) + "\n", encoding="utf-8")
-        fsync_path(partial)
-        partial.replace(self.commit_path)
-        fsync_path(self.path)
+        with atomic_write(self.commit_path, fsync=True) as partial:
+            partial.write_text(json.dumps(asdict(commit)) + "\n", encoding="utf-8")
 
     def _iter_files(self) -> Iterator[Path]:
         for folder, _, names in os.walk(self.table_path):
@@ -200,12 +198,3 @@ class StoreDir:
         for folder in (self.damaged_path, manifest.parent):
             fsync_path(folder)
         return aside, manifest
-
-
-def fsync_path(path: Path) -> None:
-    """Make a file, or the names in a folder, survive a power cut."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
