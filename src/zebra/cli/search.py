@@ -11,9 +11,9 @@ from zebra.cli.main import EXIT_OK, EXIT_USAGE, echo
 from zebra.config.search import SearchConfig
 
 if TYPE_CHECKING:
+    from zebra.search.results import QueryResult
     from zebra.store.index_metadata import IndexMetadata
     from zebra.values import Hit
-    from zebra.workflows.search import QueryResult
 
 DESCRIPTION = """Find pictures by saying what is in them.
 

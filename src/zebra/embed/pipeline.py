@@ -19,7 +19,6 @@ from zebra.embed.stages import (
     EncodePixels,
     ImagePreprocessor,
     encode_batch,
-    image_digest,
     read_content,
     rows_to_table,
 )
@@ -33,6 +32,7 @@ from zebra.embed.values import (
     StoreRow,
 )
 from zebra.errors import BadSample, DataError
+from zebra.images.formats import image_digest
 
 COMMIT_ROWS = 2048
 COMMIT_SECONDS = 30.0

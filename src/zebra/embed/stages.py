@@ -103,11 +103,6 @@ def encode_batch(images: Sequence[PreprocessedImage], encode_pixels: EncodePixel
     ]
 
 
-def image_digest(data: bytes) -> str:
-    """Return the sha256 of a picture's bytes, in hex."""
-    return sha256(data).hexdigest()
-
-
 def make_row_id(digest: str, location_key: str) -> str:
     """Return the id of a row: equal pictures at different places stay apart."""
     return sha256(f"{digest} {location_key}".encode("utf-8", "surrogateescape")).hexdigest()

@@ -8,8 +8,8 @@ from zebra.errors import BadSample
 from zebra.images.decode import decode_image
 from zebra.report.page import Headline, Section, write_page
 from zebra.report.style import FAINT, MUTED
+from zebra.search.results import SearchRun
 from zebra.values import Hit
-from zebra.workflows.search import SearchRun
 
 THUMBNAIL_SIDE = 320
 """Of the square that a picture fits into, in pixels."""

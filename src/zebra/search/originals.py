@@ -3,7 +3,6 @@
 import io
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +16,12 @@ from zebra.data.remote.remote_blob import open_remote_shards
 from zebra.data.sources import Source, open_source
 from zebra.errors import DataError, MissingExtra
 from zebra.images.decode import decode_image, read_header
+from zebra.images.formats import image_digest
 
 LOCATION_COLUMNS = ("path", "offset", "size", "location", "digest", "thumbnail")
 """The columns that tell where a picture is; a store made by hand may lack `location`."""
 MAX_IMAGE_BYTES = 256 << 20
 """Bytes of a picture; what is larger is something else that took its place."""
-IMAGE_SIGNATURES = {
-    b"\xff\xd8\xff": "image/jpeg",
-    b"\x89PNG\r\n": "image/png",
-    b"GIF8": "image/gif",
-    b"BM": "image/bmp",
-    b"RIFF": "image/webp",
-}
 PREVIEW_JPEG_QUALITY = 80
 
 
@@ -40,7 +33,7 @@ def read_original(row: Mapping[str, Any]) -> bytes | None:
     """
     try:
         for data in _iter_candidates(row):
-            if sha256(data).hexdigest() == row["digest"]:
+            if image_digest(data) == row["digest"]:
                 return data
     except (
         OSError,
@@ -51,14 +44,6 @@ def read_original(row: Mapping[str, Any]) -> bytes | None:
     ):  # gone, out of reach, or not what it was
         return None
     return None
-
-
-def detect_media_type(data: bytes) -> str:
-    """Name the format of a picture by its first bytes; application/octet-stream if it is none that zebra reads."""
-    for signature, name in IMAGE_SIGNATURES.items():
-        if data.startswith(signature):
-            return name
-    return "application/octet-stream"
 
 
 def read_thumbnail(row: Mapping[str, Any], max_side: int) -> bytes | None:

@@ -4,20 +4,23 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from zebra.errors import ConfigError, suggest_name
+from zebra.images.formats import media_type
 from zebra.search.filter_parser import list_filterable_columns, parse_filter
 from zebra.search.ivf_index import search_ivf_index
-from zebra.search.originals import LOCATION_COLUMNS, detect_media_type, read_original, read_thumbnail
+from zebra.search.originals import LOCATION_COLUMNS, read_original, read_thumbnail
 from zebra.search.pagination import PageRequest, RankedRows, build_page
 from zebra.search.query import normalize_query
 from zebra.search.snapshot import StoreSnapshot
 from zebra.store import Store
 from zebra.store.index_metadata import IndexMetadata
+from zebra.store.schema import LARGE_COLUMNS
 from zebra.values import Hit
 
 SearchMethod = Literal["auto", "exact", "approximate"]
@@ -25,8 +28,6 @@ MAX_EXACT_ROWS = 1_000_000
 """Rows up to which auto searches exactly, index or not: 1 GB of vectors of 512 numbers in memory, and below 0.1 s."""
 MAX_UNINDEXED_FRACTION = 0.1
 """Share of rows that are not in the index, all of which a search looks at, above which it should be renewed."""
-LARGE_COLUMNS = ("vector", "thumbnail")
-"""Columns that a hit does not carry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class OriginalImage:
 
 
 class Searcher:
-    """A store that is searched, by any number of threads; use `zebra.workflows.search.open_searcher`.
+    """A store that is searched, by any number of threads; use `open_searcher`.
 
     What other processes append is found by the next search.
     """
@@ -168,7 +169,7 @@ class Searcher:
         """Return the original bytes; None if the row or its file is gone, or the file is another one by now."""
         row = self._read_location(id)
         data = None if row is None else read_original(row)
-        return None if data is None else OriginalImage(data, detect_media_type(data))
+        return None if data is None else OriginalImage(data, media_type(data))
 
     def read_thumbnail(self, id: str, max_side: int = 256) -> bytes | None:
         """Return a JPEG or WebP that fits into a square; None if there is neither the picture nor a small one of it.
@@ -214,3 +215,21 @@ class Searcher:
             if name not in known:
                 raise ConfigError(f"{snapshot.store.path} has no column {name!r}.{suggest_name(name, known)}")
         return list(columns)
+
+
+def open_searcher(
+    store_path: str | Path, *, method: SearchMethod = "auto", fingerprint: str | None = None
+) -> Searcher:
+    """Open a store for searching.
+
+    Args:
+        method: `auto` is exact up to a million rows; above, it uses the index if the store has one.
+        fingerprint: Fingerprint of the model that embeds the queries; None skips the check.
+
+    Raises:
+        StoreError: The store is missing or damaged, or holds vectors of another model.
+    """
+    store = Store.open(Path(store_path))
+    if fingerprint is not None:
+        store.require_fingerprint(fingerprint)
+    return Searcher(store, method)

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,8 @@ from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
 from zebra.search.ivf_index import build_ivf_index
 from zebra.search.query import WeightedVector, combine_vectors
-from zebra.search.searcher import OriginalImage, Searcher, SearchMethod, SearchResult
+from zebra.search.results import QueryResult, SearchRun
+from zebra.search.searcher import OriginalImage, Searcher, SearchResult, open_searcher
 from zebra.store import Store
 from zebra.store.index_metadata import IndexMetadata
 
@@ -30,26 +30,6 @@ __all__ = [
     "open_searcher",
     "run",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class QueryResult:
-    """What was found for one query."""
-
-    query: str
-    """As people read it."""
-    result: SearchResult
-
-
-@dataclass(frozen=True, slots=True)
-class SearchRun:
-    """What was found."""
-
-    results: tuple[QueryResult, ...]
-    notes: tuple[str, ...]
-    """What to know about them: a query that was cut, an index that is missing."""
-    searcher: Searcher
-    """To look at the pictures."""
 
 
 def run(config: SearchConfig) -> SearchRun:
@@ -91,25 +71,6 @@ def run(config: SearchConfig) -> SearchRun:
         for title, said in queries
     )
     return SearchRun(answers, tuple(note for note in notes if note), searcher)
-
-
-def open_searcher(
-    store_path: str | Path, *, method: SearchMethod = "auto", fingerprint: str | None = None
-) -> Searcher:
-    """Open a store to be searched.
-
-    Args:
-        method: auto searches exactly up to a million rows, and above by the index if there is one.
-        fingerprint: Fingerprint of the model that queries come from; None takes it on trust.
-
-    Raises:
-        StoreError: There is no store, it is damaged, or it holds vectors of another model.
-        ConfigError: An approximate search is asked for, and there is no index.
-    """
-    store = Store.open(Path(store_path))
-    if fingerprint is not None:
-        store.require_fingerprint(fingerprint)
-    return Searcher(store, method)
 
 
 def build_index(store_path: str | Path) -> IndexMetadata:

@@ -16,7 +16,6 @@ from zebra.data.shards import ShardWriter
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
-from zebra.search.originals import detect_media_type
 from zebra.search.searcher import Searcher
 from zebra.store import Store
 from zebra.text.bpe import BPETokenizer
@@ -72,7 +71,6 @@ def test_files_are_read_in_their_format(searched, tmp_path):
         picture = search.read_image(id)
         assert picture.media_type == f"image/{format}"
         assert picture.data == next(folder.glob(f"{number}.*")).read_bytes()
-    assert detect_media_type(b"<svg>") == "application/octet-stream"
 
 
 def test_pictures_are_read_straight_out_of_a_tar_shard(searched, tmp_path):
