@@ -127,7 +127,7 @@ def draw(world: Path) -> None:
     from PIL import Image, ImageDraw
 
     from zebra.data.benchmarks.writer import write_classification
-    from zebra.data.shards import ShardWriter
+    from zebra.data.shard_writer import ShardWriter
 
     dice = random.Random(0)
     kinds = [(colour, shape) for colour in ("red", "green", "blue", "gray") for shape in ("disc", "box")]

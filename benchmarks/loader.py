@@ -40,7 +40,7 @@ from torch import Tensor
 from receipt import keep
 from zebra.config.data import DataConfig
 from zebra.data.batches import iter_batches
-from zebra.data.shards import ShardWriter
+from zebra.data.shard_writer import ShardWriter
 from zebra.data.sources import open_source
 from zebra.images.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess
 

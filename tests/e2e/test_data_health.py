@@ -36,7 +36,7 @@ def test_doctor_finds_data_that_training_would_refuse(zebra, pairs, tmp_path):
     assert "1 × unreadable file: captions.csv:98 (pictures/gone.jpg: No such file or directory)" in said
     found = json.loads(zebra("doctor", table.name, "--json", cwd=tmp_path, code=1).stdout)
     assert (found["sound"], found["survey"]["num_examined"], found["survey"]["num_usable"]) == (False, 97, 95)
-    zebra("doctor", table.name, "--data-options.max-skip-rate", "0.05", "--samples", 97, cwd=tmp_path)
+    zebra("doctor", table.name, "--data-options.max-skip-rate", "0.05", "--max-samples", 97, cwd=tmp_path)
 
 
 def test_doctor_of_a_place_that_is_not_there_says_what_could_be(zebra, tmp_path):

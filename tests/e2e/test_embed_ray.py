@@ -11,7 +11,7 @@ import torch
 
 from zebra.config.embed import EmbedConfig
 from zebra.config.model import ModelConfig, TextConfig, VisionTransformerConfig
-from zebra.data.shards import ShardWriter
+from zebra.data.shard_writer import ShardWriter
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle

@@ -145,7 +145,7 @@ def test_traffic_signs_are_what_torchvision_reads(datasets, tmp_path: Path) -> N
     put(tmp_path / "gtsrb", files | {"GT-final_test.csv": table, "classnames.txt": names})
     theirs = datasets.GTSRB(tmp_path, split="test")
     ours = read_catalog_dataset(find_catalog_entry("gtsrb"), tmp_path)
-    assert labels(ours) == [label for _, label in theirs._format_samples] == [16, 1]
+    assert labels(ours) == [label for _, label in theirs._samples] == [16, 1]
     assert all((pixels(ours, i) == np.asarray(theirs[i][0])).all() for i in range(2))
 
 

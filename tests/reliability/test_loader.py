@@ -18,7 +18,8 @@ from PIL import Image
 
 from zebra.config.data import DataConfig
 from zebra.data.batches import iter_batches
-from zebra.data.shards import ShardSource, ShardWriter
+from zebra.data.shard_writer import ShardWriter
+from zebra.data.shards import ShardSource
 from zebra.data.sources import Source
 from zebra.errors import DataError
 from zebra.values import Batch

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from zebra.config.data import DataConfig
-from zebra.data.remote import object_store, remote_blob
-from zebra.data.shards import ShardSource, ShardWriter
+from zebra.data.remote import object_store, remote_blob, retry
+from zebra.data.shard_writer import ShardWriter
+from zebra.data.shards import ShardSource
 from zebra.data.sources import open_source, read_many
 from zebra.errors import DataError
 
@@ -26,7 +27,7 @@ NO_CACHE = DataConfig(shard_cache_bytes=0)
 @pytest.fixture(autouse=True)
 def _haste(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(remote_blob, "INITIAL_BACKOFF_SECONDS", 0.001)
+    monkeypatch.setattr(retry, "INITIAL_BACKOFF_SECONDS", 0.001)
     monkeypatch.setattr(object_store, "STALL_TIMEOUT_SECONDS", 0.5)  # half of what the server is silent
 
 

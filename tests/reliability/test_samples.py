@@ -16,7 +16,7 @@ from PIL import Image
 from zebra.config.data import DataConfig
 from zebra.data.batches import iter_batches
 from zebra.data.sample_counter import SampleCounter
-from zebra.data.shards import ShardWriter
+from zebra.data.shard_writer import ShardWriter
 from zebra.data.sources import Source, open_source
 from zebra.errors import DataError
 

@@ -10,7 +10,8 @@ import fsspec
 import pytest
 
 from zebra.config.data import DataConfig
-from zebra.data.shards import ShardSource, ShardWriter
+from zebra.data.shard_writer import ShardWriter
+from zebra.data.shards import ShardSource
 from zebra.data.sources import open_source
 from zebra.errors import BadSample, DataError
 

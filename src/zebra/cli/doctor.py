@@ -56,11 +56,11 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _inspect_data(args: Args, train_config: TrainConfig) -> int:
-    from zebra.data import inspection
+    from zebra.workflows import doctor
 
     config = replace(train_config, data=args.target, tokenizer=args.tokenizer, data_options=args.data_options)
     with ProgressBar("looking at samples") as display:
-        found = inspection.inspect_data(config, max_samples=args.max_samples, callback=display.update)
+        found = doctor.inspect_dataset(config, max_samples=args.max_samples, callback=display.update)
     if args.json:
         echo(json.dumps(asdict(found) | {"skip_rate": found.skip_rate, "sound": found.is_usable}, indent=1))
     else:

@@ -12,9 +12,8 @@ from zebra.config.train import TrainConfig
 from zebra.data.batches import iter_batches
 from zebra.data.dataset_stats import DatasetStats, compute_dataset_stats, quantiles
 from zebra.data.sources import Source, open_source
-from zebra.errors import ConfigError, DataError
+from zebra.errors import ConfigError
 from zebra.text.bpe import BPETokenizer
-from zebra.train.setup import load_or_train_tokenizer
 
 MAX_SURVEY_SECONDS = 25.0
 """How long samples are looked at unless their number is given."""
@@ -110,6 +109,7 @@ class DataReport:
 def inspect_data(
     config: TrainConfig,
     *,
+    tokenizer: BPETokenizer | None = None,
     max_samples: int | None = None,
     callback: Callable[[int, int, str], None] = lambda _done, _total, _what: None,
 ) -> DataReport:
@@ -117,6 +117,8 @@ def inspect_data(
 
     Args:
         config: The training that the data is meant for; `config.out` is left alone.
+        tokenizer: The tokenizer of `config.tokenizer`, opened with the context length UNLIMITED_CONTEXT. None: train one
+            on the captions, as training would.
         max_samples: How many to look at, evenly spread; by default as many as 25 seconds allow.
         callback: Called with how many samples were looked at, how many there are, and what is done now.
 
@@ -126,12 +128,7 @@ def inspect_data(
     """
     if max_samples is not None and max_samples < 1:
         raise ConfigError(f"samples is {max_samples}; look at 1 or more")
-    try:
-        source = open_source(config.data, config.data_options)
-    except DataError as error:
-        raise DataError(
-            f"{error} (nor is it a model: a folder with config.json, a .pt file, hf:org/name)"
-        ) from error
+    source = open_source(config.data, config.data_options)
     total = min(max_samples or len(source), len(source))
     seen, texts = compute_dataset_stats(
         source,
@@ -145,7 +142,7 @@ def inspect_data(
         name=source.name,
         num_found=len(source),
         survey=seen,
-        captions=_caption_stats(config, source, texts) if texts else None,
+        captions=_caption_stats(config, tokenizer, texts) if texts else None,
         loading=(),
         image_size=config.model.image_size,
         batch_size=config.batch_size,
@@ -164,16 +161,15 @@ def inspect_data(
     return replace(health, loading=tuple(rates))
 
 
-def _caption_stats(config: TrainConfig, source: Source, samples: Sequence[tuple[str, ...]]) -> CaptionStats:
+def _caption_stats(
+    config: TrainConfig, tokenizer: BPETokenizer | None, samples: Sequence[tuple[str, ...]]
+) -> CaptionStats:
     text = config.model.text
     texts = [caption for captions in samples for caption in captions]
-    if config.tokenizer is None:
+    origin = config.tokenizer or "the given tokenizer"
+    if tokenizer is None:
         tokenizer = BPETokenizer.train(texts, text.vocab_size, UNLIMITED_CONTEXT)
         origin = f"a vocabulary of {tokenizer.vocab_size:,} learned from these captions, as training would"
-    else:
-        uncut = replace(config.model, text=replace(text, context_length=UNLIMITED_CONTEXT))
-        tokenizer = load_or_train_tokenizer(replace(config, model=uncut), source)
-        origin = config.tokenizer
     lengths = [int(tokenizer.encode([caption], truncate=True).lengths[0]) for caption in texts]
     counts = Counter(caption for captions in samples for caption in dict.fromkeys(captions))
     repeated = [(caption, count) for caption, count in counts.most_common() if count > 1]

@@ -78,9 +78,9 @@ def train_val_test_split(source: Source, val_fraction: float) -> DatasetSplits:
     rest = [index for index in range(len(source)) if seen.get(index) not in choosing | measuring]
     _validate_captions(source.name, said, rest)
     return DatasetSplits(
-        Subset(source, rest, "learned from"),
-        Subset(source, [index for index, digest in seen.items() if digest in choosing], "chosen by"),
-        Subset(source, [index for index, digest in seen.items() if digest in measuring], "measured on"),
+        Subset(source, rest, "train"),
+        Subset(source, [index for index, digest in seen.items() if digest in choosing], "validation"),
+        Subset(source, [index for index, digest in seen.items() if digest in measuring], "test"),
     )
 
 

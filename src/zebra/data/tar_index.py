@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from zebra.data.cached_table import CachedTable, RowValues
+from zebra.data.columns import escape_unencodable
 from zebra.data.remote.blobs import Blob, ByteRange
 from zebra.errors import DataError
 
@@ -26,8 +27,8 @@ TAR_INDEX_SCHEMA = pa.schema(
     {
         "key": pa.string(),
         "suffixes": pa.list_(pa.string()),
-        "places": pa.list_(pa.int64()),
-        "repeated": pa.string(),
+        "byte_ranges": pa.list_(pa.int64()),
+        "duplicate_field": pa.string(),
         "label": pa.int64(),
         "damage": pa.string(),
     }
@@ -107,26 +108,22 @@ def _index_rows(blob: Blob, checksum: str | None) -> Iterator[RowValues]:
         if checksum:
             _verify_checksum(blob, checksum)
         for sample in scan_tar(blob):
-            key = _escape_undecodable(sample.key)
+            key = escape_unencodable(sample.key)
             seen[key] += 1
             if seen[key] > 1:  # the same key further on is a sample of its own, and ids must differ
                 key = f"{key}#{seen[key]}"
-            suffixes = [_escape_undecodable(suffix) for suffix in sample.fields]
+            suffixes = [escape_unencodable(suffix) for suffix in sample.fields]
             places = [number for place in sample.fields.values() for number in place]
             yield (
                 key,
                 suffixes,
                 places,
-                sample.duplicate_field and _escape_undecodable(sample.duplicate_field),
+                sample.duplicate_field and escape_unencodable(sample.duplicate_field),
                 sample.label,
                 None,
             )
     except DamagedShard as damage:
         yield *[None] * 5, str(damage)
-
-
-def _escape_undecodable(name: str) -> str:
-    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _read_checksum(blob: Blob) -> str | None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from zebra.data.benchmarks.clip_benchmark import ClassificationBenchmark, read_classification
+from zebra.data.benchmarks.clip_benchmark import read_classification
+from zebra.data.benchmarks.tasks import ClassificationBenchmark
 from zebra.distributed import SINGLE_PROCESS, ProcessGroup
 from zebra.evaluators.embeddings import embed_distributed
 from zebra.evaluators.zero_shot import build_zero_shot_classifier, resolve_prompts

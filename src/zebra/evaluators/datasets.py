@@ -11,7 +11,6 @@ from pathlib import Path
 from zebra.config.cache import cache_dir
 from zebra.data.benchmarks.catalog import (
     HUB_ORG,
-    AnyBenchmark,
     apply_catalog_entry,
     find_catalog_entry,
     load_catalog,
@@ -22,6 +21,7 @@ from zebra.data.benchmarks.clip_benchmark import list_splits, read_clip_benchmar
 from zebra.data.benchmarks.compositionality import is_compositionality_dataset, read_compositionality
 from zebra.data.benchmarks.hub_datasets import download_dataset
 from zebra.data.benchmarks.label_tables import read_label_table
+from zebra.data.benchmarks.tasks import AnyBenchmark
 from zebra.data.benchmarks.writer import write_classification
 from zebra.data.table_files import TABLE_FORMATS
 from zebra.errors import DataError, suggest_name

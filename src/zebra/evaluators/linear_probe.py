@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from zebra.config.evaluate import EvaluateConfig
-from zebra.data.benchmarks.clip_benchmark import ClassificationBenchmark, MultilabelBenchmark
+from zebra.data.benchmarks.tasks import ClassificationBenchmark, MultilabelBenchmark
 from zebra.errors import DataError
 from zebra.evaluators.datasets import load_dataset
 from zebra.evaluators.embeddings import embed_source, stratified_halves

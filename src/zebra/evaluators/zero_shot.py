@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from zebra.data.benchmarks.clip_benchmark import ClassificationBenchmark, MultilabelBenchmark
+from zebra.data.benchmarks.tasks import ClassificationBenchmark, MultilabelBenchmark
 from zebra.distributed import SINGLE_PROCESS, ProcessGroup
 from zebra.errors import ConfigError
 from zebra.evaluators.embeddings import embed_source, stratified_halves

@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 from zebra.data.benchmarks.writer import write_classification
-from zebra.data.shards import ShardWriter
+from zebra.data.shard_writer import ShardWriter
 from zebra.errors import DataError
 from zebra.menagerie.datasets import DIGIT_CLASSNAMES, DIGIT_TEMPLATES, DRAWN_DATASETS
 from zebra.menagerie.handwriting import iter_handwritten_digits

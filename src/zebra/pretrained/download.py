@@ -33,7 +33,7 @@ def download_model(name: str) -> Path:
 
     Raises:
         ConfigError: The name is malformed.
-        DownloadError: As `zebra.data.hub.snapshot`, or the repository holds no weights that zebra reads.
+        DownloadError: As `zebra.data.hub.download_snapshot`, or the repository holds no weights that zebra reads.
     """
     repository = HubRepo.parse(name, "model")
     if repository.is_commit:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, BackgroundTasks, Response
 from pydantic import BaseModel, Field
 
-from zebra.data.benchmarks.clip_benchmark import ClassificationBenchmark
+from zebra.data.benchmarks.tasks import ClassificationBenchmark
 from zebra.errors import ConfigError, DataError, ZebraError, suggest_name
 from zebra.evaluators.embeddings import embed_source
 from zebra.evaluators.zero_shot import build_zero_shot_classifier, resolve_prompts

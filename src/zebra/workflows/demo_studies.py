@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from zebra.data.benchmarks.clip_benchmark import ClassificationBenchmark
+from zebra.data.benchmarks.tasks import ClassificationBenchmark
 from zebra.errors import DataError
 from zebra.evaluators.linear_probe import ProbeResults, evaluate_probes
 from zebra.evaluators.zero_shot import build_zero_shot_classifier, resolve_prompts

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from zebra.config.cache import cache_dir
 from zebra.config.model import ModelConfig, ResNetConfig
-from zebra.errors import ZebraError
+from zebra.config.train import TrainConfig
+from zebra.data.inspection import UNLIMITED_CONTEXT, DataReport, inspect_data
+from zebra.errors import DataError, ZebraError
 from zebra.pretrained.autotune import benchmark_precisions, candidate_precisions, pick_fastest
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.checkpoint import ModelLayout, PretrainedCheckpoint
@@ -22,6 +24,7 @@ from zebra.pretrained.load import (
     verify_files,
     verify_golden_vectors,
 )
+from zebra.text.bpe import BPETokenizer
 from zebra.train.environment import collect_environment
 from zebra.train.precision import resolve_precision
 
@@ -55,6 +58,28 @@ def is_model_path(path: str) -> bool:
         or place.suffix in WEIGHT_SUFFIXES
         or any((place / name).is_file() for name in MODEL_FILES)
     )
+
+
+def inspect_dataset(
+    config: TrainConfig,
+    *,
+    max_samples: int | None = None,
+    callback: Callable[[int, int, str], None] = lambda _done, _total, _what: None,
+) -> DataReport:
+    """Inspect captioned images as `zebra.data.inspection.inspect_data` does, with the tokenizer that the config names."""
+    tokenizer = None if config.tokenizer is None else _load_tokenizer(config.tokenizer)
+    try:
+        return inspect_data(config, tokenizer=tokenizer, max_samples=max_samples, callback=callback)
+    except DataError as error:
+        raise DataError(
+            f"{error} (nor is it a model: a folder with config.json, a .pt file, hf:org/name)"
+        ) from error
+
+
+def _load_tokenizer(path: str) -> BPETokenizer:
+    if path.endswith(".json"):
+        return BPETokenizer.load(path, UNLIMITED_CONTEXT)
+    return BPETokenizer.from_merges(path, UNLIMITED_CONTEXT)
 
 
 def inspect_installation() -> list[Finding]:

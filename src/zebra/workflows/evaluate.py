@@ -11,13 +11,13 @@ from dataclasses import replace
 import numpy as np
 
 from zebra.config.evaluate import EvaluateConfig
-from zebra.data.benchmarks.catalog import AnyBenchmark
-from zebra.data.benchmarks.clip_benchmark import (
+from zebra.data.benchmarks.tasks import (
+    AnyBenchmark,
     ClassificationBenchmark,
+    CompositionalityBenchmark,
     MultilabelBenchmark,
     RetrievalBenchmark,
 )
-from zebra.data.benchmarks.compositionality import CompositionalityBenchmark
 from zebra.errors import ConfigError
 from zebra.evaluators.datasets import load_dataset
 from zebra.evaluators.embeddings import embed_source

@@ -10,11 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from zebra.data.benchmarks.clip_benchmark import (
-    NUM_SHARDS_FILENAME,
-    ClassificationBenchmark,
-    read_classification,
-)
+from zebra.data.benchmarks.clip_benchmark import NUM_SHARDS_FILENAME, read_classification
+from zebra.data.benchmarks.tasks import ClassificationBenchmark
 from zebra.errors import ConfigError, DataError, suggest_name
 from zebra.images.decode import decode_image
 from zebra.protocols.human import (

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from zebra.config.overlap import OverlapConfig
-from zebra.data.benchmarks.clip_benchmark import ClassificationBenchmark
+from zebra.data.benchmarks.tasks import ClassificationBenchmark
 from zebra.data.sources import Source
 from zebra.embed.sources import open_embed_source
 from zebra.embed.values import ImageRef

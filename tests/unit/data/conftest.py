@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from zebra.data.shards import ShardWriter
+from zebra.data.shard_writer import ShardWriter
 
 
 @pytest.fixture(autouse=True)

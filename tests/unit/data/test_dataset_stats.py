@@ -76,7 +76,7 @@ def test_a_picture_too_large_for_training_is_a_bad_sample(folder) -> None:
 
 
 def test_a_sample_with_a_label_alone_is_of_no_use_for_training(tmp_path: Path, picture) -> None:
-    from zebra.data.shards import ShardWriter
+    from zebra.data.shard_writer import ShardWriter
 
     with ShardWriter(tmp_path / "shards") as writer:
         writer.write("a", {"jpg": picture(), "cls": b"3"})

@@ -14,10 +14,9 @@ from zebra.config.presets import get_preset
 from zebra.config.train import TrainConfig
 from zebra.data import inspection
 from zebra.data.sources import open_source
-from zebra.errors import ConfigError, DataError
+from zebra.errors import ConfigError
 from zebra.text.bpe import BPETokenizer
 from zebra.train.setup import load_or_train_tokenizer
-from zebra.workflows import doctor
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +42,10 @@ def config(tmp_path: Path) -> Callable[..., TrainConfig]:
     return write
 
 
+def open_tokenizer(path: str) -> BPETokenizer:
+    return BPETokenizer.load(path, inspection.UNLIMITED_CONTEXT)
+
+
 def test_tokens_are_counted_by_the_vocabulary_that_training_would_learn(config, monkeypatch) -> None:
     learned = []
     train = BPETokenizer.train
@@ -59,7 +62,7 @@ def test_a_given_tokenizer_counts(config, tmp_path: Path) -> None:
     meant = replace(
         config("zebra", "zebra zebra", "zebra zebra zebra", "é"), tokenizer=str(tmp_path / "tokenizer.json")
     )
-    captions = inspection.inspect_data(meant).captions
+    captions = inspection.inspect_data(meant, tokenizer=open_tokenizer(meant.tokenizer)).captions
     assert captions.tokenizer == meant.tokenizer
     assert (captions.tokens.min, captions.tokens.p50, captions.tokens.max) == (3, 4, 5)
 
@@ -67,7 +70,8 @@ def test_a_given_tokenizer_counts(config, tmp_path: Path) -> None:
 def test_captions_over_the_context_are_counted_and_measured_whole(config, tmp_path: Path) -> None:
     BPETokenizer.train(["zebra " * 4], 600).save(tmp_path / "tokenizer.json")
     meant = config("zebra " * 30, "zebra " * 31, "zebra " * 400, "zebra")
-    captions = inspection.inspect_data(replace(meant, tokenizer=str(tmp_path / "tokenizer.json"))).captions
+    meant = replace(meant, tokenizer=str(tmp_path / "tokenizer.json"))
+    captions = inspection.inspect_data(meant, tokenizer=open_tokenizer(meant.tokenizer)).captions
     assert (captions.context_length, captions.num_truncated, captions.tokens.max) == (32, 2, 402)
 
 
@@ -150,29 +154,3 @@ def test_progress_is_told(config) -> None:
     inspection.inspect_data(config(*"abc"), callback=lambda *at: told.append(at))
     assert told[0] == (3, 3, "")
     assert [what for _, _, what in told if what] == ["loading with 0 workers", "loading with 1 workers"]
-
-
-def test_a_place_that_holds_neither_data_nor_a_model_says_both(tmp_path: Path) -> None:
-    meant = TrainConfig(data=str(tmp_path / "nothing"), out="", steps=1)
-    with pytest.raises(DataError, match=r"there is nothing at .*nor is it a model"):
-        inspection.inspect_data(meant)
-
-
-@pytest.mark.parametrize("name", ["config.json", "open_clip_config.json", "MANIFEST.json"])
-def test_a_folder_with_a_file_that_only_models_have_is_a_model(name: str, tmp_path: Path) -> None:
-    assert not doctor.is_model_path(str(tmp_path))
-    (tmp_path / name).write_text("{}")
-    assert doctor.is_model_path(str(tmp_path))
-
-
-@pytest.mark.parametrize(
-    ("name", "model"),
-    [
-        ("hf:openai/clip", True),
-        ("ViT-B-32.pt", True),
-        ("captions.csv", False),
-        ("shards/{000..003}.tar", False),
-    ],
-)
-def test_names_alone_tell_models_from_data(name: str, model: bool) -> None:
-    assert doctor.is_model_path(name) is model

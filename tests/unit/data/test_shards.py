@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from zebra.data import shards as shards_module
-from zebra.data.shards import ShardSource, ShardWriter
+from zebra.data.shard_writer import ShardWriter
+from zebra.data.shards import ShardSource
 from zebra.errors import BadSample, DataError
 
 

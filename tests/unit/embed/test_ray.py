@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from zebra.data.shards import ShardWriter
+from zebra.data.shard_writer import ShardWriter
 from zebra.embed import ray
 from zebra.errors import DataError, MissingExtra, WeightsError
 from zebra.store import Store

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import zebra
-from zebra.data.shards import ShardWriter
+from zebra.data.shard_writer import ShardWriter
 from zebra.embed import pipeline, stages
 from zebra.errors import ConfigError, DataError
 from zebra.store import Store, StoreError

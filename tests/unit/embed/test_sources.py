@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from zebra.config.data import DataConfig
-from zebra.data.shards import ShardWriter
+from zebra.data.shard_writer import ShardWriter
 from zebra.embed.sources import open_embed_source
 from zebra.errors import BadSample, DataError
 

@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import constants
 from sklearn.datasets import load_digits
 
-from zebra.data.benchmarks.clip_benchmark import MultilabelBenchmark, RetrievalBenchmark
+from zebra.data.benchmarks.tasks import MultilabelBenchmark, RetrievalBenchmark
 from zebra.data.benchmarks.writer import write_classification, write_retrieval
 from zebra.errors import DataError, DownloadError
 from zebra.evaluators import datasets

@@ -12,7 +12,7 @@ from PIL import Image
 
 from zebra.config.embed import EmbedConfig
 from zebra.config.model import ModelConfig, TextConfig, VisionTransformerConfig
-from zebra.data.shards import ShardWriter
+from zebra.data.shard_writer import ShardWriter
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle

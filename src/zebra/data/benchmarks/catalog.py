@@ -18,25 +18,22 @@ from zebra.data.benchmarks.archives import ArchiveFormat
 from zebra.data.benchmarks.clip_benchmark import (
     CLASSNAMES_FILENAME,
     TEMPLATES_FILENAME,
-    ClassificationBenchmark,
-    MultilabelBenchmark,
-    RetrievalBenchmark,
     list_splits,
     read_clip_benchmark,
     read_lines,
     read_templates,
 )
-from zebra.data.benchmarks.compositionality import (
+from zebra.data.benchmarks.compositionality import is_compositionality_dataset, read_compositionality
+from zebra.data.benchmarks.tasks import (
+    AnyBenchmark,
+    ClassificationBenchmark,
     CompositionalityBenchmark,
-    is_compositionality_dataset,
-    read_compositionality,
+    MultilabelBenchmark,
 )
 from zebra.data.image_source import empty_class_notes
 from zebra.errors import DataError, suggest_name
 from zebra.text.templates import DEFAULT_TEMPLATES
 
-AnyBenchmark = ClassificationBenchmark | MultilabelBenchmark | RetrievalBenchmark | CompositionalityBenchmark
-"""One split of a set of any task."""
 HUB_ORG = "clip-benchmark"
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from zebra.data.benchmarks.clip_benchmark import (
     CLASSNAMES_FILENAME,
     TEMPLATES_FILENAME,
-    ClassificationBenchmark,
     read_lines,
     read_templates,
 )
+from zebra.data.benchmarks.tasks import ClassificationBenchmark
+from zebra.data.folders import raise_listing_error
 from zebra.data.image_source import BENCHMARK_IMAGE_SUFFIXES, empty_class_notes, open_image_files
 from zebra.errors import DataError
 from zebra.text.templates import DEFAULT_TEMPLATES
@@ -126,7 +127,7 @@ def _list_subfolders(folder: Path) -> list[Path]:
     try:
         return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     except OSError as error:
-        _refuse(error)
+        raise_listing_error(error)
         raise
 
 
@@ -134,12 +135,6 @@ def _iter_files(folder: Path) -> Iterator[Path]:
     """Yield every visible file below a folder, in a fixed order; nothing if there is no such folder."""
     if not folder.exists():
         return
-    for parent, folders, names in os.walk(folder, onerror=_refuse):
+    for parent, folders, names in os.walk(folder, onerror=raise_listing_error):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(parent, name) for name in sorted(names) if not name.startswith("."))
-
-
-def _refuse(error: OSError) -> None:
-    raise DataError(
-        f"cannot list the folder {error.filename}: {error.strerror}; check its permissions"
-    ) from error

@@ -7,17 +7,17 @@ The format is CLIP_benchmark's export to webdataset: `classnames.txt`, `zeroshot
 
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from zebra.data.benchmarks.tasks import ClassificationBenchmark, MultilabelBenchmark, RetrievalBenchmark
 from zebra.data.image_source import ImageSource, empty_class_notes, hash_values
 from zebra.data.remote.blobs import ByteRange
 from zebra.data.shards import IMAGE_FIELDS, ShardSource
-from zebra.data.sources import Source
 from zebra.data.tar_index import TarIndex
 from zebra.errors import BadSample, DataError
 from zebra.values import Record
@@ -26,50 +26,6 @@ CLASSNAMES_FILENAME = "classnames.txt"
 TEMPLATES_FILENAME = "zeroshot_classification_templates.txt"
 DATASET_TYPE_FILENAME = "dataset_type.txt"
 NUM_SHARDS_FILENAME = "nshards.txt"
-
-
-@dataclass(frozen=True, slots=True)
-class ClassificationBenchmark:
-    """A labelled set for zero-shot classification."""
-
-    name: str
-    """The folder's name."""
-    classnames: tuple[str, ...]
-    """C names; the position is the label."""
-    templates: tuple[str, ...]
-    """Prompts with `{c}` (CLIP_benchmark) or `{}` (OpenAI) where the class name goes."""
-    source: Source
-    """Records with labels in [0, C)."""
-    metric: str = "accuracy"
-    """What the set is usually scored by: accuracy, mean_per_class, roc_auc or mean_top1_top5."""
-    notes: tuple[str, ...] = ()
-    """What a reader of its scores should know: classes without a picture, a size that differs from the catalogue's."""
-
-
-@dataclass(frozen=True, slots=True)
-class MultilabelBenchmark:
-    """Pictures that may show several classes at once, or none."""
-
-    name: str
-    classnames: tuple[str, ...]
-    templates: tuple[str, ...]
-    source: Source
-    """Records without labels; row i of `labels_NC` is of record i."""
-    labels_NC: NDArray[np.bool_]
-    metric: str = "map"
-    """map or map11 (VOC2007's, over 11 points of recall)."""
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class RetrievalBenchmark:
-    """Pictures with one or more captions each, to be found by each other."""
-
-    name: str
-    source: Source
-    """Records with captions."""
-    metric: str = "recall"
-    notes: tuple[str, ...] = ()
 
 
 def read_classification(folder: Path, split: str = "test") -> ClassificationBenchmark:

@@ -6,12 +6,11 @@ over COCO's val2017. Winoground (Thrush et al. 2022): `examples.jsonl`, a line f
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zebra.data.benchmarks.tasks import CompositionalityBenchmark, CompositionalityQuestion
 from zebra.data.image_source import open_image_files
-from zebra.data.sources import Source
 from zebra.data.table_files import BadRow, open_table
 from zebra.errors import DataError
 
@@ -20,29 +19,6 @@ IMAGE_DIRS = ("images", "val2017", ".")
 """Where pictures lie, below the set's folder."""
 OPTIONAL_IMAGE_SUFFIXES = ("", ".png", ".jpg")
 """Winoground names its pictures without one."""
-
-
-@dataclass(frozen=True, slots=True)
-class CompositionalityQuestion:
-    """One picture and two captions, the first of them true; or two pictures, the second caption true of the second."""
-
-    image_indices: tuple[int, ...]
-    """Positions in the set's source."""
-    captions: tuple[str, str]
-    category: str
-    """What is asked for: SugarCrepe's `add_att`, …, or Winoground's tag."""
-
-
-@dataclass(frozen=True, slots=True)
-class CompositionalityBenchmark:
-    """Questions over pictures, each of which is there once however often it is asked about."""
-
-    name: str
-    source: Source
-    """Records without captions and labels."""
-    questions: tuple[CompositionalityQuestion, ...]
-    metric: str = "compositionality"
-    notes: tuple[str, ...] = ()
 
 
 def is_compositionality_dataset(path: Path) -> bool:

@@ -23,7 +23,7 @@ def download_dataset(name: str, split: str = "test") -> tuple[Path, str]:
 
     Raises:
         ConfigError: The name is malformed.
-        DownloadError: As `zebra.data.hub.snapshot`, or the repository is of another layout.
+        DownloadError: As `zebra.data.hub.download_snapshot`, or the repository is of another layout.
     """
     repository = HubRepo.parse(name, "dataset")
     patterns = (METADATA_PATTERN, f"{split}/*")

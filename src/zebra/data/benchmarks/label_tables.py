@@ -12,10 +12,10 @@ from zebra.config.data import DataConfig
 from zebra.data.benchmarks.clip_benchmark import (
     CLASSNAMES_FILENAME,
     TEMPLATES_FILENAME,
-    ClassificationBenchmark,
     read_lines,
     read_templates,
 )
+from zebra.data.benchmarks.tasks import ClassificationBenchmark
 from zebra.data.cached_table import CachedTable, RowValues
 from zebra.data.columns import IMAGE_COLUMNS, find_image_column, parse_image_cell
 from zebra.data.folders import read_image_bytes

@@ -17,7 +17,7 @@ from zebra.data.benchmarks.clip_benchmark import (
     split_captions,
 )
 from zebra.data.folders import decode_caption
-from zebra.data.shards import ShardWriter
+from zebra.data.shard_writer import ShardWriter
 from zebra.errors import BadSample, DataError
 
 

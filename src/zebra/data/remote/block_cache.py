@@ -1,12 +1,13 @@
 """Blocks of remote shards on this machine's disk, within a limit: what rested longest makes room."""
 
 import os
-import tempfile
 import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+
+from zebra.atomic_io import atomic_write
 
 BLOCK_BYTES = 256 << 10
 """What is fetched and kept together: a few pictures, about as much as arrives in the time a request takes anyway."""
@@ -88,11 +89,5 @@ def _checksum(data: bytes) -> bytes:
 
 
 def _write_atomic(path: Path, content: bytes) -> None:
-    handle, partial = tempfile.mkstemp(suffix=".partial", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(partial).replace(path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
+    with atomic_write(path) as partial:
+        partial.write_bytes(content)

@@ -17,7 +17,7 @@ from zebra.data.benchmarks.clip_benchmark import (
     read_retrieval,
 )
 from zebra.data.benchmarks.writer import write_classification, write_multilabel, write_retrieval
-from zebra.data.shards import ShardWriter
+from zebra.data.shard_writer import ShardWriter
 from zebra.errors import BadSample, DataError
 
 NAMES, TEMPLATES = ("cat", "striped horse"), ("a photo of a {c}.", "{c}")

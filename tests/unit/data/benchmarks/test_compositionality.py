@@ -5,11 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from zebra.data.benchmarks.compositionality import (
-    CompositionalityQuestion,
-    is_compositionality_dataset,
-    read_compositionality,
-)
+from zebra.data.benchmarks.compositionality import is_compositionality_dataset, read_compositionality
+from zebra.data.benchmarks.tasks import CompositionalityQuestion
 from zebra.errors import DataError
 
 

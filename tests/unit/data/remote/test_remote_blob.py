@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from zebra.config.data import DataConfig
 from zebra.data.batches import iter_batches
-from zebra.data.remote import remote_blob as remote_module
+from zebra.data.remote import retry
 from zebra.data.remote.block_cache import BLOCK_BYTES
 from zebra.data.remote.object_store import (
     BadResponse,
@@ -28,13 +28,8 @@ from zebra.data.remote.object_store import (
     RangeNotSupported,
     open_object_store,
 )
-from zebra.data.remote.remote_blob import (
-    MAX_CONCURRENT_REQUESTS,
-    MAX_GAP_BYTES,
-    MAX_REQUEST_BYTES,
-    RetryingClient,
-    _coalesce_ranges,
-)
+from zebra.data.remote.remote_blob import MAX_GAP_BYTES, MAX_REQUEST_BYTES, _coalesce_ranges
+from zebra.data.remote.retry import MAX_CONCURRENT_REQUESTS, RetryingClient
 from zebra.data.shards import ShardSource
 from zebra.data.sources import open_source, read_many
 from zebra.errors import BadSample, DataError, MissingExtra
@@ -82,7 +77,7 @@ class Counting(FsspecStore):
 @pytest.fixture
 def counting(monkeypatch: pytest.MonkeyPatch) -> Counting:
     store = Counting()
-    monkeypatch.setattr(remote_module, "open_object_store", lambda url: store)
+    monkeypatch.setattr(retry, "open_object_store", lambda url: store)
     return store
 
 
@@ -201,7 +196,7 @@ def test_a_batch_is_asked_for_before_the_first_answer_comes(shards, bucket, monk
             return super().get_range(url, offset, size)
 
     store = Meeting()
-    monkeypatch.setattr(remote_module, "open_object_store", lambda url: store)
+    monkeypatch.setattr(retry, "open_object_store", lambda url: store)
     source = open_source(bucket(shards(8, samples_per_shard=2)), NO_CACHE)
     assert len(read_many(source, [6, 4, 2, 0])) == 4  # breaks the barrier unless all four are under way
 
@@ -215,7 +210,7 @@ def test_shards_are_indexed_several_at_a_time(shards, bucket, monkeypatch) -> No
             return super().get_range(url, offset, size)
 
     store = Meeting()
-    monkeypatch.setattr(remote_module, "open_object_store", lambda url: store)
+    monkeypatch.setattr(retry, "open_object_store", lambda url: store)
     assert len(open_source(bucket(shards(4, samples_per_shard=1)), NO_CACHE)) == 4
 
 
@@ -234,7 +229,7 @@ def test_no_more_requests_are_under_way_than_allowed(shards, bucket, monkeypatch
             return super().get_range(url, offset, size)
 
     store = Slow()
-    monkeypatch.setattr(remote_module, "open_object_store", lambda url: store)
+    monkeypatch.setattr(retry, "open_object_store", lambda url: store)
     source = open_source(bucket(shards(40, samples_per_shard=1)), NO_CACHE)
     read_many(source, range(40))
     assert MAX_CONCURRENT_REQUESTS / 2 < most <= MAX_CONCURRENT_REQUESTS
@@ -340,8 +335,8 @@ def ask(monkeypatch: pytest.MonkeyPatch):
 
     def ask(*errors: Exception) -> bytes:
         store = Failing(*errors)
-        monkeypatch.setattr(remote_module, "open_object_store", lambda url: store)
-        monkeypatch.setattr(remote_module.time, "sleep", waits.append)
+        monkeypatch.setattr(retry, "open_object_store", lambda url: store)
+        monkeypatch.setattr(retry.time, "sleep", waits.append)
         return RetryingClient("s3://b/x", None).call_with_retries(
             "s3://b/x", lambda store: store.get("s3://b/x")
         )

@@ -1,0 +1,83 @@
+"""Write WebDataset tar shards."""
+
+import io
+import re
+import tarfile
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from zebra.errors import DataError
+
+
+class ShardWriter:
+    """Write samples as `<prefix>00000.tar`, `<prefix>00001.tar`, …; a context manager.
+
+    A shard takes its name only once it is whole: an interrupted writer leaves no shard that looks complete.
+    Neither time nor owner nor path enters the bytes.
+    """
+
+    def __init__(
+        self, out_dir: Path, prefix: str = "", samples_per_shard: int = 10_000, num_digits: int = 5
+    ) -> None:
+        self.out_dir = out_dir
+        self.prefix = prefix
+        self.samples_per_shard = samples_per_shard
+        self.num_digits = num_digits
+        self.shards: list[Path] = []
+        """Shards begun so far; all of them whole once the context is left."""
+        self._num_in_shard = 0
+        self._tar: tarfile.TarFile | None = None
+
+    def __enter__(self) -> Self:
+        self.out_dir.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._close_shard(keep=exc_type is None)
+
+    def write(self, key: str, fields: dict[str, bytes]) -> None:
+        """Append one sample: a file `<key>.<field>` for every field, in the order given.
+
+        Args:
+            key: No dot in its last part: readers split the name there.
+            fields: Suffix without a dot ("jpg", "txt", "json", "cls") → content.
+
+        Raises:
+            DataError: A key that readers would not get back.
+        """
+        if not re.fullmatch(r"(.*/)?[^./]+", key):
+            raise DataError(f"the sample key {key!r} would not be read back: use a name without dots")
+        if self._tar is None or self._num_in_shard == self.samples_per_shard:
+            self._close_shard(keep=True)
+            self._tar = self._open_next_shard()
+        for suffix, content in fields.items():
+            member = tarfile.TarInfo(f"{key}.{suffix}")
+            member.size = len(content)
+            self._tar.addfile(member, io.BytesIO(content))
+        self._num_in_shard += 1
+
+    def _open_next_shard(self) -> tarfile.TarFile:
+        path = self.out_dir / f"{self.prefix}{len(self.shards):0{self.num_digits}d}.tar"
+        self.shards.append(path)
+        self._num_in_shard = 0
+        return tarfile.TarFile(_partial_path(path), "w", format=tarfile.PAX_FORMAT)
+
+    def _close_shard(self, *, keep: bool) -> None:
+        if self._tar is None:
+            return
+        self._tar.close()
+        self._tar = None
+        if keep:
+            _partial_path(self.shards[-1]).replace(self.shards[-1])
+        else:
+            _partial_path(self.shards[-1]).unlink()
+
+
+def _partial_path(path: Path) -> Path:
+    return path.with_name(f".{path.name}.partial")
