@@ -13,6 +13,7 @@ import torch
 
 from zebra.config.model import ModelConfig, TextConfig, VisionTransformerConfig
 from zebra.data.benchmarks.writer import write_classification
+from zebra.evaluators.human import QuizDataset
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
@@ -20,7 +21,6 @@ from zebra.pretrained.load import load
 from zebra.protocols.human import read_answers
 from zebra.store import Store, StoreMetadata
 from zebra.text.bpe import BPETokenizer
-from zebra.workflows.human import QuizDataset
 
 from .conftest import COLOURS, encoded, picture
 

@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field
 from zebra.data.benchmarks.tasks import ClassificationBenchmark
 from zebra.errors import ConfigError, DataError, ZebraError, suggest_name
 from zebra.evaluators.embeddings import embed_source
+from zebra.evaluators.human import HumanModelComparison, QuizDataset, compare_humans_with_model
 from zebra.evaluators.zero_shot import build_zero_shot_classifier, resolve_prompts
 from zebra.pretrained.bundle import Bundle
 from zebra.protocols.human import UNKNOWN_ANSWER, HumanAnswer
@@ -24,7 +25,6 @@ from zebra.protocols.zero_shot import classify_zero_shot
 from zebra.serve.errors import HTTPError
 from zebra.serve.schema import RequestModel
 from zebra.values import Score
-from zebra.workflows.human import HumanModelComparison, QuizDataset, compare_humans_with_model
 
 NumShots = Literal[0, 1, 2]
 ShortText = Annotated[str, Field(min_length=1, max_length=200)]

@@ -15,6 +15,7 @@ from zebra.data.benchmarks.clip_benchmark import read_classification
 from zebra.data.table_files import TABLE_FORMATS, BadRow, open_table
 from zebra.errors import DataError, suggest_name
 from zebra.evaluators.features import read_features
+from zebra.evaluators.human import compare_humans_with_model
 from zebra.evaluators.results_io import predictions_path, read_latest_results, read_predictions
 from zebra.protocols import robustness as protocol
 from zebra.protocols.few_shot import subtract_probe_scores
@@ -27,7 +28,6 @@ from zebra.report import study_figures as figures
 from zebra.report.page import ReportTable, Section
 from zebra.report.style import format_percent
 from zebra.values import Score
-from zebra.workflows.human import compare_humans_with_model
 
 ZERO_SHOT_TASK = "zero-shot"
 PRIMARY_METRIC = "top1"

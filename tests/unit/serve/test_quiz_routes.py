@@ -14,11 +14,12 @@ from PIL import Image
 
 from zebra.data.benchmarks.writer import write_classification
 from zebra.errors import ConfigError
+from zebra.evaluators.human import QuizDataset
 from zebra.protocols.human import evaluate_humans, read_answers
 from zebra.serve import errors
 from zebra.serve.errors import HTTPError
 from zebra.serve.quiz_routes import quiz_router
-from zebra.workflows.human import QuizDataset, open_quiz
+from zebra.workflows.human import open_quiz
 
 CLASSES = ("red", "dark red", "blue")
 COLOURS = ((220, 30, 30), (120, 10, 10), (30, 60, 220))
