@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 file, name, arguments = pickle.loads(Path(sys.argv[1]).read_bytes())
-from zebra.distributed import joined
-with joined(60) as world:
+from zebra.distributed import init_distributed
+with init_distributed(60) as world:
     value = runpy.run_path(file)[name](world, *arguments)
 Path(f"{sys.argv[1]}.{world.rank}").write_bytes(pickle.dumps(value))
 """

@@ -87,10 +87,10 @@ def test_r8_whichever_change_of_a_save_fails_a_whole_checkpoint_stays_and_the_er
                 save(folder, 2)
             except CheckpointError as error:
                 reported.append(error)
-        assert bool(reported or warned) == disk.broke, disk.conversions[-1:]
+        assert bool(reported or warned) == disk.broke, disk.changes[-1:]
         found = list_checkpoints(folder)
         assert {assert_whole(path) for path in found} <= {1, 2}
-        assert assert_whole(latest_checkpoint(folder)) == 2 or reported, disk.conversions[-1]
+        assert assert_whole(latest_checkpoint(folder)) == 2 or reported, disk.changes[-1]
 
 
 def test_r8_after_any_failure_the_next_save_passes_and_leaves_no_debris(tmp_path):
@@ -221,7 +221,7 @@ def test_r12_killed_between_any_two_changes_a_verified_checkpoint_is_there(tmp_p
         with disk.mounted(), suppress(Killed):
             save(folder, step)
         assert {assert_whole(path) for path in list_checkpoints(folder)} <= {1, step}
-        assert latest_checkpoint(folder) is not None, disk.conversions[-1]
+        assert latest_checkpoint(folder) is not None, disk.changes[-1]
         save(folder, 3)
         assert len(list(folder.iterdir())) == 1
 
@@ -243,15 +243,15 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import torch
 from faults import Disk
-from zebra.train.snapshot import Snapshot
+from zebra.train.snapshot import TrainSnapshot
 from zebra.train.checkpoint_writer import CheckpointWriter
 
 def train(folder):
     weights = torch.empty(4)
-    with CheckpointWriter(folder, keep=1) as writer:
+    with CheckpointWriter(folder, num_to_keep=1) as writer:
         for step in (1, 2):
             weights.fill_(step)
-            writer.save(Snapshot(step, {"model": {"w": weights}}, {"position": step}))
+            writer.save(TrainSnapshot(step, {"model": {"w": weights}}, {"position": step}))
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
@@ -306,13 +306,13 @@ def test_r12_nothing_is_renamed_before_it_is_on_disk_or_removed_before_the_new_o
 def gate(monkeypatch):
     """A disk so slow that a save ends when the test says so."""
     opened = threading.Event()
-    real = checkpoint_writer.write_checkpoint
+    real = checkpoint_writer.save_checkpoint
 
     def slow(folder, taken):
         assert opened.wait(timeout=30)
         return real(folder, taken)
 
-    monkeypatch.setattr(checkpoint_writer, "write_checkpoint", slow)
+    monkeypatch.setattr(checkpoint_writer, "save_checkpoint", slow)
     yield opened
     opened.set()
 
@@ -342,7 +342,7 @@ def test_r13_the_next_save_waits_for_the_one_before(tmp_path, gate):
 
 def test_r13_two_saves_never_overlap(tmp_path, monkeypatch):
     at_work, most = [], []
-    real = checkpoint_writer.write_checkpoint
+    real = checkpoint_writer.save_checkpoint
 
     def watched(folder, taken):
         at_work.append(taken.step)
@@ -351,7 +351,7 @@ def test_r13_two_saves_never_overlap(tmp_path, monkeypatch):
         at_work.remove(taken.step)
         return path
 
-    monkeypatch.setattr(checkpoint_writer, "write_checkpoint", watched)
+    monkeypatch.setattr(checkpoint_writer, "save_checkpoint", watched)
     with CheckpointWriter(tmp_path, num_to_keep=1) as writes:
         for step in range(20):
             writes.save(snapshot(step))

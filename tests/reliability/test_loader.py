@@ -43,7 +43,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def run(source: Source, steps: int, start: int = 0, **options) -> list[Batch]:
-    chosen = {"image_size": 16, "batch_size": 12, "seed": 3, "workers": 0, "options": DataConfig()} | options
+    chosen = {"image_size": 16, "batch_size": 12, "seed": 3, "num_workers": 0, "config": DataConfig()} | options
     return list(iter_batches(source, start_sample=start, num_steps=steps, **chosen))
 
 
@@ -57,7 +57,7 @@ def same(one: list[Batch], other: list[Batch]) -> bool:
 @pytest.mark.parametrize("workers", [1, 4])
 def test_r4_any_number_of_workers_makes_the_same_batches(shards: list[Path], workers: int) -> None:
     source = ShardSource(shards, "data")
-    assert same(run(source, 17, workers=workers), run(source, 17))
+    assert same(run(source, 17, num_workers=workers), run(source, 17))
 
 
 @pytest.mark.parametrize("numbers", [(0, 1, 4), (4, 1, 0)])
@@ -65,7 +65,7 @@ def test_r4_a_run_that_resumes_with_other_workers_goes_on_with_the_same_batches(
     shards: list[Path], numbers: tuple[int, ...]
 ) -> None:
     source = ShardSource(shards, "data")
-    parts = [run(source, 5, 60 * turn, workers=workers) for turn, workers in enumerate(numbers)]
+    parts = [run(source, 5, 60 * turn, num_workers=workers) for turn, workers in enumerate(numbers)]
     assert same(list(chain.from_iterable(parts)), run(source, 15))
 
 
@@ -81,7 +81,7 @@ def test_one_two_four_and_again_one_rank_see_the_same_global_batches(shards: lis
     source = ShardSource(shards, "data")
     seen = []
     for turn, ranks in enumerate((1, 2, 4, 1)):
-        shares = [run(source, 5, 60 * turn, rank=rank, ranks=ranks) for rank in range(ranks)]
+        shares = [run(source, 5, 60 * turn, rank=rank, world_size=ranks) for rank in range(ranks)]
         seen += [joined(step) for step in zip(*shares, strict=True)]
     assert same(seen, run(source, 20))
 
@@ -96,7 +96,7 @@ def test_r6_in_three_epochs_every_sample_comes_exactly_once_in_each(
     """Whatever the sizes: epochs end inside of batches, shards are smaller than a batch."""
     source = ShardSource(write(tmp_path, samples, per_shard), "data")
     steps = -(-3 * samples // batch_size)
-    runs = [run(source, steps, batch_size=batch_size, rank=rank, ranks=ranks) for rank in range(ranks)]
+    runs = [run(source, steps, batch_size=batch_size, rank=rank, world_size=ranks) for rank in range(ranks)]
     whole = [joined(shares) for shares in zip(*runs, strict=True)]
     visits: Counter[tuple[int, str]] = Counter()
     for step, batch in enumerate(whole):
@@ -174,7 +174,7 @@ def test_r17_a_worker_that_is_killed_is_named_with_the_shard_and_sample_it_was_r
 def test_r17_a_worker_whose_read_never_returns_is_named_with_the_shard_and_sample(
     shards: list[Path],
 ) -> None:
-    message, seconds, workers = fail(Doomed(shards, 40, lambda: time.sleep(3600)), timeout=1)
+    message, seconds, workers = fail(Doomed(shards, 40, lambda: time.sleep(3600)), timeout_seconds=1)
     named = re.fullmatch(
         r"loader worker [01] \(process (\d+)\) is stuck: not one sample further in 1 s, reading 12 samples, the "
         r"first being 0000\d\.tar/0000\d\d; .*",
@@ -187,5 +187,5 @@ def test_r17_a_worker_whose_read_never_returns_is_named_with_the_shard_and_sampl
 
 @pytest.mark.parametrize("act", [lambda: os.kill(os.getpid(), signal.SIGKILL), lambda: time.sleep(3600)])
 def test_r17_no_worker_is_left_behind(shards: list[Path], act: Callable[[], object]) -> None:
-    fail(Doomed(shards, 40, act), timeout=1)
+    fail(Doomed(shards, 40, act), timeout_seconds=1)
     assert multiprocessing.active_children() == []

@@ -85,10 +85,10 @@ def vars_of(figures):
 
 def ranks_of(world, items):
     """Return what each way of exchanging gives."""
-    mine = torch.arange(world.size * items, dtype=torch.float64)[
-        world.local_slice(world.size * items)
+    mine = torch.arange(world.world_size * items, dtype=torch.float64)[
+        world.local_slice(world.world_size * items)
     ].requires_grad_()
-    rows = world.rows(mine[:, None])
+    rows = world.all_gather(mine[:, None])
     (rows * torch.arange(len(rows))[:, None]).sum().backward()
     return (
         rows[:, 0].tolist(),

@@ -48,7 +48,7 @@ def test_what_it_wrote_is_read_back_once(tmp_path, monkeypatch):
     real = checkpoint.sha256
     monkeypatch.setattr(
         checkpoint_writer,
-        "remembering",
+        "memoize_digest",
         lambda: checkpoint.memoize_digest(lambda p: (reads.append(p), real(p))[1]),
     )
     with CheckpointWriter(tmp_path, num_to_keep=9) as writes:
@@ -67,7 +67,7 @@ def test_saving_again_takes_no_more_memory(tmp_path):
 
 
 def test_an_error_is_raised_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint_writer, "write_checkpoint", fail)
+    monkeypatch.setattr(checkpoint_writer, "save_checkpoint", fail)
     writes = CheckpointWriter(tmp_path, num_to_keep=1)
     writes.save(live(1))
     wait_for(writes._pending)
@@ -78,7 +78,7 @@ def test_an_error_is_raised_once(tmp_path, monkeypatch):
 
 
 def test_the_next_save_raises_the_error_of_the_one_before_and_writes_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint_writer, "write_checkpoint", fail)
+    monkeypatch.setattr(checkpoint_writer, "save_checkpoint", fail)
     writes = CheckpointWriter(tmp_path, num_to_keep=1)
     writes.save(live(1))
     with pytest.raises(CheckpointError, match="no room for 1"):
@@ -87,7 +87,7 @@ def test_the_next_save_raises_the_error_of_the_one_before_and_writes_nothing(tmp
 
 
 def test_closing_raises_the_error_of_the_last_save(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint_writer, "write_checkpoint", fail)
+    monkeypatch.setattr(checkpoint_writer, "save_checkpoint", fail)
     with (
         pytest.raises(CheckpointError, match="no room for 1"),
         CheckpointWriter(tmp_path, num_to_keep=1) as writes,
@@ -96,7 +96,7 @@ def test_closing_raises_the_error_of_the_last_save(tmp_path, monkeypatch):
 
 
 def test_what_ended_the_run_is_not_hidden_by_a_save_that_failed(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint_writer, "write_checkpoint", fail)
+    monkeypatch.setattr(checkpoint_writer, "save_checkpoint", fail)
     with (
         pytest.warns(UserWarning, match="no room for 1"),
         pytest.raises(DivergenceError),

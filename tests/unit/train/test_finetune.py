@@ -83,7 +83,7 @@ def test_a_small_set_is_seen_more_often_in_smaller_batches(world, tmp_path):
     assert small["epochs"] > large["epochs"]
     assert small["batch_size"] == 8
     assert large["batch_size"] == 128
-    assert small["finetune"]["start"] == str(world / "start")
+    assert small["finetune"]["init_from"] == str(world / "start")
 
 
 def test_the_flags_that_say_how_data_is_read_hold_for_the_choice_of_settings(world, tmp_path, capsys):
@@ -203,7 +203,7 @@ def test_a_picture_that_cannot_be_read_stays_where_it_is_counted(world, tmp_path
 
 @pytest.mark.parametrize(("learns", "locked"), [("text", "visual."), ("image", "text."), ("all", "nothing")])
 def test_what_is_locked_does_not_move(world, tmp_path, learns, locked):
-    train.run(config(world, tmp_path / "run", epochs=2, finetune={"learns": learns, "patience": 50}))
+    train.run(config(world, tmp_path / "run", epochs=2, finetune={"train_towers": learns, "patience": 50}))
     checkpoint = sorted((tmp_path / "run/checkpoints").iterdir())[-1]
     moved = load_checkpoint(checkpoint).tensors["model"]
     before = zebra.load(world / "start").model.state_dict()
@@ -318,7 +318,7 @@ def test_another_start_is_another_run(world, tmp_path):
     other = make_model(tmp_path / "other", seed=1)
     assert told.finetune is not None
     with pytest.raises(ConfigError, match="start"):
-        train.run(replace(told, finetune=replace(told.finetune, start=str(other))))
+        train.run(replace(told, finetune=replace(told.finetune, init_from=str(other))))
 
 
 def test_a_start_of_another_architecture_is_refused(world, tmp_path):
@@ -367,7 +367,7 @@ def test_a_start_without_a_tokenizer_or_with_a_larger_one_is_refused(world, tmp_
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
-    [({"held_out": 0.5}, "held_out"), ({"patience": 0}, "patience"), ({"layer_decay": 0}, "decay")],
+    [({"val_fraction": 0.5}, "held_out"), ({"patience": 0}, "patience"), ({"layer_decay": 0}, "decay")],
 )
 def test_settings_that_mean_nothing_are_refused(wrong, message):
     with pytest.raises(ConfigError, match=message):

@@ -75,7 +75,7 @@ def config(world, out, start="vit", **changes):
     ("learns", "towers"), [("all", {"visual", "text"}), ("text", {"text"}), ("image", {"visual"})]
 )
 def test_weights_stay_and_additions_move(world, tmp_path, learns, towers):
-    train.run(config(world, tmp_path / "run", finetune={"learns": learns}))
+    train.run(config(world, tmp_path / "run", finetune={"train_towers": learns}))
     weights = load_checkpoint(list_checkpoints(tmp_path / "run/checkpoints")[-1]).tensors["model"]
     before = zebra.load(world / "vit").model.state_dict()
     moved = {name for name in before if not torch.equal(weights[name], before[name])}
@@ -90,7 +90,7 @@ def test_weights_stay_and_additions_move(world, tmp_path, learns, towers):
 @pytest.mark.parametrize("ema", [None, 0.9])
 def test_a_run_leaves_an_ordinary_model_and_an_adapter_that_adds_up_to_it(world, tmp_path, favoured, ema):
     told = config(
-        world, tmp_path / "run", ema_decay=ema, finetune={"lora_layers": ("k_proj", "c_fc", "out_proj")}
+        world, tmp_path / "run", ema_decay=ema, finetune={"lora_target_modules": ("k_proj", "c_fc", "out_proj")}
     )
     gain = train.run(told).before_after
     assert gain is not None
@@ -122,7 +122,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_end(world, tmp_path):
         world,
         tmp_path / "whole",
         ema_decay=0.9,
-        finetune={"layer_decay": 0.7, "lora_layers": ("q_proj", "c_proj")},
+        finetune={"layer_decay": 0.7, "lora_target_modules": ("q_proj", "c_proj")},
     )
     train.run(told)
     parted = replace(told, out=str(tmp_path / "parted"), checkpoint_every=3)
@@ -225,7 +225,7 @@ def test_a_layer_that_is_not_there_stops_the_command_before_training(world, tmp_
     [
         ({"lora_rank": 0}, "lora_rank"),
         ({"lora_alpha": 0.0}, "lora_alpha"),
-        ({"lora_layers": ()}, "lora_layers"),
+        ({"lora_target_modules": ()}, "lora_layers"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(wrong, message):

@@ -10,7 +10,7 @@ from zebra.train.loss_spikes import BASELINE_STEPS, SPIKE_STEPS, SpikeDetector
 
 def fired(losses, detector=None):
     detector = detector or SpikeDetector()
-    return [step for step, loss in enumerate(losses) if detector.add(loss)]
+    return [step for step, loss in enumerate(losses) if detector.update(loss)]
 
 
 def normal(steps, seed=0):

@@ -35,7 +35,7 @@ def test_a_line_is_written_every_so_many_steps_and_at_the_end(tmp_path):
 def test_checks_come_with_a_line_of_their_step(tmp_path):
     journal = MetricsLogger(tmp_path / "log.jsonl", LogConfig(every=4), [])
     journal.log_step(report(1), {"seen": 0.5})
-    assert read_log(tmp_path / "log.jsonl")[0]["checks"] == {"seen": 0.5}
+    assert read_log(tmp_path / "log.jsonl")[0]["eval"] == {"seen": 0.5}
 
 
 def test_rewinding_drops_the_steps_that_will_come_again_and_a_line_cut_by_a_crash(tmp_path):
@@ -59,7 +59,7 @@ def test_tensorboard_gets_every_scalar(tmp_path):
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     assert [event.value for event in events.Scalars("loss")] == [1.0, 0.5]
-    assert [(event.step, event.value) for event in events.Scalars("check/seen")] == [(2, 0.5)]
+    assert [(event.step, event.value) for event in events.Scalars("eval/seen")] == [(2, 0.5)]
 
 
 def test_weights_and_biases_gets_every_scalar(tmp_path, monkeypatch):
@@ -74,7 +74,7 @@ def test_weights_and_biases_gets_every_scalar(tmp_path, monkeypatch):
     journal.log_step(report(2), {"seen": 0.5})
     assert logged[0] == ("zoo", str(tmp_path))
     step, values = logged[1]
-    assert step == 2 and values["loss"] == 0.5 and values["check/seen"] == 0.5
+    assert step == 2 and values["loss"] == 0.5 and values["eval/seen"] == 0.5
 
 
 @pytest.mark.parametrize(("name", "config"), [("wandb", LogConfig(wandb="zoo"))])
