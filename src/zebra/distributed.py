@@ -185,7 +185,7 @@ class _AllGather(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (gradient_NE,) = gradients
-        mine_RE = gradient_NE.new_empty(len(gradient_NE) // ctx.group.size, *gradient_NE.shape[1:])
+        mine_RE = gradient_NE.new_empty(len(gradient_NE) // ctx.group.world_size, *gradient_NE.shape[1:])
         _get_collective("reduce_scatter_single", "reduce_scatter_tensor")(mine_RE, gradient_NE.contiguous())
         return mine_RE, None
 

@@ -392,9 +392,9 @@ def test_half_way_between_two_models_lies_the_mean_of_their_weights(world, tmp_p
         if value.is_floating_point():
             assert torch.allclose(value, (tuned[name] + start[name]) / 2, atol=1e-6), name
     words = ["export", str(tmp_path / "tuned"), "--format", "zebra", "--out", str(tmp_path / "none")]
-    assert main([*words, "--blend", "0", "--with", str(world / "start")]) == 0
+    assert main([*words, "--wise-ft", "0", "--base", str(world / "start")]) == 0
     assert zebra.load(tmp_path / "none").fingerprint == zebra.load(world / "start").fingerprint
-    assert main([*words, "--blend", "0.5"]) == 1
+    assert main([*words, "--wise-ft", "0.5"]) == 1
 
 
 def test_models_that_do_not_belong_together_are_not_blended(world, tmp_path):
