@@ -128,9 +128,7 @@ def tab(browser):
         )
         page = context.new_page()
         page.set_default_timeout(30_000)
-        page.on(
-            "console", lambda message: said.append(message.text) if message.type == "error" else None
-        )
+        page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: said.append(str(error)))
         page.goto(address)
         opened.append(context)

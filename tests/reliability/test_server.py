@@ -284,7 +284,7 @@ def test_s5_no_address_makes_the_server_knock_at_a_private_door(model):
             f"gopher://127.0.0.1:{port}/",
         ]
     urls += ["file:///etc/passwd", "FILE:///etc/passwd", "https://", "data:,x", "ftp://127.0.0.1/"]
-    server = Server(model, "--allow-urls", ",".join(allowed))
+    server = Server(model, *(f"--allow-url-hosts={name}" for name in allowed))
     try:
         with ThreadPoolExecutor(8) as pool:
             body = {"labels": ["horse"]}

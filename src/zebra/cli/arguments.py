@@ -15,6 +15,7 @@ With = Annotated[str | None, tyro.conf.arg(name="with")]
 NotFlag = Annotated[
     tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(name="not")
 ]  # no name in Python
+HiddenStrs = Annotated[tuple[str, ...], tyro.conf.Suppress]  # settable in Python only
 KFlag = Annotated[int, tyro.conf.arg(aliases=["-k"])]
 
 

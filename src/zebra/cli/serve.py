@@ -1,70 +1,47 @@
-"""`zebra serve`: search and classification over HTTP, with a page for people."""
+"""`zebra serve`: classification and search over HTTP, with a web page."""
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from importlib.util import find_spec
+from dataclasses import dataclass, replace
 
-from zebra.cli.arguments import RepeatedStr, parse_args
+from zebra.cli.arguments import HiddenStrs, RepeatedStr, parse_args
 from zebra.cli.embed import EmbedProgress
 from zebra.cli.main import EXIT_OK, echo
-from zebra.config.serve import BatchingConfig, ServeConfig
-from zebra.errors import MissingExtra
+from zebra.config.serve import ServeConfig
 
 API_KEY_VARIABLE = "ZEBRA_API_KEY"
-DESCRIPTION = """Answer over HTTP: a page for people at /, and JSON as described at /docs.
+DESCRIPTION = """Serve a model and a store over HTTP: a web page at /, JSON routes as described at /docs.
 
-Without --model and --store it serves what zebra demo made. It listens to this machine alone unless --host says
-otherwise, and stops on Ctrl-C or SIGTERM once everything that was accepted is answered.
+Without --model and --store, serve what `zebra demo` created. The server listens on this machine only, unless --host is
+given. Ctrl-C or SIGTERM stops it after every accepted request is answered.
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Args:
-    """What `zebra serve` is told."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Args(ServeConfig):
+    """Options of `zebra serve`."""
 
-    model: str | None = None
-    """A model of any layout; the one that filled the store if it is left out."""
-    store: str | None = None
-    """A store of zebra embed, to be searched."""
-    host: str = "127.0.0.1"
-    """The address to listen at; 0.0.0.0 lets other machines in."""
-    port: int = 8000
-    """0 takes a free one."""
     quiz: RepeatedStr = ()
-    """A CLIP_benchmark folder that people can be asked about; several by repeating it."""
+    """A CLIP_benchmark folder with images for the quiz; repeat the flag for more."""
+    example_queries: HiddenStrs = ()
     api_key: str | None = None
-    """What every request has to bring as Authorization: Bearer KEY. Other users of this machine see it here; the
-    environment variable ZEBRA_API_KEY keeps it to yourself."""
-    allow_urls: str = ""
-    """Hosts that pictures may be fetched from by https, separated by commas; none by default."""
-    batching: BatchingConfig = field(default_factory=BatchingConfig)
-    """How requests share the model."""
+    """Key that every request must send as Authorization: Bearer KEY. Other users of this machine can read the flag;
+    they cannot read the environment variable ZEBRA_API_KEY."""
+    allow_url_hosts: RepeatedStr = ()
+    """A host, or HOST:PORT, from which images may be fetched by https; repeat the flag for more. None by default."""
 
 
 def run(argv: Sequence[str]) -> int:
-    """Serve until told to stop."""
-    told = parse_args(Args, "serve", argv, description=DESCRIPTION)
-    config = ServeConfig(
-        model=told.model,
-        store=told.store,
-        host=told.host,
-        port=told.port,
-        quiz=told.quiz,
-        api_key=told.api_key or os.environ.get(API_KEY_VARIABLE) or None,
-        allow_url_hosts=tuple(host.strip().lower() for host in told.allow_urls.split(",") if host.strip()),
-        batching=told.batching,
-    )
-    for package in ("fastapi", "uvicorn", "prometheus_client"):
-        if find_spec(package) is None:
-            raise MissingExtra(package, "zebra serve", "serve")
-    # A thread that waits for the others of a pass gives its core away, instead of spinning on it: the network, the
-    # decoders and other processes need it. OpenMP reads this when torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from zebra.serve.run import run as serve
-    from zebra.workflows.serve import apply_demo_defaults
+    """Serve until SIGTERM or Ctrl-C."""
+    config = parse_args(Args, "serve", argv, description=DESCRIPTION)
+    config = replace(config, api_key=config.api_key or os.environ.get(API_KEY_VARIABLE) or None)
+    from zebra.workflows import serve
 
-    with EmbedProgress() as display:
-        config = apply_demo_defaults(config, display.show)
-    serve(config, lambda address: echo(f"{address}  (Ctrl-C stops)", err=True))
+    with EmbedProgress() as progress:
+
+        def print_url(url: str) -> None:
+            progress.stop()
+            echo(f"{url}  (Ctrl-C stops)", err=True)
+
+        serve.run(config, progress.show, print_url)
     return EXIT_OK

@@ -9,11 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from zebra.data.benchmarks.clip_benchmark import (
-    NUM_SHARDS_FILENAME,
-    ClassificationBenchmark,
-    read_classification,
-)
+from zebra.data.benchmarks.clip_benchmark import NUM_SHARDS_FILENAME, read_classification
+from zebra.data.benchmarks.tasks import ClassificationBenchmark
 from zebra.errors import DataError
 from zebra.protocols.human import (
     ClassDifficulty,
@@ -86,8 +83,8 @@ class QuizDataset:
         for name, positions in zip(self.classnames, self._example_positions, strict=True):
             if len(positions) < shots + left:
                 raise DataError(
-                    f"the class {name!r} has {len(positions)} pictures in {self.example_benchmark.name}; {shots} shots need "
-                    f"{shots + left}{', one of them to be asked' if left else ''}"
+                    f"the class {name!r} has {len(positions)} pictures in {self.example_benchmark.name}; "
+                    f"{shots} shots need {shots + left}{', one of them to be asked' if left else ''}"
                 )
         generator = random.Random(seed)
         return tuple(

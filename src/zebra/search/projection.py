@@ -1,10 +1,11 @@
-"""A store in, its vectors as points of a plane out: what is alike lies together.
+"""Two-dimensional projection of a store's vectors, for the map.
 
-PCA, then t-SNE (van der Maaten and Hinton 2008, started from the principal components as Kobak and Berens 2019 advise).
+PCA, then t-SNE (van der Maaten and Hinton 2008), initialized with the principal components (Kobak and Berens 2019).
 """
 
 import hashlib
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,142 +15,147 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from zebra.atomic_io import atomic_write
 from zebra.config.cache import cache_dir
 from zebra.errors import ConfigError, StoreError, suggest_name
 from zebra.store import Store
+from zebra.store.schema import INTERNAL_COLUMNS
 
 MAX_POINTS = 5000
-"""Points at most: t-SNE takes half a minute for them on one core, and an eye does not take in more."""
+"""t-SNE takes about 30 seconds for so many on one core, and a plot of more points is not readable."""
 PCA_COMPONENTS = 50
 TSNE_PERPLEXITY = 30
-"""Neighbours that a point keeps close to it, about."""
+"""Approximate number of neighbors that stay close to a point."""
 CACHE_VERSION = f"pca {PCA_COMPONENTS}, t-sne {TSNE_PERPLEXITY}, 1"
-"""Names what is kept in the cache; the last number is raised when the same vectors would get other places."""
+"""Part of the cache key; increase the last number when the same vectors would get other coordinates."""
 MAX_CATEGORIES = 100
-"""More different words in a column are names rather than groups, and do not colour."""
-PLUMBING = frozenset(
-    {"id", "digest", "path", "offset", "size", "thumbnail", "vector", "location", "source", "stamp"}
-)
-"""Columns that say where a picture lies rather than what it is."""
+"""A text column with more distinct values holds names rather than groups, and gets no colors."""
+SAMPLE_ROWS = 1000
+"""Rows that decide whether a column can color the map."""
 
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """Some rows of a store as points."""
+    """Rows of a store as points in two dimensions."""
 
     store_version: int
-    """Of the store."""
     num_rows: int
-    """Of the store; if there are more than points, those shown were drawn by lot."""
+    """Rows in the store; if there are more than N, the points are a random sample."""
     positions: NDArray[np.int64]
-    """Of the N points in the order of that version."""
+    """Positions of the N points in that version of the store."""
     ids: tuple[str, ...]
     coords_N2: NDArray[np.float32]
-    """In [-1, 1], around 0; up is positive."""
+    """In [-1, 1], centered at 0; y points up."""
     vector_NE: NDArray[np.float16] | NDArray[np.float32]
-    """What is laid out."""
+    """The vectors that were projected."""
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnColors:
-    """A column's values, to colour points by."""
+    """The values of a column, one for each point."""
 
     kind: Literal["category", "number"]
     values: tuple[str | float | None, ...]
 
 
 def project_store(store: Store, *, max_points: int = MAX_POINTS, seed: int = 0) -> Projection:
-    """Lay out the vectors of a store, and keep what came out in the cache folder.
+    """Project the vectors of a store, and cache the coordinates in the cache directory.
 
     Args:
-        max_points: Points; of more rows, so many are drawn by lot.
-        seed: Of the lot and of the layout: the same vectors get the same places.
+        max_points: Maximum number of points; of a larger store, a random sample is projected.
+        seed: Seed of the sample and of t-SNE; the same vectors get the same coordinates.
 
     Raises:
         StoreError: The store cannot be read.
     """
-    rows = len(store)
-    chosen = np.arange(rows)
-    if rows > max_points:
-        chosen = np.sort(np.random.default_rng(seed).choice(rows, max_points, replace=False))
-    positions = chosen.astype(np.int64)
-    if not rows:
+    num_rows = len(store)
+    sample = np.arange(num_rows)
+    if num_rows > max_points:
+        sample = np.sort(np.random.default_rng(seed).choice(num_rows, max_points, replace=False))
+    positions = sample.astype(np.int64)
+    if not num_rows:
         return Projection(store.version, 0, positions, (), *_empty_arrays(store))
     table = store.take_positions(positions.tolist(), ["id", "vector"]).combine_chunks()
     vector_NE = table["vector"].combine_chunks().flatten().to_numpy().reshape(len(positions), -1)
-    name = hashlib.sha256(
+    key = hashlib.sha256(
         f"{CACHE_VERSION} {seed} {vector_NE.shape}".encode() + vector_NE.tobytes()
     ).hexdigest()[:32]
-    kept = cache_dir() / "maps" / f"{name}.parquet"
-    place_N2 = _read_cache(kept, len(positions))
-    if place_N2 is None:
-        place_N2 = project_vectors(vector_NE.astype(np.float32), seed)
-        _write_cache(kept, place_N2)
-    return Projection(store.version, rows, positions, tuple(table["id"].to_pylist()), place_N2, vector_NE)
+    cache_path = cache_dir() / "maps" / f"{key}.parquet"
+    coords_N2 = _read_cache(cache_path, len(positions))
+    if coords_N2 is None:
+        coords_N2 = project_vectors(vector_NE.astype(np.float32), seed)
+        _write_cache(cache_path, coords_N2)
+    return Projection(
+        store.version, num_rows, positions, tuple(table["id"].to_pylist()), coords_N2, vector_NE
+    )
 
 
 def nearest_vector_index(projection: Projection, vector_CE: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Say for each point which of some vectors is nearest to it: labels in words colour the map [N].
+    """Return for each point the index [N] of the nearest of C vectors, for example of label vectors.
 
     Raises:
-        ConfigError: The vectors are of another width, or there are none.
+        ConfigError: There are no vectors, or they have another number of dimensions.
     """
     if not len(vector_CE) or vector_CE.shape[1:] != projection.vector_NE.shape[1:]:
         raise ConfigError(
-            f"the map is of vectors with {projection.vector_NE.shape[1]} numbers, and cannot be compared with "
+            f"expected vectors with {projection.vector_NE.shape[1]} dimensions, got "
             f"{' × '.join(map(str, vector_CE.shape))}"
         )
     unit_CE = vector_CE / np.maximum(np.linalg.norm(vector_CE, axis=1, keepdims=True), 1e-12)
-    best_N: NDArray[np.int64] = (projection.vector_NE.astype(np.float32) @ unit_CE.T).argmax(axis=1)
-    return best_N
+    nearest_N: NDArray[np.int64] = (projection.vector_NE.astype(np.float32) @ unit_CE.T).argmax(axis=1)
+    return nearest_N
 
 
 def project_vectors(vector_NE: NDArray[np.float32], seed: int = 0) -> NDArray[np.float32]:
-    """Return a place [N, 2] in [-1, 1] for each vector, on one core."""
-    from sklearn.decomposition import PCA  # takes a second
+    """Return coordinates [N, 2] in [-1, 1] for N vectors, computed on one core."""
+    from sklearn.decomposition import PCA  # importing takes a second
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
     n, e = vector_NE.shape
-    if n < 3 or not np.ptp(vector_NE, axis=0).any():  # nothing to tell apart
-        place_N2 = np.column_stack([np.linspace(-1, 1, n), np.zeros(n)])
+    if n < 3 or not np.ptp(vector_NE, axis=0).any():  # t-SNE needs three distinct vectors
+        coords_N2 = np.column_stack([np.linspace(-1, 1, n), np.zeros(n)])
     else:
-        with threadpool_limits(1, "openmp"):  # the rest of the process goes on
+        with threadpool_limits(1, "openmp"):  # leave the other cores to the rest of the process
             components = min(PCA_COMPONENTS, n, e)
             reduced_NC = PCA(components, random_state=seed).fit_transform(vector_NE)
             perplexity = min(TSNE_PERPLEXITY, (n - 1) / 3)
-            place_N2 = TSNE(2, perplexity=perplexity, init="pca", random_state=seed, n_jobs=1).fit_transform(
+            coords_N2 = TSNE(2, perplexity=perplexity, init="pca", random_state=seed, n_jobs=1).fit_transform(
                 reduced_NC
             )
-    place_N2 = place_N2 - (place_N2.max(axis=0) + place_N2.min(axis=0)) / 2
-    largest = float(np.abs(place_N2).max()) or 1.0
-    scaled: NDArray[np.float32] = (place_N2 / largest).astype(np.float32)
+    coords_N2 = coords_N2 - (coords_N2.max(axis=0) + coords_N2.min(axis=0)) / 2
+    largest = float(np.abs(coords_N2).max()) or 1.0
+    scaled: NDArray[np.float32] = (coords_N2 / largest).astype(np.float32)
     return scaled
 
 
 def list_color_columns(store: Store) -> list[str]:
-    """Name the columns that can colour: numbers, dates, yes or no, and words that are groups rather than names."""
+    """Return the columns that can color the map: numbers, dates, booleans, and texts that form groups."""
     names = [
         field.name
         for field in store.schema
-        if field.name not in PLUMBING and _color_kind(field.type) is not None
+        if field.name not in INTERNAL_COLUMNS and _color_kind(field.type) is not None
     ]
-    held = store.take_positions(_sample_positions(len(store)), names) if names and len(store) else None
-    return [name for name in names if held is not None and _is_informative(held[name])]
+    sample = store.take_positions(_sample_positions(len(store)), names) if names and len(store) else None
+    return [name for name in names if sample is not None and _is_informative(sample[name])]
 
 
 def read_column_colors(store: Store, projection: Projection, column: str) -> ColumnColors:
-    """Read a column for the points of a plane.
+    """Read a column for the points of a projection; dates become seconds since 1970.
 
     Raises:
-        ConfigError: There is no such column, or it cannot colour.
-        StoreError: The store is at another version than the plane.
+        ConfigError: There is no such column, or it cannot color the map.
+        StoreError: The store has another version than the projection.
     """
-    known = [field.name for field in store.schema if field.name not in PLUMBING and _color_kind(field.type)]
-    if column not in known:
-        raise ConfigError(f"the map cannot be coloured by {column!r}.{suggest_name(column, known)}")
+    names = [
+        field.name
+        for field in store.schema
+        if field.name not in INTERNAL_COLUMNS and _color_kind(field.type) is not None
+    ]
+    if column not in names:
+        raise ConfigError(f"the map cannot be colored by {column!r}.{suggest_name(column, names)}")
     if store.version != projection.store_version:
-        raise StoreError(f"{store.path} has changed since the map was made; open the map again")
+        raise StoreError(f"{store.path} changed after the map was computed. Reload the map.")
     kind = _color_kind(store.schema.field(column).type)
     assert kind is not None
     if not len(projection.ids):
@@ -180,7 +186,7 @@ def _color_kind(type: pa.DataType) -> Literal["category", "number"] | None:
 
 
 def _is_informative(values: pa.ChunkedArray) -> bool:
-    """Say whether a column is known of most points, tells them apart, and does not tell each from all others."""
+    """Return whether most values are known, and whether they form groups rather than names."""
     counts = Counter(value for value in values.to_pylist() if value is not None)
     if 2 * counts.total() < len(values):
         return False
@@ -190,10 +196,9 @@ def _is_informative(values: pa.ChunkedArray) -> bool:
 
 
 def _sample_positions(num_rows: int) -> list[int]:
-    """Return up to a thousand positions, evenly."""
-    return [
-        int(position) for position in np.unique(np.linspace(0, num_rows - 1, min(num_rows, 1000)).astype(int))
-    ]
+    """Return up to `SAMPLE_ROWS` evenly spaced positions."""
+    positions = np.linspace(0, num_rows - 1, min(num_rows, SAMPLE_ROWS))
+    return [int(position) for position in np.unique(positions.astype(int))]
 
 
 def _category_name(value: str | bool) -> str:
@@ -203,17 +208,14 @@ def _category_name(value: str | bool) -> str:
 def _read_cache(path: Path, num_points: int) -> NDArray[np.float32] | None:
     try:
         table = pq.read_table(path)
-        place_N2 = np.column_stack([table["x"].to_numpy(), table["y"].to_numpy()]).astype(np.float32)
-    except (OSError, KeyError, pa.ArrowException):  # not there, or not whole: it is made again
+        coords_N2 = np.column_stack([table["x"].to_numpy(), table["y"].to_numpy()]).astype(np.float32)
+    except (OSError, KeyError, pa.ArrowException):  # missing or incomplete: compute it again
         return None
-    return place_N2 if place_N2.shape == (num_points, 2) else None
+    return coords_N2 if coords_N2.shape == (num_points, 2) else None
 
 
 def _write_cache(path: Path, coords_N2: NDArray[np.float32]) -> None:
-    partial = path.with_suffix(".partial")
-    try:
+    with suppress(OSError):  # without the cache, the map is computed again next time
         path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.table({"x": coords_N2[:, 0], "y": coords_N2[:, 1]}), partial)
-        partial.replace(path)
-    except OSError:  # a cache that cannot be written costs time alone
-        partial.unlink(missing_ok=True)
+        with atomic_write(path) as partial:
+            pq.write_table(pa.table({"x": coords_N2[:, 0], "y": coords_N2[:, 1]}), partial)

@@ -1,1 +1,1 @@
-"""HTTP: JSON in, vectors, labels and pictures out; the only user of fastapi and uvicorn."""
+"""HTTP service: classification, embedding and search, with a web page."""

@@ -1,4 +1,4 @@
-"""The routes: what comes in over HTTP is handed to the service, and what it gives goes out as JSON."""
+"""The FastAPI app: routes, middleware and static files."""
 
 import base64
 from collections.abc import AsyncIterator, Sequence
@@ -12,12 +12,13 @@ from fastapi.staticfiles import StaticFiles
 from starlette.middleware import Middleware
 
 from zebra import __version__
-from zebra.serve import errors, image_responses, limits
+from zebra.serve import errors, image_responses, inference, limits
 from zebra.serve.errors import HTTPError
-from zebra.serve.inference import classify_images, embed_images, embed_texts
-from zebra.serve.metrics import MetricsMiddleware
+from zebra.serve.middleware.auth import AuthMiddleware
 from zebra.serve.middleware.body_limit import BodyLimitMiddleware
-from zebra.serve.middleware.security_headers import AuthMiddleware, SecurityHeadersMiddleware
+from zebra.serve.middleware.errors import ErrorMiddleware
+from zebra.serve.middleware.metrics import MetricsMiddleware
+from zebra.serve.middleware.security_headers import SecurityHeadersMiddleware
 from zebra.serve.schema import (
     AnyClassifyRequest,
     ClassifyResponse,
@@ -42,8 +43,9 @@ from zebra.serve.schema import (
     Usage,
     ZeroShotRequest,
 )
-from zebra.serve.search import PLACES, row_response, search_store
+from zebra.serve.search import row_response, search_store
 from zebra.serve.service import Service
+from zebra.store.schema import INTERNAL_COLUMNS
 from zebra.values import Prediction
 
 PACKAGE_DIR = Path(__file__).parent
@@ -59,16 +61,16 @@ def create_app(
     quiz_routes: APIRouter | None = None,
     quiz_names: Sequence[str] = (),
 ) -> FastAPI:
-    """Put HTTP around a service.
+    """Return the HTTP app of a service.
 
     Args:
         map_routes: Routes of the map, below /v1/map.
         quiz_routes: Routes of the quiz, below /v1/quiz.
-        quiz_names: Of its sets.
+        quiz_names: Names of the quiz datasets.
     """
 
     @asynccontextmanager
-    async def life(_app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         async with service.lifespan():
             yield
 
@@ -76,15 +78,15 @@ def create_app(
     app = FastAPI(
         title="zebra",
         version=__version__,
-        summary="Name what is in pictures, and find pictures by saying what is in them.",
+        summary="Name what is in images, and find images by describing them.",
         docs_url=None,
         redoc_url=None,
-        lifespan=life,
+        lifespan=lifespan,
         responses=ERROR_RESPONSES,
         middleware=[
             Middleware(MetricsMiddleware, metrics=service.metrics),
             Middleware(SecurityHeadersMiddleware),
-            Middleware(errors.ErrorMiddleware),
+            Middleware(ErrorMiddleware),
             Middleware(
                 AuthMiddleware,
                 api_key=config.api_key,
@@ -101,7 +103,7 @@ def create_app(
         ],
     )
     errors.add_exception_handlers(app)
-    # On the app itself: a request that an included router answers is matched twice, a twentieth of its cost.
+    # These routes belong to the app itself: an included router matches each request twice, about 5 % of its cost.
     _add_model_routes(app, service)
     _add_store_routes(app, service)
     _add_health_routes(app, service)
@@ -110,8 +112,8 @@ def create_app(
             app.include_router(router)
 
     @app.get("/v1/about")
-    async def about() -> ServerInfo:
-        """Say what this service is and can do."""
+    async def get_server_info() -> ServerInfo:
+        """Describe the model, the store, the limits and the optional features."""
         return _server_info(service, quiz_names, map_routes is not None)
 
     for name in ("page", "reference"):
@@ -130,78 +132,81 @@ def create_app(
 
 def _add_model_routes(app: FastAPI, service: Service) -> None:
     @app.post("/v1/classify", tags=["model"])
-    async def classify_pictures(
-        asked: AnyClassifyRequest,
+    async def classify_images(
+        request: AnyClassifyRequest,
     ) -> ClassifyResponse | list[LabelScore] | list[list[LabelScore]]:
-        """Rank labels for every picture, best first; Hugging Face's request gets Hugging Face's answer."""
-        if isinstance(asked, ZeroShotRequest):
-            several = isinstance(asked.inputs, list)
-            inputs = asked.inputs if isinstance(asked.inputs, list) else [asked.inputs]
-            pictures = [RequestImage(data=data) for data in inputs]
-            said = asked.parameters
-            ranked, _warnings = await classify_images(
-                service, pictures, said.candidate_labels, [said.hypothesis_template]
+        """Rank labels for every image, best first. A request in Hugging Face's format gets such a response."""
+        if isinstance(request, ZeroShotRequest):
+            is_list = isinstance(request.inputs, list)
+            inputs = request.inputs if isinstance(request.inputs, list) else [request.inputs]
+            images = [RequestImage(data=data) for data in inputs]
+            parameters = request.parameters
+            rankings, _warnings = await inference.classify_images(
+                service, images, parameters.candidate_labels, [parameters.hypothesis_template]
             )
-            return [_label_scores(one) for one in ranked] if several else _label_scores(ranked[0])
-        ranked, warnings = await classify_images(service, asked.images, asked.labels, asked.templates)
+            results = [_label_scores(ranking) for ranking in rankings]
+            return results if is_list else results[0]
+        rankings, warnings = await inference.classify_images(
+            service, request.images, request.labels, request.templates
+        )
         return ClassifyResponse(
-            results=[ClassifyResult(scores=_label_scores(one)) for one in ranked], warnings=warnings
+            results=[ClassifyResult(scores=_label_scores(ranking)) for ranking in rankings], warnings=warnings
         )
 
     @app.post("/v1/embed", tags=["model"])
-    async def embed(asked: EmbedRequest) -> EmbedResponse:
-        """Return unit vectors of pictures or texts; pictures and texts can be compared."""
+    async def embed(request: EmbedRequest) -> EmbedResponse:
+        """Return unit vectors of images or texts. Vectors of images and texts are comparable."""
         fingerprint = service.encoder.metadata.fingerprint
-        if asked.images is not None:
-            vectors_NE = await embed_images(service, asked.images)
+        if request.images is not None:
+            vectors_NE = await inference.embed_images(service, request.images)
             return EmbedResponse(vectors=vectors_NE.tolist(), fingerprint=fingerprint, warnings=[])
-        texts, warnings = await embed_texts(service, asked.texts or [])
+        texts, warnings = await inference.embed_texts(service, request.texts or [])
         return EmbedResponse(
             vectors=[text.vector_E.tolist() for text in texts], fingerprint=fingerprint, warnings=warnings
         )
 
     @app.post("/v1/embeddings", tags=["model"])
-    async def embeddings(asked: EmbeddingsRequest) -> EmbeddingsResponse:
-        """Return unit vectors of texts, as OpenAI's client asks for them."""
-        facts = service.encoder.metadata
-        if asked.dimensions not in (None, facts.embed_dim):
+    async def embeddings(request: EmbeddingsRequest) -> EmbeddingsResponse:
+        """Return unit vectors of texts, in the format of OpenAI's API."""
+        metadata = service.encoder.metadata
+        if request.dimensions not in (None, metadata.embed_dim):
             raise HTTPError(
-                400, f"this model's vectors have {facts.embed_dim} dimensions; leave dimensions out"
+                400, f"this model's vectors have {metadata.embed_dim} dimensions; leave dimensions out"
             )
-        texts, _warnings = await embed_texts(
-            service, [asked.input] if isinstance(asked.input, str) else asked.input
+        texts, _warnings = await inference.embed_texts(
+            service, [request.input] if isinstance(request.input, str) else request.input
         )
-        tokens = sum(text.num_tokens for text in texts)
+        num_tokens = sum(text.num_tokens for text in texts)
         data: list[list[float] | str] = [
             base64.b64encode(text.vector_E.numpy().astype("<f4").tobytes()).decode()
-            if asked.encoding_format == "base64"
+            if request.encoding_format == "base64"
             else text.vector_E.tolist()
             for text in texts
         ]
         return EmbeddingsResponse(
             data=[Embedding(index=index, embedding=vector) for index, vector in enumerate(data)],
             model=model_name(service),
-            usage=Usage(prompt_tokens=tokens, total_tokens=tokens),
+            usage=Usage(prompt_tokens=num_tokens, total_tokens=num_tokens),
         )
 
 
 def _add_store_routes(app: FastAPI, service: Service) -> None:
     @app.post("/v1/search", tags=["store"])
-    async def search(asked: SearchRequest) -> SearchResponse:
-        """Find pictures by what is in them, by a picture, by more or less of both."""
-        return await search_store(service, asked)
+    async def search(request: SearchRequest) -> SearchResponse:
+        """Find images by texts, by an image, or by similarity to other rows."""
+        return await search_store(service, request)
 
     @app.get("/v1/rows/{id:path}", tags=["store"])
-    async def row(id: str) -> RowResponse:
-        """Return what the store holds of one picture."""
-        found = await service.read_pool(service.searcher.read_row, id)
-        if found is None:
-            raise HTTPError(404, "the store has no picture with this id")
-        return row_response(id, found)
+    async def get_row(id: str) -> RowResponse:
+        """Return the columns of one row."""
+        row = await service.read_pool(service.searcher.read_row, id)
+        if row is None:
+            raise HTTPError(404, "the store has no image with this id")
+        return row_response(id, row)
 
     @app.get("/v1/images/{id:path}/thumbnail", tags=["store"], response_class=Response)
-    async def thumbnail(id: str, side: limits.ThumbnailSide = 192) -> Response:
-        """Return a small picture of a row; a placeholder with `X-Picture: missing` if it is gone."""
+    async def get_thumbnail(id: str, side: limits.ThumbnailSide = 192) -> Response:
+        """Return the thumbnail of a row; a placeholder with `X-Image: missing` if the image is missing."""
         return await image_responses.thumbnail_response(service, id, side)
 
     @app.get(
@@ -210,52 +215,52 @@ def _add_store_routes(app: FastAPI, service: Service) -> None:
         response_class=Response,
         responses={410: {"model": ErrorResponse}},
     )
-    async def image(id: str) -> Response:
-        """Return the picture of a row as it lies on disk."""
+    async def get_image(id: str) -> Response:
+        """Return the original image file of a row."""
         return await image_responses.original_response(service, id)
 
 
 def _add_health_routes(app: FastAPI, service: Service) -> None:
-    @app.get("/healthz", tags=["state"])
-    async def alive() -> HealthResponse:
-        """Say that the process lives."""
+    @app.get("/healthz", tags=["health"])
+    async def healthz() -> HealthResponse:
+        """Return 200 while the process is alive."""
         return HealthResponse(status="ok")
 
-    @app.get("/readyz", tags=["state"], responses={503: {"model": HealthResponse}})
-    async def ready(response: Response) -> HealthResponse:
-        """Say whether requests are answered: the model is warm, its queues are served, and nobody stops the server."""
+    @app.get("/readyz", tags=["health"], responses={503: {"model": HealthResponse}})
+    async def readyz(response: Response) -> HealthResponse:
+        """Return 200 if requests are answered: the model is warm, no batch hangs and the server is not draining."""
         if not service.is_ready:
             response.status_code = 503
             return HealthResponse(status="not ready")
         return HealthResponse(status="ready")
 
-    @app.get("/metrics", tags=["state"], response_class=Response)
+    @app.get("/metrics", tags=["health"], response_class=Response)
     async def metrics() -> Response:
-        """Return figures for Prometheus."""
+        """Return metrics for Prometheus."""
         return Response(service.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 def _server_info(service: Service, quiz_names: Sequence[str], has_map: bool) -> ServerInfo:
-    facts, gallery = service.encoder.metadata, service.search_backend
+    metadata, backend = service.encoder.metadata, service.search_backend
     store = None
-    if gallery is not None:
+    if backend is not None:
         columns = [
-            ColumnInfo(name=name, type=kind)
-            for name, kind in gallery.searcher.filterable_columns
-            if name not in PLACES
+            ColumnInfo(name=name, type=type)
+            for name, type in backend.searcher.filterable_columns
+            if name not in INTERNAL_COLUMNS
         ]
         store = StoreInfo(
-            rows=len(gallery.searcher), columns=columns, captions=bool(gallery.example_captions)
+            rows=len(backend.searcher), columns=columns, captions=bool(backend.example_captions)
         )
     return ServerInfo(
         version=__version__,
         model=ServedModelInfo(
             name=model_name(service),
-            fingerprint=facts.fingerprint,
-            embed_dim=facts.embed_dim,
-            image_size=facts.image_size,
-            context_length=facts.context_length,
-            precision=facts.precision,
+            fingerprint=metadata.fingerprint,
+            embed_dim=metadata.embed_dim,
+            image_size=metadata.image_size,
+            context_length=metadata.context_length,
+            precision=metadata.precision,
         ),
         store=store,
         limits=RequestLimits(
@@ -269,12 +274,12 @@ def _server_info(service: Service, quiz_names: Sequence[str], has_map: bool) -> 
         quiz=list(quiz_names),
         map=has_map,
         urls=bool(service.config.allow_url_hosts),
-        examples=[] if gallery is None else [*service.config.example_queries, *gallery.example_captions],
+        examples=[] if backend is None else [*service.config.example_queries, *backend.example_captions],
     )
 
 
 def model_name(service: Service) -> str:
-    """Return what a model is called: a name of the hub, or the last words of its path."""
+    """Return the display name of the model: its hub name, or the last parts of its path."""
     model = service.config.model or "model"
     if model.startswith("hf:"):
         return model

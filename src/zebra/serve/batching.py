@@ -1,4 +1,4 @@
-"""Items of many requests in, passes of the model over several of them, each request's own answers out."""
+"""Dynamic batching: combine items of many requests into one model batch."""
 
 import asyncio
 import math
@@ -12,7 +12,9 @@ from zebra.config.serve import BatchingConfig
 from zebra.serve.errors import HTTPError
 
 RESULTS_PER_YIELD = 8
-"""Of a pass; between these, requests that arrive have their turn."""
+"""Number of results that are delivered before the event loop gets control again."""
+AVERAGE_WEIGHT = 0.2
+"""Weight of the newest batch in the moving average of batch durations."""
 
 X = TypeVar("X")
 Y = TypeVar("Y")
@@ -20,17 +22,17 @@ Y = TypeVar("Y")
 
 @dataclass(frozen=True, slots=True)
 class BatchStats:
-    """What one pass over a batch took."""
+    """Size and timing of one batch."""
 
     num_items: int
     wait_seconds: tuple[float, ...]
-    """In the queue, each."""
+    """Time in the queue, for each item."""
     seconds: float
 
 
 @dataclass(slots=True, eq=False)
 class Job(Generic[X, Y]):
-    """An item that waits for its answer."""
+    """A queued item and the future of its result."""
 
     item: X
     future: "asyncio.Future[Y]"
@@ -38,17 +40,17 @@ class Job(Generic[X, Y]):
 
 
 class Batcher(Generic[X, Y]):
-    """Collects items until there are enough, or the first has waited long enough, and runs a function over them.
+    """Collect items until a batch is full or the first item has waited long enough, and run a function on them.
 
-    One batch is with the function at a time; it gives one result for each item, in their order. An item whose request
-    was cancelled is not computed. If the function fails, the items are tried one by one, so that a bad one fails alone.
+    One batch runs at a time, and returns one result for each item, in order. Items of canceled requests are skipped. If
+    the function fails, the items are retried one by one, so that only the bad ones fail.
     """
 
     def __init__(
         self,
         run: Callable[[Sequence[X]], Awaitable[Sequence[Y]]],
         config: BatchingConfig,
-        callback: Callable[[BatchStats], None] = lambda _passed: None,
+        callback: Callable[[BatchStats], None] = lambda _stats: None,
     ) -> None:
         self._run = run
         self._config = config
@@ -65,15 +67,15 @@ class Batcher(Generic[X, Y]):
 
     @property
     def is_stuck(self) -> bool:
-        """Whether the model has been at one batch for longer than anyone waits."""
-        began = self._batch_started_at
-        return began is not None and time.monotonic() - began > self._config.timeout_seconds
+        """Whether the running batch has taken longer than the request time-out."""
+        started_at = self._batch_started_at
+        return started_at is not None and time.monotonic() - started_at > self._config.timeout_seconds
 
     async def __call__(self, items: Sequence[X]) -> list[Y]:
-        """Return the results of all items, in their order.
+        """Return the results of all items, in order.
 
         Raises:
-            Refusal: There is no room in the queue (429), or they waited too long there (503).
+            HTTPError: The queue is full (429), or the items waited too long (503).
         """
         self.require_capacity(len(items))
         loop, now = asyncio.get_running_loop(), time.monotonic()
@@ -82,25 +84,25 @@ class Batcher(Generic[X, Y]):
         self._update_events()
         try:
             return [await job.future for job in jobs]
-        finally:  # if one fails, or the client left, the rest need not be computed
+        finally:  # if one item fails, or the client disconnects, the others need not be computed
             for job in jobs:
                 if not job.future.cancel() and not job.future.cancelled():
-                    job.future.exception()  # taken note of
+                    job.future.exception()  # mark as retrieved, so that asyncio does not log it
 
     def require_capacity(self, num_items: int) -> None:
-        """Refuse, with 429, what the queue cannot hold."""
+        """Raise HTTPError (429) if the queue cannot hold so many items."""
         if len(self._jobs) + num_items > self._config.max_queue_size:
             self._jobs = deque(job for job in self._jobs if not job.future.done())
         if len(self._jobs) + num_items > self._config.max_queue_size:
-            passes = len(self._jobs) / self._config.max_batch_size
+            num_batches = len(self._jobs) / self._config.max_batch_size
             raise HTTPError(
                 429,
-                f"the server is busy: {len(self._jobs)} wait already; try again later",
-                retry_after_seconds=max(1, math.ceil(passes * self._avg_batch_seconds)),
+                f"the server is busy: {len(self._jobs)} items are waiting; try again later",
+                retry_after_seconds=max(1, math.ceil(num_batches * self._avg_batch_seconds)),
             )
 
     async def run_forever(self) -> None:
-        """Serve until cancelled."""
+        """Run batches until canceled."""
         while True:
             await self._not_empty.wait()
             await self._wait_for_batch()
@@ -109,20 +111,20 @@ class Batcher(Generic[X, Y]):
                 await self._run_batch(batch)
 
     def _update_events(self) -> None:
-        for event, number in ((self._not_empty, 1), (self._full_batch, self._config.max_batch_size)):
-            if len(self._jobs) >= number:
+        for event, min_jobs in ((self._not_empty, 1), (self._full_batch, self._config.max_batch_size)):
+            if len(self._jobs) >= min_jobs:
                 event.set()
             else:
                 event.clear()
 
     async def _wait_for_batch(self) -> None:
-        """Wait for a whole batch, as long as the first may be kept waiting."""
+        """Wait for a full batch, at most until the first item has waited `max_delay_seconds`."""
         if not self._jobs:
             return
-        rest = self._jobs[0].enqueued_at + self._config.max_delay_seconds - time.monotonic()
-        if rest > 0 and not self._full_batch.is_set():
+        remaining = self._jobs[0].enqueued_at + self._config.max_delay_seconds - time.monotonic()
+        if remaining > 0 and not self._full_batch.is_set():
             try:
-                async with asyncio.timeout(rest):
+                async with asyncio.timeout(remaining):
                     await self._full_batch.wait()
             except TimeoutError:
                 pass
@@ -144,28 +146,28 @@ class Batcher(Generic[X, Y]):
         return batch
 
     async def _run_batch(self, batch: Sequence[Job[X, Y]]) -> None:
-        began = self._batch_started_at = time.monotonic()
-        done = asyncio.ensure_future(self._run([job.item for job in batch]))
+        started_at = self._batch_started_at = time.monotonic()
+        run_task = asyncio.ensure_future(self._run([job.item for job in batch]))
         try:
-            await asyncio.wait([done])
+            await asyncio.wait([run_task])
         finally:
             self._batch_started_at = None
-            done.cancel()  # if this is cancelled itself
-        error = done.exception()
+            run_task.cancel()  # has an effect only if this coroutine is canceled
+        error = run_task.exception()
         if error is not None and len(batch) > 1:
             for job in batch:
                 if not job.future.done():
                     await self._run_batch([job])
             return
-        seconds = time.monotonic() - began
-        self._avg_batch_seconds += 0.2 * (seconds - self._avg_batch_seconds)
-        self._callback(BatchStats(len(batch), tuple(began - job.enqueued_at for job in batch), seconds))
+        seconds = time.monotonic() - started_at
+        self._avg_batch_seconds += AVERAGE_WEIGHT * (seconds - self._avg_batch_seconds)
+        self._callback(BatchStats(len(batch), tuple(started_at - job.enqueued_at for job in batch), seconds))
         if error is not None:
             if not batch[0].future.done():
                 batch[0].future.set_exception(error)
             return
-        for number, (job, result) in enumerate(zip(batch, done.result(), strict=True)):
-            if number % RESULTS_PER_YIELD == 0:
+        for index, (job, result) in enumerate(zip(batch, run_task.result(), strict=True)):
+            if index % RESULTS_PER_YIELD == 0:
                 await asyncio.sleep(0)
             if not job.future.done():
                 job.future.set_result(result)

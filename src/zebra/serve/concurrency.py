@@ -1,4 +1,4 @@
-"""Turns for what neither the event loop does nor a pass of the model: decoding, and, in threads, disks and search."""
+"""Limits on concurrent work: a request counter, a bounded queue and a bounded thread pool."""
 
 import asyncio
 import time
@@ -7,23 +7,37 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import ParamSpec, TypeVar
 
-from zebra.serve.errors import HTTPError
+from zebra.serve.errors import BUSY_MESSAGE, HTTPError
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
+class ConcurrencyLimit:
+    """The number of requests in progress, with a maximum."""
+
+    def __init__(self, max_requests: int) -> None:
+        self.max_requests = max_requests
+        self.num_active = 0
+        self.num_rejected = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the next request has to be rejected."""
+        return self.num_active >= self.max_requests
+
+
 class BoundedQueue:
-    """Lets so many calls run at once, and only so many wait."""
+    """Run at most `max_running` calls at once, and reject calls beyond `max_pending`."""
 
     def __init__(
         self, max_running: int, max_pending: int, callback: Callable[[float], None] = lambda _seconds: None
     ) -> None:
-        """Begin with none.
+        """Create an empty queue.
 
         Args:
-            max_pending: Calls that run or wait.
-            callback: Is told how many seconds each took.
+            max_pending: Maximum number of calls that run or wait.
+            callback: Receives the seconds that each call ran.
         """
         self._semaphore = asyncio.Semaphore(max_running)
         self._max_pending = max_pending
@@ -35,26 +49,26 @@ class BoundedQueue:
         return self._num_pending
 
     async def __call__(self, function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call it; a call that is cancelled before its turn never runs.
+        """Call a function in its turn; a call that is canceled before its turn never runs.
 
         Raises:
-            Refusal: Too many wait already (429).
+            HTTPError: Too many calls are waiting (429).
         """
         if self._num_pending >= self._max_pending:
-            raise HTTPError(429, "the server is busy; try again later", retry_after_seconds=1)
+            raise HTTPError(429, BUSY_MESSAGE, retry_after_seconds=1)
         self._num_pending += 1
         try:
             async with self._semaphore:
-                began = time.monotonic()
+                started_at = time.monotonic()
                 result = await function(*args, **kwargs)
-                self._callback(time.monotonic() - began)
+                self._callback(time.monotonic() - started_at)
                 return result
         finally:
             self._num_pending -= 1
 
 
 class BoundedThreadPool:
-    """Runs calls in threads, as many at once as there are threads; only so many may wait."""
+    """A thread pool that rejects calls when too many are waiting."""
 
     def __init__(
         self,
@@ -67,12 +81,12 @@ class BoundedThreadPool:
         self._queue = BoundedQueue(num_threads, max_pending, callback)
 
     async def __call__(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call it; Refusal (429) if too many wait already."""
+        """Call a function in a thread; HTTPError (429) if too many calls are waiting."""
         return await self._queue(self._run_in_thread, partial(function, *args, **kwargs))
 
     async def _run_in_thread(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, call)
 
     def close(self) -> None:
-        """Wait for what runs; what waits is dropped."""
+        """Drop the waiting calls and wait for the running ones."""
         self._executor.shutdown(cancel_futures=True)

@@ -1,4 +1,4 @@
-"""The model behind its queues: texts, pictures and labels of many requests in, vectors and heads out."""
+"""Batched access to the model: queues for texts, images and labels, and a cache of heads."""
 
 import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
@@ -19,111 +19,115 @@ from zebra.serve.model_runner import DecodedImage, ModelClient, ModelMetadata, T
 T = TypeVar("T")
 
 PROMPTS_PER_CHUNK = 256
-"""Of a large head; between these, others have their turn."""
+"""A large head is built in chunks of this size, so that other requests run in between."""
+HEAD_CACHE_SIZE = 64
 
 HeadRequest = tuple[Sequence[str], Sequence[str]]
 """Labels and templates."""
 
 
 class BatchedEncoder:
-    """Shares one model between many requests; an async context manager."""
+    """Share one model between concurrent requests; an async context manager."""
 
     def __init__(self, model: ModelClient, batching: BatchingConfig, metrics: Metrics) -> None:
         self._model = model
-        # Twice as many as there are threads for it, so that none waits for the next picture to come over.
+        # Twice as many as decoding threads, so that no thread waits for the next image to arrive over the socket.
         self._decode_queue = BoundedQueue(
             2 * usable_cores(), batching.max_queue_size, metrics.stage_callback("decode")
         )
-        alone = replace(batching, max_batch_size=1, max_delay_seconds=0.0)
+        unbatched = replace(batching, max_batch_size=1, max_delay_seconds=0.0)
         self._text_batcher = Batcher[str, TextEmbedding](
             model.encode_texts, batching, metrics.batch_callback("texts")
         )
         self._image_batcher = Batcher[DecodedImage, Tensor](
-            model.encode_images, batching, metrics.batch_callback("pictures")
+            model.encode_images, batching, metrics.batch_callback("images")
         )
         self._head_batcher = Batcher[HeadRequest, ZeroShotHead](
-            self._build_heads, alone, metrics.batch_callback("labels")
+            self._build_heads, unbatched, metrics.batch_callback("labels")
         )
-        self._head_cache: LRUCache[tuple[tuple[str, ...], tuple[str, ...]], ZeroShotHead] = LRUCache(64)
+        self._head_cache: LRUCache[tuple[tuple[str, ...], tuple[str, ...]], ZeroShotHead] = LRUCache(
+            HEAD_CACHE_SIZE
+        )
         self._batcher_tasks: list[asyncio.Task[None]] = []
         metrics.track_queue("texts", lambda: len(self._text_batcher))
-        metrics.track_queue("pictures", lambda: len(self._image_batcher))
+        metrics.track_queue("images", lambda: len(self._image_batcher))
         metrics.track_queue("labels", lambda: len(self._head_batcher))
         metrics.track_queue("decode", lambda: len(self._decode_queue))
 
     async def __aenter__(self) -> "BatchedEncoder":
-        """Begin to take from the queues."""
+        """Start the batchers."""
         batchers = (self._text_batcher, self._image_batcher, self._head_batcher)
         self._batcher_tasks = [asyncio.create_task(batcher.run_forever()) for batcher in batchers]
         return self
 
     async def __aexit__(self, *_error: object) -> None:
-        """Stop; what waits is dropped."""
-        for worker in self._batcher_tasks:
-            worker.cancel()
+        """Stop the batchers and drop the waiting items."""
+        for task in self._batcher_tasks:
+            task.cancel()
         await asyncio.gather(*self._batcher_tasks, return_exceptions=True)
 
     @property
     def metadata(self) -> ModelMetadata:
-        """What there is to know of the model."""
+        """The metadata of the model."""
         return self._model.metadata
 
     @property
     def is_healthy(self) -> bool:
-        """Whether the model is there, the queues are emptied, and no pass has hung."""
+        """Whether the model is ready, the batchers run, and no batch hangs."""
         batchers = (self._text_batcher, self._image_batcher, self._head_batcher)
         return (
             self._model.is_ready
-            and not any(worker.done() for worker in self._batcher_tasks)
+            and not any(task.done() for task in self._batcher_tasks)
             and not any(batcher.is_stuck for batcher in batchers)
         )
 
     async def encode_texts(self, texts: Sequence[str]) -> list[TextEmbedding]:
-        """Embed texts; over-long ones are cut, and say so."""
+        """Embed texts; texts longer than the context are truncated and marked."""
         return await self._text_batcher(texts)
 
     def require_capacity(self, num_images: int) -> None:
-        """Refuse, with 429, more pictures than can wait: better before than after they are decoded."""
+        """Raise HTTPError (429) if so many images cannot be queued, before they are decoded."""
         self._image_batcher.require_capacity(num_images)
 
     async def encode_image(self, data: str | bytes, where: str) -> Tensor:
-        """Embed a picture as a float32 unit vector [E].
+        """Return the float32 unit vector [E] of an image.
 
         Args:
-            data: The encoded picture; a string holds it in base64.
-            where: Names it in errors.
+            data: The image file; a string is base64.
+            where: Name of the image in errors.
 
         Raises:
-            BadSample: It cannot be used.
-            Refusal: There is no room in a queue, or it waited too long there.
+            BadSample: The image cannot be decoded.
+            HTTPError: A queue is full (429), or the image waited too long (503).
         """
-        found = await self._decode_queue(self._model.decode_image, data, where)
-        if isinstance(found, Tensor):
-            return found
-        [vector_E] = await self._image_batcher([found])
+        result = await self._decode_queue(self._model.decode_image, data, where)
+        if isinstance(result, Tensor):
+            return result
+        [vector_E] = await self._image_batcher([result])
         return vector_E
 
     async def build_head(self, labels: Sequence[str], templates: Sequence[str]) -> ZeroShotHead:
-        """Build a zero-shot head, in pieces if it is large."""
+        """Build a zero-shot head, in chunks if it is large; raises what `encode_image` raises."""
         key = (tuple(labels), tuple(templates))
-        known = self._head_cache.get(key)
-        if known is None:
+        head = self._head_cache.get(key)
+        if head is None:
             step = max(1, PROMPTS_PER_CHUNK // len(templates))
-            pieces = [(labels[first : first + step], templates) for first in range(0, len(labels), step)]
-            parts = [(await self._head_batcher([piece]))[0] for piece in pieces]
-            known = ZeroShotHead(
-                torch.cat([part.vectors_CE for part in parts]), sum(part.num_truncated for part in parts)
+            requests = [(labels[start : start + step], templates) for start in range(0, len(labels), step)]
+            chunks = [(await self._head_batcher([request]))[0] for request in requests]
+            head = ZeroShotHead(
+                torch.cat([chunk.vectors_CE for chunk in chunks]),
+                sum(chunk.num_truncated for chunk in chunks),
             )
-            self._head_cache.put(key, known)
-        return known
+            self._head_cache.put(key, head)
+        return head
 
     async def _build_heads(self, requests: Sequence[HeadRequest]) -> list[ZeroShotHead]:
         return [await self._model.build_head(labels, templates) for labels, templates in requests]
 
 
 async def gather_or_cancel(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Await calls at once; if one fails, the others are given up."""
-    tasks = [asyncio.ensure_future(call) for call in coroutines]
+    """Await coroutines concurrently; if one fails, cancel the others."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
     try:
         return await asyncio.gather(*tasks)
     finally:

@@ -1,7 +1,7 @@
-"""An address on the web in, the bytes there out, and no way to make the server knock at another door.
+"""Fetch an image from an allowed host without exposing the local network (SSRF).
 
-Only https, to hosts that are listed by name; the name is resolved once, every address it has must be a public one, and
-the connection goes to that address; nothing is followed, bytes and time are bounded.
+Only https to listed host names. The name is resolved once, every address must be public, and the connection goes to the
+checked address. Redirects are not followed; size and time are limited.
 """
 
 import asyncio
@@ -16,12 +16,13 @@ import h11
 from zebra.serve.errors import HTTPError
 
 URL_PATTERN = re.compile(r"https://([a-z0-9.-]{1,253})(?::([0-9]{1,5}))?(/[!-\"$-\[\]-~]*)?", re.IGNORECASE)
-"""The only reading of an address there is: no user, no brackets, no backslash, no fragment."""
+"""The only accepted URL form: no user, no brackets, no backslash, no fragment."""
 NAT64_NETWORK = IPv6Network("64:ff9b::/96")
-"""NAT64: the last four bytes are the address that is meant."""
+"""NAT64 prefix: the last four bytes are the IPv4 address (RFC 6052)."""
 LOCAL_NAT64_NETWORK = IPv6Network("64:ff9b:1::/48")
-FETCH_ERROR = "this picture cannot be fetched from its url; send its bytes as data"
+FETCH_ERROR = "cannot fetch the image from its url; send its bytes as data"
 FETCH_TIMEOUT_SECONDS = 10.0
+READ_BYTES = 65_536
 Resolver = Callable[[str, int], Awaitable[list[str]]]
 
 
@@ -35,16 +36,17 @@ async def fetch_url(
     ssl_context: ssl.SSLContext | None = None,
     timeout_seconds: float = FETCH_TIMEOUT_SECONDS,
 ) -> bytes:
-    """Return what is at an address.
+    """Return the response body of a GET request.
 
     Args:
-        allowed_hosts: Names, or name:port, that may be asked.
-        max_bytes: Bytes; more are refused.
-        resolve: Gives the addresses of a name.
-        is_allowed: Says whether an address may be connected to; only public ones by default.
+        allowed_hosts: Names, or name:port, of the hosts that may be contacted.
+        max_bytes: Maximum size of the body.
+        resolve: Returns the addresses of a host; the system's resolver by default.
+        is_allowed: Whether an address may be contacted; `is_public` by default.
 
     Raises:
-        Refusal: With one message for all reasons, so that the answer tells nothing about the network here.
+        HTTPError: The URL is not allowed or the request failed (400). The message is the same for every reason, so
+            that it reveals nothing about the local network.
     """
     try:
         async with asyncio.timeout(timeout_seconds):
@@ -55,33 +57,33 @@ async def fetch_url(
             return await _get(
                 addresses[0], host, port, path, max_bytes, ssl_context or ssl.create_default_context()
             )
-    except (OSError, TimeoutError, h11.ProtocolError, UnicodeError) as error:  # ssl's errors are OSErrors
+    except (OSError, TimeoutError, h11.ProtocolError, UnicodeError) as error:  # ssl errors are OSErrors
         raise HTTPError(400, FETCH_ERROR) from error
 
 
 def is_public(address: str) -> bool:
-    """Say whether an address is one of the open internet, in whatever notation it hides.
+    """Return whether an IP address is on the public internet, also if it embeds an IPv4 address.
 
     >>> is_public("93.184.215.14"), is_public("::ffff:127.0.0.1"), is_public("64:ff9b::a00:1")
     (True, False, False)
     """
     try:
-        meant: IPv4Address | IPv6Address = ip_address(address)
+        ip: IPv4Address | IPv6Address = ip_address(address)
     except ValueError:
         return False
-    if isinstance(meant, IPv6Address):
-        inner = meant.ipv4_mapped or meant.sixtofour
-        if meant in NAT64_NETWORK:
-            inner = IPv4Address(meant.packed[-4:])
-        if inner is not None:
-            return is_public(str(inner))
-        if meant.teredo is not None or meant in LOCAL_NAT64_NETWORK or meant.is_site_local:
+    if isinstance(ip, IPv6Address):
+        embedded = ip.ipv4_mapped or ip.sixtofour
+        if ip in NAT64_NETWORK:
+            embedded = IPv4Address(ip.packed[-4:])
+        if embedded is not None:
+            return is_public(str(embedded))
+        if ip.teredo is not None or ip in LOCAL_NAT64_NETWORK or ip.is_site_local:
             return False
-    return meant.is_global and not meant.is_multicast and not meant.is_reserved
+    return ip.is_global and not ip.is_multicast and not ip.is_reserved
 
 
 def _parse_url(url: str, allowed_hosts: frozenset[str]) -> tuple[str, int, str]:
-    """Take an address apart; Refusal if it is not exactly of the one form, or its host is not listed."""
+    """Return host, port and path; HTTPError if the URL has another form or its host is not listed."""
     match = URL_PATTERN.fullmatch(url)
     if match is None:
         raise HTTPError(400, FETCH_ERROR)
@@ -92,30 +94,30 @@ def _parse_url(url: str, allowed_hosts: frozenset[str]) -> tuple[str, int, str]:
 
 
 async def _resolve_host(host: str, port: int) -> list[str]:
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(address[0]) for *_, address in found]
+    results = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(address[0]) for *_, address in results]
 
 
 async def _get(
     address: str, host: str, port: int, path: str, max_bytes: int, ssl_context: ssl.SSLContext
 ) -> bytes:
-    """Ask one address for a path, as the host whose certificate it must have."""
+    """Send a GET request to an address; the certificate must be the host's."""
     reader, writer = await asyncio.open_connection(address, port, ssl=ssl_context, server_hostname=host)
     try:
-        client = h11.Connection(h11.CLIENT)
-        head = [
+        connection = h11.Connection(h11.CLIENT)
+        headers = [
             ("Host", host if port == 443 else f"{host}:{port}"),
             ("Accept", "image/*"),
             ("Connection", "close"),
         ]
-        writer.write(client.send(h11.Request(method="GET", target=path, headers=head)) or b"")
-        writer.write(client.send(h11.EndOfMessage()) or b"")
+        writer.write(connection.send(h11.Request(method="GET", target=path, headers=headers)) or b"")
+        writer.write(connection.send(h11.EndOfMessage()) or b"")
         await writer.drain()
         body = bytearray()
         while True:
-            event = client.next_event()
+            event = connection.next_event()
             if event is h11.NEED_DATA:
-                client.receive_data(await reader.read(65_536))
+                connection.receive_data(await reader.read(READ_BYTES))
             elif isinstance(event, h11.Response):
                 if event.status_code != 200:
                     raise HTTPError(400, FETCH_ERROR)
@@ -126,4 +128,4 @@ async def _get(
             elif isinstance(event, h11.EndOfMessage):
                 return bytes(body)
     finally:
-        writer.transport.abort()  # nothing more is of interest, not even a farewell
+        writer.transport.abort()  # without the TLS closing handshake, which the host could delay

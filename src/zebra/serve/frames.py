@@ -1,4 +1,4 @@
-"""What a server and its model's process exchange: a head in JSON, then bytes as they are. Nothing is pickled."""
+"""Binary frames between server and worker: a JSON header and raw payloads. Nothing is pickled."""
 
 import json
 import struct
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 LENGTH_PREFIX = struct.Struct("<IQ")
-"""How every frame begins: the bytes of its head, and of what follows the head."""
+"""The first bytes of every frame: the length of the header, and of all payloads together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,18 +21,18 @@ class Frame:
 def encode_frame(
     header: Mapping[str, Any], payloads: Sequence[bytes | memoryview] = ()
 ) -> list[bytes | memoryview]:
-    """Return a frame as pieces to be sent one after the other; the parts, which are contiguous, are not copied."""
-    sizes = [memoryview(part).nbytes for part in payloads]
+    """Return a frame as buffers to send in order; the payloads must be contiguous and are not copied."""
+    sizes = [memoryview(payload).nbytes for payload in payloads]
     text = json.dumps({**header, "sizes": sizes}, separators=(",", ":")).encode()
     return [LENGTH_PREFIX.pack(len(text), sum(sizes)) + text, *payloads]
 
 
 class FrameDecoder:
-    """Puts frames together from bytes as they come.
+    """Decode frames from a byte stream.
 
-    >>> frames = Frames()
-    >>> sent = b"".join(pack({"call": 1}, [b"ab", b"c"]))
-    >>> list(frames.feed(sent[:9])), [frame.parts for frame in frames.feed(sent[9:])]
+    >>> decoder = FrameDecoder()
+    >>> data = b"".join(encode_frame({"call_id": 1}, [b"ab", b"c"]))
+    >>> list(decoder.feed(data[:9])), [frame.payloads for frame in decoder.feed(data[9:])]
     ([], [[bytearray(b'ab'), bytearray(b'c')]])
     """
 
@@ -40,17 +40,17 @@ class FrameDecoder:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[Frame]:
-        """Take some bytes; yield what has become whole."""
+        """Append bytes, and yield the frames that are complete."""
         self._buffer += data
         while len(self._buffer) >= LENGTH_PREFIX.size:
-            head, rest = LENGTH_PREFIX.unpack_from(self._buffer)
-            start = LENGTH_PREFIX.size + head
-            if len(self._buffer) < start + rest:
+            header_length, payload_length = LENGTH_PREFIX.unpack_from(self._buffer)
+            start = LENGTH_PREFIX.size + header_length
+            if len(self._buffer) < start + payload_length:
                 return
-            told = json.loads(self._buffer[LENGTH_PREFIX.size : start])
-            parts, place = [], start
-            for size in told.pop("sizes"):
-                parts.append(self._buffer[place : place + size])
-                place += size
-            del self._buffer[:place]
-            yield Frame(told, parts)
+            header = json.loads(self._buffer[LENGTH_PREFIX.size : start])
+            payloads, position = [], start
+            for size in header.pop("sizes"):
+                payloads.append(self._buffer[position : position + size])
+                position += size
+            del self._buffer[:position]
+            yield Frame(header, payloads)

@@ -1,42 +1,41 @@
-"""The id of a row in; its picture or thumbnail out, or what stands in for a picture that is gone."""
+"""Responses with an original image or a thumbnail of a row."""
 
 import io
 
 from fastapi import Response
 from PIL import Image, ImageDraw
 
+from zebra.images.formats import UNKNOWN_MEDIA_TYPE, media_type
 from zebra.serve.errors import HTTPError
+from zebra.serve.image_limits import ALLOWED_MEDIA_TYPES
 from zebra.serve.service import Service
 
-SHOWN = ("image/jpeg", "image/png", "image/webp", "image/gif")
-"""What browsers may show as it is; anything else is a file to be saved."""
 SANDBOX_POLICY = "default-src 'none'; sandbox"
+CACHE_HEADERS = {"Cache-Control": "private, max-age=3600"}
 
 
 async def original_response(service: Service, id: str) -> Response:
-    """Return the bytes of a picture as they lie on disk.
+    """Return the original image file of a row.
 
     Raises:
-        Refusal: There is no such row (404), or its picture is gone from disk (410).
+        HTTPError: The row does not exist (404), or its image file is missing or has changed (410).
     """
-    searcher = service.searcher
-    picture = await service.read_pool(searcher.read_image, id)
-    if picture is None:
+    image = await service.read_pool(service.searcher.read_image, id)
+    if image is None:
         await _require_row(service, id)
-        raise HTTPError(410, "this picture is no longer on disk, or another one is there in its place")
-    media_type = picture.media_type if picture.media_type in SHOWN else "application/octet-stream"
+        raise HTTPError(410, "the image file is missing or has changed")
     return Response(
-        picture.data,
-        media_type=media_type,
-        headers={"Cache-Control": "private, max-age=3600", "Content-Security-Policy": SANDBOX_POLICY},
+        image.data,
+        media_type=image.media_type if image.media_type in ALLOWED_MEDIA_TYPES else UNKNOWN_MEDIA_TYPE,
+        headers=CACHE_HEADERS | {"Content-Security-Policy": SANDBOX_POLICY},
     )
 
 
 async def thumbnail_response(service: Service, id: str, side: int) -> Response:
-    """Return a small JPEG or WebP; of a picture that is gone, a placeholder with `X-Picture: missing`.
+    """Return a JPEG or WebP thumbnail; a placeholder with `X-Image: missing` if the image is missing.
 
     Raises:
-        Refusal: There is no such row (404).
+        HTTPError: The row does not exist (404).
     """
     data = await service.read_pool(service.searcher.read_thumbnail, id, side)
     if data is None:
@@ -44,14 +43,13 @@ async def thumbnail_response(service: Service, id: str, side: int) -> Response:
         return Response(
             draw_placeholder(side),
             media_type="image/png",
-            headers={"Cache-Control": "no-store", "X-Picture": "missing"},
+            headers={"Cache-Control": "no-store", "X-Image": "missing"},
         )
-    media_type = "image/webp" if data[:4] == b"RIFF" else "image/jpeg"
-    return Response(data, media_type=media_type, headers={"Cache-Control": "private, max-age=3600"})
+    return Response(data, media_type=media_type(data), headers=CACHE_HEADERS)
 
 
 def draw_placeholder(side: int) -> bytes:
-    """Draw a crossed-out frame, on whatever lies beneath."""
+    """Return a PNG of a crossed-out frame on a transparent background."""
     image = Image.new("LA", (side, side), (128, 0))
     draw = ImageDraw.Draw(image)
     box = (side // 4, side // 4, side - side // 4, side - side // 4)
@@ -64,4 +62,4 @@ def draw_placeholder(side: int) -> bytes:
 
 async def _require_row(service: Service, id: str) -> None:
     if await service.read_pool(service.searcher.read_row, id) is None:
-        raise HTTPError(404, "the store has no picture with this id")
+        raise HTTPError(404, "the store has no image with this id")

@@ -1,4 +1,4 @@
-"""Pictures, texts and labels of requests in; vectors and ranked labels out."""
+"""Classify and embed the images, texts and labels of requests."""
 
 from collections.abc import Sequence
 
@@ -20,65 +20,67 @@ from zebra.values import Prediction
 async def classify_images(
     service: Service, images: Sequence[RequestImage], labels: Sequence[str], templates: Sequence[str]
 ) -> tuple[list[list[Prediction]], list[str]]:
-    """Return the labels of every picture, best first, and warnings.
+    """Return the labels of every image, best first, and warnings.
 
     Raises:
-        ConfigError: A label is empty or named twice, or a template has no place for it.
-        BadSample: A picture cannot be used.
-        Refusal: Too much is asked for, or the server is too busy.
+        ConfigError: A label is empty or appears twice, or a template has no place for the label.
+        BadSample: An image cannot be decoded.
+        HTTPError: There are too many prompts (422), or the server is too busy (429, 503).
     """
-    labels, prompts = validate_labels(labels), len(labels) * len(templates)
-    if prompts > MAX_PROMPTS:
+    labels, num_prompts = validate_labels(labels), len(labels) * len(templates)
+    if num_prompts > MAX_PROMPTS:
         raise HTTPError(
             422,
-            f"{len(labels)} labels × {len(templates)} templates are {prompts:,} prompts; {MAX_PROMPTS:,} are allowed",
+            f"too many prompts: {len(labels)} labels × {len(templates)} templates are {num_prompts:,} prompts, "
+            f"more than {MAX_PROMPTS:,}",
         )
     for template in templates:
         fill_template(template, labels[0])
     image_NE = await embed_images(service, images)
     head = await service.encoder.build_head(labels, templates)
-    facts = service.encoder.metadata
+    metadata = service.encoder.metadata
     warnings = (
-        [f"{head.num_truncated} of {prompts} prompts were cut to {facts.context_length} tokens"]
+        [f"{head.num_truncated} of {num_prompts} prompts were cut to {metadata.context_length} tokens"]
         if head.num_truncated
         else []
     )
     return rank_labels(
-        image_NE, head.vectors_CE, labels, scale=facts.logit_scale, bias=facts.logit_bias
+        image_NE, head.vectors_CE, labels, scale=metadata.logit_scale, bias=metadata.logit_bias
     ), warnings
 
 
 async def embed_images(service: Service, images: Sequence[RequestImage]) -> Tensor:
-    """Return the unit vectors of pictures [N, E]; those of rows are the store's.
+    """Return the unit vectors of images [N, E]; vectors of rows are read from the store.
 
     Raises:
-        BadSample: One cannot be used.
+        BadSample: An image cannot be decoded.
         ConfigError: A row is not in the store.
-        Refusal: An address may not be fetched, or the server is too busy.
+        HTTPError: A URL cannot be fetched (400), or the server is too busy (429, 503).
     """
     service.encoder.require_capacity(len(images))
     return torch.stack(
-        await gather_or_cancel([_embed_image(service, picture, n) for n, picture in enumerate(images)])
+        await gather_or_cancel([_embed_image(service, image, index) for index, image in enumerate(images)])
     )
 
 
 async def embed_texts(service: Service, texts: Sequence[str]) -> tuple[list[TextEmbedding], list[str]]:
-    """Return texts as the model sees them, and warnings of those that are too long for it."""
-    vectors = await service.encoder.encode_texts(texts)
+    """Return the embeddings of texts, and a warning for each text that was truncated."""
+    embeddings = await service.encoder.encode_texts(texts)
     length = service.encoder.metadata.context_length
-    return vectors, [
+    return embeddings, [
         f"only the beginning of {text[:40]!r}… was read: the model takes {length} tokens"
-        for text, vector in zip(texts, vectors, strict=True)
-        if vector.is_truncated
+        for text, embedding in zip(texts, embeddings, strict=True)
+        if embedding.is_truncated
     ]
 
 
 async def _embed_image(service: Service, image: RequestImage, index: int) -> Tensor:
-    where = f"picture {index}"
+    where = f"image {index}"
     if image.id is not None:
         [vector_E] = await service.read_pool(service.searcher.read_vectors, [image.id])
         return torch.from_numpy(vector_E)
     if image.url is not None:
-        data = await fetch_url(image.url, frozenset(service.config.allow_url_hosts), max_bytes=MAX_BODY_BYTES)
+        allowed_hosts = frozenset(host.lower() for host in service.config.allow_url_hosts)
+        data = await fetch_url(image.url, allowed_hosts, max_bytes=MAX_BODY_BYTES)
         return await service.encoder.encode_image(data, where)
     return await service.encoder.encode_image(image.data or "", where)

@@ -1,4 +1,4 @@
-"""How much one request may ask for; what the schema, the page and the tests agree on."""
+"""Limits on one request, shared by the schema, the web page and the tests."""
 
 from typing import Annotated, Literal
 
@@ -7,23 +7,23 @@ from pydantic import BeforeValidator
 MAX_LABELS = 1000
 MAX_TEMPLATES = 100
 MAX_PROMPTS = 10_000
-"""Labels × templates."""
+"""Maximum number of labels × templates."""
 MAX_TEXT_LENGTH = 2000
-"""Characters."""
+"""In characters."""
 MAX_INPUTS = 64
-"""Pictures, or texts, of one request."""
+"""Maximum number of images, or texts, in one request."""
 MAX_HITS = 200
-"""k."""
+"""Maximum k of a search."""
 MAX_RESULT_WINDOW = 10_000
-"""offset + k: how far one can leaf."""
+"""Maximum offset + k of a search."""
 MAX_QUERY_TERMS = 32
-"""Rows or texts that a query is made of."""
+"""Maximum number of rows, or of texts, in one query."""
 MAX_BODY_BYTES = 16 * 2**20
 BODY_TIMEOUT_SECONDS = 30.0
-"""For a whole body to arrive."""
+"""Time for a body to arrive in full."""
 MAX_TOTAL_BODY_BYTES = 16 * MAX_BODY_BYTES
-"""Of the bodies of all requests together."""
+"""Maximum size of the bodies of all requests together."""
 MAX_PIXELS = 30_000_000
-"""Width × height of a picture, checked before it is decoded."""
+"""Maximum width × height of an image, checked before decoding."""
 ThumbnailSide = Annotated[Literal[96, 192, 384], BeforeValidator(int)]
-"""Of thumbnails, in pixels."""
+"""Longer side of a thumbnail, in pixels."""

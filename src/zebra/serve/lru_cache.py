@@ -1,4 +1,4 @@
-"""What was computed lately, by what decides it; the longest unused goes first."""
+"""A thread-safe least-recently-used cache."""
 
 import threading
 from collections import OrderedDict
@@ -10,7 +10,7 @@ V = TypeVar("V")
 
 
 class LRUCache(Generic[K, V]):
-    """A bounded mapping that threads share."""
+    """A mapping with at most `max_size` entries; the least recently used entry is evicted first."""
 
     def __init__(self, max_size: int) -> None:
         self._max_size = max_size
@@ -18,7 +18,7 @@ class LRUCache(Generic[K, V]):
         self._lock = threading.Lock()
 
     def get(self, key: K) -> V | None:
-        """Return what is held, and hold it longer."""
+        """Return the value and mark it as recently used; None if the key is not cached."""
         with self._lock:
             if key not in self._entries:
                 return None
@@ -26,7 +26,7 @@ class LRUCache(Generic[K, V]):
             return self._entries[key]
 
     def put(self, key: K, value: V) -> None:
-        """Hold a value, in the place of the longest unused one."""
+        """Add a value, and evict the least recently used entry if the cache is full."""
         with self._lock:
             self._entries[key] = value
             self._entries.move_to_end(key)

@@ -1,4 +1,4 @@
-"""The map of a store over HTTP: made in the background when it is first asked for, and anew when the store changed."""
+"""HTTP routes of the map: the vectors of a store in two dimensions, computed in the background."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,16 +24,17 @@ from zebra.serve.schema import RequestModel
 from zebra.store import Store
 
 HTTP_ACCEPTED = 202
+MAX_VECTOR_LENGTH = 8192
 
 
 class MapPending(BaseModel):
-    """The map is being made; ask again in a second."""
+    """The map is being computed; ask again in a second."""
 
     state: Literal["computing"] = "computing"
 
 
 class MapPoints(BaseModel):
-    """The map: `shown` points of a store with `rows`."""
+    """The map: `num_points` points from a store with `num_rows` rows."""
 
     state: Literal["ready"] = "ready"
     ids: list[str]
@@ -45,29 +46,29 @@ class MapPoints(BaseModel):
 
 
 class PointColors(BaseModel):
-    """A value for each point; dates are seconds since 1970."""
+    """The value of a column for each point; dates are seconds since 1970."""
 
     kind: Literal["category", "number"]
     values: list[str | float | None]
 
 
 class NearestVectorsRequest(RequestModel):
-    """Vectors, of labels for instance, as /v1/embed gives them."""
+    """Vectors to compare the points with, for example label vectors from /v1/embed."""
 
     vectors: Annotated[
-        list[Annotated[list[Annotated[float, Field(strict=False)]], Field(max_length=8192)]],
+        list[Annotated[list[Annotated[float, Field(strict=False)]], Field(max_length=MAX_VECTOR_LENGTH)]],
         Field(min_length=1, max_length=MAX_LABELS),
     ]
 
 
 class NearestVectorsResponse(BaseModel):
-    """For each point the number of the vector that is nearest to it, from 0."""
+    """For each point, the index of the nearest vector, from 0."""
 
     nearest: list[int]
 
 
 class MapBuilder:
-    """The newest map of one store, made by one thread at a time."""
+    """The current map of a store; one thread at a time computes it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -77,77 +78,81 @@ class MapBuilder:
         self._error: ZebraError | None = None
 
     def open_store(self) -> Store:
-        """Open the store at its newest version."""
+        """Open the newest version of the store."""
         return Store.open(self.path)
 
     def get_or_start(self) -> tuple[Projection, MapPoints] | None:
-        """Return the map of the store as it is; None while it is made, which this call may begin.
+        """Return the map of the newest version; None while it is computed, which this call starts if necessary.
 
         Raises:
-            ZebraError: It could not be made; the next call tries again.
+            ZebraError: The computation failed; the next call starts it again.
         """
         version = self.open_store().version
         with self._lock:
-            failure, self._error = self._error, None
-            if failure is not None:
-                raise failure
+            error, self._error = self._error, None
+            if error is not None:
+                raise error
             if self._result is not None and self._result[0].store_version == version:
                 return self._result
             if not self._is_building:
                 self._is_building = True
-                Thread(target=self._build, name="map", daemon=True).start()
+                Thread(target=self._build, name="map-builder", daemon=True).start()
             return None
 
     def _build(self) -> None:
-        made, failure = None, None
+        result, error = None, None
         try:
             store = self.open_store()
-            plane = project_store(store)
-            made = plane, _to_map_points(plane, list_color_columns(store))
-        except ZebraError as error:
-            failure = error
+            projection = project_store(store)
+            result = projection, _to_map_points(projection, list_color_columns(store))
+        except ZebraError as exception:
+            error = exception
         finally:
-            if made is None and failure is None:  # the thread dies of something that its log tells
-                failure = ZebraError("the map could not be made; the server's log says what went wrong")
+            if (
+                result is None and error is None
+            ):  # an unexpected exception ends the thread; the log has the traceback
+                error = ZebraError("failed to compute the map; see the server log")
             with self._lock:
-                self._result, self._error, self._is_building = made, failure, False
+                self._result, self._error, self._is_building = result, error, False
 
 
 def map_router(store_path: Path) -> APIRouter:
-    """Return the routes of the map of the store in a folder."""
-    maps, routes = MapBuilder(store_path), APIRouter(prefix="/v1/map", tags=["map"])
+    """Return the routes of the map of a store."""
+    builder, router = MapBuilder(store_path), APIRouter(prefix="/v1/map", tags=["map"])
 
-    @routes.get("", responses={HTTP_ACCEPTED: {"model": MapPending}})
-    def points(response: Response) -> MapPoints | MapPending:
-        """Give the store's vectors as points of a plane, or say that they are being computed."""
+    @router.get("", responses={HTTP_ACCEPTED: {"model": MapPending}})
+    def get_map(response: Response) -> MapPoints | MapPending:
+        """Return the vectors of the store as points in two dimensions, or 202 while they are computed."""
         with _store_errors_as_unavailable():
-            found = maps.get_or_start()
-        return found[1] if found else _pending_response(response)
+            result = builder.get_or_start()
+        return result[1] if result else _pending_response(response)
 
-    @routes.get("/columns/{name}", responses={HTTP_ACCEPTED: {"model": MapPending}})
-    def column(name: str, response: Response) -> PointColors | MapPending:
-        """Give what a column says of each point."""
+    @router.get("/columns/{name}", responses={HTTP_ACCEPTED: {"model": MapPending}})
+    def get_map_column(name: str, response: Response) -> PointColors | MapPending:
+        """Return the value of a column for each point."""
         with _store_errors_as_unavailable():
-            found = maps.get_or_start()
-            if found is None:
+            result = builder.get_or_start()
+            if result is None:
                 return _pending_response(response)
-            colours = read_column_colors(maps.open_store(), found[0], name)
-        return PointColors(kind=colours.kind, values=list(colours.values))
+            colors = read_column_colors(builder.open_store(), result[0], name)
+        return PointColors(kind=colors.kind, values=list(colors.values))
 
-    @routes.post("/nearest", responses={HTTP_ACCEPTED: {"model": MapPending}})
-    def nearest(request: NearestVectorsRequest, response: Response) -> NearestVectorsResponse | MapPending:
-        """Say which of some vectors each point is nearest to."""
+    @router.post("/nearest", responses={HTTP_ACCEPTED: {"model": MapPending}})
+    def find_nearest(
+        request: NearestVectorsRequest, response: Response
+    ) -> NearestVectorsResponse | MapPending:
+        """Return for each point which of the given vectors is nearest."""
         if len({len(vector) for vector in request.vectors}) > 1:
-            raise ConfigError("vectors that are compared are equally long")
+            raise ConfigError("the vectors have different lengths; send vectors of equal length")
         with _store_errors_as_unavailable():
-            found = maps.get_or_start()
-        if found is None:
+            result = builder.get_or_start()
+        if result is None:
             return _pending_response(response)
         return NearestVectorsResponse(
-            nearest=nearest_vector_index(found[0], np.array(request.vectors, np.float32)).tolist()
+            nearest=nearest_vector_index(result[0], np.array(request.vectors, np.float32)).tolist()
         )
 
-    return routes
+    return router
 
 
 def _pending_response(response: Response) -> MapPending:
@@ -157,7 +162,7 @@ def _pending_response(response: Response) -> MapPending:
 
 @contextmanager
 def _store_errors_as_unavailable() -> Iterator[None]:
-    """Tell what is wrong with the store, which may be well again in a moment."""
+    """Turn a StoreError into HTTPError (503): the store may be readable again in a moment."""
     try:
         yield
     except StoreError as error:

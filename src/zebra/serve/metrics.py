@@ -1,10 +1,8 @@
-"""What the service counts and times, for Prometheus."""
+"""Prometheus metrics of the service: requests, queues, batches and stages."""
 
-import time
 from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from zebra.serve.batching import BatchStats
 
@@ -13,86 +11,70 @@ BATCH_SIZE_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Metrics:
-    """The figures of one service, in a registry of its own."""
+    """The metrics of one service, in their own registry."""
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
-        self.requests = Counter("zebra_requests", "Answered.", ["route", "status"], registry=registry)
+        self.requests = Counter(
+            "zebra_requests", "Requests answered.", ["route", "status"], registry=registry
+        )
         self.latency = Histogram(
             "zebra_request_seconds",
-            "From head to last byte.",
+            "Latency from request head to last response byte.",
             ["route"],
             buckets=LATENCY_BUCKETS_SECONDS,
             registry=registry,
         )
-        self._queue_length = Gauge("zebra_queue_items", "That wait.", ["queue"], registry=registry)
+        self._queue_length = Gauge(
+            "zebra_queue_items", "Items waiting in a queue.", ["queue"], registry=registry
+        )
         self._batch_size = Histogram(
-            "zebra_batch_items", "Of a pass.", ["queue"], buckets=BATCH_SIZE_BUCKETS, registry=registry
+            "zebra_batch_items",
+            "Items per model batch.",
+            ["queue"],
+            buckets=BATCH_SIZE_BUCKETS,
+            registry=registry,
         )
         self._stage_seconds = Histogram(
             "zebra_stage_seconds",
-            "Of decoding a picture, waiting for a pass, a pass of the model, a search.",
+            "Seconds spent decoding, queueing, running the model and searching.",
             ["stage", "queue"],
             buckets=LATENCY_BUCKETS_SECONDS,
             registry=registry,
         )
 
     def batch_callback(self, queue: str) -> Callable[[BatchStats], None]:
-        """Return who is told of every pass of a batcher."""
-        items, waited, took = (
+        """Return a function that records the batches of a queue."""
+        batch_size, queue_seconds, inference_seconds = (
             self._batch_size.labels(queue),
             self._stage_seconds.labels("queue", queue),
             self._stage_seconds.labels("inference", queue),
         )
 
-        def watch(passed: BatchStats) -> None:
-            items.observe(passed.num_items)
-            took.observe(passed.seconds)
-            for seconds in passed.wait_seconds:
-                waited.observe(seconds)
+        def record_batch(stats: BatchStats) -> None:
+            batch_size.observe(stats.num_items)
+            inference_seconds.observe(stats.seconds)
+            for seconds in stats.wait_seconds:
+                queue_seconds.observe(seconds)
 
-        return watch
+        return record_batch
 
     def stage_callback(self, name: str) -> Callable[[float], None]:
-        """Return who is told how long something took."""
+        """Return a function that records the seconds of a stage."""
         return self._stage_seconds.labels(name, "").observe
 
     def track_queue(self, name: str, get_length: Callable[[], int]) -> None:
-        """Show the length of a queue."""
+        """Export the length of a queue."""
         self._queue_length.labels(name).set_function(get_length)
 
     def track_rejected(self, get_count: Callable[[], int]) -> None:
-        """Show how many requests found no place."""
-        Gauge("zebra_turned_away", "For want of a place.", registry=self._registry).set_function(get_count)
+        """Export how many requests were rejected because the server was full."""
+        Gauge(
+            "zebra_rejected_requests",
+            "Requests rejected because the server was full.",
+            registry=self._registry,
+        ).set_function(get_count)
 
     def render(self) -> bytes:
-        """Return everything as Prometheus reads it."""
+        """Return all metrics in the text format of Prometheus."""
         return generate_latest(self._registry)
-
-
-class MetricsMiddleware:
-    """Counts and times every request of an app."""
-
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app = app
-        self._metrics = metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        began, status = time.monotonic(), 499  # the client left before an answer
-
-        async def note(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, note)
-        finally:
-            route = getattr(scope.get("route"), "path", "other")  # never the path itself: it may be anything
-            self._metrics.requests.labels(route, str(status)).inc()
-            self._metrics.latency.labels(route).observe(time.monotonic() - began)

@@ -1,4 +1,4 @@
-"""One model, and all that is done with it: pictures decoded, and passes over pictures, texts and labels."""
+"""The model inside the worker: decode images, embed images and texts, build heads."""
 
 import base64
 import binascii
@@ -16,23 +16,24 @@ from torch import Tensor
 
 from zebra.embed.stages import ImagePreprocessor
 from zebra.errors import BadSample, ConfigError
+from zebra.images.formats import image_digest
 from zebra.pretrained.bundle import Bundle
-from zebra.serve.image_limits import decode_pixels, digest
+from zebra.serve.image_limits import decode_pixels
 from zebra.serve.limits import MAX_PIXELS
 from zebra.serve.lru_cache import LRUCache
 from zebra.text.templates import fill_template
 from zebra.text.tokenizers import Tokenizer
 
 SINGLE_THREAD_MAX_SECONDS = 0.1
-"""A full pass that one thread makes in less is left to one: several wait for each other at every step of it, and that
-is long where the network and the decoding want the same cores."""
+"""A model whose full batch takes less on one thread keeps one thread. Several threads wait for each other at every
+operator, and that wait is long when the event loop and the decoders need the same cores."""
 VECTOR_CACHE_SIZE = 1024
-"""Vectors of pictures that are kept."""
+"""Number of image vectors that are cached by digest."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelMetadata:
-    """What there is to know of a model without its weights; names as those of `Bundle`."""
+    """Properties of a model, named as in `Bundle`."""
 
     fingerprint: str
     embed_dim: int
@@ -45,60 +46,60 @@ class ModelMetadata:
 
 @dataclass(frozen=True, slots=True)
 class TextEmbedding:
-    """A text as the model sees it."""
+    """The vector of a text, and how much of the text the model read."""
 
     vector_E: Tensor
     """float32, unit length."""
     num_tokens: int
-    """That were read, start and end included."""
+    """Tokens that were read, including start and end tokens."""
     is_truncated: bool
-    """There were more than the context holds."""
+    """Whether the text was longer than the context."""
 
 
 @dataclass(frozen=True, slots=True)
 class ZeroShotHead:
-    """Labels as the model sees them."""
+    """One unit vector per label."""
 
     vectors_CE: Tensor
     num_truncated: int
-    """Prompts that were longer than the context."""
+    """Number of prompts that were longer than the context."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedImage:
-    """A picture as the model takes it."""
+    """A preprocessed image."""
 
     pixels_3HW: NDArray[np.uint8]
     digest: str
-    """Of its file."""
+    """SHA-256 of the image file."""
 
 
 class ModelClient(Protocol):
-    """A model that is asked from an event loop, wherever it runs; what each call takes and gives `Passes` says."""
+    """Async interface of a model, wherever it runs; `ModelRunner` documents the calls."""
 
     @property
     def metadata(self) -> ModelMetadata:
-        """What there is to know of it."""
+        """The metadata of the model."""
 
     @property
     def is_ready(self) -> bool:
-        """Whether it answers now."""
+        """Whether the model answers calls now."""
 
     async def decode_image(self, data: str | bytes, where: str) -> DecodedImage | Tensor:
-        """Decode a picture."""
+        """Decode an image."""
 
     async def encode_images(self, images: Sequence[DecodedImage]) -> Sequence[Tensor]:
-        """Embed pictures."""
+        """Embed images."""
 
     async def encode_texts(self, texts: Sequence[str]) -> Sequence[TextEmbedding]:
         """Embed texts."""
 
     async def build_head(self, labels: Sequence[str], templates: Sequence[str]) -> ZeroShotHead:
-        """Build a head."""
+        """Build a zero-shot head."""
 
 
 class ModelRunner:
-    """A model in this process. `decode` may be called by several threads at once, the rest by one."""
+    """A model in this process. Several threads may call `decode_image` at once; one thread calls the rest."""
 
     def __init__(self, clip: Bundle) -> None:
         self._clip = clip
@@ -107,7 +108,7 @@ class ModelRunner:
 
     @property
     def metadata(self) -> ModelMetadata:
-        """What there is to know of the model."""
+        """The metadata of the model."""
         clip = self._clip
         return ModelMetadata(
             clip.fingerprint,
@@ -120,77 +121,84 @@ class ModelRunner:
         )
 
     def warm_up(self, batch_size: int) -> None:
-        """Make the first passes, which are slow (memory is taken, kernels are chosen); settle on this thread's helpers.
+        """Run the first batches, which are slow (allocation, kernel selection), and set the number of threads.
 
         Args:
-            batch_size: Of a full batch.
+            batch_size: Size of a full batch.
         """
-        clip, threads = self._clip, torch.get_num_threads()
-        picture = np.zeros((clip.image_size, clip.image_size, 3), np.uint8)
-        for items in (1, batch_size):
-            clip.encode_images([picture] * items)
+        clip, num_threads = self._clip, torch.get_num_threads()
+        image = np.zeros((clip.image_size, clip.image_size, 3), np.uint8)
+        for num_items in (1, batch_size):
+            clip.encode_images([image] * num_items)
             if clip.tokenizer is not None:
-                clip.encode_texts(["a photo"] * items)
+                clip.encode_texts(["a photo"] * num_items)
         torch.set_num_threads(1)
-        began = time.perf_counter()
-        clip.encode_images([picture] * batch_size)
-        if time.perf_counter() - began > SINGLE_THREAD_MAX_SECONDS:
-            torch.set_num_threads(threads)
+        started_at = time.perf_counter()
+        clip.encode_images([image] * batch_size)
+        if time.perf_counter() - started_at > SINGLE_THREAD_MAX_SECONDS:
+            torch.set_num_threads(num_threads)
 
     def decode_image(self, data: str | bytes, where: str) -> DecodedImage | Tensor:
-        """Turn an encoded picture into what the model takes, or into its float32 unit vector [E] if that is known.
+        """Return the preprocessed image, or its float32 unit vector [E] if that is cached.
 
         Args:
-            data: A file of an allowed format; a string holds it in base64.
-            where: Names it in errors.
+            data: A file in an allowed format; a string is base64.
+            where: Name of the image in errors.
 
         Raises:
-            BadSample: It cannot be used.
+            BadSample: The image cannot be decoded.
         """
         encoded = _decode_base64(data, where) if isinstance(data, str) else data
-        name = digest(encoded)
-        known = self._vector_cache.get(name)
-        return DecodedImage(decode_pixels(encoded, where, self._preprocess), name) if known is None else known
+        digest = image_digest(encoded)
+        cached = self._vector_cache.get(digest)
+        return (
+            DecodedImage(decode_pixels(encoded, where, self._preprocess), digest)
+            if cached is None
+            else cached
+        )
 
     def encode_images(self, images: Sequence[DecodedImage]) -> list[Tensor]:
-        """Return the float32 unit vector [E] of each."""
-        pixels_N3HW = torch.from_numpy(np.stack([picture.pixels_3HW for picture in images]))
+        """Return the float32 unit vector [E] of each image."""
+        pixels_N3HW = torch.from_numpy(np.stack([image.pixels_3HW for image in images]))
         vectors = list(self._clip.encode_pixels(pixels_N3HW))
-        for picture, vector_E in zip(images, vectors, strict=True):
-            self._vector_cache.put(picture.digest, vector_E)
+        for image, vector_E in zip(images, vectors, strict=True):
+            self._vector_cache.put(image.digest, vector_E)
         return vectors
 
     def encode_texts(self, texts: Sequence[str]) -> list[TextEmbedding]:
-        """Embed texts; over-long ones are cut, and say so. ConfigError if the model came without a tokenizer."""
-        words = self._require_tokenizer()
-        rows = words.encode(texts, truncate=True)
-        with _ignore_truncation_warnings(rows.num_truncated):
+        """Embed texts, truncated to the context; ConfigError if the model has no tokenizer."""
+        tokenizer = self._require_tokenizer()
+        tokens = tokenizer.encode(texts, truncate=True)
+        with _ignore_truncation_warnings(tokens.num_truncated):
             vectors_NE = self._clip.encode_texts(texts)
-        lengths = rows.lengths.tolist()
-        # Which of them were cut, the rows do not say; only the full ones can be.
+        lengths = tokens.lengths.tolist()
+        # The encoded batch only has the number of truncated texts, and only full rows can be truncated.
         return [
             TextEmbedding(
                 vector_E,
-                tokens,
-                tokens == words.context_length and bool(words.encode([text], truncate=True).num_truncated),
+                length,
+                length == tokenizer.context_length
+                and bool(tokenizer.encode([text], truncate=True).num_truncated),
             )
-            for text, vector_E, tokens in zip(texts, vectors_NE, lengths, strict=True)
+            for text, vector_E, length in zip(texts, vectors_NE, lengths, strict=True)
         ]
 
     def build_head(self, labels: Sequence[str], templates: Sequence[str]) -> ZeroShotHead:
-        """Return the unit vectors of classes [C, E] by their prompts' mean (CLIP §3.1.4); errors as of `texts`."""
+        """Return unit vectors of classes [C, E], each from the mean of its prompts (CLIP §3.1.4).
+
+        Raises:
+            ConfigError: The model has no tokenizer.
+        """
         prompts = [fill_template(template, label) for label in labels for template in templates]
-        cut = self._require_tokenizer().encode(prompts, truncate=True).num_truncated
-        with _ignore_truncation_warnings(cut):
-            return ZeroShotHead(self._clip.class_vectors(labels, templates), cut)
+        num_truncated = self._require_tokenizer().encode(prompts, truncate=True).num_truncated
+        with _ignore_truncation_warnings(num_truncated):
+            return ZeroShotHead(self._clip.class_vectors(labels, templates), num_truncated)
 
     def _require_tokenizer(self) -> Tokenizer:
-        words = self._clip.tokenizer
-        if words is None:
-            raise ConfigError(
-                "this model came without a tokenizer: it takes pictures alone, no texts and no labels"
-            )
-        return words
+        tokenizer = self._clip.tokenizer
+        if tokenizer is None:
+            raise ConfigError("this model has no tokenizer: it accepts images only, no texts or labels")
+        return tokenizer
 
 
 def _decode_base64(data: str, where: str) -> bytes:
@@ -203,7 +211,7 @@ def _decode_base64(data: str, where: str) -> bytes:
 
 @contextmanager
 def _ignore_truncation_warnings(num_truncated: int) -> Iterator[None]:
-    """Keep from warning here of texts that are cut: the answer says so."""
+    """Ignore warnings about truncated texts; the response contains them."""
     with warnings.catch_warnings() if num_truncated else nullcontext():
         if num_truncated:
             warnings.simplefilter("ignore", UserWarning)

@@ -1,6 +1,6 @@
-"""The people-against-the-model test over HTTP (CLIP §4): questions out, a person's score beside the model's back.
+"""HTTP routes of the quiz: people classify the images that the model classifies (CLIP §4).
 
-Nothing is kept here: the answers lie with who gave them, and come along when they are to be scored.
+The server stores no answers: the client keeps them, and sends them to be scored.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +19,7 @@ from zebra.errors import ConfigError, DataError, ZebraError, suggest_name
 from zebra.evaluators.embeddings import embed_source
 from zebra.evaluators.human import HumanModelComparison, QuizDataset, compare_humans_with_model
 from zebra.evaluators.zero_shot import build_zero_shot_classifier, resolve_prompts
+from zebra.images.formats import media_type
 from zebra.pretrained.bundle import Bundle
 from zebra.protocols.human import UNKNOWN_ANSWER, HumanAnswer
 from zebra.protocols.zero_shot import classify_zero_shot
@@ -28,42 +29,38 @@ from zebra.values import Score
 
 NumShots = Literal[0, 1, 2]
 ShortText = Annotated[str, Field(min_length=1, max_length=200)]
-MEDIA_TYPES = {
-    b"\xff\xd8\xff": "image/jpeg",
-    b"\x89PNG": "image/png",
-    b"GIF8": "image/gif",
-    b"RIFF": "image/webp",
-}
-"""How a picture begins → what it is; of others the browser is told nothing."""
+MAX_ANSWERS = 100_000
+MAX_SUGGESTION_LENGTH = 200
+"""Class names can be long, and are part of error messages."""
 
 
 class QuizStartRequest(RequestModel):
-    """Who answers, and after how many examples of each class."""
+    """The person who answers, and the number of examples per class to show first."""
 
     person: ShortText
     shots: NumShots = 0
 
 
 class QuizAnswer(RequestModel):
-    """One answer, as a line of the file of `zebra human` has it."""
+    """One answer, with the columns of the CSV file that `zebra human` writes."""
 
     image: ShortText
     answer: ShortText
     """A class name, or ? for "I don't know"."""
     shots: NumShots = 0
     person: ShortText | None = None
-    """The request's without it."""
+    """The person who gave the answer; by default the person of the request."""
 
 
 class QuizScoreRequest(RequestModel):
-    """Answers of one person, or of several who name themselves in each."""
+    """Answers of one person, or of several people who are named in each answer."""
 
     person: ShortText
-    answers: Annotated[list[QuizAnswer], Field(min_length=1, max_length=100_000)]
+    answers: Annotated[list[QuizAnswer], Field(min_length=1, max_length=MAX_ANSWERS)]
 
 
 class QuizInfo(BaseModel):
-    """What a set holds."""
+    """Classes and size of a quiz dataset."""
 
     name: str
     classes: list[str]
@@ -72,21 +69,21 @@ class QuizInfo(BaseModel):
 
 
 class ClassExamples(BaseModel):
-    """What a person sees of a class before."""
+    """URLs of the example images of one class."""
 
     label: str
     images: list[str]
 
 
 class QuizStartResponse(BaseModel):
-    """Picture ids in this person's order; addresses of the examples."""
+    """Image ids in this person's order, and the examples."""
 
     questions: list[str]
     examples: list[ClassExamples]
 
 
 class ScoreInterval(BaseModel):
-    """A share with its 95 % interval over n pictures."""
+    """A score with its 95 % interval over n images."""
 
     value: float
     low: float
@@ -95,7 +92,7 @@ class ScoreInterval(BaseModel):
 
 
 class ClassScore(BaseModel):
-    """How hard one class is."""
+    """Accuracy of people and model on one class."""
 
     label: str
     people: ScoreInterval
@@ -103,7 +100,7 @@ class ClassScore(BaseModel):
 
 
 class QuizResult(BaseModel):
-    """A row of Table 2 beside the model's, and both by class (Fig. 16), the hardest for people first."""
+    """A row of Table 2 beside the model's, and both by class (Fig. 16), hardest for people first."""
 
     shots: int
     num_people: int
@@ -118,13 +115,13 @@ class QuizResult(BaseModel):
 
 
 class QuizScoreResponse(BaseModel):
-    """One standing for each number of examples."""
+    """One result for each number of shots."""
 
     results: list[QuizResult]
 
 
 class QuizService:
-    """One set and what a model makes of it."""
+    """A quiz dataset and the model's answers to it."""
 
     def __init__(self, dataset: QuizDataset, get_model: Callable[[], Bundle]) -> None:
         self.dataset = dataset
@@ -133,169 +130,166 @@ class QuizService:
         self._lock = Lock()
 
     def model_correctness(self) -> Mapping[str, bool]:
-        """Return picture id → whether the model classifies it correctly; found once, by the set's own prompts."""
+        """Return image id → whether the model is right, computed once with the dataset's own prompts."""
         with self._lock:
             if self._is_correct_by_id is None:
                 clip, benchmark = self._get_model(), self.dataset.benchmark
-                outcome = classify_zero_shot(
+                result = classify_zero_shot(
                     embed_source(clip, benchmark.source),
                     build_zero_shot_classifier(clip, resolve_prompts(benchmark, "own")),
                 )
-                self._is_correct_by_id = dict(zip(self.dataset.ids, outcome.correct_N.tolist(), strict=True))
+                self._is_correct_by_id = dict(zip(self.dataset.ids, result.correct_N.tolist(), strict=True))
             return self._is_correct_by_id
 
     def precompute(self) -> None:
-        """Find what the model makes of the set, if it can be found now."""
-        with suppress(ZebraError):  # the first score tries again, and says why not
+        """Compute the model's answers, if the model can be loaded now."""
+        with suppress(ZebraError):  # the first score request tries again and reports the error
             self.model_correctness()
 
     @cached_property
     def question_index(self) -> dict[str, int]:
-        """Picture id → position among the questions."""
-        return {name: position for position, name in enumerate(self.dataset.ids)}
+        """Image id → position in the dataset of questions."""
+        return {image_id: position for position, image_id in enumerate(self.dataset.ids)}
 
     @cached_property
     def example_index(self) -> dict[str, int]:
-        """Picture id → position among what examples are taken from."""
+        """Image id → position in the dataset of examples."""
         source = self.dataset.example_benchmark.source
         return {source.sample_id(position): position for position in range(len(source))}
 
     def example_url(self, position: int) -> str:
-        """Return where an example is found."""
-        name = self.dataset.example_benchmark.source.sample_id(position)
-        return f"/v1/quiz/{quote(self.dataset.name, safe='')}/images/{quote(name, safe='')}?example=1"
+        """Return the URL of an example image."""
+        image_id = self.dataset.example_benchmark.source.sample_id(position)
+        return f"/v1/quiz/{quote(self.dataset.name, safe='')}/images/{quote(image_id, safe='')}?example=1"
 
     def read_image(self, image_id: str, *, is_example: bool) -> bytes:
-        """Return the encoded bytes of a picture; Refusal if there is none of this id."""
-        known = self.example_index if is_example else self.question_index
-        if image_id not in known:
-            raise HTTPError(404, f"the set {self.dataset.name} has no picture of this id")
+        """Return an encoded image; HTTPError (404) if the id is unknown."""
+        index = self.example_index if is_example else self.question_index
+        if image_id not in index:
+            raise HTTPError(404, f"dataset {self.dataset.name} has no image with this id")
         benchmark: ClassificationBenchmark = (
             self.dataset.example_benchmark if is_example else self.dataset.benchmark
         )
-        return benchmark.source.read(known[image_id]).image
+        return benchmark.source.read(index[image_id]).image
 
     def parse_answers(self, request: QuizScoreRequest) -> list[HumanAnswer]:
-        """Check answers; DataError names the first that cannot be one."""
-        index = {name: number for number, name in enumerate(self.dataset.classnames)}
+        """Validate the answers of a request; DataError names the first invalid one."""
+        label_by_name = {name: label for label, name in enumerate(self.dataset.classnames)}
         seen: set[tuple[str, str, int]] = set()
         answers = []
-        for number, said in enumerate(request.answers, start=1):
-            if said.image not in self.dataset.labels:
-                raise DataError(f"answer {number}: the set {self.dataset.name} has no picture {said.image!r}")
-            if said.answer != UNKNOWN_ANSWER and said.answer not in index:
-                close = suggest_name(said.answer, index)[:200]
+        for number, item in enumerate(request.answers, start=1):
+            if item.image not in self.dataset.labels:
+                raise DataError(f"answer {number}: dataset {self.dataset.name} has no image {item.image!r}")
+            if item.answer != UNKNOWN_ANSWER and item.answer not in label_by_name:
+                suggestion = suggest_name(item.answer, label_by_name)[:MAX_SUGGESTION_LENGTH]
                 raise DataError(
-                    f"answer {number}: no class {said.answer!r}, nor {UNKNOWN_ANSWER} for not knowing.{close}"
+                    f"answer {number}: no class {item.answer!r}. Give a class name, or {UNKNOWN_ANSWER} for \"I don't "
+                    f'know".{suggestion}'
                 )
-            key = (said.person or request.person, said.image, said.shots)
+            key = (item.person or request.person, item.image, item.shots)
             if key in seen:
-                raise DataError(f"answer {number}: {key[0]!r} has answered {said.image!r} already")
+                raise DataError(f"answer {number}: {key[0]!r} has already answered {item.image!r}")
             seen.add(key)
-            answers.append(HumanAnswer(key[0], said.image, index.get(said.answer), said.shots))
+            answers.append(HumanAnswer(key[0], item.image, label_by_name.get(item.answer), item.shots))
         return answers
 
 
 def quiz_names(dataset_dirs: Sequence[Path]) -> list[str]:
-    """Return what the sets in some folders are called."""
-    return [folder.resolve().name for folder in dataset_dirs]
+    """Return the names of quiz datasets."""
+    return [path.resolve().name for path in dataset_dirs]
 
 
 def quiz_router(dataset_dirs: Sequence[Path], get_model: Callable[[], Bundle]) -> APIRouter:
     """Return the routes of the quiz.
 
     Args:
-        dataset_dirs: CLIP_benchmark folders; the last part of the path names a set.
-        get_model: Gives the model that people are compared with, or raises while there is none.
+        dataset_dirs: CLIP_benchmark folders; the last part of the path is the name of the dataset.
+        get_model: Returns the model that people are compared with, or raises while it is loading.
 
     Raises:
-        DataError: A set is not whole.
-        ConfigError: Two sets have one name.
+        DataError: A dataset is incomplete.
+        ConfigError: Two datasets have the same name.
     """
     quizzes: dict[str, QuizService] = {}
-    for folder in dataset_dirs:
-        quiz = QuizService(QuizDataset(folder), get_model)
+    for path in dataset_dirs:
+        quiz = QuizService(QuizDataset(path), get_model)
         if quiz.dataset.name in quizzes:
-            raise ConfigError(f"two quiz sets are called {quiz.dataset.name}; rename the folder {folder}")
+            raise ConfigError(f"two quiz datasets are called {quiz.dataset.name}. Rename the folder {path}.")
         quizzes[quiz.dataset.name] = quiz
-    routes = APIRouter(prefix="/v1/quiz", tags=["quiz"])
+    router = APIRouter(prefix="/v1/quiz", tags=["quiz"])
 
-    def of(name: str) -> QuizService:
+    def require_quiz(name: str) -> QuizService:
         if name not in quizzes:
-            raise HTTPError(404, f"no quiz set {name!r}.{suggest_name(name, quizzes)[:200]}")
+            suggestion = suggest_name(name, quizzes)[:MAX_SUGGESTION_LENGTH]
+            raise HTTPError(404, f"no quiz dataset {name!r}.{suggestion}")
         return quizzes[name]
 
-    @routes.get("/{name}")
-    def about(name: str) -> QuizInfo:
-        """Say what a set holds."""
-        asked = of(name).dataset
+    @router.get("/{name}")
+    def get_quiz(name: str) -> QuizInfo:
+        """Return the classes and the size of a quiz dataset."""
+        dataset = require_quiz(name).dataset
         return QuizInfo(
-            name=asked.name,
-            classes=list(asked.classnames),
-            num_images=len(asked.ids),
-            max_shots=min(2, asked.max_shots),
+            name=dataset.name,
+            classes=list(dataset.classnames),
+            num_images=len(dataset.ids),
+            max_shots=min(2, dataset.max_shots),
         )
 
-    @routes.post("/{name}/start")
-    def start(name: str, request: QuizStartRequest, later: BackgroundTasks) -> QuizStartResponse:
-        """Give the questions in the order of this person, the same whenever it is asked for."""
-        quiz = of(name)
-        asked = quiz.dataset
-        later.add_task(quiz.precompute)  # so that the first score need not wait for it
+    @router.post("/{name}/start")
+    def start_quiz(name: str, request: QuizStartRequest, tasks: BackgroundTasks) -> QuizStartResponse:
+        """Return the questions in this person's order, which is the same every time."""
+        quiz = require_quiz(name)
+        dataset = quiz.dataset
+        tasks.add_task(quiz.precompute)  # the first score request need not wait for it
         return QuizStartResponse(
             questions=[
-                asked.ids[position] for position in asked.question_order(request.person, request.shots)
+                dataset.ids[position] for position in dataset.question_order(request.person, request.shots)
             ],
             examples=[
                 ClassExamples(label=label, images=[quiz.example_url(position) for position in positions])
                 for label, positions in zip(
-                    asked.classnames, asked.sample_examples(request.shots), strict=False
+                    dataset.classnames, dataset.sample_examples(request.shots), strict=False
                 )
             ],
         )
 
-    @routes.get("/{name}/images/{picture:path}", response_class=Response)
-    def image(name: str, picture: str, example: bool = False) -> Response:
-        """Give the bytes of a picture to be asked about, or of an example."""
-        data = of(name).read_image(picture, is_example=example)
-        kind = next((kind for start, kind in MEDIA_TYPES.items() if data.startswith(start)), None)
-        return Response(
-            data,
-            media_type=kind or "application/octet-stream",
-            headers={"Cache-Control": "private, max-age=3600"},
-        )
+    @router.get("/{name}/images/{image_id:path}", response_class=Response)
+    def get_quiz_image(name: str, image_id: str, example: bool = False) -> Response:
+        """Return the image file of a question or of an example."""
+        data = require_quiz(name).read_image(image_id, is_example=example)
+        return Response(data, media_type=media_type(data), headers={"Cache-Control": "private, max-age=3600"})
 
-    @routes.post("/{name}/score")
-    def score(name: str, request: QuizScoreRequest) -> QuizScoreResponse:
-        """Set answers beside the model's on the same pictures."""
-        quiz = of(name)
-        found = compare_humans_with_model(
+    @router.post("/{name}/score")
+    def score_quiz(name: str, request: QuizScoreRequest) -> QuizScoreResponse:
+        """Score answers, and compare them with the model's on the same images."""
+        quiz = require_quiz(name)
+        comparisons = compare_humans_with_model(
             quiz.parse_answers(request),
             quiz.dataset.labels,
             quiz.model_correctness(),
             quiz.dataset.classnames,
         )
-        return QuizScoreResponse(results=[_to_quiz_result(standing) for standing in found])
+        return QuizScoreResponse(results=[_to_quiz_result(comparison) for comparison in comparisons])
 
-    return routes
+    return router
 
 
 def _to_quiz_result(comparison: HumanModelComparison) -> QuizResult:
-    people, hardness = comparison.human, comparison.difficulty
+    human, difficulty = comparison.human, comparison.difficulty
     return QuizResult(
         shots=comparison.shots,
-        num_people=people.num_people,
-        num_answers=people.num_answers,
-        accuracy=_to_interval(people.accuracy),
-        majority=_optional_interval(people.majority_accuracy),
-        on_guesses=_optional_interval(people.accuracy_on_guesses),
-        majority_on_guesses=_optional_interval(people.majority_accuracy_on_guesses),
+        num_people=human.num_people,
+        num_answers=human.num_answers,
+        accuracy=_to_interval(human.accuracy),
+        majority=_optional_interval(human.majority_accuracy),
+        on_guesses=_optional_interval(human.accuracy_on_guesses),
+        majority_on_guesses=_optional_interval(human.majority_accuracy_on_guesses),
         model=_to_interval(comparison.model_accuracy),
-        correlation=_optional_interval(hardness.correlation),
+        correlation=_optional_interval(difficulty.correlation),
         classes=[
-            ClassScore(label=label, people=_to_interval(theirs), model=_to_interval(its))
-            for label, theirs, its in zip(
-                hardness.classnames, hardness.human_scores, hardness.model_scores, strict=True
+            ClassScore(label=label, people=_to_interval(human_score), model=_to_interval(model_score))
+            for label, human_score, model_score in zip(
+                difficulty.classnames, difficulty.human_scores, difficulty.model_scores, strict=True
             )
         ],
     )

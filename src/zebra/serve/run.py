@@ -1,4 +1,4 @@
-"""`zebra serve` from settings to its end: everything is put together, and errors of the background come out here."""
+"""Start and stop the server: build the parts, listen, and raise background errors."""
 
 import gc
 import logging
@@ -14,52 +14,52 @@ from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
 from zebra.serve.app import create_app
 from zebra.serve.errors import HTTPError
-from zebra.serve.server import Server
+from zebra.serve.server import LISTEN_BACKLOG, Server
 from zebra.serve.service import Service
 from zebra.serve.worker_client import WorkerClient
 
 GC_THRESHOLD = 100_000
-"""Objects that are made and not yet gone before they are looked through."""
+"""Number of new objects that starts a garbage collection."""
 log = logging.getLogger(__name__)
 
 
-def run(config: ServeConfig, on_listening: Callable[[str], None] = lambda _address: None) -> None:
-    """Serve until SIGTERM or Ctrl-C, and until everything that was accepted is answered.
+def run(config: ServeConfig, on_listening: Callable[[str], None] = lambda _url: None) -> None:
+    """Serve until SIGTERM or Ctrl-C, and until every accepted request is answered.
 
     Args:
-        on_listening: Is told the address; requests are answered once /readyz says so.
+        on_listening: Called with the URL once the socket listens; requests are answered once /readyz returns 200.
 
     Raises:
-        ConfigError: There is no model, or the address is taken.
-        WeightsError: The model is not whole.
-        StoreError: The store is not whole, or of another model.
-        DataError: A quiz set is not whole.
+        ConfigError: No model is given, or the address is in use.
+        WeightsError: The model is incomplete.
+        StoreError: The store is incomplete, or was filled by another model.
+        DataError: A quiz dataset is incomplete.
     """
     if config.model is None:
-        raise ConfigError("no model to serve: name one with --model, or a store with --store")
-    failures: list[BaseException] = []
+        raise ConfigError("no model to serve. Give one with --model, or a store with --store.")
+    background_errors: list[BaseException] = []
 
-    def failed(error: BaseException) -> None:
-        failures.append(error)
+    def stop_on_error(error: BaseException) -> None:
+        background_errors.append(error)
         server.should_exit = True
 
-    model = WorkerClient(config.model, config.batching.max_batch_size, failed)
-    service = Service(model, config, on_ready=_tune_gc, on_error=failed)
+    model = WorkerClient(config.model, config.batching.max_batch_size, stop_on_error)
+    service = Service(model, config, on_ready=_tune_gc, on_error=stop_on_error)
     app = create_app(service, **_optional_routes(config, config.model))
     server = Server(app, service.drain, service.concurrency_limit)
-    with create_listening_socket(config.host, config.port) as door:
-        host, port = door.getsockname()[:2]
+    with create_listening_socket(config.host, config.port) as listener:
+        host, port = listener.getsockname()[:2]
         on_listening(f"http://{f'[{host}]' if ':' in host else host}:{port}")
-        server.run([door])
-    if failures:
-        raise failures[0]
+        server.run([listener])
+    if background_errors:
+        raise background_errors[0]
 
 
 def _tune_gc() -> None:
-    """Keep garbage collection from stopping everything while it looks through what is no garbage.
+    """Freeze long-lived objects and collect garbage less often, so that collections do not stall the event loop.
 
-    What is there for good is left out, and so are requests under way, some 200 objects each: looking through 256 of
-    them took 50 ms, once a second. Hardly any leave a cycle behind (some hundred objects in 15,000 requests).
+    A request in progress holds about 200 objects. Traversing 256 requests took 50 ms, once a second, and found almost
+    nothing: 15,000 requests left some hundred objects in cycles.
     """
     gc.collect()
     gc.freeze()
@@ -67,44 +67,44 @@ def _tune_gc() -> None:
 
 
 def _load_quiz_model(model_path: str) -> Bundle:
-    """Open a model once more, for what is not asked of its process; Refusal if it has gone meanwhile."""
+    """Load the model in this process, for the quiz's reference answers; HTTPError (503) if it cannot be loaded."""
     try:
         return load(model_path)
     except ZebraError as error:
-        log.exception("the model cannot be opened for the quiz")
+        log.exception("failed to load the model for the quiz")
         raise HTTPError(
-            503, "the model cannot be opened; the server's log says why", retry_after_seconds=60
+            503, "failed to load the model; see the server log", retry_after_seconds=60
         ) from error
 
 
 def _optional_routes(config: ServeConfig, model_path: str) -> dict[str, Any]:
-    """Return the map of a store and the quiz about sets, if there are any; either takes seconds to be imported."""
-    parts: dict[str, Any] = {}
+    """Return the arguments of `create_app` for the map and the quiz, if configured; importing either takes seconds."""
+    routes: dict[str, Any] = {}
     if config.store is not None:
-        from zebra.serve import map_routes
+        from zebra.serve.map_routes import map_router
 
-        parts["map"] = map_routes.map_router(Path(config.store))
+        routes["map_routes"] = map_router(Path(config.store))
     if config.quiz:
-        from zebra.serve import quiz_routes
+        from zebra.serve.quiz_routes import quiz_names, quiz_router
 
-        folders = [Path(folder) for folder in config.quiz]
-        parts["quiz"] = quiz_routes.quiz_router(folders, partial(_load_quiz_model, model_path))
-        parts["quiz_names"] = quiz_routes.quiz_names(folders)
-    return parts
+        dataset_dirs = [Path(path) for path in config.quiz]
+        routes["quiz_routes"] = quiz_router(dataset_dirs, partial(_load_quiz_model, model_path))
+        routes["quiz_names"] = quiz_names(dataset_dirs)
+    return routes
 
 
 def create_listening_socket(host: str, port: int) -> socket.socket:
-    """Return a socket that listens at an address; ConfigError if it cannot."""
+    """Return a socket that listens at an address; ConfigError if the address cannot be used."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Of a socket that does not say TCP, asyncio does not switch off waiting for more to send (Nagle): 40 ms a request.
-    door = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    # asyncio disables Nagle's algorithm, 40 ms a request, only on sockets whose protocol is TCP explicitly.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        door.bind((host, port))
-        door.listen(1024)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(LISTEN_BACKLOG)
     except OSError as error:
-        door.close()
+        listener.close()
         raise ConfigError(
-            f"cannot listen at {host}, port {port}: {error.strerror}; choose another --host or --port"
+            f"cannot listen at {host}, port {port}: {error.strerror}. Choose another --host or --port."
         ) from error
-    return door
+    return listener

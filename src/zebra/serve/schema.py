@@ -1,4 +1,4 @@
-"""What requests may say and answers hold; a request that does not fit is refused with 422."""
+"""Schemas of HTTP requests and responses; an invalid request gets 422."""
 
 from typing import Annotated, Any, Literal
 
@@ -17,31 +17,35 @@ from zebra.serve.limits import (
 from zebra.text.templates import DEFAULT_TEMPLATES
 
 Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT_LENGTH)]
-Base64 = Annotated[str, Field(min_length=1, max_length=MAX_BODY_BYTES, description="a file, base64")]
-RowId = Annotated[str, Field(min_length=1, max_length=MAX_TEXT_LENGTH, description="of a row in the store")]
+Base64 = Annotated[str, Field(min_length=1, max_length=MAX_BODY_BYTES, description="an image file in base64")]
+RowId = Annotated[
+    str, Field(min_length=1, max_length=MAX_TEXT_LENGTH, description="id of a row in the store")
+]
 Labels = Annotated[list[Text], Field(min_length=1, max_length=MAX_LABELS)]
 
 
 class RequestModel(BaseModel):
-    """A request: nothing in it is converted, and nothing unknown passes."""
+    """Base class of requests: no type conversion, no unknown fields."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class RequestImage(RequestModel):
-    """A JPEG, PNG, WebP or GIF (first frame): its bytes, its row in the store, or its address."""
+    """A JPEG, PNG, WebP or GIF (first frame), given as bytes, as a row of the store or as a URL."""
 
     data: Base64 | None = None
     id: RowId | None = None
     url: (
-        Annotated[str, Field(max_length=MAX_TEXT_LENGTH, description="https, if the server allows its host")]
+        Annotated[
+            str, Field(max_length=MAX_TEXT_LENGTH, description="an https URL whose host the server allows")
+        ]
         | None
     ) = None
 
     @model_validator(mode="after")
     def _require_one_source(self) -> "RequestImage":
         if sum(value is not None for value in (self.data, self.id, self.url)) != 1:
-            raise ValueError("a picture is one of data, id and url")
+            raise ValueError("an image needs exactly one of data, id and url")
         return self
 
 
@@ -49,7 +53,7 @@ RequestImages = Annotated[list[RequestImage], Field(min_length=1, max_length=MAX
 
 
 class ClassifyRequest(RequestModel):
-    """Pictures, and the labels that they may have."""
+    """Images and candidate labels."""
 
     images: RequestImages
     labels: Labels
@@ -57,22 +61,24 @@ class ClassifyRequest(RequestModel):
 
 
 class ZeroShotParameters(RequestModel):
-    """What belongs to Hugging Face's request beside its pictures."""
+    """Parameters of a request in Hugging Face's format."""
 
     candidate_labels: Labels
     hypothesis_template: Text = DEFAULT_TEMPLATES[0]
 
 
 class ZeroShotRequest(RequestModel):
-    """The shape of Hugging Face's zero-shot-image-classification."""
+    """A request in the format of Hugging Face's zero-shot-image-classification."""
 
     inputs: Base64 | Annotated[list[Base64], Field(min_length=1, max_length=MAX_INPUTS)]
     parameters: ZeroShotParameters
 
 
 def _request_format(request: Any) -> str:
-    foreign = isinstance(request, ZeroShotRequest) or (isinstance(request, dict) and "inputs" in request)
-    return "hugging-face" if foreign else "zebra"
+    is_hugging_face = isinstance(request, ZeroShotRequest) or (
+        isinstance(request, dict) and "inputs" in request
+    )
+    return "hugging-face" if is_hugging_face else "zebra"
 
 
 AnyClassifyRequest = Annotated[
@@ -82,7 +88,7 @@ AnyClassifyRequest = Annotated[
 
 
 class EmbedRequest(RequestModel):
-    """Pictures or texts."""
+    """Images or texts."""
 
     images: RequestImages | None = None
     texts: Annotated[list[Text], Field(min_length=1, max_length=MAX_INPUTS)] | None = None
@@ -90,12 +96,12 @@ class EmbedRequest(RequestModel):
     @model_validator(mode="after")
     def _require_one_modality(self) -> "EmbedRequest":
         if (self.images is None) == (self.texts is None):
-            raise ValueError("send images or texts")
+            raise ValueError("send either images or texts")
         return self
 
 
 class EmbeddingsRequest(RequestModel):
-    """The shape of OpenAI's client."""
+    """A request in the format of OpenAI's embeddings API; other fields are ignored."""
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 
@@ -106,7 +112,7 @@ class EmbeddingsRequest(RequestModel):
 
 
 class SearchRequest(RequestModel):
-    """What to look for: the sum of what is named, less what is not wanted."""
+    """A query: the sum of the wanted terms minus the excluded ones, with filters and paging."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True)
 
@@ -126,7 +132,7 @@ class SearchRequest(RequestModel):
     min_score: Annotated[float, Field(ge=-1, le=1, strict=False)] | None = None
     dedup: (
         Annotated[
-            float, Field(ge=-1, le=1, strict=False, description="cosine of near duplicates, told as one")
+            float, Field(ge=-1, le=1, strict=False, description="group hits whose cosine is at least this")
         ]
         | None
     ) = None
@@ -138,25 +144,25 @@ class SearchRequest(RequestModel):
             and self.image is None
             and not (self.without or self.like or self.unlike)
         ):
-            raise ValueError("say what to look for: text, image, not, like or unlike")
+            raise ValueError("the query is empty: give text, image, not, like or unlike")
         return self
 
 
 class ErrorDetail(BaseModel):
-    """What went wrong."""
+    """Type and message of an error."""
 
     type: str
     message: str
 
 
 class ErrorResponse(BaseModel):
-    """The shape of every error."""
+    """The body of every error response."""
 
     error: ErrorDetail
 
 
 class ServedModelInfo(BaseModel):
-    """About the model."""
+    """The model that is served."""
 
     name: str
     fingerprint: str
@@ -167,14 +173,14 @@ class ServedModelInfo(BaseModel):
 
 
 class ColumnInfo(BaseModel):
-    """That can be filtered by."""
+    """A column that can be used in a filter."""
 
     name: str
     type: str
 
 
 class StoreInfo(BaseModel):
-    """About the store."""
+    """The store that is searched."""
 
     rows: int
     columns: list[ColumnInfo]
@@ -182,7 +188,7 @@ class StoreInfo(BaseModel):
 
 
 class RequestLimits(BaseModel):
-    """How much one request may ask for."""
+    """Limits on one request."""
 
     labels: int
     text_length: int
@@ -193,7 +199,7 @@ class RequestLimits(BaseModel):
 
 
 class ServerInfo(BaseModel):
-    """What this service is."""
+    """Model, store, limits and optional features of this server."""
 
     version: str
     model: ServedModelInfo
@@ -206,27 +212,27 @@ class ServerInfo(BaseModel):
 
 
 class LabelScore(BaseModel):
-    """How well a label fits."""
+    """A label and its probability."""
 
     label: str
     score: float
 
 
 class ClassifyResult(BaseModel):
-    """The labels of one picture, best first."""
+    """The labels of one image, best first."""
 
     scores: list[LabelScore]
 
 
 class ClassifyResponse(BaseModel):
-    """For each picture its labels."""
+    """One result for each image."""
 
     results: list[ClassifyResult]
     warnings: list[str]
 
 
 class EmbedResponse(BaseModel):
-    """Unit vectors, and the model they are of."""
+    """Unit vectors and the fingerprint of their model."""
 
     vectors: list[list[float]]
     fingerprint: str
@@ -234,7 +240,7 @@ class EmbedResponse(BaseModel):
 
 
 class Embedding(BaseModel):
-    """One vector of OpenAI's shape."""
+    """One vector in OpenAI's format."""
 
     object: Literal["embedding"] = "embedding"
     index: int
@@ -242,14 +248,14 @@ class Embedding(BaseModel):
 
 
 class Usage(BaseModel):
-    """Tokens that were read."""
+    """Numbers of tokens."""
 
     prompt_tokens: int
     total_tokens: int
 
 
 class EmbeddingsResponse(BaseModel):
-    """OpenAI's shape."""
+    """A response in the format of OpenAI's embeddings API."""
 
     object: Literal["list"] = "list"
     data: list[Embedding]
@@ -258,7 +264,7 @@ class EmbeddingsResponse(BaseModel):
 
 
 class RowResponse(BaseModel):
-    """A row of the store, and where its picture is."""
+    """A row of the store, with the URLs of its image and thumbnail."""
 
     id: str
     name: str
@@ -271,14 +277,14 @@ class RowResponse(BaseModel):
 
 
 class HitResponse(RowResponse):
-    """A row that was found."""
+    """A search result."""
 
     score: float
-    duplicates: int
+    num_duplicates: int
 
 
 class SearchResponse(BaseModel):
-    """What was found, best first."""
+    """Search results, best first."""
 
     hits: list[HitResponse]
     more: bool
@@ -290,6 +296,6 @@ class SearchResponse(BaseModel):
 
 
 class HealthResponse(BaseModel):
-    """Whether it is well, or ready."""
+    """Liveness or readiness of the server."""
 
     status: str

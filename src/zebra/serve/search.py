@@ -1,4 +1,4 @@
-"""What is looked for in, what the store has of it out."""
+"""Search requests: build the query vector, search the store, format the hits."""
 
 import math
 from collections.abc import Mapping
@@ -12,58 +12,57 @@ from zebra.search.query import WeightedVector, combine_vectors
 from zebra.serve.inference import embed_images, embed_texts
 from zebra.serve.schema import HitResponse, RowResponse, SearchRequest, SearchResponse
 from zebra.serve.service import Service
+from zebra.store.schema import INTERNAL_COLUMNS
 from zebra.values import Hit
 
 NEGATIVE_WEIGHT = -0.5
-"""Weight of what is not wanted; as much as what is wanted would leave its theme altogether."""
-PLACES = frozenset({"id", "digest", "path", "offset", "size", "location", "source", "stamp"})
-"""Columns that tell where things lie on this machine: they can be filtered by, but are not shown."""
+"""Weight of an excluded term. With -1.0 the query vector would leave the topic of the wanted terms."""
 TOP_LEVEL_COLUMNS = frozenset({"caption", "width", "height"})
-"""Columns that a hit shows in a field of their own."""
+"""Columns that have a field of their own in a hit."""
 
 
 async def search_store(service: Service, request: SearchRequest) -> SearchResponse:
-    """Search the store; errors as those of `Searcher.search` and `zebra.serve.inference`."""
+    """Search the store; raises what `Searcher.search` and `zebra.serve.inference` raise."""
     searcher = service.searcher
-    rows = [*request.like, *request.unlike]
-    wanted = [request.text] if request.text and request.text.strip() else []
-    parts: list[WeightedVector] = []
-    texts, warnings = await embed_texts(service, [*wanted, *request.without])
-    weights = [1.0] * len(wanted) + [NEGATIVE_WEIGHT] * len(request.without)
-    parts += zip((text.vector_E for text in texts), weights, strict=True)
+    row_ids = [*request.like, *request.unlike]
+    wanted_texts = [request.text] if request.text and request.text.strip() else []
+    terms: list[WeightedVector] = []
+    texts, warnings = await embed_texts(service, [*wanted_texts, *request.without])
+    weights = [1.0] * len(wanted_texts) + [NEGATIVE_WEIGHT] * len(request.without)
+    terms += zip((text.vector_E for text in texts), weights, strict=True)
     if request.image is not None:
-        parts.append(((await embed_images(service, [request.image]))[0], 1.0))
-    if rows:
-        vectors_NE = torch.from_numpy(await service.read_pool(searcher.read_vectors, rows))
-        parts += zip(
+        terms.append(((await embed_images(service, [request.image]))[0], 1.0))
+    if row_ids:
+        vectors_NE = torch.from_numpy(await service.read_pool(searcher.read_vectors, row_ids))
+        terms += zip(
             vectors_NE, [1.0] * len(request.like) + [NEGATIVE_WEIGHT] * len(request.unlike), strict=True
         )
     if request.image is not None and request.image.id is not None:
-        rows.append(request.image.id)
-    found = await service.search_pool(
+        row_ids.append(request.image.id)
+    result = await service.search_pool(
         searcher.search,
-        combine_vectors(parts),
+        combine_vectors(terms),
         k=request.k,
         offset=request.offset,
         where=request.where,
         min_score=request.min_score,
         dedup=request.dedup,
-        exclude=rows,
+        exclude=row_ids,
     )
     return SearchResponse(
-        hits=[_hit_response(hit) for hit in found.hits],
-        more=found.has_more,
-        method=found.method,
-        recall=found.recall,
-        searched=found.num_rows,
-        seconds=found.seconds,
+        hits=[_hit_response(hit) for hit in result.hits],
+        more=result.has_more,
+        method=result.method,
+        recall=result.recall,
+        searched=result.num_rows,
+        seconds=result.seconds,
         warnings=warnings,
     )
 
 
 def row_response(id: str, row: Mapping[str, object]) -> RowResponse:
-    """Return a row as it is shown: no place on this machine."""
-    address = f"/v1/images/{quote(id, safe='')}"
+    """Return a row without its internal columns, so that no local path is shown."""
+    url = f"/v1/images/{quote(id, safe='')}"
     caption, width, height = row.get("caption"), row.get("width"), row.get("height")
     return RowResponse(
         id=id,
@@ -74,20 +73,20 @@ def row_response(id: str, row: Mapping[str, object]) -> RowResponse:
         columns={
             name: to_json_value(value)
             for name, value in row.items()
-            if name not in PLACES | TOP_LEVEL_COLUMNS
+            if name not in INTERNAL_COLUMNS | TOP_LEVEL_COLUMNS
         },
-        image=address,
-        thumbnail=f"{address}/thumbnail",
+        image=url,
+        thumbnail=f"{url}/thumbnail",
     )
 
 
 def _hit_response(hit: Hit) -> HitResponse:
     row = row_response(hit.id, hit.row)
-    return HitResponse(**row.model_dump(), score=hit.score, duplicates=len(hit.duplicates))
+    return HitResponse(**row.model_dump(), score=hit.score, num_duplicates=len(hit.duplicates))
 
 
 def to_json_value(value: object) -> object:
-    """Return a value of a column as JSON has it."""
+    """Return a column value as JSON: dates in ISO format, NaN and infinity as None, other types as text."""
     if value is None or isinstance(value, str | int | bool):
         return value
     if isinstance(value, float):
@@ -95,5 +94,5 @@ def to_json_value(value: object) -> object:
     if isinstance(value, datetime | date):
         return value.isoformat()
     if isinstance(value, list | tuple):
-        return [to_json_value(part) for part in value]
+        return [to_json_value(item) for item in value]
     return str(value)

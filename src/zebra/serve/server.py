@@ -1,4 +1,4 @@
-"""An app in; a process that listens, drains on SIGTERM or Ctrl-C, and does not wait for slow heads."""
+"""Uvicorn server with header time-outs, early rejection under load, and draining on SIGTERM or Ctrl-C."""
 
 import asyncio
 import json
@@ -17,23 +17,24 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from zebra.serve import errors
-from zebra.serve.middleware.body_limit import BUSY_MESSAGE, ConcurrencyLimit
+from zebra.serve.concurrency import ConcurrencyLimit
+from zebra.serve.errors import BUSY_MESSAGE, error_body
 
 MAX_HEADER_BYTES = 16 * 2**10
 HEADER_TIMEOUT_SECONDS = 10.0
-"""For the head of a request to arrive."""
+"""Time for the head of a request to arrive."""
+KEEP_ALIVE_SECONDS = 15
 DRAIN_TIMEOUT_SECONDS = 25
-"""What is accepted has so long to be answered, once the server is told to stop."""
+"""Time to answer accepted requests after the shutdown signal."""
 ACCEPTS_PER_LOOP = 8
-"""New connections, 0.2 ms each, before those that are open have their turn."""
+"""Connections that are accepted, 0.2 ms each, before open connections are served again."""
 LISTEN_BACKLOG = 1024
-"""New connections that the system holds until they are accepted."""
+"""Connections that the kernel queues until they are accepted."""
 CONTENT_LENGTH_PATTERN = re.compile(rb"\r\ncontent-length: *([0-9]{1,9}) *(?:\r\n|$)", re.IGNORECASE)
 UNSUPPORTED_HEADERS_PATTERN = re.compile(
     rb"\r\n(?:connection|transfer-encoding|expect|upgrade):", re.IGNORECASE
 )
-_OVERLOADED_BODY = json.dumps(errors.error_body(429, BUSY_MESSAGE)).encode()
+_OVERLOADED_BODY = json.dumps(error_body(429, BUSY_MESSAGE)).encode()
 OVERLOADED_RESPONSE = (
     b"HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nX-Content-Type-Options: nosniff\r\n"
     b"Retry-After: 1\r\nContent-Length: %d\r\n\r\n%s" % (len(_OVERLOADED_BODY), _OVERLOADED_BODY)
@@ -42,31 +43,31 @@ SHUTDOWN_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Server(uvicorn.Server):
-    """Uvicorn with limits; `run` returns once everything that was accepted is answered.
+    """Uvicorn with limits; `run` returns once every accepted request is answered.
 
-    Left to itself, uvicorn raises the signal again when it is done; a server that was told to stop and did is well.
+    Uvicorn itself raises the shutdown signal again after draining; this server exits normally.
     """
 
     def __init__(
         self, app: FastAPI, on_shutdown: Callable[[], None], concurrency_limit: ConcurrencyLimit
     ) -> None:
-        """Prepare to serve an app.
+        """Create a server for an app.
 
         Args:
-            on_shutdown: Is called when the server is told to stop.
-            concurrency_limit: For requests; once they are taken, more are turned away.
+            on_shutdown: Called on the shutdown signal.
+            concurrency_limit: Limits the requests in progress; beyond it, requests are rejected.
         """
         super().__init__(
             uvicorn.Config(
                 app,
-                http=partial(HTTPProtocol, concurrency_limit),  # type: ignore[arg-type]  # uvicorn only ever calls it
+                http=partial(HTTPProtocol, concurrency_limit),  # type: ignore[arg-type]  # uvicorn only calls it
                 ws="none",
                 lifespan="on",
                 log_config=None,
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,
-                timeout_keep_alive=15,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 backlog=ACCEPTS_PER_LOOP,
                 timeout_graceful_shutdown=DRAIN_TIMEOUT_SECONDS,
                 h11_max_incomplete_event_size=MAX_HEADER_BYTES,
@@ -75,37 +76,38 @@ class Server(uvicorn.Server):
         self._on_shutdown = on_shutdown
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to listen. To asyncio, what may wait and what is accepted at once is one number; here it is two."""
+        """Listen. asyncio uses one number for the backlog and for accepts per loop; this sets the backlog apart."""
         await super().startup(sockets)
-        for door in sockets or ():
-            door.listen(LISTEN_BACKLOG)
+        for listener in sockets or ():
+            listener.listen(LISTEN_BACKLOG)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Drain when told to stop, and leave it at that."""
-        if threading.current_thread() is not threading.main_thread():  # no other can listen to signals
+        """Handle the shutdown signals, and restore the previous handlers without raising the signal again."""
+        if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
             yield
             return
-        before = {number: signal.signal(number, self.handle_exit) for number in SHUTDOWN_SIGNALS}
+        previous_handlers = {number: signal.signal(number, self.handle_exit) for number in SHUTDOWN_SIGNALS}
         try:
             yield
         finally:
-            for number, handler in before.items():
+            for number, handler in previous_handlers.items():
                 signal.signal(number, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop, the second time at once."""
+        """Drain on the first signal, exit at once on the second."""
         self._on_shutdown()
         super().handle_exit(sig, frame)
 
 
 class HTTPProtocol(H11Protocol):
-    """HTTP with less patience.
+    """HTTP/1.1 with a time-out for request heads, and cheap rejection under load.
 
-    A connection whose request's head is too long in coming is closed; uvicorn's own timer stops at the first byte.
+    A connection whose request head is incomplete after `HEADER_TIMEOUT_SECONDS` is closed; uvicorn's own timer stops at
+    the first byte.
 
-    When all places are taken, a request that has arrived whole is turned away unread: taking it apart only to refuse it
-    costs half of answering it, and at twice the load the server would do little else.
+    If the concurrency limit is reached, a complete request is rejected before it is parsed. Parsing costs half as much
+    as answering, so that at twice the capacity the server would do little else.
     """
 
     def __init__(self, concurrency_limit: ConcurrencyLimit, *args: Any, **kwargs: Any) -> None:
@@ -114,12 +116,12 @@ class HTTPProtocol(H11Protocol):
         self._header_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn narrows it
-        """Begin to wait for a head."""
+        """Start the header timer."""
         super().connection_made(transport)
         self._update_header_timer()
 
     def data_received(self, data: bytes) -> None:
-        """Turn a request away, or hand it on."""
+        """Reject a request at once, or parse it."""
         if self._concurrency_limit.is_full and self._is_idle() and is_complete_post(data):
             self._concurrency_limit.num_rejected += 1
             self.transport.write(OVERLOADED_RESPONSE)
@@ -129,19 +131,23 @@ class HTTPProtocol(H11Protocol):
         self._update_header_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no more."""
+        """Cancel the header timer."""
         super().connection_lost(exc)
         self._cancel_header_timer()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is not HTTP, in the shape of all errors."""
-        body = json.dumps(errors.error_body(400, msg)).encode()
-        head = [
+        """Answer malformed HTTP with an error in the usual JSON shape."""
+        body = json.dumps(error_body(400, msg)).encode()
+        headers = [
             ("Content-Type", "application/json"),
             ("Content-Length", str(len(body))),
             ("Connection", "close"),
         ]
-        for event in (h11.Response(status_code=400, headers=head), h11.Data(data=body), h11.EndOfMessage()):
+        for event in (
+            h11.Response(status_code=400, headers=headers),
+            h11.Data(data=body),
+            h11.EndOfMessage(),
+        ):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
 
@@ -161,10 +167,12 @@ class HTTPProtocol(H11Protocol):
 
 
 def is_complete_post(data: bytes) -> bool:
-    r"""Say whether some bytes are one simple POST, from its first byte to its last, that leaves the connection open.
+    r"""Return whether the bytes are exactly one POST request that leaves the connection open.
 
-    >>> is_whole(b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}"), is_whole(b"POST / HTTP/1.1\r\nContent-Le")
-    (True, False)
+    >>> is_complete_post(b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}")
+    True
+    >>> is_complete_post(b"POST / HTTP/1.1\r\nContent-Le")
+    False
     """
     head, _, body = data.partition(b"\r\n\r\n")
     length = CONTENT_LENGTH_PATTERN.search(head)

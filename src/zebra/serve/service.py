@@ -1,4 +1,4 @@
-"""The life of a service: model and store are opened behind it, requests are answered, and the last ones waited for."""
+"""The service behind the routes: open the model and the store, answer requests, drain."""
 
 import asyncio
 import warnings
@@ -8,29 +8,32 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zebra.config.serve import ServeConfig
-from zebra.serve.concurrency import BoundedThreadPool
+from zebra.search.searcher import Searcher, open_searcher
+from zebra.serve.concurrency import BoundedThreadPool, ConcurrencyLimit
 from zebra.serve.encoder import BatchedEncoder
 from zebra.serve.errors import HTTPError
 from zebra.serve.metrics import Metrics
-from zebra.serve.middleware.body_limit import ConcurrencyLimit
 from zebra.serve.model_runner import ModelClient
-from zebra.workflows.search import Searcher, open_searcher
-from zebra.workflows.serve import example_captions
+from zebra.store import Store
 
+NUM_SEARCH_THREADS = 2
 NUM_READ_THREADS = 4
-"""Threads that wait for disks."""
+"""Threads that read from disk."""
+NUM_EXAMPLES = 6
+MAX_CAPTION_ROWS = 2000
+"""Rows that example captions are taken from."""
 
 
 @dataclass(frozen=True, slots=True)
 class SearchBackend:
-    """A store that can be searched, and texts to try on it."""
+    """The searcher of a store, and example queries for it."""
 
     searcher: Searcher
     example_captions: tuple[str, ...]
 
 
 class Service:
-    """What the routes ask. It is ready once the model is warm, and not any more when it drains."""
+    """Model, store and metrics of a server. It is ready from the model's warm-up until it drains."""
 
     def __init__(
         self,
@@ -40,26 +43,29 @@ class Service:
         on_ready: Callable[[], None] = lambda: None,
         on_error: Callable[[BaseException], None] = lambda _error: None,
     ) -> None:
-        """Prepare a service; nothing is opened before it runs.
+        """Create a service; `lifespan` opens the model and the store.
 
         Args:
-            model: Is entered when the service runs, and is warm then.
-            on_ready: Is called when everything is there and warm, before the first request.
-            on_error: Is told why model or store cannot be opened.
+            model: Entered by `lifespan`; it is warm once it is entered.
+            on_ready: Called when the model and the store are open, before the first request.
+            on_error: Called with the exception if the model or the store cannot be opened.
         """
         self.config = config
         self.concurrency_limit = ConcurrencyLimit(config.batching.max_queue_size)
         self.metrics = Metrics()
         self.metrics.track_rejected(lambda: self.concurrency_limit.num_rejected)
         self.search_pool = BoundedThreadPool(
-            "search", 2, config.batching.max_queue_size, self.metrics.stage_callback("search")
+            "search",
+            NUM_SEARCH_THREADS,
+            config.batching.max_queue_size,
+            self.metrics.stage_callback("search"),
         )
         self.read_pool = BoundedThreadPool("read", NUM_READ_THREADS, config.batching.max_queue_size)
         self._model = model
         self._on_ready = on_ready
         self._on_error = on_error
         self.is_draining = False
-        """Whether new requests are turned away."""
+        """Whether new requests are rejected."""
         self._encoder: BatchedEncoder | None = None
         self._search_backend: SearchBackend | None = None
 
@@ -70,46 +76,46 @@ class Service:
 
     @property
     def encoder(self) -> BatchedEncoder:
-        """The model; Refusal while it is being loaded."""
+        """The model; HTTPError (503) while it is loading."""
         if self._encoder is None:
-            raise HTTPError(503, "the model is being loaded", retry_after_seconds=2)
+            raise HTTPError(503, "the model is still loading", retry_after_seconds=2)
         return self._encoder
 
     @property
     def search_backend(self) -> SearchBackend | None:
-        """The store, if there is one; Refusal while it is being opened."""
+        """The store, or None without one; HTTPError (503) while it is opening."""
         _ready = self.encoder
         return self._search_backend
 
     @property
     def searcher(self) -> Searcher:
-        """The store; Refusal if there is none."""
-        gallery = self.search_backend
-        if gallery is None:
+        """The searcher of the store; HTTPError (404) if the server has no store."""
+        backend = self.search_backend
+        if backend is None:
             raise HTTPError(
                 404,
-                "this service has no store to search; make one with: zebra embed MODEL PICTURES --out STORE, and start "
-                "it with --store STORE",
+                "this server has no store. Create one with `zebra embed MODEL IMAGES --out STORE`, and start the "
+                "server with --store STORE.",
             )
-        return gallery.searcher
+        return backend.searcher
 
     def drain(self) -> None:
-        """Take no new work; what was accepted is still answered."""
+        """Reject new requests; accepted ones are still answered."""
         self.is_draining = True
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        """Open everything in the background; close it in the end."""
+        """Open the model and the store in the background, and close them at the end."""
         async with AsyncExitStack() as stack:
             stack.enter_context(_ignore_pillow_warnings())
             stack.callback(self.search_pool.close)
             stack.callback(self.read_pool.close)
-            opening = asyncio.create_task(self._open(stack))
-            opening.add_done_callback(self._report_error)
+            open_task = asyncio.create_task(self._open(stack))
+            open_task.add_done_callback(self._report_error)
             yield
             self.drain()
-            opening.cancel()
-            await asyncio.wait([opening])
+            open_task.cancel()
+            await asyncio.wait([open_task])
 
     async def _open(self, stack: AsyncExitStack) -> None:
         model = await stack.enter_async_context(self._model)
@@ -130,12 +136,27 @@ class Service:
         return SearchBackend(searcher, example_captions(Path(self.config.store)))
 
 
+def example_captions(store_path: Path) -> tuple[str, ...]:
+    """Return a few short captions from the first rows of a store, as example queries."""
+    captions: dict[str, None] = {}
+    num_rows = 0
+    for batch in Store.open(store_path).scan(["caption"]):
+        captions |= dict.fromkeys(
+            text.strip() for text in batch["caption"].to_pylist() if text and text.strip()
+        )
+        num_rows += batch.num_rows
+        if num_rows >= MAX_CAPTION_ROWS:
+            break
+    shortest = sorted(captions, key=len)[: max(NUM_EXAMPLES, len(captions) // 4)]
+    return tuple(shortest[:: max(1, len(shortest) // NUM_EXAMPLES)][:NUM_EXAMPLES])
+
+
 @contextmanager
 def _ignore_pillow_warnings() -> Iterator[None]:
-    """Leave Pillow's warnings alone.
+    """Ignore Pillow's warnings until the block ends.
 
-    Decoding silences warnings, which belong to the whole process: threads that do so at once may leave the silence
-    behind, so what held before is put back in the end.
+    Warning filters belong to the process. Decoding changes them, and threads that decode at once may restore them in
+    the wrong order, so the filters from before are restored at the end.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")

@@ -1,7 +1,7 @@
-"""The process of a model, `python -m zebra.serve.worker SOCKET MODEL SIZE`: calls in by a socket, answers out.
+"""The model worker process, `python -m zebra.serve.worker FD MODEL BATCH_SIZE`.
 
-`zebra.serve.worker_client` starts it. Signals that stop a server are left to the server, which answers what it
-accepted; this one ends when the other side of its socket is gone.
+`zebra.serve.worker_client` starts it. It reads calls from a socket and sends replies. It ignores SIGINT and SIGTERM,
+because the server still answers accepted requests after them, and exits when the server closes the socket.
 """
 
 import gc
@@ -31,19 +31,20 @@ from zebra.serve.frames import Frame, FrameDecoder, encode_frame
 from zebra.serve.model_runner import DecodedImage, ModelRunner
 
 RECV_BYTES = 2**20
-"""Bytes that are read."""
+"""Maximum number of bytes per read."""
 
 Reply = tuple[Mapping[str, Any], Sequence[memoryview]]
+"""Header and payloads."""
 
 
 class ModelWorker:
-    """Makes what is called for: passes in one thread, in the order of the calls, and decoding in others."""
+    """Run calls: the model in one thread, in the order of the calls; decoding in several threads."""
 
     def __init__(self, connection: socket.socket, model: str, batch_size: int) -> None:
-        """Begin to open the model; that it is open is the answer to a call 0, which nobody makes.
+        """Start loading the model; the reply to call 0, which nobody makes, reports that it is loaded.
 
         Args:
-            batch_size: Of a full batch.
+            batch_size: Size of a full batch.
         """
         self._connection = connection
         self._send_lock = threading.Lock()
@@ -53,81 +54,85 @@ class ModelWorker:
         self._load_future.add_done_callback(partial(self._send_reply, 0))
 
     def serve_forever(self) -> None:
-        """Take calls until the other side is gone."""
-        frames = FrameDecoder()
+        """Run calls until the server closes the socket."""
+        decoder = FrameDecoder()
         while data := self._connection.recv(RECV_BYTES):
-            for frame in frames.feed(data):
-                what = frame.header["what"]
-                threads = self._decode_executor if what == "decode" else self._model_executor
-                threads.submit(HANDLERS[what], self._runner, frame).add_done_callback(
-                    partial(self._send_reply, frame.header["call"])
+            for frame in decoder.feed(data):
+                method = frame.header["method"]
+                executor = self._decode_executor if method == "decode_image" else self._model_executor
+                executor.submit(HANDLERS[method], self._runner, frame).add_done_callback(
+                    partial(self._send_reply, frame.header["call_id"])
                 )
 
     def _load_model(self, model: str, batch_size: int) -> Reply:
         self._runner = ModelRunner(load(model))
         self._runner.warm_up(batch_size)
         gc.collect()
-        gc.freeze()  # what is there for good is not looked through again
+        gc.freeze()  # the model is permanent: later collections skip it
         return asdict(self._runner.metadata), ()
 
     def _send_reply(self, call_id: int, future: "Future[Reply]") -> None:
         error = future.exception()
-        head, parts = future.result() if error is None else (serialize_error(error), ())
-        with self._send_lock, suppress(OSError):  # the other side is gone, and this one will be
-            for piece in encode_frame({"call": call_id, **head}, parts):
-                self._connection.sendall(piece)
+        header, payloads = future.result() if error is None else (serialize_error(error), ())
+        with self._send_lock, suppress(OSError):  # the server is gone, and this process exits soon
+            for chunk in encode_frame({"call_id": call_id, **header}, payloads):
+                self._connection.sendall(chunk)
 
 
 def serialize_error(error: BaseException) -> dict[str, Any]:
-    """Return an error as the other side can raise it again."""
+    """Return the header of a reply from which the client can rebuild the exception."""
     if isinstance(error, BadSample):
-        return {"error": "BadSample", "said": [error.reason, error.location, error.detail]}
+        return {"error": "BadSample", "args": [error.reason, error.location, error.detail]}
     if isinstance(error, ZebraError):
-        return {"error": type(error).__name__, "said": [str(error)]}
-    return {"error": None, "said": ["".join(traceback.format_exception(error))]}
+        return {"error": type(error).__name__, "args": [str(error)]}
+    return {"error": None, "args": ["".join(traceback.format_exception(error))]}
 
 
 def _handle_decode(runner: ModelRunner, frame: Frame) -> Reply:
-    [data] = frame.payloads
-    found = runner.decode_image(
-        data.decode() if frame.header["base64"] else bytes(data), frame.header["where"]
-    )
-    if isinstance(found, DecodedImage):
-        return {"digest": found.digest, "shape": found.pixels_3HW.shape}, [_array_to_bytes(found.pixels_3HW)]
-    return {"digest": None}, [_vectors_to_bytes([found])]
+    [payload] = frame.payloads
+    data = payload.decode() if frame.header["base64"] else bytes(payload)
+    result = runner.decode_image(data, frame.header["where"])
+    if isinstance(result, DecodedImage):
+        return {"digest": result.digest, "shape": result.pixels_3HW.shape}, [
+            _array_to_bytes(result.pixels_3HW)
+        ]
+    return {"digest": None}, [_vectors_to_bytes([result])]
 
 
 def _handle_images(runner: ModelRunner, frame: Frame) -> Reply:
     shape = frame.header["shape"]
-    pictures = [
-        DecodedImage(np.frombuffer(part, np.uint8).reshape(shape), digest)
-        for part, digest in zip(frame.payloads, frame.header["digests"], strict=True)
+    images = [
+        DecodedImage(np.frombuffer(payload, np.uint8).reshape(shape), digest)
+        for payload, digest in zip(frame.payloads, frame.header["digests"], strict=True)
     ]
-    return {}, [_vectors_to_bytes(runner.encode_images(pictures))]
+    return {}, [_vectors_to_bytes(runner.encode_images(images))]
 
 
 def _handle_texts(runner: ModelRunner, frame: Frame) -> Reply:
-    found = runner.encode_texts(frame.header["texts"])
-    head = {"tokens": [text.num_tokens for text in found], "cut": [text.is_truncated for text in found]}
-    return head, [_vectors_to_bytes([text.vector_E for text in found])]
+    texts = runner.encode_texts(frame.header["texts"])
+    header = {
+        "num_tokens": [text.num_tokens for text in texts],
+        "is_truncated": [text.is_truncated for text in texts],
+    }
+    return header, [_vectors_to_bytes([text.vector_E for text in texts])]
 
 
 def _handle_head(runner: ModelRunner, frame: Frame) -> Reply:
-    found = runner.build_head(frame.header["labels"], frame.header["templates"])
-    return {"cut": found.num_truncated}, [_vectors_to_bytes(found.vectors_CE)]
+    head = runner.build_head(frame.header["labels"], frame.header["templates"])
+    return {"num_truncated": head.num_truncated}, [_vectors_to_bytes(head.vectors_CE)]
 
 
 HANDLERS = {
-    "decode": _handle_decode,
-    "pictures": _handle_images,
-    "texts": _handle_texts,
-    "head": _handle_head,
+    "decode_image": _handle_decode,
+    "encode_images": _handle_images,
+    "encode_texts": _handle_texts,
+    "build_head": _handle_head,
 }
 
 
 def _vectors_to_bytes(vectors_NE: Tensor | Sequence[Tensor]) -> memoryview:
-    rows = vectors_NE if isinstance(vectors_NE, Tensor) else torch.stack(list(vectors_NE))
-    return _array_to_bytes(rows.numpy())
+    stacked_NE = vectors_NE if isinstance(vectors_NE, Tensor) else torch.stack(list(vectors_NE))
+    return _array_to_bytes(stacked_NE.numpy())
 
 
 def _array_to_bytes(array: NDArray[Any]) -> memoryview:
@@ -135,14 +140,14 @@ def _array_to_bytes(array: NDArray[Any]) -> memoryview:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Serve one model."""
-    number, model, size = argv
-    for told_to_stop in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(told_to_stop, signal.SIG_IGN)
+    """Run a worker for one model."""
+    fd, model, batch_size = argv
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signal_number, signal.SIG_IGN)
     warnings.filterwarnings("ignore", module=r"PIL\.")
-    with socket.socket(fileno=int(number)) as line:
-        ModelWorker(line, model, int(size)).serve_forever()
-    os._exit(0)  # nobody waits for what is under way
+    with socket.socket(fileno=int(fd)) as connection:
+        ModelWorker(connection, model, int(batch_size)).serve_forever()
+    os._exit(0)  # calls that still run have no client
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""A model in a process of its own, seen from the server: calls go out, answers come back, and it is started again.
+"""Client of the model worker: call the model over a socket, and restart the worker if it dies.
 
-Passes and decoding hold Python's lock some forty times each; in the server's own process the network waits for them,
-and they for it. A decoder that crashes, or a system that takes memory back, ends this process and not the server.
+The model has its own process for two reasons. Inference and decoding take the GIL some forty times per batch, so they
+and the event loop would delay each other. And a crashing decoder or the OOM killer ends the worker, not the server.
 """
 
 import asyncio
@@ -26,40 +26,40 @@ from zebra.serve.frames import Frame, FrameDecoder, encode_frame
 from zebra.serve.model_runner import DecodedImage, ModelMetadata, TextEmbedding, ZeroShotHead
 
 WORKER_ARGS = ("-P", "-m", "zebra.serve.worker")
-"""What Python runs; -P: nothing of the folder one happens to be in."""
+"""Arguments of the Python interpreter; -P keeps the working directory off sys.path."""
 EXIT_GRACE_SECONDS = 2.0
-"""For the process to end by itself when the server is done with it."""
+"""Time for the worker to exit by itself before it is killed."""
 log = logging.getLogger(__name__)
 
 
 class WorkerDied(HTTPError):
-    """The model's process ended before it had answered."""
+    """The worker died before it replied."""
 
     def __init__(self) -> None:
         super().__init__(
-            503, "the model stopped while it was at this; it is started again", retry_after_seconds=5
+            503, "the model worker died during this request and is restarting", retry_after_seconds=5
         )
 
 
 class WorkerError(RuntimeError):
-    """Something failed unforeseen in the model's process; the message is the traceback there."""
+    """An unexpected exception in the worker; the message is its traceback."""
 
 
 class WorkerClient:
-    """A `zebra.serve.model_runner.Model`; an async context manager, entered once the model is warm.
+    """A `zebra.serve.model_runner.ModelClient`; an async context manager, entered once the model is warm.
 
-    If the process ends unasked, what it was at is refused with 503, what comes meanwhile waits, and another is started.
+    If the worker dies, calls in flight fail with `WorkerDied`, new calls wait, and a new worker starts.
     """
 
     def __init__(
         self, model: str, batch_size: int, on_error: Callable[[BaseException], None] = lambda _error: None
     ) -> None:
-        """Prepare a process.
+        """Prepare a client; entering it starts the worker.
 
         Args:
-            model: Of any layout that `zebra.load` reads.
-            batch_size: Of a full batch.
-            on_error: Is told why it cannot be started again.
+            model: Any model that `zebra.load` reads.
+            batch_size: Size of a full batch.
+            on_error: Called with the exception if the worker cannot be restarted.
         """
         self._args = [model, str(batch_size)]
         self._on_error = on_error
@@ -71,16 +71,16 @@ class WorkerClient:
         self._restart_task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> "WorkerClient":
-        """Start, and wait until the model is warm.
+        """Start the worker, and wait until the model is warm.
 
         Raises:
-            ZebraError: What `zebra.load` raises; WeightsError if the process ends over it.
+            ZebraError: Whatever `zebra.load` raises; WeightsError if the worker dies while it loads the model.
         """
         await self._start()
         return self
 
     async def __aexit__(self, *_error: object) -> None:
-        """End the process; what it is at is dropped."""
+        """Stop the worker; calls in flight are dropped."""
         self._is_closing = True
         if self._restart_task is not None:
             self._restart_task.cancel()
@@ -90,127 +90,129 @@ class WorkerClient:
 
     @property
     def metadata(self) -> ModelMetadata:
-        """What there is to know of the model."""
+        """The metadata of the model."""
         assert self._metadata is not None, "not entered"
         return self._metadata
 
     @property
     def is_ready(self) -> bool:
-        """Whether the process lives and its model is warm."""
+        """Whether the worker runs and its model is warm."""
         return self._ready.is_set()
 
     @property
     def pid(self) -> int:
-        """Of the process."""
+        """The process id of the worker."""
         return self._process.pid
 
     async def decode_image(self, data: str | bytes, where: str) -> DecodedImage | Tensor:
-        """Decode a picture; a string holds it in base64."""
-        head = {"base64": isinstance(data, str), "where": where}
-        answer = await self._call("decode", head, [data.encode() if isinstance(data, str) else data])
-        digest, [part] = answer.header["digest"], answer.payloads
+        """Decode an image; a string is base64."""
+        header = {"base64": isinstance(data, str), "where": where}
+        reply = await self._call("decode_image", header, [data.encode() if isinstance(data, str) else data])
+        digest, [payload] = reply.header["digest"], reply.payloads
         if digest is None:
-            return _to_tensor(part)
-        return DecodedImage(np.frombuffer(part, np.uint8).reshape(answer.header["shape"]), digest)
+            return _to_tensor(payload)
+        return DecodedImage(np.frombuffer(payload, np.uint8).reshape(reply.header["shape"]), digest)
 
     async def encode_images(self, images: Sequence[DecodedImage]) -> Sequence[Tensor]:
-        """Embed pictures."""
-        head = {"shape": images[0].pixels_3HW.shape, "digests": [picture.digest for picture in images]}
-        parts = [picture.pixels_3HW.data for picture in images]
-        answer = await self._call("pictures", head, parts)
-        return list(_to_tensor(answer.payloads[0]).view(len(images), -1))
+        """Embed images."""
+        header = {"shape": images[0].pixels_3HW.shape, "digests": [image.digest for image in images]}
+        reply = await self._call("encode_images", header, [image.pixels_3HW.data for image in images])
+        return list(_to_tensor(reply.payloads[0]).view(len(images), -1))
 
     async def encode_texts(self, texts: Sequence[str]) -> Sequence[TextEmbedding]:
         """Embed texts."""
-        answer = await self._call("texts", {"texts": texts})
-        vectors_NE = _to_tensor(answer.payloads[0]).view(len(texts), -1)
+        reply = await self._call("encode_texts", {"texts": texts})
+        vectors_NE = _to_tensor(reply.payloads[0]).view(len(texts), -1)
         return [
-            TextEmbedding(vector_E, tokens, is_cut)
-            for vector_E, tokens, is_cut in zip(
-                vectors_NE, answer.header["tokens"], answer.header["cut"], strict=True
+            TextEmbedding(vector_E, num_tokens, is_truncated)
+            for vector_E, num_tokens, is_truncated in zip(
+                vectors_NE, reply.header["num_tokens"], reply.header["is_truncated"], strict=True
             )
         ]
 
     async def build_head(self, labels: Sequence[str], templates: Sequence[str]) -> ZeroShotHead:
-        """Build a head."""
-        answer = await self._call("head", {"labels": labels, "templates": templates})
-        return ZeroShotHead(_to_tensor(answer.payloads[0]).view(len(labels), -1), answer.header["cut"])
+        """Build a zero-shot head."""
+        reply = await self._call("build_head", {"labels": labels, "templates": templates})
+        vectors_CE = _to_tensor(reply.payloads[0]).view(len(labels), -1)
+        return ZeroShotHead(vectors_CE, reply.header["num_truncated"])
 
     async def _call(
         self, method: str, header: Mapping[str, Any], payloads: Sequence[bytes | memoryview] = ()
     ) -> Frame:
         await self._ready.wait()
-        number = next(self._call_ids)
-        answer = self._register_call(number)
+        call_id = next(self._call_ids)
+        future = self._register_call(call_id)
         try:
-            self._transport.writelines(encode_frame({"call": number, "what": method, **header}, payloads))
-            return await answer
+            self._transport.writelines(
+                encode_frame({"call_id": call_id, "method": method, **header}, payloads)
+            )
+            return await future
         finally:
-            self._pending_calls.pop(number, None)
+            self._pending_calls.pop(call_id, None)
 
     def _register_call(self, call_id: int) -> "asyncio.Future[Frame]":
-        answer: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
-        self._pending_calls[call_id] = answer
-        return answer
+        future: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
+        self._pending_calls[call_id] = future
+        return future
 
     def _on_frame(self, frame: Frame) -> None:
-        answer = self._pending_calls.get(frame.header["call"])
-        if answer is None or answer.done():  # who asked has left
+        future = self._pending_calls.get(frame.header["call_id"])
+        if future is None or future.done():  # the caller was canceled
             return
         if "error" in frame.header:
-            answer.set_exception(_deserialize_error(frame.header["error"], frame.header["said"]))
+            future.set_exception(_deserialize_error(frame.header["error"], frame.header["args"]))
         else:
-            answer.set_result(frame)
+            future.set_result(frame)
 
     async def _start(self) -> None:
-        here, there = socket.socketpair()
-        with there:
-            number = there.fileno()
-            self._process = subprocess.Popen(  # noqa: S603 -- this Python, and words that no shell reads
-                [sys.executable, *WORKER_ARGS, str(number), *self._args],
-                pass_fds=[number],
+        own_end, worker_end = socket.socketpair()
+        with worker_end:
+            fd = worker_end.fileno()
+            self._process = subprocess.Popen(  # noqa: S603 -- this interpreter, and arguments that no shell parses
+                [sys.executable, *WORKER_ARGS, str(fd), *self._args],
+                pass_fds=[fd],
                 stdin=subprocess.DEVNULL,
             )
-        opened = self._register_call(0)
+        load_future = self._register_call(0)
         loop = asyncio.get_running_loop()
-        self._transport, _line = await loop.create_connection(
-            lambda: _FrameProtocol(self._on_frame, self._on_disconnect), sock=here
+        self._transport, _protocol = await loop.create_connection(
+            lambda: _FrameProtocol(self._on_frame, self._on_disconnect), sock=own_end
         )
         try:
-            facts = _metadata_from_frame(await opened)
+            metadata = _metadata_from_frame(await load_future)
         except BaseException as error:
             self._transport.close()
             if not isinstance(error, WorkerDied):
                 self._process.kill()
-            ended = await self._wait_for_exit()
+            exit_status = await self._wait_for_exit()
             if isinstance(error, WorkerDied):
                 raise WeightsError(
-                    f"the model cannot be opened: its process {ended} over it; if the system took its memory back, "
-                    "give it more, or choose a smaller model"
+                    f"failed to load the model {self._args[0]}: the worker process {exit_status}. If it ran out of "
+                    "memory, add RAM or use a smaller model."
                 ) from error
             raise
         finally:
             self._pending_calls.pop(0, None)
-        if self._metadata not in (None, facts):
+        if self._metadata not in (None, metadata):
             raise WeightsError(
-                f"{self._args[0]} is another model than before; start the server again to serve it"
+                f"{self._args[0]} changed while the server was running. Restart the server to use it."
             )
-        self._metadata = facts
+        self._metadata = metadata
         self._ready.set()
 
     def _on_disconnect(self) -> None:
-        """Take note that the process is gone, and start another one if it was not told to go."""
-        was_up = self._ready.is_set()
+        """Fail the pending calls, and restart the worker unless the client is closing."""
+        was_ready = self._ready.is_set()
         self._ready.clear()
-        for answer in self._pending_calls.values():
-            if not answer.done():
-                answer.set_exception(WorkerDied())
-        if was_up and not self._is_closing:
+        for future in self._pending_calls.values():
+            if not future.done():
+                future.set_exception(WorkerDied())
+        if was_ready and not self._is_closing:
             self._restart_task = asyncio.create_task(self._restart_worker())
             self._restart_task.add_done_callback(self._report_restart_error)
 
     async def _restart_worker(self) -> None:
-        log.error("the process of the model %s; another one is started", await self._wait_for_exit())
+        log.error("model worker %s; restarting", await self._wait_for_exit())
         await self._start()
 
     def _report_restart_error(self, task: "asyncio.Task[None]") -> None:
@@ -219,13 +221,13 @@ class WorkerClient:
             self._on_error(error)
 
     async def _wait_for_exit(self) -> str:
-        """Wait for the end of the process; return how it was."""
-        for patience in (EXIT_GRACE_SECONDS, None):
+        """Wait for the worker to exit, killing it after the grace period; return its exit status in words."""
+        for timeout in (EXIT_GRACE_SECONDS, None):
             with suppress(subprocess.TimeoutExpired):
-                code = await asyncio.to_thread(self._process.wait, patience)
+                code = await asyncio.to_thread(self._process.wait, timeout)
                 break
             self._process.kill()
-        return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
 
 
 class _FrameProtocol(asyncio.Protocol):
@@ -237,17 +239,17 @@ class _FrameProtocol(asyncio.Protocol):
         self._on_disconnect = on_disconnect
 
     def data_received(self, data: bytes) -> None:
-        """Hand on what has become whole."""
+        """Decode frames and pass them on."""
         for frame in self._decoder.feed(data):
             self._on_frame(frame)
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """Tell that nothing more will come."""
+        """Report that the worker closed the socket."""
         self._on_disconnect()
 
 
 def _metadata_from_frame(frame: Frame) -> ModelMetadata:
-    return ModelMetadata(**{name: value for name, value in frame.header.items() if name != "call"})
+    return ModelMetadata(**{name: value for name, value in frame.header.items() if name != "call_id"})
 
 
 def _to_tensor(payload: bytearray) -> Tensor:
@@ -255,8 +257,8 @@ def _to_tensor(payload: bytearray) -> Tensor:
 
 
 def _deserialize_error(name: str | None, args: Sequence[str]) -> Exception:
-    """Return an error of the other side as one of this side."""
+    """Return the exception that `zebra.serve.worker.serialize_error` described."""
     if name is None:
-        return WorkerError(f"in the process of the model:\n{args[0]}")
-    kind = getattr(errors, name)
-    return ZebraError(*args) if kind is errors.MissingExtra else kind(*args)
+        return WorkerError(f"in the model worker:\n{args[0]}")
+    error_class = getattr(errors, name)
+    return ZebraError(*args) if error_class is errors.MissingExtra else error_class(*args)

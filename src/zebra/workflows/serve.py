@@ -1,47 +1,85 @@
-"""`zebra serve`: what the user names, or what a demo left behind, in; a model and a store that can be served out."""
+"""`zebra serve`: serve a model and a store over HTTP, by default the demo's."""
 
+import os
+from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from zebra.config.embed import EmbedConfig
 from zebra.config.menagerie import DemoConfig
 from zebra.config.serve import ServeConfig
-from zebra.errors import ConfigError
+from zebra.errors import ConfigError, MissingExtra
 from zebra.store import Store
-from zebra.workflows import embed
 
+if TYPE_CHECKING:
+    from zebra.embed.pipeline import Progress
+
+REQUIRED_PACKAGES = ("fastapi", "uvicorn", "prometheus_client")
 UNSEEN_DATASETS = ("unseen-kinds", "zebra")
-"""Sets of kinds that the demo's model never saw: they lie among the pictures that it learned from, to be found."""
+"""Evaluation datasets with kinds that the demo's model has not seen. They are added to the demo's store."""
 QUIZ_DATASETS = ("unseen-kinds", "fine-grained")
 DEMO_QUERIES = ("a horse with black and white stripes",)
-"""The first text to try on a demo."""
-NUM_EXAMPLES = 6
-MAX_CAPTION_ROWS = 2000
-"""Rows that examples are taken from."""
+"""The first example queries for the demo."""
+
+
+def run(
+    config: ServeConfig,
+    callback: Callable[["Progress"], None] = lambda _progress: None,
+    on_listening: Callable[[str], None] = lambda _url: None,
+) -> None:
+    """Serve until SIGTERM or Ctrl-C, and until every accepted request is answered.
+
+    Args:
+        callback: Receives the progress while the demo's images are embedded.
+        on_listening: Called with the URL once the server listens; requests are answered once /readyz returns 200.
+
+    Raises:
+        MissingExtra: The extra `serve` is not installed.
+        ConfigError: There is no model, or the address is in use.
+        WeightsError: The model is incomplete.
+        StoreError: The store is missing or incomplete, or was filled by another model.
+        DataError: A quiz dataset is incomplete.
+    """
+    for package in REQUIRED_PACKAGES:
+        if find_spec(package) is None:
+            raise MissingExtra(package, "zebra serve", "serve")
+    # OpenMP threads that wait for others give up their core instead of spinning: the event loop, the decoders and the
+    # worker need it. OpenMP reads this when torch is imported, so the imports of torch follow.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from zebra.serve.run import run as run_server
+
+    run_server(apply_demo_defaults(config, callback), on_listening)
 
 
 def apply_demo_defaults(
-    config: ServeConfig, callback: embed.EmbedCallback = lambda _tally: None
+    config: ServeConfig, callback: Callable[["Progress"], None] = lambda _progress: None
 ) -> ServeConfig:
-    """Fill in what was left out.
+    """Return the config with a model.
 
-    Without model and store, both are the demo's, with quizzes; its pictures and those of kinds that it never saw are
-    embedded the first time. With a store alone, the model is the one that filled it.
+    If neither model nor store is given, both are the demo's, with quizzes. The demo's images and those of kinds that
+    its model has not seen are embedded the first time. If only a store is given, the model is the one that filled it.
+
+    Args:
+        callback: Receives the progress while images are embedded.
 
     Raises:
-        ConfigError: There is nothing to serve.
-        StoreError: There is no store where one is named.
+        ConfigError: There is no model to serve.
+        StoreError: There is no store at the given path.
     """
     if config.model is not None:
         return config
     if config.store is not None:
         return replace(config, model=Store.open(Path(config.store)).metadata.model)
+    from zebra.workflows import embed
+
     out = Path(DemoConfig().out)
     model, world, store = out / "model", out / "menagerie", out / "store"
     if not model.is_dir():
         raise ConfigError(
-            f"nothing to serve: there is no model in {model}. Run zebra demo first, or name your own with --model and "
-            "--store"
+            f"no model to serve: {model} does not exist. Run `zebra demo` first, or give your own with --model and "
+            "--store."
         )
     evaluation = world / "evaluation"
     for shards in (world / "train", *(evaluation / name / "test" for name in UNSEEN_DATASETS)):
@@ -57,16 +95,3 @@ def apply_demo_defaults(
         quiz=config.quiz or quizzes,
         example_queries=config.example_queries or DEMO_QUERIES,
     )
-
-
-def example_captions(store_path: Path) -> tuple[str, ...]:
-    """Return a few captions of a store, short ones of its beginning, as texts to try."""
-    found: dict[str, None] = {}
-    rows = 0
-    for batch in Store.open(store_path).scan(["caption"]):
-        found |= dict.fromkeys(text.strip() for text in batch["caption"].to_pylist() if text and text.strip())
-        rows += batch.num_rows
-        if rows >= MAX_CAPTION_ROWS:
-            break
-    short = sorted(found, key=len)[: max(NUM_EXAMPLES, len(found) // 4)]
-    return tuple(short[:: max(1, len(short) // NUM_EXAMPLES)][:NUM_EXAMPLES])

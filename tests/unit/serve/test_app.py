@@ -99,7 +99,7 @@ def test_the_shape_of_openai_gets_the_answer_of_openai(client, clip):
 def test_a_picture_that_was_seen_passes_the_tower_once(client):
     def passes():
         lines = client.get("/metrics").text.splitlines()
-        [line] = [line for line in lines if line.startswith('zebra_batch_items_count{queue="pictures"}')]
+        [line] = [line for line in lines if line.startswith('zebra_batch_items_count{queue="images"}')]
         return float(line.split()[-1])
 
     before = passes()
@@ -135,12 +135,12 @@ def test_labels_times_templates_are_capped(client):
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ({"images": [{"data": "not base64!"}], "labels": ["a"]}, "picture 0: data is not base64"),
-        ({"images": [sent(encoded(1)), sent(b"GIF89a")], "labels": ["a"]}, "picture 1: damaged image"),
+        ({"images": [{"data": "not base64!"}], "labels": ["a"]}, "image 0: data is not base64"),
+        ({"images": [sent(encoded(1)), sent(b"GIF89a")], "labels": ["a"]}, "image 1: damaged image"),
         ({"images": [sent(encoded(1))], "labels": ["a", "a"]}, "labels named twice: a"),
         ({"images": [sent(encoded(1))], "labels": [" "]}, "an empty label"),
         ({"images": [sent(encoded(1))], "labels": ["a"], "templates": ["no place"]}, "no place"),
-        ({"images": [{"url": "https://example.org/a.jpg"}], "labels": ["a"]}, "cannot be fetched"),
+        ({"images": [{"url": "https://example.org/a.jpg"}], "labels": ["a"]}, "cannot fetch"),
     ],
 )
 def test_a_request_that_cannot_be_done_says_why(client, body, said):

@@ -156,7 +156,9 @@ def test_v3_ten_thousand_distinct_inputs_are_never_mixed_up():
         return items, await batcher(items)
 
     async def scenario():
-        async with batching(square, max_batch_size=32, max_delay_seconds=0.002, max_queue_size=40_000) as batcher:
+        async with batching(
+            square, max_batch_size=32, max_delay_seconds=0.002, max_queue_size=40_000
+        ) as batcher:
             tasks = [asyncio.create_task(ask(batcher, number)) for number in range(10_000)]
             await asyncio.sleep(0.2)
             gone = draw.sample(tasks, 1000)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from zebra.serve.frames import FrameDecoder, encode_frame
 
 values = st.integers() | st.lists(st.text("aé漢\n", max_size=8))
-heads = st.dictionaries(st.sampled_from(["call", "what", "texts"]), values)
+heads = st.dictionaries(st.sampled_from(["call_id", "method", "texts"]), values)
 messages = st.lists(st.tuples(heads, st.lists(st.binary(max_size=50), max_size=4)), max_size=5)
 
 

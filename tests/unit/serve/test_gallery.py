@@ -109,7 +109,7 @@ def test_a_query_longer_than_the_context_is_answered_with_a_warning(gallery):
 
 def test_a_query_for_nothing_is_refused(gallery):
     for nothing in ({}, {"text": " "}):
-        assert problem(gallery.post("/v1/search", json=nothing), 422).startswith("say what to look for")
+        assert problem(gallery.post("/v1/search", json=nothing), 422).startswith("the query is empty")
     problem(gallery.post("/v1/search", json={"like": ["unknown"]}), 400)
     problem(gallery.post("/v1/search", json={"text": "a", "k": 1000}), 422)
 
@@ -166,9 +166,9 @@ def test_a_picture_that_was_deleted_stays_as_a_result_with_a_placeholder(serving
             [hit] = [hit for hit in found(client, text="a", k=12)["hits"] if hit["name"] == "003.jpg"]
             small = client.get(hit["thumbnail"])
             assert small.status_code == 200
-            assert (small.headers.get("X-Picture") == "missing") == missing
+            assert (small.headers.get("X-Image") == "missing") == missing
             Image.open(io.BytesIO(small.content)).load()
-            assert "no longer on disk" in problem(client.get(hit["image"]), 410)
+            assert "missing or has changed" in problem(client.get(hit["image"]), 410)
 
 
 def test_rows_that_are_added_are_found_by_the_next_search(serving, model, photos, tmp_path):

@@ -158,14 +158,14 @@ def test_another_column_is_refused_with_the_nearest_name(store):
     shown = project_store(store)
     with pytest.raises(ConfigError, match="Did you mean 'kind'"):
         read_column_colors(store, shown, "kinds")
-    with pytest.raises(ConfigError, match="cannot be coloured by 'vector'"):
+    with pytest.raises(ConfigError, match="cannot be colored by 'vector'"):
         read_column_colors(store, shown, "vector")
 
 
 def test_values_of_another_version_are_not_laid_on_old_points(store):
     shown = project_store(store)
     store.append(rows(60, 61))
-    with pytest.raises(StoreError, match="has changed"):
+    with pytest.raises(StoreError, match="changed after the map was computed"):
         read_column_colors(store, shown, "kind")
 
 

@@ -172,8 +172,11 @@ def test_the_table_is_that_of_the_exported_file(client, dataset, tmp_path):
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (("elsewhere", "red"), "answer 1: the set colours has no picture 'elsewhere'"),
-        (("0.tar/s0000000", "rad"), "answer 1: no class 'rad', nor ? for not knowing. Did you mean 'red'?"),
+        (("elsewhere", "red"), "answer 1: dataset colours has no image 'elsewhere'"),
+        (
+            ("0.tar/s0000000", "rad"),
+            "answer 1: no class 'rad'. Give a class name, or ? for \"I don't know\". Did you mean 'red'?",
+        ),
     ],
 )
 def test_an_answer_that_cannot_be_one_is_named(client, answer, message):
@@ -184,7 +187,7 @@ def test_an_answer_that_cannot_be_one_is_named(client, answer, message):
 def test_a_second_answer_to_a_picture_is_refused(client):
     first = start(client)["questions"][0]
     refused = score(client, (first, "red"), (first, "blue"))
-    assert "answer 2: 'ann' has answered" in refused.json()["error"]["message"]
+    assert "answer 2: 'ann' has already answered" in refused.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(
@@ -201,13 +204,13 @@ def test_an_unknown_set_is_told_with_the_nearest_name(client):
 
 
 def test_two_sets_of_one_name_are_refused(dataset, tmp_path):
-    with pytest.raises(ConfigError, match="two quiz sets are called colours"):
+    with pytest.raises(ConfigError, match="two quiz datasets are called colours"):
         serve(dataset, write(tmp_path / "other" / "colours"))
 
 
 def test_while_the_model_is_loaded_only_the_score_waits(dataset):
     def loading():
-        raise HTTPError(503, "the model is being loaded", retry_after_seconds=2)
+        raise HTTPError(503, "the model is still loading", retry_after_seconds=2)
 
     client = serve(dataset, model=loading)
     image = start(client)["questions"][0]

@@ -80,14 +80,14 @@ def test_errors_come_back_as_what_they_are(model):
 )
 def test_an_error_is_raised_again_as_it_was(error):
     head = worker.serialize_error(error)
-    again = worker_client._deserialize_error(head["error"], head["said"])
+    again = worker_client._deserialize_error(head["error"], head["args"])
     assert type(again) is type(error)
     assert str(again) == str(error)
 
 
 def test_a_missing_package_is_still_told_of():
     head = worker.serialize_error(MissingExtra("onnxruntime", "this", "onnx"))
-    assert "pip install" in str(worker_client._deserialize_error(head["error"], head["said"]))
+    assert "pip install" in str(worker_client._deserialize_error(head["error"], head["args"]))
 
 
 def test_a_model_that_cannot_be_opened_says_why_and_leaves_no_process(tmp_path):
@@ -105,11 +105,11 @@ def test_a_model_that_cannot_be_opened_says_why_and_leaves_no_process(tmp_path):
 
 @pytest.mark.parametrize(
     ("end", "how"),
-    [("os._exit(3)", "ended with exit code 3"), ("os.kill(os.getpid(), 9)", "ended by SIGKILL")],
+    [("os._exit(3)", "exited with code 3"), ("os.kill(os.getpid(), 9)", "killed by SIGKILL")],
 )
 def test_a_process_that_dies_of_opening_a_model_says_how(monkeypatch, end, how):
     monkeypatch.setattr(worker_client, "WORKER_ARGS", ("-c", f"import os; {end}"))
-    with pytest.raises(WeightsError, match=f"its process .*{how} over it"):
+    with pytest.raises(WeightsError, match=f"the worker process .*{how}"):
         asking("x", None)
 
 
@@ -136,7 +136,7 @@ def test_v4_a_process_that_was_killed_is_replaced(model, caplog):
         return text.vector_E
 
     asking(model, scenario)
-    assert "was ended by SIGKILL" in caplog.text
+    assert "was killed by SIGKILL" in caplog.text
 
 
 def test_a_process_that_cannot_be_replaced_is_told_to_who_runs_it(tmp_path):
@@ -150,7 +150,7 @@ def test_a_process_that_cannot_be_replaced_is_told_to_who_runs_it(tmp_path):
         assert not there.is_ready
 
     asking(folder, scenario, told.append)
-    assert "another model than before" in str(told[0])
+    assert "changed while the server was running" in str(told[0])
 
 
 def test_nothing_that_goes_wrong_in_a_second_start_is_lost(model, monkeypatch):
@@ -159,7 +159,7 @@ def test_nothing_that_goes_wrong_in_a_second_start_is_lost(model, monkeypatch):
 import socket, sys
 from zebra.serve.frames import encode_frame
 line = socket.socket(fileno=int(sys.argv[1]))
-line.sendall(b"".join(encode_frame({"call": 0, "error": None, "said": ["a disk that broke"]})))
+line.sendall(b"".join(encode_frame({"call_id": 0, "error": None, "args": ["a disk that broke"]})))
 line.recv(1)
 """
 

@@ -1,35 +1,21 @@
-"""Bodies of requests: read whole before a route sees them, bounded in size and time; who leaves is not worked for."""
+"""Middleware that reads request bodies within limits and cancels work for disconnected clients."""
 
 import asyncio
 from contextlib import suppress
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from zebra.serve import errors
-from zebra.serve.errors import HTTPError
+from zebra.serve.concurrency import ConcurrencyLimit
+from zebra.serve.errors import BUSY_MESSAGE, HTTPError, error_response
 
 LINGER_SECONDS = 2.0
-BUSY_MESSAGE = "the server is busy; try again later"
-
-
-class ConcurrencyLimit:
-    """How many requests are worked on, and how many may be."""
-
-    def __init__(self, max_requests: int) -> None:
-        self.max_requests = max_requests
-        self.num_active = 0
-        self.num_rejected = 0
-
-    @property
-    def is_full(self) -> bool:
-        """Whether the next request has to be turned away."""
-        return self.num_active >= self.max_requests
+"""How long the rest of a rejected body is read before the connection closes."""
 
 
 class BodyLimitMiddleware:
-    """Reads the body of each request of an app, lets so many in at once, and cancels one whose client has left.
+    """Read each request body in full before the app runs, and cancel the app if the client disconnects.
 
-    Bytes are counted as they arrive, whatever the head says of their number.
+    Bytes are counted as they arrive, whatever Content-Length says.
     """
 
     def __init__(
@@ -44,10 +30,10 @@ class BodyLimitMiddleware:
         """Wrap an app.
 
         Args:
-            max_bytes: Bytes of one body; more are refused with 413.
-            max_total_bytes: Bytes of all bodies that are held at once; beyond, requests are refused with 429.
-            timeout_seconds: For a body to arrive; slower ones are refused with 408.
-            concurrency_limit: For requests with a body; beyond, they are refused with 429 before anything is made of it.
+            max_bytes: Maximum size of one body; larger ones get 413.
+            max_total_bytes: Maximum size of all bodies in memory; beyond it, requests get 429.
+            timeout_seconds: Time for a body to arrive; slower ones get 408.
+            concurrency_limit: Limits requests with a body; beyond it, they get 429 before they are parsed.
         """
         self._app = app
         self._max_bytes = max_bytes
@@ -57,7 +43,7 @@ class BodyLimitMiddleware:
         self._buffered_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
+        """Handle a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -65,15 +51,15 @@ class BodyLimitMiddleware:
         try:
             if await self._read_body_with_timeout(scope, receive, body):
                 await self._run_app(scope, bytes(body), receive, send)
-        except HTTPError as refusal:
-            await _send_error(refusal, receive, send)
+        except HTTPError as error:
+            await _send_error(error, receive, send)
         finally:
             self._buffered_bytes -= len(body)
 
     async def _run_app(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
         if body and self._concurrency_limit.is_full:
             self._concurrency_limit.num_rejected += 1
-            await errors.error_response(429, BUSY_MESSAGE, {"Retry-After": "1"})(scope, receive, send)
+            await error_response(429, BUSY_MESSAGE, {"Retry-After": "1"})(scope, receive, send)
             return
         self._concurrency_limit.num_active += bool(body)
         try:
@@ -86,40 +72,44 @@ class BodyLimitMiddleware:
             async with asyncio.timeout(self._timeout_seconds):
                 return await self._read_body(scope, receive, body)
         except TimeoutError:
-            raise HTTPError(408, "the body of the request took too long") from None
+            raise HTTPError(
+                408, f"the request body did not arrive within {self._timeout_seconds:g} s"
+            ) from None
 
     async def _read_body(self, scope: Scope, receive: Receive, body: bytearray) -> bool:
-        """Collect the body; False if the client left."""
-        promised = dict(scope["headers"]).get(b"content-length", b"0")
-        if promised.isdigit() and int(promised) > self._max_bytes:
+        """Append the body to `body`; return False if the client disconnected."""
+        content_length = dict(scope["headers"]).get(b"content-length", b"0")
+        if content_length.isdigit() and int(content_length) > self._max_bytes:
             raise self._too_large_error()
-        more = True
-        while more:
+        has_more = True
+        while has_more:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return False
-            piece = message.get("body", b"")
-            if len(body) + len(piece) > self._max_bytes:
+            chunk = message.get("body", b"")
+            if len(body) + len(chunk) > self._max_bytes:
                 raise self._too_large_error()
-            if self._buffered_bytes + len(piece) > self._max_total_bytes:
-                raise HTTPError(429, "the server is receiving too much at once", retry_after_seconds=1)
-            body += piece
-            self._buffered_bytes += len(piece)
-            more = message.get("more_body", False)
+            if self._buffered_bytes + len(chunk) > self._max_total_bytes:
+                raise HTTPError(429, "too many request bytes in flight", retry_after_seconds=1)
+            body += chunk
+            self._buffered_bytes += len(chunk)
+            has_more = message.get("more_body", False)
         return True
 
     def _too_large_error(self) -> HTTPError:
-        return HTTPError(413, f"the body of a request may have {self._max_bytes:,} bytes")
+        return HTTPError(413, f"request body too large: at most {self._max_bytes:,} bytes are allowed")
 
 
 async def _send_error(error: HTTPError, receive: Receive, send: Send) -> None:
-    """Answer, and let go of what is still being sent: a connection closed at once may take the answer with it."""
+    """Send an error, then discard the rest of the body: closing at once may lose the response (TCP reset)."""
     headers = {"Connection": "close"}
     if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(error.retry_after_seconds)
-    answer = errors.error_response(error.status_code, str(error), headers)
-    await send({"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers})
-    await send({"type": "http.response.body", "body": answer.body, "more_body": True})
+    response = error_response(error.status_code, str(error), headers)
+    await send(
+        {"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers}
+    )
+    await send({"type": "http.response.body", "body": response.body, "more_body": True})
     with suppress(TimeoutError):
         async with asyncio.timeout(LINGER_SECONDS):
             while (await receive()).get("more_body", False):
@@ -130,29 +120,29 @@ async def _send_error(error: HTTPError, receive: Receive, send: Send) -> None:
 async def _cancel_on_disconnect(
     app: ASGIApp, scope: Scope, body: bytes, receive: Receive, send: Send
 ) -> None:
-    """Run a request, and cancel it if the client leaves before the end."""
-    pieces: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+    """Run an app on a body that was already read, and cancel it if the client disconnects."""
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def replay() -> Message:
-        if pieces:
-            return pieces.pop()
-        await asyncio.Event().wait()  # the app is cancelled instead of told
+        if messages:
+            return messages.pop()
+        await asyncio.Event().wait()  # the app is canceled and never sees http.disconnect
         raise AssertionError
 
-    async def gone() -> None:
+    async def wait_for_disconnect() -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
 
-    answering = asyncio.ensure_future(app(scope, replay, send))
-    leaving = asyncio.ensure_future(gone())
+    app_task = asyncio.ensure_future(app(scope, replay, send))
+    disconnect_task = asyncio.ensure_future(wait_for_disconnect())
     try:
-        await asyncio.wait([answering, leaving], return_when=asyncio.FIRST_COMPLETED)
-        if answering.done():
-            answering.result()
+        await asyncio.wait([app_task, disconnect_task], return_when=asyncio.FIRST_COMPLETED)
+        if app_task.done():
+            app_task.result()
             return
-        answering.cancel()
+        app_task.cancel()
         with suppress(asyncio.CancelledError):
-            await answering
+            await app_task
     finally:
-        for task in (answering, leaving):
+        for task in (app_task, disconnect_task):
             task.cancel()

@@ -5,14 +5,20 @@ import json
 
 import pytest
 
-from zebra.serve.middleware.body_limit import BodyLimitMiddleware, ConcurrencyLimit
+from zebra.serve.concurrency import ConcurrencyLimit
+from zebra.serve.middleware.body_limit import BodyLimitMiddleware
 
 HEAD = {"type": "http", "headers": []}
 
 
 def answered(app, messages, head=HEAD, **limits):
     """Ask an app behind Bodies with some messages, each after its seconds; return status and error type or body."""
-    known = {"max_bytes": 100, "max_total_bytes": 1000, "timeout_seconds": 5.0, "concurrency_limit": ConcurrencyLimit(10)} | limits
+    known = {
+        "max_bytes": 100,
+        "max_total_bytes": 1000,
+        "timeout_seconds": 5.0,
+        "concurrency_limit": ConcurrencyLimit(10),
+    } | limits
     sent = []
 
     async def scenario():
