@@ -1,4 +1,4 @@
-"""The table on disk: rows of pictures with their vectors in, the same rows out, whatever happens in between."""
+"""The store: a LanceDB table of images and their vectors, with crash-safe commits."""
 
 from zebra.errors import StoreError
 from zebra.store.metadata import StoreMetadata

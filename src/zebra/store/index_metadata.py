@@ -1,4 +1,4 @@
-"""What is known of a store's index, beside it in a small file: how it was made, and how many neighbours it finds."""
+"""Metadata of a store's vector index: build parameters and measured recall."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -11,31 +11,31 @@ INDEX_METADATA_FILE = "index.json"
 
 @dataclass(frozen=True, slots=True)
 class IndexMetadata:
-    """An index as it was measured when it was made."""
+    """Parameters of an index and its recall, measured when it was built."""
 
     index_type: str
     num_rows: int
-    """Indexed; those added since are found by looking at all of them."""
+    """Rows in the index. A search scans the rows that were appended later."""
     num_partitions: int
     nprobes: int
-    """Partitions that a search looks into."""
+    """Partitions that a search reads."""
     refine_factor: int
-    """Times as many rows as asked for that a search compares by their own vectors."""
+    """Multiple of k candidates that are scored again with the full-precision vectors."""
     recall: float
-    """Share of the ten nearest neighbours that it finds, over `queries` searches."""
+    """Recall@10 over `num_queries` queries."""
     num_queries: int
     build_seconds: float
 
 
 def read_index_metadata(store_path: Path) -> IndexMetadata | None:
-    """Read them; None if there are none."""
+    """Read index.json; return None if it is missing or unreadable."""
     try:
         return IndexMetadata(**json.loads((store_path / INDEX_METADATA_FILE).read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError, TypeError):  # it is replaced whole: no crash damages it
+    except (FileNotFoundError, ValueError, TypeError):  # the write is atomic: a crash leaves no partial file
         return None
 
 
 def write_index_metadata(store_path: Path, metadata: IndexMetadata) -> None:
-    """Write them, whole and durably."""
+    """Write index.json atomically and fsync it."""
     with atomic_write(store_path / INDEX_METADATA_FILE, fsync=True) as partial:
         partial.write_text(json.dumps(asdict(metadata)) + "\n", encoding="utf-8")

@@ -1,6 +1,6 @@
-"""The thin layer over LanceDB, which nothing else of zebra imports: Arrow tables in, batches of rows out.
+"""Wrapper around LanceDB, whose API changes between releases; no other module imports it.
 
-https://lancedb.github.io/lancedb (0.40): its names move between releases, so all that is used of it stands here.
+https://lancedb.github.io/lancedb (0.40)
 """
 
 import re
@@ -19,34 +19,34 @@ from zebra.errors import StoreError
 
 TABLE_NAME = "images"
 METADATA_CACHE_BYTES = 16 << 20
-"""Of the metadata LanceDB keeps; by default it kept 400 MB after 1,000 commits."""
+"""Limit of LanceDB's metadata cache. With the default it held 400 MB after 1,000 commits."""
 INDEX_NAME = "vector_idx"
 INDEX_CACHE_BYTES = 4 << 30
-"""At most of an index in memory, which takes what it needs as it is used: a byte for each number of a vector."""
+"""Limit of the index in memory. It grows with use, up to one byte per vector component."""
 ERROR_NOISE = re.compile(
     r"^(?:lance error: )?(?:LanceError\(\w+\): )?(?:.*Wrapped error: )?|,? /\S+\.rs:\d+:\d+"
 )
-"""Around what LanceDB has to say: its own types, and places in its source."""
+"""Type names and source locations around the message of a LanceDB error."""
 MAX_ROWS_FIXED_NPROBES = 1000
-"""Rows asked for above which the partitions looked into may not hold so many."""
+"""k above which `nprobes` partitions may hold too few rows."""
 ERRNO_PATTERN = re.compile(r"\(os error (\d+)\)")
 
 
 class LanceError(StoreError):
-    """A file that LanceDB could not read or write, or something it was asked that it cannot do."""
+    """An operation that failed in LanceDB."""
 
     def __init__(self, path: Path, error: Exception) -> None:
         self.message = ERROR_NOISE.sub("", str(error))
-        super().__init__(f"{path}: {self.message}. Open it again: what a crash left behind is put right then")
-        number = ERRNO_PATTERN.search(self.message)
-        self.errno = int(number[1]) if number else None
-        """The operating system's number of the error, where LanceDB gave one."""
+        super().__init__(f"{path}: {self.message}. Open the store again, which recovers it after a crash")
+        match = ERRNO_PATTERN.search(self.message)
+        self.errno = int(match[1]) if match else None
+        """errno of the operating system, if LanceDB reported one."""
         self.needs_upgrade = "upgrade" in self.message or "newer version" in self.message
-        """The table needs a newer LanceDB."""
+        """Whether the table needs a newer LanceDB."""
 
 
 class LanceTable:
-    """The rows of one store, at the version it was opened at or brought to."""
+    """The table of one store, at one version."""
 
     def __init__(self, store_path: Path, table: Any) -> None:
         self.store_path = store_path
@@ -54,69 +54,69 @@ class LanceTable:
 
     @classmethod
     def create(cls, store_path: Path, schema: pa.Schema) -> "LanceTable":
-        """Make an empty table in a store's folder."""
+        """Create an empty table in a store directory."""
         with _translate_errors(store_path):
             return cls(store_path, _connect(store_path).create_table(TABLE_NAME, schema=schema))
 
     @classmethod
     def open(cls, store_path: Path) -> "LanceTable":
-        """Open the newest version."""
+        """Open the latest version."""
         with _translate_errors(store_path):
             return cls(store_path, _connect(store_path).open_table(TABLE_NAME))
 
     @property
     def schema(self) -> pa.Schema:
-        """Of the rows, with the metadata it was made with."""
+        """Schema of the rows, with the metadata of `create`."""
         with _translate_errors(self.store_path):
             return self._table.schema
 
     @property
     def version(self) -> int:
-        """Counts up with every commit."""
+        """Version that is read; it increases with every commit."""
         with _translate_errors(self.store_path):
             return int(self._table.version)
 
     def count_rows(self, where: str | None = None) -> int:
-        """Count rows."""
+        """Count the rows, or those that match a condition."""
         with _translate_errors(self.store_path):
             return int(self._table.count_rows(where))
 
     def scan(
         self, columns: Sequence[str], where: str | None = None, offset: int = 0
     ) -> Iterator[pa.RecordBatch]:
-        """Yield rows in their order, those before `offset` left out, a few at a time."""
+        """Yield the rows from `offset` on, in store order, in batches."""
         with _translate_errors(self.store_path):
             query = self._table.search().select(list(columns))
             query = query.where(where) if where else query
             yield from (query.offset(offset) if offset else query).to_batches()
 
     def take_positions(self, positions: Sequence[int], columns: Sequence[str]) -> pa.Table:
-        """Return the rows at positions of the scan's order, in the order asked for."""
+        """Return the rows at positions in store order, in the order of `positions`."""
         unique, inverse = np.unique(np.asarray(positions, dtype=np.int64), return_inverse=True)
         with _translate_errors(self.store_path):
             rows = self._table.take_offsets(unique.tolist()).select(list(columns)).to_arrow()
         return rows.take(pa.array(inverse))
 
     def append(self, rows: pa.Table | pa.RecordBatchReader) -> None:
-        """Add rows behind all others, in their order; those of a reader pass through one batch at a time."""
+        """Append rows in order; a reader is consumed batch by batch."""
         with _translate_errors(self.store_path):
             self._table.add(rows, write_parallelism=1)
 
     def delete(self, where: str) -> None:
-        """Remove rows."""
+        """Delete the rows that match a condition."""
         with _translate_errors(self.store_path):
             self._table.delete(where)
 
     def update(self, where: str, values: Mapping[str, object]) -> None:
-        """Set columns of some rows to one value each; they move behind all others."""
+        """Set columns of the matching rows to one value each; these rows move to the end."""
         with _translate_errors(self.store_path):
             self._table.update(where=where, values=dict(values))
 
     def build_index(self, num_partitions: int) -> None:
-        """Index the vectors for approximate search by cosine, in place of the index there may be.
+        """Build or replace the index for approximate cosine search.
 
-        IVF_SQ: rows lie in partitions around centres, each number of a vector in one byte. The centres need far less
-        than LanceDB's 256 rows each and 50 rounds, which take minutes for a thousand of them.
+        IVF_SQ groups the rows into partitions around centers and keeps one byte per vector component. The centers need
+        far less than LanceDB's defaults of 256 rows each and 50 iterations, which take minutes for a thousand centers.
         """
         from lancedb.index import IvfSq
 
@@ -127,7 +127,7 @@ class LanceTable:
             self._table.create_index("vector", config=config, name=INDEX_NAME, replace=True)
 
     def num_indexed(self) -> int | None:
-        """Count the rows that are in the index; None without one."""
+        """Count the rows in the index; None without an index."""
         with _translate_errors(self.store_path):
             if INDEX_NAME not in (index.name for index in self._table.list_indices()):
                 return None
@@ -142,57 +142,56 @@ class LanceTable:
         nprobes: int,
         refine_factor: int,
     ) -> pa.Table:
-        """Return the rows that the index finds, the nearest first; rows that it does not hold yet are looked at too.
+        """Return the k nearest rows, best first; rows that are not in the index yet are scanned.
 
         Args:
-            nprobes: Partitions to look into; with a filter, or for very many rows, more if these do not hold enough.
-            refine_factor: Times as many rows as asked for are compared by their own vectors.
+            nprobes: Partitions to read. With a filter, or for a large k, more are read if these hold too few rows.
+            refine_factor: Multiple of k candidates that are scored again with the full-precision vectors.
         """
         with _translate_errors(self.store_path):
             query = self._table.search(vector_E, vector_column_name="vector").distance_type("cosine")
-            if where or k > MAX_ROWS_FIXED_NPROBES:  # at a price of 30 ms for a million rows
+            if where or k > MAX_ROWS_FIXED_NPROBES:  # costs 30 ms for a million rows
                 query = query.minimum_nprobes(nprobes).maximum_nprobes(0)
             else:
                 query = query.nprobes(nprobes)
             query = query.where(where, prefilter=True) if where else query
-            light = [name for name in columns if name != "vector"]
+            small_columns = [name for name in columns if name != "vector"]
             query = query.refine_factor(refine_factor).limit(k)
-            rows = query.select([*light, "_rowid", "_distance"]).to_arrow()
+            rows = query.select([*small_columns, "_rowid", "_distance"]).to_arrow()
             if "vector" not in columns or not len(rows):
                 return rows
-            # asked for with the rest, vectors take three times as long
-            taken = (
+            # selected with the other columns, the vectors take three times as long
+            vectors = (
                 self._table.take_row_ids(rows["_rowid"].to_pylist()).select(["_rowid", "vector"]).to_arrow()
             )
-            places = pc.index_in(rows["_rowid"], taken["_rowid"])
-            return rows.append_column("vector", taken["vector"].take(places))
+            positions = pc.index_in(rows["_rowid"], vectors["_rowid"])
+            return rows.append_column("vector", vectors["vector"].take(positions))
 
     def list_versions(self) -> Iterator[tuple[int, int, datetime]]:
-        """Yield number, rows and time of every version there still is, oldest first."""
+        """Yield version, number of rows and timestamp of every existing version, oldest first."""
         with _translate_errors(self.store_path):
             for version in self._table.list_versions():
                 yield int(version["version"]), int(version["metadata"]["total_rows"]), version["timestamp"]
 
     def restore(self, version: int) -> None:
-        """Make a new version that equals an older one."""
+        """Create a new version with the rows of an older one."""
         with _translate_errors(self.store_path):
             self._table.restore(version)
 
     def num_small_files(self) -> int:
-        """Count the files that are worth being merged."""
+        """Count the files that are small enough to merge."""
         with _translate_errors(self.store_path):
             return int(self._table.stats()["fragment_stats"]["num_small_fragments"])
 
     def compact(self, cleanup_older_than: timedelta) -> None:
-        """Make few files of many small ones, in a new version, and remove versions older than `cleanup_older_than`."""
+        """Merge small files in a new version, and remove versions older than `cleanup_older_than`."""
         with _translate_errors(self.store_path):
-            self._table.optimize(
-                cleanup_older_than=max(cleanup_older_than, timedelta(milliseconds=1))
-            )  # it warns of a plain 0
+            # optimize() warns about an age of 0
+            self._table.optimize(cleanup_older_than=max(cleanup_older_than, timedelta(milliseconds=1)))
 
 
 def in_clause(column: str, values: Sequence[str]) -> str:
-    """Return the condition that a column has one of some values.
+    """Return the SQL condition that a column has one of the values.
 
     >>> in_clause("id", ["a", "o'b"])
     "id IN ('a', 'o''b')"

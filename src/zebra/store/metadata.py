@@ -1,4 +1,4 @@
-"""What a store remembers of the model that filled it, to and from the metadata of an Arrow schema."""
+"""Metadata of a store: its model and vector format, kept in the Arrow schema."""
 
 import json
 from collections.abc import Mapping
@@ -10,80 +10,78 @@ import pyarrow as pa
 from zebra.errors import StoreError
 
 FORMAT_VERSION = 1
-"""Raised whenever an older zebra would read a store wrongly."""
+"""Raised when an older zebra would misread a store."""
 SCHEMA_METADATA_KEY = b"zebra"
-"""Of the schema's metadata; the value is JSON."""
+"""Key in the schema's metadata; the value is JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoreMetadata:
-    """What the vectors of a store have in common."""
+    """Model and vector format of a store."""
 
     fingerprint: str
-    """Of the model: vectors of two models cannot be compared, so a store holds those of one."""
+    """Fingerprint of the model. Vectors of two models are not comparable, so a store holds those of one."""
     model: str
-    """Where it was loaded from: a path, or hf:org/name."""
+    """Path of the model, or hf:org/name."""
     embed_dim: int
-    """Size E of a vector."""
+    """Vector size E."""
     precision: str
-    """The model computed in, to begin with: fp32, bf16 or int8. Those of one model may be mixed."""
+    """Precision of the first run: fp32, bf16 or int8. A store may mix precisions of one model."""
     dtype: Literal["float16", "float32"]
-    """Vectors are kept as."""
+    """Data type of the stored vectors."""
     format: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
         if not self.fingerprint:
             raise StoreError(
-                "a store needs the fingerprint of its model, and this one has none: save it to a folder and load it "
-                "from there"
+                "the model has no fingerprint, and a store needs one. Save the model to a folder and load it from there"
             )
         if self.embed_dim < 1 or self.dtype not in ("float16", "float32"):
             raise StoreError(
-                f"a store cannot hold vectors of {self.embed_dim} × {self.dtype}; embed_dim is at least 1, dtype "
-                "float16 or float32"
+                f"a store cannot hold vectors of {self.embed_dim} × {self.dtype}. embed_dim must be at least 1, and "
+                "dtype float16 or float32"
             )
 
     def to_schema_metadata(self) -> dict[bytes, bytes]:
-        """Return what goes into a schema."""
+        """Return the metadata of an Arrow schema."""
         return {SCHEMA_METADATA_KEY: json.dumps(asdict(self)).encode()}
 
 
 def read_store_metadata(schema_metadata: Mapping[bytes, bytes] | None, path: str) -> StoreMetadata:
-    """Read the facts back from a schema's metadata.
+    """Parse the metadata of an Arrow schema.
 
     Raises:
-        StoreError: There are none, or a newer zebra wrote them.
+        StoreError: There is none, or a newer zebra wrote it.
     """
     try:
-        held = json.loads((schema_metadata or {})[SCHEMA_METADATA_KEY])
-        newer = int(held["format"]) > FORMAT_VERSION
+        values = json.loads((schema_metadata or {})[SCHEMA_METADATA_KEY])
+        is_newer = int(values["format"]) > FORMAT_VERSION
     except (KeyError, ValueError, TypeError) as error:
         raise StoreError(
-            f"{path} is a table, but not one of zebra: its schema has no facts about a model. Name a store made by "
-            "zebra embed"
+            f"{path} is not a zebra store: its table has no zebra metadata. Name a store that zebra embed wrote"
         ) from error
-    if newer:
+    if is_newer:
         raise StoreError(
-            f"{path} was written by a newer zebra (format {held['format']}, this one reads up to {FORMAT_VERSION}); run: pip "
-            "install --upgrade zebra-clip"
+            f"{path} was written by a newer zebra (format {values['format']}; this one reads up to {FORMAT_VERSION}). "
+            "Run: pip install --upgrade zebra-clip"
         )
-    return StoreMetadata(**held)
+    return StoreMetadata(**values)
 
 
 def require_same_model(metadata: StoreMetadata, fingerprint: str, path: str) -> None:
-    """Refuse vectors of another model.
+    """Check that vectors come from the model of the store.
 
     Raises:
-        StoreError: The message names both fingerprints.
+        StoreError: The fingerprints differ.
     """
     if fingerprint != metadata.fingerprint:
         raise StoreError(
-            f"{path} holds vectors of the model {metadata.fingerprint} ({metadata.model}); those of {fingerprint} cannot be "
-            "compared with them. Use that model, or another store for this one"
+            f"{path} holds vectors of the model {metadata.fingerprint} ({metadata.model}), which are not comparable "
+            f"with those of {fingerprint}. Use that model, or another store"
         )
 
 
 def find_store_metadata(schema: pa.Schema, path: str) -> StoreMetadata | None:
-    """Read the facts that rows carry; None if they carry none."""
+    """Return the metadata in a schema, or None if it has none."""
     metadata = schema.metadata
     return read_store_metadata(metadata, path) if metadata and SCHEMA_METADATA_KEY in metadata else None

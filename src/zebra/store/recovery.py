@@ -1,4 +1,4 @@
-"""A store's folder in, its table at the newest version that is whole out."""
+"""Recovery on open: roll back incomplete commits and step over corrupt versions."""
 
 import errno
 
@@ -9,15 +9,15 @@ from zebra.store.store_dir import Commit, CorruptVersionError, StoreDir
 from zebra.store.writer_lock import WriterLock
 
 CORRUPTION_ERRNOS = (None, errno.ENOENT, errno.EIO)
-"""What LanceDB reports for a file that is cut short, gone or on a bad sector; anything else may pass."""
+"""Errors that LanceDB reports for a truncated or missing file or a bad sector; any other error may be temporary."""
 
 
 def open_or_recover(store_dir: StoreDir) -> LanceTable:
-    """Open a table for reading; what a crash left behind is put right first, unless a writer is at work.
+    """Open a table for reading; recover it first, unless a writer is active.
 
     Raises:
-        StoreError: It is damaged beyond repair, no table of zebra, of a newer version, or cannot be put right because
-            the folder cannot be written to.
+        StoreError: The store is damaged beyond repair, is not a zebra store, needs a newer version, or needs recovery
+            in a directory that is not writable.
     """
     table = None
     try:
@@ -32,48 +32,48 @@ def open_or_recover(store_dir: StoreDir) -> LanceTable:
         return recover_table(store_dir)
     except OSError as error:
         raise StoreError(
-            f"{store_dir.path} was left in the middle of a change, and what came of it cannot be undone: "
-            f"{error.strerror}. Open it once where it can be written to"
+            f"{store_dir.path} has an incomplete commit that cannot be rolled back: {error.strerror}. Open the store "
+            "once where it is writable"
         ) from error
     except StoreError:
         if table is None or lock.is_held:
             raise
-        return table  # that of a commit being made at this moment
+        return table  # a writer is committing at this moment
     finally:
         lock.release()
 
 
 def recover_table(store_dir: StoreDir) -> LanceTable:
-    """Put right what a crash left behind, and open the table. Only who holds the lock may do it."""
+    """Recover a store and open its table. The caller must hold the writer lock."""
 
-    def read() -> Commit:
+    def verify_latest() -> Commit:
         table = _open_and_verify(store_dir)
         return Commit(table.version, table.count_rows())
 
-    store_dir.recover(read)
+    store_dir.recover(verify_latest)
     return LanceTable.open(store_dir.path)
 
 
 def _open_and_verify(store_dir: StoreDir) -> LanceTable:
-    """Open the newest version and read a little of every file it consists of.
+    """Open the latest version and read one column of all its files.
 
     Raises:
-        Unreadable: It is damaged.
-        StoreError: It is not damaged, but not for us.
+        CorruptVersionError: The version is damaged.
+        StoreError: The version cannot be opened for another reason.
     """
-    newest = store_dir.latest_version()
+    latest = store_dir.latest_version()
     try:
         table = LanceTable.open(store_dir.path)
-        if table.version < newest:  # a manifest of zeros passes for an empty table
-            raise CorruptVersionError(f"the manifest of version {newest} says nothing")
+        if table.version < latest:  # LanceDB takes a manifest of zeros for an empty table
+            raise CorruptVersionError(f"the manifest of version {latest} is empty")
         read_store_metadata(table.schema.metadata, str(store_dir.path))
-        rows = sum(batch.num_rows for batch in table.scan(["width"]))
-        if rows != table.count_rows():
-            raise CorruptVersionError(f"it should have {table.count_rows():,} rows and has {rows:,}")
+        num_rows = sum(batch.num_rows for batch in table.scan(["width"]))
+        if num_rows != table.count_rows():
+            raise CorruptVersionError(f"expected {table.count_rows():,} rows, found {num_rows:,}")
     except LanceError as error:
         if error.needs_upgrade:
             raise StoreError(
-                f"{store_dir.path}: {error.message}; run: pip install --upgrade lancedb"
+                f"{store_dir.path} cannot be opened: {error.message}. Run: pip install --upgrade lancedb"
             ) from error
         if error.errno not in CORRUPTION_ERRNOS:
             raise

@@ -1,4 +1,4 @@
-"""A store: pictures with vectors and words on disk, appended by one writer, read by anyone at any time."""
+"""A store of images with vectors and captions: one writer, any number of readers."""
 
 import errno
 import os
@@ -28,18 +28,18 @@ from zebra.store.store_dir import Commit, StoreDir
 from zebra.store.writer_lock import WriterLock
 
 IMMUTABLE_COLUMNS = ("id", "digest", "vector")
-"""Columns that make a row what it is; a changed picture is another row."""
+"""Columns that identify a row; a changed image is a new row."""
 MIN_SMALL_FILES = 32
-"""Fewer are left alone: merging one more may write a million rows anew."""
+"""Small files from which `compact` merges: merging one more file may rewrite a million rows."""
 MAX_IDS_PER_CONDITION = 4096
-"""Ids that are named in one condition."""
+"""Limit of ids in one SQL condition."""
 DEFAULT_VERSION_RETENTION = timedelta(days=7)
 NO_VERSION_CLEANUP = timedelta(days=36500)
 
 
 @dataclass(frozen=True, slots=True)
 class StoreVersion:
-    """A state of a store that can be gone back to."""
+    """A version of a store that `Store.restore` accepts."""
 
     version: int
     num_rows: int
@@ -47,11 +47,10 @@ class StoreVersion:
 
 
 class Store:
-    """A table of rows with the columns of `zebra.store.schema`, kept in a folder.
+    """A table on disk with the columns of `zebra.store.schema`.
 
-    What `append`, `delete`, `update`, `restore` and `compact` did is on disk when they return, and each happens as a
-    whole or not at all. The first of them makes this the only writer, until `close`.
-    A store that is only read stays at the version it was opened at.
+    `append`, `delete`, `update`, `restore` and `compact` are atomic and durable when they return. The first of them
+    takes the writer lock, until `close`. A store that is only read stays at the version that it was opened at.
     """
 
     def __init__(self, store_dir: StoreDir, table: LanceTable) -> None:
@@ -61,110 +60,110 @@ class Store:
         self._lock = WriterLock(store_dir.lock_path)
         self._id_hashes: IdHashSet | None = None
         self.metadata = read_store_metadata(table.schema.metadata, str(store_dir.path))
-        """About the model that filled it."""
+        """Model and vector format of the store."""
 
     @classmethod
     def create(cls, path: Path, metadata: StoreMetadata, extra_columns: pa.Schema | None = None) -> "Store":
-        """Make an empty store.
+        """Create an empty store.
 
         Args:
-            path: A folder, made if need be; other files in it are left alone.
-            extra_columns: Further columns for whatever is known of a picture; all may be null.
+            path: A directory, created if it is missing; other files in it are not touched.
+            extra_columns: Columns beyond those of zebra; they become nullable.
 
         Raises:
-            StoreError: There is one already, or it cannot be made there.
+            StoreError: The directory holds a store already, or is not writable.
         """
-        folder, schema = StoreDir(path), build_schema(metadata, extra_columns)
-        lock = WriterLock(folder.lock_path)
+        store_dir, schema = StoreDir(path), build_schema(metadata, extra_columns)
+        lock = WriterLock(store_dir.lock_path)
         try:
             path.mkdir(parents=True, exist_ok=True)
             lock.acquire()
-            if folder.is_creation_incomplete():
-                shutil.rmtree(folder.table_path, ignore_errors=True)
-            if folder.table_path.exists():
-                raise StoreError(f"{path} holds a store already; open it, or name another folder")
-            before = folder.begin_commit(Commit(0, 0), "making the store")
+            if store_dir.is_creation_incomplete():
+                shutil.rmtree(store_dir.table_path, ignore_errors=True)
+            if store_dir.table_path.exists():
+                raise StoreError(f"{path} already holds a store. Open it, or name another directory")
+            old_files = store_dir.begin_commit(Commit(0, 0), "creating the store")
             table = LanceTable.create(path, schema)
-            folder.finish_commit(Commit(table.version, 0, last_rewrite_version=table.version), before)
+            store_dir.finish_commit(Commit(table.version, 0, last_rewrite_version=table.version), old_files)
             fsync_path(path.parent)
         except (OSError, LanceError) as error:
-            raise _write_error("making the store", path, error) from error
+            raise _write_error("creating the store", path, error) from error
         finally:
             lock.release()
-        return cls(folder, table)
+        return cls(store_dir, table)
 
     @classmethod
     def open(cls, path: Path) -> "Store":
-        """Open a store at its newest version; what a crash left behind is put right, with a warning.
+        """Open a store at its latest version; after a crash, recover it and warn.
 
         Raises:
-            StoreError: There is none, it is damaged beyond repair, or a newer zebra or LanceDB wrote it.
+            StoreError: There is no store, it is damaged beyond repair, or a newer zebra or LanceDB wrote it.
         """
-        folder = StoreDir(path)
-        if not folder.table_path.is_dir() or folder.is_creation_incomplete():
+        store_dir = StoreDir(path)
+        if not store_dir.table_path.is_dir() or store_dir.is_creation_incomplete():
             raise StoreError(
-                f"there is no store in {path}; make one with: zebra embed MODEL DATA --out {path}"
+                f"there is no store in {path}. Create one with: zebra embed MODEL DATA --out {path}"
             )
-        return cls(folder, open_or_recover(folder))
+        return cls(store_dir, open_or_recover(store_dir))
 
     @property
     def path(self) -> Path:
-        """The folder."""
+        """Directory of the store."""
         return self._dir.path
 
     @property
     def version(self) -> int:
-        """The version that is read; every commit makes a new one."""
+        """Version that is read; every commit creates a new one."""
         return self._table.version
 
     @property
     def last_commit(self) -> Commit | None:
-        """What was committed last, by whoever writes, as the store's folder says now; it costs reading a small file."""
+        """Last commit of any writer, read from commit.json now."""
         return self._dir.read_commit()
 
     @property
     def schema(self) -> pa.Schema:
-        """Of the rows; its metadata holds the facts."""
+        """Schema of the rows, with the store's metadata."""
         return self._table.schema
 
     def __len__(self) -> int:
         return self._table.count_rows()
 
     def __enter__(self) -> Self:
-        """Return itself."""
+        """Return the store."""
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Let others write."""
+        """Release the writer lock."""
         self.close()
 
     def close(self) -> None:
-        """Let others write; reading goes on."""
+        """Release the writer lock; the store stays readable."""
         self._lock.release()
 
     def require_fingerprint(self, fingerprint: str) -> None:
-        """Refuse to go on with another model than the one whose vectors are here.
+        """Check that a model is the one that embedded this store.
 
         Raises:
-            StoreError: The fingerprint is another; the message names both.
+            StoreError: The fingerprints differ; the message names both.
         """
         require_same_model(self.metadata, fingerprint, str(self.path))
 
     def append(self, rows: pa.RecordBatch | pa.Table) -> int:
-        """Add rows behind all others, in their order, as one commit.
+        """Append rows in order, as one commit.
 
         Args:
-            rows: Columns in any order; those that may be null may be missing. Vectors of any float type are rounded
-                to the store's. If their schema carries facts (as one made from `schema` does), they are compared.
+            rows: Columns in any order; nullable ones may be missing. Vectors of any float type are rounded to the
+                store's. Store metadata in their schema, if any, must name the same model.
 
         Returns:
             The new version.
 
         Raises:
-            StoreError: Rows do not fit (`zebra.store.schema.conform`), an id is in the store, the disk is full, or
-                another process is writing. Nothing was added then.
+            StoreError: The rows are not valid (`zebra.store.schema.validate_rows`), an id is in the store, the disk is
+                full, or another process is writing. Nothing was added then.
         """
         table = validate_rows(rows, self.schema, self.metadata, str(self.path))
         if not len(table):
@@ -173,96 +172,101 @@ class Store:
         if self._id_hashes is None:
             self._id_hashes = IdHashSet(batch["id"] for batch in self._table.scan(["id"]))
         ids = table["id"].to_pylist()
-        there = self._find_existing_ids(self._id_hashes.possible_members(ids))
-        if there:
+        existing = self._find_existing_ids(self._id_hashes.possible_members(ids))
+        if existing:
             raise StoreError(
-                f"{len(there)} of {len(ids)} ids are in {self.path} already, {there[0]!r} for one; nothing was added. "
-                "Leave these rows out, or delete the old ones first"
+                f"{len(existing)} of {len(ids)} ids already exist in {self.path}, for example {existing[0]!r}. "
+                "Nothing was added. Remove these rows, or delete the old ones first"
             )
-        with self._commit(f"adding {len(ids):,} rows", table.nbytes, append_only=True):
+        with self._commit(f"appending {len(ids):,} rows", table.nbytes, append_only=True):
             self._table.append(table)
         self._id_hashes.add(ids)
         return self.version
 
     def append_file(self, path: Path, replace_ids: Sequence[str] = ()) -> int:
-        """Remove some rows and add those of an Arrow file behind all others, as one commit.
+        """Delete rows and append those of an Arrow file, as one commit.
 
-        However many there are, they pass through a batch at a time.
+        The file is read batch by batch, so memory does not grow with it.
 
         Args:
-            path: An Arrow IPC file; its rows are as `append` takes them.
-            replace_ids: Ids of the rows that go; they may come again in the file.
+            path: An Arrow IPC file with rows as for `append`.
+            replace_ids: Ids of the rows to delete; the file may contain them again.
 
         Returns:
             The new version.
 
         Raises:
-            StoreError: As `append`; nothing was added or removed then.
+            StoreError: As for `append`. Nothing was added or deleted then.
         """
         self._acquire_write_lock()
         with pa.memory_map(str(path)) as source:
             file = pa.ipc.open_file(source)
-            numbers = range(file.num_record_batches)
-            known, old = IdHashSet(batch["id"] for batch in self._table.scan(["id"])), set(replace_ids)
-            for ids in (file.get_batch(number)["id"].to_pylist() for number in numbers):
-                there = [name for name in known.possible_members(ids) if name not in old]
-                if there:
+            batch_indices = range(file.num_record_batches)
+            id_hashes, to_replace = (
+                IdHashSet(batch["id"] for batch in self._table.scan(["id"])),
+                set(replace_ids),
+            )
+            for ids in (file.get_batch(index)["id"].to_pylist() for index in batch_indices):
+                existing = [id for id in id_hashes.possible_members(ids) if id not in to_replace]
+                if existing:
                     raise StoreError(
-                        f"the id {there[0]!r} of {path} is in {self.path} already, or there twice; nothing was added"
+                        f"the id {existing[0]!r} of {path} already exists in {self.path}, or is duplicated in the "
+                        "file. Nothing was added"
                     )
-                known.add(ids)
-                old.difference_update(ids)
+                id_hashes.add(ids)
+                to_replace.difference_update(ids)
             rows = (
                 batch
-                for number in numbers
+                for index in batch_indices
                 for batch in validate_rows(
-                    file.get_batch(number), self.schema, self.metadata, str(self.path)
+                    file.get_batch(index), self.schema, self.metadata, str(self.path)
                 ).to_batches()
             )
-            with self._commit(f"adding {path.name}", path.stat().st_size):
-                for first in range(0, len(replace_ids), MAX_IDS_PER_CONDITION):
-                    self._table.delete(in_clause("id", replace_ids[first : first + MAX_IDS_PER_CONDITION]))
+            with self._commit(f"appending {path.name}", path.stat().st_size):
+                for start in range(0, len(replace_ids), MAX_IDS_PER_CONDITION):
+                    self._table.delete(in_clause("id", replace_ids[start : start + MAX_IDS_PER_CONDITION]))
                 self._table.append(pa.RecordBatchReader.from_batches(self.schema, rows))
         self._id_hashes = None
         return self.version
 
     def delete(self, ids: Sequence[str]) -> int:
-        """Remove rows as one commit; ids that are not there are passed over.
+        """Delete rows as one commit; unknown ids are ignored.
 
         Returns:
-            How many rows there were.
+            Number of deleted rows.
         """
         self._acquire_write_lock()
-        there = self._find_existing_ids(ids)
-        if there:
-            with self._commit(f"deleting {len(there):,} rows"):
-                self._table.delete(in_clause("id", there))
-        return len(there)
+        existing = self._find_existing_ids(ids)
+        if existing:
+            with self._commit(f"deleting {len(existing):,} rows"):
+                self._table.delete(in_clause("id", existing))
+        return len(existing)
 
     def update(self, ids: Sequence[str], values: Mapping[str, object]) -> int:
-        """Set columns of some rows to one value each, as one commit; these rows move behind all others.
+        """Set columns of some rows to one value each, as one commit; these rows move to the end.
 
         Returns:
-            How many rows there were.
+            Number of updated rows.
 
         Raises:
-            StoreError: A column is unknown, or is `id`, `digest` or `vector`; or a value does not fit.
+            StoreError: A column is unknown, or is `id`, `digest` or `vector`; or a value has the wrong type.
         """
         self._require_columns(list(values))
         for name in IMMUTABLE_COLUMNS:
             if name in values:
                 raise StoreError(
-                    f"{name!r} of a row in {self.path} is fixed; delete the row and append another"
+                    f"cannot update {name!r} in {self.path}: the column is immutable. Delete the row and append a new "
+                    "one"
                 )
         self._acquire_write_lock()
-        there = self._find_existing_ids(ids)
-        if there and values:
-            with self._commit(f"updating {len(there):,} rows"):
-                self._table.update(in_clause("id", there), values)
-        return len(there)
+        existing = self._find_existing_ids(ids)
+        if existing and values:
+            with self._commit(f"updating {len(existing):,} rows"):
+                self._table.update(in_clause("id", existing), values)
+        return len(existing)
 
     def scan(self, columns: Sequence[str], offset: int = 0) -> Iterator[pa.RecordBatch]:
-        """Yield some columns of all rows from `offset` on, in the order of the store, a few thousand at a time.
+        """Yield columns of all rows from `offset` on, in store order, in batches of a few thousand.
 
         Raises:
             StoreError: A column is unknown.
@@ -271,37 +275,37 @@ class Store:
         return self._table.scan(columns, offset=offset)
 
     def take_ids(self, ids: Sequence[str], columns: Sequence[str] | None = None) -> pa.Table:
-        """Return the rows of some ids, in the order asked for. To find them, all ids of the store are read.
+        """Return the rows with these ids, in the order of `ids`. Reads all ids of the store.
 
         Raises:
-            StoreError: An id is not there, or a column is unknown.
+            StoreError: An id is not in the store, or a column is unknown.
         """
-        wanted = pa.array(ids, pa.string())
-        places: dict[str, int] = {}
-        first = 0
+        id_array = pa.array(ids, pa.string())
+        positions: dict[str, int] = {}
+        offset = 0
         for batch in self._table.scan(["id"]):
-            found = np.flatnonzero(pc.is_in(batch["id"], wanted).to_numpy(zero_copy_only=False))
-            places |= zip(batch["id"].take(found).to_pylist(), (first + found).tolist(), strict=True)
-            first += batch.num_rows
-        missing = [name for name in ids if name not in places]
+            matches = np.flatnonzero(pc.is_in(batch["id"], id_array).to_numpy(zero_copy_only=False))
+            positions |= zip(batch["id"].take(matches).to_pylist(), (offset + matches).tolist(), strict=True)
+            offset += batch.num_rows
+        missing = [id for id in ids if id not in positions]
         if missing:
             raise StoreError(
-                f"{len(missing)} of {len(ids)} ids are not in {self.path}, {missing[0]!r} for one"
+                f"{len(missing)} of {len(ids)} ids are not in {self.path}, for example {missing[0]!r}"
             )
-        return self.take_positions([places[name] for name in ids], columns)
+        return self.take_positions([positions[id] for id in ids], columns)
 
     def take_positions(self, positions: Sequence[int], columns: Sequence[str] | None = None) -> pa.Table:
-        """Return the rows at some positions of the order of the store, in the order asked for.
+        """Return the rows at positions in store order, in the order of `positions`.
 
         Raises:
-            StoreError: A position is beyond the end, or a column is unknown.
+            StoreError: A position is out of range, or a column is unknown.
         """
         names = list(columns or self.schema.names)
         self._require_columns(names)
-        rows = len(self)
-        beyond = [position for position in positions if not 0 <= position < rows]
-        if beyond:
-            raise StoreError(f"{self.path} has {rows:,} rows; there is none at {beyond[0]}")
+        num_rows = len(self)
+        invalid = [position for position in positions if not 0 <= position < num_rows]
+        if invalid:
+            raise StoreError(f"position {invalid[0]} is out of range: {self.path} has {num_rows:,} rows")
         return self._table.take_positions(positions, names)
 
     def read_vectors(
@@ -310,34 +314,33 @@ class Store:
         """Read the vectors of all rows from `offset` on into memory.
 
         Returns:
-            N ids as Arrow strings, and their vectors [N, E] in the store's type; in the order of the store.
+            N ids as Arrow strings, and their vectors [N, E] in the store's data type; both in store order.
         """
         vectors_NE = np.empty((len(self) - offset, self.metadata.embed_dim), self.metadata.dtype)
-        ids, place = [], 0
+        ids, start = [], 0
         for batch in self._table.scan(["id", "vector"], offset=offset):
-            ids.append(
-                batch["id"].take(pa.array(np.arange(batch.num_rows)))
-            )  # a copy: the batch holds vectors too
+            # take() copies, so that the ids do not keep the vectors of the batch in memory
+            ids.append(batch["id"].take(pa.array(np.arange(batch.num_rows))))
             flat = batch["vector"].flatten().to_numpy()
-            vectors_NE[place : place + batch.num_rows] = flat.reshape(batch.num_rows, -1)
-            place += batch.num_rows
+            vectors_NE[start : start + batch.num_rows] = flat.reshape(batch.num_rows, -1)
+            start += batch.num_rows
         return pa.chunked_array(ids, pa.string()), vectors_NE
 
     def build_index(self, num_partitions: int) -> None:
-        """Index the vectors for `nearest`, as one commit; rows that are added later are found without it.
+        """Build or replace the index for `search_index`, as one commit; rows appended later are scanned.
 
         Args:
-            num_partitions: Into which the rows are divided by their vectors.
+            num_partitions: Number of groups of similar vectors.
 
         Raises:
             StoreError: There are fewer rows than partitions, the disk is full, or another process is writing.
         """
         self._acquire_write_lock()
-        with self._commit("making the index", 2 * len(self) * self.metadata.embed_dim, append_only=True):
+        with self._commit("building the index", 2 * len(self) * self.metadata.embed_dim, append_only=True):
             self._table.build_index(num_partitions)
 
     def num_indexed(self) -> int | None:
-        """Return how many rows are in the index; None without one."""
+        """Return the number of rows in the index; None without an index."""
         return self._table.num_indexed()
 
     def search_index(
@@ -349,57 +352,56 @@ class Store:
         nprobes: int,
         refine_factor: int,
     ) -> pa.Table:
-        """Return rows that are nearest to a vector by cosine, as far as the index finds them; all others with it.
+        """Return the k rows nearest to a vector by cosine, found by approximate search.
 
         Args:
-            where: A condition of the engine's language: none from outside (`zebra.search.conditions` writes it).
-            nprobes: Partitions to look into.
-            refine_factor: Times as many rows as asked for are compared by their own vectors.
+            where: An SQL condition from `zebra.search.conditions`; never pass user input.
+            nprobes: Partitions to read.
+            refine_factor: Multiple of k candidates that are scored again with the full-precision vectors.
         """
         return self._table.search_index(vector_E, k, columns, where, nprobes, refine_factor)
 
     def list_versions(self) -> list[StoreVersion]:
-        """Return the versions that can be gone back to, oldest first."""
+        """Return the versions that `restore` accepts, oldest first."""
         return [StoreVersion(*version) for version in self._table.list_versions()]
 
     def restore(self, version: int) -> None:
-        """Make an older version the newest, as a commit of its own.
+        """Return to an older version, as a new commit.
 
         Raises:
-            StoreError: There is no such version, or no more.
+            StoreError: The version does not exist, or was removed by `compact`.
         """
         self._acquire_write_lock()
-        numbers = [known.version for known in self.list_versions()]
-        if version not in numbers:
-            raise StoreError(f"{self.path} has no version {version}; it has {', '.join(map(str, numbers))}")
-        with self._commit(f"going back to version {version}"):
+        versions = [existing.version for existing in self.list_versions()]
+        if version not in versions:
+            raise StoreError(f"{self.path} has no version {version}; it has {', '.join(map(str, versions))}")
+        with self._commit(f"restoring version {version}"):
             self._table.restore(version)
         self._id_hashes = None
 
     def compact(self, cleanup_older_than: timedelta = DEFAULT_VERSION_RETENTION) -> None:
-        """Merge the files of many small commits into few, and remove old versions; nothing while there are few.
+        """Merge small files and remove old versions, if there are at least MIN_SMALL_FILES small files.
 
-        Rows keep their order. What was merged takes its place twice, as long as an older version needs it.
+        Rows keep their order. Merged files stay on disk as long as an older version needs them.
 
         Args:
-            cleanup_older_than: Younger versions stay, to be read by who has them open and to be restored.
+            cleanup_older_than: Age from which versions are removed. Younger ones stay for open readers and `restore`.
         """
         self._acquire_write_lock()
-        small = self._table.num_small_files()
-        if small < MIN_SMALL_FILES:
+        num_small_files = self._table.num_small_files()
+        if num_small_files < MIN_SMALL_FILES:
             return
-        merged = 0
-        while merged != self.version:  # until there is nothing left to merge
-            merged = self.version
-            with self._commit(f"merging {small:,} files", append_only=True):  # or rather, changes no row
+        merged_version = 0
+        while merged_version != self.version:  # until there is nothing left to merge
+            merged_version = self.version
+            with self._commit(f"merging {num_small_files:,} files", append_only=True):  # changes no row
                 self._table.compact(NO_VERSION_CLEANUP)
-        with self._commit(
-            "removing old versions", append_only=True
-        ):  # not before what replaces them is flushed
+        # a commit of its own: the merged files are durable before the old ones go
+        with self._commit("removing old versions", append_only=True):
             self._table.compact(cleanup_older_than)
 
     def export_parquet(self, path: Path) -> None:
-        """Write all rows into one Parquet file, for tools that do not read Lance."""
+        """Write all rows to one Parquet file, for tools that do not read Lance."""
         schema = self.schema
         try:
             with atomic_write(path) as partial, pq.ParquetWriter(partial, schema) as writer:
@@ -409,23 +411,21 @@ class Store:
             raise _write_error(f"writing {path}", path.parent, error) from error
 
     def _require_columns(self, names: Sequence[str]) -> None:
-        known = self.schema.names
+        columns = self.schema.names
         for name in names:
-            if name not in known:
-                raise StoreError(f"{self.path} has no column {name!r}.{suggest_name(name, known)}")
+            if name not in columns:
+                raise StoreError(f"{self.path} has no column {name!r}.{suggest_name(name, columns)}")
 
     def _find_existing_ids(self, ids: Sequence[str]) -> list[str]:
-        """Return those of some ids that are in the store."""
+        """Return those of `ids` that are in the store."""
         if not ids:
             return []
         return [
-            name
-            for batch in self._table.scan(["id"], in_clause("id", ids))
-            for name in batch["id"].to_pylist()
+            id for batch in self._table.scan(["id"], in_clause("id", ids)) for id in batch["id"].to_pylist()
         ]
 
     def _acquire_write_lock(self) -> None:
-        """Take the lock, and go to the newest version: another may have written in the meantime."""
+        """Take the writer lock and go to the latest version, because another process may have written."""
         if self._lock.is_held:
             return
         try:
@@ -442,27 +442,27 @@ class Store:
 
     @contextmanager
     def _commit(self, operation: str, num_bytes: int = 0, *, append_only: bool = False) -> Iterator[None]:
-        """Make what is done inside durable, as a whole or not at all.
+        """Make the changes of a block atomic and durable.
 
         Args:
-            append_only: It leaves all rows where they are, and adds none but behind them.
+            append_only: The operation keeps existing rows where they are, and only appends.
         """
-        known = self._dir.read_commit() or Commit(0, 0)
-        state = Commit(self.version, len(self), last_rewrite_version=known.last_rewrite_version)
+        recorded = self._dir.read_commit() or Commit(0, 0)
+        current = Commit(self.version, len(self), last_rewrite_version=recorded.last_rewrite_version)
         try:
-            before = self._dir.begin_commit(state, operation)
+            old_files = self._dir.begin_commit(current, operation)
             yield
-            rewritten = known.last_rewrite_version if append_only else self.version
-            self._dir.finish_commit(Commit(self.version, len(self), last_rewrite_version=rewritten), before)
+            rewrite_version = recorded.last_rewrite_version if append_only else self.version
+            self._dir.finish_commit(
+                Commit(self.version, len(self), last_rewrite_version=rewrite_version), old_files
+            )
         except (OSError, LanceError) as error:
-            with suppress(OSError, LanceError):  # if not even that can be done, who writes next does it
-                self._dir.roll_back(state)
+            with suppress(OSError, LanceError):  # if the rollback fails, the next writer recovers
+                self._dir.roll_back(current)
                 self._table = LanceTable.open(self.path)
             self._lock.release()
             raise _write_error(operation, self.path, error, num_bytes) from error
-        except (
-            BaseException
-        ):  # interrupted, and LanceDB may still be at it: who writes next undoes what came of it
+        except BaseException:  # interrupted: LanceDB may still be writing, so the next writer rolls back
             self._lock.release()
             raise
 
@@ -471,7 +471,7 @@ def _write_error(operation: str, path: Path, error: OSError | LanceError, num_by
     reason = error.message if isinstance(error, LanceError) else error.strerror
     message = f"{path}: {operation} failed: {os.strerror(error.errno) if error.errno else reason}"
     if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return StoreError(f"{message}. What was committed before is untouched")
+        return StoreError(f"{message}. Earlier commits are intact")
     with suppress(OSError):
         message += f" ({num_bytes:,} bytes to write, {shutil.disk_usage(path).free:,} free)"
-    return StoreError(f"{message}. What was committed before is untouched: make room, and run again")
+    return StoreError(f"{message}. Earlier commits are intact. Free disk space and run again")

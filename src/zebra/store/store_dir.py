@@ -1,14 +1,14 @@
-"""What lies in a store's folder, kept so that neither a kill nor a power cut costs anything that was committed.
+"""Files of a store, and the write-ahead record that makes its commits durable.
 
-    STORE/images.lance/    the table; LanceDB writes it, but never flushes it to disk
-    STORE/commit.json      the last commit that is safely on disk, and the one being made after it
+    STORE/images.lance/    the table; LanceDB writes it without fsync
+    STORE/commit.json      the last durable commit, and the pending operation after it
     STORE/lock             held by the writer
-    STORE/staged.arrow     rows of a run over a Ray cluster that are not committed yet
-    STORE/damaged/         manifests (one per version of the table) that were set aside; nothing reads them
+    STORE/staged.arrow     rows of a run on a Ray cluster that are not committed yet
+    STORE/damaged/         quarantined manifests (one per table version); nothing reads them
 
-A commit is announced in commit.json, made, flushed, and then recorded there. Who finds one that was announced and not
-recorded undoes it, however whole it looks: its files may be on disk in part only. A table at rest whose newest version
-cannot be read is taken one version back.
+Commits are write-ahead: record the intent in commit.json, write, fsync, mark complete. On open, an incomplete commit is
+rolled back even if it looks complete, because its files may be on disk only in part. Without a pending operation, a
+latest version that cannot be read is quarantined, and the version before it is used.
 """
 
 import json
@@ -23,30 +23,30 @@ from zebra.atomic_io import atomic_write, fsync_path
 from zebra.errors import StoreError
 
 MAX_ROLLBACK_VERSIONS = 8
-"""Versions to go back at most. A disk that lies about flushing loses the last seconds; when more is damaged than that,
-something else happened, and stepping over it would hide most of the store."""
+"""Limit of versions to step back. A disk that ignores fsync loses the last seconds; more damage than that has another
+cause, and stepping over it would hide most of the store."""
 MAX_VERSION = 2**64 - 1
-"""LanceDB names the manifest of version v LAST − v, so that the newest comes first in a listing."""
+"""LanceDB names the manifest of version v by MAX_VERSION − v, so that the latest sorts first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """One state of the table."""
+    """One state of the table, as recorded in commit.json."""
 
     version: int
     num_rows: int
     pending_operation: str = ""
-    """The change being made to this state; empty at rest."""
+    """Operation in progress after this state; empty if there is none."""
     last_rewrite_version: int = MAX_VERSION
-    """The last version that did more than add rows behind the others: who has read it needs only what is new since."""
+    """Last version that did more than append rows. A reader of that version or a later one needs only the new rows."""
 
 
 class CorruptVersionError(Exception):
-    """The newest version cannot be read."""
+    """The latest version of the table cannot be read."""
 
 
 class StoreDir:
-    """A store's folder."""
+    """Paths of a store and the operations on its commit record."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -56,115 +56,119 @@ class StoreDir:
         self.damaged_path = path / "damaged"
 
     def read_commit(self) -> Commit | None:
-        """Read what was recorded last; None in a folder that zebra never wrote to."""
+        """Read commit.json; return None if it is missing or unreadable."""
         try:
             return Commit(**json.loads(self.commit_path.read_text(encoding="utf-8")))
-        except (FileNotFoundError, ValueError, TypeError):  # it is replaced whole: no crash damages it
+        except (
+            FileNotFoundError,
+            ValueError,
+            TypeError,
+        ):  # the write is atomic: a crash leaves no partial file
             return None
 
     def is_creation_incomplete(self) -> bool:
-        """Say whether the making of the store itself was cut short."""
-        state = self.read_commit()
-        return state is not None and state.version == 0
+        """Return whether the creation of the store was interrupted."""
+        commit = self.read_commit()
+        return commit is not None and commit.version == 0
 
     def begin_commit(self, current: Commit, operation: str) -> set[Path]:
-        """Write down what is about to happen to a state, durably.
+        """Record durably which operation is about to change the current state.
 
         Returns:
-            The table's files before it, for `conclude`.
+            The current files of the table, for `finish_commit`.
         """
         self._write_commit(replace(current, pending_operation=operation))
         return set(self._iter_files())
 
     def finish_commit(self, commit: Commit, old_files: set[Path]) -> None:
-        """Flush every file that is new since `old_files` with its folders, and record the state they make."""
-        new = [path for path in self._iter_files() if path not in old_files]
-        folders = {
-            folder for path in new for folder in path.parents if folder.is_relative_to(self.table_path)
+        """Fsync every file that is not in `old_files` and its directories, then record the new state."""
+        new_files = [path for path in self._iter_files() if path not in old_files]
+        directories = {
+            parent for path in new_files for parent in path.parents if parent.is_relative_to(self.table_path)
         }
-        for path in [*new, *folders]:
+        for path in [*new_files, *directories]:
             fsync_path(path)
         self._write_commit(commit)
 
     def needs_recovery(self) -> bool:
-        """Say whether a commit is being made or was cut short, or the newest one is gone."""
-        state = self.read_commit()  # before the manifests: a writer makes these first
-        newest = self.latest_version()
-        return state is not None and (
-            newest < state.version or (bool(state.pending_operation) and newest > state.version)
+        """Return whether a commit is in progress or incomplete, or the latest version is missing."""
+        commit = self.read_commit()  # read before the manifests, which a writer creates first
+        latest = self.latest_version()
+        return commit is not None and (
+            latest < commit.version or (bool(commit.pending_operation) and latest > commit.version)
         )
 
     def roll_back(self, commit: Commit) -> bool:
-        """Go back to the state that a change was announced for; False if nothing had come of the change.
+        """Return to the state before the pending operation; return False if the operation had changed nothing.
 
-        It takes no room on the disk, which may be full.
+        Needs no disk space, because the disk may be full.
         """
         versions = list(self._iter_versions())
         newer = [version for version in versions if version > commit.version]
-        if commit.version not in versions:  # there is nothing to go back to
+        if commit.version not in versions:  # no version to return to
             return False
         for version in newer:
             self._manifest_path(version).unlink()
-        with suppress(OSError):  # announced, but nothing of it there, is as good as at rest
+        with suppress(OSError):  # optional: a pending operation without new versions is harmless
             fsync_path(self.table_path / "_versions")
             self._write_commit(replace(commit, pending_operation=""))
         return bool(newer)
 
     def latest_version(self) -> int:
-        """Return the newest version that has a manifest; 0 without any."""
+        """Return the latest version that has a manifest; 0 if there is none."""
         return max(self._iter_versions(), default=0)
 
     def recover(self, verify_latest: Callable[[], Commit]) -> None:
-        """Undo what was cut short, and go back to the newest version that can be read. Only the writer may do it.
+        """Roll back an incomplete commit, and step back to the latest readable version.
 
-        Every step is said in a warning.
+        Only the writer may call this. Every step is reported as a warning.
 
         Args:
-            verify_latest: Reads a little of every file of the newest version, or raises Unreadable.
+            verify_latest: Reads a part of every file of the latest version, or raises CorruptVersionError.
 
         Raises:
-            StoreError: No version within reach can be read; then nothing has been moved.
+            StoreError: No version within MAX_ROLLBACK_VERSIONS can be read. Nothing has been moved then.
         """
-        known = self.read_commit()
-        if known is not None and known.pending_operation and self.roll_back(known):
+        recorded = self.read_commit()
+        if recorded is not None and recorded.pending_operation and self.roll_back(recorded):
             warnings.warn(
-                f"{self.path}: {known.pending_operation} was cut short, and is undone; the {known.num_rows:,} rows committed "
-                "before are all there",
+                f"{self.path}: rolled back an incomplete commit ({recorded.pending_operation}); the "
+                f"{recorded.num_rows:,} rows committed before are intact",
                 stacklevel=2,
             )
-        aside: list[tuple[Path, Path]] = []
+        quarantined: list[tuple[Path, Path]] = []
         problems: list[str] = []
         while True:
             try:
-                found = verify_latest()
+                readable = verify_latest()
                 break
             except CorruptVersionError as problem:
                 problems.append(str(problem))
-                if len(aside) < MAX_ROLLBACK_VERSIONS and len(list(self._iter_versions())) > 1:
-                    aside.append(self._quarantine_manifest(self.latest_version()))
+                if len(quarantined) < MAX_ROLLBACK_VERSIONS and len(list(self._iter_versions())) > 1:
+                    quarantined.append(self._quarantine_manifest(self.latest_version()))
                     continue
-                for moved, original in reversed(aside):
+                for moved, original in reversed(quarantined):
                     moved.rename(original)
-                others = f" (and so are the {len(aside)} versions before it)" if aside else ""
+                others = f" (as are the {len(quarantined)} versions before it)" if quarantined else ""
                 raise StoreError(
-                    f"{self.path} is damaged beyond repair{others}: {problems[0]}. Bring its files back from a copy, "
-                    "or embed into a new store"
+                    f"{self.path} is damaged beyond repair{others}: {problems[0]}. Restore its files from a backup, or "
+                    "embed into a new store"
                 ) from problem
-        lost = known if known is not None and known.version > found.version else None
-        if not aside and lost is None:
+        lost = recorded if recorded is not None and recorded.version > readable.version else None
+        if not quarantined and lost is None:
             return
-        what = f"version {lost.version} ({lost.num_rows:,} rows)" if lost else "the newest version"
+        version = f"version {lost.version} ({lost.num_rows:,} rows)" if lost else "the latest version"
         reason = problems[0] if problems else "its manifest is missing"
-        where = f", and is kept in {self.damaged_path}" if aside else ""
+        kept_in = f"; its manifest was moved to {self.damaged_path}" if quarantined else ""
         warnings.warn(
-            f"{self.path}: {what} cannot be read{where}: {reason}. Version {found.version} ({found.num_rows:,} rows) is in "
-            "its place; embed again to bring back the rest",
+            f"{self.path}: {version} cannot be read: {reason}{kept_in}. Using version {readable.version} "
+            f"({readable.num_rows:,} rows). Embed again to restore the missing rows",
             stacklevel=2,
         )
-        with suppress(OSError):  # then it is said once more
-            # a reader may have seen the lost version, and the next one will have its number
+        with suppress(OSError):  # without the record, the warning is repeated
+            # a reader may have seen the lost version, and the next version gets its number
             self._write_commit(
-                replace(found, last_rewrite_version=max(found.version, lost.version if lost else 0) + 1)
+                replace(readable, last_rewrite_version=max(readable.version, lost.version if lost else 0) + 1)
             )
 
     def _write_commit(self, commit: Commit) -> None:
@@ -172,10 +176,10 @@ class StoreDir:
             partial.write_text(json.dumps(asdict(commit)) + "\n", encoding="utf-8")
 
     def _iter_files(self) -> Iterator[Path]:
-        for folder, _, names in os.walk(self.table_path):
+        for directory, _, names in os.walk(self.table_path):
             for name in names:
-                if not name.startswith(".tmp") and "#" not in name:  # LanceDB's halves of files
-                    yield Path(folder, name)
+                if not name.startswith(".tmp") and "#" not in name:  # partial files of LanceDB
+                    yield Path(directory, name)
 
     def _iter_versions(self) -> Iterator[int]:
         for path in (self.table_path / "_versions").glob("*.manifest"):
@@ -186,15 +190,15 @@ class StoreDir:
         return self.table_path / "_versions" / f"{MAX_VERSION - version:020}.manifest"
 
     def _quarantine_manifest(self, version: int) -> tuple[Path, Path]:
-        """Move a manifest away, and return where it is now and where it was."""
+        """Move a manifest into STORE/damaged, and return its new and its old path."""
         manifest = self._manifest_path(version)
         self.damaged_path.mkdir(exist_ok=True)
-        aside = self.damaged_path / f"version-{version}.manifest"
+        target = self.damaged_path / f"version-{version}.manifest"
         number = 1
-        while aside.exists():
+        while target.exists():
             number += 1
-            aside = self.damaged_path / f"version-{version}.{number}.manifest"
-        manifest.rename(aside)
-        for folder in (self.damaged_path, manifest.parent):
-            fsync_path(folder)
-        return aside, manifest
+            target = self.damaged_path / f"version-{version}.{number}.manifest"
+        manifest.rename(target)
+        for directory in (self.damaged_path, manifest.parent):
+            fsync_path(directory)
+        return target, manifest

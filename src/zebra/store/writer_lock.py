@@ -1,4 +1,4 @@
-"""One writer at a time: a lock file that the operating system frees when its holder ends, however it ends."""
+"""Single-writer lock: a file lock that the operating system releases on exit."""
 
 import fcntl
 import os
@@ -8,7 +8,7 @@ from zebra.errors import StoreError
 
 
 class WriterLock:
-    """Held by the one process, and the one `Store` in it, that writes."""
+    """A lock held by the one `Store` object, in one process, that writes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -16,33 +16,33 @@ class WriterLock:
 
     @property
     def is_held(self) -> bool:
-        """Whether it is ours."""
+        """Whether this object holds the lock."""
         return self._fd is not None
 
     def acquire(self) -> None:
-        """Take the lock, or find out who has it.
+        """Take the lock without waiting.
 
         Raises:
-            StoreError: Another process, or another `Store` of this one, is writing.
-            OSError: The folder cannot be written to.
+            StoreError: Another process, or another `Store` of this process, holds it.
+            OSError: The directory is not writable.
         """
         if self._fd is not None:
             return
-        handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            holder = os.read(handle, 32).decode(errors="replace").strip() or "unknown"
-            os.close(handle)
+            holder = os.read(fd, 32).decode(errors="replace").strip() or "unknown"
+            os.close(fd)
             raise StoreError(
-                f"{self.path.parent} is being written to by process {holder}; wait until it is done, or end it"
+                f"{self.path.parent} is locked by the writer process {holder}. Wait until it ends, or stop it"
             ) from error
-        self._fd = handle
+        self._fd = fd
         os.register_at_fork(after_in_child=self.release)  # a worker that outlives us must not keep it
-        os.pwrite(handle, f"{os.getpid():<32}".encode(), 0)
+        os.pwrite(fd, f"{os.getpid():<32}".encode(), 0)
 
     def release(self) -> None:
-        """Give the lock back; in a forked child, only let go of the copy."""
+        """Release the lock; in a forked child, close only the child's copy of the file descriptor."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None

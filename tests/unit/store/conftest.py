@@ -1,4 +1,4 @@
-"""A small store, and rows for it."""
+"""Fixtures: an empty store, and rows for it."""
 
 import hashlib
 from collections.abc import Callable
@@ -14,14 +14,14 @@ WIDTH = 8
 
 
 @pytest.fixture
-def facts() -> StoreMetadata:
-    """Of a model with vectors of eight numbers."""
+def metadata() -> StoreMetadata:
+    """Return the metadata of a model with vectors of size 8."""
     return StoreMetadata("f" * 64, "runs/demo/model", WIDTH, "fp32", "float16")
 
 
 @pytest.fixture
 def rows() -> Callable[..., pa.Table]:
-    """A function that makes the rows numbered from `first` to `last`, always the same ones."""
+    """Return a function that makes the rows `first` to `last`; equal arguments give equal rows."""
 
     def make(first: int, last: int, width: int = WIDTH) -> pa.Table:
         numbers = range(first, last)
@@ -33,8 +33,8 @@ def rows() -> Callable[..., pa.Table]:
             {
                 "id": [f"id-{n}" for n in numbers],
                 "digest": [hashlib.sha256(b"%d" % n).hexdigest() for n in numbers],
-                "path": [f"pictures/{n}.jpg" for n in numbers],
-                "caption": pa.array([f"picture {n}" if n % 3 else None for n in numbers], pa.string()),
+                "path": [f"images/{n}.jpg" for n in numbers],
+                "caption": pa.array([f"image {n}" if n % 3 else None for n in numbers], pa.string()),
                 "other_captions": pa.array([["a", "b"] * (n % 2) for n in numbers], pa.list_(pa.string())),
                 "width": pa.array([640 + n for n in numbers], pa.int64()),
                 "height": pa.array([480 for _ in numbers], pa.int64()),
@@ -47,6 +47,6 @@ def rows() -> Callable[..., pa.Table]:
 
 
 @pytest.fixture
-def store(tmp_path: Path, facts: StoreMetadata) -> Store:
-    """An empty one."""
-    return Store.create(tmp_path / "store", facts)
+def store(tmp_path: Path, metadata: StoreMetadata) -> Store:
+    """Return an empty store."""
+    return Store.create(tmp_path / "store", metadata)

@@ -1,4 +1,4 @@
-"""An index is a commit like any other, and the record tells readers whether rows were only added."""
+"""Building an index is a commit, and commit.json says whether rows were only appended."""
 
 import json
 import shutil
@@ -7,33 +7,32 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zebra.store import Store, StoreError
-from zebra.store import store_dir as durable_module
+from zebra.store import Store, StoreError, store_dir
 from zebra.store.index_metadata import IndexMetadata, read_index_metadata, write_index_metadata
 from zebra.store.lance_table import LanceTable
 
 
-def nearest(store, number, count=3, where=None):
+def search(store, number, k=3, where=None):
     vector = np.random.default_rng(number).standard_normal(8).astype(np.float32)
-    return store.search_index(vector, count, ["id"], where, 2, 4)["id"].to_pylist()
+    return store.search_index(vector, k, ["id"], where, 2, 4)["id"].to_pylist()
 
 
-def test_the_index_finds_rows_and_also_those_added_after_it(store, rows):
+def test_the_index_finds_rows_and_those_appended_after_it(store, rows):
     store.append(rows(0, 300))
     assert store.num_indexed() is None
     store.build_index(3)
     assert store.num_indexed() == 300
     store.append(rows(300, 320))
     assert store.num_indexed() == 300
-    assert nearest(store, 310)[0] == "id-310"
-    assert nearest(store, 20)[0] == "id-20"
+    assert search(store, 310)[0] == "id-310"
+    assert search(store, 20)[0] == "id-20"
     store.delete(["id-20"])
-    assert "id-20" not in nearest(store, 20, 320)
-    assert nearest(store, 7, 50, "`width` < 650") != []
-    assert len(nearest(store, 7, 50, "`width` < 650")) == 10
+    assert "id-20" not in search(store, 20, 320)
+    assert search(store, 7, 50, "`width` < 650") != []
+    assert len(search(store, 7, 50, "`width` < 650")) == 10
 
 
-def test_making_the_index_again_takes_in_what_is_new(store, rows):
+def test_building_the_index_again_adds_the_new_rows(store, rows):
     store.append(rows(0, 300))
     store.build_index(2)
     store.append(rows(300, 400))
@@ -49,75 +48,75 @@ def test_compacting_keeps_the_index(store, rows):
         store.append(rows(first, first + 1))
     store.compact()
     assert store.num_indexed() in (300, 340)
-    assert nearest(store, 333)[0] == "id-333"
+    assert search(store, 333)[0] == "id-333"
 
 
-def test_an_index_that_was_cut_short_leaves_the_store_as_it_was(store, rows, monkeypatch):
+def test_an_interrupted_index_build_leaves_the_store_unchanged(store, rows, monkeypatch):
     """The process ends after LanceDB wrote the index and before the commit was recorded."""
     store.append(rows(0, 300))
     version = store.version
     monkeypatch.setattr(
-        durable_module.StoreDir, "finish_commit", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+        store_dir.StoreDir, "finish_commit", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
     )
     with pytest.raises(KeyboardInterrupt):
         store.build_index(2)
     monkeypatch.undo()
-    with pytest.warns(UserWarning, match="making the index was cut short, and is undone"):
-        again = Store.open(store.path)
-    assert (again.version, len(again), again.num_indexed()) == (version, 300, None)
-    again.build_index(2)
-    assert again.num_indexed() == 300
+    with pytest.warns(UserWarning, match=r"rolled back an incomplete commit \(building the index\)"):
+        reopened = Store.open(store.path)
+    assert (reopened.version, len(reopened), reopened.num_indexed()) == (version, 300, None)
+    reopened.build_index(2)
+    assert reopened.num_indexed() == 300
 
 
-def test_an_index_that_fails_is_an_error_and_the_store_goes_on(store, rows, monkeypatch):
+def test_a_failed_index_build_is_an_error_and_the_store_stays_usable(store, rows, monkeypatch):
     store.append(rows(0, 300))
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(LanceTable, "build_index", full)
-    with pytest.raises(StoreError, match="making the index failed: No space left on device"):
+    with pytest.raises(StoreError, match="building the index failed: No space left on device"):
         store.build_index(2)
     assert store.append(rows(300, 301)) > 0
 
 
-def test_only_one_process_makes_an_index(store, rows):
+def test_only_one_process_builds_an_index(store, rows):
     store.append(rows(0, 300))
-    with pytest.raises(StoreError, match="is being written to by process"):
+    with pytest.raises(StoreError, match="is locked by the writer process"):
         Store.open(store.path).build_index(2)
 
 
-def test_facts_of_an_index_come_back_and_damaged_ones_count_as_none(tmp_path):
-    facts = IndexMetadata("IVF_SQ", 300, 3, 2, 4, 0.97, 100, 1.5)
-    write_index_metadata(tmp_path, facts)
-    assert read_index_metadata(tmp_path) == facts
+def test_index_metadata_is_read_back_and_damaged_metadata_is_none(tmp_path):
+    metadata = IndexMetadata("IVF_SQ", 300, 3, 2, 4, 0.97, 100, 1.5)
+    write_index_metadata(tmp_path, metadata)
+    assert read_index_metadata(tmp_path) == metadata
     (tmp_path / "index.json").write_text("{}")
     assert read_index_metadata(tmp_path) is None
     (tmp_path / "index.json").unlink()
     assert read_index_metadata(tmp_path) is None
 
 
-def test_the_record_says_when_rows_were_last_changed(store, rows):
-    def rewritten():
+def test_the_commit_record_has_the_version_of_the_last_rewrite(store, rows):
+    def last_rewrite():
         return Store.open(store.path).last_commit.last_rewrite_version
 
-    first = store.version
+    first_version = store.version
     store.append(rows(0, 300))
     store.build_index(2)
     store.append(rows(300, 310))
-    assert rewritten() == first
+    assert last_rewrite() == first_version
     store.update(["id-3"], {"caption": "new"})
-    assert rewritten() == store.version
-    changed = store.version
+    assert last_rewrite() == store.version
+    rewrite_version = store.version
     store.append(rows(310, 311))
-    assert rewritten() == changed
+    assert last_rewrite() == rewrite_version
     store.delete(["id-3"])
-    assert rewritten() == store.version
-    store.restore(changed)
-    assert rewritten() == store.version
+    assert last_rewrite() == store.version
+    store.restore(rewrite_version)
+    assert last_rewrite() == store.version
 
 
-def test_a_change_that_was_cut_short_does_not_count_and_a_lost_version_does(store, rows, tmp_path):
+def test_an_incomplete_commit_is_no_rewrite_and_a_lost_version_is_one(store, rows, tmp_path):
     store.append(rows(0, 5))
     store.append(rows(5, 9))
     before = json.loads((store.path / "commit.json").read_text())
@@ -130,16 +129,16 @@ def test_a_change_that_was_cut_short_does_not_count_and_a_lost_version_does(stor
     )
     lost = tmp_path / "lost"
     shutil.copytree(store.path, lost)
-    newest = max(
+    latest = max(
         Path(lost, "images.lance", "_versions").glob("*.manifest"), key=lambda path: path.stat().st_mtime_ns
     )
-    newest.write_bytes(b"")
+    latest.write_bytes(b"")
     with pytest.warns(UserWarning, match="cannot be read"):
-        again = Store.open(lost)
-    assert again.last_commit.last_rewrite_version > store.last_commit.version
+        reopened = Store.open(lost)
+    assert reopened.last_commit.last_rewrite_version > store.last_commit.version
 
 
-def test_a_record_from_before_there_was_an_index_makes_readers_read_all(store, rows):
+def test_a_record_without_a_rewrite_version_makes_readers_read_all(store, rows):
     store.append(rows(0, 5))
     record = json.loads((store.path / "commit.json").read_text())
     del record["last_rewrite_version"]
@@ -147,7 +146,7 @@ def test_a_record_from_before_there_was_an_index_makes_readers_read_all(store, r
     assert Store.open(store.path).last_commit.last_rewrite_version > 10**9
 
 
-def test_rows_can_be_read_from_a_place_on(store, rows):
+def test_rows_can_be_read_from_an_offset(store, rows):
     store.append(rows(0, 5))
     store.append(rows(5, 9))
     ids, vectors = store.read_vectors(offset=6)

@@ -1,4 +1,4 @@
-"""The lock is one writer's, and goes with it."""
+"""One writer holds the lock, and loses it when it ends."""
 
 import os
 import subprocess
@@ -25,12 +25,12 @@ def holder(tmp_path):
     process.communicate()
 
 
-def test_who_comes_second_is_told_the_process_that_was_first(holder, tmp_path):
-    with pytest.raises(StoreError, match=f"{tmp_path} is being written to by process {holder.pid};"):
+def test_the_error_names_the_process_that_holds_the_lock(holder, tmp_path):
+    with pytest.raises(StoreError, match=rf"{tmp_path} is locked by the writer process {holder.pid}\."):
         WriterLock(tmp_path / "lock").acquire()
 
 
-def test_a_killed_process_holds_nothing(holder, tmp_path):
+def test_a_killed_process_releases_the_lock(holder, tmp_path):
     holder.kill()
     holder.wait()
     lock = WriterLock(tmp_path / "lock")
@@ -38,11 +38,11 @@ def test_a_killed_process_holds_nothing(holder, tmp_path):
     assert lock.is_held
 
 
-def test_the_lock_is_taken_once_even_within_a_process(tmp_path):
+def test_only_one_object_of_a_process_holds_the_lock(tmp_path):
     first, second = WriterLock(tmp_path / "lock"), WriterLock(tmp_path / "lock")
     first.acquire()
     first.acquire()
-    with pytest.raises(StoreError, match=f"process {os.getpid()};"):
+    with pytest.raises(StoreError, match=rf"process {os.getpid()}\."):
         second.acquire()
     first.release()
     second.acquire()
@@ -58,15 +58,15 @@ from zebra.store.writer_lock import WriterLock
 path = Path(sys.argv[1])
 lock = WriterLock(path)
 lock.acquire()
-born, (wait, end) = os.pipe(), os.pipe()
+started, (wait, end) = os.pipe(), os.pipe()
 if os.fork() == 0:
     if sys.argv[2] == "held":
         lock.release()
     os.close(end)
-    os.write(born[1], b".")
-    os.read(wait, 1)  # lives until its parent is gone
+    os.write(started[1], b".")
+    os.read(wait, 1)  # waits until its parent has ended
     os._exit(0)
-os.read(born[0], 1)
+os.read(started[0], 1)
 if sys.argv[2] == "released":
     lock.release()
 try:
@@ -78,6 +78,6 @@ except StoreError:
 
 
 @pytest.mark.parametrize(("state", "expected"), [("released", "free"), ("held", "taken")])
-def test_a_forked_worker_neither_keeps_the_lock_nor_frees_it(tmp_path, state, expected):
+def test_a_forked_worker_neither_keeps_nor_releases_the_lock(tmp_path, state, expected):
     command = [sys.executable, "-c", FORKED, str(tmp_path / "lock"), state]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"{expected}\n"

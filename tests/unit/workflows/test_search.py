@@ -123,7 +123,7 @@ def test_a_query_longer_than_the_context_is_answered_with_a_note(search):
 def test_mistakes_are_told_apart(home, search, tmp_path):
     with pytest.raises(StoreError, match="there is no store"):
         search(store=str(tmp_path), query="x")
-    with pytest.raises(StoreError, match="cannot be compared"):
+    with pytest.raises(StoreError, match="not comparable"):
         search(query="x", model=str(home / "other"))
     with pytest.raises(DataError, match=r"there is no image at gone\.jpg"):
         search(query="gone.jpg")
