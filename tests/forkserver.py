@@ -10,6 +10,7 @@ before torch is loaded keep a real process.
 """
 
 import array
+import atexit
 import contextlib
 import io
 import itertools
@@ -28,8 +29,9 @@ from pathlib import Path
 from typing import IO, Any
 
 PRELOADED = (
-    "PIL.Image", "fsspec", "ftfy", "huggingface_hub", "numpy", "pyarrow.parquet", "rich.progress", "safetensors.torch",
-    "scipy.optimize", "scipy.stats", "simplejpeg", "tokenizers", "torch", "torch.distributed", "tyro", "yaml",
+    "PIL.Image", "fastapi", "fsspec", "ftfy", "huggingface_hub", "matplotlib.figure", "numpy",
+    "pyarrow.parquet", "rich.progress", "safetensors.torch", "scipy.optimize", "scipy.stats", "simplejpeg",
+    "sklearn.linear_model", "tokenizers", "torch", "torch.distributed", "tyro", "uvicorn", "yaml",
 )  # fmt: skip
 """Imported before forking. Not LanceDB: importing it starts a thread, which a fork would lose."""
 HASH_SEEDS = ("1", "2")
@@ -48,6 +50,7 @@ class Popen:
         stdout: int | IO[Any] | None = None,
         stderr: int | IO[Any] | None = None,
         text: bool = True,
+        start_new_session: bool = False,
     ) -> None:
         assert command[0] == sys.executable, "only Python commands can be forked"
         assert text, "output is text"
@@ -56,7 +59,12 @@ class Popen:
         self.stderr, err = (None, os.dup(out)) if stderr == subprocess.STDOUT else _open_output(stderr, 2)
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.connect(_server_address())
-        request = {"command": self.args, "cwd": str(cwd or Path.cwd()), "env": dict(env or os.environ)}
+        request = {
+            "command": self.args,
+            "cwd": str(cwd or Path.cwd()),
+            "env": dict(env or os.environ),
+            "start_new_session": start_new_session,
+        }
         data = json.dumps(request).encode()
         descriptors = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [out, err]))]
         self._socket.sendmsg([len(data).to_bytes(8, "big")], descriptors)
@@ -100,6 +108,8 @@ class Popen:
                     open_pipes.remove(pipe)
         self.wait(None if end is None else max(0.1, end - time.monotonic()))
         out, err = ("".join(texts[pipe]) if pipe else None for pipe in (self.stdout, self.stderr))
+        for pipe in texts:
+            pipe.close()
         return out, err
 
     def send_signal(self, number: int) -> None:
@@ -188,12 +198,18 @@ def _server_address() -> str:
                 [sys.executable, __file__, address], stdin=subprocess.PIPE, env=environment
             )
             _servers.append((server, address))
+        atexit.register(_stop_servers)
     server, address = _servers[next(_turns) % len(_servers)]
     end = time.monotonic() + START_TIMEOUT_SECONDS
     while not Path(address).exists():
         assert server.poll() is None and time.monotonic() < end, "the fork server did not start"
         time.sleep(0.02)
     return address
+
+
+def _stop_servers() -> None:
+    for server, _ in _servers:
+        server.communicate()  # closes its standard input
 
 
 def serve(address: str) -> None:
@@ -209,7 +225,7 @@ def serve(address: str) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"{address}.new")
         listener.listen(64)
-        os.rename(f"{address}.new", address)
+        Path(f"{address}.new").rename(address)
         while True:
             ready, _, _ = select.select([listener, reading, 0], [], [])
             if 0 in ready:
@@ -255,6 +271,8 @@ def _be_child(request: dict[str, Any], descriptors: list[int]) -> None:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        if request["start_new_session"]:
+            os.setsid()
         null = os.open(os.devnull, os.O_RDONLY)
         for source, target in ((null, 0), (descriptors[0], 1), (descriptors[1], 2)):
             os.dup2(source, target)
@@ -281,7 +299,7 @@ def _be_child(request: dict[str, Any], descriptors: list[int]) -> None:
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else 0 if leaving.code is None else 1
         if isinstance(leaving.code, str):
-            print(leaving.code, file=sys.stderr)
+            sys.stderr.write(f"{leaving.code}\n")
     except KeyboardInterrupt:
         traceback.print_exc()
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -300,11 +318,11 @@ def _run_command(words: list[str]) -> int:
         words = words[1:]
     if words[0] == "-c":
         sys.argv = ["-c", *words[2:]]
-        sys.path[:0] = [os.getcwd(), *paths]
+        sys.path[:0] = [str(Path.cwd()), *paths]
         exec(compile(words[1], "<string>", "exec"), _fresh_main().__dict__)
     elif words[0] == "-m":
         sys.argv = words[1:]
-        sys.path[:0] = [os.getcwd(), *paths]
+        sys.path[:0] = [str(Path.cwd()), *paths]
         runpy.run_module(words[1], run_name="__main__", alter_sys=True)
     else:
         sys.argv = words
@@ -323,8 +341,7 @@ def _fresh_main() -> Any:
 
 
 def _leave(code: int) -> None:
-    """End as an interpreter ends: wait for threads, run exit handlers, flush; then leave without the server's frames."""
-    import atexit
+    """End as an interpreter does: wait for threads, run exit handlers, flush. Then exit without the server's frames."""
     import threading
 
     try:

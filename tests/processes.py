@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from . import forkserver
+
 CALL = """
 import pickle, runpy, sys
 from pathlib import Path
@@ -36,10 +38,10 @@ def environments(size: int) -> list[dict[str, str]]:
     return [{**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(size)]
 
 
-def start(commands: Sequence[Sequence[str]]) -> list["subprocess.Popen[str]"]:
+def start(commands: Sequence[Sequence[str]]) -> list[forkserver.Popen]:
     """Start one process of a world for each command."""
     return [
-        subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        forkserver.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         for command, env in zip(commands, environments(len(commands)), strict=True)
     ]
 

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from .. import forkserver
+
 ROOT = Path(__file__).parents[2]
 COLOURS = {"red": (220, 30, 30), "blue": (30, 60, 220), "green": (20, 160, 60), "yellow": (240, 210, 20)}
 
@@ -54,9 +56,7 @@ def zebra(installed, environment):
 
     def run(*words, cwd, code=0, timeout=300):
         command = [sys.executable, str(installed / "bin" / "zebra"), *map(str, words)]
-        done = subprocess.run(
-            command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout, check=False
-        )
+        done = forkserver.run(command, cwd=cwd, env=environment, timeout=timeout)
         assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 

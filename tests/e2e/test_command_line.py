@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from .. import forkserver
 from .test_own_data import SMALL, as_csv, as_folder
 
 
@@ -107,7 +108,7 @@ def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(zebra, installed, 
     """Ctrl-C mid-run: exit 75 with a checkpoint; the same command again ends with the same bytes."""
     words = ["train", "--data", "captions.csv", "--out", "stopped", *map(str, SMALL)]
     command = [sys.executable, str(installed / "bin" / "zebra"), *words]
-    process = subprocess.Popen(command, cwd=trained, env=environment, stderr=subprocess.PIPE, text=True)
+    process = forkserver.Popen(command, cwd=trained, env=environment, stderr=subprocess.PIPE)
     journal = trained / "stopped" / "log.jsonl"
     deadline = time.monotonic() + 120
     while not (journal.exists() and journal.read_text().count("\n") >= 1):

@@ -19,6 +19,8 @@ from zebra.pretrained.bundle import Bundle
 from zebra.store import Store
 from zebra.text.bpe import BPETokenizer
 
+from .. import forkserver
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
@@ -87,9 +89,7 @@ def test_stopped_by_sigterm_it_exits_with_75_and_goes_on(installed, environment,
         Image.fromarray(pixels).save(folder / f"{number:04d}.bmp")
     words = ["embed", str(model), "photos", "--out", "store", "--batch-size", "4", "--precision", "fp32"]
     command = [sys.executable, str(installed / "bin" / "zebra"), *words]
-    with subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with forkserver.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE) as process:
         while not (tmp_path / "store" / "skipped.jsonl").exists():  # the first batch is next
             assert process.poll() is None
             time.sleep(0.01)
@@ -119,7 +119,7 @@ def test_a_killed_run_goes_on_without_losing_or_repeating_a_picture(
 ):
     command = [sys.executable, "-c", CHILD, str(model), str(photos), str(tmp_path / "store")]
     for kill_at in (9, 37):
-        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        with forkserver.Popen(command, env=environment, stdout=subprocess.PIPE) as process:
             while int(process.stdout.readline()) < kill_at:
                 pass
             process.kill()
@@ -140,9 +140,7 @@ def test_a_killed_run_goes_on_without_losing_or_repeating_a_picture(
 def test_the_examples_run(environment, model, photos, tmp_path):
     def run(name, *words):
         command = [sys.executable, str(EXAMPLES / name), *map(str, words)]
-        done = subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
-        )
+        done = forkserver.run(command, cwd=tmp_path, env=environment, timeout=120)
         assert done.returncode == 0, done.stderr
         return done.stdout.splitlines()
 

@@ -3,7 +3,6 @@
 import csv
 import re
 import shutil
-import subprocess
 import sys
 import time
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from zebra.protocols.human import read_answers
 from zebra.store import Store, StoreMetadata
 from zebra.text.bpe import BPETokenizer
 
+from .. import forkserver
 from .conftest import COLOURS, encoded, picture
 
 pytestmark = pytest.mark.browser
@@ -76,7 +76,7 @@ def dataset(tmp_path_factory):
 def served(installed, environment, *words, log):
     command = [sys.executable, str(installed / "bin" / "zebra"), "serve", "--port", "0", *map(str, words)]
     with log.open("w") as said:
-        server = subprocess.Popen(command, env=environment, stdout=said, stderr=said)
+        server = forkserver.Popen(command, env=environment, stdout=said, stderr=said)
     try:
         for _ in range(600):
             if found := re.search(r"http://\S+", log.read_text()):

@@ -20,6 +20,8 @@ from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
 from zebra.text.bpe import BPETokenizer
 
+from .. import forkserver
+
 
 @pytest.fixture
 def model(tmp_path):
@@ -54,7 +56,7 @@ def serve(installed, environment, tmp_path):
     @contextmanager
     def run(*words, stop=signal.SIGTERM):
         command = [sys.executable, str(installed / "bin" / "zebra"), "serve", "--port", "0", *map(str, words)]
-        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+        process = forkserver.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
         said = []
         try:
             while not said or not re.search(r"^http://", said[-1]):

@@ -16,6 +16,7 @@ from zebra.config.data import DataConfig
 from zebra.config.files import write_config
 from zebra.config.presets import get_preset
 
+from .. import forkserver
 from ..processes import start
 from .runs import tiny_run
 
@@ -41,7 +42,7 @@ def processes(config, size, *told):
     command = [sys.executable, str(RUN), str(file), *map(str, told)]
     if size == 1:
         env = {**os.environ, "OMP_NUM_THREADS": "1"}
-        return [subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)]
+        return [forkserver.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)]
     return start([command] * size)
 
 

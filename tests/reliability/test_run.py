@@ -2,12 +2,14 @@
 
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -22,6 +24,7 @@ from zebra.train.optimizer import build_optimizer
 from zebra.train.step import train_step
 from zebra.workflows import train
 
+from .. import forkserver
 from .runs import TINY, tiny_run
 
 CRASH = Path(__file__).parents[2] / "benchmarks" / "crash.py"
@@ -72,15 +75,20 @@ def journal(config):
     return [{name: line[name] for name in COMPARED} for line in lines]
 
 
-def test_r1_killed_at_random_moments_a_run_ends_with_the_bits_of_one_that_was_not():
-    done = subprocess.run(
-        [sys.executable, str(CRASH), "--trials", "10", "--kills", "1"],
-        capture_output=True,
-        text=True,
-        check=False,
+def test_r1_killed_at_random_moments_a_run_ends_with_the_bits_of_one_that_was_not(monkeypatch, capsys):
+    """One trial per phase; `python benchmarks/crash.py --trials 10` by hand runs more of them."""
+    monkeypatch.syspath_prepend(str(CRASH.parent))
+    crash = SimpleNamespace(**runpy.run_path(str(CRASH)))
+    forked = SimpleNamespace(
+        Popen=forkserver.Popen,
+        run=forkserver.run,
+        DEVNULL=subprocess.DEVNULL,
+        TimeoutExpired=subprocess.TimeoutExpired,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "10 of 10 identical" in done.stdout
+    monkeypatch.setitem(crash.main.__globals__, "subprocess", forked)
+    monkeypatch.setattr(sys, "argv", [str(CRASH), "--trials", str(len(crash.PHASES)), "--kills", "1"])
+    assert crash.main() == 0, capsys.readouterr().out
+    assert "4 of 4 identical" in capsys.readouterr().out
 
 
 def items(checkpoint):
@@ -158,8 +166,8 @@ def wait_for_steps(config, process, steps):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_r7_a_signal_saves_the_step_at_hand_and_leaves_with_75(config, number):
-    process = subprocess.Popen(
-        command(config), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    process = forkserver.Popen(
+        command(config), stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     )
     wait_for_steps(config, process, 3)
     os.killpg(process.pid, number)

@@ -33,6 +33,8 @@ from zebra.pretrained.bundle import Bundle
 from zebra.serve import limits
 from zebra.text.bpe import BPETokenizer
 
+from .. import forkserver
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
@@ -55,7 +57,7 @@ class Server:
 
     def __init__(self, model, *words, ready=True):
         command = [sys.executable, "-m", "zebra", "serve", "--model", str(model), "--port", "0", *words]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        self.process = forkserver.Popen(command, stderr=subprocess.PIPE)
         line = self.process.stderr.readline()
         self.port = int(re.search(r":(\d+)", line)[1])
         self.errors = []
