@@ -92,5 +92,5 @@ def test_mistakes_are_one_message(zebra, home):
     assert "there is no store in nowhere" in zebra("search", "nowhere", "x", cwd=home, code=1).stderr
     assert "has no index" in zebra("search", "store", "x", "--method", "approximate", cwd=home, code=1).stderr
     assert "below 1,000 an index" in zebra("search", "store", "--index", cwd=home, code=1).stderr
-    assert "tokens that the model reads" in zebra("search", "store", "red " * 50, cwd=home).stderr
+    assert "the model's context of" in zebra("search", "store", "red " * 50, cwd=home).stderr
     zebra("search", "store", cwd=home, code=2)

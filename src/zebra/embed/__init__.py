@@ -1,1 +1,1 @@
-"""Pictures in, rows of a store out: found, read, decoded, embedded and written, several at a time."""
+"""Embedding a dataset into a store: read, decode, embed and write in parallel."""

@@ -1,6 +1,6 @@
-"""What a store holds of a data set, and of any picture's bytes: what need not be done again.
+"""Index of the rows that a store already holds, by location and by image digest.
 
-Rows are numbered as they stand in the store when it is opened, and those written afterwards behind them.
+Rows are numbered by their position in the store when it is opened; rows written later follow.
 """
 
 from array import array
@@ -17,17 +17,17 @@ from zebra.embed.values import ImageFeatures, StoreRow
 from zebra.store import Store
 
 MAX_ROWS_PER_DELETE = 4096
-"""Rows that are deleted in one commit."""
+"""Limit of rows that one commit deletes."""
 
 
 class ExistingRows:
-    """The rows of a store by place and by content, in about 60 bytes each; `look` may be asked by any thread."""
+    """The rows of a store by location and by digest, in about 60 bytes each; `find_features` is thread-safe."""
 
     def __init__(self, store: Store, dataset_name: str) -> None:
-        """Read what is there.
+        """Index the rows of a store.
 
         Args:
-            dataset_name: Name of the data set; its rows that are not visited have vanished from it.
+            dataset_name: Name of the dataset. Its rows that `mark_seen` does not reach are stale.
         """
         self.store = store
         self._lock = Lock()
@@ -41,7 +41,7 @@ class ExistingRows:
             self._is_unseen.extend(source == dataset_name for source in sources)
 
     def mark_seen(self, location_key: str, stamp: str) -> bool:
-        """Take note that a picture is in the data; return whether the store holds it as it is now."""
+        """Record that an image is in the dataset; return whether its row in the store is up to date."""
         row = self._find_row(location_key)
         if row is None:
             return False
@@ -50,20 +50,20 @@ class ExistingRows:
         return self._stamps[row] == _hash_stamp(stamp)
 
     def find_features(self, digest: str) -> ImageFeatures | None:
-        """Return the look of bytes that were embedded before; None if they were not."""
+        """Return the features of an image that was embedded before; None if there are none."""
         with self._lock:
             row = next((row for row in self._digests.find_rows(digest) if not self._is_deleted(row)), None)
             if row is None:
                 return None
             columns = ["width", "height", "thumbnail", "vector"]
-            (found,) = self.store.take_positions([self._current_position(row)], columns).to_pylist()
-        vector_E = np.asarray(found["vector"], self.store.metadata.dtype)
-        return ImageFeatures(found["width"], found["height"], found["thumbnail"], vector_E)
+            (values,) = self.store.take_positions([self._current_position(row)], columns).to_pylist()
+        vector_E = np.asarray(values["vector"], self.store.metadata.dtype)
+        return ImageFeatures(values["width"], values["height"], values["thumbnail"], vector_E)
 
     def write(self, rows: Sequence[StoreRow], table: pa.Table) -> None:
-        """Commit rows behind all others; those they replace, at the same locations, are deleted before.
+        """Append rows, after deleting the rows at the same locations.
 
-        Who is stopped between the two commits finds these pictures missing, and embeds them the next time.
+        These are two commits. If the process stops between them, the next run embeds the deleted images again.
         """
         with self._lock:
             self._delete_rows([old for row in rows if (old := self._find_row(row.location.key)) is not None])
@@ -75,22 +75,22 @@ class ExistingRows:
             )
 
     def count_stale(self) -> int:
-        """Count the rows of the data set that were not visited."""
+        """Count the rows of the dataset whose images are no longer in it."""
         return sum(self._is_unseen)
 
     def delete_stale(self) -> int:
-        """Delete the rows of the data set that were not visited; return how many."""
-        vanished = np.flatnonzero(np.frombuffer(self._is_unseen, bool)).tolist()
-        for first in range(0, len(vanished), MAX_ROWS_PER_DELETE):
-            self._delete_rows(vanished[first : first + MAX_ROWS_PER_DELETE])
-        return len(vanished)
+        """Delete the rows of the dataset whose images are no longer in it; return their number."""
+        stale = np.flatnonzero(np.frombuffer(self._is_unseen, bool)).tolist()
+        for start in range(0, len(stale), MAX_ROWS_PER_DELETE):
+            self._delete_rows(stale[start : start + MAX_ROWS_PER_DELETE])
+        return len(stale)
 
     def _add_to_index(
         self, location_keys: Sequence[str], digests: Sequence[str], stamps: Sequence[str]
     ) -> None:
-        first = len(self._stamps)
-        self._locations.add(location_keys, first)
-        self._digests.add(digests, first)
+        first_row = len(self._stamps)
+        self._locations.add(location_keys, first_row)
+        self._digests.add(digests, first_row)
         self._stamps.extend(map(_hash_stamp, stamps))
 
     def _find_row(self, location_key: str) -> int | None:
@@ -101,16 +101,16 @@ class ExistingRows:
     def _delete_rows(self, rows: Sequence[int]) -> None:
         if not rows:
             return
-        found = self.store.take_positions([self._current_position(row) for row in rows], ["id"])
-        self.store.delete(found["id"].to_pylist())
+        table = self.store.take_positions([self._current_position(row) for row in rows], ["id"])
+        self.store.delete(table["id"].to_pylist())
         self._deleted_rows = sorted([*self._deleted_rows, *rows])
 
     def _is_deleted(self, row: int) -> bool:
-        place = bisect_left(self._deleted_rows, row)
-        return place < len(self._deleted_rows) and self._deleted_rows[place] == row
+        index = bisect_left(self._deleted_rows, row)
+        return index < len(self._deleted_rows) and self._deleted_rows[index] == row
 
     def _current_position(self, row: int) -> int:
-        """Return where a row stands now."""
+        """Return the position of a row in the store after deletions."""
         return row - bisect_right(self._deleted_rows, row)
 
 

@@ -1,4 +1,4 @@
-"""Texts in, the numbers of the rows that carry them out, in 24 bytes each whatever their length."""
+"""Compact index from text to row numbers, 24 bytes per row."""
 
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
@@ -6,11 +6,11 @@ from hashlib import blake2b
 import numpy as np
 
 MIN_MERGE_SIZE = 4096
-"""New keys that wait, in a dictionary, until they are sorted in among the others."""
+"""Number of pending entries, kept in a dictionary, before they are merged into the sorted array."""
 
 
 class HashIndex:
-    """An index from text to rows; it compares 16 bytes of a hash, which no two texts will ever share."""
+    """An index from text to rows that compares 128-bit hashes; a collision is practically impossible."""
 
     def __init__(self) -> None:
         self._sorted_entries = np.empty(0, _ENTRY_DTYPE)
@@ -18,7 +18,7 @@ class HashIndex:
         self._num_pending = 0
 
     def add(self, texts: Sequence[str], first_row: int) -> None:
-        """Index texts as the rows from `first_row` on."""
+        """Add texts for the rows from `first_row` on."""
         for row, text in enumerate(texts, first_row):
             self._pending.setdefault(_hash(text), []).append(row)
         self._num_pending += len(texts)
@@ -26,19 +26,21 @@ class HashIndex:
             self._merge()
 
     def find_rows(self, text: str) -> Iterator[int]:
-        """Yield the rows that carry a text, the oldest first."""
+        """Yield the rows of a text, oldest first."""
         key = _hash(text)
         first, second = np.frombuffer(key, np.uint64)
-        place = int(np.searchsorted(self._sorted_entries["first"], first))
-        while place < len(self._sorted_entries) and self._sorted_entries["first"][place] == first:
-            if self._sorted_entries["second"][place] == second:
-                yield int(self._sorted_entries["row"][place])
-            place += 1
+        index = int(np.searchsorted(self._sorted_entries["first"], first))
+        while index < len(self._sorted_entries) and self._sorted_entries["first"][index] == first:
+            if self._sorted_entries["second"][index] == second:
+                yield int(self._sorted_entries["row"][index])
+            index += 1
         yield from self._pending.get(key, ())
 
     def _merge(self) -> None:
-        pairs = [(*np.frombuffer(key, np.uint64), row) for key, rows in self._pending.items() for row in rows]
-        merged = np.concatenate([self._sorted_entries, np.array(pairs, _ENTRY_DTYPE)])
+        entries = [
+            (*np.frombuffer(key, np.uint64), row) for key, rows in self._pending.items() for row in rows
+        ]
+        merged = np.concatenate([self._sorted_entries, np.array(entries, _ENTRY_DTYPE)])
         self._sorted_entries = merged[np.argsort(merged["first"], kind="stable")]
         self._pending.clear()
         self._num_pending = 0

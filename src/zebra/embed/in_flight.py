@@ -1,4 +1,4 @@
-"""Equal bytes that come in at the same time: who was first embeds them, the others wait for the answer."""
+"""Deduplicate images with equal bytes that are embedded at the same time."""
 
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -8,13 +8,13 @@ from zebra.embed.values import ImageFeatures
 
 
 class InFlight:
-    """By digest, the looks that are being made or not written yet."""
+    """Features, by image digest, that are being computed or are not committed yet."""
 
     def __init__(self, find_existing: Callable[[str], ImageFeatures | None]) -> None:
-        """Begin without any.
+        """Start empty.
 
         Args:
-            find_existing: Finds a look among those made before.
+            find_existing: Looks up features that were committed before, by digest.
         """
         self._find_existing = find_existing
         self._futures: dict[str, Future[ImageFeatures]] = {}
@@ -24,19 +24,19 @@ class InFlight:
         return len(self._futures)
 
     def reserve(self, digest: str) -> tuple[Future[ImageFeatures], bool]:
-        """Return where the look of some bytes is, or will be; and whether it is the caller who has to make it."""
+        """Return the future of an image's features, and whether the caller must compute and set them."""
         with self._lock:
             if digest in self._futures:
                 return self._futures[digest], False
-            look = self._find_existing(digest)
-            if look is not None:
+            features = self._find_existing(digest)
+            if features is not None:
                 future: Future[ImageFeatures] = Future()
-                future.set_result(look)
+                future.set_result(features)
                 return future, False
             self._futures[digest] = Future()
             return self._futures[digest], True
 
     def release(self, digest: str) -> None:
-        """Forget a look: it is written now, or nobody can make it."""
+        """Forget features that are committed now, or that could not be computed."""
         with self._lock:
             self._futures.pop(digest, None)

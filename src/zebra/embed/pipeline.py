@@ -1,8 +1,8 @@
-"""Pictures in, a growing store out: several batches at a time are read, decoded and embedded, and written in order.
+"""Multi-threaded embedding pipeline: batches are embedded in parallel and written in order.
 
-Each worker is a thread that takes a batch through all stages: decoding and embedding overlap, since others are at
-another stage, and no more than one encoded file per worker is in memory. Inside a worker nothing is parallel: two cores
-that embed a batch each do more than two that share one. What runs ahead of the writer is bounded, and so is memory.
+Each worker thread takes a batch through all stages. Decoding and embedding overlap, because workers are at different
+stages, and each worker holds at most one encoded file. A worker itself is not parallel: two cores with a batch each are
+faster than two that share one. The number of batches ahead of the writer is limited, and with it the memory.
 """
 
 import time
@@ -36,11 +36,11 @@ from zebra.images.formats import image_digest
 
 COMMIT_ROWS = 2048
 COMMIT_SECONDS = 30.0
-"""How often is committed; it is about what a kill can cost. Each commit is a file of the store."""
+"""Commit interval, which limits the work lost when the process is killed. Each commit adds a file to the store."""
 PREFETCH_FACTOR = 2
-"""Batches per worker that are begun before the oldest is written."""
+"""Batches per worker that are in flight, as in torch.utils.data.DataLoader."""
 PROGRESS_EVERY = 1024
-"""Unchanged pictures that are passed over between two reports."""
+"""Unchanged images between two progress callbacks."""
 
 Item = TypeVar("Item")
 Output = TypeVar("Output")
@@ -48,82 +48,82 @@ Output = TypeVar("Output")
 
 @dataclass(slots=True)
 class Progress:
-    """What became of the pictures so far."""
+    """Counts of the images processed so far."""
 
     total: int
     embedded: int = 0
     reused: int = 0
-    """Written with the vector of equal bytes."""
+    """Written with the vector of an image with equal bytes."""
     unchanged: int = 0
-    """In the store before, and unchanged."""
+    """Already in the store and up to date."""
     skipped: Counter[str] = field(default_factory=Counter)
-    """By reason."""
+    """Unusable images by reason."""
 
     @property
     def done(self) -> int:
-        """Pictures that need nothing more."""
+        """Number of finished images."""
         return self.embedded + self.reused + self.unchanged + self.skipped.total()
 
 
 @dataclass(frozen=True, slots=True)
 class PendingRow:
-    """What a worker made of a picture."""
+    """An embedded image whose features may still be computed by another worker."""
 
     location: Location
     content: ImageContent
     digest: str
     features: "Future[ImageFeatures]"
     is_newly_embedded: bool
-    """By this worker, rather than taken over from equal bytes."""
+    """False if the features come from an image with equal bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchEmbedder:
-    """Takes a batch of pictures through reading, decoding and embedding."""
+    """Reads, decodes and embeds a batch of images."""
 
     preprocessor: ImagePreprocessor
     encode_pixels: EncodePixels
     in_flight: InFlight
 
     def __call__(self, image_refs: Sequence[ImageRef]) -> list[PendingRow | BadSample]:
-        """Return one answer for each picture."""
-        answers: list[PendingRow | BadSample] = []
-        mine: list[tuple[Future[ImageFeatures], PreprocessedImage]] = []
+        """Return a row, or the reason why the image is unusable, for each image."""
+        results: list[PendingRow | BadSample] = []
+        to_encode: list[tuple[Future[ImageFeatures], PreprocessedImage]] = []
         try:
-            for picture in image_refs:
+            for image_ref in image_refs:
                 try:
-                    answers.append(self._preprocess_image(picture, mine))
-                except BadSample as bad:
-                    answers.append(bad)
-            if mine:
-                looks = encode_batch([prepared for _, prepared in mine], self.encode_pixels)
-                for (future, _), look in zip(mine, looks, strict=True):
-                    future.set_result(look)
+                    results.append(self._preprocess_image(image_ref, to_encode))
+                except BadSample as error:
+                    results.append(error)
+            if to_encode:
+                encoded = encode_batch([image for _, image in to_encode], self.encode_pixels)
+                for (future, _), features in zip(to_encode, encoded, strict=True):
+                    future.set_result(features)
         except BaseException as error:
-            for future, _ in mine:  # another batch may be waiting
+            for future, _ in to_encode:  # another batch may wait for it
                 if not future.done():
                     future.set_exception(error)
             raise
-        return answers
+        return results
 
     def _preprocess_image(
         self, image_ref: ImageRef, to_encode: list[tuple["Future[ImageFeatures]", PreprocessedImage]]
     ) -> PendingRow:
         content = read_content(image_ref)
         digest = image_digest(content.image_bytes)
-        look, made = self.in_flight.reserve(digest)
-        if made:
+        features, is_new = self.in_flight.reserve(digest)
+        if is_new:
             try:
-                to_encode.append((look, self.preprocessor(content.image_bytes, image_ref.location.key)))
-            except BadSample as bad:
+                to_encode.append((features, self.preprocessor(content.image_bytes, image_ref.location.key)))
+            except BadSample as error:
                 self.in_flight.release(digest)
-                look.set_exception(bad)
+                features.set_exception(error)
                 raise
-        return PendingRow(image_ref.location, replace(content, image_bytes=b""), digest, look, made)
+        return PendingRow(image_ref.location, replace(content, image_bytes=b""), digest, features, is_new)
 
 
 class EmbedPipeline:
-    """One run over a data set."""
+    """One run over a dataset."""
 
     def __init__(
         self,
@@ -139,15 +139,15 @@ class EmbedPipeline:
         callback: Callable[[Progress], None],
         should_stop: Callable[[], bool],
     ) -> None:
-        """Put a run together.
+        """Create a pipeline; call it to run it.
 
         Args:
-            existing_rows: The store, and what is in it.
-            encode_pixels: The model's image tower; asked by several threads at a time.
-            max_skip_rate: Share of the pictures that may be unusable.
-            on_skip: Told every picture that is left out.
-            callback: Told the tally again and again.
-            should_stop: Asked after every batch; True ends the run with what is done committed.
+            existing_rows: The rows of the store that is written to.
+            encode_pixels: The image tower; it is called by several threads at once.
+            max_skip_rate: Maximum share of unusable images.
+            on_skip: Called with every unusable image.
+            callback: Called with the progress, at least once per batch.
+            should_stop: Called after every batch; True ends the run after committing finished rows.
         """
         self.source = source
         self.existing_rows = existing_rows
@@ -164,20 +164,20 @@ class EmbedPipeline:
         self._last_commit_time = time.monotonic()
 
     def __call__(self) -> bool:
-        """Embed everything that is not in the store yet; return False if it was stopped before the end.
+        """Embed all images that are not in the store yet; return False if the run was stopped before the end.
 
         Raises:
-            DataError: Too many pictures are unusable; those that are not were written.
+            DataError: Too many images are unusable; the usable ones were written.
             StoreError: The store cannot be written.
         """
-        pool = ThreadPoolExecutor(self.num_workers, "embed")
+        executor = ThreadPoolExecutor(self.num_workers, "embed")
         try:
             batches = _batched(self._iter_changed_images(), self.batch_size)
-            for answers in _map_in_order(
-                pool, self.batch_embedder, batches, PREFETCH_FACTOR * self.num_workers, self.should_stop
+            for results in _map_in_order(
+                executor, self.batch_embedder, batches, PREFETCH_FACTOR * self.num_workers, self.should_stop
             ):
-                for answer in answers:
-                    self._add_pending_row(answer)
+                for result in results:
+                    self._add_pending_row(result)
                 if (
                     len(self._uncommitted_rows) >= COMMIT_ROWS
                     or time.monotonic() - self._last_commit_time > COMMIT_SECONDS
@@ -185,31 +185,31 @@ class EmbedPipeline:
                     self._commit()
                 self.callback(self.progress)
         finally:
-            pool.shutdown(cancel_futures=True)
+            executor.shutdown(cancel_futures=True)
         self._commit()
         self.callback(self.progress)
         return self.progress.done == self.progress.total or not self.should_stop()
 
     def _iter_changed_images(self) -> Iterator[ImageRef]:
-        """Yield the pictures that the store does not hold as they are."""
-        for picture in self.source:
-            if self.existing_rows.mark_seen(picture.location.key, picture.location.stamp):
+        """Yield the images that are new or may have changed."""
+        for image_ref in self.source:
+            if self.existing_rows.mark_seen(image_ref.location.key, image_ref.location.stamp):
                 self.progress.unchanged += 1
                 if self.progress.unchanged % PROGRESS_EVERY == 0:
                     self.callback(self.progress)
             else:
-                yield picture
+                yield image_ref
 
     def _add_pending_row(self, result: PendingRow | BadSample) -> None:
         if isinstance(result, BadSample):
             self._skip_sample(result)
             return
         try:
-            look = result.features.result()
-        except BadSample as bad:  # of equal bytes
-            self._skip_sample(BadSample(bad.reason, result.location.key, bad.detail))
+            features = result.features.result()
+        except BadSample as error:  # raised for another image with equal bytes
+            self._skip_sample(BadSample(error.reason, result.location.key, error.detail))
             return
-        self._uncommitted_rows.append(StoreRow(result.location, result.content, result.digest, look))
+        self._uncommitted_rows.append(StoreRow(result.location, result.content, result.digest, features))
         if result.is_newly_embedded:
             self.progress.embedded += 1
         else:
@@ -218,14 +218,14 @@ class EmbedPipeline:
     def _skip_sample(self, error: BadSample) -> None:
         self.on_skip(error)
         self.progress.skipped[error.reason] += 1
-        unusable = self.progress.skipped.total()
-        if unusable > self.max_skip_rate * self.progress.total:
+        num_skipped = self.progress.skipped.total()
+        if num_skipped > self.max_skip_rate * self.progress.total:
             self._commit()
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.progress.skipped.most_common())
             raise DataError(
-                f"{unusable} of the {self.progress.total} pictures of {self.source.name} are unusable, more than the "
-                f"{self.max_skip_rate:.0%} allowed: {reasons}. The last is {error}. Mend or remove them, or allow more "
-                "with --data-options.max-skip-rate"
+                f"{num_skipped} of {self.progress.total} images of {self.source.name} are unusable, more than the "
+                f"{self.max_skip_rate:.0%} allowed: {reasons}. The last is {error}. Repair or remove them, or allow "
+                "more with --data-options.max-skip-rate"
             )
 
     def _commit(self) -> None:
@@ -253,15 +253,19 @@ def _map_in_order(
     max_in_flight: int,
     should_stop: Callable[[], bool],
 ) -> Iterator[Output]:
-    """Yield the answers in the order of the items, of which at most `max_in_flight` are begun or waiting at a time.
+    """Yield the results in the order of the items; at most `max_in_flight` items are submitted at a time.
 
-    On request it takes no more items, and yields the answers to those that were begun.
+    Once `should_stop` returns True, no more items are submitted, and only those that are running are finished.
     """
-    begun: deque[Future[Output]] = deque()
+    futures: deque[Future[Output]] = deque()
     iterator = iter(items)
     while True:
-        while len(begun) < max_in_flight and not should_stop() and (item := next(iterator, None)) is not None:
-            begun.append(executor.submit(fn, item))
-        if not begun or (should_stop() and begun[0].cancel()):  # what comes behind it waits too
+        while (
+            len(futures) < max_in_flight and not should_stop() and (item := next(iterator, None)) is not None
+        ):
+            futures.append(executor.submit(fn, item))
+        if not futures or (
+            should_stop() and futures[0].cancel()
+        ):  # the ones behind it have not started either
             return
-        yield begun.popleft().result()
+        yield futures.popleft().result()

@@ -1,11 +1,11 @@
-"""Pictures in, a grown store out, over the machines of a Ray cluster: `pipeline.py` with its workers far away.
+"""Embedding pipeline on a Ray cluster: like `pipeline.py`, with remote workers.
 
-The driver finds what the store does not hold yet, and sends it off in batches of places, which the workers must be able
-to open as well. Each worker is an actor of Ray Data with a model of its own; it takes a batch through the same stages,
-and the rows come home in the order of the data. They wait in one file beside the store and are committed together: a
-driver that is killed before leaves the store as it was.
+The driver finds the images that are not in the store yet, and sends their locations in batches. The workers must be
+able to open the same paths. Each worker is a Ray Data actor with its own copy of the model and runs the same stages.
+The rows return in the order of the dataset. They are staged in one file beside the store and committed together, so a
+killed driver leaves the store unchanged.
 
-Equal bytes are embedded once where they meet in a batch; to find them elsewhere, workers would have to ask each other.
+Equal bytes are embedded once per batch only; a wider search would need communication between workers.
 """
 
 import logging
@@ -38,103 +38,103 @@ from zebra.store import Store, StoreError
 from zebra.store.schema import validate_rows
 
 STAGED_ROWS_FILE = "staged.arrow"
-"""In the store's folder: rows that came home and are not committed. A killed driver leaves it there."""
+"""File in the store directory for rows that are not committed yet. A killed driver leaves it behind."""
 
 ALL_CLUSTER_WORKERS = 0
-"""As a number of workers: one for each GPU, or else for each processor core."""
+"""Value of num_workers for one worker per GPU or, without GPUs, per CPU core."""
 
 RemoteResult = tuple[StoreRow, bool] | BadSample
-"""What became of a picture: its row, and whether it was embedded for it rather than for equal bytes."""
+"""Row of an image and whether it was newly embedded, or the reason why the image is unusable."""
 
 
 def require_ray() -> None:
-    """Find out early whether Ray is there.
+    """Check early that Ray is installed.
 
     Raises:
-        MissingExtra: It is not.
+        MissingExtra: Ray is not installed.
     """
     try:
         with _silence_ray():
-            import ray.data  # noqa: F401  to see whether it is there
+            import ray.data  # noqa: F401  only to test the import
     except ImportError as error:
         raise MissingExtra("ray", "zebra embed --engine ray", "ray") from error
 
 
 @dataclass(frozen=True)
 class LazyImageEncoder:
-    """An image tower that travels as its name, and is loaded in the process that first asks it."""
+    """An image tower that is pickled by its path and loaded on first use."""
 
     model: str
-    """As `zebra.load` takes it; it means the same on every machine."""
+    """Path or name for `zebra.load`; it must name the same model on every machine."""
     precision: InferencePrecision
     fingerprint: str
 
     def __call__(self, pixels_B3HW: Tensor) -> Tensor:
-        """Embed, as `Bundle.encode_pixels` does."""
+        """Embed uint8 pixels [B, 3, H, W], as `Bundle.encode_pixels`."""
         return self.encode_pixels(pixels_B3HW)
 
     @cached_property
     def encode_pixels(self) -> EncodePixels:
-        """The tower itself."""
+        """The loaded image tower."""
         bundle = load(self.model, precision=self.precision)
         if bundle.fingerprint != self.fingerprint:
             raise WeightsError(
-                f"{self.model} is the model {bundle.fingerprint} there, and {self.fingerprint} on the driver's machine;"
-                " bring the same files to both"
+                f"{self.model} is the model {bundle.fingerprint} on the worker, and {self.fingerprint} on the driver. "
+                "Copy the same files to both machines"
             )
         return bundle.encode_pixels
 
 
 @dataclass(frozen=True, slots=True)
 class BatchRequest:
-    """A batch on its way to a worker; Ray pickles what it carries."""
+    """A batch sent to a worker; Ray pickles it."""
 
     image_refs: Sequence[ImageRef]
 
 
 @dataclass(frozen=True, slots=True)
 class BatchResponse:
-    """A batch on its way home."""
+    """The results of a batch."""
 
     results: Sequence[RemoteResult]
     error: str = ""
-    """Why there are none; not all exceptions can travel."""
+    """Message if the batch failed; text, because not all exceptions can be pickled."""
 
 
 class EmbedActor:
-    """An actor: takes batches through the stages."""
+    """A Ray actor that embeds batches."""
 
     def __init__(
         self, preprocessor: ImagePreprocessor, encode_pixels: EncodePixels, working_dir: str
     ) -> None:
-        with suppress(OSError):  # where a relative path begins; a driver's folder may be its own
+        with suppress(OSError):  # relative paths start there; the directory may exist on the driver only
             os.chdir(working_dir)
-        torch.set_num_threads(1)  # one actor per core, as one thread per core on one machine
+        torch.set_num_threads(1)  # one actor per core
         self.preprocessor = preprocessor
         self.encode_pixels = encode_pixels
 
     def __call__(self, row: dict[str, BatchRequest]) -> dict[str, BatchResponse]:
-        """Return the answers to a batch, or why there cannot be any."""
+        """Return the results of a batch, or an error message."""
         try:
             return {"response": BatchResponse(self._embed_batch(row["request"].image_refs))}
         except ZebraError as error:
             return {"response": BatchResponse((), str(error))}
 
     def _embed_batch(self, image_refs: Sequence[ImageRef]) -> list[RemoteResult]:
-        work = BatchEmbedder(self.preprocessor, self.encode_pixels, InFlight(lambda _digest: None))
+        embed = BatchEmbedder(self.preprocessor, self.encode_pixels, InFlight(lambda _digest: None))
         return [
-            seen
-            if isinstance(seen, BadSample)
+            result
+            if isinstance(result, BadSample)
             else (
-                StoreRow(seen.location, seen.content, seen.digest, seen.features.result()),
-                seen.is_newly_embedded,
+                StoreRow(result.location, result.content, result.digest, result.features.result()),
+                result.is_newly_embedded,
             )
-            for seen in work(image_refs)
+            for result in embed(image_refs)
         ]
 
 
 class StagedRows(ExistingRows):
-    """A store, what is in it, and the rows that will join it in one commit."""
+    """The rows of a store, and new rows that are staged in a file for one commit."""
 
     def __init__(self, store: Store, dataset_name: str) -> None:
         super().__init__(store, dataset_name)
@@ -143,7 +143,7 @@ class StagedRows(ExistingRows):
         self._replaced_rows: set[int] = set()
 
     def write(self, rows: Sequence[StoreRow], table: pa.Table) -> None:
-        """Let rows wait; those at the same locations will be replaced."""
+        """Stage rows; the commit will replace rows at the same locations."""
         store = self.store
         table = validate_rows(table, store.schema, store.metadata, str(store.path))
         try:
@@ -157,7 +157,7 @@ class StagedRows(ExistingRows):
         )
 
     def commit(self) -> None:
-        """Commit all that wait."""
+        """Commit the staged rows."""
         if self._writer is None:
             return
         try:
@@ -166,11 +166,10 @@ class StagedRows(ExistingRows):
             raise self._discard(error) from error
         self._writer = None
         replaced = sorted(self._replaced_rows)
-        old = self.store.take_positions([self._current_position(row) for row in replaced], ["id"])[
-            "id"
-        ].to_pylist()
+        positions = [self._current_position(row) for row in replaced]
+        replace_ids = self.store.take_positions(positions, ["id"])["id"].to_pylist()
         try:
-            self.store.append_file(self._path, replace_ids=old)
+            self.store.append_file(self._path, replace_ids)
         finally:
             self._path.unlink()
         self._deleted_rows = sorted([*self._deleted_rows, *replaced])
@@ -180,43 +179,43 @@ class StagedRows(ExistingRows):
         self._writer = None
         self._replaced_rows.clear()
         self._path.unlink(missing_ok=True)
-        return StoreError(f"{self._path} cannot be written: {error}. The store is as it was")
+        return StoreError(f"cannot write {self._path}: {error}. The store is unchanged")
 
 
 class RayEmbedPipeline(EmbedPipeline):
-    """One run over a data set."""
+    """One run over a dataset."""
 
     existing_rows: StagedRows
 
     def __call__(self) -> bool:
-        """Embed everything that is not in the store yet; return False if it was stopped before the end.
+        """Embed all images that are not in the store yet; return False if the run was stopped before the end.
 
-        What came home is committed whatever ends the run, except the last few rows if Ray itself fails.
+        Received rows are committed however the run ends, except the last few if Ray itself fails.
 
         Raises:
-            DataError: Too many pictures are unusable; those that are not were written.
+            DataError: Too many images are unusable; the usable ones were written.
             StoreError: The store cannot be written.
             WeightsError: A worker cannot run the model.
         """
-        fresh = self._iter_changed_images()
-        batches = iter(lambda: list(islice(fresh, self.batch_size)), [])
-        parcels = [BatchRequest(batch) for batch in batches]
-        if parcels:
+        changed = self._iter_changed_images()
+        batches = iter(lambda: list(islice(changed, self.batch_size)), [])
+        requests = [BatchRequest(batch) for batch in batches]
+        if requests:
             try:
-                self._run_batches(parcels)
+                self._run_batches(requests)
             finally:
                 self.existing_rows.commit()
         self.callback(self.progress)
         return self.progress.done == self.progress.total or not self.should_stop()
 
     def _run_batches(self, requests: list[BatchRequest]) -> None:
-        actor = (self.batch_embedder.preprocessor, self.batch_embedder.encode_pixels, str(Path.cwd()))
-        with _connect_to_ray(self.num_workers) as workers:
-            for reply in _map_on_cluster(requests, actor, workers):
-                if reply.error:
-                    raise WeightsError(f"a worker of the Ray cluster cannot run the model: {reply.error}")
-                for answer in reply.results:
-                    self._add_remote_result(answer)
+        actor_args = (self.batch_embedder.preprocessor, self.batch_embedder.encode_pixels, str(Path.cwd()))
+        with _connect_to_ray(self.num_workers) as num_workers:
+            for response in _map_on_cluster(requests, actor_args, num_workers):
+                if response.error:
+                    raise WeightsError(f"a worker of the Ray cluster cannot run the model: {response.error}")
+                for result in response.results:
+                    self._add_remote_result(result)
                 if len(self._uncommitted_rows) >= COMMIT_ROWS:
                     self._commit()
                 self.callback(self.progress)
@@ -228,9 +227,9 @@ class RayEmbedPipeline(EmbedPipeline):
         if isinstance(result, BadSample):
             self._skip_sample(result)
             return
-        row, made = result
+        row, is_newly_embedded = result
         self._uncommitted_rows.append(row)
-        if made:
+        if is_newly_embedded:
             self.progress.embedded += 1
         else:
             self.progress.reused += 1
@@ -239,57 +238,57 @@ class RayEmbedPipeline(EmbedPipeline):
 def _map_on_cluster(
     requests: list[BatchRequest], actor_args: tuple[Any, ...], num_workers: int
 ) -> Iterator[BatchResponse]:
-    """Yield what an `Embedder`, made with the arguments `actor_args`, answers to each batch, in order."""
+    """Yield the response of an `EmbedActor(*actor_args)` to each request, in order."""
     import ray.data
 
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    needs = {"num_gpus": 1} if "GPU" in ray.cluster_resources() else {"num_cpus": 1}
+    resources = {"num_gpus": 1} if "GPU" in ray.cluster_resources() else {"num_cpus": 1}
     pool = ray.data.ActorPoolStrategy(size=num_workers)
-    rows = ray.data.from_items(
-        [{"request": parcel} for parcel in requests], override_num_blocks=len(requests)
+    dataset = ray.data.from_items(
+        [{"request": request} for request in requests], override_num_blocks=len(requests)
     )
-    replies = rows.map(EmbedActor, fn_constructor_args=actor_args, compute=pool, **needs)
-    yield from (row["response"] for row in replies.iter_rows())
+    responses = dataset.map(EmbedActor, fn_constructor_args=actor_args, compute=pool, **resources)
+    yield from (row["response"] for row in responses.iter_rows())
 
 
 @contextmanager
 def _connect_to_ray(num_workers: int) -> Iterator[int]:
-    """Join the cluster that is there, or start one on this machine for as long as it is needed.
+    """Connect to the running Ray cluster, or start one on this machine until the block ends.
 
     Args:
-        num_workers: How many are wanted, or WHOLE_CLUSTER.
+        num_workers: Requested number of workers, or ALL_CLUSTER_WORKERS.
 
     Yields:
-        How many there can be.
+        The number of workers that the cluster has resources for.
     """
     import ray
 
-    ours = not ray.is_initialized()  # the program that calls us may have done so
-    if ours:
-        silent = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    is_owner = not ray.is_initialized()  # the calling program may have connected already
+    if is_owner:
+        log_options = {"log_to_driver": False, "logging_level": logging.CRITICAL}
         with _silence_ray():
             try:
-                ray.init(address="auto", **silent)
+                ray.init(address="auto", **log_options)
             except ConnectionError:
-                cores = num_workers or usable_cores()
-                ray.init(address="local", num_cpus=cores, include_dashboard=False, **silent)
+                num_cpus = num_workers or usable_cores()
+                ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, **log_options)
     try:
-        there = ray.cluster_resources()
-        most = int(there.get("GPU") or there["CPU"])
-        yield min(num_workers or most, most)
+        resources = ray.cluster_resources()
+        max_workers = int(resources.get("GPU") or resources["CPU"])
+        yield min(num_workers or max_workers, max_workers)
     finally:
-        if ours:
+        if is_owner:
             ray.shutdown()
 
 
 @contextmanager
 def _silence_ray() -> Iterator[None]:
-    """Let Ray start without telling anyone, and without taking over SIGTERM."""
+    """Start Ray without usage statistics and log output, and restore the SIGTERM handler that it replaces."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # below, a pool of actors is called an error
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # at a lower level, an actor pool logs errors
     handler = signal.getsignal(signal.SIGTERM)
     try:
         with warnings.catch_warnings():

@@ -1,6 +1,6 @@
-"""The stages of embedding as functions of values: read, prepare, encode, tabulate; whoever runs them passes them on.
+"""Stages of embedding: read, preprocess, encode, convert to an Arrow table.
 
-They keep nothing between calls and can run in any thread or process; one machine chains them in `pipeline.py`.
+The stages keep no state and can run in any thread or process; `pipeline.py` and `ray.py` chain them.
 """
 
 import io
@@ -24,54 +24,54 @@ from zebra.images.preprocess import Preprocess
 EMBED_COLUMNS = pa.schema(
     {
         "label": pa.int64(),  # class index
-        "source": pa.string(),  # the data set: folder, table or shards
-        "location": pa.string(),  # of the picture: names it, from run to run
-        "stamp": pa.string(),  # changes when the picture, or what is said of it, may have changed
+        "source": pa.string(),  # dataset: folder, table or shards
+        "location": pa.string(),  # stable name of the image in its dataset
+        "stamp": pa.string(),  # changes when the image or its metadata may have changed
     }
 )
-"""What the rows of `zebra embed` have beside those of every store."""
+"""Columns of the stores that `zebra embed` writes, in addition to those of every store."""
 THUMBNAIL_JPEG_QUALITY = 80
 EncodePixels = Callable[[Tensor], Tensor]
 """uint8 [B, 3, H, W] → unit vectors, float32 [B, E]."""
 
 
 def read_content(image_ref: ImageRef) -> ImageContent:
-    """Read a picture; BadSample if it is gone, cannot be read, or what is said of it cannot."""
+    """Read an image; BadSample if the image or its metadata is missing or unreadable."""
     try:
         return image_ref.load()
     except BadSample:
         raise
-    except DataError as error:  # a shard that changed or cannot be reached any more
+    except DataError as error:  # a shard that changed or cannot be reached
         raise BadSample("unreadable file", image_ref.location.key, str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)
 class ImagePreprocessor:
-    """Turns an encoded picture into the input of a model."""
+    """Converts an encoded image to the input of a model, with a thumbnail."""
 
     preprocess: Preprocess
     fast_decode: bool = False
-    """Decode JPEGs no finer than the model needs."""
+    """Decode JPEGs at a reduced size that still covers the model's input."""
     thumbnail_size: int = 96
-    """Longer side, in pixels; 0 makes none."""
+    """Longer side in pixels; 0 disables thumbnails."""
     max_pixels: int = 89_478_485
 
     def __call__(self, data: bytes, location: str) -> PreprocessedImage:
-        """Decode, resize and crop; BadSample if it is no picture that can be used."""
+        """Decode, resize and crop; BadSample if the image is unusable."""
         try:
             image, (width, height) = self._decode(data, location)
             thumbnail = _encode_thumbnail(image, self.thumbnail_size) if self.thumbnail_size else None
             return PreprocessedImage(self.preprocess.resize_and_crop(image), width, height, thumbnail)
         except BadSample:
             raise
-        except Exception as error:  # whatever else a decoder does with bytes of unknown origin
+        except Exception as error:  # decoders may raise anything on untrusted bytes
             raise BadSample("damaged image", location, f"{type(error).__name__}: {error}") from error
 
     def _decode(self, data: bytes, location: str) -> tuple[Image.Image, tuple[int, int]]:
         if self.fast_decode:
             header = read_header(data, location, max_pixels=self.max_pixels)
             if header.format == "JPEG" and header.mode in ("RGB", "L") and read_orientation(header) == 1:
-                whole: tuple[int, int] = header.size
+                size: tuple[int, int] = header.size
                 pixels_HW3, _ = decode_scaled(
                     data,
                     location,
@@ -79,7 +79,7 @@ class ImagePreprocessor:
                     lambda width, height: (0, 0, width, height),
                     max_pixels=self.max_pixels,
                 )
-                return Image.fromarray(pixels_HW3), whole
+                return Image.fromarray(pixels_HW3), size
         image = decode_image(data, location, mode=self.preprocess.decode, max_pixels=self.max_pixels)
         return image, image.size
 
@@ -87,37 +87,37 @@ class ImagePreprocessor:
 def _encode_thumbnail(image: Image.Image, max_side: int) -> bytes:
     scale = min(1.0, max_side / max(image.size))
     width, height = (max(1, round(length * scale)) for length in image.size)
-    small = convert_to_rgb(image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0))
+    thumbnail = convert_to_rgb(image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0))
     buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=THUMBNAIL_JPEG_QUALITY)
+    thumbnail.save(buffer, "JPEG", quality=THUMBNAIL_JPEG_QUALITY)
     return buffer.getvalue()
 
 
 def encode_batch(images: Sequence[PreprocessedImage], encode_pixels: EncodePixels) -> list[ImageFeatures]:
-    """Embed pictures together."""
-    pixels_B3HW = torch.from_numpy(np.stack([one.pixels_3HW for one in images]))
+    """Embed a batch of images."""
+    pixels_B3HW = torch.from_numpy(np.stack([image.pixels_3HW for image in images]))
     vectors_BE: NDArray[np.float32] = encode_pixels(pixels_B3HW).numpy()
     return [
-        ImageFeatures(one.width, one.height, one.thumbnail, vector_E)
-        for one, vector_E in zip(images, vectors_BE, strict=True)
+        ImageFeatures(image.width, image.height, image.thumbnail, vector_E)
+        for image, vector_E in zip(images, vectors_BE, strict=True)
     ]
 
 
 def make_row_id(digest: str, location_key: str) -> str:
-    """Return the id of a row: equal pictures at different places stay apart."""
+    """Return the id of a row; equal images at different locations get different ids."""
     return sha256(f"{digest} {location_key}".encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def rows_to_table(rows: Sequence[StoreRow], schema: pa.Schema, dataset_name: str) -> pa.Table:
-    """Make the table that a store takes.
+    """Convert rows to the Arrow table that a store accepts.
 
     Args:
-        schema: Of the store.
-        dataset_name: Name of the data set.
+        schema: Schema of the store.
+        dataset_name: Value of the column `source`.
     """
     width = schema.field("vector").type.list_size
     vectors_NE = np.stack([row.features.vector_E for row in rows]).astype(np.float32)
-    said = {
+    values = {
         "id": [make_row_id(row.digest, row.location.key) for row in rows],
         "digest": [row.digest for row in rows],
         "path": [row.location.path for row in rows],
@@ -133,9 +133,9 @@ def rows_to_table(rows: Sequence[StoreRow], schema: pa.Schema, dataset_name: str
         "location": [row.location.key for row in rows],
         "stamp": [row.location.stamp for row in rows],
     }
-    further = {
+    extra = {
         name: [row.content.extra_columns[name] for row in rows] for name in rows[0].content.extra_columns
     }
-    columns = {name: pa.array(cells, schema.field(name).type) for name, cells in (said | further).items()}
+    columns = {name: pa.array(cells, schema.field(name).type) for name, cells in (values | extra).items()}
     columns["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(vectors_NE.ravel()), width)
     return pa.table(columns)

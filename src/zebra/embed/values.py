@@ -1,4 +1,4 @@
-"""What passes through the stages: Picture → Content → Prepared → Look → Row."""
+"""Data that passes through the stages of embedding."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,73 +12,73 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class ImageContent:
-    """What was read of one picture."""
+    """Image bytes and metadata of one sample."""
 
     image_bytes: bytes
-    """The encoded file."""
+    """Encoded image."""
     captions: tuple[str, ...] = ()
     label: int | None = None
     extra_columns: Mapping[str, Any] = field(default_factory=dict)
-    """Further columns of a table."""
+    """Extra columns of a table."""
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where a picture is."""
+    """Location of an image in a dataset."""
 
     key: str
-    """Names one picture of the data, and stays the same from run to run."""
+    """Stable name of the image in its dataset."""
     stamp: str
-    """Changes when the picture, or what is said of it, may have changed; found out without reading either."""
+    """Changes when the image or its metadata may have changed; computed without reading the image, like an ETag."""
     path: str
-    """Of the file, the shard or the table that holds it."""
+    """Path of the file, shard or table."""
     offset: int | None = None
-    """In a tar shard; with `size`, in bytes."""
+    """Position in a tar shard, in bytes, as is `size`."""
     size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ImageRef:
-    """One picture of the data, not read yet; it can be sent to another process."""
+    """An image that is not read yet; it can be pickled."""
 
     location: Location
     load: Callable[[], ImageContent]
-    """Reads it; BadSample if it cannot be used."""
+    """Reads the image; raises BadSample if it is unusable."""
 
 
 class EmbedSource(Protocol):
-    """All pictures of one data set."""
+    """All images of one dataset."""
 
     @property
     def name(self) -> str:
-        """Of the data set: a row remembers where it came from."""
+        """Name of the dataset, which is stored with every row."""
 
     @property
     def extra_columns(self) -> pa.Schema:
-        """What `Content.columns` holds."""
+        """Schema of `ImageContent.extra_columns`."""
 
     def __len__(self) -> int:
-        """Return how many there are, usable or not."""
+        """Return the number of images, usable or not."""
 
     def __iter__(self) -> Iterator[ImageRef]:
-        """Find them one by one, in an order that does not change by itself."""
+        """Yield the images in a stable order."""
 
 
 @dataclass(frozen=True, slots=True)
 class PreprocessedImage:
-    """A decoded picture, ready to be embedded."""
+    """A decoded image at the size of the model's input."""
 
     pixels_3HW: NDArray[np.uint8]
     width: int
-    """Of the original, in pixels."""
+    """Size of the original, in pixels."""
     height: int
     thumbnail: bytes | None
-    """A small JPEG."""
+    """JPEG."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageFeatures:
-    """What the bytes of a picture alone decide: equal bytes look the same wherever they lie."""
+    """Everything that the image bytes determine: images with equal bytes have equal features."""
 
     width: int
     height: int
@@ -88,20 +88,20 @@ class ImageFeatures:
 
 @dataclass(frozen=True, slots=True)
 class StoreRow:
-    """One picture, ready to be written."""
+    """A row ready to be written."""
 
     location: Location
     content: ImageContent
-    """Without the image, which is no longer needed."""
+    """Metadata; the image bytes are dropped."""
     digest: str
-    """sha256 of the image's bytes, in hex."""
+    """SHA-256 of the image bytes, in hex."""
     features: ImageFeatures
 
 
 def file_stamp(path: Path) -> str:
-    """Tell a changed file from an unchanged one by size and time, without reading it."""
+    """Return size and modification time of a file as text; "-" if it is missing."""
     try:
-        state = path.stat()
-    except (OSError, ValueError):  # it is found out when it is read
+        stat = path.stat()
+    except (OSError, ValueError):  # the error is reported when the file is read
         return "-"
-    return f"{state.st_size}:{state.st_mtime_ns}"
+    return f"{stat.st_size}:{stat.st_mtime_ns}"

@@ -1,4 +1,4 @@
-"""What a search found in; one HTML page with the pictures, which needs no other file, out."""
+"""Search results as a self-contained HTML page with images."""
 
 from pathlib import Path
 
@@ -12,49 +12,48 @@ from zebra.search.results import SearchRun
 from zebra.values import Hit
 
 THUMBNAIL_SIDE = 320
-"""Of the square that a picture fits into, in pixels."""
-MISSING_IMAGE_TEXT = "the picture is no longer where it was"
+"""Maximum width and height of an image, in pixels."""
+MISSING_IMAGE_TEXT = "the image has moved or changed"
 
 
 def write_search_page(search_run: SearchRun, path: Path) -> None:
-    """Write the hits of every query with their pictures; one that is gone from disk is drawn as an empty frame."""
-    found = [answer.result for answer in search_run.results]
+    """Write the hits of every query with their images; a missing image is drawn as a placeholder."""
+    results = [query_result.result for query_result in search_run.results]
     sections = [
-        _build_hit_section(search_run, hit, answer.query if len(found) > 1 else "")
-        for answer in search_run.results
-        for hit in answer.result.hits
+        _build_hit_section(search_run, hit, query_result.query if len(results) > 1 else "")
+        for query_result in search_run.results
+        for hit in query_result.result.hits
     ]
-    first = found[0]
-    recall = f", finds {first.recall:.1%} of the nearest" if first.recall is not None else ""
+    first = results[0]
+    recall = f", recall {first.recall:.1%}" if first.recall is not None else ""
     headlines = [
-        Headline(f"{first.num_rows:,}", "pictures searched"),
+        Headline(f"{first.num_rows:,}", "images searched"),
         Headline(
-            f"{1000 * sum(one.seconds for one in found) / len(found):.0f} ms",
-            "a search",
+            f"{1000 * sum(result.seconds for result in results) / len(results):.0f} ms",
+            "per search",
             first.method + recall,
         ),
     ]
-    title = search_run.results[0].query if len(found) == 1 else f"{len(found)} searches"
-    lead = f"The {len(sections)} nearest pictures, best first." if sections else "Nothing was found."
+    title = search_run.results[0].query if len(results) == 1 else f"{len(results)} searches"
+    lead = f"The {len(sections)} nearest images, best first." if sections else "No images found."
     write_page(path, title, lead, sections, headlines)
 
 
 def _build_hit_section(search_run: SearchRun, hit: Hit, query: str) -> Section:
-    place = "/".join(Path(str(hit.row.get("location") or hit.row["path"])).parts[-2:])
-    said = [
+    short_path = "/".join(Path(str(hit.row.get("location") or hit.row["path"])).parts[-2:])
+    details = [
         str(hit.row["caption"] or ""),
         f"{len(hit.duplicates)} near duplicates" if hit.duplicates else "",
-        place,
+        short_path,
     ]
     data = search_run.searcher.read_thumbnail(hit.id, THUMBNAIL_SIDE)
     try:
-        image = decode_image(data, place) if data else _draw_placeholder()
-    except BadSample:  # a small picture that someone put into the store, and that is none
+        image = decode_image(data, short_path) if data else _draw_placeholder()
+    except BadSample:  # a stored thumbnail may be any bytes
         image = _draw_placeholder()
-    reading = " · ".join(filter(None, said if data else [*said, MISSING_IMAGE_TEXT]))
-    return Section(
-        f"{hit.score:.3f}{f' · {query}' if query else ''}", reading, image, str(hit.row["caption"] or place)
-    )
+    caption = " · ".join(filter(None, details if data else [*details, MISSING_IMAGE_TEXT]))
+    title = f"{hit.score:.3f}{f' · {query}' if query else ''}"
+    return Section(title, caption, image, str(hit.row["caption"] or short_path))
 
 
 def _draw_placeholder() -> Image.Image:

@@ -1,4 +1,4 @@
-"""`zebra embed`: a model, pictures and a config in; a store with their vectors out."""
+"""`zebra embed`: embed a dataset into a store."""
 
 import json
 import time
@@ -30,96 +30,100 @@ EmbedCallback = Callable[[Progress], None]
 
 @dataclass(frozen=True, slots=True)
 class EmbedResult:
-    """What a run did."""
+    """Counts and timing of a run."""
 
     out: Path
     num_rows: int
-    """In the store now."""
+    """Rows in the store after the run."""
     embedded: int
     reused: int
-    """Written with the vector of equal bytes, in the data or in the store."""
+    """Images written with the vector of another image with equal bytes, in the dataset or in the store."""
     unchanged: int
-    """In the store before, and unchanged."""
+    """Images that were in the store already and are up to date."""
     skipped: Mapping[str, int]
-    """By reason, the most frequent first; each is named in OUT/skipped.jsonl."""
+    """Unusable images by reason, the most frequent first; OUT/skipped.jsonl lists each of them."""
     stale: int
-    """In the store from this data set, and no longer in it."""
+    """Rows of this dataset whose images are no longer in it."""
     pruned: int
-    """Of those, deleted."""
+    """Stale rows that were deleted."""
     seconds: float
-    """Spent on the pictures, without loading the model."""
+    """Duration of the run without loading the model."""
     images_per_second: float
-    """Embedded ones."""
+    """Embedded images per second."""
     precision: str
     finished: bool
-    """False if it stopped on request; run again to go on."""
+    """False if the run was stopped; run again to continue."""
 
 
-def run(config: EmbedConfig, callback: EmbedCallback = lambda _tally: None) -> EmbedResult:
-    """Embed what the store does not hold yet.
+def run(config: EmbedConfig, callback: EmbedCallback = lambda _progress: None) -> EmbedResult:
+    """Embed all images that the store does not hold yet.
 
-    SIGTERM or Ctrl-C ends the run with the batches at hand committed.
+    SIGTERM or Ctrl-C ends the run after committing the batches in flight.
 
     Raises:
-        DataError: There are no pictures, or too many, or all, are unusable; what is usable was written.
-        StoreError: The store holds vectors of another model, is being written to by another process, or is no store
-            of `zebra embed`.
-        ConfigError: Columns or vectors are asked for that the store does not have.
-        MissingExtra: Ray is to do it, and is not installed.
+        DataError: There are no images, or too many are unusable; the usable ones were written.
+        StoreError: The store holds vectors of another model, is locked by another process, or was not written by
+            `zebra embed`.
+        ConfigError: The store does not have the requested columns or vector type.
+        MissingExtra: `engine` is "ray", and Ray is not installed.
     """
     if config.engine == "ray":
         require_ray()
-    pictures = open_embed_source(config.data, config.data_options, config.columns)
-    if not len(pictures):
-        raise DataError(f"there are no pictures in {pictures.name}")
-    workers = config.workers or usable_cores()
-    with stop_on_signals() as stop, _limit_torch_threads(workers):
+    source = open_embed_source(config.data, config.data_options, config.columns)
+    if not len(source):
+        raise DataError(f"{source.name} contains no images")
+    num_workers = config.workers or usable_cores()
+    with stop_on_signals() as stop, _limit_torch_threads(num_workers):
         bundle = load(config.model, precision=config.precision)
         with (
-            _open_store(config, bundle, pictures.extra_columns) as store,
-            _open_skip_log(store.path / SKIPPED_FILE) as skip,
+            _open_store(config, bundle, source.extra_columns) as store,
+            _open_skip_log(store.path / SKIPPED_FILE) as log_skip,
         ):
-            engine, known, tower = _build_pipeline_parts(config, bundle, store, pictures.name)
-            pipeline = engine(
-                pictures,
-                known,
+            pipeline_class, existing_rows, encode_pixels = _build_pipeline_parts(
+                config, bundle, store, source.name
+            )
+            pipeline = pipeline_class(
+                source,
+                existing_rows,
                 ImagePreprocessor(
                     bundle.preprocess,
                     config.fast_decode,
                     config.thumbnail_size,
                     config.data_options.max_image_pixels,
                 ),
-                tower,
+                encode_pixels,
                 batch_size=config.batch_size,
-                num_workers=workers if config.engine == "threads" else config.workers or ALL_CLUSTER_WORKERS,
+                num_workers=num_workers
+                if config.engine == "threads"
+                else config.workers or ALL_CLUSTER_WORKERS,
                 max_skip_rate=config.data_options.max_skip_rate,
-                on_skip=skip,
+                on_skip=log_skip,
                 callback=callback,
                 should_stop=lambda: stop.is_requested,
             )
-            began = time.monotonic()
+            start_time = time.monotonic()
             finished = pipeline()
-            seconds = time.monotonic() - began
-            tally = pipeline.progress
-            if finished and tally.done == tally.skipped.total():
+            seconds = time.monotonic() - start_time
+            progress = pipeline.progress
+            if finished and progress.done == progress.skipped.total():
                 raise DataError(
-                    f"not one picture of {pictures.name} is usable; the reasons are in {store.path / SKIPPED_FILE}"
+                    f"no image of {source.name} is usable. See the reasons in {store.path / SKIPPED_FILE}"
                 )
-            vanished = known.count_stale() if finished else 0
-            pruned = known.delete_stale() if finished and config.prune else 0
+            stale = existing_rows.count_stale() if finished else 0
+            pruned = existing_rows.delete_stale() if finished and config.prune else 0
             if finished:
                 store.compact()
             return EmbedResult(
                 out=store.path,
                 num_rows=len(store),
-                embedded=tally.embedded,
-                reused=tally.reused,
-                unchanged=tally.unchanged,
-                skipped=dict(tally.skipped.most_common()),
-                stale=vanished,
+                embedded=progress.embedded,
+                reused=progress.reused,
+                unchanged=progress.unchanged,
+                skipped=dict(progress.skipped.most_common()),
+                stale=stale,
                 pruned=pruned,
                 seconds=seconds,
-                images_per_second=tally.embedded / seconds,
+                images_per_second=progress.embedded / seconds,
                 precision=bundle.precision,
                 finished=finished,
             )
@@ -128,76 +132,76 @@ def run(config: EmbedConfig, callback: EmbedCallback = lambda _tally: None) -> E
 def _build_pipeline_parts(
     config: EmbedConfig, bundle: Bundle, store: Store, dataset_name: str
 ) -> tuple[type[EmbedPipeline], ExistingRows, EncodePixels]:
-    """Return who does the work, what is known of it, and the tower as it travels to where it is done."""
+    """Return the pipeline class of the engine, the rows of the store, and the image tower for its workers."""
     if config.engine == "threads":
         return EmbedPipeline, ExistingRows(store, dataset_name), bundle.encode_pixels
-    tower = LazyImageEncoder(_resolve_model_path(config.model), bundle.precision, bundle.fingerprint)
-    return RayEmbedPipeline, StagedRows(store, dataset_name), tower
+    encoder = LazyImageEncoder(_resolve_model_path(config.model), bundle.precision, bundle.fingerprint)
+    return RayEmbedPipeline, StagedRows(store, dataset_name), encoder
 
 
 def _resolve_model_path(model: str) -> str:
-    """Return where a model is, for who stands in another folder."""
+    """Return the absolute path of a model, for use from another working directory."""
     return model if model.startswith(HUB_PREFIX) else str(Path(model).resolve())
 
 
 def _open_store(config: EmbedConfig, bundle: Bundle, extra_columns: pa.Schema) -> Store:
-    """Open or make the store, as its only writer."""
+    """Open or create the store, and take its writer lock."""
     path = Path(config.out)
     if not (path / "images.lance").exists():
-        facts = StoreMetadata(
+        metadata = StoreMetadata(
             bundle.fingerprint,
             _resolve_model_path(config.model),
             bundle.embed_dim,
             bundle.precision,
             config.vector_dtype or "float16",
         )
-        store = Store.create(path, facts, pa.schema([*EMBED_COLUMNS, *extra_columns]))
+        store = Store.create(path, metadata, pa.schema([*EMBED_COLUMNS, *extra_columns]))
     else:
         store = Store.open(path)
     store.require_fingerprint(bundle.fingerprint)
     if config.vector_dtype not in (None, store.metadata.dtype):
         raise ConfigError(
-            f"{path} keeps vectors as {store.metadata.dtype}, not {config.vector_dtype}; leave --vectors out"
+            f"{path} stores vectors as {store.metadata.dtype}, not {config.vector_dtype}. Omit --vector-dtype"
         )
-    absent = [name for name in EMBED_COLUMNS.names if name not in store.schema.names]
-    if absent:
+    missing = [name for name in EMBED_COLUMNS.names if name not in store.schema.names]
+    if missing:
         raise StoreError(
-            f"{path} was not made by zebra embed: it lacks {', '.join(absent)}; name another store"
+            f"{path} was not written by zebra embed: the columns {', '.join(missing)} are missing. Use another store"
         )
     for column in extra_columns:
         if column.name not in store.schema.names:
             raise ConfigError(
-                f"{path} was made without the column {column.name!r}; leave it out, or embed into a new store"
+                f"{path} was created without the column {column.name!r}. Omit it, or embed into a new store"
             )
-    store.delete([])  # changes nothing, but makes us the writer before hours of work
+    store.delete([])  # takes the writer lock before hours of work
     return store
 
 
 @contextmanager
 def _open_skip_log(path: Path) -> Iterator[Callable[[BadSample], None]]:
-    """Write one line for each picture that is left out of this run."""
+    """Yield a function that writes a JSON line for each unusable image."""
     with path.open("w", encoding="utf-8") as file:
 
-        def skip(bad: BadSample) -> None:
-            line = {"id": bad.location, "reason": bad.reason, "detail": bad.detail}
+        def log_skip(error: BadSample) -> None:
+            line = {"id": error.location, "reason": error.reason, "detail": error.detail}
             file.write(json.dumps(line) + "\n")
             file.flush()
 
-        yield skip
+        yield log_skip
 
 
 @contextmanager
 def _limit_torch_threads(num_workers: int) -> Iterator[None]:
-    """Share the cores among the workers, and leave Pillow's warnings alone.
+    """Divide torch's threads among the workers, and ignore Pillow's warnings until the block ends.
 
-    Decoding silences warnings, which belong to the whole process: threads that do so at once may leave the silence
-    behind, so what holds now is put back in the end.
+    Warning filters belong to the process. Decoding changes them, and threads that decode at once may restore them in
+    the wrong order, so the filters from before are restored at the end.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, threads // num_workers))
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, num_threads // num_workers))
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"PIL\.")
             yield
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(num_threads)

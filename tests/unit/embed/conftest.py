@@ -1,4 +1,4 @@
-"""A tiny model on disk, pictures to embed, and a function that embeds them."""
+"""Fixtures: a tiny model on disk, images, and a function that embeds them."""
 
 import io
 import json
@@ -20,7 +20,7 @@ from zebra.workflows import embed as workflow
 
 
 def encoded(number: int, size: tuple[int, int] = (40, 30), format: str = "JPEG") -> bytes:
-    """Encode noise of its own for each number."""
+    """Return an encoded image of noise; each number gives another image."""
     pixels = np.random.default_rng(number).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format)
@@ -49,7 +49,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Callable[..., Path]:
-    """A function that writes pictures by number into a folder; every second one has a caption."""
+    """Return a function that writes numbered images to a folder; every second one has a caption."""
 
     def write(numbers=range(6), name: str = "photos") -> Path:
         folder = tmp_path / name
@@ -57,7 +57,7 @@ def photos(tmp_path: Path) -> Callable[..., Path]:
         for number in numbers:
             (folder / f"{number:03d}.jpg").write_bytes(encoded(number))
             if number % 2:
-                (folder / f"{number:03d}.txt").write_text(f"picture {number}\n")
+                (folder / f"{number:03d}.txt").write_text(f"image {number}\n")
         return folder
 
     return write
@@ -65,20 +65,20 @@ def photos(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def embed(tmp_path: Path, model: Path) -> Callable[..., workflow.EmbedResult]:
-    """A function that embeds data in fp32 into the store beside it."""
+    """Return a function that embeds data in fp32 into a store."""
 
     def run(
-        data: Path | str, out: str = "store", callback=lambda _progress: None, **settings
+        data: Path | str, out: str = "store", callback=lambda _progress: None, **options
     ) -> workflow.EmbedResult:
-        known = {"model": str(model), "precision": "fp32", "batch_size": 4, "workers": 2} | settings
-        return workflow.run(EmbedConfig(data=str(data), out=str(tmp_path / out), **known), callback)
+        config = {"model": str(model), "precision": "fp32", "batch_size": 4, "workers": 2} | options
+        return workflow.run(EmbedConfig(data=str(data), out=str(tmp_path / out), **config), callback)
 
     return run
 
 
 @pytest.fixture
 def skips(tmp_path: Path) -> Callable[[], list[dict[str, str]]]:
-    """A function that reads the store's list of pictures left out."""
+    """Return a function that reads the list of unusable images."""
     return lambda: [
         json.loads(line) for line in (tmp_path / "store" / "skipped.jsonl").read_text().splitlines()
     ]

@@ -1,4 +1,4 @@
-"""Texts are found again, whether they wait or are sorted in."""
+"""Texts are found whether they are pending or merged."""
 
 import pytest
 
@@ -17,7 +17,7 @@ def test_every_text_is_found_with_all_its_rows_in_order(monkeypatch, merge):
     assert not list(index.find_rows("text 150"))
 
 
-def test_texts_with_the_same_first_half_of_a_hash_are_told_apart(monkeypatch):
+def test_texts_with_the_same_first_half_of_a_hash_are_distinguished(monkeypatch):
     monkeypatch.setattr(hash_index, "MIN_MERGE_SIZE", 1)
     monkeypatch.setattr(hash_index, "_hash", lambda text: b"12345678" + text.encode())
     index = HashIndex()

@@ -1,4 +1,4 @@
-"""Batches run ahead of the writer, but not far; what they answer comes in order; a fault ends the run."""
+"""Batches are prefetched up to a limit, results keep their order, and an error ends the run."""
 
 import threading
 import time
@@ -26,28 +26,28 @@ def never() -> bool:
 
 
 @pytest.fixture
-def pool():
-    with ThreadPoolExecutor(3) as pool:
-        yield pool
+def executor():
+    with ThreadPoolExecutor(3) as executor:
+        yield executor
 
 
-def test_answers_come_in_the_order_of_the_items(pool):
+def test_results_keep_the_order_of_the_items(executor):
     def work(item):
         time.sleep(0.002 * (item % 3))
         return item
 
-    assert list(_map_in_order(pool, work, range(40), 6, never)) == list(range(40))
+    assert list(_map_in_order(executor, work, range(40), 6, never)) == list(range(40))
 
 
-def test_no_more_items_are_taken_than_may_be_ahead(pool):
+def test_the_number_of_items_in_flight_is_limited(executor):
     taken = []
-    answers = _map_in_order(pool, lambda item: item, (taken.append(n) or n for n in range(100)), 5, never)
-    for received, _ in enumerate(answers, 1):
+    results = _map_in_order(executor, lambda item: item, (taken.append(n) or n for n in range(100)), 5, never)
+    for received, _ in enumerate(results, 1):
         assert len(taken) <= received + 4
     assert len(taken) == 100
 
 
-def test_on_request_what_was_begun_is_finished_and_no_more():
+def test_a_stop_finishes_running_items_and_starts_no_more():
     stopped = threading.Event()
 
     def work(item):
@@ -55,53 +55,55 @@ def test_on_request_what_was_begun_is_finished_and_no_more():
         time.sleep(0.05)
         return item
 
-    with ThreadPoolExecutor(1) as pool:
-        received = list(_map_in_order(pool, work, range(100), 20, stopped.is_set))
+    with ThreadPoolExecutor(1) as executor:
+        received = list(_map_in_order(executor, work, range(100), 20, stopped.is_set))
     assert received == list(range(len(received)))
     assert 1 <= len(received) < 10
 
 
-def picture(name: str, data: bytes) -> ImageRef:
+def make_ref(name: str, data: bytes) -> ImageRef:
     return ImageRef(Location(name, "", name), lambda: ImageContent(data))
 
 
-def make(run, written=lambda _digest: None) -> BatchEmbedder:
-    return BatchEmbedder(ImagePreprocessor(Preprocess(32), thumbnail_size=0), run, InFlight(written))
+def make_embedder(encode_pixels, find_existing=lambda _digest: None) -> BatchEmbedder:
+    return BatchEmbedder(
+        ImagePreprocessor(Preprocess(32), thumbnail_size=0), encode_pixels, InFlight(find_existing)
+    )
 
 
-def test_a_model_that_fails_is_reported_to_all_who_wait_for_its_answer():
-    """Otherwise the run would hang instead of ending."""
+def test_an_error_of_the_model_reaches_all_that_wait_for_its_result():
+    """Otherwise the run would hang."""
 
     def fail(_pixels):
         raise RuntimeError("no memory")
 
-    work = make(fail)
+    embed_batch = make_embedder(fail)
     with pytest.raises(RuntimeError, match="no memory"):
-        work([picture("a", encoded(1))])
-    future, mine = work.in_flight.reserve(sha256(encoded(1)).hexdigest())
-    assert not mine
+        embed_batch([make_ref("a", encoded(1))])
+    future, is_new = embed_batch.in_flight.reserve(sha256(encoded(1)).hexdigest())
+    assert not is_new
     with pytest.raises(RuntimeError, match="no memory"):
         future.result(timeout=1)
 
 
-def test_a_batch_of_bad_pictures_does_not_bother_the_model():
+def test_a_batch_without_usable_images_does_not_call_the_model():
     def fail(_pixels):
-        raise AssertionError("asked for nothing")
+        raise AssertionError("called without images")
 
-    answers = make(fail)([picture("a", b""), picture("b", b"?")])
-    assert [answer.reason for answer in answers if isinstance(answer, BadSample)] == [
+    results = make_embedder(fail)([make_ref("a", b""), make_ref("b", b"?")])
+    assert [result.reason for result in results if isinstance(result, BadSample)] == [
         "empty file",
         "not an image",
     ]
 
 
-def test_an_answer_does_not_keep_the_encoded_picture():
-    (seen,) = make(lambda pixels: torch.zeros(len(pixels), 4))([picture("a", encoded(1))])
-    assert seen.content.image_bytes == b""
+def test_a_pending_row_does_not_keep_the_image_bytes():
+    (row,) = make_embedder(lambda pixels: torch.zeros(len(pixels), 4))([make_ref("a", encoded(1))])
+    assert row.content.image_bytes == b""
 
 
-class Nothing:
-    """Knows of no row, and takes any."""
+class NoExistingRows:
+    """An empty store that records the locations of written rows."""
 
     store = SimpleNamespace(schema=pa.schema([]))
 
@@ -119,54 +121,56 @@ class Nothing:
 
 
 @pytest.fixture
-def pipeline(monkeypatch):
-    """A function that runs pictures through, two at a time, and gives the pipeline with what it left out."""
+def run_pipeline(monkeypatch):
+    """Return a function that runs a pipeline with two workers and returns it with the unusable images."""
     monkeypatch.setattr("zebra.embed.pipeline.rows_to_table", lambda *_: None)
 
-    def run(pictures, prepare):
-        class Few(list):
+    def run(image_refs, preprocess):
+        class Source(list):
             name, extra_columns = "few", pa.schema([])
 
-        left_out = []
-        line = EmbedPipeline(
-            Few(pictures),
-            Nothing(),
-            prepare,
+        skipped = []
+        pipeline = EmbedPipeline(
+            Source(image_refs),
+            NoExistingRows(),
+            preprocess,
             lambda pixels: torch.zeros(len(pixels), 4),
             batch_size=1,
             num_workers=2,
             max_skip_rate=1.0,
-            on_skip=left_out.append,
-            callback=lambda _tally: None,
+            on_skip=skipped.append,
+            callback=lambda _progress: None,
             should_stop=never,
         )
-        assert line()
-        return line, left_out
+        assert pipeline()
+        return pipeline, skipped
 
     return run
 
 
-def slow(data, where):
-    """Take long enough for the other worker to meet the same bytes."""
+def preprocess_slowly(data, location):
+    """Take long enough for the other worker to reach the same bytes."""
     time.sleep(0.1)
     if data == b"bad":
-        raise BadSample("not an image", where, "made up")
+        raise BadSample("not an image", location, "test")
     return PreprocessedImage(np.zeros((3, 2, 2), np.uint8), 2, 2, None)
 
 
-def test_who_waits_for_equal_bytes_that_are_bad_is_named_itself(pipeline):
-    line, left_out = pipeline([picture(name, b"bad") for name in "abcd"], slow)
-    assert sorted(bad.location for bad in left_out) == ["a", "b", "c", "d"]
-    assert line.progress.skipped == {"not an image": 4}
+def test_each_image_with_equal_bad_bytes_is_reported_by_its_own_location(run_pipeline):
+    pipeline, skipped = run_pipeline([make_ref(name, b"bad") for name in "abcd"], preprocess_slowly)
+    assert sorted(error.location for error in skipped) == ["a", "b", "c", "d"]
+    assert pipeline.progress.skipped == {"not an image": 4}
 
 
-def test_who_waits_for_equal_bytes_takes_the_vector_over(pipeline):
-    line, _ = pipeline([picture(name, b"good") for name in "abcd"], slow)
-    assert (line.progress.embedded, line.progress.reused) == (1, 3)
-    assert line.existing_rows.written == ["a", "b", "c", "d"]
+def test_images_with_equal_bytes_reuse_the_vector(run_pipeline):
+    pipeline, _ = run_pipeline([make_ref(name, b"good") for name in "abcd"], preprocess_slowly)
+    assert (pipeline.progress.embedded, pipeline.progress.reused) == (1, 3)
+    assert pipeline.existing_rows.written == ["a", "b", "c", "d"]
 
 
-def test_nothing_is_remembered_of_what_is_written_or_bad(pipeline):
-    """Memory would grow with the data otherwise."""
-    line, _ = pipeline([picture(f"{i}", b"bad" if i % 3 == 0 else b"%d" % i) for i in range(9)], slow)
-    assert len(line.in_flight) == 0
+def test_finished_images_are_not_kept_in_flight(run_pipeline):
+    """Otherwise memory would grow with the dataset."""
+    pipeline, _ = run_pipeline(
+        [make_ref(f"{i}", b"bad" if i % 3 == 0 else b"%d" % i) for i in range(9)], preprocess_slowly
+    )
+    assert len(pipeline.in_flight) == 0

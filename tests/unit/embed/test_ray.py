@@ -1,4 +1,4 @@
-"""The driver of a Ray cluster without the cluster: batches go to one worker in this process, pickled both ways."""
+"""The driver of a Ray cluster without Ray: one worker in this process, with pickled requests and responses."""
 
 import os
 import pickle
@@ -20,56 +20,63 @@ from .conftest import encoded
 
 @pytest.fixture
 def cluster(monkeypatch):
-    """One worker; what it is asked is counted, and it can be told to fail."""
-    asked = {"batches": 0, "fail_at": None}
+    """Replace the cluster by one worker that counts requests and can fail at one of them."""
+    state = {"batches": 0, "fail_at": None}
 
-    def spread(parcels, actor, workers):
-        embedder = ray.EmbedActor(*pickle.loads(pickle.dumps(actor)))
-        for parcel in parcels:
-            asked["batches"] += 1
-            if asked["batches"] == asked["fail_at"]:
-                raise KeyError("the worker is gone")
+    def map_locally(requests, actor_args, num_workers):
+        actor = ray.EmbedActor(*pickle.loads(pickle.dumps(actor_args)))
+        for request in requests:
+            state["batches"] += 1
+            if state["batches"] == state["fail_at"]:
+                raise KeyError("the worker has died")
             yield pickle.loads(
-                pickle.dumps(embedder({"request": pickle.loads(pickle.dumps(parcel))})["response"])
+                pickle.dumps(actor({"request": pickle.loads(pickle.dumps(request))})["response"])
             )
 
     monkeypatch.setattr(workflow, "require_ray", lambda: None)
-    monkeypatch.setattr(ray, "_connect_to_ray", lambda workers: nullcontext(workers or 1))
-    monkeypatch.setattr(ray, "_map_on_cluster", spread)
-    return asked
+    monkeypatch.setattr(ray, "_connect_to_ray", lambda num_workers: nullcontext(num_workers or 1))
+    monkeypatch.setattr(ray, "_map_on_cluster", map_locally)
+    return state
 
 
-def rows(tmp_path, out):
+def read_rows(tmp_path, out):
     store = Store.open(tmp_path / out)
-    found = [row for batch in store.scan(store.schema.names) for row in batch.to_pylist()]
-    return store.schema, sorted(found, key=lambda row: row["id"])
+    rows = [row for batch in store.scan(store.schema.names) for row in batch.to_pylist()]
+    return store.schema, sorted(rows, key=lambda row: row["id"])
 
 
-def assert_same(tmp_path, first, second):
-    (schema, one), (other_schema, two) = rows(tmp_path, first), rows(tmp_path, second)
+def assert_same_stores(tmp_path, first, second):
+    (schema, first_rows), (other_schema, second_rows) = (
+        read_rows(tmp_path, first),
+        read_rows(tmp_path, second),
+    )
     assert other_schema.equals(schema, check_metadata=True)
-    vectors = [np.array([row.pop("vector") for row in side], np.float32) for side in (one, two)]
-    assert one == two
+    vectors = [
+        np.array([row.pop("vector") for row in rows], np.float32) for rows in (first_rows, second_rows)
+    ]
+    assert first_rows == second_rows
     np.testing.assert_allclose(*vectors, rtol=0, atol=1e-6)
 
 
-def test_the_store_of_a_cluster_is_that_of_one_process(cluster, photos, embed, tmp_path):
+def test_a_cluster_writes_the_same_store_as_one_process(cluster, photos, embed, tmp_path):
     folder = photos(range(10))
     embed(folder, vector_dtype="float32")
     result = embed(folder, out="other", vector_dtype="float32", engine="ray")
     assert (result.embedded, result.num_rows, result.finished) == (10, 10, True)
     assert cluster["batches"] == 3
-    assert_same(tmp_path, "store", "other")
+    assert_same_stores(tmp_path, "store", "other")
 
 
-def test_shards_named_from_the_drivers_folder_are_found(cluster, embed, tmp_path, monkeypatch):
+def test_relative_paths_of_shards_start_in_the_working_directory_of_the_driver(
+    cluster, embed, tmp_path, monkeypatch
+):
     with ShardWriter(tmp_path / "shards", samples_per_shard=3) as writer:
         for number in range(7):
-            writer.write(f"{number}", {"jpg": encoded(number), "txt": f"picture {number}".encode()})
+            writer.write(f"{number}", {"jpg": encoded(number), "txt": f"image {number}".encode()})
     monkeypatch.chdir(tmp_path)
     embed("shards", vector_dtype="float32")
     embed("shards", out="other", vector_dtype="float32", engine="ray")
-    assert_same(tmp_path, "store", "other")
+    assert_same_stores(tmp_path, "store", "other")
 
 
 def test_a_second_run_starts_no_cluster(cluster, photos, embed):
@@ -80,14 +87,14 @@ def test_a_second_run_starts_no_cluster(cluster, photos, embed):
     assert (result.unchanged, result.embedded, cluster["batches"]) == (6, 0, 0)
 
 
-def test_a_whole_run_is_one_commit(cluster, photos, embed, tmp_path, monkeypatch):
+def test_a_run_is_one_commit(cluster, photos, embed, tmp_path, monkeypatch):
     monkeypatch.setattr(ray, "COMMIT_ROWS", 4)
     folder = photos(range(10))
     embed(folder, engine="ray")
     assert [version.num_rows for version in Store.open(tmp_path / "store").list_versions()] == [0, 10]
 
 
-def test_changed_touched_and_vanished_pictures_end_as_in_one_process(cluster, photos, embed, tmp_path):
+def test_changed_touched_and_deleted_images_end_as_in_one_process(cluster, photos, embed, tmp_path):
     folder = photos(range(10))
     for out, engine in (("store", "threads"), ("other", "ray")):
         embed(folder, out=out, engine=engine, vector_dtype="float32")
@@ -99,7 +106,7 @@ def test_changed_touched_and_vanished_pictures_end_as_in_one_process(cluster, ph
     for out, engine in (("store", "threads"), ("other", "ray")):
         result = embed(folder, out=out, engine=engine, prune=True)
         assert (result.unchanged, result.pruned, result.num_rows) == (6, 2, 9)
-    assert_same(tmp_path, "store", "other")
+    assert_same_stores(tmp_path, "store", "other")
 
 
 def test_equal_bytes_in_a_batch_are_embedded_once(cluster, photos, embed):
@@ -109,24 +116,26 @@ def test_equal_bytes_in_a_batch_are_embedded_once(cluster, photos, embed):
     assert (result.embedded, result.reused, result.num_rows) == (2, 1, 3)
 
 
-def test_a_bad_picture_is_counted_and_named(cluster, photos, embed, skips):
+def test_an_unusable_image_is_counted_and_listed(cluster, photos, embed, skips):
     folder = photos()
-    (folder / "bad.jpg").write_bytes(b"no picture")
+    (folder / "bad.jpg").write_bytes(b"no image")
     result = embed(folder, engine="ray")
     assert (result.embedded, dict(result.skipped)) == (6, {"not an image": 1})
     assert [line["id"] for line in skips()] == [str(folder / "bad.jpg")]
 
 
-def test_too_many_bad_pictures_end_the_run_with_the_good_ones_committed(cluster, photos, embed, tmp_path):
+def test_too_many_unusable_images_end_the_run_and_the_usable_ones_are_committed(
+    cluster, photos, embed, tmp_path
+):
     folder = photos(range(4))
     for number in range(10):
-        (folder / f"bad{number}.jpg").write_bytes(b"no picture")
+        (folder / f"bad{number}.jpg").write_bytes(b"no image")
     with pytest.raises(DataError, match="more than the 50% allowed"):
         embed(folder, engine="ray")
     assert len(Store.open(tmp_path / "store")) == 4
 
 
-def test_what_came_home_is_kept_when_the_cluster_fails(cluster, photos, embed, tmp_path, monkeypatch):
+def test_received_rows_are_committed_when_the_cluster_fails(cluster, photos, embed, tmp_path, monkeypatch):
     monkeypatch.setattr(ray, "COMMIT_ROWS", 4)
     cluster["fail_at"] = 3
     with pytest.raises(KeyError):
@@ -137,49 +146,51 @@ def test_what_came_home_is_kept_when_the_cluster_fails(cluster, photos, embed, t
 
 def test_nothing_is_in_the_store_before_the_end(cluster, photos, embed, tmp_path, monkeypatch):
     monkeypatch.setattr(ray, "COMMIT_ROWS", 4)
-    seen = []
+    num_rows = []
     embed(
-        photos(range(10)), engine="ray", callback=lambda _: seen.append(len(Store.open(tmp_path / "store")))
+        photos(range(10)),
+        engine="ray",
+        callback=lambda _: num_rows.append(len(Store.open(tmp_path / "store"))),
     )
-    assert seen == [0, 0, 0, 10]
+    assert num_rows == [0, 0, 0, 10]
 
 
-def test_what_a_killed_driver_left_is_overwritten(cluster, photos, embed, tmp_path):
+def test_the_staged_rows_of_a_killed_driver_are_overwritten(cluster, photos, embed, tmp_path):
     folder = photos()
     embed(folder, engine="ray")
-    (tmp_path / "store" / ray.STAGED_ROWS_FILE).write_bytes(b"half a file")
+    (tmp_path / "store" / ray.STAGED_ROWS_FILE).write_bytes(b"partial file")
     photos([6])
     assert embed(folder, engine="ray").num_rows == 7
     assert not (tmp_path / "store" / ray.STAGED_ROWS_FILE).exists()
 
 
-def test_another_model_under_the_same_name_is_refused(model):
+def test_another_model_with_the_same_name_is_rejected(model):
     remote = ray.LazyImageEncoder(str(model), "fp32", "0" * 64)
-    with pytest.raises(WeightsError, match="bring the same files to both"):
+    with pytest.raises(WeightsError, match="Copy the same files to both"):
         _ = remote.encode_pixels
 
 
-def test_a_worker_without_the_model_says_so(cluster, photos, embed, tmp_path, monkeypatch):
+def test_a_worker_without_the_model_is_an_error(cluster, photos, embed, tmp_path, monkeypatch):
     monkeypatch.setattr(workflow, "_resolve_model_path", lambda model: str(tmp_path / "elsewhere"))
     with pytest.raises(WeightsError, match=r"a worker of the Ray cluster cannot run the model: .*elsewhere"):
         embed(photos(), engine="ray")
 
 
-def test_ray_is_asked_for_by_name_where_it_is_missing(photos, embed, tmp_path, monkeypatch):
+def test_the_error_without_ray_has_the_pip_command(photos, embed, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtra, match=r'pip install "zebra-clip\[ray\]"'):
         embed(photos(), engine="ray")
     assert not (tmp_path / "store").exists()
 
 
-def test_a_full_disk_leaves_the_store_as_it_was(cluster, photos, embed, tmp_path, monkeypatch):
-    def full(path, schema):
+def test_a_full_disk_leaves_the_store_unchanged(cluster, photos, embed, tmp_path, monkeypatch):
+    def raise_full(path, schema):
         raise OSError(28, "No space left on device")
 
     folder = photos()
     embed(folder, engine="ray")
     photos([6])
-    monkeypatch.setattr(pa.ipc, "new_file", full)
-    with pytest.raises(Exception, match="The store is as it was"):
+    monkeypatch.setattr(pa.ipc, "new_file", raise_full)
+    with pytest.raises(Exception, match="The store is unchanged"):
         embed(folder, engine="ray")
     assert len(Store.open(tmp_path / "store")) == 6

@@ -1,4 +1,4 @@
-"""A data set becomes a store, once: what is there is not done again, and nothing is lost in silence."""
+"""Embedding a dataset: unchanged images are not read again, and every unusable image is reported."""
 
 import csv
 import os
@@ -22,48 +22,48 @@ from zebra.store import Store, StoreError
 from .conftest import encoded, write_model
 
 
-def rows(tmp_path: Path, *columns: str) -> list[dict]:
+def read_rows(tmp_path: Path, *columns: str) -> list[dict]:
     store = Store.open(tmp_path / "store")
     return [row for batch in store.scan(columns or store.schema.names) for row in batch.to_pylist()]
 
 
 @pytest.fixture
-def counted(monkeypatch):
-    """How many pictures are read, and how many are embedded."""
-    counts = {"read": 0, "encoded": 0}
+def counts(monkeypatch):
+    """Count the images that are read and those that are embedded."""
+    calls = {"read": 0, "encoded": 0}
     read, encode = pipeline.read_content, pipeline.encode_batch
     lock = threading.Lock()
 
-    def counting(name, function, amount):
+    def count_calls(name, function, amount):
         def call(first, *rest):
             with lock:
-                counts[name] += amount(first)
+                calls[name] += amount(first)
             return function(first, *rest)
 
         return call
 
-    monkeypatch.setattr(pipeline, "read_content", counting("read", read, lambda _: 1))
-    monkeypatch.setattr(pipeline, "encode_batch", counting("encoded", encode, len))
-    return counts
+    monkeypatch.setattr(pipeline, "read_content", count_calls("read", read, lambda _: 1))
+    monkeypatch.setattr(pipeline, "encode_batch", count_calls("encoded", encode, len))
+    return calls
 
 
-def test_rows_hold_all_that_is_known_of_a_picture_in_the_order_of_the_data(photos, embed, tmp_path, model):
+def test_rows_hold_all_columns_of_an_image_in_the_order_of_the_dataset(photos, embed, tmp_path, model):
     folder = photos(range(10))
     result = embed(folder)
     assert (result.embedded, result.num_rows, result.precision, result.finished) == (10, 10, "fp32", True)
-    found = rows(tmp_path)
-    assert [row["path"] for row in found] == [str(folder / f"{n:03d}.jpg") for n in range(10)]
-    assert [row["caption"] for row in found] == [None if n % 2 == 0 else f"picture {n}\n" for n in range(10)]
-    assert {(row["width"], row["height"]) for row in found} == {(40, 30)}
+    rows = read_rows(tmp_path)
+    assert [row["path"] for row in rows] == [str(folder / f"{n:03d}.jpg") for n in range(10)]
+    assert [row["caption"] for row in rows] == [None if n % 2 == 0 else f"image {n}\n" for n in range(10)]
+    assert {(row["width"], row["height"]) for row in rows} == {(40, 30)}
     data = (folder / "003.jpg").read_bytes()
-    assert found[3]["digest"] == sha256(data).hexdigest()
-    assert found[3]["thumbnail"].startswith(b"\xff\xd8")
+    assert rows[3]["digest"] == sha256(data).hexdigest()
+    assert rows[3]["thumbnail"].startswith(b"\xff\xd8")
     expected = zebra.load(model).encode_images(sorted(folder.glob("*.jpg"))).numpy()
-    stored = np.array([row["vector"] for row in found], np.float32)
+    stored = np.array([row["vector"] for row in rows], np.float32)
     np.testing.assert_allclose(stored, expected, atol=6e-4)  # float16
 
 
-def test_vectors_are_those_of_the_model_to_float32_rounding(photos, embed, tmp_path, model):
+def test_vectors_equal_those_of_the_model_up_to_float32_rounding(photos, embed, tmp_path, model):
     folder = photos()
     embed(folder, vector_dtype="float32")
     expected = zebra.load(model).encode_images(sorted(folder.glob("*.jpg"))).numpy()
@@ -72,79 +72,79 @@ def test_vectors_are_those_of_the_model_to_float32_rounding(photos, embed, tmp_p
     np.testing.assert_allclose(stored, expected, atol=1e-6)
 
 
-def test_a_second_run_reads_nothing(photos, embed, counted):
+def test_a_second_run_reads_nothing(photos, embed, counts):
     folder = photos()
     embed(folder)
-    counted.update(read=0, encoded=0)
+    counts.update(read=0, encoded=0)
     result = embed(folder)
-    assert counted == {"read": 0, "encoded": 0}
+    assert counts == {"read": 0, "encoded": 0}
     assert (result.unchanged, result.embedded, result.num_rows) == (6, 0, 6)
 
 
-def test_new_and_changed_files_alone_are_embedded(photos, embed, counted, tmp_path):
+def test_only_new_and_changed_files_are_embedded(photos, embed, counts, tmp_path):
     folder = photos()
     embed(folder)
-    counted.update(read=0, encoded=0)
+    counts.update(read=0, encoded=0)
     photos([6, 7])
     (folder / "002.jpg").write_bytes(encoded(102))
     result = embed(folder)
-    assert counted == {"read": 3, "encoded": 3}
+    assert counts == {"read": 3, "encoded": 3}
     assert (result.unchanged, result.embedded, result.num_rows) == (5, 3, 8)
-    digests = {Path(row["path"]).name: row["digest"] for row in rows(tmp_path, "path", "digest")}
+    digests = {Path(row["path"]).name: row["digest"] for row in read_rows(tmp_path, "path", "digest")}
     assert len(digests) == 8
     assert digests["002.jpg"] == sha256(encoded(102)).hexdigest()
 
 
-def test_a_touched_file_is_read_but_not_embedded(photos, embed, counted, tmp_path):
+def test_a_touched_file_is_read_but_not_embedded(photos, embed, counts, tmp_path):
     folder = photos()
     embed(folder)
-    before = {row["id"]: row["vector"] for row in rows(tmp_path)}
+    before = {row["id"]: row["vector"] for row in read_rows(tmp_path)}
     os.utime(folder / "002.jpg", (1, 1))
-    counted.update(read=0, encoded=0)
+    counts.update(read=0, encoded=0)
     result = embed(folder)
-    assert counted == {"read": 1, "encoded": 0}
+    assert counts == {"read": 1, "encoded": 0}
     assert (result.reused, result.num_rows) == (1, 6)
-    assert {row["id"]: row["vector"] for row in rows(tmp_path)} == before
+    assert {row["id"]: row["vector"] for row in read_rows(tmp_path)} == before
     assert embed(folder).unchanged == 6
 
 
-def test_a_changed_caption_is_taken_over_without_embedding(photos, embed, counted, tmp_path):
+def test_a_changed_caption_is_stored_without_embedding(photos, embed, counts, tmp_path):
     folder = photos()
     embed(folder)
-    counted["encoded"] = 0
+    counts["encoded"] = 0
     (folder / "003.txt").write_text("other words")
     (folder / "004.txt").write_text("first words")
     embed(folder)
-    captions = {Path(row["path"]).stem: row["caption"] for row in rows(tmp_path, "path", "caption")}
+    captions = {Path(row["path"]).stem: row["caption"] for row in read_rows(tmp_path, "path", "caption")}
     assert (captions["003"], captions["004"]) == ("other words", "first words")
-    assert counted["encoded"] == 0
+    assert counts["encoded"] == 0
 
 
-def test_equal_bytes_are_embedded_once_and_stay_apart(photos, embed, counted, tmp_path):
+def test_equal_bytes_are_embedded_once_and_get_separate_rows(photos, embed, counts, tmp_path):
     folder = photos(range(12))
     for copy in range(5):
         (folder / f"x{copy}.jpg").write_bytes(encoded(3))
     (folder / "x0.txt").write_text("a copy")
     result = embed(folder, batch_size=2)
-    assert counted["encoded"] == 12
+    assert counts["encoded"] == 12
     assert (result.embedded, result.reused, result.num_rows) == (12, 5, 17)
-    found = rows(tmp_path)
-    same = [row for row in found if row["digest"] == sha256(encoded(3)).hexdigest()]
+    rows = read_rows(tmp_path)
+    same = [row for row in rows if row["digest"] == sha256(encoded(3)).hexdigest()]
     assert len({row["id"] for row in same}) == 6
     assert len({tuple(row["vector"]) for row in same}) == 1
-    assert {row["caption"] for row in same} == {None, "a copy", "picture 3\n"}
+    assert {row["caption"] for row in same} == {None, "a copy", "image 3\n"}
 
 
-def test_a_moved_folder_takes_its_vectors_along(photos, embed, counted, tmp_path):
+def test_a_moved_folder_reuses_its_vectors(photos, embed, counts, tmp_path):
     folder = photos()
     embed(folder)
-    counted["encoded"] = 0
+    counts["encoded"] = 0
     folder.rename(tmp_path / "moved")
     result = embed(tmp_path / "moved")
-    assert (result.reused, result.embedded, counted["encoded"]) == (6, 0, 0)
+    assert (result.reused, result.embedded, counts["encoded"]) == (6, 0, 0)
 
 
-def test_what_vanished_is_kept_and_counted_until_it_is_pruned(photos, embed, tmp_path):
+def test_stale_rows_are_kept_and_counted_until_they_are_pruned(photos, embed, tmp_path):
     folder, other = photos(), photos(range(50, 53), "other")
     embed(folder)
     embed(other)
@@ -154,33 +154,33 @@ def test_what_vanished_is_kept_and_counted_until_it_is_pruned(photos, embed, tmp
     assert (result.stale, result.pruned, result.num_rows) == (2, 0, 9)
     result = embed(folder, prune=True)
     assert (result.stale, result.pruned, result.num_rows) == (2, 2, 7)
-    names = [Path(row["path"]).name for row in rows(tmp_path, "path")]
+    names = [Path(row["path"]).name for row in read_rows(tmp_path, "path")]
     assert names == ["000.jpg", "002.jpg", "003.jpg", "005.jpg", "050.jpg", "051.jpg", "052.jpg"]
 
 
-def test_rows_are_found_at_their_places_after_others_were_replaced(photos, embed, tmp_path, monkeypatch):
-    """Deleting rows moves all that stand behind them, and their bytes are not there any more."""
+def test_rows_are_found_after_other_rows_were_replaced(photos, embed, tmp_path, monkeypatch):
+    """Deleting rows moves all rows after them, and removes their features."""
     monkeypatch.setattr(pipeline, "COMMIT_ROWS", 1)
     folder = photos(range(8))
     embed(folder)
-    before = {row["digest"]: row["vector"] for row in rows(tmp_path)}
+    before = {row["digest"]: row["vector"] for row in read_rows(tmp_path)}
     for number in (1, 2, 6):
         (folder / f"{number:03d}.jpg").write_bytes(encoded(200 + number))
     (folder / "moved.jpg").write_bytes(encoded(7))
     (folder / "replaced.jpg").write_bytes(encoded(2))
     result = embed(folder, batch_size=1, workers=1)
     assert (result.embedded, result.reused, result.num_rows) == (4, 1, 10)
-    found = {Path(row["path"]).stem: row for row in rows(tmp_path)}
+    rows = {Path(row["path"]).stem: row for row in read_rows(tmp_path)}
     for name in ("moved", "replaced"):
-        assert found[name]["vector"] == pytest.approx(before[found[name]["digest"]], abs=1e-3)
-    assert found["002"]["digest"] == sha256(encoded(202)).hexdigest()
+        assert rows[name]["vector"] == pytest.approx(before[rows[name]["digest"]], abs=1e-3)
+    assert rows["002"]["digest"] == sha256(encoded(202)).hexdigest()
 
 
-def test_bad_files_are_named_with_their_reason(photos, embed, skips, tmp_path):
+def test_unusable_files_are_listed_with_their_reason(photos, embed, skips, tmp_path):
     folder = photos(range(10))
     (folder / "a.jpg").write_bytes(b"")
     (folder / "b.jpg").write_bytes(encoded(1)[:-300])
-    (folder / "c.png").write_bytes(b"no picture")
+    (folder / "c.png").write_bytes(b"no image")
     (folder / "d.jpg").symlink_to(folder / "nowhere.jpg")
     (folder / "e.jpg").write_bytes(encoded(99))
     (folder / "e.txt").write_bytes(b"\xff\xfe\xfa")
@@ -197,61 +197,61 @@ def test_bad_files_are_named_with_their_reason(photos, embed, skips, tmp_path):
     assert sum(result.skipped.values()) == 5
 
 
-def test_equal_bad_bytes_are_bad_at_each_place(photos, embed, skips):
+def test_equal_bad_bytes_are_reported_at_each_location(photos, embed, skips):
     folder = photos(range(10))
     for name in "abc":
-        (folder / f"{name}.jpg").write_bytes(b"no picture")
+        (folder / f"{name}.jpg").write_bytes(b"no image")
     assert embed(folder, batch_size=2).skipped == {"not an image": 3}
     assert sorted(Path(skip["id"]).name for skip in skips()) == ["a.jpg", "b.jpg", "c.jpg"]
 
 
-def test_a_file_that_vanishes_after_it_was_found_is_a_bad_file(photos, embed, monkeypatch):
+def test_a_file_that_disappears_after_listing_is_unreadable(photos, embed, monkeypatch):
     folder = photos(range(10))
     read = pipeline.read_content
 
-    def late(picture):
-        if picture.location.path.endswith("004.jpg"):
+    def delete_then_read(image_ref):
+        if image_ref.location.path.endswith("004.jpg"):
             (folder / "004.jpg").unlink()
-        return read(picture)
+        return read(image_ref)
 
-    monkeypatch.setattr(pipeline, "read_content", late)
+    monkeypatch.setattr(pipeline, "read_content", delete_then_read)
     result = embed(folder)
     assert result.skipped == {"unreadable file": 1}
     assert result.num_rows == 9
 
 
-def test_a_decoder_that_fails_in_an_unheard_of_way_costs_one_picture(photos, embed, monkeypatch):
+def test_an_unexpected_decoder_error_skips_one_image(photos, embed, monkeypatch):
     folder = photos(range(4))
     decode = stages.decode_image
 
-    def fail(data, where, **how):
-        if where.endswith("002.jpg"):
-            raise ZeroDivisionError("of its own")
-        return decode(data, where, **how)
+    def fail(data, location, **options):
+        if location.endswith("002.jpg"):
+            raise ZeroDivisionError("decoder error")
+        return decode(data, location, **options)
 
     monkeypatch.setattr(stages, "decode_image", fail)
     assert embed(folder).skipped == {"damaged image": 1}
 
 
-def test_more_bad_than_good_is_an_error_with_the_reasons(photos, embed, tmp_path):
+def test_too_many_unusable_images_are_an_error_with_the_reasons(photos, embed, tmp_path):
     folder = photos(range(2))
     for name in "abcd":
-        (folder / f"{name}.jpg").write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"4 of the 6 pictures .* 50% allowed: 4 not an image"):
+        (folder / f"{name}.jpg").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"4 of 6 images .* 50% allowed: 4 not an image"):
         embed(folder)
-    assert len(rows(tmp_path)) == 2, "what was usable is written"
+    assert len(read_rows(tmp_path)) == 2, "the usable images are written"
 
 
-def test_no_usable_picture_at_all_is_an_error(photos, embed):
+def test_a_dataset_without_usable_images_is_an_error(photos, embed):
     folder = photos([])
-    (folder / "a.jpg").write_bytes(b"no picture")
+    (folder / "a.jpg").write_bytes(b"no image")
     with pytest.raises(DataError, match="1 not an image"):
         embed(folder)
 
 
-def test_a_folder_without_pictures_is_an_error_and_makes_no_store(photos, embed, tmp_path):
+def test_a_folder_without_images_is_an_error_and_creates_no_store(photos, embed, tmp_path):
     folder = photos([])
-    (folder / "notes.txt").write_text("nothing to see")
+    (folder / "notes.txt").write_text("no image")
     with pytest.raises(DataError, match="no images"):
         embed(folder)
     assert not (tmp_path / "store").exists()
@@ -262,20 +262,20 @@ def test_vectors_of_two_models_are_not_mixed(photos, embed, tmp_path, model):
     embed(folder)
     other = write_model(tmp_path / "other", seed=1)
     fingerprints = [zebra.load(path).fingerprint for path in (model, other)]
-    with pytest.raises(StoreError) as refused:
+    with pytest.raises(StoreError) as raised:
         embed(folder, model=str(other))
-    assert all(fingerprint in str(refused.value) for fingerprint in fingerprints)
+    assert all(fingerprint in str(raised.value) for fingerprint in fingerprints)
 
 
-def test_another_kind_of_vectors_than_the_stores_is_refused(photos, embed):
+def test_another_vector_type_than_that_of_the_store_is_rejected(photos, embed):
     folder = photos()
     embed(folder, vector_dtype="float32")
     assert embed(folder).unchanged == 6
-    with pytest.raises(ConfigError, match="keeps vectors as float32"):
+    with pytest.raises(ConfigError, match="stores vectors as float32"):
         embed(folder, vector_dtype="float16")
 
 
-def test_columns_and_captions_of_a_table_go_into_the_store(photos, embed, tmp_path):
+def test_columns_and_captions_of_a_table_are_stored(photos, embed, tmp_path):
     photos()
     with (tmp_path / "t.csv").open("w", newline="") as file:
         writer = csv.writer(file)
@@ -285,16 +285,16 @@ def test_columns_and_captions_of_a_table_go_into_the_store(photos, embed, tmp_pa
         writer.writerow(["photos/000.jpg", "again", "", "2001", "", "Bob"])
     result = embed(tmp_path / "t.csv", columns=("year", "price", "who"))
     assert (result.embedded, result.reused) == (2, 1)
-    found = rows(tmp_path, "caption", "other_captions", "year", "price", "who", "path")
-    assert [tuple(row.values())[:5] for row in found] == [
+    rows = read_rows(tmp_path, "caption", "other_captions", "year", "price", "who", "path")
+    assert [tuple(row.values())[:5] for row in rows] == [
         ("one", ["two"], 1999, 2.5, "Ada"),
         (None, None, None, 3.0, None),
         ("again", None, 2001, None, "Bob"),
     ]
-    assert found[2]["path"] == str(tmp_path / "photos" / "000.jpg")
+    assert rows[2]["path"] == str(tmp_path / "photos" / "000.jpg")
 
 
-def test_a_cell_that_does_not_fit_its_column_costs_one_picture(photos, embed, tmp_path, monkeypatch):
+def test_a_cell_of_the_wrong_type_skips_one_image(photos, embed, tmp_path, monkeypatch):
     monkeypatch.setattr("zebra.embed.table_source.INFER_SCHEMA_ROWS", 2)
     photos()
     lines = ["path,year", "photos/000.jpg,1999", "photos/001.jpg,2000", "photos/002.jpg,long ago"]
@@ -303,7 +303,7 @@ def test_a_cell_that_does_not_fit_its_column_costs_one_picture(photos, embed, tm
     assert (result.num_rows, result.skipped) == (2, {"column of another type": 1})
 
 
-def test_unknown_columns_are_refused(photos, embed, tmp_path):
+def test_unknown_columns_are_rejected(photos, embed, tmp_path):
     (tmp_path / "t.csv").write_text("path,year\nphotos/000.jpg,1999\n")
     with pytest.raises(ConfigError, match=r"no column 'yaer'.*Did you mean 'year'"):
         embed(tmp_path / "t.csv", columns=("yaer",))
@@ -315,50 +315,50 @@ def test_unknown_columns_are_refused(photos, embed, tmp_path):
         embed(tmp_path / "t.csv", columns=("year",))
 
 
-def test_pictures_inside_parquet_are_embedded_and_kept_apart_by_row(embed, tmp_path, counted):
+def test_images_inside_parquet_are_embedded_with_one_row_each(embed, tmp_path, counts):
     table = pa.table({"image": [encoded(n % 3) for n in range(5)], "text": [f"t{n}" for n in range(5)]})
     pq.write_table(table, tmp_path / "t.parquet", row_group_size=2)
     embed(tmp_path / "t.parquet")
-    assert counted["encoded"] == 3
-    assert [row["caption"] for row in rows(tmp_path, "caption")] == ["t0", "t1", "t2", "t3", "t4"]
+    assert counts["encoded"] == 3
+    assert [row["caption"] for row in read_rows(tmp_path, "caption")] == ["t0", "t1", "t2", "t3", "t4"]
     assert embed(tmp_path / "t.parquet").unchanged == 5
 
 
-def test_shards_keep_place_label_and_caption(embed, tmp_path):
+def test_rows_of_shards_have_offset_label_and_caption(embed, tmp_path):
     with ShardWriter(tmp_path / "shards", samples_per_shard=3) as writer:
         for number in range(6):
-            words = {"txt": b"words"} if number == 1 else {}
+            caption = {"txt": b"caption"} if number == 1 else {}
             label = {"cls": b"7"} if number == 2 else {}
-            writer.write(f"{number:03d}", {"jpg": encoded(number), **words, **label})
+            writer.write(f"{number:03d}", {"jpg": encoded(number), **caption, **label})
     embed(tmp_path / "shards")
-    found = rows(tmp_path)
-    assert [row["caption"] for row in found] == [None, "words", None, None, None, None]
-    assert [row["label"] for row in found] == [None, None, 7, None, None, None]
-    for number, row in enumerate(found):
+    rows = read_rows(tmp_path)
+    assert [row["caption"] for row in rows] == [None, "caption", None, None, None, None]
+    assert [row["label"] for row in rows] == [None, None, 7, None, None, None]
+    for number, row in enumerate(rows):
         with Path(row["path"]).open("rb") as file:
             file.seek(row["offset"])
             assert file.read(row["size"]) == encoded(number)
     assert embed(tmp_path / "shards").unchanged == 6
     assert embed(f"{tmp_path}/shards/{{00000..00001}}.tar").unchanged == 6, (
-        "the same pictures, named otherwise"
+        "the same images under another name"
     )
 
 
-def test_a_stopped_run_commits_and_goes_on_later(photos, embed, tmp_path):
+def test_a_stopped_run_commits_and_continues_in_the_next_run(photos, embed, tmp_path):
     folder = photos(range(40))
 
     sent = []
 
-    def stop(tally):
-        if tally.embedded >= 8 and not sent:  # a second one would end this process
+    def stop(progress):
+        if progress.embedded >= 8 and not sent:  # a second signal would end this process
             sent.append(signal.SIGTERM)
             os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(0.2)  # another thread has to see it
+            time.sleep(0.2)  # until another thread has received it
 
     first = embed(folder, callback=stop)
     assert not first.finished
     assert 8 <= first.num_rows == first.embedded < 40
     second = embed(folder)
     assert (second.unchanged, second.embedded) == (first.num_rows, 40 - first.num_rows)
-    names = [Path(row["path"]).name for row in rows(tmp_path, "path")]
+    names = [Path(row["path"]).name for row in read_rows(tmp_path, "path")]
     assert names == [f"{n:03d}.jpg" for n in range(40)]

@@ -1,4 +1,4 @@
-"""What one picture goes through: exactly what the bundle does, or faster when asked, and never a crash."""
+"""Preprocessing of one image: equal to the bundle's, or faster on request, and robust."""
 
 import io
 import pickle
@@ -20,13 +20,13 @@ def smooth(size: tuple[int, int], number: int = 0) -> Image.Image:
     return Image.fromarray(grid).resize(size, Image.Resampling.BICUBIC)
 
 
-def jpeg(image: Image.Image, **how) -> bytes:
+def jpeg(image: Image.Image, **options) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=92, **how)
+    image.save(buffer, "JPEG", quality=92, **options)
     return buffer.getvalue()
 
 
-def turned(image: Image.Image, orientation: int) -> bytes:
+def rotated_jpeg(image: Image.Image, orientation: int) -> bytes:
     exif = Image.Exif()
     exif[0x0112] = orientation
     return jpeg(image, exif=exif)
@@ -34,14 +34,14 @@ def turned(image: Image.Image, orientation: int) -> bytes:
 
 @pytest.mark.parametrize("mode", ["careful", "reference"])
 @pytest.mark.parametrize("size", [(640, 480), (333, 801), (32, 32)])
-def test_pixels_are_those_of_the_model_bit_for_bit(mode, size):
+def test_pixels_equal_those_of_the_model_bit_for_bit(mode, size):
     preprocess = Preprocess(32, decode=mode)
     data = jpeg(smooth(size))
-    prepared = ImagePreprocessor(preprocess)(data, "x")
+    image = ImagePreprocessor(preprocess)(data, "x")
     np.testing.assert_array_equal(
-        prepared.pixels_3HW, preprocess.resize_and_crop(decode_image(data, "x", mode=mode))
+        image.pixels_3HW, preprocess.resize_and_crop(decode_image(data, "x", mode=mode))
     )
-    assert (prepared.width, prepared.height) == size
+    assert (image.width, image.height) == size
 
 
 def test_fast_decoding_is_close_and_keeps_the_size_of_the_original():
@@ -58,16 +58,16 @@ def test_fast_decoding_is_close_and_keeps_the_size_of_the_original():
 
 
 @pytest.mark.parametrize("mode", ["careful", "reference"])
-def test_fast_decoding_turns_a_picture_as_the_model_does(mode):
+def test_fast_decoding_rotates_an_image_as_the_model_does(mode):
     preprocess = Preprocess(32, decode=mode)
-    data = turned(smooth((640, 480)), 6)
+    data = rotated_jpeg(smooth((640, 480)), 6)
     exact, fast = (ImagePreprocessor(preprocess, fast_decode=fast)(data, "x") for fast in (False, True))
     np.testing.assert_array_equal(exact.pixels_3HW, fast.pixels_3HW)
     assert (fast.width, fast.height) == ((480, 640) if mode == "careful" else (640, 480))
 
 
 @pytest.mark.parametrize("format", ["PNG", "WEBP", "GIF", "BMP"])
-def test_fast_decoding_leaves_other_formats_exact(format):
+def test_fast_decoding_does_not_change_other_formats(format):
     data = encoded(1, (90, 70), format)
     exact, fast = (ImagePreprocessor(Preprocess(32), fast_decode=fast)(data, "x") for fast in (False, True))
     np.testing.assert_array_equal(exact.pixels_3HW, fast.pixels_3HW)
@@ -76,37 +76,37 @@ def test_fast_decoding_leaves_other_formats_exact(format):
 @pytest.mark.parametrize(
     ("size", "small"), [((640, 480), (96, 72)), ((30, 40), (30, 40)), ((200, 11), (96, 5))]
 )
-def test_a_thumbnail_shows_the_whole_picture_and_never_enlarges_it(size, small):
-    prepared = ImagePreprocessor(Preprocess(32), thumbnail_size=96)(jpeg(smooth(size)), "x")
-    thumbnail = Image.open(io.BytesIO(prepared.thumbnail))
+def test_a_thumbnail_shows_the_full_image_and_never_enlarges_it(size, small):
+    image = ImagePreprocessor(Preprocess(32), thumbnail_size=96)(jpeg(smooth(size)), "x")
+    thumbnail = Image.open(io.BytesIO(image.thumbnail))
     assert (thumbnail.format, thumbnail.size) == ("JPEG", small)
 
 
 @pytest.mark.parametrize("mode", ["P", "LA", "RGBA", "1", "I;16"])
-def test_a_thumbnail_of_any_kind_of_picture(mode):
+def test_a_thumbnail_of_any_image_mode(mode):
     buffer = io.BytesIO()
     smooth((120, 90)).convert("L" if mode == "I;16" else mode if mode != "LA" else "L").convert(mode).save(
         buffer, "PNG"
     )
-    for how in ("careful", "reference"):
-        thumbnail = ImagePreprocessor(Preprocess(32, decode=how))(buffer.getvalue(), "x").thumbnail
+    for decode in ("careful", "reference"):
+        thumbnail = ImagePreprocessor(Preprocess(32, decode=decode))(buffer.getvalue(), "x").thumbnail
         assert Image.open(io.BytesIO(thumbnail)).size == (96, 72)
 
 
-def test_no_thumbnail_if_none_is_wanted():
+def test_no_thumbnail_with_size_zero():
     assert ImagePreprocessor(Preprocess(32), thumbnail_size=0)(encoded(1), "x").thumbnail is None
 
 
 @pytest.mark.parametrize("fast", [False, True])
-def test_a_picture_of_too_many_pixels_is_refused(fast):
+def test_an_image_with_too_many_pixels_is_rejected(fast):
     with pytest.raises(BadSample, match=r"here: too many pixels"):
         ImagePreprocessor(Preprocess(32), fast, max_pixels=1000)(encoded(1), "here")
 
 
-def test_the_id_tells_bytes_and_places_apart():
-    assert len({make_row_id(digest, place) for digest in "ab" for place in "ab"}) == 4
+def test_the_id_depends_on_bytes_and_location():
+    assert len({make_row_id(digest, location) for digest in "ab" for location in "ab"}) == 4
 
 
-def test_preparing_can_be_sent_to_another_process():
-    prepare = pickle.loads(pickle.dumps(ImagePreprocessor(Preprocess(32), fast_decode=True)))
-    assert prepare(encoded(1), "x").pixels_3HW.shape == (3, 32, 32)
+def test_the_preprocessor_can_be_pickled():
+    preprocess = pickle.loads(pickle.dumps(ImagePreprocessor(Preprocess(32), fast_decode=True)))
+    assert preprocess(encoded(1), "x").pixels_3HW.shape == (3, 32, 32)

@@ -1,4 +1,4 @@
-"""The task of `zebra search`: words, pictures, rows and files of captions become answers, with notes."""
+"""`workflows.search`: search by text, image, row and file of queries, with notes."""
 
 import shutil
 
@@ -37,7 +37,7 @@ def write_model(folder, seed):
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """A model, another one, twelve pictures, and the store that the first made of them."""
+    """Return a folder with two models, twelve images, and their store made with the first model."""
     home = tmp_path_factory.mktemp("home")
     write_model(home / "model", 0)
     write_model(home / "other", 1)
@@ -45,7 +45,7 @@ def home(tmp_path_factory):
     for number in range(12):
         pixels = np.random.default_rng(number).integers(0, 256, (6, 8, 3), dtype=np.uint8)
         Image.fromarray(pixels).resize((80, 60)).save(home / "photos" / f"{number:02d}.png")
-        (home / "photos" / f"{number:02d}.txt").write_text(f"picture {number}")
+        (home / "photos" / f"{number:02d}.txt").write_text(f"image {number}")
     embed.run(
         EmbedConfig(
             model=str(home / "model"),
@@ -60,30 +60,30 @@ def home(tmp_path_factory):
 
 @pytest.fixture
 def search(home):
-    """A function that searches in the store."""
-    return lambda **told: workflow.run(SearchConfig(**({"store": str(home / "store")} | told)))
+    """Return a function that searches the store."""
+    return lambda **options: workflow.run(SearchConfig(**({"store": str(home / "store")} | options)))
 
 
-def captions(answer):
-    return [hit.row["caption"] for hit in answer.result.hits]
+def captions(query_result):
+    return [hit.row["caption"] for hit in query_result.result.hits]
 
 
-def test_words_are_answered_as_their_vector_is(home, search):
-    (answer,) = search(query="a red horse", k=12).results
+def test_a_text_query_ranks_images_by_cosine(home, search):
+    (query_result,) = search(query="a red horse", k=12).results
     clip = load(home / "model")
     images_NE = clip.encode_images(sorted((home / "photos").glob("*.png")))
     scores_N = images_NE @ clip.encode_texts(["a red horse"])[0]
-    assert captions(answer) == [f"picture {number}" for number in scores_N.argsort(descending=True)]
-    assert [hit.score for hit in answer.result.hits] == pytest.approx(
+    assert captions(query_result) == [f"image {number}" for number in scores_N.argsort(descending=True)]
+    assert [hit.score for hit in query_result.result.hits] == pytest.approx(
         scores_N.sort(descending=True).values, abs=1e-3
     )
 
 
-def test_a_picture_finds_itself_and_words_draw_it_elsewhere(home, search):
+def test_an_image_finds_itself_and_texts_move_the_query(home, search):
     photo = str(home / "photos" / "05.png")
     result = search(query=photo, k=2)
-    assert captions(result.results[0])[0] == "picture 5"
-    assert captions(search(image=photo, k=1).results[0]) == ["picture 5"]
+    assert captions(result.results[0])[0] == "image 5"
+    assert captions(search(image=photo, k=1).results[0]) == ["image 5"]
     clip = load(home / "model")
     expected = combine_vectors(
         [
@@ -92,13 +92,13 @@ def test_a_picture_finds_itself_and_words_draw_it_elsewhere(home, search):
             (clip.encode_texts(["a"])[0], -1.0),
         ]
     )
-    found = result.searcher.search(expected, k=12)
+    page = result.searcher.search(expected, k=12)
     mixed = search(query="snow", image=photo, without=("a",), k=12).results[0]
-    assert [hit.id for hit in mixed.result.hits] == [hit.id for hit in found.hits]
+    assert [hit.id for hit in mixed.result.hits] == [hit.id for hit in page.hits]
     assert mixed.query == f"snow + {photo} − a"
 
 
-def test_like_a_row_needs_no_model_and_leaves_the_row_itself_out(home, search, monkeypatch):
+def test_a_search_like_a_row_needs_no_model_and_excludes_the_row(home, search, monkeypatch):
     id = search(query=str(home / "photos" / "03.png"), k=1).results[0].result.hits[0].id
     monkeypatch.setattr(workflow, "load", None)
     hits = search(like=(id,), k=12).results[0].result.hits
@@ -106,21 +106,21 @@ def test_like_a_row_needs_no_model_and_leaves_the_row_itself_out(home, search, m
     assert id not in {hit.id for hit in hits}
 
 
-def test_every_line_of_a_file_is_a_query_and_blank_ones_are_passed_over(search, tmp_path):
+def test_each_line_of_a_file_is_a_query_and_blank_lines_are_ignored(search, tmp_path):
     (tmp_path / "captions.txt").write_text("a horse\n\n  snow \n")
     result = search(queries=str(tmp_path / "captions.txt"), k=3)
-    assert [answer.query for answer in result.results] == ["a horse", "snow"]
+    assert [query_result.query for query_result in result.results] == ["a horse", "snow"]
     assert captions(result.results[1]) == captions(search(query="snow", k=3).results[0])
 
 
-def test_a_query_longer_than_the_context_is_answered_with_a_note(search):
+def test_a_query_longer_than_the_context_adds_a_note(search):
     result = search(query="horse " * 40)
-    assert "is longer than the 16 tokens that the model reads" in result.notes[0]
+    assert "is longer than the model's context of 16 tokens" in result.notes[0]
     assert len(result.results[0].result.hits) == 10
     assert search(query="a horse").notes == ()
 
 
-def test_mistakes_are_told_apart(home, search, tmp_path):
+def test_each_mistake_has_its_own_error(home, search, tmp_path):
     with pytest.raises(StoreError, match="there is no store"):
         search(store=str(tmp_path), query="x")
     with pytest.raises(StoreError, match="not comparable"):
@@ -134,41 +134,41 @@ def test_mistakes_are_told_apart(home, search, tmp_path):
     with pytest.raises(ConfigError, match="leave out the query"):
         search(query="x", queries="file")
     (tmp_path / "blank.txt").write_text("\n")
-    with pytest.raises(ConfigError, match="holds no captions"):
+    with pytest.raises(ConfigError, match="contains no queries"):
         search(queries=str(tmp_path / "blank.txt"))
-    with pytest.raises(DataError, match="cannot read the captions"):
+    with pytest.raises(DataError, match="cannot read the queries"):
         search(queries=str(tmp_path / "gone.txt"))
 
 
-def test_a_model_that_moved_can_be_named(home, search):
+def test_a_moved_model_can_be_passed(home, search):
     shutil.copytree(home / "model", home / "moved")
     (home / "model").rename(home / "hidden")
     try:
-        with pytest.raises(WeightsError, match="if it has moved, name it: --model MODEL"):
+        with pytest.raises(WeightsError, match="if it has moved, pass --model MODEL"):
             search(query="a horse")
         assert search(query="a horse", model=str(home / "moved")).results[0].result.hits
     finally:
         (home / "hidden").rename(home / "model")
 
 
-def test_the_page_shows_every_hit_with_its_picture_and_a_frame_for_one_that_is_gone(home, search, tmp_path):
+def test_the_page_shows_every_hit_with_its_image_or_a_placeholder(home, search, tmp_path):
     shutil.copytree(home / "store", tmp_path / "store")
     result = search(store=str(tmp_path / "store"), query="a horse", k=3)
     write_search_page(result, tmp_path / "hits.html")
     page = (tmp_path / "hits.html").read_text()
     assert page.count("data:image/png") == 3
-    assert "picture " in page
+    assert all(caption in page for caption in captions(result.results[0]))
     row = result.searcher.read_row(result.results[0].result.hits[0].id)
-    gone = home / "photos" / f"{row['caption'].split()[-1]:0>2}.png"
-    data = gone.read_bytes()
-    gone.unlink()
+    missing = home / "photos" / f"{row['caption'].split()[-1]:0>2}.png"
+    data = missing.read_bytes()
+    missing.unlink()
     try:
         write_search_page(result, tmp_path / "hits.html")
         assert (tmp_path / "hits.html").read_text().count("data:image/png") == 3
     finally:
-        gone.write_bytes(data)
+        missing.write_bytes(data)
 
 
-def test_a_page_of_nothing_says_so(search, tmp_path):
+def test_a_page_without_hits_says_so(search, tmp_path):
     write_search_page(search(query="a horse", where="width > 1000"), tmp_path / "hits.html")
-    assert "Nothing was found." in (tmp_path / "hits.html").read_text()
+    assert "No images found." in (tmp_path / "hits.html").read_text()
