@@ -237,7 +237,7 @@ def batching(ask: str, words: list[str]) -> dict[str, Any]:
         number = 4000 if ask == "texts" else 1000
         file = write_bodies(Path(name) / "bodies.jsonl", ask, number, SIZES["batching"])
         servers = {
-            size: stack.enter_context(serving(model, "--batching.size", size, *words)) for size in rates
+            size: stack.enter_context(serving(model, "--batching.max-batch-size", size, *words)) for size in rates
         }
         for turn in range(3):
             for size, server in servers.items():

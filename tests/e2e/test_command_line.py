@@ -33,7 +33,7 @@ def test_no_verb_and_wrong_verbs_are_usage_errors(zebra, tmp_path):
         (("train", "--out", "run"), 2, "--data must be given"),
         (("train", "--data", "nowhere", "--out", "run"), 1, "nowhere"),
         (("train", "--data", "x", "--out", "run", "--recipe", "demmo"), 1, "Did you mean 'demo'"),
-        (("train", "--data", "x", "--out", "run", "--recipe", "mine.yaml"), 1, "no recipe file"),
+        (("train", "--data", "x", "--out", "run", "--recipe", "mine.yaml"), 1, "recipe file not found"),
         (("train", "--data", "x", "--out", "run", "--model", "ViT-B-32"), 1, "Did you mean 'ViT-B/32'"),
         (("train", "--data", "x", "--out", "run", "--optimizer.beta3", "1"), 2, "--optimizer.beta2"),
         (("classify", "nowhere", "a.jpg", "--labels", "a,b"), 1, "no model folder"),

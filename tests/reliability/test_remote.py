@@ -122,7 +122,7 @@ def test_r24_a_store_that_fails_while_a_shard_is_indexed_is_not_taken_for_damage
         pytest.warns(UserWarning, match="failed 4 times") as caught,
         pytest.raises(DataError, match=r"00000\.tar could not be read in 8 tries"),
     ):
-        open_source(store.url + "/bucket/00000.tar", DataConfig(damaged_shards="keep-whole-samples"))
+        open_source(store.url + "/bucket/00000.tar", DataConfig(damaged_shards="keep-complete-samples"))
     assert len(caught) == 1
 
 

@@ -163,7 +163,7 @@ def test_v1_a_steady_load_is_answered_without_an_error(server):
 
 
 def test_v2_more_than_it_can_do_is_refused_at_once_and_then_it_is_well_again(model):
-    small = ["--batching.size", "4", "--batching.queue", "8"]
+    small = ["--batching.max-batch-size", "4", "--batching.max-queue-size", "8"]
     server = Server(model, *small)
     many = [f"a photo of horse {number}" for number in range(6)]
     try:

@@ -19,7 +19,7 @@ BLOCK = 512
 SAMPLE = 5 * BLOCK
 """A picture of 600 bytes and a caption, each behind its header."""
 FOUND = 5
-KEEP = DataConfig(damaged_shards="keep-whole-samples")
+KEEP = DataConfig(damaged_shards="keep-complete-samples")
 
 
 @pytest.fixture(autouse=True)
@@ -186,4 +186,4 @@ def test_r20_a_damaged_tar_is_not_blamed_for_its_count(shard: Path) -> None:
     shard.with_name("00000_stats.json").write_text(json.dumps({"successes": FOUND}))
     shard.write_bytes(shard.read_bytes()[: 3 * SAMPLE])
     with pytest.warns(UserWarning, match="damaged"):
-        assert len(ShardSource([shard], "x", "keep-whole-samples")) == 2
+        assert len(ShardSource([shard], "x", "keep-complete-samples")) == 2

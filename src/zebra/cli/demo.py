@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from zebra.cli.arguments import parse_args
 from zebra.cli.main import EXIT_OK, EXIT_RESUMABLE, echo
 from zebra.cli.progress import ProgressBar, TrainingProgress
-from zebra.config.menagerie import DemoConfig
+from zebra.config.demo import DemoConfig
 
 
 def run(argv: Sequence[str]) -> int:

@@ -15,7 +15,7 @@ DESCRIPTION = """Measure a model on data sets.
 
 DATASET is a folder (CLIP_benchmark's layout, class folders, Winoground, SugarCrepe), a table with labels, hf:org/name,
 a built-in set (menagerie/zebra, digits), a name of the catalogue with --data-root, or limits: all that CLIP is bad at.
---tasks takes zero-shot, prompts, prompt-search, linear-probe, few-shot, retrieval and selection, separated by commas.
+--tasks takes zero-shot, prompts, prompt-search, linear-probe, few-shot, retrieval and compositionality, separated by commas.
 """
 
 
@@ -33,7 +33,7 @@ class Args:
     """What to measure; without it all that needs no training split."""
     split: str = "test"
     """The split that is scored."""
-    prompts: str = "own"
+    prompts: str = "dataset"
     """own templates of each set, zebra's general ones, or a file: .json, OpenAI's prompts.md, a folder."""
     caption_prefix: str = ""
     """Put before every caption of a retrieval set; the paper takes "a photo of "."""

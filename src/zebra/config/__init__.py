@@ -1,1 +1,1 @@
-"""Every knob: frozen dataclasses in, YAML in and out; no torch."""
+"""Configuration: frozen dataclasses, YAML files, presets. Imports no torch."""

@@ -1,4 +1,4 @@
-"""Where zebra keeps what it can compute again: indexes of data, digests of files, checks that passed."""
+"""The cache directory: dataset indexes, file digests and verification results."""
 
 import os
 from pathlib import Path
@@ -6,6 +6,6 @@ from pathlib import Path
 
 def cache_dir() -> Path:
     """Return $ZEBRA_CACHE, else $XDG_CACHE_HOME/zebra, else ~/.cache/zebra."""
-    own = os.environ.get("ZEBRA_CACHE")
+    override = os.environ.get("ZEBRA_CACHE")
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(own) if own else Path(base) / "zebra"
+    return Path(override) if override else Path(base) / "zebra"

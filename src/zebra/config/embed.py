@@ -1,4 +1,4 @@
-"""Which pictures to embed, with which model, into which store."""
+"""Settings of `zebra embed`."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -10,32 +10,32 @@ from zebra.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EmbedConfig:
-    """One data set into one store."""
+    """Settings for embedding one dataset into one store."""
 
     model: str
-    """A model of any layout that `zebra.load` reads."""
+    """A model in any layout that `zebra.load` reads."""
     data: str
-    """A folder of images, with captions or without; a table; tar shards; or a Hugging Face data set on disk."""
+    """A folder of images, with or without captions; a table; tar shards; or a Hugging Face dataset on disk."""
     out: str
-    """The store: made if it is not there, else added to."""
+    """The store; created if missing, otherwise extended."""
     precision: InferencePrecision | Literal["auto"] = "auto"
-    """auto takes the fastest here whose vectors keep a cosine of 0.999 to those of fp32."""
+    """auto picks the fastest precision whose vectors have a cosine of at least 0.999 to fp32."""
     fast_decode: bool = False
-    """Decode large JPEGs at half, a quarter or an eighth of their size; vectors differ a little."""
+    """Decode large JPEGs at 1/2, 1/4 or 1/8 of their size; vectors differ slightly."""
     batch_size: int = 32
-    """Pictures that a worker embeds together."""
+    """Images per batch of a worker."""
     workers: int | None = None
-    """Threads, or actors of Ray, that read, decode and embed; by default one for each processor core."""
+    """Threads, or Ray actors, that read, decode and embed; by default one per CPU core."""
     engine: Literal["threads", "ray"] = "threads"
-    """ray spreads the work over a cluster, and commits everything at the end; needs zebra-clip[ray]."""
+    """ray distributes the work over a cluster and commits once at the end; needs zebra-clip[ray]."""
     vector_dtype: Literal["float16", "float32"] | None = None
-    """How a new store keeps vectors, float16 by default; one that is there stays as it is."""
+    """Dtype of the vectors in a new store, float16 by default; an existing store keeps its own."""
     thumbnail_size: int = 96
-    """Longer side of the small JPEG kept of each picture, in pixels; 0 keeps none."""
+    """Longer side of the stored JPEG thumbnails in pixels; 0 stores none."""
     columns: tuple[str, ...] = ()
-    """Further columns of a table that the store takes over; decided when it is made."""
+    """Additional table columns to copy into the store; fixed when the store is created."""
     prune: bool = False
-    """Delete the rows of pictures that are no longer in the data."""
+    """Delete rows whose images are no longer in the data."""
     data_options: DataConfig = field(default_factory=lambda: DataConfig(max_skip_rate=0.5))
 
     def __post_init__(self) -> None:
@@ -45,5 +45,5 @@ class EmbedConfig:
             raise ConfigError(f"workers is {self.workers}; it must be at least 1")
         if not 0 <= self.thumbnail_size <= 1024:
             raise ConfigError(
-                f"thumbnails is {self.thumbnail_size}; it is a side from 1 to 1024 pixels, or 0"
+                f"thumbnail_size is {self.thumbnail_size}; it must be from 1 to 1024 pixels, or 0 for none"
             )

@@ -1,4 +1,4 @@
-"""Which model to write anew, in which layout, and where."""
+"""Settings of `zebra export`."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,23 +10,23 @@ ExportFormat = Literal["zebra", "transformers", "open_clip", "onnx"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExportConfig:
-    """One model into one folder."""
+    """Settings for writing one model to one directory."""
 
     model: str
-    """A model of any layout that `zebra.load` reads."""
+    """A model in any layout that `zebra.load` reads."""
     format: ExportFormat
     """zebra, transformers, open_clip, or onnx (two graphs)."""
     out: str
-    """The folder to write; it must be empty or new."""
+    """The directory to write; it must be new or empty."""
     wise_ft: float = 1.0
-    """What share of the model's weights to take; the rest comes from `start` (WiSE-FT, arXiv 2109.01903)."""
+    """Weight of the model when interpolating with `base` (WiSE-FT, arXiv 2109.01903); 1 uses the model alone."""
     base: str | None = None
-    """The model that this one was fine-tuned from; needed to blend."""
+    """The model that this one was fine-tuned from; required with wise_ft."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.wise_ft <= 1:
-            raise ConfigError(f"--blend is {self.wise_ft}; it is a share from 0 (the start) to 1 (the model)")
+            raise ConfigError(f"--wise-ft is {self.wise_ft}; it must be from 0 (the base) to 1 (the model)")
         if (self.base is None) != (self.wise_ft == 1):
             raise ConfigError(
-                "--blend and --with go together: give the share, and the model that this one started from"
+                "--wise-ft and --base go together; give the weight and the model before fine-tuning"
             )

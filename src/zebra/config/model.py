@@ -1,4 +1,4 @@
-"""What a CLIP model is made of: the two towers and the space they share (CLIP §2.4, Tables 19–20)."""
+"""Model architecture: two towers and the embedding space (CLIP §2.4, Tables 19–20)."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -10,22 +10,22 @@ Activation = Literal["quick_gelu", "gelu", "gelu_tanh"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TransformerConfig:
-    """What every transformer tower is made of, image or text."""
+    """Settings common to all transformer towers."""
 
     config_path: ClassVar[str] = "model"
-    """The tower's place in a config, for errors."""
+    """The tower's path in a config, for error messages."""
     width: int
-    """Channels of a token."""
+    """Model width D: channels per token."""
     layers: int
-    """Residual blocks."""
+    """Number of residual blocks."""
     heads: int
-    """Attention heads; OpenAI's models use width / 64."""
+    """Number of attention heads; OpenAI's models use width / 64."""
     mlp_width: int | None = None
-    """Channels inside the MLPs; 4 × width if not given."""
+    """Hidden width of the MLPs; 4 × width by default."""
     activation: Activation = "quick_gelu"
-    """Of the MLPs; OpenAI's weights need quick_gelu, SigLIP's gelu_tanh."""
+    """Activation of the MLPs; OpenAI's weights need quick_gelu, SigLIP's gelu_tanh."""
     norm_eps: float = 1e-5
-    """Added to the variance in layer norms."""
+    """Epsilon of the layer norms."""
 
     def __post_init__(self) -> None:
         _require_divisible(self.config_path, "width", self.width, "heads", self.heads)
@@ -36,38 +36,38 @@ class TransformerConfig:
 
     @property
     def hidden(self) -> int:
-        """Channels inside the MLPs."""
+        """Return the hidden width of the MLPs."""
         return 4 * self.width if self.mlp_width is None else self.mlp_width
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VisionTransformerConfig(TransformerConfig):
-    """A Vision Transformer image tower, pooled at its class token."""
+    """A Vision Transformer image tower, pooled at the class token."""
 
     config_path: ClassVar[str] = "model.vision"
     kind: Literal["vit"] = "vit"
-    """Marks the tower's family in YAML and JSON."""
+    """Identifies the tower family in YAML and JSON."""
     patch_size: int
-    """Side of a square patch, in pixels."""
+    """Patch side in pixels."""
 
     def check_image_size(self, size: int) -> None:
-        """Raise ConfigError unless patches tile the image."""
+        """Raise ConfigError unless the image size is a multiple of the patch size."""
         _require_divisible("model", "image_size", size, "vision.patch_size", self.patch_size)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SiglipVisionConfig(TransformerConfig):
-    """SigLIP's image tower: no class token, pooled by attention with a learned query; its width is embed_dim."""
+    """SigLIP's image tower: no class token, attention pooling with a learned query; width equals embed_dim."""
 
     config_path: ClassVar[str] = "model.vision"
     kind: Literal["siglip"] = "siglip"
-    """Marks the tower's family in YAML and JSON."""
+    """Identifies the tower family in YAML and JSON."""
     patch_size: int
-    """Side of a square patch, in pixels; pixels at the right and lower edge that fill no patch are left out."""
+    """Patch side in pixels; incomplete patches at the right and lower edge are dropped."""
     activation: Activation = "gelu_tanh"
-    """Of the MLPs."""
+    """Activation of the MLPs."""
     norm_eps: float = 1e-6
-    """Added to the variance in layer norms."""
+    """Epsilon of the layer norms."""
 
     def check_image_size(self, size: int) -> None:
         """Raise ConfigError if the image is smaller than a patch."""
@@ -77,37 +77,37 @@ class SiglipVisionConfig(TransformerConfig):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResNetConfig:
-    """A modified ResNet image tower: 3-convolution stem, anti-aliased strides, attention pooling."""
+    """A modified ResNet image tower: three-convolution stem, anti-aliased strides, attention pooling."""
 
     kind: Literal["resnet"] = "resnet"
-    """Marks the tower's family in YAML and JSON."""
+    """Identifies the tower family in YAML and JSON."""
     width: int
-    """Channels after the stem; the tower ends with 32 × width."""
+    """Channels after the stem; the last stage has 32 × width."""
     layers: tuple[int, int, int, int]
-    """Bottleneck blocks of the four stages."""
+    """Bottleneck blocks per stage."""
     heads: int
-    """Attention heads of the pooling; the published models use width / 2."""
+    """Heads of the attention pooling; the published models use width / 2."""
 
     def __post_init__(self) -> None:
         _require_divisible("model.vision", "32 × width", 32 * self.width, "heads", self.heads)
         _require_divisible("model.vision", "width", self.width, "the stem's halving", 2)
 
     def check_image_size(self, size: int) -> None:
-        """Raise ConfigError unless the image shrinks to whole positions."""
+        """Raise ConfigError unless the image size is a multiple of the tower's stride."""
         _require_divisible("model", "image_size", size, "the tower's stride", 32)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextConfig(TransformerConfig):
-    """The causal text transformer, pooled where the text ends."""
+    """The causal text transformer, pooled at the end-of-text token."""
 
     config_path: ClassVar[str] = "model.text"
     kind: Literal["causal"] = "causal"
-    """Marks the tower's family in YAML and JSON."""
+    """Identifies the tower family in YAML and JSON."""
     vocab_size: int = 49_408
-    """Ids of the tokenizer; training a vocabulary sets this to what the captions gave."""
+    """Vocabulary size; training a new tokenizer sets it to the size learned from the captions."""
     context_length: int = 77
-    """Longest text in tokens, start and end included."""
+    """Maximum text length in tokens, including start and end."""
 
     def __post_init__(self) -> None:
         TransformerConfig.__post_init__(self)
@@ -120,41 +120,41 @@ class TextConfig(TransformerConfig):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SiglipTextConfig(TransformerConfig):
-    """SigLIP's text transformer: every text padded to one length, every token sees all, pooled at the last."""
+    """SigLIP's text transformer: texts padded to one length, bidirectional attention, pooled at the last position."""
 
     config_path: ClassVar[str] = "model.text"
     kind: Literal["siglip"] = "siglip"
-    """Marks the tower's family in YAML and JSON."""
+    """Identifies the tower family in YAML and JSON."""
     vocab_size: int = 32_000
-    """Ids of the tokenizer."""
+    """Vocabulary size."""
     context_length: int = 64
-    """Tokens of every text, padding included."""
+    """Length of every text in tokens, including padding."""
     activation: Activation = "gelu_tanh"
-    """Of the MLPs."""
+    """Activation of the MLPs."""
     norm_eps: float = 1e-6
-    """Added to the variance in layer norms."""
+    """Epsilon of the layer norms."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelConfig:
-    """Two towers and the width of the space they meet in."""
+    """Architecture of a CLIP model: two towers and the embedding dimension."""
 
     embed_dim: int
-    """Size E of an embedding."""
+    """Embedding dimension E."""
     image_size: int
-    """Side of the square input, in pixels."""
+    """Side of the square input image in pixels."""
     vision: VisionTransformerConfig | ResNetConfig | SiglipVisionConfig
     """The image tower."""
     text: TextConfig | SiglipTextConfig
     """The text tower."""
     logit_bias: bool = False
-    """Whether a learned bias is added to the similarities, as models trained with the sigmoid loss have it."""
+    """Add a learned bias to the logits, as the sigmoid loss requires."""
 
     def __post_init__(self) -> None:
         self.vision.check_image_size(self.image_size)
         if isinstance(self.vision, SiglipVisionConfig) and self.vision.width != self.embed_dim:
             raise ConfigError(
-                f"model: embed_dim is {self.embed_dim}, but a SigLIP image tower has no projection: it must be "
+                f"model: embed_dim is {self.embed_dim}; a SigLIP image tower has no projection, so it must equal "
                 f"vision.width ({self.vision.width})"
             )
 

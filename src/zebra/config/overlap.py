@@ -1,4 +1,4 @@
-"""Which model and sets to check for pictures of the training data."""
+"""Settings of `zebra overlap`."""
 
 from dataclasses import dataclass, field
 
@@ -7,24 +7,24 @@ from zebra.config.data import DataConfig
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OverlapConfig:
-    """Training data against evaluation sets."""
+    """Settings for finding training images in evaluation datasets."""
 
     model: str
-    """The model whose accuracy on duplicates and on the rest is compared."""
+    """The model to evaluate on duplicates and on the remaining images."""
     data: str
-    """What it was trained on: images, a table or tar shards."""
+    """The model's training data: images, a table or tar shards."""
     datasets: tuple[str, ...]
-    """Labelled evaluation sets."""
+    """Labeled evaluation datasets."""
     out: str
-    """The folder for overlap.json and pairs.csv."""
+    """The directory for overlap.json and pairs.csv."""
     threshold: float | None = None
-    """Cosine from which two pictures count as one. None: what one in a hundred distorted training pictures reaches with
-    another than its own."""
+    """Cosine above which two images count as near duplicates. None picks the value that 1 % of distorted training
+    images reach with an unrelated image."""
     steps: int = 400
-    """Of the detector's training."""
+    """Training steps of the duplicate detector."""
     seed: int = 0
-    """Of the detector."""
+    """Seed of the duplicate detector."""
     data_root: str | None = None
-    """Where archives and copies of the catalogue's sets lie."""
+    """Directory with archives and copies of catalog datasets."""
     data_options: DataConfig = field(default_factory=lambda: DataConfig(max_skip_rate=0.5))
-    """How training samples are read."""
+    """Settings for reading training samples."""

@@ -1,13 +1,13 @@
-"""Architectures by name: the paper's nine (CLIP Tables 19–20) and tiny ones that train on a CPU."""
+"""Named architectures: the paper's nine (CLIP Tables 19–20) and two for a CPU."""
 
 from zebra.config.model import ModelConfig, ResNetConfig, TextConfig, VisionTransformerConfig
 from zebra.errors import ConfigError, suggest_name
 
 
 def get_preset(name: str) -> ModelConfig:
-    """Return the architecture called `name`; ConfigError names the nearest one otherwise."""
+    """Return the architecture with this name; a ConfigError suggests the closest one."""
     if name not in PRESETS:
-        raise ConfigError(f"no architecture is called {name!r}.{suggest_name(name, PRESETS)}")
+        raise ConfigError(f"unknown architecture {name!r}.{suggest_name(name, PRESETS)}")
     return PRESETS[name]
 
 
@@ -33,8 +33,8 @@ def _vit(
     )
 
 
-# The vocabulary of a tiny model is trained on the user's captions: its size here is an upper bound. One layer learns
-# short captions faster than two or three do (LOG.md).
+# The tokenizer of a tiny model is trained on the user's captions, so vocab_size is an upper bound. One layer learns
+# short captions faster than two or three (LOG.md).
 _TINY_TEXT = TextConfig(width=128, layers=1, heads=2, vocab_size=2048, context_length=32)
 
 PRESETS: dict[str, ModelConfig] = {

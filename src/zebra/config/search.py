@@ -1,4 +1,4 @@
-"""What to look for, in which store, and how."""
+"""Settings of `zebra search`."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,40 +8,38 @@ from zebra.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchConfig:
-    """One search, or one for each line of a file."""
+    """Settings of one search, or of one search per line of a file."""
 
     store: str
-    """A store that `zebra embed` made."""
+    """A store written by `zebra embed`."""
     query: str = ""
-    """What the pictures should show, in words; or the path of an image."""
+    """A text, or the path of an image."""
     image: str = ""
-    """The path of an image, to be searched for together with the words."""
+    """The path of an image, combined with the text query."""
     without: tuple[str, ...] = ()
-    """What the pictures should not show, in words."""
+    """Texts that the images should not match."""
     like: tuple[str, ...] = ()
-    """Ids of rows whose pictures the answers should resemble."""
+    """Ids of rows that the results should resemble."""
     queries: str = ""
-    """A file with a query on each line, instead of one query."""
+    """A file with one text query per line, instead of a single query."""
     k: int = 10
-    """Hits to return."""
+    """Number of hits to return."""
     offset: int = 0
-    """Hits to leave out at the front: those of the pages before."""
+    """Number of hits to skip, for paging."""
     where: str = ""
-    """A filter on columns, such as: width >= 640 and caption contains "dog"."""
+    """A filter on columns, for example: width >= 640 and caption contains "dog"."""
     min_score: float | None = None
-    """Least cosine of a hit."""
+    """Minimum cosine of a hit."""
     dedup: float | None = None
-    """Cosine from which on near duplicates are folded into the best of them, 0.95 for instance."""
+    """Merge near duplicates above this cosine into the best hit, for example 0.95."""
     method: Literal["auto", "exact", "approximate"] = "auto"
-    """auto searches exactly up to a million pictures, and above by the index if there is one."""
+    """auto searches exactly up to a million images, and above that by the index if there is one."""
     model: str | None = None
-    """The model that filled the store, if it is no longer where it was."""
+    """The model that embedded the store, if it has moved."""
 
     def __post_init__(self) -> None:
-        alone = bool(self.queries)
-        if alone and (self.query or self.image or self.like):
-            raise ConfigError("a file of captions holds the queries: leave out the query, the image and like")
-        if not (alone or self.query or self.image or self.like or self.without):
-            raise ConfigError(
-                "there is nothing to search for: give a text, an image, the id of a row, or captions"
-            )
+        has_file = bool(self.queries)
+        if has_file and (self.query or self.image or self.like):
+            raise ConfigError("--queries excludes the query, --image and --like; give one or the other")
+        if not (has_file or self.query or self.image or self.like or self.without):
+            raise ConfigError("nothing to search for; give a text, --image, --like or --queries")

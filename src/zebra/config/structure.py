@@ -1,4 +1,4 @@
-"""Mappings (from YAML or JSON) become dataclasses and back, strictly: every mistake is named with its path."""
+"""Convert between mappings (YAML, JSON) and dataclasses, strictly."""
 
 import dataclasses
 import functools
@@ -16,17 +16,17 @@ T = TypeVar("T")
 def structure(cls: type[T], raw: object, path: str = "") -> T:
     """Build the dataclass `cls` from a mapping.
 
-    Numbers are coerced by the field's type (PyYAML reads `5e-4` as a string), unions of dataclasses are
-    told apart by their `cls` field, and absent keys take the field's default.
+    Coerce numbers to the field's type, because PyYAML reads `5e-4` as a string. Select the member of a union of
+    dataclasses by its `kind` field. Use the default of fields whose key is absent.
 
     Raises:
-        ConfigError: an unknown key (with the nearest name), a missing one, or a value of the wrong type.
+        ConfigError: If a key is unknown or missing, or a value has the wrong type; the message gives the path.
     """
     return typing.cast(T, _structure_value(cls, raw, path))
 
 
 def unstructure(value: object) -> Any:
-    """Turn a config into plain mappings, lists and scalars that `structure` reads back."""
+    """Convert a config to plain mappings, lists and scalars; the inverse of `structure`."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: unstructure(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -37,7 +37,7 @@ def unstructure(value: object) -> Any:
 
 
 def diff_configs(old: object, new: object, path: str = "") -> list[str]:
-    """List every leaf where two unstructured configs differ, as 'path: old → new'."""
+    """Return the leaves that differ between two unstructured configs, as 'path: old → new'."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         keys = [*old, *(key for key in new if key not in old)]
         return [
@@ -80,26 +80,26 @@ def _structure_dataclass(cls: type, raw: object, path: str) -> object:
 def _structure_union(options: tuple[Any, ...], raw: object, path: str) -> object:
     if raw is None and type(None) in options:
         return None
-    real = [option for option in options if option is not type(None)]
-    if len(real) == 1:
-        return _structure_value(real[0], raw, path)
+    members = [option for option in options if option is not type(None)]
+    if len(members) == 1:
+        return _structure_value(members[0], raw, path)
     classes: dict[str, type] = {
         get_args(_type_hints(option)["kind"])[0]: option
-        for option in real
+        for option in members
         if isinstance(option, type) and dataclasses.is_dataclass(option)
     }
-    if len(classes) == len(real):
+    if len(classes) == len(members):
         if isinstance(raw, Mapping) and raw.get("kind") in classes:
             return _structure_dataclass(classes[raw["kind"]], raw, path)
-        if isinstance(raw, tuple(real)):
+        if isinstance(raw, tuple(members)):
             return raw
         raise ConfigError(f"{path}.kind must be one of {', '.join(sorted(classes))}")
-    for option in real:
+    for option in members:
         try:
             return _structure_value(option, raw, path)
         except ConfigError:
             continue
-    raise ConfigError(f"{path}: {raw!r} fits none of {', '.join(str(option) for option in real)}")
+    raise ConfigError(f"{path}: {raw!r} matches none of {', '.join(str(option) for option in members)}")
 
 
 def _structure_value(annotation: Any, raw: object, path: str) -> object:

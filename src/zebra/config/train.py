@@ -1,4 +1,4 @@
-"""Everything a training run is decided by."""
+"""Settings of `zebra train`."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -15,20 +15,20 @@ ParallelStrategy = Literal["ddp", "fsdp"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OptimizerConfig:
-    """AdamW with decoupled weight decay, on all weights that are not gains or biases (CLIP §2.5)."""
+    """Settings of AdamW, with decoupled weight decay on weights other than gains and biases (CLIP §2.5)."""
 
     beta1: float = 0.9
-    """Decay of the gradient's mean."""
+    """Decay of the first moment."""
     beta2: float = 0.98
-    """Decay of the gradient's square; the paper takes 0.98 for ViTs and 0.999 for ResNets."""
+    """Decay of the second moment; the paper uses 0.98 for ViTs and 0.999 for ResNets."""
     eps: float = 1e-6
-    """Added to the denominator; the paper takes 1e-6 for ViTs and 1e-8 for ResNets."""
+    """Epsilon of the denominator; the paper uses 1e-6 for ViTs and 1e-8 for ResNets."""
     weight_decay: float = 0.2
-    """Decoupled decay of matrices and embeddings."""
+    """Decoupled weight decay of matrices and embeddings."""
     warmup_steps: int = 100
-    """Steps of linear warm-up before the cosine."""
+    """Steps of linear warm-up before cosine decay."""
     grad_clip_norm: float = 1.0
-    """Largest norm of the whole gradient; 0 switches clipping off."""
+    """Largest global gradient norm; 0 disables clipping."""
 
     def __post_init__(self) -> None:
         for name in ("beta1", "beta2"):
@@ -36,19 +36,19 @@ class OptimizerConfig:
                 raise ConfigError(f"optimizer.{name} is {getattr(self, name)}; it must be in [0, 1)")
         for name in ("eps", "weight_decay", "warmup_steps", "grad_clip_norm"):
             if getattr(self, name) < 0:
-                raise ConfigError(f"optimizer.{name} is {getattr(self, name)}; it cannot be negative")
+                raise ConfigError(f"optimizer.{name} is {getattr(self, name)}; it must not be negative")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LogConfig:
-    """Where progress goes beside log.jsonl."""
+    """Settings of the loggers besides log.jsonl."""
 
     every: int = 10
-    """Steps between journal lines."""
+    """Steps between log lines."""
     tensorboard: bool = False
-    """Write TensorBoard events into the run folder."""
+    """Write TensorBoard events to the run directory."""
     wandb: str | None = None
-    """Name of a Weights & Biases project to log to."""
+    """Name of a Weights & Biases project."""
 
     def __post_init__(self) -> None:
         _require_positive("log.every", self.every)
@@ -56,66 +56,66 @@ class LogConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig:
-    """One training run: data, model, and how long and how fast to learn."""
+    """Settings of one training run."""
 
     data: str
-    """Captioned images: a folder, a CSV/TSV/JSONL/Parquet table, tar shards, or a saved Hugging Face data set."""
+    """Captioned images: a folder, a CSV/TSV/JSONL/Parquet table, tar shards, or a saved Hugging Face dataset."""
     out: str
-    """The run folder to write."""
+    """The run directory."""
     model: ModelConfig = field(default_factory=lambda: get_preset("tiny-resnet"))
     """The architecture; on the command line also --model NAME."""
     tokenizer: str | None = None
-    """A tokenizer.json or merges file; without one a vocabulary is trained on the captions."""
+    """A tokenizer.json or merges file; by default a tokenizer is trained on the captions."""
     steps: int | None = None
-    """Optimizer steps; give this or epochs."""
+    """Number of optimizer steps; give this or epochs."""
     epochs: float | None = None
-    """Passes over the data; give this or steps."""
+    """Number of passes over the data; give this or steps."""
     batch_size: int = 128
-    """Pairs per step (global)."""
+    """Global batch size in pairs."""
     chunk_size: int | None = None
-    """Pairs of a process that pass the towers at once; None takes its whole share."""
+    """Pairs per forward pass of a process (gradient caching); None uses its full local batch."""
     activation_checkpointing: bool = False
-    """Compute the inside of blocks again for their gradients instead of keeping it: less memory, a third more time."""
+    """Recompute the activations of blocks in the backward pass: less memory, about a third more time."""
     compile: bool = False
-    """Compile the blocks of both towers with torch.compile; the first steps take minutes."""
+    """Compile the blocks of both towers with torch.compile; the first steps then take minutes."""
     patch_dropout: float = 0.0
-    """Share of the patches that an image tower of patches does not see, other ones every time (FLIP)."""
+    """Fraction of patches that the image tower drops at random (FLIP, arXiv 2212.00794)."""
     parallel: ParallelStrategy = "ddp"
-    """With torchrun: ddp keeps the whole model in every process, fsdp shares of it, for models that do not fit."""
+    """With torchrun: ddp replicates the model, fsdp shards it over the processes, for models that do not fit."""
     rank_timeout: float = 600.0
-    """Seconds without a step or a check of one process after which all of them end, naming it."""
+    """Seconds without progress of one process after which all processes stop with an error."""
     lr: float = 1e-3
     """Peak learning rate."""
     seed: int = 0
-    """Of initialisation, data order and augmentation."""
+    """Seed of initialization, data order and augmentation."""
     precision: TrainPrecision = "auto"
-    """fp32, bf16 (autocast), or auto: bf16 where the hardware multiplies it natively. The run keeps what auto chose."""
+    """fp32, bf16 (autocast), or auto: bf16 where the hardware supports it natively. A resumed run keeps the choice."""
     workers: int = 1
-    """Processes that decode images; 0 decodes in the training process."""
+    """Number of data-loading processes; 0 decodes in the training process."""
     worker_timeout: float = 300.0
-    """Seconds without a batch after which the run ends, naming the worker that is stuck."""
+    """Seconds without a batch after which the run stops with an error that names the worker."""
     checkpoint_every: int = 500
     """Steps between checkpoints."""
     checkpoint_minutes: float = 15.0
-    """Most minutes between checkpoints; whichever comes first."""
+    """Longest time between checkpoints in minutes; whichever comes first."""
     keep_checkpoints: int = 2
-    """Newest checkpoints kept, beside the one that did best in the checks."""
+    """Number of latest checkpoints to keep, besides the best one."""
     eval_sets: tuple[str, ...] = ()
-    """CLIP_benchmark folders whose zero-shot accuracy is followed during training."""
+    """CLIP_benchmark folders for zero-shot evaluation during training."""
     eval_every: int = 200
-    """Steps between these checks."""
+    """Steps between these evaluations."""
     eval_samples: int = 300
-    """Pictures of each set used by a check, spread over the set."""
+    """Images per dataset in these evaluations, evenly spaced."""
     data_options: DataConfig = field(default_factory=DataConfig)
-    """How samples are read."""
+    """Settings for reading samples."""
     ema_decay: float | None = None
-    """Decay of an average of the weights, which is then what is checked and saved; 0.9999 for long runs."""
+    """Decay of the moving average of the weights, which is then evaluated and saved; 0.9999 for long runs."""
     finetune: FineTuneConfig | None = None
-    """Start from a trained model instead of random weights."""
+    """Start from a pretrained model instead of random weights."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    """AdamW and its schedule."""
+    """Settings of AdamW and its schedule."""
     log: LogConfig = field(default_factory=LogConfig)
-    """Loggers beside the journal."""
+    """Settings of further loggers."""
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.epochs is None):
@@ -131,20 +131,18 @@ class TrainConfig:
                 _require_positive(name, getattr(self, name))
         if not 0 <= self.patch_dropout < 1:
             raise ConfigError(
-                f"patch_dropout is {self.patch_dropout}; it is a share from 0 to below 1, such as 0.5"
+                f"patch_dropout is {self.patch_dropout}; it must be from 0 to below 1, such as 0.5"
             )
         if self.patch_dropout and isinstance(self.model.vision, ResNetConfig):
             raise ConfigError(
-                "patch_dropout needs an image tower of patches; this model's is a ResNet: leave it at 0"
+                "patch_dropout needs a Vision Transformer; this model has a ResNet. Set it to 0."
             )
         if self.parallel == "fsdp" and self.finetune and self.finetune.lora_rank is not None:
-            raise ConfigError(
-                "--parallel fsdp shares what learns, which is little with LoRA; leave it at ddp"
-            )
+            raise ConfigError("--parallel fsdp does not support LoRA; use --parallel ddp")
         if self.batch_size < 2:
-            raise ConfigError("batch_size is 1; contrast needs at least 2 pairs")
+            raise ConfigError("batch_size is 1; a contrastive loss needs at least 2 pairs")
         if self.workers < 0:
-            raise ConfigError(f"workers is {self.workers}; use 0 or more")
+            raise ConfigError(f"workers is {self.workers}; it must not be negative")
 
 
 def _require_positive(name: str, value: float) -> None:

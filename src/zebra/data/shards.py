@@ -208,9 +208,9 @@ def _index_shards(blobs: Sequence[Blob], damaged_shards: DamagedShardPolicy) -> 
         shard = TarIndex(blob)
         if shard.damage is None:
             _check_sample_count(shard)
-        elif damaged_shards != "keep-whole-samples":
+        elif damaged_shards != "keep-complete-samples":
             raise DamagedShard(
-                f"{shard.damage}, or go on without what is lost: --data-options.damaged-shards keep-whole-samples"
+                f"{shard.damage}, or go on without what is lost: --data-options.damaged-shards keep-complete-samples"
             )
         shard.close()
         return shard

@@ -30,7 +30,7 @@ class ZeroShotValidator:
         images = embed_distributed(clip, self.benchmark.source, self.indices, self.group)
         return (
             classify_zero_shot(
-                images, build_zero_shot_classifier(clip, resolve_prompts(self.benchmark, "own"))
+                images, build_zero_shot_classifier(clip, resolve_prompts(self.benchmark, "dataset"))
             )
             .scores()["top1"]
             .value

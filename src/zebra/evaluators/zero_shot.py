@@ -35,9 +35,9 @@ from zebra.values import Score
 
 def resolve_prompts(benchmark: ClassificationBenchmark | MultilabelBenchmark, spec: str) -> PromptSet:
     """Return what is to be said about the classes of a set."""
-    own = PromptSet(benchmark.name, "own", benchmark.templates, benchmark.classnames)
-    if spec == "own":
-        return own
+    dataset_prompts = PromptSet(benchmark.name, "dataset", benchmark.templates, benchmark.classnames)
+    if spec == "dataset":
+        return dataset_prompts
     if spec == "general":
         return load_general_prompts().with_classnames(benchmark.classnames)
     path = Path(spec).expanduser()
@@ -47,7 +47,9 @@ def resolve_prompts(benchmark: ClassificationBenchmark | MultilabelBenchmark, sp
         return read_prompt_json(benchmark.name, path).with_classnames(benchmark.classnames)
     if path.suffix == ".md":
         return read_prompt_markdown(path, benchmark.name).with_classnames(benchmark.classnames)
-    raise ConfigError(f"--prompts {spec}: say own, general, a .json or .md file, or a folder with templates")
+    raise ConfigError(
+        f"--prompts is {spec!r}; give dataset, general, a .json or .md file, or a folder with templates"
+    )
 
 
 def build_zero_shot_classifier(clip: Bundle, prompts: PromptSet) -> NDArray[np.float32]:
@@ -109,7 +111,7 @@ def evaluate_zero_shot(
     group: ProcessGroup = SINGLE_PROCESS,
 ) -> PromptAblation:
     """Embed the pictures once, a share in each process, then score them under all three kinds of prompts."""
-    prompts = prompts or resolve_prompts(benchmark, "own")
+    prompts = prompts or resolve_prompts(benchmark, "dataset")
     images = embed_source(clip, benchmark.source, group=group)
     bare, one = (
         replace(prompts, templates=templates, synonyms={}, sentences={})

@@ -1,1 +1,1 @@
-"""The built-in world: a seed in; drawn animals with captions, as training shards and evaluation folders, out."""
+"""The menagerie: a built-in synthetic dataset of drawn animals with captions."""

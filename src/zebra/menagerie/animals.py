@@ -1,7 +1,7 @@
-"""The fifteen animals: a name in; its words, and the parts of its drawing in `animals.yaml`, out.
+"""The fifteen animals: names, poses and vector drawings, read from `animals.yaml`.
 
-Every part is one closed outline with a paint. A part with a hinge swings around it with the animal's gait, so that
-one number moves legs, tails, ears and wings together.
+Every body part is a closed outline with a paint. A part with a hinge rotates around it with the animal's gait, so one
+number moves legs, tails, ears and wings together.
 """
 
 from dataclasses import dataclass, field
@@ -25,12 +25,12 @@ ANIMALS = (
 
 
 class Paint(Enum):
-    """What a part is painted with."""
+    """Fill of a body part."""
 
     FAR = "far"
     """The coat in shadow, behind the body."""
     COAT = "coat"
-    """The coat, pattern and all."""
+    """The coat with its pattern."""
     DEEP = "deep"
     """A darker tone of the coat: manes, folds, wings."""
     INK = "ink"
@@ -43,32 +43,32 @@ class Paint(Enum):
 
 @dataclass(frozen=True, slots=True)
 class BodyPart:
-    """One closed outline with its paint."""
+    """A closed outline with its paint."""
 
     outline: Outline
     paint: Paint
     hinge: tuple[float, float] = (0.0, 0.0)
     swing_degrees: float = 0.0
-    """Degrees that it turns around the hinge at full gait."""
+    """Rotation around the hinge at full gait, in degrees."""
 
 
 @dataclass(frozen=True, slots=True)
 class Animal:
-    """One species: its words and its drawing."""
+    """One species: name, poses and drawing."""
 
     name: str
     plural: str
     poses: tuple[str, ...]
     parts: tuple[BodyPart, ...]
     is_side_view: bool
-    """Whether it looks to one side; the others look at us."""
+    """Whether it faces sideways; otherwise it faces the viewer."""
     is_grounded: bool
-    """Whether it stands on the ground and throws a shadow there."""
+    """Whether it stands on the ground and casts a shadow."""
 
     vertices: Outline = field(init=False)
-    """All outlines one after the other, [M, 2], at rest."""
+    """All outlines concatenated, [M, 2], at rest."""
     part_slices: tuple[slice, ...] = field(init=False)
-    """Where each part lies in `corners`."""
+    """Slice of each part in `vertices`."""
     _hinges: Outline = field(init=False)
     _swing_radians: NDArray[np.float64] = field(init=False)
 
@@ -86,12 +86,12 @@ class Animal:
 
     @property
     def aspect(self) -> float:
-        """Height over width, at rest."""
+        """Return height over width, at rest."""
         width, height = np.ptp(self.vertices, axis=0)
         return float(height / width)
 
     def pose_vertices(self, gait: float) -> Outline:
-        """Return the corners at a gait in [-1, 1], every part turned around its hinge."""
+        """Return the vertices [M, 2] at a gait in [-1, 1], every part rotated around its hinge."""
         cos, sin = np.cos(self._swing_radians * gait), np.sin(self._swing_radians * gait)
         x, y = (self.vertices - self._hinges).T
         return np.stack([x * cos - y * sin, x * sin + y * cos], axis=1) + self._hinges
@@ -106,20 +106,20 @@ GAIT_RANGES = {
     "crawling": (0.0, 1.0),
     "flying": (0.0, 1.0),
 }
-"""How far the hinges of a pose may swing."""
+"""Range of the absolute gait in each pose."""
 
 
 @cache
 def get_animal(name: str) -> Animal:
-    """Return the animal of this name, one of ANIMALS; its drawing is read once per process."""
-    words = _load_drawings()[name]
+    """Return the animal of this name, one of ANIMALS; cached per process."""
+    drawing = _load_drawings()[name]
     return Animal(
         name=name,
-        plural=words["plural"],
-        poses=tuple(words["poses"]),
-        parts=tuple(part for line in words["parts"] for part in _parse_parts(line)),
-        is_side_view=words.get("sided", True),
-        is_grounded=words.get("grounded", True),
+        plural=drawing["plural"],
+        poses=tuple(drawing["poses"]),
+        parts=tuple(part for line in drawing["parts"] for part in _parse_parts(line)),
+        is_side_view=drawing.get("sided", True),
+        is_grounded=drawing.get("grounded", True),
     )
 
 
@@ -131,13 +131,13 @@ def _load_drawings() -> dict[str, Any]:
 
 
 def _parse_parts(line: str) -> list[BodyPart]:
-    """Read one line of a drawing; its grammar is explained where the drawings are."""
+    """Parse one line of a drawing; the head of `animals.yaml` explains the grammar."""
     line, _, hinge = line.partition(" hinge ")
-    paint, *words = line.split()
+    paint, *fields = line.split()
     if paint == "eye":
-        x, y = _parse_numbers(words[0])
-        return _build_eye(x, y, float(words[1]))
-    outline = _build_outline(words[0], [_parse_numbers(word) for word in words[1:]])
+        x, y = _parse_numbers(fields[0])
+        return _build_eye(x, y, float(fields[1]))
+    outline = _build_outline(fields[0], [_parse_numbers(field) for field in fields[1:]])
     if not hinge:
         return [BodyPart(outline, Paint(paint))]
     point, degrees = hinge.split()
@@ -152,8 +152,8 @@ def _build_outline(shape: str, points: list[tuple[float, ...]]) -> Outline:
     return {"blob": blob, "stroke": stroke, "polygon": polygon}[shape](*points)
 
 
-def _parse_numbers(word: str) -> tuple[float, ...]:
-    return tuple(float(number) for number in word.split(","))
+def _parse_numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(number) for number in text.split(","))
 
 
 def _build_eye(x: float, y: float, size: float) -> list[BodyPart]:

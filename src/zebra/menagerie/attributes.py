@@ -1,4 +1,4 @@
-"""A split and dice in; the facts of one picture, from which it is drawn and described, out."""
+"""Attributes of one image, from which it is drawn and captioned."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -17,32 +17,32 @@ DISTANCES = {
     "at a middle distance": (0.32, 0.4),
     "far away": (0.14, 0.2),
 }
-"""How much of the picture the animal's longer side takes; the closest is cut by the frame."""
+"""Range of the animal's longer side as a fraction of the image; the closest is cropped by the frame."""
 EXTENT_RANGE = (0.68, 0.95)
-"""The share of the width that an animal fills in an ordinary picture."""
+"""Range of the width of an animal as a fraction of the image width."""
 MIN_BIG_EXTENT, MAX_SMALL_EXTENT = 0.88, 0.75
-"""Shares of the picture's side from which an animal is called big, and up to which it is called small."""
+"""Fractions of the image side above which an animal is called big, and below which it is called small."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageAttributes:
-    """What is true of one picture; fields that do not apply keep their default."""
+    """Attributes of one image; fields that do not apply keep their default."""
 
     topic: Topic
     scene: str
     animal: str = ""
     coat: str = ""
     colors: tuple[str, ...] = ()
-    """The main colour, then the pattern's."""
+    """The main color, then the pattern's color."""
     grain: str = ""
-    """thin, thick, small, large, or medium."""
+    """thin, thick, small, large or medium."""
     side: str = ""
-    """left or right, where it looks; empty if it looks at us."""
+    """left or right, the direction it faces; empty if it faces the viewer."""
     pose: str = ""
     extent: float = 0.0
-    """Share of the picture's width that the animal takes, if its height leaves it so much."""
+    """Width of the animal as a fraction of the image width, unless its height is the limit."""
     count: int = 0
-    """How many animals."""
+    """Number of animals."""
     distance: str = ""
     digit: int | None = None
     """The number on the sign."""
@@ -50,7 +50,7 @@ class ImageAttributes:
 
     @property
     def size(self) -> str:
-        """The word big or small, by the animal's longer side; empty for what is neither, or is near or far."""
+        """Return big or small by the animal's longer side; empty if neither, or if the topic is not animal."""
         if self.topic != "animal":
             return ""
         longer = self.extent * max(1.0, get_animal(self.animal).aspect)
@@ -58,12 +58,12 @@ class ImageAttributes:
 
     @property
     def is_fine_or_coarse(self) -> bool:
-        """Whether how fine the pattern is can be said."""
+        """Return whether the grain is fine or coarse enough to name it."""
         return self.grain not in ("", "medium")
 
 
 def sample_training_attributes(rng: SampleRng) -> ImageAttributes:
-    """Draw what a training picture shows: mostly one animal of a seen kind."""
+    """Sample the attributes of a training image: mostly one animal of a seen kind."""
     share = rng.uniform(0, 1)
     if share < 0.05:
         return sample_sign(rng, rng.choice(range(10)), TRAIN_FONTS)
@@ -76,18 +76,18 @@ def sample_training_attributes(rng: SampleRng) -> ImageAttributes:
 
 
 def sample_single(rng: SampleRng, kind: tuple[str, str], grain: str = "") -> ImageAttributes:
-    """One animal, fully visible, filling a good part of the picture; of any grain if none is asked for."""
+    """Sample one fully visible animal, with a random grain unless one is given."""
     name, coat = kind
     species = get_animal(name)
     base, other = rng.choice(_COLOR_PAIRS)
-    colours = (base,) if coat == "plain" else (base, other)
-    scenes = compatible_scenes(colours) or list(SCENES)
+    colors = (base,) if coat == "plain" else (base, other)
+    scenes = compatible_scenes(colors) or list(SCENES)
     return ImageAttributes(
         topic="animal",
         scene=rng.choice(scenes),
         animal=name,
         coat=coat,
-        colors=colours,
+        colors=colors,
         grain=grain or rng.choice(GRAINS.get(coat, ("",))),
         side=rng.choice(("left", "right")) if species.is_side_view else "",
         pose=rng.choice(species.poses),
@@ -97,17 +97,17 @@ def sample_single(rng: SampleRng, kind: tuple[str, str], grain: str = "") -> Ima
 
 
 def recolor(attributes: ImageAttributes, rng: SampleRng, colors: tuple[str, ...]) -> ImageAttributes:
-    """The same animal in other colours, moved to where they can be seen."""
+    """Return the attributes with other colors, in a scene where they are visible."""
     return replace(attributes, colors=colors, scene=rng.choice(compatible_scenes(colors)))
 
 
 def sample_group(rng: SampleRng, kind: tuple[str, str], count: int) -> ImageAttributes:
-    """One to six animals of a kind."""
+    """Sample a group of one to six animals of a kind."""
     return replace(sample_single(rng, kind), topic="count", count=count, extent=0.0)
 
 
 def sample_at_distance(rng: SampleRng, kind: tuple[str, str], distance: str) -> ImageAttributes:
-    """An animal near or far."""
+    """Sample one animal at a named distance."""
     return replace(
         sample_single(rng, kind),
         topic="distance",
@@ -117,7 +117,7 @@ def sample_at_distance(rng: SampleRng, kind: tuple[str, str], distance: str) -> 
 
 
 def sample_sign(rng: SampleRng, digit: int, fonts: tuple[str, ...]) -> ImageAttributes:
-    """A sign with a typed number."""
+    """Sample a sign with a typed number."""
     return ImageAttributes(topic="sign", scene=rng.choice(tuple(SCENES)), digit=digit, font=rng.choice(fonts))
 
 

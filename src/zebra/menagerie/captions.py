@@ -1,6 +1,6 @@
-"""The facts of one picture and dice in; one true sentence about it, in lower-case English, out.
+"""Write a true lower-case English caption from the attributes of an image.
 
-The phrases lie in `phrases.yaml`; here is decided how much of the truth is told, and by which of them.
+This module chooses which attributes to mention, and the phrase. The phrases are in `phrases.yaml`.
 """
 
 from functools import cache
@@ -16,64 +16,68 @@ from zebra.menagerie.rng import SampleRng
 NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 RARE_WORD_PROBABILITY = 0.2
-"""How often a pattern goes by one of all its words, the rarer ones included, and not by the usual one."""
+"""Probability that a pattern gets a random one of its names instead of the usual one."""
 
 GENERIC_NOUN_PROBABILITY = 0.05
-"""How often a coat is told of "an animal": words that go with one part of the truth alone teach that part."""
+"""Probability of "an animal" with a coat instead of its name, so that the words for coats are learned separately."""
 
 
 def write_caption(attributes: ImageAttributes, rng: SampleRng) -> str:
-    """Say something true about a picture, often not all of it."""
-    said = load_phrases()
-    words = {
+    """Return a true caption that mentions some of the attributes."""
+    phrases = load_phrases()
+    fields = {
         "place": rng.choice(_list_place_phrases(attributes)),
         "pose": attributes.pose,
         "side": attributes.side,
     }
     if attributes.topic == "sign":
-        return str(rng.choice(said["signs"]).format(n=_format_number(attributes.digit or 0, rng), **words))
+        return str(
+            rng.choice(phrases["signs"]).format(n=_format_number(attributes.digit or 0, rng), **fields)
+        )
     if attributes.topic == "count":
         them = describe_animal(attributes, rng, get_animal(attributes.animal).plural)
         return str(
-            rng.choice(said["counted"]).format(n=_format_number(attributes.count, rng), them=them, **words)
+            rng.choice(phrases["counted"]).format(
+                n=_format_number(attributes.count, rng), them=them, **fields
+            )
         )
-    words["a"] = add_article(describe_animal(attributes, rng, attributes.animal))
+    fields["a"] = add_article(describe_animal(attributes, rng, attributes.animal))
     if attributes.topic == "distance":
         return str(
-            rng.choice(said["placed"]).format(
-                away=rng.choice(said["distances"][attributes.distance]), **words
+            rng.choice(phrases["placed"]).format(
+                away=rng.choice(phrases["distances"][attributes.distance]), **fields
             )
         )
     if attributes.is_fine_or_coarse and rng.bernoulli(0.12):
-        marks = f"{attributes.grain} {said['patterns'][attributes.coat]['marks'][0]}"
-        return str(rng.choice(said["grained"]).format(marks=marks, **words))
-    return str(rng.choice(said[_choose_phrase_kind(attributes, rng)]).format(**words))
+        marks = f"{attributes.grain} {phrases['patterns'][attributes.coat]['marks'][0]}"
+        return str(rng.choice(phrases["grained"]).format(marks=marks, **fields))
+    return str(rng.choice(phrases[_choose_phrase_kind(attributes, rng)]).format(**fields))
 
 
 def describe_animal(attributes: ImageAttributes, rng: SampleRng, noun: str) -> str:
-    """Return the noun with a part of what is known of size, colours and coat, without an article."""
+    """Return the noun with some of size, colors and coat, without an article."""
     size = f"{attributes.size} " if attributes.size and rng.bernoulli(0.08) else ""
-    told = rng.uniform(0, 1)
-    if told < 0.1:
+    u = rng.uniform(0, 1)
+    if u < 0.1:
         return size + noun
-    if told < 0.14:
+    if u < 0.14:
         return f"{size}{' and '.join(attributes.colors)} {noun}"
     if attributes.topic == "animal" and rng.bernoulli(GENERIC_NOUN_PROBABILITY):
         noun = "animal"
-    manner = "bare" if told < 0.65 else "coloured"
-    words = {"noun": noun, "base": attributes.colors[0], "other": attributes.colors[-1]}
+    manner = "bare" if u < 0.65 else "colored"
+    fields = {"noun": noun, "base": attributes.colors[0], "other": attributes.colors[-1]}
     if attributes.coat in ("plain", "two-tone"):
         options = load_phrases()[attributes.coat][manner]
     else:
         options = load_phrases()["patterned"][manner]
-        words |= _choose_pattern_words(attributes, rng)
-    return size + str(rng.choice(options).format(**words))
+        fields |= _choose_pattern_words(attributes, rng)
+    return size + str(rng.choice(options).format(**fields))
 
 
 def add_article(phrase: str) -> str:
     """Put "a" or "an" before a phrase.
 
-    >>> with_article("orange owl"), with_article("striped owl")
+    >>> add_article("orange owl"), add_article("striped owl")
     ('an orange owl', 'a striped owl')
     """
     return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
@@ -81,17 +85,17 @@ def add_article(phrase: str) -> str:
 
 @cache
 def load_phrases() -> dict[str, Any]:
-    """Return every phrase, read once per process."""
+    """Return all phrases; cached per process."""
     text = (resources.files("zebra.menagerie") / "phrases.yaml").read_text(encoding="utf-8")
-    found: dict[str, Any] = yaml.safe_load(text)
-    return found
+    phrases: dict[str, Any] = yaml.safe_load(text)
+    return phrases
 
 
 def _choose_phrase_kind(attributes: ImageAttributes, rng: SampleRng) -> str:
-    told = rng.uniform(0, 1)
-    if told < 0.1 and attributes.side:
+    u = rng.uniform(0, 1)
+    if u < 0.1 and attributes.side:
         return "facing"
-    return "doing" if told < 0.25 else "where" if told < 0.45 else "shown"
+    return "doing" if u < 0.25 else "where" if u < 0.45 else "shown"
 
 
 def _choose_pattern_words(attributes: ImageAttributes, rng: SampleRng) -> dict[str, str]:
@@ -103,13 +107,13 @@ def _choose_pattern_words(attributes: ImageAttributes, rng: SampleRng) -> dict[s
     grain = f"{attributes.grain} " if attributes.is_fine_or_coarse and rng.bernoulli(0.25) else ""
     base, other = attributes.colors
     both = f"{base} and {other}" if rng.bernoulli(0.5) else f"{other} and {base}"
-    # Stripes and checks belong to both colours; spots and patches lie on the main one.
+    # Stripes and checks have both colors; spots and patches have the second color only.
     either = both if attributes.coat in ("striped", "checkered") else other
     return {"adjective": adjective, "marks": marks, "grain": grain, "both": both, "either": either}
 
 
 def _list_place_phrases(attributes: ImageAttributes) -> list[str]:
-    """What floats is never "on" anything."""
+    """Return the phrases for the scene; a floating animal is never "on" anything."""
     floats = bool(attributes.animal) and not get_animal(attributes.animal).is_grounded
     return [
         place

@@ -1,4 +1,4 @@
-"""The six coats and the colours: a coat, its grain and a body's box in; the pattern's polygons out."""
+"""The six coats, the colors, and the polygons of coat patterns."""
 
 import math
 from collections.abc import Callable
@@ -19,7 +19,7 @@ GRAINS = {
     "spotted": ("small", "medium", "large"),
     "checkered": ("small", "medium", "large"),
 }
-"""How fine a pattern is; the other coats have one grain."""
+"""Grains of each coat; coats that are not listed have no grain."""
 
 COLORS: dict[str, Color] = {
     "black": (38, 36, 42),
@@ -67,51 +67,51 @@ SIMILAR_COLORS = (
     {"orange", "green"},
     {"brown", "blue"},
 )
-"""Colours too near each other, or too equal in lightness, to make a pattern that is seen at once."""
+"""Pairs that are too similar in color or lightness for a clearly visible pattern."""
 
 
 @dataclass(frozen=True, slots=True)
 class BodyBox:
-    """Where the body is, in the drawing's own units."""
+    """Bounding box of the body, in units of the drawing."""
 
     left: float
     top: float
     right: float
     bottom: float
     median_y: float
-    """The height that has half of the body above it."""
+    """The y that has half of the body's area above it."""
     fill_ratio: float = 0.5
-    """The share of the box that the body covers: a giraffe's is small, an owl's large."""
+    """Fraction of the box that the body covers: small for a giraffe, large for an owl."""
 
     @property
     def size(self) -> float:
-        """Side of the square with the box's area: what patterns are measured by."""
+        """Return the side of the square with the area of the box; patterns scale with it."""
         return float(np.sqrt((self.right - self.left) * (self.bottom - self.top)))
 
     @property
     def radius(self) -> float:
-        """Radius of the circle around the centre that covers the box."""
+        """Return the radius of the circle around the center that covers the box."""
         return 0.5 * float(np.hypot(self.right - self.left, self.bottom - self.top))
 
     @property
     def center(self) -> tuple[float, float]:
-        """Middle of the box."""
+        """Return the center of the box."""
         return 0.5 * (self.left + self.right), 0.5 * (self.top + self.bottom)
 
 
 def list_color_pairs() -> list[tuple[str, str]]:
-    """Return every ordered pair of colours that are clearly different."""
-    return [(one, two) for one in COLORS for two in COLORS if one != two and {one, two} not in SIMILAR_COLORS]
+    """Return all ordered pairs of clearly different colors."""
+    return [(a, b) for a in COLORS for b in COLORS if a != b and {a, b} not in SIMILAR_COLORS]
 
 
 def build_pattern(coat: str, grain: str, box: BodyBox, rng: SampleRng) -> Outline | None:
-    """Return the polygons that carry a coat's second colour, float64 [K, P, 2]; None for a plain coat.
+    """Return the polygons in the coat's second color, float64 [K, P, 2]; None for a plain coat.
 
     Args:
         coat: One of COATS.
-        grain: One of GRAINS for the coats that have one, else "".
-        box: The body the polygons must cover; they may reach beyond it.
-        rng: Shifts, tilts and wobbles the pattern.
+        grain: One of GRAINS[coat], or "" for coats without a grain.
+        box: The body that the polygons must cover; they may extend beyond it.
+        rng: Randomizes the offset, rotation and shape of the pattern.
     """
     return _PATTERN_FUNCTIONS[coat](grain, box, rng) + box.center if coat in _PATTERN_FUNCTIONS else None
 
@@ -122,17 +122,17 @@ def _stripes(grain: str, box: BodyBox, rng: SampleRng) -> Outline:
     wave = 0.14 * period * np.sin(heights / box.size * rng.uniform(5, 8) + rng.uniform(0, 6))
     half = period * rng.uniform(0.23, 0.27)
     x, y = np.concatenate([wave - half, wave[::-1] + half]), np.concatenate([heights, heights[::-1]])
-    places = np.array([(place, 0.0) for place in _grid(box.radius, period, rng)])
-    return _place_and_rotate(np.stack([x, y], axis=1), places, rng.uniform(-14, 14))
+    positions = np.array([(x, 0.0) for x in _grid(box.radius, period, rng)])
+    return _place_and_rotate(np.stack([x, y], axis=1), positions, rng.uniform(-14, 14))
 
 
 def _spots(grain: str, box: BodyBox, rng: SampleRng) -> Outline:
-    """Round dots with room between them, a little out of line: nothing that could be taken for checks."""
+    """Return round dots, spaced and slightly irregular so that they do not look like checks."""
     period = box.size * {"small": 0.23, "medium": 0.28, "large": 0.35}[grain] * rng.uniform(0.93, 1.07)
     radius = period * rng.uniform(0.25, 0.29)
-    places = _staggered_grid(box.radius, period, period * 0.87, rng)
-    places = places + rng.generator.uniform(-0.13, 0.13, places.shape) * period
-    return _place_and_rotate(oval(0, 0, radius, radius, num_vertices=14), places, rng.uniform(-20, 20))
+    positions = _staggered_grid(box.radius, period, period * 0.87, rng)
+    positions = positions + rng.generator.uniform(-0.13, 0.13, positions.shape) * period
+    return _place_and_rotate(oval(0, 0, radius, radius, num_vertices=14), positions, rng.uniform(-20, 20))
 
 
 def _checks(grain: str, box: BodyBox, rng: SampleRng) -> Outline:
@@ -142,13 +142,13 @@ def _checks(grain: str, box: BodyBox, rng: SampleRng) -> Outline:
 
 
 def _patches(_grain: str, box: BodyBox, rng: SampleRng) -> Outline:
-    """Large blobs; smaller on a thin body, where large ones would mostly miss it and leave it plain."""
+    """Return large blobs, smaller on a thin body, which large ones would mostly miss."""
     size = box.size * math.sqrt(min(1.0, box.fill_ratio / 0.5))
     step = size * 0.6
-    places = _staggered_grid(box.radius, step, step, rng)
-    places = places + rng.generator.uniform(-0.08, 0.08, places.shape) * step
+    positions = _staggered_grid(box.radius, step, step, rng)
+    positions = positions + rng.generator.uniform(-0.08, 0.08, positions.shape) * step
     angles = np.linspace(0, 2 * np.pi, 18, endpoint=False)
-    phases = rng.generator.uniform(0, 2 * np.pi, (3, len(places), 1))
+    phases = rng.generator.uniform(0, 2 * np.pi, (3, len(positions), 1))
     radius = size * (
         0.23
         + 0.03 * np.sin(phases[0])
@@ -156,7 +156,7 @@ def _patches(_grain: str, box: BodyBox, rng: SampleRng) -> Outline:
         + 0.03 * np.sin(3 * angles + phases[2])
     )
     patches = radius[..., None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    return _place_and_rotate(patches, places, rng.uniform(-30, 30))
+    return _place_and_rotate(patches, positions, rng.uniform(-30, 30))
 
 
 def _lower_half(_grain: str, box: BodyBox, rng: SampleRng) -> Outline:
@@ -177,14 +177,14 @@ _PATTERN_FUNCTIONS: dict[str, Callable[[str, BodyBox, SampleRng], Outline]] = {
 
 
 def _grid(radius: float, step: float, rng: SampleRng) -> Outline:
-    """Places `step` apart that cover [-reach, reach], shifted at random."""
+    """Return positions `step` apart that cover [-radius, radius], with a random offset."""
     return np.arange(int(2 * radius / step) + 2, dtype=np.float64) * step - (
         radius + step * rng.uniform(0, 1)
     )
 
 
 def _staggered_grid(radius: float, step_x: float, step_y: float, rng: SampleRng) -> Outline:
-    """Places [K, 2] in rows, every second row shifted by half."""
+    """Return positions [K, 2] in rows, every second row shifted by half a step."""
     y = _grid(radius, step_y, rng)
     x = _grid(radius + step_x, step_x, rng)
     shift = np.arange(len(y)) % 2 * step_x / 2
@@ -192,5 +192,5 @@ def _staggered_grid(radius: float, step_x: float, step_y: float, rng: SampleRng)
 
 
 def _place_and_rotate(shapes: Outline, positions: Outline, degrees: float) -> Outline:
-    """Put a shape, or a shape per place, at every place and turn them all: [K, P, 2]."""
+    """Place one shape, or one shape per position, at each position and rotate all: [K, P, 2]."""
     return rotate(shapes + positions[:, None, :], math.radians(degrees))

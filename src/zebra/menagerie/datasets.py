@@ -1,4 +1,4 @@
-"""The evaluation sets: a name in; its size, class names, templates and how its facts are drawn, out."""
+"""The evaluation datasets of the menagerie: sizes, class names, templates, samplers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ from zebra.menagerie.splits import ALL_KINDS, SEEN_KINDS, TEST_FONTS, UNSEEN_KIN
 
 @dataclass(frozen=True, slots=True)
 class MenagerieDataset:
-    """One labelled set: pictures are asked which of the class names fits."""
+    """A labeled evaluation dataset."""
 
     num_samples: int
     classnames: tuple[str, ...]
     templates: tuple[str, ...]
     sample: Callable[[SampleRng, int], tuple[ImageAttributes, int]]
-    """Dice and the picture's index → its facts and its label."""
+    """Maps (rng, index) to the attributes and the label of an image."""
 
 
 KIND_TEMPLATES = (
@@ -75,7 +75,7 @@ ZEBRA_CLASSNAMES = (
     "a blue whale with spots",
     "a spotted snail",
 )
-"""The first is what the set shows; the others are what it must not be taken for."""
+"""The first is the correct class of every image; the others are distractors."""
 
 GRAIN_CLASSES = (
     ("striped", "thin", "thin stripes"),
@@ -88,16 +88,18 @@ GRAIN_CLASSES = (
 
 
 def _build_kind_dataset(num_samples: int, kinds: tuple[tuple[str, str], ...]) -> MenagerieDataset:
-    def roll(dice: SampleRng, index: int) -> tuple[ImageAttributes, int]:
+    def sample(rng: SampleRng, index: int) -> tuple[ImageAttributes, int]:
         kind = kinds[index % len(kinds)]
-        return sample_single(dice, kind), ALL_KINDS.index(kind)
+        return sample_single(rng, kind), ALL_KINDS.index(kind)
 
-    return MenagerieDataset(num_samples, tuple(kind_name(*kind) for kind in ALL_KINDS), KIND_TEMPLATES, roll)
+    return MenagerieDataset(
+        num_samples, tuple(kind_name(*kind) for kind in ALL_KINDS), KIND_TEMPLATES, sample
+    )
 
 
 def _sample_zebra(rng: SampleRng, _index: int) -> tuple[ImageAttributes, int]:
-    facts = sample_single(rng, ("horse", "striped"))
-    return recolor(facts, rng, rng.choice((("white", "black"), ("black", "white")))), 0
+    attributes = sample_single(rng, ("horse", "striped"))
+    return recolor(attributes, rng, rng.choice((("white", "black"), ("black", "white")))), 0
 
 
 def _sample_counting(rng: SampleRng, index: int) -> tuple[ImageAttributes, int]:
@@ -149,7 +151,7 @@ DRAWN_DATASETS = {
     ),
     "fine-grained": MenagerieDataset(
         600,
-        tuple(words for _, _, words in GRAIN_CLASSES),
+        tuple(name for _, _, name in GRAIN_CLASSES),
         ("a picture of an animal with {c}.", "an animal with {c}", "an animal with {c}."),
         _sample_fine_grained,
     ),
@@ -158,4 +160,4 @@ DRAWN_DATASETS = {
     "inverted": _build_kind_dataset(600, SEEN_KINDS),
     "noisy": _build_kind_dataset(600, SEEN_KINDS),
 }
-"""Sets that are drawn; the last three go through the shift of their name. `handwritten-digits` is real handwriting."""
+"""Datasets that are drawn; the last three apply the distribution shift of their name."""

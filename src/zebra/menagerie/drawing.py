@@ -1,4 +1,4 @@
-"""The facts of a picture and dice in; the picture, RGB of 96 × 96 pixels, out."""
+"""Draw an image from its attributes: RGB, 96 × 96 pixels."""
 
 from functools import cache
 from pathlib import Path
@@ -13,13 +13,13 @@ from zebra.menagerie.scenes import CANVAS_SIZE, draw_background
 from zebra.menagerie.sprite import Sprite, build_sprite
 
 MARGIN_PIXELS = 6
-"""Pixels of the canvas that a whole animal keeps from the frame."""
+"""Distance of a fully visible animal from the frame, in canvas pixels."""
 SIGN_COLORS: tuple[Color, ...] = ((250, 250, 245), (250, 240, 200), (236, 236, 240), (224, 240, 224))
 SIGN_TEXT_COLORS: tuple[Color, ...] = ((24, 24, 30), (30, 40, 110), (120, 24, 28), (24, 80, 44), (70, 44, 30))
 
 
 def draw_image(attributes: ImageAttributes, rng: SampleRng) -> Image.Image:
-    """Draw the picture of these facts."""
+    """Draw the image with these attributes."""
     canvas, horizon = draw_background(attributes.scene, rng)
     if attributes.topic == "sign":
         _draw_sign(canvas, attributes, rng)
@@ -42,7 +42,7 @@ def _draw_single(
     left = _uniform_between(MARGIN_PIXELS, CANVAS_SIZE - MARGIN_PIXELS - width, rng)
     if not get_animal(attributes.animal).is_grounded:
         top = _uniform_between(MARGIN_PIXELS, CANVAS_SIZE - MARGIN_PIXELS - height, rng)
-    elif attributes.distance == "far away":  # perspective: what is far stands near the horizon
+    elif attributes.distance == "far away":  # perspective: distant animals are near the horizon
         top = horizon + rng.uniform(4, 14) - height
     else:
         top = _uniform_between(
@@ -53,18 +53,18 @@ def _draw_single(
 
 
 def _draw_group(canvas: Image.Image, attributes: ImageAttributes, rng: SampleRng) -> None:
-    """Put the animals into the cells of a grid, so that how large they are does not give their number away."""
+    """Draw the animals in cells of a fixed grid, so that their size does not reveal their number."""
     columns = rng.choice((2, 3)) if attributes.count <= 4 else 3
     room = (CANVAS_SIZE - 2 * MARGIN_PIXELS) / columns
     rise = (CANVAS_SIZE - 2 * MARGIN_PIXELS) / 2
     fill = rng.uniform(0.84, 0.96)
-    for cell in sorted(rng.permutation(range(2 * columns))[: attributes.count]):  # from the back to the front
+    for cell in sorted(rng.permutation(range(2 * columns))[: attributes.count]):  # back to front
         row, column = divmod(cell, columns)
-        figure = build_sprite(attributes, rng)
-        scale = fill * min(room / figure.width, rise / figure.height)
-        left = MARGIN_PIXELS + column * room + rng.uniform(0, 1) * (room - figure.width * scale)
-        top = MARGIN_PIXELS + row * rise + rng.uniform(0, 1) * (rise - figure.height * scale)
-        figure.draw(canvas, left, top, scale)
+        sprite = build_sprite(attributes, rng)
+        scale = fill * min(room / sprite.width, rise / sprite.height)
+        left = MARGIN_PIXELS + column * room + rng.uniform(0, 1) * (room - sprite.width * scale)
+        top = MARGIN_PIXELS + row * rise + rng.uniform(0, 1) * (rise - sprite.height * scale)
+        sprite.draw(canvas, left, top, scale)
 
 
 def _draw_sign(canvas: Image.Image, attributes: ImageAttributes, rng: SampleRng) -> None:
@@ -102,7 +102,7 @@ def _uniform_between(a: float, b: float, rng: SampleRng) -> float:
 
 @cache
 def load_font(file_name: str, size: int) -> ImageFont.FreeTypeFont:
-    """Load one of matplotlib's fonts at a size in pixels."""
+    """Load one of matplotlib's fonts; `size` is in pixels."""
     import matplotlib
 
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / file_name), size)

@@ -1,4 +1,4 @@
-"""The 1,797 handwritten digits that come with scikit-learn: dark ink on light paper, 96 × 96 pixels."""
+"""The 1,797 handwritten digits of scikit-learn, as dark ink on light paper."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ PAPER_COLOR, INK_COLOR = (248, 246, 240), (28, 28, 44)
 
 
 def iter_handwritten_digits(image_size: int = 96) -> Iterator[tuple[Image.Image, int]]:
-    """Yield every scanned digit, scaled up from 8 × 8 pixels, with its class."""
+    """Yield each digit, upsampled from 8 × 8 pixels, with its label."""
     from sklearn.datasets import load_digits
 
     scans = load_digits()

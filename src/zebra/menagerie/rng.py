@@ -1,4 +1,4 @@
-"""Seed, split and index in; every random choice of one picture out."""
+"""The random number generator of one sample, seeded by (seed, split, index)."""
 
 import zlib
 from collections.abc import Sequence
@@ -10,9 +10,9 @@ T = TypeVar("T")
 
 
 class SampleRng:
-    """A stream of choices that depends on (seed, split, index) alone, so that any process draws the same picture.
+    """A generator that depends on (seed, split, index) alone, so that any process draws the same image.
 
-    >>> Dice(0, "train", 7).pick("abcdef") == Dice(0, "train", 7).pick("abcdef")
+    >>> SampleRng(0, "train", 7).choice("abcdef") == SampleRng(0, "train", 7).choice("abcdef")
     True
     """
 
@@ -21,12 +21,12 @@ class SampleRng:
         self.generator = np.random.default_rng(entropy)
 
     def choice(self, options: Sequence[T]) -> T:
-        """Choose one of the options, all equally likely."""
-        # Generator.choice and .integers cost ten times as much, and a picture takes about a hundred choices.
+        """Return one of the options, uniformly at random."""
+        # Generator.choice and .integers take ten times as long, and an image needs about a hundred choices.
         return options[int(self.generator.random() * len(options))]
 
     def uniform(self, low: float, high: float) -> float:
-        """Choose a number in [low, high)."""
+        """Return a float, uniform in [low, high)."""
         return low + (high - low) * self.generator.random()
 
     def bernoulli(self, probability: float) -> bool:

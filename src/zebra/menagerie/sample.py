@@ -1,4 +1,4 @@
-"""A seed, a split and an index in; the picture, what is said about it and what is true of it, out."""
+"""Generate one sample: the image, its caption and its attributes."""
 
 from PIL import Image
 
@@ -13,28 +13,28 @@ TRAIN_SPLIT = "train"
 
 
 def generate_sample(seed: int, split: str, index: int) -> tuple[Image.Image, str, ImageAttributes]:
-    """Draw one picture: always the same for the same three arguments.
+    """Generate one sample, a deterministic function of the three arguments.
 
     Args:
-        seed: The world's.
-        split: "train" or the name of a drawn evaluation set.
-        index: Position inside the split, from 0.
+        seed: Seed of the menagerie.
+        split: "train", or the name of an evaluation dataset in DRAWN_DATASETS.
+        index: Index in the split, from 0.
 
     Returns:
-        RGB image of 96 × 96 pixels, a true caption, and the facts it was drawn from.
+        The RGB image of 96 × 96 pixels, a true caption, and the attributes.
     """
-    dice = SampleRng(seed, split, index)
-    facts = (
-        sample_training_attributes(dice)
+    rng = SampleRng(seed, split, index)
+    attributes = (
+        sample_training_attributes(rng)
         if split == TRAIN_SPLIT
-        else DRAWN_DATASETS[split].sample(dice, index)[0]
+        else DRAWN_DATASETS[split].sample(rng, index)[0]
     )
-    image = draw_image(facts, dice)
+    image = draw_image(attributes, rng)
     if split in DISTRIBUTION_SHIFTS:
-        image = DISTRIBUTION_SHIFTS[split](image, dice)
-    return image, write_caption(facts, dice), facts
+        image = DISTRIBUTION_SHIFTS[split](image, rng)
+    return image, write_caption(attributes, rng), attributes
 
 
 def get_label(seed: int, split: str, index: int) -> int:
-    """Return the class of an evaluation picture."""
+    """Return the label of an evaluation image."""
     return DRAWN_DATASETS[split].sample(SampleRng(seed, split, index), index)[1]

@@ -1,4 +1,4 @@
-"""The places: a scene's name in; a painted background out, and where its ground begins."""
+"""Scenes: painted backgrounds with a horizon."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,28 +10,28 @@ from zebra.menagerie.coats import Color
 from zebra.menagerie.rng import SampleRng
 
 CANVAS_SIZE = 192
-"""Side of the picture while it is painted; reduced to half at the end, so that edges are smooth."""
+"""Side of the canvas in pixels; the final image is half of it, for anti-aliasing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One kind of place."""
+    """The colors and details of one scene."""
 
     sky: tuple[Color, Color]
-    """At the top and at the horizon."""
+    """Colors at the top and at the horizon."""
     ground: tuple[Color, Color]
-    """At the horizon and in front."""
+    """Colors at the horizon and in front."""
     clashing_colors: tuple[str, ...]
-    """Colours of animals that would be lost here."""
+    """Colors of animals that would be hard to see here."""
     draw_details: Callable[[ImageDraw.ImageDraw, float, SampleRng], None]
-    """Draws what stands around, given the height of the horizon."""
+    """Draws trees, houses and the like, given the y of the horizon."""
 
 
 def draw_background(name: str, rng: SampleRng) -> tuple[Image.Image, float]:
-    """Paint a background.
+    """Draw the background of a scene.
 
     Returns:
-        An RGB image of CANVAS × CANVAS pixels, and the height of its horizon in pixels.
+        The RGB image of CANVAS_SIZE × CANVAS_SIZE pixels, and the y of its horizon in pixels.
     """
     scene = SCENES[name]
     image = _draw_gradient(name, rng.choice(range(NUM_TINTS))).copy()
@@ -42,12 +42,12 @@ def draw_background(name: str, rng: SampleRng) -> tuple[Image.Image, float]:
 
 
 NUM_TINTS = 4
-"""Brightnesses that skies and grounds come in."""
+"""Number of brightness levels of skies and grounds."""
 
 
 @cache
 def _draw_gradient(name: str, tint: int) -> Image.Image:
-    """Paint a sky, or with a tint from TINTS on, a ground."""
+    """Draw a sky, or a ground if `tint` is at least NUM_TINTS."""
     high, low = SCENES[name].sky if tint < NUM_TINTS else SCENES[name].ground
     light = 0.91 + 0.06 * (tint % NUM_TINTS)
     ramp = Image.linear_gradient("L").resize((CANVAS_SIZE, CANVAS_SIZE))
@@ -221,5 +221,5 @@ SCENES = {
 
 
 def compatible_scenes(colors: tuple[str, ...]) -> list[str]:
-    """Return the scenes in which an animal of these colours is seen clearly."""
+    """Return the names of the scenes in which these colors are clearly visible."""
     return [name for name, scene in SCENES.items() if not set(colors) & set(scene.clashing_colors)]

@@ -1,4 +1,4 @@
-"""A few control points in; the outline of a smooth shape, as float64 [N, 2], out."""
+"""Outlines of smooth shapes from a few control points, as float64 [N, 2]."""
 
 import math
 from typing import TypeAlias
@@ -7,16 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 Outline: TypeAlias = NDArray[np.float64]
-"""Corners of a polygon, x to the right and y down."""
+"""Vertices of a polygon, x to the right and y down."""
 
 VERTICES_PER_SEGMENT = 5
-"""Corners per stretch between two control points: smooth enough for pictures of 96 pixels."""
+"""Vertices between two control points; smooth enough for images of 96 pixels."""
 CAP_ANGLES = np.linspace(0, np.pi, 7)[1:-1]
 """Angles of the round end of a stroke."""
 
 
 def polygon(*points: tuple[float, ...]) -> Outline:
-    """Return the points (x, y) themselves: sharp corners."""
+    """Return the polygon through the points (x, y)."""
     return np.array(points, dtype=np.float64)
 
 
@@ -37,20 +37,20 @@ def stroke(*points: tuple[float, ...]) -> Outline:
     knots = np.array(points, dtype=np.float64)
     ends = (2 * knots[:1] - knots[1:2], knots, 2 * knots[-1:] - knots[-2:-1])
     line = np.concatenate([_spline(np.concatenate(ends)), knots[-1:]])
-    centre, radius = line[:, :2], line[:, 2:]
-    along = np.gradient(centre, axis=0)
+    center, radius = line[:, :2], line[:, 2:]
+    along = np.gradient(center, axis=0)
     along /= np.linalg.norm(along, axis=1, keepdims=True)
     side = np.stack([along[:, 1], -along[:, 0]], axis=1)
-    last = _cap(centre[-1], radius[-1, 0], side[-1], along[-1])
-    first = _cap(centre[0], radius[0, 0], -side[0], -along[0])
-    return np.concatenate([centre + radius * side, last, (centre - radius * side)[::-1], first])
+    last = _cap(center[-1], radius[-1, 0], side[-1], along[-1])
+    first = _cap(center[0], radius[0, 0], -side[0], -along[0])
+    return np.concatenate([center + radius * side, last, (center - radius * side)[::-1], first])
 
 
 def rotate(points: Outline, radians: float) -> Outline:
-    """Rotate points [..., 2] around the origin by `radians` radians, clockwise on the screen."""
+    """Rotate points [..., 2] around the origin, clockwise on the screen."""
     cos, sin = math.cos(radians), math.sin(radians)
-    turned: Outline = points @ np.array([[cos, sin], [-sin, cos]])
-    return turned
+    rotated: Outline = points @ np.array([[cos, sin], [-sin, cos]])
+    return rotated
 
 
 def _cap(center: Outline, radius: float, side: Outline, along: Outline) -> Outline:
@@ -60,7 +60,7 @@ def _cap(center: Outline, radius: float, side: Outline, along: Outline) -> Outli
 
 
 def _spline(knots: Outline) -> Outline:
-    """Catmull–Rom between all knots but the first and the last, which only give direction."""
+    """Interpolate between the inner knots (Catmull–Rom); the first and the last give only the direction."""
     t = np.linspace(0, 1, VERTICES_PER_SEGMENT, endpoint=False)[None, :, None]
     a, b, c, d = (knots[start : len(knots) - 3 + start, None, :] for start in range(4))
     curve = b + 0.5 * t * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a)))

@@ -1,4 +1,4 @@
-"""What training never shows: a fifth of the kinds, and the fonts kept for testing; the same for every seed."""
+"""Held-out kinds and fonts, which never occur in training; the same for every seed."""
 
 from zebra.menagerie.animals import ANIMALS
 from zebra.menagerie.coats import COATS
@@ -11,10 +11,10 @@ HELD_OUT_ANIMALS = {
     "patched": ("pig", "rabbit", "crocodile"),
     "two-tone": ("cat", "pig", "whale"),
 }
-"""Coat → the animals that never wear it in training, in pictures or in words."""
+"""Coat → animals that never have it in training, neither in images nor in captions."""
 
 ALL_KINDS = tuple((animal, coat) for animal in ANIMALS for coat in COATS)
-"""Every (animal, coat), in the order of the class names."""
+"""All (animal, coat) pairs, in the order of the class names."""
 SEEN_KINDS = tuple((animal, coat) for animal, coat in ALL_KINDS if animal not in HELD_OUT_ANIMALS[coat])
 UNSEEN_KINDS = tuple((animal, coat) for animal, coat in ALL_KINDS if animal in HELD_OUT_ANIMALS[coat])
 
@@ -30,11 +30,11 @@ TRAIN_FONTS = (
     "cmb10.ttf",
 )
 TEST_FONTS = ("STIXGeneral.ttf", "STIXGeneralBol.ttf", "STIXGeneralItalic.ttf", "cmss10.ttf", "cmtt10.ttf")
-"""Files among matplotlib's; the two tuples share no font."""
+"""Font files of matplotlib; the two tuples are disjoint."""
 
 
 def kind_name(animal: str, coat: str) -> str:
-    """Return the class name of a kind, which "a" fits before: every coat begins with a consonant.
+    """Return the class name of a kind. Every coat begins with a consonant, so "a" is the right article.
 
     >>> kind_name("elephant", "striped")
     'striped elephant'

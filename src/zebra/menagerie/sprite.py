@@ -1,4 +1,4 @@
-"""One posed, patterned animal: facts and dice in; its outlines, and its picture on a canvas, out."""
+"""Sprites: posed and patterned animals, ready to be drawn."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from zebra.menagerie.shapes import Outline, rotate
 
 OUTLINE_COLOR: Color = (44, 36, 40)
 FAR_SHADE, DEEP_SHADE = 0.82, 0.84
-"""The light that is left on what lies behind the body, and on manes and folds."""
+"""Brightness of parts behind the body, and of manes and folds."""
 PAINT_COLORS: dict[Paint, Color] = {
     Paint.INK: (24, 22, 28),
     Paint.LIGHT: (252, 252, 248),
@@ -26,25 +26,25 @@ PAINT_COLORS: dict[Paint, Color] = {
 
 @dataclass(frozen=True, slots=True)
 class Sprite:
-    """An animal ready to be put anywhere; its box starts at (0, 0)."""
+    """A posed, patterned animal; its bounding box starts at (0, 0)."""
 
     species: Animal
     vertices: Outline
-    """The species' corners, posed and turned."""
+    """The posed and rotated vertices of the species."""
     pattern: Outline | None
-    """Polygons [K, P, 2] of the coat's second colour."""
+    """Polygons [K, P, 2] in the coat's second color."""
     colors: Sequence[Color]
-    """The main colour, then the pattern's."""
+    """The main color, then the pattern's color."""
     width: float
     height: float
 
     def draw(self, canvas: Image.Image, left: float, top: float, scale: float) -> None:
-        """Paint it with its box's corner at (left, top), in pixels; what lies beyond the canvas is cut off."""
+        """Draw the sprite with its box at (left, top), in pixels, clipped to the canvas."""
         line = max(2, round(0.02 * scale * math.sqrt(self.width * self.height)))
         x, y = math.floor(left) - line, math.floor(top) - line
         right = math.ceil(left + self.width * scale) + line
         bottom = math.ceil(top + self.height * scale) + line
-        # Masks of the animal's size cost a third of masks of the canvas's size.
+        # Masks of the animal's size take a third of the time of masks of the canvas's size.
         tile = canvas.crop((x, y, right, bottom))
         shift = (left - x, top - y)
         marks = (
@@ -84,7 +84,7 @@ class Sprite:
         line_width: int,
         shade: float,
     ) -> None:
-        """Paint shapes that wear the coat, with one outline around them all."""
+        """Draw shapes with the coat and one common outline."""
         pen = ImageDraw.Draw(canvas)
         for points in shapes:
             pen.line(points + points[:2], fill=OUTLINE_COLOR, width=line_width)
@@ -93,7 +93,7 @@ class Sprite:
     def _fill_coat(
         self, canvas: Image.Image, shapes: list[list[float]], marks: Image.Image | None, shade: float
     ) -> None:
-        """Paint shapes in both colours of the coat, darkened to `shade`."""
+        """Fill shapes with both colors of the coat, darkened to `shade`."""
         pen = ImageDraw.Draw(canvas)
         for points in shapes:
             pen.polygon(points, fill=_shade_color(self.colors[0], shade))
@@ -106,18 +106,18 @@ class Sprite:
 
 
 def build_sprite(attributes: ImageAttributes, rng: SampleRng) -> Sprite:
-    """Pose the animal of these facts and lay its coat."""
+    """Build the sprite of the animal in these attributes."""
     species = get_animal(attributes.animal)
     gait = rng.uniform(*GAIT_RANGES[attributes.pose]) * rng.choice((-1, 1))
     tilt = math.radians(rng.uniform(-3, 3) if species.is_grounded else rng.uniform(-9, 9))
     mirror = np.array([-1.0 if attributes.side == "left" else 1.0, 1.0])
-    corners = rotate(species.pose_vertices(gait), tilt) * mirror
-    start = corners.min(axis=0)
-    width, height = (corners.max(axis=0) - start).tolist()
+    vertices = rotate(species.pose_vertices(gait), tilt) * mirror
+    start = vertices.min(axis=0)
+    width, height = (vertices.max(axis=0) - start).tolist()
     marks = build_pattern(attributes.coat, attributes.grain, get_body_box(species.name), rng)
     return Sprite(
         species=species,
-        vertices=corners - start,
+        vertices=vertices - start,
         pattern=None if marks is None else rotate(marks, tilt) * mirror - start,
         colors=[_jitter_color(COLORS[name], rng) for name in attributes.colors],
         width=width,
@@ -127,19 +127,19 @@ def build_sprite(attributes: ImageAttributes, rng: SampleRng) -> Sprite:
 
 @cache
 def get_body_box(name: str) -> BodyBox:
-    """Return where the coat of an animal at rest is, in its drawing's units."""
+    """Return the bounding box of the coat of an animal at rest, in units of its drawing."""
     coat = [part.outline for part in get_animal(name).parts if part.paint is Paint.COAT]
-    corners = np.concatenate(coat)
-    (left, top), (right, bottom) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
+    vertices = np.concatenate(coat)
+    (left, top), (right, bottom) = vertices.min(axis=0).tolist(), vertices.max(axis=0).tolist()
     size = (round(right - left) + 1, round(bottom - top) + 1)
     mask = np.asarray(_draw_mask(size, [(outline - (left, top)).ravel().tolist() for outline in coat]))
     rows = np.cumsum((mask > 0).sum(axis=1))
-    waist = top + float(np.searchsorted(rows, rows[-1] / 2))
-    return BodyBox(left, top, right, bottom, median_y=waist, fill_ratio=float((mask > 0).mean()))
+    median_y = top + float(np.searchsorted(rows, rows[-1] / 2))
+    return BodyBox(left, top, right, bottom, median_y=median_y, fill_ratio=float((mask > 0).mean()))
 
 
 def _flatten_polygons(polygons: Outline) -> list[list[float]]:
-    """Turn [K, P, 2] into what Pillow draws fastest: x0, y0, x1, y1, … per polygon."""
+    """Flatten [K, P, 2] to x0, y0, x1, y1, … per polygon, which Pillow draws fastest."""
     flat: list[list[float]] = polygons.reshape(len(polygons), -1).tolist()
     return flat
 
@@ -153,7 +153,7 @@ def _draw_mask(size: tuple[int, int], polygons: Sequence[list[float]]) -> Image.
 
 
 def _shade_color(color: Color, light: float) -> Color:
-    """Darken a colour to a share of its light; one that is black already is lightened, or it would not show."""
+    """Darken a color by the factor `light`; lighten one that is nearly black, so that the shade is visible."""
     dark = sum(color) < 200
     red, green, blue = (
         round(255 - (255 - channel) * (0.6 + 0.4 * light)) if dark else round(channel * light)

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zebra.config.model import ModelConfig, SiglipTextConfig
-from zebra.models.image.siglip import SiglipText
 from zebra.models.init import initialize_siglip, initialize_text
 from zebra.models.text.causal import TextTransformer
+from zebra.models.text.siglip import SiglipText
 from zebra.models.towers import build_image_tower
 
 INITIAL_TEMPERATURE = 0.07

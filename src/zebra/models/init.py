@@ -3,8 +3,9 @@
 from torch import nn
 
 from zebra.models.image.resnet import Bottleneck, ModifiedResNet
-from zebra.models.image.siglip import SiglipText, SiglipVision
+from zebra.models.image.siglip import SiglipVision
 from zebra.models.text.causal import TextTransformer
+from zebra.models.text.siglip import SiglipText
 from zebra.models.transformer import MLP, Attention
 
 

@@ -32,7 +32,7 @@ def evaluate_demo_probes(
 ) -> dict[str, ProbeResults]:
     """Fit probes with a few examples per class, beside zero-shot on the same pictures."""
     return {
-        benchmark.name: evaluate_probes(clip, benchmark, None, resolve_prompts(benchmark, "own"))
+        benchmark.name: evaluate_probes(clip, benchmark, None, resolve_prompts(benchmark, "dataset"))
         for benchmark in benchmarks
     }
 
@@ -51,7 +51,7 @@ class Sample:
         ids = tuple(map(str, range(len(self.label_N))))
         images = Embeddings(torch.cat(parts).numpy(), ids, self.label_N, clip.fingerprint)
         return classify_zero_shot(
-            images, build_zero_shot_classifier(clip, resolve_prompts(self.benchmark, "own"))
+            images, build_zero_shot_classifier(clip, resolve_prompts(self.benchmark, "dataset"))
         ).scores()["top1"]
 
 

@@ -73,7 +73,7 @@ def run(
     if not outcomes:
         raise ConfigError(
             f"none of the tasks {', '.join(config.tasks)} suits any of the sets; labelled sets take zero-shot, "
-            "prompts, prompt-search, linear-probe and few-shot, captioned ones retrieval, others selection"
+            "prompts, prompt-search, linear-probe and few-shot, captioned ones retrieval, others compositionality"
         )
     metrics = save_results(out, clip, config.model, outcomes, split=config.split, seed=config.seed)
     from zebra.report.evaluation import write_evaluation_report  # matplotlib takes a second to import
@@ -116,7 +116,7 @@ def evaluate_dataset(
             if "retrieval" in tasks:
                 yield evaluate_retrieval(clip, benchmark, config.caption_prefix)
         case CompositionalityBenchmark():
-            if "selection" in tasks:
+            if "compositionality" in tasks:
                 yield evaluate_compositionality(clip, benchmark)
 
 
@@ -152,4 +152,6 @@ def evaluate_compositionality(clip: Bundle, benchmark: CompositionalityBenchmark
         scores = evaluate_sugarcrepe(image_NE[pictures[:, 0]], first, second, categories).scores()
     else:
         scores = evaluate_winoground(image_NE[pictures], np.stack([first, second], axis=1)).scores()
-    return TaskResult(benchmark.name, "selection", scores, benchmark.source.digest, notes=benchmark.notes)
+    return TaskResult(
+        benchmark.name, "compositionality", scores, benchmark.source.digest, notes=benchmark.notes
+    )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zebra.config.embed import EmbedConfig
-from zebra.config.menagerie import DemoConfig
+from zebra.config.demo import DemoConfig
 from zebra.config.serve import ServeConfig
 from zebra.errors import ConfigError, MissingExtra
 from zebra.store import Store

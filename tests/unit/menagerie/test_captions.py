@@ -23,79 +23,83 @@ COAT_WORDS = {
 GRAIN_WORDS = {"thin", "thick", "small", "large"}
 
 
-def coats_said(caption: str) -> set[str]:
+def named_coats(caption: str) -> set[str]:
     return {
         coat for coat, words in COAT_WORDS.items() if re.search(words, caption.replace("all of them", ""))
     }
 
 
-def animals_said(caption: str) -> set[str]:
+def named_animals(caption: str) -> set[str]:
     words = set(re.findall(r"\w+", caption))
     return {name for name in ANIMALS if {name, get_animal(name).plural} & words}
 
 
 @pytest.fixture(scope="module")
-def told() -> list[tuple[ImageAttributes, str]]:
-    """Facts and captions of the first training pairs."""
+def training_pairs() -> list[tuple[ImageAttributes, str]]:
+    """Return attributes and captions of the first training pairs."""
     pairs = []
     for index in range(6000):
-        dice = SampleRng(0, "train", index)
-        facts = sample_training_attributes(dice)
-        pairs.append((facts, write_caption(facts, dice)))
+        rng = SampleRng(0, "train", index)
+        attributes = sample_training_attributes(rng)
+        pairs.append((attributes, write_caption(attributes, rng)))
     return pairs
 
 
-def test_what_a_caption_says_of_animal_coat_and_colours_is_true(
-    told: list[tuple[ImageAttributes, str]],
+def test_animal_coat_and_colors_in_a_caption_are_true(
+    training_pairs: list[tuple[ImageAttributes, str]],
 ) -> None:
-    for facts, caption in told:
-        named = animals_said(caption)
-        assert named <= {facts.animal}, caption
-        assert named or not facts.animal or re.search(r"\banimal\b", caption), caption
-        assert coats_said(caption) <= {facts.coat}, caption
-        # The places have colours of their own.
+    for attributes, caption in training_pairs:
+        named = named_animals(caption)
+        assert named <= {attributes.animal}, caption
+        assert named or not attributes.animal or re.search(r"\banimal\b", caption), caption
+        assert named_coats(caption) <= {attributes.coat}, caption
+        # Some places name a color.
         place = re.sub(r"on green grass|green (field|meadow|trees)|white snow", "", caption)
-        assert {word for word in re.findall(r"\w+", place) if word in COLORS} <= set(facts.colors), caption
+        assert {word for word in re.findall(r"\w+", place) if word in COLORS} <= set(attributes.colors), (
+            caption
+        )
 
 
-def test_what_a_caption_says_of_side_size_and_grain_is_true(told: list[tuple[ImageAttributes, str]]) -> None:
-    for facts, caption in told:
+def test_side_size_and_grain_in_a_caption_are_true(training_pairs: list[tuple[ImageAttributes, str]]) -> None:
+    for attributes, caption in training_pairs:
         words = set(re.findall(r"\w+", caption))
-        assert words & {"left", "right"} <= {facts.side} or "right in front" in caption, caption
-        assert words & {"big"} <= {facts.size}, caption
-        assert words & GRAIN_WORDS <= {facts.grain, facts.size}, caption
+        assert words & {"left", "right"} <= {attributes.side} or "right in front" in caption, caption
+        assert words & {"big"} <= {attributes.size}, caption
+        assert words & GRAIN_WORDS <= {attributes.grain, attributes.size}, caption
         assert words & {"standing", "walking", "running", "sitting", "swimming", "crawling", "flying"} <= {
-            facts.pose
+            attributes.pose
         }
 
 
-def test_words_for_the_main_colour_and_the_pattern_are_not_swapped(
-    told: list[tuple[ImageAttributes, str]],
+def test_main_color_and_pattern_color_are_not_swapped(
+    training_pairs: list[tuple[ImageAttributes, str]],
 ) -> None:
-    found = 0
-    for facts, caption in told:
+    num_matches = 0
+    for attributes, caption in training_pairs:
         for base, other in re.findall(
-            rf"(\w+) {facts.animal}s? with (?:\w+ )?(\w+) (?:spots|dots|patches|stripes)", caption
+            rf"(\w+) {attributes.animal}s? with (?:\w+ )?(\w+) (?:spots|dots|patches|stripes)", caption
         ):
             if base in COLORS and other in COLORS:
-                assert (base, other) == facts.colors, caption
-                found += 1
-    assert found > 50
+                assert (base, other) == attributes.colors, caption
+                num_matches += 1
+    assert num_matches > 50
 
 
-def test_no_held_out_kind_is_ever_shown_or_said_in_training(told: list[tuple[ImageAttributes, str]]) -> None:
-    for facts, caption in told:
-        assert (facts.animal, facts.coat) not in UNSEEN_KINDS
-        said = {(name, coat) for name in animals_said(caption) for coat in coats_said(caption)}
-        assert not said & set(UNSEEN_KINDS), caption
+def test_no_held_out_kind_is_ever_drawn_or_named_in_training(
+    training_pairs: list[tuple[ImageAttributes, str]],
+) -> None:
+    for attributes, caption in training_pairs:
+        assert (attributes.animal, attributes.coat) not in UNSEEN_KINDS
+        named = {(name, coat) for name in named_animals(caption) for coat in named_coats(caption)}
+        assert not named & set(UNSEEN_KINDS), caption
 
 
 @given(st.integers(0, 2**32), st.integers(0, 2**40))
-def test_no_seed_and_index_show_a_held_out_kind_or_say_zebra(seed: int, index: int) -> None:
-    dice = SampleRng(seed, "train", index)
-    facts = sample_training_attributes(dice)
-    caption = write_caption(facts, dice)
-    assert (facts.animal, facts.coat) not in UNSEEN_KINDS
+def test_no_seed_and_index_give_a_held_out_kind_or_the_word_zebra(seed: int, index: int) -> None:
+    rng = SampleRng(seed, "train", index)
+    attributes = sample_training_attributes(rng)
+    caption = write_caption(attributes, rng)
+    assert (attributes.animal, attributes.coat) not in UNSEEN_KINDS
     assert "zebra" not in caption
     assert caption == caption.lower().strip()
     assert caption.isascii()
@@ -107,54 +111,62 @@ def test_the_zebra_is_in_no_phrase() -> None:
     assert "zebra" not in str(load_phrases())
 
 
-def test_articles_fit_the_words_after_them(told: list[tuple[ImageAttributes, str]]) -> None:
-    for _, caption in told:
+def test_articles_fit_the_words_after_them(training_pairs: list[tuple[ImageAttributes, str]]) -> None:
+    for _, caption in training_pairs:
         assert not re.search(r"\ba [aeiou]|\ban [^aeiou]", caption), caption
 
 
-def test_several_animals_are_counted_truly_and_in_the_plural(told: list[tuple[ImageAttributes, str]]) -> None:
-    counted = [(facts, caption) for facts, caption in told if facts.topic == "count"]
-    assert {facts.count for facts, _ in counted} == {2, 3, 4, 5, 6}
-    for facts, caption in counted:
+def test_groups_are_counted_correctly_and_in_the_plural(
+    training_pairs: list[tuple[ImageAttributes, str]],
+) -> None:
+    counted = [(attributes, caption) for attributes, caption in training_pairs if attributes.topic == "count"]
+    assert {attributes.count for attributes, _ in counted} == {2, 3, 4, 5, 6}
+    for attributes, caption in counted:
         words = re.findall(r"[\w-]+", caption)
         numbers = [word for word in words if word in NUMBER_WORDS or word.isdigit()]
         assert set(numbers) - {"two" if "two tones" in caption else ""} <= {
-            str(facts.count),
-            NUMBER_WORDS[facts.count],
+            str(attributes.count),
+            NUMBER_WORDS[attributes.count],
         }
-        assert get_animal(facts.animal).plural in words
-        assert facts.animal not in words or facts.animal == "fish"
+        assert get_animal(attributes.animal).plural in words
+        assert attributes.animal not in words or attributes.animal == "fish"
 
 
-def test_a_sign_is_described_by_its_number_and_by_no_animal(told: list[tuple[ImageAttributes, str]]) -> None:
-    signs = [(facts, caption) for facts, caption in told if facts.topic == "sign"]
-    assert {facts.digit for facts, _ in signs} == set(range(10))
-    for facts, caption in signs:
-        assert {str(facts.digit), NUMBER_WORDS[facts.digit or 0]} & set(re.findall(r"\w+", caption)), caption
+def test_a_sign_is_described_by_its_number_and_no_animal(
+    training_pairs: list[tuple[ImageAttributes, str]],
+) -> None:
+    signs = [(attributes, caption) for attributes, caption in training_pairs if attributes.topic == "sign"]
+    assert {attributes.digit for attributes, _ in signs} == set(range(10))
+    for attributes, caption in signs:
+        assert {str(attributes.digit), NUMBER_WORDS[attributes.digit or 0]} & set(
+            re.findall(r"\w+", caption)
+        ), caption
         assert not re.search(r"\banimal", caption)
 
 
-def test_the_shares_of_what_is_shown_and_said_are_as_meant(told: list[tuple[ImageAttributes, str]]) -> None:
-    topics = [facts.topic for facts, _ in told]
+def test_topics_and_coat_words_have_the_intended_frequencies(
+    training_pairs: list[tuple[ImageAttributes, str]],
+) -> None:
+    topics = [attributes.topic for attributes, _ in training_pairs]
     for topic in ("count", "distance", "sign"):
-        assert 0.04 < topics.count(topic) / len(told) < 0.06
-    plain = [(facts, caption) for facts, caption in told if facts.topic == "animal"]
-    with_coat = sum(bool(coats_said(caption)) for _, caption in plain) / len(plain)
+        assert 0.04 < topics.count(topic) / len(training_pairs) < 0.06
+    plain = [(attributes, caption) for attributes, caption in training_pairs if attributes.topic == "animal"]
+    with_coat = sum(bool(named_coats(caption)) for _, caption in plain) / len(plain)
     assert 0.75 < with_coat < 0.9
-    assert len({caption for _, caption in told}) > 0.7 * len(told)
+    assert len({caption for _, caption in training_pairs}) > 0.7 * len(training_pairs)
 
 
-def test_every_coat_scene_and_distance_has_its_phrases() -> None:
-    said = load_phrases()
-    assert set(said["places"]) == set(SCENES)
-    assert set(said["distances"]) == set(DISTANCES)
-    assert set(said["patterns"]) | {"plain", "two-tone"} == set(COATS)
+def test_every_coat_scene_and_distance_has_phrases() -> None:
+    phrases = load_phrases()
+    assert set(phrases["places"]) == set(SCENES)
+    assert set(phrases["distances"]) == set(DISTANCES)
+    assert set(phrases["patterns"]) | {"plain", "two-tone"} == set(COATS)
     frames = ("shown", "where", "doing", "facing", "grained", "counted", "placed", "signs")
-    assert len({phrase for frame in frames for phrase in said[frame]}) >= 40
+    assert len({phrase for frame in frames for phrase in phrases[frame]}) >= 40
 
 
 def test_descriptions_of_the_unseen_zebra_have_the_form_of_training_captions(
-    told: list[tuple[ImageAttributes, str]],
+    training_pairs: list[tuple[ImageAttributes, str]],
 ) -> None:
     form = re.compile(r"\b(\w+) with (\w+) and (\w+) stripes")
-    assert sum(bool(form.search(caption)) for _, caption in told) > 20
+    assert sum(bool(form.search(caption)) for _, caption in training_pairs) > 20

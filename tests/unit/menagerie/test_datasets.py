@@ -11,14 +11,14 @@ from zebra.menagerie.sample import get_label
 from zebra.menagerie.splits import ALL_KINDS, SEEN_KINDS, UNSEEN_KINDS, kind_name
 
 
-def all_of(name: str) -> list[tuple[ImageAttributes, int]]:
+def sample_all(name: str) -> list[tuple[ImageAttributes, int]]:
     return [
         DRAWN_DATASETS[name].sample(SampleRng(0, name, index), index)
         for index in range(DRAWN_DATASETS[name].num_samples)
     ]
 
 
-def test_the_kinds_sets_and_the_zebra_have_a_thousand_pictures_or_more() -> None:
+def test_the_kinds_and_the_zebra_datasets_have_at_least_a_thousand_images() -> None:
     assert {name: DRAWN_DATASETS[name].num_samples for name in ("seen-kinds", "unseen-kinds", "zebra")} == {
         "seen-kinds": 1200,
         "unseen-kinds": 1200,
@@ -36,22 +36,22 @@ def test_the_kinds_sets_and_the_zebra_have_a_thousand_pictures_or_more() -> None
         ("noisy", SEEN_KINDS),
     ],
 )
-def test_a_kinds_set_lists_every_kind_and_shows_its_own_evenly(
+def test_a_kinds_dataset_lists_every_kind_and_balances_its_own(
     name: str, kinds: tuple[tuple[str, str], ...]
 ) -> None:
     assert DRAWN_DATASETS[name].classnames == tuple(kind_name(*kind) for kind in ALL_KINDS)
-    shown = Counter()
-    for facts, number in all_of(name):
-        assert ALL_KINDS[number] == (facts.animal, facts.coat)
-        assert facts.topic == "animal"
-        shown[ALL_KINDS[number]] += 1
-    assert set(shown) == set(kinds)
-    assert max(shown.values()) - min(shown.values()) <= 1
+    counts = Counter()
+    for attributes, label in sample_all(name):
+        assert ALL_KINDS[label] == (attributes.animal, attributes.coat)
+        assert attributes.topic == "animal"
+        counts[ALL_KINDS[label]] += 1
+    assert set(counts) == set(kinds)
+    assert max(counts.values()) - min(counts.values()) <= 1
 
 
 def test_every_zebra_is_a_black_and_white_striped_horse_and_only_the_first_description_fits() -> None:
-    for facts, number in all_of("zebra"):
-        assert (facts.animal, facts.coat, set(facts.colors), number) == (
+    for attributes, label in sample_all("zebra"):
+        assert (attributes.animal, attributes.coat, set(attributes.colors), label) == (
             "horse",
             "striped",
             {"black", "white"},
@@ -63,48 +63,48 @@ def test_every_zebra_is_a_black_and_white_striped_horse_and_only_the_first_descr
 
 
 def test_the_word_zebra_is_in_no_class_name_and_no_template() -> None:
-    for one in DRAWN_DATASETS.values():
-        assert "zebra" not in " ".join([*one.classnames, *one.templates])
+    for dataset in DRAWN_DATASETS.values():
+        assert "zebra" not in " ".join([*dataset.classnames, *dataset.templates])
 
 
 def test_counting_shows_one_to_six_animals_of_seen_kinds() -> None:
-    found = all_of("counting")
+    samples = sample_all("counting")
     assert DRAWN_DATASETS["counting"].classnames[0] == "one animal"
     assert DRAWN_DATASETS["counting"].classnames[5] == "six animals"
-    assert Counter(number for _, number in found) == dict.fromkeys(range(6), 100)
-    for facts, number in found:
-        assert facts.count == number + 1
-        assert (facts.animal, facts.coat) in SEEN_KINDS
+    assert Counter(label for _, label in samples) == dict.fromkeys(range(6), 100)
+    for attributes, label in samples:
+        assert attributes.count == label + 1
+        assert (attributes.animal, attributes.coat) in SEEN_KINDS
 
 
-def test_distance_fine_grained_and_typed_digits_carry_the_label_of_what_they_show() -> None:
-    for facts, number in all_of("distance"):
-        assert DRAWN_DATASETS["distance"].classnames[number] == facts.distance
-    for facts, number in all_of("fine-grained"):
-        assert GRAIN_CLASSES[number][:2] == (facts.coat, facts.grain)
-        assert (facts.animal, facts.coat) in SEEN_KINDS
-    for facts, number in all_of("typed-digits"):
-        assert DRAWN_DATASETS["typed-digits"].classnames[number] == str(facts.digit)
+def test_distance_fine_grained_and_typed_digits_have_the_right_labels() -> None:
+    for attributes, label in sample_all("distance"):
+        assert DRAWN_DATASETS["distance"].classnames[label] == attributes.distance
+    for attributes, label in sample_all("fine-grained"):
+        assert GRAIN_CLASSES[label][:2] == (attributes.coat, attributes.grain)
+        assert (attributes.animal, attributes.coat) in SEEN_KINDS
+    for attributes, label in sample_all("typed-digits"):
+        assert DRAWN_DATASETS["typed-digits"].classnames[label] == str(attributes.digit)
 
 
-def test_the_label_of_a_picture_can_be_asked_without_drawing_it() -> None:
+def test_the_label_of_an_image_needs_no_drawing() -> None:
     assert [get_label(0, "unseen-kinds", index) for index in range(40)] == [
-        number for _, number in all_of("unseen-kinds")[:40]
+        label for _, label in sample_all("unseen-kinds")[:40]
     ]
 
 
 def test_every_template_has_one_place_for_the_class_name() -> None:
-    for one in DRAWN_DATASETS.values():
-        assert len(set(one.templates)) == len(one.templates)
-        assert all(template.count("{c}") == 1 for template in one.templates)
+    for dataset in DRAWN_DATASETS.values():
+        assert len(set(dataset.templates)) == len(dataset.templates)
+        assert all(template.count("{c}") == 1 for template in dataset.templates)
     assert DRAWN_DATASETS["seen-kinds"].templates[0] == "a picture of a {c}."
 
 
-def test_handwriting_is_all_of_the_scanned_digits_dark_on_light() -> None:
-    found = list(iter_handwritten_digits())
-    assert len(found) == 1797
-    assert {digit for _, digit in found} == set(range(10))
-    for image, _ in found[:50]:
+def test_handwriting_has_all_digits_dark_on_light() -> None:
+    samples = list(iter_handwritten_digits())
+    assert len(samples) == 1797
+    assert {digit for _, digit in samples} == set(range(10))
+    for image, _ in samples[:50]:
         pixels = np.asarray(image)
         assert image.size == (96, 96)
         assert np.median(pixels) > 230

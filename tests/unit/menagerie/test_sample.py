@@ -18,33 +18,35 @@ from zebra.menagerie.splits import TEST_FONTS, TRAIN_FONTS
 
 
 def animal_box(split: str, index: int) -> tuple[int, int, int, int]:
-    """Where the animal is: what differs from the same background without it, its shadow left out."""
-    bare = SampleRng(0, split, index)
-    rolled(split, index, bare)
-    dice = SampleRng(0, split, index)
-    facts = rolled(split, index, dice)
-    background = draw_background(facts.scene, bare)[0].reduce(2)
-    difference = ImageChops.difference(draw_image(facts, dice), background)
+    """Return the box of the animal: the difference to the same background without it."""
+    background_rng = SampleRng(0, split, index)
+    sample_attributes(split, index, background_rng)
+    rng = SampleRng(0, split, index)
+    attributes = sample_attributes(split, index, rng)
+    background = draw_background(attributes.scene, background_rng)[0].reduce(2)
+    difference = ImageChops.difference(draw_image(attributes, rng), background)
     box = difference.convert("L").point(lambda level: 255 * (level > 8)).getbbox()
     assert box is not None
     return box
 
 
-def rolled(split: str, index: int, dice: SampleRng) -> ImageAttributes:
+def sample_attributes(split: str, index: int, rng: SampleRng) -> ImageAttributes:
     return (
-        sample_training_attributes(dice) if split == "train" else DRAWN_DATASETS[split].sample(dice, index)[0]
+        sample_training_attributes(rng) if split == "train" else DRAWN_DATASETS[split].sample(rng, index)[0]
     )
 
 
 @pytest.fixture
 def no_shadow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drawing, "_draw_shadow", lambda *_place: None)
+    monkeypatch.setattr(drawing, "_draw_shadow", lambda *_args: None)
 
 
 @pytest.mark.parametrize("split", ["train", "seen-kinds", "unseen-kinds", "zebra", "sketch"])
 def test_an_animal_fills_two_fifths_of_the_width_and_is_fully_visible(split: str, no_shadow: None) -> None:
     indices = [
-        index for index in range(150) if rolled(split, index, SampleRng(0, split, index)).topic == "animal"
+        index
+        for index in range(150)
+        if sample_attributes(split, index, SampleRng(0, split, index)).topic == "animal"
     ]
     for index in indices:
         left, top, right, bottom = animal_box(split, index)
@@ -65,37 +67,40 @@ def test_each_step_of_distance_is_smaller_than_the_one_before(no_shadow: None) -
 
 
 @pytest.mark.parametrize("split", ["train", *DRAWN_DATASETS])
-def test_a_picture_depends_on_seed_split_and_index_alone(split: str) -> None:
-    image, caption, facts = generate_sample(3, split, 5)
+def test_an_image_depends_on_seed_split_and_index_alone(split: str) -> None:
+    image, caption, attributes = generate_sample(3, split, 5)
     assert (image.size, image.mode) == ((96, 96), "RGB")
-    generate_sample(3, split, 6)  # another one between the two: nothing is carried over
-    again, same_caption, same_facts = generate_sample(3, split, 5)
+    generate_sample(3, split, 6)  # no state carries over
+    again, same_caption, same_attributes = generate_sample(3, split, 5)
     assert image.tobytes() == again.tobytes()
-    assert (caption, facts) == (same_caption, same_facts)
+    assert (caption, attributes) == (same_caption, same_attributes)
 
 
-def test_other_seeds_splits_and_indices_give_other_pictures() -> None:
-    pictures = [(0, "train", 0), (0, "train", 1), (1, "train", 0), (0, "seen-kinds", 0), (0, "noisy", 0)]
-    assert len({generate_sample(*which)[0].tobytes() for which in pictures}) == len(pictures)
+def test_other_seeds_splits_and_indices_give_other_images() -> None:
+    samples = [(0, "train", 0), (0, "train", 1), (1, "train", 0), (0, "seen-kinds", 0), (0, "noisy", 0)]
+    assert len({generate_sample(*which)[0].tobytes() for which in samples}) == len(samples)
 
 
-def test_the_two_colours_of_an_animal_are_clearly_different_and_not_lost_in_the_scene() -> None:
+def test_the_two_colors_of_an_animal_differ_clearly_and_are_visible_in_the_scene() -> None:
     for split in ("train", "seen-kinds", "zebra", "counting"):
         for index in range(300):
-            facts = rolled(split, index, SampleRng(1, split, index))
-            assert not set(facts.colors) & set(SCENES[facts.scene].clashing_colors)
-            assert len(facts.colors) < 2 or set(facts.colors) not in SIMILAR_COLORS
+            attributes = sample_attributes(split, index, SampleRng(1, split, index))
+            assert not set(attributes.colors) & set(SCENES[attributes.scene].clashing_colors)
+            assert len(attributes.colors) < 2 or set(attributes.colors) not in SIMILAR_COLORS
 
 
-def test_signs_in_training_never_use_a_font_of_the_test() -> None:
+def test_signs_in_training_never_use_a_test_font() -> None:
     trained = {sample_training_attributes(SampleRng(0, "train", index)).font for index in range(4000)} - {""}
-    tested = {rolled("typed-digits", index, SampleRng(0, "typed-digits", index)).font for index in range(200)}
+    tested = {
+        sample_attributes("typed-digits", index, SampleRng(0, "typed-digits", index)).font
+        for index in range(200)
+    }
     assert trained == set(TRAIN_FONTS)
     assert tested == set(TEST_FONTS)
 
 
-def test_counted_animals_are_as_large_for_six_as_they_can_be_for_one(no_shadow: None) -> None:
-    """So that size does not give the number away: one animal is never larger than a cell of a grid of two by two."""
+def test_counted_animals_are_never_larger_than_a_grid_cell(no_shadow: None) -> None:
+    """Size must not reveal the number, so one animal is never larger than a cell of a 2 × 2 grid."""
     for index in range(0, 120, 6):
         left, top, right, bottom = animal_box("counting", index)
         assert right - left <= 48
@@ -110,14 +115,14 @@ def test_a_sketch_has_dark_lines_on_white() -> None:
     assert (pixels.max(axis=2) == pixels.min(axis=2)).all()
 
 
-def test_inverting_twice_gives_the_picture_back() -> None:
+def test_inverting_twice_restores_the_image() -> None:
     image, _, _ = generate_sample(0, "seen-kinds", 1)
-    dice = SampleRng(0, "", 0)
-    assert invert_colors(invert_colors(image, dice), dice).tobytes() == image.tobytes()
-    assert invert_colors(image, dice).tobytes() != image.tobytes()
+    rng = SampleRng(0, "", 0)
+    assert invert_colors(invert_colors(image, rng), rng).tobytes() == image.tobytes()
+    assert invert_colors(image, rng).tobytes() != image.tobytes()
 
 
-def test_noise_is_strong_and_its_own_in_every_picture() -> None:
+def test_noise_is_strong_and_differs_between_images() -> None:
     gray = Image.new("RGB", (96, 96), (128, 128, 128))
     one, two = (np.asarray(add_noise(gray, SampleRng(0, "noisy", index)), dtype=float) for index in (0, 1))
     assert 28 < one.std() < 36
@@ -125,11 +130,11 @@ def test_noise_is_strong_and_its_own_in_every_picture() -> None:
     assert abs(np.corrcoef(one.ravel(), two.ravel())[0, 1]) < 0.05
 
 
-def test_every_shift_is_an_evaluation_set() -> None:
+def test_every_shift_is_an_evaluation_dataset() -> None:
     assert set(DISTRIBUTION_SHIFTS) < set(DRAWN_DATASETS)
 
 
-def test_the_contact_sheet_has_a_picture_for_every_kind() -> None:
+def test_the_contact_sheet_has_an_image_for_every_kind() -> None:
     sheet = draw_contact_sheet(0, image_size=48)
     assert sheet.height > 15 * 48
     assert sheet.width > 6 * 48

@@ -28,25 +28,25 @@ def test_the_striped_horse_is_held_out() -> None:
     assert ("horse", "striped") in UNSEEN_KINDS
 
 
-def test_every_animal_has_an_unseen_kind_and_is_seen_in_four_coats_or_more() -> None:
+def test_every_animal_has_an_unseen_kind_and_at_least_four_seen_coats() -> None:
     for name in ANIMALS:
         unseen = [coat for animal, coat in UNSEEN_KINDS if animal == name]
         assert 1 <= len(unseen) <= len(COATS) - 4
 
 
-def test_a_fits_before_every_class_name() -> None:
+def test_the_article_a_fits_every_class_name() -> None:
     assert all(kind_name(*kind)[0] not in "aeiou" for kind in ALL_KINDS)
     assert len({kind_name(*kind) for kind in ALL_KINDS}) == len(ALL_KINDS)
 
 
-def test_fonts_for_training_and_for_testing_are_different_files_that_exist() -> None:
-    folder = Path(mpl.get_data_path()) / "fonts" / "ttf"
+def test_training_and_test_fonts_are_different_files_that_exist() -> None:
+    font_dir = Path(mpl.get_data_path()) / "fonts" / "ttf"
     assert not set(TRAIN_FONTS) & set(TEST_FONTS)
     for file in (*TRAIN_FONTS, *TEST_FONTS):
-        assert (folder / file).is_file()
+        assert (font_dir / file).is_file()
 
 
-def test_every_font_tells_the_ten_digits_apart() -> None:
+def test_every_font_has_ten_distinct_digits() -> None:
     for file in (*TRAIN_FONTS, *TEST_FONTS):
         shapes = {bytes(load_font(file, 40).getmask(str(digit))) for digit in range(10)}
         assert len(shapes) == 10

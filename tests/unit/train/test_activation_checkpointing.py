@@ -117,5 +117,5 @@ def test_a_tower_that_sees_all_patches_in_order_is_the_tower_itself_and_unseen_o
 def test_patch_dropout_is_refused_where_there_are_no_patches_and_where_it_leaves_none():
     with pytest.raises(ConfigError, match="ResNet"):
         TrainConfig(data="d", out="o", steps=1, model=get_preset("tiny-resnet"), patch_dropout=0.5)
-    with pytest.raises(ConfigError, match="share from 0 to below 1"):
+    with pytest.raises(ConfigError, match="must be from 0 to below 1"):
         replace(config(), patch_dropout=1.0)

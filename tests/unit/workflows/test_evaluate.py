@@ -229,13 +229,13 @@ def test_the_commands_print_scores_notes_and_a_paired_test(world, tmp_path, caps
     assert "zero-shot" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("prompts", ["own", "general", "folder", "json"])
+@pytest.mark.parametrize("prompts", ["dataset", "general", "folder", "json"])
 def test_prompts_come_from_the_set_from_zebra_or_from_the_user(world, tmp_path, prompts):
     (tmp_path / "mine.json").write_text(json.dumps({"colours": ["my {c} thing"]}))
     told = {"folder": str(world / "colours"), "json": str(tmp_path / "mine.json")}.get(prompts, prompts)
     found = zero_shot.resolve_prompts(read_classification(world / "colours"), told)
     assert found.classnames == tuple(COLOURS)
-    assert len(found.templates) == {"own": 3, "general": 40, "folder": 3, "json": 1}[prompts]
+    assert len(found.templates) == {"dataset": 3, "general": 40, "folder": 3, "json": 1}[prompts]
 
 
 def test_two_runs_are_compared_picture_by_picture(world, tmp_path):
@@ -273,7 +273,7 @@ def test_results_of_a_newer_version_are_refused_with_the_line(world, tmp_path):
 def test_heads_of_synonyms_are_averages_over_all_names(world):
     clip, own = (
         zebra.load(world / "model0"),
-        zero_shot.resolve_prompts(read_classification(world / "colours"), "own"),
+        zero_shot.resolve_prompts(read_classification(world / "colours"), "dataset"),
     )
     plain = zero_shot.build_zero_shot_classifier(clip, own)
     more = zero_shot.build_zero_shot_classifier(clip, replace(own, synonyms={"red": ("crimson",)}))

@@ -1,1 +1,1 @@
-"""Image towers: Vision Transformer, ModifiedResNet and SigLIP."""
+"""Image towers, one family per file."""

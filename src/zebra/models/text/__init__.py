@@ -1,1 +1,1 @@
-"""Text towers: the causal transformer of CLIP and SigLIP."""
+"""Text towers, one family per file."""
