@@ -1,4 +1,4 @@
-"""What every test relies on: a cache of the test session, never the user's; and no clock in tests with drawn input."""
+"""Shared by all tests: a cache directory of the session, and no deadlines in Hypothesis tests."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _session_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ZEBRA_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield

@@ -1,4 +1,7 @@
-"""zebra: a complete CLIP system. `import zebra` is instant; torch is imported by the first name that needs it."""
+"""A complete CLIP system.
+
+`import zebra` takes milliseconds, because torch is imported only by the names that need it.
+"""
 
 import importlib
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""`python -m zebra` is the command `zebra`."""
+"""Entry point of `python -m zebra`, the same as the command `zebra`."""
 
 import sys
 

@@ -1,7 +1,4 @@
-"""Processes that work together: what torchrun started in; who this one is, and rows, sums and decisions of all, out.
-
-Alone, all of it is the identity.
-"""
+"""A thin wrapper over torch.distributed, in which a single process is a no-op."""
 
 import os
 import time
@@ -20,155 +17,155 @@ from zebra.errors import ConfigError, RankError, ZebraError
 T = TypeVar("T")
 
 SHUTDOWN_GRACE_SECONDS = 0.5
-"""Between the last exchange and the end.
+"""Pause between the last collective and the destruction of the process group.
 
-Gloo's thread needs the interpreter to let go of what was exchanged. The group's destructor waits for that thread; where
-an error keeps DDP alive, it does so while it holds the interpreter, and both would wait for ever.
+Gloo's thread needs the GIL to free exchanged tensors, and the group's destructor waits for that thread. If an error
+keeps DDP alive, the destructor holds the GIL while it waits, and the two deadlock.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessGroup:
-    """The processes of one run. What is exchanged must be asked for by all of them, in the same order."""
+    """The processes of one run. All processes must call the same collectives in the same order."""
 
     rank: int = 0
-    """Number of this process."""
+    """Rank of this process."""
     world_size: int = 1
-    """Processes in all."""
+    """Number of processes."""
 
     @property
     def is_main_process(self) -> bool:
-        """Whether this is the process that writes and reports."""
+        """Return whether this process has rank 0, which writes files and reports."""
         return self.rank == 0
 
     def local_slice(self, num_items: int) -> slice:
-        """Return which of some items are this process's; the shares of all, in order, are all of them."""
+        """Return the slice of `num_items` items that belongs to this rank; the slices of all ranks cover all items."""
         return slice(self.rank * num_items // self.world_size, (self.rank + 1) * num_items // self.world_size)
 
     def all_gather(self, local_RE: Tensor) -> Tensor:
-        """Return the rows [N, E] of all processes, each giving as many; gradients come back summed."""
+        """Return the rows [N, E] of all ranks, R each; the backward pass reduce-scatters the gradients."""
         if self.world_size == 1:
             return local_RE
         rows_NE: Tensor = _AllGather.apply(local_RE, self)  # type: ignore[no-untyped-call]  # torch leaves `apply` untyped
         return rows_NE
 
     def all_reduce_sum(self, local: Tensor) -> Tensor:
-        """Return the sum over all processes.
+        """Return the sum over all ranks; gradients pass through unchanged.
 
-        Its gradient is that of the sum, unchanged: right for a loss that all processes compute from the same sums, and
-        whose gradients are added up afterwards.
+        This is correct for a loss that all ranks compute from the same sums and whose parameter gradients are summed
+        later.
         """
         return local if self.world_size == 1 else _all_reduce_sum(local, False)
 
     def all_reduce_sum_with_grad(self, local: Tensor) -> Tensor:
-        """Return the sum over all processes, for the middle of a network.
+        """Return the sum over all ranks; gradients are summed over all ranks too.
 
-        What each of them makes of it differs, so its gradients are summed over all, too.
+        This is correct inside a network, where each rank uses the sum differently.
         """
         return local if self.world_size == 1 else _all_reduce_sum(local, True)
 
     def all_reduce_max(self, local: Tensor) -> Tensor:
-        """Return the largest of all processes, number by number, without a gradient."""
+        """Return the elementwise maximum over all ranks, without a gradient."""
         if self.world_size == 1:
             return local.detach()
-        largest = local.detach().clone()
-        dist.all_reduce(largest, dist.ReduceOp.MAX)
-        return largest
+        maximum = local.detach().clone()
+        dist.all_reduce(maximum, dist.ReduceOp.MAX)
+        return maximum
 
     def all_gather_object(self, obj: T) -> list[T]:
-        """Return what every process has, in the order of ranks."""
+        """Return the objects of all ranks, in the order of ranks."""
         if self.world_size == 1:
             return [obj]
-        found: list[Any] = [None] * self.world_size
-        dist.all_gather_object(found, obj)
-        return found
+        objects: list[Any] = [None] * self.world_size
+        dist.all_gather_object(objects, obj)
+        return objects
 
     def broadcast_from_main(self, fn: Callable[[], T]) -> T:
-        """Return what the first process decides; where that fails, all fail.
+        """Call `fn` on rank 0 and return its result on all ranks.
 
         Raises:
-            ZebraError: As the first process raises it; the others say that it did.
+            ZebraError: On rank 0 the error of `fn`; on the other ranks a ConfigError with its first line.
         """
         if self.world_size == 1:
             return fn()
-        told: list[Any] = [None, None]
+        result_and_error: list[Any] = [None, None]
         failure: ZebraError | None = None
         if self.is_main_process:
             try:
-                told[0] = fn()
+                result_and_error[0] = fn()
             except ZebraError as error:
-                failure, told[1] = error, str(error).partition("\n")[0]
-        dist.broadcast_object_list(told)
+                failure, result_and_error[1] = error, str(error).partition("\n")[0]
+        dist.broadcast_object_list(result_and_error)
         if failure is not None:
             raise failure
-        if told[1] is not None:
-            raise ConfigError(f"rank 0 gave up: {told[1]}")
-        decided: T = told[0]
-        return decided
+        if result_and_error[1] is not None:
+            raise ConfigError(f"rank 0 failed: {result_and_error[1]}")
+        result: T = result_and_error[0]
+        return result
 
 
 SINGLE_PROCESS = ProcessGroup()
 
 
 def world_info_from_env() -> ProcessGroup:
-    """Return what torchrun says in the environment, without joining anybody; alone if it says nothing.
+    """Return rank and world size from torchrun's environment variables, without connecting.
 
     Raises:
-        ConfigError: It does not say all that is needed.
+        ConfigError: If the variables are incomplete or invalid.
     """
-    said = {name: os.environ.get(name, "") for name in ("WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT")}
-    if said["WORLD_SIZE"] in ("", "1"):
+    env = {name: os.environ.get(name, "") for name in ("WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT")}
+    if env["WORLD_SIZE"] in ("", "1"):
         return SINGLE_PROCESS
-    missing = [name for name, value in said.items() if not value]
+    missing = [name for name, value in env.items() if not value]
     if missing:
         raise ConfigError(
-            f"WORLD_SIZE is set, {' and '.join(missing)} not; start the processes with torchrun, or unset it"
+            f"WORLD_SIZE is set without {', '.join(missing)}; start the processes with torchrun, or unset WORLD_SIZE"
         )
-    rank, size = said["RANK"], said["WORLD_SIZE"]
-    if not (rank.isdecimal() and size.isdecimal() and int(rank) < int(size)):
+    rank, world_size = env["RANK"], env["WORLD_SIZE"]
+    if not (rank.isdecimal() and world_size.isdecimal() and int(rank) < int(world_size)):
         raise ConfigError(
-            f"RANK is {rank!r} and WORLD_SIZE {size!r}: the one must be a number below the other; start the processes "
-            "with torchrun, or unset both"
+            f"RANK must be an integer in [0, WORLD_SIZE); got RANK={rank!r}, WORLD_SIZE={world_size!r}. Start the "
+            "processes with torchrun, or unset both."
         )
-    return ProcessGroup(int(rank), int(size))
+    return ProcessGroup(int(rank), int(world_size))
 
 
 @contextmanager
 def init_distributed(timeout_seconds: float) -> Iterator[ProcessGroup]:
-    """Join the processes that torchrun started beside this one, each with a GPU of its own where there are GPUs.
+    """Initialize torch.distributed for the processes that torchrun started, with one GPU each if there are GPUs.
 
     Args:
-        timeout_seconds: Without a word from one of them, after which an exchange fails.
+        timeout_seconds: Time-out of a collective.
 
     Raises:
-        ConfigError: What torchrun sets in the environment is not whole, or there are more processes than GPUs.
-        RankError: The processes did not find each other.
+        ConfigError: If torchrun's environment variables are incomplete, or there are more processes than GPUs.
+        RankError: If the processes could not connect.
     """
-    world = world_info_from_env()
-    if world.world_size == 1:
-        yield world
+    group = world_info_from_env()
+    if group.world_size == 1:
+        yield group
         return
     backend = "gloo"
     if torch.cuda.is_available():
-        local = int(os.environ.get("LOCAL_RANK", "0"))
-        if local >= torch.cuda.device_count():
+        local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+        if local_rank >= torch.cuda.device_count():
             raise ConfigError(
-                f"process {local} of this machine finds {torch.cuda.device_count()} GPUs; start as many processes as "
-                "there are GPUs (torchrun --nproc-per-node)"
+                f"LOCAL_RANK is {local_rank}, but this machine has {torch.cuda.device_count()} GPUs. Start at most one "
+                "process per GPU (torchrun --nproc-per-node)."
             )
-        torch.cuda.set_device(local)
+        torch.cuda.set_device(local_rank)
         backend = "cpu:gloo,cuda:nccl"
     try:
         dist.init_process_group(backend, timeout=timedelta(seconds=timeout_seconds))
     except dist.DistError as error:
-        place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         raise RankError(
-            f"rank {world.rank}: the {world.world_size} processes did not find each other at {place} within "
-            f"{timeout_seconds:g} s ({str(error).partition(chr(10))[0]}); start all of them, with an address and a "
-            "port that all of them reach"
+            f"rank {group.rank}: the {group.world_size} processes did not connect at {address} within "
+            f"{timeout_seconds:g} s ({str(error).partition(chr(10))[0]}). Start all of them, with an address and port "
+            "that all can reach."
         ) from error
     try:
-        yield world
+        yield group
     finally:
         time.sleep(SHUTDOWN_GRACE_SECONDS)
         dist.destroy_process_group()
@@ -185,9 +182,9 @@ class _AllGather(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (gradient_NE,) = gradients
-        mine_RE = gradient_NE.new_empty(len(gradient_NE) // ctx.group.world_size, *gradient_NE.shape[1:])
-        _get_collective("reduce_scatter_single", "reduce_scatter_tensor")(mine_RE, gradient_NE.contiguous())
-        return mine_RE, None
+        local_RE = gradient_NE.new_empty(len(gradient_NE) // ctx.group.world_size, *gradient_NE.shape[1:])
+        _get_collective("reduce_scatter_single", "reduce_scatter_tensor")(local_RE, gradient_NE.contiguous())
+        return local_RE, None
 
 
 class _AllReduceSum(torch.autograd.Function):
@@ -213,6 +210,6 @@ def _all_reduce_sum(local: Tensor, sum_gradients: bool) -> Tensor:
 
 
 def _get_collective(name: str, old_name: str) -> Callable[..., object]:
-    """Return an exchange by the name it has since torch 2.13, or the one it had before."""
-    found: Callable[..., object] = getattr(dist, name, None) or getattr(dist, old_name)
-    return found
+    """Return a collective by its name since torch 2.13, or else by its old name."""
+    collective: Callable[..., object] = getattr(dist, name, None) or getattr(dist, old_name)
+    return collective

@@ -1,19 +1,19 @@
-"""Every exception zebra raises on purpose.
+"""The exceptions of zebra.
 
-    ZebraError                     anything below; what the command line shows as one message
-    ├── ConfigError(ValueError)    a knob, flag, recipe or argument that cannot mean anything
-    ├── DataError(ValueError)      captioned images or a data set that cannot be read as asked
-    │   └── BadSample              one sample that cannot be used: skipped, counted by reason
-    ├── ShapeError(ValueError)     tensors that do not fit each other
-    ├── WeightsError(RuntimeError) a model folder, checkpoint or tokenizer that is not whole
-    ├── StoreError(RuntimeError)   a store that is missing, damaged, busy or of another model
-    ├── CheckpointError(OSError)   a checkpoint that could not be written; the one before it is untouched
-    ├── DivergedError(ArithmeticError)  a loss or gradient that is no longer a number
-    ├── RankError(RuntimeError)    a process of a run that is silent or gone; the message names it
-    ├── DownloadError(OSError)     a model of the hub that can be had neither there nor from the cache
-    └── MissingExtra(ImportError)  an optional package that is not installed
+    ZebraError                          root; the command line prints the message without a traceback
+    ├── ConfigError(ValueError)         an invalid setting, flag, recipe or argument
+    ├── DataError(ValueError)           a dataset that cannot be read as requested
+    │   └── BadSample                   one unusable sample: skipped, counted by reason
+    ├── ShapeError(ValueError)          tensors whose shapes do not match
+    ├── WeightsError(RuntimeError)      an incomplete or damaged model folder, checkpoint or tokenizer
+    ├── StoreError(RuntimeError)        a store that is missing, damaged, busy or of another model
+    ├── CheckpointError(OSError)        a checkpoint that could not be written; the previous one is intact
+    ├── DivergenceError(ArithmeticError)  a loss or gradient that is NaN or infinite
+    ├── RankError(RuntimeError)         a rank that does not respond or has exited
+    ├── DownloadError(OSError)          a hub model that is neither reachable nor cached
+    └── MissingExtra(ImportError)       an optional package that is not installed
 
-Each message says what happened, where, and how to mend it.
+Each message says what failed, where, and what to do.
 """
 
 import difflib
@@ -21,7 +21,7 @@ from collections.abc import Iterable
 
 
 class ZebraError(Exception):
-    """The root: catch this to catch everything zebra raises on purpose."""
+    """The base class of all exceptions that zebra raises."""
 
 
 class ConfigError(ZebraError, ValueError):
@@ -29,11 +29,11 @@ class ConfigError(ZebraError, ValueError):
 
 
 class DataError(ZebraError, ValueError):
-    """A data set is missing, damaged or not in the layout it claims."""
+    """A dataset is missing, damaged or not in the expected layout."""
 
 
 class BadSample(DataError):
-    """One sample cannot be used; `reason` is a short phrase that skips are counted by.
+    """One sample is unusable; `reason` is a short phrase under which skips are counted.
 
     >>> BadSample("empty file", "cats/tom.jpg", "0 bytes").reason
     'empty file'
@@ -46,40 +46,40 @@ class BadSample(DataError):
         self.detail = detail
 
     def __reduce__(self) -> tuple[type["BadSample"], tuple[str, str, str]]:
-        """Keep the three parts when a worker process sends the error home."""
+        """Support pickling, which sends the error from a worker process."""
         return BadSample, (self.reason, self.location, self.detail)
 
 
 class ShapeError(ZebraError, ValueError):
-    """Two tensors do not fit: the message names both shapes."""
+    """The shapes of tensors do not match; the message contains them."""
 
 
 class WeightsError(ZebraError, RuntimeError):
-    """A model folder, checkpoint or tokenizer is incomplete, damaged or of another kind."""
+    """A model folder, checkpoint or tokenizer is incomplete, damaged or of an unexpected kind."""
 
 
 class DownloadError(ZebraError, OSError):
-    """The hub, or what it holds, cannot be reached, and the cache does not have it."""
+    """A hub model or file cannot be downloaded and is not cached."""
 
 
 class StoreError(ZebraError, RuntimeError):
-    """A store is missing, damaged, busy, of another model, or cannot take what it was given."""
+    """A store is missing, damaged, busy, of another model, or cannot accept the data."""
 
 
 class CheckpointError(ZebraError, OSError):
-    """A checkpoint cannot be written, for want of room for instance; the one before it is untouched."""
+    """A checkpoint cannot be written, for example on a full disk; the previous one is intact."""
 
 
 class DivergenceError(ZebraError, ArithmeticError):
-    """Training produced NaN or infinity; the weights were not updated with it."""
+    """Training produced NaN or infinity; the weights were not updated."""
 
 
 class RankError(ZebraError, RuntimeError):
-    """Processes that train together have lost one of them."""
+    """A rank of a distributed run does not respond or has exited."""
 
 
 class MissingExtra(ZebraError, ImportError):
-    """An optional package is needed; the message holds the pip command."""
+    """An optional package is missing; the message contains the pip command."""
 
     def __init__(self, package: str, purpose: str, extra: str | None = None) -> None:
         target = f'"zebra-clip[{extra}]"' if extra else package
@@ -87,9 +87,9 @@ class MissingExtra(ZebraError, ImportError):
 
 
 def suggest_name(name: str, known: Iterable[str]) -> str:
-    """Return ' Did you mean …?' for the closest known name, or the list of what is known.
+    """Return ' Did you mean …?' with the closest known name, or the list of known names.
 
-    >>> nearest("learing_rate", ["learning_rate", "seed"])
+    >>> suggest_name("learing_rate", ["learning_rate", "seed"])
     " Did you mean 'learning_rate'?"
     """
     names = sorted(known)

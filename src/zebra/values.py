@@ -1,9 +1,9 @@
-"""The values that walk through the rooms: Record → Batch → Embeddings → Prediction, Score, Hit.
+"""Shared value types: Record, Batch, Embeddings, Prediction, Score, Hit.
 
-The shape alphabet, used in names wherever tensors meet (`image_BE @ text_BE.T`):
+Shape suffixes in the names of tensors (`image_BE @ text_BE.T`):
 
-    B batch · C class · D tower width · E embedding · H, W pixels · K neighbours or shots
-    L text length · N items · P patches · R ranks · T templates · V vocabulary
+    B batch · C class · D tower width · E embedding · H, W pixels · K neighbors or shots
+    L text length · N items · P patches · R rows of one rank · T templates · V vocabulary
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One sample as it lies on disk: an encoded image with what is said about it."""
+    """One sample as stored on disk: an encoded image with its captions or label."""
 
     id: str
-    """Unique and stable inside its source: 'dogs/rex.jpg', 'captions.csv:17', '00000.tar/000000012'."""
+    """Unique and stable within its source: 'dogs/rex.jpg', 'captions.csv:17', '00000.tar/000000012'."""
     image: bytes
     """The encoded file (JPEG, PNG, …), not yet decoded."""
     captions: tuple[str, ...] = ()
-    """Everything said about the image; empty for a labelled evaluation picture."""
+    """All captions of the image; empty for a labeled evaluation image."""
     label: int | None = None
-    """Class index, for evaluation sets."""
+    """Class index, for evaluation datasets."""
 
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """A sample that was left out, and why."""
+    """A skipped sample, with the reason."""
 
     epoch: int
     id: str
@@ -44,21 +44,21 @@ class Skip:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one training step consumes."""
+    """The input of one training step."""
 
     images: Tensor
-    """uint8 [B, 3, H, W]; normalised on the training side, so that workers send a quarter of the bytes."""
+    """uint8 [B, 3, H, W]; normalized in the training process, so that workers send a quarter of the bytes."""
     captions: tuple[str, ...]
     """B captions, one drawn per image."""
     ids: tuple[str, ...]
     """B sample ids."""
     skips: tuple[Skip, ...] = ()
-    """Samples found unusable while this batch was made; each was replaced by a substitute."""
+    """Unusable samples of this batch; each was replaced by a substitute."""
 
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
-    """Unit vectors with their names: all that evaluation and search ever see."""
+    """Unit vectors with their ids, the input of evaluation and search."""
 
     vectors: NDArray[np.float32]
     """float32 [N, E], unit length."""
@@ -66,7 +66,7 @@ class Embeddings:
     labels: NDArray[np.int64] | None = None
     """int64 [N], class indices."""
     fingerprint: str = ""
-    """Of the model that made the vectors."""
+    """Fingerprint of the model that computed the vectors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +89,12 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A picture of a store that answers a query."""
+    """An image in a store that matches a query."""
 
     id: str
     score: float
-    """Cosine of its vector to the query's, in [-1, 1]."""
+    """Cosine similarity to the query, in [-1, 1]."""
     row: Mapping[str, object]
     """Columns of the store, without vector and thumbnail."""
     duplicates: tuple[str, ...] = ()
-    """Ids of near duplicates that score less and stand behind this one, best first."""
+    """Ids of near duplicates with a lower score, best first."""

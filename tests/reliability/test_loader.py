@@ -43,7 +43,13 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def run(source: Source, steps: int, start: int = 0, **options) -> list[Batch]:
-    chosen = {"image_size": 16, "batch_size": 12, "seed": 3, "num_workers": 0, "config": DataConfig()} | options
+    chosen = {
+        "image_size": 16,
+        "batch_size": 12,
+        "seed": 3,
+        "num_workers": 0,
+        "config": DataConfig(),
+    } | options
     return list(iter_batches(source, start_sample=start, num_steps=steps, **chosen))
 
 

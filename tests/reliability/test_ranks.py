@@ -197,7 +197,7 @@ def test_a_process_whose_others_never_come_says_where_it_waited(config):
     second.kill()
     codes, said = ended([first, second], 60)
     assert codes[0] == 1
-    assert "RankError: rank 0: the 2 processes did not find each other at 127.0.0.1:" in said[0]
+    assert "RankError: rank 0: the 2 processes did not connect at 127.0.0.1:" in said[0]
 
 
 def test_processes_that_cannot_share_a_batch_are_told_so(config):

@@ -229,9 +229,7 @@ def test_a_power_cut_at_any_fsync_leaves_the_rows_before_or_after_the_change(
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_a_finished_change_has_synced_its_new_files_and_directories(
-    store_with_rows, monkeypatch, change
-):
+def test_a_finished_change_has_synced_its_new_files_and_directories(store_with_rows, monkeypatch, change):
     store = store_with_rows
     old = list_files(store.path)
     disk = Disk(monkeypatch)

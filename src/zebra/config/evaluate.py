@@ -20,7 +20,7 @@ class EvaluateConfig:
     model: str
     """A model in any layout that `zebra.load` reads."""
     datasets: tuple[str, ...]
-    """Anything `zebra.evaluators.datasets.load_dataset` opens: a folder, a table, hf:org/name, or the name of a built-in
+    """Anything `zebra.evaluators.datasets.load_dataset` opens: a folder, a table, hf:org/name, or the name of a
     or catalog dataset."""
     out: str
     """The directory for metrics.json, results.jsonl, predictions/ and report.html."""

@@ -17,7 +17,7 @@ class FineTuneConfig:
     train_towers: TrainTowers = "all"
     """all: train both towers; text: freeze the image tower (LiT, arXiv 2111.07991); image: freeze the text tower."""
     val_fraction: float = 0.1
-    """Fraction of images in the validation split, which selects the weights; a test split of this size is held out too."""
+    """Fraction of images in the validation split, which selects the weights; as many form a test split."""
     patience: int = 5
     """Evaluations without improvement after which training stops."""
     lora_rank: int | None = None

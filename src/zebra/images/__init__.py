@@ -1,1 +1,1 @@
-"""Encoded pictures in; checked, cropped and resized pixels out."""
+"""Image decoding, preprocessing, augmentation and perceptual hashes."""

@@ -1,4 +1,4 @@
-"""Encoded bytes in, a checked PIL image out; whatever cannot be used raises BadSample with a reason to count by."""
+"""Decode encoded images safely; unusable ones raise BadSample with a reason."""
 
 import io
 import struct
@@ -11,16 +11,16 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from zebra.errors import BadSample
+from zebra.images.formats import UNKNOWN_MEDIA_TYPE, media_type
 
 DecodeMode = Literal["careful", "reference"]
 
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
-"""The only decoders handed bytes of unknown origin; Pillow's rarer ones are where its holes were found."""
+"""The only formats to decode from untrusted bytes; most of Pillow's vulnerabilities were in rarer ones."""
 MAX_PIXELS = 89_478_485
 MIN_SIDE = 8
 MAX_ASPECT_RATIO = 20
 
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", b"RIFF")
 _DECODE_ERRORS = (
     OSError,
     SyntaxError,
@@ -31,10 +31,10 @@ _DECODE_ERRORS = (
     struct.error,
     OverflowError,
 )
-"""What Pillow's decoders raise on damaged bytes, as found by fuzzing; SyntaxError is a broken PNG chunk."""
+"""Exceptions of Pillow's decoders for damaged bytes, found by fuzzing; SyntaxError is a broken PNG chunk."""
 _ORIENTATION_TAG = 0x0112
 _ORIENTATION_KEYS = frozenset({"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"})
-"""Where Pillow finds an orientation."""
+"""Keys of `Image.info` in which Pillow finds an orientation."""
 
 
 def decode_image(
@@ -43,23 +43,22 @@ def decode_image(
     """Decode the first frame of a JPEG, PNG, WebP, GIF or BMP.
 
     Args:
-        location: Names the picture in errors.
-        mode: careful turns the picture upright by its EXIF tag, lays transparency on white, scales 16-bit gray
-            to 8 bits and returns RGB. reference does none of it and returns the picture in its own mode, since
-            the published CLIP preprocessing resizes before it converts (see `Preprocess.pixels`).
-        max_pixels: Largest width × height, checked before any pixel is decoded. Pillow's own ceiling of
-            178,956,970 holds beside it.
+        location: Identifies the image in errors.
+        mode: careful applies the EXIF orientation, composites transparency on white, scales 16-bit gray to 8 bits and
+            returns RGB. reference does none of this and keeps the image mode, because the published CLIP preprocessing
+            resizes before it converts (see `Preprocess.resize_and_crop`).
+        max_pixels: Maximum width × height, checked before decoding. Pillow's own limit of 178,956,970 also applies.
 
     Raises:
-        BadSample: empty file, not an image, truncated image, damaged image, too many pixels, or too thin
-            (a side under 8 pixels, or longer than 20 times the other).
+        BadSample: For an empty file, not an image, a truncated or damaged image, too many pixels, or an image that is
+            too thin (a side under 8 pixels, or more than 20 times as long as the other).
     """
     image = read_header(data, location, max_pixels=max_pixels)
     return read_pixels(image, location, mode=mode)
 
 
 def read_header(data: bytes, location: str, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Return the picture without its pixels, once format and size are found good; errors as in `decode`."""
+    """Open an image without decoding its pixels, and check format and size; errors as in `decode_image`."""
     if not data:
         raise BadSample("empty file", location, "0 bytes")
     with _suppress_warnings():
@@ -69,7 +68,7 @@ def read_header(data: bytes, location: str, *, max_pixels: int = MAX_PIXELS) -> 
 
 
 def read_pixels(image: Image.Image, location: str, *, mode: DecodeMode = "careful") -> Image.Image:
-    """Decode what `read_header` returned; errors as in `decode`."""
+    """Decode the pixels of an image from `read_header`; errors as in `decode_image`."""
     with _suppress_warnings():
         try:
             image.load()
@@ -80,20 +79,20 @@ def read_pixels(image: Image.Image, location: str, *, mode: DecodeMode = "carefu
 
 
 def read_orientation(image: Image.Image) -> int:
-    """Return the EXIF tag that says how the picture lies: 1 if it is upright, or does not say."""
+    """Return the EXIF orientation; 1 if it is upright or missing."""
     if _ORIENTATION_KEYS.isdisjoint(
         image.info
-    ):  # most pictures; asking costs a third of decoding a small one
+    ):  # most images; getexif takes a third of the time of decoding a small one
         return 1
     try:
         with _suppress_warnings():
             return int(image.getexif().get(_ORIENTATION_TAG, 1))
-    except _DECODE_ERRORS:  # broken metadata around a good picture: leave it as it lies
+    except _DECODE_ERRORS:  # broken metadata of a good image: ignore it
         return 1
 
 
 def convert_to_rgb(image: Image.Image) -> Image.Image:
-    """Convert a picture of any mode to RGB, laying transparency on white."""
+    """Convert an image of any mode to RGB, with transparency composited on white."""
     if "transparency" in image.info or "A" in image.getbands():
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
@@ -102,9 +101,9 @@ def convert_to_rgb(image: Image.Image) -> Image.Image:
 
 @contextmanager
 def _suppress_warnings() -> Iterator[None]:
-    """Warnings about odd metadata are no news to a training run, and pixels are counted here.
+    """Suppress Pillow's warnings about metadata and image size; `_check_size` checks the size.
 
-    Filters belong to the whole process: with several threads decoding, one may slip through.
+    Warning filters are per process, so with several decoding threads a warning may still appear.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -112,13 +111,13 @@ def _suppress_warnings() -> Iterator[None]:
 
 
 def _open_image(data: bytes, location: str) -> Image.Image:
-    """Read the header alone."""
+    """Open an image without decoding its pixels."""
     try:
         return Image.open(io.BytesIO(data), formats=IMAGE_FORMATS)
     except Image.DecompressionBombError as error:
         raise BadSample("too many pixels", location, str(error)) from error
     except UnidentifiedImageError as error:
-        reason = "damaged image" if data.startswith(_SIGNATURES) else "not an image"
+        reason = "not an image" if media_type(data) == UNKNOWN_MEDIA_TYPE else "damaged image"
         formats = ", ".join(IMAGE_FORMATS)
         raise BadSample(
             reason, location, f"{len(data)} bytes, starting {data[:16]!r}; readable: {formats}"
@@ -139,7 +138,7 @@ def _check_size(size: tuple[int, int], location: str, max_pixels: int) -> None:
 def _apply_orientation(image: Image.Image) -> Image.Image:
     try:
         return image if read_orientation(image) == 1 else ImageOps.exif_transpose(image)
-    except _DECODE_ERRORS:  # as in `orientation`
+    except _DECODE_ERRORS:  # as in `read_orientation`
         return image
 
 
@@ -148,7 +147,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _convert_16_bit(image: Image.Image) -> Image.Image:
-    """Scale 0…65535 to 0…255; Pillow's own conversion clips nearly everything to white."""
+    """Scale 0…65535 to 0…255; Pillow's conversion clips nearly all values to white."""
     gray = np.asarray(image).astype(np.int64).clip(0, 65535)
     scaled = ((gray * 255 + 32767) // 65535).astype(np.uint8)
     transparent = image.info.get("transparency")

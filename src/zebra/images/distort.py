@@ -1,7 +1,7 @@
-"""A picture in, the same picture as somebody else might have published it out: what a duplicate detector learns from.
+"""Random distortions that near duplicates have, to train a duplicate detector.
 
-The distortions are those of CLIP's appendix C: crops and zooms, ratio of sides, kernel of resizing, turns, JPEG
-quality, hue, saturation and brightness.
+They are those of CLIP's appendix C: crop, aspect ratio, resampling filter, mirroring, rotation, JPEG quality, hue,
+saturation and brightness.
 """
 
 import io
@@ -22,11 +22,11 @@ MAX_RATIO_CHANGE = 4 / 3
 MAX_ROTATION_DEGREES = 15.0
 JPEG_QUALITY_RANGE = (20, 96)
 MAX_HUE_SHIFT, MIN_COLOR_FACTOR = 12, 0.7
-"""Hue moves by so many of 256 steps; saturation and value are multiplied by 0.7 to 1/0.7."""
+"""Hue shifts by at most this many of 256 steps; saturation and value are multiplied by 0.7 to 1/0.7."""
 
 
 def distort_image(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
-    """Return an RGB picture of `size` × `size` pixels, distorted in a random part of these ways."""
+    """Return an RGB image of `size` × `size` pixels with a random subset of the distortions."""
     image = image.convert("RGB")
     if rng.random() < 0.5:
         image = ImageOps.mirror(image)

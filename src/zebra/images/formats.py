@@ -9,7 +9,7 @@ MEDIA_TYPES = {
     b"GIF89a": "image/gif",
     b"BM": "image/bmp",
 }
-"""Signature → media type; WebP needs a second look, because other RIFF files begin alike."""
+"""Signature → media type; WebP is not listed, because other RIFF files have the same first bytes."""
 UNKNOWN_MEDIA_TYPE = "application/octet-stream"
 
 

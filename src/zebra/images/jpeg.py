@@ -1,8 +1,7 @@
-"""An encoded picture and the crop that training wants of it in; pixels no finer than that crop needs out.
+"""Decode JPEGs at reduced size, for a crop that needs fewer pixels.
 
-A JPEG stores frequencies, so it can be decoded at half, a quarter or an eighth of its size for less than the whole
-would cost, and what follows has fewer pixels to shrink. The scales between (libjpeg-turbo has every eighth) are left
-out: they have no SIMD code and take longer than the whole picture.
+A JPEG stores frequencies, so decoding it at 1/2, 1/4 or 1/8 of its size takes less time, and the resize that follows
+has fewer pixels. The other scales of libjpeg-turbo have no SIMD code and take longer than the full size.
 """
 
 from collections.abc import Callable
@@ -18,7 +17,7 @@ CropBox: TypeAlias = tuple[int, int, int, int]
 """Left, top, right, bottom, in pixels."""
 
 DOWNSCALE_FACTORS = (8, 4, 2)
-"""How many times smaller a JPEG may be decoded, the best first."""
+"""Supported downscale factors, the largest first."""
 
 
 def decode_scaled(
@@ -29,25 +28,24 @@ def decode_scaled(
     *,
     max_pixels: int = MAX_PIXELS,
 ) -> tuple[NDArray[np.uint8], CropBox]:
-    """Decode a picture for a crop that becomes `size` pixels wide and high.
+    """Decode an image for a crop that is then resized to `size` × `size` pixels.
 
-    Only a JPEG whose crop stays at least that large is decoded smaller. Decoded whole, its pixels are those of
-    `decode`, and so is the choice of what cannot be used: whatever simplejpeg does not take without a complaint goes
-    to Pillow.
+    A JPEG is decoded smaller only if its crop keeps at least `size` pixels. At full size, the pixels are those of
+    `decode_image`. So are the errors: Pillow decodes anything that simplejpeg rejects.
 
     Args:
-        location: Names the picture in errors.
-        get_crop_box: Width and height of the whole upright picture → the crop. It may be asked twice.
-        max_pixels: As in `decode`.
+        location: Identifies the image in errors.
+        get_crop_box: Maps width and height of the upright full-size image to the crop. It may be called twice.
+        max_pixels: As in `decode_image`.
 
     Returns:
-        RGB uint8 [H, W, 3], and the crop in it, to the nearest pixel.
+        RGB uint8 [H, W, 3], and the crop in it, rounded to pixels.
 
     Raises:
-        BadSample: As in `decode`.
+        BadSample: As in `decode_image`.
     """
     image = read_header(data, location, max_pixels=max_pixels)
-    # MPO is what Pillow calls a JPEG with further pictures behind it; CMYK it converts by rules of its own.
+    # Pillow decodes the rest: MPO is a JPEG with more than one image, and CMYK has conversion rules of its own.
     if image.format == "JPEG" and image.mode in ("RGB", "L") and read_orientation(image) == 1:
         box = get_crop_box(*image.size)
         shorter = min(box[2] - box[0], box[3] - box[1])
@@ -61,7 +59,7 @@ def decode_scaled(
 
 
 def _decode_jpeg(data: bytes, size: tuple[int, int], factor: int) -> NDArray[np.uint8] | None:
-    """Decode all of a JPEG; None if libjpeg finds the least fault in it, such as an end that is missing."""
+    """Decode a JPEG; None if libjpeg reports any problem, such as a missing end."""
     width, height = (-(-length // factor) for length in size)
     try:
         pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(

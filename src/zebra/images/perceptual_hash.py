@@ -1,8 +1,8 @@
-"""Pictures in, 64-bit perceptual hashes out, and which hashes are near to each other.
+"""64-bit perceptual hashes of images (pHash), and search among them.
 
-The hash is that of the lowest 8 × 8 frequencies of the discrete cosine transform (Zauner 2010, "Implementation and
-Benchmarking of Perceptual Image Hash Functions"): it survives rescaling, recompression and small changes of colour, not
-cropping, turning or mirroring. Pictures of one colour all have the same hash.
+The hash is computed from the lowest 8 × 8 frequencies of the discrete cosine transform (Zauner 2010, "Implementation
+and Benchmarking of Perceptual Image Hash Functions"). It is robust to rescaling, recompression and small color changes,
+not to cropping, rotation or mirroring. All images of a single color have the same hash.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,53 +15,53 @@ from zebra.errors import DataError
 
 HASH_BITS, RESIZED_SIDE, NUM_FREQUENCIES = 64, 32, 8
 HASH_BLOCK_SIZE = 2048
-"""Hashes of either set that are compared at once: 16 MiB of distances."""
+"""Hashes per side of a block of comparisons: 16 MiB of distances."""
 
 
 def compute_perceptual_hashes(images: Sequence[Image.Image]) -> NDArray[np.uint64]:
-    """Return the hash of each picture, as `decode` returns them; the highest bit is that of the lowest frequency."""
+    """Return the hash of each image from `decode_image`; the highest bit is that of the lowest frequency."""
     pixels_NHW = np.array([_to_gray(image) for image in images], dtype=np.float64).reshape(
         -1, RESIZED_SIDE, RESIZED_SIDE
     )
     basis = _dct_basis()
     spectrum_NF = (basis @ pixels_NHW @ basis.T).reshape(-1, HASH_BITS)
-    # What is zero but for rounding, as in pictures with a symmetry, must not give bits by chance.
+    # Values that are zero except for rounding, as in symmetric images, must not give random bits.
     spectrum_NF = spectrum_NF.round(3)
-    middle_N1 = np.median(spectrum_NF, axis=1, keepdims=True)
-    packed = np.packbits(spectrum_NF > middle_N1, axis=1)
+    median_N1 = np.median(spectrum_NF, axis=1, keepdims=True)
+    packed = np.packbits(spectrum_NF > median_N1, axis=1)
     return packed.view(">u8")[:, 0].astype(np.uint64)
 
 
 def find_nearest_hashes(
     hash_N: NDArray[np.uint64], reference_M: NDArray[np.uint64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return for each hash the fewest bits by which it differs from a known one, and which: the first of equals.
+    """Return the distance in bits to the nearest reference of each hash, and its index; the first of ties.
 
     Raises:
-        DataError: There are no known hashes.
+        DataError: If there are no reference hashes.
     """
     if not len(reference_M):
-        raise DataError("there are no hashes to compare with; hash the training pictures first")
+        raise DataError("no reference hashes; hash the training images first")
     distance_N = np.full(len(hash_N), HASH_BITS + 1, dtype=np.int64)
-    which_N = np.zeros(len(hash_N), dtype=np.int64)
+    nearest_N = np.zeros(len(hash_N), dtype=np.int64)
     for row, column, agreement in _iter_blocks(hash_N, reference_M):
         best = agreement.argmax(axis=1)
         distance = (HASH_BITS - agreement[np.arange(len(best)), best].astype(np.int64)) // 2
         rows = row + np.flatnonzero(distance < distance_N[row : row + len(best)])
-        distance_N[rows], which_N[rows] = distance[rows - row], column + best[rows - row]
-    return distance_N, which_N
+        distance_N[rows], nearest_N[rows] = distance[rows - row], column + best[rows - row]
+    return distance_N, nearest_N
 
 
 def find_hash_pairs(
     hash_N: NDArray[np.uint64], reference_M: NDArray[np.uint64], max_distance: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return all pairs that differ in at most `max_distance` bits: rows of the first, rows of the second, distances."""
-    found = [np.zeros((3, 0), dtype=np.int64)]
+    """Return all pairs within `max_distance` bits: indices in hash_N, indices in reference_M, distances."""
+    parts = [np.zeros((3, 0), dtype=np.int64)]
     for row, column, agreement in _iter_blocks(hash_N, reference_M):
         first, second = np.nonzero(agreement >= HASH_BITS - 2 * max_distance)
         bits = (HASH_BITS - agreement[first, second].astype(np.int64)) // 2
-        found.append(np.stack([first + row, second + column, bits]))
-    pairs = np.concatenate(found, axis=1)
+        parts.append(np.stack([first + row, second + column, bits]))
+    pairs = np.concatenate(parts, axis=1)
     return pairs[0], pairs[1], pairs[2]
 
 
@@ -70,18 +70,18 @@ def _to_gray(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _dct_basis() -> NDArray[np.float64]:
-    """Return the first rows of the DCT-II, [8, 32], all of one scale as in ImageHash, whose `phash` this equals."""
-    frequency, place = np.arange(NUM_FREQUENCIES)[:, None], np.arange(RESIZED_SIDE) + 0.5
-    basis: NDArray[np.float64] = 2 * np.cos(np.pi * frequency * place / RESIZED_SIDE)
+    """Return the first rows of the DCT-II, [8, 32], without normalization, like `phash` of ImageHash."""
+    frequency, position = np.arange(NUM_FREQUENCIES)[:, None], np.arange(RESIZED_SIDE) + 0.5
+    basis: NDArray[np.float64] = 2 * np.cos(np.pi * frequency * position / RESIZED_SIDE)
     return basis
 
 
 def _iter_blocks(
     hash_N: NDArray[np.uint64], reference_M: NDArray[np.uint64]
 ) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
-    """Yield (first row, first column, agreement): equal bits less different ones, by a product of signs.
+    """Yield (first row, first column, agreement): the number of equal bits minus different bits.
 
-    The product is exact in float32 and runs at the speed of BLAS.
+    A product of signs computes it: exact in float32, at the speed of BLAS.
     """
     for row in range(0, len(hash_N), HASH_BLOCK_SIZE):
         sign_NF = _bits_to_signs(hash_N[row : row + HASH_BLOCK_SIZE])

@@ -1,4 +1,4 @@
-"""PIL images in, the tensor a tower expects out; bit for bit what CLIP's published preprocessing computes."""
+"""Image preprocessing, bit-identical to CLIP's published preprocessing."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -21,24 +21,24 @@ OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
 @dataclass(frozen=True, slots=True)
 class Preprocess:
-    """How a picture becomes the input of a model; written beside the weights as preprocess.json."""
+    """Preprocessing of the images of a model; stored beside the weights as preprocess.json."""
 
     image_size: int
-    """Side of the square input, in pixels."""
+    """Side of the square input in pixels."""
     resize: Literal["shortest", "squash"] = "shortest"
-    """shortest scales the shorter side and cuts the centre square; squash ignores the aspect ratio."""
+    """shortest scales the shorter side and crops the center square; squash ignores the aspect ratio."""
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
-    """The filter of the resize, as Pillow computes it."""
+    """The resampling filter of the resize, as in Pillow."""
     crop: Literal["half_even", "floor"] = "half_even"
-    """How the centre crop rounds an odd margin: half_even is torchvision's rule, floor is that of transformers."""
+    """Rounding of an odd margin of the center crop: half_even as in torchvision, floor as in transformers."""
     rgb: Literal["last", "first"] = "last"
-    """When other modes become RGB: after the crop, as OpenAI and open_clip do it, dropping transparency, or before the
-    resize, as transformers does it, laying transparency on white."""
+    """When other modes are converted to RGB: after the crop, dropping transparency (OpenAI, open_clip), or before the
+    resize, compositing transparency on white (transformers)."""
     mean: tuple[float, float, float] = OPENAI_MEAN
-    """Per channel, of values in [0, 1]."""
+    """Mean per channel of values in [0, 1]."""
     std: tuple[float, float, float] = OPENAI_STD
     decode: DecodeMode = "careful"
-    """How `zebra.images.decode` reads files for this model."""
+    """Decode mode of `zebra.images.decode` for this model."""
 
     def __post_init__(self) -> None:
         if self.image_size < 1:
@@ -47,25 +47,25 @@ class Preprocess:
             raise ConfigError(f"std is {self.std}; every channel must be positive")
 
     def resize_and_crop(self, image: Image.Image) -> NDArray[np.uint8]:
-        """Resize, cut the centre square and convert to RGB, as uint8 [3, H, W].
+        """Resize, center-crop and convert to RGB, as uint8 [3, H, W].
 
-        When it is converted shows on images that are not RGB yet: a palette image, for instance, is resized by
-        nearest colour unless it is converted first.
+        The order matters for images that are not RGB: a palette image, for example, is resized by nearest neighbor
+        unless it is converted first.
         """
         size, image = self.image_size, convert_to_rgb(image) if self.rgb == "first" else image
         target = (size, size) if self.resize == "squash" else _resized_size(image.size, size)
         image = image.resize(target, Image.Resampling[self.interpolation.upper()])
         image = image.crop(_center_crop_box(image.size, size, self.crop))
-        image.info.pop("transparency", None)  # changes no colour; Pillow would warn that it is dropped
+        image.info.pop("transparency", None)  # does not change colors; avoids a warning of Pillow
         return to_channels_first(image.convert("RGB"))
 
     def normalize(self, images: Tensor) -> Tensor:
-        """Turn uint8 [B, 3, H, W] into float32 of roughly zero mean and unit variance, on the same device.
+        """Convert uint8 [B, 3, H, W] to normalized float32, on the same device.
 
-        The arithmetic is torchvision's, bit for bit; transformers divides by 255 in double precision, which moves
-        a value by at most 1e-6.
+        The result is bit-identical to torchvision. transformers divides by 255 in double precision, which changes a
+        value by at most 1e-6.
         """
-        # As large as one picture, and laid out like it: per channel alone, channels-last pictures take twice as long.
+        # Full-size constants in the memory format of the images: [3, 1, 1] takes twice as long for channels-last.
         like = torch.zeros_like(images[:1], dtype=torch.float32)
         mean, std = (
             like + torch.tensor(v, device=images.device).view(3, 1, 1) for v in (self.mean, self.std)
@@ -73,30 +73,30 @@ class Preprocess:
         return images.float().div_(255).sub_(mean).div_(std)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what `from_json` reads back."""
+        """Return a mapping that `from_dict` reads."""
         return {name: list(v) if isinstance(v, tuple) else v for name, v in dataclasses.asdict(self).items()}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> "Preprocess":
-        """Read `to_json`'s mapping; every key must be there, since a guessed one would change the vectors.
+        """Read a mapping from `to_dict`. Every key is required, because a wrong default would change the vectors.
 
         Raises:
-            ConfigError: A key is unknown (with the nearest name) or missing, or a value of the wrong type.
+            ConfigError: If a key is unknown or missing, or a value has the wrong type.
         """
         preprocess = structure(cls, raw, "preprocess")
         missing = [field.name for field in dataclasses.fields(cls) if field.name not in raw]
         if missing:
-            raise ConfigError(f"preprocess lacks {', '.join(missing)}")
+            raise ConfigError(f"missing settings in preprocess: {', '.join(missing)}")
         return preprocess
 
 
 def to_channels_first(image: Image.Image) -> NDArray[np.uint8]:
-    """Copy an RGB image into a writable uint8 array [3, H, W]."""
+    """Copy an RGB image to a writable uint8 array [3, H, W]."""
     return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
 
 def _resized_size(size: tuple[int, int], target: int) -> tuple[int, int]:
-    """Scale (width, height) so that the shorter becomes `target`; torchvision and transformers truncate the longer."""
+    """Return the size with `target` as the shorter side; the longer is truncated, as in the reference libraries."""
     width, height = size
     if width <= height:
         return target, int(target * height / width)
@@ -106,7 +106,7 @@ def _resized_size(size: tuple[int, int], target: int) -> tuple[int, int]:
 def _center_crop_box(
     size: tuple[int, int], side: int, rounding: Literal["half_even", "floor"]
 ) -> tuple[int, int, int, int]:
-    """Return the box of the centre square; Python rounds halves to even, as torchvision does."""
+    """Return the box of the center square; Python rounds halves to even, as torchvision does."""
     if rounding == "floor":
         left, top = ((length - side) // 2 for length in size)
     else:

@@ -1,4 +1,4 @@
-"""Objectives: what a model made of images and texts in, one scalar out."""
+"""Training objectives: InfoNCE, the sigmoid loss, and two baselines."""
 
 from zebra.losses.contrastive import info_nce as info_nce
 from zebra.losses.predictive import bag_of_words_loss as bag_of_words_loss

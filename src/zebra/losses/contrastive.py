@@ -1,7 +1,7 @@
-"""Symmetric InfoNCE (CLIP §2.3, Fig. 3): N matching pairs in, one scalar out, without N × N numbers in memory.
+"""Symmetric InfoNCE (CLIP §2.3, Fig. 3), without the N × N logits in memory.
 
-Only the log-sum-exp of every row and column is kept, and tiles are computed a second time in the backward pass
-(Inf-CL, Cheng et al. 2024, arXiv 2410.17243): four products of N × N × E instead of three.
+Only the log-sum-exp of every row and column is stored; the backward pass recomputes the tiles (Inf-CL, Cheng et al.
+2024, arXiv 2410.17243). This takes four products of N × N × E instead of three.
 """
 
 from typing import Any
@@ -22,26 +22,25 @@ def info_nce(
     tile_rows: int | None = 1024,
     group: ProcessGroup = SINGLE_PROCESS,
 ) -> Tensor:
-    """Average the cross-entropy of finding each image's text and each text's image among N.
+    """Return the mean cross-entropy of image-to-text and text-to-image classification among N pairs.
 
     Args:
-        image_NE: Unit vectors [N, E]; of several processes, this one's images [R, E].
-        text_NE: Unit vectors [N, E]; row i belongs to image i; of several processes, the texts of all (`World.rows`).
-        logit_scale: The multiplier of cosine similarities, already exponentiated.
-        tile_rows: Most rows of the N × N logits that exist at a time, in the backward pass too; how many columns,
-            `zebra.losses.tiles` decides by memory. Alone, a batch no larger than this, or any with None, is computed
-            whole.
-        group: The processes that share the batch. Each computes its own rows; of the columns, a maximum and a sum are
-            exchanged, N numbers each.
+        image_NE: Unit vectors [N, E]; in a group, the local images [R, E].
+        text_NE: Unit vectors [N, E], row i matching image i; in a group, the texts of all ranks, gathered.
+        logit_scale: Multiplier of the cosine similarities, already exponentiated.
+        tile_rows: Maximum rows of the N × N logits in memory, in the backward pass too; `zebra.losses.tiles` chooses
+            the columns by memory. One process computes a batch of at most this size, or any with None, densely.
+        group: The processes that share the batch. Each computes its own rows, and all-reduces a maximum and a sum per
+            column.
 
     Returns:
-        The loss of the whole batch, a scalar; gradients flow to all three arguments, once. Those of several processes
-        are parts, to be added up. Computed in fp32 even under autocast, since bf16 logits near 100 are half a unit
-        apart; fp64 vectors stay fp64.
+        The loss of the global batch, a scalar, differentiable once in all three arguments. In a group, each process
+        has a part of the gradients: sum them. Computed in fp32 even under autocast, because bf16 logits near 100 are
+        0.5 apart; fp64 vectors stay fp64.
 
     Raises:
-        ShapeError: The two sides do not fit, or are empty.
-        ConfigError: `tile_rows` is not positive; in the backward pass of tiles, `create_graph=True` was given.
+        ShapeError: If the shapes do not match, or are empty.
+        ConfigError: If `tile_rows` is not positive, or a tiled backward pass has `create_graph=True`.
     """
     with torch.autocast(image_NE.device.type, enabled=False):
         image_NE, text_NE = prepare_pairs("info_nce", image_NE, text_NE, tile_rows, group)
@@ -51,14 +50,14 @@ def info_nce(
             target_N = torch.arange(len(logits_NN), device=logits_NN.device)
             return (F.cross_entropy(logits_NN, target_N) + F.cross_entropy(logits_NN.T, target_N)) / 2
         first, rows = group.rank * len(image_NE), tile_rows or len(image_NE)
-        parts: tuple[Tensor, ...] = TiledLogSumExp.apply(scaled_RE, text_NE, rows, first)  # type: ignore[no-untyped-call]  # so in torch
+        parts: tuple[Tensor, ...] = TiledLogSumExp.apply(scaled_RE, text_NE, rows, first)  # type: ignore[no-untyped-call]  # untyped in torch
         match_R, row_max_R, row_sum_R, column_max_N, column_sum_N = parts
         max_N = group.all_reduce_max(column_max_N)
-        mine_N = F.pad(match_R, (first, len(text_NE) - first - len(match_R)))
+        local_N = F.pad(match_R, (first, len(text_NE) - first - len(match_R)))
         sum_N, match_N = group.all_reduce_sum(
-            torch.stack([column_sum_N * (column_max_N - max_N).exp(), mine_N])
+            torch.stack([column_sum_N * (column_max_N - max_N).exp(), local_N])
         )
-        # The large numbers are subtracted first: the cross-entropy of a pair found easily keeps its digits.
+        # Subtract the maximum first, so that small cross-entropies keep their precision.
         image_to_text = group.all_reduce_sum(((row_max_R - match_R) + row_sum_R.log()).sum())
         text_to_image = ((max_N - match_N) + sum_N.log()).sum()
         loss: Tensor = (image_to_text + text_to_image) / (2 * len(text_NE))
@@ -66,18 +65,18 @@ def info_nce(
 
 
 class TiledLogSumExp(torch.autograd.Function):
-    """All that InfoNCE takes from the logits z = rows · columnsᵀ: matches, and log-sum-exps of rows and columns.
+    """The matching logits, and the log-sum-exp of each row and column of z = rows · columnsᵀ, computed in tiles.
 
-    A log-sum-exp comes in two parts, a maximum m and s = Σ exp(z - m), and is m + log s. It does not depend on m,
-    so m passes no gradient. Processes that hold some rows each and all the columns have their rows' parts whole, and
-    those of the columns after one exchange: m is the largest of theirs, s the sum of their s · exp(their m - m).
+    A log-sum-exp m + log s is returned as a maximum m and s = Σ exp(z - m). It does not depend on m, so m gets no
+    gradient. A process with some rows and all columns has the final values of its rows. Those of the columns need an
+    all-reduce: m is the maximum of the local m_r, and s the sum of s_r · exp(m_r - m).
     """
 
     @staticmethod
     def forward(
         ctx: Any, row_RE: Tensor, column_CE: Tensor, tile_rows: int, first_match: int
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Return match_R, row_max_R, row_sum_R, column_max_C, column_sum_C; the arguments are those of `tiles`."""
+        """Return match_R, row_max_R, row_sum_R, column_max_C, column_sum_C; the arguments are those of `iter_tiles`."""
         match_R = row_RE.new_empty(len(row_RE))
         row_max_R, row_sum_R = torch.full_like(match_R, -torch.inf), torch.zeros_like(match_R)
         column_sum_C = row_RE.new_zeros(len(column_CE))
@@ -101,7 +100,7 @@ class TiledLogSumExp(torch.autograd.Function):
         row_RE, column_CE, row_max_R, column_max_C = ctx.saved_tensors
         grad_row_RE = torch.zeros_like(row_RE) if ctx.needs_input_grad[0] else None
         grad_column_CE = torch.zeros_like(column_CE) if ctx.needs_input_grad[1] else None
-        # Products in place or with `out` are never autocast, wherever backward is called.
+        # In-place products and products with `out` are never autocast.
         for tile in iter_tiles(row_RE, column_CE, ctx.tile_rows, ctx.first_match):
             rows, columns, logits = tile.rows, tile.columns, tile.logits
             grad = torch.sub(logits, row_max_R[rows, None], out=tile.scratch).exp_()
@@ -116,7 +115,7 @@ class TiledLogSumExp(torch.autograd.Function):
 
 
 def _update_log_sum_exp(max_: Tensor, sum_: Tensor, logits: Tensor, dim: int, scratch: Tensor) -> None:
-    """Take logits along `dim` into the running maximum and the running sum of exp(logit - maximum), in place."""
+    """Update the running maximum and the running sum of exp(logit - maximum) along `dim`, in place."""
     new_max = torch.maximum(max_, logits.amax(dim))
     terms = torch.sub(logits, new_max.unsqueeze(dim), out=scratch).exp_()
     sum_.mul_((max_ - new_max).exp_()).add_(terms.sum(dim))

@@ -1,4 +1,4 @@
-"""The two sides of a loss in, checked and in the precision it is computed in out."""
+"""Validation and precision of the inputs of a loss."""
 
 import torch
 from torch import Tensor
@@ -10,16 +10,19 @@ from zebra.errors import ConfigError, ShapeError
 def prepare_pairs(
     loss_name: str, image_RE: Tensor, text_NE: Tensor, tile_rows: int | None, group: ProcessGroup
 ) -> tuple[Tensor, Tensor]:
-    """Return both sides in fp32, or in fp64 where one of them is.
+    """Return both inputs in fp32, or in fp64 if either is fp64.
 
     Raises:
-        ShapeError: The two sides do not fit, or are empty.
-        ConfigError: `tile_rows` is not positive.
+        ShapeError: If the shapes do not match, or are empty.
+        ConfigError: If `tile_rows` is not positive.
     """
-    fits = image_RE.ndim == 2 and text_NE.shape == (group.world_size * len(image_RE), *image_RE.shape[1:])
-    if not fits or not image_RE.numel():
+    shapes_match = image_RE.ndim == 2 and text_NE.shape == (
+        group.world_size * len(image_RE),
+        *image_RE.shape[1:],
+    )
+    if not shapes_match or not image_RE.numel():
         needed = (
-            "as two filled [N, E] tensors of one shape, row i of both being pair i"
+            "as two non-empty [N, E] tensors of one shape, with pair i in row i of both"
             if group.world_size == 1
             else f"as [R, E] of this process and [N, E] of all {group.world_size}, N = {group.world_size} R"
         )

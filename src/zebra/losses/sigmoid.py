@@ -1,7 +1,7 @@
-"""Pairwise sigmoid loss (SigLIP, Zhai et al. 2023, Alg. 1): N pairs in, one scalar out, no N × N numbers in memory.
+"""Pairwise sigmoid loss (SigLIP, Zhai et al. 2023, Alg. 1), without the N × N logits in memory.
 
-Every image meets every text in a yes-or-no question of its own, so a running sum is all that is kept; tiles are
-computed a second time in the backward pass.
+Each image-text pair is a binary classification, so only a running sum is stored; the backward pass recomputes the
+tiles.
 """
 
 from typing import Any
@@ -23,23 +23,23 @@ def sigmoid_loss(
     tile_rows: int | None = 1024,
     group: ProcessGroup = SINGLE_PROCESS,
 ) -> Tensor:
-    """Ask of each image and each text whether they match; sum the log losses over texts, average over images.
+    """Return the binary log loss of all image-text pairs, summed over texts and averaged over images.
 
     Args:
-        image_NE: Unit vectors [N, E]; of several processes, this one's images [R, E].
-        text_NE: Unit vectors [N, E]; row i belongs to image i; of several processes, the texts of all (`World.rows`).
-        logit_scale: The multiplier of cosine similarities, already exponentiated.
-        logit_bias: Added to every scaled similarity; negative at first, since nearly all answers are no.
+        image_NE: Unit vectors [N, E]; in a group, the local images [R, E].
+        text_NE: Unit vectors [N, E], row i matching image i; in a group, the texts of all ranks, gathered.
+        logit_scale: Multiplier of the cosine similarities, already exponentiated.
+        logit_bias: Added to every scaled similarity; initially negative, because nearly all pairs are negative.
         tile_rows: As in `info_nce`.
-        group: The processes that share the batch; each asks the questions of its own images.
+        group: The processes that share the batch; each computes the rows of its own images.
 
     Returns:
-        The loss of the whole batch, a scalar; gradients flow to the first four arguments, once. Those of several
-        processes are parts, to be added up. Computed in fp32 even under autocast; fp64 vectors stay fp64.
+        The loss of the global batch, a scalar, differentiable once in the first four arguments. In a group, each
+        process has a part of the gradients: sum them. Computed in fp32 even under autocast; fp64 vectors stay fp64.
 
     Raises:
-        ShapeError: The two sides do not fit, or are empty.
-        ConfigError: `tile_rows` is not positive; in the backward pass of tiles, `create_graph=True` was given.
+        ShapeError: If the shapes do not match, or are empty.
+        ConfigError: If `tile_rows` is not positive, or a tiled backward pass has `create_graph=True`.
     """
     with torch.autocast(image_NE.device.type, enabled=False):
         image_NE, text_NE = prepare_pairs("sigmoid_loss", image_NE, text_NE, tile_rows, group)
@@ -51,18 +51,18 @@ def sigmoid_loss(
             return -F.logsigmoid(sign_NN * logits_NN).sum() / num_pairs
         bias = torch.as_tensor(logit_bias, dtype=scaled_RE.dtype, device=scaled_RE.device)
         first, rows = group.rank * len(image_NE), tile_rows or len(image_NE)
-        total: Tensor = TiledLogSigmoid.apply(scaled_RE, text_NE, bias, rows, first)  # type: ignore[no-untyped-call]  # so in torch
+        total: Tensor = TiledLogSigmoid.apply(scaled_RE, text_NE, bias, rows, first)  # type: ignore[no-untyped-call]  # untyped in torch
         return group.all_reduce_sum(total) / num_pairs
 
 
 class TiledLogSigmoid(torch.autograd.Function):
-    """The sum of log losses over all rows and columns; processes that hold some rows each add theirs up."""
+    """The sum of log losses over all rows and columns, computed in tiles."""
 
     @staticmethod
     def forward(
         ctx: Any, row_RE: Tensor, column_CE: Tensor, bias: Tensor, tile_rows: int, first_match: int
     ) -> Tensor:
-        """Return Σ log(1 + exp(±z)), z = rows · columnsᵀ + bias, minus where they match; see `tiles`."""
+        """Return Σ log(1 + exp(±z)), z = rows · columnsᵀ + bias, with a minus for matching pairs; see `iter_tiles`."""
         total, zero = row_RE.new_zeros(()), row_RE.new_zeros(())
         for tile in iter_tiles(row_RE, column_CE, tile_rows, first_match):
             total += torch.logaddexp(_negate_matching_logits(tile, bias), zero, out=tile.scratch).sum()
@@ -82,7 +82,7 @@ class TiledLogSigmoid(torch.autograd.Function):
             for value, needed in zip(ctx.saved_tensors, ctx.needs_input_grad[:3], strict=True)
         )
         grad_row_RE, grad_column_CE, grad_bias = grads
-        # Products in place or with `out` are never autocast, wherever backward is called.
+        # In-place products and products with `out` are never autocast.
         for tile in iter_tiles(row_RE, column_CE, ctx.tile_rows, ctx.first_match):
             grad = _negate_matching_logits(tile, bias).sigmoid_()
             grad.diagonal(tile.diagonal_offset).neg_()
@@ -99,7 +99,7 @@ class TiledLogSigmoid(torch.autograd.Function):
 
 
 def _negate_matching_logits(tile: Tile, bias: Tensor) -> Tensor:
-    """Make a tile's logits, in place, large where the answer is wrong: z where nothing matches, -z where it does."""
+    """Add the bias to a tile's logits and negate those of matching pairs, in place."""
     logits = tile.logits.add_(bias)
     logits.diagonal(tile.diagonal_offset).neg_()
     return logits

@@ -1,4 +1,4 @@
-"""The towers and the models that are made of them: pixels and token ids in, vectors of one space out."""
+"""CLIP, its image and text towers, and the two baselines of the paper."""
 
 from zebra.models.bag_of_words import BagOfWords as BagOfWords
 from zebra.models.captioner import Captioner as Captioner

@@ -1,4 +1,4 @@
-"""CLIP itself: images and texts in, unit vectors of one space and their similarities out (CLIP §2.3, Fig. 3)."""
+"""The CLIP model: an image tower and a text tower (CLIP §2.3, Fig. 3)."""
 
 import math
 
@@ -14,15 +14,15 @@ from zebra.models.towers import build_image_tower
 
 INITIAL_TEMPERATURE = 0.07
 INITIAL_SCALE_AND_BIAS = (10.0, -10.0)
-"""Multiplier and bias that a model with a bias starts from (SigLIP §3.2)."""
+"""Initial logit scale and bias of a model with a bias (SigLIP §3.2)."""
 MAX_LOGIT_SCALE = 100.0
 
 
 class CLIP(nn.Module):
     """An image tower, a text tower and a learned temperature.
 
-    Differs: the text tower is a module of its own here; `zebra.pretrained.weights` drops its prefix on disk,
-    so that files carry the published names (`token_embedding.weight`, `visual.proj`, …).
+    Differs: the text tower is a separate module; `zebra.pretrained.weights` drops its prefix on disk, so that files
+    have the published names (`token_embedding.weight`, `visual.proj`, …).
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -38,18 +38,18 @@ class CLIP(nn.Module):
             initialize_text(self.text)
         scale, bias = INITIAL_SCALE_AND_BIAS if config.logit_bias else (1 / INITIAL_TEMPERATURE, 0.0)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(scale)))
-        """Logarithm of the multiplier of cosine similarities."""
+        """Logarithm of the multiplier of the cosine similarities."""
         self.logit_bias = nn.Parameter(torch.tensor(bias)) if config.logit_bias else None
-        """Added to the multiplied similarities, before a sigmoid."""
+        """Added to the scaled similarities before the sigmoid."""
 
     def encode_images(self, images_B3HW: Tensor, ids_keep_BK: Tensor | None = None) -> Tensor:
-        """Embed normalised pixels, float [B, 3, H, W], as unit vectors [B, E].
+        """Embed normalized pixels, float [B, 3, H, W], as unit vectors [B, E].
 
         Args:
-            ids_keep_BK: Patches that a tower of patches sees, int64; None: all.
+            ids_keep_BK: Patches that a Vision Transformer keeps, int64; None keeps all.
         """
-        seen = () if ids_keep_BK is None else (ids_keep_BK,)
-        return _l2_normalize(self.visual(images_B3HW, *seen))
+        args = () if ids_keep_BK is None else (ids_keep_BK,)
+        return _l2_normalize(self.visual(images_B3HW, *args))
 
     def encode_texts(self, tokens_BL: Tensor) -> Tensor:
         """Embed token ids, int64 [B, L], as unit vectors [B, E]."""
@@ -58,16 +58,16 @@ class CLIP(nn.Module):
     def forward(
         self, images_B3HW: Tensor, tokens_BL: Tensor, ids_keep_BK: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return image vectors [B, E], text vectors [B, E] and the multiplier of their similarities."""
+        """Return image vectors [B, E], text vectors [B, E] and the logit scale."""
         images_BE = self.encode_images(images_B3HW, ids_keep_BK)
         return images_BE, self.encode_texts(tokens_BL), self.logit_scale.exp()
 
     @torch.no_grad()
     def clamp_logit_scale(self) -> None:
-        """Keep the multiplier in [1, 100]; called after every optimizer step (CLIP §2.5)."""
+        """Clamp the logit scale to [1, 100]; call this after every optimizer step (CLIP §2.5)."""
         self.logit_scale.clamp_(0.0, math.log(MAX_LOGIT_SCALE))
 
 
 def _l2_normalize(x_BE: Tensor) -> Tensor:
-    """Normalise rows, in fp32 at least."""
+    """Normalize rows, in fp32 or better."""
     return F.normalize(x_BE.to(torch.promote_types(x_BE.dtype, torch.float32)), dim=-1)

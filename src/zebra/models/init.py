@@ -1,4 +1,4 @@
-"""Initial weights of the towers (OpenAI's published code; the paper's own ViT initialisation is unpublished)."""
+"""Initial weights of the towers, as in OpenAI's published code."""
 
 from torch import nn
 
@@ -10,7 +10,7 @@ from zebra.models.transformer import MLP, Attention
 
 
 def initialize_text(tower: TextTransformer) -> None:
-    """Draw the text tower: embeddings N(0, 0.02) and N(0, 0.01), matrices scaled by width and depth."""
+    """Initialize the text tower: embeddings N(0, 0.02) and N(0, 0.01), matrices scaled by width and depth."""
     width, layers = tower.token_embedding.embedding_dim, len(tower.transformer.resblocks)
     nn.init.normal_(tower.token_embedding.weight, std=0.02)
     nn.init.normal_(tower.positional_embedding, std=0.01)
@@ -23,7 +23,7 @@ def initialize_text(tower: TextTransformer) -> None:
 
 
 def initialize_resnet(tower: ModifiedResNet) -> None:
-    """Draw the attention pool N(0, C^-½) and start every residual branch at zero."""
+    """Initialize the attention pool with N(0, C^-½) and every residual branch with zero."""
     pool = tower.attnpool
     for linear in (pool.q_proj, pool.k_proj, pool.v_proj, pool.c_proj):
         nn.init.normal_(linear.weight, std=pool.c_proj.in_features**-0.5)
@@ -33,7 +33,7 @@ def initialize_resnet(tower: ModifiedResNet) -> None:
 
 
 def initialize_siglip(tower: SiglipVision | SiglipText) -> None:
-    """Draw a SigLIP tower (big_vision's published code): Xavier matrices, MLP biases N(0, 1e-6)."""
+    """Initialize a SigLIP tower as big_vision does: Xavier matrices, MLP biases N(0, 1e-6)."""
     for module in tower.modules():
         if isinstance(module, Attention):
             nn.init.xavier_uniform_(module.out_proj.weight)

@@ -1,4 +1,4 @@
-"""A config in, its image tower with first weights out: what CLIP shares with the baselines it is measured against."""
+"""Build the image tower of a config; CLIP and the baselines share it."""
 
 from zebra.config.model import ModelConfig, SiglipVisionConfig, VisionTransformerConfig
 from zebra.models.image.resnet import ModifiedResNet
@@ -10,7 +10,7 @@ ImageTower = VisionTransformer | ModifiedResNet | SiglipVision
 
 
 def build_image_tower(config: ModelConfig) -> ImageTower:
-    """Make the image tower: pixels [B, 3, H, W] to embeddings [B, E], not yet of unit length."""
+    """Build an image tower with initial weights; it maps pixels [B, 3, H, W] to embeddings [B, E]."""
     if isinstance(config.vision, VisionTransformerConfig):
         return VisionTransformer(config.vision, config.image_size, config.embed_dim)
     if isinstance(config.vision, SiglipVisionConfig):

@@ -1,7 +1,7 @@
-"""Pre-LN transformer blocks shared by the image and the text tower (CLIP §2.4): tokens [B, L, D] in and out.
+"""Pre-LN transformer blocks of the image and text towers (CLIP §2.4).
 
-Texts pass as one flat run of tokens [N, D] (`packing`): only attention needs to know which of them see each other.
-Parameter names are those of the published checkpoints, so that weights move between libraries untouched.
+Images are sequences [B, L, D]; texts are one packed sequence [N, D] (`packing`), which only attention treats
+differently. Parameter names are those of the published checkpoints.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,16 +17,16 @@ from zebra.config.model import Activation, TransformerConfig
 from zebra.models.packing import PackedTexts
 
 AttentionMask = PackedTexts | Tensor | None
-"""Which tokens see which: those of a run [N, D] as it says; those of sequences [B, L, D] by a mask [L, L], or all."""
+"""Which tokens attend to which: PackedTexts for [N, D]; a bool mask [L, L], or None for all, for [B, L, D]."""
 OutputIndex = Tensor | tuple[slice, int] | EllipsisType
-"""Indexes tokens: those whose states are wanted."""
+"""Index of the tokens whose outputs are computed."""
 
 
 class _QuickGELU(torch.autograd.Function):
-    """x · sigmoid(1.702 x) = silu(1.702 x) / 1.702, so its derivative is that of silu at 1.702 x.
+    """The function x · sigmoid(1.702 x), with a backward pass that stores only x.
 
-    Recorded operator by operator it would also keep the sigmoid, a fifth of what a block keeps for its gradients, and
-    round a gradient in bf16 five times.
+    It equals silu(1.702 x) / 1.702, so its derivative is that of silu at 1.702 x. Autograd would also store the
+    sigmoid, a fifth of the activations of a block, and round a bf16 gradient five times.
     """
 
     @staticmethod
@@ -41,12 +41,12 @@ class _QuickGELU(torch.autograd.Function):
 
 
 def quick_gelu(x: Tensor) -> Tensor:
-    """Return x · sigmoid(1.702 x), the approximation OpenAI's weights were trained with."""
+    """Return x · sigmoid(1.702 x), the activation of OpenAI's weights."""
     return _QuickGELU.apply(x)  # type: ignore[no-untyped-call]
 
 
 def gelu_tanh(x: Tensor) -> Tensor:
-    """Return GELU by its tanh approximation, the one SigLIP's weights were trained with."""
+    """Return the tanh approximation of GELU, the activation of SigLIP's weights."""
     return F.gelu(x, approximate="tanh")
 
 
@@ -60,13 +60,13 @@ ACTIVATION_FUNCTIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
 def dot_product_attention(
     query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None
 ) -> Tensor:
-    """Mix values [B, heads, K, d] by how well their keys answer each query [B, heads, Q, d].
+    """Return scaled dot-product attention of queries [B, heads, Q, d] to keys and values [B, heads, K, d].
 
     Args:
-        attn_mask: Which keys count for which query, bool, broadcast to [B, heads, Q, K]; None: all.
+        attn_mask: True where a query attends to a key, bool, broadcast to [B, heads, Q, K]; None: everywhere.
     """
     if query.dtype is torch.bfloat16 and query.device.type == "cpu":
-        # The bf16 kernel of torch 2.13 takes 3 to 6 times as long backward as its fp32 one.
+        # In torch 2.13, the backward pass of the bf16 kernel takes 3 to 6 times as long as in fp32.
         with torch.autocast("cpu", enabled=False):
             return dot_product_attention(query.float(), key.float(), value.float(), attn_mask).to(query.dtype)
     return F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask)
@@ -91,26 +91,26 @@ class Attention(nn.Module):
     def forward(
         self, x: Tensor, *, attn_mask: AttentionMask = None, output_index: OutputIndex = ...
     ) -> Tensor:
-        """Let every token look at those it sees; return the outcome of the tokens that are kept."""
+        """Apply attention; return the outputs at `output_index`."""
         qkv = self.project_qkv(x)
         width = x.shape[-1]
         shape = (self.heads, width // self.heads)
-        seen: Tensor | None
+        mask: Tensor | None
         if isinstance(attn_mask, PackedTexts):
-            own = qkv.view(len(attn_mask.ancestor_SA), -1, 3 * width)
-            query = own[..., :width].view(*own.shape[:2], *shape)
-            pairs = torch.cat([F.embedding(attn_mask.ancestor_SA, qkv), own], dim=1)[..., width:]
+            block = qkv.view(len(attn_mask.ancestor_SA), -1, 3 * width)
+            query = block[..., :width].view(*block.shape[:2], *shape)
+            pairs = torch.cat([F.embedding(attn_mask.ancestor_SA, qkv), block], dim=1)[..., width:]
             key, value = pairs.view(*pairs.shape[:2], 2, *shape).unbind(-3)
-            seen = attn_mask.mask_SQK[:, None]
+            mask = attn_mask.mask_SQK[:, None]
         else:
             query, key, value = qkv.view(*x.shape[:-1], 3, *shape).unbind(-3)
-            seen = attn_mask
-        mixed = dot_product_attention(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), seen)
+            mask = attn_mask
+        mixed = dot_product_attention(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), mask)
         return self.out_proj(mixed.transpose(1, 2).reshape(x.shape)[output_index])
 
 
 class MLP(nn.Module):
-    """Two linear layers with an activation between them."""
+    """Two linear layers with an activation in between."""
 
     def __init__(self, width: int, hidden: int, activation: Activation) -> None:
         super().__init__()
@@ -119,12 +119,12 @@ class MLP(nn.Module):
         self.activation = ACTIVATION_FUNCTIONS[activation]
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        """Transform every token on its own."""
+        """Transform each token separately."""
         return self.c_proj(self.activation(self.c_fc(x_BLD)))
 
 
 class ResidualBlock(nn.Module):
-    """Attention, then an MLP, each on a normalised copy that is added back."""
+    """A pre-norm residual block: attention, then an MLP."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ class ResidualBlock(nn.Module):
     def forward(
         self, x: Tensor, *, attn_mask: AttentionMask = None, output_index: OutputIndex = ...
     ) -> Tensor:
-        """Refine tokens; return those that are kept."""
+        """Apply the block; return the outputs at `output_index`."""
         x = x[output_index] + self.attn(self.ln_1(x), attn_mask=attn_mask, output_index=output_index)
         return x + self.mlp(self.ln_2(x))
 
@@ -157,12 +157,12 @@ class Transformer(nn.Module):
     def forward(
         self, x: Tensor, *, attn_mask: AttentionMask = None, output_index: OutputIndex = ...
     ) -> Tensor:
-        """Refine tokens block by block.
+        """Apply all blocks.
 
         Args:
-            x: Tokens [B, L, D], or [N, D] of a run.
-            attn_mask: Which of them see which.
-            output_index: Indexes the tokens whose states are wanted; the last block computes no others.
+            x: Tokens [B, L, D], or packed [N, D].
+            attn_mask: Which tokens attend to which.
+            output_index: Index of the tokens that the last block computes and returns; all by default.
         """
         *lower, last = self.blocks()
         for block in lower:

@@ -1,4 +1,4 @@
-"""Captions in, token ids out: cleaning and the tokenizers of CLIP (byte-level BPE, CLIP §2.4) and of SigLIP."""
+"""Text cleaning, and the tokenizers of CLIP (byte-level BPE) and SigLIP."""
 
 from zebra.text.batch_encoding import BatchEncoding
 from zebra.text.bpe import BPETokenizer

@@ -1,4 +1,4 @@
-"""Ragged rows of token ids in, one padded array out; what every tokenizer checks and cuts in the same way."""
+"""Batches of token ids: validation, truncation and padding for all tokenizers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,44 +18,44 @@ class BatchEncoding:
     """A batch of texts as token ids."""
 
     ids: NDArray[np.int64]
-    """int64 [N, L]. CLIP: SOT … EOT, then 0 up to the longest row of this batch; SigLIP: as long as the context."""
+    """int64 [N, L]. CLIP: SOT … EOT, padded with 0 to the longest row of the batch; SigLIP: L is the context length."""
     lengths: NDArray[np.int64]
-    """int64 [N], the tokens of each row without its padding, start and end included."""
+    """int64 [N], tokens per row without padding, including start and end."""
     num_truncated: int
-    """How many texts were cut to the context length."""
+    """Number of texts that were truncated to the context length."""
 
 
 def check_texts(texts: Sequence[str]) -> None:
-    """Make sure that `texts` is a list of strings.
+    """Check that `texts` is a list of strings.
 
     Raises:
-        ConfigError: It is one string.
-        DataError: An element is not a string.
+        ConfigError: If it is a single string.
+        DataError: If an element is not a string.
     """
     if isinstance(texts, str):
-        raise ConfigError(f"texts is the single string {_abbreviate(texts)}; pass a list: [text]")
+        raise ConfigError(f"texts is a single string, {_abbreviate(texts)}; pass a list: [text]")
     for position, text in enumerate(texts):
         if not isinstance(text, str):
-            raise DataError(f"texts[{position}] is {text!r}, a {type(text).__name__}; pass strings only")
+            raise DataError(f"texts[{position}] is {text!r} of type {type(text).__name__}; pass strings only")
 
 
 def truncate_rows(
     rows: list[list[int]], texts: Sequence[str], max_length: int, *, end_id: int, truncate: bool
 ) -> int:
-    """Shorten rows over `max_length` in place, their last id becoming `end_id`, and return how many there were.
+    """Truncate rows to `max_length` in place, with `end_id` as the last id; return how many were truncated.
 
     Raises:
-        DataError: There is one and `truncate` is false.
+        DataError: If a row is too long and `truncate` is false.
     """
-    over = [position for position, row in enumerate(rows) if len(row) > max_length]
-    if over and not truncate:
+    too_long = [position for position, row in enumerate(rows) if len(row) > max_length]
+    if too_long and not truncate:
         raise DataError(
-            f"texts[{over[0]}] {_abbreviate(texts[over[0]])} has {len(rows[over[0]])} tokens, more than the "
-            f"context of {max_length}; shorten it, or pass truncate=True to cut it"
+            f"texts[{too_long[0]}] {_abbreviate(texts[too_long[0]])} has {len(rows[too_long[0]])} tokens, more than "
+            f"the context of {max_length}; shorten it, or pass truncate=True"
         )
-    for position in over:
+    for position in too_long:
         rows[position] = [*rows[position][: max_length - 1], end_id]
-    return len(over)
+    return len(too_long)
 
 
 def pad_rows(
@@ -65,12 +65,12 @@ def pad_rows(
     pad_id: int = 0,
     padding_side: PaddingSide = "right",
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return rows as one array int64 [N, L], L `length` or the longest row, and their lengths int64 [N]."""
+    """Return rows as one int64 array [N, L] and their lengths, int64 [N]; L is `length` or the longest row."""
     lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
     length = int(lengths.max(initial=0)) if length is None else length
     ids = np.full((len(rows), length), pad_id, dtype=np.int64)
-    place = np.arange(length)
-    filled = place < lengths[:, None] if padding_side == "right" else place >= length - lengths[:, None]
+    position = np.arange(length)
+    filled = position < lengths[:, None] if padding_side == "right" else position >= length - lengths[:, None]
     ids[filled] = np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=int(lengths.sum()))
     return ids, lengths
 

@@ -1,6 +1,6 @@
-"""Captions in, padded rows of token ids out: CLIP's lower-cased byte-level BPE (CLIP §2.4).
+"""CLIP's tokenizer: lower-case byte-level BPE (CLIP §2.4).
 
-A tokenizer is its list of merges; everything else follows from it (`scheme`).
+The list of merges determines the tokenizer; `vocabulary` derives everything else from it.
 """
 
 import hashlib
@@ -28,23 +28,23 @@ from zebra.text.vocabulary import (
 )
 from zebra.text.word_cache import WordCache
 
-_NUM_PUBLISHED_MERGES = 48_894  # OpenAI's file goes on for 213,000 lines more, which its models never use
+_NUM_PUBLISHED_MERGES = 48_894  # OpenAI's file has 213,000 further lines, which its models never use
 
 
 class BPETokenizer:
-    """Turns text into ids and back.
+    """CLIP's tokenizer: converts texts to ids and ids to text.
 
-    Differs from OpenAI's: a text that spells out "<|endoftext|>" is encoded as the ordinary characters it
-    consists of, so that no caption can end its own sequence. Padding is 0, as in every CLIP; that is also
-    the id of "!", so use `Encoded.lengths` or the position of EOT to find a row's end.
+    Differs from OpenAI's: the text "<|endoftext|>" is encoded as ordinary characters, so that no caption can end its
+    own sequence. Padding is 0, as in every CLIP. That is also the id of "!", so use `BatchEncoding.lengths` or the
+    position of EOT to find the end of a row.
     """
 
     def __init__(self, merges: Sequence[Merge], context_length: int = 77) -> None:
-        """Lay out the vocabulary of `merges`, pairs of symbols in the order they were learned.
+        """Build the vocabulary of `merges`, pairs of symbols in the order they were learned.
 
         Raises:
-            ConfigError: `context_length` has no room for SOT and EOT.
-            WeightsError: a merge joins a symbol that does not exist yet, or makes one that does.
+            ConfigError: If `context_length` is below 2, for SOT and EOT.
+            WeightsError: If a merge uses an unknown symbol, or produces an existing one.
         """
         if context_length < 2:
             raise ConfigError(f"context_length is {context_length}; it must be at least 2, for SOT and EOT")
@@ -56,13 +56,13 @@ class BPETokenizer:
 
     @classmethod
     def train(cls, captions: Iterable[str], vocab_size: int, context_length: int = 77) -> "BPETokenizer":
-        """Learn merges from captions; the same captions in the same order give the same tokenizer.
+        """Train a tokenizer on captions; the same captions in the same order give the same tokenizer.
 
-        Every byte stays encodable, so no text is ever unknown. Captions with fewer repeated pairs than asked
-        for give a smaller vocabulary.
+        Every byte can be encoded, so there are no unknown texts. Captions with too few repeated pairs give a smaller
+        vocabulary.
 
         Raises:
-            ConfigError: `vocab_size` is below 514, the symbols every vocabulary has.
+            ConfigError: If `vocab_size` is below 514, the number of symbols without merges.
         """
         if vocab_size < MIN_VOCAB_SIZE:
             raise ConfigError(
@@ -75,25 +75,25 @@ class BPETokenizer:
             show_progress=False,
             initial_alphabet=byte_alphabet(),
             end_of_word_suffix=WORD_END,
-            # Left alone, the trainer numbers word ends in the order of a random hash map and breaks ties
-            # between equally frequent pairs by those numbers. Given as special tokens they are fixed.
+            # By default the trainer numbers word ends in the order of a random hash map, and breaks ties between
+            # equally frequent pairs by these numbers. As special tokens, their order is fixed.
             special_tokens=[symbol + WORD_END for symbol in byte_alphabet()],
         )
-        learner = tokenizers.Tokenizer(models.BPE(end_of_word_suffix=WORD_END))
-        learner.pre_tokenizer = pre_tokenizer()
-        learner.train_from_iterator(map(clean_text, captions), trainer)
-        merges = json.loads(learner.to_str())["model"]["merges"]
+        trained = tokenizers.Tokenizer(models.BPE(end_of_word_suffix=WORD_END))
+        trained.pre_tokenizer = pre_tokenizer()
+        trained.train_from_iterator(map(clean_text, captions), trainer)
+        merges = json.loads(trained.to_str())["model"]["merges"]
         return cls([(left, right) for left, right in merges], context_length)
 
     @classmethod
     def from_merges(cls, path: str | Path, context_length: int = 77) -> "BPETokenizer":
-        """Read OpenAI's merges file, plain or gzipped: a header line, then one pair of symbols per line.
+        """Read a merges file in OpenAI's format, plain or gzipped: a header line, then one pair per line.
 
-        Of the published `bpe_simple_vocab_16e6.txt` the first 48,894 merges count, which gives the
-        49,408 ids of the published models; of a shorter file all do.
+        At most the first 48,894 merges are used. With the published `bpe_simple_vocab_16e6.txt`, this gives the 49,408
+        ids of the published models.
 
         Raises:
-            WeightsError: the file is missing, damaged, or a line is not a pair of known symbols.
+            WeightsError: If the file is missing or damaged, or a line is not a pair of known symbols.
         """
         path = Path(path)
         merges = []
@@ -105,17 +105,19 @@ class BPETokenizer:
                 case []:
                     continue
                 case _:
-                    raise WeightsError(f"{path}:{number}: {line[:40]!r} is not two symbols; fetch it again")
+                    raise WeightsError(
+                        f"{path}:{number}: {line[:40]!r} is not a pair of symbols; download the file again"
+                    )
         return _build_from_merges(path, merges, context_length)
 
     @classmethod
     def from_files(
         cls, vocab_path: str | Path, merges_path: str | Path, context_length: int = 77
     ) -> "BPETokenizer":
-        """Read `vocab.json` and `merges.txt`, as repositories without a `tokenizer.json` hold them.
+        """Read `vocab.json` and `merges.txt`, from repositories without a `tokenizer.json`.
 
         Raises:
-            WeightsError: a file is missing or damaged, or they do not belong together.
+            WeightsError: If a file is missing or damaged, or the two do not match.
         """
         tokenizer = cls.from_merges(merges_path, context_length)
         tokenizer._check_vocabulary(read_json_object(Path(vocab_path)), Path(vocab_path))
@@ -123,13 +125,13 @@ class BPETokenizer:
 
     @classmethod
     def load(cls, path: str | Path, context_length: int = 77) -> "BPETokenizer":
-        """Read a `tokenizer.json`, given the file or its folder.
+        """Read a `tokenizer.json`; `path` is the file or its directory.
 
-        Of its added tokens SOT and EOT count, since some files list them nowhere else. What others add (padding
-        under the name "!", placeholders) is not part of the scheme.
+        Of the added tokens only SOT and EOT are used, because some files list them nowhere else. Others (padding named
+        "!", placeholders) are ignored.
 
         Raises:
-            WeightsError: the file is missing, damaged, or holds another scheme than CLIP's.
+            WeightsError: If the file is missing or damaged, or is not a CLIP tokenizer.
         """
         path = Path(path)
         path = path / "tokenizer.json" if path.is_dir() else path
@@ -138,24 +140,24 @@ class BPETokenizer:
             model = document["model"]
             added = {token["content"]: token["id"] for token in document.get("added_tokens") or []}
             ends = {symbol: added[symbol] for symbol in (SOT, EOT) if symbol in added}
-            vocabulary = {**model["vocab"], **ends}
-            # Files written before 2024 hold a merge as "a b", later ones as ["a", "b"].
+            vocab = {**model["vocab"], **ends}
+            # Files from before 2024 store a merge as "a b", later ones as ["a", "b"].
             pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"]]
             merges = [(str(left), str(right)) for left, right in pairs]
         except (ValueError, TypeError, KeyError) as error:
             raise WeightsError(
                 f"{path} is not a tokenizer.json with a BPE model ({error!r}); "
-                f"copy it again from where the model came from"
+                f"copy it again from the source of the model"
             ) from error
         tokenizer = _build_from_merges(path, merges, context_length)
-        tokenizer._check_vocabulary(vocabulary, path)
+        tokenizer._check_vocabulary(vocab, path)
         return tokenizer
 
     def save(self, path: str | Path) -> None:
-        """Write the file `tokenizer.json` that other libraries read too; equal tokenizers give equal bytes.
+        """Write a `tokenizer.json` that other libraries can read; equal tokenizers give equal bytes.
 
-        They find SOT and EOT as special tokens, and a normalizer that stands in for `clean`: equal to it
-        for text without encoding damage and HTML entities.
+        The file has SOT and EOT as special tokens, and a normalizer that equals `clean_text` except for broken
+        encodings and HTML entities.
         """
         shared = tokenizers.Tokenizer.from_str(self._backend.to_str())
         shared.normalizer = normalizers.Sequence(
@@ -172,22 +174,22 @@ class BPETokenizer:
         """Clean and encode texts, each as SOT … EOT; an empty text is SOT EOT.
 
         Args:
-            texts: any number of strings; each is cleaned first.
-            truncate: cut a text over the context length, its last kept token becoming EOT as in every CLIP.
-                If false, such a text is an error.
+            texts: Any number of strings; each is cleaned first.
+            truncate: Truncate texts over the context length, with EOT as the last token, as in every CLIP. If false,
+                such a text is an error.
 
         Raises:
-            ConfigError: `texts` is one string rather than a list.
-            DataError: an element is not a string, or is too long and `truncate` is false.
+            ConfigError: If `texts` is a string instead of a list.
+            DataError: If an element is not a string, or is too long and `truncate` is false.
         """
         check_texts(texts)
         rows = self._word_cache.encode(
             [clean_and_split(text) for text in texts], self.sot_token_id, self.eot_token_id
         )
-        truncated = truncate_rows(
+        num_truncated = truncate_rows(
             rows, texts, self._context_length, end_id=self.eot_token_id, truncate=truncate
         )
-        return BatchEncoding(*pad_rows(rows), num_truncated=truncated)
+        return BatchEncoding(*pad_rows(rows), num_truncated=num_truncated)
 
     def _encode_words(self, words: list[str]) -> list[list[int]]:
         return [row.ids for row in self._backend.encode_batch_fast(words, add_special_tokens=False)]
@@ -196,12 +198,12 @@ class BPETokenizer:
         """Return the text of one row of ids up to its EOT: lower case, words separated by one space.
 
         Raises:
-            DataError: an id is not in the vocabulary.
+            DataError: If an id is not in the vocabulary.
         """
         symbols = []
         for index in map(int, ids):
             if not 0 <= index < self.vocab_size:
-                raise DataError(f"id {index} is not in this vocabulary of {self.vocab_size} symbols")
+                raise DataError(f"id {index} is not in the vocabulary of {self.vocab_size} symbols")
             if index == self.eot_token_id:
                 break
             if index != self.sot_token_id:
@@ -210,41 +212,41 @@ class BPETokenizer:
         return text.replace(WORD_END, " ").rstrip()
 
     def __reduce__(self) -> tuple[type["BPETokenizer"], tuple[tuple[Merge, ...], int]]:
-        # The Rust object forgets on its way to another process that special tokens in text are ordinary.
+        # Pickling the Rust object loses `encode_special_tokens`.
         return BPETokenizer, (self._merges, self._context_length)
 
-    def _check_vocabulary(self, vocabulary: Mapping[str, int], path: Path) -> None:
-        """Raise WeightsError unless `vocabulary`, found in `path`, is what the merges give."""
-        if vocabulary != {symbol: index for index, symbol in enumerate(self._symbols)}:
+    def _check_vocabulary(self, vocab: Mapping[str, int], path: Path) -> None:
+        """Raise WeightsError unless `vocab`, read from `path`, matches the merges."""
+        if vocab != {symbol: index for index, symbol in enumerate(self._symbols)}:
             raise WeightsError(
-                f"{path} holds another vocabulary than its {len(self._merges)} merges give in CLIP's layout "
+                f"{path} has a vocabulary that does not match its {len(self._merges)} merges in CLIP's order "
                 f"(bytes, bytes{WORD_END}, merges, SOT, EOT); zebra reads CLIP tokenizers only"
             )
 
     @property
     def fingerprint(self) -> str:
-        """Digest of the function from texts to ids."""
+        """Return a digest of the function from texts to ids."""
         rules = json.dumps(["CLIP", self._context_length, self._merges])
         return hashlib.sha256(rules.encode()).hexdigest()
 
     @property
     def vocab_size(self) -> int:
-        """Rows the embedding table needs: one more than the highest id."""
+        """Return the number of rows of the embedding table: the highest id plus one."""
         return len(self._symbols)
 
     @property
     def context_length(self) -> int:
-        """Most tokens of a row, SOT and EOT included."""
+        """Return the maximum number of tokens, including SOT and EOT."""
         return self._context_length
 
     @property
     def sot_token_id(self) -> int:
-        """Id of the start-of-text token, the second highest."""
+        """Return the id of the start-of-text token, the second highest."""
         return len(self._symbols) - 2
 
     @property
     def eot_token_id(self) -> int:
-        """Id of the end-of-text token, the highest."""
+        """Return the id of the end-of-text token, the highest."""
         return len(self._symbols) - 1
 
 

@@ -25,7 +25,9 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache of its own, and drawn sets of four pictures."""
     monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path / ".cache"))
     monkeypatch.setattr(
-        datasets, "DRAWN_DATASETS", {name: replace(one, num_samples=4) for name, one in DRAWN_DATASETS.items()}
+        datasets,
+        "DRAWN_DATASETS",
+        {name: replace(one, num_samples=4) for name, one in DRAWN_DATASETS.items()},
     )
     return tmp_path / ".cache"
 
@@ -62,7 +64,11 @@ def test_folders_of_classes_tables_and_questions_are_told_apart(tmp_path: Path) 
     (tmp_path / "sugar" / "images" / "a.png").write_bytes(PNG)
     (tmp_path / "sugar" / "add_obj.json").write_text(json.dumps({"0": entry}))
     opened = [load_dataset(tmp_path / name) for name in ("classes", "table.csv", "sugar")]
-    assert [type(one).__name__ for one in opened] == ["ClassificationBenchmark", "ClassificationBenchmark", "CompositionalityBenchmark"]
+    assert [type(one).__name__ for one in opened] == [
+        "ClassificationBenchmark",
+        "ClassificationBenchmark",
+        "CompositionalityBenchmark",
+    ]
     assert all(one.source.read(0).image == PNG for one in opened)
 
 

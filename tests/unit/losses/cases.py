@@ -1,4 +1,4 @@
-"""What the tests of all losses share: vectors, gradients, and tiles of every shape."""
+"""Shared helpers of the loss tests: unit vectors, gradients and tile shapes."""
 
 from collections.abc import Callable
 from unittest.mock import patch
@@ -14,7 +14,7 @@ def unit(n: int, e: int, seed: int, dtype: torch.dtype = torch.float64) -> Tenso
 
 
 def tile_columns(rows: int, columns: int):
-    """Make tiles of `rows` rows this many columns wide."""
+    """Patch the memory budget so that tiles of `rows` rows have this many columns."""
     return patch("zebra.losses.tiles.MAX_TILE_ELEMENTS_CPU", rows * columns)
 
 
@@ -30,6 +30,6 @@ def under_autocast(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 @st.composite
 def shapes(draw: st.DrawFn) -> tuple[int, int, int, int]:
-    """Pairs, width, and a tile that is smaller than the matrix and need not divide it."""
+    """Draw pairs, width, and the shape of a tile that is smaller than the matrix."""
     n = draw(st.integers(2, 23))
     return n, draw(st.integers(1, 9)), draw(st.integers(1, n - 1)), draw(st.integers(1, n))

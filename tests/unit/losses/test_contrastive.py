@@ -1,4 +1,4 @@
-"""Symmetric InfoNCE against its definition, whole and in tiles."""
+"""Symmetric InfoNCE against its definition, dense and tiled."""
 
 import math
 from unittest.mock import patch
@@ -18,12 +18,12 @@ from .cases import shapes, tile_columns, under_autocast, unit, with_gradients
 
 
 def definition(image: Tensor, text: Tensor, scale: Tensor | float) -> Tensor:
-    """Cross-entropies of the whole matrix, in fp64, by other means than the code under test."""
+    """Return the cross-entropies of the full matrix in fp64, independently of the code under test."""
     logits = scale * image.double() @ text.double().T
     return -(logits.log_softmax(1).diagonal() + logits.log_softmax(0).diagonal()).mean() / 2
 
 
-def test_loss_is_the_mean_of_both_cross_entropies_written_out():
+def test_loss_is_the_mean_of_both_cross_entropies():
     image, text, scale = unit(5, 8, 0), unit(5, 8, 1), 7.0
     total = 0.0
     for i in range(5):
@@ -35,7 +35,7 @@ def test_loss_is_the_mean_of_both_cross_entropies_written_out():
 
 @given(shape=shapes(), scale=st.floats(1, 100), seed=st.integers(0, 2**31))
 @settings(deadline=None, max_examples=150)
-def test_tiles_of_any_shape_give_the_loss_and_every_gradient_of_the_whole_matrix(shape, scale, seed):
+def test_tiles_of_any_shape_give_the_loss_and_gradients_of_the_full_matrix(shape, scale, seed):
     n, e, rows, columns = shape
     values = unit(n, e, seed), unit(n, e, seed + 1), torch.tensor(scale, dtype=torch.float64)
     with tile_columns(rows, columns):
@@ -54,16 +54,16 @@ def test_gradients_reach_images_texts_and_temperature(rows):
         )
 
 
-def test_tiles_are_wider_where_they_are_lower():
-    """The default walks 1,024 rows at a time; this is the first size at which it does."""
+def test_the_default_tiling_gives_the_loss_of_the_full_matrix():
+    """The default is 1,024 rows per tile; 1,025 is the first size with more than one."""
     image, text = unit(1025, 4, 0), unit(1025, 4, 1)
     assert torch.allclose(info_nce(image, text, 20.0), definition(image, text, 20.0), rtol=1e-12)
 
 
-def test_a_batch_of_one_tile_gives_the_bits_of_the_whole_matrix():
+def test_a_batch_of_one_tile_is_bit_identical_to_the_full_matrix():
     values = unit(64, 16, 0, torch.float32), unit(64, 16, 1, torch.float32), torch.tensor(14.0)
-    whole = with_gradients(info_nce, *values, tile_rows=None)
-    assert all(map(torch.equal, whole, with_gradients(info_nce, *values)))
+    dense = with_gradients(info_nce, *values, tile_rows=None)
+    assert all(map(torch.equal, dense, with_gradients(info_nce, *values)))
 
 
 def test_order_of_the_pairs_does_not_matter():
@@ -82,13 +82,13 @@ def test_swapping_images_and_texts_changes_nothing():
 
 
 @pytest.mark.parametrize("rows", [None, 3])
-def test_indistinguishable_pairs_cost_the_logarithm_of_n(rows):
+def test_identical_pairs_have_loss_log_n(rows):
     same = unit(1, 8, 0).expand(7, 8)
     assert float(info_nce(same, same, 50.0, tile_rows=rows)) == pytest.approx(math.log(7))
 
 
 @pytest.mark.parametrize("rows", [None, 1, 1024])
-def test_a_single_pair_costs_nothing(rows):
+def test_a_single_pair_has_loss_zero(rows):
     image = unit(1, 8, 0).requires_grad_()
     loss = info_nce(image, unit(1, 8, 1), 100.0, tile_rows=rows)
     loss.backward()
@@ -97,7 +97,7 @@ def test_a_single_pair_costs_nothing(rows):
 
 
 def test_near_duplicates_at_the_largest_temperature_neither_overflow_nor_drift():
-    """exp(100) does not fit into fp32; without the maximum taken off, this is infinite."""
+    """exp(100) overflows fp32 unless the maximum is subtracted."""
     base = unit(1, 32, 0, torch.float32)
     image, text = (F.normalize(base + 1e-3 * unit(50, 32, seed, torch.float32), dim=1) for seed in (1, 2))
     values = image, text, torch.tensor(100.0)
@@ -106,11 +106,13 @@ def test_near_duplicates_at_the_largest_temperature_neither_overflow_nor_drift()
     exact = with_gradients(definition, *(value.double() for value in values))
     for got, expected in zip(tiled, exact, strict=True):
         assert torch.isfinite(got).all()
-        torch.testing.assert_close(got.double(), expected, rtol=1e-4, atol=1e-5)  # logits lie 8e-6 apart
+        torch.testing.assert_close(
+            got.double(), expected, rtol=1e-4, atol=1e-5
+        )  # adjacent logits differ by 8e-6
 
 
-def test_a_loss_near_zero_keeps_its_digits_in_tiles():
-    """Logits of 100 and 86: the loss of 2e-5 would drown in the rounding of 100 + log(sum)."""
+def test_a_tiled_loss_near_zero_keeps_its_precision():
+    """With logits of 100 and 86, rounding 100 + log(sum) would hide the loss of 2e-5."""
     image = torch.cat([0.14**0.5 * torch.eye(24), torch.full((24, 1), 0.86**0.5)], dim=1)
     with tile_columns(5, 5):
         tiled = info_nce(image, image, 100.0, tile_rows=5)
@@ -119,23 +121,23 @@ def test_a_loss_near_zero_keeps_its_digits_in_tiles():
 
 @pytest.mark.parametrize("rows", [None, 10])
 def test_loss_is_fp32_under_autocast(rows):
-    """At a scale of 100, bf16 logits would be half a unit apart."""
+    """At a scale of 100, adjacent bf16 logits differ by 0.5."""
     image, text = unit(32, 16, 0, torch.float32), unit(32, 16, 1, torch.float32)
-    inside = under_autocast(info_nce)(image, text, 100.0, tile_rows=rows)
-    assert inside.dtype == torch.float32
-    assert torch.equal(inside, info_nce(image, text, 100.0, tile_rows=rows))
+    autocast_loss = under_autocast(info_nce)(image, text, 100.0, tile_rows=rows)
+    assert autocast_loss.dtype == torch.float32
+    assert torch.equal(autocast_loss, info_nce(image, text, 100.0, tile_rows=rows))
 
 
-def test_tiled_gradients_are_fp32_even_where_backward_is_called_under_autocast():
+def test_tiled_gradients_are_fp32_even_with_backward_under_autocast():
     values = unit(32, 16, 0, torch.float32), unit(32, 16, 1, torch.float32), torch.tensor(100.0)
     with torch.autocast("cpu", torch.bfloat16):
-        inside = with_gradients(info_nce, *values, tile_rows=10)
-    assert all(map(torch.equal, inside, with_gradients(info_nce, *values, tile_rows=10)))
+        autocast_values = with_gradients(info_nce, *values, tile_rows=10)
+    assert all(map(torch.equal, autocast_values, with_gradients(info_nce, *values, tile_rows=10)))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("rows", [None, 10])
-def test_low_precision_vectors_lose_nothing_beyond_their_own_rounding(rows, dtype):
+def test_low_precision_vectors_lose_only_their_own_rounding(rows, dtype):
     values = unit(32, 16, 0).to(dtype), unit(32, 16, 1).to(dtype), torch.tensor(50.0)
     loss, image, text, scale = with_gradients(under_autocast(info_nce), *values, tile_rows=rows)
     exact = with_gradients(definition, *(value.double() for value in values))
@@ -147,7 +149,7 @@ def test_low_precision_vectors_lose_nothing_beyond_their_own_rounding(rows, dtyp
         torch.testing.assert_close(got.double(), expected, rtol=2**-8, atol=1e-6)
 
 
-def test_strided_vectors_are_read_as_they_lie():
+def test_strided_vectors_give_the_same_loss_and_gradients():
     wide = unit(7, 16, 0)
     image, text = wide[:, ::2], unit(8, 7, 1).T
     assert not image.is_contiguous()
@@ -160,7 +162,7 @@ def test_strided_vectors_are_read_as_they_lie():
         torch.testing.assert_close(got, expected)
 
 
-def test_vectors_repeated_without_memory_of_their_own_get_their_gradient():
+def test_expanded_vectors_get_the_summed_gradient():
     row = unit(1, 8, 0).requires_grad_()
     info_nce(row.expand(7, 8), unit(7, 8, 1), 9.0, tile_rows=3).backward()
     expected = with_gradients(definition, row.detach().expand(7, 8), unit(7, 8, 1), torch.tensor(9.0))[1]
@@ -168,7 +170,7 @@ def test_vectors_repeated_without_memory_of_their_own_get_their_gradient():
 
 
 @pytest.mark.parametrize("wanted", [0, 1, 2])
-def test_a_gradient_goes_where_it_is_asked_for_alone(wanted):
+def test_only_inputs_that_require_a_gradient_get_one(wanted):
     values = [unit(7, 8, 0), unit(7, 8, 1), torch.tensor(9.0, dtype=torch.float64)]
     expected = with_gradients(definition, *values)[1 + wanted]
     values[wanted].requires_grad_()
@@ -178,36 +180,36 @@ def test_a_gradient_goes_where_it_is_asked_for_alone(wanted):
 
 
 @pytest.mark.parametrize("frozen", [0, 1])
-def test_a_frozen_side_costs_no_product(frozen):
-    """Training against a locked tower does not pay for a gradient nobody reads."""
+def test_a_frozen_tower_saves_a_matrix_product(frozen):
+    """The gradient of a frozen tower is not computed."""
     sides = [unit(7, 8, seed).requires_grad_(seed != frozen) for seed in (0, 1)]
     products, addmm_ = [], Tensor.addmm_
-    with patch.object(Tensor, "addmm_", lambda *given: products.append(given) or addmm_(*given)):
+    with patch.object(Tensor, "addmm_", lambda *args: products.append(args) or addmm_(*args)):
         info_nce(*sides, 9.0, tile_rows=6).backward()
     assert len(products) == 2  # one for each tile: six rows, then one
 
 
-def test_maxima_pass_no_gradient():
+def test_maxima_have_no_gradient():
     parts = TiledLogSumExp.apply(unit(7, 8, 0).requires_grad_(), unit(7, 8, 1), 3, 0)
     assert [part.requires_grad for part in parts] == [True, False, True, False, True]
 
 
-def test_tiles_refuse_to_be_differentiated_twice():
+def test_tiles_refuse_double_backward():
     image = unit(7, 8, 0).requires_grad_()
     loss = info_nce(image, unit(7, 8, 1), 9.0, tile_rows=3)
-    with pytest.raises(ConfigError, match="give the loss tile_rows=None"):
+    with pytest.raises(ConfigError, match="Pass tile_rows=None to the loss"):
         torch.autograd.grad(loss, image, create_graph=True)
 
 
-def test_backward_twice_gives_the_same_gradient_twice():
+def test_a_second_backward_gives_the_same_gradient():
     image = unit(7, 8, 0).requires_grad_()
     loss = info_nce(image, unit(7, 8, 1), 9.0, tile_rows=3)
     first, second = (torch.autograd.grad(loss, image, retain_graph=True)[0] for _ in range(2))
     assert torch.equal(first, second)
 
 
-def test_processes_with_some_rows_each_arrive_at_the_loss_and_gradients_of_the_whole_batch():
-    """Two processes, played in turn: 4 and 7 rows, all 11 columns, one exchange of the columns' parts."""
+def test_two_ranks_give_the_loss_and_gradients_of_the_global_batch():
+    """Two simulated ranks with 4 and 7 rows and all 11 columns, combined like an all-reduce."""
     values = unit(11, 8, 0), unit(11, 8, 1)
     image, text = (value.clone().requires_grad_() for value in values)
     with tile_columns(3, 2):
@@ -224,16 +226,16 @@ def test_processes_with_some_rows_each_arrive_at_the_loss_and_gradients_of_the_w
         torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-12)
 
 
-def test_sides_of_different_shape_are_named():
+def test_inputs_of_different_shape_are_named_in_the_error():
     with pytest.raises(ShapeError, match=r"\(4, 8\) and \(5, 8\)"):
         info_nce(unit(4, 8, 0), unit(5, 8, 0), 1.0)
 
 
-def test_an_empty_batch_is_an_error_and_not_nan():
+def test_an_empty_batch_is_an_error_instead_of_nan():
     with pytest.raises(ShapeError, match=r"\(0, 8\)"):
         info_nce(unit(0, 8, 0), unit(0, 8, 0), 1.0)
 
 
-def test_a_tile_of_no_rows_is_an_error_that_says_what_to_give():
+def test_zero_tile_rows_are_an_error_with_advice():
     with pytest.raises(ConfigError, match="tile_rows is 0; give 1 or more"):
         info_nce(unit(4, 8, 0), unit(4, 8, 0), 1.0, tile_rows=0)

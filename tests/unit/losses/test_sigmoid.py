@@ -1,4 +1,4 @@
-"""SigLIP's pairwise sigmoid loss against its definition, whole and in tiles."""
+"""SigLIP's pairwise sigmoid loss against its definition, dense and tiled."""
 
 import math
 from unittest.mock import patch
@@ -18,10 +18,10 @@ from .cases import shapes, tile_columns, under_autocast, unit, with_gradients
 
 
 def definition(image: Tensor, text: Tensor, scale: Tensor | float, bias: Tensor | float) -> Tensor:
-    """Log losses of the whole matrix, in fp64, by other means than the code under test."""
+    """Return the log losses of the full matrix in fp64, independently of the code under test."""
     logits = scale * image.double() @ text.double().T + bias
-    yes = torch.eye(len(image), dtype=torch.float64)
-    return F.binary_cross_entropy_with_logits(logits, yes, reduction="sum") / len(image)
+    target = torch.eye(len(image), dtype=torch.float64)
+    return F.binary_cross_entropy_with_logits(logits, target, reduction="sum") / len(image)
 
 
 def scalar(value: float, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -29,7 +29,7 @@ def scalar(value: float, dtype: torch.dtype = torch.float64) -> Tensor:
 
 
 @pytest.mark.parametrize("rows", [None, 2])
-def test_loss_is_the_papers_sum_written_out(rows):
+def test_loss_is_the_sum_of_the_paper(rows):
     image, text, scale, bias = unit(5, 8, 0), unit(5, 8, 1), 7.0, -3.0
     total = 0.0
     for i in range(5):
@@ -41,7 +41,7 @@ def test_loss_is_the_papers_sum_written_out(rows):
 
 @given(shape=shapes(), scale=st.floats(1, 100), bias=st.floats(-20, 5), seed=st.integers(0, 2**31))
 @settings(deadline=None, max_examples=150)
-def test_tiles_of_any_shape_give_the_loss_and_every_gradient_of_the_whole_matrix(shape, scale, bias, seed):
+def test_tiles_of_any_shape_give_the_loss_and_gradients_of_the_full_matrix(shape, scale, bias, seed):
     n, e, rows, columns = shape
     values = unit(n, e, seed), unit(n, e, seed + 1), scalar(scale), scalar(bias)
     with tile_columns(rows, columns):
@@ -59,7 +59,7 @@ def test_gradients_reach_images_texts_scale_and_bias(rows):
         )
 
 
-def test_a_bias_kept_as_a_vector_of_one_gets_a_gradient_of_that_shape():
+def test_a_bias_of_shape_1_gets_a_gradient_of_shape_1():
     image, text, bias = unit(7, 8, 0), unit(7, 8, 1), torch.tensor([-10.0], requires_grad=True)
     sigmoid_loss(image, text, 10.0, bias, 3).backward()
     expected = with_gradients(definition, image, text, scalar(10.0), scalar(-10.0))[4]
@@ -75,18 +75,18 @@ def test_order_of_the_pairs_does_not_matter():
 
 
 @pytest.mark.parametrize("rows", [None, 1])
-def test_a_single_pair_is_one_question(rows):
+def test_a_single_pair_is_one_binary_classification(rows):
     same = unit(1, 8, 0)
     assert float(sigmoid_loss(same, same, 3.0, -1.0, rows)) == pytest.approx(math.log1p(math.exp(-2)))
 
 
-def test_a_certain_answer_costs_nearly_nothing_and_a_wrong_one_its_logit():
-    """log(1 + exp(100)) overflows fp32 if written as it reads, and log(1 + exp(-30)) vanishes."""
+def test_a_confident_correct_pair_has_almost_no_loss_and_a_wrong_one_its_logit():
+    """A naive log(1 + exp(100)) overflows fp32, and log(1 + exp(-30)) underflows."""
     axes = torch.eye(6)
     with tile_columns(4, 4):
-        certain = sigmoid_loss(axes, axes, 60.0, -30.0, 4)
+        confident = sigmoid_loss(axes, axes, 60.0, -30.0, 4)
         wrong = sigmoid_loss(axes, -axes, 100.0, 0.0, 4)
-    assert float(certain) == pytest.approx(6 * math.exp(-30), rel=1e-5)
+    assert float(confident) == pytest.approx(6 * math.exp(-30), rel=1e-5)
     assert float(wrong) == pytest.approx(100 + 5 * math.log(2), rel=1e-6)
 
 
@@ -94,20 +94,20 @@ def test_a_certain_answer_costs_nearly_nothing_and_a_wrong_one_its_logit():
 def test_loss_is_fp32_under_autocast(rows):
     values = unit(32, 16, 0, torch.float32), unit(32, 16, 1, torch.float32)
     scale, bias = scalar(100.0, torch.float32), scalar(-10.0, torch.float32)
-    inside = under_autocast(sigmoid_loss)(*values, scale, bias, rows)
-    assert inside.dtype == torch.float32
-    assert torch.equal(inside, sigmoid_loss(*values, scale, bias, rows))
+    autocast_values = under_autocast(sigmoid_loss)(*values, scale, bias, rows)
+    assert autocast_values.dtype == torch.float32
+    assert torch.equal(autocast_values, sigmoid_loss(*values, scale, bias, rows))
 
 
-def test_tiled_gradients_are_fp32_even_where_backward_is_called_under_autocast():
+def test_tiled_gradients_are_fp32_even_with_backward_under_autocast():
     values = [unit(32, 16, s, torch.float32) for s in (0, 1)] + [torch.tensor(100.0), torch.tensor(-10.0)]
     with torch.autocast("cpu", torch.bfloat16):
-        inside = with_gradients(sigmoid_loss, *values, tile_rows=10)
-    assert all(map(torch.equal, inside, with_gradients(sigmoid_loss, *values, tile_rows=10)))
+        autocast_values = with_gradients(sigmoid_loss, *values, tile_rows=10)
+    assert all(map(torch.equal, autocast_values, with_gradients(sigmoid_loss, *values, tile_rows=10)))
 
 
 @pytest.mark.parametrize("rows", [None, 10])
-def test_bf16_vectors_lose_nothing_beyond_their_own_rounding(rows):
+def test_bf16_vectors_lose_only_their_own_rounding(rows):
     values = unit(32, 16, 0).bfloat16(), unit(32, 16, 1).bfloat16(), torch.tensor(50.0), torch.tensor(-10.0)
     got = with_gradients(under_autocast(sigmoid_loss), *values, tile_rows=rows)
     exact = with_gradients(definition, *(value.double() for value in values))
@@ -118,7 +118,7 @@ def test_bf16_vectors_lose_nothing_beyond_their_own_rounding(rows):
         torch.testing.assert_close(got[index].double(), exact[index], rtol=2**-8, atol=1e-6)
 
 
-def test_strided_vectors_are_read_as_they_lie():
+def test_strided_vectors_give_the_same_loss_and_gradients():
     image, text = unit(7, 16, 0)[:, ::2], unit(8, 7, 1).T
     with tile_columns(3, 3):
         tiled = with_gradients(sigmoid_loss, image, text, scalar(9.0), scalar(-3.0), tile_rows=3)
@@ -129,7 +129,7 @@ def test_strided_vectors_are_read_as_they_lie():
 
 
 @pytest.mark.parametrize("wanted", [0, 1, 2, 3])
-def test_a_gradient_goes_where_it_is_asked_for_alone(wanted):
+def test_only_inputs_that_require_a_gradient_get_one(wanted):
     values = [unit(7, 8, 0), unit(7, 8, 1), scalar(9.0), scalar(-3.0)]
     expected = with_gradients(definition, *values)[1 + wanted]
     values[wanted].requires_grad_()
@@ -139,31 +139,31 @@ def test_a_gradient_goes_where_it_is_asked_for_alone(wanted):
 
 
 @pytest.mark.parametrize("frozen", [0, 1])
-def test_a_frozen_side_costs_no_product(frozen):
-    """Training against a locked tower does not pay for a gradient nobody reads."""
+def test_a_frozen_tower_saves_a_matrix_product(frozen):
+    """The gradient of a frozen tower is not computed."""
     sides = [unit(7, 8, seed).requires_grad_(seed != frozen) for seed in (0, 1)]
     products, addmm_ = [], Tensor.addmm_
-    with patch.object(Tensor, "addmm_", lambda *given: products.append(given) or addmm_(*given)):
+    with patch.object(Tensor, "addmm_", lambda *args: products.append(args) or addmm_(*args)):
         sigmoid_loss(*sides, 9.0, -3.0, tile_rows=6).backward()
     assert len(products) == 2  # one for each tile: six rows, then one
 
 
-def test_tiles_refuse_to_be_differentiated_twice():
+def test_tiles_refuse_double_backward():
     image = unit(7, 8, 0).requires_grad_()
     loss = sigmoid_loss(image, unit(7, 8, 1), 9.0, -3.0, 3)
-    with pytest.raises(ConfigError, match="give the loss tile_rows=None"):
+    with pytest.raises(ConfigError, match="Pass tile_rows=None to the loss"):
         torch.autograd.grad(loss, image, create_graph=True)
 
 
-def test_backward_twice_gives_the_same_gradient_twice():
+def test_a_second_backward_gives_the_same_gradient():
     image = unit(7, 8, 0).requires_grad_()
     loss = sigmoid_loss(image, unit(7, 8, 1), 9.0, -3.0, 3)
     first, second = (torch.autograd.grad(loss, image, retain_graph=True)[0] for _ in range(2))
     assert torch.equal(first, second)
 
 
-def test_processes_with_some_rows_each_add_up_to_the_whole_batch():
-    """Two processes, played in turn: 4 and 7 rows, all 11 columns."""
+def test_two_ranks_add_up_to_the_global_batch():
+    """Two simulated ranks with 4 and 7 rows and all 11 columns."""
     image, text, bias = unit(11, 8, 0), unit(11, 8, 1), scalar(-3.0)
     with tile_columns(3, 2):
         totals = [
@@ -173,11 +173,11 @@ def test_processes_with_some_rows_each_add_up_to_the_whole_batch():
     torch.testing.assert_close(sum(totals) / 11, definition(image, text, 9.0, bias), rtol=1e-12, atol=0)
 
 
-def test_sides_of_different_shape_are_named():
+def test_inputs_of_different_shape_are_named_in_the_error():
     with pytest.raises(ShapeError, match=r"sigmoid_loss .*\(4, 8\) and \(5, 8\)"):
         sigmoid_loss(unit(4, 8, 0), unit(5, 8, 0), 1.0, 0.0)
 
 
-def test_a_tile_of_no_rows_is_an_error_that_says_what_to_give():
+def test_zero_tile_rows_are_an_error_with_advice():
     with pytest.raises(ConfigError, match="sigmoid_loss: tile_rows is 0; give 1 or more"):
         sigmoid_loss(unit(4, 8, 0), unit(4, 8, 0), 1.0, 0.0, tile_rows=0)

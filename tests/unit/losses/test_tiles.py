@@ -1,4 +1,4 @@
-"""What a loss in tiles keeps in memory, and how the tiles cover the matrix."""
+"""Memory of tiled losses, and how the tiles cover the matrix."""
 
 import subprocess
 import sys
@@ -31,47 +31,47 @@ torch.set_num_threads(1)
 def step(n, rows):
     image, text = (torch.randn(n, 16).div_(4).requires_grad_() for _ in range(2))
     loss(image, text, rows).backward()
-def peak():  # in MiB; ru_maxrss would inherit the parent's
+def peak():  # in MiB; ru_maxrss would include the parent's
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) // 1024
-step(600, 512)  # libraries load and allocate on first use
+step(600, 512)  # warm up: libraries load and allocate on first use
 before = peak()
 step(6000, ROWS)
 print(peak() - before)
 """
 
 
-class Largest(TorchDispatchMode):
-    """Notes the largest tensor that any operation returns, in the backward pass too."""
+class LargestTensor(TorchDispatchMode):
+    """Records the size of the largest tensor that any operation returns, in the backward pass too."""
 
-    elements = 0
+    num_elements = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
         sizes = [leaf.numel() for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
-        self.elements = max(self.elements, *sizes, 0)
+        self.num_elements = max(self.num_elements, *sizes, 0)
         return result
 
 
-def largest(loss, rows):
+def largest_tensor(loss, rows):
     image, text = (torch.randn(1500, 4).requires_grad_() for _ in range(2))
-    with Largest() as seen:
+    with LargestTensor() as recorder:
         loss(image, text, rows).backward()
-    return seen.elements
+    return recorder.num_elements
 
 
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 def test_no_tensor_is_larger_than_a_tile(loss):
-    assert largest(loss, None) == 1500 * 1500  # the measurement sees what is there to see
+    assert largest_tensor(loss, None) == 1500 * 1500  # control: the dense loss has the full matrix
     with patch("zebra.losses.tiles.MAX_TILE_ELEMENTS_CPU", 2**14):
-        assert largest(loss, 64) == 2**14
+        assert largest_tensor(loss, 64) == 2**14
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_a_batch_of_six_thousand_takes_megabytes_where_its_matrix_takes_gigabytes(loss):
-    """The whole process, by its high-water mark: the matrix alone has 137 MiB, and a dense loss holds several."""
+def test_a_tiled_batch_of_six_thousand_needs_little_memory(loss):
+    """Compare the peak memory of processes; the matrix has 137 MiB, and a dense loss stores several."""
     if not Path("/proc/self/status").exists():
-        pytest.skip("the high-water mark is read from /proc")
+        pytest.skip("needs /proc to read the peak memory")
 
     def peak_mib(rows):
         script = PEAK.replace("NAME", loss).replace("ROWS", str(rows))
@@ -90,7 +90,9 @@ def test_a_batch_of_six_thousand_takes_megabytes_where_its_matrix_takes_gigabyte
     budget=st.integers(1, 40),
     data=st.data(),
 )
-def test_tiles_cover_the_matrix_once_and_find_every_match(num_rows, extra_columns, tile_rows, budget, data):
+def test_tiles_cover_the_matrix_once_and_contain_every_match(
+    num_rows, extra_columns, tile_rows, budget, data
+):
     num_columns = num_rows + extra_columns
     first_match = data.draw(st.integers(0, extra_columns))
     rows = torch.randn(num_rows, 3, dtype=torch.float64)
@@ -100,8 +102,8 @@ def test_tiles_cover_the_matrix_once_and_find_every_match(num_rows, extra_column
         for tile in iter_tiles(rows, columns, tile_rows, first_match):
             assert covered[tile.rows, tile.columns].isnan().all()
             covered[tile.rows, tile.columns] = tile.logits
-            found = tile.logits.diagonal(tile.diagonal_offset)
-            assert torch.equal(found, covered.diagonal(first_match)[tile.matching_rows])
+            diagonal = tile.logits.diagonal(tile.diagonal_offset)
+            assert torch.equal(diagonal, covered.diagonal(first_match)[tile.matching_rows])
             matches += range(tile.matching_rows.start, tile.matching_rows.stop)
     torch.testing.assert_close(covered, rows @ columns.T)
     assert sorted(matches) == list(range(num_rows))
@@ -114,5 +116,5 @@ def test_a_tile_is_as_wide_as_memory_allows():
 
 
 def test_tiles_share_their_memory():
-    places = {tile.logits.data_ptr() for tile in iter_tiles(torch.zeros(70, 1), torch.zeros(70, 1), 8)}
-    assert len(places) == 1
+    pointers = {tile.logits.data_ptr() for tile in iter_tiles(torch.zeros(70, 1), torch.zeros(70, 1), 8)}
+    assert len(pointers) == 1

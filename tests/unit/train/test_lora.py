@@ -90,7 +90,10 @@ def test_weights_stay_and_additions_move(world, tmp_path, learns, towers):
 @pytest.mark.parametrize("ema", [None, 0.9])
 def test_a_run_leaves_an_ordinary_model_and_an_adapter_that_adds_up_to_it(world, tmp_path, favoured, ema):
     told = config(
-        world, tmp_path / "run", ema_decay=ema, finetune={"lora_target_modules": ("k_proj", "c_fc", "out_proj")}
+        world,
+        tmp_path / "run",
+        ema_decay=ema,
+        finetune={"lora_target_modules": ("k_proj", "c_fc", "out_proj")},
     )
     gain = train.run(told).before_after
     assert gain is not None

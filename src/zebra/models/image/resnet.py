@@ -1,7 +1,7 @@
-"""The modified ResNet image tower (CLIP §2.4): pixels [B, 3, H, W] in, attention-pooled embeddings [B, E] out.
+"""The modified ResNet image tower (CLIP §2.4).
 
-Three changes to ResNet-D: a stem of three 3×3 convolutions with average pooling, strides that average before
-they drop pixels (anti-aliasing), and a final pooling by attention whose single query is the mean position.
+Three changes to ResNet-D: a stem of three 3×3 convolutions with average pooling, average pooling before strides
+(anti-aliasing), and attention pooling with the mean of all positions as the query.
 """
 
 from collections import OrderedDict
@@ -14,29 +14,29 @@ from zebra.config.model import ResNetConfig
 
 
 class Bottleneck(nn.Module):
-    """1×1, 3×3, 1×1 convolutions; a stride is an average pool, never a skipped pixel."""
+    """A bottleneck of 1×1, 3×3, 1×1 convolutions; an average pool replaces the stride."""
 
     expansion = 4
 
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
         super().__init__()
-        channels_out = channels * self.expansion
+        out_channels = channels * self.expansion
         self.conv1 = nn.Conv2d(in_channels, channels, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
         self.avgpool: nn.Module = nn.AvgPool2d(stride) if stride > 1 else nn.Identity()
-        self.conv3 = nn.Conv2d(channels, channels_out, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(channels_out)
+        self.conv3 = nn.Conv2d(channels, out_channels, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(out_channels)
         self.downsample: nn.Module = nn.Identity()
-        if stride > 1 or in_channels != channels_out:
-            # The key "-1" is the published checkpoints' name for the pooling, which holds no weights.
+        if stride > 1 or in_channels != out_channels:
+            # "-1" is the name of the pooling in the published checkpoints; it has no weights.
             self.downsample = nn.Sequential(
                 OrderedDict[str, nn.Module](
                     [
                         ("-1", nn.AvgPool2d(stride)),
-                        ("0", nn.Conv2d(in_channels, channels_out, 1, bias=False)),
-                        ("1", nn.BatchNorm2d(channels_out)),
+                        ("0", nn.Conv2d(in_channels, out_channels, 1, bias=False)),
+                        ("1", nn.BatchNorm2d(out_channels)),
                     ]
                 )
             )
@@ -50,7 +50,7 @@ class Bottleneck(nn.Module):
 
 
 class AttentionPool2d(nn.Module):
-    """One attention layer whose only query is the mean of all positions."""
+    """Attention pooling with the mean of all positions as the only query."""
 
     def __init__(self, num_positions: int, width: int, heads: int, embed_dim: int) -> None:
         super().__init__()

@@ -12,7 +12,7 @@ from zebra.models.transformer import MLP, Attention, Transformer, dot_product_at
 
 
 class MAPHead(nn.Module):
-    """Attention whose single query is learned, then an MLP that is added back."""
+    """Attention pooling with one learned query, then a residual MLP."""
 
     def __init__(self, config: SiglipVisionConfig) -> None:
         super().__init__()
@@ -35,12 +35,12 @@ class MAPHead(nn.Module):
         key, value = (
             F.linear(x_BLD, pair_weight, pair_bias).view(B, L, 2, heads, D // heads).permute(2, 0, 3, 1, 4)
         )
-        mixed = dot_product_attention(query.expand(B, -1, -1, -1), key, value)
-        return self.attn.out_proj(mixed.reshape(B, D))
+        pooled = dot_product_attention(query.expand(B, -1, -1, -1), key, value)
+        return self.attn.out_proj(pooled.reshape(B, D))
 
 
 class SiglipVision(nn.Module):
-    """A Vision Transformer pooled by attention; what it pools is the embedding."""
+    """A Vision Transformer with attention pooling; the pooled vector is the embedding."""
 
     def __init__(self, config: SiglipVisionConfig, image_size: int) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class SiglipVision(nn.Module):
         """Return embeddings [B, E], not yet of unit length.
 
         Args:
-            images_B3HW: Normalised pixels.
-            ids_keep_BK: Patches that are seen, int64, row by row from 0; None: all (FLIP, arXiv 2212.00794).
+            images_B3HW: Normalized pixels.
+            ids_keep_BK: Patches to keep, int64, in row-major order; None keeps all (FLIP, arXiv 2212.00794).
         """
         return self.features(images_B3HW, ids_keep_BK)

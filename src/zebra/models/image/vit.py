@@ -1,4 +1,4 @@
-"""The Vision Transformer image tower (CLIP §2.4): pixels [B, 3, H, W] in, projected class token [B, E] out."""
+"""The Vision Transformer image tower (CLIP §2.4)."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ from zebra.models.transformer import Transformer
 
 
 class VisionTransformer(nn.Module):
-    """ViT with an extra layer norm before the blocks, pooled at its class token."""
+    """A ViT with an extra layer norm before the blocks, pooled at the class token."""
 
     def __init__(self, config: VisionTransformerConfig, image_size: int, embed_dim: int) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class VisionTransformer(nn.Module):
         self.proj = nn.Parameter(torch.empty(width, embed_dim).normal_(std=scale))
 
     def features(self, images_B3HW: Tensor, ids_keep_BK: Tensor | None = None) -> Tensor:
-        """Return the normalised class token [B, D], the paper's probe features; see `forward`."""
+        """Return the normalized class token [B, D], the paper's probe features; see `forward`."""
         patches_BPD = self.conv1(images_B3HW).flatten(2).transpose(1, 2)
         class_B1D = self.class_embedding.to(patches_BPD.dtype).expand(patches_BPD.shape[0], 1, -1)
         x_BLD = torch.cat([class_B1D, patches_BPD], dim=1) + self.positional_embedding
@@ -37,7 +37,7 @@ class VisionTransformer(nn.Module):
         """Return embeddings [B, E], not yet of unit length.
 
         Args:
-            images_B3HW: Normalised pixels.
-            ids_keep_BK: Patches that are seen, int64, row by row from 0; None: all (FLIP, arXiv 2212.00794).
+            images_B3HW: Normalized pixels.
+            ids_keep_BK: Patches to keep, int64, in row-major order; None keeps all (FLIP, arXiv 2212.00794).
         """
         return self.features(images_B3HW, ids_keep_BK) @ self.proj

@@ -1,4 +1,4 @@
-"""The causal text tower (CLIP §2.4): token ids [B, L] in, the end-of-text state projected to [B, E] out."""
+"""CLIP's causal text tower (CLIP §2.4)."""
 
 import numpy as np
 import torch
@@ -12,15 +12,15 @@ from zebra.models.packing import pack_texts, split_batches
 from zebra.models.transformer import Transformer
 
 MAX_NODES = 2048
-"""Prefixes computed at once without gradients: enough to keep products busy, few enough for the caches."""
+"""Prefixes per inference batch: enough for efficient matrix products, few enough for the CPU caches."""
 
 
 class TextTransformer(nn.Module):
-    """A causal transformer pooled where the text ends.
+    """A causal transformer, pooled at the end-of-text token.
 
-    Differs: the published models run every text at all 77 positions. A causal state never depends on later tokens, so
-    here each distinct prefix of a batch is computed once (`packing`), and the last block computes the ends alone. The
-    result is the same function; which texts stand beside one moves it by rounding.
+    Differs: the published models compute all 77 positions of every text. A causal state never depends on later tokens,
+    so this tower computes each distinct prefix of a batch once (`packing`), and the last block only the end tokens.
+    The function is the same; the other texts of a batch change the result only by rounding.
     """
 
     def __init__(self, config: TextConfig, embed_dim: int) -> None:
@@ -36,24 +36,26 @@ class TextTransformer(nn.Module):
         """Return embeddings [B, E], not yet of unit length.
 
         Args:
-            tokens_BL: int64 ids, L ≤ context_length; a text ends at its largest id (the first one, if repeated). Best
-                on the CPU, where they are packed: a GPU goes on with what it has to do meanwhile.
+            tokens_BL: int64 ids, L ≤ context_length; a text ends at its largest id (the first one, if repeated). Pass
+                them on the CPU, where they are packed, to avoid a GPU synchronization.
 
         Raises:
-            ShapeError: L exceeds the context length.
+            ShapeError: If L exceeds the context length.
         """
         if tokens_BL.shape[1] > self.context_length:
             raise ShapeError(
                 f"texts of {tokens_BL.shape[1]} tokens for a text tower of context length {self.context_length}; "
-                "encode them with truncate=True or shorten them"
+                "encode with truncate=True, or shorten the texts"
             )
         tokens_BL = tokens_BL.cpu()
         length_B = tokens_BL.argmax(dim=1) + 1
-        run = pack_texts(tokens_BL.numpy(), length_B.numpy()).to(self.positional_embedding.device)
-        x_ND = self.token_embedding(run.token_N) + F.embedding(run.position_N, self.positional_embedding)
-        x_BD = self.transformer(x_ND, attn_mask=run, output_index=run.end_B)
+        packed = pack_texts(tokens_BL.numpy(), length_B.numpy()).to(self.positional_embedding.device)
+        x_ND = self.token_embedding(packed.token_N) + F.embedding(
+            packed.position_N, self.positional_embedding
+        )
+        x_BD = self.transformer(x_ND, attn_mask=packed, output_index=packed.end_B)
         return self.ln_final(x_BD) @ self.text_projection
 
     def inference_batches(self, tokens_NL: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """Divide texts into batches for inference, as indices: those that begin alike together, in bounded memory."""
+        """Split texts into inference batches, as indices, with common prefixes together."""
         return split_batches(tokens_NL, tokens_NL.argmax(axis=1) + 1, MAX_NODES)

@@ -17,7 +17,7 @@ MAX_TEXTS = 64
 
 
 class SiglipText(nn.Module):
-    """A transformer over texts padded to one length; padding is seen like any token, and the last one is pooled."""
+    """A bidirectional transformer over texts padded to one length, pooled at the last position."""
 
     def __init__(self, config: SiglipTextConfig, embed_dim: int) -> None:
         super().__init__()
@@ -34,15 +34,15 @@ class SiglipText(nn.Module):
         """Return embeddings [B, E], not yet of unit length.
 
         Args:
-            tokens_BL: int64 ids padded to the context length: a shorter row would give another vector.
+            tokens_BL: int64 ids padded to the context length; a shorter row would give another vector.
 
         Raises:
-            ShapeError: L is not the context length.
+            ShapeError: If L is not the context length.
         """
         if tokens_BL.shape[1] != self.context_length:
             raise ShapeError(
                 f"texts of {tokens_BL.shape[1]} tokens for a SigLIP text tower, which takes exactly "
-                f"{self.context_length}; encode them with the model's own tokenizer"
+                f"{self.context_length}; encode with the model's own tokenizer"
             )
         x_BLD = (
             self.token_embedding(tokens_BL.to(self.positional_embedding.device)) + self.positional_embedding
@@ -51,5 +51,5 @@ class SiglipText(nn.Module):
         return self.text_projection(self.ln_final(last_BD))
 
     def inference_batches(self, tokens_NL: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """Divide texts into batches for inference, as indices; none can be shortened, since padding is seen."""
+        """Split texts into inference batches, as indices; padding is attended to, so no text can be shortened."""
         return np.split(np.arange(len(tokens_NL)), range(MAX_TEXTS, len(tokens_NL), MAX_TEXTS))
