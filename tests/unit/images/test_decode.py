@@ -1,4 +1,4 @@
-"""Each kind of picture file gives its documented result, and nothing else."""
+"""Decoding of valid, damaged and hostile image files."""
 
 import io
 import struct
@@ -17,7 +17,7 @@ from zebra.images.decode import decode_image
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 
 
-def encoded(image: Image.Image, format: str = "PNG", **options) -> bytes:
+def encode(image: Image.Image, format: str = "PNG", **options) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, format, **options)
     return buffer.getvalue()
@@ -33,7 +33,7 @@ def red_left_blue_right() -> Image.Image:
     return image
 
 
-def png_claiming(width: int, height: int) -> bytes:
+def png_with_size(width: int, height: int) -> bytes:
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
@@ -42,154 +42,154 @@ def png_claiming(width: int, height: int) -> bytes:
 
 
 def reason(data: bytes, **options) -> str:
-    with pytest.raises(BadSample) as caught:
+    with pytest.raises(BadSample) as error_info:
         decode_image(data, "here", **options)
-    assert caught.value.location == "here"
-    return caught.value.reason
+    assert error_info.value.location == "here"
+    return error_info.value.reason
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "BMP"])
 def test_every_allowed_format_becomes_rgb_of_its_size(format: str) -> None:
-    image = decode_image(encoded(Image.new("RGB", (30, 20), RED), format), "x")
+    image = decode_image(encode(Image.new("RGB", (30, 20), RED), format), "x")
     assert image.mode == "RGB"
     assert image.size == (30, 20)
     assert np.abs(np.asarray(image).astype(int) - RED).max() <= 2
 
 
 @pytest.mark.parametrize("format", ["TIFF", "PPM", "ICO"])
-def test_other_formats_are_refused_although_pillow_could_read_them(format: str) -> None:
-    assert reason(encoded(noise(), format)) == "not an image"
+def test_other_formats_of_pillow_are_refused(format: str) -> None:
+    assert reason(encode(noise(), format)) == "not an image"
 
 
 def test_zero_bytes_are_an_empty_file() -> None:
     assert reason(b"") == "empty file"
 
 
-def test_a_web_page_is_not_an_image_and_the_detail_shows_how_it_begins() -> None:
+def test_a_web_page_is_not_an_image_and_the_detail_shows_its_first_bytes() -> None:
     with pytest.raises(BadSample, match=r"not an image.*DOCTYPE"):
         decode_image(b"<!DOCTYPE html><html>404</html>", "x")
 
 
 def test_a_jpeg_cut_in_half_is_truncated() -> None:
-    data = encoded(noise(), "JPEG")
+    data = encode(noise(), "JPEG")
     assert reason(data[: len(data) // 2]) == "truncated image"
 
 
 def test_a_jpeg_without_its_last_two_bytes_is_truncated() -> None:
-    assert reason(encoded(noise(), "JPEG")[:-2]) == "truncated image"
+    assert reason(encode(noise(), "JPEG")[:-2]) == "truncated image"
 
 
 def test_a_png_cut_in_half_is_truncated() -> None:
-    data = encoded(noise())
+    data = encode(noise())
     assert reason(data[: len(data) // 2]) == "truncated image"
 
 
-def test_a_known_signature_with_nothing_sensible_behind_it_is_damaged() -> None:
+def test_a_known_signature_before_garbage_is_a_damaged_image() -> None:
     assert reason(b"\x89PNG\r\n\x1a\n" + b"nonsense") == "damaged image"
 
 
 def test_a_png_with_a_broken_checksum_is_damaged() -> None:
-    data = bytearray(encoded(noise()))
+    data = bytearray(encode(noise()))
     data[-20] ^= 1
     assert reason(bytes(data)) == "damaged image"
 
 
 def test_16_bit_gray_is_scaled_not_clipped() -> None:
     gray = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64)
-    pixels = np.asarray(decode_image(encoded(Image.fromarray(gray)), "x"))
+    pixels = np.asarray(decode_image(encode(Image.fromarray(gray)), "x"))
     assert np.abs(pixels[:, :, 0] - gray / 257).max() <= 0.51
 
 
 def test_the_transparent_value_of_16_bit_gray_becomes_white() -> None:
     image = Image.fromarray(np.full((16, 16), 1000, dtype=np.uint16))
-    assert decode_image(encoded(image, transparency=1000), "x").getpixel((3, 3)) == WHITE
+    assert decode_image(encode(image, transparency=1000), "x").getpixel((3, 3)) == WHITE
 
 
 def test_cmyk_is_converted() -> None:
-    image = decode_image(encoded(Image.new("RGB", (16, 16), (200, 30, 60)).convert("CMYK"), "JPEG"), "x")
+    image = decode_image(encode(Image.new("RGB", (16, 16), (200, 30, 60)).convert("CMYK"), "JPEG"), "x")
     assert np.abs(np.array(image.getpixel((8, 8))) - (200, 30, 60)).max() <= 3
 
 
-def test_clear_pixels_become_white_whatever_colour_they_hide() -> None:
-    assert decode_image(encoded(Image.new("RGBA", (16, 16), (255, 0, 0, 0))), "x").getpixel((1, 1)) == WHITE
-    assert decode_image(encoded(Image.new("LA", (16, 16), (7, 0))), "x").getpixel((1, 1)) == WHITE
+def test_transparent_pixels_become_white() -> None:
+    assert decode_image(encode(Image.new("RGBA", (16, 16), (255, 0, 0, 0))), "x").getpixel((1, 1)) == WHITE
+    assert decode_image(encode(Image.new("LA", (16, 16), (7, 0))), "x").getpixel((1, 1)) == WHITE
 
 
-def test_half_clear_red_is_pink() -> None:
-    pixel = decode_image(encoded(Image.new("RGBA", (16, 16), (255, 0, 0, 128))), "x").getpixel((1, 1))
+def test_half_transparent_red_becomes_pink() -> None:
+    pixel = decode_image(encode(Image.new("RGBA", (16, 16), (255, 0, 0, 128))), "x").getpixel((1, 1))
     assert pixel == (255, 127, 127)
 
 
 @pytest.mark.parametrize("mode", ["P", "L", "RGB"])
-def test_a_colour_declared_transparent_becomes_white(mode: str) -> None:
+def test_a_color_declared_transparent_becomes_white(mode: str) -> None:
     image = Image.new("RGB", (16, 16), RED).convert(mode)
-    assert decode_image(encoded(image, transparency=image.getpixel((0, 0))), "x").getpixel((1, 1)) == WHITE
+    assert decode_image(encode(image, transparency=image.getpixel((0, 0))), "x").getpixel((1, 1)) == WHITE
 
 
 def test_exif_orientation_is_applied() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    image = decode_image(encoded(red_left_blue_right(), exif=exif), "x")
+    image = decode_image(encode(red_left_blue_right(), exif=exif), "x")
     assert image.size == (20, 40)
     assert image.getpixel((10, 2)) == RED
     assert image.getpixel((10, 37)) == BLUE
 
 
-def test_broken_exif_does_not_cost_the_picture() -> None:
-    data = encoded(red_left_blue_right(), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03")
+def test_broken_exif_is_ignored() -> None:
+    data = encode(red_left_blue_right(), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03")
     assert decode_image(data, "x").size == (40, 20)
 
 
 @pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG"])
 def test_an_animation_gives_its_first_frame(format: str) -> None:
-    frames = [Image.new("RGB", (16, 16), colour) for colour in (RED, BLUE)]
-    data = encoded(frames[0], format, save_all=True, append_images=frames[1:])
+    frames = [Image.new("RGB", (16, 16), color) for color in (RED, BLUE)]
+    data = encode(frames[0], format, save_all=True, append_images=frames[1:])
     assert np.abs(np.array(decode_image(data, "x").getpixel((8, 8))) - RED).max() <= 2
 
 
 @pytest.mark.parametrize("size", [(1, 5000), (5000, 1), (7, 7), (10, 201)])
-def test_a_strip_or_a_dot_is_too_thin(size: tuple[int, int]) -> None:
-    assert reason(encoded(Image.new("RGB", size))) == "too thin"
+def test_a_strip_or_a_tiny_image_is_too_thin(size: tuple[int, int]) -> None:
+    assert reason(encode(Image.new("RGB", size))) == "too thin"
 
 
 @pytest.mark.parametrize("size", [(8, 8), (10, 200)])
 def test_the_smallest_and_the_most_elongated_allowed_are_read(size: tuple[int, int]) -> None:
-    assert decode_image(encoded(Image.new("RGB", size)), "x").size == size
+    assert decode_image(encode(Image.new("RGB", size)), "x").size == size
 
 
 @pytest.mark.parametrize("side", [10_000, 50_000])
-def test_a_header_claiming_too_many_pixels_is_refused_before_they_are_decoded(side: int) -> None:
-    # had it been decoded, its missing body would make it truncated
-    assert reason(png_claiming(side, side)) == "too many pixels"
+def test_too_many_pixels_are_refused_before_decoding(side: int) -> None:
+    # decoding would report a truncated image, because the pixels are missing
+    assert reason(png_with_size(side, side)) == "too many pixels"
 
 
-def test_the_limit_on_pixels_is_the_callers() -> None:
-    data = encoded(noise(40))
+def test_the_pixel_limit_is_an_argument() -> None:
+    data = encode(noise(40))
     assert reason(data, max_pixels=1599) == "too many pixels"
     assert decode_image(data, "x", max_pixels=1600).size == (40, 40)
 
 
-def test_reference_mode_leaves_the_picture_in_its_own_mode_and_position() -> None:
+def test_reference_mode_keeps_the_mode_and_orientation() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    image = decode_image(encoded(red_left_blue_right().convert("RGBA"), exif=exif), "x", mode="reference")
+    image = decode_image(encode(red_left_blue_right().convert("RGBA"), exif=exif), "x", mode="reference")
     assert image.mode == "RGBA"
     assert image.size == (40, 20)
 
 
 def test_reference_mode_has_the_same_limits() -> None:
-    assert reason(png_claiming(50_000, 50_000), mode="reference") == "too many pixels"
+    assert reason(png_with_size(50_000, 50_000), mode="reference") == "too many pixels"
     assert reason(b"", mode="reference") == "empty file"
 
 
-def test_decoding_leaves_no_warning_and_no_filter_behind() -> None:
+def test_decoding_restores_the_warning_filters() -> None:
     before = list(warnings.filters)
     with pytest.raises(BadSample):
-        decode_image(png_claiming(10_000, 10_000), "x")
+        decode_image(png_with_size(10_000, 10_000), "x")
     assert list(warnings.filters) == before
 
 
-SEEDS = [encoded(noise(16), format) for format in ("JPEG", "PNG", "WEBP", "GIF", "BMP")]
+SEEDS = [encode(noise(16), format) for format in ("JPEG", "PNG", "WEBP", "GIF", "BMP")]
 
 
 @settings(max_examples=300, deadline=None)
@@ -198,10 +198,10 @@ SEEDS = [encoded(noise(16), format) for format in ("JPEG", "PNG", "WEBP", "GIF",
     changes=st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=8),
     cut=st.integers(0, 2000),
 )
-def test_whatever_the_bytes_are_the_result_is_rgb_or_a_bad_sample(seed, changes, cut) -> None:
+def test_any_bytes_give_rgb_or_a_bad_sample(seed, changes, cut) -> None:
     data = bytearray(seed)
-    for place, value in changes:
-        data[place % len(data)] = value
+    for offset, value in changes:
+        data[offset % len(data)] = value
     try:
         assert decode_image(bytes(data[: max(1, cut)]), "x").mode == "RGB"
     except BadSample as bad:

@@ -1,4 +1,4 @@
-"""Preprocessing has the geometry and arithmetic of CLIP's published one."""
+"""Geometry and arithmetic of CLIP's preprocessing."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from zebra.images.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess
 
 
 def ramp(width: int, height: int) -> Image.Image:
-    """Red counts columns, green counts rows."""
+    """Return an image whose red is the column and whose green is the row."""
     pixels = np.zeros((height, width, 3), dtype=np.uint8)
     pixels[:, :, 0] = np.arange(width)
     pixels[:, :, 1] = np.arange(height)[:, None]
@@ -18,14 +18,14 @@ def ramp(width: int, height: int) -> Image.Image:
 
 
 @pytest.mark.parametrize(("extra", "skipped"), [(0, 0), (1, 0), (2, 1), (3, 2), (4, 2), (5, 2), (7, 4)])
-def test_the_crop_is_centred_with_halves_rounded_to_even(extra: int, skipped: int) -> None:
+def test_the_crop_is_centered_with_halves_rounded_to_even(extra: int, skipped: int) -> None:
     wide = Preprocess(image_size=16).resize_and_crop(ramp(16 + extra, 16))
     assert wide[0, 0].tolist() == list(range(skipped, skipped + 16))
     tall = Preprocess(image_size=16).resize_and_crop(ramp(16, 16 + extra))
     assert tall[1, :, 0].tolist() == list(range(skipped, skipped + 16))
 
 
-def test_the_shorter_side_becomes_the_size_and_the_longer_one_is_cut_off_to_whole_pixels() -> None:
+def test_the_shorter_side_becomes_the_size_and_the_longer_one_is_truncated() -> None:
     wide = np.asarray(ramp(100, 74).resize((21, 16), Image.Resampling.BICUBIC))  # 16 · 100 / 74 = 21.62
     tall = np.asarray(ramp(74, 100).resize((16, 21), Image.Resampling.BICUBIC))
     preprocess = Preprocess(image_size=16)
@@ -33,22 +33,22 @@ def test_the_shorter_side_becomes_the_size_and_the_longer_one_is_cut_off_to_whol
     assert np.array_equal(preprocess.resize_and_crop(ramp(74, 100)), tall[2:18].transpose(2, 0, 1))
 
 
-def test_squash_takes_the_whole_picture() -> None:
+def test_squash_uses_the_full_image() -> None:
     image = ramp(60, 20)
     expected = np.asarray(image.resize((16, 16), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
     assert np.array_equal(Preprocess(image_size=16, resize="squash").resize_and_crop(image), expected)
 
 
 def test_conversion_to_rgb_comes_after_resizing() -> None:
-    """Palette images resize by nearest colour, so that blended colours would betray an earlier conversion."""
+    """Palette images are resized by nearest neighbor, so blended colors would show an earlier conversion."""
     image = Image.new("P", (64, 64))
     image.putpalette([255, 0, 0, 0, 0, 255])
     image.putdata([(x // 3) % 2 for x in range(64)] * 64)
-    colours = {tuple(c) for c in Preprocess(image_size=16).resize_and_crop(image).reshape(3, -1).T.tolist()}
-    assert colours == {(255, 0, 0), (0, 0, 255)}
+    colors = {tuple(c) for c in Preprocess(image_size=16).resize_and_crop(image).reshape(3, -1).T.tolist()}
+    assert colors == {(255, 0, 0), (0, 0, 255)}
 
 
-def test_rgb_first_blends_the_colours_of_a_palette() -> None:
+def test_rgb_first_blends_the_colors_of_a_palette() -> None:
     image = Image.new("P", (64, 64))
     image.putpalette([255, 0, 0, 0, 0, 255])
     image.putdata([(x // 3) % 2 for x in range(64)] * 64)
@@ -57,13 +57,13 @@ def test_rgb_first_blends_the_colours_of_a_palette() -> None:
     assert np.array_equal(ours, np.asarray(expected).transpose(2, 0, 1))
 
 
-@pytest.mark.parametrize(("rgb", "colour"), [("first", 255), ("last", 7)])
-def test_what_is_clear_becomes_white_if_converted_first_and_shows_its_colour_otherwise(
-    rgb: str, colour: int
+@pytest.mark.parametrize(("rgb", "color"), [("first", 255), ("last", 7)])
+def test_transparency_becomes_white_if_converted_first_and_keeps_its_color_otherwise(
+    rgb: str, color: int
 ) -> None:
     image = Image.new("L", (20, 20), 7)
     image.info["transparency"] = 7
-    assert np.unique(Preprocess(image_size=16, rgb=rgb).resize_and_crop(image)).tolist() == [colour]
+    assert np.unique(Preprocess(image_size=16, rgb=rgb).resize_and_crop(image)).tolist() == [color]
 
 
 @pytest.mark.parametrize(("extra", "skipped"), [(0, 0), (1, 0), (2, 1), (3, 1), (4, 2), (5, 2), (7, 3)])
@@ -74,7 +74,7 @@ def test_the_floor_crop_rounds_an_odd_margin_down(extra: int, skipped: int) -> N
     assert tall[1, :, 0].tolist() == list(range(skipped, skipped + 16))
 
 
-def test_the_filter_is_the_one_named() -> None:
+def test_the_resampling_filter_is_the_configured_one() -> None:
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 50, 3), dtype=np.uint8))
     bilinear = np.asarray(image.resize((16, 16), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
     assert np.array_equal(
@@ -84,7 +84,7 @@ def test_the_filter_is_the_one_named() -> None:
 
 
 @pytest.mark.parametrize("size", [(8, 8), (8, 13), (15, 9)])
-def test_a_picture_smaller_than_the_target_is_enlarged(size: tuple[int, int]) -> None:
+def test_an_image_smaller_than_the_target_is_enlarged(size: tuple[int, int]) -> None:
     image = ramp(*size)
     short = min(size)
     enlarged = image.resize((16 * size[0] // short, 16 * size[1] // short), Image.Resampling.BICUBIC)
@@ -93,7 +93,7 @@ def test_a_picture_smaller_than_the_target_is_enlarged(size: tuple[int, int]) ->
     assert np.array_equal(Preprocess(image_size=16).resize_and_crop(image), expected)
 
 
-def test_preprocessing_leaves_the_picture_as_it_was() -> None:
+def test_preprocessing_does_not_modify_the_image() -> None:
     image = Image.new("P", (20, 20))
     image.info["transparency"] = bytes([0, 9])
     Preprocess(image_size=20).resize_and_crop(image)
@@ -109,29 +109,31 @@ def test_pixels_are_writable_uint8_with_channels_first() -> None:
     assert pixels.flags.c_contiguous
 
 
-def test_normalising_subtracts_the_mean_and_divides_by_the_deviation() -> None:
+def test_normalizing_subtracts_the_mean_and_divides_by_the_deviation() -> None:
     images = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 4, 4)
-    normalised = Preprocess(image_size=4).normalize(images)
+    normalized = Preprocess(image_size=4).normalize(images)
     mean, std = torch.tensor(OPENAI_MEAN), torch.tensor(OPENAI_STD)
-    assert normalised.dtype == torch.float32
-    assert torch.equal(normalised[0, :, 0, 0], -mean / std)
-    assert torch.equal(normalised[1, :, 3, 3], (1 - mean) / std)
+    assert normalized.dtype == torch.float32
+    assert torch.equal(normalized[0, :, 0, 0], -mean / std)
+    assert torch.equal(normalized[1, :, 3, 3], (1 - mean) / std)
     assert images.max() == 255
 
 
-def test_json_brings_back_an_equal_value() -> None:
-    one = Preprocess(image_size=64, resize="squash", mean=(0.5, 0.5, 0.5), std=(1, 2, 3), decode="reference")
-    assert Preprocess.from_dict(one.to_dict()) == one
+def test_the_dict_round_trip_gives_an_equal_value() -> None:
+    preprocess = Preprocess(
+        image_size=64, resize="squash", mean=(0.5, 0.5, 0.5), std=(1, 2, 3), decode="reference"
+    )
+    assert Preprocess.from_dict(preprocess.to_dict()) == preprocess
 
 
-def test_a_misspelt_key_is_named_with_the_nearest() -> None:
+def test_a_misspelled_key_is_refused_with_the_closest_name() -> None:
     raw = Preprocess(image_size=64).to_dict()
     raw["image_sise"] = raw.pop("image_size")
     with pytest.raises(ConfigError, match="image_size"):
         Preprocess.from_dict(raw)
 
 
-def test_a_missing_key_is_an_error_since_guessing_would_change_vectors() -> None:
+def test_a_missing_key_is_an_error() -> None:
     raw = Preprocess(image_size=64).to_dict()
     del raw["decode"]
     with pytest.raises(ConfigError, match="decode"):

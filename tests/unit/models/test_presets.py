@@ -1,4 +1,4 @@
-"""The paper's nine architectures have the published sizes."""
+"""Named architectures have the published sizes."""
 
 import pytest
 import torch
@@ -38,6 +38,6 @@ def test_tiny_presets_keep_the_head_widths_of_their_family(name):
         assert config.vision.heads == config.vision.width // 2
 
 
-def test_unknown_preset_names_the_nearest():
+def test_an_unknown_preset_is_refused_with_the_closest_name():
     with pytest.raises(ConfigError, match="Did you mean 'ViT-B/32'"):
         get_preset("ViT-B-32")

@@ -1,4 +1,4 @@
-"""What the towers compute, not how."""
+"""The CLIP model and its towers."""
 
 import math
 
@@ -16,12 +16,12 @@ TOWERS = {
 }
 
 
-def clip(kind="vit", seed=0):
+def make_clip(kind="vit", seed=0):
     torch.manual_seed(seed)
     return CLIP(ModelConfig(embed_dim=32, image_size=64, vision=TOWERS[kind], text=TEXT)).eval()
 
 
-def texts(*lengths, eot=599, width=16, padding=0):
+def make_texts(*lengths, eot=599, width=16, padding=0):
     tokens = torch.full((len(lengths), width), padding)
     for row, length in enumerate(lengths):
         tokens[row, :length] = torch.arange(1, length + 1) * 7 % 500
@@ -30,8 +30,8 @@ def texts(*lengths, eot=599, width=16, padding=0):
 
 
 @pytest.mark.parametrize("kind", TOWERS)
-def test_both_sides_come_out_as_unit_vectors(kind):
-    image_BE, text_BE, scale = clip(kind)(torch.randn(3, 3, 64, 64), texts(5, 9, 16))
+def test_both_towers_return_unit_vectors(kind):
+    image_BE, text_BE, scale = make_clip(kind)(torch.randn(3, 3, 64, 64), make_texts(5, 9, 16))
     assert image_BE.shape == text_BE.shape == (3, 32)
     assert torch.allclose(image_BE.norm(dim=1), torch.ones(3), atol=1e-6)
     assert torch.allclose(text_BE.norm(dim=1), torch.ones(3), atol=1e-6)
@@ -39,20 +39,20 @@ def test_both_sides_come_out_as_unit_vectors(kind):
 
 
 def test_a_text_is_pooled_at_its_first_end_token():
-    tower = clip().text
-    once, twice = texts(5), texts(5)
+    tower = make_clip().text
+    once, twice = make_texts(5), make_texts(5)
     twice[0, 8] = 599
     assert torch.allclose(tower(once), tower(twice), atol=1e-6)
 
 
-def test_texts_beyond_the_context_are_refused():
+def test_texts_longer_than_the_context_are_refused():
     with pytest.raises(ShapeError, match=r"17 tokens .* context length 16"):
-        clip().text(texts(17, width=17))
+        make_clip().text(make_texts(17, width=17))
 
 
-def test_the_attention_pool_asks_one_question_only():
-    """A pool that computed all queries would give the same vector: compare with the full attention's first row."""
-    pool = clip("resnet").visual.attnpool.double()
+def test_the_attention_pool_equals_full_attention_for_its_query():
+    """Compare with the first row of attention with all queries."""
+    pool = make_clip("resnet").visual.attnpool.double()
     x = torch.randn(2, 256, 2, 2, dtype=torch.float64)
     tokens = x.flatten(2).transpose(1, 2)
     tokens = torch.cat([tokens.mean(1, keepdim=True), tokens], 1) + pool.positional_embedding
@@ -66,16 +66,16 @@ def test_the_attention_pool_asks_one_question_only():
     assert torch.allclose(pool(x), reference[0], atol=1e-12)
 
 
-def test_strides_average_and_never_skip_pixels():
-    """Anti-aliasing: every input pixel of a strided block has a path to the output."""
-    block = clip("resnet").visual.layer2[0].train(False)
+def test_strides_skip_no_pixels():
+    """Anti-aliasing: every input pixel of a strided block gets a gradient."""
+    block = make_clip("resnet").visual.layer2[0].train(False)
     torch.nn.init.ones_(block.bn3.weight)
     x = torch.randn(1, 32, 8, 8, requires_grad=True)
     block(x).sum().backward()
     assert (x.grad.abs().sum(dim=1) > 0).all()
 
 
-def test_initialisation_follows_the_published_scales():
+def test_initialization_follows_the_published_scales():
     model = CLIP(
         ModelConfig(
             embed_dim=256,
@@ -103,12 +103,12 @@ def test_initialisation_follows_the_published_scales():
 
 def test_residual_branches_of_the_resnet_start_at_zero():
     for stage in ("layer1", "layer2", "layer3", "layer4"):
-        for block in getattr(clip("resnet").visual, stage):
+        for block in getattr(make_clip("resnet").visual, stage):
             assert torch.equal(block.bn3.weight, torch.zeros_like(block.bn3.weight))
 
 
-def test_temperature_is_clamped_between_1_and_100():
-    model = clip()
+def test_the_logit_scale_is_clamped_between_1_and_100():
+    model = make_clip()
     for value, expected in [(9.0, 100.0), (-3.0, 1.0), (2.0, math.exp(2.0))]:
         torch.nn.init.constant_(model.logit_scale, value)
         model.clamp_logit_scale()
@@ -122,7 +122,7 @@ def test_temperature_is_clamped_between_1_and_100():
         ({"vision": {"width": 64, "layers": 2, "heads": 3, "patch_size": 16}}, "heads"),
     ],
 )
-def test_sizes_that_do_not_fit_are_refused(change, message):
+def test_invalid_sizes_are_refused(change, message):
     def build():
         vision = VisionTransformerConfig(**change["vision"]) if "vision" in change else TOWERS["vit"]
         return ModelConfig(embed_dim=32, image_size=change.get("image_size", 64), vision=vision, text=TEXT)

@@ -1,3 +1,5 @@
+"""Text cleaning against its definition."""
+
 import html
 import re
 import string
@@ -13,29 +15,29 @@ from zebra.text.clean import CLEANING_FUNCTIONS
 PLAIN = "".join(sorted(set(map(chr, range(32, 127))) - {"&"}))
 
 
-def in_full(text: str) -> str:
-    """What `clean` is defined as, without its fast path."""
+def reference_clean(text: str) -> str:
+    """Clean a text by the definition of `clean_text`, without its fast path."""
     text = html.unescape(html.unescape(ftfy.fix_text(text)))
     return re.sub(r"\s+", " ", text.strip()).strip().lower()
 
 
 @given(st.text(PLAIN))
-def test_plain_ascii_needs_no_mending(text: str) -> None:
-    assert clean_text(text) == in_full(text)
+def test_plain_ascii_is_cleaned_by_definition(text: str) -> None:
+    assert clean_text(text) == reference_clean(text)
 
 
 @given(st.text())
-def test_any_text_is_cleaned_as_defined(text: str) -> None:
-    assert clean_text(text) == in_full(text)
+def test_any_text_is_cleaned_by_definition(text: str) -> None:
+    assert clean_text(text) == reference_clean(text)
 
 
 @given(st.text(string.printable + "&;#xé\u00a0\u2003"))
-def test_no_whitespace_but_single_inner_spaces_is_left(text: str) -> None:
+def test_only_single_inner_spaces_remain(text: str) -> None:
     assert clean_text(text).split(" ") == (clean_text(text).split() or [""])
 
 
 @pytest.mark.parametrize(
-    ("found", "expected"),
+    ("text", "expected"),
     [
         ("A  Red\tHORSE \n", "a red horse"),
         ("schÃ¶n", "schön"),
@@ -51,8 +53,8 @@ def test_no_whitespace_but_single_inner_spaces_is_left(text: str) -> None:
         (" \n ", ""),
     ],
 )
-def test_web_text_becomes_plain_text(found: str, expected: str) -> None:
-    assert clean_text(found) == expected
+def test_web_text_becomes_plain_text(text: str, expected: str) -> None:
+    assert clean_text(text) == expected
 
 
 @pytest.mark.parametrize(
