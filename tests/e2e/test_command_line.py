@@ -30,7 +30,7 @@ def test_no_verb_and_wrong_verbs_are_usage_errors(zebra, tmp_path):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (("train", "--out", "run"), 2, "--data must be given"),
+        (("train", "--out", "run"), 2, "--data is missing"),
         (("train", "--data", "nowhere", "--out", "run"), 1, "nowhere"),
         (("train", "--data", "x", "--out", "run", "--recipe", "demmo"), 1, "Did you mean 'demo'"),
         (("train", "--data", "x", "--out", "run", "--recipe", "mine.yaml"), 1, "recipe file not found"),
@@ -38,7 +38,9 @@ def test_no_verb_and_wrong_verbs_are_usage_errors(zebra, tmp_path):
         (("train", "--data", "x", "--out", "run", "--optimizer.beta3", "1"), 2, "--optimizer.beta2"),
         (("classify", "nowhere", "a.jpg", "--labels", "a,b"), 1, "no model folder"),
         (("classify", "nowhere", "a.jpg", "--labels", "a,a"), 1, "twice: a"),
-        (("classify", "nowhere", "a.jpg", "--labels", ""), 1, "empty label"),
+        (("classify", "nowhere", "a.jpg", "--labels", ""), 1, "no labels"),
+        (("classify", "nowhere", "a.jpg", "--labels", "a,,b"), 1, "empty label"),
+        (("classify", "nowhere", "--labels", "a,b"), 2, "no images"),
         (("classify", "nowhere", "a.jpg"), 2, "--labels"),
         (("demo", "--out", sys.executable), 1, "is a file; name a folder"),
         (("evaluate", "nowhere", "sets", "--out", "scores"), 1, "sets"),

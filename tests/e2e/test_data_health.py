@@ -16,14 +16,14 @@ def test_doctor_says_what_sound_data_is_like_and_how_fast_it_loads(zebra, photos
     said = zebra("doctor", photos, cwd=tmp_path).stdout
     lines = {line[4:21].strip(): line[21:] for line in said.splitlines() if line[:3] in ("ok ", "BAD")}
     assert "BAD" not in said
-    assert lines["samples"] == "96 found in pictures; all of them looked at"
+    assert lines["samples"] == "96 found in pictures; all inspected"
     assert lines["skipped"] == "none"
-    assert lines["captions"].startswith("96 at 96 pictures, of ")
+    assert lines["captions"].startswith("96 captions of 96 images, ")
     assert "12 × 'a photo of a red circle'" in lines["repeated"]
-    assert lines["pictures"] == "all of them 64 × 64 pixels"
-    assert lines["formats"] == "JPEG 64, PNG 32, all of them RGB"
+    assert lines["images"] == "all 64 × 64 pixels"
+    assert lines["formats"] == "JPEG 64, PNG 32, all RGB"
     assert lines["duplicates"] == "no two samples have the same file"
-    assert "a step of 128 pairs that takes less than" in said
+    assert "if a step of 128 pairs takes less than" in said
     assert "fewer than one batch of 128: train with --batch-size 96 or less" in said
 
 
@@ -32,7 +32,7 @@ def test_doctor_finds_data_that_training_would_refuse(zebra, pairs, tmp_path):
     (tmp_path / "pictures" / "0000.jpg").write_bytes(b"")
     table.write_text(table.read_text() + "pictures/gone.jpg,a cat\n")
     said = zebra("doctor", table.name, cwd=tmp_path, code=1).stdout
-    assert "BAD skipped          2, which is 2.06%; training accepts 1.00%" in said
+    assert "BAD skipped          2 (2.06%); training accepts up to 1.00%" in said
     assert "1 × unreadable file: captions.csv:98 (pictures/gone.jpg: No such file or directory)" in said
     found = json.loads(zebra("doctor", table.name, "--json", cwd=tmp_path, code=1).stdout)
     assert (found["sound"], found["survey"]["num_examined"], found["survey"]["num_usable"]) == (False, 97, 95)

@@ -96,7 +96,7 @@ def test_stopped_by_sigterm_it_exits_with_75_and_goes_on(installed, environment,
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 75, said
-    assert "the same command goes on" in said
+    assert "Run the same command again to continue." in said
     assert len(Store.open(tmp_path / "store")) < 2000
     zebra(*words, cwd=tmp_path)
     assert len(Store.open(tmp_path / "store")) == 2000

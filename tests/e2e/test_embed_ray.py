@@ -73,7 +73,7 @@ def assert_same_rows(first, second):
     np.testing.assert_allclose(*vectors, rtol=0, atol=1e-6)
 
 
-SETTINGS = ("--precision", "fp32", "--vectors", "float32", "--batch-size", "8", "--json")
+SETTINGS = ("--precision", "fp32", "--vector-dtype", "float32", "--batch-size", "8", "--json")
 
 
 def in_one_process(model, data, out):

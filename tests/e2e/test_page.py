@@ -98,7 +98,7 @@ def gallery(zebra, installed, environment, model, dataset, pairs, tmp_path_facto
     for key, suffix, data, caption in pairs:
         (folder / "photos" / f"{key}.{suffix}").write_bytes(data)
         (folder / "photos" / f"{key}.txt").write_text(caption)
-    zebra("embed", model, "photos", "--out", "store", "--thumbnails", "0", "--workers", "1", cwd=folder)
+    zebra("embed", model, "photos", "--out", "store", "--thumbnail-size", "0", "--workers", "1", cwd=folder)
     key, suffix, *_ = pairs[GONE]
     (folder / "photos" / f"{key}.{suffix}").unlink()
     words = ("--model", model, "--store", folder / "store", "--quiz", dataset)

@@ -50,7 +50,7 @@ def test_one_json_document_with_the_columns_of_every_hit(zebra, home):
         "--json",
         "--not",
         "blue",
-        "--fold",
+        "--dedup",
         "0.999",
         "--min-score",
         "0.1",
@@ -60,7 +60,7 @@ def test_one_json_document_with_the_columns_of_every_hit(zebra, home):
     assert document["searched"] == 96
     first = document["hits"][0]
     assert first["score"] == max(hit["score"] for hit in document["hits"])
-    assert {"id", "folded", "path", "caption", "width"} <= set(first)
+    assert {"id", "duplicates", "path", "caption", "width"} <= set(first)
     like = json.loads(zebra("search", "store", "--like", first["id"], "-k", 96, "--json", cwd=home).stdout)
     assert first["id"] not in {hit["id"] for hit in like["hits"]}
     assert (len(like["hits"]), like["more"]) == (95, False)
@@ -68,12 +68,12 @@ def test_one_json_document_with_the_columns_of_every_hit(zebra, home):
 
 def test_a_file_of_captions_gives_a_line_of_json_each(zebra, home):
     (home / "captions.txt").write_text("a red circle\na blue square\n")
-    done = zebra("search", "store", "--captions", "captions.txt", "-k", 2, "--json", cwd=home)
+    done = zebra("search", "store", "--queries", "captions.txt", "-k", 2, "--json", cwd=home)
     assert [json.loads(line)["query"] for line in done.stdout.splitlines()] == [
         "a red circle",
         "a blue square",
     ]
-    assert zebra("search", "store", "--captions", "captions.txt", "-k", 2, cwd=home).stdout.startswith(
+    assert zebra("search", "store", "--queries", "captions.txt", "-k", 2, cwd=home).stdout.startswith(
         "a red circle\n"
     )
 

@@ -177,7 +177,7 @@ def test_r7_a_signal_saves_the_step_at_hand_and_leaves_with_75(config, number):
     last = journal(config)[-1]["step"]
     assert last <= before + 2  # the one that was running, and one that may have ended while the file was read
     assert newest(config).name == f"step-{last:08d}"
-    assert f"stopped after {last} steps, checkpoint saved" in said
+    assert f"interrupted after {last} steps, checkpoint saved" in said
 
 
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])

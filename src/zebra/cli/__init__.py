@@ -1,1 +1,1 @@
-"""The command line: words in, a workflow called, words and an exit code out."""
+"""The command line: one module per verb."""

@@ -1,49 +1,43 @@
-"""`zebra classify MODEL IMAGE... --labels "horse,zebra"`: labels of each picture, best first."""
+"""The command `zebra classify MODEL IMAGE... --labels "horse,zebra"`."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from zebra.cli.arguments import PositionalStr, PositionalStrs, RepeatedStr, parse_args
-from zebra.cli.main import EXIT_OK, EXIT_USAGE, echo
+from zebra.cli.arguments import CommaSeparatedStrs, ImageArgs, ModelArg, TemplateFlag, parse_args
+from zebra.cli.main import EXIT_OK, echo
+from zebra.config.classify import ClassifyConfig
 
 
-@dataclass(frozen=True, slots=True)
-class Args:
-    """What `zebra classify` is told."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Args(ClassifyConfig):
+    """Arguments of `zebra classify`."""
 
-    model: PositionalStr
-    """A model folder, for instance runs/demo/model."""
-    images: PositionalStrs
-    """Image files."""
-    labels: str
+    model: ModelArg
+    images: ImageArgs
+    labels: CommaSeparatedStrs
     """Class names, separated by commas."""
-    template: RepeatedStr = ()
-    """A prompt with {} where the label goes; several are averaged (default: "a photo of a {}.")."""
+    templates: TemplateFlag = ()
+    """Prompt with {} in place of the label. Repeat to average several prompts (default: "a photo of a {}.")."""
     json: bool = False
-    """Print one JSON document instead of lines."""
+    """Print one JSON document instead of text."""
 
 
 def run(argv: Sequence[str]) -> int:
-    """Classify and print."""
-    told = parse_args(Args, "classify", argv, description="Name what is in pictures, by labels in words.")
-    if not told.images:
-        echo("zebra classify: name at least one image file", err=True)
-        return EXIT_USAGE
-    from zebra.text.templates import DEFAULT_TEMPLATES
+    """Print the labels of every image with their scores, best first."""
+    args = parse_args(Args, "classify", argv, description="Name what is in images: zero-shot classification.")
     from zebra.workflows import classify
 
-    labels = [label.strip() for label in told.labels.split(",")]
-    ranked = classify.run(told.model, told.images, labels, told.template or DEFAULT_TEMPLATES)
-    if told.json:
+    predictions = classify.run(args)
+    if args.json:
         document = [
-            {"image": image, "scores": [{"label": p.label, "score": p.score} for p in predictions]}
-            for image, predictions in zip(told.images, ranked, strict=True)
+            {"image": image, "scores": [{"label": p.label, "score": p.score} for p in ranked]}
+            for image, ranked in zip(args.images, predictions, strict=True)
         ]
         echo(json.dumps(document, indent=1))
         return EXIT_OK
-    for image, predictions in zip(told.images, ranked, strict=True):
+    for image, ranked in zip(args.images, predictions, strict=True):
         echo(image)
-        for prediction in predictions:
+        for prediction in ranked:
             echo(f"  {prediction.score:6.1%}  {prediction.label}")
     return EXIT_OK

@@ -1,4 +1,4 @@
-"""`zebra demo`: the whole main job on the built-in world."""
+"""The command `zebra demo`."""
 
 from collections.abc import Sequence
 
@@ -9,38 +9,39 @@ from zebra.config.demo import DemoConfig
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run the demo and say where the report is."""
+    """Run the demo and print the path of the report; return 75 if interrupted."""
     config = parse_args(
         DemoConfig,
         "demo",
         argv,
-        description="Draw a world, train on it, and recognise what training never showed.",
+        description="Generate the built-in dataset, train on it, and evaluate zero-shot on animals not in training.",
     )
     from zebra.evaluators.zero_shot import PromptAblation
     from zebra.workflows import demo
 
     drawing, training = ProgressBar("drawing"), TrainingProgress()
 
-    def drawn(done: int, total: int) -> None:
+    def on_draw(done: int, total: int) -> None:
         drawing.update(done, total)
         if done == total:
             drawing.stop()
 
-    def scored(outcome: PromptAblation) -> None:
+    def on_evaluate(ablation: PromptAblation) -> None:
         training.stop()
-        score = outcome.ensemble.scores()["top1"]
+        score = ablation.ensemble.scores()["top1"]
         echo(
-            f"{outcome.benchmark.name:<20} top-1 {score.value:6.1%}  [{score.low:.1%}, {score.high:.1%}]",
+            f"{ablation.benchmark.name:<20} top-1 {score.value:6.1%}  [{score.low:.1%}, {score.high:.1%}]",
             err=True,
         )
 
     with drawing, training:
-        result = demo.run(
-            config, demo.DemoCallbacks(on_draw=drawn, on_train_step=training.update, on_evaluate=scored)
+        callbacks = demo.DemoCallbacks(
+            on_draw=on_draw, on_train_step=training.update, on_evaluate=on_evaluate
         )
+        result = demo.run(config, callbacks)
     if not result.is_finished:
         echo(
-            f"stopped after {result.steps} steps, checkpoint saved; the same command goes on from there",
+            f"interrupted after {result.steps} steps, checkpoint saved. Run the same command again to continue.",
             err=True,
         )
         return EXIT_RESUMABLE

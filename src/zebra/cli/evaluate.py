@@ -1,90 +1,65 @@
-"""`zebra evaluate MODEL DATASET... --out DIR`: the paper's evaluation, with intervals."""
+"""The command `zebra evaluate MODEL DATASET... --out DIR`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
-from zebra.cli.arguments import PositionalStr, PositionalStrs, parse_args
-from zebra.cli.main import EXIT_OK, EXIT_USAGE, echo
-from zebra.config.evaluate import EvaluateConfig
+from zebra.cli.arguments import CommaSeparatedInts, DatasetArgs, ModelArg, comma_separated, parse_args
+from zebra.cli.main import EXIT_OK, echo
+from zebra.config.evaluate import DEFAULT_TASKS, EvaluateConfig, Task
+from zebra.errors import suggest_name
 
 if TYPE_CHECKING:
     from zebra.evaluators.results import TaskResult
 
-DESCRIPTION = """Measure a model on data sets.
+DESCRIPTION = f"""Evaluate a model on datasets, as in the CLIP paper, with 95 % intervals.
 
-DATASET is a folder (CLIP_benchmark's layout, class folders, Winoground, SugarCrepe), a table with labels, hf:org/name,
-a built-in set (menagerie/zebra, digits), a name of the catalogue with --data-root, or limits: all that CLIP is bad at.
---tasks takes zero-shot, prompts, prompt-search, linear-probe, few-shot, retrieval and compositionality, separated by commas.
+DATASET is a folder (CLIP_benchmark layout, class folders, Winoground, SugarCrepe), a table with labels, hf:org/name,
+a built-in dataset (menagerie/zebra, digits), a name of the catalog (with --data-root), or "limitations": datasets for
+CLIP's known weaknesses. --tasks takes {", ".join(get_args(Task))}, separated by commas.
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Args:
-    """What `zebra evaluate` is told."""
+def parse_task(name: str) -> Task:
+    """Return the name of a task; ValueError if there is no such task."""
+    if name not in get_args(Task):
+        raise ValueError(f"unknown task: {name!r}.{suggest_name(name, get_args(Task))}")
+    return cast(Task, name)
 
-    model: PositionalStr
-    """A model of any layout, for instance runs/demo/model."""
-    datasets: PositionalStrs
-    """Data sets."""
-    out: str
-    """The folder for metrics.json, results.jsonl, predictions/ and report.html."""
-    tasks: str = ""
-    """What to measure; without it all that needs no training split."""
-    split: str = "test"
-    """The split that is scored."""
-    prompts: str = "dataset"
-    """own templates of each set, zebra's general ones, or a file: .json, OpenAI's prompts.md, a folder."""
-    caption_prefix: str = ""
-    """Put before every caption of a retrieval set; the paper takes "a photo of "."""
-    data_root: str | None = None
-    """Where archives and copies of the catalogue's sets lie."""
-    precision: Literal["fp32", "bf16", "int8", "auto"] = "fp32"
-    """Number format of the towers."""
-    shots: str = "1,2,4,8,16"
-    """Examples per class of the few-shot probes."""
-    repeats: int = 3
-    """Draws of examples, at least 3."""
-    seed: int = 0
-    """Of draws and bootstraps."""
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Args(EvaluateConfig):
+    """Arguments of `zebra evaluate`."""
+
+    model: ModelArg
+    datasets: DatasetArgs
+    tasks: Annotated[tuple[Task, ...], comma_separated(parse_task, "TASK,TASK")] = DEFAULT_TASKS
+    shots: CommaSeparatedInts = (1, 2, 4, 8, 16)
 
 
 def run(argv: Sequence[str]) -> int:
-    """Evaluate, print a line per task, and write the files."""
-    told = parse_args(Args, "evaluate", argv, description=DESCRIPTION)
-    if not told.datasets:
-        echo("zebra evaluate: name at least one data set", err=True)
-        return EXIT_USAGE
-    from zebra.config.structure import structure
-
-    settings = {name: getattr(told, name) for name in Args.__slots__}
-    settings["datasets"] = list(told.datasets)
-    settings["shots"] = [part.strip() for part in told.shots.split(",")]
-    settings["tasks"] = [part.strip() for part in told.tasks.split(",") if part.strip()]
-    if not told.tasks:
-        del settings["tasks"]
-    config = structure(EvaluateConfig, settings, "options")
+    """Evaluate, print one line per task, and write the result files."""
+    args = parse_args(Args, "evaluate", argv, description=DESCRIPTION)
     from zebra.workflows import evaluate
 
-    told_of: set[str] = set()
+    printed_notes: set[str] = set()
 
-    def show(outcome: "TaskResult") -> None:
-        _print_result(outcome)
-        for note in outcome.notes:
-            if note not in told_of:
-                echo(f"  {outcome.dataset}: {note}")
-        told_of.update(outcome.notes)
+    def show(result: "TaskResult") -> None:
+        _print_result(result)
+        for note in result.notes:
+            if note not in printed_notes:
+                echo(f"  {result.dataset}: {note}")
+        printed_notes.update(result.notes)
 
-    evaluate.run(config, callback=show)
-    echo(f"scores: {told.out}/metrics.json; report: {told.out}/report.html")
+    evaluate.run(args, callback=show)
+    echo(f"scores: {args.out}/metrics.json; report: {args.out}/report.html")
     return EXIT_OK
 
 
 def _print_result(result: "TaskResult") -> None:
-    shown = [
+    scores = [
         f"{metric} {score.value:.1%} [{score.low:.1%}, {score.high:.1%}]"
         for metric, score in result.scores.items()
     ]
-    echo(
-        f"{result.dataset:<20} {result.task:<20} {'  '.join(shown[:4])}  n={next(iter(result.scores.values())).n}"
-    )
+    num_samples = next(iter(result.scores.values())).n
+    echo(f"{result.dataset:<20} {result.task:<20} {'  '.join(scores[:4])}  n={num_samples}")

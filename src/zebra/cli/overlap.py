@@ -1,61 +1,45 @@
-"""`zebra overlap MODEL DATA DATASET... --out DIR`: are evaluation pictures in the training data, and did that help?"""
+"""The command `zebra overlap MODEL DATA DATASET... --out DIR`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from zebra.cli.arguments import PositionalStr, PositionalStrs, parse_args
-from zebra.cli.main import EXIT_OK, EXIT_USAGE, echo
+from zebra.cli.arguments import DataArg, DatasetArgs, ModelArg, parse_args
+from zebra.cli.main import EXIT_OK, echo
 from zebra.cli.progress import ProgressBar
 from zebra.config.overlap import OverlapConfig
 
-DESCRIPTION = """Find near duplicates of evaluation pictures in training data; compare accuracy with and without them.
+DESCRIPTION = """Find near duplicates of evaluation images in training data, and their effect on accuracy.
 
-DATA is what MODEL was trained on; each DATASET a labelled set as `zebra evaluate` takes it. Look at OUT/pairs.csv, the
-nearest pairs first, before you believe a threshold.
+DATA is what MODEL was trained on. Each DATASET is a labeled dataset, named as for `zebra evaluate`. Check the nearest
+pairs in OUT/pairs.csv before you trust a threshold.
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Args:
-    """What `zebra overlap` is told."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Args(OverlapConfig):
+    """Arguments of `zebra overlap`."""
 
-    model: PositionalStr
-    """A model of any layout."""
-    data: PositionalStr
-    """Its training pictures."""
-    datasets: PositionalStrs
-    """Labelled evaluation sets."""
-    out: str
-    """The folder for overlap.json and pairs.csv."""
-    threshold: float | None = None
-    """Cosine from which two pictures count as one; by default measured, for one false alarm in a hundred pictures."""
-    steps: int = 400
-    """Of the detector's training."""
-    seed: int = 0
-    """Of the detector."""
-    data_root: str | None = None
-    """Where archives and copies of the catalogue's sets lie."""
+    model: ModelArg
+    data: DataArg
+    datasets: DatasetArgs
 
 
 def run(argv: Sequence[str]) -> int:
-    """Compare, and print a line per set."""
-    told = parse_args(Args, "overlap", argv, description=DESCRIPTION)
-    if not told.datasets:
-        echo("zebra overlap: name at least one data set", err=True)
-        return EXIT_USAGE
+    """Search for duplicates and print one line per dataset."""
+    args = parse_args(Args, "overlap", argv, description=DESCRIPTION)
     from zebra.workflows import overlap
 
-    with ProgressBar("overlap") as display:
-        results = overlap.run(
-            OverlapConfig(**{name: getattr(told, name) for name in Args.__slots__}),
-            callback=lambda what, done, total: display.update(done, total, what),
+    with ProgressBar("overlap") as progress:
+        results = overlap.run(args, callback=lambda stage, done, total: progress.update(done, total, stage))
+    for result in results:
+        scores = result.scores
+        line = (
+            f"{result.dataset:<20} {scores.contamination.value:6.1%} have a duplicate "
+            f"(cosine ≥ {result.threshold:.3f})"
         )
-    for one in results:
-        found = one.scores
-        line = f"{one.dataset:<20} {found.contamination.value:6.1%} have a duplicate (cosine ≥ {one.threshold:.3f})"
-        if found.clean and found.overlap:
-            line += f"; all {found.all.value:.1%}, clean {found.clean.value:.1%}, overlap {found.overlap.value:.1%}"
-            line += f"; all − clean {found.inflation:+.1%}, p = {one.corrected_p_value:.2g}"
+        if scores.clean and scores.overlap:
+            line += f"; all {scores.all.value:.1%}, clean {scores.clean.value:.1%}, overlap {scores.overlap.value:.1%}"
+            line += f"; all − clean {scores.inflation:+.1%}, p = {result.corrected_p_value:.2g}"
         echo(line)
-    echo(f"pairs to look at: {told.out}/pairs.csv")
+    echo(f"nearest pairs: {args.out}/pairs.csv")
     return EXIT_OK

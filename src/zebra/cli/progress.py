@@ -1,4 +1,4 @@
-"""Live progress on standard error: counts and step reports in; bars, rates and the time left out."""
+"""Progress bars on standard error."""
 
 from collections.abc import Mapping
 from types import TracebackType
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class ProgressBar:
-    """A bar that appears with the first count; a context manager."""
+    """Progress bar that appears with the first update; a context manager."""
 
     def __init__(self, title: str) -> None:
         self.title = title
@@ -20,7 +20,7 @@ class ProgressBar:
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
+            TextColumn("{task.fields[stats]}"),
             TimeRemainingColumn(),
             console=Console(stderr=True),
             refresh_per_second=4,
@@ -36,20 +36,20 @@ class ProgressBar:
         self.stop()
 
     def stop(self) -> None:
-        """Leave the bar as it is, so that other lines can follow it."""
+        """Stop updating, so that other lines can follow the bar."""
         if self.progress.live.is_started:  # a second stop would print an empty line
             self.progress.stop()
 
     def update(self, done: int, total: int, stats: str = "") -> None:
-        """Show that `done` of `total` are done."""
+        """Show `done` of `total` and the text `stats`."""
         if self.task_id is None:
             self.progress.start()
-            self.task_id = self.progress.add_task(self.title, total=total, figures=stats)
-        self.progress.update(self.task_id, total=total, completed=done, figures=stats)
+            self.task_id = self.progress.add_task(self.title, total=total, stats=stats)
+        self.progress.update(self.task_id, total=total, completed=done, stats=stats)
 
 
 class TrainingProgress:
-    """A bar with loss, pairs/s, time left and the newest checks; `update` is the `watch` of a training run."""
+    """Progress bar with loss, pairs/s and the latest evaluation; `update` is the callback of a training run."""
 
     def __init__(self) -> None:
         self.bar = ProgressBar("training")
@@ -66,11 +66,11 @@ class TrainingProgress:
         self.stop()
 
     def stop(self) -> None:
-        """Leave the bar as it is, so that other lines can follow it."""
+        """Stop updating, so that other lines can follow the bar."""
         self.bar.stop()
 
     def update(self, report: "StepReport", eval_metrics: Mapping[str, float]) -> None:
-        """Show one more step; rate and loss are smoothed over about 20 steps."""
+        """Show one more step; loss and rate are smoothed over about 20 steps."""
         rate = len(report.batch.ids) / report.seconds
         if self.pairs_per_second is None:
             self.pairs_per_second, self.loss = rate, report.metrics.loss

@@ -1,13 +1,13 @@
-"""`zebra search STORE QUERY`: the pictures of a store that are nearest to words, to a picture, or to both."""
+"""The command `zebra search STORE QUERY`."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from zebra.cli.arguments import KFlag, NotFlag, PositionalStr, RepeatedStr, parse_args
-from zebra.cli.main import EXIT_OK, EXIT_USAGE, echo
+from zebra.cli.arguments import KFlag, NotFlag, QueryArg, RepeatedStr, StoreArg, parse_args
+from zebra.cli.main import EXIT_OK, echo
 from zebra.config.search import SearchConfig
 
 if TYPE_CHECKING:
@@ -15,125 +15,109 @@ if TYPE_CHECKING:
     from zebra.store.index_metadata import IndexMetadata
     from zebra.values import Hit
 
-DESCRIPTION = """Find pictures by saying what is in them.
+DESCRIPTION = """Find images by describing them.
 
 QUERY is text, or the path of an image. --where filters by columns:
   zebra search store "a zebra" --where 'width >= 640 and not caption contains "zoo"'
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Args:
-    """What `zebra search` is told."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Args(SearchConfig):
+    """Arguments of `zebra search`."""
 
-    store: PositionalStr
-    """A store that zebra embed made."""
-    query: PositionalStr = ""
-    """What the pictures should show, in words; or the path of an image."""
-    k: KFlag = 10
-    """Hits to show."""
-    where: str = ""
-    """A filter on columns: = != < <= > >=, in (…), contains "…", is null; and, or, not, parentheses."""
+    store: StoreArg
+    query: QueryArg = ""
     without: NotFlag = ()
-    """What the pictures should not show, in words; again for more."""
-    image: str = ""
-    """An image to search for together with the words."""
     like: RepeatedStr = ()
-    """The id of a row: pictures that resemble its own."""
-    captions: str = ""
-    """A file with a query on each line."""
-    min_score: float | None = None
-    """Least cosine of a hit."""
-    dedup: float | None = None
-    """Fold near duplicates, of at least this cosine, into the best of them; 0.95 for instance."""
-    offset: int = 0
-    """Hits to leave out at the front."""
-    method: Literal["auto", "exact", "approximate"] = "auto"
-    """auto searches exactly up to a million pictures, and above by the index if there is one."""
+    k: KFlag = 10
     index: bool = False
-    """Make or renew the store's index first, for approximate searches."""
-    model: str | None = None
-    """The model that filled the store, if it is no longer where it was."""
+    """Build or rebuild the store's index for approximate search first; QUERY may then be left out."""
     page: str = ""
-    """Write the hits with their pictures to this HTML file."""
+    """Also write the hits with their images to this HTML file."""
     json: bool = False
-    """Print one JSON document instead of lines; with --captions, one on each line."""
+    """Print one JSON document instead of text; with --queries, one document per line."""
+
+    def __post_init__(self) -> None:
+        if self.has_query or not self.index:
+            SearchConfig.__post_init__(self)
+
+    @property
+    def has_query(self) -> bool:
+        """Whether there is anything to search for."""
+        return bool(self.query or self.image or self.like or self.queries or self.without)
 
 
 def run(argv: Sequence[str]) -> int:
-    """Search and print."""
-    told = parse_args(Args, "search", argv, description=DESCRIPTION)
-    asked = bool(told.query.strip() or told.image or told.like or told.captions or told.without)
-    if not asked and not told.index:
-        echo("zebra search: say what to search for, or --index to make an index", err=True)
-        return EXIT_USAGE
+    """Search and print the hits."""
+    args = parse_args(Args, "search", argv, description=DESCRIPTION)
     from zebra.workflows import search
 
-    if told.index:
-        echo(f"{told.store}: {_format_index_stats(search.build_index(told.store))}", err=asked or told.json)
-    if not asked:
+    if args.index:
+        stats = _format_index_stats(search.build_index(args.store))
+        echo(f"{args.store}: {stats}", err=args.has_query or args.json)
+    if not args.has_query:
         return EXIT_OK
-    settings = {name: getattr(told, name) for name in Args.__slots__ if name not in ("index", "page", "json")}
-    result = search.run(SearchConfig(**settings))
+    result = search.run(args)
     for note in result.notes:
         echo(f"zebra search: {note}", err=True)
-    for answer in result.results:
-        _print_answer(told, answer)
-    if told.page:
+    for query_result in result.results:
+        _print_query_result(args, query_result)
+    if args.page:
         from zebra.report.search import write_search_page
 
-        write_search_page(result, Path(told.page))
-        echo(f"the pictures are in {told.page}", err=True)
+        write_search_page(result, Path(args.page))
+        echo(f"page: {args.page}", err=True)
     return EXIT_OK
 
 
-def _print_answer(args: Args, answer: "QueryResult") -> None:
-    found = answer.result
+def _print_query_result(args: Args, query_result: "QueryResult") -> None:
+    result = query_result.result
     if args.json:
-        echo(json.dumps(answer_to_json(answer), indent=None if args.captions else 1, default=str))
+        echo(json.dumps(query_result_to_json(query_result), indent=None if args.queries else 1, default=str))
         return
-    if args.captions:
-        echo(answer.query)
-    for hit in found.hits:
-        echo(("  " if args.captions else "") + _format_hit(hit))
-    if args.captions:
+    if args.queries:
+        echo(query_result.query)
+    for hit in result.hits:
+        echo(("  " if args.queries else "") + _format_hit(hit))
+    if args.queries:
         return
-    recall = f" (recall {found.recall:.3f})" if found.recall is not None else ""
-    more = f"; more with --offset {args.offset + args.k}" if found.has_more else ""
-    hits = "nothing" if not found.hits else f"{len(found.hits)}"
+    recall = f" (recall {result.recall:.3f})" if result.recall is not None else ""
+    more = f"; next page: --offset {args.offset + args.k}" if result.has_more else ""
+    milliseconds = 1000 * result.seconds
     echo(
-        f"{hits} of {found.num_rows:,} pictures, {found.method}{recall}, {1000 * found.seconds:.0f} ms{more}",
+        f"{len(result.hits)} of {result.num_rows:,} images, {result.method}{recall}, {milliseconds:.0f} ms{more}",
         err=True,
     )
 
 
 def _format_index_stats(stats: "IndexMetadata") -> str:
     return (
-        f"an index of {stats.num_rows:,} pictures, made in {stats.build_seconds:.1f} s, finds {stats.recall:.1%} of the "
-        f"ten nearest to {stats.num_queries} pictures moved a little"
+        f"index of {stats.num_rows:,} images built in {stats.build_seconds:.1f} s; recall at 10 of "
+        f"{stats.num_queries} perturbed images: {stats.recall:.1%}"
     )
 
 
-def answer_to_json(answer: "QueryResult") -> dict[str, object]:
-    """Return an answer as it is printed in JSON."""
-    found = answer.result
+def query_result_to_json(query_result: "QueryResult") -> dict[str, object]:
+    """Return the JSON document of one query."""
+    result = query_result.result
     return {
-        "query": answer.query,
-        "method": found.method,
-        "recall": found.recall,
-        "searched": found.num_rows,
-        "seconds": round(found.seconds, 6),
-        "more": found.has_more,
+        "query": query_result.query,
+        "method": result.method,
+        "recall": result.recall,
+        "searched": result.num_rows,
+        "seconds": round(result.seconds, 6),
+        "more": result.has_more,
         "hits": [
-            {"id": hit.id, "score": round(hit.score, 6), "folded": list(hit.duplicates)} | dict(hit.row)
-            for hit in found.hits
+            {"id": hit.id, "score": round(hit.score, 6), "duplicates": list(hit.duplicates)} | dict(hit.row)
+            for hit in result.hits
         ],
     }
 
 
 def _format_hit(hit: "Hit") -> str:
-    place = str(hit.row.get("location") or hit.row["path"])
+    path = str(hit.row.get("location") or hit.row["path"])
     here = Path.cwd()
-    shown = str(Path(place).relative_to(here)) if Path(place).is_relative_to(here) else place
-    alike = f"  (+{len(hit.duplicates)} alike)" if hit.duplicates else ""
-    return f"{hit.score:6.3f}  {shown}  {hit.row['caption'] or ''}".rstrip() + alike
+    short = str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
+    duplicates = f"  (+{len(hit.duplicates)} duplicates)" if hit.duplicates else ""
+    return f"{hit.score:6.3f}  {short}  {hit.row['caption'] or ''}".rstrip() + duplicates

@@ -1,4 +1,4 @@
-"""`zebra serve`: classification and search over HTTP, with a web page."""
+"""The command `zebra serve`."""
 
 import os
 from collections.abc import Sequence
@@ -10,25 +10,24 @@ from zebra.cli.main import EXIT_OK, echo
 from zebra.config.serve import ServeConfig
 
 API_KEY_VARIABLE = "ZEBRA_API_KEY"
-DESCRIPTION = """Serve a model and a store over HTTP: a web page at /, JSON routes as described at /docs.
+DESCRIPTION = """Serve search and classification over HTTP: a web page at /, and a JSON API documented at /docs.
 
-Without --model and --store, serve what `zebra demo` created. The server listens on this machine only, unless --host is
-given. Ctrl-C or SIGTERM stops it after every accepted request is answered.
+Without --model and --store it serves the results of `zebra demo`. It accepts connections from this machine only, unless
+--host says otherwise. Ctrl-C or SIGTERM stops it after all accepted requests are answered.
 """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Args(ServeConfig):
-    """Options of `zebra serve`."""
+    """Arguments of `zebra serve`."""
 
     quiz: RepeatedStr = ()
-    """A CLIP_benchmark folder with images for the quiz; repeat the flag for more."""
+    """A CLIP_benchmark folder with images for the quiz. Repeat for several."""
     example_queries: HiddenStrs = ()
     api_key: str | None = None
-    """Key that every request must send as Authorization: Bearer KEY. Other users of this machine can read the flag;
-    they cannot read the environment variable ZEBRA_API_KEY."""
+    """Key that requests must send (Authorization: Bearer KEY). Other users can see it; $ZEBRA_API_KEY is private."""
     allow_url_hosts: RepeatedStr = ()
-    """A host, or HOST:PORT, from which images may be fetched by https; repeat the flag for more. None by default."""
+    """Host, or HOST:PORT, from which images may be fetched by https. Repeat for several. Default: none."""
 
 
 def run(argv: Sequence[str]) -> int:

@@ -1,4 +1,4 @@
-"""`zebra train`: a recipe and flags in, a training run out."""
+"""The command `zebra train`."""
 
 import argparse
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from zebra.cli.arguments import parse_args
-from zebra.cli.main import EXIT_OK, EXIT_RESUMABLE, echo
+from zebra.cli.main import EXIT_OK, EXIT_RESUMABLE, EXIT_USAGE, echo
 from zebra.cli.progress import TrainingProgress
 from zebra.config.files import list_recipes, read_recipe
 from zebra.config.presets import PRESETS, get_preset
@@ -15,137 +15,138 @@ from zebra.config.train import TrainConfig
 
 DEFAULT_RECIPE = "tiny"
 
-DESCRIPTION = f"""Train a CLIP on captioned images.
+DESCRIPTION = f"""Train a CLIP model on captioned images.
 
---data takes a folder of images with same-name .txt files, a CSV/TSV/JSONL/Parquet table with an image and one or
-more caption columns, tar shards, or a data set that Hugging Face's library saved. Settings come from the defaults, then
-the recipe, then the flags below. Several processes, one for each GPU, share a batch when torchrun starts them:
+--data takes a folder of images with .txt captions of the same name; a CSV, TSV, JSONL or Parquet table with an image
+column and one or more caption columns; tar shards; or a Hugging Face dataset on disk. Flags override the recipe, and
+the recipe overrides the defaults. To train on several GPUs, start one process per GPU with torchrun:
 torchrun --nproc-per-node 8 -m zebra train …
 
-Beside the flags below:
+Further flags:
   --recipe NAME|FILE   {", ".join(list_recipes())}, or a YAML file (default: {DEFAULT_RECIPE})
   --model NAME         {", ".join(PRESETS)}
-  --from MODEL         go on from a trained model: learning rate, epochs and batch follow from the size of the data, and
-                       pictures held out decide which weights are kept
-  --resume auto|never|CHECKPOINT   auto (the default) goes on with the folder's own run
-  --accept-changes     go on although settings, data or versions are not those of the checkpoint
+  --from MODEL         fine-tune a pretrained model; learning rate, epochs and batch size are chosen by the size of the
+                       data, and held-out images decide which weights are kept
+  --resume auto|never|CHECKPOINT   auto (default): continue the run in --out if there is one
+  --accept-changes     resume although settings, data or versions differ from the checkpoint
 """
 
 
 @dataclass(frozen=True, slots=True)
 class RecipeFlags:
-    """What is settled before the flags: they start from the recipe with the named architecture."""
+    """Flags that are evaluated before all others, because they set the defaults of these."""
 
     settings: dict[str, Any]
+    """The recipe with the architecture of --model."""
     resume: str
     accept_changes: bool
     remaining_argv: list[str]
 
 
 def run(argv: Sequence[str]) -> int:
-    """Train, show progress on standard error, and return the exit code."""
-    chosen = parse_recipe_flags(argv)
-    config = parse_train_config(chosen)
+    """Train with a progress bar on standard error; return 75 if interrupted."""
+    recipe_flags = parse_recipe_flags(argv)
+    config = parse_train_config(recipe_flags)
     from zebra.distributed import world_info_from_env
     from zebra.workflows import train
 
-    if (
-        not world_info_from_env().is_main_process
-    ):  # of several processes that torchrun started, the first one speaks
-        result = train.run(config, resume=chosen.resume, accept_changes=chosen.accept_changes)
+    resume, accept_changes = recipe_flags.resume, recipe_flags.accept_changes
+    if not world_info_from_env().is_main_process:
+        result = train.run(config, resume=resume, accept_changes=accept_changes)
         return EXIT_OK if result.is_finished else EXIT_RESUMABLE
-    with TrainingProgress() as display:
-        result = train.run(
-            config, resume=chosen.resume, accept_changes=chosen.accept_changes, callback=display.update
-        )
+    with TrainingProgress() as progress:
+        result = train.run(config, resume=resume, accept_changes=accept_changes, callback=progress.update)
     if result.is_up_to_date:
-        echo(
-            f"{result.out} holds this very run, finished after {result.steps} steps; its model is {result.out}/model"
-        )
+        echo(f"{result.out} already holds this run, finished after {result.steps} steps: {result.out}/model")
         return EXIT_OK
     if not result.is_finished:
         echo(
-            f"stopped after {result.steps} steps, checkpoint saved; the same command goes on from there",
+            f"interrupted after {result.steps} steps, checkpoint saved. Run the same command again to continue.",
             err=True,
         )
         return EXIT_RESUMABLE
-    echo(f"trained {result.steps} steps; the model is {result.out}/model")
+    echo(f"trained {result.steps} steps; model: {result.out}/model")
     if (result.out / "adapter").is_dir():
-        echo(f"its low-rank additions, as peft reads them: {result.out}/adapter")
+        echo(f"LoRA adapter for peft: {result.out}/adapter")
     if result.before_after:
-        kept = (
-            f"step {result.before_after.selected_step}"
-            if result.before_after.selected_step
-            else "the start, since nothing did better"
-        )
-        echo(f"kept: {kept}. On pictures that nothing depends on:")
-        for difference in result.before_after.deltas:
-            echo(f"  {difference}")
+        step = result.before_after.selected_step
+        selected = f"step {step}" if step else "the initial model, because no later weights were better"
+        echo(f"selected: {selected}. On held-out images, before → after:")
+        for delta in result.before_after.deltas:
+            echo(f"  {delta}")
     return EXIT_OK
 
 
 def parse_recipe_flags(argv: Sequence[str]) -> RecipeFlags:
-    """Take --recipe, --model and --resume out of the words and read what they name."""
-    early = argparse.ArgumentParser(prog="zebra train", add_help=False, allow_abbrev=False)
-    early.add_argument("--recipe")
-    early.add_argument("--model")
-    early.add_argument("--from", dest="start")
-    early.add_argument("--resume", default="auto")
-    early.add_argument("--accept-changes", action="store_true")
-    known, rest = early.parse_known_args(list(argv))
-    start = read_recipe(known.recipe or DEFAULT_RECIPE) if known.recipe or not known.start else {}
-    if known.start is not None:
-        start = _fine_tuning_settings(known.start, rest) | start
-    if known.model is not None:
-        start["model"] = unstructure(get_preset(known.model))
-    start |= _duration_settings(rest)
-    return RecipeFlags(start, known.resume, known.accept_changes, rest)
+    """Take --recipe, --model, --from, --resume and --accept-changes out of `argv` and read what they name."""
+    parser = argparse.ArgumentParser(prog="zebra train", add_help=False, allow_abbrev=False)
+    parser.add_argument("--recipe")
+    parser.add_argument("--model")
+    parser.add_argument("--from", dest="init_from")
+    parser.add_argument("--resume", default="auto")
+    parser.add_argument("--accept-changes", action="store_true")
+    flags, remaining = parser.parse_known_args(list(argv))
+    has_recipe = flags.recipe or not flags.init_from
+    settings = read_recipe(flags.recipe or DEFAULT_RECIPE) if has_recipe else {}
+    if flags.init_from is not None:
+        settings = _fine_tuning_settings(flags.init_from, remaining) | settings
+    if flags.model is not None:
+        settings["model"] = unstructure(get_preset(flags.model))
+    settings |= _duration_settings(remaining)
+    return RecipeFlags(settings, flags.resume, flags.accept_changes, remaining)
 
 
 def _duration_settings(argv: list[str]) -> dict[str, Any]:
-    """Make room for --steps or --epochs, whichever is given: a config has one of them."""
-    given = {word.split("=")[0] for word in argv}
-    if "--epochs" in given and "--steps" not in given:
+    """Return defaults for --steps and --epochs, of which a config has exactly one, if one of them is given."""
+    flags = {arg.split("=")[0] for arg in argv}
+    if "--epochs" in flags and "--steps" not in flags:
         return {"steps": None, "epochs": 1.0}
-    if "--steps" in given and "--epochs" not in given:
+    if "--steps" in flags and "--epochs" not in flags:
         return {"epochs": None, "steps": 1}
     return {}
 
 
 def _fine_tuning_settings(init_from: str, argv: list[str]) -> dict[str, Any]:
-    """Choose settings for a start and the data that the flags describe."""
-    if any(word in ("-h", "--help") for word in argv):
+    """Choose settings for fine-tuning on the data that the flags describe."""
+    if _has_help_flag(argv):
         return {}
-    blank = {"data": "", "out": "", "steps": 1, "finetune": {"init_from": init_from}} | _duration_settings(
-        argv
+    minimal = {
+        "data": "",
+        "out": "",
+        "steps": 1,
+        "finetune": {"init_from": init_from},
+    } | _duration_settings(argv)
+    config = parse_args(
+        TrainConfig, "train", argv, default=structure(TrainConfig, minimal), description=DESCRIPTION
     )
-    told = parse_args(
-        TrainConfig, "train", argv, default=structure(TrainConfig, blank), description=DESCRIPTION
-    )
-    if not told.data:
-        echo("zebra train: --data must be given (zebra train --help explains)", err=True)
-        raise SystemExit(2)
+    if not config.data:
+        echo("zebra train: --data is missing. See zebra train --help.", err=True)
+        raise SystemExit(EXIT_USAGE)
     from zebra.distributed import world_info_from_env
     from zebra.train import finetune
 
-    low_rank = told.finetune is not None and told.finetune.lora_rank is not None
-    plan = finetune.suggest_settings(init_from, told.data, told.data_options, use_lora=low_rank)
-    chosen = ", ".join(f"{name} {plan[name]:g}" for name in ("epochs", "batch_size", "lr"))
+    use_lora = config.finetune is not None and config.finetune.lora_rank is not None
+    settings = finetune.suggest_settings(init_from, config.data, config.data_options, use_lora=use_lora)
+    summary = ", ".join(f"{name} {settings[name]:g}" for name in ("epochs", "batch_size", "lr"))
     if world_info_from_env().is_main_process:
-        echo(f"settings for this data: {chosen}; flags change them", err=True)
-    return plan
+        echo(f"settings for this data: {summary}. Flags override them.", err=True)
+    return settings
 
 
 def parse_train_config(recipe_flags: RecipeFlags) -> TrainConfig:
-    """Build the config: recipe first, flags on top; --data and --out must come from one of them."""
-    wanted = [name for name in ("data", "out") if name not in recipe_flags.settings]
-    given = {word.split("=")[0] for word in recipe_flags.remaining_argv}
-    absent = [f"--{name}" for name in wanted if f"--{name}" not in given]
-    helping = any(word in ("-h", "--help") for word in recipe_flags.remaining_argv)
-    if absent and not helping:
-        echo(f"zebra train: {' and '.join(absent)} must be given (zebra train --help explains)", err=True)
-        raise SystemExit(2)
-    default = structure(TrainConfig, recipe_flags.settings | dict.fromkeys(wanted, ""), "recipe")
+    """Build the config from recipe and flags; exit with code 2 if neither gives --data and --out."""
+    required = [name for name in ("data", "out") if name not in recipe_flags.settings]
+    flags = {arg.split("=")[0] for arg in recipe_flags.remaining_argv}
+    missing = [f"--{name}" for name in required if f"--{name}" not in flags]
+    if missing and not _has_help_flag(recipe_flags.remaining_argv):
+        verb = "is" if len(missing) == 1 else "are"
+        echo(f"zebra train: {' and '.join(missing)} {verb} missing. See zebra train --help.", err=True)
+        raise SystemExit(EXIT_USAGE)
+    default = structure(TrainConfig, recipe_flags.settings | dict.fromkeys(required, ""), "recipe")
     return parse_args(
         TrainConfig, "train", recipe_flags.remaining_argv, default=default, description=DESCRIPTION
     )
+
+
+def _has_help_flag(argv: list[str]) -> bool:
+    return any(arg in ("-h", "--help") for arg in argv)

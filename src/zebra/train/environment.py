@@ -16,7 +16,7 @@ def collect_environment() -> dict[str, Any]:
     """Describe interpreter, packages, processor, accelerator and the working tree's commit."""
     return {
         "python": platform.python_version(),
-        "packages": {name: _package_version(name) for name in RECORDED_PACKAGES},
+        "packages": {name: package_version(name) for name in RECORDED_PACKAGES},
         "platform": platform.platform(),
         "processor": _processor_name(),
         "cores": os.cpu_count(),
@@ -26,7 +26,8 @@ def collect_environment() -> dict[str, Any]:
     }
 
 
-def _package_version(package: str) -> str | None:
+def package_version(package: str) -> str | None:
+    """Return the version of an installed package; None if it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""Whole tasks as functions of one config value: `zebra.workflows.train.run(config)`."""
+"""Tasks of the command line as functions of one config: `zebra.workflows.VERB.run(config)`."""
 
 import importlib
 from typing import Any
@@ -24,4 +24,4 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in __all__:
         return importlib.import_module(f"zebra.workflows.{name}")
-    raise AttributeError(f"module 'zebra.workflows' has no task {name!r}")
+    raise AttributeError(f"module 'zebra.workflows' has no attribute {name!r}")

@@ -1,23 +1,22 @@
-"""`zebra classify`: a model, pictures and labels in; the labels of every picture, best first, out."""
+"""The task `zebra classify`: zero-shot classification of image files."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
+from zebra.config.classify import ClassifyConfig
 from zebra.pretrained.bundle import validate_labels
 from zebra.pretrained.load import load
 from zebra.text.templates import DEFAULT_TEMPLATES
 from zebra.values import Prediction
 
 
-def run(
-    model: str, images: Sequence[str], labels: Sequence[str], templates: Sequence[str] = DEFAULT_TEMPLATES
-) -> list[list[Prediction]]:
-    """Rank the labels for every image file.
+def run(config: ClassifyConfig) -> list[list[Prediction]]:
+    """Rank the labels for every image, best first.
 
     Raises:
-        ConfigError: No labels, or an empty or repeated one.
-        WeightsError: The model folder is not whole.
+        ConfigError: There are no labels, or one is empty or repeated.
+        WeightsError: The model is incomplete or damaged.
         DataError: An image file is missing or unusable; the message names it.
     """
-    validate_labels(labels)  # before the model is read: a typing mistake should not cost a wait
-    return load(model).classify([Path(image) for image in images], labels, templates)
+    validate_labels(config.labels)  # before the model is loaded, so that a typing error costs no wait
+    images = [Path(image) for image in config.images]
+    return load(config.model).classify(images, config.labels, config.templates or DEFAULT_TEMPLATES)

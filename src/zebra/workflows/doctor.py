@@ -1,11 +1,11 @@
-"""`zebra doctor`: an installation or a model in; what it is, and whether it is sound, out."""
+"""The task `zebra doctor`: inspect and verify a model, captioned images, or the installation."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from importlib import metadata
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from zebra.config.cache import cache_dir
+from zebra.config.doctor import DoctorConfig
 from zebra.config.model import ModelConfig, ResNetConfig
 from zebra.config.train import TrainConfig
 from zebra.data.inspection import UNLIMITED_CONTEXT, DataReport, inspect_data
@@ -25,11 +25,11 @@ from zebra.pretrained.load import (
     verify_golden_vectors,
 )
 from zebra.text.bpe import BPETokenizer
-from zebra.train.environment import collect_environment
+from zebra.train.environment import collect_environment, package_version
 from zebra.train.precision import resolve_precision
 
 OPTIONAL_PACKAGES = ("onnx", "onnxscript", "onnxruntime", "tensorboard", "wandb")
-"""Packages that a verb or a flag asks for by name when it needs them."""
+"""Packages that some verbs or flags need."""
 WEIGHT_SUFFIXES = (".pt", ".pth", ".safetensors", ".bin", ".onnx")
 MODEL_FILES = (
     "config.json",
@@ -38,38 +38,43 @@ MODEL_FILES = (
     "MANIFEST.json",
     "model.safetensors",
 )
-"""One of these is in every model folder, also in one that is not whole, and in no data set."""
+"""Every model folder contains at least one of these, even an incomplete one, and no dataset does."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of a diagnosis."""
+    """One line of the result of `zebra doctor`."""
 
     name: str
     detail: str
     is_ok: bool = True
 
 
-def is_model_path(path: str) -> bool:
-    """Tell a model from captioned images by what is there."""
-    place = Path(path)
-    return (
-        path.startswith(HUB_PREFIX)
-        or place.suffix in WEIGHT_SUFFIXES
-        or any((place / name).is_file() for name in MODEL_FILES)
-    )
+def run(
+    config: DoctorConfig, *, callback: Callable[[int, int, str], None] = lambda _done, _total, _stage: None
+) -> list[Finding] | DataReport:
+    """Inspect a model, captioned images or, without a target, the installation.
 
+    Args:
+        callback: Called while samples are read, with the number of inspected samples, the total and the stage.
 
-def inspect_dataset(
-    config: TrainConfig,
-    *,
-    max_samples: int | None = None,
-    callback: Callable[[int, int, str], None] = lambda _done, _total, _what: None,
-) -> DataReport:
-    """Inspect captioned images as `zebra.data.inspection.inspect_data` does, with the tokenizer that the config names."""
-    tokenizer = None if config.tokenizer is None else _load_tokenizer(config.tokenizer)
+    Raises:
+        ConfigError: The tokenizer or an option does not suit the data.
+        DataError: The target is neither a model nor data with a usable sample.
+    """
+    if not config.target:
+        return inspect_installation()
+    if is_model_path(config.target):
+        return inspect_model(config.target)
+    train = config.train or TrainConfig(data=config.target, out="", steps=1)
+    train = replace(train, data=config.target)
     try:
-        return inspect_data(config, tokenizer=tokenizer, max_samples=max_samples, callback=callback)
+        return inspect_data(
+            train,
+            tokenizer=_load_tokenizer(train.tokenizer) if train.tokenizer else None,
+            max_samples=config.max_samples,
+            callback=callback,
+        )
     except DataError as error:
         raise DataError(
             f"{error} (nor is it a model: a folder with config.json, a .pt file, hf:org/name)"
@@ -82,36 +87,51 @@ def _load_tokenizer(path: str) -> BPETokenizer:
     return BPETokenizer.from_merges(path, UNLIMITED_CONTEXT)
 
 
+def is_model_path(name: str) -> bool:
+    """Return whether the name or the files at the path are those of a model, not of captioned images."""
+    path = Path(name)
+    return (
+        name.startswith(HUB_PREFIX)
+        or path.suffix in WEIGHT_SUFFIXES
+        or any((path / file_name).is_file() for file_name in MODEL_FILES)
+    )
+
+
 def inspect_installation() -> list[Finding]:
-    """Describe this machine and what is installed."""
-    here = collect_environment()
-    versions = ", ".join(f"{name} {version}" for name, version in here["packages"].items())
-    optional = ", ".join(f"{name} {_version(name) or 'not installed'}" for name in OPTIONAL_PACKAGES)
+    """Describe the installed packages and this machine."""
+    environment = collect_environment()
+    versions = ", ".join(f"{name} {version}" for name, version in environment["packages"].items())
+    optional = ", ".join(f"{name} {package_version(name) or 'not installed'}" for name in OPTIONAL_PACKAGES)
     return [
-        Finding("python", here["python"]),
+        Finding("python", environment["python"]),
         Finding("packages", versions),
         Finding("optional", optional),
-        Finding("processor", f"{here['processor']}, {here['cores']} cores, {here['threads']} threads"),
-        Finding("accelerator", str(here["accelerator"] or "none")),
-        Finding("--precision auto", f"takes {resolve_precision('auto', resolve_device('auto'))} here"),
+        Finding(
+            "processor",
+            f"{environment['processor']}, {environment['cores']} cores, {environment['threads']} threads",
+        ),
+        Finding("accelerator", str(environment["accelerator"] or "none")),
+        Finding(
+            "--precision auto", f"selects {resolve_precision('auto', resolve_device('auto'))} on this machine"
+        ),
         Finding("cache", str(cache_dir())),
     ]
 
 
-def inspect_model(path: str) -> list[Finding]:
-    """Explain a model and verify everything that can be verified, whatever passed before."""
+def inspect_model(name: str) -> list[Finding]:
+    """Describe a model and verify its files and vectors, even if cached checks passed."""
     findings: list[Finding] = []
     try:
-        place = resolve_model_path(path)
-        layout = detect_layout(place)
-        findings.append(Finding("layout", f"{layout}, at {place}"))
-        findings += _verify_digests(place, layout)
-        checkpoint = LAYOUT_READERS[layout](place)
+        path = resolve_model_path(name)
+        layout = detect_layout(path)
+        findings.append(Finding("layout", f"{layout}, at {path}"))
+        findings += _verify_digests(path, layout)
+        checkpoint = LAYOUT_READERS[layout](path)
         findings += _describe_checkpoint(checkpoint)
-        bundle = build_bundle(checkpoint, place)
+        bundle = build_bundle(checkpoint, path)
         findings += _describe_tokenizer(bundle)
         findings.append(Finding("fingerprint", bundle.fingerprint))
-        findings += _verify_golden_vectors(bundle, place, layout)
+        findings += _verify_golden_vectors(bundle, path, layout)
         findings.append(_compare_precisions(bundle))
     except ZebraError as error:
         findings.append(Finding("broken", str(error), is_ok=False))
@@ -119,23 +139,19 @@ def inspect_model(path: str) -> list[Finding]:
 
 
 def _verify_digests(model_path: Path, layout: ModelLayout) -> Iterator[Finding]:
-    read: list[str] = []
+    verified: list[str] = []
 
     def digest(path: Path) -> str:
-        read.append(path.name)
+        verified.append(path.name)
         return sha256(path)
 
     yield _run_check(
-        "sha256", lambda: verify_files(model_path, layout, digest), lambda: _format_digests(read)
+        "sha256", lambda: verify_files(model_path, layout, digest), lambda: _format_digests(verified)
     )
 
 
 def _format_digests(file_names: list[str]) -> str:
-    return (
-        f"{len(file_names)} files agree with their record"
-        if file_names
-        else "nothing on record to compare with"
-    )
+    return f"{len(file_names)} files match their recorded sha256" if file_names else "no sha256 is recorded"
 
 
 def _verify_golden_vectors(bundle: Bundle, path: Path, layout: ModelLayout) -> Iterator[Finding]:
@@ -145,19 +161,19 @@ def _verify_golden_vectors(bundle: Bundle, path: Path, layout: ModelLayout) -> I
     yield _run_check(
         "golden vectors",
         lambda: verify_golden_vectors(bundle, path, force=True),
-        lambda: "picture and text give the recorded vectors",
+        lambda: "image and text give the recorded vectors",
     )
 
 
 def _compare_precisions(bundle: Bundle) -> Finding:
-    outcomes = benchmark_precisions(bundle, candidate_precisions(bundle))
-    (plain,) = (trial.seconds for trial in outcomes if trial.precision == "fp32")
+    trials = benchmark_precisions(bundle, candidate_precisions(bundle))
+    (fp32_seconds,) = (trial.seconds for trial in trials if trial.precision == "fp32")
     others = [
-        f"{trial.precision} {plain / trial.seconds:.1f} times as fast as fp32, cosine {trial.min_cosine:.5f}"
-        for trial in outcomes
+        f"{trial.precision} {fp32_seconds / trial.seconds:.1f} times as fast as fp32, cosine {trial.min_cosine:.5f}"
+        for trial in trials
         if trial.precision != "fp32"
     ]
-    return Finding("precision", "; ".join([f"auto takes {pick_fastest(outcomes)}", *others]))
+    return Finding("precision", "; ".join([f"auto selects {pick_fastest(trials)}", *others]))
 
 
 def _run_check(name: str, check: Callable[[], None], describe: Callable[[], str]) -> Finding:
@@ -170,9 +186,11 @@ def _run_check(name: str, check: Callable[[], None], describe: Callable[[], str]
 
 def _describe_checkpoint(checkpoint: PretrainedCheckpoint) -> Iterator[Finding]:
     config, preprocess = checkpoint.config, checkpoint.preprocess
-    numbers = sum(tensor.numel() for tensor in checkpoint.tensors.values())
-    kinds = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in checkpoint.tensors.values()})
-    yield Finding("weights", f"{len(checkpoint.tensors)} tensors, {numbers:,} numbers in {', '.join(kinds)}")
+    num_values = sum(tensor.numel() for tensor in checkpoint.tensors.values())
+    dtypes = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in checkpoint.tensors.values()})
+    yield Finding(
+        "weights", f"{len(checkpoint.tensors)} tensors, {num_values:,} values of type {', '.join(dtypes)}"
+    )
     yield Finding("image tower", _format_image_tower(config))
     text = config.text
     yield Finding(
@@ -184,7 +202,7 @@ def _describe_checkpoint(checkpoint: PretrainedCheckpoint) -> Iterator[Finding]:
         "embedding", f"{config.embed_dim} dimensions{', sigmoid bias' if config.logit_bias else ''}"
     )
     yield Finding(
-        "pictures",
+        "images",
         f"{preprocess.resize} {preprocess.interpolation} to {preprocess.image_size} px, crop {preprocess.crop}, "
         f"RGB {preprocess.rgb}, decoded {preprocess.decode}; mean {preprocess.mean}, std {preprocess.std}",
     )
@@ -202,13 +220,6 @@ def _format_image_tower(config: ModelConfig) -> str:
 
 def _describe_tokenizer(bundle: Bundle) -> Iterator[Finding]:
     if bundle.tokenizer is None:
-        yield Finding("tokenizer", "none found: the model embeds pictures alone", is_ok=False)
+        yield Finding("tokenizer", "none found: the model embeds images only", is_ok=False)
     else:
         yield Finding("tokenizer", f"{type(bundle.tokenizer).__name__}, {bundle.tokenizer.vocab_size:,} ids")
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

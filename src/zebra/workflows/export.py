@@ -1,4 +1,4 @@
-"""`zebra export`: a model of any layout in; a folder that another library opens, with the same answers, out."""
+"""The task `zebra export`: write a model in the layout of another library."""
 
 from pathlib import Path
 
@@ -15,22 +15,22 @@ from zebra.pretrained.weights import published_state_dict
 
 
 def run(config: ExportConfig) -> Path:
-    """Write `config.model` into `config.out`.
+    """Write `config.model` to `config.out` and return the path.
 
     Raises:
-        ConfigError: The folder holds something already; nothing is overwritten. Or two models to blend differ in
-            architecture or tokenizer.
-        WeightsError: The model cannot be read or has no tokenizer, or the layout cannot say it (transformers has no
-            ResNet tower).
-        MissingExtra: onnx without its packages.
+        ConfigError: The folder is not empty; nothing is overwritten. Or model and base model differ in architecture or
+            tokenizer.
+        WeightsError: The model cannot be read, has no tokenizer, or is not supported by the layout (transformers has
+            no ResNet).
+        MissingExtra: The packages for ONNX are not installed.
     """
     out = Path(config.out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"--out {out} is a file, or a folder that is not empty; name a new folder")
+        raise ConfigError(f"--out {out} is a file or a folder that is not empty. Name a new folder.")
     bundle = load(config.model, device="cpu")
     if config.base is not None:
         interpolate_weights(bundle, load(config.base, device="cpu"), config.wise_ft)
-    words = bundle.require_tokenizer()
+    tokenizer = bundle.require_tokenizer()
     if config.format == "zebra":
         bundle.save(out)
     elif config.format == "onnx":
@@ -42,29 +42,29 @@ def run(config: ExportConfig) -> Path:
             config=bundle.model.config,
             tensors=published_state_dict(bundle.model),
             preprocess=bundle.preprocess,
-            tokenizer=words,
+            tokenizer=tokenizer,
         )
     return out
 
 
 def interpolate_weights(bundle: Bundle, base: Bundle, alpha: float) -> None:
-    """Move a model's weights towards those it was fine-tuned from: share · model + (1 − share) · start.
+    """Interpolate between a fine-tuned model and its base model: alpha · model + (1 − alpha) · base, in place.
 
-    What it learned lately is kept in part, and much of what it knew before comes back (WiSE-FT, Wortsman et al. 2022).
+    This recovers much of the base model's robustness (WiSE-FT, arXiv 2109.01903).
 
     Raises:
-        ConfigError: The two differ in architecture or tokenizer, so neither was the other's start.
+        ConfigError: The models differ in architecture or tokenizer.
     """
     if bundle.model.config != base.model.config:
         raise ConfigError(
-            "the two models to blend differ in architecture; give the start that this one came from"
+            "the model and --base differ in architecture. Name the model that was fine-tuned with --base."
         )
     if bundle.require_tokenizer().fingerprint != base.require_tokenizer().fingerprint:
         raise ConfigError(
-            "the two models to blend differ in tokenizer; give the start that this one came from"
+            "the model and --base differ in tokenizer. Name the model that was fine-tuned with --base."
         )
-    before = base.model.state_dict()
+    base_state = base.model.state_dict()
     with torch.no_grad():
         for name, value in bundle.model.state_dict().items():
             if value.is_floating_point():
-                value.copy_(torch.lerp(before[name], value, alpha))
+                value.copy_(torch.lerp(base_state[name], value, alpha))

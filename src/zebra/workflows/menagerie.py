@@ -1,4 +1,4 @@
-"""`zebra menagerie`: a size and a seed in; the built-in world as shards and evaluation folders out."""
+"""The task `zebra menagerie`: generate the built-in dataset."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +10,13 @@ from zebra.menagerie.write import MenageriePaths, write_menagerie
 def run(
     config: MenagerieConfig, *, callback: Callable[[int, int], None] = lambda _done, _total: None
 ) -> MenageriePaths:
-    """Write the world, or return the one that is there already.
+    """Write training shards and evaluation folders; return the paths of an existing dataset without writing.
+
+    Args:
+        callback: Called with the number of finished images and the total.
 
     Raises:
-        DataError: The folder holds something else; nothing is deleted.
+        DataError: The folder contains anything else; nothing is deleted.
     """
     return write_menagerie(
         Path(config.out), config.samples, config.seed, workers=config.workers, callback=callback

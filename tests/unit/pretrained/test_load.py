@@ -121,7 +121,7 @@ def test_a_file_out_of_a_model_folder_says_to_name_the_folder(models, name):
 def test_the_doctor_claims_no_record_where_there_is_none(models, tmp_path):
     torch.save(published_state_dict(zebra.load(models / "vit").model), tmp_path / "mine.pt")
     says = {finding.name: finding.detail for finding in doctor.inspect_model(str(tmp_path / "mine.pt"))}
-    assert says["sha256"] == "nothing on record to compare with"
+    assert says["sha256"] == "no sha256 is recorded"
 
 
 def test_an_unsupported_family_is_named(tmp_path):

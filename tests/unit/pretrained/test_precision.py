@@ -222,7 +222,7 @@ def test_auto_measures_a_model_that_does_not_read():
 
 def test_the_doctor_says_what_auto_takes(saved):
     says = {finding.name: finding.detail for finding in doctor.inspect_model(str(saved))}
-    assert says["precision"].startswith(("auto takes int8;", "auto takes bf16;", "auto takes fp32"))
+    assert says["precision"].startswith(("auto selects int8;", "auto selects bf16;", "auto selects fp32"))
 
 
 def test_auto_sees_that_a_format_spoils_the_pictures(saved, coarse):

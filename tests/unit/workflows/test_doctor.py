@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from zebra.config.doctor import DoctorConfig
 from zebra.config.presets import get_preset
 from zebra.config.train import TrainConfig
 from zebra.data import inspection
@@ -27,17 +28,23 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainConfig:
     return TrainConfig(data=str(folder), out="", steps=1, batch_size=2, model=get_preset("tiny-resnet"))
 
 
+def inspect(config: TrainConfig) -> inspection.DataReport:
+    report = doctor.run(DoctorConfig(target=config.data, train=config))
+    assert isinstance(report, inspection.DataReport)
+    return report
+
+
 def test_a_tokenizer_file_counts_without_a_context_limit(photos: TrainConfig, tmp_path: Path) -> None:
     BPETokenizer.train(["zebra " * 4], 600).save(tmp_path / "tokenizer.json")
     config = replace(photos, tokenizer=str(tmp_path / "tokenizer.json"))
-    captions = doctor.inspect_dataset(config).captions
+    captions = inspect(config).captions
     assert (captions.tokenizer, captions.tokens.max, captions.num_truncated) == (config.tokenizer, 42, 1)
 
 
 def test_a_path_with_neither_data_nor_a_model_says_both(tmp_path: Path) -> None:
     config = TrainConfig(data=str(tmp_path / "nothing"), out="", steps=1)
     with pytest.raises(DataError, match=r"there is nothing at .*nor is it a model"):
-        doctor.inspect_dataset(config)
+        inspect(config)
 
 
 @pytest.mark.parametrize("name", ["config.json", "open_clip_config.json", "MANIFEST.json"])

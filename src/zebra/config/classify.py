@@ -1,0 +1,23 @@
+"""Settings of `zebra classify`."""
+
+from dataclasses import dataclass
+
+from zebra.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassifyConfig:
+    """Settings of the classification of image files."""
+
+    model: str
+    """A model of any layout that `zebra.load` reads, for example runs/demo/model."""
+    images: tuple[str, ...]
+    """Image files."""
+    labels: tuple[str, ...]
+    """Class names."""
+    templates: tuple[str, ...] = ()
+    """Prompts with {} in place of the label, averaged per class; if empty, "a photo of a {}."."""
+
+    def __post_init__(self) -> None:
+        if not self.images:
+            raise ConfigError("no images. Name at least one image file.")
