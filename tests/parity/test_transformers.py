@@ -243,7 +243,9 @@ def test_a_naflex_model_is_the_same_function_on_square_pictures(peer, padded, tm
         checkpoint, ours = opened(saved(peer, tmp_path, theirs, "Siglip2"))
     picture = colourful(90, 90)
     inputs = peer.Siglip2ImageProcessorPil.from_pretrained(tmp_path)(picture, return_tensors="pt")
-    made = checkpoint.preprocess.normalize(torch.from_numpy(checkpoint.preprocess.resize_and_crop(picture))[None])
+    made = checkpoint.preprocess.normalize(
+        torch.from_numpy(checkpoint.preprocess.resize_and_crop(picture))[None]
+    )
     tokens = torch.from_numpy(padded.encode(texts(), truncate=True).ids)
     assert agree(differences(theirs, ours, made, tokens, **inputs))
 

@@ -394,11 +394,7 @@ def test_half_way_between_two_models_lies_the_mean_of_their_weights(world, tmp_p
     words = ["export", str(tmp_path / "tuned"), "--format", "zebra", "--out", str(tmp_path / "none")]
     assert main([*words, "--wise-ft", "0", "--base", str(world / "start")]) == 0
     assert zebra.load(tmp_path / "none").fingerprint == zebra.load(world / "start").fingerprint
-<<<<<<< HEAD
-    assert main([*words, "--wise-ft", "0.5"]) == 1
-=======
     assert main([*words, "--wise-ft", "0.5"]) == 2
->>>>>>> f6c7b44 (cli: let tyro parse the configs)
 
 
 def test_models_that_do_not_belong_together_are_not_blended(world, tmp_path):
