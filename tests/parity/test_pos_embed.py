@@ -1,9 +1,10 @@
-"""Positional embeddings of another image size, compared with the peers.
+"""Positional embeddings for another image size, compared with open_clip and timm.
 
-References: open_clip 3.3.0 `resize_pos_embed` for grids behind a class token; it knows no ResNet pool, which is given
-to it here under the ViT's name, as the same grid behind one extra position. timm 1.0.31 `resample_abs_pos_embed` for
-SigLIP's grids without one. Tolerance: 1e-6 on values of about 1, since both call torch's interpolation in fp32.
-transformers' `interpolate_pos_encoding` leaves anti-aliasing out and gives other positions: stated by a test.
+References: open_clip 3.3.0 `resize_pos_embed` for grids after a class token. It does not support the ResNet pool, which
+it gets under the ViT's name, because it has the same grid after one extra position. timm 1.0.31
+`resample_abs_pos_embed` for SigLIP's grids without a class token. Tolerance: 1e-6 on values of about 1, because both
+call torch's interpolation in fp32. transformers' `interpolate_pos_encoding` does not antialias and gives other values,
+which a test shows.
 """
 
 from types import SimpleNamespace
@@ -39,7 +40,7 @@ def ours(vision, old, new, positions):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_grids_behind_one_extra_position_equal_open_clips(case, open_clip):
+def test_grids_after_one_extra_position_equal_open_clip(case, open_clip):
     from open_clip.model import resize_pos_embed
 
     vision, old, new = CASES[case]
@@ -55,20 +56,20 @@ def test_grids_behind_one_extra_position_equal_open_clips(case, open_clip):
 
 @pytest.mark.parametrize(("old", "new"), [(224, 384), (384, 224), (256, 518)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_grids_without_a_class_token_equal_timms(old, new, dtype, open_clip):
+def test_grids_without_a_class_token_equal_timm(old, new, dtype, open_clip):
     from timm.layers import resample_abs_pos_embed
 
     torch.manual_seed(0)
     positions = torch.randn((old // 14) ** 2, 64).to(dtype)
     theirs = resample_abs_pos_embed(positions[None], [new // 14, new // 14], num_prefix_tokens=0)[0]
     vision = SiglipVisionConfig(width=64, layers=1, heads=1, patch_size=14)
-    mine = ours(vision, old, new, positions)
-    assert mine.dtype == theirs.dtype == dtype
-    assert torch.allclose(mine.float(), theirs.float(), rtol=0, atol=TOLERANCE)
+    result = ours(vision, old, new, positions)
+    assert result.dtype == theirs.dtype == dtype
+    assert torch.allclose(result.float(), theirs.float(), rtol=0, atol=TOLERANCE)
 
 
 def test_transformers_interpolates_without_antialiasing_and_differs(transformers):
-    """Why open_clip is the reference: the two peers do not agree, and a model can follow one of them only."""
+    """The two peers do not agree; zebra follows open_clip."""
     vision = VisionTransformerConfig(width=64, layers=1, heads=1, patch_size=32)
     torch.manual_seed(0)
     peer = transformers.CLIPVisionModel(

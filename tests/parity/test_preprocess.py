@@ -1,13 +1,12 @@
-"""Before normalisation, every byte of every picture equals the peers'; after it, values agree to rounding.
+"""Preprocessed images, compared with open_clip and transformers.
 
 References: open_clip 3.3.0 with torchvision 0.28.0 (`image_transform_v2` for evaluation, shortest and squash, bicubic
 and bilinear, its result before Normalize) and the Pillow image processors of CLIP and SigLIP in transformers 5.24.0.
-Tolerance: none for bytes. Normalised values: none against torchvision, which does the same float32 arithmetic; 1e-6
-against transformers, which divides by 255 in double precision.
-Pictures: 15 kinds of files × 16 sizes, decoded by zebra with `mode="reference"` and by the peer with `Image.open`. Both
-get files, so that palettes, transparency, orientation and 16 bits arrive as they do in practice. The peers leave a
-picture as its EXIF tag found it, and so does `decode="reference"`; what turns pictures upright in transformers is
-`pipeline`, before the processor sees them.
+Tolerance: none for bytes before normalization. Normalized values: none against torchvision, which does the same float32
+arithmetic; 1e-6 against transformers, which divides by 255 in double precision.
+Images: 15 kinds of files × 16 sizes, decoded by zebra with `mode="reference"` and by the peer with `Image.open`. Both
+read files, so that palettes, transparency, orientation and 16 bits are as in practice. The peers and
+`decode="reference"` ignore the EXIF orientation; in transformers, `pipeline` applies it before the processor.
 """
 
 import io
@@ -30,7 +29,7 @@ SIDE = 32
 
 
 def noise(mode: str, size: tuple[int, int], seed: int) -> Image.Image:
-    """Smooth colours with noise on top, so that filters and palettes have something to do."""
+    """Return smooth colors with noise, so that filters and palettes matter."""
     generator = np.random.default_rng(seed)
     bands = len(Image.new(mode, (1, 1)).getbands())
     x, y = np.meshgrid(np.linspace(0, 200, size[0]), np.linspace(0, 200, size[1]))
@@ -39,38 +38,38 @@ def noise(mode: str, size: tuple[int, int], seed: int) -> Image.Image:
     return Image.frombytes(mode, size, pixels.tobytes())
 
 
-def file(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
+def encode(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, format, **options)
     return buffer.getvalue()
 
 
-def rotated() -> Image.Exif:
+def rotated_exif() -> Image.Exif:
     exif = Image.Exif()
     exif[0x0112] = 6
     return exif
 
 
 def bilevel(size: tuple[int, int], seed: int) -> bytes:
-    return file(noise("L", size, seed).point(lambda value: 255 * (value > 100), "1"))
+    return encode(noise("L", size, seed).point(lambda value: 255 * (value > 100), "1"))
 
 
-def deep(size: tuple[int, int], seed: int) -> bytes:
-    """16-bit gray with most values above 255, which both peers clip."""
+def gray16(size: tuple[int, int], seed: int) -> bytes:
+    """Encode 16-bit gray with most values above 255, which both peers clip."""
     gray = np.asarray(noise("L", size, seed)).astype(np.uint16) * 3
-    return file(Image.fromarray(gray))
+    return encode(Image.fromarray(gray))
 
 
 def palette(size: tuple[int, int], seed: int, **options: object) -> bytes:
-    return file(noise("RGB", size, seed).quantize(23), **options)
+    return encode(noise("RGB", size, seed).quantize(23), **options)
 
 
 KINDS: dict[str, Callable[[tuple[int, int], int], bytes]] = {
-    "RGB": lambda size, seed: file(noise("RGB", size, seed)),
-    "gray": lambda size, seed: file(noise("L", size, seed)),
-    "gray with transparency": lambda size, seed: file(noise("LA", size, seed)),
-    "RGBA": lambda size, seed: file(noise("RGBA", size, seed)),
-    "RGB with a transparent colour": lambda size, seed: file(
+    "RGB": lambda size, seed: encode(noise("RGB", size, seed)),
+    "gray": lambda size, seed: encode(noise("L", size, seed)),
+    "gray with transparency": lambda size, seed: encode(noise("LA", size, seed)),
+    "RGBA": lambda size, seed: encode(noise("RGBA", size, seed)),
+    "RGB with a transparent color": lambda size, seed: encode(
         noise("RGB", size, seed), transparency=(9, 9, 9)
     ),
     "palette": palette,
@@ -78,34 +77,34 @@ KINDS: dict[str, Callable[[tuple[int, int], int], bytes]] = {
     "palette with graded transparency": lambda size, seed: palette(
         size, seed, transparency=bytes(range(0, 230, 10))
     ),
-    "GIF": lambda size, seed: file(noise("RGB", size, seed).quantize(40), "GIF", transparency=1),
+    "GIF": lambda size, seed: encode(noise("RGB", size, seed).quantize(40), "GIF", transparency=1),
     "bilevel": bilevel,
-    "16-bit gray": deep,
-    "JPEG": lambda size, seed: file(noise("RGB", size, seed), "JPEG", quality=80),
-    "CMYK JPEG": lambda size, seed: file(noise("CMYK", size, seed), "JPEG"),
-    "rotated JPEG": lambda size, seed: file(noise("RGB", size, seed), "JPEG", exif=rotated()),
-    "WebP": lambda size, seed: file(noise("RGBA", size, seed), "WEBP"),
+    "16-bit gray": gray16,
+    "JPEG": lambda size, seed: encode(noise("RGB", size, seed), "JPEG", quality=80),
+    "CMYK JPEG": lambda size, seed: encode(noise("CMYK", size, seed), "JPEG"),
+    "rotated JPEG": lambda size, seed: encode(noise("RGB", size, seed), "JPEG", exif=rotated_exif()),
+    "WebP": lambda size, seed: encode(noise("RGBA", size, seed), "WEBP"),
 }
 
 
 @cache
-def pictures(kind: str) -> list[bytes]:
-    usable = [size for size in SIZES if max(size) <= 20 * min(size)]  # thinner ones zebra refuses
+def images_of(kind: str) -> list[bytes]:
+    usable = [size for size in SIZES if max(size) <= 20 * min(size)]  # zebra refuses thinner ones
     return [KINDS[kind](size, seed) for seed, size in enumerate(usable)]
 
 
-def zebra_reads(data: bytes) -> Image.Image:
-    return decode_image(data, "a picture", mode="reference")
+def zebra_decode(data: bytes) -> Image.Image:
+    return decode_image(data, "an image", mode="reference")
 
 
-def differing(ours: NDArray[np.uint8], theirs: NDArray[np.generic]) -> int:
+def num_different_bytes(ours: NDArray[np.uint8], theirs: NDArray[np.generic]) -> int:
     assert ours.dtype == np.uint8
     assert ours.shape == theirs.shape
     return int((ours != theirs).sum())
 
 
-def test_there_are_at_least_two_hundred_pictures() -> None:
-    assert sum(len(pictures(kind)) for kind in KINDS) >= 200
+def test_there_are_at_least_two_hundred_images() -> None:
+    assert sum(len(images_of(kind)) for kind in KINDS) >= 200
 
 
 # open_clip and torchvision
@@ -128,29 +127,29 @@ def open_clip_pixels(
     return pixels
 
 
-# Pillow warns the peer, which converts a palette with its transparency still attached.
+# The peer converts a palette with transparency, about which Pillow warns.
 @pytest.mark.filterwarnings("ignore:Palette images with Transparency:UserWarning")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("resize", "interpolation"), [("shortest", "bicubic"), ("squash", "bicubic"), ("shortest", "bilinear")]
 )
-def test_every_byte_equals_open_clips(
+def test_every_byte_equals_open_clip(
     open_clip: ModuleType, kind: str, resize: str, interpolation: str
 ) -> None:
     for side in (SIDE, SIDE + 1):
         peer = open_clip_pixels(open_clip, resize, interpolation, side)
         ours = Preprocess(image_size=side, resize=resize, interpolation=interpolation)
-        for data in pictures(kind):
+        for data in images_of(kind):
             theirs = peer(Image.open(io.BytesIO(data)))
-            assert differing(ours.resize_and_crop(zebra_reads(data)), theirs) == 0
+            assert num_different_bytes(ours.resize_and_crop(zebra_decode(data)), theirs) == 0
 
 
-def test_normalised_values_equal_open_clips_bit_for_bit(open_clip: ModuleType) -> None:
+def test_normalized_values_are_bit_identical_to_open_clip(open_clip: ModuleType) -> None:
     config = open_clip.transform.PreprocessCfg(size=SIDE, mean=OPENAI_MEAN, std=OPENAI_STD)
     peer = open_clip.transform.image_transform_v2(config, is_train=False)
     ours = Preprocess(image_size=SIDE)
-    for data in pictures("JPEG"):
-        pixels = torch.from_numpy(ours.resize_and_crop(zebra_reads(data)))[None]
+    for data in images_of("JPEG"):
+        pixels = torch.from_numpy(ours.resize_and_crop(zebra_decode(data)))[None]
         assert torch.equal(ours.normalize(pixels)[0], peer(Image.open(io.BytesIO(data))))
 
 
@@ -174,7 +173,7 @@ def processors(transformers: ModuleType) -> Iterator[dict[str, Callable[[int], o
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("resize", ["shortest", "squash"])
-def test_every_byte_equals_that_of_transformers(
+def test_every_byte_equals_transformers(
     processors: dict[str, Callable[[int], Callable[..., dict[str, list[NDArray[np.generic]]]]]],
     kind: str,
     resize: str,
@@ -182,14 +181,14 @@ def test_every_byte_equals_that_of_transformers(
     for side in (SIDE, SIDE + 1):
         peer = processors[resize](side)
         ours = Preprocess(image_size=side, resize=resize, crop="floor", rgb="first")
-        for data in pictures(kind):
+        for data in images_of(kind):
             image = Image.open(io.BytesIO(data))
             (theirs,) = peer(image, do_rescale=False, do_normalize=False)["pixel_values"]
-            assert differing(ours.resize_and_crop(zebra_reads(data)), theirs) == 0
+            assert num_different_bytes(ours.resize_and_crop(zebra_decode(data)), theirs) == 0
 
 
 @pytest.mark.parametrize("resize", ["shortest", "squash"])
-def test_normalised_values_equal_those_of_transformers_to_a_rounding(
+def test_normalized_values_equal_transformers_up_to_rounding(
     processors: dict[str, Callable[[int], Callable[..., dict[str, list[NDArray[np.generic]]]]]], resize: str
 ) -> None:
     peer = processors[resize](SIDE)
@@ -201,8 +200,8 @@ def test_normalised_values_equal_those_of_transformers_to_a_rounding(
         mean=tuple(peer.image_mean),
         std=tuple(peer.image_std),
     )
-    for data in pictures("RGB"):
-        pixels = torch.from_numpy(ours.resize_and_crop(zebra_reads(data)))[None]
+    for data in images_of("RGB"):
+        pixels = torch.from_numpy(ours.resize_and_crop(zebra_decode(data)))[None]
         (theirs,) = peer(Image.open(io.BytesIO(data)))["pixel_values"]
         difference = np.abs(ours.normalize(pixels)[0].numpy() - theirs).max()
         assert difference <= 1e-6

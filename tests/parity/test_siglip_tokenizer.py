@@ -1,16 +1,16 @@
-"""Texts get the ids that the peers' own SigLIP tokenizers give them, on vocabularies of the same layout.
+"""Token ids of SigLIP's tokenizers, compared with transformers and open_clip.
 
 References: transformers 5.24.0 (`SiglipTokenizer` on sentencepiece 0.2.3, `Siglip2Tokenizer`) and open_clip 3.3.0
-(`HFTokenizer` with clean="canonicalize", as its SigLIP models name it), each padded to a context of 16 and cut to it,
-or to one of 512.
-The published vocabularies cannot be had offline (32,000 ids Unigram, 256,000 ids BPE with byte fallback): toy ones are
-learned here, with the same special ids, normalizer, splitting and fallback. The real ones were not run.
+(`HFTokenizer` with clean="canonicalize", as its SigLIP models configure it), each padded and truncated to a context of
+16 or 512.
+The published vocabularies (32,000 ids Unigram, 256,000 ids BPE with byte fallback) are not available offline. The tests
+train toy vocabularies with the same special ids, normalizer, splitting and fallback. The real ones were not run.
 Strings: 1,500 generated ones per peer. Tolerance: none, ids are integers.
-Reason for the alphabet: as in `test_tokenizer`; and no halves of surrogate pairs, on which the peers raise.
-One exception: where two segmentations of a run of letters ("sss" as "ss" "s" or "s" "ss") have the same score, rounding
-decides, and sentencepiece adds in single precision, the Rust library, which open_clip uses too, in double.
-Deliberate difference: a control token spelled out in user text ("</s>", "<eos>") ends nothing here, so strings with one
-are left out.
+Alphabet: as in `test_tokenizer`, without lone surrogates, for which the peers raise.
+One exception: if two segmentations of a run of letters ("sss" as "ss" "s" or "s" "ss") have the same score, rounding
+decides. sentencepiece adds in single precision; the Rust library, which open_clip uses too, in double.
+Deliberate difference: the text of a control token ("</s>", "<eos>") is ordinary text here, so such strings are
+excluded.
 """
 
 import json
@@ -47,14 +47,14 @@ TEXTS = (
     | st.lists(st.sampled_from(PIECES) | CHARACTERS, max_size=20).map("".join)
 )
 BATCHES = st.lists(TEXTS, min_size=10, max_size=10)
-WORDS = [
+LENGTH_TEXTS = [
     " ".join(["zebra", "and", "dog"][i % 3] for i in range(count)) for count in (0, 1, 5, 15, 16, 17, 40, 100)
 ]
 Peer = Callable[..., NDArray[np.int64]]
 
 
-def encode(words: SiglipTokenizer, texts: list[str]) -> list[list[int]]:
-    rows: list[list[int]] = words.encode(texts, truncate=True).ids.tolist()
+def encode(tokenizer: SiglipTokenizer, texts: list[str]) -> list[list[int]]:
+    rows: list[list[int]] = tokenizer.encode(texts, truncate=True).ids.tolist()
     return rows
 
 
@@ -63,7 +63,7 @@ def encode(words: SiglipTokenizer, texts: list[str]) -> list[list[int]]:
 
 @pytest.fixture(scope="module")
 def spiece(transformers: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as transformers publishes it: spiece.model and tokenizer_config.json."""
+    """Write a folder in transformers' layout: spiece.model and tokenizer_config.json."""
     sentencepiece = pytest.importorskip("sentencepiece")
     folder = tmp_path_factory.mktemp("siglip")
     sentencepiece.SentencePieceTrainer.train(
@@ -77,7 +77,7 @@ def spiece(transformers: ModuleType, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="module")
 def unigram(spiece: Path, transformers: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same vocabulary as tokenizer.json, converted as the message of `find_words` advises."""
+    """Write the same vocabulary as tokenizer.json, with the conversion that `find_tokenizer` suggests."""
     folder = tmp_path_factory.mktemp("unigram")
     converted = transformers.T5Tokenizer.from_pretrained(spiece, extra_ids=0, pad_token="</s>")
     converted.save_pretrained(folder)
@@ -97,14 +97,14 @@ def siglip(spiece: Path, transformers: ModuleType) -> Peer:
 
 @pytest.fixture(scope="module")
 def score(spiece: Path) -> Callable[[list[int]], float]:
-    """The log probability of a segmentation, which SentencePiece maximises."""
+    """Return the log probability of a segmentation, which SentencePiece maximizes."""
     processor = pytest.importorskip("sentencepiece").SentencePieceProcessor(str(spiece / "spiece.model"))
     return lambda row: sum(processor.get_score(index) for index in row)
 
 
 @settings(max_examples=150, deadline=None)
 @given(BATCHES)
-def test_siglips_ids_equal_those_of_transformers(
+def test_siglip_ids_equal_those_of_transformers(
     unigram_long: SiglipTokenizer, siglip: Peer, score: Callable[[list[int]], float], texts: list[str]
 ) -> None:
     assume(not any("</s>" in text or "<unk>" in text for text in texts))
@@ -124,15 +124,15 @@ def test_texts_without_ties_equal_those_of_transformers(unigram_long: SiglipToke
 
 
 def test_siglip_texts_of_any_number_of_words_equal_those_of_transformers(unigram: Path, siglip: Peer) -> None:
-    assert encode(SiglipTokenizer.load(unigram, LENGTH), WORDS) == siglip(WORDS).tolist()
+    assert encode(SiglipTokenizer.load(unigram, LENGTH), LENGTH_TEXTS) == siglip(LENGTH_TEXTS).tolist()
 
 
 def test_siglip_pads_with_its_end_token(unigram: Path) -> None:
-    words = SiglipTokenizer.load(unigram, LENGTH)
-    assert encode(words, [""]) == [[1] * LENGTH]
+    tokenizer = SiglipTokenizer.load(unigram, LENGTH)
+    assert encode(tokenizer, [""]) == [[1] * LENGTH]
 
 
-def test_a_spiece_model_alone_is_answered_with_the_conversion(spiece: Path) -> None:
+def test_a_lone_spiece_model_is_an_error_with_the_conversion_command(spiece: Path) -> None:
     with pytest.raises(WeightsError, match=r"T5Tokenizer .*extra_ids=0.*pad_token='</s>'"):
         find_tokenizer(spiece, LENGTH)
 
@@ -149,10 +149,10 @@ def unigram_of_open_clip(unigram: Path, tmp_path_factory: pytest.TempPathFactory
 
 @settings(max_examples=150, deadline=None)
 @given(BATCHES)
-def test_siglips_ids_equal_those_of_open_clip(
+def test_siglip_ids_equal_those_of_open_clip(
     unigram_of_open_clip: SiglipTokenizer, open_clip_siglip: Peer, texts: list[str]
 ) -> None:
-    texts = [*texts, *WORDS]
+    texts = [*texts, *LENGTH_TEXTS]
     assert encode(unigram_of_open_clip, texts) == open_clip_siglip(texts).tolist()
 
 
@@ -169,7 +169,7 @@ def open_clip_peer(open_clip: ModuleType, folder: Path, **options: object) -> Pe
 
 
 def as_open_clip(source: Path, folder: Path) -> SiglipTokenizer:
-    """Read a copy of the tokenizer from a folder that says how open_clip cleans texts."""
+    """Load a copy of the tokenizer from a folder with open_clip's cleaning config."""
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / name).write_bytes((source / name).read_bytes())
     config = {"model_cfg": {"text_cfg": {"tokenizer_kwargs": {"clean": "canonicalize"}}}}
@@ -182,15 +182,15 @@ def as_open_clip(source: Path, folder: Path) -> SiglipTokenizer:
 
 @pytest.fixture(scope="module")
 def gemma(transformers: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as transformers publishes SigLIP 2."""
-    learner = tokenizers.Tokenizer(models.BPE())
-    learner.normalizer = normalizers.Sequence([normalizers.Lowercase(), normalizers.Replace(" ", "▁")])
-    learner.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
+    """Write a folder in transformers' layout of SigLIP 2."""
+    trained = tokenizers.Tokenizer(models.BPE())
+    trained.normalizer = normalizers.Sequence([normalizers.Lowercase(), normalizers.Replace(" ", "▁")])
+    trained.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
     specials = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *(f"<0x{byte:02X}>" for byte in range(256))]
-    learner.train_from_iterator(
+    trained.train_from_iterator(
         CAPTIONS, trainers.BpeTrainer(vocab_size=450, special_tokens=specials, show_progress=False)
     )
-    model = json.loads(learner.to_str())["model"]
+    model = json.loads(trained.to_str())["model"]
     merges = [tuple(pair) for pair in model["merges"]]
     folder = tmp_path_factory.mktemp("gemma")
     transformers.Siglip2Tokenizer(
@@ -218,10 +218,10 @@ def bpe(gemma: Path) -> SiglipTokenizer:
 
 @settings(max_examples=150, deadline=None)
 @given(BATCHES)
-def test_siglip2s_ids_equal_those_of_transformers(
+def test_siglip2_ids_equal_those_of_transformers(
     bpe: SiglipTokenizer, siglip2: Peer, texts: list[str]
 ) -> None:
-    texts = [*texts, *WORDS]
+    texts = [*texts, *LENGTH_TEXTS]
     assert encode(bpe, texts) == siglip2(texts).tolist()
 
 
@@ -230,13 +230,13 @@ def test_siglip2_ends_with_eos_and_pads_with_zero_on_the_right(bpe: SiglipTokeni
     assert row == [1] + [0] * (LENGTH - 1)
 
 
-def test_siglip2_lowers_the_case(bpe: SiglipTokenizer) -> None:
+def test_siglip2_lower_cases(bpe: SiglipTokenizer) -> None:
     assert encode(bpe, ["A Zebra"]) == encode(bpe, ["a zebra"])
 
 
 @pytest.fixture(scope="module")
 def open_clip_siglip2(gemma: Path, open_clip: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Peer:
-    """open_clip's folders name the class GemmaTokenizer, which does not lower the case; canonicalize does."""
+    """Return open_clip's tokenizer: the class GemmaTokenizer does not lower-case; canonicalize does."""
     folder = tmp_path_factory.mktemp("gemma_of_open_clip")
     (folder / "tokenizer.json").write_bytes((gemma / "tokenizer.json").read_bytes())
     config = json.loads((gemma / "tokenizer_config.json").read_text(encoding="utf-8"))
@@ -252,10 +252,10 @@ def bpe_of_open_clip(gemma: Path, tmp_path_factory: pytest.TempPathFactory) -> S
 
 @settings(max_examples=150, deadline=None)
 @given(BATCHES)
-def test_siglip2s_ids_equal_those_of_open_clip(
+def test_siglip2_ids_equal_those_of_open_clip(
     bpe_of_open_clip: SiglipTokenizer, open_clip_siglip2: Peer, texts: list[str]
 ) -> None:
-    texts = [*texts, *WORDS]
+    texts = [*texts, *LENGTH_TEXTS]
     assert encode(bpe_of_open_clip, texts) == open_clip_siglip2(texts).tolist()
 
 
@@ -263,21 +263,19 @@ def test_siglip2s_ids_equal_those_of_open_clip(
 
 
 @pytest.mark.parametrize("kind", ["unigram", "gemma"])
-def test_other_programs_read_the_rules_from_the_saved_file(
-    kind: str, request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
-    """Padding, truncation, EOS and cleaning are in the file: the bare Rust library needs to be told nothing."""
-    words = SiglipTokenizer.load(request.getfixturevalue(kind), LENGTH)
-    words.save(tmp_path / "tokenizer.json")
+def test_the_saved_file_contains_all_rules(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """Padding, truncation, EOS and cleaning are in the file, so the Rust library alone gives the same ids."""
+    tokenizer = SiglipTokenizer.load(request.getfixturevalue(kind), LENGTH)
+    tokenizer.save(tmp_path / "tokenizer.json")
     peer = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
-    texts = [*CAPTIONS[:5], *WORDS, "  A Zebra,\n it's (small)! "]
-    assert [row.ids for row in peer.encode_batch(texts)] == encode(words, texts)
+    texts = [*CAPTIONS[:5], *LENGTH_TEXTS, "  A Zebra,\n it's (small)! "]
+    assert [row.ids for row in peer.encode_batch(texts)] == encode(tokenizer, texts)
 
 
 @settings(max_examples=50, deadline=None)
 @given(BATCHES)
 @pytest.mark.parametrize("kind", ["unigram", "bpe", "unigram_of_open_clip", "bpe_of_open_clip"])
-def test_a_saved_tokenizer_is_read_back_to_the_same_ids(
+def test_a_saved_tokenizer_gives_the_same_ids(
     saved: dict[str, tuple[SiglipTokenizer, SiglipTokenizer]], kind: str, texts: list[str]
 ) -> None:
     before, after = saved[kind]
@@ -292,16 +290,16 @@ def saved(
     bpe_of_open_clip: SiglipTokenizer,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, tuple[SiglipTokenizer, SiglipTokenizer]]:
-    """Each tokenizer, and what is read from the file it saved."""
-    every = {
+    """Return each tokenizer with the one loaded from its saved file."""
+    tokenizers_by_kind = {
         "unigram": SiglipTokenizer.load(unigram, LENGTH),
         "bpe": bpe,
         "unigram_of_open_clip": unigram_of_open_clip,
         "bpe_of_open_clip": bpe_of_open_clip,
     }
     pairs = {}
-    for kind, words in every.items():
+    for kind, tokenizer in tokenizers_by_kind.items():
         path = tmp_path_factory.mktemp(kind) / "tokenizer.json"
-        words.save(path)
-        pairs[kind] = (words, SiglipTokenizer.load(path, LENGTH))
+        tokenizer.save(path)
+        pairs[kind] = (tokenizer, SiglipTokenizer.load(path, LENGTH))
     return pairs

@@ -1,14 +1,14 @@
-"""Every text gets the ids that the CLIP scheme defines.
+"""Token ids of CLIP's tokenizer, compared with a reference implementation and with open_clip.
 
-References: the scheme as written down for CLIP (§2.4: lower-cased byte-level BPE), done here a second time as plain
-loops over Python strings with the `regex` library, on merges learned in the test and on OpenAI's published merges; and
-`SimpleTokenizer` of open_clip 3.3.0, whose wheel ships that file. Without open_clip the tests that need it are skipped.
-Strings: 10,000 generated ones for the scheme, 10,000 for open_clip.
+References: CLIP's tokenizer (§2.4: lower-case byte-level BPE), implemented here as plain loops over Python strings with
+the `regex` library, on merges trained in the test and on OpenAI's published merges; and `SimpleTokenizer` of open_clip
+3.3.0, whose wheel contains that file. Without open_clip the tests that need it are skipped.
+Strings: 10,000 generated ones for the reference, 10,000 for open_clip.
 Tolerance: none, ids are integers.
-Reason for the alphabet: code points that Unicode 14 leaves unassigned are left out, because the two regex
-engines know different editions of Unicode and disagree on what became a letter since.
-Deliberate difference: a control token spelled out in user text ends nothing here. The peers give it the token's id;
-OpenAI and transformers spell it "<|endoftext|>", open_clip "<end_of_text>".
+Alphabet: code points that are unassigned in Unicode 14 are excluded, because the two regex engines have different
+versions of Unicode and disagree on newer letters.
+Deliberate difference: the text of a control token is ordinary text here. The peers encode it as the token; OpenAI and
+transformers write it "<|endoftext|>", open_clip "<end_of_text>".
 """
 
 import gzip
@@ -42,9 +42,9 @@ CHARACTERS = st.characters(exclude_categories=["Cs", "Cn"])
 
 
 def is_assigned(text: str) -> bool:
-    """Say whether no unassigned code point is left once ftfy has mended the text: "Õ˜" becomes one."""
-    mended = html.unescape(html.unescape(ftfy.fix_text(text)))
-    return all(unicodedata.category(character) != "Cn" for character in mended)
+    """Return whether the text has no unassigned code point after ftfy; "Õ˜" becomes one."""
+    fixed = html.unescape(html.unescape(ftfy.fix_text(text)))
+    return all(unicodedata.category(character) != "Cn" for character in fixed)
 
 
 TEXTS = (
@@ -57,36 +57,36 @@ BATCHES = st.tuples(*[TEXTS] * 9, VERY_LONG).map(list)
 
 
 class Reference:
-    """CLIP's byte-level BPE, one step per line."""
+    """CLIP's byte-level BPE, written as plain loops."""
 
     def __init__(self, merges: list[tuple[str, str]]) -> None:
-        shown = {b: chr(b) for b in range(256) if 33 <= b <= 126 or 161 <= b <= 172 or b >= 174}
-        order = list(shown)
+        symbol_of_byte = {b: chr(b) for b in range(256) if 33 <= b <= 126 or 161 <= b <= 172 or b >= 174}
+        order = list(symbol_of_byte)
         for byte in range(256):
-            if byte not in shown:
-                shown[byte] = chr(256 + len(shown) - 188)
+            if byte not in symbol_of_byte:
+                symbol_of_byte[byte] = chr(256 + len(symbol_of_byte) - 188)
                 order.append(byte)
-        symbols = [shown[byte] for byte in order]
+        symbols = [symbol_of_byte[byte] for byte in order]
         symbols = symbols + [s + "</w>" for s in symbols] + [left + right for left, right in merges]
-        self.shown = shown
+        self.symbol_of_byte = symbol_of_byte
         self.ids = {symbol: index for index, symbol in enumerate(symbols)}
         self.rank = {pair: index for index, pair in enumerate(merges)}
         self.sot, self.eot = len(symbols), len(symbols) + 1
         self.bpe = cache(self.bpe)
 
     def bpe(self, word: str) -> tuple[str, ...]:
-        """Join the pair learned earliest, everywhere from left to right, until none is left."""
+        """Merge the pair with the lowest rank, everywhere from left to right, until none is left."""
         parts = [*word[:-1], word[-1] + "</w>"]
         while len(parts) > 1:
             pair = min(pairwise(parts), key=lambda p: self.rank.get(p, len(self.rank)))
             if pair not in self.rank:
                 break
-            joined = []
+            merged = []
             while parts:
                 step = 2 if tuple(parts[:2]) == pair else 1
-                joined.append("".join(parts[:step]))
+                merged.append("".join(parts[:step]))
                 parts = parts[step:]
-            parts = joined
+            parts = merged
         return tuple(parts)
 
     def encode(self, text: str) -> list[int]:
@@ -94,7 +94,9 @@ class Reference:
         text = regex.sub(r"\s+", " ", text).strip().lower()
         ids = [self.sot]
         for word in PATTERN.findall(text):
-            ids += [self.ids[s] for s in self.bpe("".join(self.shown[b] for b in word.encode("utf-8")))]
+            ids += [
+                self.ids[s] for s in self.bpe("".join(self.symbol_of_byte[b] for b in word.encode("utf-8")))
+            ]
         return [*ids, self.eot]
 
 
@@ -105,10 +107,10 @@ def encode(tokenizer: BPETokenizer, texts: list[str]) -> list[list[int]]:
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[BPETokenizer, Reference]:
-    """A vocabulary learned from a few captions, written and read as a merges file."""
-    learned = BPETokenizer.train(CAPTIONS * 2, vocab_size=800)
+    """Train a vocabulary on a few captions; write and read it as a merges file."""
+    trained = BPETokenizer.train(CAPTIONS * 2, vocab_size=800)
     path = tmp_path_factory.mktemp("toy") / "merges.txt"
-    path.write_text("\n".join(["header", *map(" ".join, learned._merges), ""]), encoding="utf-8")
+    path.write_text("\n".join(["header", *map(" ".join, trained._merges), ""]), encoding="utf-8")
     merges = [
         (left, right) for left, right in map(str.split, path.read_text(encoding="utf-8").split("\n")[1:-1])
     ]
@@ -131,10 +133,10 @@ def test_start_end_and_size_equal_the_reference(toy: tuple[BPETokenizer, Referen
 
 @pytest.fixture(scope="module")
 def published() -> tuple[BPETokenizer, Reference]:
-    """OpenAI's merges, taken from the package that ships them."""
+    """Return OpenAI's tokenizer, from the merges file in open_clip's package."""
     package = importlib.util.find_spec("open_clip")
     if package is None or not package.submodule_search_locations:
-        pytest.skip("OpenAI's merges file comes with open_clip_torch, which is not installed")
+        pytest.skip("OpenAI's merges file is part of open_clip_torch, which is not installed")
     path = Path(package.submodule_search_locations[0]) / "bpe_simple_vocab_16e6.txt.gz"
     lines = gzip.decompress(path.read_bytes()).decode("utf-8").split("\n")[1:48_895]
     merges = [(left, right) for left, right in map(str.split, lines)]
@@ -168,7 +170,7 @@ def test_ids_equal_those_of_open_clip(
     assert encode(tokenizer, texts) == [[49406, *peer.encode(text), 49407] for text in texts]
 
 
-def test_long_texts_are_cut_as_open_clip_cuts_them(
+def test_long_texts_are_truncated_as_in_open_clip(
     published: tuple[BPETokenizer, Reference], open_clip: ModuleType
 ) -> None:
     tokenizer = BPETokenizer(published[0]._merges, context_length=77)

@@ -218,7 +218,7 @@ def test_a_layer_that_is_not_there_stops_the_command_before_training(world, tmp_
     ]
     assert main([*words, "--finetune.lora-rank", "2", "--finetune.lora-target-modules", "query"]) == 1
     printed = capsys.readouterr().err
-    assert "no layer that may learn is called so" in printed
+    assert "matches no trainable layer" in printed
     assert "q_proj" in printed
     assert not (tmp_path / "run/config.yaml").exists()
 
@@ -228,7 +228,7 @@ def test_a_layer_that_is_not_there_stops_the_command_before_training(world, tmp_
     [
         ({"lora_rank": 0}, "lora_rank"),
         ({"lora_alpha": 0.0}, "lora_alpha"),
-        ({"lora_target_modules": ()}, "lora_layers"),
+        ({"lora_target_modules": ()}, "lora_target_modules"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(wrong, message):

@@ -131,7 +131,7 @@ def test_each_mistake_has_its_own_error(home, search, tmp_path):
         search(query="x", where="heigth > 3")
     with pytest.raises(ConfigError, match="nothing to search for"):
         search()
-    with pytest.raises(ConfigError, match="leave out the query"):
+    with pytest.raises(ConfigError, match="--queries excludes the query"):
         search(query="x", queries="file")
     (tmp_path / "blank.txt").write_text("\n")
     with pytest.raises(ConfigError, match="contains no queries"):
