@@ -39,7 +39,7 @@ def test_the_report_is_one_self_contained_page(demo):
     page = (root / "runs/demo/report.html").read_text()
     outside = re.findall(r'(?:src|href)="(?!data:|#)[^"]*"|url\((?!data:|#)[^)]*\)|<script', page)
     assert outside == []
-    for word in ("zebra", "unseen", "prompt", "taken for", "examples per class", "linear probe"):
+    for word in ("zebra", "unseen", "prompt", "confused with", "examples per class", "linear probe"):
         assert word in page.lower()
 
 

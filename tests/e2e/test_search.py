@@ -86,7 +86,7 @@ def test_the_page_of_hits_holds_their_pictures(zebra, home):
 def test_mistakes_are_one_message(zebra, home):
     said = zebra("search", "store", "x", "--where", "capton is null", cwd=home, code=1).stderr
     assert said.startswith(
-        "zebra search: the filter cannot be read: there is no column 'capton'. Did you mean 'caption'?"
+        "zebra search: invalid filter: there is no column 'capton'. Did you mean 'caption'?"
     )
     assert "\n  ^^^^^^\n" in said
     assert "there is no store in nowhere" in zebra("search", "nowhere", "x", cwd=home, code=1).stderr

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from zebra.cli.arguments import PositionalStrs, parse_args
-from zebra.cli.main import EXIT_OK, EXIT_USAGE, echo
+from zebra.cli.main import EXIT_OK, echo
+from zebra.config.compare import CompareConfig
 
 DESCRIPTION = """Put evaluations beside each other.
 
@@ -13,29 +14,26 @@ The first run is compared with each other one, sample by sample, where both left
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Args:
-    """What `zebra compare` is told."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Args(CompareConfig):
+    """Arguments of `zebra compare`."""
 
     runs: PositionalStrs
-    """At least two folders; the first is the one the others are compared with."""
+    """At least two directories; the first is compared with each other one."""
     json: bool = False
-    """Print one JSON document instead of lines."""
+    """Print one JSON document instead of text."""
 
 
 def run(argv: Sequence[str]) -> int:
-    """Compare, and print a table."""
-    told = parse_args(Args, "compare", argv, description=DESCRIPTION)
-    if len(told.runs) < 2:
-        echo("zebra compare: name at least two runs", err=True)
-        return EXIT_USAGE
+    """Compare runs and print a table."""
+    args = parse_args(Args, "compare", argv, description=DESCRIPTION)
     import json
     from dataclasses import asdict
 
     from zebra.workflows import compare
 
-    rows = compare.run(told.runs)
-    if told.json:
+    rows = compare.run(args)
+    if args.json:
         echo(json.dumps([asdict(row) for row in rows], indent=1))
         return EXIT_OK
     for row in rows:
@@ -47,7 +45,7 @@ def run(argv: Sequence[str]) -> int:
         echo(f"{row.dataset:<20} {row.task:<22} {row.metric:<16} {scores}{published}")
         for other, test in row.comparisons.items():
             echo(
-                f"{'':<20} {told.runs[0]} − {other}: {test.difference.value:+.1%} "
+                f"{'':<20} {args.runs[0]} − {other}: {test.difference.value:+.1%} "
                 f"[{test.difference.low:+.1%}, {test.difference.high:+.1%}], p = {test.p_value:.2g}, {test.num_wins} won, "
                 f"{test.num_losses} lost"
             )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from zebra.cli.arguments import PositionalStr, parse_args
 from zebra.cli.main import EXIT_OK, EXIT_RESUMABLE, echo
+from zebra.config.human import HumanConfig
 from zebra.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -26,28 +27,20 @@ goes on from there. Several people can answer into one file.
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Args:
-    """What `zebra human` is told."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Args(HumanConfig):
+    """Arguments of `zebra human`."""
 
     dataset: PositionalStr
-    """A CLIP_benchmark folder."""
-    out: str
-    """The CSV file of answers: made if it is not there, else added to."""
-    person: str
-    """Who answers: a name or number that tells people apart."""
-    shots: int = 0
-    """Examples of each class to show before; the paper has 0, 1 and 2."""
-    seed: int = 0
-    """Of the order of the pictures and the choice of examples."""
+    """A CLIP_benchmark folder; the questions are the images of its test split."""
 
 
 def run(argv: Sequence[str]) -> int:
-    """Ask until all is answered, then print the table of everyone's answers; 75 if stopped before."""
-    told = parse_args(Args, "human", argv, description=DESCRIPTION)
+    """Ask all questions and print the accuracy of everyone in the file; return 75 if interrupted."""
+    config = parse_args(Args, "human", argv, description=DESCRIPTION)
     from zebra.workflows import human
 
-    quiz = human.open_quiz(Path(told.dataset), Path(told.out), told.person, told.shots, told.seed)
+    quiz = human.run(config)
     if quiz.questions:
         _print_instructions(quiz)
     with TemporaryDirectory(prefix="zebra-human-") as folder:

@@ -1,95 +1,95 @@
-"""`zebra study KIND …`: what the paper makes of evaluations that are done: groups, people, robustness, scaling."""
+"""The command `zebra study KIND …`: the paper's analyses of finished evaluations."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from zebra.cli.arguments import PositionalStr, PositionalStrs, RepeatedStr, parse_args
 from zebra.cli.main import EXIT_OK, EXIT_USAGE, echo
+from zebra.config.study import (
+    GroupStudyConfig,
+    HumanStudyConfig,
+    RobustnessStudyConfig,
+    ScalingStudyConfig,
+    StudyConfig,
+    SupervisedStudyConfig,
+)
+from zebra.errors import ConfigError, suggest_name
 
 if TYPE_CHECKING:
     from zebra.workflows.study import StudyResult
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StudyArgs:
-    """What every study is told."""
+@dataclass(frozen=True, kw_only=True)
+class OutputArgs:
+    """Options that every study takes."""
 
     out: str | None = None
-    """Write a page with the figure there, for instance study.html."""
+    """Also write an HTML page with the figures to this file, for example study.html."""
     json: bool = False
-    """Print one JSON document instead of lines."""
+    """Print one JSON document instead of text."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GroupsArgs(StudyArgs):
-    """Accuracy by a column of a table: of each group, of the worst, and the gap (§7)."""
-
-    run: PositionalStr
-    """A folder that `zebra evaluate` wrote."""
-    dataset: PositionalStr
-    """Name of the set, as metrics.json has it."""
-    table: str
-    """CSV, TSV, JSONL or Parquet with the pictures' ids in a column id; or the table that was evaluated."""
-    column: str
-    """What divides the pictures."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PeopleArgs(StudyArgs):
-    """People's answers beside the model's on the same pictures (Table 2, Fig. 16)."""
+@dataclass(frozen=True, kw_only=True)
+class GroupsArgs(OutputArgs, GroupStudyConfig):
+    """Accuracy by group: of each group, of the worst group, and the gap (CLIP §7)."""
 
     run: PositionalStr
-    """A folder that `zebra evaluate` wrote."""
+    """A directory that `zebra evaluate` wrote."""
     dataset: PositionalStr
-    """The CLIP_benchmark folder that people were asked about."""
-    answers: str
-    """The CSV file of answers."""
+    """Name of the dataset, as in metrics.json."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RobustnessArgs(StudyArgs):
-    """Some runs against the line of the others under every shift: effective and relative robustness (Fig. 13)."""
+@dataclass(frozen=True, kw_only=True)
+class PeopleArgs(OutputArgs, HumanStudyConfig):
+    """Human answers and the model's predictions on the same images (CLIP Table 2, Fig. 16)."""
+
+    run: PositionalStr
+    """A directory that `zebra evaluate` wrote for the dataset."""
+    dataset: PositionalStr
+    """The CLIP_benchmark folder of the quiz."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RobustnessArgs(OutputArgs):
+    """Effective and relative robustness under distribution shifts (CLIP Fig. 13)."""
 
     runs: PositionalStrs
-    """The reference runs: at least three models that were trained on the standard set."""
+    """Runs of at least three reference models, trained on the reference dataset."""
     reference_dataset: str
-    """Name of the standard set."""
+    """Name of the dataset without a shift."""
     model: RepeatedStr = ()
-    """A run to be judged by the line; may be given several times."""
+    """Run of a model to evaluate against the line of the reference models. Repeat for several."""
     shifted_dataset: RepeatedStr = ()
-    """Name of a shifted set; by default all sets that every run has."""
+    """Name of a dataset with a shift. Repeat for several. Default: all others that every run has."""
     baseline: str | None = None
-    """The run that relative robustness is counted from; by default the first."""
+    """The run that relative robustness is measured from. Default: the first reference run."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScalingArgs(StudyArgs):
-    """Error against compute on log axes over a family of runs (Fig. 9)."""
+@dataclass(frozen=True, kw_only=True)
+class ScalingArgs(OutputArgs):
+    """Error against compute on log-log axes for a family of runs (CLIP Fig. 9)."""
 
     runs: PositionalStrs
-    """At least three folders of `zebra evaluate`."""
+    """At least three directories that `zebra evaluate` wrote."""
     compute: str
-    """Of each run, in the same order, separated by commas."""
+    """The compute of each run, in the same order, separated by commas."""
     unit: str = "GFLOP per image"
-    """Of compute."""
+    """Unit of --compute, for the axis label."""
     dataset: RepeatedStr = ()
-    """Name of a set whose error counts; by default all sets that every run has."""
+    """Name of a dataset whose error is averaged. Repeat for several. Default: all that every run has."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SupervisedArgs(StudyArgs):
-    """Zero-shot against a fully supervised probe on any other features (Fig. 5)."""
+@dataclass(frozen=True, kw_only=True)
+class SupervisedArgs(OutputArgs, SupervisedStudyConfig):
+    """Zero-shot accuracy against a supervised linear probe on other features (CLIP Fig. 5)."""
 
     run: PositionalStr
-    """A folder that `zebra evaluate` wrote."""
-    features: str
-    """A Parquet file with the columns set, split, id, label, vector."""
+    """A directory that `zebra evaluate` wrote."""
 
 
-STUDY_ARGS: dict[str, type[Any]] = {
+STUDY_ARGS: dict[str, type[OutputArgs]] = {
     "groups": GroupsArgs,
     "people": PeopleArgs,
     "robustness": RobustnessArgs,
@@ -99,106 +99,82 @@ STUDY_ARGS: dict[str, type[Any]] = {
 
 
 def run(argv: Sequence[str]) -> int:
-    """Make one study, print it, and write its page."""
+    """Run one study and print its result; with --out also write its page."""
     if not argv or argv[0] in ("-h", "--help"):
         echo(_format_help(), err=not argv)
         return EXIT_OK if argv else EXIT_USAGE
     if argv[0] not in STUDY_ARGS:
-        from zebra.errors import suggest_name
-
-        echo(
-            f"zebra study: no kind {argv[0]!r}.{suggest_name(argv[0], STUDY_ARGS)}\n\n{_format_help()}",
-            err=True,
-        )
+        hint = suggest_name(argv[0], STUDY_ARGS)
+        echo(f"zebra study: unknown kind of study: {argv[0]!r}.{hint}\n\n{_format_help()}", err=True)
         return EXIT_USAGE
-    kind = STUDY_ARGS[argv[0]]
-    told = parse_args(kind, f"study {argv[0]}", argv[1:], description=kind.__doc__ or "")
-    study = STUDY_FUNCTIONS[argv[0]](told)
-    if told.json:
+    args_type = STUDY_ARGS[argv[0]]
+    args = parse_args(args_type, f"study {argv[0]}", argv[1:], description=args_type.__doc__ or "")
+    from zebra.workflows import study
+
+    result = study.run(_to_config(args))
+    if args.json:
         scores = {
-            group: {name: asdict(s) for name, s in named.items()} for group, named in study.scores.items()
+            group: {name: asdict(score) for name, score in named.items()}
+            for group, named in result.scores.items()
         }
-        echo(json.dumps({"title": study.title, "scores": scores, "notes": study.notes}, indent=1))
+        echo(json.dumps({"title": result.title, "scores": scores, "notes": result.notes}, indent=1))
     else:
-        _print_study(study)
-    if told.out:
+        _print_result(result)
+    if args.out:
         from zebra.report.page import write_page
 
-        write_page(told.out, study.title, "Intervals are of 95 %.", study.sections)
-        echo(f"page: {told.out}", err=told.json)
+        write_page(
+            args.out, result.title, "Square brackets contain 95% confidence intervals.", result.sections
+        )
+        echo(f"page: {args.out}", err=args.json)
     return EXIT_OK
 
 
-def _run_groups(args: GroupsArgs) -> "StudyResult":
-    from zebra.workflows import study
-
-    return study.study_groups(Path(args.run), args.dataset, Path(args.table), args.column)
-
-
-def _run_people(args: PeopleArgs) -> "StudyResult":
-    from zebra.workflows import study
-
-    return study.study_humans(Path(args.run), Path(args.dataset), Path(args.answers))
-
-
-def _run_robustness(args: RobustnessArgs) -> "StudyResult":
-    from zebra.workflows import study
-
-    baseline = Path(args.baseline) if args.baseline else None
-    return study.study_robustness(
-        [Path(run) for run in args.runs],
-        args.reference_dataset,
-        [Path(run) for run in args.model],
-        args.shifted_dataset,
-        baseline,
-    )
+def _to_config(args: OutputArgs) -> StudyConfig:
+    match args:
+        case RobustnessArgs():
+            return RobustnessStudyConfig(
+                runs=args.runs,
+                reference_dataset=args.reference_dataset,
+                models=args.model,
+                shifted_datasets=args.shifted_dataset,
+                baseline=args.baseline,
+            )
+        case ScalingArgs():
+            compute = _parse_numbers("--compute", args.compute)
+            return ScalingStudyConfig(runs=args.runs, compute=compute, unit=args.unit, datasets=args.dataset)
+        case GroupsArgs() | PeopleArgs() | SupervisedArgs():
+            return args
+    raise TypeError(f"no study for {type(args).__name__}")
 
 
-def _run_scaling(args: ScalingArgs) -> "StudyResult":
-    from zebra.errors import ConfigError
-    from zebra.workflows import study
-
+def _parse_numbers(flag: str, text: str) -> tuple[float, ...]:
     try:
-        compute = [float(part) for part in args.compute.split(",")]
+        return tuple(float(part) for part in text.split(","))
     except ValueError as error:
         raise ConfigError(
-            f"--compute {args.compute}: give a number for each run, separated by commas"
+            f"{flag} {text!r} is not a list of numbers. Give one number for each run, separated by commas."
         ) from error
-    return study.study_scaling([Path(run) for run in args.runs], compute, args.unit, args.dataset)
 
 
-def _run_supervised(args: SupervisedArgs) -> "StudyResult":
-    from zebra.workflows import study
-
-    return study.study_supervised(Path(args.run), Path(args.features))
-
-
-STUDY_FUNCTIONS: dict[str, "Callable[[Any], StudyResult]"] = {
-    "groups": _run_groups,
-    "people": _run_people,
-    "robustness": _run_robustness,
-    "scaling": _run_scaling,
-    "supervised": _run_supervised,
-}
-
-
-def _print_study(study: "StudyResult") -> None:
-    echo(study.title)
-    for group, named in study.scores.items():
+def _print_result(result: "StudyResult") -> None:
+    echo(result.title)
+    for group, named in result.scores.items():
         echo(f"\n{group}")
         for name, score in named.items():
             echo(f"  {name:<24} {score.value:8.3f}  [{score.low:.3f}, {score.high:.3f}]  n={score.n:,}")
-    if study.notes:
+    if result.notes:
         echo("")
-    for note in study.notes:
+    for note in result.notes:
         echo(note)
 
 
 def _format_help() -> str:
     kinds = "\n".join(
-        f"  zebra study {name:<11} {(kind.__doc__ or '').strip()}" for name, kind in STUDY_ARGS.items()
+        f"  zebra study {name:<11} {(args_type.__doc__ or '').strip()}"
+        for name, args_type in STUDY_ARGS.items()
     )
     return (
-        f"zebra study: what the paper makes of evaluations that are done.\n\n{kinds}\n\n"
-        "zebra study KIND --help explains one."
+        f"zebra study: the paper's analyses of finished evaluations.\n\n{kinds}\n\n"
+        "Run zebra study KIND --help for the options of one."
     )

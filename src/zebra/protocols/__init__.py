@@ -1,1 +1,1 @@
-"""Protocols on vectors: embeddings and class heads in, scores with intervals out; no model, image or GPU."""
+"""Evaluation protocols: pure functions from vectors and labels to scores."""

@@ -1,8 +1,8 @@
-"""People's answers in, the paper's table of people and the difficulty of each class out (CLIP §4, Table 2, Fig. 16).
+"""Human accuracy and class difficulty (CLIP §4, Table 2, Fig. 16).
 
-Answers are a CSV file with the columns person, image, answer, shots: the picture's id, a class name or `?` for "I don't
-know", and how many examples of each class the person was shown before. In "guesses" those who don't know are left
-out; in the rest not to know is an answer, and a wrong one.
+Answers are a CSV file with the columns person, image, answer and shots: the image id, a class name or `?` for "I don't
+know", and the number of examples of each class that the person saw first. "On guesses" leaves out "I don't know"; all
+other numbers count it as a wrong answer.
 """
 
 import csv
@@ -26,42 +26,42 @@ _NUM_RESAMPLES = 1000
 
 @dataclass(frozen=True, slots=True)
 class HumanAnswer:
-    """What one person said of one picture."""
+    """The answer of one person to one image."""
 
     person: str
     image_id: str
     label: int | None
     """Class index; None: "I don't know"."""
     shots: int
-    """Examples of each class that the person had seen."""
+    """Examples of each class that the person saw first."""
 
 
 @dataclass(frozen=True, slots=True)
 class HumanAccuracy:
-    """A row of Table 2: mean accuracy per class, four ways, with intervals over pictures for these people."""
+    """A row of Table 2: accuracies averaged over classes, with bootstrap intervals over images."""
 
     num_people: int
     num_answers: int
     accuracy: Score
     majority_accuracy: Score | None
-    """Of the most frequent answer to each picture; None if all pictures are tied."""
+    """Accuracy of the most frequent answer to each image; None if all images are tied."""
     accuracy_on_guesses: Score | None
-    """Of answers other than "I don't know"; None if nobody guessed."""
+    """Accuracy of answers other than "I don't know"; None if there are none."""
     majority_accuracy_on_guesses: Score | None
     num_ties: int
-    """Pictures left out of `majority`, since two answers are equally frequent."""
+    """Images left out of `majority_accuracy` because two answers are equally frequent."""
     num_ties_on_guesses: int
 
 
 @dataclass(frozen=True, slots=True)
 class ClassDifficulty:
-    """Accuracy of people and of a model on each class, the hardest for people first."""
+    """Accuracy of humans and of a model on each class, lowest human accuracy first."""
 
     classnames: tuple[str, ...]
     human_scores: tuple[Score, ...]
     model_scores: tuple[Score, ...]
     correlation: Score | None
-    """Pearson's r over classes with its 95 % interval; None with fewer than four classes, or all equally hard."""
+    """Pearson's r over classes with its 95% interval; None with fewer than four classes or equal accuracies."""
 
 
 def read_answers(path: Path, classnames: Sequence[str], labels: Mapping[str, int]) -> tuple[HumanAnswer, ...]:
@@ -69,41 +69,41 @@ def read_answers(path: Path, classnames: Sequence[str], labels: Mapping[str, int
 
     Args:
         path: The CSV file; UTF-8, with a header.
-        classnames: One for each class index.
-        labels: Picture id → class index; every picture that may be named.
+        classnames: Class names; the index is the label.
+        labels: Image id → label, for all images of the dataset.
 
     Raises:
-        DataError: The file cannot be read; or a line, which the message names, has other columns, an unknown picture
-            or class, no person, a number of shots that is none, or a second answer of a person to a picture.
+        DataError: The file cannot be read, or a line has wrong columns, an unknown image or class, no person, an
+            invalid number of shots, or a second answer of a person to an image. The message names the line.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"the answers {path} cannot be read: {error}") from error
-    index = {name: number for number, name in enumerate(classnames)}
-    first: dict[tuple[str, str, int], int] = {}
+        raise DataError(f"cannot read the answers {path}: {error}") from error
+    label_by_name = {name: label for label, name in enumerate(classnames)}
+    line_by_key: dict[tuple[str, str, int], int] = {}
     answers: list[HumanAnswer] = []
     rows = csv.reader(text.splitlines(keepends=True), strict=True)
     try:
         header = next(rows, [])
         if tuple(header) != ANSWER_COLUMNS:
             raise DataError(
-                f"{path}:1: the header must be {','.join(ANSWER_COLUMNS)}, not {','.join(header)!r}"
+                f"{path}:1: the header must be {','.join(ANSWER_COLUMNS)}; got {','.join(header)!r}"
             )
         for row in rows:
             where = f"{path}:{rows.line_num}"
-            answer = _parse_answer(row, index, labels, where)
+            answer = _parse_answer(row, label_by_name, labels, where)
             key = (answer.person, answer.image_id, answer.shots)
-            if key in first:
+            if key in line_by_key:
                 raise DataError(
-                    f"{where}: {answer.person!r} has answered {answer.image_id!r} with {answer.shots} shots in line "
-                    f"{first[key]} already; keep the answer that counts and delete the other line"
+                    f"{where}: second answer of {answer.person!r} to {answer.image_id!r} with {answer.shots} shots; the first is "
+                    f"in line {line_by_key[key]}. Delete one of the two lines."
                 )
-            first[key] = rows.line_num
+            line_by_key[key] = rows.line_num
             answers.append(answer)
     except csv.Error as error:
         raise DataError(
-            f"{path}:{rows.line_num}: {error}; each line is {','.join(ANSWER_COLUMNS)}"
+            f"{path}:{rows.line_num}: {error}. Each line must be {','.join(ANSWER_COLUMNS)}."
         ) from error
     return tuple(answers)
 
@@ -112,61 +112,66 @@ def _parse_answer(
     row: Sequence[str], label_by_name: Mapping[str, int], labels: Mapping[str, int], where: str
 ) -> HumanAnswer:
     if len(row) != len(ANSWER_COLUMNS):
-        raise DataError(f"{where}: {len(row)} columns; each line is {','.join(ANSWER_COLUMNS)}")
-    person, image, said, shots = row
+        raise DataError(f"{where}: {len(row)} columns. Each line must be {','.join(ANSWER_COLUMNS)}.")
+    person, image_id, answer, shots = row
     if not person.strip():
-        raise DataError(f"{where}: the answer has no person; give everyone a name, or a number")
-    if image not in labels:
-        raise DataError(f"{where}: no picture {image!r} in the data set.{suggest_name(image, labels)[:200]}")
-    if said != UNKNOWN_ANSWER and said not in label_by_name:
+        raise DataError(f"{where}: the answer has no person. Give each person a unique name or number.")
+    if image_id not in labels:
         raise DataError(
-            f"{where}: no class {said!r}, nor {UNKNOWN_ANSWER} for not knowing.{suggest_name(said, label_by_name)[:200]}"
+            f"{where}: no image {image_id!r} in the dataset.{suggest_name(image_id, labels)[:200]}"
+        )
+    if answer != UNKNOWN_ANSWER and answer not in label_by_name:
+        raise DataError(
+            f"{where}: {answer!r} is neither a class nor {UNKNOWN_ANSWER}.{suggest_name(answer, label_by_name)[:200]}"
         )
     if not (shots.isascii() and shots.isdecimal()):
-        raise DataError(f"{where}: shots must be a number from 0 on, not {shots!r}")
-    return HumanAnswer(person, image, None if said == UNKNOWN_ANSWER else label_by_name[said], int(shots))
+        raise DataError(f"{where}: shots must be an integer of at least 0; got {shots!r}")
+    label = None if answer == UNKNOWN_ANSWER else label_by_name[answer]
+    return HumanAnswer(person, image_id, label, int(shots))
 
 
 def append_answer(path: Path, answer: HumanAnswer, classnames: Sequence[str]) -> None:
-    """Add one line to a file of answers, with a header if it is new; a killed process keeps it."""
-    said = UNKNOWN_ANSWER if answer.label is None else classnames[answer.label]
-    new = not path.exists() or path.stat().st_size == 0
-    unfinished = not new and not path.read_bytes().endswith(b"\n")  # as editors leave a last line
+    """Append one line to a file of answers, with a header if the file is new."""
+    text = UNKNOWN_ANSWER if answer.label is None else classnames[answer.label]
+    is_new = not path.exists() or path.stat().st_size == 0
+    needs_newline = not is_new and not path.read_bytes().endswith(b"\n")  # some editors omit the last newline
     with path.open("a", encoding="utf-8", newline="") as file:
-        file.write("\n" if unfinished else "")
+        file.write("\n" if needs_newline else "")
         writer = csv.writer(file, lineterminator="\n")
-        if new:
+        if is_new:
             writer.writerow(ANSWER_COLUMNS)
-        writer.writerow((answer.person, answer.image_id, said, answer.shots))
+        writer.writerow((answer.person, answer.image_id, text, answer.shots))
 
 
 def evaluate_humans(
     answers: Sequence[HumanAnswer], labels: Mapping[str, int], shots: int, seed: int = 0
 ) -> HumanAccuracy:
-    """Compute a row of Table 2 from the answers given after a number of shots.
+    """Compute a row of Table 2 from the answers with the given number of shots.
 
-    Answers of all people are pooled before the mean over classes; classes that nobody was asked about do not count.
+    The answers of all people are pooled before averaging over classes. Classes without an answer do not count.
 
     Raises:
-        DataError: There is no answer after so many shots.
+        DataError: There are no answers with this number of shots.
     """
     answers = [answer for answer in answers if answer.shots == shots]
     if not answers:
-        raise DataError(f"no answers with {shots} shots; record some with `zebra human --shots {shots}`")
+        raise DataError(
+            f"there are no answers with {shots} shots. Record some with `zebra human --shots {shots}`."
+        )
     guesses = [answer for answer in answers if answer.label is not None]
-    vote, ties = _vote_by_majority(answers)
-    guess_vote, guess_ties = _vote_by_majority(guesses)
+    majority, num_ties = _vote_by_majority(answers)
+    guess_majority, num_guess_ties = _vote_by_majority(guesses)
     accuracy = _average_class_accuracy(answers, labels, seed)
     assert accuracy is not None
     return HumanAccuracy(
         num_people=len({answer.person for answer in answers}),
         num_answers=len(answers),
         accuracy=accuracy,
-        majority_accuracy=_average_class_accuracy(vote, labels, seed),
+        majority_accuracy=_average_class_accuracy(majority, labels, seed),
         accuracy_on_guesses=_average_class_accuracy(guesses, labels, seed),
-        majority_accuracy_on_guesses=_average_class_accuracy(guess_vote, labels, seed),
-        num_ties=ties,
-        num_ties_on_guesses=guess_ties,
+        majority_accuracy_on_guesses=_average_class_accuracy(guess_majority, labels, seed),
+        num_ties=num_ties,
+        num_ties_on_guesses=num_guess_ties,
     )
 
 
@@ -178,101 +183,103 @@ def compare_class_difficulty(
     shots: int,
     seed: int = 0,
 ) -> ClassDifficulty:
-    """Compare how hard each class is for people and for a model, on the pictures that people were asked about.
+    """Compare the accuracy of humans and of a model on each class, on the images that people answered.
 
     Args:
-        answers: Of any number of people.
-        labels: Picture id → class index.
-        is_correct: Picture id → whether the model classified it correctly.
-        classnames: One for each class index.
-        shots: Which of the answers to take.
-        seed: Of the bootstrap over pictures.
+        answers: Answers of any number of people.
+        labels: Image id → label.
+        is_correct: Image id → whether the model classified it correctly.
+        classnames: Class names; the index is the label.
+        shots: Use only answers with this number of shots.
+        seed: Seed of the bootstrap over images.
 
     Raises:
-        DataError: There is no answer after so many shots, or the model has not seen a picture that people have.
+        DataError: There are no answers with this number of shots, or the model has no prediction for an image.
     """
     answers = [answer for answer in answers if answer.shots == shots]
     if not answers:
-        raise DataError(f"no answers with {shots} shots; record some with `zebra human --shots {shots}`")
-    if unseen := [answer.image_id for answer in answers if answer.image_id not in is_correct]:
         raise DataError(
-            f"the model has no outcome for {unseen[0]!r}, which people were asked about; evaluate it on the same set"
+            f"there are no answers with {shots} shots. Record some with `zebra human --shots {shots}`."
+        )
+    if missing := [answer.image_id for answer in answers if answer.image_id not in is_correct]:
+        raise DataError(
+            f"the model has no prediction for {missing[0]!r}, which people answered. Evaluate it on the same dataset."
         )
     rows = []
     for label in sorted({labels[answer.image_id] for answer in answers}):
-        asked = [answer for answer in answers if labels[answer.image_id] == label]
-        images = {answer.image_id for answer in asked}
-        score = _average_class_accuracy(asked, labels, seed)
+        class_answers = [answer for answer in answers if labels[answer.image_id] == label]
+        image_ids = {answer.image_id for answer in class_answers}
+        score = _average_class_accuracy(class_answers, labels, seed)
         assert score is not None
         rows.append(
-            (classnames[label], score, proportion(sum(is_correct[image] for image in images), len(images)))
+            (classnames[label], score, proportion(sum(is_correct[id] for id in image_ids), len(image_ids)))
         )
     rows.sort(key=lambda row: row[1].value)
-    names, theirs, its = zip(*rows, strict=True)
-    return ClassDifficulty(names, theirs, its, _correlate(theirs, its))
+    names, human_scores, model_scores = zip(*rows, strict=True)
+    return ClassDifficulty(names, human_scores, model_scores, _correlate(human_scores, model_scores))
 
 
 def _correlate(human_scores: Sequence[Score], model_scores: Sequence[Score]) -> Score | None:
     x_C, y_C = [score.value for score in human_scores], [score.value for score in model_scores]
     if len(x_C) < 4 or np.ptp(x_C) == 0 or np.ptp(y_C) == 0:
         return None
-    found = pearsonr(x_C, y_C)
-    interval = found.confidence_interval(0.95)
-    return Score(float(found.statistic), float(interval.low), float(interval.high), len(x_C))
+    result = pearsonr(x_C, y_C)
+    interval = result.confidence_interval(0.95)
+    return Score(float(result.statistic), float(interval.low), float(interval.high), len(x_C))
 
 
 def _vote_by_majority(answers: Sequence[HumanAnswer]) -> tuple[list[HumanAnswer], int]:
-    """Return the most frequent answer to each picture, and how many pictures have none for a tie."""
-    votes: dict[str, dict[int | None, int]] = {}
+    """Return the most frequent answer to each image, and the number of images with a tie."""
+    counts_by_image: dict[str, dict[int | None, int]] = {}
     for answer in answers:
-        counts = votes.setdefault(answer.image_id, {})
+        counts = counts_by_image.setdefault(answer.image_id, {})
         counts[answer.label] = counts.get(answer.label, 0) + 1
-    elected = []
-    for image, counts in votes.items():
-        most = max(counts.values())
-        leaders = [said for said, count in counts.items() if count == most]
+    majority = []
+    for image_id, counts in counts_by_image.items():
+        max_count = max(counts.values())
+        leaders = [label for label, count in counts.items() if count == max_count]
         if len(leaders) == 1:
-            elected.append(HumanAnswer("majority", image, leaders[0], 0))
-    return elected, len(votes) - len(elected)
+            majority.append(HumanAnswer("majority", image_id, leaders[0], 0))
+    return majority, len(counts_by_image) - len(majority)
 
 
 def _average_class_accuracy(
     answers: Sequence[HumanAnswer], labels: Mapping[str, int], seed: int
 ) -> Score | None:
-    """Average the accuracy of each class, with a bootstrap interval over pictures; None without answers.
+    """Average accuracy over classes, with a bootstrap interval over images; None without answers.
 
-    Pictures are drawn, not answers: what several people say of one picture is no independent evidence.
+    The bootstrap resamples images and not answers, because answers to the same image are not independent.
     """
     if not answers:
         return None
-    images = {
-        image: number for number, image in enumerate(dict.fromkeys(answer.image_id for answer in answers))
+    row_by_image = {
+        image_id: row for row, image_id in enumerate(dict.fromkeys(answer.image_id for answer in answers))
     }
-    classes = {
-        label: number for number, label in enumerate(sorted({labels[answer.image_id] for answer in answers}))
+    column_by_label = {
+        label: column for column, label in enumerate(sorted({labels[answer.image_id] for answer in answers}))
     }
-    right_NC = np.zeros((len(images), len(classes)))
-    asked_NC = np.zeros_like(right_NC)
+    correct_NC = np.zeros((len(row_by_image), len(column_by_label)))
+    answered_NC = np.zeros_like(correct_NC)
     for answer in answers:
-        place = images[answer.image_id], classes[labels[answer.image_id]]
-        asked_NC[place] += 1
-        right_NC[place] += answer.label == labels[answer.image_id]
-    n = len(images)
-    value = float(_average_over_classes(np.ones((1, n)), right_NC, asked_NC)[0])
-    if not 0 < value < 1:  # no resample would differ, though another picture might
+        cell = row_by_image[answer.image_id], column_by_label[labels[answer.image_id]]
+        answered_NC[cell] += 1
+        correct_NC[cell] += answer.label == labels[answer.image_id]
+    n = len(row_by_image)
+    value = float(_average_over_classes(np.ones((1, n)), correct_NC, answered_NC)[0])
+    if not 0 < value < 1:  # all resamples are equal, so the bootstrap has no width
         return proportion(round(value * n), n)
     weight_BN = _draw_resamples(n, seed)
-    low, high = np.percentile(_average_over_classes(weight_BN, right_NC, asked_NC), [2.5, 97.5])
+    low, high = np.percentile(_average_over_classes(weight_BN, correct_NC, answered_NC), [2.5, 97.5])
     return Score(value, min(float(low), value), max(float(high), value), n)
 
 
 def _draw_resamples(n: int, seed: int) -> NDArray[np.float64]:
-    """Draw n of n pictures B times: how often each was drawn, [B, n]."""
+    """Resample n images B times; return the count of each image in each resample, [B, n]."""
     drawn_BN = np.random.default_rng(seed).integers(n, size=(_NUM_RESAMPLES, n))
-    # Counted all at once: `multinomial` takes nine times as long for a hundred pictures.
-    place_BN = drawn_BN + n * np.arange(_NUM_RESAMPLES)[:, None]
+    # One bincount over all resamples; `multinomial` takes nine times as long for a hundred images.
+    bin_BN = drawn_BN + n * np.arange(_NUM_RESAMPLES)[:, None]
     return (
-        np.bincount(place_BN.ravel(), minlength=_NUM_RESAMPLES * n)
+        np.bincount(bin_BN.ravel(), minlength=_NUM_RESAMPLES * n)
         .reshape(_NUM_RESAMPLES, n)
         .astype(np.float64)
     )
@@ -281,8 +288,8 @@ def _draw_resamples(n: int, seed: int) -> NDArray[np.float64]:
 def _average_over_classes(
     weight_BN: NDArray[np.float64], correct_NC: NDArray[np.float64], answered_NC: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return the mean over classes for each of B weightings of the pictures; a class without weight does not count."""
-    right_BC, asked_BC = weight_BN @ correct_NC, weight_BN @ answered_NC
-    share_BC = np.divide(right_BC, asked_BC, out=np.zeros_like(right_BC), where=asked_BC > 0)
-    means: NDArray[np.float64] = share_BC.sum(axis=1) / (asked_BC > 0).sum(axis=1)
+    """Return the mean over classes [B] for B weightings of the images; classes without weight do not count."""
+    correct_BC, answered_BC = weight_BN @ correct_NC, weight_BN @ answered_NC
+    accuracy_BC = np.divide(correct_BC, answered_BC, out=np.zeros_like(correct_BC), where=answered_BC > 0)
+    means: NDArray[np.float64] = accuracy_BC.sum(axis=1) / (answered_BC > 0).sum(axis=1)
     return means

@@ -1,6 +1,6 @@
-"""Vectors that carry several labels in, a linear probe for each class and its mean average precision out.
+"""Linear probes for datasets with several labels per image (CLIP App. A.3).
 
-It is what CLIP App. A.3 does on PASCAL VOC 2007: one logistic regression per class, λ chosen for all of them together.
+As the paper does on PASCAL VOC 2007: one logistic regression per class, with the same λ for all classes.
 """
 
 from collections.abc import Sequence
@@ -16,18 +16,18 @@ from zebra.protocols.zero_shot import MultilabelResult
 from zebra.values import Embeddings
 
 _VALIDATION_DIVISOR = 5
-"""One of so many examples is held out to choose λ by."""
+"""One in this many examples is held out to select λ."""
 
 
 @dataclass(frozen=True, slots=True)
 class MultilabelProbeResult:
-    """The probes that the search led to."""
+    """Scores of the probes with the selected penalty."""
 
     l2_penalty: float
     result: MultilabelResult
-    """On the test set: logits as scores."""
+    """Logits on the test set."""
     num_unconverged: int
-    """How many of the last fits ended at the limit of iterations."""
+    """Number of final fits that stopped at the iteration limit."""
 
 
 def fit_multilabel_probe(
@@ -39,49 +39,49 @@ def fit_multilabel_probe(
     num_points: int | None = None,
     seed: int = 0,
 ) -> MultilabelProbeResult:
-    """Find one λ for all classes, fit each class to all examples, score the test set once.
+    """Select one λ for all classes, refit each class on all examples, score the test set once.
 
-    A fifth of the examples, drawn by `seed`, is held out to choose λ by mean average precision; classes without both
-    kinds of examples there do not count.
+    A random fifth of the examples is held out to select λ by mean average precision. Classes that are present in all
+    or none of the held-out images do not count.
 
     Args:
-        train: Vectors [N, D], features before the projection as the paper takes them.
-        train_label_NC: Which classes are in each picture, bool.
-        test: The same, from other pictures.
-        test_label_NC: The same.
-        num_points: Of recall, for the mean average precision that λ is chosen by: 11 for VOC 2007.
-        seed: Of what is held out.
+        train: Vectors [N, D]; the paper uses the features before the projection.
+        train_label_NC: Whether each class is present in each image, bool.
+        test: Vectors of other images.
+        test_label_NC: Whether each class is present in each test image, bool.
+        num_points: Recall levels of the mean average precision that selects λ: 11 for VOC 2007.
+        seed: Seed of the held-out examples.
 
     Raises:
-        DataError: Fewer than five examples, vectors with NaN or infinity, or a class that all or none of the examples
-            show.
-        ShapeError: Vectors of different widths, or truth of another shape.
+        DataError: Fewer than five examples, vectors with NaN or infinity, or a class that is present in all or none
+            of the examples.
+        ShapeError: The splits differ in vector dimension or classes, or labels do not have the shape [N, C].
     """
     _check_inputs(train, train_label_NC, test, test_label_NC)
-    held_N = np.zeros(len(train_label_NC), dtype=np.bool_)
+    is_held_out_N = np.zeros(len(train_label_NC), dtype=np.bool_)
     order_N = np.random.default_rng(seed).permutation(len(train_label_NC))
-    held_N[order_N[: len(order_N) // _VALIDATION_DIVISOR]] = True
-    apart_ND, judged_NC = train.vectors[held_N], train_label_NC[held_N]
-    seen = _PerClassSolvers(train.vectors[~held_N], train_label_NC[~held_N])
+    is_held_out_N[order_N[: len(order_N) // _VALIDATION_DIVISOR]] = True
+    validation_ND, validation_label_NC = train.vectors[is_held_out_N], train_label_NC[is_held_out_N]
+    solvers = _PerClassSolvers(train.vectors[~is_held_out_N], train_label_NC[~is_held_out_N])
     probes: dict[float, list[LogisticProbe]] = {}
 
-    def attempt(penalty: float) -> tuple[float, float]:
-        stronger = min((tried for tried in probes if tried > penalty), default=None)
-        probes[penalty] = seen.fit(penalty, None if stronger is None else probes[stronger])
+    def evaluate(penalty: float) -> tuple[float, float]:
+        stronger = min((other for other in probes if other > penalty), default=None)
+        probes[penalty] = solvers.fit(penalty, None if stronger is None else probes[stronger])
         precision_C = average_precisions(
-            _compute_logits(probes[penalty], apart_ND), judged_NC, num_points=num_points
+            _compute_logits(probes[penalty], validation_ND), validation_label_NC, num_points=num_points
         )
         return float(np.nanmean(precision_C)), 0.0
 
     with np.errstate(invalid="ignore"):
-        penalty = search_l2_penalty(attempt)
+        penalty = search_l2_penalty(evaluate)
     final = _PerClassSolvers(train.vectors, train_label_NC).fit(penalty, probes[penalty])
-    outcome = MultilabelResult(score_NC=_compute_logits(final, test.vectors), label_NC=test_label_NC)
-    return MultilabelProbeResult(penalty, outcome, sum(probe.is_unconverged for probe in final))
+    result = MultilabelResult(score_NC=_compute_logits(final, test.vectors), label_NC=test_label_NC)
+    return MultilabelProbeResult(penalty, result, sum(probe.is_unconverged for probe in final))
 
 
 class _PerClassSolvers:
-    """Fits of every class to the same vectors."""
+    """One solver per class on the same vectors."""
 
     def __init__(self, vector_ND: NDArray[np.float32], label_NC: NDArray[np.bool_]) -> None:
         label_CN = label_NC.T.astype(np.int64)
@@ -89,8 +89,10 @@ class _PerClassSolvers:
         self.solvers = [first.with_labels(label_N, 2) for label_N in label_CN]
 
     def fit(self, l2_penalty: float, init: list[LogisticProbe] | None) -> list[LogisticProbe]:
-        given: Sequence[LogisticProbe | None] = init or [None] * len(self.solvers)
-        return [fits.fit(l2_penalty, start) for fits, start in zip(self.solvers, given, strict=True)]
+        inits: Sequence[LogisticProbe | None] = init or [None] * len(self.solvers)
+        return [
+            solver.fit(l2_penalty, class_init) for solver, class_init in zip(self.solvers, inits, strict=True)
+        ]
 
 
 def _compute_logits(probes: list[LogisticProbe], vector_ND: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -105,26 +107,24 @@ def _check_inputs(
 ) -> None:
     if train.vectors.shape[1] != test.vectors.shape[1] or train_label_NC.shape[1] != test_label_NC.shape[1]:
         raise ShapeError(
-            f"training vectors {train.vectors.shape} of {train_label_NC.shape[1]} classes and test vectors "
-            f"{test.vectors.shape} of {test_label_NC.shape[1]} do not fit; encode both with one model, from one data set"
+            f"training vectors {train.vectors.shape} with {train_label_NC.shape[1]} classes and test vectors "
+            f"{test.vectors.shape} with {test_label_NC.shape[1]} classes do not match. Use one model and one dataset."
         )
-    for images, truth_NC, name in ((train, train_label_NC, "training"), (test, test_label_NC, "test")):
-        if truth_NC.dtype != np.bool_ or len(truth_NC) != len(images.vectors):
+    for images, label_NC, split in ((train, train_label_NC, "training"), (test, test_label_NC, "test")):
+        if label_NC.dtype != np.bool_ or len(label_NC) != len(images.vectors):
             raise ShapeError(
-                f"the truth of the {name} set must be bool [N, C] for {len(images.vectors)} images, not "
-                f"{truth_NC.dtype} {truth_NC.shape}"
+                f"labels of the {split} split must be bool [N, C] for {len(images.vectors)} images; got "
+                f"{label_NC.dtype} {label_NC.shape}"
             )
         if not np.isfinite(images.vectors.sum(dtype=np.float64)):
-            raise DataError(
-                f"vectors of the {name} set hold NaN or infinity; the model that made them diverged"
-            )
+            raise DataError(f"vectors of the {split} split contain NaN or infinity. The model has diverged.")
     if len(train_label_NC) < _VALIDATION_DIVISOR:
         raise DataError(
-            f"{len(train_label_NC)} training examples; a probe needs at least {_VALIDATION_DIVISOR}"
+            f"a linear probe needs at least {_VALIDATION_DIVISOR} training examples; got {len(train_label_NC)}"
         )
-    shown_C = train_label_NC.mean(axis=0)
-    if len(one_sided := np.flatnonzero((shown_C == 0) | (shown_C == 1))):
+    fraction_C = train_label_NC.mean(axis=0)
+    if len(one_sided := np.flatnonzero((fraction_C == 0) | (fraction_C == 1))):
         raise DataError(
-            f"class {one_sided[0]}, one of {len(one_sided)}, is in {'all' if shown_C[one_sided[0]] else 'none'} of the "
-            "training examples, so there is nothing to tell it by"
+            f"{len(one_sided)} classes are present in all or none of the training examples, such as class {one_sided[0]} in "
+            f"{'all' if fraction_C[one_sided[0]] else 'none'}. A probe needs examples with and without each class."
         )

@@ -1,6 +1,6 @@
-"""Two models' outcomes on the same samples in; who is better, by how much, and how sure that is, out.
+"""Paired comparison of two models on the same samples.
 
-A paired bootstrap over samples (Efron and Tibshirani 1993, ch. 16) and the exact test of McNemar (1947).
+Paired bootstrap over samples (Efron and Tibshirani 1993, ch. 16) and exact test of McNemar (1947).
 """
 
 from dataclasses import dataclass
@@ -17,65 +17,65 @@ _NUM_RESAMPLES = 10_000
 
 @dataclass(frozen=True, slots=True)
 class SampleScores:
-    """What one model scored on every sample."""
+    """Scores of one model on every sample."""
 
     ids: tuple[str, ...]
     value_N: NDArray[np.generic]
-    """One outcome per sample: right or wrong as bool, or any number whose mean is the score."""
+    """One value per sample: correct or wrong as bool, or any number whose mean is the score."""
 
 
 @dataclass(frozen=True, slots=True)
 class PairedComparison:
-    """How far the first model is ahead of the second."""
+    """Difference between the first and the second model."""
 
     difference: Score
-    """The difference of the means; its interval is the middle 95 % of the resamples."""
+    """First minus second mean; the interval is the middle 95% of the resamples."""
     p_value: float
-    """Two-sided, from the resamples: how easily the difference could have had the other sign, at least 2e-4."""
+    """Two-sided bootstrap p-value of the hypothesis that the difference is 0; at least 2e-4."""
     num_wins: int
-    """Samples on which the first did better."""
+    """Samples on which the first model is better."""
     num_losses: int
     mcnemar_p_value: float | None
-    """The exact two-sided test on won against lost; None where outcomes are not right or wrong."""
+    """Exact two-sided McNemar test of wins against losses; None unless all values are bool."""
 
 
 def compare_paired(first: SampleScores, second: SampleScores, *, seed: int = 0) -> PairedComparison:
     """Compare two models sample by sample; the order of the samples may differ.
 
     Raises:
-        DataError: The samples are not the same, one is named twice, there are none, or an outcome is NaN.
+        DataError: The models have different samples, a sample occurs twice, there are none, or a value is NaN.
     """
     value_N, other_N = _check_scores(first), _check_scores(second)
     if set(first.ids) != set(second.ids):
-        only = sorted(set(first.ids) ^ set(second.ids))
+        unpaired = sorted(set(first.ids) ^ set(second.ids))
         raise DataError(
-            f"two models are compared on the same samples, but {len(only)} were seen by one alone, such as "
-            f"{only[0]!r}; evaluate both on one revision of the set"
+            f"a paired comparison needs the same samples, but {len(unpaired)} belong to only one model, such as "
+            f"{unpaired[0]!r}. Evaluate both models on the same version of the dataset."
         )
-    place = {id: n for n, id in enumerate(second.ids)}
-    ahead_N = value_N - other_N[[place[id] for id in first.ids]]
-    # A resample is a count of every distinct difference: three numbers for outcomes of right and wrong, however
-    # many samples there are.
-    ahead_U, count_U = np.unique(ahead_N, return_counts=True)
-    n, rng = len(ahead_N), np.random.default_rng(seed)
-    rows = max(1, 2**20 // len(ahead_U))
-    drawn = np.concatenate(
+    row_by_id = {id: n for n, id in enumerate(second.ids)}
+    difference_N = value_N - other_N[[row_by_id[id] for id in first.ids]]
+    # A resample is the count of every distinct difference: only three numbers if the values are bool, however many
+    # samples there are.
+    difference_U, count_U = np.unique(difference_N, return_counts=True)
+    n, rng = len(difference_N), np.random.default_rng(seed)
+    rows = max(1, 2**20 // len(difference_U))
+    resample_B = np.concatenate(
         [
-            rng.multinomial(n, count_U / n, size=min(rows, _NUM_RESAMPLES - start)) @ ahead_U / n
+            rng.multinomial(n, count_U / n, size=min(rows, _NUM_RESAMPLES - start)) @ difference_U / n
             for start in range(0, _NUM_RESAMPLES, rows)
         ]
     )
-    value = float(ahead_N.mean())
-    low, high = np.quantile(drawn, (0.025, 0.975))
-    tail = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
-    won, lost = int((ahead_N > 0).sum()), int((ahead_N < 0).sum())
-    binary = first.value_N.dtype == np.bool_ and second.value_N.dtype == np.bool_
+    value = float(difference_N.mean())
+    low, high = np.quantile(resample_B, (0.025, 0.975))
+    tail = min(int((resample_B <= 0).sum()), int((resample_B >= 0).sum()))
+    num_wins, num_losses = int((difference_N > 0).sum()), int((difference_N < 0).sum())
+    is_binary = first.value_N.dtype == np.bool_ and second.value_N.dtype == np.bool_
     return PairedComparison(
         difference=Score(value, min(float(low), value), max(float(high), value), n),
         p_value=min(1.0, 2 * (tail + 1) / (_NUM_RESAMPLES + 1)),
-        num_wins=won,
-        num_losses=lost,
-        mcnemar_p_value=_mcnemar_p_value(won, lost) if binary else None,
+        num_wins=num_wins,
+        num_losses=num_losses,
+        mcnemar_p_value=_mcnemar_p_value(num_wins, num_losses) if is_binary else None,
     )
 
 
@@ -85,13 +85,15 @@ def _mcnemar_p_value(num_wins: int, num_losses: int) -> float:
 
 def _check_scores(scores: SampleScores) -> NDArray[np.float64]:
     if len(scores.ids) != len(scores.value_N):
-        raise DataError(f"{len(scores.ids)} ids name {len(scores.value_N)} outcomes; one belongs to each")
+        raise DataError(
+            f"{len(scores.ids)} ids but {len(scores.value_N)} values. Pass one id for each value."
+        )
     if not scores.ids:
-        raise DataError("a comparison over 0 samples is undefined; the data set is empty")
+        raise DataError("cannot compare models on 0 samples: the dataset is empty")
     if len(set(scores.ids)) != len(scores.ids):
-        twice = next(id for n, id in enumerate(scores.ids) if id in scores.ids[:n])
-        raise DataError(f"the sample {twice!r} occurs twice; every sample is counted once")
+        duplicate = next(id for n, id in enumerate(scores.ids) if id in scores.ids[:n])
+        raise DataError(f"the sample {duplicate!r} occurs twice. Every sample may occur only once.")
     value_N = scores.value_N.astype(np.float64)
     if np.isnan(value_N).any():
-        raise DataError(f"the outcome of {scores.ids[int(np.isnan(value_N).argmax())]!r} is NaN")
+        raise DataError(f"the value of the sample {scores.ids[int(np.isnan(value_N).argmax())]!r} is NaN")
     return value_N

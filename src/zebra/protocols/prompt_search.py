@@ -1,7 +1,7 @@
-"""The search for the templates that suit a task: prompt vectors and labelled images in; a choice and its worth out.
+"""Greedy search for the best prompt templates of a dataset.
 
-Greedy forward selection as in OpenAI's notebook on prompts, where 7 templates slightly beat 80. The gain is measured on
-images that the choice has not seen.
+Forward selection as in OpenAI's prompt notebook, where 7 templates are slightly better than 80. The gain is measured on
+images that the selection did not use.
 """
 
 from dataclasses import dataclass
@@ -18,68 +18,68 @@ from zebra.values import Embeddings
 
 @dataclass(frozen=True, slots=True)
 class PromptSearchResult:
-    """The templates that a search chose, and what they are worth on images it has not seen."""
+    """The selected templates and their gain on test images."""
 
     best_templates: tuple[int, ...]
-    """Positions of templates, in the order of their choice."""
+    """Indices of the selected templates, in the order of their selection."""
     template_order: tuple[int, ...]
-    """The order in which templates were added, up to the last step; `chosen` is its beginning."""
+    """Indices of the templates in the order of all steps; starts with `best_templates`."""
     validation_accuracies: tuple[float, ...]
-    """Top-1 on the validation images after each step; the search has seen these, so the best of them flatters."""
+    """Top-1 on the validation images after each step; biased upwards, because the search selects by it."""
     validation_accuracy_all: float
-    """Top-1 there with all templates."""
+    """Top-1 on the validation images with all templates."""
     gain: PairedComparison
-    """Of the chosen over all templates, on the test images."""
+    """Selected templates against all templates, on the test images."""
 
 
 def search_prompts(
     template_TCE: NDArray[np.float32], validation: Embeddings, test: Embeddings, *, max_steps: int = 10
 ) -> PromptSearchResult:
-    """Add templates one by one, each time the one that helps most on the validation images (forward selection).
+    """Add templates one by one, each time the one with the highest accuracy on the validation images.
 
-    Of the steps taken, the first with the highest accuracy counts. Ties go to the template named first.
+    The result is the first step with the highest accuracy. Of equal templates, the one with the lower index wins.
 
     Args:
-        template_TCE: The vector of every class in every template, unit length; synonyms averaged.
-        validation: Labelled images to choose by.
-        test: Other labelled images, to measure the gain on.
-        max_steps: At most so many templates.
+        template_TCE: Unit vector of every class in every template; synonyms averaged.
+        validation: Labeled images for the selection.
+        test: Other labeled images, on which the gain is measured.
+        max_steps: Largest number of templates.
 
     Raises:
-        DataError: Validation and test share an image, so that the gain would flatter; or see `zero_shot`.
-        ConfigError: There are fewer than two templates to choose from, or no steps.
+        DataError: Validation and test share an image, which would bias the gain; or see `classify_zero_shot`.
+        ConfigError: Fewer than two templates, or no steps.
     """
     if len(template_TCE) < 2 or max_steps < 1:
         raise ConfigError(
-            f"a search over {len(template_TCE)} templates in {max_steps} steps has nothing to choose"
+            f"a prompt search needs at least two templates and one step; got {len(template_TCE)} and {max_steps}"
         )
     shared = set(validation.ids) & set(test.ids)
     if shared:
         raise DataError(
-            f"{len(shared)} images are in validation and test, such as {min(shared)}; a gain measured on what chose "
-            "the prompts flatters"
+            f"{len(shared)} images are in both validation and test, such as {min(shared)}. Use separate images, or the gain "
+            "is biased."
         )
-    tried: list[int] = []
+    template_order: list[int] = []
     accuracies: list[float] = []
     sum_CE = np.zeros_like(template_TCE[0])
     for _ in range(min(max_steps, len(template_TCE))):
-        left = [t for t in range(len(template_TCE)) if t not in tried]
-        found = [_top1_accuracy(validation, sum_CE + template_TCE[t]) for t in left]
-        best = int(np.argmax(found))
-        tried.append(left[best])
-        accuracies.append(found[best])
-        sum_CE = sum_CE + template_TCE[left[best]]
-    chosen = tried[: int(np.argmax(accuracies)) + 1]
-    outcomes = [
-        SampleScores(test.ids, classify_zero_shot(test, normalize_rows(some_TCE.sum(axis=0))).correct_N)
-        for some_TCE in (template_TCE[chosen], template_TCE)
+        candidates = [t for t in range(len(template_TCE)) if t not in template_order]
+        candidate_accuracies = [_top1_accuracy(validation, sum_CE + template_TCE[t]) for t in candidates]
+        best = int(np.argmax(candidate_accuracies))
+        template_order.append(candidates[best])
+        accuracies.append(candidate_accuracies[best])
+        sum_CE = sum_CE + template_TCE[candidates[best]]
+    best_templates = template_order[: int(np.argmax(accuracies)) + 1]
+    sample_scores = [
+        SampleScores(test.ids, classify_zero_shot(test, normalize_rows(subset_TCE.sum(axis=0))).correct_N)
+        for subset_TCE in (template_TCE[best_templates], template_TCE)
     ]
     return PromptSearchResult(
-        best_templates=tuple(chosen),
-        template_order=tuple(tried),
+        best_templates=tuple(best_templates),
+        template_order=tuple(template_order),
         validation_accuracies=tuple(accuracies),
         validation_accuracy_all=_top1_accuracy(validation, template_TCE.sum(axis=0)),
-        gain=compare_paired(outcomes[0], outcomes[1]),
+        gain=compare_paired(sample_scores[0], sample_scores[1]),
     )
 
 

@@ -1,7 +1,6 @@
-"""Prompt sets as data (CLIP §3.1.4): lists or files in; the sentences of every class, a hash and an ablation out.
+"""Prompt sets: templates, class names and sentences that describe the classes of a dataset (CLIP §3.1.4).
 
-What zebra brings is one general set of its own. Those of OpenAI and CLIP_benchmark are read from where the user has
-them.
+The package contains one general prompt set. Prompt sets of OpenAI and CLIP_benchmark are read from the user's files.
 """
 
 import ast
@@ -24,32 +23,32 @@ from zebra.text.templates import fill_template
 
 @dataclass(frozen=True, slots=True)
 class PromptSet:
-    """What is said about every class.
+    """Templates, class names, synonyms and sentences.
 
     Raises:
-        ConfigError: No template, one without a place for the name, an empty or repeated class name, or further names
-            and sentences of a class that is not there or that another class has too.
+        ConfigError: No template, a template without a placeholder, an empty or repeated class name, or synonyms and
+            sentences of an unknown class or with the name of another class.
     """
 
     name: str
     source: str
-    """Who wrote it: zebra, openai, clip_benchmark, custom."""
+    """Origin: zebra, openai, clip_benchmark or custom."""
     templates: tuple[str, ...]
-    """With `{}` or `{c}` where the name goes. Empty only if every class has sentences of its own."""
+    """Templates with the placeholder `{}` or `{c}`. Empty only if every class has sentences."""
     classnames: tuple[str, ...] | None = None
-    """C names, the position is the label; None: those of whatever set it is used on."""
+    """C names, the index is the label; None: the class names of the dataset."""
     synonyms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Class name → its further names. Every name goes into every template, and all count alike."""
+    """Class name → synonyms. Every name is put into every template, and all prompts have equal weight."""
     sentences: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Class name → whole sentences, used in place of the templates (Pratt et al. 2023)."""
+    """Class name → full sentences that replace the templates (Pratt et al. 2023)."""
     duplicate_names: frozenset[str] = frozenset()
-    """Names that are meant to stand for several classes: two do in OpenAI's list of ImageNet. Of such classes the
-    first is the one that is predicted."""
+    """Names that several classes may share, such as two in OpenAI's list for ImageNet. Of classes with the same name,
+    only the first is predicted."""
 
     def __post_init__(self) -> None:
         if not self.templates and not self.sentences:
             raise ConfigError(
-                f"the prompt set {self.name!r} has no templates; give at least one, such as 'a photo of a {{}}.'"
+                f"the prompt set {self.name!r} has no templates. Add at least one, such as 'a photo of a {{}}.'"
             )
         for template in self.templates:
             fill_template(template, "")
@@ -58,7 +57,7 @@ class PromptSet:
 
     @property
     def hash(self) -> str:
-        """Sixteen hex digits of what is said; name, source and the way of writing `{}` do not count."""
+        """16 hexadecimal digits that identify the content; name, source and the form of the placeholder do not count."""
         content = {
             "templates": [template.replace("{c}", "{}") for template in self.templates],
             "classnames": self.classnames,
@@ -69,84 +68,77 @@ class PromptSet:
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
     def with_classnames(self, classnames: Sequence[str]) -> "PromptSet":
-        """Return this set for a data set's own class names; a set that brings names must bring as many.
+        """Return a copy with the class names of a dataset, or this prompt set if it has its own class names.
 
         Raises:
-            DataError: The set names another number of classes than the data has.
+            DataError: This prompt set has another number of classes than the dataset.
             ConfigError: A name is empty or repeated.
         """
         if self.classnames is None:
             return replace(self, classnames=tuple(classnames))
         if len(self.classnames) != len(classnames):
             raise DataError(
-                f"the prompt set {self.name!r} names {len(self.classnames)} classes, the data set has "
-                f"{len(classnames)}; take the class names of one of them"
+                f"the prompt set {self.name!r} has {len(self.classnames)} classes, but the dataset has {len(classnames)}. "
+                "Use a prompt set for this dataset."
             )
         return self
 
     def prompts(self) -> tuple[tuple[str, ...], ...]:
-        """Return the sentences of every class.
+        """Return the prompts of every class.
 
         Raises:
-            ConfigError: The set has no class names yet.
+            ConfigError: The prompt set has no class names.
         """
         if self.classnames is None:
             raise ConfigError(
-                f"the prompt set {self.name!r} names no classes; say which with .on(classnames)"
+                f"the prompt set {self.name!r} has no class names. Add them with .with_classnames(classnames)."
             )
         return tuple(
             self.sentences.get(name)
             or tuple(
-                fill_template(template, word)
-                for word in (name, *self.synonyms.get(name, ()))
+                fill_template(template, class_or_synonym)
+                for class_or_synonym in (name, *self.synonyms.get(name, ()))
                 for template in self.templates
             )
             for name in self.classnames
         )
 
-    def rungs(self) -> tuple["PromptSet", ...]:
-        """Return the ablation of §3.1.4: the bare name, the first template, all; equal rungs once."""
-        bare = replace(self, name="bare name", templates=("{}",), synonyms={}, sentences={})
-        first = replace(self, name="first template", templates=self.templates[:1], synonyms={}, sentences={})
-        rungs = (bare, *([first] if self.templates else []), self)
-        return tuple({rung.hash: rung for rung in rungs}.values())
-
     def _check_classnames(self, classnames: tuple[str, ...]) -> None:
-        where = f"the prompt set {self.name!r}"
+        source = f"the prompt set {self.name!r}"
         if not all(name.strip() for name in classnames) or not classnames:
-            raise ConfigError(
-                f"{where} has an empty class name or none at all; the position of a name is the label"
-            )
+            raise ConfigError(f"{source} has an empty class name, or no class names at all")
         count = Counter(classnames)
-        twice = next(
+        duplicate = next(
             (name for name in classnames if count[name] > 1 and name not in self.duplicate_names), None
         )
-        if twice is not None:
-            places = [place for place, name in enumerate(classnames) if name == twice]
+        if duplicate is not None:
+            labels = [label for label, name in enumerate(classnames) if name == duplicate]
             raise ConfigError(
-                f"{where} calls the classes {places} all {twice!r}, and only the first could be predicted; rename "
-                f"them, or say that it is meant so with repeated=frozenset({{{twice!r}}})"
+                f"{source} has the same name {duplicate!r} for the classes {labels}, of which only the first can be predicted. "
+                f"Rename them, or allow it with duplicate_names=frozenset({{{duplicate!r}}})."
             )
-        for kind in (self.synonyms, self.sentences):
-            for name in kind:
+        for descriptions in (self.synonyms, self.sentences):
+            for name in descriptions:
                 if name not in classnames:
                     raise ConfigError(
-                        f"{where} describes the class {name!r}, which is not there.{suggest_name(name, classnames)}"
+                        f"{source} describes the unknown class {name!r}.{suggest_name(name, classnames)}"
                     )
         owners = {name: name for name in classnames}
-        for name, words in self.synonyms.items():
-            for word in words:
-                if not word.strip() or owners.setdefault(word, name) != name or word == name:
+        for name, synonyms in self.synonyms.items():
+            for synonym in synonyms:
+                if not synonym.strip() or owners.setdefault(synonym, name) != name or synonym == name:
                     raise ConfigError(
-                        f"{where}: {word!r} cannot be a further name of {name!r}: it is empty or already taken"
+                        f"{source}: {synonym!r} cannot be a synonym of {name!r}, because it is empty or already in use"
                     )
-        silent = [name for name in classnames if not self.templates and not self.sentences.get(name)]
-        if silent:
-            raise ConfigError(f"{where} has no sentence for {len(silent)} classes, such as {silent[0]!r}")
+        without_prompt = [name for name in classnames if not self.templates and not self.sentences.get(name)]
+        if without_prompt:
+            raise ConfigError(
+                f"{source} has no prompt for {len(without_prompt)} classes, such as {without_prompt[0]!r}"
+            )
 
 
 def load_general_prompts() -> PromptSet:
-    """Return zebra's own forty templates for pictures of anything."""
+    """Return the 40 general templates of this package, for any type of image."""
     text = (resources.files("zebra.protocols") / "general_prompts.yaml").read_text(encoding="utf-8")
     return PromptSet("general", "zebra", tuple(yaml.safe_load(text)))
 
@@ -154,8 +146,8 @@ def load_general_prompts() -> PromptSet:
 def read_prompt_dir(path: Path, *, duplicate_names: frozenset[str] = frozenset()) -> PromptSet:
     """Read the class names and templates of a CLIP_benchmark folder."""
     names, templates = (
-        tuple(line.rstrip() for line in _read_text(path / file).rstrip().split("\n"))
-        for file in ("classnames.txt", "zeroshot_classification_templates.txt")
+        tuple(line.rstrip() for line in _read_text(path / filename).rstrip().split("\n"))
+        for filename in ("classnames.txt", "zeroshot_classification_templates.txt")
     )
     return PromptSet(path.resolve().name, "clip_benchmark", templates, names, duplicate_names=duplicate_names)
 
@@ -167,38 +159,39 @@ def read_prompt_json(
     *,
     duplicate_names: frozenset[str] = frozenset(),
 ) -> PromptSet:
-    """Read the prompts of the data set `name` from files that hold those of many, as CLIP_benchmark takes them.
+    """Read the prompts of the dataset `name` from JSON files for several datasets, as in CLIP_benchmark.
 
     Args:
         name: The key in both files.
-        templates: {data set: [template, …]}, or {data set: {class name: [sentence, …]}}.
-        classnames: {data set: [class name, …]}.
-        duplicate_names: Names that stand for several classes.
+        templates: {dataset: [template, …]}, or {dataset: {class name: [sentence, …]}}.
+        classnames: {dataset: [class name, …]}.
+        duplicate_names: Names that several classes may share.
     """
     names = (
         None
         if classnames is None
         else _check_strings(_read_json_entry(classnames, name), f"{classnames}: {name}")
     )
-    found = _read_json_entry(templates, name)
-    if not isinstance(found, dict):
+    entry = _read_json_entry(templates, name)
+    if not isinstance(entry, dict):
         return PromptSet(
             name,
             "custom",
-            _check_strings(found, f"{templates}: {name}"),
+            _check_strings(entry, f"{templates}: {name}"),
             names,
             duplicate_names=duplicate_names,
         )
-    sentences = {key: _check_strings(value, f"{templates}: {name}: {key}") for key, value in found.items()}
+    sentences = {key: _check_strings(value, f"{templates}: {name}: {key}") for key, value in entry.items()}
     return PromptSet(name, "custom", (), names, sentences=sentences, duplicate_names=duplicate_names)
 
 
 def read_prompt_markdown(
     path: Path, section: str, *, duplicate_names: frozenset[str] = frozenset()
 ) -> PromptSet:
-    """Read one data set of OpenAI's `data/prompts.md`: a heading, and a block with the lists `classes` and `templates`.
+    """Read the prompts of one dataset from OpenAI's `data/prompts.md`.
 
-    A class given as a list has its first entry as its name and the others as synonyms.
+    Below the heading `section`, the file has a code block with the lists `classes` and `templates`. If a class is a
+    list, the first entry is its name and the others are synonyms.
 
     Raises:
         DataError: The file has no such heading, or no such lists below it.
@@ -223,8 +216,8 @@ def read_prompt_markdown(
         name=section,
         source="openai",
         templates=_check_strings(lists["templates"], f"{where}, templates"),
-        classnames=tuple(words[0] for words in classes),
-        synonyms={words[0]: words[1:] for words in classes if len(words) > 1},
+        classnames=tuple(names[0] for names in classes),
+        synonyms={names[0]: names[1:] for names in classes if len(names) > 1},
         duplicate_names=duplicate_names,
     )
 
@@ -232,59 +225,59 @@ def read_prompt_markdown(
 def average_prompt_vectors(
     prompt_PE: NDArray[np.float32], prompts_per_class: Sequence[int]
 ) -> NDArray[np.float32]:
-    """Average the prompts of every class: normalised, averaged, normalised again; [C, E].
+    """Normalize the prompt vectors, average them per class and normalize the means; return [C, E].
 
     Args:
-        prompt_PE: Vectors of all prompts, class after class.
-        prompts_per_class: How many prompts each class has, all at least 1.
+        prompt_PE: Vectors of all prompts, ordered by class.
+        prompts_per_class: Number of prompts of each class, at least 1.
 
     Raises:
-        ShapeError: The sizes do not add up to P, or one is 0.
-        DataError: A vector, or the mean of a class, has no direction.
+        ShapeError: The numbers do not add up to P, or one is 0.
+        DataError: A vector, or the mean of a class, cannot be normalized.
     """
     if not prompts_per_class or min(prompts_per_class) < 1 or sum(prompts_per_class) != len(prompt_PE):
         raise ShapeError(
-            f"{len(prompt_PE)} prompts cannot be {len(prompts_per_class)} classes of {sum(prompts_per_class)} prompts in all"
+            f"got {len(prompt_PE)} prompt vectors for {len(prompts_per_class)} classes with {sum(prompts_per_class)} prompts"
         )
     starts = np.cumsum([0, *prompts_per_class[:-1]])
     return normalize_rows(np.add.reduceat(normalize_rows(prompt_PE), starts, axis=0))
 
 
 def normalize_rows(vector_NE: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the vectors at length 1.
+    """Scale each vector to norm 1.
 
     Raises:
-        DataError: A vector is all zeros, or holds NaN or infinity.
+        DataError: A vector is all zeros, or contains NaN or infinity.
     """
-    length_N1 = np.linalg.norm(vector_NE, axis=1, keepdims=True)
-    wrong_N = ~(length_N1[:, 0] > 0) | ~np.isfinite(length_N1[:, 0])
-    if wrong_N.any():
+    norm_N1 = np.linalg.norm(vector_NE, axis=1, keepdims=True)
+    is_invalid_N = ~(norm_N1[:, 0] > 0) | ~np.isfinite(norm_N1[:, 0])
+    if is_invalid_N.any():
         raise DataError(
-            f"text vector {int(wrong_N.argmax())} has no direction (all zeros, NaN or infinity); the model diverged"
+            f"cannot normalize vector {int(is_invalid_N.argmax())}: it is all zeros, NaN or infinite. The model has diverged."
         )
-    return np.asarray(vector_NE / length_N1)
+    return np.asarray(vector_NE / norm_N1)
 
 
 def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path.absolute()} cannot be read: {error}") from error
+        raise DataError(f"cannot read {path.absolute()}: {error}") from error
 
 
 def _read_json_entry(path: Path, name: str) -> Any:
     try:
         document = json.loads(_read_text(path))
     except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno}: not JSON ({error.msg})") from error
+        raise DataError(f"{path}:{error.lineno}: invalid JSON ({error.msg})") from error
     if not isinstance(document, dict) or name not in document:
-        known = suggest_name(name, document) if isinstance(document, dict) else ""
-        raise DataError(f"{path} has no entry {name!r}.{known}")
+        hint = suggest_name(name, document) if isinstance(document, dict) else ""
+        raise DataError(f"{path} has no entry {name!r}.{hint}")
     return document[name]
 
 
 def _parse_assignments(code: str, where: str) -> dict[str, Any]:
-    """Return the lists that a block of Python assigns; nothing is run."""
+    """Return the lists that a block of Python code assigns, without running it."""
     try:
         return {
             statement.targets[0].id: ast.literal_eval(statement.value)
@@ -292,10 +285,10 @@ def _parse_assignments(code: str, where: str) -> dict[str, Any]:
             if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name)
         }
     except (SyntaxError, ValueError) as error:
-        raise DataError(f"{where}: cannot be read as lists of texts ({error})") from error
+        raise DataError(f"{where}: cannot parse lists of strings ({error})") from error
 
 
 def _check_strings(value: object, where: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not value or not all(isinstance(entry, str) for entry in value):
-        raise DataError(f"{where}: expected a list of texts, not {str(value)[:60]!r}")
+        raise DataError(f"{where}: expected a list of strings; got {str(value)[:60]!r}")
     return tuple(value)

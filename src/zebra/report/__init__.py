@@ -1,1 +1,1 @@
-"""Scores, journals and pictures in, files that people read out: metrics.json, figures and one HTML page."""
+"""HTML reports: pages, sections, figures and tables."""

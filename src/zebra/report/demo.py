@@ -1,4 +1,4 @@
-"""The demo's report: the world, the run and its outcomes in; report.html out, one figure per claim."""
+"""The demo report: one section with a figure for each result of `zebra demo`."""
 
 import io
 import json
@@ -19,8 +19,12 @@ from zebra.menagerie.write import MenageriePaths
 from zebra.pretrained.bundle import Bundle
 from zebra.protocols.metrics import confusion_matrix
 from zebra.protocols.robustness import ShiftRobustness
-from zebra.report.figures import plot_accuracy_bars, plot_limitations, plot_prompt_ablation
-from zebra.report.figures import plot_confusion_matrix as confusion_figure
+from zebra.report.figures import (
+    plot_accuracy_bars,
+    plot_confusion_matrix,
+    plot_limitations,
+    plot_prompt_ablation,
+)
 from zebra.report.image_figures import plot_predictions, plot_similarity_matrix
 from zebra.report.page import Headline, ReportTable, Section, write_page
 from zebra.report.study_figures import plot_few_shot, plot_robustness
@@ -29,14 +33,16 @@ from zebra.report.training import data_section, training_section
 from zebra.train.metrics_logger import read_log
 from zebra.train.run_dir import RunDir
 from zebra.values import Score
-from zebra.workflows.demo_studies import FINAL_MODEL
 
 AblationsByDataset = Mapping[str, PromptAblation]
 
 DEMO_LIMITATION_DATASETS = ("counting", "distance", "fine-grained", "typed-digits", "handwritten-digits")
 RENDERING_DATASETS = ("seen-kinds", "sketch", "inverted", "noisy")
+FINAL_MODEL = "final model"
+"""Name of the trained model beside its earlier checkpoints."""
 NUM_MATRIX_PAIRS = 10
-"""Pairs of the similarity matrix: as many as can be read."""
+"""Pairs in the similarity matrix; more would not be readable."""
+NUM_ZEBRAS = 6
 
 
 def write_demo_report(
@@ -47,29 +53,42 @@ def write_demo_report(
     probe_results: Mapping[str, ProbeResults],
     shifts: Sequence[ShiftRobustness],
 ) -> None:
-    """Compose and write the page."""
-    journal = read_log(run_dir.log)
-    counts = json.loads(run_dir.sample_counts.read_text(encoding="utf-8"))
+    """Write `report.html` into the run directory.
+
+    Args:
+        run_dir: The directory of the training run, with its log and sample counts.
+        menagerie: The training data, for the similarity matrix.
+        clip: The trained model.
+        ablations: Zero-shot results by dataset.
+        probe_results: Linear probes by dataset.
+        shifts: Robustness of the trained model against its earlier checkpoints; may be empty.
+    """
+    log_entries = read_log(run_dir.log)
+    sample_counts = json.loads(run_dir.sample_counts.read_text(encoding="utf-8"))
     unseen, seen, zebra = (top1_score(ablations, name) for name in ("unseen-kinds", "seen-kinds", "zebra"))
     headlines = [
         Headline(
-            format_percent(unseen.value), "kinds never seen", f"chance {format_percent(1 / len(ALL_KINDS))}"
+            format_percent(unseen.value),
+            "accuracy on unseen kinds",
+            f"chance {format_percent(1 / len(ALL_KINDS))}",
         ),
-        Headline(format_percent(seen.value), "kinds of the training set", "new pictures of them"),
+        Headline(format_percent(seen.value), "accuracy on seen kinds", "on new images"),
         Headline(
             format_percent(zebra.value),
-            "zebras found",
-            f"by a description, among {count_classes(ablations, 'zebra')}",
+            "of zebras recognized",
+            f"by description, among {count_classes(ablations, 'zebra')}",
         ),
         Headline(
-            f"{journal[-1]['samples']:,}", "pairs seen in training", f"{counts['found']:,} different ones"
+            f"{log_entries[-1]['samples']:,}",
+            "image–caption pairs processed",
+            f"{sample_counts['found']:,} different pairs",
         ),
     ]
     sections = [
         menagerie_section(),
         kinds_section(ablations),
         zebra_section(clip, ablations["zebra"]),
-        training_section(journal, highlight="unseen-kinds"),
+        training_section(log_entries, highlight="unseen-kinds"),
         similarity_section(menagerie, clip),
         prompts_section(ablations),
         limitations_section(ablations),
@@ -77,84 +96,90 @@ def write_demo_report(
         shifts_section(ablations),
         *robustness_sections(shifts),
         *confusion_sections(ablations["unseen-kinds"]),
-        data_section(counts),
+        data_section(sample_counts),
     ]
     lead = (
-        "A small CLIP was trained on drawn animals with captions. A fifth of the combinations of animal and coat, the "
-        "striped horse among them, never occurred in a picture or a caption. This page shows what it recognises by "
-        "words alone, and where it fails."
+        "A small CLIP model was trained on drawn animals with captions. Every animal has a coat, and an animal with a "
+        "coat is called a kind. One fifth of the kinds, including the striped horse (a zebra), never appeared in "
+        "training. This report shows how well the model recognizes them from text alone, and where it fails."
     )
-    write_page(run_dir.report, "The zebra it had never seen", lead, sections, headlines)
+    write_page(run_dir.report, "Recognizing a zebra without having seen one", lead, sections, headlines)
 
 
 def top1_score(ablations: AblationsByDataset, dataset: str) -> Score:
-    """Return the top-1 accuracy of a set with all its prompts."""
+    """Return the zero-shot top-1 accuracy on a dataset with all its prompts."""
     return ablations[dataset].ensemble.scores()["top1"]
 
 
 def count_classes(ablations: AblationsByDataset, dataset: str) -> int:
-    """Count the classes of a set."""
+    """Return the number of classes of a dataset."""
     return len(ablations[dataset].benchmark.classnames)
 
 
 def menagerie_section() -> Section:
-    """Show every kind, the held-out ones marked."""
-    reading = (
-        f"{len(ALL_KINDS)} kinds: each row an animal, each column a coat. The {len(UNSEEN_KINDS)} framed in red were held out: "
-        "training saw those animals in other coats and those coats on other animals, never together."
+    """Show all kinds, with the unseen ones marked."""
+    summary = (
+        f"The {len(ALL_KINDS)} kinds: rows are animals, columns are coats. The {len(UNSEEN_KINDS)} kinds with a red frame were "
+        "held out. Training contained these animals with other coats, and these coats on other animals, but never both "
+        "together."
     )
-    return Section("The menagerie", reading, draw_contact_sheet(), "A grid of drawn animals in six coats.")
+    return Section(
+        "The drawn animals", summary, draw_contact_sheet(), "A grid of drawn animals in six coats."
+    )
 
 
 def kinds_section(ablations: AblationsByDataset) -> Section:
-    """Compare seen and unseen kinds, and the zebra."""
+    """Compare accuracy on seen and unseen kinds."""
     unseen, seen = top1_score(ablations, "unseen-kinds"), top1_score(ablations, "seen-kinds")
     gap = 100 * (seen.value - unseen.value)
-    reading = (
-        f"Each picture is compared with the names of all {len(ALL_KINDS)} kinds. Kinds that training never showed are "
-        f"recognised {format_percent(unseen.value)} of the time, {abs(gap):.1f} points "
-        f"{'less' if gap > 0 else 'more'} than new pictures of known kinds. Lines are 95 % intervals."
+    summary = (
+        f"Each image is compared with the names of all {len(ALL_KINDS)} kinds. The most similar name is the prediction. "
+        f"Accuracy on unseen kinds is {format_percent(unseen.value)}, {abs(gap):.1f} points "
+        f"{'lower' if gap > 0 else 'higher'} than on new images of seen kinds."
     )
     rows = {"seen kinds": seen, "unseen kinds": unseen}
     figure = plot_accuracy_bars(rows, chance=1 / len(ALL_KINDS), highlight="unseen kinds")
-    return Section("Known parts, new combinations", reading, figure)
+    return Section("Seen and unseen kinds", summary, figure)
 
 
 def zebra_section(clip: Bundle, ablation: PromptAblation) -> Section:
-    """Show some zebras with the descriptions that the model ranks first."""
-    names = ablation.benchmark.classnames
-    chosen = np.linspace(0, len(ablation.benchmark.source) - 1, 6).astype(int).tolist()
-    pictures = [_open_image(ablation.benchmark.source.read(index).image) for index in chosen]
-    ranked = clip.classify(pictures, names, ablation.benchmark.templates)
-    score = ablation.ensemble.scores()["top1"]
-    reading = (
-        f"No caption ever held the word “zebra” and no picture a striped horse. Among {len(names)} descriptions, "
-        f"“{names[0]}” comes first for {format_percent(score.value)} of {score.n:,} pictures; six of them, evenly spaced."
+    """Show some zebras with the highest-ranked descriptions."""
+    benchmark, score = ablation.benchmark, ablation.ensemble.scores()["top1"]
+    names = benchmark.classnames
+    images = [
+        _open_image(benchmark.source.read(index).image)
+        for index in np.linspace(0, len(benchmark.source) - 1, NUM_ZEBRAS).astype(int).tolist()
+    ]
+    predictions = clip.classify(images, names, benchmark.templates)
+    summary = (
+        f"No caption in training contained the word “zebra”, and no image showed a striped horse. Among {len(names)} "
+        f"descriptions, the model ranks “{names[0]}” first for {format_percent(score.value)} of {score.n:,} images. The figure "
+        f"shows {len(images)} of them and the three most probable descriptions of each."
     )
-    return Section("The zebra", reading, plot_predictions(pictures, ranked, [names[0]] * len(pictures)))
+    return Section("The zebra", summary, plot_predictions(images, predictions, [names[0]] * len(images)))
 
 
 def similarity_section(menagerie: MenageriePaths, clip: Bundle) -> Section:
-    """Show what training maximises: the diagonal of a batch's similarities."""
+    """Show the similarity matrix of a few training pairs."""
     source = open_source(str(menagerie.train_dir), DataConfig())
     records = [
         source.read(index) for index in np.linspace(0, len(source) - 1, NUM_MATRIX_PAIRS).astype(int).tolist()
     ]
-    pictures, captions = [_open_image(record.image) for record in records], [r.captions[0] for r in records]
-    scores_NN = (clip.encode_texts(captions) @ clip.encode_images(pictures).T).numpy()
-    reading = (
-        "Cosine similarity of every caption (rows) with every picture (columns) of a small training batch. Training "
-        "raises the outlined diagonal against the rest of its row and column."
+    images = [_open_image(record.image) for record in records]
+    captions = [record.captions[0] for record in records]
+    scores_NN = (clip.encode_texts(captions) @ clip.encode_images(images).T).numpy()
+    summary = (
+        f"Cosine similarity between the captions (rows) and the images (columns) of {len(records)} training pairs. Training "
+        "increases the similarity of matching pairs, which are outlined, relative to the other pairs in the same row "
+        "and column."
     )
-    return Section(
-        "One batch, as the loss sees it", reading, plot_similarity_matrix(scores_NN, pictures, captions)
-    )
+    return Section("What the loss compares", summary, plot_similarity_matrix(scores_NN, images, captions))
 
 
 def prompts_section(ablations: AblationsByDataset) -> Section:
-    """Compare the bare name, one prompt, and the ensemble in embedding space."""
+    """Compare the class name alone, one prompt and all prompts (CLIP §3.1.4)."""
     names = ("seen-kinds", "unseen-kinds", "zebra", *DEMO_LIMITATION_DATASETS[:3])
-    ladders = {
+    scores = {
         name: (
             ablations[name].bare_name.scores()["top1"],
             ablations[name].one_prompt.scores()["top1"],
@@ -162,119 +187,127 @@ def prompts_section(ablations: AblationsByDataset) -> Section:
         )
         for name in names
     }
-    bare, one, every = (score.value for score in ladders["unseen-kinds"])
-    prompts = len(ablations["unseen-kinds"].benchmark.templates)
-    reading = (
-        f"Each class vector is the mean of {prompts} phrasings. On unseen kinds "
-        f"the bare name gives {format_percent(bare)}, one prompt {100 * (one - bare):+.1f} points, all of them "
-        f"{100 * (every - one):+.1f} more."
+    bare_name, one_prompt, all_prompts = (score.value for score in scores["unseen-kinds"])
+    num_prompts = len(ablations["unseen-kinds"].benchmark.templates)
+    summary = (
+        f"A prompt puts the class name into a sentence. The model averages the embeddings of {num_prompts} prompts per class. "
+        f"On unseen kinds, the class name alone gives {format_percent(bare_name)}. One prompt changes accuracy by "
+        f"{100 * (one_prompt - bare_name):+.1f} points, all prompts by another {100 * (all_prompts - one_prompt):+.1f}."
     )
-    return Section("The bare name, one prompt, many", reading, plot_prompt_ablation(ladders))
+    return Section("Effect of prompts", summary, plot_prompt_ablation(scores))
 
 
 def limitations_section(ablations: AblationsByDataset) -> Section:
-    """Report the paper's limitations as they are found here (CLIP §6)."""
+    """Plot accuracy on tasks that the paper lists as limitations (CLIP §6)."""
     rows = {
         name: (top1_score(ablations, name), 1 / count_classes(ablations, name))
         for name in DEMO_LIMITATION_DATASETS
     }
-    typed, hand = (
-        top1_score(ablations, "typed-digits").value,
-        top1_score(ablations, "handwritten-digits").value,
+    typed, handwritten = (rows[name][0].value for name in ("typed-digits", "handwritten-digits"))
+    summary = (
+        "The CLIP paper reports low accuracy on tasks like these. All but handwriting make up a small part of the "
+        "training data here. Each line runs from chance to the accuracy of the model. Digits typed in fonts that training "
+        f"did not use: {format_percent(typed)}. Handwritten digits, which resemble no training image: "
+        f"{format_percent(handwritten)}."
     )
-    reading = (
-        "Each of these was shown to the model in a small part of its training, except handwriting. The bar runs from "
-        f"chance to its accuracy. Numbers typed in fonts it never saw: {format_percent(typed)}; handwritten ones, which look "
-        f"like nothing it was trained on: {format_percent(hand)}."
-    )
-    return Section("What is hard for it", reading, plot_limitations(rows))
+    return Section("Difficult tasks", summary, plot_limitations(rows))
 
 
 def few_shot_section(probe_results: Mapping[str, ProbeResults]) -> Section:
-    """Draw the probe's accuracy with a few examples per class, and zero-shot's beside it (CLIP Fig. 6)."""
+    """Plot the accuracy of few-shot probes against zero-shot accuracy (CLIP Fig. 6)."""
     curves = {
         name: (
-            {point.shots: point.mean().score for point in study.few_shot_results},
-            study.zero_shot_result.scores()["top1"],
-            1 / study.zero_shot_result.num_classes,
+            {point.shots: point.mean().score for point in result.few_shot_results},
+            result.zero_shot_result.scores()["top1"],
+            1 / result.zero_shot_result.num_classes,
         )
-        for name, study in probe_results.items()
+        for name, result in probe_results.items()
     }
-    needed = "; ".join(f"{name} {study.describe_data_efficiency()}" for name, study in probe_results.items())
-    reading = (
-        "The same abilities with labelled examples instead of words: a linear probe on the model's features, three "
-        f"draws each, judged on the other half of each set. Examples per class that equal words alone: {needed}. Where "
-        "the curve rises far above the line, the features know what the words do not reach."
+    efficiency = "; ".join(
+        f"{name} {result.describe_data_efficiency()}" for name, result in probe_results.items()
     )
-    return Section("Words against examples", reading, plot_few_shot(curves))
+    summary = (
+        "A linear probe is a linear classifier that is trained on image features of the model. Here it gets a few labeled "
+        "examples per class, in three random draws, and is tested on the other half of each dataset. Examples per class "
+        f"at which it matches zero-shot accuracy: {efficiency}. A curve far above the zero-shot line shows information in the "
+        "features that the text prompts do not reach."
+    )
+    return Section("Zero-shot against labeled examples", summary, plot_few_shot(curves))
 
 
 def robustness_sections(shifts: Sequence[ShiftRobustness]) -> list[Section]:
-    """Draw the final model against the line of its own earlier checkpoints (CLIP Fig. 13)."""
+    """Plot the final model against the line of its earlier checkpoints (CLIP Fig. 13)."""
     if not shifts:
         return []
     shift = shifts[-1]
-    height = shift.effective_robustness[FINAL_MODEL]
+    effective = shift.effective_robustness[FINAL_MODEL]
     figure = plot_robustness(
         {
-            name: (shift.standard_scores[name], shift.shifted_scores[name])
-            for name in shift.standard_scores
+            name: (score, shift.shifted_scores[name])
+            for name, score in shift.standard_scores.items()
             if name != FINAL_MODEL
         },
         {FINAL_MODEL: (shift.standard_scores[FINAL_MODEL], shift.shifted_scores[FINAL_MODEL])},
         shift.line.predict,
         shift.line.confidence_band,
         "seen kinds",
-        "the mean of sketch, inverted and noisy",
+        "sketch, inverted and noisy images (mean)",
     )
-    reading = (
-        "Each point is this run at an earlier checkpoint: how well it knows the kinds as they were drawn in training, "
-        "and how well under the three renderings it never saw. The end of training stands "
-        f"{100 * height.value:+.1f} points [{100 * height.low:+.1f}, {100 * height.high:+.1f}] from the line that its "
-        "course had promised."
+    summary = (
+        "Each gray point is an earlier checkpoint of this run. Its position shows accuracy on seen kinds as they were drawn "
+        "in training, and mean accuracy under the three renderings that were not in training. The line is fitted to these "
+        "checkpoints. Effective robustness is the distance of the final model from the line: "
+        f"{100 * effective.value:+.1f} points [{100 * effective.low:+.1f}, {100 * effective.high:+.1f}]."
     )
-    return [Section("Effective robustness", reading, figure)]
+    return [Section("Effective robustness", summary, figure)]
 
 
 def shifts_section(ablations: AblationsByDataset) -> Section:
-    """Compare the known kinds under other renderings."""
+    """Compare accuracy on seen kinds under different renderings."""
     rows = {name: top1_score(ablations, name) for name in RENDERING_DATASETS}
     worst = min(RENDERING_DATASETS[1:], key=lambda name: rows[name].value)
-    reading = (
-        "The same known kinds drawn as line sketches, with inverted colours, and under heavy noise; training saw none "
-        f"of these. The hardest is “{worst}” with {format_percent(rows[worst].value)}."
+    summary = (
+        "The seen kinds drawn as line sketches, with inverted colors, and with strong noise. Training contained none of "
+        f"these renderings. Accuracy is lowest on “{worst}”: {format_percent(rows[worst].value)}."
     )
     return Section(
-        "Other renderings of known kinds",
-        reading,
+        "Other renderings of seen kinds",
+        summary,
         plot_accuracy_bars(rows, chance=1 / len(ALL_KINDS), highlight=worst),
     )
 
 
 def confusion_sections(ablation: PromptAblation) -> list[Section]:
-    """Split the mistakes on unseen kinds into animals and coats, and name the most frequent ones."""
-    truth, guess = ablation.ensemble.label_N, ablation.ensemble.ranked_NK[:, 0]
+    """Split the errors on unseen kinds into animals and coats, and list the most frequent ones."""
+    label_N, predicted_N = ablation.ensemble.label_N, ablation.ensemble.ranked_NK[:, 0]
     animals = list(dict.fromkeys(animal for animal, _ in ALL_KINDS))
     coats = list(HELD_OUT_ANIMALS)
-    animal_of = np.array([animals.index(animal) for animal, _ in ALL_KINDS])
-    coat_of = np.array([coats.index(coat) for _, coat in ALL_KINDS])
-    right = [float((table[truth] == table[guess]).mean()) for table in (animal_of, coat_of)]
+    animal_by_kind = np.array([animals.index(animal) for animal, _ in ALL_KINDS])
+    coat_by_kind = np.array([coats.index(coat) for _, coat in ALL_KINDS])
+    animal_accuracy, coat_accuracy = (
+        float((table[label_N] == table[predicted_N]).mean()) for table in (animal_by_kind, coat_by_kind)
+    )
     names = [kind_name(animal, coat) for animal, coat in ALL_KINDS]
+    axes_note = "Rows: true; columns: predicted; in percent of the row."
     return [
         Section(
-            "Which animal it says, on unseen kinds",
-            f"The animal alone is right {format_percent(right[0])} of the time. Rows are true, columns said, in per cent.",
-            confusion_figure(confusion_matrix(animal_of[guess], animal_of[truth], len(animals)), animals),
+            "Predicted animal on unseen kinds",
+            f"The predicted animal is correct for {format_percent(animal_accuracy)} of the images. {axes_note}",
+            plot_confusion_matrix(
+                confusion_matrix(animal_by_kind[predicted_N], animal_by_kind[label_N], len(animals)), animals
+            ),
         ),
         Section(
-            "Which coat it says, on unseen kinds",
-            f"The coat alone is right {format_percent(right[1])} of the time.",
-            confusion_figure(confusion_matrix(coat_of[guess], coat_of[truth], len(coats)), coats),
+            "Predicted coat on unseen kinds",
+            f"The predicted coat is correct for {format_percent(coat_accuracy)} of the images. {axes_note}",
+            plot_confusion_matrix(
+                confusion_matrix(coat_by_kind[predicted_N], coat_by_kind[label_N], len(coats)), coats
+            ),
         ),
         Section(
-            "Every unseen kind, and what it is taken for",
-            "Accuracy of each held-out kind and its most frequent wrong answer.",
-            build_confusion_table(truth, guess, names),
+            "Errors on each unseen kind",
+            "Accuracy and most frequent wrong prediction, lowest accuracy first.",
+            build_confusion_table(label_N, predicted_N, names),
         ),
     ]
 
@@ -282,22 +315,24 @@ def confusion_sections(ablation: PromptAblation) -> list[Section]:
 def build_confusion_table(
     label_N: NDArray[np.int64], predicted_N: NDArray[np.int64], classnames: Sequence[str]
 ) -> ReportTable:
-    """List each true class with its accuracy and its most frequent wrong answer, worst first."""
+    """List each true class with its accuracy and its most frequent wrong prediction, lowest accuracy first."""
     rows = []
     for index in np.unique(label_N).tolist():
-        said = predicted_N[label_N == index]
-        wrong = Counter(said[said != index].tolist()).most_common(1)
-        mistake = (
-            f"{classnames[wrong[0][0]]} ({format_percent(wrong[0][1] / len(said), 0)})" if wrong else "none"
+        predicted_M = predicted_N[label_N == index]
+        wrong = Counter(predicted_M[predicted_M != index].tolist()).most_common(1)
+        error = (
+            f"{classnames[wrong[0][0]]} ({format_percent(wrong[0][1] / len(predicted_M), 0)})"
+            if wrong
+            else "none"
         )
-        rows.append((float((said == index).mean()), classnames[index], mistake))
+        rows.append((float((predicted_M == index).mean()), classnames[index], error))
     rows.sort()
     return ReportTable(
-        ("kind", "recognised", "most often taken for"),
-        tuple((name, format_percent(share, 0), mistake) for share, name, mistake in rows),
+        ("kind", "accuracy", "most often confused with"),
+        tuple((name, format_percent(accuracy, 0), error) for accuracy, name, error in rows),
     )
 
 
 def _open_image(data: bytes) -> Image.Image:
-    """Decode one of the world's own pictures."""
+    """Decode an image of the menagerie."""
     return Image.open(io.BytesIO(data)).convert("RGB")

@@ -1,4 +1,4 @@
-"""Outcomes in, the evaluation's report.html out: a section for each kind of task, one sentence of reading to each."""
+"""The evaluation report: `report.html` of `zebra evaluate`, one section for each type of task."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,15 +7,24 @@ from typing import TYPE_CHECKING
 from zebra.evaluators.limitations import find_limitation
 from zebra.pretrained.bundle import Bundle
 from zebra.report.page import ReportTable, Section, write_page
-from zebra.report.style import format_percent
+from zebra.report.style import format_percent, format_score
 from zebra.values import Score
 
 if TYPE_CHECKING:
     from zebra.evaluators.results import TaskResult
 
+ABLATION_TASKS = ("zero-shot-bare-name", "zero-shot-one-prompt", "zero-shot")
+
 
 def write_evaluation_report(path: Path, clip: Bundle, model: str, results: "Sequence[TaskResult]") -> None:
-    """Compose and write the page."""
+    """Write the page.
+
+    Args:
+        path: The HTML file to write.
+        clip: The evaluated model.
+        model: Its path or name, as the user gave it.
+        results: The results of all tasks on all datasets.
+    """
     sections = [
         *zero_shot_sections(results),
         *prompt_sections(results),
@@ -25,153 +34,151 @@ def write_evaluation_report(path: Path, clip: Bundle, model: str, results: "Sequ
         *note_sections(results),
         model_section(clip, model),
     ]
-    lead = f"{model}, on {len({outcome.dataset for outcome in results})} data sets. Intervals are of 95 %."
-    write_page(path, "What the model recognises", lead, sections)
+    num_datasets = len({result.dataset for result in results})
+    datasets = "1 dataset" if num_datasets == 1 else f"{num_datasets} datasets"
+    lead = f"{model}, evaluated on {datasets}. Square brackets contain 95% confidence intervals."
+    write_page(path, "Evaluation report", lead, sections)
 
 
 def zero_shot_sections(results: "Sequence[TaskResult]") -> list[Section]:
-    """List the zero-shot scores of every set."""
-    found = [outcome for outcome in results if outcome.task == "zero-shot"]
-    if not found:
+    """List the zero-shot scores on each dataset."""
+    zero_shot = [result for result in results if result.task == "zero-shot"]
+    if not zero_shot:
         return []
-    metrics = list(dict.fromkeys(metric for outcome in found for metric in outcome.scores))
+    metrics = list(dict.fromkeys(metric for result in zero_shot for metric in result.scores))
     rows = tuple(
         (
-            outcome.dataset,
-            *(_with_interval(outcome.scores.get(metric)) for metric in metrics),
-            "" if outcome.chance_accuracy is None else format_percent(outcome.chance_accuracy),
-            f"{next(iter(outcome.scores.values())).n:,}",
+            result.dataset,
+            *(format_score(result.scores.get(metric), missing="") for metric in metrics),
+            "" if result.chance_accuracy is None else format_percent(result.chance_accuracy),
+            f"{next(iter(result.scores.values())).n:,}",
         )
-        for outcome in found
+        for result in zero_shot
     )
-    reading = "Classes were named in words alone; no picture of these sets was trained on by this evaluation."
-    return [Section("Zero-shot", reading, ReportTable(("set", *metrics, "chance", "pictures"), rows))]
+    summary = (
+        "The prediction is the class whose text prompts are most similar to the image. This evaluation did not train on "
+        "images of these datasets. Chance is the accuracy of random guessing."
+    )
+    table = ReportTable(("dataset", *metrics, "chance", "images"), rows)
+    return [Section("Zero-shot classification", summary, table)]
 
 
 def prompt_sections(results: "Sequence[TaskResult]") -> list[Section]:
-    """Compare the bare name, one prompt and all prompts."""
+    """Compare the class name alone, one prompt and all prompts (CLIP §3.1.4)."""
     from zebra.report.figures import plot_prompt_ablation
 
-    rungs = ("zero-shot-bare-name", "zero-shot-one-prompt", "zero-shot")
     top1 = {
-        (outcome.dataset, outcome.task): outcome.scores["top1"]
-        for outcome in results
-        if outcome.task in rungs and "top1" in outcome.scores
+        (result.dataset, result.task): result.scores["top1"]
+        for result in results
+        if result.task in ABLATION_TASKS and "top1" in result.scores
     }
-    sets = [
+    datasets = [
         name
         for name in dict.fromkeys(name for name, _ in top1)
-        if all((name, rung) in top1 for rung in rungs)
+        if all((name, task) in top1 for task in ABLATION_TASKS)
     ]
-    if not sets:
+    if not datasets:
         return []
-    gains = [100 * (top1[name, rungs[2]].value - top1[name, rungs[0]].value) for name in sets]
-    reading = (
-        f"From the bare class name to one prompt to all of them: {sum(gains) / len(gains):+.1f} points in the mean "
-        f"over {len(sets)} sets."
+    bare_name, one_prompt, all_prompts = ABLATION_TASKS
+    gains = [100 * (top1[name, all_prompts].value - top1[name, bare_name].value) for name in datasets]
+    summary = (
+        "Zero-shot accuracy with the class name alone, with one prompt, and with all prompts of the dataset. From the "
+        f"class name alone to all prompts, accuracy changes by {sum(gains) / len(gains):+.1f} points, averaged over datasets."
     )
-    ladders = {name: (top1[name, rungs[0]], top1[name, rungs[1]], top1[name, rungs[2]]) for name in sets}
-    return [Section("What the prompts are worth", reading, plot_prompt_ablation(ladders))]
+    scores = {
+        name: (top1[name, bare_name], top1[name, one_prompt], top1[name, all_prompts]) for name in datasets
+    }
+    return [Section("Effect of prompts", summary, plot_prompt_ablation(scores))]
 
 
 def few_shot_sections(results: "Sequence[TaskResult]") -> list[Section]:
-    """Draw the few-shot curves against the zero-shot line."""
+    """Plot the accuracy of few-shot probes against zero-shot accuracy (CLIP Fig. 6)."""
     from zebra.report.study_figures import plot_few_shot
 
-    lines = {o.dataset: o.scores["top1"] for o in results if o.task == "few-shot-zero-shot"}
+    zero_shot = {
+        result.dataset: result.scores["top1"] for result in results if result.task == "few-shot-zero-shot"
+    }
     curves: dict[str, tuple[dict[int, Score], Score, float]] = {}
-    for outcome in results:
-        prefix, _, shots = outcome.task.rpartition("-")
+    for result in results:
+        prefix, _, shots = result.task.rpartition("-")
         if prefix == "few-shot" and shots.isdecimal():
             points, _, _ = curves.setdefault(
-                outcome.dataset, ({}, lines[outcome.dataset], outcome.chance_accuracy or 0.0)
+                result.dataset, ({}, zero_shot[result.dataset], result.chance_accuracy or 0.0)
             )
-            points[int(shots)] = outcome.scores["top1"]
+            points[int(shots)] = result.scores["top1"]
     if not curves:
         return []
-    beaten = [name for name, (points, line, _) in curves.items() if line.value > points[min(points)].value]
-    reading = (
-        "A linear probe on the features before the projection, with a few examples of each class, on the same test "
-        f"pictures. On {len(beaten)} of {len(curves)} sets words alone do better than one example of each class."
+    num_better = sum(score.value > points[min(points)].value for points, score, _ in curves.values())
+    summary = (
+        "A linear probe is a linear classifier that is trained on image features, here on those before the projection and "
+        "with a few labeled examples per class. Both methods use the same test images. Zero-shot classification is better "
+        f"than the probe with the fewest examples on {num_better} of {len(curves)} datasets."
     )
-    return [Section("Words against examples", reading, plot_few_shot(curves))]
+    return [Section("Zero-shot against labeled examples", summary, plot_few_shot(curves))]
 
 
 def limitation_sections(results: "Sequence[TaskResult]") -> list[Section]:
-    """Draw what CLIP is bad at by the paper's own account, as far as it was measured (§6)."""
+    """Plot accuracy on tasks that the paper lists as limitations (CLIP §6)."""
     from zebra.report.figures import plot_limitations
 
-    found = {
-        f"{find_limitation(outcome.dataset)}: {outcome.dataset}": (
-            outcome.scores["top1"],
-            outcome.chance_accuracy,
+    rows = {
+        f"{find_limitation(result.dataset)}: {result.dataset}": (
+            result.scores["top1"],
+            result.chance_accuracy,
         )
-        for outcome in results
-        if outcome.task == "zero-shot"
-        and find_limitation(outcome.dataset)
-        and "top1" in outcome.scores
-        and outcome.chance_accuracy
+        for result in results
+        if result.task == "zero-shot"
+        and find_limitation(result.dataset)
+        and "top1" in result.scores
+        and result.chance_accuracy
     }
-    if not found:
+    if not rows:
         return []
-    reading = (
-        "Counting, distance, fine differences and handwriting are what the paper found CLIP bad at. The bar runs from "
-        "chance to zero-shot accuracy; few-shot curves of the same sets stand above, where they were asked for."
+    summary = (
+        "The CLIP paper reports low accuracy on counting, distance, fine-grained classes and handwriting. Each line runs "
+        "from chance to zero-shot accuracy."
     )
-    rows = dict(sorted(found.items()))
-    return [
-        Section(
-            "What is hard for it", reading, plot_limitations({k: (s, c) for k, (s, c) in rows.items() if c})
-        )
-    ]
+    rows = dict(sorted(rows.items()))
+    figure = plot_limitations({name: (score, chance) for name, (score, chance) in rows.items() if chance})
+    return [Section("Difficult tasks", summary, figure)]
 
 
 def other_sections(results: "Sequence[TaskResult]") -> list[Section]:
-    """List what has no figure of its own."""
-    shown = ("zero-shot", "few-shot")
+    """List the scores that no figure shows."""
     rows = tuple(
-        (outcome.dataset, outcome.task, metric, _with_interval(score))
-        for outcome in results
-        if not outcome.task.startswith(shown)
-        for metric, score in outcome.scores.items()
+        (result.dataset, result.task, metric, format_score(score))
+        for result in results
+        if not result.task.startswith(("zero-shot", "few-shot"))
+        for metric, score in result.scores.items()
     )
     if not rows:
         return []
-    reading = (
-        "Probes, retrieval, caption selection and searches, as far as they were asked for and suit a set."
-    )
-    return [Section("Other tasks", reading, ReportTable(("set", "task", "metric", "score"), rows))]
+    summary = "Linear probes, retrieval, compositionality and prompt search, where they were requested and a dataset supports them."
+    return [Section("Other tasks", summary, ReportTable(("dataset", "task", "metric", "score"), rows))]
 
 
 def note_sections(results: "Sequence[TaskResult]") -> list[Section]:
-    """Say what a reader of the scores should know."""
-    noted: dict[str, dict[str, None]] = {}
-    for outcome in results:
-        for note in outcome.notes:
-            noted.setdefault(note, {})[outcome.dataset] = None
-    if not noted:
+    """List the notes on the results, each with its datasets."""
+    datasets_by_note: dict[str, dict[str, None]] = {}
+    for result in results:
+        for note in result.notes:
+            datasets_by_note.setdefault(note, {})[result.dataset] = None
+    if not datasets_by_note:
         return []
-    rows = tuple((note, ", ".join(sets)) for note, sets in noted.items())
-    reading = "What a reader of these scores should know; results.jsonl has each beside its score."
-    return [Section("Notes", reading, ReportTable(("note", "sets"), rows))]
+    rows = tuple((note, ", ".join(datasets)) for note, datasets in datasets_by_note.items())
+    summary = (
+        "Details that affect how to read the scores. The file results.jsonl contains them with each score."
+    )
+    return [Section("Notes", summary, ReportTable(("note", "datasets"), rows))]
 
 
 def model_section(clip: Bundle, model: str) -> Section:
-    """Say which model it was."""
+    """Identify the model."""
     rows = (
         ("model", model),
         ("fingerprint", clip.fingerprint),
         ("precision", f"{clip.precision} in {clip.backend}"),
         ("input", str(clip.preprocess)),
     )
-    return Section(
-        "The model", "results.jsonl repeats this beside every score.", ReportTable(("what", "which"), rows)
-    )
-
-
-def _with_interval(score: Score | None) -> str:
-    return (
-        ""
-        if score is None
-        else f"{format_percent(score.value)} [{format_percent(score.low)}, {format_percent(score.high)}]"
-    )
+    summary = "The file results.jsonl contains these properties with each score."
+    return Section("Model", summary, ReportTable(("property", "value"), rows))

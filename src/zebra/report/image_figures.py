@@ -1,4 +1,4 @@
-"""Images with what a model says of them in, matplotlib figures out."""
+"""Figures that contain images: similarity matrix and predictions."""
 
 import textwrap
 from collections.abc import Sequence
@@ -31,22 +31,22 @@ if TYPE_CHECKING:
 def plot_similarity_matrix(
     scores_NN: NDArray[np.float32], thumbnails: Sequence[Image], captions: Sequence[str]
 ) -> "Figure":
-    """Draw the cosine of every caption with every picture; the true pairs, on the diagonal, are outlined.
+    """Plot the cosine similarity of every caption with every image; matching pairs are outlined.
 
     Args:
-        scores_NN: [N, N] cosines, rows captions, columns pictures; readable for N up to about 12.
-        thumbnails: N pictures, for the columns.
+        scores_NN: [N, N] cosines, rows captions, columns images; readable for N up to about 12.
+        thumbnails: N images, for the columns.
         captions: N captions, for the rows.
 
     Raises:
-        DataError: the three do not agree on N.
+        DataError: The arguments differ in N.
     """
     from matplotlib.patches import Rectangle
 
     n = len(captions)
     if scores_NN.shape != (n, n) or len(thumbnails) != n:
         raise DataError(
-            f"scores of shape {scores_NN.shape} for {len(thumbnails)} pictures and {n} captions; pass N of each"
+            f"similarity matrix of shape {scores_NN.shape} for {len(thumbnails)} images and {n} captions. Pass N of each."
         )
     left = 2.5
     size = (WIDE_INCHES - left) / n
@@ -73,13 +73,13 @@ def plot_similarity_matrix(
     for row, caption in enumerate(captions):
         axes.annotate(_wrap_text(caption, 40, 2), (0, row), xycoords=(figure.transFigure, axes.transData),
                       fontsize=SMALL_FONT_SIZE, color=FOREGROUND, va="center", annotation_clip=False)  # fmt: skip
-    pictures = add_axes(figure, left=left, bottom=size * n + 0.06, top=0.0)
+    image_axes = add_axes(figure, left=left, bottom=size * n + 0.06, top=0.0)
     for column, image in enumerate(thumbnails):
-        _show_image(pictures, image, (column - 0.47, column + 0.47, -0.47, 0.47))
-    pictures.set_xlim(-0.5, n - 0.5)
-    pictures.set_ylim(-0.5, 0.5)
-    pictures.set_xticks([])
-    pictures.set_yticks([])
+        _show_image(image_axes, image, (column - 0.47, column + 0.47, -0.47, 0.47))
+    image_axes.set_xlim(-0.5, n - 0.5)
+    image_axes.set_ylim(-0.5, 0.5)
+    image_axes.set_xticks([])
+    image_axes.set_yticks([])
     return figure
 
 
@@ -89,20 +89,20 @@ def plot_predictions(
     labels: Sequence[str],
     top_k: int = 3,
 ) -> "Figure":
-    """Draw each picture beside its best predictions as bars; the true one takes the accent colour.
+    """Plot each image next to bars of its highest-ranked predictions; the true label has the accent color.
 
     Args:
-        images: N pictures.
-        predictions: per picture, best first.
-        labels: per picture, the label that is right.
-        top_k: bars per picture.
+        images: N images.
+        predictions: The predictions for each image, highest-ranked first.
+        labels: The true label of each image.
+        top_k: Number of bars per image.
 
     Raises:
-        DataError: the three differ in length.
+        DataError: The arguments differ in length.
     """
     if not len(images) == len(predictions) == len(labels):
         raise DataError(
-            f"{len(images)} pictures, {len(predictions)} predictions and {len(labels)} true labels; pass N of each"
+            f"{len(images)} images, {len(predictions)} predictions and {len(labels)} true labels. Pass N of each."
         )
     side, gap, columns = 1.2, 0.3, 2
     width = (WIDE_INCHES - gap) / columns
@@ -127,13 +127,13 @@ def _plot_bars(axes: "Axes", predictions: Sequence[Prediction], label: str) -> N
         color = ACCENT if prediction.label == label else MUTED
         axes.barh(row + 0.27, 1, height=0.14, color=FAINT)
         axes.barh(row + 0.27, prediction.score, height=0.14, color=color)
-        ink = FOREGROUND if row == 0 else MUTED
+        text_color = FOREGROUND if row == 0 else MUTED
         axes.text(
             0,
             row,
             _wrap_text(prediction.label, 40, 1),
             fontsize=SMALL_FONT_SIZE - 0.5,
-            color=ink,
+            color=text_color,
             va="center",
         )
         axes.text(
@@ -141,7 +141,7 @@ def _plot_bars(axes: "Axes", predictions: Sequence[Prediction], label: str) -> N
             row,
             format_percent(prediction.score, 0),
             fontsize=SMALL_FONT_SIZE - 0.5,
-            color=ink,
+            color=text_color,
             va="center",
             ha="right",
         )
@@ -155,7 +155,7 @@ def _show_image(axes: "Axes", image: Image, extent: tuple[float, float, float, f
 
 
 def _wrap_text(text: str, width: int, max_lines: int) -> str:
-    """Break text into lines, the last ending in … if there is more.
+    """Wrap text; the last line ends with … if the text is longer.
 
     >>> _wrap_text("a horse with black and white stripes", 20, 1)
     'a horse with black …'

@@ -1,4 +1,4 @@
-"""A title, key numbers and sections in, one self-contained HTML file out."""
+"""Self-contained HTML reports: a title, key numbers and sections in one file."""
 
 import base64
 import io
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Headline:
-    """A key number, shown large at the top of the page."""
+    """A key number in large type at the top of the page."""
 
     value: str
-    """As people read it: "93.4%"."""
+    """The formatted number, for example "93.4%"."""
     label: str
-    """What it is, in a few words."""
+    """What the number measures, in a few words."""
     note: str = ""
-    """Its interval, the chance level, or another scale to read it by."""
+    """Context such as its interval or the chance level."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReportTable:
-    """Columns and rows of text; cells that start with a digit are set to the right."""
+    """Columns and rows of text. Cells that start with a digit are right-aligned."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -40,32 +40,32 @@ class ReportTable:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One thing to look at, with a sentence that says what it shows."""
+    """A figure, image or table with a heading and a summary."""
 
     heading: str
     summary: str
-    """What this shows, in a sentence or two."""
+    """What the body shows, in a few sentences."""
     body: "Figure | Image | ReportTable"
     alt: str = ""
-    """The same for those who cannot see it; the reading stands in when empty."""
+    """Text for screen readers; empty: the summary."""
 
 
 def write_page(
     path: str | Path, title: str, lead: str, sections: Sequence[Section], headlines: Sequence[Headline] = ()
 ) -> None:
-    """Write a report that needs no other file, no script and no network; equal input gives equal bytes.
+    """Write a report without scripts, network access or other files; equal input gives equal bytes.
 
-    It follows the reader's light or dark theme and fits a phone. All text is escaped.
+    The page follows the light or dark theme of the browser and fits a phone. All text is escaped.
 
     Args:
-        path: the file to write.
-        title: the heading of the page.
-        lead: a sentence or two under it.
-        sections: in reading order.
-        headlines: up to about four key numbers.
+        path: The file to write.
+        title: The heading of the page.
+        lead: A few sentences below the heading.
+        sections: The sections, in reading order.
+        headlines: Up to about four key numbers.
     """
     css = (resources.files("zebra.report") / "page.css").read_text(encoding="utf-8")
-    strip = "".join(map(_render_headline, headlines))
+    headlines_html = "".join(map(_render_headline, headlines))
     html = f"""<!doctype html>
 <html lang="en">
 <head>
@@ -80,7 +80,7 @@ def write_page(
 <header>
 <h1>{escape(title)}</h1>
 <p class="lead">{escape(lead)}</p>
-{f"<dl>{strip}</dl>" if strip else ""}
+{f"<dl>{headlines_html}</dl>" if headlines_html else ""}
 </header>
 <main>
 {"".join(map(_render_section, sections))}</main>
@@ -103,20 +103,18 @@ def _render_section(section: Section) -> str:
         case Image() as image:
             body = f'<img src="{_encode_data_uri(image)}" width="{image.width}" height="{image.height}" alt="{alt}">'
         case figure:
-            kind = "figure wide" if figure.get_figwidth() > NARROW_INCHES else "figure"
-            body = (
-                f'<div class="{kind}" role="img" aria-label="{alt}" tabindex="0">{_render_svg(figure)}</div>'
-            )
+            css_class = "figure wide" if figure.get_figwidth() > NARROW_INCHES else "figure"
+            body = f'<div class="{css_class}" role="img" aria-label="{alt}" tabindex="0">{_render_svg(figure)}</div>'
     return (
-        f"<section>\n<div class='words'><h2>{escape(section.heading)}</h2>\n"
+        f"<section>\n<div class='text'><h2>{escape(section.heading)}</h2>\n"
         f"<p>{escape(section.summary)}</p></div>\n{body}\n</section>\n"
     )
 
 
 def _render_table(table: ReportTable) -> str:
-    # A column's heading stands on the side of its cells.
-    sides = map(_cell_class, table.rows[0] if table.rows else table.columns)
-    head = "".join(f"<th{side}>{escape(name)}</th>" for name, side in zip(table.columns, sides, strict=True))
+    # A column heading has the alignment of its cells.
+    classes = map(_cell_class, table.rows[0] if table.rows else table.columns)
+    head = "".join(f"<th{css}>{escape(name)}</th>" for name, css in zip(table.columns, classes, strict=True))
     rows = ("".join(f"<td{_cell_class(cell)}>{escape(cell)}</td>" for cell in row) for row in table.rows)
     body = "".join(f"<tr>{row}</tr>\n" for row in rows)
     return f"<div class='table'><table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table></div>"
@@ -133,20 +131,20 @@ def _encode_data_uri(image: Image) -> str:
 
 
 def _render_svg(figure: "Figure") -> str:
-    """Return the figure as inline SVG: real text in the page's font, colours from the page's theme."""
+    """Render the figure as inline SVG with text in the font of the page and colors of its theme."""
     import matplotlib
 
     buffer = io.StringIO()
-    # The salt makes the generated ids, and with them the file, the same on every run.
+    # A fixed salt makes the generated ids, and so the file, reproducible.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "zebra"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r' width="([\d.]+pt)" height="[\d.]+pt"', r' style="--natural: \1"', svg, count=1)
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
-    used = set(re.findall(r"#([\w-]+)", svg))
-    # Figures number their parts alike; only ids that are referred to may stay, as a page has one set of ids.
-    svg = re.sub(r' id="([^"]+)"', lambda match: match[0] if match[1] in used else "", svg)
+    referenced = set(re.findall(r"#([\w-]+)", svg))
+    # Ids must be unique on the page, but figures reuse them: keep only those that are referenced.
+    svg = re.sub(r' id="([^"]+)"', lambda match: match[0] if match[1] in referenced else "", svg)
     for color, variable in CSS_VARIABLES.items():
         svg = svg.replace(color, f"var({variable})")
     return svg

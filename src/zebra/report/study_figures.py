@@ -1,4 +1,4 @@
-"""What studies of several models, runs or people found in, matplotlib figures out: CLIP's Figs. 9, 13 and 16."""
+"""Figures of studies over several models, runs or people (CLIP Figs. 5, 6, 9, 13, 16)."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -40,29 +40,29 @@ def plot_robustness(
     standard: str,
     shift: str,
 ) -> "Figure":
-    """Draw shifted over standard accuracy on logit axes: the references' line with its band, models above or below.
+    """Plot shifted against standard accuracy on logit axes, with the line of the reference models (Fig. 13).
 
     Args:
-        references: model → (standard, shifted accuracy) of those that the line was fitted to.
-        models: the same of those to be judged by it.
-        line: standard accuracies [N] → the shifted ones to expect.
-        band: standard accuracies [N] → the ends of the line's 95 % interval.
-        standard: name of the standard set.
-        shift: name of the shift, or of what it is an average of.
+        references: Model → (standard, shifted accuracy) of the models that the line was fitted to.
+        models: The same for the models to evaluate against the line.
+        line: Standard accuracies [N] → predicted shifted accuracies [N].
+        band: Standard accuracies [N] → low and high ends of the line's 95% interval.
+        standard: Name of the standard dataset.
+        shift: Name of the shifted dataset, or of the average of several.
     """
     points = [_clip_accuracy(score) for pair in (*references.values(), *models.values()) for score in pair]
     low, high = min(_logit(points)) - 0.4, max(_logit(points)) + 0.4
     x_N = np.linspace(low, high, 100)
-    share_N = 1 / (1 + np.exp(-x_N))
+    accuracy_N = 1 / (1 + np.exp(-x_N))
     figure = create_figure(NARROW_INCHES, NARROW_INCHES)
     axes = add_axes(figure, left=0.5, bottom=0.55, right=0.1, top=0.6)
     axes.plot([low, high], [low, high], color=FAINT, linewidth=1.2)
-    below_N, above_N = band(share_N)
+    below_N, above_N = band(accuracy_N)
     axes.fill_between(x_N, _logit(below_N), _logit(above_N), color=MUTED, alpha=0.2, linewidth=0)
-    axes.plot(x_N, _logit(line(share_N)), color=MUTED, linewidth=1.6, label="their line")
+    axes.plot(x_N, _logit(line(accuracy_N)), color=MUTED, linewidth=1.6, label="fitted line")
     for pairs, color, label in (
         (references, MUTED, "reference models"),
-        (models, ACCENT, "measured against it"),
+        (models, ACCENT, "evaluated models"),
     ):
         axes.plot([], [], "o", color=color, markersize=6, label=label)
         for first, second in pairs.values():
@@ -74,38 +74,38 @@ def plot_robustness(
             axes.plot(x, y, "o", color=color, markersize=6)
     for name, (first, second) in models.items():
         x, top = _logit([_clip_accuracy(first), min(second.high, 1 - _min_accuracy(second))])
-        # Above its interval: beside it, the other models stand in the way.
+        # Above the interval, because labels beside it would overlap other models.
         right = x > (low + high) / 2
         axes.annotate(name, (x, top), (4 if right else -4, 5), textcoords="offset points", fontsize=SMALL_FONT_SIZE, color=FOREGROUND,
                       ha="right" if right else "left", va="bottom")  # fmt: skip
-    ticks = [share for share in TICK_ACCURACIES if low <= _logit(share) <= high]
-    axes.set_xticks(_logit(ticks), [format_percent(share, 0) for share in ticks])
-    axes.set_yticks(_logit(ticks), [format_percent(share, 0) for share in ticks])
+    ticks = [tick for tick in TICK_ACCURACIES if low <= _logit(tick) <= high]
+    axes.set_xticks(_logit(ticks), [format_percent(tick, 0) for tick in ticks])
+    axes.set_yticks(_logit(ticks), [format_percent(tick, 0) for tick in ticks])
     axes.set_xlim(low, high)
     axes.set_ylim(low, high)
     axes.grid(color=FAINT, linewidth=0.5)
-    _label_axes(axes, f"accuracy on {standard}", f"Accuracy under {shift}")
+    _label_axes(axes, f"accuracy on {standard}", f"Accuracy on {shift}")
     _add_legend(axes)
     return figure
 
 
 def plot_few_shot(curves: Mapping[str, tuple[Mapping[int, Score], Score, float]]) -> "Figure":
-    """Draw per set the probe's accuracy over examples per class, and zero-shot's as a line across (Fig. 6).
+    """Plot the probe's accuracy against examples per class, with zero-shot accuracy as a line (Fig. 6).
 
     Args:
-        curves: set → (examples per class → accuracy, zero-shot accuracy, accuracy of guessing).
+        curves: Dataset → (examples per class → accuracy, zero-shot accuracy, accuracy of random guessing).
     """
-    columns, size = 3, 2.05
+    columns, panel_height = 3, 2.05
     rows = math.ceil(len(curves) / columns)
-    figure = create_figure(WIDE_INCHES, rows * size + 0.35)
-    for place, (name, (points, line, chance)) in enumerate(curves.items()):
-        row, column = divmod(place, columns)
+    figure = create_figure(WIDE_INCHES, rows * panel_height + 0.35)
+    for index, (name, (points, line, chance)) in enumerate(curves.items()):
+        row, column = divmod(index, columns)
         axes = add_axes(
             figure,
             left=0.4 + column * WIDE_INCHES / columns,
             right=WIDE_INCHES - (column + 1) * WIDE_INCHES / columns + 0.1,
-            bottom=0.5 + (rows - 1 - row) * size,
-            top=0.65 + row * size,
+            bottom=0.5 + (rows - 1 - row) * panel_height,
+            top=0.65 + row * panel_height,
         )
         shots = list(points)
         axes.fill_between(
@@ -130,11 +130,11 @@ def plot_few_shot(curves: Mapping[str, tuple[Mapping[int, Score], Score, float]]
         axes.grid(axis="y", color=FAINT, linewidth=0.8)
         axes.annotate(name, (0, 1), (0, 7), xycoords="axes fraction", textcoords="offset points", fontsize=FONT_SIZE,
                       color=FOREGROUND, fontweight="bold")  # fmt: skip
-        if place == 0:
+        if index == 0:
             handles, labels = axes.get_legend_handles_labels()
             figure.legend(handles, labels, loc="upper left", ncols=3, frameon=False, borderpad=0, fontsize=SMALL_FONT_SIZE,
                           labelcolor=MUTED)  # fmt: skip
-        if row == rows - 1 or place + columns >= len(curves):
+        if row == rows - 1 or index + columns >= len(curves):
             axes.set_xlabel(
                 "examples per class", fontsize=SMALL_FONT_SIZE, color=MUTED, loc="left", labelpad=4
             )
@@ -148,32 +148,32 @@ def plot_scaling(
     prediction: Callable[[NDArray[np.float64]], tuple[ArrayLike, ArrayLike]],
     unit: str,
 ) -> "Figure":
-    """Draw error over compute on log axes, with the fitted line, its band, and that of one further run.
+    """Plot error against compute on log axes, with the fitted line and its bands (Fig. 9).
 
     Args:
-        runs: name → (compute, error in (0, 1]).
-        line: compute [N] → error.
-        band: compute [N] → the ends of the line's 95 % interval.
-        prediction: compute [N] → the ends of the 95 % interval of one further run.
-        unit: of compute, for instance "GFLOP per image".
+        runs: Name → (compute, error in (0, 1]).
+        line: Compute [N] → error.
+        band: Compute [N] → low and high ends of the line's 95% confidence interval.
+        prediction: Compute [N] → low and high ends of the 95% prediction interval of one more run.
+        unit: Unit of compute, for example "GFLOP per image".
     """
     compute, error = np.array(list(runs.values()), dtype=float).T
-    reach = (compute.max() / compute.min()) ** 0.08
-    x_N = np.geomspace(compute.min() / reach, compute.max() * reach, 100)
+    margin = (compute.max() / compute.min()) ** 0.08
+    x_N = np.geomspace(compute.min() / margin, compute.max() * margin, 100)
     figure = create_figure(NARROW_INCHES, 4.0)
     axes = add_axes(figure, left=0.5, bottom=0.55, right=0.1, top=0.6)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.fill_between(
-        x_N, *prediction(x_N), color=MUTED, alpha=0.12, linewidth=0, label="one further run, 95 %"
+        x_N, *prediction(x_N), color=MUTED, alpha=0.12, linewidth=0, label="one more run, 95% interval"
     )
-    axes.fill_between(x_N, *band(x_N), color=ACCENT, alpha=0.25, linewidth=0, label="the line, 95 %")
+    axes.fill_between(x_N, *band(x_N), color=ACCENT, alpha=0.25, linewidth=0, label="line, 95% interval")
     axes.plot(x_N, line(x_N), color=ACCENT, linewidth=1.6)
     axes.plot(compute, error, "o", color=FOREGROUND, markersize=6)
-    right = np.median(compute)
+    median = np.median(compute)
     for name, (x, y) in runs.items():
-        axes.annotate(name, (x, y), (-6, -13) if x > right else (6, 6), textcoords="offset points", fontsize=SMALL_FONT_SIZE,
-                      color=FOREGROUND, ha="right" if x > right else "left")  # fmt: skip
+        axes.annotate(name, (x, y), (-6, -13) if x > median else (6, 6), textcoords="offset points", fontsize=SMALL_FONT_SIZE,
+                      color=FOREGROUND, ha="right" if x > median else "left")  # fmt: skip
     axes.set_xlim(x_N[0], x_N[-1])
     low, high = axes.get_ylim()
     axes.set_xticks(_round_ticks(x_N[0], x_N[-1]), [f"{value:g}" for value in _round_ticks(x_N[0], x_N[-1])])
@@ -186,7 +186,7 @@ def plot_scaling(
 
 
 def plot_probe_differences(differences: Mapping[str, Score]) -> "Figure":
-    """Draw zero-shot's lead over a supervised probe as a bar for each set, in the order given (Fig. 5)."""
+    """Plot zero-shot minus probe accuracy as one bar per dataset, in the given order (Fig. 5)."""
     figure = create_figure(NARROW_INCHES, 0.3 * len(differences) + 0.8)
     axes = add_axes(
         figure, left=0.25 + 0.066 * max(map(len, differences), default=0), bottom=0.45, right=0.5, top=0.15
@@ -202,7 +202,11 @@ def plot_probe_differences(differences: Mapping[str, Score]) -> "Figure":
     axes.set_yticks(range(len(differences)), list(differences), fontsize=SMALL_FONT_SIZE, color=FOREGROUND)
     axes.grid(axis="x", color=FAINT, linewidth=0.8)
     axes.set_xlabel(
-        "points by which zero-shot is ahead", fontsize=SMALL_FONT_SIZE, color=MUTED, loc="left", labelpad=6
+        "zero-shot minus probe accuracy, in points",
+        fontsize=SMALL_FONT_SIZE,
+        color=MUTED,
+        loc="left",
+        labelpad=6,
     )
     return figure
 
@@ -210,21 +214,21 @@ def plot_probe_differences(differences: Mapping[str, Score]) -> "Figure":
 def plot_class_difficulty(
     classnames: Sequence[str], human_scores: Sequence[Score], model_scores: Sequence[Score]
 ) -> "Figure":
-    """Draw each class as a row, with the accuracy of people (hollow) and of the model (solid) and their intervals.
+    """Plot the accuracy of humans (hollow) and of the model (solid) on each class, with intervals (Fig. 16).
 
     Raises:
-        DataError: the three differ in length.
+        DataError: The arguments differ in length.
     """
     if not len(classnames) == len(human_scores) == len(model_scores):
         raise DataError(
-            f"{len(classnames)} classes, {len(human_scores)} scores of people and {len(model_scores)} of the model; pass one of each"
+            f"{len(classnames)} classes, {len(human_scores)} human scores and {len(model_scores)} model scores. Pass one of each."
         )
     figure = create_figure(NARROW_INCHES, 0.26 * len(classnames) + 0.8)
     axes = add_axes(
         figure, left=0.25 + 0.066 * max(map(len, classnames), default=0), bottom=0.35, right=0.25, top=0.4
     )
     marks: dict[str, dict[str, Any]] = {
-        "people": {
+        "humans": {
             "marker": "o",
             "linestyle": "",
             "color": BACKGROUND,
@@ -232,14 +236,14 @@ def plot_class_difficulty(
             "markersize": 6,
             "clip_on": False,
         },
-        "the model": {"marker": "o", "linestyle": "", "color": ACCENT, "markersize": 7, "clip_on": False},
+        "model": {"marker": "o", "linestyle": "", "color": ACCENT, "markersize": 7, "clip_on": False},
     }
-    for row, (theirs, its) in enumerate(zip(human_scores, model_scores, strict=True)):
+    for row, (human, model) in enumerate(zip(human_scores, model_scores, strict=True)):
         axes.plot([0, 1], [row, row], color=FAINT, linewidth=1.2)
-        for score, color, height in ((theirs, FOREGROUND, -0.12), (its, ACCENT, 0.12)):
+        for score, color, height in ((human, FOREGROUND, -0.12), (model, ACCENT, 0.12)):
             axes.plot([score.low, score.high], [row + height] * 2, color=color, linewidth=3, alpha=0.3)
-        axes.plot(its.value, row, **marks["the model"])
-        axes.plot(theirs.value, row, **marks["people"])
+        axes.plot(model.value, row, **marks["model"])
+        axes.plot(human.value, row, **marks["humans"])
     for label, mark in marks.items():
         axes.plot([], [], label=label, **mark)
     axes.set_xlim(0, 1)
@@ -253,36 +257,36 @@ def plot_class_difficulty(
 def make_example_sheet(
     examples: Sequence[Sequence[Image.Image]], classnames: Sequence[str], image_size: int = 160
 ) -> Image.Image:
-    """Lay out the examples of each class beside each other, under its name, in columns of classes.
+    """Draw the example images of each class side by side below its name.
 
     Args:
-        examples: for each of C classes the same number of pictures.
-        classnames: C names.
-        image_size: of a picture's square, in pixels.
+        examples: The same number of images for each of C classes.
+        classnames: C class names.
+        image_size: Side of each image, in pixels.
     """
     shots = max(map(len, examples))
-    font, line, gap = ImageFont.load_default(16), 26, 12
+    font, line_height, gap = ImageFont.load_default(16), 26, 12
     columns = max(1, round(math.sqrt(len(examples) / shots)))
     rows = -(-len(examples) // columns)
-    width, height = shots * image_size + gap, image_size + line + gap
+    width, height = shots * image_size + gap, image_size + line_height + gap
     sheet = Image.new("RGB", (columns * width + gap, rows * height + gap), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
-    for number, (name, images) in enumerate(zip(classnames, examples, strict=True)):
-        x, y = gap + number % columns * width, gap + number // columns * height
-        shown = name
-        while len(shown) > 1 and draw.textlength(shown, font) > width - gap:
-            shown = f"{shown.removesuffix('…')[:-1]}…"
-        draw.text((x, y), shown, FOREGROUND, font)
+    for index, (name, images) in enumerate(zip(classnames, examples, strict=True)):
+        x, y = gap + index % columns * width, gap + index // columns * height
+        title = name
+        while len(title) > 1 and draw.textlength(title, font) > width - gap:
+            title = f"{title.removesuffix('…')[:-1]}…"
+        draw.text((x, y), title, FOREGROUND, font)
         for shot, image in enumerate(images):
             sheet.paste(
                 ImageOps.pad(image.convert("RGB"), (image_size, image_size), color=BACKGROUND),
-                (x + shot * image_size, y + line),
+                (x + shot * image_size, y + line_height),
             )
     return sheet
 
 
 def _clip_accuracy(score: Score) -> float:
-    """Keep the logit finite, as the fit does: half a sample of n + 1 from 0 and 1."""
+    """Keep the logit finite as the fit does: at least 0.5 / (n + 1) from 0 and 1."""
     return min(max(score.value, _min_accuracy(score)), 1 - _min_accuracy(score))
 
 
@@ -297,9 +301,9 @@ def _logit(accuracy: ArrayLike) -> NDArray[np.float64]:
 
 
 def _round_ticks(low: float, high: float) -> list[float]:
-    """Return round numbers for a log axis, more of them the fewer decades it covers."""
-    reach = high / low
-    steps = (1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9) if reach < 5 else (1, 2, 5) if reach < 300 else (1,)
+    """Return round numbers for a log axis; the fewer decades, the more numbers per decade."""
+    ratio = high / low
+    steps = (1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9) if ratio < 5 else (1, 2, 5) if ratio < 300 else (1,)
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     return [step * 10.0**decade for decade in decades for step in steps if low <= step * 10.0**decade <= high]
 

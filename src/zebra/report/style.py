@@ -1,30 +1,32 @@
-"""One look for every figure: a palette that follows the page's light or dark theme, and bare axes."""
+"""Common style of all figures: palette, sizes and number formats."""
 
 from typing import TYPE_CHECKING
+
+from zebra.values import Score
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Each colour stands for a variable of page.css: the page swaps them in the SVG, so that one figure
-# serves both themes. The values are those of the light theme, for figures shown elsewhere.
+# Each color represents a variable of page.css. The page replaces colors by variables in the SVG, so one figure fits the
+# light and the dark theme. The values are those of the light theme.
 FOREGROUND, MUTED, FAINT, BACKGROUND, ACCENT = "#1b1a18", "#6f6c66", "#dedad2", "#fbfaf8", "#cf4a12"
 CSS_VARIABLES = {
-    FOREGROUND: "--ink",
+    FOREGROUND: "--foreground",
     MUTED: "--muted",
     FAINT: "--faint",
-    BACKGROUND: "--paper",
+    BACKGROUND: "--background",
     ACCENT: "--accent",
 }
 
 WIDE_INCHES, NARROW_INCHES = 7.6, 5.4
-"""Inches: the width of the page's figure column, and one that a phone shows without scrolling."""
+"""Figure widths: the figure column of the page, and what a phone shows without scrolling."""
 FONT_SIZE, SMALL_FONT_SIZE = 10.0, 8.5
 """Font sizes in points."""
 
 
 def create_figure(width: float, height: float) -> "Figure":
-    """Return an empty transparent figure of a size in inches."""
+    """Create an empty transparent figure; sizes in inches."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height))
@@ -33,7 +35,7 @@ def create_figure(width: float, height: float) -> "Figure":
 
 
 def add_axes(figure: "Figure", left: float, bottom: float, right: float = 0.0, top: float = 0.1) -> "Axes":
-    """Add bare axes inside margins given in inches: no frame, faint vertical scale, quiet labels."""
+    """Add axes without a frame and with muted labels; margins in inches."""
     width, height = figure.get_size_inches()
     axes = figure.add_axes(
         (left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height)
@@ -46,9 +48,20 @@ def add_axes(figure: "Figure", left: float, bottom: float, right: float = 0.0, t
 
 
 def format_percent(value: float, digits: int = 1) -> str:
-    """Write a share as people read it.
+    """Format a fraction as a percentage.
 
     >>> format_percent(0.934), format_percent(1.0), format_percent(0.5, digits=0)
     ('93.4%', '100%', '50%')
     """
     return "100%" if value == 1 else f"{value:.{digits}%}"
+
+
+def format_score(score: Score | None, missing: str = "–") -> str:
+    """Format a score with its 95 % interval as percentages; `missing` for None.
+
+    >>> format_score(Score(0.5, 0.4, 0.6, 90)), format_score(None)
+    ('50.0% [40.0%, 60.0%]', '–')
+    """
+    if score is None:
+        return missing
+    return f"{format_percent(score.value)} [{format_percent(score.low)}, {format_percent(score.high)}]"

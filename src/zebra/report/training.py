@@ -1,4 +1,4 @@
-"""A run's journal, counts and scores in, the report of a plain training run out."""
+"""The training report: loss, data and scores of one training run."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,61 +17,80 @@ def write_training_report(
     metrics: EvalMetrics,
     leading_sections: Sequence[Section] = (),
 ) -> None:
-    """Write one page: how the loss fell, what the data was like, and the scores if there are any.
+    """Write the page.
 
     Args:
-        leading_sections: Sections to begin with.
+        path: The HTML file to write.
+        log_entries: The lines of log.jsonl, at least one.
+        sample_counts: The content of data.json.
+        metrics: Scores after training; may be empty.
+        leading_sections: Sections to show before all others.
     """
     last = log_entries[-1]
-    skipped = sum(sum(epoch["skipped"].values()) for epoch in sample_counts["epochs"])
+    num_skipped = sum(sum(epoch["skipped"].values()) for epoch in sample_counts["epochs"])
     headlines = [
-        Headline(f"{last['loss']:.2f}", "final loss", f"from {log_entries[0]['loss']:.2f}"),
-        Headline(f"{last['samples']:,}", "pairs seen", f"{sample_counts['found']:,} found"),
+        Headline(f"{last['loss']:.2f}", "final loss", f"{log_entries[0]['loss']:.2f} at the start"),
         Headline(
-            f"{skipped:,}", "skips", "listed in skipped.jsonl" if skipped else "every sample was usable"
+            f"{last['samples']:,}",
+            "image–caption pairs processed",
+            f"{sample_counts['found']:,} in the training data",
+        ),
+        Headline(
+            f"{num_skipped:,}",
+            "skipped samples",
+            "listed in skipped.jsonl" if num_skipped else "every sample was usable",
         ),
     ]
     top1 = {name: tasks["zero-shot"]["top1"] for name, tasks in metrics.items() if "zero-shot" in tasks}
     sections = [training_section(log_entries), data_section(sample_counts)]
     if top1:
-        reading = "Top-1 accuracy on each set with its 95 % interval; the classes were named in words."
-        sections.insert(0, Section("Zero-shot accuracy", reading, plot_accuracy_bars(top1, chance=0.0)))
+        summary = (
+            "Top-1 accuracy on each dataset with its 95% interval. The model predicts the class whose text prompts are most "
+            "similar to the image."
+        )
+        sections.insert(0, Section("Zero-shot classification", summary, plot_accuracy_bars(top1, chance=0.0)))
     write_page(
         path,
-        "A training run",
-        "Captioned pictures in, a CLIP out.",
+        "Training report",
+        "A CLIP model trained on images with captions.",
         [*leading_sections, *sections],
         headlines,
     )
 
 
 def training_section(log_entries: Sequence[Mapping[str, Any]], highlight: str = "") -> Section:
-    """Show the loss over the pairs seen, with the checks that ran."""
-    rate = sum(line["samples_per_second"] for line in log_entries) / len(log_entries)
-    wait = sum(line["data_wait_fraction"] for line in log_entries) / len(log_entries)
-    reading = (
-        f"The loss is the surprise at which caption belongs to which picture, in nats. Training ran at "
-        f"{rate:,.0f} pairs per second and spent {format_percent(wait)} of its time waiting for data."
+    """Plot the loss and the evaluations during training.
+
+    Args:
+        log_entries: The lines of log.jsonl, at least one.
+        highlight: The evaluation dataset to draw in the accent color.
+    """
+    samples_per_second = sum(line["samples_per_second"] for line in log_entries) / len(log_entries)
+    wait_fraction = sum(line["data_wait_fraction"] for line in log_entries) / len(log_entries)
+    summary = (
+        "The loss measures how well the model matches images with their captions inside a batch; lower is better. On "
+        f"average, training processed {samples_per_second:,.0f} pairs per second and waited for data "
+        f"{format_percent(wait_fraction)} of the time."
     )
-    return Section("How it learned", reading, plot_loss(log_entries, highlight))
+    return Section("Training", summary, plot_loss(log_entries, highlight))
 
 
 def data_section(sample_counts: Mapping[str, Any]) -> Section:
-    """Account for every sample of every epoch."""
+    """List the consumed and skipped samples of every epoch."""
     rows = tuple(
         (
             f"{epoch['epoch'] + 1}" + ("" if epoch["complete"] else " (unfinished)"),
             f"{epoch['consumed']:,}",
-            ", ".join(f"{n} {reason}" for reason, n in epoch["skipped"].items()) or "0",
+            ", ".join(f"{count} {reason}" for reason, count in epoch["skipped"].items()) or "0",
             f"{epoch['substitutes']:,}",
         )
         for epoch in sample_counts["epochs"]
     )
-    reading = (
-        f"{sample_counts['found']:,} samples were found. In each finished pass, consumed and skipped add up to them exactly; "
-        f"a skipped sample's place in its batch is filled by a substitute. {sample_counts['truncated_captions']:,} captions "
-        "were longer than the text tower and were cut."
+    summary = (
+        f"The training data contains {sample_counts['found']:,} samples. In each finished epoch, consumed and skipped samples "
+        "add up to this number. A substitute takes the place of each skipped sample in its batch. "
+        f"{sample_counts['truncated_captions']:,} captions were longer than the context length and were truncated."
     )
     return Section(
-        "What it was fed", reading, ReportTable(("pass", "consumed", "skipped", "substitutes"), rows)
+        "Training data", summary, ReportTable(("epoch", "consumed", "skipped", "substitutes"), rows)
     )

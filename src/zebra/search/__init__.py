@@ -1,1 +1,1 @@
-"""Vectors and a query in; the rows nearest to it out, exactly or by an index, filtered, folded, page by page."""
+"""Vector search in a store: exact or by an index, with filters, deduplication and pages."""

@@ -1,4 +1,4 @@
-"""Rows of a store as Arrow has them in; Python values and unit vectors out."""
+"""Conversion of Arrow rows to Python values and unit vectors."""
 
 import math
 from typing import Any
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 def rows_to_python(rows: pa.Table) -> list[dict[str, Any]]:
-    """Return rows as Python values, with None for NaN and infinity: JSON has no word for them."""
+    """Return rows as Python values; NaN and infinity become None, because JSON cannot represent them."""
     return [
         {
             name: None if isinstance(cell, float) and not math.isfinite(cell) else cell
@@ -20,11 +20,11 @@ def rows_to_python(rows: pa.Table) -> list[dict[str, Any]]:
 
 
 def read_unit_vectors(rows: pa.Table) -> NDArray[np.float32]:
-    """Return the column `vector`, float32 [N, E], each of unit length (or zero)."""
+    """Return the column `vector`, float32 [N, E], at unit length; zero vectors stay zero."""
     column = rows["vector"].combine_chunks()
     array = column if isinstance(column, pa.Array) else pa.concat_arrays(column.chunks)
     flat = array.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
     vectors_NE = flat.reshape(len(rows), array.type.list_size)
-    lengths_N1 = np.maximum(np.linalg.norm(vectors_NE, axis=1, keepdims=True), 1e-30)
-    unit_NE: NDArray[np.float32] = (vectors_NE / lengths_N1).astype(np.float32)
+    norms_N1 = np.maximum(np.linalg.norm(vectors_NE, axis=1, keepdims=True), 1e-30)
+    unit_NE: NDArray[np.float32] = (vectors_NE / norms_N1).astype(np.float32)
     return unit_NE

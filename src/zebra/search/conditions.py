@@ -1,7 +1,7 @@
-"""Typed conditions on columns: rows in, a mask out; or the same condition as the index's engine takes it.
+"""Typed conditions on columns, evaluated as Arrow masks or translated to SQL for LanceDB.
 
-Both give the same answer, with one rule for what is missing: a comparison with a missing value is false, and `not`
-turns false into true, so that a condition and its opposite divide the store between them. NaN counts as missing.
+Both select the same rows. A comparison with a missing value is false, and `not` inverts it, so each row matches either
+a condition or its negation. NaN counts as missing.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,34 +25,34 @@ _KERNELS: Mapping[str, Callable[[pa.Array, pa.Scalar], pa.Array]] = {
 
 
 class Condition(Protocol):
-    """Says of every row whether it may be an answer."""
+    """A condition that each row either matches or does not."""
 
     @property
     def columns(self) -> frozenset[str]:
-        """What it looks at."""
+        """Names of the columns that the condition reads."""
 
     def mask(self, rows: pa.Table) -> pa.ChunkedArray | pa.Array:
-        """Return a boolean for every row, none of them null."""
+        """Return a boolean without nulls for every row."""
 
     def to_sql(self) -> str:
-        """Write the condition for the engine of the store; every name and value in it is quoted here."""
+        """Return the condition as SQL, with every name and value quoted."""
 
 
 @dataclass(frozen=True, slots=True)
 class FilterColumn:
-    """A column that can be filtered, brought into the form it is compared in."""
+    """A filterable column and the type that it is compared in."""
 
     name: str
     type: pa.DataType
 
     @property
     def kind(self) -> str:
-        """text, number, date or yes/no; empty for a type that cannot be compared."""
+        """text, number, date or yes/no; empty for a type that cannot be filtered."""
         return column_kind(self.type)
 
     @property
     def comparison_type(self) -> pa.DataType:
-        """The type that both engines compare in."""
+        """Type in which Arrow and SQL compare."""
         if pa.types.is_floating(self.type):
             return pa.float64()
         if self.kind in ("number", "date"):
@@ -60,21 +60,21 @@ class FilterColumn:
         return pa.bool_() if self.kind == "yes/no" else pa.string()
 
     def cast_values(self, rows: pa.Table) -> pa.ChunkedArray:
-        """Return the cells in that type; NaN as null."""
+        """Return the cells in the comparison type, with NaN as null."""
         cells = rows[self.name]
         if pa.types.is_date32(self.type):
-            cells = cells.cast(pa.int32())  # Arrow goes to int64 by this way only
+            cells = cells.cast(pa.int32())  # Arrow cannot cast date32 to int64 directly
         cells = cells.cast(self.comparison_type)
         if pa.types.is_floating(self.type):
             cells = pc.if_else(pc.is_nan(cells), pa.scalar(None, pa.float64()), cells)
         return cells
 
     def to_sql(self) -> str:
-        """Write the cells in that type; names hold no backquote (`zebra.store.schema`)."""
+        """Return the cast to the comparison type as SQL; names contain no backquote (`zebra.store.schema`)."""
         return f"CAST(`{self.name}` AS {_SQL_TYPES[self.comparison_type]})"
 
     def is_null_sql(self) -> str:
-        """Write the condition that a cell is null or NaN."""
+        """Return the condition that a cell is null or NaN as SQL."""
         null = f"`{self.name}` IS NULL"
         return f"({null} OR isnan({self.to_sql()}))" if pa.types.is_floating(self.type) else null
 
@@ -83,7 +83,7 @@ _SQL_TYPES = {pa.float64(): "DOUBLE", pa.int64(): "BIGINT", pa.bool_(): "BOOLEAN
 
 
 def column_kind(type: pa.DataType) -> str:
-    """Name the type of a column as people say it; empty for one that cannot be filtered.
+    """Return text, number, date or yes/no for a type; an empty string if it cannot be filtered.
 
     >>> column_kind(pa.int32()), column_kind(pa.list_(pa.string()))
     ('number', '')
@@ -99,7 +99,7 @@ def column_kind(type: pa.DataType) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ComparisonCondition:
-    """A cell against one value, in the column's `compared` type; a float makes both sides floats."""
+    """Comparison of a column with a value, in the column's comparison type or, for a float value, as floats."""
 
     column: FilterColumn
     operator: ComparisonOperator
@@ -107,21 +107,21 @@ class ComparisonCondition:
 
     @property
     def columns(self) -> frozenset[str]:
-        """The one."""
+        """The column."""
         return frozenset([self.column.name])
 
     def mask(self, rows: pa.Table) -> pa.ChunkedArray:
-        """Compare; false where a cell is missing."""
+        """Return the mask; missing cells are false."""
         cells = self.column.cast_values(rows)
         if self._compares_as_float:
             cells = cells.cast(pa.float64(), safe=False)
         return pc.fill_null(_KERNELS[self.operator](cells, pa.scalar(self.value, cells.type)), False)
 
     def to_sql(self) -> str:
-        """Write the comparison."""
+        """Return the comparison as SQL."""
         cells = f"CAST(`{self.column.name}` AS DOUBLE)" if self._compares_as_float else self.column.to_sql()
         compared = f"coalesce({cells} {self.operator} {sql_literal(self.value)}, false)"
-        if pa.types.is_floating(self.column.type):  # to whose order NaN is the largest of all
+        if pa.types.is_floating(self.column.type):  # SQL orders NaN above all numbers
             return f"(NOT {self.column.is_null_sql()} AND {compared})"
         return compared
 
@@ -132,95 +132,95 @@ class ComparisonCondition:
 
 @dataclass(frozen=True, slots=True)
 class ContainsCondition:
-    """A text somewhere in the cell, whether in capitals or not (Unicode's simple case folding)."""
+    """Case-insensitive substring match, with Unicode's simple case folding."""
 
     column: FilterColumn
     text: str
 
     @property
     def columns(self) -> frozenset[str]:
-        """The one."""
+        """The column."""
         return frozenset([self.column.name])
 
     def mask(self, rows: pa.Table) -> pa.ChunkedArray:
-        """Look for the text; false where a cell is missing."""
+        """Return the mask; missing cells are false."""
         cells = self.column.cast_values(rows)
         return pc.fill_null(pc.match_substring(cells, self.text, ignore_case=True), False)
 
     def to_sql(self) -> str:
-        """Write a pattern in which nothing of the text is a wildcard."""
-        plain = self.text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-        return f"coalesce({self.column.to_sql()} ILIKE {sql_literal(f'%{plain}%')}, false)"
+        """Return an ILIKE condition with the wildcards in the text escaped."""
+        escaped = self.text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+        return f"coalesce({self.column.to_sql()} ILIKE {sql_literal(f'%{escaped}%')}, false)"
 
 
 @dataclass(frozen=True, slots=True)
 class IsNullCondition:
-    """A cell that is null or NaN."""
+    """Test for null or NaN."""
 
     column: FilterColumn
 
     @property
     def columns(self) -> frozenset[str]:
-        """The one."""
+        """The column."""
         return frozenset([self.column.name])
 
     def mask(self, rows: pa.Table) -> pa.ChunkedArray:
-        """Look for nothing."""
+        """Return the mask of missing cells."""
         return pc.is_null(self.column.cast_values(rows))
 
     def to_sql(self) -> str:
-        """Write it."""
+        """Return the test as SQL."""
         return self.column.is_null_sql()
 
 
 @dataclass(frozen=True, slots=True)
 class NotCondition:
-    """The opposite."""
+    """Negation of a condition."""
 
     condition: Condition
 
     @property
     def columns(self) -> frozenset[str]:
-        """Of the condition."""
+        """Columns of the negated condition."""
         return self.condition.columns
 
     def mask(self, rows: pa.Table) -> pa.ChunkedArray:
-        """Turn the mask round."""
+        """Return the inverted mask."""
         return pc.invert(self.condition.mask(rows))
 
     def to_sql(self) -> str:
-        """Turn the expression round."""
+        """Return the negation as SQL."""
         return f"(NOT {self.condition.to_sql()})"
 
 
 @dataclass(frozen=True, slots=True)
 class BooleanCondition:
-    """Several conditions: all of them, or any."""
+    """Conjunction or disjunction of conditions."""
 
     conditions: Sequence[Condition]
     operator: Literal["AND", "OR"]
 
     @property
     def columns(self) -> frozenset[str]:
-        """Of all."""
+        """Columns of all conditions."""
         return frozenset().union(*(condition.columns for condition in self.conditions))
 
     def mask(self, rows: pa.Table) -> pa.ChunkedArray:
-        """Join the masks."""
-        join = pc.and_ if self.operator == "AND" else pc.or_
+        """Return the combined mask."""
+        combine = pc.and_ if self.operator == "AND" else pc.or_
         first, *others = self.conditions
         mask = first.mask(rows)
         for condition in others:
-            mask = join(mask, condition.mask(rows))
+            mask = combine(mask, condition.mask(rows))
         return mask
 
     def to_sql(self) -> str:
-        """Join the expressions."""
+        """Return the combined condition as SQL."""
         return "(" + f" {self.operator} ".join(condition.to_sql() for condition in self.conditions) + ")"
 
 
 def sql_literal(value: FilterValue) -> str:
-    """Write a value for the engine of the store.
+    """Return a value as an SQL literal.
 
     >>> sql_literal("o'b"), sql_literal(True), sql_literal(2.0)
     ("'o''b'", 'true', 'CAST(2.0 AS DOUBLE)')

@@ -1,17 +1,17 @@
-"""The words of a filter, and the columns of a store, in; a checked condition out.
+"""Recursive-descent parser for filters; column names and types are checked.
 
-    filter     = every {"or" every}
-    every      = term {"and" term}
-    term       = "not" term | "(" filter ")" | column test
-    test       = ("=" | "!=" | "<" | "<=" | ">" | ">=") value
-               | ["not"] "in" "(" value {"," value} ")"
-               | ["not"] "contains" text
-               | "is" ["not"] "null"
-    value      = number | text in quotes | true | false | date
-    column     = name | `name in backquotes`
+    filter       = conjunction {"or" conjunction}
+    conjunction  = term {"and" term}
+    term         = "not" term | "(" filter ")" | column predicate
+    predicate    = ("=" | "!=" | "<" | "<=" | ">" | ">=") value
+                 | ["not"] "in" "(" value {"," value} ")"
+                 | ["not"] "contains" text
+                 | "is" ["not"] "null"
+    value        = number | text in quotes | true | false | date
+    column       = name | `name in backquotes`
 
-A quote inside a text is written twice. Words of the grammar may be in capitals. Nothing of the text reaches the engine
-of the store: it is taken apart here, and what is passed on is written anew by `zebra.search.conditions`.
+A quote inside a text is doubled. Keywords are case-insensitive. The filter text itself never reaches LanceDB: it is
+parsed here, and `zebra.search.conditions` writes the SQL from the parsed condition.
 """
 
 import math
@@ -39,9 +39,9 @@ from zebra.search.conditions import (
 )
 
 MAX_FILTER_CHARS = 4096
-"""Characters of a filter."""
+"""Maximum length of a filter."""
 MAX_NESTING = 12
-"""Parentheses and `not` inside each other."""
+"""Maximum nesting of parentheses and `not`."""
 KEYWORDS = frozenset({"and", "or", "not", "in", "contains", "is", "null", "true", "false"})
 
 _TOKEN_PATTERN = re.compile(
@@ -56,13 +56,13 @@ _TOKEN_PATTERN = re.compile(
     re.VERBOSE,
 )
 _MICROSECONDS_PER_UNIT = {"s": 10**6, "ms": 10**3, "us": 1}
-"""Microseconds; nanoseconds and days go another way."""
+"""Factors for timestamp units; nanoseconds and days are handled separately."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A word of a filter, and where it stands."""
+    """A token of a filter and its position."""
 
     kind: str
     """date, number, text, column, word, mark, or end."""
@@ -71,31 +71,31 @@ class Token:
     end: int
 
     def is_one_of(self, *words: str) -> bool:
-        """Say whether it is one of some words or marks of the grammar."""
+        """Return whether the token is one of some keywords or symbols."""
         return self.kind in ("word", "mark") and self.text.lower() in words
 
 
 def list_filterable_columns(schema: pa.Schema) -> list[tuple[str, str]]:
-    """Return name and kind (text, number, date, yes/no) of the columns that a filter can look at."""
+    """Return name and kind (text, number, date, yes/no) of the filterable columns."""
     return [(field.name, column_kind(field.type)) for field in schema if column_kind(field.type)]
 
 
 def parse_filter(text: str, schema: pa.Schema) -> Condition:
-    """Read a filter, such as `width >= 640 and not caption contains "dog"`.
+    """Parse a filter, such as `width >= 640 and not caption contains "dog"`.
 
     Args:
-        schema: Of the store: names and types are checked against it.
+        schema: Schema of the store, against which names and types are checked.
 
     Raises:
-        ConfigError: The filter cannot mean anything; the message shows the place, and the nearest column's name.
+        ConfigError: The filter is invalid; the message shows the position and suggests a column name.
     """
     if len(text) > MAX_FILTER_CHARS:
-        raise ConfigError(f"the filter has {len(text):,} characters; {MAX_FILTER_CHARS:,} are the most")
+        raise ConfigError(f"the filter has {len(text):,} characters; the maximum is {MAX_FILTER_CHARS:,}")
     return _Parser(text, schema).parse()
 
 
 class _Parser:
-    """Goes through the tokens from left to right, one rule of the grammar per method."""
+    """A recursive-descent parser with one method per grammar rule."""
 
     def __init__(self, text: str, schema: pa.Schema) -> None:
         self.text = text
@@ -106,7 +106,7 @@ class _Parser:
     def parse(self) -> Condition:
         condition = self.parse_or(0)
         if self.current.kind != "end":
-            self.fail(f"{self.current.text!r} is not expected here; join conditions by and, or", self.current)
+            self.fail(f"unexpected {self.current.text!r}; combine conditions with and, or", self.current)
         return condition
 
     def parse_or(self, depth: int) -> Condition:
@@ -123,13 +123,13 @@ class _Parser:
 
     def parse_term(self, depth: int) -> Condition:
         if depth == MAX_NESTING:
-            self.fail(f"more than {MAX_NESTING} parentheses and `not` stand inside each other", self.current)
+            self.fail(f"parentheses and `not` are nested more than {MAX_NESTING} deep", self.current)
         if self.accept("not"):
             return NotCondition(self.parse_term(depth + 1))
         if self.accept("("):
-            inside = self.parse_or(depth + 1)
+            condition = self.parse_or(depth + 1)
             self.expect(")")
-            return inside
+            return condition
         return self.parse_predicate(self.parse_column())
 
     def parse_predicate(self, column: FilterColumn) -> Condition:
@@ -137,22 +137,22 @@ class _Parser:
         if token.is_one_of("=", "!=", "<", "<=", ">", ">="):
             return self.build_comparison(column, token, self.parse_value(column))
         if token.is_one_of("is"):
-            opposite = self.accept("not")
+            is_negated = self.accept("not")
             self.expect("null")
-            return NotCondition(IsNullCondition(column)) if opposite else IsNullCondition(column)
-        opposite = token.is_one_of("not")
-        if opposite:
+            return NotCondition(IsNullCondition(column)) if is_negated else IsNullCondition(column)
+        is_negated = token.is_one_of("not")
+        if is_negated:
             token = self.advance()
         if token.is_one_of("in"):
-            return _negate_if(self.parse_in_list(column), opposite)
+            return _negate_if(self.parse_in_list(column), is_negated)
         if token.is_one_of("contains"):
             if column.kind != "text":
-                self.fail(f"{column.name!r} holds {column.type}; only a text contains another", token)
+                self.fail(f"{column.name!r} holds {column.type}; contains needs a text column", token)
             value = self.advance()
             if value.kind != "text":
-                self.fail('a text in quotes belongs here, such as "dog"', value)
-            return _negate_if(ContainsCondition(column, _unquote(value)), opposite)
-        return self.fail("one of = != < <= > >= in contains is belongs here", token)
+                self.fail('expected a text in quotes, such as "dog"', value)
+            return _negate_if(ContainsCondition(column, _unquote(value)), is_negated)
+        return self.fail("expected one of = != < <= > >= in contains is", token)
 
     def parse_in_list(self, column: FilterColumn) -> Condition:
         self.expect("(")
@@ -164,29 +164,29 @@ class _Parser:
 
     def build_comparison(self, column: FilterColumn, token: Token, value: FilterValue) -> Condition:
         if column.kind == "yes/no" and token.text not in ("=", "!="):
-            self.fail(f"{column.name!r} is true or false; it can be compared by = and != alone", token)
-        operator: ComparisonOperator = token.text  # type: ignore[assignment]  # `test` looked at it
+            self.fail(f"{column.name!r} is true or false; use = or !=", token)
+        operator: ComparisonOperator = token.text  # type: ignore[assignment]  # checked by `parse_predicate`
         return ComparisonCondition(column, operator, value)
 
     def parse_column(self) -> FilterColumn:
         token = self.advance()
         if token.kind == "text":
-            self.fail("a condition begins with a column; a name with spaces stands in `backquotes`", token)
+            self.fail("a condition starts with a column; put a name with spaces in `backquotes`", token)
         if token.kind not in ("word", "column") or (token.kind == "word" and token.text.lower() in KEYWORDS):
-            self.fail("the name of a column belongs here", token)
+            self.fail("expected the name of a column", token)
         name = token.text.strip("`")
-        known = dict(list_filterable_columns(self.schema))
-        if name in known:
+        columns = dict(list_filterable_columns(self.schema))
+        if name in columns:
             return FilterColumn(name, self.schema.field(name).type)
         if name in self.schema.names:
-            held = self.schema.field(name).type
-            self.fail(f"the column {name!r} holds {held}, which cannot be filtered", token)
-        return self.fail(f"there is no column {name!r}.{suggest_name(name, known)}", token)
+            column_type = self.schema.field(name).type
+            self.fail(f"the column {name!r} holds {column_type}, which cannot be filtered", token)
+        return self.fail(f"there is no column {name!r}.{suggest_name(name, columns)}", token)
 
     def parse_value(self, column: FilterColumn) -> FilterValue:
         token = self.advance()
         if token.kind == "end":
-            self.fail(f"a value for {column.name!r} belongs here", token)
+            self.fail(f"expected a value for {column.name!r}", token)
         match column.kind:
             case "text" if token.kind == "text":
                 return _unquote(token)
@@ -196,11 +196,11 @@ class _Parser:
                 return self.parse_number(column, token)
             case "date" if token.kind in ("date", "text"):
                 return self.parse_date(column, token)
-        like = {"text": '"dog"', "yes/no": "true or false", "number": "640", "date": "2021-05-03"}
-        return self.fail(f"{column.name!r} holds {column.kind}: write {like[column.kind]}", token)
+        examples = {"text": '"dog"', "yes/no": "true or false", "number": "640", "date": "2021-05-03"}
+        return self.fail(f"{column.name!r} holds {column.kind}; write {examples[column.kind]}", token)
 
     def parse_number(self, column: FilterColumn, token: Token) -> int | float:
-        """Return an integer for a column of integers if it is one; else a number as the column would hold it."""
+        """Return an integer for an integer column if possible, else a float rounded to the column's type."""
         if not pa.types.is_floating(column.type):
             if re.fullmatch(r"[+-]?\d+", token.text):
                 return self.require_int64(int(token.text), token)
@@ -209,36 +209,36 @@ class _Parser:
             with np.errstate(over="ignore"):
                 value = float(column.type.to_pandas_dtype()(float(token.text)))
         if not math.isfinite(value):
-            self.fail(f"{token.text} is more than {column.type} can hold", token)
+            self.fail(f"{token.text} is out of range for {column.type}", token)
         return value
 
     def parse_date(self, column: FilterColumn, token: Token) -> int:
-        """Return a date in the column's unit since 1970; without a time zone, it is taken as UTC."""
-        said = _unquote(token) if token.kind == "text" else token.text
+        """Return a date as the column's unit since 1970; without a time zone, it is UTC."""
+        text = _unquote(token) if token.kind == "text" else token.text
         try:
-            moment = datetime.fromisoformat(said)
+            date = datetime.fromisoformat(text)
         except ValueError:
-            self.fail(f"{said!r} is no date such as 2021-05-03 or 2021-05-03T12:30:00", token)
-        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-        micros = (moment - _EPOCH) // timedelta(microseconds=1)
+            self.fail(f"{text!r} is not a date such as 2021-05-03 or 2021-05-03T12:30:00", token)
+        date = date.replace(tzinfo=UTC) if date.tzinfo is None else date
+        microseconds = (date - _EPOCH) // timedelta(microseconds=1)
         if pa.types.is_date32(column.type):
             unit, name = 86_400 * 10**6, "days"
         elif pa.types.is_date64(column.type):
             unit, name = 10**3, "milliseconds"
         elif column.type.unit == "ns":
-            return self.require_int64(micros * 1000, token)
+            return self.require_int64(microseconds * 1000, token)
         else:
             unit, name = (
                 _MICROSECONDS_PER_UNIT[column.type.unit],
                 {"s": "seconds", "ms": "milliseconds"}.get(column.type.unit, ""),
             )
-        if micros % unit:
-            self.fail(f"{column.name!r} holds whole {name}; leave the rest out", token)
-        return micros // unit
+        if microseconds % unit:
+            self.fail(f"{column.name!r} holds whole {name}; round the value", token)
+        return microseconds // unit
 
     def require_int64(self, value: int, token: Token) -> int:
         if abs(value) >= 2**63:
-            self.fail(f"{token.text} is more than a column of whole numbers can hold", token)
+            self.fail(f"{token.text} is out of range for an integer column", token)
         return value
 
     @property
@@ -246,13 +246,13 @@ class _Parser:
         return self.tokens[self.position]
 
     def advance(self) -> Token:
-        """Return the next token and go on; the end stays the end."""
+        """Return the current token and move to the next; the end token repeats."""
         token = self.current
         self.position = min(self.position + 1, len(self.tokens) - 1)
         return token
 
     def accept(self, word: str) -> bool:
-        """Go on if the next token is this one."""
+        """Move to the next token if the current one is `word`; return whether it was."""
         if not self.current.is_one_of(word):
             return False
         self.advance()
@@ -260,28 +260,28 @@ class _Parser:
 
     def expect(self, word: str) -> None:
         if not self.accept(word):
-            self.fail(f"{word!r} belongs here", self.current)
+            self.fail(f"expected {word!r}", self.current)
 
     def _tokenize(self) -> Iterator[Token]:
-        place = 0
-        while self.text[place:].strip():
-            match = _TOKEN_PATTERN.match(self.text, place)
+        position = 0
+        while self.text[position:].strip():
+            match = _TOKEN_PATTERN.match(self.text, position)
             if match is None:
-                start = place + len(self.text[place:]) - len(self.text[place:].lstrip())
-                quote = self.text[start] in "\"'`"
-                what = "this quote is not closed" if quote else f"{self.text[start]!r} means nothing here"
-                self.fail(what, Token("mark", self.text[start], start, start + 1))
+                start = position + len(self.text[position:]) - len(self.text[position:].lstrip())
+                is_quote = self.text[start] in "\"'`"
+                problem = "this quote is not closed" if is_quote else f"unexpected {self.text[start]!r}"
+                self.fail(problem, Token("mark", self.text[start], start, start + 1))
             kind = str(match.lastgroup)
             yield Token(kind, match[kind], match.start(kind), match.end())
-            place = match.end()
+            position = match.end()
         yield Token("end", "", len(self.text), len(self.text) + 1)
 
     def fail(self, problem: str, token: Token) -> NoReturn:
-        """Show the place under the text, of which a long one is shown in part."""
-        first = max(0, token.start - 60)
-        shown = re.sub(r"\s", " ", self.text[first : token.end + 20])
-        caret = " " * (token.start - first) + "^" * min(token.end - token.start, 60)
-        raise ConfigError(f"the filter cannot be read: {problem}\n  {shown}\n  {caret}")
+        """Raise an error that shows the position of a token in (a part of) the filter."""
+        start = max(0, token.start - 60)
+        excerpt = re.sub(r"\s", " ", self.text[start : token.end + 20])
+        caret = " " * (token.start - start) + "^" * min(token.end - token.start, 60)
+        raise ConfigError(f"invalid filter: {problem}\n  {excerpt}\n  {caret}")
 
 
 def _negate_if(condition: Condition, is_negated: Literal[True] | bool) -> Condition:

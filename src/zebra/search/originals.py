@@ -1,4 +1,4 @@
-"""A row of a store in, the picture it is about out: from its file, its tar shard or its table, wherever that lies."""
+"""Read the original image of a row from its file, tar shard or table."""
 
 import io
 from collections.abc import Iterator, Mapping
@@ -19,17 +19,17 @@ from zebra.images.decode import decode_image, read_header
 from zebra.images.formats import image_digest
 
 LOCATION_COLUMNS = ("path", "offset", "size", "location", "digest", "thumbnail")
-"""The columns that tell where a picture is; a store made by hand may lack `location`."""
+"""Columns that `read_original` needs; a store that was not written by zebra embed may lack `location`."""
 MAX_IMAGE_BYTES = 256 << 20
-"""Bytes of a picture; what is larger is something else that took its place."""
+"""Maximum size of an image file; a larger file is not the image that was embedded."""
 PREVIEW_JPEG_QUALITY = 80
 
 
 def read_original(row: Mapping[str, Any]) -> bytes | None:
-    """Return the picture's bytes as they were embedded; None if they are gone or have changed.
+    """Return the image bytes that were embedded; None if they are missing or have changed.
 
     Args:
-        row: With the columns of `WHERE`.
+        row: A row with LOCATION_COLUMNS.
     """
     try:
         for data in _iter_candidates(row):
@@ -41,32 +41,32 @@ def read_original(row: Mapping[str, Any]) -> bytes | None:
         DataError,
         MissingExtra,
         pa.ArrowException,
-    ):  # gone, out of reach, or not what it was
+    ):  # missing, unreachable, or another file
         return None
     return None
 
 
 def read_thumbnail(row: Mapping[str, Any], max_side: int) -> bytes | None:
-    """Return a JPEG of a picture, or the WebP a store may keep; None if there is none any more.
+    """Return a thumbnail as JPEG, or as stored; None if there is neither a stored one nor the original.
 
-    The store's own is taken if it is large enough, or if there is no other. It may be smaller than asked for.
+    The stored thumbnail is used if it is large enough or the original is missing. It may be smaller than requested.
 
     Args:
-        row: With the columns of `WHERE`.
-        max_side: Of the square it fits into, in pixels.
+        row: A row with LOCATION_COLUMNS.
+        max_side: Maximum width and height in pixels.
     """
-    kept: bytes | None = row["thumbnail"]
+    stored: bytes | None = row["thumbnail"]
     try:
-        if kept and max(read_header(kept, "a thumbnail").size) >= max_side:
-            return kept
+        if stored and max(read_header(stored, "a thumbnail").size) >= max_side:
+            return stored
         data = read_original(row)
-        return kept if data is None else _resize_to_jpeg(data, max_side)
-    except DataError:  # no picture after all
-        return kept
+        return stored if data is None else _resize_to_jpeg(data, max_side)
+    except DataError:  # the stored thumbnail or the original is not an image
+        return stored
 
 
 def _resize_to_jpeg(data: bytes, max_side: int) -> bytes:
-    image = decode_image(data, "a picture")
+    image = decode_image(data, "an image")
     image.thumbnail((max_side, max_side), Image.Resampling.BICUBIC, reducing_gap=2.0)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=PREVIEW_JPEG_QUALITY)
@@ -74,7 +74,7 @@ def _resize_to_jpeg(data: bytes, max_side: int) -> bytes:
 
 
 def _iter_candidates(row: Mapping[str, Any]) -> Iterator[bytes]:
-    """Yield what may be the picture; `zebra.embed.sources` says what the columns mean for each layout."""
+    """Yield bytes that may be the image; `zebra.data` defines the location columns of each layout."""
     path, offset, size = row["path"], row["offset"], row["size"]
     if size is not None and size > MAX_IMAGE_BYTES:
         return
@@ -83,11 +83,11 @@ def _iter_candidates(row: Mapping[str, Any]) -> Iterator[bytes]:
         yield blob.start_read([(offset, size)])()[0]
         return
     file = Path(path)
-    number = str(row.get("location") or "").rpartition(":")[2]
-    if file.is_dir() and number.isdecimal():
-        yield _open_source(path).read(int(number)).image
-    elif file.suffix.lower() == ".parquet" and number.isdecimal():
-        yield from _iter_parquet_bytes(file, int(number))
+    row_number = str(row.get("location") or "").rpartition(":")[2]
+    if file.is_dir() and row_number.isdecimal():
+        yield _open_source(path).read(int(row_number)).image
+    elif file.suffix.lower() == ".parquet" and row_number.isdecimal():
+        yield from _iter_parquet_bytes(file, int(row_number))
     elif file.is_file() and file.stat().st_size <= MAX_IMAGE_BYTES:
         yield file.read_bytes()
 
@@ -103,25 +103,27 @@ def _open_source(path: str) -> Source:
 
 
 def _iter_parquet_bytes(path: Path, row_number: int) -> Iterator[bytes]:
-    """Yield all bytes that a row of a Parquet file holds; its digest tells which are the picture's.
+    """Yield all bytes values in a row of a Parquet file; the digest identifies the image among them.
 
     Args:
-        row_number: Of the row, from 1.
+        row_number: Number of the row, from 1.
     """
     first = 1
     with pq.ParquetFile(path) as file:
         for group in range(file.num_row_groups):
-            rows = file.metadata.row_group(group).num_rows
-            if row_number < first + rows:
-                held = [field.name for field in file.schema_arrow if _may_hold_bytes(field.type)]
-                row = file.read_row_group(group, columns=held).slice(row_number - first, 1).to_pylist()[0]
+            num_rows = file.metadata.row_group(group).num_rows
+            if row_number < first + num_rows:
+                columns = [field.name for field in file.schema_arrow if _may_hold_bytes(field.type)]
+                row = file.read_row_group(group, columns=columns).slice(row_number - first, 1).to_pylist()[0]
                 for cell in row.values():
                     data = cell.get("bytes") if isinstance(cell, Mapping) else cell
                     if isinstance(data, bytes):
                         yield data
                 return
-            first += rows
+            first += num_rows
 
 
 def _may_hold_bytes(type: pa.DataType) -> bool:
-    return any(kind(type) for kind in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_struct))
+    return any(
+        is_type(type) for is_type in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_struct)
+    )

@@ -1,4 +1,4 @@
-"""A store in, while others write to it, and query vectors; the pictures nearest to them, page by page, out."""
+"""Searcher for a store that may grow while it is searched."""
 
 import threading
 import time
@@ -25,14 +25,14 @@ from zebra.values import Hit
 
 SearchMethod = Literal["auto", "exact", "approximate"]
 MAX_EXACT_ROWS = 1_000_000
-"""Rows up to which auto searches exactly, index or not: 1 GB of vectors of 512 numbers in memory, and below 0.1 s."""
+"""Rows up to which `auto` is exact, even with an index: 1 GB of 512-dimensional vectors and below 0.1 s a search."""
 MAX_UNINDEXED_FRACTION = 0.1
-"""Share of rows that are not in the index, all of which a search looks at, above which it should be renewed."""
+"""Share of rows outside the index above which it should be rebuilt, because each search scans them."""
 
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """One page of answers."""
+    """One page of hits."""
 
     hits: tuple[Hit, ...]
     """Best first."""
@@ -40,15 +40,15 @@ class SearchResult:
     """Whether there is a next page."""
     method: Literal["exact", "approximate"]
     recall: float | None
-    """Of the index at ten neighbours, as it was measured when it was built; None for an exact search."""
+    """Recall@10 of the index, measured when it was built; None for an exact search."""
     num_rows: int
-    """Rows of the store."""
+    """Number of rows in the store."""
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class OriginalImage:
-    """The original bytes of a picture."""
+    """The original bytes of an image."""
 
     data: bytes
     media_type: str
@@ -56,16 +56,16 @@ class OriginalImage:
 
 
 class Searcher:
-    """A store that is searched, by any number of threads; use `open_searcher`.
+    """A thread-safe searcher of a store; create it with `open_searcher`.
 
-    What other processes append is found by the next search.
+    Each search includes the rows that other processes have appended.
     """
 
     def __init__(self, store: Store, method: SearchMethod = "auto") -> None:
         self.fingerprint = store.metadata.fingerprint
-        """Of the model whose vectors these are."""
+        """Fingerprint of the model of the store."""
         self.model = store.metadata.model
-        """Where that model was loaded from: a path, or hf:org/name."""
+        """Path of that model, or hf:org/name."""
         self.embed_dim = store.metadata.embed_dim
         self.method = method
         self._snapshot = StoreSnapshot(store)
@@ -73,30 +73,32 @@ class Searcher:
 
     @property
     def hint(self) -> str:
-        """What would make searches faster, for people to read; mostly empty."""
+        """Message that says how to make searches faster; usually empty."""
         snapshot = self._snapshot
-        rows, command = len(snapshot), f"zebra search {snapshot.store.path} --index"
-        if self.method == "exact" or (self.method == "auto" and rows <= MAX_EXACT_ROWS):
+        num_rows, command = len(snapshot), f"zebra search {snapshot.store.path} --index"
+        if self.method == "exact" or (self.method == "auto" and num_rows <= MAX_EXACT_ROWS):
             return ""
         if snapshot.index_metadata is None:
-            return f"{snapshot.store.path} has {rows:,} pictures and no index; make one with: {command}"
-        outside = rows - (snapshot.num_indexed or 0)
-        if outside > MAX_UNINDEXED_FRACTION * rows:
-            return f"{outside:,} of {rows:,} pictures are not in the index yet; renew it with: {command}"
+            return f"{snapshot.store.path} has {num_rows:,} images and no index. Build one with: {command}"
+        num_unindexed = num_rows - (snapshot.num_indexed or 0)
+        if num_unindexed > MAX_UNINDEXED_FRACTION * num_rows:
+            return (
+                f"{num_unindexed:,} of {num_rows:,} images are not in the index. Rebuild it with: {command}"
+            )
         return ""
 
     def __len__(self) -> int:
         return len(self._refresh_snapshot())
 
     def warm_up(self) -> None:
-        """Read now what the first search would read: for an exact search, all vectors."""
+        """Load the data of the first search now; for exact search, all vectors."""
         snapshot = self._refresh_snapshot()
         if self._choose_index(snapshot) is None:
             _ = snapshot.flat_index
 
     @property
     def filterable_columns(self) -> list[tuple[str, str]]:
-        """Name and kind (text, number, date, yes/no) of the columns that can be filtered."""
+        """Name and kind (text, number, date, yes/no) of the filterable columns."""
         return list_filterable_columns(self._snapshot.schema)
 
     def search(
@@ -114,46 +116,46 @@ class Searcher:
         """Find the rows nearest to a query.
 
         Args:
-            query_E: A tensor or array [E] of any length but zero; what the store's model made of words or a picture,
-                or a sum of such (`zebra.search.query.combine`).
-            k: Hits on a page.
-            offset: Hits on the pages before it.
-            where: A filter (`zebra.search.filter_parser`); rows that it does not let through are no answers.
-            min_score: Least cosine of a hit.
-            dedup: Cosine from which on a row counts as a near duplicate of a better one, and is folded into it.
-            columns: That hits carry; None for all but the vector and the thumbnail.
-            exclude: Ids that are no answers.
+            query_E: A nonzero tensor or array [E]: the vector of a text or image by the store's model, or a weighted
+                sum (`zebra.search.query.combine_vectors`).
+            k: Number of hits.
+            offset: Number of hits to skip: those of the pages before.
+            where: A filter (`zebra.search.filter_parser`) that hits must match.
+            min_score: Minimum cosine of a hit.
+            dedup: Cosine from which a row is a near duplicate of a better one, and is listed under it.
+            columns: Columns of the hits; None for all but the vector and the thumbnail.
+            exclude: Ids that are never hits.
 
         Raises:
-            ConfigError: The query, the filter (with the place in it), a column or a number cannot mean anything.
-            StoreError: The store has been damaged since it was opened.
+            ConfigError: The query, the filter, a column or a number is invalid.
+            StoreError: The store was damaged after it was opened.
         """
-        began = time.perf_counter()
-        wish = PageRequest(k=k, offset=offset, min_score=min_score, dedup=dedup, exclude=tuple(exclude))
+        start_time = time.perf_counter()
+        request = PageRequest(k=k, offset=offset, min_score=min_score, dedup=dedup, exclude=tuple(exclude))
         query = normalize_query(query_E, self.embed_dim)
         snapshot = self._refresh_snapshot()
-        shown = self._resolve_columns(snapshot, columns)
+        column_names = self._resolve_columns(snapshot, columns)
         condition = parse_filter(where, snapshot.schema) if where else None
         index = self._choose_index(snapshot)
 
-        def nearest(count: int) -> RankedRows:
+        def find_nearest(count: int) -> RankedRows:
             if index is not None:
-                written = condition.to_sql() if condition else None
-                return search_ivf_index(snapshot.store, index, query, count, shown, written)
-            allowed_N = snapshot.filter_mask(where, condition) if where and condition else None
-            return snapshot.search_exact(query, count, allowed_N)
+                sql = condition.to_sql() if condition else None
+                return search_ivf_index(snapshot.store, index, query, count, column_names, sql)
+            mask_N = snapshot.filter_mask(where, condition) if where and condition else None
+            return snapshot.search_exact(query, count, mask_N)
 
-        hits, more = build_page(nearest, wish, shown)
+        hits, has_more = build_page(find_nearest, request, column_names)
         method: Literal["exact", "approximate"] = "exact" if index is None else "approximate"
         recall = None if index is None else index.recall
-        return SearchResult(hits, more, method, recall, len(snapshot), time.perf_counter() - began)
+        return SearchResult(hits, has_more, method, recall, len(snapshot), time.perf_counter() - start_time)
 
     def require_fingerprint(self, fingerprint: str) -> None:
-        """Refuse queries of another model than the one whose vectors are here; StoreError names both."""
+        """Check that queries come from the model of the store; StoreError if they do not."""
         self._snapshot.store.require_fingerprint(fingerprint)
 
     def read_vectors(self, ids: Sequence[str]) -> NDArray[np.float32]:
-        """Return the vectors [N, E] of some rows: "more like this".
+        """Return the vectors of rows, float32 [N, E], for searches like them.
 
         Raises:
             ConfigError: An id is not in the store.
@@ -161,20 +163,20 @@ class Searcher:
         return self._refresh_snapshot().read_vectors(ids)
 
     def read_row(self, id: str) -> dict[str, object] | None:
-        """Return the columns of one row without vector and thumbnail; None if it is not there."""
+        """Return the columns of one row without vector and thumbnail; None if there is no such row."""
         snapshot = self._refresh_snapshot()
         return snapshot.read_row(id, self._resolve_columns(snapshot, None))
 
     def read_image(self, id: str) -> OriginalImage | None:
-        """Return the original bytes; None if the row or its file is gone, or the file is another one by now."""
+        """Return the original image; None if the row or its file is missing, or the file has changed."""
         row = self._read_location(id)
         data = None if row is None else read_original(row)
         return None if data is None else OriginalImage(data, media_type(data))
 
     def read_thumbnail(self, id: str, max_side: int = 256) -> bytes | None:
-        """Return a JPEG or WebP that fits into a square; None if there is neither the picture nor a small one of it.
+        """Return a JPEG or WebP thumbnail; None if there is neither a stored one nor the original.
 
-        The store's own, which may be smaller, is taken if it is large enough or nothing else is left.
+        The stored thumbnail is used if it is large enough or the original is missing. It may be smaller.
         """
         row = self._read_location(id)
         return None if row is None else read_thumbnail(row, max_side)
@@ -184,7 +186,7 @@ class Searcher:
         return snapshot.read_row(id, [name for name in LOCATION_COLUMNS if name in snapshot.schema.names])
 
     def _refresh_snapshot(self) -> StoreSnapshot:
-        """Return the store as it is now; while another thread is at it, as it was."""
+        """Return the latest snapshot, or the current one while another thread refreshes it."""
         if self._refresh_lock.acquire(blocking=False):
             try:
                 self._snapshot = self._snapshot.latest()
@@ -193,27 +195,27 @@ class Searcher:
         return self._snapshot
 
     def _choose_index(self, snapshot: StoreSnapshot) -> IndexMetadata | None:
-        """Return the index if it is to be used, else None: then the search is exact.
+        """Return the index to use, or None for exact search.
 
         Raises:
-            ConfigError: It is asked for, and there is none.
+            ConfigError: `method` is "approximate", and there is no index.
         """
         if self.method == "exact" or (self.method == "auto" and len(snapshot) <= MAX_EXACT_ROWS):
             return None
         if self.method == "approximate" and snapshot.index_metadata is None and len(snapshot):
             path = snapshot.store.path
             raise ConfigError(
-                f"{path} has no index for approximate search; make one with: zebra search {path} --index"
+                f"{path} has no index for approximate search. Build one with: zebra search {path} --index"
             )
         return snapshot.index_metadata
 
     def _resolve_columns(self, snapshot: StoreSnapshot, columns: Sequence[str] | None) -> list[str]:
-        known = snapshot.schema.names
+        names = snapshot.schema.names
         if columns is None:
-            return [name for name in known if name not in LARGE_COLUMNS]
+            return [name for name in names if name not in LARGE_COLUMNS]
         for name in columns:
-            if name not in known:
-                raise ConfigError(f"{snapshot.store.path} has no column {name!r}.{suggest_name(name, known)}")
+            if name not in names:
+                raise ConfigError(f"{snapshot.store.path} has no column {name!r}.{suggest_name(name, names)}")
         return list(columns)
 
 

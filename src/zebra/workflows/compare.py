@@ -1,4 +1,4 @@
-"""`zebra compare`: folders of evaluations in; scores side by side, paired tests and published numbers out."""
+"""`zebra compare`: scores of several runs with paired tests and published numbers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from zebra.config.compare import CompareConfig
 from zebra.data.benchmarks.catalog import find_catalog_entry
 from zebra.errors import DataError
 from zebra.evaluators.results_io import ResultRecord, read_latest_results, read_predictions
@@ -16,48 +17,48 @@ from zebra.values import Score
 
 @dataclass(frozen=True, slots=True)
 class ComparisonRow:
-    """One metric of one task on one set."""
+    """One metric of one task on one dataset, for all runs."""
 
     dataset: str
     task: str
     metric: str
     scores: tuple[Score | None, ...]
-    """A score for each run; None where it was not measured."""
+    """One score for each run; None if the run does not have it."""
     published_scores: str
-    """What the paper prints for this set and task; empty where nothing is known."""
+    """The numbers that the paper reports for this dataset and task; empty if there are none."""
     comparisons: Mapping[str, PairedComparison]
-    """The first run against others, by their folder, where both left predictions of right and wrong."""
+    """Run → the first run against it; only for runs with predictions of the same task."""
 
 
-def run(run_dirs: Sequence[str]) -> list[ComparisonRow]:
-    """Compare the runs.
+def run(config: CompareConfig) -> list[ComparisonRow]:
+    """Compare runs: the first against each other one.
 
     Raises:
-        DataError: A folder has no results, or two runs scored different data under one name.
+        DataError: A directory has no results, or two runs scored different data under one name.
     """
-    runs = [read_latest_results(Path(folder)) for folder in run_dirs]
-    keys = list(dict.fromkeys(key for results in runs for key in results))
+    records_by_run = [read_latest_results(Path(path)) for path in config.runs]
+    keys = list(dict.fromkeys(key for records in records_by_run for key in records))
     rows = []
     for key in keys:
-        name, task, metric = key
-        found = [results.get(key) for results in runs]
-        _require_same_data(run_dirs, found)
-        against = _compare_predictions(run_dirs, found, name, task) if metric == "top1" else {}
-        scores = tuple(None if result is None else result.score for result in found)
-        rows.append(
-            ComparisonRow(name, task, metric, scores, _format_published_scores(name, task, metric), against)
-        )
+        dataset, task, metric = key
+        records = [by_key.get(key) for by_key in records_by_run]
+        _require_same_data(config.runs, records)
+        comparisons = _compare_predictions(config.runs, records, dataset, task) if metric == "top1" else {}
+        scores = tuple(None if record is None else record.score for record in records)
+        published_scores = _format_published_scores(dataset, task, metric)
+        rows.append(ComparisonRow(dataset, task, metric, scores, published_scores, comparisons))
     return rows
 
 
 def _require_same_data(run_dirs: Sequence[str], records: Sequence[ResultRecord | None]) -> None:
-    digests = {
-        result.dataset_digest: folder for folder, result in zip(run_dirs, records, strict=True) if result
+    run_by_digest = {
+        record.dataset_digest: run_dir for run_dir, record in zip(run_dirs, records, strict=True) if record
     }
-    if len(digests) > 1:
-        name = next(result.dataset for result in records if result)
+    if len(run_by_digest) > 1:
+        dataset = next(record.dataset for record in records if record)
         raise DataError(
-            f"{' and '.join(digests.values())} scored different data under the name {name}; evaluate them on one copy"
+            f"{' and '.join(run_by_digest.values())} scored different data under the name {dataset}. "
+            "Evaluate all models on the same copy of the dataset."
         )
 
 
@@ -65,15 +66,15 @@ def _compare_predictions(
     run_dirs: Sequence[str], records: Sequence[ResultRecord | None], dataset: str, task: str
 ) -> dict[str, PairedComparison]:
     tables = [
-        read_predictions(Path(folder) / "predictions", dataset, task) if result else None
-        for folder, result in zip(run_dirs, records, strict=True)
+        read_predictions(Path(run_dir) / "predictions", dataset, task) if record else None
+        for run_dir, record in zip(run_dirs, records, strict=True)
     ]
     first = tables[0]
     if first is None:
         return {}
     return {
-        folder: compare_paired(_to_sample_scores(first), _to_sample_scores(table))
-        for folder, table in zip(run_dirs[1:], tables[1:], strict=True)
+        run_dir: compare_paired(_to_sample_scores(first), _to_sample_scores(table))
+        for run_dir, table in zip(run_dirs[1:], tables[1:], strict=True)
         if table is not None
     }
 
@@ -83,15 +84,15 @@ def _to_sample_scores(table: pa.Table) -> SampleScores:
 
 
 def _format_published_scores(dataset: str, task: str, metric: str) -> str:
-    """Return the paper's numbers, in per cent, with the model and how far they are verified."""
+    """Format the paper's numbers, in percent, with the model and the source of each number."""
     try:
-        record = find_catalog_entry(dataset.removeprefix("wds_"))
+        entry = find_catalog_entry(dataset.removeprefix("wds_"))
     except DataError:
         return ""
-    kind = task if task in ("zero-shot", "linear-probe") else None
-    own = {"accuracy": "top1", "map": "map", "map11": "map11"}.get(record.metric, record.metric)
+    catalog_task = task if task in ("zero-shot", "linear-probe") else None
+    main_metric = {"accuracy": "top1", "map": "map", "map11": "map11"}.get(entry.metric, entry.metric)
     return ", ".join(
-        f"{one.value} ({one.model}) [{one.source}]"
-        for one in record.published_scores
-        if one.task == kind and (one.metric or own) == metric
+        f"{published.value} ({published.model}) [{published.source}]"
+        for published in entry.published_scores
+        if published.task == catalog_task and (published.metric or main_metric) == metric
     )

@@ -16,6 +16,7 @@ from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
 from zebra.protocols.robustness import ShiftRobustness, evaluate_robustness
 from zebra.protocols.zero_shot import classify_zero_shot
+from zebra.report.demo import FINAL_MODEL
 from zebra.train.checkpoint import list_checkpoints, load_checkpoint
 from zebra.values import Embeddings, Score
 
@@ -23,7 +24,6 @@ STANDARD_DATASET = "seen-kinds"
 SHIFTED_DATASETS = ("sketch", "inverted", "noisy")
 IMAGES_PER_DATASET = 400
 """Of each set, evenly spread: enough for a line, few enough for every checkpoint."""
-FINAL_MODEL = "this model"
 BATCH = 100
 
 

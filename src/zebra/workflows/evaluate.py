@@ -1,6 +1,6 @@
-"""`zebra evaluate`: a model and data sets in; scores with intervals, predictions and a report out.
+"""`zebra evaluate`: scores of one model on datasets, with intervals, predictions and a report.
 
-Pictures pass the image tower once, whatever is measured (`embeddings.py`); everything after that works on vectors.
+The image encoder runs once per image for all tasks (`evaluators/embeddings.py`); the protocols work on vectors.
 """
 
 import time
@@ -21,8 +21,7 @@ from zebra.data.benchmarks.tasks import (
 from zebra.errors import ConfigError
 from zebra.evaluators.datasets import load_dataset
 from zebra.evaluators.embeddings import embed_source
-from zebra.evaluators.limitations import LIMITATIONS as LIMITS
-from zebra.evaluators.limitations import list_limitation_datasets
+from zebra.evaluators.limitations import LIMITATIONS, list_limitation_datasets
 from zebra.evaluators.linear_probe import evaluate_multilabel_probe, evaluate_probes, load_train_split
 from zebra.evaluators.results import TaskResult, create_out_dir, save_results
 from zebra.evaluators.results_io import EvalMetrics
@@ -40,69 +39,74 @@ from zebra.values import Embeddings
 
 
 def run(
-    config: EvaluateConfig, *, callback: Callable[[TaskResult], None] = lambda _outcome: None
+    config: EvaluateConfig, *, callback: Callable[[TaskResult], None] = lambda _result: None
 ) -> EvalMetrics:
     """Evaluate and write `out/metrics.json`, `out/results.jsonl`, `out/predictions/` and `out/report.html`.
 
+    Args:
+        config: Model, datasets and tasks.
+        callback: Called with each result.
+
     Raises:
-        WeightsError: The model is not whole.
-        DataError: A set is incomplete or damaged, or does not suit what is asked; a subset is never scored in silence.
-        ConfigError: No task suits any of the sets.
+        WeightsError: The model is incomplete.
+        DataError: A dataset is incomplete, damaged or not suitable for a task. No dataset is scored in part.
+        ConfigError: Two datasets have the same name, or no task is possible on any dataset.
     """
-    out = create_out_dir(config.out)
+    out_dir = create_out_dir(config.out)
     names = tuple(
         name
-        for told in config.datasets
-        for name in (list_limitation_datasets(config.data_root) if told == LIMITS else (told,))
+        for dataset in config.datasets
+        for name in (list_limitation_datasets(config.data_root) if dataset == LIMITATIONS else (dataset,))
     )
-    sets = [load_dataset(name, config.split, config.data_root) for name in names]
-    repeated = [name for name, count in Counter(benchmark.name for benchmark in sets).items() if count > 1]
-    if repeated:
+    benchmarks = [load_dataset(name, config.split, config.data_root) for name in names]
+    counts = Counter(benchmark.name for benchmark in benchmarks)
+    if duplicates := [name for name, count in counts.items() if count > 1]:
         raise ConfigError(
-            f"two of the data sets are called {repeated[0]}, and their scores would take each other's place; "
-            "evaluate them one by one, or rename a folder"
+            f"two datasets have the name {duplicates[0]!r}, which identifies their scores. Rename a folder, or evaluate "
+            "them one by one."
         )
     clip = load(config.model, precision=config.precision)
-    outcomes: list[TaskResult] = []
-    for name, benchmark in zip(names, sets, strict=True):
-        began = time.perf_counter()
-        for measured in evaluate_dataset(clip, benchmark, name, config):
-            outcomes.append(replace(measured, seconds=round(time.perf_counter() - began, 3)))
-            callback(outcomes[-1])
-            began = time.perf_counter()
-    if not outcomes:
+    results: list[TaskResult] = []
+    for name, benchmark in zip(names, benchmarks, strict=True):
+        start = time.perf_counter()
+        for result in evaluate_dataset(clip, benchmark, name, config):
+            results.append(replace(result, seconds=round(time.perf_counter() - start, 3)))
+            callback(results[-1])
+            start = time.perf_counter()
+    if not results:
         raise ConfigError(
-            f"none of the tasks {', '.join(config.tasks)} suits any of the sets; labelled sets take zero-shot, "
-            "prompts, prompt-search, linear-probe and few-shot, captioned ones retrieval, others compositionality"
+            f"none of the tasks {', '.join(config.tasks)} is possible on any of the datasets. Datasets with labels take "
+            "zero-shot, prompts, prompt-search, linear-probe and few-shot; datasets with captions take retrieval; "
+            "SugarCrepe and Winoground take compositionality."
         )
-    metrics = save_results(out, clip, config.model, outcomes, split=config.split, seed=config.seed)
-    from zebra.report.evaluation import write_evaluation_report  # matplotlib takes a second to import
+    metrics = save_results(out_dir, clip, config.model, results, split=config.split, seed=config.seed)
+    from zebra.report.evaluation import write_evaluation_report  # importing matplotlib takes a second
 
-    write_evaluation_report(out / "report.html", clip, config.model, outcomes)
+    write_evaluation_report(out_dir / "report.html", clip, config.model, results)
     return metrics
 
 
 def evaluate_dataset(
     clip: Bundle, benchmark: AnyBenchmark, dataset: str, config: EvaluateConfig
 ) -> Iterator[TaskResult]:
-    """Measure what was asked for and suits a set."""
+    """Yield the results of all requested tasks that are possible on a dataset."""
     tasks = config.tasks
     match benchmark:
         case ClassificationBenchmark():
             prompts = resolve_prompts(benchmark, config.prompts)
             if "zero-shot" in tasks or "prompts" in tasks:
-                ensemble, *rungs = evaluate_zero_shot(clip, benchmark, prompts).task_results()
-                yield from [ensemble] if "zero-shot" in tasks else []
-                yield from rungs if "prompts" in tasks else []
+                all_prompts, *ablations = evaluate_zero_shot(clip, benchmark, prompts).task_results()
+                yield from [all_prompts] if "zero-shot" in tasks else []
+                yield from ablations if "prompts" in tasks else []
             if "prompt-search" in tasks:
                 yield evaluate_prompt_search(clip, benchmark, prompts, config.seed)
             if "linear-probe" in tasks or "few-shot" in tasks:
                 train = load_train_split(dataset, benchmark, config)
-                probed = evaluate_probes(
+                probes = evaluate_probes(
                     clip, benchmark, train, prompts, config.shots, config.repeats, config.seed
                 )
-                yield from [probed.linear_probe()] if "linear-probe" in tasks else []
-                yield from probed.few_shot() if "few-shot" in tasks else []
+                yield from [probes.linear_probe()] if "linear-probe" in tasks else []
+                yield from probes.few_shot() if "few-shot" in tasks else []
         case MultilabelBenchmark():
             if "zero-shot" in tasks:
                 yield evaluate_zero_shot_multilabel(

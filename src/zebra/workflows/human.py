@@ -1,4 +1,4 @@
-"""`zebra human`: a labelled set in; its pictures as questions to a person, in a seeded order, and the answers kept."""
+"""`zebra human`: a quiz that asks one person to label the images of a dataset (CLIP §4)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from zebra.config.human import HumanConfig
 from zebra.data.benchmarks.tasks import ClassificationBenchmark
 from zebra.errors import ConfigError, suggest_name
 from zebra.evaluators.human import QuizDataset, accepts_class_numbers
@@ -23,41 +24,41 @@ from zebra.values import Record
 
 @dataclass(frozen=True, slots=True)
 class QuizSession:
-    """What a person is still to be asked, and where the answers go."""
+    """Open questions of one person, and the file of answers."""
 
     dataset: QuizDataset
     questions: tuple[int, ...]
-    """Positions in the set, in the order to ask."""
+    """Indices of the images to ask, in order."""
     num_answered: int
-    """Questions that this person has answered with as many shots in earlier sittings."""
+    """Questions that this person answered in earlier sessions with the same number of shots."""
     examples: tuple[tuple[Image.Image, ...], ...]
-    """For each class its pictures to be shown before; empty without shots."""
+    """Example images of each class, to show before the questions; empty without shots."""
     answers_path: Path
     person: str
     shots: int
 
     @property
     def classnames(self) -> tuple[str, ...]:
-        """What can be answered."""
+        """The possible answers."""
         return self.dataset.classnames
 
     @property
     def accepts_numbers(self) -> bool:
-        """Whether classes can be named by number: not where their names are numbers."""
+        """Whether an answer can be a class number; False if the class names are numbers."""
         return accepts_class_numbers(self.classnames)
 
     def read_question(self, position: int) -> Record:
-        """Read one question."""
+        """Read the image of a question."""
         return self.dataset.benchmark.source.read(position)
 
     def save_answer(self, record: Record, label: int | None) -> None:
-        """Write down an answer: a class index, or None for "I don't know"."""
+        """Append an answer to the file: a label, or None for "I don't know"."""
         append_answer(
             self.answers_path, HumanAnswer(self.person, record.id, label, self.shots), self.classnames
         )
 
     def evaluate_answers(self) -> dict[int, HumanAccuracy]:
-        """Return shots → the row of Table 2, over everyone in the file of answers."""
+        """Return shots → row of Table 2, for all people in the file of answers."""
         answers = read_answers(self.answers_path, self.classnames, self.dataset.labels)
         return {
             shots: evaluate_humans(answers, self.dataset.labels, shots)
@@ -65,57 +66,50 @@ class QuizSession:
         }
 
 
-def open_quiz(dataset: Path, answers_path: Path, person: str, shots: int = 0, seed: int = 0) -> QuizSession:
-    """Open a quiz where this person left it.
+def run(config: HumanConfig) -> QuizSession:
+    """Open a quiz, without the questions that this person has already answered.
 
-    Each person has an order of their own. The examples are the same for all: of the split `train` where the set has
-    one, else of `test`, and then they are not asked.
-
-    Args:
-        dataset: A CLIP_benchmark folder; its split `test` is asked.
-        answers_path: The CSV file of answers, new or to be added to, also by others.
-        person: A name or number that tells people apart.
-        shots: Examples of each class to show before; the paper has 0, 1 and 2.
-        seed: Of the order and the examples.
+    Each person has a different order of questions. The examples are the same for everyone. They are from the split
+    `train` if the dataset has one, else from `test`; then they are not asked.
 
     Raises:
-        ConfigError: No person, or a negative number of shots.
-        DataError: The set or the file of answers is not whole, or a class has too few pictures for the shots.
+        DataError: The dataset or the file of answers is damaged, or a class has too few images for the shots.
     """
-    if not person.strip():
-        raise ConfigError("--person is empty; give everyone a name, or a number, that tells them apart")
-    if shots < 0:
-        raise ConfigError(f"--shots {shots}: show 0 or more examples of each class; the paper has 0, 1 and 2")
-    answers_path.parent.mkdir(parents=True, exist_ok=True)  # rather than fail at the first answer
-    asked = QuizDataset(dataset)
-    kept = answers_path.exists() and answers_path.stat().st_size
-    answers = read_answers(answers_path, asked.classnames, asked.labels) if kept else ()
-    done = {answer.image_id for answer in answers if (answer.person, answer.shots) == (person, shots)}
+    answers_path = Path(config.out)
+    answers_path.parent.mkdir(parents=True, exist_ok=True)  # fail now, not at the first answer
+    dataset = QuizDataset(Path(config.dataset))
+    has_answers = answers_path.exists() and answers_path.stat().st_size
+    answers = read_answers(answers_path, dataset.classnames, dataset.labels) if has_answers else ()
+    answered_ids = {
+        answer.image_id
+        for answer in answers
+        if (answer.person, answer.shots) == (config.person, config.shots)
+    }
     return QuizSession(
-        dataset=asked,
+        dataset=dataset,
         questions=tuple(
             position
-            for position in asked.question_order(person, shots, seed)
-            if asked.ids[position] not in done
+            for position in dataset.question_order(config.person, config.shots, config.seed)
+            if dataset.ids[position] not in answered_ids
         ),
-        num_answered=len(done),
+        num_answered=len(answered_ids),
         examples=tuple(
-            tuple(_load_image(asked.example_benchmark, position) for position in positions)
-            for positions in asked.sample_examples(shots, seed)
+            tuple(_load_image(dataset.example_benchmark, position) for position in positions)
+            for positions in dataset.sample_examples(config.shots, config.seed)
         ),
         answers_path=answers_path,
-        person=person,
-        shots=shots,
+        person=config.person,
+        shots=config.shots,
     )
 
 
 def parse_class_answer(text: str, classnames: Sequence[str]) -> int | None:
-    """Return the class that a person means: by name, the beginning of one name alone, or number from 1; None for `?`.
+    """Return the label of an answer: a class name, an unambiguous prefix, or a number from 1; None for `?`.
 
-    Numbers do not count where class names are numbers themselves.
+    Numbers are not accepted if class names are numbers.
 
     Raises:
-        ConfigError: No class, or more than one, is meant.
+        ConfigError: The answer matches no class, or more than one.
 
     >>> parse_class_answer("ze", ["horse", "zebra"]), parse_class_answer("1", ["horse", "zebra"]), parse_class_answer("?", ["horse"])
     (1, 0, None)
@@ -128,14 +122,15 @@ def parse_class_answer(text: str, classnames: Sequence[str]) -> int | None:
         return names.index(text.casefold())
     if accepts_class_numbers(classnames) and text.isdecimal() and 1 <= int(text) <= len(names):
         return int(text) - 1
-    meant = [number for number, name in enumerate(names) if name.startswith(text.casefold())]
-    if len(meant) == 1:
-        return meant[0]
-    if meant and text:
-        several = ", ".join(classnames[number] for number in meant[:8])
-        raise ConfigError(f"{text!r} may be {several}{', …' if len(meant) > 8 else ''}; write more of it")
+    matches = [label for label, name in enumerate(names) if name.startswith(text.casefold())]
+    if len(matches) == 1:
+        return matches[0]
+    if matches and text:
+        candidates = ", ".join(classnames[label] for label in matches[:8])
+        more = ", …" if len(matches) > 8 else ""
+        raise ConfigError(f"{text!r} is ambiguous: {candidates}{more}. Type more letters.")
     raise ConfigError(
-        f"no class {text!r}; {UNKNOWN_ANSWER} if you don't know.{suggest_name(text, classnames)[:300]}"
+        f"no class {text!r}. Type {UNKNOWN_ANSWER} if you don't know.{suggest_name(text, classnames)[:300]}"
     )
 
 

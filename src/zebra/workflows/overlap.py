@@ -1,9 +1,9 @@
-"""`zebra overlap`: training data and evaluation sets in; near duplicates, and what they did to accuracy, out (CLIP §5).
+"""`zebra overlap`: near duplicates of evaluation images in training data (CLIP §5).
 
-1. a small detector is trained on distorted copies of the training pictures (`train/detector.py`)
-2. every training picture passes it once, in blocks; each evaluation picture keeps its nearest
-3. perceptual hashes find what the detector is not needed for: copies that were only rescaled or compressed anew
-4. accuracy on all, on the clean and on the overlapping pictures is compared
+1. Train a small detector on distorted copies of the training images (`train/duplicate_detector.py`).
+2. Embed all training images with it, block by block, and find the nearest one of each evaluation image.
+3. Compare perceptual hashes, which find copies that were only rescaled or recompressed.
+4. Compare accuracy on all images, on those without a duplicate (clean) and on those with one (overlap).
 """
 
 import csv
@@ -28,56 +28,51 @@ from zebra.evaluators.results import create_out_dir
 from zebra.evaluators.zero_shot import evaluate_zero_shot
 from zebra.images.decode import decode_image
 from zebra.images.distort import distort_image
-from zebra.images.perceptual_hash import compute_perceptual_hashes
-from zebra.images.perceptual_hash import find_nearest_hashes as nearest_hash
+from zebra.images.perceptual_hash import compute_perceptual_hashes, find_nearest_hashes
 from zebra.pretrained.load import load
 from zebra.protocols.overlap import OverlapScores, bonferroni_correction, evaluate_overlap
 from zebra.train.duplicate_detector import IMAGE_SIZE, DuplicateDetector, train_duplicate_detector
 
 MAX_DETECTOR_IMAGES = 20_000
-"""Training pictures that the detector learns from at most, evenly spread."""
+"""Most training images for the detector, evenly spaced."""
 FALSE_POSITIVE_RATE = 0.01
-"""Share of pictures without a duplicate that are marked all the same; the paper set its thresholds by eye, for few."""
+"""Target share of clean images that the threshold marks as duplicates; the paper chose its thresholds by eye."""
 NUM_PROBES = 512
-"""Distorted training pictures whose nearest others show how near a wrong one comes."""
+"""Distorted training images that calibrate the threshold."""
 MAX_HASH_DISTANCE = 2
-"""Bits by which the hashes of one picture may differ."""
+"""Largest number of different bits between the hashes of duplicates."""
 TRAIN_IMAGES_PER_BLOCK = 256
 MAX_SIDE_PIXELS = 256
-"""Longer side to which pictures are brought when they are opened; the detector sees 64 pixels."""
+"""Longer side of an image after loading; the detector uses 64 pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class NearestPair:
-    """An evaluation picture and its nearest one in training."""
+    """An evaluation image and its nearest training image."""
 
     dataset: str
     id: str
     train_location: str
     cosine: float
     hash_distance: int
-    """By which their perceptual hashes differ: of the nearest by hash, which may be another picture."""
+    """Bits that differ from the nearest perceptual hash, which may belong to another training image."""
     is_duplicate: bool
 
 
 @dataclass(frozen=True, slots=True)
 class OverlapResult:
-    """What was found in one set."""
+    """Overlap of one dataset with the training data."""
 
     dataset: str
     threshold: float
     scores: OverlapScores
     corrected_p_value: float | None
-    """The binomial test's p times the number of sets tested (Bonferroni)."""
-
-
-Watch = Callable[[str, int, int], None]
-"""Told what is being done, how far it is, and of how many."""
+    """p-value of the binomial test after Bonferroni correction."""
 
 
 @dataclass(slots=True)
 class NearestTrainImages:
-    """The nearest training picture of each evaluation picture so far."""
+    """Nearest training image of each evaluation image so far."""
 
     cosine_N: NDArray[np.float32]
     location_N: list[str]
@@ -85,85 +80,98 @@ class NearestTrainImages:
 
 
 def run(
-    config: OverlapConfig, callback: Callable[[str, int, int], None] = lambda _what, _done, _total: None
+    config: OverlapConfig, callback: Callable[[str, int, int], None] = lambda _phase, _done, _total: None
 ) -> list[OverlapResult]:
-    """Look for duplicates, write `out/overlap.json` and `out/pairs.csv` (the nearest pairs first, to be looked at).
+    """Find duplicates; write `out/overlap.json` and `out/pairs.csv`, which lists the nearest pairs first.
+
+    Args:
+        config: Model, training data and evaluation datasets.
+        callback: Called with the phase, the number of steps done and their total.
 
     Raises:
-        ConfigError: A set is not one of labelled pictures.
-        DataError: The training data cannot be read, or holds too few pictures to train a detector.
+        ConfigError: A dataset is not a classification dataset.
+        DataError: The training data cannot be read, or has too few images to train a detector.
     """
-    out = create_out_dir(config.out)
-    sets = [load_dataset(name, "test", config.data_root) for name in config.datasets]
-    labelled = [benchmark for benchmark in sets if isinstance(benchmark, ClassificationBenchmark)]
-    if len(labelled) < len(sets):
-        raise ConfigError("overlap is measured on labelled sets; leave captioned and multilabel ones out")
+    out_dir = create_out_dir(config.out)
+    datasets = [load_dataset(name, "test", config.data_root) for name in config.datasets]
+    benchmarks = [dataset for dataset in datasets if isinstance(dataset, ClassificationBenchmark)]
+    if len(benchmarks) < len(datasets):
+        raise ConfigError(
+            "zebra overlap supports only datasets with one label per image. Leave out captioned and multilabel ones."
+        )
     clip = load(config.model)
-    training = list(open_embed_source(config.data, config.data_options))
-    detector = _train_detector(training, config, callback)
-    evaluation = {benchmark.name: _load_eval_images(benchmark.source) for benchmark in labelled}
-    vectors = {name: detector(images) for name, images in evaluation.items()}
-    hashes = {name: compute_perceptual_hashes(images) for name, images in evaluation.items()}
-    nearest = {
+    train_images = list(open_embed_source(config.data, config.data_options))
+    detector = _train_detector(train_images, config, callback)
+    eval_images = {benchmark.name: _load_eval_images(benchmark.source) for benchmark in benchmarks}
+    vectors = {name: detector(images) for name, images in eval_images.items()}
+    hashes = {name: compute_perceptual_hashes(images) for name, images in eval_images.items()}
+    nearest_by_dataset = {
         name: NearestTrainImages(
             np.full(len(images), -1, np.float32), [""] * len(images), np.full(len(images), 65)
         )
-        for name, images in evaluation.items()
+        for name, images in eval_images.items()
     }
-    probes = _build_probes(training, detector, config.seed)
-    done = 0
-    for places, images in _iter_train_blocks(training):
-        known_ME, hash_M = detector(images), compute_perceptual_hashes(images)
-        for name, best in nearest.items():
-            _update_nearest(best, vectors[name] @ known_ME.T, places)
-            best.hash_distance_N = np.minimum(best.hash_distance_N, nearest_hash(hashes[name], hash_M)[0])
-        probes.update(known_ME, places)
-        done += len(images)
-        callback("comparing", done, len(training))
+    probes = _build_probes(train_images, detector, config.seed)
+    num_done = 0
+    for locations, images in _iter_train_blocks(train_images):
+        train_ME, hash_M = detector(images), compute_perceptual_hashes(images)
+        for name, nearest in nearest_by_dataset.items():
+            _update_nearest(nearest, vectors[name] @ train_ME.T, locations)
+            nearest.hash_distance_N = np.minimum(
+                nearest.hash_distance_N, find_nearest_hashes(hashes[name], hash_M)[0]
+            )
+        probes.update(train_ME, locations)
+        num_done += len(images)
+        callback("comparing", num_done, len(train_images))
     threshold = probes.compute_threshold() if config.threshold is None else config.threshold
     results, pairs = [], []
-    found: dict[str, OverlapScores] = {}
-    for benchmark in labelled:
-        best = nearest[benchmark.name]
-        duplicate_N = (best.cosine_N >= threshold) | (best.hash_distance_N <= MAX_HASH_DISTANCE)
-        found[benchmark.name] = evaluate_overlap(
-            evaluate_zero_shot(clip, benchmark).ensemble.correct_N, duplicate_N
+    scores: dict[str, OverlapScores] = {}
+    for benchmark in benchmarks:
+        nearest = nearest_by_dataset[benchmark.name]
+        is_duplicate_N = (nearest.cosine_N >= threshold) | (nearest.hash_distance_N <= MAX_HASH_DISTANCE)
+        scores[benchmark.name] = evaluate_overlap(
+            evaluate_zero_shot(clip, benchmark).ensemble.correct_N, is_duplicate_N
         )
-        results.append(OverlapResult(benchmark.name, threshold, found[benchmark.name], None))
-        for row, place in enumerate(best.location_N):
+        results.append(OverlapResult(benchmark.name, threshold, scores[benchmark.name], None))
+        for row, location in enumerate(nearest.location_N):
             id = benchmark.source.sample_id(row)
-            cosine, bits = float(best.cosine_N[row]), int(best.hash_distance_N[row])
-            pairs.append(NearestPair(benchmark.name, id, place, cosine, bits, bool(duplicate_N[row])))
-    corrected = bonferroni_correction(found)
+            cosine, hash_distance = float(nearest.cosine_N[row]), int(nearest.hash_distance_N[row])
+            pairs.append(
+                NearestPair(benchmark.name, id, location, cosine, hash_distance, bool(is_duplicate_N[row]))
+            )
+    corrected = bonferroni_correction(scores)
     results = [
-        OverlapResult(one.dataset, one.threshold, one.scores, corrected.get(one.dataset)) for one in results
+        OverlapResult(result.dataset, result.threshold, result.scores, corrected.get(result.dataset))
+        for result in results
     ]
-    _write_results(out, results, pairs)
+    _write_results(out_dir, results, pairs)
     return results
 
 
 def _train_detector(
     train_images: Sequence[ImageRef], config: OverlapConfig, callback: Callable[[str, int, int], None]
 ) -> DuplicateDetector:
-    some = train_images[:: max(1, len(train_images) // MAX_DETECTOR_IMAGES)]
-    spare = np.random.default_rng(config.seed)
+    subset = train_images[:: max(1, len(train_images) // MAX_DETECTOR_IMAGES)]
+    replacement_rng = np.random.default_rng(config.seed)
 
-    def draw(rows: NDArray[np.int64]) -> list[Image.Image]:
+    def load_images(rows: NDArray[np.int64]) -> list[Image.Image]:
         images = []
         for row in rows.tolist():
-            image = _load_train_image(some[row])
-            for _ in range(100):  # a bad one is replaced; what is all bad is told
+            image = _load_train_image(subset[row])
+            for _ in range(100):  # replace an unusable image; give up if all are unusable
                 if image is not None:
                     break
-                image = _load_train_image(some[int(spare.integers(len(some)))])
+                image = _load_train_image(subset[int(replacement_rng.integers(len(subset)))])
             if image is None:
-                raise DataError(f"hardly a picture of {config.data} is usable; `zebra doctor` says why")
+                raise DataError(
+                    f"almost no image of {config.data} can be read. `zebra doctor` lists the reasons."
+                )
             images.append(image)
         return images
 
     return train_duplicate_detector(
-        draw,
-        len(some),
+        load_images,
+        len(subset),
         steps=config.steps,
         seed=config.seed,
         callback=lambda step, _loss: callback("training a detector", step, config.steps),
@@ -172,20 +180,20 @@ def _train_detector(
 
 @dataclass(slots=True)
 class ThresholdProbes:
-    """Distorted copies of some training pictures, and how near the nearest other picture comes to each."""
+    """Distorted training images and, for each, the cosine of the nearest different training image."""
 
     vector_SE: NDArray[np.float32]
     location_S: list[str]
     max_wrong_cosine_S: NDArray[np.float32]
 
     def update(self, train_ME: NDArray[np.float32], locations: Sequence[str]) -> None:
-        """Take in a block of training pictures."""
+        """Compare the probes with a block of training images."""
         cosine_SM = self.vector_SE @ train_ME.T
         cosine_SM[np.array(self.location_S)[:, None] == np.array(locations)] = -1
         self.max_wrong_cosine_S = np.maximum(self.max_wrong_cosine_S, cosine_SM.max(axis=1))
 
     def compute_threshold(self) -> float:
-        """Return what hardly a wrong picture reaches."""
+        """Return the cosine that only `FALSE_POSITIVE_RATE` of the nearest different images reach."""
         return float(np.quantile(self.max_wrong_cosine_S, 1 - FALSE_POSITIVE_RATE))
 
 
@@ -193,12 +201,15 @@ def _build_probes(
     train_images: Sequence[ImageRef], detector: DuplicateDetector, seed: int
 ) -> ThresholdProbes:
     rng = np.random.default_rng(seed)
-    some = train_images[:: max(1, len(train_images) // NUM_PROBES)]
-    opened = [
-        (picture.location.key, image) for picture in some if (image := _load_train_image(picture)) is not None
+    subset = train_images[:: max(1, len(train_images) // NUM_PROBES)]
+    loaded = [
+        (train_image.location.key, image)
+        for train_image in subset
+        if (image := _load_train_image(train_image)) is not None
     ]
-    vectors = detector([distort_image(image, IMAGE_SIZE, rng) for _, image in opened])
-    return ThresholdProbes(vectors, [place for place, _ in opened], np.full(len(opened), -1, np.float32))
+    vectors = detector([distort_image(image, IMAGE_SIZE, rng) for _, image in loaded])
+    locations = [location for location, _ in loaded]
+    return ThresholdProbes(vectors, locations, np.full(len(loaded), -1, np.float32))
 
 
 def _update_nearest(
@@ -211,17 +222,17 @@ def _update_nearest(
 
 
 def _iter_train_blocks(train_images: Sequence[ImageRef]) -> Iterator[tuple[list[str], list[Image.Image]]]:
-    opened = (
-        (picture.location.key, image)
-        for picture in train_images
-        if (image := _load_train_image(picture)) is not None
+    loaded = (
+        (train_image.location.key, image)
+        for train_image in train_images
+        if (image := _load_train_image(train_image)) is not None
     )
-    while block := list(islice(opened, TRAIN_IMAGES_PER_BLOCK)):
-        yield [place for place, _ in block], [image for _, image in block]
+    while block := list(islice(loaded, TRAIN_IMAGES_PER_BLOCK)):
+        yield [location for location, _ in block], [image for _, image in block]
 
 
 def _load_train_image(train_image: ImageRef) -> Image.Image | None:
-    """Open a training picture; None for one that training could not use either."""
+    """Load a training image; return None if it cannot be decoded, as training skips it too."""
     try:
         image = decode_image(train_image.load().image_bytes, train_image.location.key)
     except BadSample:
@@ -240,8 +251,8 @@ def _shrink(image: Image.Image) -> Image.Image:
 
 
 def _write_results(out_dir: Path, results: Sequence[OverlapResult], pairs: list[NearestPair]) -> None:
-    document = [asdict(result) | {"inflation": result.scores.inflation} for result in results]
-    (out_dir / "overlap.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    documents = [asdict(result) | {"inflation": result.scores.inflation} for result in results]
+    (out_dir / "overlap.json").write_text(json.dumps(documents, indent=1) + "\n", encoding="utf-8")
     pairs.sort(key=lambda pair: -pair.cosine)
     with (out_dir / "pairs.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)

@@ -92,7 +92,7 @@ def test_the_table_carries_its_caution():
 
 
 def test_a_column_that_does_not_fit_is_refused():
-    with pytest.raises(DataError, match="2 outcomes but 1 values"):
+    with pytest.raises(DataError, match="2 results but 1 group values"):
         score_by_group(np.array([True, False]), ["a"])
-    with pytest.raises(DataError, match="no pictures"):
+    with pytest.raises(DataError, match="the dataset has no images"):
         score_by_group(np.zeros(0, bool), [])

@@ -221,31 +221,41 @@ def changed(images, row, value):
 @pytest.mark.parametrize(
     ("train", "validation", "test", "message"),
     [
-        (replace(world(8), labels=None), None, world(8), "training set has no labelled images"),
-        (world(8), None, replace(world(8), labels=None), "test set has no labelled images"),
-        (world(0), None, world(8), "training set has no labelled images"),
+        (replace(world(8), labels=None), None, world(8), "training split has no labeled images"),
+        (world(8), None, replace(world(8), labels=None), "test split has no labeled images"),
+        (world(0), None, world(8), "training split has no labeled images"),
         (
             world(8, classes=5),
             None,
             world(8),
-            "0-4 of the training set has label 4, one of 1 outside the 4 classes",
+            "1 labels of the training split are outside the 4 classes .*, such as 4 of 0-4",
         ),
         (
             world(8),
             None,
             replace(world(8), labels=np.arange(8) - 1),
-            "0-0 of the test set has label -1, one of 4",
+            "4 labels of the test split are outside .*, such as -1 of 0-0",
         ),
         (
             changed(world(8), 2, np.nan),
             None,
             world(8),
-            "vector of 0-2 in the training set, one of 1, holds NaN",
+            "1 vectors of the training split contain NaN or infinity, such as that of 0-2",
         ),
-        (world(8), changed(world(8), 5, np.inf), world(8), "vector of 0-5 in the validation set"),
-        (world(8), None, changed(world(8), 5, -np.inf), "vector of 0-5 in the test set"),
-        (world(8, classes=1), None, world(8), "all 7 training examples are of class 0"),
-        (world(4), None, world(8), "no class has a second example"),
+        (
+            world(8),
+            changed(world(8), 5, np.inf),
+            world(8),
+            "vectors of the validation split contain NaN or infinity, such as that of 0-5",
+        ),
+        (
+            world(8),
+            None,
+            changed(world(8), 5, -np.inf),
+            "vectors of the test split contain NaN or infinity, such as that of 0-5",
+        ),
+        (world(8, classes=1), None, world(8), "all 7 training examples have class 0"),
+        (world(4), None, world(8), "no class has two examples"),
     ],
 )
 def test_sets_that_no_probe_can_be_had_from_are_refused(train, validation, test, message):
@@ -254,7 +264,9 @@ def test_sets_that_no_probe_can_be_had_from_are_refused(train, validation, test,
 
 
 def test_sets_of_different_widths_are_refused():
-    with pytest.raises(ShapeError, match="test set has vectors of 9 numbers, the training set of 8"):
+    with pytest.raises(
+        ShapeError, match="vectors of the test split have 9 dimensions, those of the training split 8"
+    ):
         fit_linear_probe(world(8), world(8, width=9), 4)
-    with pytest.raises(ShapeError, match="validation set has vectors of 9 numbers"):
+    with pytest.raises(ShapeError, match="vectors of the validation split have 9 dimensions"):
         fit_linear_probe(world(8), world(8), 4, validation=world(8, width=9))

@@ -173,5 +173,5 @@ def test_scores_that_say_nothing_are_refused():
         roc_auc(np.array([0, np.nan]), np.array([True, False]))
     with pytest.raises(DataError, match="NaN"):
         mean_average_precision(np.full((2, 1), np.nan), np.ones((2, 1), bool))
-    with pytest.raises(DataError, match="there is none"):
+    with pytest.raises(DataError, match="got none"):
         mean_average_precision(np.zeros((2, 1)), np.zeros((2, 1), bool))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zebra.errors import DataError
-from zebra.protocols.overlap import bonferroni_correction, duplicates, evaluate_overlap
+from zebra.protocols.overlap import bonferroni_correction, evaluate_overlap
 
 
 def outcome(clean, seen):
@@ -66,11 +66,6 @@ def test_bonferroni_multiplies_by_the_sets_that_were_tested():
     assert corrected == {"birds": pytest.approx(2 * sets["birds"].p_value), "pets": 1}
 
 
-def test_a_threshold_counts_as_close_for_similarity_and_for_distance():
-    assert duplicates([0.1, 0.9, 0.95], 0.9, "similarity").tolist() == [False, True, True]
-    assert duplicates(np.array([0, 6, 7]), 6, "distance").tolist() == [True, True, False]
-
-
 @settings(deadline=None)  # times on a busy machine say nothing
 @given(st.integers(0, 2**32 - 1))
 def test_all_lies_between_clean_and_overlap(seed):
@@ -81,9 +76,7 @@ def test_all_lies_between_clean_and_overlap(seed):
 
 
 def test_wrong_input_is_named():
-    with pytest.raises(DataError, match="picture 1"):
-        duplicates([0.5, math.nan], 0.9, "similarity")
-    with pytest.raises(DataError, match="3 outcomes but 2"):
+    with pytest.raises(DataError, match="3 images but is_duplicate_N has 2"):
         evaluate_overlap(np.ones(3, bool), np.ones(2, bool))
     with pytest.raises(DataError, match="0 samples"):
         outcome((0, 0), (0, 0))

@@ -78,7 +78,7 @@ def test_chance_seldom_looks_like_progress():
 
 def test_what_cannot_be_compared_is_refused():
     model = outcomes([True, False])
-    with pytest.raises(DataError, match="2 were seen by one alone"):
+    with pytest.raises(DataError, match="2 belong to only one model"):
         compare_paired(model, outcomes([True, False], ["0", "other"]))
     with pytest.raises(DataError, match="'a' occurs twice"):
         compare_paired(outcomes([True, False], "aa"), outcomes([True, False], "aa"))
@@ -86,5 +86,5 @@ def test_what_cannot_be_compared_is_refused():
         compare_paired(outcomes([]), outcomes([]))
     with pytest.raises(DataError, match="'1' is NaN"):
         compare_paired(outcomes([0.0, np.nan]), model)
-    with pytest.raises(DataError, match="1 ids name 2"):
+    with pytest.raises(DataError, match="1 ids but 2"):
         compare_paired(outcomes([True, False], "a"), model)

@@ -78,13 +78,13 @@ def test_where_templates_are_equally_good_the_search_flatters_itself_and_the_gai
 
 def test_images_that_chose_the_prompts_cannot_measure_them():
     templates, validation, _ = world([1, 1])
-    with pytest.raises(DataError, match="400 images are in validation and test"):
+    with pytest.raises(DataError, match="400 images are in both validation and test"):
         search_prompts(templates, validation, validation)
 
 
 def test_there_must_be_something_to_choose():
     templates, validation, test = world([1, 1])
-    with pytest.raises(ConfigError, match="nothing to choose"):
+    with pytest.raises(ConfigError, match="needs at least two templates and one step"):
         search_prompts(templates[:1], validation, test)
-    with pytest.raises(ConfigError, match="nothing to choose"):
+    with pytest.raises(ConfigError, match="needs at least two templates and one step"):
         search_prompts(templates, validation, test, max_steps=0)

@@ -99,21 +99,21 @@ def test_recall_is_left_out_where_it_would_always_be_1():
 
 def test_what_does_not_belong_together_is_refused():
     images, texts, owners = named("i", np.eye(3)), named("t", np.eye(3)), np.arange(3)
-    with pytest.raises(DataError, match="1 pictures have no caption, such as i2"):
+    with pytest.raises(DataError, match="1 images have no caption, such as i2"):
         compute_retrieval_ranks(images, texts, np.array([0, 1, 1]))
-    with pytest.raises(DataError, match="t2 names number 3 of 3"):
+    with pytest.raises(DataError, match="caption t2 belongs to image 3, but there are only 3"):
         compute_retrieval_ranks(images, texts, np.array([0, 1, 3]))
-    with pytest.raises(DataError, match="t0 names number -1"):
+    with pytest.raises(DataError, match="caption t0 belongs to image -1"):
         compute_retrieval_ranks(images, texts, np.array([-1, 1, 2]))
-    with pytest.raises(DataError, match="caption t0 has length 2, not 1"):
+    with pytest.raises(DataError, match="caption t0 has norm 2, not 1"):
         compute_retrieval_ranks(images, named("t", 2 * np.eye(3)), owners)
-    with pytest.raises(DataError, match="picture i0 has length nan"):
+    with pytest.raises(DataError, match="image i0 has norm nan"):
         compute_retrieval_ranks(named("i", np.full((3, 3), np.nan)), texts, owners)
-    with pytest.raises(DataError, match="embed both with one"):
+    with pytest.raises(DataError, match="Use one model for both"):
         compute_retrieval_ranks(named("i", np.eye(3), "one"), named("t", np.eye(3), "other"), owners)
-    with pytest.raises(DataError, match="empty"):
+    with pytest.raises(DataError, match="got 0 images and 0 captions"):
         compute_retrieval_ranks(named("i", np.eye(3)[:0]), named("t", np.eye(3)[:0]), owners[:0])
-    with pytest.raises(ShapeError, match="differ in E"):
+    with pytest.raises(ShapeError, match="differ in dimension"):
         compute_retrieval_ranks(images, named("t", np.eye(4)[:3]), owners)
-    with pytest.raises(ShapeError, match="one picture for each of 3"):
+    with pytest.raises(ShapeError, match="one image index for each of 3"):
         compute_retrieval_ranks(images, texts, owners[:2])

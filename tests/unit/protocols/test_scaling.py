@@ -63,7 +63,7 @@ def test_runs_that_have_no_line_are_refused():
         fit_power_law([1, 2], [0.5, 0.4])
     with pytest.raises(DataError, match="3 amounts of compute with 2 errors"):
         fit_power_law([1, 2, 3], [0.5, 0.4])
-    with pytest.raises(DataError, match="needs a spread"):
+    with pytest.raises(DataError, match="needs runs with different compute"):
         fit_power_law([2, 2, 2], [0.5, 0.4, 0.3])
     for compute, error in ((0, 0.5), (-1, 0.5), (3, 0), (3, 1.5), (3, float("nan")), (float("nan"), 0.5)):
         with pytest.raises(DataError, match="run 2"):

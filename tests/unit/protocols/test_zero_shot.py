@@ -45,17 +45,17 @@ def test_blocks_do_not_change_the_outcome():
 
 
 def test_wrong_input_is_named():
-    with pytest.raises(DataError, match="labelled"):
+    with pytest.raises(DataError, match="labeled"):
         classify_zero_shot(images(np.eye(2)), np.eye(2, dtype=np.float32))
-    with pytest.raises(ShapeError, match="differ in E"):
+    with pytest.raises(ShapeError, match="differ in dimension"):
         classify_zero_shot(images(np.eye(2), [0, 1]), np.eye(3, dtype=np.float32))
     with pytest.raises(DataError, match="NaN"):
         classify_zero_shot(images([[np.nan, 0]], [0]), np.eye(2, dtype=np.float32))
     with pytest.raises(DataError, match="infinity"):
         classify_zero_shot(images([[np.inf, 0]], [0]), np.eye(2, dtype=np.float32))
-    with pytest.raises(DataError, match="0 has label 2, one of 1 outside"):
+    with pytest.raises(DataError, match="1 labels are outside .*such as 2 of 0"):
         classify_zero_shot(images([[1, 0]], [2]), np.eye(2, dtype=np.float32))
-    with pytest.raises(DataError, match="has label -1"):
+    with pytest.raises(DataError, match="such as -1 of"):
         classify_zero_shot(images([[1, 0]], [-1]), np.eye(2, dtype=np.float32))
 
 
@@ -94,7 +94,7 @@ def test_several_classes_in_an_image_are_scored_by_mean_average_precision():
 
 def test_the_truth_of_several_classes_is_yes_or_no_for_each():
     head = np.eye(2, dtype=np.float32)
-    with pytest.raises(DataError, match="not int64"):
+    with pytest.raises(DataError, match="got int64"):
         score_zero_shot_multilabel(images([[1, 0]]), np.array([[1, 0]]), head)
     with pytest.raises(ShapeError, match=r"for 1 images and 2 classes"):
         score_zero_shot_multilabel(images([[1, 0]]), np.ones((2, 1), bool), head)

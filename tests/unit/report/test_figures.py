@@ -129,7 +129,7 @@ def test_a_confusion_matrix_shows_shares_of_the_true_class_and_errors_in_the_acc
 
 @pytest.mark.parametrize("shape", [(2, 2), (3, 2), (9,)])
 def test_counts_that_do_not_fit_the_names_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(DataError, match=r"for 3 names; pass \[3, 3\]"):
+    with pytest.raises(DataError, match=r"for 3 class names\. Pass \[3, 3\]"):
         figures.plot_confusion_matrix(np.zeros(shape, dtype=np.int64), ["a", "b", "c"])
 
 
@@ -144,7 +144,7 @@ def test_the_true_description_takes_the_accent_wherever_it_ranks() -> None:
 
 
 def test_a_gallery_of_unequal_lengths_is_refused() -> None:
-    with pytest.raises(DataError, match="1 pictures, 0 predictions and 1 true labels"):
+    with pytest.raises(DataError, match="1 images, 0 predictions and 1 true labels"):
         image_figures.plot_predictions([Image.new("RGB", (8, 8))], [], ["dog"])
 
 
@@ -168,7 +168,7 @@ def test_similarities_that_are_all_equal_can_be_drawn() -> None:
 
 
 def test_pictures_and_captions_of_unequal_number_are_refused() -> None:
-    with pytest.raises(DataError, match=r"\(2, 2\) for 1 pictures and 2 captions"):
+    with pytest.raises(DataError, match=r"\(2, 2\) for 1 images and 2 captions"):
         image_figures.plot_similarity_matrix(
             np.eye(2, dtype=np.float32), [Image.new("L", (8, 8))], ["a", "b"]
         )

@@ -57,7 +57,7 @@ def test_figures_follow_the_theme_and_the_page_font(tmp_path: Path, figure: Figu
     html = page(tmp_path, Section("Figure", "A reading.", figure))
     svg = html[html.index("<svg") : html.index("</svg>") + 6]
     assert not [color for color in CSS_VARIABLES if color in svg]
-    assert "var(--ink)" in svg
+    assert "var(--foreground)" in svg
     assert [text for text in ET.fromstring(svg).itertext() if text.strip()]
 
 

@@ -96,7 +96,7 @@ def test_models_lie_at_the_logits_of_their_accuracies() -> None:
     figure = robustness({"clip": (score(0.75), score(0.5))})
     assert points(figure, ACCENT) == [(pytest.approx(np.log(3)), pytest.approx(0))]
     assert len(points(figure, MUTED)) == 5
-    assert {"clip", "50%", "accuracy on ImageNet", "Accuracy under 7 shifts"} <= {
+    assert {"clip", "50%", "accuracy on ImageNet", "Accuracy on 7 shifts"} <= {
         t.get_text() for t in written(figure)
     }
 
@@ -129,11 +129,11 @@ def test_each_class_has_a_mark_for_people_and_one_for_the_model() -> None:
     figure = difficulty()
     assert points(figure, BACKGROUND) == [(0.1, 0), (0.5, 1), (0.9, 2)]
     assert points(figure, ACCENT) == [(0.6, 0), (0.5, 1), (1.0, 2)]
-    assert {*NAMES, "people", "the model"} <= {text.get_text() for text in written(figure)}
+    assert {*NAMES, "humans", "model"} <= {text.get_text() for text in written(figure)}
 
 
 def test_difficulty_of_unequal_lengths_is_refused() -> None:
-    with pytest.raises(DataError, match="3 classes, 1 scores of people and 3"):
+    with pytest.raises(DataError, match="3 classes, 1 human scores and 3"):
         study_figures.plot_class_difficulty(NAMES, [score(0.5)], [score(0.5)] * 3)
 
 

@@ -1,4 +1,4 @@
-"""A small store to search, and rows for it."""
+"""Fixtures: a small store to search, and rows for it."""
 
 import hashlib
 from collections.abc import Callable
@@ -15,7 +15,7 @@ COLUMNS = pa.schema({"year": pa.int32(), "rating": pa.float64()})
 
 
 def unit_vectors(first: int, last: int, width: int = WIDTH) -> np.ndarray:
-    """Return the vectors of rows, always the same ones."""
+    """Return the vectors of rows; equal arguments give equal vectors."""
     rows = [np.random.default_rng(n).standard_normal(width) for n in range(first, last)]
     vectors = np.stack(rows) if rows else np.zeros((0, width))
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -23,7 +23,7 @@ def unit_vectors(first: int, last: int, width: int = WIDTH) -> np.ndarray:
 
 @pytest.fixture
 def rows() -> Callable[..., pa.Table]:
-    """A function that makes the rows numbered from `first` to `last`, of vectors of their own or given ones."""
+    """Return a function that makes the rows `first` to `last`, with given or random vectors."""
 
     def make(first: int, last: int, vectors=None) -> pa.Table:
         numbers = range(first, last)
@@ -33,8 +33,8 @@ def rows() -> Callable[..., pa.Table]:
             {
                 "id": [f"id-{n}" for n in numbers],
                 "digest": [hashlib.sha256(b"%d" % n).hexdigest() for n in numbers],
-                "path": [f"pictures/{n}.jpg" for n in numbers],
-                "caption": pa.array([f"Picture {n}" if n % 3 else None for n in numbers], pa.string()),
+                "path": [f"images/{n}.jpg" for n in numbers],
+                "caption": pa.array([f"Image {n}" if n % 3 else None for n in numbers], pa.string()),
                 "width": pa.array([640 + n for n in numbers], pa.int32()),
                 "year": pa.array([2000 + n % 20 if n % 5 else None for n in numbers], pa.int32()),
                 "rating": pa.array([float(n) if n % 7 else float("nan") for n in numbers], pa.float64()),
@@ -47,9 +47,9 @@ def rows() -> Callable[..., pa.Table]:
 
 @pytest.fixture
 def store(tmp_path: Path, rows) -> Store:
-    """Fifty rows."""
-    facts = StoreMetadata("f" * 64, "runs/demo/model", WIDTH, "fp32", "float16")
-    made = Store.create(tmp_path / "store", facts, COLUMNS)
-    made.append(rows(0, 50))
-    made.close()
-    return made
+    """Return a store of 50 rows."""
+    metadata = StoreMetadata("f" * 64, "runs/demo/model", WIDTH, "fp32", "float16")
+    store = Store.create(tmp_path / "store", metadata, COLUMNS)
+    store.append(rows(0, 50))
+    store.close()
+    return store

@@ -1,4 +1,4 @@
-"""A picture is read from wherever its row says it lies, and only if it is still the same."""
+"""The original of a row is read from its location, and only if it is unchanged."""
 
 import io
 import json
@@ -45,111 +45,111 @@ def model(tmp_path_factory):
 
 
 @pytest.fixture
-def searched(model, tmp_path):
-    """A function that embeds data, and opens what came of it."""
+def embed_and_open(model, tmp_path):
+    """Return a function that embeds data and returns a searcher and the ids."""
 
-    def run(data: Path, **settings) -> tuple[Searcher, list[str]]:
+    def run(data: Path, **options) -> tuple[Searcher, list[str]]:
         out = tmp_path / "store"
         embed.run(
             EmbedConfig(
-                model=str(model), data=str(data), out=str(out), precision="fp32", workers=1, **settings
+                model=str(model), data=str(data), out=str(out), precision="fp32", workers=1, **options
             )
         )
-        ids = [name for batch in Store.open(out).scan(["id"]) for name in batch["id"].to_pylist()]
+        ids = [id for batch in Store.open(out).scan(["id"]) for id in batch["id"].to_pylist()]
         return open_searcher(out), ids
 
     return run
 
 
-def test_files_are_read_in_their_format(searched, tmp_path):
+def test_files_are_read_with_their_media_type(embed_and_open, tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
     for number, format in enumerate(["JPEG", "PNG", "WEBP", "GIF", "BMP"]):
         (folder / f"{number}.{format.lower().replace('jpeg', 'jpg')}").write_bytes(encoded(number, format))
-    search, ids = searched(folder)
+    searcher, ids = embed_and_open(folder)
     for number, (id, format) in enumerate(zip(ids, ["jpeg", "png", "webp", "gif", "bmp"], strict=True)):
-        picture = search.read_image(id)
-        assert picture.media_type == f"image/{format}"
-        assert picture.data == next(folder.glob(f"{number}.*")).read_bytes()
+        image = searcher.read_image(id)
+        assert image.media_type == f"image/{format}"
+        assert image.data == next(folder.glob(f"{number}.*")).read_bytes()
 
 
-def test_pictures_are_read_straight_out_of_a_tar_shard(searched, tmp_path):
+def test_images_are_read_from_a_tar_shard(embed_and_open, tmp_path):
     with ShardWriter(tmp_path / "shards") as writer:
         for number in range(3):
             writer.write(f"{number:03d}", {"jpg": encoded(number), "txt": b"words"})
-    search, ids = searched(tmp_path / "shards")
-    assert [search.read_image(id).data for id in ids] == [encoded(number) for number in range(3)]
+    searcher, ids = embed_and_open(tmp_path / "shards")
+    assert [searcher.read_image(id).data for id in ids] == [encoded(number) for number in range(3)]
     (tmp_path / "shards" / "00000.tar").unlink()
-    assert search.read_image(ids[0]) is None
+    assert searcher.read_image(ids[0]) is None
 
 
 @pytest.mark.parametrize("nested", [False, True])
-def test_pictures_are_read_out_of_the_rows_of_a_parquet_file(searched, tmp_path, nested):
+def test_images_are_read_from_the_rows_of_a_parquet_file(embed_and_open, tmp_path, nested):
     images = [encoded(number) for number in range(7)]
     cells = [{"bytes": image, "path": None} for image in images] if nested else images
     table = pa.table({"other": [b"x"] * 7, "image": cells, "caption": ["words"] * 7})
     pq.write_table(table, tmp_path / "table.parquet", row_group_size=3)
-    search, ids = searched(tmp_path / "table.parquet")
-    assert [search.read_image(id).data for id in ids] == images
+    searcher, ids = embed_and_open(tmp_path / "table.parquet")
+    assert [searcher.read_image(id).data for id in ids] == images
 
 
-def test_pictures_that_a_table_names_are_read_from_their_files(searched, tmp_path):
+def test_images_of_a_table_are_read_from_their_files(embed_and_open, tmp_path):
     (tmp_path / "one.jpg").write_bytes(encoded(1))
     (tmp_path / "table.csv").write_text("path,caption,year\none.jpg,words,2021\n")
-    search, ids = searched(tmp_path / "table.csv", columns=("year",))
-    assert search.read_image(ids[0]).data == encoded(1)
-    assert ("year", "number") in search.filterable_columns
+    searcher, ids = embed_and_open(tmp_path / "table.csv", columns=("year",))
+    assert searcher.read_image(ids[0]).data == encoded(1)
+    assert ("year", "number") in searcher.filterable_columns
 
 
-def test_pictures_of_a_saved_data_set_are_read_out_of_it(searched, tmp_path):
+def test_images_of_a_saved_dataset_are_read_from_it(embed_and_open, tmp_path):
     datasets = pytest.importorskip("datasets")
     rows = {"image": [{"bytes": encoded(n), "path": None} for n in range(3)], "caption": ["words"] * 3}
     features = datasets.Features({"image": datasets.Image(), "caption": datasets.Value("string")})
     datasets.Dataset.from_dict(rows, features).save_to_disk(tmp_path / "saved")
-    search, ids = searched(tmp_path / "saved")
-    assert [search.read_image(id).data for id in ids] == [encoded(number) for number in range(3)]
+    searcher, ids = embed_and_open(tmp_path / "saved")
+    assert [searcher.read_image(id).data for id in ids] == [encoded(number) for number in range(3)]
 
 
-def test_a_picture_that_was_changed_or_deleted_is_no_picture_but_its_small_one_stays(searched, tmp_path):
+def test_a_changed_or_deleted_image_has_no_original_but_a_stored_thumbnail(embed_and_open, tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
     for number in range(3):
         (folder / f"{number}.jpg").write_bytes(encoded(number))
-    search, ids = searched(folder)
+    searcher, ids = embed_and_open(folder)
     (folder / "0.jpg").write_bytes(encoded(9))
     (folder / "1.jpg").unlink()
     (folder / "1.jpg").mkdir()
     for id in ids[:2]:
-        assert search.read_image(id) is None
-        assert max(Image.open(io.BytesIO(search.read_thumbnail(id, 300))).size) == 96
-    assert search.read_image(ids[2]) is not None
-    assert search.read_image("no such id") is None
-    assert search.read_thumbnail("no such id") is None
+        assert searcher.read_image(id) is None
+        assert max(Image.open(io.BytesIO(searcher.read_thumbnail(id, 300))).size) == 96
+    assert searcher.read_image(ids[2]) is not None
+    assert searcher.read_image("no such id") is None
+    assert searcher.read_thumbnail("no such id") is None
 
 
-def test_small_pictures_come_from_the_store_if_large_enough_and_else_from_the_picture(searched, tmp_path):
+def test_thumbnails_come_from_the_store_if_large_enough_and_else_from_the_original(embed_and_open, tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
     (folder / "0.png").write_bytes(encoded(0, "PNG"))
-    search, (id,) = searched(folder)
-    assert Image.open(io.BytesIO(search.read_thumbnail(id, 90))).size == (96, 72)
-    assert Image.open(io.BytesIO(search.read_thumbnail(id, 200))).size == (200, 150)
-    assert Image.open(io.BytesIO(search.read_thumbnail(id, 5000))).size == (400, 300)
+    searcher, (id,) = embed_and_open(folder)
+    assert Image.open(io.BytesIO(searcher.read_thumbnail(id, 90))).size == (96, 72)
+    assert Image.open(io.BytesIO(searcher.read_thumbnail(id, 200))).size == (200, 150)
+    assert Image.open(io.BytesIO(searcher.read_thumbnail(id, 5000))).size == (400, 300)
 
 
-def test_without_small_pictures_in_the_store_they_are_made(searched, tmp_path):
+def test_thumbnails_are_made_if_the_store_has_none(embed_and_open, tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
     (folder / "0.jpg").write_bytes(encoded(0))
-    search, (id,) = searched(folder, thumbnail_size=0)
-    assert Image.open(io.BytesIO(search.read_thumbnail(id, 64))).size == (64, 48)
+    searcher, (id,) = embed_and_open(folder, thumbnail_size=0)
+    assert Image.open(io.BytesIO(searcher.read_thumbnail(id, 64))).size == (64, 48)
     (folder / "0.jpg").unlink()
-    assert search.read_thumbnail(id, 64) is None
+    assert searcher.read_thumbnail(id, 64) is None
 
 
-def test_what_a_row_carries_can_be_written_as_json(searched, tmp_path):
+def test_a_row_can_be_written_as_json(embed_and_open, tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
     (folder / "0.jpg").write_bytes(encoded(0))
-    search, (id,) = searched(folder)
-    assert json.loads(json.dumps(search.read_row(id)))["width"] == 400
+    searcher, (id,) = embed_and_open(folder)
+    assert json.loads(json.dumps(searcher.read_row(id)))["width"] == 400

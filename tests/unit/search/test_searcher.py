@@ -1,4 +1,4 @@
-"""A searcher finds what is in the store now, by any number of threads, exactly or by the index."""
+"""A searcher finds the current rows of a store from any number of threads, exactly or by the index."""
 
 import json
 import threading
@@ -21,13 +21,13 @@ def vector_of(number, width=8):
     return np.random.default_rng(number).standard_normal(width)
 
 
-def ids(found):
-    return [hit.id for hit in found.hits]
+def ids(result):
+    return [hit.id for hit in result.hits]
 
 
 @pytest.fixture
 def indexed(store, monkeypatch):
-    """The store with an index, however small it is."""
+    """Return the path of the store after building an index, which is small enough for a test."""
     monkeypatch.setattr(ivf_index, "MIN_INDEX_ROWS", 10)
     monkeypatch.setattr(ivf_index, "ROWS_PER_PARTITION", 25)
     build_index(store.path)
@@ -35,12 +35,12 @@ def indexed(store, monkeypatch):
 
 
 def test_a_row_is_found_by_its_own_vector_with_its_columns(store):
-    found = open_searcher(store.path).search(vector_of(7), k=3)
-    assert found.hits[0].id == "id-7"
-    assert found.hits[0].score == pytest.approx(1, abs=1e-3)
-    assert found.hits[0].row["caption"] == "Picture 7"
-    assert not {"vector", "thumbnail"} & set(found.hits[0].row)
-    assert (found.has_more, found.method, found.recall, found.num_rows) == (True, "exact", None, 50)
+    result = open_searcher(store.path).search(vector_of(7), k=3)
+    assert result.hits[0].id == "id-7"
+    assert result.hits[0].score == pytest.approx(1, abs=1e-3)
+    assert result.hits[0].row["caption"] == "Image 7"
+    assert not {"vector", "thumbnail"} & set(result.hits[0].row)
+    assert (result.has_more, result.method, result.recall, result.num_rows) == (True, "exact", None, 50)
 
 
 def test_pages_cover_every_row_once(store):
@@ -52,19 +52,19 @@ def test_pages_cover_every_row_once(store):
     assert scores == sorted(scores, reverse=True)
 
 
-def test_filters_leave_only_rows_that_they_let_through(store):
+def test_filters_keep_only_matching_rows(store):
     search = open_searcher(store.path)
-    found = search.search(vector_of(1), k=50, where='year >= 2010 and not caption contains "picture 1"')
-    numbers = {int(id.removeprefix("id-")) for id in ids(found)}
+    result = search.search(vector_of(1), k=50, where='year >= 2010 and not caption contains "image 1"')
+    numbers = {int(id.removeprefix("id-")) for id in ids(result)}
     expected = {n for n in range(50) if n % 5 and n % 20 >= 10 and not (n % 3 and str(n).startswith("1"))}
     assert numbers == expected
     assert ids(search.search(vector_of(1), where="width > 100000")) == []
 
 
-def test_a_missing_number_is_null_in_the_answer(store):
-    found = open_searcher(store.path).search(vector_of(7), k=1)
-    assert found.hits[0].row["rating"] is None
-    json.dumps(dict(found.hits[0].row), allow_nan=False)
+def test_a_missing_number_is_null_in_the_result(store):
+    result = open_searcher(store.path).search(vector_of(7), k=1)
+    assert result.hits[0].row["rating"] is None
+    json.dumps(dict(result.hits[0].row), allow_nan=False)
 
 
 def test_rows_appended_by_another_process_are_found_by_the_next_search(indexed, rows):
@@ -74,9 +74,9 @@ def test_rows_appended_by_another_process_are_found_by_the_next_search(indexed, 
     with get_context("spawn").Pool(1) as pool:
         pool.apply(append, (indexed, rows(50, 70)))
     for method, search in searches.items():
-        found = search.search(vector_of(60), where="width >= 640")
-        assert ids(found)[0] == ids(search.search(vector_of(60)))[0] == "id-60"
-        assert (found.num_rows, len(search), found.method) == (70, 70, method)
+        result = search.search(vector_of(60), where="width >= 640")
+        assert ids(result)[0] == ids(search.search(vector_of(60)))[0] == "id-60"
+        assert (result.num_rows, len(search), result.method) == (70, 70, method)
         assert search.read_row("id-69")["width"] == 709
 
 
@@ -85,26 +85,26 @@ def append(path, table):
         store.append(table)
 
 
-def test_only_new_rows_are_read_after_an_append_and_all_after_anything_else(store, rows, monkeypatch):
-    read = []
-    vectors = Store.read_vectors
+def test_only_new_rows_are_read_after_an_append_and_all_after_other_changes(store, rows, monkeypatch):
+    offsets = []
+    read_vectors = Store.read_vectors
 
-    def watched(self, first=0):
-        read.append(first)
-        return vectors(self, first)
+    def record_offset(self, offset=0):
+        offsets.append(offset)
+        return read_vectors(self, offset)
 
-    monkeypatch.setattr(Store, "read_vectors", watched)
+    monkeypatch.setattr(Store, "read_vectors", record_offset)
     search = open_searcher(store.path)
     search.search(vector_of(1))
     append(store.path, rows(50, 52))
     append(store.path, rows(52, 55))
     assert ids(search.search(vector_of(53)))[0] == "id-53"
-    assert read == [0, 50]
+    assert offsets == [0, 50]
     with Store.open(store.path) as writer:
         writer.delete(["id-0"])
         writer.append(rows(60, 61))
     assert "id-0" not in ids(search.search(vector_of(0), k=60))
-    assert read == [0, 50, 0]
+    assert offsets == [0, 50, 0]
     with Store.open(store.path) as writer:
         writer.delete(["id-60"])
         writer.append(rows(60, 61, vectors=-np.atleast_2d(vector_of(60))))
@@ -114,7 +114,7 @@ def test_only_new_rows_are_read_after_an_append_and_all_after_anything_else(stor
     assert search.search(vector_of(3), k=1).hits[0].row["caption"] == "changed"
 
 
-def test_what_was_read_for_filters_and_ids_grows_with_the_store(store, rows):
+def test_cached_columns_and_ids_grow_with_the_store(store, rows):
     search = open_searcher(store.path)
     where = "year is not null"
     before = ids(search.search(vector_of(1), k=100, where=where))
@@ -126,7 +126,7 @@ def test_what_was_read_for_filters_and_ids_grows_with_the_store(store, rows):
     assert search.read_row("id-60") is None
 
 
-def test_a_store_that_is_rewritten_to_an_older_version_is_read_anew(store, rows):
+def test_a_store_restored_to_an_older_version_is_read_again(store, rows):
     search = open_searcher(store.path)
     version = store.version
     append(store.path, rows(50, 55))
@@ -138,7 +138,7 @@ def test_a_store_that_is_rewritten_to_an_older_version_is_read_anew(store, rows)
     assert ids(search.search(vector_of(52)))[0] != "id-52"
 
 
-def test_many_threads_get_the_answers_of_one_while_the_store_grows(store, rows):
+def test_many_threads_get_the_results_of_one_while_the_store_grows(store, rows):
     search = open_searcher(store.path)
     stop = threading.Event()
 
@@ -147,32 +147,32 @@ def test_many_threads_get_the_answers_of_one_while_the_store_grows(store, rows):
             append(store.path, rows(first, first + 10))
         stop.set()
 
-    def ask(worker):
-        asked = 0
-        while not stop.is_set() or asked < 20:
-            number = (worker * 7 + asked) % 50
+    def search_repeatedly(worker):
+        num_searches = 0
+        while not stop.is_set() or num_searches < 20:
+            number = (worker * 7 + num_searches) % 50
             assert ids(search.search(vector_of(number), k=2, where="width >= 0"))[0] == f"id-{number}"
-            asked += 1
+            num_searches += 1
 
     with ThreadPoolExecutor(4) as pool:
-        asking = [pool.submit(ask, worker) for worker in range(3)]
+        futures = [pool.submit(search_repeatedly, worker) for worker in range(3)]
         pool.submit(grow).result()
-        for one in asking:
-            one.result()
+        for future in futures:
+            future.result()
     assert len(search) == 150
 
 
-def test_near_duplicates_stand_behind_the_best_of_them(store, rows):
+def test_near_duplicates_are_listed_under_the_best_of_them(store, rows):
     twins = np.stack([vector_of(7), vector_of(7) + 0.01 * vector_of(99), -vector_of(7)])
     append(store.path, rows(50, 53, vectors=twins / np.linalg.norm(twins, axis=1, keepdims=True)))
     search = open_searcher(store.path)
     best = search.search(vector_of(7), k=3, dedup=0.98).hits[0]
-    assert best.id == "id-7"  # as good as the first twin, and before it in the store
+    assert best.id == "id-7"  # scores like the first twin, and precedes it in the store
     assert best.duplicates == ("id-50", "id-51")
     assert ids(search.search(vector_of(7), k=1, exclude=["id-7", "id-50"])) == ["id-51"]
 
 
-def test_like_this_is_a_search_by_the_vectors_of_rows(store):
+def test_rows_are_searched_by_the_vectors_of_other_rows(store):
     search = open_searcher(store.path)
     vectors = search.read_vectors(["id-9", "id-2"])
     assert np.allclose(vectors[1], vector_of(2) / np.linalg.norm(vector_of(2)), atol=1e-3)
@@ -181,34 +181,34 @@ def test_like_this_is_a_search_by_the_vectors_of_rows(store):
         search.read_vectors(["id-77"])
 
 
-def test_the_index_finds_what_exact_search_finds_and_says_what_it_was_measured_to_find(indexed):
-    quick, exact = open_searcher(indexed, method="approximate"), open_searcher(indexed, method="exact")
+def test_the_index_finds_the_hits_of_exact_search_and_reports_its_recall(indexed):
+    approximate, exact = open_searcher(indexed, method="approximate"), open_searcher(indexed, method="exact")
     for number in range(0, 50, 7):
         where = None if number % 2 else "year is not null and rating < 45"
-        one = quick.search(vector_of(number), k=5, where=where, min_score=-0.5, dedup=0.999)
-        other = exact.search(vector_of(number), k=5, where=where, min_score=-0.5, dedup=0.999)
-        assert ids(one) == ids(other)
-        assert [hit.score for hit in one.hits] == pytest.approx([hit.score for hit in other.hits], abs=1e-6)
-        assert dict(one.hits[0].row) == dict(other.hits[0].row)
-    facts = json.loads((indexed / "index.json").read_text())
-    assert (one.method, one.recall) == ("approximate", facts["recall"])
-    assert facts["recall"] >= 0.95
-    assert (facts["num_rows"], facts["num_partitions"], facts["index_type"]) == (50, 2, "IVF_SQ")
+        result = approximate.search(vector_of(number), k=5, where=where, min_score=-0.5, dedup=0.999)
+        exact_result = exact.search(vector_of(number), k=5, where=where, min_score=-0.5, dedup=0.999)
+        assert ids(result) == ids(exact_result)
+        assert [hit.score for hit in result.hits] == pytest.approx(
+            [hit.score for hit in exact_result.hits], abs=1e-6
+        )
+        assert dict(result.hits[0].row) == dict(exact_result.hits[0].row)
+    metadata = json.loads((indexed / "index.json").read_text())
+    assert (result.method, result.recall) == ("approximate", metadata["recall"])
+    assert metadata["recall"] >= 0.95
+    assert (metadata["num_rows"], metadata["num_partitions"], metadata["index_type"]) == (50, 2, "IVF_SQ")
 
 
-def test_a_page_that_a_narrow_filter_leaves_is_filled_from_all_partitions(indexed, monkeypatch):
-    facts = json.loads((indexed / "index.json").read_text()) | {"nprobes": 1}
-    (indexed / "index.json").write_text(json.dumps(facts))
-    found = open_searcher(indexed, method="approximate").search(vector_of(1), k=40, where="width < 670")
-    assert len(found.hits) == 30
-    for fold in (None, 0.9):
+def test_a_page_with_a_narrow_filter_is_filled_from_all_partitions(indexed, monkeypatch):
+    metadata = json.loads((indexed / "index.json").read_text()) | {"nprobes": 1}
+    (indexed / "index.json").write_text(json.dumps(metadata))
+    result = open_searcher(indexed, method="approximate").search(vector_of(1), k=40, where="width < 670")
+    assert len(result.hits) == 30
+    for dedup in (None, 0.9):
         search = open_searcher(indexed, method="approximate")
-        assert search.search(vector_of(1), where="width < 0", dedup=fold, min_score=0.1).hits == ()
+        assert search.search(vector_of(1), where="width < 0", dedup=dedup, min_score=0.1).hits == ()
 
 
-def test_auto_searches_exactly_until_the_store_is_large_and_then_by_the_index(
-    indexed, store, rows, monkeypatch
-):
+def test_auto_is_exact_until_the_store_is_large_and_then_uses_the_index(indexed, store, rows, monkeypatch):
     assert open_searcher(indexed).search(vector_of(1)).method == "exact"
     monkeypatch.setattr(searcher, "MAX_EXACT_ROWS", 20)
     search = open_searcher(indexed)
@@ -216,14 +216,14 @@ def test_auto_searches_exactly_until_the_store_is_large_and_then_by_the_index(
     assert search.hint == ""
     append(indexed, rows(50, 70))
     assert ids(search.search(vector_of(66)))[0] == "id-66"
-    assert "20 of 70 pictures are not in the index yet" in search.hint
+    assert "20 of 70 images are not in the index" in search.hint
 
 
-def test_without_an_index_a_large_store_is_searched_exactly_with_a_hint_how_to_make_one(store, monkeypatch):
+def test_a_large_store_without_an_index_is_searched_exactly_with_a_hint(store, monkeypatch):
     monkeypatch.setattr(searcher, "MAX_EXACT_ROWS", 20)
     search = open_searcher(store.path)
     assert search.search(vector_of(1)).method == "exact"
-    assert search.hint.endswith(f"make one with: zebra search {store.path} --index")
+    assert search.hint.endswith(f"Build one with: zebra search {store.path} --index")
     with pytest.raises(ConfigError, match="has no index"):
         open_searcher(store.path, method="approximate").search(vector_of(1))
     with pytest.raises(ConfigError, match="below 1,000"):
@@ -239,7 +239,7 @@ def test_an_empty_store_gives_no_hits(tmp_path, store):
         assert search.read_thumbnail("id", 64) is None
 
 
-def test_a_store_of_another_model_and_a_missing_one_are_refused(store, tmp_path):
+def test_a_store_of_another_model_and_a_missing_one_are_rejected(store, tmp_path):
     open_searcher(store.path, fingerprint="f" * 64)
     with pytest.raises(StoreError, match=f"{'f' * 64}.*not comparable with those of {'e' * 64}"):
         open_searcher(store.path, fingerprint="e" * 64)
@@ -247,30 +247,30 @@ def test_a_store_of_another_model_and_a_missing_one_are_refused(store, tmp_path)
         open_searcher(tmp_path / "nothing")
 
 
-def test_mistakes_in_a_search_are_named(store):
+def test_invalid_searches_are_rejected(store):
     search = open_searcher(store.path)
     with pytest.raises(ConfigError, match=r"no column 'widht'\. Did you mean 'width'"):
         search.search(vector_of(1), where="widht > 3")
     with pytest.raises(ConfigError, match=r"no column 'captoin'\. Did you mean 'caption'"):
         search.search(vector_of(1), columns=["captoin"])
-    with pytest.raises(ConfigError, match="one vector of 8 numbers"):
+    with pytest.raises(ConfigError, match="one vector of size 8"):
         search.search(np.ones(5))
 
 
-def test_vectors_are_read_once_by_all_threads(store, monkeypatch):
-    made = []
+def test_vectors_are_loaded_once_for_all_threads(store, monkeypatch):
+    calls = []
     monkeypatch.setattr(
         snapshot,
         "FlatIndex",
-        type("Watched", (), {"from_vectors": lambda v: made.append(1) or FlatIndex.from_vectors(v)}),
+        type("CountingIndex", (), {"from_vectors": lambda v: calls.append(1) or FlatIndex.from_vectors(v)}),
     )
     search = Searcher(Store.open(store.path))
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda number: search.search(vector_of(number)), range(8)))
-    assert made == [1]
+    assert calls == [1]
 
 
-def test_columns_say_what_can_be_filtered(store):
+def test_filterable_columns_have_a_kind(store):
     columns = dict(open_searcher(store.path).filterable_columns)
     assert columns["year"] == "number"
     assert columns["caption"] == "text"

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from zebra.config.human import HumanConfig
 from zebra.data.benchmarks.writer import write_classification
 from zebra.errors import ConfigError
 from zebra.evaluators.human import QuizDataset
@@ -19,7 +20,7 @@ from zebra.protocols.human import evaluate_humans, read_answers
 from zebra.serve import errors
 from zebra.serve.errors import HTTPError
 from zebra.serve.quiz_routes import quiz_router
-from zebra.workflows.human import open_quiz
+from zebra.workflows import human
 
 CLASSES = ("red", "dark red", "blue")
 COLOURS = ((220, 30, 30), (120, 10, 10), (30, 60, 220))
@@ -91,7 +92,9 @@ def test_a_set_says_what_it_holds(client):
 
 def test_everyone_is_asked_what_the_terminal_asks_in_the_same_order(client, dataset, tmp_path):
     for person, shots in (("ann", 0), ("bob", 0), ("ann", 2)):
-        quiz = open_quiz(dataset, tmp_path / "a.csv", person, shots)
+        quiz = human.run(
+            HumanConfig(dataset=str(dataset), out=str(tmp_path / "a.csv"), person=person, shots=shots)
+        )
         asked = [quiz.read_question(position).id for position in quiz.questions]
         assert start(client, person, shots)["questions"] == asked
     assert start(client, "ann")["questions"] != start(client, "bob")["questions"]

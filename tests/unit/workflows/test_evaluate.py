@@ -13,6 +13,7 @@ from PIL import Image
 
 import zebra
 from zebra.cli.main import main
+from zebra.config.compare import CompareConfig
 from zebra.config.evaluate import EvaluateConfig
 from zebra.config.model import ModelConfig, TextConfig, VisionTransformerConfig
 from zebra.data.benchmarks.clip_benchmark import read_classification
@@ -182,7 +183,7 @@ def test_without_a_training_split_examples_and_test_pictures_are_two_halves(worl
 def test_a_captioned_set_is_retrieved_both_ways_and_takes_no_other_task(world, tmp_path):
     metrics = evaluate.run(config(world, tmp_path, datasets=(str(world / "captioned"),)))
     assert set(metrics["captioned"]) == {"retrieval"}
-    with pytest.raises(ConfigError, match="none of the tasks few-shot suits"):
+    with pytest.raises(ConfigError, match="none of the tasks few-shot is possible"):
         evaluate.run(config(world, tmp_path, datasets=(str(world / "captioned"),), tasks=("few-shot",)))
 
 
@@ -200,7 +201,7 @@ def test_results_that_have_no_folder_to_go_to_are_refused_before_anything_is_com
 def test_two_sets_of_one_name_are_refused_rather_than_one_lost(world, tmp_path):
     write_classification(tmp_path / "colours", samples(30, 9), list(COLOURS), TEMPLATES)
     both = (str(world / "colours"), str(tmp_path / "colours"))
-    with pytest.raises(ConfigError, match="two of the data sets are called colours"):
+    with pytest.raises(ConfigError, match="two datasets have the name 'colours'"):
         evaluate.run(config(world, tmp_path / "out", datasets=both))
 
 
@@ -243,7 +244,7 @@ def test_two_runs_are_compared_picture_by_picture(world, tmp_path):
         evaluate.run(
             config(world, tmp_path / str(seed), model=str(world / f"model{seed}"), tasks=("zero-shot",))
         )
-    rows = compare.run([str(tmp_path / "0"), str(tmp_path / "1")])
+    rows = compare.run(CompareConfig(runs=(str(tmp_path / "0"), str(tmp_path / "1"))))
     row = next(row for row in rows if row.metric == "top1")
     (test,) = row.comparisons.values()
     assert test.difference.value == pytest.approx(row.scores[0].value - row.scores[1].value)
@@ -255,7 +256,7 @@ def test_runs_on_different_data_are_not_compared(world, tmp_path):
     for out, folder in (("a", world / "colours"), ("b", tmp_path / "colours")):
         evaluate.run(config(world, tmp_path / out, datasets=(str(folder),), tasks=("zero-shot",)))
     with pytest.raises(DataError, match="different data under the name colours"):
-        compare.run([str(tmp_path / "a"), str(tmp_path / "b")])
+        compare.run(CompareConfig(runs=(str(tmp_path / "a"), str(tmp_path / "b"))))
 
 
 def test_results_of_a_newer_version_are_refused_with_the_line(world, tmp_path):

@@ -7,10 +7,12 @@ from PIL import Image
 
 from zebra.cli import human as verb
 from zebra.cli.main import EXIT_ERROR, EXIT_OK, EXIT_RESUMABLE, main
+from zebra.config.human import HumanConfig
 from zebra.data.benchmarks.writer import write_classification
 from zebra.errors import ConfigError, DataError
 from zebra.protocols.human import read_answers
-from zebra.workflows.human import open_quiz, parse_class_answer
+from zebra.workflows import human
+from zebra.workflows.human import parse_class_answer
 
 CLASSES = ("red", "reddish", "blue")
 COLOURS = ((220, 30, 30), (200, 90, 80), (30, 60, 220))
@@ -32,6 +34,10 @@ def write(folder, each=4, split="test"):
 def dataset(tmp_path):
     """Twelve pictures of three classes."""
     return write(tmp_path / "colours")
+
+
+def open_quiz(dataset, out, person, **options):
+    return human.run(HumanConfig(dataset=str(dataset), out=str(out), person=person, **options))
 
 
 def answer_all(quiz, said=0):
@@ -113,12 +119,12 @@ def test_the_table_is_of_everyone_in_the_file_by_shots(dataset, tmp_path):
 def test_what_cannot_be_asked_is_refused(dataset, tmp_path):
     with pytest.raises(ConfigError, match="--person is empty"):
         open_quiz(dataset, tmp_path / "a.csv", " ")
-    with pytest.raises(ConfigError, match="--shots -1"):
+    with pytest.raises(ConfigError, match="--shots must be 0 or more; got -1"):
         open_quiz(dataset, tmp_path / "a.csv", "ann", shots=-1)
     with pytest.raises(DataError, match="the class 'red' has 4 pictures in colours; 4 shots need 5"):
         open_quiz(dataset, tmp_path / "a.csv", "ann", shots=4)
     (tmp_path / "a.csv").write_text("person,image,answer,shots\nann,elsewhere,red,0\n")
-    with pytest.raises(DataError, match=r"a\.csv:2: no picture 'elsewhere'"):
+    with pytest.raises(DataError, match=r"a\.csv:2: no image 'elsewhere'"):
         open_quiz(dataset, tmp_path / "a.csv", "ann")
 
 
@@ -135,7 +141,7 @@ def test_a_class_is_meant_by_its_name_a_beginning_or_a_number(words, meant):
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [("re", "may be red, reddish"), ("0", "no class '0'"), ("4", "no class '4'"), ("", "no class ''"),
+    [("re", "is ambiguous: red, reddish"), ("0", "no class '0'"), ("4", "no class '4'"), ("", "no class ''"),
      ("bleu", "Did you mean 'blue'"), ("redder", "no class")],
 )  # fmt: skip
 def test_what_means_no_class_or_several_is_refused(words, message):
@@ -201,7 +207,7 @@ def test_a_mistyped_class_is_asked_again(dataset, tmp_path, typed, capsys):
     typed("re", "")
     take(dataset, tmp_path / "a.csv")
     said = capsys.readouterr().out
-    assert "may be red, reddish" in said
+    assert "is ambiguous: red, reddish" in said
     assert said.count("1 red") == 2  # listed at the start, and for Enter
     assert not (tmp_path / "a.csv").exists()
 
