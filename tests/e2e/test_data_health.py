@@ -4,6 +4,9 @@ import json
 
 import pytest
 
+from zebra.cli.main import main
+from zebra.data import inspection
+
 from .test_own_data import as_csv, as_folder
 
 
@@ -12,8 +15,21 @@ def photos(pairs, tmp_path):
     return as_folder(tmp_path, pairs)
 
 
-def test_doctor_says_what_sound_data_is_like_and_how_fast_it_loads(zebra, photos, tmp_path):
-    said = zebra("doctor", photos, cwd=tmp_path).stdout
+@pytest.fixture
+def doctor(tmp_path, monkeypatch, capsys):
+    """Run `zebra doctor WORDS…` in this process, with short measurements of the loader; return its output."""
+    monkeypatch.setattr(inspection, "THROUGHPUT_SECONDS", 0.2)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words, code=0):
+        assert main(["doctor", *map(str, words)]) == code
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_doctor_says_what_sound_data_is_like_and_how_fast_it_loads(doctor, photos):
+    said = doctor(photos)
     lines = {line[4:21].strip(): line[21:] for line in said.splitlines() if line[:3] in ("ok ", "BAD")}
     assert "BAD" not in said
     assert lines["samples"] == "96 found in pictures; all inspected"
@@ -27,16 +43,16 @@ def test_doctor_says_what_sound_data_is_like_and_how_fast_it_loads(zebra, photos
     assert "fewer than one batch of 128: train with --batch-size 96 or less" in said
 
 
-def test_doctor_finds_data_that_training_would_refuse(zebra, pairs, tmp_path):
+def test_doctor_finds_data_that_training_would_refuse(doctor, pairs, tmp_path):
     table = tmp_path / as_csv(tmp_path, pairs)
     (tmp_path / "pictures" / "0000.jpg").write_bytes(b"")
     table.write_text(table.read_text() + "pictures/gone.jpg,a cat\n")
-    said = zebra("doctor", table.name, cwd=tmp_path, code=1).stdout
+    said = doctor(table.name, code=1)
     assert "BAD skipped          2 (2.06%); training accepts up to 1.00%" in said
     assert "1 × unreadable file: captions.csv:98 (pictures/gone.jpg: No such file or directory)" in said
-    found = json.loads(zebra("doctor", table.name, "--json", cwd=tmp_path, code=1).stdout)
+    found = json.loads(doctor(table.name, "--json", code=1))
     assert (found["sound"], found["survey"]["num_examined"], found["survey"]["num_usable"]) == (False, 97, 95)
-    zebra("doctor", table.name, "--data-options.max-skip-rate", "0.05", "--max-samples", 97, cwd=tmp_path)
+    doctor(table.name, "--data-options.max-skip-rate", "0.05", "--samples", 97)
 
 
 def test_doctor_of_a_place_that_is_not_there_says_what_could_be(zebra, tmp_path):

@@ -43,7 +43,8 @@ def download_model(name: str) -> Path:
     folder = download_snapshot(
         repository, ALLOW_PATTERNS, IGNORE_PATTERN, command=repository.download_command()
     )
-    if not any(folder.glob("*.safetensors")):
+    # A cached file of this commit needs no second request, which costs 23 s of retries without a network.
+    if not any(folder.glob("*.safetensors")) and not any(folder.glob("*pytorch_model.bin")):
         # By its commit, so that both requests see one state of the repository.
         commit = replace(repository, revision=folder.name)
         folder = download_snapshot(
