@@ -1,0 +1,108 @@
+"""A step with the sigmoid loss, with dropped patches, and with layer-wise rates equals the same step by hand."""
+
+import copy
+
+import pytest
+import torch
+
+from zebra.config.model import ModelConfig, TextConfig, VisionTransformerConfig
+from zebra.config.train import OptimizerConfig
+from zebra.losses import info_nce, sigmoid_loss
+from zebra.models import CLIP
+from zebra.train.optimizer import build_optimizer
+from zebra.train.step import train_step
+
+
+def build(logit_bias=False):
+    torch.manual_seed(0)
+    config = ModelConfig(
+        embed_dim=16,
+        image_size=32,
+        vision=VisionTransformerConfig(width=64, layers=1, heads=1, patch_size=8),
+        text=TextConfig(width=64, layers=1, heads=1, vocab_size=300, context_length=8),
+        logit_bias=logit_bias,
+    )
+    return CLIP(config)
+
+
+@pytest.fixture
+def batch():
+    generator = torch.Generator().manual_seed(1)
+    tokens = torch.randint(0, 290, (6, 8), generator=generator)
+    tokens[:, 7] = 299
+    return torch.randn(6, 3, 32, 32, generator=generator), tokens
+
+
+def by_hand(model, loss_of, *inputs, lr):
+    """Update a copy of the model with torch alone; return it and the loss."""
+    model = copy.deepcopy(model)
+    optimizer = build_optimizer(model, OptimizerConfig())
+    loss = loss_of(model, *model(*inputs))
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    optimizer.step()
+    return model, float(loss.detach())
+
+
+def assert_same_weights(first, second):
+    for name, value in first.state_dict().items():
+        torch.testing.assert_close(value, second.state_dict()[name], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("logit_bias", "loss_of"),
+    [
+        (False, lambda _model, image, text, scale: info_nce(image, text, scale)),
+        (True, lambda model, image, text, scale: sigmoid_loss(image, text, scale, model.logit_bias)),
+    ],
+)
+def test_a_step_is_that_of_the_loss_its_model_asks_for(batch, logit_bias, loss_of):
+    model = build(logit_bias)
+    expected, loss = by_hand(model, loss_of, *batch, lr=1e-3)
+    metrics = train_step(
+        model,
+        build_optimizer(model, OptimizerConfig()),
+        *batch,
+        lr=1e-3,
+        grad_clip_norm=1.0,
+        precision="fp32",
+    )
+    assert metrics.loss == pytest.approx(loss, rel=1e-5)
+    assert_same_weights(model, expected)
+
+
+def test_the_image_tower_sees_the_patches_of_the_step(batch):
+    model = build()
+    ids_keep = torch.arange(16).repeat(6, 1)[:, 3:9]
+    expected, loss = by_hand(model, lambda _model, *parts: info_nce(*parts), *batch, ids_keep, lr=1e-3)
+    metrics = train_step(
+        model,
+        build_optimizer(model, OptimizerConfig()),
+        *batch,
+        ids_keep,
+        lr=1e-3,
+        grad_clip_norm=1.0,
+        precision="fp32",
+    )
+    assert metrics.loss == pytest.approx(loss, rel=1e-5)
+    assert_same_weights(model, expected)
+    with torch.no_grad():
+        assert float(info_nce(*model(*batch))) != pytest.approx(loss, rel=1e-3)
+
+
+def test_gradients_of_the_step_before_do_not_count(batch):
+    first, second = build(), build()
+    for parameter in first.parameters():
+        parameter.grad = torch.full_like(parameter, 100.0)
+    for model in (first, second):
+        train_step(
+            model,
+            build_optimizer(model, OptimizerConfig()),
+            *batch,
+            lr=1e-3,
+            grad_clip_norm=1.0,
+            precision="fp32",
+        )
+    assert_same_weights(first, second)
