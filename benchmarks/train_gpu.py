@@ -59,7 +59,8 @@ from zebra.models import CLIP
 from zebra.models.packing import pack_texts
 from zebra.pretrained.open_clip.config import to_open_clip_config
 from zebra.pretrained.weights import published_state_dict
-from zebra.train.activation_checkpointing import apply_activation_checkpointing, compile_blocks
+from zebra.train.activation_checkpointing import apply_activation_checkpointing
+from zebra.train.compilation import compile_blocks
 from zebra.train.optimizer import build_optimizer
 from zebra.train.step import train_step
 

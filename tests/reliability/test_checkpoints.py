@@ -171,7 +171,7 @@ def flip_one_bit(data):
     return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
 
 
-@pytest.mark.filterwarnings("ignore:a checkpoint is passed over")
+@pytest.mark.filterwarnings("ignore:skipped a corrupt checkpoint")
 @pytest.mark.parametrize("ruin", [cut, empty, zero, flip_one_bit, None])
 @pytest.mark.parametrize("file", FILES)
 def test_r10_damage_to_any_file_is_found_set_aside_and_fallen_back_from(tmp_path, file, ruin):
@@ -182,7 +182,7 @@ def test_r10_damage_to_any_file_is_found_set_aside_and_fallen_back_from(tmp_path
         (newest / file).write_bytes(ruin((newest / file).read_bytes()))
     assert latest_checkpoint(tmp_path) == older
     assert assert_whole(older) == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000001", "step-00000002.damaged"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000001", "step-00000002.corrupt"]
 
 
 def test_r10_of_a_thousand_flipped_bits_every_one_is_found(tmp_path):
@@ -199,14 +199,14 @@ def test_r10_of_a_thousand_flipped_bits_every_one_is_found(tmp_path):
     verify_manifest(path)
 
 
-@pytest.mark.filterwarnings("ignore:a checkpoint is passed over")
+@pytest.mark.filterwarnings("ignore:skipped a corrupt checkpoint")
 def test_r11_with_every_checkpoint_damaged_no_run_starts_from_scratch_however_often_it_is_tried(tmp_path):
     for step in (1, 2):
         (save_checkpoint(tmp_path, snapshot(step)) / "state.json").write_bytes(b"{}")
     for _ in range(3):
         with pytest.raises(
             WeightsError,
-            match=r"no checkpoint in .* step-00000001\.damaged, step-00000002\.damaged\. Bring one back",
+            match=r"no checkpoint in .* step-00000001\.corrupt, step-00000002\.corrupt\. Restore one",
         ):
             latest_checkpoint(tmp_path)
 

@@ -111,7 +111,7 @@ def test_r2_of_two_processes_one_is_killed_the_other_ends_and_the_run_goes_on_to
     codes, said = ended(running, 60)
     assert time.monotonic() - began < 60
     assert codes == [1, -signal.SIGKILL]
-    assert "RankError: rank 1, last seen at step 6" in said[0]
+    assert "RankError: rank 1 (last seen at step 6)" in said[0]
     done(other, 2)
     assert weights(other) == weights(config)
     assert torch.equal(losses(other), losses(config))
@@ -163,7 +163,7 @@ def test_r16_a_rank_that_sleeps_is_named_prints_where_it_stands_and_all_end_in_t
     codes, said = ended(running, 60)
     assert time.monotonic() - began < 5 + 10
     assert codes == [1, 1]
-    assert "rank 1, last seen at step 6" in said[0]
+    assert "rank 1 (last seen at step 6)" in said[0]
     assert "ranked_run.py" in said[1] and "in watch" in said[1]  # where it sleeps
 
 

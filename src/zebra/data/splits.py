@@ -101,5 +101,5 @@ def _validate_captions(
         warnings.warn(
             f"{name} has {len(every)} different captions for {len(captions_by_index)} pairs{lost}. Pictures of one caption count as "
             "each other's mistakes, in training and in the measures: captions that say more teach more",
-            stacklevel=4,
+            stacklevel=5,
         )

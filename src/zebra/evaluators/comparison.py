@@ -1,4 +1,4 @@
-"""Two models and pictures that nothing depends on in; what the one has over the other, with intervals, out."""
+"""Comparison of a model before and after fine-tuning on held-out data."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,118 +11,94 @@ from zebra.evaluators.results_io import EvalMetrics
 from zebra.evaluators.validation import RetrievalValidator
 from zebra.protocols.paired_test import PairedComparison, SampleScores, compare_paired
 from zebra.protocols.retrieval import RetrievalRanks
-from zebra.report.page import ReportTable, Section
-from zebra.report.style import format_percent
 from zebra.values import Score
 
 
 @dataclass(frozen=True, slots=True)
 class MetricDelta:
-    """One measure of the model before and after."""
+    """One metric before and after fine-tuning."""
 
     dataset: str
     metric: str
     before: Score
     after: Score
     paired_test: PairedComparison
-    """After against before, picture by picture."""
+    """The model after fine-tuning against the model before, sample by sample."""
 
     def __str__(self) -> str:
-        """Write it on a line."""
+        """Format as one line for the terminal."""
         return (
-            f"{self.dataset:<16} {self.metric:<24} {self.before.value:6.1%} → {self.after.value:6.1%}  ({self.formatted_delta}, "
-            f"n={self.before.n:,})"
+            f"{self.dataset:<16} {self.metric:<24} {self.before.value:6.1%} → {self.after.value:6.1%}  "
+            f"({self.formatted_delta}, n={self.before.n:,})"
         )
 
     @property
     def formatted_delta(self) -> str:
-        """The difference with its interval, in points."""
-        by = self.paired_test.difference
-        return f"{100 * by.value:+.1f} [{100 * by.low:+.1f}, {100 * by.high:+.1f}]"
+        """The difference with its interval, in percentage points."""
+        difference = self.paired_test.difference
+        return f"{100 * difference.value:+.1f} [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"
 
 
 @dataclass(frozen=True, slots=True)
 class BeforeAfter:
-    """What a run has made of the model it started from, on pictures that nothing depends on."""
+    """Effect of fine-tuning on data that neither training nor checkpoint selection used."""
 
     init_from: str
+    """The initial model."""
     selected_step: int
-    """The step whose weights are kept; 0: the start's own, since none did better on the pictures to choose by."""
+    """Step of the selected weights; 0 for the initial weights, if no checkpoint scored higher on the validation split."""
     deltas: tuple[MetricDelta, ...]
 
     def metrics(self) -> EvalMetrics:
-        """Return set → "before" and "after" → metric → score."""
-        found: dict[str, dict[str, dict[str, Score]]] = {}
-        for one in self.deltas:
-            tasks = found.setdefault(one.dataset, {"before": {}, "after": {}})
-            tasks["before"][one.metric], tasks["after"][one.metric] = one.before, one.after
-        return found
+        """Return dataset → "before" and "after" → metric → score."""
+        metrics: dict[str, dict[str, dict[str, Score]]] = {}
+        for delta in self.deltas:
+            tasks = metrics.setdefault(delta.dataset, {"before": {}, "after": {}})
+            tasks["before"][delta.metric], tasks["after"][delta.metric] = delta.before, delta.after
+        return metrics
 
     def model_card_entries(self) -> dict[str, str]:
-        """Say in the model card where the model comes from."""
+        """Return the model card's entries on the initial model and the effect of fine-tuning."""
         origin = {
-            "started from": Path(self.init_from).name,
-            "kept": f"step {self.selected_step}" if self.selected_step else "the start",
+            "initialized from": Path(self.init_from).name,
+            "selected checkpoint": f"step {self.selected_step}" if self.selected_step else "initial weights",
         }
         return origin | {
-            f"{one.metric} on {one.dataset}": f"{one.before.value:.1%} → {one.after.value:.1%} ({one.formatted_delta} points)"
-            for one in self.deltas
-        }
-
-    def before_after_section(self) -> Section:
-        """Put the model before and after beside each other."""
-        chosen = (
-            f"The weights after step {self.selected_step} did best on the pictures they were chosen by."
-            if self.selected_step
-            else "No weights did better than the start on the pictures to choose by, so the start is kept."
-        )
-        reading = (
-            f"{chosen} All this is measured on other pictures, on which nothing depends. Differences are paired, in "
-            "points, with 95 % intervals."
-        )
-        rows = tuple(
-            (
-                one.dataset,
-                one.metric,
-                _format_score(one.before),
-                _format_score(one.after),
-                one.formatted_delta,
-                f"{one.before.n:,}",
+            f"{delta.metric} on {delta.dataset}": (
+                f"{delta.before.value:.1%} → {delta.after.value:.1%} ({delta.formatted_delta} points)"
             )
-            for one in self.deltas
-        )
-        columns = ("set", "metric", "before", "after", "difference", "n")
-        return Section("Before and after", reading, ReportTable(columns, rows))
+            for delta in self.deltas
+        }
 
 
 def compare_retrieval(before: RetrievalRanks, after: RetrievalRanks, ids: Sequence[str]) -> list[MetricDelta]:
-    """Compare two models on held-out pictures, by recall both ways."""
-    captions = [str(m) for m in range(len(before.image_rank_M))]
-    ways = {
+    """Compare recall at 1 and 5 of two models on the same held-out pairs, in both directions.
+
+    Args:
+        ids: Ids of the N images.
+    """
+    caption_ids = [str(m) for m in range(len(before.image_rank_M))]
+    directions = {
         "image_to_text": (before.text_rank_N, after.text_rank_N, ids),
-        "text_to_image": (before.image_rank_M, after.image_rank_M, captions),
+        "text_to_image": (before.image_rank_M, after.image_rank_M, caption_ids),
     }
-    was, now = before.scores(), after.scores()
+    scores_before, scores_after = before.scores(), after.scores()
     return [
         MetricDelta(
             RetrievalValidator.name,
             metric,
-            was[metric],
-            now[metric],
-            compare_correctness(was_N <= k, now_N <= k, names),
+            scores_before[metric],
+            scores_after[metric],
+            compare_correctness(rank_before <= k, rank_after <= k, sample_ids),
         )
-        for way, (was_N, now_N, names) in ways.items()
+        for direction, (rank_before, rank_after, sample_ids) in directions.items()
         for k in (1, 5)
-        if (metric := f"{way}_recall@{k}") in was
+        if (metric := f"{direction}_recall@{k}") in scores_before
     ]
 
 
 def compare_correctness(
     before_N: NDArray[np.bool_], after_N: NDArray[np.bool_], ids: Sequence[str]
 ) -> PairedComparison:
-    """Compare two outcomes on the same samples, the later against the earlier."""
+    """Compare which samples are correct after against before."""
     return compare_paired(SampleScores(tuple(ids), after_N), SampleScores(tuple(ids), before_N))
-
-
-def _format_score(score: Score) -> str:
-    return f"{format_percent(score.value)} [{format_percent(score.low)}, {format_percent(score.high)}]"

@@ -1,51 +1,98 @@
-"""Captioned pictures that are never trained on in; a judge of models out."""
+"""Validators: callables that score a model during training."""
 
 import warnings
 from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from zebra.data.benchmarks.clip_benchmark import read_classification
+from zebra.data.benchmarks.tasks import ClassificationBenchmark
 from zebra.data.sources import Source
 from zebra.distributed import SINGLE_PROCESS, ProcessGroup
 from zebra.errors import BadSample, DataError
+from zebra.evaluators.embeddings import DecodedImages, evenly_spaced
+from zebra.evaluators.zero_shot import build_zero_shot_classifier, resolve_prompts
 from zebra.images.decode import decode_image
 from zebra.images.preprocess import Preprocess
 from zebra.pretrained.bundle import Bundle
 from zebra.protocols.retrieval import RetrievalRanks, compute_retrieval_ranks
-from zebra.values import Embeddings
-
-IMAGE_BATCH_SIZE = 64
-"""Pictures that pass the tower at once, in a check."""
+from zebra.protocols.zero_shot import classify_zero_shot
+from zebra.values import Embeddings, Score
 
 
 class Validator(Protocol):
-    """A score of a model, the higher the better; a check of a whole set is one, pictures held out are another."""
+    """A score of a model; higher is better."""
 
     @property
     def name(self) -> str:
-        """What the journal calls it."""
+        """Name of the score in the log."""
 
     def __call__(self, clip: Bundle) -> float:
         """Return the score, in [0, 1]."""
 
 
+class ZeroShotValidator:
+    """Zero-shot top-1 accuracy on evenly spaced images of a dataset.
+
+    On all images it equals the score of `zebra evaluate`. The images are decoded at the first call and then stay in
+    memory: 3 × S × S bytes each for images of S × S pixels, divided among the processes.
+    """
+
+    def __init__(
+        self, benchmark: ClassificationBenchmark, num_samples: int, group: ProcessGroup = SINGLE_PROCESS
+    ) -> None:
+        """Select the images; nothing is read yet.
+
+        Args:
+            num_samples: Number of images; all of them if the dataset has fewer.
+            group: Processes that each embed a slice of the images.
+        """
+        self.name = benchmark.name
+        self.benchmark = benchmark
+        self.indices = evenly_spaced(num_samples, len(benchmark.source))
+        self.group = group
+        self._images: DecodedImages | None = None
+
+    def score(self, clip: Bundle) -> Score:
+        """Return top-1 accuracy with its interval; all processes must call it.
+
+        Raises:
+            BadSample: An image cannot be used.
+        """
+        if self._images is None:
+            self._images = DecodedImages.decode(
+                self.benchmark.source, clip.preprocess, self.indices, self.group
+            )
+        classifier_CE = build_zero_shot_classifier(clip, resolve_prompts(self.benchmark, "own"))
+        return classify_zero_shot(self._images.embed(clip), classifier_CE).scores()["top1"]
+
+    def __call__(self, clip: Bundle) -> float:
+        """Return top-1 accuracy, in [0, 1]."""
+        return self.score(clip).value
+
+
 class RetrievalValidator:
-    """Pictures and captions that are never trained on, decoded once; a check like those of whole sets."""
+    """Retrieval on image–caption pairs that are not in the training data; images are decoded once."""
 
     name = "held-out"
 
     def __init__(self, source: Source, preprocess: Preprocess, group: ProcessGroup = SINGLE_PROCESS) -> None:
-        """Read all of a source; pictures that cannot be used are left out, with a warning that counts them.
+        """Read all samples of a source; leave out unusable images, with a warning that counts them.
 
         Args:
-            group: The processes that embed a share of it each.
+            group: Processes that each embed a slice of the images.
+
+        Raises:
+            DataError: No image can be used.
         """
         pixels: list[NDArray[np.uint8]] = []
         captions: list[str] = []
-        owners: list[int] = []
+        image_of_text: list[int] = []
         ids: list[str] = []
         skipped: Counter[str] = Counter()
         for index in range(len(source)):
@@ -56,36 +103,52 @@ class RetrievalValidator:
                 skipped[bad.reason] += 1
                 continue
             captions += record.captions
-            owners += [len(ids)] * len(record.captions)
+            image_of_text += [len(ids)] * len(record.captions)
             ids.append(record.id)
             pixels.append(preprocess.resize_and_crop(image))
         reasons = ", ".join(f"{count} {reason}" for reason, count in skipped.most_common())
         if not ids:
             raise DataError(
-                f"{source.name}: not one picture can be used ({reasons}); zebra doctor names them"
+                f"{source.name}: no image can be used ({reasons}). zebra doctor lists the bad samples."
             )
         if skipped:
-            warnings.warn(f"{source.name}: left out {reasons}; zebra doctor names them", stacklevel=2)
-        self.group = group
-        self.pixels_N3HW = torch.from_numpy(np.stack(pixels))
-        self.captions, self.image_index_M, self.ids = captions, np.array(owners), tuple(ids)
+            warnings.warn(
+                f"{source.name}: left out {reasons}. zebra doctor lists the bad samples.", stacklevel=2
+            )
+        local = pixels[group.local_slice(len(pixels))]
+        size = preprocess.image_size
+        self.images = DecodedImages(
+            tuple(ids),
+            torch.from_numpy(np.stack(local)) if local else torch.zeros(0, 3, size, size, dtype=torch.uint8),
+            np.full(len(ids), -1, dtype=np.int64),
+            group,
+        )
+        self.captions, self.image_of_text_M = captions, np.array(image_of_text)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Ids of the images that are used."""
+        return self.images.ids
 
     def __call__(self, clip: Bundle) -> float:
-        """Return the mean reciprocal rank of the true caption and the true picture, in (0, 1]."""
+        """Return the mean reciprocal rank of the true caption and the true image, in (0, 1]."""
         return mean_reciprocal_rank(self.retrieve(clip))
 
     def retrieve(self, clip: Bundle) -> RetrievalRanks:
-        """Rank the held-out captions and pictures for each other."""
-        mine_N3HW = self.pixels_N3HW[self.group.local_slice(len(self.pixels_N3HW))]
-        mine = [clip.encode_pixels(part) for part in torch.split(mine_N3HW, IMAGE_BATCH_SIZE) if len(part)]
-        image_NE = torch.cat([part for parts in self.group.all_gather_object(mine) for part in parts])
-        text_ME = clip.encode_texts(self.captions)
-        texts = tuple(map(str, range(len(self.captions))))
-        return compute_retrieval_ranks(
-            Embeddings(image_NE.numpy(), self.ids), Embeddings(text_ME.numpy(), texts), self.image_index_M
-        )
+        """Rank the captions for each image and the images for each caption; all processes must call it."""
+        text_ME = clip.encode_texts(self.captions).numpy()
+        text_ids = tuple(map(str, range(len(self.captions))))
+        texts = Embeddings(text_ME, text_ids, fingerprint=clip.fingerprint)
+        return compute_retrieval_ranks(self.images.embed(clip), texts, self.image_of_text_M)
 
 
-def mean_reciprocal_rank(retrieval: RetrievalRanks) -> float:
-    """Average 1 / rank over both ways: it sees changes that recall at 1 of a few pictures does not."""
-    return float((1 / retrieval.text_rank_N).mean() + (1 / retrieval.image_rank_M).mean()) / 2
+def open_zero_shot_validators(
+    paths: Sequence[str], num_samples: int, group: ProcessGroup = SINGLE_PROCESS
+) -> list[ZeroShotValidator]:
+    """Open CLIP_benchmark folders for validation on `num_samples` evenly spaced images of each."""
+    return [ZeroShotValidator(read_classification(Path(path)), num_samples, group) for path in paths]
+
+
+def mean_reciprocal_rank(ranks: RetrievalRanks) -> float:
+    """Average 1 / rank over both directions; it reacts to changes that recall at 1 on few images does not show."""
+    return float((1 / ranks.text_rank_N).mean() + (1 / ranks.image_rank_M).mean()) / 2

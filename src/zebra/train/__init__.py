@@ -1,1 +1,1 @@
-"""The training engine: a model, batches and a schedule in, a better model and its journal out."""
+"""Training engine: model, batches and schedule to a trained model and its log."""

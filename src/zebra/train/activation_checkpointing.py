@@ -1,10 +1,9 @@
-"""How the blocks of both towers pass: compiled, and with their activations computed again instead of kept."""
+"""Activation checkpointing of residual blocks (Chen et al. 2016, arXiv 1604.06174)."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
-import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -14,21 +13,10 @@ from zebra.models.transformer import ResidualBlock
 from zebra.train.grad_cache import preserve_buffers
 
 
-def compile_blocks(model: CLIP) -> None:
-    """Compile each block at its first pass; blocks of one shape share what is compiled.
-
-    Blocks and not towers: texts are packed on the host, which no graph can hold. No two batches of texts have as many
-    tokens, so theirs are compiled for any number at once.
-    """
-    for tower, dynamic in ((model.visual, None), (model.text, True)):
-        for block in residual_blocks(tower):
-            block.forward = torch.compile(block.forward, dynamic=dynamic)
-
-
 def apply_activation_checkpointing(model: CLIP) -> None:
-    """Keep what goes into a block, and compute the rest again for its gradients (Chen et al. 2016, arXiv 1604.06174).
+    """Store only the inputs of each block, and recompute its activations in the backward pass.
 
-    A third more arithmetic; memory for one block instead of all.
+    This takes a third more arithmetic and the memory of one block's activations instead of all.
     """
     for block in residual_blocks(model):
         block.forward = partial(
@@ -37,7 +25,7 @@ def apply_activation_checkpointing(model: CLIP) -> None:
 
 
 def residual_blocks(model: nn.Module) -> Iterator[nn.Module]:
-    """Yield the residual blocks of a tower, or of both."""
+    """Yield the residual blocks of a tower or of both towers."""
     for module in model.modules():
         if isinstance(module, ResidualBlock | Bottleneck):
             yield module

@@ -1,4 +1,4 @@
-"""Batch norm over the batch of all processes (Ioffe & Szegedy 2015): a model in, its statistics shared out."""
+"""Synchronized batch norm over the batch of all processes (Ioffe & Szegedy 2015)."""
 
 import torch
 from torch import Tensor, nn
@@ -7,9 +7,9 @@ from zebra.distributed import ProcessGroup
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm whose mean and variance are those of the whole batch, of which each process holds as much.
+    """Batch norm with the mean and variance of the global batch, of which each process has an equal part.
 
-    The same numbers as one process would get, on CPUs too, where `nn.SyncBatchNorm` does not run.
+    It gives the numbers of a single process, and it also runs on CPUs, unlike `nn.SyncBatchNorm`.
     """
 
     def __init__(self, batch_norm: nn.BatchNorm2d, group: ProcessGroup) -> None:
@@ -19,18 +19,18 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         self.load_state_dict(batch_norm.state_dict())
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalise [B, C, H, W]."""
+        """Normalize [B, C, H, W]."""
         if not self.training:
             return super().forward(input)
         with torch.autocast(input.device.type, enabled=False):
             x = input.to(torch.promote_types(input.dtype, torch.float32))
             count = self.group.world_size * x.numel() // x.shape[1]
             mean_C = self.group.all_reduce_sum_with_grad(x.sum((0, 2, 3))) / count
-            centred = x - mean_C[:, None, None]
-            variance_C = self.group.all_reduce_sum_with_grad(centred.square().sum((0, 2, 3))) / count
+            centered = x - mean_C[:, None, None]
+            variance_C = self.group.all_reduce_sum_with_grad(centered.square().sum((0, 2, 3))) / count
             self._update_running_stats(mean_C.detach(), variance_C.detach() * (count / max(1, count - 1)))
             scale_C = self.weight * torch.rsqrt(variance_C + self.eps)
-            return (centred * scale_C[:, None, None] + self.bias[:, None, None]).to(input.dtype)
+            return (centered * scale_C[:, None, None] + self.bias[:, None, None]).to(input.dtype)
 
     @torch.no_grad()
     def _update_running_stats(self, mean_C: Tensor, variance_C: Tensor) -> None:
@@ -42,7 +42,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
 
 
 def convert_sync_batchnorm(module: nn.Module, group: ProcessGroup) -> None:
-    """Let batch norm see the batch of all processes; one whose statistics are locked stays as it is."""
+    """Replace batch norm by its synchronized form; frozen batch norm stays as it is."""
     for name, child in module.named_children():
         if type(child) is nn.BatchNorm2d:
             setattr(module, name, SyncBatchNorm2d(child, group))

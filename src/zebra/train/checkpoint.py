@@ -1,10 +1,10 @@
-"""Checkpoints that survive anything: a snapshot in, a verified folder without pickle out, and back.
+"""Checkpoints: write, verify, list and prune snapshots on disk, without pickle.
 
 checkpoints/step-00001000/   model.safetensors  optimizer.safetensors  …  state.json  MANIFEST.json (sha256)
 
-A checkpoint is written under a name that does not count, flushed to disk, and takes its final name when it is whole.
-What has a final name is never written to again. A run that went back and comes by a step once more makes a second
-folder, `step-00001000.2`, so that names sort in the order of writing. A damaged one is set aside as `*.damaged`.
+A checkpoint is written under a temporary name, flushed to disk, and renamed when it is complete. It never changes
+afterwards. A run that resumes from an older checkpoint and reaches the same step again writes a second directory,
+`step-00001000.2`, so names sort in the order of writing. A corrupt checkpoint is renamed to `*.corrupt`.
 """
 
 import errno
@@ -29,10 +29,10 @@ from zebra.pretrained.tensors import read_tensors
 from zebra.train.snapshot import TrainSnapshot
 
 NAME_PATTERN = re.compile(r"step-(\d+)(?:\.(\d+))?")
-"""The step, and the course of the run: going back to an older checkpoint begins another, the second is `.2`."""
+"""Step and attempt; resuming from an older checkpoint starts another attempt, the second is `.2`."""
 PARTIAL_PREFIX = ".partial-"
-"""Begins the name of what is being written or removed: no checkpoint yet, or no longer."""
-CORRUPT_SUFFIX = ".damaged"
+"""Prefix of checkpoints that are being written or removed, and do not count."""
+CORRUPT_SUFFIX = ".corrupt"
 STATE_FILE = "state.json"
 TENSORS_SUFFIX = ".safetensors"
 SAFETENSORS_DTYPES = {
@@ -47,33 +47,33 @@ SAFETENSORS_DTYPES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
-"""As safetensors calls them."""
+"""Names in the safetensors format."""
 
 DigestFunction = Callable[[Path], str]
-"""Reads a file's sha256, or remembers it."""
+"""Computes the sha256 of a file, or returns it from memory."""
 
 
 def save_checkpoint(checkpoints_dir: Path, snapshot: TrainSnapshot) -> Path:
-    """Write a snapshot into a new folder inside `checkpoints_dir`, durably; older checkpoints are not touched.
+    """Write a snapshot to a new directory in `checkpoints_dir` and flush it; older checkpoints are not changed.
 
     Returns:
-        The new one: whole, on disk, and the last of `list_checkpoints`.
+        The new checkpoint, complete and on disk; the last of `list_checkpoints`.
 
     Raises:
-        CheckpointError: It could not be written, and nothing is left of it; or, if the very last flush was what
-            failed, it is whole but might not survive a power cut.
+        CheckpointError: It could not be written, and its files are removed. Only if the last flush failed is it
+            complete, but it might not survive a power failure.
     """
     final = checkpoints_dir / _next_name(checkpoints_dir, snapshot.step)
     partial = checkpoints_dir / f"{PARTIAL_PREFIX}{final.name}"
     try:
-        for left_over in checkpoints_dir.glob(f"{PARTIAL_PREFIX}*"):
-            _remove(left_over)
+        for leftover in checkpoints_dir.glob(f"{PARTIAL_PREFIX}*"):
+            _remove(leftover)
         partial.mkdir(parents=True)
-        digests = {name: _write_file(partial / name, pieces) for name, pieces in _checkpoint_files(snapshot)}
+        digests = {name: _write_file(partial / name, chunks) for name, chunks in _checkpoint_files(snapshot)}
         write_manifest(partial, lambda path: digests[path.name])
         partial.rename(final)
         fsync_path(checkpoints_dir)
-        fsync_path(checkpoints_dir.parent)  # `folder` itself may be new
+        fsync_path(checkpoints_dir.parent)  # it may be new itself
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise CheckpointError(_write_error_message(final, snapshot, error)) from error
@@ -81,44 +81,44 @@ def save_checkpoint(checkpoints_dir: Path, snapshot: TrainSnapshot) -> Path:
 
 
 def list_checkpoints(checkpoints_dir: Path) -> list[Path]:
-    """Return checkpoints in the order of writing; whether they are whole is not known yet."""
+    """Return all checkpoints in the order of writing, without verifying them."""
     return sorted(
         (path for path in checkpoints_dir.glob("step-*") if NAME_PATTERN.fullmatch(path.name)), key=_sort_key
     )
 
 
 def latest_checkpoint(checkpoints_dir: Path) -> Path | None:
-    """Return the newest checkpoint that verifies; None if there never was one.
+    """Return the latest valid checkpoint; None if none was ever written.
 
-    Damaged ones on the way are renamed to `*.damaged`, with a warning.
+    Corrupt checkpoints after it are renamed to `*.corrupt`, with a warning.
 
     Raises:
-        WeightsError: There are checkpoints, and every one of them is damaged, or was found damaged before.
+        WeightsError: There are checkpoints, and all of them are corrupt, now or since an earlier verification.
     """
     for path in reversed(list_checkpoints(checkpoints_dir)):
         if _is_valid(path, sha256):
             return path
-    damaged = sorted(path.name for path in checkpoints_dir.glob("step-*"))
-    if damaged:
+    corrupt = sorted(path.name for path in checkpoints_dir.glob("step-*"))
+    if corrupt:
         raise WeightsError(
-            f"no checkpoint in {checkpoints_dir} is whole: {', '.join(damaged)}. Bring one back from a copy, named without "
-            f"{CORRUPT_SUFFIX}, or start again in another --out"
+            f"no checkpoint in {checkpoints_dir} is valid: {', '.join(corrupt)}. Restore one from a backup, without "
+            f"{CORRUPT_SUFFIX} in its name, or start a new run in another --out."
         )
     return None
 
 
 def best_checkpoint(checkpoints_dir: Path) -> Path | None:
-    """Return the checkpoint that did best in the checks among those that verify; None if no check ran."""
-    whole = [path for path in list_checkpoints(checkpoints_dir) if _is_valid(path, sha256)]
-    best = max(whole, key=_score_key, default=None)
+    """Return the valid checkpoint with the highest validation score; None if none has a score."""
+    valid = [path for path in list_checkpoints(checkpoints_dir) if _is_valid(path, sha256)]
+    best = max(valid, key=_score_key, default=None)
     return None if best is None or _read_state(best).get("score") is None else best
 
 
 def load_checkpoint(path: Path) -> TrainSnapshot:
-    """Verify a checkpoint and read it, its tensors mapped from the files.
+    """Verify a checkpoint and load it, with memory-mapped tensors.
 
     Raises:
-        WeightsError: It is damaged, or of another version of zebra.
+        WeightsError: It is corrupt, or another version of zebra wrote it.
     """
     names = verify_manifest(path)
     parts = {
@@ -126,64 +126,64 @@ def load_checkpoint(path: Path) -> TrainSnapshot:
     }
     tensors = {part: read_tensors(file) for part, file in parts.items()}
     try:
-        held = _read_state(path)
-        return TrainSnapshot(held["step"], tensors, held["state"], held["score"])
+        document = _read_state(path)
+        return TrainSnapshot(document["step"], tensors, document["state"], document["score"])
     except (OSError, KeyError) as error:
         raise WeightsError(
-            f"{path} is undamaged but lacks {error}: another version of zebra wrote it; go on with that one"
+            f"{path} is not corrupt, but lacks {error}: another version of zebra wrote it. Resume with that version."
         ) from error
 
 
 def prune_checkpoints(checkpoints_dir: Path, num_to_keep: int, digest: DigestFunction = sha256) -> None:
-    """Remove checkpoints, but neither the `num_to_keep` newest that verify nor the best that verifies.
+    """Remove all valid checkpoints except the `num_to_keep` latest and the best one.
 
-    Damaged ones are renamed to `*.damaged`, with a warning, and stay. One that cannot be removed costs a warning, and
-    another try at the next purge.
+    Corrupt ones are renamed to `*.corrupt`, with a warning, and stay. If one cannot be removed, a warning is issued,
+    and the next call tries again.
     """
-    whole = [path for path in list_checkpoints(checkpoints_dir) if _is_valid(path, digest)]
-    spared = {*whole[-num_to_keep:], max(whole, key=_score_key, default=None)}
-    for path in whole:
-        if path not in spared:
+    valid = [path for path in list_checkpoints(checkpoints_dir) if _is_valid(path, digest)]
+    keep = {*valid[-num_to_keep:], max(valid, key=_score_key, default=None)}
+    for path in valid:
+        if path not in keep:
             _remove(path)
 
 
 def memoize_digest(digest: DigestFunction = sha256) -> DigestFunction:
-    """Return a `Digest` that reads a file again only if its size or time of modification changed."""
-    known: dict[tuple[Path, int, int], str] = {}
+    """Return a digest function that reads a file again only if its size or modification time has changed."""
+    cache: dict[tuple[Path, int, int], str] = {}
 
-    def remember(path: Path) -> str:
-        state = path.stat()
-        key = path, state.st_size, state.st_mtime_ns
-        if key not in known:
-            known[key] = digest(path)
-        return known[key]
+    def cached_digest(path: Path) -> str:
+        stat = path.stat()
+        key = path, stat.st_size, stat.st_mtime_ns
+        if key not in cache:
+            cache[key] = digest(path)
+        return cache[key]
 
-    return remember
+    return cached_digest
 
 
 def _sort_key(path: Path) -> tuple[int, int]:
-    named = NAME_PATTERN.fullmatch(path.name)
-    assert named
-    return int(named[2] or 1), int(named[1])
+    match = NAME_PATTERN.fullmatch(path.name)
+    assert match
+    return int(match[2] or 1), int(match[1])
 
 
 def _next_name(checkpoints_dir: Path, step: int) -> str:
-    """Name a checkpoint so that it comes after all others."""
-    course, newest = max(map(_sort_key, list_checkpoints(checkpoints_dir)), default=(1, -1))
-    if step <= newest:
-        course += 1
-    return f"step-{step:08d}" + (f".{course}" if course > 1 else "")
+    """Return a name that sorts after all existing checkpoints."""
+    attempt, latest_step = max(map(_sort_key, list_checkpoints(checkpoints_dir)), default=(1, -1))
+    if step <= latest_step:
+        attempt += 1
+    return f"step-{step:08d}" + (f".{attempt}" if attempt > 1 else "")
 
 
 def _is_valid(path: Path, digest: DigestFunction) -> bool:
-    """Verify a checkpoint, and set it aside if it is damaged."""
+    """Verify a checkpoint, and rename it if it is corrupt."""
     problem: Exception
     try:
         verify_manifest(path, digest)
     except WeightsError as error:
         problem = error
     except OSError as error:
-        if error.errno != errno.EIO:  # a bad sector stays; anything else may pass
+        if error.errno != errno.EIO:  # a bad sector is permanent, other errors may not be
             raise
         problem = error
     else:
@@ -193,63 +193,63 @@ def _is_valid(path: Path, digest: DigestFunction) -> bool:
 
 
 def _quarantine(path: Path, problem: Exception) -> None:
-    aside = path.with_name(path.name + CORRUPT_SUFFIX)
+    target = path.with_name(path.name + CORRUPT_SUFFIX)
     number = 1
-    while aside.exists():
+    while target.exists():
         number += 1
-        aside = path.with_name(f"{path.name}{CORRUPT_SUFFIX}-{number}")
+        target = path.with_name(f"{path.name}{CORRUPT_SUFFIX}-{number}")
     try:
-        path.rename(aside)
-        outcome = f"it is {aside.name} now"
+        path.rename(target)
+        outcome = f"it is {target.name} now"
     except OSError as error:
         outcome = f"it could not be renamed ({error})"
-    warnings.warn(f"a checkpoint is passed over: {problem}; {outcome}", stacklevel=2)
+    warnings.warn(f"skipped a corrupt checkpoint: {problem}; {outcome}", stacklevel=2)
 
 
 def _remove(path: Path) -> None:
-    going = path if path.name.startswith(PARTIAL_PREFIX) else path.with_name(PARTIAL_PREFIX + path.name)
+    partial = path if path.name.startswith(PARTIAL_PREFIX) else path.with_name(PARTIAL_PREFIX + path.name)
     try:
-        path.rename(going)  # at one stroke: half a checkpoint would pass for a damaged one
-        shutil.rmtree(going)
+        path.rename(partial)  # atomic: a half-removed checkpoint would count as corrupt
+        shutil.rmtree(partial)
     except OSError as error:
-        warnings.warn(f"{path} is not needed any more but could not be removed: {error}", stacklevel=2)
+        warnings.warn(f"could not remove {path}, which is no longer needed: {error}", stacklevel=2)
 
 
 def _read_state(path: Path) -> dict[str, Any]:
-    held: dict[str, Any] = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
-    return held
+    document: dict[str, Any] = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
+    return document
 
 
 def _score_key(path: Path) -> tuple[float, ...]:
-    """Rank by score; of equal ones the newer is better."""
+    """Order by score, then by time; NaN and missing scores come first."""
     score = _read_state(path).get("score")
     return (-math.inf if score is None or math.isnan(score) else score, *_sort_key(path))
 
 
 def _write_error_message(path: Path, snapshot: TrainSnapshot, error: OSError) -> str:
-    message = f"checkpoint {path} could not be written: {error.strerror}"
+    message = f"could not write checkpoint {path}: {error.strerror}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        needed = sum(tensor.nbytes for named in snapshot.tensors.values() for tensor in named.values())
+        num_bytes = sum(tensor.nbytes for named in snapshot.tensors.values() for tensor in named.values())
         free = shutil.disk_usage(path.parent).free
-        message += f" ({needed:,} bytes needed, {free:,} free)"
-    return f"{message}. Older ones are untouched: make room or mend the disk, and run again to go on from the newest"
+        message += f" ({num_bytes:,} bytes needed, {free:,} free)"
+    return f"{message}. Older checkpoints are unchanged. Free disk space or repair the disk, then run again to resume."
 
 
 def _write_file(path: Path, chunks: Iterable[bytes | memoryview]) -> str:
-    """Write a file and return the sha256 of what was meant to be in it."""
+    """Write a file and return the sha256 of its intended content, so that write errors are detected later."""
     digest = hashlib.sha256()
     with path.open("wb") as file:
-        for piece in chunks:
-            digest.update(piece)
-            file.write(piece)
+        for chunk in chunks:
+            digest.update(chunk)
+            file.write(chunk)
     return digest.hexdigest()
 
 
 def _checkpoint_files(snapshot: TrainSnapshot) -> Iterator[tuple[str, Iterable[bytes | memoryview]]]:
     for part, tensors in snapshot.tensors.items():
         yield f"{part}{TENSORS_SUFFIX}", _safetensors_chunks(tensors)
-    held = {"step": snapshot.step, "score": snapshot.score, "state": snapshot.state}
-    yield STATE_FILE, [json.dumps(held, indent=1).encode()]
+    document = {"step": snapshot.step, "score": snapshot.score, "state": snapshot.state}
+    yield STATE_FILE, [json.dumps(document, indent=1).encode()]
 
 
 def _safetensors_chunks(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:

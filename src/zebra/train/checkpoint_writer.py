@@ -1,4 +1,4 @@
-"""Checkpoints written beside the training: snapshots in, whole folders on disk out, from one background thread."""
+"""Asynchronous checkpoint writer: a background thread saves snapshots while training continues."""
 
 import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,17 +12,17 @@ from zebra.train.snapshot import TrainSnapshot, copy_to_cpu
 
 
 class CheckpointWriter:
-    """Writes one checkpoint at a time while the run goes on, and then purges old ones.
+    """Writes one checkpoint at a time in the background, then prunes old ones.
 
-    A save that failed raises its `CheckpointError` in whatever is called next.
+    The `CheckpointError` of a failed save is raised by the next method call.
     """
 
     def __init__(self, checkpoints_dir: Path, num_to_keep: int, group: ProcessGroup = SINGLE_PROCESS) -> None:
-        """Prepare to write.
+        """Create the writer; nothing is written yet.
 
         Args:
-            num_to_keep: Newest checkpoints that are not purged.
-            group: The processes whose snapshots it is; the first one writes, the others give it their shares.
+            num_to_keep: Number of latest checkpoints that pruning keeps, besides the best one.
+            group: Processes of the run; the main process writes, the others contribute their shards.
         """
         self.checkpoints_dir = checkpoints_dir
         self.num_to_keep = num_to_keep
@@ -33,7 +33,7 @@ class CheckpointWriter:
         self._buffers: TrainSnapshot | None = None
 
     def __enter__(self) -> "CheckpointWriter":
-        """Return itself."""
+        """Return the writer."""
         return self
 
     def __exit__(
@@ -48,12 +48,12 @@ class CheckpointWriter:
         except CheckpointError as failure:
             if exc_value is None:
                 raise
-            warnings.warn(str(failure), stacklevel=2)  # beside the error that ended the run, not in its place
+            warnings.warn(str(failure), stacklevel=2)  # must not replace the error that ended the run
 
     def save(self, snapshot: TrainSnapshot) -> None:
-        """Copy a snapshot and return; it is on disk some time later.
+        """Copy a snapshot to CPU memory and start to write it; all processes must call it.
 
-        Waits for the save before it, in whose memory the copy goes.
+        This waits for the previous save, whose buffers it reuses.
         """
         self.wait()
         self._buffers = copy_to_cpu(snapshot, buffers=self._buffers)
@@ -63,12 +63,12 @@ class CheckpointWriter:
         self._pending = self._executor.submit(self._save_and_prune, self._buffers)
 
     def raise_if_failed(self) -> None:
-        """Raise the error of the last save, if it has one by now."""
+        """Raise the error of the last save if it has failed already."""
         if self._pending is not None and self._pending.done():
             self.wait()
 
     def wait(self) -> None:
-        """Wait for the last save to end, and raise its error."""
+        """Wait for the last save, and raise its error."""
         if self._pending is not None:
             error = self._pending.exception()
             self._pending = None
@@ -76,7 +76,7 @@ class CheckpointWriter:
                 raise error
 
     def close(self) -> None:
-        """Wait for the last save to end, and let the thread go."""
+        """Wait for the last save, raise its error, and end the thread."""
         try:
             self.wait()
         finally:

@@ -1,7 +1,7 @@
-"""Pictures in, a small tower out that maps a picture and its distorted copies to one place (CLIP App. C).
+"""Duplicate detector: a small tower that embeds copies of an image nearby (CLIP App. C).
 
-The paper's own embedding was no good for finding duplicates: it knows what is in a picture, not which picture it is. So
-a tower is trained to find each picture's other distortion among those of a batch, by InfoNCE at a fixed temperature.
+The paper found CLIP's own embedding unsuitable for duplicates, because it encodes the content of an image, not its
+identity. So a tower is trained by InfoNCE at a fixed temperature to match two distortions of each image in a batch.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ PEAK_LR = 2e-3
 
 
 class DuplicateDetector:
-    """Embeds pictures so that copies of one picture lie close together."""
+    """Embeds images so that copies of one image have nearby vectors."""
 
     def __init__(self, tower: ModifiedResNet) -> None:
         self.tower = tower
@@ -54,37 +54,37 @@ def train_duplicate_detector(
     seed: int = 0,
     callback: Callable[[int, float], None] = lambda _step, _loss: None,
 ) -> DuplicateDetector:
-    """Train on pairs of distortions.
+    """Train a detector on pairs of distortions.
 
     Args:
-        load_images: Opens the pictures at some positions of the data.
-        num_images: How many there are.
-        callback: Told each step and its loss.
+        load_images: Loads the images at the given positions of the data.
+        num_images: Number of images in the data.
+        callback: Called after each step with the step, from 1, and its loss.
 
     Raises:
-        DataError: There are fewer pictures than a batch has.
+        DataError: There are fewer images than a batch needs.
     """
     if num_images < batch_size:
         raise DataError(
-            f"{num_images} pictures are fewer than a batch of {batch_size}; a detector needs more to learn from"
+            f"the duplicate detector needs at least {batch_size} training images, one batch; got {num_images}"
         )
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
     tower = ModifiedResNet(TOWER_CONFIG, IMAGE_SIZE, EMBED_DIM)
     initialize_resnet(tower)
     optimizer = build_optimizer(tower, OptimizerConfig())
-    scale = torch.tensor(1 / TEMPERATURE)
+    logit_scale = torch.tensor(1 / TEMPERATURE)
     for step in range(steps):
         images = load_images(rng.choice(num_images, batch_size, replace=False))
-        first, second = (
+        first_BE, second_BE = (
             _normalize(tower(_images_to_tensor([distort_image(image, IMAGE_SIZE, rng) for image in images])))
             for _ in range(2)
         )
-        loss = info_nce(first, second, scale)
+        loss = info_nce(first_BE, second_BE, logit_scale)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(
+        for param_group in optimizer.param_groups:
+            param_group["lr"] = learning_rate(
                 step, peak_lr=PEAK_LR, warmup_steps=max(1, steps // 10), total_steps=steps
             )
         optimizer.step()

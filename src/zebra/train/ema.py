@@ -1,4 +1,4 @@
-"""A running average of the weights: a model in after each step, the same model of averaged weights out when asked."""
+"""Exponential moving average of the weights (EMA)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,11 +10,10 @@ from zebra.train.parallel import to_local
 
 
 class ModelEMA:
-    """The exponential moving average of a model's parameters, in the parameters' own precision.
+    """Exponential moving average of a model's parameters, in the parameters' precision.
 
-    Averaging starts at the weights the model has now. For the first steps the decay is small, (1 + n) / (10 + n),
-    so that the random start is forgotten soon. Buffers (batch norm's statistics) are averages already and stay as
-    they are.
+    The average starts at the current weights. In the first steps the decay is small, (1 + n) / (10 + n), so that the
+    random initial weights are soon forgotten. Buffers are not averaged: batch norm's statistics already are averages.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -22,11 +21,11 @@ class ModelEMA:
         self.decay = decay
         self.num_updates = 0
         self.weights = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-        """By the parameter's name."""
+        """Averaged weights by parameter name."""
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take in the weights after an optimizer step."""
+        """Add the weights after an optimizer step to the average."""
         decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
         self.num_updates += 1
         torch._foreach_lerp_(
@@ -35,7 +34,7 @@ class ModelEMA:
 
     @contextmanager
     def average_parameters(self) -> Iterator[None]:
-        """Give the model the averaged weights inside the block, and its own ones back after it."""
+        """Give the model the averaged weights inside the block, and restore its own weights after it."""
         self._swap()
         try:
             yield
@@ -47,9 +46,9 @@ class ModelEMA:
         for average, parameter in zip(
             map(to_local, self.weights.values()), self._local_parameters(), strict=True
         ):
-            own = parameter.clone()
+            saved = parameter.clone()
             parameter.copy_(average)
-            average.copy_(own)
+            average.copy_(saved)
 
     def _local_parameters(self) -> list[Tensor]:
         return [to_local(parameter.detach()) for parameter in self.model.parameters()]

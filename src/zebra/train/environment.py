@@ -1,4 +1,4 @@
-"""Where a run happened: versions, hardware and commit, for `environment.json`."""
+"""Record versions, hardware and commit of a run for `environment.json`."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ RECORDED_PACKAGES = ("zebra-clip", "torch", "numpy", "pillow", "tokenizers", "sa
 
 
 def collect_environment() -> dict[str, Any]:
-    """Describe interpreter, packages, processor, accelerator and the working tree's commit."""
+    """Return interpreter, packages, processor, accelerator and the commit of the working directory."""
     return {
         "python": platform.python_version(),
         "packages": {name: package_version(name) for name in RECORDED_PACKAGES},
@@ -44,11 +44,11 @@ def _processor_name() -> str:
 
 
 def _git_commit() -> str | None:
-    """Return the commit of the working directory, if it is inside a repository and git is there."""
+    """Return the commit of the working directory; None outside a repository or without git."""
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=5
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return result.stdout.strip()

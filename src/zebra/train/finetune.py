@@ -1,6 +1,6 @@
-"""`zebra train --from MODEL`: a trained model and somebody's own pictures in; settings and a judge out.
+"""Fine-tuning (`zebra train --from MODEL`): suggested settings, initial model, validators and LoRA.
 
-The settings are a recipe like any other, made from the number of pairs and the size of the model; flags go before it.
+The suggested settings are a recipe, derived from the number of pairs and the size of the model; flags override it.
 """
 
 import warnings
@@ -33,54 +33,55 @@ from zebra.train.freeze import TOWER_MODULES, freeze
 from zebra.train.state import TrainState
 
 LORA_LR_MULTIPLIER = 5
-"""How many times the learning rate of weights suits low-rank additions."""
+"""Factor of the learning rate for LoRA compared with training the weights."""
 LARGE_MODEL_PARAMETERS = 20_000_000
-"""Weights from which on a model moves by a tenth of the learning rate of the small ones."""
+"""Number of parameters from which on a model gets the lower learning rate of large models."""
 
 
 def suggest_settings(
     init_from: str, data: str, data_options: DataConfig | None = None, *, use_lora: bool = False
 ) -> dict[str, Any]:
-    """Return the settings that suit a model and some data, as a recipe.
+    """Return suitable settings for a model and a dataset, as a recipe.
 
-    Small sets are seen more often, in smaller batches; training ends earlier if the held-out pictures say so.
+    Small datasets get more epochs and smaller batches; early stopping on the validation split ends training sooner.
 
     Args:
-        init_from: A model of any layout.
-        data: Captioned pictures.
-        data_options: How they are read, if not as usual.
-        use_lora: Low-rank additions are to learn, not the weights: they take a larger learning rate.
+        init_from: A model in any supported layout.
+        data: Captioned images.
+        data_options: Options for reading the data; None uses the defaults.
+        use_lora: Whether LoRA is used, which needs a larger learning rate.
 
     Raises:
-        WeightsError: The model cannot be opened or has no tokenizer.
-        DataError: The data cannot be read, or holds fewer than ten pairs.
+        WeightsError: The model cannot be loaded or has no tokenizer.
+        DataError: The data cannot be read or holds too few pairs.
     """
     clip = load(init_from)
     clip.require_tokenizer()
-    pairs = len(open_source(data, data_options or DataConfig()))
-    if pairs < MIN_DISTINCT_IMAGES:
+    num_pairs = len(open_source(data, data_options or DataConfig()))
+    if num_pairs < MIN_DISTINCT_IMAGES:
         raise DataError(
-            f"{data} holds {pairs} pairs; to learn from some and judge by others takes {MIN_DISTINCT_IMAGES}"
+            f"{data} holds {num_pairs} pairs. Fine-tuning needs at least {MIN_DISTINCT_IMAGES}, to split them into "
+            "training, validation and test data."
         )
-    batch = int(2 ** np.clip(np.floor(np.log2(pairs / 4)), 1, 7))
-    epochs = 30 if pairs < 1_000 else 15 if pairs < 10_000 else 5 if pairs < 100_000 else 1
-    each = max(1, pairs // batch)
-    small = sum(parameter.numel() for parameter in clip.model.parameters()) < LARGE_MODEL_PARAMETERS
+    batch_size = int(2 ** np.clip(np.floor(np.log2(num_pairs / 4)), 1, 7))
+    epochs = 30 if num_pairs < 1_000 else 15 if num_pairs < 10_000 else 5 if num_pairs < 100_000 else 1
+    steps_per_epoch = max(1, num_pairs // batch_size)
+    is_small = sum(parameter.numel() for parameter in clip.model.parameters()) < LARGE_MODEL_PARAMETERS
     return {
         "model": structure.unstructure(clip.model.config),
         "epochs": epochs,
-        "batch_size": batch,
-        "lr": (2e-4 if small else 1e-5) * (LORA_LR_MULTIPLIER if use_lora else 1),
-        "eval_every": min(each, 500),
+        "batch_size": batch_size,
+        "lr": (2e-4 if is_small else 1e-5) * (LORA_LR_MULTIPLIER if use_lora else 1),
+        "eval_every": min(steps_per_epoch, 500),
         "eval_samples": 1000,
-        "checkpoint_every": max(each, 500),
-        "optimizer": {"weight_decay": 0.1, "warmup_steps": max(1, each * epochs // 20)},
-        "finetune": {"init_from": init_from, "val_fraction": 0.15 if pairs < 1_000 else 0.1},
+        "checkpoint_every": max(steps_per_epoch, 500),
+        "optimizer": {"weight_decay": 0.1, "warmup_steps": max(1, steps_per_epoch * epochs // 20)},
+        "finetune": {"init_from": init_from, "val_fraction": 0.15 if num_pairs < 1_000 else 0.1},
     }
 
 
 class FineTuning:
-    """What a run starts from, and what it is judged by."""
+    """Initial model, data splits and validators of a fine-tuning run."""
 
     def __init__(
         self,
@@ -90,21 +91,21 @@ class FineTuning:
         validators: Sequence[Validator],
         group: ProcessGroup,
     ) -> None:
-        """Take an opened model and the divided data; use `open`."""
+        """Create validators on the splits; see `from_config`."""
         self.config, self.clip, self.train_source, self.group = config, clip, splits.train, group
         self.fingerprint = clip.fingerprint
         self.validators: list[Validator] = [
             RetrievalValidator(splits.val, clip.preprocess, group),
             *validators,
         ]
-        """Their mean decides which weights are kept."""
+        """Their mean score selects the checkpoint."""
         self.test_validator = RetrievalValidator(splits.test, clip.preprocess, group)
         self._has_peft_model = config.lora_rank is not None and is_transformers_model(clip.model.config)
         if config.lora_rank is not None and not self._has_peft_model:
             warnings.warn(
-                f"{config.init_from}: transformers has no such model ({clip.model.config.vision.kind} image tower), and peft "
-                "adapts models of transformers: the run will end with a whole model/, but without adapter/",
-                stacklevel=4,
+                f"{config.init_from}: transformers has no such model ({clip.model.config.vision.kind} image tower), so "
+                "peft cannot use its adapter. The run will write model/ with merged weights, but no adapter/.",
+                stacklevel=5,
             )
 
     @classmethod
@@ -115,11 +116,11 @@ class FineTuning:
         validators: Sequence[Validator],
         group: ProcessGroup = SINGLE_PROCESS,
     ) -> "FineTuning":
-        """Open the model and divide the data.
+        """Load the initial model and split the data.
 
         Raises:
-            ConfigError: It is another model than the config describes.
-            DataError: There are too few pictures to learn from some and judge by others.
+            ConfigError: The model has another architecture than the config.
+            DataError: There are too few images for three splits.
         """
         assert config.finetune is not None
         clip = load(config.finetune.init_from)
@@ -129,8 +130,8 @@ class FineTuning:
                 structure.diff_configs(*map(structure.unstructure, (clip.model.config, config.model)))
             )
             raise ConfigError(
-                f"{config.finetune.init_from} is not the model that the settings describe; it differs in:\n  {changed}\n"
-                "Leave the model's settings out: they come with it"
+                f"{config.finetune.init_from} does not have the architecture of the settings; it differs in:\n  "
+                f"{changed}\nLeave out the settings of the model; --from takes them from the initial model."
             )
         return cls(
             config.finetune,
@@ -141,7 +142,7 @@ class FineTuning:
         )
 
     def prepare_model(self) -> Bundle:
-        """Return the model that is going to learn; torch's generator draws its low-rank additions, if it gets some."""
+        """Return the model to train, frozen and with LoRA as configured; torch's generator initializes LoRA."""
         freeze(self.clip.model, self.config.train_towers)
         if self.config.lora_rank is not None:
             apply_lora(
@@ -154,10 +155,10 @@ class FineTuning:
         return Bundle(self.clip.model, self.clip.tokenizer, self.clip.preprocess)
 
     def merge_lora(self, clip: Bundle, adapter_dir: Path) -> Bundle:
-        """Return a trained model without low-rank additions; what they add goes into its weights.
+        """Return the trained model with LoRA merged into its weights.
 
         Args:
-            adapter_dir: Gets the additions as `peft` reads them, if transformers has such a model.
+            adapter_dir: Directory for the adapter in the format of `peft`, written if transformers has the model.
         """
         if self.config.lora_rank is None:
             return clip
@@ -174,51 +175,50 @@ class FineTuning:
         return Bundle(merge_adapters(clip.model), clip.tokenizer, clip.preprocess)
 
     def mean_score(self, clip: Bundle) -> float:
-        """Return what decides which weights are kept."""
-        return fmean(judge(clip) for judge in self.validators)
+        """Return the score that selects the checkpoint."""
+        return fmean(validator(clip) for validator in self.validators)
 
-    def finalize(self, state: TrainState, checkpoints_dir: Path, eval_sets: Sequence[str]) -> "BeforeAfter":
-        """Give the session the best weights of the run, or its start's if those are better, and measure the gain.
+    def finalize(self, state: TrainState, checkpoints_dir: Path, eval_sets: Sequence[str]) -> BeforeAfter:
+        """Load the best weights into the state and compare them with the initial model.
+
+        The initial weights are selected if no checkpoint has a higher validation score.
 
         Args:
-            eval_sets: CLIP_benchmark folders to measure on as well.
+            eval_sets: CLIP_benchmark folders to compare on, besides the test split.
         """
         before = load(self.config.init_from)
         best = self.group.broadcast_from_main(lambda: best_checkpoint(checkpoints_dir))
         saved = load_checkpoint(best) if best else None
         if best and saved and saved.score is not None and saved.score > self.mean_score(before):
-            kept = saved.step
+            selected_step = saved.step
             state.load_weights(saved.tensors, str(best))
         else:
-            kept = 0
+            selected_step = 0
             weights = dict(before.model.state_dict())
-            mine = state.bundle.model.state_dict()
-            # The start has no low-rank additions: there they are zero.
-            weights |= {name: torch.zeros_like(mine[name]) for name in mine.keys() - weights.keys()}
+            current = state.bundle.model.state_dict()
+            # The initial model has no LoRA weights; zeros make LoRA add nothing.
+            weights |= {name: torch.zeros_like(current[name]) for name in current.keys() - weights.keys()}
             parts = {"model": weights}
             if state.ema:
                 parts["ema"] = {name: weights[name] for name in state.ema.weights}
             state.load_weights(parts, self.config.init_from)
         with state.eval_bundle() as after:
-            return self.compare(before, after, kept, eval_sets)
+            return self.compare(before, after, selected_step, eval_sets)
 
     def compare(
         self, before: Bundle, after: Bundle, selected_step: int, eval_sets: Sequence[str]
-    ) -> "BeforeAfter":
-        """Measure two models on the pictures kept apart, and on whole sets."""
-        found = compare_retrieval(
+    ) -> BeforeAfter:
+        """Compare two models on the test split and on full datasets."""
+        deltas = compare_retrieval(
             self.test_validator.retrieve(before), self.test_validator.retrieve(after), self.test_validator.ids
         )
         for path in eval_sets:
             benchmark = read_classification(Path(path))
-            was, now = (
+            result_before, result_after = (
                 evaluate_zero_shot(clip, benchmark, group=self.group).ensemble for clip in (before, after)
             )
-            ids = [str(n) for n in range(len(was.label_N))]
-            scores = was.scores()["top1"], now.scores()["top1"]
-            found.append(
-                MetricDelta(
-                    benchmark.name, "top1", *scores, compare_correctness(was.correct_N, now.correct_N, ids)
-                )
-            )
-        return BeforeAfter(self.config.init_from, selected_step, tuple(found))
+            ids = [str(n) for n in range(len(result_before.label_N))]
+            scores = result_before.scores()["top1"], result_after.scores()["top1"]
+            paired_test = compare_correctness(result_before.correct_N, result_after.correct_N, ids)
+            deltas.append(MetricDelta(benchmark.name, "top1", *scores, paired_test))
+        return BeforeAfter(self.config.init_from, selected_step, tuple(deltas))

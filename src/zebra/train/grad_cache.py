@@ -1,12 +1,12 @@
-"""A batch in, its embeddings out, ready for one backward pass that holds the activations of one chunk at a time.
+"""Gradient caching for large batches (GradCache, Gao et al. 2021, arXiv 2101.06983).
 
-This is gradient caching (GradCache, Gao et al. 2021, arXiv 2101.06983). A contrastive loss needs the embeddings of
-the whole batch, but the gradient of a tower needs only that of its outputs. So chunks pass the towers and leave
-nothing but embeddings behind; the loss of the whole batch, computed once, gives each embedding its gradient; and
-each chunk passes once more to take its gradients down to the weights. That is `torch.utils.checkpoint` around a
-chunk: autograd goes from the loss to the last chunk, then to the one before it, and runs each again when it gets
-there. It starts with the last chunk, which therefore keeps its activations and passes once: a batch of one chunk
-is an ordinary forward pass.
+A contrastive loss needs the embeddings of the whole batch, but the gradient of a tower needs only the gradient of its
+outputs. So each chunk of the batch first passes the towers without storing activations. The loss of the whole batch
+then gives each embedding its gradient, and a second forward pass of each chunk carries it down to the weights.
+
+The implementation is `torch.utils.checkpoint` around a chunk. Autograd goes from the loss to the last chunk, then to
+the one before, and recomputes each chunk when it gets there. The last chunk comes first, so it keeps its activations
+and passes once: a batch of one chunk is an ordinary forward pass.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ from zebra.train.parallel import ForwardFn
 from zebra.train.precision import autocast
 
 TowerOutputs = tuple[Tensor, Tensor, Tensor]
-"""Image vectors [B, E], text vectors [B, E], the multiplier of their similarities."""
+"""Image embeddings [B, E], text embeddings [B, E], logit scale."""
 
 
 def embed_in_chunks(
@@ -33,54 +33,56 @@ def embed_in_chunks(
     chunk_size: int | None,
     precision: TrainPrecision,
 ) -> TowerOutputs:
-    """Embed a batch as `forward_fn` do, keeping the activations of one chunk only.
+    """Embed a batch and store the activations of only one chunk of it.
 
-    One backward pass through the result gives the gradients of a batch that passed at once. They hold for what a
-    tower draws, dropout for instance: a chunk's second pass repeats the numbers of its first, and afterwards the
-    generators stand where one pass through all chunks leaves them. (On CPU and CUDA; not on MPS, where
-    `torch.utils.checkpoint` does not restore them. The towers of `zebra.models` draw nothing.)
+    One backward pass through the result gives the gradients of the whole batch. This holds for random operations such
+    as dropout: the second pass of a chunk repeats its random numbers, and afterwards the generators are where one pass
+    through all chunks leaves them. MPS is an exception, because `torch.utils.checkpoint` does not restore its
+    generator; the towers of `zebra.models` use no random numbers.
 
-    Differs: batch norm sees the statistics of a chunk, not of the batch; its running statistics are updated once per
-    chunk, in order.
+    Batch norm differs: it uses the statistics of a chunk, not of the batch, and updates its running statistics once
+    per chunk, in order.
 
     Args:
-        model: The model by itself. All chunks but the last pass it bare: nothing is exchanged for them, and what
-            the last one exchanges are the sums of all.
-        forward_fn: The model spread over processes (`parallel.spread`), or itself.
-        inputs: Normalised pixels [B, 3, H, W], float32; token ids [B, L], int64; for patch dropout, the patches that
-            are seen [B, K], int64.
-        chunk_size: Most pairs that pass the towers at once; chunks differ in size by at most one. None takes the batch.
-        precision: Arithmetic of the towers, in both passes.
+        model: The model without a wrapper. All chunks but the last use it, so nothing is communicated for them; the
+            last chunk communicates the sum of all gradients.
+        forward_fn: The model as `parallelize` returns it.
+        inputs: Normalized pixels [B, 3, H, W], float32; token ids [B, L], int64; for patch dropout, the indices of the
+            kept patches [B, K], int64.
+        chunk_size: Largest number of pairs per forward pass; chunk sizes differ by at most one. None uses the batch.
+        precision: Precision of the towers, in both passes.
 
     Returns:
-        What `forward_fn` return for the whole batch.
+        The output of `forward_fn` for the whole batch.
     """
 
-    def passed(towers: ForwardFn, *chunk: Tensor) -> TowerOutputs:
-        # Entered per chunk: autocast's one bf16 copy of a weight would sum the gradients of all chunks in bf16.
+    def forward(towers: ForwardFn, *chunk: Tensor) -> TowerOutputs:
+        # One autocast context per chunk: a shared one would cache the bf16 copy of a weight, and so sum the gradients
+        # of all chunks in bf16.
         with autocast(precision, chunk[0].device):
             return towers(*chunk)
 
-    def first_and_second() -> tuple[AbstractContextManager[object], AbstractContextManager[object]]:
+    def checkpoint_contexts() -> tuple[AbstractContextManager[object], AbstractContextManager[object]]:
         return nullcontext(), preserve_buffers(model)
 
     num_pairs = len(inputs[0])
     num_chunks = -(-num_pairs // (chunk_size or num_pairs))
-    *early, last = zip(*(whole.tensor_split(num_chunks) for whole in inputs), strict=True)
+    *early, last = zip(*(tensor.tensor_split(num_chunks) for tensor in inputs), strict=True)
     parts: list[TowerOutputs] = [
-        checkpoint(passed, model, *chunk, use_reentrant=False, context_fn=first_and_second) for chunk in early
+        checkpoint(forward, model, *chunk, use_reentrant=False, context_fn=checkpoint_contexts)
+        for chunk in early
     ]
-    parts.append(passed(forward_fn, *last))
+    parts.append(forward(forward_fn, *last))
     image_parts, text_parts, scales = zip(*parts, strict=True)
     return torch.cat(image_parts), torch.cat(text_parts), scales[-1]
 
 
 @contextmanager
 def preserve_buffers(model: nn.Module) -> Iterator[None]:
-    """Undo what the block does to buffers: batch norm has counted this chunk in its first pass."""
-    kept = [buffer.clone() for buffer in model.buffers()]
+    """Undo changes to buffers inside the block: batch norm has counted a chunk in its first pass already."""
+    saved = [buffer.clone() for buffer in model.buffers()]
     try:
         yield
-    finally:  # the second pass ends by an exception once it has all that the gradients need
-        for buffer, value in zip(model.buffers(), kept, strict=True):
+    finally:  # checkpoint ends the second pass by an exception once it has all activations
+        for buffer, value in zip(model.buffers(), saved, strict=True):
             buffer.copy_(value)

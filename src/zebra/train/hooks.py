@@ -1,4 +1,4 @@
-"""What happens after each step of a run: counting, agreeing, checks, journal, checkpoints."""
+"""Hooks that run after each training step: validation, logging, checkpoints, early stopping."""
 
 import math
 import time
@@ -19,10 +19,11 @@ from zebra.train.stop import StopRequest
 from zebra.train.watchdog import RankWatchdog
 
 Callback = Callable[[StepReport, Mapping[str, float]], None]
+"""Called after each step with its report and the validation scores of that step (dataset → score)."""
 
 
 class TrainingHooks:
-    """What happens after each step: counting, checks, journal, checkpoints."""
+    """Callback of the training loop: updates the state, validates, logs and saves checkpoints."""
 
     def __init__(
         self,
@@ -44,54 +45,54 @@ class TrainingHooks:
         self.callback = callback
         self.watchdog = watchdog
         self.interrupted = False
-        """Whether somebody asked any process of the run to stop."""
+        """Whether a stop was requested in any process."""
         self._last_save_time = time.monotonic()
 
     def __call__(self, report: StepReport) -> bool:
-        """Take in one step; return whether to go on."""
+        """Process one step; return whether training should continue."""
         self.watchdog.heartbeat(f"step {report.step}")
         self.writer.raise_if_failed()
         is_late, report = self._synchronize(report)
         self.state.record_step(report)
-        spike = self.state.spike_detector.update(report.metrics.loss)
-        if spike:
+        is_spike = self.state.spike_detector.update(report.metrics.loss)
+        if is_spike:
             warnings.warn(
-                f"the loss shot up before step {report.step} and stays up; a smaller --lr or --optimizer.beta2 "
-                "prevents the next time",
+                f"loss spike: the loss jumped shortly before step {report.step} and stays high. Lower --lr or "
+                "--optimizer.beta2 in the next run.",
                 stacklevel=1,
             )
-        last = report.step == report.total_steps
-        due = report.step % self.config.eval_every == 0 or last
-        results = self._evaluate() if due else {}
+        is_last = report.step == report.total_steps
+        should_evaluate = report.step % self.config.eval_every == 0 or is_last
+        scores = self._evaluate() if should_evaluate else {}
         if self.logger:
-            self.logger.log_step(report, results, is_spike=spike)
-        self.callback(report, results)
-        score = fmean(results.values()) if results else None
-        is_due = is_late or report.step % self.config.checkpoint_every == 0
-        if self._update_best(score) or is_due or self.interrupted or last:
+            self.logger.log_step(report, scores, is_spike=is_spike)
+        self.callback(report, scores)
+        mean_score = fmean(scores.values()) if scores else None
+        should_save = is_late or report.step % self.config.checkpoint_every == 0
+        if self._update_best(mean_score) or should_save or self.interrupted or is_last:
             if self.logger:
                 self.logger.flush()
-            self.writer.save(self.state.snapshot(score))
+            self.writer.save(self.state.snapshot(mean_score))
             self._last_save_time = time.monotonic()
         return not (self.interrupted or self._should_stop_early())
 
     def _synchronize(self, report: StepReport) -> tuple[bool, StepReport]:
-        """Settle with the other processes whether to stop and whether to save; add their skips to the report."""
-        world = self.state.group
+        """Agree with the other processes on stopping and saving; merge the skipped samples of all into the report."""
+        group = self.state.group
         is_late = time.monotonic() - self._last_save_time >= 60 * self.config.checkpoint_minutes
-        told = [self.stop_request.is_requested, is_late and world.is_main_process, bool(report.batch.skips)]
+        flags = [self.stop_request.is_requested, is_late and group.is_main_process, bool(report.batch.skips)]
         self.interrupted, is_late, has_skips = map(
-            bool, world.all_reduce_max(torch.tensor(told, dtype=torch.int32)).tolist()
+            bool, group.all_reduce_max(torch.tensor(flags, dtype=torch.int32)).tolist()
         )
-        if has_skips and world.world_size > 1:
-            skips = tuple(skip for some in world.all_gather_object(report.batch.skips) for skip in some)
+        if has_skips and group.world_size > 1:
+            skips = tuple(skip for part in group.all_gather_object(report.batch.skips) for skip in part)
             report = replace(report, batch=replace(report.batch, skips=skips))
         return is_late, report
 
     def poll_interrupted(self) -> bool:
-        """Ask all processes whether somebody wants the run to stop; all must ask."""
-        told = torch.tensor(self.interrupted or self.stop_request.is_requested, dtype=torch.int32)
-        self.interrupted = bool(self.state.group.all_reduce_max(told))
+        """Return whether a stop was requested in any process; all processes must call it."""
+        flag = torch.tensor(self.interrupted or self.stop_request.is_requested, dtype=torch.int32)
+        self.interrupted = bool(self.state.group.all_reduce_max(flag))
         return self.interrupted
 
     def _should_stop_early(self) -> bool:
@@ -100,12 +101,12 @@ class TrainingHooks:
 
     def _evaluate(self) -> dict[str, float]:
         with self.state.eval_bundle() as bundle:
-            results = {}
-            for check in self.validators:
-                self.watchdog.heartbeat(f"the check on {check.name}")
-                results[check.name] = check(bundle)
-        # What decides must be the same everywhere; processors may differ in the last bits.
-        return self.state.group.all_gather_object(results)[0]
+            scores = {}
+            for validator in self.validators:
+                self.watchdog.heartbeat(f"the evaluation on {validator.name}")
+                scores[validator.name] = validator(bundle)
+        # All processes must decide on equal numbers; their processors may differ in the last bits.
+        return self.state.group.all_gather_object(scores)[0]
 
     def _update_best(self, score: float | None) -> bool:
         if score is None:

@@ -1,4 +1,4 @@
-"""The training loop: batches in, one report per step out; everything else happens in the caller's `on_step`."""
+"""Training loop; everything besides the optimizer step happens in the callback."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -18,34 +18,34 @@ from zebra.values import Batch
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """One finished step, as loggers, displays and checkpoints see it."""
+    """Report of a finished step, for logs, displays and checkpoints."""
 
     step: int
-    """Steps taken so far, this one included."""
+    """Number of steps so far, this one included."""
     total_steps: int
     """Length of the run."""
     samples_seen: int
-    """Pairs consumed so far."""
+    """Number of pairs consumed so far."""
     lr: float
     metrics: StepMetrics
     seconds: float
-    """Wall time of the step, waiting for data included."""
+    """Wall time of the step, including the wait for data."""
     data_wait_seconds: float
-    """Share of it spent waiting for the batch."""
+    """Part of `seconds` spent waiting for the batch."""
     batch: Batch
-    """Of this process."""
+    """Batch of this process."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchPreprocessor:
-    """How a batch becomes the tensors of the model."""
+    """Functions that turn a batch into the inputs of the model."""
 
     normalize: Callable[[Tensor], Tensor]
-    """uint8 [B, 3, H, W] → normalised float32."""
+    """uint8 [B, 3, H, W] → normalized float32."""
     tokenize: Callable[[tuple[str, ...]], Tensor]
     """B captions → int64 ids [B, L]."""
     sample_patches: Callable[[int], Tensor | None] = lambda _step: None
-    """The step → the patches that are seen, int64 [B, K]; None: all."""
+    """Step → indices of the kept patches, int64 [B, K]; None keeps all patches."""
 
 
 def train_loop(
@@ -65,25 +65,25 @@ def train_loop(
     """Train from step `start_step` until `total_steps` steps are done or `callback` returns False.
 
     Args:
-        batches: The batch of every step from `start_step` on, or this process's share of it.
-        samples_seen: Samples consumed before.
-        callback: Called after each step; returning False stops the run cleanly.
-        group: The processes that train together.
-        forward_fn: What spreads the model over them (`parallel.spread`).
+        batches: One batch per step from `start_step` on; with several processes, the slice of this process.
+        samples_seen: Number of samples consumed before.
+        callback: Called after each step; False stops the run after it.
+        group: Processes that train together.
+        forward_fn: The model as `parallelize` returns it.
 
     Returns:
         The number of steps done.
     """
     device = model.logit_scale.device
     for step in range(start_step, total_steps):
-        began = time.perf_counter()
+        start_time = time.perf_counter()
         batch = next(batches)
-        arrived = time.perf_counter()
+        data_time = time.perf_counter()
         lr = learning_rate(
             step, peak_lr=config.lr, warmup_steps=config.optimizer.warmup_steps, total_steps=total_steps
         )
         model.train()
-        figures = train_step(
+        metrics = train_step(
             model,
             optimizer,
             preprocessor.normalize(batch.images.to(device)),
@@ -101,9 +101,9 @@ def train_loop(
             total_steps=total_steps,
             samples_seen=samples_seen + (step + 1 - start_step) * config.batch_size,
             lr=lr,
-            metrics=figures,
-            seconds=time.perf_counter() - began,
-            data_wait_seconds=arrived - began,
+            metrics=metrics,
+            seconds=time.perf_counter() - start_time,
+            data_wait_seconds=data_time - start_time,
             batch=batch,
         )
         if not callback(report):

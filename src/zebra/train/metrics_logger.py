@@ -1,11 +1,11 @@
-"""The journal: one JSON line per logged step, mirrored to TensorBoard or Weights & Biases when asked."""
+"""Training log: one JSON line per logged step, copied to TensorBoard or Weights & Biases on request."""
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from zebra.atomic_io import atomic_write, fsync_path
 from zebra.config.train import LogConfig
 from zebra.errors import MissingExtra
 from zebra.train.loop import StepReport
@@ -15,7 +15,7 @@ LogSink = Callable[[LogLine], None]
 
 
 class MetricsLogger:
-    """Averages reports over `config.every` steps and appends each mean as a line to `path` and to every sink."""
+    """Appends a line every `config.every` steps to `path` and to every sink; its rates are means over these steps."""
 
     def __init__(self, path: Path, config: LogConfig, sinks: list[LogSink]) -> None:
         self.path = path
@@ -24,17 +24,16 @@ class MetricsLogger:
         self._reports: list[StepReport] = []
 
     def truncate_after(self, step: int) -> None:
-        """Drop lines after `step`, so that a resumed run writes each of them once."""
+        """Remove the lines after `step`, because a resumed run writes them again."""
         if self.path.exists():
-            kept = [line for line in read_log(self.path) if line["step"] <= step]
-            partial = self.path.with_name(f".{self.path.name}.partial")
-            partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-            partial.replace(self.path)  # a crash in between leaves the longer journal, to be rewound again
+            lines = [line for line in read_log(self.path) if line["step"] <= step]
+            with atomic_write(self.path) as partial:
+                partial.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
     def log_step(
         self, report: StepReport, eval_scores: Mapping[str, float], *, is_spike: bool = False
     ) -> None:
-        """Take in one step; write a line when it is due, when checks or a spike came with it, or at the end."""
+        """Add a step; write a line if one is due, at validation scores, at a loss spike and at the last step."""
         self._reports.append(report)
         if (
             report.step % self.log_every
@@ -55,14 +54,13 @@ class MetricsLogger:
             sink(line)
 
     def flush(self) -> None:
-        """Bring what is written to the disk: a checkpoint must not survive a power cut that its journal does not."""
+        """Flush the log to disk: after a power failure, it must not end before the latest checkpoint."""
         if self.path.exists():
-            with self.path.open("rb") as file:
-                os.fsync(file.fileno())
+            fsync_path(self.path)
 
 
 def read_log(path: Path) -> list[LogLine]:
-    """Read every whole line; a last line cut by a crash is left out."""
+    """Read all complete lines; leave out a last line that a crash has cut."""
     lines = []
     for text in path.read_text(encoding="utf-8").splitlines():
         try:
@@ -73,10 +71,10 @@ def read_log(path: Path) -> list[LogLine]:
 
 
 def open_log_sinks(out_dir: Path, config: LogConfig) -> list[LogSink]:
-    """Open the loggers the config asks for.
+    """Open TensorBoard and Weights & Biases as configured.
 
     Raises:
-        MissingExtra: The logger's package is not installed.
+        MissingExtra: The package of a logger is not installed.
     """
     sinks: list[LogSink] = []
     if config.tensorboard:
@@ -89,7 +87,7 @@ def open_log_sinks(out_dir: Path, config: LogConfig) -> list[LogSink]:
 def _average_reports(reports: list[StepReport]) -> LogLine:
     last = reports[-1]
     seconds = sum(report.seconds for report in reports)
-    samples = sum(len(report.batch.ids) for report in reports)
+    num_samples = sum(len(report.batch.ids) for report in reports)
     return {
         "step": last.step,
         "samples": last.samples_seen,
@@ -98,14 +96,14 @@ def _average_reports(reports: list[StepReport]) -> LogLine:
         "logit_scale": last.metrics.logit_scale,
         "grad_norm": last.metrics.grad_norm,
         "batch_accuracy": last.metrics.batch_accuracy,
-        "samples_per_second": samples / seconds,
+        "samples_per_second": num_samples / seconds,
         "data_wait_fraction": sum(report.data_wait_seconds for report in reports) / seconds,
     }
 
 
 def _scalars(line: LogLine) -> dict[str, float]:
-    flat = {name: value for name, value in line.items() if isinstance(value, int | float)}
-    return flat | {f"eval/{name}": value for name, value in line.get("eval", {}).items()}
+    scalars = {name: value for name, value in line.items() if isinstance(value, int | float)}
+    return scalars | {f"eval/{name}": value for name, value in line.get("eval", {}).items()}
 
 
 def _open_tensorboard(log_dir: Path) -> LogSink:

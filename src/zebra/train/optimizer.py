@@ -1,5 +1,6 @@
-"""AdamW with the paper's decay groups (CLIP §2.5): a model in, its optimizer out."""
+"""AdamW with the paper's weight decay groups (CLIP §2.5) and layer-wise learning rates."""
 
+import re
 from collections import defaultdict
 
 import torch
@@ -7,14 +8,13 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 from zebra.config.train import OptimizerConfig
-from zebra.train.freeze import layer_depths
 
 
 def split_by_weight_decay(model: nn.Module) -> tuple[list[str], list[str]]:
-    """Split parameter names into those that decay and those that do not.
+    """Split the names of trainable parameters into those with and those without weight decay.
 
-    "All weights that are not gains or biases" decay; a gain or bias has one dimension. The class embedding and
-    the temperature fall on their side, positional embeddings on the other.
+    "All weights that are not gains or biases" decay. A gain or bias has one dimension. So the class embedding and the
+    temperature do not decay; positional embeddings do.
     """
     names = [
         (name, parameter.ndim) for name, parameter in model.named_parameters() if parameter.requires_grad
@@ -23,23 +23,23 @@ def split_by_weight_decay(model: nn.Module) -> tuple[list[str], list[str]]:
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig, layer_decay: float = 1.0) -> torch.optim.AdamW:
-    """Build the optimizer; its learning rate is set before every step by the loop.
+    """Build the optimizer; the training loop sets its learning rate before every step.
 
     Args:
-        layer_decay: Factor of the learning rate from each block of a tower to the one below it; a group's `share` says
-            what of the learning rate is its own.
+        layer_decay: Factor of the learning rate from each block of a tower to the block below it. A parameter group's
+            `lr_scale` is its total factor.
     """
     parameters = dict(model.named_parameters())
-    above = layer_depths(model) if layer_decay < 1 else {}
+    depths = layer_depths(model) if layer_decay < 1 else {}
     groups = []
     for names, decay in zip(split_by_weight_decay(model), (config.weight_decay, 0.0), strict=True):
-        # The fused update takes sharded and whole parameters (FSDP2's, and the temperature) one kind at a time.
-        alike: dict[tuple[int, bool], list[nn.Parameter]] = defaultdict(list)
+        # The fused update cannot mix FSDP2's sharded parameters with whole ones such as the temperature.
+        by_kind: dict[tuple[int, bool], list[nn.Parameter]] = defaultdict(list)
         for name in names:
-            alike[above.get(name, 0), isinstance(parameters[name], DTensor)].append(parameters[name])
+            by_kind[depths.get(name, 0), isinstance(parameters[name], DTensor)].append(parameters[name])
         groups += [
-            {"params": params, "weight_decay": decay, "share": layer_decay**height}
-            for (height, _), params in sorted(alike.items(), key=lambda item: item[0])
+            {"params": params, "weight_decay": decay, "lr_scale": layer_decay**depth}
+            for (depth, _), params in sorted(by_kind.items(), key=lambda item: item[0])
         ]
     return torch.optim.AdamW(
         groups,
@@ -48,3 +48,46 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig, layer_decay: floa
         eps=config.eps,
         fused=True,
     )
+
+
+def layer_depths(model: nn.Module) -> dict[str, int]:
+    """Return the layer depth of each parameter: the number of blocks from the top of its tower down to it, inclusive.
+
+    Heads and the temperature have depth 0, the last block 1. Embeddings and stems are below all blocks.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    block_by_name = {name: _block_index(name) for name in names}
+    num_blocks = {
+        tower: max(
+            (
+                block
+                for name, block in block_by_name.items()
+                if block is not None and _tower_name(name) == tower
+            ),
+            default=0,
+        )
+        for tower in ("visual", "text")
+    }
+    depths: dict[str, int] = {}
+    for name, block in block_by_name.items():
+        if block is None:
+            depths[name] = 0
+        else:
+            depths[name] = num_blocks[_tower_name(name)] + 1 - block
+    return depths
+
+
+def _tower_name(parameter_name: str) -> str:
+    return parameter_name.partition(".")[0]
+
+
+def _block_index(parameter_name: str) -> int | None:
+    """Return 0 for parameters below the first block, the block's number from 1, and None above the last block."""
+    if block := re.search(r"resblocks\.(\d+)\.", parameter_name):
+        return int(block[1]) + 1
+    if stage := re.match(r"visual\.layer(\d)\.", parameter_name):
+        return int(stage[1])
+    below_blocks = (
+        r"visual\.(conv|bn)\d|.*(class_embedding|token_embedding|ln_pre)|(visual|text)\.positional_embedding"
+    )
+    return 0 if re.match(below_blocks, parameter_name) else None

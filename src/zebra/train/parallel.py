@@ -1,7 +1,7 @@
-"""A model in; the same model spread over the processes of a run out: DDP keeps a copy in each, FSDP2 shares of it.
+"""Parallel training: DDP replicates the model in each process, FSDP2 shards it.
 
-Order matters and is this one: what is kept for gradients (`memory`), compilation, then the spreading; the optimizer is
-made last, since FSDP2 puts other parameters in place of the model's.
+Apply in this order: activation checkpointing, torch.compile, DDP or FSDP2. Create the optimizer last, because FSDP2
+replaces the parameters.
 """
 
 from collections.abc import Callable
@@ -21,23 +21,26 @@ from zebra.models.transformer import ResidualBlock
 from zebra.train.batchnorm import convert_sync_batchnorm
 
 ForwardFn = Callable[..., tuple[Tensor, Tensor, Tensor]]
-"""Images and tokens in, their vectors and the multiplier out; on the way back, gradients of all are averaged."""
+"""The model as training calls it: images and tokens to their embeddings and the logit scale.
+
+The backward pass averages the gradients over all processes.
+"""
 
 
 def parallelize(model: CLIP, group: ProcessGroup, mode: ParallelStrategy) -> ForwardFn:
-    """Spread a model over processes; alone, it is what it was.
+    """Distribute a model over the processes; with one process, return it unchanged.
 
-    FSDP2 holds a share of the towers' parameters, their gradients and moments in each process, and puts a block's
-    together when it is its turn. The temperature is one number and stays whole.
+    FSDP2 keeps a shard of the towers' parameters, gradients and moments in each process, and gathers the parameters of
+    a block when they are needed. The temperature is a scalar and is not sharded.
 
     Returns:
-        What to call in training in place of the model.
+        The function to call in training in place of the model.
     """
     if group.world_size == 1:
         return model
     convert_sync_batchnorm(model, group)
     if mode == "fsdp":
-        model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # FSDP2 takes no other
+        model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # FSDP2 requires it
         mesh = init_device_mesh(model.logit_scale.device.type, (group.world_size,))
         for module in [*model.modules()]:
             if isinstance(module, ResidualBlock | Bottleneck):
@@ -45,12 +48,12 @@ def parallelize(model: CLIP, group: ProcessGroup, mode: ParallelStrategy) -> For
         for tower in (model.visual, model.text):
             fully_shard(tower, mesh=mesh)
         return model
-    # Without device_ids inputs stay where they are: texts are packed on the CPU.
+    # No device_ids, which would move the inputs: texts are packed on the CPU.
     return DistributedDataParallel(model, gradient_as_bucket_view=True)
 
 
 def all_reduce_replicated_grads(model: CLIP, group: ProcessGroup) -> None:
-    """Average the gradients of parameters that are whole while others are sharded; DDP does it for all of its own."""
+    """Average the gradients of the unsharded parameters of a sharded model; DDP averages its gradients itself."""
     parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
     if not any(isinstance(parameter, DTensor) for parameter in parameters):
         return
@@ -61,17 +64,17 @@ def all_reduce_replicated_grads(model: CLIP, group: ProcessGroup) -> None:
 
 
 def to_full(tensor: Tensor) -> Tensor:
-    """Return a tensor put together from its shares, if it has some; all processes must ask."""
+    """Return the full tensor of a sharded one, others unchanged; all processes must call it."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def to_local(tensor: Tensor) -> Tensor:
-    """Return this process's share of a tensor, or all of one that is not sharded; both lie in the same memory."""
+    """Return this process's shard of a sharded tensor, others unchanged; the result shares its memory."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def copy_from_full(tensor: Tensor, full_value: Tensor) -> None:
-    """Give a tensor the values of a whole one, each process taking its share."""
+    """Copy the values of a full tensor into a tensor, each process its shard."""
     if isinstance(tensor, DTensor):
         full_value = distribute_tensor(
             full_value.to(tensor.device), tensor.device_mesh, tensor.placements, src_data_rank=None
@@ -80,7 +83,7 @@ def copy_from_full(tensor: Tensor, full_value: Tensor) -> None:
 
 
 def unshard_model(model: CLIP) -> CLIP:
-    """Return a plain model with the weights of a sharded one; an unsharded one is returned as it is."""
+    """Return a plain model with the weights of a sharded one; return an unsharded model unchanged."""
     if not any(isinstance(parameter, DTensor) for parameter in model.parameters()):
         return model
     plain = CLIP(model.config).to(model.logit_scale.device)
@@ -89,13 +92,13 @@ def unshard_model(model: CLIP) -> CLIP:
 
 
 def clip_grad_norm_(model: nn.Module, max_norm: float, group: ProcessGroup) -> Tensor:
-    """Scale the gradient down to a norm of `max_norm`, if it has more; return the norm it had."""
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    shares = [gradient.to_local() for gradient in gradients if isinstance(gradient, DTensor)]
-    if not shares:
+    """Scale the gradient down to a norm of at most `max_norm`; return its norm before."""
+    grads = [p.grad for p in model.parameters() if p.grad is not None]
+    shards = [grad.to_local() for grad in grads if isinstance(grad, DTensor)]
+    if not shards:
         return torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm)
-    wholes = [gradient for gradient in gradients if not isinstance(gradient, DTensor)]
-    squares = [torch.nn.utils.get_total_norm(some) ** 2 for some in (shares, wholes)]
+    replicated = [grad for grad in grads if not isinstance(grad, DTensor)]
+    squares = [torch.nn.utils.get_total_norm(tensors) ** 2 for tensors in (shards, replicated)]
     norm = (group.all_reduce_sum(squares[0]) + squares[1]).sqrt()
-    torch._foreach_mul_(shares + wholes, (max_norm / (norm + 1e-6)).clamp(max=1.0))
+    torch._foreach_mul_(shards + replicated, (max_norm / (norm + 1e-6)).clamp(max=1.0))
     return norm

@@ -1,4 +1,4 @@
-"""The run folder: a path and a config in; where everything lies, and whether this run is new, begun or done."""
+"""Run directory of a training run: paths, status and lock."""
 
 import fcntl
 import os
@@ -10,44 +10,47 @@ from typing import Literal
 from zebra.config.files import read_train_config, write_config
 from zebra.config.structure import diff_configs
 from zebra.config.train import TrainConfig
+from zebra.distributed import SINGLE_PROCESS, ProcessGroup
 from zebra.errors import ConfigError
 from zebra.train.run_spec import numerics_settings
 
-RunStatus = Literal["new", "begun", "finished"]
+RunStatus = Literal["new", "resumable", "finished"]
 
 
 class RunDir:
-    """Names everything a run writes."""
+    """Paths of everything that a run writes."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.lock_path = path / ".lock"
-        self.config = path / "config.yaml"
-        self.environment = path / "environment.json"
-        self.tokenizer = path / "tokenizer.json"
-        self.log = path / "log.jsonl"
-        self.skipped_samples = path / "skipped.jsonl"
-        self.sample_counts = path / "data.json"
-        self.checkpoints = path / "checkpoints"
-        self.model = path / "model"
-        self.adapter = path / "adapter"
-        self.metrics = path / "metrics.json"
-        self.report = path / "report.html"
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.lock_path = self.path / ".lock"
+        self.config = self.path / "config.yaml"
+        self.environment = self.path / "environment.json"
+        self.tokenizer = self.path / "tokenizer.json"
+        self.log = self.path / "log.jsonl"
+        self.skipped_samples = self.path / "skipped.jsonl"
+        self.sample_counts = self.path / "data.json"
+        self.checkpoints = self.path / "checkpoints"
+        self.model = self.path / "model"
+        self.adapter = self.path / "adapter"
+        self.metrics = self.path / "metrics.json"
+        self.report = self.path / "report.html"
 
     def run_status(self, config: TrainConfig, resume: str) -> RunStatus:
-        """Decide what is to be done here. Nothing is written, and nothing is ever deleted.
+        """Return whether the directory holds no run, an unfinished run or this run, finished; change nothing.
 
-        A run that has begun is compared with its checkpoint, when that is read (`zebra.train.run_spec`).
+        The settings of an unfinished run are compared later, when its checkpoint is read (`zebra.train.run_spec`).
 
         Raises:
-            ConfigError: The folder holds another finished run, files of these names that are no run's, or, with
-                `resume="never"`, anything at all.
+            ConfigError: The directory holds another finished run, files with these names that belong to no run, or,
+                with `resume="never"`, any file.
         """
         if self.path.exists() and not self.path.is_dir():
-            raise ConfigError(f"--out {self.path} is a file; name a folder")
-        inside = set(self.path.iterdir()) if self.path.exists() else set()
-        if resume == "never" and inside - {self.lock_path}:
-            raise ConfigError(f"--out {self.path} is not empty and --resume is never; name another folder")
+            raise ConfigError(f"--out {self.path} is a file. Name a directory.")
+        entries = set(self.path.iterdir()) if self.path.exists() else set()
+        if resume == "never" and entries - {self.lock_path}:
+            raise ConfigError(
+                f"--out {self.path} is not empty, which --resume never requires. Name another directory."
+            )
         finished = (self.model / "MANIFEST.json").is_file()
         if self.config.is_file() and finished:
             changed = diff_configs(
@@ -60,23 +63,26 @@ class RunDir:
                     + "\nName another --out."
                 )
             return "finished"
-        if self.config.is_file():  # one that got nowhere has nothing to protect and starts anew
-            return "begun" if self.checkpoints.is_dir() and any(self.checkpoints.iterdir()) else "new"
-        taken = [p.name for p in vars(self).values() if p in inside - {self.lock_path, self.report}]
-        if taken:
+        if self.config.is_file():  # a run without a checkpoint has nothing to protect and starts anew
+            return "resumable" if self.checkpoints.is_dir() and any(self.checkpoints.iterdir()) else "new"
+        conflicts = [p.name for p in vars(self).values() if p in entries - {self.lock_path, self.report}]
+        if conflicts:
             raise ConfigError(
-                f"{self.path} is not a run of zebra (no config.yaml) but holds {', '.join(sorted(taken))}, which a "
-                "run would overwrite; name another --out"
+                f"{self.path} is not a run directory (it has no config.yaml), but holds {', '.join(sorted(conflicts))}, "
+                "which a run would overwrite. Name another --out."
             )
         return "new"
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the folder for this process; made if it is not there.
+    def lock(self, group: ProcessGroup = SINGLE_PROCESS) -> Iterator[None]:
+        """Create the directory if it is missing and lock it; the main process holds the lock for all.
 
         Raises:
             ConfigError: Another process trains in it.
         """
+        if not group.is_main_process:
+            yield
+            return
         self.path.mkdir(parents=True, exist_ok=True)
         with self.lock_path.open("a+") as file:
             try:
@@ -84,14 +90,14 @@ class RunDir:
             except OSError as error:
                 file.seek(0)
                 raise ConfigError(
-                    f"{self.path} is in use by process {file.read() or '?'}; wait for it, or name another --out"
+                    f"{self.path} is in use by process {file.read() or '?'}. Wait for it, or name another --out."
                 ) from error
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
-            yield  # the lock ends with the process, however that ends
+            yield  # the lock ends with the process, even after a crash
 
     def save_config(self, config: TrainConfig) -> None:
-        """Make the folder and write down what the run is about to do."""
+        """Create the directory and write config.yaml."""
         self.path.mkdir(parents=True, exist_ok=True)
         write_config(self.config, config)

@@ -1,4 +1,4 @@
-"""What the numbers of a run depend on: settings, data, words and versions in; what differs from a checkpoint's out."""
+"""Run spec: settings, data, tokenizer and versions that determine the numbers of a run."""
 
 import hashlib
 from importlib import metadata
@@ -13,8 +13,8 @@ from zebra.config.train import TrainConfig
 from zebra.distributed import ProcessGroup
 from zebra.errors import ConfigError
 
-# Settings that may change between the parts of one run: they touch at most the last bits of what is learned. The data
-# may move; that it is the same data is checked by its digest.
+# Settings that may change on resume: they affect at most the last bits of the weights. The path of the data may change,
+# because its digest is compared.
 RESUMABLE_SETTINGS = frozenset(
     (
         "out",
@@ -35,9 +35,9 @@ RESUMABLE_SETTINGS = frozenset(
     )
 )
 PER_MACHINE_SETTINGS = frozenset(("out", "data", "workers", "log"))
-"""Settings that may differ between machines of one run: where things lie there."""
+"""Settings that may differ between the machines of a run: local paths and loggers."""
 NUMERICS_PACKAGES = ("zebra-clip", "torch", "numpy", "pillow", "simplejpeg", "tokenizers", "ftfy")
-"""Those whose arithmetic a step goes through."""
+"""Packages that take part in the arithmetic of a step."""
 
 RunSpec = dict[str, Any]
 
@@ -45,7 +45,7 @@ RunSpec = dict[str, Any]
 def build_run_spec(
     config: TrainConfig, data_digest: str, tokenizer_digest: str, device: torch.device
 ) -> RunSpec:
-    """Gather what has to stay the same for a run to go on as if it had never stopped; ready for JSON."""
+    """Return everything that must stay the same for a run to resume exactly; JSON-serializable."""
     return {
         "settings": numerics_settings(config),
         "data": data_digest,
@@ -56,34 +56,36 @@ def build_run_spec(
 
 
 def numerics_settings(config: TrainConfig) -> dict[str, Any]:
-    """Return the settings that decide what is learned."""
+    """Return the settings that determine the numbers of a run."""
     return {name: value for name, value in unstructure(config).items() if name not in RESUMABLE_SETTINGS}
 
 
 def require_same_on_all_ranks(group: ProcessGroup, config: TrainConfig, run_spec: RunSpec) -> None:
-    """Compare what the processes of a run are about to do.
+    """Compare the run specs of all processes.
 
     Raises:
-        ConfigError: One of them has other settings, data, words, versions or code than the first; all is listed.
+        ConfigError: A process has other settings, data, tokenizer, versions or code than rank 0; all are listed.
     """
     if group.world_size == 1:
         return
-    told = {name: value for name, value in unstructure(config).items() if name not in PER_MACHINE_SETTINGS}
-    first, *others = group.all_gather_object(run_spec | {"settings": told, "code": _code_digest()})
+    settings = {
+        name: value for name, value in unstructure(config).items() if name not in PER_MACHINE_SETTINGS
+    }
+    first, *others = group.all_gather_object(run_spec | {"settings": settings, "code": _code_digest()})
     for rank, other in enumerate(others, start=1):
         if changed := diff_configs(first, other):
             raise ConfigError(
-                f"rank {rank} is about to do something else than rank 0:\n  "
+                f"rank {rank} differs from rank 0 in:\n  "
                 + "\n  ".join(changed)
-                + "\nStart all of them with the same command, settings, data and version of zebra."
+                + "\nStart all processes with the same command, settings, data and version of zebra."
             )
 
 
 def _code_digest() -> str:
     """Return a digest of this package's files."""
-    folder = Path(zebra.__file__).parent
+    package_dir = Path(zebra.__file__).parent
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
+    for path in sorted(package_dir.rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -91,24 +93,24 @@ def _code_digest() -> str:
 def require_resumable(
     saved: RunSpec, current: RunSpec, checkpoint_name: str, *, accept_changes: bool
 ) -> list[str]:
-    """Compare a checkpoint's identity with that of the run that wants to go on from it.
+    """Compare the run spec of a checkpoint with that of the current run.
 
     Args:
-        checkpoint_name: The checkpoint, for the message.
-        accept_changes: Go on all the same.
+        checkpoint_name: Name of the checkpoint in the error message.
+        accept_changes: Resume in spite of changes.
 
     Returns:
-        One line for everything that changed.
+        One line per change.
 
     Raises:
-        ConfigError: Something changed and nobody accepted it; all changes are listed.
+        ConfigError: There are changes and `accept_changes` is False; all are listed.
     """
     changed = diff_configs(saved, current)
     if changed and not accept_changes:
         raise ConfigError(
             f"{checkpoint_name} belongs to a run that differs in:\n  "
             + "\n  ".join(changed)
-            + "\nGone on from there, it would "
-            "end otherwise than either. Restore what it had, name another --out, or take --accept-changes."
+            + "\nResuming would reproduce neither run. Restore these settings, use another --out, or pass "
+            "--accept-changes."
         )
     return changed

@@ -1,4 +1,4 @@
-"""What a run needs to go on: its live tensors and state in, a copy that training does not touch out, and back."""
+"""Snapshots of the train state: copy it to CPU memory, and restore it."""
 
 import json
 import random
@@ -14,28 +14,27 @@ from zebra.errors import WeightsError
 from zebra.train.parallel import copy_from_full, to_full
 
 TensorGroups = Mapping[str, Mapping[str, Tensor]]
-"""Part of a run ("model", "optimizer", "rng", …) → name → tensor."""
+"""Part of the train state ("model", "optimizer", "rng", …) → name → tensor."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainSnapshot:
-    """A run at one step. It may hold the live tensors of the run; `take` makes one that owns what it holds."""
+    """The train state at one step. It may share the tensors of the run; `copy_to_cpu` makes one that owns its memory."""
 
     step: int
-    """Steps done."""
+    """Number of steps done."""
     tensors: TensorGroups
     state: Mapping[str, Any]
-    """What is not a tensor: counters, data position, ledger, Python's generators, …; ready for JSON."""
+    """Everything that is not a tensor: counters, data position, Python's generators, …; JSON-serializable."""
     score: float | None = None
-    """Of the checks at this step, higher is better; None if none ran."""
+    """Mean validation score at this step, higher is better; None if nothing was evaluated."""
 
 
 def copy_to_cpu(live: TrainSnapshot, buffers: TrainSnapshot | None = None) -> TrainSnapshot:
-    """Copy a snapshot to CPU memory of its own, sharded tensors put together: all processes must ask.
+    """Copy a snapshot to its own CPU memory and gather sharded tensors; all processes must call it.
 
     Args:
-        buffers: A copy that is not needed any more: its memory is filled again, so that the second copy and all that
-            follow allocate nothing.
+        buffers: A copy that is no longer needed; its memory is reused, so repeated copies allocate nothing.
     """
     free: TensorGroups = buffers.tensors if buffers else {}
     tensors = {
@@ -46,32 +45,32 @@ def copy_to_cpu(live: TrainSnapshot, buffers: TrainSnapshot | None = None) -> Tr
 
 
 def restore_tensors(live: TensorGroups, saved: TensorGroups, checkpoint_name: str) -> None:
-    """Fill the live tensors of a run with saved ones; everything is checked before anything is touched.
+    """Copy saved tensors into the live ones; all are checked before any is changed.
 
     Args:
-        checkpoint_name: The checkpoint, for the message.
+        checkpoint_name: Name of the checkpoint in the error message.
 
     Raises:
-        WeightsError: A tensor is missing, left over, or of another shape or dtype; it is named.
+        WeightsError: A tensor is missing, unexpected, or has another shape or dtype; the message names it.
     """
-    mine, theirs = _flatten(live), _flatten(saved)
-    _require_match(mine, theirs, checkpoint_name)
+    live_tensors, saved_tensors = _flatten(live), _flatten(saved)
+    _require_match(live_tensors, saved_tensors, checkpoint_name)
     with torch.no_grad():
-        for name, tensor in mine.items():
-            copy_from_full(tensor, theirs[name])  # in place: device and memory layout stay
+        for name, tensor in live_tensors.items():
+            copy_from_full(tensor, saved_tensors[name])  # in place, to keep device and memory layout
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return AdamW's live tensors under `<parameter>/<moment>`.
+    """Return AdamW's live tensors by `<parameter>/<moment>`.
 
-    AdamW makes them at a parameter's first gradient. Here they are made already, with the values it would give them,
-    so that a fresh optimizer has the same names as one that has run. A moment must lie in memory as its parameter
-    does (channels last, for instance): the fused update walks through both side by side.
+    AdamW creates them at the first gradient of a parameter. This function creates missing ones with the same initial
+    values, so a new optimizer has the same names as one that has run. A moment must have the memory layout of its
+    parameter (channels last, for instance), because the fused update reads both in parallel.
     """
     names = {parameter: name for name, parameter in model.named_parameters()}
     tensors: dict[str, Tensor] = {}
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
+    for param_group in optimizer.param_groups:
+        for parameter in param_group["params"]:
             state = optimizer.state[parameter]
             if not state:
                 state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
@@ -82,54 +81,53 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dic
 
 
 def get_rng_state() -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the state of every global generator: torch's on each device as tensors, Python's and numpy's as JSON."""
-    version, words, gauss = random.getstate()
+    """Return the state of all global generators: torch's by device as tensors, Python's and NumPy's for JSON."""
+    version, internal, gauss = random.getstate()
     numpy_state = np.random.get_state(legacy=False)
     numpy_state["state"]["key"] = numpy_state["state"]["key"].tolist()
     tensors = {device: generator.get_state() for device, generator in _global_generators().items()}
-    return tensors, {"python": [version, list(words), gauss], "numpy": numpy_state}
+    return tensors, {"python": [version, list(internal), gauss], "numpy": numpy_state}
 
 
 def set_rng_state(tensors: Mapping[str, Tensor], state: Mapping[str, Any], checkpoint_name: str) -> None:
-    """Go back to an `rng_state`; to be called when the model is on its device, which has a generator from then on.
+    """Restore what `get_rng_state` returned; call it after the model is on its device, which creates a generator.
 
     Args:
-        checkpoint_name: The checkpoint, for the message.
+        checkpoint_name: Name of the checkpoint in the error message.
 
     Raises:
-        WeightsError: A generator of this process has no saved state, or the other way round.
+        WeightsError: A generator of this process has no saved state, or a saved state has no generator.
     """
     generators = _global_generators()
     current = {device: generator.get_state() for device, generator in generators.items()}
     _require_match(_flatten({"rng": current}), _flatten({"rng": tensors}), checkpoint_name)
     for name in ("python", "numpy"):
         if name not in state:
-            raise WeightsError(f"{checkpoint_name} lacks the state of {name}'s generator: {_RESUME_HINT}")
+            raise WeightsError(f"{checkpoint_name} lacks the state of {name}'s generator. {_RESUME_HINT}")
     for device, generator in generators.items():
         generator.set_state(tensors[device])
-    version, words, gauss = state["python"]
-    random.setstate((version, tuple(words), gauss))
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
     np.random.set_state(state["numpy"])
 
 
-_RESUME_HINT = (
-    "go on with the settings, devices and version of zebra that wrote it, or start again in another --out"
-)
+_RESUME_HINT = "Resume with the settings, devices and version of zebra that wrote it, or start a new run in another --out."
 
 
 def _require_match(live: Mapping[str, Tensor], saved: Mapping[str, Tensor], checkpoint_name: str) -> None:
     if missing := sorted(live.keys() - saved.keys()):
         raise WeightsError(
-            f"{checkpoint_name} lacks {_format_names(missing)}, which this run needs: {_RESUME_HINT}"
+            f"{checkpoint_name} lacks {_format_names(missing)}, which this run needs. {_RESUME_HINT}"
         )
-    if left_over := sorted(saved.keys() - live.keys()):
+    if unexpected := sorted(saved.keys() - live.keys()):
         raise WeightsError(
-            f"{checkpoint_name} holds {_format_names(left_over)}, for which this run has no place: {_RESUME_HINT}"
+            f"{checkpoint_name} holds {_format_names(unexpected)}, which this run does not have. {_RESUME_HINT}"
         )
     for name, tensor in live.items():
         if _dtype_and_shape(tensor) != _dtype_and_shape(saved[name]):
             raise WeightsError(
-                f"{checkpoint_name}: {name} is {_dtype_and_shape(saved[name])} where this run has {_dtype_and_shape(tensor)}: {_RESUME_HINT}"
+                f"{checkpoint_name}: {name} is {_dtype_and_shape(saved[name])}, but this run has "
+                f"{_dtype_and_shape(tensor)}. {_RESUME_HINT}"
             )
 
 

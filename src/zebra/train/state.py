@@ -1,4 +1,4 @@
-"""A run while it lives: what learns, what is counted and where it stands; all of it into a snapshot, and back."""
+"""Train state: model, optimizer, EMA, counters and RNG; snapshot and restore."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -15,7 +15,7 @@ from zebra.text.tokenizers import Tokenizer
 from zebra.train.ema import ModelEMA
 from zebra.train.loop import StepReport
 from zebra.train.loss_spikes import SpikeDetector
-from zebra.train.parallel import unshard_model
+from zebra.train.parallel import ForwardFn, unshard_model
 from zebra.train.run_spec import RunSpec, require_resumable
 from zebra.train.snapshot import (
     TensorGroups,
@@ -28,14 +28,14 @@ from zebra.train.snapshot import (
 
 
 class CountingTokenizer:
-    """Turns captions into ids and counts those that were cut."""
+    """Tokenizes captions and counts those that are truncated."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
         self.num_truncated = 0
 
     def __call__(self, captions: tuple[str, ...]) -> Tensor:
-        """Return int64 ids [B, L], cut to the context length: a long caption still teaches by its beginning."""
+        """Return int64 ids [B, L], truncated to the context length: the start of a long caption is still useful."""
         encoded = self.tokenizer.encode(captions, truncate=True)
         self.num_truncated += encoded.num_truncated
         return torch.from_numpy(encoded.ids)
@@ -43,38 +43,39 @@ class CountingTokenizer:
 
 @dataclass(slots=True)
 class TrainState:
-    """Everything that a checkpoint holds."""
+    """Everything that a checkpoint holds, and what is needed to continue from it."""
 
     bundle: Bundle
     optimizer: torch.optim.AdamW
     ema: ModelEMA | None
-    """The averaged weights; None trains without."""
+    """Averaged weights; None without EMA."""
     sample_counter: SampleCounter
     tokenizer: CountingTokenizer
     run_spec: RunSpec
-    """What the numbers of this run depend on."""
+    """What determines the numbers of this run."""
     spike_detector: SpikeDetector = field(default_factory=SpikeDetector)
     step: int = 0
-    """Steps done."""
+    """Number of steps done."""
     samples_seen: int = 0
-    """Samples consumed; the only thing that decides which comes next."""
+    """Number of samples consumed; it alone determines the next sample."""
     best_score: float | None = None
-    """The highest mean of the checks so far."""
+    """Highest mean validation score so far."""
     evals_since_best: int = 0
-    """Checks since then."""
-
+    """Number of evaluations since `best_score`."""
     accepted_changes: list[str] = field(default_factory=list)
-    """What differs from the run this one goes on from, with its owner's consent."""
+    """Differences from the run of the checkpoint that the user accepted."""
     group: ProcessGroup = SINGLE_PROCESS
-    """The processes of the run."""
+    """Processes of the run."""
+    forward_fn: ForwardFn | None = None
+    """The function to call in training in place of the model."""
 
     @property
     def num_truncated_captions(self) -> int:
-        """How many captions all processes have cut; all must ask."""
+        """Number of truncated captions in all processes; all must call it."""
         return int(self.group.all_reduce_sum(torch.tensor(self.tokenizer.num_truncated)))
 
     def record_step(self, report: StepReport) -> None:
-        """Take in a step that has just been done."""
+        """Update counters and EMA after a step."""
         self.sample_counter.add(self.samples_seen, report.batch, self.group.world_size)
         if self.ema is not None:
             self.ema.update()
@@ -82,7 +83,7 @@ class TrainState:
 
     @contextmanager
     def eval_bundle(self) -> Iterator[Bundle]:
-        """Lend the model as it is to be used: whole, and with its averaged weights if they are kept."""
+        """Yield the model for evaluation: unsharded, and with the averaged weights if there are any."""
         with self.ema.average_parameters() if self.ema else nullcontext():
             model = unshard_model(self.bundle.model)
             if model is self.bundle.model:
@@ -91,64 +92,68 @@ class TrainState:
                 yield Bundle(model, self.bundle.tokenizer, self.bundle.preprocess)
 
     def snapshot(self, score: float | None = None) -> TrainSnapshot:
-        """Return all of it, the tensors still being those that training goes on to change (see `snapshot.take`).
+        """Return the state with the live tensors, which training will change (see `snapshot.copy_to_cpu`).
 
-        All processes must ask, and get the same but for the shares of their tensors.
+        All processes must call it; the results are equal except for the shards of their tensors.
 
         Args:
-            score: Of the checks at this step.
+            score: Mean validation score at this step.
         """
-        generators, plain_generators = get_rng_state()
+        rng_tensors, rng_state = get_rng_state()
         state = {
-            "identity": self.run_spec,
-            "position": self.samples_seen,
-            "ledger": self.sample_counter.state_dict(),
+            "run_spec": self.run_spec,
+            "samples_seen": self.samples_seen,
+            "sample_counter": self.sample_counter.state_dict(),
             "truncated_captions": self.num_truncated_captions,
-            "spikes": self.spike_detector.state_dict(),
-            "average_updates": self.ema.num_updates if self.ema else 0,
-            "best": self.best_score,
-            "stale": self.evals_since_best,
-            "generators": plain_generators,
+            "spike_detector": self.spike_detector.state_dict(),
+            "ema_updates": self.ema.num_updates if self.ema else 0,
+            "best_score": self.best_score,
+            "evals_since_best": self.evals_since_best,
+            "rng_state": rng_state,
         }
-        return TrainSnapshot(self.step, {**self._tensors(), "rng": generators}, state, score)
+        return TrainSnapshot(self.step, {**self._tensors(), "rng": rng_tensors}, state, score)
 
     def restore(self, snapshot: TrainSnapshot, checkpoint_name: str, *, accept_changes: bool) -> None:
-        """Go on from a snapshot.
+        """Restore a snapshot.
 
         Args:
-            checkpoint_name: The checkpoint it was read from, for messages.
-            accept_changes: Go on although settings, data, words or versions are not what they were.
+            checkpoint_name: Name of the snapshot's checkpoint in error messages.
+            accept_changes: Resume although settings, data, tokenizer or versions have changed.
 
         Raises:
-            ConfigError: They are not, and nobody accepted it.
-            WeightsError: Something is missing, left over, or of another shape.
+            ConfigError: They have changed and `accept_changes` is False.
+            WeightsError: A part is missing, unexpected, or of another shape.
         """
         state = dict(snapshot.state)
-        wanted = self.snapshot().state.keys()
-        if state.keys() != wanted:
+        expected = self.snapshot().state.keys()
+        if state.keys() != expected:
             raise WeightsError(
-                f"{checkpoint_name} holds the state of {', '.join(sorted(state))}, but this run needs that of "
-                f"{', '.join(sorted(wanted))}; go on with the version of zebra that wrote it"
+                f"{checkpoint_name} holds the state of {', '.join(sorted(state))}, but this run needs "
+                f"{', '.join(sorted(expected))}. Resume with the version of zebra that wrote it."
             )
         self.accepted_changes = require_resumable(
-            state["identity"], self.run_spec, checkpoint_name, accept_changes=accept_changes
+            state["run_spec"], self.run_spec, checkpoint_name, accept_changes=accept_changes
         )
         tensors = dict(snapshot.tensors)
-        generators = tensors.pop("rng", {})
+        rng_tensors = tensors.pop("rng", {})
         restore_tensors(self._tensors(), tensors, checkpoint_name)
-        set_rng_state(generators, state["generators"], checkpoint_name)
-        self.step, self.samples_seen, self.best_score = snapshot.step, state["position"], state["best"]
-        self.evals_since_best = state["stale"]
-        self.sample_counter.load_state_dict(state["ledger"])
+        set_rng_state(rng_tensors, state["rng_state"], checkpoint_name)
+        self.step, self.samples_seen, self.best_score = (
+            snapshot.step,
+            state["samples_seen"],
+            state["best_score"],
+        )
+        self.evals_since_best = state["evals_since_best"]
+        self.sample_counter.load_state_dict(state["sample_counter"])
         self.tokenizer.num_truncated = state["truncated_captions"] if self.group.is_main_process else 0
-        self.spike_detector.load_state_dict(state["spikes"])
+        self.spike_detector.load_state_dict(state["spike_detector"])
         if self.ema is not None:
-            self.ema.num_updates = state["average_updates"]
+            self.ema.num_updates = state["ema_updates"]
 
     def load_weights(self, tensors: TensorGroups, checkpoint_name: str) -> None:
-        """Take weights, averaged ones if they are kept, and nothing else."""
-        mine = {part: named for part, named in self._tensors().items() if part in ("model", "ema")}
-        restore_tensors(mine, {part: tensors[part] for part in mine}, checkpoint_name)
+        """Load the weights, with EMA also the averaged ones, and nothing else."""
+        live = {part: named for part, named in self._tensors().items() if part in ("model", "ema")}
+        restore_tensors(live, {part: tensors[part] for part in live}, checkpoint_name)
 
     def _tensors(self) -> TensorGroups:
         parts = {

@@ -1,4 +1,4 @@
-"""One optimizer step: pixels and tokens in, updated weights and its figures out."""
+"""One optimizer step: forward, loss, backward, gradient clipping and update."""
 
 import math
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ from zebra.train.parallel import ForwardFn, all_reduce_replicated_grads, clip_gr
 
 @dataclass(frozen=True, slots=True)
 class StepMetrics:
-    """What one step measured, before its update."""
+    """Metrics of one step, computed before its update."""
 
     loss: float
     grad_norm: float
-    """Of the whole gradient, before clipping."""
+    """Global gradient norm before clipping."""
     logit_scale: float
-    """The multiplier of similarities."""
+    """Factor of the similarities, exp of the parameter."""
     batch_accuracy: float
-    """Share of the batch's images whose own text scores highest among B."""
+    """Fraction of the B images whose own text has the highest similarity in the batch."""
 
 
 def train_step(
@@ -42,25 +42,26 @@ def train_step(
     group: ProcessGroup = SINGLE_PROCESS,
     forward_fn: ForwardFn | None = None,
 ) -> StepMetrics:
-    """Take one step on a batch of matching pairs: InfoNCE, or for a model with a bias the sigmoid loss.
+    """Take one step on a batch of matching pairs, with InfoNCE or, if the model has a logit bias, the sigmoid loss.
 
     Args:
-        images_B3HW: Normalised pixels, float32.
+        images_B3HW: Normalized pixels, float32.
         tokens_BL: Token ids, int64; row i belongs to image i.
-        ids_keep_BK: Patches of each image that its tower sees, int64; None: all.
+        ids_keep_BK: Indices of the patches that the image tower sees, int64; None keeps all patches.
         lr: Learning rate of this step.
-        grad_clip_norm: Largest norm of the gradient; 0 leaves it alone.
-        precision: Arithmetic of the towers; the loss is always fp32.
-        chunk_size: Most pairs that pass the towers at once, for batches that do not fit into memory; the step is the
-            same one, up to a third slower. See `zebra.train.grad_cache` for batch norm. None takes the whole batch.
-        group: The processes that take the step together, each with its share of the batch.
-        forward_fn: What spreads the model over them (`parallel.spread`).
+        grad_clip_norm: Largest gradient norm; 0 disables clipping.
+        precision: Precision of the towers; the loss is always computed in fp32.
+        chunk_size: Largest number of pairs per forward pass, for batches that do not fit into memory. The step has the
+            same result and takes up to a third longer; see `zebra.train.grad_cache` for batch norm. None uses the
+            whole batch.
+        group: Processes that take the step together, each on its slice of the batch.
+        forward_fn: The model as `parallelize` returns it; None uses the model itself.
 
     Returns:
-        Figures of the whole batch, the same in all processes.
+        Metrics of the global batch, equal in all processes.
 
     Raises:
-        DivergedError: The loss or the gradient is NaN or infinite; nothing was updated, in no process.
+        DivergenceError: The loss or the gradient is NaN or infinite. No process has updated its weights.
     """
     optimizer.zero_grad(set_to_none=True)
     forward_fn = forward_fn or model
@@ -73,23 +74,24 @@ def train_step(
         loss = info_nce(image_BE, text_NE, logit_scale, group=group)
     else:
         loss = sigmoid_loss(image_BE, text_NE, logit_scale, model.logit_bias, group=group)
-    (group.world_size * loss).backward()  # type: ignore[no-untyped-call]  # gradients, which are parts, are averaged
+    # Each process has a part of the gradient, and DDP and FSDP2 average the parts; the factor makes that a sum.
+    (group.world_size * loss).backward()  # type: ignore[no-untyped-call]
     all_reduce_replicated_grads(model, group)
     grad_norm = clip_grad_norm_(model, grad_clip_norm if grad_clip_norm > 0 else torch.inf, group)
     with torch.no_grad():
-        # A few rows at a time: like the loss, without B × B numbers in memory.
+        # A few rows at a time: like the loss, without a B × B matrix in memory.
         best_B = torch.cat([(rows @ text_NE.T).argmax(dim=1) for rows in torch.split(image_BE, 256)])
         own_B = group.rank * len(best_B) + torch.arange(len(best_B), device=best_B.device)
         accuracy = group.all_reduce_sum((best_B == own_B).float().mean()) / group.world_size
-    # Read at once: each reading waits for the device.
-    figures = StepMetrics(*torch.stack([loss, grad_norm, logit_scale, accuracy]).tolist())
-    if not (math.isfinite(figures.loss) and math.isfinite(figures.grad_norm)):
+    # One transfer for all: each waits for the device.
+    metrics = StepMetrics(*torch.stack([loss, grad_norm, logit_scale, accuracy]).tolist())
+    if not (math.isfinite(metrics.loss) and math.isfinite(metrics.grad_norm)):
         raise DivergenceError(
-            f"loss {figures.loss} and gradient norm {figures.grad_norm}: training diverged, the last weights are "
-            "untouched; lower --lr, lengthen --optimizer.warmup-steps or use --precision fp32"
+            f"training diverged: the loss is {metrics.loss}, the gradient norm {metrics.grad_norm}. The weights before "
+            "this step are untouched; lower --lr, raise --optimizer.warmup-steps or use --precision fp32."
         )
     for param_group in optimizer.param_groups:
-        param_group["lr"] = lr * param_group.get("share", 1.0)
+        param_group["lr"] = lr * param_group.get("lr_scale", 1.0)
     optimizer.step()
     model.clamp_logit_scale()
-    return figures
+    return metrics

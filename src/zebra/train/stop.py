@@ -1,4 +1,4 @@
-"""A clean stop: Ctrl-C or SIGTERM in, a flag out; a second one ends the process at once."""
+"""Graceful stop: the first SIGINT or SIGTERM requests it, the second ends the process."""
 
 import os
 import signal
@@ -12,40 +12,42 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @dataclass(slots=True)
 class StopRequest:
-    """Whether somebody asked the run to stop."""
+    """Whether a signal has requested a stop."""
 
     is_requested: bool = False
 
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Turn the first SIGINT or SIGTERM into a flag; a second one leaves at once with the status 128 + its number.
+    """Set a flag at the first SIGINT or SIGTERM; exit at the second with status 128 + signal number.
 
-    Python runs a signal's handler between two of its own instructions, and one step may be a minute inside of torch.
-    So the handlers do nothing, and a thread reads the numbers that the interpreter writes into a pipe the moment a
-    signal comes in. Outside of the main thread, where handlers cannot be set, nothing is watched.
+    Python runs a signal handler only between two of its own instructions, and one step may spend a minute inside
+    torch. So the handlers do nothing, and a thread reads the signal numbers from a pipe, which the interpreter writes
+    at once. Handlers can only be set in the main thread; in other threads, signals have no effect here.
     """
-    stop = StopRequest()
+    stop_request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
-        yield stop
+        yield stop_request
         return
-    reading, writing = os.pipe()
-    os.set_blocking(writing, False)
-    threading.Thread(target=_read_signals, args=(reading, stop), name="signals", daemon=True).start()
-    handlers = {number: signal.signal(number, lambda _number, _frame: None) for number in STOP_SIGNALS}
-    pipe_before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    read_fd, write_fd = os.pipe()
+    os.set_blocking(write_fd, False)
+    threading.Thread(target=_read_signals, args=(read_fd, stop_request), name="signals", daemon=True).start()
+    old_handlers = {number: signal.signal(number, lambda _number, _frame: None) for number in STOP_SIGNALS}
+    old_wakeup_fd = signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
     try:
-        yield stop
+        yield stop_request
     finally:
-        signal.set_wakeup_fd(pipe_before)
-        for number, handler in handlers.items():
+        signal.set_wakeup_fd(old_wakeup_fd)
+        for number, handler in old_handlers.items():
             signal.signal(number, handler)
-        os.close(writing)  # which ends the thread
+        os.close(write_fd)  # this ends the thread
 
 
 def _read_signals(read_fd: int, stop_request: StopRequest) -> None:
     while number := os.read(read_fd, 1):
-        if number[0] not in STOP_SIGNALS:  # others with a handler, SIGCHLD for instance, are written too
+        if (
+            number[0] not in STOP_SIGNALS
+        ):  # the pipe gets all signals that have a handler, for instance SIGCHLD
             continue
         if stop_request.is_requested:
             os._exit(128 + number[0])

@@ -8,8 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-import numpy as np
-
 from zebra.config.evaluate import EvaluateConfig
 from zebra.data.benchmarks.tasks import (
     AnyBenchmark,
@@ -20,11 +18,11 @@ from zebra.data.benchmarks.tasks import (
 )
 from zebra.errors import ConfigError
 from zebra.evaluators.datasets import load_dataset
-from zebra.evaluators.embeddings import embed_source
 from zebra.evaluators.limitations import LIMITATIONS, list_limitation_datasets
 from zebra.evaluators.linear_probe import evaluate_multilabel_probe, evaluate_probes, load_train_split
 from zebra.evaluators.results import TaskResult, create_out_dir, save_results
 from zebra.evaluators.results_io import EvalMetrics
+from zebra.evaluators.retrieval import evaluate_compositionality, evaluate_retrieval
 from zebra.evaluators.zero_shot import (
     evaluate_prompt_search,
     evaluate_zero_shot,
@@ -33,9 +31,6 @@ from zebra.evaluators.zero_shot import (
 )
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
-from zebra.protocols.compositionality import evaluate_sugarcrepe, evaluate_winoground
-from zebra.protocols.retrieval import compute_retrieval_ranks
-from zebra.values import Embeddings
 
 
 def run(
@@ -122,40 +117,3 @@ def evaluate_dataset(
         case CompositionalityBenchmark():
             if "compositionality" in tasks:
                 yield evaluate_compositionality(clip, benchmark)
-
-
-def evaluate_retrieval(clip: Bundle, benchmark: RetrievalBenchmark, caption_prefix: str) -> TaskResult:
-    """Find captions by pictures and pictures by captions."""
-    images = embed_source(clip, benchmark.source)
-    said = [benchmark.source.read(index).captions for index in range(len(benchmark.source))]
-    owner_M = np.repeat(np.arange(len(said)), [len(captions) for captions in said])
-    ids = tuple(f"{images.ids[n]}#{k}" for n, captions in enumerate(said) for k in range(len(captions)))
-    vectors = clip.encode_texts(
-        [caption_prefix + caption for captions in said for caption in captions]
-    ).numpy()
-    found = compute_retrieval_ranks(images, Embeddings(vectors, ids, fingerprint=clip.fingerprint), owner_M)
-    repeated = (
-        [f"{found.num_ambiguous_captions} captions stand with several pictures"]
-        if found.num_ambiguous_captions
-        else []
-    )
-    notes = (*benchmark.notes, f"captions begin with {caption_prefix!r}", *repeated)
-    return TaskResult(benchmark.name, "retrieval", found.scores(), benchmark.source.digest, notes=notes)
-
-
-def evaluate_compositionality(clip: Bundle, benchmark: CompositionalityBenchmark) -> TaskResult:
-    """Choose between captions that differ in a detail."""
-    image_NE = embed_source(clip, benchmark.source).vectors
-    first, second = (
-        clip.encode_texts([question.captions[side] for question in benchmark.questions]).numpy()
-        for side in (0, 1)
-    )
-    pictures = np.array([question.image_indices for question in benchmark.questions])
-    if pictures.shape[1] == 1:
-        categories = [question.category for question in benchmark.questions]
-        scores = evaluate_sugarcrepe(image_NE[pictures[:, 0]], first, second, categories).scores()
-    else:
-        scores = evaluate_winoground(image_NE[pictures], np.stack([first, second], axis=1)).scores()
-    return TaskResult(
-        benchmark.name, "compositionality", scores, benchmark.source.digest, notes=benchmark.notes
-    )

@@ -1,8 +1,7 @@
-"""`zebra train`: captioned images and a config in; a run folder with weights, journal and scores out."""
+"""Train a CLIP: `run(config)` writes a run directory with weights, log and scores."""
 
 import json
 import math
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,24 +11,25 @@ from zebra.data.benchmarks.clip_benchmark import read_classification
 from zebra.data.sources import Source, open_source
 from zebra.distributed import ProcessGroup, init_distributed
 from zebra.errors import ConfigError
-from zebra.evaluators.checks import open_zero_shot_validators
 from zebra.evaluators.comparison import BeforeAfter
 from zebra.evaluators.results_io import EvalMetrics, write_metrics
-from zebra.evaluators.validation import Validator
+from zebra.evaluators.validation import Validator, open_zero_shot_validators
 from zebra.evaluators.zero_shot import evaluate_zero_shot
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.device import resolve_device
+from zebra.report.fine_tuning import before_after_section
 from zebra.report.training import write_training_report
-from zebra.train import finetune
 from zebra.train.checkpoint import latest_checkpoint
 from zebra.train.checkpoint_writer import CheckpointWriter
+from zebra.train.finetune import FineTuning
 from zebra.train.hooks import Callback, TrainingHooks
 from zebra.train.loop import BatchPreprocessor, train_loop
 from zebra.train.metrics_logger import read_log
 from zebra.train.patch_dropout import build_patch_dropout
 from zebra.train.precision import resolve_precision
-from zebra.train.run_dir import RunDir
+from zebra.train.run_dir import RunDir, RunStatus
 from zebra.train.setup import build_train_state, open_metrics_logger
+from zebra.train.state import TrainState
 from zebra.train.stop import stop_on_signals
 from zebra.train.watchdog import RankWatchdog
 
@@ -42,11 +42,22 @@ class TrainResult:
     steps: int
     """Steps done in all."""
     is_finished: bool
-    """False if it stopped on request, with a checkpoint to go on from."""
+    """False if the run was interrupted; it then has a checkpoint to resume from."""
     is_up_to_date: bool = False
-    """The folder held this very run, complete; nothing was done."""
+    """The run directory already held this run, finished; nothing was done."""
     before_after: BeforeAfter | None = None
-    """What a run that started from a trained model has changed."""
+    """What fine-tuning changed; None for training from random weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainData:
+    """What a run trains on and is validated by."""
+
+    source: Source
+    """Training samples; for fine-tuning, the training split."""
+    validators: list[Validator]
+    fine_tuning: FineTuning | None
+    """The initial model and its splits; None for training from random weights."""
 
 
 def run(
@@ -54,142 +65,140 @@ def run(
     *,
     resume: str = "auto",
     accept_changes: bool = False,
-    callback: Callback = lambda _report, _checks: None,
+    callback: Callback = lambda _report, _scores: None,
 ) -> TrainResult:
-    """Train as `config` says, in the folder `config.out`.
+    """Train as `config` says, in the directory `config.out`.
 
     Args:
-        resume: auto continues the folder's run if it is the same; never demands an empty folder; otherwise the
-            path of a checkpoint to start from.
-        accept_changes: Go on from a checkpoint although settings, data or versions are not what they were.
-        callback: Called after every step with its report and the checks that ran (set → top-1).
+        resume: auto resumes the run in `config.out` if it is the same; never demands an empty directory; otherwise the
+            path of a checkpoint.
+        accept_changes: Resume although settings, data or versions differ from those of the checkpoint.
+        callback: Called after every step with its report and the validation scores of that step (dataset → top-1).
 
     Raises:
-        ConfigError: The folder holds another run, or the settings contradict each other.
+        ConfigError: The directory holds another run, or the settings contradict each other.
         DataError: The data cannot be read, is smaller than a batch, or too much of it is bad.
-        RankError: Of the processes that torchrun started, one is silent or gone.
-        WeightsError: There are checkpoints, and every one of them is damaged.
-        CheckpointError: A checkpoint could not be written; the one before it is untouched.
+        RankError: A process that torchrun started does not respond or has died.
+        WeightsError: There are checkpoints, and all of them are corrupt.
+        CheckpointError: A checkpoint could not be written; the previous one is untouched.
     """
-    with init_distributed(config.rank_timeout) as world:
-        roll = RankWatchdog(world, config.rank_timeout)
-        with roll.guard():
-            config = replace(config, precision=resolve_precision(config.precision, resolve_device("auto")))
-            folder = RunDir(Path(config.out))
-            source: Source = open_source(config.data, config.data_options)
-            checks: list[Validator] = [
-                *open_zero_shot_validators(config.eval_sets, config.eval_samples, world)
-            ]
-            start = (
-                finetune.FineTuning.from_config(config, source, checks, world) if config.finetune else None
-            )
-            source, checks = (start.train_source, start.validators) if start else (source, checks)
-            require_full_batch(source, config.batch_size)
-            claim = world.broadcast_from_main(lambda: folder.run_status(config, resume))
-            if claim == "finished":
-                return TrainResult(
-                    folder.path, count_total_steps(config, source, 0, 0), is_finished=True, is_up_to_date=True
-                )
-            with folder.lock() if world.is_main_process else nullcontext():
-                return _run_training(
-                    config,
-                    folder,
-                    source,
-                    checks,
-                    start,
-                    world.broadcast_from_main(
-                        lambda: find_checkpoint(folder, resume, status=claim == "begun")
-                    ),
-                    accept_changes=accept_changes,
-                    watch=callback,
-                    world=world,
-                    roll=roll,
-                )
-
-
-def _run_training(
-    config: TrainConfig,
-    folder: RunDir,
-    source: Source,
-    checks: list[Validator],
-    start: finetune.FineTuning | None,
-    checkpoint: Path | None,
-    *,
-    accept_changes: bool,
-    watch: Callback,
-    world: ProcessGroup,
-    roll: RankWatchdog,
-) -> TrainResult:
-    """Train from a checkpoint, or from the beginning, to the end or until somebody asks to stop."""
-    session, towers = build_train_state(
-        config, folder, source, start, checkpoint, accept_changes=accept_changes, group=world
-    )
-    if start and not session.step:
-        with session.eval_bundle() as bundle:
-            session.best_score = start.mean_score(bundle)
-    steps = count_total_steps(config, source, session.step, session.samples_seen)
-    journal = (
-        open_metrics_logger(config, folder, session, is_resumed=checkpoint is not None)
-        if world.is_main_process
-        else None
-    )
-    with stop_on_signals() as stop:
-        with CheckpointWriter(folder.checkpoints, config.keep_checkpoints, world) as writer:
-            follow = TrainingHooks(session, config, journal, checks, writer, stop, watch, roll)
-            train_loop(
-                session.bundle.model,
-                session.optimizer,
-                iter_batches(
-                    source,
-                    image_size=config.model.image_size,
-                    batch_size=config.batch_size,
-                    seed=config.seed,
-                    start_sample=session.samples_seen,
-                    num_steps=steps - session.step,
-                    num_workers=config.workers,
-                    config=config.data_options,
-                    rank=world.rank,
-                    world_size=world.world_size,
-                    timeout_seconds=config.worker_timeout,
-                ),
-                BatchPreprocessor(
-                    normalize=session.bundle.preprocess.normalize,
-                    tokenize=session.tokenizer,
-                    sample_patches=build_patch_dropout(config, world, session.bundle.device),
-                ),
+    with (
+        init_distributed(config.rank_timeout) as group,
+        RankWatchdog(group, config.rank_timeout).guard() as watchdog,
+    ):
+        config = replace(config, precision=resolve_precision(config.precision, resolve_device("auto")))
+        run_dir = RunDir(config.out)
+        data = open_data(config, group)
+        status = group.broadcast_from_main(lambda: run_dir.run_status(config, resume))
+        if status == "finished":
+            steps = count_total_steps(config, data.source, 0, 0)
+            return TrainResult(run_dir.path, steps, is_finished=True, is_up_to_date=True)
+        with run_dir.lock(group):
+            checkpoint = group.broadcast_from_main(lambda: find_checkpoint(run_dir, resume, status))
+            state = build_train_state(
                 config,
-                start_step=session.step,
-                samples_seen=session.samples_seen,
-                total_steps=steps,
-                callback=follow,
-                group=world,
-                forward_fn=towers,
+                run_dir,
+                data.source,
+                data.fine_tuning,
+                checkpoint,
+                accept_changes=accept_changes,
+                group=group,
             )
-        counts = {**session.sample_counter.summary(), "truncated_captions": session.num_truncated_captions}
-        if world.is_main_process:
-            folder.sample_counts.write_text(json.dumps(counts, indent=1) + "\n", encoding="utf-8")
-        gain = None
-        if start and not follow.interrupted:
-            roll.heartbeat("the comparison with the start")
-            gain = start.finalize(session, folder.checkpoints, config.eval_sets)
-        with session.eval_bundle() as bundle:
-            metrics = evaluate_final_model(bundle, config, follow, world)
-            if follow.interrupted:
-                return TrainResult(folder.path, session.step, is_finished=False)
-            roll.stop()
-            if not world.is_main_process:
-                return TrainResult(folder.path, session.step, is_finished=True, before_after=gain)
-            metrics = merge_metrics(metrics, gain.metrics()) if gain else metrics
-            write_metrics(folder.metrics, metrics)
-            sections = [gain.before_after_section()] if gain else []
-            write_training_report(folder.report, read_log(folder.log), counts, metrics, sections)
-            # Last, since it marks the run as finished.
-            card = model_card_entries(config, source, session.step, metrics) | (
-                gain.model_card_entries() if gain else {}
-            )
-            ordinary = start.merge_lora(bundle, folder.adapter) if start else bundle
-            ordinary.save(folder.model, card)
-    return TrainResult(folder.path, session.step, is_finished=True, before_after=gain)
+            total_steps = count_total_steps(config, data.source, state.step, state.samples_seen)
+            logger = open_metrics_logger(config, run_dir, state, is_resumed=checkpoint is not None)
+            with stop_on_signals() as stop_request:
+                writer = CheckpointWriter(run_dir.checkpoints, config.keep_checkpoints, group)
+                hooks = TrainingHooks(
+                    state, config, logger, data.validators, writer, stop_request, callback, watchdog
+                )
+                fit(config, state, data.source, hooks, total_steps)
+                return finish(config, run_dir, state, data, hooks)
+
+
+def open_data(config: TrainConfig, group: ProcessGroup) -> TrainData:
+    """Open the training source and the validators; for fine-tuning, load the initial model and split the source.
+
+    Raises:
+        DataError: The data cannot be read or holds fewer samples than one batch.
+    """
+    source = open_source(config.data, config.data_options)
+    validators: list[Validator] = [*open_zero_shot_validators(config.eval_sets, config.eval_samples, group)]
+    fine_tuning = FineTuning.from_config(config, source, validators, group) if config.finetune else None
+    if fine_tuning:
+        source, validators = fine_tuning.train_source, fine_tuning.validators
+    require_full_batch(source, config.batch_size)
+    return TrainData(source, validators, fine_tuning)
+
+
+def fit(
+    config: TrainConfig, state: TrainState, source: Source, hooks: TrainingHooks, total_steps: int
+) -> None:
+    """Train until `total_steps` or until the hooks stop the run, then wait for the last checkpoint."""
+    group = state.group
+    with hooks.writer:
+        train_loop(
+            state.bundle.model,
+            state.optimizer,
+            iter_batches(
+                source,
+                image_size=config.model.image_size,
+                batch_size=config.batch_size,
+                seed=config.seed,
+                start_sample=state.samples_seen,
+                num_steps=total_steps - state.step,
+                num_workers=config.workers,
+                config=config.data_options,
+                rank=group.rank,
+                world_size=group.world_size,
+                timeout_seconds=config.worker_timeout,
+            ),
+            BatchPreprocessor(
+                normalize=state.bundle.preprocess.normalize,
+                tokenize=state.tokenizer,
+                sample_patches=build_patch_dropout(config, group, state.bundle.device),
+            ),
+            config,
+            start_step=state.step,
+            samples_seen=state.samples_seen,
+            total_steps=total_steps,
+            callback=hooks,
+            group=group,
+            forward_fn=state.forward_fn,
+        )
+
+
+def finish(
+    config: TrainConfig, run_dir: RunDir, state: TrainState, data: TrainData, hooks: TrainingHooks
+) -> TrainResult:
+    """Select the weights, evaluate them and, unless interrupted, write scores, report and model.
+
+    All processes must call it; the main process writes.
+    """
+    group = state.group
+    counts = {**state.sample_counter.summary(), "truncated_captions": state.num_truncated_captions}
+    if group.is_main_process:
+        run_dir.sample_counts.write_text(json.dumps(counts, indent=1) + "\n", encoding="utf-8")
+    before_after = None
+    if data.fine_tuning and not hooks.interrupted:
+        hooks.watchdog.heartbeat("the comparison with the initial model")
+        before_after = data.fine_tuning.finalize(state, run_dir.checkpoints, config.eval_sets)
+    with state.eval_bundle() as bundle:
+        metrics = evaluate_final_model(bundle, config, hooks, group)
+        if hooks.interrupted:
+            return TrainResult(run_dir.path, state.step, is_finished=False)
+        hooks.watchdog.stop()
+        if group.is_main_process:
+            if before_after:
+                metrics = merge_metrics(metrics, before_after.metrics())
+            write_metrics(run_dir.metrics, metrics)
+            sections = [before_after_section(before_after)] if before_after else []
+            write_training_report(run_dir.report, read_log(run_dir.log), counts, metrics, sections)
+            entries = model_card_entries(config, data.source, state.step, metrics)
+            entries |= before_after.model_card_entries() if before_after else {}
+            final = data.fine_tuning.merge_lora(bundle, run_dir.adapter) if data.fine_tuning else bundle
+            # Saved last: the model's manifest marks the run as finished.
+            final.save(run_dir.model, entries)
+    return TrainResult(run_dir.path, state.step, is_finished=True, before_after=before_after)
 
 
 def count_total_steps(config: TrainConfig, source: Source, step: int, samples_seen: int) -> int:
@@ -200,24 +209,26 @@ def count_total_steps(config: TrainConfig, source: Source, step: int, samples_se
     return step + max(0, math.ceil((config.epochs * len(source) - samples_seen) / config.batch_size))
 
 
-def find_checkpoint(run_dir: RunDir, resume: str, *, status: bool) -> Path | None:
-    """Return the verified checkpoint to go on from; None for a run that starts at the beginning.
+def find_checkpoint(run_dir: RunDir, resume: str, status: RunStatus) -> Path | None:
+    """Return the verified checkpoint to resume from; None for a new run.
 
     Raises:
         ConfigError: `resume` names no checkpoint.
-        WeightsError: It is damaged, or all of the folder's are.
+        WeightsError: All checkpoints of the run directory are corrupt.
     """
     if resume in ("auto", "never"):
-        return latest_checkpoint(run_dir.checkpoints) if status else None
+        return latest_checkpoint(run_dir.checkpoints) if status == "resumable" else None
     if not (Path(resume) / "MANIFEST.json").is_file():
-        raise ConfigError(f"--resume {resume} is neither auto, never nor a checkpoint folder")
+        raise ConfigError(
+            f"--resume {resume} is not a checkpoint. Use auto, never or the path of a checkpoint."
+        )
     return Path(resume)
 
 
 def evaluate_final_model(
     bundle: Bundle, config: TrainConfig, hooks: TrainingHooks, group: ProcessGroup
 ) -> EvalMetrics:
-    """Evaluate the sets of the checks whole, as many as there are before somebody asks to stop."""
+    """Evaluate on all samples of each of `config.eval_sets`, until the run is interrupted."""
     metrics = {}
     for path in config.eval_sets:
         if hooks.poll_interrupted():
@@ -230,22 +241,22 @@ def evaluate_final_model(
 
 
 def merge_metrics(metrics: EvalMetrics, others: EvalMetrics) -> EvalMetrics:
-    """Join the tasks of each set."""
+    """Merge the tasks of each dataset."""
     return {name: {**metrics.get(name, {}), **others.get(name, {})} for name in (*metrics, *others)}
 
 
 def model_card_entries(
     config: TrainConfig, source: Source, steps: int, metrics: EvalMetrics
 ) -> dict[str, str]:
-    """Say in the model card what the model learned from, and how well."""
-    origin = {
+    """Return the model card's entries on training data and zero-shot accuracy."""
+    training = {
         "training": f"{steps:,} steps of {config.batch_size} pairs, from {len(source):,} pairs found",
         "data digest": source.digest[:16],
         "seed": str(config.seed),
     }
-    best = {name: tasks["zero-shot"]["top1"] for name, tasks in metrics.items() if "zero-shot" in tasks}
+    top1 = {name: tasks["zero-shot"]["top1"] for name, tasks in metrics.items() if "zero-shot" in tasks}
     scores = {
-        f"zero-shot top-1 on {name}": f"{top1.value:.1%} [{top1.low:.1%}, {top1.high:.1%}], n={top1.n}"
-        for name, top1 in best.items()
+        f"zero-shot top-1 on {name}": f"{score.value:.1%} [{score.low:.1%}, {score.high:.1%}], n={score.n}"
+        for name, score in top1.items()
     }
-    return origin | scores
+    return training | scores

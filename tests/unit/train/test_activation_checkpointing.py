@@ -11,7 +11,8 @@ from zebra.config.train import TrainConfig
 from zebra.distributed import SINGLE_PROCESS, ProcessGroup
 from zebra.errors import ConfigError
 from zebra.models import CLIP
-from zebra.train.activation_checkpointing import apply_activation_checkpointing, compile_blocks
+from zebra.train.activation_checkpointing import apply_activation_checkpointing
+from zebra.train.compilation import compile_blocks
 from zebra.train.patch_dropout import build_patch_dropout
 
 from . import ranks

@@ -144,7 +144,7 @@ def test_the_manifest_records_what_was_meant_to_be_written(tmp_path, monkeypatch
 
 
 def test_checkpoints_are_listed_in_the_order_of_their_steps(tmp_path):
-    for name in ("step-100000000", "step-00000009", "step-00000010", "step-x", "step-00000011.damaged"):
+    for name in ("step-100000000", "step-00000009", "step-00000010", "step-x", "step-00000011.corrupt"):
         (tmp_path / name).mkdir()
     assert names(tmp_path) == ["step-00000009", "step-00000010", "step-100000000"]
 
@@ -180,12 +180,14 @@ def test_a_step_written_again_leaves_the_older_folder_as_it_is(tmp_path):
 def test_a_damaged_one_is_set_aside_with_a_warning_and_the_one_before_is_taken(tmp_path):
     older, newest = write(tmp_path, 1), write(tmp_path, 2)
     damage(newest)
-    with pytest.warns(UserWarning, match=r"passed over: .*sha256.*; it is step-00000002\.damaged now"):
+    with pytest.warns(
+        UserWarning, match=r"skipped a corrupt checkpoint: .*sha256.*; it is step-00000002\.corrupt now"
+    ):
         assert latest_checkpoint(tmp_path) == older
-    assert (tmp_path / "step-00000002.damaged" / "model.safetensors").is_file()
+    assert (tmp_path / "step-00000002.corrupt" / "model.safetensors").is_file()
 
 
-@pytest.mark.filterwarnings("ignore:a checkpoint is passed over")
+@pytest.mark.filterwarnings("ignore:skipped a corrupt checkpoint")
 def test_a_step_may_be_damaged_twice(tmp_path):
     write(tmp_path, 1)
     for _ in range(2):
@@ -193,14 +195,14 @@ def test_a_step_may_be_damaged_twice(tmp_path):
         assert latest_checkpoint(tmp_path) == tmp_path / "step-00000001"
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "step-00000001",
-        "step-00000002.damaged",
-        "step-00000002.damaged-2",
+        "step-00000002.corrupt",
+        "step-00000002.corrupt-2",
     ]
 
 
 def test_a_checkpoint_whose_manifest_is_gone_counts_as_damaged(tmp_path):
     (write(tmp_path, 1) / "MANIFEST.json").unlink()
-    with pytest.warns(UserWarning, match=r"no MANIFEST\.json"), pytest.raises(WeightsError, match="is whole"):
+    with pytest.warns(UserWarning, match=r"no MANIFEST\.json"), pytest.raises(WeightsError, match="is valid"):
         latest_checkpoint(tmp_path)
 
 
@@ -268,8 +270,8 @@ def test_a_failed_write_says_what_where_and_how_to_mend_it(tmp_path, monkeypatch
 
     monkeypatch.setattr(checkpoint, "_write_file", full)
     pattern = (
-        rf"checkpoint {re.escape(str(tmp_path))}/step-00000001 could not be written: No space left on device "
-        r"\(67 bytes needed, [\d,]+ free\)\. Older ones are untouched: make room or mend the disk, and run again"
+        rf"could not write checkpoint {re.escape(str(tmp_path))}/step-00000001: No space left on device "
+        r"\(67 bytes needed, [\d,]+ free\)\. Older checkpoints are unchanged\. Free disk space or repair the disk"
     )
     with pytest.raises(CheckpointError, match=pattern):
         write(tmp_path, 1)
@@ -299,7 +301,7 @@ def test_the_best_that_is_damaged_is_best_no_more(tmp_path):
     write(tmp_path, 1, score=0.5)
     damage(write(tmp_path, 2, score=0.9))
     write(tmp_path, 3, score=0.1)
-    with pytest.warns(UserWarning, match="passed over"):
+    with pytest.warns(UserWarning, match="skipped a corrupt checkpoint"):
         prune_checkpoints(tmp_path, num_to_keep=1)
     assert names(tmp_path) == ["step-00000001", "step-00000003"]
 
@@ -307,7 +309,7 @@ def test_the_best_that_is_damaged_is_best_no_more(tmp_path):
 def test_damaged_ones_do_not_count_among_those_kept(tmp_path):
     write(tmp_path, 1, 2)
     damage(write(tmp_path, 3))
-    with pytest.warns(UserWarning, match="passed over"):
+    with pytest.warns(UserWarning, match="skipped a corrupt checkpoint"):
         prune_checkpoints(tmp_path, num_to_keep=2)
     assert names(tmp_path) == ["step-00000001", "step-00000002"]
 
@@ -322,14 +324,14 @@ def test_what_cannot_be_removed_costs_a_warning_and_the_others_go(tmp_path, monk
         real(path, **options)
 
     monkeypatch.setattr(shutil, "rmtree", stubborn)
-    with pytest.warns(UserWarning, match=r"step-00000001 is not needed any more but could not be removed"):
+    with pytest.warns(UserWarning, match=r"could not remove .*step-00000001, which is no longer needed"):
         prune_checkpoints(tmp_path, num_to_keep=1)
     assert names(tmp_path) == ["step-00000003"]
 
 
 def test_what_could_not_be_removed_is_tried_again(tmp_path, monkeypatch):
     write(tmp_path, 1, 2)
-    with monkeypatch.context() as patch, pytest.warns(UserWarning, match="could not be removed"):
+    with monkeypatch.context() as patch, pytest.warns(UserWarning, match="could not remove"):
         patch.setattr(shutil, "rmtree", refuse_everything)
         prune_checkpoints(tmp_path, num_to_keep=1)
     write(tmp_path, 3)

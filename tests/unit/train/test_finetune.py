@@ -29,8 +29,8 @@ from zebra.pretrained.bundle import Bundle
 from zebra.text.bpe import BPETokenizer
 from zebra.train.checkpoint import load_checkpoint
 from zebra.train.finetune import suggest_settings
-from zebra.train.freeze import FrozenBatchNorm2d, freeze, layer_depths
-from zebra.train.optimizer import build_optimizer
+from zebra.train.freeze import FrozenBatchNorm2d, freeze
+from zebra.train.optimizer import build_optimizer, layer_depths
 from zebra.workflows import export, train
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 60, 230), "black": (20, 20, 20)}
@@ -111,7 +111,7 @@ def test_a_picture_to_judge_by_that_cannot_be_decoded_is_counted(world, tmp_path
     source = train_val_test_split(open_source(folder / "captions.csv", DataConfig()), 0.15).val
     first = folder / f"{int(source.sample_id(0).rpartition(':')[2]) - 2}.png"
     first.write_bytes(b"no picture")
-    with pytest.warns(UserWarning, match=r"chosen by\): left out 1 not an image"):
+    with pytest.warns(UserWarning, match=r"\(validation\): left out 1 not an image"):
         judge = RetrievalValidator(source, Preprocess(image_size=32))
     assert len(judge.ids) == len(source) - 1
 
@@ -237,7 +237,7 @@ def test_lower_blocks_learn_more_slowly():
     optimizer = build_optimizer(model, OptimizerConfig(), 0.5)
     names = {parameter: name for name, parameter in model.named_parameters()}
     for group in optimizer.param_groups:
-        shares |= {names[parameter]: group["share"] for parameter in group["params"]}
+        shares |= {names[parameter]: group["lr_scale"] for parameter in group["params"]}
     assert shares == {name: 0.5 ** above[name] for name in shares}
     assert len(shares) == len(names)
 
@@ -265,7 +265,7 @@ def test_what_it_learns_shows_on_pictures_that_nothing_depends_on(world, tmp_pat
     metric = "image_to_text_recall@5"
     assert held["after"][metric]["value"] >= held["before"][metric]["value"]
     assert "Before and after" in (out / "report.html").read_text()
-    assert "started from" in (out / "model/README.md").read_text()
+    assert "initialized from" in (out / "model/README.md").read_text()
     assert zebra.load(out / "model").encode_texts(["a red picture"]).shape == (1, 32)
 
 
@@ -286,7 +286,7 @@ def test_where_nothing_gets_better_the_start_is_kept_and_the_run_ends_early(worl
     assert found.steps == 2 * told.eval_every
     after = zebra.load(tmp_path / "run/model").model.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in start.model.state_dict().items())
-    assert "the start is kept" in (tmp_path / "run/report.html").read_text()
+    assert "the initial weights were selected" in (tmp_path / "run/report.html").read_text()
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_end(world, tmp_path):
@@ -325,7 +325,7 @@ def test_a_start_of_another_architecture_is_refused(world, tmp_path):
     wide = make_model(tmp_path / "wide", width=16)
     told = config(world, tmp_path / "run")
     with pytest.raises(
-        ConfigError, match=r"not the model that the settings describe.*\n  vision.width: 16 → 8\n"
+        ConfigError, match=r"does not have the architecture of the settings.*\n  vision.width: 16 → 8\n"
     ):
         train.run(replace(told, finetune=FineTuneConfig(init_from=str(wide))))
 

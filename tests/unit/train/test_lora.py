@@ -174,7 +174,7 @@ def test_where_nothing_gets_better_the_adapter_adds_nothing(world, tmp_path, mon
 
 
 def test_a_model_that_transformers_does_not_know_ends_whole_and_without_an_adapter(world, tmp_path, favoured):
-    with pytest.warns(UserWarning, match=r"no such model \(resnet image tower\).* without adapter/"):
+    with pytest.warns(UserWarning, match=r"no such model \(resnet image tower\).* no adapter/"):
         train.run(config(world, tmp_path / "run", "resnet"))
     assert not (tmp_path / "run/adapter").exists()
     after, before = (

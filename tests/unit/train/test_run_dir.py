@@ -42,7 +42,7 @@ def test_a_begun_run_has_its_config_written(folder, config):
 def test_a_run_goes_on_where_a_checkpoint_lies(folder, config):
     folder.save_config(config)
     leave_checkpoint(folder)
-    assert folder.run_status(config, "auto") == "begun"
+    assert folder.run_status(config, "auto") == "resumable"
 
 
 def test_a_model_marks_the_run_as_finished(folder, config):

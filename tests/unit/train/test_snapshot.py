@@ -142,11 +142,11 @@ def test_a_part_that_is_left_out_is_named():
 @pytest.mark.parametrize(
     ("saved", "message"),
     [
-        ({"w": torch.ones(4, 2), "x": torch.ones(1)}, "holds model/x, for which this run has no place"),
-        ({"w": torch.ones(4, 3)}, r"model/w is float32 \[4, 3\] where this run has float32 \[4, 2\]"),
+        ({"w": torch.ones(4, 2), "x": torch.ones(1)}, "holds model/x, which this run does not have"),
+        ({"w": torch.ones(4, 3)}, r"model/w is float32 \[4, 3\], but this run has float32 \[4, 2\]"),
         (
             {"w": torch.ones(4, 2, dtype=torch.float64)},
-            r"model/w is float64 \[4, 2\] where this run has float32",
+            r"model/w is float64 \[4, 2\], but this run has float32",
         ),
     ],
     ids=["left over", "shape", "dtype"],
@@ -200,5 +200,5 @@ def test_a_state_of_another_generator_that_is_left_out_is_named(name):
 
 def test_a_device_that_is_not_there_is_named():
     tensors, state = get_rng_state()
-    with pytest.raises(WeightsError, match="holds rng/cuda:9, for which this run has no place"):
+    with pytest.raises(WeightsError, match="holds rng/cuda:9, which this run does not have"):
         set_rng_state({**tensors, "cuda:9": torch.zeros(16, dtype=torch.uint8)}, state, "here")

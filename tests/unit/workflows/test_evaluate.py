@@ -20,9 +20,9 @@ from zebra.data.benchmarks.clip_benchmark import read_classification
 from zebra.data.benchmarks.writer import write_classification, write_multilabel, write_retrieval
 from zebra.errors import ConfigError, DataError
 from zebra.evaluators import embeddings, zero_shot
-from zebra.evaluators.checks import open_zero_shot_validators
 from zebra.evaluators.limitations import list_limitation_datasets
 from zebra.evaluators.results_io import read_results
+from zebra.evaluators.validation import open_zero_shot_validators
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle

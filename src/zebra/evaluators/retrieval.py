@@ -1,0 +1,57 @@
+"""Evaluate a model on captioned images: retrieval and compositionality."""
+
+import numpy as np
+
+from zebra.data.benchmarks.tasks import CompositionalityBenchmark, RetrievalBenchmark
+from zebra.evaluators.embeddings import embed_source
+from zebra.evaluators.results import TaskResult
+from zebra.pretrained.bundle import Bundle
+from zebra.protocols.compositionality import evaluate_sugarcrepe, evaluate_winoground
+from zebra.protocols.retrieval import compute_retrieval_ranks
+from zebra.values import Embeddings
+
+
+def evaluate_retrieval(clip: Bundle, benchmark: RetrievalBenchmark, caption_prefix: str) -> TaskResult:
+    """Retrieve captions by image and images by caption (CLIP §3.1.5).
+
+    Args:
+        caption_prefix: Text put before every caption.
+    """
+    images = embed_source(clip, benchmark.source)
+    captions_by_image = [benchmark.source.read(index).captions for index in range(len(benchmark.source))]
+    image_of_text_M = np.repeat(
+        np.arange(len(captions_by_image)), [len(captions) for captions in captions_by_image]
+    )
+    text_ids = tuple(
+        f"{images.ids[n]}#{k}" for n, captions in enumerate(captions_by_image) for k in range(len(captions))
+    )
+    text_ME = clip.encode_texts(
+        [caption_prefix + caption for captions in captions_by_image for caption in captions]
+    ).numpy()
+    texts = Embeddings(text_ME, text_ids, fingerprint=clip.fingerprint)
+    ranks = compute_retrieval_ranks(images, texts, image_of_text_M)
+    ambiguous = (
+        [f"{ranks.num_ambiguous_captions} captions belong to several images"]
+        if ranks.num_ambiguous_captions
+        else []
+    )
+    notes = (*benchmark.notes, f"caption prefix: {caption_prefix!r}", *ambiguous)
+    return TaskResult(benchmark.name, "retrieval", ranks.scores(), benchmark.source.digest, notes=notes)
+
+
+def evaluate_compositionality(clip: Bundle, benchmark: CompositionalityBenchmark) -> TaskResult:
+    """Choose between two captions that differ in a detail (SugarCrepe, Winoground)."""
+    image_NE = embed_source(clip, benchmark.source).vectors
+    first, second = (
+        clip.encode_texts([question.captions[side] for question in benchmark.questions]).numpy()
+        for side in (0, 1)
+    )
+    image_indices = np.array([question.image_indices for question in benchmark.questions])
+    if image_indices.shape[1] == 1:
+        categories = [question.category for question in benchmark.questions]
+        scores = evaluate_sugarcrepe(image_NE[image_indices[:, 0]], first, second, categories).scores()
+    else:
+        scores = evaluate_winoground(image_NE[image_indices], np.stack([first, second], axis=1)).scores()
+    return TaskResult(
+        benchmark.name, "compositionality", scores, benchmark.source.digest, notes=benchmark.notes
+    )
