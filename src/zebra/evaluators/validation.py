@@ -68,7 +68,7 @@ class ZeroShotValidator:
             self._images = DecodedImages.decode(
                 self.benchmark.source, clip.preprocess, self.indices, self.group
             )
-        classifier_CE = build_zero_shot_classifier(clip, resolve_prompts(self.benchmark, "own"))
+        classifier_CE = build_zero_shot_classifier(clip, resolve_prompts(self.benchmark, "dataset"))
         return classify_zero_shot(self._images.embed(clip), classifier_CE).scores()["top1"]
 
     def __call__(self, clip: Bundle) -> float:

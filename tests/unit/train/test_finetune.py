@@ -367,7 +367,7 @@ def test_a_start_without_a_tokenizer_or_with_a_larger_one_is_refused(world, tmp_
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
-    [({"val_fraction": 0.5}, "held_out"), ({"patience": 0}, "patience"), ({"layer_decay": 0}, "decay")],
+    [({"val_fraction": 0.5}, "val_fraction"), ({"patience": 0}, "patience"), ({"layer_decay": 0}, "decay")],
 )
 def test_settings_that_mean_nothing_are_refused(wrong, message):
     with pytest.raises(ConfigError, match=message):
