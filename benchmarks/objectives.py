@@ -82,8 +82,8 @@ class MeanOfWords(nn.Module):
 
     def forward(self, tokens_BL: Tensor) -> Tensor:
         """Return embeddings [B, E]."""
-        words_BV = tokens_to_multi_hot(tokens_BL, len(self.vectors)).float()
-        return words_BV / words_BV.sum(dim=1, keepdim=True).clamp(min=1) @ self.vectors
+        multi_hot_BV = tokens_to_multi_hot(tokens_BL, len(self.vectors)).float()
+        return multi_hot_BV / multi_hot_BV.sum(dim=1, keepdim=True).clamp(min=1) @ self.vectors
 
 
 def clip_of_words(config: ModelConfig) -> CLIP:

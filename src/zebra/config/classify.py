@@ -10,9 +10,9 @@ class ClassifyConfig:
     """Settings of the classification of image files."""
 
     model: str
-    """A model of any layout that `zebra.load` reads, for example runs/demo/model."""
+    """A model in any layout that `zebra.load` reads, for example runs/demo/model."""
     images: tuple[str, ...]
-    """Image files."""
+    """Paths of the image files."""
     labels: tuple[str, ...]
     """Class names."""
     templates: tuple[str, ...] = ()
@@ -20,4 +20,4 @@ class ClassifyConfig:
 
     def __post_init__(self) -> None:
         if not self.images:
-            raise ConfigError("no images. Name at least one image file.")
+            raise ConfigError("no images given; name at least one image file")

@@ -1,4 +1,4 @@
-"""Configuration of `zebra compare`."""
+"""Settings of `zebra compare`."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ class CompareConfig:
     """Runs to compare."""
 
     runs: tuple[str, ...]
-    """At least two directories that `zebra evaluate` or `zebra demo` wrote; the first is compared with each other one."""
+    """At least two directories of `zebra evaluate` or `zebra demo`; the first is compared with each of the others."""
 
     def __post_init__(self) -> None:
         if len(self.runs) < 2:

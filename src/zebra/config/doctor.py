@@ -11,7 +11,7 @@ class DoctorConfig:
     """Settings of the inspection of a model, of captioned images or of the installation."""
 
     target: str = ""
-    """A model or captioned images, of any layout; if empty, the installation is inspected."""
+    """A model or captioned images, in any layout; if empty, the installation is inspected."""
     max_samples: int | None = None
     """Number of samples to inspect; by default as many as 25 seconds allow."""
     train: TrainConfig | None = None

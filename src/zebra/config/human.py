@@ -1,4 +1,4 @@
-"""Configuration of `zebra human`."""
+"""Settings of `zebra human`."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ class HumanConfig:
     dataset: str
     """A CLIP_benchmark folder; the questions are the images of its test split."""
     out: str
-    """The CSV file of answers. It is created if missing; new answers are appended. Several people can share one file."""
+    """The CSV file of answers, created if missing. New answers are appended; several people can share one file."""
     person: str
     """Who answers: a name or number that is unique in the file."""
     shots: int = 0

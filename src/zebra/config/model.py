@@ -1,4 +1,4 @@
-"""Model architecture: two towers and the embedding space (CLIP §2.4, Tables 19–20)."""
+"""Model architecture: two towers and their embeddings (CLIP §2.4, Tables 19–20)."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal

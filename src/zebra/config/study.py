@@ -1,4 +1,4 @@
-"""Configurations of `zebra study`, one for each kind of study."""
+"""Settings of `zebra study`, one class for each kind of study."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Symmetric InfoNCE (CLIP §2.3, Fig. 3), without the N × N logits in memory.
+"""Symmetric InfoNCE (CLIP §2.3, Fig. 3), without storing N × N logits.
 
 Only the log-sum-exp of every row and column is stored; the backward pass recomputes the tiles (Inf-CL, Cheng et al.
 2024, arXiv 2410.17243). This takes four products of N × N × E instead of three.

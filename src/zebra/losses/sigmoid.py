@@ -1,7 +1,7 @@
-"""Pairwise sigmoid loss (SigLIP, Zhai et al. 2023, Alg. 1), without the N × N logits in memory.
+"""Pairwise sigmoid loss (SigLIP, Zhai et al. 2023), without storing N × N logits.
 
-Each image-text pair is a binary classification, so only a running sum is stored; the backward pass recomputes the
-tiles.
+Each image-text pair is one binary classification (Alg. 1), so only a running sum is stored. The backward pass
+recomputes the tiles.
 """
 
 from typing import Any

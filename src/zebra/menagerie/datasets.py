@@ -1,4 +1,4 @@
-"""The evaluation datasets of the menagerie: sizes, class names, templates, samplers."""
+"""Evaluation datasets of the menagerie: sizes, class names, templates, samplers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Held-out kinds and fonts, which never occur in training; the same for every seed."""
+"""Held-out kinds and fonts, which never occur in training, whatever the seed."""
 
 from zebra.menagerie.animals import ANIMALS
 from zebra.menagerie.coats import COATS

@@ -70,8 +70,10 @@ def pad_rows(
     length = int(lengths.max(initial=0)) if length is None else length
     ids = np.full((len(rows), length), pad_id, dtype=np.int64)
     position = np.arange(length)
-    filled = position < lengths[:, None] if padding_side == "right" else position >= length - lengths[:, None]
-    ids[filled] = np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=int(lengths.sum()))
+    is_token = (
+        position < lengths[:, None] if padding_side == "right" else position >= length - lengths[:, None]
+    )
+    ids[is_token] = np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=int(lengths.sum()))
     return ids, lengths
 
 

@@ -44,10 +44,10 @@ def test_equal_logits_have_loss_log_vocab_size():
 
 
 def test_a_caption_without_words_has_loss_zero():
-    logits_BV, words_BV = draw(3, 5), WORDS_BV.clone()
-    words_BV[1] = False
-    loss, gradient_BV = with_gradients(lambda logits: bag_of_words_loss(logits, words_BV), logits_BV)
-    others = bag_of_words_loss(logits_BV[[0, 2]], words_BV[[0, 2]])
+    logits_BV, target_BV = draw(3, 5), WORDS_BV.clone()
+    target_BV[1] = False
+    loss, gradient_BV = with_gradients(lambda logits: bag_of_words_loss(logits, target_BV), logits_BV)
+    others = bag_of_words_loss(logits_BV[[0, 2]], target_BV[[0, 2]])
     assert float(loss) == pytest.approx(float(others) * 2 / 3)
     assert not gradient_BV[1].any()
 

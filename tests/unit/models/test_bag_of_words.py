@@ -26,8 +26,8 @@ def make_images() -> Tensor:
 
 def test_words_are_the_distinct_tokens_between_start_and_end():
     """In the second text, the padding id 0 is also a word; in the others it is only padding."""
-    words_BV = tokens_to_multi_hot(TEXTS_BL, 40)
-    assert [row.nonzero().flatten().tolist() for row in words_BV] == [[5, 7, 9], [0, 8], []]
+    target_BV = tokens_to_multi_hot(TEXTS_BL, 40)
+    assert [row.nonzero().flatten().tolist() for row in target_BV] == [[5, 7, 9], [0, 8], []]
 
 
 def test_padding_adds_no_words():
