@@ -92,7 +92,7 @@ def served(installed, environment, *words, log):
 
 @pytest.fixture(scope="module")
 def gallery(zebra, installed, environment, model, dataset, pairs, tmp_path_factory):
-    """The address of a service with 96 pictures, of which one file is gone, and a quiz."""
+    """The address of a service with 96 images, of which one file is gone, and a quiz."""
     folder = tmp_path_factory.mktemp("gallery")
     (folder / "photos").mkdir()
     for key, suffix, data, caption in pairs:
@@ -157,7 +157,7 @@ def test_typing_finds_pictures_and_says_how(tab, gallery):
     page = tab(gallery)
     search(page, "a red circle")
     expect(tiles(page)).to_have_count(48)
-    assert re.fullmatch(r"96 pictures · \d+ ms · exact", page.inner_text("#tally"))
+    assert re.fullmatch(r"96 images · \d+ ms · exact", page.inner_text("#search-status"))
     page.click("#more")
     expect(tiles(page)).to_have_count(96)
     assert page.locator("#more").is_hidden()
@@ -190,8 +190,8 @@ def test_the_grid_is_walked_with_the_keyboard(tab, gallery):
     page.keyboard.press("Escape")
     assert page.evaluate(focused) == below
     page.keyboard.press("m")
-    page.wait_for_selector("#parts .chip")
-    assert page.locator("#parts .chip button").get_attribute("aria-label") == "remove more like this picture"
+    page.wait_for_selector("#query-chips .chip")
+    assert page.locator("#query-chips .chip button").get_attribute("aria-label") == "remove more like this image"
 
 
 def test_the_last_words_win_however_late_the_first_answer_comes(tab, gallery):
@@ -226,7 +226,7 @@ def test_the_address_holds_what_was_asked(tab, gallery):
     page = tab(f"{gallery}/#search?q=a+red+circle&not=blue&where=caption+contains+%22square%22")
     page.wait_for_selector("#hits .open")
     assert page.input_value("#query") == "a red circle"
-    assert page.locator("#parts .chip").inner_text().startswith("−")
+    assert page.locator("#query-chips .chip").inner_text().startswith("−")
     labels = tiles(page).evaluate_all("(all) => all.map((one) => one.getAttribute('aria-label'))")
     assert labels
     assert all("square" in label for label in labels)
@@ -235,7 +235,7 @@ def test_the_address_holds_what_was_asked(tab, gallery):
 def test_a_filter_that_cannot_be_read_is_explained_under_its_field(tab, gallery):
     page = tab(gallery)
     search(page, "a red circle")
-    page.click("#refine summary")
+    page.click("#filters summary")
     page.fill("#where", "widht > 3")
     page.wait_for_selector("#where-error:not(:empty)")
     assert "Did you mean 'width'?" in page.inner_text("#where-error")
@@ -253,14 +253,14 @@ def test_a_picture_is_a_query_too(tab, gallery, tmp_path):
     path.write_bytes(encoded(picture("green", "circle", 7), "png"))
     page = tab(gallery)
     page.wait_for_selector(".examples button")
-    page.set_input_files("#search-file", path)
+    page.set_input_files("#search-image-input", path)
     page.wait_for_selector("#hits .open")
-    page.click("button[aria-label='remove the picture']")
+    page.click("button[aria-label='remove query image']")
     page.wait_for_selector(".examples button")
     (tmp_path / "words.png").write_text("no picture")
-    page.set_input_files("#search-file", tmp_path / "words.png")
-    page.wait_for_selector("#tally.error")
-    assert "not an allowed format" in page.inner_text("#tally")
+    page.set_input_files("#search-image-input", tmp_path / "words.png")
+    page.wait_for_selector("#search-status.error")
+    assert "not an allowed format" in page.inner_text("#search-status")
 
 
 def test_a_picture_that_is_gone_has_a_placeholder_and_says_so(tab, gallery, pairs):
@@ -274,13 +274,13 @@ def test_a_picture_that_is_gone_has_a_placeholder_and_says_so(tab, gallery, pair
         """async () => {
           const all = [...document.querySelectorAll('#hits img')].map((image) => image.src);
           const answers = await Promise.all(all.map((address) => fetch(address)));
-          return answers.map((answer) => answer.headers.get('X-Picture'));
+          return answers.map((answer) => answer.headers.get('X-Image'));
         }"""
     )
     (index,) = (at for at, missing in enumerate(addresses) if missing)
     tiles(page).nth(index).click()
-    page.wait_for_selector(".gone:not([hidden])")
-    assert "gone from disk" in page.inner_text(".gone")
+    page.wait_for_selector(".missing:not([hidden])")
+    assert "file is missing" in page.inner_text(".missing")
 
 
 def test_a_server_that_is_gone_is_told(tab, gallery):
@@ -293,8 +293,8 @@ def test_a_server_that_is_gone_is_told(tab, gallery):
         ),
     )
     page.fill("#query", "a red circle")
-    page.wait_for_selector("#tally.error")
-    assert page.inner_text("#tally") == "too many requests"
+    page.wait_for_selector("#search-status.error")
+    assert page.inner_text("#search-status") == "too many requests"
 
 
 # Classify
@@ -311,16 +311,16 @@ def test_the_effect_of_the_template_is_seen_beside_the_bare_label(tab, gallery, 
     page.keyboard.type("a zebra")
     page.keyboard.press("Enter")
     page.set_input_files("#classify input[type=file]", [tmp_path / "0.png", tmp_path / "1.png"])
-    expect(page.locator("#classify .bars .bare")).to_have_count(6)
+    expect(page.locator("#classify .bars .baseline")).to_have_count(6)
     sums = page.locator("#classify .bars").evaluate_all(
         "(all) => all.map((bars) => [...bars.querySelectorAll('.track')]"
-        ".map((track) => Number(track.style.getPropertyValue('--share'))).reduce((a, b) => a + b))"
+        ".map((track) => Number(track.style.getPropertyValue('--score'))).reduce((a, b) => a + b))"
     )
     assert sums == pytest.approx([1, 1], abs=1e-3)
     page.fill("#template", "nothing")
     page.wait_for_selector("#template-error:not(:empty)")
     page.fill("#template", "{}")
-    expect(page.locator("#classify .bars .bare")).to_have_count(0)
+    expect(page.locator("#classify .bars .baseline")).to_have_count(0)
     assert page.locator("#classify .bars li").count() == 6
 
 
@@ -331,9 +331,9 @@ def test_what_is_no_picture_is_told_and_the_others_are_classified(tab, gallery, 
     page.wait_for_selector("#labels")
     page.fill("#labels", "a red circle, a zebra")
     page.set_input_files("#classify input[type=file]", [tmp_path / "bad.png", tmp_path / "good.png"])
-    page.wait_for_selector("#classify .sheet .error")
+    page.wait_for_selector("#classify .image-list .error")
     page.wait_for_selector("#classify .bars .fill")
-    assert page.locator("#classify .sheet > li").count() == 2
+    assert page.locator("#classify .image-list > li").count() == 2
 
 
 # Quiz
@@ -351,7 +351,7 @@ def test_a_sitting_goes_on_after_a_reload_and_is_exported_as_the_terminal_writes
 ):
     page = tab(f"{gallery}/#quiz")
     page.fill("#person", "ada, the first")
-    page.click("text=Begin")
+    page.click("text=Start")
     page.wait_for_selector("#answer")
     for words in ("re", "blu", "?"):
         answer(page, words)
@@ -380,20 +380,20 @@ def test_after_examples_the_persons_score_stands_beside_the_models(tab, gallery)
     page = tab(f"{gallery}/#quiz")
     page.click("text=two")
     page.fill("#person", "bob")
-    page.click("text=Begin")
-    page.wait_for_selector(".lesson img")
-    assert page.locator(".lesson img").count() == 8
-    page.click("text=I have looked")
+    page.click("text=Start")
+    page.wait_for_selector(".class-examples img")
+    assert page.locator(".class-examples img").count() == 8
+    page.click("text=Continue")
     page.wait_for_selector("#answer")
     assert page.inner_text(".progress span") == "1 of 32"
     for _ in range(6):
         answer(page, "yel")
     page.click("text=See my score")
-    page.wait_for_selector(".versus")
-    assert page.locator(".versus dd").count() == 5
-    assert page.locator(".versus dt").last.inner_text().startswith("the model")
-    assert page.locator(".dots li").count() >= 1
-    page.click("text=Go on")
+    page.wait_for_selector(".score-table")
+    assert page.locator(".score-table dd").count() == 5
+    assert page.locator(".score-table dt").last.inner_text().startswith("the model")
+    assert page.locator(".dot-plot li").count() >= 1
+    page.click("text=Continue")
     page.wait_for_selector("#answer")
     assert page.inner_text(".progress span") == "7 of 32"
 
@@ -403,25 +403,25 @@ def test_after_examples_the_persons_score_stands_beside_the_models(tab, gallery)
 
 def test_the_map_is_drawn_and_its_points_open(tab, gallery):
     page = tab(f"{gallery}/#map")
-    page.wait_for_selector(".sea canvas", timeout=60_000)
-    page.wait_for_selector(".key-list button")
+    page.wait_for_selector(".map-plot canvas", timeout=60_000)
+    page.wait_for_selector(".legend-list button")
     inked = """() => {
-      const canvas = document.querySelector('.sea canvas');
+      const canvas = document.querySelector('.map-plot canvas');
       return canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some((byte) => byte > 0);
     }"""
     while not page.evaluate(inked):
         page.wait_for_timeout(50)
-    page.focus(".sea canvas")
+    page.focus(".map-plot canvas")
     for key in ("+", "ArrowLeft", "ArrowDown", "0"):
         page.keyboard.press(key)
     place = page.evaluate("fetch('/v1/map').then((answer) => answer.json()).then(({x, y}) => [x[0], y[0]])")
-    box = page.locator(".sea canvas").bounding_box()
+    box = page.locator(".map-plot canvas").bounding_box()
     half = min(box["width"], box["height"]) / 2 - 24  # the map's margin
     page.mouse.move(
         x := box["x"] + box["width"] / 2 + place[0] * half,
         y := box["y"] + box["height"] / 2 - place[1] * half,
     )
-    page.wait_for_selector(".card:not([hidden]) img")
+    page.wait_for_selector(".tooltip:not([hidden]) img")
     page.mouse.wheel(0, -300)
     page.mouse.click(x, y)
     page.wait_for_selector("#detail[open]")
@@ -429,8 +429,8 @@ def test_the_map_is_drawn_and_its_points_open(tab, gallery):
     page.wait_for_selector("#hits .open")
     assert "like=" in page.url
     page.go_back()
-    page.click(".key-list button")
-    assert page.locator(".key-list button").first.get_attribute("aria-pressed") == "true"
+    page.click(".legend-list button")
+    assert page.locator(".legend-list button").first.get_attribute("aria-pressed") == "true"
 
 
 # Everywhere
@@ -460,7 +460,7 @@ def test_a_phone_shows_every_tab_without_sideways_scrolling(tab, gallery, scheme
         ("search", ".open"),
         ("classify", "#labels"),
         ("quiz", "#person"),
-        ("map", ".sea canvas"),
+        ("map", ".map-plot canvas"),
     ):
         page.tap(f"#tab-{name}")
         page.wait_for_selector(ready, timeout=60_000)
@@ -489,11 +489,11 @@ def test_pictures_that_arrive_move_nothing(tab, gallery):
 
 def test_a_server_with_a_key_asks_for_it_and_an_empty_store_says_how_to_fill_it(tab, bare):
     page = tab(bare)
-    page.wait_for_selector("#key[open]")
-    page.fill("#key-value", "a guess")
+    page.wait_for_selector("#api-key-dialog[open]")
+    page.fill("#api-key-input", "a guess")
     page.keyboard.press("Enter")
-    page.wait_for_selector("#key-error:not(:empty)")
-    page.fill("#key-value", KEY)
+    page.wait_for_selector("#api-key-error:not(:empty)")
+    page.fill("#api-key-input", KEY)
     page.keyboard.press("Enter")
     page.wait_for_selector("#search .empty")
     assert "zebra embed" in page.inner_text("#search .empty")

@@ -1,31 +1,31 @@
-// Questions to the server: JSON out, JSON or a Problem back. Holds the key of a server that asks for one.
+// Requests to the server. Asks for the API key if the server requires one.
 
 import { $ } from "/page/dom.js";
 
-const KEY = "zebra-key";
+const STORAGE_KEY = "zebra-api-key";
 
-export class Problem extends Error {
-  constructor(status, message, seconds = 0) {
+export class ApiError extends Error {
+  constructor(status, message, retryAfterSeconds = 0) {
     super(message);
     this.status = status;
-    this.seconds = seconds; // after which it is worth asking again
+    this.retryAfterSeconds = retryAfterSeconds;
   }
 }
 
-// POST if there is a body, else GET. Throws Problem, or AbortError where the signal says so.
-export async function ask(path, { body, signal } = {}) {
-  const answer = await send(path, { body, signal });
-  return answer.json();
+// Send a POST if there is a body, else a GET, and return the JSON. Throws ApiError, or AbortError from the signal.
+export async function fetchJson(path, { body, signal } = {}) {
+  const response = await fetchWithKey(path, { body, signal });
+  return response.json();
 }
 
-// Show a picture of the server; with a key, <img> cannot ask for it itself. Failing gives an "error" event.
-export async function show(image, path) {
-  if (!sessionStorage.getItem(KEY)) {
+// Load an image of the server into an <img>, which cannot send the key itself. A failure dispatches an "error" event.
+export async function loadImage(image, path) {
+  if (!sessionStorage.getItem(STORAGE_KEY)) {
     image.src = path;
     return;
   }
   try {
-    const blob = await (await send(path)).blob();
+    const blob = await (await fetchWithKey(path)).blob();
     image.src = URL.createObjectURL(blob);
     image.addEventListener("load", () => URL.revokeObjectURL(image.src), { once: true });
   } catch {
@@ -33,40 +33,40 @@ export async function show(image, path) {
   }
 }
 
-async function send(path, { body, signal } = {}) {
-  const key = sessionStorage.getItem(KEY);
+async function fetchWithKey(path, { body, signal } = {}) {
+  const key = sessionStorage.getItem(STORAGE_KEY);
   const headers = { ...(key && { Authorization: `Bearer ${key}` }), ...(body && { "Content-Type": "application/json" }) };
-  let answer;
+  let response;
   try {
-    answer = await fetch(path, { method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body), signal });
+    response = await fetch(path, { method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body), signal });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Problem(0, "The server does not answer. Is it still running?", 2);
+    throw new ApiError(0, "The server does not answer. Is it still running?", 2);
   }
-  if (answer.ok) return answer;
-  if (answer.status === 401) {
-    await unlock(Boolean(key));
-    return send(path, { body, signal });
+  if (response.ok) return response;
+  if (response.status === 401) {
+    await promptForKey(Boolean(key));
+    return fetchWithKey(path, { body, signal });
   }
-  const said = await answer.json().catch(() => null);
-  const message = said?.error?.message ?? `The server answered ${answer.status}.`;
-  throw new Problem(answer.status, message, Number(answer.headers.get("Retry-After")) || 0);
+  const errorBody = await response.json().catch(() => null);
+  const message = errorBody?.error?.message ?? `The server answered with status ${response.status}.`;
+  throw new ApiError(response.status, message, Number(response.headers.get("Retry-After")) || 0);
 }
 
-let asking = null;
+let keyPrompt = null;
 
-function unlock(refused) {
-  asking ??= new Promise((resolve) => {
-    const dialog = $("key");
-    $("key-error").textContent = refused ? "That was not the key." : "";
+function promptForKey(wasRejected) {
+  keyPrompt ??= new Promise((resolve) => {
+    const dialog = $("api-key-dialog");
+    $("api-key-error").textContent = wasRejected ? "Invalid API key." : "";
     dialog.addEventListener("close", () => {
-      sessionStorage.setItem(KEY, $("key-value").value);
-      asking = null;
+      sessionStorage.setItem(STORAGE_KEY, $("api-key-input").value);
+      keyPrompt = null;
       resolve();
     }, { once: true });
     dialog.showModal();
   });
-  return asking;
+  return keyPrompt;
 }
 
-export const wait = (seconds) => new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
+export const sleep = (seconds) => new Promise((resolve) => setTimeout(resolve, 1000 * seconds));

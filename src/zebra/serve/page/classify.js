@@ -1,219 +1,220 @@
-// The Classify tab: pictures, labels and a template in; bars out, beside what the bare labels would give.
+// The Classify tab: label scores of images, with a prompt template and for the label alone.
 
-import { ask, Problem, show } from "/page/api.js";
-import { $, chip, chipField, el, later, percent, plural, recall, remember, speak, subject } from "/page/dom.js";
-import { readPicture, takePictures } from "/page/pictures.js";
+import { ApiError, fetchJson, loadImage } from "/page/api.js";
+import { $, addChipInput, announce, captionSubject, createChip, debounce, el, formatPercent, loadSetting, pluralize, saveSetting } from "/page/dom.js";
+import { addImageDropTarget, readImage } from "/page/image_input.js";
 
-const BARE = "{}";
-const SUGGESTED = ["a photo of a {}.", "a drawing of a {}.", BARE];
-const BARS = 5;
-const SAMPLES = 8;
+const LABEL_ONLY = "{}";
+const SUGGESTED_TEMPLATES = ["a photo of a {}.", "a drawing of a {}.", LABEL_ONLY];
+const MAX_BARS = 5;
+const NUM_SAMPLES = 8;
 
-export function open(about) {
-  const pictures = []; // {name, image, show(img), at: template and labels → scores, bars: what is shown, refused: why not}
-  let labels = recall("labels", null) ?? [...new Set(about.examples.slice(0, 4).map(subject))];
-  let template = recall("template", SUGGESTED[0]);
-  let asking = null;
+export function mount(serverInfo) {
+  // {name, input, render(img), scoresByKey: template and labels → scores, lastScores: arguments of renderBars, error}
+  const images = [];
+  let labels = loadSetting("labels", null) ?? [...new Set(serverInfo.examples.slice(0, 4).map(captionSubject))];
+  let template = loadSetting("template", SUGGESTED_TEMPLATES[0]);
+  let abortController = null;
 
-  const file = el("input", { type: "file", accept: "image/*", multiple: true, hidden: true, tabindex: -1 });
-  const list = el("ul", { class: "chips", "aria-label": "Labels" });
-  const labelField = el("input", { id: "labels", type: "text", autocomplete: "off", placeholder: "horse, zebra, …", maxlength: about.limits.text_length });
-  const templateField = el("input", {
-    id: "template", type: "text", autocomplete: "off", spellcheck: "false", maxlength: about.limits.text_length,
+  const fileInput = el("input", { type: "file", accept: "image/*", multiple: true, hidden: true, tabindex: -1 });
+  const labelList = el("ul", { class: "chips", "aria-label": "Labels" });
+  const labelInput = el("input", { id: "labels", type: "text", autocomplete: "off", placeholder: "horse, zebra, …", maxlength: serverInfo.limits.text_length });
+  const templateInput = el("input", {
+    id: "template", type: "text", autocomplete: "off", spellcheck: "false", maxlength: serverInfo.limits.text_length,
     value: template, "aria-describedby": "template-error",
   });
-  const wrong = el("p", { class: "error", id: "template-error", role: "alert" });
-  const verdict = el("p", { class: "verdict", role: "status" });
-  const sheet = el("ul", { class: "sheet", "aria-label": "Pictures with their labels" });
+  const templateError = el("p", { class: "error", id: "template-error", role: "alert" });
+  const summary = el("p", { class: "summary", role: "status" });
+  const imageList = el("ul", { class: "image-list", "aria-label": "Images with their labels" });
   const legend = el("p", { class: "legend" },
-    el("span", {}, el("span", { class: "bar" }), "in the template"),
-    el("span", {}, el("span", { class: "tick" }), "the label alone"));
-  const drop = el("button", { type: "button", class: "drop", onclick: () => file.click() },
-    el("strong", {}, "Drop pictures here"), el("span", {}, "or choose or paste some"));
-  const samples = el("div", { class: "samples" });
+    el("span", {}, el("span", { class: "bar" }), "with the template"),
+    el("span", {}, el("span", { class: "baseline-tick" }), "label only"));
+  const dropButton = el("button", { type: "button", class: "drop-zone", onclick: () => fileInput.click() },
+    el("strong", {}, "Drop images here"), el("span", {}, "or choose or paste files"));
+  const sampleList = el("div", { class: "samples" });
 
-  $("classify").replaceChildren(el("div", { class: "desk" },
-    el("div", { class: "brief" },
-      el("div", {}, el("label", { for: "labels" }, "Labels"), labelField, list, suggestSets(about, (names) => put(names, true))),
-      el("div", {}, el("label", { for: "template" }, "Template, with {} for the label"), templateField, wrong,
-        el("p", { class: "suggestions" }, ...SUGGESTED.map((text) =>
-          el("button", { type: "button", class: "word", onclick: () => use(text) }, text === BARE ? "the label alone" : text)))),
+  $("classify").replaceChildren(el("div", { class: "classify-layout" },
+    el("div", { class: "classify-form" },
+      el("div", {}, el("label", { for: "labels" }, "Labels"), labelInput, labelList, renderDatasetButtons(serverInfo, (names) => addLabels(names, true))),
+      el("div", {}, el("label", { for: "template" }, "Template, with {} for the label"), templateInput, templateError,
+        el("p", { class: "suggestions" }, ...SUGGESTED_TEMPLATES.map((text) =>
+          el("button", { type: "button", class: "link-button", onclick: () => setTemplate(text) }, text === LABEL_ONLY ? "label only" : text)))),
       legend),
-    el("div", {}, verdict, sheet, drop, samples, file)));
+    el("div", {}, summary, imageList, dropButton, sampleList, fileInput)));
 
-  // What is asked
+  // Requests
 
   async function classify() {
-    asking?.abort();
-    const mine = (asking = new AbortController());
-    const ready = template.includes(BARE);
-    wrong.textContent = ready ? "" : "The template has no {} for the label.";
-    templateField.setAttribute("aria-invalid", !ready);
-    legend.hidden = !pictures.length || template === BARE;
-    if (!ready || !pictures.length || !labels.length) return draw();
+    abortController?.abort();
+    const controller = (abortController = new AbortController());
+    const isTemplateValid = template.includes(LABEL_ONLY);
+    templateError.textContent = isTemplateValid ? "" : "The template has no {} for the label.";
+    templateInput.setAttribute("aria-invalid", !isTemplateValid);
+    legend.hidden = !images.length || template === LABEL_ONLY;
+    if (!isTemplateValid || !images.length || !labels.length) return render();
     try {
-      await Promise.all([template, BARE].map((text) => scores(text, mine.signal)));
-      draw();
-    } catch (problem) {
-      if (problem.name === "AbortError") return;
-      if (!(problem instanceof Problem)) throw problem;
-      wrong.textContent = problem.message;
+      await Promise.all([template, LABEL_ONLY].map((text) => fetchScores(text, controller.signal)));
+      render();
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      if (!(error instanceof ApiError)) throw error;
+      templateError.textContent = error.message;
     }
   }
 
-  // Ask for the pictures whose scores under a template are not known yet.
-  async function scores(text, signal) {
-    const key = JSON.stringify([text, labels]);
-    const unknown = pictures.filter((picture) => !picture.refused && !picture.at.has(key));
-    for (const some of batches(unknown, about.limits)) {
+  // Request the scores of images that are not cached for this template and these labels.
+  async function fetchScores(template, signal) {
+    const key = JSON.stringify([template, labels]);
+    const pending = images.filter((image) => !image.error && !image.scoresByKey.has(key));
+    for (const batch of splitIntoBatches(pending, serverInfo.limits)) {
       try {
-        const body = { images: some.map((picture) => picture.image), labels, templates: [text] };
-        const answer = await ask("/v1/classify", { body, signal });
-        answer.results.forEach((result, index) => some[index].at.set(key, result.scores));
-      } catch (problem) {
-        if (problem.status !== 400 || some.length === 1) {
-          if (problem.status === 400 && labels.length) some[0].refused = problem.message;
-          else throw problem;
+        const body = { images: batch.map((image) => image.input), labels, templates: [template] };
+        const response = await fetchJson("/v1/classify", { body, signal });
+        response.results.forEach((result, index) => batch[index].scoresByKey.set(key, result.scores));
+      } catch (error) {
+        if (error.status !== 400 || batch.length === 1) {
+          if (error.status === 400 && labels.length) batch[0].error = error.message;
+          else throw error;
         } else {
-          for (const one of some) one.alone = true; // one of them is no picture; find out which
-          await scores(text, signal);
+          for (const image of batch) image.sendAlone = true; // one image is invalid: find out which
+          await fetchScores(template, signal);
         }
       }
     }
   }
 
-  // What is shown
+  // Results
 
-  function draw() {
-    const under = (picture, text) => picture.at.get(JSON.stringify([text, labels]));
-    const known = pictures.filter((picture) => under(picture, template) && under(picture, BARE));
-    const turned = known.filter((picture) => under(picture, template)[0].label !== under(picture, BARE)[0].label);
-    verdict.textContent = !labels.length ? (pictures.length ? "Type what the pictures might show." : "")
-      : template === BARE || !known.length ? ""
-      : turned.length ? `The template changes the best label of ${turned.length} of ${plural(known.length, "picture")}.`
-      : `The best label stays the same with and without the template.`;
-    for (const picture of known) picture.bars = [under(picture, template), under(picture, BARE), template]; // and until there are newer ones
-    sheet.replaceChildren(...pictures.map(card));
-    sheet.hidden = !pictures.length;
-    drop.hidden = pictures.length > 0;
-    more.hidden = !pictures.length;
-    list.replaceChildren(...labels.map((label) => chip(label, label, () => set(labels.filter((one) => one !== label)))));
+  function render() {
+    const scoresFor = (image, template) => image.scoresByKey.get(JSON.stringify([template, labels]));
+    const scored = images.filter((image) => scoresFor(image, template) && scoresFor(image, LABEL_ONLY));
+    const changed = scored.filter((image) => scoresFor(image, template)[0].label !== scoresFor(image, LABEL_ONLY)[0].label);
+    summary.textContent = !labels.length ? (images.length ? "Add labels for the images." : "")
+      : template === LABEL_ONLY || !scored.length ? ""
+      : changed.length ? `The template changes the top label of ${changed.length} of ${pluralize(scored.length, "image")}.`
+      : "The template changes no top label.";
+    for (const image of scored) image.lastScores = [scoresFor(image, template), scoresFor(image, LABEL_ONLY), template]; // shown until new scores arrive
+    imageList.replaceChildren(...images.map(renderImage));
+    imageList.hidden = !images.length;
+    dropButton.hidden = images.length > 0;
+    addButton.hidden = !images.length;
+    labelList.replaceChildren(...labels.map((label) => createChip(label, label, () => setLabels(labels.filter((item) => item !== label)))));
   }
 
-  function card(picture) {
-    const image = el("img", { class: "shown", alt: picture.name });
-    picture.show(image);
+  function renderImage(image) {
+    const element = el("img", { class: "image", alt: image.name });
+    image.render(element);
     const remove = () => {
-      pictures.splice(pictures.indexOf(picture), 1);
-      draw();
+      images.splice(images.indexOf(image), 1);
+      render();
     };
-    return el("li", {}, image,
-      el("button", { type: "button", class: "gone-one", "aria-label": `remove ${picture.name}`, onclick: remove }, "×"),
-      picture.refused ? el("p", { class: "error" }, picture.refused) : bars(...(picture.bars ?? [[], [], BARE])));
+    return el("li", {}, element,
+      el("button", { type: "button", class: "remove", "aria-label": `remove ${image.name}`, onclick: remove }, "×"),
+      image.error ? el("p", { class: "error" }, image.error) : renderBars(...(image.lastScores ?? [[], [], LABEL_ONLY])));
   }
 
-  function bars(scores, bare, said) {
-    const alone = said !== BARE && new Map(bare.map(({ label, score }) => [label, score]));
-    const rest = scores.length - BARS;
-    return el("ol", { class: "bars" }, ...scores.slice(0, BARS).map(({ label, score }) => {
+  function renderBars(scores, baseline, template) {
+    const baselineByLabel = template !== LABEL_ONLY && new Map(baseline.map(({ label, score }) => [label, score]));
+    const numHidden = scores.length - MAX_BARS;
+    return el("ol", { class: "bars" }, ...scores.slice(0, MAX_BARS).map(({ label, score }) => {
       return el("li", { title: label },
-        el("span", { class: "label" }, label), el("span", {}, percent(score)),
-        el("span", { class: "track", style: { "--share": score, "--bare": alone ? alone.get(label) : 0 } },
-          el("span", { class: "fill" }), alone && el("span", { class: "bare" }),
-          alone && el("span", { class: "unseen" }, `the label alone ${percent(alone.get(label))}`)));
-    }), rest > 0 && el("li", { class: "rest" }, `and ${plural(rest, "label")} below ${percent(scores[BARS - 1].score)}`));
+        el("span", { class: "label" }, label), el("span", {}, formatPercent(score)),
+        el("span", { class: "track", style: { "--score": score, "--baseline": baselineByLabel ? baselineByLabel.get(label) : 0 } },
+          el("span", { class: "fill" }), baselineByLabel && el("span", { class: "baseline" }),
+          baselineByLabel && el("span", { class: "visually-hidden" }, `label only ${formatPercent(baselineByLabel.get(label))}`)));
+    }), numHidden > 0 && el("li", { class: "more-labels" }, `and ${pluralize(numHidden, "label")} below ${formatPercent(scores[MAX_BARS - 1].score)}`));
   }
 
-  // What changes it
+  // Changes
 
-  const soon = later(250, classify);
+  const scheduleClassify = debounce(250, classify);
 
-  function set(names) {
-    labels = names.slice(0, about.limits.labels);
-    remember("labels", labels);
-    draw();
-    soon();
+  function setLabels(names) {
+    labels = names.slice(0, serverInfo.limits.labels);
+    saveSetting("labels", labels);
+    render();
+    scheduleClassify();
   }
 
-  function put(names, instead = false) {
-    set([...new Set([...(instead ? [] : labels), ...names])]);
+  function addLabels(names, replace = false) {
+    setLabels([...new Set([...(replace ? [] : labels), ...names])]);
   }
 
-  function use(text) {
-    template = templateField.value = text;
-    remember("template", template);
-    soon();
+  function setTemplate(text) {
+    template = templateInput.value = text;
+    saveSetting("template", template);
+    scheduleClassify();
   }
 
-  function add(picture) {
-    pictures.push({ at: new Map(), ...picture });
-    draw();
-    soon();
+  function addImage(image) {
+    images.push({ scoresByKey: new Map(), ...image });
+    render();
+    scheduleClassify();
   }
 
-  async function take(files) {
-    for (const one of files) {
+  async function addFiles(files) {
+    for (const file of files) {
       try {
-        const read = await readPicture(one, about.limits.body_bytes / 8);
-        add({ name: read.name, image: read.image, show: (image) => (image.src = read.preview) });
-      } catch (problem) {
-        verdict.textContent = problem.message;
+        const image = await readImage(file, serverInfo.limits.body_bytes / 8);
+        addImage({ name: image.name, input: image.input, render: (element) => (element.src = image.preview) });
+      } catch (error) {
+        summary.textContent = error.message;
       }
     }
-    speak(plural(files.length, "picture added", "pictures added"));
+    announce(pluralize(files.length, "image added", "images added"));
   }
 
-  chipField(labelField, (names) => put(names));
-  templateField.addEventListener("input", () => use(templateField.value));
-  file.addEventListener("change", () => {
-    take([...file.files]);
-    file.value = "";
+  addChipInput(labelInput, (names) => addLabels(names));
+  templateInput.addEventListener("input", () => setTemplate(templateInput.value));
+  fileInput.addEventListener("change", () => {
+    addFiles([...fileInput.files]);
+    fileInput.value = "";
   });
-  takePictures($("classify"), take);
-  const more = el("button", { type: "button", class: "more", hidden: true, onclick: () => file.click() }, "Add pictures");
-  sheet.after(more);
-  if (about.store?.rows) offerSamples(about, samples, add);
-  draw();
+  addImageDropTarget($("classify"), addFiles);
+  const addButton = el("button", { type: "button", class: "more-button", hidden: true, onclick: () => fileInput.click() }, "Add images");
+  imageList.after(addButton);
+  if (serverInfo.store?.rows) renderSamples(serverInfo, sampleList, addImage);
+  render();
   legend.hidden = true;
   return {};
 }
 
-// Requests are bounded in pictures and in bytes.
-function batches(pictures, limits) {
-  const all = [];
-  let some = [], bytes = 0;
-  for (const picture of pictures) {
-    const size = picture.image.data?.length ?? 100;
-    if (some.length && (picture.alone || some.length === limits.batch || bytes + size > 0.9 * limits.body_bytes)) {
-      all.push(some);
-      [some, bytes] = [[], 0];
+// Split images into requests within the server's limits on images and bytes.
+function splitIntoBatches(images, limits) {
+  const batches = [];
+  let batch = [], bytes = 0;
+  for (const image of images) {
+    const size = image.input.data?.length ?? 100;
+    if (batch.length && (image.sendAlone || batch.length === limits.batch || bytes + size > 0.9 * limits.body_bytes)) {
+      batches.push(batch);
+      [batch, bytes] = [[], 0];
     }
-    some.push(picture);
+    batch.push(image);
     bytes += size;
   }
-  return some.length ? [...all, some] : all;
+  return batch.length ? [...batches, batch] : batches;
 }
 
-async function offerSamples(about, place, add) {
-  const several = about.examples.slice(0, 4).map((text) => ask("/v1/search", { body: { text, k: SAMPLES / 4 } }));
-  const hits = (await Promise.all(several).catch(() => [])).flatMap((found) => found.hits);
+async function renderSamples(serverInfo, container, addImage) {
+  const requests = serverInfo.examples.slice(0, 4).map((text) => fetchJson("/v1/search", { body: { text, k: NUM_SAMPLES / 4 } }));
+  const hits = (await Promise.all(requests).catch(() => [])).flatMap((response) => response.hits);
   if (!hits.length) return;
-  place.replaceChildren(el("h3", {}, "From the store"), el("ul", { class: "strip" }, ...hits.map((hit) => {
-    const small = el("img", { alt: "" });
-    show(small, `${hit.thumbnail}?side=192`);
+  container.replaceChildren(el("h3", {}, "From the store"), el("ul", { class: "preview-strip" }, ...hits.map((hit) => {
+    const thumbnail = el("img", { alt: "" });
+    loadImage(thumbnail, `${hit.thumbnail}?side=192`);
     const name = hit.caption ?? hit.name;
-    return el("li", { style: { "--ratio": 1 } }, el("button", {
+    return el("li", { style: { "--aspect-ratio": 1 } }, el("button", {
       type: "button", class: "open", "aria-label": `classify ${name}`, title: name,
-      onclick: () => add({ name, image: { id: hit.id }, show: (image) => show(image, `${hit.thumbnail}?side=192`) }),
-    }, small));
+      onclick: () => addImage({ name, input: { id: hit.id }, render: (element) => loadImage(element, `${hit.thumbnail}?side=192`) }),
+    }, thumbnail));
   })));
 }
 
-// The classes of the quiz sets are labels that belong together.
-function suggestSets(about, use) {
-  if (!about.quiz.length) return null;
-  return el("p", { class: "suggestions" }, "All classes of", ...about.quiz.map((name) => el("button", {
-    type: "button", class: "word",
-    onclick: async () => use((await ask(`/v1/quiz/${encodeURIComponent(name)}`)).classes),
+// Buttons that set the labels to all classes of a quiz dataset.
+function renderDatasetButtons(serverInfo, setLabels) {
+  if (!serverInfo.quiz.length) return null;
+  return el("p", { class: "suggestions" }, "All classes of", ...serverInfo.quiz.map((name) => el("button", {
+    type: "button", class: "link-button",
+    onclick: async () => setLabels((await fetchJson(`/v1/quiz/${encodeURIComponent(name)}`)).classes),
   }, name)));
 }

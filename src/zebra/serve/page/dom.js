@@ -1,72 +1,71 @@
-// Small words for making and finding elements; every tab uses them.
+// DOM helpers, text formatting and stored settings, shared by all tabs.
 
 export const $ = (id) => document.getElementById(id);
 
-// Make an element: on… are listeners, "style" maps CSS names to values, the rest are attributes (false and null: none).
+// Create an element: on… attributes are listeners, "style" maps CSS properties to values, false and null are left out.
 export function el(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
+  const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else if (name === "style") for (const [key, one] of Object.entries(value)) node.style.setProperty(key, one);
-    else if (value === true) node.setAttribute(name, "");
-    else if (value !== false && value != null) node.setAttribute(name, value);
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name === "style") for (const [key, propertyValue] of Object.entries(value)) element.style.setProperty(key, propertyValue);
+    else if (value === true) element.setAttribute(name, "");
+    else if (value !== false && value != null) element.setAttribute(name, value);
   }
-  node.append(...children.flat().filter((child) => child != null && child !== false));
-  return node;
+  element.append(...children.flat().filter((child) => child != null && child !== false));
+  return element;
 }
 
-// Call once the calls have paused.
-export function later(milliseconds, action) {
+export function debounce(milliseconds, callback) {
   let timer = 0;
-  const delayed = (...words) => {
+  const debounced = (...args) => {
     clearTimeout(timer);
-    timer = setTimeout(() => action(...words), milliseconds);
+    timer = setTimeout(() => callback(...args), milliseconds);
   };
-  delayed.cancel = () => clearTimeout(timer);
-  return delayed;
+  debounced.cancel = () => clearTimeout(timer);
+  return debounced;
 }
 
-// Tell those who listen rather than look.
-export function speak(text) {
-  $("spoken").textContent = text;
+// Announce a change to screen readers.
+export function announce(text) {
+  $("live-region").textContent = text;
 }
 
-export const count = (number) => number.toLocaleString("en");
-export const plural = (number, one, many = `${one}s`) => `${count(number)} ${number === 1 ? one : many}`;
-export const percent = (share) => (share === 1 ? "100%" : `${(100 * share).toFixed(1)}%`);
+export const formatCount = (number) => number.toLocaleString("en");
+export const pluralize = (count, singular, plural = `${singular}s`) => `${formatCount(count)} ${count === 1 ? singular : plural}`;
+export const formatPercent = (fraction) => (fraction === 1 ? "100%" : `${(100 * fraction).toFixed(1)}%`);
 
-// Words from a text field that become chips at Enter or a comma.
-export function chipField(input, add) {
-  const take = () => {
-    const words = input.value.split(",").map((word) => word.trim()).filter(Boolean);
+// Call onAdd with the values of a text field at Enter or a comma, and clear the field.
+export function addChipInput(input, onAdd) {
+  const commit = () => {
+    const values = input.value.split(",").map((value) => value.trim()).filter(Boolean);
     input.value = "";
-    if (words.length) add(words);
+    if (values.length) onAdd(values);
   };
   input.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && !event.isComposing) {
       event.preventDefault();
-      take();
+      commit();
     }
   });
-  input.addEventListener("input", () => input.value.includes(",") && take());
-  input.addEventListener("change", take);
+  input.addEventListener("input", () => input.value.includes(",") && commit());
+  input.addEventListener("change", commit);
 }
 
-export function chip(content, name, remove, kind = "") {
-  return el("li", { class: `chip ${kind}` }, content,
-    el("button", { type: "button", "aria-label": `remove ${name}`, onclick: remove }, "×"));
+export function createChip(content, name, onRemove, className = "") {
+  return el("li", { class: `chip ${className}` }, content,
+    el("button", { type: "button", "aria-label": `remove ${name}`, onclick: onRemove }, "×"));
 }
 
-// Remember between visits; a browser that keeps nothing costs memory alone.
-export function recall(name, otherwise) {
+// Settings are kept in localStorage. If the browser blocks it, they are lost at the next visit.
+export function loadSetting(name, fallback) {
   try {
-    return JSON.parse(localStorage.getItem(`zebra-${name}`)) ?? otherwise;
+    return JSON.parse(localStorage.getItem(`zebra-${name}`)) ?? fallback;
   } catch {
-    return otherwise;
+    return fallback;
   }
 }
 
-export function remember(name, value) {
+export function saveSetting(name, value) {
   try {
     localStorage.setItem(`zebra-${name}`, JSON.stringify(value));
     return true;
@@ -75,5 +74,5 @@ export function remember(name, value) {
   }
 }
 
-// A caption less its opening words and its full stop: "a photo of a striped pig." → "striped pig".
-export const subject = (caption) => caption.replace(/[.]$/, "").replace(/^(.*\b(of|is) )?(an?|the) /i, "");
+// Return a caption without its opening and its period: "a photo of a striped pig." → "striped pig".
+export const captionSubject = (caption) => caption.replace(/[.]$/, "").replace(/^(.*\b(of|is) )?(an?|the) /i, "");

@@ -1,77 +1,78 @@
-// The page's frame: what the server is, the tabs and their addresses, and the keys that work everywhere.
+// The page frame: server information, tabs and their URLs, global keys.
 
-import { ask, wait } from "/page/api.js";
-import { $, el, plural } from "/page/dom.js";
+import { fetchJson, sleep } from "/page/api.js";
+import { $, el, pluralize } from "/page/dom.js";
 
 const TABS = ["search", "classify", "quiz", "map"];
-const opened = new Map(); // tab → what its module gave
-let about = null;
+const mounted = new Map(); // tab → promise of what its mount() returned
+let serverInfo = null;
 
-// Each tab's module exports open(about), called when the tab is first shown; what that returns may have
-// shown(words), called each time with the words behind ? in the address.
-async function show(tab, words, { focus = false } = {}) {
+// Each tab's module exports mount(serverInfo), called when the tab is first shown. The object that it returns may have
+// onShow(params), called every time the tab is shown, with the parameters behind ? in the URL fragment.
+async function showTab(tab, params, { focus = false } = {}) {
   for (const name of TABS) {
-    const chosen = name === tab;
-    $(name).hidden = !chosen;
-    $(`tab-${name}`).setAttribute("aria-selected", chosen);
-    $(`tab-${name}`).tabIndex = chosen ? 0 : -1;
+    const isSelected = name === tab;
+    $(name).hidden = !isSelected;
+    $(`tab-${name}`).setAttribute("aria-selected", isSelected);
+    $(`tab-${name}`).tabIndex = isSelected ? 0 : -1;
   }
   document.title = `${$(`tab-${tab}`).textContent} – zebra`;
   if (focus) $(`tab-${tab}`).focus();
-  if (!about) return;
-  if (!opened.has(tab)) opened.set(tab, import(`/page/${tab}.js`).then((module) => module.open(about)));
-  const one = await opened.get(tab);
-  one?.shown?.(words);
+  if (!serverInfo) return;
+  if (!mounted.has(tab)) mounted.set(tab, import(`/page/${tab}.js`).then((module) => module.mount(serverInfo)));
+  const tabModule = await mounted.get(tab);
+  tabModule?.onShow?.(params);
 }
 
-function route() {
-  const [tab, words = ""] = location.hash.slice(1).split("?");
-  return [TABS.includes(tab) ? tab : "search", new URLSearchParams(words)];
+function currentRoute() {
+  const [tab, params = ""] = location.hash.slice(1).split("?");
+  return [TABS.includes(tab) ? tab : "search", new URLSearchParams(params)];
 }
 
-for (const name of TABS) $(`tab-${name}`).addEventListener("click", () => go(name));
+for (const name of TABS) $(`tab-${name}`).addEventListener("click", () => navigateTo(name));
 
-function go(name) {
-  if (route()[0] === name && location.hash) return;
+function navigateTo(name) {
+  if (currentRoute()[0] === name && location.hash) return;
   location.hash = name;
 }
 
 document.querySelector(".tabs").addEventListener("keydown", (event) => {
-  const at = TABS.indexOf(route()[0]);
-  const next = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: TABS.length - 1 }[event.key];
+  const index = TABS.indexOf(currentRoute()[0]);
+  const next = { ArrowRight: index + 1, ArrowLeft: index - 1, Home: 0, End: TABS.length - 1 }[event.key];
   if (next === undefined) return;
   event.preventDefault();
   const name = TABS[(next + TABS.length) % TABS.length];
-  go(name);
+  navigateTo(name);
   $(`tab-${name}`).focus();
 });
 
 document.addEventListener("keydown", (event) => {
-  const typing = event.target.closest?.("input, textarea, select, dialog");
-  if (event.key !== "/" || typing || event.ctrlKey || event.metaKey || event.altKey) return;
+  const isTyping = event.target.closest?.("input, textarea, select, dialog");
+  if (event.key !== "/" || isTyping || event.ctrlKey || event.metaKey || event.altKey) return;
   event.preventDefault();
-  if (route()[0] !== "search") location.hash = "search";
+  if (currentRoute()[0] !== "search") location.hash = "search";
   $("query").focus();
   $("query").select();
 });
 
-window.addEventListener("hashchange", () => show(...route()));
+window.addEventListener("hashchange", () => showTab(...currentRoute()));
 
-async function learn() {
+async function fetchServerInfo() {
   for (;;) {
     try {
-      return await ask("/v1/about");
-    } catch (problem) {
+      return await fetchJson("/v1/about");
+    } catch (error) {
       $("notice").hidden = false;
-      $("notice").textContent = problem.status === 503 ? "The model is being loaded …" : problem.message;
-      await wait(problem.seconds || 2);
+      $("notice").textContent = error.status === 503 ? "Loading the model …" : error.message;
+      await sleep(error.retryAfterSeconds || 2);
     }
   }
 }
 
-show(...route());
-about = await learn();
+showTab(...currentRoute());
+serverInfo = await fetchServerInfo();
 $("notice").hidden = true;
-$("about").replaceChildren([about.model.name, about.store && plural(about.store.rows, "picture")].filter(Boolean).join(" · "),
+const { model, store } = serverInfo;
+$("server-info").replaceChildren([model.name, store && pluralize(store.rows, "image")].filter(Boolean).join(" · "),
   el("a", { href: "/docs" }, "API"));
-await show(...route());
+await showTab(...currentRoute());

@@ -1,199 +1,207 @@
-// The Map tab: the store's vectors as points of a plane, coloured by a column or by the nearest of some labels.
+// The Map tab: the store's vectors in two dimensions, colored by a column or by the nearest label.
 
-import { ask, Problem, show, wait } from "/page/api.js";
-import { Chart } from "/page/chart.js";
+import { ApiError, fetchJson, loadImage, sleep } from "/page/api.js";
 import { openDetail } from "/page/detail.js";
-import { $, chip, chipField, count, el, plural, speak, subject } from "/page/dom.js";
+import { $, addChipInput, announce, captionSubject, createChip, el, formatCount, pluralize } from "/page/dom.js";
+import { ScatterPlot } from "/page/scatter_plot.js";
 
-const HUES = 8;
-const BY_LABELS = "";
+const NUM_COLORS = 8;
+const LABELS_OPTION = "";
 const TEMPLATE = "a photo of a {}.";
 
-export async function open(about) {
+export async function mount(serverInfo) {
   const panel = $("map");
-  if (!about.map || !about.store?.rows) {
-    panel.replaceChildren(el("div", { class: "empty" }, el("h2", {}, about.store ? "The store is empty." : "There is no store to map."),
-      el("p", {}, "Put pictures into a store, and serve it:"),
-      el("pre", {}, "zebra embed MODEL PICTURES --out STORE\nzebra serve --store STORE")));
+  if (!serverInfo.map || !serverInfo.store?.rows) {
+    panel.replaceChildren(el("div", { class: "empty" }, el("h2", {}, serverInfo.store ? "The store is empty." : "No store to map."),
+      el("p", {}, "Embed images into a store and serve it:"),
+      el("pre", {}, "zebra embed MODEL IMAGES --out STORE\nzebra serve --store STORE")));
     return {};
   }
-  const points = await layOut(panel);
+  const points = await waitForMap(panel);
   if (!points) return {};
-  new Atlas(panel, points, about);
+  new MapView(panel, points, serverInfo);
   return {};
 }
 
-// Wait until the map is made; null if it cannot be, and the panel says why.
-async function layOut(panel) {
-  const said = el("p", {}, "Laying out the pictures, so that what is alike lies together.");
-  panel.replaceChildren(el("div", { class: "waiting-for-map", role: "status" }, el("span", { class: "pacing" }), said,
-    el("p", { class: "help" }, "Half a minute for 5,000; only the first time.")));
+// Wait until the map is computed; return null and show the error if it cannot be computed.
+async function waitForMap(panel) {
+  const message = el("p", {}, "Computing the map: similar images are placed close together.");
+  panel.replaceChildren(el("div", { class: "map-loading", role: "status" }, el("span", { class: "progress-animation" }), message,
+    el("p", { class: "help" }, "About 30 seconds for 5,000 images, the first time only.")));
   for (;;) {
     try {
-      const found = await ask("/v1/map");
-      if (found.state === "ready") return found;
-    } catch (problem) {
-      if (!(problem instanceof Problem)) throw problem;
-      panel.replaceChildren(el("div", { class: "empty" }, el("h2", {}, "The map cannot be shown."), el("p", { class: "error" }, problem.message),
+      const response = await fetchJson("/v1/map");
+      if (response.state === "ready") return response;
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      panel.replaceChildren(el("div", { class: "empty" }, el("h2", {}, "Could not load the map."), el("p", { class: "error" }, error.message),
         el("p", {}, "Reload the page to try again.")));
       return null;
     }
-    await wait(1);
+    await sleep(1);
   }
 }
 
-class Atlas {
-  constructor(panel, points, about) {
+class MapView {
+  constructor(panel, points, serverInfo) {
     this.points = points;
-    this.labels = [...new Set(about.examples.slice(0, 6).map(subject))];
-    this.isolated = null;
-    this.groups = []; // {name, hue, members}
-    this.says = () => ""; // of a point, in a word
+    this.labels = [...new Set(serverInfo.examples.slice(0, 6).map(captionSubject))];
+    this.selectedGroup = null;
+    this.groups = []; // {name, colorVariable, count}; null for a column of numbers
+    this.describe = () => ""; // index → text of the tooltip
     const canvas = el("canvas", {
       tabindex: 0, role: "application", "aria-roledescription": "map",
-      "aria-label": `${plural(points.shown, "picture")} by likeness. Arrows move, plus and minus zoom, 0 shows all, Enter opens the picture in the middle.`,
+      "aria-label": `${pluralize(points.num_points, "image")} by similarity. Arrow keys pan, plus and minus zoom, 0 resets, Enter opens the image in the center.`,
     });
-    this.card = el("div", { class: "card", hidden: true });
-    this.key = el("div", { class: "key-list" });
+    this.tooltip = el("div", { class: "tooltip", hidden: true });
+    this.legend = el("div", { class: "legend-list" });
     this.error = el("p", { class: "error", role: "alert" });
-    this.by = el("select", { id: "colour", onchange: () => this.colour() },
-      el("option", { value: BY_LABELS }, "labels in words"), ...points.columns.map((name) => el("option", { value: name }, name)));
-    this.by.value = points.columns[0] ?? BY_LABELS;
-    this.field = el("input", { id: "map-labels", type: "text", autocomplete: "off", placeholder: "horse, cat, …", maxlength: 2000 });
-    this.chips = el("ul", { class: "chips", "aria-label": "Labels" });
-    this.words = el("div", { class: "words" }, el("label", { for: "map-labels" }, "Labels; each picture takes the nearest"), this.field);
-    chipField(this.field, (names) => this.put([...new Set([...this.labels, ...names])]));
-    this.chart = new Chart(canvas, points, {
+    this.columnSelect = el("select", { id: "map-color", onchange: () => this.updateColors() },
+      el("option", { value: LABELS_OPTION }, "labels"), ...points.columns.map((name) => el("option", { value: name }, name)));
+    this.columnSelect.value = points.columns[0] ?? LABELS_OPTION;
+    this.labelInput = el("input", { id: "map-labels", type: "text", autocomplete: "off", placeholder: "horse, cat, …", maxlength: 2000 });
+    this.labelChips = el("ul", { class: "chips", "aria-label": "Labels" });
+    this.labelFieldset = el("div", { class: "label-field" }, el("label", { for: "map-labels" }, "Labels; each image gets the nearest one"), this.labelInput);
+    addChipInput(this.labelInput, (names) => this.setLabels([...new Set([...this.labels, ...names])]));
+    this.plot = new ScatterPlot(canvas, points, {
       hover: (index, x, y) => this.hover(index, x, y),
-      pick: (index) => this.look(index),
-      picture: (index) => `${this.address(index)}/thumbnail?side=96`,
+      select: (index) => this.openPoint(index),
+      thumbnailUrl: (index) => `${this.imageUrl(index)}/thumbnail?side=96`,
     });
-    const zoom = (label, words, act) => el("button", { type: "button", "aria-label": words, onclick: act }, label);
-    const left = points.rows > points.shown ? ` ${count(points.shown)} of ${plural(points.rows, "picture")}, drawn by lot.` : ` ${plural(points.shown, "picture")}.`;
+    const zoomButton = (text, label, onClick) => el("button", { type: "button", "aria-label": label, onclick: onClick }, text);
+    const countText = points.num_rows > points.num_points
+      ? ` A random sample of ${formatCount(points.num_points)} of ${pluralize(points.num_rows, "image")}.`
+      : ` ${pluralize(points.num_points, "image")}.`;
     panel.replaceChildren(
-      el("div", { class: "bench" },
-        el("div", { class: "field" }, el("label", { for: "colour" }, "Colour by"), this.by),
-        this.words),
-      this.chips, this.error,
-      el("p", { class: "tally" }, `What is alike lies together.${left}`),
-      el("div", { class: "atlas" }, el("div", { class: "sea" }, canvas,
+      el("div", { class: "map-controls" },
+        el("div", { class: "field" }, el("label", { for: "map-color" }, "Color by"), this.columnSelect),
+        this.labelFieldset),
+      this.labelChips, this.error,
+      el("p", { class: "status" }, `Similar images are close together.${countText}`),
+      el("div", { class: "map-layout" }, el("div", { class: "map-plot" }, canvas,
         el("div", { class: "zoom" },
-          zoom("+", "zoom in", () => this.chart.zoom(1.6)), zoom("−", "zoom out", () => this.chart.zoom(1 / 1.6)),
-          zoom("All", "show all", () => this.chart.reset())), this.card), this.key));
-    this.chart.fit();
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.paint());
-    this.colour();
+          zoomButton("+", "zoom in", () => this.plot.zoom(1.6)), zoomButton("−", "zoom out", () => this.plot.zoom(1 / 1.6)),
+          zoomButton("Reset", "reset the view", () => this.plot.reset())), this.tooltip), this.legend));
+    this.plot.resize();
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.applyColors());
+    this.updateColors();
   }
 
-  address(index) {
+  imageUrl(index) {
     return `/v1/images/${encodeURIComponent(this.points.ids[index])}`;
   }
 
-  // What a point is coloured by
+  // Colors
 
-  async colour() {
-    const name = this.by.value;
-    this.words.hidden = this.chips.hidden = name !== BY_LABELS;
-    this.isolated = null;
+  async updateColors() {
+    const name = this.columnSelect.value;
+    this.labelFieldset.hidden = this.labelChips.hidden = name !== LABELS_OPTION;
+    this.selectedGroup = null;
     try {
-      if (name === BY_LABELS) await this.byLabels();
-      else await this.byColumn(name);
+      if (name === LABELS_OPTION) await this.colorByLabels();
+      else await this.colorByColumn(name);
       this.error.textContent = "";
-    } catch (problem) {
-      if (!(problem instanceof Problem)) throw problem;
-      this.error.textContent = problem.message;
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      this.error.textContent = error.message;
     }
-    this.paint();
+    this.applyColors();
   }
 
-  put(labels) {
+  setLabels(labels) {
     this.labels = labels;
-    this.colour();
+    this.updateColors();
   }
 
-  async byLabels() {
-    this.chips.replaceChildren(...this.labels.map((label) => chip(label, label, () => this.put(this.labels.filter((one) => one !== label)))));
-    if (!this.labels.length) return this.group([]);
-    const { vectors } = await ask("/v1/embed", { body: { texts: this.labels.map((label) => TEMPLATE.replace("{}", label)) } });
-    const { nearest } = await ask("/v1/map/nearest", { body: { vectors } });
-    this.group(nearest.map((number) => this.labels[number]));
+  async colorByLabels() {
+    this.labelChips.replaceChildren(...this.labels.map((label) =>
+      createChip(label, label, () => this.setLabels(this.labels.filter((item) => item !== label)))));
+    if (!this.labels.length) return this.setGroups([]);
+    const { vectors } = await fetchJson("/v1/embed", { body: { texts: this.labels.map((label) => TEMPLATE.replace("{}", label)) } });
+    const { nearest } = await fetchJson("/v1/map/nearest", { body: { vectors } });
+    this.setGroups(nearest.map((labelIndex) => this.labels[labelIndex]));
   }
 
-  async byColumn(name) {
-    const { kind, values } = await ask(`/v1/map/columns/${encodeURIComponent(name)}`);
-    if (kind === "category") return this.group(values);
-    const known = values.filter((value) => value !== null);
-    const [low, high] = [known.reduce((a, b) => Math.min(a, b), Infinity), known.reduce((a, b) => Math.max(a, b), -Infinity)];
+  async colorByColumn(name) {
+    const { kind, values } = await fetchJson(`/v1/map/columns/${encodeURIComponent(name)}`);
+    if (kind === "category") return this.setGroups(values);
+    const presentValues = values.filter((value) => value !== null);
+    const low = presentValues.reduce((a, b) => Math.min(a, b), Infinity);
+    const high = presentValues.reduce((a, b) => Math.max(a, b), -Infinity);
     this.groups = null;
-    this.range = { low, high, shares: values.map((value) => (value === null ? null : (value - low) / (high - low || 1))) };
-    const word = (value) => (value > 1e8 ? new Date(1000 * value).toISOString().slice(0, 10) : count(value));
-    this.says = (index) => (values[index] === null ? "" : `${name} ${word(values[index])}`);
-    this.key.replaceChildren(el("div", {}, el("div", { class: "ramp" }), el("p", { class: "ends" }, el("span", {}, word(low)), el("span", {}, word(high)))));
+    this.range = { low, high, fractions: values.map((value) => (value === null ? null : (value - low) / (high - low || 1))) };
+    const formatNumber = (value) => (value > 1e8 ? new Date(1000 * value).toISOString().slice(0, 10) : formatCount(value)); // seconds since 1970 are a date
+    this.describe = (index) => (values[index] === null ? "" : `${name} ${formatNumber(values[index])}`);
+    this.legend.replaceChildren(el("div", {}, el("div", { class: "color-ramp" }),
+      el("p", { class: "color-ramp-labels" }, el("span", {}, formatNumber(low)), el("span", {}, formatNumber(high)))));
   }
 
-  // The most frequent values get a hue each; the rest are one group.
-  group(values) {
+  // The most frequent values get a color each; the others form one group.
+  setGroups(values) {
     const counts = new Map();
     for (const value of values) if (value !== null) counts.set(value, (counts.get(value) ?? 0) + 1);
     const names = [...counts.keys()].sort((a, b) => counts.get(b) - counts.get(a) || (a < b ? -1 : 1));
-    const number = new Map(names.map((name, index) => [name, Math.min(index, HUES)]));
-    this.groups = names.slice(0, HUES).map((name, index) => ({ name, hue: `--hue-${index + 1}`, members: counts.get(name) }));
-    const shown = this.groups.reduce((sum, group) => sum + group.members, 0);
-    if (shown < this.points.shown) this.groups.push({ name: this.groups.length ? "other" : "all", hue: "--muted", members: this.points.shown - shown });
-    this.member = this.points.ids.map((_, index) => number.get(values[index]) ?? this.groups.length - 1);
-    this.says = (index) => values[index] ?? "";
-    this.key.replaceChildren(...this.groups.map((group, index) => el("button", {
-      type: "button", "aria-pressed": "false", onclick: () => this.isolate(index),
-    }, el("span", { class: "swatch", style: { "--hue": `var(${group.hue})` } }), el("span", { class: "what", title: group.name }, group.name),
-    el("span", { class: "n" }, count(group.members)))));
+    const groupIndex = new Map(names.map((name, index) => [name, Math.min(index, NUM_COLORS)]));
+    this.groups = names.slice(0, NUM_COLORS).map((name, index) => ({ name, colorVariable: `--series-${index + 1}`, count: counts.get(name) }));
+    const numGrouped = this.groups.reduce((sum, group) => sum + group.count, 0);
+    if (numGrouped < this.points.num_points) {
+      this.groups.push({ name: this.groups.length ? "other" : "all", colorVariable: "--muted-color", count: this.points.num_points - numGrouped });
+    }
+    this.groupOf = this.points.ids.map((_, index) => groupIndex.get(values[index]) ?? this.groups.length - 1);
+    this.describe = (index) => values[index] ?? "";
+    this.legend.replaceChildren(...this.groups.map((group, index) => el("button", {
+      type: "button", "aria-pressed": "false", onclick: () => this.toggleGroup(index),
+    }, el("span", { class: "swatch", style: { "--series-color": `var(${group.colorVariable})` } }), el("span", { class: "legend-name", title: group.name }, group.name),
+    el("span", { class: "count" }, formatCount(group.count)))));
   }
 
-  isolate(index) {
-    this.isolated = this.isolated === index ? null : index;
-    for (const [at, button] of [...this.key.children].entries()) button.setAttribute("aria-pressed", at === this.isolated);
-    speak(this.isolated === null ? "all groups" : `only ${this.groups[index].name}`);
-    this.paint();
+  toggleGroup(index) {
+    this.selectedGroup = this.selectedGroup === index ? null : index;
+    for (const [position, button] of [...this.legend.children].entries()) button.setAttribute("aria-pressed", position === this.selectedGroup);
+    announce(this.selectedGroup === null ? "all groups" : `only ${this.groups[index].name}`);
+    this.applyColors();
   }
 
-  paint() {
+  applyColors() {
     const style = getComputedStyle(document.documentElement);
-    const colour = (name) => style.getPropertyValue(name).trim();
+    const cssColor = (name) => style.getPropertyValue(name).trim();
     if (this.groups) {
-      const hues = this.groups.map((group) => colour(group.hue));
-      this.chart.paint((index) => hues[this.member[index]], (index) => this.isolated === null || this.member[index] === this.isolated);
+      const colors = this.groups.map((group) => cssColor(group.colorVariable));
+      this.plot.setColors((index) => colors[this.groupOf[index]], (index) => this.selectedGroup === null || this.groupOf[index] === this.selectedGroup);
     } else {
-      const steps = Array.from({ length: 16 }, (_, step) => `color-mix(in srgb, ${colour("--accent")} ${Math.round((100 * step) / 15)}%, ${colour("--faint")})`);
-      const { shares } = this.range;
-      this.chart.paint((index) => (shares[index] === null ? colour("--muted") : steps[Math.round(15 * shares[index])]), (index) => shares[index] !== null);
+      const steps = Array.from({ length: 16 }, (_, step) =>
+        `color-mix(in srgb, ${cssColor("--accent-color")} ${Math.round((100 * step) / 15)}%, ${cssColor("--border-color")})`);
+      const { fractions } = this.range;
+      this.plot.setColors((index) => (fractions[index] === null ? cssColor("--muted-color") : steps[Math.round(15 * fractions[index])]), (index) => fractions[index] !== null);
     }
   }
 
-  // One point
+  // Points
 
   hover(index, x, y) {
-    this.card.hidden = index === null;
+    this.tooltip.hidden = index === null;
     if (index === null) return;
-    if (this.hovered !== index) {
-      this.hovered = index;
-      const picture = el("img", { alt: "" });
-      show(picture, `${this.address(index)}/thumbnail?side=192`);
-      this.card.replaceChildren(picture, ...(this.says(index) ? [el("p", {}, this.says(index))] : []));
+    if (this.hoveredIndex !== index) {
+      this.hoveredIndex = index;
+      const image = el("img", { alt: "" });
+      loadImage(image, `${this.imageUrl(index)}/thumbnail?side=192`);
+      this.tooltip.replaceChildren(image, ...(this.describe(index) ? [el("p", {}, this.describe(index))] : []));
     }
-    const box = this.card.parentElement.getBoundingClientRect();
-    const [width, height] = [this.card.offsetWidth, this.card.offsetHeight];
-    const left = x + 16 + width > box.width ? x - width - 16 : x + 16;
-    this.card.style.setProperty("--x", `${Math.max(4, left)}px`);
-    this.card.style.setProperty("--y", `${Math.max(4, Math.min(y - height / 2, box.height - height - 4))}px`);
+    const bounds = this.tooltip.parentElement.getBoundingClientRect();
+    const [width, height] = [this.tooltip.offsetWidth, this.tooltip.offsetHeight];
+    const left = x + 16 + width > bounds.width ? x - width - 16 : x + 16;
+    this.tooltip.style.setProperty("--x", `${Math.max(4, left)}px`);
+    this.tooltip.style.setProperty("--y", `${Math.max(4, Math.min(y - height / 2, bounds.height - height - 4))}px`);
   }
 
-  async look(index) {
+  async openPoint(index) {
     try {
-      const row = await ask(`/v1/rows/${encodeURIComponent(this.points.ids[index])}`);
-      const lean = (name) => (hit) => (location.hash = `search?${new URLSearchParams({ [name]: hit.id })}`);
-      openDetail([row], 0, { more: lean("like"), less: lean("unlike") });
-    } catch (problem) {
-      if (!(problem instanceof Problem)) throw problem;
-      this.error.textContent = problem.message;
+      const row = await fetchJson(`/v1/rows/${encodeURIComponent(this.points.ids[index])}`);
+      const searchLink = (name) => (hit) => (location.hash = `search?${new URLSearchParams({ [name]: hit.id })}`);
+      openDetail([row], 0, { moreLike: searchLink("like"), lessLike: searchLink("unlike") });
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      this.error.textContent = error.message;
     }
   }
 }

@@ -1,244 +1,246 @@
-// The Quiz tab: the people-against-the-model test. Answers stay in this browser until they are exported or scored.
+// The Quiz tab: people classify the images that the model classifies. Answers stay in this browser until they are
+// exported or scored.
 
-import { ask, Problem, show } from "/page/api.js";
-import { $, count, el, percent, plural, recall, remember, speak } from "/page/dom.js";
+import { ApiError, fetchJson, loadImage } from "/page/api.js";
+import { $, announce, el, formatCount, formatPercent, loadSetting, pluralize, saveSetting } from "/page/dom.js";
 
 const UNKNOWN = "?";
-const HEADER = ["person", "image", "answer", "shots"];
+const CSV_COLUMNS = ["person", "image", "answer", "shots"];
 
-export function open(about) {
+export function mount(serverInfo) {
   const panel = $("quiz");
-  if (!about.quiz.length) {
-    panel.replaceChildren(el("div", { class: "empty" }, el("h2", {}, "There is no quiz."),
-      el("p", {}, "Name a labelled set, and people can be asked what the model is asked:"),
+  if (!serverInfo.quiz.length) {
+    panel.replaceChildren(el("div", { class: "empty" }, el("h2", {}, "No quiz."),
+      el("p", {}, "Start the server with a labeled dataset to compare people with the model:"),
       el("pre", {}, "zebra serve --quiz DATASET"),
       el("p", {}, "DATASET is a CLIP_benchmark folder, such as runs/demo/menagerie/evaluation/unseen-kinds.")));
     return {};
   }
-  const at = (path) => `/v1/quiz/${encodeURIComponent(kept.set)}${path}`;
-  const kept = recall("quiz", { set: about.quiz[0], person: "", shots: 0, sitting: false, answers: {} });
-  if (!about.quiz.includes(kept.set)) Object.assign(kept, { set: about.quiz[0], sitting: false });
-  const answers = () => (kept.answers[kept.set] ??= []); // {person, image, answer, shots}
-  const mine = () => answers().filter((one) => one.person === kept.person && one.shots === kept.shots);
-  const save = () => remember("quiz", kept) || (trouble = "This browser keeps nothing: export the answers before you close the page.");
-  let trouble = "";
+  const quizUrl = (path) => `/v1/quiz/${encodeURIComponent(session.dataset)}${path}`;
+  const session = { dataset: serverInfo.quiz[0], person: "", shots: 0, isRunning: false, answers: {}, ...loadSetting("quiz", {}) };
+  if (!serverInfo.quiz.includes(session.dataset)) Object.assign(session, { dataset: serverInfo.quiz[0], isRunning: false });
+  const answers = () => (session.answers[session.dataset] ??= []); // {person, image, answer, shots}
+  const currentAnswers = () => answers().filter((item) => item.person === session.person && item.shots === session.shots);
+  const saveSession = () => saveSetting("quiz", session)
+    || (storageError = "This browser does not store data: export the answers before you close the page.");
+  let storageError = "";
 
-  // Before it begins
+  // Start
 
-  async function begin(problem = "") {
-    kept.sitting = false;
-    const set = await ask(at(""));
-    const name = el("input", { id: "person", type: "text", value: kept.person, maxlength: 200, autocomplete: "off", required: true, "aria-describedby": "person-help" });
-    const wrong = el("p", { class: "error", role: "alert" }, problem);
-    const choose = (label, key, options, redraw, help) => el("fieldset", {}, el("legend", {}, label), el("div", { class: "choices" },
-      ...options.map(([value, words, disabled]) => el("label", {},
-        el("input", { type: "radio", name: key, checked: kept[key] === value, disabled, onchange: () => {
-          kept[key] = value;
-          if (redraw) begin();
-        } }), el("span", {}, words)))), help && el("p", { class: "help" }, help));
-    kept.shots = Math.min(kept.shots, set.examples_available);
-    const few = set.examples_available < 2 && "Some classes of this set have too few pictures to spare more.";
-    panel.replaceChildren(el("form", { class: "begin", onsubmit: (event) => {
+  async function renderStart(errorMessage = "") {
+    session.isRunning = false;
+    const quizInfo = await fetchJson(quizUrl(""));
+    const personInput = el("input", { id: "person", type: "text", value: session.person, maxlength: 200, autocomplete: "off", required: true, "aria-describedby": "person-help" });
+    const errorText = el("p", { class: "error", role: "alert" }, errorMessage);
+    const radioGroup = (label, key, options, shouldRender, help) => el("fieldset", {}, el("legend", {}, label), el("div", { class: "choices" },
+      ...options.map(([value, text, disabled]) => el("label", {},
+        el("input", { type: "radio", name: key, checked: session[key] === value, disabled, onchange: () => {
+          session[key] = value;
+          if (shouldRender) renderStart();
+        } }), el("span", {}, text)))), help && el("p", { class: "help" }, help));
+    session.shots = Math.min(session.shots, quizInfo.max_shots);
+    const shotsHelp = quizInfo.max_shots < 2 && "Some classes have too few images for more examples.";
+    panel.replaceChildren(el("form", { class: "quiz-start", onsubmit: (event) => {
       event.preventDefault();
-      kept.person = name.value.trim();
-      if (!kept.person) return (wrong.textContent = "Give a name, or a number.");
-      sit();
+      session.person = personInput.value.trim();
+      if (!session.person) return (errorText.textContent = "Enter a name or a number.");
+      startQuestions();
     } },
       el("h2", {}, "Are you better than the model?"),
-      el("p", {}, `You see ${plural(set.pictures, "picture")} of ${plural(set.classes.length, "class", "classes")}, in an order of your own, and say what each one is. Stop whenever you like.`),
-      about.quiz.length > 1 && choose("Pictures", "set", about.quiz.map((one) => [one, one]), true),
-      choose("Examples of each class to look at first", "shots", [0, 1, 2].map((shots) => [shots, ["none", "one", "two"][shots], shots > set.examples_available]), false, few),
-      el("div", {}, el("label", { for: "person" }, "Your name, or a number"), name,
-        el("p", { class: "help", id: "person-help" }, "It tells people apart in the exported answers. Nothing is kept on the server.")),
-      wrong,
-      el("p", { class: "row" }, el("button", { class: "main" }, "Begin"), ...records())));
-    save();
+      el("p", {}, `You see ${pluralize(quizInfo.num_images, "image")} of ${pluralize(quizInfo.classes.length, "class", "classes")} in random order and name each one. You can stop at any time.`),
+      serverInfo.quiz.length > 1 && radioGroup("Dataset", "dataset", serverInfo.quiz.map((name) => [name, name]), true),
+      radioGroup("Examples per class", "shots", [0, 1, 2].map((shots) => [shots, ["none", "one", "two"][shots], shots > quizInfo.max_shots]), false, shotsHelp),
+      el("div", {}, el("label", { for: "person" }, "Your name, or a number"), personInput,
+        el("p", { class: "help", id: "person-help" }, "Identifies you in the exported answers. The server stores nothing.")),
+      errorText,
+      el("p", { class: "button-row" }, el("button", { class: "primary" }, "Start"), ...answerButtons())));
+    saveSession();
   }
 
-  const records = () => (answers().length ? [
-    el("button", { type: "button", onclick: score }, "Scores so far"),
-    el("button", { type: "button", onclick: exportAnswers }, `Export ${plural(answers().length, "answer")}`),
+  const answerButtons = () => (answers().length ? [
+    el("button", { type: "button", onclick: renderScores }, "Scores so far"),
+    el("button", { type: "button", onclick: exportAnswers }, `Export ${pluralize(answers().length, "answer")}`),
   ] : []);
 
-  // The questions
+  // Questions
 
-  async function sit(lesson = true) {
+  async function startQuestions(showExamples = true) {
     try {
-      const set = await ask(at(""));
-      const begun = await ask(at("/start"), { body: { person: kept.person, shots: kept.shots } });
-      kept.sitting = true;
-      save();
-      if (lesson && begun.examples.length && !mine().length) teach(begun, set);
-      else question(begun, set);
-    } catch (problem) {
-      if (!(problem instanceof Problem)) throw problem;
-      await begin(problem.message);
+      const quizInfo = await fetchJson(quizUrl(""));
+      const quiz = await fetchJson(quizUrl("/start"), { body: { person: session.person, shots: session.shots } });
+      session.isRunning = true;
+      saveSession();
+      if (showExamples && quiz.examples.length && !currentAnswers().length) renderExamples(quiz, quizInfo);
+      else renderQuestion(quiz, quizInfo);
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      await renderStart(error.message);
     }
   }
 
-  function teach(begun, set) {
-    const pictures = begun.examples.map(({ label, images }) => el("li", {},
-      el("div", {}, ...images.map((address) => {
-        const picture = el("img", { alt: `example of ${label}`, loading: "lazy" });
-        show(picture, address);
-        return picture;
+  function renderExamples(quiz, quizInfo) {
+    const items = quiz.examples.map(({ label, images }) => el("li", {},
+      el("div", {}, ...images.map((url) => {
+        const image = el("img", { alt: `example of ${label}`, loading: "lazy" });
+        loadImage(image, url);
+        return image;
       })), label));
-    panel.replaceChildren(el("h2", {}, "Look at these first"), el("ul", { class: "lesson" }, ...pictures),
-      el("p", { class: "stuck" }, el("button", { type: "button", class: "main", onclick: () => question(begun, set) }, "I have looked")));
+    panel.replaceChildren(el("h2", {}, "Examples"), el("ul", { class: "class-examples" }, ...items),
+      el("p", { class: "sticky-footer" }, el("button", { type: "button", class: "primary", onclick: () => renderQuestion(quiz, quizInfo) }, "Continue")));
     window.scrollTo({ top: 0 });
   }
 
-  function question(begun, set) {
-    const done = new Set(mine().map((one) => one.image));
-    const left = begun.questions.filter((image) => !done.has(image));
-    const total = begun.questions.length;
-    if (!left.length) return score();
-    const [image, next] = left;
-    const picture = el("img", { alt: "the picture to be named" });
-    show(picture, at(`/images/${encodeURIComponent(image)}`));
-    if (next) show(new Image(), at(`/images/${encodeURIComponent(next)}`)); // so that it is there when it is asked
-    const say = (answer) => {
-      answers().push({ person: kept.person, image, answer, shots: kept.shots });
-      save();
-      speak(answer === UNKNOWN ? "you don't know" : answer);
-      question(begun, set);
+  function renderQuestion(quiz, quizInfo) {
+    const answeredIds = new Set(currentAnswers().map((item) => item.image));
+    const remaining = quiz.questions.filter((id) => !answeredIds.has(id));
+    const total = quiz.questions.length;
+    if (!remaining.length) return renderScores();
+    const [imageId, nextId] = remaining;
+    const image = el("img", { alt: "image to classify" });
+    loadImage(image, quizUrl(`/images/${encodeURIComponent(imageId)}`));
+    if (nextId) loadImage(new Image(), quizUrl(`/images/${encodeURIComponent(nextId)}`)); // preload
+    const submitAnswer = (answer) => {
+      answers().push({ person: session.person, image: imageId, answer, shots: session.shots });
+      saveSession();
+      announce(answer === UNKNOWN ? "you don't know" : answer);
+      renderQuestion(quiz, quizInfo);
     };
-    const back = () => {
-      const last = mine().at(-1);
-      kept.answers[kept.set] = answers().filter((one) => one !== last);
-      save();
-      question(begun, set);
+    const undoAnswer = () => {
+      const last = currentAnswers().at(-1);
+      session.answers[session.dataset] = answers().filter((item) => item !== last);
+      saveSession();
+      renderQuestion(quiz, quizInfo);
     };
-    const { field, list } = chooser(set.classes, say);
+    const { field, list } = classCombobox(quizInfo.classes, submitAnswer);
     panel.replaceChildren(
       el("div", { class: "progress" },
-        el("span", {}, `${count(done.size + 1)} of ${count(total)}`),
-        el("progress", { value: done.size, max: total, "aria-label": "answered" })),
-      el("div", { class: "asked" },
-        el("div", { class: "canvas" }, picture),
-        el("div", { class: "answer" },
+        el("span", {}, `${formatCount(answeredIds.size + 1)} of ${formatCount(total)}`),
+        el("progress", { value: answeredIds.size, max: total, "aria-label": "answered" })),
+      el("div", { class: "question" },
+        el("div", { class: "question-image" }, image),
+        el("div", { class: "answer-form" },
           el("label", { for: "answer" }, "What is it?"), field, list,
-          el("p", { class: "row" },
-            el("button", { type: "button", onclick: () => say(UNKNOWN) }, "I don’t know"),
-            el("button", { type: "button", class: "quiet", disabled: !done.size, onclick: back }, "Undo the last answer")))),
-      el("p", { class: "row foot" },
-        el("button", { type: "button", disabled: !done.size, onclick: score }, "See my score"),
+          el("p", { class: "button-row" },
+            el("button", { type: "button", onclick: () => submitAnswer(UNKNOWN) }, "I don’t know"),
+            el("button", { type: "button", class: "text-button", disabled: !answeredIds.size, onclick: undoAnswer }, "Undo the last answer")))),
+      el("p", { class: "button-row footer" },
+        el("button", { type: "button", disabled: !answeredIds.size, onclick: renderScores }, "See my score"),
         el("button", { type: "button", disabled: !answers().length, onclick: exportAnswers }, "Export answers"),
-        el("button", { type: "button", class: "quiet", onclick: () => begin() }, "Someone else, or another set"),
-        el("span", { class: "error" }, trouble)));
+        el("button", { type: "button", class: "text-button", onclick: () => renderStart() }, "Another person or dataset"),
+        el("span", { class: "error" }, storageError)));
     field.focus({ preventScroll: true });
   }
 
-  // The scores
+  // Scores
 
-  async function score() {
-    const groups = [["You", answers().filter((one) => one.person === kept.person)]];
-    const people = new Set(answers().map((one) => one.person));
-    if (people.size > 1 || !groups[0][1].length) groups.push([`All ${plural(people.size, "person", "people")} here`, answers()]);
+  async function renderScores() {
+    const groups = [["You", answers().filter((item) => item.person === session.person)]];
+    const people = new Set(answers().map((item) => item.person));
+    if (people.size > 1 || !groups[0][1].length) groups.push([`All ${pluralize(people.size, "person", "people")}`, answers()]);
     try {
-      const blocks = [];
-      for (const [who, given] of groups) {
-        if (!given.length) continue;
-        const found = await ask(at("/score"), { body: { person: kept.person || "someone", answers: given } });
-        for (const standing of found.standings) blocks.push(block(who, standing));
+      const sections = [];
+      for (const [title, groupAnswers] of groups) {
+        if (!groupAnswers.length) continue;
+        const response = await fetchJson(quizUrl("/score"), { body: { person: session.person || "someone", answers: groupAnswers } });
+        for (const result of response.results) sections.push(renderResult(title, result));
       }
       panel.replaceChildren(
-        el("p", { class: "row" },
-          kept.sitting && el("button", { type: "button", class: "main", onclick: () => sit(false) }, "Go on"),
+        el("p", { class: "button-row" },
+          session.isRunning && el("button", { type: "button", class: "primary", onclick: () => startQuestions(false) }, "Continue"),
           el("button", { type: "button", onclick: exportAnswers }, "Export answers"),
-          el("button", { type: "button", class: "quiet", onclick: () => begin() }, "Someone else, or another set")),
-        el("h2", { class: "foot" }, `People and the model on ${kept.set}`),
-        ...blocks);
+          el("button", { type: "button", class: "text-button", onclick: () => renderStart() }, "Another person or dataset")),
+        el("h2", { class: "footer" }, `People and the model on ${session.dataset}`),
+        ...sections);
       window.scrollTo({ top: 0 });
-      speak("your score");
-    } catch (problem) {
-      if (!(problem instanceof Problem)) throw problem;
-      await begin(problem.message);
+      announce("your score");
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      await renderStart(error.message);
     }
   }
 
-  function block(who, standing) {
-    const several = standing.people > 1;
-    const columns = [
-      [several ? "people, all answers" : "you, all answers", standing.accuracy, "not to know is a wrong answer"],
-      [several ? "people, where they guessed" : "you, where you guessed", standing.on_guesses, "without “I don’t know”"],
-      ["majority vote", standing.majority, several ? "ties left out" : "of one person: the same"],
-      ["majority, on guesses", standing.majority_on_guesses, several ? "ties left out" : "of one person: the same"],
-      ["the model", standing.model, "on the same pictures"],
+  function renderResult(title, result) {
+    const isGroup = result.num_people > 1;
+    const rows = [
+      [isGroup ? "people, all answers" : "you, all answers", result.accuracy, "“I don’t know” counts as wrong"],
+      [isGroup ? "people, guesses only" : "you, guesses only", result.on_guesses, "without “I don’t know”"],
+      ["majority vote", result.majority, isGroup ? "ties excluded" : "same for one person"],
+      ["majority, on guesses", result.majority_on_guesses, isGroup ? "ties excluded" : "same for one person"],
+      ["the model", result.model, "on the same images"],
     ];
-    const examples = ["without examples", "after one example of each class", "after two examples of each class"][standing.shots];
-    return el("section", { class: "standing" },
-      el("p", { class: "help" }, `${who}, ${examples}: ${plural(standing.answers, "answer")}. Mean accuracy per class, with its 95 % interval.`),
-      el("dl", { class: "versus" }, ...columns.map(([name, value, note]) => el("div", {},
-        el("dt", {}, name, el("small", {}, value ? `${percent(value.low)} to ${percent(value.high)}` : "nothing to count"), el("small", {}, note)),
-        el("dd", {}, value ? percent(value.value) : "–")))),
-      el("h3", {}, "Class by class, the hardest for people first"),
-      el("p", { class: "legend" }, el("span", {}, el("i", {}), several ? "people" : "you"), el("span", {}, el("i", { class: "model" }), "the model"), el("span", {}, "from 0 to 100%, with 95 % intervals"),
-        standing.correlation && el("span", {}, `r = ${standing.correlation.value.toFixed(2)} [${standing.correlation.low.toFixed(2)}, ${standing.correlation.high.toFixed(2)}]`)),
-      el("ul", { class: "dots" }, ...standing.classes.map(({ label, people, model }) => el("li", {},
+    const examples = ["without examples", "after one example of each class", "after two examples of each class"][result.shots];
+    return el("section", { class: "result" },
+      el("p", { class: "help" }, `${title}, ${examples}: ${pluralize(result.num_answers, "answer")}. Mean accuracy per class, with its 95 % interval.`),
+      el("dl", { class: "score-table" }, ...rows.map(([name, value, note]) => el("div", {},
+        el("dt", {}, name, el("small", {}, value ? `${formatPercent(value.low)} to ${formatPercent(value.high)}` : "no data"), el("small", {}, note)),
+        el("dd", {}, value ? formatPercent(value.value) : "–")))),
+      el("h3", {}, "Accuracy by class, hardest for people first"),
+      el("p", { class: "legend" }, el("span", {}, el("i", {}), isGroup ? "people" : "you"), el("span", {}, el("i", { class: "model" }), "the model"), el("span", {}, "from 0 to 100%, with 95 % intervals"),
+        result.correlation && el("span", {}, `r = ${result.correlation.value.toFixed(2)} [${result.correlation.low.toFixed(2)}, ${result.correlation.high.toFixed(2)}]`)),
+      el("ul", { class: "dot-plot" }, ...result.classes.map(({ label, people, model }) => el("li", {},
         el("span", {}, label),
-        el("span", { class: "axis", role: "img", "aria-label": `${several ? "people" : "you"} ${percent(people.value)}, the model ${percent(model.value)}` },
-          span(people, ""), span(model, "model"), dot(model, "model"), dot(people, "")),
-        el("span", { class: "n" }, `n = ${people.n}`)))));
+        el("span", { class: "axis", role: "img", "aria-label": `${isGroup ? "people" : "you"} ${formatPercent(people.value)}, the model ${formatPercent(model.value)}` },
+          intervalBar(people, ""), intervalBar(model, "model"), scoreDot(model, "model"), scoreDot(people, "")),
+        el("span", { class: "count" }, `n = ${people.n}`)))));
   }
 
-  const dot = (score, kind) => el("i", { class: kind, style: { "--at": score.value } });
-  const span = (score, kind) => el("b", { class: kind, style: { "--low": score.low, "--high": score.high } });
+  const scoreDot = (score, className) => el("i", { class: className, style: { "--value": score.value } });
+  const intervalBar = (score, className) => el("b", { class: className, style: { "--low": score.low, "--high": score.high } });
 
   function exportAnswers() {
-    const cell = (value) => (/[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
-    const lines = [HEADER, ...answers().map((one) => HEADER.map((column) => String(one[column])))];
-    const text = lines.map((cells) => cells.map(cell).join(",")).join("\n");
-    const address = URL.createObjectURL(new Blob([`${text}\n`], { type: "text/csv" }));
-    el("a", { href: address, download: `${kept.set}-answers.csv` }).click();
-    setTimeout(() => URL.revokeObjectURL(address), 1000);
+    const escapeCsv = (value) => (/[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
+    const rows = [CSV_COLUMNS, ...answers().map((item) => CSV_COLUMNS.map((column) => String(item[column])))];
+    const text = rows.map((cells) => cells.map(escapeCsv).join(",")).join("\n");
+    const url = URL.createObjectURL(new Blob([`${text}\n`], { type: "text/csv" }));
+    el("a", { href: url, download: `${session.dataset}-answers.csv` }).click();
+    setTimeout(() => URL.revokeObjectURL(url), 1000);
   }
 
-  if (kept.sitting && kept.person) sit();
-  else begin();
+  if (session.isRunning && session.person) startQuestions();
+  else renderStart();
   return {};
 }
 
-// A field that narrows a list of classes while one types: arrows and Enter, or a click, answer.
-function chooser(classes, say) {
+// A combobox that filters the classes while the user types; arrow keys and Enter, or a click, answer.
+function classCombobox(classes, onAnswer) {
   const list = el("ul", { role: "listbox", id: "classes", "aria-label": "classes" });
   const field = el("input", {
     id: "answer", type: "text", role: "combobox", autocomplete: "off", spellcheck: "false", autocapitalize: "off",
-    placeholder: "type the beginning", "aria-controls": "classes", "aria-expanded": "true", "aria-autocomplete": "list",
+    placeholder: "type to filter", "aria-controls": "classes", "aria-expanded": "true", "aria-autocomplete": "list",
   });
-  let shown = [];
-  let active = -1;
-  const mark = (index) => {
-    active = index;
-    for (const [at, item] of [...list.children].entries()) item.setAttribute("aria-selected", at === active);
-    if (active >= 0) {
-      field.setAttribute("aria-activedescendant", list.children[active].id);
-      list.children[active].scrollIntoView({ block: "nearest" });
+  let options = [];
+  let activeIndex = -1;
+  const setActive = (index) => {
+    activeIndex = index;
+    for (const [position, item] of [...list.children].entries()) item.setAttribute("aria-selected", position === activeIndex);
+    if (activeIndex >= 0) {
+      field.setAttribute("aria-activedescendant", list.children[activeIndex].id);
+      list.children[activeIndex].scrollIntoView({ block: "nearest" });
     } else field.removeAttribute("aria-activedescendant");
   };
-  const fill = () => {
-    const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const fits = (name) => words.every((word) => name.toLowerCase().split(/\s+/).some((part) => part.startsWith(word)));
-    shown = classes.filter(fits);
-    if (shown.length && words.length) { // the exact name first
-      const exact = shown.findIndex((name) => name.toLowerCase() === field.value.trim().toLowerCase());
-      if (exact > 0) shown.unshift(...shown.splice(exact, 1));
+  const updateOptions = () => {
+    const prefixes = field.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const matches = (name) => prefixes.every((prefix) => name.toLowerCase().split(/\s+/).some((word) => word.startsWith(prefix)));
+    options = classes.filter(matches);
+    if (options.length && prefixes.length) { // an exact match comes first
+      const exact = options.findIndex((name) => name.toLowerCase() === field.value.trim().toLowerCase());
+      if (exact > 0) options.unshift(...options.splice(exact, 1));
     }
-    list.replaceChildren(...shown.map((name, index) => el("li", { role: "option", id: `class-${index}`, onclick: () => say(name) }, name)));
-    mark(words.length && shown.length ? 0 : -1);
+    list.replaceChildren(...options.map((name, index) => el("li", { role: "option", id: `class-${index}`, onclick: () => onAnswer(name) }, name)));
+    setActive(prefixes.length && options.length ? 0 : -1);
   };
-  field.addEventListener("input", fill);
+  field.addEventListener("input", updateOptions);
   field.addEventListener("keydown", (event) => {
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (step) {
       event.preventDefault();
-      if (shown.length) mark(active < 0 && step < 0 ? shown.length - 1 : (active + step + shown.length) % shown.length);
+      if (options.length) setActive(activeIndex < 0 && step < 0 ? options.length - 1 : (activeIndex + step + options.length) % options.length);
     } else if (event.key === "Enter" && !event.isComposing) {
       event.preventDefault();
-      if (field.value.trim() === UNKNOWN) say(UNKNOWN);
-      else if (shown[active] !== undefined) say(shown[active]);
+      if (field.value.trim() === UNKNOWN) onAnswer(UNKNOWN);
+      else if (options[activeIndex] !== undefined) onAnswer(options[activeIndex]);
     }
   });
-  fill();
+  updateOptions();
   return { field, list };
 }

@@ -1,333 +1,340 @@
-// The Search tab: words, pictures and a filter in; a grid of pictures out. The address holds what can be written down.
+// The Search tab: a query of texts, images and filters, and a grid of hits. The URL holds everything but an image.
 
-import { ask, Problem, show } from "/page/api.js";
+import { ApiError, fetchJson, loadImage } from "/page/api.js";
 import { openDetail } from "/page/detail.js";
-import { $, chip, chipField, count, el, later, plural, recall, remember, speak } from "/page/dom.js";
-import { readPicture, takePictures } from "/page/pictures.js";
+import { $, addChipInput, announce, createChip, debounce, el, loadSetting, pluralize, saveSetting } from "/page/dom.js";
+import { addImageDropTarget, readImage } from "/page/image_input.js";
 
-const PAGE = 48;
-const EXAMPLES = 4;
-const PREVIEWS = 6;
+const PAGE_SIZE = 48;
+const NUM_EXAMPLES = 4;
+const NUM_PREVIEWS = 6;
+const MAX_TERMS = 32; // of each kind, as the server allows
+const MAX_AUTO_HITS = 1000; // beyond these, hits are loaded by the button only
+const URL_PARAMS = [["text", "q"], ["where", "where"], ["min_score", "min_score"], ["dedup", "dedup"]];
 
-export function open(about) {
-  if (!about.store) return without("There is no store to search.");
-  if (!about.store.rows) return without("The store is empty.");
-  const query = { text: "", picture: null, not: [], like: [], unlike: [], where: "", least: "", fold: "" };
-  const fields = { text: $("query"), where: $("where"), least: $("least"), fold: $("fold") };
+export function mount(serverInfo) {
+  if (!serverInfo.store) return renderEmpty("No store to search.");
+  if (!serverInfo.store.rows) return renderEmpty("The store is empty.");
+  const query = { text: "", image: null, not: [], like: [], unlike: [], where: "", min_score: "", dedup: "" };
+  const fields = { text: $("query"), where: $("where"), min_score: $("min-score"), dedup: $("dedup") };
   let hits = [];
-  let asking = null;
-  let told = null; // what the address said last
+  let abortController = null;
+  let lastParams = null; // the parameters that the URL had last
 
-  // What is asked
+  // Requests
 
-  const request = () => ({
+  const buildRequest = () => ({
     ...(query.text.trim() && { text: query.text.trim() }),
-    ...(query.picture && { image: query.picture.image }),
+    ...(query.image && { image: query.image.input }),
     ...Object.fromEntries(["not", "like", "unlike"].map((name) => [name, query[name]]).filter(([, list]) => list.length)),
     ...(query.where.trim() && { where: query.where.trim() }),
-    ...(query.least !== "" && { min_score: Number(query.least) }),
-    ...(query.fold !== "" && { fold: Number(query.fold) }),
-    k: Math.min(PAGE, about.limits.k),
+    ...(query.min_score !== "" && { min_score: Number(query.min_score) }),
+    ...(query.dedup !== "" && { dedup: Number(query.dedup) }),
+    k: Math.min(PAGE_SIZE, serverInfo.limits.k),
   });
-  const isAsked = () => query.text.trim() || query.picture || query.not.length || query.like.length || query.unlike.length;
+  const hasQuery = () => query.text.trim() || query.image || query.not.length || query.like.length || query.unlike.length;
 
   async function search({ append = false } = {}) {
-    asking?.abort();
-    if (!isAsked()) return start();
-    const mine = (asking = new AbortController());
-    const slow = setTimeout(() => $("hits").classList.add("waiting"), 200);
+    abortController?.abort();
+    if (!hasQuery()) return renderStart();
+    const controller = (abortController = new AbortController());
+    const spinnerTimer = setTimeout(() => $("hits").classList.add("is-loading"), 200);
     try {
-      const body = { ...request(), offset: append ? hits.length : 0 };
-      const found = await ask("/v1/search", { body, signal: mine.signal });
-      complain("");
-      draw(found, append);
-    } catch (problem) {
-      if (problem.name === "AbortError") return;
-      if (!(problem instanceof Problem)) throw problem;
-      if (problem.status === 400 && query.where.trim()) complain(problem.message);
-      else tell(problem.message, true);
+      const body = { ...buildRequest(), offset: append ? hits.length : 0 };
+      const response = await fetchJson("/v1/search", { body, signal: controller.signal });
+      setFilterError("");
+      renderHits(response, append);
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      if (!(error instanceof ApiError)) throw error;
+      if (error.status === 400 && query.where.trim()) setFilterError(error.message);
+      else setStatus(error.message, true);
     } finally {
-      clearTimeout(slow);
-      if (mine === asking) $("hits").classList.remove("waiting");
+      clearTimeout(spinnerTimer);
+      if (controller === abortController) $("hits").classList.remove("is-loading");
     }
   }
 
-  const soon = later(250, () => search());
-  const changed = () => {
-    write();
-    parts();
-    soon();
+  const scheduleSearch = debounce(250, () => search());
+  const onQueryChange = () => {
+    writeUrl();
+    renderQueryChips();
+    scheduleSearch();
   };
 
-  // What is shown
+  // Hits
 
-  function draw(found, append) {
+  function renderHits(response, append) {
     $("search-start").replaceChildren();
     const first = append ? hits.length : 0;
-    hits = append ? [...hits, ...found.hits] : found.hits;
-    const tiles = found.hits.map((hit, index) => tile(hit, first + index));
-    if (append) $("hits").append(...tiles);
-    else $("hits").replaceChildren(...tiles);
-    if (!append) rove(0);
-    $("more").hidden = !found.more;
-    const recall = found.recall == null ? "" : ` (finds ${Math.round(100 * found.recall)}% of the nearest)`;
-    const seconds = found.seconds < 1 ? `${Math.max(1, Math.round(1000 * found.seconds))} ms` : `${found.seconds.toFixed(1)} s`;
-    const nothing = hits.length ? [] : ["nothing found; loosen the filter or the score"];
-    tell([plural(found.searched, "picture"), seconds, `${found.method}${recall}`, ...nothing, ...found.warnings].join(" · "));
-    speak(append ? `${found.hits.length} more pictures` : `${hits.length}${found.more ? " and more" : ""} pictures found`);
+    hits = append ? [...hits, ...response.hits] : response.hits;
+    const items = response.hits.map((hit, index) => renderHit(hit, first + index));
+    if (append) $("hits").append(...items);
+    else $("hits").replaceChildren(...items);
+    if (!append) setFocusedHit(0);
+    $("more").hidden = !response.more;
+    const recall = response.recall == null ? "" : ` (finds ${Math.round(100 * response.recall)}% of the nearest)`;
+    const duration = response.seconds < 1 ? `${Math.max(1, Math.round(1000 * response.seconds))} ms` : `${response.seconds.toFixed(1)} s`;
+    const advice = hits.length ? [] : ["no results; relax the filter or the score"];
+    setStatus([pluralize(response.searched, "image"), duration, `${response.method}${recall}`, ...advice, ...response.warnings].join(" · "));
+    announce(append ? `${response.hits.length} more images` : `${hits.length}${response.more ? " and more" : ""} images found`);
   }
 
-  function tile(hit, index) {
-    const picture = el("img", { alt: "", loading: "lazy", decoding: "async" });
-    show(picture, `${hit.thumbnail}?side=192`);
-    picture.addEventListener("error", () => picture.remove(), { once: true });
-    const words = hit.caption ?? hit.name;
-    const ratio = hit.width && hit.height ? Math.min(2.5, Math.max(0.5, hit.width / hit.height)) : 1;
-    return el("li", { style: { "--ratio": ratio.toFixed(3) } },
+  function renderHit(hit, index) {
+    const image = el("img", { alt: "", loading: "lazy", decoding: "async" });
+    loadImage(image, `${hit.thumbnail}?side=192`);
+    image.addEventListener("error", () => image.remove(), { once: true });
+    const text = hit.caption ?? hit.name;
+    const aspectRatio = hit.width && hit.height ? Math.min(2.5, Math.max(0.5, hit.width / hit.height)) : 1;
+    const duplicates = hit.num_duplicates ? `, ${pluralize(hit.num_duplicates, "near duplicate")}` : "";
+    return el("li", { style: { "--aspect-ratio": aspectRatio.toFixed(3) } },
       el("button", {
         type: "button", class: "open", tabindex: -1,
-        "aria-label": `${words}, score ${hit.score.toFixed(2)}${hit.folded ? `, ${plural(hit.folded, "near duplicate")}` : ""}`,
-        onclick: () => look(index), onfocus: () => rove(index, false),
-      }, picture, hit.folded > 0 && el("span", { class: "folded", title: "near duplicates" }, `+${hit.folded}`)),
-      el("p", { class: "caption", "aria-hidden": "true" }, el("span", { class: "score" }, hit.score.toFixed(2)), " ", words),
-      el("p", { class: "acts" },
-        el("button", { type: "button", title: "more like this (m)", "aria-label": `more like ${words}`, tabindex: -1, onclick: () => lean("like", hit) }, "+"),
-        el("button", { type: "button", title: "less like this (l)", "aria-label": `less like ${words}`, tabindex: -1, onclick: () => lean("unlike", hit) }, "−")));
+        "aria-label": `${text}, score ${hit.score.toFixed(2)}${duplicates}`,
+        onclick: () => openHit(index), onfocus: () => setFocusedHit(index, false),
+      }, image, hit.num_duplicates > 0 && el("span", { class: "duplicates", title: "near duplicates" }, `+${hit.num_duplicates}`)),
+      el("p", { class: "caption", "aria-hidden": "true" }, el("span", { class: "score" }, hit.score.toFixed(2)), " ", text),
+      el("p", { class: "hit-actions" },
+        el("button", { type: "button", title: "more like this (m)", "aria-label": `more like ${text}`, tabindex: -1, onclick: () => addReference("like", hit) }, "+"),
+        el("button", { type: "button", title: "less like this (l)", "aria-label": `less like ${text}`, tabindex: -1, onclick: () => addReference("unlike", hit) }, "−")));
   }
 
-  const look = (index) => openDetail(hits, index, {
-    more: (hit) => lean("like", hit),
-    less: (hit) => lean("unlike", hit),
-    closed: (last) => rove(last),
+  const openHit = (index) => openDetail(hits, index, {
+    moreLike: (hit) => addReference("like", hit),
+    lessLike: (hit) => addReference("unlike", hit),
+    onClose: (lastIndex) => setFocusedHit(lastIndex),
   });
 
-  function lean(name, hit) {
+  function addReference(name, hit) {
     if (query[name].includes(hit.id)) return;
     const other = name === "like" ? "unlike" : "like";
     query[other] = query[other].filter((id) => id !== hit.id);
-    query[name] = [...query[name], hit.id].slice(-32);
-    speak(`searching for ${name === "like" ? "more" : "less"} like this`);
-    changed();
+    query[name] = [...query[name], hit.id].slice(-MAX_TERMS);
+    announce(`searching for ${name === "like" ? "more" : "less"} like this`);
+    onQueryChange();
     window.scrollTo({ top: 0 });
   }
 
-  // One tile can be reached with Tab, the others from it with arrows.
-  function rove(index, focus = document.activeElement?.closest?.("#hits")) {
-    for (const [at, item] of [...$("hits").children].entries()) {
-      for (const button of item.querySelectorAll("button")) button.tabIndex = at === index ? 0 : -1;
+  // Roving tabindex: Tab reaches one hit, arrow keys move to the others.
+  function setFocusedHit(index, focus = document.activeElement?.closest?.("#hits")) {
+    for (const [position, item] of [...$("hits").children].entries()) {
+      for (const button of item.querySelectorAll("button")) button.tabIndex = position === index ? 0 : -1;
     }
     if (focus) $("hits").children[index]?.querySelector(".open").focus();
   }
 
   $("hits").addEventListener("keydown", (event) => {
     const items = [...$("hits").children];
-    const at = items.indexOf(event.target.closest("li"));
-    if (at < 0 || event.ctrlKey || event.metaKey || event.altKey) return;
-    const next = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: items.length - 1 }[event.key] ?? row(items, at, event.key);
-    if (event.key === "m") lean("like", hits[at]);
-    else if (event.key === "l") lean("unlike", hits[at]);
-    else if (items[next]) rove(next, true);
+    const index = items.indexOf(event.target.closest("li"));
+    if (index < 0 || event.ctrlKey || event.metaKey || event.altKey) return;
+    const next = { ArrowRight: index + 1, ArrowLeft: index - 1, Home: 0, End: items.length - 1 }[event.key] ?? verticalNeighbor(items, index, event.key);
+    if (event.key === "m") addReference("like", hits[index]);
+    else if (event.key === "l") addReference("unlike", hits[index]);
+    else if (items[next]) setFocusedHit(next, true);
     else return;
     event.preventDefault();
   });
 
-  function row(items, at, key) {
+  function verticalNeighbor(items, index, key) {
     if (key !== "ArrowDown" && key !== "ArrowUp") return undefined;
-    const place = (item) => item.getBoundingClientRect();
-    const here = place(items[at]);
-    const middle = here.left + here.width / 2;
+    const bounds = (item) => item.getBoundingClientRect();
+    const current = bounds(items[index]);
+    const center = current.left + current.width / 2;
     const step = key === "ArrowDown" ? 1 : -1;
     let best;
-    for (let index = at + step, top = null; items[index]; index += step) {
-      const box = place(items[index]);
-      if (Math.abs(box.top - here.top) < 4) continue;
-      top ??= box.top;
-      if (Math.abs(box.top - top) >= 4) break;
-      const away = Math.abs(box.left + box.width / 2 - middle);
-      if (!best || away < best.away) best = { index, away };
+    for (let candidate = index + step, rowTop = null; items[candidate]; candidate += step) {
+      const box = bounds(items[candidate]);
+      if (Math.abs(box.top - current.top) < 4) continue;
+      rowTop ??= box.top;
+      if (Math.abs(box.top - rowTop) >= 4) break;
+      const distance = Math.abs(box.left + box.width / 2 - center);
+      if (!best || distance < best.distance) best = { index: candidate, distance };
     }
     return best?.index;
   }
 
-  function parts() {
-    const drop = (name, value) => () => {
-      query[name] = query[name].filter((one) => one !== value);
-      changed();
+  function renderQueryChips() {
+    const removeTerm = (name, value) => () => {
+      query[name] = query[name].filter((item) => item !== value);
+      onQueryChange();
     };
-    const small = (id) => {
-      const picture = el("img", { alt: "", width: 32, height: 32 });
-      show(picture, `/v1/images/${encodeURIComponent(id)}/thumbnail?side=96`);
-      return picture;
+    const thumbnail = (id) => {
+      const image = el("img", { alt: "", width: 32, height: 32 });
+      loadImage(image, `/v1/images/${encodeURIComponent(id)}/thumbnail?side=96`);
+      return image;
     };
-    const sign = (text) => el("span", { class: "sign", "aria-hidden": "true" }, text);
-    $("parts").replaceChildren(
-      ...(query.picture ? [chip(el("img", { alt: "", width: 32, height: 32, src: query.picture.preview }), "the picture", () => usePicture(null))] : []),
-      ...query.like.map((id) => chip([sign("+"), small(id)], "more like this picture", drop("like", id))),
-      ...query.unlike.map((id) => chip([sign("−"), small(id)], "less like this picture", drop("unlike", id), "away")),
-      ...query.not.map((word) => chip([sign("−"), word], word, drop("not", word), "away")));
-    const refined = [query.where.trim() && "filter", query.least !== "" && "score", query.fold !== "" && "folded"].filter(Boolean);
-    $("refined").textContent = refined.length ? `: ${refined.join(", ")}` : "";
+    const signIcon = (text) => el("span", { class: "sign", "aria-hidden": "true" }, text);
+    $("query-chips").replaceChildren(
+      ...(query.image ? [createChip(el("img", { alt: "", width: 32, height: 32, src: query.image.preview }), "query image", () => setQueryImage(null))] : []),
+      ...query.like.map((id) => createChip([signIcon("+"), thumbnail(id)], "more like this image", removeTerm("like", id))),
+      ...query.unlike.map((id) => createChip([signIcon("−"), thumbnail(id)], "less like this image", removeTerm("unlike", id), "negative")),
+      ...query.not.map((text) => createChip([signIcon("−"), text], text, removeTerm("not", text), "negative")));
+    const activeFilters = [
+      query.where.trim() && "filter", query.min_score !== "" && "minimum score", query.dedup !== "" && "near duplicates",
+    ].filter(Boolean);
+    $("active-filters").textContent = activeFilters.length ? `: ${activeFilters.join(", ")}` : "";
   }
 
-  function usePicture(picture) {
-    if (query.picture) URL.revokeObjectURL(query.picture.preview);
-    query.picture = picture;
-    changed();
+  function setQueryImage(image) {
+    if (query.image) URL.revokeObjectURL(query.image.preview);
+    query.image = image;
+    onQueryChange();
   }
 
-  async function take([file]) {
+  async function loadQueryImage([file]) {
     try {
-      usePicture(await readPicture(file, about.limits.body_bytes / 2));
-    } catch (problem) {
-      tell(problem.message, true);
+      setQueryImage(await readImage(file, serverInfo.limits.body_bytes / 2));
+    } catch (error) {
+      setStatus(error.message, true);
     }
   }
 
-  function tell(text, wrong = false) {
-    $("tally").textContent = text;
-    $("tally").classList.toggle("error", wrong);
+  function setStatus(text, isError = false) {
+    $("search-status").textContent = text;
+    $("search-status").classList.toggle("error", isError);
   }
 
-  function complain(text) {
-    const [what, ...place] = text.split("\n");
-    $("where-error").replaceChildren(what, ...(place.length ? [el("span", { class: "place" }, place.join("\n"))] : []));
+  function setFilterError(text) {
+    const [message, ...excerpt] = text.split("\n");
+    $("where-error").replaceChildren(message, ...(excerpt.length ? [el("span", { class: "error-excerpt" }, excerpt.join("\n"))] : []));
     fields.where.setAttribute("aria-invalid", Boolean(text));
-    if (text) $("refine").open = true;
+    if (text) $("filters").open = true;
   }
 
-  // Before anything is asked: what could be
+  // Example queries, while there is no query
 
-  function start() {
+  function renderStart() {
     hits = [];
     $("hits").replaceChildren();
     $("more").hidden = true;
-    tell("");
-    complain("");
+    setStatus("");
+    setFilterError("");
     if ($("search-start").childElementCount) return;
     $("search-start").replaceChildren(el("ul", { class: "examples", "aria-label": "Examples" },
-      ...about.examples.slice(0, EXAMPLES).map((text) => {
-        const strip = el("span", { class: "strip" }, ...Array.from({ length: PREVIEWS }, () => el("span", {})));
-        preview(text, strip);
-        return el("li", {}, el("button", { type: "button", onclick: () => use(text) }, el("span", { class: "words" }, text), strip));
+      ...serverInfo.examples.slice(0, NUM_EXAMPLES).map((text) => {
+        const strip = el("span", { class: "preview-strip" }, ...Array.from({ length: NUM_PREVIEWS }, () => el("span", {})));
+        loadPreview(text, strip);
+        return el("li", {}, el("button", { type: "button", onclick: () => runExample(text) }, el("span", { class: "example-text" }, text), strip));
       })));
   }
 
-  async function preview(text, strip) {
+  async function loadPreview(text, strip) {
     try {
-      const found = await ask("/v1/search", { body: { text, k: PREVIEWS } });
-      for (const [index, hit] of found.hits.entries()) {
-        const picture = el("img", { alt: "" });
-        show(picture, `${hit.thumbnail}?side=96`);
-        strip.children[index].append(picture);
+      const response = await fetchJson("/v1/search", { body: { text, k: NUM_PREVIEWS } });
+      for (const [index, hit] of response.hits.entries()) {
+        const image = el("img", { alt: "" });
+        loadImage(image, `${hit.thumbnail}?side=96`);
+        strip.children[index].append(image);
       }
     } catch {
-      strip.remove(); // the words are enough
+      strip.remove(); // an example also works without a preview
     }
   }
 
-  function use(text) {
+  function runExample(text) {
     query.text = fields.text.value = text;
-    write();
+    writeUrl();
     search();
   }
 
-  // The address
+  // The URL
 
-  function write() {
-    const words = new URLSearchParams();
-    for (const [name, key] of [["text", "q"], ["where", "where"], ["least", "least"], ["fold", "fold"]]) {
-      if (query[name].trim()) words.set(key, query[name].trim());
+  function writeUrl() {
+    const params = new URLSearchParams();
+    for (const [name, key] of URL_PARAMS) {
+      if (query[name].trim()) params.set(key, query[name].trim());
     }
-    for (const name of ["not", "like", "unlike"]) for (const one of query[name]) words.append(name, one);
-    told = words.toString();
-    history.replaceState(null, "", told ? `#search?${told}` : "#search");
+    for (const name of ["not", "like", "unlike"]) for (const item of query[name]) params.append(name, item);
+    lastParams = params.toString();
+    history.replaceState(null, "", lastParams ? `#search?${lastParams}` : "#search");
   }
 
-  function read(words) {
-    if (told === null && !words.has("q") && fields.text.value) words.set("q", fields.text.value); // typed before all was there
-    for (const [name, key] of [["text", "q"], ["where", "where"], ["least", "least"], ["fold", "fold"]]) {
-      query[name] = fields[name].value = words.get(key) ?? "";
+  function readUrl(params) {
+    // Text that was typed before the tab was mounted is a query too.
+    if (lastParams === null && !params.has("q") && fields.text.value) params.set("q", fields.text.value);
+    for (const [name, key] of URL_PARAMS) {
+      query[name] = fields[name].value = params.get(key) ?? "";
     }
-    for (const name of ["not", "like", "unlike"]) query[name] = words.getAll(name);
-    parts();
+    for (const name of ["not", "like", "unlike"]) query[name] = params.getAll(name);
+    renderQueryChips();
     search();
   }
 
   for (const [name, field] of Object.entries(fields)) {
     field.addEventListener("input", () => {
       query[name] = field.value;
-      changed();
+      onQueryChange();
     });
   }
   $("search-form").addEventListener("submit", (event) => {
     event.preventDefault();
-    soon.cancel();
+    scheduleSearch.cancel();
     search();
   });
   fields.text.addEventListener("keydown", (event) => {
     if (event.key === "ArrowDown" && hits.length) {
       event.preventDefault();
-      rove(0, true);
+      setFocusedHit(0, true);
     }
   });
-  chipField($("not"), (words) => {
-    query.not = [...new Set([...query.not, ...words])].slice(0, 32);
-    changed();
+  addChipInput($("not"), (texts) => {
+    query.not = [...new Set([...query.not, ...texts])].slice(0, MAX_TERMS);
+    onQueryChange();
   });
-  $("search-choose").addEventListener("click", () => $("search-file").click());
-  $("search-file").addEventListener("change", (event) => {
-    if (event.target.files.length) take(event.target.files);
+  $("search-image-button").addEventListener("click", () => $("search-image-input").click());
+  $("search-image-input").addEventListener("change", (event) => {
+    if (event.target.files.length) loadQueryImage(event.target.files);
     event.target.value = "";
   });
-  takePictures($("search"), take);
-  offerColumns(about.store.columns, (text) => {
+  addImageDropTarget($("search"), loadQueryImage);
+  renderColumnHelp(serverInfo.store.columns, (text) => {
     fields.where.value = query.where = text;
-    changed();
+    onQueryChange();
   });
-  $("refine").open = recall("refine", false);
-  $("refine").addEventListener("toggle", () => remember("refine", $("refine").open));
+  $("filters").open = loadSetting("filters", false);
+  $("filters").addEventListener("toggle", () => saveSetting("filters", $("filters").open));
   $("more").addEventListener("click", () => search({ append: true }));
-  new IntersectionObserver(([seen]) => {
-    if (seen.isIntersecting && !$("more").hidden && hits.length < 1000) $("more").click();
+  new IntersectionObserver(([entry]) => {
+    if (entry.isIntersecting && !$("more").hidden && hits.length < MAX_AUTO_HITS) $("more").click();
   }, { rootMargin: "400px" }).observe($("more"));
 
   return {
-    shown(words) {
-      if (told !== null && !words.size) return write(); // back from another tab: all is as it was
-      if (told !== words.toString()) read(words);
-      told = words.toString();
+    onShow(params) {
+      if (lastParams !== null && !params.size) return writeUrl(); // back from another tab: the query is unchanged
+      if (lastParams !== params.toString()) readUrl(params);
+      lastParams = params.toString();
     },
   };
 }
 
-// Offer the columns that a filter can use, each as the beginning of a comparison.
-function offerColumns(columns, change) {
+// List the columns that a filter can use; a click appends the beginning of a comparison.
+function renderColumnHelp(columns, onChange) {
   const field = $("where");
-  const sample = { number: "= ", text: 'contains "', date: ">= \"", "yes/no": "= true" };
-  const numbers = columns.filter((column) => column.type === "number").map((column) => column.name);
-  const text = columns.find((column) => column.type === "text");
-  field.placeholder = numbers.includes("width") ? "width >= 640" : text ? `${text.name} contains "…"` : "";
+  const filterTemplate = { number: "= ", text: 'contains "', date: ">= \"", "yes/no": "= true" };
+  const numberNames = columns.filter((column) => column.type === "number").map((column) => column.name);
+  const textColumn = columns.find((column) => column.type === "text");
+  field.placeholder = numberNames.includes("width") ? "width >= 640" : textColumn ? `${textColumn.name} contains "…"` : "";
   $("where-help").replaceChildren("Columns: ", ...columns.flatMap(({ name, type }, index) => [
     index ? ", " : "",
     el("button", {
-      type: "button", class: "word", title: type,
+      type: "button", class: "link-button", title: type,
       onclick: () => {
-        const before = field.value.trimEnd();
-        field.value = `${before}${before ? " and " : ""}${name} ${sample[type] ?? ""}`;
+        const prefix = field.value.trimEnd();
+        field.value = `${prefix}${prefix ? " and " : ""}${name} ${filterTemplate[type] ?? ""}`;
         field.focus();
-        change(field.value);
+        onChange(field.value);
       },
     }, name),
-  ]), ". Join them with and, or, not.");
+  ]), ". Combine with and, or, not.");
 }
 
-// A server without pictures says how it comes to some.
-function without(what) {
+// Explain how to create a store.
+function renderEmpty(message) {
   $("search-form").hidden = true;
   $("search-start").replaceChildren(el("div", { class: "empty" },
-    el("h2", {}, what),
-    el("p", {}, "Put pictures into a store, and serve it:"),
-    el("pre", {}, "zebra embed MODEL PICTURES --out STORE\nzebra serve --store STORE"),
-    el("p", {}, "PICTURES is a folder, a table or tar shards. Then load this page again.")));
+    el("h2", {}, message),
+    el("p", {}, "Embed images into a store and serve it:"),
+    el("pre", {}, "zebra embed MODEL IMAGES --out STORE\nzebra serve --store STORE"),
+    el("p", {}, "IMAGES is a folder, a table or tar shards. Then reload this page.")));
   return {};
 }
