@@ -1,7 +1,7 @@
 """What does the server do with as much as it can do, with twice as much, and what is batching worth?
 
-    python benchmarks/serve.py load [--ask texts|pictures] [--seconds 40]
-    python benchmarks/serve.py batching [--ask texts|pictures]
+    python benchmarks/serve.py load [--ask texts|images] [--seconds 40]
+    python benchmarks/serve.py batching [--ask texts|images]
 
 Rows go to results/serve.jsonl. The server is `zebra serve` in a process of its own, the client another
 (`open_loop.py`, which says why it is ours); both share the machine. Further words go to `zebra serve`.
@@ -14,7 +14,7 @@ load      A model of the demo's shape with random weights. Requests come by the 
           delay and three full passes of the model; at 200 % the answers a second at least 90 % of the peak, refusals
           within 50 ms, and things as they were within 5 s after.
 batching  ViT-B/32 with random weights: 32 clients, batches of 32 against batches of 1. Texts are captions of 8 to 20
-          words, pictures JPEGs of 640 × 480. Texts are to be at least twice as fast, pictures 1.2 times.
+          words, images JPEGs of 640 × 480. Texts are to be at least twice as fast, images 1.2 times.
 """
 
 import argparse
@@ -49,7 +49,7 @@ from zebra.pretrained.bundle import Bundle
 from zebra.text.bpe import BPETokenizer
 
 HERE = Path(__file__).parent
-PATHS = {"texts": "/v1/embed", "pictures": "/v1/classify"}
+PATHS = {"texts": "/v1/embed", "images": "/v1/classify"}
 SHARES = (0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0, 1.1)
 """Of what the closed loop gets; the rates that are tried."""
 TRY_SECONDS = 20.0
@@ -129,7 +129,7 @@ def write_model(folder: Path, name: str) -> Path:
 
 
 def write_bodies(file: Path, ask: str, number: int, size: tuple[int, int]) -> Path:
-    """Write distinct requests, one text or one picture each."""
+    """Write distinct requests, one text or one image each."""
     draw = np.random.default_rng(0)
     texts = captions(min(number, 4000))
     with file.open("w") as out:

@@ -1,4 +1,4 @@
-"""A tiny model on disk, and a service around it that runs while a test asks it."""
+"""Fixtures: a tiny model on disk, a store, and services with a test client."""
 
 import asyncio
 import base64
@@ -29,20 +29,28 @@ from zebra.text.bpe import BPETokenizer
 from zebra.workflows import embed
 
 
-def encoded(number: int, size: tuple[int, int] = (40, 30), format: str = "JPEG") -> bytes:
-    """Encode noise of its own for each number."""
-    pixels = np.random.default_rng(number).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+def noise_image(seed: int, size: tuple[int, int] = (40, 30), format: str = "JPEG") -> bytes:
+    """Encode an image of noise, different for each seed."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format)
     return buffer.getvalue()
 
 
-def sent(data: bytes) -> dict[str, str]:
-    """Return a picture as requests have it."""
+def request_image(data: bytes) -> dict[str, str]:
+    """Return an image as requests contain it."""
     return {"data": base64.b64encode(data).decode()}
 
 
-def write_model(folder: Path, seed: int) -> Path:
+def error_message(response, status: int) -> str:
+    """Check the status and the shape of an error response, and return its message."""
+    assert response.status_code == status, response.text
+    assert list(response.json()) == ["error"]
+    assert sorted(response.json()["error"]) == ["message", "type"]
+    return response.json()["error"]["message"]
+
+
+def write_model(path: Path, seed: int) -> Path:
     """Save a model with random weights."""
     torch.manual_seed(seed)
     tokenizer = BPETokenizer.train(["a photo of a horse"] * 5, 520, 16)
@@ -52,60 +60,60 @@ def write_model(folder: Path, seed: int) -> Path:
         vision=VisionTransformerConfig(width=64, layers=1, heads=1, patch_size=16),
         text=TextConfig(width=64, layers=1, heads=1, vocab_size=tokenizer.vocab_size, context_length=16),
     )
-    Bundle(CLIP(config), tokenizer, Preprocess(image_size=32)).save(folder)
-    return folder
+    Bundle(CLIP(config), tokenizer, Preprocess(image_size=32)).save(path)
+    return path
 
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a model folder."""
+    """Return a model directory."""
     return write_model(tmp_path_factory.mktemp("models") / "tiny", seed=0)
 
 
 @pytest.fixture(scope="session")
 def clip(model: Path) -> Bundle:
-    """Return the model, as it answers alone."""
+    """Return the same model, loaded in this process."""
     return load(model)
 
 
-class Here:
-    """A model in threads of this process: what `ModelProcess` is, without the seconds that one takes to start."""
+class InProcessClient:
+    """A `ModelClient` that runs the model in threads of this process, which starts faster than `WorkerClient`."""
 
     is_ready = True
 
     def __init__(self, load: Callable[[], Bundle]) -> None:
         self.load = load
 
-    async def __aenter__(self) -> "Here":
-        self.one, self.some = ThreadPoolExecutor(1), ThreadPoolExecutor(2)
-        self.runner = await self.run(self.one, lambda: ModelRunner(self.load()))
+    async def __aenter__(self) -> "InProcessClient":
+        self.model_executor, self.decode_executor = ThreadPoolExecutor(1), ThreadPoolExecutor(2)
+        self.runner = await self.run(self.model_executor, lambda: ModelRunner(self.load()))
         self.metadata = self.runner.metadata
         return self
 
     async def __aexit__(self, *_error: object) -> None:
-        self.one.shutdown()
-        self.some.shutdown()
+        self.model_executor.shutdown()
+        self.decode_executor.shutdown()
 
-    async def run(self, threads, function, *arguments):
-        return await asyncio.get_running_loop().run_in_executor(threads, function, *arguments)
+    async def run(self, executor, function, *args):
+        return await asyncio.get_running_loop().run_in_executor(executor, function, *args)
 
     async def decode_image(self, data, where):
-        return await self.run(self.some, self.runner.decode_image, data, where)
+        return await self.run(self.decode_executor, self.runner.decode_image, data, where)
 
     async def encode_images(self, images):
-        return await self.run(self.one, self.runner.encode_images, images)
+        return await self.run(self.model_executor, self.runner.encode_images, images)
 
     async def encode_texts(self, texts):
-        return await self.run(self.one, self.runner.encode_texts, texts)
+        return await self.run(self.model_executor, self.runner.encode_texts, texts)
 
     async def build_head(self, labels, templates):
-        return await self.run(self.one, self.runner.build_head, labels, templates)
+        return await self.run(self.model_executor, self.runner.build_head, labels, templates)
 
 
 @contextmanager
-def running(service: Service, **parts) -> Iterator[TestClient]:
-    """Run an app around a service, and wait until it is ready."""
-    with TestClient(create_app(service, **parts), base_url="http://localhost") as client:
+def running(service: Service, **routes) -> Iterator[TestClient]:
+    """Run the app of a service, and wait until it is ready."""
+    with TestClient(create_app(service, **routes), base_url="http://localhost") as client:
         while client.get("/readyz").status_code != 200:
             pass
         yield client
@@ -113,11 +121,11 @@ def running(service: Service, **parts) -> Iterator[TestClient]:
 
 @pytest.fixture(scope="session")
 def serving(model: Path) -> Callable[..., object]:
-    """A function that runs a service of the tiny model with some settings."""
+    """Return a function that runs a service of the tiny model with the given settings."""
 
     def run(**settings):
         config = ServeConfig(**{"model": str(model)} | settings)
-        return running(Service(Here(partial(load, model)), config))
+        return running(Service(InProcessClient(partial(load, model)), config))
 
     return run
 
@@ -131,26 +139,26 @@ def client(serving) -> Iterator[TestClient]:
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder of twelve pictures; the first four are twice as wide, and every second one has a caption."""
-    folder = tmp_path_factory.mktemp("data") / "photos"
-    folder.mkdir()
+    """Return a directory of twelve images; the first four are twice as wide, and every second one has a caption."""
+    path = tmp_path_factory.mktemp("data") / "photos"
+    path.mkdir()
     for number in range(12):
-        (folder / f"{number:03d}.jpg").write_bytes(encoded(number, (80 if number < 4 else 40, 40)))
+        (path / f"{number:03d}.jpg").write_bytes(noise_image(number, (80 if number < 4 else 40, 40)))
         if number % 2:
-            (folder / f"{number:03d}.txt").write_text(f"picture {number} of a horse\n")
-    return folder
+            (path / f"{number:03d}.txt").write_text(f"picture {number} of a horse\n")
+    return path
 
 
 @pytest.fixture(scope="module")
 def store(model: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a store of these pictures."""
+    """Return a store of these images."""
     out = tmp_path_factory.mktemp("stores") / "store"
     embed.run(EmbedConfig(model=str(model), data=str(photos), out=str(out), precision="fp32", workers=1))
     return out
 
 
 @pytest.fixture(scope="module")
-def gallery(serving, store: Path) -> Iterator[TestClient]:
+def store_client(serving, store: Path) -> Iterator[TestClient]:
     """Return a client of a service with the store."""
     with serving(store=str(store)) as ready:
         yield ready

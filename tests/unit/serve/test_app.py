@@ -1,4 +1,4 @@
-"""The routes answer what the model says, and every error has one shape."""
+"""Tests of the routes: responses equal the model's results, and every error has one shape."""
 
 import base64
 from concurrent.futures import ThreadPoolExecutor
@@ -12,104 +12,97 @@ from zebra.errors import ConfigError
 from zebra.pretrained.bundle import Bundle
 from zebra.serve import limits
 
-from .conftest import encoded, sent
+from .conftest import error_message, noise_image, request_image
 
 
-def problem(answer, status):
-    assert answer.status_code == status, answer.text
-    assert list(answer.json()) == ["error"]
-    assert sorted(answer.json()["error"]) == ["message", "type"]
-    return answer.json()["error"]["message"]
+def test_about_describes_the_model_and_the_limits(client, clip):
+    info = client.get("/v1/about").json()
+    assert info["model"]["fingerprint"] == clip.fingerprint
+    assert info["model"]["name"] == "tiny"
+    assert (info["model"]["embed_dim"], info["model"]["image_size"]) == (16, 32)
+    assert info["limits"]["pixels"] == limits.MAX_PIXELS
+    assert (info["store"], info["quiz"], info["map"], info["urls"]) == (None, [], False, False)
 
 
-def test_about_says_what_the_model_is_and_what_may_be_asked(client, clip):
-    about = client.get("/v1/about").json()
-    assert about["model"]["fingerprint"] == clip.fingerprint
-    assert about["model"]["name"] == "tiny"
-    assert (about["model"]["embed_dim"], about["model"]["image_size"]) == (16, 32)
-    assert about["limits"]["pixels"] == limits.MAX_PIXELS
-    assert (about["store"], about["quiz"], about["map"], about["urls"]) == (None, [], False, False)
-
-
-def test_classify_ranks_labels_as_the_model_does_alone(client, clip):
-    pictures = [encoded(number) for number in range(3)]
+def test_classify_ranks_labels_as_the_model_does(client, clip):
+    images = [noise_image(number) for number in range(3)]
     labels = ["horse", "zebra", "cow"]
-    answer = client.post(
+    response = client.post(
         "/v1/classify",
         json={
-            "images": [sent(data) for data in pictures],
+            "images": [request_image(data) for data in images],
             "labels": labels,
             "templates": ["one {}.", "a {}"],
         },
     )
-    alone = clip.classify(pictures, labels, ["one {}.", "a {}"])
-    for said, expected in zip(answer.json()["results"], alone, strict=True):
-        assert [score["label"] for score in said["scores"]] == [prediction.label for prediction in expected]
+    predictions = clip.classify(images, labels, ["one {}.", "a {}"])
+    for result, expected in zip(response.json()["results"], predictions, strict=True):
+        assert [score["label"] for score in result["scores"]] == [prediction.label for prediction in expected]
         np.testing.assert_allclose(
-            [score["score"] for score in said["scores"]], [p.score for p in expected], atol=1e-5
+            [score["score"] for score in result["scores"]], [p.score for p in expected], atol=1e-5
         )
-    assert answer.json()["warnings"] == []
+    assert response.json()["warnings"] == []
 
 
-def test_the_shape_of_hugging_face_gets_the_answer_of_hugging_face(client, clip):
-    data = base64.b64encode(encoded(1)).decode()
+def test_a_request_in_hugging_faces_format_gets_a_response_in_that_format(client, clip):
+    data = base64.b64encode(noise_image(1)).decode()
     parameters = {"candidate_labels": ["horse", "zebra"], "hypothesis_template": "This is {}."}
     one = client.post("/v1/classify", json={"inputs": data, "parameters": parameters}).json()
-    expected = clip.classify([encoded(1)], ["horse", "zebra"], ["This is {}."])[0]
+    expected = clip.classify([noise_image(1)], ["horse", "zebra"], ["This is {}."])[0]
     assert [score["label"] for score in one] == [prediction.label for prediction in expected]
     assert one[0]["score"] == pytest.approx(expected[0].score, abs=1e-5)
     assert client.post("/v1/classify", json={"inputs": [data], "parameters": parameters}).json() == [one]
 
 
-def test_embed_gives_the_vectors_of_texts_and_pictures(client, clip):
+def test_embed_returns_the_vectors_of_texts_and_images(client, clip):
     texts = ["a horse", "a zebra"]
-    answer = client.post("/v1/embed", json={"texts": texts}).json()
-    np.testing.assert_allclose(answer["vectors"], clip.encode_texts(texts), atol=1e-6)
-    assert answer["fingerprint"] == clip.fingerprint
-    answer = client.post("/v1/embed", json={"images": [sent(encoded(3))]}).json()
-    np.testing.assert_allclose(answer["vectors"], clip.encode_images([encoded(3)]), atol=1e-6)
+    response = client.post("/v1/embed", json={"texts": texts}).json()
+    np.testing.assert_allclose(response["vectors"], clip.encode_texts(texts), atol=1e-6)
+    assert response["fingerprint"] == clip.fingerprint
+    response = client.post("/v1/embed", json={"images": [request_image(noise_image(3))]}).json()
+    np.testing.assert_allclose(response["vectors"], clip.encode_images([noise_image(3)]), atol=1e-6)
 
 
-def test_a_text_longer_than_the_context_is_answered_with_a_warning(client):
-    answer = client.post("/v1/embed", json={"texts": ["short", "a horse " * 40]}).json()
-    assert len(answer["vectors"]) == 2
-    assert len(answer["warnings"]) == 1
-    assert "16 tokens" in answer["warnings"][0]
-    asked = {"images": [sent(encoded(1))], "labels": ["horse " * 40, "cow"]}
+def test_a_text_longer_than_the_context_gets_a_warning(client):
+    response = client.post("/v1/embed", json={"texts": ["short", "a horse " * 40]}).json()
+    assert len(response["vectors"]) == 2
+    assert len(response["warnings"]) == 1
+    assert "16 tokens" in response["warnings"][0]
+    request = {"images": [request_image(noise_image(1))], "labels": ["horse " * 40, "cow"]}
     assert (
-        "1 of 2 prompts were cut to 16 tokens" in client.post("/v1/classify", json=asked).json()["warnings"]
+        "1 of 2 prompts were cut to 16 tokens" in client.post("/v1/classify", json=request).json()["warnings"]
     )
 
 
-def test_the_shape_of_openai_gets_the_answer_of_openai(client, clip):
-    answer = client.post("/v1/embeddings", json={"input": "a horse", "model": "any", "user": "x"}).json()
-    assert (answer["object"], answer["model"]) == ("list", "tiny")
-    assert answer["usage"]["prompt_tokens"] == answer["usage"]["total_tokens"] > 2
-    [one] = answer["data"]
+def test_a_request_in_openais_format_gets_a_response_in_that_format(client, clip):
+    response = client.post("/v1/embeddings", json={"input": "a horse", "model": "any", "user": "x"}).json()
+    assert (response["object"], response["model"]) == ("list", "tiny")
+    assert response["usage"]["prompt_tokens"] == response["usage"]["total_tokens"] > 2
+    [one] = response["data"]
     assert (one["object"], one["index"]) == ("embedding", 0)
     packed = client.post("/v1/embeddings", json={"input": ["a horse"], "encoding_format": "base64"}).json()
     numbers = np.frombuffer(base64.b64decode(packed["data"][0]["embedding"]), "<f4")
     np.testing.assert_allclose(numbers, one["embedding"])
     np.testing.assert_allclose(numbers, clip.encode_texts(["a horse"])[0], atol=1e-6)
-    assert "16 dimensions" in problem(
+    assert "16 dimensions" in error_message(
         client.post("/v1/embeddings", json={"input": "a", "dimensions": 8}), 400
     )
 
 
-def test_a_picture_that_was_seen_passes_the_tower_once(client):
-    def passes():
+def test_an_image_is_encoded_once(client):
+    def num_batches():
         lines = client.get("/metrics").text.splitlines()
         [line] = [line for line in lines if line.startswith('zebra_batch_items_count{queue="images"}')]
         return float(line.split()[-1])
 
-    before = passes()
+    before = num_batches()
     for labels in (["horse", "cow"], ["red", "blue"]):
-        client.post("/v1/classify", json={"images": [sent(encoded(77))], "labels": labels})
-    assert passes() == before + 1
+        client.post("/v1/classify", json={"images": [request_image(noise_image(77))], "labels": labels})
+    assert num_batches() == before + 1
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [
         ({"images": [{}], "labels": ["a"]}, "one of data, id and url"),
         ({"images": [{"data": "QQ==", "id": "x"}], "labels": ["a"]}, "one of data, id and url"),
@@ -121,54 +114,59 @@ def test_a_picture_that_was_seen_passes_the_tower_once(client):
         ({"images": [{"data": 5}], "labels": ["a"]}, "data"),
     ],
 )
-def test_a_request_beyond_the_schema_is_refused_with_the_field(client, body, said):
-    assert said in problem(client.post("/v1/classify", json=body), 422)
+def test_an_invalid_request_is_rejected_with_the_field(client, body, message):
+    assert message in error_message(client.post("/v1/classify", json=body), 422)
 
 
 def test_labels_times_templates_are_capped(client):
     many = {"labels": [f"l{n}" for n in range(900)], "templates": [f"{n} {{}}" for n in range(50)]}
-    assert "45,000 prompts" in problem(
-        client.post("/v1/classify", json={"images": [sent(encoded(1))], **many}), 422
+    assert "45,000 prompts" in error_message(
+        client.post("/v1/classify", json={"images": [request_image(noise_image(1))], **many}), 422
     )
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [
         ({"images": [{"data": "not base64!"}], "labels": ["a"]}, "image 0: data is not base64"),
-        ({"images": [sent(encoded(1)), sent(b"GIF89a")], "labels": ["a"]}, "image 1: damaged image"),
-        ({"images": [sent(encoded(1))], "labels": ["a", "a"]}, "labels named twice: a"),
-        ({"images": [sent(encoded(1))], "labels": [" "]}, "an empty label"),
-        ({"images": [sent(encoded(1))], "labels": ["a"], "templates": ["no place"]}, "no place"),
+        (
+            {"images": [request_image(noise_image(1)), request_image(b"GIF89a")], "labels": ["a"]},
+            "image 1: damaged image",
+        ),
+        ({"images": [request_image(noise_image(1))], "labels": ["a", "a"]}, "labels named twice: a"),
+        ({"images": [request_image(noise_image(1))], "labels": [" "]}, "an empty label"),
+        ({"images": [request_image(noise_image(1))], "labels": ["a"], "templates": ["no place"]}, "no place"),
         ({"images": [{"url": "https://example.org/a.jpg"}], "labels": ["a"]}, "cannot fetch"),
     ],
 )
-def test_a_request_that_cannot_be_done_says_why(client, body, said):
-    assert said in problem(client.post("/v1/classify", json=body), 400)
+def test_a_request_that_cannot_be_answered_is_explained(client, body, message):
+    assert message in error_message(client.post("/v1/classify", json=body), 400)
 
 
 def test_errors_of_the_framework_have_the_same_shape(client):
-    problem(client.get("/v1/nothing"), 404)
-    problem(client.get("/v1/classify"), 405)
-    problem(client.post("/v1/classify", content=b"{", headers={"Content-Type": "application/json"}), 422)
-    problem(
+    error_message(client.get("/v1/nothing"), 404)
+    error_message(client.get("/v1/classify"), 405)
+    error_message(
+        client.post("/v1/classify", content=b"{", headers={"Content-Type": "application/json"}), 422
+    )
+    error_message(
         client.post("/v1/embed", content=b'{"texts": ["a"]}', headers={"Content-Type": "text/plain"}), 422
     )
-    problem(client.get("/page/nothing.js"), 404)
+    error_message(client.get("/page/nothing.js"), 404)
 
 
-def test_without_a_store_search_says_how_to_make_one(client):
-    assert "zebra embed" in problem(client.post("/v1/search", json={"text": "a zebra"}), 404)
-    assert "zebra embed" in problem(client.get("/v1/images/abc"), 404)
-    asked = {"images": [{"id": "abc"}], "labels": ["a"]}
-    assert "zebra embed" in problem(client.post("/v1/classify", json=asked), 404)
+def test_without_a_store_search_explains_how_to_create_one(client):
+    assert "zebra embed" in error_message(client.post("/v1/search", json={"text": "a zebra"}), 404)
+    assert "zebra embed" in error_message(client.get("/v1/images/abc"), 404)
+    request = {"images": [{"id": "abc"}], "labels": ["a"]}
+    assert "zebra embed" in error_message(client.post("/v1/classify", json=request), 404)
 
 
-def test_an_error_inside_the_model_is_told_to_the_log_alone(serving, monkeypatch, caplog):
+def test_an_exception_inside_the_model_appears_only_in_the_log(serving, monkeypatch, caplog):
     with serving() as client:
         with monkeypatch.context() as patch:
             patch.setattr("zebra.pretrained.bundle.Bundle.encode_texts", lambda *_: 1 / 0)
-            message = problem(client.post("/v1/embed", json={"texts": ["a"]}), 500)
+            message = error_message(client.post("/v1/embed", json={"texts": ["a"]}), 500)
         assert "division" not in message
         assert "ZeroDivisionError" in caplog.text
         assert client.post("/v1/embed", json={"texts": ["a"]}).status_code == 200
@@ -185,15 +183,15 @@ def test_a_text_that_breaks_the_model_fails_alone(serving, monkeypatch):
     monkeypatch.setattr(Bundle, "encode_texts", fragile)
     with serving(batching=BatchingConfig(max_delay_seconds=0.05)) as client:
 
-        def ask(text):
+        def embed(text):
             return client.post("/v1/embed", json={"texts": [text]}).status_code
 
         with ThreadPoolExecutor(8) as pool:
-            statuses = list(pool.map(ask, ["good", "bad", "fine", "well"]))
+            statuses = list(pool.map(embed, ["good", "bad", "fine", "well"]))
     assert statuses == [200, 500, 200, 200]
 
 
-def test_metrics_count_requests_by_route_and_never_by_what_was_typed(client):
+def test_metrics_count_requests_by_route_and_never_by_path(client):
     client.get("/v1/about")
     client.get("/v1/a-secret-somebody-typed")
     text = client.get("/metrics").text
@@ -213,7 +211,7 @@ def test_the_reference_needs_nothing_from_outside(client):
         assert client.get(path).status_code == 200
 
 
-def test_settings_that_make_no_sense_are_refused():
+def test_invalid_settings_are_rejected():
     for settings in ({"port": 70_000}, {"api_key": " "}, {"allow_url_hosts": ("https://a.org",)}):
         with pytest.raises(ConfigError):
             ServeConfig(**settings)
@@ -223,12 +221,14 @@ def test_settings_that_make_no_sense_are_refused():
         BatchingConfig(max_delay_seconds=1.0, timeout_seconds=0.5)
 
 
-def test_a_large_head_is_the_same_in_pieces(client, clip):
+def test_a_large_head_is_the_same_in_chunks(client, clip):
     labels = [f"animal {number}" for number in range(150)]
     templates = ["a {}.", "the {}.", "one {}."]
-    asked = {"images": [sent(encoded(5))], "labels": labels, "templates": templates}
-    said = client.post("/v1/classify", json=asked).json()["results"][0]["scores"]
-    expected = clip.classify([encoded(5)], labels, templates)[0]
+    request = {"images": [request_image(noise_image(5))], "labels": labels, "templates": templates}
+    scores = client.post("/v1/classify", json=request).json()["results"][0]["scores"]
+    expected = clip.classify([noise_image(5)], labels, templates)[0]
     assert torch.allclose(
-        torch.tensor([score["score"] for score in said]), torch.tensor([p.score for p in expected]), atol=1e-5
+        torch.tensor([score["score"] for score in scores]),
+        torch.tensor([p.score for p in expected]),
+        atol=1e-5,
     )

@@ -1,4 +1,4 @@
-"""The model behind its queues answers as it does alone."""
+"""Tests of batched encoding: results equal those of the model without batching."""
 
 import asyncio
 import random
@@ -11,15 +11,15 @@ from zebra.errors import BadSample
 from zebra.serve.encoder import BatchedEncoder
 from zebra.serve.metrics import Metrics
 
-from .conftest import Here, encoded
+from .conftest import InProcessClient, noise_image
 
 
-def encoding(clip, scenario, **settings):
+def run_with_encoder(clip, scenario, **settings):
     """Run a scenario with an encoder."""
 
     async def run():
         async with (
-            Here(lambda: clip) as model,
+            InProcessClient(lambda: clip) as model,
             BatchedEncoder(model, BatchingConfig(**settings), Metrics()) as encoder,
         ):
             return await scenario(encoder)
@@ -27,68 +27,68 @@ def encoding(clip, scenario, **settings):
     return asyncio.run(run())
 
 
-def test_v3_ten_thousand_texts_at_once_get_the_vector_each_has_alone(clip):
-    """Cosine of 1 − 1e-6 or more to the answer without company; a tenth of the clients leave."""
-    draw = random.Random(0)
+def test_v3_ten_thousand_concurrent_texts_get_the_vector_that_each_gets_alone(clip):
+    """Cosine of 1 − 1e-6 or more to the vector without other requests; a tenth of the clients disconnect."""
+    rng = random.Random(0)
     texts = [f"horse {number} {'is here ' * (number % 2)}" for number in range(10_000)]
 
-    async def ask(encoder, text):
-        await asyncio.sleep(draw.random())
-        [found] = await encoder.encode_texts([text])
-        return found.vector_E
+    async def encode(encoder, text):
+        await asyncio.sleep(rng.random())
+        [embedding] = await encoder.encode_texts([text])
+        return embedding.vector_E
 
     async def scenario(encoder):
-        tasks = [asyncio.create_task(ask(encoder, text)) for text in texts]
+        tasks = [asyncio.create_task(encode(encoder, text)) for text in texts]
         await asyncio.sleep(0.5)
-        for task in draw.sample(tasks, 1000):
+        for task in rng.sample(tasks, 1000):
             task.cancel()
         return await asyncio.gather(*tasks, return_exceptions=True)
 
-    found = encoding(clip, scenario, max_queue_size=10_000)
-    answered = [number for number, vector in enumerate(found) if isinstance(vector, torch.Tensor)]
+    results = run_with_encoder(clip, scenario, max_queue_size=10_000)
+    answered = [index for index, vector in enumerate(results) if isinstance(vector, torch.Tensor)]
     assert len(answered) >= 9000
-    vectors = torch.stack([found[number] for number in answered])
-    together = clip.encode_texts([texts[number] for number in answered])
-    assert float((vectors * together).sum(1).min()) >= 1 - 1e-6
-    for number in draw.sample(answered, 500):
-        assert float(found[number] @ clip.encode_texts([texts[number]])[0]) >= 1 - 1e-6
-    nearest = (vectors[:500] @ together.T).argmax(1)
-    assert torch.allclose(together[nearest], together[:500], atol=1e-6)  # and is nobody else's
+    vectors = torch.stack([results[index] for index in answered])
+    expected = clip.encode_texts([texts[index] for index in answered])
+    assert float((vectors * expected).sum(1).min()) >= 1 - 1e-6
+    for index in rng.sample(answered, 500):
+        assert float(results[index] @ clip.encode_texts([texts[index]])[0]) >= 1 - 1e-6
+    nearest = (vectors[:500] @ expected.T).argmax(1)
+    assert torch.allclose(expected[nearest], expected[:500], atol=1e-6)  # no vector belongs to another text
 
 
-def test_v3_pictures_at_once_get_the_vector_each_has_alone(clip):
-    pictures = [encoded(number, (40 + number % 7, 40)) for number in range(100)]
+def test_v3_concurrent_images_get_the_vector_that_each_gets_alone(clip):
+    images = [noise_image(number, (40 + number % 7, 40)) for number in range(100)]
 
     async def scenario(encoder):
-        return await asyncio.gather(*(encoder.encode_image(data, "one") for data in pictures))
+        return await asyncio.gather(*(encoder.encode_image(data, "one") for data in images))
 
-    found = torch.stack(encoding(clip, scenario))
-    alone = torch.cat([clip.encode_images([data]) for data in pictures])
-    assert float((found * alone).sum(1).min()) >= 1 - 1e-6
+    vectors = torch.stack(run_with_encoder(clip, scenario))
+    expected = torch.cat([clip.encode_images([data]) for data in images])
+    assert float((vectors * expected).sum(1).min()) >= 1 - 1e-6
 
 
-def test_a_bad_picture_is_named_and_costs_nobody_else_anything(clip):
+def test_a_bad_image_is_named_and_does_not_affect_others(clip):
     async def scenario(encoder):
         calls = [
-            encoder.encode_image(encoded(1), "one"),
+            encoder.encode_image(noise_image(1), "one"),
             encoder.encode_image(b"\xff\xd8\xff nothing", "two"),
         ]
         return await asyncio.gather(*calls, return_exceptions=True)
 
-    good, bad = encoding(clip, scenario)
+    good, bad = run_with_encoder(clip, scenario)
     assert isinstance(good, torch.Tensor)
     assert isinstance(bad, BadSample)
     assert str(bad).startswith("two: ")
 
 
-@pytest.mark.parametrize("size", [1, 7])
-def test_heads_are_those_of_the_model(clip, size):
+@pytest.mark.parametrize("batch_size", [1, 7])
+def test_heads_equal_those_of_the_model_and_are_cached(clip, batch_size):
     labels = [f"animal {number}" for number in range(300)]
 
     async def scenario(encoder):
         return [await encoder.build_head(labels, ["a {}.", "one {}."]) for _ in range(2)]
 
-    first, again = encoding(clip, scenario, max_batch_size=size)
-    assert again is first
+    first, second = run_with_encoder(clip, scenario, max_batch_size=batch_size)
+    assert second is first
     assert torch.allclose(first.vectors_CE, clip.class_vectors(labels, ["a {}.", "one {}."]), atol=1e-6)
     assert first.num_truncated == 0

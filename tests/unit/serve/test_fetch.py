@@ -1,4 +1,4 @@
-"""Addresses lead to listed hosts at public addresses, or nowhere."""
+"""Tests of fetching URLs: only listed hosts at public addresses are contacted."""
 
 import asyncio
 import shutil
@@ -11,41 +11,41 @@ import pytest
 from zebra.serve.errors import HTTPError
 from zebra.serve.fetch import FETCH_ERROR, fetch_url, is_public
 
-HOSTS = frozenset({"pictures.test:8443", "pictures.test"})
+HOSTS = frozenset({"images.test:8443", "images.test"})
 
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
-    """A certificate of pictures.test that signs itself."""
+    """Return a directory with a self-signed certificate of images.test."""
     if shutil.which("openssl") is None:
-        pytest.skip("no openssl to make a certificate with")
-    folder = tmp_path_factory.mktemp("certificate")
-    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=pictures.test"
+        pytest.skip("openssl is not installed")
+    path = tmp_path_factory.mktemp("certificate")
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=images.test"
     subprocess.run(
         [
             *command.split(),
             "-addext",
-            "subjectAltName=DNS:pictures.test",
+            "subjectAltName=DNS:images.test",
             "-keyout",
             "key.pem",
             "-out",
             "c.pem",
         ],
-        cwd=folder,
+        cwd=path,
         check=True,
         capture_output=True,
     )
-    return folder
+    return path
 
 
 @asynccontextmanager
-async def host(certificate, answer):
-    """Serve one answer over TLS; yields the port and the requests it was asked."""
-    asked = []
+async def serving(certificate, response):
+    """Send one response over TLS; yield the port and the list of requests."""
+    requests = []
 
     async def serve(reader, writer):
-        asked.append(await reader.readuntil(b"\r\n\r\n"))
-        writer.write(answer)
+        requests.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(response)
         await writer.drain()
         writer.close()
 
@@ -54,43 +54,49 @@ async def host(certificate, answer):
     server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
     async with server:
         try:
-            yield server.sockets[0].getsockname()[1], asked
+            yield server.sockets[0].getsockname()[1], requests
         finally:
-            await asyncio.sleep(0.05)  # connections that were broken off are closed by then
+            await asyncio.sleep(0.05)  # until aborted connections are closed
 
 
-def get(certificate, answer, name="pictures.test", most=1000, **options):
-    """Fetch from a host of our own, as if its address were a public one."""
+def get(certificate, response, name="images.test", max_bytes=1000, **options):
+    """Fetch from a local host as if its address were public."""
 
-    async def here(_host, _port):
+    async def resolve(_host, _port):
         return ["127.0.0.1"]
 
     async def scenario():
-        async with host(certificate, answer) as (port, asked):
+        async with serving(certificate, response) as (port, requests):
             context = ssl.create_default_context(cafile=str(certificate / "c.pem"))
-            known = {"resolve": here, "is_allowed": lambda _address: True, "ssl_context": context} | options
+            settings = {
+                "resolve": resolve,
+                "is_allowed": lambda _address: True,
+                "ssl_context": context,
+            } | options
             url = f"https://{name}:{port}/a.jpg?size=1"
-            return await fetch_url(url, frozenset({f"{name}:{port}"}), max_bytes=most, **known), asked
+            return await fetch_url(
+                url, frozenset({f"{name}:{port}"}), max_bytes=max_bytes, **settings
+            ), requests
 
     return asyncio.run(scenario())
 
 
-def test_a_listed_host_is_asked_by_name_at_the_address_that_was_resolved(certificate):
-    data, [asked] = get(certificate, b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nbytes")
+def test_a_listed_host_is_contacted_by_name_at_the_resolved_address(certificate):
+    data, [request] = get(certificate, b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nbytes")
     assert data == b"bytes"
-    assert asked.startswith(b"GET /a.jpg?size=1 HTTP/1.1\r\n")
-    assert b"host: pictures.test:" in asked.lower()
+    assert request.startswith(b"GET /a.jpg?size=1 HTTP/1.1\r\n")
+    assert b"host: images.test:" in request.lower()
 
 
-def test_chunked_answers_are_put_together(certificate):
+def test_chunked_responses_are_joined(certificate):
     body = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
     assert get(certificate, body)[0] == b"abcde"
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
-        b"HTTP/1.1 302 Found\r\nLocation: https://pictures.test/b.jpg\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 302 Found\r\nLocation: https://images.test/b.jpg\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 2000\r\n\r\n" + b"x" * 2000,
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -103,20 +109,20 @@ def test_chunked_answers_are_put_together(certificate):
         b"what is this",
         b"HTTP/1.1 200 OK\r\nX: " + b"y" * 200_000,
     ],
-    ids=["redirect", "missing", "too large", "too large in pieces", "cut short", "not HTTP", "endless head"],
+    ids=["redirect", "missing", "too large", "too large in chunks", "truncated", "not HTTP", "endless head"],
 )
-def test_other_answers_are_refused_alike(certificate, answer):
-    with pytest.raises(HTTPError, match=FETCH_ERROR[:20]) as refused:
-        get(certificate, answer)
-    assert (refused.value.status_code, str(refused.value)) == (400, FETCH_ERROR)
+def test_other_responses_get_the_same_error(certificate, response):
+    with pytest.raises(HTTPError, match=FETCH_ERROR[:20]) as error:
+        get(certificate, response)
+    assert (error.value.status_code, str(error.value)) == (400, FETCH_ERROR)
 
 
-def test_a_certificate_of_another_name_is_refused(certificate):
+def test_a_certificate_of_another_name_is_rejected(certificate):
     with pytest.raises(HTTPError, match=FETCH_ERROR[:20]):
         get(certificate, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", name="other.test")
 
 
-def test_a_host_that_takes_its_time_is_given_up(certificate):
+def test_a_slow_host_times_out(certificate):
     with pytest.raises(HTTPError, match=FETCH_ERROR[:20]):
         get(certificate, b"HTTP/1.1 200 OK\r\n", timeout_seconds=0.0)
 
@@ -124,27 +130,27 @@ def test_a_host_that_takes_its_time_is_given_up(certificate):
 @pytest.mark.parametrize(
     "url",
     [
-        "http://pictures.test/a.jpg",
+        "http://images.test/a.jpg",
         "file:///etc/passwd",
-        "ftp://pictures.test/a",
+        "ftp://images.test/a",
         "https://other.test/a.jpg",
-        "https://pictures.test.other.test/a.jpg",
-        "https://pictures.test:9/a.jpg",
-        "https://user@pictures.test/a.jpg",
-        "https://other.test\\@pictures.test/a.jpg",
-        "https://pictures.test\\.other.test/a.jpg",
-        "https://other.test#@pictures.test/",
-        "https://other.test?@pictures.test/",
-        "https://pictures.test/a b.jpg",
-        "https://pictures.test/a\r\nHost: other.test",
-        "https://pictures.test/\x00",
-        "https://pictures。test/a.jpg",
+        "https://images.test.other.test/a.jpg",
+        "https://images.test:9/a.jpg",
+        "https://user@images.test/a.jpg",
+        "https://other.test\\@images.test/a.jpg",
+        "https://images.test\\.other.test/a.jpg",
+        "https://other.test#@images.test/",
+        "https://other.test?@images.test/",
+        "https://images.test/a b.jpg",
+        "https://images.test/a\r\nHost: other.test",
+        "https://images.test/\x00",
+        "https://images。test/a.jpg",
         "https://[::1]/",
-        "//pictures.test/a.jpg",
+        "//images.test/a.jpg",
         "",
     ],
 )
-def test_addresses_of_another_form_or_host_are_not_even_resolved(url):
+def test_urls_of_another_form_or_host_are_not_resolved(url):
     async def resolve(host, port):
         raise AssertionError(host, port)
 
@@ -152,12 +158,12 @@ def test_addresses_of_another_form_or_host_are_not_even_resolved(url):
         asyncio.run(fetch_url(url, HOSTS, max_bytes=1000, resolve=resolve))
 
 
-def test_a_name_with_one_private_address_among_its_addresses_is_refused():
+def test_a_host_with_one_private_address_is_rejected():
     async def resolve(_host, _port):
         return ["93.184.215.14", "10.0.0.1"]
 
     with pytest.raises(HTTPError, match=FETCH_ERROR[:20]):
-        asyncio.run(fetch_url("https://pictures.test/a.jpg", HOSTS, max_bytes=1000, resolve=resolve))
+        asyncio.run(fetch_url("https://images.test/a.jpg", HOSTS, max_bytes=1000, resolve=resolve))
 
 
 @pytest.mark.parametrize(
@@ -178,12 +184,12 @@ def test_a_name_with_one_private_address_among_its_addresses_is_refused():
         ),
     ],
 )
-def test_no_private_address_passes_for_a_public_one(address):
+def test_private_addresses_are_not_public(address):
     assert not is_public(address)
 
 
 @pytest.mark.parametrize(
     "address", ["93.184.215.14", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"]
 )
-def test_public_addresses_are_known(address):
+def test_public_addresses_are_public(address):
     assert is_public(address)

@@ -1,4 +1,4 @@
-"""Whatever the OpenAPI allows, and much that it does not, gets an answer that it describes; never a 500."""
+"""Fuzz tests: valid and invalid requests get responses that the OpenAPI document describes, never a 500."""
 
 import threading
 import urllib.request
@@ -19,9 +19,9 @@ from zebra.serve.run import create_listening_socket
 from zebra.serve.server import Server
 from zebra.serve.service import Service
 
-from .conftest import Here
+from .conftest import InProcessClient
 
-PROMISES = [
+CHECK_NAMES = [
     "not_a_server_error",
     "status_code_conformance",
     "content_type_conformance",
@@ -30,27 +30,27 @@ PROMISES = [
 
 
 @pytest.fixture(scope="module")
-def address(model, store):
-    """The address of a service with the store that listens in this process."""
-    service = Service(Here(partial(load, model)), ServeConfig(model=str(model), store=str(store)))
+def url(model, store):
+    """Return the URL of a server with the store, in a thread of this process."""
+    service = Service(InProcessClient(partial(load, model)), ServeConfig(model=str(model), store=str(store)))
     server = Server(create_app(service), service.drain, service.concurrency_limit)
-    with create_listening_socket("127.0.0.1", 0) as door:
-        thread = threading.Thread(target=server.run, args=([door],))
+    with create_listening_socket("127.0.0.1", 0) as listener:
+        thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
-        address = f"http://127.0.0.1:{door.getsockname()[1]}"
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         while not service.is_ready:
-            urllib.request.urlopen(f"{address}/healthz").close()
-        yield address
+            urllib.request.urlopen(f"{url}/healthz").close()
+        yield url
         server.should_exit = True
         thread.join(30)
 
 
-def fuzz(address, examples):
+def fuzz(url, examples):
     load_all_checks()
-    checks = CHECKS.get_by_names(PROMISES)
-    schema = schemathesis.openapi.from_url(f"{address}/openapi.json")
-    for found in schema.get_all_operations():
-        operation = found.ok()
+    checks = CHECKS.get_by_names(CHECK_NAMES)
+    schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
+    for result in schema.get_all_operations():
+        operation = result.ok()
         for mode in GenerationMode:
 
             @settings(
@@ -61,17 +61,17 @@ def fuzz(address, examples):
                 suppress_health_check=list(HealthCheck),
             )
             @given(case=operation.as_strategy(generation_mode=mode))
-            def ask(case):
+            def send(case):
                 case.call_and_validate(checks=checks)
 
-            with suppress(Unsatisfiable):  # nothing can be wrong about a route that takes nothing
-                ask()
+            with suppress(Unsatisfiable):  # a route without parameters has no invalid requests
+                send()
 
 
-def test_a_few_requests_of_each_route_are_answered_as_described(address):
-    fuzz(address, examples=5)
+def test_a_few_requests_of_each_route_are_answered_as_described(url):
+    fuzz(url, examples=5)
 
 
 @pytest.mark.slow
-def test_many_requests_of_each_route_are_answered_as_described(address):
-    fuzz(address, examples=300)
+def test_many_requests_of_each_route_are_answered_as_described(url):
+    fuzz(url, examples=300)

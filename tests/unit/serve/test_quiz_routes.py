@@ -1,4 +1,4 @@
-"""People against the model over HTTP: the same questions, the same table as in the terminal."""
+"""Tests of the quiz over HTTP: the same questions and the same scores as on the command line."""
 
 import csv
 import io
@@ -23,31 +23,31 @@ from zebra.serve.quiz_routes import quiz_router
 from zebra.workflows import human
 
 CLASSES = ("red", "dark red", "blue")
-COLOURS = ((220, 30, 30), (120, 10, 10), (30, 60, 220))
+COLORS = ((220, 30, 30), (120, 10, 10), (30, 60, 220))
 
 
-def png(colour, number):
+def png(color, number):
     buffer = io.BytesIO()
-    image = Image.new("RGB", (24, 16), colour)
-    image.putpixel((number % 24, 0), (number, 0, 0))  # no two are equal
+    image = Image.new("RGB", (24, 16), color)
+    image.putpixel((number % 24, 0), (number, 0, 0))  # makes every image different
     image.save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def write(folder, each=4, split="test"):
-    samples = [(png(COLOURS[number % 3], number), "png", number % 3) for number in range(3 * each)]
-    write_classification(folder, samples, CLASSES, ["a photo of {c}."], split)
-    return folder
+def write_dataset(path, num_per_class=4, split="test"):
+    samples = [(png(COLORS[number % 3], number), "png", number % 3) for number in range(3 * num_per_class)]
+    write_classification(path, samples, CLASSES, ["a photo of {c}."], split)
+    return path
 
 
-class Colourist:
-    """A model that knows red from blue, and takes dark red for red."""
+class ColorModel:
+    """A model that tells red from blue, and classifies dark red as red."""
 
     fingerprint = ""
 
     def encode_images(self, images, *, projected=True):
-        first = [Image.open(io.BytesIO(data)).convert("RGB").getpixel((5, 9)) for data in images]
-        return torch.tensor([[1.0, 0, 0] if r > b else [0, 0, 1.0] for r, _, b in first])
+        pixels = [Image.open(io.BytesIO(data)).convert("RGB").getpixel((5, 9)) for data in images]
+        return torch.tensor([[1.0, 0, 0] if r > b else [0, 0, 1.0] for r, _, b in pixels])
 
     def class_vectors(self, labels, templates):
         return torch.eye(3)
@@ -55,110 +55,110 @@ class Colourist:
 
 @pytest.fixture
 def dataset(tmp_path):
-    return write(tmp_path / "colours")
+    return write_dataset(tmp_path / "colors")
 
 
-def serve(*folders, model=Colourist):
+def create_client(*paths, get_model=ColorModel):
     app = FastAPI()
     errors.add_exception_handlers(app)
-    app.include_router(quiz_router(folders, model))
+    app.include_router(quiz_router(paths, get_model))
     return TestClient(app, raise_server_exceptions=False)
 
 
 @pytest.fixture
 def client(dataset):
-    return serve(dataset)
+    return create_client(dataset)
 
 
 def start(client, person="ann", shots=0):
-    return client.post("/v1/quiz/colours/start", json={"person": person, "shots": shots}).json()
+    return client.post("/v1/quiz/colors/start", json={"person": person, "shots": shots}).json()
 
 
 def score(client, *answers, person="ann", shots=0):
-    said = [{"image": image, "answer": answer, "shots": shots} for image, answer in answers]
-    return client.post("/v1/quiz/colours/score", json={"person": person, "answers": said})
+    items = [{"image": image, "answer": answer, "shots": shots} for image, answer in answers]
+    return client.post("/v1/quiz/colors/score", json={"person": person, "answers": items})
 
 
-def truth(dataset):
-    asked = QuizDataset(dataset)
-    return {image: asked.classnames[label] for image, label in asked.labels.items()}
+def correct_answers(path):
+    dataset = QuizDataset(path)
+    return {image: dataset.classnames[label] for image, label in dataset.labels.items()}
 
 
-def test_a_set_says_what_it_holds(client):
-    assert client.get("/v1/quiz/colours").json() == {
-        "name": "colours", "classes": list(CLASSES), "num_images": 12, "max_shots": 2,
+def test_a_dataset_is_described(client):
+    assert client.get("/v1/quiz/colors").json() == {
+        "name": "colors", "classes": list(CLASSES), "num_images": 12, "max_shots": 2,
     }  # fmt: skip
 
 
-def test_everyone_is_asked_what_the_terminal_asks_in_the_same_order(client, dataset, tmp_path):
+def test_the_questions_and_their_order_are_those_of_the_command_line(client, dataset, tmp_path):
     for person, shots in (("ann", 0), ("bob", 0), ("ann", 2)):
         quiz = human.run(
             HumanConfig(dataset=str(dataset), out=str(tmp_path / "a.csv"), person=person, shots=shots)
         )
-        asked = [quiz.read_question(position).id for position in quiz.questions]
-        assert start(client, person, shots)["questions"] == asked
+        questions = [quiz.read_question(position).id for position in quiz.questions]
+        assert start(client, person, shots)["questions"] == questions
     assert start(client, "ann")["questions"] != start(client, "bob")["questions"]
 
 
-def test_examples_are_shown_by_class_and_not_asked(client, dataset):
-    begun = start(client, shots=2)
-    assert [(each["label"], len(each["images"])) for each in begun["examples"]] == [
+def test_examples_are_listed_by_class_and_are_not_questions(client, dataset):
+    quiz = start(client, shots=2)
+    assert [(each["label"], len(each["images"])) for each in quiz["examples"]] == [
         (name, 2) for name in CLASSES
     ]
-    shown = {client.get(address).content for each in begun["examples"] for address in each["images"]}
-    asked = {client.get(f"/v1/quiz/colours/images/{name}").content for name in begun["questions"]}
-    assert (len(shown), len(asked), shown & asked) == (6, 6, set())
+    examples = {client.get(url).content for each in quiz["examples"] for url in each["images"]}
+    questions = {client.get(f"/v1/quiz/colors/images/{name}").content for name in quiz["questions"]}
+    assert (len(examples), len(questions), examples & questions) == (6, 6, set())
     assert start(client)["examples"] == []
 
 
-def test_examples_of_a_split_of_their_own_leave_all_to_be_asked(dataset):
-    write(dataset, each=9, split="train")
-    client = serve(dataset)
-    begun = start(client, shots=1)
-    assert len(begun["questions"]) == 12
-    train = {png(COLOURS[number % 3], number) for number in range(27)}
-    assert {client.get(each["images"][0]).content for each in begun["examples"]} <= train
+def test_examples_from_a_train_split_leave_all_test_images_as_questions(dataset):
+    write_dataset(dataset, num_per_class=9, split="train")
+    client = create_client(dataset)
+    quiz = start(client, shots=1)
+    assert len(quiz["questions"]) == 12
+    train = {png(COLORS[number % 3], number) for number in range(27)}
+    assert {client.get(each["images"][0]).content for each in quiz["examples"]} <= train
 
 
-def test_a_picture_comes_as_it_is_and_only_by_its_id(client, dataset):
+def test_an_image_is_served_unchanged_and_only_by_its_id(client, dataset):
     name = start(client)["questions"][0]
-    answer = client.get(f"/v1/quiz/colours/images/{name.replace('/', '%2F')}")
-    assert (answer.headers["content-type"], answer.content[:4]) == ("image/png", b"\x89PNG")
+    response = client.get(f"/v1/quiz/colors/images/{name.replace('/', '%2F')}")
+    assert (response.headers["content-type"], response.content[:4]) == ("image/png", b"\x89PNG")
     for other in ("elsewhere", "../classnames.txt", "..%2F..%2Fclassnames.txt", "%2Fetc%2Fpasswd", "0.tar"):
-        assert client.get(f"/v1/quiz/colours/images/{other}").status_code == 404
+        assert client.get(f"/v1/quiz/colors/images/{other}").status_code == 404
 
 
-def test_a_persons_score_stands_beside_the_models(client, dataset):
-    """Ann knows reds, never blue; the model knows red and blue, never dark red."""
-    answers = [(image, "?" if name == "blue" else name) for image, name in truth(dataset).items()]
-    (standing,) = score(client, *answers).json()["results"]
-    assert (standing["shots"], standing["num_people"], standing["num_answers"]) == (0, 1, 12)
-    assert standing["accuracy"]["value"] == standing["majority"]["value"] == pytest.approx(2 / 3)
-    assert standing["on_guesses"]["value"] == standing["majority_on_guesses"]["value"] == 1
-    assert standing["model"]["value"] == pytest.approx(2 / 3)
-    assert standing["accuracy"]["low"] <= 2 / 3 <= standing["accuracy"]["high"]
+def test_a_person_is_compared_with_the_model(client, dataset):
+    """Ann never knows blue; the model never knows dark red."""
+    answers = [(image, "?" if name == "blue" else name) for image, name in correct_answers(dataset).items()]
+    (result,) = score(client, *answers).json()["results"]
+    assert (result["shots"], result["num_people"], result["num_answers"]) == (0, 1, 12)
+    assert result["accuracy"]["value"] == result["majority"]["value"] == pytest.approx(2 / 3)
+    assert result["on_guesses"]["value"] == result["majority_on_guesses"]["value"] == 1
+    assert result["model"]["value"] == pytest.approx(2 / 3)
+    assert result["accuracy"]["low"] <= 2 / 3 <= result["accuracy"]["high"]
     by_class = {
-        each["label"]: (each["people"]["value"], each["model"]["value"]) for each in standing["classes"]
+        each["label"]: (each["people"]["value"], each["model"]["value"]) for each in result["classes"]
     }
     assert by_class == {"blue": (0, 1), "red": (1, 1), "dark red": (1, 0)}
-    assert standing["classes"][0]["label"] == "blue"
+    assert result["classes"][0]["label"] == "blue"
 
 
-def test_answers_of_several_people_and_shots_make_one_table_each(client, dataset):
-    some = list(truth(dataset).items())[:6]
-    said = [
+def test_each_number_of_shots_has_its_own_result(client, dataset):
+    first_answers = list(correct_answers(dataset).items())[:6]
+    items = [
         {"image": image, "answer": name, "shots": shots, "person": person}
-        for image, name in some
+        for image, name in first_answers
         for person, shots in (("ann", 0), ("bob", 0), ("ann", 1))
     ]
-    body = client.post("/v1/quiz/colours/score", json={"person": "ann", "answers": said}).json()
+    body = client.post("/v1/quiz/colors/score", json={"person": "ann", "answers": items}).json()
     assert [(each["shots"], each["num_people"], each["num_answers"]) for each in body["results"]] == [
         (0, 2, 12),
         (1, 1, 6),
     ]
 
 
-def test_the_table_is_that_of_the_exported_file(client, dataset, tmp_path):
+def test_the_scores_equal_those_of_the_exported_file(client, dataset, tmp_path):
     answers = [(image, "red") for image in start(client)["questions"][:7]]
     path = tmp_path / "answers.csv"
     with path.open("w", newline="") as file:
@@ -167,55 +167,55 @@ def test_the_table_is_that_of_the_exported_file(client, dataset, tmp_path):
         writer.writerows(("ann", image, answer, 0) for image, answer in answers)
     labels = QuizDataset(dataset).labels
     row = evaluate_humans(read_answers(path, CLASSES, labels), labels, 0)
-    (standing,) = score(client, *answers).json()["results"]
-    assert standing["accuracy"]["value"] == row.accuracy.value
-    assert standing["accuracy"]["low"] == row.accuracy.low
+    (result,) = score(client, *answers).json()["results"]
+    assert result["accuracy"]["value"] == row.accuracy.value
+    assert result["accuracy"]["low"] == row.accuracy.low
 
 
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (("elsewhere", "red"), "answer 1: dataset colours has no image 'elsewhere'"),
+        (("elsewhere", "red"), "answer 1: dataset colors has no image 'elsewhere'"),
         (
             ("0.tar/s0000000", "rad"),
             "answer 1: no class 'rad'. Give a class name, or ? for \"I don't know\". Did you mean 'red'?",
         ),
     ],
 )
-def test_an_answer_that_cannot_be_one_is_named(client, answer, message):
-    refused = score(client, answer)
-    assert (refused.status_code, refused.json()["error"]["message"]) == (400, message)
+def test_an_invalid_answer_is_named(client, answer, message):
+    response = score(client, answer)
+    assert (response.status_code, response.json()["error"]["message"]) == (400, message)
 
 
-def test_a_second_answer_to_a_picture_is_refused(client):
+def test_a_second_answer_to_an_image_is_rejected(client):
     first = start(client)["questions"][0]
-    refused = score(client, (first, "red"), (first, "blue"))
-    assert "answer 2: 'ann' has already answered" in refused.json()["error"]["message"]
+    response = score(client, (first, "red"), (first, "blue"))
+    assert "answer 2: 'ann' has already answered" in response.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(
     "body", [{}, {"person": ""}, {"person": "ann", "shots": 3}, {"person": "ann", "seed": 1}]
 )
-def test_what_is_no_request_is_refused(client, body):
-    assert client.post("/v1/quiz/colours/start", json=body).status_code == 422
+def test_an_invalid_request_is_rejected(client, body):
+    assert client.post("/v1/quiz/colors/start", json=body).status_code == 422
 
 
-def test_an_unknown_set_is_told_with_the_nearest_name(client):
-    refused = client.get("/v1/quiz/colour")
-    assert refused.status_code == 404
-    assert "Did you mean 'colours'" in refused.json()["error"]["message"]
+def test_an_unknown_dataset_suggests_the_nearest_name(client):
+    response = client.get("/v1/quiz/colour")
+    assert response.status_code == 404
+    assert "Did you mean 'colors'" in response.json()["error"]["message"]
 
 
-def test_two_sets_of_one_name_are_refused(dataset, tmp_path):
-    with pytest.raises(ConfigError, match="two quiz datasets are called colours"):
-        serve(dataset, write(tmp_path / "other" / "colours"))
+def test_two_datasets_with_one_name_are_rejected(dataset, tmp_path):
+    with pytest.raises(ConfigError, match="two quiz datasets are called colors"):
+        create_client(dataset, write_dataset(tmp_path / "other" / "colors"))
 
 
-def test_while_the_model_is_loaded_only_the_score_waits(dataset):
+def test_while_the_model_is_loading_only_scores_are_unavailable(dataset):
     def loading():
         raise HTTPError(503, "the model is still loading", retry_after_seconds=2)
 
-    client = serve(dataset, model=loading)
+    client = create_client(dataset, get_model=loading)
     image = start(client)["questions"][0]
-    refused = score(client, (image, "red"))
-    assert (refused.status_code, refused.headers["retry-after"]) == (503, "2")
+    response = score(client, (image, "red"))
+    assert (response.status_code, response.headers["retry-after"]) == (503, "2")

@@ -1,4 +1,4 @@
-"""A model in a process of its own answers as it does here, and comes back when it is gone."""
+"""Tests of the worker: it returns what the model returns in this process, and is restarted if it dies."""
 
 import asyncio
 import os
@@ -15,167 +15,168 @@ from zebra.serve import worker, worker_client
 from zebra.serve.model_runner import DecodedImage, ModelRunner
 from zebra.serve.worker_client import WorkerClient, WorkerDied, WorkerError
 
-from .conftest import encoded, sent, write_model
+from .conftest import noise_image, request_image, write_model
 
 
-def asking(folder, scenario, failed=lambda _error: None):
-    """Run a scenario with a model in a process of its own."""
+def run_with_worker(model, scenario, on_error=lambda _error: None):
+    """Run a scenario with a worker client."""
 
     async def run():
-        async with WorkerClient(str(folder), 4, failed) as model:
-            return await scenario(model)
+        async with WorkerClient(str(model), 4, on_error) as client:
+            return await scenario(client)
 
     return asyncio.run(run())
 
 
-def is_alive(number):
+def is_alive(pid):
     try:
-        os.kill(number, 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return False
     return True
 
 
-def test_every_call_gives_what_the_model_gives_here(model, clip):
-    here = ModelRunner(clip)
+def test_every_call_returns_what_the_model_returns_in_this_process(model, clip):
+    runner = ModelRunner(clip)
     texts = ["a photo of a horse", "horse " * 40]
     labels, templates = ["horse", "cow", "horse " * 40], ["a {}.", "one {}."]
 
-    async def scenario(there):
-        assert there.metadata == here.metadata
+    async def scenario(client):
+        assert client.metadata == runner.metadata
         one, two = [
-            await there.decode_image(data, "one") for data in (encoded(1), sent(encoded(2, (90, 20)))["data"])
+            await client.decode_image(data, "one")
+            for data in (noise_image(1), request_image(noise_image(2, (90, 20)))["data"])
         ]
-        vectors = await there.encode_images([one, two])
-        assert torch.equal(await there.decode_image(encoded(1), "again"), vectors[0])
-        return one, vectors, await there.encode_texts(texts), await there.build_head(labels, templates)
+        vectors = await client.encode_images([one, two])
+        assert torch.equal(await client.decode_image(noise_image(1), "again"), vectors[0])
+        return one, vectors, await client.encode_texts(texts), await client.build_head(labels, templates)
 
-    decoded, vectors, found, head = asking(model, scenario)
+    decoded, vectors, embeddings, head = run_with_worker(model, scenario)
     assert isinstance(decoded, DecodedImage)
-    assert (decoded.pixels_3HW == here.decode_image(encoded(1), "").pixels_3HW).all()
-    alone = clip.encode_images([encoded(1), encoded(2, (90, 20))])
-    assert torch.allclose(torch.stack(list(vectors)), alone, atol=1e-6)
-    for text, expected in zip(found, here.encode_texts(texts), strict=True):
+    assert (decoded.pixels_3HW == runner.decode_image(noise_image(1), "").pixels_3HW).all()
+    expected_NE = clip.encode_images([noise_image(1), noise_image(2, (90, 20))])
+    assert torch.allclose(torch.stack(list(vectors)), expected_NE, atol=1e-6)
+    for text, expected in zip(embeddings, runner.encode_texts(texts), strict=True):
         assert torch.allclose(text.vector_E, expected.vector_E, atol=1e-6)
         assert (text.num_tokens, text.is_truncated) == (expected.num_tokens, expected.is_truncated)
-    expected = here.build_head(labels, templates)
-    assert torch.allclose(head.vectors_CE, expected.vectors_CE, atol=1e-6)
-    assert head.num_truncated == expected.num_truncated == 2
+    expected_head = runner.build_head(labels, templates)
+    assert torch.allclose(head.vectors_CE, expected_head.vectors_CE, atol=1e-6)
+    assert head.num_truncated == expected_head.num_truncated == 2
 
 
-def test_errors_come_back_as_what_they_are(model):
-    async def scenario(there):
+def test_exceptions_keep_their_class(model):
+    async def scenario(client):
         with pytest.raises(BadSample) as bad:
-            await there.decode_image(b"\xff\xd8\xff nothing", "two")
+            await client.decode_image(b"\xff\xd8\xff nothing", "two")
         assert bad.value.location == "two"
         with pytest.raises(WorkerError, match=r"(?s)Traceback.*worker\.py"):
-            await there.encode_texts(None)
-        return await there.encode_texts(["and it goes on"])
+            await client.encode_texts(None)
+        return await client.encode_texts(["still alive"])
 
-    assert len(asking(model, scenario)) == 1
+    assert len(run_with_worker(model, scenario)) == 1
 
 
 @pytest.mark.parametrize(
     "error", [BadSample("empty", "a.jpg", "0 bytes"), WeightsError("cut"), ZebraError("no")]
 )
-def test_an_error_is_raised_again_as_it_was(error):
-    head = worker.serialize_error(error)
-    again = worker_client._deserialize_error(head["error"], head["args"])
-    assert type(again) is type(error)
-    assert str(again) == str(error)
+def test_an_exception_survives_serialization(error):
+    header = worker.serialize_error(error)
+    rebuilt = worker_client._deserialize_error(header["error"], header["args"])
+    assert type(rebuilt) is type(error)
+    assert str(rebuilt) == str(error)
 
 
-def test_a_missing_package_is_still_told_of():
-    head = worker.serialize_error(MissingExtra("onnxruntime", "this", "onnx"))
-    assert "pip install" in str(worker_client._deserialize_error(head["error"], head["args"]))
+def test_a_missing_package_keeps_its_message():
+    header = worker.serialize_error(MissingExtra("onnxruntime", "this", "onnx"))
+    assert "pip install" in str(worker_client._deserialize_error(header["error"], header["args"]))
 
 
-def test_a_model_that_cannot_be_opened_says_why_and_leaves_no_process(tmp_path):
+def test_a_model_that_cannot_be_loaded_raises_and_leaves_no_process(tmp_path):
     (tmp_path / "config.json").write_text("{}")
-    model = WorkerClient(str(tmp_path), 4)
+    client = WorkerClient(str(tmp_path), 4)
 
     async def enter():
-        async with model:
+        async with client:
             pass
 
     with pytest.raises(ZebraError):
         asyncio.run(enter())
-    assert not is_alive(model.pid)
+    assert not is_alive(client.pid)
 
 
 @pytest.mark.parametrize(
-    ("end", "how"),
+    ("code", "exit_status"),
     [("os._exit(3)", "exited with code 3"), ("os.kill(os.getpid(), 9)", "killed by SIGKILL")],
 )
-def test_a_process_that_dies_of_opening_a_model_says_how(monkeypatch, end, how):
-    monkeypatch.setattr(worker_client, "WORKER_ARGS", ("-c", f"import os; {end}"))
-    with pytest.raises(WeightsError, match=f"the worker process .*{how}"):
-        asking("x", None)
+def test_a_worker_that_dies_while_loading_reports_its_exit_status(monkeypatch, code, exit_status):
+    monkeypatch.setattr(worker_client, "WORKER_ARGS", ("-c", f"import os; {code}"))
+    with pytest.raises(WeightsError, match=f"the worker process .*{exit_status}"):
+        run_with_worker("x", None)
 
 
-def test_v4_a_process_that_was_killed_is_replaced(model, caplog):
-    """What it was at is refused, what comes meanwhile waits, and both are told apart in less than a moment."""
+def test_v4_a_killed_worker_is_replaced(model, caplog):
+    """The call in flight fails within two seconds; a new call waits for the new worker."""
 
-    async def scenario(there):
-        first = there.pid
+    async def scenario(client):
+        first = client.pid
         os.kill(first, signal.SIGSTOP)
-        under_way = asyncio.create_task(there.encode_texts(["under way"]))
+        in_flight = asyncio.create_task(client.encode_texts(["in flight"]))
         await asyncio.sleep(0.1)
-        began = time.monotonic()
+        killed_at = time.monotonic()
         os.kill(first, signal.SIGKILL)
-        with pytest.raises(WorkerDied) as gone:
-            await under_way
-        assert time.monotonic() - began < 2
-        assert gone.value.status_code == 503
-        assert gone.value.retry_after_seconds
-        assert not there.is_ready
-        [text] = await there.encode_texts(["what comes meanwhile"])
-        assert there.is_ready
-        assert there.pid != first
+        with pytest.raises(WorkerDied) as died:
+            await in_flight
+        assert time.monotonic() - killed_at < 2
+        assert died.value.status_code == 503
+        assert died.value.retry_after_seconds
+        assert not client.is_ready
+        [text] = await client.encode_texts(["sent meanwhile"])
+        assert client.is_ready
+        assert client.pid != first
         assert not is_alive(first)
         return text.vector_E
 
-    asking(model, scenario)
+    run_with_worker(model, scenario)
     assert "was killed by SIGKILL" in caplog.text
 
 
-def test_a_process_that_cannot_be_replaced_is_told_to_who_runs_it(tmp_path):
-    folder, told = write_model(tmp_path / "model", seed=1), []
+def test_a_worker_that_cannot_be_restarted_is_reported(tmp_path):
+    model, errors = write_model(tmp_path / "model", seed=1), []
 
-    async def scenario(there):
-        write_model(folder, seed=2)
-        os.kill(there.pid, signal.SIGKILL)
-        while not told:
+    async def scenario(client):
+        write_model(model, seed=2)
+        os.kill(client.pid, signal.SIGKILL)
+        while not errors:
             await asyncio.sleep(0.02)
-        assert not there.is_ready
+        assert not client.is_ready
 
-    asking(folder, scenario, told.append)
-    assert "changed while the server was running" in str(told[0])
+    run_with_worker(model, scenario, errors.append)
+    assert "changed while the server was running" in str(errors[0])
 
 
-def test_nothing_that_goes_wrong_in_a_second_start_is_lost(model, monkeypatch):
-    told = []
-    failing = """
+def test_an_unexpected_exception_during_a_restart_is_reported(model, monkeypatch):
+    errors = []
+    script = """
 import socket, sys
 from zebra.serve.frames import encode_frame
-line = socket.socket(fileno=int(sys.argv[1]))
-line.sendall(b"".join(encode_frame({"call_id": 0, "error": None, "args": ["a disk that broke"]})))
-line.recv(1)
+connection = socket.socket(fileno=int(sys.argv[1]))
+connection.sendall(b"".join(encode_frame({"call_id": 0, "error": None, "args": ["disk failure"]})))
+connection.recv(1)
 """
 
-    async def scenario(there):
-        monkeypatch.setattr(worker_client, "WORKER_ARGS", ("-c", failing))
-        os.kill(there.pid, signal.SIGKILL)
-        while not told:
+    async def scenario(client):
+        monkeypatch.setattr(worker_client, "WORKER_ARGS", ("-c", script))
+        os.kill(client.pid, signal.SIGKILL)
+        while not errors:
             await asyncio.sleep(0.02)
 
-    asking(model, scenario, told.append)
-    assert isinstance(told[0], WorkerError)
-    assert "a disk that broke" in str(told[0])
+    run_with_worker(model, scenario, errors.append)
+    assert isinstance(errors[0], WorkerError)
+    assert "disk failure" in str(errors[0])
 
 
-def test_no_process_outlives_its_server(model):
-    """Not even one that was killed; and the signals that stop a server are the server's to act on."""
+def test_no_worker_outlives_its_server(model):
+    """Not even a killed server; and the worker ignores the signals that stop a server."""
     script = f"""
 import asyncio
 from zebra.serve.worker_client import WorkerClient
@@ -188,13 +189,13 @@ async def run():
 asyncio.run(run())
 """
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as server:
-        number = int(server.stdout.readline())
-        for stop in (signal.SIGINT, signal.SIGTERM):
-            os.kill(number, stop)
+        pid = int(server.stdout.readline())
+        for signal_number in (signal.SIGINT, signal.SIGTERM):
+            os.kill(pid, signal_number)
         time.sleep(0.3)
-        assert is_alive(number)
+        assert is_alive(pid)
         server.kill()
-        began = time.monotonic()
-        while is_alive(number):
-            assert time.monotonic() - began < 10
+        killed_at = time.monotonic()
+        while is_alive(pid):
+            assert time.monotonic() - killed_at < 10
             time.sleep(0.02)

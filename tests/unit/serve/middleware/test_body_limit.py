@@ -1,4 +1,4 @@
-"""Bodies are counted as they arrive; who sends too much, too slowly or leaves is not worked for."""
+"""Tests of the body limit: bytes are counted as they arrive, and disconnected clients stop the work."""
 
 import asyncio
 import json
@@ -8,39 +8,41 @@ import pytest
 from zebra.serve.concurrency import ConcurrencyLimit
 from zebra.serve.middleware.body_limit import BodyLimitMiddleware
 
-HEAD = {"type": "http", "headers": []}
+SCOPE = {"type": "http", "headers": []}
+DISCONNECT = (0.0, {"type": "http.disconnect"})
 
 
-def answered(app, messages, head=HEAD, **limits):
-    """Ask an app behind Bodies with some messages, each after its seconds; return status and error type or body."""
-    known = {
+def handle(app, messages, scope=SCOPE, **limits):
+    """Send messages, each after its delay, through the middleware; return the status and the error type or body."""
+    settings = {
         "max_bytes": 100,
         "max_total_bytes": 1000,
         "timeout_seconds": 5.0,
         "concurrency_limit": ConcurrencyLimit(10),
     } | limits
-    sent = []
+    responses = []
 
     async def scenario():
-        left = list(messages)
+        remaining = list(messages)
 
         async def receive():
-            if not left:
+            if not remaining:
                 await asyncio.sleep(60)
-            pause, message = left.pop(0)
-            await asyncio.sleep(pause)
+            delay, message = remaining.pop(0)
+            await asyncio.sleep(delay)
             return message
 
         async def send(message):
-            sent.append(message)
+            responses.append(message)
 
-        await BodyLimitMiddleware(app, **known)(head, receive, send)
+        await BodyLimitMiddleware(app, **settings)(scope, receive, send)
 
     asyncio.run(scenario())
-    if not sent:
+    if not responses:
         return None
-    body = b"".join(message.get("body", b"") for message in sent[1:])
-    return sent[0]["status"], json.loads(body)["error"]["type"] if sent[0]["status"] >= 400 else body
+    body = b"".join(message.get("body", b"") for message in responses[1:])
+    status = responses[0]["status"]
+    return status, json.loads(body)["error"]["type"] if status >= 400 else body
 
 
 async def echo(_scope, receive, send):
@@ -50,34 +52,48 @@ async def echo(_scope, receive, send):
     await send({"type": "http.response.body", "body": message["body"]})
 
 
-def piece(data, pause=0.0, more=True):
-    return pause, {"type": "http.request", "body": data, "more_body": more}
+def chunk(data, delay=0.0, more=True):
+    return delay, {"type": "http.request", "body": data, "more_body": more}
 
 
-GONE = (0.0, {"type": "http.disconnect"})
+async def send_body(middleware, body, statuses, gate=None):
+    """Send a body in two messages, the second after the gate opens; append the status to a list."""
+    messages = [chunk(body)[1], chunk(b"", more=False)[1]]
+
+    async def receive():
+        if len(messages) == 1 and gate is not None:
+            await gate.wait()
+        return messages.pop(0) if messages else await asyncio.sleep(60)
+
+    async def send(message):
+        if "status" in message:
+            statuses.append(message["status"])
+
+    await middleware(SCOPE, receive, send)
 
 
-def test_a_body_in_pieces_arrives_as_one():
-    assert answered(echo, [piece(b"ab"), piece(b"cd"), piece(b"", more=False)]) == (200, b"abcd")
+def test_a_body_in_chunks_arrives_as_one():
+    assert handle(echo, [chunk(b"ab"), chunk(b"cd"), chunk(b"", more=False)]) == (200, b"abcd")
 
 
 def test_a_body_of_exactly_the_limit_passes_and_one_byte_more_does_not():
-    assert answered(echo, [piece(b"x" * 100, more=False)]) == (200, b"x" * 100)
-    assert answered(echo, [piece(b"x" * 60), piece(b"x" * 41), piece(b"", more=False)]) == (413, "too_large")
+    assert handle(echo, [chunk(b"x" * 100, more=False)]) == (200, b"x" * 100)
+    assert handle(echo, [chunk(b"x" * 60), chunk(b"x" * 41), chunk(b"", more=False)]) == (413, "too_large")
 
 
-def test_a_head_that_promises_too_much_is_refused_before_a_byte_is_read():
-    head = HEAD | {"headers": [(b"content-length", b"101")]}
-    assert answered(echo, [piece(b"", more=False)], head) == (413, "too_large")
+def test_a_content_length_beyond_the_limit_is_rejected_before_a_byte_is_read():
+    scope = SCOPE | {"headers": [(b"content-length", b"101")]}
+    assert handle(echo, [chunk(b"", more=False)], scope) == (413, "too_large")
 
 
-def test_a_body_that_is_too_slow_is_refused():
-    assert answered(echo, [piece(b"a"), piece(b"b", 10), GONE], timeout_seconds=0.05) == (408, "timeout")
+def test_a_slow_body_is_rejected():
+    messages = [chunk(b"a"), chunk(b"b", 10), DISCONNECT]
+    assert handle(echo, messages, timeout_seconds=0.05) == (408, "timeout")
 
 
-def test_bodies_share_a_limit_too():
+def test_bodies_share_a_limit():
     async def scenario():
-        bodies = BodyLimitMiddleware(
+        middleware = BodyLimitMiddleware(
             echo,
             max_bytes=100,
             max_total_bytes=150,
@@ -86,33 +102,18 @@ def test_bodies_share_a_limit_too():
         )
         statuses = []
         gate = asyncio.Event()
-
-        async def ask(wait):
-            messages = [piece(b"x" * 90)[1], piece(b"", more=False)[1]]
-
-            async def receive():
-                if len(messages) == 1 and wait:
-                    await gate.wait()
-                return messages.pop(0) if messages else await asyncio.sleep(60)
-
-            async def send(message):
-                if "status" in message:
-                    statuses.append(message["status"])
-
-            await bodies(HEAD, receive, send)
-
-        first = asyncio.create_task(ask(wait=True))
+        first = asyncio.create_task(send_body(middleware, b"x" * 90, statuses, gate))
         await asyncio.sleep(0.01)
-        await ask(wait=False)
+        await send_body(middleware, b"x" * 90, statuses)
         gate.set()
         await first
-        await ask(wait=False)  # what was held is given back
+        await send_body(middleware, b"x" * 90, statuses)  # the bytes of finished requests are free again
         return statuses
 
     assert asyncio.run(scenario()) == [429, 200, 200]
 
 
-def test_more_than_are_worked_on_at_once_are_refused_before_they_are_looked_at():
+def test_requests_beyond_the_concurrency_limit_are_rejected_before_they_are_parsed():
     async def scenario():
         gate = asyncio.Event()
         statuses = []
@@ -121,65 +122,52 @@ def test_more_than_are_worked_on_at_once_are_refused_before_they_are_looked_at()
             await gate.wait()
             await echo(scope, receive, send)
 
-        bodies = BodyLimitMiddleware(
+        middleware = BodyLimitMiddleware(
             slow,
             max_bytes=100,
             max_total_bytes=1000,
             timeout_seconds=5,
             concurrency_limit=ConcurrencyLimit(2),
         )
-
-        async def ask(body):
-            messages = [piece(body, more=False)[1]]
-
-            async def receive():
-                return messages.pop() if messages else await asyncio.sleep(60)
-
-            async def send(message):
-                if "status" in message:
-                    statuses.append(message["status"])
-
-            await bodies(HEAD, receive, send)
-
-        first = [asyncio.create_task(ask(b"x")) for _ in range(2)]
+        first = [asyncio.create_task(send_body(middleware, b"x", statuses)) for _ in range(2)]
         await asyncio.sleep(0)
-        await ask(b"x")
+        await send_body(middleware, b"x", statuses)
         assert statuses == [429]
-        health = asyncio.create_task(ask(b""))  # what has no body is always let in
+        health = asyncio.create_task(send_body(middleware, b"", statuses))  # requests without a body pass
         gate.set()
         await asyncio.gather(*first, health)
-        await ask(b"x")
+        await send_body(middleware, b"x", statuses)
         return statuses
 
     assert asyncio.run(scenario()) == [429, 200, 200, 200, 200]
 
 
-@pytest.mark.parametrize("messages", [[GONE], [piece(b"half"), GONE]])
-def test_who_leaves_before_the_end_is_not_answered(messages):
+@pytest.mark.parametrize("messages", [[DISCONNECT], [chunk(b"half"), DISCONNECT]])
+def test_a_client_that_disconnects_before_the_end_gets_no_response(messages):
     async def never(*_):
         raise AssertionError
 
-    assert answered(never, messages) is None
+    assert handle(never, messages) is None
 
 
-def test_who_leaves_during_the_work_stops_the_work():
-    stopped = []
+def test_a_disconnect_cancels_the_work():
+    canceled = []
 
     async def slow(_scope, receive, _send):
         await receive()
         try:
             await asyncio.sleep(60)
         except asyncio.CancelledError:
-            stopped.append(True)
+            canceled.append(True)
             raise
 
-    assert answered(slow, [piece(b"", more=False), (0.01, GONE[1])]) is None
-    assert stopped == [True]
+    assert handle(slow, [chunk(b"", more=False), (0.01, DISCONNECT[1])]) is None
+    assert canceled == [True]
 
 
-def test_an_error_of_the_app_comes_through():
+def test_an_exception_of_the_app_propagates():
     async def broken(*_):
-        raise TimeoutError("of its own")
+        raise TimeoutError("from the app")
 
-    with pytest.raises(TimeoutError, match="of its own"):
-        answered(broken, [piece(b"", more=False)])
+    with pytest.raises(TimeoutError, match="from the app"):
+        handle(broken, [chunk(b"", more=False)])
