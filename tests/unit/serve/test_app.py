@@ -215,9 +215,9 @@ def test_invalid_settings_are_rejected():
     for settings in ({"port": 70_000}, {"api_key": " "}, {"allow_url_hosts": ("https://a.org",)}):
         with pytest.raises(ConfigError):
             ServeConfig(**settings)
-    with pytest.raises(ConfigError, match="queue"):
+    with pytest.raises(ConfigError, match="queue at least as large"):
         BatchingConfig(max_batch_size=32, max_queue_size=8)
-    with pytest.raises(ConfigError, match="deadline"):
+    with pytest.raises(ConfigError, match="time-out must be longer"):
         BatchingConfig(max_delay_seconds=1.0, timeout_seconds=0.5)
 
 
