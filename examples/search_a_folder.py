@@ -1,8 +1,8 @@
-"""Embed a folder of pictures into a store, then find pictures by words, with numpy alone.
+"""Embed a folder of images into a store, then search it by text with numpy alone.
 
-    python examples/search_a_folder.py MODEL PICTURES STORE "a zebra in the snow"
+    python examples/search_a_folder.py MODEL IMAGES STORE "a zebra in the snow"
 
-Run again, only new and changed pictures are embedded. `zebra embed` does the first half from the command line.
+A second run embeds only new and changed images. `zebra embed` does the first half on the command line.
 """
 
 import sys
@@ -16,10 +16,10 @@ from zebra.store import Store
 from zebra.workflows import embed
 
 
-def main(model: str, pictures: str, out: str, query: str) -> None:
-    """Print the five pictures that are nearest to the words."""
-    result = embed.run(EmbedConfig(model=model, data=pictures, out=out))
-    print(f"{result.num_rows} pictures, {result.embedded} of them new; precision {result.precision}")
+def main(model: str, images: str, out: str, query: str) -> None:
+    """Print the five images that are nearest to the text."""
+    result = embed.run(EmbedConfig(model=model, data=images, out=out))
+    print(f"{result.num_rows} images, {result.embedded} of them new; precision {result.precision}")
 
     store = Store.open(Path(out))
     _, image_NE = store.read_vectors()

@@ -1,4 +1,4 @@
-"""`zebra embed` as a user runs it: a folder becomes a store, again and again, interrupted or not."""
+"""`zebra embed` as a user runs it: first, repeated, stopped and killed runs."""
 
 import json
 import signal
@@ -41,7 +41,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def photos(pairs, tmp_path):
-    """A folder with pictures and not a single caption."""
+    """Return a folder of images without captions."""
     folder = tmp_path / "photos"
     folder.mkdir()
     for key, suffix, data, _ in pairs:
@@ -49,16 +49,16 @@ def photos(pairs, tmp_path):
     return folder
 
 
-def test_a_folder_without_captions_becomes_a_store_and_then_only_what_is_new(zebra, model, photos, tmp_path):
-    said = zebra("embed", model, "photos", "--out", "store", cwd=tmp_path).stdout
-    assert said.startswith("store: 96 pictures; 96 embedded (")
+def test_a_second_run_embeds_only_new_images(zebra, model, photos, tmp_path):
+    output = zebra("embed", model, "photos", "--out", "store", cwd=tmp_path).stdout
+    assert output.startswith("store: 96 images; 96 embedded (")
     (photos / "new.png").write_bytes((photos / "0001.png").read_bytes())
-    (photos / "bad.jpg").write_bytes(b"no picture")
+    (photos / "bad.jpg").write_bytes(b"no image")
     (photos / "0005.png").unlink()
-    told = zebra("embed", model, "photos", "--out", "store", "--json", cwd=tmp_path).stdout
-    document = json.loads(told)
+    output = zebra("embed", model, "photos", "--out", "store", "--json", cwd=tmp_path).stdout
+    result = json.loads(output)
     assert {
-        name: document[name] for name in ("num_rows", "embedded", "reused", "unchanged", "stale", "finished")
+        name: result[name] for name in ("num_rows", "embedded", "reused", "unchanged", "stale", "finished")
     } == {
         "num_rows": 97,
         "embedded": 0,
@@ -67,38 +67,40 @@ def test_a_folder_without_captions_becomes_a_store_and_then_only_what_is_new(zeb
         "stale": 1,
         "finished": True,
     }
-    assert document["skipped"] == {"not an image": 1}
+    assert result["skipped"] == {"not an image": 1}
     pruned = zebra("embed", model, "photos", "--out", "store", "--prune", cwd=tmp_path).stdout
     assert "1 no longer in the data, deleted" in pruned
     assert len(Store.open(tmp_path / "store")) == 96
 
 
-def test_mistakes_are_one_message(zebra, model, tmp_path):
+def test_an_error_is_one_message(zebra, model, tmp_path):
     (tmp_path / "empty").mkdir()
-    said = zebra("embed", model, "empty", "--out", "store", cwd=tmp_path, code=1).stderr
-    assert said.startswith("zebra embed: the folder ")
+    message = zebra("embed", model, "empty", "--out", "store", cwd=tmp_path, code=1).stderr
+    assert message.startswith("zebra embed: the folder ")
     assert not (tmp_path / "store").exists()
     zebra("embed", model, "empty", cwd=tmp_path, code=2)
 
 
-def test_stopped_by_sigterm_it_exits_with_75_and_goes_on(installed, environment, zebra, model, tmp_path):
+def test_a_run_stopped_by_sigterm_exits_with_75_and_continues_later(
+    installed, environment, zebra, model, tmp_path
+):
     folder = tmp_path / "photos"
     folder.mkdir()
     for number in range(2000):
         pixels = np.random.default_rng(number).integers(0, 256, (20, 24, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{number:04d}.bmp")
-    words = ["embed", str(model), "photos", "--out", "store", "--batch-size", "4", "--precision", "fp32"]
-    command = [sys.executable, str(installed / "bin" / "zebra"), *words]
+    arguments = ["embed", str(model), "photos", "--out", "store", "--batch-size", "4", "--precision", "fp32"]
+    command = [sys.executable, str(installed / "bin" / "zebra"), *arguments]
     with forkserver.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE) as process:
-        while not (tmp_path / "store" / "skipped.jsonl").exists():  # the first batch is next
+        while not (tmp_path / "store" / "skipped.jsonl").exists():  # created just before the first batch
             assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=60)
-    assert process.returncode == 75, said
-    assert "Run the same command again to continue." in said
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 75, errors
+    assert "Run the same command again to continue." in errors
     assert len(Store.open(tmp_path / "store")) < 2000
-    zebra(*words, cwd=tmp_path)
+    zebra(*arguments, cwd=tmp_path)
     assert len(Store.open(tmp_path / "store")) == 2000
 
 
@@ -114,7 +116,7 @@ embed.run(EmbedConfig(model=model, data=data, out=out, precision="fp32", batch_s
 """
 
 
-def test_a_killed_run_goes_on_without_losing_or_repeating_a_picture(
+def test_a_killed_run_continues_without_losing_or_repeating_an_image(
     environment, zebra, model, photos, tmp_path
 ):
     command = [sys.executable, "-c", CHILD, str(model), str(photos), str(tmp_path / "store")]
@@ -123,12 +125,12 @@ def test_a_killed_run_goes_on_without_losing_or_repeating_a_picture(
             while int(process.stdout.readline()) < kill_at:
                 pass
             process.kill()
-    told = zebra(
+    output = zebra(
         "embed", model, "photos", "--out", "store", "--json", "--precision", "fp32", cwd=tmp_path
     ).stdout
-    document = json.loads(told)
-    assert 0 < document["embedded"] < 96
-    assert document["unchanged"] + document["embedded"] == 96
+    result = json.loads(output)
+    assert 0 < result["embedded"] < 96
+    assert result["unchanged"] + result["embedded"] == 96
     stored = [
         Path(row["path"])
         for batch in Store.open(tmp_path / "store").scan(["path"])
@@ -138,15 +140,15 @@ def test_a_killed_run_goes_on_without_losing_or_repeating_a_picture(
 
 
 def test_the_examples_run(environment, model, photos, tmp_path):
-    def run(name, *words):
-        command = [sys.executable, str(EXAMPLES / name), *map(str, words)]
-        done = forkserver.run(command, cwd=tmp_path, env=environment, timeout=120)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.splitlines()
+    def run(name, *arguments):
+        command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
+        result = forkserver.run(command, cwd=tmp_path, env=environment, timeout=120)
+        assert result.returncode == 0, result.stderr
+        return result.stdout.splitlines()
 
     first, *hits = run("search_a_folder.py", model, photos, "store", "a red circle")
-    assert first.startswith("96 pictures, 96 of them new")
+    assert first.startswith("96 images, 96 of them new")
     assert len(hits) == 5
     assert run("embed_in_a_loop.py", model, "by-hand", *sorted(photos.iterdir()))[-1].startswith(
-        "96 pictures in"
+        "96 images in"
     )

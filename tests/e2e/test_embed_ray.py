@@ -1,4 +1,4 @@
-"""`zebra embed --engine ray` on a cluster with two workers, its own or one that is there, against one process."""
+"""`zebra embed --engine ray` with two workers writes the same store as one process."""
 
 import importlib.util
 import json
@@ -49,12 +49,12 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def cluster(tmp_path_factory, environment):
-    """The address of a cluster with two workers that was started in another folder."""
+    """Yield the address of a cluster with two workers, started in another directory."""
     folder = tmp_path_factory.mktemp("cluster")
-    quiet = environment | {"RAY_USAGE_STATS_ENABLED": "0"}
+    env = environment | {"RAY_USAGE_STATS_ENABLED": "0"}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(
-        [sys.executable, "-c", CLUSTER], cwd=folder, env=quiet, text=True, **pipes
+        [sys.executable, "-c", CLUSTER], cwd=folder, env=env, text=True, **pipes
     ) as process:
         address = process.stdout.readline().strip()
         assert address, "the cluster did not start"
@@ -67,8 +67,8 @@ def assert_same_rows(first, second):
     assert stores[0].schema.equals(stores[1].schema, check_metadata=True)
     rows = [
         [row for batch in store.scan(store.schema.names) for row in batch.to_pylist()] for store in stores
-    ]  # in the order of the data, both
-    vectors = [np.array([row.pop("vector") for row in side], np.float32) for side in rows]
+    ]  # both in the order of the dataset
+    vectors = [np.array([row.pop("vector") for row in store_rows], np.float32) for store_rows in rows]
     assert rows[0] == rows[1]
     np.testing.assert_allclose(*vectors, rtol=0, atol=1e-6)
 
@@ -83,7 +83,7 @@ def in_one_process(model, data, out):
     return embed.run(config)
 
 
-def test_a_folder_over_two_workers_is_the_store_of_one_process_and_then_nothing_is_left_to_do(
+def test_two_workers_write_the_store_of_one_process_and_a_second_run_embeds_nothing(
     zebra, model, pairs, tmp_path
 ):
     folder = tmp_path / "photos"
@@ -91,24 +91,27 @@ def test_a_folder_over_two_workers_is_the_store_of_one_process_and_then_nothing_
     for key, suffix, data, caption in pairs[:40]:
         (folder / f"{key}.{suffix}").write_bytes(data)
         (folder / f"{key}.txt").write_text(caption)
-    (folder / "bad.jpg").write_bytes(b"no picture")
-    words = ["embed", model, "photos", "--out", "many", "--engine", "ray", "--workers", "2", *SETTINGS]
+    (folder / "bad.jpg").write_bytes(b"no image")
+    arguments = ["embed", model, "photos", "--out", "many", "--engine", "ray", "--workers", "2", *SETTINGS]
 
-    done = zebra(*words, cwd=tmp_path)
-    document = json.loads(done.stdout)
+    result = zebra(*arguments, cwd=tmp_path)
+    document = json.loads(result.stdout)
     assert (document["embedded"], document["skipped"]) == (40, {"not an image": 1})
-    told = ("embedding ", "Set ray log level")  # the bar, and a line of Ray's that nothing silences
-    assert [line for line in done.stderr.splitlines() if not any(word in line for word in told)] == []
+    expected = (
+        "embedding ",
+        "Set ray log level",
+    )  # the progress bar, and a line of Ray that cannot be silenced
+    assert [line for line in result.stderr.splitlines() if not any(text in line for text in expected)] == []
     in_one_process(model, folder, tmp_path / "one")
     assert_same_rows(tmp_path / "one", tmp_path / "many")
     assert [version.num_rows for version in Store.open(tmp_path / "many").list_versions()] == [0, 40]
 
     (folder / "bad.jpg").unlink()
-    document = json.loads(zebra(*words, cwd=tmp_path).stdout)
+    document = json.loads(zebra(*arguments, cwd=tmp_path).stdout)
     assert (document["unchanged"], document["embedded"], document["num_rows"]) == (40, 0, 40)
 
 
-def test_shards_over_a_cluster_that_is_there_are_the_store_of_one_process(
+def test_a_running_cluster_writes_the_store_of_one_process_from_shards(
     zebra, environment, cluster, model, pairs, tmp_path, monkeypatch
 ):
     with ShardWriter(tmp_path / "shards", samples_per_shard=15) as writer:
@@ -117,6 +120,6 @@ def test_shards_over_a_cluster_that_is_there_are_the_store_of_one_process(
     monkeypatch.chdir(tmp_path)
     in_one_process(model, "shards", "one")
     monkeypatch.setitem(environment, "RAY_ADDRESS", cluster)
-    told = zebra("embed", model, "shards", "--out", "many", "--engine", "ray", *SETTINGS, cwd=tmp_path)
-    assert json.loads(told.stdout)["embedded"] == 40
+    result = zebra("embed", model, "shards", "--out", "many", "--engine", "ray", *SETTINGS, cwd=tmp_path)
+    assert json.loads(result.stdout)["embedded"] == 40
     assert_same_rows(tmp_path / "one", tmp_path / "many")

@@ -1,4 +1,4 @@
-"""`zebra search` as a user runs it: a folder embedded, then found by words, pictures, filters and ids."""
+"""`zebra search` as a user runs it: by text, image, filter and id."""
 
 import json
 
@@ -14,7 +14,7 @@ from zebra.text.bpe import BPETokenizer
 
 @pytest.fixture(scope="module")
 def home(zebra, pairs, tmp_path_factory):
-    """A folder with a model, pictures with captions, and the store made of them."""
+    """Return a folder with a model, images with captions, and their store."""
     home = tmp_path_factory.mktemp("home")
     torch.manual_seed(0)
     tokenizer = BPETokenizer.train(["a photo of a red circle"] * 5, 520, 16)
@@ -33,17 +33,17 @@ def home(zebra, pairs, tmp_path_factory):
     return home
 
 
-def test_words_filters_and_pages_on_the_command_line(zebra, home):
-    done = zebra("search", "store", "a red circle", "-k", 3, "--where", 'caption contains "RED"', cwd=home)
-    lines = done.stdout.splitlines()
+def test_a_text_query_with_a_filter_and_a_limit(zebra, home):
+    result = zebra("search", "store", "a red circle", "-k", 3, "--where", 'caption contains "RED"', cwd=home)
+    lines = result.stdout.splitlines()
     assert len(lines) == 3
     assert all("photos/" in line and "a red" in line for line in lines)
-    assert done.stderr.startswith("3 of 96 pictures, exact, ")
-    assert "more with --offset 3" in done.stderr
+    assert result.stderr.startswith("3 of 96 images, exact, ")
+    assert "next page: --offset 3" in result.stderr
 
 
 def test_one_json_document_with_the_columns_of_every_hit(zebra, home):
-    words = [
+    arguments = [
         "search",
         "store",
         "photos/0004.jpg",
@@ -55,7 +55,7 @@ def test_one_json_document_with_the_columns_of_every_hit(zebra, home):
         "--min-score",
         "0.1",
     ]
-    document = json.loads(zebra(*words, cwd=home).stdout)
+    document = json.loads(zebra(*arguments, cwd=home).stdout)
     assert document["method"] == "exact"
     assert document["searched"] == 96
     first = document["hits"][0]
@@ -66,29 +66,29 @@ def test_one_json_document_with_the_columns_of_every_hit(zebra, home):
     assert (len(like["hits"]), like["more"]) == (95, False)
 
 
-def test_a_file_of_captions_gives_a_line_of_json_each(zebra, home):
-    (home / "captions.txt").write_text("a red circle\na blue square\n")
-    done = zebra("search", "store", "--queries", "captions.txt", "-k", 2, "--json", cwd=home)
-    assert [json.loads(line)["query"] for line in done.stdout.splitlines()] == [
+def test_a_file_of_queries_gives_one_json_document_per_line(zebra, home):
+    (home / "queries.txt").write_text("a red circle\na blue square\n")
+    result = zebra("search", "store", "--queries", "queries.txt", "-k", 2, "--json", cwd=home)
+    assert [json.loads(line)["query"] for line in result.stdout.splitlines()] == [
         "a red circle",
         "a blue square",
     ]
-    assert zebra("search", "store", "--queries", "captions.txt", "-k", 2, cwd=home).stdout.startswith(
+    assert zebra("search", "store", "--queries", "queries.txt", "-k", 2, cwd=home).stdout.startswith(
         "a red circle\n"
     )
 
 
-def test_the_page_of_hits_holds_their_pictures(zebra, home):
+def test_the_page_of_hits_contains_their_images(zebra, home):
     zebra("search", "store", "a red circle", "-k", 4, "--page", "hits.html", cwd=home)
     assert (home / "hits.html").read_text().count("data:image/png") == 4
 
 
-def test_mistakes_are_one_message(zebra, home):
-    said = zebra("search", "store", "x", "--where", "capton is null", cwd=home, code=1).stderr
-    assert said.startswith(
+def test_an_error_is_one_message(zebra, home):
+    message = zebra("search", "store", "x", "--where", "capton is null", cwd=home, code=1).stderr
+    assert message.startswith(
         "zebra search: invalid filter: there is no column 'capton'. Did you mean 'caption'?"
     )
-    assert "\n  ^^^^^^\n" in said
+    assert "\n  ^^^^^^\n" in message
     assert "there is no store in nowhere" in zebra("search", "nowhere", "x", cwd=home, code=1).stderr
     assert "has no index" in zebra("search", "store", "x", "--method", "approximate", cwd=home, code=1).stderr
     assert "below 1,000 an index" in zebra("search", "store", "--index", cwd=home, code=1).stderr
