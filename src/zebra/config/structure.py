@@ -131,7 +131,7 @@ def _structure_tuple(item_types: tuple[Any, ...], raw: object, path: str) -> tup
 
 
 def _structure_scalar(annotation: Any, raw: object, path: str) -> object:
-    expected = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path"}
+    expected = {bool: "true or false", int: "an integer", float: "a number", str: "text", Path: "a path"}
     if annotation is bool and isinstance(raw, bool):
         return raw
     if annotation is str and isinstance(raw, str):
