@@ -21,7 +21,7 @@ from zebra.errors import StoreError
 from zebra.images.decode import decode_image
 from zebra.images.preprocess import Preprocess
 from zebra.pretrained.bundle import BATCH_SIZE, Bundle
-from zebra.pretrained.head_cache import weight_checksums
+from zebra.pretrained.head_cache import hash_weights
 from zebra.protocols.linear_probe import select
 from zebra.store import Store, StoreMetadata
 from zebra.values import Embeddings
@@ -52,7 +52,7 @@ def embed_source(
         return embed_distributed(clip, source, range(len(source)), group, projected=projected)
     model_key = [
         clip.fingerprint,
-        weight_checksums(clip.model.visual),
+        hash_weights(clip.model.visual),
         clip.precision,
         clip.backend,
         str(clip.preprocess),

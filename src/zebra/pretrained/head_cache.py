@@ -17,7 +17,6 @@ from zebra.config.cache import cache_dir
 
 MAX_HEAD_CACHE_BYTES = 256 * 2**20
 """Of heads on disk; those unused for longest go first."""
-_INTEGER_DTYPES = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.int8}
 
 
 def head_cache_key(
@@ -28,16 +27,17 @@ def head_cache_key(
     The weights in memory take part beside the fingerprint, which knows only what was loaded: who trains on afterwards
     has another model.
     """
-    decided = json.dumps([fingerprint, weight_checksums(tower), list(labels), list(templates)])
+    decided = json.dumps([fingerprint, hash_weights(tower), list(labels), list(templates)])
     return hashlib.sha256(decided.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-def weight_checksums(tower: nn.Module) -> list[int]:
-    """Sum the bits of each weight as an integer, which no order of summing changes; buffers count too."""
-    weights = [weight.detach() for weight in tower.state_dict().values()]
-    return [
-        int(weight.view(_INTEGER_DTYPES[weight.element_size()]).sum()) for weight in weights if weight.numel()
-    ]
+def hash_weights(tower: nn.Module) -> str:
+    """Return the BLAKE2b digest of name, dtype, shape and bytes of every parameter and buffer, 64 hex digits."""
+    digest = hashlib.blake2b(digest_size=32)
+    for name, weight in tower.state_dict().items():
+        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}\n".encode())
+        digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def load_cached_head(key: str) -> Tensor | None:
