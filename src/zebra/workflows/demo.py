@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from zebra.config.files import read_recipe
 from zebra.config.demo import DemoConfig
+from zebra.config.files import read_recipe
 from zebra.config.menagerie import MenagerieConfig
 from zebra.config.structure import structure
 from zebra.config.train import TrainConfig

@@ -7,8 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zebra.config.embed import EmbedConfig
 from zebra.config.demo import DemoConfig
+from zebra.config.embed import EmbedConfig
 from zebra.config.serve import ServeConfig
 from zebra.errors import ConfigError, MissingExtra
 from zebra.store import Store
