@@ -76,7 +76,7 @@ def test_a_set_with_names_must_have_as_many_as_the_data():
     ("wrong", "message"),
     [
         ({"templates": ()}, "no templates"),
-        ({"templates": ("a photo.",)}, "no {}"),
+        ({"templates": ("a photo.",)}, "no placeholder"),
         ({"classnames": ("horse", " ")}, "empty class name"),
         ({"classnames": ()}, "no class names at all"),
         ({"classnames": ("horse", "zebra", "horse")}, r"same name 'horse' for the classes \[0, 2\]"),
@@ -115,7 +115,7 @@ def test_a_clip_benchmark_folder_is_read(tmp_path):
     (tmp_path / "zeroshot_classification_templates.txt").write_text(
         "a photo of a {c}.\r\nart\n", encoding="utf-8"
     )
-    with pytest.raises(ConfigError, match=r"'art' has no \{\}"):
+    with pytest.raises(ConfigError, match="'art' has no placeholder"):
         read_prompt_dir(tmp_path)
     (tmp_path / "zeroshot_classification_templates.txt").write_text(
         "a photo of a {c}.\n{c}", encoding="utf-8"
