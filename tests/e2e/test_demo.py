@@ -23,7 +23,7 @@ def demo(zebra, tmp_path_factory):
     return root, done
 
 
-def test_every_set_gets_scores_with_intervals(demo):
+def test_every_dataset_gets_scores_with_intervals(demo):
     root, _ = demo
     metrics = json.loads((root / "runs/demo/metrics.json").read_text())
     assert set(metrics) == SETS

@@ -58,7 +58,7 @@ def measure(name):
 
 
 @pytest.mark.parametrize("name", sorted(GOLDEN))
-def test_scores_are_those_on_record(name):
+def test_scores_equal_the_recorded_ones(name):
     expected, found = GOLDEN[name], measure(name)
     assert (found["n"], found["digest"]) == (expected["n"], expected["digest"])
     assert found["top1"] == pytest.approx(expected["top1"], abs=1e-9)

@@ -16,7 +16,7 @@ TRUE = vectors([0.9, 0], [0.5, 0], [0.9, 0], [0.2, 0])
 FALSE = vectors([0.1, 0], [0.5, 0], [0.1, 0], [0.3, 0])
 
 
-def test_the_true_caption_must_be_nearer_and_a_tie_is_wrong():
+def test_the_true_caption_must_be_more_similar_and_ties_are_wrong():
     assert evaluate_sugarcrepe(PICTURES, TRUE, FALSE, "aabb").correct_N.tolist() == [True, False, True, False]
 
 
@@ -50,7 +50,7 @@ def test_text_image_and_group_scores_of_a_pair(scores, text, image):
     assert (found.text_N[0], found.image_N[0], found.group_N[0]) == (text, image, text and image)
 
 
-def test_chance_is_a_quarter_a_quarter_and_a_sixth():
+def test_chance_is_1_4_for_text_and_image_and_1_6_for_the_group():
     rng = np.random.default_rng(0)
     found = evaluate_winoground(*rng.normal(size=(2, 40_000, 2, 8)).astype(np.float32)).scores()
     assert found["text"].value == pytest.approx(1 / 4, abs=0.01)
@@ -59,18 +59,18 @@ def test_chance_is_a_quarter_a_quarter_and_a_sixth():
     assert found["group"].value == pytest.approx(1 / 6, abs=0.02)
 
 
-def test_equal_captions_tie_in_any_direction():
+def test_equal_captions_always_tie():
     rng = np.random.default_rng(0)
     pictures, caption = rng.normal(size=(2, 500, 77)).astype(np.float32)
     assert not evaluate_sugarcrepe(pictures, caption, caption.copy(), ["same"] * 500).correct_N.any()
 
 
-def test_captions_nearer_to_each_other_than_fp32_can_add_are_told_apart():
+def test_captions_that_differ_by_less_than_fp32_resolution_are_distinguished():
     picture = vectors([1, 1])
     assert evaluate_sugarcrepe(picture, vectors([1, 2e-8]), vectors([1, 1e-8]), ["fine"]).correct_N[0]
 
 
-def test_what_does_not_belong_together_is_refused():
+def test_inputs_that_do_not_match_are_refused():
     with pytest.raises(ShapeError, match=r"must all be \[N, E\]"):
         evaluate_sugarcrepe(PICTURES, TRUE[:2], FALSE, "aabb")
     with pytest.raises(DataError, match="3 categories for 4"):

@@ -45,7 +45,7 @@ def test_more_examples_make_a_better_probe():
     assert all(len(point.results) == 3 and point.num_unconverged == 0 for point in points)
 
 
-def test_draws_have_so_many_of_each_class_and_the_smaller_lie_in_the_larger(monkeypatch):
+def test_draws_have_equal_classes_and_smaller_draws_are_subsets(monkeypatch):
     drawn = []
 
     def spy(vectors, labels, classes):
@@ -69,7 +69,7 @@ def test_the_seed_decides_the_draws():
     assert not np.array_equal(ranked(0), ranked(1))
 
 
-def test_labels_of_the_test_set_do_not_change_the_answers():
+def test_test_labels_do_not_change_the_predictions():
     train, test = world(30), world(60, seed=1)
     first = fit_few_shot_probes(train, test, 3, 1.0, shots=(2,))
     second = fit_few_shot_probes(train, replace(test, labels=np.zeros(60, int)), 3, 1.0, shots=(2,))
@@ -77,7 +77,7 @@ def test_labels_of_the_test_set_do_not_change_the_answers():
         assert np.array_equal(one.ranked_NK, two.ranked_NK)
 
 
-def test_draws_that_differ_give_the_interval_of_a_t_distribution():
+def test_different_draws_use_the_interval_of_a_t_distribution():
     mean = FewShotResult(4, (outcome(44), outcome(50), outcome(56)), 0).mean()
     low, high = t.interval(0.95, 2, 0.5, np.std([0.44, 0.5, 0.56], ddof=1) / np.sqrt(3))
     assert mean.interval_source == "draws"
@@ -85,7 +85,7 @@ def test_draws_that_differ_give_the_interval_of_a_t_distribution():
     assert (mean.score.low, mean.score.high) == (pytest.approx(low), pytest.approx(high))
 
 
-def test_draws_that_agree_leave_the_doubt_of_a_small_test_set():
+def test_equal_draws_use_the_interval_over_test_samples():
     mean, one = FewShotResult(4, (outcome(50),) * 3, 0).mean(), proportion(50, 100)
     assert mean.interval_source == "samples"
     assert (mean.score.low, mean.score.high) == (pytest.approx(one.low), pytest.approx(one.high))
@@ -97,7 +97,7 @@ def test_an_interval_stays_inside_0_and_1():
     assert (mean.score.low, mean.score.high) == (0, 1)
 
 
-def test_the_mean_is_of_the_metric_asked_for():
+def test_the_mean_is_of_the_requested_metric():
     uneven = ClassificationResult(np.array([[0, 1], [0, 1], [0, 1], [0, 1]]), np.array([0, 0, 0, 1]), 2)
     point = FewShotResult(1, (uneven,) * 3, 0)
     assert (point.mean().score.value, point.mean("mean_per_class").score.value) == (0.75, 0.5)
@@ -114,7 +114,7 @@ def test_a_class_with_fewer_examples_than_shots_is_named():
         fit_few_shot_probes(world(30), world(9), 4, 1.0, shots=(1,))
 
 
-def test_draws_that_mean_nothing_are_refused():
+def test_invalid_draws_are_refused():
     with pytest.raises(ConfigError, match="at least 3"):
         fit_few_shot_probes(world(30), world(9), 3, 1.0, num_repeats=2)
     for shots in ((), (0, 1)):
@@ -132,7 +132,7 @@ def test_draws_that_mean_nothing_are_refused():
     st.lists(st.integers(1, 999), min_size=6, max_size=6, unique=True).map(sorted),
     st.floats(0, 1),
 )
-def test_labels_are_read_off_a_rising_curve_linear_in_their_logarithm(thousandths, share):
+def test_labels_are_interpolated_linearly_in_their_logarithm(thousandths, share):
     reached = [value / 1000 for value in thousandths]
     zero_shot = reached[0] + share * (reached[-1] - reached[0])
     found = estimate_data_efficiency(
@@ -144,7 +144,7 @@ def test_labels_are_read_off_a_rising_curve_linear_in_their_logarithm(thousandth
     )
 
 
-def test_a_zero_shot_accuracy_beyond_the_curve_gives_a_bound():
+def test_a_zero_shot_accuracy_outside_the_curve_gives_a_bound():
     assert estimate_data_efficiency([1, 2], [0.4, 0.5], (50, 0.8), 0.39) == DataEfficiency(1, "below")
     assert estimate_data_efficiency([1, 2], [0.4, 0.5], (50, 0.8), 0.81) == DataEfficiency(50, "above")
 
@@ -166,7 +166,7 @@ def test_the_first_crossing_of_an_uneven_curve_counts():
         ([1, 2], [0.4, 0.5], (50, 0.8), 55.0, "got 55"),
     ],
 )
-def test_a_curve_that_cannot_be_read_is_refused(shots, reached, full, zero_shot, message):
+def test_an_invalid_curve_is_refused(shots, reached, full, zero_shot, message):
     with pytest.raises(DataError, match=message):
         estimate_data_efficiency(shots, reached, full, zero_shot)
 
@@ -175,7 +175,7 @@ def scores(**right):
     return {name: proportion(count, 1000) for name, count in right.items()}
 
 
-def test_leads_of_zero_shot_come_largest_first_with_newcombes_interval():
+def test_differences_are_sorted_and_have_newcombes_interval():
     """Newcombe 1998, method 10, by hand for 'pets': 0.9 − 0.8 at n = 1000 each."""
     leads = subtract_probe_scores(scores(dtd=500, pets=900), scores(pets=800, dtd=700))
     assert list(leads) == ["pets", "dtd"]
@@ -201,7 +201,7 @@ def test_correlation_and_slope_are_those_of_scipy():
     assert found.slope.n == 5
 
 
-def test_the_interval_of_the_slope_is_that_of_a_bootstrap_over_data_sets():
+def test_the_interval_of_the_slope_is_that_of_a_bootstrap_over_datasets():
     """Drawn here one at a time."""
     found, rng = correlate_with_probe(scores(**Y), scores(**X)), np.random.default_rng(1)
     x_N, y_N = np.array(list(X.values())), np.array([Y[name] for name in X])
@@ -217,13 +217,13 @@ def test_the_interval_of_the_slope_is_that_of_a_bootstrap_over_data_sets():
     )
 
 
-def test_data_sets_on_a_line_leave_no_doubt():
+def test_datasets_on_a_line_have_an_interval_of_width_0():
     found = correlate_with_probe(scores(a=250, b=310, c=350), scores(a=500, b=620, c=700))
     assert (found.slope.low, found.slope.high) == (pytest.approx(0.5), pytest.approx(0.5))
     assert found.r.value == pytest.approx(1)
 
 
-def test_data_sets_that_cannot_be_compared_are_refused():
+def test_scores_of_different_datasets_are_refused():
     with pytest.raises(DataError, match="'pets', which has no probe score"):
         subtract_probe_scores(scores(dtd=500, pets=900), scores(dtd=700))
     with pytest.raises(DataError, match="'pets', which has no zero-shot score"):

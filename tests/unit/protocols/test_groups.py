@@ -18,7 +18,7 @@ def outcomes(**groups):
     return np.array(correct), column
 
 
-def test_each_group_has_its_own_accuracy_and_interval_the_worst_first():
+def test_each_group_has_an_accuracy_and_an_interval_lowest_first():
     found = score_by_group(*outcomes(old=(90, 100), young=(70, 100), middle=(40, 50)))
     assert list(found.scores.items()) == [
         ("young", proportion(70, 100)),
@@ -47,12 +47,12 @@ def test_without_two_groups_to_compare_there_is_no_gap():
     assert (none.worst, none.gap) == (None, None)
 
 
-def test_pictures_without_a_value_are_a_group_of_their_own():
+def test_images_without_a_value_form_a_group():
     found = score_by_group(np.array([True, False, True, True]), ["a", "", None, 3])
     assert {name: score.n for name, score in found.scores.items()} == {"a": 1, UNSPECIFIED_GROUP: 2, "3": 1}
 
 
-def test_equal_groups_have_a_gap_whose_interval_reaches_0():
+def test_the_gap_between_equal_groups_includes_0():
     """Of ten groups alike, the best and the worst differ by chance; the interval must allow for that."""
     rng = np.random.default_rng(0)
     column = np.repeat(np.arange(10), 100)
@@ -63,13 +63,13 @@ def test_equal_groups_have_a_gap_whose_interval_reaches_0():
     assert held >= 95
 
 
-def test_the_interval_of_the_worst_is_clopper_and_pearsons_divided_among_the_groups():
+def test_the_interval_of_the_worst_group_is_a_corrected_clopper_pearson_interval():
     found = score_by_group(*outcomes(one=(8, 40), other=(39, 40), third=(40, 40))).worst
     ends = binomtest(8, 40).proportion_ci(1 - 0.05 / 3)
     assert (found.low, found.high) == (pytest.approx(ends.low), pytest.approx(ends.high))
 
 
-def test_a_gap_beyond_chance_has_an_interval_above_0():
+def test_a_significant_gap_has_an_interval_above_0():
     assert score_by_group(*outcomes(one=(95, 100), other=(60, 100))).gap.low > 0.1
 
 
@@ -77,7 +77,7 @@ def test_a_gap_beyond_chance_has_an_interval_above_0():
 @given(
     st.lists(st.tuples(st.booleans(), st.sampled_from("abcd")), min_size=1, max_size=60), st.integers(1, 10)
 )
-def test_intervals_hold_their_values_and_no_picture_is_lost(rows, smallest):
+def test_intervals_contain_their_values_and_every_image_counts(rows, smallest):
     correct, column = zip(*rows, strict=True)
     found = score_by_group(np.array(correct), column, smallest)
     assert sum(score.n for score in found.scores.values()) == len(rows)
@@ -85,13 +85,13 @@ def test_intervals_hold_their_values_and_no_picture_is_lost(rows, smallest):
         assert 0 <= score.low <= score.value <= score.high <= 1
 
 
-def test_the_table_carries_its_caution():
+def test_group_scores_include_the_caveats():
     found = score_by_group(*outcomes(one=(1, 2)))
     assert found.caveats == CAVEATS
     assert all(sentence.endswith(".") for sentence in found.caveats)
 
 
-def test_a_column_that_does_not_fit_is_refused():
+def test_a_column_of_another_length_is_refused():
     with pytest.raises(DataError, match="2 results but 1 group values"):
         score_by_group(np.array([True, False]), ["a"])
     with pytest.raises(DataError, match="the dataset has no images"):

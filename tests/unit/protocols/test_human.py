@@ -37,7 +37,7 @@ def written(path, text):
 # The file
 
 
-def test_answers_are_read_with_not_knowing(tmp_path):
+def test_answers_can_be_unknown(tmp_path):
     path = written(tmp_path / "answers.csv", HEADER + "ann,a,pug,0\nbob,a,?,2\n")
     assert read_answers(path, CLASSES, LABELS) == (
         HumanAnswer("ann", "a", 2, 0),
@@ -45,12 +45,12 @@ def test_answers_are_read_with_not_knowing(tmp_path):
     )
 
 
-def test_a_spreadsheets_mark_before_the_header_is_no_part_of_it(tmp_path):
+def test_a_byte_order_mark_before_the_header_is_ignored(tmp_path):
     path = written(tmp_path / "answers.csv", "\ufeff" + HEADER + "ann,a,pug,0\r\n")
     assert read_answers(path, CLASSES, LABELS) == (HumanAnswer("ann", "a", 2, 0),)
 
 
-def test_a_person_answers_a_picture_again_with_other_shots(tmp_path):
+def test_a_person_can_answer_an_image_again_with_other_shots(tmp_path):
     path = written(tmp_path / "answers.csv", HEADER + "ann,a,pug,0\nann,a,beagle,1\n")
     assert len(read_answers(path, CLASSES, LABELS)) == 2
 
@@ -71,14 +71,14 @@ def test_a_person_answers_a_picture_again_with_other_shots(tmp_path):
         ('ann,b,"pug"x,0', "Each line must be"),
     ],
 )
-def test_a_wrong_line_is_named_by_its_number(tmp_path, line, message):
+def test_the_number_of_an_invalid_line_is_named(tmp_path, line, message):
     path = written(tmp_path / "answers.csv", f"{HEADER}ann,a,pug,0\n{line}\nann,c,boxer,0\n")
     with pytest.raises(DataError, match=f"answers.csv:3: .*{message}"):
         read_answers(path, CLASSES, LABELS)
 
 
 @pytest.mark.parametrize("text", ["", "person,image,answer\n", "image,person,answer,shots\nann,a,pug,0\n"])
-def test_another_header_is_refused(tmp_path, text):
+def test_a_wrong_header_is_refused(tmp_path, text):
     with pytest.raises(DataError, match=r"answers\.csv:1: the header must be person,image,answer,shots"):
         read_answers(written(tmp_path / "answers.csv", text), CLASSES, LABELS)
 
@@ -91,7 +91,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
         read_answers(tmp_path / "latin.csv", CLASSES, LABELS)
 
 
-def test_what_is_appended_is_read_back(tmp_path):
+def test_appended_answers_are_read_back(tmp_path):
     names = ('say "cheese"', "one, two", "plain")
     answers = (
         HumanAnswer("Ann, B.", "a", 0, 0),
@@ -103,7 +103,7 @@ def test_what_is_appended_is_read_back(tmp_path):
     assert read_answers(tmp_path / "answers.csv", names, LABELS) == answers
 
 
-def test_an_answer_after_a_last_line_without_an_end_gets_a_line_of_its_own(tmp_path):
+def test_a_missing_last_newline_is_added_before_an_answer(tmp_path):
     path = written(tmp_path / "answers.csv", HEADER + "ann,a,pug,0")
     append_answer(path, HumanAnswer("ann", "b", 0, 0), CLASSES)
     assert path.read_text() == HEADER + "ann,a,pug,0\nann,b,beagle,0\n"
@@ -136,7 +136,7 @@ def test_the_four_columns_on_a_case_counted_by_hand():
     assert (row.majority_accuracy_on_guesses.value, row.num_ties_on_guesses) == (1, 1)
 
 
-def test_other_shots_do_not_mix_in():
+def test_answers_with_other_shots_do_not_count():
     answers = said("ann a beagle") + said("ann a pug", shots=1)
     assert (
         evaluate_humans(answers, LABELS, 0).accuracy.value,
@@ -144,13 +144,13 @@ def test_other_shots_do_not_mix_in():
     ) == (1, 0)
 
 
-def test_nobody_guessing_leaves_the_columns_of_guesses_empty():
+def test_without_guesses_there_is_no_accuracy_on_guesses():
     row = evaluate_humans(said("ann a ?", "ann c ?"), LABELS, 0)
     assert (row.accuracy.value, row.majority_accuracy.value) == (0, 0)
     assert (row.accuracy_on_guesses, row.majority_accuracy_on_guesses) == (None, None)
 
 
-def test_all_pictures_tied_leave_no_majority():
+def test_without_a_majority_there_is_no_majority_accuracy():
     row = evaluate_humans(said("ann a pug", "bob a beagle"), LABELS, 0)
     assert (row.majority_accuracy, row.num_ties) == (None, 1)
 
@@ -172,13 +172,13 @@ def crowd(persons, pictures, skill, seed=0):
     ], labels
 
 
-def test_the_interval_is_that_of_pictures_not_of_answers():
+def test_the_interval_is_over_images_and_not_over_answers():
     """Ten people who agree on everything know no more than one of them."""
     one, ten = (evaluate_humans(*crowd(count, 90, 0.6), 0).accuracy for count in (1, 10))
     assert (ten.low, ten.high, ten.n) == (pytest.approx(one.low), pytest.approx(one.high), 90)
 
 
-def test_the_interval_holds_the_truth_19_times_of_20(monkeypatch):
+def test_the_interval_contains_the_truth_95_percent_of_the_time(monkeypatch):
     monkeypatch.setattr(human, "_NUM_RESAMPLES", 300)
     held = 0
     for seed in range(100):
@@ -187,14 +187,14 @@ def test_the_interval_holds_the_truth_19_times_of_20(monkeypatch):
     assert 0.90 <= held / 100 <= 0.99
 
 
-def test_a_class_that_a_resample_misses_does_not_count_as_all_wrong():
+def test_a_class_that_a_resample_misses_does_not_count_as_wrong():
     """A third of 40 pictures of a class each is missing from a resample."""
     labels = {f"p{n}": n for n in range(40)}
     answers = [HumanAnswer("ann", image, label if label else None, 0) for image, label in labels.items()]
     assert evaluate_humans(answers, labels, 0).accuracy.low > 0.85
 
 
-def test_all_right_still_has_an_interval():
+def test_accuracy_1_has_an_interval():
     score = evaluate_humans(*crowd(2, 9, 1.0), 0).accuracy
     assert score == proportion(9, 9)
 
@@ -202,7 +202,7 @@ def test_all_right_still_has_an_interval():
 # Fig. 16
 
 
-def test_difficulty_compares_people_and_model_on_the_pictures_people_saw():
+def test_difficulty_compares_humans_and_model_on_the_same_images():
     answers = said("ann a pug", "bob a beagle", "ann c boxer", "ann d pug")
     found = compare_class_difficulty(
         answers, LABELS, {"a": True, "b": False, "c": False, "d": True}, CLASSES, 0
@@ -238,7 +238,7 @@ def test_the_correlation_is_pearsons_over_classes():
     )
 
 
-def test_difficulty_needs_the_models_outcome_of_every_picture():
+def test_difficulty_needs_a_prediction_for_every_image():
     with pytest.raises(DataError, match="no prediction for 'a'"):
         compare_class_difficulty(said("ann a pug"), LABELS, {"b": True}, CLASSES, 0)
     with pytest.raises(DataError, match="no answers with 1 shots"):

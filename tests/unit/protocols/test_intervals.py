@@ -95,7 +95,7 @@ def hanley_mcneil(area, m, n):
         ([0.1, 0.2], [0.7, 0.8, 0.9]),
     ],
 )
-def test_without_a_variance_the_ends_of_an_area_are_196_of_their_own_standard_errors_away(positive, negative):
+def test_without_a_variance_the_ends_of_an_auc_are_196_of_their_own_standard_errors_away(positive, negative):
     scores = np.array([*positive, *negative])
     kinds = np.arange(len(scores)) < len(positive)
     area = roc_auc(scores, kinds)

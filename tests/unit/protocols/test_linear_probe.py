@@ -31,7 +31,7 @@ def peer(images, penalty):
 
 @pytest.mark.parametrize("penalty", [1e5, 10.0, 0.1])
 @pytest.mark.parametrize(("n", "width"), [(160, 8), (24, 40)], ids=["more vectors than numbers", "fewer"])
-def test_weights_are_those_of_scikit_learn(n, width, penalty):
+def test_weights_equal_scikit_learn(n, width, penalty):
     """To 3e-3 of the largest weight: float32, and a gradient of 1e-6. The worst is 2e-3, at the weakest penalty."""
     train = world(n, width=width)
     ours, theirs = LogisticSolver(train.vectors, train.labels, 4).fit(penalty), peer(train, penalty)
@@ -39,7 +39,7 @@ def test_weights_are_those_of_scikit_learn(n, width, penalty):
     assert ours.bias_C == pytest.approx(theirs.intercept_, rel=0, abs=3e-3 * np.abs(theirs.intercept_).max())
 
 
-def test_of_two_classes_the_weights_differ_by_those_of_scikit_learn():
+def test_with_two_classes_the_weight_difference_equals_scikit_learn():
     """Its binary case has one row of weights, and penalises that one."""
     train = world(90, classes=2)
     ours, theirs = LogisticSolver(train.vectors, train.labels, 2).fit(5.0), peer(train, 5.0)
@@ -48,7 +48,7 @@ def test_of_two_classes_the_weights_differ_by_those_of_scikit_learn():
     )
 
 
-def test_a_start_elsewhere_leads_to_the_same_optimum_sooner():
+def test_a_fit_from_a_similar_probe_is_faster_and_ends_at_the_same_optimum():
     train = world(160)
     fits = LogisticSolver(train.vectors, train.labels, 4)
     cold, warm = fits.fit(1.0), fits.fit(1.0, fits.fit(1.5))
@@ -56,7 +56,7 @@ def test_a_start_elsewhere_leads_to_the_same_optimum_sooner():
     assert warm.num_iterations < cold.num_iterations
 
 
-def test_numbers_that_repeat_others_do_no_harm():
+def test_repeated_dimensions_do_not_disturb_the_fit():
     """Rounding makes their axes' squared lengths negative, by more than the weakest penalty adds."""
     train = world(160)
     twice_ND = np.tile(train.vectors * np.float32(1e5), 2)
@@ -65,13 +65,13 @@ def test_numbers_that_repeat_others_do_no_harm():
     assert probe.evaluate(replace(train, vectors=twice_ND))[0] > 0.5
 
 
-def test_a_start_at_the_optimum_stays_there():
+def test_a_fit_from_the_optimum_stays_there():
     train = world(160)
     fits = LogisticSolver(train.vectors, train.labels, 4)
     assert fits.fit(1.0, fits.fit(1.0)).num_iterations <= 1
 
 
-def test_the_unit_of_the_vectors_changes_neither_the_answer_nor_the_work():
+def test_scaling_the_vectors_changes_neither_the_fit_nor_the_iterations():
     train = world(160)
     small = LogisticSolver(train.vectors, train.labels, 4).fit(1.0)
     large = LogisticSolver(train.vectors * np.float32(1024), train.labels, 4).fit(1024.0**2)
@@ -81,7 +81,7 @@ def test_the_unit_of_the_vectors_changes_neither_the_answer_nor_the_work():
     assert abs(large.num_iterations - small.num_iterations) <= 3
 
 
-def test_blocks_of_vectors_add_up(monkeypatch):
+def test_the_block_size_does_not_change_the_fit(monkeypatch):
     train = world(160)
     whole = LogisticSolver(train.vectors, train.labels, 4).fit(1.0)
     monkeypatch.setattr(module, "VECTORS_PER_BLOCK", 7)
@@ -90,7 +90,7 @@ def test_blocks_of_vectors_add_up(monkeypatch):
     assert np.array_equal(parts.classify(train).ranked_NK, whole.classify(train).ranked_NK)
 
 
-def test_a_probe_is_judged_by_accuracy_and_log_loss():
+def test_a_probe_is_evaluated_by_accuracy_and_log_loss():
     train, other = world(80), world(60, seed=1)
     theirs = peer(train, 1.0)
     accuracy, loss = LogisticSolver(train.vectors, train.labels, 4).fit(1.0).evaluate(other)
@@ -109,12 +109,12 @@ def found(sets):
     return fit_linear_probe(train, test, 4, validation=validation)
 
 
-def test_the_search_begins_with_every_second_decade_from_strong_to_weak(found):
+def test_the_search_starts_with_every_second_decade_from_strong_to_weak(found):
     tried = [trial.l2_penalty for trial in found.trials]
     assert tried[:7] == pytest.approx([1e6, 1e4, 1e2, 1, 1e-2, 1e-4, 1e-6])
 
 
-def test_the_search_halves_the_interval_around_the_best_down_to_8_steps_a_decade(found):
+def test_the_search_refines_around_the_best_down_to_8_steps_per_decade(found):
     step = [round(8 * np.log10(trial.l2_penalty)) for trial in found.trials]
     score = [(trial.accuracy, -trial.loss) for trial in found.trials]
     place = 7
@@ -127,7 +127,7 @@ def test_the_search_halves_the_interval_around_the_best_down_to_8_steps_a_decade
     assert round(8 * np.log10(found.probe.l2_penalty)) == step[max(range(place), key=lambda i: score[i])]
 
 
-def test_fits_of_the_search_start_from_one_another(sets, found):
+def test_the_search_starts_each_fit_from_another(sets, found):
     train, _, _ = sets
     fits = LogisticSolver(train.vectors, train.labels, 4)
     cold = sum(fits.fit(trial.l2_penalty).num_iterations for trial in found.trials)
@@ -144,7 +144,7 @@ def test_every_trial_has_the_accuracy_of_a_cold_fit_of_scikit_learn(sets, found)
             assert trial.accuracy == theirs
 
 
-def test_the_last_fit_is_to_training_and_validation_set_together(sets, found):
+def test_the_final_fit_uses_training_and_validation_set(sets, found):
     train, validation, _ = sets
     both = replace(
         train,
@@ -155,7 +155,7 @@ def test_the_last_fit_is_to_training_and_validation_set_together(sets, found):
     assert found.probe.weight_CD == pytest.approx(theirs.coef_, abs=2e-3 * np.abs(theirs.coef_).max())
 
 
-def test_the_outcome_is_that_of_scikit_learn_on_the_test_set(sets, found):
+def test_the_test_accuracy_equals_scikit_learn(sets, found):
     _, _, test = sets
     score_NC = test.vectors @ found.probe.weight_CD.T + found.probe.bias_C
     assert np.array_equal(found.result.ranked_NK, np.argsort(-score_NC, axis=1))
@@ -163,7 +163,7 @@ def test_the_outcome_is_that_of_scikit_learn_on_the_test_set(sets, found):
     assert found.result.scores()["top1"].value > 0.5
 
 
-def test_labels_of_the_test_set_change_nothing_but_the_score(sets, found):
+def test_test_labels_change_only_the_score(sets, found):
     train, validation, test = sets
     other = fit_linear_probe(train, replace(test, labels=(test.labels + 1) % 4), 4, validation=validation)
     assert other.trials == found.trials
@@ -171,12 +171,12 @@ def test_labels_of_the_test_set_change_nothing_but_the_score(sets, found):
     assert other.result.scores()["top1"].value < found.result.scores()["top1"].value
 
 
-def test_two_classes_have_an_area_under_the_curve():
+def test_two_classes_have_an_auc():
     outcome = fit_linear_probe(world(60, classes=2), world(60, classes=2, seed=2), 2).result
     assert outcome.scores()["roc_auc"].value > 0.9
 
 
-def test_fits_that_end_at_the_limit_are_counted(sets, found, monkeypatch):
+def test_unconverged_fits_are_counted(sets, found, monkeypatch):
     train, validation, test = sets
     assert found.num_unconverged == 0
     monkeypatch.setattr(module, "MAX_ITERATIONS", 2)
@@ -258,12 +258,12 @@ def changed(images, row, value):
         (world(4), None, world(8), "no class has two examples"),
     ],
 )
-def test_sets_that_no_probe_can_be_had_from_are_refused(train, validation, test, message):
+def test_unusable_splits_are_refused(train, validation, test, message):
     with pytest.raises(DataError, match=message):
         fit_linear_probe(train, test, 4, validation=validation)
 
 
-def test_sets_of_different_widths_are_refused():
+def test_splits_of_different_dimensions_are_refused():
     with pytest.raises(
         ShapeError, match="vectors of the test split have 9 dimensions, those of the training split 8"
     ):

@@ -27,13 +27,13 @@ def test_wilson_interval_of_a_textbook_case():
 
 
 @given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_the_interval_holds_the_value_and_stays_inside_0_and_1(counts):
+def test_the_interval_contains_the_value_and_is_inside_0_and_1(counts):
     score = proportion(*counts)
     assert 0 <= score.low <= score.value <= score.high <= 1
     assert score.low < score.high
 
 
-def test_an_accuracy_over_nothing_is_an_error():
+def test_an_accuracy_over_0_samples_is_an_error():
     with pytest.raises(DataError, match="0 samples"):
         proportion(0, 0)
     with pytest.raises(DataError, match="0 samples"):
@@ -41,7 +41,7 @@ def test_an_accuracy_over_nothing_is_an_error():
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_mean_per_class_and_confusion_agree_with_scikit_learn(seed):
+def test_accuracy_per_class_and_confusion_matrix_equal_scikit_learn(seed):
     rng = np.random.default_rng(seed)
     truth, guess = rng.integers(0, 4, 60), rng.integers(0, 4, 60)
     truth[:4] = range(4)
@@ -54,12 +54,12 @@ def test_mean_per_class_and_confusion_agree_with_scikit_learn(seed):
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 6))
-def test_the_best_classes_are_those_of_a_stable_sort(seed, k):
+def test_top_k_classes_equal_a_stable_sort(seed, k):
     scores = np.random.default_rng(seed).integers(0, 4, (20, 6)).astype(np.float32)
     assert np.array_equal(top_k_classes(scores, k), np.argsort(-scores, axis=1, kind="stable")[:, :k])
 
 
-def test_a_mean_per_class_is_never_certain_of_itself():
+def test_accuracy_per_class_always_has_an_interval():
     """Of one sample a class, or all right, nothing is known of the spread; the interval must not shrink to a point."""
     labels = np.arange(100)
     mixed = mean_per_class_accuracy(labels % 2 == 0, labels)
@@ -70,7 +70,7 @@ def test_a_mean_per_class_is_never_certain_of_itself():
     assert 0.9 < mean_per_class_accuracy(np.ones(100, bool), labels).low < 0.99
 
 
-def test_samples_that_come_alike_in_fives_count_as_one():
+def test_five_equal_samples_in_a_cluster_count_as_one():
     hits = np.arange(40) % 3 == 0
     alike = clustered_proportion(hits.repeat(5), np.arange(40).repeat(5))
     once = proportion(int(hits.sum()), 40)
@@ -82,7 +82,7 @@ def test_samples_in_clusters_of_one_give_the_interval_of_a_proportion():
     assert clustered_proportion(hits, np.arange(40)).low == pytest.approx(proportion(14, 40).low)
 
 
-def test_hits_in_every_cluster_are_as_sure_as_the_number_of_clusters():
+def test_with_only_hits_the_clusters_are_counted():
     score = clustered_proportion(np.ones(200, bool), np.arange(40).repeat(5))
     assert score.low == pytest.approx(proportion(40, 40).low)
 
@@ -96,7 +96,7 @@ def scores_and_truth(seed, samples=60, classes=3):
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_average_precision_agrees_with_scikit_learn_ties_and_all(seed):
+def test_average_precision_equals_scikit_learn_with_ties(seed):
     scores, truth = scores_and_truth(seed)
     expected = [average_precision_score(truth[:, c], scores[:, c]) for c in range(3)]
     assert average_precisions(scores, truth) == pytest.approx(expected, abs=1e-12)
@@ -133,7 +133,7 @@ def test_resamples_are_scored_as_if_their_samples_were_repeated(points):
     assert score.high == pytest.approx(score.value + high - middle, abs=1e-6)
 
 
-def test_a_class_that_no_image_shows_stays_out_of_the_mean():
+def test_a_class_without_images_is_left_out_of_the_mean():
     scores, truth = scores_and_truth(1)
     truth[:, 2] = False
     assert np.isnan(average_precisions(scores, truth)).tolist() == [False, False, True]
@@ -141,14 +141,14 @@ def test_a_class_that_no_image_shows_stays_out_of_the_mean():
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_the_area_under_the_curve_agrees_with_scikit_learn(seed):
+def test_auc_equals_scikit_learn(seed):
     scores, truth = scores_and_truth(seed)
     area = roc_auc(scores[:, 0], truth[:, 0])
     assert area.value == pytest.approx(roc_auc_score(truth[:, 0], scores[:, 0]))
     assert 0 <= area.low <= area.value <= area.high <= 1
 
 
-def test_the_interval_of_the_area_is_delongs_from_its_definition():
+def test_the_interval_of_the_auc_is_delongs_by_definition():
     scores, truth = (array[:, 0] for array in scores_and_truth(2))
     beats = (scores[truth][:, None] > scores[~truth]) + 0.5 * (scores[truth][:, None] == scores[~truth])
     variance = beats.mean(1).var(ddof=1) / truth.sum() + beats.mean(0).var(ddof=1) / (~truth).sum()
@@ -156,7 +156,7 @@ def test_the_interval_of_the_area_is_delongs_from_its_definition():
     assert area.high - area.value == pytest.approx(1.959964 * variance**0.5, rel=1e-6)
 
 
-def test_a_perfect_area_is_not_certain():
+def test_a_perfect_auc_has_an_interval():
     """DeLong's variance is 0 there; at Newcombe's end the true area is 1.96 of its own standard errors away."""
     area = roc_auc(np.arange(10.0), np.arange(10) >= 5)
     a = area.low
@@ -166,7 +166,7 @@ def test_a_perfect_area_is_not_certain():
     assert 1 - a == pytest.approx(1.959964 * hanley**0.5, rel=1e-6)
 
 
-def test_scores_that_say_nothing_are_refused():
+def test_undefined_scores_are_refused():
     with pytest.raises(DataError, match="0 positive and 3 negative"):
         roc_auc(np.arange(3.0), np.zeros(3, bool))
     with pytest.raises(DataError, match="NaN"):

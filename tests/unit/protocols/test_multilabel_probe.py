@@ -23,7 +23,7 @@ def world(count, seed):
     return Embeddings(vector_ND.astype(np.float32), tuple(map(str, range(count)))), truth_NC
 
 
-def test_at_the_penalty_found_it_is_one_scikit_learn_regression_per_class():
+def test_the_probe_equals_one_scikit_learn_regression_per_class():
     (train, train_NC), (test, test_NC) = world(300, 1), world(200, 2)
     found = fit_multilabel_probe(train, train_NC, test, test_NC)
     for label in range(CLASSES):
@@ -35,7 +35,7 @@ def test_at_the_penalty_found_it_is_one_scikit_learn_regression_per_class():
     assert found.result.scores()["map"].value == pytest.approx(np.mean(precision), abs=1e-6)
 
 
-def test_what_is_learnable_is_learned():
+def test_a_learnable_task_is_learned():
     (train, train_NC), (test, test_NC) = world(300, 1), world(200, 2)
     assert (
         fit_multilabel_probe(train, train_NC, test, test_NC, num_points=11).result.scores()["map11"].value
@@ -45,14 +45,14 @@ def test_what_is_learnable_is_learned():
     assert fit_multilabel_probe(train, shuffled_NC, test, test_NC).result.scores()["map"].value < 0.55
 
 
-def test_a_class_that_no_example_shows_is_named():
+def test_a_class_without_examples_is_named():
     (train, train_NC), (test, test_NC) = world(100, 1), world(50, 2)
     train_NC[:, 2] = False
     with pytest.raises(DataError, match="1 classes are present in all or none .*class 2 in none"):
         fit_multilabel_probe(train, train_NC, test, test_NC)
 
 
-def test_what_does_not_fit_is_refused():
+def test_inputs_that_do_not_match_are_refused():
     (train, train_NC), (test, test_NC) = world(100, 1), world(50, 2)
     with pytest.raises(ShapeError, match="training split must be bool"):
         fit_multilabel_probe(train, train_NC[:-1], test, test_NC)

@@ -20,7 +20,7 @@ def outcome(clean, seen):
     return evaluate_overlap(np.array(correct, bool), np.array(duplicate, bool))
 
 
-def test_all_clean_and_overlap_are_accuracies_of_their_pictures():
+def test_all_clean_and_overlap_are_accuracies_of_their_images():
     found = outcome((60, 100), (18, 20))
     assert (found.all.value, found.clean.value, found.overlap.value) == (0.65, 0.6, 0.9)
     assert found.contamination.value == pytest.approx(1 / 6)
@@ -32,7 +32,7 @@ def test_p_is_the_upper_tail_of_the_binomial_with_clean_as_null():
     assert outcome((60, 100), (18, 20)).p_value == pytest.approx(tail)
 
 
-def test_an_overlap_that_is_harder_than_clean_gives_no_evidence():
+def test_an_overlap_that_is_harder_than_clean_has_a_high_p_value():
     assert outcome((90, 100), (5, 20)).p_value > 0.999
 
 
@@ -44,19 +44,19 @@ def test_the_interval_is_clopper_and_pearsons_at_995():
     assert (upper, lower) == (pytest.approx(0.0025, rel=1e-4), pytest.approx(0.0025, rel=1e-4))
 
 
-def test_a_set_without_overlap_has_nothing_to_test():
+def test_a_dataset_without_overlap_has_no_test():
     found = outcome((60, 100), (0, 0))
     assert (found.overlap, found.overlap_interval, found.p_value, found.inflation) == (None, None, None, 0)
     assert found.all == found.clean
 
 
-def test_a_set_that_was_seen_whole_has_nothing_to_compare_with():
+def test_a_dataset_of_duplicates_has_no_clean_accuracy():
     found = outcome((0, 0), (15, 20))
     assert (found.clean, found.p_value, found.inflation) == (None, None, 0)
     assert found.overlap == found.all
 
 
-def test_bonferroni_multiplies_by_the_sets_that_were_tested():
+def test_bonferroni_multiplies_by_the_number_of_tested_datasets():
     sets = {
         "birds": outcome((60, 100), (18, 20)),
         "pets": outcome((60, 100), (9, 20)),
@@ -68,14 +68,14 @@ def test_bonferroni_multiplies_by_the_sets_that_were_tested():
 
 @settings(deadline=None)  # times on a busy machine say nothing
 @given(st.integers(0, 2**32 - 1))
-def test_all_lies_between_clean_and_overlap(seed):
+def test_all_is_between_clean_and_overlap(seed):
     rng = np.random.default_rng(seed)
     found = evaluate_overlap(rng.random(50) < rng.random(), rng.random(50) < rng.random())
     parts = [part.value for part in (found.clean, found.overlap) if part]
     assert min(parts) - 1e-12 <= found.all.value <= max(parts) + 1e-12
 
 
-def test_wrong_input_is_named():
+def test_invalid_input_is_named():
     with pytest.raises(DataError, match="3 images but is_duplicate_N has 2"):
         evaluate_overlap(np.ones(3, bool), np.ones(2, bool))
     with pytest.raises(DataError, match="0 samples"):

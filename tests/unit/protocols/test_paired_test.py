@@ -18,7 +18,7 @@ def two_models(samples=300, seed=0):
     return rng.random(samples) < 0.7, rng.random(samples) < 0.6
 
 
-def test_the_interval_is_that_of_samples_drawn_with_replacement():
+def test_the_interval_is_that_of_a_bootstrap_over_samples():
     """Counts of equal differences are drawn in place of samples; the long way agrees up to the luck of the draw."""
     first, second = two_models()
     ahead = first.astype(float) - second
@@ -34,7 +34,7 @@ def test_the_interval_is_that_of_samples_drawn_with_replacement():
     assert found.p_value == pytest.approx(2 * (drawn <= 0).mean(), abs=0.04)
 
 
-def test_mcnemar_counts_the_samples_that_one_alone_got_right():
+def test_mcnemar_counts_samples_that_only_one_model_classified_correctly():
     first, second = two_models()
     found = compare_paired(outcomes(first), outcomes(second))
     won, lost = int((first & ~second).sum()), int((~first & second).sum())
@@ -58,14 +58,14 @@ def test_the_order_of_the_samples_does_not_matter():
     assert compare_paired(outcomes(first), turned) == compare_paired(outcomes(first), outcomes(second))
 
 
-def test_a_model_is_no_better_than_itself():
+def test_a_model_does_not_differ_from_itself():
     model = outcomes([True, False, True])
     found = compare_paired(model, model)
     assert (found.difference.value, found.difference.low, found.difference.high) == (0, 0, 0)
     assert (found.p_value, found.mcnemar_p_value) == (1, 1)
 
 
-def test_chance_seldom_looks_like_progress():
+def test_equal_models_are_rarely_significantly_different():
     """Of 200 pairs of equally good models, p < 0.05 in about 10."""
     rng = np.random.default_rng(0)
     small = [
@@ -76,7 +76,7 @@ def test_chance_seldom_looks_like_progress():
     assert 2 <= sum(small) <= 20
 
 
-def test_what_cannot_be_compared_is_refused():
+def test_different_samples_are_refused():
     model = outcomes([True, False])
     with pytest.raises(DataError, match="2 belong to only one model"):
         compare_paired(model, outcomes([True, False], ["0", "other"]))

@@ -33,13 +33,13 @@ def top1(images, templates):
     return classify_zero_shot(images, unit(templates.sum(axis=0))).correct_N.mean()
 
 
-def test_a_good_template_is_found_among_bad_ones_and_the_gain_holds_on_new_images():
+def test_a_good_template_is_selected_and_its_gain_holds_on_new_images():
     found = search_prompts(*world([9, 9, 0.1, 9, 9, 9]))
     assert found.best_templates[0] == 2
     assert found.gain.difference.low > 0
 
 
-def test_every_step_takes_the_template_that_helps_most():
+def test_every_step_adds_the_best_template():
     templates, validation, test = world([2, 2, 2, 2, 2])
     found = search_prompts(templates, validation, test, max_steps=3)
     for step in range(3):
@@ -50,7 +50,7 @@ def test_every_step_takes_the_template_that_helps_most():
         assert top1(validation, templates[list(found.template_order[: step + 1])]) == pytest.approx(best)
 
 
-def test_the_choice_ends_at_the_best_step_and_its_gain_is_over_all_templates():
+def test_the_selection_ends_at_the_best_step_and_the_gain_is_over_all_templates():
     templates, validation, test = world([2, 2, 2, 2, 2])
     found = search_prompts(templates, validation, test)
     assert len(found.template_order) == 5
@@ -65,7 +65,7 @@ def test_of_equal_templates_the_first_is_taken():
     assert search_prompts(templates[[0, 0, 0]], validation, test).best_templates == (0,)
 
 
-def test_where_templates_are_equally_good_the_search_flatters_itself_and_the_gain_does_not():
+def test_with_equal_templates_validation_is_biased_and_the_gain_is_not():
     """Validation rises by choosing luck; on new images the interval of nearly every world holds 0 or less."""
     flattered, claimed = [], 0
     for seed in range(12):
@@ -76,13 +76,13 @@ def test_where_templates_are_equally_good_the_search_flatters_itself_and_the_gai
     assert claimed <= 2
 
 
-def test_images_that_chose_the_prompts_cannot_measure_them():
+def test_shared_validation_and_test_images_are_refused():
     templates, validation, _ = world([1, 1])
     with pytest.raises(DataError, match="400 images are in both validation and test"):
         search_prompts(templates, validation, validation)
 
 
-def test_there_must_be_something_to_choose():
+def test_a_search_needs_two_templates_and_one_step():
     templates, validation, test = world([1, 1])
     with pytest.raises(ConfigError, match="needs at least two templates and one step"):
         search_prompts(templates[:1], validation, test)

@@ -23,7 +23,7 @@ def prompt_set(templates=(PHOTO,), classnames=("horse", "zebra"), **more):
     return PromptSet("mine", "custom", tuple(templates), classnames, **more)
 
 
-def test_every_name_of_a_class_goes_into_every_template():
+def test_every_synonym_is_put_into_every_template():
     made = prompt_set((PHOTO, "art of the {c}."), synonyms={"horse": ("pony",)})
     assert made.prompts() == (
         ("a photo of a horse.", "art of the horse.", "a photo of a pony.", "art of the pony."),
@@ -31,12 +31,12 @@ def test_every_name_of_a_class_goes_into_every_template():
     )
 
 
-def test_sentences_of_a_class_stand_in_place_of_the_templates():
+def test_sentences_of_a_class_replace_the_templates():
     made = prompt_set(sentences={"zebra": ("It has stripes.", "Seen in Africa.")})
     assert made.prompts() == (("a photo of a horse.",), ("It has stripes.", "Seen in Africa."))
 
 
-def test_the_hash_is_of_what_is_said_and_nothing_else():
+def test_the_hash_depends_only_on_the_content():
     made = prompt_set()
     assert len(made.hash) == 16
     assert made.hash == PromptSet("other", "openai", ("a photo of a {c}.",), ("horse", "zebra")).hash
@@ -60,13 +60,13 @@ def test_the_hash_is_the_same_on_every_machine():
     assert prompt_set(synonyms={"zebra": ("équidé rayé",)}).hash == expected
 
 
-def test_a_set_without_names_takes_those_of_the_data():
+def test_a_prompt_set_without_names_uses_those_of_the_dataset():
     assert prompt_set(classnames=None).with_classnames(["cat", "dog"]).prompts()[1] == ("a photo of a dog.",)
     with pytest.raises(ConfigError, match="has no class names"):
         prompt_set(classnames=None).prompts()
 
 
-def test_a_set_with_names_must_have_as_many_as_the_data():
+def test_a_prompt_set_needs_as_many_names_as_the_dataset():
     assert prompt_set().with_classnames(["0", "1"]) == prompt_set()
     with pytest.raises(DataError, match="has 2 classes, but the dataset has 3"):
         prompt_set().with_classnames(["0", "1", "2"])
@@ -90,18 +90,18 @@ def test_a_set_with_names_must_have_as_many_as_the_data():
         ),
     ],
 )
-def test_a_set_that_cannot_mean_anything_is_refused(wrong, message):
+def test_an_invalid_prompt_set_is_refused(wrong, message):
     with pytest.raises(ConfigError, match=message):
         prompt_set(**wrong)
 
 
-def test_names_meant_to_be_repeated_are_let_through_by_name():
+def test_duplicate_names_can_be_allowed():
     """OpenAI's list of ImageNet calls two classes 'missile' and two 'sunglasses'."""
     names = ("missile", "zebra", "missile")
     assert len(prompt_set(classnames=names, duplicate_names=frozenset({"missile"})).prompts()) == 3
 
 
-def test_zebras_own_set_has_forty_templates_all_different():
+def test_the_general_prompt_set_has_40_different_templates():
     general = load_general_prompts()
     assert general.source == "zebra"
     assert len(set(general.templates)) == 40
@@ -228,21 +228,21 @@ def test_openais_sections_are_read_with_their_synonyms(tmp_path):
     ("section", "message"),
     [("Frm", "Did you mean 'Farm'"), ("Broken", "cannot parse lists"), ("Half", "expected the lists")],
 )
-def test_sections_that_cannot_be_read_are_named_and_nothing_is_run(tmp_path, section, message):
+def test_an_invalid_section_is_named_and_no_code_is_run(tmp_path, section, message):
     path = tmp_path / "prompts.md"
     path.write_text(MARKDOWN, encoding="utf-8")
     with pytest.raises(DataError, match=message):
         read_prompt_markdown(path, section)
 
 
-def test_the_head_averages_the_directions_of_every_classs_prompts():
+def test_class_vectors_average_the_unit_vectors_of_the_prompts():
     prompts = np.array([[2, 0], [0, 5], [0, 3]], dtype=np.float32)
     head = average_prompt_vectors(prompts, [2, 1])
     assert head == pytest.approx(np.array([[0.5**0.5, 0.5**0.5], [0, 1]]))
     assert head.dtype == np.float32
 
 
-def test_a_head_of_prompts_that_do_not_fit_is_refused():
+def test_a_wrong_number_of_prompt_vectors_is_refused():
     with pytest.raises(ShapeError, match="3 prompt vectors for 2 classes with 4"):
         average_prompt_vectors(np.ones((3, 2), np.float32), [2, 2])
     with pytest.raises(ShapeError):

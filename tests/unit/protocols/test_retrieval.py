@@ -54,7 +54,7 @@ def test_ranks_are_those_of_the_definition_whatever_the_blocks(seed, blocks):
     assert found.image_rank_M.tolist() == image_rank
 
 
-def test_a_picture_is_found_by_the_best_of_its_captions():
+def test_an_image_is_retrieved_by_its_best_caption():
     images = np.eye(2)
     texts = unit(np.array([[1, 3], [5, 1], [1, 1.1]]))
     found = compute_retrieval_ranks(named("i", images), named("t", texts), np.array([0, 0, 1]))
@@ -62,14 +62,14 @@ def test_a_picture_is_found_by_the_best_of_its_captions():
     assert found.image_rank_M.tolist() == [2, 1, 1]
 
 
-def test_a_model_that_maps_everything_to_one_point_finds_nothing():
+def test_a_model_that_maps_everything_to_one_point_has_recall_0():
     point = unit(np.ones((60, 8)))
     scores = compute_retrieval_ranks(named("i", point[:20]), named("t", point), np.arange(60) % 20).scores()
     assert len(scores) == 6
     assert all(score.value == 0 for score in scores.values())
 
 
-def test_a_caption_of_two_pictures_comes_second_and_is_counted():
+def test_a_caption_of_two_images_ranks_second_and_is_counted():
     images = unit(np.array([[1, 0, 0], [1, 0.1, 0], [0, 0, 1]]))
     texts = unit(np.array([[1, 0.05, 0], [1, 0.05, 0], [0, 0, 1]]))
     found = compute_retrieval_ranks(named("i", images), named("t", texts), np.array([0, 1, 2]))
@@ -77,7 +77,7 @@ def test_a_caption_of_two_pictures_comes_second_and_is_counted():
     assert found.num_ambiguous_captions == 2
 
 
-def test_the_same_words_twice_for_one_picture_are_no_rivals():
+def test_equal_captions_of_one_image_do_not_compete():
     images = np.eye(2)
     found = compute_retrieval_ranks(named("i", images), named("t", images[[0, 0, 1]]), np.array([0, 0, 1]))
     assert (found.text_rank_N.tolist(), found.num_ambiguous_captions) == ([1, 1], 0)
@@ -97,7 +97,7 @@ def test_recall_is_left_out_where_it_would_always_be_1():
     ]
 
 
-def test_what_does_not_belong_together_is_refused():
+def test_inputs_that_do_not_match_are_refused():
     images, texts, owners = named("i", np.eye(3)), named("t", np.eye(3)), np.arange(3)
     with pytest.raises(DataError, match="1 images have no caption, such as i2"):
         compute_retrieval_ranks(images, texts, np.array([0, 1, 1]))

@@ -42,7 +42,7 @@ def measured(extra, noise=0.0):
 REFERENCES = [f"reference {i}" for i in range(8)]
 
 
-def test_the_line_is_that_of_scipy_through_the_logits():
+def test_the_line_equals_scipy_on_the_logits():
     standard, shifted = on_a_line(noise=0.2)
     line = fit_logit_line([*map(exact, standard)], [*map(exact, shifted)])
     truth = linregress(logit(standard), logit(shifted))
@@ -61,7 +61,7 @@ def test_each_resample_is_a_line_through_some_of_the_models():
     )
 
 
-def test_effective_robustness_is_the_height_above_the_line_in_accuracy():
+def test_effective_robustness_is_the_difference_from_the_line():
     """The line is logit(y) = 1.3 logit(x) − 0.7, and the model lies 0.1 of accuracy above it."""
     expected = expit(1.3 * logit(0.7) - 0.7)
     models = measured({"clip": (exact(0.7), exact(expected + 0.1))})
@@ -69,7 +69,7 @@ def test_effective_robustness_is_the_height_above_the_line_in_accuracy():
     assert shift.effective_robustness["clip"].value == pytest.approx(0.1)
 
 
-def test_a_model_on_the_line_of_noisy_references_is_not_found_robust():
+def test_a_model_on_the_line_of_noisy_references_has_no_effective_robustness():
     models = measured({"plain": (exact(0.7), exact(float(expit(1.3 * logit(0.7) - 0.7))))}, noise=0.2)
     (shift,) = evaluate_robustness(models, "standard", REFERENCES, "reference 0")
     assert shift.effective_robustness["plain"].low < 0 < shift.effective_robustness["plain"].high
@@ -83,7 +83,7 @@ def test_relative_robustness_is_the_gain_over_the_baseline():
     assert shift.relative_robustness["ResNet-101"].value == 0
 
 
-def test_the_models_that_the_line_was_fitted_to_are_not_judged_by_it():
+def test_reference_models_have_no_robustness():
     (shift,) = evaluate_robustness(
         measured({"clip": (exact(0.7), exact(0.7))}), "standard", REFERENCES, "reference 0"
     )
@@ -98,7 +98,7 @@ def test_several_shifts_come_with_their_average():
     assert shifts[2].shifted_scores["clip"].value == pytest.approx(0.5)
 
 
-def test_doubt_about_the_line_widens_the_interval():
+def test_uncertainty_of_the_line_widens_the_interval():
     extra = {"clip": (exact(0.7), exact(0.7))}
     widths = []
     for noise in (0.0, 0.3):
@@ -109,7 +109,7 @@ def test_doubt_about_the_line_widens_the_interval():
 
 
 @pytest.mark.parametrize("which", [0, 1])
-def test_few_pictures_of_either_set_widen_the_interval(which):
+def test_few_images_in_either_dataset_widen_the_interval(which):
     few = [exact(0.7), exact(0.7)]
     few[which] = proportion(70, 100)
     (shift,) = evaluate_robustness(measured({"clip": tuple(few)}), "standard", REFERENCES, "reference 0")
@@ -133,7 +133,7 @@ def test_the_interval_of_an_average_narrows_with_the_root_of_their_number():
 
 @settings(deadline=None)  # times on a busy machine say nothing
 @given(st.integers(1, 10_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.integers(0, n), st.just(n))))
-def test_moving_0_and_1_inside_keeps_all_accuracies_of_n_samples_in_order(case):
+def test_clipping_keeps_the_accuracies_of_n_samples_in_order(case):
     first, second, n = case
     low, high = sorted((first, second))
     assert 0 < clip_accuracy(low / n, n) <= clip_accuracy(high / n, n) < 1
@@ -142,7 +142,7 @@ def test_moving_0_and_1_inside_keeps_all_accuracies_of_n_samples_in_order(case):
         assert clip_accuracy(low / n, n) == low / n
 
 
-def test_models_that_get_all_or_nothing_right_have_finite_robustness():
+def test_models_with_accuracy_0_or_1_have_finite_robustness():
     models = measured(
         {"all": (proportion(50, 50), proportion(50, 50)), "none": (proportion(0, 50), proportion(0, 50))}
     )
@@ -153,14 +153,14 @@ def test_models_that_get_all_or_nothing_right_have_finite_robustness():
         assert score.low <= score.value <= score.high
 
 
-def test_resamples_without_a_spread_are_left_out():
+def test_resamples_without_a_line_are_left_out():
     """A ninth of the resamples of three models are of one model alone."""
     line = fit_logit_line([*map(exact, (0.5, 0.6, 0.7))], [*map(exact, (0.4, 0.5, 0.6))])
     assert 1700 < len(line.slope_B) < 1850
     assert np.isfinite(line.slope_B).all()
 
 
-def test_input_that_has_no_line_is_refused():
+def test_input_without_a_line_is_refused():
     models = measured({})
     with pytest.raises(DataError, match="different reference models; got 2"):
         evaluate_robustness(models, "standard", REFERENCES[:2], "reference 0")

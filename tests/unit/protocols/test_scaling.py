@@ -11,7 +11,7 @@ COMPUTE = [6.1, 9.9, 21.5, 75.3, 265.9]
 ERROR = [0.47, 0.45, 0.41, 0.38, 0.33]
 
 
-def test_runs_on_a_power_law_give_it_back_exactly():
+def test_an_exact_power_law_is_recovered():
     law = fit_power_law(COMPUTE, [0.6 * c**-0.2 for c in COMPUTE])
     assert (law.exponent.value, law.scale) == (pytest.approx(-0.2), pytest.approx(0.6))
     assert law.exponent.high - law.exponent.low < 1e-9
@@ -48,7 +48,7 @@ def test_the_bands_are_those_of_the_general_linear_model(kind, own):
         assert curve.high_N[0] == pytest.approx(np.exp(row @ beta + t.ppf(0.975, 3) * spread))
 
 
-def test_a_further_run_falls_into_its_interval_19_times_of_20():
+def test_one_more_run_is_inside_its_interval_95_percent_of_the_time():
     rng = np.random.default_rng(0)
     inside = 0
     for _ in range(400):
@@ -58,7 +58,7 @@ def test_a_further_run_falls_into_its_interval_19_times_of_20():
     assert 0.92 <= inside / 400 <= 0.98
 
 
-def test_runs_that_have_no_line_are_refused():
+def test_runs_without_a_line_are_refused():
     with pytest.raises(DataError, match="at least 3 runs"):
         fit_power_law([1, 2], [0.5, 0.4])
     with pytest.raises(DataError, match="3 amounts of compute with 2 errors"):

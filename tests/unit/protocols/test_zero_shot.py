@@ -21,12 +21,12 @@ def test_the_class_with_the_largest_cosine_wins():
     assert outcome.scores()["top1"].value == 0.5
 
 
-def test_ties_go_to_the_class_named_first():
+def test_of_equal_scores_the_lower_index_wins():
     outcome = classify_zero_shot(images([[1, 0]], [1]), np.array([[1, 0], [1, 0]], dtype=np.float32))
     assert outcome.ranked_NK[0].tolist() == [0, 1]
 
 
-def test_top5_counts_a_true_class_in_fifth_place_and_not_in_sixth():
+def test_top5_counts_rank_5_and_not_rank_6():
     head = np.eye(8, dtype=np.float32)
     vector = np.array([[8, 7, 6, 5, 4, 3, 2, 1]], dtype=np.float32)
     assert classify_zero_shot(images(vector, [4]), head).scores()["top5"].value == 1
@@ -37,14 +37,14 @@ def test_top5_is_left_out_where_it_would_always_be_1():
     assert "top5" not in classify_zero_shot(images(np.eye(5), range(5)), np.eye(5, dtype=np.float32)).scores()
 
 
-def test_blocks_do_not_change_the_outcome():
+def test_blocks_do_not_change_the_result():
     rng = np.random.default_rng(0)
     vectors, head = rng.normal(size=(ROWS_PER_BLOCK + 50, 4)), rng.normal(size=(6, 4)).astype(np.float32)
     outcome = classify_zero_shot(images(vectors, np.zeros(ROWS_PER_BLOCK + 50)), head)
     assert np.array_equal(outcome.ranked_NK[:, 0], (vectors.astype(np.float32) @ head.T).argmax(1))
 
 
-def test_wrong_input_is_named():
+def test_invalid_input_is_named():
     with pytest.raises(DataError, match="labeled"):
         classify_zero_shot(images(np.eye(2)), np.eye(2, dtype=np.float32))
     with pytest.raises(ShapeError, match="differ in dimension"):
@@ -59,12 +59,12 @@ def test_wrong_input_is_named():
         classify_zero_shot(images([[1, 0]], [-1]), np.eye(2, dtype=np.float32))
 
 
-def test_one_class_alone_is_no_question():
+def test_one_class_is_refused():
     with pytest.raises(DataError, match="at least two"):
         classify_zero_shot(images([[1, 0]], [0]), np.eye(2, dtype=np.float32)[:1])
 
 
-def test_two_classes_are_scored_by_the_area_under_the_curve_too():
+def test_two_classes_also_have_an_auc():
     """Of 2 × 2 pairs of a meme and a hateful one, three are in order."""
     vectors = [[0.9, 0.1], [0.4, 0.6], [0.5, 0.5], [0.1, 0.9]]
     outcome = classify_zero_shot(images(vectors, [0, 0, 1, 1]), np.eye(2, dtype=np.float32))
@@ -74,7 +74,7 @@ def test_two_classes_are_scored_by_the_area_under_the_curve_too():
     )
 
 
-def test_kinetics_counts_half_for_a_class_in_second_to_fifth_place():
+def test_the_kinetics_metric_counts_ranks_2_to_5_as_one_half():
     vector = np.array([[8, 7, 6, 5, 4, 3, 2, 1]] * 3, dtype=np.float32)
     assert (
         classify_zero_shot(images(vector, [0, 4, 5]), np.eye(8, dtype=np.float32)).mean_top1_top5().value
@@ -82,7 +82,7 @@ def test_kinetics_counts_half_for_a_class_in_second_to_fifth_place():
     )
 
 
-def test_several_classes_in_an_image_are_scored_by_mean_average_precision():
+def test_multilabel_images_are_scored_by_mean_average_precision():
     """Class 0 is found first and third of three, class 1 second: (1 + 2/3) / 2 and 1/2; no image shows class 2."""
     vectors = [[0.9, 0.2, 0], [0.8, 0.9, 0], [0.7, 0.5, 0]]
     truth = np.array([[1, 0, 0], [0, 0, 0], [1, 1, 0]], dtype=bool)
@@ -92,7 +92,7 @@ def test_several_classes_in_an_image_are_scored_by_mean_average_precision():
     assert outcome.is_absent_C.tolist() == [False, False, True]
 
 
-def test_the_truth_of_several_classes_is_yes_or_no_for_each():
+def test_multilabel_labels_must_be_bool():
     head = np.eye(2, dtype=np.float32)
     with pytest.raises(DataError, match="got int64"):
         score_zero_shot_multilabel(images([[1, 0]]), np.array([[1, 0]]), head)

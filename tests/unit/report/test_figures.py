@@ -48,13 +48,13 @@ def test_no_text_runs_out_of_the_figure(figure: Figure) -> None:
         assert inside, f"{text.get_text()!r} at {box.extents} leaves {width} by {height}"
 
 
-def test_only_colours_that_a_theme_can_swap_are_used(figure: Figure) -> None:
+def test_only_theme_colors_are_used(figure: Figure) -> None:
     shown = {to_hex(text.get_color()) for text in texts(figure)}
     shown |= {to_hex(box.get_facecolor()) for box in figure.findobj(Rectangle) if box.get_facecolor()[3] > 0}
     assert shown <= set(CSS_VARIABLES)
 
 
-def test_importing_the_room_loads_neither_matplotlib_nor_torch() -> None:
+def test_importing_the_package_loads_neither_matplotlib_nor_torch() -> None:
     script = (
         "import sys, zebra.report.figures, zebra.report.image_figures, zebra.report.page, zebra.evaluators.results_io\n"
         "sys.exit(', '.join({'matplotlib', 'torch'} & set(sys.modules)) or 0)"
@@ -62,7 +62,7 @@ def test_importing_the_room_loads_neither_matplotlib_nor_torch() -> None:
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-def test_drawing_leaves_the_global_pyplot_alone(tmp_path: Path) -> None:
+def test_figures_do_not_import_pyplot(tmp_path: Path) -> None:
     """A figure that is only a value can be drawn in any thread and closes with its last reference."""
     script = (
         "import sys; from zebra.report.figures import plot_loss; from zebra.report.page import Section, write_page\n"
@@ -75,12 +75,12 @@ def test_drawing_leaves_the_global_pyplot_alone(tmp_path: Path) -> None:
 # Training
 
 
-def test_the_plot_loss_ends_with_its_value_and_each_check() -> None:
+def test_the_loss_curve_is_labeled_with_its_last_value_and_evaluations() -> None:
     journal = [{"samples": 100 * n, "loss": 2.0, "eval": {"seen": 0.75}} for n in range(1, 4)]
     assert {"2.00", "seen 75%"} <= written(figures.plot_loss(journal))
 
 
-def test_without_checks_there_is_one_panel() -> None:
+def test_without_evaluations_there_is_one_panel() -> None:
     assert len(figures.plot_loss([{"samples": 10, "loss": 2.0}]).axes) == 1
 
 
@@ -90,7 +90,7 @@ def test_a_step_without_a_finite_loss_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("journal", [[], [{"samples": 1, "loss": float("inf")}]])
-def test_a_journal_without_a_loss_is_refused(journal: list[dict[str, float]]) -> None:
+def test_a_log_without_a_loss_is_refused(journal: list[dict[str, float]]) -> None:
     with pytest.raises(DataError, match="no step with a finite loss"):
         figures.plot_loss(journal)
 
@@ -98,7 +98,7 @@ def test_a_journal_without_a_loss_is_refused(journal: list[dict[str, float]]) ->
 # Scores
 
 
-def test_each_bar_is_as_long_as_its_score_and_the_chosen_one_stands_out() -> None:
+def test_each_bar_is_as_long_as_its_score_and_one_is_highlighted() -> None:
     figure = figures.plot_accuracy_bars({"a": HALF, "b": Score(0.25, 0.2, 0.3, 9)}, 0.1, highlight="b")
     assert [box.get_width() for box in boxes(figure, MUTED)] == [0.5]
     assert [box.get_width() for box in boxes(figure, ACCENT)] == [0.25]
@@ -109,7 +109,7 @@ def test_unknown_chance_is_not_drawn() -> None:
     assert not any("chance" in text for text in written(figures.plot_accuracy_bars({"a": HALF})))
 
 
-def test_limits_are_read_against_chance() -> None:
+def test_limitations_show_the_chance_level() -> None:
     assert {"counting", "50%", "chance 17%"} <= written(figures.plot_limitations({"counting": (HALF, 1 / 6)}))
 
 
@@ -120,7 +120,7 @@ def test_the_gain_over_the_bare_name_is_written_in_points() -> None:
     assert {"+2.0", "−3.0", "50% → 50% → 47%"} <= written(figure)
 
 
-def test_a_confusion_matrix_shows_shares_of_the_true_class_and_errors_in_the_accent() -> None:
+def test_a_confusion_matrix_shows_row_percentages_and_errors_in_the_accent_color() -> None:
     figure = figures.plot_confusion_matrix(np.array([[3, 1], [0, 5]]), ["cat", "dog"])
     assert {"75", "25", "100"} <= written(figure)
     assert len(boxes(figure, FOREGROUND)) == 2
@@ -136,19 +136,19 @@ def test_counts_that_do_not_fit_the_names_are_refused(shape: tuple[int, ...]) ->
 # Pictures
 
 
-def test_the_true_description_takes_the_accent_wherever_it_ranks() -> None:
+def test_the_true_label_has_the_accent_color_at_any_rank() -> None:
     ranked = [Prediction("cat", 0.6), Prediction("dog", 0.3), Prediction("pig", 0.1)]
     figure = image_figures.plot_predictions([Image.new("RGB", (8, 8))], [ranked], ["dog"])
     assert [box.get_width() for box in boxes(figure, ACCENT)] == [0.3]
     assert [box.get_width() for box in boxes(figure, MUTED)] == [0.6, 0.1]
 
 
-def test_a_gallery_of_unequal_lengths_is_refused() -> None:
+def test_predictions_of_unequal_length_are_refused() -> None:
     with pytest.raises(DataError, match="1 images, 0 predictions and 1 true labels"):
         image_figures.plot_predictions([Image.new("RGB", (8, 8))], [], ["dog"])
 
 
-def test_every_similarity_is_written_and_the_true_pairs_are_outlined() -> None:
+def test_every_similarity_is_written_and_matching_pairs_are_outlined() -> None:
     cosines = np.array([[0.5, 0.1], [0.2, 0.4]], dtype=np.float32)
     figure = image_figures.plot_similarity_matrix(cosines, [Image.new("L", (8, 8))] * 2, ["a cat", "a dog"])
     assert {".50", ".10", ".20", ".40", "a cat", "a dog"} <= written(figure)
@@ -167,7 +167,7 @@ def test_similarities_that_are_all_equal_can_be_drawn() -> None:
     )
 
 
-def test_pictures_and_captions_of_unequal_number_are_refused() -> None:
+def test_unequal_numbers_of_images_and_captions_are_refused() -> None:
     with pytest.raises(DataError, match=r"\(2, 2\) for 1 images and 2 captions"):
         image_figures.plot_similarity_matrix(
             np.eye(2, dtype=np.float32), [Image.new("L", (8, 8))], ["a", "b"]

@@ -80,7 +80,7 @@ def test_headings_form_an_outline(tmp_path: Path) -> None:
     assert outline.named("html") == [{"lang": "en"}]
 
 
-def test_what_can_be_seen_can_be_read_aloud(tmp_path: Path, figure: Figure) -> None:
+def test_figures_and_images_have_a_text_for_screen_readers(tmp_path: Path, figure: Figure) -> None:
     image = Image.new("RGB", (4, 4))
     outline = Outline(
         page(tmp_path, Section("A", "Reading.", figure), Section("B", "Reading.", image, "A black square."))
@@ -103,13 +103,13 @@ def test_text_is_shown_as_it_is_and_never_becomes_markup(
     assert not outline.named("script")
 
 
-def test_numbers_in_a_table_stand_on_the_right(tmp_path: Path) -> None:
+def test_numbers_in_a_table_are_right_aligned(tmp_path: Path) -> None:
     html = page(tmp_path, Section("Scores", "All of them.", TABLE))
     assert "<th>set</th><th class='number'>top-1</th>" in html
     assert "<td>unseen</td><td class='number'>−1.0</td>" in html
 
 
-def test_key_numbers_are_named(tmp_path: Path) -> None:
+def test_key_numbers_have_labels(tmp_path: Path) -> None:
     html = page(
         tmp_path,
         headlines=(Headline("98.4%", "of the zebras", "chance 5%"), Headline("4 min", "of training")),
@@ -122,7 +122,7 @@ def test_key_numbers_are_named(tmp_path: Path) -> None:
 @pytest.mark.browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [400, 1200])
-def test_a_phone_and_a_desk_show_the_page_without_sideways_scrolling(
+def test_the_page_does_not_scroll_sideways_on_a_phone_or_a_desktop(
     tmp_path: Path, every_figure: list[Figure], width: int, scheme: str
 ) -> None:
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -84,7 +84,7 @@ def test_no_text_runs_out_of_the_figure(figure: Figure) -> None:
         assert inside, f"{text.get_text()!r} at {box.extents} leaves {width} by {height}"
 
 
-def test_only_colours_that_a_theme_can_swap_are_used(figure: Figure) -> None:
+def test_only_theme_colors_are_used(figure: Figure) -> None:
     shown = {to_hex(text.get_color()) for text in written(figure)}
     shown |= {to_hex(line.get_color()) for axes in figure.axes for line in axes.lines}
     areas = (*figure.findobj(PolyCollection), *figure.findobj(PathCollection))
@@ -92,7 +92,7 @@ def test_only_colours_that_a_theme_can_swap_are_used(figure: Figure) -> None:
     assert shown <= set(CSS_VARIABLES)
 
 
-def test_models_lie_at_the_logits_of_their_accuracies() -> None:
+def test_models_are_drawn_at_the_logits_of_their_accuracies() -> None:
     figure = robustness({"clip": (score(0.75), score(0.5))})
     assert points(figure, ACCENT) == [(pytest.approx(np.log(3)), pytest.approx(0))]
     assert len(points(figure, MUTED)) == 5
@@ -101,7 +101,7 @@ def test_models_lie_at_the_logits_of_their_accuracies() -> None:
     }
 
 
-def test_a_model_that_gets_nothing_right_still_has_a_place() -> None:
+def test_a_model_with_accuracy_0_is_drawn() -> None:
     """Half a sample of n + 1 from the end, as in the fit."""
     figure = robustness({"none": (score(0.5), score(0.0, n=99))})
     ((_, y),) = points(figure, ACCENT)
@@ -110,7 +110,7 @@ def test_a_model_that_gets_nothing_right_still_has_a_place() -> None:
     assert low < y < high
 
 
-def test_runs_lie_on_log_axes_inside_round_ticks() -> None:
+def test_runs_are_drawn_on_log_axes_with_round_ticks() -> None:
     figure = scaling()
     (axes,) = figure.axes
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
@@ -125,7 +125,7 @@ def test_a_log_axis_has_a_few_ticks_inside_its_ends(low: float, high: float) -> 
     assert all(low <= tick <= high for tick in ticks)
 
 
-def test_each_class_has_a_mark_for_people_and_one_for_the_model() -> None:
+def test_each_class_has_a_mark_for_humans_and_one_for_the_model() -> None:
     figure = difficulty()
     assert points(figure, BACKGROUND) == [(0.1, 0), (0.5, 1), (0.9, 2)]
     assert points(figure, ACCENT) == [(0.6, 0), (0.5, 1), (1.0, 2)]
@@ -149,7 +149,7 @@ def test_the_bands_of_a_figure_are_those_given() -> None:
 # The contact sheet
 
 
-def test_a_contact_sheet_shows_every_example_uncut() -> None:
+def test_an_example_sheet_shows_every_example_completely() -> None:
     """Of a long picture both ends are there."""
     image = Image.new("RGB", (400, 100), (0, 0, 255))
     image.paste((255, 0, 0), (0, 0, 40, 100))
@@ -160,7 +160,7 @@ def test_a_contact_sheet_shows_every_example_uncut() -> None:
         assert counts[colour] > 6 * 160 * 40 / 20
 
 
-def test_a_contact_sheet_of_many_classes_is_about_square() -> None:
+def test_an_example_sheet_of_many_classes_is_about_square() -> None:
     image = Image.new("RGB", (20, 20), (0, 0, 255))
     for shots in (1, 2):
         sheet = study_figures.make_example_sheet(
@@ -177,12 +177,12 @@ def test_a_long_class_name_does_not_run_into_the_next() -> None:
     assert (beyond == beyond[0, 0]).all()
 
 
-def test_importing_studies_leaves_matplotlib_out() -> None:
+def test_importing_study_figures_does_not_import_matplotlib() -> None:
     script = "import sys, zebra.report.study_figures; sys.exit('matplotlib' in sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-def test_pictures_of_two_classes_do_not_touch() -> None:
+def test_images_of_two_classes_do_not_touch() -> None:
     sheet = study_figures.make_example_sheet([[Image.new("RGB", (20, 20), (0, 0, 255))]] * 4, "abcd")
     blue = [sheet.getpixel((x, 100)) == (0, 0, 255) for x in range(sheet.width)]
     assert sum(first != second for first, second in itertools.pairwise(blue)) == 4

@@ -78,7 +78,7 @@ def passes(clip):
     return seen
 
 
-def test_pictures_pass_the_tower_once(world, tmp_path, monkeypatch):
+def test_images_are_encoded_once(world, tmp_path, monkeypatch):
     monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path))
     clip, source = zebra.load(world / "model0"), read_classification(world / "colours").source
     seen = passes(clip)
@@ -91,7 +91,7 @@ def test_pictures_pass_the_tower_once(world, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("change", ["weights", "precision", "data", "features"])
-def test_whatever_decides_the_vectors_has_them_computed_again(world, tmp_path, monkeypatch, change):
+def test_changed_weights_precision_or_data_are_embedded_again(world, tmp_path, monkeypatch, change):
     monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path))
     clip, source = zebra.load(world / "model0"), read_classification(world / "colours").source
     first = embeddings.embed_source(clip, source)
@@ -122,7 +122,7 @@ def test_damaged_embeddings_are_computed_again(world, tmp_path, monkeypatch):
     assert np.array_equal(first.vectors, again.vectors)
 
 
-def test_the_oldest_embeddings_make_room(world, tmp_path, monkeypatch):
+def test_the_oldest_embeddings_are_evicted(world, tmp_path, monkeypatch):
     monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path))
     monkeypatch.setattr(embeddings, "MAX_EMBEDDING_CACHE_BYTES", 1)
     clip = zebra.load(world / "model0")
@@ -131,13 +131,13 @@ def test_the_oldest_embeddings_make_room(world, tmp_path, monkeypatch):
     assert len(list((tmp_path / "embeddings").iterdir())) == 1
 
 
-def test_a_check_during_training_gives_the_number_of_the_evaluation(world, tmp_path):
+def test_a_validator_gives_the_score_of_the_evaluation(world, tmp_path):
     metrics = evaluate.run(config(world, tmp_path))
     (check,) = open_zero_shot_validators([str(world / "colours")], num_samples=10_000)
     assert check(zebra.load(world / "model0")) == metrics["colours"]["zero-shot"]["top1"].value
 
 
-def test_files_hold_what_decided_each_score(world, tmp_path):
+def test_the_files_contain_the_provenance_of_each_score(world, tmp_path):
     metrics = evaluate.run(config(world, tmp_path, tasks=("zero-shot", "prompts")))
     assert set(metrics["colours"]) == {"zero-shot", "zero-shot-one-prompt", "zero-shot-bare-name"}
     held = json.loads((tmp_path / "metrics.json").read_text())
@@ -153,14 +153,14 @@ def test_files_hold_what_decided_each_score(world, tmp_path):
     assert "Zero-shot" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-def test_results_are_added_behind_earlier_ones(world, tmp_path):
+def test_results_are_appended(world, tmp_path):
     for _ in range(2):
         evaluate.run(config(world, tmp_path, tasks=("zero-shot",)))
     results = read_results(tmp_path / "results.jsonl")
     assert [result.metric for result in results].count("top1") == 2
 
 
-def test_a_probe_learns_what_the_features_hold_and_takes_the_training_split(world, tmp_path):
+def test_a_probe_is_trained_on_the_training_split(world, tmp_path):
     told = config(world, tmp_path, tasks=("linear-probe", "few-shot"), shots=(1, 2, 4))
     metrics = evaluate.run(told)["colours"]
     assert metrics["linear-probe"]["top1"].value > 0.9
@@ -168,7 +168,7 @@ def test_a_probe_learns_what_the_features_hold_and_takes_the_training_split(worl
     assert set(metrics) == {"linear-probe", "few-shot-zero-shot", "few-shot-1", "few-shot-2", "few-shot-4"}
 
 
-def test_without_a_training_split_examples_and_test_pictures_are_two_halves(world, tmp_path):
+def test_without_a_training_split_the_dataset_is_split_in_half(world, tmp_path):
     write_classification(tmp_path / "alone", samples(60, 3), list(COLOURS), TEMPLATES)
     told = config(
         world, tmp_path / "out", datasets=(str(tmp_path / "alone"),), tasks=("few-shot",), shots=(1, 16)
@@ -180,25 +180,25 @@ def test_without_a_training_split_examples_and_test_pictures_are_two_halves(worl
     assert any("one half of the set" in note for note in notes)
 
 
-def test_a_captioned_set_is_retrieved_both_ways_and_takes_no_other_task(world, tmp_path):
+def test_a_captioned_dataset_supports_only_retrieval(world, tmp_path):
     metrics = evaluate.run(config(world, tmp_path, datasets=(str(world / "captioned"),)))
     assert set(metrics["captioned"]) == {"retrieval"}
     with pytest.raises(ConfigError, match="none of the tasks few-shot is possible"):
         evaluate.run(config(world, tmp_path, datasets=(str(world / "captioned"),), tasks=("few-shot",)))
 
 
-def test_a_search_for_prompts_reports_its_gain_on_pictures_it_has_not_seen(world, tmp_path):
+def test_a_prompt_search_reports_its_gain_on_unused_images(world, tmp_path):
     metrics = evaluate.run(config(world, tmp_path, tasks=("prompt-search",)))
     assert metrics["colours"]["prompt-search"]["gain"].n == 30
 
 
-def test_results_that_have_no_folder_to_go_to_are_refused_before_anything_is_computed(world, tmp_path):
+def test_an_unusable_output_path_is_refused_before_anything_is_computed(world, tmp_path):
     (tmp_path / "out").write_text("a file")
     with pytest.raises(ConfigError, match="cannot be a folder"):
         evaluate.run(config(world, tmp_path / "out", model="nowhere"))
 
 
-def test_two_sets_of_one_name_are_refused_rather_than_one_lost(world, tmp_path):
+def test_two_datasets_with_one_name_are_refused(world, tmp_path):
     write_classification(tmp_path / "colours", samples(30, 9), list(COLOURS), TEMPLATES)
     both = (str(world / "colours"), str(tmp_path / "colours"))
     with pytest.raises(ConfigError, match="two datasets have the name 'colours'"):
@@ -231,7 +231,7 @@ def test_the_commands_print_scores_notes_and_a_paired_test(world, tmp_path, caps
 
 
 @pytest.mark.parametrize("prompts", ["dataset", "general", "folder", "json"])
-def test_prompts_come_from_the_set_from_zebra_or_from_the_user(world, tmp_path, prompts):
+def test_prompts_come_from_the_dataset_the_package_or_the_user(world, tmp_path, prompts):
     (tmp_path / "mine.json").write_text(json.dumps({"colours": ["my {c} thing"]}))
     told = {"folder": str(world / "colours"), "json": str(tmp_path / "mine.json")}.get(prompts, prompts)
     found = zero_shot.resolve_prompts(read_classification(world / "colours"), told)
@@ -239,7 +239,7 @@ def test_prompts_come_from_the_set_from_zebra_or_from_the_user(world, tmp_path, 
     assert len(found.templates) == {"dataset": 3, "general": 40, "folder": 3, "json": 1}[prompts]
 
 
-def test_two_runs_are_compared_picture_by_picture(world, tmp_path):
+def test_two_runs_are_compared_image_by_image(world, tmp_path):
     for seed in (0, 1):
         evaluate.run(
             config(world, tmp_path / str(seed), model=str(world / f"model{seed}"), tasks=("zero-shot",))
@@ -271,7 +271,7 @@ def test_results_of_a_newer_version_are_refused_with_the_line(world, tmp_path):
         read_results(path)
 
 
-def test_heads_of_synonyms_are_averages_over_all_names(world):
+def test_class_vectors_average_over_synonyms(world):
     clip, own = (
         zebra.load(world / "model0"),
         zero_shot.resolve_prompts(read_classification(world / "colours"), "dataset"),
@@ -282,7 +282,7 @@ def test_heads_of_synonyms_are_averages_over_all_names(world):
     assert not np.allclose(plain[0], more[0], atol=1e-3)
 
 
-def test_a_set_of_several_labels_is_probed_class_by_class(world, tmp_path):
+def test_a_multilabel_dataset_gets_one_probe_per_class(world, tmp_path):
     folder = tmp_path / "several"
     for split, seed in (("test", 1), ("train", 2)):
         labelled = [(image, suffix, np.arange(3) == label) for image, suffix, label in samples(60, seed)]
@@ -291,7 +291,7 @@ def test_a_set_of_several_labels_is_probed_class_by_class(world, tmp_path):
     assert evaluate.run(told)["several"]["linear-probe"]["map"].value > 0.9
 
 
-def test_a_set_of_several_labels_without_examples_says_so(world, tmp_path):
+def test_a_multilabel_dataset_without_training_split_is_refused(world, tmp_path):
     labelled = [(image, suffix, np.arange(3) == label) for image, suffix, label in samples(9, 1)]
     write_multilabel(tmp_path / "several", labelled, list(COLOURS), TEMPLATES)
     told = config(world, tmp_path / "out", datasets=(str(tmp_path / "several"),), tasks=("linear-probe",))
@@ -299,7 +299,7 @@ def test_a_set_of_several_labels_without_examples_says_so(world, tmp_path):
         evaluate.run(told)
 
 
-def test_limits_stand_for_the_built_in_sets_and_those_of_the_paper_that_are_there(tmp_path):
+def test_limitations_are_the_built_in_datasets_and_local_ones_of_the_paper(tmp_path):
     built_in = list_limitation_datasets(None)
     assert all(name.startswith("menagerie/") for name in built_in)
     (tmp_path / "mnist").mkdir()
@@ -308,7 +308,7 @@ def test_limits_stand_for_the_built_in_sets_and_those_of_the_paper_that_are_ther
         list_limitation_datasets(str(tmp_path / "nowhere"))
 
 
-def test_the_report_shows_what_is_hard_where_it_was_measured(world, tmp_path):
+def test_the_report_shows_limitations_that_were_evaluated(world, tmp_path):
     shutil.copytree(world / "colours", tmp_path / "kitti")
     for folder, shown in ((tmp_path / "kitti", True), (world / "colours", False)):
         told = config(world, tmp_path / "out", datasets=(str(folder),), tasks=("zero-shot",))

@@ -48,14 +48,14 @@ def answer_all(quiz, said=0):
 # What is asked
 
 
-def test_every_picture_is_asked_once_in_an_order_of_the_persons_own(dataset, tmp_path):
+def test_every_image_is_asked_once_in_an_order_that_depends_on_the_person(dataset, tmp_path):
     orders = [open_quiz(dataset, tmp_path / "a.csv", who).questions for who in ("ann", "ann", "bob")]
     assert orders[0] == orders[1] != orders[2]
     assert all(sorted(order) == list(range(12)) for order in orders)
     assert open_quiz(dataset, tmp_path / "a.csv", "ann", seed=1).questions != orders[0]
 
 
-def test_a_quiz_goes_on_where_the_file_ends(dataset, tmp_path):
+def test_a_quiz_continues_after_the_answers_in_the_file(dataset, tmp_path):
     first = open_quiz(dataset, tmp_path / "a.csv", "ann")
     for position in first.questions[:5]:
         first.save_answer(first.read_question(position), 0)
@@ -70,7 +70,7 @@ def test_the_answers_may_go_into_a_new_folder_or_an_empty_file(dataset, tmp_path
     assert (tmp_path / "new" / "a.csv").read_text() == (tmp_path / "empty.csv").read_text()
 
 
-def test_what_others_answered_or_with_other_shots_is_still_asked(dataset, tmp_path):
+def test_images_that_others_answered_or_with_other_shots_are_still_asked(dataset, tmp_path):
     answer_all(open_quiz(dataset, tmp_path / "a.csv", "ann"))
     assert len(open_quiz(dataset, tmp_path / "a.csv", "bob").questions) == 12
     assert len(open_quiz(dataset, tmp_path / "a.csv", "ann", shots=1).questions) == 9
@@ -83,13 +83,13 @@ def test_examples_of_the_same_split_are_shown_and_not_asked(dataset, tmp_path):
     assert sorted(asked) == [0, 0, 1, 1, 2, 2]
 
 
-def test_examples_of_a_train_split_leave_every_picture_to_be_asked(dataset, tmp_path):
+def test_with_a_training_split_every_test_image_is_asked(dataset, tmp_path):
     write(dataset, each=1, split="train")
     quiz = open_quiz(dataset, tmp_path / "a.csv", "ann", shots=1)
     assert (len(quiz.examples), len(quiz.questions)) == (3, 12)
 
 
-def test_two_shots_show_the_one_shot_and_one_more(dataset, tmp_path):
+def test_two_shots_include_the_one_shot(dataset, tmp_path):
     """So what is asked after two shots was asked after one, as in the paper."""
     one, two = (set(open_quiz(dataset, tmp_path / "a.csv", "ann", shots=k).questions) for k in (1, 2))
     assert two < one
@@ -102,7 +102,7 @@ def test_everyone_sees_the_same_examples(dataset, tmp_path):
     assert left[0] == left[1] == left[2]
 
 
-def test_the_table_is_of_everyone_in_the_file_by_shots(dataset, tmp_path):
+def test_the_table_includes_everyone_in_the_file_by_shots(dataset, tmp_path):
     answer_all(open_quiz(dataset, tmp_path / "a.csv", "ann"), said=0)
     answer_all(open_quiz(dataset, tmp_path / "a.csv", "bob"), said=None)
     quiz = open_quiz(dataset, tmp_path / "a.csv", "bob", shots=1)
@@ -116,7 +116,7 @@ def test_the_table_is_of_everyone_in_the_file_by_shots(dataset, tmp_path):
     assert table[1].accuracy.value == 1
 
 
-def test_what_cannot_be_asked_is_refused(dataset, tmp_path):
+def test_an_invalid_quiz_is_refused(dataset, tmp_path):
     with pytest.raises(ConfigError, match="--person is empty"):
         open_quiz(dataset, tmp_path / "a.csv", " ")
     with pytest.raises(ConfigError, match="--shots must be 0 or more; got -1"):
@@ -135,7 +135,7 @@ def test_what_cannot_be_asked_is_refused(dataset, tmp_path):
     ("words", "meant"),
     [("blue", 2), (" BLUE ", 2), ("b", 2), ("redd", 1), ("RED", 0), ("1", 0), ("3", 2), ("?", None)],
 )
-def test_a_class_is_meant_by_its_name_a_beginning_or_a_number(words, meant):
+def test_an_answer_is_a_name_a_prefix_or_a_number(words, meant):
     assert parse_class_answer(words, CLASSES) == meant
 
 
@@ -144,12 +144,12 @@ def test_a_class_is_meant_by_its_name_a_beginning_or_a_number(words, meant):
     [("re", "is ambiguous: red, reddish"), ("0", "no class '0'"), ("4", "no class '4'"), ("", "no class ''"),
      ("bleu", "Did you mean 'blue'"), ("redder", "no class")],
 )  # fmt: skip
-def test_what_means_no_class_or_several_is_refused(words, message):
+def test_an_unknown_or_ambiguous_answer_is_refused(words, message):
     with pytest.raises(ConfigError, match=message):
         parse_class_answer(words, CLASSES)
 
 
-def test_numbers_do_not_count_where_classes_are_numbers():
+def test_class_numbers_are_not_accepted_if_class_names_are_numbers():
     digits = [str(number) for number in range(10)]
     assert parse_class_answer("1", digits) == 1
     with pytest.raises(ConfigError, match="no class '10'"):
@@ -182,7 +182,7 @@ def take(dataset, out, *words):
     return main(["human", str(dataset), "--out", str(out), "--person", "ann", *words])
 
 
-def test_a_sitting_keeps_every_answer_and_ends_with_the_table(dataset, tmp_path, typed, capsys):
+def test_a_session_saves_every_answer_and_ends_with_the_table(dataset, tmp_path, typed, capsys):
     typed(*["b"] * 12)
     assert take(dataset, tmp_path / "a.csv") == EXIT_OK
     said = capsys.readouterr().out
@@ -191,7 +191,7 @@ def test_a_sitting_keeps_every_answer_and_ends_with_the_table(dataset, tmp_path,
     assert (tmp_path / "a.csv").read_text().count(",blue,0\n") == 12
 
 
-def test_ctrl_c_keeps_what_was_said_and_the_same_command_goes_on(dataset, tmp_path, typed, capsys):
+def test_ctrl_c_keeps_the_answers_and_the_same_command_continues(dataset, tmp_path, typed, capsys):
     typed("b", "?")
     assert take(dataset, tmp_path / "a.csv") == EXIT_RESUMABLE
     assert "keeps every answer" in capsys.readouterr().err
@@ -212,7 +212,7 @@ def test_a_mistyped_class_is_asked_again(dataset, tmp_path, typed, capsys):
     assert not (tmp_path / "a.csv").exists()
 
 
-def test_the_picture_is_a_file_that_can_be_looked_at(dataset, tmp_path, capsys, monkeypatch):
+def test_the_image_is_saved_to_a_file(dataset, tmp_path, capsys, monkeypatch):
     seen = []
 
     def look(_prompt):
@@ -234,7 +234,7 @@ def test_shots_are_shown_on_a_sheet_beside_the_answers(dataset, tmp_path, typed,
     assert set(COLOURS) <= {colour for _, colour in Image.open(sheet).getcolors(100_000)}
 
 
-def test_a_picture_can_be_opened_where_there_is_a_screen(dataset, tmp_path, typed, monkeypatch, capsys):
+def test_an_image_can_be_opened_if_there_is_a_screen(dataset, tmp_path, typed, monkeypatch, capsys):
     opened = []
     typed("!")
     monkeypatch.setenv("DISPLAY", ":0")
@@ -254,13 +254,13 @@ def test_the_preview_shows_two_pixels_in_each_half_block(capsys, monkeypatch):
     assert "38;2;10;20;30;48;2;200;100;50m▀" in capsys.readouterr().out
 
 
-def test_a_mistake_is_one_message(dataset, tmp_path, typed, capsys):
+def test_an_error_is_one_message(dataset, tmp_path, typed, capsys):
     typed()
     assert take(dataset, tmp_path / "a.csv", "--shots", "9") == EXIT_ERROR
     assert capsys.readouterr().err.startswith("zebra human: the class 'red' has 4 pictures")
 
 
-def test_ids_in_the_file_are_those_of_the_set(dataset, tmp_path, typed):
+def test_ids_in_the_file_are_those_of_the_dataset(dataset, tmp_path, typed):
     typed("b")
     take(dataset, tmp_path / "a.csv")
     quiz = open_quiz(dataset, tmp_path / "a.csv", "bob")

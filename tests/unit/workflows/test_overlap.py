@@ -74,7 +74,7 @@ def result(world):
     return found
 
 
-def test_most_copies_are_found_with_the_picture_they_are_of_and_hardly_another(world, result):
+def test_most_copies_are_matched_with_their_original(world, result):
     with (world / "out" / "pairs.csv").open(encoding="utf-8") as file:
         pairs = list(csv.DictReader(file))
     marked = {
@@ -91,7 +91,7 @@ def test_most_copies_are_found_with_the_picture_they_are_of_and_hardly_another(w
     )
 
 
-def test_accuracy_is_told_of_all_of_the_clean_and_of_the_duplicates(world, result):
+def test_accuracy_is_reported_on_all_clean_and_duplicate_images(world, result):
     held = json.loads((world / "out" / "overlap.json").read_text())[0]
     assert held["scores"]["all"]["n"] == 45
     assert held["scores"]["clean"]["n"] + held["scores"]["overlap"]["n"] == 45
@@ -102,13 +102,13 @@ def test_accuracy_is_told_of_all_of_the_clean_and_of_the_duplicates(world, resul
     assert result.scores.contamination.value == pytest.approx(held["scores"]["overlap"]["n"] / 45)
 
 
-def test_the_command_says_it_in_a_line(world, capsys):
+def test_the_command_prints_one_line_per_dataset(world, capsys):
     told = ["overlap", *map(str, (world / "model", world / "train", world / "set"))]
     assert main([*told, "--out", str(world / "again"), "--steps", "2", "--threshold", "0.99999"]) == 0
     assert "have a duplicate" in capsys.readouterr().out
 
 
-def test_too_few_training_pictures_are_refused(world, tmp_path, capsys):
+def test_too_few_training_images_are_refused(world, tmp_path, capsys):
     scene(np.random.default_rng(1)).save(tmp_path / "one.png")
     told = [
         "overlap",

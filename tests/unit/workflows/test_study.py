@@ -43,7 +43,7 @@ def write_csv(path, rows):
     return path
 
 
-def test_groups_divide_the_predictions_by_a_column(tmp_path, capsys):
+def test_predictions_are_grouped_by_a_column(tmp_path, capsys):
     run = write_run(tmp_path / "run", {"set": 300})
     rows = [(f"set-{i}", "first" if i < 200 else "second") for i in range(400)]
     table = write_csv(tmp_path / "people.csv", [("id", "place"), *rows])
@@ -65,7 +65,7 @@ def test_the_table_that_was_evaluated_needs_no_ids(tmp_path):
     assert {name: score.value for name, score in found.scores["groups"].items()} == {"x": 1.0, "y": 0.0}
 
 
-def test_groups_say_what_is_missing(tmp_path):
+def test_missing_images_and_columns_are_named(tmp_path):
     run = write_run(tmp_path / "run", {"set": 300})
     table = write_csv(tmp_path / "people.csv", [("id", "place"), ("set-0", "here")])
     with pytest.raises(DataError, match=r"no row for 399 images of set, such as 'set-1'"):
@@ -78,7 +78,7 @@ def test_groups_say_what_is_missing(tmp_path):
         study.study_groups(run, "set", tmp_path / "people.xlsx", "place")
 
 
-def test_people_stand_beside_the_model(tmp_path):
+def test_humans_are_compared_with_the_model(tmp_path):
     write_classification(tmp_path / "set", [(b"one", "png", 0)], CLASSES, ["a {c}."])
     run = write_run(tmp_path / "run", {"set": 3}, n=4)  # the model is wrong on the last, a zebra
     said = [("ada", f"set-{i}", CLASSES[0], 0) for i in range(4)]
@@ -89,7 +89,7 @@ def test_people_stand_beside_the_model(tmp_path):
     assert [section.heading for section in found.sections][1] == "Difficulty after 0 examples"
 
 
-def test_answers_about_another_set_are_refused(tmp_path):
+def test_answers_about_another_dataset_are_refused(tmp_path):
     write_classification(tmp_path / "set", [(b"one", "png", 0)], CLASSES, ["a {c}."])
     run = write_run(tmp_path / "run", {"set": 3}, n=4)
     answers = write_csv(
@@ -99,7 +99,7 @@ def test_answers_about_another_set_are_refused(tmp_path):
         study.study_humans(run, tmp_path / "set", answers)
 
 
-def test_a_model_above_the_line_of_the_others_is_robust(tmp_path, capsys):
+def test_a_model_above_the_reference_line_has_effective_robustness(tmp_path, capsys):
     """The references lose half of their odds; the one that is judged loses none."""
     runs = [
         write_run(
@@ -151,7 +151,7 @@ def features(path, ids, seed=0, width=6):
     return path
 
 
-def test_words_are_set_against_a_supervised_probe_on_other_features(tmp_path, capsys):
+def test_zero_shot_is_compared_with_a_supervised_probe(tmp_path, capsys):
     run = write_run(tmp_path / "run", {"set": 300})
     file = features(tmp_path / "resnet.parquet", [f"set-{i}" for i in range(400)])
     page = tmp_path / "page.html"
@@ -162,7 +162,7 @@ def test_words_are_set_against_a_supervised_probe_on_other_features(tmp_path, ca
     assert "better on 0 of 1 datasets" in page.read_text()
 
 
-def test_features_of_other_pictures_are_refused(tmp_path):
+def test_features_of_other_images_are_refused(tmp_path):
     run = write_run(tmp_path / "run", {"set": 300})
     with pytest.raises(DataError, match="not of the same images"):
         study.study_supervised(run, features(tmp_path / "few.parquet", ["set-0", "set-1"]))
@@ -174,13 +174,13 @@ def test_features_of_other_pictures_are_refused(tmp_path):
         study.study_supervised(run, tmp_path / "bare.parquet")
 
 
-def test_a_run_that_is_named_twice_counts_as_a_mistake(tmp_path):
+def test_a_run_that_is_given_twice_is_refused(tmp_path):
     run = write_run(tmp_path / "run", {"set": 300})
     with pytest.raises(DataError, match="run is given twice"):
         study.study_scaling([run, run, run], [1, 2, 4], "GFLOP per image")
 
 
-def test_a_kind_that_is_none_is_answered_with_those_there_are(capsys):
+def test_an_unknown_kind_of_study_is_answered_with_the_known_ones(capsys):
     assert main(["study", "grups"]) == 2
     assert "Did you mean 'groups'" in capsys.readouterr().err
     assert main(["study"]) == 2
