@@ -1,4 +1,4 @@
-"""Accuracy by group."""
+"""Tests of accuracy by group."""
 
 import numpy as np
 import pytest
@@ -11,84 +11,86 @@ from zebra.protocols.groups import CAVEATS, UNSPECIFIED_GROUP, score_by_group
 from zebra.protocols.metrics import proportion
 
 
-def outcomes(**groups):
-    """A column and outcomes with (right, total) in each group."""
+def make_groups(**groups):
+    """Return results and a column of groups, from (correct, total) of each group."""
     column = [name for name, (_, total) in groups.items() for _ in range(total)]
-    correct = [number < right for right, total in groups.values() for number in range(total)]
+    correct = [number < num_correct for num_correct, total in groups.values() for number in range(total)]
     return np.array(correct), column
 
 
 def test_each_group_has_an_accuracy_and_an_interval_lowest_first():
-    found = score_by_group(*outcomes(old=(90, 100), young=(70, 100), middle=(40, 50)))
-    assert list(found.scores.items()) == [
+    result = score_by_group(*make_groups(old=(90, 100), young=(70, 100), middle=(40, 50)))
+    assert list(result.scores.items()) == [
         ("young", proportion(70, 100)),
         ("middle", proportion(40, 50)),
         ("old", proportion(90, 100)),
     ]
-    assert found.worst.value == pytest.approx(0.7)
-    assert found.gap.value == pytest.approx(0.2)
+    assert result.worst.value == pytest.approx(0.7)
+    assert result.gap.value == pytest.approx(0.2)
 
 
 def test_a_small_group_is_reported_and_marked_but_is_not_the_worst():
-    found = score_by_group(*outcomes(many=(90, 100), others=(80, 100), few=(0, 3)), min_group_size=4)
-    assert found.scores["few"].value == 0
-    assert found.small_groups == ("few",)
-    assert found.worst.value == pytest.approx(0.8)
+    result = score_by_group(*make_groups(many=(90, 100), others=(80, 100), few=(0, 3)), min_group_size=4)
+    assert result.scores["few"].value == 0
+    assert result.small_groups == ("few",)
+    assert result.worst.value == pytest.approx(0.8)
     assert (
-        score_by_group(*outcomes(many=(90, 100), others=(80, 100), few=(0, 3)), min_group_size=3).worst.value
+        score_by_group(
+            *make_groups(many=(90, 100), others=(80, 100), few=(0, 3)), min_group_size=3
+        ).worst.value
         == 0
     )
 
 
 def test_without_two_groups_to_compare_there_is_no_gap():
-    one = score_by_group(*outcomes(many=(90, 100), few=(1, 3)))
+    one = score_by_group(*make_groups(many=(90, 100), few=(1, 3)))
     assert (one.worst.value, one.gap) == (pytest.approx(0.9), None)
-    none = score_by_group(*outcomes(few=(1, 3)))
+    none = score_by_group(*make_groups(few=(1, 3)))
     assert (none.worst, none.gap) == (None, None)
 
 
 def test_images_without_a_value_form_a_group():
-    found = score_by_group(np.array([True, False, True, True]), ["a", "", None, 3])
-    assert {name: score.n for name, score in found.scores.items()} == {"a": 1, UNSPECIFIED_GROUP: 2, "3": 1}
+    result = score_by_group(np.array([True, False, True, True]), ["a", "", None, 3])
+    assert {name: score.n for name, score in result.scores.items()} == {"a": 1, UNSPECIFIED_GROUP: 2, "3": 1}
 
 
 def test_the_gap_between_equal_groups_includes_0():
-    """Of ten groups alike, the best and the worst differ by chance; the interval must allow for that."""
+    """The best and the worst of ten equal groups differ by chance, which the interval must include."""
     rng = np.random.default_rng(0)
     column = np.repeat(np.arange(10), 100)
-    held = 0
+    num_covered = 0
     for _ in range(100):
-        found = score_by_group(rng.random(1000) < 0.8, column.tolist())
-        held += found.gap.low == 0 and found.worst.low <= 0.8 <= found.worst.high
-    assert held >= 95
+        result = score_by_group(rng.random(1000) < 0.8, column.tolist())
+        num_covered += result.gap.low == 0 and result.worst.low <= 0.8 <= result.worst.high
+    assert num_covered >= 95
 
 
 def test_the_interval_of_the_worst_group_is_a_corrected_clopper_pearson_interval():
-    found = score_by_group(*outcomes(one=(8, 40), other=(39, 40), third=(40, 40))).worst
+    result = score_by_group(*make_groups(one=(8, 40), other=(39, 40), third=(40, 40))).worst
     ends = binomtest(8, 40).proportion_ci(1 - 0.05 / 3)
-    assert (found.low, found.high) == (pytest.approx(ends.low), pytest.approx(ends.high))
+    assert (result.low, result.high) == (pytest.approx(ends.low), pytest.approx(ends.high))
 
 
 def test_a_significant_gap_has_an_interval_above_0():
-    assert score_by_group(*outcomes(one=(95, 100), other=(60, 100))).gap.low > 0.1
+    assert score_by_group(*make_groups(one=(95, 100), other=(60, 100))).gap.low > 0.1
 
 
-@settings(deadline=None)  # times on a busy machine say nothing
+@settings(deadline=None)  # the machine may be busy
 @given(
     st.lists(st.tuples(st.booleans(), st.sampled_from("abcd")), min_size=1, max_size=60), st.integers(1, 10)
 )
-def test_intervals_contain_their_values_and_every_image_counts(rows, smallest):
+def test_intervals_contain_their_values_and_every_image_counts(rows, min_group_size):
     correct, column = zip(*rows, strict=True)
-    found = score_by_group(np.array(correct), column, smallest)
-    assert sum(score.n for score in found.scores.values()) == len(rows)
-    for score in filter(None, (found.worst, found.gap)):
+    result = score_by_group(np.array(correct), column, min_group_size)
+    assert sum(score.n for score in result.scores.values()) == len(rows)
+    for score in filter(None, (result.worst, result.gap)):
         assert 0 <= score.low <= score.value <= score.high <= 1
 
 
 def test_group_scores_include_the_caveats():
-    found = score_by_group(*outcomes(one=(1, 2)))
-    assert found.caveats == CAVEATS
-    assert all(sentence.endswith(".") for sentence in found.caveats)
+    result = score_by_group(*make_groups(one=(1, 2)))
+    assert result.caveats == CAVEATS
+    assert all(sentence.endswith(".") for sentence in result.caveats)
 
 
 def test_a_column_of_another_length_is_refused():

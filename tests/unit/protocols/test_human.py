@@ -1,4 +1,4 @@
-"""People's answers and the table of the paper."""
+"""Tests of human answers and accuracy."""
 
 import numpy as np
 import pytest
@@ -20,16 +20,16 @@ LABELS = {"a": 0, "b": 0, "c": 1, "d": 2}
 HEADER = "person,image,answer,shots\n"
 
 
-def said(*answers, shots=0):
-    """Answers from words like 'ann a pug'."""
-    split = [words.split() for words in answers]
+def parse_answers(*answers, shots=0):
+    """Parse answers of the form 'PERSON IMAGE CLASS'."""
+    fields = [answer.split() for answer in answers]
     return [
         HumanAnswer(who, image, None if name == "?" else CLASSES.index(name), shots)
-        for who, image, name in split
+        for who, image, name in fields
     ]
 
 
-def written(path, text):
+def write_file(path, text):
     path.write_text(text, encoding="utf-8")
     return path
 
@@ -38,7 +38,7 @@ def written(path, text):
 
 
 def test_answers_can_be_unknown(tmp_path):
-    path = written(tmp_path / "answers.csv", HEADER + "ann,a,pug,0\nbob,a,?,2\n")
+    path = write_file(tmp_path / "answers.csv", HEADER + "ann,a,pug,0\nbob,a,?,2\n")
     assert read_answers(path, CLASSES, LABELS) == (
         HumanAnswer("ann", "a", 2, 0),
         HumanAnswer("bob", "a", None, 2),
@@ -46,12 +46,12 @@ def test_answers_can_be_unknown(tmp_path):
 
 
 def test_a_byte_order_mark_before_the_header_is_ignored(tmp_path):
-    path = written(tmp_path / "answers.csv", "\ufeff" + HEADER + "ann,a,pug,0\r\n")
+    path = write_file(tmp_path / "answers.csv", "\ufeff" + HEADER + "ann,a,pug,0\r\n")
     assert read_answers(path, CLASSES, LABELS) == (HumanAnswer("ann", "a", 2, 0),)
 
 
 def test_a_person_can_answer_an_image_again_with_other_shots(tmp_path):
-    path = written(tmp_path / "answers.csv", HEADER + "ann,a,pug,0\nann,a,beagle,1\n")
+    path = write_file(tmp_path / "answers.csv", HEADER + "ann,a,pug,0\nann,a,beagle,1\n")
     assert len(read_answers(path, CLASSES, LABELS)) == 2
 
 
@@ -72,7 +72,7 @@ def test_a_person_can_answer_an_image_again_with_other_shots(tmp_path):
     ],
 )
 def test_the_number_of_an_invalid_line_is_named(tmp_path, line, message):
-    path = written(tmp_path / "answers.csv", f"{HEADER}ann,a,pug,0\n{line}\nann,c,boxer,0\n")
+    path = write_file(tmp_path / "answers.csv", f"{HEADER}ann,a,pug,0\n{line}\nann,c,boxer,0\n")
     with pytest.raises(DataError, match=f"answers.csv:3: .*{message}"):
         read_answers(path, CLASSES, LABELS)
 
@@ -80,7 +80,7 @@ def test_the_number_of_an_invalid_line_is_named(tmp_path, line, message):
 @pytest.mark.parametrize("text", ["", "person,image,answer\n", "image,person,answer,shots\nann,a,pug,0\n"])
 def test_a_wrong_header_is_refused(tmp_path, text):
     with pytest.raises(DataError, match=r"answers\.csv:1: the header must be person,image,answer,shots"):
-        read_answers(written(tmp_path / "answers.csv", text), CLASSES, LABELS)
+        read_answers(write_file(tmp_path / "answers.csv", text), CLASSES, LABELS)
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
@@ -104,7 +104,7 @@ def test_appended_answers_are_read_back(tmp_path):
 
 
 def test_a_missing_last_newline_is_added_before_an_answer(tmp_path):
-    path = written(tmp_path / "answers.csv", HEADER + "ann,a,pug,0")
+    path = write_file(tmp_path / "answers.csv", HEADER + "ann,a,pug,0")
     append_answer(path, HumanAnswer("ann", "b", 0, 0), CLASSES)
     assert path.read_text() == HEADER + "ann,a,pug,0\nann,b,beagle,0\n"
 
@@ -113,12 +113,12 @@ def test_a_missing_last_newline_is_added_before_an_answer(tmp_path):
 
 
 def test_the_four_columns_on_a_case_counted_by_hand():
-    """Three people, four pictures.
+    """Three people, four images.
 
     a (beagle): beagle beagle pug; b (beagle): ? ? beagle; c (boxer): boxer boxer ?; d (pug): pug boxer ?.
     """
     row = evaluate_humans(
-        said(
+        parse_answers(
             "ann a beagle", "bob a beagle", "cem a pug",
             "ann b ?", "bob b ?", "cem b beagle",
             "ann c boxer", "bob c boxer", "cem c ?",
@@ -130,14 +130,14 @@ def test_the_four_columns_on_a_case_counted_by_hand():
     assert (row.num_people, row.num_answers) == (3, 12)
     assert row.accuracy.value == pytest.approx((3 / 6 + 2 / 3 + 1 / 3) / 3)
     assert row.accuracy_on_guesses.value == pytest.approx((3 / 4 + 2 / 2 + 1 / 2) / 3)
-    # d is a tie of three; of the beagles, a's vote is right, and b's is not to know.
+    # The votes on d tie; of the beagles, the majority is correct on a and unknown on b.
     assert (row.majority_accuracy.value, row.num_ties) == (pytest.approx((1 / 2 + 1) / 2), 1)
-    # Among guesses b's vote is right, and d is a tie of two.
+    # Among guesses, the majority is correct on b, and the votes on d tie.
     assert (row.majority_accuracy_on_guesses.value, row.num_ties_on_guesses) == (1, 1)
 
 
 def test_answers_with_other_shots_do_not_count():
-    answers = said("ann a beagle") + said("ann a pug", shots=1)
+    answers = parse_answers("ann a beagle") + parse_answers("ann a pug", shots=1)
     assert (
         evaluate_humans(answers, LABELS, 0).accuracy.value,
         evaluate_humans(answers, LABELS, 1).accuracy.value,
@@ -145,57 +145,57 @@ def test_answers_with_other_shots_do_not_count():
 
 
 def test_without_guesses_there_is_no_accuracy_on_guesses():
-    row = evaluate_humans(said("ann a ?", "ann c ?"), LABELS, 0)
+    row = evaluate_humans(parse_answers("ann a ?", "ann c ?"), LABELS, 0)
     assert (row.accuracy.value, row.majority_accuracy.value) == (0, 0)
     assert (row.accuracy_on_guesses, row.majority_accuracy_on_guesses) == (None, None)
 
 
 def test_without_a_majority_there_is_no_majority_accuracy():
-    row = evaluate_humans(said("ann a pug", "bob a beagle"), LABELS, 0)
+    row = evaluate_humans(parse_answers("ann a pug", "bob a beagle"), LABELS, 0)
     assert (row.majority_accuracy, row.num_ties) == (None, 1)
 
 
 def test_no_answers_with_these_shots_is_an_error():
     with pytest.raises(DataError, match="no answers with 2 shots"):
-        evaluate_humans(said("ann a pug"), LABELS, 2)
+        evaluate_humans(parse_answers("ann a pug"), LABELS, 2)
 
 
-def crowd(persons, pictures, skill, seed=0):
-    """Everyone answers every picture; a picture is easy for all or hard for all."""
+def simulate_answers(num_people, num_images, accuracy, seed=0):
+    """Simulate people who answer all images; each image is easy or class_accuracy for everyone."""
     rng = np.random.default_rng(seed)
-    labels = {f"p{n}": n % 3 for n in range(pictures)}
-    easy = {image: rng.random() < skill for image in labels}
+    labels = {f"p{n}": n % 3 for n in range(num_images)}
+    is_easy = {image: rng.random() < accuracy for image in labels}
     return [
-        HumanAnswer(f"person {who}", image, label if easy[image] else (label + 1) % 3, 0)
-        for who in range(persons)
+        HumanAnswer(f"person {who}", image, label if is_easy[image] else (label + 1) % 3, 0)
+        for who in range(num_people)
         for image, label in labels.items()
     ], labels
 
 
 def test_the_interval_is_over_images_and_not_over_answers():
-    """Ten people who agree on everything know no more than one of them."""
-    one, ten = (evaluate_humans(*crowd(count, 90, 0.6), 0).accuracy for count in (1, 10))
+    """Ten people who always agree give the interval of one person."""
+    one, ten = (evaluate_humans(*simulate_answers(count, 90, 0.6), 0).accuracy for count in (1, 10))
     assert (ten.low, ten.high, ten.n) == (pytest.approx(one.low), pytest.approx(one.high), 90)
 
 
 def test_the_interval_contains_the_truth_95_percent_of_the_time(monkeypatch):
     monkeypatch.setattr(human, "_NUM_RESAMPLES", 300)
-    held = 0
+    num_covered = 0
     for seed in range(100):
-        score = evaluate_humans(*crowd(1, 120, 0.7, seed), 0).accuracy
-        held += score.low <= 0.7 <= score.high
-    assert 0.90 <= held / 100 <= 0.99
+        score = evaluate_humans(*simulate_answers(1, 120, 0.7, seed), 0).accuracy
+        num_covered += score.low <= 0.7 <= score.high
+    assert 0.90 <= num_covered / 100 <= 0.99
 
 
 def test_a_class_that_a_resample_misses_does_not_count_as_wrong():
-    """A third of 40 pictures of a class each is missing from a resample."""
+    """With 40 classes of one image, a resample misses about a third of the classes."""
     labels = {f"p{n}": n for n in range(40)}
     answers = [HumanAnswer("ann", image, label if label else None, 0) for image, label in labels.items()]
     assert evaluate_humans(answers, labels, 0).accuracy.low > 0.85
 
 
 def test_accuracy_1_has_an_interval():
-    score = evaluate_humans(*crowd(2, 9, 1.0), 0).accuracy
+    score = evaluate_humans(*simulate_answers(2, 9, 1.0), 0).accuracy
     assert score == proportion(9, 9)
 
 
@@ -203,43 +203,45 @@ def test_accuracy_1_has_an_interval():
 
 
 def test_difficulty_compares_humans_and_model_on_the_same_images():
-    answers = said("ann a pug", "bob a beagle", "ann c boxer", "ann d pug")
-    found = compare_class_difficulty(
+    answers = parse_answers("ann a pug", "bob a beagle", "ann c boxer", "ann d pug")
+    result = compare_class_difficulty(
         answers, LABELS, {"a": True, "b": False, "c": False, "d": True}, CLASSES, 0
     )
-    assert found.classnames[0] == "beagle"
+    assert result.classnames[0] == "beagle"
     by_class = {
         name: (x.value, y.value)
-        for name, x, y in zip(found.classnames, found.human_scores, found.model_scores, strict=True)
+        for name, x, y in zip(result.classnames, result.human_scores, result.model_scores, strict=True)
     }
     assert by_class == {"beagle": (0.5, 1), "boxer": (1, 0), "pug": (1, 1)}
-    assert found.correlation is None
+    assert result.correlation is None
 
 
 def test_the_correlation_is_pearsons_over_classes():
     rng = np.random.default_rng(0)
     names = tuple("abcdefgh")
     labels = {f"{n}": n % 8 for n in range(160)}
-    hard = rng.random(8)
-    answers = [HumanAnswer("ann", i, c if rng.random() < hard[c] else None, 0) for i, c in labels.items()]
-    right = {i: bool(rng.random() < hard[c]) for i, c in labels.items()}
-    found = compare_class_difficulty(answers, labels, right, names, 0)
-    truth = pearsonr(
-        [score.value for score in found.human_scores], [score.value for score in found.model_scores]
+    class_accuracy = rng.random(8)
+    answers = [
+        HumanAnswer("ann", i, c if rng.random() < class_accuracy[c] else None, 0) for i, c in labels.items()
+    ]
+    is_correct = {i: bool(rng.random() < class_accuracy[c]) for i, c in labels.items()}
+    result = compare_class_difficulty(answers, labels, is_correct, names, 0)
+    expected = pearsonr(
+        [score.value for score in result.human_scores], [score.value for score in result.model_scores]
     )
-    interval = truth.confidence_interval()
-    assert found.correlation.value == pytest.approx(truth.statistic)
-    assert (found.correlation.low, found.correlation.high) == (
+    interval = expected.confidence_interval()
+    assert result.correlation.value == pytest.approx(expected.statistic)
+    assert (result.correlation.low, result.correlation.high) == (
         pytest.approx(interval.low),
         pytest.approx(interval.high),
     )
-    assert [score.value for score in found.human_scores] == sorted(
-        score.value for score in found.human_scores
+    assert [score.value for score in result.human_scores] == sorted(
+        score.value for score in result.human_scores
     )
 
 
 def test_difficulty_needs_a_prediction_for_every_image():
     with pytest.raises(DataError, match="no prediction for 'a'"):
-        compare_class_difficulty(said("ann a pug"), LABELS, {"b": True}, CLASSES, 0)
+        compare_class_difficulty(parse_answers("ann a pug"), LABELS, {"b": True}, CLASSES, 0)
     with pytest.raises(DataError, match="no answers with 1 shots"):
-        compare_class_difficulty(said("ann a pug"), LABELS, {"a": True}, CLASSES, 1)
+        compare_class_difficulty(parse_answers("ann a pug"), LABELS, {"a": True}, CLASSES, 1)

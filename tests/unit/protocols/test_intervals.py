@@ -1,4 +1,4 @@
-"""Every interval against the equation that defines it, and the fields of a score."""
+"""Tests of all intervals against the equations that define them, and of the fields of a score."""
 
 import math
 
@@ -36,16 +36,17 @@ def test_clusters_of_different_sizes_count_by_their_variance():
     hits = np.array([1, 1, 1, 1, 0, 0, 0, 1, 1, 0, 1, 0], dtype=bool)
     clusters = np.array([7, 7, 7, 7, 2, 2, 2, 5, 5, 0, 0, 9])
     score = clustered_proportion(hits, clusters)
-    share = 7 / 12
+    value = 7 / 12
     sums = [
-        sum(hit - share for hit, c in zip(hits, clusters, strict=True) if c == own) for own in (0, 2, 5, 7, 9)
+        sum(hit - value for hit, c in zip(hits, clusters, strict=True) if c == cluster)
+        for cluster in (0, 2, 5, 7, 9)
     ]
-    effective = share * (1 - share) / (sum(each**2 for each in sums) / 12**2)
+    effective = value * (1 - value) / (sum(each**2 for each in sums) / 12**2)
     assert effective < 12
-    assert score.value == pytest.approx(share)
+    assert score.value == pytest.approx(value)
     assert score.n == 12
     for end in (score.low, score.high):
-        assert abs(end - share) == pytest.approx(Z * math.sqrt(end * (1 - end) / effective), rel=1e-9)
+        assert abs(end - value) == pytest.approx(Z * math.sqrt(end * (1 - end) / effective), rel=1e-9)
 
 
 def test_a_single_sample_is_a_cluster_and_none_is_an_error():
@@ -69,8 +70,8 @@ def test_the_interval_of_a_mean_per_class_follows_from_its_formula():
 def test_no_interval_leaves_0_and_1():
     certain = mean_per_class_accuracy(np.ones(3, bool), np.arange(3))
     assert (certain.value, certain.high) == (1.0, 1.0)
-    wrong = mean_per_class_accuracy(np.zeros(3, bool), np.arange(3))
-    assert (wrong.value, wrong.low) == (0.0, 0.0)
+    score = mean_per_class_accuracy(np.zeros(3, bool), np.arange(3))
+    assert (score.value, score.low) == (0.0, 0.0)
     areas = roc_auc(np.array([0.1, 0.6, 0.5, 0.9, 0.8, 0.7]), np.array([0, 0, 1, 1, 1, 1], dtype=bool))
     assert areas.value == 7 / 8
     assert areas.high == 1.0
@@ -80,7 +81,7 @@ def test_no_interval_leaves_0_and_1():
 
 
 def hanley_mcneil(area, m, n):
-    """The standard error of an area, with the exponential model's balance of both kinds (Newcombe 2006, method 5)."""
+    """Return the standard error of an AUC under the exponential model (Newcombe 2006, method 5)."""
     balanced = (m + n) / 2 - 1
     spread = 1 + balanced * ((1 - area) / (2 - area) + area / (1 + area))
     return math.sqrt(area * (1 - area) * spread / (m * n))

@@ -1,4 +1,4 @@
-"""Scores and their intervals."""
+"""Tests of metrics and their intervals."""
 
 import numpy as np
 import pytest
@@ -43,13 +43,14 @@ def test_an_accuracy_over_0_samples_is_an_error():
 @given(st.integers(0, 2**32 - 1))
 def test_accuracy_per_class_and_confusion_matrix_equal_scikit_learn(seed):
     rng = np.random.default_rng(seed)
-    truth, guess = rng.integers(0, 4, 60), rng.integers(0, 4, 60)
-    truth[:4] = range(4)
-    assert mean_per_class_accuracy(guess == truth, truth).value == pytest.approx(
-        balanced_accuracy_score(truth, guess)
+    label, predicted = rng.integers(0, 4, 60), rng.integers(0, 4, 60)
+    label[:4] = range(4)
+    assert mean_per_class_accuracy(predicted == label, label).value == pytest.approx(
+        balanced_accuracy_score(label, predicted)
     )
     assert np.array_equal(
-        confusion_matrix(guess, truth, 4), sklearn_metrics.confusion_matrix(truth, guess, labels=range(4))
+        confusion_matrix(predicted, label, 4),
+        sklearn_metrics.confusion_matrix(label, predicted, labels=range(4)),
     )
 
 
@@ -60,7 +61,7 @@ def test_top_k_classes_equal_a_stable_sort(seed, k):
 
 
 def test_accuracy_per_class_always_has_an_interval():
-    """Of one sample a class, or all right, nothing is known of the spread; the interval must not shrink to a point."""
+    """With one sample per class, or only correct ones, the variance is unknown; the interval must not be a point."""
     labels = np.arange(100)
     mixed = mean_per_class_accuracy(labels % 2 == 0, labels)
     assert (mixed.low, mixed.high) == (
@@ -72,9 +73,13 @@ def test_accuracy_per_class_always_has_an_interval():
 
 def test_five_equal_samples_in_a_cluster_count_as_one():
     hits = np.arange(40) % 3 == 0
-    alike = clustered_proportion(hits.repeat(5), np.arange(40).repeat(5))
-    once = proportion(int(hits.sum()), 40)
-    assert (alike.low, alike.high, alike.n) == (pytest.approx(once.low), pytest.approx(once.high), 200)
+    clustered = clustered_proportion(hits.repeat(5), np.arange(40).repeat(5))
+    unclustered = proportion(int(hits.sum()), 40)
+    assert (clustered.low, clustered.high, clustered.n) == (
+        pytest.approx(unclustered.low),
+        pytest.approx(unclustered.high),
+        200,
+    )
 
 
 def test_samples_in_clusters_of_one_give_the_interval_of_a_proportion():
@@ -87,82 +92,84 @@ def test_with_only_hits_the_clusters_are_counted():
     assert score.low == pytest.approx(proportion(40, 40).low)
 
 
-def scores_and_truth(seed, samples=60, classes=3):
-    """Coarse scores, so that many tie; every class has both kinds."""
+def make_scores_and_labels(seed, samples=60, classes=3):
+    """Return scores with many ties, and labels with positive and negative samples in every class."""
     rng = np.random.default_rng(seed)
-    truth = rng.random((samples, classes)) < 0.3
-    truth[0], truth[1] = True, False
-    return (rng.normal(size=(samples, classes)) + truth).round(1), truth
+    label = rng.random((samples, classes)) < 0.3
+    label[0], label[1] = True, False
+    return (rng.normal(size=(samples, classes)) + label).round(1), label
 
 
 @given(st.integers(0, 2**32 - 1))
 def test_average_precision_equals_scikit_learn_with_ties(seed):
-    scores, truth = scores_and_truth(seed)
-    expected = [average_precision_score(truth[:, c], scores[:, c]) for c in range(3)]
-    assert average_precisions(scores, truth) == pytest.approx(expected, abs=1e-12)
+    scores, label = make_scores_and_labels(seed)
+    expected = [average_precision_score(label[:, c], scores[:, c]) for c in range(3)]
+    assert average_precisions(scores, label) == pytest.approx(expected, abs=1e-12)
 
 
-def voc_2007(scores, truth):
-    """The interpolated average precision of the challenge, from its definition: every threshold is a point."""
+def voc_2007(scores, label):
+    """Compute the interpolated average precision of VOC 2007 by definition, with every score as threshold."""
     points = [(scores >= threshold, threshold) for threshold in np.unique(scores)]
-    recall_precision = [(truth[taken].sum() * 10, truth[taken].mean()) for taken, _ in points]
+    recall_precision = [
+        (label[is_predicted].sum() * 10, label[is_predicted].mean()) for is_predicted, _ in points
+    ]
     levels = [
-        level * truth.sum() for level in range(11)
-    ]  # in tenths of the positives, so that nothing rounds
+        level * label.sum() for level in range(11)
+    ]  # in tenths of the positives, which are exact integers
     return np.mean([max(p for r, p in recall_precision if r >= level) for level in levels])
 
 
 @given(st.integers(0, 2**32 - 1))
 def test_the_11_point_average_precision_agrees_with_its_definition(seed):
-    scores, truth = scores_and_truth(seed)
-    expected = [voc_2007(scores[:, c], truth[:, c]) for c in range(3)]
-    assert average_precisions(scores, truth, num_points=11) == pytest.approx(expected, abs=1e-12)
+    scores, label = make_scores_and_labels(seed)
+    expected = [voc_2007(scores[:, c], label[:, c]) for c in range(3)]
+    assert average_precisions(scores, label, num_points=11) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("points", [None, 11])
 def test_resamples_are_scored_as_if_their_samples_were_repeated(points):
-    """The bootstrap weighs samples in place of repeating them; here it is done the long way."""
-    scores, truth = scores_and_truth(0, samples=40)
-    rng, drawn = np.random.default_rng(0), []
+    """The bootstrap weights samples; this test repeats them."""
+    scores, label = make_scores_and_labels(0, samples=40)
+    rng, resamples = np.random.default_rng(0), []
     for _ in range(1000):
         chosen = rng.integers(0, 40, 40)
-        drawn.append(np.nanmean(average_precisions(scores[chosen], truth[chosen], num_points=points)))
-    low, middle, high = np.quantile(drawn, (0.025, 0.5, 0.975))
-    score = mean_average_precision(scores, truth, num_points=points)
-    assert score.low == pytest.approx(score.value + low - middle, abs=1e-6)
-    assert score.high == pytest.approx(score.value + high - middle, abs=1e-6)
+        resamples.append(np.nanmean(average_precisions(scores[chosen], label[chosen], num_points=points)))
+    low, median, high = np.quantile(resamples, (0.025, 0.5, 0.975))
+    score = mean_average_precision(scores, label, num_points=points)
+    assert score.low == pytest.approx(score.value + low - median, abs=1e-6)
+    assert score.high == pytest.approx(score.value + high - median, abs=1e-6)
 
 
 def test_a_class_without_images_is_left_out_of_the_mean():
-    scores, truth = scores_and_truth(1)
-    truth[:, 2] = False
-    assert np.isnan(average_precisions(scores, truth)).tolist() == [False, False, True]
-    assert mean_average_precision(scores, truth) == mean_average_precision(scores[:, :2], truth[:, :2])
+    scores, label = make_scores_and_labels(1)
+    label[:, 2] = False
+    assert np.isnan(average_precisions(scores, label)).tolist() == [False, False, True]
+    assert mean_average_precision(scores, label) == mean_average_precision(scores[:, :2], label[:, :2])
 
 
 @given(st.integers(0, 2**32 - 1))
 def test_auc_equals_scikit_learn(seed):
-    scores, truth = scores_and_truth(seed)
-    area = roc_auc(scores[:, 0], truth[:, 0])
-    assert area.value == pytest.approx(roc_auc_score(truth[:, 0], scores[:, 0]))
-    assert 0 <= area.low <= area.value <= area.high <= 1
+    scores, label = make_scores_and_labels(seed)
+    auc = roc_auc(scores[:, 0], label[:, 0])
+    assert auc.value == pytest.approx(roc_auc_score(label[:, 0], scores[:, 0]))
+    assert 0 <= auc.low <= auc.value <= auc.high <= 1
 
 
 def test_the_interval_of_the_auc_is_delongs_by_definition():
-    scores, truth = (array[:, 0] for array in scores_and_truth(2))
-    beats = (scores[truth][:, None] > scores[~truth]) + 0.5 * (scores[truth][:, None] == scores[~truth])
-    variance = beats.mean(1).var(ddof=1) / truth.sum() + beats.mean(0).var(ddof=1) / (~truth).sum()
-    area = roc_auc(scores, truth)
-    assert area.high - area.value == pytest.approx(1.959964 * variance**0.5, rel=1e-6)
+    scores, label = (array[:, 0] for array in make_scores_and_labels(2))
+    beats = (scores[label][:, None] > scores[~label]) + 0.5 * (scores[label][:, None] == scores[~label])
+    variance = beats.mean(1).var(ddof=1) / label.sum() + beats.mean(0).var(ddof=1) / (~label).sum()
+    auc = roc_auc(scores, label)
+    assert auc.high - auc.value == pytest.approx(1.959964 * variance**0.5, rel=1e-6)
 
 
 def test_a_perfect_auc_has_an_interval():
-    """DeLong's variance is 0 there; at Newcombe's end the true area is 1.96 of its own standard errors away."""
-    area = roc_auc(np.arange(10.0), np.arange(10) >= 5)
-    a = area.low
+    """DeLong's variance is 0; at the end of Newcombe's interval, the AUC is 1.96 of its own standard errors away."""
+    auc = roc_auc(np.arange(10.0), np.arange(10) >= 5)
+    a = auc.low
     q1, q2 = a / (2 - a), 2 * a**2 / (1 + a)
     hanley = (a * (1 - a) + 4 * (q1 - a**2) + 4 * (q2 - a**2)) / 25
-    assert (area.value, area.high) == (1, 1)
+    assert (auc.value, auc.high) == (1, 1)
     assert 1 - a == pytest.approx(1.959964 * hanley**0.5, rel=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""What near duplicates in training gained."""
+"""Tests of the effect of near duplicates on accuracy."""
 
 import math
 
@@ -11,72 +11,79 @@ from zebra.errors import DataError
 from zebra.protocols.overlap import bonferroni_correction, evaluate_overlap
 
 
-def outcome(clean, seen):
-    """Outcomes with (right, total) among clean pictures, and among those seen in training."""
+def evaluate(clean, seen):
+    """Evaluate (correct, total) clean images and (correct, total) duplicates."""
     parts = [
-        (number < right, part) for part, (right, total) in enumerate((clean, seen)) for number in range(total)
+        (number < num_correct, part)
+        for part, (num_correct, total) in enumerate((clean, seen))
+        for number in range(total)
     ]
     correct, duplicate = zip(*parts, strict=True) if parts else ((), ())
     return evaluate_overlap(np.array(correct, bool), np.array(duplicate, bool))
 
 
 def test_all_clean_and_overlap_are_accuracies_of_their_images():
-    found = outcome((60, 100), (18, 20))
-    assert (found.all.value, found.clean.value, found.overlap.value) == (0.65, 0.6, 0.9)
-    assert found.contamination.value == pytest.approx(1 / 6)
-    assert found.inflation == pytest.approx(0.05)
+    result = evaluate((60, 100), (18, 20))
+    assert (result.all.value, result.clean.value, result.overlap.value) == (0.65, 0.6, 0.9)
+    assert result.contamination.value == pytest.approx(1 / 6)
+    assert result.inflation == pytest.approx(0.05)
 
 
 def test_p_is_the_upper_tail_of_the_binomial_with_clean_as_null():
     tail = sum(math.comb(20, k) * 0.6**k * 0.4 ** (20 - k) for k in range(18, 21))
-    assert outcome((60, 100), (18, 20)).p_value == pytest.approx(tail)
+    assert evaluate((60, 100), (18, 20)).p_value == pytest.approx(tail)
 
 
 def test_an_overlap_that_is_harder_than_clean_has_a_high_p_value():
-    assert outcome((90, 100), (5, 20)).p_value > 0.999
+    assert evaluate((90, 100), (5, 20)).p_value > 0.999
 
 
 def test_the_interval_is_clopper_and_pearsons_at_995():
-    """Its ends are where a tail of the binomial has 0.25 %."""
-    low, high = outcome((60, 100), (18, 20)).overlap_interval
+    """At its ends, a tail of the binomial distribution has 0.25%."""
+    low, high = evaluate((60, 100), (18, 20)).overlap_interval
     upper = sum(math.comb(20, k) * low**k * (1 - low) ** (20 - k) for k in range(18, 21))
     lower = sum(math.comb(20, k) * high**k * (1 - high) ** (20 - k) for k in range(19))
     assert (upper, lower) == (pytest.approx(0.0025, rel=1e-4), pytest.approx(0.0025, rel=1e-4))
 
 
 def test_a_dataset_without_overlap_has_no_test():
-    found = outcome((60, 100), (0, 0))
-    assert (found.overlap, found.overlap_interval, found.p_value, found.inflation) == (None, None, None, 0)
-    assert found.all == found.clean
+    result = evaluate((60, 100), (0, 0))
+    assert (result.overlap, result.overlap_interval, result.p_value, result.inflation) == (
+        None,
+        None,
+        None,
+        0,
+    )
+    assert result.all == result.clean
 
 
 def test_a_dataset_of_duplicates_has_no_clean_accuracy():
-    found = outcome((0, 0), (15, 20))
-    assert (found.clean, found.p_value, found.inflation) == (None, None, 0)
-    assert found.overlap == found.all
+    result = evaluate((0, 0), (15, 20))
+    assert (result.clean, result.p_value, result.inflation) == (None, None, 0)
+    assert result.overlap == result.all
 
 
 def test_bonferroni_multiplies_by_the_number_of_tested_datasets():
-    sets = {
-        "birds": outcome((60, 100), (18, 20)),
-        "pets": outcome((60, 100), (9, 20)),
-        "none": outcome((1, 2), (0, 0)),
+    scores = {
+        "birds": evaluate((60, 100), (18, 20)),
+        "pets": evaluate((60, 100), (9, 20)),
+        "none": evaluate((1, 2), (0, 0)),
     }
-    corrected = bonferroni_correction(sets)
-    assert corrected == {"birds": pytest.approx(2 * sets["birds"].p_value), "pets": 1}
+    corrected = bonferroni_correction(scores)
+    assert corrected == {"birds": pytest.approx(2 * scores["birds"].p_value), "pets": 1}
 
 
-@settings(deadline=None)  # times on a busy machine say nothing
+@settings(deadline=None)  # the machine may be busy
 @given(st.integers(0, 2**32 - 1))
 def test_all_is_between_clean_and_overlap(seed):
     rng = np.random.default_rng(seed)
-    found = evaluate_overlap(rng.random(50) < rng.random(), rng.random(50) < rng.random())
-    parts = [part.value for part in (found.clean, found.overlap) if part]
-    assert min(parts) - 1e-12 <= found.all.value <= max(parts) + 1e-12
+    result = evaluate_overlap(rng.random(50) < rng.random(), rng.random(50) < rng.random())
+    parts = [part.value for part in (result.clean, result.overlap) if part]
+    assert min(parts) - 1e-12 <= result.all.value <= max(parts) + 1e-12
 
 
 def test_invalid_input_is_named():
     with pytest.raises(DataError, match="3 images but is_duplicate_N has 2"):
         evaluate_overlap(np.ones(3, bool), np.ones(2, bool))
     with pytest.raises(DataError, match="0 samples"):
-        outcome((0, 0), (0, 0))
+        evaluate((0, 0), (0, 0))

@@ -1,4 +1,4 @@
-"""Prompt sets as data."""
+"""Tests of prompt sets."""
 
 import hashlib
 import json
@@ -24,22 +24,22 @@ def prompt_set(templates=(PHOTO,), classnames=("horse", "zebra"), **more):
 
 
 def test_every_synonym_is_put_into_every_template():
-    made = prompt_set((PHOTO, "art of the {c}."), synonyms={"horse": ("pony",)})
-    assert made.prompts() == (
+    prompts = prompt_set((PHOTO, "art of the {c}."), synonyms={"horse": ("pony",)})
+    assert prompts.prompts() == (
         ("a photo of a horse.", "art of the horse.", "a photo of a pony.", "art of the pony."),
         ("a photo of a zebra.", "art of the zebra."),
     )
 
 
 def test_sentences_of_a_class_replace_the_templates():
-    made = prompt_set(sentences={"zebra": ("It has stripes.", "Seen in Africa.")})
-    assert made.prompts() == (("a photo of a horse.",), ("It has stripes.", "Seen in Africa."))
+    prompts = prompt_set(sentences={"zebra": ("It has stripes.", "Seen in Africa.")})
+    assert prompts.prompts() == (("a photo of a horse.",), ("It has stripes.", "Seen in Africa."))
 
 
 def test_the_hash_depends_only_on_the_content():
-    made = prompt_set()
-    assert len(made.hash) == 16
-    assert made.hash == PromptSet("other", "openai", ("a photo of a {c}.",), ("horse", "zebra")).hash
+    prompts = prompt_set()
+    assert len(prompts.hash) == 16
+    assert prompts.hash == PromptSet("other", "openai", ("a photo of a {c}.",), ("horse", "zebra")).hash
     different = [
         prompt_set(("a photo of the {}.",)),
         prompt_set(classnames=("zebra", "horse")),
@@ -48,15 +48,15 @@ def test_the_hash_depends_only_on_the_content():
         prompt_set(synonyms={"horse": ("pony",)}),
         prompt_set(sentences={"horse": ("pony",)}),
     ]
-    assert len({made.hash, *(each.hash for each in different)}) == 7
+    assert len({prompts.hash, *(each.hash for each in different)}) == 7
 
 
 def test_the_hash_is_the_same_on_every_machine():
-    said = (
+    content = (
         '{"templates":["a photo of a {}."],"classnames":["horse","zebra"],'
         '"synonyms":{"zebra":["équidé rayé"]},"sentences":{}}'
     )
-    expected = hashlib.sha256(said.encode("utf-8")).hexdigest()[:16]
+    expected = hashlib.sha256(content.encode("utf-8")).hexdigest()[:16]
     assert prompt_set(synonyms={"zebra": ("équidé rayé",)}).hash == expected
 
 
@@ -73,7 +73,7 @@ def test_a_prompt_set_needs_as_many_names_as_the_dataset():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "message"),
+    ("fields", "message"),
     [
         ({"templates": ()}, "no templates"),
         ({"templates": ("a photo.",)}, "no placeholder"),
@@ -90,9 +90,9 @@ def test_a_prompt_set_needs_as_many_names_as_the_dataset():
         ),
     ],
 )
-def test_an_invalid_prompt_set_is_refused(wrong, message):
+def test_an_invalid_prompt_set_is_refused(fields, message):
     with pytest.raises(ConfigError, match=message):
-        prompt_set(**wrong)
+        prompt_set(**fields)
 
 
 def test_duplicate_names_can_be_allowed():

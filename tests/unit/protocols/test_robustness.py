@@ -1,4 +1,4 @@
-"""Effective and relative robustness."""
+"""Tests of effective and relative robustness."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ from zebra.values import Score
 
 
 def exact(value, n=10**9):
-    """A score without doubt."""
+    """Return a score with an interval of width 0."""
     return Score(value, value, value, n)
 
 
@@ -45,24 +45,24 @@ REFERENCES = [f"reference {i}" for i in range(8)]
 def test_the_line_equals_scipy_on_the_logits():
     standard, shifted = on_a_line(noise=0.2)
     line = fit_logit_line([*map(exact, standard)], [*map(exact, shifted)])
-    truth = linregress(logit(standard), logit(shifted))
-    assert (line.slope, line.intercept) == (pytest.approx(truth.slope), pytest.approx(truth.intercept))
+    expected = linregress(logit(standard), logit(shifted))
+    assert (line.slope, line.intercept) == (pytest.approx(expected.slope), pytest.approx(expected.intercept))
 
 
 def test_each_resample_is_a_line_through_some_of_the_models():
-    """The first resample, drawn again and fitted by scipy."""
+    """The expected line is fitted by scipy to the first resample."""
     standard, shifted = on_a_line(noise=0.2)
     line = fit_logit_line([*map(exact, standard)], [*map(exact, shifted)], seed=3)
     pick = np.random.default_rng(3).integers(8, size=(2000, 8))[0]
-    truth = linregress(logit(standard[pick]), logit(shifted[pick]))
+    expected = linregress(logit(standard[pick]), logit(shifted[pick]))
     assert (line.slope_B[0], line.intercept_B[0]) == (
-        pytest.approx(truth.slope),
-        pytest.approx(truth.intercept),
+        pytest.approx(expected.slope),
+        pytest.approx(expected.intercept),
     )
 
 
 def test_effective_robustness_is_the_difference_from_the_line():
-    """The line is logit(y) = 1.3 logit(x) − 0.7, and the model lies 0.1 of accuracy above it."""
+    """The line is logit(y) = 1.3 logit(x) − 0.7; the accuracy of the model is 0.1 above it."""
     expected = expit(1.3 * logit(0.7) - 0.7)
     models = measured({"clip": (exact(0.7), exact(expected + 0.1))})
     (shift,) = evaluate_robustness(models, "standard", REFERENCES, "reference 0")
@@ -131,7 +131,7 @@ def test_the_interval_of_an_average_narrows_with_the_root_of_their_number():
     assert (four.low, four.high, four.n) == (pytest.approx(0.45), pytest.approx(0.55), 400)
 
 
-@settings(deadline=None)  # times on a busy machine say nothing
+@settings(deadline=None)  # the machine may be busy
 @given(st.integers(1, 10_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.integers(0, n), st.just(n))))
 def test_clipping_keeps_the_accuracies_of_n_samples_in_order(case):
     first, second, n = case
@@ -154,7 +154,7 @@ def test_models_with_accuracy_0_or_1_have_finite_robustness():
 
 
 def test_resamples_without_a_line_are_left_out():
-    """A ninth of the resamples of three models are of one model alone."""
+    """A ninth of the resamples of three models contain only one model."""
     line = fit_logit_line([*map(exact, (0.5, 0.6, 0.7))], [*map(exact, (0.4, 0.5, 0.6))])
     assert 1700 < len(line.slope_B) < 1850
     assert np.isfinite(line.slope_B).all()

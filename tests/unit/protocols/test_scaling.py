@@ -1,4 +1,4 @@
-"""Error against compute."""
+"""Tests of the power law of error against compute."""
 
 import numpy as np
 import pytest
@@ -19,11 +19,11 @@ def test_an_exact_power_law_is_recovered():
 
 def test_the_exponent_and_its_interval_are_those_of_scipy():
     law = fit_power_law(COMPUTE, ERROR)
-    truth = linregress(np.log(COMPUTE), np.log(ERROR))
-    reach = t.ppf(0.975, 3) * truth.stderr
-    assert law.exponent.value == pytest.approx(truth.slope)
-    assert law.exponent.low == pytest.approx(truth.slope - reach)
-    assert law.exponent.high == pytest.approx(truth.slope + reach)
+    expected = linregress(np.log(COMPUTE), np.log(ERROR))
+    half_width = t.ppf(0.975, 3) * expected.stderr
+    assert law.exponent.value == pytest.approx(expected.slope)
+    assert law.exponent.low == pytest.approx(expected.slope - half_width)
+    assert law.exponent.high == pytest.approx(expected.slope + half_width)
 
 
 def test_the_unit_of_compute_does_not_matter():
@@ -33,29 +33,29 @@ def test_the_unit_of_compute_does_not_matter():
     assert second.prediction_band([5e11]).high_N == pytest.approx(first.prediction_band([500]).high_N)
 
 
-@pytest.mark.parametrize(("kind", "own"), [("confidence_band", 0), ("prediction_band", 1)])
-def test_the_bands_are_those_of_the_general_linear_model(kind, own):
-    """x (X'X)⁻¹ x' times the residual variance, with that of one further run added for a prediction."""
+@pytest.mark.parametrize(("kind", "noise"), [("confidence_band", 0), ("prediction_band", 1)])
+def test_the_bands_are_those_of_the_general_linear_model(kind, noise):
+    """x (X'X)⁻¹ x' times the residual variance, plus that of one more run for a prediction."""
     law = fit_power_law(COMPUTE, ERROR)
     design = np.stack([np.ones(5), np.log(COMPUTE)], axis=1)
     beta, residual = np.linalg.lstsq(design, np.log(ERROR), rcond=None)[:2]
     for compute in (1.0, 30.0, 5000.0):
         row = np.array([1, np.log(compute)])
-        spread = np.sqrt(residual[0] / 3 * (own + row @ np.linalg.inv(design.T @ design) @ row))
-        curve = getattr(law, kind)([compute])
-        assert curve.value_N[0] == pytest.approx(np.exp(row @ beta))
-        assert curve.low_N[0] == pytest.approx(np.exp(row @ beta - t.ppf(0.975, 3) * spread))
-        assert curve.high_N[0] == pytest.approx(np.exp(row @ beta + t.ppf(0.975, 3) * spread))
+        std = np.sqrt(residual[0] / 3 * (noise + row @ np.linalg.inv(design.T @ design) @ row))
+        band = getattr(law, kind)([compute])
+        assert band.value_N[0] == pytest.approx(np.exp(row @ beta))
+        assert band.low_N[0] == pytest.approx(np.exp(row @ beta - t.ppf(0.975, 3) * std))
+        assert band.high_N[0] == pytest.approx(np.exp(row @ beta + t.ppf(0.975, 3) * std))
 
 
 def test_one_more_run_is_inside_its_interval_95_percent_of_the_time():
     rng = np.random.default_rng(0)
-    inside = 0
+    num_inside = 0
     for _ in range(400):
         errors = 0.5 * np.array([*COMPUTE, 1000.0]) ** -0.1 * np.exp(rng.normal(size=6) * 0.03)
-        curve = fit_power_law(COMPUTE, errors[:5]).prediction_band([1000.0])
-        inside += bool(curve.low_N[0] <= errors[5] <= curve.high_N[0])
-    assert 0.92 <= inside / 400 <= 0.98
+        band = fit_power_law(COMPUTE, errors[:5]).prediction_band([1000.0])
+        num_inside += bool(band.low_N[0] <= errors[5] <= band.high_N[0])
+    assert 0.92 <= num_inside / 400 <= 0.98
 
 
 def test_runs_without_a_line_are_refused():

@@ -1,4 +1,4 @@
-"""Zero-shot classification on vectors alone."""
+"""Tests of zero-shot classification."""
 
 import numpy as np
 import pytest
@@ -16,14 +16,14 @@ def images(vectors, labels=None):
 
 def test_the_class_with_the_largest_cosine_wins():
     head = np.eye(3, dtype=np.float32)
-    outcome = classify_zero_shot(images([[0.9, 0.3, 0], [0, 0.1, 0.99]], [0, 1]), head)
-    assert outcome.ranked_NK.tolist() == [[0, 1, 2], [2, 1, 0]]
-    assert outcome.scores()["top1"].value == 0.5
+    result = classify_zero_shot(images([[0.9, 0.3, 0], [0, 0.1, 0.99]], [0, 1]), head)
+    assert result.ranked_NK.tolist() == [[0, 1, 2], [2, 1, 0]]
+    assert result.scores()["top1"].value == 0.5
 
 
 def test_of_equal_scores_the_lower_index_wins():
-    outcome = classify_zero_shot(images([[1, 0]], [1]), np.array([[1, 0], [1, 0]], dtype=np.float32))
-    assert outcome.ranked_NK[0].tolist() == [0, 1]
+    result = classify_zero_shot(images([[1, 0]], [1]), np.array([[1, 0], [1, 0]], dtype=np.float32))
+    assert result.ranked_NK[0].tolist() == [0, 1]
 
 
 def test_top5_counts_rank_5_and_not_rank_6():
@@ -40,8 +40,8 @@ def test_top5_is_left_out_where_it_would_always_be_1():
 def test_blocks_do_not_change_the_result():
     rng = np.random.default_rng(0)
     vectors, head = rng.normal(size=(ROWS_PER_BLOCK + 50, 4)), rng.normal(size=(6, 4)).astype(np.float32)
-    outcome = classify_zero_shot(images(vectors, np.zeros(ROWS_PER_BLOCK + 50)), head)
-    assert np.array_equal(outcome.ranked_NK[:, 0], (vectors.astype(np.float32) @ head.T).argmax(1))
+    result = classify_zero_shot(images(vectors, np.zeros(ROWS_PER_BLOCK + 50)), head)
+    assert np.array_equal(result.ranked_NK[:, 0], (vectors.astype(np.float32) @ head.T).argmax(1))
 
 
 def test_invalid_input_is_named():
@@ -65,10 +65,10 @@ def test_one_class_is_refused():
 
 
 def test_two_classes_also_have_an_auc():
-    """Of 2 × 2 pairs of a meme and a hateful one, three are in order."""
+    """Three of the 2 × 2 pairs of a negative and a positive image are ordered correctly."""
     vectors = [[0.9, 0.1], [0.4, 0.6], [0.5, 0.5], [0.1, 0.9]]
-    outcome = classify_zero_shot(images(vectors, [0, 0, 1, 1]), np.eye(2, dtype=np.float32))
-    assert outcome.scores()["roc_auc"].value == 0.75
+    result = classify_zero_shot(images(vectors, [0, 0, 1, 1]), np.eye(2, dtype=np.float32))
+    assert result.scores()["roc_auc"].value == 0.75
     assert (
         "roc_auc" not in classify_zero_shot(images(vectors[:2], [0, 0]), np.eye(2, dtype=np.float32)).scores()
     )
@@ -83,13 +83,13 @@ def test_the_kinetics_metric_counts_ranks_2_to_5_as_one_half():
 
 
 def test_multilabel_images_are_scored_by_mean_average_precision():
-    """Class 0 is found first and third of three, class 1 second: (1 + 2/3) / 2 and 1/2; no image shows class 2."""
+    """Class 0 has ranks 1 and 3 of three, class 1 rank 2: (1 + 2/3) / 2 and 1/2; class 2 has no image."""
     vectors = [[0.9, 0.2, 0], [0.8, 0.9, 0], [0.7, 0.5, 0]]
-    truth = np.array([[1, 0, 0], [0, 0, 0], [1, 1, 0]], dtype=bool)
-    outcome = score_zero_shot_multilabel(images(vectors), truth, np.eye(3, dtype=np.float32))
-    assert outcome.scores()["map"].value == pytest.approx((5 / 6 + 1 / 2) / 2)
-    assert outcome.scores()["map11"].value == pytest.approx(((6 * 1 + 5 * 2 / 3) / 11 + 1 / 2) / 2)
-    assert outcome.is_absent_C.tolist() == [False, False, True]
+    labels = np.array([[1, 0, 0], [0, 0, 0], [1, 1, 0]], dtype=bool)
+    result = score_zero_shot_multilabel(images(vectors), labels, np.eye(3, dtype=np.float32))
+    assert result.scores()["map"].value == pytest.approx((5 / 6 + 1 / 2) / 2)
+    assert result.scores()["map11"].value == pytest.approx(((6 * 1 + 5 * 2 / 3) / 11 + 1 / 2) / 2)
+    assert result.is_absent_C.tolist() == [False, False, True]
 
 
 def test_multilabel_labels_must_be_bool():
