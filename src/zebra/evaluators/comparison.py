@@ -46,7 +46,7 @@ class BeforeAfter:
     init_from: str
     """The initial model."""
     selected_step: int
-    """Step of the selected weights; 0 for the initial weights, if no checkpoint scored higher on the validation split."""
+    """Step of the selected weights; 0 for the initial weights, which no checkpoint has surpassed in validation."""
     deltas: tuple[MetricDelta, ...]
 
     def metrics(self) -> EvalMetrics:

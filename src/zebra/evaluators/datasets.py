@@ -1,4 +1,4 @@
-"""What a user calls a data set in; one split of it, ready to be evaluated on, out."""
+"""Load evaluation datasets by name: folders, tables, the hub, built-in ones and the catalog."""
 
 import io
 import os
@@ -32,24 +32,24 @@ from zebra.menagerie.write import HANDWRITTEN_DIGITS, MENAGERIE_VERSION, draw_ch
 MENAGERIE_PREFIX = "menagerie/"
 DIGITS_DATASET = "digits"
 SPLIT_SEEDS = {"test": 0, "train": 1, "val": 2}
-"""Which world each split of a drawn set is of; test is the demo's own."""
+"""Seed of each split of a drawn dataset; the test split equals that of the demo."""
 DIGITS_SPLITS = {"train": (0, 898), "test": (898, 1797)}
-"""scikit-learn's digits in two halves, as its own examples take them."""
+"""Ranges of scikit-learn's digits for each split: two halves, as in scikit-learn's examples."""
 
 
 def load_dataset(name: str | Path, split: str = "test", data_root: str | Path | None = None) -> AnyBenchmark:
-    """Open one split of a data set.
+    """Load one split of a dataset.
 
     Args:
         name: A folder in CLIP_benchmark's layout, of class folders, of Winoground or SugarCrepe; a table with labels;
-            "hf:org/name[@revision]"; "menagerie/<set>" or "digits", which are drawn into the cache when first asked
-            for; or a name of the catalogue, looked for in `data_root`.
-        split: "train", "val", "test", or whatever the set calls them.
-        data_root: The folder that holds archives and copies of the catalogue's sets.
+            "hf:org/name[@revision]"; "menagerie/<name>" or "digits", which are drawn into the cache at the first use;
+            or a name in the catalog, which is read from `data_root`.
+        split: "train", "val", "test", or another name that the dataset uses.
+        data_root: Folder of archives and copies of the catalog's datasets.
 
     Raises:
-        DataError: There is no such set or split, or it is damaged or incomplete: a part is never taken for the whole.
-        DownloadError: The hub has no such set, or cannot be reached and the cache has none.
+        DataError: There is no such dataset or split, or it is damaged or incomplete.
+        DownloadError: The hub has no such dataset, or it is neither reachable nor cached.
     """
     text = str(name)
     if text.startswith("hf:"):
@@ -59,19 +59,17 @@ def load_dataset(name: str | Path, split: str = "test", data_root: str | Path | 
         return _load_from_path(path, split)
     if text.startswith(MENAGERIE_PREFIX) or text == DIGITS_DATASET:
         return read_clip_benchmark(_prepare_builtin_dataset(text, split), split)
-    record = find_catalog_entry(text)
+    entry = find_catalog_entry(text)
     if data_root is not None:
-        return read_catalog_dataset(record, Path(data_root).expanduser(), split)
-    ways = ["name the folder that holds its archive or copy with --data-root"]
-    if record.hub_name:
-        ways.append(f"name hf:{HUB_ORG}/{record.hub_name}")
-    raise DataError(
-        f"{record.title} is in the catalogue, but its pictures are not built in: {', or '.join(ways)}"
-    )
+        return read_catalog_dataset(entry, Path(data_root).expanduser(), split)
+    options = ["name the folder of its archive or copy with --data-root"]
+    if entry.hub_name:
+        options.append(f"use the name hf:{HUB_ORG}/{entry.hub_name}")
+    raise DataError(f"the images of {entry.title} are not built in. To load them, {', or '.join(options)}.")
 
 
 def list_builtin_datasets() -> tuple[str, ...]:
-    """List the sets that are there without a download."""
+    """List the datasets that are available without a download."""
     return (*(f"{MENAGERIE_PREFIX}{name}" for name in (*DRAWN_DATASETS, HANDWRITTEN_DIGITS)), DIGITS_DATASET)
 
 
@@ -84,39 +82,39 @@ def _load_from_path(path: Path, split: str) -> AnyBenchmark:
         return read_label_table(path, split)
     if path.is_dir():
         return read_class_folders(path, split)
-    raise DataError(f"{path} is no data set: give a folder, or a table ({', '.join(TABLE_FORMATS)})")
+    raise DataError(f"{path} is not a dataset. Give a folder, or a table ({', '.join(TABLE_FORMATS)}).")
 
 
 def _load_from_hub(name: str, split: str) -> AnyBenchmark:
-    folder, origin = download_dataset(name, split)
+    path, origin = download_dataset(name, split)
     repository = origin.partition("@")[0].rpartition("/")[2]
-    benchmark: AnyBenchmark = replace(read_clip_benchmark(folder, split), name=repository)
-    record = next((one for one in load_catalog().values() if one.hub_name == repository), None)
-    benchmark = apply_catalog_entry(benchmark, record, split) if record else benchmark
+    benchmark: AnyBenchmark = replace(read_clip_benchmark(path, split), name=repository)
+    entry = next((entry for entry in load_catalog().values() if entry.hub_name == repository), None)
+    benchmark = apply_catalog_entry(benchmark, entry, split) if entry else benchmark
     return replace(benchmark, notes=(*benchmark.notes, f"from {origin}"))
 
 
 def _prepare_builtin_dataset(name: str, split: str) -> Path:
-    """Return the folder of a built-in set, whose split is drawn if it is not there yet."""
+    """Return the folder of a built-in dataset; draw the split if it is missing."""
     if name not in list_builtin_datasets():
-        raise DataError(f"{name!r} is no built-in set.{suggest_name(name, list_builtin_datasets())}")
-    known = (
+        raise DataError(f"{name!r} is not a built-in dataset.{suggest_name(name, list_builtin_datasets())}")
+    splits = (
         DIGITS_SPLITS
         if name == DIGITS_DATASET
         else {"test": 0}
         if name == f"{MENAGERIE_PREFIX}{HANDWRITTEN_DIGITS}"
         else SPLIT_SEEDS
     )
-    if split not in known:
-        raise DataError(f"{name} has no split {split!r}; it has {', '.join(known)}")
-    folder = cache_dir() / "sets" / f"v{MENAGERIE_VERSION}" / split / name
-    if split not in list_splits(folder):
-        _write_builtin_dataset(folder, name, split)
-    return folder
+    if split not in splits:
+        raise DataError(f"{name} has no split {split!r}; its splits are {', '.join(splits)}")
+    path = cache_dir() / "datasets" / f"v{MENAGERIE_VERSION}" / split / name
+    if split not in list_splits(path):
+        _write_builtin_dataset(path, name, split)
+    return path
 
 
 def _write_builtin_dataset(path: Path, name: str, split: str) -> None:
-    """Write beside the final place, then rename: another process sees nothing or everything."""
+    """Draw a split and write it atomically: other processes see nothing or everything."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     kind = name.removeprefix(MENAGERIE_PREFIX)

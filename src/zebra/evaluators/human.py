@@ -24,67 +24,68 @@ from zebra.values import Record, Score
 
 
 class QuizDataset:
-    """A labelled set that people are asked about: who is asked what, in which order, after which examples."""
+    """A labeled dataset for a quiz: its questions, their order for each person, and the examples shown before."""
 
     def __init__(self, path: Path) -> None:
-        """Open the split `test` of a CLIP_benchmark folder, and read its labels.
+        """Load the test split of a CLIP_benchmark folder and read its labels.
 
         Raises:
-            DataError: The set is not whole.
+            DataError: The dataset is incomplete or damaged.
         """
         self.path = path
         self.benchmark = read_classification(path)
         self.ids, self._label_N = _read_ids_and_labels(self.benchmark)
         self.labels: Mapping[str, int] = dict(zip(self.ids, self._label_N, strict=True))
-        """Picture id → class index."""
+        """Image id → class index."""
         self.has_train_split = (path / "train" / NUM_SHARDS_FILENAME).is_file()
-        """Whether examples are of a split of their own, so that every picture of `test` can be asked."""
+        """Whether examples come from the training split, so that all test images can be questions."""
 
     @property
     def name(self) -> str:
-        """Of the folder."""
+        """Name of the dataset."""
         return self.benchmark.name
 
     @property
     def classnames(self) -> tuple[str, ...]:
-        """C names; the position is the label."""
+        """Names of the C classes; the index is the label."""
         return self.benchmark.classnames
 
     @cached_property
     def example_benchmark(self) -> ClassificationBenchmark:
-        """What examples are taken from."""
+        """The split that provides the examples."""
         return read_classification(self.path, "train") if self.has_train_split else self.benchmark
 
     @cached_property
     def _example_positions(self) -> list[list[int]]:
-        """For each class its positions in the teacher."""
+        """Positions of each class in `example_benchmark`."""
         label_N = _read_ids_and_labels(self.example_benchmark)[1] if self.has_train_split else self._label_N
-        of_class: dict[int, list[int]] = defaultdict(list)
+        positions_by_label: dict[int, list[int]] = defaultdict(list)
         for position, label in enumerate(label_N):
-            of_class[label].append(position)
-        return [of_class[label] for label in range(len(self.classnames))]
+            positions_by_label[label].append(position)
+        return [positions_by_label[label] for label in range(len(self.classnames))]
 
     @property
     def max_shots(self) -> int:
-        """How many examples of each class can be shown so that one picture of it is left to be asked."""
+        """Largest number of examples per class that leaves one image of each class as a question."""
         return max(0, min(map(len, self._example_positions)) - (not self.has_train_split))
 
     def sample_examples(self, shots: int, seed: int = 0) -> tuple[tuple[int, ...], ...]:
-        """Choose for each class the positions of its examples in the teacher, the same for everyone.
+        """Return the positions of the examples of each class in `example_benchmark`, equal for all persons.
 
-        One shot shows the first of the two that two shots show.
+        The examples of fewer shots are the first ones of more shots.
 
         Raises:
-            DataError: A class has too few pictures.
+            DataError: A class has too few images.
         """
         if not shots:
             return ()
-        left = 0 if self.has_train_split else 1
+        num_questions = 0 if self.has_train_split else 1
         for name, positions in zip(self.classnames, self._example_positions, strict=True):
-            if len(positions) < shots + left:
+            if len(positions) < shots + num_questions:
                 raise DataError(
-                    f"the class {name!r} has {len(positions)} pictures in {self.example_benchmark.name}; "
-                    f"{shots} shots need {shots + left}{', one of them to be asked' if left else ''}"
+                    f"the class {name!r} has {len(positions)} images in {self.example_benchmark.name}; {shots} shots "
+                    f"need {shots + num_questions}{', one of them as a question' if num_questions else ''}. Lower "
+                    "--shots."
                 )
         generator = random.Random(seed)
         return tuple(
@@ -93,14 +94,14 @@ class QuizDataset:
         )
 
     def question_order(self, person: str, shots: int = 0, seed: int = 0) -> tuple[int, ...]:
-        """Return the positions that a person is asked about, in an order of the person's own.
+        """Return the positions of a person's questions, in a random order of that person.
 
         Raises:
-            DataError: A class has too few pictures for the examples.
+            DataError: A class has too few images for the examples.
         """
-        chosen = self.sample_examples(shots, seed)
+        examples = self.sample_examples(shots, seed)
         shown = (
-            set() if self.has_train_split else {position for positions in chosen for position in positions}
+            set() if self.has_train_split else {position for positions in examples for position in positions}
         )
         order = list(range(len(self.ids)))
         random.Random(f"{seed} {person}").shuffle(order)
@@ -109,12 +110,12 @@ class QuizDataset:
 
 @dataclass(frozen=True, slots=True)
 class HumanModelComparison:
-    """People beside a model on the pictures that they were asked about, after so many shots."""
+    """Humans and a model on the same images, for one number of shots."""
 
     shots: int
     human: HumanAccuracy
     model_accuracy: Score
-    """Mean accuracy per class."""
+    """Mean per-class accuracy of the model."""
     difficulty: ClassDifficulty
 
 
@@ -124,42 +125,42 @@ def compare_humans_with_model(
     is_correct: Mapping[str, bool],
     classnames: Sequence[str],
 ) -> tuple[HumanModelComparison, ...]:
-    """Set answers beside a model's on the same pictures, for each number of shots (Table 2, Fig. 16).
+    """Compare human answers with a model on the same images, for each number of shots (Table 2, Fig. 16).
 
     Args:
-        answers: Of any number of people.
-        labels: Picture id → class index.
-        is_correct: Picture id → whether the model classified it correctly.
-        classnames: One for each class index.
+        answers: Answers of any number of people.
+        labels: Image id → class index.
+        is_correct: Image id → whether the model classified it correctly.
+        classnames: Names of the classes.
 
     Raises:
-        DataError: The model has not seen a picture that people were asked about.
+        DataError: The model was not evaluated on an image of the quiz.
     """
-    found = []
+    comparisons = []
     for shots in sorted({answer.shots for answer in answers}):
-        hardness = compare_class_difficulty(
-            answers, labels, is_correct, classnames, shots
-        )  # misses no picture, or raises
-        asked = sorted({answer.image_id for answer in answers if answer.shots == shots})
-        model = mean_per_class_accuracy(
-            np.array([is_correct[image] for image in asked]), np.array([labels[image] for image in asked])
+        # It raises if an image is missing, so the look-ups below succeed.
+        difficulty = compare_class_difficulty(answers, labels, is_correct, classnames, shots)
+        image_ids = sorted({answer.image_id for answer in answers if answer.shots == shots})
+        model_accuracy = mean_per_class_accuracy(
+            np.array([is_correct[id] for id in image_ids]), np.array([labels[id] for id in image_ids])
         )
-        found.append(HumanModelComparison(shots, evaluate_humans(answers, labels, shots), model, hardness))
-    return tuple(found)
+        human_accuracy = evaluate_humans(answers, labels, shots)
+        comparisons.append(HumanModelComparison(shots, human_accuracy, model_accuracy, difficulty))
+    return tuple(comparisons)
 
 
 def accepts_class_numbers(classnames: Sequence[str]) -> bool:
-    """Say whether classes can be named by number."""
+    """Return whether answers may be class numbers: no class name is a number itself."""
     return not any(name.isdecimal() for name in classnames)
 
 
 def _read_ids_and_labels(benchmark: ClassificationBenchmark) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Read the ids and labels of all pictures."""
+    """Read the ids and labels of all images."""
     records = [benchmark.source.read(position) for position in range(len(benchmark.source))]
     return tuple(record.id for record in records), tuple(_require_label(record) for record in records)
 
 
 def _require_label(record: Record) -> int:
     if record.label is None:
-        raise DataError(f"{record.id} has no label, so no answer to it is right; a quiz needs a labelled set")
+        raise DataError(f"{record.id} has no label. A quiz needs a labeled dataset.")
     return record.label

@@ -1,12 +1,12 @@
-"""What CLIP is bad at, by the paper's own account (§6): data sets that show it, built in or where a user has them."""
+"""Datasets for the limitations that the CLIP paper reports (§6)."""
 
 from pathlib import Path
 
 from zebra.data.benchmarks.catalog import find_catalog_entry, is_available
 from zebra.errors import DataError
 
-LIMITATIONS = "limits"
-"""What `zebra evaluate` calls all of them together."""
+LIMITATIONS = "limitations"
+"""Name of all these datasets together in `zebra evaluate`."""
 LIMITATION_DATASETS = {
     "fine-grained": ("menagerie/fine-grained", "cars", "aircraft", "flowers"),
     "counting": ("menagerie/counting", "clevr_counts"),
@@ -14,19 +14,19 @@ LIMITATION_DATASETS = {
     "typed text": ("menagerie/typed-digits", "rendered_sst2"),
     "handwriting": ("menagerie/handwritten-digits", "mnist"),
 }
-"""Ability → its sets: the built-in ones, and the paper's."""
+"""Limitation → its datasets: the built-in ones and the paper's."""
 
 
 def list_limitation_datasets(data_root: str | None) -> tuple[str, ...]:
-    """Return the sets that are there: all built-in ones, and those of the paper's that lie in `data_root`.
+    """Return the available datasets: all built-in ones, and those of the paper's that are in `data_root`.
 
     Raises:
-        DataError: There is no such folder.
+        DataError: `data_root` is not a directory.
     """
     root = Path(data_root).expanduser() if data_root else None
     if root is not None and not root.is_dir():
         raise DataError(
-            f"--data-root {root} is no folder; name the one that holds the paper's sets, or leave it out"
+            f"--data-root {root} is not a directory. Name the directory of the paper's datasets, or leave the flag out."
         )
     return tuple(
         name
@@ -37,16 +37,16 @@ def list_limitation_datasets(data_root: str | None) -> tuple[str, ...]:
 
 
 def find_limitation(dataset: str) -> str | None:
-    """Return which limit a set shows, by its name in results; None for others.
+    """Return the limitation that a dataset shows, by the dataset's name in results; None for other datasets.
 
-    >>> ability("typed-digits"), ability("kitti"), ability("pets")
+    >>> find_limitation("typed-digits"), find_limitation("kitti"), find_limitation("pets")
     ('typed text', 'distance', None)
     """
     return next(
         (
-            limit
-            for limit, names in LIMITATION_DATASETS.items()
-            if dataset in {one.rpartition("/")[2] for one in names}
+            limitation
+            for limitation, names in LIMITATION_DATASETS.items()
+            if dataset in {name.rpartition("/")[2] for name in names}
         ),
         None,
     )

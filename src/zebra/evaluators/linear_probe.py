@@ -1,7 +1,4 @@
-"""A model and a labelled set in; probes on its features, with all examples and with few, beside zero-shot, out.
-
-CLIP App. A.3 and Figs. 6 and 7.
-"""
+"""Linear and few-shot probes on image features, compared with zero-shot (CLIP App. A.3, Figs. 6, 7)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,39 +28,38 @@ from zebra.protocols.zero_shot import ClassificationResult, classify_zero_shot
 
 @dataclass(frozen=True, slots=True)
 class ProbeResults:
-    """Probes on the features of one set, beside zero-shot on the same test pictures."""
+    """Probes on the features of one dataset, and zero-shot on the same test images."""
 
     benchmark: ClassificationBenchmark
     zero_shot_result: ClassificationResult
     linear_result: LinearProbeResult
     few_shot_results: tuple[FewShotResult, ...]
     labels_per_class: float
-    """Of the full probe."""
+    """Mean number of training examples per class of the linear probe."""
     notes: tuple[str, ...]
 
     def linear_probe(self) -> TaskResult:
-        """Return the linear probe's outcome."""
-        stopped = (
-            [f"{self.linear_result.num_unconverged} fits ended at the limit of iterations"]
-            if self.linear_result.num_unconverged
-            else []
+        """Return the result of the linear probe."""
+        notes = (
+            *self.notes,
+            f"λ = {self.linear_result.probe.l2_penalty:.3g}",
+            *_convergence_notes(self.linear_result.num_unconverged),
         )
-        notes = (*self.notes, f"λ = {self.linear_result.probe.l2_penalty:.3g}", *stopped)
         scores = scores_with_primary_metric(self.linear_result.result, self.benchmark.metric)
         return TaskResult(
             self.benchmark.name, "linear-probe", scores, self.benchmark.source.digest, notes=notes
         )
 
     def few_shot(self) -> list[TaskResult]:
-        """Return zero-shot on the probes' test pictures, then the few-shot probes'."""
+        """Return the results of zero-shot on the test images of the probes, then of the few-shot probes."""
         name, digest = self.benchmark.name, self.benchmark.source.digest
-        line = {"top1": self.zero_shot_result.scores()["top1"]}
+        zero_shot_scores = {"top1": self.zero_shot_result.scores()["top1"]}
         notes = (
             *self.notes,
-            "on the probes' test pictures",
-            f"a probe needs {self.describe_data_efficiency()} labels per class to equal it",
+            "on the test images of the probes",
+            f"a probe needs {self.describe_data_efficiency()} labels per class to reach the same accuracy",
         )
-        curve = [
+        probe_results = [
             TaskResult(
                 name,
                 f"few-shot-{point.shots}",
@@ -72,24 +68,24 @@ class ProbeResults:
                 notes=(
                     *self.notes,
                     f"interval over {point.mean().interval_source}",
-                    "λ of the linear probe, found with all examples",
+                    "λ of the linear probe, selected on all examples",
                 ),
                 chance_accuracy=1 / self.zero_shot_result.num_classes,
             )
             for point in self.few_shot_results
         ]
-        return [TaskResult(name, "few-shot-zero-shot", line, digest, notes=notes), *curve]
+        return [TaskResult(name, "few-shot-zero-shot", zero_shot_scores, digest, notes=notes), *probe_results]
 
     def describe_data_efficiency(self) -> str:
-        """Say at how many labels per class the probe equals zero-shot (Fig. 7)."""
-        found = estimate_data_efficiency(
+        """Format the number of labels per class at which the probe matches zero-shot (Fig. 7)."""
+        efficiency = estimate_data_efficiency(
             [point.shots for point in self.few_shot_results],
             [point.mean().score.value for point in self.few_shot_results],
             (self.labels_per_class, self.linear_result.result.scores()["top1"].value),
             self.zero_shot_result.scores()["top1"].value,
         )
-        sign = {"exactly": "", "below": "fewer than ", "above": "more than "}[found.bound]
-        return f"{sign}{found.labels_per_class:.3g}"
+        prefix = {"exactly": "", "below": "fewer than ", "above": "more than "}[efficiency.bound]
+        return f"{prefix}{efficiency.labels_per_class:.3g}"
 
 
 LabeledBenchmark = TypeVar("LabeledBenchmark", ClassificationBenchmark, MultilabelBenchmark)
@@ -98,13 +94,20 @@ LabeledBenchmark = TypeVar("LabeledBenchmark", ClassificationBenchmark, Multilab
 def load_train_split(
     dataset: str, benchmark: LabeledBenchmark, config: EvaluateConfig
 ) -> LabeledBenchmark | None:
-    """Open the training split of a set; None if it has none."""
+    """Load the training split of a dataset; None if it has none.
+
+    Raises:
+        DataError: It has other classes than the evaluated split.
+    """
     try:
         train = load_dataset(dataset, "train", config.data_root)
     except DataError:
         return None
     if not isinstance(train, type(benchmark)) or train.classnames != benchmark.classnames:
-        raise DataError(f"the training split of {dataset} has other classes than its {config.split} split")
+        raise DataError(
+            f"the training split of {dataset} has other classes than its {config.split} split. Repair the dataset, or "
+            "leave out the tasks linear-probe and few-shot."
+        )
     return train
 
 
@@ -117,61 +120,87 @@ def evaluate_probes(
     num_repeats: int = 3,
     seed: int = 0,
 ) -> ProbeResults:
-    """Fit probes to the features before the projection: of the training split, else of one half of the set."""
+    """Fit probes to the features before the projection.
+
+    The training examples are the training split or, without one, half of each class of the dataset.
+
+    Args:
+        shots: Numbers of examples per class.
+        num_repeats: Number of random draws of examples for each number of shots.
+
+    Raises:
+        DataError: A class has fewer examples than the smallest number of shots.
+    """
     test = embed_source(clip, benchmark.source, projected=False)
     vectors = embed_source(clip, benchmark.source)
     notes = benchmark.notes
     if train is None:
         pool, test = stratified_halves(test, seed)
-        kept = set(test.ids)
-        vectors = select(vectors, np.array([n for n, id in enumerate(vectors.ids) if id in kept]))
-        notes = (*notes, "without a training split: examples are one half of the set, scores the other's")
+        test_ids = set(test.ids)
+        vectors = select(vectors, np.array([n for n, id in enumerate(vectors.ids) if id in test_ids]))
+        notes = (*notes, "no training split: trained on one half of the dataset, tested on the other half")
     else:
         pool = embed_source(clip, train.source, projected=False)
-    classes = len(benchmark.classnames)
-    linear = fit_linear_probe(pool, test, classes, seed=seed)
+    num_classes = len(benchmark.classnames)
+    linear_result = fit_linear_probe(pool, test, num_classes, seed=seed)
     assert pool.labels is not None
-    counts = np.bincount(pool.labels, minlength=classes)
-    possible = [count for count in shots if count <= counts.min()]
-    if not possible:
+    counts = np.bincount(pool.labels, minlength=num_classes)
+    possible_shots = [count for count in shots if count <= counts.min()]
+    if not possible_shots:
         raise DataError(
-            f"{benchmark.classnames[int(counts.argmin())]!r} of {benchmark.name} has {counts.min()} examples, fewer "
-            f"than the {min(shots)} shots asked for"
+            f"the class {benchmark.classnames[int(counts.argmin())]!r} of {benchmark.name} has {counts.min()} training "
+            f"examples, fewer than {min(shots)} shots. Lower --shots."
         )
-    if len(possible) < len(shots):
-        notes = (*notes, f"{counts.min()} examples of a class allow {max(possible)} shots at most")
-    few = fit_few_shot_probes(
-        pool, test, classes, linear.probe.l2_penalty, shots=possible, num_repeats=num_repeats, seed=seed
+    if len(possible_shots) < len(shots):
+        notes = (
+            *notes,
+            f"at most {max(possible_shots)} shots: the smallest class has {counts.min()} examples",
+        )
+    few_shot_results = fit_few_shot_probes(
+        pool,
+        test,
+        num_classes,
+        linear_result.probe.l2_penalty,
+        shots=possible_shots,
+        num_repeats=num_repeats,
+        seed=seed,
     )
-    outcome = classify_zero_shot(vectors, build_zero_shot_classifier(clip, prompts))
-    return ProbeResults(benchmark, outcome, linear, few, float(counts.mean()), notes)
+    zero_shot_result = classify_zero_shot(vectors, build_zero_shot_classifier(clip, prompts))
+    return ProbeResults(
+        benchmark, zero_shot_result, linear_result, few_shot_results, float(counts.mean()), notes
+    )
 
 
 def evaluate_multilabel_probe(
     clip: Bundle, benchmark: MultilabelBenchmark, train: MultilabelBenchmark | None, seed: int = 0
 ) -> TaskResult:
-    """Fit a probe for each class of a set whose pictures show several.
+    """Fit one binary probe per class of a multilabel dataset.
 
     Raises:
-        DataError: The set has no training split: halves of it would not be the set that others report on.
+        DataError: The dataset has no training split; scores on half of it would not compare with published ones.
     """
     if train is None:
         raise DataError(
-            f"{benchmark.name} has no training split, and a probe of several labels needs one; leave linear-probe out"
+            f"{benchmark.name} has no training split, which a multilabel probe needs. Leave out the task linear-probe."
         )
-    points = 11 if benchmark.metric == "map11" else None
-    found = fit_multilabel_probe(
+    num_points = 11 if benchmark.metric == "map11" else None
+    probe_result = fit_multilabel_probe(
         embed_source(clip, train.source, projected=False),
         train.labels_NC,
         embed_source(clip, benchmark.source, projected=False),
         benchmark.labels_NC,
-        num_points=points,
+        num_points=num_points,
         seed=seed,
     )
-    stopped = (
-        [f"{found.num_unconverged} fits ended at the limit of iterations"] if found.num_unconverged else []
+    notes = (
+        *benchmark.notes,
+        f"λ = {probe_result.l2_penalty:.3g}",
+        *_convergence_notes(probe_result.num_unconverged),
     )
-    notes = (*benchmark.notes, f"λ = {found.l2_penalty:.3g}", *stopped)
     return TaskResult(
-        benchmark.name, "linear-probe", found.result.scores(), benchmark.source.digest, notes=notes
+        benchmark.name, "linear-probe", probe_result.result.scores(), benchmark.source.digest, notes=notes
     )
+
+
+def _convergence_notes(num_unconverged: int) -> list[str]:
+    return [f"{num_unconverged} fits reached the iteration limit"] if num_unconverged else []

@@ -1,4 +1,4 @@
-"""What a task found on a set in; metrics.json, results.jsonl and predictions out."""
+"""Results of evaluation tasks, and the files of an evaluation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,44 +22,51 @@ from zebra.values import Score
 
 @dataclass(frozen=True, slots=True)
 class TaskResult:
-    """One task on one set."""
+    """Result of one task on one dataset."""
 
     dataset: str
     task: str
     scores: Mapping[str, Score]
     dataset_digest: str
-    """Of the set."""
+    """Digest of the data."""
     prompts_hash: str = ""
-    """Hash of what was said, where something was."""
+    """Hash of the prompts; empty for tasks without prompts."""
     seconds: float = 0.0
+    """Duration of the task."""
     notes: tuple[str, ...] = ()
     predictions: pa.Table | None = field(default=None, repr=False)
-    """A row per sample."""
+    """One row per sample."""
     chance_accuracy: float | None = None
-    """Top-1 of guessing, where there are classes."""
+    """Top-1 accuracy of uniform guessing; None for tasks without classes."""
 
 
 def create_out_dir(out: str) -> Path:
-    """Make the folder of results, before anything is computed for it.
+    """Create the output directory, before any computation.
 
     Raises:
-        ConfigError: There is a file of that name, or the folder cannot be made.
+        ConfigError: The path is a file, or the directory cannot be created.
     """
     path = Path(out)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"--out {out} cannot be a folder ({error.strerror}); name another") from error
+        raise ConfigError(
+            f"cannot create the directory --out {out}: {error.strerror}. Name another one."
+        ) from error
     return path
 
 
 def save_results(
     out_dir: Path, clip: Bundle, model: str, results: Sequence[TaskResult], *, split: str, seed: int
 ) -> EvalMetrics:
-    """Write `metrics.json`, add to `results.jsonl`, and write the predictions."""
+    """Write `metrics.json`, append to `results.jsonl`, and write the predictions.
+
+    Args:
+        model: Name of the model as the user gave it.
+    """
     metrics = to_metrics(results)
     write_metrics(out_dir / "metrics.json", metrics)
-    about = collect_provenance(seed) | {
+    provenance = collect_provenance(seed) | {
         "fingerprint": clip.fingerprint,
         "model": model,
         "preprocess": clip.preprocess.to_dict(),
@@ -68,24 +75,24 @@ def save_results(
         "split": split,
     }
     append_results(
-        out_dir / "results.jsonl", [result for outcome in results for result in to_records(outcome, about)]
+        out_dir / "results.jsonl", [record for result in results for record in to_records(result, provenance)]
     )
-    for outcome in results:
-        if outcome.predictions is not None:
-            write_predictions(out_dir / "predictions", outcome.dataset, outcome.task, outcome.predictions)
+    for result in results:
+        if result.predictions is not None:
+            write_predictions(out_dir / "predictions", result.dataset, result.task, result.predictions)
     return metrics
 
 
 def to_metrics(results: Sequence[TaskResult]) -> EvalMetrics:
-    """Return set → task → metric → score."""
+    """Return dataset → task → metric → score."""
     metrics: dict[str, dict[str, Mapping[str, Score]]] = {}
-    for outcome in results:
-        metrics.setdefault(outcome.dataset, {})[outcome.task] = outcome.scores
+    for result in results:
+        metrics.setdefault(result.dataset, {})[result.task] = result.scores
     return metrics
 
 
 def to_records(result: TaskResult, provenance: Mapping[str, object]) -> list[ResultRecord]:
-    """Return a record for each score."""
+    """Return one record per score."""
     return [
         ResultRecord(
             dataset=result.dataset,
@@ -103,6 +110,6 @@ def to_records(result: TaskResult, provenance: Mapping[str, object]) -> list[Res
 
 
 def scores_with_primary_metric(result: ClassificationResult, metric: str) -> dict[str, Score]:
-    """Return all scores, and the one that a set is usually scored by if it is not among them."""
+    """Return all scores, with the dataset's primary metric if it is not among them."""
     scores = result.scores()
     return scores | ({metric: result.mean_top1_top5()} if metric == "mean_top1_top5" else {})

@@ -1,4 +1,4 @@
-"""A model and a labelled set in, zero-shot outcomes under several prompts out (CLIP §3.1)."""
+"""Zero-shot classification of a dataset with several prompt sets (CLIP §3.1)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -34,7 +34,14 @@ from zebra.values import Score
 
 
 def resolve_prompts(benchmark: ClassificationBenchmark | MultilabelBenchmark, spec: str) -> PromptSet:
-    """Return what is to be said about the classes of a set."""
+    """Return the prompts for the classes of a dataset.
+
+    Args:
+        spec: "dataset", "general", or a path to a .json or .md file or a folder with templates.
+
+    Raises:
+        ConfigError: `spec` is none of these.
+    """
     dataset_prompts = PromptSet(benchmark.name, "dataset", benchmark.templates, benchmark.classnames)
     if spec == "dataset":
         return dataset_prompts
@@ -48,24 +55,24 @@ def resolve_prompts(benchmark: ClassificationBenchmark | MultilabelBenchmark, sp
     if path.suffix == ".md":
         return read_prompt_markdown(path, benchmark.name).with_classnames(benchmark.classnames)
     raise ConfigError(
-        f"--prompts is {spec!r}; give dataset, general, a .json or .md file, or a folder with templates"
+        f"--prompts {spec} is not known. Give dataset, general, a .json or .md file, or a folder with templates."
     )
 
 
 def build_zero_shot_classifier(clip: Bundle, prompts: PromptSet) -> NDArray[np.float32]:
-    """Build the class vectors [C, E] of a prompt set."""
+    """Build the zero-shot classifier [C, E] of a prompt set: one embedding per class (§3.1.4)."""
     assert prompts.classnames is not None
     if not (prompts.synonyms or prompts.sentences or prompts.duplicate_names):
-        plain: NDArray[np.float32] = clip.class_vectors(prompts.classnames, prompts.templates).numpy()
-        return plain
-    said = prompts.prompts()
-    vectors = clip.encode_texts([sentence for sentences in said for sentence in sentences]).numpy()
-    return average_prompt_vectors(vectors, [len(sentences) for sentences in said])
+        class_CE: NDArray[np.float32] = clip.class_vectors(prompts.classnames, prompts.templates).numpy()
+        return class_CE
+    prompts_by_class = prompts.prompts()
+    prompt_PE = clip.encode_texts([prompt for texts in prompts_by_class for prompt in texts]).numpy()
+    return average_prompt_vectors(prompt_PE, [len(texts) for texts in prompts_by_class])
 
 
 @dataclass(frozen=True, slots=True)
 class PromptAblation:
-    """One model on one labelled set, with the bare name, with one prompt and with all (§3.1.4)."""
+    """Zero-shot results with the class name alone, with one prompt and with all prompts (§3.1.4)."""
 
     benchmark: ClassificationBenchmark
     prompts: PromptSet
@@ -75,10 +82,10 @@ class PromptAblation:
 
     def scores(self) -> dict[str, dict[str, Score]]:
         """Return task → metric → score."""
-        return {task: outcome.scores() for task, outcome in self.results_by_task().items()}
+        return {task: result.scores() for task, result in self.results_by_task().items()}
 
     def results_by_task(self) -> dict[str, ClassificationResult]:
-        """Return the rungs by the names they have in results, the ensemble first."""
+        """Return the results by task name, the ensemble of all prompts first."""
         return {
             "zero-shot": self.ensemble,
             "zero-shot-one-prompt": self.one_prompt,
@@ -86,21 +93,21 @@ class PromptAblation:
         }
 
     def task_results(self) -> list[TaskResult]:
-        """Return what a report and results.jsonl take: the ensemble, then one prompt, then the bare name."""
+        """Return one TaskResult per task: the ensemble, one prompt, the class name alone."""
         source = self.benchmark.source
         ids = [source.sample_id(index) for index in range(len(source))]
         return [
             TaskResult(
                 dataset=self.benchmark.name,
                 task=task,
-                scores=scores_with_primary_metric(outcome, self.benchmark.metric),
+                scores=scores_with_primary_metric(result, self.benchmark.metric),
                 dataset_digest=source.digest,
                 prompts_hash=self.prompts.hash,
                 notes=self.benchmark.notes,
-                predictions=_build_prediction_table(ids, outcome),
-                chance_accuracy=1 / outcome.num_classes,
+                predictions=_build_prediction_table(ids, result),
+                chance_accuracy=1 / result.num_classes,
             )
-            for task, outcome in self.results_by_task().items()
+            for task, result in self.results_by_task().items()
         ]
 
 
@@ -110,53 +117,60 @@ def evaluate_zero_shot(
     prompts: PromptSet | None = None,
     group: ProcessGroup = SINGLE_PROCESS,
 ) -> PromptAblation:
-    """Embed the pictures once, a share in each process, then score them under all three kinds of prompts."""
+    """Embed the images once, each process its slice, and classify them with all three prompt sets."""
     prompts = prompts or resolve_prompts(benchmark, "dataset")
     images = embed_source(clip, benchmark.source, group=group)
-    bare, one = (
+    bare_name, one_prompt = (
         replace(prompts, templates=templates, synonyms={}, sentences={})
         for templates in (("{}",), prompts.templates[:1] or ("{}",))
     )
-    heads = [build_zero_shot_classifier(clip, rung) for rung in (bare, one, prompts)]
-    return PromptAblation(benchmark, prompts, *(classify_zero_shot(images, head_CE) for head_CE in heads))
+    classifiers = [
+        build_zero_shot_classifier(clip, prompt_set) for prompt_set in (bare_name, one_prompt, prompts)
+    ]
+    return PromptAblation(
+        benchmark, prompts, *(classify_zero_shot(images, class_CE) for class_CE in classifiers)
+    )
 
 
 def evaluate_zero_shot_multilabel(
     clip: Bundle, benchmark: MultilabelBenchmark, prompts: PromptSet
 ) -> TaskResult:
-    """Score every class in every picture."""
+    """Score every class on every image of a multilabel dataset."""
     images = embed_source(clip, benchmark.source)
-    outcome: MultilabelResult = score_zero_shot_multilabel(
+    result: MultilabelResult = score_zero_shot_multilabel(
         images, benchmark.labels_NC, build_zero_shot_classifier(clip, prompts)
     )
-    absent = int(outcome.is_absent_C.sum())
+    num_absent = int(result.is_absent_C.sum())
     notes = (
         *benchmark.notes,
-        *([f"{absent} classes without a picture are left out of the mean"] if absent else []),
+        *([f"{num_absent} classes without an image are left out of the mean"] if num_absent else []),
     )
     return TaskResult(
-        benchmark.name, "zero-shot", outcome.scores(), benchmark.source.digest, prompts.hash, notes=notes
+        benchmark.name, "zero-shot", result.scores(), benchmark.source.digest, prompts.hash, notes=notes
     )
 
 
 def evaluate_prompt_search(
     clip: Bundle, benchmark: ClassificationBenchmark, prompts: PromptSet, seed: int
 ) -> TaskResult:
-    """Search for templates on one half of the set, and measure the gain on the other."""
+    """Search for templates on one half of the dataset, and evaluate the gain on the other half."""
     templates = tuple(dict.fromkeys((*prompts.templates, *load_general_prompts().templates)))
     names = benchmark.classnames
-    said = [fill_template(template, name) for template in templates for name in names]
-    vectors_TCE = clip.encode_texts(said).numpy().reshape(len(templates), len(names), -1)
+    texts = [fill_template(template, name) for template in templates for name in names]
+    vectors_TCE = clip.encode_texts(texts).numpy().reshape(len(templates), len(names), -1)
     validation, test = stratified_halves(embed_source(clip, benchmark.source), seed)
-    found = search_prompts(vectors_TCE, validation, test)
-    chosen = tuple(templates[index] for index in found.best_templates)
+    search = search_prompts(vectors_TCE, validation, test)
+    best_templates = tuple(templates[index] for index in search.best_templates)
     return TaskResult(
         benchmark.name,
         "prompt-search",
-        {"gain": found.gain.difference},
+        {"gain": search.gain.difference},
         benchmark.source.digest,
-        PromptSet("found", "zebra", chosen, names).hash,
-        notes=(*benchmark.notes, f"chosen on half of the set, gain on the other: {' | '.join(chosen)}"),
+        PromptSet("found", "zebra", best_templates, names).hash,
+        notes=(
+            *benchmark.notes,
+            f"selected on one half of the dataset, gain on the other half: {' | '.join(best_templates)}",
+        ),
     )
 
 

@@ -68,8 +68,8 @@ class RunDir:
         conflicts = [p.name for p in vars(self).values() if p in entries - {self.lock_path, self.report}]
         if conflicts:
             raise ConfigError(
-                f"{self.path} is not a run directory (it has no config.yaml), but holds {', '.join(sorted(conflicts))}, "
-                "which a run would overwrite. Name another --out."
+                f"{self.path} has no config.yaml, so it is not a run directory, but a run would overwrite its files "
+                f"{', '.join(sorted(conflicts))}. Name another --out."
             )
         return "new"
 

@@ -19,7 +19,7 @@ TensorGroups = Mapping[str, Mapping[str, Tensor]]
 
 @dataclass(frozen=True, slots=True)
 class TrainSnapshot:
-    """The train state at one step. It may share the tensors of the run; `copy_to_cpu` makes one that owns its memory."""
+    """The train state at one step. It may share the run's tensors; `copy_to_cpu` makes one with its own memory."""
 
     step: int
     """Number of steps done."""
@@ -81,7 +81,7 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dic
 
 
 def get_rng_state() -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the state of all global generators: torch's by device as tensors, Python's and NumPy's for JSON."""
+    """Return the state of all global generators: torch's as tensors by device, Python's and NumPy's for JSON."""
     version, internal, gauss = random.getstate()
     numpy_state = np.random.get_state(legacy=False)
     numpy_state["state"]["key"] = numpy_state["state"]["key"].tolist()
@@ -111,7 +111,7 @@ def set_rng_state(tensors: Mapping[str, Tensor], state: Mapping[str, Any], check
     np.random.set_state(state["numpy"])
 
 
-_RESUME_HINT = "Resume with the settings, devices and version of zebra that wrote it, or start a new run in another --out."
+_RESUME_HINT = "Resume with the settings, devices and zebra version that wrote it, or start a new run in another --out."
 
 
 def _require_match(live: Mapping[str, Tensor], saved: Mapping[str, Tensor], checkpoint_name: str) -> None:

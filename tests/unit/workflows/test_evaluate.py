@@ -177,7 +177,7 @@ def test_without_a_training_split_the_dataset_is_split_in_half(world, tmp_path):
     assert metrics["few-shot-zero-shot"]["top1"].n == 30
     assert "few-shot-16" not in metrics  # ten examples of each class
     notes = read_results(tmp_path / "out" / "results.jsonl")[0].notes
-    assert any("one half of the set" in note for note in notes)
+    assert any("one half of the dataset" in note for note in notes)
 
 
 def test_a_captioned_dataset_supports_only_retrieval(world, tmp_path):
@@ -194,7 +194,7 @@ def test_a_prompt_search_reports_its_gain_on_unused_images(world, tmp_path):
 
 def test_an_unusable_output_path_is_refused_before_anything_is_computed(world, tmp_path):
     (tmp_path / "out").write_text("a file")
-    with pytest.raises(ConfigError, match="cannot be a folder"):
+    with pytest.raises(ConfigError, match="cannot create the directory --out"):
         evaluate.run(config(world, tmp_path / "out", model="nowhere"))
 
 
@@ -267,7 +267,7 @@ def test_results_of_a_newer_version_are_refused_with_the_line(world, tmp_path):
     with pytest.raises(DataError, match=r"results\.jsonl:2 was written by a newer zebra"):
         read_results(path)
     path.write_text("{}\n")
-    with pytest.raises(DataError, match=r"results\.jsonl:1 is no result"):
+    with pytest.raises(DataError, match=r"results\.jsonl:1 is not a result"):
         read_results(path)
 
 
@@ -304,7 +304,7 @@ def test_limitations_are_the_built_in_datasets_and_local_ones_of_the_paper(tmp_p
     assert all(name.startswith("menagerie/") for name in built_in)
     (tmp_path / "mnist").mkdir()
     assert list_limitation_datasets(str(tmp_path)) == (*built_in, "mnist")
-    with pytest.raises(DataError, match="nowhere is no folder"):
+    with pytest.raises(DataError, match="nowhere is not a directory"):
         list_limitation_datasets(str(tmp_path / "nowhere"))
 
 

@@ -121,7 +121,7 @@ def test_an_invalid_quiz_is_refused(dataset, tmp_path):
         open_quiz(dataset, tmp_path / "a.csv", " ")
     with pytest.raises(ConfigError, match="--shots must be 0 or more; got -1"):
         open_quiz(dataset, tmp_path / "a.csv", "ann", shots=-1)
-    with pytest.raises(DataError, match="the class 'red' has 4 pictures in colours; 4 shots need 5"):
+    with pytest.raises(DataError, match="the class 'red' has 4 images in colours; 4 shots need 5"):
         open_quiz(dataset, tmp_path / "a.csv", "ann", shots=4)
     (tmp_path / "a.csv").write_text("person,image,answer,shots\nann,elsewhere,red,0\n")
     with pytest.raises(DataError, match=r"a\.csv:2: no image 'elsewhere'"):
@@ -257,7 +257,7 @@ def test_the_preview_shows_two_pixels_in_each_half_block(capsys, monkeypatch):
 def test_an_error_is_one_message(dataset, tmp_path, typed, capsys):
     typed()
     assert take(dataset, tmp_path / "a.csv", "--shots", "9") == EXIT_ERROR
-    assert capsys.readouterr().err.startswith("zebra human: the class 'red' has 4 pictures")
+    assert capsys.readouterr().err.startswith("zebra human: the class 'red' has 4 images")
 
 
 def test_ids_in_the_file_are_those_of_the_dataset(dataset, tmp_path, typed):

@@ -145,7 +145,7 @@ def features(path, ids, seed=0, width=6):
         for index, name in enumerate(names):
             vector = rng.normal(size=width) + 8 * (index % 2)
             rows.append(
-                {"set": "set", "split": split, "id": name, "label": index % 2, "vector": vector.tolist()}
+                {"dataset": "set", "split": split, "id": name, "label": index % 2, "vector": vector.tolist()}
             )
     pq.write_table(pa.Table.from_pylist(rows), path)
     return path
@@ -167,10 +167,10 @@ def test_features_of_other_images_are_refused(tmp_path):
     with pytest.raises(DataError, match="not of the same images"):
         study.study_supervised(run, features(tmp_path / "few.parquet", ["set-0", "set-1"]))
     (tmp_path / "none.parquet").write_text("no table")
-    with pytest.raises(DataError, match="set \\(text\\), split"):
+    with pytest.raises(DataError, match="dataset \\(text\\), split"):
         study.study_supervised(run, tmp_path / "none.parquet")
     pq.write_table(pa.table({"id": ["a"]}), tmp_path / "bare.parquet")
-    with pytest.raises(DataError, match="no column 'set'"):
+    with pytest.raises(DataError, match="no column 'dataset'"):
         study.study_supervised(run, tmp_path / "bare.parquet")
 
 
