@@ -1,10 +1,9 @@
-"""Every figure about embedding, in one table beside its goal.
+"""Table of all embedding benchmarks, with their goals.
 
     python benchmarks/embed.py [--read]
 
-Runs embed_text.py, embed_images.py and embed_folder.py one after the other, an hour on two cores, and prints what
-their rows say. With --read nothing is run: the table shows the last rows that are kept in results/. Each row holds its
-receipt.
+Runs embed_text.py, embed_images.py and embed_folder.py in turn, which takes an hour on two cores, and prints their
+results. With --read, nothing runs, and the table shows the latest rows in results/. Each row has its receipt.
 """
 
 import argparse
@@ -19,20 +18,23 @@ from receipt import RESULTS
 PARTS = ("embed_text", "embed_images", "embed_folder")
 
 
-def last(name: str, **wanted: str) -> dict[str, Any]:
-    """Return the last kept row of a benchmark that has these values."""
+def latest_row(name: str, **values: str) -> dict[str, Any]:
+    """Return the latest stored row of a benchmark with these values."""
     lines = (RESULTS / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
     rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
-    return next(row for row in reversed(rows) if all(row.get(key) == value for key, value in wanted.items()))
+    return next(row for row in reversed(rows) if all(row.get(key) == value for key, value in values.items()))
 
 
 def table() -> list[tuple[str, str, str]]:
-    """Return work, goal and outcome."""
-    prompts, captions = last("embed_text", question="prompts"), last("embed_text", question="captions")
-    words, images, folder = (
-        last("embed_text", question="tokenising"),
-        last("embed_images"),
-        last("embed_folder"),
+    """Return rows of task, goal and result."""
+    prompts, captions = (
+        latest_row("embed_text", question="prompts"),
+        latest_row("embed_text", question="captions"),
+    )
+    tokenizing, images, folder = (
+        latest_row("embed_text", question="tokenising"),
+        latest_row("embed_images"),
+        latest_row("embed_folder"),
     )
     times = "times as fast as open_clip"
     ideal, peak = prompts["ideal"], folder["peak_mib"]
@@ -45,21 +47,21 @@ def table() -> list[tuple[str, str, str]]:
         ("folder to store, auto", "2.2 ×", f"{folder['times_open_clip']['zebra']} ×"),
         ("folder to store, auto, --fast-decode", "3 ×", f"{folder['times_open_clip']['zebra fast']} ×"),
         ("peak memory, MiB", "flat", " → ".join(f"{value} ({key})" for key, value in peak.items())),
-        ("tokenising, one thread", "10 ×", f"{words[times]} ×"),
+        ("tokenizing, one thread", "10 ×", f"{tokenizing[times]} ×"),
     ]
 
 
 def main() -> None:
-    """Run the parts, then print the table."""
+    """Run the benchmarks, then print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--read", action="store_true", help="show the rows that are kept")
+    parser.add_argument("--read", action="store_true", help="show the stored rows")
     if not parser.parse_args().read:
         for part in PARTS:
             subprocess.run([sys.executable, str(Path(__file__).with_name(f"{part}.py"))], check=True)
-    for work, goal, outcome in table():
-        print(f"{work:<40} goal {goal:<20} {outcome}")
+    for task, goal, result in table():
+        print(f"{task:<40} goal {goal:<20} {result}")
 
 
 if __name__ == "__main__":

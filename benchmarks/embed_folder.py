@@ -1,16 +1,16 @@
-"""How fast does a folder of JPEGs become a store, against a plain script with open_clip, and does memory stay flat?
+"""Speed and memory of embedding a folder of JPEGs, compared with a script that uses open_clip.
 
-    python benchmarks/embed_folder.py [--pictures 2000] [--rounds 3] [--few 2000] [--many 20000]
+    python benchmarks/embed_folder.py [--images 2000] [--rounds 3] [--few 2000] [--many 20000]
 
-Half of the pictures are 640 × 480, half 1600 × 1200; they are made: noise with the spectrum of photographs, saved with
-quality 88, and the row says how large the files are. The model is a ViT-B/32 with random weights, the same on both
-sides. The peer is what open_clip's README leads to: a Dataset that opens a file with Pillow and preprocesses it,
-torch's DataLoader with as many workers as there are cores, encode_image in fp32, vectors divided by their length,
-numpy.save. zebra writes a store, with thumbnails and flushed to disk, at --precision auto, decoding exactly and fast.
+Half of the images are 640 × 480, half 1600 × 1200. They are synthetic: noise with the spectrum of photographs, saved
+with quality 88; the row records the file sizes. Both sides use the same ViT-B/32 with random weights. The peer follows
+open_clip's README: a Dataset that opens files with Pillow and preprocesses them, a DataLoader with one worker per core,
+encode_image in fp32, normalized vectors, numpy.save. zebra writes a durable store with thumbnails at --precision auto,
+with exact and with fast decoding.
 
-Each measurement is a process of its own, timed without imports and loading the model; all take turns, and the median of
-the ratios within a round counts. Files are in the page cache. The vectors are compared with the peer's. Memory is the
-high-water mark with a tiny model and small pictures, few and many. The row goes to results/embed_folder.jsonl.
+Each measurement runs in its own process and excludes imports and model loading. All variants take turns, and the result
+is the median of the ratios within a round. Files are in the page cache. The vectors are compared with the peer's.
+Memory is the peak with a tiny model and small images, few and many. The row goes to results/embed_folder.jsonl.
 """
 
 import argparse
@@ -43,8 +43,8 @@ from zebra.text.bpe import BPETokenizer
 from zebra.workflows import embed, export
 
 SIZES = ((640, 480), (1600, 1200))
-GROUNDS = 16
-"""Different pictures of each size; all others are one of these, shifted and marked."""
+NUM_BACKGROUNDS = 16
+"""Different images of each size; all others are shifted and marked copies."""
 BATCH = 32
 TINY = ModelConfig(
     embed_dim=512,
@@ -54,24 +54,24 @@ TINY = ModelConfig(
 )
 
 
-def ground(seed: int, width: int, height: int) -> NDArray[np.uint8]:
-    """Draw noise whose spectrum falls like that of photographs, its colours faint."""
+def draw_background(seed: int, width: int, height: int) -> NDArray[np.uint8]:
+    """Return noise with the spectrum of photographs and weak colors."""
     rng = np.random.default_rng(seed)
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
-    frequency[0, 0] = np.inf  # no mean
-    luma, *colours = np.fft.irfft2(
+    frequency[0, 0] = np.inf  # removes the mean
+    luma, *colors = np.fft.irfft2(
         np.fft.rfft2(rng.standard_normal((3, height, width))) / frequency**1.3, (height, width)
     )
-    rgb = np.stack([luma, luma + 0.2 * colours[0], luma + 0.2 * colours[1]], axis=-1)
+    rgb = np.stack([luma, luma + 0.2 * colors[0], luma + 0.2 * colors[1]], axis=-1)
     return (128 + 45 * rgb / rgb.std()).clip(0, 255).astype(np.uint8)
 
 
-def write_pictures(folder: Path, number: int, sizes: tuple[tuple[int, int], ...] = SIZES) -> None:
-    """Write JPEGs of each size in turn, no two of them equal."""
+def write_images(folder: Path, number: int, sizes: tuple[tuple[int, int], ...] = SIZES) -> None:
+    """Write distinct JPEGs, with the sizes in turn."""
     folder.mkdir()
-    grounds = [[ground(seed, *size) for seed in range(GROUNDS)] for size in sizes]
+    backgrounds = [[draw_background(seed, *size) for seed in range(NUM_BACKGROUNDS)] for size in sizes]
     for i in range(number):
-        pixels = np.roll(grounds[i % len(sizes)][i // len(sizes) % GROUNDS], 37 * i, axis=1)
+        pixels = np.roll(backgrounds[i % len(sizes)][i // len(sizes) % NUM_BACKGROUNDS], 37 * i, axis=1)
         pixels[:16, :16] = (i % 256, i // 256, 128)
         Image.fromarray(pixels).save(folder / f"{i:05d}.jpg", quality=88)
 
@@ -84,7 +84,7 @@ def write_model(folder: Path, config: ModelConfig) -> None:
 
 
 def with_open_clip(model: Path, data: Path, out: Path) -> float:
-    """Embed a folder as its users do; return the seconds."""
+    """Embed a folder as open_clip users do; return the seconds."""
     library = torch.library.Library(
         "torchvision", "DEF"
     )  # a CPU build of torch lacks what torchvision expects
@@ -130,16 +130,16 @@ KINDS: dict[str, Callable[[Path, Path, Path], float]] = {
 }
 
 
-def measured(kind: str, model: Path, data: Path, out: Path) -> dict[str, float]:
-    """Run one kind in a process of its own."""
+def measure(kind: str, model: Path, data: Path, out: Path) -> dict[str, float]:
+    """Run one variant in its own process."""
     command = [sys.executable, __file__, "--child", kind, *map(str, (model, data, out))]
-    answer = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout.splitlines()[-1]
-    return dict(json.loads(answer))
+    output = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout.splitlines()[-1]
+    return dict(json.loads(output))
 
 
-def speed(home: Path, pictures: int, rounds: int) -> dict[str, Any]:
-    """Let all kinds embed one folder, in turn."""
-    write_pictures(home / "pictures", pictures)
+def measure_speed(home: Path, num_images: int, rounds: int) -> dict[str, Any]:
+    """Embed one folder with all variants in turn."""
+    write_images(home / "images", num_images)
     write_model(home / "zebra", get_preset("ViT-B/32"))
     export.run(ExportConfig(model=str(home / "zebra"), format="open_clip", out=str(home / "open_clip")))
     models = {kind: home / kind.split()[0] for kind in KINDS}
@@ -147,72 +147,78 @@ def speed(home: Path, pictures: int, rounds: int) -> dict[str, Any]:
     for turn in range(rounds):
         for kind in KINDS:
             out = home / f"{kind} {turn}"
-            seconds[kind].append(measured(kind, models[kind], home / "pictures", out)["seconds"])
-    theirs = np.load(home / "open_clip 0.npy")
-    ours = {
+            seconds[kind].append(measure(kind, models[kind], home / "images", out)["seconds"])
+    peer_vectors = np.load(home / "open_clip 0.npy")
+    zebra_vectors = {
         kind: Store.open(home / f"{kind} 0").read_vectors()[1].astype(np.float32)
         for kind in ("zebra", "zebra fast")
     }
-    sizes = [path.stat().st_size for path in sorted((home / "pictures").glob("*.jpg"))]
+    sizes = [path.stat().st_size for path in sorted((home / "images").glob("*.jpg"))]
     return {
-        "pictures": pictures,
+        "pictures": num_images,
         "mean_file_bytes": {
             "640 × 480": round(float(np.mean(sizes[::2]))),
             "1600 × 1200": round(float(np.mean(sizes[1::2]))),
         },
         "rounds": rounds,
         "precision": Store.open(home / "zebra 0").metadata.precision,
-        "pictures_per_second": {kind: round(pictures / median(took), 1) for kind, took in seconds.items()},
+        "pictures_per_second": {
+            kind: round(num_images / median(times), 1) for kind, times in seconds.items()
+        },
         "times_open_clip": {
             kind: round(median(a / b for a, b in zip(seconds["open_clip"], seconds[kind], strict=True)), 2)
-            for kind in ours
+            for kind in zebra_vectors
         },
-        "cosine_to_open_clip": {kind: cosines(theirs, vectors) for kind, vectors in ours.items()},
-        "cosine_of_fast_to_exact": cosines(ours["zebra"], ours["zebra fast"]),
+        "cosine_to_open_clip": {
+            kind: cosines(peer_vectors, vectors) for kind, vectors in zebra_vectors.items()
+        },
+        "cosine_of_fast_to_exact": cosines(zebra_vectors["zebra"], zebra_vectors["zebra fast"]),
     }
 
 
 def cosines(one_NE: NDArray[np.float32], other_NE: NDArray[np.float32]) -> dict[str, float]:
-    """Return mean and smallest cosine of vectors in the same order."""
-    found_N = (one_NE * other_NE).sum(1) / np.linalg.norm(one_NE, axis=1) / np.linalg.norm(other_NE, axis=1)
-    return {"mean": round(float(found_N.mean()), 5), "least": round(float(found_N.min()), 5)}
+    """Return the mean and the minimum cosine of vectors in the same order."""
+    cosines_N = (one_NE * other_NE).sum(1) / np.linalg.norm(one_NE, axis=1) / np.linalg.norm(other_NE, axis=1)
+    return {"mean": round(float(cosines_N.mean()), 5), "least": round(float(cosines_N.min()), 5)}
 
 
-def memory(home: Path, few: int, many: int) -> dict[str, Any]:
-    """Return the peak memory with few and with many pictures, in MiB."""
+def measure_memory(home: Path, few: int, many: int) -> dict[str, Any]:
+    """Return the peak memory with few and with many images, in MiB."""
     write_model(home / "tiny", TINY)
     peaks = {}
     for number in (few, many):
-        write_pictures(home / f"{number} pictures", number, ((160, 120),))
-        found = measured("zebra", home / "tiny", home / f"{number} pictures", home / f"{number} rows")
-        peaks[f"{number} pictures"] = round(found["peak_mib"])
+        write_images(home / f"{number} images", number, ((160, 120),))
+        result = measure("zebra", home / "tiny", home / f"{number} images", home / f"{number} rows")
+        peaks[f"{number} pictures"] = round(result["peak_mib"])
     return {"peak_mib": peaks}
 
 
 def peak_mib() -> int:
-    """Read the high-water mark of this process."""
+    """Return the peak memory of this process."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line.split()[1] for line in lines if line.startswith("VmHWM"))) // 1024
 
 
 def main() -> None:
-    """Measure speed and memory, and keep the row."""
+    """Measure speed and memory, and store the row."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--pictures", type=int, default=2000)
+    parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--few", type=int, default=2000)
     parser.add_argument("--many", type=int, default=20_000)
     parser.add_argument("--child", nargs=4, metavar=("KIND", "MODEL", "DATA", "OUT"))
-    told = parser.parse_args()
-    if told.child:
-        kind, *paths = told.child
+    args = parser.parse_args()
+    if args.child:
+        kind, *paths = args.child
         seconds = KINDS[kind](*map(Path, paths))
         print(json.dumps({"seconds": seconds, "peak_mib": peak_mib()}))
         return
     with tempfile.TemporaryDirectory() as home:
-        row = speed(Path(home), told.pictures, told.rounds) | memory(Path(home), told.few, told.many)
+        row = measure_speed(Path(home), args.images, args.rounds) | measure_memory(
+            Path(home), args.few, args.many
+        )
     keep("embed_folder", row)
 
 

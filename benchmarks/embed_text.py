@@ -1,22 +1,22 @@
-"""How many texts does the text tower of ViT-B/32 embed a second here, and in open_clip?
+"""Texts per second of the text tower of ViT-B/32, compared with open_clip.
 
     python benchmarks/embed_text.py [--texts 2000] [--rounds 3] [--threads T]
 
-Three questions, one row each in results/embed_text.jsonl:
+Three benchmarks, with one row each in results/embed_text.jsonl:
 
-    prompts      80 templates × 25 classes, of the form of ImageNet's: fp32, and bf16 against open_clip's fp32
+    prompts      80 templates × 25 classes in the style of ImageNet's: fp32, and bf16 against open_clip's fp32
     captions     distinct sentences of 8 to 20 words, fp32
-    tokenising   both of these, on one thread, without the tower
+    tokenising   both datasets on one thread, without the tower
 
-The peer is open_clip 3.3.0 as its README uses it: its tokenizer, `encode_text` on rows of 77 positions, in fp32, in
-batches of the size that is fastest here (of 64, 128, 256). Both sides have the same random weights and read the same
-merges, those that open_clip brings. They take turns in one process, the first round warms up, and the median of the
-ratios within a round counts. Tokenising is part of the time on both sides. transformers' `get_text_features` stands
-beside them, on 256 of the texts, tokenised for it and padded to 77 as its documentation does.
+The peer is open_clip 3.3.0 as in its README: its tokenizer, `encode_text` on rows of 77 positions, in fp32, with the
+fastest batch size of 64, 128 and 256. Both sides have the same random weights and the BPE merges of open_clip. They
+take turns in one process, the first round is a warm-up, and the result is the median of the ratios within a round. The
+time of the tokenizer is included on both sides. transformers' `get_text_features` is measured as well, on 256 of the
+texts, tokenized beforehand and padded to 77 as in its documentation.
 
-`ideal` is what equal speed per position would give: the peer's positions (77 a text) over the distinct prefixes of the
-texts, which are all that a causal tower has to compute. The vectors must agree to 1e-5 in every component, in bf16 to
-a cosine of 0.999. Cost per text at 250, 500, … texts is in the row, and drawn to results/embed_text.svg.
+`ideal` is the ratio at equal speed per position: the peer's positions (77 per text) over the distinct prefixes of the
+texts, which are all that a causal tower must compute. The vectors must agree to 1e-5 in every component, in bf16 to a
+cosine of 0.999. The row has the time per text for 250, 500, … texts; results/embed_text.svg shows it.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import zebra
-from embed_images import peer, write
+from embed_images import import_open_clip, write_models
 from receipt import RESULTS, keep
 from zebra.models.packing import sort_prefixes
 from zebra.text.bpe import BPETokenizer
@@ -65,17 +65,17 @@ ADJECTIVES = "small|large|old|young|red|blue|green|wooden|quiet|busy|colourful|b
 JOINTS = "while|and|as|where|because|before"
 
 
-def listed(words: str) -> list[str]:
-    """Take a list apart."""
-    return words.strip().replace("\n", "|").split("|")
+def split_list(text: str) -> list[str]:
+    """Split a list at bars and line ends."""
+    return text.strip().replace("\n", "|").split("|")
 
 
 def prompts() -> list[str]:
-    """Fill 80 templates with 25 classes."""
+    """Return 80 templates filled with 25 classes."""
     return [
         f"a {look} of {article} {name}."
-        for name in listed(CLASSES)
-        for look in listed(LOOKS)
+        for name in split_list(CLASSES)
+        for look in split_list(LOOKS)
         for article in ("a", "the")
     ]
 
@@ -83,7 +83,7 @@ def prompts() -> list[str]:
 def captions(number: int) -> list[str]:
     """Draw distinct sentences of 8 to 20 words."""
     draw = random.Random(0)
-    nouns, verbs, places, adjectives, joints = map(listed, (NOUNS, VERBS, PLACES, ADJECTIVES, JOINTS))
+    nouns, verbs, places, adjectives, joints = map(split_list, (NOUNS, VERBS, PLACES, ADJECTIVES, JOINTS))
     sentences: dict[str, None] = {}
     while len(sentences) < number:
         words: list[str] = []
@@ -99,19 +99,19 @@ def captions(number: int) -> list[str]:
 
 
 def merges() -> Path:
-    """Return the merges that open_clip was installed with."""
-    from open_clip.tokenizer import default_bpe  # after `peer`, which makes open_clip importable
+    """Return the BPE merges of open_clip."""
+    from open_clip.tokenizer import default_bpe  # after `import_open_clip`
 
     return Path(default_bpe())
 
 
 class Peer:
-    """open_clip, in batches of the size that is fastest here."""
+    """open_clip with its fastest batch size."""
 
     def __init__(self, folder: Path) -> None:
-        self.model, _, _ = peer().create_model_and_transforms(f"local-dir:{folder}")
+        self.model, _, _ = import_open_clip().create_model_and_transforms(f"local-dir:{folder}")
         self.model.eval()
-        self.tokenizer = peer().get_tokenizer("ViT-B-32")
+        self.tokenizer = import_open_clip().get_tokenizer("ViT-B-32")
         probe = captions(256)
         self.batch_size = min((64, 128, 256), key=lambda size: timed(lambda: self.encode(probe, size))[0])
 
@@ -124,8 +124,8 @@ class Peer:
         return F.normalize(torch.cat(parts), dim=-1)
 
 
-def transformers_way(folder: Path, texts: Sequence[str]) -> Callable[[], None]:
-    """Return a pass of transformers over tokenised texts, in batches of 64."""
+def load_transformers(folder: Path, texts: Sequence[str]) -> Callable[[], None]:
+    """Return a function that embeds tokenized texts with transformers, in batches of 64."""
     from transformers import CLIPModel
 
     model = CLIPModel.from_pretrained(folder).eval()
@@ -141,39 +141,39 @@ def transformers_way(folder: Path, texts: Sequence[str]) -> Callable[[], None]:
 
 
 def timed(run: Callable[[], T]) -> tuple[float, T]:
-    """Return the seconds a call takes, and what it gives."""
+    """Return the seconds and the result of a call."""
     began = time.perf_counter()
     result = run()
     return time.perf_counter() - began, result
 
 
-def compare(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Let all take turns, forwards and backwards; the first round warms up."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+def compare(variants: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """Time all variants in turn, in alternating order; the first round is a warm-up."""
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
     for number in range(1 + rounds):
-        for name in sorted(ways, reverse=number % 2 == 1):
-            seconds[name].append(timed(ways[name])[0])
-    return {name: taken[1:] for name, taken in seconds.items()}
+        for name in sorted(variants, reverse=number % 2 == 1):
+            seconds[name].append(timed(variants[name])[0])
+    return {name: times[1:] for name, times in seconds.items()}
 
 
-def ratio(theirs: Sequence[float], ours: Sequence[float]) -> float:
+def ratio(peer: Sequence[float], own: Sequence[float]) -> float:
     """Return the median of the ratios within a round."""
-    return round(median(a / b for a, b in zip(theirs, ours, strict=True)), 2)
+    return round(median(a / b for a, b in zip(peer, own, strict=True)), 2)
 
 
-def towers(
-    name: str, texts: list[str], theirs: Peer, other: Path, ours: dict[str, Encode], rounds: int
+def compare_towers(
+    name: str, texts: list[str], peer: Peer, other: Path, ours: dict[str, Encode], rounds: int
 ) -> dict[str, Any]:
-    """Time the peer and every form of ours on the same texts; return the row."""
-    words = BPETokenizer.from_merges(merges())
-    encoded = words.encode(texts, truncate=True)
+    """Time the peer and all variants of zebra on the same texts; return the row."""
+    tokenizer = BPETokenizer.from_merges(merges())
+    encoded = tokenizer.encode(texts, truncate=True)
     distinct = int(sort_prefixes(encoded.ids, encoded.lengths)[1].sum())
-    ideal = len(texts) * words.context_length / distinct
-    forms = {"open_clip": theirs.encode, **ours}
+    ideal = len(texts) * tokenizer.context_length / distinct
+    forms = {"open_clip": peer.encode, **ours}
     seconds = compare({form: functools.partial(run, texts) for form, run in forms.items()}, rounds)
-    exact = theirs.encode(texts)
-    some = texts[:: max(1, len(texts) // 256)][:256]
-    third = compare({"transformers": transformers_way(other, some)}, rounds)["transformers"]
+    peer_vectors = peer.encode(texts)
+    subset = texts[:: max(1, len(texts) // 256)][:256]
+    transformers_times = compare({"transformers": load_transformers(other, subset)}, rounds)["transformers"]
     row: dict[str, Any] = {
         "question": name,
         "texts": len(texts),
@@ -182,12 +182,15 @@ def towers(
         "ideal": round(ideal, 2),
         "threads": torch.get_num_threads(),
         "open_clip": {"texts_per_second": round(len(texts) / median(seconds["open_clip"]), 1)},
-        "open_clip's batch": theirs.batch_size,
-        "transformers": {"texts_per_second": round(len(some) / median(third), 1)},
+        "open_clip's batch": peer.batch_size,
+        "transformers": {"texts_per_second": round(len(subset) / median(transformers_times), 1)},
     }
     for form, encode in ours.items():
         vectors = encode(texts)
-        difference, cosine = float((vectors - exact).abs().max()), float((vectors * exact).sum(1).mean())
+        difference, cosine = (
+            float((vectors - peer_vectors).abs().max()),
+            float((vectors * peer_vectors).sum(1).mean()),
+        )
         assert difference < 1e-5 if form == "fp32" else cosine >= 0.999, (form, difference, cosine)
         times = ratio(seconds["open_clip"], seconds[form])
         row[form] = {
@@ -204,26 +207,29 @@ def towers(
     return row
 
 
-def tokenising(texts: list[str], rounds: int) -> dict[str, Any]:
+def compare_tokenizers(texts: list[str], rounds: int) -> dict[str, Any]:
     """Compare the tokenizers on one thread; return the row."""
-    words, tokenizer = BPETokenizer.from_merges(merges()), peer().get_tokenizer("ViT-B-32")
-    theirs, ours = tokenizer(texts), words.encode(texts, truncate=True)
-    assert torch.equal(theirs[:, : ours.ids.shape[1]], torch.from_numpy(ours.ids))
-    ways = {
-        "open_clip": lambda: tokenizer(texts),
-        "zebra": lambda: words.encode(texts, truncate=True),
+    tokenizer, peer_tokenizer = (
+        BPETokenizer.from_merges(merges()),
+        import_open_clip().get_tokenizer("ViT-B-32"),
+    )
+    peer_ids, own = peer_tokenizer(texts), tokenizer.encode(texts, truncate=True)
+    assert torch.equal(peer_ids[:, : own.ids.shape[1]], torch.from_numpy(own.ids))
+    variants = {
+        "open_clip": lambda: peer_tokenizer(texts),
+        "zebra": lambda: tokenizer.encode(texts, truncate=True),
     }
-    seconds = compare(ways, rounds)
+    seconds = compare(variants, rounds)
     return {
         "question": "tokenising",
         "texts": len(texts),
-        **{name: {"texts_per_second": round(len(texts) / median(taken))} for name, taken in seconds.items()},
+        **{name: {"texts_per_second": round(len(texts) / median(times))} for name, times in seconds.items()},
         "times as fast as open_clip": ratio(seconds["open_clip"], seconds["zebra"]),
     }
 
 
 def draw(rows: Sequence[dict[str, Any]]) -> None:
-    """Plot the cost of a text against the number of texts."""
+    """Plot the time per text against the number of texts."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 3.4), layout="constrained")
@@ -237,30 +243,32 @@ def draw(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    """Measure and keep the rows."""
+    """Measure and store the rows."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--texts", type=int, default=2000, help="captions")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    told = parser.parse_args()
-    torch.set_num_threads(told.threads)
-    with tempfile.TemporaryDirectory() as place:
-        write(Path(place))
-        theirs, other = Peer(Path(place) / "open_clip"), Path(place) / "transformers"
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    with tempfile.TemporaryDirectory() as temp_dir:
+        write_models(Path(temp_dir))
+        peer, other = Peer(Path(temp_dir) / "open_clip"), Path(temp_dir) / "transformers"
         ours = {
             precision: zebra.load(
-                Path(place) / "zebra", tokenizer=merges(), device="cpu", precision=precision
+                Path(temp_dir) / "zebra", tokenizer=merges(), device="cpu", precision=precision
             ).encode_texts
             for precision in ("fp32", "bf16")
         }
         rows = [
-            towers("prompts", prompts(), theirs, other, ours, told.rounds),
-            towers("captions", captions(told.texts), theirs, other, {"fp32": ours["fp32"]}, told.rounds),
+            compare_towers("prompts", prompts(), peer, other, ours, args.rounds),
+            compare_towers(
+                "captions", captions(args.texts), peer, other, {"fp32": ours["fp32"]}, args.rounds
+            ),
         ]
         draw(rows)
-        rows.append(tokenising(prompts() + captions(told.texts), 5))
+        rows.append(compare_tokenizers(prompts() + captions(args.texts), 5))
     for row in rows:
         keep("embed_text", row | {"open_clip version": importlib.metadata.version("open_clip_torch")})
 

@@ -1,10 +1,10 @@
-"""How long does loading ViT-B/32 take, against reading its file, and what memory does it peak at?
+"""Time and peak memory of loading ViT-B/32, compared with reading its file.
 
     python benchmarks/load.py
 
-Writes a ViT-B/32 with random weights, then opens it in fresh processes: the first time (sha256 and golden vectors are
-checked), later (both remembered), and with verify=False. The yardsticks of the same run: reading every byte of
-model.safetensors, and one forward pass of a picture and a short text.
+Writes a ViT-B/32 with random weights, then loads it in fresh processes: the first time (SHA-256 and golden vectors are
+verified), later (both are cached), and with verify=False. The references of the same run are reading every byte of
+model.safetensors, and one forward pass of an image and a short text.
 The row goes to results/load.jsonl.
 """
 
@@ -37,38 +37,38 @@ from pathlib import Path
 import torch, zebra
 zebra.load
 
-def peak():  # not ru_maxrss: a child inherits its parent's
+def peak():  # not ru_maxrss, which a child inherits from its parent
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 before = peak()
-began = time.perf_counter()
+start = time.perf_counter()
 clip = zebra.load(sys.argv[1], verify=sys.argv[2] == "verify", device="cpu")
-seconds = time.perf_counter() - began
+seconds = time.perf_counter() - start
 print(seconds, (peak() - before) * 1024)
 """
 
 
 def main() -> None:
-    """Measure and print one row."""
-    with tempfile.TemporaryDirectory() as place:
-        os.environ["ZEBRA_CACHE"] = str(Path(place) / "cache")
-        folder = Path(place) / "model"
-        clip = make(folder)
-        for file in folder.iterdir():  # as if downloaded an hour ago: young files are not remembered
+    """Measure and store one row."""
+    with tempfile.TemporaryDirectory() as temp_dir:
+        os.environ["ZEBRA_CACHE"] = str(Path(temp_dir) / "cache")
+        folder = Path(temp_dir) / "model"
+        clip = write_model(folder)
+        for file in folder.iterdir():  # results for recently changed files are not cached
             os.utime(file, (time.time() - 3600,) * 2)
         weights = folder / "model.safetensors"
-        first = opened(folder, "verify")
-        later = [opened(folder, "verify") for _ in range(REPEATS)]
-        unverified = [opened(folder, "trust") for _ in range(REPEATS)]
-        reading = median(timed(weights.read_bytes) for _ in range(REPEATS))
-        picture = Image.fromarray(np.zeros((60, 80, 3), dtype=np.uint8))
+        first = load_in_process(folder, "verify")
+        later = [load_in_process(folder, "verify") for _ in range(REPEATS)]
+        unverified = [load_in_process(folder, "trust") for _ in range(REPEATS)]
+        reading = median(time_call(weights.read_bytes) for _ in range(REPEATS))
+        image = Image.fromarray(np.zeros((60, 80, 3), dtype=np.uint8))
         verify_golden(clip, folder / "golden.safetensors")
         golden = median(
-            timed(lambda: verify_golden(clip, folder / "golden.safetensors")) for _ in range(REPEATS)
+            time_call(lambda: verify_golden(clip, folder / "golden.safetensors")) for _ in range(REPEATS)
         )
         forward = median(
-            timed(lambda: (clip.encode_images([picture]), clip.encode_texts(["a photo of a horse"])))
+            time_call(lambda: (clip.encode_images([image]), clip.encode_texts(["a photo of a horse"])))
             for _ in range(REPEATS)
         )
         size = weights.stat().st_size
@@ -85,29 +85,29 @@ def main() -> None:
     keep("load", row)
 
 
-def make(folder: Path) -> Bundle:
+def write_model(folder: Path) -> Bundle:
     """Write a ViT-B/32 with random weights and a small vocabulary."""
     torch.manual_seed(0)
-    words = BPETokenizer.train(["a photo of a horse"] * 3, 560, 77)
-    clip = Bundle(CLIP(get_preset("ViT-B/32")), words, Preprocess(image_size=224))
+    tokenizer = BPETokenizer.train(["a photo of a horse"] * 3, 560, 77)
+    clip = Bundle(CLIP(get_preset("ViT-B/32")), tokenizer, Preprocess(image_size=224))
     clip.save(folder)
     return zebra.load(folder, device="cpu", verify=False)  # the first verified load is measured
 
 
-def opened(folder: Path, how: str) -> tuple[float, float]:
-    """Load in a fresh process; return seconds and the growth of its peak memory in bytes."""
-    done = subprocess.run(
-        [sys.executable, "-c", CHILD, str(folder), how], check=True, capture_output=True, text=True
+def load_in_process(folder: Path, mode: str) -> tuple[float, float]:
+    """Load in a fresh process; return the seconds and the growth of its peak memory in bytes."""
+    result = subprocess.run(
+        [sys.executable, "-c", CHILD, str(folder), mode], check=True, capture_output=True, text=True
     )
-    seconds, peak = done.stdout.split()
+    seconds, peak = result.stdout.split()
     return float(seconds), float(peak)
 
 
-def timed(work: Callable[[], object]) -> float:
-    """Return the seconds that a call takes."""
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
+def time_call(fn: Callable[[], object]) -> float:
+    """Return the seconds of a call."""
+    start = time.perf_counter()
+    fn()
+    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

@@ -1,22 +1,22 @@
-"""How fast is search, how much of the truth does the index find, and how do both grow from 10k to 1M pictures?
+"""Speed and recall of search from 10k to 1M images, compared with other libraries.
 
     python benchmarks/search.py make|ours|peers [--data real|random] [--rows 1000000] [--per-partition 8192 2048]
-    python benchmarks/search.py plot      the rows that were kept
+    python benchmarks/search.py plot      draw the stored rows
 
-Vectors of 512 numbers, in float16. `random` are unit vectors in all directions, which no index serves. `real` are the
-features before the projection (512 numbers) that the model of `zebra demo` gives for its menagerie: 40,000 training
-pictures and the evaluation sets, shifts among them (sketch, inverted, noisy, digits …). 200 of these pictures are held
-out as queries. Up to 50k rows every vector is a picture's own; beyond, pictures come again and again with noise along
-the principal directions of all pictures, of 0.3 times their spread (a cosine of 0.97 to the picture's own vector).
-94 % of the variance of these vectors lies in ten directions: a small model of a small world is easier to index than a
-large one of everything, so the index stores, and shows, what it was measured to find on the store at hand.
+Vectors are 512-dimensional float16. `random` are unit vectors in uniform directions, which no index can speed up.
+`real` are 512-dimensional features before the projection, from the model of `zebra demo` on its menagerie: 40,000
+training images and the evaluation datasets with their shifts (sketch, inverted, noisy, digits …). 200 of these images
+are held out as queries. Up to 50k rows, each vector belongs to another image. Beyond, images repeat with noise along
+the principal directions of all images, at 0.3 times their standard deviation (a cosine of 0.97 to the original vector).
+Ten directions hold 94 % of the variance of these vectors, which makes them easier to index than those of a large model,
+so the index stores and reports the recall that was measured on its store.
 
-    make    writes the store into runs/search-benchmark
-    ours    `Searcher.search`, rows of the ten hits included: exact; and the index with several numbers of partitions
+    make    write the store to runs/search-benchmark
+    ours    `Searcher.search` with the rows of ten hits: exact, and by the index with several numbers of partitions
     peers   the same vectors and queries: numpy in float32, LanceDB without an index, faiss flat, IVF and HNSW
 
-One row each in results/search.jsonl; recall is the share of the ten nearest by exact search, over 100 queries; p50 and
-p95 are of 50 warm searches one after the other. Memory is what the process grew by.
+Each step adds one row to results/search.jsonl. Recall is recall@10 over 100 queries; p50 and p95 are of 50 sequential
+warm searches. Memory is the growth of the process.
 """
 
 import argparse
@@ -50,79 +50,79 @@ Find = Callable[[NDArray[np.float32]], Sequence[int]]
 
 
 def main() -> None:
-    """Do one step."""
+    """Run one step."""
     parser = argparse.ArgumentParser()
     parser.add_argument("step", choices=["make", "ours", "peers", "plot"])
     parser.add_argument("--data", choices=["real", "random"], default="real")
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--per-partition", type=int, nargs="*", default=[ivf_index.ROWS_PER_PARTITION])
-    told = parser.parse_args()
-    if told.step == "plot":
+    args = parser.parse_args()
+    if args.step == "plot":
         plot()
         return
-    home = HOME / f"{told.data}-{told.rows}"
-    if told.step == "make":
-        make(home, told.data, told.rows)
+    home = HOME / f"{args.data}-{args.rows}"
+    if args.step == "make":
+        make(home, args.data, args.rows)
     else:
-        row = {"data": told.data, "rows": told.rows, "load_before": round(os.getloadavg()[0], 1)}
-        keep("search", row | (peers(home) if told.step == "peers" else ours(home, told.per_partition)))
+        row = {"data": args.data, "rows": args.rows, "load_before": round(os.getloadavg()[0], 1)}
+        keep("search", row | (peers(home) if args.step == "peers" else ours(home, args.per_partition)))
 
 
 def make(home: Path, data: str, rows: int) -> None:
-    """Write the store, and the queries beside it."""
+    """Write the store and the queries."""
     shutil.rmtree(home, ignore_errors=True)
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     if data == "random":
-        queries_QE = unit(dice.standard_normal((QUERIES, WIDTH), dtype=np.float32))
-        pictures_NE, directions_EE = None, None
+        queries_QE = unit(rng.standard_normal((QUERIES, WIDTH), dtype=np.float32))
+        images_NE, directions_EE = None, None
     else:
-        real_NE = dice.permutation(real())
-        queries_QE, pictures_NE = real_NE[:QUERIES], real_NE[2 * QUERIES :]
-        centred_NE = pictures_NE[:10_000] - pictures_NE.mean(axis=0)
-        _, spreads_E, directions_EE = np.linalg.svd(centred_NE, full_matrices=False)
+        real_NE = rng.permutation(load_features())
+        queries_QE, images_NE = real_NE[:QUERIES], real_NE[2 * QUERIES :]
+        centered_NE = images_NE[:10_000] - images_NE.mean(axis=0)
+        _, spreads_E, directions_EE = np.linalg.svd(centered_NE, full_matrices=False)
         directions_EE = (spreads_E / 100)[:, None] * directions_EE
     store = Store.create(home, StoreMetadata("f" * 64, "runs/demo/model", WIDTH, "fp32", "float16"))
-    began = time.perf_counter()
+    start = time.perf_counter()
     for first in range(0, rows, 50_000):
         numbers = np.arange(first, min(first + 50_000, rows))
-        noise_NE = dice.standard_normal((len(numbers), WIDTH), dtype=np.float32)
-        if pictures_NE is None or directions_EE is None:
+        noise_NE = rng.standard_normal((len(numbers), WIDTH), dtype=np.float32)
+        if images_NE is None or directions_EE is None:
             vectors_NE = noise_NE
         else:
-            again_N1 = (numbers >= len(pictures_NE))[:, None]
-            vectors_NE = pictures_NE[numbers % len(pictures_NE)] + again_N1 * SPREAD * (
+            repeated_N1 = (numbers >= len(images_NE))[:, None]
+            vectors_NE = images_NE[numbers % len(images_NE)] + repeated_N1 * SPREAD * (
                 noise_NE @ directions_EE.astype(np.float32)
             )
         store.append(table(numbers.tolist(), unit(vectors_NE)))
     np.save(home / "queries.npy", queries_QE)
-    print(f"{home}: {rows:,} rows in {time.perf_counter() - began:.1f} s")
+    print(f"{home}: {rows:,} rows in {time.perf_counter() - start:.1f} s")
 
 
-def real() -> NDArray[np.float32]:
-    """Return the features of all pictures of the demo's menagerie [N, E]; computed once."""
-    kept = HOME / "features.npy"
-    if not kept.exists():
+def load_features() -> NDArray[np.float32]:
+    """Return the features of all images of the demo's menagerie [N, E]; they are cached."""
+    cache_path = HOME / "features.npy"
+    if not cache_path.exists():
         clip = zebra.load(DEMO / "model")
-        sets = [DEMO / "menagerie" / "train", *sorted((DEMO / "menagerie" / "evaluation").glob("*/test"))]
+        datasets = [DEMO / "menagerie" / "train", *sorted((DEMO / "menagerie" / "evaluation").glob("*/test"))]
         parts = [
             clip.encode_images(
                 (one.load().image_bytes for one in open_embed_source(str(path), DataConfig())),
                 projected=False,
             )
-            for path in sets
+            for path in datasets
         ]
         HOME.mkdir(parents=True, exist_ok=True)
-        np.save(kept, unit(np.concatenate([part.numpy() for part in parts])))
-    vectors_NE: NDArray[np.float32] = np.load(kept)
+        np.save(cache_path, unit(np.concatenate([part.numpy() for part in parts])))
+    vectors_NE: NDArray[np.float32] = np.load(cache_path)
     return vectors_NE
 
 
 def ours(home: Path, per_partition: Sequence[int]) -> dict[str, Any]:
-    """Measure exact search and the index."""
+    """Measure exact search and the index; return the row."""
     queries_QE = np.load(home / "queries.npy")
     before = rss_mb()
     exact = open_searcher(home, method="exact")
-    seconds, _ = clock(exact.warm_up)
+    seconds, _ = time_call(exact.warm_up)
     row: dict[str, Any] = {
         "step": "ours",
         "load_seconds": round(seconds, 2),
@@ -138,42 +138,42 @@ def ours(home: Path, per_partition: Sequence[int]) -> dict[str, Any]:
         ivf_index.ROWS_PER_PARTITION = share
         with Store.open(home) as store:
             files = size_mb(home / "images.lance" / "_indices")
-            facts = ivf_index.build_ivf_index(store)
+            metadata = ivf_index.build_ivf_index(store)
             files = size_mb(home / "images.lance" / "_indices") - files
-        for probes in sorted({2, 8, 32, facts.nprobes}):
+        for nprobes in sorted({2, 8, 32, metadata.nprobes}):
             before = rss_mb()
-            measured = measure_index(home, facts, probes, queries_QE, truth)
+            measured = measure_index(home, metadata, nprobes, queries_QE, truth)
             row["index"].append(
                 {
-                    "partitions": facts.num_partitions,
-                    "build_seconds": facts.build_seconds,
+                    "partitions": metadata.num_partitions,
+                    "build_seconds": metadata.build_seconds,
                     "index_mb": round(files),
-                    "probes": probes,
-                    "chosen": probes == facts.nprobes,
-                    "own_recall": facts.recall,
+                    "probes": nprobes,
+                    "chosen": nprobes == metadata.nprobes,
+                    "own_recall": metadata.recall,
                     "memory_mb": round(rss_mb() - before),
                 }
                 | measured
             )
-            if probes >= facts.num_partitions:
+            if nprobes >= metadata.num_partitions:
                 break
     return row
 
 
 def measure_index(
-    home: Path, facts: IndexMetadata, probes: int, queries_QE: NDArray[np.float32], truth: list[list[str]]
+    home: Path, metadata: IndexMetadata, nprobes: int, queries_QE: NDArray[np.float32], truth: list[list[str]]
 ) -> dict[str, Any]:
-    """Time searches by the index, and count what they find."""
-    chosen = {name: getattr(facts, name) for name in IndexMetadata.__slots__} | {"nprobes": probes}
+    """Measure time and recall of the index with some nprobes."""
+    chosen = {name: getattr(metadata, name) for name in IndexMetadata.__slots__} | {"nprobes": nprobes}
     ivf_index.write_index_metadata(home, IndexMetadata(**chosen))
     search = open_searcher(home, method="approximate")
-    found = [[hit.id for hit in search.search(query_E, k=K).hits] for query_E in queries_QE]
-    ivf_index.write_index_metadata(home, facts)
-    return {"recall": recall(found, truth)} | timed(search.search, queries_QE)
+    hits = [[hit.id for hit in search.search(query_E, k=K).hits] for query_E in queries_QE]
+    ivf_index.write_index_metadata(home, metadata)
+    return {"recall": recall(hits, truth)} | timed(search.search, queries_QE)
 
 
 def peers(home: Path) -> dict[str, Any]:
-    """Measure what else there is, on the same vectors and queries."""
+    """Measure other libraries on the same vectors and queries; return the row."""
     import faiss
     import lancedb
 
@@ -206,7 +206,7 @@ def peers(home: Path) -> dict[str, Any]:
     ivf = faiss.index_factory(WIDTH, f"IVF{lists},SQ8", faiss.METRIC_INNER_PRODUCT)
     ivf.cp.max_points_per_centroid = 64
     row["faiss_ivf_sq8"] = indexed(ivf, full_NE, queries_QE, truth, [("nprobe", n) for n in (4, 8, 16, 32)])
-    if len(full_NE) <= 100_000:  # a million take a quarter of an hour
+    if len(full_NE) <= 100_000:  # a million rows take a quarter of an hour
         hnsw = faiss.IndexHNSWFlat(WIDTH, 16, faiss.METRIC_INNER_PRODUCT)
         settings = [("efSearch", n) for n in (16, 64, 256)]
         row["faiss_hnsw"] = indexed(hnsw, full_NE, queries_QE, truth, settings)
@@ -220,22 +220,22 @@ def indexed(
     truth: list[list[int]],
     settings: Sequence[tuple[str, int]],
 ) -> dict[str, Any]:
-    """Build an index of faiss, and search it with several settings."""
+    """Build a faiss index and search it with several settings."""
     import faiss
 
-    train, _ = clock(lambda: index.train(vectors_NE))
-    add, _ = clock(lambda: index.add(vectors_NE))
+    train, _ = time_call(lambda: index.train(vectors_NE))
+    add, _ = time_call(lambda: index.add(vectors_NE))
     tried = []
     for name, value in settings:
         faiss.ParameterSpace().set_index_parameter(index, name, value)
-        found = [index.search(query_E[None], K)[1][0].tolist() for query_E in queries_QE]
+        hits = [index.search(query_E[None], K)[1][0].tolist() for query_E in queries_QE]
         timing = timed(lambda q: index.search(q[None], K), queries_QE)
-        tried.append({name: value, "recall": recall(found, truth)} | timing)
+        tried.append({name: value, "recall": recall(hits, truth)} | timing)
     return {"build_seconds": round(train + add, 1), "settings": tried}
 
 
 def plot() -> None:
-    """Draw the newest row of each size."""
+    """Plot the latest row of each size."""
     import json
 
     from zebra.report.style import ACCENT, FAINT, FOREGROUND, MUTED, SMALL_FONT_SIZE, create_figure
@@ -248,8 +248,8 @@ def plot() -> None:
         if row["step"] == "ours"
         and row["index"][0]["partitions"] == max(1, row["rows"] // ivf_index.ROWS_PER_PARTITION)
     ]
-    newest = {(row["data"], row["rows"]): row for row in usual}
-    real_rows = [newest[key] for key in sorted(newest) if key[0] == "real"]
+    latest = {(row["data"], row["rows"]): row for row in usual}
+    real_rows = [latest[key] for key in sorted(latest) if key[0] == "real"]
     sizes = [row["rows"] for row in real_rows]
     best = [next(one for one in row["index"] if one["chosen"]) for row in real_rows]
     figure = create_figure(7.6, 3.2)
@@ -272,11 +272,11 @@ def plot() -> None:
         axes.set_yscale("log")
         axes.grid(axis="y", color=FAINT, linewidth=0.8)
         axes.set_title(title, loc="left", fontsize=SMALL_FONT_SIZE, color=FOREGROUND)
-        for values, colour, name, beside in (
+        for values, color, name, beside in (
             (exact, ACCENT, "exact", (-8, 2)),
             (index, FOREGROUND, "index", (2, -20)),
         ):
-            axes.plot(sizes, values, color=colour, marker="o", markersize=4)
+            axes.plot(sizes, values, color=color, marker="o", markersize=4)
             where = (sizes[-1], values[-1])
             axes.annotate(
                 name,
@@ -284,7 +284,7 @@ def plot() -> None:
                 beside,
                 textcoords="offset points",
                 ha="right",
-                color=colour,
+                color=color,
                 fontsize=SMALL_FONT_SIZE,
             )
         ticks = [
@@ -298,14 +298,14 @@ def plot() -> None:
 
 
 def table(numbers: list[int], vectors_NE: NDArray[np.float32]) -> pa.Table:
-    """Make rows of about the size of real ones, without thumbnails."""
+    """Return rows of realistic size, without thumbnails."""
     names = [f"{number:064x}" for number in numbers]
     return pa.table(
         {
             "id": names,
             "digest": names,
-            "path": [f"pictures/{number // 1000}/{number}.jpg" for number in numbers],
-            "caption": [f"a picture with the number {number} and a few more words" for number in numbers],
+            "path": [f"images/{number // 1000}/{number}.jpg" for number in numbers],
+            "caption": [f"an image with the number {number} and a few more words" for number in numbers],
             "width": [640 + number % 128 for number in numbers],
             "height": [480] * len(numbers),
             "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors_NE.ravel()), WIDTH),
@@ -314,40 +314,40 @@ def table(numbers: list[int], vectors_NE: NDArray[np.float32]) -> pa.Table:
 
 
 def timed(search: Callable[[NDArray[np.float32]], Any], queries_QE: NDArray[np.float32]) -> dict[str, Any]:
-    """Search for each query once it is warm."""
+    """Return latencies of warm searches."""
     for query_E in queries_QE[:5]:
         search(query_E)
-    seconds = [clock(lambda q=query_E: search(q))[0] for query_E in queries_QE[:TIMED]]
+    seconds = [time_call(lambda q=query_E: search(q))[0] for query_E in queries_QE[:TIMED]]
     cuts = quantiles(seconds, n=20)
     return {"p50_ms": round(1000 * cuts[9], 2), "p95_ms": round(1000 * cuts[18], 2)}
 
 
-def recall(found: Sequence[Sequence[Any]], truth: Sequence[Sequence[Any]]) -> float:
-    """Return the share of the true neighbours that were found."""
-    shares = [len(set(one) & set(other)) / K for one, other in zip(found, truth, strict=True)]
+def recall(hits: Sequence[Sequence[Any]], truth: Sequence[Sequence[Any]]) -> float:
+    """Return recall@K."""
+    shares = [len(set(one) & set(other)) / K for one, other in zip(hits, truth, strict=True)]
     return round(float(np.mean(shares)), 4)
 
 
 def unit(vectors_NE: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Bring vectors to unit length."""
+    """Normalize vectors to unit length."""
     return vectors_NE / np.linalg.norm(vectors_NE, axis=1, keepdims=True)
 
 
 def rss_mb() -> float:
-    """Read what this process holds in memory."""
+    """Return the resident memory of this process in MB."""
     return int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0]) / 1024
 
 
 def size_mb(folder: Path) -> float:
-    """Add up the files of a folder."""
+    """Return the size of a directory in MB."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
 
 
-def clock(work: Callable[[], Any]) -> tuple[float, Any]:
-    """Return the seconds it takes, and what it gives."""
-    began = time.perf_counter()
-    result = work()
-    return time.perf_counter() - began, result
+def time_call(fn: Callable[[], Any]) -> tuple[float, Any]:
+    """Return the seconds and the result of a call."""
+    start = time.perf_counter()
+    result = fn()
+    return time.perf_counter() - start, result
 
 
 if __name__ == "__main__":

@@ -1,20 +1,20 @@
-"""What does the server do with as much as it can do, with twice as much, and what is batching worth?
+"""Load test of the server: capacity, overload, and the benefit of batching.
 
     python benchmarks/serve.py load [--ask texts|images] [--seconds 40]
     python benchmarks/serve.py batching [--ask texts|images]
 
-Rows go to results/serve.jsonl. The server is `zebra serve` in a process of its own, the client another
-(`open_loop.py`, which says why it is ours); both share the machine. Further words go to `zebra serve`.
+Rows go to results/serve.jsonl. The server is `zebra serve` in its own process, the client is `open_loop.py` in another;
+both run on the same machine. Further arguments are passed to `zebra serve`.
 
-load      A model of the demo's shape with random weights. Requests come by the clock, and times count from when they
-          were due. Ten rates around what a closed loop of 64 gets are tried for 20 s each: the capacity is the last one
-          before something is refused, and the peak is at the one where most is answered. Then the rate of the peak and
-          twice the capacity take turns, five times, so that both meet the machine in the same moods; and 80 % of the
-          capacity follow for long. At 80 % there is to be no error, and the 99th percentile no more than the batch
-          delay and three full passes of the model; at 200 % the answers a second at least 90 % of the peak, refusals
-          within 50 ms, and things as they were within 5 s after.
+load      A model of the demo's shape with random weights. Requests are sent on schedule, and latency counts from the
+          scheduled time. Ten rates around that of a closed loop of 64 are tried for 20 s each. The capacity is the last
+          rate without rejected requests; the peak is the rate with the most answers. Then the peak rate and twice the
+          capacity alternate five times, so that both run under the same conditions, followed by a long run at 80 % of
+          the capacity. Goals at 80 %: no errors, and a 99th percentile of at most the batch delay plus three full model
+          passes. Goals at 200 %: at least 90 % of the peak throughput, rejections within 50 ms, and normal latency
+          within 5 s afterwards.
 batching  ViT-B/32 with random weights: 32 clients, batches of 32 against batches of 1. Texts are captions of 8 to 20
-          words, images JPEGs of 640 × 480. Texts are to be at least twice as fast, images 1.2 times.
+          words, images are JPEGs of 640 × 480. Goals: texts at least twice as fast, images 1.2 times.
 """
 
 import argparse
@@ -51,42 +51,42 @@ from zebra.text.bpe import BPETokenizer
 HERE = Path(__file__).parent
 PATHS = {"texts": "/v1/embed", "images": "/v1/classify"}
 SHARES = (0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0, 1.1)
-"""Of what the closed loop gets; the rates that are tried."""
+"""Rates to try, as shares of the closed-loop rate."""
 TRY_SECONDS = 20.0
-"""In which a queue that grows by a twentieth of the rate becomes full."""
+"""Duration in which a queue that grows by 1/20 of the rate becomes full."""
 TURNS = 5
-"""Of the rate of the peak and twice the capacity."""
+"""Alternations of the peak rate and twice the capacity."""
 SIZES = {"load": (256, 192), "batching": (640, 480)}
 
 
 class Server:
-    """`zebra serve` in a process of its own."""
+    """`zebra serve` in its own process."""
 
-    def __init__(self, model: Path, *words: str) -> None:
-        command = [sys.executable, "-m", "zebra", "serve", "--model", str(model), "--port", "0", *words]
+    def __init__(self, model: Path, *server_args: str) -> None:
+        command = [sys.executable, "-m", "zebra", "serve", "--model", str(model), "--port", "0", *server_args]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         assert self.process.stderr is not None
-        found = re.search(r":(\d+)", self.process.stderr.readline())
-        assert found
-        self.port = int(found[1])
+        match = re.search(r":(\d+)", self.process.stderr.readline())
+        assert match
+        self.port = int(match[1])
         while not self.is_ready():
             time.sleep(0.1)
 
     def is_ready(self) -> bool:
-        """Say whether the model is warm."""
+        """Return whether the server is ready."""
         with contextlib.suppress(OSError):
             return bool(urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz").status == 200)
         return False
 
     def resident(self) -> float:
-        """Return the memory of its processes, the model's with it, in MiB."""
+        """Return the memory of the server and its worker in MiB."""
         number = self.process.pid
         children = Path(f"/proc/{number}/task/{number}/children").read_text().split()
         statuses = [Path(f"/proc/{one}/status").read_text() for one in (number, *children)]
         return round(sum(int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) for status in statuses) / 1024, 1)
 
     def figures(self, queue: str) -> dict[str, float]:
-        """Return how many passes there were, of how many items, in how many seconds."""
+        """Return the number of model passes, their items and their seconds."""
         text = urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics").read().decode()
         names = {
             "passes": f'zebra_batch_items_count{{queue="{queue}"}}',
@@ -96,22 +96,22 @@ class Server:
         return {name: float(re.findall(re.escape(line) + r" (\S+)", text)[0]) for name, line in names.items()}
 
     def ask(self, path: str, file: Path, **options: float) -> dict[str, Any]:
-        """Run the client."""
-        words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-        command = [sys.executable, str(HERE / "open_loop.py"), str(self.port), path, str(file), *words]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        return dict(json.loads(done.stdout))
+        """Run the client and return its result."""
+        arguments = [item for name, value in options.items() for item in (f"--{name}", str(value))]
+        command = [sys.executable, str(HERE / "open_loop.py"), str(self.port), path, str(file), *arguments]
+        result = subprocess.run(command, capture_output=True, text=True, check=True)
+        return dict(json.loads(result.stdout))
 
     def stop(self) -> int:
-        """Tell it to stop; return its exit code."""
+        """Stop the server; return its exit code."""
         self.process.terminate()
         return self.process.wait(60)
 
 
 @contextlib.contextmanager
-def serving(model: Path, *words: str) -> Iterator[Server]:
-    """Serve while something is measured."""
-    server = Server(model, *words)
+def serving(model: Path, *server_args: str) -> Iterator[Server]:
+    """Run a server until the block ends."""
+    server = Server(model, *server_args)
     try:
         yield server
     finally:
@@ -120,16 +120,16 @@ def serving(model: Path, *words: str) -> Iterator[Server]:
 
 
 def write_model(folder: Path, name: str) -> Path:
-    """Save a model of random weights."""
+    """Save a model with random weights."""
     torch.manual_seed(0)
     config = get_preset(name)
-    words = BPETokenizer.train(captions(2000), 2048, config.text.context_length)
-    Bundle(CLIP(config).eval(), words, Preprocess(image_size=config.image_size)).save(folder)
+    tokenizer = BPETokenizer.train(captions(2000), 2048, config.text.context_length)
+    Bundle(CLIP(config).eval(), tokenizer, Preprocess(image_size=config.image_size)).save(folder)
     return folder
 
 
 def write_bodies(file: Path, ask: str, number: int, size: tuple[int, int]) -> Path:
-    """Write distinct requests, one text or one image each."""
+    """Write distinct requests with one text or one image each."""
     draw = np.random.default_rng(0)
     texts = captions(min(number, 4000))
     with file.open("w") as out:
@@ -146,7 +146,7 @@ def write_bodies(file: Path, ask: str, number: int, size: tuple[int, int]) -> Pa
 
 
 def level(results: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
-    """Sum up what came of requests by the clock, in so many seconds."""
+    """Summarize scheduled requests of some seconds."""
     status = np.concatenate([result["status"] for result in results])
     taken = 1e3 * np.concatenate([result["seconds"] for result in results])
     good, refused = taken[status == 200], taken[status == 429]
@@ -165,7 +165,7 @@ def level(results: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
 
 
 def seconds_to_normal(result: dict[str, Any], normal_milliseconds: float) -> float | None:
-    """Return when the first second began whose requests took no more than twice the normal median; None if none did."""
+    """Return the start of the first second with at most twice the normal median latency; None if there is none."""
     due, taken = np.array(result["due"]), 1e3 * np.array(result["seconds"])
     for start in np.arange(0, due.max() - 1, 0.5):
         if np.median(taken[(due >= start) & (due < start + 1)]) <= 2 * normal_milliseconds:
@@ -173,14 +173,14 @@ def seconds_to_normal(result: dict[str, Any], normal_milliseconds: float) -> flo
     return None
 
 
-def load(ask: str, seconds: float, words: list[str]) -> dict[str, Any]:
-    """Find the peak, then ask by the clock."""
+def load(ask: str, seconds: float, server_args: list[str]) -> dict[str, Any]:
+    """Find capacity and peak, then measure load and overload; return the row."""
     path, before = PATHS[ask], os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as name:
         model = write_model(Path(name) / "model", "tiny-resnet")
         number = 40_000 if ask == "texts" else 12_000
         file = write_bodies(Path(name) / "bodies.jsonl", ask, number, SIZES["load"])
-        with serving(model, *words) as server:
+        with serving(model, *server_args) as server:
             server.ask(path, file, together=64, seconds=3)
             first = server.figures(ask)
             closed = server.ask(path, file, together=64, seconds=8, skip=3000)["rate"]
@@ -228,8 +228,8 @@ def load(ask: str, seconds: float, words: list[str]) -> dict[str, Any]:
     }
 
 
-def batching(ask: str, words: list[str]) -> dict[str, Any]:
-    """Compare batches of 32 with one item at a time."""
+def batching(ask: str, server_args: list[str]) -> dict[str, Any]:
+    """Compare batches of 32 with batches of 1; return the row."""
     rates: dict[str, list[float]] = {"1": [], "32": []}
     before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
@@ -237,7 +237,8 @@ def batching(ask: str, words: list[str]) -> dict[str, Any]:
         number = 4000 if ask == "texts" else 1000
         file = write_bodies(Path(name) / "bodies.jsonl", ask, number, SIZES["batching"])
         servers = {
-            size: stack.enter_context(serving(model, "--batching.max-batch-size", size, *words)) for size in rates
+            size: stack.enter_context(serving(model, "--batching.max-batch-size", size, *server_args))
+            for size in rates
         }
         for turn in range(3):
             for size, server in servers.items():
@@ -254,15 +255,19 @@ def batching(ask: str, words: list[str]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure and keep a row."""
+    """Measure and store a row."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("question", choices=("load", "batching"))
     parser.add_argument("--ask", choices=tuple(PATHS), default="texts")
-    parser.add_argument("--seconds", type=float, default=40.0, help="at 80 %%; half of it at 200 %%")
-    told, words = parser.parse_known_args()
-    row = load(told.ask, told.seconds, words) if told.question == "load" else batching(told.ask, words)
+    parser.add_argument("--seconds", type=float, default=40.0, help="duration at 80 %%; half of it at 200 %%")
+    args, server_args = parser.parse_known_args()
+    row = (
+        load(args.ask, args.seconds, server_args)
+        if args.question == "load"
+        else batching(args.ask, server_args)
+    )
     keep("serve", row)
 
 

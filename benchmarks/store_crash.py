@@ -1,12 +1,12 @@
-"""Does a store hold exactly what was committed, when its writer is killed in the middle of a commit?
+"""Crash test of the store: kill the writer during a commit and compare the rows with a log.
 
     python benchmarks/store_crash.py [--trials 50] [--seed 0] [--keep]
 
-One store is written to by one process after another. Each adds, deletes, updates and merges rows, and writes a line to
-a flushed log before and after every change. In one of its changes (trials take turns in which kind) it is killed with
-SIGKILL, after a random part of the time such a change takes. Then the store is opened here: it must hold, to the last
-number of every vector, what the log says was done when the process died, with or without the change it died in, and
-nothing in between. Leaves with 1 if it ever differs. The outcome goes to results/store_crash.jsonl.
+One process after another writes to one store. Each appends, deletes, updates and merges rows, and writes a line to a
+durable log before and after every change. During one change, whose kind alternates between trials, it is killed with
+SIGKILL after a random part of the usual time of such a change. Then the store is opened here. It must hold exactly the
+rows of the log, including every vector, with or without the last change. The exit code is 1 if they ever differ. The
+result goes to results/store_crash.jsonl.
 """
 
 import argparse
@@ -39,48 +39,48 @@ import json, os, random, signal, sys, threading, time
 from datetime import timedelta
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from store_crash import KINDS, apply_change, draw_change, made_of
+from store_crash import KINDS, apply_change, draw_change, replay_log
 from zebra.store import Store
 
 home, kind, seed = Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
-dice = random.Random(seed)
+rng = random.Random(seed)
 log = open(home / "log.jsonl", "a")
-known = made_of(home / "log.jsonl", with_last=False)
+known = replay_log(home / "log.jsonl", with_last=False)
 seconds = {}
 
-def say(line):
+def write_log(line):
     log.write(json.dumps(line) + "\\n")
     log.flush()
     os.fsync(log.fileno())
 
 with Store.open(home / "store") as store:
     for number in range(9):
-        change = draw_change(dice, known, KINDS[number % 4] if number < 8 else kind)
-        say(change)
+        change = draw_change(rng, known, KINDS[number % 4] if number < 8 else kind)
+        write_log(change)
         if number == 8:
-            after = dice.random() * seconds[kind]
+            after = rng.random() * seconds[kind]
             threading.Thread(target=lambda: (time.sleep(after), os.kill(os.getpid(), signal.SIGKILL))).start()
         began = time.perf_counter()
         apply_change(store, change)
         seconds[change["kind"]] = time.perf_counter() - began
-        say({"kind": "done"})
-        known = made_of(home / "log.jsonl", with_last=False)
+        write_log({"kind": "done"})
+        known = replay_log(home / "log.jsonl", with_last=False)
     time.sleep(60)
 """
 
 
 def main() -> int:
-    """Run the trials, say what differed, and keep the row."""
-    told = arguments()
-    warnings.simplefilter("ignore")  # what is undone is said; here it is counted
+    """Run the trials, print each result, and store the row."""
+    args = parse_arguments()
+    warnings.simplefilter("ignore")  # rollbacks are expected
     home = Path(tempfile.mkdtemp(prefix="store-crash-"))
     Store.create(home / "store", StoreMetadata("f" * 64, "none", WIDTH, "fp32", "float16"))
     log = home / "log.jsonl"
     log.touch()
-    dice = random.Random(told.seed)
+    rng = random.Random(args.seed)
     died: Counter[str] = Counter()
     right = 0
-    for number in range(told.trials):
+    for number in range(args.trials):
         kind = KINDS[number % len(KINDS)]
         command = [
             sys.executable,
@@ -89,34 +89,42 @@ def main() -> int:
             str(Path(__file__).parent),
             str(home),
             kind,
-            str(dice.random())[2:8],
+            str(rng.random())[2:8],
         ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != -signal.SIGKILL:
-            raise SystemExit(f"the writer ended by itself with {done.returncode}:\n{done.stderr}")
-        moment = where_it_died(home / "store")
-        found = content(home / "store")
-        without, with_it = made_of(log, with_last=False), made_of(log, with_last=True)
-        outcome = "without" if found == without else "with" if found == with_it else "WRONG"
-        settle(log, outcome == "with")
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        if result.returncode != -signal.SIGKILL:
+            raise SystemExit(
+                f"the writer was not killed; it exited with {result.returncode}:\n{result.stderr}"
+            )
+        moment = find_kill_point(home / "store")
+        stored = read_store(home / "store")
+        without, with_it = replay_log(log, with_last=False), replay_log(log, with_last=True)
+        outcome = "without" if stored == without else "with" if stored == with_it else "WRONG"
+        finish_log(log, outcome == "with")
         died[f"{kind}, {moment}"] += 1
         right += outcome != "WRONG"
         print(
-            f"trial {number + 1}: killed while {kind}, {moment}: {len(found)} rows, {outcome} the change",
+            f"trial {number + 1}: killed while {kind}, {moment}: {len(stored)} rows, {outcome} the change",
             flush=True,
         )
-    row = {"trials": told.trials, "right": right, "killed": dict(died), "rows": len(found), "seed": told.seed}
-    print(f"{right} of {told.trials} right")
-    if told.keep:
+    row = {
+        "trials": args.trials,
+        "right": right,
+        "killed": dict(died),
+        "rows": len(stored),
+        "seed": args.seed,
+    }
+    print(f"{right} of {args.trials} right")
+    if args.keep:
         keep("store_crash", row)
-    if right < told.trials:
-        print(f"left for inspection: {home}")
+    if right < args.trials:
+        print(f"the store is in {home}")
         return 1
     shutil.rmtree(home)
     return 0
 
 
-def arguments() -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -127,17 +135,17 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def draw_change(dice: random.Random, known: dict[int, str], kind: str) -> dict[str, Any]:
-    """Think of a change."""
+def draw_change(rng: random.Random, known: dict[int, str], kind: str) -> dict[str, Any]:
+    """Draw a random change."""
     if kind == "append":
-        first = max(known, default=-1) + 1 + dice.randrange(5)
-        return {"kind": kind, "first": first, "last": first + dice.randrange(1, ROWS)}
-    some = dice.sample(sorted(known), min(len(known), dice.randrange(1, 20)))
-    return {"kind": kind, "rows": some, "caption": str(dice.random())}
+        first = max(known, default=-1) + 1 + rng.randrange(5)
+        return {"kind": kind, "first": first, "last": first + rng.randrange(1, ROWS)}
+    numbers = rng.sample(sorted(known), min(len(known), rng.randrange(1, 20)))
+    return {"kind": kind, "rows": numbers, "caption": str(rng.random())}
 
 
 def apply_change(store: Store, change: dict[str, Any]) -> None:
-    """Do it to the store."""
+    """Apply a change to the store."""
     if change["kind"] == "append":
         store.append(rows(change["first"], change["last"]))
     elif change["kind"] == "delete":
@@ -145,12 +153,12 @@ def apply_change(store: Store, change: dict[str, Any]) -> None:
     elif change["kind"] == "update":
         store.update([f"id-{n}" for n in change["rows"]], {"caption": change["caption"]})
     else:
-        with store._commit("merging files"):  # compact, without waiting for many of them
+        with store._commit("merging files"):  # like compact, without MIN_SMALL_FILES
             store._table.compact(NO_VERSION_CLEANUP)
 
 
-def made_of(log: Path, with_last: bool) -> dict[int, str]:
-    """Do all changes of the log in memory: number of a row → its caption."""
+def replay_log(log: Path, with_last: bool) -> dict[int, str]:
+    """Apply all changes of the log in memory; return row number → caption."""
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     known: dict[int, str] = {}
     for number, line in enumerate(lines):
@@ -166,38 +174,38 @@ def made_of(log: Path, with_last: bool) -> dict[int, str]:
     return known
 
 
-def settle(log: Path, happened: bool) -> None:
-    """Make the log say what became of its last change."""
+def finish_log(log: Path, is_applied: bool) -> None:
+    """Complete or remove the last change in the log."""
     lines = log.read_text().splitlines()
     if json.loads(lines[-1])["kind"] != "done":
-        lines = [*lines, '{"kind": "done"}'] if happened else lines[:-1]
+        lines = [*lines, '{"kind": "done"}'] if is_applied else lines[:-1]
         log.write_text("\n".join(lines) + "\n")
 
 
-def where_it_died(path: Path) -> str:
-    """Say how far the change had come."""
-    folder = StoreDir(path)
-    state = folder.read_commit()
-    assert state
-    if not state.pending_operation:
+def find_kill_point(path: Path) -> str:
+    """Return at which point of a commit the writer was killed."""
+    store_dir = StoreDir(path)
+    commit = store_dir.read_commit()
+    assert commit
+    if not commit.pending_operation:
         return "before or after it"
-    return "made, not recorded" if folder.latest_version() > state.version else "announced"
+    return "made, not recorded" if store_dir.latest_version() > commit.version else "announced"
 
 
-def content(path: Path) -> dict[int, str]:
-    """Read a store whose every vector is that of its row: number → caption."""
-    found = {}
+def read_store(path: Path) -> dict[int, str]:
+    """Read a store and check every vector; return row number → caption."""
+    captions = {}
     for batch in Store.open(path).scan(["id", "caption", "vector"]):
         for row in batch.to_pylist():
             number = int(row["id"].removeprefix("id-"))
-            assert row["vector"] == vector(number).tolist(), f"the vector of {number} is another"
-            assert number not in found, f"{number} is there twice"
-            found[number] = row["caption"]
-    return found
+            assert row["vector"] == vector(number).tolist(), f"the vector of row {number} is wrong"
+            assert number not in captions, f"row {number} is duplicated"
+            captions[number] = row["caption"]
+    return captions
 
 
 def rows(first: int, last: int) -> pa.Table:
-    """Make some rows; each is made of its number."""
+    """Return rows that are determined by their numbers."""
     numbers = range(first, last)
     flat = np.concatenate([vector(n) for n in numbers])
     return pa.table(
@@ -213,7 +221,7 @@ def rows(first: int, last: int) -> pa.Table:
 
 
 def vector(number: int) -> np.ndarray[Any, np.dtype[np.float16]]:
-    """Make the vector of a row."""
+    """Return the vector of a row."""
     return np.random.default_rng(number).standard_normal(WIDTH).astype(np.float16)
 
 
