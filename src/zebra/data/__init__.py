@@ -1,1 +1,1 @@
-"""Folders, tables and tar shards in; records, batches and an exact account of what was skipped out."""
+"""Datasets: sources of records, training batches and counts of skipped samples."""

@@ -1,4 +1,4 @@
-"""A source, a seed and a position in; batches of decoded training samples out, the same for any workers and ranks."""
+"""Batches of decoded training samples, identical for any number of workers and ranks."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ from zebra.images.jpeg import decode_scaled
 from zebra.values import Batch, Record, Skip
 
 MAX_SUBSTITUTE_ATTEMPTS = 100
-"""Unusable samples in a row after which a source is given up."""
+"""Number of consecutive bad substitutes after which loading fails."""
 READ_BATCH_SIZE = 64
-"""Samples that are read at once, where that costs less than one by one, and held until they are decoded."""
+"""Number of samples that a BatchedSource reads together; they stay in memory until they are decoded."""
 WORKER_TIMEOUT_SECONDS = 120.0
 
 BatchMetadata: TypeAlias = tuple[tuple[str, ...], tuple[str, ...], tuple[Skip, ...]]
-"""Captions, ids and skips of a batch."""
+"""Captions, IDs and skips of a batch."""
 
 
 def iter_batches(
@@ -43,72 +43,81 @@ def iter_batches(
     world_size: int = 1,
     timeout_seconds: float = WORKER_TIMEOUT_SECONDS,
 ) -> Iterator[Batch]:
-    """Yield the batches of `num_steps` steps, or one rank's share of each.
+    """Yield the batches of `num_steps` steps, or the slice of one rank of each.
 
-    A batch is a function of seed and position alone: neither the number of workers nor that of ranks nor the position
-    begun with changes it. The shares of all ranks, one after another, are the batch of one rank. Where a sample cannot
-    be used, another one takes its place and `Batch.skips` says so.
+    A batch depends on the seed and the position only, not on the number of workers or ranks or on `start_sample`. The
+    slices of all ranks, concatenated, are the global batch. A substitute replaces each bad sample and `Batch.skips`
+    lists the bad ones.
 
     Args:
+        source: Captioned images.
         image_size: Side of the square crops, in pixels.
-        batch_size: Of all ranks together.
-        seed: Decides order, crops and the choice of captions; not negative.
-        start_sample: Samples that all ranks consumed before.
-        num_workers: Processes that read and decode; 0 does it here.
-        rank: Which of the `world_size` shares to yield.
-        timeout_seconds: Seconds without one further sample after which a worker counts as stuck.
+        batch_size: Global batch size, of all ranks together.
+        seed: Seed of the order, the crops and the choice of captions; not negative.
+        start_sample: Number of samples that all ranks consumed before.
+        num_steps: Number of batches.
+        num_workers: Number of processes that read and decode; 0 loads in this process.
+        config: Crop area and the limit of pixels.
+        rank: Index of the slice to yield.
+        world_size: Number of slices.
+        timeout_seconds: Maximum time without a new sample before a worker counts as stuck.
 
     Raises:
-        DataError: Fewer samples than one batch; while iterating also: no usable sample, a shard that changed, or a
-            worker that died or is stuck.
-        ConfigError: A negative seed, or a batch that the ranks cannot share.
+        DataError: There are fewer samples than one batch. While iterating also: too many bad samples in a row, a
+            changed shard, or a worker that died or is stuck.
+        ConfigError: The seed is negative, or batch_size is not divisible by world_size.
     """
     require_full_batch(source, batch_size)
     if seed < 0:
-        raise ConfigError(f"seed is {seed}; it cannot be negative")
+        raise ConfigError(f"seed must not be negative; got {seed}")
     if batch_size % world_size:
         raise ConfigError(
-            f"{world_size} processes cannot share a batch of {batch_size}; use a batch_size that they divide"
+            f"batch_size {batch_size} is not divisible by {world_size} processes. Use a multiple of {world_size}"
         )
-    share = batch_size // world_size
-    firsts = range(start_sample + rank * share, start_sample + num_steps * batch_size, batch_size)
-    orders = (samples_at(first, share, seed=seed, num_samples=len(source)) for first in firsts)
-    shape = (share, image_size, image_size, 3)
-    fill = _LoadBatch(source, image_size, seed, config)
+    local_batch_size = batch_size // world_size
+    starts = range(start_sample + rank * local_batch_size, start_sample + num_steps * batch_size, batch_size)
+    batch_indices = (
+        samples_at(start, local_batch_size, seed=seed, num_samples=len(source)) for start in starts
+    )
+    shape = (local_batch_size, image_size, image_size, 3)
+    task = _LoadBatch(source, image_size, seed, config)
     if num_workers:
-        done = run_workers(
-            fill,
-            orders,
+        outputs = run_workers(
+            task,
+            batch_indices,
             shape,
             num_workers=num_workers,
             timeout_seconds=timeout_seconds,
             sample_id=source.sample_id,
         )
     else:
-        done = _load_in_process(fill, orders, shape)
-    return (Batch(torch.from_numpy(images_BHW3).permute(0, 3, 1, 2), *words) for images_BHW3, words in done)
+        outputs = _load_in_process(task, batch_indices, shape)
+    return (
+        Batch(torch.from_numpy(images_BHW3).permute(0, 3, 1, 2), *metadata)
+        for images_BHW3, metadata in outputs
+    )
 
 
 def require_full_batch(source: Source, batch_size: int) -> None:
-    """Raise DataError if the source holds fewer samples than one batch."""
+    """Raise DataError if the source has fewer samples than one batch."""
     if len(source) < batch_size:
         raise DataError(
-            f"{source.name} holds {len(source)} samples, fewer than one batch of {batch_size}; "
-            f"use --batch-size {len(source)} or less"
+            f"{source.name} has {len(source)} samples, fewer than one batch of {batch_size}. "
+            f"Use --batch-size {len(source)} or less"
         )
 
 
 def _load_in_process(
     task: "_LoadBatch", batch_indices: Iterator[BatchIndices], shape: tuple[int, ...]
 ) -> Iterator[tuple[NDArray[np.uint8], BatchMetadata]]:
-    for order in batch_indices:
+    for indices_B2 in batch_indices:
         images = np.empty(shape, np.uint8)
-        yield images, task(order, images, lambda _index, _together: None)
+        yield images, task(indices_B2, images, lambda _index, _num_samples: None)
 
 
 @dataclass(frozen=True, slots=True)
 class _LoadBatch:
-    """Turns an order into a batch, in a worker."""
+    """The worker task that loads one batch."""
 
     source: Source
     image_size: int
@@ -118,13 +127,13 @@ class _LoadBatch:
     def __call__(
         self, indices_B2: BatchIndices, out: NDArray[np.uint8], heartbeat: Heartbeat
     ) -> BatchMetadata:
-        """Write the crops into `out` [B, H, W, 3] and return the rest of the batch."""
+        """Write the crops into `out` [B, H, W, 3] and return captions, IDs and skips."""
         skips: list[Skip] = []
-        words: list[tuple[str, str]] = []
+        texts: list[tuple[str, str]] = []
         crops_B3HW = torch.from_numpy(out).permute(0, 3, 1, 2)
-        together = READ_BATCH_SIZE if isinstance(self.source, BatchedSource) else 1
-        for first in range(0, len(indices_B2), together):
-            chunk = slice(first, first + together)
+        chunk_size = READ_BATCH_SIZE if isinstance(self.source, BatchedSource) else 1
+        for start in range(0, len(indices_B2), chunk_size):
+            chunk = slice(start, start + chunk_size)
             indices = indices_B2[chunk, 1].tolist()
             heartbeat(indices[0], len(indices))
             records = read_many(self.source, indices)
@@ -132,8 +141,8 @@ class _LoadBatch:
                 indices_B2[chunk].tolist(), records, crops_B3HW[chunk], strict=True
             ):
                 heartbeat(index, 1)
-                words.append(self._load_or_substitute(epoch, index, record, crop_3HW, skips, heartbeat))
-        captions, ids = zip(*words, strict=True)
+                texts.append(self._load_or_substitute(epoch, index, record, crop_3HW, skips, heartbeat))
+        captions, ids = zip(*texts, strict=True)
         return captions, ids, tuple(skips)
 
     def _load_or_substitute(
@@ -145,34 +154,34 @@ class _LoadBatch:
         skips: list[Skip],
         heartbeat: Heartbeat,
     ) -> tuple[str, str]:
-        """Take the sample, or a substitute for it and one skip, whatever it took to find the substitute."""
+        """Load the sample, or skip it once and load the first usable substitute."""
         try:
             return self._load_sample(epoch, index, record, crop_3HW)
         except BadSample as bad:
             skips.append(Skip(epoch, bad.location, bad.reason, bad.detail))
         for attempt in range(MAX_SUBSTITUTE_ATTEMPTS):
-            other = substitute_index(self.seed, epoch, index, attempt, len(self.source))
-            heartbeat(other, 1)
+            substitute = substitute_index(self.seed, epoch, index, attempt, len(self.source))
+            heartbeat(substitute, 1)
             try:
-                return self._load_sample(epoch, index, self.source.read(other), crop_3HW)
+                return self._load_sample(epoch, index, self.source.read(substitute), crop_3HW)
             except BadSample as bad:
-                last = bad
+                last_error = bad
         raise DataError(
-            f"{self.source.name}: {MAX_SUBSTITUTE_ATTEMPTS} unusable samples in a row, the last being {last}"
+            f"{self.source.name} has {MAX_SUBSTITUTE_ATTEMPTS} bad samples in a row, the last one: {last_error}"
         )
 
     def _load_sample(
         self, epoch: int, index: int, record: Record | BadSample, crop_3HW: Tensor
     ) -> tuple[str, str]:
-        """Write a sample's crop, drawn for `index` like its caption, and return caption and id."""
+        """Write the sample's crop and return its caption and ID. A substitute uses the random stream of `index`."""
         if isinstance(record, BadSample):
             raise record
         rng = augmentation_rng(self.seed, epoch, index)
-        draw = partial(
+        draw_box = partial(
             sample_crop_box, uniforms=rng.random((NUM_CROP_ATTEMPTS, 4)), min_area=self.config.min_crop_area
         )
         pixels_HW3, box = decode_scaled(
-            record.image, record.id, self.image_size, draw, max_pixels=self.config.max_image_pixels
+            record.image, record.id, self.image_size, draw_box, max_pixels=self.config.max_image_pixels
         )
         crop_3HW.copy_(crop_and_resize(pixels_HW3, box, self.image_size))
         return _choose_caption(record, rng), record.id
@@ -180,5 +189,5 @@ class _LoadBatch:
 
 def _choose_caption(record: Record, rng: np.random.Generator) -> str:
     if not record.captions:
-        raise BadSample("missing caption", record.id, "it has a label, but training needs words")
+        raise BadSample("missing caption", record.id, "it has only a label")
     return record.captions[int(rng.integers(len(record.captions)))]

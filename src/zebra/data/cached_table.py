@@ -1,4 +1,4 @@
-"""Rows in, a memory-mapped Arrow file in the user's cache out: written once, then read at any position."""
+"""A table in a memory-mapped Arrow file in the user's cache: written once, read at any position."""
 
 import hashlib
 import json
@@ -14,34 +14,35 @@ from zebra.config.cache import cache_dir
 from zebra.errors import DataError
 
 CACHE_FORMAT_VERSION = 1
-"""Raised whenever an older index would be read wrongly."""
+"""Increase it when older cache files would be read wrongly."""
 ROWS_PER_BATCH = 4096
 BYTES_PER_BATCH = 32 << 20
-"""What is held in memory while an index is written."""
+"""Limits of a batch in memory while a cache file is written."""
 
 RowValues = tuple[Any, ...]
 
 
 class CachedTable:
-    """Rows of one schema, mapped from disk; workers receive no more than the path."""
+    """Rows of one schema, mapped from disk; only the path is pickled to workers."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.digest = path.stem.partition(".")[2]
-        """sha256 hex over all rows."""
+        """SHA-256 in hex over all rows."""
         self._arrow_table: pa.Table | None = None
         self._num_rows = int(self.arrow_table.num_rows)
 
     @classmethod
     def open_or_build(cls, key: Sequence[object], schema: pa.Schema, rows: Iterable[RowValues]) -> Self:
-        """Map the index made before for the same key, or make it from `rows`, a batch in memory at a time.
+        """Map the cache file of `key`, or write it from `rows`, one batch in memory at a time.
 
         Args:
-            key: Everything the rows depend on: paths, sizes, times, options.
-            rows: One tuple per row in the order of the schema; read only if there is no index yet.
+            key: Everything that the rows depend on: paths, sizes, times, options.
+            schema: Names and types of the columns.
+            rows: One tuple per row in the order of the schema; read only if there is no cache file.
 
         Raises:
-            DataError: The cache cannot be written, or whatever `rows` raises.
+            DataError: The cache cannot be written. Errors of `rows` are passed on.
         """
         name = hashlib.sha256(
             repr((CACHE_FORMAT_VERSION, *key)).encode("utf-8", "surrogateescape")
@@ -50,15 +51,15 @@ class CachedTable:
         for path in sorted(folder.glob(f"{name}.*.arrow")):
             try:
                 return cls(path)
-            except (OSError, pa.ArrowException):  # a damaged cache may cost time, never an answer
+            except (OSError, pa.ArrowException):  # a damaged file is written again
                 continue
         try:
             folder.mkdir(parents=True, exist_ok=True)
             return cls(_write_cache_file(folder, name, schema, rows))
         except OSError as error:
             raise DataError(
-                f"cannot write an index of the data in {folder} ({error.strerror or error}); "
-                "set ZEBRA_CACHE to a folder with room"
+                f"cannot write an index of the data in {folder} ({error.strerror or error}). "
+                "Set ZEBRA_CACHE to a folder with free space"
             ) from error
 
     def __len__(self) -> int:
@@ -66,7 +67,7 @@ class CachedTable:
 
     @property
     def arrow_table(self) -> pa.Table:
-        """All rows, mapped: only what is looked at is read."""
+        """All rows; memory-mapped, so that only accessed parts are read."""
         if self._arrow_table is None:
             self._arrow_table = pa.ipc.open_file(pa.memory_map(str(self.path))).read_all()
         return self._arrow_table
@@ -76,7 +77,7 @@ class CachedTable:
         return {name: self.arrow_table[name][index].as_py() for name in self.arrow_table.schema.names}
 
     def close(self) -> None:
-        """Unmap the file until rows are asked for again."""
+        """Unmap the file until the next use."""
         self._arrow_table = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -84,10 +85,10 @@ class CachedTable:
 
 
 def _write_cache_file(folder: Path, name: str, schema: pa.Schema, rows: Iterable[RowValues]) -> Path:
-    """Write beside the final name, then rename: another process sees nothing or everything."""
+    """Write to a temporary file and rename it, since the final name has the digest of the rows."""
     digest = hashlib.sha256()
-    handle, partial = tempfile.mkstemp(suffix=".partial", dir=folder)
-    os.close(handle)
+    descriptor, partial = tempfile.mkstemp(suffix=".partial", dir=folder)
+    os.close(descriptor)
     try:
         with pa.OSFile(partial, "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
             for batch in _iter_batches(rows, digest):
@@ -109,16 +110,16 @@ def _hash_bytes(value: object) -> str:
 
 
 def _iter_batches(rows: Iterable[RowValues], digest: "hashlib._Hash") -> Iterator[list[RowValues]]:
-    """Yield rows in lists that fit into memory, hashing each on its way."""
+    """Yield rows in lists of limited size, and update the digest with each row."""
     batch: list[RowValues] = []
-    held = 0
+    num_bytes = 0
     for row in rows:
         encoded = json.dumps(row, default=_hash_bytes).encode()
         digest.update(encoded)
         batch.append(row)
-        held += len(encoded) + sum(len(value) for value in row if isinstance(value, bytes))
-        if len(batch) == ROWS_PER_BATCH or held > BYTES_PER_BATCH:
+        num_bytes += len(encoded) + sum(len(value) for value in row if isinstance(value, bytes))
+        if len(batch) == ROWS_PER_BATCH or num_bytes > BYTES_PER_BATCH:
             yield batch
-            batch, held = [], 0
+            batch, num_bytes = [], 0
     if batch:
         yield batch

@@ -1,4 +1,4 @@
-"""The columns of a table in, those that hold images and captions out; and what a cell of them says."""
+"""Find and parse the image and caption columns of a table."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ CAPTION_COLUMNS = ("caption", "text", "title")
 def find_image_column(
     columns: Sequence[str], path: Path, config: DataConfig, candidates: Sequence[str] = IMAGE_COLUMNS
 ) -> str:
-    """Return the column that the config names, else the first of those known; DataError if it is not there."""
+    """Return the column that the config names, else the first candidate; raise DataError if it is missing."""
     names = [name for name in candidates if name in columns]
     chosen = names[:1] if config.image_column is None else [config.image_column]
     return _require_columns(chosen, columns, path, f"image column ({', '.join(candidates)})", "image-column")[
@@ -23,7 +23,7 @@ def find_image_column(
 
 
 def find_caption_columns(columns: Sequence[str], path: Path, config: DataConfig) -> tuple[str, ...]:
-    """Return the columns that the config names, else all that are known; DataError if one is not there."""
+    """Return the columns that the config names, else all of CAPTION_COLUMNS; raise DataError if one is missing."""
     chosen = config.caption_columns or tuple(name for name in CAPTION_COLUMNS if name in columns)
     return _require_columns(
         chosen, columns, path, f"caption column ({', '.join(CAPTION_COLUMNS)})", "caption-columns"
@@ -33,17 +33,17 @@ def find_caption_columns(columns: Sequence[str], path: Path, config: DataConfig)
 def _require_columns(
     chosen: Sequence[str], columns: Sequence[str], path: Path, kind: str, flag: str
 ) -> tuple[str, ...]:
-    rest = f"Its columns are: {', '.join(columns)}. Name the right one with --data-options.{flag}"
+    advice = f"Its columns are: {', '.join(columns)}. Name the right one with --data-options.{flag}"
     if not chosen:
-        raise DataError(f"{path} has no {kind}. {rest}")
+        raise DataError(f"{path} has no {kind}. {advice}")
     for name in chosen:
         if name not in columns:
-            raise DataError(f"{path} has no column {name!r}.{suggest_name(name, columns)} {rest}")
+            raise DataError(f"{path} has no column {name!r}.{suggest_name(name, columns)} {advice}")
     return tuple(chosen)
 
 
 def parse_image_cell(cell: Any) -> tuple[str | None, bytes | None]:
-    """Return a path or the bytes of a cell; Hugging Face writes a struct of both.
+    """Return the path or the bytes in a cell; Hugging Face writes a struct of both.
 
     Raises:
         BadSample: missing image, NUL character, or image path is not UTF-8.
@@ -59,7 +59,7 @@ def parse_image_cell(cell: Any) -> tuple[str | None, bytes | None]:
 
 
 def parse_captions(row: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
-    """Return all captions of a row; a cell holds one, a list of them, or nothing.
+    """Return all captions of a row; a cell contains one caption, a list of them, or nothing.
 
     Raises:
         BadSample: caption is not text, empty caption, NUL character, or caption is not UTF-8.
@@ -78,7 +78,7 @@ def parse_captions(row: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
 
 
 def escape_unencodable(text: str) -> str:
-    """Show what cannot be encoded as escapes."""
+    """Replace characters that UTF-8 cannot encode, such as undecodable bytes of a file name, by escapes."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 

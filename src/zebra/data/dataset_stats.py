@@ -1,4 +1,4 @@
-"""A source in; what its pictures are like, and which samples cannot be used, out: counted, not kept."""
+"""Statistics of a dataset: image sizes, formats, duplicates and bad samples."""
 
 import hashlib
 import math
@@ -22,20 +22,20 @@ from zebra.values import Record
 
 MAX_EXAMPLES_PER_REASON = 3
 MAX_CAPTION_SAMPLES = 20_000
-"""Samples whose captions are kept as text, for what can only be told from words."""
+"""Maximum number of samples whose captions are returned."""
 SAMPLES_PER_TASK = 16
-"""Samples that a worker looks at before it answers."""
+"""Number of samples per worker task."""
 PADDING_INDEX = -1
-"""Fills up the last such order."""
+"""Index that pads the last task."""
 SAMPLE_TIMEOUT_SECONDS = 120.0
-"""How long a worker may take for one sample."""
+"""Maximum time of a worker for one sample."""
 
 T = TypeVar("T", int, float)
 
 
 @dataclass(frozen=True, slots=True)
 class SkipReason:
-    """Samples that cannot be used, for one reason."""
+    """The number of samples that cannot be used for one reason, with examples."""
 
     reason: str
     count: int
@@ -44,7 +44,7 @@ class SkipReason:
 
 @dataclass(frozen=True, slots=True)
 class ImageSize:
-    """A picture's size in pixels, upright, and whose it is."""
+    """The size of an image in pixels after the EXIF rotation, and its sample ID."""
 
     width: int
     height: int
@@ -53,7 +53,7 @@ class ImageSize:
 
 @dataclass(frozen=True, slots=True)
 class Percentiles:
-    """What 5 %, 50 % and 95 % of some values do not exceed."""
+    """The 5th, 50th and 95th percentile."""
 
     p5: float
     p50: float
@@ -62,7 +62,7 @@ class Percentiles:
 
 @dataclass(frozen=True, slots=True)
 class ImageStats:
-    """The pictures of usable samples."""
+    """Statistics of the images of usable samples."""
 
     width: Percentiles
     """In pixels."""
@@ -72,21 +72,21 @@ class ImageStats:
     smallest: ImageSize
     largest: ImageSize
     num_small: int
-    """Pictures with a side shorter than training's."""
+    """Number of images with a side shorter than the training size."""
     formats: dict[str, int]
     conversions: dict[str, int]
-    """What decoding does beyond reading: "L to RGB", "turned by EXIF", …"""
+    """Conversion during decoding ("L to RGB", "rotated by EXIF", …) → number of images."""
     num_duplicate_samples: int
-    """Samples whose picture, byte for byte, is also another sample's."""
+    """Number of samples whose image file is identical to that of another sample."""
     num_duplicated_images: int
-    """Different pictures among these."""
+    """Number of distinct images among them."""
     num_caption_conflicts: int
-    """Pictures among these whose samples say different things."""
+    """Number of these images whose samples have different captions."""
 
 
 @dataclass(frozen=True, slots=True)
 class DatasetStats:
-    """What was found by looking at samples."""
+    """Statistics of the examined samples."""
 
     num_examined: int
     num_usable: int
@@ -98,7 +98,7 @@ class DatasetStats:
 
 @dataclass(frozen=True, slots=True)
 class _SampleStats:
-    """One usable sample."""
+    """The measurements of one usable sample."""
 
     index: int
     size: ImageSize
@@ -117,34 +117,37 @@ def compute_dataset_stats(
     max_seconds: float = math.inf,
     callback: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> tuple[DatasetStats, list[tuple[str, ...]]]:
-    """Read and decode samples that are spread evenly over the source, on all cores.
+    """Read and decode evenly spaced samples of a source, on all cores.
 
     Args:
-        image_size: Side of the pictures in training, in pixels.
-        max_pixels: Largest width × height decoded, as in training.
-        num_samples: How many to look at.
-        max_seconds: When to stop looking.
-        callback: Called now and then with how many are done, and of how many.
+        source: Captioned images.
+        image_size: Side of the training images, in pixels.
+        max_pixels: Largest width × height to decode, as in training.
+        num_samples: Number of samples to examine.
+        max_seconds: Maximum time; fewer samples are examined when it is over.
+        callback: Called with the number of examined samples and `num_samples`.
 
     Returns:
-        What was found; and the captions of up to `KEPT` usable samples, in the order of the source.
+        The statistics, and the captions of up to MAX_CAPTION_SAMPLES usable samples in the order of the source.
 
     Raises:
-        DataError: The data changed while it was read, or a process that reads it died or is stuck.
+        DataError: The data has changed while it was read, or a worker died or is stuck.
     """
-    tally = _StatsAccumulator(image_size)
-    end = time.monotonic() + max_seconds
-    for looks in _examine_samples(source, num_samples, max_pixels):
-        for look in looks:
-            tally.add(look)
-        callback(tally.num_examined, num_samples)
-        if time.monotonic() > end:
+    stats = _StatsAccumulator(image_size)
+    deadline = time.monotonic() + max_seconds
+    for samples in _examine_samples(source, num_samples, max_pixels):
+        for sample in samples:
+            stats.add(sample)
+        callback(stats.num_examined, num_samples)
+        if time.monotonic() > deadline:
             break
-    return tally.compute(), [captions for _, captions in sorted(tally.captions)]
+    return stats.compute(), [captions for _, captions in sorted(stats.captions)]
 
 
 def evenly_spaced_indices(num_samples: int, count: int) -> Iterator[int]:
-    """Yield `count` positions of `num_samples`, each once; wherever one stops, they are evenly spread (the golden ratio).
+    """Yield `count` distinct indices below `num_samples`, by golden-ratio steps.
+
+    The indices are evenly spaced wherever one stops.
 
     >>> list(evenly_spaced_indices(10, 4))
     [0, 7, 4, 1]
@@ -157,48 +160,51 @@ def evenly_spaced_indices(num_samples: int, count: int) -> Iterator[int]:
 
 
 def quantiles(values: Sequence[T], fractions: Sequence[float]) -> tuple[T, ...]:
-    """Return, for each share, the smallest value that so many of the values do not exceed.
+    """Return, for each fraction, the smallest value that at least this fraction of the values does not exceed.
 
     >>> quantiles([4, 1, 3, 2], (0.05, 0.5, 1))
     (1, 2, 4)
     """
     ordered = sorted(values)
-    return tuple(ordered[max(0, math.ceil(share * len(ordered)) - 1)] for share in fractions)
+    return tuple(ordered[max(0, math.ceil(fraction * len(ordered)) - 1)] for fraction in fractions)
 
 
 def _examine_samples(
     source: Source, num_samples: int, max_pixels: int
 ) -> Iterator[list[_SampleStats | BadSample]]:
-    """Look at samples, a few at a time."""
-    look, orders = (
+    """Examine samples, SAMPLES_PER_TASK at a time."""
+    task, batch_indices = (
         _ExamineSamples(source, max_pixels),
         _batch_indices(evenly_spaced_indices(len(source), num_samples)),
     )
-    # Starting a worker takes as long as looking at a few hundred small pictures.
-    workers = min(usable_cores(), num_samples // 200)
-    if not workers:
-        return (look(order, np.empty(0, np.uint8), lambda _index, _together: None) for order in orders)
-    done = run_workers(
-        look,
-        orders,
+    # Starting a worker takes as long as examining a few hundred small images.
+    num_workers = min(usable_cores(), num_samples // 200)
+    if not num_workers:
+        return (
+            task(indices_B2, np.empty(0, np.uint8), lambda _index, _num_samples: None)
+            for indices_B2 in batch_indices
+        )
+    outputs = run_workers(
+        task,
+        batch_indices,
         (SAMPLES_PER_TASK,),
-        num_workers=workers,
+        num_workers=num_workers,
         timeout_seconds=SAMPLE_TIMEOUT_SECONDS,
         sample_id=source.sample_id,
     )
-    return (looks for _, looks in done)
+    return (samples for _, samples in outputs)
 
 
 def _batch_indices(positions: Iterator[int]) -> Iterator[BatchIndices]:
     while chunk := list(islice(positions, SAMPLES_PER_TASK)):
-        order = np.full((SAMPLES_PER_TASK, 2), PADDING_INDEX)
-        order[: len(chunk), 1] = chunk
-        yield order
+        indices_B2 = np.full((SAMPLES_PER_TASK, 2), PADDING_INDEX)
+        indices_B2[: len(chunk), 1] = chunk
+        yield indices_B2
 
 
 @dataclass(frozen=True, slots=True)
 class _ExamineSamples:
-    """Looks at the samples of an order, in a worker."""
+    """The worker task that examines samples."""
 
     source: Source
     max_pixels: int
@@ -206,37 +212,37 @@ class _ExamineSamples:
     def __call__(
         self, indices_B2: BatchIndices, out: NDArray[np.uint8], heartbeat: Heartbeat
     ) -> list[_SampleStats | BadSample]:
-        del out  # the answer is all there is
-        looks: list[_SampleStats | BadSample] = []
+        del out  # the return value is the only output
+        samples: list[_SampleStats | BadSample] = []
         indices = indices_B2[indices_B2[:, 1] != PADDING_INDEX, 1].tolist()
         heartbeat(indices[0], len(indices))
         for index, record in zip(indices, read_many(self.source, indices), strict=True):
             heartbeat(index, 1)
             try:
-                looks.append(self._examine(index, record))
+                samples.append(self._examine(index, record))
             except BadSample as bad:
-                looks.append(bad)
-        return looks
+                samples.append(bad)
+        return samples
 
     def _examine(self, index: int, record: Record | BadSample) -> _SampleStats:
         if isinstance(record, BadSample):
             raise record
         header = read_header(record.image, record.id, max_pixels=self.max_pixels)
-        changes = {
+        conversions = {
             f"{header.mode} to RGB": header.mode != "RGB",
-            "turned by EXIF": read_orientation(header) != 1,
+            "rotated by EXIF": read_orientation(header) != 1,
             "first of several frames": getattr(header, "is_animated", False),
         }
-        form = header.format or ""
+        format = header.format or ""
         size = ImageSize(*read_pixels(header, record.id).size, record.id)
         if not record.captions:
-            raise BadSample("missing caption", record.id, "it has a label, but training needs words")
-        made = tuple(change for change, done in changes.items() if done)
-        return _SampleStats(index, size, form, made, _hash64(record.image), record.captions)
+            raise BadSample("missing caption", record.id, "it has only a label")
+        applied = tuple(name for name, applies in conversions.items() if applies)
+        return _SampleStats(index, size, format, applied, _hash64(record.image), record.captions)
 
 
 class _StatsAccumulator:
-    """Counts samples; a few numbers of each are kept."""
+    """Accumulator of a few numbers per sample."""
 
     def __init__(self, image_size: int) -> None:
         self.image_size = image_size
@@ -281,8 +287,8 @@ class _StatsAccumulator:
             return None
         sizes = list(zip(self.width, self.height, strict=True))
         _, counts = np.unique(self.image_digests, return_counts=True)
-        different = np.unique(np.stack([self.image_digests, self.caption_digests]), axis=1)
-        _, versions = np.unique(different[0], return_counts=True)
+        distinct = np.unique(np.stack([self.image_digests, self.caption_digests]), axis=1)
+        _, num_versions = np.unique(distinct[0], return_counts=True)
         return ImageStats(
             width=_percentiles(self.width),
             height=_percentiles(self.height),
@@ -294,7 +300,7 @@ class _StatsAccumulator:
             conversions=dict(self.conversions.most_common()),
             num_duplicate_samples=int(counts[counts > 1].sum()),
             num_duplicated_images=int((counts > 1).sum()),
-            num_caption_conflicts=int((versions > 1).sum()),
+            num_caption_conflicts=int((num_versions > 1).sum()),
         )
 
 

@@ -1,4 +1,4 @@
-"""A folder of images with same-name .txt captions in, records in a fixed order out."""
+"""A folder of images with captions in .txt files of the same name."""
 
 import hashlib
 import os
@@ -17,54 +17,54 @@ CAPTION_SUFFIX = ".txt"
 class FolderSource:
     """Every image below a folder; the caption of `a/b.jpg` is the text of `a/b.txt`.
 
-    A caption without an image is found too, and cannot be used. Hidden files are not looked at.
+    A caption without an image counts as a bad sample. Hidden files are ignored.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.name = str(root)
         digest = hashlib.sha256()
-        # Arrow holds a name in a tenth of what a Python string takes, and workers share it.
+        # Arrow needs a tenth of the memory of Python strings, and workers share it.
         self._relative_paths = pa.chunked_array(list(_iter_samples(root, digest)), pa.large_binary())
         self.digest = digest.hexdigest()
-        """sha256 hex over names and sizes, captions' included."""
+        """SHA-256 in hex over the names and sizes of images and captions."""
 
     def __len__(self) -> int:
         return len(self._relative_paths)
 
     def has_images(self) -> bool:
-        """Tell whether there is anything but captions."""
+        """Return whether the folder has at least one image."""
         return any(not name.as_py().endswith(CAPTION_SUFFIX.encode()) for name in self._relative_paths)
 
     def sample_id(self, index: int) -> str:
-        """Return the id of a sample without reading it."""
-        stored: bytes = self._relative_paths[index].as_py()
-        return stored.decode("utf-8", "backslashreplace")
+        """Return the ID of a sample without reading it."""
+        encoded: bytes = self._relative_paths[index].as_py()
+        return encoded.decode("utf-8", "backslashreplace")
 
     def read(self, index: int) -> Record:
         """Read one image with its caption.
 
         Raises:
-            BadSample: missing image, missing caption, caption is not UTF-8, empty caption, NUL character, or unreadable
-                file.
+            BadSample: missing image, missing caption, caption is not UTF-8, empty caption, NUL character or
+                unreadable file.
         """
-        stored: bytes = self._relative_paths[index].as_py()
-        path = self.root / os.fsdecode(stored)
-        where = self.sample_id(index)
+        encoded: bytes = self._relative_paths[index].as_py()
+        path = self.root / os.fsdecode(encoded)
+        sample_id = self.sample_id(index)
         if path.suffix == CAPTION_SUFFIX:
-            raise BadSample("missing image", where, f"no {path.stem}.jpg, .png, … beside the caption")
+            raise BadSample("missing image", sample_id, f"no {path.stem}.jpg, .png, … beside the caption")
         caption_path = path.with_suffix(CAPTION_SUFFIX)
         try:
-            caption = decode_caption(caption_path.read_bytes(), where)
+            caption = decode_caption(caption_path.read_bytes(), sample_id)
         except FileNotFoundError:
-            raise BadSample("missing caption", where, f"no {path.stem}.txt beside the image") from None
+            raise BadSample("missing caption", sample_id, f"no {path.stem}.txt beside the image") from None
         except OSError as error:
-            raise BadSample("unreadable file", where, f"{caption_path}: {error.strerror}") from error
-        return Record(id=where, image=read_image_bytes(path, where), captions=(caption,))
+            raise BadSample("unreadable file", sample_id, f"{caption_path}: {error.strerror}") from error
+        return Record(id=sample_id, image=read_image_bytes(path, sample_id), captions=(caption,))
 
 
 def read_image_bytes(path: Path, where: str) -> bytes:
-    """Return a file's bytes; BadSample if it is not there or may not be read."""
+    """Return a file's bytes; raise BadSample if it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -72,7 +72,7 @@ def read_image_bytes(path: Path, where: str) -> bytes:
 
 
 def decode_caption(data: bytes, where: str) -> str:
-    """Decode one caption; BadSample if it is not UTF-8, blank, or holds a NUL."""
+    """Decode one caption; raise BadSample if it is blank, is not UTF-8 or contains a NUL character."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -104,11 +104,12 @@ def _iter_samples(root: Path, digest: "hashlib._Hash") -> Iterator[pa.Array]:
 def _file_size(path: Path) -> int:
     try:
         return path.stat().st_size
-    except OSError:  # a link to nowhere is found, and reported when it is read
+    except OSError:  # a dangling link is reported when it is read
         return -1
 
 
 def raise_listing_error(error: OSError) -> None:
+    """Raise DataError for a folder that cannot be listed; for use as `os.walk(onerror=…)`."""
     raise DataError(
-        f"cannot list the folder {error.filename}: {error.strerror}; check its permissions"
+        f"cannot list the folder {error.filename}: {error.strerror}. Check its permissions"
     ) from error

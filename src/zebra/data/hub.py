@@ -1,6 +1,6 @@
-"""A repository of the Hugging Face hub in, a local folder with some of its files out (huggingface_hub's own cache).
+"""Download files of a Hugging Face hub repository into huggingface_hub's cache.
 
-The cache, its place (`HF_HOME`, `HF_HUB_CACHE`), tokens, `HF_HUB_OFFLINE` and `HF_ENDPOINT` are huggingface_hub's.
+huggingface_hub handles the cache folder (`HF_HOME`, `HF_HUB_CACHE`), tokens, `HF_HUB_OFFLINE` and `HF_ENDPOINT`.
 """
 
 import re
@@ -19,42 +19,42 @@ EXAMPLE_NAMES = {"model": "hf:openai/clip-vit-base-patch32", "dataset": "hf:clip
 
 @dataclass(frozen=True, slots=True)
 class HubRepo:
-    """A model or a data set on the hub."""
+    """A model or dataset repository on the hub."""
 
     repo_type: Literal["model", "dataset"]
     repo_id: str
-    """org/name."""
+    """The name, "org/name"."""
     revision: str | None = None
-    """A branch, a tag or a commit; None: the main branch."""
+    """A branch, tag or commit; None for the main branch."""
 
     @classmethod
     def parse(cls, name: str, repo_type: Literal["model", "dataset"]) -> "HubRepo":
-        """Read "hf:org/name" or "hf:org/name@revision"; ConfigError if it is neither."""
-        parts = _REPO_NAME.fullmatch(name)
-        if parts is None or ".." in name or "--" in parts["name"] or parts["name"].endswith(".git"):
+        """Parse "hf:org/name" or "hf:org/name@revision"; raise ConfigError for anything else."""
+        match = _REPO_NAME.fullmatch(name)
+        if match is None or ".." in name or "--" in match["name"] or match["name"].endswith(".git"):
             raise ConfigError(
-                f'{name!r} names no {repo_type} of the hub; write "hf:org/name" or "hf:org/name@revision", for instance '
-                f'"{EXAMPLE_NAMES[repo_type]}"'
+                f'{name!r} is no valid hub {repo_type} name. Write "hf:org/name" or "hf:org/name@revision", for '
+                f'example "{EXAMPLE_NAMES[repo_type]}"'
             )
-        return cls(repo_type, parts["name"], parts["revision"])
+        return cls(repo_type, match["name"], match["revision"])
 
     @property
     def is_commit(self) -> bool:
-        """Whether the revision is a full commit: what is in the cache of it needs no request."""
+        """Whether the revision is a full commit hash, so that cached files need no request."""
         return self.revision is not None and _COMMIT_HASH.fullmatch(self.revision) is not None
 
     def download_command(self, patterns: Sequence[str] = ()) -> str:
-        """Return the command that downloads it."""
-        kind = " --repo-type dataset" if self.repo_type == "dataset" else ""
-        at = f" --revision {self.revision}" if self.revision else ""
-        only = " --include " + " ".join(f"'{pattern}'" for pattern in patterns) if patterns else ""
-        return f"hf download {self.repo_id}{kind}{at}{only}"
+        """Return the shell command that downloads the repository."""
+        type_option = " --repo-type dataset" if self.repo_type == "dataset" else ""
+        revision_option = f" --revision {self.revision}" if self.revision else ""
+        include_option = " --include " + " ".join(f"'{pattern}'" for pattern in patterns) if patterns else ""
+        return f"hf download {self.repo_id}{type_option}{revision_option}{include_option}"
 
 
 def find_cached_snapshot(
     repo: HubRepo, allow_patterns: Sequence[str], ignore_patterns: str | None = None
 ) -> Path | None:
-    """Find a snapshot without asking the hub, which would retry for half a minute where there is no network."""
+    """Return a cached snapshot, or None, without a request, which takes half a minute of retries without a network."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -69,26 +69,28 @@ def find_cached_snapshot(
                 local_files_only=True,
             )
         )
-    except LocalEntryNotFoundError:  # not there, or known to be incomplete
+    except LocalEntryNotFoundError:  # missing or known to be incomplete
         return None
 
 
 def download_snapshot(
     repo: HubRepo, allow_patterns: Sequence[str], ignore_patterns: str | None = None, *, command: str
 ) -> Path:
-    """Bring the files of some patterns to this machine, or find them in the cache.
+    """Download the files that match some patterns, or find them in the cache.
 
     Args:
-        ignore_patterns: A pattern of files to leave.
-        command: What downloads the same on a machine with a network.
+        repo: The repository.
+        allow_patterns: Patterns of files to download.
+        ignore_patterns: A pattern of files to leave out.
+        command: Shell command for the same download on a machine with a network, for the error message.
 
     Returns:
-        The snapshot folder in the cache, which is not to be written into. Offline it may hold a part only, as another
-        program left it: who reads it names what is missing.
+        The snapshot folder in the cache; do not write into it. Offline it may be incomplete, if another program
+        downloaded only some files. The reader of the files must report what is missing.
 
     Raises:
-        DownloadError: The hub cannot be reached and the cache has nothing; the hub does not know the repository or does
-            not give it away; or the download broke off.
+        DownloadError: The hub cannot be reached and nothing is cached, the repository does not exist or requires
+            access, or the download failed.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
@@ -99,11 +101,11 @@ def download_snapshot(
         RevisionNotFoundError,
     )
 
-    # Releases of huggingface_hub differ in the HTTP library they use; its errors are a base of their own.
-    http = cast("tuple[type[Exception], ...]", HfHubHTTPError.__bases__)
-    broken: tuple[type[Exception], ...] = (OSError, RuntimeError, ValueError, *http)
+    # Releases of huggingface_hub use different HTTP libraries, whose errors are bases of HfHubHTTPError.
+    http_errors = cast("tuple[type[Exception], ...]", HfHubHTTPError.__bases__)
+    transfer_errors: tuple[type[Exception], ...] = (OSError, RuntimeError, ValueError, *http_errors)
     name, revision = repo.repo_id, repo.revision
-    what = "model" if repo.repo_type == "model" else "data set"
+    kind = "model" if repo.repo_type == "model" else "dataset"
     try:
         return Path(
             snapshot_download(
@@ -116,17 +118,16 @@ def download_snapshot(
         )
     except GatedRepoError as error:  # a kind of RepositoryNotFoundError: first
         raise DownloadError(
-            f"{name} is gated: its owner decides who may download it. Ask for access on its page of the hub, then log "
-            "in with `hf auth login`"
+            f"{name} is gated. Request access on its page on the hub, then log in with `hf auth login`"
         ) from error
     except RepositoryNotFoundError as error:
         raise DownloadError(
-            f"the hub has no {what} {name}, or it is private. Check the spelling; for a private one log in with "
+            f"the hub has no {kind} {name}, or it is private. Check the spelling; for a private one, log in with "
             "`hf auth login`"
         ) from error
     except RevisionNotFoundError as error:
         raise DownloadError(
-            f"{name} has no revision {revision!r}. Name a branch, a tag or a full commit, or leave @{revision} out"
+            f"{name} has no revision {revision!r}. Give a branch, a tag or a full commit, or leave @{revision} out"
         ) from error
     except LocalEntryNotFoundError as error:
         partial = getattr(error, "snapshot_path", None)
@@ -135,11 +136,11 @@ def download_snapshot(
         return Path(partial)
     except HfHubHTTPError as error:
         raise DownloadError(
-            f"the hub refuses {name} ({_first_line(error)}). Check your token with `hf auth whoami`, or try again later"
+            f"the hub refused {name} ({_first_line(error)}). Check your token with `hf auth whoami`, or try again later"
         ) from error
-    except broken as error:
+    except transfer_errors as error:
         raise DownloadError(
-            f"the download of {name} broke off ({_first_line(error)}). Run it again: it goes on where it stopped"
+            f"the download of {name} failed ({_first_line(error)}). Run it again to resume"
         ) from error
 
 
@@ -148,13 +149,13 @@ def _not_cached_message(repo: HubRepo, command: str, error: Exception) -> str:
 
     name, revision = repo.repo_id, repo.revision
     if constants.HF_HUB_OFFLINE:
-        why = "HF_HUB_OFFLINE is set. Unset it to download, or"
+        reason = "HF_HUB_OFFLINE is set. Unset it to download, or"
     else:
-        why = f"the hub cannot be reached ({_first_line(error.__cause__ or error)}). Try again with a network, or"
-    copy = f"{repo.repo_type}s--{name.replace('/', '--')}"
+        reason = f"the hub cannot be reached ({_first_line(error.__cause__ or error)}). Try again with a network, or"
+    cache_dir = f"{repo.repo_type}s--{name.replace('/', '--')}"
     return (
-        f"{name}{f'@{revision}' if revision else ''} is not in the hub cache {constants.HF_HUB_CACHE}, and {why} run "
-        f"`{command}` on a machine with a network and copy the folder {copy} from its hub cache "
+        f"{name}{f'@{revision}' if revision else ''} is not in the hub cache {constants.HF_HUB_CACHE}, and "
+        f"{reason} run `{command}` on a machine with a network and copy the folder {cache_dir} from its hub cache "
         "(~/.cache/huggingface/hub) into this one"
     )
 

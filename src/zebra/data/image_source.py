@@ -1,4 +1,4 @@
-"""Names, labels and a way to fetch each picture in; a source of labelled records out."""
+"""A source of labeled images from a list of IDs and a load function."""
 
 import hashlib
 import io
@@ -16,68 +16,68 @@ from zebra.errors import BadSample, DataError
 from zebra.values import Record
 
 PNM_SUFFIXES = (".ppm", ".pgm")
-"""Pixels without a codec, as GTSRB has them; they are handed on as PNG."""
+"""Uncompressed images, as in GTSRB; they are converted to PNG."""
 BENCHMARK_IMAGE_SUFFIXES = (*IMAGE_SUFFIXES, *PNM_SUFFIXES)
 
 
 @dataclass(frozen=True, slots=True)
 class ImageSource:
-    """Pictures in a fixed order; a `zebra.data.sources.Source`."""
+    """Images in a fixed order; a `zebra.data.sources.Source`."""
 
     name: str
-    """Where they lie."""
+    """The folder or shards of the images."""
     ids: Sequence[str]
     load: Callable[[int], bytes]
-    """Position → encoded picture; BadSample if it cannot be had. Picklable, so that it travels to workers."""
+    """Position → encoded image; raises BadSample. Picklable, so that it can be sent to workers."""
     digest: str
-    """A sha256 in hex that changes when the data changes."""
+    """A SHA-256 in hex that changes when the data changes."""
     labels: Sequence[int] | None = None
-    """Class indices; None for pictures whose labels are kept elsewhere."""
+    """Class indices; None if the labels are stored elsewhere."""
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def sample_id(self, index: int) -> str:
-        """Return the id of a picture without reading it."""
+        """Return the ID of an image without reading it."""
         return self.ids[index]
 
     def read(self, index: int) -> Record:
-        """Read one picture; BadSample if it cannot be used."""
+        """Read one image; raise BadSample if it cannot be used."""
         label = None if self.labels is None else int(self.labels[index])
         return Record(self.ids[index], self.load(index), label=label)
 
 
 def open_image_files(root: Path, paths: Sequence[Path], labels: Sequence[int] | None = None) -> ImageSource:
-    """Make a source of picture files; an id is the path below `root`.
+    """Return a source of image files; an ID is the path below `root`.
 
     Raises:
-        DataError: A file is not there: the set would be smaller than it says.
+        DataError: A file is missing.
     """
     ids = [path.relative_to(root).as_posix() for path in paths]
     try:
         sizes = [path.stat().st_size for path in paths]
     except OSError as error:
         raise DataError(
-            f"{error.filename} cannot be read ({error.strerror}); unpack the set again"
+            f"{error.filename} cannot be read ({error.strerror}). Unpack the dataset again"
         ) from error
     digest = hash_values([*zip(ids, sizes, strict=True)], labels)
     return ImageSource(str(root), ids, partial(_load_file, tuple(map(str, paths)), ids), digest, labels)
 
 
 def encode_png(pixels: NDArray[np.uint8]) -> bytes:
-    """Encode uint8 [H, W] or [H, W, 3] without loss."""
+    """Encode uint8 [H, W] or [H, W, 3] as PNG, without loss."""
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 
 
 def hash_values(*parts: object) -> str:
-    """Return a sha256 in hex over plain values."""
+    """Return a SHA-256 in hex over the repr of plain values."""
     return hashlib.sha256(repr(parts).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def hash_files(paths: Iterable[Path]) -> str:
-    """Return a sha256 in hex over the contents of files."""
+    """Return a SHA-256 in hex over the contents of files."""
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:
@@ -86,14 +86,12 @@ def hash_files(paths: Iterable[Path]) -> str:
 
 
 def empty_class_notes(labels: Iterable[int], classnames: Sequence[str]) -> tuple[str, ...]:
-    """Say in at most one sentence which classes have no picture: they can be predicted, but not be right."""
-    empty = sorted(set(range(len(classnames))) - set(labels))
-    if not empty:
+    """Return a note on classes without an image, which can be predicted but never be correct, or ()."""
+    empty_labels = sorted(set(range(len(classnames))) - set(labels))
+    if not empty_labels:
         return ()
-    names = ", ".join(classnames[label] for label in empty[:5])
-    return (
-        f"{len(empty)} of {len(classnames)} classes have no picture here: {names}{', …' if empty[5:] else ''}",
-    )
+    names = ", ".join(classnames[label] for label in empty_labels[:5]) + (", …" if empty_labels[5:] else "")
+    return (f"{len(empty_labels)} of {len(classnames)} classes have no image here: {names}",)
 
 
 def _load_file(paths: Sequence[str], ids: Sequence[str], index: int) -> bytes:

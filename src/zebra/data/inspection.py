@@ -1,4 +1,4 @@
-"""`zebra doctor DATA`: captioned images and the training they are meant for in; whether it will go well, out."""
+"""Data report of `zebra doctor DATA`: bad samples, captions, images and loading speed."""
 
 import math
 import sys
@@ -16,18 +16,18 @@ from zebra.errors import ConfigError
 from zebra.text.bpe import BPETokenizer
 
 MAX_SURVEY_SECONDS = 25.0
-"""How long samples are looked at unless their number is given."""
+"""Maximum time to examine samples if their number is not given."""
 THROUGHPUT_SECONDS = 3.0
-"""How long each number of workers loads."""
+"""Measured time for each number of workers."""
 UNLIMITED_CONTEXT = 1 << 20
-"""A context length for counting tokens."""
+"""A context length that truncates no caption."""
 NUM_BARS = 8
 NUM_FREQUENT = 3
 
 
 @dataclass(frozen=True, slots=True)
 class TokenLengths:
-    """Of captions in tokens, start and end included: what so many per cent of them do not exceed."""
+    """Minimum, percentiles and maximum of the caption lengths in tokens, with start and end token."""
 
     min: int
     p50: int
@@ -47,27 +47,27 @@ class HistogramBar:
 
 @dataclass(frozen=True, slots=True)
 class CaptionStats:
-    """The captions of samples looked at, up to 20,000 of these."""
+    """Statistics of the captions of at most MAX_CAPTION_SAMPLES examined samples."""
 
     num_samples: int
     num_captions: int
     tokens: TokenLengths
     histogram: tuple[HistogramBar, ...]
-    """Captions by tokens; the last bar holds those that are longer than 99 % of them."""
+    """Histogram of the lengths in tokens; lengths above the 99th percentile share the last bar."""
     context_length: int
     num_truncated: int
-    """Captions with more tokens than the context holds."""
+    """Number of captions that are longer than the context."""
     tokenizer: str
-    """Where the tokens come from."""
+    """Path or description of the tokenizer."""
     num_repeated: int
-    """Different captions that stand at more than one picture."""
+    """Number of distinct captions that several images have."""
     most_frequent: tuple[tuple[str, int], ...]
-    """The most frequent of these, with the number of times."""
+    """The most frequent of them, with their counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoaderThroughput:
-    """What a number of loader processes delivers."""
+    """Loading speed with a number of workers."""
 
     num_workers: int
     pairs_per_second: float
@@ -75,7 +75,7 @@ class LoaderThroughput:
 
 @dataclass(frozen=True, slots=True)
 class DataReport:
-    """A data set as training would find it."""
+    """What training would find in a dataset."""
 
     name: str
     num_found: int
@@ -83,26 +83,26 @@ class DataReport:
     captions: CaptionStats | None
     """None without a usable sample."""
     loading: tuple[LoaderThroughput, ...]
-    """Empty if the data is not fit to be loaded."""
+    """Empty if the data cannot be used."""
     image_size: int
     batch_size: int
     max_skip_rate: float
 
     @property
     def sufficient_workers(self) -> LoaderThroughput:
-        """The fewest loader processes that come within a twentieth of the fastest."""
-        beside = [rate for rate in self.loading if rate.num_workers]
-        fastest = max(rate.pairs_per_second for rate in beside)
-        return next(rate for rate in beside if rate.pairs_per_second >= 0.95 * fastest)
+        """The smallest number of workers within 5 % of the fastest."""
+        rates = [rate for rate in self.loading if rate.num_workers]
+        fastest = max(rate.pairs_per_second for rate in rates)
+        return next(rate for rate in rates if rate.pairs_per_second >= 0.95 * fastest)
 
     @property
     def skip_rate(self) -> float:
-        """Share of the samples looked at that cannot be used."""
+        """Fraction of the examined samples that cannot be used."""
         return 1 - self.survey.num_usable / self.survey.num_examined
 
     @property
     def is_usable(self) -> bool:
-        """Whether training accepts so many skips."""
+        """Whether training accepts the skip rate."""
         return self.skip_rate <= self.max_skip_rate and self.survey.num_usable > 0
 
 
@@ -113,24 +113,25 @@ def inspect_data(
     max_samples: int | None = None,
     callback: Callable[[int, int, str], None] = lambda _done, _total, _what: None,
 ) -> DataReport:
-    """Look at samples, count tokens and measure how fast this machine loads.
+    """Examine samples, count tokens and measure the loading speed of this machine.
 
     Args:
-        config: The training that the data is meant for; `config.out` is left alone.
-        tokenizer: The tokenizer of `config.tokenizer`, opened with the context length UNLIMITED_CONTEXT. None: train one
-            on the captions, as training would.
-        max_samples: How many to look at, evenly spread; by default as many as 25 seconds allow.
-        callback: Called with how many samples were looked at, how many there are, and what is done now.
+        config: The training config for the data; `config.out` is not used.
+        tokenizer: The tokenizer of `config.tokenizer`, loaded with the context length UNLIMITED_CONTEXT. None trains
+            one on the captions, as training would.
+        max_samples: Number of samples to examine, evenly spaced; by default as many as MAX_SURVEY_SECONDS allow.
+        callback: Called with the number of examined samples, the number of all samples to examine, and the current
+            step.
 
     Raises:
         ConfigError: `max_samples` is below 1.
-        DataError: Nothing usable is there, or the data is damaged as a whole.
+        DataError: The dataset cannot be opened, or is damaged.
     """
     if max_samples is not None and max_samples < 1:
-        raise ConfigError(f"samples is {max_samples}; look at 1 or more")
+        raise ConfigError(f"max_samples must be at least 1; got {max_samples}")
     source = open_source(config.data, config.data_options)
     total = min(max_samples or len(source), len(source))
-    seen, texts = compute_dataset_stats(
+    stats, captions = compute_dataset_stats(
         source,
         image_size=config.model.image_size,
         max_pixels=config.data_options.max_image_pixels,
@@ -138,38 +139,42 @@ def inspect_data(
         max_seconds=MAX_SURVEY_SECONDS if max_samples is None else math.inf,
         callback=lambda done, total: callback(done, total, ""),
     )
-    health = DataReport(
+    report = DataReport(
         name=source.name,
         num_found=len(source),
-        survey=seen,
-        captions=_caption_stats(config, tokenizer, texts) if texts else None,
+        survey=stats,
+        captions=_caption_stats(config, tokenizer, captions) if captions else None,
         loading=(),
         image_size=config.model.image_size,
         batch_size=config.batch_size,
         max_skip_rate=config.data_options.max_skip_rate,
     )
-    if not health.is_usable:
-        return health
+    if not report.is_usable:
+        return report
     rates = []
-    counts = worker_counts(usable_cores())
-    for number, workers in enumerate(counts):
-        callback(seen.num_examined, total, f"loading with {workers} workers")
-        # Each reads other samples, so that none finds in memory what another one has read.
-        start = len(source) * number // len(counts)
-        rates.append(LoaderThroughput(workers, _measure_pairs_per_second(config, source, start, workers)))
-    callback(seen.num_examined, total, "")
-    return replace(health, loading=tuple(rates))
+    worker_numbers = worker_counts(usable_cores())
+    for step, num_workers in enumerate(worker_numbers):
+        callback(stats.num_examined, total, f"loading with {num_workers} workers")
+        # Each measurement reads other samples, so that none profits from the page cache of another.
+        start = len(source) * step // len(worker_numbers)
+        rates.append(
+            LoaderThroughput(num_workers, _measure_pairs_per_second(config, source, start, num_workers))
+        )
+    callback(stats.num_examined, total, "")
+    return replace(report, loading=tuple(rates))
 
 
 def _caption_stats(
     config: TrainConfig, tokenizer: BPETokenizer | None, samples: Sequence[tuple[str, ...]]
 ) -> CaptionStats:
-    text = config.model.text
+    text_config = config.model.text
     texts = [caption for captions in samples for caption in captions]
-    origin = config.tokenizer or "the given tokenizer"
+    tokenizer_name = config.tokenizer or "the given tokenizer"
     if tokenizer is None:
-        tokenizer = BPETokenizer.train(texts, text.vocab_size, UNLIMITED_CONTEXT)
-        origin = f"a vocabulary of {tokenizer.vocab_size:,} learned from these captions, as training would"
+        tokenizer = BPETokenizer.train(texts, text_config.vocab_size, UNLIMITED_CONTEXT)
+        tokenizer_name = (
+            f"a vocabulary of {tokenizer.vocab_size:,} learned from these captions, as in training"
+        )
     lengths = [int(tokenizer.encode([caption], truncate=True).lengths[0]) for caption in texts]
     counts = Counter(caption for captions in samples for caption in dict.fromkeys(captions))
     repeated = [(caption, count) for caption, count in counts.most_common() if count > 1]
@@ -178,29 +183,29 @@ def _caption_stats(
         num_captions=len(texts),
         tokens=TokenLengths(*quantiles(lengths, (0, 0.5, 0.9, 0.99, 1))),
         histogram=_histogram(lengths),
-        context_length=text.context_length,
-        num_truncated=sum(length > text.context_length for length in lengths),
-        tokenizer=origin,
+        context_length=text_config.context_length,
+        num_truncated=sum(length > text_config.context_length for length in lengths),
+        tokenizer=tokenizer_name,
         num_repeated=len(repeated),
         most_frequent=tuple(repeated[:NUM_FREQUENT]),
     )
 
 
 def _histogram(lengths: Sequence[int]) -> tuple[HistogramBar, ...]:
-    """Count lengths in equal bars up to that of 99 % of them, and what is longer in one more."""
-    low, high, longest = quantiles(lengths, (0, 0.99, 1))
-    width = math.ceil((high - low + 1) / NUM_BARS)
-    edges = [(start, start + width - 1) for start in range(low, high + 1, width)]
-    above = edges[-1][1] + 1
-    if longest >= above:
-        edges.append((above, longest))
+    """Return bars of equal width up to the 99th percentile, and one more for longer captions."""
+    shortest, p99, longest = quantiles(lengths, (0, 0.99, 1))
+    width = math.ceil((p99 - shortest + 1) / NUM_BARS)
+    edges = [(start, start + width - 1) for start in range(shortest, p99 + 1, width)]
+    next_edge = edges[-1][1] + 1
+    if longest >= next_edge:
+        edges.append((next_edge, longest))
     return tuple(
         HistogramBar(first, last, sum(first <= length <= last for length in lengths)) for first, last in edges
     )
 
 
 def worker_counts(cores: int) -> list[int]:
-    """Return the numbers of workers worth a measurement: none, powers of two, one for each core.
+    """Return the numbers of workers to measure: 0, powers of two, and one per core.
 
     >>> worker_counts(6)
     [0, 1, 2, 4, 6]
@@ -209,7 +214,7 @@ def worker_counts(cores: int) -> list[int]:
 
 
 def _measure_pairs_per_second(config: TrainConfig, source: Source, start: int, num_workers: int) -> float:
-    loaded = iter_batches(
+    batches = iter_batches(
         source,
         image_size=config.model.image_size,
         batch_size=min(config.batch_size, len(source)),
@@ -219,13 +224,13 @@ def _measure_pairs_per_second(config: TrainConfig, source: Source, start: int, n
         num_workers=num_workers,
         config=config.data_options,
     )
-    pairs = 0
-    for _ in range(max(1, num_workers)):  # what starting costs is not asked for
-        next(loaded)
-    begin = time.perf_counter()
-    for batch in loaded:
-        pairs += len(batch.ids)
-        seconds = time.perf_counter() - begin
+    num_pairs = 0
+    for _ in range(max(1, num_workers)):  # exclude the start-up time
+        next(batches)
+    start_time = time.perf_counter()
+    for batch in batches:
+        num_pairs += len(batch.ids)
+        seconds = time.perf_counter() - start_time
         if seconds > THROUGHPUT_SECONDS:
             break
-    return pairs / seconds
+    return num_pairs / seconds

@@ -1,4 +1,4 @@
-"""Batches in, an exact account per epoch out: consumed + skipped == found, with substitutes counted apart."""
+"""Exact counts of consumed, skipped and substituted samples per epoch."""
 
 import json
 from collections import Counter
@@ -16,9 +16,9 @@ MAX_EXAMPLES_PER_EPOCH = 3
 @dataclass(slots=True)
 class _EpochCounts:
     num_visited: int = 0
-    """Samples of the epoch whose turn has come, good or bad."""
+    """Number of samples of the epoch that were loaded or skipped so far."""
     skipped: Counter[str] = field(default_factory=Counter)
-    """By reason."""
+    """Reason → number of samples."""
     examples: list[str] = field(default_factory=list)
 
     @property
@@ -27,10 +27,10 @@ class _EpochCounts:
 
 
 class SampleCounter:
-    """Counts what became of every sample found, and stops a run that loses too many.
+    """Count consumed and skipped samples, and stop a run that skips too many.
 
-    An epoch visits each sample once. Each visit ends in exactly one of two ways: the sample is consumed, or it is
-    skipped and one substitute takes its place in the batch.
+    An epoch visits each sample once. The sample is either consumed, or skipped and replaced by one substitute. So in a
+    complete epoch, consumed + skipped = num_samples.
     """
 
     def __init__(self, num_samples: int, max_skip_rate: float, skipped_path: Path | None) -> None:
@@ -42,31 +42,33 @@ class SampleCounter:
         self._is_truncated = False
 
     def add(self, position: int, batch: Batch, world_size: int = 1) -> None:
-        """Count the batch whose first sample stands at `position`, and append its skips to the file.
+        """Count a batch and append its skips to `skipped_path`.
 
         Args:
-            world_size: Processes that have as large a share of it; the skips are those of all.
+            position: Position of the first sample of the global batch.
+            batch: One rank's slice of the batch, with the skips of all ranks.
+            world_size: Number of ranks, whose slices have equal size.
 
         Raises:
-            DataError: More of an epoch is unusable than `max_skip_rate` allows.
+            DataError: An epoch has more skips than `max_skip_rate` allows.
         """
-        behind = position + world_size * len(batch.ids)
-        while position < behind:
+        batch_end = position + world_size * len(batch.ids)
+        while position < batch_end:
             epoch = position // self.num_samples
-            end = min(behind, (epoch + 1) * self.num_samples)
+            end = min(batch_end, (epoch + 1) * self.num_samples)
             self._epochs.setdefault(epoch, _EpochCounts()).num_visited += end - position
             position = end
         for skip in batch.skips:
-            account = self._epochs[skip.epoch]
-            account.skipped[skip.reason] += 1
-            if len(account.examples) < MAX_EXAMPLES_PER_EPOCH:
-                account.examples.append(f"{skip.id} ({skip.reason}{': ' * bool(skip.detail)}{skip.detail})")
+            counts = self._epochs[skip.epoch]
+            counts.skipped[skip.reason] += 1
+            if len(counts.examples) < MAX_EXAMPLES_PER_EPOCH:
+                counts.examples.append(f"{skip.id} ({skip.reason}{': ' * bool(skip.detail)}{skip.detail})")
         self._append_skips(batch.skips)
         for epoch in {skip.epoch for skip in batch.skips}:
             self._check_skip_rate(epoch)
 
     def summary(self) -> dict[str, Any]:
-        """Return what became of the samples of every epoch begun, ready for JSON."""
+        """Return the counts of every started epoch as JSON values."""
         return {
             "found": self.num_samples,
             "epochs": [
@@ -82,7 +84,7 @@ class SampleCounter:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps, ready for JSON."""
+        """Return the state for a checkpoint as JSON values."""
         epochs = {
             str(number): {
                 "positions": epoch.num_visited,
@@ -94,18 +96,21 @@ class SampleCounter:
         return {"found": self.num_samples, "skipped_bytes": self._written_bytes, "epochs": epochs}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go back to a `state`; skips written after it are dropped from the file by the next `add`."""
+        """Restore a state; the next `add` truncates the skips that were written after it."""
         self._written_bytes = int(state["skipped_bytes"])
         self._is_truncated = False
         self._epochs = {
-            int(number): _EpochCounts(raw["positions"], Counter(raw["skipped"]), list(raw["examples"]))
-            for number, raw in state["epochs"].items()
+            int(number): _EpochCounts(
+                counts["positions"], Counter(counts["skipped"]), list(counts["examples"])
+            )
+            for number, counts in state["epochs"].items()
         }
 
     def _append_skips(self, skips: tuple[Skip, ...]) -> None:
-        """Write one line per skip, behind what belongs to the batches counted so far and nothing else.
+        """Append one line per skip after the lines of the batches counted so far.
 
-        A run that was killed has written beyond its last checkpoint; these batches come again.
+        Lines after them are truncated: a killed run wrote them after its last checkpoint, and their batches are
+        repeated.
         """
         if self.skipped_path is None or (self._is_truncated and not skips):
             return
@@ -119,13 +124,13 @@ class SampleCounter:
         self._written_bytes += len(lines)
 
     def _check_skip_rate(self, epoch_number: int) -> None:
-        epoch = self._epochs[epoch_number]
-        if epoch.num_skipped <= self.max_skip_rate * self.num_samples:
+        counts = self._epochs[epoch_number]
+        if counts.num_skipped <= self.max_skip_rate * self.num_samples:
             return
-        reasons = ", ".join(f"{count} {reason}" for reason, count in epoch.skipped.most_common())
-        listed = f"; all are listed in {self.skipped_path}" if self.skipped_path else ""
+        reasons = ", ".join(f"{count} {reason}" for reason, count in counts.skipped.most_common())
+        reference = f"; {self.skipped_path} lists all" if self.skipped_path else ""
         raise DataError(
-            f"{epoch.num_skipped} of {self.num_samples} samples are unusable in epoch {epoch_number}, more than the "
-            f"{self.max_skip_rate:.2%} allowed: {reasons}. For instance {'; '.join(epoch.examples)}{listed}. "
-            f"Mend or remove them, or allow more with --data-options.max-skip-rate"
+            f"{counts.num_skipped} of {self.num_samples} samples cannot be used in epoch {epoch_number}, more than the "
+            f"{self.max_skip_rate:.2%} allowed: {reasons}. Examples: {'; '.join(counts.examples)}{reference}. "
+            f"Repair or remove them, or allow more with --data-options.max-skip-rate"
         )

@@ -1,7 +1,6 @@
-"""Seed and position in, the samples that stand there out: the order of training as pure functions.
+"""The order of training samples and their random streams, as pure functions of the seed.
 
-Positions count samples over all epochs, one after another. No tail of an epoch is dropped, and to go on from a
-position nothing else needs to be remembered.
+A position counts samples over all epochs. No tail of an epoch is dropped. A run resumes from its position alone.
 """
 
 from functools import lru_cache
@@ -9,38 +8,38 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-# The last number tells the streams of one sample apart. None is 0, since numpy pads short seeds with zeros.
+# Last number of the seed; separates the random streams of a sample. Not 0, because NumPy pads short seeds with zeros.
 _AUGMENTATION_STREAM = 1
 _SUBSTITUTION_STREAM = 2
 
 
 @lru_cache(maxsize=2)
 def epoch_permutation(seed: int, epoch: int, num_samples: int) -> NDArray[np.int64]:
-    """Return the order of an epoch: a permutation of 0 … found - 1, int64 [found], read-only."""
+    """Return the order of an epoch: a permutation of 0 … num_samples - 1, int64 [num_samples], read-only."""
     permutation = np.random.default_rng([seed, epoch]).permutation(num_samples)
     permutation.flags.writeable = False
     return permutation
 
 
 def samples_at(start: int, count: int, *, seed: int, num_samples: int) -> NDArray[np.int64]:
-    """Return epoch and index of the samples at `count` positions from `start` on, int64 [count, 2]."""
+    """Return epoch and index of the samples at positions start … start + count - 1, int64 [count, 2]."""
     parts = []
     position, end = start, start + count
     while position < end:
-        epoch, place = divmod(position, num_samples)
-        indices = epoch_permutation(seed, epoch, num_samples)[place : place + end - position]
+        epoch, offset = divmod(position, num_samples)
+        indices = epoch_permutation(seed, epoch, num_samples)[offset : offset + end - position]
         parts.append(np.stack([np.full_like(indices, epoch), indices], axis=1))
         position += len(indices)
     return np.concatenate(parts)
 
 
 def substitute_index(seed: int, epoch: int, index: int, attempt: int, num_samples: int) -> int:
-    """Return the sample to try in place of an unusable one: any sample, drawn anew for every attempt."""
+    """Return the index of a random sample to use in place of a bad one; every attempt is a new draw."""
     return int(
         np.random.default_rng([seed, epoch, index, _SUBSTITUTION_STREAM, attempt]).integers(num_samples)
     )
 
 
 def augmentation_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
-    """Return the generator that decides crop and caption of a sample: never a worker's state."""
+    """Return the generator for crop and caption of a sample; independent of the worker that loads it."""
     return np.random.default_rng([seed, epoch, index, _AUGMENTATION_STREAM])

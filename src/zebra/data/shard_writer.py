@@ -1,4 +1,4 @@
-"""Write WebDataset tar shards."""
+"""Writer of WebDataset tar shards."""
 
 import io
 import re
@@ -13,8 +13,8 @@ from zebra.errors import DataError
 class ShardWriter:
     """Write samples as `<prefix>00000.tar`, `<prefix>00001.tar`, …; a context manager.
 
-    A shard takes its name only once it is whole: an interrupted writer leaves no shard that looks complete.
-    Neither time nor owner nor path enters the bytes.
+    A shard is written to a temporary path and renamed when it is complete, so an interrupted writer leaves no
+    incomplete shard. The bytes depend on the samples alone, not on time, owner or path.
     """
 
     def __init__(
@@ -25,7 +25,7 @@ class ShardWriter:
         self.samples_per_shard = samples_per_shard
         self.num_digits = num_digits
         self.shards: list[Path] = []
-        """Shards begun so far; all of them whole once the context is left."""
+        """Paths of the shards so far; complete when the context is left without an error."""
         self._num_in_shard = 0
         self._tar: tarfile.TarFile | None = None
 
@@ -42,17 +42,17 @@ class ShardWriter:
         self._close_shard(keep=exc_type is None)
 
     def write(self, key: str, fields: dict[str, bytes]) -> None:
-        """Append one sample: a file `<key>.<field>` for every field, in the order given.
+        """Append one sample: a file `<key>.<suffix>` for every field, in the given order.
 
         Args:
-            key: No dot in its last part: readers split the name there.
+            key: Must not have a dot in its last component, where readers split the name.
             fields: Suffix without a dot ("jpg", "txt", "json", "cls") → content.
 
         Raises:
-            DataError: A key that readers would not get back.
+            DataError: Readers would not restore the key.
         """
         if not re.fullmatch(r"(.*/)?[^./]+", key):
-            raise DataError(f"the sample key {key!r} would not be read back: use a name without dots")
+            raise DataError(f"invalid sample key: {key!r}. Use a name without dots")
         if self._tar is None or self._num_in_shard == self.samples_per_shard:
             self._close_shard(keep=True)
             self._tar = self._open_next_shard()

@@ -1,4 +1,4 @@
-"""WebDataset tar shards: read at any position, one sample or a batch at a time, and written."""
+"""WebDataset tar shards, read at any position, one sample or a batch at a time."""
 
 import json
 import re
@@ -21,20 +21,21 @@ from zebra.values import Record
 
 IMAGE_FIELDS = ("jpg", "jpeg", "png", "webp", "gif", "bmp")
 MAX_OPEN_SHARDS = 64
-"""Shards that one process keeps open; each takes two file descriptors."""
+"""Maximum number of open shards per process; each uses two file descriptors."""
 NUM_INDEX_THREADS = 8
-"""Shards of a bucket that are indexed at the same time."""
+"""Number of remote shards that are indexed concurrently."""
 
 
 class ShardSource:
     """The samples of tar shards, in natural order of the shards' names: 2.tar before 10.tar.
 
     Args:
-        shards: Paths of this machine, or what `zebra.data.remote.remote_blob` opened elsewhere.
-        damaged: What to do about shards that are not whole: stop, or keep the samples before the damage.
+        shards: Local paths, or blobs from `zebra.data.remote.remote_blob.open_remote_shards`.
+        name: Name of the dataset.
+        damaged_shards: Raise an error for damaged shards, or keep the samples before the damage.
 
     Raises:
-        DataError: A shard is damaged, or holds another number of samples than img2dataset counted.
+        DataError: A shard is damaged, or its number of samples differs from img2dataset's count.
     """
 
     def __init__(
@@ -45,19 +46,22 @@ class ShardSource:
         blobs.sort(key=lambda blob: _natural_sort_key(blob.name))
         self.shards = _index_shards(blobs, damaged_shards)
         self.damage_messages = tuple(shard.damage for shard in self.shards if shard.damage)
-        """What is wrong with each shard that is not whole."""
+        """One error message per damaged shard."""
         self._shard_names = _short_shard_names([blob.name for blob in blobs])
         self._cumulative_sizes = list(accumulate(len(shard) for shard in self.shards))
-        digests = (f"{title} {s.digest}\n" for title, s in zip(self._shard_names, self.shards, strict=True))
+        digests = (
+            f"{shard_name} {shard.digest}\n"
+            for shard_name, shard in zip(self._shard_names, self.shards, strict=True)
+        )
         self.digest = sha256("".join(digests).encode("utf-8", "surrogateescape")).hexdigest()
-        """sha256 hex over the index of every shard: names, places and labels."""
+        """SHA-256 in hex over the index of every shard: keys, byte ranges and labels."""
         self._open_shards: OrderedDict[int, None] = OrderedDict()
         if self.damage_messages:
-            kept = sum(len(shard) for shard in self.shards if shard.damage)
+            num_intact = sum(len(shard) for shard in self.shards if shard.damage)
             warnings.warn(
-                f"{len(self.damage_messages)} of the {len(blobs)} shards of {name} are damaged; the {kept:,} whole samples "
-                f"before the damage are used, what follows it is lost: {'; '.join(self.damage_messages[:3])}"
-                f"{'; …' if len(self.damage_messages) > 3 else ''}",
+                f"{len(self.damage_messages)} of the {len(blobs)} shards of {name} are damaged. Their "
+                f"{num_intact:,} complete samples before the damage are used, the rest is lost: "
+                f"{'; '.join(self.damage_messages[:3])}{'; …' if len(self.damage_messages) > 3 else ''}",
                 stacklevel=2,
             )
 
@@ -65,73 +69,73 @@ class ShardSource:
         return self._cumulative_sizes[-1] if self._cumulative_sizes else 0
 
     def sample_id(self, index: int) -> str:
-        """Return the id of a sample without reading it."""
-        number, inside = self._find_shard(index)
-        return f"{self._shard_names[number]}/{self._get_shard(number).sample(inside).key}"
+        """Return the ID of a sample without reading it."""
+        shard_index, position = self._find_shard(index)
+        return f"{self._shard_names[shard_index]}/{self._get_shard(shard_index).sample(position).key}"
 
     def read(self, index: int) -> Record:
-        """Read one sample: image, caption (.txt, else the caption in .json) and label (.cls).
+        """Read one sample: image, caption (.txt, else the key "caption" in .json) and label (.cls).
 
         Raises:
             BadSample: missing image, missing caption (and no label either), caption is not UTF-8, empty caption,
                 caption is not text, duplicate field, label is not a number, or broken JSON.
-            DataError: The shard changed since it was indexed, or cannot be reached.
+            DataError: The shard has changed since it was indexed, or cannot be read.
         """
-        number, inside = self._find_shard(index)
-        (record,) = self._start_read(number, [inside])()
+        shard_index, position = self._find_shard(index)
+        (record,) = self._start_read(shard_index, [position])()
         if isinstance(record, BadSample):
             raise record
         return record
 
     def read_many(self, indices: Sequence[int]) -> list[Record | BadSample]:
-        """Read samples in the order given: all that lies elsewhere is asked for before the first answer is awaited.
+        """Read samples in the given order; all requests to remote shards are sent before the first response is awaited.
 
         Raises:
-            DataError: A shard changed since it was indexed, or cannot be reached.
+            DataError: A shard has changed since it was indexed, or cannot be read.
         """
-        wanted: dict[int, list[tuple[int, int]]] = defaultdict(list)
-        for position, index in enumerate(indices):
-            number, inside = self._find_shard(index)
-            wanted[number].append((position, inside))
-        begun = []
-        for number, members in wanted.items():
-            positions, places = zip(*members, strict=True)
-            begun.append((positions, self._start_read(number, places)))
+        by_shard: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        for order, index in enumerate(indices):
+            shard_index, position = self._find_shard(index)
+            by_shard[shard_index].append((order, position))
+        pending = []
+        for shard_index, members in by_shard.items():
+            orders, positions = zip(*members, strict=True)
+            pending.append((orders, self._start_read(shard_index, positions)))
         records: dict[int, Record | BadSample] = {}
-        for positions, end in begun:
-            records.update(zip(positions, end(), strict=True))
-        return [records[position] for position in range(len(indices))]
+        for orders, wait in pending:
+            records.update(zip(orders, wait(), strict=True))
+        return [records[order] for order in range(len(indices))]
 
     def max_labels(self) -> Iterator[tuple[str, int]]:
-        """Yield (shard, largest label) of every shard that has labels."""
-        for number, shard in enumerate(self.shards):
-            highest = self._get_shard(number).max_label()
-            if highest is not None:
-                yield shard.blob.name, highest
+        """Yield (shard name, largest label) of every shard with labels."""
+        for shard_index, shard in enumerate(self.shards):
+            label = self._get_shard(shard_index).max_label()
+            if label is not None:
+                yield shard.blob.name, label
 
     def _find_shard(self, index: int) -> tuple[int, int]:
-        """Return the number of the shard and the position in it."""
-        number = bisect_right(self._cumulative_sizes, index)
-        return number, index - (self._cumulative_sizes[number - 1] if number else 0)
+        """Return the index of the shard and the position in it."""
+        shard_index = bisect_right(self._cumulative_sizes, index)
+        return shard_index, index - (self._cumulative_sizes[shard_index - 1] if shard_index else 0)
 
     def _start_read(
         self, shard_index: int, positions: Sequence[int]
     ) -> Callable[[], list[Record | BadSample]]:
-        """Begin to read samples of one shard; what is returned waits for them."""
-        shard, title = self._get_shard(shard_index), self._shard_names[shard_index]
-        plans = [_plan_read(shard.sample(position), title) for position in positions]
+        """Start to read samples of one shard; the returned function waits for them."""
+        shard, shard_name = self._get_shard(shard_index), self._shard_names[shard_index]
+        plans = [_plan_read(shard.sample(position), shard_name) for position in positions]
         wait = shard.start_read(
-            [place for plan in plans if isinstance(plan, _ReadPlan) for place in plan.byte_ranges]
+            [byte_range for plan in plans if isinstance(plan, _ReadPlan) for byte_range in plan.byte_ranges]
         )
 
-        def records() -> list[Record | BadSample]:
+        def build_records() -> list[Record | BadSample]:
             data = iter(wait())
             return [_build_record(plan, data) if isinstance(plan, _ReadPlan) else plan for plan in plans]
 
-        return records
+        return build_records
 
     def _get_shard(self, shard_index: int) -> TarIndex:
-        """Return a shard, and close the one that rested longest if too many are open."""
+        """Return a shard; close the least recently used one if too many are open."""
         self._open_shards[shard_index] = None
         self._open_shards.move_to_end(shard_index)
         if len(self._open_shards) > MAX_OPEN_SHARDS:
@@ -160,95 +164,95 @@ CAPTION_PARSERS: Mapping[str, Callable[[bytes, str], tuple[str, ...]]] = {
     "txt": _parse_txt_captions,
     "json": _parse_json_captions,
 }
-"""How captions are taken out of each kind of file; the first one that is there counts."""
+"""Field → parser of its captions. The first field that a sample has is used."""
 
 
 @dataclass(slots=True)
 class _ReadPlan:
-    """What to read for one record."""
+    """The byte ranges of one record."""
 
     sample_id: str
     label: int | None
     byte_ranges: tuple[ByteRange, ...]
-    """The image, and behind it the caption if there is one."""
+    """The image, and the caption if there is one."""
     parse: Callable[[bytes, str], tuple[str, ...]]
 
 
 def _plan_read(sample: TarSample, shard_name: str) -> _ReadPlan | BadSample:
-    where = f"{shard_name}/{sample.key}"
-    found = ", ".join(f".{suffix}" for suffix in sample.fields)
+    sample_id = f"{shard_name}/{sample.key}"
+    fields = ", ".join(f".{name}" for name in sample.fields)
     if sample.duplicate_field is not None:
-        return BadSample("duplicate field", where, f".{sample.duplicate_field} comes twice")
+        return BadSample("duplicate field", sample_id, f".{sample.duplicate_field} occurs twice")
     image = next((name for name in IMAGE_FIELDS if name in sample.fields), None)
     if image is None:
-        return BadSample("missing image", where, f"there is {found}")
+        return BadSample("missing image", sample_id, f"only {fields}")
     if "cls" in sample.fields and sample.label is None:
-        return BadSample("label is not a number", where, "in .cls")
+        return BadSample("label is not a number", sample_id, "in .cls")
     caption = next((name for name in CAPTION_PARSERS if name in sample.fields), "")
     if not caption and sample.label is None:
-        return BadSample("missing caption", where, f"there is {found}")
-    places = (sample.fields[image], sample.fields[caption]) if caption else (sample.fields[image],)
-    return _ReadPlan(where, sample.label, places, CAPTION_PARSERS.get(caption, _parse_txt_captions))
+        return BadSample("missing caption", sample_id, f"only {fields}")
+    byte_ranges = (sample.fields[image], sample.fields[caption]) if caption else (sample.fields[image],)
+    return _ReadPlan(sample_id, sample.label, byte_ranges, CAPTION_PARSERS.get(caption, _parse_txt_captions))
 
 
 def _build_record(plan: _ReadPlan, data: Iterator[bytes]) -> Record | BadSample:
-    """Make the record of the next one or two pieces of data."""
+    """Build a record from the next one or two byte strings."""
     image, *captions = islice(data, len(plan.byte_ranges))
     try:
         texts = tuple(text for caption in captions for text in plan.parse(caption, plan.sample_id))
     except BadSample as bad:
         return bad
     if not texts and plan.label is None:
-        return BadSample("missing caption", plan.sample_id, "there is none in .json")
+        return BadSample("missing caption", plan.sample_id, "no caption in .json")
     return Record(plan.sample_id, image, texts, plan.label)
 
 
 def _index_shards(blobs: Sequence[Blob], damaged_shards: DamagedShardPolicy) -> list[TarIndex]:
-    def indexed(blob: Blob) -> TarIndex:
+    def index(blob: Blob) -> TarIndex:
         shard = TarIndex(blob)
         if shard.damage is None:
             _check_sample_count(shard)
         elif damaged_shards != "keep-complete-samples":
             raise DamagedShard(
-                f"{shard.damage}, or go on without what is lost: --data-options.damaged-shards keep-complete-samples"
+                f"{shard.damage}, or use the samples before the damage: --data-options.damaged-shards "
+                "keep-complete-samples"
             )
         shard.close()
         return shard
 
-    with ThreadPoolExecutor(
-        NUM_INDEX_THREADS
-    ) as pool:  # scanning a file is Python's work, which threads do not speed up
+    with ThreadPoolExecutor(NUM_INDEX_THREADS) as pool:
+        # Scanning a local file holds the GIL, so threads would not help.
         run = map if all(isinstance(blob, LocalBlob) for blob in blobs) else pool.map
-        return list(run(indexed, blobs))
+        return list(run(index, blobs))
 
 
 def _check_sample_count(shard: TarIndex) -> None:
-    """Compare a shard with what img2dataset counted when it wrote it, if it did."""
-    stats = f"{PurePosixPath(shard.blob.name).stem}_stats.json"
-    text = shard.blob.read_sibling(stats)
+    """Raise DataError if img2dataset's statistics beside the shard have another number of samples."""
+    stats_name = f"{PurePosixPath(shard.blob.name).stem}_stats.json"
+    text = shard.blob.read_sibling(stats_name)
     if text is None:
         return
     try:
         expected = json.loads(text)["successes"]
     except (ValueError, LookupError, TypeError) as error:
         raise DataError(
-            f"{stats} beside {shard.blob.name} holds no count of successes ({error!r}); mend or delete it"
+            f"no count of successes in {stats_name} beside {shard.blob.name} ({error!r}). Repair or delete the file"
         ) from error
     if expected != len(shard):
         raise DataError(
-            f"{shard.blob.name} holds {len(shard)} samples, but {stats} beside it counts {expected}; "
-            "download the shard again, or delete the stats if the shard was edited on purpose"
+            f"{shard.blob.name} has {len(shard)} samples, but {stats_name} beside it counts {expected}. "
+            "Download the shard again, or delete the stats if the shard was edited on purpose"
         )
 
 
 def _natural_sort_key(name: str) -> list[tuple[int, str]]:
-    """Return a sort key under which 2.tar comes before 10.tar."""
+    """Return a sort key that orders 2.tar before 10.tar."""
     return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", name)]
 
 
 def _short_shard_names(names: Sequence[str]) -> list[str]:
-    """Name shards as briefly as stays unique: below the folder they have in common."""
+    """Return the names relative to the common parent folder, which keeps them unique."""
     parts = [name.split("/") for name in names]
     levels = zip(*(folders for *folders, _ in parts), strict=False)
-    shared = sum(1 for _ in takewhile(lambda level: len(set(level)) == 1, levels))
-    return ["/".join(part[shared:]) for part in parts]
+    num_common = sum(1 for _ in takewhile(lambda level: len(set(level)) == 1, levels))
+    return ["/".join(part[num_common:]) for part in parts]

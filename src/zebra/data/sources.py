@@ -1,4 +1,4 @@
-"""A path in, a source of records out: a folder of images, a table, or tar shards, told apart by what is there."""
+"""Open a dataset of any layout as a source of records."""
 
 import difflib
 import itertools
@@ -27,12 +27,12 @@ from zebra.values import Record
 SUPPORTED_LAYOUTS = (
     "a folder of images with same-name .txt captions, a .csv, .tsv, .jsonl or .parquet table, a folder of .tar shards, "
     "one .tar, a pattern like shards/{00000..00012}.tar, the URL of such shards (s3://…, https://…), or a Hugging Face "
-    "data set on disk"
+    "dataset on disk"
 )
 
 
 class Source(Protocol):
-    """Samples of one data set, good and bad, at positions 0 … len - 1; the order never changes by itself."""
+    """A dataset that is read by position, bad samples included. The order depends on the data alone."""
 
     @property
     def name(self) -> str:
@@ -40,28 +40,28 @@ class Source(Protocol):
 
     @property
     def digest(self) -> str:
-        """A sha256 in hex that changes when the data changes."""
+        """A SHA-256 in hex that changes when the data changes."""
 
     def __len__(self) -> int:
-        """Return how many samples were found, usable or not."""
+        """Return the number of samples, usable or not."""
 
     def sample_id(self, index: int) -> str:
-        """Return the id of a sample without reading it."""
+        """Return the ID of a sample without reading it."""
 
     def read(self, index: int) -> Record:
-        """Read one sample; BadSample if it cannot be used."""
+        """Read one sample; raise BadSample if it cannot be used."""
 
 
 @runtime_checkable
 class BatchedSource(Source, Protocol):
-    """A source to which many samples together cost less than one by one: those of a bucket cost one wait."""
+    """A source that reads many samples faster together than one by one, such as shards in a bucket."""
 
     def read_many(self, indices: Sequence[int]) -> list[Record | BadSample]:
-        """Read samples in the order given; one that cannot be used comes as its reason."""
+        """Read samples in the given order; a sample that cannot be used is returned as BadSample."""
 
 
 def read_many(source: Source, indices: Sequence[int]) -> list[Record | BadSample]:
-    """Read samples in the order given, together if the source can; one that cannot be used comes as its reason."""
+    """Read samples in the given order, together if the source can; a bad sample is returned as BadSample."""
     if isinstance(source, BatchedSource):
         return source.read_many(indices)
     return [_read_or_bad_sample(source, index) for index in indices]
@@ -79,16 +79,17 @@ def open_source(path: str | Path, config: DataConfig) -> Source:
 
     Args:
         path: A folder of images with same-name .txt captions; a .csv, .tsv, .jsonl or .parquet table; a folder of .tar
-            shards, one .tar, or a pattern such as `shards/{00000..00012}.tar`, which may also be the URL of a bucket
-            or web server; a folder written by `Dataset.save_to_disk`, or with Parquet files of the hub. Where it holds
-            several splits, one is named as PATH/SPLIT.
+            shards, one .tar, or a pattern such as `shards/{00000..00012}.tar`, which may also be a URL; a folder
+            written by `Dataset.save_to_disk`, or one with Parquet files of the hub. If a folder has several splits,
+            give PATH/SPLIT.
+        config: Columns, cache size and limits.
 
     Raises:
-        DataError: Nothing is there, nothing usable is in it, or the table or a shard is damaged.
+        DataError: The path does not exist, has no samples, or a table or shard is damaged.
     """
     source = _open_layout(str(path), config)
     if not len(source):
-        raise DataError(f"{path} holds no samples; give {SUPPORTED_LAYOUTS}")
+        raise DataError(f"{path} has no samples. Give {SUPPORTED_LAYOUTS}")
     return source
 
 
@@ -104,7 +105,7 @@ def _open_layout(name: str, config: DataConfig) -> Source:
             return _open_shard_source(_require_files(name, shards), name, config)
         if files := find_hub_parquet_files(path):
             return HubDataset(files, name, config)
-        raise DataError(f"there is nothing at {path.absolute()}{_suggest_path(path)}")
+        raise DataError(f"there is nothing at {path.absolute()}. {_suggest_path(path)}")
     if path.is_dir():
         if is_saved_dataset(path):
             return SavedDataset(find_saved_split(path), config)
@@ -115,7 +116,7 @@ def _open_layout(name: str, config: DataConfig) -> Source:
     if path.suffix.lower() in TABLE_FORMATS:
         return TableSource(path, config)
     raise DataError(
-        f"{path} ends in {path.suffix or 'no suffix'}, which is no known layout; give {SUPPORTED_LAYOUTS}"
+        f"{path} has the suffix {path.suffix!r}, which is no known layout. Give {SUPPORTED_LAYOUTS}"
     )
 
 
@@ -129,14 +130,16 @@ def _open_folder(path: Path, config: DataConfig) -> Source:
         return source
     if files := find_hub_parquet_files(path):
         return HubDataset(files, str(path), config)
-    inside = sorted(child.name for child in path.iterdir())
-    usable = [n for n in inside if Path(n).suffix.lower() in TABLE_FORMATS or _has_data(path / n)]
-    if not inside:
-        raise DataError(f"the folder {path.absolute()} is empty; give {SUPPORTED_LAYOUTS}")
-    advice = f"did you mean {path / usable[0]}?" if usable else f"give {SUPPORTED_LAYOUTS}"
+    children = sorted(child.name for child in path.iterdir())
+    usable = [
+        name for name in children if Path(name).suffix.lower() in TABLE_FORMATS or _has_data(path / name)
+    ]
+    if not children:
+        raise DataError(f"the folder {path.absolute()} is empty. Give {SUPPORTED_LAYOUTS}")
+    advice = f"Did you mean {path / usable[0]}?" if usable else f"Give {SUPPORTED_LAYOUTS}"
     raise DataError(
         f"no images ({', '.join(IMAGE_SUFFIXES)}) and no .tar shards in the folder {path.absolute()}; "
-        f"it holds {', '.join(inside[:5])}{', …' if len(inside) > 5 else ''}; {advice}"
+        f"it contains {', '.join(children[:5])}{', …' if len(children) > 5 else ''}. {advice}"
     )
 
 
@@ -145,14 +148,14 @@ def _has_data(path: Path) -> bool:
 
 
 def expand_braces(pattern: str) -> list[str]:
-    """List what a pattern with ranges or choices in braces stands for.
+    """Expand ranges and choices in braces, as a shell does.
 
     >>> expand_braces("{train,more}/{008..010}.tar")[:4]
     ['train/008.tar', 'train/009.tar', 'train/010.tar', 'more/008.tar']
     """
     parts = re.split(r"\{([^{}]*)\}", pattern)
-    choices = [_expand_choices(part) if i % 2 else [part] for i, part in enumerate(parts)]
-    return ["".join(chosen) for chosen in itertools.product(*choices)]
+    choices = [_expand_choices(part) if index % 2 else [part] for index, part in enumerate(parts)]
+    return ["".join(combination) for combination in itertools.product(*choices)]
 
 
 def _expand_choices(body: str) -> list[str]:
@@ -166,14 +169,14 @@ def _require_files(pattern: str, paths: list[Path]) -> list[Path]:
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise DataError(
-            f"{len(missing)} of the {len(paths)} shards of {pattern} are missing, first {missing[0].absolute()}; "
-            "download them, or name only those that are there"
+            f"{len(missing)} of the {len(paths)} shards of {pattern} are missing, first {missing[0].absolute()}. "
+            "Download them, or name only the shards that exist"
         )
     return paths
 
 
 def _suggest_path(path: Path) -> str:
-    """Point to what may have been meant."""
+    """Suggest a similar name in the same folder, or list the layouts."""
     names = [child.name for child in path.parent.iterdir()] if path.parent.is_dir() else []
     close = difflib.get_close_matches(path.name, names, n=1)
-    return f"; did you mean {path.parent / close[0]}?" if close else f"; give {SUPPORTED_LAYOUTS}"
+    return f"Did you mean {path.parent / close[0]}?" if close else f"Give {SUPPORTED_LAYOUTS}"

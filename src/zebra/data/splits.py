@@ -1,4 +1,4 @@
-"""A source in, three parts of it out that share no picture: to learn from, to choose by, to measure on."""
+"""Split a dataset into train, validation and test subsets that share no image."""
 
 import hashlib
 import warnings
@@ -7,99 +7,105 @@ from dataclasses import dataclass
 
 from zebra.data.sources import Source
 from zebra.errors import BadSample, DataError
+from zebra.images.formats import image_digest
 from zebra.values import Record
 
 MIN_DISTINCT_IMAGES = 10
-"""Pictures: fewer can neither teach nor judge."""
+"""The smallest dataset that can be split."""
 MAX_HELD_OUT_IMAGES = 1000
-"""Pictures to choose by: more say little more, and every check looks at all of them. As many to measure on."""
+"""Maximum size of the validation and of the test subset. Each validation reads all of its images."""
 
 
 class Subset:
-    """Some samples of a source, at positions of their own."""
+    """Some samples of a source, selected by index, as torch.utils.data.Subset."""
 
     def __init__(self, source: Source, indices: Sequence[int], split: str) -> None:
         self.source, self.indices = source, list(indices)
         self.name = f"{source.name} ({split})"
-        said = f"{source.digest} {self.indices}"
-        self.digest = hashlib.sha256(said.encode()).hexdigest()
+        identity = f"{source.digest} {self.indices}"
+        self.digest = hashlib.sha256(identity.encode()).hexdigest()
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def sample_id(self, index: int) -> str:
-        """Return the id of a sample without reading it."""
+        """Return the ID of a sample without reading it."""
         return self.source.sample_id(self.indices[index])
 
     def read(self, index: int) -> Record:
-        """Read one sample; BadSample if it cannot be used."""
+        """Read one sample; raise BadSample if it cannot be used."""
         return self.source.read(self.indices[index])
 
 
 @dataclass(frozen=True, slots=True)
 class DatasetSplits:
-    """A source in three parts."""
+    """Three disjoint subsets of a source."""
 
     train: Subset
     val: Subset
     test: Subset
-    """What has chosen weights flatters them, so they are measured on pictures that nothing depends on."""
+    """For the reported scores; scores on `val`, which selects the checkpoint, would be too high."""
 
 
 def train_val_test_split(source: Source, val_fraction: float) -> DatasetSplits:
-    """Divide a source by the bytes of its pictures, so that a picture with several rows is in one part.
+    """Split a source by the hash of its images, so that duplicates of an image are in the same subset.
 
-    Every sample is read once. Those that cannot be read stay in the training part, where they are counted.
+    Every sample is read once. Samples that cannot be read stay in the training subset, where they are counted.
 
     Args:
-        val_fraction: Of the distinct pictures that each of the two held-out parts gets: at least one, at most 1,000.
+        source: Captioned images.
+        val_fraction: Fraction of the distinct images for the validation subset, and again for the test subset; each
+            gets at least one image and at most MAX_HELD_OUT_IMAGES.
 
     Raises:
-        DataError: Fewer than ten distinct pictures, or one caption for all that would be learned from.
+        DataError: There are fewer than MIN_DISTINCT_IMAGES distinct images, or all training captions are equal.
     """
-    seen: dict[int, bytes] = {}
-    said: dict[int, tuple[str, ...]] = {}
+    digests: dict[int, str] = {}
+    captions: dict[int, tuple[str, ...]] = {}
     for index in range(len(source)):
         try:
             record = source.read(index)
         except BadSample:
             continue
         if record.captions:
-            seen[index] = hashlib.sha256(record.image).digest()
-            said[index] = record.captions
-    pictures = sorted(set(seen.values()))
-    if len(pictures) < MIN_DISTINCT_IMAGES:
+            digests[index] = image_digest(record.image)
+            captions[index] = record.captions
+    images = sorted(set(digests.values()))
+    if len(images) < MIN_DISTINCT_IMAGES:
         raise DataError(
-            f"{source.name} has {len(pictures)} different captioned pictures; to learn from some and judge by others "
-            f"takes at least {MIN_DISTINCT_IMAGES}"
+            f"{source.name} has {len(images)} distinct captioned images, but a train, validation and test split needs "
+            f"{MIN_DISTINCT_IMAGES}. Add images"
         )
-    each = min(max(1, round(val_fraction * len(pictures))), MAX_HELD_OUT_IMAGES)
-    choosing, measuring = set(pictures[:each]), set(pictures[each : 2 * each])
-    rest = [index for index in range(len(source)) if seen.get(index) not in choosing | measuring]
-    _validate_captions(source.name, said, rest)
+    size = min(max(1, round(val_fraction * len(images))), MAX_HELD_OUT_IMAGES)
+    val_images, test_images = set(images[:size]), set(images[size : 2 * size])
+    train_indices = [
+        index for index in range(len(source)) if digests.get(index) not in val_images | test_images
+    ]
+    _validate_captions(source.name, captions, train_indices)
     return DatasetSplits(
-        Subset(source, rest, "train"),
-        Subset(source, [index for index, digest in seen.items() if digest in choosing], "validation"),
-        Subset(source, [index for index, digest in seen.items() if digest in measuring], "test"),
+        Subset(source, train_indices, "train"),
+        Subset(source, [index for index, digest in digests.items() if digest in val_images], "validation"),
+        Subset(source, [index for index, digest in digests.items() if digest in test_images], "test"),
     )
 
 
 def _validate_captions(
     name: str, captions_by_index: Mapping[int, tuple[str, ...]], train_indices: Sequence[int]
 ) -> None:
-    """Refuse captions that tell no picture from another; warn of those that tell few apart, as names of classes do."""
-    every = {caption for captions in captions_by_index.values() for caption in captions}
-    taught = {caption for index in train_indices for caption in captions_by_index.get(index, ())}
-    if len(taught) < 2:
+    """Raise DataError if all training captions are equal; warn if many images share a caption, such as a class name."""
+    all_captions = {caption for captions in captions_by_index.values() for caption in captions}
+    train_captions = {caption for index in train_indices for caption in captions_by_index.get(index, ())}
+    if len(train_captions) < 2:
         raise DataError(
-            f"{name}: all pictures to learn from have the caption {min(taught, default='')!r}, so nothing tells them "
-            "apart; describe what each of them shows"
+            f"{name}: all training images have the caption {min(train_captions, default='')!r}, so contrastive "
+            "training cannot distinguish them. Describe what each image shows"
         )
-    if 2 * len(every) <= len(captions_by_index):
-        missed = len(every - taught)
-        lost = f"; {missed} of them belong to held-out pictures alone, and are not learned" if missed else ""
+    if 2 * len(all_captions) <= len(captions_by_index):
+        num_unseen = len(all_captions - train_captions)
+        unseen = f", {num_unseen} of them on held-out images only" if num_unseen else ""
         warnings.warn(
-            f"{name} has {len(every)} different captions for {len(captions_by_index)} pairs{lost}. Pictures of one caption count as "
-            "each other's mistakes, in training and in the measures: captions that say more teach more",
+            f"{name} has {len(all_captions)} distinct captions for {len(captions_by_index)} pairs{unseen}. Images "
+            "with the same caption count as negatives of each other, in training and in evaluation. Write more "
+            "specific captions",
             stacklevel=5,
         )

@@ -1,4 +1,4 @@
-"""A CSV, TSV, JSONL or Parquet file in, one mapping per record out, with the line it stands on."""
+"""Read CSV, TSV, JSONL and Parquet files row by row, with line numbers."""
 
 import csv
 import json
@@ -18,7 +18,7 @@ from zebra.errors import DataError
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A record that cannot be taken apart into columns."""
+    """A row that cannot be parsed into columns."""
 
     reason: str
     detail: str
@@ -26,25 +26,23 @@ class BadRow:
 
 TableRow = Mapping[str, Any] | BadRow
 INFER_SCHEMA_ROWS = 1000
-"""Lines of a JSONL file that its columns are gathered from."""
+"""Number of JSONL rows whose keys are taken as the columns."""
 
 
 @dataclass(frozen=True, slots=True)
 class TableFile:
-    """A table on disk: the names of its columns, and a reader of chosen ones."""
+    """A table on disk: its column names, and a function that reads some of the columns."""
 
     columns: tuple[str, ...]
     read: Callable[[Sequence[str]], Iterator[tuple[int, TableRow]]]
-    """Columns wanted → (1-based line or row, record) in the order of the file."""
+    """Column names → (line or row number from 1, row) in file order."""
 
 
 def open_table(path: Path) -> TableFile:
-    """Open a table by its suffix; DataError if it is damaged or has no columns."""
+    """Open a table by its suffix; raise DataError if it is damaged or has no columns."""
     table = TABLE_FORMATS[path.suffix.lower()](path)
     if not table.columns:
-        raise DataError(
-            f"{path} has no columns: a CSV or TSV begins with their names, a JSONL line is an object"
-        )
+        raise DataError(f"{path} has no columns. A CSV or TSV needs a header, a JSONL line must be an object")
     return table
 
 
@@ -54,7 +52,7 @@ def _open_csv(path: Path, delimiter: str) -> TableFile:
         raise DataError(f"{path}:1: the header cannot be read: {header.detail}")
     columns = tuple(name.strip() for name in header)
 
-    def read(_wanted: Sequence[str]) -> Iterator[tuple[int, TableRow]]:
+    def read(_columns: Sequence[str]) -> Iterator[tuple[int, TableRow]]:
         for line, fields in islice(_iter_csv(path, delimiter), 1, None):
             yield line, fields if isinstance(fields, BadRow) else _to_row(columns, fields)
 
@@ -64,32 +62,32 @@ def _open_csv(path: Path, delimiter: str) -> TableFile:
 def _to_row(columns: tuple[str, ...], fields: list[str]) -> TableRow:
     if len(fields) == len(columns):
         return dict(zip(columns, fields, strict=True))
-    detail = f"{len(fields)} fields under {len(columns)} columns; put a text that holds a separator in quotes"
+    detail = f"{len(fields)} fields for {len(columns)} columns; quote a text that contains a separator"
     return BadRow("too few columns" if len(fields) < len(columns) else "too many columns", detail)
 
 
 def _iter_csv(path: Path, delimiter: str) -> Iterator[tuple[int, list[str] | BadRow]]:
-    """Yield (first line, fields) of every record that is not blank; undecodable bytes become surrogates.
+    """Yield (first line, fields) of every row that is not blank; undecodable bytes become surrogates.
 
-    A quote that never closes would swallow the records behind it in silence: strict reading refuses it, and each
-    line it covered counts as broken.
+    Strict mode rejects an unclosed quote, which would silently swallow the following rows. Each line that it covers is
+    a BadRow.
     """
     limit = csv.field_size_limit(sys.maxsize)
     try:
         with _open_text(path) as file:
             reader = csv.reader(file, delimiter=delimiter, strict=True)
             while True:
-                first = reader.line_num + 1
+                first_line = reader.line_num + 1
                 try:
                     fields = next(reader)
                 except StopIteration:
                     return
                 except csv.Error as error:
-                    for line in range(first, reader.line_num + 1):
+                    for line in range(first_line, reader.line_num + 1):
                         yield line, BadRow("broken quotes", str(error))
                 else:
                     if fields:
-                        yield first, fields
+                        yield first_line, fields
     finally:
         csv.field_size_limit(limit)
 
@@ -99,14 +97,14 @@ def _open_jsonl(path: Path) -> TableFile:
     for _, row in islice(_iter_jsonl(path), INFER_SCHEMA_ROWS):
         if not isinstance(row, BadRow):
             columns.update(dict.fromkeys(row))
-    return TableFile(tuple(columns), lambda _wanted: _iter_jsonl(path))
+    return TableFile(tuple(columns), lambda _columns: _iter_jsonl(path))
 
 
 def _iter_jsonl(path: Path) -> Iterator[tuple[int, TableRow]]:
     with _open_text(path) as file:
-        for line, text in enumerate(file, start=1):
-            if text.strip():
-                yield line, _parse_json_object(text)
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield number, _parse_json_object(line)
 
 
 def _parse_json_object(text: str) -> TableRow:
@@ -130,29 +128,31 @@ def _open_parquet(path: Path) -> TableFile:
     try:
         columns = tuple(pq.read_schema(path).names)
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path} is not a whole Parquet file ({error}); copy or write it again") from error
-    return TableFile(columns, lambda wanted: _iter_parquet(path, wanted))
+        raise DataError(f"{path} is no complete Parquet file ({error}). Copy or write it again") from error
+    return TableFile(columns, lambda names: _iter_parquet(path, names))
 
 
 def _iter_parquet(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, TableRow]]:
-    row = 0
+    num_rows = 0
     try:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=64, columns=list(columns), use_threads=False):
-                for record in _batch_to_rows(batch):
-                    row += 1
-                    yield row, record
+                for row in _batch_to_rows(batch):
+                    num_rows += 1
+                    yield num_rows, row
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path} is damaged behind row {row} ({error}); copy or write it again") from error
+        raise DataError(
+            f"{path} is damaged after row {num_rows} ({error}). Copy or write it again"
+        ) from error
 
 
 def _batch_to_rows(batch: pa.RecordBatch) -> Iterator[TableRow]:
     try:
         yield from batch.to_pylist()
-    except UnicodeDecodeError:  # Arrow does not check its strings; find the rows to blame
-        for number in range(batch.num_rows):
+    except UnicodeDecodeError:  # Arrow does not validate strings: find the bad rows
+        for index in range(batch.num_rows):
             try:
-                yield from batch.slice(number, 1).to_pylist()
+                yield from batch.slice(index, 1).to_pylist()
             except UnicodeDecodeError as error:
                 yield BadRow("caption is not UTF-8", str(error))
 
@@ -163,4 +163,4 @@ TABLE_FORMATS: Mapping[str, Callable[[Path], TableFile]] = {
     ".jsonl": _open_jsonl,
     ".parquet": _open_parquet,
 }
-"""How each kind of table is opened, by suffix."""
+"""Suffix → function that opens such a table."""

@@ -1,4 +1,4 @@
-"""A table of image paths (or bytes) and captions in, records at any position out."""
+"""Tables of image paths or bytes with captions, read at any position."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -29,59 +29,61 @@ TABLE_SCHEMA = pa.schema(
         "detail": pa.string(),
     }
 )
-"""A good row has a path or an image, and captions; a bad one has a reason."""
+"""A usable row has a path or an image, and captions; a bad row has a reason."""
 
 
 class TableSource:
-    """The rows of a CSV, TSV, JSONL or Parquet file, good and bad.
+    """The rows of a CSV, TSV, JSONL or Parquet file, usable or not.
 
-    The table is converted once, a batch at a time, into an Arrow file in the cache; image bytes inside Parquet are
-    copied along (Parquet only reads whole row groups, which random order would do for every single picture), so
-    that cache then needs as much room as the table.
+    The table is converted once, batch by batch, into an Arrow file in the cache. Image bytes inside Parquet are copied
+    too, because Parquet reads entire row groups, which is too slow for random access. The cache then needs as much disk
+    space as the table.
     """
 
     def __init__(self, path: Path, config: DataConfig) -> None:
         self.path = path
         self.name = str(path)
         table = open_table(path)
-        image = find_image_column(table.columns, path, config)
-        captions = find_caption_columns(table.columns, path, config)
-        state = path.stat()
-        key = ("table", str(path.resolve()), state.st_size, state.st_mtime_ns, image, captions)
-        self.table = CachedTable.open_or_build(key, TABLE_SCHEMA, _table_rows(table, image, captions))
+        image_column = find_image_column(table.columns, path, config)
+        caption_columns = find_caption_columns(table.columns, path, config)
+        stat = path.stat()
+        key = ("table", str(path.resolve()), stat.st_size, stat.st_mtime_ns, image_column, caption_columns)
+        self.table = CachedTable.open_or_build(
+            key, TABLE_SCHEMA, _table_rows(table, image_column, caption_columns)
+        )
         self.digest = self.table.digest
-        """sha256 hex over the rows: paths, captions, embedded images."""
+        """SHA-256 in hex over the rows: paths, captions, embedded images."""
 
     def __len__(self) -> int:
         return len(self.table)
 
     def sample_id(self, index: int) -> str:
-        """Return the id of a sample without reading it."""
+        """Return the ID of a sample without reading it."""
         return f"{self.path.name}:{self.table.arrow_table['line'][index].as_py()}"
 
     def read(self, index: int) -> Record:
-        """Read one row and its image; a relative path starts at the table's folder.
+        """Read one row and its image; a relative path is resolved against the table's folder.
 
         Raises:
-            BadSample: The row lacks something, is broken, or its image file cannot be read.
+            BadSample: The row is incomplete or malformed, or its image file cannot be read.
         """
         row = self.table.row(index)
-        where = f"{self.path.name}:{row['line']}"
+        sample_id = f"{self.path.name}:{row['line']}"
         if row["reason"] is not None:
-            raise BadSample(row["reason"], where, row["detail"])
+            raise BadSample(row["reason"], sample_id, row["detail"])
         image = row["image"]
         if image is None:
-            image = read_image_bytes(self.path.parent / row["path"], where)
-        return Record(id=where, image=image, captions=tuple(row["captions"]))
+            image = read_image_bytes(self.path.parent / row["path"], sample_id)
+        return Record(id=sample_id, image=image, captions=tuple(row["captions"]))
 
 
 def _table_rows(table: TableFile, image_column: str, caption_columns: Sequence[str]) -> Iterator[RowValues]:
-    for line, record in table.read((image_column, *caption_columns)):
+    for line, row in table.read((image_column, *caption_columns)):
         try:
-            row = _parse_row(record, image_column, caption_columns)
+            values = _parse_row(row, image_column, caption_columns)
         except BadSample as bad:
-            row = (None, None, None, bad.reason, escape_unencodable(bad.detail))
-        yield line, *row
+            values = (None, None, None, bad.reason, escape_unencodable(bad.detail))
+        yield line, *values
 
 
 def _parse_row(row: TableRow, image_column: str, caption_columns: Sequence[str]) -> RowValues:

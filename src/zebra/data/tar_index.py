@@ -1,4 +1,4 @@
-"""One tar shard in; where each field of each sample lies in it, and where it is damaged if it is, out."""
+"""Index of a tar shard: byte ranges of the fields of each sample, and damage."""
 
 import hashlib
 import re
@@ -18,10 +18,10 @@ from zebra.data.remote.blobs import Blob, ByteRange
 from zebra.errors import DataError
 
 END_OF_ARCHIVE_BYTES = 1024
-"""A tar ends with at least two blocks of zeros."""
+"""A tar file ends with at least two blocks of zeros."""
 
 _MEMBER_NAME = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)", re.DOTALL)
-"""WebDataset's split: the key ends at the first dot of the last part of the path."""
+"""As in WebDataset, the key ends at the first dot of the file name."""
 
 TAR_INDEX_SCHEMA = pa.schema(
     {
@@ -33,32 +33,32 @@ TAR_INDEX_SCHEMA = pa.schema(
         "damage": pa.string(),
     }
 )
-"""One row per whole sample, its places as offset, size, offset, …; behind them, if the shard is damaged, one row that
-holds nothing but the damage."""
+"""One row per complete sample, its byte ranges as offset, size, offset, size, …. A damaged shard has one more row with
+only the column `damage`."""
 
 
 @dataclass(slots=True)
 class TarSample:
-    """Files that stand next to each other under one key."""
+    """Adjacent files with the same key."""
 
     key: str
     fields: dict[str, ByteRange] = field(default_factory=dict)
-    """By suffix in lower case."""
+    """Lower-case suffix → byte range."""
     duplicate_field: str | None = None
-    """A suffix that came twice in a row; which of the two is meant cannot be known."""
+    """A suffix that occurs twice, so that the sample is ambiguous."""
     label: int | None = None
-    """The number in .cls; None if there is no such field or no number in it."""
+    """The number in .cls; None without such a field or without a number in it."""
 
 
 class DamagedShard(DataError):
-    """A shard that is not whole; the message names it, the place, and how many samples stand before it."""
+    """A damaged shard; the message has its name, the byte offset and the number of complete samples before it."""
 
 
 class TarIndex:
-    """One shard, scanned once: its whole samples in any order, by position.
+    """The complete samples of one shard, by position.
 
-    The index lies in the cache, bound to the identity of the shard and to the checksum beside it. It is mapped when it
-    is needed, and `close` frees it and the shard until the next use.
+    The shard is scanned once. The index is cached under the identity of the shard and the checksum file beside it. It
+    is memory-mapped on demand; `close` frees it and the shard until the next use.
     """
 
     def __init__(self, blob: Blob) -> None:
@@ -67,57 +67,57 @@ class TarIndex:
         key = ("shard", TAR_INDEX_SCHEMA.names, *blob.identity, checksum)
         self._table = CachedTable.open_or_build(key, TAR_INDEX_SCHEMA, _index_rows(blob, checksum))
         self.damage: str | None = self._table.arrow_table["damage"][-1].as_py() if len(self._table) else None
-        """What is wrong with the shard; None if it is whole."""
+        """Error message for a damaged shard, else None."""
         self.digest = self._table.digest
-        """sha256 hex over names, places and labels of all samples."""
+        """SHA-256 in hex over keys, byte ranges and labels of all samples."""
 
     def __len__(self) -> int:
         return len(self._table) - (self.damage is not None)
 
     def sample(self, index: int) -> TarSample:
-        """Return where the fields of one sample lie."""
+        """Return the byte ranges and the label of one sample."""
         table = self._table.arrow_table
-        key, suffixes, places, repeated, label = (
+        key, suffixes, numbers, duplicate_field, label = (
             table[name][index].as_py() for name in TAR_INDEX_SCHEMA.names[:5]
         )
-        fields = dict(zip(suffixes, zip(places[::2], places[1::2], strict=True), strict=True))
-        return TarSample(key, fields, repeated, label)
+        fields = dict(zip(suffixes, zip(numbers[::2], numbers[1::2], strict=True), strict=True))
+        return TarSample(key, fields, duplicate_field, label)
 
     def start_read(self, byte_ranges: Sequence[ByteRange]) -> Callable[[], list[bytes]]:
-        """Begin to read fields; DataError, now or from what is returned, if the shard is not the indexed one."""
+        """Start to read fields; the result waits for them. Both raise DataError if the shard has changed."""
         return self.blob.start_read(byte_ranges)
 
     def labels(self) -> pa.ChunkedArray:
-        """Return the labels of all samples, int64, null where there is none; one by one would take seconds for many."""
+        """Return the labels of all samples, int64 with nulls, much faster than one `sample` at a time."""
         return self._table.arrow_table["label"].slice(0, len(self))
 
     def max_label(self) -> int | None:
-        """Return the largest label, None without labels."""
-        highest: int | None = pc.max(self._table.arrow_table["label"]).as_py()
-        return highest
+        """Return the largest label, or None without labels."""
+        label: int | None = pc.max(self._table.arrow_table["label"]).as_py()
+        return label
 
     def close(self) -> None:
-        """Free the shard and the mapped index; both come back when they are needed."""
+        """Free the shard and the mapped index until the next use."""
         self.blob.close()
         self._table.close()
 
 
 def _index_rows(blob: Blob, checksum: str | None) -> Iterator[RowValues]:
-    seen: Counter[str] = Counter()
+    key_counts: Counter[str] = Counter()
     try:
         if checksum:
             _verify_checksum(blob, checksum)
         for sample in scan_tar(blob):
             key = escape_unencodable(sample.key)
-            seen[key] += 1
-            if seen[key] > 1:  # the same key further on is a sample of its own, and ids must differ
-                key = f"{key}#{seen[key]}"
+            key_counts[key] += 1
+            if key_counts[key] > 1:  # a key that occurs again later is another sample, and IDs must be unique
+                key = f"{key}#{key_counts[key]}"
             suffixes = [escape_unencodable(suffix) for suffix in sample.fields]
-            places = [number for place in sample.fields.values() for number in place]
+            numbers = [number for byte_range in sample.fields.values() for number in byte_range]
             yield (
                 key,
                 suffixes,
-                places,
+                numbers,
                 sample.duplicate_field and escape_unencodable(sample.duplicate_field),
                 sample.label,
                 None,
@@ -127,23 +127,23 @@ def _index_rows(blob: Blob, checksum: str | None) -> Iterator[RowValues]:
 
 
 def _read_checksum(blob: Blob) -> str | None:
-    """Return the digest in `NAME.sha256` beside the shard, which `sha256sum NAME > NAME.sha256` writes."""
+    """Return the digest in `NAME.sha256` beside the shard, as written by `sha256sum NAME > NAME.sha256`."""
     name = f"{blob.name.rpartition('/')[2]}.sha256"
     line = blob.read_sibling(name)
     if line is None:
         return None
-    digest = re.match(rb"\\?([0-9a-fA-F]{64})(?:\s|$)", line)
-    if not digest:
-        raise DataError(f"{name} beside {blob.name} holds no sha256; write it with sha256sum, or delete it")
-    return digest[1].decode().lower()
+    match = re.match(rb"\\?([0-9a-fA-F]{64})(?:\s|$)", line)
+    if not match:
+        raise DataError(f"no sha256 in {name} beside {blob.name}. Write it with sha256sum, or delete it")
+    return match[1].decode().lower()
 
 
 def _verify_checksum(blob: Blob, checksum: str) -> None:
     with _open_blob(blob) as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != checksum:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != checksum:
         raise _damaged_shard_error(
-            blob, 0, 0, f"its sha256 is {found[:16]}…, but the file beside it says {checksum[:16]}…"
+            blob, 0, 0, f"its sha256 is {digest[:16]}…, but the checksum file has {checksum[:16]}…"
         )
 
 
@@ -154,17 +154,17 @@ class _DamageFound(Exception):
 
 
 def scan_tar(blob: Blob) -> Iterator[TarSample]:
-    """Yield the samples of a shard in order; nothing is extracted, and only regular files count.
+    """Yield the samples of a shard in order, from its regular files; nothing is extracted.
 
     Raises:
-        DamagedShard: Names the byte, and how many samples stand before it; the one that the damage may have cut
-            is not among them.
+        DamagedShard: With the byte offset and the number of complete samples. The last sample before the damage is left
+            out, because it may be incomplete.
     """
-    samples = 0
+    num_samples = 0
     current: TarSample | None = None
     try:
         with _open_blob(blob) as file:
-            for name, place in _iter_members(file, blob.size):
+            for name, byte_range in _iter_members(file, blob.size):
                 match = _MEMBER_NAME.fullmatch(name)
                 if not match:
                     continue
@@ -172,23 +172,23 @@ def scan_tar(blob: Blob) -> Iterator[TarSample]:
                 if current is None or current.key != key:
                     if current:
                         yield current
-                        samples += 1
+                        num_samples += 1
                     current = TarSample(key)
                 if suffix in current.fields:
                     current.duplicate_field = suffix
-                current.fields[suffix] = place
+                current.fields[suffix] = byte_range
                 if suffix == "cls":
-                    current.label = _read_label(file, place)
+                    current.label = _read_label(file, byte_range)
     except _DamageFound as damage:
-        raise _damaged_shard_error(blob, damage.offset, samples, damage.detail) from damage
+        raise _damaged_shard_error(blob, damage.offset, num_samples, damage.detail) from damage
     if current:
         yield current
 
 
 def _damaged_shard_error(blob: Blob, offset: int, num_samples: int, detail: str) -> DamagedShard:
     return DamagedShard(
-        f"{blob.name} is damaged at byte {offset:,}, behind {num_samples:,} whole samples: {detail}. "
-        "Download or write this shard again"
+        f"{blob.name} is damaged at byte {offset:,}, after {num_samples:,} complete samples: {detail}. "
+        "Download or write the shard again"
     )
 
 
@@ -202,37 +202,37 @@ def _open_blob(blob: Blob) -> Iterator[BufferedReader]:
 
 
 def _iter_members(file: BufferedReader, num_bytes: int) -> Iterator[tuple[str, ByteRange]]:
-    """Yield name and place of every regular file, then prove that nothing follows.
+    """Yield name and byte range of every regular file, then verify that nothing but the end marker follows.
 
-    Python's tarfile takes a damaged header for the end of the archive and stops without a word. So whatever lies
-    behind the last member must be the end mark, and every member must lie inside the file.
+    Python's tarfile stops silently at a damaged header, as if the archive ended there. Therefore every member must end
+    inside the file, and only the end marker may follow the last one.
     """
     end = 0
     try:
         with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="surrogateescape") as tar:
             while member := tar.next():
-                plain = member.isreg() and not member.issparse()
-                if plain and member.offset_data + member.size > num_bytes:
-                    raise _DamageFound(end, "the file ends before its last member does")
+                is_regular = member.isreg() and not member.issparse()
+                if is_regular and member.offset_data + member.size > num_bytes:
+                    raise _DamageFound(end, "the file ends inside its last member")
                 end = tar.offset
-                tar.members.clear()  # type: ignore[attr-defined]  # tarfile would keep every header in memory
-                if plain:
+                tar.members.clear()  # type: ignore[attr-defined]  # tarfile keeps every header in memory
+                if is_regular:
                     yield member.name, (member.offset_data, member.size)
-    except DataError:  # a ValueError too, but no fault of the archive
+    except DataError:  # is a ValueError too, but the archive is not damaged
         raise
     except (tarfile.TarError, EOFError, OverflowError, ValueError) as error:
-        what = f"{error}; compressed archives are not shards" if end == 0 else str(error)
-        raise _DamageFound(end, what) from error
+        detail = f"{error}; shards must not be compressed" if end == 0 else str(error)
+        raise _DamageFound(end, detail) from error
     if num_bytes - end < END_OF_ARCHIVE_BYTES:
-        raise _DamageFound(end, "the file is cut off, its end mark is missing")
+        raise _DamageFound(end, "the file is truncated: its end marker is missing")
     file.seek(end)
     while block := file.read(1 << 20):
         if block.count(0) != len(block):
-            raise _DamageFound(end, "what follows is neither a member nor the end mark")
+            raise _DamageFound(end, "neither a member nor the end marker follows")
 
 
 def _read_label(file: BufferedReader, byte_range: ByteRange) -> int | None:
-    """Return the number in .cls; tarfile seeks to the next header by itself."""
+    """Return the number in .cls. tarfile seeks to the next header itself, so the position need not be restored."""
     offset, size = byte_range
     file.seek(offset)
     text = file.read(min(size, 20)).strip()

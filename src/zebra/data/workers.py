@@ -1,9 +1,9 @@
-"""Orders in, the arrays that worker processes filled for them out, in turn; a worker that dies or is stuck is named.
+"""Worker processes that fill batches in shared memory.
 
-torch's own loader raises the death of a worker from a signal handler, wherever the main process then is, knows neither
-the sample nor, for up to its time limit, that anything happened, and waits at exit for a worker that does not answer.
-Here each worker has a line of its own and memory of its own, shared with the main process: no lock that a killed worker
-could keep, and nothing large that would have to travel.
+Errors name the sample at which a worker died or got stuck. `torch.utils.data.DataLoader` does not know the sample, and
+it raises the death of a worker from a signal handler, at any point of the main process. It detects a stuck worker only
+by its time-out, and waits for it at exit. Here each worker has its own pipe and its own memory, shared with the main
+process. So a killed worker holds no lock, and no large data goes through a pipe.
 """
 
 import atexit
@@ -29,25 +29,25 @@ from numpy.typing import NDArray
 from zebra.errors import DataError, ZebraError
 
 PREFETCH_FACTOR = 2
-"""Orders that each worker has at a time: one that is awaited, and one that it goes on with meanwhile."""
+"""Number of batches in flight per worker, as in torch.utils.data.DataLoader."""
 POLL_SECONDS = 1.0
-"""How often the main process looks whether the worker it waits for gets on."""
+"""Interval at which the main process checks the heartbeat of the worker that it waits for."""
 
 BatchIndices = NDArray[np.int64]
-"""[B, 2]: epoch and index of the sample that stands at each place."""
+"""int64 [B, 2]: epoch and index of each sample."""
 Heartbeat = Callable[[int, int], None]
-"""Told the index of the sample that comes next, and how many are read with it."""
+"""Called with the index of the next sample and the number of samples that are read with it."""
 TaskOutput = TypeVar("TaskOutput")
 TaskOutput_co = TypeVar("TaskOutput_co", covariant=True)
 
 
 class WorkerTask(Protocol[TaskOutput_co]):
-    """What a worker does; it travels to the worker, and its answer back."""
+    """The work on one batch. It is sent to the worker, and its output is sent back."""
 
     def __call__(
         self, indices_B2: BatchIndices, out: NDArray[np.uint8], heartbeat: Heartbeat
     ) -> TaskOutput_co:
-        """Fill `out` [B, …] and return what there is to say about it."""
+        """Fill `out` [B, …] and return a picklable output."""
 
 
 def run_workers(
@@ -59,45 +59,47 @@ def run_workers(
     timeout_seconds: float,
     sample_id: Callable[[int], str],
 ) -> Iterator[tuple[NDArray[np.uint8], TaskOutput]]:
-    """Yield the array and the answer of every order, in the sequence of the orders.
+    """Yield the filled array and the output of every batch, in order.
 
-    The workers end with the iterator, and with the main process, however that ends.
+    The workers end with the iterator and with the main process, also if it is killed.
 
     Args:
-        shape: Of every array, [B, …].
+        task: The work on one batch.
+        batch_indices: The samples of each batch; read only as needed.
+        shape: Shape of every array, [B, …].
         num_workers: At least 1.
-        timeout_seconds: Seconds without one further sample after which a worker counts as stuck.
-        sample_id: Index → the name of a sample, for errors.
+        timeout_seconds: Maximum time without a new sample before a worker counts as stuck.
+        sample_id: Function from an index to the sample's ID, for errors.
 
     Raises:
-        DataError: A worker died or is stuck, or `task` raised an error of this package.
+        DataError: A worker died or is stuck, or `task` raised a ZebraError.
     """
-    crew: list[_Worker] = []
-    # At exit this goes before multiprocessing's own, which asks workers to end and waits for them.
-    end = atexit.register(partial(_kill_workers, crew))
+    workers: list[_Worker] = []
+    # Runs before the exit handler of multiprocessing, which waits for the workers.
+    kill_all = atexit.register(partial(_kill_workers, workers))
     try:
-        crew.extend(_Worker(number, task, shape) for number in range(num_workers))
-        given = zip(cycle(crew), batch_indices, strict=False)
-        due: deque[_Worker] = deque()
-        for worker, order in islice(given, num_workers * PREFETCH_FACTOR):
-            worker.send(order)
-            due.append(worker)
-        while due:
-            worker = due.popleft()
-            answer = _wait_for_output(worker, crew, timeout_seconds, sample_id)
+        workers.extend(_Worker(number, task, shape) for number in range(num_workers))
+        assignments = zip(cycle(workers), batch_indices, strict=False)
+        pending: deque[_Worker] = deque()
+        for worker, indices_B2 in islice(assignments, num_workers * PREFETCH_FACTOR):
+            worker.send(indices_B2)
+            pending.append(worker)
+        while pending:
+            worker = pending.popleft()
+            output = _wait_for_output(worker, workers, timeout_seconds, sample_id)
             images = worker.copy_images()
-            for next_worker, order in islice(given, 1):
-                next_worker.send(order)
-                due.append(next_worker)
-            yield images, answer
+            for next_worker, indices_B2 in islice(assignments, 1):
+                next_worker.send(indices_B2)
+                pending.append(next_worker)
+            yield images, output
     finally:
-        if crew:  # otherwise the program has come to its end, and little of this module may be left
-            end()
-            atexit.unregister(end)
+        if workers:  # else the atexit handler ran, and the module may be partly torn down
+            kill_all()
+            atexit.unregister(kill_all)
 
 
 class _SharedBuffers:
-    """What a worker shares with the main process; raw memory, since numpy's arrays would be copied on their way."""
+    """Memory that a worker shares with the main process; raw, because NumPy arrays would be pickled."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self._shape = (PREFETCH_FACTOR, *shape)
@@ -107,46 +109,46 @@ class _SharedBuffers:
 
     @property
     def indices(self) -> NDArray[np.int64]:
-        """[AHEAD, B, 2]."""
+        """int64 [PREFETCH_FACTOR, B, 2]."""
         return np.ctypeslib.as_array(self._indices).reshape(*self._shape[:2], 2)
 
     @property
     def images(self) -> NDArray[np.uint8]:
-        """[AHEAD, B, …]."""
+        """uint8 [PREFETCH_FACTOR, B, …]."""
         return np.ctypeslib.as_array(self._images).reshape(self._shape)
 
     def heartbeat(self, index: int, num_samples: int) -> None:
-        """Note what the worker is at."""
+        """Record the samples that the worker reads next."""
         self._heartbeat[1:] = [index, num_samples]
         self._heartbeat[0] += 1
 
     @property
     def last_heartbeat(self) -> tuple[int, int, int]:
-        """How many notes there were, and the last: index, and how many samples are read with it (0: it waits)."""
-        total, index, together = self._heartbeat
-        return total, index, together
+        """The number of heartbeats, and the last one: index and number of samples (0: waiting for work)."""
+        num_heartbeats, index, num_samples = self._heartbeat
+        return num_heartbeats, index, num_samples
 
 
 class _Worker:
-    """A process, seen from the main one."""
+    """A worker process and its buffers, as seen from the main process."""
 
     def __init__(self, worker_id: int, task: WorkerTask[Any], shape: tuple[int, ...]) -> None:
         self.worker_id = worker_id
         self.buffers = _SharedBuffers(shape)
-        self.connection, its_end = Pipe()
+        self.connection, child_connection = Pipe()
         self._num_sent = self._num_received = 0
-        self.process = Process(target=_worker_main, args=(task, self.buffers, its_end), daemon=True)
+        self.process = Process(target=_worker_main, args=(task, self.buffers, child_connection), daemon=True)
         self.process.start()
-        its_end.close()  # so that the line ends when the worker does
+        child_connection.close()  # so that the pipe is closed when the worker ends
 
     def send(self, indices_B2: BatchIndices) -> None:
         self.buffers.indices[self._num_sent % PREFETCH_FACTOR] = indices_B2
         self._num_sent += 1
-        with suppress(ConnectionError):  # it died, which is noticed when its answer is due
-            self.connection.send(None)  # short, and never more of them than AHEAD: it cannot block
+        with suppress(ConnectionError):  # the worker died; detected when its output is due
+            self.connection.send(None)  # at most PREFETCH_FACTOR short messages: cannot block
 
     def copy_images(self) -> NDArray[np.uint8]:
-        """Copy the images of the next order, whose place is then used again."""
+        """Copy the next filled buffer, which is then reused."""
         images: NDArray[np.uint8] = self.buffers.images[self._num_received % PREFETCH_FACTOR].copy()
         self._num_received += 1
         return images
@@ -155,27 +157,28 @@ class _Worker:
 def _wait_for_output(
     worker: _Worker, workers: Sequence[_Worker], timeout_seconds: float, sample_id: Callable[[int], str]
 ) -> Any:
-    """Wait for what a worker says about its next order, and look after all of them meanwhile."""
+    """Wait for the next output of a worker, and raise DataError if any worker dies or this one is stuck."""
     sentinels = [other.process.sentinel for other in workers]
-    notes, since = worker.buffers.last_heartbeat, time.monotonic()
+    last_heartbeat, last_change = worker.buffers.last_heartbeat, time.monotonic()
     while True:
         ready = wait([worker.connection, *sentinels], min(POLL_SECONDS, timeout_seconds))
         if worker.connection in ready:
             try:
-                answer = worker.connection.recv()
+                output = worker.connection.recv()
             except (EOFError, OSError):
                 raise _death_error(worker, sample_id) from None
-            if isinstance(answer, DataError):
-                raise answer
-            return answer
+            if isinstance(output, DataError):
+                raise output
+            return output
         if ready:
             raise _death_error(next(other for other in workers if other.process.sentinel in ready), sample_id)
-        if worker.buffers.last_heartbeat != notes:
-            notes, since = worker.buffers.last_heartbeat, time.monotonic()
-        elif time.monotonic() - since >= timeout_seconds:
+        if worker.buffers.last_heartbeat != last_heartbeat:
+            last_heartbeat, last_change = worker.buffers.last_heartbeat, time.monotonic()
+        elif time.monotonic() - last_change >= timeout_seconds:
             raise DataError(
-                f"{_describe_worker(worker)} is stuck: not one sample further in {timeout_seconds:g} s, {_describe_progress(worker, sample_id)}; "
-                "look at the disk or the server it lies on, or allow more time with --worker-timeout"
+                f"{_describe_worker(worker)} is stuck: no new sample in {timeout_seconds:g} s, "
+                f"{_describe_progress(worker, sample_id)}. "
+                "Check the disk or server of the data, or allow more time with --worker-timeout"
             )
 
 
@@ -185,13 +188,15 @@ def _death_error(worker: _Worker, sample_id: Callable[[int], str]) -> DataError:
     assert status is not None
     if status >= 0:
         return DataError(
-            f"{_describe_worker(worker)} ended with status {status}, {_describe_progress(worker, sample_id)}; what it said stands above"
+            f"{_describe_worker(worker)} ended with status {status}, {_describe_progress(worker, sample_id)}. "
+            "Its stack trace is above"
         )
-    advice = "with --workers 0 it would happen in the main process, where more is seen of it"
+    advice = "Use --workers 0 to reproduce it in the main process"
     if status == -signal.SIGKILL:
-        advice = "the system does so when memory runs out: use fewer --workers or a smaller --batch-size"
+        advice = "The system may be out of memory: use fewer --workers or a smaller --batch-size"
     return DataError(
-        f"{_describe_worker(worker)} was killed by signal {-status} ({signal.strsignal(-status)}), {_describe_progress(worker, sample_id)}; {advice}"
+        f"{_describe_worker(worker)} was killed by signal {-status} ({signal.strsignal(-status)}), "
+        f"{_describe_progress(worker, sample_id)}. {advice}"
     )
 
 
@@ -200,18 +205,18 @@ def _describe_worker(worker: _Worker) -> str:
 
 
 def _describe_progress(worker: _Worker, sample_id: Callable[[int], str]) -> str:
-    _, index, together = worker.buffers.last_heartbeat
-    if not together:
+    _, index, num_samples = worker.buffers.last_heartbeat
+    if not num_samples:
         return "waiting for work"
     return (
         f"at {sample_id(index)}"
-        if together == 1
-        else f"reading {together} samples, the first being {sample_id(index)}"
+        if num_samples == 1
+        else f"reading {num_samples} samples, the first one {sample_id(index)}"
     )
 
 
 def _kill_workers(workers: list[_Worker]) -> None:
-    """End all workers without asking: they hold nothing that could be left half done, and one may be deaf."""
+    """Kill all workers: they have no unfinished work to save, and a stuck one would ignore a request to end."""
     for worker in workers:
         worker.process.kill()
     for worker in workers:
@@ -221,12 +226,10 @@ def _kill_workers(workers: list[_Worker]) -> None:
 
 
 def _worker_main(task: WorkerTask[Any], buffers: _SharedBuffers, connection: Connection) -> None:
-    """Fill what is ordered until the main process is gone."""
+    """Process batches until the main process closes the pipe."""
     Thread(target=_exit_with_parent, daemon=True).start()
-    for number in (
-        signal.SIGINT,
-        signal.SIGTERM,
-    ):  # these reach a whole group; when to stop is not for a worker to say
+    # These signals reach the entire process group, but only the main process decides when to stop.
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
     for turn in count():
@@ -235,22 +238,22 @@ def _worker_main(task: WorkerTask[Any], buffers: _SharedBuffers, connection: Con
         except (EOFError, ConnectionError):
             return
         try:
-            answer = task(
+            output = task(
                 buffers.indices[turn % PREFETCH_FACTOR],
                 buffers.images[turn % PREFETCH_FACTOR],
                 buffers.heartbeat,
             )
-        except ZebraError as error:  # sent as words, since not every error can be pickled
-            answer = DataError(str(error))
+        except ZebraError as error:  # not every error can be pickled
+            output = DataError(str(error))
         buffers.heartbeat(0, 0)
         try:
-            connection.send(answer)
+            connection.send(output)
         except ConnectionError:
             return
 
 
 def _exit_with_parent() -> None:
-    """End this process when the main one does, even if a read never returns."""
+    """End this process when the main process ends, even if a read never returns."""
     parent = parent_process()
     assert parent is not None
     parent.join()

@@ -1,7 +1,7 @@
-"""Data sets as their authors packed them in, unpacked into a folder; labelled pictures out.
+"""Readers of evaluation datasets in their authors' archive formats.
 
-A layout is a value: which files a split is made of, and how they are read. The folders' names are those under which
-torchvision unpacks the same archives, so what is on disk already is found. Nothing here is ever unpickled.
+A format is a value: the files of each split, and how to read them. Folder names are those of torchvision, so existing
+copies are found. Nothing is unpickled.
 """
 
 import gzip
@@ -30,11 +30,11 @@ _CLASS_CODE = re.compile(r"n?\d+|[A-Z]{2}")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SplitFiles:
-    """What one split is made of."""
+    """The files of one split."""
 
     split: str
     files: tuple[str, ...]
-    """Files, folders or names of rows: what they are is the layout's affair."""
+    """Files, folders or row values, depending on the format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,32 +45,34 @@ class ArchiveSplit:
     """Records with labels."""
     labels: NDArray[np.int64]
     classnames: tuple[str, ...] = ()
-    """As the archive spells them; empty if it names none."""
+    """The archive's class names; empty if it has none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CifarArchive:
-    """CIFAR's binary version: records of labels, then 3072 bytes of red, green and blue."""
+    """CIFAR, binary version: records of label bytes and 3072 bytes of red, green and blue planes."""
 
     folder: str
     splits: tuple[SplitFiles, ...]
     classnames_file: str
     label_bytes: int = 1
-    """CIFAR-100 has two, of which the last is the fine label."""
+    """Number of label bytes; the last one counts. CIFAR-100 has a coarse and a fine label."""
     kind: Literal["cifar"] = "cifar"
 
     def read(self, root: Path, split: str) -> ArchiveSplit:
-        """Read one split; DataError if a file is missing or cut off."""
+        """Read one split; raise DataError if a file is missing or truncated."""
         paths = _split_paths(root / self.folder, self.splits, split)
-        size = self.label_bytes + 3 * 32 * 32
-        blocks = [_read_records(path, size) for path in paths]
-        labels = np.concatenate([block[self.label_bytes - 1 :: size] for block in blocks]).astype(np.int64)
-        places = [
-            (str(path), size * row + self.label_bytes)
+        record_bytes = self.label_bytes + 3 * 32 * 32
+        blocks = [_read_records(path, record_bytes) for path in paths]
+        labels = np.concatenate([block[self.label_bytes - 1 :: record_bytes] for block in blocks]).astype(
+            np.int64
+        )
+        locations = [
+            (str(path), record_bytes * row + self.label_bytes)
             for path, block in zip(paths, blocks, strict=True)
-            for row in range(len(block) // size)
+            for row in range(len(block) // record_bytes)
         ]
-        load = partial(_load_raw_image, places, (3, 32, 32), (1, 2, 0))
+        load = partial(_load_raw_image, locations, (3, 32, 32), (1, 2, 0))
         return _build_split(
             root / self.folder, paths, load, labels, read_lines(root / self.folder / self.classnames_file)
         )
@@ -78,30 +80,30 @@ class CifarArchive:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IdxArchive:
-    """MNIST's format, packed by gzip or not; a part is the file of pictures and the file of labels."""
+    """MNIST's idx format, gzip-compressed or not. A split has an image file and a label file."""
 
     folder: str
     splits: tuple[SplitFiles, ...]
     kind: Literal["idx"] = "idx"
 
     def read(self, root: Path, split: str) -> ArchiveSplit:
-        """Read one split; DataError if a file is missing or cut off."""
-        found = [
+        """Read one split; raise DataError if a file is missing or truncated."""
+        paths = [
             _find_plain_or_gzip(root / self.folder / name) for name in _split_files(self.splits, split, root)
         ]
-        pixels, labels = (_read_idx(path) for path in found)
+        pixels, labels = (_read_idx(path) for path in paths)
         if pixels.ndim != 3 or labels.shape != pixels.shape[:1]:
             raise DataError(
-                f"{found[0]} holds {pixels.shape} and {found[1].name} {labels.shape}: not one set"
+                f"{paths[0]} has the shape {pixels.shape} and {paths[1].name} {labels.shape}. Unpack the archive again"
             )
         return _build_split(
-            root / self.folder, found, partial(_load_array_row, pixels), labels.astype(np.int64)
+            root / self.folder, paths, partial(_load_array_row, pixels), labels.astype(np.int64)
         )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stl10Archive:
-    """STL-10's binary version: pictures of 3 × 96 × 96 bytes, column by column, and labels from 1."""
+    """STL-10, binary version: images of 3 × 96 × 96 bytes in column-major order, and labels from 1."""
 
     folder: str
     splits: tuple[SplitFiles, ...]
@@ -109,17 +111,21 @@ class Stl10Archive:
     kind: Literal["stl10"] = "stl10"
 
     def read(self, root: Path, split: str) -> ArchiveSplit:
-        """Read one split; DataError if a file is missing or cut off."""
-        pixels, answers = paths = _split_paths(root / self.folder, self.splits, split)
-        size = 3 * 96 * 96
-        count = _count_records(pixels, size)
-        labels = _read_records(answers, 1).astype(np.int64) - 1
-        if len(labels) != count:
+        """Read one split; raise DataError if a file is missing or truncated."""
+        pixels_path, labels_path = paths = _split_paths(root / self.folder, self.splits, split)
+        image_bytes = 3 * 96 * 96
+        num_images = _count_records(pixels_path, image_bytes)
+        labels = _read_records(labels_path, 1).astype(np.int64) - 1
+        if len(labels) != num_images:
             raise DataError(
-                f"{pixels} holds {count} pictures, {answers.name} {len(labels)} labels: not one set"
+                f"{pixels_path} has {num_images} images, but {labels_path.name} has {len(labels)} labels. Unpack "
+                "the archive again"
             )
         load = partial(
-            _load_raw_image, [(str(pixels), size * row) for row in range(count)], (3, 96, 96), (2, 1, 0)
+            _load_raw_image,
+            [(str(pixels_path), image_bytes * row) for row in range(num_images)],
+            (3, 96, 96),
+            (2, 1, 0),
         )
         return _build_split(
             root / self.folder, paths, load, labels, read_lines(root / self.folder / self.classnames_file)
@@ -128,24 +134,24 @@ class Stl10Archive:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NumpyArchive:
-    """NumPy's files, as CIFAR-10.1 has them; a part is uint8 [N, H, W, 3] and the labels [N]."""
+    """NumPy files, as in CIFAR-10.1. A split has the images, uint8 [N, H, W, 3], and the labels, [N]."""
 
     folder: str
     splits: tuple[SplitFiles, ...]
     kind: Literal["arrays"] = "arrays"
 
     def read(self, root: Path, split: str) -> ArchiveSplit:
-        """Read one split; DataError if a file is missing, or no such array."""
+        """Read one split; raise DataError if a file is missing or has another shape."""
         paths = _split_paths(root / self.folder, self.splits, split)
         try:
             pixels, labels = (np.load(path, allow_pickle=False) for path in paths)
         except (ValueError, EOFError) as error:
             raise DataError(
-                f"{paths[0].parent} holds no arrays of numbers ({error}); download them again"
+                f"{paths[0].parent} has no numeric arrays ({error}). Download them again"
             ) from error
         if pixels.ndim != 4 or pixels.dtype != np.uint8 or labels.shape != pixels.shape[:1]:
             raise DataError(
-                f"{paths[0]} holds {pixels.shape} and {paths[1].name} {labels.shape}: not one set"
+                f"{paths[0]} has the shape {pixels.shape} and {paths[1].name} {labels.shape}. Download them again"
             )
         return _build_split(
             root / self.folder, paths, partial(_load_array_row, pixels), labels.astype(np.int64)
@@ -154,36 +160,36 @@ class NumpyArchive:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ListFileArchive:
-    """Pictures in folders, and a text file for each split with a line per picture."""
+    """Image files, and text files per split with one line per image."""
 
     folder: str
     splits: tuple[SplitFiles, ...]
     image_dir: str
-    """The folder of the pictures."""
+    """The folder of the images."""
     line_pattern: str
-    """A regular expression with the groups `file` and `name` (of the class), or `file` and `number`."""
+    """Regular expression with the groups `file` and `name` (the class name), or `file` and `number` (the label)."""
     image_suffix: str = ""
-    """What the lines leave out of the pictures' names."""
+    """Suffix that is appended to the file names in the lines."""
     num_header_lines: int = 0
     kind: Literal["lists"] = "lists"
 
     def read(self, root: Path, split: str) -> ArchiveSplit:
-        """Read one split; DataError, with the line, if one is not understood or its picture is missing."""
+        """Read one split; raise DataError if a line does not match or an image is missing."""
         lists = _split_paths(root / self.folder, self.splits, split)
         matches = [match for path in lists for match in self._match_lines(path)]
-        pictures = root / self.folder / self.image_dir
-        paths = [pictures / f"{match['file']}{self.image_suffix}" for match in matches]
+        image_dir = root / self.folder / self.image_dir
+        paths = [image_dir / f"{match['file']}{self.image_suffix}" for match in matches]
         names: tuple[str, ...] = ()
         if "number" in re.compile(self.line_pattern).groupindex:
             labels = [int(match["number"]) for match in matches]
-        else:  # the classes of all splits, so that a label means the same in each
-            every = {root / self.folder / name for part in self.splits for name in part.files}
-            found = sorted(
-                {match["name"] for path in every if path.is_file() for match in self._match_lines(path)}
+        else:  # use the classes of all splits, so that labels agree between splits
+            all_lists = {root / self.folder / name for files in self.splits for name in files.files}
+            class_names = sorted(
+                {match["name"] for path in all_lists if path.is_file() for match in self._match_lines(path)}
             )
-            numbers = {name: number for number, name in enumerate(found)}
-            labels = [numbers[match["name"]] for match in matches]
-            names = tuple(name.replace("_", " ") for name in found)
+            indices = {name: index for index, name in enumerate(class_names)}
+            labels = [indices[match["name"]] for match in matches]
+            names = tuple(name.replace("_", " ") for name in class_names)
         return ArchiveSplit(
             open_image_files(root / self.folder, paths, labels), np.array(labels, np.int64), names
         )
@@ -195,16 +201,18 @@ class ListFileArchive:
             if number <= self.num_header_lines or not line.strip():
                 continue
             if not (match := pattern.fullmatch(line.strip())):
-                raise DataError(f"{path}:{number}: {line!r} is not of the form {self.line_pattern}")
+                raise DataError(
+                    f"{path}:{number}: {line!r} does not match {self.line_pattern}. Unpack the archive again"
+                )
             matches.append(match)
         return matches
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClassFolderArchive:
-    """A folder per class; a part is the split's folder, or nothing where the set has only one.
+    """One folder per class. A split has one folder, or none if the dataset has only one split.
 
-    Folders that are called by numbers, WordNet's or a country's code name no classes: those are asked for elsewhere.
+    Folder names that are numbers, WordNet IDs or country codes are no class names; these come from elsewhere.
     """
 
     folder: str
@@ -212,34 +220,36 @@ class ClassFolderArchive:
     kind: Literal["folders"] = "folders"
 
     def read(self, root: Path, split: str) -> ArchiveSplit:
-        """Read one split; DataError as in `read_class_folders`."""
-        inside = _split_files(self.splits, split, root)
-        benchmark = read_class_folders(root / self.folder, inside[0] if inside else "test")
+        """Read one split; raise DataError as `read_class_folders`."""
+        folders = _split_files(self.splits, split, root)
+        benchmark = read_class_folders(root / self.folder, folders[0] if folders else "test")
         assert isinstance(benchmark.source, ImageSource)
         labels = np.array(benchmark.source.labels, np.int64)
-        named = (root / self.folder / CLASSNAMES_FILENAME).is_file()
-        coded = not named and all(map(_CLASS_CODE.fullmatch, benchmark.classnames))
-        return ArchiveSplit(benchmark.source, labels, () if coded else benchmark.classnames)
+        has_classnames = (root / self.folder / CLASSNAMES_FILENAME).is_file()
+        has_codes = not has_classnames and all(map(_CLASS_CODE.fullmatch, benchmark.classnames))
+        return ArchiveSplit(benchmark.source, labels, () if has_codes else benchmark.classnames)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LabelTableArchive:
-    """A table with pictures beside it; a part is its file."""
+    """A table of images and labels. A split has one table file."""
 
     folder: str
     splits: tuple[SplitFiles, ...]
     kind: Literal["table"] = "table"
 
     def read(self, root: Path, split: str) -> ArchiveSplit:
-        """Read one split; DataError as in `read_label_table`."""
+        """Read one split; raise DataError as `read_label_table`."""
         (path,) = _split_paths(root / self.folder, self.splits, split)
-        rows = read_label_table(path, allow_numeric_labels=True).source
-        return ArchiveSplit(rows, np.array([rows.read(row).label for row in range(len(rows))], np.int64))
+        source = read_label_table(path, allow_numeric_labels=True).source
+        return ArchiveSplit(
+            source, np.array([source.read(index).label for index in range(len(source))], np.int64)
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PixelTableArchive:
-    """FER2013's table: a label, and the gray values of a square picture as text; a part is a value of `Usage`."""
+    """FER2013's table: a label and the gray values of a square image as text. A split is a value of `Usage`."""
 
     folder: str
     splits: tuple[SplitFiles, ...]
@@ -247,44 +257,47 @@ class PixelTableArchive:
     kind: Literal["pixels"] = "pixels"
 
     def read(self, root: Path, split: str) -> ArchiveSplit:
-        """Read one split; DataError, with the line, if one is not understood."""
+        """Read one split; raise DataError if a line is malformed."""
         path = root / self.folder / self.table_file
         usages = _split_files(self.splits, split, root)
-        labels, pictures = [], []
+        labels, images = [], []
         for line, row in open_table(path).read(()):
             if isinstance(row, BadRow):
-                raise DataError(f"{path}:{line}: {row.reason} ({row.detail})")
+                raise DataError(f"{path}:{line}: {row.reason} ({row.detail}). Unpack the archive again")
             try:
                 if row["Usage"] not in usages:
                     continue
                 gray = np.array(row["pixels"].split(), np.uint8)
-                pictures.append(gray.reshape(round(len(gray) ** 0.5), -1))
+                images.append(gray.reshape(round(len(gray) ** 0.5), -1))
                 labels.append(int(row["emotion"]))
             except (KeyError, ValueError, OverflowError) as error:
                 raise DataError(
-                    f"{path}:{line} is no label with a square of gray values ({error})"
+                    f"{path}:{line} has no label with the gray values of a square image ({error}). Unpack the "
+                    "archive again"
                 ) from error
-        if not pictures:
-            raise DataError(f"{path} has no row whose Usage is {' or '.join(usages)}")
-        load = partial(_load_array_row, np.stack(pictures))
+        if not images:
+            raise DataError(
+                f"{path} has no row with the Usage {' or '.join(usages)}. Unpack the archive again"
+            )
+        load = partial(_load_array_row, np.stack(images))
         return _build_split(root / self.folder, [path], load, np.array(labels, np.int64))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MatlabArchive:
-    """Flowers102's layout: which pictures a split has, and all labels, from 1, in MATLAB files."""
+    """Flowers102: image numbers of each split, and labels from 1, in MATLAB files."""
 
     folder: str
     splits: tuple[SplitFiles, ...]
-    """A part is the name of the split's variable."""
+    """Name of the MATLAB variable of each split."""
     splits_file: str
     labels_file: str
     image_pattern: str
-    """With `{}` where the number of the picture goes."""
+    """File name with `{}` for the image number."""
     kind: Literal["mat"] = "mat"
 
     def read(self, root: Path, split: str) -> ArchiveSplit:
-        """Read one split; DataError if a file or a picture is missing."""
+        """Read one split; raise DataError if a file or image is missing."""
         from scipy.io import loadmat
 
         folder = root / self.folder
@@ -294,7 +307,7 @@ class MatlabArchive:
             all_labels = np.ravel(loadmat(folder / self.labels_file)["labels"]).astype(np.int64)
         except (OSError, KeyError, ValueError) as error:
             raise DataError(
-                f"{folder}: the MATLAB files cannot be read ({error}); download them again"
+                f"the MATLAB files in {folder} cannot be read ({error}). Download them again"
             ) from error
         labels = all_labels[numbers - 1] - 1
         paths = [folder / self.image_pattern.format(f"{number:05d}") for number in numbers]
@@ -312,24 +325,24 @@ ArchiveFormat = (
     | PixelTableArchive
     | MatlabArchive
 )
-"""Every layout that a catalogue record may name."""
+"""An archive format in the catalog; `kind` selects it."""
 
 
 def _split_files(splits: Sequence[SplitFiles], split: str, root: Path) -> tuple[str, ...]:
-    for part in splits:
-        if part.split == split:
-            return part.files
+    for files in splits:
+        if files.split == split:
+            return files.files
     raise DataError(
-        f"the archive in {root} has no split {split!r}; it has {', '.join(part.split for part in splits)}"
+        f"the archive in {root} has no split {split!r}. It has {', '.join(files.split for files in splits)}"
     )
 
 
 def _split_paths(folder: Path, splits: Sequence[SplitFiles], split: str) -> list[Path]:
     paths = [folder / name for name in _split_files(splits, split, folder)]
-    absent = [path.name for path in paths if not path.is_file()]
-    if absent:
+    missing = [path.name for path in paths if not path.is_file()]
+    if missing:
         raise DataError(
-            f"{folder} lacks {', '.join(absent)} of the split {split!r}; unpack the archive again"
+            f"{folder} lacks {', '.join(missing)} of the split {split!r}. Unpack the archive again"
         )
     return paths
 
@@ -353,18 +366,18 @@ def _read_records(path: Path, record_bytes: int) -> NDArray[np.uint8]:
 
 
 def _count_records(path: Path, record_bytes: int) -> int:
-    count, rest = divmod(path.stat().st_size, record_bytes)
-    if rest or not count:
+    num_records, remainder = divmod(path.stat().st_size, record_bytes)
+    if remainder or not num_records:
         raise DataError(
-            f"{path} has {path.stat().st_size:,} bytes, no multiple of {record_bytes}; it is cut off, unpack it again"
+            f"{path} is truncated: {path.stat().st_size:,} bytes are no multiple of {record_bytes}. Unpack it again"
         )
-    return count
+    return num_records
 
 
 def _load_raw_image(
     locations: Sequence[tuple[str, int]], shape: tuple[int, int, int], axes: tuple[int, int, int], index: int
 ) -> bytes:
-    """Read one picture from the middle of a file; `axes` brings its bytes into the order [H, W, 3]."""
+    """Read the raw image at an offset of a file; `axes` transposes it to [H, W, 3]."""
     name, offset = locations[index]
     try:
         pixels = np.fromfile(name, np.uint8, count=int(np.prod(shape)), offset=offset)
@@ -378,21 +391,21 @@ def _load_array_row(pixels: NDArray[np.uint8], index: int) -> bytes:
 
 
 def _find_plain_or_gzip(path: Path) -> Path:
-    packed = path.with_name(f"{path.name}.gz")
-    for found in (path, packed):
-        if found.is_file():
-            return found
-    raise DataError(f"{path.parent} lacks {path.name} (or {packed.name}); download the set again")
+    gzip_path = path.with_name(f"{path.name}.gz")
+    for candidate in (path, gzip_path):
+        if candidate.is_file():
+            return candidate
+    raise DataError(f"{path.parent} lacks {path.name} (or {gzip_path.name}). Download the dataset again")
 
 
 def _read_idx(path: Path) -> NDArray[np.uint8]:
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        magic, dimensions = struct.unpack_from(">3sB", data)
-        shape = struct.unpack_from(f">{dimensions}I", data, 4)
-        pixels = np.frombuffer(data, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
+        magic, num_dims = struct.unpack_from(">3sB", data)
+        shape = struct.unpack_from(f">{num_dims}I", data, 4)
+        pixels = np.frombuffer(data, np.uint8, offset=4 + 4 * num_dims).reshape(shape)
     except (OSError, EOFError, ValueError, zlib.error, struct.error) as error:
-        raise DataError(f"{path} is cut off or damaged ({error}); download the set again") from error
+        raise DataError(f"{path} is truncated or damaged ({error}). Download the dataset again") from error
     if magic != b"\0\0\x08":
-        raise DataError(f"{path} holds no array of bytes in the idx format; download the set again")
+        raise DataError(f"{path} is no idx file of bytes. Download the dataset again")
     return pixels

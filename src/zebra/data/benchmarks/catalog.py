@@ -1,7 +1,7 @@
-"""The name of a well-known data set in; what is known about it, and a reader of the copy on this disk, out.
+"""Catalog of well-known evaluation datasets, and a reader of local copies.
 
-The records are data (`catalog.yaml`): the 27 sets of CLIP's evaluation (Appendix A), its natural distribution shifts,
-retrieval and caption selection. Nothing in the code depends on which set it is.
+`catalog.yaml` has the 27 datasets of CLIP's evaluation (Appendix A), its natural distribution shifts, retrieval and
+compositionality. No code depends on a particular dataset.
 """
 
 from dataclasses import dataclass, replace
@@ -39,7 +39,7 @@ HUB_ORG = "clip-benchmark"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SplitSize:
-    """How many pictures a split has."""
+    """The number of images of a split."""
 
     name: str
     size: int
@@ -47,34 +47,34 @@ class SplitSize:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PublishedScore:
-    """A score that the paper prints, in percent."""
+    """A score from the paper, in percent."""
 
     task: Literal["zero-shot", "linear-probe", "zero-shot-resnet-50-gain"]
     value: float
     source: Literal["P", "P2", "U"]
-    """How far it is verified: P paper's text, P2 a transcription of its table, U from memory."""
+    """How it was verified: P the paper's text, P2 a transcription of its table, U from memory."""
     metric: str = ""
-    """If it is not the set's own."""
+    """Empty for the dataset's usual metric."""
     model: str = "ViT-L/14@336px"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PickledArchive:
-    """A copy that many have on disk, but that can only be read by running what it says."""
+    """A common copy in pickle format, which is refused because a pickle can execute code."""
 
     folder: str
     use_instead: str
-    """The archive to take."""
+    """The archive to use instead."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CatalogEntry:
-    """What is known about a data set."""
+    """Metadata of an evaluation dataset."""
 
     name: str
     title: str
     group: Literal["paper", "shift", "retrieval", "compositionality", "other"]
-    """Of the paper's 27 sets, its distribution shifts, or others."""
+    """paper: one of the paper's 27 datasets; shift: one of its distribution shifts."""
     task: Literal["classification", "multilabel", "retrieval", "compositionality"] = "classification"
     metric: str = "accuracy"
     num_classes: int = 0
@@ -82,56 +82,61 @@ class CatalogEntry:
     aliases: tuple[str, ...] = ()
     """Other names: torchvision's class, CLIP_benchmark's name."""
     hub_name: str = ""
-    """The repository's name under `clip-benchmark/` on the hub; empty if there is none."""
+    """Name of the hub repository below `clip-benchmark/`; empty if there is none."""
     template: str = DEFAULT_TEMPLATES[0]
-    """The prompt where a copy brings none."""
+    """Prompt template for copies without templates."""
     template_source: Literal["paper", "zebra"] = "paper"
-    """Whether the paper's §3.1.4 states it, or it is written in its manner."""
+    """paper: stated in §3.1.4; zebra: written in the same style."""
     classnames: tuple[str, ...] = ()
-    """Where they are a matter of course, such as digits."""
+    """Class names for archives without them, such as digits."""
     archives: tuple[ArchiveFormat, ...] = ()
     pickled_archive: PickledArchive | None = None
     published_scores: tuple[PublishedScore, ...] = ()
     notes: str = ""
 
     def all_names(self) -> tuple[str, ...]:
-        """Return every name under which the set may be asked for, or lie in a folder."""
+        """Return all names of the dataset, which are also folder names of its copies."""
         return tuple(dict.fromkeys((self.name, *self.aliases, *((self.hub_name,) if self.hub_name else ()))))
 
 
 @cache
 def load_catalog() -> dict[str, CatalogEntry]:
-    """Read the catalogue: name → record, in its order."""
+    """Return name → entry, in the order of the catalog."""
     text = (resources.files("zebra.data.benchmarks") / "catalog.yaml").read_text(encoding="utf-8")
-    found = [structure(CatalogEntry, raw, f"catalog.yaml[{i}]") for i, raw in enumerate(yaml.safe_load(text))]
-    return {record.name: record for record in found}
+    entries = [
+        structure(CatalogEntry, raw, f"catalog.yaml[{index}]")
+        for index, raw in enumerate(yaml.safe_load(text))
+    ]
+    return {entry.name: entry for entry in entries}
 
 
 def find_catalog_entry(name: str) -> CatalogEntry:
-    """Return the record of a set by its name or an alias, in any case, `-` and `_` alike.
+    """Return the entry of a dataset by name or alias; case, `-` and `_` do not matter.
 
     Raises:
-        DataError: There is none; the message names the nearest.
+        DataError: There is no such entry; the message suggests a similar name.
     """
-    known = {
-        _normalize_name(alias): record for record in load_catalog().values() for alias in record.all_names()
+    entries = {
+        _normalize_name(alias): entry for entry in load_catalog().values() for alias in entry.all_names()
     }
-    if record := known.get(_normalize_name(name)):
-        return record
-    close = suggest_name(name, [alias for record in load_catalog().values() for alias in record.all_names()])
-    if not close.startswith(" Did you mean"):
-        close = f" The catalogue has: {', '.join(load_catalog())}."
-    raise DataError(f"there is no folder {name!r}, and no data set of that name is known.{close}")
+    if entry := entries.get(_normalize_name(name)):
+        return entry
+    suggestion = suggest_name(
+        name, [alias for entry in load_catalog().values() for alias in entry.all_names()]
+    )
+    if not suggestion.startswith(" Did you mean"):
+        suggestion = f" The catalog has: {', '.join(load_catalog())}."
+    raise DataError(f"there is no folder {name!r}, and no dataset of that name is known.{suggestion}")
 
 
 def read_catalog_dataset(entry: CatalogEntry, root: Path, split: str = "test") -> AnyBenchmark:
-    """Open the copy of a set that lies in `root`: a CLIP_benchmark folder of any of its names, or an unpacked archive.
+    """Open the copy of a dataset in `root`: a CLIP_benchmark folder with any of its names, or an unpacked archive.
 
-    Class names come from `classnames.txt` in the archive's folder, else from the record, else from the archive; prompts
-    from `zeroshot_classification_templates.txt` there, else from the record.
+    Class names come from `classnames.txt` in the archive's folder, else from the entry, else from the archive. Prompt
+    templates come from `zeroshot_classification_templates.txt` there, else from the entry.
 
     Raises:
-        DataError: No copy is there, or it is damaged, a pickle, or has no such split.
+        DataError: There is no copy, or it is damaged, a pickle, or without such a split.
     """
     for name in entry.all_names():
         if list_splits(root / name):
@@ -142,18 +147,20 @@ def read_catalog_dataset(entry: CatalogEntry, root: Path, split: str = "test") -
             and is_compositionality_dataset(root / name)
         ):
             return apply_catalog_entry(read_compositionality(root / name), entry, split)
-    found = _find_archives(entry, root)
-    if not found:
+    archives = _find_archives(entry, root)
+    if not archives:
         raise DataError(_missing_message(entry, root, _search_dirs(entry, root)))
-    for place, archive in found:
-        if any(part.split == split for part in archive.splits):
-            return apply_catalog_entry(_read_archive(entry, archive, place, split), entry, split)
-    there = dict.fromkeys(part.split for _, archive in found for part in archive.splits)
-    raise DataError(f"{entry.title} in {found[0][0]} has no split {split!r}; it has {', '.join(there)}")
+    for path, archive in archives:
+        if any(files.split == split for files in archive.splits):
+            return apply_catalog_entry(_read_archive(entry, archive, path, split), entry, split)
+    available = dict.fromkeys(files.split for _, archive in archives for files in archive.splits)
+    raise DataError(
+        f"{entry.title} in {archives[0][0]} has no split {split!r}. It has {', '.join(available)}"
+    )
 
 
 def is_available(entry: CatalogEntry, root: Path) -> bool:
-    """Say whether a copy of a set lies in `root`, whole or not."""
+    """Return whether `root` has a copy of the dataset, complete or not."""
     return any((root / name).exists() for name in entry.all_names()) or bool(_find_archives(entry, root))
 
 
@@ -162,68 +169,77 @@ def _search_dirs(entry: CatalogEntry, root: Path) -> list[Path]:
 
 
 def _find_archives(entry: CatalogEntry, root: Path) -> list[tuple[Path, ArchiveFormat]]:
-    places = _search_dirs(entry, root)
-    return [(place, one) for place in places for one in entry.archives if (place / one.folder).is_dir()]
+    return [
+        (path, archive)
+        for path in _search_dirs(entry, root)
+        for archive in entry.archives
+        if (path / archive.folder).is_dir()
+    ]
 
 
 def apply_catalog_entry(benchmark: AnyBenchmark, entry: CatalogEntry, split: str) -> AnyBenchmark:
-    """Give a set its name and metric, and note where it is not of the size that the record expects."""
+    """Set name and metric of a benchmark, and add notes if its size differs from the catalog."""
     notes = list(benchmark.notes)
-    found = len(benchmark.questions if isinstance(benchmark, CompositionalityBenchmark) else benchmark.source)
-    expected = next((one.size for one in entry.splits if one.name == split), None)
-    if expected not in (None, found):
+    num_samples = len(
+        benchmark.questions if isinstance(benchmark, CompositionalityBenchmark) else benchmark.source
+    )
+    expected = next((size.size for size in entry.splits if size.name == split), None)
+    if expected not in (None, num_samples):
         notes.append(
-            f"{found:,} samples, where the catalogue expects {expected:,} in {split}: scores may not compare"
+            f"{num_samples:,} samples, but the catalog expects {expected:,} in {split}: scores may not be comparable"
         )
     if (
         isinstance(benchmark, ClassificationBenchmark | MultilabelBenchmark)
         and len(benchmark.classnames) != entry.num_classes
     ):
-        notes.append(f"{len(benchmark.classnames)} classes, where the catalogue expects {entry.num_classes}")
+        notes.append(f"{len(benchmark.classnames)} classes, but the catalog expects {entry.num_classes}")
     return replace(benchmark, name=entry.name, metric=entry.metric, notes=tuple(notes))
 
 
 def _read_archive(
     entry: CatalogEntry, archive: ArchiveFormat, root: Path, split: str
 ) -> ClassificationBenchmark:
-    unpacked = archive.read(root, split)
+    archive_split = archive.read(root, split)
     folder = root / archive.folder
     classnames = read_lines(folder / CLASSNAMES_FILENAME) if (folder / CLASSNAMES_FILENAME).is_file() else ()
-    classnames = classnames or entry.classnames or unpacked.classnames
+    classnames = classnames or entry.classnames or archive_split.classnames
     if not classnames:
         raise DataError(
-            f"{folder} does not say what its {entry.num_classes} classes are called; write {CLASSNAMES_FILENAME} there, a name per "
-            "line, class 0 first"
+            f"{folder} has no names for its {entry.num_classes} classes. Write {CLASSNAMES_FILENAME} there, one "
+            "name per line in the order of the labels"
         )
-    lowest, highest = int(unpacked.labels.min()), int(unpacked.labels.max())
-    if lowest < 0 or highest >= len(classnames):
-        wrong = lowest if lowest < 0 else highest
-        raise DataError(f"{folder} has the label {wrong}, but there are names for {len(classnames)} classes")
-    own = folder / TEMPLATES_FILENAME
-    templates = read_templates(own) if own.is_file() else (entry.template,)
-    notes = empty_class_notes(np.unique(unpacked.labels).tolist(), classnames)
-    return ClassificationBenchmark(entry.name, classnames, templates, unpacked.source, notes=notes)
+    min_label, max_label = int(archive_split.labels.min()), int(archive_split.labels.max())
+    if min_label < 0 or max_label >= len(classnames):
+        invalid_label = min_label if min_label < 0 else max_label
+        raise DataError(
+            f"{folder} has the label {invalid_label}, but there are {len(classnames)} class names. Correct "
+            f"{CLASSNAMES_FILENAME}"
+        )
+    templates_path = folder / TEMPLATES_FILENAME
+    templates = read_templates(templates_path) if templates_path.is_file() else (entry.template,)
+    notes = empty_class_notes(np.unique(archive_split.labels).tolist(), classnames)
+    return ClassificationBenchmark(entry.name, classnames, templates, archive_split.source, notes=notes)
 
 
 def _missing_message(entry: CatalogEntry, root: Path, search_dirs: list[Path]) -> str:
-    pickled = entry.pickled_archive
-    for place in search_dirs:
-        if pickled and (place / pickled.folder).is_dir():
+    pickled_archive = entry.pickled_archive
+    for path in search_dirs:
+        if pickled_archive and (path / pickled_archive.folder).is_dir():
             return (
-                f"{place / pickled.folder} is a pickle, which runs what it says when it is opened; zebra reads "
-                f"{pickled.use_instead} instead, the same pictures: unpack it into {place}"
+                f"{path / pickled_archive.folder} is a pickle, which can execute code and is not read. Unpack "
+                f"{pickled_archive.use_instead} with the same images into {path}"
             )
     folders = [archive.folder for archive in entry.archives]
-    ways = [f"unpack it so that {root / folders[0]} is there"] if folders else []
+    options = [f"unpack it into {root / folders[0]}"] if folders else []
     if entry.hub_name:
-        ways.append(
+        options.append(
             f"name hf:{HUB_ORG}/{entry.hub_name}, or put a copy of that repository into {root / entry.hub_name}"
         )
     if entry.task == "compositionality":
-        ways.append(f"put its files into {root / entry.name}, with the pictures in images/")
-    if not ways:
-        ways.append(f"write it as a CLIP_benchmark folder {root / entry.name}")
-    return f"there is no copy of {entry.title} in {root.absolute()}; {', or '.join(ways)}"
+        options.append(f"put its files into {root / entry.name}, with the images in images/")
+    if not options:
+        options.append(f"write it as a CLIP_benchmark folder {root / entry.name}")
+    return f"there is no copy of {entry.title} in {root.absolute()}. To get one, {', or '.join(options)}"
 
 
 def _normalize_name(name: str) -> str:

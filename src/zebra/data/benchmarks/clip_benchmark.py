@@ -1,8 +1,8 @@
-"""The CLIP_benchmark folder, read and written: labelled or captioned pictures, class names, prompt templates.
+"""Reader of benchmarks in CLIP_benchmark's WebDataset layout.
 
-The format is CLIP_benchmark's export to webdataset: `classnames.txt`, `zeroshot_classification_templates.txt` and
-`dataset_type.txt` in the root; `<split>/nshards.txt` with `<split>/0.tar`, `1.tar`, … below. A sample is a picture with
-`.cls` (a number), `.npy` (a vector of zeros and ones, several labels at once) or `.txt` (captions, a line each).
+The root contains `classnames.txt`, `zeroshot_classification_templates.txt` and `dataset_type.txt`. Each split has
+`<split>/nshards.txt` with `<split>/0.tar`, `1.tar`, …. A sample is an image with `.cls` (a label), `.npy` (multi-hot
+labels) or `.txt` (captions, one per line).
 """
 
 import io
@@ -29,45 +29,45 @@ NUM_SHARDS_FILENAME = "nshards.txt"
 
 
 def read_classification(folder: Path, split: str = "test") -> ClassificationBenchmark:
-    """Open one split of a labelled set.
+    """Open one split of a classification dataset.
 
     Raises:
-        DataError: Something is missing: a file, a shard that nshards.txt counts, the class of a label; or the
-            set is of another type than classification. A part of a set is never taken for the whole.
+        DataError: A file, a shard or a class name is missing, or the dataset has another type. An incomplete split is
+            never read.
     """
     classnames = read_lines(folder / CLASSNAMES_FILENAME)
     templates = read_templates(folder / TEMPLATES_FILENAME)
-    if (kind := read_dataset_type(folder)) != "classification":
-        raise DataError(f"{folder} is a {kind} set, not one of classification")
+    if (dataset_type := read_dataset_type(folder)) != "classification":
+        raise DataError(f"{folder} is a {dataset_type} dataset, not a classification dataset")
     source = _open_split(folder, split)
     labels = _read_labels(source)
-    if (highest := int(labels.max())) >= len(classnames):
-        where = next(name for name, label in source.max_labels() if label == highest)
+    if (max_label := int(labels.max())) >= len(classnames):
+        shard_name = next(name for name, label in source.max_labels() if label == max_label)
         raise DataError(
-            f"{where} has the label {highest}, but {folder / CLASSNAMES_FILENAME} names {len(classnames)} classes "
-            f"(0 to {len(classnames) - 1}); one of them is of another set"
+            f"{shard_name} has the label {max_label}, but {folder / CLASSNAMES_FILENAME} has {len(classnames)} "
+            f"class names (0 to {len(classnames) - 1}). One of them belongs to another dataset"
         )
     notes = empty_class_notes(np.unique(labels).tolist(), classnames)
     return ClassificationBenchmark(folder.resolve().name, classnames, templates, source, notes=notes)
 
 
 def read_multilabel(folder: Path, split: str = "test") -> MultilabelBenchmark:
-    """Open one split of a set whose pictures have a vector of zeros and ones; errors as in `read_benchmark`."""
+    """Open one split of a multilabel dataset; raise DataError as `read_classification`."""
     classnames = read_lines(folder / CLASSNAMES_FILENAME)
     templates = read_templates(folder / TEMPLATES_FILENAME)
     shards = _open_split(folder, split)
     ids = [shards.sample_id(index) for index in range(len(shards))]
-    places, rows = [], []
-    for number, shard in enumerate(shards.shards):
-        samples = [shard.sample(inside) for inside in range(len(shard))]
+    locations, rows = [], []
+    for shard_index, shard in enumerate(shards.shards):
+        samples = [shard.sample(index) for index in range(len(shard))]
         for sample in samples:
-            pictures = [name for name in IMAGE_FIELDS if name in sample.fields]
-            if len(pictures) != 1 or "npy" not in sample.fields or sample.duplicate_field:
+            image_fields = [name for name in IMAGE_FIELDS if name in sample.fields]
+            if len(image_fields) != 1 or "npy" not in sample.fields or sample.duplicate_field:
                 raise DataError(
-                    f"{shard.blob.name}/{sample.key} must hold one picture and one .npy, not "
+                    f"{shard.blob.name}/{sample.key} must have one image and one .npy, not "
                     f"{', '.join(f'.{suffix}' for suffix in sample.fields)}"
                 )
-            places.append((number, sample.fields[pictures[0]]))
+            locations.append((shard_index, sample.fields[image_fields[0]]))
         vectors = shard.start_read([sample.fields["npy"] for sample in samples])()
         shard.close()
         rows += [
@@ -76,13 +76,13 @@ def read_multilabel(folder: Path, split: str = "test") -> MultilabelBenchmark:
         ]
     labels_NC = np.stack(rows)
     digest = hash_values(shards.digest, labels_NC.tobytes())
-    source = ImageSource(shards.name, ids, partial(_load_field, shards.shards, places), digest)
+    source = ImageSource(shards.name, ids, partial(_load_field, shards.shards, locations), digest)
     notes = empty_class_notes(np.flatnonzero(labels_NC.any(axis=0)).tolist(), classnames)
     return MultilabelBenchmark(folder.resolve().name, classnames, templates, source, labels_NC, notes=notes)
 
 
 def read_retrieval(folder: Path, split: str = "test") -> RetrievalBenchmark:
-    """Open one split of a captioned set; it needs neither class names nor templates."""
+    """Open one split of a retrieval dataset, which has no class names or templates."""
     return RetrievalBenchmark(folder.resolve().name, MultiCaptionSource(_open_split(folder, split)))
 
 
@@ -93,27 +93,28 @@ BENCHMARK_READERS: dict[
     "multilabel": read_multilabel,
     "retrieval": read_retrieval,
 }
-"""How each type of set is read."""
+"""Dataset type → function that reads one split."""
 
 
 def read_clip_benchmark(
     folder: Path, split: str = "test"
 ) -> ClassificationBenchmark | MultilabelBenchmark | RetrievalBenchmark:
-    """Open one split of a set of whichever type `dataset_type.txt` says.
+    """Open one split of a dataset of the type in `dataset_type.txt`.
 
     Raises:
-        DataError: As in `read_benchmark`, or the type is none that is known.
+        DataError: As for `read_classification`, or the type is unknown.
     """
-    kind = read_dataset_type(folder)
-    if kind not in BENCHMARK_READERS:
+    dataset_type = read_dataset_type(folder)
+    if dataset_type not in BENCHMARK_READERS:
         raise DataError(
-            f"{folder / DATASET_TYPE_FILENAME} says {kind!r}; zebra reads {', '.join(BENCHMARK_READERS)}"
+            f"unknown dataset type {dataset_type!r} in {folder / DATASET_TYPE_FILENAME}. Use "
+            f"{', '.join(BENCHMARK_READERS)}"
         )
-    return BENCHMARK_READERS[kind](folder, split)
+    return BENCHMARK_READERS[dataset_type](folder, split)
 
 
 def read_dataset_type(folder: Path) -> str:
-    """Return what `dataset_type.txt` says; without it a set is one of classification."""
+    """Return the type in `dataset_type.txt`, or "classification" without that file."""
     return (
         read_lines(folder / DATASET_TYPE_FILENAME)[0].lower()
         if (folder / DATASET_TYPE_FILENAME).is_file()
@@ -122,12 +123,12 @@ def read_dataset_type(folder: Path) -> str:
 
 
 def list_splits(folder: Path) -> list[str]:
-    """List the splits that are there whole; none if this is no such folder."""
+    """Return the names of the complete splits; [] if the folder has another layout."""
     return sorted(path.parent.name for path in folder.glob(f"*/{NUM_SHARDS_FILENAME}"))
 
 
 class MultiCaptionSource:
-    """Shards whose `.txt` holds several captions, one a line; a backslash and an n stand for a line break inside."""
+    r"""Shards whose `.txt` has one caption per line; `\n` is a line break inside a caption."""
 
     def __init__(self, shards: ShardSource) -> None:
         self.shards = shards
@@ -137,14 +138,14 @@ class MultiCaptionSource:
         return len(self.shards)
 
     def sample_id(self, index: int) -> str:
-        """Return the id of a sample without reading it."""
+        """Return the ID of a sample without reading it."""
         return self.shards.sample_id(index)
 
     def read(self, index: int) -> Record:
-        """Read one picture with all its captions; BadSample if it has none, or an empty one among them."""
+        """Read one image with all its captions; raise BadSample if there are none or one is empty."""
         record = self.shards.read(index)
         if not record.captions:
-            raise BadSample("missing caption", record.id, "there is no .txt")
+            raise BadSample("missing caption", record.id, "no .txt")
         captions = split_captions(record.captions[0])
         for line, caption in enumerate(captions, start=1):
             if not caption.strip():
@@ -153,26 +154,26 @@ class MultiCaptionSource:
 
 
 def read_lines(path: Path) -> tuple[str, ...]:
-    """Read a text file of which every line has a meaning; DataError if one is empty or the file is not there."""
+    """Read the lines of a text file; raise DataError if a line is empty or the file is missing."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        beside = list_splits(path.parent.parent) if path.name == NUM_SHARDS_FILENAME else []
-        found = f" The splits there are: {', '.join(beside)}." if beside else ""
+        splits = list_splits(path.parent.parent) if path.name == NUM_SHARDS_FILENAME else []
+        available = f" The available splits are {', '.join(splits)}." if splits else ""
         raise DataError(
-            f"{path.absolute()} cannot be read ({error.strerror}); a CLIP_benchmark folder has {CLASSNAMES_FILENAME}, "
-            f"{TEMPLATES_FILENAME} and <split>/{NUM_SHARDS_FILENAME} with <split>/0.tar, 1.tar, ….{found}"
+            f"{path.absolute()} cannot be read ({error.strerror}). A CLIP_benchmark folder has {CLASSNAMES_FILENAME}, "
+            f"{TEMPLATES_FILENAME} and <split>/{NUM_SHARDS_FILENAME} with <split>/0.tar, 1.tar, ….{available}"
         ) from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8: {error}") from error
     lines = tuple(line.rstrip() for line in text.rstrip().split("\n"))
     if not all(lines):
-        raise DataError(f"{path}:{lines.index('') + 1}: the line is empty, but every line has a meaning")
+        raise DataError(f"{path}:{lines.index('') + 1}: the line is empty. Remove it, or write a value")
     return lines
 
 
 def read_templates(path: Path) -> tuple[str, ...]:
-    """Read prompts, one a line; DataError if one has no place for the class name."""
+    """Read prompt templates, one per line; raise DataError if one has no placeholder for the class name."""
     templates = read_lines(path)
     for template in templates:
         if "{c}" not in template and "{}" not in template:
@@ -183,67 +184,67 @@ def read_templates(path: Path) -> tuple[str, ...]:
 def _open_split(folder: Path, split: str) -> ShardSource:
     source = ShardSource(_list_shards(folder / split), str(folder))
     if not len(source):
-        raise DataError(f"{folder / split} holds no samples; write or download the set again")
+        raise DataError(f"{folder / split} has no samples. Write or download the dataset again")
     return source
 
 
 def _list_shards(folder: Path) -> list[Path]:
     count = read_lines(folder / NUM_SHARDS_FILENAME)[0]
     if not count.isdecimal() or int(count) < 1:
-        raise DataError(f"{folder / NUM_SHARDS_FILENAME} must hold the number of shards, not {count!r}")
+        raise DataError(f"{folder / NUM_SHARDS_FILENAME} must contain the number of shards, not {count!r}")
     paths = [folder / f"{number}.tar" for number in range(int(count))]
     missing = [path.name for path in paths if not path.is_file()]
     if missing:
         raise DataError(
             f"{folder} lacks {len(missing)} of the {len(paths)} shards that {NUM_SHARDS_FILENAME} counts: "
-            f"{', '.join(missing[:5])}{', …' if len(missing) > 5 else ''}; download or write the set again"
+            f"{', '.join(missing[:5])}{', …' if len(missing) > 5 else ''}. Download or write the dataset again"
         )
-    if beyond := sorted(set(folder.glob("*.tar")) - set(paths)):
+    if unexpected := sorted(set(folder.glob("*.tar")) - set(paths)):
         raise DataError(
-            f"{folder} holds {beyond[0].name}, but {NUM_SHARDS_FILENAME} counts {len(paths)} shards; mend the number, or remove "
-            "what is of another set"
+            f"{folder} has {unexpected[0].name}, but {NUM_SHARDS_FILENAME} counts {len(paths)} shards. Correct the "
+            "number, or remove the shards of another dataset"
         )
     return paths
 
 
 def _read_labels(source: ShardSource) -> NDArray[np.int64]:
-    """Return the label of every sample; DataError if one has none."""
-    columns = []
+    """Return the label of every sample, int64 [N]; raise DataError if one is missing."""
+    labels_by_shard = []
     for shard in source.shards:
-        column = shard.labels()
-        if column.null_count:
-            number = column.is_null().to_pylist().index(True)
-            key = shard.sample(number).key
+        labels = shard.labels()
+        if labels.null_count:
+            position = labels.is_null().to_pylist().index(True)
+            key = shard.sample(position).key
             raise DataError(
-                f"{shard.blob.name}/{key} has no number in .cls; every picture of the set needs one"
+                f"{shard.blob.name}/{key} has no number in .cls. Every image of the dataset needs one"
             )
-        columns.append(column.to_numpy())
+        labels_by_shard.append(labels.to_numpy())
         shard.close()
-    return np.concatenate(columns)
+    return np.concatenate(labels_by_shard)
 
 
 def _parse_label_vector(data: bytes, num_classes: int, where: str) -> NDArray[np.bool_]:
     try:
         vector = np.load(io.BytesIO(data), allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
-        raise DataError(f"{where} is no array ({error}); write the set again") from error
+        raise DataError(f"{where} is no array ({error}). Write the dataset again") from error
     if vector.shape != (num_classes,):
         raise DataError(
-            f"{where} has the shape {vector.shape}, but {CLASSNAMES_FILENAME} names {num_classes} classes; one of them is of "
-            "another set"
+            f"{where} has the shape {vector.shape}, but {CLASSNAMES_FILENAME} has {num_classes} class names. One "
+            "of them belongs to another dataset"
         )
     if not np.isin(vector, (0, 1)).all():
-        raise DataError(f"{where} holds other values than 0 and 1")
+        raise DataError(f"{where} has values other than 0 and 1")
     labels_C: NDArray[np.bool_] = vector.astype(np.bool_)
     return labels_C
 
 
 def _load_field(shards: Sequence[TarIndex], locations: Sequence[tuple[int, ByteRange]], index: int) -> bytes:
-    number, place = locations[index]
-    (data,) = shards[number].start_read([place])()
+    shard_index, byte_range = locations[index]
+    (data,) = shards[shard_index].start_read([byte_range])()
     return data
 
 
 def split_captions(text: str) -> tuple[str, ...]:
-    """Divide the captions of a `.txt`, and put back the line breaks inside them."""
+    """Split the text of a `.txt` into captions, and restore line breaks inside them."""
     return tuple(line.replace("\\n", "\n") for line in text.removesuffix("\n").split("\n"))

@@ -1,4 +1,4 @@
-"""A data set's name on the Hugging Face hub in, a local folder with one split of it out."""
+"""Download one split of a benchmark from the Hugging Face hub."""
 
 from pathlib import Path
 
@@ -7,39 +7,39 @@ from zebra.data.hub import HubRepo, download_snapshot, find_cached_snapshot
 from zebra.errors import DownloadError
 
 METADATA_PATTERN = "*.txt"
-"""Class names, templates and the type of a set."""
+"""Class names, templates and dataset type."""
 
 
 def download_dataset(name: str, split: str = "test") -> tuple[Path, str]:
-    """Bring one split of a data set in CLIP_benchmark's layout to this machine, or find it in the cache.
+    """Download one split of a dataset in CLIP_benchmark's layout, or find it in the cache.
 
     Args:
-        name: "hf:org/name", or with a branch, tag or commit "hf:org/name@revision".
-            A full commit of which the cache has the split costs no request.
-        split: Only this one is downloaded.
+        name: "hf:org/name" or "hf:org/name@revision" with a branch, tag or commit. A full commit hash needs no request
+            if the split is cached.
+        split: The split to download.
 
     Returns:
-        The snapshot folder in the cache, which is not to be written into; and the name with the commit it is of.
+        The snapshot folder in the cache, which must not be written to, and the name with the commit.
 
     Raises:
         ConfigError: The name is malformed.
-        DownloadError: As `zebra.data.hub.download_snapshot`, or the repository is of another layout.
+        DownloadError: As for `zebra.data.hub.download_snapshot`, or the repository has another layout.
     """
-    repository = HubRepo.parse(name, "dataset")
+    repo = HubRepo.parse(name, "dataset")
     patterns = (METADATA_PATTERN, f"{split}/*")
-    command = repository.download_command(patterns)
-    found = find_cached_snapshot(repository, (METADATA_PATTERN,)) if repository.is_commit else None
-    if found is None or not _is_complete(found / split):
-        found = download_snapshot(repository, patterns, command=command)
-    if not (found / split / NUM_SHARDS_FILENAME).is_file():
+    command = repo.download_command(patterns)
+    snapshot = find_cached_snapshot(repo, (METADATA_PATTERN,)) if repo.is_commit else None
+    if snapshot is None or not _is_complete(snapshot / split):
+        snapshot = download_snapshot(repo, patterns, command=command)
+    if not (snapshot / split / NUM_SHARDS_FILENAME).is_file():
         raise DownloadError(
-            f"{name} has no {split}/{NUM_SHARDS_FILENAME} ({found}): it is not in CLIP_benchmark's layout, it has no split "
-            f"{split!r}, or the cache does not hold it. With a network: `{command}`"
+            f"{name} has no {split}/{NUM_SHARDS_FILENAME} ({snapshot}). It has another layout or no split "
+            f"{split!r}, or the split is not cached. With a network, run `{command}`"
         )
-    return found, f"hf:{repository.repo_id}@{found.name}"
+    return snapshot, f"hf:{repo.repo_id}@{snapshot.name}"
 
 
 def _is_complete(folder: Path) -> bool:
-    count = folder / NUM_SHARDS_FILENAME
-    found = str(len(list(folder.glob("*.tar"))))
-    return count.is_file() and count.read_text(encoding="utf-8").strip() == found
+    count_file = folder / NUM_SHARDS_FILENAME
+    num_shards = str(len(list(folder.glob("*.tar"))))
+    return count_file.is_file() and count_file.read_text(encoding="utf-8").strip() == num_shards

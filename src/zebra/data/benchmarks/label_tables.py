@@ -1,4 +1,4 @@
-"""A CSV, TSV, JSONL or Parquet file with a column of pictures and one of labels in; a labelled set out."""
+"""Benchmarks in a table with an image column and a label column."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +33,7 @@ LABEL_TABLE_SCHEMA = pa.schema(
 
 
 class LabeledTableSource:
-    """The rows of a table whose pictures are files beside it, or bytes in it."""
+    """The rows of a table with image paths or image bytes."""
 
     def __init__(self, path: Path, table: CachedTable, labels: Sequence[int]) -> None:
         self.path, self.name = path, str(path)
@@ -44,66 +44,68 @@ class LabeledTableSource:
         return len(self.table)
 
     def sample_id(self, index: int) -> str:
-        """Return the id of a row without reading it."""
+        """Return the ID of a row without reading it."""
         return f"{self.path.name}:{self.table.arrow_table['line'][index].as_py()}"
 
     def read(self, index: int) -> Record:
-        """Read one row and its picture; a relative path starts at the table's folder. BadSample without a picture."""
+        """Read one row and its image, from a path relative to the table's folder; raise BadSample without an image."""
         row = self.table.row(index)
-        where = f"{self.path.name}:{row['line']}"
+        sample_id = f"{self.path.name}:{row['line']}"
         image = (
-            read_image_bytes(self.path.parent / row["path"], where)
+            read_image_bytes(self.path.parent / row["path"], sample_id)
             if row["path"] is not None
             else row["image"]
         )
-        return Record(where, image, label=self.labels[index])
+        return Record(sample_id, image, label=self.labels[index])
 
 
 def read_label_table(
     path: Path, split: str = "test", *, allow_numeric_labels: bool = False
 ) -> ClassificationBenchmark:
-    """Read the rows of one split: those whose `split` column says so, or all, as "test", where there is no such column.
+    """Read the rows of one split. Without a column `split`, all rows are the split "test".
 
-    A label is a class name, or a number if names are known otherwise: from `classnames.txt` beside the table, or from
-    the header that Hugging Face writes into Parquet. Without either, the classes are the names that occur, sorted.
-    The picture is in one of the columns path, image, filepath, file_name; the label in label, class, cls, target or
-    category.
+    A label is a class name, or a number if there are class names in `classnames.txt` beside the table or in Hugging
+    Face's Parquet metadata. Otherwise, the classes are the distinct labels, sorted. The image column is path, image,
+    filepath, file_name or img; the label column is one of LABEL_COLUMNS.
 
     Args:
         path: A .csv, .tsv, .jsonl or .parquet file.
-        split: What the `split` column holds.
-        allow_numeric_labels: Take numbers as labels though nothing names them; the caller knows the names.
+        split: Value of the column `split`.
+        allow_numeric_labels: Accept numeric labels without class names, which the caller knows.
 
     Raises:
-        DataError: A column or a name is missing, no row is of this split, or a row is broken: with its line.
+        DataError: A column or class name is missing, the split has no rows, or a row is malformed.
     """
     table = open_table(path)
-    image = find_image_column(table.columns, path, DataConfig(), (*IMAGE_COLUMNS, "img"))
-    label = next((name for name in LABEL_COLUMNS if name in table.columns), None)
-    if label is None:
+    image_column = find_image_column(table.columns, path, DataConfig(), (*IMAGE_COLUMNS, "img"))
+    label_column = next((name for name in LABEL_COLUMNS if name in table.columns), None)
+    if label_column is None:
         raise DataError(
-            f"{path} has no label column ({', '.join(LABEL_COLUMNS)}); it has {', '.join(table.columns)}"
+            f"{path} has no label column ({', '.join(LABEL_COLUMNS)}). Its columns are {', '.join(table.columns)}"
         )
     if SPLIT_COLUMN not in table.columns and split != "test":
         raise DataError(
-            f"{path} has no column {SPLIT_COLUMN!r}, so it has no {split!r} that differs from the rest"
+            f"{path} has no column {SPLIT_COLUMN!r}, so it cannot provide {split!r}. Add the column, or use the "
+            "split 'test'"
         )
-    state = path.stat()
-    key = ("labels", str(path.resolve()), state.st_size, state.st_mtime_ns, image, label, split)
-    index = CachedTable.open_or_build(key, LABEL_TABLE_SCHEMA, _label_rows(path, table, image, label, split))
-    if not len(index):
-        raise DataError(f"{path} has no row of the split {split!r}")
-    told = index.arrow_table["label"].to_pylist()
-    classnames = _read_classnames(path, label) or _infer_classnames(
-        told, path, allow_numeric_labels=allow_numeric_labels
+    stat = path.stat()
+    key = ("labels", str(path.resolve()), stat.st_size, stat.st_mtime_ns, image_column, label_column, split)
+    cached_table = CachedTable.open_or_build(
+        key, LABEL_TABLE_SCHEMA, _label_rows(path, table, image_column, label_column, split)
     )
-    labels = _to_class_indices(told, classnames, path, index)
-    templates = path.with_name(TEMPLATES_FILENAME)
+    if not len(cached_table):
+        raise DataError(f"{path} has no row of the split {split!r}. Check the column {SPLIT_COLUMN!r}")
+    label_texts = cached_table.arrow_table["label"].to_pylist()
+    classnames = _read_classnames(path, label_column) or _infer_classnames(
+        label_texts, path, allow_numeric_labels=allow_numeric_labels
+    )
+    labels = _to_class_indices(label_texts, classnames, path, cached_table)
+    templates_path = path.with_name(TEMPLATES_FILENAME)
     return ClassificationBenchmark(
         path.stem,
         classnames,
-        read_templates(templates) if templates.is_file() else DEFAULT_TEMPLATES,
-        LabeledTableSource(path, index, labels),
+        read_templates(templates_path) if templates_path.is_file() else DEFAULT_TEMPLATES,
+        LabeledTableSource(path, cached_table, labels),
         notes=empty_class_notes(labels, classnames),
     )
 
@@ -111,37 +113,39 @@ def read_label_table(
 def _label_rows(
     path: Path, table: TableFile, image_column: str, label_column: str, split: str
 ) -> Iterator[RowValues]:
-    wanted = (image_column, label_column, *(name for name in (SPLIT_COLUMN,) if name in table.columns))
-    for line, row in table.read(wanted):
-        where = f"{path}:{line}"
+    columns = (image_column, label_column, *(name for name in (SPLIT_COLUMN,) if name in table.columns))
+    for line, row in table.read(columns):
+        location = f"{path}:{line}"
         if isinstance(row, BadRow):
-            raise DataError(f"{where}: {row.reason} ({row.detail}); mend the line")
-        if SPLIT_COLUMN in wanted and row.get(SPLIT_COLUMN) != split:
+            raise DataError(f"{location}: {row.reason} ({row.detail}). Correct the line")
+        if SPLIT_COLUMN in columns and row.get(SPLIT_COLUMN) != split:
             continue
         try:
-            place, data = parse_image_cell(row.get(image_column))
+            image_path, image = parse_image_cell(row.get(image_column))
         except BadSample as bad:
-            raise DataError(f"{where}: {bad.reason} ({bad.detail}); mend the line") from bad
-        yield line, place, data, _parse_label(row, label_column, where)
+            raise DataError(f"{location}: {bad.reason} ({bad.detail}). Correct the line") from bad
+        yield line, image_path, image, _parse_label(row, label_column, location)
 
 
 def _parse_label(row: Mapping[str, Any], column: str, where: str) -> str:
     value = row.get(column)
     text = str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
     if not text:
-        raise DataError(f"{where}: {value!r} in {column} is neither a class name nor a number; mend the line")
+        raise DataError(
+            f"{where}: {value!r} in {column} is neither a class name nor a number. Correct the line"
+        )
     return text
 
 
 def _read_classnames(path: Path, label_column: str) -> tuple[str, ...]:
-    if (beside := path.with_name(CLASSNAMES_FILENAME)).is_file():
-        return read_lines(beside)
+    if (classnames_path := path.with_name(CLASSNAMES_FILENAME)).is_file():
+        return read_lines(classnames_path)
     if path.suffix.lower() != ".parquet":
         return ()
     try:
-        header = (pq.read_schema(path).metadata or {}).get(b"huggingface", b"{}")
-        return tuple(json.loads(header)["info"]["features"][label_column]["names"])
-    except (ValueError, LookupError, TypeError):  # written by another program
+        metadata = (pq.read_schema(path).metadata or {}).get(b"huggingface", b"{}")
+        return tuple(json.loads(metadata)["info"]["features"][label_column]["names"])
+    except (ValueError, LookupError, TypeError):  # no metadata of Hugging Face
         return ()
 
 
@@ -153,7 +157,8 @@ def _infer_classnames(
         if allow_numeric_labels:
             return tuple(str(number) for number in range(max(map(int, names)) + 1))
         raise DataError(
-            f"{path} labels its pictures with numbers; write {CLASSNAMES_FILENAME} beside it, a name per line, number 0 first"
+            f"{path} has numeric labels without class names. Write {CLASSNAMES_FILENAME} beside it, one name per "
+            "line in the order of the labels"
         )
     return names
 
@@ -161,17 +166,16 @@ def _infer_classnames(
 def _to_class_indices(
     label_texts: Sequence[str], classnames: tuple[str, ...], path: Path, table: CachedTable
 ) -> list[int]:
-    numbers = {name: number for number, name in enumerate(classnames)}
-    named = set(label_texts) <= set(
-        numbers
-    )  # a name counts first: the class "7" may stand anywhere in the list
-    if not named and all(label.removeprefix("-").isdecimal() for label in label_texts):
-        numbers = {str(number): number for number in range(len(classnames))}
+    indices = {name: index for index, name in enumerate(classnames)}
+    # Class names take precedence over numbers: the class "7" may have any index.
+    are_names = set(label_texts) <= set(indices)
+    if not are_names and all(label.removeprefix("-").isdecimal() for label in label_texts):
+        indices = {str(index): index for index in range(len(classnames))}
     for row, label in enumerate(label_texts):
-        if label not in numbers:
+        if label not in indices:
             line = table.arrow_table["line"][row].as_py()
             raise DataError(
-                f"{path}:{line}: the label {label!r} is none of the {len(classnames)} class names, and no number from "
-                f"0 to {len(classnames) - 1}"
+                f"{path}:{line}: the label {label!r} is none of the {len(classnames)} class names and no number from "
+                f"0 to {len(classnames) - 1}. Correct the line"
             )
-    return [numbers[label] for label in label_texts]
+    return [indices[label] for label in label_texts]

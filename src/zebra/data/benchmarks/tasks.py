@@ -10,40 +10,40 @@ from zebra.data.sources import Source
 
 @dataclass(frozen=True, slots=True)
 class ClassificationBenchmark:
-    """A labelled set for zero-shot classification."""
+    """Images with one label each, for zero-shot classification."""
 
     name: str
-    """The folder's name."""
+    """The folder name, or the name in the catalog."""
     classnames: tuple[str, ...]
-    """C names; the position is the label."""
+    """C class names in the order of the labels."""
     templates: tuple[str, ...]
-    """Prompts with `{c}` (CLIP_benchmark) or `{}` (OpenAI) where the class name goes."""
+    """Prompt templates with the placeholder `{c}` (CLIP_benchmark) or `{}` (OpenAI)."""
     source: Source
     """Records with labels in [0, C)."""
     metric: str = "accuracy"
-    """What the set is usually scored by: accuracy, mean_per_class, roc_auc or mean_top1_top5."""
+    """The usual metric: accuracy, mean_per_class, roc_auc or mean_top1_top5."""
     notes: tuple[str, ...] = ()
-    """What a reader of its scores should know: classes without a picture, a size that differs from the catalogue's."""
+    """Notes on the scores: classes without an image, a size that differs from the catalog."""
 
 
 @dataclass(frozen=True, slots=True)
 class MultilabelBenchmark:
-    """Pictures that may show several classes at once, or none."""
+    """Images with any number of labels each."""
 
     name: str
     classnames: tuple[str, ...]
     templates: tuple[str, ...]
     source: Source
-    """Records without labels; row i of `labels_NC` is of record i."""
+    """Records without labels; row i of `labels_NC` belongs to record i."""
     labels_NC: NDArray[np.bool_]
     metric: str = "map"
-    """map or map11 (VOC2007's, over 11 points of recall)."""
+    """map, or map11 (11-point interpolated, as for VOC 2007)."""
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class RetrievalBenchmark:
-    """Pictures with one or more captions each, to be found by each other."""
+    """Images with one or more captions each, for image and text retrieval."""
 
     name: str
     source: Source
@@ -54,18 +54,18 @@ class RetrievalBenchmark:
 
 @dataclass(frozen=True, slots=True)
 class CompositionalityQuestion:
-    """One picture and two captions, the first of them true; or two pictures, the second caption true of the second."""
+    """Two captions for one image, the first one correct; or for two images, caption i correct for image i."""
 
     image_indices: tuple[int, ...]
-    """Positions in the set's source."""
+    """Indices of one or two records in the source."""
     captions: tuple[str, str]
     category: str
-    """What is asked for: SugarCrepe's `add_att`, …, or Winoground's tag."""
+    """SugarCrepe's category (`add_att`, …) or Winoground's tag."""
 
 
 @dataclass(frozen=True, slots=True)
 class CompositionalityBenchmark:
-    """Questions over pictures, each of which is there once however often it is asked about."""
+    """Questions on images; each image is in the source once."""
 
     name: str
     source: Source
@@ -76,4 +76,4 @@ class CompositionalityBenchmark:
 
 
 AnyBenchmark = ClassificationBenchmark | MultilabelBenchmark | RetrievalBenchmark | CompositionalityBenchmark
-"""One split of a set of any task."""
+"""One split of a dataset for any task."""

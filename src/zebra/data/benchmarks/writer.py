@@ -1,4 +1,4 @@
-"""Labelled or captioned pictures in, a CLIP_benchmark folder out; `benchmarks.py` reads it back."""
+"""Writer of benchmarks in CLIP_benchmark's WebDataset layout."""
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,21 +29,26 @@ def write_classification(
     split: str = "test",
     samples_per_shard: int = 10_000,
 ) -> None:
-    """Write `folder/<split>/0.tar …`, with nshards.txt last: a half-written set is not read as a whole one.
+    """Write a split of a classification dataset; nshards.txt is written last, so readers refuse a partial split.
 
     Args:
-        samples: Encoded image, its suffix ("png"), and its class index.
-        classnames: One name per class; the position is the label.
-        templates: Prompts with `{c}` where the class name goes.
+        out_dir: Folder of the dataset, with one subfolder per split.
+        samples: Tuples of encoded image, its suffix ("png") and its label.
+        classnames: Class names in the order of the labels.
+        templates: Prompt templates with the placeholder `{c}`.
+        split: Name of the split.
+        samples_per_shard: Maximum number of samples in a .tar file.
 
     Raises:
-        DataError: No samples, a label without a class, or a name or template that the format cannot hold.
+        DataError: There are no samples, a label is out of range, or the format cannot store a class name or template.
     """
 
     def rows() -> Iterator[dict[str, bytes]]:
-        for number, (image, suffix, label) in enumerate(samples):
+        for index, (image, suffix, label) in enumerate(samples):
             if not 0 <= label < len(classnames):
-                raise DataError(f"{out_dir}: sample {number} has label {label} of {len(classnames)} classes")
+                raise DataError(
+                    f"{out_dir}: sample {index} has the label {label}, but there are {len(classnames)} classes"
+                )
             yield {suffix: image, "cls": str(label).encode()}
 
     _write_split(out_dir, rows(), _class_files(classnames, templates), split, samples_per_shard)
@@ -57,13 +62,14 @@ def write_multilabel(
     split: str = "test",
     samples_per_shard: int = 10_000,
 ) -> None:
-    """Write a set whose pictures may show several classes; as `write_benchmark`, with a bool [C] for each label."""
+    """Write a split of a multilabel dataset; as `write_classification`, with bool labels [C] per image."""
 
     def rows() -> Iterator[dict[str, bytes]]:
-        for number, (image, suffix, label_C) in enumerate(samples):
+        for index, (image, suffix, label_C) in enumerate(samples):
             if label_C.shape != (len(classnames),):
                 raise DataError(
-                    f"{out_dir}: sample {number} has labels of shape {label_C.shape} for {len(classnames)} classes"
+                    f"{out_dir}: sample {index} has labels of shape {label_C.shape}, but there are "
+                    f"{len(classnames)} classes"
                 )
             buffer = io.BytesIO()
             np.save(buffer, label_C.astype(np.int64), allow_pickle=False)
@@ -79,32 +85,32 @@ def write_retrieval(
     split: str = "test",
     samples_per_shard: int = 10_000,
 ) -> None:
-    """Write a set of captioned pictures; as `write_benchmark`, with all captions of a picture as its label.
+    r"""Write a split of a retrieval dataset; as `write_classification`, with all captions of an image.
 
     Raises:
-        DataError: No samples, a picture without a caption, or a caption that would not be read back as it is: a blank
-            one, one with a backslash before an n (the format's line break), or with an odd line break.
+        DataError: There are no samples, an image has no caption, or a caption cannot be restored by readers: it is
+            blank, contains `\n` as two characters (the format's line break), or another line break of Unicode.
     """
 
     def rows() -> Iterator[dict[str, bytes]]:
-        for number, (image, suffix, captions) in enumerate(samples):
-            yield {suffix: image, "txt": _join_captions(captions, f"{out_dir}: sample {number}")}
+        for index, (image, suffix, captions) in enumerate(samples):
+            yield {suffix: image, "txt": _join_captions(captions, f"{out_dir}: sample {index}")}
 
     _write_split(out_dir, rows(), {DATASET_TYPE_FILENAME: ("retrieval",)}, split, samples_per_shard)
 
 
 def _join_captions(captions: Sequence[str], where: str) -> bytes:
     text = "\n".join(caption.replace("\n", "\\n") for caption in captions)
-    # CLIP_benchmark itself splits at every line break that Unicode knows.
+    # CLIP_benchmark splits captions with str.splitlines.
     if not all(caption.strip() for caption in captions) or text.splitlines() != text.split("\n"):
-        raise DataError(f"{where} has a caption that is blank or holds an odd line break: {captions!r}")
+        raise DataError(f"{where} has a caption that is blank or contains a special line break: {captions!r}")
     try:
         data = text.encode()
-        whole = split_captions(decode_caption(data, where)) == tuple(captions)
+        is_restored = split_captions(decode_caption(data, where)) == tuple(captions)
     except (UnicodeEncodeError, BadSample):
-        whole = False
-    if not whole:
-        raise DataError(f"{where} has captions that would not be read back as they are: {captions!r}")
+        is_restored = False
+    if not is_restored:
+        raise DataError(f"{where} has captions that readers cannot restore: {captions!r}")
     return data
 
 
@@ -121,43 +127,44 @@ def _write_split(
     split: str,
     samples_per_shard: int,
 ) -> None:
-    shards = out_dir / split
+    split_dir = out_dir / split
     _require_same_classes(out_dir, text_files, split)
-    shards.mkdir(parents=True, exist_ok=True)
-    (shards / NUM_SHARDS_FILENAME).unlink(missing_ok=True)
-    for name in (CLASSNAMES_FILENAME, TEMPLATES_FILENAME, DATASET_TYPE_FILENAME):
-        (out_dir / name).unlink(missing_ok=True)
-    for name, lines in text_files.items():
-        _write_lines(out_dir / name, lines)
-    with ShardWriter(shards, samples_per_shard=samples_per_shard, num_digits=1) as writer:
-        for number, fields in enumerate(samples):
-            writer.write(f"s{number:07d}", fields)
+    split_dir.mkdir(parents=True, exist_ok=True)
+    (split_dir / NUM_SHARDS_FILENAME).unlink(missing_ok=True)
+    for filename in (CLASSNAMES_FILENAME, TEMPLATES_FILENAME, DATASET_TYPE_FILENAME):
+        (out_dir / filename).unlink(missing_ok=True)
+    for filename, lines in text_files.items():
+        _write_lines(out_dir / filename, lines)
+    with ShardWriter(split_dir, samples_per_shard=samples_per_shard, num_digits=1) as writer:
+        for index, fields in enumerate(samples):
+            writer.write(f"s{index:07d}", fields)
     if not writer.shards:
         raise DataError(f"{out_dir}: no samples to write")
-    for stale in set(shards.glob("*.tar")) - set(writer.shards):  # of a larger set that was here before
+    for stale in set(split_dir.glob("*.tar")) - set(writer.shards):  # shards of an earlier, larger split
         if stale.stem.isdecimal():
             stale.unlink()
-    _write_lines(shards / NUM_SHARDS_FILENAME, [str(len(writer.shards))])
+    _write_lines(split_dir / NUM_SHARDS_FILENAME, [str(len(writer.shards))])
 
 
 def _require_same_classes(out_dir: Path, text_files: dict[str, Sequence[str]], split: str) -> None:
-    """Refuse to change the meaning of what another split's labels say."""
+    """Raise DataError if another split has other class names or another type."""
     others = [name for name in list_splits(out_dir) if name != split]
-    for name in (CLASSNAMES_FILENAME, DATASET_TYPE_FILENAME) if others else ():
-        told = tuple(text_files.get(name, ()))
-        there = read_lines(out_dir / name) if (out_dir / name).is_file() else ()
-        if told != there:
+    for filename in (CLASSNAMES_FILENAME, DATASET_TYPE_FILENAME) if others else ():
+        new_lines = tuple(text_files.get(filename, ()))
+        existing_lines = read_lines(out_dir / filename) if (out_dir / filename).is_file() else ()
+        if new_lines != existing_lines:
             raise DataError(
-                f"{out_dir} holds the split {others[0]} under another {name}; write {split} with the same, or elsewhere"
+                f"{out_dir} has the split {others[0]} with another {filename}. Write {split} with the same "
+                f"{filename}, or into another folder"
             )
 
 
 def _validate_lines(lines: Sequence[str], kind: str) -> None:
     if not lines:
-        raise DataError(f"no {kind}: give at least one")
+        raise DataError(f"no {kind} given. Give at least one")
     for line in lines:
         if line.splitlines() != [line.rstrip()]:
-            raise DataError(f"the {kind} {line!r} must be one line, not blank, without blanks at its end")
+            raise DataError(f"the {kind} {line!r} must be one line, not blank, without trailing spaces")
         if kind == "template" and "{c}" not in line:
             raise DataError(f"the template {line!r} has no {{c}} for the class name")
 

@@ -1,1 +1,1 @@
-"""Remote data: object stores, HTTP and the block cache."""
+"""Byte-range access to shards on disk, in object stores and on web servers."""

@@ -1,4 +1,4 @@
-"""A place in, the bytes that lie there out: what readers of shards ask of a file, and of an object in a bucket."""
+"""Byte-range access to a file or object."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -13,9 +13,9 @@ ByteRange = tuple[int, int]
 
 
 class Blob(Protocol):
-    """Bytes that lie somewhere and do not change; a read gives all that was asked for, or raises DataError.
+    """The immutable bytes of a file or object; a read returns all requested bytes or raises DataError.
 
-    What it needs for reading is opened in the process that reads, so that it travels to workers, forked or not.
+    A blob can be pickled. File descriptors and connections are opened in the process that reads.
     """
 
     @property
@@ -24,31 +24,31 @@ class Blob(Protocol):
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """Equal as long as the bytes are the same: place, size, and time of change or ETag."""
+        """Path or URL, size, and modification time or ETag; unequal if the bytes have changed."""
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """The size in bytes."""
 
     def open(self) -> BufferedReader:
-        """Return the bytes as a file, for reading from front to back."""
+        """Open the bytes as a file for sequential reading."""
 
     def start_read(self, byte_ranges: Sequence[ByteRange]) -> Callable[[], list[bytes]]:
-        """Begin to read; what is returned waits for the bytes of every place.
+        """Start to read; the returned function waits for the bytes of every range.
 
         Raises:
-            DataError: The bytes cannot be had, or are not those any more that `identity` stands for.
+            DataError: The bytes cannot be read, or `identity` has changed.
         """
 
     def read_sibling(self, name: str) -> bytes | None:
-        """Return a small file that lies next to this one, None if there is none."""
+        """Return a small file of the same folder, or None if it does not exist."""
 
     def close(self) -> None:
-        """Free what is held open; it comes back when it is needed."""
+        """Free open resources until the next use."""
 
 
 class LocalBlob:
-    """A file on this machine, bound to its size and time of change."""
+    """A local file, identified by its path, size and modification time."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -62,23 +62,22 @@ class LocalBlob:
         self._descriptor: int | None = None
 
     def open(self) -> BufferedReader:
-        """Return the file, opened for reading."""
+        """Open the file for reading."""
         return self.path.open("rb")
 
     def start_read(self, byte_ranges: Sequence[ByteRange]) -> Callable[[], list[bytes]]:
-        """Read at once: a disk has nothing to do while others wait."""
+        """Read immediately: a local disk gains nothing from deferred reads."""
         if self._descriptor is None:
             self._descriptor = self._open_descriptor()
-        data = [
-            os.pread(self._descriptor, size, offset) for offset, size in byte_ranges
-        ]  # forks share the position
-        whole = [len(part) for part in data] == [size for _, size in byte_ranges]
-        if not whole or _size_and_mtime(os.fstat(self._descriptor)) != self.identity[1:]:
-            raise DataError(f"{self.path} changed while it was in use; start again to index it anew")
+        # pread, because forked processes share the file position.
+        data = [os.pread(self._descriptor, size, offset) for offset, size in byte_ranges]
+        is_complete = [len(part) for part in data] == [size for _, size in byte_ranges]
+        if not is_complete or _size_and_mtime(os.fstat(self._descriptor)) != self.identity[1:]:
+            raise DataError(f"{self.path} has changed while it was in use. Start again to index it anew")
         return lambda: data
 
     def read_sibling(self, name: str) -> bytes | None:
-        """Return a file of the same folder, None if there is none."""
+        """Return a file of the same folder, or None if it does not exist."""
         path = self.path.with_name(name)
         try:
             return path.read_bytes() if path.is_file() else None
@@ -86,7 +85,7 @@ class LocalBlob:
             raise DataError(f"cannot read {path}: {error.strerror}") from error
 
     def close(self) -> None:
-        """Close the file until it is read again."""
+        """Close the file until the next read."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -102,7 +101,7 @@ class LocalBlob:
         try:
             return os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise DataError(f"cannot open {self.path} any more: {error.strerror}") from error
+            raise DataError(f"cannot open {self.path} again: {error.strerror}") from error
 
 
 def _size_and_mtime(stat: os.stat_result) -> tuple[int, int]:

@@ -22,75 +22,68 @@ from zebra.data.remote.object_store import (
 from zebra.errors import DataError, ZebraError
 
 MAX_TRIES = 8
-"""With the waits between them they last half a minute."""
-
-
+"""With back-off, this takes about half a minute."""
 MAX_TRIES_WITHOUT_RANGES = 3
-"""A server that sends the whole object mostly does so by nature."""
-
-
+"""Few tries, because a server that ignores a range request usually always does."""
 INITIAL_BACKOFF_SECONDS = 0.25
-
-
 MAX_CONCURRENT_REQUESTS = 16
-"""Requests that one process has under way."""
-
+"""Maximum number of concurrent requests per process."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class _ProcessState:
-    """What only the process that made it may use: threads, and a file system with a loop, sockets and locks."""
+    """Threads and a file system with event loop, sockets and locks, for one process only."""
 
     store: ObjectStore
     executor: ThreadPoolExecutor
     jitter_rng: random.Random
-    """Of its own, so that no other draw moves; different in each process, so that they do not come back at once."""
+    """Separate generator, so that no other draw changes; seeded per process, so that retries do not coincide."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class RetryingClient:
-    """What the shards of a source share: a store per process, its threads, and patience."""
+    """Client of an object store with retries and concurrency, shared by the shards of a source."""
 
     def __init__(self, url: str, cache: BlockCache | None) -> None:
         self.url = url
         self.cache = cache
         self.num_retries = 0
-        """Requests that were made again, in this process and those it was forked from."""
+        """Number of retries in this process, plus those of its parents before the fork."""
         self._state_by_pid: dict[int, _ProcessState] = {}
-        """By process id; a parent's stays where it is, since to take it apart would mean to wait for its loop."""
+        """Process ID → state. A parent's state is kept, since closing it would wait for its event loop."""
 
     def call_with_retries(self, url: str, request: Callable[[ObjectStore], T]) -> T:
-        """Ask until there is an answer, for half a minute, waiting longer each time.
+        """Return the result of `request`, with up to MAX_TRIES tries and exponential back-off.
 
         Raises:
-            DataError: The store refuses, or fails each time; names URL and tries.
-            FileNotFoundError, PermissionError: As the store says; to ask again would not help.
+            DataError: The store refuses, or all tries fail; the message has the URL and the number of tries.
+            FileNotFoundError, PermissionError: Raised by the store; a retry would not help.
         """
-        here = self._process_state()
+        state = self._process_state()
         failures: list[Exception] = []
         while True:
             try:
-                return request(here.store)
+                return request(state.store)
             except (ZebraError, FileNotFoundError, PermissionError):
                 raise
-            except Exception as error:  # the library behind each protocol has errors of its own
+            except Exception as error:  # each protocol has its own library and errors
                 failures.append(error)
             reason = _give_up_reason(url, failures)
             if reason:
                 raise DataError(reason) from failures[-1]
             if len(failures) == MAX_TRIES // 2:
                 warnings.warn(
-                    f"{url} failed {len(failures)} times ({_format_error(failures[-1])}); still trying",
+                    f"{url} failed {len(failures)} times ({_format_error(failures[-1])}). Still trying",
                     stacklevel=2,
                 )
-            with here.lock:
+            with state.lock:
                 self.num_retries += 1
-            time.sleep(INITIAL_BACKOFF_SECONDS * 2 ** (len(failures) - 1) * (0.5 + here.jitter_rng.random()))
+            time.sleep(INITIAL_BACKOFF_SECONDS * 2 ** (len(failures) - 1) * (0.5 + state.jitter_rng.random()))
 
     def get_version(self, url: str) -> ObjectVersion | None:
-        """Return what lies at a URL now, None if nothing does."""
+        """Return the current version of an object, or None if it does not exist."""
         try:
             return self.call_with_retries(url, lambda store: store.get_version(url))
         except FileNotFoundError:
@@ -99,11 +92,11 @@ class RetryingClient:
             raise access_denied_error(url, error) from error
 
     def map(self, fn: Callable[[str], T], urls: Iterable[str]) -> list[T]:
-        """Do the same with many URLs, several at a time."""
+        """Call a function with many URLs, concurrently, and return the results in order."""
         return list(self._process_state().executor.map(fn, urls))
 
     def submit(self, fn: Callable[..., T], *args: Any) -> Future[T]:
-        """Begin to do something in a thread of this process."""
+        """Start a call in a thread of this process."""
         return self._process_state().executor.submit(fn, *args)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -112,8 +105,8 @@ class RetryingClient:
     def _process_state(self) -> _ProcessState:
         pid = os.getpid()
         if pid not in self._state_by_pid:
-            threads = ThreadPoolExecutor(MAX_CONCURRENT_REQUESTS, "shards")
-            self._state_by_pid[pid] = _ProcessState(open_object_store(self.url), threads, random.Random(pid))
+            executor = ThreadPoolExecutor(MAX_CONCURRENT_REQUESTS, "shards")
+            self._state_by_pid[pid] = _ProcessState(open_object_store(self.url), executor, random.Random(pid))
         return self._state_by_pid[pid]
 
 
@@ -124,19 +117,19 @@ def _give_up_reason(url: str, failures: Sequence[Exception]) -> str | None:
         isinstance(error, RangeNotSupported) for error in failures
     ):
         return (
-            f"{url} cannot be read in parts: {failures[-1]}. Use a server that answers Range requests "
+            f"{url} cannot be read by byte ranges: {failures[-1]}. Use a server that supports Range requests "
             "(python -m http.server does not), or download the shards"
         )
     if len(failures) >= MAX_TRIES:
         return (
-            f"{url} could not be read in {len(failures)} tries, the last: {_format_error(failures[-1])}. "
+            f"{url} could not be read in {len(failures)} tries. The last error: {_format_error(failures[-1])}. "
             "Check the network and the store, then start again"
         )
     return None
 
 
 def _is_retryable(error: Exception) -> bool:
-    """Tell whether the same request may succeed later."""
+    """Return whether the same request may succeed later."""
     if isinstance(error, NonRetryableError | IsADirectoryError | NotADirectoryError):
         return False
     status = getattr(getattr(error, "response", error), "status_code", None)
@@ -144,10 +137,9 @@ def _is_retryable(error: Exception) -> bool:
         return status in RETRYABLE_STATUSES
     if isinstance(error, OSError | EOFError):
         return True
-    kind = type(
-        error
-    )  # a mistake in a program is an error of Python's own, and missing credentials stay missing
-    return kind.__module__ != "builtins" and "Credential" not in kind.__name__
+    # Built-in errors are bugs, and missing credentials stay missing. Other errors are those of the store's library.
+    error_type = type(error)
+    return error_type.__module__ != "builtins" and "Credential" not in error_type.__name__
 
 
 def _format_error(error: Exception) -> str:
@@ -155,6 +147,7 @@ def _format_error(error: Exception) -> str:
 
 
 def access_denied_error(url: str, error: PermissionError) -> DataError:
+    """Return the DataError for an object that the store denies."""
     return DataError(
-        f"{url}: access is denied, or nothing is there ({error}); check the name and your credentials for the store"
+        f"{url}: access is denied, or the object does not exist ({error}). Check the URL and your credentials"
     )
