@@ -1,7 +1,7 @@
-"""Scores against those of CLIP_benchmark 1.6.2, run as it is, on random vectors.
+"""Scores agree with CLIP_benchmark 1.6.2 on random vectors.
 
-Where the definitions are the same, both must agree to fp32. Where they differ, a test shows how, and why ours does.
-CLIP_benchmark's evaluation takes a model and a loader; here the model is a look-up of vectors.
+Where the definitions are the same, both agree to fp32. Where they differ, a test shows the difference and the reason.
+CLIP_benchmark's evaluation takes a model and a loader; here the model returns given vectors.
 """
 
 import importlib
@@ -23,18 +23,18 @@ NEAR = 1e-6
 
 @pytest.fixture(scope="module")
 def metrics() -> SimpleNamespace:
-    """The three files of definitions; pip install --no-deps clip-benchmark brings them."""
+    """The three modules with CLIP_benchmark's metrics (pip install --no-deps clip-benchmark)."""
     names = ("zeroshot_classification", "zeroshot_retrieval", "image_caption_selection")
     for package in ("clip_benchmark", "tqdm"):
         pytest.importorskip(package)
     modules = {name: importlib.import_module(f"clip_benchmark.metrics.{name}") for name in names}
-    # numpy 2.4 no longer makes a number of an array of one, which their accuracy relies on.
+    # NumPy 2.4 no longer converts an array of one element to a number, which their accuracy relies on.
     modules["zeroshot_classification"].float = lambda value: np.asarray(value).item()
     return SimpleNamespace(**modules)
 
 
-class LookUp:
-    """A model whose pictures are their vectors, and whose texts are numbers of vectors."""
+class VectorModel:
+    """A model whose images are their vectors, and whose texts are indices of vectors."""
 
     def __init__(self, text_ME: torch.Tensor) -> None:
         self.text_ME = text_ME
@@ -61,7 +61,7 @@ def embeddings(vectors: torch.Tensor, labels: torch.Tensor | None = None) -> Emb
 
 
 class Loader:
-    """Batches of 100, and what CLIP_benchmark asks of a data set."""
+    """Batches of 100, and the dataset attributes that CLIP_benchmark reads."""
 
     def __init__(self, images: torch.Tensor, targets: Any, classes: int = 0) -> None:
         self.images, self.targets = images, targets
@@ -75,7 +75,7 @@ class Loader:
 def classification(metrics, image_NE, target, class_CE):
     classes = len(class_CE)
     return metrics.zeroshot_classification.evaluate(
-        LookUp(class_CE),
+        VectorModel(class_CE),
         Loader(image_NE, target, classes),
         tokenizer,
         [str(c) for c in range(classes)],
@@ -95,7 +95,7 @@ def test_zero_shot_accuracy(metrics):
     assert ours["mean_per_class"].value == pytest.approx(theirs["mean_per_class_recall"], abs=NEAR)
 
 
-def test_of_exactly_five_classes_they_report_a_top5_of_1_and_we_none(metrics):
+def test_with_five_classes_they_report_a_top5_of_1_and_we_none(metrics):
     image_NE, class_CE = unit(0, 50, 8), unit(1, 5, 8)
     labels = torch.arange(50) % 5
     assert classification(metrics, image_NE, labels, class_CE)["acc5"] == 1
@@ -111,8 +111,8 @@ def test_mean_average_precision(metrics):
     assert ours["map"].value == pytest.approx(theirs["mean_average_precision"], abs=NEAR)
 
 
-def test_a_class_that_no_image_shows_counts_0_for_them_and_not_at_all_for_us(metrics):
-    """A set's share of one domain may well lack a class; 0 would punish every model alike, and hide which."""
+def test_a_class_without_an_image_counts_as_0_for_them_and_is_left_out_by_us(metrics):
+    """A dataset may lack a class. A score of 0 would lower the mean of every model equally."""
     image_NE, class_CE = unit(0, 300, 16), unit(1, 8, 16)
     truth = image_NE @ class_CE.T > 0.3
     truth[:, 7] = False
@@ -124,11 +124,11 @@ def test_a_class_that_no_image_shows_counts_0_for_them_and_not_at_all_for_us(met
 def retrieval(metrics, image_NE, text_ME, captions):
     targets = [[str(m) for m in own] for own in captions]
     return metrics.zeroshot_retrieval.evaluate(
-        LookUp(text_ME), Loader(image_NE, targets), tokenizer, "cpu", amp=False, recall_k_list=[1, 5, 10]
+        VectorModel(text_ME), Loader(image_NE, targets), tokenizer, "cpu", amp=False, recall_k_list=[1, 5, 10]
     )
 
 
-def test_retrieval_with_several_captions_per_picture(metrics):
+def test_retrieval_with_several_captions_per_image(metrics):
     image_NE = unit(0, 250, 16)
     owners = torch.arange(250).repeat_interleave(torch.arange(250) % 5 + 1)
     text_ME = image_NE[owners] + 2 * unit(1, len(owners), 16)
@@ -146,8 +146,8 @@ def test_retrieval_with_several_captions_per_picture(metrics):
         )
 
 
-def test_a_collapsed_model_is_given_hits_by_their_sort_and_none_by_ours(metrics):
-    """Their order of equal scores is whatever topk makes of it: a part of the true candidates is among the first."""
+def test_a_collapsed_model_has_hits_by_their_sort_and_none_by_ours(metrics):
+    """Their order of equal scores is that of topk, so some correct candidates are among the first."""
     point = torch.ones(40, 4) / 2
     theirs = retrieval(metrics, point, point, [[n] for n in range(40)])
     ours = compute_retrieval_ranks(embeddings(point), embeddings(point), np.arange(40)).scores()
@@ -155,43 +155,41 @@ def test_a_collapsed_model_is_given_hits_by_their_sort_and_none_by_ours(metrics)
     assert ours["image_to_text_recall@10"].value == 0
 
 
-def selection(metrics, image_NiE, caption_NcE):
-    """Their loader gives pictures as [B, i, C, H, W]; a vector is a picture of one row."""
+def compositionality(metrics, image_NiE, caption_NcE):
+    """Run CLIP_benchmark; its loader yields images as [B, i, C, H, W], and a vector is an image of one row."""
     n, c, width = caption_NcE.shape
-    pictures = image_NiE[:, :, None, None, :]
-    texts = [[str(m * c + place) for place in range(c)] for m in range(n)]
-    model = LookUp(caption_NcE.reshape(-1, width))
-    return metrics.image_caption_selection.evaluate(
-        model, Loader(pictures, texts), tokenizer, "cpu", amp=False
-    )
+    images = image_NiE[:, :, None, None, :]
+    texts = [[str(m * c + position) for position in range(c)] for m in range(n)]
+    model = VectorModel(caption_NcE.reshape(-1, width))
+    return metrics.image_caption_selection.evaluate(model, Loader(images, texts), tokenizer, "cpu", amp=False)
 
 
 def test_text_image_and_group_scores_of_pairs(metrics):
-    pictures, captions = unit(0, 230, 2, 8), unit(1, 230, 2, 8) + unit(0, 230, 2, 8)
-    theirs = selection(metrics, pictures, captions)
-    # Cosines are theirs too, so lengths do not count; ours takes unit vectors as they are.
+    images, captions = unit(0, 230, 2, 8), unit(1, 230, 2, 8) + unit(0, 230, 2, 8)
+    theirs = compositionality(metrics, images, captions)
+    # They normalize vectors; ours expects unit vectors.
     ours = evaluate_winoground(
-        pictures.numpy(), (captions / captions.norm(dim=-1, keepdim=True)).numpy()
+        images.numpy(), (captions / captions.norm(dim=-1, keepdim=True)).numpy()
     ).scores()
     assert ours["text"].value == pytest.approx(theirs["text_acc"], abs=NEAR)
     assert ours["image"].value == pytest.approx(theirs["image_acc"], abs=NEAR)
     assert ours["group"].value == pytest.approx(theirs["acc"], abs=NEAR)
 
 
-def test_the_choice_of_the_true_caption(metrics):
-    pictures, captions = unit(0, 230, 1, 8), unit(1, 230, 2, 8)
-    theirs = selection(metrics, pictures, captions)
+def test_the_choice_of_the_correct_caption(metrics):
+    images, captions = unit(0, 230, 1, 8), unit(1, 230, 2, 8)
+    theirs = compositionality(metrics, images, captions)
     ours = evaluate_sugarcrepe(
-        pictures[:, 0].numpy(), captions[:, 0].numpy(), captions[:, 1].numpy(), ["swap"] * 230
+        images[:, 0].numpy(), captions[:, 0].numpy(), captions[:, 1].numpy(), ["swap"] * 230
     ).scores()
     assert ours["accuracy"].value == pytest.approx(theirs["text_acc"], abs=NEAR)
 
 
-def test_a_tie_is_right_for_them_where_the_true_caption_comes_first_and_wrong_for_us(metrics):
-    """Their argmax takes the first of equals, and the true one is the first: a blind model is always right."""
-    pictures, captions = unit(0, 50, 1, 8), unit(1, 50, 1, 8).repeat(1, 2, 1)
-    assert selection(metrics, pictures, captions)["text_acc"] > 0.9
-    blind = evaluate_sugarcrepe(
-        pictures[:, 0].numpy(), captions[:, 0].numpy(), captions[:, 1].numpy(), ["same"] * 50
+def test_a_tie_is_correct_for_them_and_wrong_for_us(metrics):
+    """Their argmax takes the first of equal scores, the correct caption: a constant model is always correct."""
+    images, captions = unit(0, 50, 1, 8), unit(1, 50, 1, 8).repeat(1, 2, 1)
+    assert compositionality(metrics, images, captions)["text_acc"] > 0.9
+    constant = evaluate_sugarcrepe(
+        images[:, 0].numpy(), captions[:, 0].numpy(), captions[:, 1].numpy(), ["same"] * 50
     )
-    assert not blind.correct_N.any()
+    assert not constant.correct_N.any()

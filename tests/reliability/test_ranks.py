@@ -203,7 +203,7 @@ def test_a_process_whose_others_never_come_says_where_it_waited(config):
 def test_processes_that_cannot_share_a_batch_are_told_so(config):
     codes, said = ended(processes(replace(config, batch_size=7), 2))
     assert codes == [1, 1]
-    assert all("2 processes cannot share a batch of 7" in words for words in said)
+    assert all("batch_size 7 is not divisible by 2 processes" in words for words in said)
 
 
 def test_torchrun_trains_from_the_command_line_and_its_first_process_alone_speaks(config):

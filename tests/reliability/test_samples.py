@@ -1,4 +1,4 @@
-"""Scorecard rows about single samples: each odd picture and caption has its documented end, and all are counted."""
+"""Scorecard rows on single samples: each unusual image and caption is consumed or skipped as documented."""
 
 import io
 import json
@@ -35,16 +35,16 @@ def encoded(image: Image.Image, format: str = "JPEG", **options: object) -> byte
     return buffer.getvalue()
 
 
-def plain(colour=RED, size: tuple[int, int] = (40, 40), mode: str = "RGB") -> Image.Image:
-    return Image.new(mode, size, colour)
+def plain(color=RED, size: tuple[int, int] = (40, 40), mode: str = "RGB") -> Image.Image:
+    return Image.new(mode, size, color)
 
 
 def noise(side: int = 64) -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8))
 
 
-def flipped(data: bytes, place: int) -> bytes:
-    return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+def flipped(data: bytes, position: int) -> bytes:
+    return data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :]
 
 
 def png_claiming(side: int) -> bytes:
@@ -56,12 +56,12 @@ def png_claiming(side: int) -> bytes:
 
 
 def ramp_16_bit() -> Image.Image:
-    """All grays of 16 bits, whose mean is that of 8 bits: 127.5."""
+    """Return all 16-bit grays, whose mean in 8 bits is 127.5."""
     return Image.fromarray(np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64))
 
 
-def lying_down() -> bytes:
-    """Red left of blue, and a tag that says: turn it so that red is on top."""
+def rotated_by_exif() -> bytes:
+    """Return an image with red left of blue, and an EXIF rotation that moves red to the top."""
     image = plain(RED, (64, 32))
     image.paste(BLUE, (32, 0, 64, 32))
     exif = Image.Exif()
@@ -85,8 +85,8 @@ FIXTURES: dict[str, tuple[bytes, str | tuple[float, float, float] | None]] = {
     "a TIFF of floats": (encoded(Image.fromarray(np.ones((16, 16), np.float32)), "TIFF"), "not an image"),
     "clear gray": (encoded(Image.new("LA", (40, 40), (7, 0)), "PNG"), WHITE),
     "clear red": (encoded(Image.new("RGBA", (40, 40), (*RED, 0)), "PNG"), WHITE),
-    "a palette's clear colour": (encoded(plain().convert("P"), "PNG", transparency=b"\0" * 256), WHITE),
-    "a picture lying down": (lying_down(), "red above blue"),
+    "a transparent palette color": (encoded(plain().convert("P"), "PNG", transparency=b"\0" * 256), WHITE),
+    "an image rotated by EXIF": (rotated_by_exif(), "red above blue"),
     "an animated GIF": (animation("GIF"), GREEN),
     "an animated WebP": (animation("WEBP"), GREEN),
     "a header of 169 million pixels": (png_claiming(13_000), "too many pixels"),
@@ -94,26 +94,26 @@ FIXTURES: dict[str, tuple[bytes, str | tuple[float, float, float] | None]] = {
     "one pixel": (encoded(plain(size=(1, 1)), "PNG"), "too thin"),
     "a strip": (encoded(plain(size=(1, 5000)), "PNG"), "too thin"),
 }
-"""Name → bytes, and what is documented: a reason to skip it, the mean colour of its crop, or None if it is taken."""
+"""Name → bytes, and the documented result: a skip reason, the mean color of the crop, or None for any crop."""
 
 
-class End(NamedTuple):
-    """What became of a sample."""
+class Result(NamedTuple):
+    """The crop of a consumed sample, or the reason of a skipped one."""
 
     crop: np.ndarray | None
     reason: str | None
 
 
 @pytest.fixture(scope="module")
-def ends(tmp_path_factory: pytest.TempPathFactory) -> dict[str, End]:
-    """Two workers go once through a shard of all pictures, each with a caption; so none of them kills a worker."""
-    folder = tmp_path_factory.mktemp("pictures")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
+    """Load a shard of all images once with two workers; so no image kills a worker."""
+    folder = tmp_path_factory.mktemp("images")
     with pytest.MonkeyPatch.context() as patch, ShardWriter(folder) as writer:
         patch.setenv("ZEBRA_CACHE", str(folder / "cache"))
         for number, (data, _) in enumerate(FIXTURES.values()):
             writer.write(str(number), {"jpg": data, "txt": b"a caption"})
     names = list(FIXTURES)
-    found: dict[str, End] = {}
+    results_by_name: dict[str, Result] = {}
     source = open_source(folder, DataConfig())
     for batch in iter_batches(
         source,
@@ -123,21 +123,23 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> dict[str, End]:
         start_sample=0,
         num_steps=len(FIXTURES),
         num_workers=2,
-        config=DataConfig(min_crop_area=1),  # centre squares, whose mean does not depend on chance
+        config=DataConfig(min_crop_area=1),  # center squares, whose mean is not random
     ):
         if batch.skips:
             (skip,) = batch.skips
-            found[names[int(skip.id.rpartition("/")[2])]] = End(None, skip.reason)
+            results_by_name[names[int(skip.id.rpartition("/")[2])]] = Result(None, skip.reason)
         else:
             (id,) = batch.ids
-            found[names[int(id.rpartition("/")[2])]] = End(batch.images[0].numpy().astype(float), None)
-    return found
+            results_by_name[names[int(id.rpartition("/")[2])]] = Result(
+                batch.images[0].numpy().astype(float), None
+            )
+    return results_by_name
 
 
 @pytest.mark.parametrize("name", FIXTURES)
-def test_r21_every_odd_picture_gives_the_documented_result(name: str, ends: dict[str, End]) -> None:
+def test_r21_every_unusual_image_gives_the_documented_result(name: str, results: dict[str, Result]) -> None:
     _, expected = FIXTURES[name]
-    crop, reason = ends[name]
+    crop, reason = results[name]
     if expected == "red above blue":
         assert np.abs(crop[:, 2, :].mean(axis=1) - RED).max() < 3
         assert np.abs(crop[:, -3, :].mean(axis=1) - BLUE).max() < 3
@@ -159,17 +161,16 @@ SHARDS = {
     "broken JSON": ({"jpg": encoded(plain()), "json": b'{"caption": '}, "broken JSON"),
     "a number in JSON": ({"jpg": encoded(plain()), "json": b'{"caption": 7}'}, "caption is not text"),
     "no caption": ({"jpg": encoded(plain())}, "missing caption"),
-    "no picture": ({"txt": b"a caption alone"}, "missing image"),
+    "no image": ({"txt": b"a caption alone"}, "missing image"),
 }
-"""What a sample holds, and the reason to skip it."""
-NEAR, FAR = "the same key twice in a row", "the same key again further on"
+"""Fields of a sample, and the reason to skip it."""
 
 
 def epoch(
     source: Source, batch_size: int, options: DataConfig | None = None
 ) -> tuple[dict, list[str], list[str]]:
-    """Go once through a source; return the ledger's account, the ids consumed as themselves, and their captions."""
-    ledger = SampleCounter(len(source), 1.0, None)
+    """Load one epoch; return its counts, and the IDs and captions of the batches."""
+    counter = SampleCounter(len(source), 1.0, None)
     steps = len(source) // batch_size
     assert steps * batch_size == len(source)
     ids: list[str] = []
@@ -186,37 +187,36 @@ def epoch(
             config=options or DataConfig(),
         )
     ):
-        ledger.add(step * batch_size, batch)
+        counter.add(step * batch_size, batch)
         ids += batch.ids
         captions += batch.captions
-    (account,) = ledger.summary()["epochs"]
-    return account, ids, captions
+    (counts,) = counter.summary()["epochs"]
+    return counts, ids, captions
 
 
-def assert_adds_up(account: dict, source: Source, expected: Counter[str]) -> None:
-    assert account["skipped"] == dict(expected)
-    assert account["consumed"] + sum(account["skipped"].values()) == len(source)
-    assert account["complete"]
+def assert_adds_up(counts: dict, source: Source, expected: Counter[str]) -> None:
+    assert counts["skipped"] == dict(expected)
+    assert counts["consumed"] + sum(counts["skipped"].values()) == len(source)
+    assert counts["complete"]
 
 
-def test_r22_odd_captions_of_shards_are_counted_by_reason(tmp_path: Path) -> None:
+def test_r22_unusual_captions_of_shards_are_counted_by_reason(tmp_path: Path) -> None:
     with ShardWriter(tmp_path) as writer:
         for number, (fields, _) in enumerate(SHARDS.values()):
             writer.write(f"s{number}", fields)
         for key in ("near", "near", "far", "between", "far"):
             writer.write(key, SHARDS["fine"][0])
     source = open_source(tmp_path, DataConfig())
-    account, ids, captions = epoch(source, 4)
+    counts, ids, captions = epoch(source, 4)
     expected = Counter(reason for _, reason in SHARDS.values() if reason)
-    # What stands in a row under one key is one sample, and which file is meant cannot be known; a key that comes back
-    # later is a sample of its own.
+    # Adjacent files with the same key are one ambiguous sample. A key that occurs again later is another sample.
     expected["duplicate field"] += 1
-    assert_adds_up(account, source, expected)
+    assert_adds_up(counts, source, expected)
     assert {"00000.tar/far", "00000.tar/far#2", "00000.tar/between"} <= set(ids)
     assert {"🦓🦓", "word " * 200_000, "red"} <= set(captions)
 
 
-def test_r22_odd_captions_of_a_folder_are_counted_by_reason(tmp_path: Path) -> None:
+def test_r22_unusual_captions_of_a_folder_are_counted_by_reason(tmp_path: Path) -> None:
     expected: Counter[str] = Counter()
     for number, (fields, reason) in enumerate(SHARDS.values()):
         if "json" in fields:
@@ -225,12 +225,12 @@ def test_r22_odd_captions_of_a_folder_are_counted_by_reason(tmp_path: Path) -> N
             (tmp_path / f"{number}.{suffix}").write_bytes(data)
         expected.update([reason] if reason else [])
     source = open_source(tmp_path, DataConfig())
-    account, _, captions = epoch(source, 3)
-    assert_adds_up(account, source, expected)
+    counts, _, captions = epoch(source, 3)
+    assert_adds_up(counts, source, expected)
     assert {"🦓🦓", "word " * 200_000} <= set(captions)
 
 
-def test_r22_odd_captions_of_a_table_are_counted_by_reason(tmp_path: Path) -> None:
+def test_r22_unusual_captions_of_a_table_are_counted_by_reason(tmp_path: Path) -> None:
     (tmp_path / "red.jpg").write_bytes(encoded(plain()))
     rows: list[tuple[object, object, str | None]] = [
         ("red.jpg", "a red square", None),
@@ -248,14 +248,14 @@ def test_r22_odd_captions_of_a_table_are_counted_by_reason(tmp_path: Path) -> No
     lines = [json.dumps({"image": image, "caption": caption}) for image, caption, _ in rows]
     (tmp_path / "table.jsonl").write_text("\n".join([*lines, "{broken"]))
     source = open_source(tmp_path / "table.jsonl", DataConfig())
-    account, _, captions = epoch(source, 4)
+    counts, _, captions = epoch(source, 4)
     expected = Counter(reason for _, _, reason in rows if reason)
     expected["broken JSON line"] += 1
-    assert_adds_up(account, source, expected)
+    assert_adds_up(counts, source, expected)
     assert {"🦓🦓", "word " * 200_000} <= set(captions)
 
 
-def shards_with(folder: Path, samples: int, bad: Callable[[int], str | None]) -> Source:
+def write_shards(folder: Path, samples: int, bad: Callable[[int], str | None]) -> Source:
     good = encoded(plain(size=(8, 8)))
     files = {
         None: {"jpg": good, "txt": b"a red square"},
@@ -268,19 +268,19 @@ def shards_with(folder: Path, samples: int, bad: Callable[[int], str | None]) ->
     return open_source(folder, DataConfig())
 
 
-def test_r23_with_one_sample_in_a_hundred_broken_an_epoch_finishes_and_its_counts_are_exact(
+def test_r23_an_epoch_with_one_percent_bad_samples_has_exact_counts(
     tmp_path: Path,
 ) -> None:
-    source = shards_with(tmp_path, 1000, lambda number: "truncated image" if number % 100 == 37 else None)
-    account, ids, _ = epoch(source, 50)
-    assert_adds_up(account, source, Counter({"truncated image": 10}))
+    source = write_shards(tmp_path, 1000, lambda number: "truncated image" if number % 100 == 37 else None)
+    counts, ids, _ = epoch(source, 50)
+    assert_adds_up(counts, source, Counter({"truncated image": 10}))
     assert len(set(ids)) == 990
 
 
-def test_r23_with_five_in_a_hundred_broken_the_run_stops_and_names_the_top_reason(tmp_path: Path) -> None:
+def test_r23_five_percent_bad_samples_are_an_error_with_the_top_reason(tmp_path: Path) -> None:
     reasons = {3: "empty caption", 23: "truncated image", 43: "truncated image", 63: "truncated image"}
-    source = shards_with(tmp_path, 1000, lambda number: reasons.get(number % 80))
-    ledger = SampleCounter(len(source), DataConfig().max_skip_rate, None)
+    source = write_shards(tmp_path, 1000, lambda number: reasons.get(number % 80))
+    counter = SampleCounter(len(source), DataConfig().max_skip_rate, None)
     stream = iter_batches(
         source,
         image_size=8,
@@ -292,7 +292,7 @@ def test_r23_with_five_in_a_hundred_broken_the_run_stops_and_names_the_top_reaso
         config=DataConfig(),
     )
     with pytest.raises(
-        DataError, match=r"unusable in epoch 0.*allowed: \d+ truncated image, \d+ empty caption"
+        DataError, match=r"cannot be used in epoch 0.*allowed: \d+ truncated image, \d+ empty caption"
     ):
         for step, batch in enumerate(stream):
-            ledger.add(50 * step, batch)
+            counter.add(50 * step, batch)

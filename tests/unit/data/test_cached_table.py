@@ -1,4 +1,4 @@
-"""Indexes are written once, found again, and never trusted when damaged."""
+"""Cached tables are written once, reused, and written again when damaged."""
 
 import pickle
 from pathlib import Path
@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from zebra.config.cache import cache_dir
-from zebra.data import cached_table as index_module
+from zebra.data import cached_table as cached_table_module
 from zebra.data.cached_table import CachedTable
 from zebra.errors import DataError
 
@@ -20,11 +20,11 @@ def forbidden():
     yield
 
 
-def test_rows_come_back_at_any_position() -> None:
-    index = CachedTable.open_or_build(("k",), SCHEMA, ROWS)
-    assert len(index) == 3
-    assert index.row(2) == {"name": "ç", "data": b"3"}
-    assert index.row(1) == {"name": "b", "data": None}
+def test_rows_are_read_at_any_position() -> None:
+    table = CachedTable.open_or_build(("k",), SCHEMA, ROWS)
+    assert len(table) == 3
+    assert table.row(2) == {"name": "ç", "data": b"3"}
+    assert table.row(1) == {"name": "b", "data": None}
 
 
 def test_a_second_opening_reads_no_rows() -> None:
@@ -34,12 +34,12 @@ def test_a_second_opening_reads_no_rows() -> None:
     assert second.digest == first.digest
 
 
-def test_another_key_is_another_index() -> None:
+def test_another_key_is_another_table() -> None:
     CachedTable.open_or_build(("k", 1), SCHEMA, ROWS)
     assert len(CachedTable.open_or_build(("k", 2), SCHEMA, ROWS[:1])) == 1
 
 
-def test_equal_rows_have_equal_digests_and_any_change_shows() -> None:
+def test_the_digest_depends_on_the_rows() -> None:
     digests = [
         CachedTable.open_or_build((i,), SCHEMA, rows).digest
         for i, rows in enumerate([ROWS, ROWS, ROWS[::-1], [("a", b"2"), *ROWS[1:]]])
@@ -49,23 +49,23 @@ def test_equal_rows_have_equal_digests_and_any_change_shows() -> None:
 
 
 def test_many_rows_are_written_batch_by_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index_module, "ROWS_PER_BATCH", 10)
-    monkeypatch.setattr(index_module, "BYTES_PER_BATCH", 1500)
+    monkeypatch.setattr(cached_table_module, "ROWS_PER_BATCH", 10)
+    monkeypatch.setattr(cached_table_module, "BYTES_PER_BATCH", 1500)
     rows = [(str(i), bytes(i)) for i in range(60)] + [("x" * 1000, None)] * 8
-    index = CachedTable.open_or_build(("k",), SCHEMA, rows)
-    assert [index.row(i)["data"] for i in range(68)] == [data for _, data in rows]
-    batches = index.arrow_table.to_batches()
+    table = CachedTable.open_or_build(("k",), SCHEMA, rows)
+    assert [table.row(i)["data"] for i in range(68)] == [data for _, data in rows]
+    batches = table.arrow_table.to_batches()
     assert max(batch.num_rows for batch in batches) == 10
     assert max(batch.nbytes for batch in batches) < 3000
 
 
-def test_a_damaged_index_is_made_again() -> None:
+def test_a_damaged_file_is_written_again() -> None:
     path = CachedTable.open_or_build(("k",), SCHEMA, ROWS).path
     path.write_bytes(path.read_bytes()[:40])
     assert CachedTable.open_or_build(("k",), SCHEMA, ROWS).row(0)["name"] == "a"
 
 
-def test_a_failing_reader_leaves_nothing_behind(cache: Path) -> None:
+def test_a_failing_reader_leaves_no_file(cache: Path) -> None:
     def broken():
         yield ROWS[0]
         raise DataError("cut")
@@ -81,15 +81,15 @@ def test_a_cache_that_cannot_be_written_names_the_variable(cache: Path) -> None:
         CachedTable.open_or_build(("k",), SCHEMA, ROWS)
 
 
-def test_workers_receive_the_path_and_not_the_rows() -> None:
-    index = CachedTable.open_or_build(("k",), SCHEMA, [("x" * 10_000, None)])
-    index.row(0)
-    travelled = pickle.dumps(index)
-    assert len(travelled) < 1000
-    assert pickle.loads(travelled).row(0) == index.row(0)
+def test_only_the_path_is_pickled() -> None:
+    table = CachedTable.open_or_build(("k",), SCHEMA, [("x" * 10_000, None)])
+    table.row(0)
+    pickled = pickle.dumps(table)
+    assert len(pickled) < 1000
+    assert pickle.loads(pickled).row(0) == table.row(0)
 
 
-def test_the_cache_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_cache_folder_depends_on_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("ZEBRA_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_dir() == tmp_path / "zebra"

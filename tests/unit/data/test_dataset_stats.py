@@ -1,4 +1,4 @@
-"""A survey counts every sample once, decodes it as training would, and looks evenly."""
+"""Dataset statistics count every sample once, decoded as in training, at even spacing."""
 
 import io
 from collections.abc import Callable
@@ -14,15 +14,15 @@ from zebra.data.sources import Source, open_source
 from zebra.errors import DataError
 
 
-def encoded(image: Image.Image, format: str = "PNG", **how: object) -> bytes:
+def encoded(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, format, **how)
+    image.save(buffer, format, **options)
     return buffer.getvalue()
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Callable[..., Source]:
-    """A function that writes pictures with captions, and opens them."""
+    """A function that writes images with captions, and opens them as a source."""
 
     def write(*samples: tuple[bytes, str | None]) -> Source:
         (tmp_path / "photos").mkdir()
@@ -39,10 +39,9 @@ def plain(width: int, height: int, shade: int = 0, mode: str = "RGB") -> bytes:
     return encoded(Image.new(mode, (width, height), shade))
 
 
-def looked(source: Source, **how: int) -> DatasetStats:
-    return compute_dataset_stats(
-        source, image_size=32, max_pixels=10_000, **{"num_samples": len(source), **how}
-    )[0]
+def compute_stats(source: Source) -> DatasetStats:
+    stats, _ = compute_dataset_stats(source, image_size=32, max_pixels=10_000, num_samples=len(source))
+    return stats
 
 
 def test_bad_samples_are_counted_by_reason_with_examples(folder) -> None:
@@ -53,94 +52,94 @@ def test_bad_samples_are_counted_by_reason_with_examples(folder) -> None:
         (encoded(Image.new("RGB", (20, 20)), "JPEG")[:-2], "c"),
         (b"", "d"),
     )
-    found = looked(source)
-    assert (found.num_examined, found.num_usable) == (5, 1)
-    assert {part.reason: part.count for part in found.skipped} == {
+    stats = compute_stats(source)
+    assert (stats.num_examined, stats.num_usable) == (5, 1)
+    assert {part.reason: part.count for part in stats.skipped} == {
         "empty file": 2,
         "missing caption": 1,
         "truncated image": 1,
     }
-    assert found.skipped[0].reason == "empty file"
-    assert sorted(found.skipped[0].examples) == ["001.png (0 bytes)", "004.png (0 bytes)"]
+    assert stats.skipped[0].reason == "empty file"
+    assert sorted(stats.skipped[0].examples) == ["001.png (0 bytes)", "004.png (0 bytes)"]
 
 
-def test_no_more_than_three_examples_of_a_reason_are_kept(folder) -> None:
-    found = looked(folder(*[(b"", "x")] * 9))
-    assert (found.skipped[0].count, len(found.skipped[0].examples)) == (9, 3)
-    assert found.images is None
+def test_at_most_three_examples_per_reason_are_listed(folder) -> None:
+    stats = compute_stats(folder(*[(b"", "x")] * 9))
+    assert (stats.skipped[0].count, len(stats.skipped[0].examples)) == (9, 3)
+    assert stats.images is None
 
 
-def test_a_picture_too_large_for_training_is_a_bad_sample(folder) -> None:
-    found = looked(folder((plain(101, 100), "a"), (plain(100, 100), "b")))
-    assert [part.reason for part in found.skipped] == ["too many pixels"]
+def test_an_image_with_too_many_pixels_is_a_bad_sample(folder) -> None:
+    stats = compute_stats(folder((plain(101, 100), "a"), (plain(100, 100), "b")))
+    assert [part.reason for part in stats.skipped] == ["too many pixels"]
 
 
-def test_a_sample_with_a_label_alone_is_of_no_use_for_training(tmp_path: Path, picture) -> None:
+def test_a_sample_with_only_a_label_is_a_bad_sample(tmp_path: Path, make_image) -> None:
     from zebra.data.shard_writer import ShardWriter
 
     with ShardWriter(tmp_path / "shards") as writer:
-        writer.write("a", {"jpg": picture(), "cls": b"3"})
-    found = looked(open_source(tmp_path / "shards", DataConfig()))
-    assert [part.reason for part in found.skipped] == ["missing caption"]
+        writer.write("a", {"jpg": make_image(), "cls": b"3"})
+    stats = compute_stats(open_source(tmp_path / "shards", DataConfig()))
+    assert [part.reason for part in stats.skipped] == ["missing caption"]
 
 
-def test_sizes_are_told_with_the_samples_at_the_ends(folder) -> None:
+def test_sizes_include_the_smallest_and_largest_sample(folder) -> None:
     sizes = [(40, 20), (31, 60), (60, 33), (50, 50)]
-    found = looked(folder(*((plain(*size), "a") for size in sizes)))
-    pictures = found.images
-    assert (pictures.smallest.width, pictures.smallest.height, pictures.smallest.id) == (40, 20, "000.png")
-    assert (pictures.largest.width, pictures.largest.height, pictures.largest.id) == (50, 50, "003.png")
-    assert (pictures.width.p5, pictures.width.p50, pictures.width.p95) == (31, 40, 60)
-    assert (pictures.height.p5, pictures.height.p50, pictures.height.p95) == (20, 33, 60)
-    assert (pictures.aspect.p5, pictures.aspect.p50, pictures.aspect.p95) == (31 / 60, 1.0, 2.0)
-    assert pictures.num_small == 2
+    stats = compute_stats(folder(*((plain(*size), "a") for size in sizes)))
+    images = stats.images
+    assert (images.smallest.width, images.smallest.height, images.smallest.id) == (40, 20, "000.png")
+    assert (images.largest.width, images.largest.height, images.largest.id) == (50, 50, "003.png")
+    assert (images.width.p5, images.width.p50, images.width.p95) == (31, 40, 60)
+    assert (images.height.p5, images.height.p50, images.height.p95) == (20, 33, 60)
+    assert (images.aspect.p5, images.aspect.p50, images.aspect.p95) == (31 / 60, 1.0, 2.0)
+    assert images.num_small == 2
 
 
-def test_formats_and_what_decoding_changes_are_counted(folder) -> None:
-    turned = Image.Exif()
-    turned[0x0112] = 6
+def test_formats_and_conversions_are_counted(folder) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
     red, blue = Image.new("RGB", (20, 20), "red"), Image.new("RGB", (20, 20), "blue")
-    found = looked(
+    stats = compute_stats(
         folder(
             (plain(20, 20), "a"),
-            (encoded(Image.new("RGB", (20, 30)), "JPEG", exif=turned), "b"),
+            (encoded(Image.new("RGB", (20, 30)), "JPEG", exif=exif), "b"),
             (plain(20, 20, mode="L"), "c"),
             (encoded(Image.new("L", (20, 20)), "JPEG"), "d"),
             (plain(20, 20, mode="RGBA"), "e"),
             (encoded(red, "GIF", save_all=True, append_images=[blue]), "f"),
         )
     )
-    pictures = found.images
-    assert pictures.formats == {"PNG": 3, "JPEG": 2, "GIF": 1}
-    assert pictures.conversions == {
-        "L to RGB": 2, "turned by EXIF": 1, "RGBA to RGB": 1, "P to RGB": 1, "first of several frames": 1,
+    images = stats.images
+    assert images.formats == {"PNG": 3, "JPEG": 2, "GIF": 1}
+    assert images.conversions == {
+        "L to RGB": 2, "rotated by EXIF": 1, "RGBA to RGB": 1, "P to RGB": 1, "first of several frames": 1,
     }  # fmt: skip
-    assert pictures.largest.width == 30  # the turned one, upright
+    assert images.largest.width == 30  # after the EXIF rotation
 
 
-def test_samples_that_share_a_file_are_counted_and_whether_their_captions_differ(folder) -> None:
-    found = looked(
+def test_duplicate_files_and_differing_captions_are_counted(folder) -> None:
+    stats = compute_stats(
         folder(
             *[(plain(20, 20, 1), "a"), (plain(20, 20, 1), "b"), (plain(20, 20, 1), "a")],
             *[(plain(20, 20, 2), "c"), (plain(20, 20, 2), "c")],
             (plain(20, 20, 3), "c"),
         )
     )
-    pictures = found.images
+    images = stats.images
     assert (
-        pictures.num_duplicate_samples,
-        pictures.num_duplicated_images,
-        pictures.num_caption_conflicts,
+        images.num_duplicate_samples,
+        images.num_duplicated_images,
+        images.num_caption_conflicts,
     ) == (5, 2, 1)
 
 
-def test_captions_come_back_in_the_order_of_the_source(folder) -> None:
+def test_captions_have_the_order_of_the_source(folder) -> None:
     source = folder(*((plain(20, 20, number), f"caption {number}") for number in range(40)))
     _, captions = compute_dataset_stats(source, image_size=32, max_pixels=10_000, num_samples=40)
     assert captions == [(f"caption {number}",) for number in range(40)]
 
 
-def test_workers_find_what_one_process_finds(folder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_give_the_same_statistics_as_one_process(folder, monkeypatch: pytest.MonkeyPatch) -> None:
     source = folder(
         *((plain(20, 20 + number % 7, number) if number % 9 else b"", "x") for number in range(410))
     )
@@ -152,9 +151,7 @@ def test_workers_find_what_one_process_finds(folder, monkeypatch: pytest.MonkeyP
     assert results[0][0].num_examined == 405
 
 
-def test_an_error_of_the_whole_source_comes_home_from_a_worker(
-    folder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_data_error_in_a_worker_is_raised(folder, monkeypatch: pytest.MonkeyPatch) -> None:
     source = folder(*((plain(20, 20), "x") for number in range(200)))
 
     def broken(_index: int) -> None:
@@ -163,36 +160,36 @@ def test_an_error_of_the_whole_source_comes_home_from_a_worker(
     monkeypatch.setattr(source, "read", broken)
     monkeypatch.setattr("zebra.data.dataset_stats.usable_cores", lambda: 1)
     with pytest.raises(DataError, match="the disk is gone"):
-        looked(source)
+        compute_stats(source)
 
 
-def test_looking_ends_when_its_time_is_up(folder) -> None:
+def test_examining_ends_at_the_time_limit(folder) -> None:
     source = folder(*((plain(20, 20), "x") for number in range(100)))
     counts = []
-    found, _ = compute_dataset_stats(
+    stats, _ = compute_dataset_stats(
         source,
         image_size=32,
         max_pixels=10_000,
         num_samples=100,
         max_seconds=0,
-        callback=lambda *at: counts.append(at),
+        callback=lambda *progress: counts.append(progress),
     )
-    assert counts == [(found.num_examined, 100)]
-    assert 0 < found.num_examined < 100
+    assert counts == [(stats.num_examined, 100)]
+    assert 0 < stats.num_examined < 100
 
 
-@pytest.mark.parametrize("found", [1, 2, 3, 10, 97, 1000])
-def test_a_spread_visits_every_position_once(found: int) -> None:
-    assert sorted(evenly_spaced_indices(found, found)) == list(range(found))
+@pytest.mark.parametrize("num_samples", [1, 2, 3, 10, 97, 1000])
+def test_evenly_spaced_indices_visit_every_position_once(num_samples: int) -> None:
+    assert sorted(evenly_spaced_indices(num_samples, num_samples)) == list(range(num_samples))
 
 
-@pytest.mark.parametrize("looks", [10, 100, 777])
-def test_every_beginning_of_a_spread_is_even(looks: int) -> None:
-    """No gap is more than about three times what it would be if they were equal."""
-    found = 1_000_003
-    places = [-1, *sorted(islice(evenly_spaced_indices(found, found), looks)), found]
-    assert max(b - a for a, b in pairwise(places)) < 3 * found / looks
+@pytest.mark.parametrize("count", [10, 100, 777])
+def test_the_first_indices_are_evenly_spaced(count: int) -> None:
+    """No gap is more than about three times the mean gap."""
+    num_samples = 1_000_003
+    positions = [-1, *sorted(islice(evenly_spaced_indices(num_samples, num_samples), count)), num_samples]
+    assert max(b - a for a, b in pairwise(positions)) < 3 * num_samples / count
 
 
-def test_percentiles_are_values_that_occur() -> None:
+def test_quantiles_are_values_of_the_data() -> None:
     assert quantiles([5, 1, 9], (0, 0.05, 0.34, 0.95, 1)) == (1, 1, 5, 9, 9)

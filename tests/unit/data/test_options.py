@@ -1,4 +1,4 @@
-"""Impossible data options are refused where they are written."""
+"""Invalid data options are refused in DataConfig."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Shards give records by position, and what the writer wrote comes back."""
+"""Shards are read by position, and the writer's samples are read back."""
 
 import contextlib
 import json
@@ -19,14 +19,14 @@ def open_folder(folder: Path) -> ShardSource:
     return ShardSource(list(folder.glob("*.tar")), str(folder))
 
 
-def one(tmp_path: Path, fields: dict[str, bytes]) -> ShardSource:
+def write_one(tmp_path: Path, fields: dict[str, bytes]) -> ShardSource:
     with ShardWriter(tmp_path / "one") as writer:
         writer.write("k", fields)
     return open_folder(tmp_path / "one")
 
 
-def open_shards(folder: Path) -> int:
-    """Count this process's open tar files below a folder."""
+def count_open_shards(folder: Path) -> int:
+    """Return the number of tar files below a folder that this process has open."""
     links = []
     for descriptor in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):
@@ -35,23 +35,23 @@ def open_shards(folder: Path) -> int:
 
 
 def reason(source: ShardSource, index: int = 0) -> str:
-    with pytest.raises(BadSample) as caught:
+    with pytest.raises(BadSample) as error:
         source.read(index)
-    return caught.value.reason
+    return error.value.reason
 
 
-def test_every_sample_of_every_shard_is_read_at_its_position(shards, picture) -> None:
+def test_every_sample_of_every_shard_is_read_at_its_position(shards, make_image) -> None:
     source = open_folder(shards(25, samples_per_shard=2))
     assert len(source) == 25
     for index in (24, 0, 13, 12):
         record = source.read(index)
         assert record.id == f"{index // 2:05d}.tar/{index:06d}"
-        assert record.image == picture(index)
-        assert record.captions == (f"colour {index}",)
+        assert record.image == make_image(index)
+        assert record.captions == (f"color {index}",)
         assert record.label is None
 
 
-def test_shards_come_in_the_natural_order_of_their_names(tmp_path: Path) -> None:
+def test_shards_are_sorted_naturally_by_name(tmp_path: Path) -> None:
     for name in ("10", "9", "1"):
         with ShardWriter(tmp_path, prefix=f"{name}-", num_digits=1) as writer:
             writer.write(name, {"jpg": b"x", "txt": b"y"})
@@ -59,21 +59,21 @@ def test_shards_come_in_the_natural_order_of_their_names(tmp_path: Path) -> None
     assert [source.read(i).id for i in range(3)] == ["1-0.tar/1", "9-0.tar/9", "10-0.tar/10"]
 
 
-def test_ids_of_shards_in_several_folders_stay_apart(shards) -> None:
+def test_ids_of_shards_in_several_folders_are_unique(shards) -> None:
     paths = [shards(1, name) / "00000.tar" for name in ("a", "b")]
     source = ShardSource(paths, "both")
     assert [source.read(i).id for i in range(2)] == ["a/00000.tar/000000", "b/00000.tar/000000"]
 
 
-def test_the_caption_comes_from_txt_before_json(tmp_path: Path) -> None:
+def test_txt_takes_precedence_over_json(tmp_path: Path) -> None:
     fields = {"jpg": b"x", "txt": b"from txt", "json": b'{"caption": "from json"}'}
-    assert one(tmp_path, fields).read(0).captions == ("from txt",)
+    assert write_one(tmp_path, fields).read(0).captions == ("from txt",)
     del fields["txt"]
-    assert one(tmp_path, fields).read(0).captions == ("from json",)
+    assert write_one(tmp_path, fields).read(0).captions == ("from json",)
 
 
-def test_a_label_stands_in_for_a_caption(tmp_path: Path) -> None:
-    record = one(tmp_path, {"png": b"x", "cls": b"12\n"}).read(0)
+def test_a_sample_with_a_label_needs_no_caption(tmp_path: Path) -> None:
+    record = write_one(tmp_path, {"png": b"x", "cls": b"12\n"}).read(0)
     assert (record.label, record.captions) == (12, ())
 
 
@@ -95,10 +95,10 @@ def test_a_label_stands_in_for_a_caption(tmp_path: Path) -> None:
 def test_each_incomplete_sample_has_its_reason(
     tmp_path: Path, fields: dict[str, bytes], expected: str
 ) -> None:
-    assert reason(one(tmp_path, fields)) == expected
+    assert reason(write_one(tmp_path, fields)) == expected
 
 
-def test_a_field_that_comes_twice_in_a_row_is_ambiguous(tmp_path: Path) -> None:
+def test_a_field_that_occurs_twice_is_ambiguous(tmp_path: Path) -> None:
     with ShardWriter(tmp_path) as writer:
         writer.write("k", {"jpg": b"1", "txt": b"one"})
         writer.write("k", {"jpg": b"2", "txt": b"two"})
@@ -107,7 +107,7 @@ def test_a_field_that_comes_twice_in_a_row_is_ambiguous(tmp_path: Path) -> None:
     assert reason(source) == "duplicate field"
 
 
-def test_a_key_that_returns_further_on_is_a_second_sample_with_its_own_id(tmp_path: Path) -> None:
+def test_a_key_that_occurs_again_later_is_another_sample(tmp_path: Path) -> None:
     with ShardWriter(tmp_path) as writer:
         for key, caption in (("a", b"1"), ("b", b"2"), ("a", b"3")):
             writer.write(key, {"jpg": b"x", "txt": caption})
@@ -123,17 +123,17 @@ def test_a_shard_that_changed_after_indexing_is_an_error(shards) -> None:
     folder = shards(3)
     source = open_folder(folder)
     os.utime(folder / "00000.tar", ns=(1, 1))
-    with pytest.raises(DataError, match=r"00000\.tar changed while it was in use"):
+    with pytest.raises(DataError, match=r"00000\.tar has changed while it was in use"):
         source.read(0)
 
 
-def test_a_shard_that_is_gone_is_an_error_and_no_bad_sample(shards) -> None:
+def test_a_deleted_shard_is_an_error_and_no_bad_sample(shards) -> None:
     folder = shards(3)
     source = open_folder(folder)
     (folder / "00000.tar").unlink()
-    with pytest.raises(DataError, match="cannot open") as caught:
+    with pytest.raises(DataError, match="cannot open") as error:
         source.read(0)
-    assert not isinstance(caught.value, BadSample)
+    assert not isinstance(error.value, BadSample)
 
 
 def test_counts_of_img2dataset_must_agree(shards) -> None:
@@ -142,14 +142,14 @@ def test_counts_of_img2dataset_must_agree(shards) -> None:
     stats.write_text(json.dumps({"count": 5, "successes": 3}))
     assert len(open_folder(folder)) == 3
     stats.write_text(json.dumps({"count": 5, "successes": 4}))
-    with pytest.raises(DataError, match=r"holds 3 samples, but 00000_stats\.json beside it counts 4"):
+    with pytest.raises(DataError, match=r"has 3 samples, but 00000_stats\.json beside it counts 4"):
         open_folder(folder)
     stats.write_text("[]")
     with pytest.raises(DataError, match="no count of successes"):
         open_folder(folder)
 
 
-def test_a_source_travels_to_workers_with_files_open(shards) -> None:
+def test_a_source_with_open_files_can_be_pickled(shards) -> None:
     source = open_folder(shards(3))
     record = source.read(2)
     assert pickle.loads(pickle.dumps(source)).read(2) == record
@@ -160,15 +160,15 @@ def test_many_shards_need_few_open_files(shards, tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(shards_module, "MAX_OPEN_SHARDS", 3)
     source = open_folder(shards(40, samples_per_shard=1))
     captions = [source.read(i).captions[0] for i in (*range(40), 0, 39)]
-    assert captions == [f"colour {i}" for i in (*range(40), 0, 39)]
-    assert open_shards(tmp_path) == 3
+    assert captions == [f"color {i}" for i in (*range(40), 0, 39)]
+    assert count_open_shards(tmp_path) == 3
     assert [record.captions[0] for record in source.read_many(range(40))] == captions[:40]
-    assert open_shards(tmp_path) == 3
+    assert count_open_shards(tmp_path) == 3
     del source
-    assert open_shards(tmp_path) == 0
+    assert count_open_shards(tmp_path) == 0
 
 
-def test_the_digest_follows_the_content_and_not_the_place(shards, tmp_path: Path) -> None:
+def test_the_digest_depends_on_the_content_and_not_the_path(shards, tmp_path: Path) -> None:
     first = open_folder(shards(4, "one"))
     assert open_folder(shards(4, "two")).digest == first.digest
     assert open_folder(shards(5, "three")).digest != first.digest
@@ -178,13 +178,13 @@ def test_equal_samples_are_written_as_equal_bytes(shards) -> None:
     assert (shards(4, "one") / "00000.tar").read_bytes() == (shards(4, "two") / "00000.tar").read_bytes()
 
 
-def test_written_shards_are_ordinary_tars(shards, picture) -> None:
+def test_written_shards_are_ordinary_tars(shards, make_image) -> None:
     with tarfile.open(shards(2) / "00000.tar") as tar:
         assert tar.getnames() == ["000000.jpg", "000000.txt", "000001.jpg", "000001.txt"]
-        assert tar.extractfile("000001.jpg").read() == picture(1)
+        assert tar.extractfile("000001.jpg").read() == make_image(1)
 
 
-def test_an_interrupted_writer_leaves_no_unfinished_shard(tmp_path: Path) -> None:
+def test_an_interrupted_writer_leaves_no_incomplete_shard(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), ShardWriter(tmp_path, samples_per_shard=2) as writer:
         for number in range(3):
             writer.write(str(number), {"jpg": b"x"})
@@ -193,6 +193,6 @@ def test_an_interrupted_writer_leaves_no_unfinished_shard(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("key", ["", "a.b", "folder/", ".hidden"])
-def test_keys_that_would_not_come_back_are_refused(tmp_path: Path, key: str) -> None:
+def test_keys_that_readers_cannot_restore_are_refused(tmp_path: Path, key: str) -> None:
     with ShardWriter(tmp_path) as writer, pytest.raises(DataError, match="without dots"):
         writer.write(key, {"jpg": b"x"})

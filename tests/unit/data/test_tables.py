@@ -1,4 +1,4 @@
-"""CSV, TSV, JSONL and Parquet become the same records, and each broken row a reason."""
+"""CSV, TSV, JSONL and Parquet give the same records, and a reason for each bad row."""
 
 import json
 import pickle
@@ -19,31 +19,31 @@ DEFAULT = DataConfig()
 
 
 @pytest.fixture(autouse=True)
-def pictures(tmp_path: Path, picture) -> None:
+def images(tmp_path: Path, make_image) -> None:
     for number in range(3):
-        (tmp_path / f"{number}.jpg").write_bytes(picture(number))
+        (tmp_path / f"{number}.jpg").write_bytes(make_image(number))
 
 
 def outcomes(source: TableSource) -> dict[str, object]:
-    """Captions of the good, reasons of the bad, by id."""
-    found = {}
+    """Return ID → captions of a usable sample or reason of a bad one."""
+    result = {}
     for index in range(len(source)):
         try:
             record = source.read(index)
-            found[record.id] = record.captions
+            result[record.id] = record.captions
         except BadSample as bad:
-            found[bad.location] = bad.reason
-    return found
+            result[bad.location] = bad.reason
+    return result
 
 
-def write(path: Path, content: bytes | str) -> Path:
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+def write(path: Path, data: bytes | str) -> Path:
+    path.write_bytes(data if isinstance(data, bytes) else data.encode())
     return path
 
 
 @pytest.fixture(params=["csv", "tsv", "jsonl", "parquet"])
 def any_table(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """Two good rows in each format."""
+    """Two usable rows in each format."""
     path = tmp_path / f"captions.{request.param}"
     rows = [
         {"path": "0.jpg", "caption": "a, red\tdog"},
@@ -59,22 +59,22 @@ def any_table(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return write(path, "".join(separator.join(f'"{field}"' for field in line) + "\r\n" for line in lines))
 
 
-def test_every_format_gives_the_same_records(any_table: Path, picture) -> None:
+def test_every_format_gives_the_same_records(any_table: Path, make_image) -> None:
     source = TableSource(any_table, DEFAULT)
     first = 2 if any_table.suffix in (".csv", ".tsv") else 1
     records = [source.read(0), source.read(1)]
-    assert [record.image for record in records] == [picture(0), picture(1)]
+    assert [record.image for record in records] == [make_image(0), make_image(1)]
     assert [record.captions for record in records] == [("a, red\tdog",), ("zwei\nHünde",)]
     assert [record.id for record in records] == [f"{any_table.name}:{first}", f"{any_table.name}:{first + 1}"]
 
 
-def test_a_second_opening_does_not_convert_again(any_table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_is_converted_once(any_table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = outcomes(TableSource(any_table, DEFAULT))
     monkeypatch.setattr(tables, "_parse_row", None)
     assert outcomes(TableSource(any_table, DEFAULT)) == first
 
 
-def test_a_source_travels_to_workers(any_table: Path) -> None:
+def test_a_source_can_be_pickled(any_table: Path) -> None:
     source = TableSource(any_table, DEFAULT)
     assert pickle.loads(pickle.dumps(source)).read(1) == source.read(1)
 
@@ -88,7 +88,7 @@ def test_a_changed_table_is_converted_again_and_has_another_digest(tmp_path: Pat
     assert before.digest != after.digest
 
 
-def test_other_columns_are_another_reading_of_the_same_table(tmp_path: Path) -> None:
+def test_other_caption_columns_give_other_records(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", "path,caption,title\n0.jpg,one,two\n")
     assert outcomes(TableSource(path, DEFAULT)) == {"t.csv:2": ("one", "two")}
     assert outcomes(TableSource(path, DataConfig(caption_columns=("title",)))) == {"t.csv:2": ("two",)}
@@ -100,19 +100,19 @@ def test_columns_can_be_named(tmp_path: Path) -> None:
     assert outcomes(TableSource(path, config)) == {"t.tsv:2": ("ein Hund",)}
 
 
-def test_a_missing_caption_column_names_those_there_and_the_flag(tmp_path: Path) -> None:
+def test_a_missing_caption_column_is_an_error_with_the_columns_and_the_flag(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", "path,words\n0.jpg,a dog\n")
     with pytest.raises(DataError, match=r"no caption column.*path, words.*--data-options.caption-columns"):
         TableSource(path, DEFAULT)
 
 
-def test_a_misspelt_column_names_the_nearest(tmp_path: Path) -> None:
+def test_a_misspelled_column_gets_a_suggestion(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", "path,words\n0.jpg,a dog\n")
     with pytest.raises(DataError, match=r"'word'.*Did you mean 'words'"):
         TableSource(path, DataConfig(caption_columns=("word",)))
 
 
-def test_a_missing_image_column_names_the_flag(tmp_path: Path) -> None:
+def test_a_missing_image_column_is_an_error_with_the_flag(tmp_path: Path) -> None:
     path = write(tmp_path / "t.jsonl", '{"url": "x", "caption": "y"}\n')
     with pytest.raises(DataError, match=r"no image column.*url, caption.*--data-options.image-column"):
         TableSource(path, DEFAULT)
@@ -155,11 +155,11 @@ def test_each_broken_csv_row_has_its_reason_and_the_others_are_read(tmp_path: Pa
     }
 
 
-def test_rows_swallowed_by_a_quote_that_never_closes_are_all_counted(tmp_path: Path) -> None:
+def test_rows_inside_an_unclosed_quote_are_all_counted(tmp_path: Path) -> None:
     rows = '0.jpg,good\n1.jpg,"open\n' + "2.jpg,lost\n" * 5
-    found = outcomes(TableSource(write(tmp_path / "t.csv", "path,caption\n" + rows), DEFAULT))
-    assert found.pop("t.csv:2") == ("good",)
-    assert found == {f"t.csv:{line}": "broken quotes" for line in range(3, 9)}
+    result = outcomes(TableSource(write(tmp_path / "t.csv", "path,caption\n" + rows), DEFAULT))
+    assert result.pop("t.csv:2") == ("good",)
+    assert result == {f"t.csv:{line}": "broken quotes" for line in range(3, 9)}
 
 
 def test_a_caption_of_a_megabyte_is_read(tmp_path: Path) -> None:
@@ -196,18 +196,18 @@ def test_each_broken_json_line_has_its_reason_and_the_others_are_read(tmp_path: 
     }
 
 
-def test_parquet_holds_bytes_structs_paths_and_lists_of_captions(tmp_path: Path, picture) -> None:
+def test_parquet_may_contain_bytes_structs_and_lists_of_captions(tmp_path: Path, make_image) -> None:
     def source(name: str, images: list[object]) -> TableSource:
         columns = {"image": images, "caption": [["a", "b"], ["c"], []]}
         pq.write_table(pa.table(columns), tmp_path / name, row_group_size=2)
         return TableSource(tmp_path / name, DEFAULT)
 
-    raw = source("bytes.parquet", [picture(5), None, picture(6)])
+    raw = source("bytes.parquet", [make_image(5), None, make_image(6)])
     struct = source(
-        "struct.parquet", [{"bytes": picture(5), "path": "x"}, {"bytes": None, "path": "0.jpg"}, None]
+        "struct.parquet", [{"bytes": make_image(5), "path": "x"}, {"bytes": None, "path": "0.jpg"}, None]
     )
-    assert raw.read(0).image == struct.read(0).image == picture(5)
-    assert struct.read(1).image == picture(0)
+    assert raw.read(0).image == struct.read(0).image == make_image(5)
+    assert struct.read(1).image == make_image(0)
     assert outcomes(raw) == {
         "bytes.parquet:1": ("a", "b"),
         "bytes.parquet:2": "missing image",
@@ -215,7 +215,7 @@ def test_parquet_holds_bytes_structs_paths_and_lists_of_captions(tmp_path: Path,
     }
 
 
-def test_parquet_text_that_is_not_utf8_costs_its_row_only(tmp_path: Path) -> None:
+def test_parquet_text_that_is_not_utf8_is_one_bad_row(tmp_path: Path) -> None:
     captions = pa.array([b"good", b"\xff\xfe", b"too"], pa.binary()).view(pa.string())
     pq.write_table(pa.table({"path": ["0.jpg"] * 3, "caption": captions}), tmp_path / "t.parquet")
     assert outcomes(TableSource(tmp_path / "t.parquet", DEFAULT)) == {
@@ -225,21 +225,21 @@ def test_parquet_text_that_is_not_utf8_costs_its_row_only(tmp_path: Path) -> Non
     }
 
 
-def test_a_parquet_file_cut_short_is_an_error(tmp_path: Path) -> None:
+def test_a_truncated_parquet_file_is_an_error(tmp_path: Path) -> None:
     pq.write_table(pa.table({"path": ["0.jpg"] * 99, "caption": ["x"] * 99}), tmp_path / "t.parquet")
     data = (tmp_path / "t.parquet").read_bytes()
-    with pytest.raises(DataError, match="not a whole Parquet file"):
+    with pytest.raises(DataError, match="no complete Parquet file"):
         TableSource(write(tmp_path / "t.parquet", data[:-100]), DEFAULT)
 
 
-def test_a_damaged_parquet_page_is_an_error_naming_the_row(tmp_path: Path) -> None:
+def test_a_damaged_parquet_page_is_an_error_with_the_row(tmp_path: Path) -> None:
     table = pa.table(
         {"path": [f"{i}.jpg" for i in range(999)], "caption": [f"caption {i}" for i in range(999)]}
     )
     pq.write_table(table, tmp_path / "t.parquet", compression="zstd")
     data = bytearray((tmp_path / "t.parquet").read_bytes())
     data[40:80] = bytes(40)
-    with pytest.raises(DataError, match="damaged behind row"):
+    with pytest.raises(DataError, match="damaged after row"):
         TableSource(write(tmp_path / "t.parquet", bytes(data)), DEFAULT)
 
 

@@ -1,4 +1,4 @@
-"""A shard is read whole or refused: nothing behind a damaged place is lost in silence."""
+"""A shard is read completely or refused: no sample after damage is lost silently."""
 
 import gzip
 import io
@@ -26,7 +26,7 @@ def tar_bytes(members: list[tuple[str, bytes]], format: int = tarfile.USTAR_FORM
     return buffer.getvalue()
 
 
-# five samples of a jpg (header and two blocks) and a txt (header and one block): five blocks each
+# Five samples of five blocks: a jpg (header and two blocks) and a txt (header and one block).
 FIVE = tar_bytes(
     [
         (f"{i}.{suffix}", bytes([65 + i]) * size)
@@ -37,12 +37,12 @@ FIVE = tar_bytes(
 SAMPLE = 5 * BLOCK
 
 
-def scanned(tmp_path: Path, data: bytes) -> list[str]:
+def scan_keys(tmp_path: Path, data: bytes) -> list[str]:
     (tmp_path / "x.tar").write_bytes(data)
     return [sample.key for sample in scan_tar(LocalBlob(tmp_path / "x.tar"))]
 
 
-def test_a_whole_shard_gives_every_sample_with_its_places(tmp_path: Path) -> None:
+def test_an_intact_shard_gives_every_sample_with_its_byte_ranges(tmp_path: Path) -> None:
     (tmp_path / "x.tar").write_bytes(FIVE)
     samples = list(scan_tar(LocalBlob(tmp_path / "x.tar")))
     assert [sample.key for sample in samples] == ["0", "1", "2", "3", "4"]
@@ -51,9 +51,9 @@ def test_a_whole_shard_gives_every_sample_with_its_places(tmp_path: Path) -> Non
 
 
 DAMAGES = {
-    "cut at a member's end": (FIVE[: 2 * SAMPLE], "cut off", 1),
-    "cut inside a header": (FIVE[: 2 * SAMPLE + 100], "cut off", 1),
-    "cut inside the data": (FIVE[: 2 * SAMPLE + 800], "ends before its last member", 1),
+    "cut at a member's end": (FIVE[: 2 * SAMPLE], "truncated", 1),
+    "cut inside a header": (FIVE[: 2 * SAMPLE + 100], "truncated", 1),
+    "cut inside the data": (FIVE[: 2 * SAMPLE + 800], "ends inside its last member", 1),
     "a header zeroed": (
         FIVE[: 2 * SAMPLE] + bytes(BLOCK) + FIVE[2 * SAMPLE + BLOCK :],
         "neither a member nor",
@@ -64,43 +64,44 @@ DAMAGES = {
         "neither a member nor",
         1,
     ),
-    "the end mark missing": (FIVE[: 5 * SAMPLE], "cut off", 4),
-    "half the end mark missing": (FIVE[: 5 * SAMPLE + BLOCK], "cut off", 4),
-    "another archive behind it": (FIVE + FIVE, "neither a member nor", 4),
-    "text behind it": (FIVE + b"hello", "neither a member nor", 4),
-    "no tar at all": (b"<html>" * 500, "compressed archives are not shards", 0),
+    "the end marker missing": (FIVE[: 5 * SAMPLE], "truncated", 4),
+    "half the end marker missing": (FIVE[: 5 * SAMPLE + BLOCK], "truncated", 4),
+    "another archive after it": (FIVE + FIVE, "neither a member nor", 4),
+    "text after it": (FIVE + b"hello", "neither a member nor", 4),
+    "no tar at all": (b"<html>" * 500, "shards must not be compressed", 0),
     "nothing": (b"", "empty file", 0),
-    "compressed": (gzip.compress(FIVE), "compressed archives are not shards", 0),
+    "compressed": (gzip.compress(FIVE), "shards must not be compressed", 0),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damage_is_an_error_that_names_shard_byte_and_what_stands_before(tmp_path: Path, damage: str) -> None:
-    data, what, whole = DAMAGES[damage]
+def test_damage_is_an_error_with_shard_byte_and_number_of_samples(tmp_path: Path, damage: str) -> None:
+    data, detail, num_samples = DAMAGES[damage]
     with pytest.raises(
-        DataError, match=rf"x\.tar is damaged at byte [\d,]+, behind {whole} whole samples: .*{what}"
+        DataError,
+        match=rf"x\.tar is damaged at byte [\d,]+, after {num_samples} complete samples: .*{detail}",
     ):
-        scanned(tmp_path, data)
+        scan_keys(tmp_path, data)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(cut=st.integers(0, len(FIVE) - 1))
-def test_no_cut_loses_a_sample_in_silence(tmp_path: Path, cut: int) -> None:
+@given(size=st.integers(0, len(FIVE) - 1))
+def test_no_truncation_loses_a_sample_silently(tmp_path: Path, size: int) -> None:
     try:
-        assert scanned(tmp_path, FIVE[:cut]) == ["0", "1", "2", "3", "4"]
+        assert scan_keys(tmp_path, FIVE[:size]) == ["0", "1", "2", "3", "4"]
     except DataError:
         return
-    assert cut >= 5 * SAMPLE + 1024
+    assert size >= 5 * SAMPLE + 1024
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(place=st.integers(0, 5 * SAMPLE - 1), value=st.integers(0, 255))
-def test_no_changed_byte_loses_a_sample_in_silence(tmp_path: Path, place: int, value: int) -> None:
-    """Bytes inside files are the decoder's to judge; a changed header must be noticed."""
+@given(position=st.integers(0, 5 * SAMPLE - 1), value=st.integers(0, 255))
+def test_no_changed_byte_loses_a_sample_silently(tmp_path: Path, position: int, value: int) -> None:
+    """A changed header must be detected; a changed payload is detected by the decoder."""
     data = bytearray(FIVE)
-    data[place] = value
+    data[position] = value
     try:
-        assert len(scanned(tmp_path, bytes(data))) == 5
+        assert len(scan_keys(tmp_path, bytes(data))) == 5
     except DataError as error:
         assert "damaged at byte" in str(error)
 
@@ -114,21 +115,21 @@ def test_no_changed_byte_loses_a_sample_in_silence(tmp_path: Path, place: int, v
         ("dir.d/x.seg.png", "dir.d/x", "seg.png"),
     ],
 )
-def test_names_are_split_as_webdataset_does(tmp_path: Path, name: str, key: str, suffix: str) -> None:
+def test_names_are_split_as_in_webdataset(tmp_path: Path, name: str, key: str, suffix: str) -> None:
     (tmp_path / "x.tar").write_bytes(tar_bytes([(name, b"1")]))
     (sample,) = scan_tar(LocalBlob(tmp_path / "x.tar"))
     assert (sample.key, list(sample.fields)) == (key, [suffix])
 
 
 @pytest.mark.parametrize("name", ["README", "dir.d/README", ".hidden", "a/._x.jpg", "x."])
-def test_names_without_key_or_suffix_are_passed_over(tmp_path: Path, name: str) -> None:
-    assert scanned(tmp_path, tar_bytes([("a.jpg", b"1"), (name, b"2"), ("b.jpg", b"3")])) == ["a", "b"]
+def test_names_without_key_or_suffix_are_ignored(tmp_path: Path, name: str) -> None:
+    assert scan_keys(tmp_path, tar_bytes([("a.jpg", b"1"), (name, b"2"), ("b.jpg", b"3")])) == ["a", "b"]
 
 
 @pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_long_names_are_read_in_every_dialect(tmp_path: Path, format: int) -> None:
+def test_long_names_are_read_in_every_tar_format(tmp_path: Path, format: int) -> None:
     key = "/".join(["folder" * 8] * 3) + "/x"
-    assert scanned(tmp_path, tar_bytes([(f"{key}.jpg", b"1"), ("b.jpg", b"2")], format)) == [key, "b"]
+    assert scan_keys(tmp_path, tar_bytes([(f"{key}.jpg", b"1"), ("b.jpg", b"2")], format)) == [key, "b"]
 
 
 def test_links_devices_and_folders_are_ignored_and_nothing_is_extracted(tmp_path: Path) -> None:
@@ -145,15 +146,15 @@ def test_links_devices_and_folders_are_ignored_and_nothing_is_extracted(tmp_path
             info = tarfile.TarInfo(name)
             info.type, info.linkname = kind, "/etc/passwd"
             tar.addfile(info)
-    assert scanned(tmp_path, buffer.getvalue()) == ["../../up"]
+    assert scan_keys(tmp_path, buffer.getvalue()) == ["../../up"]
     assert [path.name for path in tmp_path.iterdir()] == ["x.tar"]
 
 
-def test_an_empty_but_whole_archive_has_no_samples(tmp_path: Path) -> None:
-    assert scanned(tmp_path, tar_bytes([])) == []
+def test_an_empty_archive_has_no_samples(tmp_path: Path) -> None:
+    assert scan_keys(tmp_path, tar_bytes([])) == []
 
 
-def test_a_shard_is_scanned_once_and_again_when_it_changed(
+def test_a_shard_is_scanned_once_and_again_after_a_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "x.tar"
@@ -168,7 +169,7 @@ def test_a_shard_is_scanned_once_and_again_when_it_changed(
     assert first.digest != second.digest
 
 
-def test_names_that_are_not_utf8_are_indexed_and_readable(tmp_path: Path) -> None:
+def test_names_that_are_not_utf8_are_escaped(tmp_path: Path) -> None:
     members = [("caf\udce9.jpg", b"1"), ("x.\udce9", b"2"), ("x.\udce9", b"3")]
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT, errors="surrogateescape") as tar:

@@ -1,4 +1,4 @@
-"""Workers give what was ordered, in its sequence; none is lost without a name, and none is left behind."""
+"""Workers fill batches in order; a dead or stuck worker is named, and no process is left over."""
 
 import multiprocessing
 import os
@@ -16,43 +16,41 @@ from zebra.data.workers import run_workers
 from zebra.errors import ConfigError, DataError
 
 BATCH = 3
-Made = tuple[list[list[int]], int]
 
 
-def order(number: int) -> np.ndarray:
-    return np.array([[number, BATCH * number + place] for place in range(BATCH)])
+def make_indices(number: int) -> np.ndarray:
+    return np.array([[number, BATCH * number + position] for position in range(BATCH)])
 
 
-def double(order, into, note) -> int:
-    for place, (_, index) in enumerate(order):
-        note(index, 1)
-        into[place] = 2 * index
-    return int(order[0, 0])
+def double(indices_B2, out, heartbeat) -> int:
+    for position, (_, index) in enumerate(indices_B2):
+        heartbeat(index, 1)
+        out[position] = 2 * index
+    return int(indices_B2[0, 0])
 
 
-def start(fill=double, orders=10, workers=2, timeout=20.0, length=4) -> Iterator[tuple[np.ndarray, object]]:
-    numbers = range(orders) if isinstance(orders, int) else orders
-    shape = (BATCH, length)
+def start(task=double, batches=10, workers=2, timeout=20.0) -> Iterator[tuple[np.ndarray, object]]:
+    numbers = range(batches) if isinstance(batches, int) else batches
     return run_workers(
-        fill,
-        map(order, numbers),
-        shape,
+        task,
+        map(make_indices, numbers),
+        (BATCH, 4),
         num_workers=workers,
         timeout_seconds=timeout,
         sample_id=lambda index: f"sample {index}",
     )
 
 
-def at(index: int, act: Callable[[], object], note_together: int = 1):
-    """A fill that does something when the turn of a sample has come."""
+def act_at(index: int, action: Callable[[], object], num_samples: int = 1):
+    """Return a task that runs an action before a sample."""
 
-    def fill(order, into, note) -> None:
-        for _, each in order:
-            note(each, note_together)
-            if each == index:
-                act()
+    def task(indices_B2, out, heartbeat) -> None:
+        for _, current in indices_B2:
+            heartbeat(current, num_samples)
+            if current == index:
+                action()
 
-    return fill
+    return task
 
 
 def die(number: int) -> Callable[[], None]:
@@ -64,142 +62,140 @@ def sleep_forever() -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
-@pytest.mark.parametrize("orders", [0, 1, 4, 13])
-def test_what_was_ordered_comes_in_its_sequence(orders: int, workers: int) -> None:
-    answers = []
-    for images, answer in start(orders=orders, workers=workers):
-        answers.append(answer)
-        assert images[:, 0].tolist() == [2 * index for _, index in order(answer)]
-    assert answers == list(range(orders))
+@pytest.mark.parametrize("batches", [0, 1, 4, 13])
+def test_batches_are_yielded_in_order(batches: int, workers: int) -> None:
+    outputs = []
+    for images, output in start(batches=batches, workers=workers):
+        outputs.append(output)
+        assert images[:, 0].tolist() == [2 * index for _, index in make_indices(output)]
+    assert outputs == list(range(batches))
 
 
-def test_what_was_handed_out_is_not_written_to_again() -> None:
-    kept = list(start(orders=12, workers=1))
-    assert [int(images[0, 0]) for images, _ in kept] == [2 * BATCH * number for number in range(12)]
+def test_a_yielded_array_is_not_overwritten() -> None:
+    results = list(start(batches=12, workers=1))
+    assert [int(images[0, 0]) for images, _ in results] == [2 * BATCH * number for number in range(12)]
 
 
-def test_orders_are_taken_only_as_they_are_needed() -> None:
-    taken = []
+def test_batches_are_requested_only_as_needed() -> None:
+    requested = []
 
-    def orders() -> Iterator[int]:
+    def numbers() -> Iterator[int]:
         for number in count():
-            taken.append(number)
+            requested.append(number)
             yield number
 
-    running = start(orders=orders(), workers=2)
-    next(running)
-    assert len(taken) <= 5
+    results = start(batches=numbers(), workers=2)
+    next(results)
+    assert len(requested) <= 5
 
 
-def test_answers_larger_than_any_pipe_arrive() -> None:
-    answers = [answer for _, answer in start(lambda order, into, note: "x" * 3_000_000, orders=6)]
-    assert [len(answer) for answer in answers] == [3_000_000] * 6
+def test_outputs_may_be_larger_than_a_pipe_buffer() -> None:
+    outputs = [output for _, output in start(lambda indices_B2, out, heartbeat: "x" * 3_000_000, batches=6)]
+    assert [len(output) for output in outputs] == [3_000_000] * 6
 
 
-def test_a_slow_worker_that_gets_on_is_not_stuck() -> None:
-    def slow(order, into, note) -> None:
-        for _, index in order:
-            note(index, 1)
+def test_a_slow_worker_with_heartbeats_is_not_stuck() -> None:
+    def slow(indices_B2, out, heartbeat) -> None:
+        for _, index in indices_B2:
+            heartbeat(index, 1)
             time.sleep(0.4)
 
-    assert len(list(start(slow, orders=2, workers=1, timeout=0.6))) == 2
+    assert len(list(start(slow, batches=2, workers=1, timeout=0.6))) == 2
 
 
 def test_a_stuck_worker_is_named_with_its_sample() -> None:
-    pattern = (
-        r"loader worker 1 \(process \d+\) is stuck: not one sample further in 0.5 s, at sample 4; look at"
-    )
+    pattern = r"loader worker 1 \(process \d+\) is stuck: no new sample in 0.5 s, at sample 4\. Check"
     with pytest.raises(DataError, match=pattern):
-        list(start(at(4, sleep_forever), timeout=0.5))
+        list(start(act_at(4, sleep_forever), timeout=0.5))
 
 
-def test_a_stuck_worker_does_not_stay() -> None:
+def test_a_stuck_worker_is_killed() -> None:
     with pytest.raises(DataError):
-        list(start(at(4, sleep_forever), timeout=0.5))
+        list(start(act_at(4, sleep_forever), timeout=0.5))
     assert multiprocessing.active_children() == []
 
 
-def test_a_stuck_read_of_many_names_the_first() -> None:
-    with pytest.raises(DataError, match="reading 64 samples, the first being sample 3; "):
-        list(start(at(3, sleep_forever, note_together=64), timeout=0.5))
+def test_a_stuck_read_of_many_samples_names_the_first() -> None:
+    with pytest.raises(DataError, match=r"reading 64 samples, the first one sample 3\. "):
+        list(start(act_at(3, sleep_forever, num_samples=64), timeout=0.5))
 
 
-def test_a_killed_worker_is_named_with_its_sample_and_what_may_have_killed_it() -> None:
+def test_a_killed_worker_is_named_with_its_sample_and_the_likely_cause() -> None:
     pattern = (
-        r"loader worker 0 \(process \d+\) was killed by signal 9 \(Killed\), at sample 7; "
-        r"the system does so when memory runs out: use fewer --workers or a smaller --batch-size"
+        r"loader worker 0 \(process \d+\) was killed by signal 9 \(Killed\), at sample 7\. "
+        r"The system may be out of memory: use fewer --workers or a smaller --batch-size"
     )
     with pytest.raises(DataError, match=pattern):
-        list(start(at(7, die(signal.SIGKILL))))
+        list(start(act_at(7, die(signal.SIGKILL))))
 
 
-def test_a_worker_that_another_signal_ends_is_named_with_it() -> None:
+def test_a_worker_killed_by_another_signal_is_named_with_it() -> None:
     with pytest.raises(
-        DataError, match=r"killed by signal 24 \(CPU time limit exceeded\), at sample 7; with"
+        DataError, match=r"killed by signal 24 \(CPU time limit exceeded\), at sample 7\. Use --workers 0"
     ):
-        list(start(at(7, die(signal.SIGXCPU))))
+        list(start(act_at(7, die(signal.SIGXCPU))))
 
 
-def test_a_worker_that_dies_beside_the_one_awaited_is_noticed_at_once() -> None:
-    """The main process waits for worker 0, which never answers; worker 1 is killed."""
+def test_the_death_of_any_worker_is_detected_at_once() -> None:
+    """The main process waits for worker 0, which is stuck; worker 1 is killed."""
 
-    def fill(order, into, note) -> None:
-        note(order[0, 1], 1)
-        time.sleep(3600) if order[0, 0] == 0 else die(signal.SIGKILL)()
+    def task(indices_B2, out, heartbeat) -> None:
+        heartbeat(indices_B2[0, 1], 1)
+        time.sleep(3600) if indices_B2[0, 0] == 0 else die(signal.SIGKILL)()
 
     with pytest.raises(DataError, match="worker 1"):
-        list(start(fill))
+        list(start(task))
 
 
 def test_a_worker_killed_while_it_waits_for_work_is_named() -> None:
-    running = start(orders=50, workers=1)
-    next(running)
+    results = start(batches=50, workers=1)
+    next(results)
     time.sleep(0.3)
     (worker,) = multiprocessing.active_children()
     os.kill(worker.pid, signal.SIGKILL)
-    with pytest.raises(DataError, match=r"killed by signal 9.*, waiting for work; "):
-        list(running)
+    with pytest.raises(DataError, match=r"killed by signal 9.*, waiting for work\. "):
+        list(results)
 
 
-def test_what_a_worker_finished_before_it_died_is_still_delivered() -> None:
-    def orders() -> Iterator[int]:
+def test_batches_finished_before_a_death_are_still_yielded() -> None:
+    def numbers() -> Iterator[int]:
         yield from (0, 1)
-        time.sleep(0.5)  # meanwhile it dies of the second
+        time.sleep(0.5)  # the worker dies in the second batch meanwhile
         yield 2
 
-    running = start(at(BATCH, die(signal.SIGKILL)), orders=orders(), workers=1)
-    assert next(running)[1] is None
+    results = start(act_at(BATCH, die(signal.SIGKILL)), batches=numbers(), workers=1)
+    assert next(results)[1] is None
     with pytest.raises(DataError, match=f"sample {BATCH}"):
-        next(running)
+        next(results)
 
 
-def test_an_unforeseen_error_ends_the_run_and_its_traceback_is_shown(
+def test_an_unexpected_error_ends_the_run_with_its_traceback(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     def fail() -> None:
         raise KeyError("a bug")
 
-    with pytest.raises(DataError, match="ended with status 1, at sample 2; what it said stands above"):
-        list(start(at(2, fail)))
+    with pytest.raises(DataError, match=r"ended with status 1, at sample 2\. Its stack trace is above"):
+        list(start(act_at(2, fail)))
     assert "KeyError: 'a bug'" in capfd.readouterr().err
 
 
-def test_an_error_of_this_package_arrives_with_its_own_words() -> None:
+def test_a_zebra_error_keeps_its_message() -> None:
     def fail() -> None:
-        raise ConfigError("words")
+        raise ConfigError("a message")
 
-    with pytest.raises(DataError, match=r"^words$"):
-        list(start(at(2, fail)))
+    with pytest.raises(DataError, match=r"^a message$"):
+        list(start(act_at(2, fail)))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_to_the_process_group_leave_workers_at_work(number: int) -> None:
-    """Ctrl-C reaches every process of the terminal; only the main one decides when to stop."""
-    running = start(orders=40, workers=1)
-    next(running)
+def test_workers_ignore_signals_to_the_process_group(number: int) -> None:
+    """Ctrl-C reaches every process of the terminal; only the main process decides when to stop."""
+    results = start(batches=40, workers=1)
+    next(results)
     (worker,) = multiprocessing.active_children()
     os.kill(worker.pid, number)
-    assert len(list(running)) == 39
+    assert len(list(results)) == 39
 
 
 SCRIPT = """
@@ -207,19 +203,19 @@ import multiprocessing, os, signal, time
 import numpy as np
 from zebra.data.workers import run_workers
 
-def fill(order, into, note):
-    if order[0, 0] == 4:
+def task(indices_B2, out, heartbeat):
+    if indices_B2[0, 0] == 4:
         time.sleep(3600)
 
-orders = (np.full((2, 2), number) for number in range(100))
-running = run_workers(fill, orders, (2, 4), num_workers=2, timeout_seconds=60, sample_id=str)
-next(running)
+batches = (np.full((2, 2), number) for number in range(100))
+results = run_workers(task, batches, (2, 4), num_workers=2, timeout_seconds=60, sample_id=str)
+next(results)
 print(*(child.pid for child in multiprocessing.active_children()), flush=True)
 """
 
 
 def run_script(ending: str) -> tuple[int, str, list[int]]:
-    """Return status and complaints of a process that goes away with workers running, one deaf, and their ids."""
+    """Return status, stderr and worker process IDs of a program that ends while its workers run."""
     script = subprocess.run(
         [sys.executable, "-c", SCRIPT + ending], capture_output=True, text=True, timeout=60, check=False
     )
@@ -236,8 +232,8 @@ def is_running(pid: int) -> bool:
 
 @pytest.mark.parametrize("ending", ["", "raise SystemExit(0)"])
 def test_a_program_can_end_with_workers_running(ending: str) -> None:
-    status, complaints, workers = run_script(ending)
-    assert (status, complaints) == (0, "")
+    status, stderr, workers = run_script(ending)
+    assert (status, stderr) == (0, "")
     assert [pid for pid in workers if is_running(pid)] == []
 
 
@@ -246,19 +242,19 @@ def test_no_worker_outlives_a_main_process_that_is_killed() -> None:
     deadline = time.monotonic() + 10
     while any(map(is_running, workers)) and time.monotonic() < deadline:
         time.sleep(0.05)
-    left = [pid for pid in workers if is_running(pid)]
-    for pid in left:
+    remaining = [pid for pid in workers if is_running(pid)]
+    for pid in remaining:
         os.kill(pid, signal.SIGKILL)
     assert status == -signal.SIGKILL
-    assert left == []
+    assert remaining == []
 
 
-def test_workers_can_be_started_afresh_instead_of_forked() -> None:
+def test_workers_can_be_spawned() -> None:
     """As on macOS and Windows, and on Linux from Python 3.14 on."""
-    before = multiprocessing.get_start_method()
+    default = multiprocessing.get_start_method()
     multiprocessing.set_start_method("spawn", force=True)
     try:
-        answers = [answer for _, answer in start(np.array_equal, orders=2, workers=1)]
+        outputs = [output for _, output in start(np.array_equal, batches=2, workers=1)]
     finally:
-        multiprocessing.set_start_method(before, force=True)
-    assert answers == [False, False]
+        multiprocessing.set_start_method(default, force=True)
+    assert outputs == [False, False]

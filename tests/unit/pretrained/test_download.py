@@ -291,7 +291,7 @@ def test_a_repository_without_readable_weights_is_named_so(served):
     ("status", "code", "message"),
     [
         (404, "RepoNotFound", r"the hub has no model zoo/horse, or it is private.*`hf auth login`"),
-        (401, "", r"the hub refuses zoo/horse \(.*401.*`hf auth whoami`"),
+        (401, "", r"the hub refused zoo/horse \(.*401.*`hf auth whoami`"),
         (404, "RevisionNotFound", r"zoo/horse has no revision 'v2'"),
         (403, "GatedRepo", r"zoo/horse is gated.*`hf auth login`"),
         (503, "", r"the hub cannot be reached \(.*503"),
@@ -319,7 +319,7 @@ def test_a_full_disk_is_reported_as_a_broken_download(served, monkeypatch):
 
     monkeypatch.setattr("shutil.move", full)
     monkeypatch.setattr("os.replace", full)
-    with pytest.raises(DownloadError, match=r"broke off \(\[Errno 28\] No space left on device\)"):
+    with pytest.raises(DownloadError, match=r"failed \(\[Errno 28\] No space left on device\)"):
         download_model("hf:zoo/horse")
 
 

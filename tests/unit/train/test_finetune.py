@@ -146,14 +146,14 @@ def test_one_caption_for_all_is_refused_before_training(world, tmp_path, other):
     if other:
         captions[held_out(tmp_path / "numbered", 20)] = "a horse"
     told = replace(config(world, tmp_path / "run"), data=str(captioned(tmp_path / "same", captions)))
-    with pytest.raises(DataError, match="have the caption 'a photo', so nothing tells them apart"):
+    with pytest.raises(DataError, match="have the caption 'a photo', so contrastive training cannot distinguish them"):
         train.run(told)
     assert not (tmp_path / "run").exists()
 
 
 def test_names_of_classes_as_captions_are_warned_of(tmp_path):
     table = captioned(tmp_path / "classes", ["a cat", "a dog"] * 10)
-    with pytest.warns(UserWarning, match="2 different captions for 20 pairs. Pictures of one caption"):
+    with pytest.warns(UserWarning, match="2 distinct captions for 20 pairs. Images with the same caption"):
         train_val_test_split(open_source(table, DataConfig()), 0.15)
 
 
@@ -161,7 +161,7 @@ def test_a_class_whose_only_picture_is_held_out_is_counted(tmp_path):
     captions = ["a cat", "a dog"] * 10
     captions[held_out(tmp_path / "numbered", 20)] = "a horse"
     table = captioned(tmp_path / "classes", captions)
-    with pytest.warns(UserWarning, match="3 different captions for 20 pairs; 1 of them belong to held-out"):
+    with pytest.warns(UserWarning, match="3 distinct captions for 20 pairs, 1 of them on held-out"):
         train_val_test_split(open_source(table, DataConfig()), 0.15)
 
 
@@ -176,7 +176,7 @@ def test_one_picture_repeated_is_one_picture(tmp_path):
     table = write_pictures(tmp_path / "same", 4)
     lines = table.read_text().splitlines()
     table.write_text("\n".join([lines[0], *lines[1:] * 10]))
-    with pytest.raises(DataError, match="4 different captioned pictures"):
+    with pytest.raises(DataError, match="4 distinct captioned images"):
         train_val_test_split(open_source(table, DataConfig()), 0.1)
 
 

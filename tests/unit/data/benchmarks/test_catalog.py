@@ -1,4 +1,4 @@
-"""The catalogue is consistent with itself, with the paper, and with what its readers need."""
+"""The catalog is consistent with itself, with the paper and with its readers."""
 
 import re
 from collections import Counter
@@ -10,84 +10,84 @@ from zebra.data.benchmarks.catalog import find_catalog_entry, load_catalog, read
 from zebra.data.benchmarks.writer import write_classification, write_retrieval
 from zebra.errors import DataError
 
-RECORDS = list(load_catalog().values())
+ENTRIES = list(load_catalog().values())
 METRICS = {
     "classification": {"accuracy", "mean_per_class", "roc_auc", "mean_top1_top5"},
     "multilabel": {"map", "map11"},
     "retrieval": {"recall"},
     "compositionality": {"compositionality"},
 }
-every = pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.name)
+each_entry = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
 
 
 def gains() -> dict[str, float]:
-    """Zero-shot less the probe on ResNet-50 features, Figure 5 of the paper."""
-    told = [
-        (one.name, p) for one in RECORDS for p in one.published_scores if p.task == "zero-shot-resnet-50-gain"
-    ]
-    return {name: published.value for name, published in told}
+    """Return the zero-shot score minus that of the ResNet-50 probe, from Figure 5 of the paper."""
+    return {
+        entry.name: score.value
+        for entry in ENTRIES
+        for score in entry.published_scores
+        if score.task == "zero-shot-resnet-50-gain"
+    }
 
 
-def test_the_paper_has_27_sets_and_seven_shifts() -> None:
-    groups = Counter(record.group for record in RECORDS)
+def test_the_paper_has_27_datasets_and_seven_shifts() -> None:
+    groups = Counter(entry.group for entry in ENTRIES)
     assert (groups["paper"], groups["shift"]) == (27, 7)
 
 
-def test_figure_5_of_the_paper_is_there_but_for_no_set_and_zero_shot_wins_16_of_27() -> None:
-    paper = {record.name for record in RECORDS if record.group == "paper"}
+def test_figure_5_has_all_27_datasets_and_zero_shot_wins_16() -> None:
+    paper = {entry.name for entry in ENTRIES if entry.group == "paper"}
     assert set(gains()) == paper
     assert sum(gain > 0 for gain in gains().values()) == 16
 
 
-def test_no_name_means_two_sets() -> None:
+def test_no_name_belongs_to_two_datasets() -> None:
     owners: dict[str, set[str]] = {}
-    for record in RECORDS:
-        for name in record.all_names():
-            owners.setdefault(re.sub(r"[_/]", "-", name.lower()), set()).add(record.name)
-    assert {name: sets for name, sets in owners.items() if len(sets) > 1} == {}
+    for entry in ENTRIES:
+        for name in entry.all_names():
+            owners.setdefault(re.sub(r"[_/]", "-", name.lower()), set()).add(entry.name)
+    assert {name: datasets for name, datasets in owners.items() if len(datasets) > 1} == {}
 
 
-@every
-def test_a_metric_fits_its_task(record) -> None:
-    assert record.metric in METRICS[record.task]
+@each_entry
+def test_a_metric_fits_its_task(entry) -> None:
+    assert entry.metric in METRICS[entry.task]
 
 
-@every
-def test_only_sets_with_labels_have_classes(record) -> None:
-    assert (record.num_classes >= 2) == (record.task in {"classification", "multilabel"})
-    assert (
-        record.classnames == () or len(record.classnames) == len(set(record.classnames)) == record.num_classes
-    )
+@each_entry
+def test_only_datasets_with_labels_have_classes(entry) -> None:
+    assert (entry.num_classes >= 2) == (entry.task in {"classification", "multilabel"})
+    assert entry.classnames == () or len(entry.classnames) == len(set(entry.classnames)) == entry.num_classes
 
 
-@every
-def test_a_template_has_one_place_for_the_class(record) -> None:
-    assert record.template.count("{}") == 1
+@each_entry
+def test_a_template_has_one_place_for_the_class(entry) -> None:
+    assert entry.template.count("{}") == 1
 
 
-@every
-def test_splits_are_named_once_and_sizes_are_numbers(record) -> None:
-    assert len({split.name for split in record.splits}) == len(record.splits)
-    assert all(split.size > 0 for split in record.splits)
+@each_entry
+def test_splits_are_named_once_and_sizes_are_numbers(entry) -> None:
+    assert len({split.name for split in entry.splits}) == len(entry.splits)
+    assert all(split.size > 0 for split in entry.splits)
 
 
-@every
-def test_an_archive_reads_splits_that_the_record_lists(record) -> None:
-    parts = [part.split for archive in record.archives for part in archive.splits]
-    assert len(parts) == len(set(parts))
-    assert set(parts) <= {split.name for split in record.splits}
+@each_entry
+def test_the_entry_lists_the_splits_of_its_archives(entry) -> None:
+    splits = [files.split for archive in entry.archives for files in archive.splits]
+    assert len(splits) == len(set(splits))
+    assert set(splits) <= {split.name for split in entry.splits}
 
 
-@every
-def test_a_published_score_is_a_percentage(record) -> None:
-    for published in record.published_scores:
-        low = -100 if published.task.endswith("gain") else 0
-        assert low < published.value <= 100
+@each_entry
+def test_a_published_score_is_a_percentage(entry) -> None:
+    for score in entry.published_scores:
+        low = -100 if score.task.endswith("gain") else 0
+        assert low < score.value <= 100
 
 
-@every
-def test_patterns_of_lines_have_the_groups_that_are_read(record) -> None:
-    for archive in record.archives:
+@each_entry
+def test_patterns_of_lines_have_the_groups_that_are_read(entry) -> None:
+    for archive in entry.archives:
         if isinstance(archive, ListFileArchive):
             groups = set(re.compile(archive.line_pattern).groupindex)
             assert groups in ({"file", "name"}, {"file", "number"})
@@ -95,15 +95,15 @@ def test_patterns_of_lines_have_the_groups_that_are_read(record) -> None:
             assert archive.image_pattern.count("{}") == 1
 
 
-@every
-def test_a_set_has_a_source_or_says_what_is_to_be_done(record) -> None:
-    assert record.hub_name or record.archives or record.task == "compositionality" or record.name in {
+@each_entry
+def test_a_dataset_has_a_source_or_is_listed_here(entry) -> None:
+    assert entry.hub_name or entry.archives or entry.task == "compositionality" or entry.name in {
         "birdsnap", "ucf101", "kinetics700", "imagenet_vid", "youtube_bb",
     }  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("asked", "found"),
+    ("alias", "name"),
     [
         ("pets", "pets"),
         ("OxfordIIITPet", "pets"),
@@ -113,17 +113,17 @@ def test_a_set_has_a_source_or_says_what_is_to_be_done(record) -> None:
         ("imagenet-a", "imagenet_a"),
     ],
 )
-def test_a_set_is_found_by_each_of_its_names(asked: str, found: str) -> None:
-    assert find_catalog_entry(asked).name == found
+def test_a_dataset_is_found_by_each_of_its_names(alias: str, name: str) -> None:
+    assert find_catalog_entry(alias).name == name
 
 
-def test_a_misspelt_name_is_answered_with_the_nearest() -> None:
+def test_a_misspelled_name_gets_a_suggestion() -> None:
     with pytest.raises(DataError, match="Did you mean 'cifar100'"):
         find_catalog_entry("cifar1000")
 
 
-def test_a_name_like_no_other_is_answered_with_all() -> None:
-    with pytest.raises(DataError, match=r"The catalogue has: food101, cifar10, .*winoground"):
+def test_an_unknown_name_gets_the_list_of_names() -> None:
+    with pytest.raises(DataError, match=r"The catalog has: food101, cifar10, .*winoground"):
         find_catalog_entry("qqqq")
 
 
@@ -132,11 +132,11 @@ def test_a_copy_in_the_layout_of_clip_benchmark_is_found_under_the_hubs_name(tmp
     benchmark = read_catalog_dataset(find_catalog_entry("pets"), tmp_path)
     assert (benchmark.name, benchmark.metric, benchmark.templates) == ("pets", "mean_per_class", ("a {c}",))
     assert benchmark.notes == (
-        "1 samples, where the catalogue expects 3,669 in test: scores may not compare",
-        "1 classes, where the catalogue expects 37",
+        "1 samples, but the catalog expects 3,669 in test: scores may not be comparable",
+        "1 classes, but the catalog expects 37",
     )
 
 
-def test_a_retrieval_set_is_found_too(tmp_path) -> None:
+def test_a_retrieval_dataset_is_found_too(tmp_path) -> None:
     write_retrieval(tmp_path / "coco", [(b"x", "png", ["a cat"])])
     assert read_catalog_dataset(find_catalog_entry("mscoco"), tmp_path).source.read(0).captions == ("a cat",)

@@ -1,4 +1,4 @@
-"""Folders of pictures, one per class: what their labels are, and what is refused."""
+"""Folders of images, one per class, give labels and class names, or an error."""
 
 import pickle
 from pathlib import Path
@@ -10,119 +10,119 @@ from zebra.errors import DataError
 
 
 @pytest.fixture
-def put(tmp_path: Path, picture):
-    """A function that writes pictures at paths below a folder, and returns the folder."""
+def put(tmp_path: Path, make_image):
+    """A function that writes images at paths below a folder, and returns the folder."""
 
     def write(*names: str) -> Path:
         for number, name in enumerate(names):
             path = tmp_path / "pets" / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(picture(number))
+            path.write_bytes(make_image(number))
         return tmp_path / "pets"
 
     return write
 
 
-def found(benchmark) -> list[tuple[str, int]]:
+def labels_by_id(benchmark) -> list[tuple[str, int]]:
     records = [benchmark.source.read(i) for i in range(len(benchmark.source))]
     return [(record.id, record.label) for record in records]
 
 
-def test_each_folder_is_a_class_and_blanks_stand_for_underscores(put) -> None:
+def test_each_folder_is_a_class_and_underscores_become_spaces(put) -> None:
     benchmark = read_class_folders(put("tabby_cat/b.jpg", "dog/a.jpg", "tabby_cat/a.jpg"))
     assert (benchmark.name, benchmark.classnames) == ("pets", ("dog", "tabby cat"))
-    assert found(benchmark) == [("dog/a.jpg", 0), ("tabby_cat/a.jpg", 1), ("tabby_cat/b.jpg", 1)]
+    assert labels_by_id(benchmark) == [("dog/a.jpg", 0), ("tabby_cat/a.jpg", 1), ("tabby_cat/b.jpg", 1)]
 
 
-def test_a_picture_is_read_as_it_lies_on_disk(put, picture) -> None:
-    assert read_class_folders(put("cat/a.jpg", "dog/b.jpg")).source.read(1).image == picture(1)
+def test_the_bytes_of_an_image_are_not_changed(put, make_image) -> None:
+    assert read_class_folders(put("cat/a.jpg", "dog/b.jpg")).source.read(1).image == make_image(1)
 
 
 def test_splits_above_the_classes_share_their_labels(put) -> None:
     root = put("train/cat/a.jpg", "train/dog/b.jpg", "test/dog/c.jpg")
     test = read_class_folders(root)
-    assert found(test) == [("test/dog/c.jpg", 1)]
-    assert test.notes == ("1 of 2 classes have no picture here: cat",)
-    assert found(read_class_folders(root, "train")) == [("train/cat/a.jpg", 0), ("train/dog/b.jpg", 1)]
+    assert labels_by_id(test) == [("test/dog/c.jpg", 1)]
+    assert test.notes == ("1 of 2 classes have no image here: cat",)
+    assert labels_by_id(read_class_folders(root, "train")) == [("train/cat/a.jpg", 0), ("train/dog/b.jpg", 1)]
 
 
 def test_splits_below_the_classes_are_read_too(put) -> None:
     root = put("cat/train/a.jpg", "cat/test/b.jpg", "dog/test/c.jpg")
-    assert found(read_class_folders(root)) == [("cat/test/b.jpg", 0), ("dog/test/c.jpg", 1)]
+    assert labels_by_id(read_class_folders(root)) == [("cat/test/b.jpg", 0), ("dog/test/c.jpg", 1)]
 
 
 @pytest.mark.parametrize("name", ["test/cat/a.jpg", "cat/test/a.jpg"])
-def test_a_split_that_is_not_there_is_an_error_that_lists_the_others(put, name: str) -> None:
-    with pytest.raises(DataError, match="no split 'val'; it has test"):
+def test_a_missing_split_is_an_error_that_lists_the_others(put, name: str) -> None:
+    with pytest.raises(DataError, match=r"no split 'val'\. It has test"):
         read_class_folders(put(name), "val")
 
 
-def test_a_set_without_splits_has_no_training_split_that_would_be_its_test_split(put) -> None:
-    with pytest.raises(DataError, match="not divided into splits"):
+def test_a_dataset_without_splits_has_only_the_split_test(put) -> None:
+    with pytest.raises(DataError, match="has no splits, so it cannot provide 'train'"):
         read_class_folders(put("cat/a.jpg"), "train")
 
 
-def test_folders_called_by_numbers_are_labels_and_not_sorted_as_text(put) -> None:
+def test_numeric_folder_names_are_labels_and_not_sorted_as_text(put) -> None:
     root = put("10/a.jpg", "2/b.jpg", "0/c.jpg")
     (root / "classnames.txt").write_text("\n".join(f"class {i}" for i in range(11)))
-    assert found(read_class_folders(root)) == [("0/c.jpg", 0), ("2/b.jpg", 2), ("10/a.jpg", 10)]
+    assert labels_by_id(read_class_folders(root)) == [("0/c.jpg", 0), ("2/b.jpg", 2), ("10/a.jpg", 10)]
 
 
-def test_numbers_without_names_are_in_the_order_of_numbers(put) -> None:
+def test_numeric_folder_names_without_class_names_are_sorted_as_numbers(put) -> None:
     benchmark = read_class_folders(put("10/a.jpg", "2/b.jpg"))
-    assert (benchmark.classnames, found(benchmark)) == (("2", "10"), [("2/b.jpg", 0), ("10/a.jpg", 1)])
+    assert (benchmark.classnames, labels_by_id(benchmark)) == (("2", "10"), [("2/b.jpg", 0), ("10/a.jpg", 1)])
 
 
-def test_a_number_beyond_the_names_is_an_error(put) -> None:
+def test_a_numeric_folder_name_without_a_class_name_is_an_error(put) -> None:
     root = put("1/a.jpg", "2/b.jpg")
     (root / "classnames.txt").write_text("cat\ndog\n")
-    with pytest.raises(DataError, match=r"folder 2, but classnames\.txt names 2 classes \(0 to 1\)"):
+    with pytest.raises(DataError, match=r"folder 2, but classnames\.txt has 2 class names \(0 to 1\)"):
         read_class_folders(root)
 
 
-def test_names_that_equal_the_folders_set_the_order_and_may_be_more(put) -> None:
+def test_class_names_equal_to_folder_names_determine_the_labels(put) -> None:
     root = put("cat/a.jpg", "dog/b.jpg")
     (root / "classnames.txt").write_text("dog\nhorse\ncat\n")
     benchmark = read_class_folders(root)
-    assert found(benchmark) == [("dog/b.jpg", 0), ("cat/a.jpg", 2)]
-    assert benchmark.notes == ("1 of 3 classes have no picture here: horse",)
+    assert labels_by_id(benchmark) == [("dog/b.jpg", 0), ("cat/a.jpg", 2)]
+    assert benchmark.notes == ("1 of 3 classes have no image here: horse",)
 
 
-def test_as_many_names_as_folders_name_them_in_order(put) -> None:
+def test_other_class_names_belong_to_the_sorted_folders(put) -> None:
     root = put("n02/a.jpg", "n01/b.jpg")
     (root / "classnames.txt").write_text("tench\ngoldfish\n")
     benchmark = read_class_folders(root)
-    assert (benchmark.classnames, found(benchmark)[0]) == (("tench", "goldfish"), ("n01/b.jpg", 0))
+    assert (benchmark.classnames, labels_by_id(benchmark)[0]) == (("tench", "goldfish"), ("n01/b.jpg", 0))
 
 
-def test_names_that_fit_no_folder_are_an_error(put) -> None:
+def test_class_names_that_match_no_folder_are_an_error(put) -> None:
     root = put("n02/a.jpg", "n01/b.jpg")
     (root / "classnames.txt").write_text("tench\ngoldfish\nshark\n")
-    with pytest.raises(DataError, match=r"2 class folders and classnames\.txt 3 names"):
+    with pytest.raises(DataError, match=r"2 class folders, but classnames\.txt has 3 names and not \'n01\'"):
         read_class_folders(root)
 
 
-def test_prompts_beside_the_folders_are_taken(put) -> None:
+def test_templates_in_the_root_are_used(put) -> None:
     root = put("cat/a.jpg")
     assert read_class_folders(root).templates == ("a photo of a {}.",)
     (root / "zeroshot_classification_templates.txt").write_text("a {c}\n")
     assert read_class_folders(root).templates == ("a {c}",)
 
 
-def test_files_that_are_no_pictures_are_counted(put) -> None:
+def test_files_that_are_no_images_are_counted(put) -> None:
     root = put("cat/a.jpg", "cat/a.txt", "cat/b.tif", "cat/.hidden.jpg")
     benchmark = read_class_folders(root)
     assert len(benchmark.source) == 1
-    assert benchmark.notes == ("2 files that are no pictures were not read: 1 .txt, 1 .tif",)
+    assert benchmark.notes == ("2 files that are no images were ignored: 1 .txt, 1 .tif",)
 
 
-def test_pictures_without_a_class_are_an_error(put) -> None:
-    with pytest.raises(DataError, match=r"1 pictures beside its class folders, such as a\.jpg"):
+def test_images_without_a_class_are_an_error(put) -> None:
+    with pytest.raises(DataError, match=r"1 images beside its class folders, such as a\.jpg"):
         read_class_folders(put("a.jpg", "cat/b.jpg"))
 
 
-def test_a_folder_without_pictures_is_an_error(put) -> None:
-    with pytest.raises(DataError, match="holds no pictures"):
+def test_a_folder_without_images_is_an_error(put) -> None:
+    with pytest.raises(DataError, match="has no images"):
         read_class_folders(put("cat/a.txt"))
 
 
@@ -133,6 +133,6 @@ def test_the_digest_changes_when_a_label_does(put) -> None:
     assert read_class_folders(root).source.digest != before
 
 
-def test_the_source_travels_to_workers(put) -> None:
+def test_the_source_can_be_pickled(put) -> None:
     source = read_class_folders(put("cat/a.jpg")).source
     assert pickle.loads(pickle.dumps(source)).read(0) == source.read(0)

@@ -1,4 +1,4 @@
-"""SugarCrepe's and Winoground's own files become questions over pictures."""
+"""The files of SugarCrepe and Winoground become questions about images."""
 
 import json
 from pathlib import Path
@@ -15,22 +15,22 @@ def entry(name: str, number: int) -> dict[str, str]:
 
 
 @pytest.fixture
-def sugar(tmp_path: Path, picture) -> Path:
+def sugar(tmp_path: Path, make_image) -> Path:
     root = tmp_path / "sugar"
     (root / "val2017").mkdir(parents=True)
     for number in range(2):
-        (root / "val2017" / f"{number}.jpg").write_bytes(picture(number))
+        (root / "val2017" / f"{number}.jpg").write_bytes(make_image(number))
     (root / "add_att.json").write_text(json.dumps({"0": entry("0.jpg", 0), "7": entry("1.jpg", 1)}))
     (root / "swap_obj.json").write_text(json.dumps({"0": entry("1.jpg", 2)}))
     return root
 
 
 @pytest.fixture
-def wino(tmp_path: Path, picture) -> Path:
+def wino(tmp_path: Path, make_image) -> Path:
     root = tmp_path / "wino"
     (root / "images").mkdir(parents=True)
     for number in range(2):
-        (root / "images" / f"ex_0_img_{number}.png").write_bytes(picture(number, "PNG"))
+        (root / "images" / f"ex_0_img_{number}.png").write_bytes(make_image(number, "PNG"))
     line = {
         "image_0": "ex_0_img_0",
         "image_1": "ex_0_img_1",
@@ -42,21 +42,21 @@ def wino(tmp_path: Path, picture) -> Path:
     return root
 
 
-def test_sugar_crepe_asks_of_one_picture_which_caption_is_true(sugar: Path, picture) -> None:
+def test_sugarcrepe_has_two_captions_per_image(sugar: Path, make_image) -> None:
     benchmark = read_compositionality(sugar)
     assert benchmark.questions == (
         CompositionalityQuestion((0,), ("true 0", "false 0"), "add_att"),
         CompositionalityQuestion((1,), ("true 1", "false 1"), "add_att"),
         CompositionalityQuestion((1,), ("true 2", "false 2"), "swap_obj"),
     )
-    assert [benchmark.source.read(i).image for i in range(2)] == [picture(0), picture(1)]
+    assert [benchmark.source.read(i).image for i in range(2)] == [make_image(0), make_image(1)]
 
 
-def test_a_picture_that_is_asked_about_twice_is_there_once(sugar: Path) -> None:
+def test_an_image_of_two_questions_is_in_the_source_once(sugar: Path) -> None:
     assert len(read_compositionality(sugar).source) == 2
 
 
-def test_one_category_is_named_by_its_file(sugar: Path) -> None:
+def test_one_category_is_read_by_its_file(sugar: Path) -> None:
     benchmark = read_compositionality(sugar / "swap_obj.json")
     assert (benchmark.name, benchmark.questions) == (
         "swap_obj",
@@ -64,20 +64,20 @@ def test_one_category_is_named_by_its_file(sugar: Path) -> None:
     )
 
 
-def test_winoground_asks_of_two_pictures_whose_caption_is_which(wino: Path, picture) -> None:
+def test_winoground_has_two_images_and_two_captions(wino: Path, make_image) -> None:
     benchmark = read_compositionality(wino)
     assert benchmark.questions == (CompositionalityQuestion((0, 1), ("a b", "b a"), "Object"),)
-    assert benchmark.source.read(1).image == picture(1, "PNG")
+    assert benchmark.source.read(1).image == make_image(1, "PNG")
 
 
-def test_other_folders_are_not_taken_for_selection_sets(sugar: Path, wino: Path, tmp_path: Path) -> None:
+def test_other_folders_are_no_compositionality_datasets(sugar: Path, wino: Path, tmp_path: Path) -> None:
     (tmp_path / "world.json").write_text("{}")
     assert [is_compositionality_dataset(path) for path in (sugar, wino, tmp_path)] == [True, True, False]
 
 
-def test_a_missing_picture_is_an_error_and_never_a_smaller_set(sugar: Path) -> None:
+def test_a_missing_image_is_an_error(sugar: Path) -> None:
     (sugar / "val2017" / "1.jpg").unlink()
-    with pytest.raises(DataError, match=r"lacks the picture 1\.jpg"):
+    with pytest.raises(DataError, match=r"the image 1\.jpg is missing in"):
         read_compositionality(sugar)
 
 

@@ -1,4 +1,4 @@
-"""Data sets of the hub come out of its cache; there is no network here."""
+"""Datasets of the hub are read from its cache, without a network."""
 
 import hashlib
 import os
@@ -19,7 +19,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @pytest.fixture(params=["unreachable", "offline"])
 def hub(request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache, without a network or told to do without."""
+    """An empty cache, with an unreachable network or in offline mode."""
 
     def refuse(self, address):
         raise OSError(101, "Network is unreachable")
@@ -34,7 +34,7 @@ def hub(request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def put(hub: Path, repo: str, folder: Path, *, leave_out: str = "", ref: str = "main") -> Path:
-    """Lay a data set into a hub cache, in the layout that every program around the hub shares."""
+    """Write a dataset into a hub cache, in huggingface_hub's layout."""
     base = hub / f"datasets--{repo.replace('/', '--')}"
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -57,7 +57,7 @@ def wds_pets(tmp_path: Path) -> Path:
     return tmp_path / "wds_pets"
 
 
-def test_a_set_in_the_cache_needs_no_network(hub: Path, wds_pets: Path) -> None:
+def test_a_dataset_in_the_cache_needs_no_network(hub: Path, wds_pets: Path) -> None:
     snapshot = put(hub, "clip-benchmark/wds_pets", wds_pets)
     folder, origin = download_dataset("hf:clip-benchmark/wds_pets")
     assert (folder, origin) == (snapshot, f"hf:clip-benchmark/wds_pets@{COMMIT}")
@@ -70,26 +70,26 @@ def test_a_revision_is_found_by_its_name_and_by_its_commit(hub: Path, wds_pets: 
     assert download_dataset(f"hf:clip-benchmark/wds_pets@{revision}")[0].name == COMMIT
 
 
-def test_a_commit_in_the_cache_costs_no_request(hub: Path, wds_pets: Path, monkeypatch) -> None:
+def test_a_cached_commit_needs_no_request(hub: Path, wds_pets: Path, monkeypatch) -> None:
     put(hub, "clip-benchmark/wds_pets", wds_pets)
-    asked = []
-    monkeypatch.setattr(hub_module, "download_snapshot", lambda *arguments, **_: asked.append(arguments))
+    requests = []
+    monkeypatch.setattr(hub_module, "download_snapshot", lambda *arguments, **_: requests.append(arguments))
     assert download_dataset(f"hf:clip-benchmark/wds_pets@{COMMIT}")[0].name == COMMIT
-    assert asked == []
+    assert requests == []
 
 
-def test_a_set_that_is_nowhere_comes_with_the_command_to_fetch_it(hub: Path) -> None:
+def test_a_missing_dataset_is_an_error_with_the_download_command(hub: Path) -> None:
     with pytest.raises(DownloadError, match=r"hf download clip-benchmark/wds_pets --repo-type dataset"):
         download_dataset("hf:clip-benchmark/wds_pets")
 
 
-def test_a_cache_that_lacks_the_split_is_told_and_no_other_split_taken(hub: Path, wds_pets: Path) -> None:
+def test_a_missing_split_is_an_error(hub: Path, wds_pets: Path) -> None:
     put(hub, "clip-benchmark/wds_pets", wds_pets)
     with pytest.raises(DownloadError, match=r"has no train/nshards\.txt.*'train/\*'"):
         download_dataset("hf:clip-benchmark/wds_pets", "train")
 
 
-def test_a_shard_that_the_cache_lacks_is_an_error_and_never_a_smaller_set(hub: Path, wds_pets: Path) -> None:
+def test_a_missing_shard_is_an_error(hub: Path, wds_pets: Path) -> None:
     put(hub, "clip-benchmark/wds_pets", wds_pets, leave_out="test/1.tar")
     folder, _ = download_dataset("hf:clip-benchmark/wds_pets")
     with pytest.raises(DataError, match=r"lacks 1 of the 2 shards .*1\.tar"):
@@ -99,6 +99,6 @@ def test_a_shard_that_the_cache_lacks_is_an_error_and_never_a_smaller_set(hub: P
 @pytest.mark.parametrize(
     "name", ["hf:", "hf:pets", "hf:a/b/c", "hf:a/b@", "hf:../b", "hf:a/b@../../x", "hf:a--b/c"]
 )
-def test_malformed_names_are_refused_before_anything_is_asked(name: str) -> None:
+def test_malformed_names_are_refused_without_a_request(name: str) -> None:
     with pytest.raises(ConfigError, match="hf:org/name"):
         download_dataset(name)
