@@ -21,6 +21,7 @@ SOURCE = ROOT / "build" / "site-source"
 SITE = ROOT / "build" / "site"
 PAGES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LOG.md", "SECURITY.md")
 LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)")
+HTML_IMAGE = re.compile(r'<(?:img|source)\b[^>]*\s(?:src|srcset)="(?!\w+:|//)([^"]+)"')
 IMAGES = {".png", ".svg", ".jpg"}
 REMOTE = re.compile(
     r"""<(?:script|img|iframe|source|video|audio|embed)\b[^>]*\ssrc=["']?(?:https?:)?//[^"'\s>]+"""
@@ -73,10 +74,9 @@ def copy_pages() -> list[str]:
     missing = []
     for page in pages:
         text = page.read_text(encoding="utf-8")
-        images = [link[3] for link in LINK.finditer(text) if link[1]]
-        missing += [
-            f"{page.relative_to(ROOT)}: no image {i}" for i in images if not (page.parent / i).is_file()
-        ]
+        images = [link[3] for link in LINK.finditer(text) if link[1]] + HTML_IMAGE.findall(text)
+        absent = [image for image in images if not copy_image((page.parent / image).resolve())]
+        missing += [f"{page.relative_to(ROOT)}: no image {image}" for image in absent]
         text = LINK.sub(lambda link, page=page: convert(link, page, pages), text)
         name = "index.md" if page.name == "README.md" else str(page.relative_to(ROOT))
         target = SOURCE / name
@@ -92,14 +92,21 @@ def convert(link: re.Match[str], page: Path, pages: list[Path]) -> str:
     path = (page.parent / target).resolve()
     if path in pages:
         return f"{image}[{text}]({target.replace('README.md', 'index.md')}{anchor})"
-    if path.suffix in IMAGES and path.is_file():
-        copy = SOURCE / path.relative_to(ROOT)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, copy)
+    if path.suffix in IMAGES and copy_image(path):
         return link[0]
     if path.exists():
         return text if text.startswith("`") else f"`{text}`"
     return link[0]  # broken: the strict build names it
+
+
+def copy_image(path: Path) -> bool:
+    """Copy an image to its place in the source folder of the site; return False if it does not exist."""
+    if not path.is_file():
+        return False
+    copy = SOURCE / path.relative_to(ROOT)
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(path, copy)
+    return True
 
 
 def generate_reference() -> None:

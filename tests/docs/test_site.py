@@ -87,6 +87,7 @@ def test_the_reference_has_every_workflow_and_config(site):
         ("docs/data.md", "[x](missing.md)", "page does not exist"),
         ("docs/data.md", "[x](search.md#nowhere)", "anchor does not exist"),
         ("docs/data.md", "![x](nowhere.png)", "docs/data.md: no image nowhere.png"),
+        ("README.md", '<img src="docs/nowhere.png">', "README.md: no image docs/nowhere.png"),
         ("docs/data.md", "::: zebra.nowhere", "zebra.nowhere could not be found"),
         ("docs/data.md", '<img src="https://example.org/a.png">', "docs/data.html: <img src="),
         ("docs/site.css", "@import url(//example.org/font.css);", "docs/site.css: @import"),
