@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-FAULTS = ("500", "503", "stall", "reset", "cut", "short", "shifted", "whole")
+FAULTS = ("500", "503", "stall", "reset", "cut", "short", "shifted", "full")
 """Statuses, silence, a closed connection, half a body, and wrong ranges."""
 
 
@@ -64,7 +64,7 @@ def _handler(store: ObjectStore) -> type[BaseHTTPRequestHandler]:
             path, byte_range = self.path.lstrip("/"), self.headers.get("Range", "")
             fault = store.fault(path, byte_range, store.requests[path, byte_range])
             store.requests[path, byte_range] += 1
-            if path not in store.objects and fault in ("cut", "short", "shifted", "whole"):
+            if path not in store.objects and fault in ("cut", "short", "shifted", "full"):
                 fault = None  # no content to damage
             if fault == "short" and byte_range == "bytes=0-0":
                 fault = "cut"  # one byte cannot be shortened
@@ -80,7 +80,7 @@ def _handler(store: ObjectStore) -> type[BaseHTTPRequestHandler]:
                 return self.respond(404, b"no such object")
             data = store.objects[path]
             limits = re.fullmatch(r"bytes=(\d+)-(\d+)", byte_range)
-            if not limits or fault == "whole":
+            if not limits or fault == "full":
                 return self.respond(200, data, cut=fault == "cut")
             start, end = int(limits[1]), min(int(limits[2]), len(data) - 1)
             if fault == "short":

@@ -142,7 +142,7 @@ def test_r24_an_unreachable_store_is_an_error_with_url_and_tries() -> None:
 
 
 def test_r24_a_server_without_ranges_is_detected_soon(store: ObjectStore) -> None:
-    store.fault = lambda path, byte_range, num_before: "whole" if byte_range else None
+    store.fault = lambda path, byte_range, num_before: "full" if byte_range else None
     with pytest.raises(DataError, match=r"00000\.tar cannot be read by byte ranges.*supports Range requests"):
         open_source(store.url + "/bucket/00000.tar", DataConfig())
     assert store.requests.total() == 3

@@ -1,4 +1,4 @@
-"""Batches of decoded training samples, identical for any number of workers and ranks."""
+"""Batches of training samples, identical for any number of workers and ranks."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

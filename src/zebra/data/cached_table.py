@@ -1,4 +1,4 @@
-"""A table in a memory-mapped Arrow file in the user's cache: written once, read at any position."""
+"""A table in a memory-mapped Arrow file in the user's cache."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Datasets in the formats of Hugging Face: `Dataset.save_to_disk` and the hub's Parquet files.
+"""Saved `datasets.Dataset` folders, and Parquet files of the Hugging Face hub.
 
 `Dataset.save_to_disk` writes Arrow streams, a list of them in state.json, and the column types in dataset_info.json.
 The streams are memory-mapped without conversion, so reading a row reads only its bytes. The hub stores Parquet files.

@@ -1,4 +1,4 @@
-"""Data report of `zebra doctor DATA`: bad samples, captions, images and loading speed."""
+"""Data report: bad samples, captions, images and loading speed."""
 
 import math
 import sys

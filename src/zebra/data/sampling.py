@@ -1,4 +1,4 @@
-"""The order of training samples and their random streams, as pure functions of the seed.
+"""The order and random streams of training samples, as functions of the seed.
 
 A position counts samples over all epochs. No tail of an epoch is dropped. A run resumes from its position alone.
 """
