@@ -75,7 +75,7 @@ def test_r4_a_run_that_resumes_with_other_workers_goes_on_with_the_same_batches(
     assert same(list(chain.from_iterable(parts)), run(source, 15))
 
 
-def joined(shares: list[Batch]) -> Batch:
+def concatenate(shares: list[Batch]) -> Batch:
     return Batch(
         torch.cat([share.images for share in shares]),
         *(sum((getattr(share, name) for share in shares), ()) for name in ("captions", "ids", "skips")),
@@ -88,7 +88,7 @@ def test_one_two_four_and_again_one_rank_see_the_same_global_batches(shards: lis
     seen = []
     for turn, ranks in enumerate((1, 2, 4, 1)):
         shares = [run(source, 5, 60 * turn, rank=rank, world_size=ranks) for rank in range(ranks)]
-        seen += [joined(step) for step in zip(*shares, strict=True)]
+        seen += [concatenate(step) for step in zip(*shares, strict=True)]
     assert same(seen, run(source, 20))
 
 
@@ -103,7 +103,7 @@ def test_r6_in_three_epochs_every_sample_comes_exactly_once_in_each(
     source = ShardSource(write(tmp_path, samples, per_shard), "data")
     steps = -(-3 * samples // batch_size)
     runs = [run(source, steps, batch_size=batch_size, rank=rank, world_size=ranks) for rank in range(ranks)]
-    whole = [joined(shares) for shares in zip(*runs, strict=True)]
+    whole = [concatenate(shares) for shares in zip(*runs, strict=True)]
     visits: Counter[tuple[int, str]] = Counter()
     for step, batch in enumerate(whole):
         skipped = {(skip.epoch, skip.id) for skip in batch.skips}

@@ -1,4 +1,4 @@
-"""`zebra compare RUN RUN...`: evaluations side by side, beside published numbers, with a paired test."""
+"""The command `zebra compare RUN RUN...`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

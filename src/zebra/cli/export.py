@@ -1,4 +1,4 @@
-"""The command `zebra export MODEL --format zebra|transformers|open_clip|onnx --out DIR`."""
+"""The command `zebra export MODEL --format FORMAT --out DIR`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

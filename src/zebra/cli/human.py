@@ -1,4 +1,4 @@
-"""`zebra human DATASET --out answers.csv --person NAME`: people take the test that a model takes."""
+"""The command `zebra human DATASET --out answers.csv --person NAME`."""
 
 import os
 import sys
@@ -75,7 +75,7 @@ def _print_instructions(quiz: "QuizSession") -> None:
 
 
 def _ask_one(quiz: "QuizSession", position: int, stem: Path) -> None:
-    """Show one picture and keep what is said of it."""
+    """Show one picture and keep what is lines of it."""
     from zebra.images.decode import decode_image
     from zebra.workflows.human import parse_class_answer
 
@@ -153,10 +153,10 @@ def _format_row(shots: int, row: "HumanAccuracy") -> list[str]:
         "majority vote": f"  {row.num_ties} ties left out",
         "majority on guesses": f"  {row.num_ties_on_guesses} ties left out",
     }
-    said = [
+    lines = [
         f"{shots} shots: {row.num_people} people, {row.num_answers} answers; mean per class, 95 % interval over pictures"
     ]
     for name, score in named.items():
         value = f"{score.value:6.1%}  [{score.low:.1%}, {score.high:.1%}]" if score else "     –"
-        said.append(f"  {name:<20} {value}{notes.get(name, '')}")
-    return said
+        lines.append(f"  {name:<20} {value}{notes.get(name, '')}")
+    return lines

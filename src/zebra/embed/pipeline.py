@@ -1,4 +1,4 @@
-"""Multi-threaded embedding pipeline: batches are embedded in parallel and written in order.
+"""Multi-threaded embedding of batches, written to the store in order.
 
 Each worker thread takes a batch through all stages. Decoding and embedding overlap, because workers are at different
 stages, and each worker holds at most one encoded file. A worker itself is not parallel: two cores with a batch each are

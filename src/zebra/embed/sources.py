@@ -1,7 +1,7 @@
-"""A path to pictures in; every picture in the order of the data out, with what is known of it without reading it.
+"""Datasets to embed: all images in order, with location and stamp.
 
-Captions are optional here, unlike in training: a picture without words can still be found. One that is there and
-cannot be read makes the picture a bad sample, so that it is not lost in silence.
+Unlike in training, captions are optional, because images without captions can be searched too. An unreadable caption
+makes its image a BadSample, so that it is reported.
 """
 
 import copy
@@ -28,23 +28,24 @@ from zebra.errors import BadSample, ConfigError
 
 
 def open_embed_source(data: str, config: DataConfig, extra_columns: Sequence[str] = ()) -> EmbedSource:
-    """Open pictures of any layout.
+    """Open images in any layout for embedding.
 
     Args:
-        data: As `zebra.data.sources.open_source` takes it; no layout needs captions, except a data set saved by
-            `datasets`, which needs captions or labels.
-        extra_columns: Further columns to take over, of a table.
+        data: As in `zebra.data.sources.open_source`. Captions are optional, but a dataset saved by `datasets` needs captions
+            or labels.
+        extra_columns: Additional columns of a table to copy into the store.
 
     Raises:
-        DataError: Nothing is there, nothing usable is in it, or the table or a shard is damaged.
-        ConfigError: Columns are asked of a layout that has none.
+        DataError: If the path does not exist or has no images, or a table or shard is damaged.
+        ConfigError: If columns are requested but the data is not a table.
     """
     tables = _find_table_files(data)
     if tables:
         return TableEmbedSource(tables, data, config, extra_columns)
     if extra_columns:
         raise ConfigError(
-            f"{data} has no columns to take over ({', '.join(extra_columns)}): name a {', '.join(TABLE_FORMATS)}, or leave them out"
+            f"{data} is not a table, so it has no columns {', '.join(extra_columns)}. Give a "
+            f"{', '.join(TABLE_FORMATS)} file, or omit --columns."
         )
     source = open_source(data, config)
     if isinstance(source, FolderSource):
@@ -55,7 +56,7 @@ def open_embed_source(data: str, config: DataConfig, extra_columns: Sequence[str
 
 
 def _find_table_files(data: str) -> list[Path]:
-    """Return the files of a table; none if the data is not one."""
+    """Return the files of a table; an empty list if the data is no table."""
     if "://" in data and not data.startswith("file://"):
         return []
     path = Path(data.removeprefix("file://")).expanduser()
@@ -69,14 +70,14 @@ def _find_table_files(data: str) -> list[Path]:
 
 
 class FolderEmbedSource:
-    """Every image below a folder, with the text of the same name if there is one."""
+    """All images below a folder, with the text file of the same name if there is one."""
 
     extra_columns = pa.schema([])
 
     def __init__(self, source: FolderSource) -> None:
         self.root = source.root.resolve()
         self.name = escape_unencodable(str(self.root))
-        self._files = source._relative_paths  # a list of Python paths would take ten times the memory
+        self._files = source._relative_paths  # a list of Python paths needs ten times the memory
 
     def __len__(self) -> int:
         return sum(1 for _ in self._iter_names())
@@ -84,15 +85,15 @@ class FolderEmbedSource:
     def __iter__(self) -> Iterator[ImageRef]:
         for name in self._iter_names():
             path = self.root / os.fsdecode(name)
-            shown = escape_unencodable(str(path))
+            location = escape_unencodable(str(path))
             stamp = f"{file_stamp(path)} {file_stamp(path.with_suffix(CAPTION_SUFFIX))}"
-            yield ImageRef(Location(shown, stamp, shown), partial(_read_from_files, path, shown))
+            yield ImageRef(Location(location, stamp, location), partial(_read_from_files, path, location))
 
     def _iter_names(self) -> Iterator[bytes]:
         for chunk in self._files.chunks:
             for name in chunk:
                 encoded: bytes = name.as_py()
-                if not encoded.endswith(CAPTION_SUFFIX.encode()):  # a text beside no image
+                if not encoded.endswith(CAPTION_SUFFIX.encode()):  # a text without an image
                     yield encoded
 
 
@@ -133,8 +134,8 @@ def _make_shard_ref(shard: TarIndex, sample: TarSample, shard_stamp: str) -> Ima
     image = next((name for name in IMAGE_FIELDS if name in sample.fields), None)
     offset, size = sample.fields[image] if image else (None, None)
     location = f"{path}/{sample.key}"
-    spot = Location(location, f"{shard_stamp} {offset}", path, offset, size)
-    return ImageRef(spot, partial(_read_from_shard, blob, sample, location))
+    image_location = Location(location, f"{shard_stamp} {offset}", path, offset, size)
+    return ImageRef(image_location, partial(_read_from_shard, blob, sample, location))
 
 
 def _read_from_shard(blob: Blob, sample: TarSample, location: str) -> ImageContent:
@@ -143,21 +144,21 @@ def _read_from_shard(blob: Blob, sample: TarSample, location: str) -> ImageConte
     image = next((name for name in IMAGE_FIELDS if name in sample.fields), None)
     if image is None:
         raise BadSample("missing image", location, f"only {', '.join(sample.fields) or 'nothing'}")
-    words = next((name for name in CAPTION_PARSERS if name in sample.fields), None)
-    places = [sample.fields[name] for name in (image, words) if name is not None]
-    data = _read_ranges(blob, places)
-    captions = CAPTION_PARSERS[words](data[1], location) if words and data[1].strip() else ()
+    caption_field = next((name for name in CAPTION_PARSERS if name in sample.fields), None)
+    ranges = [sample.fields[name] for name in (image, caption_field) if name is not None]
+    data = _read_ranges(blob, ranges)
+    captions = CAPTION_PARSERS[caption_field](data[1], location) if caption_field and data[1].strip() else ()
     return ImageContent(data[0], captions, sample.label)
 
 
 def _read_ranges(blob: Blob, ranges: Sequence[ByteRange]) -> list[bytes]:
     if not isinstance(blob, LocalBlob):
         return blob.start_read(ranges)()
-    own = copy.copy(blob)  # with a handle of its own: another thread may close the shard's
+    private_blob = copy.copy(blob)  # its own file handle, because another thread may close the shard's
     try:
-        return own.start_read(ranges)()
+        return private_blob.start_read(ranges)()
     finally:
-        own.close()
+        private_blob.close()
 
 
 class RecordEmbedSource:
@@ -175,8 +176,8 @@ class RecordEmbedSource:
     def __iter__(self) -> Iterator[ImageRef]:
         for index in range(len(self.source)):
             location = f"{self.name}:{index}"
-            spot = Location(location, self.source.digest, self.name)
-            yield ImageRef(spot, partial(_read_from_source, self.source, index))
+            image_location = Location(location, self.source.digest, self.name)
+            yield ImageRef(image_location, partial(_read_from_source, self.source, index))
 
 
 def _read_from_source(source: Source, index: int) -> ImageContent:

@@ -1,4 +1,4 @@
-"""A CSV, TSV, JSONL or Parquet file in, its pictures out, with captions and further columns."""
+"""Images of a table to embed: CSV, TSV, JSONL or Parquet."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -27,10 +27,10 @@ from zebra.errors import BadSample, ConfigError, suggest_name
 
 
 class TableEmbedSource:
-    """The rows of tables of one form, one after the other; each names an image file or holds its bytes.
+    """The rows of tables with the same columns; each row has the path or the bytes of an image.
 
-    A row is located by its line. Its stamp covers what the row says beside the image, and the image file's size and
-    time of change, so that a row that moved is read again, but not embedded again.
+    The location of a row is its line. Its stamp covers the other cells of the row, and the size and modification time of
+    the image file. So a row that moved is read again, but not embedded again.
     """
 
     def __init__(
@@ -40,8 +40,8 @@ class TableEmbedSource:
         self._tables = [(path.resolve(), open_table(path)) for path in paths]
         path, first = self._tables[0]
         self._image_column = find_image_column(first.columns, path, config)
-        spoken = config.caption_columns or set(CAPTION_COLUMNS) & set(first.columns)
-        self._caption_columns = find_caption_columns(first.columns, path, config) if spoken else ()
+        has_captions = config.caption_columns or set(CAPTION_COLUMNS) & set(first.columns)
+        self._caption_columns = find_caption_columns(first.columns, path, config) if has_captions else ()
         for column in extra_columns:
             if column not in first.columns:
                 raise ConfigError(f"{path} has no column {column!r}.{suggest_name(column, first.columns)}")
@@ -52,9 +52,9 @@ class TableEmbedSource:
         return self._num_rows
 
     def __iter__(self) -> Iterator[ImageRef]:
-        wanted = list(dict.fromkeys((self._image_column, *self._caption_columns, *self.extra_columns.names)))
+        columns = list(dict.fromkeys((self._image_column, *self._caption_columns, *self.extra_columns.names)))
         for path, table in self._tables:
-            for line, row in table.read(wanted):
+            for line, row in table.read(columns):
                 yield self._make_ref(path, f"{escape_unencodable(str(path))}:{line}", row)
 
     def _make_ref(self, table_path: Path, location: str, row: TableRow) -> ImageRef:
@@ -65,19 +65,21 @@ class TableEmbedSource:
                 Location(location, "", escape_unencodable(str(table_path))),
                 partial(_raise_bad_sample, bad.reason, location, bad.detail),
             )
-        said = sha256(repr((content.captions, content.extra_columns)).encode("utf-8", "surrogateescape"))
+        row_hash = sha256(repr((content.captions, content.extra_columns)).encode("utf-8", "surrogateescape"))
         if name is None:
-            said.update(content.image_bytes)
+            row_hash.update(content.image_bytes)
             return ImageRef(
-                Location(location, said.hexdigest(), escape_unencodable(str(table_path))),
+                Location(location, row_hash.hexdigest(), escape_unencodable(str(table_path))),
                 partial(_return_content, content),
             )
         path = table_path.parent / name
-        spot = Location(location, f"{said.hexdigest()} {file_stamp(path)}", escape_unencodable(str(path)))
-        return ImageRef(spot, partial(_read_from_file, path, location, content))
+        image_location = Location(
+            location, f"{row_hash.hexdigest()} {file_stamp(path)}", escape_unencodable(str(path))
+        )
+        return ImageRef(image_location, partial(_read_from_file, path, location, content))
 
     def _parse_row(self, row: TableRow) -> tuple[str | None, ImageContent]:
-        """Return the path of the image, unless it lies in the table itself, and all else the row says."""
+        """Return the path of the image, or None if the row contains its bytes, and the contents of the row."""
         if isinstance(row, BadRow):
             raise BadSample(row.reason, "", row.detail)
         name, image = parse_image_cell(row.get(self._image_column))
@@ -112,30 +114,30 @@ def _count_rows(path: Path, table: TableFile, image_column: str) -> int:
 
 
 def _infer_schema(path: Path, table: TableFile, columns: Sequence[str]) -> pa.Schema:
-    """Say of which type each further column is: Parquet knows, elsewhere the first rows tell."""
+    """Return the types of the additional columns, from the Parquet schema or the first rows."""
     if not columns:
         return pa.schema([])
     if path.suffix.lower() == ".parquet":
-        known = pq.read_schema(path)
-        return pa.schema([known.field(name) for name in columns])
+        schema = pq.read_schema(path)
+        return pa.schema([schema.field(name) for name in columns])
     head = [row for _, row in islice(table.read(columns), INFER_SCHEMA_ROWS) if not isinstance(row, BadRow)]
     return pa.schema([pa.field(name, _infer_type([row.get(name) for row in head])) for name in columns])
 
 
 def _infer_type(cells: Sequence[Any]) -> pa.DataType:
-    """Return the narrowest of integer, number, text that takes all cells; CSV has only text to show."""
+    """Return the narrowest of integer, float and string that fits all cells; CSV cells are strings."""
     for kind in (pa.int64(), pa.float64()):
         try:
-            found = [_convert_value(cell, kind) for cell in cells]
+            values = [_convert_value(cell, kind) for cell in cells]
         except (ValueError, TypeError):
             continue
-        if any(cell is not None for cell in found):
+        if any(cell is not None for cell in values):
             return kind
     return pa.string()
 
 
 def _cast_cell(value: Any, field: pa.Field) -> Any:
-    """Return a cell in the type of its column; BadSample if it does not fit."""
+    """Return a cell converted to the type of its column; BadSample if that fails."""
     try:
         return _convert_value(value, field.type)
     except (ValueError, TypeError) as error:
@@ -147,10 +149,10 @@ def _convert_value(value: Any, data_type: pa.DataType) -> Any:
         return None
     if pa.types.is_string(data_type):
         text = value if isinstance(value, str) else str(value)
-        text.encode()  # which a stray byte of a CSV file fails
+        text.encode()  # raises for an undecodable byte of a CSV file
         return text
     if isinstance(value, bool) and not pa.types.is_boolean(data_type):
-        raise TypeError(f"{value!r} is no number")
+        raise TypeError(f"{value!r} is not a number")
     if pa.types.is_integer(data_type) and isinstance(value, str | float):
         return int(value) if isinstance(value, str) else _to_integer(value)
     if pa.types.is_floating(data_type) and isinstance(value, str):
@@ -160,5 +162,5 @@ def _convert_value(value: Any, data_type: pa.DataType) -> Any:
 
 def _to_integer(value: float) -> int:
     if value != int(value):
-        raise ValueError(f"{value} is not whole")
+        raise ValueError(f"{value} is not an integer")
     return int(value)

@@ -1,4 +1,4 @@
-"""Load evaluation datasets by name: folders, tables, the hub, built-in ones and the catalog."""
+"""Load evaluation datasets: folders, tables, hub, built-in and catalog datasets."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""Quiz for people: datasets, question order, and comparison with a model (CLIP §4)."""
+"""The quiz for people: questions, and comparison with a model (CLIP §4)."""
 
 import random
 from collections import defaultdict

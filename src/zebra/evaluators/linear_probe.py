@@ -1,4 +1,4 @@
-"""Linear and few-shot probes on image features, compared with zero-shot (CLIP App. A.3, Figs. 6, 7)."""
+"""Linear and few-shot probes on image features (CLIP App. A.3, Figs. 6 and 7)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Result files: `metrics.json`, `results.jsonl` and a Parquet file of predictions per task.
+"""Result files: `metrics.json`, `results.jsonl` and Parquet predictions per task.
 
 metrics.json     {dataset: {task: {metric: {value, low, high, n}}}}, of the last evaluation
 results.jsonl    one line per score with everything that determines it; lines are only appended

@@ -1,4 +1,4 @@
-"""Prompt sets: templates, class names and sentences that describe the classes of a dataset (CLIP §3.1.4).
+"""Prompt sets: templates, class names and sentences of a dataset (CLIP §3.1.4).
 
 The package contains one general prompt set. Prompt sets of OpenAI and CLIP_benchmark are read from the user's files.
 """

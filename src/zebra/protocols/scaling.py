@@ -1,4 +1,4 @@
-"""Power law of error against compute, with confidence and prediction bands (CLIP Fig. 9)."""
+"""Power law of error against compute, with uncertainty bands (CLIP Fig. 9)."""
 
 import math
 from collections.abc import Sequence

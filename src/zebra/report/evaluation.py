@@ -1,4 +1,4 @@
-"""The evaluation report: `report.html` of `zebra evaluate`, one section for each type of task."""
+"""The report of `zebra evaluate`, with one section per type of task."""
 
 from collections.abc import Sequence
 from pathlib import Path

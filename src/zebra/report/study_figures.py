@@ -1,4 +1,4 @@
-"""Figures of studies over several models, runs or people (CLIP Figs. 5, 6, 9, 13, 16)."""
+"""Figures of studies over models, runs or people (CLIP Figs. 5, 6, 9, 13, 16)."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence

@@ -1,1 +1,1 @@
-"""Vector search in a store: exact or by an index, with filters, deduplication and pages."""
+"""Vector search in a store: exact or indexed, with filters and deduplication."""

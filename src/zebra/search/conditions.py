@@ -1,4 +1,4 @@
-"""Typed conditions on columns, evaluated as Arrow masks or translated to SQL for LanceDB.
+"""Typed conditions on columns, evaluated as Arrow masks or translated to SQL.
 
 Both select the same rows. A comparison with a missing value is false, and `not` inverts it, so each row matches either
 a condition or its negation. NaN counts as missing.

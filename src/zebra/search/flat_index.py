@@ -1,4 +1,4 @@
-"""Exact nearest-neighbor search in memory: float16 scores select candidates, float64 ranks them."""
+"""Exact nearest-neighbor search: float16 selects candidates, float64 ranks them."""
 
 import math
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Limits on concurrent work: a request counter, a bounded queue and a bounded thread pool."""
+"""Concurrency limits: request counter, bounded queue and bounded thread pool."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Batched access to the model: queues for texts, images and labels, and a cache of heads."""
+"""Batched access to the model: queues per input type, and a cache of heads."""
 
 import asyncio
 from collections.abc import Coroutine, Iterable, Sequence

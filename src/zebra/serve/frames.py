@@ -1,4 +1,7 @@
-"""Binary frames between server and worker: a JSON header and raw payloads. Nothing is pickled."""
+"""Binary frames between server and worker: a JSON header and raw payloads.
+
+Nothing is pickled, so a frame cannot execute code.
+"""
 
 import json
 import struct

@@ -1,4 +1,7 @@
-"""HTTP routes of the map: the vectors of a store in two dimensions, computed in the background."""
+"""HTTP routes of the map, the vectors of a store in two dimensions.
+
+A background thread computes the projection.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""HTTP routes of the quiz: people classify the images that the model classifies (CLIP §4).
+"""HTTP routes of the quiz, in which people classify the images too (CLIP §4).
 
 The server stores no answers: the client keeps them, and sends them to be scored.
 """

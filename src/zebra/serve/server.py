@@ -1,4 +1,4 @@
-"""Uvicorn server with header time-outs, early rejection under load, and draining on SIGTERM or Ctrl-C."""
+"""Uvicorn server with header time-outs, early rejection under load, and draining."""
 
 import asyncio
 import json

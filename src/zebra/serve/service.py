@@ -1,4 +1,4 @@
-"""The service behind the routes: open the model and the store, answer requests, drain."""
+"""The service behind the routes: open model and store, answer requests, drain."""
 
 import asyncio
 import warnings

@@ -1,4 +1,4 @@
-"""Client of the model worker: call the model over a socket, and restart the worker if it dies.
+"""Client of the model worker: call it over a socket, and restart it if it dies.
 
 The model has its own process for two reasons. Inference and decoding take the GIL some forty times per batch, so they
 and the event loop would delay each other. And a crashing decoder or the OOM killer ends the worker, not the server.

@@ -1,5 +1,6 @@
-"""Wrapper around LanceDB, whose API changes between releases; no other module imports it.
+"""Wrapper around LanceDB; no other module imports it.
 
+Only this module depends on the API of LanceDB, which changes between releases.
 https://lancedb.github.io/lancedb (0.40)
 """
 

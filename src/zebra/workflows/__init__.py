@@ -1,4 +1,4 @@
-"""Tasks of the command line as functions of one config: `zebra.workflows.VERB.run(config)`."""
+"""Tasks of the command line as functions: `zebra.workflows.VERB.run(config)`."""
 
 import importlib
 from typing import Any

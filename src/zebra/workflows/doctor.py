@@ -1,4 +1,4 @@
-"""The task `zebra doctor`: inspect and verify a model, captioned images, or the installation."""
+"""`zebra doctor`: inspect a model, captioned images, or the installation."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace

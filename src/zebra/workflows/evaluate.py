@@ -1,4 +1,4 @@
-"""`zebra evaluate`: scores of one model on datasets, with intervals, predictions and a report.
+"""`zebra evaluate`: score one model on datasets, and write results and a report.
 
 The image encoder runs once per image for all tasks (`evaluators/embeddings.py`); the protocols work on vectors.
 """

@@ -1,4 +1,4 @@
-"""`zebra human`: a quiz that asks one person to label the images of a dataset (CLIP §4)."""
+"""`zebra human`: a quiz in which one person labels images of a dataset (CLIP §4)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

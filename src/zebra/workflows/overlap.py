@@ -1,4 +1,4 @@
-"""`zebra overlap`: near duplicates of evaluation images in training data (CLIP §5).
+"""`zebra overlap`: near duplicates of test images in the training data (CLIP §5).
 
 1. Train a small detector on distorted copies of the training images (`train/duplicate_detector.py`).
 2. Embed all training images with it, block by block, and find the nearest one of each evaluation image.

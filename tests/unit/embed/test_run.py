@@ -307,7 +307,7 @@ def test_unknown_columns_are_rejected(photos, embed, tmp_path):
     (tmp_path / "t.csv").write_text("path,year\nphotos/000.jpg,1999\n")
     with pytest.raises(ConfigError, match=r"no column 'yaer'.*Did you mean 'year'"):
         embed(tmp_path / "t.csv", columns=("yaer",))
-    with pytest.raises(ConfigError, match="has no columns to take over"):
+    with pytest.raises(ConfigError, match="is not a table, so it has no columns"):
         embed(photos(), columns=("year",))
     photos()
     embed(tmp_path / "t.csv")

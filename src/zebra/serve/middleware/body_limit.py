@@ -1,4 +1,4 @@
-"""Middleware that reads request bodies within limits and cancels work for disconnected clients."""
+"""Middleware that limits request bodies and cancels work of disconnected clients."""
 
 import asyncio
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""Middleware that adds security headers: a content policy, no framing, no sniffing, no storing."""
+"""Middleware that adds security headers to every response."""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
