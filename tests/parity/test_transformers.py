@@ -239,7 +239,7 @@ def test_a_siglip_model_is_the_same_function(peer, padded, tmp_path, settings):
 def test_a_naflex_model_is_the_same_function_on_square_pictures(peer, padded, tmp_path):
     """From the picture on: its processor squashes nothing, so a square is where both agree."""
     theirs = siglip(peer, "Siglip2")
-    with pytest.warns(UserWarning, match="NaFlex model: square pictures get its exact vectors"):
+    with pytest.warns(UserWarning, match="NaFlex model. Square images get exact vectors"):
         checkpoint, ours = opened(saved(peer, tmp_path, theirs, "Siglip2"))
     picture = colourful(90, 90)
     inputs = peer.Siglip2ImageProcessorPil.from_pretrained(tmp_path)(picture, return_tensors="pt")

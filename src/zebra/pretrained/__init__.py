@@ -1,1 +1,1 @@
-"""Weights, tokenizer and preprocessing as one bundle: a model folder in, vectors and answers out."""
+"""Pretrained models: folders of several layouts, read and written as a `Bundle`."""

@@ -1,4 +1,4 @@
-"""`precision="auto"`: a model in fp32 in; the fastest number format with vectors true enough, measured here, out."""
+"""Automatic choice of the inference precision (`precision="auto"`)."""
 
 import math
 import time
@@ -21,62 +21,65 @@ from zebra.pretrained.precision import MIN_COSINE
 
 NUM_ROUNDS = 2
 MAX_FIRST_ROUND_SECONDS = 3.0
-"""A model that takes longer in its first round has only that one."""
+"""If the first round takes longer, it is the only one."""
 
 
 @dataclass(frozen=True, slots=True)
 class PrecisionTrial:
-    """How a format did with the built-in pictures and text."""
+    """Accuracy and speed of a precision on the built-in images and text."""
 
     precision: InferencePrecision
     min_cosine: float
-    """The smallest cosine of a vector to the same in fp32."""
+    """Smallest cosine of a vector to its fp32 vector."""
     seconds: float
-    """For the pictures, in the best round; on a CPU, those of one thread, which other programs do not lengthen."""
+    """Time for the images in the best round; on a CPU, CPU time of one thread, which excludes other programs."""
 
 
 def pick_precision(bundle: Bundle) -> InferencePrecision:
-    """Return the format to take; a choice is remembered for this model, processor and release of torch."""
-    formats = candidate_precisions(bundle)
-    if not formats:
+    """Return the fastest accurate precision; cached by model, processor and version of torch."""
+    candidates = candidate_precisions(bundle)
+    if not candidates:
         return "fp32"
-    where = f"{bundle.device} {_processor_name(bundle.device)} torch {torch.__version__}"
-    asked = f"auto {bundle.fingerprint} {where}: "
-    for precision in (*formats, "fp32"):
-        if has_passed(asked + precision):
+    environment = f"{bundle.device} {_processor_name(bundle.device)} torch {torch.__version__}"
+    cache_key = f"auto {bundle.fingerprint} {environment}: "
+    for precision in (*candidates, "fp32"):
+        if has_passed(cache_key + precision):
             return precision
-    chosen = pick_fastest(benchmark_precisions(bundle, formats))
-    record_passed(asked + chosen)
-    return chosen
+    fastest = pick_fastest(benchmark_precisions(bundle, candidates))
+    record_passed(cache_key + fastest)
+    return fastest
 
 
 def candidate_precisions(bundle: Bundle) -> list[InferencePrecision]:
-    """Return the formats that can be faster than fp32 on this device."""
-    # On other processors torch may multiply int8 number by number; nobody measured it.
-    fast_int8 = machine() in ("x86_64", "AMD64") and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    able: dict[InferencePrecision, bool] = {
+    """Return the precisions that can be faster than fp32 on this device."""
+    # Without these, torch may have no vectorized int8 product. Not measured.
+    has_fast_int8 = machine() in ("x86_64", "AMD64") and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    is_candidate: dict[InferencePrecision, bool] = {
         "int8": bundle.device.type == "cpu"
-        and fast_int8
+        and has_fast_int8
         and not isinstance(bundle.model.visual, ModifiedResNet),
         "bf16": has_native_bf16(bundle.device),
     }
-    return [precision for precision, there in able.items() if there]
+    return [precision for precision, candidate in is_candidate.items() if candidate]
 
 
 def benchmark_precisions(bundle: Bundle, precisions: list[InferencePrecision]) -> list[PrecisionTrial]:
-    """Embed the built-in pictures, and a text if the model reads, in each of the formats, which take turns."""
-    pictures = [make_golden_image(), *_make_test_images(bundle.image_size)]
-    clips = {precision: bundle.to_precision(precision) for precision in (*precisions, "fp32")}
-    now = time.thread_time if bundle.device.type == "cpu" else time.perf_counter
-    vectors, seconds = {}, dict.fromkeys(clips, math.inf)
+    """Time and compare the precisions and fp32 on built-in images and, with a tokenizer, a text.
+
+    The precisions take turns in every round, so that a slow phase of the machine affects all of them.
+    """
+    images = [make_golden_image(), *_make_test_images(bundle.image_size)]
+    bundles = {precision: bundle.to_precision(precision) for precision in (*precisions, "fp32")}
+    clock = time.thread_time if bundle.device.type == "cpu" else time.perf_counter
+    vectors, seconds = {}, dict.fromkeys(bundles, math.inf)
     with _single_thread():
         for _ in range(NUM_ROUNDS):
-            for precision, clip in clips.items():
-                began = now()
-                images = clip.encode_images(pictures)
-                seconds[precision] = min(seconds[precision], now() - began)
-                texts = [clip.encode_texts([GOLDEN_TEXT])] if clip.tokenizer else []
-                vectors[precision] = torch.cat([images, *texts])
+            for precision, cast_bundle in bundles.items():
+                start = clock()
+                image_NE = cast_bundle.encode_images(images)
+                seconds[precision] = min(seconds[precision], clock() - start)
+                texts = [cast_bundle.encode_texts([GOLDEN_TEXT])] if cast_bundle.tokenizer else []
+                vectors[precision] = torch.cat([image_NE, *texts])
             if sum(seconds.values()) > MAX_FIRST_ROUND_SECONDS:
                 break
     return [
@@ -85,35 +88,35 @@ def benchmark_precisions(bundle: Bundle, precisions: list[InferencePrecision]) -
             min_cosine=float((vectors[precision] * vectors["fp32"]).sum(dim=1).min()),
             seconds=seconds[precision],
         )
-        for precision in clips
+        for precision in bundles
     ]
 
 
 def pick_fastest(trials: list[PrecisionTrial]) -> InferencePrecision:
-    """Return the fastest format that keeps the cosine; NaN keeps none."""
-    true = [trial for trial in trials if trial.precision == "fp32" or trial.min_cosine >= MIN_COSINE]
-    return min(true, key=lambda trial: trial.seconds).precision
+    """Return the fastest precision whose vectors have a cosine of at least MIN_COSINE; NaN fails."""
+    accurate = [trial for trial in trials if trial.precision == "fp32" or trial.min_cosine >= MIN_COSINE]
+    return min(accurate, key=lambda trial: trial.seconds).precision
 
 
 @contextmanager
 def _single_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
+    num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(num_threads)
 
 
 def _make_test_images(size: int) -> list[Image.Image]:
-    """Draw random colours on coarse to fine grids, smoothed."""
-    random = np.random.default_rng(0)
-    grids = [random.integers(0, 256, (cells, cells, 3), dtype=np.uint8) for cells in (2, 8, 32)]
+    """Draw random colors on coarse to fine grids, smoothed."""
+    rng = np.random.default_rng(0)
+    grids = [rng.integers(0, 256, (cells, cells, 3), dtype=np.uint8) for cells in (2, 8, 32)]
     return [Image.fromarray(grid).resize((size, size), Image.Resampling.BICUBIC) for grid in grids]
 
 
 def _processor_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    able: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    return f"{able.get('cpu_name', machine())} {torch.backends.cpu.get_cpu_capability()}"
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return f"{capabilities.get('cpu_name', machine())} {torch.backends.cpu.get_cpu_capability()}"

@@ -1,4 +1,4 @@
-"""What runs an image tower: uint8 pixels in, unit vectors out; in torch here, in onnxruntime in `graphs.py`."""
+"""Backends that run an image tower: the protocol and torch. `onnx_backend.py` has onnxruntime."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
@@ -13,25 +13,25 @@ Backend = Literal["torch", "onnxruntime"]
 
 
 class ImageEncoder(Protocol):
-    """An image tower with the normalisation of its pixels."""
+    """An image tower that includes the normalization of pixels."""
 
     @property
     def backend(self) -> Backend:
-        """What multiplies."""
+        """The library that runs the tower."""
 
     def __call__(self, pixels_B3HW: Tensor) -> Tensor:
-        """Turn uint8 pixels on the CPU into unit vectors [B, E], float32 on the CPU."""
+        """Encode uint8 pixels on the CPU as unit vectors [B, E], float32 on the CPU."""
 
 
 @dataclass(frozen=True, slots=True)
 class TorchImageEncoder:
-    """The tower as torch runs it, in the number format of its weights and on their device."""
+    """An image tower in torch, in the precision and on the device of its weights."""
 
     backend: ClassVar[Backend] = "torch"
     model: CLIP
     preprocess: Preprocess
     micro_batch_size: int | None = None
-    """Run larger batches in parts of this many pictures."""
+    """Images per forward pass; None: the whole batch."""
 
     def __call__(self, pixels_B3HW: Tensor) -> Tensor:
         """Return unit vectors [B, E], float32 on the CPU."""
@@ -39,7 +39,7 @@ class TorchImageEncoder:
         return torch.cat([self.model.encode_images(part) for part in parts]).cpu()
 
     def features(self, pixels_B3HW: Tensor) -> Tensor:
-        """Return what lies before the projection, float32 on the CPU, not normalised."""
+        """Return the features before the projection, float32 on the CPU, not normalized."""
         features: Tensor = self.model.visual.features(self._normalize(pixels_B3HW))
         return features.float().cpu()
 

@@ -1,4 +1,4 @@
-"""A model with its tokenizer and preprocessing: pictures and texts in, unit vectors and answers out."""
+"""A model with its tokenizer and preprocessing: the result of `zebra.load`."""
 
 import warnings
 from collections import Counter
@@ -30,13 +30,13 @@ ImageInput = str | Path | bytes | Image.Image | NDArray[np.uint8]
 
 BATCH_SIZE = 64
 TEXT_CHUNK_SIZE = 16_384
-"""Texts that are sorted together, so that those that begin alike meet; memory does not grow beyond."""
+"""Texts that are tokenized and sorted together, so that texts with common prefixes are packed; bounds memory."""
 MIN_CACHED_PROMPTS = 64
-"""Prompts of a head from which on looking it up on disk is quicker than computing it."""
+"""Heads with fewer prompts are not cached: computing them takes less time than hashing the weights."""
 
 
 class Bundle:
-    """Everything needed to turn pictures and texts into vectors that can be compared."""
+    """Model, tokenizer and preprocessing; encodes images and texts and classifies images."""
 
     def __init__(
         self,
@@ -48,13 +48,13 @@ class Bundle:
         precision: InferencePrecision = "fp32",
         image_encoder: ImageEncoder | None = None,
     ) -> None:
-        """Put the three together.
+        """Combine the parts.
 
         Args:
-            tokenizer: None for a model that came without one; it embeds pictures alone.
-            compute_fingerprint: Gives the fingerprint, asked for when it is first needed: it may have to read large files.
-            precision: The number format of the model's weights.
-            image_encoder: Runs the image tower; without one, torch does, all of a batch at once.
+            tokenizer: None for a model without one, which encodes images only.
+            compute_fingerprint: Returns the fingerprint. Called when it is first needed, since it may read large files.
+            precision: The precision of the model's weights.
+            image_encoder: Runs the image tower. Default: torch, with a whole batch per forward pass.
         """
         self.model = model
         self.tokenizer = tokenizer
@@ -65,56 +65,57 @@ class Bundle:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Identifies the function from pictures and texts to vectors; empty for a model not saved yet."""
+        """16 hex digits that identify the function from images and texts to vectors; "" for a model never saved."""
         return self._compute_fingerprint()
 
     @property
     def backend(self) -> Backend:
-        """What runs the image tower; the text tower is always torch's."""
+        """The library that runs the image tower; the text tower always runs in torch."""
         return self._image_encoder.backend
 
     @property
     def embed_dim(self) -> int:
-        """Size E of a vector."""
+        """Dimension E of the vectors."""
         return self.model.config.embed_dim
 
     @property
     def image_size(self) -> int:
-        """Side of the square input, in pixels."""
+        """Side of the square input image, in pixels."""
         return self.preprocess.image_size
 
     @property
     def context_length(self) -> int:
-        """Longest text in tokens, start and end included."""
+        """Maximum length of a text in tokens, including start and end."""
         return self.model.config.text.context_length
 
     @property
     def logit_scale(self) -> float:
-        """The multiplier of cosine similarities."""
+        """Factor of the cosine similarities in the logits."""
         return float(self.model.logit_scale.detach().exp())
 
     @property
     def logit_bias(self) -> float | None:
-        """What is added to the multiplied similarities before a sigmoid; None for a model without it."""
+        """Bias of the logits of the sigmoid loss; None for a model without it."""
         return None if self.model.logit_bias is None else float(self.model.logit_bias.detach())
 
     @property
     def device(self) -> torch.device:
-        """Where the model computes."""
+        """Device of the model."""
         return self.model.logit_scale.device
 
     def encode_images(self, images: Iterable[ImageInput], *, projected: bool = True) -> Tensor:
-        """Embed pictures.
+        """Encode images.
 
         Args:
             images: Paths, encoded bytes, PIL images or uint8 arrays [H, W, 3]; any iterable, read in batches.
-            projected: False gives the features before the projection, not normalised (the paper's probe features).
+            projected: False returns the features before the projection, not normalized (the paper's probe features).
 
         Returns:
             float32 [N, E] on the CPU, of unit length if projected.
 
         Raises:
-            BadSample: A picture cannot be used; the message names it.
+            BadSample: An image cannot be decoded; the message names it.
+            DataError: An image file is missing, or an array is not uint8 [H, W, 3].
         """
         tower = TorchImageEncoder(self.model, self.preprocess)
         encode = self.encode_pixels if projected else tower.features
@@ -124,14 +125,14 @@ class Bundle:
         return torch.cat(vectors).clone() if vectors else torch.zeros(0, self.embed_dim)
 
     def encode_pixels(self, pixels_B3HW: Tensor) -> Tensor:
-        """Embed one batch of what `preprocess.pixels` made of pictures, uint8, as float32 unit vectors [B, E]."""
+        """Encode uint8 pixels from `preprocess.resize_and_crop`; return unit vectors [B, E], float32 on the CPU."""
         self.model.eval()
         with torch.inference_mode():
             vectors = self._image_encoder(pixels_B3HW)
         return vectors.clone()
 
     def to_precision(self, precision: InferencePrecision) -> "Bundle":
-        """Return this model in another number format; ConfigError if it is not fp32 itself, or cannot be cast."""
+        """Return this model in another precision; ConfigError if it is not in fp32 or cannot be cast."""
         self.require_fp32("cast")
         model, fingerprint = cast_model(self.model, precision), self.fingerprint
         encoder = TorchImageEncoder(model, self.preprocess, micro_batch_size(model.visual, precision))
@@ -145,24 +146,24 @@ class Bundle:
         )
 
     def encode_texts(self, texts: Sequence[str], *, truncate: bool = True) -> Tensor:
-        """Embed texts as float32 unit vectors [N, E] on the CPU.
+        """Encode texts as float32 unit vectors [N, E] on the CPU.
 
-        Over-long texts are cut, their last kept token becoming the end, with a warning that counts them;
-        `truncate=False` raises DataError instead.
+        Longer texts than `context_length` are truncated, with the end token last, and a warning counts them. With
+        `truncate=False` they raise DataError.
         """
         if isinstance(texts, str):
-            raise ConfigError("encode_texts takes a list of texts; wrap a single one in [ ]")
-        vectors_NE, cut = self._encode_texts(texts, truncate)
-        self._warn_truncated(cut, len(texts))
+            raise ConfigError("encode_texts takes a list of texts. Put a single text in [ ].")
+        vectors_NE, num_truncated = self._encode_texts(texts, truncate)
+        self._warn_truncated(num_truncated, len(texts))
         return vectors_NE
 
     def class_vectors(self, labels: Sequence[str], templates: Sequence[str] = DEFAULT_TEMPLATES) -> Tensor:
-        """Build the zero-shot head [C, E]: prompts encoded, normalised, averaged per class, normalised (§3.1.4).
+        """Build the zero-shot head [C, E]: encode prompts, normalize, average per class, normalize (CLIP §3.1.4).
 
-        A head of many prompts is kept in the cache folder, by model, labels and templates.
+        Heads of MIN_CACHED_PROMPTS or more prompts are cached on disk by model, labels and templates.
 
         Raises:
-            ConfigError: No labels, an empty or repeated one, or a template without a place for the label.
+            ConfigError: There are no labels, a label is empty or repeated, or a template has no {}.
         """
         labels = validate_labels(labels)
         if isinstance(templates, str) or not templates:
@@ -170,48 +171,49 @@ class Bundle:
         self.require_tokenizer()
         for template in templates:
             fill_template(template, labels[0])
-        name = None
+        key = None
         if len(labels) * len(templates) >= MIN_CACHED_PROMPTS and self.fingerprint:
-            name = head_cache_key(self.fingerprint, self.model.text, labels, templates)
-            kept_CE = load_cached_head(name)
-            if kept_CE is not None:
-                return kept_CE
-        head_CE, cut = self._compute_class_vectors(labels, templates)
-        self._warn_truncated(cut, len(labels) * len(templates))
-        if name is not None and not cut:  # what is cut is to be told of every time
-            cache_head(name, head_CE)
+            key = head_cache_key(self.fingerprint, self.model.text, labels, templates)
+            cached_CE = load_cached_head(key)
+            if cached_CE is not None:
+                return cached_CE
+        head_CE, num_truncated = self._compute_class_vectors(labels, templates)
+        self._warn_truncated(num_truncated, len(labels) * len(templates))
+        if key is not None and not num_truncated:  # a cached head would give no warning
+            cache_head(key, head_CE)
         return head_CE
 
     def _compute_class_vectors(self, labels: Sequence[str], templates: Sequence[str]) -> tuple[Tensor, int]:
-        classes, cut = [], 0
-        step = max(1, TEXT_CHUNK_SIZE // len(templates))
-        for start in range(0, len(labels), step):
-            some = labels[start : start + step]
-            vectors_NE, more = self._encode_texts(
-                [fill_template(t, label) for label in some for t in templates], True
-            )
-            classes.append(vectors_NE.view(len(some), len(templates), self.embed_dim).mean(dim=1))
-            cut += more
-        return F.normalize(torch.cat(classes), dim=-1), cut
+        """Return class vectors [C, E], and how many prompts were truncated."""
+        chunks, num_truncated = [], 0
+        chunk_size = max(1, TEXT_CHUNK_SIZE // len(templates))
+        for start in range(0, len(labels), chunk_size):
+            chunk = labels[start : start + chunk_size]
+            prompts = [fill_template(template, label) for label in chunk for template in templates]
+            vectors_NE, num_truncated_in_chunk = self._encode_texts(prompts, True)
+            chunks.append(vectors_NE.view(len(chunk), len(templates), self.embed_dim).mean(dim=1))
+            num_truncated += num_truncated_in_chunk
+        return F.normalize(torch.cat(chunks), dim=-1), num_truncated
 
     def _encode_texts(self, texts: Sequence[str], truncate: bool) -> tuple[Tensor, int]:
-        """Return unit vectors [N, E], and how many texts were cut."""
-        words, tower = self.require_tokenizer(), self.model.text
+        """Return unit vectors [N, E], and how many texts were truncated."""
+        tokenizer, tower = self.require_tokenizer(), self.model.text
         self.model.eval()
-        vectors_NE, cut = torch.empty(len(texts), self.embed_dim), 0
+        vectors_NE, num_truncated = torch.empty(len(texts), self.embed_dim), 0
         with torch.inference_mode():
             for start in range(0, len(texts), TEXT_CHUNK_SIZE):
-                encoded = words.encode(texts[start : start + TEXT_CHUNK_SIZE], truncate=truncate)
-                cut += encoded.num_truncated
+                encoded = tokenizer.encode(texts[start : start + TEXT_CHUNK_SIZE], truncate=truncate)
+                num_truncated += encoded.num_truncated
                 for rows in tower.inference_batches(encoded.ids):
                     tokens = torch.from_numpy(encoded.ids[rows]).to(self.device)
                     vectors_NE[start + rows] = self.model.encode_texts(tokens).cpu()
-        return vectors_NE, cut
+        return vectors_NE, num_truncated
 
     def _warn_truncated(self, num_truncated: int, num_texts: int) -> None:
         if num_truncated:
             warnings.warn(
-                f"{num_truncated} of {num_texts} texts were cut to {self.context_length} tokens", stacklevel=3
+                f"{num_truncated} of {num_texts} texts were truncated to {self.context_length} tokens",
+                stacklevel=3,
             )
 
     def classify(
@@ -220,9 +222,9 @@ class Bundle:
         labels: Sequence[str],
         templates: Sequence[str] = DEFAULT_TEMPLATES,
     ) -> list[list[Prediction]]:
-        """Rank the labels for every picture, best first.
+        """Rank the labels for every image, best first.
 
-        Scores are a softmax over the labels; a model trained with the sigmoid loss judges each label by itself.
+        Scores are a softmax over the labels; for models of the sigmoid loss, the sigmoid of each logit.
         """
         class_CE = self.class_vectors(labels, templates)
         return rank_labels(
@@ -230,19 +232,23 @@ class Bundle:
         )
 
     def require_tokenizer(self) -> Tokenizer:
-        """Return the tokenizer; WeightsError if the model came without one."""
+        """Return the tokenizer; WeightsError if the model has none."""
         if self.tokenizer is None:
             raise WeightsError(
-                "this model came without a tokenizer, so it embeds pictures alone; put tokenizer.json, vocab.json and "
-                "merges.txt, or bpe_simple_vocab_16e6.txt.gz beside it, or load it with tokenizer=PATH"
+                "this model has no tokenizer, so it encodes images only. Put tokenizer.json, vocab.json and merges.txt,"
+                " or bpe_simple_vocab_16e6.txt.gz into its folder, or load it with tokenizer=PATH."
             )
         return self.tokenizer
 
     def save(self, folder: Path, metadata: Mapping[str, str] | None = None) -> None:
-        """Write a self-describing folder that `zebra.load` reads, and take its fingerprint.
+        """Write a model folder that `zebra.load` reads, and set the fingerprint to that of the folder.
+
+        Args:
+            metadata: Entries of the model card, such as training data and scores, by name.
 
         Raises:
-            ConfigError: The weights are not fp32: they have lost what the folder would record.
+            ConfigError: The weights are not in fp32: rounded weights are not saved.
+            WeightsError: The model has no tokenizer.
         """
         self.require_fp32("saved")
         self.fingerprint = write_model_folder(
@@ -255,15 +261,15 @@ class Bundle:
         )
 
     def require_fp32(self, action: str) -> None:
-        """Raise ConfigError if the weights are in a smaller format; `action` ends "cannot be …" in its message."""
+        """Raise ConfigError "… cannot be {action} …" if the weights are not in fp32."""
         if self.precision != "fp32":
             raise ConfigError(
-                f"this model was loaded in {self.precision} and cannot be {action}: load it with precision='fp32'"
+                f"this model was loaded in {self.precision} and cannot be {action}. Load it with precision='fp32'."
             )
 
     def _pixel_batches(self, images: Iterable[ImageInput]) -> Iterator[Tensor]:
         if isinstance(images, str | bytes | Path | Image.Image):
-            raise ConfigError("encode_images takes a list of pictures; wrap a single one in [ ]")
+            raise ConfigError("encode_images takes a list of images. Put a single image in [ ].")
         batch: list[NDArray[np.uint8]] = []
         for index, image in enumerate(images):
             batch.append(self.preprocess.resize_and_crop(self._load_image(image, index)))
@@ -286,14 +292,14 @@ class Bundle:
             return decode_image(image, f"image {index}", mode=self.preprocess.decode)
         path = Path(image)
         if not path.is_file():
-            raise DataError(f"no image file at {path}")
+            raise DataError(f"no image file at {path}. Check the path.")
         return decode_image(path.read_bytes(), str(path), mode=self.preprocess.decode)
 
 
 def rank_labels(
     image_NE: Tensor, class_CE: Tensor, labels: Sequence[str], *, scale: float, bias: float | None
 ) -> list[list[Prediction]]:
-    """Rank the labels of a head for every picture's vector, best first; scores as in `Bundle.classify`."""
+    """Rank the labels for every image vector, best first; scores as in `Bundle.classify`."""
     logits_NC = scale * image_NE @ class_CE.T
     scores_NC = logits_NC.softmax(dim=-1) if bias is None else (logits_NC + bias).sigmoid()
     ranked = []
@@ -304,15 +310,17 @@ def rank_labels(
 
 
 def validate_labels(labels: Sequence[str]) -> list[str]:
-    """Return the labels as a list; ConfigError if there are none, or one is empty or repeated."""
+    """Return the labels as a list; ConfigError if there are none or a label is empty or repeated."""
     if isinstance(labels, str):
         raise ConfigError('labels must be a list such as ["horse", "cat"]')
     if not labels:
-        raise ConfigError("no labels: name at least one class")
+        raise ConfigError("no labels. Name at least one class.")
     for label in labels:
         if not label.strip():
-            raise ConfigError("an empty label: every class needs a name")
+            raise ConfigError("empty label. Give every class a name.")
     repeated = sorted(label for label, count in Counter(labels).items() if count > 1)
     if repeated:
-        raise ConfigError(f"labels named twice: {', '.join(repeated)}; their scores would be split")
+        raise ConfigError(
+            f"labels are repeated: {', '.join(repeated)}. Name each class once, or its score is split."
+        )
     return list(labels)

@@ -1,4 +1,4 @@
-"""What every reader of a model layout returns: a model on disk, said in zebra's own terms."""
+"""The result of reading a model in any layout, in zebra's terms."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +14,17 @@ ModelLayout = Literal["zebra", "transformers", "open_clip", "openai"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PretrainedCheckpoint:
-    """A model as it lies on disk, before any of it is copied into towers."""
+    """A model read from disk: config, preprocessing and tensors, not yet loaded into towers."""
 
     layout: ModelLayout
     config: ModelConfig
-    """Read from the layout's own config, or inferred from shapes where there is none."""
+    """Converted from the layout's config, or inferred from the tensors' shapes if it has none."""
     preprocess: Preprocess
-    """With the rounding rules and the order of the layout's own preprocessing."""
+    """With the rounding rules and the order of operations of the layout's library."""
     tensors: dict[str, Tensor]
-    """Name → tensor of any floating type, memory-mapped where the file allows it. The names are zebra's on disk: those
-    of OpenAI's checkpoints (`visual.proj`, `transformer.resblocks.0.attn.in_proj_weight`, …), and for SigLIP's towers
-    those of `zebra.models.image.siglip` with the text tower's prefix dropped. Buffers that can be computed are left
-    out."""
+    """Tensors of any floating type by name, memory-mapped where the file format allows it. The names are zebra's on
+    disk: those of OpenAI's checkpoints (`visual.proj`, `transformer.resblocks.0.attn.in_proj_weight`, …) and, for
+    SigLIP, those of `zebra.models.image.siglip` without the text tower's prefix. Buffers that can be computed are
+    omitted."""
     files: tuple[Path, ...]
-    """The files that decide a vector: weights, config, preprocessing."""
+    """The files that determine the vectors: weights, config, preprocessing."""

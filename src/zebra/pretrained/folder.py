@@ -1,4 +1,4 @@
-"""zebra's own layout of a model folder, self-describing: a bundle in, a folder out, and back.
+"""Reading and writing of model folders in zebra's own layout.
 
 config.json  model.safetensors  tokenizer.json  preprocess.json  golden.safetensors  MANIFEST.json  README.md
 """
@@ -24,7 +24,7 @@ from zebra.text.tokenizers import Tokenizer
 
 MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json", "preprocess.json", "golden.safetensors")
 FINGERPRINT_FILES = MODEL_FILES[:4]
-"""The files that decide a vector; their digests make the fingerprint."""
+"""The files that determine the vectors; the fingerprint is a hash of their digests."""
 FORMAT_VERSION = {"format": "zebra", "version": 1}
 
 
@@ -50,26 +50,28 @@ def write_model_folder(
     save_weights(model, folder / "model.safetensors")
     tokenizer.save(folder / "tokenizer.json")
     write_golden(encoder, folder / "golden.safetensors")
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    card = render_model_card(model.config, parameters, metadata)
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    card = render_model_card(model.config, num_parameters, metadata)
     (folder / "README.md").write_text(card, encoding="utf-8")
     return compute_fingerprint(write_manifest(folder))
 
 
 def read_model_folder(folder: Path) -> PretrainedCheckpoint:
-    """Read a folder that `write_folder` wrote.
+    """Read a folder that `write_model_folder` wrote.
 
     Raises:
-        WeightsError: A file is missing or damaged, or the format is of another version.
+        WeightsError: A file is missing or damaged, or the format has another version.
     """
     missing = [name for name in MODEL_FILES if not (folder / name).is_file()]
     if missing:
         raise WeightsError(
-            f"{folder} is not a whole zebra model: {', '.join(missing)} missing; copy the folder again"
+            f"{folder} is an incomplete zebra model: {', '.join(missing)} missing. Copy the folder again."
         )
     raw = read_json_object(folder / "config.json")
     if {name: raw.pop(name, None) for name in FORMAT_VERSION} != FORMAT_VERSION:
-        raise WeightsError(f"{folder / 'config.json'} is not of zebra's format 1")
+        raise WeightsError(
+            f"{folder / 'config.json'} does not have zebra's format, version 1. Use the zebra that wrote it."
+        )
     return PretrainedCheckpoint(
         layout="zebra",
         config=structure(ModelConfig, raw, str(folder / "config.json")),
@@ -80,22 +82,22 @@ def read_model_folder(folder: Path) -> PretrainedCheckpoint:
 
 
 def compute_fingerprint(digests: Mapping[str, str]) -> str:
-    """Derive a fingerprint from the sha256 of the files that decide a vector."""
-    own = {name: digests[name] for name in FINGERPRINT_FILES if name in digests}
-    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:16]
+    """Return the fingerprint of a model from the SHA-256 of its files, by name."""
+    relevant = {name: digests[name] for name in FINGERPRINT_FILES if name in digests}
+    return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON as every file of a model folder has it."""
+    """Write a JSON file of a model folder, indented."""
     path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """Read a JSON object; WeightsError if it is anything else."""
+    """Read a JSON object; WeightsError for anything else."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise WeightsError(f"{path} is not valid JSON ({error}); copy the folder again") from error
+        raise WeightsError(f"{path} is not valid JSON ({error}). Copy the folder again.") from error
     if not isinstance(value, dict):
-        raise WeightsError(f"{path} must hold a JSON object")
+        raise WeightsError(f"{path} must contain a JSON object. Copy the folder again.")
     return value

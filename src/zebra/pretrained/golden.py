@@ -1,4 +1,4 @@
-"""Golden vectors: what a model folder must compute from one picture and one text, checked when it is loaded."""
+"""Golden vectors: one image, one text and their vectors, recomputed when a model is loaded."""
 
 import json
 from pathlib import Path
@@ -17,11 +17,11 @@ from zebra.pretrained.precision import MIN_COSINE
 
 GOLDEN_TEXT = "a photo of a horse"
 MAX_ABS_DIFF = 1e-4
-"""Largest difference of a unit vector's component in fp32: kernels of other processors stay far below it."""
+"""Largest difference of a component in fp32. Differences between processors are far smaller."""
 
 
 class BundleEncoder(Protocol):
-    """The two verbs of a bundle that golden vectors test, and the number format it computes them in."""
+    """The methods of a bundle that golden vectors test, and its precision."""
 
     precision: InferencePrecision
 
@@ -33,51 +33,52 @@ class BundleEncoder(Protocol):
 
 
 def write_golden(encoder: BundleEncoder, path: Path) -> None:
-    """Record the picture, the text and the vectors they give today."""
-    picture = make_golden_image()
+    """Write the golden image, the golden text and their vectors."""
+    image = make_golden_image()
     tensors = {
-        # "picture" is part of the file format: published folders hold it.
-        "picture": torch.from_numpy(np.array(picture)),
-        "image_vector": encoder.encode_images([picture])[0],
+        # The names are part of the file format, which existing folders have.
+        "picture": torch.from_numpy(np.array(image)),
+        "image_vector": encoder.encode_images([image])[0],
         "text_vector": encoder.encode_texts([GOLDEN_TEXT])[0],
     }
     save_file(tensors, path, metadata={"text": json.dumps(GOLDEN_TEXT)})
 
 
 def verify_golden(encoder: BundleEncoder, path: Path) -> None:
-    """Recompute the vectors: within 1e-4 per component in fp32, to a cosine of 0.999 in a smaller format.
+    """Recompute the vectors; require MAX_ABS_DIFF per component in fp32, MIN_COSINE in a smaller precision.
 
     Raises:
-        WeightsError: They differ; the message says whether image or text, and by how much.
+        WeightsError: A vector differs; the message names image or text and the difference.
     """
     with safe_open(str(path), framework="pt") as file:
         text = json.loads(file.metadata()["text"])
         golden = {name: file.get_tensor(name) for name in ("picture", "image_vector", "text_vector")}
-    now = {
+    actual = {
         "image_vector": encoder.encode_images([Image.fromarray(golden["picture"].numpy())])[0],
         "text_vector": encoder.encode_texts([text])[0],
     }
-    for name, part in (
+    for name, cause in (
         ("image_vector", "weights or preprocess.json"),
         ("text_vector", "weights or tokenizer.json"),
     ):
-        what = f"{path}: the {name.replace('_', ' ')} comes out"
-        difference = float((now[name] - golden[name]).abs().max())
+        message = f"{path}: the {name.replace('_', ' ')}"
+        difference = float((actual[name] - golden[name]).abs().max())
         if encoder.precision == "fp32" and not difference <= MAX_ABS_DIFF:
             raise WeightsError(
-                f"{what} {difference:.2g} away from the recorded one; "
-                f"{part} or the software computing them changed since the folder was written"
+                f"{message} differs from the recorded one by {difference:.2g}. Since the folder was written, {cause} "
+                "or the software that computes it has changed. Copy the folder again, or pass verify=False to accept "
+                "the difference."
             )
-        cosine = float(now[name] @ golden[name])
+        cosine = float(actual[name] @ golden[name])
         if encoder.precision != "fp32" and not cosine >= MIN_COSINE:
             raise WeightsError(
-                f"{what} in {encoder.precision} at a cosine of {cosine:.4f} to the recorded one, below {MIN_COSINE}; "
-                "load this model with precision='fp32' or 'auto'"
+                f"{message} in {encoder.precision} has a cosine of {cosine:.4f} to the recorded one, below "
+                f"{MIN_COSINE}. Load this model with precision='fp32' or 'auto'."
             )
 
 
 def make_golden_image() -> Image.Image:
-    """Draw a fixed picture of 80 × 60, not square and with detail, so that preprocessing is tested too."""
+    """Draw a fixed image of 80 × 60 pixels. It is not square and has detail, so that it also tests preprocessing."""
     y, x = np.mgrid[0:60, 0:80]
     waves = [128 + 60 * np.sin(x / 3.0) + 60 * np.cos(y / 5.0), 3.0 * x, 4.0 * y]
     return Image.fromarray(np.stack(waves, axis=-1).clip(0, 255).astype(np.uint8))

@@ -1,4 +1,4 @@
-"""Zero-shot heads that were computed before: what decides one in, its class vectors from the cache out."""
+"""Cache of zero-shot heads on disk, by model, labels and templates."""
 
 import contextlib
 import hashlib
@@ -16,19 +16,19 @@ from zebra.atomic_io import atomic_write
 from zebra.config.cache import cache_dir
 
 MAX_HEAD_CACHE_BYTES = 256 * 2**20
-"""Of heads on disk; those unused for longest go first."""
+"""Limit of all cached heads on disk; the least recently used are evicted first."""
 
 
 def head_cache_key(
     fingerprint: str, tower: nn.Module, labels: Sequence[str], templates: Sequence[str]
 ) -> str:
-    """Name a head by all that decides it.
+    """Return the cache key of a head.
 
-    The weights in memory take part beside the fingerprint, which knows only what was loaded: who trains on afterwards
-    has another model.
+    It includes the weights in memory, because the fingerprint identifies only the files that were loaded: training
+    changes the weights, not the fingerprint.
     """
-    decided = json.dumps([fingerprint, hash_weights(tower), list(labels), list(templates)])
-    return hashlib.sha256(decided.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    inputs = json.dumps([fingerprint, hash_weights(tower), list(labels), list(templates)])
+    return hashlib.sha256(inputs.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def hash_weights(tower: nn.Module) -> str:
@@ -41,7 +41,7 @@ def hash_weights(tower: nn.Module) -> str:
 
 
 def load_cached_head(key: str) -> Tensor | None:
-    """Return a head that was kept, float32 [C, E]; None if it is not there or damaged."""
+    """Return a cached head, float32 [C, E]; None if it is missing or damaged."""
     path = _cache_path(key)
     try:
         with safe_open(path, "pt") as file:
@@ -55,7 +55,7 @@ def load_cached_head(key: str) -> Tensor | None:
 
 
 def cache_head(key: str, head_CE: Tensor) -> None:
-    """Keep a head; a cache that cannot be written costs time alone."""
+    """Cache a head and evict old ones; do nothing if the cache cannot be written."""
     with contextlib.suppress(OSError):
         _write_and_evict(_cache_path(key), head_CE)
 
@@ -68,11 +68,11 @@ def _write_and_evict(path: Path, head_CE: Tensor) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as partial:
         save_file({"head": head_CE}, partial, metadata={"sha256": _digest(head_CE)})
-    states = [(file, file.stat()) for file in path.parent.iterdir()]
-    total = 0
-    for file, state in sorted(states, key=lambda item: item[1].st_mtime, reverse=True):
-        total += state.st_size
-        if total > MAX_HEAD_CACHE_BYTES and file != path:
+    files = [(file, file.stat()) for file in path.parent.iterdir()]
+    total_bytes = 0
+    for file, stat in sorted(files, key=lambda item: item[1].st_mtime, reverse=True):
+        total_bytes += stat.st_size
+        if total_bytes > MAX_HEAD_CACHE_BYTES and file != path:
             file.unlink(missing_ok=True)
 
 

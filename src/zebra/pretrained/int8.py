@@ -1,7 +1,7 @@
-"""The matrices of a vision transformer in; the same in int8 with a scale per row, multiplied in integers, out.
+"""Dynamic int8 quantization of image transformers.
 
-Weights are rounded once; activations at every call, by the largest value of each token ("dynamic" quantisation), so no
-pictures are needed to calibrate, and one token with large values costs no other token precision.
+Weights are rounded once, with a scale per row; activations at every call, with a scale per token. So no calibration
+images are needed, and a token with large values does not reduce the precision of other tokens.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,21 +17,21 @@ from zebra.models.image.siglip import SiglipVision
 from zebra.models.image.vit import VisionTransformer
 
 ACTIVATION_QUANT_MAX = 127
-"""Activations are rounded to −127 … 127, and weights too where the processor sums the products exactly."""
+"""Activations are rounded to −127 … 127; weights too if the processor sums the products exactly."""
 
 
 @dataclass(frozen=True, slots=True)
 class Int8Weight:
-    """Weights of a linear layer, [O, I], as `F.linear` takes them; any other use of them is an error of torch's."""
+    """Weights [O, I] of a linear layer that `F.linear` accepts; torch raises TypeError for any other use."""
 
     weight_IO: Tensor
     """int8, transposed."""
     scale_O: Tensor
-    """fp32: what a row's integers are multiplied with."""
+    """fp32 factor of each row's integers."""
 
     @classmethod
     def from_float(cls, weight_OI: Tensor) -> "Int8Weight":
-        """Round weights of any floating type."""
+        """Quantize weights of any floating type."""
         weight_OI = weight_OI.detach().float()
         scale_O = weight_OI.abs().amax(dim=1).div_(weight_quant_max())
         return cls((weight_OI / scale_O[:, None]).round_().to(torch.int8).t(), scale_O)
@@ -44,17 +44,17 @@ class Int8Weight:
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Stand in for a tensor in `F.linear(x, weight, bias)`, by torch's protocol for tensor-likes."""
+        """Implement `F.linear(x, weight, bias)` by torch's protocol for tensor-like objects."""
         if func is not F.linear:
             return NotImplemented
-        x, matrix, bias = args
-        return matrix.linear(x, bias)
+        x, weight, bias = args
+        return weight.linear(x, bias)
 
     def linear(self, x: Tensor, bias_O: Tensor) -> Tensor:
-        """Return x [..., I] times the weights, plus the bias, as fp32 [..., O]."""
+        """Return the product of x [..., I] with the weights, plus the bias, fp32 [..., O]."""
         x_NI = x.reshape(-1, x.shape[-1])
-        # Not aminmax or a norm: torch computes those along rows ten times slower. A row of zeros has a scale of 0,
-        # which makes 0 of whatever integers 0 / 0 became.
+        # aminmax and norms along rows are ten times slower in torch. A row of zeros has the scale 0, which turns the
+        # integers that 0 / 0 was converted to into 0.
         scale_N1 = x_NI.abs().amax(dim=1, keepdim=True).div_(ACTIVATION_QUANT_MAX)
         product_NO = torch._int_mm((x_NI / scale_N1).round_().to(torch.int8), self.weight_IO)
         y_NO = torch.addcmul(bias_O, product_NO.float().mul_(scale_N1), self.scale_O)
@@ -62,7 +62,7 @@ class Int8Weight:
 
 
 class Int8PatchEmbed(nn.Module):
-    """A convolution whose stride is its kernel, as the matrix product it is: pixels [B, 3, H, W] to [B, D, h, w]."""
+    """Patch embedding, a convolution with stride = kernel, as a matrix product: [B, 3, H, W] → [B, D, h, w]."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
@@ -71,16 +71,16 @@ class Int8PatchEmbed(nn.Module):
         self.bias_D = conv.weight.new_zeros(len(conv.weight)) if conv.bias is None else conv.bias.detach()
 
     def forward(self, images_B3HW: Tensor) -> Tensor:
-        """Cut into patches and multiply each; pixels beyond the last whole patch are left out, as by a convolution."""
+        """Embed every patch; pixels beyond the last complete patch are ignored, as by a convolution."""
         B, C, H, W = images_B3HW.shape
         side, h, w = self.patch_size, H // self.patch_size, W // self.patch_size
-        cut = images_B3HW[:, :, : h * side, : w * side].reshape(B, C, h, side, w, side)
-        patches_BhwI = cut.permute(0, 2, 4, 1, 3, 5).reshape(B, h, w, C * side * side)
+        cropped = images_B3HW[:, :, : h * side, : w * side].reshape(B, C, h, side, w, side)
+        patches_BhwI = cropped.permute(0, 2, 4, 1, 3, 5).reshape(B, h, w, C * side * side)
         return self.weight.linear(patches_BhwI, self.bias_D).permute(0, 3, 1, 2)
 
 
 def quantize(tower: VisionTransformer | SiglipVision) -> None:
-    """Replace the matrices of a tower, in place; norms, embeddings, pooling and projection stay as they are."""
+    """Quantize the weight matrices of a tower in place, except embeddings, pooling and projection."""
     tower.conv1 = Int8PatchEmbed(tower.conv1)  # type: ignore[assignment]
     for block in tower.transformer.blocks():
         for module, name in (
@@ -89,17 +89,17 @@ def quantize(tower: VisionTransformer | SiglipVision) -> None:
             (block.mlp.c_fc, "weight"),
             (block.mlp.c_proj, "weight"),
         ):
-            matrix = Int8Weight.from_float(getattr(module, name))
-            delattr(module, name)  # a parameter: torch would not let anything else take its place
-            setattr(module, name, matrix)
+            weight = Int8Weight.from_float(getattr(module, name))
+            delattr(module, name)  # torch refuses to replace a parameter by anything else
+            setattr(module, name, weight)
 
 
 @cache
 def weight_quant_max() -> int:
-    """Return the largest integer weights are rounded to: 127, or 63 where the processor has no VNNI.
+    """Return the largest integer that weights are rounded to: 127, or 63 on processors without VNNI.
 
-    There oneDNN adds two products of neighbours in 16 bits, and 2 · 255 · 127 does not fit.
+    Without VNNI, oneDNN adds pairs of products in 16 bits, which 2 · 255 · 127 exceeds.
     """
-    most = torch.full((64, 256), 127, dtype=torch.int8)
-    exact = bool((torch._int_mm(most, most.t()) == 256 * 127 * 127).all())
-    return 127 if exact else 63
+    largest = torch.full((64, 256), 127, dtype=torch.int8)
+    is_exact = bool((torch._int_mm(largest, largest.t()) == 256 * 127 * 127).all())
+    return 127 if is_exact else 63

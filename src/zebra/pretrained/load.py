@@ -1,4 +1,4 @@
-"""`zebra.load`: a folder of any layout, a hub name or an OpenAI file in; a verified bundle out."""
+"""`zebra.load`: open a model folder of any layout, a model of the hub or an OpenAI file."""
 
 import hashlib
 import json
@@ -48,91 +48,94 @@ def load(
     precision: InferencePrecision | Literal["auto"] = "fp32",
     backend: Backend = "torch",
 ) -> Bundle:
-    """Open a model.
+    """Load a model.
 
     Args:
-        path: A folder as zebra, transformers or open_clip write it, an OpenAI `.pt` file, or "hf:org/name", also
+        path: A folder in the layout of zebra, transformers or open_clip, an OpenAI `.pt` file, or "hf:org/name", also
             with "@revision".
-        tokenizer: A tokenizer file or folder to use instead of what lies with the model.
-        verify: Check what can be checked: sha256 of every file that has one on record, and the golden vectors. What
-            passed is remembered until a file changes. With another tokenizer or image size the golden vectors do not
-            apply and are left alone.
+        tokenizer: A tokenizer file or folder that replaces the model's own.
+        verify: Compare the SHA-256 of all files that have a recorded one, and recompute the golden vectors. Passed
+            checks are cached until a file changes. Golden vectors are skipped with another tokenizer or image size.
         device: cpu, cuda, mps or auto.
-        image_size: Another input size than the model's own; positional embeddings are interpolated.
-        precision: fp32; bf16; int8, for the image tower of a transformer on the CPU; or auto: the one that embeds
-            pictures fastest here with vectors at a cosine of 0.999 or more to those of fp32, measured once. What was
-            taken is the bundle's `precision`.
-        backend: onnxruntime runs the image tower in fp32 on the CPU; the first time this writes a graph to the cache.
+        image_size: An input size other than the model's; positional embeddings are interpolated.
+        precision: fp32; bf16; int8, for image transformers on the CPU; or auto: the fastest on this machine whose
+            vectors have a cosine of at least 0.999 to those of fp32, measured once. `Bundle.precision` is the result.
+        backend: onnxruntime runs the image tower in fp32 on the CPU; the first call writes a graph to the cache.
 
     Raises:
-        WeightsError: A file is missing, damaged, of an unsupported family, or does not compute what it recorded.
-        DownloadError: A hub name that can be had neither from the network nor from the cache.
-        ConfigError: The device is not there, or the image size or the precision does not suit the model.
-        MissingExtra: onnxruntime is asked for and not installed.
+        WeightsError: A file is missing, damaged or of an unsupported architecture, or golden vectors differ.
+        DownloadError: A model of the hub can neither be downloaded nor found in the cache.
+        ConfigError: The device is not available, or image size or precision do not suit the model.
+        MissingExtra: onnxruntime is not installed.
     """
     validate_options(precision, backend, device)
-    place = resolve_model_path(path)
-    layout = detect_layout(place)
+    model_path = resolve_model_path(path)
+    layout = detect_layout(model_path)
     if verify:
-        verify_files(place, layout, cached_sha256)
-    checkpoint = LAYOUT_READERS[layout](place)
-    on = "cpu" if backend == "onnxruntime" else device
-    exact = build_bundle(checkpoint, place, tokenizer=tokenizer, device=on, image_size=image_size)
-    recorded = verify and layout == "zebra" and image_size is None and tokenizer is None
-    if recorded:
-        verify_golden_vectors(exact, place)
+        verify_files(model_path, layout, cached_sha256)
+    checkpoint = LAYOUT_READERS[layout](model_path)
+    model_device = "cpu" if backend == "onnxruntime" else device
+    fp32_bundle = build_bundle(
+        checkpoint, model_path, tokenizer=tokenizer, device=model_device, image_size=image_size
+    )
+    has_golden_vectors = layout == "zebra" and image_size is None and tokenizer is None
+    if verify and has_golden_vectors:
+        verify_golden_vectors(fp32_bundle, model_path)
     if (precision, backend) == ("fp32", "torch"):
-        return exact
+        return fp32_bundle
     if backend == "onnxruntime":
-        # Imported here because torch's exporter, which it imports, takes a while.
+        # Imported late, because it imports torch's ONNX exporter, which takes a second.
         from zebra.pretrained.onnx_backend import to_onnxruntime
 
-        bundle = to_onnxruntime(exact)
+        bundle = to_onnxruntime(fp32_bundle)
     else:
-        bundle = exact.to_precision(pick_precision(exact) if precision == "auto" else precision)
-    if recorded:
-        verify_golden_vectors(bundle, place)
+        bundle = fp32_bundle.to_precision(pick_precision(fp32_bundle) if precision == "auto" else precision)
+    if verify and has_golden_vectors:
+        verify_golden_vectors(bundle, model_path)
     return bundle
 
 
 def validate_options(precision: str, backend: str, device: str) -> None:
-    """Refuse a precision or backend that does not exist, and what the backend cannot do."""
-    for what, name, known in (
+    """Raise ConfigError for an unknown precision or backend, or one that the backend does not support."""
+    for option, name, known in (
         ("precision", precision, (*get_args(InferencePrecision), "auto")),
         ("backend", backend, get_args(Backend)),
     ):
         if name not in known:
-            raise ConfigError(f"there is no {what} {name!r}.{suggest_name(name, known)}")
+            raise ConfigError(f"unknown {option}: {name!r}.{suggest_name(name, known)}")
     if backend == "onnxruntime" and (precision != "fp32" or device not in ("cpu", "auto")):
         raise ConfigError(
-            f"onnxruntime computes in fp32 on the CPU here, not in {precision} on {device}; "
-            "leave backend at 'torch' for smaller formats and other devices"
+            f"backend='onnxruntime' supports precision='fp32' on the CPU only, not {precision!r} on {device!r}. "
+            "Use backend='torch' for other precisions and devices."
         )
 
 
 def resolve_model_path(path: str | Path) -> Path:
-    """Turn what a user names into a local folder or file, fetched from the hub if need be."""
+    """Return the local folder or file of a model; download models of the hub."""
     if isinstance(path, str) and path.startswith(HUB_PREFIX):
         return download_model(path)
-    place = Path(path)
-    if not place.exists():
+    model_path = Path(path)
+    if not model_path.exists():
         raise WeightsError(
-            f"no model folder at {place.resolve()}; `zebra train` writes one as <out>/model, and models of the hub "
-            f'are named "{HUB_PREFIX}org/name"'
+            f"no model folder at {model_path.resolve()}. `zebra train` writes one to <out>/model; models of the hub "
+            f'are named "{HUB_PREFIX}org/name".'
         )
-    return place
+    return model_path
 
 
 def detect_layout(path: Path) -> ModelLayout:
-    """Say which layout a folder or file has.
+    """Return the layout of a model folder or file.
 
-    A folder with both `open_clip_config.json` and `config.json` is read as open_clip's: such repositories are
-    published by open_clip's authors, and the other file is a conversion.
+    A folder with both `open_clip_config.json` and `config.json` is read as open_clip's: the authors of open_clip
+    publish such repositories, and `config.json` is a conversion.
+
+    Raises:
+        WeightsError: It is no model of a known layout.
     """
     if path.is_file():
         if path.suffix not in (".pt", ".pth"):
             raise WeightsError(
-                f"{path} is one file, and a model is a folder or an OpenAI .pt file; name the folder it lies in: "
+                f"{path} is a single file, but a model is a folder or an OpenAI .pt file. Name its folder: "
                 f"{path.parent}"
             )
         return "openai"
@@ -142,20 +145,26 @@ def detect_layout(path: Path) -> ModelLayout:
     if open_clip.is_file():
         if config.is_file():
             warnings.warn(
-                f"{path} holds open_clip_config.json and config.json; the first is read", stacklevel=3
+                f"{path} has open_clip_config.json and config.json; config.json is ignored", stacklevel=3
             )
         return "open_clip"
     if config.is_file():
         return "transformers"
     if (path / MANIFEST_FILE).is_file() or (path / "preprocess.json").is_file():
-        raise WeightsError(f"{path} is not a whole zebra model: config.json missing; copy the folder again")
+        raise WeightsError(
+            f"{path} is an incomplete zebra model: config.json missing. Copy the folder again."
+        )
     raise WeightsError(
-        f"{path} is no model folder: it holds neither config.json (zebra, transformers) nor open_clip_config.json"
+        f"{path} is no model folder: it has neither config.json (zebra, transformers) nor open_clip_config.json. Check "
+        "the path."
     )
 
 
 def verify_files(path: Path, layout: ModelLayout, digest: Callable[[Path], str]) -> None:
-    """Compare sha256 digests with those on record: a manifest, OpenAI's published ones, names in a hub cache.
+    """Compare the SHA-256 of files with the recorded ones: manifest, OpenAI's digests, names in the hub's cache.
+
+    Args:
+        digest: Returns the SHA-256 of a file.
 
     Raises:
         WeightsError: A file differs.
@@ -169,8 +178,7 @@ def verify_files(path: Path, layout: ModelLayout, digest: Callable[[Path], str])
             expected = blob_sha256(file)
             if expected is not None and digest(file) != expected:
                 raise WeightsError(
-                    f"{file} differs from the sha256 it was downloaded under; delete {file.resolve()} and load the "
-                    "model again"
+                    f"{file} differs from the sha256 of its download. Delete {file.resolve()} and load the model again."
                 )
 
 
@@ -182,40 +190,52 @@ def build_bundle(
     device: str = "auto",
     image_size: int | None = None,
 ) -> Bundle:
-    """Make a bundle of what a reader found; a model without a tokenizer can still see."""
+    """Build a bundle from a checkpoint; without a tokenizer it encodes images only.
+
+    Args:
+        path: Folder or file of the model, where its tokenizer is looked for.
+        tokenizer: A tokenizer file or folder that replaces the model's own.
+
+    Raises:
+        WeightsError: A tensor does not fit the config, or a tokenizer is missing or has too many ids.
+        ConfigError: The image size does not suit the model, or the device is not available.
+    """
     config, tensors, preprocess = checkpoint.config, checkpoint.tensors, checkpoint.preprocess
     if image_size is not None:
         tensors, config = resize_pos_embed(tensors, config, image_size)
         preprocess = replace(preprocess, image_size=image_size)
-    words = find_tokenizer(Path(tokenizer or path), config.text.context_length)
-    if tokenizer is not None and words is None:
-        raise WeightsError(f"no tokenizer at {tokenizer}; name a tokenizer.json or a merges file")
-    if words is not None and words.vocab_size > config.text.vocab_size:
+    model_tokenizer = find_tokenizer(Path(tokenizer or path), config.text.context_length)
+    if tokenizer is not None and model_tokenizer is None:
+        raise WeightsError(f"no tokenizer at {tokenizer}. Name a tokenizer.json or a merges file.")
+    if model_tokenizer is not None and model_tokenizer.vocab_size > config.text.vocab_size:
         raise WeightsError(
-            f"the tokenizer has {words.vocab_size} ids, the text tower of {path} {config.text.vocab_size}: they do "
-            "not belong together; put the tokenizer that it was trained with beside it, or name it with tokenizer=PATH"
+            f"the tokenizer has {model_tokenizer.vocab_size} ids, but the text tower of {path} has "
+            f"{config.text.vocab_size}. Put the model's own tokenizer into the folder, or name it with tokenizer=PATH."
         )
     model = build_model(config, tensors, str(path))
     files = checkpoint.files
 
-    def identify() -> str:
+    def fingerprint() -> str:
         if checkpoint.layout == "zebra" and tokenizer is None and image_size is None:
             return compute_fingerprint(read_manifest_digests(path))
         parts = [cached_sha256(file) for file in files]
-        parts += [words.fingerprint if words else "", str(config.image_size)]
+        parts += [model_tokenizer.fingerprint if model_tokenizer else "", str(config.image_size)]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
-    return Bundle(model.to(resolve_device(device)).eval(), words, preprocess, identify)
+    return Bundle(model.to(resolve_device(device)).eval(), model_tokenizer, preprocess, fingerprint)
 
 
 def verify_golden_vectors(bundle: Bundle, path: Path, *, force: bool = False) -> None:
-    """Recompute the golden vectors of a zebra folder, unless these very files passed on this machine before.
+    """Recompute the golden vectors of a zebra folder, unless the same files passed on this machine before.
+
+    Args:
+        force: Recompute them in any case.
 
     Raises:
         WeightsError: They differ.
     """
-    how = f"{bundle.device} {bundle.precision} {bundle.backend}"
-    what = f"golden {cached_sha256(path / MANIFEST_FILE)} torch {torch.__version__} {how}"
-    if force or not has_passed(what):
+    environment = f"{bundle.device} {bundle.precision} {bundle.backend}"
+    check = f"golden {cached_sha256(path / MANIFEST_FILE)} torch {torch.__version__} {environment}"
+    if force or not has_passed(check):
         verify_golden(bundle, path / "golden.safetensors")
-        record_passed(what)
+        record_passed(check)

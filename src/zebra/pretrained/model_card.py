@@ -1,4 +1,4 @@
-"""The model card written into a model folder: a config and a few facts in, README.md out."""
+"""The model card: README.md of a model folder."""
 
 from collections.abc import Mapping
 
@@ -6,12 +6,12 @@ from zebra.config.model import ModelConfig
 
 
 def render_model_card(config: ModelConfig, num_parameters: int, metadata: Mapping[str, str]) -> str:
-    """Describe a model in Markdown; no time, path or host, so that equal runs write equal bytes.
+    """Return a description of a model in Markdown; without time, path and host, so that equal runs write equal bytes.
 
     Args:
-        metadata: What is known of its origin, by name: training, data, seed, scores.
+        metadata: Entries on training, data, seed and scores, by name.
     """
-    known = [f"- {name}: {value}" for name, value in metadata.items()] or ["- not recorded"]
+    entries = [f"- {name}: {value}" for name, value in metadata.items()] or ["- not recorded"]
     lines = [
         "# A CLIP model",
         "",
@@ -22,11 +22,11 @@ def render_model_card(config: ModelConfig, num_parameters: int, metadata: Mappin
         "",
         "## Training and scores",
         "",
-        *known,
+        *entries,
         "",
         "## Intended use",
         "",
-        "Classify pictures by labels in words, search them by text or by example, or start a fine-tune.",
+        "Zero-shot classification of images, search of images by text or by example, and fine-tuning.",
         "",
         "```python",
         "import zebra",
@@ -35,12 +35,12 @@ def render_model_card(config: ModelConfig, num_parameters: int, metadata: Mappin
         'clip.classify(["photo.jpg"], ["horse", "cat"], templates=["a photo of a {}."])',
         "```",
         "",
-        "## Limits",
+        "## Limitations",
         "",
-        "The model knows what its captions talked about and nothing else. Scores compare the labels that were",
-        "offered: one of them comes first also when none fits. Counting, distance and fine distinctions are known",
-        "weaknesses of this family of models, and it repeats whatever its captions associate. Measure it on pictures",
-        "of your own, for every group of people it will judge, before you rely on it.",
+        "The model recognizes only what its training captions describe. Scores compare the given labels: one of them",
+        "comes first even if none fits. Models of this kind are weak at counting, distances and fine-grained classes,",
+        "and they reproduce the biases of their captions. Before you rely on the model, evaluate it on your own",
+        "images, for every group of people that its predictions affect.",
         "",
     ]
     return "\n".join(lines)

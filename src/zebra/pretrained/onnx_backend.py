@@ -1,4 +1,4 @@
-"""`backend="onnxruntime"`: a model in; its image tower as onnxruntime runs it, from a graph kept on disk, out."""
+"""The backend onnxruntime: runs image towers from ONNX graphs cached on disk."""
 
 import importlib
 import os
@@ -22,11 +22,11 @@ from zebra.pretrained.onnx_export import export_image_tower
 
 GRAPH_FILE = "image.onnx"
 MAX_CACHED_GRAPHS = 4
-"""Graphs kept on disk, as large as the towers they are of; the one unused for longest goes first."""
+"""Limit of graphs on disk, each as large as its tower; the least recently used are evicted first."""
 
 
 class OnnxImageEncoder:
-    """An image tower in onnxruntime on the CPU, with as many threads as torch has."""
+    """An image tower in onnxruntime on the CPU, with the number of threads of torch."""
 
     backend: ClassVar[Backend] = "onnxruntime"
 
@@ -34,7 +34,7 @@ class OnnxImageEncoder:
         onnxruntime = _import_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        # Threads that wait for work by spinning would take the processor from whatever decodes pictures meanwhile.
+        # Spinning threads would take CPU time from the threads that decode images.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self._preprocess = preprocess
@@ -47,13 +47,13 @@ class OnnxImageEncoder:
 
 
 def to_onnxruntime(bundle: Bundle) -> Bundle:
-    """Return the bundle with its image tower in onnxruntime; texts and features stay with torch.
+    """Return the bundle with its image tower in onnxruntime; texts and features still run in torch.
 
     Raises:
-        MissingExtra: onnxruntime is not installed, or, for a model seen for the first time, what writes its graph.
+        MissingExtra: onnxruntime is not installed, or a package that writes the graph of a new model.
     """
-    assert bundle.fingerprint, "a graph is kept by the fingerprint of its model"
-    _import_onnxruntime()  # before a graph is written for nothing
+    assert bundle.fingerprint, "graphs are cached by the fingerprint of the model"
+    _import_onnxruntime()  # before a graph is written in vain
     encoder = OnnxImageEncoder(_get_cached_graph(bundle), bundle.preprocess)
     return Bundle(
         bundle.model, bundle.tokenizer, bundle.preprocess, lambda: bundle.fingerprint, image_encoder=encoder
@@ -61,9 +61,9 @@ def to_onnxruntime(bundle: Bundle) -> Bundle:
 
 
 def _get_cached_graph(bundle: Bundle) -> Path:
-    """Return the graph of this model, written if it is not there or damaged."""
-    graphs = cache_dir() / "graphs"
-    folder = graphs / f"{bundle.fingerprint}-{__version__}-torch{torch.__version__}"
+    """Return the path of the model's graph; write the graph if it is missing or damaged."""
+    graphs_dir = cache_dir() / "graphs"
+    folder = graphs_dir / f"{bundle.fingerprint}-{__version__}-torch{torch.__version__}"
     try:
         verify_manifest(folder, cached_sha256)
     except WeightsError:
@@ -71,26 +71,26 @@ def _get_cached_graph(bundle: Bundle) -> Path:
             _write_graph(bundle, folder)
         except OSError as error:
             raise WeightsError(
-                f"the graph for onnxruntime cannot be written to {graphs} ({error}); free space there, or set "
-                "ZEBRA_CACHE to another folder"
+                f"the graph for onnxruntime cannot be written to {graphs_dir} ({error}). Free disk space, or set "
+                "ZEBRA_CACHE to another folder."
             ) from error
     os.utime(folder)
-    # What a killed process left half written is among them.
-    oldest_last = sorted(graphs.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
-    for unused in oldest_last[MAX_CACHED_GRAPHS:]:
+    # Includes the temporary folders of killed processes.
+    newest_first = sorted(graphs_dir.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
+    for unused in newest_first[MAX_CACHED_GRAPHS:]:
         shutil.rmtree(unused, ignore_errors=True)
     return folder / GRAPH_FILE
 
 
 def _write_graph(bundle: Bundle, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="writing-") as place:
-        fresh = Path(place) / "graph"
-        fresh.mkdir()
-        export_image_tower(bundle.model, fresh / GRAPH_FILE)
-        write_manifest(fresh)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="writing-") as temporary:
+        new_folder = Path(temporary) / "graph"
+        new_folder.mkdir()
+        export_image_tower(bundle.model, new_folder / GRAPH_FILE)
+        write_manifest(new_folder)
         shutil.rmtree(folder, ignore_errors=True)
-        fresh.rename(folder)
+        new_folder.rename(folder)
 
 
 def _import_onnxruntime() -> Any:

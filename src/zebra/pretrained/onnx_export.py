@@ -1,4 +1,4 @@
-"""A bundle in, two ONNX graphs out (by torch's own exporter), with all that is needed to run them without zebra."""
+"""Export of a model to ONNX, with everything that is needed to run it without zebra."""
 
 import copy
 import json
@@ -22,26 +22,26 @@ from zebra.pretrained.bundle import Bundle
 from zebra.text.bpe import BPETokenizer
 
 OPSET = 18
-"""What torch's exporter writes without converting, and onnxruntime reads since 1.14."""
+"""The version that torch's exporter writes without conversion; onnxruntime reads it since 1.14."""
 
 
 def export_onnx(bundle: Bundle, folder: Path, opset: int = OPSET) -> None:
-    """Write both towers as graphs that end in unit vectors, their preprocessing and tokenizer, and a README to start.
+    """Write the graphs of both towers, preprocessing, tokenizer, and a README with an example.
 
-    `image.onnx` takes `pixels`, float32 [batch, 3, S, S] as `Preprocess.normalise` leaves them, to `image_vectors`
-    [batch, E]. `text.onnx` takes `tokens`, int64 [batch, length], to `text_vectors` [batch, E]; the length is free up
-    to the context, but fixed for SigLIP. Weights are fp32 inside the graphs; those of a tower over 2 GB lie in a
-    file beside it (`image.onnx.data`), since a graph cannot be larger.
+    `image.onnx` maps `pixels`, float32 [batch, 3, S, S] from `Preprocess.normalize`, to `image_vectors` [batch, E].
+    `text.onnx` maps `tokens`, int64 [batch, length], to `text_vectors` [batch, E]; the length is dynamic up to the
+    context length, but fixed for SigLIP. Vectors have unit length, weights are fp32. A graph is limited to 2 GB, so
+    the weights of larger towers are in a second file (`image.onnx.data`).
 
     Args:
-        bundle: Any model, on any device; it is left as it is.
-        folder: Made if missing.
-        opset: Version of ONNX's operators, at least 18.
+        bundle: Any model, on any device; it is not changed.
+        folder: Created if it does not exist.
+        opset: Version of the ONNX operators, at least 18.
 
     Raises:
         MissingExtra: The packages `onnx` and `onnxscript` are not installed.
-        WeightsError: The bundle has no tokenizer.
-        ConfigError: It was loaded in another precision than fp32.
+        WeightsError: The model has no tokenizer.
+        ConfigError: The model was not loaded in fp32.
     """
     bundle.require_fp32("exported")
     tokenizer = bundle.require_tokenizer()
@@ -51,14 +51,14 @@ def export_onnx(bundle: Bundle, folder: Path, opset: int = OPSET) -> None:
 
     export_image_tower(bundle.model, folder / "image.onnx", opset)
 
-    names = ("tokens", "text_vectors")
+    io_names = ("tokens", "text_vectors")
     if isinstance(tower, TextTransformer):
         tokens = torch.zeros(2, 3, dtype=torch.int64)
-        free = {0: Dim("batch"), 1: Dim("length", min=2, max=length)}
-        _export_graph(_UnpackedTextTower(tower), tokens, free, names, folder / "text.onnx", opset)
+        dynamic_dims = {0: Dim("batch"), 1: Dim("length", min=2, max=length)}
+        _export_graph(_UnpackedTextTower(tower), tokens, dynamic_dims, io_names, folder / "text.onnx", opset)
     else:
         tokens = torch.zeros(2, length, dtype=torch.int64)
-        _export_graph(tower, tokens, {0: Dim("batch")}, names, folder / "text.onnx", opset)
+        _export_graph(tower, tokens, {0: Dim("batch")}, io_names, folder / "text.onnx", opset)
 
     tokenizer.save(folder / "tokenizer.json")
     preprocess = json.dumps(bundle.preprocess.to_dict(), indent=1) + "\n"
@@ -67,7 +67,7 @@ def export_onnx(bundle: Bundle, folder: Path, opset: int = OPSET) -> None:
 
 
 def export_image_tower(model: CLIP, path: Path, opset: int = OPSET) -> None:
-    """Write the image tower alone: `pixels` to `image_vectors`, as `write_onnx` describes them.
+    """Write the graph of the image tower: `pixels` to `image_vectors`, as in `export_onnx`.
 
     Raises:
         MissingExtra: The packages `onnx` and `onnxscript` are not installed.
@@ -77,26 +77,26 @@ def export_image_tower(model: CLIP, path: Path, opset: int = OPSET) -> None:
 
 
 class _UnpackedTextTower(nn.Module):
-    """The causal text tower at every position of every text: what its texts share depends on them, a graph cannot."""
+    """The causal text tower without packing of common prefixes, which depends on the values of the tokens."""
 
     def __init__(self, tower: TextTransformer) -> None:
         super().__init__()
         self.tower = tower
 
     def forward(self, tokens_BL: Tensor) -> Tensor:
-        """Return what the tower returns, [B, E]."""
+        """Return the embeddings of the tower [B, E], not normalized."""
         tower = self.tower
         x_BLD = tower.token_embedding(tokens_BL) + tower.positional_embedding[: tokens_BL.shape[1]]
-        length = torch.arange(tokens_BL.shape[1])
-        x_BLD = tower.transformer(x_BLD, attn_mask=length <= length[:, None])
-        # Not len(): it would fix the batch at the size of the example.
+        position = torch.arange(tokens_BL.shape[1])
+        x_BLD = tower.transformer(x_BLD, attn_mask=position <= position[:, None])
+        # len() would fix the batch size to that of the example.
         pooled_BD = x_BLD[torch.arange(tokens_BL.shape[0]), tokens_BL.argmax(dim=1)]
         vectors_BE: Tensor = tower.ln_final(pooled_BD) @ tower.text_projection
         return vectors_BE
 
 
 class _NormalizedTower(nn.Module):
-    """A tower whose vectors are brought to length 1."""
+    """A tower followed by normalization to unit length."""
 
     def __init__(self, tower: nn.Module) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ def _export_graph(
 ) -> None:
     try:
         import onnx
-        import onnxscript  # noqa: F401  torch's exporter is written in it
+        import onnxscript  # noqa: F401  torch's exporter needs it
     except ImportError as error:
         raise MissingExtra(error.name or "onnx", "exporting to ONNX", "onnx") from error
     module = _NormalizedTower(copy.deepcopy(tower)).cpu().float().eval()
@@ -133,13 +133,13 @@ def _export_graph(
             verbose=False,
         )
     assert program is not None
-    # The exporter fixes an axis in silence if the tower's code turns its size into a Python number.
+    # The exporter silently fixes an axis if the code converts its size to a Python number.
     shape = program.model.graph.inputs[0].shape
     assert shape is not None
     assert all(
         isinstance(shape[axis], int) != (axis in dynamic_dims) for axis in range(example_input.ndim)
     ), f"{path}: {shape}"
-    # Every node would tell which lines of which files of this machine it came from.
+    # Delete the metadata: it names the source files and lines on this machine.
     program.model.graph.metadata_props.clear()
     for node in program.model.graph.all_nodes():
         node.metadata_props.clear()
@@ -149,7 +149,7 @@ def _export_graph(
 
 @contextmanager
 def _silence_exporter() -> Iterator[None]:
-    """Keep back what torch and onnxscript say about their own internals."""
+    """Suppress log lines and warnings of torch and onnxscript about their internals."""
     logger = logging.getLogger("onnxscript")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -164,7 +164,7 @@ def _silence_exporter() -> Iterator[None]:
 def _render_readme(bundle: Bundle) -> str:
     config, preprocess = bundle.model.config, bundle.preprocess
     size, length = config.image_size, config.text.context_length
-    fixed = isinstance(config.text, SiglipTextConfig)
+    has_fixed_length = isinstance(config.text, SiglipTextConfig)
     lines = [
         "# An image-text model as two ONNX graphs",
         "",
@@ -172,12 +172,12 @@ def _render_readme(bundle: Bundle) -> str:
         "|---|---|---|",
         f"| `image.onnx` | `pixels` float32 [batch, 3, {size}, {size}] | `image_vectors` float32 "
         f"[batch, {config.embed_dim}] |",
-        f"| `text.onnx` | `tokens` int64 [batch, {length if fixed else f'2…{length}'}] | `text_vectors` float32 "
-        f"[batch, {config.embed_dim}] |",
+        f"| `text.onnx` | `tokens` int64 [batch, {length if has_fixed_length else f'2…{length}'}] | `text_vectors` "
+        f"float32 [batch, {config.embed_dim}] |",
         "",
-        "Vectors have unit length: a dot product is a cosine similarity. `preprocess.json` says how a picture becomes",
-        "pixels, `tokenizer.json` how a text becomes tokens. With `pip install onnxruntime tokenizers pillow`, this",
-        "scores the picture `photo.jpg` against two texts:",
+        "Vectors have unit length, so a dot product is a cosine similarity. `preprocess.json` describes how images are",
+        "converted to pixels, `tokenizer.json` how texts are converted to tokens. After",
+        "`pip install onnxruntime tokenizers pillow`, this program scores the image `photo.jpg` against two texts:",
         "",
         "```python",
         *_render_example(bundle),
@@ -185,12 +185,15 @@ def _render_readme(bundle: Bundle) -> str:
         "",
     ]
     if preprocess.decode == "careful":
-        lines += ["zebra itself also lays transparent pictures on white before it makes them RGB.", ""]
+        lines += [
+            "zebra itself also composites transparent images on white before the conversion to RGB.",
+            "",
+        ]
     return "\n".join(lines)
 
 
 def _render_example(bundle: Bundle) -> list[str]:
-    """Return the lines of a program that classifies a picture without zebra or torch."""
+    """Return the lines of a program that classifies an image without zebra and torch."""
     scale, bias = bundle.logit_scale, bundle.logit_bias
     if bias is None:
         scores = [
@@ -198,10 +201,12 @@ def _render_example(bundle: Bundle) -> list[str]:
             "scores /= scores.sum()",
         ]
     else:
-        scores = [f"scores = 1 / (1 + np.exp(-(logits + {bias})))  # every text for itself"]
-    # SigLIP's tokenizer.json carries its own padding and truncation, CLIP's does not.
-    clips, length = isinstance(bundle.tokenizer, BPETokenizer), bundle.context_length
-    limits = [f"tokenizer.enable_truncation({length})", "tokenizer.enable_padding(pad_id=0)"] if clips else []
+        scores = [f"scores = 1 / (1 + np.exp(-(logits + {bias})))  # a sigmoid for each text"]
+    # SigLIP's tokenizer.json defines padding and truncation, CLIP's does not.
+    is_clip, length = isinstance(bundle.tokenizer, BPETokenizer), bundle.context_length
+    limits = (
+        [f"tokenizer.enable_truncation({length})", "tokenizer.enable_padding(pad_id=0)"] if is_clip else []
+    )
     mean, std = list(bundle.preprocess.mean), list(bundle.preprocess.std)
     return [
         "import numpy as np",
@@ -227,17 +232,19 @@ def _render_example(bundle: Bundle) -> list[str]:
 
 
 def _render_preprocessing(preprocess: Preprocess) -> list[str]:
-    """Return the lines that open the picture and bring it to size, in the order the model was made for."""
-    size, filter_ = preprocess.image_size, f"Image.Resampling.{preprocess.interpolation.upper()}"
-    careful = preprocess.decode == "careful"
-    opened = 'ImageOps.exif_transpose(Image.open("photo.jpg"))' if careful else 'Image.open("photo.jpg")'
-    first, last = ('.convert("RGB")', "") if careful or preprocess.rgb == "first" else ("", '.convert("RGB")')
+    """Return the lines that open, resize and crop the image, in the order of the model's preprocessing."""
+    size, resampling = preprocess.image_size, f"Image.Resampling.{preprocess.interpolation.upper()}"
+    is_careful = preprocess.decode == "careful"
+    opened = 'ImageOps.exif_transpose(Image.open("photo.jpg"))' if is_careful else 'Image.open("photo.jpg")'
+    first, last = (
+        ('.convert("RGB")', "") if is_careful or preprocess.rgb == "first" else ("", '.convert("RGB")')
+    )
     if preprocess.resize == "squash":
-        return [f"image = {opened}{first}.resize(({size}, {size}), {filter_}){last}"]
+        return [f"image = {opened}{first}.resize(({size}, {size}), {resampling}){last}"]
     margin = f"(side - {size}) // 2" if preprocess.crop == "floor" else f"round((side - {size}) / 2)"
     return [
         f"image = {opened}{first}",
-        f"sides = [int({size} * side / min(image.size)) for side in image.size]  # the shorter one is {size}",
+        f"sides = [int({size} * side / min(image.size)) for side in image.size]  # the shorter side is {size}",
         f"left, top = [{margin} for side in sides]",
-        f"image = image.resize(sides, {filter_}).crop((left, top, left + {size}, top + {size})){last}",
+        f"image = image.resize(sides, {resampling}).crop((left, top, left + {size}, top + {size})){last}",
     ]

@@ -1,8 +1,8 @@
-"""Weights for one input size in, weights for another out: grids of positional embeddings resampled, or texts cut.
+"""Interpolation of positional embeddings for another image size.
 
-Resampling is open_clip's (`resize_pos_embed`): bicubic with anti-aliasing, corners not aligned. transformers'
-`interpolate_pos_encoding` leaves anti-aliasing out, which in torch also changes the cubic itself (-0.75 in place of
--0.5): its positions differ in both directions, larger and smaller.
+The method is that of open_clip's `resize_pos_embed`: bicubic with anti-aliasing, without aligned corners.
+transformers' `interpolate_pos_encoding` has no anti-aliasing, which in torch also changes the cubic coefficient (-0.75
+instead of -0.5): its results differ for larger and for smaller sizes.
 """
 
 from dataclasses import replace
@@ -20,49 +20,53 @@ RESNET_STRIDE = 32
 def resize_pos_embed(
     tensors: dict[str, Tensor], config: ModelConfig, image_size: int
 ) -> tuple[dict[str, Tensor], ModelConfig]:
-    """Fit the image tower to another input size.
+    """Adapt the image tower to another input size.
 
     Args:
-        tensors: Name on disk → tensor of any floating type; left as it is.
-        config: What the tensors were made for.
+        tensors: Tensors of any floating type, by name on disk; not changed.
+        config: Config of the tensors.
         image_size: Side of the new square input, in pixels.
 
     Returns:
-        The tensors with a grid for `image_size`, computed in fp32 and cast back, and the config that says so. The
-        class token's position (ViT) and the mean's (ResNet) are kept. The vectors are close to the old ones, not
-        equal: measure before relying on them, or fine-tune.
+        The tensors with positions for `image_size`, interpolated in fp32 and cast back, and the new config. The
+        positions of the class token (ViT) and of the mean (ResNet) are kept. The vectors are similar to those of the
+        old size, not equal: evaluate them before use, or fine-tune.
 
     Raises:
-        ConfigError: The tower cannot take this size.
-        WeightsError: The positions are missing, or do not belong to the config.
+        ConfigError: The tower does not support this size.
+        WeightsError: The positions are missing or have another shape than the config implies.
     """
     resized = replace(config, image_size=image_size)
-    name, old, extra = _describe_pos_embed(config)
-    _, new, _ = _describe_pos_embed(resized)
-    positions_PD = _get_pos_embed(tensors, name, old * old + extra)
-    if new == old:
+    name, old_size, num_extra = _describe_pos_embed(config)
+    _, new_size, _ = _describe_pos_embed(resized)
+    positions_PD = _get_pos_embed(tensors, name, old_size * old_size + num_extra)
+    if new_size == old_size:
         return dict(tensors), resized
-    grid_1DHW = positions_PD[extra:].float().reshape(1, old, old, -1).permute(0, 3, 1, 2)
-    grid_1DHW = F.interpolate(grid_1DHW, size=(new, new), mode="bicubic", antialias=True, align_corners=False)
+    grid_1DHW = positions_PD[num_extra:].float().reshape(1, old_size, old_size, -1).permute(0, 3, 1, 2)
+    grid_1DHW = F.interpolate(
+        grid_1DHW, size=(new_size, new_size), mode="bicubic", antialias=True, align_corners=False
+    )
     grid_PD = grid_1DHW[0].flatten(1).T.to(positions_PD.dtype)
-    return tensors | {name: cat([positions_PD[:extra], grid_PD])}, resized
+    return tensors | {name: cat([positions_PD[:num_extra], grid_PD])}, resized
 
 
 def _describe_pos_embed(config: ModelConfig) -> tuple[str, int, int]:
-    """Return the name of the image tower's positions, the side of their grid, and how many precede it."""
+    """Return the name of the image tower's positions, the side of their grid, and how many positions precede it."""
     vision = config.vision
     if isinstance(vision, ResNetConfig):
         return "visual.attnpool.positional_embedding", config.image_size // RESNET_STRIDE, 1
-    extra = int(isinstance(vision, VisionTransformerConfig))  # SigLIP has no class token
-    return "visual.positional_embedding", config.image_size // vision.patch_size, extra
+    num_extra = int(isinstance(vision, VisionTransformerConfig))  # SigLIP has no class token
+    return "visual.positional_embedding", config.image_size // vision.patch_size, num_extra
 
 
 def _get_pos_embed(tensors: dict[str, Tensor], name: str, num_positions: int) -> Tensor:
     if name not in tensors:
-        raise WeightsError(f"the weights lack the tensor {name}; they do not belong to this config")
+        raise WeightsError(
+            f"the weights lack the tensor {name}. Copy the weights and their config from the same model."
+        )
     if tensors[name].ndim != 2 or len(tensors[name]) != num_positions:
         raise WeightsError(
-            f"{name} has shape {tuple(tensors[name].shape)}, but the config asks for {num_positions} positions; the weights "
-            "do not belong to it"
+            f"{name} has shape {tuple(tensors[name].shape)}, but the config implies {num_positions} positions. Copy "
+            "the weights and their config from the same model."
         )
     return tensors[name]

@@ -1,4 +1,4 @@
-"""A model in fp32 in; a model of the same weights in a smaller number format, cast once, out."""
+"""Casting of models to smaller inference precisions."""
 
 from torch import nn
 
@@ -14,18 +14,18 @@ from zebra.pretrained.weights import build_model, published_state_dict
 
 TOKENS_PER_MICRO_BATCH = 512
 MIN_COSINE = 0.999
-"""What a vector in a smaller format must keep to the one in fp32."""
+"""Smallest accepted cosine between a vector and the vector in fp32."""
 
 
 def cast_model(model: CLIP, precision: InferencePrecision) -> CLIP:
-    """Return a model for inference alone; what stays fp32 shares memory with `model`, which is left as it is.
+    """Return a copy for inference only. Tensors that stay in fp32 share memory with `model`, which is not changed.
 
-    bf16 casts both towers whole: inside torch's kernels norms, softmax and sums of products are fp32 all the same. int8
-    rounds the matrices of the image tower; its text tower is bf16 where the hardware multiplies that, else fp32. The
-    temperature, and the division by a vector's length, are always fp32.
+    bf16 casts both towers completely; torch's kernels still compute norms, softmax and sums of products in fp32. int8
+    quantizes the matrices of the image tower; the text tower is then in bf16 if the hardware supports it, else in fp32.
+    The logit scale and the normalization of vectors are always in fp32.
 
     Raises:
-        ConfigError: int8 is asked of a ResNet, or of another device than the CPU.
+        ConfigError: int8 for a ResNet, or on a device other than the CPU.
     """
     if precision == "fp32":
         return model
@@ -39,10 +39,14 @@ def cast_model(model: CLIP, precision: InferencePrecision) -> CLIP:
     if precision == "bf16":
         copy.visual.bfloat16()
     elif isinstance(copy.visual, ModifiedResNet) or device.type != "cpu":
-        where = (
-            "this model is a ResNet, made of convolutions" if device.type == "cpu" else f"this is {device}"
+        reason = (
+            "this model is a ResNet, made of convolutions"
+            if device.type == "cpu"
+            else f"the device is {device}"
         )
-        raise ConfigError(f"int8 multiplies matrices on a CPU, and {where}; use precision='bf16' or 'auto'")
+        raise ConfigError(
+            f"precision='int8' supports transformers on the CPU, but {reason}. Use precision='bf16' or 'auto'."
+        )
     else:
         quantize(copy.visual)
     if precision == "bf16" or has_native_bf16(device):
@@ -51,9 +55,9 @@ def cast_model(model: CLIP, precision: InferencePrecision) -> CLIP:
 
 
 def micro_batch_size(tower: nn.Module, precision: InferencePrecision) -> int | None:
-    """Return how many pictures are best run together; None for as many as there are.
+    """Return the best number of images per forward pass; None for whole batches.
 
-    int8 products are so fast that what lies between them counts: it should stay in the processor's cache.
+    int8 products are so fast that the operations between them matter: activations should stay in the CPU cache.
     """
     if precision != "int8":
         return None

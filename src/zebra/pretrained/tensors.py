@@ -1,4 +1,4 @@
-"""Weight files in, name → tensor out, without running anything that lies in them."""
+"""Reading of weight files, without executing code in them."""
 
 import json
 from collections.abc import Iterable
@@ -14,22 +14,22 @@ from zebra.errors import WeightsError
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file, the index of a sharded one, or a `.bin`/`.pt` state dict, memory-mapped.
+    """Read a safetensors file, the index of a sharded one, or a `.bin`/`.pt` state dict; memory-mapped.
 
-    A pickled state dict passes torch's restricted reader alone: what is not a tensor is refused, never run.
+    Pickled state dicts are read with torch's restricted unpickler, which refuses anything but tensors.
 
     Raises:
-        WeightsError: The file is missing, damaged, or holds anything but tensors.
+        WeightsError: The file is missing or damaged, or contains anything but tensors.
     """
     if not path.is_file():
-        raise WeightsError(f"there is no weight file {path}; copy the folder again")
+        raise WeightsError(f"weight file not found: {path}. Copy the folder again.")
     if path.name.endswith(".index.json"):
         return _read_shards(path)
     return _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
 
 
 def list_weight_files(path: Path) -> tuple[Path, ...]:
-    """Return the files that `read_tensors(path)` reads: shards beside their index, or the file alone."""
+    """Return the files that `read_tensors(path)` reads: an index and its shards, or the file itself."""
     if not path.name.endswith(".index.json"):
         return (path,)
     return (path, *(path.parent / name for name in sorted(set(_read_weight_map(path).values()))))
@@ -39,53 +39,58 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         tensors: dict[str, Tensor] = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} cannot be read as safetensors ({error}); copy it again") from error
+        raise WeightsError(f"{path} cannot be read as safetensors ({error}). Copy it again.") from error
     return tensors
 
 
 def _read_shards(index: Path) -> dict[str, Tensor]:
-    where = _read_weight_map(index)
+    weight_map = _read_weight_map(index)
     tensors: dict[str, Tensor] = {}
-    for name in sorted(set(where.values())):
-        shard = read_tensors(index.parent / name)
-        for tensor in shard.keys() - where.keys():
+    for file_name in sorted(set(weight_map.values())):
+        shard = read_tensors(index.parent / file_name)
+        for name in shard.keys() - weight_map.keys():
             raise WeightsError(
-                f"{index.parent / name} holds a tensor {tensor} that {index.name} does not list"
+                f"{index.parent / file_name} has a tensor {name} that {index.name} does not list. Copy the folder "
+                "again."
             )
         tensors |= shard
-    _require_tensors(where, tensors, index)
+    _require_tensors(weight_map, tensors, index)
     return tensors
 
 
 def _read_weight_map(index: Path) -> dict[str, str]:
     try:
-        where = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        mapped = {str(tensor): str(name) for tensor, name in where.items()}
+        raw = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        weight_map = {str(name): str(file_name) for name, file_name in raw.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{index} is damaged ({error!r}); copy it again") from error
-    for name in mapped.values():
-        if Path(name).name != name:
-            raise WeightsError(f"{index} points outside its folder, at {name!r}; do not trust it")
-    return mapped
+        raise WeightsError(f"{index} is damaged ({error!r}). Copy it again.") from error
+    for file_name in weight_map.values():
+        if Path(file_name).name != file_name:
+            raise WeightsError(
+                f"{index} names a file outside its folder: {file_name!r}. Do not trust this model."
+            )
+    return weight_map
 
 
 def _require_tensors(names: Iterable[str], tensors: dict[str, Tensor], index: Path) -> None:
     missing = [name for name in names if name not in tensors]
     if missing:
-        raise WeightsError(f"{index} lists {missing[0]}, but no shard holds it; copy the folder again")
+        raise WeightsError(f"{index} lists {missing[0]}, but no shard contains it. Copy the folder again.")
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
     try:
-        held = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
         raise WeightsError(
-            f"{path} is not a plain state dict of tensors ({str(error).splitlines()[0][:200]}); nothing in it was "
-            "run. Ask its author for safetensors"
+            f"{path} is not a plain state dict of tensors ({str(error).splitlines()[0][:200]}). No code in it was "
+            "executed. Ask its author for safetensors."
         ) from error
-    # Trainers wrap the weights: {"state_dict": {...}, "epoch": 3}, with a prefix "module." from DDP.
-    if isinstance(held, dict) and isinstance(held.get("state_dict"), dict):
-        held = held["state_dict"]
-    if not isinstance(held, dict) or not all(isinstance(value, Tensor) for value in held.values()):
-        raise WeightsError(f"{path} holds something else than named tensors; it is not a model")
-    return {str(name).removeprefix("module."): value for name, value in held.items()}
+    # Training checkpoints wrap the weights: {"state_dict": {...}, "epoch": 3}, with the prefix "module." of DDP.
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise WeightsError(
+            f"{path} contains something other than named tensors. Name the weights of a model."
+        )
+    return {str(name).removeprefix("module."): value for name, value in state.items()}

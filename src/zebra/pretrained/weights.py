@@ -1,4 +1,4 @@
-"""Weights on disk under their published names: a model in, tensors out, and back."""
+"""Conversion between models and tensors under their published names."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ from zebra.models import CLIP
 
 TEXT_PREFIX = "text."
 BATCH_COUNTER_SUFFIX = "num_batches_tracked"
-"""Ends the names of batch norm's step counters, which inference never reads: they may be absent."""
+"""Suffix of batch norm's step counters, which inference does not use; they may be missing."""
 
 INIT_FUNCTIONS = {
     Tensor.normal_,
@@ -25,11 +25,11 @@ INIT_FUNCTIONS = {
     nn.init.kaiming_uniform_,
     nn.init.xavier_uniform_,
 }
-"""What fills weights with random numbers."""
+"""Functions that fill weights with random numbers."""
 
 
 def published_state_dict(model: CLIP) -> dict[str, Tensor]:
-    """Return every parameter and buffer; the text tower's prefix is dropped, as in the published files."""
+    """Return every parameter and buffer on the CPU, without the text tower's prefix, as in the published files."""
     return {
         name.removeprefix(TEXT_PREFIX): value.detach().cpu().contiguous()
         for name, value in model.state_dict().items()
@@ -42,7 +42,7 @@ def save_weights(model: CLIP, path: Path) -> None:
 
 
 class _SkipInit(TorchFunctionMode):
-    """Leaves out drawing initial weights; on the meta device that would import half of torch's compiler."""
+    """Skips random initialization, which on the meta device would import a large part of torch's compiler."""
 
     def __torch_function__(
         self,
@@ -51,7 +51,7 @@ class _SkipInit(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Return the tensor that was to be filled."""
+        """Return the tensor unchanged instead of filling it."""
         kwargs = kwargs or {}
         if func in INIT_FUNCTIONS:
             return args[0] if args else kwargs["tensor"]
@@ -59,39 +59,42 @@ class _SkipInit(TorchFunctionMode):
 
 
 def build_model(config: ModelConfig, tensors: Mapping[str, Tensor], where: str) -> CLIP:
-    """Make the model of a config out of tensors under their published names.
+    """Build the model of a config with tensors under their published names.
 
-    The towers take the tensors themselves: what is memory-mapped stays so, and nothing is initialised only to be
-    overwritten. Halves are widened to fp32.
+    The tensors become the parameters: memory-mapped tensors stay memory-mapped, and no weights are initialized first.
+    fp16 and bf16 tensors are converted to fp32.
 
     Args:
-        where: Names the file in errors.
+        where: Name of the file in error messages.
 
     Raises:
-        WeightsError: A tensor is missing, left over, of another shape, or not of floating type.
+        WeightsError: A tensor is missing, unknown, of another shape, or not of floating type.
     """
     with torch.device("meta"), _SkipInit():
         model = CLIP(config)
     expected = {name.removeprefix(TEXT_PREFIX): (name, value) for name, value in model.state_dict().items()}
     state: dict[str, Tensor] = {}
-    for name, (own, value) in expected.items():
+    for name, (zebra_name, value) in expected.items():
         if name.endswith(BATCH_COUNTER_SUFFIX):
-            state[own] = tensors.get(name, torch.zeros(())).to(torch.int64)
+            state[zebra_name] = tensors.get(name, torch.zeros(())).to(torch.int64)
             continue
         if name not in tensors:
-            raise WeightsError(f"{where} lacks the tensor {name}; it does not belong to this config")
+            raise WeightsError(f"{where} lacks the tensor {name}. Use the config of these weights.")
         tensor = tensors[name]
         if tensor.shape != value.shape:
             raise WeightsError(
-                f"{where}: {name} has shape {tuple(tensor.shape)}, but the config asks for {tuple(value.shape)}"
+                f"{where}: {name} has shape {tuple(tensor.shape)}, but the config implies {tuple(value.shape)}. Use "
+                "the config of these weights."
             )
         if not tensor.is_floating_point():
-            raise WeightsError(f"{where}: {name} is {tensor.dtype}; weights are floating numbers")
-        state[own] = tensor.float()
+            raise WeightsError(
+                f"{where}: {name} has the type {tensor.dtype}. Weights must have a floating type."
+            )
+        state[zebra_name] = tensor.float()
     for name in tensors:
         if name not in expected:
             raise WeightsError(
-                f"{where} holds a tensor {name} that the config has no place for.{suggest_name(name, expected)}"
+                f"{where} has a tensor {name} that the config does not imply.{suggest_name(name, expected)}"
             )
     model.load_state_dict(state, assign=True)
     model.requires_grad_(True)

@@ -212,7 +212,7 @@ def attacks(marker):
 @pytest.mark.parametrize("attack", attacks("x"))
 def test_a_name_that_is_not_a_tensors_is_refused_and_not_run(attack, tmp_path):
     data, blamed = attacks(tmp_path / "ran")[attack]
-    with pytest.raises(WeightsError, match=r"nothing (in it )?was run") as refused:
+    with pytest.raises(WeightsError, match=r"No code (in it )?was executed") as refused:
         read_archive(archive(tmp_path / "model.pt", data, FOUR))
     assert blamed in str(refused.value)
     assert not (tmp_path / "ran").exists()
@@ -292,7 +292,7 @@ def test_many_names_for_one_storage_are_refused(tmp_path):
         string(f"layer{i}") + tensor(size=(1000,), stride=(1,), held=b"h\x00") + b"s" for i in range(900)
     )
     data = b"\x80\x02" + storage(count=1000) + b"q\x00}" + items + b"."
-    with pytest.raises(WeightsError, match="too many times"):
+    with pytest.raises(WeightsError, match="share their bytes"):
         read_archive(archive(tmp_path / "model.pt", data, {"0": bytes(4000)}))
 
 
@@ -330,23 +330,23 @@ def test_an_entry_that_claims_more_than_the_file_holds_is_refused(tmp_path):
     content = path.read_bytes()
     assert content.count(size) == 2
     path.write_bytes(content.replace(size, claim))
-    assert peak_bytes(path, "data/0 is cut") < 1 << 20
+    assert peak_bytes(path, "data/0 is truncated") < 1 << 20
 
 
 def test_a_far_memo_index_costs_no_memory(tmp_path):
     path = archive(tmp_path / "model.pt", b"\x80\x02Nr\xff\xff\xff\xff.")
-    assert peak_bytes(path, "holds a NoneType") < 1 << 20
+    assert peak_bytes(path, "contains a NoneType") < 1 << 20
 
 
 def test_a_description_without_end_is_refused_before_it_is_read(tmp_path):
     path = archive(tmp_path / "model.pt", b"]" * (MAX_PICKLE_BYTES + 1))
-    assert peak_bytes(path, "more than the 1048576 a model needs") < 1 << 20
+    assert peak_bytes(path, "more than the limit of 1048576") < 1 << 20
 
 
 def test_a_description_grows_at_most_a_hundredfold_in_memory(tmp_path):
     """With the bound on its length, the worst one takes 100 MB."""
     path = archive(tmp_path / "model.pt", b"]" * 100_000 + b".")
-    assert peak_bytes(path, "no named tensors") < 100 * 100_000
+    assert peak_bytes(path, "not named tensors") < 100 * 100_000
 
 
 @pytest.mark.parametrize(
@@ -370,7 +370,7 @@ def test_deep_nesting_is_refused(data, tmp_path):
 
 def test_a_module_that_holds_itself_is_refused(tmp_path):
     data = b"}q\x00" + string("a") + b"h\x00s."
-    with pytest.raises(WeightsError, match="nested without end"):
+    with pytest.raises(WeightsError, match="nested too deeply"):
         read_archive(archive(tmp_path / "model.pt", data))
 
 
@@ -379,7 +379,7 @@ def test_modules_that_hold_the_next_one_twice_are_refused(tmp_path):
         b"}" + string("a") + b"h%c" % i + b"s" + string("b") + b"h%c" % i + b"sq%c" % (i + 1)
         for i in range(60)
     )
-    with pytest.raises(WeightsError, match="nested without end"):
+    with pytest.raises(WeightsError, match="nested too deeply"):
         read_archive(archive(tmp_path / "model.pt", b"}q\x00" + doubled + b"."))
 
 
@@ -387,7 +387,7 @@ def test_modules_that_hold_the_next_one_twice_are_refused(tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(WeightsError, match=r"no weight file .*gone\.pt"):
+    with pytest.raises(WeightsError, match=r"weight file not found: .*gone\.pt"):
         read_archive(tmp_path / "gone.pt")
 
 
@@ -399,7 +399,7 @@ def test_torchs_format_from_before_archives_is_named(tmp_path):
 
 def test_another_byte_order_is_refused(tmp_path):
     path = archive(tmp_path / "model.pt", named(tensor()), FOUR, byteorder=b"big")
-    with pytest.raises(WeightsError, match="'big' byte order"):
+    with pytest.raises(WeightsError, match="the byte order 'big'"):
         read_archive(path)
 
 
@@ -415,12 +415,12 @@ def test_an_entry_that_is_there_twice_is_refused(tmp_path):
     path = archive(tmp_path / "model.pt", named(tensor()), FOUR)
     with zipfile.ZipFile(path, "a") as file:
         file.writestr("model/data/0", bytes(16))
-    with pytest.raises(WeightsError, match="no name twice"):
+    with pytest.raises(WeightsError, match="no duplicate names"):
         read_archive(path)
 
 
 def test_a_value_that_is_no_dict_is_refused(tmp_path):
-    with pytest.raises(WeightsError, match="holds a Tensor"):
+    with pytest.raises(WeightsError, match="contains a Tensor"):
         torch.save(torch.ones(2), tmp_path / "model.pt")
         read_archive(tmp_path / "model.pt")
 

@@ -71,7 +71,7 @@ def test_nothing_is_written_into_a_folder_that_is_not_empty(models, tmp_path):
 def test_of_two_configs_open_clips_wins_and_it_is_said(models, tmp_path):
     folder = exported(models, tmp_path, "vit", "open_clip")
     shutil.copy(exported(models, tmp_path, "vit", "transformers") / "config.json", folder)
-    with pytest.warns(UserWarning, match=r"open_clip_config\.json and config\.json; the first is read"):
+    with pytest.warns(UserWarning, match=r"open_clip_config\.json and config\.json; config\.json is ignored"):
         assert zebra.load(folder).embed_dim == 32
 
 
@@ -114,7 +114,7 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path, holds):
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "README.md"])
 def test_a_file_out_of_a_model_folder_says_to_name_the_folder(models, name):
-    with pytest.raises(WeightsError, match=f"{name} is one file.*name the folder.*vit"):
+    with pytest.raises(WeightsError, match=f"{name} is a single file.*Name its folder.*vit"):
         zebra.load(models / "vit" / name)
 
 

@@ -32,7 +32,7 @@ TEXT = TextConfig(width=32, layers=1, heads=2, vocab_size=600, context_length=16
 VIT = VisionTransformerConfig(width=48, layers=1, heads=3, patch_size=16)
 CONFIG = ModelConfig(embed_dim=24, image_size=32, vision=VIT, text=TEXT)
 SIGLIP_TEXT = SiglipTextConfig(width=32, layers=1, heads=2)
-FAMILIES = "zebra reads CLIP ViT, CLIP ResNet and SigLIP"
+FAMILIES = "it reads CLIP ViT, CLIP ResNet and SigLIP models only"
 RAW: dict[str, Any] = {
     "model_cfg": {
         "embed_dim": 24,
@@ -261,7 +261,7 @@ def test_a_siglip_config_is_read(folder: Path) -> None:
 
 def test_a_timm_tower_of_another_image_size_is_refused(folder: Path) -> None:
     write(folder, siglip_cfg("vit_base_patch16_siglip_384", 224))
-    with pytest.raises(WeightsError, match="takes 384"):
+    with pytest.raises(WeightsError, match="needs 384"):
         read_open_clip(folder)
 
 
@@ -349,7 +349,7 @@ def test_a_siglip_tower_with_another_gelu_than_timms_cannot_be_said(tmp_path: Pa
     tower, size = TIMM_TOWERS["vit_base_patch16_siglip_224"]
     vision = replace(tower, activation="gelu_tanh")
     message = refused(tmp_path, ModelConfig(embed_dim=768, image_size=size, vision=vision, text=SIGLIP_TEXT))
-    assert "vit_base_patch16_siglip_224, which computes gelu" in message
+    assert "vit_base_patch16_siglip_224, which uses gelu" in message
 
 
 @pytest.mark.parametrize("name", TIMM_TOWERS)

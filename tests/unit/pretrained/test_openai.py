@@ -80,13 +80,13 @@ def test_batch_counters_may_be_absent(tmp_path):
 )
 def test_a_tensor_of_another_layout_is_named(name, tmp_path):
     _, tensors = weights()
-    with pytest.raises(WeightsError, match=f"holds a tensor {name}"):
+    with pytest.raises(WeightsError, match=f"has a tensor {name}"):
         read_openai(saved({name: torch.ones(2)} | tensors, tmp_path))
 
 
 def test_a_trainers_checkpoint_is_told_to_be_unwrapped(tmp_path):
     _, tensors = weights()
-    with pytest.raises(WeightsError, match="reduced to the model's state dict"):
+    with pytest.raises(WeightsError, match="save only the model's state dict"):
         read_openai(saved({"epoch": 3, "state_dict": tensors}, tmp_path))
 
 
@@ -121,7 +121,7 @@ def test_a_missing_tensor_is_named(kind, name, tmp_path):
 )
 def test_shapes_that_make_no_model_are_refused(name, shape, tmp_path):
     _, tensors = weights()
-    with pytest.raises(WeightsError, match="make no CLIP"):
+    with pytest.raises(WeightsError, match="not those of OpenAI's CLIP"):
         read_openai(saved(tensors | {name: torch.zeros(shape)}, tmp_path))
 
 
@@ -158,7 +158,7 @@ def test_a_published_name_asks_for_the_published_bytes(name, tmp_path):
 
 def test_files_of_other_names_are_not_even_read():
     verify_published_digest(
-        Path("mine.pt"), lambda _: pytest.fail("there is nothing on record to compare with")
+        Path("mine.pt"), lambda _: pytest.fail("no digest is recorded")
     )
 
 

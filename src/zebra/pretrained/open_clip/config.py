@@ -1,6 +1,6 @@
-"""`open_clip_config.json` in, zebra's config and preprocessing out, and back.
+"""Conversion between `open_clip_config.json` and zebra's config and preprocessing.
 
-What the keys mean: `model.py` and `transform.py` of open_clip 3.3.0.
+Reference for the keys: `model.py` and `transform.py` of open_clip 3.3.0.
 """
 
 import math
@@ -34,11 +34,11 @@ from zebra.pretrained.open_clip.timm import TIMM_TOWERS
 
 
 def parse_open_clip_config(raw: Mapping[str, Any]) -> tuple[ModelConfig, Preprocess]:
-    """Say in zebra's terms what the file says.
+    """Convert the contents of the file.
 
     Raises:
-        ConfigError: It asks for something that zebra does not build, or does not know: no key is passed over unless
-            it cannot change a vector.
+        ConfigError: A key is unknown or has a value that zebra does not support. Only keys that cannot change a vector
+            are ignored.
     """
     for key, value in raw.items():
         if key not in ("model_cfg", "preprocess_cfg"):
@@ -48,10 +48,10 @@ def parse_open_clip_config(raw: Mapping[str, Any]) -> tuple[ModelConfig, Preproc
 
 
 def to_open_clip_config(config: ModelConfig, preprocess: Preprocess) -> dict[str, Any]:
-    """Return what the file has to say for open_clip to build this model; the tokenizer's name is left to the caller.
+    """Return the contents of the file for a model, without the name of its tokenizer.
 
     Raises:
-        WeightsError: open_clip cannot build it; the message says why.
+        WeightsError: open_clip cannot build the model; the message gives the reason.
     """
     return {
         "model_cfg": _to_model_cfg(config),
@@ -66,10 +66,10 @@ def to_open_clip_config(config: ModelConfig, preprocess: Preprocess) -> dict[str
 
 def _parse_config(raw: object) -> ModelConfig:
     if not isinstance(raw, Mapping) or not raw.keys() >= {"embed_dim", "vision_cfg", "text_cfg"}:
-        raise ConfigError("model_cfg needs embed_dim, vision_cfg and text_cfg; fetch the file again")
-    towers = ("vision_cfg", "text_cfg")
+        raise ConfigError("model_cfg needs embed_dim, vision_cfg and text_cfg. Download the file again.")
+    tower_keys = ("vision_cfg", "text_cfg")
     model = parse_section(
-        ModelCfg, {key: value for key, value in raw.items() if key not in towers}, "model_cfg"
+        ModelCfg, {key: value for key, value in raw.items() if key not in tower_keys}, "model_cfg"
     )
     vision = parse_section(CLIPVisionCfg, raw["vision_cfg"], "model_cfg.vision_cfg")
     text = parse_section(CLIPTextCfg, raw["text_cfg"], "model_cfg.text_cfg")
@@ -95,15 +95,15 @@ def _parse_vision(
         tower, trained_size = TIMM_TOWERS[cfg.timm_model_name]
         if image_size != trained_size:
             raise ConfigError(
-                f"{where}.image_size is {image_size}, but {cfg.timm_model_name} takes {trained_size}; set it to that"
+                f"{where}.image_size is {image_size}, but {cfg.timm_model_name} needs {trained_size}. Change it."
             )
         return tower
     if cfg.head_width < 1:
-        raise ConfigError(f"{where}.head_width is {cfg.head_width}; it must be at least 1")
+        raise ConfigError(f"{where}.head_width is {cfg.head_width}. It must be at least 1.")
     if isinstance(cfg.layers, tuple):
         return ResNetConfig(width=cfg.width, layers=cfg.layers, heads=cfg.width * 32 // cfg.head_width)
     if cfg.patch_size is None:
-        raise ConfigError(f"{where}.patch_size is null; a Vision Transformer needs one")
+        raise ConfigError(f"{where}.patch_size is null. Set the patch size of the Vision Transformer.")
     return VisionTransformerConfig(
         layers=cfg.layers,
         heads=cfg.width // cfg.head_width,
@@ -114,7 +114,7 @@ def _parse_vision(
 
 def _parse_text(cfg: CLIPTextCfg, *, quick_gelu: bool) -> TextConfig | SiglipTextConfig:
     where = "model_cfg.text_cfg"
-    # The two families that zebra builds: each key goes with the mask.
+    # The text towers that zebra supports: causal ones pool at the end token, SigLIP's at the last position.
     pool_type, proj_bias = ("last", True) if cfg.no_causal_mask else ("argmax", False)
     if cfg.pool_type != pool_type:
         raise unsupported_key_error(f"{where}.pool_type", cfg.pool_type)
@@ -123,8 +123,8 @@ def _parse_text(cfg: CLIPTextCfg, *, quick_gelu: bool) -> TextConfig | SiglipTex
     clean = cfg.tokenizer_kwargs.clean if cfg.tokenizer_kwargs else None
     if clean is not None and clean not in _supported_cleaning(cfg):
         raise unsupported_key_error(f"{where}.tokenizer_kwargs.clean", clean)
-    kind = SiglipTextConfig if cfg.no_causal_mask else TextConfig
-    return kind(
+    config_type = SiglipTextConfig if cfg.no_causal_mask else TextConfig
+    return config_type(
         layers=cfg.layers,
         heads=cfg.heads,
         vocab_size=cfg.vocab_size,
@@ -134,23 +134,23 @@ def _parse_text(cfg: CLIPTextCfg, *, quick_gelu: bool) -> TextConfig | SiglipTex
 
 
 def _supported_cleaning(cfg: CLIPTextCfg) -> tuple[str, ...]:
-    """Return what open_clip may do to a text for zebra's tokenizers to give the same ids."""
+    """Return the text cleanings of open_clip for which zebra's tokenizers return the same ids."""
     if cfg.no_causal_mask:
-        return ("lower", "whitespace", "canonicalize")  # `zebra.text.siglip_tokenizer` reads the key too
+        return ("lower", "whitespace", "canonicalize")  # `zebra.text.siglip_tokenizer` also reads this key
     return ("lower", "whitespace") if cfg.hf_tokenizer_name else ("lower",)
 
 
 def _parse_transformer(cfg: TowerCfg, where: str, *, quick_gelu: bool) -> dict[str, Any]:
     if quick_gelu and cfg.act_kwargs is not None:
         raise ConfigError(
-            f"{where}.act_kwargs is set beside quick_gelu, which takes none; delete one of the two"
+            f"{where}.act_kwargs and quick_gelu are both set, but quick_gelu has no options. Delete one of them."
         )
     is_tanh = cfg.act_kwargs is not None and cfg.act_kwargs.approximate == "tanh"
     activation: Activation = "quick_gelu" if quick_gelu else "gelu_tanh" if is_tanh else "gelu"
-    hidden = int(cfg.width * cfg.mlp_ratio)
+    mlp_width = int(cfg.width * cfg.mlp_ratio)
     return {
         "width": cfg.width,
-        "mlp_width": None if hidden == 4 * cfg.width else hidden,
+        "mlp_width": None if mlp_width == 4 * cfg.width else mlp_width,
         "activation": activation,
         "norm_eps": (cfg.norm_kwargs or NormKwargs()).eps,
     }
@@ -164,13 +164,13 @@ def _parse_side(key: str, value: int | tuple[int, int]) -> int:
 
 
 def _parse_preprocess(raw: object, image_size: int) -> Preprocess:
-    if isinstance(raw, Mapping):  # null stands for the default
+    if isinstance(raw, Mapping):  # null means the default
         raw = {key: value for key, value in raw.items() if value is not None}
     cfg = parse_section(PreprocessCfg, raw, "preprocess_cfg")
     return Preprocess(
         image_size=image_size,
         resize=cfg.resize_mode,
-        # "random" is a matter of training; the evaluation transform is bicubic then.
+        # "random" applies to training only; the evaluation transform is then bicubic.
         interpolation="bilinear" if cfg.interpolation == "bilinear" else "bicubic",
         crop="half_even",
         rgb="last",
@@ -192,7 +192,7 @@ def _to_model_cfg(config: ModelConfig) -> dict[str, Any]:
 
 
 def _has_quick_gelu(config: ModelConfig) -> bool:
-    """Tell which activation the one flag of both towers has to say."""
+    """Return whether both towers use QuickGELU; WeightsError if only one does, as the file has one flag."""
     activations = {
         tower.activation
         for tower in (config.vision, config.text)
@@ -200,8 +200,8 @@ def _has_quick_gelu(config: ModelConfig) -> bool:
     }
     if "quick_gelu" in activations and len(activations) > 1:
         raise WeightsError(
-            f"the towers compute {' and '.join(sorted(activations))}; open_clip has quick_gelu in both or in neither. "
-            "Save it as zebra's own layout"
+            f"the towers use {' and '.join(sorted(activations))}, but open_clip supports quick_gelu in both or "
+            "neither. Use --format zebra."
         )
     return "quick_gelu" in activations
 
@@ -256,7 +256,7 @@ def _to_transformer_cfg(tower: TransformerConfig) -> dict[str, Any]:
 
 
 def _to_mlp_ratio(width: int, mlp_width: int) -> float:
-    """Return the ratio that open_clip, which cuts off the fraction, turns back into `mlp_width`."""
+    """Return the ratio from which open_clip, which truncates the product, computes `mlp_width`."""
     ratio = mlp_width / width
     while int(width * ratio) < mlp_width:
         ratio = math.nextafter(ratio, math.inf)
@@ -272,11 +272,11 @@ def _find_timm_name(vision: SiglipVisionConfig, image_size: int) -> str:
     for name, (tower, size) in TIMM_TOWERS.items():
         if (replace(tower, activation=vision.activation), size) == (vision, image_size):
             raise WeightsError(
-                f"open_clip knows this image tower as {name}, which computes {tower.activation}; the model needs "
-                f"{vision.activation}. Save it in transformers' layout"
+                f"open_clip calls this image tower {name}, which uses {tower.activation}, but the model uses "
+                f"{vision.activation}. Use --format transformers."
             )
     raise WeightsError(
         f"open_clip has no SigLIP image tower of width {vision.width}, {vision.layers} layers, patches of "
-        f"{vision.patch_size} and images of {image_size} pixels: it builds those that timm names. Save it in "
-        "transformers' layout"
+        f"{vision.patch_size} and images of {image_size} pixels, because timm has no name for it. Use "
+        "--format transformers."
     )

@@ -1,6 +1,6 @@
-"""open_clip's folders, in and out: `open_clip_config.json` and weights ↔ zebra's config, preprocessing and tensors.
+"""Model folders in open_clip's layout: `open_clip_config.json` and weights.
 
-Which file is read and which tokenizer is made: `factory.py` of open_clip 3.3.0.
+Reference for file names and tokenizers: `factory.py` of open_clip 3.3.0.
 """
 
 import hashlib
@@ -35,20 +35,20 @@ WEIGHT_FILES = (
     "model.safetensors",
     "pytorch_model.bin",
 )
-"""Names of the weight file; the first that is there is read, in open_clip's order."""
+"""Names of the weight file in open_clip's order; the first one that exists is read."""
 OPENAI_MERGES_SHA256 = "f61f2adf497e6f5357c347aeb4646fabe82f341e946de5bdec5d2858e41bef4a"
-"""sha256 of the merges of OpenAI's vocabulary, one "left right" per line: open_clip brings that tokenizer along."""
+"""SHA-256 of the merges of OpenAI's vocabulary, one "left right" per line; open_clip contains this tokenizer."""
 LOCAL_TOKENIZER_NAME = "in this folder"
-"""What the config calls any other tokenizer. `local-dir:` takes every name to mean the folder; this one can be no hub
-name, so that elsewhere it fails instead of fetching a stranger's."""
+"""Name of any other tokenizer in the config. With `local-dir:`, open_clip reads the folder whatever the name is. This
+name is no valid name on the hub, so that open_clip cannot download another tokenizer by it."""
 
 
 def read_open_clip(folder: Path) -> PretrainedCheckpoint:
     """Read a folder that open_clip opens as `local-dir:FOLDER`.
 
     Raises:
-        WeightsError: A file is missing or damaged, or the config asks for something that zebra does not build or
-            does not know: no key is passed over unless it cannot change a vector.
+        WeightsError: A file is missing or damaged, or the config has an unknown key or an unsupported value. Only keys
+            that cannot change a vector are ignored.
     """
     path = folder / CONFIG_FILE
     raw = read_json_object(path)
@@ -58,7 +58,7 @@ def read_open_clip(folder: Path) -> PretrainedCheckpoint:
         raise WeightsError(f"{path}: {error}") from error
     weights = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
     if weights is None:
-        raise WeightsError(f"{folder} holds no weights, such as {SAFETENSORS_FILE}; copy the folder again")
+        raise WeightsError(f"{folder} has no weights, such as {SAFETENSORS_FILE}. Copy the folder again.")
     return PretrainedCheckpoint(
         layout="open_clip",
         config=config,
@@ -76,62 +76,64 @@ def write_open_clip(
     preprocess: Preprocess,
     tokenizer: Tokenizer | None,
 ) -> None:
-    """Write a folder that open_clip opens as `local-dir:FOLDER`, with equal answers.
+    """Write a folder that open_clip opens as `local-dir:FOLDER`, with the same vectors.
 
-    Differs: the layout has no words for `Preprocess.crop`, `rgb` and `decode`; open_clip rounds halves to even,
-    converts to RGB last and reads files as Pillow does.
+    Difference: the layout cannot express `Preprocess.crop`, `rgb` and `decode`. open_clip rounds halves to even,
+    converts to RGB last and decodes with Pillow.
 
     Args:
-        folder: Made if need be; files of the same names are replaced.
-        config: Of a model that open_clip can build.
+        folder: Created if it does not exist; existing files of the same names are replaced.
         tensors: fp32, under zebra's names on disk.
-        preprocess: How the model's pictures are prepared.
-        tokenizer: The model's own; without one, open_clip refuses to make a tokenizer for the folder.
+        tokenizer: Without one, open_clip cannot create a tokenizer from the folder.
 
     Raises:
-        WeightsError: open_clip cannot build this model; the message says why. Nothing is written then.
+        WeightsError: open_clip cannot build this model; the message gives the reason. No file is written.
     """
-    described = to_open_clip_config(config, preprocess)
+    raw_config = to_open_clip_config(config, preprocess)
     folder.mkdir(parents=True, exist_ok=True)
     if tokenizer is not None:
         write_tokenizer(folder, tokenizer, context_length=config.text.context_length)
     if tokenizer is None or not _is_openai_tokenizer(folder / "tokenizer.json"):
-        described["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = LOCAL_TOKENIZER_NAME
-    write_json(folder / CONFIG_FILE, described)
-    theirs = {name: tensor.contiguous() for name, tensor in _convert_to_open_clip(tensors, config).items()}
-    save_file(theirs, folder / SAFETENSORS_FILE, metadata={"format": "pt"})
+        raw_config["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = LOCAL_TOKENIZER_NAME
+    write_json(folder / CONFIG_FILE, raw_config)
+    converted = _convert_to_open_clip(tensors, config)
+    contiguous = {name: tensor.contiguous() for name, tensor in converted.items()}
+    save_file(contiguous, folder / SAFETENSORS_FILE, metadata={"format": "pt"})
 
 
 def convert_from_open_clip(
     tensors: Mapping[str, Tensor], config: ModelConfig, path: Path
 ) -> dict[str, Tensor]:
-    """Return tensors of an open_clip model under zebra's names on disk.
+    """Return the tensors of an open_clip model under zebra's names on disk.
 
-    What is missing or unknown is left for filling the model to find.
+    Missing and unknown tensors are not detected here, but when the model is built.
 
     Raises:
-        WeightsError: Two tensors have one name; the message names `path`.
+        WeightsError: Two tensors get the same name; the message names `path`.
     """
-    own = {name.removeprefix(TEXT_PREFIX): tensor for name, tensor in tensors.items()}
-    if len(own) < len(tensors):
-        raise WeightsError(f"{path} holds two text towers, with and without {TEXT_PREFIX!r}; fetch it again")
+    converted = {name.removeprefix(TEXT_PREFIX): tensor for name, tensor in tensors.items()}
+    if len(converted) < len(tensors):
+        raise WeightsError(
+            f"{path} has two text towers, with and without the prefix {TEXT_PREFIX!r}. Download it again."
+        )
     if isinstance(config.vision, SiglipVisionConfig):
-        own = convert_from_timm(own, config.vision.layers)
-    # Models made for distributed training hold these as vectors of one number.
-    scalars = {name: own[name].squeeze() for name in ("logit_scale", "logit_bias") if name in own}
-    return own | scalars
+        converted = convert_from_timm(converted, config.vision.layers)
+    # With `nonscalar_logit_scale`, open_clip stores these as vectors of one element.
+    scalars = {name: converted[name].squeeze() for name in ("logit_scale", "logit_bias") if name in converted}
+    return converted | scalars
 
 
 def _convert_to_open_clip(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
-    theirs = dict(tensors)
+    converted = dict(tensors)
     if isinstance(config.vision, SiglipVisionConfig):
-        theirs = convert_to_timm(theirs, config.vision.layers)
+        converted = convert_to_timm(converted, config.vision.layers)
     if isinstance(config.text, SiglipTextConfig):
-        shared = ("visual.", "logit_")
-        theirs = {
-            name if name.startswith(shared) else TEXT_PREFIX + name: tensor for name, tensor in theirs.items()
+        unprefixed = ("visual.", "logit_")
+        converted = {
+            name if name.startswith(unprefixed) else TEXT_PREFIX + name: tensor
+            for name, tensor in converted.items()
         }
-    return theirs
+    return converted
 
 
 def _is_openai_tokenizer(path: Path) -> bool:

@@ -1,6 +1,6 @@
-"""The keys of `open_clip_config.json`: those that are read, as dataclasses, and those that are not, each with a reason.
+"""The keys of `open_clip_config.json`: supported, ignored and refused ones.
 
-The keys and their defaults: `model.py` and `transform.py` of open_clip 3.3.0.
+Reference for keys and defaults: `model.py` and `transform.py` of open_clip 3.3.0.
 """
 
 from collections.abc import Mapping
@@ -15,33 +15,33 @@ T = TypeVar("T")
 
 IGNORED_KEYS = {
     "model_cfg": {
-        "init_logit_scale": "the weights hold the scale",
-        "nonscalar_logit_scale": "a shape: one number either way",
-        "custom_text": "a prefix of names, which are read with and without it",
-        "output_dict": "the form of open_clip's answers",
+        "init_logit_scale": "the weights contain the scale",
+        "nonscalar_logit_scale": "only a shape, of one element either way",
+        "custom_text": "only a prefix of names, which are read with and without it",
+        "output_dict": "only the type of open_clip's results",
     },
     "model_cfg.vision_cfg": {
         "patch_dropout": "training only",
-        "attn_pooler_queries": "of a pool that is refused",
-        "attn_pooler_heads": "of a pool that is refused",
-        "timm_model_pretrained": "where training started",
-        "timm_proj_bias": "of a projection that is refused",
+        "attn_pooler_queries": "only for a kind of pooling that is refused",
+        "attn_pooler_heads": "only for a kind of pooling that is refused",
+        "timm_model_pretrained": "only the initial weights of training",
+        "timm_proj_bias": "only for a projection that is refused",
         "timm_drop": "training only",
         "timm_drop_path": "training only",
     },
     "model_cfg.text_cfg": {
-        "pad_id": "of a mask that is refused",
-        "eos_id": "of a pool that is refused",
-        "hf_model_pretrained": "of a tower that is refused",
-        "hf_proj_type": "of a tower that is refused",
-        "hf_pooler_type": "of a tower that is refused",
+        "pad_id": "only for a mask that is refused",
+        "eos_id": "only for a kind of pooling that is refused",
+        "hf_model_pretrained": "only for a tower that is refused",
+        "hf_proj_type": "only for a tower that is refused",
+        "hf_pooler_type": "only for a tower that is refused",
     },
     "preprocess_cfg": {
-        "size": "the tower's own size decides, in open_clip too",
-        "fill_color": "of a resize mode that is refused",
+        "size": "open_clip also uses the tower's image_size",
+        "fill_color": "only for a resize mode that is refused",
     },
 }
-"""Keys that cannot change a vector, and why."""
+"""Keys that cannot change a vector, with the reason."""
 
 _PLAIN_BLOCK_VALUES = {
     "ls_init_value": None,
@@ -73,12 +73,12 @@ FIXED_VALUES: dict[str, dict[str, object]] = {
     },
     "preprocess_cfg": {"mode": "RGB"},
 }
-"""Keys that zebra reads at one value alone: open_clip's default."""
+"""Keys that are accepted only with this value, which is open_clip's default."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelCfg:
-    """`model_cfg` but for its two towers."""
+    """`model_cfg` without its two towers."""
 
     embed_dim: int
     quick_gelu: bool = False
@@ -87,7 +87,7 @@ class ModelCfg:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ActKwargs:
-    """`act_kwargs`: which form of GELU."""
+    """`act_kwargs`: the form of GELU."""
 
     approximate: Literal["none", "tanh"] = "none"
 
@@ -101,7 +101,7 @@ class NormKwargs:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TowerCfg:
-    """What both towers of transformers have."""
+    """Keys that `vision_cfg` and `text_cfg` share."""
 
     width: int
     mlp_ratio: float = 4.0
@@ -111,7 +111,7 @@ class TowerCfg:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CLIPVisionCfg(TowerCfg):
-    """`vision_cfg`; a list of layers makes it a ResNet, a timm name makes it timm's tower of that name."""
+    """`vision_cfg`: a ResNet if `layers` is a list, timm's tower if it has a timm name, else a Vision Transformer."""
 
     width: int = 768
     layers: int | tuple[int, int, int, int] = 12
@@ -156,26 +156,26 @@ class PreprocessCfg:
     resize_mode: Literal["shortest", "squash"] = "shortest"
 
 
-def parse_section(kind: type[T], raw: object, where: str) -> T:
-    """Read the section `where` of the file.
+def parse_section(section_type: type[T], raw: object, where: str) -> T:
+    """Parse the section `where` of the file as a dataclass.
 
     Raises:
-        ConfigError: A key is not known, not at the only value that is read, or of the wrong type.
+        ConfigError: A key is unknown, has an unsupported value or the wrong type.
     """
     if not isinstance(raw, Mapping):
-        raise ConfigError(f"{where} must hold settings, not {raw!r}")
-    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]  # every kind here is a dataclass
+        raise ConfigError(f"{where} must be a JSON object, not {raw!r}. Download the file again.")
+    supported = {field.name for field in fields(section_type)}  # type: ignore[arg-type]  # always a dataclass
     for key, value in raw.items():
-        is_plain = key in FIXED_VALUES[where] and value == FIXED_VALUES[where][key]
-        if key not in known and key not in IGNORED_KEYS[where] and not is_plain:
+        is_default = key in FIXED_VALUES[where] and value == FIXED_VALUES[where][key]
+        if key not in supported and key not in IGNORED_KEYS[where] and not is_default:
             raise unsupported_key_error(f"{where}.{key}", value)
-    return structure(kind, {key: value for key, value in raw.items() if key in known}, where)
+    return structure(section_type, {key: value for key, value in raw.items() if key in supported}, where)
 
 
 def unsupported_key_error(key: str, value: object) -> ConfigError:
-    """Return the error for a setting that makes another function than zebra's towers compute."""
+    """Return the error for a setting that zebra's towers do not support."""
     shown = repr(value) if len(repr(value)) <= 60 else repr(value)[:59] + "…"
     return ConfigError(
-        f"{key} is {shown}, which zebra does not build; zebra reads CLIP ViT, CLIP ResNet and SigLIP from "
-        "open_clip folders"
+        f"{key} is {shown}, which zebra does not support. From open_clip it reads CLIP ViT, CLIP ResNet and SigLIP "
+        "models only."
     )

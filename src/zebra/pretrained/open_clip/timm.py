@@ -1,7 +1,7 @@
-"""SigLIP image towers as open_clip stores them: timm's name and tensors in, zebra's config and tensors out, and back.
+"""Conversion of SigLIP image towers between timm, as stored by open_clip, and zebra.
 
-open_clip says of such a tower only how timm calls it, so the sizes behind the names are listed here (timm 1.0.31,
-`vision_transformer.py`). timm stacks q, k and v as zebra does; its pool keeps q apart from k and v.
+open_clip stores only timm's name of such a tower, so this module lists the sizes of each name (timm 1.0.31,
+`vision_transformer.py`). Like zebra, timm stacks q, k and v in blocks, but in the pool q is separate from k and v.
 """
 
 from collections.abc import Mapping
@@ -51,8 +51,8 @@ TIMM_TOWERS: dict[str, tuple[SiglipVisionConfig, int]] = {
     "vit_giantopt_patch16_siglip_256": (_GIANT_16, 256),
     "vit_giantopt_patch16_siglip_384": (_GIANT_16, 384),
 }
-"""timm's name → the tower and the side of its image. Which GELU a name means is timm's decision, not SigLIP's: all
-were trained with the tanh form, and timm computes the older names with the exact one."""
+"""Tower and image size by timm's name. All were trained with the tanh form of GELU, but timm uses the exact form for
+the older names."""
 
 _MODULE_NAMES = {
     "patch_embed.proj": "conv1",
@@ -70,57 +70,57 @@ _BLOCK_MODULE_NAMES = {
     "mlp.fc2": "mlp.c_proj",
 }
 _POOL_IN_PROJ = "visual.pool.attn.in_proj"
-# These two have batch dimensions of 1 in timm and none here.
+# In timm, these two have additional batch dimensions of size 1.
 _POS_EMBED_NAMES = (f"{TIMM_PREFIX}pos_embed", "visual.positional_embedding")
 _PROBE_NAMES = (f"{TIMM_PREFIX}attn_pool.latent", "visual.pool.probe")
 
 
 def convert_from_timm(tensors: Mapping[str, Tensor], num_layers: int) -> dict[str, Tensor]:
-    """Return the tensors with timm's image tower under zebra's names; what is not timm's passes as it is.
+    """Return the tensors with timm's image tower under zebra's names; other tensors are unchanged.
 
-    A tensor that is missing stays missing, and an unknown one keeps its name, so that filling a model finds both.
+    Missing and unknown tensors are not detected here, but when the model is built.
     """
     rest = dict(tensors)
-    own = {name: rest.pop(timm) for timm, name in _map_names(num_layers).items() if timm in rest}
+    converted = {name: rest.pop(timm) for timm, name in _map_names(num_layers).items() if timm in rest}
     if _POS_EMBED_NAMES[0] in rest:
-        own[_POS_EMBED_NAMES[1]] = rest.pop(_POS_EMBED_NAMES[0]).squeeze(0)
+        converted[_POS_EMBED_NAMES[1]] = rest.pop(_POS_EMBED_NAMES[0]).squeeze(0)
     if _PROBE_NAMES[0] in rest:
-        own[_PROBE_NAMES[1]] = rest.pop(_PROBE_NAMES[0]).flatten()
+        converted[_PROBE_NAMES[1]] = rest.pop(_PROBE_NAMES[0]).flatten()
     for part in ("weight", "bias"):
         query, pair = (f"{TIMM_PREFIX}attn_pool.{module}.{part}" for module in ("q", "kv"))
         if query in rest and pair in rest and rest[query].shape[1:] == rest[pair].shape[1:]:
-            own[f"{_POOL_IN_PROJ}_{part}"] = torch.cat([rest.pop(query), rest.pop(pair)])
-    return rest | own
+            converted[f"{_POOL_IN_PROJ}_{part}"] = torch.cat([rest.pop(query), rest.pop(pair)])
+    return rest | converted
 
 
 def convert_to_timm(tensors: Mapping[str, Tensor], num_layers: int) -> dict[str, Tensor]:
-    """Undo `from_timm`."""
+    """Return the tensors with zebra's image tower under timm's names: the inverse of `convert_from_timm`."""
     rest = dict(tensors)
-    timm = {theirs: rest.pop(name) for theirs, name in _map_names(num_layers).items()}
-    for theirs, name in (_POS_EMBED_NAMES, _PROBE_NAMES):
+    converted = {timm: rest.pop(name) for timm, name in _map_names(num_layers).items()}
+    for timm, name in (_POS_EMBED_NAMES, _PROBE_NAMES):
         tensor = rest.pop(name)
-        timm[theirs] = tensor.reshape(1, -1, tensor.shape[-1])
+        converted[timm] = tensor.reshape(1, -1, tensor.shape[-1])
     for part in ("weight", "bias"):
         fused = rest.pop(f"{_POOL_IN_PROJ}_{part}")
         query, pair = torch.split(fused, [len(fused) // 3, 2 * len(fused) // 3])
-        # Two copies: safetensors refuses tensors that share memory.
-        timm |= {
+        # Copies, because safetensors refuses tensors that share memory.
+        converted |= {
             f"{TIMM_PREFIX}attn_pool.q.{part}": query.clone(),
             f"{TIMM_PREFIX}attn_pool.kv.{part}": pair.clone(),
         }
-    return rest | timm
+    return rest | converted
 
 
 def _map_names(num_layers: int) -> dict[str, str]:
-    """Map timm's names to zebra's for all tensors of equal shape."""
+    """Return zebra's names by timm's names, for all tensors of the same shape in both."""
     modules = _MODULE_NAMES | {
-        f"blocks.{layer}.{timm}": f"transformer.resblocks.{layer}.{own}"
+        f"blocks.{layer}.{timm}": f"transformer.resblocks.{layer}.{zebra}"
         for layer in range(num_layers)
-        for timm, own in _BLOCK_MODULE_NAMES.items()
+        for timm, zebra in _BLOCK_MODULE_NAMES.items()
     }
     names: dict[str, str] = {}
     for part in ("weight", "bias"):
-        names |= {f"{TIMM_PREFIX}{timm}.{part}": f"visual.{own}.{part}" for timm, own in modules.items()}
+        names |= {f"{TIMM_PREFIX}{timm}.{part}": f"visual.{zebra}.{part}" for timm, zebra in modules.items()}
         for layer in range(num_layers):
             names[f"{TIMM_PREFIX}blocks.{layer}.attn.qkv.{part}"] = (
                 f"visual.transformer.resblocks.{layer}.attn.in_proj_{part}"

@@ -1,4 +1,4 @@
-"""OpenAI's original `.pt` files, read without running anything in them."""
+"""Reading of OpenAI's original `.pt` files, without executing code in them."""
 
 from zebra.pretrained.openai.layout import (
     OPENAI_SHA256,

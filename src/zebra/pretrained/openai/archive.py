@@ -1,13 +1,13 @@
-"""A torch zip archive in, name → tensor out, memory-mapped, without running anything that lies in it.
+"""Reading of torch zip archives as memory-mapped tensors, without executing code in them.
 
-Reads what `torch.save` writes of a state dict and what `torch.jit.save` writes of a model. Both are zips of
-uncompressed entries: `<root>/data.pkl` describes the objects, `<root>/data/<key>` holds the bytes of one storage.
-Source: PyTorch's serialization notes; the opcodes are those of Python's `pickletools`.
+Reads state dicts written by `torch.save` and models written by `torch.jit.save`. Both are zips of uncompressed entries:
+`<root>/data.pkl` describes the objects, `<root>/data/<key>` contains the bytes of one storage.
+References: PyTorch's serialization notes; `pickletools` of Python for the opcodes.
 
-The description is a pickle, and a pickle is a program. It is read here by a machine that knows only the opcodes
-these files need, builds nothing but dicts, lists, tuples, numbers, strings and tensors, and looks no name up.
-Differs: Python's own Unpickler, even with a guarded `find_class`, can be made to allocate gigabytes by ten bytes
-(a far memo index) and to crash the interpreter (the hash of a deeply nested tuple).
+The description is a pickle, and a pickle is a program. The unpickler in this module knows only the opcodes that these
+files need, builds only dicts, lists, tuples, numbers, strings and tensors, and imports nothing. Python's own Unpickler
+is not safe, even with a restricted `find_class`: ten bytes can make it allocate gigabytes (a large memo index) or crash
+the interpreter (the hash of a deeply nested tuple).
 """
 
 import pickle
@@ -25,13 +25,13 @@ from zebra.errors import WeightsError
 from zebra.pretrained.openai.zip_entries import ZipEntries
 
 MAX_PICKLE_BYTES = 1 << 20
-"""The largest published model needs a tenth of it; a hostile pickle takes up to a hundred times its size in memory."""
+"""The largest published model needs a tenth of it. A malicious pickle uses up to 100 times its size in memory."""
 MAX_DIMENSIONS = 8
 MAX_EXTENT = 1 << 40
-"""Keeps torch's own arithmetic from overflowing, also where a length of 0 hides the others."""
+"""Prevents overflows in torch, also where a dimension of length 0 hides the others."""
 MAX_NAME_LENGTH = 500
 MAX_ATTRIBUTES = 500_000
-"""Bounds on a walk through objects that may hold each other; published models hold some ten thousand."""
+"""Bounds on the traversal of objects that may be cyclic; published models have about ten thousand attributes."""
 
 _DTYPES = {
     "torch.HalfStorage": torch.float16,
@@ -55,35 +55,37 @@ _KNOWN_GLOBALS = {*_DTYPES, _ORDERED_DICT, _REBUILD_TENSOR, _REBUILD_PARAMETER, 
 def read_archive(path: Path) -> dict[str, Tensor]:
     """Read the tensors of a state dict or of a TorchScript model under their dotted names.
 
-    Tensors lie in a private memory map of the file: nothing is copied before it is used, and writing to a tensor
-    does not change the file. Those that share a storage in the archive share it here. Attributes that are not
-    tensors are ignored; a tensor that is no parameter is read like a buffer.
+    The tensors are in a private memory map of the file: they are read when they are used, and writing to them does not
+    change the file. Tensors that share a storage in the archive share it in memory. Attributes that are not tensors are
+    ignored.
 
     Raises:
-        WeightsError: There is no such file, it is damaged or compressed, it comes from a machine of another byte
-            order, or its pickle refers to anything but tensors. Nothing in the file was run.
+        WeightsError: The file is missing, damaged, compressed or of another byte order, or its pickle refers to
+            anything but tensors. No code in the file is executed.
     """
     if not path.is_file():
-        raise WeightsError(f"there is no weight file {path}; check the path or copy it again")
+        raise WeightsError(f"weight file not found: {path}. Check the path.")
     with path.open("rb") as file:
         entries = ZipEntries(path, file)
         unpickler = _Unpickler(path, entries)
         try:
-            held = unpickler.load()
+            state = unpickler.load()
         except (IndexError, KeyError, TypeError, ValueError, struct.error) as error:
             raise unpickler.damaged_error(repr(error)[:200]) from error
-    if not isinstance(held, dict):
-        raise WeightsError(f"{path} holds a {type(held).__name__} and no named tensors; it is not a model")
-    tensors = _flatten(held, path)
-    # Names may share a storage; without a bound, a small file could ask its reader for any amount of memory.
+    if not isinstance(state, dict):
+        raise WeightsError(
+            f"{path} contains a {type(state).__name__}, not named tensors. Name the file of a model."
+        )
+    tensors = _flatten(state, path)
+    # Tensors may share a storage. Without a bound, a copy of a small file's tensors could need any amount of memory.
     if sum(tensor.nbytes for tensor in tensors.values()) > 4 * entries.file_bytes:
-        raise WeightsError(f"{path} names its bytes too many times over; it is not a model, do not trust it")
+        raise WeightsError(f"{path} has many tensors that share their bytes. Do not trust this file.")
     return tensors
 
 
 @dataclass(frozen=True, slots=True)
 class _Global:
-    """A name the pickle refers to: compared with the known ones, never looked up."""
+    """A name in the pickle, which is compared with the known names and never imported."""
 
     name: str
 
@@ -101,12 +103,12 @@ class _Storage:
 
 
 def _type_name(value: object) -> str:
-    """Say what a value is; never its contents, which may be nested without end."""
+    """Return the type of a value for error messages; its contents may be deeply nested."""
     return value.name[:80] if isinstance(value, _Global) else type(value).__name__
 
 
 class _Unpickler:
-    """Builds what a pickle describes, one opcode at a time; every call it can make is spelled out in `reduce`."""
+    """Interpreter of pickle opcodes; `reduce` lists every call that a pickle can make."""
 
     def __init__(self, path: Path, entries: ZipEntries) -> None:
         self._path, self._entries = path, entries
@@ -117,7 +119,7 @@ class _Unpickler:
         self._storages: dict[str, torch.UntypedStorage] = {}
 
     def load(self) -> object:
-        """Return the value that the pickle ends with."""
+        """Execute the pickle and return its value."""
         while (opcode := self.read(1)) != pickle.STOP:
             if opcode not in _OPCODES:
                 raise self.damaged_error(f"opcode {opcode!r}")
@@ -126,8 +128,8 @@ class _Unpickler:
 
     def damaged_error(self, detail: str) -> WeightsError:
         return WeightsError(
-            f"{self._path}: data.pkl is damaged or not of a model, at byte {self._position} ({detail}); nothing in it "
-            "was run. Copy the file again, or ask its author for safetensors"
+            f"{self._path}: data.pkl is damaged or not that of a model, at byte {self._position} ({detail}). "
+            "No code in it was executed. Copy the file again, or ask its author for safetensors."
         )
 
     # Reading opcodes.
@@ -186,19 +188,19 @@ class _Unpickler:
 
     def update(self, items: tuple[Any, ...]) -> None:
         target = self._stack[-1]
-        # Only keys whose hash is one step: that of a tuple walks all that is nested in it.
+        # Only keys with a cheap hash: that of a tuple visits everything nested in it.
         if not isinstance(target, dict) or not all(type(key) in (str, int) for key in items[::2]):
             raise self.damaged_error(f"items for a {_type_name(target)}")
         target.update(zip(items[::2], items[1::2], strict=True))
 
     def push_global(self, module: str, name: str) -> None:
-        found = f"{module}.{name}"
-        if found not in _KNOWN_GLOBALS and module.partition(".")[0] != "__torch__":
+        full_name = f"{module}.{name}"
+        if full_name not in _KNOWN_GLOBALS and module.partition(".")[0] != "__torch__":
             raise WeightsError(
-                f"{self._path} refers to {found[:80]}, which no model needs; nothing was run. Do not trust it; ask "
-                "its author for safetensors"
+                f"{self._path} refers to {full_name[:80]}, which no model needs. No code was executed. "
+                "Do not trust the file, and ask its author for safetensors."
             )
-        self.push(_Global(found))
+        self.push(_Global(full_name))
 
     def push_stack_global(self) -> None:
         module, name = self.pop_many(2)
@@ -209,15 +211,15 @@ class _Unpickler:
     def new_object(self) -> None:
         match self.pop_many(2):
             case _Global(name), () if name.startswith("__torch__."):
-                self.push({})  # its attributes are all that is of use; `build` fills them in
-            case what, _:
-                raise self.damaged_error(f"an object of {_type_name(what)}")
+                self.push({})  # `build` adds the attributes, which are all that is needed
+            case cls, _:
+                raise self.damaged_error(f"an object of {_type_name(cls)}")
 
     def build(self) -> None:
         state, target = self.pop(), self._stack[-1]
         if not isinstance(target, dict) or not isinstance(state, dict):
             raise self.damaged_error(f"a state for a {_type_name(target)}")
-        target.update(state)  # of a state dict: `_metadata`, numbers that `_flatten` passes over
+        target.update(state)  # of a state dict: `_metadata`, numbers that `_flatten` ignores
 
     def load_persistent_id(self) -> None:
         match self.pop():
@@ -231,7 +233,7 @@ class _Unpickler:
                     )
                 self.push(_Storage(dtype, storage))
             case _:
-                raise self.damaged_error("a reference to something else than a storage")
+                raise self.damaged_error("a reference to anything but a storage")
 
     def reduce(self) -> None:
         match self.pop_many(2):
@@ -246,26 +248,26 @@ class _Unpickler:
                 (_Storage() as storage, int(offset), tuple(size), tuple(stride), *_),
             ) if name == _REBUILD_TENSOR:
                 self.push(self._rebuild_tensor(storage, offset, size, stride))
-            case what, _:
-                raise self.damaged_error(f"a call of {_type_name(what)}")
+            case function, _:
+                raise self.damaged_error(f"a call of {_type_name(function)}")
 
     def _rebuild_tensor(
         self, storage: _Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...]
     ) -> Tensor:
-        there = storage.num_elements
+        num_available = storage.num_elements
         numbers = (offset, *size, *stride)
         if (
             len(size) > MAX_DIMENSIONS
             or not all(isinstance(number, int) and 0 <= number < MAX_EXTENT for number in numbers)
             or prod(length or 1 for length in size) >= MAX_EXTENT
         ):
-            raise self.damaged_error(f"a tensor of {len(size)} impossible dimensions")
+            raise self.damaged_error(f"a tensor of {len(size)} invalid dimensions")
         if prod(size) == 0:
             return torch.empty(size, dtype=storage.dtype)
         end = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True)) + 1
-        # The size on its own, too: a stride of 0 would make any size out of one number.
-        if end > there or prod(size) > there:
-            raise self.damaged_error(f"a tensor {size} at {offset}, outside its {there} numbers")
+        # Also compare the size: with a stride of 0, one element would make a tensor of any size.
+        if end > num_available or prod(size) > num_available:
+            raise self.damaged_error(f"a tensor {size} at {offset}, outside its {num_available} elements")
         return torch.empty(0, dtype=storage.dtype).set_(storage.data, offset, size, stride)
 
 
@@ -308,23 +310,23 @@ _OPCODES: dict[bytes, Callable[[_Unpickler], object]] = {
     pickle.BUILD: _Unpickler.build,
     pickle.BINPERSID: _Unpickler.load_persistent_id,
 }
-"""All that a data.pkl may do. What is missing cannot happen: no INST, OBJ, EXT, no sets, no bytes, no text numbers."""
+"""All supported opcodes. Excluded are INST, OBJ, EXT, sets, bytes and numbers as text."""
 
 
 def _flatten(state: dict[Any, Any], path: Path) -> dict[str, Tensor]:
-    """Name the tensors of nested dicts by the way to them, as `state_dict` does."""
+    """Return the tensors of nested dicts by their dotted paths, as in `state_dict`."""
     tensors: dict[str, Tensor] = {}
-    waiting = [("", state)]
-    attributes = 0
-    while waiting:
-        prefix, holder = waiting.pop()
-        for key, value in holder.items():
-            attributes += 1
+    stack = [("", state)]
+    num_attributes = 0
+    while stack:
+        prefix, attributes = stack.pop()
+        for key, value in attributes.items():
+            num_attributes += 1
             name = f"{prefix}{key}"
-            if len(name) > MAX_NAME_LENGTH or attributes > MAX_ATTRIBUTES:
-                raise WeightsError(f"{path} is nested without end, at {name[:80]}…; it is not a model")
+            if len(name) > MAX_NAME_LENGTH or num_attributes > MAX_ATTRIBUTES:
+                raise WeightsError(f"{path} is nested too deeply, at {name[:80]}…. Do not trust this file.")
             if isinstance(value, Tensor):
                 tensors[name] = value
             elif isinstance(value, dict):
-                waiting.append((name + ".", value))
+                stack.append((name + ".", value))
     return tensors

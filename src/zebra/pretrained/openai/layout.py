@@ -1,6 +1,6 @@
-"""An original OpenAI `.pt` file in, a checkpoint out: its architecture is read off the shapes of its tensors.
+"""OpenAI's original `.pt` files; the architecture is inferred from the shapes of the tensors.
 
-Source: the files that github.com/openai/CLIP downloads (MIT), and the rules by which it builds a model from one.
+Reference: the files that github.com/openai/CLIP downloads (MIT), and how it builds a model from them.
 """
 
 import re
@@ -28,12 +28,12 @@ OPENAI_SHA256 = {
     "ViT-L/14": "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836",
     "ViT-L/14@336px": "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02",
 }
-"""Name of a published model → sha256 of its file, as in the addresses OpenAI serves the files from."""
+"""SHA-256 of the file of each published model, as in the URLs of OpenAI."""
 
 HEAD_WIDTH = 64
-"""Of every published transformer, image and text; in a ResNet, of the attention pool."""
+"""Width of an attention head in all published transformers, and in the attention pool of ResNets."""
 IGNORED_TENSORS = re.compile(r"(input_resolution|context_length|vocab_size|.*\.attn_mask)$")
-"""Numbers that the shapes repeat, and the causal mask of a text tower that kept it among its tensors."""
+"""Numbers that also follow from the shapes, and the causal mask of text towers that store it."""
 WEIGHT_NAMES = re.compile(
     r"visual\..+|transformer\.resblocks\.\d+\..+|token_embedding\.weight|positional_embedding|ln_final\.(weight|bias)"
     r"|text_projection|logit_scale"
@@ -41,7 +41,7 @@ WEIGHT_NAMES = re.compile(
 
 
 def published_file_name(name: str) -> str:
-    """Return the name a published model is downloaded under.
+    """Return the file name of a published model.
 
     >>> published_file_name("ViT-L/14@336px")
     'ViT-L-14-336px.pt'
@@ -50,26 +50,26 @@ def published_file_name(name: str) -> str:
 
 
 def verify_published_digest(path: Path, digest: Callable[[Path], str]) -> None:
-    """Compare a file called like a published one with it; files of other names pass unread.
+    """Compare the SHA-256 of a file that has the name of a published one; other files are not read.
 
     Args:
-        digest: Reads a file's sha256, or remembers it.
+        digest: Returns the SHA-256 of a file.
 
     Raises:
-        WeightsError: The digest is not the published one.
+        WeightsError: The SHA-256 differs.
     """
     for name, expected in OPENAI_SHA256.items():
-        if path.name == published_file_name(name) and (found := digest(path)) != expected:
+        if path.name == published_file_name(name) and (actual := digest(path)) != expected:
             raise WeightsError(
-                f"{path} is not OpenAI's {name}: its sha256 is {found}, that of the published file {expected}. "
-                "Download it again, or rename it if it is a model of your own"
+                f"{path} is not OpenAI's {name}: its sha256 is {actual}, that of the published file {expected}. "
+                "Download it again, or rename it if it is your own model."
             )
 
 
 def read_openai(path: Path) -> PretrainedCheckpoint:
-    """Read a TorchScript archive as OpenAI published them, or a plain state dict of the same names.
+    """Read a TorchScript archive as published by OpenAI, or a plain state dict with the same names.
 
-    The activation is always QuickGELU: nothing in such a file says otherwise, and all of OpenAI's models have it.
+    The activation is always QuickGELU: the file does not contain it, and all models of OpenAI use it.
 
     Raises:
         WeightsError: The file is damaged or unsafe, or its tensors are not those of OpenAI's CLIP.
@@ -78,17 +78,19 @@ def read_openai(path: Path) -> PretrainedCheckpoint:
     for name in tensors:
         if not WEIGHT_NAMES.fullmatch(name):
             raise WeightsError(
-                f"{path} holds a tensor {name}, which OpenAI's CLIP has no place for. A trainer's checkpoint must be "
-                "reduced to the model's state dict; models of open_clip and transformers load from their folders"
+                f"{path} has a tensor {name}, which OpenAI's CLIP does not have. Of a training checkpoint, "
+                "save only the model's state dict. Load models of open_clip and transformers from their folders."
             )
     try:
         config = _infer_config(tensors)
     except KeyError as error:
         raise WeightsError(
-            f"{path} lacks the tensor {error.args[0]}: it is not a whole CLIP of OpenAI's"
+            f"{path} lacks the tensor {error.args[0]} of OpenAI's CLIP. Copy the file again."
         ) from error
-    except ValueError as error:  # a ConfigError, or not the dimensions to unpack
-        raise WeightsError(f"{path}: the shapes of its tensors make no CLIP of OpenAI's ({error})") from error
+    except ValueError as error:  # a ConfigError, or a wrong number of dimensions
+        raise WeightsError(
+            f"{path}: the shapes of its tensors are not those of OpenAI's CLIP ({error}). Copy the file again."
+        ) from error
     return PretrainedCheckpoint(
         layout="openai",
         config=config,
@@ -102,8 +104,8 @@ def _infer_config(tensors: Mapping[str, Tensor]) -> ModelConfig:
     vision: VisionTransformerConfig | ResNetConfig
     if "visual.proj" in tensors:
         width, _, _, patch_size = tensors["visual.conv1.weight"].shape
-        positions, _ = tensors["visual.positional_embedding"].shape
-        image_size = patch_size * _infer_grid_size(positions)
+        num_positions, _ = tensors["visual.positional_embedding"].shape
+        image_size = patch_size * _infer_grid_size(num_positions)
         vision = VisionTransformerConfig(
             width=width,
             layers=_count_blocks(tensors, "visual.transformer.resblocks."),
@@ -112,10 +114,10 @@ def _infer_config(tensors: Mapping[str, Tensor]) -> ModelConfig:
         )
     else:
         width, _, _, _ = tensors["visual.layer1.0.conv1.weight"].shape
-        positions, pooled = tensors["visual.attnpool.positional_embedding"].shape
-        image_size = RESNET_STRIDE * _infer_grid_size(positions)
+        num_positions, pool_width = tensors["visual.attnpool.positional_embedding"].shape
+        image_size = RESNET_STRIDE * _infer_grid_size(num_positions)
         one, two, three, four = (_count_blocks(tensors, f"visual.layer{stage}.") for stage in (1, 2, 3, 4))
-        vision = ResNetConfig(width=width, layers=(one, two, three, four), heads=pooled // HEAD_WIDTH)
+        vision = ResNetConfig(width=width, layers=(one, two, three, four), heads=pool_width // HEAD_WIDTH)
     vocab_size, width = tensors["token_embedding.weight"].shape
     context_length, _ = tensors["positional_embedding"].shape
     _, embed_dim = tensors["text_projection"].shape
@@ -134,10 +136,10 @@ def _infer_config(tensors: Mapping[str, Tensor]) -> ModelConfig:
 
 
 def _count_blocks(tensors: Mapping[str, Tensor], prefix: str) -> int:
-    """Count the blocks whose tensors are called `<prefix><number>.…`."""
+    """Return the number of blocks whose tensors are called `<prefix><number>.…`."""
     return len({name.removeprefix(prefix).split(".")[0] for name in tensors if name.startswith(prefix)})
 
 
 def _infer_grid_size(num_positions: int) -> int:
-    """Return the side of the square that all positions but the first one fill."""
+    """Return the side of the square grid of all positions except the first."""
     return isqrt(num_positions - 1)

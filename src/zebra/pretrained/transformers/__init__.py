@@ -1,4 +1,4 @@
-"""The layout of Hugging Face transformers, in and out."""
+"""Reading and writing of model folders in the layout of Hugging Face transformers."""
 
 from zebra.pretrained.transformers.adapter import write_adapter
 from zebra.pretrained.transformers.config import is_transformers_model

@@ -1,8 +1,6 @@
-"""Low-rank additions of a model in; a folder that Hugging Face's `peft` puts on the model they were made for, out.
+"""Writing of LoRA adapters in the layout of Hugging Face's `peft`, without using `peft`.
 
 adapter_config.json  adapter_model.safetensors
-
-`peft` itself is not needed.
 """
 
 from collections.abc import Mapping
@@ -21,27 +19,29 @@ from zebra.pretrained.weights import TEXT_PREFIX
 def write_adapter(
     folder: Path, *, config: ModelConfig, adapters: Mapping[str, LoraAdapter], alpha: float, base: str | None
 ) -> None:
-    """Write what `PeftModel.from_pretrained(CLIPModel, folder)` opens, or `SiglipModel` in its place.
+    """Write a folder that `PeftModel.from_pretrained(model, folder)` opens for a `CLIPModel` or a `SiglipModel`.
 
-    Differs: the temperature, which learns too, is no layer and has no place in such a folder. Vectors are those of the
-    adapted model, logits have the temperature of the model below.
+    Difference: the layout cannot express the trained logit scale. So vectors equal those of the adapted model, but
+    logits have the scale of the base model.
 
     Args:
-        folder: Made if need be; files of the same names are replaced.
-        config: Of the model that is adapted.
-        adapters: By layer, as `zebra.models.lora.adapters` returns them; at least one, all of one rank.
-        alpha: alpha/rank multiplies them.
-        base: Repository of that model on the hub, if it came from there.
+        folder: Created if it does not exist; existing files of the same names are replaced.
+        config: Config of the base model.
+        adapters: Adapters by layer from `zebra.models.lora.get_adapters`; at least one, all of the same rank.
+        alpha: The adapters are scaled by alpha / rank.
+        base: Repository of the base model on the hub, if it has one.
 
     Raises:
         WeightsError: transformers has no such model.
     """
     infer_model_type(config)
-    known = map_layer_names(config)
-    named = {known[name.removeprefix(TEXT_PREFIX)]: low_rank for name, low_rank in adapters.items()}
+    layer_names = map_layer_names(config)
+    adapters_by_layer = {
+        layer_names[name.removeprefix(TEXT_PREFIX)]: adapter for name, adapter in adapters.items()
+    }
     tensors = {
-        f"base_model.model.{name}.lora_{part}.weight": getattr(low_rank, part).detach().cpu().contiguous()
-        for name, low_rank in named.items()
+        f"base_model.model.{layer}.lora_{part}.weight": getattr(adapter, part).detach().cpu().contiguous()
+        for layer, adapter in adapters_by_layer.items()
         for part in "AB"
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -56,9 +56,9 @@ def write_adapter(
         "bias": "none",
         "fan_in_fan_out": False,
         "modules_to_save": None,
-        "target_modules": list(named),
+        "target_modules": list(adapters_by_layer),
     }
     write_json(folder / "adapter_config.json", settings)
     weights = folder / "adapter_model.safetensors"
     save_file(tensors, weights, metadata={"format": "pt"})
-    weights.chmod(0o644)  # safetensors leaves 0600
+    weights.chmod(0o644)  # safetensors creates files with 0600

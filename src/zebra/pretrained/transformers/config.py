@@ -1,6 +1,6 @@
-"""transformers' config.json in, zebra's model config out, and back.
+"""Conversion between transformers' config.json and zebra's model config.
 
-Source: the configuration classes of transformers 5.24, and what its models do with them.
+Reference: the configuration classes of transformers 5.24 and the models that use them.
 """
 
 import math
@@ -30,9 +30,9 @@ ACTIVATIONS: dict[str, Activation] = {
     "gelu_pytorch_tanh": "gelu_tanh",
 }
 LEGACY_EOS_ID = 2
-"""An `eos_token_id` that means: pool at the largest id. Configs from before 2023 carry it, OpenAI's own among them."""
+"""An `eos_token_id` that means: pool at the largest id. Configs from before 2023 have it, also those of OpenAI."""
 
-# What transformers takes for a key that config.json leaves out.
+# Defaults of transformers for keys that are missing in config.json.
 _CLIP_TEXT_DEFAULTS: JsonDict = {
     "hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 8,
     "max_position_embeddings": 77, "vocab_size": 49_408, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5,
@@ -62,23 +62,23 @@ def read_transformers_config(path: Path) -> tuple[ModelType, ModelConfig]:
     """Read a config.json.
 
     Raises:
-        WeightsError: The file is damaged, or describes a model that zebra does not compute exactly.
+        WeightsError: The file is damaged, or describes a model that zebra does not support exactly.
     """
     raw = read_json_object(path)
     for model_type in _DEFAULTS:
         if raw.get("model_type") == model_type:
             return model_type, _parse_config(raw, model_type, path)
     raise WeightsError(
-        f"{path}: model_type {raw.get('model_type')!r} is not supported; of transformers' families zebra reads "
-        f"{', '.join(_DEFAULTS)}"
+        f"{path}: model_type {raw.get('model_type')!r} is not supported. From transformers, zebra reads "
+        f"{', '.join(_DEFAULTS)}."
     )
 
 
 def infer_model_type(config: ModelConfig) -> ModelType:
-    """Name the family of transformers' that a model belongs to.
+    """Return the model type of transformers that can represent a model.
 
     Raises:
-        WeightsError: transformers has no such model; the message names the layouts that can hold it.
+        WeightsError: There is none; the message names the layouts that can represent it.
     """
     vision, text = config.vision, config.text
     if isinstance(vision, VisionTransformerConfig) and isinstance(text, TextConfig) and not config.logit_bias:
@@ -87,12 +87,12 @@ def infer_model_type(config: ModelConfig) -> ModelType:
         return "siglip"
     raise WeightsError(
         f"transformers has no model with a {vision.kind} image tower, a {text.kind} text tower and "
-        f"{'a' if config.logit_bias else 'no'} logit bias; `--format open_clip` or `--format zebra` can hold it"
+        f"{'a' if config.logit_bias else 'no'} logit bias. Use --format open_clip or --format zebra."
     )
 
 
 def is_transformers_model(config: ModelConfig) -> bool:
-    """Say whether transformers has such a model."""
+    """Return whether transformers can represent a model."""
     try:
         infer_model_type(config)
     except WeightsError:
@@ -101,20 +101,20 @@ def is_transformers_model(config: ModelConfig) -> bool:
 
 
 def to_transformers_config(config: ModelConfig, special_token_ids: dict[str, int]) -> JsonDict:
-    """Say a config in transformers' words.
+    """Return config.json for a model.
 
     Args:
-        special_token_ids: The tokenizer's `bos_token_id`, `eos_token_id` and `pad_token_id`, as far as it has them.
+        special_token_ids: The tokenizer's `bos_token_id`, `eos_token_id` and `pad_token_id`, where it has them.
 
     Raises:
-        WeightsError: transformers has no such model.
+        WeightsError: transformers cannot represent the model.
     """
     model_type, vision, text = infer_model_type(config), config.vision, config.text
     assert not isinstance(vision, ResNetConfig)
-    clip = model_type == "clip"
-    projection = {"projection_dim": config.embed_dim} if clip else {}
+    is_clip = model_type == "clip"
+    projection = {"projection_dim": config.embed_dim} if is_clip else {}
     return {
-        "architectures": ["CLIPModel" if clip else "SiglipModel"],
+        "architectures": ["CLIPModel" if is_clip else "SiglipModel"],
         "model_type": model_type,
         "torch_dtype": "float32",
         **projection,
@@ -122,8 +122,8 @@ def to_transformers_config(config: ModelConfig, special_token_ids: dict[str, int
             "model_type": f"{model_type}_text_model",
             "vocab_size": text.vocab_size,
             "max_position_embeddings": text.context_length,
-            "projection_dim" if clip else "projection_size": config.embed_dim,
-            "bos_token_id": None,  # not transformers' default, an id that small vocabularies lack
+            "projection_dim" if is_clip else "projection_size": config.embed_dim,
+            "bos_token_id": None,  # the default of transformers is an id that small vocabularies lack
             **special_token_ids,
             **_to_transformers_tower(text),
         },
@@ -138,31 +138,31 @@ def to_transformers_config(config: ModelConfig, special_token_ids: dict[str, int
 
 
 def require_eos_is_last_id(eos_token_id: object, vocab_size: object, where: str) -> None:
-    """Check that the end token is the largest id: transformers pools at the first end, zebra at the largest id.
+    """Require the end token to be the largest id: transformers pools at the end token, zebra at the largest id.
 
     Raises:
-        WeightsError: It is not, so the two would differ.
+        WeightsError: It is not, so the vectors would differ.
     """
     if not isinstance(eos_token_id, int) or not isinstance(vocab_size, int) or eos_token_id != vocab_size - 1:
         raise WeightsError(
-            f"{where} ends texts with id {eos_token_id} in a vocabulary of {vocab_size}: transformers pools there, zebra at the "
-            "largest id. Only where the end token is the last of the vocabulary both are one function"
+            f"{where}: the end token has id {eos_token_id} in a vocabulary of {vocab_size}. transformers pools at the "
+            "end token, zebra at the largest id, so the vectors would differ. The end token must have the last id."
         )
 
 
 def parse_positive_int(number: object, name: str, path: Path) -> int:
-    """Return a number that must be a positive whole one; WeightsError if it is anything else."""
+    """Return `number`; WeightsError if it is not a positive integer."""
     if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-        raise WeightsError(f"{path}: {name} must be a positive whole number, not {number!r}")
+        raise WeightsError(f"{path}: {name} must be a positive integer, not {number!r}. Copy the file again.")
     return number
 
 
 def parse_grid_size(num_patches: object, name: str, path: Path) -> int:
-    """Return the side of a square of patches; WeightsError if their number is no square."""
+    """Return the side of a square grid of patches; WeightsError if their number is not a square."""
     root = math.isqrt(parse_positive_int(num_patches, name, path))
     if root * root != num_patches:
         raise WeightsError(
-            f"{path}: {name} is {num_patches}, not a square: zebra's input is a square of patches"
+            f"{path}: {name} is {num_patches}, not a square number. zebra supports square grids of patches only."
         )
     return root
 
@@ -174,65 +174,65 @@ def _parse_config(raw: JsonDict, model_type: ModelType, path: Path) -> ModelConf
     patch, size = _parse_side(vision["patch_size"]), _parse_side(vision["image_size"])
     if vision["num_channels"] != 3:
         raise WeightsError(
-            f"{path}: vision_config.num_channels is {vision['num_channels']}; zebra's pictures have 3"
+            f"{path}: vision_config.num_channels is {vision['num_channels']}. zebra supports 3 channels only."
         )
     if not vision.get("vision_use_head", True):
         raise WeightsError(
-            f"{path}: vision_config.vision_use_head is false: this model does not pool its image tower"
+            f"{path}: vision_config.vision_use_head is false. zebra supports image towers with a pool only."
         )
     if model_type == "siglip2":
         grid = parse_grid_size(vision["num_patches"], "vision_config.num_patches", path)
         size = grid * parse_positive_int(patch, "vision_config.patch_size", path)
-    clip = model_type == "clip"
-    if clip and text["eos_token_id"] != LEGACY_EOS_ID:
+    is_clip = model_type == "clip"
+    if is_clip and text["eos_token_id"] != LEGACY_EOS_ID:
         require_eos_is_last_id(text["eos_token_id"], text["vocab_size"], f"{path}: text_config")
-    described = {
+    raw_config = {
         "embed_dim": (raw.get("projection_dim") or 512)
-        if clip
+        if is_clip
         else text.get("projection_size", text["hidden_size"]),
         "image_size": size,
-        "vision": {"kind": "vit" if clip else "siglip", "patch_size": patch, **_parse_tower(vision, path)},
+        "vision": {"kind": "vit" if is_clip else "siglip", "patch_size": patch, **_parse_tower(vision, path)},
         "text": {
-            "kind": "causal" if clip else "siglip",
+            "kind": "causal" if is_clip else "siglip",
             "vocab_size": text["vocab_size"],
             "context_length": text["max_position_embeddings"],
             **_parse_tower(text, path),
         },
-        "logit_bias": not clip,
+        "logit_bias": not is_clip,
     }
     try:
-        return structure(ModelConfig, described, "model")
+        return structure(ModelConfig, raw_config, "model")
     except ConfigError as error:
-        raise WeightsError(f"{path} describes a model that cannot be: {error}") from error
+        raise WeightsError(f"{path} describes an invalid model: {error}") from error
 
 
 def _read_section(raw: JsonDict, name: str, defaults: JsonDict, path: Path) -> JsonDict:
-    """Return a tower's settings; `<name>_dict`, a relic in early CLIP configs, overrules as it does in transformers."""
+    """Return the settings of a tower. As in transformers, `<name>_dict` of early CLIP configs takes precedence."""
     section = raw.get(f"{name}_dict")
     section = raw.get(name) if section is None else section
     if not isinstance(section, dict | None):
-        raise WeightsError(f"{path}: {name} must be an object, not {section!r}")
+        raise WeightsError(f"{path}: {name} must be a JSON object, not {section!r}. Copy the file again.")
     return defaults | {key: value for key, value in (section or {}).items() if value is not None}
 
 
 def _parse_tower(section: JsonDict, path: Path) -> JsonDict:
-    activation, width, hidden = section["hidden_act"], section["hidden_size"], section["intermediate_size"]
-    if activation not in list(ACTIVATIONS):  # a list, since what stands in the file may not be hashable
+    activation, width, mlp_width = section["hidden_act"], section["hidden_size"], section["intermediate_size"]
+    if activation not in list(ACTIVATIONS):  # a list, because the value in the file may not be hashable
         raise WeightsError(
-            f"{path}: unknown activation {activation!r} (hidden_act); zebra computes {', '.join(ACTIVATIONS)}"
+            f"{path}: hidden_act {activation!r} is not supported. zebra supports {', '.join(ACTIVATIONS)}."
         )
     return {
         "width": width,
         "layers": section["num_hidden_layers"],
         "heads": section["num_attention_heads"],
-        "mlp_width": None if isinstance(width, int) and hidden == 4 * width else hidden,
+        "mlp_width": None if isinstance(width, int) and mlp_width == 4 * width else mlp_width,
         "activation": ACTIVATIONS[activation],
         "norm_eps": section["layer_norm_eps"],
     }
 
 
 def _parse_side(size: object) -> object:
-    """Reduce a pair of equal sides to one number."""
+    """Return one number for a pair of equal sides; anything else unchanged."""
     return size[0] if isinstance(size, list) and len(size) == 2 and size[0] == size[1] else size
 
 
@@ -242,6 +242,8 @@ def _to_transformers_tower(tower: TransformerConfig) -> JsonDict:
         "intermediate_size": tower.hidden,
         "num_hidden_layers": tower.layers,
         "num_attention_heads": tower.heads,
-        "hidden_act": next(name for name, own in ACTIVATIONS.items() if own == tower.activation),
+        "hidden_act": next(
+            name for name, zebra_name in ACTIVATIONS.items() if zebra_name == tower.activation
+        ),
         "layer_norm_eps": tower.norm_eps,
     }

@@ -1,7 +1,7 @@
-"""Tensors under transformers' names in, the same tensors under zebra's names on disk out, and back.
+"""Conversion of tensors between the names of transformers and zebra's names on disk.
 
-One table serves both directions. transformers keeps q, k and v apart, projections as linear layers (out × in) and
-scalars of SigLIP as vectors of one element; the misspelt `pre_layrnorm` is its own.
+One table serves both directions. In transformers, q, k and v are separate, projections are linear layers (out × in),
+and the scalars of SigLIP are vectors of one element. The misspelling `pre_layrnorm` is theirs.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +14,7 @@ from zebra.config.model import ModelConfig, ResNetConfig, SiglipVisionConfig
 from zebra.errors import WeightsError
 
 POSITION_IDS_SUFFIX = ".position_ids"
-"""Ends the names of counters 0, 1, 2, … that older versions saved beside the weights."""
+"""Suffix of buffers 0, 1, 2, … that older versions saved with the weights."""
 PATCH_EMBED_WEIGHT = "vision_model.embeddings.patch_embedding.weight"
 
 _BLOCK_LAYERS = (
@@ -35,67 +35,68 @@ _POOL_LAYERS = (
 def convert_from_transformers(
     tensors: Mapping[str, Tensor], config: ModelConfig, where: str
 ) -> dict[str, Tensor]:
-    """Rename a checkpoint's tensors; only q, k, v and the projections are copied, the rest stays mapped.
+    """Return a checkpoint's tensors under zebra's names; only q, k, v and projections are copied.
 
     Args:
-        where: Names the file in errors.
+        where: Name of the file in error messages.
 
     Raises:
-        WeightsError: A tensor is missing, left over, or of a shape that cannot be.
+        WeightsError: A tensor is missing, unknown, or of a wrong shape.
     """
-    left = {name: tensor for name, tensor in tensors.items() if not name.endswith(POSITION_IDS_SUFFIX)}
-    own: dict[str, Tensor] = {}
+    remaining = {name: tensor for name, tensor in tensors.items() if not name.endswith(POSITION_IDS_SUFFIX)}
+    converted: dict[str, Tensor] = {}
     for mapping in _key_mappings(config):
-        missing = [name for name in mapping.transformers_keys if name not in left]
+        missing = [name for name in mapping.transformers_keys if name not in remaining]
         if missing:
             raise WeightsError(
-                f"{where} lacks the tensor {missing[0]}, which config.json calls for; copy it again"
+                f"{where} lacks the tensor {missing[0]}, which config.json implies. Copy the folder again."
             )
-        parts = [left.pop(name) for name in mapping.transformers_keys]
+        parts = [remaining.pop(name) for name in mapping.transformers_keys]
         if any(part.shape != parts[0].shape for part in parts):
             raise WeightsError(
-                f"{where}: {', '.join(mapping.transformers_keys)} differ in shape; the file is damaged"
+                f"{where}: {', '.join(mapping.transformers_keys)} differ in shape. Copy the folder again."
             )
         try:
-            own[mapping.zebra_key] = mapping.to_zebra(torch.cat(parts) if len(parts) > 1 else parts[0])
+            converted[mapping.zebra_key] = mapping.to_zebra(torch.cat(parts) if len(parts) > 1 else parts[0])
         except RuntimeError as error:
             raise WeightsError(
-                f"{where}: {mapping.transformers_keys[0]} has the shape {tuple(parts[0].shape)}, which it cannot have ({error})"
+                f"{where}: {mapping.transformers_keys[0]} has the wrong shape {tuple(parts[0].shape)} ({error}). Copy "
+                "the folder again."
             ) from error
-    if left:
+    if remaining:
         raise WeightsError(
-            f"{where} holds a tensor {min(left)} that config.json has no place for; they do not belong together"
+            f"{where} has a tensor {min(remaining)} that config.json does not imply. Copy both from the same model."
         )
-    return own
+    return converted
 
 
 def convert_to_transformers(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
-    """Rename the tensors of a whole model, split q, k and v, and return what can be saved as it is."""
-    theirs: dict[str, Tensor] = {}
+    """Return the tensors of a model under transformers' names, contiguous, with q, k and v split."""
+    converted: dict[str, Tensor] = {}
     for mapping in _key_mappings(config):
         tensor, count = mapping.to_transformers(tensors[mapping.zebra_key]), len(mapping.transformers_keys)
         parts = tensor.chunk(count) if count > 1 else (tensor,)
-        theirs |= {
+        converted |= {
             name: part.contiguous() for name, part in zip(mapping.transformers_keys, parts, strict=True)
         }
-    return theirs
+    return converted
 
 
 def map_layer_names(config: ModelConfig) -> dict[str, str]:
-    """Return zebra's names on disk → transformers' of the layers in the blocks of both towers.
+    """Return the names in transformers of the layers in the blocks of both towers, by zebra's names on disk.
 
-    The three layers that zebra stacks are called q_proj, k_proj and v_proj here as there.
+    The three layers that zebra stacks are called q_proj, k_proj and v_proj in both.
     """
     names: dict[str, str] = {}
     for mapping in _key_mappings(config):
-        for theirs in mapping.transformers_keys:
-            layer, _, part = theirs.rpartition(".")
+        for key in mapping.transformers_keys:
+            layer, _, part = key.rpartition(".")
             if part != "weight" or ".encoder.layers." not in layer:
                 continue
-            own = mapping.zebra_key.removesuffix(".weight")
+            zebra_layer = mapping.zebra_key.removesuffix(".weight")
             if len(mapping.transformers_keys) > 1:
-                own = f"{mapping.zebra_key.removesuffix('in_proj_weight')}{layer.rpartition('.')[2]}"
-            names[own] = layer
+                zebra_layer = f"{mapping.zebra_key.removesuffix('in_proj_weight')}{layer.rpartition('.')[2]}"
+            names[zebra_layer] = layer
     return names
 
 
@@ -109,17 +110,17 @@ def _transpose(tensor: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class _KeyMapping:
-    """Where one tensor of zebra's lies in transformers' checkpoint."""
+    """The names of one tensor in zebra and in transformers, and the conversions of its values."""
 
     zebra_key: str
     transformers_keys: tuple[str, ...]
-    """One name, or those of q, k and v, which zebra stacks."""
+    """One name, or the names of q, k and v, which zebra stacks."""
     to_zebra: Callable[[Tensor], Tensor] = _identity
     to_transformers: Callable[[Tensor], Tensor] = _identity
 
 
 def _key_mappings(config: ModelConfig) -> Iterator[_KeyMapping]:
-    """List every tensor of a `CLIPModel` or a `SiglipModel`."""
+    """Yield the mapping of every tensor of a `CLIPModel` or a `SiglipModel`."""
     vision, text = config.vision, config.text
     assert not isinstance(vision, ResNetConfig)
     yield _KeyMapping("token_embedding.weight", ("text_model.embeddings.token_embedding.weight",))
@@ -134,7 +135,7 @@ def _key_mappings(config: ModelConfig) -> Iterator[_KeyMapping]:
 
 
 def _clip_mappings() -> Iterator[_KeyMapping]:
-    """List what a `CLIPModel` has and a `SiglipModel` lacks."""
+    """Yield the mappings of tensors that only a `CLIPModel` has."""
     yield _KeyMapping("logit_scale", ("logit_scale",))
     yield _KeyMapping("text_projection", ("text_projection.weight",), _transpose, _transpose)
     yield _KeyMapping("visual.class_embedding", ("vision_model.embeddings.class_embedding",))
@@ -143,9 +144,9 @@ def _clip_mappings() -> Iterator[_KeyMapping]:
 
 
 def _siglip_mappings() -> Iterator[_KeyMapping]:
-    """List what a `SiglipModel` has and a `CLIPModel` lacks."""
+    """Yield the mappings of tensors that only a `SiglipModel` has."""
     for scalar in ("logit_scale", "logit_bias"):
-        yield _KeyMapping(scalar, (scalar,), lambda one: one.reshape(()), lambda one: one.reshape(1))
+        yield _KeyMapping(scalar, (scalar,), lambda value: value.reshape(()), lambda value: value.reshape(1))
     yield from _layer_mappings("text_projection", "text_model.head")
     yield _KeyMapping("visual.conv1.bias", ("vision_model.embeddings.patch_embedding.bias",))
     pool, head = "visual.pool", "vision_model.head"
@@ -157,8 +158,8 @@ def _siglip_mappings() -> Iterator[_KeyMapping]:
     )
     for part in ("weight", "bias"):
         yield _KeyMapping(f"{pool}.attn.in_proj_{part}", (f"{head}.attention.in_proj_{part}",))
-    for own, theirs in _POOL_LAYERS:
-        yield from _layer_mappings(f"{pool}.{own}", f"{head}.{theirs}")
+    for zebra_layer, layer in _POOL_LAYERS:
+        yield from _layer_mappings(f"{pool}.{zebra_layer}", f"{head}.{layer}")
 
 
 def _block_mappings(zebra_prefix: str, transformers_prefix: str, num_layers: int) -> Iterator[_KeyMapping]:
@@ -166,13 +167,13 @@ def _block_mappings(zebra_prefix: str, transformers_prefix: str, num_layers: int
         for part in ("weight", "bias"):
             stacked = tuple(f"{transformers_prefix}.{index}.self_attn.{which}_proj.{part}" for which in "qkv")
             yield _KeyMapping(f"{zebra_prefix}.{index}.attn.in_proj_{part}", stacked)
-        for mine, other in _BLOCK_LAYERS:
+        for zebra_layer, layer in _BLOCK_LAYERS:
             yield from _layer_mappings(
-                f"{zebra_prefix}.{index}.{mine}", f"{transformers_prefix}.{index}.{other}"
+                f"{zebra_prefix}.{index}.{zebra_layer}", f"{transformers_prefix}.{index}.{layer}"
             )
 
 
 def _layer_mappings(zebra_prefix: str, transformers_prefix: str) -> Iterator[_KeyMapping]:
-    """List weight and bias of a linear layer or a norm."""
+    """Yield the mappings of weight and bias of a linear layer or a norm."""
     for part in ("weight", "bias"):
         yield _KeyMapping(f"{zebra_prefix}.{part}", (f"{transformers_prefix}.{part}",))

@@ -1,8 +1,6 @@
-"""A folder in the layout of Hugging Face transformers in, a checkpoint out; and a model in, such a folder out.
+"""Model folders in the layout of Hugging Face transformers, without using transformers.
 
 config.json  model.safetensors  preprocessor_config.json  tokenizer.json  tokenizer_config.json  …
-
-The library itself is not needed for either.
 """
 
 import json
@@ -42,34 +40,34 @@ WEIGHT_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-"""Where weights may lie; the first that exists is read."""
+"""Names of the weight file; the first one that exists is read."""
 
 
 def read_transformers(folder: Path) -> PretrainedCheckpoint:
     """Read a `CLIPModel`, a `SiglipModel`, or a `Siglip2Model` at its own square size.
 
-    The published SigLIP 2 models of a fixed resolution say `siglip` and are read as such. `siglip2` is NaFlex, which
-    takes pictures of any shape. zebra computes it at the one size where its positions need no resampling: square
-    pictures get its exact vectors. Others are squashed, where NaFlex would keep their shape; a warning says so.
+    SigLIP 2 models of a fixed resolution have the model type `siglip`. `siglip2` is NaFlex, which accepts images of any
+    aspect ratio. zebra uses the square size at which its positions need no interpolation, so square images get exact
+    vectors. Other images are resized to a square, unlike in NaFlex; a warning says so.
 
     Raises:
-        WeightsError: A file is missing or damaged, or asks for something that zebra does not compute exactly.
+        WeightsError: A file is missing, damaged, or has a setting that zebra does not support exactly.
     """
     path = folder / "config.json"
     model_type, config = read_transformers_config(path)
-    pictures, preprocess = read_image_processor(folder, model_type)
+    processor_path, preprocess = read_image_processor(folder, model_type)
     if preprocess.image_size != config.image_size:
         raise WeightsError(
-            f"{pictures} makes pictures of {preprocess.image_size} pixels, but the model of {path} takes "
-            f"{config.image_size}; copy both files again from one source"
+            f"{processor_path} has the image size {preprocess.image_size}, but {path} has {config.image_size}. Copy "
+            "both files from the same model."
         )
     weights = _find_weights(folder)
     tensors = read_tensors(weights)
     if model_type == "siglip2":
         tensors = _to_conv_weight(tensors, config, weights)
         warnings.warn(
-            f"{folder} is a NaFlex model: square pictures get its exact vectors, others are squashed to "
-            f"{config.image_size} × {config.image_size} pixels, where NaFlex would keep their shape",
+            f"{folder} is a NaFlex model. Square images get exact vectors; other images are resized to "
+            f"{config.image_size} × {config.image_size} pixels, while NaFlex would keep their aspect ratio.",
             stacklevel=2,
         )
     return PretrainedCheckpoint(
@@ -77,7 +75,7 @@ def read_transformers(folder: Path) -> PretrainedCheckpoint:
         config=config,
         preprocess=preprocess,
         tensors=convert_from_transformers(tensors, config, str(weights)),
-        files=(path, pictures, *list_weight_files(weights)),
+        files=(path, processor_path, *list_weight_files(weights)),
     )
 
 
@@ -91,16 +89,16 @@ def write_transformers(
 ) -> None:
     """Write a folder that `CLIPModel` or `SiglipModel`, `AutoProcessor` and `pipeline` open.
 
-    Differs: transformers has one preprocessing. It turns pictures into RGB first, transparent ones on white, and cuts
-    the centre square by its own rounding: where the longer side is longer by an odd number of pixels, a square may lie
-    one pixel aside. Its `CLIPTokenizer` mends no damaged encoding or HTML, and cuts long texts only when asked to.
+    Differences: transformers converts to RGB first, with transparent images on white, and rounds the position of the
+    center crop in its own way, so that a crop may be shifted by one pixel. Its `CLIPTokenizer` does not repair damaged
+    encodings and HTML, and truncates long texts only on request.
 
     Args:
-        folder: Made if need be; files of the same names are replaced.
-        tensors: The whole model in fp32, under zebra's names on disk.
+        folder: Created if it does not exist; existing files of the same names are replaced.
+        tensors: The complete model in fp32, under zebra's names on disk.
 
     Raises:
-        WeightsError: transformers has no such model; the message names the layouts that can hold it.
+        WeightsError: transformers cannot represent the model; the message names the layouts that can.
     """
     model_type = infer_model_type(config)
     if model_type == "clip":
@@ -112,59 +110,62 @@ def write_transformers(
     write_json(folder / "preprocessor_config.json", to_image_processor_config(preprocess, model_type))
     weights = folder / "model.safetensors"
     save_file(convert_to_transformers(tensors, config), weights, metadata={"format": "pt"})
-    weights.chmod(0o644)  # safetensors leaves 0600
+    weights.chmod(0o644)  # safetensors creates files with 0600
 
 
 def write_tokenizer(folder: Path, tokenizer: Tokenizer, *, context_length: int) -> None:
     """Write the tokenizer files that transformers' `AutoTokenizer` opens.
 
-    CLIP's pads with the end token, as OpenAI's folder does: the state at the first end token is pooled, and nothing
-    behind it counts.
+    CLIP's tokenizer pads with the end token, as in OpenAI's repositories: the tower pools at the first end token, so
+    padding has no effect.
     """
     tokenizer.save(folder / "tokenizer.json")
-    rules = read_json_object(folder / "tokenizer.json")
-    special = _special_tokens(rules)
+    tokenizer_json = read_json_object(folder / "tokenizer.json")
+    special_tokens = _special_tokens(tokenizer_json)
     settings: JsonDict = {
         "model_max_length": context_length,
         "clean_up_tokenization_spaces": False,
-        **special,
+        **special_tokens,
     }
     if isinstance(tokenizer, BPETokenizer):
         settings["tokenizer_class"] = "CLIPTokenizer"
-        _write_lines(folder / "vocab.json", [json.dumps(rules["model"]["vocab"], ensure_ascii=False)])
-        pairs = [" ".join(pair) for pair in rules["model"]["merges"]]
-        _write_lines(folder / "merges.txt", ["#version: 0.2", *pairs])
+        _write_lines(
+            folder / "vocab.json", [json.dumps(tokenizer_json["model"]["vocab"], ensure_ascii=False)]
+        )
+        merges = [" ".join(pair) for pair in tokenizer_json["model"]["merges"]]
+        _write_lines(folder / "merges.txt", ["#version: 0.2", *merges])
     else:
         settings["tokenizer_class"] = "PreTrainedTokenizerFast"
-        settings["padding_side"] = rules["padding"]["direction"].lower()
-        # A mask would hide the padding from SigLIP's text tower, which was trained to see it.
+        settings["padding_side"] = tokenizer_json["padding"]["direction"].lower()
+        # No attention mask: SigLIP's text tower was trained to attend to the padding.
         settings["model_input_names"] = ["input_ids"]
     write_json(folder / "tokenizer_config.json", settings)
-    write_json(folder / "special_tokens_map.json", special)
+    write_json(folder / "special_tokens_map.json", special_tokens)
 
 
 def _find_weights(folder: Path) -> Path:
     for name in WEIGHT_FILES:
         if (folder / name).is_file():
             return folder / name
-    raise WeightsError(f"{folder} holds no weights ({', '.join(WEIGHT_FILES)}); copy the folder again")
+    raise WeightsError(f"{folder} has no weights ({', '.join(WEIGHT_FILES)}). Copy the folder again.")
 
 
 def _to_conv_weight(tensors: Mapping[str, Tensor], config: ModelConfig, where: Path) -> dict[str, Tensor]:
-    """Turn NaFlex's linear layer over flattened patches (rows, columns, channels) into a convolution's kernel."""
+    """Convert NaFlex's linear layer on flattened patches (rows, columns, channels) to a convolution kernel."""
     assert isinstance(config.vision, SiglipVisionConfig)
     patch = config.vision.patch_size
-    flat = tensors.get(PATCH_EMBED_WEIGHT)
-    if flat is None or flat.ndim != 2 or flat.shape[1] != 3 * patch * patch:
+    linear_weight = tensors.get(PATCH_EMBED_WEIGHT)
+    if linear_weight is None or linear_weight.ndim != 2 or linear_weight.shape[1] != 3 * patch * patch:
         raise WeightsError(
-            f"{where} lacks {PATCH_EMBED_WEIGHT} for patches of {patch} × {patch} pixels; copy it again"
+            f"{where} lacks {PATCH_EMBED_WEIGHT} for patches of {patch} × {patch} pixels. Copy the folder again."
         )
-    return {**tensors, PATCH_EMBED_WEIGHT: flat.reshape(-1, patch, patch, 3).permute(0, 3, 1, 2).contiguous()}
+    kernel = linear_weight.reshape(-1, patch, patch, 3).permute(0, 3, 1, 2).contiguous()
+    return {**tensors, PATCH_EMBED_WEIGHT: kernel}
 
 
 def _special_tokens(tokenizer_json: JsonDict) -> dict[str, str]:
-    """Return transformers' names of the special tokens → how they are spelt."""
-    if not tokenizer_json.get("padding"):  # CLIP's
+    """Return the special tokens by their names in transformers."""
+    if not tokenizer_json.get("padding"):  # CLIP's tokenizer
         return {"bos_token": SOT, "eos_token": EOT, "unk_token": EOT, "pad_token": EOT}
     model = tokenizer_json["model"]
     return {
@@ -175,7 +176,7 @@ def _special_tokens(tokenizer_json: JsonDict) -> dict[str, str]:
 
 
 def _special_token_ids(tokenizer_json: JsonDict) -> dict[str, int]:
-    """Return the ids that config.json repeats."""
+    """Return the ids of the special tokens, which config.json repeats."""
     vocabulary = tokenizer_json["model"]["vocab"]
     ids = vocabulary if isinstance(vocabulary, dict) else {entry[0]: i for i, entry in enumerate(vocabulary)}
     ids = ids | {token["content"]: token["id"] for token in tokenizer_json["added_tokens"]}
