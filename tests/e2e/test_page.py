@@ -191,7 +191,9 @@ def test_the_grid_is_walked_with_the_keyboard(tab, gallery):
     assert page.evaluate(focused) == below
     page.keyboard.press("m")
     page.wait_for_selector("#query-chips .chip")
-    assert page.locator("#query-chips .chip button").get_attribute("aria-label") == "remove more like this image"
+    assert (
+        page.locator("#query-chips .chip button").get_attribute("aria-label") == "remove more like this image"
+    )
 
 
 def test_the_last_words_win_however_late_the_first_answer_comes(tab, gallery):

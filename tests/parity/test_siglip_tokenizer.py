@@ -21,7 +21,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import tokenizers
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tokenizers import models, normalizers, pre_tokenizers, trainers
@@ -102,7 +102,6 @@ def score(spiece: Path) -> Callable[[list[int]], float]:
     return lambda row: sum(processor.get_score(index) for index in row)
 
 
-@settings(max_examples=150, deadline=None)
 @given(BATCHES)
 def test_siglip_ids_equal_those_of_transformers(
     unigram_long: SiglipTokenizer, siglip: Peer, score: Callable[[list[int]], float], texts: list[str]
@@ -147,7 +146,6 @@ def unigram_of_open_clip(unigram: Path, tmp_path_factory: pytest.TempPathFactory
     return as_open_clip(unigram, tmp_path_factory.mktemp("unigram_of_open_clip"))
 
 
-@settings(max_examples=150, deadline=None)
 @given(BATCHES)
 def test_siglip_ids_equal_those_of_open_clip(
     unigram_of_open_clip: SiglipTokenizer, open_clip_siglip: Peer, texts: list[str]
@@ -216,7 +214,6 @@ def bpe(gemma: Path) -> SiglipTokenizer:
     return SiglipTokenizer.load(gemma, LENGTH)
 
 
-@settings(max_examples=150, deadline=None)
 @given(BATCHES)
 def test_siglip2_ids_equal_those_of_transformers(
     bpe: SiglipTokenizer, siglip2: Peer, texts: list[str]
@@ -250,7 +247,6 @@ def bpe_of_open_clip(gemma: Path, tmp_path_factory: pytest.TempPathFactory) -> S
     return as_open_clip(gemma, tmp_path_factory.mktemp("bpe_of_open_clip"))
 
 
-@settings(max_examples=150, deadline=None)
 @given(BATCHES)
 def test_siglip2_ids_equal_those_of_open_clip(
     bpe_of_open_clip: SiglipTokenizer, open_clip_siglip2: Peer, texts: list[str]
@@ -272,7 +268,6 @@ def test_the_saved_file_contains_all_rules(kind: str, request: pytest.FixtureReq
     assert [row.ids for row in peer.encode_batch(texts)] == encode(tokenizer, texts)
 
 
-@settings(max_examples=50, deadline=None)
 @given(BATCHES)
 @pytest.mark.parametrize("kind", ["unigram", "bpe", "unigram_of_open_clip", "bpe_of_open_clip"])
 def test_a_saved_tokenizer_gives_the_same_ids(

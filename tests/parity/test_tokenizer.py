@@ -23,7 +23,7 @@ from types import ModuleType
 import ftfy
 import pytest
 import regex
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from zebra.text import BPETokenizer
@@ -117,7 +117,6 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[BPETokenizer, Referen
     return BPETokenizer.from_merges(path, context_length=100_000), Reference(merges)
 
 
-@settings(max_examples=1000, deadline=None)
 @given(BATCHES)
 @example(["".join(c for c in map(chr, range(0x3000)) if unicodedata.category(c) != "Cn")])
 def test_ids_equal_the_reference(toy: tuple[BPETokenizer, Reference], texts: list[str]) -> None:
@@ -143,7 +142,6 @@ def published() -> tuple[BPETokenizer, Reference]:
     return BPETokenizer.from_merges(path, context_length=100_000), Reference(merges)
 
 
-@settings(max_examples=30, deadline=None)
 @given(BATCHES)
 def test_ids_of_the_published_vocabulary_equal_the_reference(
     published: tuple[BPETokenizer, Reference], texts: list[str]
@@ -161,7 +159,6 @@ def test_the_published_vocabulary_has_the_published_ids(published: tuple[BPEToke
 # open_clip
 
 
-@settings(max_examples=1000, deadline=None)
 @given(BATCHES)
 def test_ids_equal_those_of_open_clip(
     published: tuple[BPETokenizer, Reference], open_clip: ModuleType, texts: list[str]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -140,7 +140,6 @@ def test_the_global_random_state_is_unchanged(memory) -> None:
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     num_samples=st.integers(2, 30),
     batch_size=st.integers(1, 30),

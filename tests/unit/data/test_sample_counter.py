@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from zebra.data.sample_counter import SampleCounter
@@ -110,7 +110,6 @@ def test_a_skip_rate_of_zero_allows_no_skip_and_of_one_all() -> None:
         SampleCounter(1000, 0, None).add(0, batch(2, bad(0, "a")))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     skips=st.lists(st.integers(0, 2), min_size=1, max_size=12),
     saved=st.integers(0, 12),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from zebra.config.data import DataConfig
@@ -243,7 +243,6 @@ def test_a_damaged_parquet_page_is_an_error_with_the_row(tmp_path: Path) -> None
         TableSource(write(tmp_path / "t.parquet", bytes(data)), DEFAULT)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     body=st.lists(st.sampled_from([b"0.jpg", b",", b'"', b"\n", b"\xff", b"\0", b"a", b"\r", b"\\"])).map(
         b"".join
@@ -254,7 +253,6 @@ def test_no_csv_crashes_and_ids_are_unique(tmp_path: Path, body: bytes) -> None:
     assert len(outcomes(source)) == len(source)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     body=st.lists(
         st.sampled_from([b"{", b"}", b'"path":', b'"0.jpg"', b",", b"\n", b"\xff", b"[", b"1"])

@@ -6,7 +6,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from zebra.data.remote.blobs import LocalBlob
@@ -84,7 +84,6 @@ def test_damage_is_an_error_with_shard_byte_and_number_of_samples(tmp_path: Path
         scan_keys(tmp_path, data)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(size=st.integers(0, len(FIVE) - 1))
 def test_no_truncation_loses_a_sample_silently(tmp_path: Path, size: int) -> None:
     try:
@@ -94,7 +93,6 @@ def test_no_truncation_loses_a_sample_silently(tmp_path: Path, size: int) -> Non
     assert size >= 5 * SAMPLE + 1024
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(position=st.integers(0, 5 * SAMPLE - 1), value=st.integers(0, 255))
 def test_no_changed_byte_loses_a_sample_silently(tmp_path: Path, position: int, value: int) -> None:
     """A changed header must be detected; a changed payload is detected by the decoder."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from zebra.evaluators.results_io import write_metrics
@@ -33,7 +33,6 @@ def test_scores_are_stored_by_dataset_task_and_metric(tmp_path: Path) -> None:
     assert read(tmp_path / "metrics.json") == {"unseen-kinds": {"zero-shot": {"top1": expected}}}
 
 
-@settings(max_examples=40)
 @given(metrics=METRICS)
 def test_json_keeps_every_score(
     tmp_path_factory: pytest.TempPathFactory, metrics: dict[str, dict[str, dict[str, Score]]]

@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -192,7 +192,6 @@ def test_decoding_restores_the_warning_filters() -> None:
 SEEDS = [encode(noise(16), format) for format in ("JPEG", "PNG", "WEBP", "GIF", "BMP")]
 
 
-@settings(max_examples=300, deadline=None)
 @given(
     seed=st.sampled_from(SEEDS),
     changes=st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=8),

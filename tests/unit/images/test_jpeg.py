@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
@@ -76,7 +76,6 @@ def test_full_size_images_have_the_pixels_of_decode_image(kind: str) -> None:
 @given(
     width=st.integers(8, 90), height=st.integers(8, 90), quality=st.integers(20, 98), seed=st.integers(0, 99)
 )
-@settings(max_examples=60, deadline=None)
 def test_full_size_images_of_any_size_and_quality_have_the_pixels_of_decode_image(
     width, height, quality, seed
 ) -> None:
@@ -108,7 +107,6 @@ def test_the_shorter_side_of_the_crop_decides() -> None:
 @given(
     left=st.integers(0, 100), top=st.integers(0, 80), width=st.integers(16, 300), height=st.integers(16, 240)
 )
-@settings(max_examples=60, deadline=None)
 def test_the_crop_is_inside_at_any_scale_and_never_smaller_than_requested(left, top, width, height) -> None:
     pixels, box = decode_scaled(
         BIG, "x", 16, lambda _width, _height: (left, top, min(401, left + width), min(321, top + height))
@@ -180,7 +178,6 @@ def test_every_truncation_gives_the_error_of_decode_image(kind: str, size: int) 
         assert scaled_outcome(data[:-cut], size) == full_outcome(data[:-cut])
 
 
-@settings(max_examples=400, deadline=None)
 @given(
     kind=st.sampled_from(sorted(KINDS)),
     changes=st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 255)), min_size=1, max_size=6),

@@ -9,7 +9,7 @@ import lancedb
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from zebra.errors import ConfigError
@@ -169,7 +169,6 @@ ROWS = st.lists(
 )
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(table=ROWS, filters=st.lists(FILTERS, min_size=1, max_size=6))
 def test_arrow_lancedb_and_python_agree(database, table, filters):
     arrow = pa.Table.from_pylist(table, SCHEMA)
@@ -184,7 +183,6 @@ def test_arrow_lancedb_and_python_agree(database, table, filters):
         assert sorted(numbers.to_pylist()) == expected, condition.to_sql()
 
 
-@settings(max_examples=300, deadline=None)
 @given(
     st.text(max_size=40)
     | st.lists(PIECES | st.sampled_from(["text", "and", "(", "=", "in", "5"])).map(" ".join)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from zebra.search import flat_index as module
@@ -48,7 +48,6 @@ def stores(draw):
     return vectors.astype(dtype), query.astype(np.float32) + np.float32(1e-6), rng.random(rows)
 
 
-@settings(max_examples=300, deadline=None)
 @given(
     stores(),
     st.integers(1, 40),
@@ -64,7 +63,6 @@ def test_the_best_rows_equal_those_of_float64_arithmetic(store, k, share, block)
     assert_same(result, search_by_brute_force(vectors_NE, query_E, k, mask_N))
 
 
-@settings(max_examples=200, deadline=None)
 @given(stores())
 def test_the_error_of_a_coarse_score_is_within_its_bound(store):
     vectors_NE, query_E, _ = store

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from zebra.errors import ConfigError
@@ -46,7 +46,6 @@ def draw_clusters(seed, num_rows, num_clusters):
     return centers[rng.integers(0, num_clusters, num_rows)] + 0.05 * rng.standard_normal((num_rows, 6))
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 200), st.integers(1, 30), st.integers(1, 7))
 def test_pages_of_grouped_hits_equal_the_reference(seed, num_rows, num_clusters, k):
     search, order_N, vectors_NE = make_search(draw_clusters(seed, num_rows, num_clusters))

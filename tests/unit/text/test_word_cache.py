@@ -1,6 +1,6 @@
 """The word cache returns the ids of uncached encoding and stays bounded."""
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from zebra.text import word_cache
@@ -13,7 +13,6 @@ TOKENIZER = BPETokenizer.train(CAPTIONS, 600)
 TEXT = st.text() | st.text(alphabet="ab'st <|endoftext>1é\u00a0\u0345\n&;", max_size=40)
 
 
-@settings(deadline=None)
 @given(st.lists(TEXT, max_size=8))
 @example(["<|endoftext|> a<|startoftext|>b", "it's 's s'", "x\u2028y z", "\x1ca\x1f b\x85c", ""])
 def test_ids_are_those_of_the_full_text_encoded_at_once(texts):

@@ -146,7 +146,9 @@ def test_one_caption_for_all_is_refused_before_training(world, tmp_path, other):
     if other:
         captions[held_out(tmp_path / "numbered", 20)] = "a horse"
     told = replace(config(world, tmp_path / "run"), data=str(captioned(tmp_path / "same", captions)))
-    with pytest.raises(DataError, match="have the caption 'a photo', so contrastive training cannot distinguish them"):
+    with pytest.raises(
+        DataError, match="have the caption 'a photo', so contrastive training cannot distinguish them"
+    ):
         train.run(told)
     assert not (tmp_path / "run").exists()
 

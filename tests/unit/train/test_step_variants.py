@@ -7,6 +7,7 @@ import torch
 
 from zebra.config.model import ModelConfig, TextConfig, VisionTransformerConfig
 from zebra.config.train import OptimizerConfig
+from zebra.errors import DivergenceError
 from zebra.losses import info_nce, sigmoid_loss
 from zebra.models import CLIP
 from zebra.train.optimizer import build_optimizer
@@ -106,3 +107,30 @@ def test_gradients_of_the_step_before_do_not_count(batch):
             precision="fp32",
         )
     assert_same_weights(first, second)
+
+
+def test_each_parameter_group_learns_at_its_own_share_of_the_rate(batch):
+    model = build()
+    optimizer = build_optimizer(model, OptimizerConfig())
+    optimizer.param_groups[0]["lr_scale"] = 0.25
+    train_step(model, optimizer, *batch, lr=1e-3, grad_clip_norm=1.0, precision="fp32")
+    assert [group["lr"] for group in optimizer.param_groups] == [
+        2.5e-4,
+        *[1e-3] * (len(optimizer.param_groups) - 1),
+    ]
+
+
+def test_a_finite_loss_with_a_nan_gradient_stops_before_the_update(batch):
+    model = build()
+    before = copy.deepcopy(model.state_dict())
+    model.text.text_projection.register_hook(lambda gradient: gradient * float("nan"))
+    with pytest.raises(DivergenceError, match="nan"):
+        train_step(
+            model,
+            build_optimizer(model, OptimizerConfig()),
+            *batch,
+            lr=1e-3,
+            grad_clip_norm=1.0,
+            precision="fp32",
+        )
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from zebra.data.benchmarks.clip_benchmark import (
@@ -289,7 +289,6 @@ def test_an_image_without_captions_is_a_bad_sample(tmp_path: Path) -> None:
         read_retrieval(tmp_path / "r").source.read(0)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(captions=st.lists(st.text(st.sampled_from("aé \n\\\r\0\u2028\ufeff\ud800"), max_size=6), max_size=3))
 def test_captions_are_read_back_unchanged_or_refused(tmp_path: Path, captions: list[str]) -> None:
     try:

@@ -7,7 +7,7 @@ import copy
 
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -75,7 +75,6 @@ def relative_error(tensor: Tensor, expected: Tensor) -> float:
     return float((tensor - expected).detach().norm() / expected.detach().norm())
 
 
-@settings(deadline=None, max_examples=30)
 @given(st.lists(st.lists(st.integers(0, 1), max_size=CONTEXT - 1), min_size=1, max_size=24))
 @example([[], [], [0]])
 @example([[0, 1] * 5] * 4)
@@ -91,7 +90,6 @@ def test_common_prefixes_give_the_vectors_and_gradients_of_the_reference(prefixe
         assert relative_error(gradient, expected_gradients[name]) < 1e-12, name
 
 
-@settings(deadline=None, max_examples=30)
 @given(st.lists(st.integers(2, CONTEXT), min_size=1, max_size=24))
 @example([7])
 @example([2] * 5)
