@@ -1,4 +1,4 @@
-"""The web page in a browser, as people use it: every tab, mistakes, an empty store, a narrow window."""
+"""Browser tests of the web page: every tab, errors, an empty store, a phone-sized window."""
 
 import csv
 import re
@@ -32,24 +32,24 @@ playwright = pytest.importorskip("playwright.sync_api")
 expect = playwright.expect
 
 WIDE, PHONE = {"width": 1280, "height": 860}, {"width": 360, "height": 740}
-KEY = "between us"
-GONE = 3
+API_KEY = "a secret key"
+MISSING_INDEX = 3
 
 
 @pytest.fixture(scope="module")
 def browser():
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
-        pytest.skip("no Chromium on this machine")
+        pytest.skip("Chromium is not installed")
     with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield opened
-        opened.close()
+        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A model with random weights."""
+    """Return a model with random weights."""
     torch.manual_seed(0)
     tokenizer = BPETokenizer.train(["a photo of a red circle and a blue square"] * 5, 520, 16)
     config = ModelConfig(
@@ -58,32 +58,33 @@ def model(tmp_path_factory):
         vision=VisionTransformerConfig(width=64, layers=1, heads=1, patch_size=16),
         text=TextConfig(width=64, layers=1, heads=1, vocab_size=tokenizer.vocab_size, context_length=16),
     )
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    Bundle(CLIP(config), tokenizer, Preprocess(image_size=32)).save(folder)
-    return folder
+    path = tmp_path_factory.mktemp("models") / "tiny"
+    Bundle(CLIP(config), tokenizer, Preprocess(image_size=32)).save(path)
+    return path
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    """Forty pictures of four classes, to be asked about."""
-    folder = tmp_path_factory.mktemp("sets") / "colours"
+    """Return a dataset of forty images in four classes for the quiz."""
+    path = tmp_path_factory.mktemp("datasets") / "colors"
     samples = [(encoded(picture(list(COLOURS)[n % 4], "circle", n), "png"), "png", n % 4) for n in range(40)]
-    write_classification(folder, samples, list(COLOURS), ["a photo of {c}."])
-    return folder
+    write_classification(path, samples, list(COLOURS), ["a photo of {c}."])
+    return path
 
 
 @contextmanager
-def served(installed, environment, *words, log):
-    command = [sys.executable, str(installed / "bin" / "zebra"), "serve", "--port", "0", *map(str, words)]
-    with log.open("w") as said:
-        server = forkserver.Popen(command, env=environment, stdout=said, stderr=said)
+def served(installed, environment, *args, log):
+    """Run `zebra serve` and yield its URL."""
+    command = [sys.executable, str(installed / "bin" / "zebra"), "serve", "--port", "0", *map(str, args)]
+    with log.open("w") as output:
+        server = forkserver.Popen(command, env=environment, stdout=output, stderr=output)
     try:
         for _ in range(600):
-            if found := re.search(r"http://\S+", log.read_text()):
+            if match := re.search(r"http://\S+", log.read_text()):
                 break
             assert server.poll() is None, log.read_text()
             time.sleep(0.1)
-        yield found[0]
+        yield match[0]
     finally:
         server.terminate()
         server.wait(60)
@@ -91,57 +92,57 @@ def served(installed, environment, *words, log):
 
 
 @pytest.fixture(scope="module")
-def gallery(zebra, installed, environment, model, dataset, pairs, tmp_path_factory):
-    """The address of a service with 96 images, of which one file is gone, and a quiz."""
-    folder = tmp_path_factory.mktemp("gallery")
+def store_url(zebra, installed, environment, model, dataset, pairs, tmp_path_factory):
+    """Return the URL of a server with a quiz and a store of 96 images, one of which has no file any more."""
+    folder = tmp_path_factory.mktemp("store")
     (folder / "photos").mkdir()
     for key, suffix, data, caption in pairs:
         (folder / "photos" / f"{key}.{suffix}").write_bytes(data)
         (folder / "photos" / f"{key}.txt").write_text(caption)
     zebra("embed", model, "photos", "--out", "store", "--thumbnail-size", "0", "--workers", "1", cwd=folder)
-    key, suffix, *_ = pairs[GONE]
+    key, suffix, *_ = pairs[MISSING_INDEX]
     (folder / "photos" / f"{key}.{suffix}").unlink()
-    words = ("--model", model, "--store", folder / "store", "--quiz", dataset)
-    with served(installed, environment, *words, log=folder / "log") as address:
-        yield address
+    args = ("--model", model, "--store", folder / "store", "--quiz", dataset)
+    with served(installed, environment, *args, log=folder / "log") as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
-def bare(installed, environment, model, tmp_path_factory):
-    """The address of a service with an empty store, no quiz, and a key."""
-    folder = tmp_path_factory.mktemp("bare")
-    facts = StoreMetadata(load(model).fingerprint, str(model), 16, "fp32", "float16")
-    Store.create(folder / "store", facts).close()
-    words = ("--model", model, "--store", folder / "store", "--api-key", KEY)
-    with served(installed, environment, *words, log=folder / "log") as address:
-        yield address
+def empty_url(installed, environment, model, tmp_path_factory):
+    """Return the URL of a server with an empty store, no quiz and an API key."""
+    folder = tmp_path_factory.mktemp("empty")
+    metadata = StoreMetadata(load(model).fingerprint, str(model), 16, "fp32", "float16")
+    Store.create(folder / "store", metadata).close()
+    args = ("--model", model, "--store", folder / "store", "--api-key", API_KEY)
+    with served(installed, environment, *args, log=folder / "log") as url:
+        yield url
 
 
 @pytest.fixture
-def tab(browser):
-    """A function that opens a page; in the end nothing may have been said on its console."""
-    opened, said = [], []
+def open_page(browser):
+    """Return a function that opens a page; at the end, the console must have no errors."""
+    contexts, errors = [], []
 
-    def visit(address, *, size=WIDE, scheme="light", touch=False):
+    def visit(url, *, size=WIDE, scheme="light", touch=False):
         context = browser.new_context(
             viewport=size, color_scheme=scheme, has_touch=touch, is_mobile=touch, accept_downloads=True
         )
         page = context.new_page()
         page.set_default_timeout(30_000)
-        page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.goto(address)
-        opened.append(context)
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(url)
+        contexts.append(context)
         return page
 
     yield visit
-    for context in opened:
+    for context in contexts:
         context.close()
-    refused = [text for text in said if not re.search(r"status of (400|401|410|429|503)", text)]
-    assert refused == []
+    unexpected = [text for text in errors if not re.search(r"status of (400|401|410|429|503)", text)]
+    assert unexpected == []
 
 
-def tiles(page):
+def hits(page):
     return page.locator("#hits .open")
 
 
@@ -153,21 +154,21 @@ def search(page, text):
 # Search
 
 
-def test_typing_finds_pictures_and_says_how(tab, gallery):
-    page = tab(gallery)
+def test_typing_finds_images_and_shows_the_method(open_page, store_url):
+    page = open_page(store_url)
     search(page, "a red circle")
-    expect(tiles(page)).to_have_count(48)
+    expect(hits(page)).to_have_count(48)
     assert re.fullmatch(r"96 images · \d+ ms · exact", page.inner_text("#search-status"))
     page.click("#more")
-    expect(tiles(page)).to_have_count(96)
+    expect(hits(page)).to_have_count(96)
     assert page.locator("#more").is_hidden()
     assert page.evaluate(
         "[...document.querySelectorAll('#hits img')].slice(0, 6).every((i) => i.naturalWidth > 0)"
     )
 
 
-def test_the_grid_is_walked_with_the_keyboard(tab, gallery):
-    page = tab(gallery)
+def test_the_grid_is_navigated_with_the_keyboard(open_page, store_url):
+    page = open_page(store_url)
     page.wait_for_selector(".examples button")
     page.keyboard.press("/")
     page.keyboard.type("a red circle")
@@ -179,12 +180,12 @@ def test_the_grid_is_walked_with_the_keyboard(tab, gallery):
     assert page.evaluate(focused) == 1
     page.keyboard.press("ArrowDown")
     below = page.evaluate(focused)
-    boxes = [tiles(page).nth(index).bounding_box() for index in (1, below)]
+    boxes = [hits(page).nth(index).bounding_box() for index in (1, below)]
     assert boxes[0]["x"] == pytest.approx(boxes[1]["x"], abs=2)
     assert boxes[0]["y"] < boxes[1]["y"]
     caption = page.locator("#hits li").nth(below).locator(".caption")
     expect(caption).to_have_css("opacity", "1")
-    name = tiles(page).nth(below).get_attribute("aria-label")
+    name = hits(page).nth(below).get_attribute("aria-label")
     page.keyboard.press("Enter")
     assert page.inner_text("#detail-title") in name
     page.keyboard.press("Escape")
@@ -196,19 +197,19 @@ def test_the_grid_is_walked_with_the_keyboard(tab, gallery):
     )
 
 
-def test_the_last_words_win_however_late_the_first_answer_comes(tab, gallery):
-    page = tab(gallery)
+def test_a_late_response_to_an_earlier_query_is_ignored(open_page, store_url):
+    page = open_page(store_url)
     page.wait_for_selector(".examples button")
 
-    held = []
-    page.route("**/v1/search", lambda route: route.continue_() if held else held.append(route))
+    delayed = []
+    page.route("**/v1/search", lambda route: route.continue_() if delayed else delayed.append(route))
     page.fill("#query", "a red circle")
-    while not held:
+    while not delayed:
         page.wait_for_timeout(50)
     page.fill("#query", "a blue square")
     page.wait_for_selector("#hits .open")
-    shown = [one.get_attribute("aria-label") for one in tiles(page).all()]
-    held[0].fulfill(
+    labels = [item.get_attribute("aria-label") for item in hits(page).all()]
+    delayed[0].fulfill(
         json={
             "hits": [],
             "more": False,
@@ -220,22 +221,22 @@ def test_the_last_words_win_however_late_the_first_answer_comes(tab, gallery):
         }
     )
     page.wait_for_timeout(300)
-    assert [one.get_attribute("aria-label") for one in tiles(page).all()] == shown
+    assert [item.get_attribute("aria-label") for item in hits(page).all()] == labels
     assert page.url.endswith("#search?q=a+blue+square")
 
 
-def test_the_address_holds_what_was_asked(tab, gallery):
-    page = tab(f"{gallery}/#search?q=a+red+circle&not=blue&where=caption+contains+%22square%22")
+def test_the_url_holds_the_query(open_page, store_url):
+    page = open_page(f"{store_url}/#search?q=a+red+circle&not=blue&where=caption+contains+%22square%22")
     page.wait_for_selector("#hits .open")
     assert page.input_value("#query") == "a red circle"
     assert page.locator("#query-chips .chip").inner_text().startswith("−")
-    labels = tiles(page).evaluate_all("(all) => all.map((one) => one.getAttribute('aria-label'))")
+    labels = hits(page).evaluate_all("(items) => items.map((item) => item.getAttribute('aria-label'))")
     assert labels
     assert all("square" in label for label in labels)
 
 
-def test_a_filter_that_cannot_be_read_is_explained_under_its_field(tab, gallery):
-    page = tab(gallery)
+def test_an_invalid_filter_is_explained_below_its_field(open_page, store_url):
+    page = open_page(store_url)
     search(page, "a red circle")
     page.click("#filters summary")
     page.fill("#where", "widht > 3")
@@ -250,43 +251,43 @@ def test_a_filter_that_cannot_be_read_is_explained_under_its_field(tab, gallery)
     assert page.input_value("#where") == "width = 64"
 
 
-def test_a_picture_is_a_query_too(tab, gallery, tmp_path):
-    path = tmp_path / "mine.png"
+def test_an_image_is_a_query(open_page, store_url, tmp_path):
+    path = tmp_path / "query.png"
     path.write_bytes(encoded(picture("green", "circle", 7), "png"))
-    page = tab(gallery)
+    page = open_page(store_url)
     page.wait_for_selector(".examples button")
     page.set_input_files("#search-image-input", path)
     page.wait_for_selector("#hits .open")
     page.click("button[aria-label='remove query image']")
     page.wait_for_selector(".examples button")
-    (tmp_path / "words.png").write_text("no picture")
-    page.set_input_files("#search-image-input", tmp_path / "words.png")
+    (tmp_path / "text.png").write_text("not an image")
+    page.set_input_files("#search-image-input", tmp_path / "text.png")
     page.wait_for_selector("#search-status.error")
     assert "not an allowed format" in page.inner_text("#search-status")
 
 
-def test_a_picture_that_is_gone_has_a_placeholder_and_says_so(tab, gallery, pairs):
-    page = tab(gallery)
-    page.fill("#query", pairs[GONE][3])
+def test_a_missing_image_has_a_placeholder_and_a_notice(open_page, store_url, pairs):
+    page = open_page(store_url)
+    page.fill("#query", pairs[MISSING_INDEX][3])
     page.wait_for_selector("#hits .open")
-    expect(tiles(page)).to_have_count(48)
+    expect(hits(page)).to_have_count(48)
     page.click("#more")
-    expect(tiles(page)).to_have_count(96)
-    addresses = page.evaluate(
+    expect(hits(page)).to_have_count(96)
+    missing_headers = page.evaluate(
         """async () => {
-          const all = [...document.querySelectorAll('#hits img')].map((image) => image.src);
-          const answers = await Promise.all(all.map((address) => fetch(address)));
-          return answers.map((answer) => answer.headers.get('X-Image'));
+          const urls = [...document.querySelectorAll('#hits img')].map((image) => image.src);
+          const responses = await Promise.all(urls.map((url) => fetch(url)));
+          return responses.map((response) => response.headers.get('X-Image'));
         }"""
     )
-    (index,) = (at for at, missing in enumerate(addresses) if missing)
-    tiles(page).nth(index).click()
+    (index,) = (position for position, header in enumerate(missing_headers) if header)
+    hits(page).nth(index).click()
     page.wait_for_selector(".missing:not([hidden])")
     assert "file is missing" in page.inner_text(".missing")
 
 
-def test_a_server_that_is_gone_is_told(tab, gallery):
-    page = tab(gallery)
+def test_an_error_of_the_server_is_shown(open_page, store_url):
+    page = open_page(store_url)
     page.wait_for_selector(".examples button")
     page.route(
         "**/v1/search",
@@ -302,10 +303,10 @@ def test_a_server_that_is_gone_is_told(tab, gallery):
 # Classify
 
 
-def test_the_effect_of_the_template_is_seen_beside_the_bare_label(tab, gallery, tmp_path):
+def test_scores_with_the_template_are_shown_beside_those_of_the_label_only(open_page, store_url, tmp_path):
     for number in range(2):
         (tmp_path / f"{number}.png").write_bytes(encoded(picture("red", "circle", number), "png"))
-    page = tab(f"{gallery}/#classify")
+    page = open_page(f"{store_url}/#classify")
     page.wait_for_selector("#labels")
     for _ in range(page.locator("#classify .chip button").count()):
         page.locator("#classify .chip button").first.click()
@@ -315,7 +316,7 @@ def test_the_effect_of_the_template_is_seen_beside_the_bare_label(tab, gallery, 
     page.set_input_files("#classify input[type=file]", [tmp_path / "0.png", tmp_path / "1.png"])
     expect(page.locator("#classify .bars .baseline")).to_have_count(6)
     sums = page.locator("#classify .bars").evaluate_all(
-        "(all) => all.map((bars) => [...bars.querySelectorAll('.track')]"
+        "(lists) => lists.map((bars) => [...bars.querySelectorAll('.track')]"
         ".map((track) => Number(track.style.getPropertyValue('--score'))).reduce((a, b) => a + b))"
     )
     assert sums == pytest.approx([1, 1], abs=1e-3)
@@ -326,10 +327,10 @@ def test_the_effect_of_the_template_is_seen_beside_the_bare_label(tab, gallery, 
     assert page.locator("#classify .bars li").count() == 6
 
 
-def test_what_is_no_picture_is_told_and_the_others_are_classified(tab, gallery, tmp_path):
+def test_an_invalid_image_is_reported_and_the_others_are_classified(open_page, store_url, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\nand no more")
     (tmp_path / "good.png").write_bytes(encoded(picture("red", "circle", 1), "png"))
-    page = tab(f"{gallery}/#classify")
+    page = open_page(f"{store_url}/#classify")
     page.wait_for_selector("#labels")
     page.fill("#labels", "a red circle, a zebra")
     page.set_input_files("#classify input[type=file]", [tmp_path / "bad.png", tmp_path / "good.png"])
@@ -348,15 +349,15 @@ def answer(page, text):
     expect(page.locator(".progress span")).not_to_have_text(before)
 
 
-def test_a_sitting_goes_on_after_a_reload_and_is_exported_as_the_terminal_writes_it(
-    tab, gallery, dataset, tmp_path
+def test_a_quiz_survives_a_reload_and_is_exported_in_the_format_of_the_command_line(
+    open_page, store_url, dataset, tmp_path
 ):
-    page = tab(f"{gallery}/#quiz")
+    page = open_page(f"{store_url}/#quiz")
     page.fill("#person", "ada, the first")
     page.click("text=Start")
     page.wait_for_selector("#answer")
-    for words in ("re", "blu", "?"):
-        answer(page, words)
+    for text in ("re", "blu", "?"):
+        answer(page, text)
     page.click("text=I don’t know")
     expect(page.locator(".progress span")).to_have_text("5 of 40")
     page.reload()
@@ -368,18 +369,18 @@ def test_a_sitting_goes_on_after_a_reload_and_is_exported_as_the_terminal_writes
         page.click("text=Export answers")
     path = tmp_path / download.value.suggested_filename
     download.value.save_as(path)
-    asked = QuizDataset(dataset)
-    answers = read_answers(path, asked.classnames, asked.labels)
-    assert [one.label for one in answers] == [0, 1, None]
-    assert {one.person for one in answers} == {"ada, the first"}
-    order = [asked.ids[position] for position in asked.question_order("ada, the first")]
-    assert [one.image_id for one in answers] == order[:3]
+    quiz = QuizDataset(dataset)
+    answers = read_answers(path, quiz.classnames, quiz.labels)
+    assert [item.label for item in answers] == [0, 1, None]
+    assert {item.person for item in answers} == {"ada, the first"}
+    order = [quiz.ids[position] for position in quiz.question_order("ada, the first")]
+    assert [item.image_id for item in answers] == order[:3]
     with path.open(newline="") as file:
         assert next(csv.reader(file)) == ["person", "image", "answer", "shots"]
 
 
-def test_after_examples_the_persons_score_stands_beside_the_models(tab, gallery):
-    page = tab(f"{gallery}/#quiz")
+def test_after_examples_a_person_is_compared_with_the_model(open_page, store_url):
+    page = open_page(f"{store_url}/#quiz")
     page.click("text=two")
     page.fill("#person", "bob")
     page.click("text=Start")
@@ -403,25 +404,27 @@ def test_after_examples_the_persons_score_stands_beside_the_models(tab, gallery)
 # Map
 
 
-def test_the_map_is_drawn_and_its_points_open(tab, gallery):
-    page = tab(f"{gallery}/#map")
+def test_the_map_is_drawn_and_its_points_can_be_opened(open_page, store_url):
+    page = open_page(f"{store_url}/#map")
     page.wait_for_selector(".map-plot canvas", timeout=60_000)
     page.wait_for_selector(".legend-list button")
-    inked = """() => {
+    has_pixels = """() => {
       const canvas = document.querySelector('.map-plot canvas');
       return canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some((byte) => byte > 0);
     }"""
-    while not page.evaluate(inked):
+    while not page.evaluate(has_pixels):
         page.wait_for_timeout(50)
     page.focus(".map-plot canvas")
     for key in ("+", "ArrowLeft", "ArrowDown", "0"):
         page.keyboard.press(key)
-    place = page.evaluate("fetch('/v1/map').then((answer) => answer.json()).then(({x, y}) => [x[0], y[0]])")
+    point = page.evaluate(
+        "fetch('/v1/map').then((response) => response.json()).then(({x, y}) => [x[0], y[0]])"
+    )
     box = page.locator(".map-plot canvas").bounding_box()
     half = min(box["width"], box["height"]) / 2 - 24  # the map's margin
     page.mouse.move(
-        x := box["x"] + box["width"] / 2 + place[0] * half,
-        y := box["y"] + box["height"] / 2 - place[1] * half,
+        x := box["x"] + box["width"] / 2 + point[0] * half,
+        y := box["y"] + box["height"] / 2 - point[1] * half,
     )
     page.wait_for_selector(".tooltip:not([hidden]) img")
     page.mouse.wheel(0, -300)
@@ -435,11 +438,11 @@ def test_the_map_is_drawn_and_its_points_open(tab, gallery):
     assert page.locator(".legend-list button").first.get_attribute("aria-pressed") == "true"
 
 
-# Everywhere
+# All tabs
 
 
-def test_tabs_are_walked_with_arrows_and_have_addresses(tab, gallery):
-    page = tab(gallery)
+def test_tabs_are_navigated_with_arrows_and_have_urls(open_page, store_url):
+    page = open_page(store_url)
     page.wait_for_selector(".examples button")
     page.focus("#tab-search")
     for name in ("classify", "quiz", "map", "search"):
@@ -452,11 +455,11 @@ def test_tabs_are_walked_with_arrows_and_have_addresses(tab, gallery):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_phone_shows_every_tab_without_sideways_scrolling(tab, gallery, scheme):
-    page = tab(f"{gallery}/#search?q=a+red+circle&not=blue", size=PHONE, scheme=scheme, touch=True)
+def test_a_phone_shows_every_tab_without_horizontal_scrolling(open_page, store_url, scheme):
+    page = open_page(f"{store_url}/#search?q=a+red+circle&not=blue", size=PHONE, scheme=scheme, touch=True)
     page.wait_for_selector("#hits .open")
-    paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert (int(re.findall(r"\d+", paper)[0]) > 128) == (scheme == "light")
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (int(re.findall(r"\d+", background)[0]) > 128) == (scheme == "light")
     assert page.locator("#hits .caption").first.is_visible()
     for name, ready in (
         ("search", ".open"),
@@ -468,34 +471,34 @@ def test_a_phone_shows_every_tab_without_sideways_scrolling(tab, gallery, scheme
         page.wait_for_selector(ready, timeout=60_000)
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     page.tap("#tab-search")
-    tiles(page).first.tap()
+    hits(page).first.tap()
     page.wait_for_selector("#detail[open]")
     assert page.evaluate("document.querySelector('#detail').scrollWidth") <= PHONE["width"]
 
 
-def test_pictures_that_arrive_move_nothing(tab, gallery):
-    page = tab(gallery)
+def test_loading_images_shift_no_layout(open_page, store_url):
+    page = open_page(store_url)
     page.wait_for_selector(".examples button")
     page.evaluate(
-        "new PerformanceObserver((list) => list.getEntries().forEach((one) => {"
-        " window.shifted = (window.shifted ?? 0) + (one.hadRecentInput ? 0 : one.value) }))"
+        "new PerformanceObserver((list) => list.getEntries().forEach((entry) => {"
+        " window.shifted = (window.shifted ?? 0) + (entry.hadRecentInput ? 0 : entry.value) }))"
         ".observe({type: 'layout-shift', buffered: true})"
     )
     search(page, "a red circle")
     page.wait_for_load_state("networkidle")
-    first = tiles(page).nth(7).bounding_box()
+    first = hits(page).nth(7).bounding_box()
     page.wait_for_timeout(300)
-    assert tiles(page).nth(7).bounding_box() == first
+    assert hits(page).nth(7).bounding_box() == first
     assert page.evaluate("window.shifted ?? 0") < 0.1
 
 
-def test_a_server_with_a_key_asks_for_it_and_an_empty_store_says_how_to_fill_it(tab, bare):
-    page = tab(bare)
+def test_a_key_is_requested_and_an_empty_store_is_explained(open_page, empty_url):
+    page = open_page(empty_url)
     page.wait_for_selector("#api-key-dialog[open]")
     page.fill("#api-key-input", "a guess")
     page.keyboard.press("Enter")
     page.wait_for_selector("#api-key-error:not(:empty)")
-    page.fill("#api-key-input", KEY)
+    page.fill("#api-key-input", API_KEY)
     page.keyboard.press("Enter")
     page.wait_for_selector("#search .empty")
     assert "zebra embed" in page.inner_text("#search .empty")

@@ -1,4 +1,4 @@
-"""`zebra serve` as a user runs it: after a demo without a word, on a store of one's own, until told to stop."""
+"""`zebra serve` as a user runs it: after a demo without arguments, and with an own store."""
 
 import json
 import re
@@ -33,14 +33,14 @@ def model(tmp_path):
         vision=VisionTransformerConfig(width=64, layers=1, heads=1, patch_size=16),
         text=TextConfig(width=64, layers=1, heads=1, vocab_size=tokenizer.vocab_size, context_length=16),
     )
-    folder = tmp_path / "runs" / "demo" / "model"
-    Bundle(CLIP(config), tokenizer, Preprocess(image_size=32)).save(folder)
-    return folder
+    path = tmp_path / "runs" / "demo" / "model"
+    Bundle(CLIP(config), tokenizer, Preprocess(image_size=32)).save(path)
+    return path
 
 
 @pytest.fixture
 def demo(model, pairs):
-    """What a demo leaves behind, with a folder of pictures in place of its shards."""
+    """Return a directory like the demo's, with a directory of images in place of its shards."""
     train = model.parent / "menagerie" / "train"
     train.mkdir(parents=True)
     for key, suffix, data, caption in pairs:
@@ -51,33 +51,33 @@ def demo(model, pairs):
 
 @pytest.fixture
 def serve(installed, environment, tmp_path):
-    """A function that serves with some words, and yields a function that asks, and what was said."""
+    """Return a function that runs a server; it yields a function that sends requests, and the lines of stderr."""
 
     @contextmanager
-    def run(*words, stop=signal.SIGTERM):
-        command = [sys.executable, str(installed / "bin" / "zebra"), "serve", "--port", "0", *map(str, words)]
+    def run(*args, stop=signal.SIGTERM):
+        command = [sys.executable, str(installed / "bin" / "zebra"), "serve", "--port", "0", *map(str, args)]
         process = forkserver.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
-        said = []
+        lines = []
         try:
-            while not said or not re.search(r"^http://", said[-1]):
+            while not lines or not re.search(r"^http://", lines[-1]):
                 line = process.stderr.readline()
-                assert line, said
-                said.append(line)
-            address = re.search(r"^http://\S+", said[-1])[0]
+                assert line, lines
+                lines.append(line)
+            url = re.search(r"^http://\S+", lines[-1])[0]
 
-            def ask(path, body=None):
+            def send(path, body=None):
                 data = None if body is None else json.dumps(body).encode()
-                request = urllib.request.Request(address + path, data, {"Content-Type": "application/json"})
-                with urllib.request.urlopen(request, timeout=60) as answer:
-                    return answer.read()
+                request = urllib.request.Request(url + path, data, {"Content-Type": "application/json"})
+                with urllib.request.urlopen(request, timeout=60) as response:
+                    return response.read()
 
             for _ in range(600):
                 try:
-                    ask("/readyz")
+                    send("/readyz")
                     break
                 except urllib.error.HTTPError:
                     time.sleep(0.1)
-            yield ask, said
+            yield send, lines
         finally:
             process.send_signal(stop)
             code = process.wait(40)
@@ -87,42 +87,42 @@ def serve(installed, environment, tmp_path):
     return run
 
 
-def test_after_a_demo_it_opens_on_its_model_and_a_store_of_its_pictures(serve, demo):
-    with serve() as (ask, said):
-        assert "embedding" in "".join(said)
-        about = json.loads(ask("/v1/about"))
-        assert about["model"]["name"] == "demo/model"
-        assert about["store"]["rows"] == 96
-        assert any("circle" in text or "square" in text for text in about["examples"])
-        found = json.loads(ask("/v1/search", {"text": "a photo of a red circle", "k": 3}))
-        assert len(found["hits"]) == 3
-        assert ask(found["hits"][0]["thumbnail"])
-    with serve(stop=signal.SIGINT) as (ask, said):  # the store is there by now
-        assert json.loads(ask("/v1/about"))["store"]["rows"] == 96
+def test_after_a_demo_it_serves_the_demos_model_and_images(serve, demo):
+    with serve() as (send, lines):
+        assert "embedding" in "".join(lines)
+        info = json.loads(send("/v1/about"))
+        assert info["model"]["name"] == "demo/model"
+        assert info["store"]["rows"] == 96
+        assert any("circle" in text or "square" in text for text in info["examples"])
+        result = json.loads(send("/v1/search", {"text": "a photo of a red circle", "k": 3}))
+        assert len(result["hits"]) == 3
+        assert send(result["hits"][0]["thumbnail"])
+    with serve(stop=signal.SIGINT) as (send, lines):  # the store exists now
+        assert json.loads(send("/v1/about"))["store"]["rows"] == 96
 
 
 def test_the_page_and_the_reference_come_with_the_wheel(serve, model):
-    with serve("--model", model) as (ask, _said):
+    with serve("--model", model) as (send, _lines):
         for page in ("/", "/docs"):
-            html = ask(page).decode()
+            html = send(page).decode()
             assert html.startswith("<!doctype html>")
             for file in re.findall(r'(?:src|href)="(/(?:page|reference)/[^"]+)"', html):
-                assert ask(file)
+                assert send(file)
 
 
 def test_a_store_remembers_its_model(zebra, serve, demo, tmp_path):
     zebra("embed", demo / "model", demo / "menagerie" / "train", "--out", "own", cwd=tmp_path)
-    with serve("--store", "own") as (ask, _said):
-        assert json.loads(ask("/v1/about"))["store"]["rows"] == 96
+    with serve("--store", "own") as (send, _lines):
+        assert json.loads(send("/v1/about"))["store"]["rows"] == 96
 
 
-def test_with_nothing_to_serve_it_says_what_to_do(zebra, tmp_path):
-    said = zebra("serve", cwd=tmp_path, code=1).stderr
-    assert "zebra demo" in said
-    assert "Traceback" not in said
+def test_without_a_model_it_explains_what_to_do(zebra, tmp_path):
+    stderr = zebra("serve", cwd=tmp_path, code=1).stderr
+    assert "zebra demo" in stderr
+    assert "Traceback" not in stderr
 
 
-def test_a_store_that_is_not_there_and_one_of_another_model_are_refused(zebra, demo, model, tmp_path):
+def test_a_missing_store_and_a_store_of_another_model_are_rejected(zebra, demo, model, tmp_path):
     assert "there is no store" in zebra("serve", "--store", "none", cwd=tmp_path, code=1).stderr
     zebra("embed", model, demo / "menagerie" / "train", "--out", "own", cwd=tmp_path)
     clip = Bundle(
@@ -138,12 +138,12 @@ def test_a_store_that_is_not_there_and_one_of_another_model_are_refused(zebra, d
         Preprocess(image_size=32),
     )
     clip.save(tmp_path / "other")
-    said = zebra("serve", "--model", "other", "--store", "own", "--port", "0", cwd=tmp_path, code=1).stderr
-    assert "holds vectors of the model" in said
+    stderr = zebra("serve", "--model", "other", "--store", "own", "--port", "0", cwd=tmp_path, code=1).stderr
+    assert "holds vectors of the model" in stderr
 
 
-def test_a_port_that_is_taken_is_told(zebra, model, tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        said = zebra("serve", "--model", model, "--port", port, cwd=tmp_path, code=1).stderr
-    assert f"cannot listen at 127.0.0.1, port {port}" in said
+def test_a_port_in_use_is_reported(zebra, model, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        stderr = zebra("serve", "--model", model, "--port", port, cwd=tmp_path, code=1).stderr
+    assert f"cannot listen at 127.0.0.1, port {port}" in stderr
