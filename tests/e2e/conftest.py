@@ -1,4 +1,4 @@
-"""The command as a user has it: the built wheel, installed apart from the source tree, run as a process."""
+"""Fixtures: the built wheel, installed apart from the source tree and run as a process."""
 
 import io
 import os
@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from .. import forkserver
 
 ROOT = Path(__file__).parents[2]
-COLOURS = {"red": (220, 30, 30), "blue": (30, 60, 220), "green": (20, 160, 60), "yellow": (240, 210, 20)}
+COLORS = {"red": (220, 30, 30), "blue": (30, 60, 220), "green": (20, 160, 60), "yellow": (240, 210, 20)}
 
 
 @pytest.fixture(scope="session")
@@ -52,29 +52,29 @@ def environment(installed, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def zebra(installed, environment):
-    """Run `zebra WORDS…` and return the finished process; a wrong exit code fails with its output."""
+    """Run `zebra ARGS…` and return the finished process; a wrong exit code fails with its output."""
 
-    def run(*words, cwd, code=0, timeout=300):
-        command = [sys.executable, str(installed / "bin" / "zebra"), *map(str, words)]
-        done = forkserver.run(command, cwd=cwd, env=environment, timeout=timeout)
-        assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done
+    def run(*args, cwd, code=0, timeout=300):
+        command = [sys.executable, str(installed / "bin" / "zebra"), *map(str, args)]
+        process = forkserver.run(command, cwd=cwd, env=environment, timeout=timeout)
+        assert process.returncode == code, f"exit {process.returncode}\n{process.stdout}\n{process.stderr}"
+        return process
 
     return run
 
 
-def picture(colour, shape, seed, size=(64, 64)):
-    """Draw one coloured shape on a light ground."""
+def draw_shape(color, shape, seed, size=(64, 64)):
+    """Draw one colored shape on a light background."""
     rng = np.random.default_rng(seed)
     image = Image.new("RGB", size, tuple(int(v) for v in rng.integers(200, 256, 3)))
     left, top = rng.integers(4, 20, 2)
     box = [int(left), int(top), int(left) + 36, int(top) + 36]
     draw = ImageDraw.Draw(image)
-    (draw.ellipse if shape == "circle" else draw.rectangle)(box, fill=COLOURS[colour])
+    (draw.ellipse if shape == "circle" else draw.rectangle)(box, fill=COLORS[color])
     return image
 
 
-def encoded(image, suffix):
+def encode_image(image, suffix):
     buffer = io.BytesIO()
     image.save(buffer, "JPEG" if suffix == "jpg" else "PNG")
     return buffer.getvalue()
@@ -82,12 +82,17 @@ def encoded(image, suffix):
 
 @pytest.fixture(scope="session")
 def pairs():
-    """96 captioned pictures, JPEG and PNG in turn: (key, suffix, bytes, caption)."""
-    made = []
+    """Return 96 captioned images, JPEG and PNG in turn: (key, suffix, bytes, caption)."""
+    pairs = []
     for i in range(96):
-        colour, shape = list(COLOURS)[i % 4], ("circle", "square")[i // 4 % 2]
+        color, shape = list(COLORS)[i % 4], ("circle", "square")[i // 4 % 2]
         suffix = ("jpg", "png")[i % 2 if i % 3 else 0]
-        made.append(
-            (f"{i:04d}", suffix, encoded(picture(colour, shape, i), suffix), f"a photo of a {colour} {shape}")
+        pairs.append(
+            (
+                f"{i:04d}",
+                suffix,
+                encode_image(draw_shape(color, shape, i), suffix),
+                f"a photo of a {color} {shape}",
+            )
         )
-    return made
+    return pairs

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from .conftest import ROOT, encoded, picture
+from .conftest import ROOT, draw_shape, encode_image
 
 SETS = {
     "seen-kinds", "unseen-kinds", "zebra", "counting", "distance", "fine-grained", "typed-digits",
@@ -53,7 +53,7 @@ def test_demo_can_be_run_twice(zebra, demo):
 
 def test_the_python_of_the_readme_runs_on_the_demo_model(demo, environment):
     root, _ = demo
-    (root / "photo.jpg").write_bytes(encoded(picture("red", "circle", 0), "jpg"))
+    (root / "photo.jpg").write_bytes(encode_image(draw_shape("red", "circle", 0), "jpg"))
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert blocks
     for block in blocks:

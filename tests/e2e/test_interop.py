@@ -9,7 +9,7 @@ import sys
 import pytest
 from PIL import Image
 
-from .conftest import picture
+from .conftest import draw_shape
 from .test_own_data import SMALL, as_csv
 
 VIT = (
@@ -26,7 +26,7 @@ def trained(zebra, pairs, tmp_path_factory):
     data = as_csv(root, pairs)
     zebra("train", "--data", data, "--out", "vit", *VIT, cwd=root)
     zebra("train", "--data", data, "--out", "resnet", *SMALL, "--steps", 4, cwd=root)
-    picture("red", "circle", 7, (64, 64)).save(root / "photo.png")
+    draw_shape("red", "circle", 7, (64, 64)).save(root / "photo.png")
     return root
 
 

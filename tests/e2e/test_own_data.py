@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from .conftest import encoded, picture
+from .conftest import draw_shape, encode_image
 
 SMALL = (
     "--steps", 60, "--batch-size", 16, "--lr", "1e-3", "--workers", 0, "--model.image-size", 32,
@@ -88,8 +88,8 @@ LAYOUTS = [as_folder, as_csv, as_tsv, as_jsonl, as_parquet, as_shards, as_saved_
 def test_train_then_classify_on_own_data(layout, zebra, pairs, tmp_path):
     data = layout(tmp_path, pairs)
     zebra("train", "--data", data, "--out", "run", *SMALL, cwd=tmp_path)
-    (tmp_path / "new.png").write_bytes(encoded(picture("blue", "square", 1000, (90, 70)), "png"))
-    (tmp_path / "new.jpg").write_bytes(encoded(picture("red", "square", 1001, (64, 100)), "jpg"))
+    (tmp_path / "new.png").write_bytes(encode_image(draw_shape("blue", "square", 1000, (90, 70)), "png"))
+    (tmp_path / "new.jpg").write_bytes(encode_image(draw_shape("red", "square", 1001, (64, 100)), "jpg"))
     answer = zebra(
         "classify",
         "run/model",

@@ -22,7 +22,7 @@ from zebra.store import Store, StoreMetadata
 from zebra.text.bpe import BPETokenizer
 
 from .. import forkserver
-from .conftest import COLOURS, encoded, picture
+from .conftest import COLORS, draw_shape, encode_image
 
 pytestmark = pytest.mark.browser
 
@@ -67,8 +67,10 @@ def model(tmp_path_factory):
 def dataset(tmp_path_factory):
     """Return a dataset of forty images in four classes for the quiz."""
     path = tmp_path_factory.mktemp("datasets") / "colors"
-    samples = [(encoded(picture(list(COLOURS)[n % 4], "circle", n), "png"), "png", n % 4) for n in range(40)]
-    write_classification(path, samples, list(COLOURS), ["a photo of {c}."])
+    samples = [
+        (encode_image(draw_shape(list(COLORS)[n % 4], "circle", n), "png"), "png", n % 4) for n in range(40)
+    ]
+    write_classification(path, samples, list(COLORS), ["a photo of {c}."])
     return path
 
 
@@ -253,7 +255,7 @@ def test_an_invalid_filter_is_explained_below_its_field(open_page, store_url):
 
 def test_an_image_is_a_query(open_page, store_url, tmp_path):
     path = tmp_path / "query.png"
-    path.write_bytes(encoded(picture("green", "circle", 7), "png"))
+    path.write_bytes(encode_image(draw_shape("green", "circle", 7), "png"))
     page = open_page(store_url)
     page.wait_for_selector(".examples button")
     page.set_input_files("#search-image-input", path)
@@ -305,7 +307,7 @@ def test_an_error_of_the_server_is_shown(open_page, store_url):
 
 def test_scores_with_the_template_are_shown_beside_those_of_the_label_only(open_page, store_url, tmp_path):
     for number in range(2):
-        (tmp_path / f"{number}.png").write_bytes(encoded(picture("red", "circle", number), "png"))
+        (tmp_path / f"{number}.png").write_bytes(encode_image(draw_shape("red", "circle", number), "png"))
     page = open_page(f"{store_url}/#classify")
     page.wait_for_selector("#labels")
     for _ in range(page.locator("#classify .chip button").count()):
@@ -329,7 +331,7 @@ def test_scores_with_the_template_are_shown_beside_those_of_the_label_only(open_
 
 def test_an_invalid_image_is_reported_and_the_others_are_classified(open_page, store_url, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\nand no more")
-    (tmp_path / "good.png").write_bytes(encoded(picture("red", "circle", 1), "png"))
+    (tmp_path / "good.png").write_bytes(encode_image(draw_shape("red", "circle", 1), "png"))
     page = open_page(f"{store_url}/#classify")
     page.wait_for_selector("#labels")
     page.fill("#labels", "a red circle, a zebra")

@@ -201,7 +201,7 @@ def test_an_invalid_request_is_rejected(client, body):
 
 
 def test_an_unknown_dataset_suggests_the_nearest_name(client):
-    response = client.get("/v1/quiz/colour")
+    response = client.get("/v1/quiz/color")
     assert response.status_code == 404
     assert "Did you mean 'colors'" in response.json()["error"]["message"]
 
