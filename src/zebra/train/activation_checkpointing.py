@@ -1,4 +1,4 @@
-"""Activation checkpointing of residual blocks (Chen et al. 2016, arXiv 1604.06174)."""
+"""Activation checkpointing of residual blocks (Chen et al., arXiv 1604.06174)."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext

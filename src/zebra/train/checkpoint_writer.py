@@ -1,4 +1,4 @@
-"""Asynchronous checkpoint writer: a background thread saves snapshots while training continues."""
+"""Asynchronous checkpoint writer: a background thread that saves snapshots."""
 
 import warnings
 from concurrent.futures import Future, ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""Duplicate detector: a small tower that embeds copies of an image nearby (CLIP App. C).
+"""Duplicate detector: a small tower with similar vectors for copies (CLIP App. C).
 
 The paper found CLIP's own embedding unsuitable for duplicates, because it encodes the content of an image, not its
 identity. So a tower is trained by InfoNCE at a fixed temperature to match two distortions of each image in a batch.

@@ -1,4 +1,4 @@
-"""Fine-tuning (`zebra train --from MODEL`): suggested settings, initial model, validators and LoRA.
+"""Fine-tuning: suggested settings, initial model, validators and LoRA.
 
 The suggested settings are a recipe, derived from the number of pairs and the size of the model; flags override it.
 """

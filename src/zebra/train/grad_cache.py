@@ -1,4 +1,4 @@
-"""Gradient caching for large batches (GradCache, Gao et al. 2021, arXiv 2101.06983).
+"""Gradient caching for large batches (GradCache, arXiv 2101.06983).
 
 A contrastive loss needs the embeddings of the whole batch, but the gradient of a tower needs only the gradient of its
 outputs. So each chunk of the batch first passes the towers without storing activations. The loss of the whole batch

@@ -1,4 +1,4 @@
-"""Hooks that run after each training step: validation, logging, checkpoints, early stopping."""
+"""Training hooks: validation, logging, checkpoints and early stopping."""
 
 import math
 import time

@@ -1,4 +1,4 @@
-"""Training log: one JSON line per logged step, copied to TensorBoard or Weights & Biases on request."""
+"""Training log: JSON lines, and optionally TensorBoard or Weights & Biases."""
 
 import json
 from collections.abc import Callable, Mapping

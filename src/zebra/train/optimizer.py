@@ -1,4 +1,4 @@
-"""AdamW with the paper's weight decay groups (CLIP §2.5) and layer-wise learning rates."""
+"""AdamW with weight decay groups (CLIP §2.5) and layer-wise learning rates."""
 
 import re
 from collections import defaultdict

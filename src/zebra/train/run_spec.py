@@ -1,4 +1,4 @@
-"""Run spec: settings, data, tokenizer and versions that determine the numbers of a run."""
+"""Run spec: everything that determines the numbers of a run."""
 
 import hashlib
 from importlib import metadata

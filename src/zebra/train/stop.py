@@ -1,4 +1,4 @@
-"""Graceful stop: the first SIGINT or SIGTERM requests it, the second ends the process."""
+"""Graceful stop on SIGINT or SIGTERM; a second signal ends the process."""
 
 import os
 import signal

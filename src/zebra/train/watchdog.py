@@ -1,4 +1,4 @@
-"""Rank watchdog: find out which processes did not take part in a failed collective.
+"""Rank watchdog: name the ranks that did not take part in a failed collective.
 
 Torch reports that a collective failed, but not because of which process. So each process writes its activity to the
 store that connects the processes, and a process that fails writes that too. The ones that report nothing are the
