@@ -1,4 +1,4 @@
-"""Backends that run an image tower: the protocol and torch. `onnx_backend.py` has onnxruntime."""
+"""Backends that run image towers: the protocol and torch."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol

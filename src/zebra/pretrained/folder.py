@@ -20,6 +20,7 @@ from zebra.pretrained.manifest import write_manifest
 from zebra.pretrained.model_card import render_model_card
 from zebra.pretrained.tensors import read_tensors
 from zebra.pretrained.weights import save_weights
+from zebra.text.files import read_json_object
 from zebra.text.tokenizers import Tokenizer
 
 MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json", "preprocess.json", "golden.safetensors")
@@ -90,14 +91,3 @@ def compute_fingerprint(digests: Mapping[str, str]) -> str:
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file of a model folder, indented."""
     path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-
-
-def read_json_object(path: Path) -> dict[str, Any]:
-    """Read a JSON object; WeightsError for anything else."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{path} is not valid JSON ({error}). Copy the folder again.") from error
-    if not isinstance(value, dict):
-        raise WeightsError(f"{path} must contain a JSON object. Copy the folder again.")
-    return value

@@ -1,4 +1,4 @@
-"""Golden vectors: one image, one text and their vectors, recomputed when a model is loaded."""
+"""Golden vectors of one image and one text, recomputed when a model is loaded."""
 
 import json
 from pathlib import Path

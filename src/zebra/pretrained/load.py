@@ -1,4 +1,4 @@
-"""`zebra.load`: open a model folder of any layout, a model of the hub or an OpenAI file."""
+"""`zebra.load`: loading of models of any layout, from disk or from the hub."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ from zebra.pretrained.checkpoint import ModelLayout, PretrainedCheckpoint
 from zebra.pretrained.device import resolve_device
 from zebra.pretrained.digests import cached_sha256, has_passed, record_passed
 from zebra.pretrained.download import blob_sha256, download_model
-from zebra.pretrained.folder import FORMAT_VERSION, compute_fingerprint, read_json_object, read_model_folder
+from zebra.pretrained.folder import FORMAT_VERSION, compute_fingerprint, read_model_folder
 from zebra.pretrained.golden import verify_golden
 from zebra.pretrained.manifest import MANIFEST_FILE, read_manifest_digests, verify_manifest
 from zebra.pretrained.open_clip import read_open_clip
@@ -27,6 +27,7 @@ from zebra.pretrained.openai import read_openai, verify_published_digest
 from zebra.pretrained.pos_embed import resize_pos_embed
 from zebra.pretrained.transformers import read_transformers
 from zebra.pretrained.weights import build_model
+from zebra.text.files import read_json_object
 from zebra.text.tokenizers import find_tokenizer
 
 LAYOUT_READERS: dict[ModelLayout, Callable[[Path], PretrainedCheckpoint]] = {

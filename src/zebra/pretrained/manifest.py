@@ -1,4 +1,4 @@
-"""MANIFEST.json: size and SHA-256 of every file of a folder, written durably and verified before use."""
+"""MANIFEST.json: size and SHA-256 of every file of a folder."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Export of a model to ONNX, with everything that is needed to run it without zebra."""
+"""Export of models to ONNX, with all files to run them without zebra."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""Read tokenizer files; a missing or damaged file raises WeightsError."""
+"""Reading of tokenizer and config files; a missing or damaged file raises WeightsError."""
 
 import gzip
 import json

@@ -95,20 +95,20 @@ def test_beside_int8_pictures_texts_are_bf16_where_the_hardware_has_it(native, e
 def test_weights_are_cast_once_and_the_first_model_is_left_as_it_was(name):
     exact = build()
     before = {key: value.clone() for key, value in exact.model.state_dict().items()}
-    lowered = exact.to_precision(name)
-    lowered.encode_images(pictures(1))
+    cast = exact.to_precision(name)
+    cast.encode_images(pictures(1))
     after = exact.model.state_dict()
     assert all(torch.equal(value, after[key]) for key, value in before.items())
     assert {value.dtype for value in after.values()} == {torch.float32}
-    held = lowered.model.visual.transformer.resblocks[0].mlp.c_fc.weight
+    held = cast.model.visual.transformer.resblocks[0].mlp.c_fc.weight
     assert isinstance(held, int8.Int8Weight) if name == "int8" else held.dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize(("kind", "name"), CASES)
 def test_temperature_and_bias_keep_their_bits(kind, name):
     exact = MODELS[kind]()
-    lowered = exact.to_precision(name)
-    assert (lowered.logit_scale, lowered.logit_bias) == (exact.logit_scale, exact.logit_bias)
+    cast = exact.to_precision(name)
+    assert (cast.logit_scale, cast.logit_bias) == (exact.logit_scale, exact.logit_bias)
 
 
 def test_int8_embeds_pictures_in_small_parts_with_the_vectors_of_one_alone(monkeypatch):
@@ -139,11 +139,11 @@ def test_int8_is_refused_for_a_resnet():
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_what_has_lost_bits_is_neither_saved_nor_exported_nor_cast_again(name, tmp_path):
-    lowered = build().to_precision(name)
+    cast = build().to_precision(name)
     for attempt in (
-        lambda: lowered.save(tmp_path / "model"),
-        lambda: export_onnx(lowered, tmp_path / "model"),
-        lambda: lowered.to_precision("fp32"),
+        lambda: cast.save(tmp_path / "model"),
+        lambda: export_onnx(cast, tmp_path / "model"),
+        lambda: cast.to_precision("fp32"),
     ):
         with pytest.raises(ConfigError, match=rf"loaded in {name}.*precision='fp32'"):
             attempt()
@@ -152,12 +152,12 @@ def test_what_has_lost_bits_is_neither_saved_nor_exported_nor_cast_again(name, t
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_load_takes_a_precision_and_the_fingerprint_stays_the_models(saved, name):
-    exact, lowered = zebra.load(saved), zebra.load(saved, precision=name)
-    assert (exact.precision, lowered.precision) == ("fp32", name)
-    assert (exact.backend, lowered.backend) == ("torch", "torch")
-    assert lowered.fingerprint == exact.fingerprint != ""
+    exact, cast = zebra.load(saved), zebra.load(saved, precision=name)
+    assert (exact.precision, cast.precision) == ("fp32", name)
+    assert (exact.backend, cast.backend) == ("torch", "torch")
+    assert cast.fingerprint == exact.fingerprint != ""
     assert torch.equal(
-        lowered.encode_images(pictures(2)), exact.to_precision(name).encode_images(pictures(2))
+        cast.encode_images(pictures(2)), exact.to_precision(name).encode_images(pictures(2))
     )
 
 

@@ -15,12 +15,13 @@ from zebra.config.model import ModelConfig, SiglipTextConfig, SiglipVisionConfig
 from zebra.errors import ConfigError, WeightsError
 from zebra.images.preprocess import Preprocess
 from zebra.pretrained.checkpoint import PretrainedCheckpoint
-from zebra.pretrained.folder import read_json_object, write_json
+from zebra.pretrained.folder import write_json
 from zebra.pretrained.open_clip.config import parse_open_clip_config, to_open_clip_config
 from zebra.pretrained.open_clip.timm import convert_from_timm, convert_to_timm
 from zebra.pretrained.tensors import list_weight_files, read_tensors
 from zebra.pretrained.transformers import write_tokenizer
 from zebra.pretrained.weights import TEXT_PREFIX
+from zebra.text.files import read_json_object
 from zebra.text.tokenizers import Tokenizer
 
 CONFIG_FILE = "open_clip_config.json"

@@ -1,7 +1,8 @@
-"""Conversion of SigLIP image towers between timm, as stored by open_clip, and zebra.
+"""Conversion of SigLIP image towers between timm and zebra.
 
-open_clip stores only timm's name of such a tower, so this module lists the sizes of each name (timm 1.0.31,
-`vision_transformer.py`). Like zebra, timm stacks q, k and v in blocks, but in the pool q is separate from k and v.
+open_clip stores such towers with timm's tensors and only the name of the architecture, so this module lists the sizes
+of each name (timm 1.0.31, `vision_transformer.py`). Like zebra, timm stacks q, k and v in blocks, but in the pool q is
+separate from k and v.
 """
 
 from collections.abc import Mapping

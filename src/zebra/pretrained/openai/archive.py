@@ -1,4 +1,4 @@
-"""Reading of torch zip archives as memory-mapped tensors, without executing code in them.
+"""Safe, memory-mapped reading of the tensors in torch zip archives.
 
 Reads state dicts written by `torch.save` and models written by `torch.jit.save`. Both are zips of uncompressed entries:
 `<root>/data.pkl` describes the objects, `<root>/data/<key>` contains the bytes of one storage.

@@ -1,4 +1,6 @@
-"""OpenAI's original `.pt` files; the architecture is inferred from the shapes of the tensors.
+"""OpenAI's original `.pt` files.
+
+The architecture is inferred from the shapes of the tensors.
 
 Reference: the files that github.com/openai/CLIP downloads (MIT), and how it builds a model from them.
 """

@@ -1,4 +1,7 @@
-"""Uncompressed entries of a zip file by their offsets; nothing is decompressed, so zip bombs are harmless."""
+"""Uncompressed entries of a zip file by their offsets.
+
+Nothing is decompressed, so that zip bombs are harmless.
+"""
 
 import struct
 import sys

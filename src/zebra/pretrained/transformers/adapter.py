@@ -1,4 +1,4 @@
-"""Writing of LoRA adapters in the layout of Hugging Face's `peft`, without using `peft`.
+"""Writing of LoRA adapters in the layout of Hugging Face's `peft`.
 
 adapter_config.json  adapter_model.safetensors
 """

@@ -19,7 +19,7 @@ from zebra.config.model import (
 )
 from zebra.config.structure import structure
 from zebra.errors import ConfigError, WeightsError
-from zebra.pretrained.folder import read_json_object
+from zebra.text.files import read_json_object
 
 JsonDict = dict[str, Any]
 ModelType = Literal["clip", "siglip", "siglip2"]

@@ -1,4 +1,4 @@
-"""Conversion between transformers' preprocessor_config.json and zebra's preprocessing.
+"""Conversion between preprocessor_config.json and zebra's preprocessing.
 
 Reference: `CLIPImageProcessor`, `SiglipImageProcessor` and `Siglip2ImageProcessor` of transformers 5.24 with their
 Pillow backend. With torchvision, transformers may resize differently, by at most 1 of 255.
@@ -11,8 +11,8 @@ from typing import Literal
 from zebra.config.structure import structure
 from zebra.errors import ConfigError, WeightsError
 from zebra.images.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess
-from zebra.pretrained.folder import read_json_object
 from zebra.pretrained.transformers.config import JsonDict, ModelType, parse_grid_size, parse_positive_int
+from zebra.text.files import read_json_object
 
 RESAMPLING_FILTERS = {2: "bilinear", 3: "bicubic"}
 """Pillow's numbers of the resampling filters that zebra supports."""

@@ -1,4 +1,4 @@
-"""Conversion of tensors between the names of transformers and zebra's names on disk.
+"""Conversion of tensor names between transformers and zebra.
 
 One table serves both directions. In transformers, q, k and v are separate, projections are linear layers (out × in),
 and the scalars of SigLIP are vectors of one element. The misspelling `pre_layrnorm` is theirs.

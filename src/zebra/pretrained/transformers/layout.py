@@ -1,4 +1,4 @@
-"""Model folders in the layout of Hugging Face transformers, without using transformers.
+"""Model folders in the layout of Hugging Face transformers.
 
 config.json  model.safetensors  preprocessor_config.json  tokenizer.json  tokenizer_config.json  …
 """
@@ -15,7 +15,7 @@ from zebra.config.model import ModelConfig, SiglipVisionConfig
 from zebra.errors import WeightsError
 from zebra.images.preprocess import Preprocess
 from zebra.pretrained.checkpoint import PretrainedCheckpoint
-from zebra.pretrained.folder import read_json_object, write_json
+from zebra.pretrained.folder import write_json
 from zebra.pretrained.tensors import list_weight_files, read_tensors
 from zebra.pretrained.transformers.config import (
     JsonDict,
@@ -31,6 +31,7 @@ from zebra.pretrained.transformers.key_mapping import (
     convert_to_transformers,
 )
 from zebra.text.bpe import BPETokenizer
+from zebra.text.files import read_json_object
 from zebra.text.tokenizers import Tokenizer
 from zebra.text.vocabulary import EOT, SOT
 
