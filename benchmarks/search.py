@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 import zebra
 from receipt import RESULTS, keep
 from zebra.config.data import DataConfig
-from zebra.embed.sources import open_embed_source
+from zebra.data.sources import open_images
 from zebra.search import ivf_index
 from zebra.search.flat_index import FlatIndex
 from zebra.store import Store, StoreMetadata
@@ -106,7 +106,7 @@ def load_features() -> NDArray[np.float32]:
         datasets = [DEMO / "menagerie" / "train", *sorted((DEMO / "menagerie" / "evaluation").glob("*/test"))]
         parts = [
             clip.encode_images(
-                (one.load().image_bytes for one in open_embed_source(str(path), DataConfig())),
+                (image_ref.load().image for image_ref in open_images(path, DataConfig()).scan()),
                 projected=False,
             )
             for path in datasets

@@ -9,7 +9,7 @@ Shape suffixes in the names of tensors (`image_BE @ text_BE.T`):
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ class Record:
     """All captions of the image; empty for a labeled evaluation image."""
     label: int | None = None
     """Class index, for evaluation datasets."""
+    columns: Mapping[str, object] = field(default_factory=dict)
+    """Extra columns of a table, if requested."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,10 @@
-"""Find and parse the image and caption columns of a table."""
+"""Find and parse the columns of a table."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from zebra.config.data import DataConfig
 from zebra.errors import BadSample, DataError, suggest_name
@@ -75,6 +77,48 @@ def parse_captions(row: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
     if not texts:
         raise BadSample("empty caption", "", f"nothing in {', '.join(columns)}")
     return texts
+
+
+def infer_column_type(cells: Sequence[Any]) -> pa.DataType:
+    """Return the first of int64, float64 and string that all cells can be converted to; CSV contains only text."""
+    for data_type in (pa.int64(), pa.float64()):
+        try:
+            values = [_convert(cell, data_type) for cell in cells]
+        except (ValueError, TypeError):
+            continue
+        if any(value is not None for value in values):
+            return data_type
+    return pa.string()
+
+
+def convert_cell(value: Any, field: pa.Field) -> Any:
+    """Convert a cell to the type of its column; raise BadSample if that is impossible."""
+    try:
+        return _convert(value, field.type)
+    except (ValueError, TypeError) as error:
+        raise BadSample("column of another type", "", f"{field.name}: {error}") from error
+
+
+def _convert(value: Any, data_type: pa.DataType) -> Any:
+    if value is None or value == "":
+        return None
+    if pa.types.is_string(data_type):
+        text = value if isinstance(value, str) else str(value)
+        text.encode()  # fails for an undecodable byte of a CSV file
+        return text
+    if isinstance(value, bool) and not pa.types.is_boolean(data_type):
+        raise TypeError(f"{value!r} is not a number")
+    if pa.types.is_integer(data_type) and isinstance(value, str | float):
+        return int(value) if isinstance(value, str) else _to_int(value)
+    if pa.types.is_floating(data_type) and isinstance(value, str):
+        return float(value)
+    return value
+
+
+def _to_int(value: float) -> int:
+    if value != int(value):
+        raise ValueError(f"{value} is not an integer")
+    return int(value)
 
 
 def escape_unencodable(text: str) -> str:

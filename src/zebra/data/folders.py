@@ -3,10 +3,13 @@
 import hashlib
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 
+from zebra.data.columns import escape_unencodable
+from zebra.data.locations import ImageRef, Location, file_stamp
 from zebra.errors import BadSample, DataError
 from zebra.values import Record
 
@@ -19,6 +22,8 @@ class FolderSource:
 
     A caption without an image counts as a bad sample. Hidden files are ignored.
     """
+
+    columns = pa.schema([])
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -34,7 +39,20 @@ class FolderSource:
 
     def has_images(self) -> bool:
         """Return whether the folder has at least one image."""
-        return any(not name.as_py().endswith(CAPTION_SUFFIX.encode()) for name in self._relative_paths)
+        return any(True for _ in self._iter_images())
+
+    def num_images(self) -> int:
+        """Return the number of images, without captions that have no image."""
+        return sum(1 for _ in self._iter_images())
+
+    def scan(self) -> Iterator[ImageRef]:
+        """Yield all images; the stamp has size and modification time of the image and its caption."""
+        root = self.root.resolve()
+        for name in self._iter_images():
+            path = root / os.fsdecode(name)
+            key = escape_unencodable(str(path))
+            stamp = f"{file_stamp(path)} {file_stamp(path.with_suffix(CAPTION_SUFFIX))}"
+            yield ImageRef(Location(key, stamp, key), partial(_load_image, path, key))
 
     def sample_id(self, index: int) -> str:
         """Return the ID of a sample without reading it."""
@@ -61,6 +79,26 @@ class FolderSource:
         except OSError as error:
             raise BadSample("unreadable file", sample_id, f"{caption_path}: {error.strerror}") from error
         return Record(id=sample_id, image=read_image_bytes(path, sample_id), captions=(caption,))
+
+    def _iter_images(self) -> Iterator[bytes]:
+        """Yield the encoded relative paths of the images."""
+        for chunk in self._relative_paths.chunks:
+            for name in chunk:
+                encoded: bytes = name.as_py()
+                if not encoded.endswith(CAPTION_SUFFIX.encode()):
+                    yield encoded
+
+
+def _load_image(path: Path, key: str) -> Record:
+    """Read an image and its caption, which is optional."""
+    image = read_image_bytes(path, key)
+    try:
+        text = path.with_suffix(CAPTION_SUFFIX).read_bytes()
+    except FileNotFoundError:
+        return Record(key, image)
+    except OSError as error:
+        raise BadSample("unreadable file", key, f"its {CAPTION_SUFFIX}: {error.strerror}") from error
+    return Record(key, image, (decode_caption(text, key),) if text.strip() else ())
 
 
 def read_image_bytes(path: Path, where: str) -> bytes:

@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property, partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from zebra.data.columns import (
     parse_image_cell,
 )
 from zebra.data.folders import read_image_bytes
+from zebra.data.locations import ImageRef, Location
 from zebra.data.tables import TableSource
 from zebra.errors import BadSample, DataError
 from zebra.values import Record
@@ -52,6 +54,8 @@ class _MappedTable:
 
 class SavedDataset:
     """The rows of one split written by `Dataset.save_to_disk`, in the order of `datasets`."""
+
+    columns = pa.schema([])
 
     def __init__(self, folder: Path, config: DataConfig) -> None:
         """Memory-map the split in `folder`.
@@ -136,6 +140,16 @@ class SavedDataset:
         assert image is not None
         return Record(sample_id, image, tuple(captions), label)
 
+    def num_images(self) -> int:
+        """Return the number of rows."""
+        return len(self)
+
+    def scan(self) -> Iterator[ImageRef]:
+        """Yield all rows; the stamp is the digest of the dataset. A row needs a caption or a label here, too."""
+        path = str(Path(self.name).resolve())
+        for index in range(len(self)):
+            yield ImageRef(Location(f"{path}:{index}", self.digest, path), partial(self.read, index))
+
     def _map_files(self) -> _MappedTable:
         for path, stat in self._file_stats.items():
             if _size_and_mtime(path) != stat:
@@ -162,13 +176,34 @@ class SavedDataset:
 class HubDataset:
     """The concatenated Parquet files of one split."""
 
-    def __init__(self, files: Sequence[Path], name: str, config: DataConfig) -> None:
+    def __init__(
+        self, files: Sequence[Path], name: str, config: DataConfig, columns: Sequence[str] = ()
+    ) -> None:
         self.name = name
-        self.tables = [TableSource(path, config) for path in files]
-        self._cumulative_sizes = list(accumulate(map(len, self.tables)))
-        digests = "".join(f"{table.path.name} {table.digest}\n" for table in self.tables)
-        self.digest = hashlib.sha256(digests.encode()).hexdigest()
+        first, *others = files
+        self.tables = [TableSource(first, config, columns)]
+        self.columns = self.tables[0].columns
+        """Names and types of the extra columns."""
+        self.tables += [TableSource(path, config, self.columns) for path in others]
+
+    @cached_property
+    def digest(self) -> str:
         """SHA-256 in hex over all rows."""
+        digests = "".join(f"{table.path.name} {table.digest}\n" for table in self.tables)
+        return hashlib.sha256(digests.encode()).hexdigest()
+
+    def num_images(self) -> int:
+        """Return the number of rows."""
+        return sum(table.num_images() for table in self.tables)
+
+    def scan(self) -> Iterator[ImageRef]:
+        """Yield all rows, file by file."""
+        for table in self.tables:
+            yield from table.scan()
+
+    @cached_property
+    def _cumulative_sizes(self) -> list[int]:
+        return list(accumulate(map(len, self.tables)))
 
     def __len__(self) -> int:
         return self._cumulative_sizes[-1]

@@ -1,5 +1,6 @@
 """WebDataset tar shards, read at any position, one sample or a batch at a time."""
 
+import copy
 import json
 import re
 import warnings
@@ -8,12 +9,17 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from itertools import accumulate, islice, takewhile
 from pathlib import Path, PurePosixPath
 
+import pyarrow as pa
+
 from zebra.config.data import DamagedShardPolicy
+from zebra.data.columns import escape_unencodable
 from zebra.data.folders import decode_caption
+from zebra.data.locations import ImageRef, Location
 from zebra.data.remote.blobs import Blob, ByteRange, LocalBlob
 from zebra.data.tar_index import DamagedShard, TarIndex, TarSample
 from zebra.errors import BadSample, DataError
@@ -37,6 +43,8 @@ class ShardSource:
     Raises:
         DataError: A shard is damaged, or its number of samples differs from img2dataset's count.
     """
+
+    columns = pa.schema([])
 
     def __init__(
         self, shards: Sequence[Path | Blob], name: str, damaged_shards: DamagedShardPolicy = "stop"
@@ -106,6 +114,18 @@ class ShardSource:
             records.update(zip(orders, wait(), strict=True))
         return [records[order] for order in range(len(indices))]
 
+    def num_images(self) -> int:
+        """Return the number of samples, which each may have one image."""
+        return len(self)
+
+    def scan(self) -> Iterator[ImageRef]:
+        """Yield all samples; the stamp has the identity of the shard and the offset of the image."""
+        for shard in self.shards:
+            shard_stamp = sha256(repr(shard.blob.identity[1:]).encode()).hexdigest()[:16]
+            for position in range(len(shard)):
+                yield _make_image_ref(shard.blob, shard.sample(position), shard_stamp)
+            shard.close()
+
     def max_labels(self) -> Iterator[tuple[str, int]]:
         """Yield (shard name, largest label) of every shard with labels."""
         for shard_index, shard in enumerate(self.shards):
@@ -143,6 +163,31 @@ class ShardSource:
         return self.shards[shard_index]
 
 
+def _make_image_ref(blob: Blob, sample: TarSample, shard_stamp: str) -> ImageRef:
+    path = escape_unencodable(str(blob.path.resolve())) if isinstance(blob, LocalBlob) else blob.name
+    image = next((name for name in IMAGE_FIELDS if name in sample.fields), None)
+    offset, size = sample.fields[image] if image else (None, None)
+    location = Location(f"{path}/{sample.key}", f"{shard_stamp} {offset}", path, offset, size)
+    return ImageRef(location, partial(_load_image, blob, sample, path))
+
+
+def _load_image(blob: Blob, sample: TarSample, path: str) -> Record:
+    """Read one sample; caption and label are optional."""
+    plan = _plan_read(sample, path, require_caption=False)
+    if isinstance(plan, BadSample):
+        raise plan
+    if isinstance(blob, LocalBlob):
+        blob = copy.copy(blob)  # with its own descriptor, because another thread may close that of the shard
+    try:
+        record = _build_record(plan, iter(blob.start_read(plan.byte_ranges)()), require_caption=False)
+    finally:
+        if isinstance(blob, LocalBlob):
+            blob.close()
+    if isinstance(record, BadSample):
+        raise record
+    return record
+
+
 def _parse_txt_captions(data: bytes, where: str) -> tuple[str, ...]:
     return (decode_caption(data, where),)
 
@@ -178,7 +223,7 @@ class _ReadPlan:
     parse: Callable[[bytes, str], tuple[str, ...]]
 
 
-def _plan_read(sample: TarSample, shard_name: str) -> _ReadPlan | BadSample:
+def _plan_read(sample: TarSample, shard_name: str, *, require_caption: bool = True) -> _ReadPlan | BadSample:
     sample_id = f"{shard_name}/{sample.key}"
     fields = ", ".join(f".{name}" for name in sample.fields)
     if sample.duplicate_field is not None:
@@ -186,23 +231,27 @@ def _plan_read(sample: TarSample, shard_name: str) -> _ReadPlan | BadSample:
     image = next((name for name in IMAGE_FIELDS if name in sample.fields), None)
     if image is None:
         return BadSample("missing image", sample_id, f"only {fields}")
-    if "cls" in sample.fields and sample.label is None:
+    if "cls" in sample.fields and sample.label is None and require_caption:
         return BadSample("label is not a number", sample_id, "in .cls")
     caption = next((name for name in CAPTION_PARSERS if name in sample.fields), "")
-    if not caption and sample.label is None:
+    if not caption and sample.label is None and require_caption:
         return BadSample("missing caption", sample_id, f"only {fields}")
     byte_ranges = (sample.fields[image], sample.fields[caption]) if caption else (sample.fields[image],)
     return _ReadPlan(sample_id, sample.label, byte_ranges, CAPTION_PARSERS.get(caption, _parse_txt_captions))
 
 
-def _build_record(plan: _ReadPlan, data: Iterator[bytes]) -> Record | BadSample:
+def _build_record(
+    plan: _ReadPlan, data: Iterator[bytes], *, require_caption: bool = True
+) -> Record | BadSample:
     """Build a record from the next one or two byte strings."""
     image, *captions = islice(data, len(plan.byte_ranges))
+    if not require_caption:
+        captions = [caption for caption in captions if caption.strip()]
     try:
         texts = tuple(text for caption in captions for text in plan.parse(caption, plan.sample_id))
     except BadSample as bad:
         return bad
-    if not texts and plan.label is None:
+    if not texts and plan.label is None and require_caption:
         return BadSample("missing caption", plan.sample_id, "no caption in .json")
     return Record(plan.sample_id, image, texts, plan.label)
 

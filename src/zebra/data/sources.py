@@ -3,9 +3,11 @@
 import difflib
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
+
+import pyarrow as pa
 
 from zebra.config.data import DataConfig
 from zebra.data.folders import IMAGE_SUFFIXES, FolderSource
@@ -16,12 +18,13 @@ from zebra.data.hugging_face import (
     find_saved_split,
     is_saved_dataset,
 )
+from zebra.data.locations import ImageRef
 from zebra.data.remote.blobs import Blob
 from zebra.data.remote.remote_blob import open_remote_shards
 from zebra.data.shards import ShardSource
 from zebra.data.table_files import TABLE_FORMATS
 from zebra.data.tables import TableSource
-from zebra.errors import BadSample, DataError
+from zebra.errors import BadSample, ConfigError, DataError
 from zebra.values import Record
 
 SUPPORTED_LAYOUTS = (
@@ -50,6 +53,20 @@ class Source(Protocol):
 
     def read(self, index: int) -> Record:
         """Read one sample; raise BadSample if it cannot be used."""
+
+
+class ScannableSource(Source, Protocol):
+    """A source whose images can be listed without reading them; captions are optional then."""
+
+    @property
+    def columns(self) -> pa.Schema:
+        """Names and types of the extra columns in the records of `scan`."""
+
+    def num_images(self) -> int:
+        """Return the number of images that `scan` yields, usable or not."""
+
+    def scan(self) -> Iterator[ImageRef]:
+        """Yield all images in the order of the data, with location and stamp."""
 
 
 @runtime_checkable
@@ -93,7 +110,33 @@ def open_source(path: str | Path, config: DataConfig) -> Source:
     return source
 
 
-def _open_layout(name: str, config: DataConfig) -> Source:
+def open_images(path: str | Path, config: DataConfig, columns: Sequence[str] = ()) -> ScannableSource:
+    """Open images of any layout to scan them.
+
+    No layout needs captions, except a dataset saved by `datasets`, which needs captions or labels. A caption that
+    cannot be decoded makes a bad sample.
+
+    Args:
+        path: As for `open_source`.
+        config: Columns, cache size and limits.
+        columns: Extra columns of a table to include in the records.
+
+    Raises:
+        DataError: The path does not exist, has no images, or a table or shard is damaged.
+        ConfigError: A column is missing, or the layout has no columns.
+    """
+    source = _open_layout(str(path), config, columns)
+    if columns and not isinstance(source, TableSource | HubDataset):
+        raise ConfigError(
+            f"{path} is not a table, so it has no columns {', '.join(columns)}. Give a "
+            f"{', '.join(TABLE_FORMATS)} file, or omit --columns"
+        )
+    if not source.num_images():
+        raise DataError(f"{path} has no images. Give {SUPPORTED_LAYOUTS}")
+    return source
+
+
+def _open_layout(name: str, config: DataConfig, columns: Sequence[str] = ()) -> ScannableSource:
     if "://" in name and not name.startswith("file://"):
         return _open_shard_source(
             open_remote_shards(name, expand_braces(name), config.shard_cache_bytes), name, config
@@ -104,17 +147,17 @@ def _open_layout(name: str, config: DataConfig) -> Source:
         if len(shards) > 1:
             return _open_shard_source(_require_files(name, shards), name, config)
         if files := find_hub_parquet_files(path):
-            return HubDataset(files, name, config)
+            return HubDataset(files, name, config, columns)
         raise DataError(f"there is nothing at {path.absolute()}. {_suggest_path(path)}")
     if path.is_dir():
         if is_saved_dataset(path):
             return SavedDataset(find_saved_split(path), config)
         shards = sorted(path.glob("*.tar"))
-        return _open_shard_source(shards, name, config) if shards else _open_folder(path, config)
+        return _open_shard_source(shards, name, config) if shards else _open_folder(path, config, columns)
     if path.suffix.lower() == ".tar":
         return _open_shard_source([path], name, config)
     if path.suffix.lower() in TABLE_FORMATS:
-        return TableSource(path, config)
+        return TableSource(path, config, columns)
     raise DataError(
         f"{path} has the suffix {path.suffix!r}, which is no known layout. Give {SUPPORTED_LAYOUTS}"
     )
@@ -124,12 +167,12 @@ def _open_shard_source(shards: Sequence[Path | Blob], name: str, config: DataCon
     return ShardSource(shards, name, config.damaged_shards)
 
 
-def _open_folder(path: Path, config: DataConfig) -> Source:
+def _open_folder(path: Path, config: DataConfig, columns: Sequence[str]) -> ScannableSource:
     source = FolderSource(path)
     if source.has_images():
         return source
     if files := find_hub_parquet_files(path):
-        return HubDataset(files, str(path), config)
+        return HubDataset(files, str(path), config, columns)
     children = sorted(child.name for child in path.iterdir())
     usable = [
         name for name in children if Path(name).suffix.lower() in TABLE_FORMATS or _has_data(path / name)

@@ -1,22 +1,32 @@
-"""Tables of image paths or bytes with captions, read at any position."""
+"""Tables of image paths or bytes with captions: read at any position, or scanned in file order."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property, partial
+from hashlib import sha256
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from zebra.config.data import DataConfig
 from zebra.data.cached_table import CachedTable, RowValues
 from zebra.data.columns import (
+    CAPTION_COLUMNS,
+    convert_cell,
     escape_unencodable,
     find_caption_columns,
     find_image_column,
+    infer_column_type,
     parse_captions,
     parse_image_cell,
 )
 from zebra.data.folders import read_image_bytes
-from zebra.data.table_files import BadRow, TableFile, TableRow, open_table
-from zebra.errors import BadSample
+from zebra.data.locations import ImageRef, Location, file_stamp
+from zebra.data.table_files import INFER_SCHEMA_ROWS, BadRow, TableFile, TableRow, open_table
+from zebra.errors import BadSample, ConfigError, suggest_name
 from zebra.values import Record
 
 TABLE_SCHEMA = pa.schema(
@@ -35,24 +45,47 @@ TABLE_SCHEMA = pa.schema(
 class TableSource:
     """The rows of a CSV, TSV, JSONL or Parquet file, usable or not.
 
-    The table is converted once, batch by batch, into an Arrow file in the cache. Image bytes inside Parquet are copied
-    too, because Parquet reads entire row groups, which is too slow for random access. The cache then needs as much disk
-    space as the table.
+    For reading at any position, the table is converted once, batch by batch, into an Arrow file in the cache. Image
+    bytes inside Parquet are copied too, because Parquet reads entire row groups, which is too slow for random access.
+    The cache then needs as much disk space as the table. `scan` streams the table itself, and captions are optional.
     """
 
-    def __init__(self, path: Path, config: DataConfig) -> None:
+    def __init__(self, path: Path, config: DataConfig, columns: Sequence[str] | pa.Schema = ()) -> None:
+        """Open a table.
+
+        Args:
+            columns: Extra columns for `scan`, by name; or with their types, which are inferred otherwise.
+
+        Raises:
+            DataError: The table is damaged, or has no image column.
+            ConfigError: An extra column is missing.
+        """
         self.path = path
         self.name = str(path)
+        self._config = config
         table = open_table(path)
-        image_column = find_image_column(table.columns, path, config)
-        caption_columns = find_caption_columns(table.columns, path, config)
-        stat = path.stat()
-        key = ("table", str(path.resolve()), stat.st_size, stat.st_mtime_ns, image_column, caption_columns)
-        self.table = CachedTable.open_or_build(
-            key, TABLE_SCHEMA, _table_rows(table, image_column, caption_columns)
-        )
-        self.digest = self.table.digest
+        self._column_names = table.columns
+        self._image_column = find_image_column(table.columns, path, config)
+        for name in columns.names if isinstance(columns, pa.Schema) else columns:
+            if name not in table.columns:
+                raise ConfigError(f"{path} has no column {name!r}.{suggest_name(name, table.columns)}")
+        self.columns = columns if isinstance(columns, pa.Schema) else _infer_schema(path, table, columns)
+        """Names and types of the extra columns."""
+
+    @cached_property
+    def table(self) -> CachedTable:
+        """The converted table. `open_source` converts it before workers are forked."""
+        stat = self.path.stat()
+        caption_columns = find_caption_columns(self._column_names, self.path, self._config)
+        path = str(self.path.resolve())
+        key = ("table", path, stat.st_size, stat.st_mtime_ns, self._image_column, caption_columns)
+        rows = _table_rows(open_table(self.path), self._image_column, caption_columns)
+        return CachedTable.open_or_build(key, TABLE_SCHEMA, rows)
+
+    @property
+    def digest(self) -> str:
         """SHA-256 in hex over the rows: paths, captions, embedded images."""
+        return self.table.digest
 
     def __len__(self) -> int:
         return len(self.table)
@@ -76,17 +109,103 @@ class TableSource:
             image = read_image_bytes(self.path.parent / row["path"], sample_id)
         return Record(id=sample_id, image=image, captions=tuple(row["captions"]))
 
+    def num_images(self) -> int:
+        """Return the number of rows; for other tables than Parquet, this reads the file once."""
+        return self._num_rows
+
+    @cached_property
+    def _num_rows(self) -> int:
+        if self.path.suffix.lower() == ".parquet":
+            return int(pq.read_metadata(self.path).num_rows)
+        return sum(1 for _ in open_table(self.path).read((self._image_column,)))
+
+    def scan(self) -> Iterator[ImageRef]:
+        """Yield all rows in file order; a row's key is the path of the table and its line.
+
+        The stamp has the hash of the row without its image, and size and modification time of the image file. So a row
+        that has moved to another line is read again, but need not be embedded again. If the table contains the image,
+        the hash includes it.
+        """
+        path = self.path.resolve()
+        has_captions = self._config.caption_columns or not set(CAPTION_COLUMNS).isdisjoint(self._column_names)
+        caption_columns = find_caption_columns(self._column_names, path, self._config) if has_captions else ()
+        names = list(dict.fromkeys((self._image_column, *caption_columns, *self.columns.names)))
+        for line, row in open_table(path).read(names):
+            yield self._make_image_ref(path, line, row, caption_columns)
+
+    def _make_image_ref(
+        self, table_path: Path, line: int, row: TableRow, caption_columns: Sequence[str]
+    ) -> ImageRef:
+        shown_path = escape_unencodable(str(table_path))
+        key = f"{shown_path}:{line}"
+        try:
+            name, image, captions, columns = self._parse_row(row, caption_columns)
+        except BadSample as bad:
+            return ImageRef(Location(key, "", shown_path), partial(_raise, bad.reason, key, bad.detail))
+        row_hash = sha256(repr((captions, columns)).encode("utf-8", "surrogateescape"))
+        record = Record(key, image or b"", captions, None, columns)
+        if name is None:
+            row_hash.update(record.image)
+            return ImageRef(Location(key, row_hash.hexdigest(), shown_path), partial(_return, record))
+        path = table_path.parent / name
+        stamp = f"{row_hash.hexdigest()} {file_stamp(path)}"
+        return ImageRef(
+            Location(key, stamp, escape_unencodable(str(path))), partial(_read_image_file, path, record)
+        )
+
+    def _parse_row(
+        self, row: TableRow, caption_columns: Sequence[str]
+    ) -> tuple[str | None, bytes | None, tuple[str, ...], dict[str, Any]]:
+        """Return path or bytes of the image, captions, which are optional, and extra columns."""
+        if isinstance(row, BadRow):
+            raise BadSample(row.reason, "", row.detail)
+        name, image = parse_image_cell(row.get(self._image_column))
+        columns = {field.name: convert_cell(row.get(field.name), field) for field in self.columns}
+        return name, image, _parse_optional_captions(row, caption_columns), columns
+
 
 def _table_rows(table: TableFile, image_column: str, caption_columns: Sequence[str]) -> Iterator[RowValues]:
     for line, row in table.read((image_column, *caption_columns)):
         try:
-            values = _parse_row(row, image_column, caption_columns)
+            values = _convert_row(row, image_column, caption_columns)
         except BadSample as bad:
             values = (None, None, None, bad.reason, escape_unencodable(bad.detail))
         yield line, *values
 
 
-def _parse_row(row: TableRow, image_column: str, caption_columns: Sequence[str]) -> RowValues:
+def _convert_row(row: TableRow, image_column: str, caption_columns: Sequence[str]) -> RowValues:
     if isinstance(row, BadRow):
         raise BadSample(row.reason, "", row.detail)
     return *parse_image_cell(row.get(image_column)), parse_captions(row, caption_columns), None, None
+
+
+def _parse_optional_captions(row: Mapping[str, Any], columns: Sequence[str]) -> tuple[str, ...]:
+    try:
+        return tuple(parse_captions(row, columns))
+    except BadSample as bad:
+        if bad.reason == "empty caption":
+            return ()
+        raise
+
+
+def _infer_schema(path: Path, table: TableFile, columns: Sequence[str]) -> pa.Schema:
+    """Return the types of columns: from the schema of Parquet, otherwise inferred from the first rows."""
+    if not columns:
+        return pa.schema([])
+    if path.suffix.lower() == ".parquet":
+        schema = pq.read_schema(path)
+        return pa.schema([schema.field(name) for name in columns])
+    rows = [row for _, row in islice(table.read(columns), INFER_SCHEMA_ROWS) if not isinstance(row, BadRow)]
+    return pa.schema([(name, infer_column_type([row.get(name) for row in rows])) for name in columns])
+
+
+def _raise(reason: str, key: str, detail: str) -> Record:
+    raise BadSample(reason, key, detail)
+
+
+def _return(record: Record) -> Record:
+    return record
+
+
+def _read_image_file(path: Path, record: Record) -> Record:
+    return replace(record, image=read_image_bytes(path, record.id))

@@ -11,28 +11,26 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from pathlib import Path
 from typing import TypeVar
 
+from zebra.data.columns import escape_unencodable
+from zebra.data.locations import ImageRef, Location
+from zebra.data.shards import ShardSource
+from zebra.data.sources import ScannableSource
 from zebra.embed.existing_rows import ExistingRows
 from zebra.embed.in_flight import InFlight
 from zebra.embed.stages import (
     EncodePixels,
     ImagePreprocessor,
     encode_batch,
-    read_content,
+    read_record,
     rows_to_table,
 )
-from zebra.embed.values import (
-    EmbedSource,
-    ImageContent,
-    ImageFeatures,
-    ImageRef,
-    Location,
-    PreprocessedImage,
-    StoreRow,
-)
+from zebra.embed.values import ImageFeatures, PreprocessedImage, StoreRow
 from zebra.errors import BadSample, DataError
 from zebra.images.formats import image_digest
+from zebra.values import Record
 
 COMMIT_ROWS = 2048
 COMMIT_SECONDS = 30.0
@@ -44,6 +42,13 @@ PROGRESS_EVERY = 1024
 
 Item = TypeVar("Item")
 Output = TypeVar("Output")
+
+
+def dataset_name(source: ScannableSource) -> str:
+    """Return the name of a dataset in the column `source`: an absolute path, or the name of shards as given."""
+    if isinstance(source, ShardSource):
+        return source.name
+    return escape_unencodable(str(Path(source.name.removeprefix("file://")).resolve()))
 
 
 @dataclass(slots=True)
@@ -70,7 +75,7 @@ class PendingRow:
     """An embedded image whose features may still be computed by another worker."""
 
     location: Location
-    content: ImageContent
+    record: Record
     digest: str
     features: "Future[ImageFeatures]"
     is_newly_embedded: bool
@@ -109,17 +114,17 @@ class BatchEmbedder:
     def _preprocess_image(
         self, image_ref: ImageRef, to_encode: list[tuple["Future[ImageFeatures]", PreprocessedImage]]
     ) -> PendingRow:
-        content = read_content(image_ref)
-        digest = image_digest(content.image_bytes)
+        record = read_record(image_ref)
+        digest = image_digest(record.image)
         features, is_new = self.in_flight.reserve(digest)
         if is_new:
             try:
-                to_encode.append((features, self.preprocessor(content.image_bytes, image_ref.location.key)))
+                to_encode.append((features, self.preprocessor(record.image, image_ref.location.key)))
             except BadSample as error:
                 self.in_flight.release(digest)
                 features.set_exception(error)
                 raise
-        return PendingRow(image_ref.location, replace(content, image_bytes=b""), digest, features, is_new)
+        return PendingRow(image_ref.location, replace(record, image=b""), digest, features, is_new)
 
 
 class EmbedPipeline:
@@ -127,7 +132,7 @@ class EmbedPipeline:
 
     def __init__(
         self,
-        source: EmbedSource,
+        source: ScannableSource,
         existing_rows: ExistingRows,
         preprocessor: ImagePreprocessor,
         encode_pixels: EncodePixels,
@@ -159,7 +164,8 @@ class EmbedPipeline:
         self.on_skip = on_skip
         self.callback = callback
         self.should_stop = should_stop
-        self.progress = Progress(len(source))
+        self.progress = Progress(source.num_images())
+        self.dataset_name = dataset_name(source)
         self._uncommitted_rows: list[StoreRow] = []
         self._last_commit_time = time.monotonic()
 
@@ -192,7 +198,7 @@ class EmbedPipeline:
 
     def _iter_changed_images(self) -> Iterator[ImageRef]:
         """Yield the images that are new or may have changed."""
-        for image_ref in self.source:
+        for image_ref in self.source.scan():
             if self.existing_rows.mark_seen(image_ref.location.key, image_ref.location.stamp):
                 self.progress.unchanged += 1
                 if self.progress.unchanged % PROGRESS_EVERY == 0:
@@ -209,7 +215,7 @@ class EmbedPipeline:
         except BadSample as error:  # raised for another image with equal bytes
             self._skip_sample(BadSample(error.reason, result.location.key, error.detail))
             return
-        self._uncommitted_rows.append(StoreRow(result.location, result.content, result.digest, features))
+        self._uncommitted_rows.append(StoreRow(result.location, result.record, result.digest, features))
         if result.is_newly_embedded:
             self.progress.embedded += 1
         else:
@@ -223,7 +229,7 @@ class EmbedPipeline:
             self._commit()
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.progress.skipped.most_common())
             raise DataError(
-                f"{num_skipped} of {self.progress.total} images of {self.source.name} are unusable, more than the "
+                f"{num_skipped} of {self.progress.total} images of {self.dataset_name} are unusable, more than the "
                 f"{self.max_skip_rate:.0%} allowed: {reasons}. The last is {error}. Repair or remove them, or allow "
                 "more with --data-options.max-skip-rate"
             )
@@ -232,7 +238,7 @@ class EmbedPipeline:
         if self._uncommitted_rows:
             store = self.existing_rows.store
             self.existing_rows.write(
-                self._uncommitted_rows, rows_to_table(self._uncommitted_rows, store.schema, self.source.name)
+                self._uncommitted_rows, rows_to_table(self._uncommitted_rows, store.schema, self.dataset_name)
             )
             for row in self._uncommitted_rows:
                 self.in_flight.release(row.digest)

@@ -27,11 +27,12 @@ from torch import Tensor
 
 from zebra.config.cores import usable_cores
 from zebra.config.precision import InferencePrecision
+from zebra.data.locations import ImageRef
 from zebra.embed.existing_rows import ExistingRows
 from zebra.embed.in_flight import InFlight
 from zebra.embed.pipeline import COMMIT_ROWS, BatchEmbedder, EmbedPipeline
 from zebra.embed.stages import EncodePixels, ImagePreprocessor
-from zebra.embed.values import ImageRef, StoreRow
+from zebra.embed.values import StoreRow
 from zebra.errors import BadSample, MissingExtra, WeightsError, ZebraError
 from zebra.pretrained.load import load
 from zebra.store import Store, StoreError
@@ -126,7 +127,7 @@ class EmbedActor:
             result
             if isinstance(result, BadSample)
             else (
-                StoreRow(result.location, result.content, result.digest, result.features.result()),
+                StoreRow(result.location, result.record, result.digest, result.features.result()),
                 result.is_newly_embedded,
             )
             for result in embed(image_refs)

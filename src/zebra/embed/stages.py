@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from zebra.embed.values import ImageContent, ImageFeatures, ImageRef, PreprocessedImage, StoreRow
+from zebra.data.locations import ImageRef
+from zebra.embed.values import ImageFeatures, PreprocessedImage, StoreRow
 from zebra.errors import BadSample, DataError
 from zebra.images.decode import convert_to_rgb, decode_image, read_header, read_orientation
 from zebra.images.jpeg import decode_scaled
 from zebra.images.preprocess import Preprocess
+from zebra.values import Record
 
 EMBED_COLUMNS = pa.schema(
     {
@@ -35,7 +37,7 @@ EncodePixels = Callable[[Tensor], Tensor]
 """uint8 [B, 3, H, W] → unit vectors, float32 [B, E]."""
 
 
-def read_content(image_ref: ImageRef) -> ImageContent:
+def read_record(image_ref: ImageRef) -> Record:
     """Read an image; BadSample if the image or its metadata is missing or unreadable."""
     try:
         return image_ref.load()
@@ -123,19 +125,17 @@ def rows_to_table(rows: Sequence[StoreRow], schema: pa.Schema, dataset_name: str
         "path": [row.location.path for row in rows],
         "offset": [row.location.offset for row in rows],
         "size": [row.location.size for row in rows],
-        "caption": [next(iter(row.content.captions), None) for row in rows],
-        "other_captions": [list(row.content.captions[1:]) or None for row in rows],
+        "caption": [next(iter(row.record.captions), None) for row in rows],
+        "other_captions": [list(row.record.captions[1:]) or None for row in rows],
         "width": [row.features.width for row in rows],
         "height": [row.features.height for row in rows],
         "thumbnail": [row.features.thumbnail for row in rows],
-        "label": [row.content.label for row in rows],
+        "label": [row.record.label for row in rows],
         "source": [dataset_name for _ in rows],
         "location": [row.location.key for row in rows],
         "stamp": [row.location.stamp for row in rows],
     }
-    extra = {
-        name: [row.content.extra_columns[name] for row in rows] for name in rows[0].content.extra_columns
-    }
+    extra = {name: [row.record.columns[name] for row in rows] for name in rows[0].record.columns}
     columns = {name: pa.array(cells, schema.field(name).type) for name, cells in (values | extra).items()}
     columns["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(vectors_NE.ravel()), width)
     return pa.table(columns)

@@ -111,7 +111,9 @@ def set_rng_state(tensors: Mapping[str, Tensor], state: Mapping[str, Any], check
     np.random.set_state(state["numpy"])
 
 
-_RESUME_HINT = "Resume with the settings, devices and zebra version that wrote it, or start a new run in another --out."
+_RESUME_HINT = (
+    "Resume with the settings, devices and zebra version that wrote it, or start a new run in another --out."
+)
 
 
 def _require_match(live: Mapping[str, Tensor], saved: Mapping[str, Tensor], checkpoint_name: str) -> None:

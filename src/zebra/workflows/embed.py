@@ -13,10 +13,10 @@ import torch
 
 from zebra.config.cores import usable_cores
 from zebra.config.embed import EmbedConfig
+from zebra.data.sources import open_images
 from zebra.embed.existing_rows import ExistingRows
-from zebra.embed.pipeline import EmbedPipeline, Progress
+from zebra.embed.pipeline import EmbedPipeline, Progress, dataset_name
 from zebra.embed.ray import ALL_CLUSTER_WORKERS, LazyImageEncoder, RayEmbedPipeline, StagedRows, require_ray
-from zebra.embed.sources import open_embed_source
 from zebra.embed.stages import EMBED_COLUMNS, EncodePixels, ImagePreprocessor
 from zebra.errors import BadSample, ConfigError, DataError
 from zebra.pretrained.bundle import Bundle
@@ -69,19 +69,16 @@ def run(config: EmbedConfig, callback: EmbedCallback = lambda _progress: None) -
     """
     if config.engine == "ray":
         require_ray()
-    source = open_embed_source(config.data, config.data_options, config.columns)
-    if not len(source):
-        raise DataError(f"{source.name} contains no images")
+    source = open_images(config.data, config.data_options, config.columns)
+    name = dataset_name(source)
     num_workers = config.workers or usable_cores()
     with stop_on_signals() as stop, _limit_torch_threads(num_workers):
         bundle = load(config.model, precision=config.precision)
         with (
-            _open_store(config, bundle, source.extra_columns) as store,
+            _open_store(config, bundle, source.columns) as store,
             _open_skip_log(store.path / SKIPPED_FILE) as log_skip,
         ):
-            pipeline_class, existing_rows, encode_pixels = _build_pipeline_parts(
-                config, bundle, store, source.name
-            )
+            pipeline_class, existing_rows, encode_pixels = _build_pipeline_parts(config, bundle, store, name)
             pipeline = pipeline_class(
                 source,
                 existing_rows,
@@ -107,7 +104,7 @@ def run(config: EmbedConfig, callback: EmbedCallback = lambda _progress: None) -
             progress = pipeline.progress
             if finished and progress.done == progress.skipped.total():
                 raise DataError(
-                    f"no image of {source.name} is usable. See the reasons in {store.path / SKIPPED_FILE}"
+                    f"no image of {name} is usable. See the reasons in {store.path / SKIPPED_FILE}"
                 )
             stale = existing_rows.count_stale() if finished else 0
             pruned = existing_rows.delete_stale() if finished and config.prune else 0

@@ -19,9 +19,8 @@ from PIL import Image
 
 from zebra.config.overlap import OverlapConfig
 from zebra.data.benchmarks.tasks import ClassificationBenchmark
-from zebra.data.sources import Source
-from zebra.embed.sources import open_embed_source
-from zebra.embed.values import ImageRef
+from zebra.data.locations import ImageRef
+from zebra.data.sources import Source, open_images
 from zebra.errors import BadSample, ConfigError, DataError
 from zebra.evaluators.datasets import load_dataset
 from zebra.evaluators.results import create_out_dir
@@ -100,7 +99,7 @@ def run(
             "zebra overlap supports only datasets with one label per image. Leave out captioned and multilabel ones."
         )
     clip = load(config.model)
-    train_images = list(open_embed_source(config.data, config.data_options))
+    train_images = list(open_images(config.data, config.data_options).scan())
     detector = _train_detector(train_images, config, callback)
     eval_images = {benchmark.name: _load_eval_images(benchmark.source) for benchmark in benchmarks}
     vectors = {name: detector(images) for name, images in eval_images.items()}
@@ -234,7 +233,7 @@ def _iter_train_blocks(train_images: Sequence[ImageRef]) -> Iterator[tuple[list[
 def _load_train_image(train_image: ImageRef) -> Image.Image | None:
     """Load a training image; return None if it cannot be decoded, as training skips it too."""
     try:
-        image = decode_image(train_image.load().image_bytes, train_image.location.key)
+        image = decode_image(train_image.load().image, train_image.location.key)
     except BadSample:
         return None
     return _shrink(image)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from zebra.config.data import DataConfig
 from zebra.data import tables
+from zebra.data.sources import open_source
 from zebra.data.tables import TableSource
 from zebra.errors import BadSample, DataError
 
@@ -70,7 +71,7 @@ def test_every_format_gives_the_same_records(any_table: Path, make_image) -> Non
 
 def test_a_table_is_converted_once(any_table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = outcomes(TableSource(any_table, DEFAULT))
-    monkeypatch.setattr(tables, "_parse_row", None)
+    monkeypatch.setattr(tables, "_convert_row", None)
     assert outcomes(TableSource(any_table, DEFAULT)) == first
 
 
@@ -81,9 +82,9 @@ def test_a_source_can_be_pickled(any_table: Path) -> None:
 
 def test_a_changed_table_is_converted_again_and_has_another_digest(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", "path,caption\n0.jpg,a dog\n")
-    before = TableSource(path, DEFAULT)
+    before = open_source(path, DEFAULT)
     write(path, "path,caption\n0.jpg,a dog\n1.jpg,a cat\n")
-    after = TableSource(path, DEFAULT)
+    after = open_source(path, DEFAULT)
     assert (len(before), len(after)) == (1, 2)
     assert before.digest != after.digest
 
@@ -103,13 +104,13 @@ def test_columns_can_be_named(tmp_path: Path) -> None:
 def test_a_missing_caption_column_is_an_error_with_the_columns_and_the_flag(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", "path,words\n0.jpg,a dog\n")
     with pytest.raises(DataError, match=r"no caption column.*path, words.*--data-options.caption-columns"):
-        TableSource(path, DEFAULT)
+        open_source(path, DEFAULT)
 
 
 def test_a_misspelled_column_gets_a_suggestion(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", "path,words\n0.jpg,a dog\n")
     with pytest.raises(DataError, match=r"'word'.*Did you mean 'words'"):
-        TableSource(path, DataConfig(caption_columns=("word",)))
+        open_source(path, DataConfig(caption_columns=("word",)))
 
 
 def test_a_missing_image_column_is_an_error_with_the_flag(tmp_path: Path) -> None:
@@ -240,7 +241,7 @@ def test_a_damaged_parquet_page_is_an_error_with_the_row(tmp_path: Path) -> None
     data = bytearray((tmp_path / "t.parquet").read_bytes())
     data[40:80] = bytes(40)
     with pytest.raises(DataError, match="damaged after row"):
-        TableSource(write(tmp_path / "t.parquet", bytes(data)), DEFAULT)
+        open_source(write(tmp_path / "t.parquet", bytes(data)), DEFAULT)
 
 
 @given(

@@ -11,12 +11,14 @@ import pyarrow as pa
 import pytest
 import torch
 
+from zebra.data.locations import ImageRef, Location
 from zebra.embed.in_flight import InFlight
 from zebra.embed.pipeline import BatchEmbedder, EmbedPipeline, _map_in_order
 from zebra.embed.stages import ImagePreprocessor
-from zebra.embed.values import ImageContent, ImageRef, Location, PreprocessedImage
+from zebra.embed.values import PreprocessedImage
 from zebra.errors import BadSample
 from zebra.images.preprocess import Preprocess
+from zebra.values import Record
 
 from .conftest import encoded
 
@@ -62,7 +64,7 @@ def test_a_stop_finishes_running_items_and_starts_no_more():
 
 
 def make_ref(name: str, data: bytes) -> ImageRef:
-    return ImageRef(Location(name, "", name), lambda: ImageContent(data))
+    return ImageRef(Location(name, "", name), lambda: Record(name, data))
 
 
 def make_embedder(encode_pixels, find_existing=lambda _digest: None) -> BatchEmbedder:
@@ -99,7 +101,7 @@ def test_a_batch_without_usable_images_does_not_call_the_model():
 
 def test_a_pending_row_does_not_keep_the_image_bytes():
     (row,) = make_embedder(lambda pixels: torch.zeros(len(pixels), 4))([make_ref("a", encoded(1))])
-    assert row.content.image_bytes == b""
+    assert row.record.image == b""
 
 
 class NoExistingRows:
@@ -127,7 +129,8 @@ def run_pipeline(monkeypatch):
 
     def run(image_refs, preprocess):
         class Source(list):
-            name, extra_columns = "few", pa.schema([])
+            name, columns = "few", pa.schema([])
+            num_images, scan = list.__len__, list.__iter__
 
         skipped = []
         pipeline = EmbedPipeline(

@@ -31,7 +31,7 @@ def read_rows(tmp_path: Path, *columns: str) -> list[dict]:
 def counts(monkeypatch):
     """Count the images that are read and those that are embedded."""
     calls = {"read": 0, "encoded": 0}
-    read, encode = pipeline.read_content, pipeline.encode_batch
+    read, encode = pipeline.read_record, pipeline.encode_batch
     lock = threading.Lock()
 
     def count_calls(name, function, amount):
@@ -42,7 +42,7 @@ def counts(monkeypatch):
 
         return call
 
-    monkeypatch.setattr(pipeline, "read_content", count_calls("read", read, lambda _: 1))
+    monkeypatch.setattr(pipeline, "read_record", count_calls("read", read, lambda _: 1))
     monkeypatch.setattr(pipeline, "encode_batch", count_calls("encoded", encode, len))
     return calls
 
@@ -207,14 +207,14 @@ def test_equal_bad_bytes_are_reported_at_each_location(photos, embed, skips):
 
 def test_a_file_that_disappears_after_listing_is_unreadable(photos, embed, monkeypatch):
     folder = photos(range(10))
-    read = pipeline.read_content
+    read = pipeline.read_record
 
     def delete_then_read(image_ref):
         if image_ref.location.path.endswith("004.jpg"):
             (folder / "004.jpg").unlink()
         return read(image_ref)
 
-    monkeypatch.setattr(pipeline, "read_content", delete_then_read)
+    monkeypatch.setattr(pipeline, "read_record", delete_then_read)
     result = embed(folder)
     assert result.skipped == {"unreadable file": 1}
     assert result.num_rows == 9
@@ -295,7 +295,7 @@ def test_columns_and_captions_of_a_table_are_stored(photos, embed, tmp_path):
 
 
 def test_a_cell_of_the_wrong_type_skips_one_image(photos, embed, tmp_path, monkeypatch):
-    monkeypatch.setattr("zebra.embed.table_source.INFER_SCHEMA_ROWS", 2)
+    monkeypatch.setattr("zebra.data.tables.INFER_SCHEMA_ROWS", 2)
     photos()
     lines = ["path,year", "photos/000.jpg,1999", "photos/001.jpg,2000", "photos/002.jpg,long ago"]
     (tmp_path / "t.csv").write_text("\n".join(lines))
