@@ -1,4 +1,4 @@
-"""Tables of image paths or bytes with captions: read at any position, or scanned in file order."""
+"""Tables of image paths or bytes with captions, by position or in file order."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace

@@ -74,7 +74,7 @@ def _resize_to_jpeg(data: bytes, max_side: int) -> bytes:
 
 
 def _iter_candidates(row: Mapping[str, Any]) -> Iterator[bytes]:
-    """Yield bytes that may be the image; `zebra.data` defines the location columns of each layout."""
+    """Yield bytes that may be the image; the `scan` methods in `zebra.data` set the columns of each layout."""
     path, offset, size = row["path"], row["offset"], row["size"]
     if size is not None and size > MAX_IMAGE_BYTES:
         return
