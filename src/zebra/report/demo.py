@@ -11,6 +11,7 @@ from PIL import Image
 
 from zebra.config.data import DataConfig
 from zebra.data.sources import open_source
+from zebra.evaluators.embeddings import evenly_spaced
 from zebra.evaluators.linear_probe import ProbeResults
 from zebra.evaluators.zero_shot import PromptAblation
 from zebra.menagerie.contact_sheet import draw_contact_sheet
@@ -148,7 +149,7 @@ def zebra_section(clip: Bundle, ablation: PromptAblation) -> Section:
     names = benchmark.classnames
     images = [
         _open_image(benchmark.source.read(index).image)
-        for index in np.linspace(0, len(benchmark.source) - 1, NUM_ZEBRAS).astype(int).tolist()
+        for index in evenly_spaced(NUM_ZEBRAS, len(benchmark.source))
     ]
     predictions = clip.classify(images, names, benchmark.templates)
     summary = (
@@ -162,9 +163,7 @@ def zebra_section(clip: Bundle, ablation: PromptAblation) -> Section:
 def similarity_section(menagerie: MenageriePaths, clip: Bundle) -> Section:
     """Show the similarity matrix of a few training pairs."""
     source = open_source(str(menagerie.train_dir), DataConfig())
-    records = [
-        source.read(index) for index in np.linspace(0, len(source) - 1, NUM_MATRIX_PAIRS).astype(int).tolist()
-    ]
+    records = [source.read(index) for index in evenly_spaced(NUM_MATRIX_PAIRS, len(source))]
     images = [_open_image(record.image) for record in records]
     captions = [record.captions[0] for record in records]
     scores_NN = (clip.encode_texts(captions) @ clip.encode_images(images).T).numpy()

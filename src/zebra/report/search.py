@@ -1,4 +1,4 @@
-"""The results page of `zebra search`: the images of all hits in one HTML file."""
+"""Search results as a self-contained HTML page with images."""
 
 from pathlib import Path
 
@@ -12,12 +12,12 @@ from zebra.search.results import SearchRun
 from zebra.values import Hit
 
 THUMBNAIL_SIDE = 320
-"""Longer side of an image, in pixels."""
-MISSING_IMAGE_TEXT = "image file not found"
+"""Maximum width and height of an image, in pixels."""
+MISSING_IMAGE_TEXT = "the image has moved or changed"
 
 
 def write_search_page(search_run: SearchRun, path: Path) -> None:
-    """Write the hits of every query with their images; a missing image becomes a placeholder."""
+    """Write the hits of every query with their images; a missing image is drawn as a placeholder."""
     results = [query_result.result for query_result in search_run.results]
     sections = [
         _build_hit_section(search_run, hit, query_result.query if len(results) > 1 else "")
@@ -25,9 +25,9 @@ def write_search_page(search_run: SearchRun, path: Path) -> None:
         for hit in query_result.result.hits
     ]
     first = results[0]
-    recall = f", recall@10 {first.recall:.1%}" if first.recall is not None else ""
+    recall = f", recall {first.recall:.1%}" if first.recall is not None else ""
     headlines = [
-        Headline(f"{first.num_rows:,}", "images in the store"),
+        Headline(f"{first.num_rows:,}", "images searched"),
         Headline(
             f"{1000 * sum(result.seconds for result in results) / len(results):.0f} ms",
             "per search",
@@ -35,7 +35,7 @@ def write_search_page(search_run: SearchRun, path: Path) -> None:
         ),
     ]
     title = search_run.results[0].query if len(results) == 1 else f"{len(results)} searches"
-    lead = f"The {len(sections)} most similar images, best first." if sections else "No results."
+    lead = f"The {len(sections)} nearest images, best first." if sections else "No images found."
     write_page(path, title, lead, sections, headlines)
 
 
@@ -49,11 +49,11 @@ def _build_hit_section(search_run: SearchRun, hit: Hit, query: str) -> Section:
     data = search_run.searcher.read_thumbnail(hit.id, THUMBNAIL_SIDE)
     try:
         image = decode_image(data, short_path) if data else _draw_placeholder()
-    except BadSample:  # a thumbnail in the store that is not an image
+    except BadSample:  # a stored thumbnail may be any bytes
         image = _draw_placeholder()
-    summary = " · ".join(filter(None, details if data else [*details, MISSING_IMAGE_TEXT]))
-    heading = f"{hit.score:.3f}{f' · {query}' if query else ''}"
-    return Section(heading, summary, image, str(hit.row["caption"] or short_path))
+    caption = " · ".join(filter(None, details if data else [*details, MISSING_IMAGE_TEXT]))
+    title = f"{hit.score:.3f}{f' · {query}' if query else ''}"
+    return Section(title, caption, image, str(hit.row["caption"] or short_path))
 
 
 def _draw_placeholder() -> Image.Image:

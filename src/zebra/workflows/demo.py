@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,19 +13,29 @@ from zebra.config.menagerie import MenagerieConfig
 from zebra.config.structure import structure
 from zebra.config.train import TrainConfig
 from zebra.data.benchmarks.clip_benchmark import read_classification
-from zebra.errors import ConfigError
+from zebra.data.benchmarks.tasks import ClassificationBenchmark
+from zebra.errors import ConfigError, DataError
+from zebra.evaluators.linear_probe import ProbeResults, evaluate_probes
 from zebra.evaluators.results import save_results
-from zebra.evaluators.zero_shot import PromptAblation, evaluate_zero_shot
+from zebra.evaluators.validation import ZeroShotValidator
+from zebra.evaluators.zero_shot import PromptAblation, evaluate_zero_shot, resolve_prompts
+from zebra.models import CLIP
+from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
-from zebra.report.demo import DEMO_LIMITATION_DATASETS, write_demo_report
+from zebra.protocols.robustness import ShiftRobustness, evaluate_robustness
+from zebra.report.demo import DEMO_LIMITATION_DATASETS, FINAL_MODEL, write_demo_report
 from zebra.train import hooks
+from zebra.train.checkpoint import list_checkpoints, load_checkpoint
 from zebra.train.run_dir import RunDir
 from zebra.workflows import train
-from zebra.workflows.demo_studies import evaluate_checkpoint_robustness, evaluate_demo_probes
 from zebra.workflows.menagerie import run as draw_menagerie
 
 TRAINING_EVAL_SETS = ("seen-kinds", "unseen-kinds")
 """Datasets that training evaluates; nothing is selected by these scores."""
+STANDARD_DATASET = "seen-kinds"
+SHIFTED_DATASETS = ("sketch", "inverted", "noisy")
+IMAGES_PER_DATASET = 400
+"""Images of each dataset on which every checkpoint is evaluated, evenly spaced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +98,46 @@ def run(config: DemoConfig, callbacks: DemoCallbacks = DemoCallbacks()) -> train
         task_results += [probes.linear_probe(), *probes.few_shot()]
     save_results(out, clip, "model", task_results, split="test", seed=config.seed)
     return result
+
+
+def evaluate_demo_probes(
+    clip: Bundle, benchmarks: Iterable[ClassificationBenchmark]
+) -> dict[str, ProbeResults]:
+    """Fit linear probes on each dataset, with few and with all training examples."""
+    return {
+        benchmark.name: evaluate_probes(clip, benchmark, None, resolve_prompts(benchmark, "dataset"))
+        for benchmark in benchmarks
+    }
+
+
+def evaluate_checkpoint_robustness(
+    clip: Bundle, checkpoints: Path, benchmarks: Mapping[str, ClassificationBenchmark]
+) -> tuple[ShiftRobustness, ...]:
+    """Evaluate the final model against the line of its earlier checkpoints; return () for too few checkpoints.
+
+    The paper's reference models were trained on the standard dataset alone, and so were these. The result shows
+    whether the end of training changed robustness more or less than accuracy on the standard dataset predicts.
+    """
+    validators = {
+        name: ZeroShotValidator(benchmarks[name], IMAGES_PER_DATASET)
+        for name in (STANDARD_DATASET, *SHIFTED_DATASETS)
+    }
+    accuracies = {FINAL_MODEL: {name: validator.score(clip) for name, validator in validators.items()}}
+    for path in list_checkpoints(checkpoints)[:-1]:  # the last checkpoint is the final model
+        snapshot = load_checkpoint(path)
+        model = CLIP(clip.model.config)
+        model.load_state_dict(dict(snapshot.tensors["model"]))
+        earlier = Bundle(model.to(clip.device).eval(), clip.tokenizer, clip.preprocess)
+        accuracies[f"step {snapshot.step}"] = {
+            name: validator.score(earlier) for name, validator in validators.items()
+        }
+    references = [name for name in accuracies if name != FINAL_MODEL]
+    try:
+        return evaluate_robustness(
+            accuracies, STANDARD_DATASET, references, references[0] if references else FINAL_MODEL
+        )
+    except DataError:  # a short run has too few checkpoints, or all have the same accuracy
+        return ()
 
 
 class PhaseTimer:
