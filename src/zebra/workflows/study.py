@@ -164,12 +164,13 @@ def study_humans(run_dir: Path, dataset: Path, answers_path: Path) -> StudyResul
             "the model": comparison.model_accuracy,
         }
         notes.append(
-            f"{comparison.shots} shots: {human.num_people} people, {human.num_answers} answers; {human.num_ties} ties "
-            f"left out of the majority vote, {human.num_ties_on_guesses} left out of the majority on guesses"
+            f"{comparison.shots} shots: {human.num_answers} answers by {human.num_people} "
+            f"{'person' if human.num_people == 1 else 'people'}; {human.num_ties} ties left out of the majority vote, "
+            f"{human.num_ties_on_guesses} left out of the majority on guesses"
         )
         sections.append(_difficulty_section(comparison, notes[-1]))
     table = ReportTable(
-        ("", *(f"{shots} examples" for shots in scores_by_shots)),
+        ("", *(_count_examples(shots) for shots in scores_by_shots)),
         tuple(
             (name, *(format_score(scores[name]) for scores in scores_by_shots.values()))
             for name in next(iter(scores_by_shots.values()))
@@ -188,6 +189,10 @@ def study_humans(run_dir: Path, dataset: Path, answers_path: Path) -> StudyResul
     return StudyResult(title, measured, tuple(notes), (accuracy_section, *sections))
 
 
+def _count_examples(shots: int) -> str:
+    return "1 example" if shots == 1 else f"{shots} examples"
+
+
 def _difficulty_section(comparison: HumanModelComparison, note: str) -> Section:
     """Plot the accuracy of humans and of the model by class (CLIP Fig. 16)."""
     difficulty = comparison.difficulty
@@ -198,7 +203,7 @@ def _difficulty_section(comparison: HumanModelComparison, note: str) -> Section:
         else ""
     )
     return Section(
-        f"Difficulty after {comparison.shots} examples",
+        f"Difficulty after {_count_examples(comparison.shots)}",
         f"Accuracy of humans and of the model on each class.{correlation} {note}.",
         figures.plot_class_difficulty(
             difficulty.classnames, difficulty.human_scores, difficulty.model_scores
@@ -269,7 +274,7 @@ def _shift_section(
     summary = (
         f"Each point is a model. The line is fitted to the reference models; it predicts accuracy on {name} from "
         f"accuracy on {standard}. Effective robustness is the distance above the line, relative robustness the "
-        f"difference from {baseline}. {differences}"
+        f"difference from the baseline {baseline}. {differences}"
     )
     pairs = {model: (score, shift.shifted_scores[model]) for model, score in shift.standard_scores.items()}
     figure = figures.plot_robustness(
@@ -280,7 +285,7 @@ def _shift_section(
         standard,
         name,
     )
-    return Section(f"Accuracy on {name}", summary.rstrip(), figure)
+    return Section(f"Robustness: {name}", summary.rstrip(), figure)
 
 
 def study_scaling(

@@ -13,24 +13,24 @@ from PIL import Image
 from zebra.report.page import Headline, ReportTable, Section, write_page
 from zebra.report.style import CSS_VARIABLES
 
-TABLE = ReportTable(("set", "top-1"), (("seen", "96.1%"), ("unseen", "−1.0")))
+TABLE = ReportTable(("dataset", "top-1"), (("seen", "96.1%"), ("unseen", "−1.0")))
 HOSTILE = '<script>alert("x")</script> & \'quotes\' "too"'
 
 
 class Outline(HTMLParser):
-    """Collects tags and text."""
+    """Collect the tags and texts of a page."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
+        self.texts: list[str] = []
         self.feed(html)
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attributes)))
 
     def handle_data(self, data: str) -> None:
-        self.words.append(data)
+        self.texts.append(data)
 
     def named(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.tags if name == tag]
@@ -42,8 +42,8 @@ def page(path: Path, *sections: Section, headlines: tuple[Headline, ...] = ()) -
 
 
 def test_the_page_loads_nothing_from_elsewhere(tmp_path: Path, figure: Figure) -> None:
-    picture = Section("Picture", "Red.", Image.new("RGB", (4, 4), "red"))
-    html = page(tmp_path, Section("Figure", "A reading.", figure), picture)
+    image_section = Section("Image", "Red.", Image.new("RGB", (4, 4), "red"))
+    html = page(tmp_path, Section("Figure", "A summary.", figure), image_section)
     outline = Outline(html)
     assert not {"script", "link", "iframe", "object", "base"} & {tag for tag, _ in outline.tags}
     links = [v for _, a in outline.tags for k, v in a.items() if k in {"src", "href", "xlink:href", "srcset"}]
@@ -54,7 +54,7 @@ def test_the_page_loads_nothing_from_elsewhere(tmp_path: Path, figure: Figure) -
 
 
 def test_figures_follow_the_theme_and_the_page_font(tmp_path: Path, figure: Figure) -> None:
-    html = page(tmp_path, Section("Figure", "A reading.", figure))
+    html = page(tmp_path, Section("Figure", "A summary.", figure))
     svg = html[html.index("<svg") : html.index("</svg>") + 6]
     assert not [color for color in CSS_VARIABLES if color in svg]
     assert "var(--foreground)" in svg
@@ -62,14 +62,14 @@ def test_figures_follow_the_theme_and_the_page_font(tmp_path: Path, figure: Figu
 
 
 def test_ids_occur_once_and_every_reference_has_one(tmp_path: Path, figure: Figure) -> None:
-    html = page(tmp_path, Section("One", "A reading.", figure))
+    html = page(tmp_path, Section("One", "A summary.", figure))
     ids = re.findall(r' id="([^"]+)"', html)
     assert len(ids) == len(set(ids))
     assert set(re.findall(r'(?:href="|url\()#([^")]+)', html)) <= set(ids)
 
 
 def test_equal_input_gives_equal_bytes(tmp_path: Path, figure: Figure) -> None:
-    section = Section("Figure", "A reading.", figure)
+    section = Section("Figure", "A summary.", figure)
     assert page(tmp_path, section) == page(tmp_path, section)
 
 
@@ -83,9 +83,11 @@ def test_headings_form_an_outline(tmp_path: Path) -> None:
 def test_figures_and_images_have_a_text_for_screen_readers(tmp_path: Path, figure: Figure) -> None:
     image = Image.new("RGB", (4, 4))
     outline = Outline(
-        page(tmp_path, Section("A", "Reading.", figure), Section("B", "Reading.", image, "A black square."))
+        page(
+            tmp_path, Section("A", "A summary.", figure), Section("B", "A summary.", image, "A black square.")
+        )
     )
-    assert [a["aria-label"] for a in outline.named("div") if a.get("role") == "img"] == ["Reading."]
+    assert [a["aria-label"] for a in outline.named("div") if a.get("role") == "img"] == ["A summary."]
     assert [a["alt"] for a in outline.named("img")] == ["A black square."]
 
 
@@ -98,14 +100,14 @@ def test_text_is_shown_as_it_is_and_never_becomes_markup(
     sections = [Section(text, text, table), Section(text, text, image, text)]
     write_page(path, text, text, sections, [Headline(text, text, text)])
     outline = Outline(path.read_text(encoding="utf-8"))
-    assert sum(words.strip() == text.strip() for words in outline.words) >= 10 or not text.strip()
+    assert sum(data.strip() == text.strip() for data in outline.texts) >= 10 or not text.strip()
     assert outline.named("img")[0]["alt"] == text
     assert not outline.named("script")
 
 
 def test_numbers_in_a_table_are_right_aligned(tmp_path: Path) -> None:
     html = page(tmp_path, Section("Scores", "All of them.", TABLE))
-    assert "<th>set</th><th class='number'>top-1</th>" in html
+    assert "<th>dataset</th><th class='number'>top-1</th>" in html
     assert "<td>unseen</td><td class='number'>−1.0</td>" in html
 
 
@@ -116,7 +118,7 @@ def test_key_numbers_have_labels(tmp_path: Path) -> None:
     )
     outline = Outline(html)
     assert len(outline.named("dt")) == 2
-    assert {"98.4%", "of the zebras", "chance 5%", "4 min", "of training"} <= set(outline.words)
+    assert {"98.4%", "of the zebras", "chance 5%", "4 min", "of training"} <= set(outline.texts)
 
 
 @pytest.mark.browser
@@ -129,7 +131,7 @@ def test_the_page_does_not_scroll_sideways_on_a_phone_or_a_desktop(
     playwright = pytest.importorskip("playwright.sync_api")
     if chromium is None:
         pytest.skip("no Chromium on this machine")
-    sections = [Section("A figure", "A reading.", figure) for figure in every_figure]
+    sections = [Section("A figure", "A summary.", figure) for figure in every_figure]
     page(tmp_path, *sections, Section("Scores", "All of them.", TABLE))
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
@@ -138,7 +140,7 @@ def test_the_page_does_not_scroll_sideways_on_a_phone_or_a_desktop(
         tab.on("console", lambda message: problems.append(message.text))
         tab.goto((tmp_path / "report.html").as_uri())
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
-        paper = tab.evaluate("getComputedStyle(document.body).backgroundColor")
-        assert (int(re.findall(r"\d+", paper)[0]) > 128) == (scheme == "light")
+        background = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (int(re.findall(r"\d+", background)[0]) > 128) == (scheme == "light")
         assert problems == []
         browser.close()

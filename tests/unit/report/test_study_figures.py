@@ -1,4 +1,4 @@
-"""Figures of several models, runs and people."""
+"""Tests of figures over several models, runs and people."""
 
 import itertools
 import subprocess
@@ -25,24 +25,24 @@ def score(value: float, n: int = 100) -> Score:
     return Score(value, max(0.0, value - 0.05), min(1.0, value + 0.05), n)
 
 
-def around(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def scale_band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return 0.9 * values, 1.05 * values
 
 
 def robustness(models: dict[str, tuple[Score, Score]]) -> Figure:
     references = {f"r{i}": (score(0.4 + 0.1 * i), score(0.3 + 0.1 * i)) for i in range(5)}
     return study_figures.plot_robustness(
-        references, models, lambda x: 0.8 * x, lambda x: around(0.8 * x), "ImageNet", "7 shifts"
+        references, models, lambda x: 0.8 * x, lambda x: scale_band(0.8 * x), "ImageNet", "7 shifts"
     )
 
 
 def scaling() -> Figure:
     runs = {f"run {i}": (10.0**i, 0.5 * 0.8**i) for i in range(4)}
-    return study_figures.plot_scaling(runs, lambda x: 0.5 * x**-0.1, lambda x: around(0.5 * x**-0.1),
+    return study_figures.plot_scaling(runs, lambda x: 0.5 * x**-0.1, lambda x: scale_band(0.5 * x**-0.1),
                            lambda x: (0.4 * x**-0.1, 0.6 * x**-0.1), "GFLOP per image")  # fmt: skip
 
 
-def difficulty() -> Figure:
+def class_difficulty() -> Figure:
     return study_figures.plot_class_difficulty(
         NAMES, [score(0.1), score(0.5), score(0.9)], [score(0.6), score(0.5), score(1.0)]
     )
@@ -53,22 +53,22 @@ EXAMPLES = {
         {"zero-shot CLIP": (score(0.76), score(0.7)), "weak": (score(0.3), score(0.3))}
     ),
     "scaling": scaling,
-    "difficulty": difficulty,
+    "class_difficulty": class_difficulty,
 }
 
 
 @pytest.fixture(params=EXAMPLES)
 def figure(request: pytest.FixtureRequest) -> Figure:
-    """Each figure in turn."""
+    """One figure."""
     return EXAMPLES[request.param]()
 
 
-def written(figure: Figure) -> list[Text]:
+def get_texts(figure: Figure) -> list[Text]:
     return [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
 
 
 def points(figure: Figure, color: str) -> list[tuple[float, float]]:
-    """Where marks of one colour are, but for those of the legend."""
+    """Return the positions of the markers of one color, without those of the legend."""
     (axes,) = figure.axes
     lines = [line for line in axes.lines if line.get_marker() == "o" and to_hex(line.get_color()) == color]
     return [(float(x), float(y)) for line in lines for x, y in zip(*line.get_data(), strict=True)]
@@ -78,18 +78,18 @@ def test_no_text_runs_out_of_the_figure(figure: Figure) -> None:
     renderer = FigureCanvasAgg(figure).get_renderer()
     figure.canvas.draw()
     width, height = figure.get_size_inches() * figure.dpi
-    for text in written(figure):
+    for text in get_texts(figure):
         box = text.get_window_extent(renderer)
-        inside = box.x0 >= -2 and box.y0 >= -2 and box.x1 <= width + 2 and box.y1 <= height + 2
-        assert inside, f"{text.get_text()!r} at {box.extents} leaves {width} by {height}"
+        is_inside = box.x0 >= -2 and box.y0 >= -2 and box.x1 <= width + 2 and box.y1 <= height + 2
+        assert is_inside, f"{text.get_text()!r} at {box.extents} leaves {width} by {height}"
 
 
 def test_only_theme_colors_are_used(figure: Figure) -> None:
-    shown = {to_hex(text.get_color()) for text in written(figure)}
-    shown |= {to_hex(line.get_color()) for axes in figure.axes for line in axes.lines}
+    colors = {to_hex(text.get_color()) for text in get_texts(figure)}
+    colors |= {to_hex(line.get_color()) for axes in figure.axes for line in axes.lines}
     areas = (*figure.findobj(PolyCollection), *figure.findobj(PathCollection))
-    shown |= {to_hex(color) for area in areas for color in area.get_facecolor()}
-    assert shown <= set(CSS_VARIABLES)
+    colors |= {to_hex(color) for area in areas for color in area.get_facecolor()}
+    assert colors <= set(CSS_VARIABLES)
 
 
 def test_models_are_drawn_at_the_logits_of_their_accuracies() -> None:
@@ -97,12 +97,12 @@ def test_models_are_drawn_at_the_logits_of_their_accuracies() -> None:
     assert points(figure, ACCENT) == [(pytest.approx(np.log(3)), pytest.approx(0))]
     assert len(points(figure, MUTED)) == 5
     assert {"clip", "50%", "accuracy on ImageNet", "Accuracy on 7 shifts"} <= {
-        t.get_text() for t in written(figure)
+        t.get_text() for t in get_texts(figure)
     }
 
 
 def test_a_model_with_accuracy_0_is_drawn() -> None:
-    """Half a sample of n + 1 from the end, as in the fit."""
+    """Its accuracy is clipped to 0.5 / (n + 1), as in the fit."""
     figure = robustness({"none": (score(0.5), score(0.0, n=99))})
     ((_, y),) = points(figure, ACCENT)
     assert y == pytest.approx(np.log(0.005 / 0.995))
@@ -115,7 +115,7 @@ def test_runs_are_drawn_on_log_axes_with_round_ticks() -> None:
     (axes,) = figure.axes
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
     assert points(figure, FOREGROUND) == [(10.0**i, pytest.approx(0.5 * 0.8**i)) for i in range(4)]
-    assert {"1", "10", "100", "1000", "50%"} <= {text.get_text() for text in written(figure)}
+    assert {"1", "10", "100", "1000", "50%"} <= {text.get_text() for text in get_texts(figure)}
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.9, 1100.0), (0.3, 0.5), (3e9, 8e13), (0.04, 0.41)])
@@ -126,10 +126,10 @@ def test_a_log_axis_has_a_few_ticks_inside_its_ends(low: float, high: float) -> 
 
 
 def test_each_class_has_a_mark_for_humans_and_one_for_the_model() -> None:
-    figure = difficulty()
+    figure = class_difficulty()
     assert points(figure, BACKGROUND) == [(0.1, 0), (0.5, 1), (0.9, 2)]
     assert points(figure, ACCENT) == [(0.6, 0), (0.5, 1), (1.0, 2)]
-    assert {*NAMES, "humans", "model"} <= {text.get_text() for text in written(figure)}
+    assert {*NAMES, "humans", "model"} <= {text.get_text() for text in get_texts(figure)}
 
 
 def test_difficulty_of_unequal_lengths_is_refused() -> None:
@@ -146,18 +146,18 @@ def test_the_bands_of_a_figure_are_those_given() -> None:
     ]
 
 
-# The contact sheet
+# The example sheet
 
 
 def test_an_example_sheet_shows_every_example_completely() -> None:
-    """Of a long picture both ends are there."""
+    """Both ends of a wide image are visible."""
     image = Image.new("RGB", (400, 100), (0, 0, 255))
     image.paste((255, 0, 0), (0, 0, 40, 100))
     image.paste((0, 255, 0), (360, 0, 400, 100))
     sheet = study_figures.make_example_sheet([[image, image]] * 3, NAMES)
-    counts = {colour: count for count, colour in sheet.getcolors(1_000_000)}
-    for colour in ((0, 0, 255), (255, 0, 0), (0, 255, 0)):
-        assert counts[colour] > 6 * 160 * 40 / 20
+    counts = {color: count for count, color in sheet.getcolors(1_000_000)}
+    for color in ((0, 0, 255), (255, 0, 0), (0, 255, 0)):
+        assert counts[color] > 6 * 160 * 40 / 20
 
 
 def test_an_example_sheet_of_many_classes_is_about_square() -> None:
@@ -173,8 +173,8 @@ def test_a_long_class_name_does_not_run_into_the_next() -> None:
     sheet = study_figures.make_example_sheet(
         [[Image.new("RGB", (20, 20), BACKGROUND)]] * 4, ["m" * 80, "", "", ""]
     )
-    beyond = np.asarray(sheet.crop((12 + 160, 0, sheet.width, sheet.height)))
-    assert (beyond == beyond[0, 0]).all()
+    rest = np.asarray(sheet.crop((12 + 160, 0, sheet.width, sheet.height)))
+    assert (rest == rest[0, 0]).all()
 
 
 def test_importing_study_figures_does_not_import_matplotlib() -> None:

@@ -1,9 +1,9 @@
-"""The report of a plain training run accounts for what happened."""
+"""Tests of the training report."""
 
 from zebra.report.training import write_training_report
 from zebra.values import Score
 
-JOURNAL = [
+LOG_ENTRIES = [
     {"step": s, "samples": 8 * s, "loss": 2 / s, "samples_per_second": 80.0, "data_wait_fraction": 0.05}
     for s in range(1, 6)
 ]
@@ -18,11 +18,11 @@ COUNTS = {
 
 
 def page(tmp_path, metrics):
-    write_training_report(tmp_path / "report.html", JOURNAL, COUNTS, metrics)
+    write_training_report(tmp_path / "report.html", LOG_ENTRIES, COUNTS, metrics)
     return (tmp_path / "report.html").read_text()
 
 
-def test_skips_are_named_by_reason_and_unfinished_passes_are_marked(tmp_path):
+def test_skips_are_listed_by_reason_and_unfinished_epochs_are_marked(tmp_path):
     text = page(tmp_path, {})
     assert "2 empty file" in text
     assert "2 (unfinished)" in text
