@@ -1,4 +1,4 @@
-"""`zebra demo` end to end, small, and the README's words on what it made."""
+"""Tests of `zebra demo` as a user runs it, and of the Python code in the README."""
 
 import json
 import re
@@ -9,7 +9,7 @@ import pytest
 
 from .conftest import ROOT, draw_shape, encode_image
 
-SETS = {
+DATASETS = {
     "seen-kinds", "unseen-kinds", "zebra", "counting", "distance", "fine-grained", "typed-digits",
     "handwritten-digits", "sketch", "inverted", "noisy",
 }  # fmt: skip
@@ -19,14 +19,14 @@ QUICK = ("demo", "--out", "runs/demo", "--samples", 600, "--steps", 4)
 @pytest.fixture(scope="module")
 def demo(zebra, tmp_path_factory):
     root = tmp_path_factory.mktemp("demo")
-    done = zebra(*QUICK, cwd=root, timeout=600)
-    return root, done
+    result = zebra(*QUICK, cwd=root, timeout=600)
+    return root, result
 
 
 def test_every_dataset_gets_scores_with_intervals(demo):
     root, _ = demo
     metrics = json.loads((root / "runs/demo/metrics.json").read_text())
-    assert set(metrics) == SETS
+    assert set(metrics) == DATASETS
     for name, tasks in metrics.items():
         for task in ("zero-shot", "zero-shot-one-prompt"):
             score = tasks[task]["top1"]
@@ -37,8 +37,8 @@ def test_every_dataset_gets_scores_with_intervals(demo):
 def test_the_report_is_one_self_contained_page(demo):
     root, _ = demo
     page = (root / "runs/demo/report.html").read_text()
-    outside = re.findall(r'(?:src|href)="(?!data:|#)[^"]*"|url\((?!data:|#)[^)]*\)|<script', page)
-    assert outside == []
+    external_links = re.findall(r'(?:src|href)="(?!data:|#)[^"]*"|url\((?!data:|#)[^)]*\)|<script', page)
+    assert external_links == []
     for word in ("zebra", "unseen", "prompt", "confused with", "examples per class", "linear probe"):
         assert word in page.lower()
 
@@ -46,9 +46,9 @@ def test_the_report_is_one_self_contained_page(demo):
 def test_demo_can_be_run_twice(zebra, demo):
     root, _ = demo
     before = (root / "runs/demo/model/model.safetensors").stat().st_mtime_ns
-    done = zebra(*QUICK, cwd=root, timeout=600)
+    result = zebra(*QUICK, cwd=root, timeout=600)
     assert (root / "runs/demo/model/model.safetensors").stat().st_mtime_ns == before
-    assert "report.html" in done.stdout
+    assert "report.html" in result.stdout
 
 
 def test_the_python_of_the_readme_runs_on_the_demo_model(demo, environment):
@@ -62,9 +62,9 @@ def test_the_python_of_the_readme_runs_on_the_demo_model(demo, environment):
 
 def test_evaluate_gives_the_numbers_of_the_demo(zebra, demo):
     root, _ = demo
-    folder = "runs/demo/menagerie/evaluation/distance"
-    zebra("evaluate", "runs/demo/model", folder, "--out", "scores", cwd=root)
-    again = json.loads((root / "scores/metrics.json").read_text())
-    held = json.loads((root / "runs/demo/metrics.json").read_text())["distance"]
-    assert set(again["distance"]) == {"zero-shot", "zero-shot-one-prompt", "zero-shot-bare-name"}
-    assert again["distance"] == {task: held[task] for task in again["distance"]}
+    dataset = "runs/demo/menagerie/evaluation/distance"
+    zebra("evaluate", "runs/demo/model", dataset, "--out", "scores", cwd=root)
+    metrics = json.loads((root / "scores/metrics.json").read_text())
+    demo_metrics = json.loads((root / "runs/demo/metrics.json").read_text())["distance"]
+    assert set(metrics["distance"]) == {"zero-shot", "zero-shot-one-prompt", "zero-shot-bare-name"}
+    assert metrics["distance"] == {task: demo_metrics[task] for task in metrics["distance"]}

@@ -1,8 +1,7 @@
-"""The built-in sets and the protocols on them give the scores they gave when this file was written.
+"""The built-in datasets and the protocols on them give the recorded scores.
 
-The reference is a predictor without training or randomness: a picture's 12 × 12 colours as a vector, a class as the
-mean of its training pictures. Pixels are those of the pinned Pillow and numpy, so top-1 is exact; the probe's optimum
-is not.
+The model has no training and no randomness: an image is the vector of its 12 × 12 colors, a class the mean of its
+training images. Pixels depend on the pinned Pillow and numpy, so top-1 is exact; the optimum of the probe is not.
 """
 
 import io
@@ -20,34 +19,38 @@ from zebra.protocols.zero_shot import classify_zero_shot
 from zebra.values import Embeddings
 
 GOLDEN = json.loads(Path(__file__).with_name("golden_scores.json").read_text(encoding="utf-8"))
-SIDE = 12
+IMAGE_SIZE = 12
 
 
-def colours(benchmark):
+def embed_colors(benchmark):
     vectors, labels, ids = [], [], []
     for index in range(len(benchmark.source)):
         record = benchmark.source.read(index)
-        image = Image.open(io.BytesIO(record.image)).convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX)
+        image = (
+            Image.open(io.BytesIO(record.image))
+            .convert("RGB")
+            .resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BOX)
+        )
         vectors.append(np.asarray(image, np.float32).ravel() - 127.5)
         labels.append(record.label)
         ids.append(record.id)
-    return Embeddings(normalize_rows(np.stack(vectors)), tuple(ids), np.array(labels, np.int64), "colours")
+    return Embeddings(normalize_rows(np.stack(vectors)), tuple(ids), np.array(labels, np.int64), "colors")
 
 
-def measure(name):
+def evaluate(name):
     test = load_dataset(name)
-    images, examples = colours(test), colours(load_dataset(name, "train"))
-    classes = len(test.classnames)
+    images, train = embed_colors(test), embed_colors(load_dataset(name, "train"))
+    num_classes = len(test.classnames)
     means = np.stack(
         [
-            examples.vectors[examples.labels == label].mean(axis=0)
-            if (examples.labels == label).any()
+            train.vectors[train.labels == label].mean(axis=0)
+            if (train.labels == label).any()
             else -images.vectors.mean(axis=0)
-            for label in range(classes)
+            for label in range(num_classes)
         ]
     )
     scores = classify_zero_shot(images, normalize_rows(means)).scores()
-    probe = fit_linear_probe(examples, images, classes).result.scores()["top1"].value
+    probe = fit_linear_probe(train, images, num_classes).result.scores()["top1"].value
     return {
         "n": scores["top1"].n,
         "digest": test.source.digest[:16],
@@ -59,8 +62,8 @@ def measure(name):
 
 @pytest.mark.parametrize("name", sorted(GOLDEN))
 def test_scores_equal_the_recorded_ones(name):
-    expected, found = GOLDEN[name], measure(name)
-    assert (found["n"], found["digest"]) == (expected["n"], expected["digest"])
-    assert found["top1"] == pytest.approx(expected["top1"], abs=1e-9)
-    assert found["mean_per_class"] == pytest.approx(expected["mean_per_class"], abs=1e-9)
-    assert found["probe"] == pytest.approx(expected["probe"], abs=0.01)
+    expected, result = GOLDEN[name], evaluate(name)
+    assert (result["n"], result["digest"]) == (expected["n"], expected["digest"])
+    assert result["top1"] == pytest.approx(expected["top1"], abs=1e-9)
+    assert result["mean_per_class"] == pytest.approx(expected["mean_per_class"], abs=1e-9)
+    assert result["probe"] == pytest.approx(expected["probe"], abs=0.01)

@@ -122,7 +122,7 @@ def test_invalid_draws_are_refused():
     for shots in ((), (0, 1)):
         with pytest.raises(ConfigError, match="each at least 1"):
             fit_few_shot_probes(make_embeddings(30), make_embeddings(9), 3, 1.0, shots=shots)
-    with pytest.raises(DataError, match="have class 0. A linear probe needs at least two"):
+    with pytest.raises(DataError, match=r"have class 0. A linear probe needs at least two"):
         fit_few_shot_probes(make_embeddings(30, classes=1), make_embeddings(9, classes=1), 1, 1.0, shots=(1,))
     with pytest.raises(DataError, match="test split contain NaN"):
         fit_few_shot_probes(

@@ -52,7 +52,7 @@ def test_a_learnable_task_is_learned():
 def test_a_class_without_examples_is_named():
     (train, train_label_NC), (test, test_label_NC) = make_dataset(100, 1), make_dataset(50, 2)
     train_label_NC[:, 2] = False
-    with pytest.raises(DataError, match="1 classes are present in all or none .*class 2 in none"):
+    with pytest.raises(DataError, match=r"1 classes are present in all or none .*class 2 in none"):
         fit_multilabel_probe(train, train_label_NC, test, test_label_NC)
 
 

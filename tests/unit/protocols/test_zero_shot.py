@@ -53,7 +53,7 @@ def test_invalid_input_is_named():
         classify_zero_shot(images([[np.nan, 0]], [0]), np.eye(2, dtype=np.float32))
     with pytest.raises(DataError, match="infinity"):
         classify_zero_shot(images([[np.inf, 0]], [0]), np.eye(2, dtype=np.float32))
-    with pytest.raises(DataError, match="1 labels are outside .*such as 2 of 0"):
+    with pytest.raises(DataError, match=r"1 labels are outside .*such as 2 of 0"):
         classify_zero_shot(images([[1, 0]], [2]), np.eye(2, dtype=np.float32))
     with pytest.raises(DataError, match="such as -1 of"):
         classify_zero_shot(images([[1, 0]], [-1]), np.eye(2, dtype=np.float32))

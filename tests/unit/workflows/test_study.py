@@ -1,4 +1,4 @@
-"""Studies over folders of evaluations that are done: what they print, what they draw, what they refuse."""
+"""Tests of `zebra study`."""
 
 import csv
 import json
@@ -19,11 +19,11 @@ CLASSES = ("horse", "zebra")
 
 
 def write_run(folder, top1, n=400):
-    """Write what an evaluation leaves of sets with given numbers of right answers out of n."""
+    """Write the files of an evaluation with the given numbers of correct predictions of n."""
     folder.mkdir(parents=True)
     results = []
-    for name, right in top1.items():
-        correct_N = np.arange(n) < right
+    for name, num_correct in top1.items():
+        correct_N = np.arange(n) < num_correct
         label_N = np.arange(n) % 2
         ids = [f"{name}-{index}" for index in range(n)]
         write_predictions(
@@ -32,7 +32,7 @@ def write_run(folder, top1, n=400):
             "zero-shot",
             pa.table({"id": ids, "label": label_N, "correct": correct_N}),
         )
-        results.append(ResultRecord(name, "zero-shot", "top1", proportion(int(right), n), "digest"))
+        results.append(ResultRecord(name, "zero-shot", "top1", proportion(int(num_correct), n), "digest"))
     append_results(folder / "results.jsonl", results)
     return folder
 
@@ -47,8 +47,8 @@ def test_predictions_are_grouped_by_a_column(tmp_path, capsys):
     run = write_run(tmp_path / "run", {"set": 300})
     rows = [(f"set-{i}", "first" if i < 200 else "second") for i in range(400)]
     table = write_csv(tmp_path / "people.csv", [("id", "place"), *rows])
-    words = ["study", "groups", str(run), "set", "--table", str(table), "--column", "place", "--json"]
-    assert main([*words, "--out", str(tmp_path / "page.html")]) == 0
+    args = ["study", "groups", str(run), "set", "--table", str(table), "--column", "place", "--json"]
+    assert main([*args, "--out", str(tmp_path / "page.html")]) == 0
     scores = json.loads(capsys.readouterr().out)["scores"]
     assert list(scores["groups"]) == ["second", "first"]
     assert scores["groups"]["second"]["value"] == 0.5
@@ -61,8 +61,8 @@ def test_the_table_that_was_evaluated_needs_no_ids(tmp_path):
     ids = pa.table({"id": [f"photos.csv:{line}" for line in (2, 3, 4)], "correct": [True, True, False]})
     write_predictions(run / "predictions", "photos", "zero-shot", ids)
     table = write_csv(tmp_path / "photos.csv", [("path", "race"), ("a", "x"), ("b", "x"), ("c", "y")])
-    found = study.study_groups(run, "photos", table, "race")
-    assert {name: score.value for name, score in found.scores["groups"].items()} == {"x": 1.0, "y": 0.0}
+    result = study.study_groups(run, "photos", table, "race")
+    assert {name: score.value for name, score in result.scores["groups"].items()} == {"x": 1.0, "y": 0.0}
 
 
 def test_missing_images_and_columns_are_named(tmp_path):
@@ -80,13 +80,13 @@ def test_missing_images_and_columns_are_named(tmp_path):
 
 def test_humans_are_compared_with_the_model(tmp_path):
     write_classification(tmp_path / "set", [(b"one", "png", 0)], CLASSES, ["a {c}."])
-    run = write_run(tmp_path / "run", {"set": 3}, n=4)  # the model is wrong on the last, a zebra
-    said = [("ada", f"set-{i}", CLASSES[0], 0) for i in range(4)]
-    answers = write_csv(tmp_path / "answers.csv", [("person", "image", "answer", "shots"), *said])
-    found = study.study_humans(run, tmp_path / "set", answers)
-    assert found.scores["0 shots"]["accuracy"].value == 0.5
-    assert found.scores["0 shots"]["the model"].value == 0.75
-    assert [section.heading for section in found.sections][1] == "Difficulty after 0 examples"
+    run = write_run(tmp_path / "run", {"set": 3}, n=4)  # the model misclassifies the last image, a zebra
+    rows = [("ada", f"set-{i}", CLASSES[0], 0) for i in range(4)]
+    answers = write_csv(tmp_path / "answers.csv", [("person", "image", "answer", "shots"), *rows])
+    result = study.study_humans(run, tmp_path / "set", answers)
+    assert result.scores["0 shots"]["accuracy"].value == 0.5
+    assert result.scores["0 shots"]["the model"].value == 0.75
+    assert [section.heading for section in result.sections][1] == "Difficulty after 0 examples"
 
 
 def test_answers_about_another_dataset_are_refused(tmp_path):
@@ -100,45 +100,46 @@ def test_answers_about_another_dataset_are_refused(tmp_path):
 
 
 def test_a_model_above_the_reference_line_has_effective_robustness(tmp_path, capsys):
-    """The references lose half of their odds; the one that is judged loses none."""
+    """The shift halves the odds of the references and does not change the evaluated model."""
     runs = [
         write_run(
-            tmp_path / f"r{number}", {"plain": right, "sketch": round(400 / (1 + 2 * (400 - right) / right))}
+            tmp_path / f"r{number}",
+            {"plain": num_correct, "sketch": round(400 / (1 + 2 * (400 - num_correct) / num_correct))},
         )
-        for number, right in enumerate((100, 160, 220, 280))
+        for number, num_correct in enumerate((100, 160, 220, 280))
     ]
-    judged = write_run(tmp_path / "judged", {"plain": 200, "sketch": 200})
-    words = [
+    evaluated = write_run(tmp_path / "evaluated", {"plain": 200, "sketch": 200})
+    args = [
         "study",
         "robustness",
         *map(str, runs),
         "--reference-dataset",
         "plain",
         "--model",
-        str(judged),
+        str(evaluated),
         "--json",
     ]
-    assert main(words) == 0
+    assert main(args) == 0
     scores = json.loads(capsys.readouterr().out)["scores"]
-    assert scores["effective, sketch"]["judged"]["value"] == pytest.approx(0.5 - 1 / 3, abs=0.01)
-    assert scores["relative, sketch"]["judged"]["value"] == pytest.approx(0.5 - 57 / 400, abs=0.01)
+    assert scores["effective, sketch"]["evaluated"]["value"] == pytest.approx(0.5 - 1 / 3, abs=0.01)
+    assert scores["relative, sketch"]["evaluated"]["value"] == pytest.approx(0.5 - 57 / 400, abs=0.01)
     with pytest.raises(DataError, match=r"'sketches'\. Did you mean 'sketch'"):
-        study.study_robustness(runs, "plain", [judged], ["sketches"])
+        study.study_robustness(runs, "plain", [evaluated], ["sketches"])
     with pytest.raises(DataError, match="elsewhere is not one of the runs"):
-        study.study_robustness(runs, "plain", [judged], baseline=tmp_path / "elsewhere")
+        study.study_robustness(runs, "plain", [evaluated], baseline=tmp_path / "elsewhere")
 
 
 def test_error_that_halves_with_each_doubling_has_the_exponent_minus_one(tmp_path):
     runs = [write_run(tmp_path / f"r{cost}", {"set": 400 - 160 // cost}) for cost in (1, 2, 4, 8)]
-    found = study.study_scaling(runs, [1, 2, 4, 8], "GFLOP per image")
-    assert found.scores["law"]["exponent"].value == pytest.approx(-1, abs=0.01)
-    assert found.scores["error"]["r4"].value == pytest.approx(0.1)
+    result = study.study_scaling(runs, [1, 2, 4, 8], "GFLOP per image")
+    assert result.scores["law"]["exponent"].value == pytest.approx(-1, abs=0.01)
+    assert result.scores["error"]["r4"].value == pytest.approx(0.1)
     with pytest.raises(DataError, match="r1 has no zero-shot top-1 score on 'sets'"):
         study.study_scaling(runs, [1, 2, 4, 8], "GFLOP per image", ["sets"])
 
 
-def features(path, ids, seed=0, width=6):
-    """Write features that tell the two classes apart without a mistake."""
+def write_features(path, ids, seed=0, width=6):
+    """Write features that separate the two classes perfectly."""
     rng = np.random.default_rng(seed)
     rows = []
     for split, names in (("train", [f"t{i}" for i in range(60)]), ("test", ids)):
@@ -153,7 +154,7 @@ def features(path, ids, seed=0, width=6):
 
 def test_zero_shot_is_compared_with_a_supervised_probe(tmp_path, capsys):
     run = write_run(tmp_path / "run", {"set": 300})
-    file = features(tmp_path / "resnet.parquet", [f"set-{i}" for i in range(400)])
+    file = write_features(tmp_path / "resnet.parquet", [f"set-{i}" for i in range(400)])
     page = tmp_path / "page.html"
     assert main(["study", "supervised", str(run), "--features", str(file), "--json", "--out", str(page)]) == 0
     scores = json.loads(capsys.readouterr().out)["scores"]
@@ -165,7 +166,7 @@ def test_zero_shot_is_compared_with_a_supervised_probe(tmp_path, capsys):
 def test_features_of_other_images_are_refused(tmp_path):
     run = write_run(tmp_path / "run", {"set": 300})
     with pytest.raises(DataError, match="not of the same images"):
-        study.study_supervised(run, features(tmp_path / "few.parquet", ["set-0", "set-1"]))
+        study.study_supervised(run, write_features(tmp_path / "few.parquet", ["set-0", "set-1"]))
     (tmp_path / "none.parquet").write_text("no table")
     with pytest.raises(DataError, match="dataset \\(text\\), split"):
         study.study_supervised(run, tmp_path / "none.parquet")
