@@ -7,10 +7,10 @@ from zebra.cli.arguments import PositionalStrs, parse_args
 from zebra.cli.main import EXIT_OK, echo
 from zebra.config.compare import CompareConfig
 
-DESCRIPTION = """Put evaluations beside each other.
+DESCRIPTION = """Compare the scores of several evaluations.
 
-RUN is a folder that `zebra evaluate` or `zebra demo` wrote. Of a score that was measured several times the last counts.
-The first run is compared with each other one, sample by sample, where both left predictions on the same pictures.
+RUN is a directory that `zebra evaluate` or `zebra demo` wrote. If a score was measured several times, the last one
+counts. The first run is compared with each other one, image by image, where both have predictions on the same images.
 """
 
 
@@ -46,7 +46,7 @@ def run(argv: Sequence[str]) -> int:
         for other, test in row.comparisons.items():
             echo(
                 f"{'':<20} {args.runs[0]} − {other}: {test.difference.value:+.1%} "
-                f"[{test.difference.low:+.1%}, {test.difference.high:+.1%}], p = {test.p_value:.2g}, {test.num_wins} won, "
-                f"{test.num_losses} lost"
+                f"[{test.difference.low:+.1%}, {test.difference.high:+.1%}], p = {test.p_value:.2g}, "
+                f"{test.num_wins} won, {test.num_losses} lost"
             )
     return EXIT_OK

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from zebra.protocols.human import HumanAccuracy
     from zebra.workflows.human import QuizSession
 
-DESCRIPTION = """Ask a person what is in the pictures of a data set, and keep the answers.
+DESCRIPTION = """Ask a person to label the images of a dataset, and save the answers.
 
-Each answer is a class name, the beginning of one, its number, or ? for "I don't know". Ctrl-C stops; the same command
-goes on from there. Several people can answer into one file.
+An answer is a class name, an unambiguous prefix, a class number, or ? for "I don't know". Press Ctrl-C to stop; run the
+same command to continue. Several people can share one file of answers.
 """
 
 
@@ -47,11 +47,14 @@ def run(argv: Sequence[str]) -> int:
         try:
             for number, position in enumerate(quiz.questions, quiz.num_answered + 1):
                 echo(f"\n{number} of {quiz.num_answered + len(quiz.questions)}")
-                _ask_one(quiz, position, Path(folder) / f"picture-{number}")
+                _ask_one(quiz, position, Path(folder) / f"image-{number}")
         except (KeyboardInterrupt, EOFError):
-            echo(f"\nstopped; {quiz.answers_path} keeps every answer, and the same command goes on", err=True)
+            echo(
+                f"\nstopped; all answers are in {quiz.answers_path}. Run the same command to continue.",
+                err=True,
+            )
             return EXIT_RESUMABLE
-    echo(f"all {quiz.num_answered + len(quiz.questions)} pictures are answered: {quiz.answers_path}\n")
+    echo(f"all {quiz.num_answered + len(quiz.questions)} images are answered: {quiz.answers_path}\n")
     for shots, row in quiz.evaluate_answers().items():
         echo("\n".join(_format_row(shots, row)))
     return EXIT_OK
@@ -59,7 +62,7 @@ def run(argv: Sequence[str]) -> int:
 
 def _print_instructions(quiz: "QuizSession") -> None:
     if quiz.num_answered:
-        echo(f"{quiz.person} has answered {quiz.num_answered} pictures; going on with the rest")
+        echo(f"{quiz.person} has answered {quiz.num_answered} images; continuing with the others")
     if quiz.examples:
         from zebra.report.study_figures import make_example_sheet
 
@@ -69,13 +72,13 @@ def _print_instructions(quiz: "QuizSession") -> None:
         if _has_viewer():
             _open_viewer(path)
     _print_classes(quiz)
-    opening = ", ! opens the picture" if _has_viewer() else ""
-    echo(f"answer with a name, its beginning{', a number' if quiz.accepts_numbers else ''} or ? (I don't know)"
-        f"{opening}, Enter lists the classes again, Ctrl-C stops")  # fmt: skip
+    opening = ", ! opens the image" if _has_viewer() else ""
+    echo(f"answer with a class name, a prefix{', a number' if quiz.accepts_numbers else ''} or ? (I don't know)"
+        f"{opening}, Enter lists the classes, Ctrl-C stops")  # fmt: skip
 
 
 def _ask_one(quiz: "QuizSession", position: int, stem: Path) -> None:
-    """Show one picture and keep what is lines of it."""
+    """Show one image and save the answer."""
     from zebra.images.decode import decode_image
     from zebra.workflows.human import parse_class_answer
 
@@ -87,16 +90,16 @@ def _ask_one(quiz: "QuizSession", position: int, stem: Path) -> None:
         _print_preview(image)
     echo(str(path))
     while True:
-        words = input("what is it? ").strip()
-        if not words:
+        text = input("what is it? ").strip()
+        if not text:
             _print_classes(quiz)
-        elif words == "!" and _has_viewer():
+        elif text == "!" and _has_viewer():
             _open_viewer(path)
         else:
             try:
-                quiz.save_answer(record, parse_class_answer(words, quiz.classnames))
-            except ConfigError as mistake:
-                echo(str(mistake))
+                quiz.save_answer(record, parse_class_answer(text, quiz.classnames))
+            except ConfigError as error:
+                echo(str(error))
             else:
                 return
 
@@ -115,7 +118,7 @@ def _print_classes(quiz: "QuizSession") -> None:
 
 
 def _print_preview(image: "Image", width: int = 56) -> None:
-    """Print a picture in half blocks, of which each shows two pixels, one above the other."""
+    """Print an image in half-block characters, each of which shows two pixels."""
     import numpy as np
     from rich.color import Color
     from rich.console import Console
@@ -134,7 +137,7 @@ def _print_preview(image: "Image", width: int = 56) -> None:
 
 
 def _has_viewer() -> bool:
-    """Say whether there is a screen to open a picture on."""
+    """Return whether there is a screen to open an image on."""
     return sys.platform in ("darwin", "win32") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
 
 
@@ -154,7 +157,8 @@ def _format_row(shots: int, row: "HumanAccuracy") -> list[str]:
         "majority on guesses": f"  {row.num_ties_on_guesses} ties left out",
     }
     lines = [
-        f"{shots} shots: {row.num_people} people, {row.num_answers} answers; mean per class, 95 % interval over pictures"
+        f"{shots} shots: {row.num_people} people, {row.num_answers} answers; accuracy averaged over classes, "
+        "95% interval over images"
     ]
     for name, score in named.items():
         value = f"{score.value:6.1%}  [{score.low:.1%}, {score.high:.1%}]" if score else "     –"

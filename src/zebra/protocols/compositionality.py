@@ -70,7 +70,8 @@ def evaluate_sugarcrepe(
     """
     if not image_NE.shape == positive_NE.shape == negative_NE.shape:
         raise ShapeError(
-            f"images {image_NE.shape}, true {positive_NE.shape} and false captions {negative_NE.shape} must all be [N, E]"
+            f"images {image_NE.shape}, true {positive_NE.shape} and false captions {negative_NE.shape} must all be "
+            "[N, E]"
         )
     if len(categories) != len(image_NE) or "accuracy" in categories:
         raise DataError(

@@ -258,6 +258,6 @@ def _check_same_datasets(zero_shot_scores: Mapping[str, Score], probe_scores: Ma
     if unpaired := sorted(set(zero_shot_scores) ^ set(probe_scores)):
         missing = "zero-shot" if unpaired[0] in probe_scores else "probe"
         raise DataError(
-            f"{len(unpaired)} datasets have only one of the two scores, such as {unpaired[0]!r}, which has no {missing} score. "
-            "Evaluate both, or leave it out."
+            f"{len(unpaired)} datasets have only one of the two scores, such as {unpaired[0]!r}, which has no "
+            f"{missing} score. Evaluate both, or leave it out."
         )

@@ -96,8 +96,8 @@ def read_answers(path: Path, classnames: Sequence[str], labels: Mapping[str, int
             key = (answer.person, answer.image_id, answer.shots)
             if key in line_by_key:
                 raise DataError(
-                    f"{where}: second answer of {answer.person!r} to {answer.image_id!r} with {answer.shots} shots; the first is "
-                    f"in line {line_by_key[key]}. Delete one of the two lines."
+                    f"{where}: second answer of {answer.person!r} to {answer.image_id!r} with {answer.shots} shots; "
+                    f"the first is in line {line_by_key[key]}. Delete one of the two lines."
                 )
             line_by_key[key] = rows.line_num
             answers.append(answer)

@@ -167,7 +167,7 @@ class LogisticSolver:
                 (weight_CA1 * scale_A1).ravel(),
                 jac=True,
                 method="L-BFGS-B",
-                # ftol is the resolution of the mean loss in float32; below it, the line search would follow rounding errors.
+                # ftol: resolution of the mean loss in float32; below it, the line search would follow rounding errors.
                 options={
                     "maxiter": MAX_ITERATIONS,
                     "maxfun": 20 * MAX_ITERATIONS,
@@ -317,22 +317,23 @@ def check_embeddings(images: Embeddings, split: str, num_classes: int, dim: int 
         )
     if dim is not None and images.vectors.shape[1] != dim:
         raise ShapeError(
-            f"vectors of the {split} split have {images.vectors.shape[1]} dimensions, those of the training split {dim}. "
-            "Encode both with the same model."
+            f"vectors of the {split} split have {images.vectors.shape[1]} dimensions, those of the training split "
+            f"{dim}. Encode both with the same model."
         )
     outside = np.flatnonzero((images.labels < 0) | (images.labels >= num_classes))
     if len(outside):
         first = outside[0]
         raise DataError(
-            f"{len(outside)} labels of the {split} split are outside the {num_classes} classes (0 to {num_classes - 1}), such "
-            f"as {images.labels[first]} of {images.ids[first]}. Use the class names of this dataset."
+            f"{len(outside)} labels of the {split} split are outside the {num_classes} classes (0 to "
+            f"{num_classes - 1}), such as {images.labels[first]} of {images.ids[first]}. Use the class names of this "
+            "dataset."
         )
     # NaN and infinity propagate to the sum of the row.
     invalid = np.flatnonzero(~np.isfinite(images.vectors.sum(axis=1, dtype=np.float64)))
     if len(invalid):
         raise DataError(
-            f"{len(invalid)} vectors of the {split} split contain NaN or infinity, such as that of {images.ids[invalid[0]]}. "
-            "The model has diverged."
+            f"{len(invalid)} vectors of the {split} split contain NaN or infinity, such as that of "
+            f"{images.ids[invalid[0]]}. The model has diverged."
         )
 
 
@@ -345,7 +346,8 @@ def check_two_classes(train: Embeddings) -> None:
     labels = np.unique(_require_labels(train))
     if len(labels) < 2:
         raise DataError(
-            f"all {len(train.vectors)} training examples have class {labels[0]}. A linear probe needs at least two classes."
+            f"all {len(train.vectors)} training examples have class {labels[0]}. A linear probe needs at least two "
+            "classes."
         )
 
 

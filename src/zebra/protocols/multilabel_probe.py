@@ -125,6 +125,7 @@ def _check_inputs(
     fraction_C = train_label_NC.mean(axis=0)
     if len(one_sided := np.flatnonzero((fraction_C == 0) | (fraction_C == 1))):
         raise DataError(
-            f"{len(one_sided)} classes are present in all or none of the training examples, such as class {one_sided[0]} in "
-            f"{'all' if fraction_C[one_sided[0]] else 'none'}. A probe needs examples with and without each class."
+            f"{len(one_sided)} classes are present in all or none of the training examples, such as class "
+            f"{one_sided[0]} in {'all' if fraction_C[one_sided[0]] else 'none'}. A probe needs examples with and "
+            "without each class."
         )

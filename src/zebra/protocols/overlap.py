@@ -52,7 +52,8 @@ def evaluate_overlap(correct_N: NDArray[np.bool_], is_duplicate_N: NDArray[np.bo
     """
     if len(correct_N) != len(is_duplicate_N):
         raise DataError(
-            f"correct_N has {len(correct_N)} images but is_duplicate_N has {len(is_duplicate_N)}. Pass one value per image in both."
+            f"correct_N has {len(correct_N)} images but is_duplicate_N has {len(is_duplicate_N)}. Pass one value per "
+            "image in both."
         )
     correct_N, is_duplicate_N = np.asarray(correct_N, dtype=bool), np.asarray(is_duplicate_N, dtype=bool)
     num_duplicates, n = int(is_duplicate_N.sum()), len(is_duplicate_N)

@@ -56,8 +56,8 @@ def search_prompts(
     shared = set(validation.ids) & set(test.ids)
     if shared:
         raise DataError(
-            f"{len(shared)} images are in both validation and test, such as {min(shared)}. Use separate images, or the gain "
-            "is biased."
+            f"{len(shared)} images are in both validation and test, such as {min(shared)}. Use separate images, or "
+            "the gain is biased."
         )
     template_order: list[int] = []
     accuracies: list[float] = []

@@ -57,7 +57,7 @@ class PromptSet:
 
     @property
     def hash(self) -> str:
-        """16 hexadecimal digits that identify the content; name, source and the form of the placeholder do not count."""
+        """16 hexadecimal digits of the content, without name, source and the form of the placeholder."""
         content = {
             "templates": [template.replace("{c}", "{}") for template in self.templates],
             "classnames": self.classnames,
@@ -78,8 +78,8 @@ class PromptSet:
             return replace(self, classnames=tuple(classnames))
         if len(self.classnames) != len(classnames):
             raise DataError(
-                f"the prompt set {self.name!r} has {len(self.classnames)} classes, but the dataset has {len(classnames)}. "
-                "Use a prompt set for this dataset."
+                f"the prompt set {self.name!r} has {len(self.classnames)} classes, but the dataset has "
+                f"{len(classnames)}. Use a prompt set for this dataset."
             )
         return self
 
@@ -114,8 +114,8 @@ class PromptSet:
         if duplicate is not None:
             labels = [label for label, name in enumerate(classnames) if name == duplicate]
             raise ConfigError(
-                f"{source} has the same name {duplicate!r} for the classes {labels}, of which only the first can be predicted. "
-                f"Rename them, or allow it with duplicate_names=frozenset({{{duplicate!r}}})."
+                f"{source} has the same name {duplicate!r} for the classes {labels}, of which only the first can be "
+                f"predicted. Rename them, or allow it with duplicate_names=frozenset({{{duplicate!r}}})."
             )
         for descriptions in (self.synonyms, self.sentences):
             for name in descriptions:
@@ -237,7 +237,8 @@ def average_prompt_vectors(
     """
     if not prompts_per_class or min(prompts_per_class) < 1 or sum(prompts_per_class) != len(prompt_PE):
         raise ShapeError(
-            f"got {len(prompt_PE)} prompt vectors for {len(prompts_per_class)} classes with {sum(prompts_per_class)} prompts"
+            f"got {len(prompt_PE)} prompt vectors for {len(prompts_per_class)} classes with {sum(prompts_per_class)} "
+            "prompts"
         )
     starts = np.cumsum([0, *prompts_per_class[:-1]])
     return normalize_rows(np.add.reduceat(normalize_rows(prompt_PE), starts, axis=0))
@@ -253,7 +254,8 @@ def normalize_rows(vector_NE: NDArray[np.float32]) -> NDArray[np.float32]:
     is_invalid_N = ~(norm_N1[:, 0] > 0) | ~np.isfinite(norm_N1[:, 0])
     if is_invalid_N.any():
         raise DataError(
-            f"cannot normalize vector {int(is_invalid_N.argmax())}: it is all zeros, NaN or infinite. The model has diverged."
+            f"cannot normalize vector {int(is_invalid_N.argmax())}: it is all zeros, NaN or infinite. The model has "
+            "diverged."
         )
     return np.asarray(vector_NE / norm_N1)
 

@@ -122,14 +122,14 @@ def _check_inputs(images: Embeddings, texts: Embeddings, image_of_text_M: NDArra
     unknown = np.flatnonzero((image_of_text_M < 0) | (image_of_text_M >= n))
     if len(unknown):
         raise DataError(
-            f"the caption {texts.ids[unknown[0]]} belongs to image {image_of_text_M[unknown[0]]}, but there are only {n} "
-            f"images. {len(unknown)} captions have such an index."
+            f"the caption {texts.ids[unknown[0]]} belongs to image {image_of_text_M[unknown[0]]}, but there are only "
+            f"{n} images. {len(unknown)} captions have such an index."
         )
     uncaptioned = np.flatnonzero(np.bincount(image_of_text_M, minlength=n) == 0)
     if len(uncaptioned):
         raise DataError(
-            f"{len(uncaptioned)} images have no caption, such as {images.ids[uncaptioned[0]]}. Add captions or leave these "
-            "images out."
+            f"{len(uncaptioned)} images have no caption, such as {images.ids[uncaptioned[0]]}. Add captions or leave "
+            "these images out."
         )
     for kind, vectors, ids in (
         ("image", images.vectors, images.ids),
@@ -139,6 +139,6 @@ def _check_inputs(images: Embeddings, texts: Embeddings, image_of_text_M: NDArra
         if is_invalid_N.any():
             first = int(is_invalid_N.argmax())
             raise DataError(
-                f"the vector of {kind} {ids[first]} has norm {np.linalg.norm(vectors[first]):.4g}, not 1. Normalize it; "
-                "NaN means that the model has diverged."
+                f"the vector of {kind} {ids[first]} has norm {np.linalg.norm(vectors[first]):.4g}, not 1. Normalize "
+                "it; NaN means that the model has diverged."
             )

@@ -154,8 +154,8 @@ def fit_logit_line(
     """
     if len(standard_scores) != len(shifted_scores) or len(standard_scores) < MIN_REFERENCE_MODELS:
         raise DataError(
-            f"{len(standard_scores)} standard and {len(shifted_scores)} shifted accuracies of reference models. Pass both "
-            f"for at least {MIN_REFERENCE_MODELS} models."
+            f"{len(standard_scores)} standard and {len(shifted_scores)} shifted accuracies of reference models. Pass "
+            f"both for at least {MIN_REFERENCE_MODELS} models."
         )
     x_M = logit([clip_accuracy(score.value, score.n) for score in standard_scores])
     y_M = logit([clip_accuracy(score.value, score.n) for score in shifted_scores])

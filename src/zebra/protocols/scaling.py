@@ -72,14 +72,14 @@ def fit_power_law(compute: Sequence[float], error: Sequence[float]) -> PowerLaw:
     """
     if len(compute) != len(error) or len(compute) < MIN_RUNS:
         raise DataError(
-            f"{len(compute)} amounts of compute with {len(error)} errors. Pass both for at least {MIN_RUNS} runs; two runs "
-            "do not show the scatter around the line."
+            f"{len(compute)} amounts of compute with {len(error)} errors. Pass both for at least {MIN_RUNS} runs; two "
+            "runs do not show the scatter around the line."
         )
     for run, (run_compute, run_error) in enumerate(zip(compute, error, strict=True)):
         if not (0 < run_compute < math.inf and 0 < run_error <= 1):
             raise DataError(
-                f"run {run} has compute {run_compute} and error {run_error}. The fit uses logarithms: compute must be above 0 "
-                "and error in (0, 1]. Leave out runs with an error of 0."
+                f"run {run} has compute {run_compute} and error {run_error}. The fit uses logarithms: compute must be "
+                "above 0 and error in (0, 1]. Leave out runs with an error of 0."
             )
     x_N, y_N = np.log(np.asarray(compute, dtype=float)), np.log(np.asarray(error, dtype=float))
     if np.ptp(x_N) == 0:

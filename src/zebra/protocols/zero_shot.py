@@ -137,12 +137,13 @@ def score_zero_shot_multilabel(
     """
     if label_NC.dtype != np.bool_:
         raise DataError(
-            f"multilabel labels must be bool [N, C]; got {label_NC.dtype}. Decide first whether 'difficult' objects count "
-            "as present."
+            f"multilabel labels must be bool [N, C]; got {label_NC.dtype}. Decide first whether 'difficult' objects "
+            "count as present."
         )
     if label_NC.shape != (len(images.vectors), len(class_CE)):
         raise ShapeError(
-            f"labels of shape {label_NC.shape} for {len(images.vectors)} images and {len(class_CE)} classes. Pass [N, C]."
+            f"labels of shape {label_NC.shape} for {len(images.vectors)} images and {len(class_CE)} classes. Pass [N, "
+            "C]."
         )
     _check_vectors(images, class_CE)
     return MultilabelResult(score_NC=images.vectors @ class_CE.T, label_NC=label_NC)

@@ -120,9 +120,9 @@ def count_classes(ablations: AblationsByDataset, dataset: str) -> int:
 def menagerie_section() -> Section:
     """Show all kinds, with the unseen ones marked."""
     summary = (
-        f"The {len(ALL_KINDS)} kinds: rows are animals, columns are coats. The {len(UNSEEN_KINDS)} kinds with a red frame were "
-        "held out. Training contained these animals with other coats, and these coats on other animals, but never both "
-        "together."
+        f"The {len(ALL_KINDS)} kinds: rows are animals, columns are coats. The {len(UNSEEN_KINDS)} kinds with a red "
+        "frame were held out. Training contained these animals with other coats, and these coats on other animals, "
+        "but never both together."
     )
     return Section(
         "The drawn animals", summary, draw_contact_sheet(), "A grid of drawn animals in six coats."
@@ -134,8 +134,8 @@ def kinds_section(ablations: AblationsByDataset) -> Section:
     unseen, seen = top1_score(ablations, "unseen-kinds"), top1_score(ablations, "seen-kinds")
     gap = 100 * (seen.value - unseen.value)
     summary = (
-        f"Each image is compared with the names of all {len(ALL_KINDS)} kinds. The most similar name is the prediction. "
-        f"Accuracy on unseen kinds is {format_percent(unseen.value)}, {abs(gap):.1f} points "
+        f"Each image is compared with the names of all {len(ALL_KINDS)} kinds. The most similar name is the "
+        f"prediction. Accuracy on unseen kinds is {format_percent(unseen.value)}, {abs(gap):.1f} points "
         f"{'lower' if gap > 0 else 'higher'} than on new images of seen kinds."
     )
     rows = {"seen kinds": seen, "unseen kinds": unseen}
@@ -154,8 +154,8 @@ def zebra_section(clip: Bundle, ablation: PromptAblation) -> Section:
     predictions = clip.classify(images, names, benchmark.templates)
     summary = (
         f"No caption in training contained the word “zebra”, and no image showed a striped horse. Among {len(names)} "
-        f"descriptions, the model ranks “{names[0]}” first for {format_percent(score.value)} of {score.n:,} images. The figure "
-        f"shows {len(images)} of them and the three most probable descriptions of each."
+        f"descriptions, the model ranks “{names[0]}” first for {format_percent(score.value)} of {score.n:,} images. "
+        f"The figure shows {len(images)} of them and the three most probable descriptions of each."
     )
     return Section("The zebra", summary, plot_predictions(images, predictions, [names[0]] * len(images)))
 
@@ -168,9 +168,9 @@ def similarity_section(menagerie: MenageriePaths, clip: Bundle) -> Section:
     captions = [record.captions[0] for record in records]
     scores_NN = (clip.encode_texts(captions) @ clip.encode_images(images).T).numpy()
     summary = (
-        f"Cosine similarity between the captions (rows) and the images (columns) of {len(records)} training pairs. Training "
-        "increases the similarity of matching pairs, which are outlined, relative to the other pairs in the same row "
-        "and column."
+        f"Cosine similarity between the captions (rows) and the images (columns) of {len(records)} training pairs. "
+        "Training increases the similarity of matching pairs, which are outlined, relative to the other pairs in the "
+        "same row and column."
     )
     return Section("What the loss compares", summary, plot_similarity_matrix(scores_NN, images, captions))
 
@@ -189,9 +189,10 @@ def prompts_section(ablations: AblationsByDataset) -> Section:
     bare_name, one_prompt, all_prompts = (score.value for score in scores["unseen-kinds"])
     num_prompts = len(ablations["unseen-kinds"].benchmark.templates)
     summary = (
-        f"A prompt puts the class name into a sentence. The model averages the embeddings of {num_prompts} prompts per class. "
-        f"On unseen kinds, the class name alone gives {format_percent(bare_name)}. One prompt changes accuracy by "
-        f"{100 * (one_prompt - bare_name):+.1f} points, all prompts by another {100 * (all_prompts - one_prompt):+.1f}."
+        f"A prompt puts the class name into a sentence. The model averages the embeddings of {num_prompts} prompts "
+        f"per class. On unseen kinds, the class name alone gives {format_percent(bare_name)}. One prompt changes "
+        f"accuracy by {100 * (one_prompt - bare_name):+.1f} points, all prompts by another "
+        f"{100 * (all_prompts - one_prompt):+.1f}."
     )
     return Section("Effect of prompts", summary, plot_prompt_ablation(scores))
 
@@ -205,8 +206,8 @@ def limitations_section(ablations: AblationsByDataset) -> Section:
     typed, handwritten = (rows[name][0].value for name in ("typed-digits", "handwritten-digits"))
     summary = (
         "The CLIP paper reports low accuracy on tasks like these. All but handwriting make up a small part of the "
-        "training data here. Each line runs from chance to the accuracy of the model. Digits typed in fonts that training "
-        f"did not use: {format_percent(typed)}. Handwritten digits, which resemble no training image: "
+        "training data here. Each line runs from chance to the accuracy of the model. Digits typed in fonts that "
+        f"training did not use: {format_percent(typed)}. Handwritten digits, which resemble no training image: "
         f"{format_percent(handwritten)}."
     )
     return Section("Difficult tasks", summary, plot_limitations(rows))
@@ -226,10 +227,10 @@ def few_shot_section(probe_results: Mapping[str, ProbeResults]) -> Section:
         f"{name} {result.describe_data_efficiency()}" for name, result in probe_results.items()
     )
     summary = (
-        "A linear probe is a linear classifier that is trained on image features of the model. Here it gets a few labeled "
-        "examples per class, in three random draws, and is tested on the other half of each dataset. Examples per class "
-        f"at which it matches zero-shot accuracy: {efficiency}. A curve far above the zero-shot line shows information in the "
-        "features that the text prompts do not reach."
+        "A linear probe is a linear classifier that is trained on image features of the model. Here it gets a few "
+        "labeled examples per class, in three random draws, and is tested on the other half of each dataset. "
+        f"Examples per class at which it matches zero-shot accuracy: {efficiency}. A curve far above the zero-shot "
+        "line shows information in the features that the text prompts do not reach."
     )
     return Section("Zero-shot against labeled examples", summary, plot_few_shot(curves))
 
@@ -253,9 +254,9 @@ def robustness_sections(shifts: Sequence[ShiftRobustness]) -> list[Section]:
         "sketch, inverted and noisy images (mean)",
     )
     summary = (
-        "Each gray point is an earlier checkpoint of this run. Its position shows accuracy on seen kinds as they were drawn "
-        "in training, and mean accuracy under the three renderings that were not in training. The line is fitted to these "
-        "checkpoints. Effective robustness is the distance of the final model from the line: "
+        "Each gray point is an earlier checkpoint of this run. Its position shows accuracy on seen kinds as they "
+        "were drawn in training, and mean accuracy under the three renderings that were not in training. The line is "
+        "fitted to these checkpoints. Effective robustness is the distance of the final model from the line: "
         f"{100 * effective.value:+.1f} points [{100 * effective.low:+.1f}, {100 * effective.high:+.1f}]."
     )
     return [Section("Effective robustness", summary, figure)]
@@ -266,8 +267,8 @@ def shifts_section(ablations: AblationsByDataset) -> Section:
     rows = {name: top1_score(ablations, name) for name in RENDERING_DATASETS}
     worst = min(RENDERING_DATASETS[1:], key=lambda name: rows[name].value)
     summary = (
-        "The seen kinds drawn as line sketches, with inverted colors, and with strong noise. Training contained none of "
-        f"these renderings. Accuracy is lowest on “{worst}”: {format_percent(rows[worst].value)}."
+        "The seen kinds drawn as line sketches, with inverted colors, and with strong noise. Training contained none "
+        f"of these renderings. Accuracy is lowest on “{worst}”: {format_percent(rows[worst].value)}."
     )
     return Section(
         "Other renderings of seen kinds",

@@ -56,8 +56,8 @@ def zero_shot_sections(results: "Sequence[TaskResult]") -> list[Section]:
         for result in zero_shot
     )
     summary = (
-        "The prediction is the class whose text prompts are most similar to the image. This evaluation did not train on "
-        "images of these datasets. Chance is the accuracy of random guessing."
+        "The prediction is the class whose text prompts are most similar to the image. This evaluation did not train "
+        "on images of these datasets. Chance is the accuracy of random guessing."
     )
     table = ReportTable(("dataset", *metrics, "chance", "images"), rows)
     return [Section("Zero-shot classification", summary, table)]
@@ -82,8 +82,9 @@ def prompt_sections(results: "Sequence[TaskResult]") -> list[Section]:
     bare_name, one_prompt, all_prompts = ABLATION_TASKS
     gains = [100 * (top1[name, all_prompts].value - top1[name, bare_name].value) for name in datasets]
     summary = (
-        "Zero-shot accuracy with the class name alone, with one prompt, and with all prompts of the dataset. From the "
-        f"class name alone to all prompts, accuracy changes by {sum(gains) / len(gains):+.1f} points, averaged over datasets."
+        "Zero-shot accuracy with the class name alone, with one prompt, and with all prompts of the dataset. From "
+        f"the class name alone to all prompts, accuracy changes by {sum(gains) / len(gains):+.1f} points, averaged "
+        "over datasets."
     )
     scores = {
         name: (top1[name, bare_name], top1[name, one_prompt], top1[name, all_prompts]) for name in datasets
@@ -110,9 +111,9 @@ def few_shot_sections(results: "Sequence[TaskResult]") -> list[Section]:
         return []
     num_better = sum(score.value > points[min(points)].value for points, score, _ in curves.values())
     summary = (
-        "A linear probe is a linear classifier that is trained on image features, here on those before the projection and "
-        "with a few labeled examples per class. Both methods use the same test images. Zero-shot classification is better "
-        f"than the probe with the fewest examples on {num_better} of {len(curves)} datasets."
+        "A linear probe is a linear classifier that is trained on image features, here on those before the "
+        "projection and with a few labeled examples per class. Both methods use the same test images. Zero-shot "
+        f"classification is better than the probe with the fewest examples on {num_better} of {len(curves)} datasets."
     )
     return [Section("Zero-shot against labeled examples", summary, plot_few_shot(curves))]
 
@@ -135,8 +136,8 @@ def limitation_sections(results: "Sequence[TaskResult]") -> list[Section]:
     if not rows:
         return []
     summary = (
-        "The CLIP paper reports low accuracy on counting, distance, fine-grained classes and handwriting. Each line runs "
-        "from chance to zero-shot accuracy."
+        "The CLIP paper reports low accuracy on counting, distance, fine-grained classes and handwriting. Each line "
+        "runs from chance to zero-shot accuracy."
     )
     rows = dict(sorted(rows.items()))
     figure = plot_limitations({name: (score, chance) for name, (score, chance) in rows.items() if chance})
@@ -153,7 +154,7 @@ def other_sections(results: "Sequence[TaskResult]") -> list[Section]:
     )
     if not rows:
         return []
-    summary = "Linear probes, retrieval, compositionality and prompt search, where they were requested and a dataset supports them."
+    summary = "Linear probes, retrieval, compositionality and prompt search, where requested and supported by the dataset."
     return [Section("Other tasks", summary, ReportTable(("dataset", "task", "metric", "score"), rows))]
 
 

@@ -169,7 +169,8 @@ def plot_confusion_matrix(counts_CC: NDArray[np.int64], classnames: Sequence[str
     num_classes = len(classnames)
     if counts_CC.shape != (num_classes, num_classes):
         raise DataError(
-            f"confusion matrix of shape {counts_CC.shape} for {num_classes} class names. Pass [{num_classes}, {num_classes}]."
+            f"confusion matrix of shape {counts_CC.shape} for {num_classes} class names. Pass [{num_classes}, "
+            f"{num_classes}]."
         )
     fraction_CC = counts_CC / np.maximum(counts_CC.sum(axis=1, keepdims=True), 1)
     left, right, top = 1.2, 0.5, 0.25 + 0.06 * max(map(len, classnames), default=0)
@@ -275,8 +276,8 @@ def _plot_eval_curves(axes: "Axes", log_entries: Sequence[Mapping[str, Any]], hi
 
 def _add_panel_title(axes: "Axes", title: str) -> None:
     coordinates = (axes.figure.transFigure, axes.transAxes)
-    axes.annotate(title, (0, 1), (0, 14), xycoords=coordinates, textcoords="offset points", fontsize=FONT_SIZE, color=FOREGROUND,
-                  fontweight="bold")  # fmt: skip
+    axes.annotate(title, (0, 1), (0, 14), xycoords=coordinates, textcoords="offset points", fontsize=FONT_SIZE,
+                  color=FOREGROUND, fontweight="bold")  # fmt: skip
 
 
 def _label_line_ends(axes: "Axes", x: float, ends: Mapping[str, tuple[float, str]]) -> None:

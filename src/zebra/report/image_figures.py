@@ -46,7 +46,8 @@ def plot_similarity_matrix(
     n = len(captions)
     if scores_NN.shape != (n, n) or len(thumbnails) != n:
         raise DataError(
-            f"similarity matrix of shape {scores_NN.shape} for {len(thumbnails)} images and {n} captions. Pass N of each."
+            f"similarity matrix of shape {scores_NN.shape} for {len(thumbnails)} images and {n} captions. Pass N of "
+            "each."
         )
     left = 2.5
     size = (WIDE_INCHES - left) / n
@@ -58,8 +59,9 @@ def plot_similarity_matrix(
         axes.add_patch(
             Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, color=ACCENT, alpha=opacity, linewidth=0)
         )
-        axes.text(column, row, f"{scores_NN[row, column]:.2f}".replace("0.", "."), fontsize=min(SMALL_FONT_SIZE, 18 * size),
-                  ha="center", va="center", color=BACKGROUND if opacity > 0.5 else MUTED)  # fmt: skip
+        text = f"{scores_NN[row, column]:.2f}".replace("0.", ".")
+        axes.text(column, row, text, fontsize=min(SMALL_FONT_SIZE, 18 * size), ha="center", va="center",
+                  color=BACKGROUND if opacity > 0.5 else MUTED)  # fmt: skip
     for index in range(n):
         axes.add_patch(
             Rectangle(

@@ -76,8 +76,8 @@ def plot_robustness(
         x, top = _logit([_clip_accuracy(first), min(second.high, 1 - _min_accuracy(second))])
         # Above the interval, because labels beside it would overlap other models.
         right = x > (low + high) / 2
-        axes.annotate(name, (x, top), (4 if right else -4, 5), textcoords="offset points", fontsize=SMALL_FONT_SIZE, color=FOREGROUND,
-                      ha="right" if right else "left", va="bottom")  # fmt: skip
+        axes.annotate(name, (x, top), (4 if right else -4, 5), textcoords="offset points", fontsize=SMALL_FONT_SIZE,
+                      color=FOREGROUND, ha="right" if right else "left", va="bottom")  # fmt: skip
     ticks = [tick for tick in TICK_ACCURACIES if low <= _logit(tick) <= high]
     axes.set_xticks(_logit(ticks), [format_percent(tick, 0) for tick in ticks])
     axes.set_yticks(_logit(ticks), [format_percent(tick, 0) for tick in ticks])
@@ -116,8 +116,8 @@ def plot_few_shot(curves: Mapping[str, tuple[Mapping[int, Score], Score, float]]
             alpha=0.25,
             linewidth=0,
         )
-        axes.plot(shots, [p.value for p in points.values()], color=FOREGROUND, linewidth=1.6, marker="o", markersize=3.5,
-                  label="linear probe")  # fmt: skip
+        axes.plot(shots, [p.value for p in points.values()], color=FOREGROUND, linewidth=1.6, marker="o",
+                  markersize=3.5, label="linear probe")  # fmt: skip
         ends = [shots[0], shots[-1]]
         axes.fill_between(ends, [line.low] * 2, [line.high] * 2, color=ACCENT, alpha=0.15, linewidth=0)
         axes.plot(ends, [line.value] * 2, color=ACCENT, linewidth=1.6, label="zero-shot")
@@ -132,8 +132,8 @@ def plot_few_shot(curves: Mapping[str, tuple[Mapping[int, Score], Score, float]]
                       color=FOREGROUND, fontweight="bold")  # fmt: skip
         if index == 0:
             handles, labels = axes.get_legend_handles_labels()
-            figure.legend(handles, labels, loc="upper left", ncols=3, frameon=False, borderpad=0, fontsize=SMALL_FONT_SIZE,
-                          labelcolor=MUTED)  # fmt: skip
+            figure.legend(handles, labels, loc="upper left", ncols=3, frameon=False, borderpad=0,
+                          fontsize=SMALL_FONT_SIZE, labelcolor=MUTED)  # fmt: skip
         if row == rows - 1 or index + columns >= len(curves):
             axes.set_xlabel(
                 "examples per class", fontsize=SMALL_FONT_SIZE, color=MUTED, loc="left", labelpad=4
@@ -172,8 +172,8 @@ def plot_scaling(
     axes.plot(compute, error, "o", color=FOREGROUND, markersize=6)
     median = np.median(compute)
     for name, (x, y) in runs.items():
-        axes.annotate(name, (x, y), (-6, -13) if x > median else (6, 6), textcoords="offset points", fontsize=SMALL_FONT_SIZE,
-                      color=FOREGROUND, ha="right" if x > median else "left")  # fmt: skip
+        axes.annotate(name, (x, y), (-6, -13) if x > median else (6, 6), textcoords="offset points",
+                      fontsize=SMALL_FONT_SIZE, color=FOREGROUND, ha="right" if x > median else "left")  # fmt: skip
     axes.set_xlim(x_N[0], x_N[-1])
     low, high = axes.get_ylim()
     axes.set_xticks(_round_ticks(x_N[0], x_N[-1]), [f"{value:g}" for value in _round_ticks(x_N[0], x_N[-1])])
@@ -221,7 +221,8 @@ def plot_class_difficulty(
     """
     if not len(classnames) == len(human_scores) == len(model_scores):
         raise DataError(
-            f"{len(classnames)} classes, {len(human_scores)} human scores and {len(model_scores)} model scores. Pass one of each."
+            f"{len(classnames)} classes, {len(human_scores)} human scores and {len(model_scores)} model scores. Pass "
+            "one of each."
         )
     figure = create_figure(NARROW_INCHES, 0.26 * len(classnames) + 0.8)
     axes = add_axes(
@@ -310,10 +311,10 @@ def _round_ticks(low: float, high: float) -> list[float]:
 
 def _label_axes(axes: "Axes", x_label: str, y_label: str) -> None:
     axes.set_xlabel(x_label, fontsize=SMALL_FONT_SIZE, color=MUTED, loc="left", labelpad=6)
-    axes.annotate(y_label, (0, 1), (0, 40), xycoords=(axes.figure.transFigure, axes.transAxes),
-                  textcoords="offset points", fontsize=FONT_SIZE, color=FOREGROUND, fontweight="bold", va="top")  # fmt: skip
+    axes.annotate(y_label, (0, 1), (0, 40), xycoords=(axes.figure.transFigure, axes.transAxes), va="top",
+                  textcoords="offset points", fontsize=FONT_SIZE, color=FOREGROUND, fontweight="bold")  # fmt: skip
 
 
 def _add_legend(axes: "Axes") -> None:
-    axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1), ncols=3, frameon=False, borderpad=0, fontsize=SMALL_FONT_SIZE,
-                labelcolor=MUTED, handletextpad=0.4, columnspacing=1.5)  # fmt: skip
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1), ncols=3, frameon=False, borderpad=0,
+                fontsize=SMALL_FONT_SIZE, labelcolor=MUTED, handletextpad=0.4, columnspacing=1.5)  # fmt: skip

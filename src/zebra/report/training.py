@@ -45,8 +45,8 @@ def write_training_report(
     sections = [training_section(log_entries), data_section(sample_counts)]
     if top1:
         summary = (
-            "Top-1 accuracy on each dataset with its 95% interval. The model predicts the class whose text prompts are most "
-            "similar to the image."
+            "Top-1 accuracy on each dataset with its 95% interval. The model predicts the class whose text prompts "
+            "are most similar to the image."
         )
         sections.insert(0, Section("Zero-shot classification", summary, plot_accuracy_bars(top1, chance=0.0)))
     write_page(
@@ -87,8 +87,8 @@ def data_section(sample_counts: Mapping[str, Any]) -> Section:
         for epoch in sample_counts["epochs"]
     )
     summary = (
-        f"The training data contains {sample_counts['found']:,} samples. In each finished epoch, consumed and skipped samples "
-        "add up to this number. A substitute takes the place of each skipped sample in its batch. "
+        f"The training data contains {sample_counts['found']:,} samples. In each finished epoch, consumed and skipped "
+        "samples add up to this number. A substitute takes the place of each skipped sample in its batch. "
         f"{sample_counts['truncated_captions']:,} captions were longer than the context length and were truncated."
     )
     return Section(

@@ -57,8 +57,8 @@ def run(
     counts = Counter(benchmark.name for benchmark in benchmarks)
     if duplicates := [name for name, count in counts.items() if count > 1]:
         raise ConfigError(
-            f"two datasets have the name {duplicates[0]!r}, which identifies their scores. Rename a folder, or evaluate "
-            "them one by one."
+            f"two datasets have the name {duplicates[0]!r}, which identifies their scores. Rename a folder, or "
+            "evaluate them one by one."
         )
     clip = load(config.model, precision=config.precision)
     results: list[TaskResult] = []
@@ -70,9 +70,9 @@ def run(
             start = time.perf_counter()
     if not results:
         raise ConfigError(
-            f"none of the tasks {', '.join(config.tasks)} is possible on any of the datasets. Datasets with labels take "
-            "zero-shot, prompts, prompt-search, linear-probe and few-shot; datasets with captions take retrieval; "
-            "SugarCrepe and Winoground take compositionality."
+            f"none of the tasks {', '.join(config.tasks)} is possible on any of the datasets. Datasets with labels "
+            "take zero-shot, prompts, prompt-search, linear-probe and few-shot; datasets with captions take "
+            "retrieval; SugarCrepe and Winoground take compositionality."
         )
     metrics = save_results(out_dir, clip, config.model, results, split=config.split, seed=config.seed)
     from zebra.report.evaluation import write_evaluation_report  # importing matplotlib takes a second

@@ -111,7 +111,8 @@ def parse_class_answer(text: str, classnames: Sequence[str]) -> int | None:
     Raises:
         ConfigError: The answer matches no class, or more than one.
 
-    >>> parse_class_answer("ze", ["horse", "zebra"]), parse_class_answer("1", ["horse", "zebra"]), parse_class_answer("?", ["horse"])
+    >>> names = ["horse", "zebra"]
+    >>> parse_class_answer("ze", names), parse_class_answer("1", names), parse_class_answer("?", names)
     (1, 0, None)
     """
     text = text.strip()

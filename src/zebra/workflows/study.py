@@ -96,8 +96,8 @@ def study_groups(run_dir: Path, dataset: str, table: Path, column: str) -> Study
     ids = predictions["id"].to_pylist()
     if missing := [id for id in ids if id not in group_by_id]:
         raise DataError(
-            f"{table} has no row for {len(missing)} images of {dataset}, such as {missing[0]!r}. Put image ids in the column "
-            "'id', or pass the table that was evaluated."
+            f"{table} has no row for {len(missing)} images of {dataset}, such as {missing[0]!r}. Put image ids in the "
+            "column 'id', or pass the table that was evaluated."
         )
     result = score_by_group(np.asarray(predictions["correct"]), [group_by_id[id] for id in ids])
     rows = tuple(

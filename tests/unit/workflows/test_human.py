@@ -194,11 +194,11 @@ def test_a_session_saves_every_answer_and_ends_with_the_table(dataset, tmp_path,
 def test_ctrl_c_keeps_the_answers_and_the_same_command_continues(dataset, tmp_path, typed, capsys):
     typed("b", "?")
     assert run_command(dataset, tmp_path / "a.csv") == EXIT_RESUMABLE
-    assert "keeps every answer" in capsys.readouterr().err
+    assert "all answers are in" in capsys.readouterr().err
     typed(*["1"] * 10)
     assert run_command(dataset, tmp_path / "a.csv") == EXIT_OK
     output = capsys.readouterr().out
-    assert "ann has answered 2 pictures" in output
+    assert "ann has answered 2 images" in output
     assert "3 of 12" in output
     assert len((tmp_path / "a.csv").read_text().splitlines()) == 13
 
@@ -240,8 +240,8 @@ def test_an_image_can_be_opened_if_there_is_a_screen(dataset, tmp_path, typed, m
     monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setattr(verb.webbrowser, "open", opened.append)
     run_command(dataset, tmp_path / "a.csv")
-    assert "! opens the picture" in capsys.readouterr().out
-    assert [url.startswith("file:") and url.endswith("picture-1.png") for url in opened] == [True]
+    assert "! opens the image" in capsys.readouterr().out
+    assert [url.startswith("file:") and url.endswith("image-1.png") for url in opened] == [True]
 
 
 def test_the_preview_shows_two_pixels_in_each_half_block(capsys, monkeypatch):
