@@ -154,7 +154,7 @@ def other_sections(results: "Sequence[TaskResult]") -> list[Section]:
     )
     if not rows:
         return []
-    summary = "Linear probes, retrieval, compositionality and prompt search, where requested and supported by the dataset."
+    summary = "Linear probes, retrieval, compositionality and prompt search, if requested and supported by the dataset."
     return [Section("Other tasks", summary, ReportTable(("dataset", "task", "metric", "score"), rows))]
 
 
