@@ -3,10 +3,12 @@
 import io
 import re
 import tarfile
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from zebra.atomic_io import atomic_write
 from zebra.errors import DataError
 
 
@@ -28,6 +30,8 @@ class ShardWriter:
         """Paths of the shards so far; complete when the context is left without an error."""
         self._num_in_shard = 0
         self._tar: tarfile.TarFile | None = None
+        self._stack = ExitStack()
+        """Closes and renames the current shard, or removes it after an error."""
 
     def __enter__(self) -> Self:
         self.out_dir.mkdir(parents=True, exist_ok=True)
@@ -39,7 +43,8 @@ class ShardWriter:
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._close_shard(keep=exc_type is None)
+        self._tar = None
+        self._stack.__exit__(exc_type, exc_value, traceback)
 
     def write(self, key: str, fields: dict[str, bytes]) -> None:
         """Append one sample: a file `<key>.<suffix>` for every field, in the given order.
@@ -54,7 +59,7 @@ class ShardWriter:
         if not re.fullmatch(r"(.*/)?[^./]+", key):
             raise DataError(f"invalid sample key: {key!r}. Use a name without dots")
         if self._tar is None or self._num_in_shard == self.samples_per_shard:
-            self._close_shard(keep=True)
+            self._stack.close()
             self._tar = self._open_next_shard()
         for suffix, content in fields.items():
             member = tarfile.TarInfo(f"{key}.{suffix}")
@@ -66,18 +71,5 @@ class ShardWriter:
         path = self.out_dir / f"{self.prefix}{len(self.shards):0{self.num_digits}d}.tar"
         self.shards.append(path)
         self._num_in_shard = 0
-        return tarfile.TarFile(_partial_path(path), "w", format=tarfile.PAX_FORMAT)
-
-    def _close_shard(self, *, keep: bool) -> None:
-        if self._tar is None:
-            return
-        self._tar.close()
-        self._tar = None
-        if keep:
-            _partial_path(self.shards[-1]).replace(self.shards[-1])
-        else:
-            _partial_path(self.shards[-1]).unlink()
-
-
-def _partial_path(path: Path) -> Path:
-    return path.with_name(f".{path.name}.partial")
+        partial = self._stack.enter_context(atomic_write(path))
+        return self._stack.enter_context(tarfile.TarFile(partial, "w", format=tarfile.PAX_FORMAT))

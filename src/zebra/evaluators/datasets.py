@@ -1,13 +1,12 @@
 """Load evaluation datasets: folders, tables, hub, built-in and catalog datasets."""
 
 import io
-import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+from zebra.atomic_io import atomic_write
 from zebra.config.cache import cache_dir
 from zebra.data.benchmarks.catalog import (
     HUB_ORG,
@@ -115,23 +114,21 @@ def _prepare_builtin_dataset(name: str, split: str) -> Path:
 
 def _write_builtin_dataset(path: Path, name: str, split: str) -> None:
     """Draw a split and write it atomically: other processes see nothing or everything."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     kind = name.removeprefix(MENAGERIE_PREFIX)
-    if kind in DRAWN_DATASETS:
-        one = DRAWN_DATASETS[kind]
-        drawn = draw_chunk(SPLIT_SEEDS[split], kind, range(one.num_samples))
-        samples = ((picture.image, "png", picture.label) for picture in drawn)
-        write_classification(partial, samples, one.classnames, one.templates, split)
-    else:
-        first, last = DIGITS_SPLITS[split] if name == DIGITS_DATASET else (0, None)
-        write_classification(partial, _iter_digits(first, last), DIGIT_CLASSNAMES, DIGIT_TEMPLATES, split)
     try:
-        partial.rename(path)
+        with atomic_write(path) as partial:
+            if kind in DRAWN_DATASETS:
+                one = DRAWN_DATASETS[kind]
+                drawn = draw_chunk(SPLIT_SEEDS[split], kind, range(one.num_samples))
+                samples = ((picture.image, "png", picture.label) for picture in drawn)
+                write_classification(partial, samples, one.classnames, one.templates, split)
+            else:
+                first, last = DIGITS_SPLITS[split] if name == DIGITS_DATASET else (0, None)
+                digits = _iter_digits(first, last)
+                write_classification(partial, digits, DIGIT_CLASSNAMES, DIGIT_TEMPLATES, split)
     except OSError:  # another process was faster, and drew the same
         if split not in list_splits(path):
             raise
-        shutil.rmtree(partial)
 
 
 def _iter_digits(start: int, stop: int | None) -> Iterator[tuple[bytes, str, int]]:

@@ -3,7 +3,6 @@
 import importlib
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from zebra import __version__
+from zebra.atomic_io import atomic_write
 from zebra.config.cache import cache_dir
 from zebra.errors import MissingExtra, WeightsError
 from zebra.images.preprocess import Preprocess
@@ -84,13 +84,11 @@ def _get_cached_graph(bundle: Bundle) -> Path:
 
 def _write_graph(bundle: Bundle, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="writing-") as temporary:
-        new_folder = Path(temporary) / "graph"
-        new_folder.mkdir()
-        export_image_tower(bundle.model, new_folder / GRAPH_FILE)
-        write_manifest(new_folder)
+    with atomic_write(folder) as partial:
+        partial.mkdir()
+        export_image_tower(bundle.model, partial / GRAPH_FILE)
+        write_manifest(partial)
         shutil.rmtree(folder, ignore_errors=True)
-        new_folder.rename(folder)
 
 
 def _import_onnxruntime() -> Any:
