@@ -14,11 +14,9 @@ from zebra.values import Score
 
 NAMES = st.text(max_size=8)
 FRACTIONS = st.floats(0, 1)
+SCORES = st.builds(Score, FRACTIONS, FRACTIONS, FRACTIONS, st.integers(0))
 METRICS = st.dictionaries(
-    NAMES,
-    st.dictionaries(
-        NAMES, st.dictionaries(NAMES, st.builds(Score, FRACTIONS, FRACTIONS, FRACTIONS, st.integers(0)))
-    ),
+    NAMES, st.dictionaries(NAMES, st.dictionaries(NAMES, SCORES, max_size=2), max_size=2), max_size=2
 )
 
 
