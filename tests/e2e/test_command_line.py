@@ -1,4 +1,4 @@
-"""Exit codes, messages and what a run folder allows."""
+"""Exit codes, error messages, and resuming in a run directory."""
 
 import json
 import signal
@@ -12,15 +12,19 @@ from .. import forkserver
 from .test_own_data import SMALL, as_csv, as_folder
 
 
-def test_the_wheel_carries_recipes_and_types_and_is_what_runs(zebra, installed, environment, tmp_path):
+def test_the_wheel_contains_recipes_and_types_and_is_the_package_that_runs(
+    zebra, installed, environment, tmp_path
+):
     assert (installed / "zebra" / "py.typed").is_file()
     assert (installed / "zebra" / "recipes" / "demo.yaml").is_file()
-    where = [sys.executable, "-c", "import zebra; print(zebra.__file__)"]
-    done = subprocess.run(where, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stdout.startswith(str(installed))
+    command = [sys.executable, "-c", "import zebra; print(zebra.__file__)"]
+    process = subprocess.run(
+        command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert process.stdout.startswith(str(installed))
 
 
-def test_no_verb_and_wrong_verbs_are_usage_errors(zebra, tmp_path):
+def test_a_missing_or_unknown_verb_is_a_usage_error(zebra, tmp_path):
     assert "zebra train" in zebra(cwd=tmp_path, code=2).stderr
     assert "Did you mean 'train'" in zebra("trian", cwd=tmp_path, code=2).stderr
     assert "zebra train" in zebra("--help", cwd=tmp_path).stdout
@@ -28,12 +32,12 @@ def test_no_verb_and_wrong_verbs_are_usage_errors(zebra, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "message"),
+    ("args", "code", "message"),
     [
         (("train", "--out", "run"), 2, "--data is missing"),
         (("train", "--data", "nowhere", "--out", "run"), 1, "nowhere"),
         (("train", "--data", "x", "--out", "run", "--recipe", "demmo"), 1, "Did you mean 'demo'"),
-        (("train", "--data", "x", "--out", "run", "--recipe", "mine.yaml"), 1, "recipe file not found"),
+        (("train", "--data", "x", "--out", "run", "--recipe", "own.yaml"), 1, "recipe file not found"),
         (("train", "--data", "x", "--out", "run", "--model", "ViT-B-32"), 1, "Did you mean 'ViT-B/32'"),
         (("train", "--data", "x", "--out", "run", "--optimizer.beta3", "1"), 2, "--optimizer.beta2"),
         (("classify", "nowhere", "a.jpg", "--labels", "a,b"), 1, "no model folder"),
@@ -42,19 +46,19 @@ def test_no_verb_and_wrong_verbs_are_usage_errors(zebra, tmp_path):
         (("classify", "nowhere", "a.jpg", "--labels", "a,,b"), 1, "empty label"),
         (("classify", "nowhere", "--labels", "a,b"), 2, "no images"),
         (("classify", "nowhere", "a.jpg"), 2, "--labels"),
-        (("demo", "--out", sys.executable), 1, "is a file; name a folder"),
+        (("demo", "--out", sys.executable), 1, "is a file. Name a directory."),
         (("evaluate", "nowhere", "sets", "--out", "scores"), 1, "sets"),
     ],
 )
-def test_mistakes_get_one_message_and_no_traceback(zebra, tmp_path, words, code, message):
-    done = zebra(*words, cwd=tmp_path, code=code)
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+def test_errors_are_one_message_without_a_traceback(zebra, tmp_path, args, code, message):
+    process = zebra(*args, cwd=tmp_path, code=code)
+    assert message in process.stderr
+    assert "Traceback" not in process.stderr
 
 
 def test_debug_shows_the_traceback(zebra, tmp_path):
-    done = zebra("classify", "nowhere", "a.jpg", "--labels", "a", "--debug", cwd=tmp_path, code=1)
-    assert "Traceback" in done.stderr
+    process = zebra("classify", "nowhere", "a.jpg", "--labels", "a", "--debug", cwd=tmp_path, code=1)
+    assert "Traceback" in process.stderr
 
 
 @pytest.fixture(scope="module")
@@ -65,55 +69,59 @@ def trained(zebra, pairs, tmp_path_factory):
     return root
 
 
-def test_a_finished_run_says_so_and_is_left_alone(zebra, trained):
+def test_a_finished_run_is_reported_and_not_changed(zebra, trained):
     before = {p: p.stat().st_mtime_ns for p in (trained / "run" / "model").iterdir()}
-    done = zebra("train", "--data", "captions.csv", "--out", "run", *SMALL, cwd=trained)
-    assert "finished after 60 steps" in done.stdout
+    process = zebra("train", "--data", "captions.csv", "--out", "run", *SMALL, cwd=trained)
+    assert "finished after 60 steps" in process.stdout
     assert before == {p: p.stat().st_mtime_ns for p in (trained / "run" / "model").iterdir()}
 
 
-def test_other_settings_in_a_used_folder_are_refused_and_named(zebra, trained):
-    done = zebra("train", "--data", "captions.csv", "--out", "run", *SMALL, "--seed", 5, cwd=trained, code=1)
-    assert "seed: 0 → 5" in done.stderr
+def test_other_settings_for_an_existing_run_are_refused_and_named(zebra, trained):
+    process = zebra(
+        "train", "--data", "captions.csv", "--out", "run", *SMALL, "--seed", 5, cwd=trained, code=1
+    )
+    assert "seed: 0 → 5" in process.stderr
     assert (trained / "run" / "model" / "MANIFEST.json").is_file()
 
 
-def test_resume_never_refuses_a_folder_that_is_not_empty(zebra, trained):
-    done = zebra(
+def test_resume_never_refuses_a_directory_that_is_not_empty(zebra, trained):
+    process = zebra(
         "train", "--data", "captions.csv", "--out", "run", *SMALL, "--resume", "never", cwd=trained, code=1
     )
-    assert "not empty" in done.stderr
+    assert "not empty" in process.stderr
 
 
-def test_a_folder_of_somebody_else_is_not_overwritten(zebra, trained, tmp_path):
+def test_a_directory_with_other_files_is_not_overwritten(zebra, trained, tmp_path):
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "metrics.json").write_text("mine")
+    (tmp_path / "out" / "metrics.json").write_text("other")
     data = trained / "captions.csv"
-    done = zebra("train", "--data", data, "--out", "out", *SMALL, cwd=tmp_path, code=1)
-    assert "metrics.json" in done.stderr
-    assert (tmp_path / "out" / "metrics.json").read_text() == "mine"
+    process = zebra("train", "--data", data, "--out", "out", *SMALL, cwd=tmp_path, code=1)
+    assert "metrics.json" in process.stderr
+    assert (tmp_path / "out" / "metrics.json").read_text() == "other"
 
 
-def test_fewer_samples_than_a_batch_is_an_error_with_the_numbers(zebra, trained):
-    words = [*SMALL, "--batch-size", 500]
-    done = zebra("train", "--data", "captions.csv", "--out", "big", *words, cwd=trained, code=1)
-    assert "96" in done.stderr and "500" in done.stderr
+def test_for_fewer_samples_than_a_batch_the_message_has_both_numbers(zebra, trained):
+    flags = [*SMALL, "--batch-size", 500]
+    process = zebra("train", "--data", "captions.csv", "--out", "big", *flags, cwd=trained, code=1)
+    assert "96" in process.stderr and "500" in process.stderr
 
 
 def test_a_table_without_captions_names_its_columns(zebra, tmp_path):
     (tmp_path / "t.csv").write_text("path,words\na.jpg,hello\n")
-    done = zebra("train", "--data", "t.csv", "--out", "run", *SMALL, cwd=tmp_path, code=1)
-    assert "words" in done.stderr and "caption" in done.stderr
+    process = zebra("train", "--data", "t.csv", "--out", "run", *SMALL, cwd=tmp_path, code=1)
+    assert "words" in process.stderr and "caption" in process.stderr
 
 
-def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(zebra, installed, environment, trained):
-    """Ctrl-C mid-run: exit 75 with a checkpoint; the same command again ends with the same bytes."""
-    words = ["train", "--data", "captions.csv", "--out", "stopped", *map(str, SMALL)]
-    command = [sys.executable, str(installed / "bin" / "zebra"), *words]
+def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
+    zebra, installed, environment, trained
+):
+    """Ctrl-C exits with 75 and a checkpoint; the same command again gives the same bytes."""
+    args = ["train", "--data", "captions.csv", "--out", "stopped", *map(str, SMALL)]
+    command = [sys.executable, str(installed / "bin" / "zebra"), *args]
     process = forkserver.Popen(command, cwd=trained, env=environment, stderr=subprocess.PIPE)
-    journal = trained / "stopped" / "log.jsonl"
+    log = trained / "stopped" / "log.jsonl"
     deadline = time.monotonic() + 120
-    while not (journal.exists() and journal.read_text().count("\n") >= 1):
+    while not (log.exists() and log.read_text().count("\n") >= 1):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
@@ -122,26 +130,26 @@ def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(zebra, installed, 
     assert "checkpoint saved" in errors
     assert list((trained / "stopped" / "checkpoints").glob("step-*"))
     assert not (trained / "stopped" / "model").exists()
-    zebra(*words, cwd=trained)
+    zebra(*args, cwd=trained)
     for path in (trained / "run" / "model").iterdir():
         assert path.read_bytes() == (trained / "stopped" / "model" / path.name).read_bytes(), path.name
 
-    def learned(run):
+    def read_log(run):
         lines = [json.loads(line) for line in (trained / run / "log.jsonl").read_text().splitlines()]
         return {line["step"]: (line["loss"], line["lr"], line["grad_norm"]) for line in lines}
 
-    assert learned("run").items() <= learned("stopped").items()
+    assert read_log("run").items() <= read_log("stopped").items()
 
 
-def test_bad_samples_are_counted_named_and_stop_the_run_above_the_rate(zebra, pairs, tmp_path):
+def test_bad_samples_are_counted_and_stop_the_run_above_the_accepted_rate(zebra, pairs, tmp_path):
     as_folder(tmp_path, pairs)
-    (tmp_path / "pictures" / "0007.txt").write_text("   ")
-    broken = next((tmp_path / "pictures").glob("0011.[jp]*"))
+    (tmp_path / "images" / "0007.txt").write_text("   ")
+    broken = next((tmp_path / "images").glob("0011.[jp]*"))
     broken.write_bytes(broken.read_bytes()[:300])
-    done = zebra("train", "--data", "pictures", "--out", "strict", *SMALL, cwd=tmp_path, code=1)
-    assert "--data-options.max-skip-rate" in done.stderr
+    process = zebra("train", "--data", "images", "--out", "strict", *SMALL, cwd=tmp_path, code=1)
+    assert "--data-options.max-skip-rate" in process.stderr
     lenient = [*SMALL, "--data-options.max-skip-rate", "0.05"]
-    zebra("train", "--data", "pictures", "--out", "run", *lenient, cwd=tmp_path)
+    zebra("train", "--data", "images", "--out", "run", *lenient, cwd=tmp_path)
     counts = json.loads((tmp_path / "run" / "data.json").read_text())
     assert counts["found"] == 96
     for epoch in counts["epochs"]:

@@ -1,4 +1,4 @@
-"""Models move in and out by the command a user would type; parity of every layout is tested in tests/parity."""
+"""Import and export of models on the command line; tests/parity compares every layout with its library."""
 
 import json
 import os
@@ -21,7 +21,7 @@ LABELS = ("--labels", "red circle,blue square")
 
 @pytest.fixture(scope="module")
 def trained(zebra, pairs, tmp_path_factory):
-    """Models trained by zebra: a ViT and a ResNet with their own small vocabulary, and a picture."""
+    """A ViT and a ResNet trained by zebra with a small vocabulary, and an image."""
     root = tmp_path_factory.mktemp("trained")
     data = as_csv(root, pairs)
     zebra("train", "--data", data, "--out", "vit", *VIT, cwd=root)
@@ -31,8 +31,8 @@ def trained(zebra, pairs, tmp_path_factory):
 
 
 def scores(zebra, model, cwd):
-    done = zebra("classify", model, "photo.png", *LABELS, "--json", cwd=cwd)
-    return {entry["label"]: entry["score"] for entry in json.loads(done.stdout)[0]["scores"]}
+    process = zebra("classify", model, "photo.png", *LABELS, "--json", cwd=cwd)
+    return {entry["label"]: entry["score"] for entry in json.loads(process.stdout)[0]["scores"]}
 
 
 @pytest.mark.parametrize(
@@ -41,8 +41,8 @@ def scores(zebra, model, cwd):
 )
 def test_export_and_classify_again_gives_the_same_scores(zebra, trained, tmp_path, kind, layout):
     out = tmp_path / "exported"
-    said = zebra("export", f"{kind}/model", "--format", layout, "--out", out, cwd=trained).stdout
-    assert str(out) in said
+    output = zebra("export", f"{kind}/model", "--format", layout, "--out", out, cwd=trained).stdout
+    assert str(out) in output
     before, after = scores(zebra, f"{kind}/model", trained), scores(zebra, out, trained)
     assert after == pytest.approx(before, abs=1e-5)
 
@@ -55,13 +55,17 @@ def test_onnx_graphs_come_with_a_program_that_runs_them(zebra, trained, tmp_path
     }
 
 
-def test_a_resnet_cannot_go_to_transformers_and_the_message_says_where(zebra, trained, tmp_path):
-    words = ("export", "resnet/model", "--format", "transformers", "--out", tmp_path / "x")
-    assert "open_clip" in zebra(*words, cwd=trained, code=1).stderr
+def test_a_resnet_is_not_exported_to_transformers_and_the_message_names_another_layout(
+    zebra, trained, tmp_path
+):
+    args = ("export", "resnet/model", "--format", "transformers", "--out", tmp_path / "x")
+    assert "open_clip" in zebra(*args, cwd=trained, code=1).stderr
 
 
-def test_a_hub_name_opens_from_the_cache_without_a_network(trained, installed, environment, zebra, tmp_path):
-    """`zebra classify hf:openai/clip-vit-base-patch32 cat.jpg --labels "cat,dog"`, the hub's cache layout on disk."""
+def test_a_model_of_the_hub_is_loaded_from_the_cache_without_a_network(
+    trained, installed, environment, zebra, tmp_path
+):
+    """`zebra classify hf:openai/clip-vit-base-patch32 cat.jpg --labels "cat,dog"`, with the cache of the hub on disk."""
     zebra("export", "vit/model", "--format", "transformers", "--out", tmp_path / "x", cwd=trained)
     repo = tmp_path / "hub" / "models--openai--clip-vit-base-patch32"
     commit = "3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268"
@@ -69,34 +73,36 @@ def test_a_hub_name_opens_from_the_cache_without_a_network(trained, installed, e
     (repo / "refs" / "main").write_text(commit)
     shutil.copytree(tmp_path / "x", repo / "snapshots" / commit)
     Image.open(trained / "photo.png").save(tmp_path / "cat.jpg")
-    words = ["classify", "hf:openai/clip-vit-base-patch32", "cat.jpg", "--labels", "cat,dog", "--json"]
-    done = subprocess.run(
-        [sys.executable, str(installed / "bin" / "zebra"), *words],
+    args = ["classify", "hf:openai/clip-vit-base-patch32", "cat.jpg", "--labels", "cat,dog", "--json"]
+    process = subprocess.run(
+        [sys.executable, str(installed / "bin" / "zebra"), *args],
         cwd=tmp_path,
         env=environment | {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path / "hub")},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    assert {entry["label"] for entry in json.loads(done.stdout)[0]["scores"]} == {"cat", "dog"}
+    assert process.returncode == 0, process.stderr
+    assert {entry["label"] for entry in json.loads(process.stdout)[0]["scores"]} == {"cat", "dog"}
 
 
-def test_a_hub_name_that_is_nowhere_says_which_command_to_run(installed, environment, tmp_path):
-    done = subprocess.run(
+def test_for_a_model_that_is_not_cached_the_message_names_the_download_command(
+    installed, environment, tmp_path
+):
+    process = subprocess.run(
         [sys.executable, str(installed / "bin" / "zebra"), "doctor", "hf:openai/clip-vit-base-patch16"],
         env=environment | {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path / "hub")},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 1
-    assert "hf download openai/clip-vit-base-patch16" in done.stdout + done.stderr
+    assert process.returncode == 1
+    assert "hf download openai/clip-vit-base-patch16" in process.stdout + process.stderr
 
 
-def test_doctor_explains_a_sound_model_and_finds_one_flipped_bit(zebra, trained, tmp_path):
-    said = zebra("doctor", "vit/model", cwd=trained).stdout
-    assert "golden vectors" in said and "BAD" not in said
+def test_doctor_describes_a_valid_model_and_detects_one_flipped_bit(zebra, trained, tmp_path):
+    output = zebra("doctor", "vit/model", cwd=trained).stdout
+    assert "golden vectors" in output and "BAD" not in output
     broken = shutil.copytree(trained / "vit" / "model", tmp_path / "model")
     weights = broken / "model.safetensors"
     state = weights.stat()

@@ -1,4 +1,4 @@
-"""A user's own pictures, in every format, through training to an answer."""
+"""Training and classification on own images, in every data layout."""
 
 import csv
 import io
@@ -28,16 +28,16 @@ def write_files(folder, pairs, captions=True):
 
 
 def as_folder(root, pairs):
-    write_files(root / "pictures", pairs)
-    return "pictures"
+    write_files(root / "images", pairs)
+    return "images"
 
 
 def as_csv(root, pairs, delimiter=",", name="captions.csv"):
-    write_files(root / "pictures", pairs, captions=False)
+    write_files(root / "images", pairs, captions=False)
     with (root / name).open("w", newline="") as file:
         writer = csv.writer(file, delimiter=delimiter)
         writer.writerow(["path", "caption"])
-        writer.writerows([f"pictures/{key}.{suffix}", caption] for key, suffix, _, caption in pairs)
+        writer.writerows([f"images/{key}.{suffix}", caption] for key, suffix, _, caption in pairs)
     return name
 
 
@@ -46,10 +46,8 @@ def as_tsv(root, pairs):
 
 
 def as_jsonl(root, pairs):
-    write_files(root / "pictures", pairs, captions=False)
-    rows = [
-        {"image": f"pictures/{k}.{s}", "text": [c, c.removeprefix("a photo of ")]} for k, s, _, c in pairs
-    ]
+    write_files(root / "images", pairs, captions=False)
+    rows = [{"image": f"images/{k}.{s}", "text": [c, c.removeprefix("a photo of ")]} for k, s, _, c in pairs]
     (root / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return "captions.jsonl"
 
@@ -73,7 +71,7 @@ def as_shards(root, pairs):
     return "shards"
 
 
-def as_saved_data_set(root, pairs):
+def as_saved_dataset(root, pairs):
     images = [{"bytes": data, "path": None} for _, _, data, _ in pairs]
     features = datasets.Features({"image": datasets.Image(), "text": datasets.Value("string")})
     rows = {"image": images, "text": [caption for *_, caption in pairs]}
@@ -81,7 +79,7 @@ def as_saved_data_set(root, pairs):
     return "saved/train"
 
 
-LAYOUTS = [as_folder, as_csv, as_tsv, as_jsonl, as_parquet, as_shards, as_saved_data_set]
+LAYOUTS = [as_folder, as_csv, as_tsv, as_jsonl, as_parquet, as_shards, as_saved_dataset]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -90,7 +88,7 @@ def test_train_then_classify_on_own_data(layout, zebra, pairs, tmp_path):
     zebra("train", "--data", data, "--out", "run", *SMALL, cwd=tmp_path)
     (tmp_path / "new.png").write_bytes(encode_image(draw_shape("blue", "square", 1000, (90, 70)), "png"))
     (tmp_path / "new.jpg").write_bytes(encode_image(draw_shape("red", "square", 1001, (64, 100)), "jpg"))
-    answer = zebra(
+    process = zebra(
         "classify",
         "run/model",
         "new.png",
@@ -100,14 +98,14 @@ def test_train_then_classify_on_own_data(layout, zebra, pairs, tmp_path):
         "--json",
         cwd=tmp_path,
     )
-    document = json.loads(answer.stdout)
+    document = json.loads(process.stdout)
     assert [entry["image"] for entry in document] == ["new.png", "new.jpg"]
     assert [entry["scores"][0]["label"] for entry in document] == ["blue square", "red square"]
     counts = json.loads((tmp_path / "run" / "data.json").read_text())
     assert counts["found"] == 96
     assert all(epoch["skipped"] == {} for epoch in counts["epochs"])
-    journal = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in journal] == [10, 20, 30, 40, 50, 60]
-    assert journal[-1]["loss"] < journal[0]["loss"]
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in log] == [10, 20, 30, 40, 50, 60]
+    assert log[-1]["loss"] < log[0]["loss"]
     for name in ("config.yaml", "environment.json", "metrics.json", "report.html", "model/MANIFEST.json"):
         assert (tmp_path / "run" / name).is_file(), name
