@@ -65,7 +65,7 @@ def test_a_resnet_is_not_exported_to_transformers_and_the_message_names_another_
 def test_a_model_of_the_hub_is_loaded_from_the_cache_without_a_network(
     trained, installed, environment, zebra, tmp_path
 ):
-    """`zebra classify hf:openai/clip-vit-base-patch32 cat.jpg --labels "cat,dog"`, with the cache of the hub on disk."""
+    """`zebra classify hf:openai/clip-vit-base-patch32 cat.jpg --labels "cat,dog"`, from the cache of the hub."""
     zebra("export", "vit/model", "--format", "transformers", "--out", tmp_path / "x", cwd=trained)
     repo = tmp_path / "hub" / "models--openai--clip-vit-base-patch32"
     commit = "3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268"

@@ -1,4 +1,4 @@
-"""The peers that parity tests compare with; without one installed, its tests are skipped by name."""
+"""The reference libraries of parity tests; tests of a library that is not installed are skipped."""
 
 import importlib.util
 from collections.abc import Iterator
@@ -10,19 +10,19 @@ import torch
 
 @pytest.fixture(scope="session")
 def torchvision() -> Iterator[None]:
-    """Declare two operators that torchvision, if it is there, expects and a CPU build of torch does not bring."""
+    """Declare two operators that torchvision, if installed, expects and a CPU build of torch does not have."""
     library = None
     if importlib.util.find_spec("torchvision"):
         library = torch.library.Library("torchvision", "DEF")
         library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     yield
-    del library  # alive until here: with it the operators would go
+    del library  # deleting the library removes the operators
 
 
 @pytest.fixture(scope="session")
 def open_clip(torchvision: None) -> ModuleType:
-    """open_clip, which builds SigLIP's image towers with timm."""
+    """Return open_clip, which builds SigLIP's image towers with timm."""
     pytest.importorskip("timm")
     module: ModuleType = pytest.importorskip("open_clip")
     return module
@@ -30,6 +30,6 @@ def open_clip(torchvision: None) -> ModuleType:
 
 @pytest.fixture(scope="session")
 def transformers(torchvision: None) -> ModuleType:
-    """Hugging Face transformers, which imports torchvision where it is installed."""
+    """Return Hugging Face transformers, which imports torchvision if it is installed."""
     module: ModuleType = pytest.importorskip("transformers")
     return module

@@ -1,8 +1,8 @@
-"""The written ONNX graphs compute what zebra computes.
+"""Exported ONNX graphs compute the same vectors as zebra.
 
 Reference: zebra's own towers in torch 2.13, fp32; the graphs run in onnxruntime 1.32 on the CPU. Tolerance: 1e-4 per
-component of a unit vector, as promised to users; seen differences are below 1e-6, since both compute in fp32 and differ
-in the order of sums alone. Random weights, every parameter with noise (no gain is 1, no bias 0).
+component of a unit vector, as documented; measured differences are below 1e-6, since both compute in fp32 and differ
+only in the order of sums. The weights are random, with noise on every parameter (no gain is 1, no bias 0).
 """
 
 import subprocess
@@ -37,12 +37,12 @@ pytest.importorskip("onnxscript")
 TOLERANCE = 1e-4
 BATCHES = (1, 2, 7)
 CAPTIONS = ["a photo of a horse", "a photo of a cat", "two spotted dogs in the snow", "three dogs"] * 5
-CLIP_WORDS = BPETokenizer.train(CAPTIONS, 560, 16)
-TEXT = TextConfig(width=64, layers=1, heads=2, vocab_size=CLIP_WORDS.vocab_size, context_length=16)
+CLIP_TOKENIZER = BPETokenizer.train(CAPTIONS, 560, 16)
+TEXT = TextConfig(width=64, layers=1, heads=2, vocab_size=CLIP_TOKENIZER.vocab_size, context_length=16)
 
 
-def padded_words():
-    """A tokenizer of SigLIP's kind over the words of the captions."""
+def build_siglip_tokenizer():
+    """Return a tokenizer of SigLIP's kind with the words of the captions."""
     words = sorted({word for caption in CAPTIONS for word in caption.split()})
     ids = {word: index for index, word in enumerate(["<unk>", "</s>", *words])}
     rust = tokenizers.Tokenizer(tokenizers.models.WordLevel(ids, unk_token="<unk>"))
@@ -50,9 +50,9 @@ def padded_words():
     return SiglipTokenizer(rust, 12, eos_token="</s>", pad_token="</s>", cleaning="siglip")
 
 
-SIGLIP_WORDS = padded_words()
+SIGLIP_TOKENIZER = build_siglip_tokenizer()
 SIGLIP_TEXT = SiglipTextConfig(
-    width=64, layers=2, heads=2, vocab_size=SIGLIP_WORDS.vocab_size, context_length=12
+    width=64, layers=2, heads=2, vocab_size=SIGLIP_TOKENIZER.vocab_size, context_length=12
 )
 SIGLIP = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "resize": "squash", "decode": "reference"}
 B32 = VisionTransformerConfig(width=768, layers=2, heads=12, patch_size=32)
@@ -79,7 +79,7 @@ MODELS = {
 }
 
 
-def made(name):
+def build_bundle(name):
     vision, text, size, rules = MODELS[name]
     torch.manual_seed(0)
     siglip = isinstance(text, SiglipTextConfig)
@@ -89,17 +89,17 @@ def made(name):
     with torch.no_grad():
         for parameter in [*model.visual.parameters(), *model.text.parameters()]:
             parameter.add_(0.02 * torch.randn_like(parameter))
-    words = SIGLIP_WORDS if siglip else CLIP_WORDS
-    return Bundle(model, words, Preprocess(image_size=size, **rules))
+    tokenizer = SIGLIP_TOKENIZER if siglip else CLIP_TOKENIZER
+    return Bundle(model, tokenizer, Preprocess(image_size=size, **rules))
 
 
 @pytest.fixture(scope="module", params=MODELS)
 def written(request, tmp_path_factory):
-    """A bundle, the folder written from it, and what the writing changed in the bundle.
+    """Return a bundle, its exported folder, and what the export changed in the bundle.
 
-    The ResNet is written while in training and in half precision, and compared in fp32 afterwards.
+    The ResNet is exported in training mode and half precision, and then compared in fp32.
     """
-    bundle = made(request.param)
+    bundle = build_bundle(request.param)
     towers = torch.nn.ModuleList([bundle.model.visual, bundle.model.text])
     if request.param == "resnet":
         towers.bfloat16().train()
@@ -129,7 +129,7 @@ def run(folder, graph, array):
 
 
 def texts(rows, length, vocab_size):
-    """Random ids; every second row ends before the last position, its largest id followed by padding."""
+    """Return random ids; every second row ends before the last position, with padding after its largest id."""
     generator = torch.Generator().manual_seed(rows * 100 + length)
     tokens = torch.randint(1, vocab_size - 1, (rows, length), generator=generator)
     tokens[:, -1] = vocab_size - 1
@@ -139,13 +139,13 @@ def texts(rows, length, vocab_size):
 
 
 @torch.inference_mode()
-def test_pictures_get_the_same_vectors_in_batches_of_any_size(written):
+def test_images_get_the_same_vectors_in_batches_of_any_size(written):
     bundle, folder, _ = written
     size = bundle.image_size
     for rows in BATCHES:
         pixels = torch.randn(rows, 3, size, size, generator=torch.Generator().manual_seed(rows))
-        mine = bundle.model.encode_images(pixels)
-        difference = (run(folder, "image", pixels) - mine).abs().max()
+        expected = bundle.model.encode_images(pixels)
+        difference = (run(folder, "image", pixels) - expected).abs().max()
         assert difference < TOLERANCE, f"batch of {rows}"
 
 
@@ -157,31 +157,31 @@ def test_texts_get_the_same_vectors_in_batches_of_any_size_and_length(written):
     for rows in BATCHES:
         for length in (full,) if isinstance(config, SiglipTextConfig) else (2, 5, full):
             tokens = texts(rows, length, config.vocab_size)
-            mine = bundle.model.encode_texts(tokens)
-            difference = (run(folder, "text", tokens) - mine).abs().max()
+            expected = bundle.model.encode_texts(tokens)
+            difference = (run(folder, "text", tokens) - expected).abs().max()
             assert difference < TOLERANCE, f"batch of {rows}, length {length}"
 
 
-def test_the_readme_of_the_folder_runs_and_gives_the_scores_of_the_bundle(written, tmp_path):
-    """The very lines a user copies, in a process of their own, on a picture that is neither square nor of the size."""
+def test_the_program_in_the_readme_gives_the_scores_of_the_bundle(written, tmp_path):
+    """The lines that a user copies run in their own process, on an image that is not square and of another size."""
     bundle, folder, _ = written
     noise = np.random.default_rng(0).integers(0, 256, (9, 13, 3), dtype=np.uint8)
     Image.fromarray(noise).resize((131, 97)).save(folder / "photo.jpg", quality=95)
     code = (folder / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
     assert "zebra" not in code
     assert len(code.splitlines()) <= 22
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stderr
-    scores = eval(done.stdout)
-    mine = bundle.classify([folder / "photo.jpg"], list(scores), templates=["{}"])[0]
+    assert process.returncode == 0, process.stderr
+    scores = eval(process.stdout)
+    predictions = bundle.classify([folder / "photo.jpg"], list(scores), templates=["{}"])[0]
     assert len(set(scores.values())) == 2
-    for prediction in mine:
+    for prediction in predictions:
         assert scores[prediction.label] == pytest.approx(prediction.score, abs=TOLERANCE)
 
 
-def test_graphs_say_what_they_take_and_give(written):
+def test_graphs_declare_their_inputs_and_outputs(written):
     bundle, folder, _ = written
     config = bundle.model.config
     length = config.text.context_length if isinstance(config.text, SiglipTextConfig) else "length"
@@ -205,14 +205,14 @@ def test_a_small_model_is_one_file_per_graph(written):
     assert names == {"image.onnx", "text.onnx", "preprocess.json", "tokenizer.json", "README.md"}
 
 
-def test_nothing_in_a_graph_tells_of_the_machine_it_was_written_on(written):
+def test_a_graph_contains_nothing_about_the_machine_that_wrote_it(written):
     _, folder, _ = written
     for graph in ("image.onnx", "text.onnx"):
         held = (folder / graph).read_bytes()
         assert not [word for word in (b"zebra", b"site-packages", b"stack_trace") if word in held]
 
 
-def test_the_bundle_is_left_as_it_was(written):
+def test_the_bundle_is_not_changed(written):
     _, _, changed = written
     assert changed == []
 
@@ -221,4 +221,4 @@ def test_the_bundle_is_left_as_it_was(written):
 def test_without_the_packages_the_command_to_install_them_is_named(package, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingExtra, match=rf'{package}.*pip install "zebra-clip\[onnx\]"'):
-        export_onnx(made("vit"), tmp_path)
+        export_onnx(build_bundle("vit"), tmp_path)

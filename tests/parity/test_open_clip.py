@@ -1,13 +1,13 @@
 """open_clip and zebra compute the same function from the same folder, in both directions.
 
-Reference: open_clip 3.3.0 with timm 1.0.31 on torch 2.13.0, models of random weights; gains and biases get noise, so
-that no 0 or 1 hides a tensor that went to the wrong place. Written by open_clip's own code, read by zebra;
-written by zebra, opened by open_clip as `local-dir:`.
+Reference: open_clip 3.3.0 with timm 1.0.31 on torch 2.13.0, models with random weights; gains and biases have noise, so
+that no 0 or 1 hides a misplaced tensor. Folders are written by open_clip and read by zebra, or written by zebra and
+opened by open_clip as `local-dir:`.
 Tolerance: 1e-5 on components of unit vectors and 1e-4 on logits, both fp32: the order of sums differs (fused
-attention, texts cut at their end), nothing else. Names, configs and the bits of the weights are equal exactly.
-Depth: one or two layers per tower, but one RN50 and one ViT-B/32 are of true size; widths, heads, patches and image
-sizes are true. timm's towers are made shallow by passing its constructor a depth; what its names mean, and the shapes
-of the largest models, are compared at full depth without weights.
+attention, texts without padding), nothing else. Names, configs and the bits of the weights are equal exactly.
+Depth: towers have one or two layers, except one RN50 and one ViT-B/32 of full size; widths, heads, patches and image
+sizes are those of published models. timm's towers are shallow because its constructor gets a depth; the meaning of its
+names and the shapes of the largest models are compared at full depth without weights.
 """
 
 import functools
@@ -85,27 +85,27 @@ SIGLIP_TEXT = {
 
 @pytest.fixture(autouse=True)
 def _tidy(tmp_path: Path) -> Iterator[None]:
-    """Delete weights at once: pytest would keep a gigabyte of them for each of its last three runs."""
+    """Delete weights at once, because pytest would keep a gigabyte of them for each of its last three runs."""
     yield
     shutil.rmtree(tmp_path)
 
 
 def noisy(model: T) -> T:
-    """Move all that starts at 0 or 1 away from there, and sharpen attention; matrices are random already."""
+    """Add noise to parameters that are initialized with 0 or 1, and sharpen attention; matrices are random already."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, tensor in model.state_dict().items():
             if tensor.is_floating_point() and tensor.ndim == 1 and not name.startswith("logit"):
                 tensor.add_(0.3 * torch.randn(tensor.shape, generator=generator))
             if name.endswith("running_var"):
-                tensor.abs_().mul_(0.2)  # else signals fade on their way through an untrained ResNet
+                tensor.abs_().mul_(0.2)  # otherwise signals fade in an untrained ResNet
             if "attn" in name and tensor.ndim == 2:
                 tensor.mul_(3)
     return model.eval()
 
 
 def tokens(rule: str, vocab_size: int, context_length: int) -> torch.Tensor:
-    """Make rows of ids as the peer's tokenizers do: SOT … EOT and padding, or, for SigLIP, a text padded with 1."""
+    """Return rows of ids as from open_clip's tokenizers: SOT … EOT and padding, or for SigLIP a text padded with 1."""
     generator = torch.Generator().manual_seed(1)
     rows = torch.full((len(CAPTIONS), context_length), 0 if rule == "causal" else 1)
     for row, caption in zip(rows, CAPTIONS, strict=True):
@@ -118,13 +118,13 @@ def tokens(rule: str, vocab_size: int, context_length: int) -> torch.Tensor:
     return rows
 
 
-def pictures(size: int) -> torch.Tensor:
+def random_images(size: int) -> torch.Tensor:
     return torch.randn(IMAGES, 3, size, size, generator=torch.Generator().manual_seed(2))
 
 
 def assert_equal_function(peer: nn.Module, own: CLIP) -> None:
     config = own.config
-    images = pictures(config.image_size)
+    images = random_images(config.image_size)
     rows = tokens(config.text.kind, config.text.vocab_size, config.text.context_length)
     own.eval()
     with torch.inference_mode():
@@ -136,7 +136,7 @@ def assert_equal_function(peer: nn.Module, own: CLIP) -> None:
     torch.testing.assert_close(image_BE, peer_image_BE, atol=1e-5, rtol=0)
     torch.testing.assert_close(text_BE, peer_text_BE, atol=1e-5, rtol=0)
     torch.testing.assert_close(own_logits, logits, atol=1e-4, rtol=0)
-    assert (peer_image_BE[0] - peer_image_BE[1]).abs().max() > 1e-3, "the pictures must matter"
+    assert (peer_image_BE[0] - peer_image_BE[1]).abs().max() > 1e-3, "the vectors must depend on the images"
     assert (peer_text_BE[0] - peer_text_BE[-1]).abs().max() > 1e-3, "the texts must matter"
 
 
@@ -146,7 +146,7 @@ def peer_model(
     model_cfg: dict[str, Any],
     preprocess_cfg: dict[str, Any] | None = None,
 ) -> nn.Module:
-    """Let open_clip build a config, add noise, and save what its `save_for_hf` saves, but for the tokenizer."""
+    """Let open_clip build a config, add noise, and save the files of its `save_for_hf` except the tokenizer."""
     from open_clip.push_to_hf_hub import save_config_for_hf
 
     config = {"model_cfg": model_cfg, "preprocess_cfg": preprocess_cfg or {}}
@@ -159,7 +159,7 @@ def peer_model(
 
 
 def known(open_clip: ModuleType, name: str, layers: int | list[int] | None = None) -> dict[str, Any]:
-    """Return the config open_clip publishes under a name, made shallow, its texts cheap."""
+    """Return the config that open_clip publishes under a name, with fewer layers and a small text tower."""
     cfg: dict[str, Any] = open_clip.get_model_config(name)
     if layers is not None:
         cfg["vision_cfg"]["layers"] = layers
@@ -218,7 +218,7 @@ def test_the_largest_models_have_open_clips_shapes(open_clip: ModuleType, name: 
     ],
     ids=lambda changes: json.dumps(changes)[:60],
 )
-def test_every_key_that_is_read_means_what_it_means_to_open_clip(
+def test_every_supported_key_has_the_meaning_of_open_clip(
     open_clip: ModuleType, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     cfg: dict[str, Any] = {
@@ -234,7 +234,7 @@ def test_every_key_that_is_read_means_what_it_means_to_open_clip(
 
 @pytest.fixture
 def shallow(monkeypatch: pytest.MonkeyPatch, open_clip: ModuleType) -> Callable[[int], None]:
-    """Make timm's towers, and zebra's table of them, of the given depth."""
+    """Return a function that sets the depth of timm's towers and of zebra's table of them."""
     import timm
 
     def set_depth(depth: int) -> None:
@@ -282,14 +282,14 @@ def test_the_other_shapes_of_timms_towers_give_the_same_vectors(
         "text_cfg": SIGLIP_TEXT | {"layers": 1},
     }
     peer = peer_model(open_clip, tmp_path, cfg)
-    image = pictures(size)[:1]
+    image = random_images(size)[:1]
     with torch.inference_mode():
         own_BE, peer_BE = read(tmp_path).eval().encode_images(image), peer.encode_image(image, True)
     torch.testing.assert_close(own_BE, peer_BE, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("name", sorted(open_clip_timm.TIMM_TOWERS))
-def test_the_table_says_of_every_name_what_timm_builds(open_clip: ModuleType, name: str) -> None:
+def test_the_table_has_the_tower_that_timm_builds_for_every_name(open_clip: ModuleType, name: str) -> None:
     import timm
 
     tower, size = open_clip_timm.TIMM_TOWERS[name]
@@ -337,7 +337,7 @@ def test_half_precision_and_pickled_shards_are_read(open_clip: ModuleType, tmp_p
     assert_equal_function(peer, read(tmp_path))
 
 
-# --- the way out
+# --- writing ---
 
 TINY_TEXT = TextConfig(width=64, layers=2, heads=2, vocab_size=600, context_length=32)
 TINY_VIT = VisionTransformerConfig(width=96, layers=2, heads=3, patch_size=8)
@@ -373,7 +373,7 @@ OUTWARD = {
 
 
 @pytest.fixture(scope="module")
-def small_words() -> BPETokenizer:
+def small_tokenizer() -> BPETokenizer:
     return BPETokenizer.train([*CAPTIONS, "a photo of a café", "it's 12 o'clock"] * 2, 600, context_length=32)
 
 
@@ -387,7 +387,7 @@ def test_open_clip_opens_what_zebra_writes_with_the_same_vectors(
     open_clip: ModuleType,
     tmp_path: Path,
     shallow: Callable[[int], None],
-    small_words: BPETokenizer,
+    small_tokenizer: BPETokenizer,
     name: str,
 ) -> None:
     pytest.importorskip("transformers")
@@ -395,7 +395,7 @@ def test_open_clip_opens_what_zebra_writes_with_the_same_vectors(
     config = OUTWARD[name]
     causal = isinstance(config.text, TextConfig)
     if causal:
-        config = replace(config, text=replace(config.text, vocab_size=small_words.vocab_size))
+        config = replace(config, text=replace(config.text, vocab_size=small_tokenizer.vocab_size))
     own = noisy(CLIP(config))
     preprocess = Preprocess(
         image_size=config.image_size,
@@ -410,7 +410,7 @@ def test_open_clip_opens_what_zebra_writes_with_the_same_vectors(
         config=config,
         tensors=published_state_dict(own),
         preprocess=preprocess,
-        tokenizer=small_words if causal else None,
+        tokenizer=small_tokenizer if causal else None,
     )
     peer, _, transform = open_clip.create_model_and_transforms(f"local-dir:{folder}")
     assert_equal_function(peer.eval(), own)
@@ -422,7 +422,7 @@ def test_open_clip_opens_what_zebra_writes_with_the_same_vectors(
             "A  Photo of a CAF&Eacute; &amp; a zebra's  tree ",
             "unseen words: 1234567890 🦓 !",
         ]
-        rows = torch.from_numpy(small_words.encode(texts, truncate=True).ids)
+        rows = torch.from_numpy(small_tokenizer.encode(texts, truncate=True).ids)
         theirs = open_clip.get_tokenizer(f"local-dir:{folder}")(texts)
         assert theirs.shape[1] == 32
         with torch.inference_mode():
@@ -450,7 +450,7 @@ def test_a_round_trip_gives_equal_configs_and_equal_bits(
     assert all(before[key].dtype == checkpoint.tensors[key].dtype for key in before)
 
 
-def test_siglips_tokenizer_goes_along_with_its_rules(open_clip: ModuleType, tmp_path: Path) -> None:
+def test_siglips_tokenizer_is_written_with_its_rules(open_clip: ModuleType, tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     rust = tokenizers.Tokenizer(tokenizers.models.Unigram())
     rust.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
@@ -459,40 +459,40 @@ def test_siglips_tokenizer_goes_along_with_its_rules(open_clip: ModuleType, tmp_
         vocab_size=200, special_tokens=special, unk_token="<unk>", show_progress=False
     )
     rust.train_from_iterator([*CAPTIONS, "a picture of it's cafe 12345"], trainer)
-    words = SiglipTokenizer(rust, 16, eos_token="</s>", pad_token="</s>", cleaning="canonicalize")
-    text = SiglipTextConfig(width=16, layers=1, heads=1, vocab_size=words.vocab_size, context_length=16)
+    tokenizer = SiglipTokenizer(rust, 16, eos_token="</s>", pad_token="</s>", cleaning="canonicalize")
+    text = SiglipTextConfig(width=16, layers=1, heads=1, vocab_size=tokenizer.vocab_size, context_length=16)
     config = replace(OUTWARD["vit"], vision=replace(TINY_VIT, activation="gelu"), text=text)
     write_open_clip(
         tmp_path,
         config=config,
         tensors=published_state_dict(CLIP(config)),
         preprocess=Preprocess(image_size=32),
-        tokenizer=words,
+        tokenizer=tokenizer,
     )
     texts = [*CAPTIONS, "A  Picture, of the Zebra's tree!", "under_the tree &amp; grass"]
-    expected = torch.from_numpy(words.encode(texts, truncate=True).ids)
+    expected = torch.from_numpy(tokenizer.encode(texts, truncate=True).ids)
     assert torch.equal(open_clip.get_tokenizer(f"local-dir:{tmp_path}")(texts), expected)
     again = find_tokenizer(tmp_path, 16)
     assert again is not None
     assert torch.equal(torch.from_numpy(again.encode(texts, truncate=True).ids), expected)
 
 
-def test_openais_own_vocabulary_needs_no_tokenizer_of_its_own(open_clip: ModuleType, tmp_path: Path) -> None:
-    words = BPETokenizer.from_merges(Path(open_clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz", 20)
+def test_openais_vocabulary_needs_no_tokenizer_in_the_folder(open_clip: ModuleType, tmp_path: Path) -> None:
+    tokenizer = BPETokenizer.from_merges(Path(open_clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz", 20)
     config = replace(
-        OUTWARD["vit"], text=replace(TINY_TEXT, vocab_size=words.vocab_size, width=16, context_length=20)
+        OUTWARD["vit"], text=replace(TINY_TEXT, vocab_size=tokenizer.vocab_size, width=16, context_length=20)
     )
     tensors = published_state_dict(CLIP(config))
     write_open_clip(
-        tmp_path, config=config, tensors=tensors, preprocess=Preprocess(image_size=32), tokenizer=words
+        tmp_path, config=config, tensors=tensors, preprocess=Preprocess(image_size=32), tokenizer=tokenizer
     )
     tokenizer = open_clip.get_tokenizer(f"local-dir:{tmp_path}")
     assert isinstance(tokenizer, open_clip.SimpleTokenizer)
-    ids = torch.from_numpy(words.encode(CAPTIONS, truncate=True).ids)
+    ids = torch.from_numpy(tokenizer.encode(CAPTIONS, truncate=True).ids)
     assert torch.equal(tokenizer(CAPTIONS)[:, : ids.shape[1]], ids)
 
 
-def test_without_a_tokenizer_open_clip_makes_none(open_clip: ModuleType, tmp_path: Path) -> None:
+def test_without_a_tokenizer_open_clip_builds_none(open_clip: ModuleType, tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     config = OUTWARD["vit"]
     tensors = published_state_dict(CLIP(config))
@@ -504,7 +504,7 @@ def test_without_a_tokenizer_open_clip_makes_none(open_clip: ModuleType, tmp_pat
 
 
 def test_every_config_that_open_clip_ships_is_read_or_refused_by_name(open_clip: ModuleType) -> None:
-    """A config is read only if its family is one of the three; a refusal names the key."""
+    """Only configs of the three supported kinds of models are read; a refusal names the key."""
     read_names, refused = set(), {}
     for name in open_clip.list_models():
         try:

@@ -1,12 +1,12 @@
 """A file in OpenAI's layout gives the tensors that torch.jit reads and the vectors that its model computes.
 
-Reference: OpenAI's CLIP as its paper (§2.4) and code describe it, written here a second time with torch's own layers
+Reference: OpenAI's CLIP as described by its paper (§2.4) and code, reimplemented here with torch's own layers
 (`nn.MultiheadAttention`, layer norm in fp32, batch norm in evaluation mode), with random weights, saved by
 `torch.jit.save` of torch 2.13 both traced and scripted, also with half-precision weights as published.
 Tolerance: none for tensors; 1e-5 for unit vectors in fp32, because pooling and attention sum in another order
 here (measured: no difference for the transformers, 6e-7 for the ResNets).
-The real files were not run: they cannot be had without a network. What their archives hold beside weights (three
-sizes as tensors, no byte order entry) is imitated; their digests are compared with those open_clip 3.3 carries.
+The published files are not used, because they need a network. The tests imitate what their archives contain besides
+weights (three sizes as tensors, no byte order entry), and compare their digests with those in open_clip 3.3.
 """
 
 import zipfile
@@ -31,7 +31,7 @@ WIDTH, TEXT_WIDTH, EMBED, VOCABULARY, CONTEXT = 128, 64, 48, 300, 20
 
 
 class LayerNorm(nn.Module):
-    """Computes in fp32 whatever comes in."""
+    """Layer norm that computes in fp32 for every input type."""
 
     def __init__(self, width):
         super().__init__()
@@ -169,7 +169,7 @@ class ModifiedResNet(nn.Module):
 
 
 class Reference(nn.Module):
-    """Both towers, with the names of OpenAI's file."""
+    """Both towers, with the names in OpenAI's files."""
 
     def __init__(self, visual, size):
         super().__init__()
@@ -184,10 +184,13 @@ class Reference(nn.Module):
         sizes = {"input_resolution": size, "context_length": CONTEXT, "vocab_size": VOCABULARY}
         for name, value in sizes.items():
             self.register_buffer(name, torch.tensor(value))
-        for name, value in self.state_dict().items():  # so that a mixed-up scale, bias or statistic shows
+        for (
+            name,
+            value,
+        ) in self.state_dict().items():  # so that a misplaced scale, bias or statistic is detected
             if value.is_floating_point() and value.ndim == 1:
                 value.copy_(torch.rand(value.shape) + (0.5 if name.endswith(("weight", "var")) else -0.5))
-        for module in self.modules():  # so that the input is not drowned by the biases
+        for module in self.modules():  # so that biases do not dominate the input
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
 
@@ -203,7 +206,7 @@ class Reference(nn.Module):
 
 
 def halve(model):
-    """Give matrices and convolutions half precision, as OpenAI published them; norms and embeddings stay."""
+    """Convert matrices and convolutions to half precision, as published by OpenAI, but not norms and embeddings."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear | nn.MultiheadAttention):
             for name, parameter in module.named_parameters(recurse=False):
@@ -217,8 +220,8 @@ def inputs(size):
     generator = torch.Generator().manual_seed(1)
     texts = torch.zeros(5, CONTEXT, dtype=torch.int64)
     for row, length in enumerate([0, 1, 4, 9, CONTEXT - 2]):
-        words = torch.randint(1, VOCABULARY - 2, (length,), generator=generator)
-        texts[row, : length + 2] = torch.cat([torch.tensor([298]), words, torch.tensor([299])])
+        body = torch.randint(1, VOCABULARY - 2, (length,), generator=generator)
+        texts[row, : length + 2] = torch.cat([torch.tensor([298]), body, torch.tensor([299])])
     return torch.randn(3, 3, size, size, generator=generator), texts
 
 
@@ -233,7 +236,7 @@ def save_traced(model, path, size):
 
 
 def without_byte_order(path):
-    """Write an archive again as torch 1.7 did, with no word about byte order."""
+    """Rewrite an archive as torch 1.7 did, without a byte order entry."""
     with zipfile.ZipFile(path) as file:
         entries = {info.filename: (file.read(info), info.compress_type) for info in file.infolist()}
     with zipfile.ZipFile(path, "w") as file:
@@ -301,7 +304,7 @@ def test_a_plain_state_dict_gives_the_same_model(case, tmp_path):
     assert all(torch.equal(value, archived.tensors[name]) for name, value in plain.tensors.items())
 
 
-def test_pictures_are_prepared_as_openai_does(case, open_clip):
+def test_images_are_preprocessed_as_by_openai(case, open_clip):
     path, _, size = case
     transform = open_clip.image_transform(size, is_train=False)
     pixels = np.random.default_rng(0).integers(0, 256, (91, 140, 3), dtype=np.uint8)
@@ -309,11 +312,11 @@ def test_pictures_are_prepared_as_openai_does(case, open_clip):
     preprocess = read_openai(path).preprocess
     ours = preprocess.normalize(torch.from_numpy(preprocess.resize_and_crop(image))[None])[0]
     assert preprocess.decode == "reference"
-    assert (ours - transform(image)).abs().max() < 1e-6  # of one rounding, not of one grey level (0.014)
+    assert (ours - transform(image)).abs().max() < 1e-6  # a rounding error, not one gray level (0.014)
 
 
-def test_digests_are_those_that_open_clip_knows(open_clip):
+def test_digests_are_those_in_open_clip(open_clip):
     for name, digest in OPENAI_SHA256.items():
         theirs = name.replace("/", "-").replace("@336px", "-336")
-        *_, found, file = open_clip.get_pretrained_url(theirs, "openai").split("/")
-        assert (found, file) == (digest, published_file_name(name))
+        *_, published_digest, file = open_clip.get_pretrained_url(theirs, "openai").split("/")
+        assert (published_digest, file) == (digest, published_file_name(name))

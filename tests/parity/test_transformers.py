@@ -1,8 +1,8 @@
-"""A model in the layout of transformers is the same function in both libraries, read by zebra or written by it.
+"""A model in transformers' layout computes the same function in both libraries, read or written by zebra.
 
 Reference: transformers 5.24, `CLIPModel`, `SiglipModel`, `Siglip2Model`, their processors on the Pillow backend, and
-the zero-shot pipeline. Models are random, with noise on every parameter: published weights cannot be had offline, and
-a fresh model's zero biases and unit gains would hide a name that went astray.
+the zero-shot pipeline. Models are random, with noise on every parameter: published weights need a network, and the
+zero biases and unit gains of a new model would hide a misplaced tensor.
 Tolerance: 1e-5 on unit vectors and 1e-4 on logits, since the kernels add in another order; none on bytes and weights.
 """
 
@@ -39,7 +39,7 @@ CAPTIONS = ["a photo of a striped horse on the grass", "a zebra running in the s
 LABELS = ["horse", "striped horse", "zebra in the snow", "grass"]
 TEMPLATE = "This is a photo of {}."
 SMALL = {"hidden_size": 32, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
-PICTURES = {"image_size": 32, "patch_size": 8}
+IMAGE_SETTINGS = {"image_size": 32, "patch_size": 8}
 CLIPS = {
     "quick_gelu": {"hidden_act": "quick_gelu"},
     "gelu": {"hidden_act": "gelu"},
@@ -55,7 +55,7 @@ CLIPS = {
 
 @pytest.fixture(scope="module")
 def peer(transformers):
-    """transformers without its progress bars and advice."""
+    """Return transformers without its progress bars and warnings."""
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     return transformers
@@ -68,7 +68,7 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def padded():
-    """A SigLIP tokenizer: a Unigram vocabulary that ends and pads with "</s>"."""
+    """Return a SigLIP tokenizer: a Unigram vocabulary that ends and pads with "</s>"."""
     rust = Rust(models.Unigram())
     rust.normalizer = normalizers.Replace(Regex(" {2,}"), " ")
     rust.pre_tokenizer = pre_tokenizers.Metaspace()
@@ -81,13 +81,13 @@ def padded():
 
 
 def texts(count=9):
-    """Texts of 0 to 100 words."""
+    """Return texts of 0 to 100 words."""
     dice = random.Random(0)
     return [" ".join(dice.choices(VOCABULARY, k=round(100 * i / (count - 1)))) for i in range(count)]
 
 
 def noisy(model):
-    """Move every parameter, so that none is zero or one."""
+    """Add noise to every parameter, so that none is zero or one."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -96,7 +96,7 @@ def noisy(model):
 
 
 def saved(peer, folder, model, kind="CLIP", size=32, **options):
-    """Save a peer's model with its image processor."""
+    """Save a model of transformers with its image processor."""
     model.save_pretrained(folder, **options)
     processors = {
         "CLIP": lambda: peer.CLIPImageProcessorPil(size=size, crop_size=size),
@@ -113,7 +113,7 @@ def clip(peer, tower, text=None, vision=None, **settings):
     torch.manual_seed(0)
     config = peer.CLIPConfig(
         text_config={**SMALL, "vocab_size": IDS, **tower, **ends, **(text or {})},
-        vision_config={**SMALL, **PICTURES, **tower, **(vision or {})},
+        vision_config={**SMALL, **IMAGE_SETTINGS, **tower, **(vision or {})},
         projection_dim=24,
     )
     return noisy(peer.CLIPModel(config))
@@ -121,28 +121,28 @@ def clip(peer, tower, text=None, vision=None, **settings):
 
 def siglip(peer, kind="Siglip", text=None, vision=None, **tower):
     torch.manual_seed(0)
-    pictures = PICTURES if kind == "Siglip" else {"num_patches": 16, "patch_size": 8}
+    image_settings = IMAGE_SETTINGS if kind == "Siglip" else {"num_patches": 16, "patch_size": 8}
     ends = {"bos_token_id": None, "eos_token_id": 1, "pad_token_id": 1}
     config = getattr(peer, f"{kind}Config")(
         text_config={**SMALL, "vocab_size": 100, **ends, **tower, **(text or {})},
-        vision_config={**SMALL, **pictures, **tower, **(vision or {})},
+        vision_config={**SMALL, **image_settings, **tower, **(vision or {})},
     )
     return noisy(getattr(peer, f"{kind}Model")(config))
 
 
 def opened(folder):
-    """Return what zebra makes of a folder."""
+    """Return a folder's checkpoint and model as read by zebra."""
     checkpoint = read_transformers(folder)
     return checkpoint, build_model(checkpoint.config, checkpoint.tensors, str(folder)).eval()
 
 
 @torch.no_grad()
 def differences(theirs, ours, pixels, tokens, **inputs):
-    """Return how far unit vectors of pictures and texts, and logits, are apart."""
+    """Return the largest differences of unit vectors of images and texts, and of logits."""
     reference = theirs(input_ids=tokens, **(inputs or {"pixel_values": pixels}))
     image_BE, text_BE, scale = ours(pixels, tokens)
     logits = scale * image_BE @ text_BE.T + (0 if ours.logit_bias is None else ours.logit_bias)
-    assert reference.text_embeds.std(dim=0).max() > 0.01  # the texts are told apart at all
+    assert reference.text_embeds.std(dim=0).max() > 0.01  # the vectors depend on the texts
     return [
         float((a - b).abs().max())
         for a, b in [
@@ -153,8 +153,8 @@ def differences(theirs, ours, pixels, tokens, **inputs):
     ]
 
 
-def agree(found):
-    image, text, logits = found
+def agree(difference):
+    image, text, logits = difference
     return image < 1e-5 and text < 1e-5 and logits < 1e-4
 
 
@@ -182,7 +182,7 @@ def test_towers_may_differ_in_everything(peer, tokenizer, tmp_path):
     assert agree(differences(theirs, ours, pixels(), tokens))
 
 
-def test_the_padding_of_either_library_changes_no_text(peer, tokenizer, tmp_path):
+def test_the_padding_of_either_library_changes_no_vector(peer, tokenizer, tmp_path):
     """transformers pads with the end token, zebra with 0."""
     theirs = clip(peer, {})
     _, ours = opened(saved(peer, tmp_path, theirs))
@@ -197,24 +197,24 @@ def test_the_padding_of_either_library_changes_no_text(peer, tokenizer, tmp_path
 
 
 def test_the_end_token_of_old_configs_means_the_largest_id(peer, tokenizer, tmp_path):
-    """`eos_token_id` 2, as in OpenAI's own folders; a model that pooled at an id 2 would find none."""
+    """`eos_token_id` is 2 in OpenAI's repositories, although no text contains the id 2."""
     theirs = clip(peer, {}, eos_token_id=2)
     _, ours = opened(saved(peer, tmp_path, theirs))
     tokens = torch.from_numpy(tokenizer.encode(texts(), truncate=True).ids)
     assert agree(differences(theirs, ours, pixels(), tokens))
 
 
-def test_a_vit_b_32_of_true_size_is_the_same_function(peer, tmp_path):
-    """transformers' defaults are ViT-B/32: config.json says next to nothing of it."""
+def test_a_vit_b_32_of_full_size_is_the_same_function(peer, tmp_path):
+    """transformers' defaults are those of ViT-B/32, so config.json contains almost nothing."""
     torch.manual_seed(0)
     theirs = noisy(peer.CLIPModel(peer.CLIPConfig()))
     _, ours = opened(saved(peer, tmp_path, theirs, size=224))
     tokens = torch.zeros(2, 77, dtype=torch.int64)
     for row, length in zip(tokens, (2, 12), strict=True):
         row[0], row[1 : length - 1], row[length - 1] = 49_406, torch.arange(320, 318 + length), 49_407
-    found = differences(theirs, ours, pixels(224, count=2), tokens)
-    (tmp_path / "model.safetensors").unlink()  # 600 MB, which pytest would keep
-    assert agree(found)
+    difference = differences(theirs, ours, pixels(224, count=2), tokens)
+    (tmp_path / "model.safetensors").unlink()  # 600 MB that pytest would keep
+    assert agree(difference)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_a_vit_b_32_of_true_size_is_the_same_function(peer, tmp_path):
         {},
         {"hidden_act": "gelu", "layer_norm_eps": 1e-3},
         {"hidden_size": 36, "intermediate_size": 50, "num_attention_heads": 3, "num_hidden_layers": 1},
-        {"vision": {"image_size": 35}},  # three pixels at the edge fill no patch
+        {"vision": {"image_size": 35}},  # three pixels at the edge are no complete patch
         {"text": {"hidden_size": 48, "projection_size": 32}},
     ],
     ids=["small", "gelu", "odd widths", "odd size", "projected text"],
@@ -236,15 +236,15 @@ def test_a_siglip_model_is_the_same_function(peer, padded, tmp_path, settings):
     assert agree(differences(theirs, ours, pixels(size), tokens))
 
 
-def test_a_naflex_model_is_the_same_function_on_square_pictures(peer, padded, tmp_path):
-    """From the picture on: its processor squashes nothing, so a square is where both agree."""
+def test_a_naflex_model_is_the_same_function_on_square_images(peer, padded, tmp_path):
+    """Its processor keeps the aspect ratio, so both libraries agree on square images only."""
     theirs = siglip(peer, "Siglip2")
     with pytest.warns(UserWarning, match="NaFlex model. Square images get exact vectors"):
         checkpoint, ours = opened(saved(peer, tmp_path, theirs, "Siglip2"))
-    picture = colourful(90, 90)
-    inputs = peer.Siglip2ImageProcessorPil.from_pretrained(tmp_path)(picture, return_tensors="pt")
+    image = random_image(90, 90)
+    inputs = peer.Siglip2ImageProcessorPil.from_pretrained(tmp_path)(image, return_tensors="pt")
     made = checkpoint.preprocess.normalize(
-        torch.from_numpy(checkpoint.preprocess.resize_and_crop(picture))[None]
+        torch.from_numpy(checkpoint.preprocess.resize_and_crop(image))[None]
     )
     tokens = torch.from_numpy(padded.encode(texts(), truncate=True).ids)
     assert agree(differences(theirs, ours, made, tokens, **inputs))
@@ -252,15 +252,17 @@ def test_a_naflex_model_is_the_same_function_on_square_pictures(peer, padded, tm
 
 def test_shards_give_the_weights_of_one_file(peer, tmp_path):
     theirs = clip(peer, {})
-    whole = read_transformers(saved(peer, tmp_path / "whole", theirs))
+    single = read_transformers(saved(peer, tmp_path / "single", theirs))
     shards = read_transformers(saved(peer, tmp_path / "shards", theirs, max_shard_size="40KB"))
     assert len(shards.files) > 4
-    assert whole.tensors.keys() == shards.tensors.keys()
-    assert all(torch.equal(whole.tensors[name], shards.tensors[name]) for name in whole.tensors)
+    assert single.tensors.keys() == shards.tensors.keys()
+    assert all(torch.equal(single.tensors[name], shards.tensors[name]) for name in single.tensors)
 
 
 @pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16])
-def test_halves_stay_halves_and_give_the_vectors_of_their_fp32_selves(peer, tokenizer, tmp_path, precision):
+def test_half_precision_tensors_are_read_as_such_and_give_the_vectors_of_fp32(
+    peer, tokenizer, tmp_path, precision
+):
     theirs = clip(peer, {}).to(precision)
     checkpoint, ours = opened(saved(peer, tmp_path, theirs))
     assert {tensor.dtype for tensor in checkpoint.tensors.values()} == {precision}
@@ -269,8 +271,8 @@ def test_halves_stay_halves_and_give_the_vectors_of_their_fp32_selves(peer, toke
 
 
 @pytest.mark.parametrize("model_type", ["clip", "siglip"])
-def test_keys_that_are_left_out_take_the_peers_defaults(peer, tmp_path, model_type):
-    """A bare config.json fits the peer's own default model: names, shapes, activation and epsilon."""
+def test_missing_keys_have_the_defaults_of_transformers(peer, tmp_path, model_type):
+    """A minimal config.json fits the default model of transformers: names, shapes, activation and epsilon."""
     kind = {"clip": "CLIP", "siglip": "Siglip"}[model_type]
     default = getattr(peer, f"{kind}Config")()
     default.text_config.num_hidden_layers = default.vision_config.num_hidden_layers = 1
@@ -299,7 +301,7 @@ def test_keys_that_are_left_out_take_the_peers_defaults(peer, tmp_path, model_ty
     assert checkpoint.preprocess.std == pytest.approx(processor.image_std)
 
 
-def colourful(width, height, mode="RGB"):
+def random_image(width, height, mode="RGB"):
     y, x = np.mgrid[0:height, 0:width]
     waves = [128 + 90 * np.sin(x / 3.0 + i) + 30 * np.cos(y / (2.0 + i)) for i in range(4)]
     image = Image.fromarray(np.stack(waves, axis=-1).clip(0, 255).astype(np.uint8), "RGBA")
@@ -308,7 +310,7 @@ def colourful(width, height, mode="RGB"):
 
 @pytest.mark.parametrize("kind", ["CLIP", "Siglip"])
 @pytest.mark.parametrize("resample", [2, 3])
-def test_pictures_are_prepared_byte_for_byte(peer, tmp_path, kind, resample):
+def test_images_are_preprocessed_byte_for_byte(peer, tmp_path, kind, resample):
     make = getattr(peer, f"{kind}ImageProcessorPil")
     theirs = (
         make(resample=resample, size=30, crop_size=30)
@@ -323,33 +325,33 @@ def test_pictures_are_prepared_byte_for_byte(peer, tmp_path, kind, resample):
     ours = read_transformers(tmp_path).preprocess
     for width, height in [(31, 64), (65, 33), (200, 90), (30, 30), (17, 23), (97, 96)]:
         for mode in ("RGB", "L", "RGBA", "P", "LA", "CMYK", "1"):
-            picture = colourful(width, height, mode)
-            plain = theirs(picture, do_rescale=False, do_normalize=False)["pixel_values"][0]
-            assert np.array_equal(plain, ours.resize_and_crop(picture)), (width, height, mode)
-            ready = torch.from_numpy(theirs(picture)["pixel_values"][0])
-            made = ours.normalize(torch.from_numpy(ours.resize_and_crop(picture))[None])[0]
+            image = random_image(width, height, mode)
+            plain = theirs(image, do_rescale=False, do_normalize=False)["pixel_values"][0]
+            assert np.array_equal(plain, ours.resize_and_crop(image)), (width, height, mode)
+            ready = torch.from_numpy(theirs(image)["pixel_values"][0])
+            made = ours.normalize(torch.from_numpy(ours.resize_and_crop(image))[None])[0]
             assert torch.allclose(ready, made, atol=1e-5), (width, height, mode)
 
 
 def bundle(tokenizer, text, vision, *, siglip=False, resize="shortest"):
-    """Return a model of zebra's own."""
+    """Return a model of zebra."""
     torch.manual_seed(0)
     config = ModelConfig(embed_dim=32, image_size=32, vision=vision, text=text, logit_bias=siglip)
     preprocess = Preprocess(image_size=32, resize=resize, crop="floor", rgb="first", decode="reference")
     made = Bundle(noisy(CLIP(config)), tokenizer, preprocess)
     with torch.no_grad():
-        made.model.logit_scale.fill_(3.0)  # scores far apart
+        made.model.logit_scale.fill_(3.0)  # so that scores differ clearly
         if siglip:
             made.model.logit_bias.fill_(-1.0)
     return made
 
 
-def own(tokenizer, **pictures):
+def own(tokenizer, **preprocess):
     return bundle(
         tokenizer,
         TextConfig(width=64, layers=2, heads=2, vocab_size=tokenizer.vocab_size, context_length=77),
         VisionTransformerConfig(width=48, layers=2, heads=3, patch_size=8, mlp_width=100, activation="gelu"),
-        **pictures,
+        **preprocess,
     )
 
 
@@ -380,16 +382,16 @@ def ranks(answers):
 
 @pytest.mark.parametrize("resize", ["shortest", "squash"])
 def test_the_pipeline_gives_the_scores_of_classify(peer, tokenizer, tmp_path, resize):
-    """Padding a small vocabulary with its end token leaves the pooling right."""
+    """Padding a small vocabulary with its end token does not change the pooling."""
     made = own(tokenizer, resize=resize)
     folder = exported(made, tmp_path / "model")
     processor = peer.AutoImageProcessor.from_pretrained(folder, backend="pil")
     pipeline = peer.pipeline(
         "zero-shot-image-classification", model=str(folder), image_processor=processor, device="cpu"
     )
-    for picture in (colourful(90, 61), colourful(32, 32), colourful(40, 77, "L")):
-        theirs = ranks(pipeline(picture, candidate_labels=LABELS, hypothesis_template=TEMPLATE))
-        (ours,) = made.classify([picture], LABELS, [TEMPLATE])
+    for image in (random_image(90, 61), random_image(32, 32), random_image(40, 77, "L")):
+        theirs = ranks(pipeline(image, candidate_labels=LABELS, hypothesis_template=TEMPLATE))
+        (ours,) = made.classify([image], LABELS, [TEMPLATE])
         assert theirs == pytest.approx({prediction.label: prediction.score for prediction in ours}, abs=1e-5)
         assert max(theirs.values()) - min(theirs.values()) > 0.01
 
@@ -398,17 +400,17 @@ def test_the_pipeline_gives_the_scores_of_a_siglip_model(peer, padded, tmp_path)
     made = own_siglip(padded)
     folder = exported(made, tmp_path / "model")
     pipeline = peer.pipeline("zero-shot-image-classification", model=str(folder), device="cpu")
-    theirs = ranks(pipeline(colourful(32, 32), candidate_labels=LABELS, hypothesis_template=TEMPLATE))
-    (ours,) = made.classify([colourful(32, 32)], LABELS, [TEMPLATE])
+    theirs = ranks(pipeline(random_image(32, 32), candidate_labels=LABELS, hypothesis_template=TEMPLATE))
+    (ours,) = made.classify([random_image(32, 32)], LABELS, [TEMPLATE])
     assert theirs == pytest.approx({prediction.label: prediction.score for prediction in ours}, abs=1e-5)
     assert max(theirs.values()) - min(theirs.values()) > 1e-3
 
 
-def test_the_pipeline_opens_a_folder_with_nothing_said(peer, tokenizer, tmp_path):
+def test_the_pipeline_opens_a_folder_without_a_warning(peer, tokenizer, tmp_path):
     made = own(tokenizer)
     pipeline = peer.pipeline("zero-shot-image-classification", model=str(exported(made, tmp_path / "model")))
-    theirs = ranks(pipeline(colourful(32, 32), candidate_labels=LABELS, hypothesis_template=TEMPLATE))
-    (ours,) = made.classify([colourful(32, 32)], LABELS, [TEMPLATE])
+    theirs = ranks(pipeline(random_image(32, 32), candidate_labels=LABELS, hypothesis_template=TEMPLATE))
+    (ours,) = made.classify([random_image(32, 32)], LABELS, [TEMPLATE])
     assert theirs == pytest.approx({prediction.label: prediction.score for prediction in ours}, abs=1e-5)
 
 
@@ -424,7 +426,7 @@ def test_every_part_opens_by_its_automatic_class(peer, tokenizer, tmp_path):
 
 @pytest.mark.parametrize("files", ["tokenizer.json", "vocab.json merges.txt"])
 def test_texts_get_the_same_ids(peer, tokenizer, tmp_path, files):
-    """From tokenizer.json and from the older pair of files, which each library reads on its own."""
+    """Both libraries read tokenizer.json, and the older pair of files."""
     folder = exported(own(tokenizer), tmp_path / "model")
     for name in {"tokenizer.json", "vocab.json", "merges.txt"} - set(files.split()):
         (folder / name).unlink()
@@ -444,7 +446,7 @@ def test_siglip_texts_get_the_same_ids_without_a_mask(peer, padded, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip"])
-def test_the_peer_reads_every_weight_that_was_written(peer, tokenizer, padded, tmp_path, kind):
+def test_transformers_reads_every_weight_that_was_written(peer, tokenizer, padded, tmp_path, kind):
     made = own(tokenizer) if kind == "clip" else own_siglip(padded)
     folder = exported(made, tmp_path / "model")
     model, report = peer.AutoModel.from_pretrained(folder, output_loading_info=True)
