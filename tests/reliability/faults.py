@@ -1,7 +1,7 @@
-"""A disk whose n-th change fails, or is the last thing before the process dies.
+"""Fault injection: a disk whose n-th change fails or kills the process.
 
-Every operation by which this process changes files is counted: making, renaming and removing files and folders,
-opening them to write, each write, each flush to the disk.
+It counts every operation by which this process changes files: creating, renaming and removing files and directories,
+opening files to write, writes and flushes.
 """
 
 import errno
@@ -16,17 +16,17 @@ CHANGES = ("mkdir", "rename", "replace", "unlink", "rmdir", "chmod", "fsync")
 
 
 class Killed(BaseException):
-    """The process is dead; nobody catches this."""
+    """Stands for the death of the process; no code catches it."""
 
 
 class Disk:
-    """Counts changes and breaks the n-th.
+    """Counts changes and fails at the n-th.
 
     Args:
-        nth: Counted from 1; 0 breaks none.
-        kill: What happens there: None makes the operation fail with an I/O error. Otherwise it is called, and if it
-            returns, nothing that follows has an effect.
-        flush: Also write through to the real disk, which takes its time and shows in no test.
+        nth: The change to fail at, from 1; 0 never fails.
+        kill: None makes the n-th change raise an I/O error. A function is called there instead; if it returns, later
+            changes have no effect.
+        flush: Whether to flush to the real disk, which takes time and is visible in no test.
     """
 
     def __init__(self, nth=0, kill=None, flush=False):
@@ -34,21 +34,21 @@ class Disk:
         self.changes: list[tuple[str, str]] = []
 
     @property
-    def broke(self) -> bool:
+    def has_failed(self) -> bool:
         return 0 < self.nth <= len(self.changes)
 
     @contextmanager
     def mounted(self) -> Iterator["Disk"]:
-        """Let this process work on the disk inside the block."""
+        """Use this disk for all file operations of this process inside the block."""
         changes = mock.patch.multiple(os, **{name: self._counting(name) for name in CHANGES})
         with changes, mock.patch.object(io, "open", self._open(io.open)):
             yield self
 
-    def change(self, what, where):
-        """Count a change; return if it may happen."""
-        if self.kill is not None and self.broke:
+    def change(self, operation, path):
+        """Count a change; raise if it must not happen."""
+        if self.kill is not None and self.has_failed:
             raise Killed
-        self.changes.append((what, _name(where)))
+        self.changes.append((operation, _name(path)))
         if len(self.changes) == self.nth:
             if self.kill is not None:
                 self.kill()
@@ -58,24 +58,24 @@ class Disk:
     def _counting(self, name):
         real = getattr(os, name)
 
-        def changed(where, *rest, **options):
-            self.change(name, where)
-            return None if name == "fsync" and not self.flush else real(where, *rest, **options)
+        def counted(path, *args, **kwargs):
+            self.change(name, path)
+            return None if name == "fsync" and not self.flush else real(path, *args, **kwargs)
 
-        return changed
+        return counted
 
     def _open(self, real):
-        def opened(file, mode="r", *rest, **options):
+        def counted_open(file, mode="r", *args, **kwargs):
             if not set(mode) & set("wxa+"):
-                return real(file, mode, *rest, **options)
+                return real(file, mode, *args, **kwargs)
             self.change("open", file)
-            return _File(real(file, mode, *rest, **options), self)
+            return _File(real(file, mode, *args, **kwargs), self)
 
-        return opened
+        return counted_open
 
 
 class _File:
-    """A file whose writes are counted; the one that breaks leaves half of what it should have written."""
+    """A file that counts writes; the failing write stores half of its data."""
 
     def __init__(self, file, disk):
         self.file, self.disk = file, disk
@@ -98,5 +98,5 @@ class _File:
         return getattr(self.file, name)
 
 
-def _name(where):
-    return (Path(f"/proc/self/fd/{where}").readlink() if isinstance(where, int) else Path(where)).name
+def _name(path):
+    return (Path(f"/proc/self/fd/{path}").readlink() if isinstance(path, int) else Path(path)).name

@@ -1,4 +1,4 @@
-"""A run small enough to be killed, stopped and done again many times."""
+"""A tiny run that tests kill, stop and repeat many times."""
 
 import io
 from pathlib import Path
@@ -18,7 +18,7 @@ TINY = ModelConfig(
 
 
 def tiny_run(folder: Path) -> TrainConfig:
-    """Draw 29 captioned pictures into a folder; return twelve steps of eight on them."""
+    """Draw 29 captioned images into a folder; return the config of twelve steps with batches of eight."""
     (folder / "data").mkdir()
     rng = np.random.default_rng(0)
     for number in range(29):

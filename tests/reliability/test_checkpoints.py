@@ -1,6 +1,6 @@
-"""Scorecard rows about checkpoints: failing disks, full disks, damage, crashes between any two operations.
+"""Scorecard rows on checkpoints: failing disks, full disks, corruption, crashes between any two operations.
 
-They use a checkpoint of a few hundred bytes: what is tested is the order of what happens to files.
+The checkpoints have a few hundred bytes, because these tests are about the order of file operations.
 """
 
 import random
@@ -36,73 +36,73 @@ FILES = ("model.safetensors", "optimizer.safetensors", "rng.safetensors", "state
 
 
 def snapshot(step, size=4):
-    """A run whose every value says its step."""
+    """Return a snapshot in which every value is the step."""
     tensors = {part: {"w": torch.full((size,), float(step))} for part in ("model", "optimizer", "rng")}
     return TrainSnapshot(step, tensors, {"position": step})
 
 
-def save(folder, step):
-    save_checkpoint(folder, snapshot(step))
-    prune_checkpoints(folder, num_to_keep=1)
+def save(checkpoints_dir, step):
+    save_checkpoint(checkpoints_dir, snapshot(step))
+    prune_checkpoints(checkpoints_dir, num_to_keep=1)
 
 
-def assert_whole(path):
-    """What is there is exactly one step."""
-    back = load_checkpoint(path)
-    assert back.state == {"position": back.step}
-    for named in back.tensors.values():
-        assert torch.equal(named["w"], torch.full((4,), float(back.step)))
-    return back.step
+def assert_valid(path):
+    """Check that a checkpoint holds exactly one step; return the step."""
+    loaded = load_checkpoint(path)
+    assert loaded.state == {"position": loaded.step}
+    for named in loaded.tensors.values():
+        assert torch.equal(named["w"], torch.full((4,), float(loaded.step)))
+    return loaded.step
 
 
-def start(folder, steps=(1,)):
-    """Leave what a run has on disk: checkpoints, and debris of an earlier crash."""
+def write_run_files(checkpoints_dir, steps=(1,)):
+    """Write what a run has on disk: checkpoints, and a partial one of an earlier crash."""
     for step in steps:
-        save_checkpoint(folder, snapshot(step))
-    (folder / ".partial-step-00000077").mkdir()
-    (folder / ".partial-step-00000077" / "model.safetensors").write_bytes(b"half")
+        save_checkpoint(checkpoints_dir, snapshot(step))
+    (checkpoints_dir / ".partial-step-00000077").mkdir()
+    (checkpoints_dir / ".partial-step-00000077" / "model.safetensors").write_bytes(b"half")
 
 
 def each_change(tmp_path, kill=None):
-    """Yield a folder with a checkpoint and a disk that breaks at its n-th change, until a save breaks none."""
-    start(tmp_path / "start")
+    """Yield a directory with a checkpoint and a disk that fails at its n-th change, until a save succeeds."""
+    write_run_files(tmp_path / "template")
     nth = 0
     while True:
         nth += 1
-        folder = tmp_path / str(nth)
-        shutil.copytree(tmp_path / "start", folder)
+        checkpoints_dir = tmp_path / str(nth)
+        shutil.copytree(tmp_path / "template", checkpoints_dir)
         disk = Disk(nth, kill)
-        yield folder, disk
-        if not disk.broke:
+        yield checkpoints_dir, disk
+        if not disk.has_failed:
             break
-    assert nth > 35  # every write, flush, rename and removal of a save
+    assert nth > 35  # all writes, flushes, renames and removals of a save
 
 
-def test_r8_whichever_change_of_a_save_fails_a_whole_checkpoint_stays_and_the_error_is_reported(tmp_path):
-    for folder, disk in each_change(tmp_path):
-        reported = []
-        with warnings.catch_warnings(record=True) as warned, disk.mounted():
+def test_r8_if_any_change_of_a_save_fails_a_valid_checkpoint_remains_and_the_error_is_reported(tmp_path):
+    for checkpoints_dir, disk in each_change(tmp_path):
+        errors = []
+        with warnings.catch_warnings(record=True) as caught_warnings, disk.mounted():
             warnings.simplefilter("always")
             try:
-                save(folder, 2)
+                save(checkpoints_dir, 2)
             except CheckpointError as error:
-                reported.append(error)
-        assert bool(reported or warned) == disk.broke, disk.changes[-1:]
-        found = list_checkpoints(folder)
-        assert {assert_whole(path) for path in found} <= {1, 2}
-        assert assert_whole(latest_checkpoint(folder)) == 2 or reported, disk.changes[-1]
+                errors.append(error)
+        assert bool(errors or caught_warnings) == disk.has_failed, disk.changes[-1:]
+        checkpoints = list_checkpoints(checkpoints_dir)
+        assert {assert_valid(path) for path in checkpoints} <= {1, 2}
+        assert assert_valid(latest_checkpoint(checkpoints_dir)) == 2 or errors, disk.changes[-1]
 
 
-def test_r8_after_any_failure_the_next_save_passes_and_leaves_no_debris(tmp_path):
-    for folder, disk in each_change(tmp_path):
+def test_r8_after_any_failure_the_next_save_succeeds_and_leaves_no_partial_files(tmp_path):
+    for checkpoints_dir, disk in each_change(tmp_path):
         with warnings.catch_warnings(action="ignore"), disk.mounted(), suppress(CheckpointError):
-            save(folder, 2)
-        save(folder, 3)
-        assert [path.name for path in folder.iterdir()] == ["step-00000003"]
+            save(checkpoints_dir, 2)
+        save(checkpoints_dir, 3)
+        assert [path.name for path in checkpoints_dir.iterdir()] == ["step-00000003"]
 
 
-def test_r8_a_failed_write_leaves_nothing_behind(tmp_path):
-    start(tmp_path)
+def test_r8_a_failed_write_leaves_no_files(tmp_path):
+    write_run_files(tmp_path)
     with Disk(nth=12).mounted(), pytest.raises(CheckpointError, match="Input/output error"):
         save(tmp_path, 2)
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
@@ -110,39 +110,39 @@ def test_r8_a_failed_write_leaves_nothing_behind(tmp_path):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system with room for one checkpoint and a half (of 60 kB)."""
+    """A file system with space for one and a half checkpoints of 60 kB."""
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=100k", "none", str(tmp_path)], capture_output=True, check=False
     )
     if mounted.returncode:
-        pytest.skip("mounting a small disk needs root; the limit of a file's size is tested in its place")
+        pytest.skip("mounting a small disk needs root; the test of the file size limit runs instead")
     yield tmp_path
     subprocess.run(["umount", str(tmp_path)], check=True)
 
 
-def test_r9_a_full_disk_keeps_the_checkpoint_and_says_how_much_is_missing(small_disk):
-    folder = small_disk / "checkpoints"
-    save_checkpoint(folder, snapshot(1, size=5000))
+def test_r9_a_full_disk_keeps_the_checkpoint_and_the_error_names_the_needed_space(small_disk):
+    checkpoints_dir = small_disk / "checkpoints"
+    save_checkpoint(checkpoints_dir, snapshot(1, size=5000))
     with pytest.raises(
         CheckpointError, match=r"No space left on device \(60,000 bytes needed, [\d,]+ free\)"
     ):
-        save_checkpoint(folder, snapshot(2, size=5000))
-    assert [path.name for path in folder.iterdir()] == ["step-00000001"]
-    assert latest_checkpoint(folder) == folder / "step-00000001"
+        save_checkpoint(checkpoints_dir, snapshot(2, size=5000))
+    assert [path.name for path in checkpoints_dir.iterdir()] == ["step-00000001"]
+    assert latest_checkpoint(checkpoints_dir) == checkpoints_dir / "step-00000001"
 
 
-def test_r9_after_making_room_the_run_goes_on(small_disk):
-    folder = small_disk / "checkpoints"
-    save_checkpoint(folder, snapshot(1, size=5000))
+def test_r9_after_freeing_space_the_next_save_succeeds(small_disk):
+    checkpoints_dir = small_disk / "checkpoints"
+    save_checkpoint(checkpoints_dir, snapshot(1, size=5000))
     (small_disk / "other").write_bytes(bytes(20_000))
     with pytest.raises(CheckpointError):
-        save_checkpoint(folder, snapshot(2, size=1000))
+        save_checkpoint(checkpoints_dir, snapshot(2, size=1000))
     (small_disk / "other").unlink()
-    save_checkpoint(folder, snapshot(2, size=1000))
-    assert load_checkpoint(latest_checkpoint(folder)).step == 2
+    save_checkpoint(checkpoints_dir, snapshot(2, size=1000))
+    assert load_checkpoint(latest_checkpoint(checkpoints_dir)).step == 2
 
 
-def test_r9_a_file_that_may_not_grow_keeps_the_checkpoint(tmp_path):
+def test_r9_a_file_size_limit_keeps_the_checkpoint(tmp_path):
     save_checkpoint(tmp_path, snapshot(1))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
@@ -155,7 +155,7 @@ def test_r9_a_file_that_may_not_grow_keeps_the_checkpoint(tmp_path):
 
 
 def cut(data):
-    return data[:-2]  # the manifest's last byte is a line break, without which it says the same
+    return data[:-2]  # without the line break at its end, the manifest is still valid
 
 
 def empty(_data):
@@ -172,27 +172,27 @@ def flip_one_bit(data):
 
 
 @pytest.mark.filterwarnings("ignore:skipped a corrupt checkpoint")
-@pytest.mark.parametrize("ruin", [cut, empty, zero, flip_one_bit, None])
+@pytest.mark.parametrize("damage", [cut, empty, zero, flip_one_bit, None])
 @pytest.mark.parametrize("file", FILES)
-def test_r10_damage_to_any_file_is_found_set_aside_and_fallen_back_from(tmp_path, file, ruin):
+def test_r10_damage_to_any_file_is_detected_and_the_previous_checkpoint_is_used(tmp_path, file, damage):
     older, newest = (save_checkpoint(tmp_path, snapshot(step)) for step in (1, 2))
-    if ruin is None:
+    if damage is None:
         (newest / file).unlink()
     else:
-        (newest / file).write_bytes(ruin((newest / file).read_bytes()))
+        (newest / file).write_bytes(damage((newest / file).read_bytes()))
     assert latest_checkpoint(tmp_path) == older
-    assert assert_whole(older) == 1
+    assert assert_valid(older) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000001", "step-00000002.corrupt"]
 
 
-def test_r10_of_a_thousand_flipped_bits_every_one_is_found(tmp_path):
+def test_r10_each_of_a_thousand_flipped_bits_is_detected(tmp_path):
     path = save_checkpoint(tmp_path, snapshot(1))
-    dice = random.Random(0)
+    rng = random.Random(0)
     for _ in range(1000):
-        file = path / dice.choice(FILES)
+        file = path / rng.choice(FILES)
         data = file.read_bytes()
-        place, bit = dice.randrange(len(data)), dice.randrange(8)
-        file.write_bytes(data[:place] + bytes([data[place] ^ 1 << bit]) + data[place + 1 :])
+        offset, bit = rng.randrange(len(data)), rng.randrange(8)
+        file.write_bytes(data[:offset] + bytes([data[offset] ^ 1 << bit]) + data[offset + 1 :])
         with pytest.raises(WeightsError):
             verify_manifest(path)
         file.write_bytes(data)
@@ -200,7 +200,7 @@ def test_r10_of_a_thousand_flipped_bits_every_one_is_found(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:skipped a corrupt checkpoint")
-def test_r11_with_every_checkpoint_damaged_no_run_starts_from_scratch_however_often_it_is_tried(tmp_path):
+def test_r11_if_all_checkpoints_are_corrupt_no_run_starts_from_scratch(tmp_path):
     for step in (1, 2):
         (save_checkpoint(tmp_path, snapshot(step)) / "state.json").write_bytes(b"{}")
     for _ in range(3):
@@ -211,30 +211,32 @@ def test_r11_with_every_checkpoint_damaged_no_run_starts_from_scratch_however_of
             latest_checkpoint(tmp_path)
 
 
-def dead():
-    """What `Disk` calls to kill; that nothing follows is all there is to it."""
+def do_nothing():
+    """Kill nothing: `Disk` suppresses all later changes anyway."""
 
 
 @pytest.mark.parametrize("step", [2, 1], ids=["the next step", "the same step again"])
-def test_r12_killed_between_any_two_changes_a_verified_checkpoint_is_there(tmp_path, step):
-    for folder, disk in each_change(tmp_path, kill=dead):
+def test_r12_a_kill_between_any_two_changes_leaves_a_valid_checkpoint(tmp_path, step):
+    for checkpoints_dir, disk in each_change(tmp_path, kill=do_nothing):
         with disk.mounted(), suppress(Killed):
-            save(folder, step)
-        assert {assert_whole(path) for path in list_checkpoints(folder)} <= {1, step}
-        assert latest_checkpoint(folder) is not None, disk.changes[-1]
-        save(folder, 3)
-        assert len(list(folder.iterdir())) == 1
+            save(checkpoints_dir, step)
+        assert {assert_valid(path) for path in list_checkpoints(checkpoints_dir)} <= {1, step}
+        assert latest_checkpoint(checkpoints_dir) is not None, disk.changes[-1]
+        save(checkpoints_dir, 3)
+        assert len(list(checkpoints_dir.iterdir())) == 1
 
 
-def test_r12_a_run_that_is_killed_in_save_after_save_never_goes_back(tmp_path):
-    dice = random.Random(0)
+def test_r12_repeated_kills_during_saves_never_lose_a_finished_step(tmp_path):
+    rng = random.Random(0)
     save_checkpoint(tmp_path, snapshot(0))
     for _ in range(60):
-        done = assert_whole(latest_checkpoint(tmp_path))
-        with Disk(dice.randrange(1, 60), kill=dead).mounted() as disk, suppress(Killed):
-            save(tmp_path, done + 1)
-        assert assert_whole(latest_checkpoint(tmp_path)) in ({done, done + 1} if disk.broke else {done + 1})
-    assert done > 20
+        last_step = assert_valid(latest_checkpoint(tmp_path))
+        with Disk(rng.randrange(1, 60), kill=do_nothing).mounted() as disk, suppress(Killed):
+            save(tmp_path, last_step + 1)
+        assert assert_valid(latest_checkpoint(tmp_path)) in (
+            {last_step, last_step + 1} if disk.has_failed else {last_step + 1}
+        )
+    assert last_step > 20
 
 
 DRIVER = """
@@ -269,108 +271,108 @@ print(nth)
 """
 
 
-def test_r12_sigkill_between_any_two_changes_leaves_the_last_save_that_ended(tmp_path):
-    """A process that trains and saves beside it, killed for real; one that dies in its first save leaves nothing."""
-    done = subprocess.run(
+def test_r12_sigkill_between_any_two_changes_leaves_the_last_finished_save(tmp_path):
+    """Kill a process that trains and saves in the background; a kill during the first save leaves nothing."""
+    result = subprocess.run(
         [sys.executable, "-c", DRIVER, str(Path(__file__).parent), str(tmp_path)],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) > 40
-    found = [latest_checkpoint(tmp_path / str(nth)) for nth in range(1, int(done.stdout) + 1)]
-    steps = [assert_whole(path) if path else 0 for path in found]
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout) > 40
+    checkpoints = [latest_checkpoint(tmp_path / str(nth)) for nth in range(1, int(result.stdout) + 1)]
+    steps = [assert_valid(path) if path else 0 for path in checkpoints]
     assert steps == sorted(steps)
     assert {*steps} == {0, 1, 2}
 
 
-def test_r12_nothing_is_renamed_before_it_is_on_disk_or_removed_before_the_new_one_is(tmp_path):
-    """What only a power cut would show: the order of the flushes."""
+def test_r12_files_are_flushed_before_the_rename_and_older_ones_removed_after_it(tmp_path):
+    """The order of flushes, which only a power failure would show."""
     save_checkpoint(tmp_path, snapshot(1))
     with Disk().mounted() as disk:
         save(tmp_path, 2)
     renamed = disk.changes.index(("rename", ".partial-step-00000002"))
-    last_write = max(at for at, (what, _) in enumerate(disk.changes) if what == "write")
-    flushed = [name for what, name in disk.changes[last_write:renamed] if what == "fsync"]
+    last_write = max(index for index, (operation, _) in enumerate(disk.changes) if operation == "write")
+    flushed = [name for operation, name in disk.changes[last_write:renamed] if operation == "fsync"]
     assert sorted(flushed[:-1]) == sorted(FILES)
     assert flushed[-1] == ".partial-step-00000002"
     after = disk.changes[renamed + 1 :]
     assert after[:2] == [("fsync", tmp_path.name), ("fsync", tmp_path.parent.name)]
-    assert [what for what, _ in disk.changes if what in ("unlink", "rmdir")] == [
-        what for what, _ in after if what in ("unlink", "rmdir")
+    assert [operation for operation, _ in disk.changes if operation in ("unlink", "rmdir")] == [
+        operation for operation, _ in after if operation in ("unlink", "rmdir")
     ]
 
 
 @pytest.fixture
 def gate(monkeypatch):
-    """A disk so slow that a save ends when the test says so."""
+    """A slow disk: a save ends when the test opens the gate."""
     opened = threading.Event()
     real = checkpoint_writer.save_checkpoint
 
-    def slow(folder, taken):
+    def gated_save(checkpoints_dir, snapshot_copy):
         assert opened.wait(timeout=30)
-        return real(folder, taken)
+        return real(checkpoints_dir, snapshot_copy)
 
-    monkeypatch.setattr(checkpoint_writer, "save_checkpoint", slow)
+    monkeypatch.setattr(checkpoint_writer, "save_checkpoint", gated_save)
     yield opened
     opened.set()
 
 
-def test_r13_the_weights_saved_are_those_of_the_step_though_training_goes_on(tmp_path, gate):
+def test_r13_the_saved_weights_are_those_of_the_step_although_training_continues(tmp_path, gate):
     live = snapshot(1)
-    with CheckpointWriter(tmp_path, num_to_keep=1) as writes:
-        writes.save(live)
+    with CheckpointWriter(tmp_path, num_to_keep=1) as writer:
+        writer.save(live)
         for named in live.tensors.values():
             named["w"].fill_(9)
         live.state["position"] = 9
         gate.set()
-    assert assert_whole(latest_checkpoint(tmp_path)) == 1
+    assert assert_valid(latest_checkpoint(tmp_path)) == 1
 
 
-def test_r13_the_next_save_waits_for_the_one_before(tmp_path, gate):
-    with CheckpointWriter(tmp_path, num_to_keep=9) as writes, ThreadPoolExecutor(1) as training:
-        writes.save(snapshot(1))
-        second = training.submit(writes.save, snapshot(2))
+def test_r13_the_next_save_waits_for_the_previous_one(tmp_path, gate):
+    with CheckpointWriter(tmp_path, num_to_keep=9) as writer, ThreadPoolExecutor(1) as training:
+        writer.save(snapshot(1))
+        second = training.submit(writer.save, snapshot(2))
         with pytest.raises(TimeoutError):
             second.result(timeout=0.2)
         assert list_checkpoints(tmp_path) == []
         gate.set()
         second.result(timeout=30)
-    assert [assert_whole(path) for path in list_checkpoints(tmp_path)] == [1, 2]
+    assert [assert_valid(path) for path in list_checkpoints(tmp_path)] == [1, 2]
 
 
 def test_r13_two_saves_never_overlap(tmp_path, monkeypatch):
-    at_work, most = [], []
+    active, num_active = [], []
     real = checkpoint_writer.save_checkpoint
 
-    def watched(folder, taken):
-        at_work.append(taken.step)
-        most.append(len(at_work))
-        path = real(folder, taken)
-        at_work.remove(taken.step)
+    def counting_save(checkpoints_dir, snapshot_copy):
+        active.append(snapshot_copy.step)
+        num_active.append(len(active))
+        path = real(checkpoints_dir, snapshot_copy)
+        active.remove(snapshot_copy.step)
         return path
 
-    monkeypatch.setattr(checkpoint_writer, "save_checkpoint", watched)
-    with CheckpointWriter(tmp_path, num_to_keep=1) as writes:
+    monkeypatch.setattr(checkpoint_writer, "save_checkpoint", counting_save)
+    with CheckpointWriter(tmp_path, num_to_keep=1) as writer:
         for step in range(20):
-            writes.save(snapshot(step))
-    assert most == [1] * 20
+            writer.save(snapshot(step))
+    assert num_active == [1] * 20
 
 
-def test_r13_the_error_of_a_save_surfaces_at_the_next_step(tmp_path):
-    writes = CheckpointWriter(tmp_path / "file" / "checkpoints", num_to_keep=1)
-    (tmp_path / "file").write_text("in the way")
-    writes.save(snapshot(1))
-    writes._pending.exception()  # the step after it has ended
+def test_r13_the_error_of_a_save_is_raised_at_the_next_step(tmp_path):
+    writer = CheckpointWriter(tmp_path / "file" / "checkpoints", num_to_keep=1)
+    (tmp_path / "file").write_text("a file, not a directory")
+    writer.save(snapshot(1))
+    writer._pending.exception()  # wait until it has failed
     with pytest.raises(CheckpointError, match="Not a directory"):
-        writes.raise_if_failed()
-    writes.close()
+        writer.raise_if_failed()
+    writer.close()
 
 
 def test_r13_a_step_does_not_wait_for_a_save(tmp_path, gate):
-    with CheckpointWriter(tmp_path, num_to_keep=1) as writes:
-        writes.save(snapshot(1))
-        writes.raise_if_failed()
+    with CheckpointWriter(tmp_path, num_to_keep=1) as writer:
+        writer.save(snapshot(1))
+        writer.raise_if_failed()
         assert list_checkpoints(tmp_path) == []
         gate.set()

@@ -1,4 +1,4 @@
-"""Scorecard rows about a whole run: killed, stopped, resumed, changed, diverged."""
+"""Scorecard rows on a run: killed, stopped, resumed, changed, diverged."""
 
 import json
 import os
@@ -43,39 +43,39 @@ def config(tmp_path):
 
 
 class Interrupted(Exception):
-    """Stands for whatever ends a process between two steps."""
+    """Stands for the end of a process between two steps."""
 
 
-def until(step):
-    """Give a `watch` that breaks the run off when a step is done."""
+def interrupt_after(step):
+    """Return a callback that interrupts the run after a step."""
 
-    def watch(report, _checks):
+    def callback(report, _scores):
         if report.step == step:
             raise Interrupted
 
-    return watch
+    return callback
 
 
-def broken_off(config, step):
-    """Run until a step is done, as if the process ended there."""
+def run_until(config, step):
+    """Run until after a step, as if the process ended there."""
     with pytest.raises(Interrupted):
-        train.run(config, callback=until(step))
+        train.run(config, callback=interrupt_after(step))
 
 
 def weights(config):
     return {path.name: path.read_bytes() for path in (Path(config.out) / "model").iterdir()}
 
 
-def newest(config):
+def latest(config):
     return max((Path(config.out) / "checkpoints").glob("step-*"))
 
 
-def journal(config):
+def log(config):
     lines = [json.loads(line) for line in (Path(config.out) / "log.jsonl").read_text().splitlines()]
     return [{name: line[name] for name in COMPARED} for line in lines]
 
 
-def test_r1_killed_at_random_moments_a_run_ends_with_the_bits_of_one_that_was_not(monkeypatch, capsys):
+def test_r1_a_run_killed_at_random_moments_ends_with_the_same_bits(monkeypatch, capsys):
     """One trial per phase; `python benchmarks/crash.py --trials 10` by hand runs more of them."""
     monkeypatch.syspath_prepend(str(CRASH.parent))
     crash = SimpleNamespace(**runpy.run_path(str(CRASH)))
@@ -92,7 +92,7 @@ def test_r1_killed_at_random_moments_a_run_ends_with_the_bits_of_one_that_was_no
 
 
 def items(checkpoint):
-    """Name every single thing a checkpoint holds."""
+    """Yield the file and name of every item of a checkpoint."""
     for path in sorted(checkpoint.glob("*.safetensors")):
         for name in load_file(path):
             yield path.name, name
@@ -102,8 +102,8 @@ def items(checkpoint):
         yield "state.json/state", name
 
 
-def leave_out(checkpoint, file, name):
-    """Write the checkpoint again without one item, with a manifest that knows nothing of it."""
+def remove_item(checkpoint, file, name):
+    """Rewrite the checkpoint without one item, with a matching manifest."""
     path = checkpoint / file.partition("/")[0]
     if path.suffix == ".safetensors":
         tensors = {key: value.clone() for key, value in load_file(path).items() if key != name}
@@ -115,44 +115,44 @@ def leave_out(checkpoint, file, name):
     write_manifest(checkpoint)
 
 
-def test_r3_whatever_is_left_out_of_a_checkpoint_no_run_goes_on_without_it(config, tmp_path):
-    broken_off(config, 6)
-    whole = newest(config)
-    originals = {path.name: path.read_bytes() for path in whole.iterdir()}
-    silent = []
-    for file, name in items(whole):
-        leave_out(whole, file, name)
+def test_r3_a_run_refuses_a_checkpoint_without_any_one_of_its_items(config, tmp_path):
+    run_until(config, 6)
+    checkpoint = latest(config)
+    originals = {path.name: path.read_bytes() for path in checkpoint.iterdir()}
+    unnoticed = []
+    for file, name in items(checkpoint):
+        remove_item(checkpoint, file, name)
         try:
-            train.run(config, resume=str(whole), callback=until(5))
+            train.run(config, resume=str(checkpoint), callback=interrupt_after(5))
         except (ConfigError, WeightsError):
             pass
         except Interrupted:
-            silent.append((file, name))
+            unnoticed.append((file, name))
         for original, data in originals.items():
-            (whole / original).write_bytes(data)
-    assert silent == []
+            (checkpoint / original).write_bytes(data)
+    assert unnoticed == []
 
 
 @pytest.mark.filterwarnings(
     "ignore:This DataLoader will create 4"
 )  # more than this machine has cores, on purpose
 @pytest.mark.parametrize("workers", [1, 4])
-def test_r4_a_run_goes_on_with_another_number_of_workers_to_the_same_weights(config, tmp_path, workers):
+def test_r4_a_run_resumed_with_another_number_of_workers_has_the_same_weights(config, tmp_path, workers):
     train.run(config)
     other = replace(config, out=str(tmp_path / "other"))
-    broken_off(other, 6)
+    run_until(other, 6)
     train.run(replace(other, workers=workers))
     assert weights(other) == weights(config)
-    assert journal(other) == journal(config)
+    assert log(other) == log(config)
 
 
 def command(config, *more):
-    words = [
+    args = [
         "--data", config.data, "--out", config.out, "--steps", "100000", "--batch-size", "8", "--workers", "1",
         "--model.image-size", "32", "--model.vision.width", "4", "--model.vision.heads", "2",
         "--model.text.layers", "1", "--log.every", "1", "--checkpoint-every", "100000", *more,
     ]  # fmt: skip
-    return [sys.executable, "-m", "zebra", "train", *words]
+    return [sys.executable, "-m", "zebra", "train", *args]
 
 
 def wait_for_steps(config, process, steps):
@@ -165,23 +165,23 @@ def wait_for_steps(config, process, steps):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_r7_a_signal_saves_the_step_at_hand_and_leaves_with_75(config, number):
+def test_r7_a_signal_saves_the_current_step_and_exits_with_75(config, number):
     process = forkserver.Popen(
         command(config), stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     )
     wait_for_steps(config, process, 3)
     os.killpg(process.pid, number)
     before = len((Path(config.out) / "log.jsonl").read_text().splitlines())
-    _, said = process.communicate(timeout=30)
-    assert process.returncode == 75, said
-    last = journal(config)[-1]["step"]
-    assert last <= before + 2  # the one that was running, and one that may have ended while the file was read
-    assert newest(config).name == f"step-{last:08d}"
-    assert f"interrupted after {last} steps, checkpoint saved" in said
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 75, stderr
+    last = log(config)[-1]["step"]
+    assert last <= before + 2  # the running step, and one that may have ended while the file was read
+    assert latest(config).name == f"step-{last:08d}"
+    assert f"interrupted after {last} steps, checkpoint saved" in stderr
 
 
-@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
-def test_r14_a_gradient_that_is_no_number_stops_before_the_update(poison):
+@pytest.mark.parametrize("bad_value", [float("nan"), float("inf")])
+def test_r14_a_nan_or_infinite_gradient_stops_before_the_update(bad_value):
     torch.manual_seed(0)
     model = CLIP(TINY)
     optimizer = build_optimizer(model, OptimizerConfig())
@@ -189,7 +189,9 @@ def test_r14_a_gradient_that_is_no_number_stops_before_the_update(poison):
     train_step(model, optimizer, images, tokens, lr=1e-3, grad_clip_norm=1.0, precision="fp32")
     before = {name: value.clone() for name, value in model.state_dict().items() if "running" not in name}
     moments = [value.clone() for state in optimizer.state.values() for value in state.values()]
-    model.text.text_projection.register_hook(lambda gradient: gradient.index_fill(0, torch.tensor(3), poison))
+    model.text.text_projection.register_hook(
+        lambda gradient: gradient.index_fill(0, torch.tensor(3), bad_value)
+    )
     with pytest.raises(DivergenceError, match="untouched"):
         train_step(model, optimizer, images, tokens, lr=1e-3, grad_clip_norm=1.0, precision="fp32")
     after = model.state_dict()
@@ -198,44 +200,44 @@ def test_r14_a_gradient_that_is_no_number_stops_before_the_update(poison):
 
 
 @pytest.mark.parametrize("trace", sorted(TRACES.glob("spike-*.json")), ids=lambda path: path.stem)
-def test_r15_a_recorded_spike_is_found_within_five_steps_and_nothing_before_it(trace):
+def test_r15_a_recorded_spike_is_detected_within_five_steps_and_nothing_before_it(trace):
     record = json.loads(trace.read_text())
     detector = SpikeDetector()
-    fired = [step for step, loss in enumerate(record["loss"]) if detector.update(loss)]
-    assert fired and 0 <= fired[0] - record["spike"] <= 5
+    detected_steps = [step for step, loss in enumerate(record["loss"]) if detector.update(loss)]
+    assert detected_steps and 0 <= detected_steps[0] - record["spike"] <= 5
 
 
-def test_r15_ten_thousand_recorded_steps_of_a_normal_run_give_no_alarm():
+def test_r15_ten_thousand_recorded_steps_without_a_spike_give_no_alarm():
     losses = json.loads((TRACES / "normal.json").read_text())["loss"]
     assert len(losses) >= 10_000
     detector = SpikeDetector()
-    fired = [step for step, loss in enumerate(losses) if detector.update(loss)]
-    assert fired == []
+    detected_steps = [step for step, loss in enumerate(losses) if detector.update(loss)]
+    assert detected_steps == []
 
 
-def test_a_resume_with_another_global_batch_is_refused_and_accepted_on_request(config):
-    broken_off(config, 6)
+def test_another_batch_size_on_resume_is_refused_and_accepted_on_request(config):
+    run_until(config, 6)
     other = replace(config, batch_size=6)
     with pytest.raises(ConfigError, match=r"batch_size: 8 → 6"):
         train.run(other)
     train.run(other, accept_changes=True)
-    samples = [line["samples"] for line in journal(config)]
+    samples = [line["samples"] for line in log(config)]
     assert samples == [8, 16, 24, 32, *range(38, 38 + 6 * 8, 6)]
     environment = json.loads((Path(config.out) / "environment.json").read_text())
     assert environment["accepted_changes"] == ["settings.batch_size: 8 → 6"]
 
 
-def test_a_resume_on_changed_data_is_refused(config):
-    broken_off(config, 6)
+def test_changed_data_on_resume_is_refused(config):
+    run_until(config, 6)
     (Path(config.data) / "3.txt").write_text("another caption")
     os.utime(Path(config.data) / "3.txt", (1, 1))
     with pytest.raises(ConfigError, match="data: "):
         train.run(config)
 
 
-def test_a_run_whose_checkpoints_are_all_ruined_never_starts_anew(config):
-    broken_off(config, 6)
-    for file in newest(config).glob("*.safetensors"):
+def test_a_run_whose_checkpoints_are_all_corrupt_never_starts_from_scratch(config):
+    run_until(config, 6)
+    for file in latest(config).glob("*.safetensors"):
         file.write_bytes(b"")
     with (
         pytest.warns(UserWarning, match="skipped a corrupt checkpoint"),

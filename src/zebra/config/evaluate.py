@@ -20,7 +20,8 @@ class EvaluateConfig:
     model: str
     """A model in any layout that `zebra.load` reads."""
     datasets: tuple[str, ...]
-    """Folders, tables, hf:org/name, or names of built-in or catalog datasets."""
+    """Anything `zebra.evaluators.datasets.load_dataset` opens: a folder, a table, hf:org/name, or the name of a
+    or catalog dataset."""
     out: str
     """The directory for metrics.json, results.jsonl, predictions/ and report.html."""
     tasks: tuple[Task, ...] = DEFAULT_TASKS
@@ -28,7 +29,8 @@ class EvaluateConfig:
     split: str = "test"
     """The split to evaluate."""
     prompts: str = "dataset"
-    """dataset: its own templates; general: zebra's 40; or a path: .json by dataset, prompts.md, or a folder."""
+    """dataset: the dataset's own templates; general: zebra's 40 templates; or a file: .json keyed by dataset, OpenAI's
+    prompts.md, or a folder with classnames.txt and templates."""
     caption_prefix: str = ""
     """Prefix of every caption in retrieval; the paper uses "a photo of "."""
     data_root: str | None = None

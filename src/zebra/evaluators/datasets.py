@@ -118,10 +118,10 @@ def _write_builtin_dataset(path: Path, name: str, split: str) -> None:
     try:
         with atomic_write(path) as partial:
             if kind in DRAWN_DATASETS:
-                one = DRAWN_DATASETS[kind]
-                drawn = draw_chunk(SPLIT_SEEDS[split], kind, range(one.num_samples))
-                samples = ((picture.image, "png", picture.label) for picture in drawn)
-                write_classification(partial, samples, one.classnames, one.templates, split)
+                dataset = DRAWN_DATASETS[kind]
+                drawn = draw_chunk(SPLIT_SEEDS[split], kind, range(dataset.num_samples))
+                samples = ((sample.image, "png", sample.label) for sample in drawn)
+                write_classification(partial, samples, dataset.classnames, dataset.templates, split)
             else:
                 first, last = DIGITS_SPLITS[split] if name == DIGITS_DATASET else (0, None)
                 digits = _iter_digits(first, last)

@@ -1,4 +1,4 @@
-"""Reading of tokenizer and config files; damaged ones raise WeightsError."""
+"""Reading of tokenizer and config files; a missing or damaged file raises WeightsError."""
 
 import gzip
 import json

@@ -253,13 +253,12 @@ def _checkpoint_files(snapshot: TrainSnapshot) -> Iterator[tuple[str, Iterable[b
 
 
 def _safetensors_chunks(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
-    """Yield a safetensors file: the length of its header in 8 bytes, the header, and the tensors' bytes.
+    """Yield the bytes of a safetensors file: the length of the header in 8 bytes, the header, and the tensors.
 
-    By hand, because `save_file` before safetensors 0.8 copies everything once more and stops all threads meanwhile.
+    `safetensors.torch.save_file` does not give the digest of the intended content, only of what reached the file.
     """
-    ordered = sorted(
-        tensors, key=lambda name: (-tensors[name].element_size(), name)
-    )  # so that all are aligned
+    # Larger elements first, so that all tensors are aligned.
+    ordered = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
     entries, end = {}, 0
     for name in ordered:
         tensor = tensors[name]

@@ -1,4 +1,4 @@
-"""What several processes do in tests: steps of one batch that they share."""
+"""Functions that tests run in several processes: steps on one global batch."""
 
 import torch
 from torch import nn
@@ -24,22 +24,22 @@ NUM_PAIRS = 12
 STEPS = 3
 
 
-def steps(world, name, how="ddp", chunk_size=None, forget=False, drop=False, grad_clip_norm=1.0):
-    """Take some steps in fp64 on batches of 12 pairs; return figures, first gradients and last weights, all whole."""
+def steps(
+    group, name, mode="ddp", chunk_size=None, checkpointing=False, patch_dropout=False, grad_clip_norm=1.0
+):
+    """Take some steps in fp64 on batches of 12 pairs; return metrics, first gradients and last weights, unsharded."""
     torch.manual_seed(0)
     config = MODELS[name]
     model = CLIP(config).double().train()
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
-            nn.init.ones_(
-                module.weight
-            )  # residual branches start closed: nothing in them would have a gradient
-    if forget:
+            nn.init.ones_(module.weight)  # zero gains would leave the residual branches without a gradient
+    if checkpointing:
         apply_activation_checkpointing(model)
-    towers = parallelize(model, world, how)
+    forward_fn = parallelize(model, group, mode)
     optimizer = build_optimizer(model, OptimizerConfig())
-    mine = world.local_slice(NUM_PAIRS)
-    figures, gradients = [], {}
+    local = group.local_slice(NUM_PAIRS)
+    metrics, gradients = [], {}
     for step in range(STEPS):
         generator = torch.Generator().manual_seed(step)
         images = torch.randn(NUM_PAIRS, 3, config.image_size, config.image_size, generator=generator).double()
@@ -49,20 +49,20 @@ def steps(world, name, how="ddp", chunk_size=None, forget=False, drop=False, gra
             row[: length + 2] = torch.tensor(
                 [298, *torch.randint(1, 298, (length,), generator=generator), 299]
             )
-        seen = torch.rand(NUM_PAIRS, 16, generator=generator).argsort(1)[:, :9] if drop else None
-        figures.append(
+        ids_keep = torch.rand(NUM_PAIRS, 16, generator=generator).argsort(1)[:, :9] if patch_dropout else None
+        metrics.append(
             train_step(
                 model,
                 optimizer,
-                images[mine],
-                tokens[mine],
-                None if seen is None else seen[mine],
+                images[local],
+                tokens[local],
+                None if ids_keep is None else ids_keep[local],
                 lr=1e-2,
                 grad_clip_norm=grad_clip_norm,
                 precision="fp32",
                 chunk_size=chunk_size,
-                group=world,
-                forward_fn=towers,
+                group=group,
+                forward_fn=forward_fn,
             )
         )
         if step == 0:
@@ -70,29 +70,29 @@ def steps(world, name, how="ddp", chunk_size=None, forget=False, drop=False, gra
                 n: to_full(p.grad).clone() for n, p in model.named_parameters() if p.grad is not None
             }
     weights = {n: to_full(t).clone() for n, t in model.state_dict().items()}
-    return [vars_of(each) for each in figures], gradients, weights
+    return [metric_values(step_metrics) for step_metrics in metrics], gradients, weights
 
 
-def many(world, cases):
-    """Take the steps of several cases, one after another."""
-    return {name: steps(world, *told) for name, told in cases.items()}
+def run_cases(group, cases):
+    """Run `steps` for several cases, one after another."""
+    return {name: steps(group, *args) for name, args in cases.items()}
 
 
-def vars_of(figures):
-    """Return a step's figures as numbers."""
-    return [figures.loss, figures.grad_norm, figures.logit_scale, figures.batch_accuracy]
+def metric_values(metrics):
+    """Return the metrics of a step as a list."""
+    return [metrics.loss, metrics.grad_norm, metrics.logit_scale, metrics.batch_accuracy]
 
 
-def ranks_of(world, items):
-    """Return what each way of exchanging gives."""
-    mine = torch.arange(world.world_size * items, dtype=torch.float64)[
-        world.local_slice(world.world_size * items)
+def run_collectives(group, num_rows):
+    """Return the results of the collectives."""
+    local = torch.arange(group.world_size * num_rows, dtype=torch.float64)[
+        group.local_slice(group.world_size * num_rows)
     ].requires_grad_()
-    rows = world.all_gather(mine[:, None])
+    rows = group.all_gather(local[:, None])
     (rows * torch.arange(len(rows))[:, None]).sum().backward()
     return (
         rows[:, 0].tolist(),
-        mine.grad.tolist(),
-        world.all_gather_object(world.rank),
-        world.broadcast_from_main(lambda: world.rank),
+        local.grad.tolist(),
+        group.all_gather_object(group.rank),
+        group.broadcast_from_main(lambda: group.rank),
     )

@@ -1,4 +1,4 @@
-"""Gradient caching: a step in chunks is the step of the whole batch, in the memory of one chunk."""
+"""Gradient caching: a step in chunks equals the step on the full batch, in the memory of one chunk."""
 
 import pytest
 import torch
@@ -30,31 +30,31 @@ NUM_PAIRS = 7
 
 
 class DropImages(nn.Module):
-    """Silences whole images by one number each, so that chunks draw the numbers of the whole batch in its order."""
+    """Drops whole images by one random number each, so chunks draw the same numbers in order as the full batch."""
 
     def forward(self, x_BE):
         return x_BE * (torch.rand(len(x_BE), 1) < 0.7) + 0.1
 
 
-def build(config=VIT, dtype=torch.float64):
+def build_model(config=VIT, dtype=torch.float64):
     torch.manual_seed(0)
     model = CLIP(config).to(dtype).train()
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
-            # Residual branches start closed: nothing in them would have a gradient.
+            # Zero gains would leave the residual branches without a gradient.
             nn.init.ones_(module.weight)
     return model
 
 
-def with_dropout(model):
-    """Put randomness into both towers."""
+def add_dropout(model):
+    """Add dropout to both towers."""
     model.visual.ln_pre = nn.Sequential(model.visual.ln_pre, nn.Dropout(0.3))
     model.text.ln_final = nn.Sequential(model.text.ln_final, nn.Dropout(0.3))
     return model
 
 
-def pairs(model, num_pairs=NUM_PAIRS):
-    """Draw pixels, and texts of 3 to 8 tokens."""
+def make_pairs(model, num_pairs=NUM_PAIRS):
+    """Return random pixels, and texts of 3 to 8 tokens."""
     generator = torch.Generator().manual_seed(1)
     size = model.config.image_size
     images = torch.randn(num_pairs, 3, size, size, generator=generator).to(model.logit_scale.dtype)
@@ -65,18 +65,18 @@ def pairs(model, num_pairs=NUM_PAIRS):
 
 
 def step(model, chunk_size, **options):
-    """Take a step of plain gradient descent from a fixed random state; leave the gradients in `model`."""
+    """Take a step of plain gradient descent from a fixed random state; the gradients stay in `model`."""
     torch.manual_seed(3)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     settings = {"lr": 0.1, "grad_clip_norm": 0.0, "precision": "fp32"} | options
-    return train_step(model, optimizer, *pairs(model), chunk_size=chunk_size, **settings)
+    return train_step(model, optimizer, *make_pairs(model), chunk_size=chunk_size, **settings)
 
 
-def in_one_graph(model, num_chunks, precision="fp32"):
-    """Return the loss of a batch whose chunks pass once and all stay in memory; leave the gradients in `model`."""
+def loss_in_one_graph(model, num_chunks, precision="fp32"):
+    """Return the loss of a batch in chunks without gradient caching; the gradients stay in `model`."""
     torch.manual_seed(3)
     parts = []
-    for images, tokens in zip(*(side.tensor_split(num_chunks) for side in pairs(model)), strict=True):
+    for images, tokens in zip(*(side.tensor_split(num_chunks) for side in make_pairs(model)), strict=True):
         with autocast(precision, images.device):
             parts.append(model(images, tokens))
     image_parts, text_parts, scales = zip(*parts, strict=True)
@@ -102,68 +102,68 @@ chunk_sizes = pytest.mark.parametrize("chunk_size", [1, 2, 3, 6])
 
 
 @chunk_sizes
-def test_the_figures_are_those_of_the_whole_batch(chunk_size):
-    whole, chunked = step(build(), None), step(build(), chunk_size)
-    assert chunked.loss == pytest.approx(whole.loss, rel=1e-6)
-    assert chunked.grad_norm == pytest.approx(whole.grad_norm, rel=1e-6)
-    assert chunked.logit_scale == pytest.approx(whole.logit_scale, rel=1e-6)
-    assert chunked.batch_accuracy == pytest.approx(whole.batch_accuracy)
+def test_the_metrics_equal_those_of_the_full_batch(chunk_size):
+    full, chunked = step(build_model(), None), step(build_model(), chunk_size)
+    assert chunked.loss == pytest.approx(full.loss, rel=1e-6)
+    assert chunked.grad_norm == pytest.approx(full.grad_norm, rel=1e-6)
+    assert chunked.logit_scale == pytest.approx(full.logit_scale, rel=1e-6)
+    assert chunked.batch_accuracy == pytest.approx(full.batch_accuracy)
 
 
 @chunk_sizes
-def test_every_gradient_is_that_of_the_whole_batch(chunk_size):
-    whole, chunked = build(), build()
-    step(whole, None)
+def test_every_gradient_equals_that_of_the_full_batch(chunk_size):
+    full, chunked = build_model(), build_model()
+    step(full, None)
     step(chunked, chunk_size)
-    assert_same_gradients(chunked, whole)
+    assert_same_gradients(chunked, full)
 
 
 @chunk_sizes
-def test_the_temperature_moves_as_with_the_whole_batch(chunk_size):
-    """Peers add its gradient up once per chunk."""
-    start, whole, chunked = build(), build(), build()
-    step(whole, None)
+def test_the_temperature_changes_as_with_the_full_batch(chunk_size):
+    """A wrong implementation adds its gradient once per chunk."""
+    initial, full, chunked = build_model(), build_model(), build_model()
+    step(full, None)
     step(chunked, chunk_size)
-    moved = float((whole.logit_scale - start.logit_scale).detach())
-    assert abs(moved) > 1e-4
-    assert float((chunked.logit_scale - start.logit_scale).detach()) == pytest.approx(moved, rel=1e-6)
+    change = float((full.logit_scale - initial.logit_scale).detach())
+    assert abs(change) > 1e-4
+    assert float((chunked.logit_scale - initial.logit_scale).detach()) == pytest.approx(change, rel=1e-6)
 
 
-def test_clipping_sees_the_gradient_of_the_whole_batch():
-    whole, chunked = build(), build()
-    assert step(whole, None, grad_clip_norm=1e-3).grad_norm > 1e-3
+def test_clipping_uses_the_gradient_of_the_full_batch():
+    full, chunked = build_model(), build_model()
+    assert step(full, None, grad_clip_norm=1e-3).grad_norm > 1e-3
     step(chunked, 3, grad_clip_norm=1e-3)
-    assert_same_gradients(chunked, whole)
+    assert_same_gradients(chunked, full)
 
 
 @chunk_sizes
-def test_a_tower_that_draws_numbers_gets_the_gradients_of_the_whole_batch(chunk_size):
-    whole, chunked = build(), build()
-    for model in (whole, chunked):
+def test_a_random_tower_gets_the_gradients_of_the_full_batch(chunk_size):
+    full, chunked = build_model(), build_model()
+    for model in (full, chunked):
         model.visual = nn.Sequential(model.visual, DropImages())
-    assert step(chunked, chunk_size).loss == pytest.approx(step(whole, None).loss, rel=1e-6)
-    assert_same_gradients(chunked, whole)
+    assert step(chunked, chunk_size).loss == pytest.approx(step(full, None).loss, rel=1e-6)
+    assert_same_gradients(chunked, full)
 
 
 @chunk_sizes
-def test_dropout_in_both_towers_drops_the_same_in_the_second_pass(chunk_size):
-    """Otherwise the gradient would belong to embeddings that the loss has not seen."""
-    graph, chunked = with_dropout(build()), with_dropout(build())
-    loss = in_one_graph(graph, num_chunks=-(-NUM_PAIRS // chunk_size))
+def test_dropout_repeats_in_the_second_pass(chunk_size):
+    """Otherwise the gradient would belong to other embeddings than those in the loss."""
+    graph, chunked = add_dropout(build_model()), add_dropout(build_model())
+    loss = loss_in_one_graph(graph, num_chunks=-(-NUM_PAIRS // chunk_size))
     assert step(chunked, chunk_size).loss == pytest.approx(loss, rel=1e-6)
     assert_same_gradients(chunked, graph)
 
 
-def test_random_numbers_continue_after_the_step_as_after_one_pass():
-    in_one_graph(with_dropout(build()), num_chunks=3)
+def test_generators_continue_after_the_step_as_after_one_pass():
+    loss_in_one_graph(add_dropout(build_model()), num_chunks=3)
     expected = torch.rand(5)
-    step(with_dropout(build()), 3)
+    step(add_dropout(build_model()), 3)
     assert torch.equal(torch.rand(5), expected)
 
 
-def test_bf16_chunks_pass_twice_in_the_same_arithmetic():
-    """Bit for bit the same embeddings, else the cached gradients are those of others."""
-    model = with_dropout(build(dtype=torch.float32))
+def test_both_passes_of_bf16_chunks_are_bit_identical():
+    """Otherwise the cached gradients would belong to other embeddings."""
+    model = add_dropout(build_model(dtype=torch.float32))
     outputs = []
     model.visual.register_forward_hook(
         lambda _module, _inputs, output: outputs.append(output.detach().clone())
@@ -176,29 +176,29 @@ def test_bf16_chunks_pass_twice_in_the_same_arithmetic():
 
 
 def test_gradients_of_bf16_chunks_are_summed_in_fp32():
-    """Autocast keeps one bf16 copy of a weight per context: shared by the chunks, it would sum theirs in bf16."""
-    graph, chunked = build(dtype=torch.float32), build(dtype=torch.float32)
-    in_one_graph(graph, NUM_PAIRS, precision="bf16")
+    """Autocast caches one bf16 copy of a weight per context; a shared context would sum all gradients in bf16."""
+    graph, chunked = build_model(dtype=torch.float32), build_model(dtype=torch.float32)
+    loss_in_one_graph(graph, NUM_PAIRS, precision="bf16")
     step(chunked, 1, precision="bf16")
     assert_same_gradients(chunked, graph, rel=1e-5)
 
 
-def test_batch_norm_learns_from_chunks_as_in_one_graph_of_the_same_chunks():
-    graph, chunked = build(RESNET), build(RESNET)
-    assert step(chunked, 3).loss == pytest.approx(in_one_graph(graph, num_chunks=3), rel=1e-6)
+def test_batch_norm_gets_the_gradients_of_the_same_chunks_without_caching():
+    graph, chunked = build_model(RESNET), build_model(RESNET)
+    assert step(chunked, 3).loss == pytest.approx(loss_in_one_graph(graph, num_chunks=3), rel=1e-6)
     assert_same_gradients(chunked, graph)
 
 
-def test_running_statistics_take_each_chunk_once_and_in_order():
-    graph, chunked = build(RESNET), build(RESNET)
-    in_one_graph(graph, num_chunks=3)
+def test_running_statistics_are_updated_once_per_chunk_in_order():
+    graph, chunked = build_model(RESNET), build_model(RESNET)
+    loss_in_one_graph(graph, num_chunks=3)
     step(chunked, 3)
     for name, buffer in chunked.named_buffers():
         torch.testing.assert_close(buffer, graph.get_buffer(name), rtol=1e-9, atol=0, msg=name)
 
 
 def test_only_the_last_chunk_passes_once():
-    model = build()
+    model = build_model()
     images, texts = count_calls(model.visual), count_calls(model.text)
     step(model, 3)
     assert (len(images), len(texts)) == (5, 5)
@@ -206,7 +206,7 @@ def test_only_the_last_chunk_passes_once():
 
 @pytest.mark.parametrize("chunk_size", [None, NUM_PAIRS, 1000])
 def test_a_chunk_as_large_as_the_batch_passes_once(chunk_size):
-    model = build()
+    model = build_model()
     images, texts = count_calls(model.visual), count_calls(model.text)
     step(model, chunk_size)
     assert (len(images), len(texts)) == (1, 1)
@@ -215,34 +215,34 @@ def test_a_chunk_as_large_as_the_batch_passes_once(chunk_size):
 @pytest.mark.parametrize(
     ("chunk_size", "sizes"), [(1, [1] * 7), (2, [2, 2, 2, 1]), (3, [3, 2, 2]), (6, [4, 3])]
 )
-def test_a_batch_is_divided_evenly_into_chunks_no_larger_than_asked(chunk_size, sizes):
-    model = build()
-    seen = []
-    model.visual.register_forward_pre_hook(lambda _module, inputs: seen.append(len(inputs[0])))
-    embed_in_chunks(model, model, pairs(model), chunk_size=chunk_size, precision="fp32")
-    assert seen == sizes
+def test_chunks_are_even_and_at_most_as_large_as_configured(chunk_size, sizes):
+    model = build_model()
+    sizes_seen = []
+    model.visual.register_forward_pre_hook(lambda _module, inputs: sizes_seen.append(len(inputs[0])))
+    embed_in_chunks(model, model, make_pairs(model), chunk_size=chunk_size, precision="fp32")
+    assert sizes_seen == sizes
 
 
 @pytest.mark.parametrize("tower", ["visual", "text"])
-def test_activations_of_one_chunk_at_a_time_are_in_memory(tower):
-    """What the MLP's first layer returns is kept for the backward pass, until its chunk is done with."""
-    model = build()
-    kept, most = [], [0]
+def test_only_the_activations_of_one_chunk_are_in_memory(tower):
+    """The outputs of the MLP's first layer are stored for the backward pass until their chunk is finished."""
+    model = build_model()
+    stored, max_stored = [], [0]
 
-    def count_kept(_module, _inputs, output):
-        kept.append(StorageWeakRef(output.untyped_storage()))
-        most[0] = max(most[0], sum(not storage.expired() for storage in kept))
+    def count_stored(_module, _inputs, output):
+        stored.append(StorageWeakRef(output.untyped_storage()))
+        max_stored[0] = max(max_stored[0], sum(not storage.expired() for storage in stored))
 
     layer = next(getattr(model, tower).transformer.blocks()).mlp.c_fc
-    layer.register_forward_hook(count_kept)
+    layer.register_forward_hook(count_stored)
     step(model, 1)
-    assert len(kept) == 2 * NUM_PAIRS - 1
-    assert most == [1]
+    assert len(stored) == 2 * NUM_PAIRS - 1
+    assert max_stored == [1]
 
 
-def test_embeddings_stay_in_the_order_of_the_batch():
-    model = build().eval()
-    images, tokens = pairs(model)
+def test_embeddings_are_in_the_order_of_the_batch():
+    model = build_model().eval()
+    images, tokens = make_pairs(model)
     image_BE, text_BE, scale = embed_in_chunks(model, model, (images, tokens), chunk_size=2, precision="fp32")
     torch.testing.assert_close(image_BE, model.encode_images(images))
     torch.testing.assert_close(text_BE, model.encode_texts(tokens))
@@ -250,14 +250,14 @@ def test_embeddings_stay_in_the_order_of_the_batch():
 
 
 @pytest.mark.parametrize("chunk_size", [0, -8])
-def test_a_chunk_of_no_pairs_is_refused(chunk_size):
+def test_a_chunk_size_that_is_not_positive_is_refused(chunk_size):
     with pytest.raises(ConfigError, match=f"chunk_size is {chunk_size}; it must be positive"):
         TrainConfig(data="d", out="o", steps=1, chunk_size=chunk_size)
 
 
-def test_training_takes_the_chunk_size_of_its_config():
-    model = build(dtype=torch.float32)
-    images, tokens = pairs(model)
+def test_training_uses_the_chunk_size_of_its_config():
+    model = build_model(dtype=torch.float32)
+    images, tokens = make_pairs(model)
     calls = count_calls(model.visual)
     train_loop(
         model,

@@ -1,4 +1,4 @@
-"""A run folder belongs to one run, and nothing in it is ever deleted."""
+"""Run directory: it belongs to one run, and nothing in it is deleted."""
 
 import os
 from dataclasses import replace
@@ -11,100 +11,100 @@ from zebra.train.run_dir import RunDir
 
 
 @pytest.fixture
-def folder(tmp_path):
+def run_dir(tmp_path):
     return RunDir(tmp_path / "run")
 
 
 @pytest.fixture
-def config(folder):
-    return TrainConfig(data="d", out=str(folder.path), steps=5)
+def config(run_dir):
+    return TrainConfig(data="d", out=str(run_dir.path), steps=5)
 
 
-def leave_checkpoint(folder):
-    (folder.checkpoints / "step-00000003").mkdir(parents=True)
+def leave_checkpoint(run_dir):
+    (run_dir.checkpoints / "step-00000003").mkdir(parents=True)
 
 
-def finish(folder):
-    folder.model.mkdir(parents=True)
-    (folder.model / "MANIFEST.json").write_text("{}")
+def finish(run_dir):
+    run_dir.model.mkdir(parents=True)
+    (run_dir.model / "MANIFEST.json").write_text("{}")
 
 
-def test_an_empty_place_is_a_new_run(folder, config):
-    assert folder.run_status(config, "auto") == "new"
-    assert not folder.path.exists()
+def test_an_empty_directory_is_a_new_run(run_dir, config):
+    assert run_dir.run_status(config, "auto") == "new"
+    assert not run_dir.path.exists()
 
 
-def test_a_begun_run_has_its_config_written(folder, config):
-    folder.save_config(config)
-    assert "steps: 5" in folder.config.read_text()
+def test_a_run_writes_its_config(run_dir, config):
+    run_dir.save_config(config)
+    assert "steps: 5" in run_dir.config.read_text()
 
 
-def test_a_run_goes_on_where_a_checkpoint_lies(folder, config):
-    folder.save_config(config)
-    leave_checkpoint(folder)
-    assert folder.run_status(config, "auto") == "resumable"
+def test_a_run_with_a_checkpoint_is_resumable(run_dir, config):
+    run_dir.save_config(config)
+    leave_checkpoint(run_dir)
+    assert run_dir.run_status(config, "auto") == "resumable"
 
 
-def test_a_model_marks_the_run_as_finished(folder, config):
-    folder.save_config(config)
-    finish(folder)
-    assert folder.run_status(config, "auto") == "finished"
+def test_a_model_marks_the_run_as_finished(run_dir, config):
+    run_dir.save_config(config)
+    finish(run_dir)
+    assert run_dir.run_status(config, "auto") == "finished"
 
 
-def test_a_finished_run_may_be_asked_for_again_with_settings_that_do_not_touch_learning(folder, config):
-    folder.save_config(config)
-    finish(folder)
+def test_a_finished_run_stays_finished_under_settings_that_do_not_affect_its_numbers(run_dir, config):
+    run_dir.save_config(config)
+    finish(run_dir)
     other = replace(
         config, workers=0, checkpoint_every=7, log=LogConfig(every=3), data="moved", eval_sets=("x",)
     )
-    assert folder.run_status(other, "auto") == "finished"
+    assert run_dir.run_status(other, "auto") == "finished"
 
 
 @pytest.mark.parametrize("change", [{"lr": 0.5}, {"steps": 6}, {"optimizer": OptimizerConfig(beta2=0.9)}])
-def test_another_run_in_the_place_of_a_finished_one_is_refused_by_what_differs(folder, config, change):
-    folder.save_config(config)
-    finish(folder)
+def test_another_run_in_the_directory_of_a_finished_one_is_refused(run_dir, config, change):
+    run_dir.save_config(config)
+    finish(run_dir)
     with pytest.raises(ConfigError, match=next(iter(change))):
-        folder.run_status(replace(config, **change), "auto")
+        run_dir.run_status(replace(config, **change), "auto")
 
 
-def test_a_run_that_got_nowhere_protects_nothing(folder, config):
-    """A first try with a typing mistake must not block its folder."""
-    folder.save_config(config)
-    assert folder.run_status(replace(config, lr=0.5), "auto") == "new"
+def test_a_run_without_a_checkpoint_can_be_replaced(run_dir, config):
+    """A first attempt with a typing error must not block its directory."""
+    run_dir.save_config(config)
+    assert run_dir.run_status(replace(config, lr=0.5), "auto") == "new"
 
 
-def test_never_refuses_whatever_is_there(folder, config):
-    folder.path.mkdir()
-    (folder.path / "notes.txt").write_text("mine")
+def test_the_resume_mode_never_refuses_a_directory_with_files(run_dir, config):
+    run_dir.path.mkdir()
+    (run_dir.path / "notes.txt").write_text("mine")
     with pytest.raises(ConfigError, match="not empty"):
-        folder.run_status(config, "never")
-    assert folder.run_status(config, "auto") == "new"
-    assert (folder.path / "notes.txt").read_text() == "mine"
+        run_dir.run_status(config, "never")
+    assert run_dir.run_status(config, "auto") == "new"
+    assert (run_dir.path / "notes.txt").read_text() == "mine"
 
 
-def test_files_of_somebody_else_with_our_names_are_refused(folder, config):
-    folder.path.mkdir()
-    (folder.path / "log.jsonl").write_text("mine")
+def test_foreign_files_with_names_of_a_run_are_refused(run_dir, config):
+    run_dir.path.mkdir()
+    (run_dir.path / "log.jsonl").write_text("mine")
     with pytest.raises(ConfigError, match=r"log\.jsonl"):
-        folder.run_status(config, "auto")
+        run_dir.run_status(config, "auto")
 
 
-def test_a_file_is_no_folder(tmp_path, config):
+def test_a_file_is_refused_as_run_directory(tmp_path, config):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="is a file"):
         RunDir(tmp_path / "file").run_status(config, "auto")
 
 
-def test_a_folder_in_use_is_refused_by_the_process_that_uses_it(folder):
-    with folder.lock(), pytest.raises(ConfigError, match=f"in use by process {os.getpid()}"):  # noqa: SIM117
-        with folder.lock():
+def test_a_locked_directory_is_refused_with_the_process_that_uses_it(run_dir):
+    with run_dir.lock(), pytest.raises(ConfigError, match=f"in use by process {os.getpid()}"):  # noqa: SIM117
+        with run_dir.lock():
             pass
-    with folder.lock():
+    with run_dir.lock():
         pass
 
 
-def test_a_lock_left_behind_by_a_dead_process_holds_nobody_up(folder, config):
-    with folder.lock():
+def test_a_stale_lock_file_does_not_block_a_new_run(run_dir, config):
+    with run_dir.lock():
         pass
-    assert folder.run_status(config, "never") == "new"
+    assert run_dir.run_status(config, "never") == "new"

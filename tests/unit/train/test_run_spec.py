@@ -1,4 +1,4 @@
-"""What has to stay the same for a run to go on, and what may change."""
+"""Run spec: what must stay the same to resume a run, and what may change."""
 
 from dataclasses import replace
 
@@ -12,15 +12,15 @@ from zebra.train.run_spec import build_run_spec, require_resumable
 CONFIG = TrainConfig(data="d", out="o", steps=5)
 
 
-def of(config=CONFIG, data="d1", words="w1"):
-    return build_run_spec(config, data, words, torch.device("cpu"))
+def spec(config=CONFIG, data="d1", tokenizer="t1"):
+    return build_run_spec(config, data, tokenizer, torch.device("cpu"))
 
 
-def test_the_same_run_has_the_same_identity():
-    assert require_resumable(of(), of(), "step-3", accept_changes=False) == []
+def test_equal_runs_have_equal_specs():
+    assert require_resumable(spec(), spec(), "step-3", accept_changes=False) == []
 
 
-def test_settings_that_do_not_touch_learning_may_change():
+def test_settings_that_do_not_affect_the_numbers_may_change():
     other = replace(
         CONFIG,
         out="elsewhere",
@@ -32,11 +32,11 @@ def test_settings_that_do_not_touch_learning_may_change():
         log=LogConfig(every=3),
         eval_sets=("x",),
     )
-    assert require_resumable(of(), of(other), "step-3", accept_changes=False) == []
+    assert require_resumable(spec(), spec(other), "step-3", accept_changes=False) == []
 
 
 @pytest.mark.parametrize(
-    ("change", "named"),
+    ("change", "message"),
     [
         ({"lr": 0.5}, r"settings\.lr: 0\.001 → 0\.5"),
         ({"steps": 6}, r"settings\.steps: 5 → 6"),
@@ -45,26 +45,26 @@ def test_settings_that_do_not_touch_learning_may_change():
         ({"ema_decay": 0.9}, r"settings\.ema_decay: None → 0\.9"),
     ],
 )
-def test_settings_that_change_learning_are_refused_by_name(change, named):
-    with pytest.raises(ConfigError, match=named):
-        require_resumable(of(), of(replace(CONFIG, **change)), "step-3", accept_changes=False)
+def test_changed_settings_that_affect_the_numbers_are_refused_by_name(change, message):
+    with pytest.raises(ConfigError, match=message):
+        require_resumable(spec(), spec(replace(CONFIG, **change)), "step-3", accept_changes=False)
 
 
-def test_other_data_and_another_vocabulary_are_refused_and_all_changes_are_listed():
+def test_other_data_and_another_tokenizer_are_refused_and_all_changes_are_listed():
     with pytest.raises(
-        ConfigError, match=r"(?s)step-3.*data: 'd1' → 'd2'.*tokenizer: 'w1' → 'w2'.*--accept-changes"
+        ConfigError, match=r"(?s)step-3.*data: 'd1' → 'd2'.*tokenizer: 't1' → 't2'.*--accept-changes"
     ):
-        require_resumable(of(), of(data="d2", words="w2"), "step-3", accept_changes=False)
+        require_resumable(spec(), spec(data="d2", tokenizer="t2"), "step-3", accept_changes=False)
 
 
-def test_another_version_of_a_library_that_computes_is_refused():
-    before = of()
+def test_another_version_of_a_numerics_package_is_refused():
+    before = spec()
     before["versions"]["torch"] = "2.10.0"
     with pytest.raises(ConfigError, match=r"versions\.torch: '2\.10\.0' → "):
-        require_resumable(before, of(), "step-3", accept_changes=False)
+        require_resumable(before, spec(), "step-3", accept_changes=False)
 
 
-def test_what_is_accepted_is_returned():
-    assert require_resumable(of(), of(replace(CONFIG, lr=0.5)), "step-3", accept_changes=True) == [
+def test_accepted_changes_are_returned():
+    assert require_resumable(spec(), spec(replace(CONFIG, lr=0.5)), "step-3", accept_changes=True) == [
         "settings.lr: 0.001 → 0.5"
     ]

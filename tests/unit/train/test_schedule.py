@@ -1,4 +1,4 @@
-"""Warm-up and cosine as a pure function of the step."""
+"""Learning rate schedule: warm-up and cosine decay."""
 
 import pytest
 from hypothesis import given
@@ -12,7 +12,7 @@ def test_the_peak_is_reached_at_the_last_warmup_step():
     assert learning_rate(0, peak_lr=2.0, warmup_steps=10, total_steps=100) == pytest.approx(0.2)
 
 
-def test_halfway_down_the_cosine_is_half_the_peak():
+def test_the_middle_of_the_cosine_is_half_the_peak():
     assert learning_rate(55, peak_lr=2.0, warmup_steps=10, total_steps=100) == pytest.approx(1.0)
 
 
@@ -22,5 +22,5 @@ def test_the_rate_is_positive_up_to_the_last_step_and_never_above_the_peak(steps
         learning_rate(step, peak_lr=1.0, warmup_steps=warmup, total_steps=steps) for step in range(steps)
     ]
     assert all(0 < rate <= 1 for rate in rates)
-    top = rates.index(max(rates))
-    assert rates[top:] == sorted(rates[top:], reverse=True)
+    peak_index = rates.index(max(rates))
+    assert rates[peak_index:] == sorted(rates[peak_index:], reverse=True)

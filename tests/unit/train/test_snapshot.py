@@ -1,4 +1,4 @@
-"""Snapshots: everything a run needs, in memory of their own, put back whole or not at all."""
+"""Snapshots: a complete copy of the train state, restored completely or not at all."""
 
 import random
 
@@ -42,7 +42,7 @@ def parts(model, optimizer):
     return {"model": model.state_dict(), "optimizer": optimizer_tensors(model, optimizer)}
 
 
-def copied(tensors):
+def clone_all(tensors):
     return {part: {name: value.clone() for name, value in named.items()} for part, named in tensors.items()}
 
 
@@ -50,52 +50,52 @@ def live(value=1.0, state=None):
     return TrainSnapshot(3, {"model": {"w": torch.full((4, 2), value)}}, state or {}, score=0.5)
 
 
-def test_what_is_taken_does_not_change_with_the_run():
+def test_a_copy_does_not_change_with_the_run():
     snapshot = live(1.0, {"list": [1]})
-    taken = copy_to_cpu(snapshot)
+    copy = copy_to_cpu(snapshot)
     snapshot.tensors["model"]["w"].fill_(9)
     snapshot.state["list"].append(2)
-    assert torch.equal(taken.tensors["model"]["w"], torch.ones(4, 2))
-    assert taken.state == {"list": [1]}
-    assert (taken.step, taken.score) == (3, 0.5)
+    assert torch.equal(copy.tensors["model"]["w"], torch.ones(4, 2))
+    assert copy.state == {"list": [1]}
+    assert (copy.step, copy.score) == (3, 0.5)
 
 
-def test_memory_of_the_snapshot_before_is_filled_again():
+def test_buffers_are_reused():
     first = copy_to_cpu(live(1.0))
-    place = first.tensors["model"]["w"].data_ptr()
+    address = first.tensors["model"]["w"].data_ptr()
     second = copy_to_cpu(live(2.0), buffers=first)
-    assert second.tensors["model"]["w"].data_ptr() == place
+    assert second.tensors["model"]["w"].data_ptr() == address
     assert torch.equal(second.tensors["model"]["w"], torch.full((4, 2), 2.0))
 
 
 @pytest.mark.parametrize(
     "other", [torch.zeros(4, 3), torch.zeros(4, 2, dtype=torch.float16)], ids=["shape", "dtype"]
 )
-def test_memory_of_another_kind_is_not(other):
-    taken = copy_to_cpu(live(1.0), buffers=TrainSnapshot(2, {"model": {"w": other}}, {}))
-    assert torch.equal(taken.tensors["model"]["w"], torch.ones(4, 2))
+def test_buffers_of_another_shape_or_dtype_are_not_reused(other):
+    copy = copy_to_cpu(live(1.0), buffers=TrainSnapshot(2, {"model": {"w": other}}, {}))
+    assert torch.equal(copy.tensors["model"]["w"], torch.ones(4, 2))
 
 
-def test_a_tensor_in_another_memory_layout_is_taken_by_its_values():
+def test_a_copy_is_contiguous_whatever_the_memory_layout():
     images = torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last)
-    taken = copy_to_cpu(TrainSnapshot(1, {"model": {"w": images}}, {})).tensors["model"]["w"]
-    assert torch.equal(taken, images)
-    assert taken.is_contiguous()
+    copy = copy_to_cpu(TrainSnapshot(1, {"model": {"w": images}}, {})).tensors["model"]["w"]
+    assert torch.equal(copy, images)
+    assert copy.is_contiguous()
 
 
-def test_what_was_saved_comes_back():
+def test_saved_tensors_are_restored():
     model, optimizer = run()
     train(model, optimizer, 2)
-    saved = copied(parts(model, optimizer))
-    other, its_optimizer = run(seed=1)
-    restore_tensors(parts(other, its_optimizer), saved, "here")
-    for part, named in parts(other, its_optimizer).items():
+    saved = clone_all(parts(model, optimizer))
+    other, other_optimizer = run(seed=1)
+    restore_tensors(parts(other, other_optimizer), saved, "here")
+    for part, named in parts(other, other_optimizer).items():
         for name, value in named.items():
             assert torch.equal(value, saved[part][name]), name
 
 
-def test_restored_moments_lie_in_memory_as_their_parameters_do():
-    """The fused update walks both side by side."""
+def test_restored_moments_have_the_memory_layout_of_their_parameters():
+    """The fused update reads both in parallel."""
     model, optimizer = run()
     saved = copy_to_cpu(TrainSnapshot(0, parts(model, optimizer), {})).tensors
     restore_tensors(parts(model, optimizer), saved, "here")
@@ -106,7 +106,7 @@ def test_restored_moments_lie_in_memory_as_their_parameters_do():
         assert moment == "step" or value.stride() == strides[parameter], name
 
 
-def test_a_fresh_optimizer_has_the_tensors_of_one_that_has_run():
+def test_a_new_optimizer_has_the_tensors_of_one_that_has_run():
     model, optimizer = run()
     fresh = {name: (value.shape, value.dtype) for name, value in optimizer_tensors(*run()).items()}
     train(model, optimizer, 1)
@@ -115,7 +115,7 @@ def test_a_fresh_optimizer_has_the_tensors_of_one_that_has_run():
     }
 
 
-def test_moments_that_are_made_early_change_nothing():
+def test_creating_moments_early_changes_no_result():
     first, second = run(), run()
     optimizer_tensors(*second)
     train(*first, 2)
@@ -124,19 +124,19 @@ def test_moments_that_are_made_early_change_nothing():
         assert torch.equal(value, second[0].state_dict()[name]), name
 
 
-def test_every_tensor_that_is_left_out_is_named():
-    whole = parts(*run())
-    for part, named in whole.items():
+def test_every_missing_tensor_is_named():
+    complete = parts(*run())
+    for part, named in complete.items():
         for name in named:
-            saved = {**whole, part: {other: value for other, value in named.items() if other != name}}
+            saved = {**complete, part: {other: value for other, value in named.items() if other != name}}
             with pytest.raises(WeightsError, match=f"^here lacks {part}/{name}, which this run needs"):
-                restore_tensors(whole, saved, "here")
+                restore_tensors(complete, saved, "here")
 
 
-def test_a_part_that_is_left_out_is_named():
-    whole = parts(*run())
+def test_a_missing_part_is_named():
+    complete = parts(*run())
     with pytest.raises(WeightsError, match=r"lacks optimizer/.* and \d+ more, which this run needs"):
-        restore_tensors(whole, {"model": whole["model"]}, "here")
+        restore_tensors(complete, {"model": complete["model"]}, "here")
 
 
 @pytest.mark.parametrize(
@@ -149,22 +149,22 @@ def test_a_part_that_is_left_out_is_named():
             r"model/w is float64 \[4, 2\], but this run has float32",
         ),
     ],
-    ids=["left over", "shape", "dtype"],
+    ids=["unexpected", "shape", "dtype"],
 )
-def test_what_does_not_fit_is_named(saved, message):
+def test_a_mismatch_is_named(saved, message):
     with pytest.raises(WeightsError, match=message):
         restore_tensors(live().tensors, {"model": saved}, "here")
 
 
-def test_nothing_is_touched_if_something_does_not_fit():
-    mine = {"model": {"a": torch.zeros(2), "b": torch.zeros(2)}}
+def test_a_mismatch_leaves_all_tensors_unchanged():
+    live_tensors = {"model": {"a": torch.zeros(2), "b": torch.zeros(2)}}
     with pytest.raises(WeightsError):
-        restore_tensors(mine, {"model": {"a": torch.ones(2), "b": torch.ones(3)}}, "here")
-    assert torch.equal(mine["model"]["a"], torch.zeros(2))
+        restore_tensors(live_tensors, {"model": {"a": torch.ones(2), "b": torch.ones(3)}}, "here")
+    assert torch.equal(live_tensors["model"]["a"], torch.zeros(2))
 
 
 def draw():
-    """Draw one number from every generator; Gaussians come in pairs, of which the second waits."""
+    """Draw one number from every generator; Gaussians are generated in pairs, and the second one is buffered."""
     return (
         torch.rand(1).item(),
         random.gauss(0, 1),
@@ -174,31 +174,31 @@ def draw():
     )
 
 
-def test_every_generator_goes_on_where_it_was():
-    draw()  # leaves a Gaussian waiting in Python's and in numpy's
+def test_every_generator_continues_where_it_was():
+    draw()  # leaves a buffered Gaussian in Python's and in NumPy's generator
     tensors, state = get_rng_state()
-    taken = copy_to_cpu(TrainSnapshot(0, {"rng": tensors}, state))  # through JSON, as on disk
+    copy = copy_to_cpu(TrainSnapshot(0, {"rng": tensors}, state))  # converts to JSON, as on disk
     expected = draw()
     draw()
-    set_rng_state(taken.tensors["rng"], taken.state, "here")
+    set_rng_state(copy.tensors["rng"], copy.state, "here")
     assert draw() == expected
 
 
-def test_a_state_of_torch_that_is_left_out_is_named():
+def test_a_missing_state_of_torchs_generator_is_named():
     _, state = get_rng_state()
     with pytest.raises(WeightsError, match="here lacks rng/cpu"):
         set_rng_state({}, state, "here")
 
 
 @pytest.mark.parametrize("name", ["python", "numpy"])
-def test_a_state_of_another_generator_that_is_left_out_is_named(name):
+def test_a_missing_state_of_another_generator_is_named(name):
     tensors, state = get_rng_state()
     del state[name]
     with pytest.raises(WeightsError, match=f"here lacks the state of {name}'s generator"):
         set_rng_state(tensors, state, "here")
 
 
-def test_a_device_that_is_not_there_is_named():
+def test_a_missing_device_is_named():
     tensors, state = get_rng_state()
     with pytest.raises(WeightsError, match="holds rng/cuda:9, which this run does not have"):
         set_rng_state({**tensors, "cuda:9": torch.zeros(16, dtype=torch.uint8)}, state, "here")

@@ -1,4 +1,4 @@
-"""One optimizer step: groups, clipping, guards, precision."""
+"""One optimizer step: parameter groups, clipping, divergence, precision."""
 
 import copy
 
@@ -47,33 +47,33 @@ def test_weights_decay_and_gains_and_biases_do_not(model):
     assert len(decayed) + len(free) == len(list(model.parameters()))
 
 
-def test_repeated_steps_on_one_batch_learn_it(model, batch):
+def test_repeated_steps_on_one_batch_fit_it(model, batch):
     optimizer = build_optimizer(model, OptimizerConfig())
     losses = [step(model, batch, optimizer=optimizer, lr=3e-3).loss for _ in range(40)]
     assert losses[-1] < losses[0] / 3
 
 
 def test_clipping_scales_the_gradient_that_is_applied_and_reports_the_norm_before(model, batch):
-    """Plain gradient descent shows the applied gradient as the change of the weights."""
+    """With plain gradient descent, the change of the weights is the applied gradient."""
     before = copy.deepcopy(model.state_dict())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-    figures = step(model, batch, optimizer=optimizer, lr=1.0, grad_clip_norm=1e-3)
+    metrics = step(model, batch, optimizer=optimizer, lr=1.0, grad_clip_norm=1e-3)
     moved = [model.get_parameter(n) - before[n] for n, _ in model.named_parameters()]
-    assert figures.grad_norm > 1e-3
+    assert metrics.grad_norm > 1e-3
     assert float(torch.cat([m.flatten() for m in moved]).detach().norm()) == pytest.approx(1e-3, rel=1e-2)
 
 
-def test_clip_norm_0_leaves_the_gradient_alone(model, batch):
+def test_clip_norm_0_does_not_change_the_gradient(model, batch):
     before = copy.deepcopy(model.state_dict())
-    figures = step(
+    metrics = step(
         model, batch, optimizer=torch.optim.SGD(model.parameters(), lr=0.0), lr=1e-3, grad_clip_norm=0
     )
     moved = [model.get_parameter(n) - before[n] for n, _ in model.named_parameters()]
     applied = float(torch.cat([m.flatten() for m in moved]).detach().norm()) / 1e-3
-    assert applied == pytest.approx(figures.grad_norm, rel=1e-2)
+    assert applied == pytest.approx(metrics.grad_norm, rel=1e-2)
 
 
-def test_a_loss_that_is_not_a_number_stops_before_the_update(model, batch):
+def test_a_nan_loss_stops_before_the_update(model, batch):
     images, tokens = batch
     images[0, 0, 0, 0] = float("nan")
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
@@ -84,9 +84,9 @@ def test_a_loss_that_is_not_a_number_stops_before_the_update(model, batch):
 
 def test_bf16_step_stays_close_to_fp32(model, batch):
     other = copy.deepcopy(model)
-    exact, rough = step(model, batch), step(other, batch, precision="bf16")
-    assert rough.loss == pytest.approx(exact.loss, rel=0.05)
-    assert rough.loss != exact.loss
+    fp32, bf16 = step(model, batch), step(other, batch, precision="bf16")
+    assert bf16.loss == pytest.approx(fp32.loss, rel=0.05)
+    assert bf16.loss != fp32.loss
 
 
 def test_temperature_stays_within_its_bounds_after_a_step(model, batch):
@@ -97,7 +97,7 @@ def test_temperature_stays_within_its_bounds_after_a_step(model, batch):
 
 
 def test_batch_accuracy_is_the_share_of_images_whose_own_text_scores_highest(model):
-    """In a batch of more rows than are compared at a time."""
+    """The batch has more rows than one block of comparisons."""
     generator = torch.Generator().manual_seed(2)
     images = torch.randn(300, 3, 32, 32, generator=generator)
     tokens = torch.randint(0, 299, (300, 8), generator=generator)

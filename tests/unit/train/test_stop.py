@@ -1,4 +1,4 @@
-"""A stop is asked for with one signal, and forced with two, whatever the process is doing."""
+"""Stop on signals: the first requests a stop, the second forces it, whatever the process does."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ import sys, time, torch
 from zebra.train.stop import stop_on_signals
 with stop_on_signals() as stop:
     print("ready", flush=True)
-    if sys.argv[1] == "inside":     # one call of torch, as long as a slow step
+    if sys.argv[1] == "in torch":   # one torch call, as long as a slow step
         torch.set_num_threads(1)
         a = torch.ones(9000, 9000)
         a @ a @ a @ a
@@ -26,14 +26,14 @@ with stop_on_signals() as stop:
 
 
 @pytest.fixture
-def quiet_handlers():
+def check_handlers():
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     yield
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_one_signal_sets_the_flag_and_nothing_else(quiet_handlers, number):
+def test_one_signal_sets_the_flag_and_nothing_else(check_handlers, number):
     with stop_on_signals() as stop:
         assert not stop.is_requested
         os.kill(os.getpid(), number)
@@ -43,7 +43,7 @@ def test_one_signal_sets_the_flag_and_nothing_else(quiet_handlers, number):
         assert stop.is_requested
 
 
-def test_other_signals_with_a_handler_do_not_count(quiet_handlers):
+def test_other_signals_with_a_handler_do_not_count(check_handlers):
     before = signal.signal(signal.SIGUSR1, lambda *_: None)
     try:
         with stop_on_signals() as stop:
@@ -54,21 +54,21 @@ def test_other_signals_with_a_handler_do_not_count(quiet_handlers):
         signal.signal(signal.SIGUSR1, before)
 
 
-def test_outside_of_the_main_thread_a_run_can_still_be_started():
-    outcome = []
+def test_a_run_can_start_outside_the_main_thread():
+    requested = []
 
     def body():
         with stop_on_signals() as stop:
-            outcome.append(stop.is_requested)
+            requested.append(stop.is_requested)
 
     thread = threading.Thread(target=body)
     thread.start()
     thread.join()
-    assert outcome == [False]
+    assert requested == [False]
 
 
-@pytest.mark.parametrize("where", ["inside", "asleep"])
-def test_r7_a_second_signal_leaves_within_two_seconds_even_inside_of_one_long_call(where):
+@pytest.mark.parametrize("where", ["in torch", "asleep"])
+def test_r7_a_second_signal_ends_the_process_within_two_seconds_even_in_one_long_call(where):
     process = subprocess.Popen([sys.executable, "-c", BUSY, where], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout.readline() == "ready\n"

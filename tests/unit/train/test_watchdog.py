@@ -1,4 +1,4 @@
-"""Which errors of torch are failed exchanges."""
+"""Rank watchdog: which errors of torch count as failed collectives."""
 
 import pytest
 import torch.distributed as dist
@@ -16,17 +16,17 @@ from zebra.train import watchdog
         dist.DistNetworkError("no answer"),
     ],
 )
-def test_what_gloo_and_torch_say_of_an_exchange_is_known(error):
+def test_errors_of_failed_collectives_are_recognized(error):
     assert watchdog._is_collective_error(error)
 
 
 @pytest.mark.parametrize(
-    "said", ["CUDA out of memory", "mat1 and mat2 shapes cannot be multiplied", "invalid argument"]
+    "message", ["CUDA out of memory", "mat1 and mat2 shapes cannot be multiplied", "invalid argument"]
 )
-def test_other_errors_are_not_blamed_on_others(said):
-    assert not watchdog._is_collective_error(RuntimeError(said))
+def test_other_errors_are_not_failed_collectives(message):
+    assert not watchdog._is_collective_error(RuntimeError(message))
 
 
-def test_a_process_that_is_alone_keeps_its_errors():
+def test_a_single_process_keeps_its_errors():
     with pytest.raises(RuntimeError, match="timed out"), watchdog.RankWatchdog(SINGLE_PROCESS, 1.0).guard():
         raise RuntimeError("timed out")

@@ -1,4 +1,4 @@
-"""What several processes do in a test: embed the pictures of a folder together."""
+"""Function that a test runs in several processes: embed the images of a folder together."""
 
 import torch
 
@@ -11,8 +11,8 @@ from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
 
 
-class Counting:
-    """A source that counts what is read of it."""
+class RecordingSource:
+    """A source that records which samples are read."""
 
     def __init__(self, source):
         self.source, self.read_indices = source, []
@@ -27,11 +27,11 @@ class Counting:
         return self.source.read(index)
 
 
-def embed(world, folder):
-    """Return ids, vectors and what this process read."""
+def embed(group, folder):
+    """Return ids, vectors and the indices that this process read."""
     torch.manual_seed(0)
     config = get_preset("tiny-resnet")
     clip = Bundle(CLIP(config).eval(), None, Preprocess(image_size=config.image_size))
-    source = Counting(open_source(folder, DataConfig()))
-    found = embed_distributed(clip, source, range(1, len(source)), world)
-    return found.ids, found.vectors.tolist(), source.read_indices
+    source = RecordingSource(open_source(folder, DataConfig()))
+    embeddings = embed_distributed(clip, source, range(1, len(source)), group)
+    return embeddings.ids, embeddings.vectors.tolist(), source.read_indices

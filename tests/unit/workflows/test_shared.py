@@ -1,4 +1,4 @@
-"""An evaluation that several processes share."""
+"""Evaluation in several processes."""
 
 from pathlib import Path
 
@@ -11,17 +11,17 @@ from ...processes import together
 from . import shared
 
 
-def test_processes_embed_a_share_of_the_pictures_each_and_all_have_all_in_order(tmp_path):
-    folder = tmp_path / "pictures"
+def test_each_process_embeds_a_slice_and_all_get_all_embeddings_in_order(tmp_path):
+    folder = tmp_path / "images"
     folder.mkdir()
-    draw = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for number in range(8):
-        Image.fromarray(draw.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+        Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(folder / f"{number}.png")
         (folder / f"{number}.txt").write_text(f"picture {number}")
     ids, vectors, read = shared.embed(SINGLE_PROCESS, str(folder))
     assert read == [1, 2, 3, 4, 5, 6, 7]
-    found = together(tmp_path, 3, Path(shared.__file__), "embed", str(folder))
-    assert [their_read for _, _, their_read in found] == [[1, 2], [3, 4], [5, 6, 7]]
-    for their_ids, their_vectors, _ in found:
-        assert their_ids == ids
-        np.testing.assert_allclose(their_vectors, vectors, atol=1e-6)
+    results = together(tmp_path, 3, Path(shared.__file__), "embed", str(folder))
+    assert [rank_read for _, _, rank_read in results] == [[1, 2], [3, 4], [5, 6, 7]]
+    for rank_ids, rank_vectors, _ in results:
+        assert rank_ids == ids
+        np.testing.assert_allclose(rank_vectors, vectors, atol=1e-6)
