@@ -129,6 +129,8 @@ class StoreDir:
         Raises:
             StoreError: No version within MAX_ROLLBACK_VERSIONS can be read. Nothing has been moved then.
         """
+        for partial in self.path.glob(f".{self.commit_path.name}.*.partial"):  # of a writer that was killed
+            partial.unlink(missing_ok=True)
         recorded = self.read_commit()
         if recorded is not None and recorded.pending_operation and self.roll_back(recorded):
             warnings.warn(
