@@ -370,7 +370,8 @@ def main() -> None:
     told = parser.parse_args()
     config = TrainConfig(
         data=str(told.world / "train"), out="", model=get_preset("tiny-resnet"), steps=told.steps,
-        batch_size=told.batch_size, workers=told.workers, seed=told.seed, precision=resolve_precision("auto", resolve_device("cpu")),
+        batch_size=told.batch_size, workers=told.workers, seed=told.seed,
+        precision=resolve_precision("auto", resolve_device("cpu")),
     )  # fmt: skip
     study = Study.open(told.world, config)
     for name in told.objectives:

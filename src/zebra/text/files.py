@@ -1,4 +1,4 @@
-"""Reading of tokenizer and config files; a missing or damaged file raises WeightsError."""
+"""Read tokenizer and config files; a damaged file raises WeightsError."""
 
 import gzip
 import json
