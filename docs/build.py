@@ -42,16 +42,7 @@ def main() -> int:
     mistakes += check_navigation()
     if mistakes:
         return fail("The documentation has mistakes:", mistakes)
-    command = [
-        sys.executable,
-        "-m",
-        "zensical",
-        "build",
-        "--strict",
-        "--clean",
-        "--config-file",
-        "mkdocs.yml",
-    ]
+    command = [sys.executable, "-m", "zensical", "build", "--strict", "--clean", "--config-file", "mkdocs.yml"]
     if subprocess.run(command, cwd=ROOT, check=False).returncode:
         return 1
     remote = find_remote(SITE)

@@ -31,12 +31,8 @@ QUERY = "a horse with black and white stripes"
 
 def main() -> None:
     """Open both pages in both color schemes and save what they show."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "demo", type=Path, nargs="?", default=Path("runs/demo"), help="the folder of zebra demo"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("demo", type=Path, nargs="?", default=Path("runs/demo"), help="the folder of zebra demo")
     demo = parser.parse_args().demo.resolve()
     IMAGES.mkdir(exist_ok=True)
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -168,9 +168,7 @@ def _open_output(target: int | IO[Any] | None, inherited: int) -> tuple[IO[str] 
         return os.fdopen(reading, "r", encoding="utf-8", errors="replace"), writing
     if target == subprocess.DEVNULL:
         return None, os.open(os.devnull, os.O_WRONLY)
-    return None, os.dup(
-        inherited if target is None else target if isinstance(target, int) else target.fileno()
-    )
+    return None, os.dup(inherited if target is None else target if isinstance(target, int) else target.fileno())
 
 
 def _receive(connection: socket.socket, size: int) -> bytes:
@@ -194,9 +192,7 @@ def _server_address() -> str:
         for seed in HASH_SEEDS:
             address = f"{folder}/{seed}"
             environment = os.environ | {"PYTHONHASHSEED": seed}
-            server = subprocess.Popen(
-                [sys.executable, __file__, address], stdin=subprocess.PIPE, env=environment
-            )
+            server = subprocess.Popen([sys.executable, __file__, address], stdin=subprocess.PIPE, env=environment)
             _servers.append((server, address))
         atexit.register(_stop_servers)
     server, address = _servers[next(_turns) % len(_servers)]
@@ -281,10 +277,7 @@ def _be_child(request: dict[str, Any], descriptors: list[int]) -> None:
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  # for the life of the process
         sys.stdout = io.TextIOWrapper(os.fdopen(1, "wb", closefd=False), encoding="utf-8", errors="replace")
         sys.stderr = io.TextIOWrapper(
-            os.fdopen(2, "wb", 0, closefd=False),
-            encoding="utf-8",
-            errors="backslashreplace",
-            write_through=True,
+            os.fdopen(2, "wb", 0, closefd=False), encoding="utf-8", errors="backslashreplace", write_through=True
         )
         sys.__stdout__, sys.__stderr__, sys.__stdin__ = sys.stdout, sys.stderr, sys.stdin
         os.environ.clear()

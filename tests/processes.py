@@ -35,9 +35,7 @@ def environments(world_size: int) -> list[dict[str, str]]:
         "WORLD_SIZE": str(world_size),
         "OMP_NUM_THREADS": "1",
     }
-    return [
-        {**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(world_size)
-    ]
+    return [{**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(world_size)]
 
 
 def start(commands: Sequence[Sequence[str]]) -> list[forkserver.Popen]:

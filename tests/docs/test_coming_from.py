@@ -198,9 +198,7 @@ def write_embeddings(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def worlds(
-    torchvision: None, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, tuple[Path, dict[str, Any]]]:
+def worlds(torchvision: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, dict[str, Any]]]:
     """Page → its folder and the names that its code left; filled by `world`."""
     return {}
 
@@ -261,9 +259,7 @@ def copy_vocabulary(folder: Path) -> None:
     shutil.copy(Path(open_clip.__file__).parent / name, folder / name)
 
 
-@pytest.mark.parametrize(
-    ("page", "theirs", "ours"), [(page, *row) for page in PEERS for row in same_values(page)]
-)
+@pytest.mark.parametrize(("page", "theirs", "ours"), [(page, *row) for page in PEERS for row in same_values(page)])
 def test_both_columns_have_the_same_value(page: str, theirs: str, ours: str, world: dict[str, Any]) -> None:
     with torch.inference_mode():
         expected, value = eval(theirs, world), eval(ours, world)

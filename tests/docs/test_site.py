@@ -58,11 +58,7 @@ def test_the_reference_has_the_names_of_a_loaded_model(site, name):
 
 def test_the_reference_has_every_exception(site):
     found = anchors(site, "errors.html")
-    names = [
-        name
-        for name, value in vars(errors).items()
-        if isinstance(value, type) and issubclass(value, Exception)
-    ]
+    names = [name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception)]
     assert len(names) > 5
     assert all(f"zebra.errors.{name}" in found for name in names)
 
@@ -70,15 +66,11 @@ def test_the_reference_has_every_exception(site):
 def test_the_reference_has_every_workflow_and_config(site):
     package = ROOT / "src" / "zebra"
     runs = [
-        path.stem
-        for path in (package / "workflows").glob("*.py")
-        if "\ndef run(" in path.read_text(encoding="utf-8")
+        path.stem for path in (package / "workflows").glob("*.py") if "\ndef run(" in path.read_text(encoding="utf-8")
     ]
     assert {"train", "embed", "search"} <= set(runs)
     assert {f"zebra.workflows.{verb}.run" for verb in runs} <= anchors(site, "workflows.html")
-    assert {"zebra.config.train.TrainConfig", "zebra.config.train.TrainConfig.seed"} <= anchors(
-        site, "config.html"
-    )
+    assert {"zebra.config.train.TrainConfig", "zebra.config.train.TrainConfig.seed"} <= anchors(site, "config.html")
 
 
 @pytest.mark.parametrize(

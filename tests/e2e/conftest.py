@@ -29,17 +29,7 @@ def wheel(tmp_path_factory):
 def installed(wheel, tmp_path_factory):
     """Install the wheel alone into a folder; its dependencies are those of the test environment."""
     target = tmp_path_factory.mktemp("installed")
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--target",
-        str(target),
-        str(wheel),
-    ]
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(wheel)]
     subprocess.run(pip, check=True, capture_output=True)
     return target
 
@@ -88,11 +78,6 @@ def pairs():
         color, shape = list(COLORS)[i % 4], ("circle", "square")[i // 4 % 2]
         suffix = ("jpg", "png")[i % 2 if i % 3 else 0]
         pairs.append(
-            (
-                f"{i:04d}",
-                suffix,
-                encode_image(draw_shape(color, shape, i), suffix),
-                f"a photo of a {color} {shape}",
-            )
+            (f"{i:04d}", suffix, encode_image(draw_shape(color, shape, i), suffix), f"a photo of a {color} {shape}")
         )
     return pairs

@@ -12,15 +12,11 @@ from .. import forkserver
 from .test_own_data import SMALL, as_csv, as_folder
 
 
-def test_the_wheel_contains_recipes_and_types_and_is_the_package_that_runs(
-    zebra, installed, environment, tmp_path
-):
+def test_the_wheel_contains_recipes_and_types_and_is_the_package_that_runs(zebra, installed, environment, tmp_path):
     assert (installed / "zebra" / "py.typed").is_file()
     assert (installed / "zebra" / "recipes" / "demo.yaml").is_file()
     command = [sys.executable, "-c", "import zebra; print(zebra.__file__)"]
-    process = subprocess.run(
-        command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True
-    )
+    process = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert process.stdout.startswith(str(installed))
 
 
@@ -77,17 +73,13 @@ def test_a_finished_run_is_reported_and_not_changed(zebra, trained):
 
 
 def test_other_settings_for_an_existing_run_are_refused_and_named(zebra, trained):
-    process = zebra(
-        "train", "--data", "captions.csv", "--out", "run", *SMALL, "--seed", 5, cwd=trained, code=1
-    )
+    process = zebra("train", "--data", "captions.csv", "--out", "run", *SMALL, "--seed", 5, cwd=trained, code=1)
     assert "seed: 0 → 5" in process.stderr
     assert (trained / "run" / "model" / "MANIFEST.json").is_file()
 
 
 def test_resume_never_refuses_a_directory_that_is_not_empty(zebra, trained):
-    process = zebra(
-        "train", "--data", "captions.csv", "--out", "run", *SMALL, "--resume", "never", cwd=trained, code=1
-    )
+    process = zebra("train", "--data", "captions.csv", "--out", "run", *SMALL, "--resume", "never", cwd=trained, code=1)
     assert "not empty" in process.stderr
 
 
@@ -112,9 +104,7 @@ def test_a_table_without_captions_names_its_columns(zebra, tmp_path):
     assert "words" in process.stderr and "caption" in process.stderr
 
 
-def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
-    zebra, installed, environment, trained
-):
+def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(zebra, installed, environment, trained):
     """Ctrl-C exits with 75 and a checkpoint; the same command again gives the same bytes."""
     args = ["train", "--data", "captions.csv", "--out", "stopped", *map(str, SMALL)]
     command = [sys.executable, str(installed / "bin" / "zebra"), *args]

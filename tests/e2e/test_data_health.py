@@ -51,11 +51,7 @@ def test_doctor_reports_data_that_training_would_refuse(doctor, pairs, tmp_path)
     assert "BAD skipped          2 (2.06%); training accepts up to 1.00%" in output
     assert "1 × unreadable file: captions.csv:98 (images/gone.jpg: No such file or directory)" in output
     document = json.loads(doctor(table.name, "--json", code=1))
-    assert (document["sound"], document["survey"]["num_examined"], document["survey"]["num_usable"]) == (
-        False,
-        97,
-        95,
-    )
+    assert (document["sound"], document["survey"]["num_examined"], document["survey"]["num_usable"]) == (False, 97, 95)
     doctor(table.name, "--data-options.max-skip-rate", "0.05", "--samples", 97)
 
 

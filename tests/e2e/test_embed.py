@@ -57,9 +57,7 @@ def test_a_second_run_embeds_only_new_images(zebra, model, photos, tmp_path):
     (photos / "0005.png").unlink()
     output = zebra("embed", model, "photos", "--out", "store", "--json", cwd=tmp_path).stdout
     result = json.loads(output)
-    assert {
-        name: result[name] for name in ("num_rows", "embedded", "reused", "unchanged", "stale", "finished")
-    } == {
+    assert {name: result[name] for name in ("num_rows", "embedded", "reused", "unchanged", "stale", "finished")} == {
         "num_rows": 97,
         "embedded": 0,
         "reused": 1,
@@ -81,9 +79,7 @@ def test_an_error_is_one_message(zebra, model, tmp_path):
     zebra("embed", model, "empty", cwd=tmp_path, code=2)
 
 
-def test_a_run_stopped_by_sigterm_exits_with_75_and_continues_later(
-    installed, environment, zebra, model, tmp_path
-):
+def test_a_run_stopped_by_sigterm_exits_with_75_and_continues_later(installed, environment, zebra, model, tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
     for number in range(2000):
@@ -116,26 +112,18 @@ embed.run(EmbedConfig(model=model, data=data, out=out, precision="fp32", batch_s
 """
 
 
-def test_a_killed_run_continues_without_losing_or_repeating_an_image(
-    environment, zebra, model, photos, tmp_path
-):
+def test_a_killed_run_continues_without_losing_or_repeating_an_image(environment, zebra, model, photos, tmp_path):
     command = [sys.executable, "-c", CHILD, str(model), str(photos), str(tmp_path / "store")]
     for kill_at in (9, 37):
         with forkserver.Popen(command, env=environment, stdout=subprocess.PIPE) as process:
             while int(process.stdout.readline()) < kill_at:
                 pass
             process.kill()
-    output = zebra(
-        "embed", model, "photos", "--out", "store", "--json", "--precision", "fp32", cwd=tmp_path
-    ).stdout
+    output = zebra("embed", model, "photos", "--out", "store", "--json", "--precision", "fp32", cwd=tmp_path).stdout
     result = json.loads(output)
     assert 0 < result["embedded"] < 96
     assert result["unchanged"] + result["embedded"] == 96
-    stored = [
-        Path(row["path"])
-        for batch in Store.open(tmp_path / "store").scan(["path"])
-        for row in batch.to_pylist()
-    ]
+    stored = [Path(row["path"]) for batch in Store.open(tmp_path / "store").scan(["path"]) for row in batch.to_pylist()]
     assert stored == sorted(photos.iterdir())
 
 
@@ -149,6 +137,4 @@ def test_the_examples_run(environment, model, photos, tmp_path):
     first, *hits = run("search_a_folder.py", model, photos, "store", "a red circle")
     assert first.startswith("96 images, 96 of them new")
     assert len(hits) == 5
-    assert run("embed_in_a_loop.py", model, "by-hand", *sorted(photos.iterdir()))[-1].startswith(
-        "96 images in"
-    )
+    assert run("embed_in_a_loop.py", model, "by-hand", *sorted(photos.iterdir()))[-1].startswith("96 images in")

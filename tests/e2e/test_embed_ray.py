@@ -53,9 +53,7 @@ def cluster(tmp_path_factory, environment):
     folder = tmp_path_factory.mktemp("cluster")
     env = environment | {"RAY_USAGE_STATS_ENABLED": "0"}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(
-        [sys.executable, "-c", CLUSTER], cwd=folder, env=env, text=True, **pipes
-    ) as process:
+    with subprocess.Popen([sys.executable, "-c", CLUSTER], cwd=folder, env=env, text=True, **pipes) as process:
         address = process.stdout.readline().strip()
         assert address, "the cluster did not start"
         yield address
@@ -83,9 +81,7 @@ def in_one_process(model, data, out):
     return embed.run(config)
 
 
-def test_two_workers_write_the_store_of_one_process_and_a_second_run_embeds_nothing(
-    zebra, model, pairs, tmp_path
-):
+def test_two_workers_write_the_store_of_one_process_and_a_second_run_embeds_nothing(zebra, model, pairs, tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
     for key, suffix, data, caption in pairs[:40]:
@@ -97,10 +93,7 @@ def test_two_workers_write_the_store_of_one_process_and_a_second_run_embeds_noth
     result = zebra(*arguments, cwd=tmp_path)
     document = json.loads(result.stdout)
     assert (document["embedded"], document["skipped"]) == (40, {"not an image": 1})
-    expected = (
-        "embedding ",
-        "Set ray log level",
-    )  # the progress bar, and a line of Ray that cannot be silenced
+    expected = ("embedding ", "Set ray log level")  # the progress bar, and a line of Ray that cannot be silenced
     assert [line for line in result.stderr.splitlines() if not any(text in line for text in expected)] == []
     in_one_process(model, folder, tmp_path / "one")
     assert_same_rows(tmp_path / "one", tmp_path / "many")

@@ -36,8 +36,7 @@ def scores(zebra, model, cwd):
 
 
 @pytest.mark.parametrize(
-    ("kind", "layout"),
-    [("vit", "transformers"), ("vit", "open_clip"), ("resnet", "open_clip"), ("vit", "zebra")],
+    ("kind", "layout"), [("vit", "transformers"), ("vit", "open_clip"), ("resnet", "open_clip"), ("vit", "zebra")]
 )
 def test_export_and_classify_again_gives_the_same_scores(zebra, trained, tmp_path, kind, layout):
     out = tmp_path / "exported"
@@ -55,9 +54,7 @@ def test_onnx_graphs_come_with_a_program_that_runs_them(zebra, trained, tmp_path
     }
 
 
-def test_a_resnet_is_not_exported_to_transformers_and_the_message_names_another_layout(
-    zebra, trained, tmp_path
-):
+def test_a_resnet_is_not_exported_to_transformers_and_the_message_names_another_layout(zebra, trained, tmp_path):
     args = ("export", "resnet/model", "--format", "transformers", "--out", tmp_path / "x")
     assert "open_clip" in zebra(*args, cwd=trained, code=1).stderr
 
@@ -86,9 +83,7 @@ def test_a_model_of_the_hub_is_loaded_from_the_cache_without_a_network(
     assert {entry["label"] for entry in json.loads(process.stdout)[0]["scores"]} == {"cat", "dog"}
 
 
-def test_for_a_model_that_is_not_cached_the_message_names_the_download_command(
-    installed, environment, tmp_path
-):
+def test_for_a_model_that_is_not_cached_the_message_names_the_download_command(installed, environment, tmp_path):
     process = subprocess.run(
         [sys.executable, str(installed / "bin" / "zebra"), "doctor", "hf:openai/clip-vit-base-patch16"],
         env=environment | {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path / "hub")},

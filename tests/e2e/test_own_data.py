@@ -89,14 +89,7 @@ def test_train_then_classify_on_own_data(layout, zebra, pairs, tmp_path):
     (tmp_path / "new.png").write_bytes(encode_image(draw_shape("blue", "square", 1000, (90, 70)), "png"))
     (tmp_path / "new.jpg").write_bytes(encode_image(draw_shape("red", "square", 1001, (64, 100)), "jpg"))
     process = zebra(
-        "classify",
-        "run/model",
-        "new.png",
-        "new.jpg",
-        "--labels",
-        "red square, blue square",
-        "--json",
-        cwd=tmp_path,
+        "classify", "run/model", "new.png", "new.jpg", "--labels", "red square, blue square", "--json", cwd=tmp_path
     )
     document = json.loads(process.stdout)
     assert [entry["image"] for entry in document] == ["new.png", "new.jpg"]

@@ -67,9 +67,7 @@ def model(tmp_path_factory):
 def dataset(tmp_path_factory):
     """Return a dataset of forty images in four classes for the quiz."""
     path = tmp_path_factory.mktemp("datasets") / "colors"
-    samples = [
-        (encode_image(draw_shape(list(COLORS)[n % 4], "circle", n), "png"), "png", n % 4) for n in range(40)
-    ]
+    samples = [(encode_image(draw_shape(list(COLORS)[n % 4], "circle", n), "png"), "png", n % 4) for n in range(40)]
     write_classification(path, samples, list(COLORS), ["a photo of {c}."])
     return path
 
@@ -164,9 +162,7 @@ def test_typing_finds_images_and_shows_the_method(open_page, store_url):
     page.click("#more")
     expect(hits(page)).to_have_count(96)
     assert page.locator("#more").is_hidden()
-    assert page.evaluate(
-        "[...document.querySelectorAll('#hits img')].slice(0, 6).every((i) => i.naturalWidth > 0)"
-    )
+    assert page.evaluate("[...document.querySelectorAll('#hits img')].slice(0, 6).every((i) => i.naturalWidth > 0)")
 
 
 def test_the_grid_is_navigated_with_the_keyboard(open_page, store_url):
@@ -194,9 +190,7 @@ def test_the_grid_is_navigated_with_the_keyboard(open_page, store_url):
     assert page.evaluate(focused) == below
     page.keyboard.press("m")
     page.wait_for_selector("#query-chips .chip")
-    assert (
-        page.locator("#query-chips .chip button").get_attribute("aria-label") == "remove more like this image"
-    )
+    assert page.locator("#query-chips .chip button").get_attribute("aria-label") == "remove more like this image"
 
 
 def test_a_late_response_to_an_earlier_query_is_ignored(open_page, store_url):
@@ -212,15 +206,7 @@ def test_a_late_response_to_an_earlier_query_is_ignored(open_page, store_url):
     page.wait_for_selector("#hits .open")
     labels = [item.get_attribute("aria-label") for item in hits(page).all()]
     delayed[0].fulfill(
-        json={
-            "hits": [],
-            "more": False,
-            "method": "exact",
-            "recall": None,
-            "searched": 0,
-            "seconds": 0,
-            "warnings": [],
-        }
+        json={"hits": [], "more": False, "method": "exact", "recall": None, "searched": 0, "seconds": 0, "warnings": []}
     )
     page.wait_for_timeout(300)
     assert [item.get_attribute("aria-label") for item in hits(page).all()] == labels
@@ -293,9 +279,7 @@ def test_an_error_of_the_server_is_shown(open_page, store_url):
     page.wait_for_selector(".examples button")
     page.route(
         "**/v1/search",
-        lambda route: route.fulfill(
-            status=429, json={"error": {"type": "overloaded", "message": "too many requests"}}
-        ),
+        lambda route: route.fulfill(status=429, json={"error": {"type": "overloaded", "message": "too many requests"}}),
     )
     page.fill("#query", "a red circle")
     page.wait_for_selector("#search-status.error")
@@ -419,14 +403,11 @@ def test_the_map_is_drawn_and_its_points_can_be_opened(open_page, store_url):
     page.focus(".map-plot canvas")
     for key in ("+", "ArrowLeft", "ArrowDown", "0"):
         page.keyboard.press(key)
-    point = page.evaluate(
-        "fetch('/v1/map').then((response) => response.json()).then(({x, y}) => [x[0], y[0]])"
-    )
+    point = page.evaluate("fetch('/v1/map').then((response) => response.json()).then(({x, y}) => [x[0], y[0]])")
     box = page.locator(".map-plot canvas").bounding_box()
     half = min(box["width"], box["height"]) / 2 - 24  # the map's margin
     page.mouse.move(
-        x := box["x"] + box["width"] / 2 + point[0] * half,
-        y := box["y"] + box["height"] / 2 - point[1] * half,
+        x := box["x"] + box["width"] / 2 + point[0] * half, y := box["y"] + box["height"] / 2 - point[1] * half
     )
     page.wait_for_selector(".tooltip:not([hidden]) img")
     page.mouse.wheel(0, -300)
@@ -463,12 +444,7 @@ def test_a_phone_shows_every_tab_without_horizontal_scrolling(open_page, store_u
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (int(re.findall(r"\d+", background)[0]) > 128) == (scheme == "light")
     assert page.locator("#hits .caption").first.is_visible()
-    for name, ready in (
-        ("search", ".open"),
-        ("classify", "#labels"),
-        ("quiz", "#person"),
-        ("map", ".map-plot canvas"),
-    ):
+    for name, ready in (("search", ".open"), ("classify", "#labels"), ("quiz", "#person"), ("map", ".map-plot canvas")):
         page.tap(f"#tab-{name}")
         page.wait_for_selector(ready, timeout=60_000)
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]

@@ -69,13 +69,8 @@ def test_one_json_document_with_the_columns_of_every_hit(zebra, home):
 def test_a_file_of_queries_gives_one_json_document_per_line(zebra, home):
     (home / "queries.txt").write_text("a red circle\na blue square\n")
     result = zebra("search", "store", "--queries", "queries.txt", "-k", 2, "--json", cwd=home)
-    assert [json.loads(line)["query"] for line in result.stdout.splitlines()] == [
-        "a red circle",
-        "a blue square",
-    ]
-    assert zebra("search", "store", "--queries", "queries.txt", "-k", 2, cwd=home).stdout.startswith(
-        "a red circle\n"
-    )
+    assert [json.loads(line)["query"] for line in result.stdout.splitlines()] == ["a red circle", "a blue square"]
+    assert zebra("search", "store", "--queries", "queries.txt", "-k", 2, cwd=home).stdout.startswith("a red circle\n")
 
 
 def test_the_page_of_hits_contains_their_images(zebra, home):
@@ -85,9 +80,7 @@ def test_the_page_of_hits_contains_their_images(zebra, home):
 
 def test_an_error_is_one_message(zebra, home):
     message = zebra("search", "store", "x", "--where", "capton is null", cwd=home, code=1).stderr
-    assert message.startswith(
-        "zebra search: invalid filter: there is no column 'capton'. Did you mean 'caption'?"
-    )
+    assert message.startswith("zebra search: invalid filter: there is no column 'capton'. Did you mean 'caption'?")
     assert "\n  ^^^^^^\n" in message
     assert "there is no store in nowhere" in zebra("search", "nowhere", "x", cwd=home, code=1).stderr
     assert "has no index" in zebra("search", "store", "x", "--method", "approximate", cwd=home, code=1).stderr

@@ -53,9 +53,7 @@ def test_a_bad_message_is_refused_with_the_reason(tmp_path, message, reason):
 def check_message(folder, message):
     file = folder / "COMMIT_EDITMSG"
     file.write_text(message, encoding="utf-8")
-    return subprocess.run(
-        [sys.executable, HOOKS / "commit-msg", file], capture_output=True, text=True, check=False
-    )
+    return subprocess.run([sys.executable, HOOKS / "commit-msg", file], capture_output=True, text=True, check=False)
 
 
 @pytest.fixture
@@ -76,12 +74,7 @@ def git(folder, *arguments, code=0):
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     done = subprocess.run(
-        ["git", *arguments],
-        cwd=folder,
-        env=own | {"PATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
+        ["git", *arguments], cwd=folder, env=own | {"PATH": path}, capture_output=True, text=True, check=False
     )
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr

@@ -9,9 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FILES = sorted(
-    path for name in ("src", "benchmarks", "examples", "tests") for path in (ROOT / name).rglob("*.py")
-)
+FILES = sorted(path for name in ("src", "benchmarks", "examples", "tests") for path in (ROOT / name).rglob("*.py"))
 SOURCE_FILES = [path for path in FILES if path.is_relative_to(ROOT / "src")]
 PACKAGE = ROOT / "src" / "zebra"
 
@@ -115,11 +113,9 @@ def test_a_public_name_is_defined_in_one_module():
     modules = defaultdict(list)
     for path in SOURCE_FILES:
         for node in parse(path).body:
-            if isinstance(
-                node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-            ) and not node.name.startswith("_"):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith(
+                "_"
+            ):
                 modules[node.name].append(str(path.relative_to(ROOT)))
-    repeated = {
-        name: paths for name, paths in modules.items() if len(paths) > 1 and name not in SHARED_PUBLIC_NAMES
-    }
+    repeated = {name: paths for name, paths in modules.items() if len(paths) > 1 and name not in SHARED_PUBLIC_NAMES}
     assert repeated == {}

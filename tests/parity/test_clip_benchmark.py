@@ -138,12 +138,8 @@ def test_retrieval_with_several_captions_per_image(metrics):
     ours = compute_retrieval_ranks(embeddings(image_NE), embeddings(text_ME), owners.numpy()).scores()
     for k in (1, 5, 10):
         assert 0.1 < theirs[f"text_retrieval_recall@{k}"] < 1
-        assert ours[f"image_to_text_recall@{k}"].value == pytest.approx(
-            theirs[f"text_retrieval_recall@{k}"], abs=NEAR
-        )
-        assert ours[f"text_to_image_recall@{k}"].value == pytest.approx(
-            theirs[f"image_retrieval_recall@{k}"], abs=NEAR
-        )
+        assert ours[f"image_to_text_recall@{k}"].value == pytest.approx(theirs[f"text_retrieval_recall@{k}"], abs=NEAR)
+        assert ours[f"text_to_image_recall@{k}"].value == pytest.approx(theirs[f"image_retrieval_recall@{k}"], abs=NEAR)
 
 
 def test_a_collapsed_model_has_hits_by_their_sort_and_none_by_ours(metrics):
@@ -168,9 +164,7 @@ def test_text_image_and_group_scores_of_pairs(metrics):
     images, captions = unit(0, 230, 2, 8), unit(1, 230, 2, 8) + unit(0, 230, 2, 8)
     theirs = compositionality(metrics, images, captions)
     # They normalize vectors; ours expects unit vectors.
-    ours = evaluate_winoground(
-        images.numpy(), (captions / captions.norm(dim=-1, keepdim=True)).numpy()
-    ).scores()
+    ours = evaluate_winoground(images.numpy(), (captions / captions.norm(dim=-1, keepdim=True)).numpy()).scores()
     assert ours["text"].value == pytest.approx(theirs["text_acc"], abs=NEAR)
     assert ours["image"].value == pytest.approx(theirs["image_acc"], abs=NEAR)
     assert ours["group"].value == pytest.approx(theirs["acc"], abs=NEAR)
@@ -189,7 +183,5 @@ def test_a_tie_is_correct_for_them_and_wrong_for_us(metrics):
     """Their argmax takes the first of equal scores, the correct caption: a constant model is always correct."""
     images, captions = unit(0, 50, 1, 8), unit(1, 50, 1, 8).repeat(1, 2, 1)
     assert compositionality(metrics, images, captions)["text_acc"] > 0.9
-    constant = evaluate_sugarcrepe(
-        images[:, 0].numpy(), captions[:, 0].numpy(), captions[:, 1].numpy(), ["same"] * 50
-    )
+    constant = evaluate_sugarcrepe(images[:, 0].numpy(), captions[:, 0].numpy(), captions[:, 1].numpy(), ["same"] * 50)
     assert not constant.correct_N.any()

@@ -27,9 +27,7 @@ def embed_colors(benchmark):
     for index in range(len(benchmark.source)):
         record = benchmark.source.read(index)
         image = (
-            Image.open(io.BytesIO(record.image))
-            .convert("RGB")
-            .resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BOX)
+            Image.open(io.BytesIO(record.image)).convert("RGB").resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BOX)
         )
         vectors.append(np.asarray(image, np.float32).ravel() - 127.5)
         labels.append(record.label)

@@ -51,9 +51,7 @@ def build_siglip_tokenizer():
 
 
 SIGLIP_TOKENIZER = build_siglip_tokenizer()
-SIGLIP_TEXT = SiglipTextConfig(
-    width=64, layers=2, heads=2, vocab_size=SIGLIP_TOKENIZER.vocab_size, context_length=12
-)
+SIGLIP_TEXT = SiglipTextConfig(width=64, layers=2, heads=2, vocab_size=SIGLIP_TOKENIZER.vocab_size, context_length=12)
 SIGLIP = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "resize": "squash", "decode": "reference"}
 B32 = VisionTransformerConfig(width=768, layers=2, heads=12, patch_size=32)
 MODELS = {
@@ -64,12 +62,7 @@ MODELS = {
         64,
         {"rgb": "first", "crop": "floor", "decode": "reference"},
     ),
-    "siglip": (
-        SiglipVisionConfig(width=64, layers=1, heads=2, patch_size=14, mlp_width=100),
-        SIGLIP_TEXT,
-        64,
-        SIGLIP,
-    ),
+    "siglip": (SiglipVisionConfig(width=64, layers=1, heads=2, patch_size=14, mlp_width=100), SIGLIP_TEXT, 64, SIGLIP),
     "ViT-B/32 of 2 layers": (
         B32,
         TextConfig(width=512, layers=2, heads=8, vocab_size=2000),
@@ -170,9 +163,7 @@ def test_the_program_in_the_readme_gives_the_scores_of_the_bundle(written, tmp_p
     code = (folder / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
     assert "zebra" not in code
     assert len(code.splitlines()) <= 22
-    process = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
-    )
+    process = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
     assert process.returncode == 0, process.stderr
     scores = eval(process.stdout)
     predictions = bundle.classify([folder / "photo.jpg"], list(scores), templates=["{}"])[0]

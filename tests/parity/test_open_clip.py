@@ -48,24 +48,9 @@ from zebra.text.tokenizers import find_tokenizer
 
 T = TypeVar("T", bound=nn.Module)
 
-WORDS = (
-    "zebra",
-    "horse",
-    "grass",
-    "black",
-    "white",
-    "running",
-    "photo",
-    "two",
-    "under",
-    "tree",
-    "the",
-    "of",
-    "and",
-)
+WORDS = ("zebra", "horse", "grass", "black", "white", "running", "photo", "two", "under", "tree", "the", "of", "and")
 CAPTIONS = [
-    " ".join(WORDS[(7 * word + word // 9) % len(WORDS)] for word in range(length))
-    for length in range(0, 101, 25)
+    " ".join(WORDS[(7 * word + word // 9) % len(WORDS)] for word in range(length)) for length in range(0, 101, 25)
 ]
 IMAGES = 2
 SHALLOW = 2
@@ -141,10 +126,7 @@ def assert_equal_function(peer: nn.Module, own: CLIP) -> None:
 
 
 def peer_model(
-    open_clip: ModuleType,
-    folder: Path,
-    model_cfg: dict[str, Any],
-    preprocess_cfg: dict[str, Any] | None = None,
+    open_clip: ModuleType, folder: Path, model_cfg: dict[str, Any], preprocess_cfg: dict[str, Any] | None = None
 ) -> nn.Module:
     """Let open_clip build a config, add noise, and save the files of its `save_for_hf` except the tokenizer."""
     from open_clip.push_to_hf_hub import save_config_for_hf
@@ -190,9 +172,7 @@ def test_a_clip_model_of_open_clip_gives_the_same_vectors(
     assert_equal_function(peer, read(tmp_path))
 
 
-@pytest.mark.parametrize(
-    "name", ["RN50x64", "ViT-H-14", "ViT-g-14", "ViT-bigG-14", "ViT-gopt-16-SigLIP2-384"]
-)
+@pytest.mark.parametrize("name", ["RN50x64", "ViT-H-14", "ViT-g-14", "ViT-bigG-14", "ViT-gopt-16-SigLIP2-384"])
 def test_the_largest_models_have_open_clips_shapes(open_clip: ModuleType, name: str) -> None:
     config, _ = open_clip_config.parse_open_clip_config({"model_cfg": open_clip.get_model_config(name)})
     with torch.device("meta"):
@@ -245,10 +225,7 @@ def shallow(monkeypatch: pytest.MonkeyPatch, open_clip: ModuleType) -> Callable[
     return set_depth
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["ViT-B-16-SigLIP", "ViT-B-32-SigLIP2-256", "ViT-SO400M-14-SigLIP-384"],
-)
+@pytest.mark.parametrize("name", ["ViT-B-16-SigLIP", "ViT-B-32-SigLIP2-256", "ViT-SO400M-14-SigLIP-384"])
 def test_a_siglip_model_of_open_clip_gives_the_same_vectors(
     open_clip: ModuleType, tmp_path: Path, shallow: Callable[[int], None], name: str
 ) -> None:
@@ -294,10 +271,7 @@ def test_the_table_has_the_tower_that_timm_builds_for_every_name(open_clip: Modu
 
     tower, size = open_clip_timm.TIMM_TOWERS[name]
     config = ModelConfig(
-        embed_dim=tower.width,
-        image_size=size,
-        vision=tower,
-        text=SiglipTextConfig(width=64, layers=1, heads=1),
+        embed_dim=tower.width, image_size=size, vision=tower, text=SiglipTextConfig(width=64, layers=1, heads=1)
     )
     with torch.device("meta"):
         trunk = timm.create_model(name, num_classes=0, global_pool="map")
@@ -351,10 +325,7 @@ OUTWARD = {
         logit_bias=True,
     ),
     "resnet": ModelConfig(
-        embed_dim=40,
-        image_size=64,
-        vision=ResNetConfig(width=16, layers=(1, 2, 1, 1), heads=16),
-        text=TINY_TEXT,
+        embed_dim=40, image_size=64, vision=ResNetConfig(width=16, layers=(1, 2, 1, 1), heads=16), text=TINY_TEXT
     ),
     "siglip": ModelConfig(
         embed_dim=768,
@@ -384,11 +355,7 @@ def photo() -> Image.Image:
 
 @pytest.mark.parametrize("name", OUTWARD)
 def test_open_clip_opens_what_zebra_writes_with_the_same_vectors(
-    open_clip: ModuleType,
-    tmp_path: Path,
-    shallow: Callable[[int], None],
-    small_tokenizer: BPETokenizer,
-    name: str,
+    open_clip: ModuleType, tmp_path: Path, shallow: Callable[[int], None], small_tokenizer: BPETokenizer, name: str
 ) -> None:
     pytest.importorskip("transformers")
     shallow(SHALLOW)
@@ -417,18 +384,12 @@ def test_open_clip_opens_what_zebra_writes_with_the_same_vectors(
     pixels = preprocess.normalize(torch.from_numpy(preprocess.resize_and_crop(photo()))[None])
     torch.testing.assert_close(transform(photo())[None], pixels, atol=1e-6, rtol=0)
     if causal:
-        texts = [
-            *CAPTIONS,
-            "A  Photo of a CAF&Eacute; &amp; a zebra's  tree ",
-            "unseen words: 1234567890 🦓 !",
-        ]
+        texts = [*CAPTIONS, "A  Photo of a CAF&Eacute; &amp; a zebra's  tree ", "unseen words: 1234567890 🦓 !"]
         rows = torch.from_numpy(small_tokenizer.encode(texts, truncate=True).ids)
         theirs = open_clip.get_tokenizer(f"local-dir:{folder}")(texts)
         assert theirs.shape[1] == 32
         with torch.inference_mode():
-            torch.testing.assert_close(
-                peer.encode_text(theirs, True), own.encode_texts(rows), atol=1e-5, rtol=0
-            )
+            torch.testing.assert_close(peer.encode_text(theirs, True), own.encode_texts(rows), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("name", OUTWARD)
@@ -483,9 +444,7 @@ def test_openais_vocabulary_needs_no_tokenizer_in_the_folder(open_clip: ModuleTy
         OUTWARD["vit"], text=replace(TINY_TEXT, vocab_size=tokenizer.vocab_size, width=16, context_length=20)
     )
     tensors = published_state_dict(CLIP(config))
-    write_open_clip(
-        tmp_path, config=config, tensors=tensors, preprocess=Preprocess(image_size=32), tokenizer=tokenizer
-    )
+    write_open_clip(tmp_path, config=config, tensors=tensors, preprocess=Preprocess(image_size=32), tokenizer=tokenizer)
     tokenizer = open_clip.get_tokenizer(f"local-dir:{tmp_path}")
     assert isinstance(tokenizer, open_clip.SimpleTokenizer)
     ids = torch.from_numpy(tokenizer.encode(CAPTIONS, truncate=True).ids)
@@ -496,9 +455,7 @@ def test_without_a_tokenizer_open_clip_builds_none(open_clip: ModuleType, tmp_pa
     pytest.importorskip("transformers")
     config = OUTWARD["vit"]
     tensors = published_state_dict(CLIP(config))
-    write_open_clip(
-        tmp_path, config=config, tensors=tensors, preprocess=Preprocess(image_size=32), tokenizer=None
-    )
+    write_open_clip(tmp_path, config=config, tensors=tensors, preprocess=Preprocess(image_size=32), tokenizer=None)
     with pytest.raises((OSError, ValueError)):
         open_clip.get_tokenizer(f"local-dir:{tmp_path}")
 

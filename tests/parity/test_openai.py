@@ -184,10 +184,7 @@ class Reference(nn.Module):
         sizes = {"input_resolution": size, "context_length": CONTEXT, "vocab_size": VOCABULARY}
         for name, value in sizes.items():
             self.register_buffer(name, torch.tensor(value))
-        for (
-            name,
-            value,
-        ) in self.state_dict().items():  # so that a misplaced scale, bias or statistic is detected
+        for name, value in self.state_dict().items():  # so that a misplaced scale, bias or statistic is detected
             if value.is_floating_point() and value.ndim == 1:
                 value.copy_(torch.rand(value.shape) + (0.5 if name.endswith(("weight", "var")) else -0.5))
         for module in self.modules():  # so that biases do not dominate the input

@@ -18,13 +18,7 @@ from torch.nn import functional as F
 import zebra
 from zebra.config.export import ExportConfig
 from zebra.config.finetune import FineTuneConfig
-from zebra.config.model import (
-    ModelConfig,
-    SiglipTextConfig,
-    SiglipVisionConfig,
-    TextConfig,
-    VisionTransformerConfig,
-)
+from zebra.config.model import ModelConfig, SiglipTextConfig, SiglipVisionConfig, TextConfig, VisionTransformerConfig
 from zebra.config.train import OptimizerConfig, TrainConfig
 from zebra.evaluators.validation import RetrievalValidator
 from zebra.images.preprocess import Preprocess
@@ -133,9 +127,7 @@ def test_the_initial_model_with_the_adapter_equals_the_trained_model(
     )
     train.run(train_config)
     ours, before = zebra.load(tmp_path / "run/model"), zebra.load(assets / "start")
-    theirs = load_adapter(
-        peft, transformers.CLIPModel.from_pretrained(assets / "base"), tmp_path / "run/adapter"
-    )
+    theirs = load_adapter(peft, transformers.CLIPModel.from_pretrained(assets / "base"), tmp_path / "run/adapter")
     pixels = torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     tokens = torch.from_numpy(ours.require_tokenizer().encode(CAPTIONS[:5], truncate=True).ids)
     peft_features = features(theirs, pixels, tokens)
@@ -168,16 +160,12 @@ def test_merging_with_peft_equals_merging_with_zebra(peft, transformers, assets,
         assert torch.allclose(theirs[name], value, atol=1e-6), name
 
 
-def test_siglips_pooling_head_gets_no_adapter_although_its_layers_have_the_same_names(
-    peft, transformers, tmp_path
-):
+def test_siglips_pooling_head_gets_no_adapter_although_its_layers_have_the_same_names(peft, transformers, tmp_path):
     inner = Rust(models.Unigram())
     inner.normalizer = normalizers.Replace(Regex(" {2,}"), " ")
     inner.pre_tokenizer = pre_tokenizers.Metaspace()
     special = ["<unk>", "</s>"]
-    trainer = trainers.UnigramTrainer(
-        vocab_size=60, special_tokens=special, unk_token="<unk>", show_progress=False
-    )
+    trainer = trainers.UnigramTrainer(vocab_size=60, special_tokens=special, unk_token="<unk>", show_progress=False)
     inner.train_from_iterator(CAPTIONS, trainer)
     tokenizer = SiglipTokenizer(inner, 16, eos_token="</s>", pad_token="</s>", cleaning="siglip")
     torch.manual_seed(0)

@@ -12,13 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from zebra.config.model import (
-    ModelConfig,
-    ResNetConfig,
-    SiglipVisionConfig,
-    TextConfig,
-    VisionTransformerConfig,
-)
+from zebra.config.model import ModelConfig, ResNetConfig, SiglipVisionConfig, TextConfig, VisionTransformerConfig
 from zebra.pretrained.pos_embed import resize_pos_embed
 
 TEXT = TextConfig(width=64, layers=1, heads=1, vocab_size=600)
@@ -73,9 +67,7 @@ def test_transformers_interpolates_without_antialiasing_and_differs(transformers
     vision = VisionTransformerConfig(width=64, layers=1, heads=1, patch_size=32)
     torch.manual_seed(0)
     peer = transformers.CLIPVisionModel(
-        transformers.CLIPVisionConfig(
-            hidden_size=64, num_hidden_layers=1, num_attention_heads=1, patch_size=32
-        )
+        transformers.CLIPVisionConfig(hidden_size=64, num_hidden_layers=1, num_attention_heads=1, patch_size=32)
     )
     embeddings = next(module for module in peer.modules() if hasattr(module, "interpolate_pos_encoding"))
     with torch.no_grad():

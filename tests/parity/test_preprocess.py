@@ -69,14 +69,10 @@ KINDS: dict[str, Callable[[tuple[int, int], int], bytes]] = {
     "gray": lambda size, seed: encode(noise("L", size, seed)),
     "gray with transparency": lambda size, seed: encode(noise("LA", size, seed)),
     "RGBA": lambda size, seed: encode(noise("RGBA", size, seed)),
-    "RGB with a transparent color": lambda size, seed: encode(
-        noise("RGB", size, seed), transparency=(9, 9, 9)
-    ),
+    "RGB with a transparent color": lambda size, seed: encode(noise("RGB", size, seed), transparency=(9, 9, 9)),
     "palette": palette,
     "palette with a transparent entry": lambda size, seed: palette(size, seed, transparency=3),
-    "palette with graded transparency": lambda size, seed: palette(
-        size, seed, transparency=bytes(range(0, 230, 10))
-    ),
+    "palette with graded transparency": lambda size, seed: palette(size, seed, transparency=bytes(range(0, 230, 10))),
     "GIF": lambda size, seed: encode(noise("RGB", size, seed).quantize(40), "GIF", transparency=1),
     "bilevel": bilevel,
     "16-bit gray": gray16,
@@ -114,9 +110,7 @@ def open_clip_pixels(
     open_clip: ModuleType, resize: str, interpolation: str, side: int
 ) -> Callable[[Image.Image], NDArray[np.generic]]:
     config = open_clip.transform.PreprocessCfg(size=side, resize_mode=resize, interpolation=interpolation)
-    steps = open_clip.transform.image_transform_v2(config, is_train=False).transforms[
-        :-1
-    ]  # all but Normalize
+    steps = open_clip.transform.image_transform_v2(config, is_train=False).transforms[:-1]  # all but Normalize
 
     def pixels(image: Image.Image) -> NDArray[np.generic]:
         for step in steps:
@@ -133,9 +127,7 @@ def open_clip_pixels(
 @pytest.mark.parametrize(
     ("resize", "interpolation"), [("shortest", "bicubic"), ("squash", "bicubic"), ("shortest", "bilinear")]
 )
-def test_every_byte_equals_open_clip(
-    open_clip: ModuleType, kind: str, resize: str, interpolation: str
-) -> None:
+def test_every_byte_equals_open_clip(open_clip: ModuleType, kind: str, resize: str, interpolation: str) -> None:
     for side in (SIDE, SIDE + 1):
         peer = open_clip_pixels(open_clip, resize, interpolation, side)
         ours = Preprocess(image_size=side, resize=resize, interpolation=interpolation)
@@ -174,9 +166,7 @@ def processors(transformers: ModuleType) -> Iterator[dict[str, Callable[[int], o
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("resize", ["shortest", "squash"])
 def test_every_byte_equals_transformers(
-    processors: dict[str, Callable[[int], Callable[..., dict[str, list[NDArray[np.generic]]]]]],
-    kind: str,
-    resize: str,
+    processors: dict[str, Callable[[int], Callable[..., dict[str, list[NDArray[np.generic]]]]]], kind: str, resize: str
 ) -> None:
     for side in (SIDE, SIDE + 1):
         peer = processors[resize](side)

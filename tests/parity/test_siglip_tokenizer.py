@@ -155,9 +155,7 @@ def test_siglip_ids_equal_those_of_open_clip(
 
 
 def open_clip_peer(open_clip: ModuleType, folder: Path, **options: object) -> Peer:
-    peer = open_clip.tokenizer.HFTokenizer(
-        str(folder), context_length=LENGTH, clean="canonicalize", **options
-    )
+    peer = open_clip.tokenizer.HFTokenizer(str(folder), context_length=LENGTH, clean="canonicalize", **options)
 
     def ids(texts: list[str]) -> NDArray[np.int64]:
         rows: NDArray[np.int64] = peer(texts).numpy()
@@ -215,9 +213,7 @@ def bpe(gemma: Path) -> SiglipTokenizer:
 
 
 @given(BATCHES)
-def test_siglip2_ids_equal_those_of_transformers(
-    bpe: SiglipTokenizer, siglip2: Peer, texts: list[str]
-) -> None:
+def test_siglip2_ids_equal_those_of_transformers(bpe: SiglipTokenizer, siglip2: Peer, texts: list[str]) -> None:
     texts = [*texts, *LENGTH_TEXTS]
     assert encode(bpe, texts) == siglip2(texts).tolist()
 

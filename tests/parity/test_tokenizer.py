@@ -94,9 +94,7 @@ class Reference:
         text = regex.sub(r"\s+", " ", text).strip().lower()
         ids = [self.sot]
         for word in PATTERN.findall(text):
-            ids += [
-                self.ids[s] for s in self.bpe("".join(self.symbol_of_byte[b] for b in word.encode("utf-8")))
-            ]
+            ids += [self.ids[s] for s in self.bpe("".join(self.symbol_of_byte[b] for b in word.encode("utf-8")))]
         return [*ids, self.eot]
 
 
@@ -111,9 +109,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[BPETokenizer, Referen
     trained = BPETokenizer.train(CAPTIONS * 2, vocab_size=800)
     path = tmp_path_factory.mktemp("toy") / "merges.txt"
     path.write_text("\n".join(["header", *map(" ".join, trained._merges), ""]), encoding="utf-8")
-    merges = [
-        (left, right) for left, right in map(str.split, path.read_text(encoding="utf-8").split("\n")[1:-1])
-    ]
+    merges = [(left, right) for left, right in map(str.split, path.read_text(encoding="utf-8").split("\n")[1:-1])]
     return BPETokenizer.from_merges(path, context_length=100_000), Reference(merges)
 
 

@@ -89,17 +89,14 @@ def test_food_101_equals_torchvision(datasets, tmp_path: Path) -> None:
     write_files(tmp_path / "food-101", jpegs(*names) | meta)
     theirs = datasets.Food101(tmp_path, split="test")
     ours = read_catalog_dataset(find_catalog_entry("food101"), tmp_path)
-    labels_by_name = {
-        (record.id.rpartition("/")[2], record.label) for record in map(ours.source.read, range(2))
-    }
+    labels_by_name = {(record.id.rpartition("/")[2], record.label) for record in map(ours.source.read, range(2))}
     assert labels_by_name == {(p.name, n) for p, n in zip(theirs._image_files, theirs._labels, strict=True)}
     assert ours.classnames == ("apple pie", "waffles")
 
 
 def test_aircraft_equals_torchvision(datasets, tmp_path: Path) -> None:
     lists = {
-        f"images_variant_{part}.txt": "0034309 A320\n0034958 Boeing 707-320\n"
-        for part in ("train", "val", "test")
+        f"images_variant_{part}.txt": "0034309 A320\n0034958 Boeing 707-320\n" for part in ("train", "val", "test")
     }
     lists["variants.txt"] = "A320\nBoeing 707-320\n"
     root = tmp_path / "fgvc-aircraft-2013b/data"
@@ -112,8 +109,7 @@ def test_aircraft_equals_torchvision(datasets, tmp_path: Path) -> None:
 
 def test_pets_equal_torchvision(datasets, tmp_path: Path) -> None:
     lists = {
-        f"annotations/{part}.txt": "Abyssinian_201 1 1 1\nyorkshire_terrier_9 2 2 25\n"
-        for part in ("trainval", "test")
+        f"annotations/{part}.txt": "Abyssinian_201 1 1 1\nyorkshire_terrier_9 2 2 25\n" for part in ("trainval", "test")
     }
     lists["annotations/trimaps/x"] = ""
     files = jpegs("images/Abyssinian_201.jpg", "images/yorkshire_terrier_9.jpg")
@@ -127,8 +123,7 @@ def test_pets_equal_torchvision(datasets, tmp_path: Path) -> None:
 
 def test_textures_equal_torchvision(datasets, tmp_path: Path) -> None:
     lists = {
-        f"labels/{part}1.txt": "banded/banded_1.jpg\nzigzagged/zigzagged_2.jpg\n"
-        for part in ("train", "val", "test")
+        f"labels/{part}1.txt": "banded/banded_1.jpg\nzigzagged/zigzagged_2.jpg\n" for part in ("train", "val", "test")
     }
     files = jpegs("images/banded/banded_1.jpg", "images/zigzagged/zigzagged_2.jpg")
     write_files(tmp_path / "dtd/dtd", files | lists)

@@ -17,13 +17,7 @@ from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Rust
 from torch.nn import functional as F
 
-from zebra.config.model import (
-    ModelConfig,
-    SiglipTextConfig,
-    SiglipVisionConfig,
-    TextConfig,
-    VisionTransformerConfig,
-)
+from zebra.config.model import ModelConfig, SiglipTextConfig, SiglipVisionConfig, TextConfig, VisionTransformerConfig
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
@@ -44,12 +38,7 @@ CLIPS = {
     "quick_gelu": {"hidden_act": "quick_gelu"},
     "gelu": {"hidden_act": "gelu"},
     "another epsilon": {"layer_norm_eps": 1e-3},
-    "odd widths": {
-        "hidden_size": 36,
-        "intermediate_size": 50,
-        "num_attention_heads": 3,
-        "num_hidden_layers": 1,
-    },
+    "odd widths": {"hidden_size": 36, "intermediate_size": 50, "num_attention_heads": 3, "num_hidden_layers": 1},
 }
 
 
@@ -73,9 +62,7 @@ def padded():
     rust.normalizer = normalizers.Replace(Regex(" {2,}"), " ")
     rust.pre_tokenizer = pre_tokenizers.Metaspace()
     special = ["<unk>", "</s>"]
-    trainer = trainers.UnigramTrainer(
-        vocab_size=80, special_tokens=special, unk_token="<unk>", show_progress=False
-    )
+    trainer = trainers.UnigramTrainer(vocab_size=80, special_tokens=special, unk_token="<unk>", show_progress=False)
     rust.train_from_iterator(CAPTIONS, trainer)
     return SiglipTokenizer(rust, 64, eos_token="</s>", pad_token="</s>", cleaning="siglip")
 
@@ -243,9 +230,7 @@ def test_a_naflex_model_is_the_same_function_on_square_images(peer, padded, tmp_
         checkpoint, ours = opened(saved(peer, tmp_path, theirs, "Siglip2"))
     image = random_image(90, 90)
     inputs = peer.Siglip2ImageProcessorPil.from_pretrained(tmp_path)(image, return_tensors="pt")
-    made = checkpoint.preprocess.normalize(
-        torch.from_numpy(checkpoint.preprocess.resize_and_crop(image))[None]
-    )
+    made = checkpoint.preprocess.normalize(torch.from_numpy(checkpoint.preprocess.resize_and_crop(image))[None])
     tokens = torch.from_numpy(padded.encode(texts(), truncate=True).ids)
     assert agree(differences(theirs, ours, made, tokens, **inputs))
 
@@ -260,9 +245,7 @@ def test_shards_give_the_weights_of_one_file(peer, tmp_path):
 
 
 @pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16])
-def test_half_precision_tensors_are_read_as_such_and_give_the_vectors_of_fp32(
-    peer, tokenizer, tmp_path, precision
-):
+def test_half_precision_tensors_are_read_as_such_and_give_the_vectors_of_fp32(peer, tokenizer, tmp_path, precision):
     theirs = clip(peer, {}).to(precision)
     checkpoint, ours = opened(saved(peer, tmp_path, theirs))
     assert {tensor.dtype for tensor in checkpoint.tensors.values()} == {precision}
@@ -285,9 +268,7 @@ def test_missing_keys_have_the_defaults_of_transformers(peer, tmp_path, model_ty
     }
     (tmp_path / "config.json").write_text(json.dumps(bare))
     (tmp_path / "preprocessor_config.json").write_text("{}")
-    empty = {
-        name: torch.empty(value.shape, dtype=torch.bfloat16) for name, value in theirs.state_dict().items()
-    }
+    empty = {name: torch.empty(value.shape, dtype=torch.bfloat16) for name, value in theirs.state_dict().items()}
     torch.save(empty, tmp_path / "pytorch_model.bin")
     checkpoint, _ = opened(tmp_path)
     for ours, other in [

@@ -48,9 +48,7 @@ def some_of(fraction: float, kinds: tuple[str, ...] = FAULTS) -> Callable[[str, 
     """Return a fault function under which that fraction of the requests fails, deterministically."""
 
     def fault(path: str, byte_range: str, num_before: int) -> str | None:
-        draw = int.from_bytes(
-            hashlib.sha256(f"{path} {byte_range} {num_before}".encode()).digest()[:8], "big"
-        )
+        draw = int.from_bytes(hashlib.sha256(f"{path} {byte_range} {num_before}".encode()).digest()[:8], "big")
         return kinds[draw % len(kinds)] if draw // len(kinds) % 10_000 < fraction * 10_000 else None
 
     return fault
@@ -90,9 +88,7 @@ def _handler(store: ObjectStore) -> type[BaseHTTPRequestHandler]:
             headers = {"Content-Range": f"bytes {start}-{end}/{len(data)}"}
             return self.respond(206, data[start : end + 1], headers, cut=fault == "cut")
 
-        def respond(
-            self, status: int, body: bytes, headers: dict[str, str] | None = None, cut: bool = False
-        ) -> None:
+        def respond(self, status: int, body: bytes, headers: dict[str, str] | None = None, cut: bool = False) -> None:
             self.send_response(status)
             path = self.path.lstrip("/")
             tag = {"ETag": store.etag(path)} if path in store.objects else {}

@@ -25,9 +25,7 @@ def main() -> None:
 
     def callback_with_fault(report, _scores):
         with log.open("a") as file:
-            file.write(
-                json.dumps([report.step, os.environ.get("WORLD_SIZE", "1"), list(report.batch.ids)]) + "\n"
-            )
+            file.write(json.dumps([report.step, os.environ.get("WORLD_SIZE", "1"), list(report.batch.ids)]) + "\n")
         if fault[1:] == [str(report.step), str(rank)]:
             if fault[0] == "stop":
                 os.kill(os.getpid(), signal.SIGTERM)

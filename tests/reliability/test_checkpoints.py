@@ -123,9 +123,7 @@ def small_disk(tmp_path):
 def test_r9_a_full_disk_keeps_the_checkpoint_and_the_error_names_the_needed_space(small_disk):
     checkpoints_dir = small_disk / "checkpoints"
     save_checkpoint(checkpoints_dir, snapshot(1, size=5000))
-    with pytest.raises(
-        CheckpointError, match=r"No space left on device \(60,000 bytes needed, [\d,]+ free\)"
-    ):
+    with pytest.raises(CheckpointError, match=r"No space left on device \(60,000 bytes needed, [\d,]+ free\)"):
         save_checkpoint(checkpoints_dir, snapshot(2, size=5000))
     assert [path.name for path in checkpoints_dir.iterdir()] == ["step-00000001"]
     assert latest_checkpoint(checkpoints_dir) == checkpoints_dir / "step-00000001"
@@ -205,8 +203,7 @@ def test_r11_if_all_checkpoints_are_corrupt_no_run_starts_from_scratch(tmp_path)
         (save_checkpoint(tmp_path, snapshot(step)) / "state.json").write_bytes(b"{}")
     for _ in range(3):
         with pytest.raises(
-            WeightsError,
-            match=r"no checkpoint in .* step-00000001\.corrupt, step-00000002\.corrupt\. Restore one",
+            WeightsError, match=r"no checkpoint in .* step-00000001\.corrupt, step-00000002\.corrupt\. Restore one"
         ):
             latest_checkpoint(tmp_path)
 

@@ -43,13 +43,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def run(source: Source, steps: int, start: int = 0, **options) -> list[Batch]:
-    settings = {
-        "image_size": 16,
-        "batch_size": 12,
-        "seed": 3,
-        "num_workers": 0,
-        "config": DataConfig(),
-    } | options
+    settings = {"image_size": 16, "batch_size": 12, "seed": 3, "num_workers": 0, "config": DataConfig()} | options
     return list(iter_batches(source, start_sample=start, num_steps=steps, **settings))
 
 
@@ -67,9 +61,7 @@ def test_r4_the_batches_do_not_depend_on_the_number_of_workers(shards: list[Path
 
 
 @pytest.mark.parametrize("numbers", [(0, 1, 4), (4, 1, 0)])
-def test_r4_a_run_resumed_with_other_workers_has_the_same_batches(
-    shards: list[Path], numbers: tuple[int, ...]
-) -> None:
+def test_r4_a_run_resumed_with_other_workers_has_the_same_batches(shards: list[Path], numbers: tuple[int, ...]) -> None:
     source = ShardSource(shards, "data")
     parts = [run(source, 5, 60 * part, num_workers=workers) for part, workers in enumerate(numbers)]
     assert are_equal(list(chain.from_iterable(parts)), run(source, 15))
@@ -161,9 +153,7 @@ def fail(source: FailingShards, **options) -> tuple[str, float, set[int]]:
     return str(caught.value), time.monotonic() - start_time, workers
 
 
-def test_r17_a_killed_worker_is_named_with_its_shard_and_sample(
-    shards: list[Path],
-) -> None:
+def test_r17_a_killed_worker_is_named_with_its_shard_and_sample(shards: list[Path]) -> None:
     """The kernel sends this signal when memory runs out."""
     source = FailingShards(shards, 40, lambda: os.kill(os.getpid(), signal.SIGKILL))
     message, seconds, workers = fail(source)
@@ -177,9 +167,7 @@ def test_r17_a_killed_worker_is_named_with_its_shard_and_sample(
     assert seconds < 10
 
 
-def test_r17_a_stuck_worker_is_named_with_its_shard_and_sample(
-    shards: list[Path],
-) -> None:
+def test_r17_a_stuck_worker_is_named_with_its_shard_and_sample(shards: list[Path]) -> None:
     message, seconds, workers = fail(FailingShards(shards, 40, lambda: time.sleep(3600)), timeout_seconds=1)
     match = re.fullmatch(
         r"loader worker [01] \(process (\d+)\) is stuck: no new sample in 1 s, reading 12 samples, the "

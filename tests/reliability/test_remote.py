@@ -52,23 +52,15 @@ def count_wrong(source: ShardSource, images: list[bytes], batch: int = 16) -> in
     """Read all samples in shuffled order, batch by batch, and return the number of wrong records."""
     order = np.random.default_rng(1).permutation(NUM_SAMPLES).tolist()
     records = [
-        record
-        for start in range(0, NUM_SAMPLES, batch)
-        for record in read_many(source, order[start : start + batch])
+        record for start in range(0, NUM_SAMPLES, batch) for record in read_many(source, order[start : start + batch])
     ]
     pairs = [(record.image, record.captions) for record in records]
-    return sum(
-        pair != (images[index], (f"caption {index}",)) for pair, index in zip(pairs, order, strict=True)
-    )
+    return sum(pair != (images[index], (f"caption {index}",)) for pair, index in zip(pairs, order, strict=True))
 
 
 @pytest.mark.parametrize("cache_bytes", [0, 1 << 30, 1 << 20])
 def test_r24_all_records_are_correct_if_one_request_in_ten_fails(
-    store: ObjectStore,
-    images: list[bytes],
-    cache_bytes: int,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    store: ObjectStore, images: list[bytes], cache_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a cache, with a large one, and with one that fits one of the four shards."""
     monkeypatch.setattr(remote_blob, "BLOCK_BYTES", 16 << 10)
@@ -82,9 +74,7 @@ def test_r24_all_records_are_correct_if_one_request_in_ten_fails(
 
 
 @pytest.mark.parametrize("kind", FAULTS)
-def test_r24_every_kind_of_failure_is_detected_and_retried(
-    store: ObjectStore, images: list[bytes], kind: str
-) -> None:
+def test_r24_every_kind_of_failure_is_detected_and_retried(store: ObjectStore, images: list[bytes], kind: str) -> None:
     source = open_source(store.url + "/" + SHARDS, NO_CACHE)
     store.fault = lambda path, byte_range, num_before: kind if num_before < 2 else None
     store.requests.clear()
@@ -113,9 +103,7 @@ def test_r24_a_store_that_always_fails_is_an_error_with_url_and_tries(store: Obj
     store.fault = lambda path, byte_range, num_before: "503"
     with (
         pytest.warns(UserWarning, match="failed 4 times"),
-        pytest.raises(
-            DataError, match=rf"{store.url}/bucket/0000\d\.tar could not be read in 8 tries.*HTTP 503"
-        ),
+        pytest.raises(DataError, match=rf"{store.url}/bucket/0000\d\.tar could not be read in 8 tries.*HTTP 503"),
     ):
         source.read(0)
 
@@ -162,9 +150,7 @@ def test_r24_a_replaced_object_is_detected_by_its_etag(
 ) -> None:
     source = open_source(store.url + "/bucket/00000.tar", options)
     source.read(0)
-    store.objects["bucket/00000.tar"] = store.objects["bucket/00000.tar"].replace(
-        images[1], bytes(len(images[1]))
-    )
+    store.objects["bucket/00000.tar"] = store.objects["bucket/00000.tar"].replace(images[1], bytes(len(images[1])))
     if options is NO_CACHE:
         with pytest.raises(DataError, match=r"00000\.tar has changed or was removed"):
             source.read(1)

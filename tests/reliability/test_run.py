@@ -80,10 +80,7 @@ def test_r1_a_run_killed_at_random_moments_ends_with_the_same_bits(monkeypatch, 
     monkeypatch.syspath_prepend(str(CRASH.parent))
     crash = SimpleNamespace(**runpy.run_path(str(CRASH)))
     forked = SimpleNamespace(
-        Popen=forkserver.Popen,
-        run=forkserver.run,
-        DEVNULL=subprocess.DEVNULL,
-        TimeoutExpired=subprocess.TimeoutExpired,
+        Popen=forkserver.Popen, run=forkserver.run, DEVNULL=subprocess.DEVNULL, TimeoutExpired=subprocess.TimeoutExpired
     )
     monkeypatch.setitem(crash.main.__globals__, "subprocess", forked)
     monkeypatch.setattr(sys, "argv", [str(CRASH), "--trials", str(len(crash.PHASES)), "--kills", "1"])
@@ -133,9 +130,7 @@ def test_r3_a_run_refuses_a_checkpoint_without_any_one_of_its_items(config, tmp_
     assert unnoticed == []
 
 
-@pytest.mark.filterwarnings(
-    "ignore:This DataLoader will create 4"
-)  # more than this machine has cores, on purpose
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 4")  # more than this machine has cores, on purpose
 @pytest.mark.parametrize("workers", [1, 4])
 def test_r4_a_run_resumed_with_another_number_of_workers_has_the_same_weights(config, tmp_path, workers):
     train.run(config)
@@ -166,9 +161,7 @@ def wait_for_steps(config, process, steps):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_r7_a_signal_saves_the_current_step_and_exits_with_75(config, number):
-    process = forkserver.Popen(
-        command(config), stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-    )
+    process = forkserver.Popen(command(config), stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
     wait_for_steps(config, process, 3)
     os.killpg(process.pid, number)
     before = len((Path(config.out) / "log.jsonl").read_text().splitlines())
@@ -189,9 +182,7 @@ def test_r14_a_nan_or_infinite_gradient_stops_before_the_update(bad_value):
     train_step(model, optimizer, images, tokens, lr=1e-3, grad_clip_norm=1.0, precision="fp32")
     before = {name: value.clone() for name, value in model.state_dict().items() if "running" not in name}
     moments = [value.clone() for state in optimizer.state.values() for value in state.values()]
-    model.text.text_projection.register_hook(
-        lambda gradient: gradient.index_fill(0, torch.tensor(3), bad_value)
-    )
+    model.text.text_projection.register_hook(lambda gradient: gradient.index_fill(0, torch.tensor(3), bad_value))
     with pytest.raises(DivergenceError, match="untouched"):
         train_step(model, optimizer, images, tokens, lr=1e-3, grad_clip_norm=1.0, precision="fp32")
     after = model.state_dict()
@@ -239,10 +230,7 @@ def test_a_run_whose_checkpoints_are_all_corrupt_never_starts_from_scratch(confi
     run_until(config, 6)
     for file in latest(config).glob("*.safetensors"):
         file.write_bytes(b"")
-    with (
-        pytest.warns(UserWarning, match="skipped a corrupt checkpoint"),
-        pytest.raises(WeightsError, match="is valid"),
-    ):
+    with pytest.warns(UserWarning, match="skipped a corrupt checkpoint"), pytest.raises(WeightsError, match="is valid"):
         train.run(config)
     with pytest.raises(WeightsError, match="is valid"):
         train.run(config)

@@ -130,9 +130,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
             results_by_name[names[int(skip.id.rpartition("/")[2])]] = Result(None, skip.reason)
         else:
             (id,) = batch.ids
-            results_by_name[names[int(id.rpartition("/")[2])]] = Result(
-                batch.images[0].numpy().astype(float), None
-            )
+            results_by_name[names[int(id.rpartition("/")[2])]] = Result(batch.images[0].numpy().astype(float), None)
     return results_by_name
 
 
@@ -166,9 +164,7 @@ SHARDS = {
 """Fields of a sample, and the reason to skip it."""
 
 
-def epoch(
-    source: Source, batch_size: int, options: DataConfig | None = None
-) -> tuple[dict, list[str], list[str]]:
+def epoch(source: Source, batch_size: int, options: DataConfig | None = None) -> tuple[dict, list[str], list[str]]:
     """Load one epoch; return its counts, and the IDs and captions of the batches."""
     counter = SampleCounter(len(source), 1.0, None)
     steps = len(source) // batch_size
@@ -268,9 +264,7 @@ def write_shards(folder: Path, samples: int, bad: Callable[[int], str | None]) -
     return open_source(folder, DataConfig())
 
 
-def test_r23_an_epoch_with_one_percent_bad_samples_has_exact_counts(
-    tmp_path: Path,
-) -> None:
+def test_r23_an_epoch_with_one_percent_bad_samples_has_exact_counts(tmp_path: Path) -> None:
     source = write_shards(tmp_path, 1000, lambda number: "truncated image" if number % 100 == 37 else None)
     counts, ids, _ = epoch(source, 50)
     assert_adds_up(counts, source, Counter({"truncated image": 10}))
@@ -282,17 +276,8 @@ def test_r23_five_percent_bad_samples_are_an_error_with_the_top_reason(tmp_path:
     source = write_shards(tmp_path, 1000, lambda number: reasons.get(number % 80))
     counter = SampleCounter(len(source), DataConfig().max_skip_rate, None)
     stream = iter_batches(
-        source,
-        image_size=8,
-        batch_size=50,
-        seed=1,
-        start_sample=0,
-        num_steps=20,
-        num_workers=0,
-        config=DataConfig(),
+        source, image_size=8, batch_size=50, seed=1, start_sample=0, num_steps=20, num_workers=0, config=DataConfig()
     )
-    with pytest.raises(
-        DataError, match=r"cannot be used in epoch 0.*allowed: \d+ truncated image, \d+ empty caption"
-    ):
+    with pytest.raises(DataError, match=r"cannot be used in epoch 0.*allowed: \d+ truncated image, \d+ empty caption"):
         for step, batch in enumerate(stream):
             counter.add(50 * step, batch)

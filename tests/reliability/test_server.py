@@ -180,9 +180,7 @@ def test_v2_an_overloaded_server_rejects_requests_and_recovers_at_once(model):
             )
         assert {status for status, _, _ in responses} == {200, 429}
         assert all(
-            error_message(body).startswith("the server is busy")
-            for status, body, _ in responses
-            if status == 429
+            error_message(body).startswith("the server is busy") for status, body, _ in responses if status == 429
         )
         assert server.request("POST", "/v1/embed", embed_body(1))[0] == 200
         connection = server.connect()
@@ -293,10 +291,7 @@ def test_s5_no_url_makes_the_server_connect_to_a_private_address(model):
         with ThreadPoolExecutor(8) as pool:
             body = {"labels": ["horse"]}
             responses = list(
-                pool.map(
-                    lambda url: server.request("POST", "/v1/classify", body | {"images": [{"url": url}]}),
-                    urls,
-                )
+                pool.map(lambda url: server.request("POST", "/v1/classify", body | {"images": [{"url": url}]}), urls)
             )
         assert {status for status, _, _ in responses} == {400}
         assert len({body for _, body, _ in responses}) == 1  # the message reveals nothing about the network
@@ -317,13 +312,7 @@ def chunk(kind, data):
 def png(width, height, *extra, rows=b""):
     header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
     data = zlib.compress(rows or bytes(100), 9)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + b"".join(extra)
-        + chunk(b"IDAT", data)
-        + chunk(b"IEND", b"")
-    )
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + b"".join(extra) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
 def bombs():
@@ -348,8 +337,7 @@ def bombs():
         "PostScript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n(/etc/passwd) (r) file\n",
         "TIFF": encode(Image.new("RGB", (40, 40)), "TIFF"),
         "TIFF after the signature of a JPEG": b"\xff\xd8\xff" + encode(Image.new("RGB", (40, 40)), "TIFF"),
-        "TIFF after the signature of a WebP": b"RIFF\0\0\0\0WEBP"
-        + encode(Image.new("RGB", (40, 40)), "TIFF"),
+        "TIFF after the signature of a WebP": b"RIFF\0\0\0\0WEBP" + encode(Image.new("RGB", (40, 40)), "TIFF"),
         "BMP": encode(Image.new("RGB", (40, 40)), "BMP"),
         "SVG": b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>',
         "nothing": b"\0",
@@ -440,19 +428,7 @@ def test_s7_slow_clients_time_out_and_do_not_delay_others(server):
 
 def test_s8_no_path_leaves_the_served_directories(server):
     traversals = [
-        *(
-            "../",
-            "..%2f",
-            "%2e%2e/",
-            "%2e%2e%2f",
-            "..%5c",
-            "..\\",
-            "....//",
-            "..;/",
-            "%252e%252e%252f",
-            ".%00./",
-            "/",
-        ),
+        *("../", "..%2f", "%2e%2e/", "%2e%2e%2f", "..%5c", "..\\", "....//", "..;/", "%252e%252e%252f", ".%00./", "/"),
         *("%c0%ae%c0%ae/", "..%c0%af", "%uff0e%uff0e/"),
     ]
     targets = ("etc/passwd", "app.py", "limits.py", "service.py", "../serve/app.py")

@@ -109,9 +109,7 @@ def test_r18_a_flipped_bit_of_an_image_is_detected_with_a_checksum(shard: Path) 
     shard.with_name("00001.tar").write_bytes(data)
     with pytest.warns(UserWarning, match="1 of the 2 shards"):
         source = open_source(shard.parent, KEEP_INTACT)
-    assert [source.read(index).image for index in range(len(source))] == [
-        image(i) for i in range(NUM_SAMPLES)
-    ]
+    assert [source.read(index).image for index in range(len(source))] == [image(i) for i in range(NUM_SAMPLES)]
 
 
 def test_r18_a_checksum_that_is_added_later_is_verified(shard: Path) -> None:
@@ -140,9 +138,7 @@ def replace_samples(shard: Path) -> None:
 
 @pytest.mark.parametrize("change", [append_zeros, replace_samples])
 @pytest.mark.parametrize("read_before", [False, True])
-def test_r19_a_change_after_indexing_is_detected_before_a_wrong_sample(
-    shard: Path, change, read_before: bool
-) -> None:
+def test_r19_a_change_after_indexing_is_detected_before_a_wrong_sample(shard: Path, change, read_before: bool) -> None:
     source = open_source(shard, DataConfig())
     if read_before:
         source.read(1)

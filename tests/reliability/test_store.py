@@ -22,9 +22,7 @@ CRASH = Path(__file__).parents[2] / "benchmarks" / "store_crash.py"
 
 def rows(first, last, width=16):
     numbers = range(first, last)
-    flat = np.concatenate([np.random.default_rng(n).standard_normal(width) for n in numbers]).astype(
-        np.float32
-    )
+    flat = np.concatenate([np.random.default_rng(n).standard_normal(width) for n in numbers]).astype(np.float32)
     return pa.table(
         {
             "id": [f"id-{n}" for n in numbers],
@@ -82,9 +80,7 @@ def test_a_corrupt_latest_version_is_skipped_with_a_warning(committed, damage, f
     for file in new:
         if file.parent.name == folder:
             damage(file)
-    with pytest.warns(
-        UserWarning, match=r"version 4 \(30 rows\) cannot be read.*Using version 3 \(20 rows\)"
-    ):
+    with pytest.warns(UserWarning, match=r"version 4 \(30 rows\) cannot be read.*Using version 3 \(20 rows\)"):
         Store.open(path)
     assert read_rows(path) == before
     with warnings.catch_warnings():
@@ -252,9 +248,7 @@ def test_a_disk_error_at_any_fsync_loses_no_committed_row(store_with_rows, tmp_p
         writer = Store.open(full)
         with monkeypatch.context() as patch:
             Disk(patch, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), at)
-            with pytest.raises(
-                StoreError, match=r"No space left on device .* intact. Free disk space and run again"
-            ):
+            with pytest.raises(StoreError, match=r"No space left on device .* intact. Free disk space and run again"):
                 change(writer)
         assert pa.Table.from_batches(writer.scan(writer.schema.names)).to_pylist() == before
         assert read_rows(full) == before
@@ -274,9 +268,7 @@ def small_disk():
 def test_a_full_disk_during_a_lancedb_write_loses_no_committed_row(store, small_disk):
     store.append(rows(0, 10))
     before = read_rows(store.path)
-    with pytest.raises(
-        StoreError, match=r"appending 5,000 rows failed: File too large .*bytes to write.*intact"
-    ):
+    with pytest.raises(StoreError, match=r"appending 5,000 rows failed: File too large .*bytes to write.*intact"):
         store.append(rows(10, 5010))
     assert read_rows(store.path) == before
     store.append(rows(10, 20))
@@ -290,8 +282,7 @@ def test_an_interrupted_change_is_rolled_back_by_the_next_one(store_with_rows, m
         with pytest.raises(KeyboardInterrupt):
             store_with_rows.append(rows(20, 30))
     with pytest.warns(
-        UserWarning,
-        match=r"rolled back an incomplete commit \(appending 10 rows\); the 20 rows committed before",
+        UserWarning, match=r"rolled back an incomplete commit \(appending 10 rows\); the 20 rows committed before"
     ):
         store_with_rows.append(rows(20, 25))
     assert read_rows(store_with_rows.path)[:20] == before
@@ -328,8 +319,6 @@ def test_a_store_with_an_interrupted_creation_can_be_created_again(tmp_path, mon
 
 
 def test_a_store_killed_at_random_moments_holds_exactly_the_committed_rows():
-    result = subprocess.run(
-        [sys.executable, str(CRASH), "--trials", "4"], capture_output=True, text=True, check=False
-    )
+    result = subprocess.run([sys.executable, str(CRASH), "--trials", "4"], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "4 of 4 right" in result.stdout

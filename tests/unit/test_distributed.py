@@ -33,9 +33,7 @@ def test_rank_and_world_size_come_from_torchrun(monkeypatch):
 @pytest.mark.parametrize("name", ["RANK", "MASTER_ADDR", "MASTER_PORT"])
 def test_a_missing_variable_is_named_in_the_error(monkeypatch, name):
     set_env(monkeypatch, **{name: ""})
-    with pytest.raises(
-        ConfigError, match=f"WORLD_SIZE is set without {name}; start the processes with torchrun"
-    ):
+    with pytest.raises(ConfigError, match=f"WORLD_SIZE is set without {name}; start the processes with torchrun"):
         world_info_from_env()
 
 

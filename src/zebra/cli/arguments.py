@@ -58,9 +58,7 @@ SamplesFlag = Annotated[int | None, tyro.conf.arg(name="samples")]
 KFlag = Annotated[int, tyro.conf.arg(aliases=["-k"])]
 
 
-def parse_args(
-    args_type: type[T], verb: str, argv: Sequence[str], *, description: str, default: T | None = None
-) -> T:
+def parse_args(args_type: type[T], verb: str, argv: Sequence[str], *, description: str, default: T | None = None) -> T:
     """Parse the arguments of a verb.
 
     The help text of a field is the docstring below it, also of a field that `args_type` inherits. tyro exits by

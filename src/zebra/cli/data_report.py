@@ -29,9 +29,7 @@ def _format_samples(report: "DataReport") -> list[str]:
     part = "all" if num_examined == report.num_found else f"{num_examined:,}, evenly spaced,"
     lines = [f"{report.num_found:,} found in {report.name}; {part} inspected"]
     if report.num_found < report.batch_size:
-        lines.append(
-            f"fewer than one batch of {report.batch_size}: train with --batch-size {report.num_found} or less"
-        )
+        lines.append(f"fewer than one batch of {report.batch_size}: train with --batch-size {report.num_found} or less")
     return lines
 
 
@@ -41,10 +39,7 @@ def _format_skipped(report: "DataReport") -> list[str]:
         return ["none"]
     return [
         f"{num_skipped:,} ({report.skip_rate:.2%}); training accepts up to {report.max_skip_rate:.2%}",
-        *(
-            f"{group.count:,} × {group.reason}: {_truncate(group.examples[0], 100)}"
-            for group in report.survey.skipped
-        ),
+        *(f"{group.count:,} × {group.reason}: {_truncate(group.examples[0], 100)}" for group in report.survey.skipped),
     ]
 
 
@@ -56,10 +51,7 @@ def _format_captions(captions: "CaptionStats") -> list[str]:
         f"{captions.num_captions:,} captions of {captions.num_samples:,} images, {tokens.min} to {tokens.max} tokens; "
         f"quantiles 50 · 90 · 99 %: {tokens.p50} · {tokens.p90} · {tokens.p99}",
         *_format_bars(
-            {
-                "–".join(map(str, dict.fromkeys((bar.first, bar.last)))): bar.count
-                for bar in captions.histogram
-            }
+            {"–".join(map(str, dict.fromkeys((bar.first, bar.last)))): bar.count for bar in captions.histogram}
         ),
         f"truncated at {captions.context_length} tokens: {truncated}; tokenizer: {captions.tokenizer}",
     ]
@@ -68,9 +60,7 @@ def _format_captions(captions: "CaptionStats") -> list[str]:
 def _format_repeated(captions: "CaptionStats") -> str:
     if not captions.num_repeated:
         return "every caption belongs to one image only"
-    examples = ", ".join(
-        f"{count:,} × {_truncate(caption, 40)!r}" for caption, count in captions.most_frequent
-    )
+    examples = ", ".join(f"{count:,} × {_truncate(caption, 40)!r}" for caption, count in captions.most_frequent)
     return f"{captions.num_repeated:,} captions belong to more than one image: {examples}"
 
 
@@ -112,9 +102,7 @@ def _format_loading(report: "DataReport") -> list[str]:
     milliseconds = 1000 * report.batch_size / enough.pairs_per_second
     return [
         f"pairs/s at {report.image_size} px, without training",
-        *_format_bars(
-            {_format_workers(rate.num_workers): round(rate.pairs_per_second) for rate in report.loading}
-        ),
+        *_format_bars({_format_workers(rate.num_workers): round(rate.pairs_per_second) for rate in report.loading}),
         f"with --workers {enough.num_workers}, training waits for data if a step of {report.batch_size} pairs takes "
         f"less than {milliseconds:.0f} ms",
     ]

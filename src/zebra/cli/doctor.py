@@ -62,9 +62,7 @@ def run(argv: Sequence[str]) -> int:
                 _print_finding(name, *lines, is_ok=result.is_usable or name != "skipped")
         return EXIT_OK if result.is_usable else EXIT_ERROR
     if args.json:
-        findings = [
-            {"what": finding.name, "says": finding.detail, "sound": finding.is_ok} for finding in result
-        ]
+        findings = [{"what": finding.name, "says": finding.detail, "sound": finding.is_ok} for finding in result]
         echo(json.dumps(findings, indent=1))
     else:
         for finding in result:

@@ -58,8 +58,7 @@ def run(argv: Sequence[str]) -> int:
 
 def _print_result(result: "TaskResult") -> None:
     scores = [
-        f"{metric} {score.value:.1%} [{score.low:.1%}, {score.high:.1%}]"
-        for metric, score in result.scores.items()
+        f"{metric} {score.value:.1%} [{score.low:.1%}, {score.high:.1%}]" for metric, score in result.scores.items()
     ]
     num_samples = next(iter(result.scores.values())).n
     echo(f"{result.dataset:<20} {result.task:<20} {'  '.join(scores[:4])}  n={num_samples}")

@@ -49,10 +49,7 @@ def run(argv: Sequence[str]) -> int:
                 echo(f"\n{number} of {quiz.num_answered + len(quiz.questions)}")
                 _ask_one(quiz, position, Path(folder) / f"image-{number}")
         except (KeyboardInterrupt, EOFError):
-            echo(
-                f"\nstopped; all answers are in {quiz.answers_path}. Run the same command to continue.",
-                err=True,
-            )
+            echo(f"\nstopped; all answers are in {quiz.answers_path}. Run the same command to continue.", err=True)
             return EXIT_RESUMABLE
     echo(f"all {quiz.num_answered + len(quiz.questions)} images are answered: {quiz.answers_path}\n")
     for shots, row in quiz.evaluate_answers().items():

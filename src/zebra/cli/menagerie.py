@@ -25,7 +25,5 @@ def run(argv: Sequence[str]) -> int:
 
     with ProgressBar("drawing") as progress:
         paths = menagerie.run(args, callback=progress.update)
-    echo(
-        f"training shards: {paths.train_dir}\nevaluation datasets: {', '.join(sorted(paths.evaluation_dirs))}"
-    )
+    echo(f"training shards: {paths.train_dir}\nevaluation datasets: {', '.join(sorted(paths.evaluation_dirs))}")
     return EXIT_OK

@@ -34,8 +34,7 @@ def run(argv: Sequence[str]) -> int:
     for result in results:
         scores = result.scores
         line = (
-            f"{result.dataset:<20} {scores.contamination.value:6.1%} have a duplicate "
-            f"(cosine ≥ {result.threshold:.3f})"
+            f"{result.dataset:<20} {scores.contamination.value:6.1%} have a duplicate (cosine ≥ {result.threshold:.3f})"
         )
         if scores.clean and scores.overlap:
             line += f"; all {scores.all.value:.1%}, clean {scores.clean.value:.1%}, overlap {scores.overlap.value:.1%}"

@@ -77,9 +77,7 @@ class TrainingProgress:
         self.pairs_per_second += 0.05 * (rate - self.pairs_per_second)
         self.loss += 0.05 * (report.metrics.loss - self.loss)
         if eval_metrics:
-            self.eval_metrics = " · " + " · ".join(
-                f"{name} {value:.1%}" for name, value in eval_metrics.items()
-            )
+            self.eval_metrics = " · " + " · ".join(f"{name} {value:.1%}" for name, value in eval_metrics.items())
         self.bar.update(
             report.step,
             report.total_steps,

@@ -114,8 +114,7 @@ def run(argv: Sequence[str]) -> int:
     result = study.run(_to_config(args))
     if args.json:
         scores = {
-            group: {name: asdict(score) for name, score in named.items()}
-            for group, named in result.scores.items()
+            group: {name: asdict(score) for name, score in named.items()} for group, named in result.scores.items()
         }
         echo(json.dumps({"title": result.title, "scores": scores, "notes": result.notes}, indent=1))
     else:
@@ -123,9 +122,7 @@ def run(argv: Sequence[str]) -> int:
     if args.out:
         from zebra.report.page import write_page
 
-        write_page(
-            args.out, result.title, "Square brackets contain 95% confidence intervals.", result.sections
-        )
+        write_page(args.out, result.title, "Square brackets contain 95% confidence intervals.", result.sections)
         echo(f"page: {args.out}", err=args.json)
     return EXIT_OK
 
@@ -171,8 +168,7 @@ def _print_result(result: "StudyResult") -> None:
 
 def _format_help() -> str:
     kinds = "\n".join(
-        f"  zebra study {name:<11} {(args_type.__doc__ or '').strip()}"
-        for name, args_type in STUDY_ARGS.items()
+        f"  zebra study {name:<11} {(args_type.__doc__ or '').strip()}" for name, args_type in STUDY_ARGS.items()
     )
     return (
         f"zebra study: the paper's analyses of finished evaluations.\n\n{kinds}\n\n"

@@ -110,15 +110,8 @@ def _fine_tuning_settings(init_from: str, argv: list[str]) -> dict[str, Any]:
     """Choose settings for fine-tuning on the data that the flags describe."""
     if _has_help_flag(argv):
         return {}
-    minimal = {
-        "data": "",
-        "out": "",
-        "steps": 1,
-        "finetune": {"init_from": init_from},
-    } | _duration_settings(argv)
-    config = parse_args(
-        TrainConfig, "train", argv, default=structure(TrainConfig, minimal), description=DESCRIPTION
-    )
+    minimal = {"data": "", "out": "", "steps": 1, "finetune": {"init_from": init_from}} | _duration_settings(argv)
+    config = parse_args(TrainConfig, "train", argv, default=structure(TrainConfig, minimal), description=DESCRIPTION)
     if not config.data:
         echo("zebra train: --data is missing. See zebra train --help.", err=True)
         raise SystemExit(EXIT_USAGE)
@@ -143,9 +136,7 @@ def parse_train_config(recipe_flags: RecipeFlags) -> TrainConfig:
         echo(f"zebra train: {' and '.join(missing)} {verb} missing. See zebra train --help.", err=True)
         raise SystemExit(EXIT_USAGE)
     default = structure(TrainConfig, recipe_flags.settings | dict.fromkeys(required, ""), "recipe")
-    return parse_args(
-        TrainConfig, "train", recipe_flags.remaining_argv, default=default, description=DESCRIPTION
-    )
+    return parse_args(TrainConfig, "train", recipe_flags.remaining_argv, default=default, description=DESCRIPTION)
 
 
 def _has_help_flag(argv: list[str]) -> bool:

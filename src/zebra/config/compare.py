@@ -14,6 +14,4 @@ class CompareConfig:
 
     def __post_init__(self) -> None:
         if len(self.runs) < 2:
-            raise ConfigError(
-                f"a comparison needs at least two runs; got {len(self.runs)}. Name two or more."
-            )
+            raise ConfigError(f"a comparison needs at least two runs; got {len(self.runs)}. Name two or more.")

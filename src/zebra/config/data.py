@@ -35,14 +35,8 @@ class DataConfig:
                 f"data_options.max_image_pixels is {self.max_image_pixels}; it must be from 1 to 178,956,970"
             )
         if not 0 < self.min_crop_area <= 1:
-            raise ConfigError(
-                f"data_options.min_crop_area is {self.min_crop_area}; it must be above 0 and at most 1"
-            )
+            raise ConfigError(f"data_options.min_crop_area is {self.min_crop_area}; it must be above 0 and at most 1")
         if self.shard_cache_bytes < 0:
-            raise ConfigError(
-                f"data_options.shard_cache_bytes is {self.shard_cache_bytes}; it must not be negative"
-            )
+            raise ConfigError(f"data_options.shard_cache_bytes is {self.shard_cache_bytes}; it must not be negative")
         if len(set(self.caption_columns)) != len(self.caption_columns):
-            raise ConfigError(
-                f"data_options.caption_columns repeats a column: {self.caption_columns}. Name each once."
-            )
+            raise ConfigError(f"data_options.caption_columns repeats a column: {self.caption_columns}. Name each once.")

@@ -6,9 +6,7 @@ from typing import Literal
 from zebra.config.precision import InferencePrecision
 from zebra.errors import ConfigError
 
-Task = Literal[
-    "zero-shot", "prompts", "prompt-search", "linear-probe", "few-shot", "retrieval", "compositionality"
-]
+Task = Literal["zero-shot", "prompts", "prompt-search", "linear-probe", "few-shot", "retrieval", "compositionality"]
 DEFAULT_TASKS: tuple[Task, ...] = ("zero-shot", "prompts", "retrieval", "compositionality")
 """Tasks that need only the test split and the text tower; a dataset runs those that apply to it."""
 

@@ -27,6 +27,4 @@ class ExportConfig:
         if not 0 <= self.wise_ft <= 1:
             raise ConfigError(f"--wise-ft is {self.wise_ft}; it must be from 0 (the base) to 1 (the model)")
         if (self.base is None) != (self.wise_ft == 1):
-            raise ConfigError(
-                "--wise-ft and --base go together; give the weight and the model before fine-tuning"
-            )
+            raise ConfigError("--wise-ft and --base go together; give the weight and the model before fine-tuning")

@@ -15,9 +15,7 @@ from zebra.errors import ConfigError, suggest_name
 def list_recipes() -> list[str]:
     """Return the names of the built-in recipes."""
     directory = resources.files("zebra") / "recipes"
-    return sorted(
-        file.name.removesuffix(".yaml") for file in directory.iterdir() if file.name.endswith(".yaml")
-    )
+    return sorted(file.name.removesuffix(".yaml") for file in directory.iterdir() if file.name.endswith(".yaml"))
 
 
 def read_recipe(name: str) -> dict[str, Any]:
@@ -47,9 +45,7 @@ def read_train_config(path: Path) -> TrainConfig:
 
 def write_config(path: Path, config: object) -> None:
     """Write a config as YAML, with fields in declaration order."""
-    path.write_text(
-        yaml.safe_dump(unstructure(config), sort_keys=False, allow_unicode=True), encoding="utf-8"
-    )
+    path.write_text(yaml.safe_dump(unstructure(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
 def _parse_mapping(text: str, source: str) -> dict[str, Any]:

@@ -161,6 +161,4 @@ class ModelConfig:
 
 def _require_divisible(config_path: str, name: str, value: int, divisor_name: str, divisor: int) -> None:
     if divisor < 1 or value < divisor or value % divisor:
-        raise ConfigError(
-            f"{config_path}: {name} ({value}) must be a positive multiple of {divisor_name} ({divisor})"
-        )
+        raise ConfigError(f"{config_path}: {name} ({value}) must be a positive multiple of {divisor_name} ({divisor})")

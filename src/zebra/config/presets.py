@@ -22,9 +22,7 @@ def _resnet(
     )
 
 
-def _vit(
-    embed_dim: int, image_size: int, layers: int, width: int, patch_size: int, text_width: int
-) -> ModelConfig:
+def _vit(embed_dim: int, image_size: int, layers: int, width: int, patch_size: int, text_width: int) -> ModelConfig:
     return ModelConfig(
         embed_dim=embed_dim,
         image_size=image_size,
@@ -48,10 +46,7 @@ PRESETS: dict[str, ModelConfig] = {
     "ViT-L/14": _vit(768, 224, 24, 1024, 14, 768),
     "ViT-L/14@336px": _vit(768, 336, 24, 1024, 14, 768),
     "tiny-resnet": ModelConfig(
-        embed_dim=128,
-        image_size=64,
-        vision=ResNetConfig(width=16, layers=(1, 1, 1, 1), heads=8),
-        text=_TINY_TEXT,
+        embed_dim=128, image_size=64, vision=ResNetConfig(width=16, layers=(1, 1, 1, 1), heads=8), text=_TINY_TEXT
     ),
     "tiny-vit": ModelConfig(
         embed_dim=128,

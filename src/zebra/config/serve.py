@@ -63,9 +63,7 @@ class ServeConfig:
             raise ConfigError("api_key is empty or not plain ASCII; make one with: openssl rand -hex 32")
         for host in self.allow_url_hosts:
             if not host or set(host) & set("/@*? "):
-                raise ConfigError(
-                    f"allow_url_hosts contains {host!r}; list host names, such as images.example.org"
-                )
+                raise ConfigError(f"allow_url_hosts contains {host!r}; list host names, such as images.example.org")
 
     @property
     def is_loopback(self) -> bool:

@@ -66,15 +66,11 @@ def _structure_dataclass(cls: type, raw: object, path: str) -> object:
     missing = [
         name
         for name, field in fields.items()
-        if name not in raw
-        and field.default is dataclasses.MISSING
-        and field.default_factory is dataclasses.MISSING
+        if name not in raw and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     ]
     if missing:
         raise ConfigError(f"{path or 'the config'} lacks {', '.join(missing)}")
-    return cls(
-        **{str(key): _structure_value(hints[key], value, _join_path(path, key)) for key, value in raw.items()}
-    )
+    return cls(**{str(key): _structure_value(hints[key], value, _join_path(path, key)) for key, value in raw.items()})
 
 
 def _structure_union(options: tuple[Any, ...], raw: object, path: str) -> object:

@@ -69,6 +69,4 @@ class SupervisedStudyConfig:
     """A Parquet file with the columns dataset, split, id, label and vector."""
 
 
-StudyConfig = (
-    GroupStudyConfig | HumanStudyConfig | RobustnessStudyConfig | ScalingStudyConfig | SupervisedStudyConfig
-)
+StudyConfig = GroupStudyConfig | HumanStudyConfig | RobustnessStudyConfig | ScalingStudyConfig | SupervisedStudyConfig

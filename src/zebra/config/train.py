@@ -130,13 +130,9 @@ class TrainConfig:
             if getattr(self, name) is not None:
                 _require_positive(name, getattr(self, name))
         if not 0 <= self.patch_dropout < 1:
-            raise ConfigError(
-                f"patch_dropout is {self.patch_dropout}; it must be from 0 to below 1, such as 0.5"
-            )
+            raise ConfigError(f"patch_dropout is {self.patch_dropout}; it must be from 0 to below 1, such as 0.5")
         if self.patch_dropout and isinstance(self.model.vision, ResNetConfig):
-            raise ConfigError(
-                "patch_dropout needs a Vision Transformer; this model has a ResNet. Set it to 0."
-            )
+            raise ConfigError("patch_dropout needs a Vision Transformer; this model has a ResNet. Set it to 0.")
         if self.parallel == "fsdp" and self.finetune and self.finetune.lora_rank is not None:
             raise ConfigError("--parallel fsdp does not support LoRA; use --parallel ddp")
         if self.batch_size < 2:

@@ -76,9 +76,7 @@ def iter_batches(
         )
     local_batch_size = batch_size // world_size
     starts = range(start_sample + rank * local_batch_size, start_sample + num_steps * batch_size, batch_size)
-    batch_indices = (
-        samples_at(start, local_batch_size, seed=seed, num_samples=len(source)) for start in starts
-    )
+    batch_indices = (samples_at(start, local_batch_size, seed=seed, num_samples=len(source)) for start in starts)
     shape = (local_batch_size, image_size, image_size, 3)
     task = _LoadBatch(source, image_size, seed, config)
     if num_workers:
@@ -92,10 +90,7 @@ def iter_batches(
         )
     else:
         outputs = _load_in_process(task, batch_indices, shape)
-    return (
-        Batch(torch.from_numpy(images_BHW3).permute(0, 3, 1, 2), *metadata)
-        for images_BHW3, metadata in outputs
-    )
+    return (Batch(torch.from_numpy(images_BHW3).permute(0, 3, 1, 2), *metadata) for images_BHW3, metadata in outputs)
 
 
 def require_full_batch(source: Source, batch_size: int) -> None:
@@ -124,9 +119,7 @@ class _LoadBatch:
     seed: int
     config: DataConfig
 
-    def __call__(
-        self, indices_B2: BatchIndices, out: NDArray[np.uint8], heartbeat: Heartbeat
-    ) -> BatchMetadata:
+    def __call__(self, indices_B2: BatchIndices, out: NDArray[np.uint8], heartbeat: Heartbeat) -> BatchMetadata:
         """Write the crops into `out` [B, H, W, 3] and return captions, IDs and skips."""
         skips: list[Skip] = []
         texts: list[tuple[str, str]] = []
@@ -170,9 +163,7 @@ class _LoadBatch:
             f"{self.source.name} has {MAX_SUBSTITUTE_ATTEMPTS} bad samples in a row, the last one: {last_error}"
         )
 
-    def _load_sample(
-        self, epoch: int, index: int, record: Record | BadSample, crop_3HW: Tensor
-    ) -> tuple[str, str]:
+    def _load_sample(self, epoch: int, index: int, record: Record | BadSample, crop_3HW: Tensor) -> tuple[str, str]:
         """Write the sample's crop and return its caption and ID. A substitute uses the random stream of `index`."""
         if isinstance(record, BadSample):
             raise record

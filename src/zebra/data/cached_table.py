@@ -44,9 +44,7 @@ class CachedTable:
         Raises:
             DataError: The cache cannot be written. Errors of `rows` are passed on.
         """
-        name = hashlib.sha256(
-            repr((CACHE_FORMAT_VERSION, *key)).encode("utf-8", "surrogateescape")
-        ).hexdigest()[:32]
+        name = hashlib.sha256(repr((CACHE_FORMAT_VERSION, *key)).encode("utf-8", "surrogateescape")).hexdigest()[:32]
         folder = cache_dir() / "indexes"
         for path in sorted(folder.glob(f"{name}.*.arrow")):
             try:
@@ -93,8 +91,7 @@ def _write_cache_file(folder: Path, name: str, schema: pa.Schema, rows: Iterable
         with pa.OSFile(partial, "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
             for batch in _iter_batches(rows, digest):
                 columns = [
-                    pa.array(column, field.type)
-                    for column, field in zip(zip(*batch, strict=True), schema, strict=True)
+                    pa.array(column, field.type) for column, field in zip(zip(*batch, strict=True), schema, strict=True)
                 ]
                 writer.write_batch(pa.record_batch(columns, schema=schema))
         path = folder / f"{name}.{digest.hexdigest()}.arrow"

@@ -19,17 +19,13 @@ def find_image_column(
     """Return the column that the config names, else the first candidate; raise DataError if it is missing."""
     names = [name for name in candidates if name in columns]
     chosen = names[:1] if config.image_column is None else [config.image_column]
-    return _require_columns(chosen, columns, path, f"image column ({', '.join(candidates)})", "image-column")[
-        0
-    ]
+    return _require_columns(chosen, columns, path, f"image column ({', '.join(candidates)})", "image-column")[0]
 
 
 def find_caption_columns(columns: Sequence[str], path: Path, config: DataConfig) -> tuple[str, ...]:
     """Return the columns that the config names, else all of CAPTION_COLUMNS; raise DataError if one is missing."""
     chosen = config.caption_columns or tuple(name for name in CAPTION_COLUMNS if name in columns)
-    return _require_columns(
-        chosen, columns, path, f"caption column ({', '.join(CAPTION_COLUMNS)})", "caption-columns"
-    )
+    return _require_columns(chosen, columns, path, f"caption column ({', '.join(CAPTION_COLUMNS)})", "caption-columns")
 
 
 def _require_columns(

@@ -169,9 +169,7 @@ def quantiles(values: Sequence[T], fractions: Sequence[float]) -> tuple[T, ...]:
     return tuple(ordered[max(0, math.ceil(fraction * len(ordered)) - 1)] for fraction in fractions)
 
 
-def _examine_samples(
-    source: Source, num_samples: int, max_pixels: int
-) -> Iterator[list[_SampleStats | BadSample]]:
+def _examine_samples(source: Source, num_samples: int, max_pixels: int) -> Iterator[list[_SampleStats | BadSample]]:
     """Examine samples, SAMPLES_PER_TASK at a time."""
     task, batch_indices = (
         _ExamineSamples(source, max_pixels),
@@ -181,8 +179,7 @@ def _examine_samples(
     num_workers = min(usable_cores(), num_samples // 200)
     if not num_workers:
         return (
-            task(indices_B2, np.empty(0, np.uint8), lambda _index, _num_samples: None)
-            for indices_B2 in batch_indices
+            task(indices_B2, np.empty(0, np.uint8), lambda _index, _num_samples: None) for indices_B2 in batch_indices
         )
     outputs = run_workers(
         task,
@@ -276,10 +273,7 @@ class _StatsAccumulator:
             self.captions.append((sample.index, sample.captions))
 
     def compute(self) -> DatasetStats:
-        reasons = [
-            SkipReason(reason, n, tuple(self.examples[reason]))
-            for reason, n in self.skip_counts.most_common()
-        ]
+        reasons = [SkipReason(reason, n, tuple(self.examples[reason])) for reason, n in self.skip_counts.most_common()]
         return DatasetStats(self.num_examined, len(self.width), tuple(reasons), self._image_stats())
 
     def _image_stats(self) -> ImageStats | None:

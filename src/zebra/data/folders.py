@@ -114,9 +114,7 @@ def decode_caption(data: bytes, where: str) -> str:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise BadSample(
-            "caption is not UTF-8", where, f"byte {error.start} is {data[error.start]:#04x}"
-        ) from error
+        raise BadSample("caption is not UTF-8", where, f"byte {error.start} is {data[error.start]:#04x}") from error
     if not text.strip():
         raise BadSample("empty caption", where)
     if "\0" in text:
@@ -148,6 +146,4 @@ def _file_size(path: Path) -> int:
 
 def raise_listing_error(error: OSError) -> None:
     """Raise DataError for a folder that cannot be listed; for use as `os.walk(onerror=…)`."""
-    raise DataError(
-        f"cannot list the folder {error.filename}: {error.strerror}. Check its permissions"
-    ) from error
+    raise DataError(f"cannot list the folder {error.filename}: {error.strerror}. Check its permissions") from error

@@ -139,9 +139,7 @@ def download_snapshot(
             f"the hub refused {name} ({_first_line(error)}). Check your token with `hf auth whoami`, or try again later"
         ) from error
     except transfer_errors as error:
-        raise DownloadError(
-            f"the download of {name} failed ({_first_line(error)}). Run it again to resume"
-        ) from error
+        raise DownloadError(f"the download of {name} failed ({_first_line(error)}). Run it again to resume") from error
 
 
 def _not_cached_message(repo: HubRepo, command: str, error: Exception) -> str:

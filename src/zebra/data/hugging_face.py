@@ -84,15 +84,9 @@ class SavedDataset:
             label_columns[0] if len(label_columns) == 1 else "label" if "label" in label_columns else None
         )
         self._caption_columns: tuple[str, ...] = ()
-        if (
-            self._label_column is None
-            or config.caption_columns
-            or not set(CAPTION_COLUMNS).isdisjoint(columns)
-        ):
+        if self._label_column is None or config.caption_columns or not set(CAPTION_COLUMNS).isdisjoint(columns):
             self._caption_columns = find_caption_columns(columns, folder, config)
-        self.classnames = (
-            () if self._label_column is None else tuple(features[self._label_column].get("names") or ())
-        )
+        self.classnames = () if self._label_column is None else tuple(features[self._label_column].get("names") or ())
         """Class names by label; empty without labels."""
 
         self._table: _MappedTable | None = self._map_files()
@@ -176,9 +170,7 @@ class SavedDataset:
 class HubDataset:
     """The concatenated Parquet files of one split."""
 
-    def __init__(
-        self, files: Sequence[Path], name: str, config: DataConfig, columns: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, files: Sequence[Path], name: str, config: DataConfig, columns: Sequence[str] = ()) -> None:
         self.name = name
         first, *others = files
         self.tables = [TableSource(first, config, columns)]
@@ -220,9 +212,7 @@ class HubDataset:
 
     def _find_table(self, index: int) -> tuple[TableSource, int]:
         table_index = bisect_right(self._cumulative_sizes, index)
-        return self.tables[table_index], index - (
-            self._cumulative_sizes[table_index - 1] if table_index else 0
-        )
+        return self.tables[table_index], index - (self._cumulative_sizes[table_index - 1] if table_index else 0)
 
 
 def is_saved_dataset(folder: Path) -> bool:
@@ -236,9 +226,7 @@ def find_saved_split(folder: Path) -> Path:
     """Return the folder of the only split in a saved folder; raise DataError if there are several splits."""
     if not (folder / SPLITS_FILENAME).is_file():
         return folder
-    return folder / _require_one_split(
-        _read_json_object(folder / SPLITS_FILENAME).get("splits") or [], folder
-    )
+    return folder / _require_one_split(_read_json_object(folder / SPLITS_FILENAME).get("splits") or [], folder)
 
 
 def find_hub_parquet_files(path: Path) -> list[Path]:

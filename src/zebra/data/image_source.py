@@ -57,9 +57,7 @@ def open_image_files(root: Path, paths: Sequence[Path], labels: Sequence[int] | 
     try:
         sizes = [path.stat().st_size for path in paths]
     except OSError as error:
-        raise DataError(
-            f"{error.filename} cannot be read ({error.strerror}). Unpack the dataset again"
-        ) from error
+        raise DataError(f"{error.filename} cannot be read ({error.strerror}). Unpack the dataset again") from error
     digest = hash_values([*zip(ids, sizes, strict=True)], labels)
     return ImageSource(str(root), ids, partial(_load_file, tuple(map(str, paths)), ids), digest, labels)
 

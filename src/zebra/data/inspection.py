@@ -157,9 +157,7 @@ def inspect_data(
         callback(stats.num_examined, total, f"loading with {num_workers} workers")
         # Each measurement reads other samples, so that none profits from the page cache of another.
         start = len(source) * step // len(worker_numbers)
-        rates.append(
-            LoaderThroughput(num_workers, _measure_pairs_per_second(config, source, start, num_workers))
-        )
+        rates.append(LoaderThroughput(num_workers, _measure_pairs_per_second(config, source, start, num_workers)))
     callback(stats.num_examined, total, "")
     return replace(report, loading=tuple(rates))
 
@@ -172,9 +170,7 @@ def _caption_stats(
     tokenizer_name = config.tokenizer or "the given tokenizer"
     if tokenizer is None:
         tokenizer = BPETokenizer.train(texts, text_config.vocab_size, UNLIMITED_CONTEXT)
-        tokenizer_name = (
-            f"a vocabulary of {tokenizer.vocab_size:,} learned from these captions, as in training"
-        )
+        tokenizer_name = f"a vocabulary of {tokenizer.vocab_size:,} learned from these captions, as in training"
     lengths = [int(tokenizer.encode([caption], truncate=True).lengths[0]) for caption in texts]
     counts = Counter(caption for captions in samples for caption in dict.fromkeys(captions))
     repeated = [(caption, count) for caption, count in counts.most_common() if count > 1]
@@ -199,9 +195,7 @@ def _histogram(lengths: Sequence[int]) -> tuple[HistogramBar, ...]:
     next_edge = edges[-1][1] + 1
     if longest >= next_edge:
         edges.append((next_edge, longest))
-    return tuple(
-        HistogramBar(first, last, sum(first <= length <= last for length in lengths)) for first, last in edges
-    )
+    return tuple(HistogramBar(first, last, sum(first <= length <= last for length in lengths)) for first, last in edges)
 
 
 def worker_counts(cores: int) -> list[int]:

@@ -100,9 +100,7 @@ class SampleCounter:
         self._written_bytes = int(state["skipped_bytes"])
         self._is_truncated = False
         self._epochs = {
-            int(number): _EpochCounts(
-                counts["positions"], Counter(counts["skipped"]), list(counts["examples"])
-            )
+            int(number): _EpochCounts(counts["positions"], Counter(counts["skipped"]), list(counts["examples"]))
             for number, counts in state["epochs"].items()
         }
 

@@ -35,9 +35,7 @@ def samples_at(start: int, count: int, *, seed: int, num_samples: int) -> NDArra
 
 def substitute_index(seed: int, epoch: int, index: int, attempt: int, num_samples: int) -> int:
     """Return the index of a random sample to use in place of a bad one; every attempt is a new draw."""
-    return int(
-        np.random.default_rng([seed, epoch, index, _SUBSTITUTION_STREAM, attempt]).integers(num_samples)
-    )
+    return int(np.random.default_rng([seed, epoch, index, _SUBSTITUTION_STREAM, attempt]).integers(num_samples))
 
 
 def augmentation_rng(seed: int, epoch: int, index: int) -> np.random.Generator:

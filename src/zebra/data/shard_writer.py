@@ -19,9 +19,7 @@ class ShardWriter:
     incomplete shard. The bytes depend on the samples alone, not on time, owner or path.
     """
 
-    def __init__(
-        self, out_dir: Path, prefix: str = "", samples_per_shard: int = 10_000, num_digits: int = 5
-    ) -> None:
+    def __init__(self, out_dir: Path, prefix: str = "", samples_per_shard: int = 10_000, num_digits: int = 5) -> None:
         self.out_dir = out_dir
         self.prefix = prefix
         self.samples_per_shard = samples_per_shard
@@ -38,10 +36,7 @@ class ShardWriter:
         return self
 
     def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
+        self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._tar = None
         self._stack.__exit__(exc_type, exc_value, traceback)

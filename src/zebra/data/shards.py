@@ -46,9 +46,7 @@ class ShardSource:
 
     columns = pa.schema([])
 
-    def __init__(
-        self, shards: Sequence[Path | Blob], name: str, damaged_shards: DamagedShardPolicy = "stop"
-    ) -> None:
+    def __init__(self, shards: Sequence[Path | Blob], name: str, damaged_shards: DamagedShardPolicy = "stop") -> None:
         self.name = name
         blobs = [LocalBlob(shard) if isinstance(shard, Path) else shard for shard in shards]
         blobs.sort(key=lambda blob: _natural_sort_key(blob.name))
@@ -58,8 +56,7 @@ class ShardSource:
         self._shard_names = _short_shard_names([blob.name for blob in blobs])
         self._cumulative_sizes = list(accumulate(len(shard) for shard in self.shards))
         digests = (
-            f"{shard_name} {shard.digest}\n"
-            for shard_name, shard in zip(self._shard_names, self.shards, strict=True)
+            f"{shard_name} {shard.digest}\n" for shard_name, shard in zip(self._shard_names, self.shards, strict=True)
         )
         self.digest = sha256("".join(digests).encode("utf-8", "surrogateescape")).hexdigest()
         """SHA-256 in hex over the index of every shard: keys, byte ranges and labels."""
@@ -138,9 +135,7 @@ class ShardSource:
         shard_index = bisect_right(self._cumulative_sizes, index)
         return shard_index, index - (self._cumulative_sizes[shard_index - 1] if shard_index else 0)
 
-    def _start_read(
-        self, shard_index: int, positions: Sequence[int]
-    ) -> Callable[[], list[Record | BadSample]]:
+    def _start_read(self, shard_index: int, positions: Sequence[int]) -> Callable[[], list[Record | BadSample]]:
         """Start to read samples of one shard; the returned function waits for them."""
         shard, shard_name = self._get_shard(shard_index), self._shard_names[shard_index]
         plans = [_plan_read(shard.sample(position), shard_name) for position in positions]
@@ -240,9 +235,7 @@ def _plan_read(sample: TarSample, shard_name: str, *, require_caption: bool = Tr
     return _ReadPlan(sample_id, sample.label, byte_ranges, CAPTION_PARSERS.get(caption, _parse_txt_captions))
 
 
-def _build_record(
-    plan: _ReadPlan, data: Iterator[bytes], *, require_caption: bool = True
-) -> Record | BadSample:
+def _build_record(plan: _ReadPlan, data: Iterator[bytes], *, require_caption: bool = True) -> Record | BadSample:
     """Build a record from the next one or two byte strings."""
     image, *captions = islice(data, len(plan.byte_ranges))
     if not require_caption:

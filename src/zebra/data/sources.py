@@ -11,13 +11,7 @@ import pyarrow as pa
 
 from zebra.config.data import DataConfig
 from zebra.data.folders import IMAGE_SUFFIXES, FolderSource
-from zebra.data.hugging_face import (
-    HubDataset,
-    SavedDataset,
-    find_hub_parquet_files,
-    find_saved_split,
-    is_saved_dataset,
-)
+from zebra.data.hugging_face import HubDataset, SavedDataset, find_hub_parquet_files, find_saved_split, is_saved_dataset
 from zebra.data.locations import ImageRef
 from zebra.data.remote.blobs import Blob
 from zebra.data.remote.remote_blob import open_remote_shards
@@ -138,9 +132,7 @@ def open_images(path: str | Path, config: DataConfig, columns: Sequence[str] = (
 
 def _open_layout(name: str, config: DataConfig, columns: Sequence[str] = ()) -> ScannableSource:
     if "://" in name and not name.startswith("file://"):
-        return _open_shard_source(
-            open_remote_shards(name, expand_braces(name), config.shard_cache_bytes), name, config
-        )
+        return _open_shard_source(open_remote_shards(name, expand_braces(name), config.shard_cache_bytes), name, config)
     path = Path(name.removeprefix("file://")).expanduser()
     if not path.exists():
         shards = [Path(shard) for shard in expand_braces(str(path))]
@@ -158,9 +150,7 @@ def _open_layout(name: str, config: DataConfig, columns: Sequence[str] = ()) -> 
         return _open_shard_source([path], name, config)
     if path.suffix.lower() in TABLE_FORMATS:
         return TableSource(path, config, columns)
-    raise DataError(
-        f"{path} has the suffix {path.suffix!r}, which is no known layout. Give {SUPPORTED_LAYOUTS}"
-    )
+    raise DataError(f"{path} has the suffix {path.suffix!r}, which is no known layout. Give {SUPPORTED_LAYOUTS}")
 
 
 def _open_shard_source(shards: Sequence[Path | Blob], name: str, config: DataConfig) -> ShardSource:
@@ -174,9 +164,7 @@ def _open_folder(path: Path, config: DataConfig, columns: Sequence[str]) -> Scan
     if files := find_hub_parquet_files(path):
         return HubDataset(files, str(path), config, columns)
     children = sorted(child.name for child in path.iterdir())
-    usable = [
-        name for name in children if Path(name).suffix.lower() in TABLE_FORMATS or _has_data(path / name)
-    ]
+    usable = [name for name in children if Path(name).suffix.lower() in TABLE_FORMATS or _has_data(path / name)]
     if not children:
         raise DataError(f"the folder {path.absolute()} is empty. Give {SUPPORTED_LAYOUTS}")
     advice = f"Did you mean {path / usable[0]}?" if usable else f"Give {SUPPORTED_LAYOUTS}"

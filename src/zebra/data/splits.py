@@ -78,9 +78,7 @@ def train_val_test_split(source: Source, val_fraction: float) -> DatasetSplits:
         )
     size = min(max(1, round(val_fraction * len(images))), MAX_HELD_OUT_IMAGES)
     val_images, test_images = set(images[:size]), set(images[size : 2 * size])
-    train_indices = [
-        index for index in range(len(source)) if digests.get(index) not in val_images | test_images
-    ]
+    train_indices = [index for index in range(len(source)) if digests.get(index) not in val_images | test_images]
     _validate_captions(source.name, captions, train_indices)
     return DatasetSplits(
         Subset(source, train_indices, "train"),

@@ -141,9 +141,7 @@ def _iter_parquet(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Tab
                     num_rows += 1
                     yield num_rows, row
     except (OSError, pa.ArrowException) as error:
-        raise DataError(
-            f"{path} is damaged after row {num_rows} ({error}). Copy or write it again"
-        ) from error
+        raise DataError(f"{path} is damaged after row {num_rows} ({error}). Copy or write it again") from error
 
 
 def _batch_to_rows(batch: pa.RecordBatch) -> Iterator[TableRow]:

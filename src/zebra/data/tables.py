@@ -133,9 +133,7 @@ class TableSource:
         for line, row in open_table(path).read(names):
             yield self._make_image_ref(path, line, row, caption_columns)
 
-    def _make_image_ref(
-        self, table_path: Path, line: int, row: TableRow, caption_columns: Sequence[str]
-    ) -> ImageRef:
+    def _make_image_ref(self, table_path: Path, line: int, row: TableRow, caption_columns: Sequence[str]) -> ImageRef:
         shown_path = escape_unencodable(str(table_path))
         key = f"{shown_path}:{line}"
         try:
@@ -149,9 +147,7 @@ class TableSource:
             return ImageRef(Location(key, row_hash.hexdigest(), shown_path), partial(_return, record))
         path = table_path.parent / name
         stamp = f"{row_hash.hexdigest()} {file_stamp(path)}"
-        return ImageRef(
-            Location(key, stamp, escape_unencodable(str(path))), partial(_read_image_file, path, record)
-        )
+        return ImageRef(Location(key, stamp, escape_unencodable(str(path))), partial(_read_image_file, path, record))
 
     def _parse_row(
         self, row: TableRow, caption_columns: Sequence[str]

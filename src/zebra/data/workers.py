@@ -44,9 +44,7 @@ TaskOutput_co = TypeVar("TaskOutput_co", covariant=True)
 class WorkerTask(Protocol[TaskOutput_co]):
     """The work on one batch. It is sent to the worker, and its output is sent back."""
 
-    def __call__(
-        self, indices_B2: BatchIndices, out: NDArray[np.uint8], heartbeat: Heartbeat
-    ) -> TaskOutput_co:
+    def __call__(self, indices_B2: BatchIndices, out: NDArray[np.uint8], heartbeat: Heartbeat) -> TaskOutput_co:
         """Fill `out` [B, …] and return a picklable output."""
 
 
@@ -239,9 +237,7 @@ def _worker_main(task: WorkerTask[Any], buffers: _SharedBuffers, connection: Con
             return
         try:
             output = task(
-                buffers.indices[turn % PREFETCH_FACTOR],
-                buffers.images[turn % PREFETCH_FACTOR],
-                buffers.heartbeat,
+                buffers.indices[turn % PREFETCH_FACTOR], buffers.images[turn % PREFETCH_FACTOR], buffers.heartbeat
             )
         except ZebraError as error:  # not every error can be pickled
             output = DataError(str(error))

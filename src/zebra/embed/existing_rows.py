@@ -69,9 +69,7 @@ class ExistingRows:
             self._delete_rows([old for row in rows if (old := self._find_row(row.location.key)) is not None])
             self.store.append(table)
             self._add_to_index(
-                [row.location.key for row in rows],
-                [row.digest for row in rows],
-                [row.location.stamp for row in rows],
+                [row.location.key for row in rows], [row.digest for row in rows], [row.location.stamp for row in rows]
             )
 
     def count_stale(self) -> int:
@@ -85,18 +83,14 @@ class ExistingRows:
             self._delete_rows(stale[start : start + MAX_ROWS_PER_DELETE])
         return len(stale)
 
-    def _add_to_index(
-        self, location_keys: Sequence[str], digests: Sequence[str], stamps: Sequence[str]
-    ) -> None:
+    def _add_to_index(self, location_keys: Sequence[str], digests: Sequence[str], stamps: Sequence[str]) -> None:
         first_row = len(self._stamps)
         self._locations.add(location_keys, first_row)
         self._digests.add(digests, first_row)
         self._stamps.extend(map(_hash_stamp, stamps))
 
     def _find_row(self, location_key: str) -> int | None:
-        return next(
-            (row for row in self._locations.find_rows(location_key) if not self._is_deleted(row)), None
-        )
+        return next((row for row in self._locations.find_rows(location_key) if not self._is_deleted(row)), None)
 
     def _delete_rows(self, rows: Sequence[int]) -> None:
         if not rows:

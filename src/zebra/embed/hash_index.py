@@ -37,9 +37,7 @@ class HashIndex:
         yield from self._pending.get(key, ())
 
     def _merge(self) -> None:
-        entries = [
-            (*np.frombuffer(key, np.uint64), row) for key, rows in self._pending.items() for row in rows
-        ]
+        entries = [(*np.frombuffer(key, np.uint64), row) for key, rows in self._pending.items() for row in rows]
         merged = np.concatenate([self._sorted_entries, np.array(entries, _ENTRY_DTYPE)])
         self._sorted_entries = merged[np.argsort(merged["first"], kind="stable")]
         self._pending.clear()

@@ -20,13 +20,7 @@ from zebra.data.shards import ShardSource
 from zebra.data.sources import ScannableSource
 from zebra.embed.existing_rows import ExistingRows
 from zebra.embed.in_flight import InFlight
-from zebra.embed.stages import (
-    EncodePixels,
-    ImagePreprocessor,
-    encode_batch,
-    read_record,
-    rows_to_table,
-)
+from zebra.embed.stages import EncodePixels, ImagePreprocessor, encode_batch, read_record, rows_to_table
 from zebra.embed.values import ImageFeatures, PreprocessedImage, StoreRow
 from zebra.errors import BadSample, DataError
 from zebra.images.formats import image_digest
@@ -266,12 +260,8 @@ def _map_in_order(
     futures: deque[Future[Output]] = deque()
     iterator = iter(items)
     while True:
-        while (
-            len(futures) < max_in_flight and not should_stop() and (item := next(iterator, None)) is not None
-        ):
+        while len(futures) < max_in_flight and not should_stop() and (item := next(iterator, None)) is not None:
             futures.append(executor.submit(fn, item))
-        if not futures or (
-            should_stop() and futures[0].cancel()
-        ):  # the ones behind it have not started either
+        if not futures or (should_stop() and futures[0].cancel()):  # the ones behind it have not started either
             return
         yield futures.popleft().result()

@@ -105,9 +105,7 @@ class BatchResponse:
 class EmbedActor:
     """A Ray actor that embeds batches."""
 
-    def __init__(
-        self, preprocessor: ImagePreprocessor, encode_pixels: EncodePixels, working_dir: str
-    ) -> None:
+    def __init__(self, preprocessor: ImagePreprocessor, encode_pixels: EncodePixels, working_dir: str) -> None:
         with suppress(OSError):  # relative paths start there; the directory may exist on the driver only
             os.chdir(working_dir)
         torch.set_num_threads(1)  # one actor per core
@@ -153,9 +151,7 @@ class StagedRows(ExistingRows):
             self._writer.write_table(table)
         except OSError as error:
             raise self._discard(error) from error
-        self._replaced_rows.update(
-            old for row in rows if (old := self._find_row(row.location.key)) is not None
-        )
+        self._replaced_rows.update(old for row in rows if (old := self._find_row(row.location.key)) is not None)
 
     def commit(self) -> None:
         """Commit the staged rows."""
@@ -248,9 +244,7 @@ def _map_on_cluster(
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     resources = {"num_gpus": 1} if "GPU" in ray.cluster_resources() else {"num_cpus": 1}
     pool = ray.data.ActorPoolStrategy(size=num_workers)
-    dataset = ray.data.from_items(
-        [{"request": request} for request in requests], override_num_blocks=len(requests)
-    )
+    dataset = ray.data.from_items([{"request": request} for request in requests], override_num_blocks=len(requests))
     responses = dataset.map(EmbedActor, fn_constructor_args=actor_args, compute=pool, **resources)
     yield from (row["response"] for row in responses.iter_rows())
 

@@ -50,13 +50,7 @@ def embed_source(
     """
     if not clip.fingerprint:
         return embed_distributed(clip, source, range(len(source)), group, projected=projected)
-    model_key = [
-        clip.fingerprint,
-        hash_weights(clip.model.visual),
-        clip.precision,
-        clip.backend,
-        str(clip.preprocess),
-    ]
+    model_key = [clip.fingerprint, hash_weights(clip.model.visual), clip.precision, clip.backend, str(clip.preprocess)]
     key = hashlib.sha256(json.dumps([model_key, source.digest, projected]).encode()).hexdigest()[:32]
     path = cache_dir() / "embeddings" / key
     cached = _load_cached_embeddings(path, source)
@@ -70,9 +64,7 @@ def embed_source(
     return embeddings
 
 
-def embed_indices(
-    clip: Bundle, source: Source, indices: Iterable[int], *, projected: bool = True
-) -> Embeddings:
+def embed_indices(clip: Bundle, source: Source, indices: Iterable[int], *, projected: bool = True) -> Embeddings:
     """Embed the images at the given positions of a source; see `embed_source`."""
     ids: list[str] = []
     labels: list[int] = []
@@ -116,11 +108,7 @@ class DecodedImages:
 
     @classmethod
     def decode(
-        cls,
-        source: Source,
-        preprocess: Preprocess,
-        indices: Sequence[int],
-        group: ProcessGroup = SINGLE_PROCESS,
+        cls, source: Source, preprocess: Preprocess, indices: Sequence[int], group: ProcessGroup = SINGLE_PROCESS
     ) -> "DecodedImages":
         """Decode the images at the given positions of a source, each process its slice.
 
@@ -133,9 +121,7 @@ class DecodedImages:
             for record in records
         ]
         size = preprocess.image_size
-        pixels_N3HW = (
-            torch.from_numpy(np.stack(pixels)) if pixels else torch.zeros(0, 3, size, size, dtype=torch.uint8)
-        )
+        pixels_N3HW = torch.from_numpy(np.stack(pixels)) if pixels else torch.zeros(0, 3, size, size, dtype=torch.uint8)
         ids_and_labels = [(record.id, -1 if record.label is None else record.label) for record in records]
         gathered = [pair for part in group.all_gather_object(ids_and_labels) for pair in part]
         labels = np.array([label for _, label in gathered], dtype=np.int64)
@@ -181,10 +167,7 @@ def _load_cached_embeddings(path: Path, source: Source) -> Embeddings | None:
     except StoreError:  # missing or damaged
         return None
     return Embeddings(
-        vectors.astype(np.float32, copy=False),
-        tuple(ids.to_pylist()),
-        np.array(labels, np.int64),
-        fingerprint,
+        vectors.astype(np.float32, copy=False), tuple(ids.to_pylist()), np.array(labels, np.int64), fingerprint
     )
 
 
@@ -199,13 +182,7 @@ def _cache_embeddings(path: Path, embeddings: Embeddings, clip: Bundle, projecte
             rows = slice(start, start + ROWS_PER_APPEND)
             ids = list(embeddings.ids[rows])
             vectors = pa.FixedSizeListArray.from_arrays(pa.array(embeddings.vectors[rows].ravel()), width)
-            columns = {
-                "id": ids,
-                "digest": ids,
-                "path": ids,
-                "vector": vectors,
-                "label": embeddings.labels[rows],
-            }
+            columns = {"id": ids, "digest": ids, "path": ids, "vector": vectors, "label": embeddings.labels[rows]}
             store.append(pa.table(columns))
     _evict_oldest(path)
 

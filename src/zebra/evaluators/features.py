@@ -11,9 +11,7 @@ from zebra.errors import DataError
 from zebra.values import Embeddings
 
 FEATURE_COLUMNS = ("dataset", "split", "id", "label", "vector")
-FEATURE_SCHEMA = (
-    "dataset (text), split (train or test), id (text), label (a class index), vector (a list of numbers)"
-)
+FEATURE_SCHEMA = "dataset (text), split (train or test), id (text), label (a class index), vector (a list of numbers)"
 
 
 def read_features(path: Path) -> dict[str, tuple[Embeddings, Embeddings]]:
@@ -49,9 +47,7 @@ def read_features(path: Path) -> dict[str, tuple[Embeddings, Embeddings]]:
 def _read_split(table: pa.Table, split: str, dataset: str, path: Path) -> Embeddings:
     rows = table.filter(pc.equal(table["split"], split))
     if not len(rows):
-        raise DataError(
-            f"{path} has no {split} rows of {dataset}. A probe needs both splits, train and test."
-        )
+        raise DataError(f"{path} has no {split} rows of {dataset}. A probe needs both splits, train and test.")
     try:
         vectors_ND = np.array(rows["vector"].to_pylist(), np.float32)
         labels = rows["label"].cast(pa.int64()).to_numpy()

@@ -12,13 +12,7 @@ import numpy as np
 from zebra.data.benchmarks.clip_benchmark import NUM_SHARDS_FILENAME, read_classification
 from zebra.data.benchmarks.tasks import ClassificationBenchmark
 from zebra.errors import DataError
-from zebra.protocols.human import (
-    ClassDifficulty,
-    HumanAccuracy,
-    HumanAnswer,
-    compare_class_difficulty,
-    evaluate_humans,
-)
+from zebra.protocols.human import ClassDifficulty, HumanAccuracy, HumanAnswer, compare_class_difficulty, evaluate_humans
 from zebra.protocols.metrics import mean_per_class_accuracy
 from zebra.values import Record, Score
 
@@ -89,8 +83,7 @@ class QuizDataset:
                 )
         generator = random.Random(seed)
         return tuple(
-            tuple(generator.sample(positions, len(positions))[:shots])
-            for positions in self._example_positions
+            tuple(generator.sample(positions, len(positions))[:shots]) for positions in self._example_positions
         )
 
     def question_order(self, person: str, shots: int = 0, seed: int = 0) -> tuple[int, ...]:
@@ -100,9 +93,7 @@ class QuizDataset:
             DataError: A class has too few images for the examples.
         """
         examples = self.sample_examples(shots, seed)
-        shown = (
-            set() if self.has_train_split else {position for positions in examples for position in positions}
-        )
+        shown = set() if self.has_train_split else {position for positions in examples for position in positions}
         order = list(range(len(self.ids)))
         random.Random(f"{seed} {person}").shuffle(order)
         return tuple(position for position in order if position not in shown)
@@ -120,10 +111,7 @@ class HumanModelComparison:
 
 
 def compare_humans_with_model(
-    answers: Sequence[HumanAnswer],
-    labels: Mapping[str, int],
-    is_correct: Mapping[str, bool],
-    classnames: Sequence[str],
+    answers: Sequence[HumanAnswer], labels: Mapping[str, int], is_correct: Mapping[str, bool], classnames: Sequence[str]
 ) -> tuple[HumanModelComparison, ...]:
     """Compare human answers with a model on the same images, for each number of shots (Table 2, Fig. 16).
 

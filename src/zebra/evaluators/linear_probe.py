@@ -14,12 +14,7 @@ from zebra.evaluators.embeddings import embed_source, stratified_halves
 from zebra.evaluators.results import TaskResult, scores_with_primary_metric
 from zebra.evaluators.zero_shot import build_zero_shot_classifier
 from zebra.pretrained.bundle import Bundle
-from zebra.protocols.few_shot import (
-    DEFAULT_SHOTS,
-    FewShotResult,
-    estimate_data_efficiency,
-    fit_few_shot_probes,
-)
+from zebra.protocols.few_shot import DEFAULT_SHOTS, FewShotResult, estimate_data_efficiency, fit_few_shot_probes
 from zebra.protocols.linear_probe import LinearProbeResult, fit_linear_probe, select
 from zebra.protocols.multilabel_probe import fit_multilabel_probe
 from zebra.protocols.prompts import PromptSet
@@ -46,9 +41,7 @@ class ProbeResults:
             *_convergence_notes(self.linear_result.num_unconverged),
         )
         scores = scores_with_primary_metric(self.linear_result.result, self.benchmark.metric)
-        return TaskResult(
-            self.benchmark.name, "linear-probe", scores, self.benchmark.source.digest, notes=notes
-        )
+        return TaskResult(self.benchmark.name, "linear-probe", scores, self.benchmark.source.digest, notes=notes)
 
     def few_shot(self) -> list[TaskResult]:
         """Return the results of zero-shot on the test images of the probes, then of the few-shot probes."""
@@ -91,9 +84,7 @@ class ProbeResults:
 LabeledBenchmark = TypeVar("LabeledBenchmark", ClassificationBenchmark, MultilabelBenchmark)
 
 
-def load_train_split(
-    dataset: str, benchmark: LabeledBenchmark, config: EvaluateConfig
-) -> LabeledBenchmark | None:
+def load_train_split(dataset: str, benchmark: LabeledBenchmark, config: EvaluateConfig) -> LabeledBenchmark | None:
     """Load the training split of a dataset; None if it has none.
 
     Raises:
@@ -152,10 +143,7 @@ def evaluate_probes(
             f"examples, fewer than {min(shots)} shots. Lower --shots."
         )
     if len(possible_shots) < len(shots):
-        notes = (
-            *notes,
-            f"at most {max(possible_shots)} shots: the smallest class has {counts.min()} examples",
-        )
+        notes = (*notes, f"at most {max(possible_shots)} shots: the smallest class has {counts.min()} examples")
     few_shot_results = fit_few_shot_probes(
         pool,
         test,
@@ -166,9 +154,7 @@ def evaluate_probes(
         seed=seed,
     )
     zero_shot_result = classify_zero_shot(vectors, build_zero_shot_classifier(clip, prompts))
-    return ProbeResults(
-        benchmark, zero_shot_result, linear_result, few_shot_results, float(counts.mean()), notes
-    )
+    return ProbeResults(benchmark, zero_shot_result, linear_result, few_shot_results, float(counts.mean()), notes)
 
 
 def evaluate_multilabel_probe(
@@ -192,11 +178,7 @@ def evaluate_multilabel_probe(
         num_points=num_points,
         seed=seed,
     )
-    notes = (
-        *benchmark.notes,
-        f"λ = {probe_result.l2_penalty:.3g}",
-        *_convergence_notes(probe_result.num_unconverged),
-    )
+    notes = (*benchmark.notes, f"λ = {probe_result.l2_penalty:.3g}", *_convergence_notes(probe_result.num_unconverged))
     return TaskResult(
         benchmark.name, "linear-probe", probe_result.result.scores(), benchmark.source.digest, notes=notes
     )

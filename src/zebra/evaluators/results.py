@@ -50,9 +50,7 @@ def create_out_dir(out: str) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(
-            f"cannot create the directory --out {out}: {error.strerror}. Name another one."
-        ) from error
+        raise ConfigError(f"cannot create the directory --out {out}: {error.strerror}. Name another one.") from error
     return path
 
 

@@ -51,10 +51,7 @@ class ResultRecord:
 def write_metrics(path: str | Path, metrics: EvalMetrics) -> None:
     """Write scores as JSON in the given order, atomically."""
     document = {
-        name: {
-            task: {metric: asdict(score) for metric, score in scores.items()}
-            for task, scores in tasks.items()
-        }
+        name: {task: {metric: asdict(score) for metric, score in scores.items()} for task, scores in tasks.items()}
         for name, tasks in metrics.items()
     }
     with atomic_write(Path(path)) as partial:

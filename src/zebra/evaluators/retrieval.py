@@ -19,9 +19,7 @@ def evaluate_retrieval(clip: Bundle, benchmark: RetrievalBenchmark, caption_pref
     """
     images = embed_source(clip, benchmark.source)
     captions_by_image = [benchmark.source.read(index).captions for index in range(len(benchmark.source))]
-    image_of_text_M = np.repeat(
-        np.arange(len(captions_by_image)), [len(captions) for captions in captions_by_image]
-    )
+    image_of_text_M = np.repeat(np.arange(len(captions_by_image)), [len(captions) for captions in captions_by_image])
     text_ids = tuple(
         f"{images.ids[n]}#{k}" for n, captions in enumerate(captions_by_image) for k in range(len(captions))
     )
@@ -31,9 +29,7 @@ def evaluate_retrieval(clip: Bundle, benchmark: RetrievalBenchmark, caption_pref
     texts = Embeddings(text_ME, text_ids, fingerprint=clip.fingerprint)
     ranks = compute_retrieval_ranks(images, texts, image_of_text_M)
     ambiguous = (
-        [f"{ranks.num_ambiguous_captions} captions belong to several images"]
-        if ranks.num_ambiguous_captions
-        else []
+        [f"{ranks.num_ambiguous_captions} captions belong to several images"] if ranks.num_ambiguous_captions else []
     )
     notes = (*benchmark.notes, f"caption prefix: {caption_prefix!r}", *ambiguous)
     return TaskResult(benchmark.name, "retrieval", ranks.scores(), benchmark.source.digest, notes=notes)
@@ -43,8 +39,7 @@ def evaluate_compositionality(clip: Bundle, benchmark: CompositionalityBenchmark
     """Choose between two captions that differ in a detail (SugarCrepe, Winoground)."""
     image_NE = embed_source(clip, benchmark.source).vectors
     first, second = (
-        clip.encode_texts([question.captions[side] for question in benchmark.questions]).numpy()
-        for side in (0, 1)
+        clip.encode_texts([question.captions[side] for question in benchmark.questions]).numpy() for side in (0, 1)
     )
     image_indices = np.array([question.image_indices for question in benchmark.questions])
     if image_indices.shape[1] == 1:
@@ -52,6 +47,4 @@ def evaluate_compositionality(clip: Bundle, benchmark: CompositionalityBenchmark
         scores = evaluate_sugarcrepe(image_NE[image_indices[:, 0]], first, second, categories).scores()
     else:
         scores = evaluate_winoground(image_NE[image_indices], np.stack([first, second], axis=1)).scores()
-    return TaskResult(
-        benchmark.name, "compositionality", scores, benchmark.source.digest, notes=benchmark.notes
-    )
+    return TaskResult(benchmark.name, "compositionality", scores, benchmark.source.digest, notes=benchmark.notes)

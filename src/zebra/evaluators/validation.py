@@ -65,9 +65,7 @@ class ZeroShotValidator:
             BadSample: An image cannot be used.
         """
         if self._images is None:
-            self._images = DecodedImages.decode(
-                self.benchmark.source, clip.preprocess, self.indices, self.group
-            )
+            self._images = DecodedImages.decode(self.benchmark.source, clip.preprocess, self.indices, self.group)
         classifier_CE = build_zero_shot_classifier(clip, resolve_prompts(self.benchmark, "dataset"))
         return classify_zero_shot(self._images.embed(clip), classifier_CE).scores()["top1"]
 
@@ -108,13 +106,9 @@ class RetrievalValidator:
             pixels.append(preprocess.resize_and_crop(image))
         reasons = ", ".join(f"{count} {reason}" for reason, count in skipped.most_common())
         if not ids:
-            raise DataError(
-                f"{source.name}: no image can be used ({reasons}). zebra doctor lists the bad samples."
-            )
+            raise DataError(f"{source.name}: no image can be used ({reasons}). zebra doctor lists the bad samples.")
         if skipped:
-            warnings.warn(
-                f"{source.name}: left out {reasons}. zebra doctor lists the bad samples.", stacklevel=2
-            )
+            warnings.warn(f"{source.name}: left out {reasons}. zebra doctor lists the bad samples.", stacklevel=2)
         local = pixels[group.local_slice(len(pixels))]
         size = preprocess.image_size
         self.images = DecodedImages(

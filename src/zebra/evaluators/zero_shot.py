@@ -124,17 +124,11 @@ def evaluate_zero_shot(
         replace(prompts, templates=templates, synonyms={}, sentences={})
         for templates in (("{}",), prompts.templates[:1] or ("{}",))
     )
-    classifiers = [
-        build_zero_shot_classifier(clip, prompt_set) for prompt_set in (bare_name, one_prompt, prompts)
-    ]
-    return PromptAblation(
-        benchmark, prompts, *(classify_zero_shot(images, class_CE) for class_CE in classifiers)
-    )
+    classifiers = [build_zero_shot_classifier(clip, prompt_set) for prompt_set in (bare_name, one_prompt, prompts)]
+    return PromptAblation(benchmark, prompts, *(classify_zero_shot(images, class_CE) for class_CE in classifiers))
 
 
-def evaluate_zero_shot_multilabel(
-    clip: Bundle, benchmark: MultilabelBenchmark, prompts: PromptSet
-) -> TaskResult:
+def evaluate_zero_shot_multilabel(clip: Bundle, benchmark: MultilabelBenchmark, prompts: PromptSet) -> TaskResult:
     """Score every class on every image of a multilabel dataset."""
     images = embed_source(clip, benchmark.source)
     result: MultilabelResult = score_zero_shot_multilabel(
@@ -145,9 +139,7 @@ def evaluate_zero_shot_multilabel(
         *benchmark.notes,
         *([f"{num_absent} classes without an image are left out of the mean"] if num_absent else []),
     )
-    return TaskResult(
-        benchmark.name, "zero-shot", result.scores(), benchmark.source.digest, prompts.hash, notes=notes
-    )
+    return TaskResult(benchmark.name, "zero-shot", result.scores(), benchmark.source.digest, prompts.hash, notes=notes)
 
 
 def evaluate_prompt_search(
@@ -176,10 +168,5 @@ def evaluate_prompt_search(
 
 def _build_prediction_table(ids: Sequence[str], result: ClassificationResult) -> pa.Table:
     return pa.table(
-        {
-            "id": list(ids),
-            "label": result.label_N,
-            "ranked": list(result.ranked_NK),
-            "correct": result.correct_N,
-        }
+        {"id": list(ids), "label": result.label_N, "ranked": list(result.ranked_NK), "correct": result.correct_N}
     )

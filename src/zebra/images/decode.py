@@ -21,16 +21,7 @@ MAX_PIXELS = 89_478_485
 MIN_SIDE = 8
 MAX_ASPECT_RATIO = 20
 
-_DECODE_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    LookupError,
-    TypeError,
-    struct.error,
-    OverflowError,
-)
+_DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error, OverflowError)
 """Exceptions of Pillow's decoders for damaged bytes, found by fuzzing; SyntaxError is a broken PNG chunk."""
 _ORIENTATION_TAG = 0x0112
 _ORIENTATION_KEYS = frozenset({"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"})
@@ -119,9 +110,7 @@ def _open_image(data: bytes, location: str) -> Image.Image:
     except UnidentifiedImageError as error:
         reason = "not an image" if media_type(data) == UNKNOWN_MEDIA_TYPE else "damaged image"
         formats = ", ".join(IMAGE_FORMATS)
-        raise BadSample(
-            reason, location, f"{len(data)} bytes, starting {data[:16]!r}; readable: {formats}"
-        ) from error
+        raise BadSample(reason, location, f"{len(data)} bytes, starting {data[:16]!r}; readable: {formats}") from error
     except _DECODE_ERRORS as error:
         raise BadSample("damaged image", location, str(error)) from error
 

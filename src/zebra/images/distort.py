@@ -31,9 +31,7 @@ def distort_image(image: Image.Image, size: int, rng: np.random.Generator) -> Im
     if rng.random() < 0.5:
         image = ImageOps.mirror(image)
     if rng.random() < 0.5:
-        image = image.rotate(
-            float(rng.uniform(-MAX_ROTATION_DEGREES, MAX_ROTATION_DEGREES)), Image.Resampling.BILINEAR
-        )
+        image = image.rotate(float(rng.uniform(-MAX_ROTATION_DEGREES, MAX_ROTATION_DEGREES)), Image.Resampling.BILINEAR)
     kernel = RESAMPLING_FILTERS[rng.integers(len(RESAMPLING_FILTERS))]
     image = image.resize((size, size), kernel, box=_sample_crop_box(*image.size, rng))
     if rng.random() < 0.5:

@@ -21,12 +21,7 @@ DOWNSCALE_FACTORS = (8, 4, 2)
 
 
 def decode_scaled(
-    data: bytes,
-    location: str,
-    size: int,
-    get_crop_box: Callable[[int, int], CropBox],
-    *,
-    max_pixels: int = MAX_PIXELS,
+    data: bytes, location: str, size: int, get_crop_box: Callable[[int, int], CropBox], *, max_pixels: int = MAX_PIXELS
 ) -> tuple[NDArray[np.uint8], CropBox]:
     """Decode an image for a crop that is then resized to `size` × `size` pixels.
 

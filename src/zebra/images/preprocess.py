@@ -67,9 +67,7 @@ class Preprocess:
         """
         # Full-size constants in the memory format of the images: [3, 1, 1] takes twice as long for channels-last.
         like = torch.zeros_like(images[:1], dtype=torch.float32)
-        mean, std = (
-            like + torch.tensor(v, device=images.device).view(3, 1, 1) for v in (self.mean, self.std)
-        )
+        mean, std = (like + torch.tensor(v, device=images.device).view(3, 1, 1) for v in (self.mean, self.std))
         return images.float().div_(255).sub_(mean).div_(std)
 
     def to_dict(self) -> dict[str, Any]:

@@ -54,9 +54,7 @@ def info_nce(
         match_R, row_max_R, row_sum_R, column_max_N, column_sum_N = parts
         max_N = group.all_reduce_max(column_max_N)
         local_N = F.pad(match_R, (first, len(text_NE) - first - len(match_R)))
-        sum_N, match_N = group.all_reduce_sum(
-            torch.stack([column_sum_N * (column_max_N - max_N).exp(), local_N])
-        )
+        sum_N, match_N = group.all_reduce_sum(torch.stack([column_sum_N * (column_max_N - max_N).exp(), local_N]))
         # Subtract the maximum first, so that small cross-entropies keep their precision.
         image_to_text = group.all_reduce_sum(((row_max_R - match_R) + row_sum_R.log()).sum())
         text_to_image = ((max_N - match_N) + sum_N.log()).sum()
@@ -84,9 +82,7 @@ class TiledLogSumExp(torch.autograd.Function):
         for tile in iter_tiles(row_RE, column_CE, tile_rows, first_match):
             match_R[tile.matching_rows] = tile.logits.diagonal(tile.diagonal_offset)
             _update_log_sum_exp(row_max_R[tile.rows], row_sum_R[tile.rows], tile.logits, 1, tile.scratch)
-            _update_log_sum_exp(
-                column_max_C[tile.columns], column_sum_C[tile.columns], tile.logits, 0, tile.scratch
-            )
+            _update_log_sum_exp(column_max_C[tile.columns], column_sum_C[tile.columns], tile.logits, 0, tile.scratch)
         ctx.save_for_backward(row_RE, column_CE, row_max_R, column_max_C)
         ctx.mark_non_differentiable(row_max_R, column_max_C)
         ctx.tile_rows, ctx.first_match = tile_rows, first_match

@@ -16,10 +16,7 @@ def prepare_pairs(
         ShapeError: If the shapes do not match, or are empty.
         ConfigError: If `tile_rows` is not positive.
     """
-    shapes_match = image_RE.ndim == 2 and text_NE.shape == (
-        group.world_size * len(image_RE),
-        *image_RE.shape[1:],
-    )
+    shapes_match = image_RE.ndim == 2 and text_NE.shape == (group.world_size * len(image_RE), *image_RE.shape[1:])
     if not shapes_match or not image_RE.numel():
         needed = (
             "as two non-empty [N, E] tensors of one shape, with pair i in row i of both"
@@ -30,8 +27,6 @@ def prepare_pairs(
             f"{loss_name} needs images and texts {needed}, not {tuple(image_RE.shape)} and {tuple(text_NE.shape)}"
         )
     if tile_rows is not None and tile_rows < 1:
-        raise ConfigError(
-            f"{loss_name}: tile_rows is {tile_rows}; give 1 or more, or None for all rows at once"
-        )
+        raise ConfigError(f"{loss_name}: tile_rows is {tile_rows}; give 1 or more, or None for all rows at once")
     dtype = torch.promote_types(torch.promote_types(image_RE.dtype, text_NE.dtype), torch.float32)
     return image_RE.to(dtype), text_NE.to(dtype)

@@ -59,9 +59,7 @@ class TiledLogSigmoid(torch.autograd.Function):
     """The sum of log losses over all rows and columns, computed in tiles."""
 
     @staticmethod
-    def forward(
-        ctx: Any, row_RE: Tensor, column_CE: Tensor, bias: Tensor, tile_rows: int, first_match: int
-    ) -> Tensor:
+    def forward(ctx: Any, row_RE: Tensor, column_CE: Tensor, bias: Tensor, tile_rows: int, first_match: int) -> Tensor:
         """Return Σ log(1 + exp(±z)), z = rows · columnsᵀ + bias, with a minus for matching pairs; see `iter_tiles`."""
         total, zero = row_RE.new_zeros(()), row_RE.new_zeros(())
         for tile in iter_tiles(row_RE, column_CE, tile_rows, first_match):
@@ -71,9 +69,7 @@ class TiledLogSigmoid(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(
-        ctx: Any, grad_total: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, grad_total: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
         """Return the gradients of `row_RE`, `column_CE` and `bias`."""
         forbid_double_backward()
         row_RE, column_CE, bias = ctx.saved_tensors

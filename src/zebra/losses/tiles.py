@@ -63,11 +63,7 @@ def iter_tiles(row_RE: Tensor, column_CE: Tensor, tile_rows: int, first_match: i
             logits = logits_buffer[:size].view(shape)
             torch.mm(row_RE[rows], column_CE[columns].T, out=logits)
             yield Tile(
-                rows,
-                columns,
-                logits,
-                scratch_buffer[:size].view(shape),
-                diagonal_offset=top + first_match - left,
+                rows, columns, logits, scratch_buffer[:size].view(shape), diagonal_offset=top + first_match - left
             )
 
 

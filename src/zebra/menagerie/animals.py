@@ -79,9 +79,7 @@ class Animal:
         object.__setattr__(self, "part_slices", tuple(slice(*pair) for pair in pairwise(ends)))
         object.__setattr__(self, "_hinges", np.repeat([part.hinge for part in self.parts], lengths, axis=0))
         object.__setattr__(
-            self,
-            "_swing_radians",
-            np.radians(np.repeat([part.swing_degrees for part in self.parts], lengths)),
+            self, "_swing_radians", np.radians(np.repeat([part.swing_degrees for part in self.parts], lengths))
         )
 
     @property

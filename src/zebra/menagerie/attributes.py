@@ -109,10 +109,7 @@ def sample_group(rng: SampleRng, kind: tuple[str, str], count: int) -> ImageAttr
 def sample_at_distance(rng: SampleRng, kind: tuple[str, str], distance: str) -> ImageAttributes:
     """Sample one animal at a named distance."""
     return replace(
-        sample_single(rng, kind),
-        topic="distance",
-        distance=distance,
-        extent=rng.uniform(*DISTANCES[distance]),
+        sample_single(rng, kind), topic="distance", distance=distance, extent=rng.uniform(*DISTANCES[distance])
     )
 
 

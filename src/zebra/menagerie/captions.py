@@ -25,28 +25,16 @@ GENERIC_NOUN_PROBABILITY = 0.05
 def write_caption(attributes: ImageAttributes, rng: SampleRng) -> str:
     """Return a true caption that mentions some of the attributes."""
     phrases = load_phrases()
-    fields = {
-        "place": rng.choice(_list_place_phrases(attributes)),
-        "pose": attributes.pose,
-        "side": attributes.side,
-    }
+    fields = {"place": rng.choice(_list_place_phrases(attributes)), "pose": attributes.pose, "side": attributes.side}
     if attributes.topic == "sign":
-        return str(
-            rng.choice(phrases["signs"]).format(n=_format_number(attributes.digit or 0, rng), **fields)
-        )
+        return str(rng.choice(phrases["signs"]).format(n=_format_number(attributes.digit or 0, rng), **fields))
     if attributes.topic == "count":
         them = describe_animal(attributes, rng, get_animal(attributes.animal).plural)
-        return str(
-            rng.choice(phrases["counted"]).format(
-                n=_format_number(attributes.count, rng), them=them, **fields
-            )
-        )
+        return str(rng.choice(phrases["counted"]).format(n=_format_number(attributes.count, rng), them=them, **fields))
     fields["a"] = add_article(describe_animal(attributes, rng, attributes.animal))
     if attributes.topic == "distance":
         return str(
-            rng.choice(phrases["placed"]).format(
-                away=rng.choice(phrases["distances"][attributes.distance]), **fields
-            )
+            rng.choice(phrases["placed"]).format(away=rng.choice(phrases["distances"][attributes.distance]), **fields)
         )
     if attributes.is_fine_or_coarse and rng.bernoulli(0.12):
         marks = f"{attributes.grain} {phrases['patterns'][attributes.coat]['marks'][0]}"
@@ -100,9 +88,7 @@ def _choose_phrase_kind(attributes: ImageAttributes, rng: SampleRng) -> str:
 
 def _choose_pattern_words(attributes: ImageAttributes, rng: SampleRng) -> dict[str, str]:
     words = load_phrases()["patterns"][attributes.coat]
-    adjective = (
-        rng.choice(words["adjectives"]) if rng.bernoulli(RARE_WORD_PROBABILITY) else words["adjectives"][0]
-    )
+    adjective = rng.choice(words["adjectives"]) if rng.bernoulli(RARE_WORD_PROBABILITY) else words["adjectives"][0]
     marks = rng.choice(words["marks"]) if rng.bernoulli(RARE_WORD_PROBABILITY) else words["marks"][0]
     grain = f"{attributes.grain} " if attributes.is_fine_or_coarse and rng.bernoulli(0.25) else ""
     base, other = attributes.colors
@@ -115,11 +101,7 @@ def _choose_pattern_words(attributes: ImageAttributes, rng: SampleRng) -> dict[s
 def _list_place_phrases(attributes: ImageAttributes) -> list[str]:
     """Return the phrases for the scene; a floating animal is never "on" anything."""
     floats = bool(attributes.animal) and not get_animal(attributes.animal).is_grounded
-    return [
-        place
-        for place in load_phrases()["places"][attributes.scene]
-        if not (floats and place.startswith("on "))
-    ]
+    return [place for place in load_phrases()["places"][attributes.scene] if not (floats and place.startswith("on "))]
 
 
 def _format_number(number: int, rng: SampleRng) -> str:

@@ -150,10 +150,7 @@ def _patches(_grain: str, box: BodyBox, rng: SampleRng) -> Outline:
     angles = np.linspace(0, 2 * np.pi, 18, endpoint=False)
     phases = rng.generator.uniform(0, 2 * np.pi, (3, len(positions), 1))
     radius = size * (
-        0.23
-        + 0.03 * np.sin(phases[0])
-        + 0.045 * np.sin(2 * angles + phases[1])
-        + 0.03 * np.sin(3 * angles + phases[2])
+        0.23 + 0.03 * np.sin(phases[0]) + 0.045 * np.sin(2 * angles + phases[1]) + 0.03 * np.sin(3 * angles + phases[2])
     )
     patches = radius[..., None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
     return _place_and_rotate(patches, positions, rng.uniform(-30, 30))
@@ -178,9 +175,7 @@ _PATTERN_FUNCTIONS: dict[str, Callable[[str, BodyBox, SampleRng], Outline]] = {
 
 def _grid(radius: float, step: float, rng: SampleRng) -> Outline:
     """Return positions `step` apart that cover [-radius, radius], with a random offset."""
-    return np.arange(int(2 * radius / step) + 2, dtype=np.float64) * step - (
-        radius + step * rng.uniform(0, 1)
-    )
+    return np.arange(int(2 * radius / step) + 2, dtype=np.float64) * step - (radius + step * rng.uniform(0, 1))
 
 
 def _staggered_grid(radius: float, step_x: float, step_y: float, rng: SampleRng) -> Outline:

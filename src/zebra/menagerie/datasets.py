@@ -38,14 +38,7 @@ KIND_TEMPLATES = (
     "an illustration of a {c}.",
     "the picture shows a {c}.",
 )
-PHRASE_TEMPLATES = (
-    "a picture of {c}.",
-    "{c}",
-    "a photo of {c}.",
-    "a drawing of {c}.",
-    "there is {c}.",
-    "{c}.",
-)
+PHRASE_TEMPLATES = ("a picture of {c}.", "{c}", "a photo of {c}.", "a drawing of {c}.", "there is {c}.", "{c}.")
 
 ZEBRA_CLASSNAMES = (
     "a horse with black and white stripes",
@@ -92,9 +85,7 @@ def _build_kind_dataset(num_samples: int, kinds: tuple[tuple[str, str], ...]) ->
         kind = kinds[index % len(kinds)]
         return sample_single(rng, kind), ALL_KINDS.index(kind)
 
-    return MenagerieDataset(
-        num_samples, tuple(kind_name(*kind) for kind in ALL_KINDS), KIND_TEMPLATES, sample
-    )
+    return MenagerieDataset(num_samples, tuple(kind_name(*kind) for kind in ALL_KINDS), KIND_TEMPLATES, sample)
 
 
 def _sample_zebra(rng: SampleRng, _index: int) -> tuple[ImageAttributes, int]:
@@ -144,10 +135,7 @@ DRAWN_DATASETS = {
         _sample_counting,
     ),
     "distance": MenagerieDataset(
-        600,
-        tuple(DISTANCES),
-        ("a picture of an animal {c}.", "an animal {c}", "an animal {c}."),
-        _sample_distance,
+        600, tuple(DISTANCES), ("a picture of an animal {c}.", "an animal {c}", "an animal {c}."), _sample_distance
     ),
     "fine-grained": MenagerieDataset(
         600,

@@ -45,9 +45,7 @@ def _draw_single(
     elif attributes.distance == "far away":  # perspective: distant animals are near the horizon
         top = horizon + rng.uniform(4, 14) - height
     else:
-        top = _uniform_between(
-            max(MARGIN_PIXELS, horizon + 10 - height), CANVAS_SIZE - MARGIN_PIXELS - height, rng
-        )
+        top = _uniform_between(max(MARGIN_PIXELS, horizon + 10 - height), CANVAS_SIZE - MARGIN_PIXELS - height, rng)
         _draw_shadow(canvas, left, top, width, height)
     sprite.draw(canvas, left, top, scale)
 

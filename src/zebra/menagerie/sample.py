@@ -25,9 +25,7 @@ def generate_sample(seed: int, split: str, index: int) -> tuple[Image.Image, str
     """
     rng = SampleRng(seed, split, index)
     attributes = (
-        sample_training_attributes(rng)
-        if split == TRAIN_SPLIT
-        else DRAWN_DATASETS[split].sample(rng, index)[0]
+        sample_training_attributes(rng) if split == TRAIN_SPLIT else DRAWN_DATASETS[split].sample(rng, index)[0]
     )
     image = draw_image(attributes, rng)
     if split in DISTRIBUTION_SHIFTS:

@@ -74,11 +74,7 @@ def _draw_snow(draw: ImageDraw.ImageDraw, horizon: float, rng: SampleRng) -> Non
         _draw_fir(draw, rng.uniform(0, CANVAS_SIZE), horizon + 6, rng.uniform(26, 52), (96, 130, 120))
     for _ in range(26):
         _draw_disc(
-            draw,
-            rng.uniform(0, CANVAS_SIZE),
-            rng.uniform(0, CANVAS_SIZE),
-            rng.uniform(1.2, 2.6),
-            (255, 255, 255),
+            draw, rng.uniform(0, CANVAS_SIZE), rng.uniform(0, CANVAS_SIZE), rng.uniform(1.2, 2.6), (255, 255, 255)
         )
 
 
@@ -117,9 +113,7 @@ def _draw_desert(draw: ImageDraw.ImageDraw, horizon: float, rng: SampleRng) -> N
 
 def _draw_night(draw: ImageDraw.ImageDraw, horizon: float, rng: SampleRng) -> None:
     for _ in range(20):
-        _draw_disc(
-            draw, rng.uniform(0, CANVAS_SIZE), rng.uniform(0, horizon), rng.uniform(0.8, 1.8), (240, 240, 215)
-        )
+        _draw_disc(draw, rng.uniform(0, CANVAS_SIZE), rng.uniform(0, horizon), rng.uniform(0.8, 1.8), (240, 240, 215))
     x, y = rng.uniform(20, CANVAS_SIZE - 20), rng.uniform(16, 40)
     _draw_disc(draw, x, y, 12, (244, 240, 205))
     _draw_disc(draw, x + 6, y - 3, 10, (38, 44, 92))
@@ -129,20 +123,10 @@ def _draw_mountains(draw: ImageDraw.ImageDraw, horizon: float, rng: SampleRng) -
     for place in range(3):
         x, h, w = (place + rng.uniform(0, 1)) * CANVAS_SIZE / 3, rng.uniform(44, 76), rng.uniform(44, 70)
         draw.polygon(
-            [x - w, horizon, x, horizon - h, x + w, horizon],
-            fill=rng.choice(((122, 128, 152), (104, 112, 140))),
+            [x - w, horizon, x, horizon - h, x + w, horizon], fill=rng.choice(((122, 128, 152), (104, 112, 140)))
         )
         draw.polygon(
-            [
-                x - w * 0.3,
-                horizon - h * 0.7,
-                x,
-                horizon - h,
-                x + w * 0.3,
-                horizon - h * 0.7,
-                x,
-                horizon - h * 0.6,
-            ],
+            [x - w * 0.3, horizon - h * 0.7, x, horizon - h, x + w * 0.3, horizon - h * 0.7, x, horizon - h * 0.6],
             fill=(248, 250, 252),
         )
 
@@ -152,8 +136,7 @@ def _draw_town(draw: ImageDraw.ImageDraw, horizon: float, rng: SampleRng) -> Non
     while x < CANVAS_SIZE:
         w, h = rng.uniform(20, 40), rng.uniform(26, 80)
         draw.rectangle(
-            [x, horizon - h, x + w, horizon],
-            fill=rng.choice(((176, 158, 152), (154, 146, 156), (192, 176, 160))),
+            [x, horizon - h, x + w, horizon], fill=rng.choice(((176, 158, 152), (154, 146, 156), (192, 176, 160)))
         )
         for wx in range(int(x) + 5, int(x + w) - 7, 10):
             for wy in range(int(horizon - h) + 6, int(horizon) - 8, 13):
@@ -184,39 +167,20 @@ def _draw_disc(draw: ImageDraw.ImageDraw, x: float, y: float, r: float, color: C
 
 
 SCENES = {
-    "meadow": Scene(
-        ((120, 180, 236), (206, 230, 248)), ((132, 196, 96), (98, 168, 72)), ("green",), _draw_meadow
-    ),
-    "snow": Scene(
-        ((164, 188, 214), (212, 224, 236)), ((240, 245, 250), (224, 234, 244)), ("white",), _draw_snow
-    ),
-    "beach": Scene(
-        ((104, 190, 240), (196, 232, 248)), ((240, 222, 172), (230, 206, 150)), ("yellow",), _draw_beach
-    ),
-    "forest": Scene(
-        ((150, 186, 160), (196, 216, 180)), ((112, 140, 84), (90, 118, 66)), ("green",), _draw_forest
-    ),
+    "meadow": Scene(((120, 180, 236), (206, 230, 248)), ((132, 196, 96), (98, 168, 72)), ("green",), _draw_meadow),
+    "snow": Scene(((164, 188, 214), (212, 224, 236)), ((240, 245, 250), (224, 234, 244)), ("white",), _draw_snow),
+    "beach": Scene(((104, 190, 240), (196, 232, 248)), ((240, 222, 172), (230, 206, 150)), ("yellow",), _draw_beach),
+    "forest": Scene(((150, 186, 160), (196, 216, 180)), ((112, 140, 84), (90, 118, 66)), ("green",), _draw_forest),
     "desert": Scene(
-        ((132, 196, 226), (248, 226, 188)),
-        ((236, 194, 128), (222, 172, 106)),
-        ("orange", "yellow"),
-        _draw_desert,
+        ((132, 196, 226), (248, 226, 188)), ((236, 194, 128), (222, 172, 106)), ("orange", "yellow"), _draw_desert
     ),
     "night": Scene(
-        ((18, 22, 58), (52, 60, 112)),
-        ((46, 62, 74), (36, 48, 60)),
-        ("black", "blue", "purple", "brown"),
-        _draw_night,
+        ((18, 22, 58), (52, 60, 112)), ((46, 62, 74), (36, 48, 60)), ("black", "blue", "purple", "brown"), _draw_night
     ),
     "mountains": Scene(
-        ((150, 196, 236), (222, 234, 244)),
-        ((150, 170, 122), (128, 150, 100)),
-        ("gray", "green"),
-        _draw_mountains,
+        ((150, 196, 236), (222, 234, 244)), ((150, 170, 122), (128, 150, 100)), ("gray", "green"), _draw_mountains
     ),
-    "town": Scene(
-        ((184, 202, 222), (228, 226, 224)), ((156, 156, 160), (134, 134, 140)), ("gray",), _draw_town
-    ),
+    "town": Scene(((184, 202, 222), (228, 226, 224)), ((156, 156, 160), (134, 134, 140)), ("gray",), _draw_town),
 }
 
 

@@ -54,9 +54,7 @@ def rotate(points: Outline, radians: float) -> Outline:
 
 
 def _cap(center: Outline, radius: float, side: Outline, along: Outline) -> Outline:
-    return np.array(
-        center + radius * (np.outer(np.cos(CAP_ANGLES), side) + np.outer(np.sin(CAP_ANGLES), along))
-    )
+    return np.array(center + radius * (np.outer(np.cos(CAP_ANGLES), side) + np.outer(np.sin(CAP_ANGLES), along)))
 
 
 def _spline(knots: Outline) -> Outline:

@@ -17,11 +17,7 @@ from zebra.menagerie.shapes import Outline, rotate
 OUTLINE_COLOR: Color = (44, 36, 40)
 FAR_SHADE, DEEP_SHADE = 0.82, 0.84
 """Brightness of parts behind the body, and of manes and folds."""
-PAINT_COLORS: dict[Paint, Color] = {
-    Paint.INK: (24, 22, 28),
-    Paint.LIGHT: (252, 252, 248),
-    Paint.WARM: (244, 152, 40),
-}
+PAINT_COLORS: dict[Paint, Color] = {Paint.INK: (24, 22, 28), Paint.LIGHT: (252, 252, 248), Paint.WARM: (244, 152, 40)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +43,7 @@ class Sprite:
         # Masks of the animal's size take a third of the time of masks of the canvas's size.
         tile = canvas.crop((x, y, right, bottom))
         shift = (left - x, top - y)
-        marks = (
-            None
-            if self.pattern is None
-            else _draw_mask(tile.size, _flatten_polygons(self.pattern * scale + shift))
-        )
+        marks = None if self.pattern is None else _draw_mask(tile.size, _flatten_polygons(self.pattern * scale + shift))
         placed = self.vertices * scale + shift
         parts = [
             (part.paint, placed[cut].ravel().tolist())
@@ -77,12 +69,7 @@ class Sprite:
         canvas.paste(tile, (x, y))
 
     def _draw_outlined_coat(
-        self,
-        canvas: Image.Image,
-        shapes: list[list[float]],
-        marks: Image.Image | None,
-        line_width: int,
-        shade: float,
+        self, canvas: Image.Image, shapes: list[list[float]], marks: Image.Image | None, line_width: int, shade: float
     ) -> None:
         """Draw shapes with the coat and one common outline."""
         pen = ImageDraw.Draw(canvas)
@@ -156,8 +143,7 @@ def _shade_color(color: Color, light: float) -> Color:
     """Darken a color by the factor `light`; lighten one that is nearly black, so that the shade is visible."""
     dark = sum(color) < 200
     red, green, blue = (
-        round(255 - (255 - channel) * (0.6 + 0.4 * light)) if dark else round(channel * light)
-        for channel in color
+        round(255 - (255 - channel) * (0.6 + 0.4 * light)) if dark else round(channel * light) for channel in color
     )
     return red, green, blue
 

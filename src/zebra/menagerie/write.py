@@ -51,11 +51,7 @@ class EncodedSample:
 
 
 def write_menagerie(
-    out: Path,
-    num_samples: int,
-    seed: int,
-    workers: int = 2,
-    callback: Callable[[int, int], None] | None = None,
+    out: Path, num_samples: int, seed: int, workers: int = 2, callback: Callable[[int, int], None] | None = None
 ) -> MenageriePaths:
     """Write the menagerie to `out`, unless the same menagerie is already complete there.
 
@@ -75,17 +71,11 @@ def write_menagerie(
     metadata = {"kind": "menagerie", "version": MENAGERIE_VERSION, "samples": num_samples, "seed": seed}
     if _prepare_out_dir(out, metadata):
         return paths
-    count = _ProgressCounter(
-        num_samples + sum(dataset.num_samples for dataset in DRAWN_DATASETS.values()), callback
-    )
+    count = _ProgressCounter(num_samples + sum(dataset.num_samples for dataset in DRAWN_DATASETS.values()), callback)
     with _open_worker_pool(workers) as draw_all:
         with ShardWriter(paths.train_dir) as writer:
             for index, sample in enumerate(count.iterate(draw_all(seed, TRAIN_SPLIT, num_samples))):
-                fields = {
-                    "jpg": sample.image,
-                    "txt": sample.caption.encode(),
-                    "json": sample.attributes_json.encode(),
-                }
+                fields = {"jpg": sample.image, "txt": sample.caption.encode(), "json": sample.attributes_json.encode()}
                 writer.write(f"{index:09d}", fields)
         for name, dataset in DRAWN_DATASETS.items():
             samples = (
@@ -107,9 +97,7 @@ def draw_chunk(seed: int, split: str, indices: range) -> list[EncodedSample]:
 def _draw_encoded_sample(seed: int, split: str, index: int) -> EncodedSample:
     image, caption, attributes = generate_sample(seed, split, index)
     if split == TRAIN_SPLIT:
-        return EncodedSample(
-            _encode_image(image, "JPEG"), caption, json.dumps(asdict(attributes), sort_keys=True), -1
-        )
+        return EncodedSample(_encode_image(image, "JPEG"), caption, json.dumps(asdict(attributes), sort_keys=True), -1)
     return EncodedSample(_encode_image(image, "PNG"), caption, "", get_label(seed, split, index))
 
 
@@ -129,9 +117,7 @@ def _open_worker_pool(workers: int) -> Iterator[Callable[[int, str, int], Iterat
         return [range(start, min(start + CHUNK_SIZE, size)) for start in range(0, size, CHUNK_SIZE)]
 
     if workers == 1:
-        yield lambda seed, split, size: chain.from_iterable(
-            map(partial(draw_chunk, seed, split), chunks(size))
-        )
+        yield lambda seed, split, size: chain.from_iterable(map(partial(draw_chunk, seed, split), chunks(size)))
         return
     # Spawn: the caller may have threads (progress display, torch) that do not survive a fork.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
@@ -166,9 +152,7 @@ def _prepare_out_dir(out: Path, metadata: dict[str, object]) -> bool:
         existing = _read_metadata(path)
         finished = existing.pop("finished", False)
         if existing != metadata:
-            requested = (
-                f"samples {metadata['samples']}, seed {metadata['seed']}, version {metadata['version']}"
-            )
+            requested = f"samples {metadata['samples']}, seed {metadata['seed']}, version {metadata['version']}"
             raise DataError(
                 f"{out} holds another menagerie, not {requested}; see {path}. Choose another directory or remove it."
             )

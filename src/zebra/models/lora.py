@@ -28,9 +28,7 @@ QKV_LAYERS = ("q_proj", "k_proj", "v_proj")
 class LoraAdapter(nn.Module):
     """The map x [..., I] ↦ alpha/rank · B A x [..., O]; zero at initialization."""
 
-    def __init__(
-        self, in_features: int, out_features: int, rank: int, alpha: float, device: torch.device
-    ) -> None:
+    def __init__(self, in_features: int, out_features: int, rank: int, alpha: float, device: torch.device) -> None:
         super().__init__()
         self.scale = alpha / rank
         self.A = nn.Parameter(torch.empty(rank, in_features, device=device))
@@ -91,9 +89,7 @@ class LoraAttention(Attention):
         self.__class__ = Attention  # type: ignore[assignment]  # undo `apply_lora`
 
 
-def apply_lora(
-    model: CLIP, towers: Sequence[str], *, rank: int, alpha: float, target_modules: Sequence[str]
-) -> None:
+def apply_lora(model: CLIP, towers: Sequence[str], *, rank: int, alpha: float, target_modules: Sequence[str]) -> None:
     """Freeze the towers and add trainable adapters to some of their layers; the function does not change.
 
     Existing parameters keep their names. Adapters are below their layer: `….mlp.c_fc.lora.A`, `….attn.lora.q_proj.A`.
@@ -109,9 +105,7 @@ def apply_lora(
     Raises:
         ConfigError: If the towers have no such layer, or the rank exceeds that of a layer's weight.
     """
-    layers = {
-        name: layer for name, layer in _adaptable_layers(model).items() if name.startswith(tuple(towers))
-    }
+    layers = {name: layer for name, layer in _adaptable_layers(model).items() if name.startswith(tuple(towers))}
     names = _match_layer_names(list(layers), target_modules)
     for name in names:
         out_features, in_features = _weight_shape(layers[name])

@@ -89,9 +89,7 @@ def sort_prefixes(
     return order_B, np.logical_or.accumulate(differs_BL, axis=1) & inside_BL[order_B]
 
 
-def split_batches(
-    tokens_BL: NDArray[np.int64], length_B: NDArray[np.int64], max_nodes: int
-) -> list[NDArray[np.int64]]:
+def split_batches(tokens_BL: NDArray[np.int64], length_B: NDArray[np.int64], max_nodes: int) -> list[NDArray[np.int64]]:
     """Split texts into batches with common prefixes together; return the text indices of each batch.
 
     A batch has at most `max_nodes` nodes more than its first text.

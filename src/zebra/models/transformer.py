@@ -57,9 +57,7 @@ ACTIVATION_FUNCTIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
 }
 
 
-def dot_product_attention(
-    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None
-) -> Tensor:
+def dot_product_attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None) -> Tensor:
     """Return scaled dot-product attention of queries [B, heads, Q, d] to keys and values [B, heads, K, d].
 
     Args:
@@ -88,9 +86,7 @@ class Attention(nn.Module):
         """Return queries, keys and values [..., 3·D] of tokens [..., D]."""
         return F.linear(x, self.in_proj_weight, self.in_proj_bias)
 
-    def forward(
-        self, x: Tensor, *, attn_mask: AttentionMask = None, output_index: OutputIndex = ...
-    ) -> Tensor:
+    def forward(self, x: Tensor, *, attn_mask: AttentionMask = None, output_index: OutputIndex = ...) -> Tensor:
         """Apply attention; return the outputs at `output_index`."""
         qkv = self.project_qkv(x)
         width = x.shape[-1]
@@ -133,9 +129,7 @@ class ResidualBlock(nn.Module):
         self.ln_2 = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.mlp = MLP(config.width, config.hidden, config.activation)
 
-    def forward(
-        self, x: Tensor, *, attn_mask: AttentionMask = None, output_index: OutputIndex = ...
-    ) -> Tensor:
+    def forward(self, x: Tensor, *, attn_mask: AttentionMask = None, output_index: OutputIndex = ...) -> Tensor:
         """Apply the block; return the outputs at `output_index`."""
         x = x[output_index] + self.attn(self.ln_1(x), attn_mask=attn_mask, output_index=output_index)
         return x + self.mlp(self.ln_2(x))
@@ -154,9 +148,7 @@ class Transformer(nn.Module):
             assert isinstance(block, ResidualBlock)
             yield block
 
-    def forward(
-        self, x: Tensor, *, attn_mask: AttentionMask = None, output_index: OutputIndex = ...
-    ) -> Tensor:
+    def forward(self, x: Tensor, *, attn_mask: AttentionMask = None, output_index: OutputIndex = ...) -> Tensor:
         """Apply all blocks.
 
         Args:

@@ -55,9 +55,7 @@ def candidate_precisions(bundle: Bundle) -> list[InferencePrecision]:
     # Without these, torch may have no vectorized int8 product. Not measured.
     has_fast_int8 = machine() in ("x86_64", "AMD64") and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     is_candidate: dict[InferencePrecision, bool] = {
-        "int8": bundle.device.type == "cpu"
-        and has_fast_int8
-        and not isinstance(bundle.model.visual, ModifiedResNet),
+        "int8": bundle.device.type == "cpu" and has_fast_int8 and not isinstance(bundle.model.visual, ModifiedResNet),
         "bf16": has_native_bf16(bundle.device),
     }
     return [precision for precision, candidate in is_candidate.items() if candidate]

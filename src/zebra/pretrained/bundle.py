@@ -137,12 +137,7 @@ class Bundle:
         model, fingerprint = cast_model(self.model, precision), self.fingerprint
         encoder = TorchImageEncoder(model, self.preprocess, micro_batch_size(model.visual, precision))
         return Bundle(
-            model,
-            self.tokenizer,
-            self.preprocess,
-            lambda: fingerprint,
-            precision=precision,
-            image_encoder=encoder,
+            model, self.tokenizer, self.preprocess, lambda: fingerprint, precision=precision, image_encoder=encoder
         )
 
     def encode_texts(self, texts: Sequence[str], *, truncate: bool = True) -> Tensor:
@@ -212,24 +207,18 @@ class Bundle:
     def _warn_truncated(self, num_truncated: int, num_texts: int) -> None:
         if num_truncated:
             warnings.warn(
-                f"{num_truncated} of {num_texts} texts were truncated to {self.context_length} tokens",
-                stacklevel=3,
+                f"{num_truncated} of {num_texts} texts were truncated to {self.context_length} tokens", stacklevel=3
             )
 
     def classify(
-        self,
-        images: Iterable[ImageInput],
-        labels: Sequence[str],
-        templates: Sequence[str] = DEFAULT_TEMPLATES,
+        self, images: Iterable[ImageInput], labels: Sequence[str], templates: Sequence[str] = DEFAULT_TEMPLATES
     ) -> list[list[Prediction]]:
         """Rank the labels for every image, best first.
 
         Scores are a softmax over the labels; for models of the sigmoid loss, the sigmoid of each logit.
         """
         class_CE = self.class_vectors(labels, templates)
-        return rank_labels(
-            self.encode_images(images), class_CE, labels, scale=self.logit_scale, bias=self.logit_bias
-        )
+        return rank_labels(self.encode_images(images), class_CE, labels, scale=self.logit_scale, bias=self.logit_bias)
 
     def require_tokenizer(self) -> Tokenizer:
         """Return the tokenizer; WeightsError if the model has none."""
@@ -284,9 +273,7 @@ class Bundle:
             return image
         if isinstance(image, np.ndarray):
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-                raise DataError(
-                    f"image {index}: an array must be uint8 [H, W, 3], not {image.dtype} {image.shape}"
-                )
+                raise DataError(f"image {index}: an array must be uint8 [H, W, 3], not {image.dtype} {image.shape}")
             return Image.fromarray(image)
         if isinstance(image, bytes):
             return decode_image(image, f"image {index}", mode=self.preprocess.decode)
@@ -320,7 +307,5 @@ def validate_labels(labels: Sequence[str]) -> list[str]:
             raise ConfigError("empty label. Give every class a name.")
     repeated = sorted(label for label, count in Counter(labels).items() if count > 1)
     if repeated:
-        raise ConfigError(
-            f"labels are repeated: {', '.join(repeated)}. Name each class once, or its score is split."
-        )
+        raise ConfigError(f"labels are repeated: {', '.join(repeated)}. Name each class once, or its score is split.")
     return list(labels)

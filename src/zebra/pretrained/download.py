@@ -40,16 +40,12 @@ def download_model(name: str) -> Path:
         cached = find_cached_snapshot(repository, [*ALLOW_PATTERNS, *PICKLE_PATTERNS], IGNORE_PATTERN)
         if cached is not None and _has_weights(cached):
             return cached
-    folder = download_snapshot(
-        repository, ALLOW_PATTERNS, IGNORE_PATTERN, command=repository.download_command()
-    )
+    folder = download_snapshot(repository, ALLOW_PATTERNS, IGNORE_PATTERN, command=repository.download_command())
     # A cached file of this commit needs no second request, which costs 23 s of retries without a network.
     if not any(folder.glob("*.safetensors")) and not any(folder.glob("*pytorch_model.bin")):
         # By commit, so that both requests see the same state of the repository.
         commit = replace(repository, revision=folder.name)
-        folder = download_snapshot(
-            commit, PICKLE_PATTERNS, IGNORE_PATTERN, command=repository.download_command()
-        )
+        folder = download_snapshot(commit, PICKLE_PATTERNS, IGNORE_PATTERN, command=repository.download_command())
     if not _has_weights(folder):
         raise DownloadError(
             f"{name} has no weights that zebra reads (*.safetensors, pytorch_model.bin) in the cache, {folder}. If the "

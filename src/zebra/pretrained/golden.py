@@ -57,10 +57,7 @@ def verify_golden(encoder: BundleEncoder, path: Path) -> None:
         "image_vector": encoder.encode_images([Image.fromarray(golden["picture"].numpy())])[0],
         "text_vector": encoder.encode_texts([text])[0],
     }
-    for name, cause in (
-        ("image_vector", "weights or preprocess.json"),
-        ("text_vector", "weights or tokenizer.json"),
-    ):
+    for name, cause in (("image_vector", "weights or preprocess.json"), ("text_vector", "weights or tokenizer.json")):
         message = f"{path}: the {name.replace('_', ' ')}"
         difference = float((actual[name] - golden[name]).abs().max())
         if encoder.precision == "fp32" and not difference <= MAX_ABS_DIFF:

@@ -19,9 +19,7 @@ MAX_HEAD_CACHE_BYTES = 256 * 2**20
 """Limit of all cached heads on disk; the least recently used are evicted first."""
 
 
-def head_cache_key(
-    fingerprint: str, tower: nn.Module, labels: Sequence[str], templates: Sequence[str]
-) -> str:
+def head_cache_key(fingerprint: str, tower: nn.Module, labels: Sequence[str], templates: Sequence[str]) -> str:
     """Return the cache key of a head.
 
     It includes the weights in memory, because the fingerprint identifies only the files that were loaded: training

@@ -76,9 +76,7 @@ def load(
         verify_files(model_path, layout, cached_sha256)
     checkpoint = LAYOUT_READERS[layout](model_path)
     model_device = "cpu" if backend == "onnxruntime" else device
-    fp32_bundle = build_bundle(
-        checkpoint, model_path, tokenizer=tokenizer, device=model_device, image_size=image_size
-    )
+    fp32_bundle = build_bundle(checkpoint, model_path, tokenizer=tokenizer, device=model_device, image_size=image_size)
     has_golden_vectors = layout == "zebra" and image_size is None and tokenizer is None
     if verify and has_golden_vectors:
         verify_golden_vectors(fp32_bundle, model_path)
@@ -145,16 +143,12 @@ def detect_layout(path: Path) -> ModelLayout:
         return "zebra"
     if open_clip.is_file():
         if config.is_file():
-            warnings.warn(
-                f"{path} has open_clip_config.json and config.json; config.json is ignored", stacklevel=3
-            )
+            warnings.warn(f"{path} has open_clip_config.json and config.json; config.json is ignored", stacklevel=3)
         return "open_clip"
     if config.is_file():
         return "transformers"
     if (path / MANIFEST_FILE).is_file() or (path / "preprocess.json").is_file():
-        raise WeightsError(
-            f"{path} is an incomplete zebra model: config.json missing. Copy the folder again."
-        )
+        raise WeightsError(f"{path} is an incomplete zebra model: config.json missing. Copy the folder again.")
     raise WeightsError(
         f"{path} is no model folder: it has neither config.json (zebra, transformers) nor open_clip_config.json. Check "
         "the path."

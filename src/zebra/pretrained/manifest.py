@@ -41,9 +41,7 @@ def verify_manifest(folder: Path, digest: Callable[[Path], str] = sha256) -> dic
     for name, (size, expected) in recorded.items():
         file = folder / name
         if not file.is_file():
-            raise WeightsError(
-                f"{folder} lacks {name}, which its {MANIFEST_FILE} lists. Copy the folder again."
-            )
+            raise WeightsError(f"{folder} lacks {name}, which its {MANIFEST_FILE} lists. Copy the folder again.")
         if file.stat().st_size != size:
             raise WeightsError(f"{file} has {file.stat().st_size} bytes instead of {size}. Copy it again.")
         if digest(file) != expected:

@@ -136,9 +136,9 @@ def _export_graph(
     # The exporter silently fixes an axis if the code converts its size to a Python number.
     shape = program.model.graph.inputs[0].shape
     assert shape is not None
-    assert all(
-        isinstance(shape[axis], int) != (axis in dynamic_dims) for axis in range(example_input.ndim)
-    ), f"{path}: {shape}"
+    assert all(isinstance(shape[axis], int) != (axis in dynamic_dims) for axis in range(example_input.ndim)), (
+        f"{path}: {shape}"
+    )
     # Delete the metadata: it names the source files and lines on this machine.
     program.model.graph.metadata_props.clear()
     for node in program.model.graph.all_nodes():
@@ -185,10 +185,7 @@ def _render_readme(bundle: Bundle) -> str:
         "",
     ]
     if preprocess.decode == "careful":
-        lines += [
-            "zebra itself also composites transparent images on white before the conversion to RGB.",
-            "",
-        ]
+        lines += ["zebra itself also composites transparent images on white before the conversion to RGB.", ""]
     return "\n".join(lines)
 
 
@@ -196,24 +193,17 @@ def _render_example(bundle: Bundle) -> list[str]:
     """Return the lines of a program that classifies an image without zebra and torch."""
     scale, bias = bundle.logit_scale, bundle.logit_bias
     if bias is None:
-        scores = [
-            "scores = np.exp(logits - logits.max())  # a softmax over the texts",
-            "scores /= scores.sum()",
-        ]
+        scores = ["scores = np.exp(logits - logits.max())  # a softmax over the texts", "scores /= scores.sum()"]
     else:
         scores = [f"scores = 1 / (1 + np.exp(-(logits + {bias})))  # a sigmoid for each text"]
     # SigLIP's tokenizer.json defines padding and truncation, CLIP's does not.
     is_clip, length = isinstance(bundle.tokenizer, BPETokenizer), bundle.context_length
-    limits = (
-        [f"tokenizer.enable_truncation({length})", "tokenizer.enable_padding(pad_id=0)"] if is_clip else []
-    )
+    limits = [f"tokenizer.enable_truncation({length})", "tokenizer.enable_padding(pad_id=0)"] if is_clip else []
     mean, std = list(bundle.preprocess.mean), list(bundle.preprocess.std)
     return [
         "import numpy as np",
         "from onnxruntime import InferenceSession",
-        "from PIL import Image, ImageOps"
-        if bundle.preprocess.decode == "careful"
-        else "from PIL import Image",
+        "from PIL import Image, ImageOps" if bundle.preprocess.decode == "careful" else "from PIL import Image",
         "from tokenizers import Tokenizer",
         "",
         'texts = ["a photo of a horse", "a photo of a cat"]',
@@ -236,9 +226,7 @@ def _render_preprocessing(preprocess: Preprocess) -> list[str]:
     size, resampling = preprocess.image_size, f"Image.Resampling.{preprocess.interpolation.upper()}"
     is_careful = preprocess.decode == "careful"
     opened = 'ImageOps.exif_transpose(Image.open("photo.jpg"))' if is_careful else 'Image.open("photo.jpg")'
-    first, last = (
-        ('.convert("RGB")', "") if is_careful or preprocess.rgb == "first" else ("", '.convert("RGB")')
-    )
+    first, last = ('.convert("RGB")', "") if is_careful or preprocess.rgb == "first" else ("", '.convert("RGB")')
     if preprocess.resize == "squash":
         return [f"image = {opened}{first}.resize(({size}, {size}), {resampling}){last}"]
     margin = f"(side - {size}) // 2" if preprocess.crop == "floor" else f"round((side - {size}) / 2)"

@@ -43,9 +43,7 @@ def resize_pos_embed(
     if new_size == old_size:
         return dict(tensors), resized
     grid_1DHW = positions_PD[num_extra:].float().reshape(1, old_size, old_size, -1).permute(0, 3, 1, 2)
-    grid_1DHW = F.interpolate(
-        grid_1DHW, size=(new_size, new_size), mode="bicubic", antialias=True, align_corners=False
-    )
+    grid_1DHW = F.interpolate(grid_1DHW, size=(new_size, new_size), mode="bicubic", antialias=True, align_corners=False)
     grid_PD = grid_1DHW[0].flatten(1).T.to(positions_PD.dtype)
     return tensors | {name: cat([positions_PD[:num_extra], grid_PD])}, resized
 

@@ -30,20 +30,11 @@ def cast_model(model: CLIP, precision: InferencePrecision) -> CLIP:
     if precision == "fp32":
         return model
     device = model.logit_scale.device
-    copy = (
-        build_model(model.config, published_state_dict(model), "the model")
-        .to(device)
-        .eval()
-        .requires_grad_(False)
-    )
+    copy = build_model(model.config, published_state_dict(model), "the model").to(device).eval().requires_grad_(False)
     if precision == "bf16":
         copy.visual.bfloat16()
     elif isinstance(copy.visual, ModifiedResNet) or device.type != "cpu":
-        reason = (
-            "this model is a ResNet, made of convolutions"
-            if device.type == "cpu"
-            else f"the device is {device}"
-        )
+        reason = "this model is a ResNet, made of convolutions" if device.type == "cpu" else f"the device is {device}"
         raise ConfigError(
             f"precision='int8' supports transformers on the CPU, but {reason}. Use precision='bf16' or 'auto'."
         )

@@ -66,9 +66,7 @@ def _read_weight_map(index: Path) -> dict[str, str]:
         raise WeightsError(f"{index} is damaged ({error!r}). Copy it again.") from error
     for file_name in weight_map.values():
         if Path(file_name).name != file_name:
-            raise WeightsError(
-                f"{index} names a file outside its folder: {file_name!r}. Do not trust this model."
-            )
+            raise WeightsError(f"{index} names a file outside its folder: {file_name!r}. Do not trust this model.")
     return weight_map
 
 
@@ -90,7 +88,5 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WeightsError(
-            f"{path} contains something other than named tensors. Name the weights of a model."
-        )
+        raise WeightsError(f"{path} contains something other than named tensors. Name the weights of a model.")
     return {str(name).removeprefix("module."): value for name, value in state.items()}

@@ -31,8 +31,7 @@ INIT_FUNCTIONS = {
 def published_state_dict(model: CLIP) -> dict[str, Tensor]:
     """Return every parameter and buffer on the CPU, without the text tower's prefix, as in the published files."""
     return {
-        name.removeprefix(TEXT_PREFIX): value.detach().cpu().contiguous()
-        for name, value in model.state_dict().items()
+        name.removeprefix(TEXT_PREFIX): value.detach().cpu().contiguous() for name, value in model.state_dict().items()
     }
 
 
@@ -45,11 +44,7 @@ class _SkipInit(TorchFunctionMode):
     """Skips random initialization, which on the meta device would import a large part of torch's compiler."""
 
     def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: object,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+        self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Return the tensor unchanged instead of filling it."""
         kwargs = kwargs or {}
@@ -87,9 +82,7 @@ def build_model(config: ModelConfig, tensors: Mapping[str, Tensor], where: str) 
                 "the config of these weights."
             )
         if not tensor.is_floating_point():
-            raise WeightsError(
-                f"{where}: {name} has the type {tensor.dtype}. Weights must have a floating type."
-            )
+            raise WeightsError(f"{where}: {name} has the type {tensor.dtype}. Weights must have a floating type.")
         state[zebra_name] = tensor.float()
     for name in tensors:
         if name not in expected:

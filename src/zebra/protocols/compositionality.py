@@ -50,10 +50,7 @@ class WinogroundResult:
     def scores(self) -> dict[str, Score]:
         """Return the text, image and group score."""
         correct_by_score = {"text": self.text_N, "image": self.image_N, "group": self.group_N}
-        return {
-            name: proportion(int(correct_N.sum()), len(correct_N))
-            for name, correct_N in correct_by_score.items()
-        }
+        return {name: proportion(int(correct_N.sum()), len(correct_N)) for name, correct_N in correct_by_score.items()}
 
 
 def evaluate_sugarcrepe(
@@ -78,9 +75,7 @@ def evaluate_sugarcrepe(
             f"{len(categories)} categories for {len(image_NE)} images. Pass one for each, none named 'accuracy'."
         )
     _check_vectors(image_NE, positive_NE, negative_NE)
-    correct_N = _dot_float64("ne,ne->n", image_NE, positive_NE) > _dot_float64(
-        "ne,ne->n", image_NE, negative_NE
-    )
+    correct_N = _dot_float64("ne,ne->n", image_NE, positive_NE) > _dot_float64("ne,ne->n", image_NE, negative_NE)
     return SugarCrepeResult(correct_N, tuple(categories))
 
 
@@ -99,8 +94,7 @@ def evaluate_winoground(image_N2E: NDArray[np.float32], caption_N2E: NDArray[np.
     # cross01 is image 0 with caption 1, cross10 is image 1 with caption 0.
     cross01_N, cross10_N = score_Nic[:, 0, 1], score_Nic[:, 1, 0]
     return WinogroundResult(
-        text_N=(first_N > cross01_N) & (second_N > cross10_N),
-        image_N=(first_N > cross10_N) & (second_N > cross01_N),
+        text_N=(first_N > cross01_N) & (second_N > cross10_N), image_N=(first_N > cross10_N) & (second_N > cross01_N)
     )
 
 

@@ -50,9 +50,7 @@ class FewShotResult:
         scores = [result.scores()[metric] for result in self.results]
         values, num_repeats = [score.value for score in scores], len(scores)
         value = math.fsum(values) / num_repeats
-        half_width = float(student.ppf(0.975, num_repeats - 1) * np.std(values, ddof=1)) / math.sqrt(
-            num_repeats
-        )
+        half_width = float(student.ppf(0.975, num_repeats - 1) * np.std(values, ddof=1)) / math.sqrt(num_repeats)
         low = math.fsum(score.low for score in scores) / num_repeats
         high = math.fsum(score.high for score in scores) / num_repeats
         if 2 * half_width > high - low:
@@ -112,9 +110,7 @@ def fit_few_shot_probes(
         ShapeError: Training and test vectors differ in dimension.
     """
     if num_repeats < MIN_POINTS:
-        raise ConfigError(
-            f"num_repeats must be at least {MIN_POINTS} to estimate an interval; got {num_repeats}"
-        )
+        raise ConfigError(f"num_repeats must be at least {MIN_POINTS} to estimate an interval; got {num_repeats}")
     if not shots or min(shots) < 1:
         raise ConfigError(
             f"shots must be one or more numbers of examples per class, each at least 1; got {list(shots)}"
@@ -146,10 +142,7 @@ def fit_few_shot_probes(
 
 
 def estimate_data_efficiency(
-    shots: Sequence[int],
-    accuracies: Sequence[float],
-    full_probe: tuple[float, float],
-    zero_shot_accuracy: float,
+    shots: Sequence[int], accuracies: Sequence[float], full_probe: tuple[float, float], zero_shot_accuracy: float
 ) -> DataEfficiency:
     """Estimate the labels per class at which the probe matches zero-shot accuracy (Fig. 7).
 
@@ -169,9 +162,7 @@ def estimate_data_efficiency(
     DataEfficiency(labels_per_class=1.0, bound='below')
     """
     if len(shots) != len(accuracies):
-        raise DataError(
-            f"{len(shots)} numbers of shots but {len(accuracies)} accuracies. Pass one accuracy for each."
-        )
+        raise DataError(f"{len(shots)} numbers of shots but {len(accuracies)} accuracies. Pass one accuracy for each.")
     labels, curve = [*map(float, shots), float(full_probe[0])], [*accuracies, full_probe[1]]
     if labels[0] <= 0 or any(later <= earlier for earlier, later in pairwise(labels)):
         raise DataError(
@@ -191,9 +182,7 @@ def estimate_data_efficiency(
     return DataEfficiency(labels[-1], "above")
 
 
-def subtract_probe_scores(
-    zero_shot_scores: Mapping[str, Score], probe_scores: Mapping[str, Score]
-) -> dict[str, Score]:
+def subtract_probe_scores(zero_shot_scores: Mapping[str, Score], probe_scores: Mapping[str, Score]) -> dict[str, Score]:
     """Return zero-shot minus probe accuracy on every dataset, largest first (Fig. 5).
 
     The probe may use the features of another model; the paper uses a ResNet-50. The intervals assume independent
@@ -203,9 +192,7 @@ def subtract_probe_scores(
         DataError: A dataset has only one of the two scores.
     """
     _check_same_datasets(zero_shot_scores, probe_scores)
-    differences = {
-        name: subtract_scores(score, probe_scores[name]) for name, score in zero_shot_scores.items()
-    }
+    differences = {name: subtract_scores(score, probe_scores[name]) for name, score in zero_shot_scores.items()}
     return dict(sorted(differences.items(), key=lambda item: -item[1].value))
 
 
@@ -239,9 +226,7 @@ def correlate_with_probe(
     )
 
 
-def _fit_lines(
-    x_BN: NDArray[np.float64], y_BN: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _fit_lines(x_BN: NDArray[np.float64], y_BN: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the correlations [B] and the least-squares slopes [B]."""
     x_BN, y_BN = x_BN - x_BN.mean(axis=1, keepdims=True), y_BN - y_BN.mean(axis=1, keepdims=True)
     product_B = (x_BN * y_BN).sum(axis=1)

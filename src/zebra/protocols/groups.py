@@ -59,14 +59,10 @@ def score_by_group(
         DataError: The arguments differ in length, or there are no images.
     """
     if len(correct_N) != len(group_N):
-        raise DataError(
-            f"{len(correct_N)} results but {len(group_N)} group values. Pass one group for each image."
-        )
+        raise DataError(f"{len(correct_N)} results but {len(group_N)} group values. Pass one group for each image.")
     if not len(correct_N):
         raise DataError("cannot compare groups: the dataset has no images")
-    name_N = np.array(
-        [UNSPECIFIED_GROUP if value is None or value == "" else str(value) for value in group_N]
-    )
+    name_N = np.array([UNSPECIFIED_GROUP if value is None or value == "" else str(value) for value in group_N])
     names, index_N = np.unique(name_N, return_inverse=True)
     total_G = np.bincount(index_N)
     correct_G = np.bincount(index_N[np.asarray(correct_N, dtype=bool)], minlength=len(names))
@@ -82,9 +78,7 @@ def score_by_group(
     )
 
 
-def _score_worst_and_gap(
-    correct_G: NDArray[np.int64], total_G: NDArray[np.int64]
-) -> tuple[Score | None, Score | None]:
+def _score_worst_and_gap(correct_G: NDArray[np.int64], total_G: NDArray[np.int64]) -> tuple[Score | None, Score | None]:
     if not len(total_G):
         return None, None
     tail = 0.025 / len(total_G)

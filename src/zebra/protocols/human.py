@@ -87,9 +87,7 @@ def read_answers(path: Path, classnames: Sequence[str], labels: Mapping[str, int
     try:
         header = next(rows, [])
         if tuple(header) != ANSWER_COLUMNS:
-            raise DataError(
-                f"{path}:1: the header must be {','.join(ANSWER_COLUMNS)}; got {','.join(header)!r}"
-            )
+            raise DataError(f"{path}:1: the header must be {','.join(ANSWER_COLUMNS)}; got {','.join(header)!r}")
         for row in rows:
             where = f"{path}:{rows.line_num}"
             answer = _parse_answer(row, label_by_name, labels, where)
@@ -102,9 +100,7 @@ def read_answers(path: Path, classnames: Sequence[str], labels: Mapping[str, int
             line_by_key[key] = rows.line_num
             answers.append(answer)
     except csv.Error as error:
-        raise DataError(
-            f"{path}:{rows.line_num}: {error}. Each line must be {','.join(ANSWER_COLUMNS)}."
-        ) from error
+        raise DataError(f"{path}:{rows.line_num}: {error}. Each line must be {','.join(ANSWER_COLUMNS)}.") from error
     return tuple(answers)
 
 
@@ -117,9 +113,7 @@ def _parse_answer(
     if not person.strip():
         raise DataError(f"{where}: the answer has no person. Give each person a unique name or number.")
     if image_id not in labels:
-        raise DataError(
-            f"{where}: no image {image_id!r} in the dataset.{suggest_name(image_id, labels)[:200]}"
-        )
+        raise DataError(f"{where}: no image {image_id!r} in the dataset.{suggest_name(image_id, labels)[:200]}")
     if answer != UNKNOWN_ANSWER and answer not in label_by_name:
         raise DataError(
             f"{where}: {answer!r} is neither a class nor {UNKNOWN_ANSWER}.{suggest_name(answer, label_by_name)[:200]}"
@@ -155,9 +149,7 @@ def evaluate_humans(
     """
     answers = [answer for answer in answers if answer.shots == shots]
     if not answers:
-        raise DataError(
-            f"there are no answers with {shots} shots. Record some with `zebra human --shots {shots}`."
-        )
+        raise DataError(f"there are no answers with {shots} shots. Record some with `zebra human --shots {shots}`.")
     guesses = [answer for answer in answers if answer.label is not None]
     majority, num_ties = _vote_by_majority(answers)
     guess_majority, num_guess_ties = _vote_by_majority(guesses)
@@ -198,9 +190,7 @@ def compare_class_difficulty(
     """
     answers = [answer for answer in answers if answer.shots == shots]
     if not answers:
-        raise DataError(
-            f"there are no answers with {shots} shots. Record some with `zebra human --shots {shots}`."
-        )
+        raise DataError(f"there are no answers with {shots} shots. Record some with `zebra human --shots {shots}`.")
     if missing := [answer.image_id for answer in answers if answer.image_id not in is_correct]:
         raise DataError(
             f"the model has no prediction for {missing[0]!r}, which people answered. Evaluate it on the same dataset."
@@ -211,9 +201,7 @@ def compare_class_difficulty(
         image_ids = {answer.image_id for answer in class_answers}
         score = _average_class_accuracy(class_answers, labels, seed)
         assert score is not None
-        rows.append(
-            (classnames[label], score, proportion(sum(is_correct[id] for id in image_ids), len(image_ids)))
-        )
+        rows.append((classnames[label], score, proportion(sum(is_correct[id] for id in image_ids), len(image_ids))))
     rows.sort(key=lambda row: row[1].value)
     names, human_scores, model_scores = zip(*rows, strict=True)
     return ClassDifficulty(names, human_scores, model_scores, _correlate(human_scores, model_scores))
@@ -243,18 +231,14 @@ def _vote_by_majority(answers: Sequence[HumanAnswer]) -> tuple[list[HumanAnswer]
     return majority, len(counts_by_image) - len(majority)
 
 
-def _average_class_accuracy(
-    answers: Sequence[HumanAnswer], labels: Mapping[str, int], seed: int
-) -> Score | None:
+def _average_class_accuracy(answers: Sequence[HumanAnswer], labels: Mapping[str, int], seed: int) -> Score | None:
     """Average accuracy over classes, with a bootstrap interval over images; None without answers.
 
     The bootstrap resamples images and not answers, because answers to the same image are not independent.
     """
     if not answers:
         return None
-    row_by_image = {
-        image_id: row for row, image_id in enumerate(dict.fromkeys(answer.image_id for answer in answers))
-    }
+    row_by_image = {image_id: row for row, image_id in enumerate(dict.fromkeys(answer.image_id for answer in answers))}
     column_by_label = {
         label: column for column, label in enumerate(sorted({labels[answer.image_id] for answer in answers}))
     }
@@ -278,11 +262,7 @@ def _draw_resamples(n: int, seed: int) -> NDArray[np.float64]:
     drawn_BN = np.random.default_rng(seed).integers(n, size=(_NUM_RESAMPLES, n))
     # One bincount over all resamples; `multinomial` takes nine times as long for a hundred images.
     bin_BN = drawn_BN + n * np.arange(_NUM_RESAMPLES)[:, None]
-    return (
-        np.bincount(bin_BN.ravel(), minlength=_NUM_RESAMPLES * n)
-        .reshape(_NUM_RESAMPLES, n)
-        .astype(np.float64)
-    )
+    return np.bincount(bin_BN.ravel(), minlength=_NUM_RESAMPLES * n).reshape(_NUM_RESAMPLES, n).astype(np.float64)
 
 
 def _average_over_classes(

@@ -201,12 +201,7 @@ class LogisticSolver:
 
 
 def fit_linear_probe(
-    train: Embeddings,
-    test: Embeddings,
-    num_classes: int,
-    *,
-    validation: Embeddings | None = None,
-    seed: int = 0,
+    train: Embeddings, test: Embeddings, num_classes: int, *, validation: Embeddings | None = None, seed: int = 0
 ) -> LinearProbeResult:
     """Select λ on the validation set, refit on training and validation set together, classify the test set once.
 
@@ -242,17 +237,13 @@ def fit_linear_probe(
         init = None if stronger is None else probes[stronger]
         probes[penalty] = probe = solver.fit(penalty, init)
         trials.append(
-            PenaltyTrial(
-                probe.l2_penalty, *probe.evaluate(validation), probe.num_iterations, probe.is_unconverged
-            )
+            PenaltyTrial(probe.l2_penalty, *probe.evaluate(validation), probe.num_iterations, probe.is_unconverged)
         )
         return trials[-1].accuracy, -trials[-1].loss
 
     best = probes[search_l2_penalty(evaluate)]
     combined = _concatenate(train, validation)
-    probe = LogisticSolver(combined.vectors, _require_labels(combined), num_classes).fit(
-        best.l2_penalty, best
-    )
+    probe = LogisticSolver(combined.vectors, _require_labels(combined), num_classes).fit(best.l2_penalty, best)
     absent_classes = np.setdiff1d(np.arange(num_classes), _require_labels(combined))
     return LinearProbeResult(probe, tuple(trials), probe.classify(test), tuple(absent_classes.tolist()))
 
@@ -312,9 +303,7 @@ def check_embeddings(images: Embeddings, split: str, num_classes: int, dim: int 
         ShapeError: Its vectors do not have `dim` dimensions.
     """
     if images.labels is None or not len(images.labels):
-        raise DataError(
-            f"the {split} split has no labeled images. A linear probe needs a label for every image."
-        )
+        raise DataError(f"the {split} split has no labeled images. A linear probe needs a label for every image.")
     if dim is not None and images.vectors.shape[1] != dim:
         raise ShapeError(
             f"vectors of the {split} split have {images.vectors.shape[1]} dimensions, those of the training split "

@@ -82,9 +82,7 @@ def mean_per_class_accuracy(correct_N: NDArray[np.bool_], label_N: NDArray[np.in
     return Score(value, max(0.0, value - error), min(1.0, value + error), n)
 
 
-def confusion_matrix(
-    predicted_N: NDArray[np.int64], label_N: NDArray[np.int64], num_classes: int
-) -> NDArray[np.int64]:
+def confusion_matrix(predicted_N: NDArray[np.int64], label_N: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
     """Return the counts [C, C]: rows are true classes, columns predicted classes."""
     counts_CC = np.zeros((num_classes, num_classes), dtype=np.int64)
     np.add.at(counts_CC, (label_N, predicted_N), 1)
@@ -102,9 +100,7 @@ def roc_auc(score_N: NDArray[np.floating], positive_N: NDArray[np.bool_]) -> Sco
     positive_score_M, negative_score_N = score_N[positive_N], score_N[~positive_N]
     m, n = len(positive_score_M), len(negative_score_N)
     if m == 0 or n == 0:
-        raise DataError(
-            f"ROC-AUC needs positive and negative samples; got {m} positive and {n} negative ones"
-        )
+        raise DataError(f"ROC-AUC needs positive and negative samples; got {m} positive and {n} negative ones")
     combined_rank = rankdata(np.concatenate([positive_score_M, negative_score_N]))
     # Fraction of negatives below each positive, and of positives above each negative.
     above_M = (combined_rank[:m] - rankdata(positive_score_M)) / n
@@ -139,11 +135,7 @@ def average_precisions(
 
 
 def mean_average_precision(
-    score_NC: NDArray[np.floating],
-    label_NC: NDArray[np.bool_],
-    *,
-    num_points: int | None = None,
-    seed: int = 0,
+    score_NC: NDArray[np.floating], label_NC: NDArray[np.bool_], *, num_points: int | None = None, seed: int = 0
 ) -> Score:
     """Average the average precision over the classes with a positive sample.
 
@@ -163,9 +155,7 @@ def mean_average_precision(
     value = float(average_precisions(score_NC, label_NC, num_points=num_points).mean())
     n, rng, resamples = len(score_NC), np.random.default_rng(seed), []
     for _ in range(NUM_RESAMPLES // RESAMPLES_PER_BLOCK):
-        weight_BN = np.stack(
-            [np.bincount(rng.integers(0, n, n), minlength=n) for _ in range(RESAMPLES_PER_BLOCK)]
-        )
+        weight_BN = np.stack([np.bincount(rng.integers(0, n, n), minlength=n) for _ in range(RESAMPLES_PER_BLOCK)])
         weight_NB = np.ascontiguousarray(weight_BN.T, dtype=np.float32)
         precision_CB = np.stack(
             [
@@ -174,9 +164,7 @@ def mean_average_precision(
             ]
         )
         num_classes_B = (~np.isnan(precision_CB)).sum(axis=0)
-        resamples.append(
-            np.nansum(precision_CB, axis=0)[num_classes_B > 0] / num_classes_B[num_classes_B > 0]
-        )
+        resamples.append(np.nansum(precision_CB, axis=0)[num_classes_B > 0] / num_classes_B[num_classes_B > 0])
     low, median, high = np.quantile(np.concatenate(resamples), (0.025, 0.5, 0.975))
     return Score(value, max(0.0, value + float(low - median)), min(1.0, value + float(high - median)), n)
 
@@ -237,9 +225,7 @@ def _average_precision(curve: _PrecisionRecallCurve, num_points: int | None) -> 
     scaled_recall_BP, level_K = curve.true_positive_PB.T * float(num_points - 1), np.arange(num_points)
     precisions = [
         max_precision_P[np.searchsorted(scaled_recall_P, level_K * total)].mean() if total > 0 else np.nan
-        for max_precision_P, scaled_recall_P, total in zip(
-            max_precision_BP, scaled_recall_BP, total_B, strict=True
-        )
+        for max_precision_P, scaled_recall_P, total in zip(max_precision_BP, scaled_recall_BP, total_B, strict=True)
     ]
     return np.array(precisions, dtype=np.float64)
 
@@ -258,9 +244,7 @@ def _newcombe_interval(auc: float, num_positive: int, num_negative: int) -> tupl
 
     def excess(true: float) -> float:
         variance_factor = 1 + balanced * ((1 - true) / (2 - true) + true / (1 + true))
-        return (true - auc) ** 2 - Z95**2 * true * (1 - true) * variance_factor / (
-            num_positive * num_negative
-        )
+        return (true - auc) ** 2 - Z95**2 * true * (1 - true) * variance_factor / (num_positive * num_negative)
 
     # The excess is negative at `auc` and positive at 0 and 1. If `auc` is 0 or 1, that end of the interval is too.
     low = 0.0 if auc == 0 else brentq(excess, 0.0, auc - 1e-9)

@@ -90,9 +90,7 @@ class _PerClassSolvers:
 
     def fit(self, l2_penalty: float, init: list[LogisticProbe] | None) -> list[LogisticProbe]:
         inits: Sequence[LogisticProbe | None] = init or [None] * len(self.solvers)
-        return [
-            solver.fit(l2_penalty, class_init) for solver, class_init in zip(self.solvers, inits, strict=True)
-        ]
+        return [solver.fit(l2_penalty, class_init) for solver, class_init in zip(self.solvers, inits, strict=True)]
 
 
 def _compute_logits(probes: list[LogisticProbe], vector_ND: NDArray[np.float32]) -> NDArray[np.float32]:

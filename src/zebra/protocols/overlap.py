@@ -58,18 +58,14 @@ def evaluate_overlap(correct_N: NDArray[np.bool_], is_duplicate_N: NDArray[np.bo
     correct_N, is_duplicate_N = np.asarray(correct_N, dtype=bool), np.asarray(is_duplicate_N, dtype=bool)
     num_duplicates, n = int(is_duplicate_N.sum()), len(is_duplicate_N)
     num_correct, num_correct_duplicates = int(correct_N.sum()), int(correct_N[is_duplicate_N].sum())
-    clean = (
-        proportion(num_correct - num_correct_duplicates, n - num_duplicates) if num_duplicates < n else None
-    )
+    clean = proportion(num_correct - num_correct_duplicates, n - num_duplicates) if num_duplicates < n else None
     test = (
         binomtest(num_correct_duplicates, num_duplicates, clean.value if clean else 1.0, "greater")
         if num_duplicates
         else None
     )
     exact = (
-        binomtest(num_correct_duplicates, num_duplicates).proportion_ci(CONFIDENCE_LEVEL)
-        if num_duplicates
-        else None
+        binomtest(num_correct_duplicates, num_duplicates).proportion_ci(CONFIDENCE_LEVEL) if num_duplicates else None
     )
     return OverlapScores(
         all=proportion(num_correct, n),

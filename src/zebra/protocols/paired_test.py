@@ -85,9 +85,7 @@ def _mcnemar_p_value(num_wins: int, num_losses: int) -> float:
 
 def _check_scores(scores: SampleScores) -> NDArray[np.float64]:
     if len(scores.ids) != len(scores.value_N):
-        raise DataError(
-            f"{len(scores.ids)} ids but {len(scores.value_N)} values. Pass one id for each value."
-        )
+        raise DataError(f"{len(scores.ids)} ids but {len(scores.value_N)} values. Pass one id for each value.")
     if not scores.ids:
         raise DataError("cannot compare models on 0 samples: the dataset is empty")
     if len(set(scores.ids)) != len(scores.ids):

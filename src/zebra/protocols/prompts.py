@@ -108,9 +108,7 @@ class PromptSet:
         if not all(name.strip() for name in classnames) or not classnames:
             raise ConfigError(f"{source} has an empty class name, or no class names at all")
         count = Counter(classnames)
-        duplicate = next(
-            (name for name in classnames if count[name] > 1 and name not in self.duplicate_names), None
-        )
+        duplicate = next((name for name in classnames if count[name] > 1 and name not in self.duplicate_names), None)
         if duplicate is not None:
             labels = [label for label, name in enumerate(classnames) if name == duplicate]
             raise ConfigError(
@@ -120,9 +118,7 @@ class PromptSet:
         for descriptions in (self.synonyms, self.sentences):
             for name in descriptions:
                 if name not in classnames:
-                    raise ConfigError(
-                        f"{source} describes the unknown class {name!r}.{suggest_name(name, classnames)}"
-                    )
+                    raise ConfigError(f"{source} describes the unknown class {name!r}.{suggest_name(name, classnames)}")
         owners = {name: name for name in classnames}
         for name, synonyms in self.synonyms.items():
             for synonym in synonyms:
@@ -153,11 +149,7 @@ def read_prompt_dir(path: Path, *, duplicate_names: frozenset[str] = frozenset()
 
 
 def read_prompt_json(
-    name: str,
-    templates: Path,
-    classnames: Path | None = None,
-    *,
-    duplicate_names: frozenset[str] = frozenset(),
+    name: str, templates: Path, classnames: Path | None = None, *, duplicate_names: frozenset[str] = frozenset()
 ) -> PromptSet:
     """Read the prompts of the dataset `name` from JSON files for several datasets, as in CLIP_benchmark.
 
@@ -167,27 +159,17 @@ def read_prompt_json(
         classnames: {dataset: [class name, …]}.
         duplicate_names: Names that several classes may share.
     """
-    names = (
-        None
-        if classnames is None
-        else _check_strings(_read_json_entry(classnames, name), f"{classnames}: {name}")
-    )
+    names = None if classnames is None else _check_strings(_read_json_entry(classnames, name), f"{classnames}: {name}")
     entry = _read_json_entry(templates, name)
     if not isinstance(entry, dict):
         return PromptSet(
-            name,
-            "custom",
-            _check_strings(entry, f"{templates}: {name}"),
-            names,
-            duplicate_names=duplicate_names,
+            name, "custom", _check_strings(entry, f"{templates}: {name}"), names, duplicate_names=duplicate_names
         )
     sentences = {key: _check_strings(value, f"{templates}: {name}: {key}") for key, value in entry.items()}
     return PromptSet(name, "custom", (), names, sentences=sentences, duplicate_names=duplicate_names)
 
 
-def read_prompt_markdown(
-    path: Path, section: str, *, duplicate_names: frozenset[str] = frozenset()
-) -> PromptSet:
+def read_prompt_markdown(path: Path, section: str, *, duplicate_names: frozenset[str] = frozenset()) -> PromptSet:
     """Read the prompts of one dataset from OpenAI's `data/prompts.md`.
 
     Below the heading `section`, the file has a code block with the lists `classes` and `templates`. If a class is a
@@ -203,14 +185,11 @@ def read_prompt_markdown(
     if section not in sections:
         raise DataError(f"{path} has no section {section!r}.{suggest_name(section, sections)}")
     where = f"{path}, section {section}"
-    lists = _parse_assignments(
-        sections[section].partition("```")[2].partition("```")[0].partition("\n")[2], where
-    )
+    lists = _parse_assignments(sections[section].partition("```")[2].partition("```")[0].partition("\n")[2], where)
     if not all(isinstance(lists.get(name), list) for name in ("classes", "templates")):
         raise DataError(f"{where}: expected the lists 'classes' and 'templates' in a ``` block")
     classes = [
-        _check_strings(entry if isinstance(entry, list) else [entry], f"{where}, classes")
-        for entry in lists["classes"]
+        _check_strings(entry if isinstance(entry, list) else [entry], f"{where}, classes") for entry in lists["classes"]
     ]
     return PromptSet(
         name=section,
@@ -222,9 +201,7 @@ def read_prompt_markdown(
     )
 
 
-def average_prompt_vectors(
-    prompt_PE: NDArray[np.float32], prompts_per_class: Sequence[int]
-) -> NDArray[np.float32]:
+def average_prompt_vectors(prompt_PE: NDArray[np.float32], prompts_per_class: Sequence[int]) -> NDArray[np.float32]:
     """Normalize the prompt vectors, average them per class and normalize the means; return [C, E].
 
     Args:

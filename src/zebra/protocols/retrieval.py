@@ -39,9 +39,7 @@ class RetrievalRanks:
         """
         n, m = len(self.text_rank_N), len(self.image_rank_M)
         scores = {
-            f"image_to_text_recall@{k}": proportion(int((self.text_rank_N <= k).sum()), n)
-            for k in (1, 5, 10)
-            if k < m
+            f"image_to_text_recall@{k}": proportion(int((self.text_rank_N <= k).sum()), n) for k in (1, 5, 10) if k < m
         }
         return scores | {
             f"text_to_image_recall@{k}": clustered_proportion(self.image_rank_M <= k, self.image_of_text_M)
@@ -131,10 +129,7 @@ def _check_inputs(images: Embeddings, texts: Embeddings, image_of_text_M: NDArra
             f"{len(uncaptioned)} images have no caption, such as {images.ids[uncaptioned[0]]}. Add captions or leave "
             "these images out."
         )
-    for kind, vectors, ids in (
-        ("image", images.vectors, images.ids),
-        ("caption", texts.vectors, texts.ids),
-    ):
+    for kind, vectors, ids in (("image", images.vectors, images.ids), ("caption", texts.vectors, texts.ids)):
         is_invalid_N = ~(np.abs(np.einsum("ne,ne->n", vectors, vectors) - 1) < 1e-3)
         if is_invalid_N.any():
             first = int(is_invalid_N.argmax())

@@ -131,16 +131,13 @@ def evaluate_robustness(
             for model in evaluated_models
         }
         relative = {
-            model: subtract_scores(shifted_scores[model], shifted_scores[baseline])
-            for model in evaluated_models
+            model: subtract_scores(shifted_scores[model], shifted_scores[baseline]) for model in evaluated_models
         }
         results.append(ShiftRobustness(name, line, standard_scores, shifted_scores, effective, relative))
     return tuple(results)
 
 
-def fit_logit_line(
-    standard_scores: Sequence[Score], shifted_scores: Sequence[Score], seed: int = 0
-) -> LogitLine:
+def fit_logit_line(standard_scores: Sequence[Score], shifted_scores: Sequence[Score], seed: int = 0) -> LogitLine:
     """Fit the logits of shifted accuracies to those of standard ones, by least squares.
 
     Args:

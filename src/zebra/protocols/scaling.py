@@ -53,9 +53,7 @@ class PowerLaw:
         half_width_N = (
             student.ppf(0.975, num_runs - 2)
             * self.residual_std
-            * np.sqrt(
-                noise + 1 / num_runs + (x_N - self.log_compute_mean) ** 2 / self.log_compute_sum_squares
-            )
+            * np.sqrt(noise + 1 / num_runs + (x_N - self.log_compute_mean) ** 2 / self.log_compute_sum_squares)
         )
         return ErrorBand(np.exp(y_N), np.exp(y_N - half_width_N), np.exp(y_N + half_width_N))
 
@@ -83,9 +81,7 @@ def fit_power_law(compute: Sequence[float], error: Sequence[float]) -> PowerLaw:
             )
     x_N, y_N = np.log(np.asarray(compute, dtype=float)), np.log(np.asarray(error, dtype=float))
     if np.ptp(x_N) == 0:
-        raise DataError(
-            f"all {len(x_N)} runs have the compute {compute[0]}. A line needs runs with different compute."
-        )
+        raise DataError(f"all {len(x_N)} runs have the compute {compute[0]}. A line needs runs with different compute.")
     num_runs, mean = len(x_N), float(x_N.mean())
     sum_squares = float(((x_N - mean) ** 2).sum())
     slope = float(((x_N - mean) * y_N).sum()) / sum_squares

@@ -63,9 +63,7 @@ class ClassificationResult:
         Each end of the interval is the mean of both ends. It is exact if both are fully correlated, else too wide.
         """
         n = len(self.label_N)
-        top1, top5 = (
-            proportion(int(correct_N.sum()), n) for correct_N in (self.correct_N, self.correct_top5_N)
-        )
+        top1, top5 = (proportion(int(correct_N.sum()), n) for correct_N in (self.correct_N, self.correct_top5_N))
         return Score((top1.value + top5.value) / 2, (top1.low + top5.low) / 2, (top1.high + top5.high) / 2, n)
 
     def confusion_matrix(self) -> NDArray[np.int64]:
@@ -121,9 +119,7 @@ def classify_zero_shot(images: Embeddings, class_CE: NDArray[np.float32]) -> Cla
         ranked_NK[block] = top_k_classes(score_BC, k)
         if margin_N is not None:
             margin_N[block] = score_BC[:, 1] - score_BC[:, 0]
-    return ClassificationResult(
-        ranked_NK=ranked_NK, label_N=images.labels, num_classes=num_classes, margin_N=margin_N
-    )
+    return ClassificationResult(ranked_NK=ranked_NK, label_N=images.labels, num_classes=num_classes, margin_N=margin_N)
 
 
 def score_zero_shot_multilabel(

@@ -20,12 +20,7 @@ from zebra.menagerie.write import MenageriePaths
 from zebra.pretrained.bundle import Bundle
 from zebra.protocols.metrics import confusion_matrix
 from zebra.protocols.robustness import ShiftRobustness
-from zebra.report.figures import (
-    plot_accuracy_bars,
-    plot_confusion_matrix,
-    plot_limitations,
-    plot_prompt_ablation,
-)
+from zebra.report.figures import plot_accuracy_bars, plot_confusion_matrix, plot_limitations, plot_prompt_ablation
 from zebra.report.image_figures import plot_predictions, plot_similarity_matrix
 from zebra.report.page import Headline, ReportTable, Section, write_page
 from zebra.report.study_figures import plot_few_shot, plot_robustness
@@ -69,9 +64,7 @@ def write_demo_report(
     unseen, seen, zebra = (top1_score(ablations, name) for name in ("unseen-kinds", "seen-kinds", "zebra"))
     headlines = [
         Headline(
-            format_percent(unseen.value),
-            "accuracy on unseen kinds",
-            f"chance {format_percent(1 / len(ALL_KINDS))}",
+            format_percent(unseen.value), "accuracy on unseen kinds", f"chance {format_percent(1 / len(ALL_KINDS))}"
         ),
         Headline(format_percent(seen.value), "accuracy on seen kinds", "on new images"),
         Headline(
@@ -124,9 +117,7 @@ def menagerie_section() -> Section:
         "frame were held out. Training contained these animals with other coats, and these coats on other animals, "
         "but never both together."
     )
-    return Section(
-        "The drawn animals", summary, draw_contact_sheet(), "A grid of drawn animals in six coats."
-    )
+    return Section("The drawn animals", summary, draw_contact_sheet(), "A grid of drawn animals in six coats.")
 
 
 def kinds_section(ablations: AblationsByDataset) -> Section:
@@ -148,8 +139,7 @@ def zebra_section(clip: Bundle, ablation: PromptAblation) -> Section:
     benchmark, score = ablation.benchmark, ablation.ensemble.scores()["top1"]
     names = benchmark.classnames
     images = [
-        _open_image(benchmark.source.read(index).image)
-        for index in evenly_spaced(NUM_ZEBRAS, len(benchmark.source))
+        _open_image(benchmark.source.read(index).image) for index in evenly_spaced(NUM_ZEBRAS, len(benchmark.source))
     ]
     predictions = clip.classify(images, names, benchmark.templates)
     summary = (
@@ -200,8 +190,7 @@ def prompts_section(ablations: AblationsByDataset) -> Section:
 def limitations_section(ablations: AblationsByDataset) -> Section:
     """Plot accuracy on tasks that the paper lists as limitations (CLIP §6)."""
     rows = {
-        name: (top1_score(ablations, name), 1 / count_classes(ablations, name))
-        for name in DEMO_LIMITATION_DATASETS
+        name: (top1_score(ablations, name), 1 / count_classes(ablations, name)) for name in DEMO_LIMITATION_DATASETS
     }
     typed, handwritten = (rows[name][0].value for name in ("typed-digits", "handwritten-digits"))
     summary = (
@@ -223,9 +212,7 @@ def few_shot_section(probe_results: Mapping[str, ProbeResults]) -> Section:
         )
         for name, result in probe_results.items()
     }
-    efficiency = "; ".join(
-        f"{name} {result.describe_data_efficiency()}" for name, result in probe_results.items()
-    )
+    efficiency = "; ".join(f"{name} {result.describe_data_efficiency()}" for name, result in probe_results.items())
     summary = (
         "A linear probe is a linear classifier that is trained on image features of the model. Here it gets a few "
         "labeled examples per class, in three random draws, and is tested on the other half of each dataset. "
@@ -271,9 +258,7 @@ def shifts_section(ablations: AblationsByDataset) -> Section:
         f"of these renderings. Accuracy is lowest on “{worst}”: {format_percent(rows[worst].value)}."
     )
     return Section(
-        "Other renderings of seen kinds",
-        summary,
-        plot_accuracy_bars(rows, chance=1 / len(ALL_KINDS), highlight=worst),
+        "Other renderings of seen kinds", summary, plot_accuracy_bars(rows, chance=1 / len(ALL_KINDS), highlight=worst)
     )
 
 
@@ -320,11 +305,7 @@ def build_confusion_table(
     for index in np.unique(label_N).tolist():
         predicted_M = predicted_N[label_N == index]
         wrong = Counter(predicted_M[predicted_M != index].tolist()).most_common(1)
-        error = (
-            f"{classnames[wrong[0][0]]} ({format_percent(wrong[0][1] / len(predicted_M), 0)})"
-            if wrong
-            else "none"
-        )
+        error = f"{classnames[wrong[0][0]]} ({format_percent(wrong[0][1] / len(predicted_M), 0)})" if wrong else "none"
         rows.append((float((predicted_M == index).mean()), classnames[index], error))
     rows.sort()
     return ReportTable(

@@ -73,9 +73,7 @@ def prompt_sections(results: "Sequence[TaskResult]") -> list[Section]:
         if result.task in ABLATION_TASKS and "top1" in result.scores
     }
     datasets = [
-        name
-        for name in dict.fromkeys(name for name, _ in top1)
-        if all((name, task) in top1 for task in ABLATION_TASKS)
+        name for name in dict.fromkeys(name for name, _ in top1) if all((name, task) in top1 for task in ABLATION_TASKS)
     ]
     if not datasets:
         return []
@@ -86,9 +84,7 @@ def prompt_sections(results: "Sequence[TaskResult]") -> list[Section]:
         f"the class name alone to all prompts, accuracy changes by {sum(gains) / len(gains):+.1f} points, averaged "
         "over datasets."
     )
-    scores = {
-        name: (top1[name, bare_name], top1[name, one_prompt], top1[name, all_prompts]) for name in datasets
-    }
+    scores = {name: (top1[name, bare_name], top1[name, one_prompt], top1[name, all_prompts]) for name in datasets}
     return [Section("Effect of prompts", summary, plot_prompt_ablation(scores))]
 
 
@@ -96,9 +92,7 @@ def few_shot_sections(results: "Sequence[TaskResult]") -> list[Section]:
     """Plot the accuracy of few-shot probes against zero-shot accuracy (CLIP Fig. 6)."""
     from zebra.report.study_figures import plot_few_shot
 
-    zero_shot = {
-        result.dataset: result.scores["top1"] for result in results if result.task == "few-shot-zero-shot"
-    }
+    zero_shot = {result.dataset: result.scores["top1"] for result in results if result.task == "few-shot-zero-shot"}
     curves: dict[str, tuple[dict[int, Score], Score, float]] = {}
     for result in results:
         prefix, _, shots = result.task.rpartition("-")
@@ -123,10 +117,7 @@ def limitation_sections(results: "Sequence[TaskResult]") -> list[Section]:
     from zebra.report.figures import plot_limitations
 
     rows = {
-        f"{find_limitation(result.dataset)}: {result.dataset}": (
-            result.scores["top1"],
-            result.chance_accuracy,
-        )
+        f"{find_limitation(result.dataset)}: {result.dataset}": (result.scores["top1"], result.chance_accuracy)
         for result in results
         if result.task == "zero-shot"
         and find_limitation(result.dataset)
@@ -167,9 +158,7 @@ def note_sections(results: "Sequence[TaskResult]") -> list[Section]:
     if not datasets_by_note:
         return []
     rows = tuple((note, ", ".join(datasets)) for note, datasets in datasets_by_note.items())
-    summary = (
-        "Details that affect how to read the scores. The file results.jsonl contains them with each score."
-    )
+    summary = "Details that affect how to read the scores. The file results.jsonl contains them with each score."
     return [Section("Notes", summary, ReportTable(("note", "datasets"), rows))]
 
 

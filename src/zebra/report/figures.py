@@ -40,9 +40,7 @@ def plot_loss(log_entries: Sequence[Mapping[str, Any]], highlight: str = "") -> 
     """
     log_entries = [line for line in log_entries if np.isfinite(line["loss"])]
     if not log_entries:
-        raise DataError(
-            "cannot plot the loss: log.jsonl has no step with a finite loss. Train for at least one step."
-        )
+        raise DataError("cannot plot the loss: log.jsonl has no step with a finite loss. Train for at least one step.")
     eval_entries = [line for line in log_entries if line.get("eval")]
     figure = create_figure(NARROW_INCHES, 5.0 if eval_entries else 2.8)
     samples = np.array([line["samples"] for line in log_entries], dtype=float)
@@ -53,9 +51,7 @@ def plot_loss(log_entries: Sequence[Mapping[str, Any]], highlight: str = "") -> 
     upper.set_ylim(0, float(loss.max()) * 1.05)
     _add_panel_title(upper, "Training loss")
     _label_line_ends(
-        upper,
-        float(samples[-1]),
-        {f"{_moving_average(loss)[-1]:.2f}": (float(_moving_average(loss)[-1]), FOREGROUND)},
+        upper, float(samples[-1]), {f"{_moving_average(loss)[-1]:.2f}": (float(_moving_average(loss)[-1]), FOREGROUND)}
     )
     panels = [upper]
     if eval_entries:
@@ -65,9 +61,7 @@ def plot_loss(log_entries: Sequence[Mapping[str, Any]], highlight: str = "") -> 
     for axes in panels:
         axes.set_xlim(0, float(samples[-1]))
         axes.grid(axis="y", color=FAINT, linewidth=0.8)
-        axes.xaxis.set_major_formatter(
-            lambda value, _: f"{value / 1000:,.0f}k" if value >= 1000 else f"{value:.0f}"
-        )
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:,.0f}k" if value >= 1000 else f"{value:.0f}")
         axes.xaxis.set_major_locator(_create_tick_locator())
         axes.yaxis.set_major_locator(_create_tick_locator())
     if eval_entries:
@@ -113,10 +107,7 @@ def plot_limitations(scores: Mapping[str, tuple[Score, float]]) -> "Figure":
         axes.plot(chance, row, "|", color=FOREGROUND, markersize=11, markeredgewidth=1.2)
         axes.plot(score.value, row, "o", color=ACCENT, markersize=8, clip_on=False)
         _annotate_value(axes, row, format_percent(score.value, 0), f"chance {format_percent(chance, 0)}")
-    _add_legend(
-        axes,
-        {"chance": ("|", FOREGROUND, FOREGROUND), "accuracy with 95% interval": ("o", ACCENT, ACCENT)},
-    )
+    _add_legend(axes, {"chance": ("|", FOREGROUND, FOREGROUND), "accuracy with 95% interval": ("o", ACCENT, ACCENT)})
     return figure
 
 
@@ -133,15 +124,7 @@ def plot_prompt_ablation(scores: Mapping[str, tuple[Score, Score, Score]]) -> "F
         axes.plot([all_prompts.low, all_prompts.high], [row, row], color=ACCENT, linewidth=7, alpha=0.25)
         axes.plot([bare_name.value, all_prompts.value], [row, row], color=ACCENT, linewidth=1.6)
         axes.plot(bare_name.value, row, "|", color=FOREGROUND, markersize=11, markeredgewidth=1.2)
-        axes.plot(
-            one_prompt.value,
-            row,
-            "o",
-            color=BACKGROUND,
-            markeredgecolor=FOREGROUND,
-            markersize=7,
-            clip_on=False,
-        )
+        axes.plot(one_prompt.value, row, "o", color=BACKGROUND, markeredgecolor=FOREGROUND, markersize=7, clip_on=False)
         axes.plot(all_prompts.value, row, "o", color=ACCENT, markersize=8, clip_on=False)
         detail = " → ".join(format_percent(score.value, 0) for score in (bare_name, one_prompt, all_prompts))
         _annotate_value(axes, row, gain, detail)
@@ -176,9 +159,7 @@ def plot_confusion_matrix(counts_CC: NDArray[np.int64], classnames: Sequence[str
     left, right, top = 1.2, 0.5, 0.25 + 0.06 * max(map(len, classnames), default=0)
     cell_size = min(0.42, (WIDE_INCHES - left - right) / max(num_classes, 1))
     figure = create_figure(WIDE_INCHES, cell_size * num_classes + top)
-    axes = add_axes(
-        figure, left=left, bottom=0.0, right=WIDE_INCHES - left - cell_size * num_classes, top=top
-    )
+    axes = add_axes(figure, left=left, bottom=0.0, right=WIDE_INCHES - left - cell_size * num_classes, top=top)
     for row, column in zip(*np.nonzero(fraction_CC), strict=True):
         fraction = float(fraction_CC[row, column])
         _fill_cell(axes, row, column, FOREGROUND if row == column else ACCENT, 0.06 + 0.84 * fraction)
@@ -206,9 +187,7 @@ def _fill_cell(axes: "Axes", row: int, column: int, color: str, opacity: float) 
     """Fill a cell of a matrix; opacity instead of a color map fits both themes."""
     from matplotlib.patches import Rectangle
 
-    axes.add_patch(
-        Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, color=color, alpha=opacity, linewidth=0)
-    )
+    axes.add_patch(Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, color=color, alpha=opacity, linewidth=0))
 
 
 def _create_row_figure(labels: Sequence[str]) -> tuple["Figure", "Axes"]:
@@ -220,9 +199,7 @@ def _create_row_figure(labels: Sequence[str]) -> tuple["Figure", "Axes"]:
     axes.set_yticks([])
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100%"])
     for row, label in enumerate(labels):
-        axes.annotate(
-            label, (0, row), (0, 10), textcoords="offset points", fontsize=FONT_SIZE, color=FOREGROUND
-        )
+        axes.annotate(label, (0, row), (0, 10), textcoords="offset points", fontsize=FONT_SIZE, color=FOREGROUND)
     return figure, axes
 
 
@@ -240,13 +217,7 @@ def _label_rows(axes: "Axes", names: Sequence[str], size: float) -> None:
     for row, name in enumerate(names):
         coordinates = (axes.figure.transFigure, axes.transData)
         axes.annotate(
-            name,
-            (0, row),
-            xycoords=coordinates,
-            fontsize=size,
-            color=FOREGROUND,
-            va="center",
-            annotation_clip=False,
+            name, (0, row), xycoords=coordinates, fontsize=size, color=FOREGROUND, va="center", annotation_clip=False
         )
 
 

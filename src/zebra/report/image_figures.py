@@ -56,17 +56,13 @@ def plot_similarity_matrix(
     low, high = float(scores_NN.min()), float(scores_NN.max())
     for row, column in np.ndindex(n, n):
         opacity = ((float(scores_NN[row, column]) - low) / max(high - low, 1e-6)) ** 1.5
-        axes.add_patch(
-            Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, color=ACCENT, alpha=opacity, linewidth=0)
-        )
+        axes.add_patch(Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, color=ACCENT, alpha=opacity, linewidth=0))
         text = f"{scores_NN[row, column]:.2f}".replace("0.", ".")
         axes.text(column, row, text, fontsize=min(SMALL_FONT_SIZE, 18 * size), ha="center", va="center",
                   color=BACKGROUND if opacity > 0.5 else MUTED)  # fmt: skip
     for index in range(n):
         axes.add_patch(
-            Rectangle(
-                (index - 0.47, index - 0.47), 0.94, 0.94, fill=False, edgecolor=FOREGROUND, linewidth=1.3
-            )
+            Rectangle((index - 0.47, index - 0.47), 0.94, 0.94, fill=False, edgecolor=FOREGROUND, linewidth=1.3)
         )
     axes.set_xlim(-0.5, n - 0.5)
     axes.set_ylim(n - 0.5, -0.5)
@@ -86,10 +82,7 @@ def plot_similarity_matrix(
 
 
 def plot_predictions(
-    images: Sequence[Image],
-    predictions: Sequence[Sequence[Prediction]],
-    labels: Sequence[str],
-    top_k: int = 3,
+    images: Sequence[Image], predictions: Sequence[Sequence[Prediction]], labels: Sequence[str], top_k: int = 3
 ) -> "Figure":
     """Plot each image next to bars of its highest-ranked predictions; the true label has the accent color.
 
@@ -117,9 +110,7 @@ def plot_predictions(
         frame = add_axes(figure, left=x, bottom=y, right=WIDE_INCHES - x - side, top=height - y - side)
         _show_image(frame, image, (0, 1, 0, 1))
         frame.set_axis_off()
-        bars = add_axes(
-            figure, left=x + side + 0.15, bottom=y, right=WIDE_INCHES - x - width, top=height - y - side
-        )
+        bars = add_axes(figure, left=x + side + 0.15, bottom=y, right=WIDE_INCHES - x - width, top=height - y - side)
         _plot_bars(bars, predictions[index][:top_k], labels[index])
     return figure
 
@@ -131,12 +122,7 @@ def _plot_bars(axes: "Axes", predictions: Sequence[Prediction], label: str) -> N
         axes.barh(row + 0.27, prediction.score, height=0.14, color=color)
         text_color = FOREGROUND if row == 0 else MUTED
         axes.text(
-            0,
-            row,
-            _wrap_text(prediction.label, 40, 1),
-            fontsize=SMALL_FONT_SIZE - 0.5,
-            color=text_color,
-            va="center",
+            0, row, _wrap_text(prediction.label, 40, 1), fontsize=SMALL_FONT_SIZE - 0.5, color=text_color, va="center"
         )
         axes.text(
             1,

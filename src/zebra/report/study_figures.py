@@ -60,16 +60,11 @@ def plot_robustness(
     below_N, above_N = band(accuracy_N)
     axes.fill_between(x_N, _logit(below_N), _logit(above_N), color=MUTED, alpha=0.2, linewidth=0)
     axes.plot(x_N, _logit(line(accuracy_N)), color=MUTED, linewidth=1.6, label="fitted line")
-    for pairs, color, label in (
-        (references, MUTED, "reference models"),
-        (models, ACCENT, "evaluated models"),
-    ):
+    for pairs, color, label in ((references, MUTED, "reference models"), (models, ACCENT, "evaluated models")):
         axes.plot([], [], "o", color=color, markersize=6, label=label)
         for first, second in pairs.values():
             x, y = _logit([_clip_accuracy(first), _clip_accuracy(second)])
-            ends = _logit(
-                np.clip([second.low, second.high], _min_accuracy(second), 1 - _min_accuracy(second))
-            )
+            ends = _logit(np.clip([second.low, second.high], _min_accuracy(second), 1 - _min_accuracy(second)))
             axes.plot([x, x], ends, color=color, linewidth=1.2)
             axes.plot(x, y, "o", color=color, markersize=6)
     for name, (first, second) in models.items():
@@ -135,9 +130,7 @@ def plot_few_shot(curves: Mapping[str, tuple[Mapping[int, Score], Score, float]]
             figure.legend(handles, labels, loc="upper left", ncols=3, frameon=False, borderpad=0,
                           fontsize=SMALL_FONT_SIZE, labelcolor=MUTED)  # fmt: skip
         if row == rows - 1 or index + columns >= len(curves):
-            axes.set_xlabel(
-                "examples per class", fontsize=SMALL_FONT_SIZE, color=MUTED, loc="left", labelpad=4
-            )
+            axes.set_xlabel("examples per class", fontsize=SMALL_FONT_SIZE, color=MUTED, loc="left", labelpad=4)
     return figure
 
 
@@ -164,9 +157,7 @@ def plot_scaling(
     axes = add_axes(figure, left=0.5, bottom=0.55, right=0.1, top=0.6)
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.fill_between(
-        x_N, *prediction(x_N), color=MUTED, alpha=0.12, linewidth=0, label="one more run, 95% interval"
-    )
+    axes.fill_between(x_N, *prediction(x_N), color=MUTED, alpha=0.12, linewidth=0, label="one more run, 95% interval")
     axes.fill_between(x_N, *band(x_N), color=ACCENT, alpha=0.25, linewidth=0, label="line, 95% interval")
     axes.plot(x_N, line(x_N), color=ACCENT, linewidth=1.6)
     axes.plot(compute, error, "o", color=FOREGROUND, markersize=6)
@@ -188,9 +179,7 @@ def plot_scaling(
 def plot_probe_differences(differences: Mapping[str, Score]) -> "Figure":
     """Plot zero-shot minus probe accuracy as one bar per dataset, in the given order (Fig. 5)."""
     figure = create_figure(NARROW_INCHES, 0.3 * len(differences) + 0.8)
-    axes = add_axes(
-        figure, left=0.25 + 0.066 * max(map(len, differences), default=0), bottom=0.45, right=0.5, top=0.15
-    )
+    axes = add_axes(figure, left=0.25 + 0.066 * max(map(len, differences), default=0), bottom=0.45, right=0.5, top=0.15)
     for row, score in enumerate(differences.values()):
         color = ACCENT if score.value > 0 else MUTED
         axes.barh(row, 100 * score.value, height=0.62, color=color, alpha=0.85, linewidth=0)
@@ -202,11 +191,7 @@ def plot_probe_differences(differences: Mapping[str, Score]) -> "Figure":
     axes.set_yticks(range(len(differences)), list(differences), fontsize=SMALL_FONT_SIZE, color=FOREGROUND)
     axes.grid(axis="x", color=FAINT, linewidth=0.8)
     axes.set_xlabel(
-        "zero-shot minus probe accuracy, in points",
-        fontsize=SMALL_FONT_SIZE,
-        color=MUTED,
-        loc="left",
-        labelpad=6,
+        "zero-shot minus probe accuracy, in points", fontsize=SMALL_FONT_SIZE, color=MUTED, loc="left", labelpad=6
     )
     return figure
 
@@ -225,9 +210,7 @@ def plot_class_difficulty(
             "one of each."
         )
     figure = create_figure(NARROW_INCHES, 0.26 * len(classnames) + 0.8)
-    axes = add_axes(
-        figure, left=0.25 + 0.066 * max(map(len, classnames), default=0), bottom=0.35, right=0.25, top=0.4
-    )
+    axes = add_axes(figure, left=0.25 + 0.066 * max(map(len, classnames), default=0), bottom=0.35, right=0.25, top=0.4)
     marks: dict[str, dict[str, Any]] = {
         "humans": {
             "marker": "o",

@@ -37,9 +37,7 @@ def create_figure(width: float, height: float) -> "Figure":
 def add_axes(figure: "Figure", left: float, bottom: float, right: float = 0.0, top: float = 0.1) -> "Axes":
     """Add axes without a frame and with muted labels; margins in inches."""
     width, height = figure.get_size_inches()
-    axes = figure.add_axes(
-        (left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height)
-    )
+    axes = figure.add_axes((left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height))
     axes.patch.set_alpha(0)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0, labelsize=SMALL_FONT_SIZE, labelcolor=MUTED, pad=5)

@@ -31,9 +31,7 @@ def write_training_report(
     headlines = [
         Headline(f"{last['loss']:.2f}", "final loss", f"{log_entries[0]['loss']:.2f} at the start"),
         Headline(
-            f"{last['samples']:,}",
-            "image–caption pairs processed",
-            f"{sample_counts['found']:,} in the training data",
+            f"{last['samples']:,}", "image–caption pairs processed", f"{sample_counts['found']:,} in the training data"
         ),
         Headline(
             f"{num_skipped:,}",
@@ -91,6 +89,4 @@ def data_section(sample_counts: Mapping[str, Any]) -> Section:
         "samples add up to this number. A substitute takes the place of each skipped sample in its batch. "
         f"{sample_counts['truncated_captions']:,} captions were longer than the context length and were truncated."
     )
-    return Section(
-        "Training data", summary, ReportTable(("epoch", "consumed", "skipped", "substitutes"), rows)
-    )
+    return Section("Training data", summary, ReportTable(("epoch", "consumed", "skipped", "substitutes"), rows))

@@ -11,10 +11,7 @@ from numpy.typing import NDArray
 def rows_to_python(rows: pa.Table) -> list[dict[str, Any]]:
     """Return rows as Python values; NaN and infinity become None, because JSON cannot represent them."""
     return [
-        {
-            name: None if isinstance(cell, float) and not math.isfinite(cell) else cell
-            for name, cell in row.items()
-        }
+        {name: None if isinstance(cell, float) and not math.isfinite(cell) else cell for name, cell in row.items()}
         for row in rows.to_pylist()
     ]
 

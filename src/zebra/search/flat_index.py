@@ -51,9 +51,7 @@ class FlatIndex:
         self.embed_dim = embed_dim
         self._blocks = tuple(blocks)
         self._num_rows = sum(len(block.vectors_NE) for block in blocks)
-        self._max_error = max((block.max_error for block in blocks), default=0.0) + _max_arithmetic_error(
-            embed_dim
-        )
+        self._max_error = max((block.max_error for block in blocks), default=0.0) + _max_arithmetic_error(embed_dim)
 
     @classmethod
     def from_vectors(cls, vectors_NE: NDArray[np.float16] | NDArray[np.float32]) -> "FlatIndex":
@@ -108,9 +106,7 @@ class FlatIndex:
         vectors_NE = np.empty((len(positions_N), self.embed_dim), np.float32)
         for indices_N, stored_NE in self._iter_vectors_at(positions_N):
             exact_NE = stored_NE.astype(np.float64)
-            vectors_NE[indices_N] = exact_NE / np.maximum(
-                np.linalg.norm(exact_NE, axis=1, keepdims=True), 1e-30
-            )
+            vectors_NE[indices_N] = exact_NE / np.maximum(np.linalg.norm(exact_NE, axis=1, keepdims=True), 1e-30)
         return vectors_NE
 
     def _find_candidates(
@@ -153,9 +149,7 @@ class FlatIndex:
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float16] | NDArray[np.float32]]]:
         """Yield indices into `positions_N` and the stored vectors there, in small batches."""
         for offset, block in self._iter_blocks():
-            inside_N = np.flatnonzero(
-                (positions_N >= offset) & (positions_N < offset + len(block.vectors_NE))
-            )
+            inside_N = np.flatnonzero((positions_N >= offset) & (positions_N < offset + len(block.vectors_NE)))
             for start in range(0, len(inside_N), RESCORE_BATCH_ROWS):
                 indices_N = inside_N[start : start + RESCORE_BATCH_ROWS]
                 yield indices_N, block.vectors_NE[torch.from_numpy(positions_N[indices_N] - offset)].numpy()
@@ -183,9 +177,7 @@ def _score_coarsely(
 def _make_blocks(vectors_NE: Tensor) -> Iterator[VectorBlock]:
     for start in range(0, len(vectors_NE), BLOCK_ROWS):
         part_NE = vectors_NE[start : start + BLOCK_ROWS]
-        norms_N = torch.cat(
-            [torch.linalg.vector_norm(part_NE[rows].float(), dim=1) for rows in _slices(part_NE)]
-        )
+        norms_N = torch.cat([torch.linalg.vector_norm(part_NE[rows].float(), dim=1) for rows in _slices(part_NE)])
         deviation = float((norms_N - 1).abs().max()) + 1e-6  # plus the rounding error of the norms
         if part_NE.dtype == torch.float16 and deviation < MAX_NORM_DEVIATION:
             yield VectorBlock(part_NE, part_NE, deviation)
@@ -193,9 +185,7 @@ def _make_blocks(vectors_NE: Tensor) -> Iterator[VectorBlock]:
         unit_NE = torch.empty_like(part_NE, dtype=torch.float16)
         for rows in _slices(part_NE):
             unit_NE[rows] = (part_NE[rows].float() / norms_N[rows, None].clamp(min=1e-30)).half()
-        yield VectorBlock(
-            part_NE, unit_NE, FLOAT16_UNIT_ROUNDOFF + math.sqrt(part_NE.shape[1]) * 2.0**-25 + 1e-6
-        )
+        yield VectorBlock(part_NE, unit_NE, FLOAT16_UNIT_ROUNDOFF + math.sqrt(part_NE.shape[1]) * 2.0**-25 + 1e-6)
 
 
 def _slices(rows_NE: Tensor) -> list[slice]:
@@ -210,6 +200,4 @@ def _max_arithmetic_error(embed_dim: int) -> float:
     float32. Adding E of them has a relative error of at most E 2⁻²⁴, which is doubled for safety. The result, at most
     1.02, is rounded to float16.
     """
-    return (
-        1.02 * (2 * FLOAT16_UNIT_ROUNDOFF + math.sqrt(embed_dim) * 2.0**-25 + embed_dim * 2.0**-23) + 2.0**-25
-    )
+    return 1.02 * (2 * FLOAT16_UNIT_ROUNDOFF + math.sqrt(embed_dim) * 2.0**-25 + embed_dim * 2.0**-23) + 2.0**-25

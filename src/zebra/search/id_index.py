@@ -30,9 +30,7 @@ class IdIndex:
     def candidate_positions(self, id: str) -> list[int]:
         """Return the positions whose id has the same hash, almost always at most one; compare the id there."""
         id_hash = hash(id)
-        start, stop = (
-            int(np.searchsorted(self._hashes_N, id_hash, side, sorter=self._order_N)) for side in _SIDES
-        )
+        start, stop = (int(np.searchsorted(self._hashes_N, id_hash, side, sorter=self._order_N)) for side in _SIDES)
         positions: list[int] = self._order_N[start:stop].tolist()
         return positions
 

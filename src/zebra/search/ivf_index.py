@@ -142,10 +142,7 @@ def _exact_scores(store: Store, queries_QE: NDArray[np.float32]) -> NDArray[np.f
 
 
 def _compute_recall(
-    store: Store,
-    metadata: IndexMetadata,
-    queries_QE: NDArray[np.float32],
-    exact_scores_QK: NDArray[np.float64],
+    store: Store, metadata: IndexMetadata, queries_QE: NDArray[np.float32], exact_scores_QK: NDArray[np.float64]
 ) -> float:
     """Return recall@10; a row with the score of a true neighbor counts as one."""
     num_hits = 0

@@ -35,13 +35,7 @@ def read_original(row: Mapping[str, Any]) -> bytes | None:
         for data in _iter_candidates(row):
             if image_digest(data) == row["digest"]:
                 return data
-    except (
-        OSError,
-        ValueError,
-        DataError,
-        MissingExtra,
-        pa.ArrowException,
-    ):  # missing, unreachable, or another file
+    except (OSError, ValueError, DataError, MissingExtra, pa.ArrowException):  # missing, unreachable, or another file
         return None
     return None
 
@@ -124,6 +118,4 @@ def _iter_parquet_bytes(path: Path, row_number: int) -> Iterator[bytes]:
 
 
 def _may_hold_bytes(type: pa.DataType) -> bool:
-    return any(
-        is_type(type) for is_type in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_struct)
-    )
+    return any(is_type(type) for is_type in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_struct))

@@ -42,9 +42,7 @@ class PageRequest:
 
     def __post_init__(self) -> None:
         if self.k < 1 or self.offset < 0:
-            raise ConfigError(
-                f"k must be at least 1 and offset at least 0; got k={self.k}, offset={self.offset}"
-            )
+            raise ConfigError(f"k must be at least 1 and offset at least 0; got k={self.k}, offset={self.offset}")
         if self.offset + self.k > MAX_HITS:
             raise ConfigError(
                 f"offset + k must be at most {MAX_HITS:,}; got {self.offset:,} + {self.k:,}. Narrow the search by a "
@@ -84,12 +82,7 @@ def build_page(
     rows = ranked.read_rows([group[0] for group in page], list(dict.fromkeys(["id", *columns])))
     duplicates = iter(ranked.read_rows([rank for group in page for rank in group[1:]], ["id"]))
     hits = tuple(
-        Hit(
-            row["id"],
-            float(ranked.scores_M[group[0]]),
-            row,
-            tuple(str(next(duplicates)["id"]) for _ in group[1:]),
-        )
+        Hit(row["id"], float(ranked.scores_M[group[0]]), row, tuple(str(next(duplicates)["id"]) for _ in group[1:]))
         for group, row in zip(page, rows, strict=True)
     )
     return hits, len(groups) >= num_needed

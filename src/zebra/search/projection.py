@@ -77,17 +77,13 @@ def project_store(store: Store, *, max_points: int = MAX_POINTS, seed: int = 0) 
         return Projection(store.version, 0, positions, (), *_empty_arrays(store))
     table = store.take_positions(positions.tolist(), ["id", "vector"]).combine_chunks()
     vector_NE = table["vector"].combine_chunks().flatten().to_numpy().reshape(len(positions), -1)
-    key = hashlib.sha256(
-        f"{CACHE_VERSION} {seed} {vector_NE.shape}".encode() + vector_NE.tobytes()
-    ).hexdigest()[:32]
+    key = hashlib.sha256(f"{CACHE_VERSION} {seed} {vector_NE.shape}".encode() + vector_NE.tobytes()).hexdigest()[:32]
     cache_path = cache_dir() / "maps" / f"{key}.parquet"
     coords_N2 = _read_cache(cache_path, len(positions))
     if coords_N2 is None:
         coords_N2 = project_vectors(vector_NE.astype(np.float32), seed)
         _write_cache(cache_path, coords_N2)
-    return Projection(
-        store.version, num_rows, positions, tuple(table["id"].to_pylist()), coords_N2, vector_NE
-    )
+    return Projection(store.version, num_rows, positions, tuple(table["id"].to_pylist()), coords_N2, vector_NE)
 
 
 def nearest_vector_index(projection: Projection, vector_CE: NDArray[np.float32]) -> NDArray[np.int64]:

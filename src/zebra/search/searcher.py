@@ -82,9 +82,7 @@ class Searcher:
             return f"{snapshot.store.path} has {num_rows:,} images and no index. Build one with: {command}"
         num_unindexed = num_rows - (snapshot.num_indexed or 0)
         if num_unindexed > MAX_UNINDEXED_FRACTION * num_rows:
-            return (
-                f"{num_unindexed:,} of {num_rows:,} images are not in the index. Rebuild it with: {command}"
-            )
+            return f"{num_unindexed:,} of {num_rows:,} images are not in the index. Rebuild it with: {command}"
         return ""
 
     def __len__(self) -> int:
@@ -219,9 +217,7 @@ class Searcher:
         return list(columns)
 
 
-def open_searcher(
-    store_path: str | Path, *, method: SearchMethod = "auto", fingerprint: str | None = None
-) -> Searcher:
+def open_searcher(store_path: str | Path, *, method: SearchMethod = "auto", fingerprint: str | None = None) -> Searcher:
     """Open a store for searching.
 
     Args:

@@ -96,9 +96,7 @@ class StoreSnapshot:
                 self._has_read_index = True
             return self._index_metadata
 
-    def search_exact(
-        self, query_E: NDArray[np.float32], k: int, mask_N: NDArray[np.bool_] | None
-    ) -> RankedRows:
+    def search_exact(self, query_E: NDArray[np.float32], k: int, mask_N: NDArray[np.bool_] | None) -> RankedRows:
         """Search all allowed rows exactly."""
         (positions_M,), (scores_M,) = self.flat_index.search(query_E[None], k, mask_N)
 

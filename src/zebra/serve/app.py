@@ -119,13 +119,9 @@ def create_app(
     for name in ("page", "reference"):
         if (PACKAGE_DIR / name).is_dir():
             app.mount(f"/{name}", StaticFiles(directory=PACKAGE_DIR / name))
+    app.add_route("/", lambda _request: FileResponse(PACKAGE_DIR / "page" / "index.html"), include_in_schema=False)
     app.add_route(
-        "/", lambda _request: FileResponse(PACKAGE_DIR / "page" / "index.html"), include_in_schema=False
-    )
-    app.add_route(
-        "/docs",
-        lambda _request: FileResponse(PACKAGE_DIR / "reference" / "index.html"),
-        include_in_schema=False,
+        "/docs", lambda _request: FileResponse(PACKAGE_DIR / "reference" / "index.html"), include_in_schema=False
     )
     return app
 
@@ -146,9 +142,7 @@ def _add_model_routes(app: FastAPI, service: Service) -> None:
             )
             results = [_label_scores(ranking) for ranking in rankings]
             return results if is_list else results[0]
-        rankings, warnings = await inference.classify_images(
-            service, request.images, request.labels, request.templates
-        )
+        rankings, warnings = await inference.classify_images(service, request.images, request.labels, request.templates)
         return ClassifyResponse(
             results=[ClassifyResult(scores=_label_scores(ranking)) for ranking in rankings], warnings=warnings
         )
@@ -170,9 +164,7 @@ def _add_model_routes(app: FastAPI, service: Service) -> None:
         """Return unit vectors of texts, in the format of OpenAI's API."""
         metadata = service.encoder.metadata
         if request.dimensions not in (None, metadata.embed_dim):
-            raise HTTPError(
-                400, f"this model's vectors have {metadata.embed_dim} dimensions; leave dimensions out"
-            )
+            raise HTTPError(400, f"this model's vectors have {metadata.embed_dim} dimensions; leave dimensions out")
         texts, _warnings = await inference.embed_texts(
             service, [request.input] if isinstance(request.input, str) else request.input
         )
@@ -209,12 +201,7 @@ def _add_store_routes(app: FastAPI, service: Service) -> None:
         """Return the thumbnail of a row; a placeholder with `X-Image: missing` if the image is missing."""
         return await image_responses.thumbnail_response(service, id, side)
 
-    @app.get(
-        "/v1/images/{id:path}",
-        tags=["store"],
-        response_class=Response,
-        responses={410: {"model": ErrorResponse}},
-    )
+    @app.get("/v1/images/{id:path}", tags=["store"], response_class=Response, responses={410: {"model": ErrorResponse}})
     async def get_image(id: str) -> Response:
         """Return the original image file of a row."""
         return await image_responses.original_response(service, id)
@@ -249,9 +236,7 @@ def _server_info(service: Service, quiz_names: Sequence[str], has_map: bool) -> 
             for name, type in backend.searcher.filterable_columns
             if name not in INTERNAL_COLUMNS
         ]
-        store = StoreInfo(
-            rows=len(backend.searcher), columns=columns, captions=bool(backend.example_captions)
-        )
+        store = StoreInfo(rows=len(backend.searcher), columns=columns, captions=bool(backend.example_captions))
     return ServerInfo(
         version=__version__,
         model=ServedModelInfo(

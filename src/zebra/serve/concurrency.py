@@ -71,11 +71,7 @@ class BoundedThreadPool:
     """A thread pool that rejects calls when too many are waiting."""
 
     def __init__(
-        self,
-        name: str,
-        num_threads: int,
-        max_pending: int,
-        callback: Callable[[float], None] = lambda _seconds: None,
+        self, name: str, num_threads: int, max_pending: int, callback: Callable[[float], None] = lambda _seconds: None
     ) -> None:
         self._executor = ThreadPoolExecutor(num_threads, thread_name_prefix=name)
         self._queue = BoundedQueue(num_threads, max_pending, callback)

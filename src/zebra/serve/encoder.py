@@ -32,22 +32,16 @@ class BatchedEncoder:
     def __init__(self, model: ModelClient, batching: BatchingConfig, metrics: Metrics) -> None:
         self._model = model
         # Twice as many as decoding threads, so that no thread waits for the next image to arrive over the socket.
-        self._decode_queue = BoundedQueue(
-            2 * usable_cores(), batching.max_queue_size, metrics.stage_callback("decode")
-        )
+        self._decode_queue = BoundedQueue(2 * usable_cores(), batching.max_queue_size, metrics.stage_callback("decode"))
         unbatched = replace(batching, max_batch_size=1, max_delay_seconds=0.0)
-        self._text_batcher = Batcher[str, TextEmbedding](
-            model.encode_texts, batching, metrics.batch_callback("texts")
-        )
+        self._text_batcher = Batcher[str, TextEmbedding](model.encode_texts, batching, metrics.batch_callback("texts"))
         self._image_batcher = Batcher[DecodedImage, Tensor](
             model.encode_images, batching, metrics.batch_callback("images")
         )
         self._head_batcher = Batcher[HeadRequest, ZeroShotHead](
             self._build_heads, unbatched, metrics.batch_callback("labels")
         )
-        self._head_cache: LRUCache[tuple[tuple[str, ...], tuple[str, ...]], ZeroShotHead] = LRUCache(
-            HEAD_CACHE_SIZE
-        )
+        self._head_cache: LRUCache[tuple[tuple[str, ...], tuple[str, ...]], ZeroShotHead] = LRUCache(HEAD_CACHE_SIZE)
         self._batcher_tasks: list[asyncio.Task[None]] = []
         metrics.track_queue("texts", lambda: len(self._text_batcher))
         metrics.track_queue("images", lambda: len(self._image_batcher))
@@ -115,8 +109,7 @@ class BatchedEncoder:
             requests = [(labels[start : start + step], templates) for start in range(0, len(labels), step)]
             chunks = [(await self._head_batcher([request]))[0] for request in requests]
             head = ZeroShotHead(
-                torch.cat([chunk.vectors_CE for chunk in chunks]),
-                sum(chunk.num_truncated for chunk in chunks),
+                torch.cat([chunk.vectors_CE for chunk in chunks]), sum(chunk.num_truncated for chunk in chunks)
             )
             self._head_cache.put(key, head)
         return head

@@ -54,9 +54,7 @@ async def fetch_url(
             addresses = await (resolve or _resolve_host)(host, port)
             if not addresses or not all(map(is_allowed or is_public, addresses)):
                 raise HTTPError(400, FETCH_ERROR)
-            return await _get(
-                addresses[0], host, port, path, max_bytes, ssl_context or ssl.create_default_context()
-            )
+            return await _get(addresses[0], host, port, path, max_bytes, ssl_context or ssl.create_default_context())
     except (OSError, TimeoutError, h11.ProtocolError, UnicodeError) as error:  # ssl errors are OSErrors
         raise HTTPError(400, FETCH_ERROR) from error
 
@@ -98,18 +96,12 @@ async def _resolve_host(host: str, port: int) -> list[str]:
     return [str(address[0]) for *_, address in results]
 
 
-async def _get(
-    address: str, host: str, port: int, path: str, max_bytes: int, ssl_context: ssl.SSLContext
-) -> bytes:
+async def _get(address: str, host: str, port: int, path: str, max_bytes: int, ssl_context: ssl.SSLContext) -> bytes:
     """Send a GET request to an address; the certificate must be the host's."""
     reader, writer = await asyncio.open_connection(address, port, ssl=ssl_context, server_hostname=host)
     try:
         connection = h11.Connection(h11.CLIENT)
-        headers = [
-            ("Host", host if port == 443 else f"{host}:{port}"),
-            ("Accept", "image/*"),
-            ("Connection", "close"),
-        ]
+        headers = [("Host", host if port == 443 else f"{host}:{port}"), ("Accept", "image/*"), ("Connection", "close")]
         writer.write(connection.send(h11.Request(method="GET", target=path, headers=headers)) or b"")
         writer.write(connection.send(h11.EndOfMessage()) or b"")
         await writer.drain()

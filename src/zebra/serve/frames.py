@@ -21,9 +21,7 @@ class Frame:
     payloads: Sequence[bytearray] = ()
 
 
-def encode_frame(
-    header: Mapping[str, Any], payloads: Sequence[bytes | memoryview] = ()
-) -> list[bytes | memoryview]:
+def encode_frame(header: Mapping[str, Any], payloads: Sequence[bytes | memoryview] = ()) -> list[bytes | memoryview]:
     """Return a frame as buffers to send in order; the payloads must be contiguous and are not copied."""
     sizes = [memoryview(payload).nbytes for payload in payloads]
     text = json.dumps({**header, "sizes": sizes}, separators=(",", ":")).encode()

@@ -22,9 +22,7 @@ def require_allowed(data: bytes, where: str) -> None:
     type = media_type(data)
     if type not in ALLOWED_MEDIA_TYPES:
         raise BadSample("not an allowed format", where, "send a JPEG, PNG, WebP or GIF")
-    num_scans = data.count(
-        b"\xff\xda"
-    )  # inside a scan, a byte FF is always followed by 00 or a restart marker
+    num_scans = data.count(b"\xff\xda")  # inside a scan, a byte FF is always followed by 00 or a restart marker
     if type == "image/jpeg" and num_scans > MAX_JPEG_SCANS:
         raise BadSample("too many scans", where, f"{num_scans}, more than {MAX_JPEG_SCANS}")
 

@@ -41,9 +41,7 @@ async def thumbnail_response(service: Service, id: str, side: int) -> Response:
     if data is None:
         await _require_row(service, id)
         return Response(
-            draw_placeholder(side),
-            media_type="image/png",
-            headers={"Cache-Control": "no-store", "X-Image": "missing"},
+            draw_placeholder(side), media_type="image/png", headers={"Cache-Control": "no-store", "X-Image": "missing"}
         )
     return Response(data, media_type=media_type(data), headers=CACHE_HEADERS)
 

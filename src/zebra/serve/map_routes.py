@@ -111,9 +111,7 @@ class MapBuilder:
         except ZebraError as exception:
             error = exception
         finally:
-            if (
-                result is None and error is None
-            ):  # an unexpected exception ends the thread; the log has the traceback
+            if result is None and error is None:  # an unexpected exception ends the thread; the log has the traceback
                 error = ZebraError("failed to compute the map; see the server log")
             with self._lock:
                 self._result, self._error, self._is_building = result, error, False
@@ -141,9 +139,7 @@ def map_router(store_path: Path) -> APIRouter:
         return PointColors(kind=colors.kind, values=list(colors.values))
 
     @router.post("/nearest", responses={HTTP_ACCEPTED: {"model": MapPending}})
-    def find_nearest(
-        request: NearestVectorsRequest, response: Response
-    ) -> NearestVectorsResponse | MapPending:
+    def find_nearest(request: NearestVectorsRequest, response: Response) -> NearestVectorsResponse | MapPending:
         """Return for each point which of the given vectors is nearest."""
         if len({len(vector) for vector in request.vectors}) > 1:
             raise ConfigError("the vectors have different lengths; send vectors of equal length")

@@ -15,9 +15,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
-        self.requests = Counter(
-            "zebra_requests", "Requests answered.", ["route", "status"], registry=registry
-        )
+        self.requests = Counter("zebra_requests", "Requests answered.", ["route", "status"], registry=registry)
         self.latency = Histogram(
             "zebra_request_seconds",
             "Latency from request head to last response byte.",
@@ -25,15 +23,9 @@ class Metrics:
             buckets=LATENCY_BUCKETS_SECONDS,
             registry=registry,
         )
-        self._queue_length = Gauge(
-            "zebra_queue_items", "Items waiting in a queue.", ["queue"], registry=registry
-        )
+        self._queue_length = Gauge("zebra_queue_items", "Items waiting in a queue.", ["queue"], registry=registry)
         self._batch_size = Histogram(
-            "zebra_batch_items",
-            "Items per model batch.",
-            ["queue"],
-            buckets=BATCH_SIZE_BUCKETS,
-            registry=registry,
+            "zebra_batch_items", "Items per model batch.", ["queue"], buckets=BATCH_SIZE_BUCKETS, registry=registry
         )
         self._stage_seconds = Histogram(
             "zebra_stage_seconds",
@@ -70,9 +62,7 @@ class Metrics:
     def track_rejected(self, get_count: Callable[[], int]) -> None:
         """Export how many requests were rejected because the server was full."""
         Gauge(
-            "zebra_rejected_requests",
-            "Requests rejected because the server was full.",
-            registry=self._registry,
+            "zebra_rejected_requests", "Requests rejected because the server was full.", registry=self._registry
         ).set_function(get_count)
 
     def render(self) -> bytes:

@@ -151,11 +151,7 @@ class ModelRunner:
         encoded = _decode_base64(data, where) if isinstance(data, str) else data
         digest = image_digest(encoded)
         cached = self._vector_cache.get(digest)
-        return (
-            DecodedImage(decode_pixels(encoded, where, self._preprocess), digest)
-            if cached is None
-            else cached
-        )
+        return DecodedImage(decode_pixels(encoded, where, self._preprocess), digest) if cached is None else cached
 
     def encode_images(self, images: Sequence[DecodedImage]) -> list[Tensor]:
         """Return the float32 unit vector [E] of each image."""
@@ -177,8 +173,7 @@ class ModelRunner:
             TextEmbedding(
                 vector_E,
                 length,
-                length == tokenizer.context_length
-                and bool(tokenizer.encode([text], truncate=True).num_truncated),
+                length == tokenizer.context_length and bool(tokenizer.encode([text], truncate=True).num_truncated),
             )
             for text, vector_E, length in zip(texts, vectors_NE, lengths, strict=True)
         ]

@@ -167,9 +167,7 @@ class QuizService:
         index = self.example_index if is_example else self.question_index
         if image_id not in index:
             raise HTTPError(404, f"dataset {self.dataset.name} has no image with this id")
-        benchmark: ClassificationBenchmark = (
-            self.dataset.example_benchmark if is_example else self.dataset.benchmark
-        )
+        benchmark: ClassificationBenchmark = self.dataset.example_benchmark if is_example else self.dataset.benchmark
         return benchmark.source.read(index[image_id]).image
 
     def parse_answers(self, request: QuizScoreRequest) -> list[HumanAnswer]:
@@ -242,14 +240,10 @@ def quiz_router(dataset_dirs: Sequence[Path], get_model: Callable[[], Bundle]) -
         dataset = quiz.dataset
         tasks.add_task(quiz.precompute)  # the first score request need not wait for it
         return QuizStartResponse(
-            questions=[
-                dataset.ids[position] for position in dataset.question_order(request.person, request.shots)
-            ],
+            questions=[dataset.ids[position] for position in dataset.question_order(request.person, request.shots)],
             examples=[
                 ClassExamples(label=label, images=[quiz.example_url(position) for position in positions])
-                for label, positions in zip(
-                    dataset.classnames, dataset.sample_examples(request.shots), strict=False
-                )
+                for label, positions in zip(dataset.classnames, dataset.sample_examples(request.shots), strict=False)
             ],
         )
 
@@ -264,10 +258,7 @@ def quiz_router(dataset_dirs: Sequence[Path], get_model: Callable[[], Bundle]) -
         """Score answers, and compare them with the model's on the same images."""
         quiz = require_quiz(name)
         comparisons = compare_humans_with_model(
-            quiz.parse_answers(request),
-            quiz.dataset.labels,
-            quiz.model_correctness(),
-            quiz.dataset.classnames,
+            quiz.parse_answers(request), quiz.dataset.labels, quiz.model_correctness(), quiz.dataset.classnames
         )
         return QuizScoreResponse(results=[_to_quiz_result(comparison) for comparison in comparisons])
 

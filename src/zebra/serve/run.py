@@ -72,9 +72,7 @@ def _load_quiz_model(model_path: str) -> Bundle:
         return load(model_path)
     except ZebraError as error:
         log.exception("failed to load the model for the quiz")
-        raise HTTPError(
-            503, "failed to load the model; see the server log", retry_after_seconds=60
-        ) from error
+        raise HTTPError(503, "failed to load the model; see the server log", retry_after_seconds=60) from error
 
 
 def _optional_routes(config: ServeConfig, model_path: str) -> dict[str, Any]:

@@ -18,9 +18,7 @@ from zebra.text.templates import DEFAULT_TEMPLATES
 
 Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT_LENGTH)]
 Base64 = Annotated[str, Field(min_length=1, max_length=MAX_BODY_BYTES, description="an image file in base64")]
-RowId = Annotated[
-    str, Field(min_length=1, max_length=MAX_TEXT_LENGTH, description="id of a row in the store")
-]
+RowId = Annotated[str, Field(min_length=1, max_length=MAX_TEXT_LENGTH, description="id of a row in the store")]
 Labels = Annotated[list[Text], Field(min_length=1, max_length=MAX_LABELS)]
 
 
@@ -36,9 +34,7 @@ class RequestImage(RequestModel):
     data: Base64 | None = None
     id: RowId | None = None
     url: (
-        Annotated[
-            str, Field(max_length=MAX_TEXT_LENGTH, description="an https URL whose host the server allows")
-        ]
+        Annotated[str, Field(max_length=MAX_TEXT_LENGTH, description="an https URL whose host the server allows")]
         | None
     ) = None
 
@@ -75,9 +71,7 @@ class ZeroShotRequest(RequestModel):
 
 
 def _request_format(request: Any) -> str:
-    is_hugging_face = isinstance(request, ZeroShotRequest) or (
-        isinstance(request, dict) and "inputs" in request
-    )
+    is_hugging_face = isinstance(request, ZeroShotRequest) or (isinstance(request, dict) and "inputs" in request)
     return "hugging-face" if is_hugging_face else "zebra"
 
 
@@ -122,28 +116,19 @@ class SearchRequest(RequestModel):
     like: Annotated[list[RowId], Field(max_length=MAX_QUERY_TERMS)] = []
     unlike: Annotated[list[RowId], Field(max_length=MAX_QUERY_TERMS)] = []
     where: (
-        Annotated[
-            str, Field(max_length=MAX_TEXT_LENGTH, description="a filter: width >= 640 and year = 2021")
-        ]
-        | None
+        Annotated[str, Field(max_length=MAX_TEXT_LENGTH, description="a filter: width >= 640 and year = 2021")] | None
     ) = None
     k: Annotated[int, Field(ge=1, le=MAX_HITS)] = 20
     offset: Annotated[int, Field(ge=0, le=MAX_RESULT_WINDOW - MAX_HITS)] = 0
     min_score: Annotated[float, Field(ge=-1, le=1, strict=False)] | None = None
     dedup: (
-        Annotated[
-            float, Field(ge=-1, le=1, strict=False, description="group hits whose cosine is at least this")
-        ]
+        Annotated[float, Field(ge=-1, le=1, strict=False, description="group hits whose cosine is at least this")]
         | None
     ) = None
 
     @model_validator(mode="after")
     def _require_query(self) -> "SearchRequest":
-        if (
-            not (self.text or "").strip()
-            and self.image is None
-            and not (self.without or self.like or self.unlike)
-        ):
+        if not (self.text or "").strip() and self.image is None and not (self.without or self.like or self.unlike):
             raise ValueError("the query is empty: give text, image, not, like or unlike")
         return self
 

@@ -34,9 +34,7 @@ async def search_store(service: Service, request: SearchRequest) -> SearchRespon
         terms.append(((await embed_images(service, [request.image]))[0], 1.0))
     if row_ids:
         vectors_NE = torch.from_numpy(await service.read_pool(searcher.read_vectors, row_ids))
-        terms += zip(
-            vectors_NE, [1.0] * len(request.like) + [NEGATIVE_WEIGHT] * len(request.unlike), strict=True
-        )
+        terms += zip(vectors_NE, [1.0] * len(request.like) + [NEGATIVE_WEIGHT] * len(request.unlike), strict=True)
     if request.image is not None and request.image.id is not None:
         row_ids.append(request.image.id)
     result = await service.search_pool(

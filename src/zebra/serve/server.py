@@ -31,9 +31,7 @@ ACCEPTS_PER_LOOP = 8
 LISTEN_BACKLOG = 1024
 """Connections that the kernel queues until they are accepted."""
 CONTENT_LENGTH_PATTERN = re.compile(rb"\r\ncontent-length: *([0-9]{1,9}) *(?:\r\n|$)", re.IGNORECASE)
-UNSUPPORTED_HEADERS_PATTERN = re.compile(
-    rb"\r\n(?:connection|transfer-encoding|expect|upgrade):", re.IGNORECASE
-)
+UNSUPPORTED_HEADERS_PATTERN = re.compile(rb"\r\n(?:connection|transfer-encoding|expect|upgrade):", re.IGNORECASE)
 _OVERLOADED_BODY = json.dumps(error_body(429, BUSY_MESSAGE)).encode()
 OVERLOADED_RESPONSE = (
     b"HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nX-Content-Type-Options: nosniff\r\n"
@@ -48,9 +46,7 @@ class Server(uvicorn.Server):
     Uvicorn itself raises the shutdown signal again after draining; this server exits normally.
     """
 
-    def __init__(
-        self, app: FastAPI, on_shutdown: Callable[[], None], concurrency_limit: ConcurrencyLimit
-    ) -> None:
+    def __init__(self, app: FastAPI, on_shutdown: Callable[[], None], concurrency_limit: ConcurrencyLimit) -> None:
         """Create a server for an app.
 
         Args:
@@ -138,16 +134,8 @@ class HTTPProtocol(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         """Answer malformed HTTP with an error in the usual JSON shape."""
         body = json.dumps(error_body(400, msg)).encode()
-        headers = [
-            ("Content-Type", "application/json"),
-            ("Content-Length", str(len(body))),
-            ("Connection", "close"),
-        ]
-        for event in (
-            h11.Response(status_code=400, headers=headers),
-            h11.Data(data=body),
-            h11.EndOfMessage(),
-        ):
+        headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body))), ("Connection", "close")]
+        for event in (h11.Response(status_code=400, headers=headers), h11.Data(data=body), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
 

@@ -55,10 +55,7 @@ class Service:
         self.metrics = Metrics()
         self.metrics.track_rejected(lambda: self.concurrency_limit.num_rejected)
         self.search_pool = BoundedThreadPool(
-            "search",
-            NUM_SEARCH_THREADS,
-            config.batching.max_queue_size,
-            self.metrics.stage_callback("search"),
+            "search", NUM_SEARCH_THREADS, config.batching.max_queue_size, self.metrics.stage_callback("search")
         )
         self.read_pool = BoundedThreadPool("read", NUM_READ_THREADS, config.batching.max_queue_size)
         self._model = model
@@ -141,9 +138,7 @@ def example_captions(store_path: Path) -> tuple[str, ...]:
     captions: dict[str, None] = {}
     num_rows = 0
     for batch in Store.open(store_path).scan(["caption"]):
-        captions |= dict.fromkeys(
-            text.strip() for text in batch["caption"].to_pylist() if text and text.strip()
-        )
+        captions |= dict.fromkeys(text.strip() for text in batch["caption"].to_pylist() if text and text.strip())
         num_rows += batch.num_rows
         if num_rows >= MAX_CAPTION_ROWS:
             break

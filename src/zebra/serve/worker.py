@@ -93,9 +93,7 @@ def _handle_decode(runner: ModelRunner, frame: Frame) -> Reply:
     data = payload.decode() if frame.header["base64"] else bytes(payload)
     result = runner.decode_image(data, frame.header["where"])
     if isinstance(result, DecodedImage):
-        return {"digest": result.digest, "shape": result.pixels_3HW.shape}, [
-            _array_to_bytes(result.pixels_3HW)
-        ]
+        return {"digest": result.digest, "shape": result.pixels_3HW.shape}, [_array_to_bytes(result.pixels_3HW)]
     return {"digest": None}, [_vectors_to_bytes([result])]
 
 
@@ -110,10 +108,7 @@ def _handle_images(runner: ModelRunner, frame: Frame) -> Reply:
 
 def _handle_texts(runner: ModelRunner, frame: Frame) -> Reply:
     texts = runner.encode_texts(frame.header["texts"])
-    header = {
-        "num_tokens": [text.num_tokens for text in texts],
-        "is_truncated": [text.is_truncated for text in texts],
-    }
+    header = {"num_tokens": [text.num_tokens for text in texts], "is_truncated": [text.is_truncated for text in texts]}
     return header, [_vectors_to_bytes([text.vector_E for text in texts])]
 
 

@@ -36,9 +36,7 @@ class WorkerDied(HTTPError):
     """The worker died before it replied."""
 
     def __init__(self) -> None:
-        super().__init__(
-            503, "the model worker died during this request and is restarting", retry_after_seconds=5
-        )
+        super().__init__(503, "the model worker died during this request and is restarting", retry_after_seconds=5)
 
 
 class WorkerError(RuntimeError):
@@ -136,16 +134,12 @@ class WorkerClient:
         vectors_CE = _to_tensor(reply.payloads[0]).view(len(labels), -1)
         return ZeroShotHead(vectors_CE, reply.header["num_truncated"])
 
-    async def _call(
-        self, method: str, header: Mapping[str, Any], payloads: Sequence[bytes | memoryview] = ()
-    ) -> Frame:
+    async def _call(self, method: str, header: Mapping[str, Any], payloads: Sequence[bytes | memoryview] = ()) -> Frame:
         await self._ready.wait()
         call_id = next(self._call_ids)
         future = self._register_call(call_id)
         try:
-            self._transport.writelines(
-                encode_frame({"call_id": call_id, "method": method, **header}, payloads)
-            )
+            self._transport.writelines(encode_frame({"call_id": call_id, "method": method, **header}, payloads))
             return await future
         finally:
             self._pending_calls.pop(call_id, None)
@@ -169,9 +163,7 @@ class WorkerClient:
         with worker_end:
             fd = worker_end.fileno()
             self._process = subprocess.Popen(  # noqa: S603 -- this interpreter, and arguments that no shell parses
-                [sys.executable, *WORKER_ARGS, str(fd), *self._args],
-                pass_fds=[fd],
-                stdin=subprocess.DEVNULL,
+                [sys.executable, *WORKER_ARGS, str(fd), *self._args], pass_fds=[fd], stdin=subprocess.DEVNULL
             )
         load_future = self._register_call(0)
         loop = asyncio.get_running_loop()
@@ -194,9 +186,7 @@ class WorkerClient:
         finally:
             self._pending_calls.pop(0, None)
         if self._metadata not in (None, metadata):
-            raise WeightsError(
-                f"{self._args[0]} changed while the server was running. Restart the server to use it."
-            )
+            raise WeightsError(f"{self._args[0]} changed while the server was running. Restart the server to use it.")
         self._metadata = metadata
         self._ready.set()
 

@@ -32,9 +32,7 @@ class IdHashSet:
     def add(self, ids: Sequence[str]) -> None:
         """Add ids."""
         hashes = np.sort(_hash_ids(ids))
-        self._sorted_hashes = np.insert(
-            self._sorted_hashes, np.searchsorted(self._sorted_hashes, hashes), hashes
-        )
+        self._sorted_hashes = np.insert(self._sorted_hashes, np.searchsorted(self._sorted_hashes, hashes), hashes)
 
 
 def _hash_ids(ids: Sequence[str]) -> NDArray[np.int64]:

@@ -24,9 +24,7 @@ METADATA_CACHE_BYTES = 16 << 20
 INDEX_NAME = "vector_idx"
 INDEX_CACHE_BYTES = 4 << 30
 """Limit of the index in memory. It grows with use, up to one byte per vector component."""
-ERROR_NOISE = re.compile(
-    r"^(?:lance error: )?(?:LanceError\(\w+\): )?(?:.*Wrapped error: )?|,? /\S+\.rs:\d+:\d+"
-)
+ERROR_NOISE = re.compile(r"^(?:lance error: )?(?:LanceError\(\w+\): )?(?:.*Wrapped error: )?|,? /\S+\.rs:\d+:\d+")
 """Type names and source locations around the message of a LanceDB error."""
 MAX_ROWS_FIXED_NPROBES = 1000
 """k above which `nprobes` partitions may hold too few rows."""
@@ -82,9 +80,7 @@ class LanceTable:
         with _translate_errors(self.store_path):
             return int(self._table.count_rows(where))
 
-    def scan(
-        self, columns: Sequence[str], where: str | None = None, offset: int = 0
-    ) -> Iterator[pa.RecordBatch]:
+    def scan(self, columns: Sequence[str], where: str | None = None, offset: int = 0) -> Iterator[pa.RecordBatch]:
         """Yield the rows from `offset` on, in store order, in batches."""
         with _translate_errors(self.store_path):
             query = self._table.search().select(list(columns))
@@ -121,9 +117,7 @@ class LanceTable:
         """
         from lancedb.index import IvfSq
 
-        config = IvfSq(
-            distance_type="cosine", num_partitions=num_partitions, sample_rate=64, max_iterations=20
-        )
+        config = IvfSq(distance_type="cosine", num_partitions=num_partitions, sample_rate=64, max_iterations=20)
         with _translate_errors(self.store_path):
             self._table.create_index("vector", config=config, name=INDEX_NAME, replace=True)
 
@@ -162,9 +156,7 @@ class LanceTable:
             if "vector" not in columns or not len(rows):
                 return rows
             # selected with the other columns, the vectors take three times as long
-            vectors = (
-                self._table.take_row_ids(rows["_rowid"].to_pylist()).select(["_rowid", "vector"]).to_arrow()
-            )
+            vectors = self._table.take_row_ids(rows["_rowid"].to_pylist()).select(["_rowid", "vector"]).to_arrow()
             positions = pc.index_in(rows["_rowid"], vectors["_rowid"])
             return rows.append_column("vector", vectors["vector"].take(positions))
 
@@ -204,9 +196,7 @@ def in_clause(column: str, values: Sequence[str]) -> str:
 def _connect(store_path: Path) -> Any:
     import lancedb  # takes a second
 
-    session = lancedb.Session(
-        index_cache_size_bytes=INDEX_CACHE_BYTES, metadata_cache_size_bytes=METADATA_CACHE_BYTES
-    )
+    session = lancedb.Session(index_cache_size_bytes=INDEX_CACHE_BYTES, metadata_cache_size_bytes=METADATA_CACHE_BYTES)
     return lancedb.connect(store_path, session=session)
 
 

@@ -50,9 +50,7 @@ def build_schema(metadata: StoreMetadata, extra_columns: pa.Schema | None = None
     return pa.schema(fields, metadata.to_schema_metadata())
 
 
-def validate_rows(
-    rows: pa.RecordBatch | pa.Table, schema: pa.Schema, metadata: StoreMetadata, path: str
-) -> pa.Table:
+def validate_rows(rows: pa.RecordBatch | pa.Table, schema: pa.Schema, metadata: StoreMetadata, path: str) -> pa.Table:
     """Convert rows to a store's schema, and check everything that needs no access to the store.
 
     Args:
@@ -79,18 +77,14 @@ def validate_rows(
         if column.null_count and not field.nullable:
             raise StoreError(f"cannot append to {path}: a row has no {field.name!r}, which is required")
         columns.append(
-            _cast_vectors(column, metadata, path)
-            if field.name == "vector"
-            else _cast_column(column, field, path)
+            _cast_vectors(column, metadata, path) if field.name == "vector" else _cast_column(column, field, path)
         )
     table = pa.table(columns, schema=schema)
     _validate_ids(table["id"], path)
     return table
 
 
-def _cast_column(
-    column: pa.Array | pa.ChunkedArray, field: pa.Field, path: str
-) -> pa.Array | pa.ChunkedArray:
+def _cast_column(column: pa.Array | pa.ChunkedArray, field: pa.Field, path: str) -> pa.Array | pa.ChunkedArray:
     try:
         return column.cast(field.type)
     except pa.ArrowException as error:
@@ -126,8 +120,6 @@ def _validate_ids(ids: pa.ChunkedArray, path: str) -> None:
     counts = Counter(ids.to_pylist())
     duplicates = [id for id, count in counts.items() if count > 1]
     if duplicates:
-        raise StoreError(
-            f"cannot append to {path}: the id {duplicates[0]!r} is duplicated. Nothing was added"
-        )
+        raise StoreError(f"cannot append to {path}: the id {duplicates[0]!r} is duplicated. Nothing was added")
     if "" in counts:
         raise StoreError(f"cannot append to {path}: an id is empty. Nothing was added")

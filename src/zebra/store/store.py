@@ -101,9 +101,7 @@ class Store:
         """
         store_dir = StoreDir(path)
         if not store_dir.table_path.is_dir() or store_dir.is_creation_incomplete():
-            raise StoreError(
-                f"there is no store in {path}. Create one with: zebra embed MODEL DATA --out {path}"
-            )
+            raise StoreError(f"there is no store in {path}. Create one with: zebra embed MODEL DATA --out {path}")
         return cls(store_dir, open_or_recover(store_dir))
 
     @property
@@ -202,10 +200,7 @@ class Store:
         with pa.memory_map(str(path)) as source:
             file = pa.ipc.open_file(source)
             batch_indices = range(file.num_record_batches)
-            id_hashes, to_replace = (
-                IdHashSet(batch["id"] for batch in self._table.scan(["id"])),
-                set(replace_ids),
-            )
+            id_hashes, to_replace = (IdHashSet(batch["id"] for batch in self._table.scan(["id"])), set(replace_ids))
             for ids in (file.get_batch(index)["id"].to_pylist() for index in batch_indices):
                 existing = [id for id in id_hashes.possible_members(ids) if id not in to_replace]
                 if existing:
@@ -289,9 +284,7 @@ class Store:
             offset += batch.num_rows
         missing = [id for id in ids if id not in positions]
         if missing:
-            raise StoreError(
-                f"{len(missing)} of {len(ids)} ids are not in {self.path}, for example {missing[0]!r}"
-            )
+            raise StoreError(f"{len(missing)} of {len(ids)} ids are not in {self.path}, for example {missing[0]!r}")
         return self.take_positions([positions[id] for id in ids], columns)
 
     def take_positions(self, positions: Sequence[int], columns: Sequence[str] | None = None) -> pa.Table:
@@ -308,9 +301,7 @@ class Store:
             raise StoreError(f"position {invalid[0]} is out of range: {self.path} has {num_rows:,} rows")
         return self._table.take_positions(positions, names)
 
-    def read_vectors(
-        self, offset: int = 0
-    ) -> tuple[pa.ChunkedArray, NDArray[np.float16] | NDArray[np.float32]]:
+    def read_vectors(self, offset: int = 0) -> tuple[pa.ChunkedArray, NDArray[np.float16] | NDArray[np.float32]]:
         """Read the vectors of all rows from `offset` on into memory.
 
         Returns:
@@ -420,9 +411,7 @@ class Store:
         """Return those of `ids` that are in the store."""
         if not ids:
             return []
-        return [
-            id for batch in self._table.scan(["id"], in_clause("id", ids)) for id in batch["id"].to_pylist()
-        ]
+        return [id for batch in self._table.scan(["id"], in_clause("id", ids)) for id in batch["id"].to_pylist()]
 
     def _acquire_write_lock(self) -> None:
         """Take the writer lock and go to the latest version, because another process may have written."""
@@ -453,9 +442,7 @@ class Store:
             old_files = self._dir.begin_commit(current, operation)
             yield
             rewrite_version = recorded.last_rewrite_version if append_only else self.version
-            self._dir.finish_commit(
-                Commit(self.version, len(self), last_rewrite_version=rewrite_version), old_files
-            )
+            self._dir.finish_commit(Commit(self.version, len(self), last_rewrite_version=rewrite_version), old_files)
         except (OSError, LanceError) as error:
             with suppress(OSError, LanceError):  # if the rollback fails, the next writer recovers
                 self._dir.roll_back(current)

@@ -59,11 +59,7 @@ class StoreDir:
         """Read commit.json; return None if it is missing or unreadable."""
         try:
             return Commit(**json.loads(self.commit_path.read_text(encoding="utf-8")))
-        except (
-            FileNotFoundError,
-            ValueError,
-            TypeError,
-        ):  # the write is atomic: a crash leaves no partial file
+        except (FileNotFoundError, ValueError, TypeError):  # the write is atomic: a crash leaves no partial file
             return None
 
     def is_creation_incomplete(self) -> bool:

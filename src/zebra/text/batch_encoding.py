@@ -39,9 +39,7 @@ def check_texts(texts: Sequence[str]) -> None:
             raise DataError(f"texts[{position}] is {text!r} of type {type(text).__name__}; pass strings only")
 
 
-def truncate_rows(
-    rows: list[list[int]], texts: Sequence[str], max_length: int, *, end_id: int, truncate: bool
-) -> int:
+def truncate_rows(rows: list[list[int]], texts: Sequence[str], max_length: int, *, end_id: int, truncate: bool) -> int:
     """Truncate rows to `max_length` in place, with `end_id` as the last id; return how many were truncated.
 
     Raises:
@@ -59,20 +57,14 @@ def truncate_rows(
 
 
 def pad_rows(
-    rows: Sequence[Sequence[int]],
-    length: int | None = None,
-    *,
-    pad_id: int = 0,
-    padding_side: PaddingSide = "right",
+    rows: Sequence[Sequence[int]], length: int | None = None, *, pad_id: int = 0, padding_side: PaddingSide = "right"
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return rows as one int64 array [N, L] and their lengths, int64 [N]; L is `length` or the longest row."""
     lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
     length = int(lengths.max(initial=0)) if length is None else length
     ids = np.full((len(rows), length), pad_id, dtype=np.int64)
     position = np.arange(length)
-    is_token = (
-        position < lengths[:, None] if padding_side == "right" else position >= length - lengths[:, None]
-    )
+    is_token = position < lengths[:, None] if padding_side == "right" else position >= length - lengths[:, None]
     ids[is_token] = np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=int(lengths.sum()))
     return ids, lengths
 

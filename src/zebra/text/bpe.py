@@ -111,9 +111,7 @@ class BPETokenizer:
         return _build_from_merges(path, merges, context_length)
 
     @classmethod
-    def from_files(
-        cls, vocab_path: str | Path, merges_path: str | Path, context_length: int = 77
-    ) -> "BPETokenizer":
+    def from_files(cls, vocab_path: str | Path, merges_path: str | Path, context_length: int = 77) -> "BPETokenizer":
         """Read `vocab.json` and `merges.txt`, from repositories without a `tokenizer.json`.
 
         Raises:
@@ -183,12 +181,8 @@ class BPETokenizer:
             DataError: If an element is not a string, or is too long and `truncate` is false.
         """
         check_texts(texts)
-        rows = self._word_cache.encode(
-            [clean_and_split(text) for text in texts], self.sot_token_id, self.eot_token_id
-        )
-        num_truncated = truncate_rows(
-            rows, texts, self._context_length, end_id=self.eot_token_id, truncate=truncate
-        )
+        rows = self._word_cache.encode([clean_and_split(text) for text in texts], self.sot_token_id, self.eot_token_id)
+        num_truncated = truncate_rows(rows, texts, self._context_length, end_id=self.eot_token_id, truncate=truncate)
         return BatchEncoding(*pad_rows(rows), num_truncated=num_truncated)
 
     def _encode_words(self, words: list[str]) -> list[list[int]]:

@@ -19,9 +19,7 @@ def read_text(path: Path) -> str:
         data = path.read_bytes()
         return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
     except FileNotFoundError as error:
-        raise WeightsError(
-            f"tokenizer file not found: {path}; give a tokenizer.json or a merges file"
-        ) from error
+        raise WeightsError(f"tokenizer file not found: {path}; give a tokenizer.json or a merges file") from error
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise WeightsError(f"cannot read {path} ({error}); copy it again from its source") from error
 

@@ -122,9 +122,7 @@ class SiglipTokenizer:
         padding: Mapping[str, Any] = backend.padding or {}
         sibling_config = _read_sibling(path, "tokenizer_config.json")
         end = _read_token_name(sibling_config, "eos_token", "</s>" if is_unigram else "<eos>")
-        pad = padding.get("pad_token") or _read_token_name(
-            sibling_config, "pad_token", end if is_unigram else "<pad>"
-        )
+        pad = padding.get("pad_token") or _read_token_name(sibling_config, "pad_token", end if is_unigram else "<pad>")
         side: PaddingSide = padding.get("direction") or sibling_config.get("padding_side") or "right"
         if side not in get_args(PaddingSide):
             raise WeightsError(f"{path}: padding on the side {side!r}; it must be right or left")
@@ -136,9 +134,7 @@ class SiglipTokenizer:
                 [normalizers.Lowercase(), *([backend.normalizer] if backend.normalizer else [])]
             )
         try:
-            return cls(
-                backend, context_length, eos_token=end, pad_token=pad, padding_side=side, cleaning=cleaning
-            )
+            return cls(backend, context_length, eos_token=end, pad_token=pad, padding_side=side, cleaning=cleaning)
         except WeightsError as error:
             raise WeightsError(f"{path}: {error}; copy it again from the source of the model") from error
 
@@ -162,12 +158,8 @@ class SiglipTokenizer:
         if self._cleaning is not None:
             cleaned = list(map(CLEANING_FUNCTIONS[self._cleaning], cleaned))
         rows = [row.ids for row in self._backend.encode_batch_fast(cleaned)]
-        num_truncated = truncate_rows(
-            rows, texts, self._context_length, end_id=self._eos_token_id, truncate=truncate
-        )
-        padded = pad_rows(
-            rows, self._context_length, pad_id=self._pad_token_id, padding_side=self._padding_side
-        )
+        num_truncated = truncate_rows(rows, texts, self._context_length, end_id=self._eos_token_id, truncate=truncate)
+        padded = pad_rows(rows, self._context_length, pad_id=self._pad_token_id, padding_side=self._padding_side)
         return BatchEncoding(*padded, num_truncated=num_truncated)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -267,9 +259,7 @@ def _pop_cleaning(backend: tokenizers.Tokenizer) -> Cleaning | None:
     """Remove the steps of a cleaning from the start of the normalizer, and return the cleaning."""
     steps = _normalizer_steps(backend.normalizer)
     for cleaning, cleaning_steps in CLEANING_NORMALIZERS.items():
-        if steps[: len(cleaning_steps)] == [
-            step for part in cleaning_steps for step in _normalizer_steps(part)
-        ]:
+        if steps[: len(cleaning_steps)] == [step for part in cleaning_steps for step in _normalizer_steps(part)]:
             remaining = normalizers.Sequence([])
             remaining.__setstate__(
                 json.dumps({"type": "Sequence", "normalizers": steps[len(cleaning_steps) :]}).encode()

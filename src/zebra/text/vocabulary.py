@@ -47,9 +47,7 @@ def vocabulary(merges: Sequence[Merge]) -> list[str]:
     for number, (left, right) in enumerate(merges, start=1):
         for part in (left, right):
             if part not in known:
-                raise WeightsError(
-                    f"merge {number} joins {left!r} and {right!r}, but {part!r} does not exist"
-                )
+                raise WeightsError(f"merge {number} joins {left!r} and {right!r}, but {part!r} does not exist")
         if left + right in known:
             raise WeightsError(f"merge {number} produces {left + right!r}, which already exists")
         known.add(left + right)

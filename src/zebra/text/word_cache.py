@@ -25,9 +25,7 @@ class WordCache:
             return _concatenate_ids(ids_by_word, texts, start_id, end_id)
         except KeyError:
             new_words = [
-                word
-                for word in dict.fromkeys(word for text in texts for word in text)
-                if word not in ids_by_word
+                word for word in dict.fromkeys(word for text in texts for word in text) if word not in ids_by_word
             ]
             ids_by_word.update(zip(new_words, self._encode_words(new_words), strict=True))
             return _concatenate_ids(ids_by_word, texts, start_id, end_id)

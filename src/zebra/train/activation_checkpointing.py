@@ -31,7 +31,5 @@ def residual_blocks(model: nn.Module) -> Iterator[nn.Module]:
             yield module
 
 
-def _checkpoint_contexts(
-    block: nn.Module,
-) -> tuple[AbstractContextManager[object], AbstractContextManager[object]]:
+def _checkpoint_contexts(block: nn.Module) -> tuple[AbstractContextManager[object], AbstractContextManager[object]]:
     return nullcontext(), preserve_buffers(block)

@@ -82,9 +82,7 @@ def save_checkpoint(checkpoints_dir: Path, snapshot: TrainSnapshot) -> Path:
 
 def list_checkpoints(checkpoints_dir: Path) -> list[Path]:
     """Return all checkpoints in the order of writing, without verifying them."""
-    return sorted(
-        (path for path in checkpoints_dir.glob("step-*") if NAME_PATTERN.fullmatch(path.name)), key=_sort_key
-    )
+    return sorted((path for path in checkpoints_dir.glob("step-*") if NAME_PATTERN.fullmatch(path.name)), key=_sort_key)
 
 
 def latest_checkpoint(checkpoints_dir: Path) -> Path | None:
@@ -121,9 +119,7 @@ def load_checkpoint(path: Path) -> TrainSnapshot:
         WeightsError: It is corrupt, or another version of zebra wrote it.
     """
     names = verify_manifest(path)
-    parts = {
-        name.removesuffix(TENSORS_SUFFIX): path / name for name in names if name.endswith(TENSORS_SUFFIX)
-    }
+    parts = {name.removesuffix(TENSORS_SUFFIX): path / name for name in names if name.endswith(TENSORS_SUFFIX)}
     tensors = {part: read_tensors(file) for part, file in parts.items()}
     try:
         document = _read_state(path)

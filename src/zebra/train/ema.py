@@ -43,9 +43,7 @@ class ModelEMA:
 
     @torch.no_grad()
     def _swap(self) -> None:
-        for average, parameter in zip(
-            map(to_local, self.weights.values()), self._local_parameters(), strict=True
-        ):
+        for average, parameter in zip(map(to_local, self.weights.values()), self._local_parameters(), strict=True):
             saved = parameter.clone()
             parameter.copy_(average)
             average.copy_(saved)

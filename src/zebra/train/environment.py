@@ -46,9 +46,7 @@ def _processor_name() -> str:
 def _git_commit() -> str | None:
     """Return the commit of the working directory; None outside a repository or without git."""
     try:
-        result = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=5
-        )
+        result = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=5)
     except (OSError, subprocess.SubprocessError):
         return None
     return result.stdout.strip()

@@ -94,10 +94,7 @@ class FineTuning:
         """Create validators on the splits; see `from_config`."""
         self.config, self.clip, self.train_source, self.group = config, clip, splits.train, group
         self.fingerprint = clip.fingerprint
-        self.validators: list[Validator] = [
-            RetrievalValidator(splits.val, clip.preprocess, group),
-            *validators,
-        ]
+        self.validators: list[Validator] = [RetrievalValidator(splits.val, clip.preprocess, group), *validators]
         """Their mean score selects the checkpoint."""
         self.test_validator = RetrievalValidator(splits.test, clip.preprocess, group)
         self._has_peft_model = config.lora_rank is not None and is_transformers_model(clip.model.config)
@@ -110,11 +107,7 @@ class FineTuning:
 
     @classmethod
     def from_config(
-        cls,
-        config: TrainConfig,
-        source: Source,
-        validators: Sequence[Validator],
-        group: ProcessGroup = SINGLE_PROCESS,
+        cls, config: TrainConfig, source: Source, validators: Sequence[Validator], group: ProcessGroup = SINGLE_PROCESS
     ) -> "FineTuning":
         """Load the initial model and split the data.
 
@@ -133,13 +126,7 @@ class FineTuning:
                 f"{config.finetune.init_from} does not have the architecture of the settings; it differs in:\n  "
                 f"{changed}\nLeave out the settings of the model; --from takes them from the initial model."
             )
-        return cls(
-            config.finetune,
-            clip,
-            train_val_test_split(source, config.finetune.val_fraction),
-            validators,
-            group,
-        )
+        return cls(config.finetune, clip, train_val_test_split(source, config.finetune.val_fraction), validators, group)
 
     def prepare_model(self) -> Bundle:
         """Return the model to train, frozen and with LoRA as configured; torch's generator initializes LoRA."""
@@ -205,9 +192,7 @@ class FineTuning:
         with state.eval_bundle() as after:
             return self.compare(before, after, selected_step, eval_sets)
 
-    def compare(
-        self, before: Bundle, after: Bundle, selected_step: int, eval_sets: Sequence[str]
-    ) -> BeforeAfter:
+    def compare(self, before: Bundle, after: Bundle, selected_step: int, eval_sets: Sequence[str]) -> BeforeAfter:
         """Compare two models on the test split and on full datasets."""
         deltas = compare_retrieval(
             self.test_validator.retrieve(before), self.test_validator.retrieve(after), self.test_validator.ids

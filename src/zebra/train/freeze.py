@@ -5,11 +5,7 @@ from torch import nn
 from zebra.config.finetune import TrainTowers
 from zebra.models import CLIP
 
-TOWER_MODULES: dict[TrainTowers, tuple[str, ...]] = {
-    "all": ("visual", "text"),
-    "text": ("text",),
-    "image": ("visual",),
-}
+TOWER_MODULES: dict[TrainTowers, tuple[str, ...]] = {"all": ("visual", "text"), "text": ("text",), "image": ("visual",)}
 """Modules of `CLIP` that are trained."""
 
 

@@ -26,12 +26,7 @@ TowerOutputs = tuple[Tensor, Tensor, Tensor]
 
 
 def embed_in_chunks(
-    model: CLIP,
-    forward_fn: ForwardFn,
-    inputs: Sequence[Tensor],
-    *,
-    chunk_size: int | None,
-    precision: TrainPrecision,
+    model: CLIP, forward_fn: ForwardFn, inputs: Sequence[Tensor], *, chunk_size: int | None, precision: TrainPrecision
 ) -> TowerOutputs:
     """Embed a batch and store the activations of only one chunk of it.
 
@@ -69,8 +64,7 @@ def embed_in_chunks(
     num_chunks = -(-num_pairs // (chunk_size or num_pairs))
     *early, last = zip(*(tensor.tensor_split(num_chunks) for tensor in inputs), strict=True)
     parts: list[TowerOutputs] = [
-        checkpoint(forward, model, *chunk, use_reentrant=False, context_fn=checkpoint_contexts)
-        for chunk in early
+        checkpoint(forward, model, *chunk, use_reentrant=False, context_fn=checkpoint_contexts) for chunk in early
     ]
     parts.append(forward(forward_fn, *last))
     image_parts, text_parts, scales = zip(*parts, strict=True)

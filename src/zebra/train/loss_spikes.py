@@ -36,9 +36,7 @@ class SpikeDetector:
             self._num_high += 1
         else:
             self._num_high = 0
-        if (
-            self._num_high == 0 or self._num_high > BASELINE_STEPS
-        ):  # a loss that stays high becomes the baseline
+        if self._num_high == 0 or self._num_high > BASELINE_STEPS:  # a loss that stays high becomes the baseline
             self._baseline.append(loss)
         return self._num_high == SPIKE_STEPS
 

@@ -30,17 +30,10 @@ class MetricsLogger:
             with atomic_write(self.path) as partial:
                 partial.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
-    def log_step(
-        self, report: StepReport, eval_scores: Mapping[str, float], *, is_spike: bool = False
-    ) -> None:
+    def log_step(self, report: StepReport, eval_scores: Mapping[str, float], *, is_spike: bool = False) -> None:
         """Add a step; write a line if one is due, at validation scores, at a loss spike and at the last step."""
         self._reports.append(report)
-        if (
-            report.step % self.log_every
-            and not eval_scores
-            and not is_spike
-            and report.step < report.total_steps
-        ):
+        if report.step % self.log_every and not eval_scores and not is_spike and report.step < report.total_steps:
             return
         line = _average_reports(self._reports)
         if eval_scores:

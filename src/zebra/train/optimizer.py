@@ -16,9 +16,7 @@ def split_by_weight_decay(model: nn.Module) -> tuple[list[str], list[str]]:
     "All weights that are not gains or biases" decay. A gain or bias has one dimension. So the class embedding and the
     temperature do not decay; positional embeddings do.
     """
-    names = [
-        (name, parameter.ndim) for name, parameter in model.named_parameters() if parameter.requires_grad
-    ]
+    names = [(name, parameter.ndim) for name, parameter in model.named_parameters() if parameter.requires_grad]
     return [name for name, ndim in names if ndim > 1], [name for name, ndim in names if ndim <= 1]
 
 
@@ -41,13 +39,7 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig, layer_decay: floa
             {"params": params, "weight_decay": decay, "lr_scale": layer_decay**depth}
             for (depth, _), params in sorted(by_kind.items(), key=lambda item: item[0])
         ]
-    return torch.optim.AdamW(
-        groups,
-        lr=0.0,
-        betas=(config.beta1, config.beta2),
-        eps=config.eps,
-        fused=True,
-    )
+    return torch.optim.AdamW(groups, lr=0.0, betas=(config.beta1, config.beta2), eps=config.eps, fused=True)
 
 
 def layer_depths(model: nn.Module) -> dict[str, int]:
@@ -59,11 +51,7 @@ def layer_depths(model: nn.Module) -> dict[str, int]:
     block_by_name = {name: _block_index(name) for name in names}
     num_blocks = {
         tower: max(
-            (
-                block
-                for name, block in block_by_name.items()
-                if block is not None and _tower_name(name) == tower
-            ),
+            (block for name, block in block_by_name.items() if block is not None and _tower_name(name) == tower),
             default=0,
         )
         for tower in ("visual", "text")
@@ -87,7 +75,5 @@ def _block_index(parameter_name: str) -> int | None:
         return int(block[1]) + 1
     if stage := re.match(r"visual\.layer(\d)\.", parameter_name):
         return int(stage[1])
-    below_blocks = (
-        r"visual\.(conv|bn)\d|.*(class_embedding|token_embedding|ln_pre)|(visual|text)\.positional_embedding"
-    )
+    below_blocks = r"visual\.(conv|bn)\d|.*(class_embedding|token_embedding|ln_pre)|(visual|text)\.positional_embedding"
     return 0 if re.match(below_blocks, parameter_name) else None

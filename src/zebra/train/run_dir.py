@@ -48,14 +48,10 @@ class RunDir:
             raise ConfigError(f"--out {self.path} is a file. Name a directory.")
         entries = set(self.path.iterdir()) if self.path.exists() else set()
         if resume == "never" and entries - {self.lock_path}:
-            raise ConfigError(
-                f"--out {self.path} is not empty, which --resume never requires. Name another directory."
-            )
+            raise ConfigError(f"--out {self.path} is not empty, which --resume never requires. Name another directory.")
         finished = (self.model / "MANIFEST.json").is_file()
         if self.config.is_file() and finished:
-            changed = diff_configs(
-                numerics_settings(read_train_config(self.config)), numerics_settings(config)
-            )
+            changed = diff_configs(numerics_settings(read_train_config(self.config)), numerics_settings(config))
             if changed:
                 raise ConfigError(
                     f"{self.path} holds a finished run with other settings:\n  "

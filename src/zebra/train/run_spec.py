@@ -42,9 +42,7 @@ NUMERICS_PACKAGES = ("zebra-clip", "torch", "numpy", "pillow", "simplejpeg", "to
 RunSpec = dict[str, Any]
 
 
-def build_run_spec(
-    config: TrainConfig, data_digest: str, tokenizer_digest: str, device: torch.device
-) -> RunSpec:
+def build_run_spec(config: TrainConfig, data_digest: str, tokenizer_digest: str, device: torch.device) -> RunSpec:
     """Return everything that must stay the same for a run to resume exactly; JSON-serializable."""
     return {
         "settings": numerics_settings(config),
@@ -68,9 +66,7 @@ def require_same_on_all_ranks(group: ProcessGroup, config: TrainConfig, run_spec
     """
     if group.world_size == 1:
         return
-    settings = {
-        name: value for name, value in unstructure(config).items() if name not in PER_MACHINE_SETTINGS
-    }
+    settings = {name: value for name, value in unstructure(config).items() if name not in PER_MACHINE_SETTINGS}
     first, *others = group.all_gather_object(run_spec | {"settings": settings, "code": _code_digest()})
     for rank, other in enumerate(others, start=1):
         if changed := diff_configs(first, other):
@@ -90,9 +86,7 @@ def _code_digest() -> str:
     return digest.hexdigest()[:16]
 
 
-def require_resumable(
-    saved: RunSpec, current: RunSpec, checkpoint_name: str, *, accept_changes: bool
-) -> list[str]:
+def require_resumable(saved: RunSpec, current: RunSpec, checkpoint_name: str, *, accept_changes: bool) -> list[str]:
     """Compare the run spec of a checkpoint with that of the current run.
 
     Args:

@@ -77,9 +77,7 @@ def build_train_state(
         build_optimizer(model, config.optimizer, config.finetune.layer_decay if config.finetune else 1.0),
         None if config.ema_decay is None else ModelEMA(model, config.ema_decay),
         SampleCounter(
-            len(source),
-            config.data_options.max_skip_rate,
-            run_dir.skipped_samples if group.is_main_process else None,
+            len(source), config.data_options.max_skip_rate, run_dir.skipped_samples if group.is_main_process else None
         ),
         CountingTokenizer(tokenizer),
         run_spec,
@@ -141,9 +139,7 @@ def initialize_bundle(config: TrainConfig, tokenizer: BPETokenizer | None, devic
     return Bundle(CLIP(model_config).to(device), tokenizer, Preprocess(image_size=config.model.image_size))
 
 
-def load_or_train_tokenizer(
-    config: TrainConfig, source: Source, checkpoint: Path | None = None
-) -> BPETokenizer:
+def load_or_train_tokenizer(config: TrainConfig, source: Source, checkpoint: Path | None = None) -> BPETokenizer:
     """Load the tokenizer of the checkpoint's run or of the config; without either, train one on the captions."""
     if checkpoint is not None:
         checkpoint_run = RunDir(checkpoint.absolute().parent.parent)

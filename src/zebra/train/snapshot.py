@@ -111,16 +111,12 @@ def set_rng_state(tensors: Mapping[str, Tensor], state: Mapping[str, Any], check
     np.random.set_state(state["numpy"])
 
 
-_RESUME_HINT = (
-    "Resume with the settings, devices and zebra version that wrote it, or start a new run in another --out."
-)
+_RESUME_HINT = "Resume with the settings, devices and zebra version that wrote it, or start a new run in another --out."
 
 
 def _require_match(live: Mapping[str, Tensor], saved: Mapping[str, Tensor], checkpoint_name: str) -> None:
     if missing := sorted(live.keys() - saved.keys()):
-        raise WeightsError(
-            f"{checkpoint_name} lacks {_format_names(missing)}, which this run needs. {_RESUME_HINT}"
-        )
+        raise WeightsError(f"{checkpoint_name} lacks {_format_names(missing)}, which this run needs. {_RESUME_HINT}")
     if unexpected := sorted(saved.keys() - live.keys()):
         raise WeightsError(
             f"{checkpoint_name} holds {_format_names(unexpected)}, which this run does not have. {_RESUME_HINT}"

@@ -138,11 +138,7 @@ class TrainState:
         rng_tensors = tensors.pop("rng", {})
         restore_tensors(self._tensors(), tensors, checkpoint_name)
         set_rng_state(rng_tensors, state["rng_state"], checkpoint_name)
-        self.step, self.samples_seen, self.best_score = (
-            snapshot.step,
-            state["samples_seen"],
-            state["best_score"],
-        )
+        self.step, self.samples_seen, self.best_score = (snapshot.step, state["samples_seen"], state["best_score"])
         self.evals_since_best = state["evals_since_best"]
         self.sample_counter.load_state_dict(state["sample_counter"])
         self.tokenizer.num_truncated = state["truncated_captions"] if self.group.is_main_process else 0

@@ -45,9 +45,7 @@ def stop_on_signals() -> Iterator[StopRequest]:
 
 def _read_signals(read_fd: int, stop_request: StopRequest) -> None:
     while number := os.read(read_fd, 1):
-        if (
-            number[0] not in STOP_SIGNALS
-        ):  # the pipe gets all signals that have a handler, for instance SIGCHLD
+        if number[0] not in STOP_SIGNALS:  # the pipe gets all signals that have a handler, for instance SIGCHLD
             continue
         if stop_request.is_requested:
             os._exit(128 + number[0])

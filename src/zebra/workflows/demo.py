@@ -74,9 +74,7 @@ def run(config: DemoConfig, callbacks: DemoCallbacks = DemoCallbacks()) -> train
     if config.steps is not None:
         recipe |= {"steps": config.steps, "epochs": None}
     with timer.time_phase("train"):
-        result = train.run(
-            structure(TrainConfig, recipe, f"recipe {config.recipe}"), callback=callbacks.on_train_step
-        )
+        result = train.run(structure(TrainConfig, recipe, f"recipe {config.recipe}"), callback=callbacks.on_train_step)
     if not result.is_finished:
         return result
     clip, run_dir = load(out / "model"), RunDir(out)
@@ -100,9 +98,7 @@ def run(config: DemoConfig, callbacks: DemoCallbacks = DemoCallbacks()) -> train
     return result
 
 
-def evaluate_demo_probes(
-    clip: Bundle, benchmarks: Iterable[ClassificationBenchmark]
-) -> dict[str, ProbeResults]:
+def evaluate_demo_probes(clip: Bundle, benchmarks: Iterable[ClassificationBenchmark]) -> dict[str, ProbeResults]:
     """Fit linear probes on each dataset, with few and with all training examples."""
     return {
         benchmark.name: evaluate_probes(clip, benchmark, None, resolve_prompts(benchmark, "dataset"))
@@ -119,8 +115,7 @@ def evaluate_checkpoint_robustness(
     whether the end of training changed robustness more or less than accuracy on the standard dataset predicts.
     """
     validators = {
-        name: ZeroShotValidator(benchmarks[name], IMAGES_PER_DATASET)
-        for name in (STANDARD_DATASET, *SHIFTED_DATASETS)
+        name: ZeroShotValidator(benchmarks[name], IMAGES_PER_DATASET) for name in (STANDARD_DATASET, *SHIFTED_DATASETS)
     }
     accuracies = {FINAL_MODEL: {name: validator.score(clip) for name, validator in validators.items()}}
     for path in list_checkpoints(checkpoints)[:-1]:  # the last checkpoint is the final model
@@ -128,9 +123,7 @@ def evaluate_checkpoint_robustness(
         model = CLIP(clip.model.config)
         model.load_state_dict(dict(snapshot.tensors["model"]))
         earlier = Bundle(model.to(clip.device).eval(), clip.tokenizer, clip.preprocess)
-        accuracies[f"step {snapshot.step}"] = {
-            name: validator.score(earlier) for name, validator in validators.items()
-        }
+        accuracies[f"step {snapshot.step}"] = {name: validator.score(earlier) for name, validator in validators.items()}
     references = [name for name in accuracies if name != FINAL_MODEL]
     try:
         return evaluate_robustness(

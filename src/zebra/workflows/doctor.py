@@ -31,13 +31,7 @@ from zebra.train.precision import resolve_precision
 OPTIONAL_PACKAGES = ("onnx", "onnxscript", "onnxruntime", "tensorboard", "wandb")
 """Packages that some verbs or flags need."""
 WEIGHT_SUFFIXES = (".pt", ".pth", ".safetensors", ".bin", ".onnx")
-MODEL_FILES = (
-    "config.json",
-    "open_clip_config.json",
-    "preprocess.json",
-    "MANIFEST.json",
-    "model.safetensors",
-)
+MODEL_FILES = ("config.json", "open_clip_config.json", "preprocess.json", "MANIFEST.json", "model.safetensors")
 """Every model folder contains at least one of these, even an incomplete one, and no dataset does."""
 
 
@@ -76,9 +70,7 @@ def run(
             callback=callback,
         )
     except DataError as error:
-        raise DataError(
-            f"{error} (nor is it a model: a folder with config.json, a .pt file, hf:org/name)"
-        ) from error
+        raise DataError(f"{error} (nor is it a model: a folder with config.json, a .pt file, hf:org/name)") from error
 
 
 def _load_tokenizer(path: str) -> BPETokenizer:
@@ -107,13 +99,10 @@ def inspect_installation() -> list[Finding]:
         Finding("packages", versions),
         Finding("optional", optional),
         Finding(
-            "processor",
-            f"{environment['processor']}, {environment['cores']} cores, {environment['threads']} threads",
+            "processor", f"{environment['processor']}, {environment['cores']} cores, {environment['threads']} threads"
         ),
         Finding("accelerator", str(environment["accelerator"] or "none")),
-        Finding(
-            "--precision auto", f"selects {resolve_precision('auto', resolve_device('auto'))} on this machine"
-        ),
+        Finding("--precision auto", f"selects {resolve_precision('auto', resolve_device('auto'))} on this machine"),
         Finding("cache", str(cache_dir())),
     ]
 
@@ -145,9 +134,7 @@ def _verify_digests(model_path: Path, layout: ModelLayout) -> Iterator[Finding]:
         verified.append(path.name)
         return sha256(path)
 
-    yield _run_check(
-        "sha256", lambda: verify_files(model_path, layout, digest), lambda: _format_digests(verified)
-    )
+    yield _run_check("sha256", lambda: verify_files(model_path, layout, digest), lambda: _format_digests(verified))
 
 
 def _format_digests(file_names: list[str]) -> str:
@@ -188,9 +175,7 @@ def _describe_checkpoint(checkpoint: PretrainedCheckpoint) -> Iterator[Finding]:
     config, preprocess = checkpoint.config, checkpoint.preprocess
     num_values = sum(tensor.numel() for tensor in checkpoint.tensors.values())
     dtypes = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in checkpoint.tensors.values()})
-    yield Finding(
-        "weights", f"{len(checkpoint.tensors)} tensors, {num_values:,} values of type {', '.join(dtypes)}"
-    )
+    yield Finding("weights", f"{len(checkpoint.tensors)} tensors, {num_values:,} values of type {', '.join(dtypes)}")
     yield Finding("image tower", _format_image_tower(config))
     text = config.text
     yield Finding(
@@ -198,9 +183,7 @@ def _describe_checkpoint(checkpoint: PretrainedCheckpoint) -> Iterator[Finding]:
         f"{text.kind}, {text.layers} layers of width {text.width}, {text.heads} heads, {text.activation}; "
         f"{text.vocab_size:,} ids, {text.context_length} tokens",
     )
-    yield Finding(
-        "embedding", f"{config.embed_dim} dimensions{', sigmoid bias' if config.logit_bias else ''}"
-    )
+    yield Finding("embedding", f"{config.embed_dim} dimensions{', sigmoid bias' if config.logit_bias else ''}")
     yield Finding(
         "images",
         f"{preprocess.resize} {preprocess.interpolation} to {preprocess.image_size} px, crop {preprocess.crop}, "

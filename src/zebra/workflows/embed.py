@@ -83,16 +83,11 @@ def run(config: EmbedConfig, callback: EmbedCallback = lambda _progress: None) -
                 source,
                 existing_rows,
                 ImagePreprocessor(
-                    bundle.preprocess,
-                    config.fast_decode,
-                    config.thumbnail_size,
-                    config.data_options.max_image_pixels,
+                    bundle.preprocess, config.fast_decode, config.thumbnail_size, config.data_options.max_image_pixels
                 ),
                 encode_pixels,
                 batch_size=config.batch_size,
-                num_workers=num_workers
-                if config.engine == "threads"
-                else config.workers or ALL_CLUSTER_WORKERS,
+                num_workers=num_workers if config.engine == "threads" else config.workers or ALL_CLUSTER_WORKERS,
                 max_skip_rate=config.data_options.max_skip_rate,
                 on_skip=log_skip,
                 callback=callback,
@@ -103,9 +98,7 @@ def run(config: EmbedConfig, callback: EmbedCallback = lambda _progress: None) -
             seconds = time.monotonic() - start_time
             progress = pipeline.progress
             if finished and progress.done == progress.skipped.total():
-                raise DataError(
-                    f"no image of {name} is usable. See the reasons in {store.path / SKIPPED_FILE}"
-                )
+                raise DataError(f"no image of {name} is usable. See the reasons in {store.path / SKIPPED_FILE}")
             stale = existing_rows.count_stale() if finished else 0
             pruned = existing_rows.delete_stale() if finished and config.prune else 0
             if finished:

@@ -33,9 +33,7 @@ from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
 
 
-def run(
-    config: EvaluateConfig, *, callback: Callable[[TaskResult], None] = lambda _result: None
-) -> EvalMetrics:
+def run(config: EvaluateConfig, *, callback: Callable[[TaskResult], None] = lambda _result: None) -> EvalMetrics:
     """Evaluate and write `out/metrics.json`, `out/results.jsonl`, `out/predictions/` and `out/report.html`.
 
     Args:
@@ -97,16 +95,12 @@ def evaluate_dataset(
                 yield evaluate_prompt_search(clip, benchmark, prompts, config.seed)
             if "linear-probe" in tasks or "few-shot" in tasks:
                 train = load_train_split(dataset, benchmark, config)
-                probes = evaluate_probes(
-                    clip, benchmark, train, prompts, config.shots, config.repeats, config.seed
-                )
+                probes = evaluate_probes(clip, benchmark, train, prompts, config.shots, config.repeats, config.seed)
                 yield from [probes.linear_probe()] if "linear-probe" in tasks else []
                 yield from probes.few_shot() if "few-shot" in tasks else []
         case MultilabelBenchmark():
             if "zero-shot" in tasks:
-                yield evaluate_zero_shot_multilabel(
-                    clip, benchmark, resolve_prompts(benchmark, config.prompts)
-                )
+                yield evaluate_zero_shot_multilabel(clip, benchmark, resolve_prompts(benchmark, config.prompts))
             if "linear-probe" in tasks:
                 yield evaluate_multilabel_probe(
                     clip, benchmark, load_train_split(dataset, benchmark, config), config.seed

@@ -60,9 +60,7 @@ def interpolate_weights(bundle: Bundle, base: Bundle, alpha: float) -> None:
             "the model and --base differ in architecture. Name the model that was fine-tuned with --base."
         )
     if bundle.require_tokenizer().fingerprint != base.require_tokenizer().fingerprint:
-        raise ConfigError(
-            "the model and --base differ in tokenizer. Name the model that was fine-tuned with --base."
-        )
+        raise ConfigError("the model and --base differ in tokenizer. Name the model that was fine-tuned with --base.")
     base_state = base.model.state_dict()
     with torch.no_grad():
         for name, value in bundle.model.state_dict().items():

@@ -53,9 +53,7 @@ class QuizSession:
 
     def save_answer(self, record: Record, label: int | None) -> None:
         """Append an answer to the file: a label, or None for "I don't know"."""
-        append_answer(
-            self.answers_path, HumanAnswer(self.person, record.id, label, self.shots), self.classnames
-        )
+        append_answer(self.answers_path, HumanAnswer(self.person, record.id, label, self.shots), self.classnames)
 
     def evaluate_answers(self) -> dict[int, HumanAccuracy]:
         """Return shots → row of Table 2, for all people in the file of answers."""
@@ -81,9 +79,7 @@ def run(config: HumanConfig) -> QuizSession:
     has_answers = answers_path.exists() and answers_path.stat().st_size
     answers = read_answers(answers_path, dataset.classnames, dataset.labels) if has_answers else ()
     answered_ids = {
-        answer.image_id
-        for answer in answers
-        if (answer.person, answer.shots) == (config.person, config.shots)
+        answer.image_id for answer in answers if (answer.person, answer.shots) == (config.person, config.shots)
     }
     return QuizSession(
         dataset=dataset,

@@ -18,6 +18,4 @@ def run(
     Raises:
         DataError: The folder contains anything else; nothing is deleted.
     """
-    return write_menagerie(
-        Path(config.out), config.samples, config.seed, workers=config.workers, callback=callback
-    )
+    return write_menagerie(Path(config.out), config.samples, config.seed, workers=config.workers, callback=callback)

@@ -105,9 +105,7 @@ def run(
     vectors = {name: detector(images) for name, images in eval_images.items()}
     hashes = {name: compute_perceptual_hashes(images) for name, images in eval_images.items()}
     nearest_by_dataset = {
-        name: NearestTrainImages(
-            np.full(len(images), -1, np.float32), [""] * len(images), np.full(len(images), 65)
-        )
+        name: NearestTrainImages(np.full(len(images), -1, np.float32), [""] * len(images), np.full(len(images), 65))
         for name, images in eval_images.items()
     }
     probes = _build_probes(train_images, detector, config.seed)
@@ -116,9 +114,7 @@ def run(
         train_ME, hash_M = detector(images), compute_perceptual_hashes(images)
         for name, nearest in nearest_by_dataset.items():
             _update_nearest(nearest, vectors[name] @ train_ME.T, locations)
-            nearest.hash_distance_N = np.minimum(
-                nearest.hash_distance_N, find_nearest_hashes(hashes[name], hash_M)[0]
-            )
+            nearest.hash_distance_N = np.minimum(nearest.hash_distance_N, find_nearest_hashes(hashes[name], hash_M)[0])
         probes.update(train_ME, locations)
         num_done += len(images)
         callback("comparing", num_done, len(train_images))
@@ -135,9 +131,7 @@ def run(
         for row, location in enumerate(nearest.location_N):
             id = benchmark.source.sample_id(row)
             cosine, hash_distance = float(nearest.cosine_N[row]), int(nearest.hash_distance_N[row])
-            pairs.append(
-                NearestPair(benchmark.name, id, location, cosine, hash_distance, bool(is_duplicate_N[row]))
-            )
+            pairs.append(NearestPair(benchmark.name, id, location, cosine, hash_distance, bool(is_duplicate_N[row])))
     corrected = bonferroni_correction(scores)
     results = [
         OverlapResult(result.dataset, result.threshold, result.scores, corrected.get(result.dataset))
@@ -162,9 +156,7 @@ def _train_detector(
                     break
                 image = _load_train_image(subset[int(replacement_rng.integers(len(subset)))])
             if image is None:
-                raise DataError(
-                    f"almost no image of {config.data} can be read. `zebra doctor` lists the reasons."
-                )
+                raise DataError(f"almost no image of {config.data} can be read. `zebra doctor` lists the reasons.")
             images.append(image)
         return images
 
@@ -196,9 +188,7 @@ class ThresholdProbes:
         return float(np.quantile(self.max_wrong_cosine_S, 1 - FALSE_POSITIVE_RATE))
 
 
-def _build_probes(
-    train_images: Sequence[ImageRef], detector: DuplicateDetector, seed: int
-) -> ThresholdProbes:
+def _build_probes(train_images: Sequence[ImageRef], detector: DuplicateDetector, seed: int) -> ThresholdProbes:
     rng = np.random.default_rng(seed)
     subset = train_images[:: max(1, len(train_images) // NUM_PROBES)]
     loaded = [
@@ -211,9 +201,7 @@ def _build_probes(
     return ThresholdProbes(vectors, locations, np.full(len(loaded), -1, np.float32))
 
 
-def _update_nearest(
-    nearest: NearestTrainImages, cosine_NM: NDArray[np.float32], locations: Sequence[str]
-) -> None:
+def _update_nearest(nearest: NearestTrainImages, cosine_NM: NDArray[np.float32], locations: Sequence[str]) -> None:
     column_N = cosine_NM.argmax(axis=1)
     cosine_N = cosine_NM[np.arange(len(column_N)), column_N]
     for row in np.flatnonzero(cosine_N > nearest.cosine_N).tolist():

@@ -62,8 +62,7 @@ def run(config: SearchConfig) -> SearchRun:
     searcher.warm_up()
     results = tuple(
         QueryResult(
-            title,
-            _search(searcher, combine_vectors([*((vectors[text], 1.0) for text in query), *shared]), config),
+            title, _search(searcher, combine_vectors([*((vectors[text], 1.0) for text in query), *shared]), config)
         )
         for title, query in queries
     )

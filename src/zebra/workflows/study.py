@@ -198,16 +198,12 @@ def _difficulty_section(comparison: HumanModelComparison, note: str) -> Section:
     difficulty = comparison.difficulty
     r = difficulty.correlation
     correlation = (
-        f" The correlation over classes (Pearson's r) is {r.value:.2f} [{r.low:.2f}, {r.high:.2f}]."
-        if r
-        else ""
+        f" The correlation over classes (Pearson's r) is {r.value:.2f} [{r.low:.2f}, {r.high:.2f}]." if r else ""
     )
     return Section(
         f"Difficulty after {_count_examples(comparison.shots)}",
         f"Accuracy of humans and of the model on each class.{correlation} {note}.",
-        figures.plot_class_difficulty(
-            difficulty.classnames, difficulty.human_scores, difficulty.model_scores
-        ),
+        figures.plot_class_difficulty(difficulty.classnames, difficulty.human_scores, difficulty.model_scores),
     )
 
 
@@ -240,12 +236,9 @@ def study_robustness(
     for model, scores in scores_by_model.items():
         for name in (standard, *shift_names):
             if name not in scores:
-                raise DataError(
-                    f"{model} has no zero-shot top-1 score on {name!r}.{suggest_name(name, scores)}"
-                )
+                raise DataError(f"{model} has no zero-shot top-1 score on {name!r}.{suggest_name(name, scores)}")
     accuracies = {
-        model: {name: scores[name] for name in (standard, *shift_names)}
-        for model, scores in scores_by_model.items()
+        model: {name: scores[name] for name in (standard, *shift_names)} for model, scores in scores_by_model.items()
     }
     references = [names[path] for path in reference_dirs]
     results = evaluate_robustness(accuracies, standard, references, baseline_name)
@@ -261,9 +254,7 @@ def study_robustness(
     )
 
 
-def _shift_section(
-    shift: ShiftRobustness, standard: str, references: Sequence[str], baseline: str
-) -> Section:
+def _shift_section(shift: ShiftRobustness, standard: str, references: Sequence[str], baseline: str) -> Section:
     """Plot accuracy under a shift against standard accuracy, with the line of the reference models."""
     name = "the average of all shifts" if shift.name == AVERAGE_SHIFT else shift.name
     differences = " ".join(
@@ -314,17 +305,11 @@ def study_scaling(
     if not dataset_names:
         raise DataError("the runs have no dataset in common. Evaluate all of them on the same datasets.")
     means = {
-        run_name: average_scores([scores[name] for name in dataset_names])
-        for run_name, scores in scores_by_run.items()
+        run_name: average_scores([scores[name] for name in dataset_names]) for run_name, scores in scores_by_run.items()
     }
-    errors = {
-        run_name: Score(1 - mean.value, 1 - mean.high, 1 - mean.low, mean.n)
-        for run_name, mean in means.items()
-    }
+    errors = {run_name: Score(1 - mean.value, 1 - mean.high, 1 - mean.low, mean.n) for run_name, mean in means.items()}
     law = fit_power_law(compute, [error.value for error in errors.values()])
-    points = {
-        run_name: (cost, error.value) for (run_name, error), cost in zip(errors.items(), compute, strict=True)
-    }
+    points = {run_name: (cost, error.value) for (run_name, error), cost in zip(errors.items(), compute, strict=True)}
     figure = figures.plot_scaling(
         points,
         lambda x: law.confidence_band(x).value_N,
@@ -373,9 +358,7 @@ def study_supervised(run_dir: Path, features_path: Path) -> StudyResult:
         f"{features_path.name}. Zero-shot classification is better on {num_better} of {len(differences)} datasets."
     )
     scores = {"zero-shot": zero_shot_scores, "probe": probe_scores, "difference": differences}
-    section = Section(
-        "Zero-shot against full supervision", summary, figures.plot_probe_differences(differences)
-    )
+    section = Section("Zero-shot against full supervision", summary, figures.plot_probe_differences(differences))
     return StudyResult("Zero-shot against a supervised probe", scores, tuple(notes), (section,))
 
 

@@ -82,10 +82,7 @@ def run(
         WeightsError: There are checkpoints, and all of them are corrupt.
         CheckpointError: A checkpoint could not be written; the previous one is untouched.
     """
-    with (
-        init_distributed(config.rank_timeout) as group,
-        RankWatchdog(group, config.rank_timeout).guard() as watchdog,
-    ):
+    with init_distributed(config.rank_timeout) as group, RankWatchdog(group, config.rank_timeout).guard() as watchdog:
         config = replace(config, precision=resolve_precision(config.precision, resolve_device("auto")))
         run_dir = RunDir(config.out)
         data = open_data(config, group)
@@ -96,21 +93,13 @@ def run(
         with run_dir.lock(group):
             checkpoint = group.broadcast_from_main(lambda: find_checkpoint(run_dir, resume, status))
             state = build_train_state(
-                config,
-                run_dir,
-                data.source,
-                data.fine_tuning,
-                checkpoint,
-                accept_changes=accept_changes,
-                group=group,
+                config, run_dir, data.source, data.fine_tuning, checkpoint, accept_changes=accept_changes, group=group
             )
             total_steps = count_total_steps(config, data.source, state.step, state.samples_seen)
             logger = open_metrics_logger(config, run_dir, state, is_resumed=checkpoint is not None)
             with stop_on_signals() as stop_request:
                 writer = CheckpointWriter(run_dir.checkpoints, config.keep_checkpoints, group)
-                hooks = TrainingHooks(
-                    state, config, logger, data.validators, writer, stop_request, callback, watchdog
-                )
+                hooks = TrainingHooks(state, config, logger, data.validators, writer, stop_request, callback, watchdog)
                 fit(config, state, data.source, hooks, total_steps)
                 return finish(config, run_dir, state, data, hooks)
 
@@ -130,9 +119,7 @@ def open_data(config: TrainConfig, group: ProcessGroup) -> TrainData:
     return TrainData(source, validators, fine_tuning)
 
 
-def fit(
-    config: TrainConfig, state: TrainState, source: Source, hooks: TrainingHooks, total_steps: int
-) -> None:
+def fit(config: TrainConfig, state: TrainState, source: Source, hooks: TrainingHooks, total_steps: int) -> None:
     """Train until `total_steps` or until the hooks stop the run, then wait for the last checkpoint."""
     group = state.group
     with hooks.writer:
@@ -219,15 +206,11 @@ def find_checkpoint(run_dir: RunDir, resume: str, status: RunStatus) -> Path | N
     if resume in ("auto", "never"):
         return latest_checkpoint(run_dir.checkpoints) if status == "resumable" else None
     if not (Path(resume) / "MANIFEST.json").is_file():
-        raise ConfigError(
-            f"--resume {resume} is not a checkpoint. Use auto, never or the path of a checkpoint."
-        )
+        raise ConfigError(f"--resume {resume} is not a checkpoint. Use auto, never or the path of a checkpoint.")
     return Path(resume)
 
 
-def evaluate_final_model(
-    bundle: Bundle, config: TrainConfig, hooks: TrainingHooks, group: ProcessGroup
-) -> EvalMetrics:
+def evaluate_final_model(bundle: Bundle, config: TrainConfig, hooks: TrainingHooks, group: ProcessGroup) -> EvalMetrics:
     """Evaluate on all samples of each of `config.eval_sets`, until the run is interrupted."""
     metrics = {}
     for path in config.eval_sets:
@@ -245,9 +228,7 @@ def merge_metrics(metrics: EvalMetrics, others: EvalMetrics) -> EvalMetrics:
     return {name: {**metrics.get(name, {}), **others.get(name, {})} for name in (*metrics, *others)}
 
 
-def model_card_entries(
-    config: TrainConfig, source: Source, steps: int, metrics: EvalMetrics
-) -> dict[str, str]:
+def model_card_entries(config: TrainConfig, source: Source, steps: int, metrics: EvalMetrics) -> dict[str, str]:
     """Return the model card's entries on training data and zero-shot accuracy."""
     training = {
         "training": f"{steps:,} steps of {config.batch_size} pairs, from {len(source):,} pairs found",

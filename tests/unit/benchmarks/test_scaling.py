@@ -30,9 +30,7 @@ def number(text):
 def test_the_page_shows_what_the_script_prints(scaling):
     _, _, shown = PAGE.read_text(encoding="utf-8").partition("<!-- benchmarks/scaling.py -->\n\n")
     shown, _, _ = shown.partition("\n\n<!-- end -->")
-    assert shown == scaling.report(scaling.Cluster()), (
-        "put the output of benchmarks/scaling.py into docs/scaling.md"
-    )
+    assert shown == scaling.report(scaling.Cluster()), "put the output of benchmarks/scaling.py into docs/scaling.md"
 
 
 def test_gpu_hours_do_not_depend_on_the_number_of_gpus_but_hours_do(scaling):
@@ -76,9 +74,7 @@ def test_activations_are_about_what_autograd_keeps(scaling, vision):
     visual = CLIP(config).train().visual
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         visual(images)
-    held = (
-        sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) - images.untyped_storage().nbytes()
-    )
+    held = sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) - images.untyped_storage().nbytes()
     if vision.kind == "vit":
         tokens = 8 * 65
         told = tokens * vision.layers * scaling.block_bytes(vision, number=4)

@@ -24,9 +24,7 @@ def test_a_toy_run_without_a_gpu_says_that_it_measured_nothing(train_gpu):
 @pytest.mark.skipif(not importlib.util.find_spec("open_clip"), reason="open_clip is not installed")
 def test_both_sides_begin_with_the_same_loss(train_gpu):
     row = train_gpu.compare("toy", train_gpu.TOY, ["zebra", "open_clip"], argparse.Namespace(**TOLD))
-    assert row["zebra"]["first_loss"] == pytest.approx(
-        row["open_clip"]["first_loss"], abs=train_gpu.TOLERANCE
-    )
+    assert row["zebra"]["first_loss"] == pytest.approx(row["open_clip"]["first_loss"], abs=train_gpu.TOLERANCE)
     assert "zebra / open_clip" not in row, "a ratio at toy size says nothing"
 
 

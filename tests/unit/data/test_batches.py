@@ -174,9 +174,7 @@ def test_consumed_and_skipped_samples_add_up_in_every_complete_epoch(
 
 def test_a_skip_carries_reason_and_detail(memory) -> None:
     skips = [skip for batch in run(memory(4, bad={2}), 1) for skip in batch.skips]
-    assert [(skip.epoch, skip.id, skip.reason, skip.detail) for skip in skips] == [
-        (0, "2", "made bad", "on purpose")
-    ]
+    assert [(skip.epoch, skip.id, skip.reason, skip.detail) for skip in skips] == [(0, "2", "made bad", "on purpose")]
 
 
 def test_images_that_cannot_be_decoded_are_skipped(memory) -> None:
@@ -200,9 +198,7 @@ def test_a_sample_with_only_a_label_is_skipped(memory) -> None:
 
 
 def test_fewer_samples_than_a_batch_are_refused_at_once(memory) -> None:
-    with pytest.raises(
-        DataError, match=r"memory has 3 samples, fewer than one batch of 4\. Use --batch-size 3"
-    ):
+    with pytest.raises(DataError, match=r"memory has 3 samples, fewer than one batch of 4\. Use --batch-size 3"):
         stream(memory(3), 1)
 
 
@@ -223,10 +219,7 @@ def test_an_error_in_a_worker_keeps_its_message(shards) -> None:
     (folder / "00000.tar").write_bytes(b"another file")
     with pytest.raises(DataError) as caught:
         run(source, 2, workers=1)
-    assert (
-        str(caught.value)
-        == f"{folder}/00000.tar has changed while it was in use. Start again to index it anew"
-    )
+    assert str(caught.value) == f"{folder}/00000.tar has changed while it was in use. Start again to index it anew"
 
 
 def test_no_worker_outlives_an_error(memory) -> None:

@@ -126,11 +126,7 @@ def test_duplicate_files_and_differing_captions_are_counted(folder) -> None:
         )
     )
     images = stats.images
-    assert (
-        images.num_duplicate_samples,
-        images.num_duplicated_images,
-        images.num_caption_conflicts,
-    ) == (5, 2, 1)
+    assert (images.num_duplicate_samples, images.num_duplicated_images, images.num_caption_conflicts) == (5, 2, 1)
 
 
 def test_captions_have_the_order_of_the_source(folder) -> None:
@@ -140,9 +136,7 @@ def test_captions_have_the_order_of_the_source(folder) -> None:
 
 
 def test_workers_give_the_same_statistics_as_one_process(folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = folder(
-        *((plain(20, 20 + number % 7, number) if number % 9 else b"", "x") for number in range(410))
-    )
+    source = folder(*((plain(20, 20 + number % 7, number) if number % 9 else b"", "x") for number in range(410)))
     results = []
     for cores in (0, 2):
         monkeypatch.setattr("zebra.data.dataset_stats.usable_cores", lambda cores=cores: cores)

@@ -57,14 +57,10 @@ def save(dataset: Dataset, folder: Path, **options: int) -> Path:
 def save_order(dataset: Dataset, folder: Path) -> Path:
     """Save a shuffled view as the data and, in indices.arrow, the order of its rows."""
     save(dataset, folder, num_shards=2)
-    shuffled = Dataset.load_from_disk(folder).shuffle(
-        seed=5, indices_cache_file_name=str(folder / "indices.arrow")
-    )
+    shuffled = Dataset.load_from_disk(folder).shuffle(seed=5, indices_cache_file_name=str(folder / "indices.arrow"))
     assert shuffled["label"] != dataset["label"]
     state = json.loads((folder / "state.json").read_text())
-    (folder / "state.json").write_text(
-        json.dumps(state | {"_indices_data_files": [{"filename": "indices.arrow"}]})
-    )
+    (folder / "state.json").write_text(json.dumps(state | {"_indices_data_files": [{"filename": "indices.arrow"}]}))
     return folder
 
 
@@ -96,21 +92,15 @@ def test_several_files_are_concatenated(dataset: Dataset, tmp_path: Path) -> Non
     assert read_rows(open_source(folder, DEFAULT)) == expected_rows(datasets.load_from_disk(folder))
 
 
-@pytest.mark.parametrize(
-    "view", [lambda d: d.select([7, 3, 3, 19]), lambda d: d.shuffle(seed=3), lambda d: d.skip(4)]
-)
-def test_a_selection_is_read_in_its_order(
-    view: Callable[[Dataset], Dataset], dataset: Dataset, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("view", [lambda d: d.select([7, 3, 3, 19]), lambda d: d.shuffle(seed=3), lambda d: d.skip(4)])
+def test_a_selection_is_read_in_its_order(view: Callable[[Dataset], Dataset], dataset: Dataset, tmp_path: Path) -> None:
     folder = save(view(dataset), tmp_path / "saved")
     assert read_rows(open_source(folder, DEFAULT)) == expected_rows(view(dataset))
 
 
 def test_saved_row_indices_are_applied(dataset: Dataset, tmp_path: Path) -> None:
     folder = save_order(dataset, tmp_path / "saved")
-    assert read_rows(open_source(folder, DEFAULT)) == expected_rows(
-        Dataset.load_from_disk(folder).shuffle(seed=5)
-    )
+    assert read_rows(open_source(folder, DEFAULT)) == expected_rows(Dataset.load_from_disk(folder).shuffle(seed=5))
 
 
 def test_row_indices_outside_the_data_are_an_error(dataset: Dataset, tmp_path: Path) -> None:
@@ -191,29 +181,19 @@ def test_a_dataset_with_labels_needs_no_captions(dataset: Dataset, tmp_path: Pat
     assert read_rows(source)[:2] == [(make_image(0), [], 0), (make_image(1), [], 1)]
 
 
-def test_a_row_without_caption_and_label_is_a_bad_sample(
-    dataset: Dataset, tmp_path: Path, make_image
-) -> None:
+def test_a_row_without_caption_and_label_is_a_bad_sample(dataset: Dataset, tmp_path: Path, make_image) -> None:
     folder = save(dataset.remove_columns("caption"), tmp_path / "saved")
     write_rows(folder, image=[{"bytes": make_image(1), "path": None}] * 3, label=[0, None, -1])
-    assert read_rows(open_source(folder, DEFAULT)) == [
-        (make_image(1), [], 0),
-        "missing caption",
-        "missing caption",
-    ]
+    assert read_rows(open_source(folder, DEFAULT)) == [(make_image(1), [], 0), "missing caption", "missing caption"]
 
 
 def test_an_unpublished_label_is_none(dataset: Dataset, tmp_path: Path, make_image) -> None:
     folder = save(dataset, tmp_path / "saved")
-    write_rows(
-        folder, image=[{"bytes": make_image(1), "path": None}] * 2, caption=[["a"]] * 2, label=[-1, None]
-    )
+    write_rows(folder, image=[{"bytes": make_image(1), "path": None}] * 2, caption=[["a"]] * 2, label=[-1, None])
     assert [row[2] for row in read_rows(open_source(folder, DEFAULT))] == [None, None]
 
 
-def test_a_dataset_without_captions_and_labels_is_an_error_with_the_flag(
-    dataset: Dataset, tmp_path: Path
-) -> None:
+def test_a_dataset_without_captions_and_labels_is_an_error_with_the_flag(dataset: Dataset, tmp_path: Path) -> None:
     folder = save(dataset.select_columns(["image"]), tmp_path / "saved")
     with pytest.raises(DataError, match=r"no caption column.*--data-options\.caption-columns"):
         open_source(folder, DEFAULT)

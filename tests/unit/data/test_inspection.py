@@ -54,9 +54,7 @@ def test_tokens_are_counted_with_the_vocabulary_of_training(config, monkeypatch)
     )
     train_config = config(*(f"a {'striped ' * (number % 3)}horse {number % 4}" for number in range(30)))
     captions = inspection.inspect_data(train_config).captions
-    expected = load_or_train_tokenizer(
-        train_config, open_source(train_config.data, train_config.data_options)
-    )
+    expected = load_or_train_tokenizer(train_config, open_source(train_config.data, train_config.data_options))
     assert tokenizers[0].decode(range(512, 520)) == expected.decode(range(512, 520))
     assert f"vocabulary of {expected.vocab_size:,} learned" in captions.tokenizer
 
@@ -66,9 +64,7 @@ def test_tokens_are_counted_with_a_given_tokenizer(config, tmp_path: Path) -> No
     train_config = replace(
         config("zebra", "zebra zebra", "zebra zebra zebra", "é"), tokenizer=str(tmp_path / "tokenizer.json")
     )
-    captions = inspection.inspect_data(
-        train_config, tokenizer=open_tokenizer(train_config.tokenizer)
-    ).captions
+    captions = inspection.inspect_data(train_config, tokenizer=open_tokenizer(train_config.tokenizer)).captions
     assert captions.tokenizer == train_config.tokenizer
     assert (captions.tokens.min, captions.tokens.p50, captions.tokens.max) == (3, 4, 5)
 
@@ -77,9 +73,7 @@ def test_truncated_captions_are_counted_with_their_full_length(config, tmp_path:
     BPETokenizer.train(["zebra " * 4], 600).save(tmp_path / "tokenizer.json")
     train_config = config("zebra " * 30, "zebra " * 31, "zebra " * 400, "zebra")
     train_config = replace(train_config, tokenizer=str(tmp_path / "tokenizer.json"))
-    captions = inspection.inspect_data(
-        train_config, tokenizer=open_tokenizer(train_config.tokenizer)
-    ).captions
+    captions = inspection.inspect_data(train_config, tokenizer=open_tokenizer(train_config.tokenizer)).captions
     assert (captions.context_length, captions.num_truncated, captions.tokens.max) == (32, 2, 402)
 
 
@@ -104,10 +98,7 @@ def test_a_caption_that_one_image_has_twice_is_not_repeated(tmp_path: Path, conf
     row = {"image": str(image), "caption": ["a zebra", "a zebra"]}
     (tmp_path / "t.jsonl").write_text(json.dumps(row) + "\n")
     assert (
-        inspection.inspect_data(
-            TrainConfig(data=str(tmp_path / "t.jsonl"), out="", steps=1)
-        ).captions.num_repeated
-        == 0
+        inspection.inspect_data(TrainConfig(data=str(tmp_path / "t.jsonl"), out="", steps=1)).captions.num_repeated == 0
     )
 
 
@@ -126,8 +117,7 @@ def test_throughput_is_measured_on_less_than_one_batch(config) -> None:
 def test_the_fewest_workers_near_the_fastest_are_sufficient(config) -> None:
     rates = [(0, 900.0), (1, 400.0), (2, 780.0), (4, 800.0), (8, 790.0)]
     report = replace(
-        inspection.inspect_data(config("a", "b")),
-        loading=tuple(inspection.LoaderThroughput(*rate) for rate in rates),
+        inspection.inspect_data(config("a", "b")), loading=tuple(inspection.LoaderThroughput(*rate) for rate in rates)
     )
     assert report.sufficient_workers.num_workers == 2
 

@@ -32,13 +32,7 @@ def test_a_batch_that_spans_two_epochs_counts_for_both() -> None:
     assert counter.summary() == {
         "found": 5,
         "epochs": [
-            {
-                "epoch": 0,
-                "consumed": 4,
-                "skipped": {"truncated image": 1},
-                "substitutes": 1,
-                "complete": True,
-            },
+            {"epoch": 0, "consumed": 4, "skipped": {"truncated image": 1}, "substitutes": 1, "complete": True},
             {
                 "epoch": 1,
                 "consumed": 1,
@@ -50,12 +44,8 @@ def test_a_batch_that_spans_two_epochs_counts_for_both() -> None:
     }
 
 
-@given(
-    num_samples=st.integers(1, 60), batch_size=st.integers(1, 60), steps=st.integers(1, 40), data=st.data()
-)
-def test_every_complete_epoch_adds_up(
-    num_samples: int, batch_size: int, steps: int, data: st.DataObject
-) -> None:
+@given(num_samples=st.integers(1, 60), batch_size=st.integers(1, 60), steps=st.integers(1, 40), data=st.data())
+def test_every_complete_epoch_adds_up(num_samples: int, batch_size: int, steps: int, data: st.DataObject) -> None:
     batch_size = min(batch_size, num_samples)
     counter = SampleCounter(num_samples, 1, None)
     for position in range(0, steps * batch_size, batch_size):
@@ -116,9 +106,7 @@ def test_a_skip_rate_of_zero_allows_no_skip_and_of_one_all() -> None:
     killed=st.integers(0, 12),
     partial_line=st.booleans(),
 )
-def test_a_killed_and_resumed_run_has_the_same_counts(
-    tmp_path: Path, skips, saved, killed, partial_line
-) -> None:
+def test_a_killed_and_resumed_run_has_the_same_counts(tmp_path: Path, skips, saved, killed, partial_line) -> None:
     """Batches of 4 after the last checkpoint are repeated; no (epoch, ID) is listed twice."""
     saved, killed = sorted(min(number, len(skips)) for number in (saved, killed))
 

@@ -29,12 +29,7 @@ def test_positions_continue_from_epoch_to_epoch() -> None:
     assert samples[7:14, 1].tolist() == epoch_permutation(5, 1, 7).tolist()
 
 
-@given(
-    start=st.integers(0, 100),
-    count=st.integers(1, 40),
-    rest=st.integers(1, 40),
-    num_samples=st.integers(1, 30),
-)
+@given(start=st.integers(0, 100), count=st.integers(1, 40), rest=st.integers(1, 40), num_samples=st.integers(1, 30))
 def test_the_order_can_be_split_anywhere(start: int, count: int, rest: int, num_samples: int) -> None:
     full = samples_at(start, count + rest, seed=0, num_samples=num_samples)
     parts = [
@@ -44,9 +39,7 @@ def test_the_order_can_be_split_anywhere(start: int, count: int, rest: int, num_
     assert np.array_equal(np.concatenate(parts), full)
 
 
-@given(
-    seed=st.integers(0, 99), epoch=st.integers(0, 9), index=st.integers(0, 99), num_samples=st.integers(1, 50)
-)
+@given(seed=st.integers(0, 99), epoch=st.integers(0, 9), index=st.integers(0, 99), num_samples=st.integers(1, 50))
 def test_substitutes_are_samples_of_the_source(seed: int, epoch: int, index: int, num_samples: int) -> None:
     assert 0 <= substitute_index(seed, epoch, index, 0, num_samples) < num_samples
 

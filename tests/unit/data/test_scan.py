@@ -97,9 +97,7 @@ def test_images_without_captions_are_scanned_in_order_and_can_be_pickled(tmp_pat
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_locations_and_stamps_do_not_change(tmp_path, layout):
     data = layout(tmp_path)
-    assert [image_ref.location for image_ref in scan(data)] == [
-        image_ref.location for image_ref in scan(data)
-    ]
+    assert [image_ref.location for image_ref in scan(data)] == [image_ref.location for image_ref in scan(data)]
 
 
 def test_a_blank_caption_is_no_caption(tmp_path):

@@ -92,9 +92,7 @@ def test_a_sample_with_a_label_needs_no_caption(tmp_path: Path) -> None:
         ({"jpg": b"x", "cls": b"cat"}, "label is not a number"),
     ],
 )
-def test_each_incomplete_sample_has_its_reason(
-    tmp_path: Path, fields: dict[str, bytes], expected: str
-) -> None:
+def test_each_incomplete_sample_has_its_reason(tmp_path: Path, fields: dict[str, bytes], expected: str) -> None:
     assert reason(write_one(tmp_path, fields)) == expected
 
 

@@ -46,10 +46,7 @@ def write(path: Path, data: bytes | str) -> Path:
 def any_table(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """Two usable rows in each format."""
     path = tmp_path / f"captions.{request.param}"
-    rows = [
-        {"path": "0.jpg", "caption": "a, red\tdog"},
-        {"path": str(tmp_path / "1.jpg"), "caption": "zwei\nHünde"},
-    ]
+    rows = [{"path": "0.jpg", "caption": "a, red\tdog"}, {"path": str(tmp_path / "1.jpg"), "caption": "zwei\nHünde"}]
     if request.param == "parquet":
         pq.write_table(pa.Table.from_pylist(rows), path)
         return path
@@ -204,9 +201,7 @@ def test_parquet_may_contain_bytes_structs_and_lists_of_captions(tmp_path: Path,
         return TableSource(tmp_path / name, DEFAULT)
 
     raw = source("bytes.parquet", [make_image(5), None, make_image(6)])
-    struct = source(
-        "struct.parquet", [{"bytes": make_image(5), "path": "x"}, {"bytes": None, "path": "0.jpg"}, None]
-    )
+    struct = source("struct.parquet", [{"bytes": make_image(5), "path": "x"}, {"bytes": None, "path": "0.jpg"}, None])
     assert raw.read(0).image == struct.read(0).image == make_image(5)
     assert struct.read(1).image == make_image(0)
     assert outcomes(raw) == {
@@ -234,9 +229,7 @@ def test_a_truncated_parquet_file_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_damaged_parquet_page_is_an_error_with_the_row(tmp_path: Path) -> None:
-    table = pa.table(
-        {"path": [f"{i}.jpg" for i in range(999)], "caption": [f"caption {i}" for i in range(999)]}
-    )
+    table = pa.table({"path": [f"{i}.jpg" for i in range(999)], "caption": [f"caption {i}" for i in range(999)]})
     pq.write_table(table, tmp_path / "t.parquet", compression="zstd")
     data = bytearray((tmp_path / "t.parquet").read_bytes())
     data[40:80] = bytes(40)
@@ -244,23 +237,15 @@ def test_a_damaged_parquet_page_is_an_error_with_the_row(tmp_path: Path) -> None
         open_source(write(tmp_path / "t.parquet", bytes(data)), DEFAULT)
 
 
-@given(
-    body=st.lists(st.sampled_from([b"0.jpg", b",", b'"', b"\n", b"\xff", b"\0", b"a", b"\r", b"\\"])).map(
-        b"".join
-    )
-)
+@given(body=st.lists(st.sampled_from([b"0.jpg", b",", b'"', b"\n", b"\xff", b"\0", b"a", b"\r", b"\\"])).map(b"".join))
 def test_no_csv_crashes_and_ids_are_unique(tmp_path: Path, body: bytes) -> None:
     source = TableSource(write(tmp_path / "wild.csv", b"path,caption\n" + body), DEFAULT)
     assert len(outcomes(source)) == len(source)
 
 
 @given(
-    body=st.lists(
-        st.sampled_from([b"{", b"}", b'"path":', b'"0.jpg"', b",", b"\n", b"\xff", b"[", b"1"])
-    ).map(b"".join)
+    body=st.lists(st.sampled_from([b"{", b"}", b'"path":', b'"0.jpg"', b",", b"\n", b"\xff", b"[", b"1"])).map(b"".join)
 )
 def test_no_jsonl_crashes_and_ids_are_unique(tmp_path: Path, body: bytes) -> None:
-    source = TableSource(
-        write(tmp_path / "wild.jsonl", b'{"path": "0.jpg", "caption": "x"}\n' + body), DEFAULT
-    )
+    source = TableSource(write(tmp_path / "wild.jsonl", b'{"path": "0.jpg", "caption": "x"}\n' + body), DEFAULT)
     assert len(outcomes(source)) == len(source)

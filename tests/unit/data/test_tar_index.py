@@ -28,11 +28,7 @@ def tar_bytes(members: list[tuple[str, bytes]], format: int = tarfile.USTAR_FORM
 
 # Five samples of five blocks: a jpg (header and two blocks) and a txt (header and one block).
 FIVE = tar_bytes(
-    [
-        (f"{i}.{suffix}", bytes([65 + i]) * size)
-        for i in range(5)
-        for suffix, size in (("jpg", 600), ("txt", 9))
-    ]
+    [(f"{i}.{suffix}", bytes([65 + i]) * size) for i in range(5) for suffix, size in (("jpg", 600), ("txt", 9))]
 )
 SAMPLE = 5 * BLOCK
 
@@ -54,16 +50,8 @@ DAMAGES = {
     "cut at a member's end": (FIVE[: 2 * SAMPLE], "truncated", 1),
     "cut inside a header": (FIVE[: 2 * SAMPLE + 100], "truncated", 1),
     "cut inside the data": (FIVE[: 2 * SAMPLE + 800], "ends inside its last member", 1),
-    "a header zeroed": (
-        FIVE[: 2 * SAMPLE] + bytes(BLOCK) + FIVE[2 * SAMPLE + BLOCK :],
-        "neither a member nor",
-        1,
-    ),
-    "a header corrupted": (
-        FIVE[: 2 * SAMPLE + 3] + b"\x07" + FIVE[2 * SAMPLE + 4 :],
-        "neither a member nor",
-        1,
-    ),
+    "a header zeroed": (FIVE[: 2 * SAMPLE] + bytes(BLOCK) + FIVE[2 * SAMPLE + BLOCK :], "neither a member nor", 1),
+    "a header corrupted": (FIVE[: 2 * SAMPLE + 3] + b"\x07" + FIVE[2 * SAMPLE + 4 :], "neither a member nor", 1),
     "the end marker missing": (FIVE[: 5 * SAMPLE], "truncated", 4),
     "half the end marker missing": (FIVE[: 5 * SAMPLE + BLOCK], "truncated", 4),
     "another archive after it": (FIVE + FIVE, "neither a member nor", 4),
@@ -78,8 +66,7 @@ DAMAGES = {
 def test_damage_is_an_error_with_shard_byte_and_number_of_samples(tmp_path: Path, damage: str) -> None:
     data, detail, num_samples = DAMAGES[damage]
     with pytest.raises(
-        DataError,
-        match=rf"x\.tar is damaged at byte [\d,]+, after {num_samples} complete samples: .*{detail}",
+        DataError, match=rf"x\.tar is damaged at byte [\d,]+, after {num_samples} complete samples: .*{detail}"
     ):
         scan_keys(tmp_path, data)
 
@@ -152,9 +139,7 @@ def test_an_empty_archive_has_no_samples(tmp_path: Path) -> None:
     assert scan_keys(tmp_path, tar_bytes([])) == []
 
 
-def test_a_shard_is_scanned_once_and_again_after_a_change(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_shard_is_scanned_once_and_again_after_a_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.tar"
     path.write_bytes(FIVE)
     first = TarIndex(LocalBlob(path))

@@ -169,9 +169,7 @@ def test_batches_finished_before_a_death_are_still_yielded() -> None:
         next(results)
 
 
-def test_an_unexpected_error_ends_the_run_with_its_traceback(
-    capfd: pytest.CaptureFixture[str],
-) -> None:
+def test_an_unexpected_error_ends_the_run_with_its_traceback(capfd: pytest.CaptureFixture[str]) -> None:
     def fail() -> None:
         raise KeyError("a bug")
 

@@ -67,9 +67,7 @@ def photos(tmp_path: Path) -> Callable[..., Path]:
 def embed(tmp_path: Path, model: Path) -> Callable[..., workflow.EmbedResult]:
     """Return a function that embeds data in fp32 into a store."""
 
-    def run(
-        data: Path | str, out: str = "store", callback=lambda _progress: None, **options
-    ) -> workflow.EmbedResult:
+    def run(data: Path | str, out: str = "store", callback=lambda _progress: None, **options) -> workflow.EmbedResult:
         config = {"model": str(model), "precision": "fp32", "batch_size": 4, "workers": 2} | options
         return workflow.run(EmbedConfig(data=str(data), out=str(tmp_path / out), **config), callback)
 
@@ -79,6 +77,4 @@ def embed(tmp_path: Path, model: Path) -> Callable[..., workflow.EmbedResult]:
 @pytest.fixture
 def skips(tmp_path: Path) -> Callable[[], list[dict[str, str]]]:
     """Return a function that reads the list of unusable images."""
-    return lambda: [
-        json.loads(line) for line in (tmp_path / "store" / "skipped.jsonl").read_text().splitlines()
-    ]
+    return lambda: [json.loads(line) for line in (tmp_path / "store" / "skipped.jsonl").read_text().splitlines()]

@@ -68,9 +68,7 @@ def make_ref(name: str, data: bytes) -> ImageRef:
 
 
 def make_embedder(encode_pixels, find_existing=lambda _digest: None) -> BatchEmbedder:
-    return BatchEmbedder(
-        ImagePreprocessor(Preprocess(32), thumbnail_size=0), encode_pixels, InFlight(find_existing)
-    )
+    return BatchEmbedder(ImagePreprocessor(Preprocess(32), thumbnail_size=0), encode_pixels, InFlight(find_existing))
 
 
 def test_an_error_of_the_model_reaches_all_that_wait_for_its_result():
@@ -93,10 +91,7 @@ def test_a_batch_without_usable_images_does_not_call_the_model():
         raise AssertionError("called without images")
 
     results = make_embedder(fail)([make_ref("a", b""), make_ref("b", b"?")])
-    assert [result.reason for result in results if isinstance(result, BadSample)] == [
-        "empty file",
-        "not an image",
-    ]
+    assert [result.reason for result in results if isinstance(result, BadSample)] == ["empty file", "not an image"]
 
 
 def test_a_pending_row_does_not_keep_the_image_bytes():

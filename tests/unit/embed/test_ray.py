@@ -29,9 +29,7 @@ def cluster(monkeypatch):
             state["batches"] += 1
             if state["batches"] == state["fail_at"]:
                 raise KeyError("the worker has died")
-            yield pickle.loads(
-                pickle.dumps(actor({"request": pickle.loads(pickle.dumps(request))})["response"])
-            )
+            yield pickle.loads(pickle.dumps(actor({"request": pickle.loads(pickle.dumps(request))})["response"]))
 
     monkeypatch.setattr(workflow, "require_ray", lambda: None)
     monkeypatch.setattr(ray, "_connect_to_ray", lambda num_workers: nullcontext(num_workers or 1))
@@ -46,14 +44,9 @@ def read_rows(tmp_path, out):
 
 
 def assert_same_stores(tmp_path, first, second):
-    (schema, first_rows), (other_schema, second_rows) = (
-        read_rows(tmp_path, first),
-        read_rows(tmp_path, second),
-    )
+    (schema, first_rows), (other_schema, second_rows) = (read_rows(tmp_path, first), read_rows(tmp_path, second))
     assert other_schema.equals(schema, check_metadata=True)
-    vectors = [
-        np.array([row.pop("vector") for row in rows], np.float32) for rows in (first_rows, second_rows)
-    ]
+    vectors = [np.array([row.pop("vector") for row in rows], np.float32) for rows in (first_rows, second_rows)]
     assert first_rows == second_rows
     np.testing.assert_allclose(*vectors, rtol=0, atol=1e-6)
 
@@ -67,9 +60,7 @@ def test_a_cluster_writes_the_same_store_as_one_process(cluster, photos, embed, 
     assert_same_stores(tmp_path, "store", "other")
 
 
-def test_relative_paths_of_shards_start_in_the_working_directory_of_the_driver(
-    cluster, embed, tmp_path, monkeypatch
-):
+def test_relative_paths_of_shards_start_in_the_working_directory_of_the_driver(cluster, embed, tmp_path, monkeypatch):
     with ShardWriter(tmp_path / "shards", samples_per_shard=3) as writer:
         for number in range(7):
             writer.write(f"{number}", {"jpg": encoded(number), "txt": f"image {number}".encode()})
@@ -124,9 +115,7 @@ def test_an_unusable_image_is_counted_and_listed(cluster, photos, embed, skips):
     assert [line["id"] for line in skips()] == [str(folder / "bad.jpg")]
 
 
-def test_too_many_unusable_images_end_the_run_and_the_usable_ones_are_committed(
-    cluster, photos, embed, tmp_path
-):
+def test_too_many_unusable_images_end_the_run_and_the_usable_ones_are_committed(cluster, photos, embed, tmp_path):
     folder = photos(range(4))
     for number in range(10):
         (folder / f"bad{number}.jpg").write_bytes(b"no image")
@@ -147,11 +136,7 @@ def test_received_rows_are_committed_when_the_cluster_fails(cluster, photos, emb
 def test_nothing_is_in_the_store_before_the_end(cluster, photos, embed, tmp_path, monkeypatch):
     monkeypatch.setattr(ray, "COMMIT_ROWS", 4)
     num_rows = []
-    embed(
-        photos(range(10)),
-        engine="ray",
-        callback=lambda _: num_rows.append(len(Store.open(tmp_path / "store"))),
-    )
+    embed(photos(range(10)), engine="ray", callback=lambda _: num_rows.append(len(Store.open(tmp_path / "store"))))
     assert num_rows == [0, 0, 0, 10]
 
 

@@ -339,9 +339,7 @@ def test_rows_of_shards_have_offset_label_and_caption(embed, tmp_path):
             file.seek(row["offset"])
             assert file.read(row["size"]) == encoded(number)
     assert embed(tmp_path / "shards").unchanged == 6
-    assert embed(f"{tmp_path}/shards/{{00000..00001}}.tar").unchanged == 6, (
-        "the same images under another name"
-    )
+    assert embed(f"{tmp_path}/shards/{{00000..00001}}.tar").unchanged == 6, "the same images under another name"
 
 
 def test_a_stopped_run_commits_and_continues_in_the_next_run(photos, embed, tmp_path):

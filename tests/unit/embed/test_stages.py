@@ -38,19 +38,14 @@ def test_pixels_equal_those_of_the_model_bit_for_bit(mode, size):
     preprocess = Preprocess(32, decode=mode)
     data = jpeg(smooth(size))
     image = ImagePreprocessor(preprocess)(data, "x")
-    np.testing.assert_array_equal(
-        image.pixels_3HW, preprocess.resize_and_crop(decode_image(data, "x", mode=mode))
-    )
+    np.testing.assert_array_equal(image.pixels_3HW, preprocess.resize_and_crop(decode_image(data, "x", mode=mode)))
     assert (image.width, image.height) == size
 
 
 def test_fast_decoding_is_close_and_keeps_the_size_of_the_original():
     preprocess = Preprocess(32)
     data = jpeg(smooth((640, 480)))
-    exact, fast = (
-        ImagePreprocessor(preprocess)(data, "x"),
-        ImagePreprocessor(preprocess, fast_decode=True)(data, "x"),
-    )
+    exact, fast = (ImagePreprocessor(preprocess)(data, "x"), ImagePreprocessor(preprocess, fast_decode=True)(data, "x"))
     difference = np.abs(exact.pixels_3HW.astype(int) - fast.pixels_3HW)
     assert 0 < difference.max() < 12
     assert difference.mean() < 1.5
@@ -73,9 +68,7 @@ def test_fast_decoding_does_not_change_other_formats(format):
     np.testing.assert_array_equal(exact.pixels_3HW, fast.pixels_3HW)
 
 
-@pytest.mark.parametrize(
-    ("size", "small"), [((640, 480), (96, 72)), ((30, 40), (30, 40)), ((200, 11), (96, 5))]
-)
+@pytest.mark.parametrize(("size", "small"), [((640, 480), (96, 72)), ((30, 40), (30, 40)), ((200, 11), (96, 5))])
 def test_a_thumbnail_shows_the_full_image_and_never_enlarges_it(size, small):
     image = ImagePreprocessor(Preprocess(32), thumbnail_size=96)(jpeg(smooth(size)), "x")
     thumbnail = Image.open(io.BytesIO(image.thumbnail))

@@ -25,9 +25,7 @@ def cache_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Use a separate cache, and draw only four images per dataset."""
     monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path / ".cache"))
     monkeypatch.setattr(
-        datasets,
-        "DRAWN_DATASETS",
-        {name: replace(dataset, num_samples=4) for name, dataset in DRAWN_DATASETS.items()},
+        datasets, "DRAWN_DATASETS", {name: replace(dataset, num_samples=4) for name, dataset in DRAWN_DATASETS.items()}
     )
     return tmp_path / ".cache"
 
@@ -100,9 +98,7 @@ def test_the_splits_of_a_drawn_dataset_have_different_images() -> None:
     assert len(images) == 12
 
 
-def test_interrupted_drawing_leaves_no_partial_dataset(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_interrupted_drawing_leaves_no_partial_dataset(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_arguments: object) -> None:
         raise KeyboardInterrupt
 
@@ -129,8 +125,7 @@ def test_digits_are_scikit_learns_in_their_order(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    ("name", "split", "splits"),
-    [("digits", "val", "train, test"), ("menagerie/handwritten-digits", "train", "test")],
+    ("name", "split", "splits"), [("digits", "val", "train, test"), ("menagerie/handwritten-digits", "train", "test")]
 )
 def test_a_missing_split_of_a_built_in_dataset_is_an_error(name: str, split: str, splits: str) -> None:
     with pytest.raises(DataError, match=f"no split '{split}'; its splits are {splits}$"):

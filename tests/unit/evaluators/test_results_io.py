@@ -38,10 +38,7 @@ def test_json_keeps_every_score(
     path = tmp_path_factory.mktemp("scores") / "metrics.json"
     write_metrics(path, metrics)
     assert read(path) == {
-        name: {
-            task: {metric: asdict(score) for metric, score in scores.items()}
-            for task, scores in tasks.items()
-        }
+        name: {task: {metric: asdict(score) for metric, score in scores.items()} for task, scores in tasks.items()}
         for name, tasks in metrics.items()
     }
 

@@ -15,8 +15,6 @@ def test_files_written_by_pillow_are_recognized(format):
     assert media_type(buffer.getvalue()) == f"image/{format.lower()}"
 
 
-@pytest.mark.parametrize(
-    "data", [b"", b"RIFF", b"RIFF\x10\x00\x00\x00WAVEfmt ", b"GIF99a", b"\x89PNG\n", b"<svg/>"]
-)
+@pytest.mark.parametrize("data", [b"", b"RIFF", b"RIFF\x10\x00\x00\x00WAVEfmt ", b"GIF99a", b"\x89PNG\n", b"<svg/>"])
 def test_other_bytes_are_unknown(data):
     assert media_type(data) == UNKNOWN_MEDIA_TYPE

@@ -73,12 +73,8 @@ def test_full_size_images_have_the_pixels_of_decode_image(kind: str) -> None:
     assert box == (0, 0, 60, 44)
 
 
-@given(
-    width=st.integers(8, 90), height=st.integers(8, 90), quality=st.integers(20, 98), seed=st.integers(0, 99)
-)
-def test_full_size_images_of_any_size_and_quality_have_the_pixels_of_decode_image(
-    width, height, quality, seed
-) -> None:
+@given(width=st.integers(8, 90), height=st.integers(8, 90), quality=st.integers(20, 98), seed=st.integers(0, 99))
+def test_full_size_images_of_any_size_and_quality_have_the_pixels_of_decode_image(width, height, quality, seed) -> None:
     data = encode(scene(width, height, seed), quality=quality)
     pixels, _ = decode_scaled(data, "x", min(width, height), full_box)
     assert np.array_equal(pixels, np.asarray(decode_image(data, "x")))
@@ -104,9 +100,7 @@ def test_the_shorter_side_of_the_crop_decides() -> None:
     assert pixels.shape == (35, 200, 3)
 
 
-@given(
-    left=st.integers(0, 100), top=st.integers(0, 80), width=st.integers(16, 300), height=st.integers(16, 240)
-)
+@given(left=st.integers(0, 100), top=st.integers(0, 80), width=st.integers(16, 300), height=st.integers(16, 240))
 def test_the_crop_is_inside_at_any_scale_and_never_smaller_than_requested(left, top, width, height) -> None:
     pixels, box = decode_scaled(
         BIG, "x", 16, lambda _width, _height: (left, top, min(401, left + width), min(321, top + height))
@@ -137,11 +131,7 @@ def test_the_crop_is_computed_from_the_size_of_the_full_upright_image() -> None:
     sizes = []
     exif = Image.Exif()
     exif[0x0112] = 6
-    for data in (
-        encode(scene(400, 320)),
-        encode(scene(320, 400), exif=exif),
-        encode(scene(400, 320), "PNG"),
-    ):
+    for data in (encode(scene(400, 320)), encode(scene(320, 400), exif=exif), encode(scene(400, 320), "PNG")):
         decode_scaled(data, "x", 16, lambda *size: sizes.append(size) or full_box(*size))
     assert set(sizes) == {(400, 320)}
 

@@ -46,9 +46,7 @@ def test_the_bits_match_the_cosine_transform_of_scipy(seed):
 
 def test_a_batch_gives_the_hashes_of_single_images():
     images = [draw_image(seed, (90 + seed, 60)) for seed in range(5)]
-    assert compute_perceptual_hashes(images).tolist() == [
-        compute_perceptual_hashes([image])[0] for image in images
-    ]
+    assert compute_perceptual_hashes(images).tolist() == [compute_perceptual_hashes([image])[0] for image in images]
 
 
 def test_no_images_give_no_hashes():
@@ -84,9 +82,7 @@ def test_rounding_does_not_set_bits_of_a_flat_image():
 
 
 def hashes(count):
-    return st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=count).map(
-        lambda n: np.array(n, np.uint64)
-    )
+    return st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=count).map(lambda n: np.array(n, np.uint64))
 
 
 @settings(deadline=None)  # timing depends on the load of the machine
@@ -100,9 +96,7 @@ def test_neighbors_match_counted_bits_in_blocks_of_any_size(queries, references)
     assert bits.tolist() == counted.min(axis=1).tolist()
     assert nearest.tolist() == counted.argmin(axis=1).tolist()
     pairs = {(int(i), int(j)): int(counted[i, j]) for i, j in zip(*np.nonzero(counted <= 30), strict=True)}
-    assert (
-        dict(zip(zip(first.tolist(), second.tolist(), strict=True), distances.tolist(), strict=True)) == pairs
-    )
+    assert dict(zip(zip(first.tolist(), second.tolist(), strict=True), distances.tolist(), strict=True)) == pairs
 
 
 def test_without_reference_hashes_the_search_fails():

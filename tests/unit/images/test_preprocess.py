@@ -58,9 +58,7 @@ def test_rgb_first_blends_the_colors_of_a_palette() -> None:
 
 
 @pytest.mark.parametrize(("rgb", "color"), [("first", 255), ("last", 7)])
-def test_transparency_becomes_white_if_converted_first_and_keeps_its_color_otherwise(
-    rgb: str, color: int
-) -> None:
+def test_transparency_becomes_white_if_converted_first_and_keeps_its_color_otherwise(rgb: str, color: int) -> None:
     image = Image.new("L", (20, 20), 7)
     image.info["transparency"] = 7
     assert np.unique(Preprocess(image_size=16, rgb=rgb).resize_and_crop(image)).tolist() == [color]
@@ -77,9 +75,7 @@ def test_the_floor_crop_rounds_an_odd_margin_down(extra: int, skipped: int) -> N
 def test_the_resampling_filter_is_the_configured_one() -> None:
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 50, 3), dtype=np.uint8))
     bilinear = np.asarray(image.resize((16, 16), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
-    assert np.array_equal(
-        Preprocess(image_size=16, interpolation="bilinear").resize_and_crop(image), bilinear
-    )
+    assert np.array_equal(Preprocess(image_size=16, interpolation="bilinear").resize_and_crop(image), bilinear)
     assert not np.array_equal(Preprocess(image_size=16).resize_and_crop(image), bilinear)
 
 
@@ -120,9 +116,7 @@ def test_normalizing_subtracts_the_mean_and_divides_by_the_deviation() -> None:
 
 
 def test_the_dict_round_trip_gives_an_equal_value() -> None:
-    preprocess = Preprocess(
-        image_size=64, resize="squash", mean=(0.5, 0.5, 0.5), std=(1, 2, 3), decode="reference"
-    )
+    preprocess = Preprocess(image_size=64, resize="squash", mean=(0.5, 0.5, 0.5), std=(1, 2, 3), decode="reference")
     assert Preprocess.from_dict(preprocess.to_dict()) == preprocess
 
 

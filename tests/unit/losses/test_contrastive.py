@@ -48,9 +48,7 @@ def test_gradients_reach_images_texts_and_temperature(rows):
     image, text = unit(5, 6, 0).requires_grad_(), unit(5, 6, 1).requires_grad_()
     scale = torch.tensor(5.0, dtype=torch.float64, requires_grad=True)
     with tile_columns(rows or 1, 2):
-        assert torch.autograd.gradcheck(
-            lambda *values: info_nce(*values, tile_rows=rows), (image, text, scale)
-        )
+        assert torch.autograd.gradcheck(lambda *values: info_nce(*values, tile_rows=rows), (image, text, scale))
 
 
 def test_the_default_tiling_gives_the_loss_of_the_full_matrix():
@@ -75,9 +73,7 @@ def test_order_of_the_pairs_does_not_matter():
 def test_swapping_images_and_texts_changes_nothing():
     image, text = unit(6, 8, 0), unit(6, 8, 1)
     with tile_columns(4, 3):
-        assert torch.allclose(
-            info_nce(image, text, 9.0, tile_rows=4), info_nce(text, image, 9.0, tile_rows=4)
-        )
+        assert torch.allclose(info_nce(image, text, 9.0, tile_rows=4), info_nce(text, image, 9.0, tile_rows=4))
 
 
 @pytest.mark.parametrize("rows", [None, 3])
@@ -105,9 +101,7 @@ def test_near_duplicates_at_the_largest_temperature_neither_overflow_nor_drift()
     exact = with_gradients(definition, *(value.double() for value in values))
     for got, expected in zip(tiled, exact, strict=True):
         assert torch.isfinite(got).all()
-        torch.testing.assert_close(
-            got.double(), expected, rtol=1e-4, atol=1e-5
-        )  # adjacent logits differ by 8e-6
+        torch.testing.assert_close(got.double(), expected, rtol=1e-4, atol=1e-5)  # adjacent logits differ by 8e-6
 
 
 def test_a_tiled_loss_near_zero_keeps_its_precision():
@@ -154,9 +148,7 @@ def test_strided_vectors_give_the_same_loss_and_gradients():
     assert not image.is_contiguous()
     with tile_columns(3, 3):
         strided = with_gradients(info_nce, image, text, torch.tensor(9.0), tile_rows=3)
-        dense = with_gradients(
-            info_nce, image.contiguous(), text.contiguous(), torch.tensor(9.0), tile_rows=3
-        )
+        dense = with_gradients(info_nce, image.contiguous(), text.contiguous(), torch.tensor(9.0), tile_rows=3)
     for got, expected in zip(strided, dense, strict=True):
         torch.testing.assert_close(got, expected)
 
@@ -212,9 +204,7 @@ def test_two_ranks_give_the_loss_and_gradients_of_the_global_batch():
     values = unit(11, 8, 0), unit(11, 8, 1)
     image, text = (value.clone().requires_grad_() for value in values)
     with tile_columns(3, 2):
-        parts = [
-            TiledLogSumExp.apply(9.0 * image[first:last], text, 3, first) for first, last in ((0, 4), (4, 11))
-        ]
+        parts = [TiledLogSumExp.apply(9.0 * image[first:last], text, 3, first) for first, last in ((0, 4), (4, 11))]
         match, row_max, row_sum = (torch.cat(side) for side in list(zip(*parts, strict=True))[:3])
         column_max = torch.maximum(parts[0][3], parts[1][3])
         column_sum = sum(part[4] * (part[3] - column_max).exp() for part in parts)

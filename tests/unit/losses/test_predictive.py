@@ -77,11 +77,7 @@ def test_loss_is_fp32_under_autocast_and_for_half_precision_logits(loss, dtype):
     input_logits = draw(*((3, 5) if loss == "words" else (2, 4, 5))).to(dtype)
 
     def compute(logits: Tensor) -> Tensor:
-        return (
-            bag_of_words_loss(logits, WORDS_BV)
-            if loss == "words"
-            else captioning_loss(logits, TARGET_BL, MASK_BL)
-        )
+        return bag_of_words_loss(logits, WORDS_BV) if loss == "words" else captioning_loss(logits, TARGET_BL, MASK_BL)
 
     autocast_loss = under_autocast(compute)(input_logits)
     assert autocast_loss.dtype == torch.float32
@@ -95,14 +91,11 @@ def test_targets_of_another_shape_are_named_in_the_error(words):
 
 
 @pytest.mark.parametrize(
-    ("logits", "target", "mask"),
-    [((2, 5), (2,), (2,)), ((2, 4, 5), (2, 3), (2, 3)), ((2, 4, 5), (2, 4), (2, 3))],
+    ("logits", "target", "mask"), [((2, 5), (2,), (2,)), ((2, 4, 5), (2, 3), (2, 3)), ((2, 4, 5), (2, 4), (2, 3))]
 )
 def test_texts_that_do_not_match_their_logits_are_named_in_the_error(logits, target, mask):
     with pytest.raises(ShapeError, match=r"logits \[B, L, V\]"):
-        captioning_loss(
-            draw(*logits), torch.zeros(target, dtype=torch.int64), torch.ones(mask, dtype=torch.bool)
-        )
+        captioning_loss(draw(*logits), torch.zeros(target, dtype=torch.int64), torch.ones(mask, dtype=torch.bool))
 
 
 def test_an_empty_batch_is_an_error_instead_of_nan():

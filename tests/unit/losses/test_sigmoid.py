@@ -121,9 +121,7 @@ def test_strided_vectors_give_the_same_loss_and_gradients():
     image, text = unit(7, 16, 0)[:, ::2], unit(8, 7, 1).T
     with tile_columns(3, 3):
         tiled = with_gradients(sigmoid_loss, image, text, scalar(9.0), scalar(-3.0), tile_rows=3)
-    for got, expected in zip(
-        tiled, with_gradients(definition, image, text, scalar(9.0), scalar(-3.0)), strict=True
-    ):
+    for got, expected in zip(tiled, with_gradients(definition, image, text, scalar(9.0), scalar(-3.0)), strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-12)
 
 
@@ -166,8 +164,7 @@ def test_two_ranks_add_up_to_the_global_batch():
     image, text, bias = unit(11, 8, 0), unit(11, 8, 1), scalar(-3.0)
     with tile_columns(3, 2):
         totals = [
-            TiledLogSigmoid.apply(9.0 * image[first:last], text, bias, 3, first)
-            for first, last in ((0, 4), (4, 11))
+            TiledLogSigmoid.apply(9.0 * image[first:last], text, bias, 3, first) for first, last in ((0, 4), (4, 11))
         ]
     torch.testing.assert_close(sum(totals) / 11, definition(image, text, 9.0, bias), rtol=1e-12, atol=0)
 

@@ -75,9 +75,7 @@ def test_a_tiled_batch_of_six_thousand_needs_little_memory(loss):
 
     def peak_mib(rows):
         script = PEAK.replace("NAME", loss).replace("ROWS", str(rows))
-        return int(
-            subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-        )
+        return int(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout)
 
     assert peak_mib(1024) < 24
     assert peak_mib(None) > 250
@@ -90,9 +88,7 @@ def test_a_tiled_batch_of_six_thousand_needs_little_memory(loss):
     budget=st.integers(1, 40),
     data=st.data(),
 )
-def test_tiles_cover_the_matrix_once_and_contain_every_match(
-    num_rows, extra_columns, tile_rows, budget, data
-):
+def test_tiles_cover_the_matrix_once_and_contain_every_match(num_rows, extra_columns, tile_rows, budget, data):
     num_columns = num_rows + extra_columns
     first_match = data.draw(st.integers(0, extra_columns))
     rows = torch.randn(num_rows, 3, dtype=torch.float64)

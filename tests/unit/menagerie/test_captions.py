@@ -24,9 +24,7 @@ GRAIN_WORDS = {"thin", "thick", "small", "large"}
 
 
 def named_coats(caption: str) -> set[str]:
-    return {
-        coat for coat, words in COAT_WORDS.items() if re.search(words, caption.replace("all of them", ""))
-    }
+    return {coat for coat, words in COAT_WORDS.items() if re.search(words, caption.replace("all of them", ""))}
 
 
 def named_animals(caption: str) -> set[str]:
@@ -45,9 +43,7 @@ def training_pairs() -> list[tuple[ImageAttributes, str]]:
     return pairs
 
 
-def test_animal_coat_and_colors_in_a_caption_are_true(
-    training_pairs: list[tuple[ImageAttributes, str]],
-) -> None:
+def test_animal_coat_and_colors_in_a_caption_are_true(training_pairs: list[tuple[ImageAttributes, str]]) -> None:
     for attributes, caption in training_pairs:
         named = named_animals(caption)
         assert named <= {attributes.animal}, caption
@@ -55,9 +51,7 @@ def test_animal_coat_and_colors_in_a_caption_are_true(
         assert named_coats(caption) <= {attributes.coat}, caption
         # Some places name a color.
         place = re.sub(r"on green grass|green (field|meadow|trees)|white snow", "", caption)
-        assert {word for word in re.findall(r"\w+", place) if word in COLORS} <= set(attributes.colors), (
-            caption
-        )
+        assert {word for word in re.findall(r"\w+", place) if word in COLORS} <= set(attributes.colors), caption
 
 
 def test_side_size_and_grain_in_a_caption_are_true(training_pairs: list[tuple[ImageAttributes, str]]) -> None:
@@ -71,9 +65,7 @@ def test_side_size_and_grain_in_a_caption_are_true(training_pairs: list[tuple[Im
         }
 
 
-def test_main_color_and_pattern_color_are_not_swapped(
-    training_pairs: list[tuple[ImageAttributes, str]],
-) -> None:
+def test_main_color_and_pattern_color_are_not_swapped(training_pairs: list[tuple[ImageAttributes, str]]) -> None:
     num_matches = 0
     for attributes, caption in training_pairs:
         for base, other in re.findall(
@@ -85,9 +77,7 @@ def test_main_color_and_pattern_color_are_not_swapped(
     assert num_matches > 50
 
 
-def test_no_held_out_kind_is_ever_drawn_or_named_in_training(
-    training_pairs: list[tuple[ImageAttributes, str]],
-) -> None:
+def test_no_held_out_kind_is_ever_drawn_or_named_in_training(training_pairs: list[tuple[ImageAttributes, str]]) -> None:
     for attributes, caption in training_pairs:
         assert (attributes.animal, attributes.coat) not in UNSEEN_KINDS
         named = {(name, coat) for name in named_animals(caption) for coat in named_coats(caption)}
@@ -116,9 +106,7 @@ def test_articles_fit_the_words_after_them(training_pairs: list[tuple[ImageAttri
         assert not re.search(r"\ba [aeiou]|\ban [^aeiou]", caption), caption
 
 
-def test_groups_are_counted_correctly_and_in_the_plural(
-    training_pairs: list[tuple[ImageAttributes, str]],
-) -> None:
+def test_groups_are_counted_correctly_and_in_the_plural(training_pairs: list[tuple[ImageAttributes, str]]) -> None:
     counted = [(attributes, caption) for attributes, caption in training_pairs if attributes.topic == "count"]
     assert {attributes.count for attributes, _ in counted} == {2, 3, 4, 5, 6}
     for attributes, caption in counted:
@@ -132,21 +120,15 @@ def test_groups_are_counted_correctly_and_in_the_plural(
         assert attributes.animal not in words or attributes.animal == "fish"
 
 
-def test_a_sign_is_described_by_its_number_and_no_animal(
-    training_pairs: list[tuple[ImageAttributes, str]],
-) -> None:
+def test_a_sign_is_described_by_its_number_and_no_animal(training_pairs: list[tuple[ImageAttributes, str]]) -> None:
     signs = [(attributes, caption) for attributes, caption in training_pairs if attributes.topic == "sign"]
     assert {attributes.digit for attributes, _ in signs} == set(range(10))
     for attributes, caption in signs:
-        assert {str(attributes.digit), NUMBER_WORDS[attributes.digit or 0]} & set(
-            re.findall(r"\w+", caption)
-        ), caption
+        assert {str(attributes.digit), NUMBER_WORDS[attributes.digit or 0]} & set(re.findall(r"\w+", caption)), caption
         assert not re.search(r"\banimal", caption)
 
 
-def test_topics_and_coat_words_have_the_intended_frequencies(
-    training_pairs: list[tuple[ImageAttributes, str]],
-) -> None:
+def test_topics_and_coat_words_have_the_intended_frequencies(training_pairs: list[tuple[ImageAttributes, str]]) -> None:
     topics = [attributes.topic for attributes, _ in training_pairs]
     for topic in ("count", "distance", "sign"):
         assert 0.04 < topics.count(topic) / len(training_pairs) < 0.06

@@ -36,9 +36,7 @@ def test_the_kinds_and_the_zebra_datasets_have_at_least_a_thousand_images() -> N
         ("noisy", SEEN_KINDS),
     ],
 )
-def test_a_kinds_dataset_lists_every_kind_and_balances_its_own(
-    name: str, kinds: tuple[tuple[str, str], ...]
-) -> None:
+def test_a_kinds_dataset_lists_every_kind_and_balances_its_own(name: str, kinds: tuple[tuple[str, str], ...]) -> None:
     assert DRAWN_DATASETS[name].classnames == tuple(kind_name(*kind) for kind in ALL_KINDS)
     counts = Counter()
     for attributes, label in sample_all(name):

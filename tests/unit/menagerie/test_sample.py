@@ -31,9 +31,7 @@ def animal_box(split: str, index: int) -> tuple[int, int, int, int]:
 
 
 def sample_attributes(split: str, index: int, rng: SampleRng) -> ImageAttributes:
-    return (
-        sample_training_attributes(rng) if split == "train" else DRAWN_DATASETS[split].sample(rng, index)[0]
-    )
+    return sample_training_attributes(rng) if split == "train" else DRAWN_DATASETS[split].sample(rng, index)[0]
 
 
 @pytest.fixture
@@ -44,9 +42,7 @@ def no_shadow(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("split", ["train", "seen-kinds", "unseen-kinds", "zebra", "sketch"])
 def test_an_animal_fills_two_fifths_of_the_width_and_is_fully_visible(split: str, no_shadow: None) -> None:
     indices = [
-        index
-        for index in range(150)
-        if sample_attributes(split, index, SampleRng(0, split, index)).topic == "animal"
+        index for index in range(150) if sample_attributes(split, index, SampleRng(0, split, index)).topic == "animal"
     ]
     for index in indices:
         left, top, right, bottom = animal_box(split, index)
@@ -92,8 +88,7 @@ def test_the_two_colors_of_an_animal_differ_clearly_and_are_visible_in_the_scene
 def test_signs_in_training_never_use_a_test_font() -> None:
     trained = {sample_training_attributes(SampleRng(0, "train", index)).font for index in range(4000)} - {""}
     tested = {
-        sample_attributes("typed-digits", index, SampleRng(0, "typed-digits", index)).font
-        for index in range(200)
+        sample_attributes("typed-digits", index, SampleRng(0, "typed-digits", index)).font for index in range(200)
     }
     assert trained == set(TRAIN_FONTS)
     assert tested == set(TEST_FONTS)

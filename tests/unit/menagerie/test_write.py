@@ -44,9 +44,7 @@ def test_another_seed_gives_other_images_in_the_same_datasets(tmp_path: Path) ->
     two = write_menagerie(tmp_path / "two", 10, seed=1, workers=1)
     assert digests(one.train_dir) != digests(two.train_dir)
     for name, path in one.evaluation_dirs.items():
-        assert (path / "classnames.txt").read_text() == (
-            two.evaluation_dirs[name] / "classnames.txt"
-        ).read_text()
+        assert (path / "classnames.txt").read_text() == (two.evaluation_dirs[name] / "classnames.txt").read_text()
 
 
 def test_a_training_sample_is_an_image_with_its_caption_and_attributes(tmp_path: Path) -> None:
@@ -74,9 +72,7 @@ def test_a_complete_menagerie_is_left_untouched(tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
     paths = write_menagerie(tmp_path / "menagerie", 5, seed=0, workers=1)
     (paths.train_dir / "00000.tar").write_bytes(b"marked")
-    again = write_menagerie(
-        tmp_path / "menagerie", 5, seed=0, workers=1, callback=lambda *step: calls.append(step)
-    )
+    again = write_menagerie(tmp_path / "menagerie", 5, seed=0, workers=1, callback=lambda *step: calls.append(step))
     assert again == paths
     assert (paths.train_dir / "00000.tar").read_bytes() == b"marked"
     assert not calls
@@ -98,9 +94,7 @@ def test_an_incomplete_menagerie_is_written_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("samples", "seed"), [(6, 0), (5, 1)])
-def test_another_menagerie_in_the_directory_is_an_error_and_stays(
-    tmp_path: Path, samples: int, seed: int
-) -> None:
+def test_another_menagerie_in_the_directory_is_an_error_and_stays(tmp_path: Path, samples: int, seed: int) -> None:
     write_menagerie(tmp_path / "menagerie", 5, seed=0, workers=1)
     before = digests(tmp_path / "menagerie")
     with pytest.raises(DataError, match="another menagerie"):
@@ -128,9 +122,7 @@ def has_foreign_metadata(out: Path) -> None:
 
 
 @pytest.mark.parametrize("fill", [has_another_file, is_a_file, has_broken_metadata, has_foreign_metadata])
-def test_a_path_with_other_content_is_an_error_and_stays(
-    tmp_path: Path, fill: Callable[[Path], None]
-) -> None:
+def test_a_path_with_other_content_is_an_error_and_stays(tmp_path: Path, fill: Callable[[Path], None]) -> None:
     fill(tmp_path / "menagerie")
     before = digests(tmp_path)
     with pytest.raises(DataError, match="Choose"):

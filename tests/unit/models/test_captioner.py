@@ -4,13 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from zebra.config.model import (
-    ModelConfig,
-    ResNetConfig,
-    SiglipTextConfig,
-    TextConfig,
-    VisionTransformerConfig,
-)
+from zebra.config.model import ModelConfig, ResNetConfig, SiglipTextConfig, TextConfig, VisionTransformerConfig
 from zebra.errors import ConfigError, ShapeError
 from zebra.losses import captioning_loss
 from zebra.models import CLIP, Captioner
@@ -70,9 +64,7 @@ def test_padding_changes_neither_loss_nor_likelihood():
         torch.testing.assert_close(
             captioning_loss(*model(images(), wider_BL)), captioning_loss(*model(images(), TEXTS_BL))
         )
-        torch.testing.assert_close(
-            model.log_likelihood(images(), wider_BL), model.log_likelihood(images(), TEXTS_BL)
-        )
+        torch.testing.assert_close(model.log_likelihood(images(), wider_BL), model.log_likelihood(images(), TEXTS_BL))
 
 
 @torch.no_grad()
@@ -97,9 +89,7 @@ def test_gradients_reach_every_weight_of_both_towers(kind):
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.ones_(module.weight)
     captioning_loss(*model(images(4), TEXTS_BL.repeat(2, 1))).backward()
-    unused = {
-        name for name, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()
-    }
+    unused = {name for name, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()}
     # A shift of all keys does not change attention.
     assert unused <= {"visual.attnpool.k_proj.bias"}
 
@@ -125,9 +115,7 @@ def test_a_bidirectional_text_tower_is_refused():
         Captioner(ModelConfig(embed_dim=24, image_size=32, vision=TOWERS["vit"], text=text))
 
 
-@pytest.mark.parametrize(
-    "texts", [torch.zeros(3, 5, dtype=torch.int64), torch.zeros(2, 13, dtype=torch.int64)]
-)
+@pytest.mark.parametrize("texts", [torch.zeros(3, 5, dtype=torch.int64), torch.zeros(2, 13, dtype=torch.int64)])
 def test_texts_of_wrong_number_or_length_are_refused(texts):
     with pytest.raises(ShapeError, match=r"one text per image, truncated to that length"):
         make_captioner()(images(), texts)

@@ -24,9 +24,7 @@ BLOCK = ("q_proj", "k_proj", "v_proj", "out_proj", "c_fc", "c_proj")
 SIZES = {"width": 32, "layers": 2, "heads": 2}
 TEXT = TextConfig(**SIZES, vocab_size=60, context_length=8)
 MODELS = {
-    "vit": ModelConfig(
-        embed_dim=16, image_size=16, vision=VisionTransformerConfig(**SIZES, patch_size=8), text=TEXT
-    ),
+    "vit": ModelConfig(embed_dim=16, image_size=16, vision=VisionTransformerConfig(**SIZES, patch_size=8), text=TEXT),
     "resnet": ModelConfig(
         embed_dim=16, image_size=32, vision=ResNetConfig(width=4, layers=(1, 1, 1, 1), heads=4), text=TEXT
     ),
@@ -48,9 +46,7 @@ def make_model(kind):
 def make_inputs(model):
     generator = torch.Generator().manual_seed(1)
     size = model.config.image_size
-    return torch.randn(4, 3, size, size, generator=generator), torch.randint(
-        1, 60, (4, 8), generator=generator
-    )
+    return torch.randn(4, 3, size, size, generator=generator), torch.randint(1, 60, (4, 8), generator=generator)
 
 
 def randomize_adapters(model, scale=0.3):
@@ -146,11 +142,7 @@ def test_only_adapters_and_the_logit_scale_are_trainable(towers):
 def test_single_layers_are_selected_by_name():
     model = make_model("resnet")
     apply_lora(
-        model,
-        BOTH,
-        rank=2,
-        alpha=1,
-        target_modules=("attnpool.c_proj", "text.transformer.resblocks.1.attn.v_proj"),
+        model, BOTH, rank=2, alpha=1, target_modules=("attnpool.c_proj", "text.transformer.resblocks.1.attn.v_proj")
     )
     assert list(get_adapters(model)) == ["visual.attnpool.c_proj", "text.transformer.resblocks.1.attn.v_proj"]
 
@@ -183,7 +175,5 @@ def test_an_adapter_computes_the_formula_of_the_paper():
     apply_lora(model, BOTH, rank=4, alpha=8, target_modules=("c_fc",))
     layer = randomize_adapters(model).visual.transformer.resblocks[0].mlp.c_fc
     x = torch.randn(5, 32)
-    expected = (
-        nn.functional.linear(x, layer.weight, layer.bias) + 8 / 4 * (layer.lora.B @ (layer.lora.A @ x.T)).T
-    )
+    expected = nn.functional.linear(x, layer.weight, layer.bias) + 8 / 4 * (layer.lora.B @ (layer.lora.A @ x.T)).T
     assert torch.allclose(layer(x), expected, atol=1e-6)

@@ -35,9 +35,7 @@ def test_quick_gelu_has_the_derivative_of_its_formula():
 def test_quick_gelu_saves_only_its_input():
     saved = []
     x = torch.randn(1000, requires_grad=True)
-    with torch.autograd.graph.saved_tensors_hooks(
-        lambda tensor: saved.append(tensor) or tensor, lambda tensor: tensor
-    ):
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: saved.append(tensor) or tensor, lambda tensor: tensor):
         quick_gelu(x * 1)
     assert [tensor.numel() for tensor in saved] == [1000]
 

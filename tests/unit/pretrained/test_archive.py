@@ -54,9 +54,7 @@ def saved_as_state_dict(path):
 WRITERS = [saved_by_script, saved_by_trace, saved_as_state_dict]
 
 
-def archive(
-    path, data_pkl, storages=(), *, root="model", compression=zipfile.ZIP_STORED, byteorder=b"little"
-):
+def archive(path, data_pkl, storages=(), *, root="model", compression=zipfile.ZIP_STORED, byteorder=b"little"):
     """Write an archive by hand, around any pickle."""
     with zipfile.ZipFile(path, "w") as file:
         file.writestr(f"{root}/data.pkl", data_pkl)
@@ -195,10 +193,7 @@ def attacks(marker):
         "nested in an ordered dict": (name("collections", "OrderedDict") + posix + run + b"\x85R.", "posix"),
         "as an argument of a tensor": (named(tensor(held=posix + run)), "posix.system"),
         "after an inert object": (name("__torch__", "M") + b")\x81}" + posix + run + b"sb.", "posix.system"),
-        "a dotted name": (
-            name("collections", "OrderedDict.__init__.__globals__") + b".",
-            "OrderedDict.__init__",
-        ),
+        "a dotted name": (name("collections", "OrderedDict.__init__.__globals__") + b".", "OrderedDict.__init__"),
         "a dotted name of torch's": (name("__torch__x", "os.system") + b".", "__torch__x"),
         "an object with a state": (dumps(stateful, 2), "WithState"),
         "a class of torch's": (name("torch.nn", "Linear") + b")\x81.", "torch.nn.Linear"),
@@ -234,20 +229,8 @@ def test_known_names_cannot_be_called_in_other_ways(function, tmp_path):
 
 
 def test_an_inert_object_takes_any_state_as_plain_attributes(tmp_path):
-    state = b"}" + b"".join(
-        string(key) + b"Ns" for key in ("__class__", "__setstate__", "__dict__", "update")
-    )
-    data = (
-        b"\x80\x02"
-        + name("__torch__", "M")
-        + b")\x81"
-        + state
-        + b"b"
-        + state
-        + string("w")
-        + tensor()
-        + b"sb."
-    )
+    state = b"}" + b"".join(string(key) + b"Ns" for key in ("__class__", "__setstate__", "__dict__", "update"))
+    data = b"\x80\x02" + name("__torch__", "M") + b")\x81" + state + b"b" + state + string("w") + tensor() + b"sb."
     assert list(read_archive(archive(tmp_path / "model.pt", data, FOUR))) == ["w"]
 
 
@@ -288,9 +271,7 @@ def test_an_empty_tensor_of_absurd_size_is_refused(tmp_path):
 
 
 def test_many_names_for_one_storage_are_refused(tmp_path):
-    items = b"".join(
-        string(f"layer{i}") + tensor(size=(1000,), stride=(1,), held=b"h\x00") + b"s" for i in range(900)
-    )
+    items = b"".join(string(f"layer{i}") + tensor(size=(1000,), stride=(1,), held=b"h\x00") + b"s" for i in range(900))
     data = b"\x80\x02" + storage(count=1000) + b"q\x00}" + items + b"."
     with pytest.raises(WeightsError, match="share their bytes"):
         read_archive(archive(tmp_path / "model.pt", data, {"0": bytes(4000)}))
@@ -376,8 +357,7 @@ def test_a_module_that_holds_itself_is_refused(tmp_path):
 
 def test_modules_that_hold_the_next_one_twice_are_refused(tmp_path):
     doubled = b"".join(
-        b"}" + string("a") + b"h%c" % i + b"s" + string("b") + b"h%c" % i + b"sq%c" % (i + 1)
-        for i in range(60)
+        b"}" + string("a") + b"h%c" % i + b"s" + string("b") + b"h%c" % i + b"sq%c" % (i + 1) for i in range(60)
     )
     with pytest.raises(WeightsError, match="nested too deeply"):
         read_archive(archive(tmp_path / "model.pt", b"}q\x00" + doubled + b"."))

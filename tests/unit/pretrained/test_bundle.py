@@ -190,12 +190,7 @@ def test_kept_heads_take_bounded_room_and_the_oldest_goes_first(monkeypatch, tmp
     for number in range(4):
         head_cache.cache_head(f"head{number}", torch.full((10, 100), float(number)))
         os.utime(tmp_path / "heads" / f"head{number}.safetensors", (number, number))
-    assert [head_cache.load_cached_head(f"head{number}") is None for number in range(4)] == [
-        True,
-        True,
-        False,
-        False,
-    ]
+    assert [head_cache.load_cached_head(f"head{number}") is None for number in range(4)] == [True, True, False, False]
 
 
 def test_every_cut_prompt_is_told_of_every_time(counted):
@@ -233,12 +228,7 @@ def test_over_long_text_is_cut_with_a_count_or_refused(saved):
 
 @pytest.mark.parametrize(
     ("labels", "message"),
-    [
-        ([], "no labels"),
-        (["horse", " "], "empty label"),
-        (["cat", "dog", "cat"], "repeated: cat"),
-        ("cat", "list"),
-    ],
+    [([], "no labels"), (["horse", " "], "empty label"), (["cat", "dog", "cat"], "repeated: cat"), ("cat", "list")],
 )
 def test_labels_that_cannot_be_meant_are_refused(saved, labels, message):
     with pytest.raises(ConfigError, match=message):

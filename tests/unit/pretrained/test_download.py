@@ -105,16 +105,9 @@ def test_a_cached_model_with_pickled_weights_alone_is_found(without):
 def test_the_environment_decides_where_the_cache_is_and_whether_to_stay_offline(tmp_path):
     snapshot = put(tmp_path / "hub", "zoo/horse", TRANSFORMERS)
     code = "from zebra.pretrained.download import download_model; print(download_model('hf:zoo/horse'))"
-    environment = {
-        **os.environ,
-        "HF_HOME": str(tmp_path),
-        "HF_HUB_OFFLINE": "1",
-        "HF_ENDPOINT": "http://127.0.0.1:9",
-    }
+    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9"}
     environment.pop("HF_HUB_CACHE", None)
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.stderr) == (str(snapshot), "")
 
 
@@ -139,9 +132,7 @@ def test_without_network_and_cache_the_message_names_the_command_and_the_place(n
 
 def test_offline_mode_is_named_as_the_reason_with_the_revision_in_the_command(no_network, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(
-        DownloadError, match=r"HF_HUB_OFFLINE is set\. .*`hf download zoo/horse --revision v2`"
-    ):
+    with pytest.raises(DownloadError, match=r"HF_HUB_OFFLINE is set\. .*`hf download zoo/horse --revision v2`"):
         download_model("hf:zoo/horse@v2")
 
 

@@ -56,11 +56,7 @@ def test_a_token_of_zeros_gives_the_bias_and_nan_stays_nan():
 def test_a_row_of_zeros_gives_its_bias():
     weight = drawn(4, 16)
     weight[2] = 0
-    assert F.linear(drawn(3, 16), Int8Weight.from_float(weight), torch.arange(4.0))[:, 2].tolist() == [
-        2,
-        2,
-        2,
-    ]
+    assert F.linear(drawn(3, 16), Int8Weight.from_float(weight), torch.arange(4.0))[:, 2].tolist() == [2, 2, 2]
 
 
 @pytest.mark.parametrize("use", [F.normalize, lambda m: torch.split(m, 2), lambda m: torch.ones(4, 4) @ m])

@@ -93,10 +93,7 @@ def test_a_model_without_tokenizer_sees_but_does_not_read(models, tmp_path):
     assert clip.encode_images(pictures(1)).shape == (1, 32)
     with pytest.raises(WeightsError, match="tokenizer=PATH"):
         clip.encode_texts(["a horse"])
-    assert zebra.load(folder, tokenizer=tmp_path / "tokenizer.json").encode_texts(["a horse"]).shape == (
-        1,
-        32,
-    )
+    assert zebra.load(folder, tokenizer=tmp_path / "tokenizer.json").encode_texts(["a horse"]).shape == (1, 32)
 
 
 def test_another_image_size_interpolates_the_positions(models):

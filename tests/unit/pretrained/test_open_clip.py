@@ -74,10 +74,7 @@ def test_a_plain_config_is_read(folder: Path) -> None:
     gelu = replace(CONFIG, vision=replace(VIT, activation="gelu"), text=replace(TEXT, activation="gelu"))
     assert checkpoint.config == gelu
     assert checkpoint.layout == "open_clip"
-    assert [path.name for path in checkpoint.files] == [
-        "open_clip_config.json",
-        "open_clip_model.safetensors",
-    ]
+    assert [path.name for path in checkpoint.files] == ["open_clip_config.json", "open_clip_model.safetensors"]
 
 
 def test_preprocessing_has_open_clips_defaults_and_rules(folder: Path) -> None:
@@ -88,12 +85,7 @@ def test_preprocessing_has_open_clips_defaults_and_rules(folder: Path) -> None:
 
 
 def test_preprocessing_takes_what_the_file_says(folder: Path) -> None:
-    said = {
-        "mean": [0.5, 0.5, 0.5],
-        "std": [0.1, 0.2, 0.3],
-        "interpolation": "bilinear",
-        "resize_mode": "squash",
-    }
+    said = {"mean": [0.5, 0.5, 0.5], "std": [0.1, 0.2, 0.3], "interpolation": "bilinear", "resize_mode": "squash"}
     write(folder, changed("preprocess_cfg", said | {"size": 999, "mode": "RGB", "fill_color": 3}))
     preprocess = read_open_clip(folder).preprocess
     assert (preprocess.image_size, preprocess.resize, preprocess.interpolation) == (32, "squash", "bilinear")
@@ -114,22 +106,14 @@ def test_random_interpolation_is_bicubic_when_evaluating(folder: Path) -> None:
     ("section", "changes"),
     [
         ("model_cfg", {"custom_text": True, "output_dict": True, "init_logit_scale": 0, "quick_gelu": False}),
-        (
-            "vision_cfg",
-            {"patch_dropout": 0.5, "attentional_pool": False, "pool_type": "tok", "qk_norm": False},
-        ),
-        (
-            "vision_cfg",
-            {"timm_model_name": None, "timm_pool": "avg", "timm_proj": "linear", "timm_drop": 0.1},
-        ),
+        ("vision_cfg", {"patch_dropout": 0.5, "attentional_pool": False, "pool_type": "tok", "qk_norm": False}),
+        ("vision_cfg", {"timm_model_name": None, "timm_pool": "avg", "timm_proj": "linear", "timm_drop": 0.1}),
         ("text_cfg", {"pool_type": "argmax", "proj_type": "linear", "hf_model_name": None, "pad_id": 1}),
         ("text_cfg", {"act_kwargs": None, "norm_kwargs": {}, "tokenizer_kwargs": {"clean": "lower"}}),
         ("text_cfg", {"hf_tokenizer_name": "x/y", "tokenizer_kwargs": {"clean": "whitespace"}}),
     ],
 )
-def test_defaults_that_are_spelt_out_change_nothing(
-    folder: Path, section: str, changes: dict[str, Any]
-) -> None:
+def test_defaults_that_are_spelt_out_change_nothing(folder: Path, section: str, changes: dict[str, Any]) -> None:
     plain = read_open_clip(folder).config
     write(folder, changed(section, changes))
     assert read_open_clip(folder).config == plain
@@ -195,9 +179,7 @@ def test_what_zebra_does_not_build_is_refused_with_key_value_and_families(
         ("preprocess_cfg", {"sise": 224}, "sise"),
     ],
 )
-def test_a_value_that_cannot_be_meant_is_named(
-    folder: Path, section: str, changes: dict[str, Any], named: str
-) -> None:
+def test_a_value_that_cannot_be_meant_is_named(folder: Path, section: str, changes: dict[str, Any], named: str) -> None:
     write(folder, changed(section, changes))
     with pytest.raises(WeightsError, match=named):
         read_open_clip(folder)
@@ -274,10 +256,7 @@ def test_a_timm_tower_with_another_pool_is_refused(folder: Path) -> None:
 
 
 SMALL_SIGLIP = ModelConfig(
-    embed_dim=48,
-    image_size=32,
-    vision=SiglipVisionConfig(width=48, layers=2, heads=3, patch_size=16),
-    text=SIGLIP_TEXT,
+    embed_dim=48, image_size=32, vision=SiglipVisionConfig(width=48, layers=2, heads=3, patch_size=16), text=SIGLIP_TEXT
 )
 
 
@@ -304,9 +283,7 @@ def test_a_timm_tensor_that_is_missing_is_named_when_the_model_is_filled(lost: s
 
 
 def test_a_timm_tensor_too_many_is_named_when_the_model_is_filled() -> None:
-    timm = convert_to_timm(published_state_dict(CLIP(SMALL_SIGLIP)), 2) | {
-        "visual.trunk.head.weight": torch.zeros(2)
-    }
+    timm = convert_to_timm(published_state_dict(CLIP(SMALL_SIGLIP)), 2) | {"visual.trunk.head.weight": torch.zeros(2)}
     with pytest.raises(WeightsError, match=r"visual\.trunk\.head\.weight"):
         build_model(SMALL_SIGLIP, convert_from_timm(timm, 2), "file")
 
@@ -364,9 +341,9 @@ def test_every_known_siglip_tower_is_written_under_its_name(name: str) -> None:
 @given(width=st.integers(1, 10_000), hidden=st.integers(1, 100_000))
 def test_the_mlp_ratio_gives_the_width_back_when_its_fraction_is_cut(width: int, hidden: int) -> None:
     text = replace(TEXT, width=width, heads=1, mlp_width=hidden)
-    ratio = to_open_clip_config(replace(CONFIG, text=text), Preprocess(image_size=32))["model_cfg"][
-        "text_cfg"
-    ]["mlp_ratio"]
+    ratio = to_open_clip_config(replace(CONFIG, text=text), Preprocess(image_size=32))["model_cfg"]["text_cfg"][
+        "mlp_ratio"
+    ]
     assert int(width * ratio) == hidden
 
 
@@ -375,11 +352,7 @@ def test_the_same_model_is_written_in_the_same_bytes(tmp_path: Path) -> None:
     tensors = published_state_dict(CLIP(CONFIG))
     for name in ("one", "two"):
         write_open_clip(
-            tmp_path / name,
-            config=CONFIG,
-            tensors=tensors,
-            preprocess=Preprocess(image_size=32),
-            tokenizer=None,
+            tmp_path / name, config=CONFIG, tensors=tensors, preprocess=Preprocess(image_size=32), tokenizer=None
         )
     files = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert files == ["open_clip_config.json", "open_clip_model.safetensors"]

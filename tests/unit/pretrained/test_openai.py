@@ -11,13 +11,7 @@ from zebra.config.presets import get_preset
 from zebra.errors import WeightsError
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
-from zebra.pretrained.openai import (
-    OPENAI_SHA256,
-    layout,
-    published_file_name,
-    read_openai,
-    verify_published_digest,
-)
+from zebra.pretrained.openai import OPENAI_SHA256, layout, published_file_name, read_openai, verify_published_digest
 from zebra.pretrained.weights import build_model, published_state_dict
 
 VISION = {
@@ -75,9 +69,7 @@ def test_batch_counters_may_be_absent(tmp_path):
     assert int(model.visual.bn1.num_batches_tracked) == 0
 
 
-@pytest.mark.parametrize(
-    "name", ["module.visual.proj", "state_dict.visual.proj", "logit_bias", "text_model.x"]
-)
+@pytest.mark.parametrize("name", ["module.visual.proj", "state_dict.visual.proj", "logit_bias", "text_model.x"])
 def test_a_tensor_of_another_layout_is_named(name, tmp_path):
     _, tensors = weights()
     with pytest.raises(WeightsError, match=f"has a tensor {name}"):
@@ -157,9 +149,7 @@ def test_a_published_name_asks_for_the_published_bytes(name, tmp_path):
 
 
 def test_files_of_other_names_are_not_even_read():
-    verify_published_digest(
-        Path("mine.pt"), lambda _: pytest.fail("no digest is recorded")
-    )
+    verify_published_digest(Path("mine.pt"), lambda _: pytest.fail("no digest is recorded"))
 
 
 def test_published_files_are_called_as_they_are_downloaded():

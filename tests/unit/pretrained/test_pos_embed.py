@@ -5,13 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from zebra.config.model import (
-    ModelConfig,
-    ResNetConfig,
-    SiglipVisionConfig,
-    TextConfig,
-    VisionTransformerConfig,
-)
+from zebra.config.model import ModelConfig, ResNetConfig, SiglipVisionConfig, TextConfig, VisionTransformerConfig
 from zebra.errors import ConfigError, WeightsError
 from zebra.models import CLIP
 from zebra.pretrained.pos_embed import resize_pos_embed
@@ -38,10 +32,7 @@ def made(kind="vit", image_size=64):
 def filled(tensors, config):
     model = CLIP(config).eval()
     model.load_state_dict(
-        {
-            name: tensors[name if name in tensors else name.removeprefix("text.")]
-            for name in model.state_dict()
-        }
+        {name: tensors[name if name in tensors else name.removeprefix("text.")] for name in model.state_dict()}
     )
     return model
 

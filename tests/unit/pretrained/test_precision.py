@@ -156,9 +156,7 @@ def test_load_takes_a_precision_and_the_fingerprint_stays_the_models(saved, name
     assert (exact.precision, cast.precision) == ("fp32", name)
     assert (exact.backend, cast.backend) == ("torch", "torch")
     assert cast.fingerprint == exact.fingerprint != ""
-    assert torch.equal(
-        cast.encode_images(pictures(2)), exact.to_precision(name).encode_images(pictures(2))
-    )
+    assert torch.equal(cast.encode_images(pictures(2)), exact.to_precision(name).encode_images(pictures(2)))
 
 
 @pytest.mark.parametrize(
@@ -177,9 +175,7 @@ def test_what_cannot_be_is_refused_before_a_file_is_read(asked, message, tmp_pat
 
 
 def test_golden_vectors_refuse_a_format_that_spoils_them(saved, coarse, forgetful):
-    with pytest.raises(
-        WeightsError, match=r"image vector in int8 has a cosine of 0\.\d+ .*'fp32' or 'auto'"
-    ):
+    with pytest.raises(WeightsError, match=r"image vector in int8 has a cosine of 0\.\d+ .*'fp32' or 'auto'"):
         zebra.load(saved, precision="int8")
 
 
@@ -257,9 +253,7 @@ def test_a_choice_is_remembered_for_this_model_on_this_processor(saved, tmp_path
     monkeypatch.setattr(
         autotune,
         "benchmark_precisions",
-        lambda clip, formats: (
-            asked.append(formats) or [PrecisionTrial("bf16", 1, 1), PrecisionTrial("fp32", 1, 2)]
-        ),
+        lambda clip, formats: asked.append(formats) or [PrecisionTrial("bf16", 1, 1), PrecisionTrial("fp32", 1, 2)],
     )
     assert zebra.load(saved, precision="auto").precision == "bf16"
     assert zebra.load(saved, precision="auto").precision == "bf16"

@@ -36,11 +36,7 @@ def test_one_file_of_safetensors(tmp_path):
 def test_shards_are_read_through_their_index(tmp_path):
     index = shards(tmp_path)
     same(read_tensors(index))
-    assert [path.name for path in list_weight_files(index)] == [
-        index.name,
-        "one.safetensors",
-        "two.safetensors",
-    ]
+    assert [path.name for path in list_weight_files(index)] == [index.name, "one.safetensors", "two.safetensors"]
 
 
 @pytest.mark.parametrize("wrap", [lambda t: t, lambda t: {"state_dict": t, "epoch": 3}])
@@ -93,9 +89,7 @@ def raw(header, body=b"\0" * 24):
 
 def described(*places, kind="F32", shape=(2, 3)):
     """The header of tensors at these places in the data."""
-    entries = {
-        f"t{n}": {"dtype": kind, "shape": shape, "data_offsets": place} for n, place in enumerate(places)
-    }
+    entries = {f"t{n}": {"dtype": kind, "shape": shape, "data_offsets": place} for n, place in enumerate(places)}
     return json.dumps(entries).encode()
 
 

@@ -47,9 +47,7 @@ def padded():
 
 def config(vision, text, *, logit_bias=False):
     embed = VISION[vision].width if vision == "siglip" else 10
-    return ModelConfig(
-        embed_dim=embed, image_size=32, vision=VISION[vision], text=TEXT[text], logit_bias=logit_bias
-    )
+    return ModelConfig(embed_dim=embed, image_size=32, vision=VISION[vision], text=TEXT[text], logit_bias=logit_bias)
 
 
 MODELS = {
@@ -124,9 +122,7 @@ def test_only_stacked_and_transposed_tensors_are_copied():
     theirs = convert_to_transformers(tensors(of), of)
     own = convert_from_transformers(theirs, of, "here")
     stays = {"text_model.embeddings.token_embedding.weight": "token_embedding.weight"}
-    stays |= {
-        "vision_model.encoder.layers.1.mlp.fc1.weight": "visual.transformer.resblocks.1.mlp.c_fc.weight"
-    }
+    stays |= {"vision_model.encoder.layers.1.mlp.fc1.weight": "visual.transformer.resblocks.1.mlp.c_fc.weight"}
     for name, mine in stays.items():
         assert own[mine].data_ptr() == theirs[name].data_ptr()
 
@@ -145,11 +141,7 @@ def test_models_that_transformers_lacks_are_not_written(tmp_path, vision, text, 
     of = config(vision, text, logit_bias=bias)
     with pytest.raises(WeightsError, match=message) as caught:
         write_transformers(
-            tmp_path / "model",
-            config=of,
-            tensors={},
-            preprocess=Preprocess(image_size=32),
-            tokenizer=TOKENIZER,
+            tmp_path / "model", config=of, tensors={}, preprocess=Preprocess(image_size=32), tokenizer=TOKENIZER
         )
     assert "--format open_clip" in str(caught.value)
     assert not (tmp_path / "model").exists()
@@ -160,11 +152,7 @@ def test_a_text_tower_with_ids_beyond_the_end_token_is_not_written(tmp_path):
     wider = replace(of, text=replace(of.text, vocab_size=600))
     with pytest.raises(WeightsError, match="id 519 in a vocabulary of 600"):
         write_transformers(
-            tmp_path / "model",
-            config=wider,
-            tensors={},
-            preprocess=Preprocess(image_size=32),
-            tokenizer=TOKENIZER,
+            tmp_path / "model", config=wider, tensors={}, preprocess=Preprocess(image_size=32), tokenizer=TOKENIZER
         )
 
 
@@ -232,10 +220,7 @@ def test_an_image_tower_without_its_head_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [
-        ({"num_patches": 15}, "num_patches is 15, not a square"),
-        ({"num_patches": 25}, "image size 32"),
-    ],
+    [({"num_patches": 15}, "num_patches is 15, not a square"), ({"num_patches": 25}, "image size 32")],
 )
 def test_a_naflex_model_off_its_square_is_refused(tmp_path, changes, message):
     write(tmp_path, "siglip")
@@ -286,12 +271,7 @@ def pictures(folder, **settings):
         {"feature_extractor_type": "CLIPFeatureExtractor", "size": 32, "crop_size": 32, "resample": 3},
         {"size": {"shortest_edge": 32, "longest_edge": None}, "crop_size": {"height": 32, "width": 32}},
         {"image_processor_type": "CLIPImageProcessorFast", "size": 32, "crop_size": [32, 32], "do_pad": None},
-        {
-            "image_processor_type": "CLIPImageProcessorPil",
-            "size": 32,
-            "crop_size": 32,
-            "do_convert_rgb": None,
-        },
+        {"image_processor_type": "CLIPImageProcessorPil", "size": 32, "crop_size": 32, "do_convert_rgb": None},
     ],
 )
 def test_every_way_to_say_clips_preprocessing_is_understood(folder, settings):
@@ -329,10 +309,7 @@ def test_pictures_that_are_not_normalised_keep_their_range(folder):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (
-            {"image_processor_type": "BlipImageProcessor"},
-            "BlipImageProcessor is not supported for a clip model",
-        ),
+        ({"image_processor_type": "BlipImageProcessor"}, "BlipImageProcessor is not supported for a clip model"),
         ({"image_processor_type": "Siglip2ImageProcessor"}, "the last one for siglip2 only"),
         ({"do_resize": False}, "do_resize is False"),
         ({"do_rescale": False}, "do_rescale is False"),
@@ -354,10 +331,7 @@ def test_preprocessing_that_zebra_lacks_is_refused(folder, settings, message):
 
 
 def test_settings_inside_processor_config_come_first(folder):
-    nested = {
-        "image_processor": {"size": 32, "crop_size": 32, "resample": 2},
-        "processor_class": "CLIPProcessor",
-    }
+    nested = {"image_processor": {"size": 32, "crop_size": 32, "resample": 2}, "processor_class": "CLIPProcessor"}
     (folder / "processor_config.json").write_text(json.dumps(nested))
     checkpoint = read_transformers(folder)
     assert checkpoint.preprocess.interpolation == "bilinear"
@@ -386,10 +360,7 @@ def reshaped(weights, name, shape):
         (lambda w: w.pop("visual_projection.weight"), "lacks the tensor visual_projection.weight"),
         (lambda w: w.pop("text_model.encoder.layers.0.self_attn.v_proj.bias"), r"lacks .*\.v_proj\.bias"),
         (lambda w: reshaped(w, "more", 3), "has a tensor more that config.json does not imply"),
-        (
-            lambda w: reshaped(w, "text_model.encoder.layers.0.self_attn.k_proj.weight", (8, 24)),
-            "differ in shape",
-        ),
+        (lambda w: reshaped(w, "text_model.encoder.layers.0.self_attn.k_proj.weight", (8, 24)), "differ in shape"),
         (lambda w: reshaped(w, "text_projection.weight", 3), "wrong shape .3,."),
     ],
 )

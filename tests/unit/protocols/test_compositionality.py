@@ -17,12 +17,7 @@ NEGATIVE = vectors([0.1, 0], [0.5, 0], [0.1, 0], [0.3, 0])
 
 
 def test_the_true_caption_must_be_more_similar_and_ties_are_wrong():
-    assert evaluate_sugarcrepe(IMAGES, POSITIVE, NEGATIVE, "aabb").correct_N.tolist() == [
-        True,
-        False,
-        True,
-        False,
-    ]
+    assert evaluate_sugarcrepe(IMAGES, POSITIVE, NEGATIVE, "aabb").correct_N.tolist() == [True, False, True, False]
 
 
 def test_accuracy_is_given_for_every_category_and_for_all():

@@ -34,9 +34,7 @@ def make_embeddings(n, classes=3, width=5, seed=0):
 def make_result(num_correct, n=100):
     """Return a result with `num_correct` correct predictions of n."""
     return ClassificationResult(
-        np.stack([np.arange(n) >= num_correct, np.arange(n) < num_correct], axis=1).astype(int),
-        np.zeros(n, int),
-        2,
+        np.stack([np.arange(n) >= num_correct, np.arange(n) < num_correct], axis=1).astype(int), np.zeros(n, int), 2
     )
 
 
@@ -108,9 +106,7 @@ def test_the_mean_is_of_the_requested_metric():
 def test_a_class_with_fewer_examples_than_shots_is_named():
     train = make_embeddings(30)
     train = replace(train, labels=np.where(np.arange(30) < 27, np.arange(30) % 2, 2))
-    with pytest.raises(
-        DataError, match="1 classes have fewer than 4 training examples, such as class 2 with 3"
-    ):
+    with pytest.raises(DataError, match="1 classes have fewer than 4 training examples, such as class 2 with 3"):
         fit_few_shot_probes(train, make_embeddings(9), 3, 1.0, shots=(1, 4))
     with pytest.raises(DataError, match="such as class 3 with 0"):
         fit_few_shot_probes(make_embeddings(30), make_embeddings(9), 4, 1.0, shots=(1,))
@@ -134,10 +130,7 @@ def test_invalid_draws_are_refused():
         )
 
 
-@given(
-    st.lists(st.integers(1, 999), min_size=6, max_size=6, unique=True).map(sorted),
-    st.floats(0, 1),
-)
+@given(st.lists(st.integers(1, 999), min_size=6, max_size=6, unique=True).map(sorted), st.floats(0, 1))
 def test_labels_are_interpolated_linearly_in_their_logarithm(thousandths, fraction):
     accuracies = [value / 1000 for value in thousandths]
     zero_shot = accuracies[0] + fraction * (accuracies[-1] - accuracies[0])
@@ -217,10 +210,7 @@ def test_the_interval_of_the_slope_is_that_of_a_bootstrap_over_datasets():
         if np.ptp(x_N[pick_N]):
             slopes.append(np.polyfit(x_N[pick_N], y_N[pick_N], 1)[0])
     low, high = np.quantile(slopes, (0.025, 0.975))
-    assert (result.slope.low, result.slope.high) == (
-        pytest.approx(low, abs=0.15),
-        pytest.approx(high, abs=0.15),
-    )
+    assert (result.slope.low, result.slope.high) == (pytest.approx(low, abs=0.15), pytest.approx(high, abs=0.15))
 
 
 def test_datasets_on_a_line_have_an_interval_of_width_0():

@@ -34,12 +34,7 @@ def test_a_small_group_is_reported_and_marked_but_is_not_the_worst():
     assert result.scores["few"].value == 0
     assert result.small_groups == ("few",)
     assert result.worst.value == pytest.approx(0.8)
-    assert (
-        score_by_group(
-            *make_groups(many=(90, 100), others=(80, 100), few=(0, 3)), min_group_size=3
-        ).worst.value
-        == 0
-    )
+    assert score_by_group(*make_groups(many=(90, 100), others=(80, 100), few=(0, 3)), min_group_size=3).worst.value == 0
 
 
 def test_without_two_groups_to_compare_there_is_no_gap():
@@ -76,9 +71,7 @@ def test_a_significant_gap_has_an_interval_above_0():
 
 
 @settings(deadline=None)  # the machine may be busy
-@given(
-    st.lists(st.tuples(st.booleans(), st.sampled_from("abcd")), min_size=1, max_size=60), st.integers(1, 10)
-)
+@given(st.lists(st.tuples(st.booleans(), st.sampled_from("abcd")), min_size=1, max_size=60), st.integers(1, 10))
 def test_intervals_contain_their_values_and_every_image_counts(rows, min_group_size):
     correct, column = zip(*rows, strict=True)
     result = score_by_group(np.array(correct), column, min_group_size)

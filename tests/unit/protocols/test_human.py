@@ -6,13 +6,7 @@ from scipy.stats import pearsonr
 
 from zebra.errors import DataError
 from zebra.protocols import human
-from zebra.protocols.human import (
-    HumanAnswer,
-    append_answer,
-    compare_class_difficulty,
-    evaluate_humans,
-    read_answers,
-)
+from zebra.protocols.human import HumanAnswer, append_answer, compare_class_difficulty, evaluate_humans, read_answers
 from zebra.protocols.metrics import proportion
 
 CLASSES = ("beagle", "boxer", "pug")
@@ -23,10 +17,7 @@ HEADER = "person,image,answer,shots\n"
 def parse_answers(*answers, shots=0):
     """Parse answers of the form 'PERSON IMAGE CLASS'."""
     fields = [answer.split() for answer in answers]
-    return [
-        HumanAnswer(who, image, None if name == "?" else CLASSES.index(name), shots)
-        for who, image, name in fields
-    ]
+    return [HumanAnswer(who, image, None if name == "?" else CLASSES.index(name), shots) for who, image, name in fields]
 
 
 def write_file(path, text):
@@ -39,10 +30,7 @@ def write_file(path, text):
 
 def test_answers_can_be_unknown(tmp_path):
     path = write_file(tmp_path / "answers.csv", HEADER + "ann,a,pug,0\nbob,a,?,2\n")
-    assert read_answers(path, CLASSES, LABELS) == (
-        HumanAnswer("ann", "a", 2, 0),
-        HumanAnswer("bob", "a", None, 2),
-    )
+    assert read_answers(path, CLASSES, LABELS) == (HumanAnswer("ann", "a", 2, 0), HumanAnswer("bob", "a", None, 2))
 
 
 def test_a_byte_order_mark_before_the_header_is_ignored(tmp_path):
@@ -93,11 +81,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
 
 def test_appended_answers_are_read_back(tmp_path):
     names = ('say "cheese"', "one, two", "plain")
-    answers = (
-        HumanAnswer("Ann, B.", "a", 0, 0),
-        HumanAnswer("Zoë", "b", 1, 1),
-        HumanAnswer("ann", "c", None, 0),
-    )
+    answers = (HumanAnswer("Ann, B.", "a", 0, 0), HumanAnswer("Zoë", "b", 1, 1), HumanAnswer("ann", "c", None, 0))
     for answer in answers:
         append_answer(tmp_path / "answers.csv", answer, names)
     assert read_answers(tmp_path / "answers.csv", names, LABELS) == answers
@@ -138,10 +122,10 @@ def test_the_four_columns_on_a_case_counted_by_hand():
 
 def test_answers_with_other_shots_do_not_count():
     answers = parse_answers("ann a beagle") + parse_answers("ann a pug", shots=1)
-    assert (
-        evaluate_humans(answers, LABELS, 0).accuracy.value,
-        evaluate_humans(answers, LABELS, 1).accuracy.value,
-    ) == (1, 0)
+    assert (evaluate_humans(answers, LABELS, 0).accuracy.value, evaluate_humans(answers, LABELS, 1).accuracy.value) == (
+        1,
+        0,
+    )
 
 
 def test_without_guesses_there_is_no_accuracy_on_guesses():
@@ -204,9 +188,7 @@ def test_accuracy_1_has_an_interval():
 
 def test_difficulty_compares_humans_and_model_on_the_same_images():
     answers = parse_answers("ann a pug", "bob a beagle", "ann c boxer", "ann d pug")
-    result = compare_class_difficulty(
-        answers, LABELS, {"a": True, "b": False, "c": False, "d": True}, CLASSES, 0
-    )
+    result = compare_class_difficulty(answers, LABELS, {"a": True, "b": False, "c": False, "d": True}, CLASSES, 0)
     assert result.classnames[0] == "beagle"
     by_class = {
         name: (x.value, y.value)
@@ -221,23 +203,17 @@ def test_the_correlation_is_pearsons_over_classes():
     names = tuple("abcdefgh")
     labels = {f"{n}": n % 8 for n in range(160)}
     class_accuracy = rng.random(8)
-    answers = [
-        HumanAnswer("ann", i, c if rng.random() < class_accuracy[c] else None, 0) for i, c in labels.items()
-    ]
+    answers = [HumanAnswer("ann", i, c if rng.random() < class_accuracy[c] else None, 0) for i, c in labels.items()]
     is_correct = {i: bool(rng.random() < class_accuracy[c]) for i, c in labels.items()}
     result = compare_class_difficulty(answers, labels, is_correct, names, 0)
-    expected = pearsonr(
-        [score.value for score in result.human_scores], [score.value for score in result.model_scores]
-    )
+    expected = pearsonr([score.value for score in result.human_scores], [score.value for score in result.model_scores])
     interval = expected.confidence_interval()
     assert result.correlation.value == pytest.approx(expected.statistic)
     assert (result.correlation.low, result.correlation.high) == (
         pytest.approx(interval.low),
         pytest.approx(interval.high),
     )
-    assert [score.value for score in result.human_scores] == sorted(
-        score.value for score in result.human_scores
-    )
+    assert [score.value for score in result.human_scores] == sorted(score.value for score in result.human_scores)
 
 
 def test_difficulty_needs_a_prediction_for_every_image():

@@ -38,8 +38,7 @@ def test_clusters_of_different_sizes_count_by_their_variance():
     score = clustered_proportion(hits, clusters)
     value = 7 / 12
     sums = [
-        sum(hit - value for hit, c in zip(hits, clusters, strict=True) if c == cluster)
-        for cluster in (0, 2, 5, 7, 9)
+        sum(hit - value for hit, c in zip(hits, clusters, strict=True) if c == cluster) for cluster in (0, 2, 5, 7, 9)
     ]
     effective = value * (1 - value) / (sum(each**2 for each in sums) / 12**2)
     assert effective < 12
@@ -89,12 +88,7 @@ def hanley_mcneil(area, m, n):
 
 @pytest.mark.parametrize(
     ("positive", "negative"),
-    [
-        ([0.5], [0.1, 0.4, 0.7]),
-        ([0.2, 0.6, 0.9], [0.5]),
-        ([0.7, 0.8], [0.1, 0.2]),
-        ([0.1, 0.2], [0.7, 0.8, 0.9]),
-    ],
+    [([0.5], [0.1, 0.4, 0.7]), ([0.2, 0.6, 0.9], [0.5]), ([0.7, 0.8], [0.1, 0.2]), ([0.1, 0.2], [0.7, 0.8, 0.9])],
 )
 def test_without_a_variance_the_ends_of_an_auc_are_196_of_their_own_standard_errors_away(positive, negative):
     scores = np.array([*positive, *negative])

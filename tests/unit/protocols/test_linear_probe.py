@@ -36,9 +36,7 @@ def test_weights_equal_scikit_learn(n, dim, penalty):
     train = make_embeddings(n, dim=dim)
     probe, expected = LogisticSolver(train.vectors, train.labels, 4).fit(penalty), fit_sklearn(train, penalty)
     assert probe.weight_CD == pytest.approx(expected.coef_, rel=0, abs=3e-3 * np.abs(expected.coef_).max())
-    assert probe.bias_C == pytest.approx(
-        expected.intercept_, rel=0, abs=3e-3 * np.abs(expected.intercept_).max()
-    )
+    assert probe.bias_C == pytest.approx(expected.intercept_, rel=0, abs=3e-3 * np.abs(expected.intercept_).max())
 
 
 def test_with_two_classes_the_weight_difference_equals_scikit_learn():
@@ -77,9 +75,7 @@ def test_scaling_the_vectors_changes_neither_the_fit_nor_the_iterations():
     train = make_embeddings(160)
     small = LogisticSolver(train.vectors, train.labels, 4).fit(1.0)
     large = LogisticSolver(train.vectors * np.float32(1024), train.labels, 4).fit(1024.0**2)
-    assert large.weight_CD * 1024 == pytest.approx(
-        small.weight_CD, rel=1e-3, abs=1e-3 * np.abs(small.weight_CD).max()
-    )
+    assert large.weight_CD * 1024 == pytest.approx(small.weight_CD, rel=1e-3, abs=1e-3 * np.abs(small.weight_CD).max())
     assert abs(large.num_iterations - small.num_iterations) <= 3
 
 
@@ -122,9 +118,7 @@ def test_the_search_refines_around_the_best_down_to_8_steps_per_decade(result):
     index = 7
     for distance in (8, 4, 2, 1):
         center = step[max(range(index), key=lambda i: score[i])]
-        neighbors = [
-            step_index for step_index in (center + distance, center - distance) if -48 <= step_index <= 48
-        ]
+        neighbors = [step_index for step_index in (center + distance, center - distance) if -48 <= step_index <= 48]
         assert step[index : index + len(neighbors)] == neighbors
         index += len(neighbors)
     assert index == len(step)
@@ -176,9 +170,7 @@ def test_test_labels_change_only_the_score(splits, result):
 
 
 def test_two_classes_have_an_auc():
-    result = fit_linear_probe(
-        make_embeddings(60, classes=2), make_embeddings(60, classes=2, seed=2), 2
-    ).result
+    result = fit_linear_probe(make_embeddings(60, classes=2), make_embeddings(60, classes=2, seed=2), 2).result
     assert result.scores()["roc_auc"].value > 0.9
 
 
@@ -188,8 +180,7 @@ def test_unconverged_fits_are_counted(splits, result, monkeypatch):
     monkeypatch.setattr(module, "MAX_ITERATIONS", 2)
     limited = fit_linear_probe(train, test, 4, validation=validation)
     assert (
-        limited.num_unconverged
-        == sum(trial.is_unconverged for trial in limited.trials) + limited.probe.is_unconverged
+        limited.num_unconverged == sum(trial.is_unconverged for trial in limited.trials) + limited.probe.is_unconverged
     )
     assert limited.num_unconverged > 3
     assert all(trial.num_iterations <= 2 for trial in limited.trials)
@@ -227,18 +218,8 @@ def replace_value(images, row, value):
 @pytest.mark.parametrize(
     ("train", "validation", "test", "message"),
     [
-        (
-            replace(make_embeddings(8), labels=None),
-            None,
-            make_embeddings(8),
-            "training split has no labeled images",
-        ),
-        (
-            make_embeddings(8),
-            None,
-            replace(make_embeddings(8), labels=None),
-            "test split has no labeled images",
-        ),
+        (replace(make_embeddings(8), labels=None), None, make_embeddings(8), "training split has no labeled images"),
+        (make_embeddings(8), None, replace(make_embeddings(8), labels=None), "test split has no labeled images"),
         (make_embeddings(0), None, make_embeddings(8), "training split has no labeled images"),
         (
             make_embeddings(8, classes=5),
@@ -280,9 +261,7 @@ def test_unusable_splits_are_refused(train, validation, test, message):
 
 
 def test_splits_of_different_dimensions_are_refused():
-    with pytest.raises(
-        ShapeError, match="vectors of the test split have 9 dimensions, those of the training split 8"
-    ):
+    with pytest.raises(ShapeError, match="vectors of the test split have 9 dimensions, those of the training split 8"):
         fit_linear_probe(make_embeddings(8), make_embeddings(8, dim=9), 4)
     with pytest.raises(ShapeError, match="vectors of the validation split have 9 dimensions"):
         fit_linear_probe(make_embeddings(8), make_embeddings(8), 4, validation=make_embeddings(8, dim=9))

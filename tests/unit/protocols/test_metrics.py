@@ -49,8 +49,7 @@ def test_accuracy_per_class_and_confusion_matrix_equal_scikit_learn(seed):
         balanced_accuracy_score(label, predicted)
     )
     assert np.array_equal(
-        confusion_matrix(predicted, label, 4),
-        sklearn_metrics.confusion_matrix(label, predicted, labels=range(4)),
+        confusion_matrix(predicted, label, 4), sklearn_metrics.confusion_matrix(label, predicted, labels=range(4))
     )
 
 
@@ -64,10 +63,7 @@ def test_accuracy_per_class_always_has_an_interval():
     """With one sample per class, or only correct ones, the variance is unknown; the interval must not be a point."""
     labels = np.arange(100)
     mixed = mean_per_class_accuracy(labels % 2 == 0, labels)
-    assert (mixed.low, mixed.high) == (
-        pytest.approx(0.5 - 0.085, abs=5e-3),
-        pytest.approx(0.5 + 0.085, abs=5e-3),
-    )
+    assert (mixed.low, mixed.high) == (pytest.approx(0.5 - 0.085, abs=5e-3), pytest.approx(0.5 + 0.085, abs=5e-3))
     assert 0.9 < mean_per_class_accuracy(np.ones(100, bool), labels).low < 0.99
 
 
@@ -110,12 +106,8 @@ def test_average_precision_equals_scikit_learn_with_ties(seed):
 def voc_2007(scores, label):
     """Compute the interpolated average precision of VOC 2007 by definition, with every score as threshold."""
     points = [(scores >= threshold, threshold) for threshold in np.unique(scores)]
-    recall_precision = [
-        (label[is_predicted].sum() * 10, label[is_predicted].mean()) for is_predicted, _ in points
-    ]
-    levels = [
-        level * label.sum() for level in range(11)
-    ]  # in tenths of the positives, which are exact integers
+    recall_precision = [(label[is_predicted].sum() * 10, label[is_predicted].mean()) for is_predicted, _ in points]
+    levels = [level * label.sum() for level in range(11)]  # in tenths of the positives, which are exact integers
     return np.mean([max(p for r, p in recall_precision if r >= level) for level in levels])
 
 

@@ -31,18 +31,14 @@ def test_the_probe_equals_one_scikit_learn_regression_per_class():
         regression.fit(train.vectors.astype(np.float64), train_label_NC[:, label])
         expected_N = regression.decision_function(test.vectors.astype(np.float64))
         assert result.result.score_NC[:, label] == pytest.approx(expected_N, abs=5e-3)
-    precision = [
-        average_precision_score(test_label_NC[:, c], result.result.score_NC[:, c]) for c in range(NUM_CLASSES)
-    ]
+    precision = [average_precision_score(test_label_NC[:, c], result.result.score_NC[:, c]) for c in range(NUM_CLASSES)]
     assert result.result.scores()["map"].value == pytest.approx(np.mean(precision), abs=1e-6)
 
 
 def test_a_learnable_task_is_learned():
     (train, train_label_NC), (test, test_label_NC) = make_dataset(300, 1), make_dataset(200, 2)
     assert (
-        fit_multilabel_probe(train, train_label_NC, test, test_label_NC, num_points=11)
-        .result.scores()["map11"]
-        .value
+        fit_multilabel_probe(train, train_label_NC, test, test_label_NC, num_points=11).result.scores()["map11"].value
         > 0.85
     )
     shuffled_NC = np.random.default_rng(3).permutation(train_label_NC)
@@ -63,10 +59,6 @@ def test_inputs_that_do_not_match_are_refused():
     with pytest.raises(ShapeError, match="do not match"):
         fit_multilabel_probe(train, train_label_NC, replace(test, vectors=test.vectors[:, 1:]), test_label_NC)
     with pytest.raises(DataError, match="NaN"):
-        fit_multilabel_probe(
-            replace(train, vectors=train.vectors * np.nan), train_label_NC, test, test_label_NC
-        )
+        fit_multilabel_probe(replace(train, vectors=train.vectors * np.nan), train_label_NC, test, test_label_NC)
     with pytest.raises(DataError, match="at least 5"):
-        fit_multilabel_probe(
-            replace(train, vectors=train.vectors[:3]), train_label_NC[:3], test, test_label_NC
-        )
+        fit_multilabel_probe(replace(train, vectors=train.vectors[:3]), train_label_NC[:3], test, test_label_NC)

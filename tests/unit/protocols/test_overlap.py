@@ -48,12 +48,7 @@ def test_the_interval_is_clopper_and_pearsons_at_995():
 
 def test_a_dataset_without_overlap_has_no_test():
     result = evaluate((60, 100), (0, 0))
-    assert (result.overlap, result.overlap_interval, result.p_value, result.inflation) == (
-        None,
-        None,
-        None,
-        0,
-    )
+    assert (result.overlap, result.overlap_interval, result.p_value, result.inflation) == (None, None, None, 0)
     assert result.all == result.clean
 
 

@@ -47,9 +47,7 @@ def test_numbers_are_compared_without_mcnemar():
     result = compare_paired(make_scores(rng.normal(size=200) + 0.5), make_scores(rng.normal(size=200)))
     assert result.mcnemar_p_value is None
     assert result.difference.low > 0
-    assert result.difference.high - result.difference.low == pytest.approx(
-        2 * 1.96 * 2**0.5 / 200**0.5, rel=0.15
-    )
+    assert result.difference.high - result.difference.low == pytest.approx(2 * 1.96 * 2**0.5 / 200**0.5, rel=0.15)
 
 
 def test_the_order_of_the_samples_does_not_matter():
@@ -71,8 +69,7 @@ def test_equal_models_are_rarely_significantly_different():
     """Of 200 pairs of equally good models, about 10 have p < 0.05."""
     rng = np.random.default_rng(0)
     is_significant = [
-        compare_paired(make_scores(rng.random(200) < 0.5), make_scores(rng.random(200) < 0.5), seed=n).p_value
-        < 0.05
+        compare_paired(make_scores(rng.random(200) < 0.5), make_scores(rng.random(200) < 0.5), seed=n).p_value < 0.05
         for n in range(200)
     ]
     assert 2 <= sum(is_significant) <= 20

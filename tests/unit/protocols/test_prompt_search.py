@@ -19,9 +19,7 @@ def make_dataset(noise, images=400, seed=0):
     """Return template vectors and images, all noisy copies of one center per class."""
     rng = np.random.default_rng(seed)
     center = rng.normal(size=(NUM_CLASSES, DIM))
-    templates = normalize(
-        center + np.array(noise)[:, None, None] * rng.normal(size=(len(noise), NUM_CLASSES, DIM))
-    )
+    templates = normalize(center + np.array(noise)[:, None, None] * rng.normal(size=(len(noise), NUM_CLASSES, DIM)))
 
     def make_images(prefix):
         labels = rng.integers(0, NUM_CLASSES, images)

@@ -84,10 +84,7 @@ def test_a_prompt_set_needs_as_many_names_as_the_dataset():
         ({"synonyms": {"horse": ("zebra",)}}, "already in use"),
         ({"synonyms": {"horse": ("pony",), "zebra": ("pony",)}}, "already in use"),
         ({"synonyms": {"horse": ("",)}}, "empty or already in use"),
-        (
-            {"templates": (), "sentences": {"horse": ("It neighs.",)}},
-            "no prompt for 1 classes, such as 'zebra'",
-        ),
+        ({"templates": (), "sentences": {"horse": ("It neighs.",)}}, "no prompt for 1 classes, such as 'zebra'"),
     ],
 )
 def test_an_invalid_prompt_set_is_refused(fields, message):
@@ -105,21 +102,15 @@ def test_the_general_prompt_set_has_40_different_templates():
     general = load_general_prompts()
     assert general.source == "zebra"
     assert len(set(general.templates)) == 40
-    assert all(
-        template.count("{}") == 1 and template.endswith((".", "picture.")) for template in general.templates
-    )
+    assert all(template.count("{}") == 1 and template.endswith((".", "picture.")) for template in general.templates)
 
 
 def test_a_clip_benchmark_folder_is_read(tmp_path):
     (tmp_path / "classnames.txt").write_text("horse\nzebra\n", encoding="utf-8")
-    (tmp_path / "zeroshot_classification_templates.txt").write_text(
-        "a photo of a {c}.\r\nart\n", encoding="utf-8"
-    )
+    (tmp_path / "zeroshot_classification_templates.txt").write_text("a photo of a {c}.\r\nart\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="'art' has no placeholder"):
         read_prompt_dir(tmp_path)
-    (tmp_path / "zeroshot_classification_templates.txt").write_text(
-        "a photo of a {c}.\n{c}", encoding="utf-8"
-    )
+    (tmp_path / "zeroshot_classification_templates.txt").write_text("a photo of a {c}.\n{c}", encoding="utf-8")
     assert read_prompt_dir(tmp_path).prompts()[1] == ("a photo of a zebra.", "zebra")
     with pytest.raises(DataError, match=r"cannot read .*classnames\.txt"):
         read_prompt_dir(tmp_path / "nowhere")
@@ -214,14 +205,8 @@ classes = ['a']
 def test_openais_sections_are_read_with_their_synonyms(tmp_path):
     path = tmp_path / "prompts.md"
     path.write_text(MARKDOWN, encoding="utf-8")
-    assert read_prompt_markdown(path, "Faces").prompts() == (
-        ("a happy face.", "a smiling face."),
-        ("a angry face.",),
-    )
-    assert read_prompt_markdown(path, "Farm").prompts()[1] == (
-        "a photo of a mother's hen.",
-        "a mother's hen.",
-    )
+    assert read_prompt_markdown(path, "Faces").prompts() == (("a happy face.", "a smiling face."), ("a angry face.",))
+    assert read_prompt_markdown(path, "Farm").prompts()[1] == ("a photo of a mother's hen.", "a mother's hen.")
 
 
 @pytest.mark.parametrize(

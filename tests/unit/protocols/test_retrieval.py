@@ -25,11 +25,7 @@ def make_dataset(seed, images=30, width=4):
     rng = np.random.default_rng(seed)
     image_of_text = rng.permutation(np.repeat(np.arange(images), rng.integers(1, 5, images)))
     choices = normalize(rng.integers(-1, 2, (40, width)) + 0.5)
-    return (
-        choices[rng.integers(0, 40, images)],
-        choices[rng.integers(0, 40, len(image_of_text))],
-        image_of_text,
-    )
+    return (choices[rng.integers(0, 40, images)], choices[rng.integers(0, 40, len(image_of_text))], image_of_text)
 
 
 def compute_expected_ranks(image_NE, text_ME, image_of_text):
@@ -54,12 +50,8 @@ def test_ranks_are_those_of_the_definition_whatever_the_blocks(seed, blocks):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(retrieval, "TEXTS_PER_BLOCK", blocks[0])
         patch.setattr(retrieval, "IMAGES_PER_BLOCK", blocks[1])
-        result = compute_retrieval_ranks(
-            make_embeddings("i", images), make_embeddings("t", texts), image_of_text
-        )
-    text_rank, image_rank = compute_expected_ranks(
-        images.astype(np.float32), texts.astype(np.float32), image_of_text
-    )
+        result = compute_retrieval_ranks(make_embeddings("i", images), make_embeddings("t", texts), image_of_text)
+    text_rank, image_rank = compute_expected_ranks(images.astype(np.float32), texts.astype(np.float32), image_of_text)
     assert result.text_rank_N.tolist() == text_rank
     assert result.image_rank_M.tolist() == image_rank
 
@@ -67,9 +59,7 @@ def test_ranks_are_those_of_the_definition_whatever_the_blocks(seed, blocks):
 def test_an_image_is_retrieved_by_its_best_caption():
     images = np.eye(2)
     texts = normalize(np.array([[1, 3], [5, 1], [1, 1.1]]))
-    result = compute_retrieval_ranks(
-        make_embeddings("i", images), make_embeddings("t", texts), np.array([0, 0, 1])
-    )
+    result = compute_retrieval_ranks(make_embeddings("i", images), make_embeddings("t", texts), np.array([0, 0, 1]))
     assert result.text_rank_N.tolist() == [1, 2]  # caption (1, 3) of image 0 is more similar to image 1
     assert result.image_rank_M.tolist() == [2, 1, 1]
 
@@ -86,9 +76,7 @@ def test_a_model_that_maps_everything_to_one_point_has_recall_0():
 def test_a_caption_of_two_images_ranks_second_and_is_counted():
     images = normalize(np.array([[1, 0, 0], [1, 0.1, 0], [0, 0, 1]]))
     texts = normalize(np.array([[1, 0.05, 0], [1, 0.05, 0], [0, 0, 1]]))
-    result = compute_retrieval_ranks(
-        make_embeddings("i", images), make_embeddings("t", texts), np.array([0, 1, 2])
-    )
+    result = compute_retrieval_ranks(make_embeddings("i", images), make_embeddings("t", texts), np.array([0, 1, 2]))
     assert result.text_rank_N.tolist() == [2, 2, 1]
     assert result.num_ambiguous_captions == 2
 
@@ -116,11 +104,7 @@ def test_recall_is_left_out_where_it_would_always_be_1():
 
 
 def test_inputs_that_do_not_match_are_refused():
-    images, texts, image_of_text = (
-        make_embeddings("i", np.eye(3)),
-        make_embeddings("t", np.eye(3)),
-        np.arange(3),
-    )
+    images, texts, image_of_text = (make_embeddings("i", np.eye(3)), make_embeddings("t", np.eye(3)), np.arange(3))
     with pytest.raises(DataError, match="1 images have no caption, such as i2"):
         compute_retrieval_ranks(images, texts, np.array([0, 1, 1]))
     with pytest.raises(DataError, match="caption t2 belongs to image 3, but there are only 3"):

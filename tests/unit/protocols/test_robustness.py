@@ -33,9 +33,7 @@ def on_a_line(count=8, slope=1.3, intercept=-0.7, noise=0.0):
 
 def measured(extra, noise=0.0):
     standard, shifted = on_a_line(noise=noise)
-    models = {
-        f"reference {i}": (exact(x), exact(y)) for i, (x, y) in enumerate(zip(standard, shifted, strict=True))
-    }
+    models = {f"reference {i}": (exact(x), exact(y)) for i, (x, y) in enumerate(zip(standard, shifted, strict=True))}
     return {name: {"standard": pair[0], "shift": pair[1]} for name, pair in (models | extra).items()}
 
 
@@ -55,10 +53,7 @@ def test_each_resample_is_a_line_through_some_of_the_models():
     line = fit_logit_line([*map(exact, standard)], [*map(exact, shifted)], seed=3)
     pick = np.random.default_rng(3).integers(8, size=(2000, 8))[0]
     expected = linregress(logit(standard[pick]), logit(shifted[pick]))
-    assert (line.slope_B[0], line.intercept_B[0]) == (
-        pytest.approx(expected.slope),
-        pytest.approx(expected.intercept),
-    )
+    assert (line.slope_B[0], line.intercept_B[0]) == (pytest.approx(expected.slope), pytest.approx(expected.intercept))
 
 
 def test_effective_robustness_is_the_difference_from_the_line():
@@ -84,9 +79,7 @@ def test_relative_robustness_is_the_gain_over_the_baseline():
 
 
 def test_reference_models_have_no_robustness():
-    (shift,) = evaluate_robustness(
-        measured({"clip": (exact(0.7), exact(0.7))}), "standard", REFERENCES, "reference 0"
-    )
+    (shift,) = evaluate_robustness(measured({"clip": (exact(0.7), exact(0.7))}), "standard", REFERENCES, "reference 0")
     assert set(shift.effective_robustness) == set(shift.relative_robustness) == {"clip"}
 
 
@@ -119,10 +112,7 @@ def test_few_images_in_either_dataset_widen_the_interval(which):
 def test_the_interval_of_a_difference_is_newcombes():
     """Newcombe 1998, table II, case (a), method 10: 56/70 − 48/80 has 0.0524 to 0.3339."""
     difference = subtract_scores(proportion(56, 70), proportion(48, 80))
-    assert (difference.low, difference.high) == (
-        pytest.approx(0.0524, abs=5e-5),
-        pytest.approx(0.3339, abs=5e-5),
-    )
+    assert (difference.low, difference.high) == (pytest.approx(0.0524, abs=5e-5), pytest.approx(0.3339, abs=5e-5))
 
 
 def test_the_interval_of_an_average_narrows_with_the_root_of_their_number():
@@ -143,9 +133,7 @@ def test_clipping_keeps_the_accuracies_of_n_samples_in_order(case):
 
 
 def test_models_with_accuracy_0_or_1_have_finite_robustness():
-    models = measured(
-        {"all": (proportion(50, 50), proportion(50, 50)), "none": (proportion(0, 50), proportion(0, 50))}
-    )
+    models = measured({"all": (proportion(50, 50), proportion(50, 50)), "none": (proportion(0, 50), proportion(0, 50))})
     models["reference 0"] = {"standard": proportion(25, 50), "shift": proportion(0, 50)}
     (shift,) = evaluate_robustness(models, "standard", REFERENCES, "reference 0")
     for score in shift.effective_robustness.values():
@@ -166,9 +154,7 @@ def test_input_without_a_line_is_refused():
         evaluate_robustness(models, "standard", REFERENCES[:2], "reference 0")
     with pytest.raises(DataError, match="different reference models; got 2"):
         evaluate_robustness(models, "standard", [*REFERENCES[:2], "reference 0"], "reference 0")
-    with pytest.raises(
-        DataError, match=r"no accuracies for the model 'refrence 1'\. Did you mean 'reference 1'"
-    ):
+    with pytest.raises(DataError, match=r"no accuracies for the model 'refrence 1'\. Did you mean 'reference 1'"):
         evaluate_robustness(models, "standard", ["refrence 1", *REFERENCES], "reference 0")
     with pytest.raises(DataError, match="'standart'"):
         evaluate_robustness(models, "standart", REFERENCES, "reference 0")

@@ -69,17 +69,12 @@ def test_two_classes_also_have_an_auc():
     vectors = [[0.9, 0.1], [0.4, 0.6], [0.5, 0.5], [0.1, 0.9]]
     result = classify_zero_shot(images(vectors, [0, 0, 1, 1]), np.eye(2, dtype=np.float32))
     assert result.scores()["roc_auc"].value == 0.75
-    assert (
-        "roc_auc" not in classify_zero_shot(images(vectors[:2], [0, 0]), np.eye(2, dtype=np.float32)).scores()
-    )
+    assert "roc_auc" not in classify_zero_shot(images(vectors[:2], [0, 0]), np.eye(2, dtype=np.float32)).scores()
 
 
 def test_the_kinetics_metric_counts_ranks_2_to_5_as_one_half():
     vector = np.array([[8, 7, 6, 5, 4, 3, 2, 1]] * 3, dtype=np.float32)
-    assert (
-        classify_zero_shot(images(vector, [0, 4, 5]), np.eye(8, dtype=np.float32)).mean_top1_top5().value
-        == 0.5
-    )
+    assert classify_zero_shot(images(vector, [0, 4, 5]), np.eye(8, dtype=np.float32)).mean_top1_top5().value == 0.5
 
 
 def test_multilabel_images_are_scored_by_mean_average_precision():

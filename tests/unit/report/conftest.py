@@ -32,19 +32,14 @@ def examples() -> dict[str, Callable[[], Figure]]:
     return {
         "loss": lambda: figures.plot_loss(LOG_ENTRIES, "unseen-kinds"),
         "accuracy_bars": lambda: figures.plot_accuracy_bars(SCORES, 1 / 90, "Unseen kinds"),
-        "limitations": lambda: figures.plot_limitations(
-            {"Counting one to six animals": (SCORES["Seen kinds"], 1 / 6)}
-        ),
+        "limitations": lambda: figures.plot_limitations({"Counting one to six animals": (SCORES["Seen kinds"], 1 / 6)}),
         "prompt_ablation": lambda: figures.plot_prompt_ablation(
             {name: (score, score, better[name]) for name, score in SCORES.items()}
         ),
         "few_shot": lambda: study_figures.plot_few_shot(
             {
                 name: ({1: Score(0.2, 0.1, 0.3, 9), 4: Score(0.6, 0.5, 0.7, 9)}, score, 0.1)
-                for name, score in [
-                    *SCORES.items(),
-                    *((f"dataset {n}", SCORES["Seen kinds"]) for n in range(2)),
-                ]
+                for name, score in [*SCORES.items(), *((f"dataset {n}", SCORES["Seen kinds"]) for n in range(2))]
             }
         ),
         "confusion_matrix": lambda: figures.plot_confusion_matrix(counts, CLASSNAMES),

@@ -30,9 +30,7 @@ def get_texts(figure: Figure) -> set[str]:
 
 def find_boxes(figure: Figure, color: str) -> list[Rectangle]:
     """Return the visible rectangles of one color."""
-    return [
-        box for box in figure.findobj(Rectangle) if box.get_width() and to_hex(box.get_facecolor()) == color
-    ]
+    return [box for box in figure.findobj(Rectangle) if box.get_width() and to_hex(box.get_facecolor()) == color]
 
 
 # All figures
@@ -110,9 +108,7 @@ def test_unknown_chance_is_not_drawn() -> None:
 
 
 def test_limitations_show_the_chance_level() -> None:
-    assert {"counting", "50%", "chance 17%"} <= get_texts(
-        figures.plot_limitations({"counting": (HALF, 1 / 6)})
-    )
+    assert {"counting", "50%", "chance 17%"} <= get_texts(figures.plot_limitations({"counting": (HALF, 1 / 6)}))
 
 
 def test_the_gain_over_the_bare_name_is_written_in_points() -> None:
@@ -155,22 +151,16 @@ def test_every_similarity_is_written_and_matching_pairs_are_outlined() -> None:
     figure = image_figures.plot_similarity_matrix(cosines, [Image.new("L", (8, 8))] * 2, ["a cat", "a dog"])
     assert {".50", ".10", ".20", ".40", "a cat", "a dog"} <= get_texts(figure)
     outlines = [
-        box
-        for box in figure.findobj(Rectangle)
-        if to_hex(box.get_edgecolor()) == FOREGROUND and not box.get_fill()
+        box for box in figure.findobj(Rectangle) if to_hex(box.get_edgecolor()) == FOREGROUND and not box.get_fill()
     ]
     assert sorted((round(box.get_x()), round(box.get_y())) for box in outlines) == [(0, 0), (1, 1)]
 
 
 def test_similarities_that_are_all_equal_can_be_drawn() -> None:
     cosines = np.full((2, 2), 0.3, dtype=np.float32)
-    assert ".30" in get_texts(
-        image_figures.plot_similarity_matrix(cosines, [Image.new("L", (8, 8))] * 2, ["a", "b"])
-    )
+    assert ".30" in get_texts(image_figures.plot_similarity_matrix(cosines, [Image.new("L", (8, 8))] * 2, ["a", "b"]))
 
 
 def test_unequal_numbers_of_images_and_captions_are_refused() -> None:
     with pytest.raises(DataError, match=r"\(2, 2\) for 1 images and 2 captions"):
-        image_figures.plot_similarity_matrix(
-            np.eye(2, dtype=np.float32), [Image.new("L", (8, 8))], ["a", "b"]
-        )
+        image_figures.plot_similarity_matrix(np.eye(2, dtype=np.float32), [Image.new("L", (8, 8))], ["a", "b"])

@@ -83,18 +83,14 @@ def test_headings_form_an_outline(tmp_path: Path) -> None:
 def test_figures_and_images_have_a_text_for_screen_readers(tmp_path: Path, figure: Figure) -> None:
     image = Image.new("RGB", (4, 4))
     outline = Outline(
-        page(
-            tmp_path, Section("A", "A summary.", figure), Section("B", "A summary.", image, "A black square.")
-        )
+        page(tmp_path, Section("A", "A summary.", figure), Section("B", "A summary.", image, "A black square."))
     )
     assert [a["aria-label"] for a in outline.named("div") if a.get("role") == "img"] == ["A summary."]
     assert [a["alt"] for a in outline.named("img")] == ["A black square."]
 
 
 @given(text=st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1) | st.just(HOSTILE))
-def test_text_is_shown_as_it_is_and_never_becomes_markup(
-    tmp_path_factory: pytest.TempPathFactory, text: str
-) -> None:
+def test_text_is_shown_as_it_is_and_never_becomes_markup(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     path = tmp_path_factory.mktemp("page") / "report.html"
     image, table = Image.new("L", (1, 1)), ReportTable((text,), ((text,),))
     sections = [Section(text, text, table), Section(text, text, image, text)]
@@ -112,10 +108,7 @@ def test_numbers_in_a_table_are_right_aligned(tmp_path: Path) -> None:
 
 
 def test_key_numbers_have_labels(tmp_path: Path) -> None:
-    html = page(
-        tmp_path,
-        headlines=(Headline("98.4%", "of the zebras", "chance 5%"), Headline("4 min", "of training")),
-    )
+    html = page(tmp_path, headlines=(Headline("98.4%", "of the zebras", "chance 5%"), Headline("4 min", "of training")))
     outline = Outline(html)
     assert len(outline.named("dt")) == 2
     assert {"98.4%", "of the zebras", "chance 5%", "4 min", "of training"} <= set(outline.texts)

@@ -49,9 +49,7 @@ def class_difficulty() -> Figure:
 
 
 EXAMPLES = {
-    "robustness": lambda: robustness(
-        {"zero-shot CLIP": (score(0.76), score(0.7)), "weak": (score(0.3), score(0.3))}
-    ),
+    "robustness": lambda: robustness({"zero-shot CLIP": (score(0.76), score(0.7)), "weak": (score(0.3), score(0.3))}),
     "scaling": scaling,
     "class_difficulty": class_difficulty,
 }
@@ -96,9 +94,7 @@ def test_models_are_drawn_at_the_logits_of_their_accuracies() -> None:
     figure = robustness({"clip": (score(0.75), score(0.5))})
     assert points(figure, ACCENT) == [(pytest.approx(np.log(3)), pytest.approx(0))]
     assert len(points(figure, MUTED)) == 5
-    assert {"clip", "50%", "accuracy on ImageNet", "Accuracy on 7 shifts"} <= {
-        t.get_text() for t in get_texts(figure)
-    }
+    assert {"clip", "50%", "accuracy on ImageNet", "Accuracy on 7 shifts"} <= {t.get_text() for t in get_texts(figure)}
 
 
 def test_a_model_with_accuracy_0_is_drawn() -> None:
@@ -140,10 +136,7 @@ def test_difficulty_of_unequal_lengths_is_refused() -> None:
 def test_the_bands_of_a_figure_are_those_given() -> None:
     areas = [area for area in scaling().axes[0].collections if isinstance(area, PolyCollection)]
     heights = [area.get_paths()[0].vertices[:, 1].max() for area in areas]
-    assert heights == [
-        pytest.approx(0.6 * (1000**-0.08) ** -0.1),
-        pytest.approx(0.525 * (1000**-0.08) ** -0.1),
-    ]
+    assert heights == [pytest.approx(0.6 * (1000**-0.08) ** -0.1), pytest.approx(0.525 * (1000**-0.08) ** -0.1)]
 
 
 # The example sheet
@@ -163,16 +156,12 @@ def test_an_example_sheet_shows_every_example_completely() -> None:
 def test_an_example_sheet_of_many_classes_is_about_square() -> None:
     image = Image.new("RGB", (20, 20), (0, 0, 255))
     for shots in (1, 2):
-        sheet = study_figures.make_example_sheet(
-            [[image] * shots] * 37, [f"class {number}" for number in range(37)]
-        )
+        sheet = study_figures.make_example_sheet([[image] * shots] * 37, [f"class {number}" for number in range(37)])
         assert 0.6 < sheet.width / sheet.height < 1.7
 
 
 def test_a_long_class_name_does_not_run_into_the_next() -> None:
-    sheet = study_figures.make_example_sheet(
-        [[Image.new("RGB", (20, 20), BACKGROUND)]] * 4, ["m" * 80, "", "", ""]
-    )
+    sheet = study_figures.make_example_sheet([[Image.new("RGB", (20, 20), BACKGROUND)]] * 4, ["m" * 80, "", "", ""])
     rest = np.asarray(sheet.crop((12 + 160, 0, sheet.width, sheet.height)))
     assert (rest == rest[0, 0]).all()
 

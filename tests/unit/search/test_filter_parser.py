@@ -31,29 +31,7 @@ SCHEMA = pa.schema(
     }
 )
 PIECES = st.sampled_from(
-    [
-        "a",
-        "B",
-        "o'b",
-        '"',
-        "\\",
-        "%",
-        "_",
-        "`",
-        "é",
-        "É",
-        "ß",
-        "ſ",
-        "K",
-        "K",
-        "İ",
-        "i",
-        "zoo",
-        " ",
-        "--",
-        ";",
-        "\n",
-    ]
+    ["a", "B", "o'b", '"', "\\", "%", "_", "`", "é", "É", "ß", "ſ", "K", "K", "İ", "i", "zoo", " ", "--", ";", "\n"]
 )
 TEXTS = st.lists(PIECES, max_size=4).map("".join)
 INTEGERS = st.one_of(st.integers(-3, 3), st.sampled_from([2**53 + 1, -(2**53) - 1, 2**63 - 1, -(2**63) + 1]))
@@ -151,9 +129,7 @@ def combine(children):
     def join(parts, operator):
         texts, predicates = zip(*parts, strict=True)
         reduce = {"and": all, "or": any}[operator]
-        return f"({f' {operator} '.join(texts)})", lambda row: reduce(
-            predicate(row) for predicate in predicates
-        )
+        return f"({f' {operator} '.join(texts)})", lambda row: reduce(predicate(row) for predicate in predicates)
 
     return st.one_of(
         st.builds(join, st.lists(children, min_size=2, max_size=3), st.sampled_from(["and", "or"])),
@@ -163,18 +139,14 @@ def combine(children):
 
 FILTERS = st.recursive(conditions(), combine, max_leaves=5)
 ROWS = st.lists(
-    st.fixed_dictionaries({name: st.one_of(st.none(), cells) for name, cells in CELLS.items()}),
-    min_size=1,
-    max_size=8,
+    st.fixed_dictionaries({name: st.one_of(st.none(), cells) for name, cells in CELLS.items()}), min_size=1, max_size=8
 )
 
 
 @given(table=ROWS, filters=st.lists(FILTERS, min_size=1, max_size=6))
 def test_arrow_lancedb_and_python_agree(database, table, filters):
     arrow = pa.Table.from_pylist(table, SCHEMA)
-    lance = database.create_table(
-        f"t{next(NUMBER)}", arrow.append_column("number", pa.array(range(len(table))))
-    )
+    lance = database.create_table(f"t{next(NUMBER)}", arrow.append_column("number", pa.array(range(len(table)))))
     for text, predicate in filters:
         condition = parse_filter(text, SCHEMA)
         expected = [number for number, row in enumerate(table) if predicate(row)]
@@ -183,10 +155,7 @@ def test_arrow_lancedb_and_python_agree(database, table, filters):
         assert sorted(numbers.to_pylist()) == expected, condition.to_sql()
 
 
-@given(
-    st.text(max_size=40)
-    | st.lists(PIECES | st.sampled_from(["text", "and", "(", "=", "in", "5"])).map(" ".join)
-)
+@given(st.text(max_size=40) | st.lists(PIECES | st.sampled_from(["text", "and", "(", "=", "in", "5"])).map(" ".join))
 def test_any_text_is_a_filter_or_an_error_with_a_position(text):
     try:
         parse_filter(text, SCHEMA)
@@ -246,11 +215,7 @@ def test_a_quote_inside_a_text_is_doubled_and_a_backslash_is_literal():
         ("small is 1", "expected 'null'", "1"),
         ('text = "open', "this quote is not closed", '"'),
         ("small = 1; drop table", "unexpected ';'", ";"),
-        (
-            "small = 99999999999999999999",
-            "out of range for an integer column",
-            "99999999999999999999",
-        ),
+        ("small = 99999999999999999999", "out of range for an integer column", "99999999999999999999"),
         ("x = 1e999", "is out of range for double", "1e999"),
         ('"small" = 1', "a condition starts with a column", '"small"'),
         ("and = 1", "expected the name of a column", "and"),

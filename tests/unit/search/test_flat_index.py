@@ -48,12 +48,7 @@ def stores(draw):
     return vectors.astype(dtype), query.astype(np.float32) + np.float32(1e-6), rng.random(rows)
 
 
-@given(
-    stores(),
-    st.integers(1, 40),
-    st.sampled_from([None, 0.0, 0.1, 0.5, 1.0]),
-    st.sampled_from([13, 64, 65_536]),
-)
+@given(stores(), st.integers(1, 40), st.sampled_from([None, 0.0, 0.1, 0.5, 1.0]), st.sampled_from([13, 64, 65_536]))
 def test_the_best_rows_equal_those_of_float64_arithmetic(store, k, share, block):
     vectors_NE, query_E, random_N = store
     mask_N = None if share is None else random_N < share
@@ -69,10 +64,7 @@ def test_the_error_of_a_coarse_score_is_within_its_bound(store):
     index = FlatIndex.from_vectors(vectors_NE)
     unit_E = query_E.astype(np.float64) / np.linalg.norm(query_E.astype(np.float64))
     coarse_N = np.concatenate(
-        [
-            (block.coarse_NE @ module.torch.from_numpy(unit_E).half()).double().numpy()
-            for block in index._blocks
-        ]
+        [(block.coarse_NE @ module.torch.from_numpy(unit_E).half()).double().numpy() for block in index._blocks]
     )
     true_N = index._rescore(np.arange(len(index)), unit_E)
     assert np.abs(coarse_N - true_N).max() <= index._max_error

@@ -50,11 +50,7 @@ def embed_and_open(model, tmp_path):
 
     def run(data: Path, **options) -> tuple[Searcher, list[str]]:
         out = tmp_path / "store"
-        embed.run(
-            EmbedConfig(
-                model=str(model), data=str(data), out=str(out), precision="fp32", workers=1, **options
-            )
-        )
+        embed.run(EmbedConfig(model=str(model), data=str(data), out=str(out), precision="fp32", workers=1, **options))
         ids = [id for batch in Store.open(out).scan(["id"]) for id in batch["id"].to_pylist()]
         return open_searcher(out), ids
 

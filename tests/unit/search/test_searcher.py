@@ -188,9 +188,7 @@ def test_the_index_finds_the_hits_of_exact_search_and_reports_its_recall(indexed
         result = approximate.search(vector_of(number), k=5, where=where, min_score=-0.5, dedup=0.999)
         exact_result = exact.search(vector_of(number), k=5, where=where, min_score=-0.5, dedup=0.999)
         assert ids(result) == ids(exact_result)
-        assert [hit.score for hit in result.hits] == pytest.approx(
-            [hit.score for hit in exact_result.hits], abs=1e-6
-        )
+        assert [hit.score for hit in result.hits] == pytest.approx([hit.score for hit in exact_result.hits], abs=1e-6)
         assert dict(result.hits[0].row) == dict(exact_result.hits[0].row)
     metadata = json.loads((indexed / "index.json").read_text())
     assert (result.method, result.recall) == ("approximate", metadata["recall"])

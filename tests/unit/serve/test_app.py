@@ -29,11 +29,7 @@ def test_classify_ranks_labels_as_the_model_does(client, clip):
     labels = ["horse", "zebra", "cow"]
     response = client.post(
         "/v1/classify",
-        json={
-            "images": [request_image(data) for data in images],
-            "labels": labels,
-            "templates": ["one {}.", "a {}"],
-        },
+        json={"images": [request_image(data) for data in images], "labels": labels, "templates": ["one {}.", "a {}"]},
     )
     predictions = clip.classify(images, labels, ["one {}.", "a {}"])
     for result, expected in zip(response.json()["results"], predictions, strict=True):
@@ -69,9 +65,7 @@ def test_a_text_longer_than_the_context_gets_a_warning(client):
     assert len(response["warnings"]) == 1
     assert "16 tokens" in response["warnings"][0]
     request = {"images": [request_image(noise_image(1))], "labels": ["horse " * 40, "cow"]}
-    assert (
-        "1 of 2 prompts were cut to 16 tokens" in client.post("/v1/classify", json=request).json()["warnings"]
-    )
+    assert "1 of 2 prompts were cut to 16 tokens" in client.post("/v1/classify", json=request).json()["warnings"]
 
 
 def test_a_request_in_openais_format_gets_a_response_in_that_format(client, clip):
@@ -84,9 +78,7 @@ def test_a_request_in_openais_format_gets_a_response_in_that_format(client, clip
     numbers = np.frombuffer(base64.b64decode(packed["data"][0]["embedding"]), "<f4")
     np.testing.assert_allclose(numbers, one["embedding"])
     np.testing.assert_allclose(numbers, clip.encode_texts(["a horse"])[0], atol=1e-6)
-    assert "16 dimensions" in error_message(
-        client.post("/v1/embeddings", json={"input": "a", "dimensions": 8}), 400
-    )
+    assert "16 dimensions" in error_message(client.post("/v1/embeddings", json={"input": "a", "dimensions": 8}), 400)
 
 
 def test_an_image_is_encoded_once(client):
@@ -146,12 +138,8 @@ def test_a_request_that_cannot_be_answered_is_explained(client, body, message):
 def test_errors_of_the_framework_have_the_same_shape(client):
     error_message(client.get("/v1/nothing"), 404)
     error_message(client.get("/v1/classify"), 405)
-    error_message(
-        client.post("/v1/classify", content=b"{", headers={"Content-Type": "application/json"}), 422
-    )
-    error_message(
-        client.post("/v1/embed", content=b'{"texts": ["a"]}', headers={"Content-Type": "text/plain"}), 422
-    )
+    error_message(client.post("/v1/classify", content=b"{", headers={"Content-Type": "application/json"}), 422)
+    error_message(client.post("/v1/embed", content=b'{"texts": ["a"]}', headers={"Content-Type": "text/plain"}), 422)
     error_message(client.get("/page/nothing.js"), 404)
 
 
@@ -228,7 +216,5 @@ def test_a_large_head_is_the_same_in_chunks(client, clip):
     scores = client.post("/v1/classify", json=request).json()["results"][0]["scores"]
     expected = clip.classify([noise_image(5)], labels, templates)[0]
     assert torch.allclose(
-        torch.tensor([score["score"] for score in scores]),
-        torch.tensor([p.score for p in expected]),
-        atol=1e-5,
+        torch.tensor([score["score"] for score in scores]), torch.tensor([p.score for p in expected]), atol=1e-5
     )

@@ -92,9 +92,7 @@ def test_items_beyond_the_time_out_are_dropped():
             time.sleep(0.3)
             return items
 
-        async with running_batcher(
-            slow, max_batch_size=1, max_delay_seconds=0, timeout_seconds=0.1
-        ) as batcher:
+        async with running_batcher(slow, max_batch_size=1, max_delay_seconds=0, timeout_seconds=0.1) as batcher:
             tasks = [asyncio.create_task(batcher([n])) for n in range(2)]
             await asyncio.sleep(0.2)
             assert batcher.is_stuck
@@ -172,9 +170,7 @@ def test_v3_ten_thousand_distinct_inputs_are_never_mixed_up():
     answered = [result for result in results if not isinstance(result, BaseException)]
     assert len(answered) >= 9000
     assert all(squares == [item * item for item in items] for items, squares in answered)
-    assert all(
-        isinstance(result, asyncio.CancelledError) for result in results if isinstance(result, BaseException)
-    )
+    assert all(isinstance(result, asyncio.CancelledError) for result in results if isinstance(result, BaseException))
     assert len(computed) == len(set(computed))
     answered_items = {item for items, _ in answered for item in items}
     assert len(set(computed) - answered_items) < 2000

@@ -69,10 +69,7 @@ def test_v3_concurrent_images_get_the_vector_that_each_gets_alone(clip):
 
 def test_a_bad_image_is_named_and_does_not_affect_others(clip):
     async def scenario(encoder):
-        calls = [
-            encoder.encode_image(noise_image(1), "one"),
-            encoder.encode_image(b"\xff\xd8\xff nothing", "two"),
-        ]
+        calls = [encoder.encode_image(noise_image(1), "one"), encoder.encode_image(b"\xff\xd8\xff nothing", "two")]
         return await asyncio.gather(*calls, return_exceptions=True)
 
     good, bad = run_with_encoder(clip, scenario)

@@ -22,15 +22,7 @@ def certificate(tmp_path_factory):
     path = tmp_path_factory.mktemp("certificate")
     command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=images.test"
     subprocess.run(
-        [
-            *command.split(),
-            "-addext",
-            "subjectAltName=DNS:images.test",
-            "-keyout",
-            "key.pem",
-            "-out",
-            "c.pem",
-        ],
+        [*command.split(), "-addext", "subjectAltName=DNS:images.test", "-keyout", "key.pem", "-out", "c.pem"],
         cwd=path,
         check=True,
         capture_output=True,
@@ -68,15 +60,9 @@ def get(certificate, response, name="images.test", max_bytes=1000, **options):
     async def scenario():
         async with serving(certificate, response) as (port, requests):
             context = ssl.create_default_context(cafile=str(certificate / "c.pem"))
-            settings = {
-                "resolve": resolve,
-                "is_allowed": lambda _address: True,
-                "ssl_context": context,
-            } | options
+            settings = {"resolve": resolve, "is_allowed": lambda _address: True, "ssl_context": context} | options
             url = f"https://{name}:{port}/a.jpg?size=1"
-            return await fetch_url(
-                url, frozenset({f"{name}:{port}"}), max_bytes=max_bytes, **settings
-            ), requests
+            return await fetch_url(url, frozenset({f"{name}:{port}"}), max_bytes=max_bytes, **settings), requests
 
     return asyncio.run(scenario())
 
@@ -174,22 +160,13 @@ def test_a_host_with_one_private_address_is_rejected():
         *("::", "::1", "::127.0.0.1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:169.254.169.254"),
         *("fe80::1", "fe80::1%eth0", "fc00::1", "fd00:ec2::254", "fec0::1", "ff02::1", "2001:db8::1"),
         *("64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::1", "2002:7f00:1::", "2002:a00:1::"),
-        *(
-            "2001:0:4136:e378:8000:63bf:3fff:fdd2",
-            "2130706433",
-            "0x7f000001",
-            "0177.0.0.1",
-            "127.1",
-            "localhost",
-        ),
+        *("2001:0:4136:e378:8000:63bf:3fff:fdd2", "2130706433", "0x7f000001", "0177.0.0.1", "127.1", "localhost"),
     ],
 )
 def test_private_addresses_are_not_public(address):
     assert not is_public(address)
 
 
-@pytest.mark.parametrize(
-    "address", ["93.184.215.14", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"]
-)
+@pytest.mark.parametrize("address", ["93.184.215.14", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"])
 def test_public_addresses_are_public(address):
     assert is_public(address)

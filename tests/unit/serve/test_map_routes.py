@@ -145,12 +145,7 @@ def test_values_have_the_order_of_the_points(store):
     assert weight.values == tuple(float(n) if n % 4 else None for n in numbers)  # JSON has no NaN
     assert tame.values == tuple("yes" if n % 2 == 0 else "no" for n in numbers)
     assert seen.values == tuple(float(n) for n in numbers)
-    assert [colors.kind for colors in (kind, weight, tame, seen)] == [
-        "category",
-        "number",
-        "category",
-        "number",
-    ]
+    assert [colors.kind for colors in (kind, weight, tame, seen)] == ["category", "number", "category", "number"]
 
 
 def test_an_unknown_column_suggests_the_nearest_name(store):

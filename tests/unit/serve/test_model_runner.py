@@ -14,9 +14,7 @@ from .conftest import noise_image
 
 
 @pytest.mark.parametrize(("max_seconds", "threads"), [(60.0, 1), (0.0, 2)])
-def test_a_fast_model_gets_one_thread_and_a_slow_one_keeps_its_threads(
-    clip, monkeypatch, max_seconds, threads
-):
+def test_a_fast_model_gets_one_thread_and_a_slow_one_keeps_its_threads(clip, monkeypatch, max_seconds, threads):
     monkeypatch.setattr(model_runner, "SINGLE_THREAD_MAX_SECONDS", max_seconds)
 
     def threads_after_warm_up():
@@ -33,10 +31,7 @@ def test_a_fast_model_gets_one_thread_and_a_slow_one_keeps_its_threads(
 def test_an_image_in_base64_is_decoded_as_the_file(clip):
     data = noise_image(1)
     runner = ModelRunner(clip)
-    plain, packed = (
-        runner.decode_image(data, "one"),
-        runner.decode_image(base64.b64encode(data).decode(), "one"),
-    )
+    plain, packed = (runner.decode_image(data, "one"), runner.decode_image(base64.b64encode(data).decode(), "one"))
     assert isinstance(plain, DecodedImage)
     assert isinstance(packed, DecodedImage)
     assert plain.digest == packed.digest

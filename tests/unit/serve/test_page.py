@@ -23,9 +23,7 @@ def test_a_module_loads_nothing_from_other_hosts(path):
     imported = re.findall(r'(?:from|import\()\s*["\'`]([^"\'`]+)', text)
     paths = [path for path in imported if "${" not in path]
     assert all((PAGE / path.removeprefix("/page/")).is_file() for path in paths)
-    assert not re.findall(
-        r"https?://|innerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function", text
-    )
+    assert not re.findall(r"https?://|innerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function", text)
 
 
 def test_every_tab_has_its_module():

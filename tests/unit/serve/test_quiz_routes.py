@@ -92,9 +92,7 @@ def test_a_dataset_is_described(client):
 
 def test_the_questions_and_their_order_are_those_of_the_command_line(client, dataset, tmp_path):
     for person, shots in (("ann", 0), ("bob", 0), ("ann", 2)):
-        quiz = human.run(
-            HumanConfig(dataset=str(dataset), out=str(tmp_path / "a.csv"), person=person, shots=shots)
-        )
+        quiz = human.run(HumanConfig(dataset=str(dataset), out=str(tmp_path / "a.csv"), person=person, shots=shots))
         questions = [quiz.read_question(position).id for position in quiz.questions]
         assert start(client, person, shots)["questions"] == questions
     assert start(client, "ann")["questions"] != start(client, "bob")["questions"]
@@ -102,9 +100,7 @@ def test_the_questions_and_their_order_are_those_of_the_command_line(client, dat
 
 def test_examples_are_listed_by_class_and_are_not_questions(client, dataset):
     quiz = start(client, shots=2)
-    assert [(each["label"], len(each["images"])) for each in quiz["examples"]] == [
-        (name, 2) for name in CLASSES
-    ]
+    assert [(each["label"], len(each["images"])) for each in quiz["examples"]] == [(name, 2) for name in CLASSES]
     examples = {client.get(url).content for each in quiz["examples"] for url in each["images"]}
     questions = {client.get(f"/v1/quiz/colors/images/{name}").content for name in quiz["questions"]}
     assert (len(examples), len(questions), examples & questions) == (6, 6, set())
@@ -137,9 +133,7 @@ def test_a_person_is_compared_with_the_model(client, dataset):
     assert result["on_guesses"]["value"] == result["majority_on_guesses"]["value"] == 1
     assert result["model"]["value"] == pytest.approx(2 / 3)
     assert result["accuracy"]["low"] <= 2 / 3 <= result["accuracy"]["high"]
-    by_class = {
-        each["label"]: (each["people"]["value"], each["model"]["value"]) for each in result["classes"]
-    }
+    by_class = {each["label"]: (each["people"]["value"], each["model"]["value"]) for each in result["classes"]}
     assert by_class == {"blue": (0, 1), "red": (1, 1), "dark red": (1, 0)}
     assert result["classes"][0]["label"] == "blue"
 
@@ -193,9 +187,7 @@ def test_a_second_answer_to_an_image_is_rejected(client):
     assert "answer 2: 'ann' has already answered" in response.json()["error"]["message"]
 
 
-@pytest.mark.parametrize(
-    "body", [{}, {"person": ""}, {"person": "ann", "shots": 3}, {"person": "ann", "seed": 1}]
-)
+@pytest.mark.parametrize("body", [{}, {"person": ""}, {"person": "ann", "shots": 3}, {"person": "ann", "seed": 1}])
 def test_an_invalid_request_is_rejected(client, body):
     assert client.post("/v1/quiz/colors/start", json=body).status_code == 422
 

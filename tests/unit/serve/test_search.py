@@ -46,9 +46,7 @@ def test_a_text_finds_the_nearest_images(store_client, clip, photos):
     scores = (clip.encode_images(paths) @ clip.encode_texts(["a horse"])[0]).tolist()
     expected = sorted(zip(scores, [path.name for path in paths], strict=True), reverse=True)[:5]
     assert names(response) == [name for _, name in expected]
-    assert [hit["score"] for hit in response["hits"]] == pytest.approx(
-        [score for score, _ in expected], abs=1e-3
-    )
+    assert [hit["score"] for hit in response["hits"]] == pytest.approx([score for score, _ in expected], abs=1e-3)
     assert (response["more"], response["method"], response["searched"]) == (True, "exact", 12)
     assert response["warnings"] == []
 
@@ -92,9 +90,7 @@ def test_a_filter_on_an_unknown_column_suggests_the_nearest(store_client):
     assert "width" in message
 
 
-@pytest.mark.parametrize(
-    "where", ["width >", "1; DROP TABLE images", "width > 'a'", "(" * 50, "id = 'x' OR 1=1 --"]
-)
+@pytest.mark.parametrize("where", ["width >", "1; DROP TABLE images", "width > 'a'", "(" * 50, "id = 'x' OR 1=1 --"])
 def test_an_invalid_filter_is_rejected(store_client, where):
     error_message(store_client.post("/v1/search", json={"text": "a", "where": where}), 400)
 
@@ -108,9 +104,7 @@ def test_a_query_longer_than_the_context_gets_a_warning(store_client):
 
 def test_an_empty_query_is_rejected(store_client):
     for request in ({}, {"text": " "}):
-        assert error_message(store_client.post("/v1/search", json=request), 422).startswith(
-            "the query is empty"
-        )
+        assert error_message(store_client.post("/v1/search", json=request), 422).startswith("the query is empty")
     error_message(store_client.post("/v1/search", json={"like": ["unknown"]}), 400)
     error_message(store_client.post("/v1/search", json={"text": "a", "k": 1000}), 422)
 
@@ -139,9 +133,7 @@ def test_a_row_can_be_classified_and_embedded(store_client, clip, photos):
 
 
 def test_no_response_contains_a_local_path(store_client, photos, store):
-    text = (
-        store_client.get("/v1/about").text + store_client.post("/v1/search", json={"text": "a", "k": 12}).text
-    )
+    text = store_client.get("/v1/about").text + store_client.post("/v1/search", json={"text": "a", "k": 12}).text
     for path in (photos.parent, store.parent):
         assert str(path) not in text
         assert path.name not in text
@@ -155,12 +147,7 @@ def test_a_deleted_image_stays_a_hit_with_a_placeholder(serving, store, photos, 
         out = tmp_path / f"store-{thumbnail_size}"
         embed.run(
             EmbedConfig(
-                model=model,
-                data=str(copy),
-                out=str(out),
-                precision="fp32",
-                workers=1,
-                thumbnail_size=thumbnail_size,
+                model=model, data=str(copy), out=str(out), precision="fp32", workers=1, thumbnail_size=thumbnail_size
             )
         )
     (copy / "003.jpg").unlink()
@@ -177,9 +164,7 @@ def test_a_deleted_image_stays_a_hit_with_a_placeholder(serving, store, photos, 
 def test_added_rows_are_found_by_the_next_search(serving, model, photos, tmp_path):
     copy = tmp_path / "photos"
     shutil.copytree(photos, copy)
-    config = EmbedConfig(
-        model=str(model), data=str(copy), out=str(tmp_path / "store"), precision="fp32", workers=1
-    )
+    config = EmbedConfig(model=str(model), data=str(copy), out=str(tmp_path / "store"), precision="fp32", workers=1)
     embed.run(config)
     with serving(store=str(tmp_path / "store")) as client:
         assert search(client, text="a")["searched"] == 12
@@ -192,9 +177,7 @@ def test_a_store_of_another_model_is_reported(store, tmp_path):
     other = write_model(tmp_path / "other", seed=5)
     errors = []
     service = Service(
-        InProcessClient(partial(load, other)),
-        ServeConfig(model=str(other), store=str(store)),
-        on_error=errors.append,
+        InProcessClient(partial(load, other)), ServeConfig(model=str(other), store=str(store)), on_error=errors.append
     )
     with TestClient(create_app(service), base_url="http://localhost"):
         while not errors:

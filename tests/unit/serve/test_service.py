@@ -72,9 +72,7 @@ def test_a_model_without_a_tokenizer_embeds_images_and_rejects_texts(clip):
     with running(Service(InProcessClient(load_without_tokenizer), ServeConfig(model="x"))) as client:
         assert "no tokenizer" in error_message(client.post("/v1/embed", json={"texts": ["a"]}), 400)
         request = {"images": [request_image(noise_image(1))]}
-        assert "no tokenizer" in error_message(
-            client.post("/v1/classify", json=request | {"labels": ["a"]}), 400
-        )
+        assert "no tokenizer" in error_message(client.post("/v1/classify", json=request | {"labels": ["a"]}), 400)
         assert client.post("/v1/embed", json=request).status_code == 200
 
 
@@ -113,8 +111,5 @@ def test_every_response_has_the_security_headers(client):
 @pytest.mark.parametrize("origin", ["https://evil.test", "null"])
 def test_no_other_origin_is_allowed(client, origin):
     headers = {"Origin": origin, "Access-Control-Request-Method": "POST"}
-    responses = [
-        client.options("/v1/embed", headers=headers),
-        client.get("/v1/about", headers={"Origin": origin}),
-    ]
+    responses = [client.options("/v1/embed", headers=headers), client.get("/v1/about", headers={"Origin": origin})]
     assert not any(name.startswith("access-control") for response in responses for name in response.headers)

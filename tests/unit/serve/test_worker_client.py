@@ -76,9 +76,7 @@ def test_exceptions_keep_their_class(model):
     assert len(run_with_worker(model, scenario)) == 1
 
 
-@pytest.mark.parametrize(
-    "error", [BadSample("empty", "a.jpg", "0 bytes"), WeightsError("cut"), ZebraError("no")]
-)
+@pytest.mark.parametrize("error", [BadSample("empty", "a.jpg", "0 bytes"), WeightsError("cut"), ZebraError("no")])
 def test_an_exception_survives_serialization(error):
     header = worker.serialize_error(error)
     rebuilt = worker_client._deserialize_error(header["error"], header["args"])
@@ -105,8 +103,7 @@ def test_a_model_that_cannot_be_loaded_raises_and_leaves_no_process(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("code", "exit_status"),
-    [("os._exit(3)", "exited with code 3"), ("os.kill(os.getpid(), 9)", "killed by SIGKILL")],
+    ("code", "exit_status"), [("os._exit(3)", "exited with code 3"), ("os.kill(os.getpid(), 9)", "killed by SIGKILL")]
 )
 def test_a_worker_that_dies_while_loading_reports_its_exit_status(monkeypatch, code, exit_status):
     monkeypatch.setattr(worker_client, "WORKER_ARGS", ("-c", f"import os; {code}"))

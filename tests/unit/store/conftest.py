@@ -25,9 +25,7 @@ def rows() -> Callable[..., pa.Table]:
 
     def make(first: int, last: int, width: int = WIDTH) -> pa.Table:
         numbers = range(first, last)
-        vectors = np.stack(
-            [np.random.default_rng(n).standard_normal(width) for n in numbers] or [np.zeros(width)]
-        )
+        vectors = np.stack([np.random.default_rng(n).standard_normal(width) for n in numbers] or [np.zeros(width)])
         flat = vectors[: len(numbers)].astype(np.float32).ravel()
         return pa.table(
             {

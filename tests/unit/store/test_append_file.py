@@ -64,9 +64,7 @@ def test_invalid_rows_leave_the_store_unchanged(store, rows, arrow_file):
     assert ids(store) == ids(Store.open(store.path)) == names(0, 3)
 
 
-def test_an_interrupt_between_delete_and_append_leaves_the_store_unchanged(
-    store, rows, arrow_file, monkeypatch
-):
+def test_an_interrupt_between_delete_and_append_leaves_the_store_unchanged(store, rows, arrow_file, monkeypatch):
     store.append(rows(0, 3))
 
     def interrupt(_table, _rows):

@@ -55,9 +55,7 @@ def test_an_interrupted_index_build_leaves_the_store_unchanged(store, rows, monk
     """The process ends after LanceDB wrote the index and before the commit was recorded."""
     store.append(rows(0, 300))
     version = store.version
-    monkeypatch.setattr(
-        store_dir.StoreDir, "finish_commit", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
-    )
+    monkeypatch.setattr(store_dir.StoreDir, "finish_commit", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         store.build_index(2)
     monkeypatch.undo()
@@ -124,14 +122,11 @@ def test_an_incomplete_commit_is_no_rewrite_and_a_lost_version_is_one(store, row
     (store.path / "commit.json").write_text(json.dumps(before | {"pending_operation": "deleting 1 rows"}))
     Store.open(store.path).append(rows(9, 10))
     assert (
-        json.loads((store.path / "commit.json").read_text())["last_rewrite_version"]
-        == before["last_rewrite_version"]
+        json.loads((store.path / "commit.json").read_text())["last_rewrite_version"] == before["last_rewrite_version"]
     )
     lost = tmp_path / "lost"
     shutil.copytree(store.path, lost)
-    latest = max(
-        Path(lost, "images.lance", "_versions").glob("*.manifest"), key=lambda path: path.stat().st_mtime_ns
-    )
+    latest = max(Path(lost, "images.lance", "_versions").glob("*.manifest"), key=lambda path: path.stat().st_mtime_ns)
     latest.write_bytes(b"")
     with pytest.warns(UserWarning, match="cannot be read"):
         reopened = Store.open(lost)

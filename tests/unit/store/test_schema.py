@@ -78,16 +78,14 @@ def test_a_vector_with_nan_or_infinity_is_rejected(validate, rows, value):
         validate(set_column(rows(0, 3), "vector", vectors(values)))
 
 
-def test_a_number_too_large_for_float16_is_rejected_as_float16_and_accepted_as_float32(
-    validate, metadata, rows
-):
+def test_a_number_too_large_for_float16_is_rejected_as_float16_and_accepted_as_float32(validate, metadata, rows):
     table = set_column(rows(0, 1), "vector", vectors(np.full((1, 8), 70_000.0)))
     with pytest.raises(StoreError, match="NaN or infinity as float16"):
         validate(table)
     float32_metadata = replace(metadata, dtype="float32")
-    assert validate_rows(table, build_schema(float32_metadata), float32_metadata, "S")[
-        "vector"
-    ].to_pylist() == [[70_000.0] * 8]
+    assert validate_rows(table, build_schema(float32_metadata), float32_metadata, "S")["vector"].to_pylist() == [
+        [70_000.0] * 8
+    ]
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -150,9 +148,7 @@ def test_metadata_is_read_back_from_the_schema(metadata):
     assert read_store_metadata(build_schema(metadata).metadata, "S") == metadata
 
 
-@pytest.mark.parametrize(
-    "schema_metadata", [None, {}, {b"zebra": b"{"}, {b"zebra": b"[]"}, {b"zebra": b"{}"}]
-)
+@pytest.mark.parametrize("schema_metadata", [None, {}, {b"zebra": b"{"}, {b"zebra": b"[]"}, {b"zebra": b"{}"}])
 def test_a_schema_without_metadata_is_not_a_zebra_store(schema_metadata):
     with pytest.raises(StoreError, match="is not a zebra store"):
         read_store_metadata(schema_metadata, "S")

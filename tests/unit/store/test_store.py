@@ -50,9 +50,7 @@ def test_another_process_reads_appended_rows(store, rows):
 
 def test_metadata_and_extra_columns_are_stored(tmp_path, metadata, rows):
     columns = pa.schema([pa.field("label", pa.int64(), nullable=False), ("taken", pa.timestamp("us"))])
-    Store.create(tmp_path / "s", metadata, columns).append(
-        rows(0, 2).append_column("label", pa.array([4, None]))
-    )
+    Store.create(tmp_path / "s", metadata, columns).append(rows(0, 2).append_column("label", pa.array([4, None])))
     reopened = Store.open(tmp_path / "s")
     assert reopened.metadata == metadata
     assert pa.Table.from_batches(reopened.scan(["label", "taken"])).to_pylist() == [
@@ -167,9 +165,7 @@ def test_a_position_out_of_range_is_rejected(store, rows, position):
         store.take_positions([0, position])
 
 
-@pytest.mark.parametrize(
-    "read", [lambda s: s.scan(["captoin"]), lambda s: s.take_positions([0], ["captoin"])]
-)
+@pytest.mark.parametrize("read", [lambda s: s.scan(["captoin"]), lambda s: s.take_positions([0], ["captoin"])])
 def test_an_unknown_column_is_named_with_the_nearest_one(store, rows, read):
     store.append(rows(0, 1))
     with pytest.raises(StoreError, match=r"'captoin'.*Did you mean 'caption'"):
@@ -326,9 +322,7 @@ def test_a_table_of_a_newer_lancedb_is_rejected_and_not_changed(store, rows):
     data = manifest.read_bytes()
     start = int.from_bytes(data[-16:-8], "little")  # from the footer: where the length of the message is
     length = int.from_bytes(data[start : start + 4], "little")
-    unknown = (
-        data[start + 4 : start + 4 + length] + bytes([9 << 3]) + b"\x80\x80\x80\x80\x08"
-    )  # reader_feature_flags
+    unknown = data[start + 4 : start + 4 + length] + bytes([9 << 3]) + b"\x80\x80\x80\x80\x08"  # reader_feature_flags
     manifest.write_bytes(data[:start] + len(unknown).to_bytes(4, "little") + unknown + data[-16:])
     with pytest.raises(StoreError, match="pip install --upgrade lancedb"):
         Store.open(store.path)

@@ -172,9 +172,7 @@ def test_a_copy_treats_control_tokens_in_text_the_same(tokenizer: BPETokenizer, 
     assert clone.encode(texts, truncate=False).ids.tolist() == expected
 
 
-def test_a_saved_tokenizer_is_loaded_from_its_file_or_directory(
-    tokenizer: BPETokenizer, tmp_path: Path
-) -> None:
+def test_a_saved_tokenizer_is_loaded_from_its_file_or_directory(tokenizer: BPETokenizer, tmp_path: Path) -> None:
     tokenizer.save(tmp_path / "tokenizer.json")
     expected = tokenizer.encode(CAPTIONS[:5], truncate=False).ids.tolist()
     for path in (tmp_path, tmp_path / "tokenizer.json", str(tmp_path)):
@@ -182,9 +180,7 @@ def test_a_saved_tokenizer_is_loaded_from_its_file_or_directory(
         assert loaded.encode(CAPTIONS[:5], truncate=False).ids.tolist() == expected
 
 
-def test_other_libraries_get_the_same_ids_from_the_saved_file(
-    tokenizer: BPETokenizer, tmp_path: Path
-) -> None:
+def test_other_libraries_get_the_same_ids_from_the_saved_file(tokenizer: BPETokenizer, tmp_path: Path) -> None:
     tokenizer.save(tmp_path / "tokenizer.json")
     reference = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     text = "  A Photo of\na ZEBRA, it's small 🦓 "
@@ -229,9 +225,7 @@ def test_start_and_end_may_be_listed_only_as_added_tokens(tokenizer: BPETokenize
 def test_missing_start_and_end_tokens_are_an_error(tokenizer: BPETokenizer, tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
     tokenizer.save(path)
-    rewrite_json(
-        path, lambda document: [document["model"]["vocab"].popitem(), document["added_tokens"].clear()]
-    )
+    rewrite_json(path, lambda document: [document["model"]["vocab"].popitem(), document["added_tokens"].clear()])
     with pytest.raises(WeightsError, match="vocabulary that does not match"):
         BPETokenizer.load(path)
 
@@ -266,9 +260,7 @@ def test_vocab_and_merges_files_give_the_original_tokenizer(tokenizer: BPETokeni
 
 def test_merges_of_another_vocabulary_are_refused(tokenizer: BPETokenizer, tmp_path: Path) -> None:
     vocab_path, merges_path = write_vocab_and_merges(tokenizer, tmp_path)
-    merges_path.write_text(
-        "\n".join(merges_path.read_text(encoding="utf-8").split("\n")[:-2]), encoding="utf-8"
-    )
+    merges_path.write_text("\n".join(merges_path.read_text(encoding="utf-8").split("\n")[:-2]), encoding="utf-8")
     with pytest.raises(WeightsError, match=r"vocab\.json has a vocabulary that does not match its 85 merges"):
         BPETokenizer.from_files(vocab_path, merges_path)
 

@@ -20,13 +20,9 @@ LETTERS = "abcdefghijklmnopqrstuvwxyzσς"
 def unigram() -> tokenizers.Tokenizer:
     """Build a vocabulary like T5's: ids 0 <pad>, 1 </s>, 2 <unk>, then the space and letters."""
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -10.0), ("▁", -2.0), ("▁zebra", -1.0)]
-    backend = tokenizers.Tokenizer(
-        models.Unigram([*pieces, *((letter, -3.0) for letter in LETTERS)], unk_id=2)
-    )
+    backend = tokenizers.Tokenizer(models.Unigram([*pieces, *((letter, -3.0) for letter in LETTERS)], unk_id=2))
     backend.normalizer = normalizers.NFKC()
-    backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()]
-    )
+    backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
     backend.decoder = decoders.Metaspace()
     backend.add_special_tokens(["<pad>", "</s>", "<unk>"])
     return backend
@@ -36,9 +32,7 @@ def bpe(byte_fallback: bool = True) -> tokenizers.Tokenizer:
     """Build a vocabulary like Gemma's: ids 0 <pad>, 1 <eos>, 2 <bos>, 3 <unk>, then bytes, the space and letters."""
     symbols = ["<pad>", "<eos>", "<bos>", "<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *LETTERS]
     vocab = {symbol: index for index, symbol in enumerate(symbols)}
-    backend = tokenizers.Tokenizer(
-        models.BPE(vocab, [], unk_token="<unk>", fuse_unk=True, byte_fallback=byte_fallback)
-    )
+    backend = tokenizers.Tokenizer(models.BPE(vocab, [], unk_token="<unk>", fuse_unk=True, byte_fallback=byte_fallback))
     backend.normalizer = normalizers.Replace(" ", "▁")
     backend.add_special_tokens(["<pad>", "<eos>", "<bos>", "<unk>"])
     return backend
@@ -113,9 +107,7 @@ def test_a_lone_surrogate_is_replaced(siglip2: SiglipTokenizer, text: str) -> No
     assert rows(siglip2, text) == rows(siglip2, replaced)
 
 
-@pytest.mark.parametrize(
-    "duplicate", [copy.deepcopy, lambda tokenizer: pickle.loads(pickle.dumps(tokenizer))]
-)
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda tokenizer: pickle.loads(pickle.dumps(tokenizer))])
 def test_a_copy_gives_the_same_ids(
     siglip: SiglipTokenizer, duplicate: Callable[[SiglipTokenizer], SiglipTokenizer]
 ) -> None:

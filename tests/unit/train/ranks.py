@@ -24,9 +24,7 @@ NUM_PAIRS = 12
 STEPS = 3
 
 
-def steps(
-    group, name, mode="ddp", chunk_size=None, checkpointing=False, patch_dropout=False, grad_clip_norm=1.0
-):
+def steps(group, name, mode="ddp", chunk_size=None, checkpointing=False, patch_dropout=False, grad_clip_norm=1.0):
     """Take some steps in fp64 on batches of 12 pairs; return metrics, first gradients and last weights, unsharded."""
     torch.manual_seed(0)
     config = MODELS[name]
@@ -46,9 +44,7 @@ def steps(
         lengths = torch.randint(1, 6, (NUM_PAIRS,), generator=generator)
         tokens = torch.zeros(NUM_PAIRS, 8, dtype=torch.int64)
         for row, length in zip(tokens, lengths.tolist(), strict=True):
-            row[: length + 2] = torch.tensor(
-                [298, *torch.randint(1, 298, (length,), generator=generator), 299]
-            )
+            row[: length + 2] = torch.tensor([298, *torch.randint(1, 298, (length,), generator=generator), 299])
         ids_keep = torch.rand(NUM_PAIRS, 16, generator=generator).argsort(1)[:, :9] if patch_dropout else None
         metrics.append(
             train_step(
@@ -66,9 +62,7 @@ def steps(
             )
         )
         if step == 0:
-            gradients = {
-                n: to_full(p.grad).clone() for n, p in model.named_parameters() if p.grad is not None
-            }
+            gradients = {n: to_full(p.grad).clone() for n, p in model.named_parameters() if p.grad is not None}
     weights = {n: to_full(t).clone() for n, t in model.state_dict().items()}
     return [metric_values(step_metrics) for step_metrics in metrics], gradients, weights
 

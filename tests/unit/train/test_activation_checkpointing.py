@@ -55,9 +55,7 @@ def test_compiled_blocks_give_the_same_embeddings_and_gradients(name):
     torch.manual_seed(0)
     model = CLIP(ranks.MODELS[name]).train()
     size = model.config.image_size
-    batches = [
-        (torch.randn(n, 3, size, size), torch.tensor([[298, 5, 9 + n, 299]] * n)) for n in (4, 4, 6, 3)
-    ]
+    batches = [(torch.randn(n, 3, size, size), torch.tensor([[298, 5, 9 + n, 299]] * n)) for n in (4, 4, 6, 3)]
     results = []
     for compiled in (False, True):
         if compiled:
@@ -92,9 +90,7 @@ def test_patch_dropout_keeps_half_of_the_patches_at_random_and_depends_only_on_t
 
 def test_processes_keep_the_patches_of_their_slice_of_the_batch():
     full_batch = build_patch_dropout(config(), SINGLE_PROCESS, torch.device("cpu"))(3)
-    slices = [
-        build_patch_dropout(config(), ProcessGroup(rank, 4), torch.device("cpu"))(3) for rank in range(4)
-    ]
+    slices = [build_patch_dropout(config(), ProcessGroup(rank, 4), torch.device("cpu"))(3) for rank in range(4)]
     assert torch.equal(torch.cat(slices), full_batch)
 
 

@@ -28,10 +28,7 @@ from .test_snapshot import parts, run, train
 
 
 def snapshot(step, score=None):
-    tensors = {
-        "model": {"w": torch.full((3, 5), float(step))},
-        "rng": {"cpu": torch.zeros(7, dtype=torch.uint8)},
-    }
+    tensors = {"model": {"w": torch.full((3, 5), float(step))}, "rng": {"cpu": torch.zeros(7, dtype=torch.uint8)}}
     return TrainSnapshot(step, tensors, {"position": 8 * step}, score)
 
 
@@ -103,20 +100,12 @@ def test_the_safetensors_library_reads_every_dtype(tmp_path, dtype):
 
 
 def test_a_part_may_be_empty(tmp_path):
-    assert load_checkpoint(save_checkpoint(tmp_path, TrainSnapshot(1, {"ema": {}}, {}))).tensors == {
-        "ema": {}
-    }
+    assert load_checkpoint(save_checkpoint(tmp_path, TrainSnapshot(1, {"ema": {}}, {}))).tensors == {"ema": {}}
 
 
 def test_every_tensor_is_aligned(tmp_path):
-    tensors = {
-        "a": torch.zeros(3, dtype=torch.uint8),
-        "b": torch.zeros(2),
-        "c": torch.zeros(1, dtype=torch.int64),
-    }
-    data = (
-        save_checkpoint(tmp_path, TrainSnapshot(1, {"part": tensors}, {})) / "part.safetensors"
-    ).read_bytes()
+    tensors = {"a": torch.zeros(3, dtype=torch.uint8), "b": torch.zeros(2), "c": torch.zeros(1, dtype=torch.int64)}
+    data = (save_checkpoint(tmp_path, TrainSnapshot(1, {"part": tensors}, {})) / "part.safetensors").read_bytes()
     length = int.from_bytes(data[:8], "little")
     assert length % 8 == 0
     for name, entry in json.loads(data[8 : 8 + length]).items():
@@ -136,9 +125,7 @@ def test_the_manifest_records_the_intended_content(tmp_path, monkeypatch):
     real = Path.open
     with monkeypatch.context() as patch:
         patch.setattr(
-            Path,
-            "open",
-            lambda *args, **options: (FlippingFile if args[1:] == ("wb",) else real)(*args, **options),
+            Path, "open", lambda *args, **options: (FlippingFile if args[1:] == ("wb",) else real)(*args, **options)
         )
         path = write(tmp_path, 1)
     with pytest.raises(WeightsError, match="differs from its recorded sha256"):
@@ -182,9 +169,7 @@ def test_a_repeated_step_does_not_change_the_older_checkpoint(tmp_path):
 def test_a_corrupt_checkpoint_is_renamed_with_a_warning_and_the_previous_one_is_used(tmp_path):
     older, newest = write(tmp_path, 1), write(tmp_path, 2)
     corrupt(newest)
-    with pytest.warns(
-        UserWarning, match=r"skipped a corrupt checkpoint: .*sha256.*; it is step-00000002\.corrupt now"
-    ):
+    with pytest.warns(UserWarning, match=r"skipped a corrupt checkpoint: .*sha256.*; it is step-00000002\.corrupt now"):
         assert latest_checkpoint(tmp_path) == older
     assert (tmp_path / "step-00000002.corrupt" / "model.safetensors").is_file()
 

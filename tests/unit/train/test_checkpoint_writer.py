@@ -35,11 +35,7 @@ def test_old_checkpoints_are_pruned_after_each_save(tmp_path):
     with CheckpointWriter(tmp_path, num_to_keep=2) as writer:
         for step, score in enumerate((0.9, 0.1, None, None, None)):
             writer.save(live(step, score=score))
-    assert [path.name for path in list_checkpoints(tmp_path)] == [
-        "step-00000000",
-        "step-00000003",
-        "step-00000004",
-    ]
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000000", "step-00000003", "step-00000004"]
 
 
 def test_a_new_checkpoint_is_verified_once(tmp_path, monkeypatch):
@@ -47,9 +43,7 @@ def test_a_new_checkpoint_is_verified_once(tmp_path, monkeypatch):
     reads = []
     real = checkpoint.sha256
     monkeypatch.setattr(
-        checkpoint_writer,
-        "memoize_digest",
-        lambda: checkpoint.memoize_digest(lambda p: (reads.append(p), real(p))[1]),
+        checkpoint_writer, "memoize_digest", lambda: checkpoint.memoize_digest(lambda p: (reads.append(p), real(p))[1])
     )
     with CheckpointWriter(tmp_path, num_to_keep=9) as writer:
         for step in range(4):
@@ -88,10 +82,7 @@ def test_the_next_save_raises_the_error_of_the_previous_one_and_writes_nothing(t
 
 def test_closing_raises_the_error_of_the_last_save(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint_writer, "save_checkpoint", fail)
-    with (
-        pytest.raises(CheckpointError, match="no space for 1"),
-        CheckpointWriter(tmp_path, num_to_keep=1) as writer,
-    ):
+    with pytest.raises(CheckpointError, match="no space for 1"), CheckpointWriter(tmp_path, num_to_keep=1) as writer:
         writer.save(live(1))
 
 

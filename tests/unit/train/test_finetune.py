@@ -72,12 +72,7 @@ def assets(tmp_path_factory):
 
 def config(assets, out, **changes):
     recipe = suggest_settings(str(assets / "start"), str(assets / "images/captions.csv"))
-    settings = {
-        "data": str(assets / "images/captions.csv"),
-        "out": str(out),
-        "precision": "fp32",
-        "workers": 0,
-    }
+    settings = {"data": str(assets / "images/captions.csv"), "out": str(out), "precision": "fp32", "workers": 0}
     finetune = recipe.pop("finetune") | changes.pop("finetune", {})
     return structure(TrainConfig, recipe | settings | {"finetune": finetune} | changes)
 
@@ -97,16 +92,7 @@ def test_suggested_settings_use_the_data_options(assets, tmp_path, capsys):
     args = ["train", "--from", str(assets / "start"), f"--data={table}", "--out", str(tmp_path / "run")]
     assert main(args) == 1
     assert "has no caption column" in capsys.readouterr().err
-    flags = [
-        "--data-options.caption-columns",
-        "words",
-        "--steps",
-        "2",
-        "--workers",
-        "0",
-        "--precision",
-        "fp32",
-    ]
+    flags = ["--data-options.caption-columns", "words", "--steps", "2", "--workers", "0", "--precision", "fp32"]
     assert main([*args, *flags]) == 0
     assert "trained 2 steps" in capsys.readouterr().out
 
@@ -138,10 +124,7 @@ def write_captioned(folder, captions):
 def find_test_index(folder, count):
     """Return the index of an image in the test split of a dataset of `count` images."""
     table = write_captioned(folder, [str(number) for number in range(count)])
-    return (
-        int(train_val_test_split(open_source(table, DataConfig()), 0.15).test.sample_id(0).rpartition(":")[2])
-        - 2
-    )
+    return int(train_val_test_split(open_source(table, DataConfig()), 0.15).test.sample_id(0).rpartition(":")[2]) - 2
 
 
 @pytest.mark.parametrize("other", [False, True])
@@ -150,12 +133,8 @@ def test_one_caption_for_all_is_refused_before_training(assets, tmp_path, other)
     captions = ["a photo"] * 20
     if other:
         captions[find_test_index(tmp_path / "numbered", 20)] = "a horse"
-    train_config = replace(
-        config(assets, tmp_path / "run"), data=str(write_captioned(tmp_path / "same", captions))
-    )
-    with pytest.raises(
-        DataError, match="have the caption 'a photo', so contrastive training cannot distinguish them"
-    ):
+    train_config = replace(config(assets, tmp_path / "run"), data=str(write_captioned(tmp_path / "same", captions)))
+    with pytest.raises(DataError, match="have the caption 'a photo', so contrastive training cannot distinguish them"):
         train.run(train_config)
     assert not (tmp_path / "run").exists()
 
@@ -194,10 +173,7 @@ def test_no_image_is_in_two_splits_however_many_captions_it_has(assets, tmp_path
     lines = table.read_text().splitlines()
     table.write_text("\n".join([*lines, *(f"{line.partition(',')[0]},said otherwise" for line in lines[1:])]))
     parts = train_val_test_split(open_source(table, DataConfig()), 0.15)
-    images = [
-        {part.read(index).image for index in range(len(part))}
-        for part in (parts.train, parts.val, parts.test)
-    ]
+    images = [{part.read(index).image for index in range(len(part))} for part in (parts.train, parts.val, parts.test)]
     assert [len(split_images) for split_images in images] == [42, 9, 9]
     assert len(set.union(*images)) == 60
     assert sum(map(len, (parts.train, parts.val, parts.test))) == 120
@@ -210,13 +186,9 @@ def test_an_unreadable_image_stays_in_the_training_split_where_it_is_counted(ass
     assert "captions.csv:9" in [parts.train.sample_id(index) for index in range(len(parts.train))]
 
 
-@pytest.mark.parametrize(
-    ("train_towers", "frozen"), [("text", "visual."), ("image", "text."), ("all", "nothing")]
-)
+@pytest.mark.parametrize(("train_towers", "frozen"), [("text", "visual."), ("image", "text."), ("all", "nothing")])
 def test_frozen_towers_do_not_change(assets, tmp_path, train_towers, frozen):
-    train.run(
-        config(assets, tmp_path / "run", epochs=2, finetune={"train_towers": train_towers, "patience": 50})
-    )
+    train.run(config(assets, tmp_path / "run", epochs=2, finetune={"train_towers": train_towers, "patience": 50}))
     checkpoint = sorted((tmp_path / "run/checkpoints").iterdir())[-1]
     trained = load_checkpoint(checkpoint).tensors["model"]
     before = zebra.load(assets / "start").model.state_dict()
@@ -257,19 +229,8 @@ def test_layer_decay_lowers_the_learning_rate_of_lower_blocks():
 
 def test_fine_tuning_improves_scores_on_held_out_images(assets, tmp_path, capsys):
     out = tmp_path / "run"
-    args = [
-        "train",
-        "--from",
-        str(assets / "start"),
-        "--data",
-        str(assets / "images/captions.csv"),
-        "--out",
-        str(out),
-    ]
-    assert (
-        main([*args, "--workers", "0", "--lr", "3e-3", "--finetune.patience", "30", "--precision", "fp32"])
-        == 0
-    )
+    args = ["train", "--from", str(assets / "start"), "--data", str(assets / "images/captions.csv"), "--out", str(out)]
+    assert main([*args, "--workers", "0", "--lr", "3e-3", "--finetune.patience", "30", "--precision", "fp32"]) == 0
     output = capsys.readouterr()
     assert "settings for this data: epochs 30, batch_size 8" in output.err
     assert "selected: step" in output.out
@@ -282,9 +243,7 @@ def test_fine_tuning_improves_scores_on_held_out_images(assets, tmp_path, capsys
     assert zebra.load(out / "model").encode_texts(["a red picture"]).shape == (1, 32)
 
 
-def test_without_improvement_the_initial_weights_are_selected_and_the_run_stops_early(
-    assets, tmp_path, monkeypatch
-):
+def test_without_improvement_the_initial_weights_are_selected_and_the_run_stops_early(assets, tmp_path, monkeypatch):
     scores = iter(np.linspace(0.9, 0.1, 100))
     initial = zebra.load(assets / "start")
     original_score = RetrievalValidator.__call__
@@ -346,15 +305,7 @@ def test_an_initial_model_of_another_architecture_is_refused(assets, tmp_path):
 
 
 def test_another_image_size_than_the_initial_models_is_refused(assets, tmp_path, capsys):
-    args = [
-        "train",
-        "--from",
-        str(assets / "start"),
-        "--data",
-        str(assets / "images"),
-        "--out",
-        str(tmp_path / "run"),
-    ]
+    args = ["train", "--from", str(assets / "start"), "--data", str(assets / "images"), "--out", str(tmp_path / "run")]
     assert main([*args, "--model.image-size", "64"]) == 1
     assert "image_size: 32 → 64" in capsys.readouterr().err
 
@@ -366,13 +317,7 @@ def test_an_initial_model_without_or_with_a_larger_tokenizer_is_refused(assets, 
     BPETokenizer.train([vocabulary] * 3, 900, 24).save(tmp_path / "start/tokenizer.json")
     with pytest.raises(WeightsError, match=r"the tokenizer has \d+ ids, but the text tower of .* has \d+"):
         suggest_settings(str(tmp_path / "start"), data)
-    for name in (
-        "tokenizer.json",
-        "vocab.json",
-        "merges.txt",
-        "tokenizer_config.json",
-        "special_tokens_map.json",
-    ):
+    for name in ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json"):
         (tmp_path / "start" / name).unlink(missing_ok=True)
     with pytest.raises(WeightsError, match="has no tokenizer"):
         suggest_settings(str(tmp_path / "start"), data)
@@ -398,8 +343,7 @@ def test_wise_ft_of_one_half_is_the_mean_of_the_weights(assets, tmp_path):
     )
     export.run(export_config)
     merged, tuned, initial = (
-        zebra.load(path).model.state_dict()
-        for path in (tmp_path / "out", tmp_path / "tuned", assets / "start")
+        zebra.load(path).model.state_dict() for path in (tmp_path / "out", tmp_path / "tuned", assets / "start")
     )
     for name, value in merged.items():
         if value.is_floating_point():
@@ -413,11 +357,7 @@ def test_wise_ft_of_one_half_is_the_mean_of_the_weights(assets, tmp_path):
 def test_wise_ft_refuses_models_of_different_architectures(assets, tmp_path):
     make_model(tmp_path / "wide", width=16)
     export_config = ExportConfig(
-        model=str(tmp_path / "wide"),
-        format="zebra",
-        out=str(tmp_path / "out"),
-        wise_ft=0.5,
-        base=str(assets / "start"),
+        model=str(tmp_path / "wide"), format="zebra", out=str(tmp_path / "out"), wise_ft=0.5, base=str(assets / "start")
     )
     with pytest.raises(ConfigError, match="differ in architecture"):
         export.run(export_config)

@@ -18,14 +18,9 @@ from zebra.values import Batch
 
 TEXT = TextConfig(width=64, layers=1, heads=1, vocab_size=300, context_length=8)
 VIT = ModelConfig(
-    embed_dim=32,
-    image_size=32,
-    vision=VisionTransformerConfig(width=64, layers=1, heads=1, patch_size=16),
-    text=TEXT,
+    embed_dim=32, image_size=32, vision=VisionTransformerConfig(width=64, layers=1, heads=1, patch_size=16), text=TEXT
 )
-RESNET = ModelConfig(
-    embed_dim=32, image_size=64, vision=ResNetConfig(width=8, layers=(1, 1, 1, 1), heads=4), text=TEXT
-)
+RESNET = ModelConfig(embed_dim=32, image_size=64, vision=ResNetConfig(width=8, layers=(1, 1, 1, 1), heads=4), text=TEXT)
 NUM_PAIRS = 7
 
 
@@ -165,9 +160,7 @@ def test_both_passes_of_bf16_chunks_are_bit_identical():
     """Otherwise the cached gradients would belong to other embeddings."""
     model = add_dropout(build_model(dtype=torch.float32))
     outputs = []
-    model.visual.register_forward_hook(
-        lambda _module, _inputs, output: outputs.append(output.detach().clone())
-    )
+    model.visual.register_forward_hook(lambda _module, _inputs, output: outputs.append(output.detach().clone()))
     step(model, 3, precision="bf16")
     first, second, _last, second_again, first_again = outputs
     assert {output.dtype for output in outputs} == {torch.bfloat16}
@@ -212,9 +205,7 @@ def test_a_chunk_as_large_as_the_batch_passes_once(chunk_size):
     assert (len(images), len(texts)) == (1, 1)
 
 
-@pytest.mark.parametrize(
-    ("chunk_size", "sizes"), [(1, [1] * 7), (2, [2, 2, 2, 1]), (3, [3, 2, 2]), (6, [4, 3])]
-)
+@pytest.mark.parametrize(("chunk_size", "sizes"), [(1, [1] * 7), (2, [2, 2, 2, 1]), (3, [3, 2, 2]), (6, [4, 3])])
 def test_chunks_are_even_and_at_most_as_large_as_configured(chunk_size, sizes):
     model = build_model()
     sizes_seen = []

@@ -66,13 +66,7 @@ def prefer_trained(monkeypatch):
 
 def config(assets, out, initial="vit", **changes):
     recipe = suggest_settings(str(assets / initial), str(assets / "images"), use_lora=True)
-    settings = {
-        "data": str(assets / "images"),
-        "out": str(out),
-        "precision": "fp32",
-        "workers": 0,
-        "epochs": 3,
-    }
+    settings = {"data": str(assets / "images"), "out": str(out), "precision": "fp32", "workers": 0, "epochs": 3}
     finetune = {"lora_rank": 4, "patience": 50} | recipe.pop("finetune") | changes.pop("finetune", {})
     return structure(TrainConfig, recipe | settings | {"finetune": finetune} | changes)
 
@@ -96,10 +90,7 @@ def test_only_lora_weights_and_the_temperature_change(assets, tmp_path, train_to
 @pytest.mark.parametrize("ema", [None, 0.9])
 def test_a_run_writes_a_merged_model_and_the_adapter_that_leads_to_it(assets, tmp_path, prefer_trained, ema):
     train_config = config(
-        assets,
-        tmp_path / "run",
-        ema_decay=ema,
-        finetune={"lora_target_modules": ("k_proj", "c_fc", "out_proj")},
+        assets, tmp_path / "run", ema_decay=ema, finetune={"lora_target_modules": ("k_proj", "c_fc", "out_proj")}
     )
     before_after = train.run(train_config).before_after
     assert before_after is not None
@@ -118,9 +109,7 @@ def test_a_run_writes_a_merged_model_and_the_adapter_that_leads_to_it(assets, tm
     assert torch.allclose(after.state_dict()[fc1], before[fc1] + 16 / 4 * product, atol=1e-6)
     stacked = "visual.transformer.resblocks.1.attn.in_proj_weight"
     query, key, value = (after.state_dict()[stacked] - before[stacked]).chunk(3)
-    product = (
-        pairs[f"{layer}.self_attn.k_proj.lora_B.weight"] @ pairs[f"{layer}.self_attn.k_proj.lora_A.weight"]
-    )
+    product = pairs[f"{layer}.self_attn.k_proj.lora_B.weight"] @ pairs[f"{layer}.self_attn.k_proj.lora_A.weight"]
     assert torch.allclose(key, 16 / 4 * product, atol=1e-6)
     assert not query.any()
     assert not value.any()
@@ -203,14 +192,9 @@ def test_flags_enable_lora_with_a_larger_learning_rate(assets, tmp_path, capsys)
     adapted = ["--finetune.lora-rank", "2", "--finetune.lora-target-modules", "q_proj", "c_fc"]
     assert main([*args, "--out", str(tmp_path / "whole")]) == 0
     assert main([*args, "--out", str(tmp_path / "adapted"), *adapted]) == 0
-    full_config, train_config = (
-        read_train_config(tmp_path / name / "config.yaml") for name in ("whole", "adapted")
-    )
+    full_config, train_config = (read_train_config(tmp_path / name / "config.yaml") for name in ("whole", "adapted"))
     assert train_config.finetune is not None
-    assert (train_config.finetune.lora_rank, train_config.finetune.lora_target_modules) == (
-        2,
-        ("q_proj", "c_fc"),
-    )
+    assert (train_config.finetune.lora_rank, train_config.finetune.lora_target_modules) == (2, ("q_proj", "c_fc"))
     assert train_config.lr == pytest.approx(5 * full_config.lr)
     assert (tmp_path / "adapted/adapter/adapter_config.json").is_file()
     assert f"{tmp_path}/adapted/adapter" in capsys.readouterr().out
@@ -218,15 +202,7 @@ def test_flags_enable_lora_with_a_larger_learning_rate(assets, tmp_path, capsys)
 
 
 def test_an_unknown_target_module_stops_the_command_before_training(assets, tmp_path, capsys):
-    args = [
-        "train",
-        "--from",
-        str(assets / "vit"),
-        "--data",
-        str(assets / "images"),
-        "--out",
-        str(tmp_path / "run"),
-    ]
+    args = ["train", "--from", str(assets / "vit"), "--data", str(assets / "images"), "--out", str(tmp_path / "run")]
     assert main([*args, "--finetune.lora-rank", "2", "--finetune.lora-target-modules", "query"]) == 1
     printed = capsys.readouterr().err
     assert "matches no trainable layer" in printed

@@ -68,9 +68,7 @@ def test_weights_and_biases_gets_every_scalar(tmp_path, monkeypatch):
     run = types.SimpleNamespace(log=lambda values, step: logged.append((step, values)))
     fake = types.SimpleNamespace(init=lambda project, dir: logged.append((project, dir)) or run)
     monkeypatch.setitem(sys.modules, "wandb", fake)
-    logger = MetricsLogger(
-        tmp_path / "j.jsonl", LogConfig(every=1), open_log_sinks(tmp_path, LogConfig(wandb="zoo"))
-    )
+    logger = MetricsLogger(tmp_path / "j.jsonl", LogConfig(every=1), open_log_sinks(tmp_path, LogConfig(wandb="zoo")))
     logger.log_step(report(2), {"seen": 0.5})
     assert logged[0] == ("zoo", str(tmp_path))
     step, values = logged[1]

@@ -39,9 +39,7 @@ def results(tmp_path_factory):
     }
 
 
-@pytest.mark.parametrize(
-    ("case", "size"), [*((case, 2) for case in CASES), *((case, 4) for case in CASES_OF_FOUR)]
-)
+@pytest.mark.parametrize(("case", "size"), [*((case, 2) for case in CASES), *((case, 4) for case in CASES_OF_FOUR)])
 def test_several_processes_have_the_metrics_gradients_and_weights_of_one(results, case, size):
     metrics, gradients, weights = ranks.steps(SINGLE_PROCESS, *CASES[case])
     for rank in results[size]:

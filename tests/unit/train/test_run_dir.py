@@ -54,9 +54,7 @@ def test_a_model_marks_the_run_as_finished(run_dir, config):
 def test_a_finished_run_stays_finished_under_settings_that_do_not_affect_its_numbers(run_dir, config):
     run_dir.save_config(config)
     finish(run_dir)
-    other = replace(
-        config, workers=0, checkpoint_every=7, log=LogConfig(every=3), data="moved", eval_sets=("x",)
-    )
+    other = replace(config, workers=0, checkpoint_every=7, log=LogConfig(every=3), data="moved", eval_sets=("x",))
     assert run_dir.run_status(other, "auto") == "finished"
 
 

@@ -51,9 +51,7 @@ def test_changed_settings_that_affect_the_numbers_are_refused_by_name(change, me
 
 
 def test_other_data_and_another_tokenizer_are_refused_and_all_changes_are_listed():
-    with pytest.raises(
-        ConfigError, match=r"(?s)step-3.*data: 'd1' → 'd2'.*tokenizer: 't1' → 't2'.*--accept-changes"
-    ):
+    with pytest.raises(ConfigError, match=r"(?s)step-3.*data: 'd1' → 'd2'.*tokenizer: 't1' → 't2'.*--accept-changes"):
         require_resumable(spec(), spec(data="d2", tokenizer="t2"), "step-3", accept_changes=False)
 
 

@@ -18,9 +18,7 @@ def test_the_middle_of_the_cosine_is_half_the_peak():
 
 @given(st.integers(1, 500), st.integers(0, 600))
 def test_the_rate_is_positive_up_to_the_last_step_and_never_above_the_peak(steps, warmup):
-    rates = [
-        learning_rate(step, peak_lr=1.0, warmup_steps=warmup, total_steps=steps) for step in range(steps)
-    ]
+    rates = [learning_rate(step, peak_lr=1.0, warmup_steps=warmup, total_steps=steps) for step in range(steps)]
     assert all(0 < rate <= 1 for rate in rates)
     peak_index = rates.index(max(rates))
     assert rates[peak_index:] == sorted(rates[peak_index:], reverse=True)

@@ -68,9 +68,7 @@ def test_buffers_are_reused():
     assert torch.equal(second.tensors["model"]["w"], torch.full((4, 2), 2.0))
 
 
-@pytest.mark.parametrize(
-    "other", [torch.zeros(4, 3), torch.zeros(4, 2, dtype=torch.float16)], ids=["shape", "dtype"]
-)
+@pytest.mark.parametrize("other", [torch.zeros(4, 3), torch.zeros(4, 2, dtype=torch.float16)], ids=["shape", "dtype"])
 def test_buffers_of_another_shape_or_dtype_are_not_reused(other):
     copy = copy_to_cpu(live(1.0), buffers=TrainSnapshot(2, {"model": {"w": other}}, {}))
     assert torch.equal(copy.tensors["model"]["w"], torch.ones(4, 2))
@@ -110,9 +108,7 @@ def test_a_new_optimizer_has_the_tensors_of_one_that_has_run():
     model, optimizer = run()
     fresh = {name: (value.shape, value.dtype) for name, value in optimizer_tensors(*run()).items()}
     train(model, optimizer, 1)
-    assert fresh == {
-        name: (value.shape, value.dtype) for name, value in optimizer_tensors(model, optimizer).items()
-    }
+    assert fresh == {name: (value.shape, value.dtype) for name, value in optimizer_tensors(model, optimizer).items()}
 
 
 def test_creating_moments_early_changes_no_result():
@@ -144,10 +140,7 @@ def test_a_missing_part_is_named():
     [
         ({"w": torch.ones(4, 2), "x": torch.ones(1)}, "holds model/x, which this run does not have"),
         ({"w": torch.ones(4, 3)}, r"model/w is float32 \[4, 3\], but this run has float32 \[4, 2\]"),
-        (
-            {"w": torch.ones(4, 2, dtype=torch.float64)},
-            r"model/w is float64 \[4, 2\], but this run has float32",
-        ),
+        ({"w": torch.ones(4, 2, dtype=torch.float64)}, r"model/w is float64 \[4, 2\], but this run has float32"),
     ],
     ids=["unexpected", "shape", "dtype"],
 )
@@ -165,13 +158,7 @@ def test_a_mismatch_leaves_all_tensors_unchanged():
 
 def draw():
     """Draw one number from every generator; Gaussians are generated in pairs, and the second one is buffered."""
-    return (
-        torch.rand(1).item(),
-        random.gauss(0, 1),
-        random.random(),
-        np.random.standard_normal(),
-        np.random.rand(),
-    )
+    return (torch.rand(1).item(), random.gauss(0, 1), random.random(), np.random.standard_normal(), np.random.rand())
 
 
 def test_every_generator_continues_where_it_was():

@@ -65,9 +65,7 @@ def test_clipping_scales_the_gradient_that_is_applied_and_reports_the_norm_befor
 
 def test_clip_norm_0_does_not_change_the_gradient(model, batch):
     before = copy.deepcopy(model.state_dict())
-    metrics = step(
-        model, batch, optimizer=torch.optim.SGD(model.parameters(), lr=0.0), lr=1e-3, grad_clip_norm=0
-    )
+    metrics = step(model, batch, optimizer=torch.optim.SGD(model.parameters(), lr=0.0), lr=1e-3, grad_clip_norm=0)
     moved = [model.get_parameter(n) - before[n] for n, _ in model.named_parameters()]
     applied = float(torch.cat([m.flatten() for m in moved]).detach().norm()) / 1e-3
     assert applied == pytest.approx(metrics.grad_norm, rel=1e-2)

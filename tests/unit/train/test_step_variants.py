@@ -63,12 +63,7 @@ def test_a_step_is_that_of_the_loss_its_model_asks_for(batch, logit_bias, loss_o
     model = build(logit_bias)
     expected, loss = by_hand(model, loss_of, *batch, lr=1e-3)
     metrics = train_step(
-        model,
-        build_optimizer(model, OptimizerConfig()),
-        *batch,
-        lr=1e-3,
-        grad_clip_norm=1.0,
-        precision="fp32",
+        model, build_optimizer(model, OptimizerConfig()), *batch, lr=1e-3, grad_clip_norm=1.0, precision="fp32"
     )
     assert metrics.loss == pytest.approx(loss, rel=1e-5)
     assert_same_weights(model, expected)
@@ -99,12 +94,7 @@ def test_gradients_of_the_step_before_do_not_count(batch):
         parameter.grad = torch.full_like(parameter, 100.0)
     for model in (first, second):
         train_step(
-            model,
-            build_optimizer(model, OptimizerConfig()),
-            *batch,
-            lr=1e-3,
-            grad_clip_norm=1.0,
-            precision="fp32",
+            model, build_optimizer(model, OptimizerConfig()), *batch, lr=1e-3, grad_clip_norm=1.0, precision="fp32"
         )
     assert_same_weights(first, second)
 
@@ -114,10 +104,7 @@ def test_each_parameter_group_learns_at_its_own_share_of_the_rate(batch):
     optimizer = build_optimizer(model, OptimizerConfig())
     optimizer.param_groups[0]["lr_scale"] = 0.25
     train_step(model, optimizer, *batch, lr=1e-3, grad_clip_norm=1.0, precision="fp32")
-    assert [group["lr"] for group in optimizer.param_groups] == [
-        2.5e-4,
-        *[1e-3] * (len(optimizer.param_groups) - 1),
-    ]
+    assert [group["lr"] for group in optimizer.param_groups] == [2.5e-4, *[1e-3] * (len(optimizer.param_groups) - 1)]
 
 
 def test_a_finite_loss_with_a_nan_gradient_stops_before_the_update(batch):
@@ -126,11 +113,6 @@ def test_a_finite_loss_with_a_nan_gradient_stops_before_the_update(batch):
     model.text.text_projection.register_hook(lambda gradient: gradient * float("nan"))
     with pytest.raises(DivergenceError, match="nan"):
         train_step(
-            model,
-            build_optimizer(model, OptimizerConfig()),
-            *batch,
-            lr=1e-3,
-            grad_clip_norm=1.0,
-            precision="fp32",
+            model, build_optimizer(model, OptimizerConfig()), *batch, lr=1e-3, grad_clip_norm=1.0, precision="fp32"
         )
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -56,12 +56,7 @@ def test_a_folder_with_a_file_that_only_models_have_is_a_model(name: str, tmp_pa
 
 @pytest.mark.parametrize(
     ("name", "model"),
-    [
-        ("hf:openai/clip", True),
-        ("ViT-B-32.pt", True),
-        ("captions.csv", False),
-        ("shards/{000..003}.tar", False),
-    ],
+    [("hf:openai/clip", True), ("ViT-B-32.pt", True), ("captions.csv", False), ("shards/{000..003}.tar", False)],
 )
 def test_names_alone_tell_models_from_data(name: str, model: bool) -> None:
     assert doctor.is_model_path(name) is model

@@ -52,9 +52,7 @@ def directory(tmp_path_factory):
     root = tmp_path_factory.mktemp("evaluation")
     for seed in (0, 1):
         torch.manual_seed(seed)
-        tokenizer = BPETokenizer.train(
-            [template.format(c="red green blue") for template in TEMPLATES] * 5, 560, 48
-        )
+        tokenizer = BPETokenizer.train([template.format(c="red green blue") for template in TEMPLATES] * 5, 560, 48)
         text = TextConfig(width=64, layers=1, heads=1, vocab_size=tokenizer.vocab_size, context_length=48)
         vision = VisionTransformerConfig(width=64, layers=1, heads=1, patch_size=8)
         config = ModelConfig(embed_dim=32, image_size=24, vision=vision, text=text)
@@ -67,11 +65,7 @@ def directory(tmp_path_factory):
 
 
 def make_config(directory, out, **changes):
-    args = {
-        "model": str(directory / "model0"),
-        "datasets": (str(directory / "colors"),),
-        "out": str(out),
-    } | changes
+    args = {"model": str(directory / "model0"), "datasets": (str(directory / "colors"),), "out": str(out)} | changes
     return EvaluateConfig(**args)
 
 
@@ -106,9 +100,7 @@ def test_changed_weights_precision_or_data_are_embedded_again(directory, tmp_pat
     elif change == "data":
         source = read_classification(directory / "colors", "train").source
     calls = []
-    monkeypatch.setattr(
-        clip, "encode_images", lambda images, projected: calls.extend(images) or torch.zeros(60, 32)
-    )
+    monkeypatch.setattr(clip, "encode_images", lambda images, projected: calls.extend(images) or torch.zeros(60, 32))
     second = embeddings.embed_source(clip, source, projected=change != "features")
     assert len(calls) == 60
     assert not np.array_equal(first.vectors, second.vectors)
@@ -188,9 +180,7 @@ def test_a_captioned_dataset_supports_only_retrieval(directory, tmp_path):
     metrics = evaluate.run(make_config(directory, tmp_path, datasets=(str(directory / "captioned"),)))
     assert set(metrics["captioned"]) == {"retrieval"}
     with pytest.raises(ConfigError, match="none of the tasks few-shot is possible"):
-        evaluate.run(
-            make_config(directory, tmp_path, datasets=(str(directory / "captioned"),), tasks=("few-shot",))
-        )
+        evaluate.run(make_config(directory, tmp_path, datasets=(str(directory / "captioned"),), tasks=("few-shot",)))
 
 
 def test_a_prompt_search_reports_its_gain_on_unused_images(directory, tmp_path):
@@ -230,17 +220,7 @@ def test_the_commands_print_scores_notes_and_a_paired_test(directory, tmp_path, 
     assert json.loads(capsys.readouterr().out)[0]["dataset"] == "colors"
     assert main(["compare", str(tmp_path / "0")]) == 2
     assert (
-        main(
-            [
-                "evaluate",
-                str(directory / "model0"),
-                str(directory / "colors"),
-                "--out",
-                "x",
-                "--tasks",
-                "zeroshot",
-            ]
-        )
+        main(["evaluate", str(directory / "model0"), str(directory / "colors"), "--out", "x", "--tasks", "zeroshot"])
         == 2
     )
     assert "zero-shot" in capsys.readouterr().err
@@ -258,9 +238,7 @@ def test_prompts_come_from_the_dataset_the_package_or_the_user(directory, tmp_pa
 def test_two_runs_are_compared_image_by_image(directory, tmp_path):
     for seed in (0, 1):
         evaluate.run(
-            make_config(
-                directory, tmp_path / str(seed), model=str(directory / f"model{seed}"), tasks=("zero-shot",)
-            )
+            make_config(directory, tmp_path / str(seed), model=str(directory / f"model{seed}"), tasks=("zero-shot",))
         )
     rows = compare.run(CompareConfig(runs=(str(tmp_path / "0"), str(tmp_path / "1"))))
     row = next(row for row in rows if row.metric == "top1")
@@ -312,9 +290,7 @@ def test_a_multilabel_dataset_gets_one_probe_per_class(directory, tmp_path):
 def test_a_multilabel_dataset_without_training_split_is_refused(directory, tmp_path):
     multilabel = [(image, suffix, np.arange(3) == label) for image, suffix, label in samples(9, 1)]
     write_multilabel(tmp_path / "several", multilabel, list(COLORS), TEMPLATES)
-    args = make_config(
-        directory, tmp_path / "out", datasets=(str(tmp_path / "several"),), tasks=("linear-probe",)
-    )
+    args = make_config(directory, tmp_path / "out", datasets=(str(tmp_path / "several"),), tasks=("linear-probe",))
     with pytest.raises(DataError, match="several has no training split"):
         evaluate.run(args)
 

@@ -132,8 +132,7 @@ def test_an_invalid_quiz_is_refused(dataset, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "label"),
-    [("blue", 2), (" BLUE ", 2), ("b", 2), ("redd", 1), ("RED", 0), ("1", 0), ("3", 2), ("?", None)],
+    ("text", "label"), [("blue", 2), (" BLUE ", 2), ("b", 2), ("redd", 1), ("RED", 0), ("1", 0), ("3", 2), ("?", None)]
 )
 def test_an_answer_is_a_name_a_prefix_or_a_number(text, label):
     assert parse_class_answer(text, CLASSES) == label

@@ -78,19 +78,15 @@ def test_most_copies_are_matched_with_their_original(directory, result):
     with (directory / "out" / "pairs.csv").open(encoding="utf-8") as file:
         pairs = list(csv.DictReader(file))
     duplicates = {
-        int(pair["id"].rpartition("/s")[2]): pair["train_location"]
-        for pair in pairs
-        if pair["is_duplicate"] == "True"
+        int(pair["id"].rpartition("/s")[2]): pair["train_location"] for pair in pairs if pair["is_duplicate"] == "True"
     }
     correct = {number: location for number, location in duplicates.items() if number < COPIES}
     assert len(correct) >= 8
-    assert sum(
-        location.endswith(f"{10 * number:03d}.png") for number, location in correct.items()
-    ) >= 0.9 * len(correct)
-    assert len(duplicates) - len(correct) <= 3
-    assert [float(pair["cosine"]) for pair in pairs] == sorted(
-        (float(p["cosine"]) for p in pairs), reverse=True
+    assert sum(location.endswith(f"{10 * number:03d}.png") for number, location in correct.items()) >= 0.9 * len(
+        correct
     )
+    assert len(duplicates) - len(correct) <= 3
+    assert [float(pair["cosine"]) for pair in pairs] == sorted((float(p["cosine"]) for p in pairs), reverse=True)
 
 
 def test_accuracy_is_reported_on_all_clean_and_duplicate_images(directory, result):
@@ -112,13 +108,6 @@ def test_the_command_prints_one_line_per_dataset(directory, capsys):
 
 def test_too_few_training_images_are_refused(directory, tmp_path, capsys):
     draw_scene(np.random.default_rng(1)).save(tmp_path / "one.png")
-    args = [
-        "overlap",
-        str(directory / "model"),
-        str(tmp_path),
-        str(directory / "set"),
-        "--out",
-        str(tmp_path / "out"),
-    ]
+    args = ["overlap", str(directory / "model"), str(tmp_path), str(directory / "set"), "--out", str(tmp_path / "out")]
     assert main(args) == 1
     assert "needs at least 64 training images" in capsys.readouterr().err

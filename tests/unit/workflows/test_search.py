@@ -48,11 +48,7 @@ def home(tmp_path_factory):
         (home / "photos" / f"{number:02d}.txt").write_text(f"image {number}")
     embed.run(
         EmbedConfig(
-            model=str(home / "model"),
-            data=str(home / "photos"),
-            out=str(home / "store"),
-            precision="fp32",
-            workers=1,
+            model=str(home / "model"), data=str(home / "photos"), out=str(home / "store"), precision="fp32", workers=1
         )
     )
     return home

@@ -27,10 +27,7 @@ def write_run(folder, top1, n=400):
         label_N = np.arange(n) % 2
         ids = [f"{name}-{index}" for index in range(n)]
         write_predictions(
-            folder / "predictions",
-            name,
-            "zero-shot",
-            pa.table({"id": ids, "label": label_N, "correct": correct_N}),
+            folder / "predictions", name, "zero-shot", pa.table({"id": ids, "label": label_N, "correct": correct_N})
         )
         results.append(ResultRecord(name, "zero-shot", "top1", proportion(int(num_correct), n), "digest"))
     append_results(folder / "results.jsonl", results)
@@ -109,16 +106,7 @@ def test_a_model_above_the_reference_line_has_effective_robustness(tmp_path, cap
         for number, num_correct in enumerate((100, 160, 220, 280))
     ]
     evaluated = write_run(tmp_path / "evaluated", {"plain": 200, "sketch": 200})
-    args = [
-        "study",
-        "robustness",
-        *map(str, runs),
-        "--reference-dataset",
-        "plain",
-        "--model",
-        str(evaluated),
-        "--json",
-    ]
+    args = ["study", "robustness", *map(str, runs), "--reference-dataset", "plain", "--model", str(evaluated), "--json"]
     assert main(args) == 0
     scores = json.loads(capsys.readouterr().out)["scores"]
     assert scores["effective, sketch"]["evaluated"]["value"] == pytest.approx(0.5 - 1 / 3, abs=0.01)
@@ -145,9 +133,7 @@ def write_features(path, ids, seed=0, width=6):
     for split, names in (("train", [f"t{i}" for i in range(60)]), ("test", ids)):
         for index, name in enumerate(names):
             vector = rng.normal(size=width) + 8 * (index % 2)
-            rows.append(
-                {"dataset": "set", "split": split, "id": name, "label": index % 2, "vector": vector.tolist()}
-            )
+            rows.append({"dataset": "set", "split": split, "id": name, "label": index % 2, "vector": vector.tolist()})
     pq.write_table(pa.Table.from_pylist(rows), path)
     return path
 

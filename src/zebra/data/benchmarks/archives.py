@@ -64,9 +64,7 @@ class CifarArchive:
         paths = _split_paths(root / self.folder, self.splits, split)
         record_bytes = self.label_bytes + 3 * 32 * 32
         blocks = [_read_records(path, record_bytes) for path in paths]
-        labels = np.concatenate([block[self.label_bytes - 1 :: record_bytes] for block in blocks]).astype(
-            np.int64
-        )
+        labels = np.concatenate([block[self.label_bytes - 1 :: record_bytes] for block in blocks]).astype(np.int64)
         locations = [
             (str(path), record_bytes * row + self.label_bytes)
             for path, block in zip(paths, blocks, strict=True)
@@ -88,17 +86,13 @@ class IdxArchive:
 
     def read(self, root: Path, split: str) -> ArchiveSplit:
         """Read one split; raise DataError if a file is missing or truncated."""
-        paths = [
-            _find_plain_or_gzip(root / self.folder / name) for name in _split_files(self.splits, split, root)
-        ]
+        paths = [_find_plain_or_gzip(root / self.folder / name) for name in _split_files(self.splits, split, root)]
         pixels, labels = (_read_idx(path) for path in paths)
         if pixels.ndim != 3 or labels.shape != pixels.shape[:1]:
             raise DataError(
                 f"{paths[0]} has the shape {pixels.shape} and {paths[1].name} {labels.shape}. Unpack the archive again"
             )
-        return _build_split(
-            root / self.folder, paths, partial(_load_array_row, pixels), labels.astype(np.int64)
-        )
+        return _build_split(root / self.folder, paths, partial(_load_array_row, pixels), labels.astype(np.int64))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,16 +140,12 @@ class NumpyArchive:
         try:
             pixels, labels = (np.load(path, allow_pickle=False) for path in paths)
         except (ValueError, EOFError) as error:
-            raise DataError(
-                f"{paths[0].parent} has no numeric arrays ({error}). Download them again"
-            ) from error
+            raise DataError(f"{paths[0].parent} has no numeric arrays ({error}). Download them again") from error
         if pixels.ndim != 4 or pixels.dtype != np.uint8 or labels.shape != pixels.shape[:1]:
             raise DataError(
                 f"{paths[0]} has the shape {pixels.shape} and {paths[1].name} {labels.shape}. Download them again"
             )
-        return _build_split(
-            root / self.folder, paths, partial(_load_array_row, pixels), labels.astype(np.int64)
-        )
+        return _build_split(root / self.folder, paths, partial(_load_array_row, pixels), labels.astype(np.int64))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -190,9 +180,7 @@ class ListFileArchive:
             indices = {name: index for index, name in enumerate(class_names)}
             labels = [indices[match["name"]] for match in matches]
             names = tuple(name.replace("_", " ") for name in class_names)
-        return ArchiveSplit(
-            open_image_files(root / self.folder, paths, labels), np.array(labels, np.int64), names
-        )
+        return ArchiveSplit(open_image_files(root / self.folder, paths, labels), np.array(labels, np.int64), names)
 
     def _match_lines(self, path: Path) -> list[re.Match[str]]:
         pattern = re.compile(self.line_pattern)
@@ -242,9 +230,7 @@ class LabelTableArchive:
         """Read one split; raise DataError as `read_label_table`."""
         (path,) = _split_paths(root / self.folder, self.splits, split)
         source = read_label_table(path, allow_numeric_labels=True).source
-        return ArchiveSplit(
-            source, np.array([source.read(index).label for index in range(len(source))], np.int64)
-        )
+        return ArchiveSplit(source, np.array([source.read(index).label for index in range(len(source))], np.int64))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -276,9 +262,7 @@ class PixelTableArchive:
                     "archive again"
                 ) from error
         if not images:
-            raise DataError(
-                f"{path} has no row with the Usage {' or '.join(usages)}. Unpack the archive again"
-            )
+            raise DataError(f"{path} has no row with the Usage {' or '.join(usages)}. Unpack the archive again")
         load = partial(_load_array_row, np.stack(images))
         return _build_split(root / self.folder, [path], load, np.array(labels, np.int64))
 
@@ -306,9 +290,7 @@ class MatlabArchive:
             numbers = np.ravel(loadmat(folder / self.splits_file)[variable]).astype(int)
             all_labels = np.ravel(loadmat(folder / self.labels_file)["labels"]).astype(np.int64)
         except (OSError, KeyError, ValueError) as error:
-            raise DataError(
-                f"the MATLAB files in {folder} cannot be read ({error}). Download them again"
-            ) from error
+            raise DataError(f"the MATLAB files in {folder} cannot be read ({error}). Download them again") from error
         labels = all_labels[numbers - 1] - 1
         paths = [folder / self.image_pattern.format(f"{number:05d}") for number in numbers]
         return ArchiveSplit(open_image_files(folder, paths, labels.tolist()), labels)
@@ -341,9 +323,7 @@ def _split_paths(folder: Path, splits: Sequence[SplitFiles], split: str) -> list
     paths = [folder / name for name in _split_files(splits, split, folder)]
     missing = [path.name for path in paths if not path.is_file()]
     if missing:
-        raise DataError(
-            f"{folder} lacks {', '.join(missing)} of the split {split!r}. Unpack the archive again"
-        )
+        raise DataError(f"{folder} lacks {', '.join(missing)} of the split {split!r}. Unpack the archive again")
     return paths
 
 

@@ -103,10 +103,7 @@ class CatalogEntry:
 def load_catalog() -> dict[str, CatalogEntry]:
     """Return name → entry, in the order of the catalog."""
     text = (resources.files("zebra.data.benchmarks") / "catalog.yaml").read_text(encoding="utf-8")
-    entries = [
-        structure(CatalogEntry, raw, f"catalog.yaml[{index}]")
-        for index, raw in enumerate(yaml.safe_load(text))
-    ]
+    entries = [structure(CatalogEntry, raw, f"catalog.yaml[{index}]") for index, raw in enumerate(yaml.safe_load(text))]
     return {entry.name: entry for entry in entries}
 
 
@@ -116,14 +113,10 @@ def find_catalog_entry(name: str) -> CatalogEntry:
     Raises:
         DataError: There is no such entry; the message suggests a similar name.
     """
-    entries = {
-        _normalize_name(alias): entry for entry in load_catalog().values() for alias in entry.all_names()
-    }
+    entries = {_normalize_name(alias): entry for entry in load_catalog().values() for alias in entry.all_names()}
     if entry := entries.get(_normalize_name(name)):
         return entry
-    suggestion = suggest_name(
-        name, [alias for entry in load_catalog().values() for alias in entry.all_names()]
-    )
+    suggestion = suggest_name(name, [alias for entry in load_catalog().values() for alias in entry.all_names()])
     if not suggestion.startswith(" Did you mean"):
         suggestion = f" The catalog has: {', '.join(load_catalog())}."
     raise DataError(f"there is no folder {name!r}, and no dataset of that name is known.{suggestion}")
@@ -141,11 +134,7 @@ def read_catalog_dataset(entry: CatalogEntry, root: Path, split: str = "test") -
     for name in entry.all_names():
         if list_splits(root / name):
             return apply_catalog_entry(read_clip_benchmark(root / name, split), entry, split)
-        if (
-            entry.task == "compositionality"
-            and (root / name).exists()
-            and is_compositionality_dataset(root / name)
-        ):
+        if entry.task == "compositionality" and (root / name).exists() and is_compositionality_dataset(root / name):
             return apply_catalog_entry(read_compositionality(root / name), entry, split)
     archives = _find_archives(entry, root)
     if not archives:
@@ -154,9 +143,7 @@ def read_catalog_dataset(entry: CatalogEntry, root: Path, split: str = "test") -
         if any(files.split == split for files in archive.splits):
             return apply_catalog_entry(_read_archive(entry, archive, path, split), entry, split)
     available = dict.fromkeys(files.split for _, archive in archives for files in archive.splits)
-    raise DataError(
-        f"{entry.title} in {archives[0][0]} has no split {split!r}. It has {', '.join(available)}"
-    )
+    raise DataError(f"{entry.title} in {archives[0][0]} has no split {split!r}. It has {', '.join(available)}")
 
 
 def is_available(entry: CatalogEntry, root: Path) -> bool:
@@ -180,9 +167,7 @@ def _find_archives(entry: CatalogEntry, root: Path) -> list[tuple[Path, ArchiveF
 def apply_catalog_entry(benchmark: AnyBenchmark, entry: CatalogEntry, split: str) -> AnyBenchmark:
     """Set name and metric of a benchmark, and add notes if its size differs from the catalog."""
     notes = list(benchmark.notes)
-    num_samples = len(
-        benchmark.questions if isinstance(benchmark, CompositionalityBenchmark) else benchmark.source
-    )
+    num_samples = len(benchmark.questions if isinstance(benchmark, CompositionalityBenchmark) else benchmark.source)
     expected = next((size.size for size in entry.splits if size.name == split), None)
     if expected not in (None, num_samples):
         notes.append(
@@ -196,9 +181,7 @@ def apply_catalog_entry(benchmark: AnyBenchmark, entry: CatalogEntry, split: str
     return replace(benchmark, name=entry.name, metric=entry.metric, notes=tuple(notes))
 
 
-def _read_archive(
-    entry: CatalogEntry, archive: ArchiveFormat, root: Path, split: str
-) -> ClassificationBenchmark:
+def _read_archive(entry: CatalogEntry, archive: ArchiveFormat, root: Path, split: str) -> ClassificationBenchmark:
     archive_split = archive.read(root, split)
     folder = root / archive.folder
     classnames = read_lines(folder / CLASSNAMES_FILENAME) if (folder / CLASSNAMES_FILENAME).is_file() else ()

@@ -5,12 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from zebra.data.benchmarks.clip_benchmark import (
-    CLASSNAMES_FILENAME,
-    TEMPLATES_FILENAME,
-    read_lines,
-    read_templates,
-)
+from zebra.data.benchmarks.clip_benchmark import CLASSNAMES_FILENAME, TEMPLATES_FILENAME, read_lines, read_templates
 from zebra.data.benchmarks.tasks import ClassificationBenchmark
 from zebra.data.folders import raise_listing_error
 from zebra.data.image_source import BENCHMARK_IMAGE_SUFFIXES, empty_class_notes, open_image_files
@@ -54,9 +49,7 @@ def read_class_folders(root: Path, split: str = "test") -> ClassificationBenchma
         notes.append(f"{other_suffixes.total()} files that are no images were ignored: {counts}")
     notes.extend(empty_class_notes(image_labels, classnames))
     templates = (
-        read_templates(root / TEMPLATES_FILENAME)
-        if (root / TEMPLATES_FILENAME).is_file()
-        else DEFAULT_TEMPLATES
+        read_templates(root / TEMPLATES_FILENAME) if (root / TEMPLATES_FILENAME).is_file() else DEFAULT_TEMPLATES
     )
     source = open_image_files(root, image_paths, image_labels)
     return ClassificationBenchmark(root.resolve().name, classnames, templates, source, notes=tuple(notes))
@@ -69,9 +62,7 @@ def _find_class_folders(root: Path, split: str, notes: list[str]) -> dict[str, P
         raise DataError(f"{root} has no folders. Expected {root.name}/<class>/*.jpg")
     loose = [path.name for path in root.iterdir() if path.suffix.lower() in BENCHMARK_IMAGE_SUFFIXES]
     if loose:
-        raise DataError(
-            f"{root} has {len(loose)} images beside its class folders, such as {loose[0]}. Move them"
-        )
+        raise DataError(f"{root} has {len(loose)} images beside its class folders, such as {loose[0]}. Move them")
     split_names = [child.name for child in children if child.name in SPLIT_NAMES]
     if split_names:
         _require_split(split, split_names, root)

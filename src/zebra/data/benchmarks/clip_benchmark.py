@@ -88,11 +88,7 @@ def read_retrieval(folder: Path, split: str = "test") -> RetrievalBenchmark:
 
 BENCHMARK_READERS: dict[
     str, Callable[[Path, str], ClassificationBenchmark | MultilabelBenchmark | RetrievalBenchmark]
-] = {
-    "classification": read_classification,
-    "multilabel": read_multilabel,
-    "retrieval": read_retrieval,
-}
+] = {"classification": read_classification, "multilabel": read_multilabel, "retrieval": read_retrieval}
 """Dataset type → function that reads one split."""
 
 
@@ -215,9 +211,7 @@ def _read_labels(source: ShardSource) -> NDArray[np.int64]:
         if labels.null_count:
             position = labels.is_null().to_pylist().index(True)
             key = shard.sample(position).key
-            raise DataError(
-                f"{shard.blob.name}/{key} has no number in .cls. Every image of the dataset needs one"
-            )
+            raise DataError(f"{shard.blob.name}/{key} has no number in .cls. Every image of the dataset needs one")
         labels_by_shard.append(labels.to_numpy())
         shard.close()
     return np.concatenate(labels_by_shard)

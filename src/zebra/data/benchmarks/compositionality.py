@@ -35,9 +35,7 @@ def read_compositionality(path: Path) -> CompositionalityBenchmark:
         DataError: A file is malformed, an image or caption is missing, or there are no questions.
     """
     root = path if path.is_dir() else path.parent
-    raw_questions = list(
-        _read_winoground(path) if (path / WINOGROUND_FILENAME).is_file() else _read_sugarcrepe(path)
-    )
+    raw_questions = list(_read_winoground(path) if (path / WINOGROUND_FILENAME).is_file() else _read_sugarcrepe(path))
     if not raw_questions:
         raise DataError(f"{path} has no questions. Download the dataset again")
     names = {name: None for image_names, _, _ in raw_questions for name in image_names}
@@ -101,9 +99,7 @@ def _find_image_dir(root: Path, name: str) -> Path:
     for subfolder in IMAGE_DIRS:
         if any((root / subfolder / f"{name}{suffix}").is_file() for suffix in OPTIONAL_IMAGE_SUFFIXES):
             return root / subfolder
-    raise DataError(
-        f"the image {name} is missing in {root}. Put the dataset's images into {root / IMAGE_DIRS[0]}"
-    )
+    raise DataError(f"the image {name} is missing in {root}. Put the dataset's images into {root / IMAGE_DIRS[0]}")
 
 
 def _find_image(folder: Path, name: str) -> Path:

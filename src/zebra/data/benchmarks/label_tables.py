@@ -9,12 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zebra.config.data import DataConfig
-from zebra.data.benchmarks.clip_benchmark import (
-    CLASSNAMES_FILENAME,
-    TEMPLATES_FILENAME,
-    read_lines,
-    read_templates,
-)
+from zebra.data.benchmarks.clip_benchmark import CLASSNAMES_FILENAME, TEMPLATES_FILENAME, read_lines, read_templates
 from zebra.data.benchmarks.tasks import ClassificationBenchmark
 from zebra.data.cached_table import CachedTable, RowValues
 from zebra.data.columns import IMAGE_COLUMNS, find_image_column, parse_image_cell
@@ -51,17 +46,11 @@ class LabeledTableSource:
         """Read one row and its image, from a path relative to the table's folder; raise BadSample without an image."""
         row = self.table.row(index)
         sample_id = f"{self.path.name}:{row['line']}"
-        image = (
-            read_image_bytes(self.path.parent / row["path"], sample_id)
-            if row["path"] is not None
-            else row["image"]
-        )
+        image = read_image_bytes(self.path.parent / row["path"], sample_id) if row["path"] is not None else row["image"]
         return Record(sample_id, image, label=self.labels[index])
 
 
-def read_label_table(
-    path: Path, split: str = "test", *, allow_numeric_labels: bool = False
-) -> ClassificationBenchmark:
+def read_label_table(path: Path, split: str = "test", *, allow_numeric_labels: bool = False) -> ClassificationBenchmark:
     """Read the rows of one split. Without a column `split`, all rows are the split "test".
 
     A label is a class name, or a number if there are class names in `classnames.txt` beside the table or in Hugging
@@ -110,9 +99,7 @@ def read_label_table(
     )
 
 
-def _label_rows(
-    path: Path, table: TableFile, image_column: str, label_column: str, split: str
-) -> Iterator[RowValues]:
+def _label_rows(path: Path, table: TableFile, image_column: str, label_column: str, split: str) -> Iterator[RowValues]:
     columns = (image_column, label_column, *(name for name in (SPLIT_COLUMN,) if name in table.columns))
     for line, row in table.read(columns):
         location = f"{path}:{line}"
@@ -131,9 +118,7 @@ def _parse_label(row: Mapping[str, Any], column: str, where: str) -> str:
     value = row.get(column)
     text = str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
     if not text:
-        raise DataError(
-            f"{where}: {value!r} in {column} is neither a class name nor a number. Correct the line"
-        )
+        raise DataError(f"{where}: {value!r} in {column} is neither a class name nor a number. Correct the line")
     return text
 
 
@@ -149,9 +134,7 @@ def _read_classnames(path: Path, label_column: str) -> tuple[str, ...]:
         return ()
 
 
-def _infer_classnames(
-    label_texts: Sequence[str], path: Path, *, allow_numeric_labels: bool
-) -> tuple[str, ...]:
+def _infer_classnames(label_texts: Sequence[str], path: Path, *, allow_numeric_labels: bool) -> tuple[str, ...]:
     names = tuple(sorted(set(label_texts)))
     if all(name.isdecimal() for name in names):
         if allow_numeric_labels:

@@ -77,9 +77,7 @@ def open_object_store(url: str) -> ObjectStore:
         missing = getattr(error.__cause__, "name", None) or error.name or protocol
         raise MissingExtra(missing.partition(".")[0], f"reading {protocol}://") from error
     except ValueError as error:
-        raise DataError(
-            f"unknown protocol {protocol}:// in {url} ({error}). Use s3, gs, https, hf, …"
-        ) from error
+        raise DataError(f"unknown protocol {protocol}:// in {url} ({error}). Use s3, gs, https, hf, …") from error
     if protocol not in ("http", "https"):
         return FsspecStore(fs)
     fs.client_kwargs.setdefault("trust_env", True)  # proxies
@@ -99,15 +97,11 @@ class FsspecStore:
             raise IsADirectoryError(url)
         if not isinstance(info.get("size"), int):
             raise NonRetryableError(f"{url}: the store does not report the size")
-        return ObjectVersion(
-            info["size"], next((str(info[tag]) for tag in VERSION_KEYS if info.get(tag)), "")
-        )
+        return ObjectVersion(info["size"], next((str(info[tag]) for tag in VERSION_KEYS if info.get(tag)), ""))
 
     def get_range(self, url: str, offset: int, size: int) -> tuple[ObjectVersion | None, bytes]:
         """Read one range."""
-        options = (
-            {} if self.fs.async_impl else {"cache_type": "none"}
-        )  # without it, fsspec reads megabytes ahead
+        options = {} if self.fs.async_impl else {"cache_type": "none"}  # without it, fsspec reads megabytes ahead
         data = self.fs.cat_file(url, start=offset, end=offset + size, **options)
         return None, _require_size(data, size)
 

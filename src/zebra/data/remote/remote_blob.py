@@ -100,12 +100,9 @@ class RemoteBlob:
     def start_read(self, byte_ranges: Sequence[ByteRange]) -> Callable[[], list[bytes]]:
         """Start reads of coalesced ranges, in the background."""
         alignment = BLOCK_BYTES if self._cache else 1
-        requests = _coalesce_ranges(
-            [byte_range for byte_range in byte_ranges if byte_range[1]], alignment, self.size
-        )
+        requests = _coalesce_ranges([byte_range for byte_range in byte_ranges if byte_range[1]], alignment, self.size)
         responses = [
-            (request, self.client.submit(self._read_verified, request.start, request.end))
-            for request in requests
+            (request, self.client.submit(self._read_verified, request.start, request.end)) for request in requests
         ]
 
         def wait() -> list[bytes]:
@@ -174,9 +171,7 @@ class RemoteBlob:
         return data
 
     def _changed_error(self) -> DataError:
-        return DataError(
-            f"{self.name} has changed or was removed while it was in use. Start again to index it anew"
-        )
+        return DataError(f"{self.name} has changed or was removed while it was in use. Start again to index it anew")
 
 
 @dataclass(slots=True)
@@ -188,9 +183,7 @@ class _RangeRequest:
     byte_ranges: list[ByteRange]
 
 
-def _coalesce_ranges(
-    byte_ranges: Sequence[ByteRange], alignment: int, total_bytes: int
-) -> list[_RangeRequest]:
+def _coalesce_ranges(byte_ranges: Sequence[ByteRange], alignment: int, total_bytes: int) -> list[_RangeRequest]:
     """Return requests that cover the byte ranges; their bounds are multiples of `alignment`, or the object's end."""
     requests: list[_RangeRequest] = []
     for offset, size in sorted(byte_ranges):
@@ -226,9 +219,7 @@ class _ReadAheadFile(io.RawIOBase):
         return self._position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._position = (
-            offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._blob.size}[whence]
-        )
+        self._position = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._blob.size}[whence]
         return self._position
 
     def readinto(self, buffer: Any) -> int:

@@ -75,8 +75,7 @@ class RetryingClient:
                 raise DataError(reason) from failures[-1]
             if len(failures) == MAX_TRIES // 2:
                 warnings.warn(
-                    f"{url} failed {len(failures)} times ({_format_error(failures[-1])}). Still trying",
-                    stacklevel=2,
+                    f"{url} failed {len(failures)} times ({_format_error(failures[-1])}). Still trying", stacklevel=2
                 )
             with state.lock:
                 self.num_retries += 1
@@ -113,9 +112,7 @@ class RetryingClient:
 def _give_up_reason(url: str, failures: Sequence[Exception]) -> str | None:
     if not _is_retryable(failures[-1]):
         return f"{url} cannot be read: {_format_error(failures[-1])}"
-    if len(failures) >= MAX_TRIES_WITHOUT_RANGES and all(
-        isinstance(error, RangeNotSupported) for error in failures
-    ):
+    if len(failures) >= MAX_TRIES_WITHOUT_RANGES and all(isinstance(error, RangeNotSupported) for error in failures):
         return (
             f"{url} cannot be read by byte ranges: {failures[-1]}. Use a server that supports Range requests "
             "(python -m http.server does not), or download the shards"

@@ -55,9 +55,7 @@ class AttentionPool2d(nn.Module):
     def __init__(self, num_positions: int, width: int, heads: int, embed_dim: int) -> None:
         super().__init__()
         self.heads = heads
-        self.positional_embedding = nn.Parameter(
-            torch.empty(num_positions + 1, width).normal_(std=width**-0.5)
-        )
+        self.positional_embedding = nn.Parameter(torch.empty(num_positions + 1, width).normal_(std=width**-0.5))
         self.q_proj = nn.Linear(width, width)
         self.k_proj = nn.Linear(width, width)
         self.v_proj = nn.Linear(width, width)

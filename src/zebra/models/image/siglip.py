@@ -32,9 +32,7 @@ class MAPHead(nn.Module):
         query_weight, pair_weight = torch.split(self.attn.in_proj_weight, [D, 2 * D])
         query_bias, pair_bias = torch.split(self.attn.in_proj_bias, [D, 2 * D])
         query = F.linear(self.probe.to(x_BLD.dtype), query_weight, query_bias).view(1, heads, 1, D // heads)
-        key, value = (
-            F.linear(x_BLD, pair_weight, pair_bias).view(B, L, 2, heads, D // heads).permute(2, 0, 3, 1, 4)
-        )
+        key, value = F.linear(x_BLD, pair_weight, pair_bias).view(B, L, 2, heads, D // heads).permute(2, 0, 3, 1, 4)
         pooled = dot_product_attention(query.expand(B, -1, -1, -1), key, value)
         return self.attn.out_proj(pooled.reshape(B, D))
 

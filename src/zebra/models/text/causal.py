@@ -50,9 +50,7 @@ class TextTransformer(nn.Module):
         tokens_BL = tokens_BL.cpu()
         length_B = tokens_BL.argmax(dim=1) + 1
         packed = pack_texts(tokens_BL.numpy(), length_B.numpy()).to(self.positional_embedding.device)
-        x_ND = self.token_embedding(packed.token_N) + F.embedding(
-            packed.position_N, self.positional_embedding
-        )
+        x_ND = self.token_embedding(packed.token_N) + F.embedding(packed.position_N, self.positional_embedding)
         x_BD = self.transformer(x_ND, attn_mask=packed, output_index=packed.end_B)
         return self.ln_final(x_BD) @ self.text_projection
 

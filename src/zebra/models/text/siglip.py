@@ -44,9 +44,7 @@ class SiglipText(nn.Module):
                 f"texts of {tokens_BL.shape[1]} tokens for a SigLIP text tower, which takes exactly "
                 f"{self.context_length}; encode with the model's own tokenizer"
             )
-        x_BLD = (
-            self.token_embedding(tokens_BL.to(self.positional_embedding.device)) + self.positional_embedding
-        )
+        x_BLD = self.token_embedding(tokens_BL.to(self.positional_embedding.device)) + self.positional_embedding
         last_BD = self.transformer(x_BLD, output_index=(slice(None), -1))
         return self.text_projection(self.ln_final(last_BD))
 

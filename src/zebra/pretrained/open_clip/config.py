@@ -68,9 +68,7 @@ def _parse_config(raw: object) -> ModelConfig:
     if not isinstance(raw, Mapping) or not raw.keys() >= {"embed_dim", "vision_cfg", "text_cfg"}:
         raise ConfigError("model_cfg needs embed_dim, vision_cfg and text_cfg. Download the file again.")
     tower_keys = ("vision_cfg", "text_cfg")
-    model = parse_section(
-        ModelCfg, {key: value for key, value in raw.items() if key not in tower_keys}, "model_cfg"
-    )
+    model = parse_section(ModelCfg, {key: value for key, value in raw.items() if key not in tower_keys}, "model_cfg")
     vision = parse_section(CLIPVisionCfg, raw["vision_cfg"], "model_cfg.vision_cfg")
     text = parse_section(CLIPTextCfg, raw["text_cfg"], "model_cfg.text_cfg")
     image_size = _parse_side("image_size", vision.image_size)

@@ -102,9 +102,7 @@ def write_open_clip(
     save_file(contiguous, folder / SAFETENSORS_FILE, metadata={"format": "pt"})
 
 
-def convert_from_open_clip(
-    tensors: Mapping[str, Tensor], config: ModelConfig, path: Path
-) -> dict[str, Tensor]:
+def convert_from_open_clip(tensors: Mapping[str, Tensor], config: ModelConfig, path: Path) -> dict[str, Tensor]:
     """Return the tensors of an open_clip model under zebra's names on disk.
 
     Missing and unknown tensors are not detected here, but when the model is built.
@@ -131,8 +129,7 @@ def _convert_to_open_clip(tensors: Mapping[str, Tensor], config: ModelConfig) ->
     if isinstance(config.text, SiglipTextConfig):
         unprefixed = ("visual.", "logit_")
         converted = {
-            name if name.startswith(unprefixed) else TEXT_PREFIX + name: tensor
-            for name, tensor in converted.items()
+            name if name.startswith(unprefixed) else TEXT_PREFIX + name: tensor for name, tensor in converted.items()
         }
     return converted
 

@@ -19,12 +19,7 @@ def _siglip_vision_config(
     patch_size: int, width: int, layers: int, heads: int, activation: Activation, mlp_width: int | None = None
 ) -> SiglipVisionConfig:
     return SiglipVisionConfig(
-        patch_size=patch_size,
-        width=width,
-        layers=layers,
-        heads=heads,
-        mlp_width=mlp_width,
-        activation=activation,
+        patch_size=patch_size, width=width, layers=layers, heads=heads, mlp_width=mlp_width, activation=activation
     )
 
 

@@ -73,9 +73,7 @@ def read_archive(path: Path) -> dict[str, Tensor]:
         except (IndexError, KeyError, TypeError, ValueError, struct.error) as error:
             raise unpickler.damaged_error(repr(error)[:200]) from error
     if not isinstance(state, dict):
-        raise WeightsError(
-            f"{path} contains a {type(state).__name__}, not named tensors. Name the file of a model."
-        )
+        raise WeightsError(f"{path} contains a {type(state).__name__}, not named tensors. Name the file of a model.")
     tensors = _flatten(state, path)
     # Tensors may share a storage. Without a bound, a copy of a small file's tensors could need any amount of memory.
     if sum(tensor.nbytes for tensor in tensors.values()) > 4 * entries.file_bytes:
@@ -228,9 +226,7 @@ class _Unpickler:
                     self._storages[key] = self._entries.map_storage(f"data/{key}")
                 storage, dtype = self._storages[key], _DTYPES[kind]
                 if storage.nbytes() != count * dtype.itemsize:
-                    raise self.damaged_error(
-                        f"data/{key} has {storage.nbytes()} bytes, not {count} × {dtype}"
-                    )
+                    raise self.damaged_error(f"data/{key} has {storage.nbytes()} bytes, not {count} × {dtype}")
                 self.push(_Storage(dtype, storage))
             case _:
                 raise self.damaged_error("a reference to anything but a storage")
@@ -243,17 +239,14 @@ class _Unpickler:
                 self.push(values)
             case _Global(name), (Tensor() as tensor, *_) if name == _REBUILD_PARAMETER:
                 self.push(tensor)
-            case (
-                _Global(name),
-                (_Storage() as storage, int(offset), tuple(size), tuple(stride), *_),
-            ) if name == _REBUILD_TENSOR:
+            case (_Global(name), (_Storage() as storage, int(offset), tuple(size), tuple(stride), *_)) if (
+                name == _REBUILD_TENSOR
+            ):
                 self.push(self._rebuild_tensor(storage, offset, size, stride))
             case function, _:
                 raise self.damaged_error(f"a call of {_type_name(function)}")
 
-    def _rebuild_tensor(
-        self, storage: _Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...]
-    ) -> Tensor:
+    def _rebuild_tensor(self, storage: _Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
         num_available = storage.num_elements
         numbers = (offset, *size, *stride)
         if (

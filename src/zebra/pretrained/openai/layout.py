@@ -86,9 +86,7 @@ def read_openai(path: Path) -> PretrainedCheckpoint:
     try:
         config = _infer_config(tensors)
     except KeyError as error:
-        raise WeightsError(
-            f"{path} lacks the tensor {error.args[0]} of OpenAI's CLIP. Copy the file again."
-        ) from error
+        raise WeightsError(f"{path} lacks the tensor {error.args[0]} of OpenAI's CLIP. Copy the file again.") from error
     except ValueError as error:  # a ConfigError, or a wrong number of dimensions
         raise WeightsError(
             f"{path}: the shapes of its tensors are not those of OpenAI's CLIP ({error}). Copy the file again."

@@ -84,7 +84,5 @@ class ZipEntries:
         magic, name_bytes, extra_bytes = LOCAL_HEADER.unpack(self._file.read(LOCAL_HEADER.size))
         start += name_bytes + extra_bytes
         if magic != b"PK\x03\x04" or start + info.file_size > self.file_bytes:
-            raise WeightsError(
-                f"{self._path}: the entry {name} is truncated or misplaced. Copy the file again."
-            )
+            raise WeightsError(f"{self._path}: the entry {name} is truncated or misplaced. Copy the file again.")
         return start, info.file_size

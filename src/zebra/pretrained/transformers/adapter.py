@@ -36,9 +36,7 @@ def write_adapter(
     """
     infer_model_type(config)
     layer_names = map_layer_names(config)
-    adapters_by_layer = {
-        layer_names[name.removeprefix(TEXT_PREFIX)]: adapter for name, adapter in adapters.items()
-    }
+    adapters_by_layer = {layer_names[name.removeprefix(TEXT_PREFIX)]: adapter for name, adapter in adapters.items()}
     tensors = {
         f"base_model.model.{layer}.lora_{part}.weight": getattr(adapter, part).detach().cpu().contiguous()
         for layer, adapter in adapters_by_layer.items()

@@ -24,11 +24,7 @@ from zebra.text.files import read_json_object
 JsonDict = dict[str, Any]
 ModelType = Literal["clip", "siglip", "siglip2"]
 
-ACTIVATIONS: dict[str, Activation] = {
-    "quick_gelu": "quick_gelu",
-    "gelu": "gelu",
-    "gelu_pytorch_tanh": "gelu_tanh",
-}
+ACTIVATIONS: dict[str, Activation] = {"quick_gelu": "quick_gelu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh"}
 LEGACY_EOS_ID = 2
 """An `eos_token_id` that means: pool at the largest id. Configs from before 2023 have it, also those of OpenAI."""
 
@@ -242,8 +238,6 @@ def _to_transformers_tower(tower: TransformerConfig) -> JsonDict:
         "intermediate_size": tower.hidden,
         "num_hidden_layers": tower.layers,
         "num_attention_heads": tower.heads,
-        "hidden_act": next(
-            name for name, zebra_name in ACTIVATIONS.items() if zebra_name == tower.activation
-        ),
+        "hidden_act": next(name for name, zebra_name in ACTIVATIONS.items() if zebra_name == tower.activation),
         "layer_norm_eps": tower.norm_eps,
     }

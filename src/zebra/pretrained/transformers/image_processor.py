@@ -29,9 +29,7 @@ _PROCESSOR_DEFAULTS: dict[str, JsonDict] = {
     "SiglipImageProcessor": _SIGLIP_DEFAULTS,
     "Siglip2ImageProcessor": _SIGLIP_DEFAULTS | {"resample": 2, "max_num_patches": 256, "patch_size": 16},
 }
-_DEFAULT_PROCESSORS: dict[ModelType, str] = dict(
-    zip(("clip", "siglip", "siglip2"), _PROCESSOR_DEFAULTS, strict=True)
-)
+_DEFAULT_PROCESSORS: dict[ModelType, str] = dict(zip(("clip", "siglip", "siglip2"), _PROCESSOR_DEFAULTS, strict=True))
 """The processor of a model type, if the file names none."""
 
 
@@ -55,9 +53,7 @@ def read_image_processor(folder: Path, model_type: ModelType) -> tuple[Path, Pre
             )
         raw = read_json_object(path)
     if not isinstance(raw, dict):
-        raise WeightsError(
-            f"{path}: image_processor must be a JSON object, not {raw!r}. Copy the file again."
-        )
+        raise WeightsError(f"{path}: image_processor must be a JSON object, not {raw!r}. Copy the file again.")
     return path, _parse_preprocess(raw, model_type, path)
 
 
@@ -72,9 +68,7 @@ def to_image_processor_config(preprocess: Preprocess, model_type: ModelType) -> 
         "do_convert_rgb": True,
         "do_resize": True,
         "size": {"shortest_edge": preprocess.image_size} if is_shortest else square,
-        "resample": next(
-            code for code, name in RESAMPLING_FILTERS.items() if name == preprocess.interpolation
-        ),
+        "resample": next(code for code, name in RESAMPLING_FILTERS.items() if name == preprocess.interpolation),
         "do_center_crop": is_shortest,
         "crop_size": square,
         "do_rescale": True,
@@ -87,14 +81,10 @@ def to_image_processor_config(preprocess: Preprocess, model_type: ModelType) -> 
 
 def _parse_preprocess(raw: JsonDict, model_type: ModelType, path: Path) -> Preprocess:
     processor = str(
-        raw.get("image_processor_type")
-        or raw.get("feature_extractor_type")
-        or _DEFAULT_PROCESSORS[model_type]
+        raw.get("image_processor_type") or raw.get("feature_extractor_type") or _DEFAULT_PROCESSORS[model_type]
     )
     name = processor.removesuffix("Fast").removesuffix("Pil").replace("FeatureExtractor", "ImageProcessor")
-    if name not in _PROCESSOR_DEFAULTS or (name == _DEFAULT_PROCESSORS["siglip2"]) != (
-        model_type == "siglip2"
-    ):
+    if name not in _PROCESSOR_DEFAULTS or (name == _DEFAULT_PROCESSORS["siglip2"]) != (model_type == "siglip2"):
         raise WeightsError(
             f"{path}: {processor} is not supported for a {model_type} model. zebra supports "
             f"{', '.join(_PROCESSOR_DEFAULTS)}; the last one for siglip2 only."
@@ -104,9 +94,7 @@ def _parse_preprocess(raw: JsonDict, model_type: ModelType, path: Path) -> Prepr
         if settings[key] is not supported:
             raise WeightsError(f"{path}: {key} is {settings[key]}, but zebra supports only {supported}.")
     if not _is_255th(settings["rescale_factor"]):
-        raise WeightsError(
-            f"{path}: rescale_factor is {settings['rescale_factor']}, but zebra supports only 1/255."
-        )
+        raise WeightsError(f"{path}: rescale_factor is {settings['rescale_factor']}, but zebra supports only 1/255.")
     # A list, because the value in the file may not be hashable.
     if settings["resample"] not in list(RESAMPLING_FILTERS):
         raise WeightsError(
@@ -130,9 +118,7 @@ def _parse_preprocess(raw: JsonDict, model_type: ModelType, path: Path) -> Prepr
     try:
         return structure(Preprocess, raw_preprocess, "preprocess")
     except ConfigError as error:
-        raise WeightsError(
-            f"{path} describes a preprocessing that zebra does not support: {error}"
-        ) from error
+        raise WeightsError(f"{path} describes a preprocessing that zebra does not support: {error}") from error
 
 
 def _parse_resize(settings: JsonDict, path: Path) -> tuple[object, Literal["shortest", "squash"]]:

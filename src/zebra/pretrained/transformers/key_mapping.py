@@ -32,9 +32,7 @@ _POOL_LAYERS = (
 )
 
 
-def convert_from_transformers(
-    tensors: Mapping[str, Tensor], config: ModelConfig, where: str
-) -> dict[str, Tensor]:
+def convert_from_transformers(tensors: Mapping[str, Tensor], config: ModelConfig, where: str) -> dict[str, Tensor]:
     """Return a checkpoint's tensors under zebra's names; only q, k, v and projections are copied.
 
     Args:
@@ -76,9 +74,7 @@ def convert_to_transformers(tensors: Mapping[str, Tensor], config: ModelConfig) 
     for mapping in _key_mappings(config):
         tensor, count = mapping.to_transformers(tensors[mapping.zebra_key]), len(mapping.transformers_keys)
         parts = tensor.chunk(count) if count > 1 else (tensor,)
-        converted |= {
-            name: part.contiguous() for name, part in zip(mapping.transformers_keys, parts, strict=True)
-        }
+        converted |= {name: part.contiguous() for name, part in zip(mapping.transformers_keys, parts, strict=True)}
     return converted
 
 
@@ -151,10 +147,7 @@ def _siglip_mappings() -> Iterator[_KeyMapping]:
     yield _KeyMapping("visual.conv1.bias", ("vision_model.embeddings.patch_embedding.bias",))
     pool, head = "visual.pool", "vision_model.head"
     yield _KeyMapping(
-        f"{pool}.probe",
-        (f"{head}.probe",),
-        lambda probe: probe.reshape(-1),
-        lambda probe: probe.reshape(1, 1, -1),
+        f"{pool}.probe", (f"{head}.probe",), lambda probe: probe.reshape(-1), lambda probe: probe.reshape(1, 1, -1)
     )
     for part in ("weight", "bias"):
         yield _KeyMapping(f"{pool}.attn.in_proj_{part}", (f"{head}.attention.in_proj_{part}",))

@@ -81,12 +81,7 @@ def read_transformers(folder: Path) -> PretrainedCheckpoint:
 
 
 def write_transformers(
-    folder: Path,
-    *,
-    config: ModelConfig,
-    tensors: Mapping[str, Tensor],
-    preprocess: Preprocess,
-    tokenizer: Tokenizer,
+    folder: Path, *, config: ModelConfig, tensors: Mapping[str, Tensor], preprocess: Preprocess, tokenizer: Tokenizer
 ) -> None:
     """Write a folder that `CLIPModel` or `SiglipModel`, `AutoProcessor` and `pipeline` open.
 
@@ -123,16 +118,10 @@ def write_tokenizer(folder: Path, tokenizer: Tokenizer, *, context_length: int) 
     tokenizer.save(folder / "tokenizer.json")
     tokenizer_json = read_json_object(folder / "tokenizer.json")
     special_tokens = _special_tokens(tokenizer_json)
-    settings: JsonDict = {
-        "model_max_length": context_length,
-        "clean_up_tokenization_spaces": False,
-        **special_tokens,
-    }
+    settings: JsonDict = {"model_max_length": context_length, "clean_up_tokenization_spaces": False, **special_tokens}
     if isinstance(tokenizer, BPETokenizer):
         settings["tokenizer_class"] = "CLIPTokenizer"
-        _write_lines(
-            folder / "vocab.json", [json.dumps(tokenizer_json["model"]["vocab"], ensure_ascii=False)]
-        )
+        _write_lines(folder / "vocab.json", [json.dumps(tokenizer_json["model"]["vocab"], ensure_ascii=False)])
         merges = [" ".join(pair) for pair in tokenizer_json["model"]["merges"]]
         _write_lines(folder / "merges.txt", ["#version: 0.2", *merges])
     else:
@@ -181,11 +170,7 @@ def _special_token_ids(tokenizer_json: JsonDict) -> dict[str, int]:
     vocabulary = tokenizer_json["model"]["vocab"]
     ids = vocabulary if isinstance(vocabulary, dict) else {entry[0]: i for i, entry in enumerate(vocabulary)}
     ids = ids | {token["content"]: token["id"] for token in tokenizer_json["added_tokens"]}
-    return {
-        f"{name}_id": ids[token]
-        for name, token in _special_tokens(tokenizer_json).items()
-        if name != "unk_token"
-    }
+    return {f"{name}_id": ids[token] for name, token in _special_tokens(tokenizer_json).items() if name != "unk_token"}
 
 
 def _write_lines(path: Path, lines: list[str]) -> None:

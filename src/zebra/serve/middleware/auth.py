@@ -21,9 +21,7 @@ class AuthMiddleware:
     web page points its own host name at 127.0.0.1.
     """
 
-    def __init__(
-        self, app: ASGIApp, *, api_key: str | None, is_local: bool, is_draining: Callable[[], bool]
-    ) -> None:
+    def __init__(self, app: ASGIApp, *, api_key: str | None, is_local: bool, is_draining: Callable[[], bool]) -> None:
         self._app = app
         self._authorization = None if api_key is None else f"Bearer {api_key}".encode()
         self._is_local = is_local
@@ -42,9 +40,7 @@ class AuthMiddleware:
                 f"Host header not allowed: this server accepts only {names}. Start it with --host to accept others.",
             )
         if not self._is_authorized(path, headers):
-            return error_response(
-                401, "send the key as Authorization: Bearer KEY", {"WWW-Authenticate": "Bearer"}
-            )
+            return error_response(401, "send the key as Authorization: Bearer KEY", {"WWW-Authenticate": "Bearer"})
         if self._is_draining() and path not in PUBLIC_PATHS:
             return error_response(503, "the server is shutting down", {"Retry-After": "5"})
         return None

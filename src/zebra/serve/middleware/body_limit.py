@@ -72,9 +72,7 @@ class BodyLimitMiddleware:
             async with asyncio.timeout(self._timeout_seconds):
                 return await self._read_body(scope, receive, body)
         except TimeoutError:
-            raise HTTPError(
-                408, f"the request body did not arrive within {self._timeout_seconds:g} s"
-            ) from None
+            raise HTTPError(408, f"the request body did not arrive within {self._timeout_seconds:g} s") from None
 
     async def _read_body(self, scope: Scope, receive: Receive, body: bytearray) -> bool:
         """Append the body to `body`; return False if the client disconnected."""
@@ -106,9 +104,7 @@ async def _send_error(error: HTTPError, receive: Receive, send: Send) -> None:
     if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(error.retry_after_seconds)
     response = error_response(error.status_code, str(error), headers)
-    await send(
-        {"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers}
-    )
+    await send({"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers})
     await send({"type": "http.response.body", "body": response.body, "more_body": True})
     with suppress(TimeoutError):
         async with asyncio.timeout(LINGER_SECONDS):
@@ -117,9 +113,7 @@ async def _send_error(error: HTTPError, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
-async def _cancel_on_disconnect(
-    app: ASGIApp, scope: Scope, body: bytes, receive: Receive, send: Send
-) -> None:
+async def _cancel_on_disconnect(app: ASGIApp, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
     """Run an app on a body that was already read, and cancel it if the client disconnects."""
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 

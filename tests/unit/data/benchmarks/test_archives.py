@@ -79,9 +79,7 @@ def test_cifar_100_uses_the_fine_label(tmp_path: Path) -> None:
     assert (pixels(benchmark, 1) == images[1]).all()
 
 
-@pytest.mark.parametrize(
-    ("name", "folder"), [("cifar10", "cifar-10-batches-py"), ("cifar100", "cifar-100-python")]
-)
+@pytest.mark.parametrize(("name", "folder"), [("cifar10", "cifar-10-batches-py"), ("cifar100", "cifar-100-python")])
 def test_a_pickle_is_refused_and_the_other_archive_named(tmp_path: Path, name: str, folder: str) -> None:
     put(tmp_path / folder, {"test_batch": pickle.dumps({})})
     with pytest.raises(DataError, match=r"is a pickle.*cifar-100?-binary\.tar\.gz"):
@@ -103,10 +101,7 @@ def test_a_missing_batch_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_label_without_a_class_name_is_an_error(tmp_path: Path) -> None:
-    put(
-        tmp_path / "cifar-10-batches-bin",
-        {"test_batch.bin": cifar(1, first=10)[0], "batches.meta.txt": NAMES10},
-    )
+    put(tmp_path / "cifar-10-batches-bin", {"test_batch.bin": cifar(1, first=10)[0], "batches.meta.txt": NAMES10})
     with pytest.raises(DataError, match="label 10, but there are 10 class names"):
         read_catalog_dataset(find_catalog_entry("cifar10"), tmp_path)
 
@@ -132,9 +127,7 @@ def test_gzipped_mnist_gives_the_same_records(mnist: Path, tmp_path: Path) -> No
     assert [after.source.read(i) for i in range(4)] == [before.source.read(i) for i in range(4)]
 
 
-@pytest.mark.parametrize(
-    "damage", [lambda data: data[:-1], lambda data: data[:3], lambda data: b"\x01" + data[1:]]
-)
+@pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: data[:3], lambda data: b"\x01" + data[1:]])
 def test_damaged_idx_files_are_errors(mnist: Path, tmp_path: Path, damage) -> None:
     path = mnist / "t10k-images-idx3-ubyte"
     path.write_bytes(damage(path.read_bytes()))
@@ -144,9 +137,7 @@ def test_damaged_idx_files_are_errors(mnist: Path, tmp_path: Path, damage) -> No
 
 def test_different_numbers_of_images_and_labels_are_an_error(mnist: Path, tmp_path: Path) -> None:
     (mnist / "t10k-labels-idx1-ubyte").write_bytes(idx(np.zeros(3, np.uint8)))
-    with pytest.raises(
-        DataError, match=r"t10k-images-idx3-ubyte has the shape .* and t10k-labels-idx1-ubyte \(3,\)"
-    ):
+    with pytest.raises(DataError, match=r"t10k-images-idx3-ubyte has the shape .* and t10k-labels-idx1-ubyte \(3,\)"):
         read_catalog_dataset(find_catalog_entry("mnist"), tmp_path)
 
 
@@ -219,10 +210,7 @@ def test_a_missing_image_of_a_list_is_an_error(tmp_path: Path) -> None:
 
 
 def test_numbered_classes_need_class_names(tmp_path: Path) -> None:
-    files = {
-        "GTSRB/Training/00000/1.ppm": b"P5\n1 1\n255\nx",
-        "GTSRB/Training/00014/2.ppm": b"P5\n1 1\n255\nx",
-    }
+    files = {"GTSRB/Training/00000/1.ppm": b"P5\n1 1\n255\nx", "GTSRB/Training/00014/2.ppm": b"P5\n1 1\n255\nx"}
     put(tmp_path / "gtsrb", files)
     with pytest.raises(DataError, match=r"no names for its 43 classes\. Write classnames\.txt"):
         read_catalog_dataset(find_catalog_entry("gtsrb"), tmp_path, "train")

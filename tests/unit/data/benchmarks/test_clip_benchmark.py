@@ -68,9 +68,7 @@ def test_a_missing_shard_is_an_error(folder: Path) -> None:
         read_classification(folder)
 
 
-@pytest.mark.parametrize(
-    "name", ["classnames.txt", "zeroshot_classification_templates.txt", "test/nshards.txt"]
-)
+@pytest.mark.parametrize("name", ["classnames.txt", "zeroshot_classification_templates.txt", "test/nshards.txt"])
 def test_each_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(DataError, match=name):
@@ -142,9 +140,7 @@ def test_an_incomplete_dataset_is_not_read(tmp_path: Path) -> None:
         ([(b"x", "png", 0)], ["a"], []),
     ],
 )
-def test_samples_that_the_format_cannot_store_are_not_written(
-    tmp_path: Path, samples, names, templates
-) -> None:
+def test_samples_that_the_format_cannot_store_are_not_written(tmp_path: Path, samples, names, templates) -> None:
     with pytest.raises(DataError):
         write_classification(tmp_path / "s", samples, names, templates)
     with pytest.raises(DataError):

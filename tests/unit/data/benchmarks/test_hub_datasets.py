@@ -96,9 +96,7 @@ def test_a_missing_shard_is_an_error(hub: Path, wds_pets: Path) -> None:
         read_clip_benchmark(folder)
 
 
-@pytest.mark.parametrize(
-    "name", ["hf:", "hf:pets", "hf:a/b/c", "hf:a/b@", "hf:../b", "hf:a/b@../../x", "hf:a--b/c"]
-)
+@pytest.mark.parametrize("name", ["hf:", "hf:pets", "hf:a/b/c", "hf:a/b@", "hf:../b", "hf:a/b@../../x", "hf:a--b/c"])
 def test_malformed_names_are_refused_without_a_request(name: str) -> None:
     with pytest.raises(ConfigError, match="hf:org/name"):
         download_dataset(name)

@@ -79,11 +79,7 @@ def test_an_unknown_label_is_an_error_with_its_line(table, label: str) -> None:
 
 @pytest.mark.parametrize(
     ("line", "message"),
-    [
-        ("0.jpg", "too few columns"),
-        (",cat", "missing image"),
-        ("0.jpg,", "neither a class name nor a number"),
-    ],
+    [("0.jpg", "too few columns"), (",cat", "missing image"), ("0.jpg,", "neither a class name nor a number")],
 )
 def test_a_broken_row_is_an_error_with_its_line(table, line, message) -> None:
     with pytest.raises(DataError, match=rf"set\.csv:3: .*{message}"):

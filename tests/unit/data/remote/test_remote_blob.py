@@ -19,12 +19,7 @@ from zebra.config.data import DataConfig
 from zebra.data.batches import iter_batches
 from zebra.data.remote import retry
 from zebra.data.remote.block_cache import BLOCK_BYTES
-from zebra.data.remote.object_store import (
-    BadResponse,
-    FsspecStore,
-    ObjectVersion,
-    open_object_store,
-)
+from zebra.data.remote.object_store import BadResponse, FsspecStore, ObjectVersion, open_object_store
 from zebra.data.remote.remote_blob import MAX_GAP_BYTES, MAX_REQUEST_BYTES, _coalesce_ranges
 from zebra.data.remote.retry import MAX_CONCURRENT_REQUESTS
 from zebra.data.shards import ShardSource
@@ -94,12 +89,7 @@ def test_a_bucket_gives_the_records_of_the_folder(shards, bucket, options: DataC
 
 def test_a_url_may_be_a_folder_a_shard_or_a_pattern(shards, bucket) -> None:
     url = bucket(shards(4, samples_per_shard=2))
-    for name, num_samples in (
-        (url, 4),
-        (f"{url}/", 4),
-        (f"{url}/00001.tar", 2),
-        (f"{url}/{{00000..00001}}.tar", 4),
-    ):
+    for name, num_samples in ((url, 4), (f"{url}/", 4), (f"{url}/00001.tar", 2), (f"{url}/{{00000..00001}}.tar", 4)):
         source = open_source(name, DEFAULT)
         assert isinstance(source, ShardSource)
         assert (len(source), source.name) == (num_samples, name)
@@ -115,14 +105,7 @@ def test_batches_of_a_bucket_equal_those_of_the_folder_with_forked_workers(shard
     for path, workers in ((folder, 0), (bucket(folder), 2)):
         source = open_source(path, DEFAULT)
         source.read(0)  # creates threads and connections before the fork
-        arguments = {
-            "image_size": 16,
-            "batch_size": 8,
-            "seed": 1,
-            "start_sample": 0,
-            "num_steps": 6,
-            "config": DEFAULT,
-        }
+        arguments = {"image_size": 16, "batch_size": 8, "seed": 1, "start_sample": 0, "num_steps": 6, "config": DEFAULT}
         runs.append(list(iter_batches(source, num_workers=workers, **arguments)))
     for local, remote in zip(*runs, strict=True):
         assert (local.ids, local.captions) == (remote.ids, remote.captions)
@@ -260,9 +243,7 @@ def test_large_payloads_are_skipped_when_headers_are_read(
     assert counting.num_bytes <= 10 * 3 * BLOCK_BYTES
 
 
-def test_small_payloads_are_read_in_few_large_requests(
-    bucket, counting: CountingStore, tmp_path: Path
-) -> None:
+def test_small_payloads_are_read_in_few_large_requests(bucket, counting: CountingStore, tmp_path: Path) -> None:
     url = bucket(write_shard(tmp_path, 100, 200_000))
     assert len(open_source(f"{url}/0.tar", NO_CACHE)) == 100
     assert len(counting.ranges) <= 9
@@ -329,9 +310,7 @@ def test_a_folder_without_shards_is_an_error(bucket, tmp_path: Path) -> None:
 def test_a_missing_package_is_an_error_with_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "gs", raising=False)
-    with pytest.raises(
-        MissingExtra, match=r"reading gs:// needs the package 'gcsfs'; run: pip install gcsfs"
-    ):
+    with pytest.raises(MissingExtra, match=r"reading gs:// needs the package 'gcsfs'; run: pip install gcsfs"):
         open_source("gs://bucket/0.tar", DEFAULT)
 
 
@@ -360,8 +339,7 @@ def test_a_fork_does_not_use_the_store_of_its_parent(shards, bucket) -> None:
     child = os.fork()
     if not child:
         is_ok = (
-            source.shards[0].blob.client._process_state().store is not parent_state.store
-            and source.read(1).captions
+            source.shards[0].blob.client._process_state().store is not parent_state.store and source.read(1).captions
         )
         os._exit(0 if is_ok else 1)
     assert os.waitpid(child, 0)[1] == 0

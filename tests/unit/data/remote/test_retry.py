@@ -31,9 +31,7 @@ def send_request(monkeypatch: pytest.MonkeyPatch):
         store = FailingStore(*errors)
         monkeypatch.setattr(retry, "open_object_store", lambda url: store)
         monkeypatch.setattr(retry.time, "sleep", waits.append)
-        return RetryingClient("s3://b/x", None).call_with_retries(
-            "s3://b/x", lambda store: store.get("s3://b/x")
-        )
+        return RetryingClient("s3://b/x", None).call_with_retries("s3://b/x", lambda store: store.get("s3://b/x"))
 
     send_request.waits = waits
     return send_request
@@ -55,14 +53,7 @@ class StatusError(OSError):
         self.response = type("Response", (), {"status_code": status})
 
 
-RETRYABLE = [
-    BadResponse("x"),
-    TimeoutError(),
-    ConnectionResetError(),
-    EOFError(),
-    LibraryError("x"),
-    StatusError(503),
-]
+RETRYABLE = [BadResponse("x"), TimeoutError(), ConnectionResetError(), EOFError(), LibraryError("x"), StatusError(503)]
 NON_RETRYABLE = [
     NonRetryableError("x"),
     StatusError(401),

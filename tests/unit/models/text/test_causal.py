@@ -57,9 +57,7 @@ def reference_in_groups(model: TextTransformer, tokens_BL: Tensor, size: int) ->
     """Compute texts sorted by length in groups of `size`, so that each weight is used once per group."""
     end_B = tokens_BL.argmax(dim=1)
     order_B = end_B.argsort(stable=True)
-    parts = [
-        reference(model, tokens_BL[rows][:, : int(end_B[rows].max()) + 1]) for rows in order_B.split(size)
-    ]
+    parts = [reference(model, tokens_BL[rows][:, : int(end_B[rows].max()) + 1]) for rows in order_B.split(size)]
     return torch.cat(parts)[order_B.argsort()]
 
 
@@ -120,10 +118,7 @@ def test_bf16_gradients_of_256_texts_are_as_exact_as_in_one_pass():
     def mean_error(encode) -> float:
         with torch.autocast("cpu", dtype=torch.bfloat16):
             vectors_BE = encode(model, tokens_BL)
-        errors = [
-            relative_error(gradient, expected[name])
-            for name, gradient in gradients(model, vectors_BE).items()
-        ]
+        errors = [relative_error(gradient, expected[name]) for name, gradient in gradients(model, vectors_BE).items()]
         return sum(errors) / len(errors)
 
     bound = 1.04 * mean_error(reference)
