@@ -27,10 +27,7 @@ def latest_row(name: str, **values: str) -> dict[str, Any]:
 
 def table() -> list[tuple[str, str, str]]:
     """Return rows of task, goal and result."""
-    prompts, captions = (
-        latest_row("embed_text", question="prompts"),
-        latest_row("embed_text", question="captions"),
-    )
+    prompts, captions = (latest_row("embed_text", question="prompts"), latest_row("embed_text", question="captions"))
     tokenizing, images, folder = (
         latest_row("embed_text", question="tokenising"),
         latest_row("embed_images"),
@@ -53,9 +50,7 @@ def table() -> list[tuple[str, str, str]]:
 
 def main() -> None:
     """Run the benchmarks, then print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--read", action="store_true", help="show the stored rows")
     if not parser.parse_args().read:
         for part in PARTS:

@@ -30,7 +30,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from receipt import keep
+from receipt import save_row
 from zebra.config.embed import EmbedConfig
 from zebra.config.export import ExportConfig
 from zebra.config.model import ModelConfig, TextConfig, VisionTransformerConfig
@@ -85,9 +85,7 @@ def write_model(folder: Path, config: ModelConfig) -> None:
 
 def with_open_clip(model: Path, data: Path, out: Path) -> float:
     """Embed a folder as open_clip users do; return the seconds."""
-    library = torch.library.Library(
-        "torchvision", "DEF"
-    )  # a CPU build of torch lacks what torchvision expects
+    library = torch.library.Library("torchvision", "DEF")  # a CPU build of torch lacks what torchvision expects
     library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     import open_clip
@@ -150,8 +148,7 @@ def measure_speed(home: Path, num_images: int, rounds: int) -> dict[str, Any]:
             seconds[kind].append(measure(kind, models[kind], home / "images", out)["seconds"])
     peer_vectors = np.load(home / "open_clip 0.npy")
     zebra_vectors = {
-        kind: Store.open(home / f"{kind} 0").read_vectors()[1].astype(np.float32)
-        for kind in ("zebra", "zebra fast")
+        kind: Store.open(home / f"{kind} 0").read_vectors()[1].astype(np.float32) for kind in ("zebra", "zebra fast")
     }
     sizes = [path.stat().st_size for path in sorted((home / "images").glob("*.jpg"))]
     return {
@@ -162,16 +159,12 @@ def measure_speed(home: Path, num_images: int, rounds: int) -> dict[str, Any]:
         },
         "rounds": rounds,
         "precision": Store.open(home / "zebra 0").metadata.precision,
-        "pictures_per_second": {
-            kind: round(num_images / median(times), 1) for kind, times in seconds.items()
-        },
+        "pictures_per_second": {kind: round(num_images / median(times), 1) for kind, times in seconds.items()},
         "times_open_clip": {
             kind: round(median(a / b for a, b in zip(seconds["open_clip"], seconds[kind], strict=True)), 2)
             for kind in zebra_vectors
         },
-        "cosine_to_open_clip": {
-            kind: cosines(peer_vectors, vectors) for kind, vectors in zebra_vectors.items()
-        },
+        "cosine_to_open_clip": {kind: cosines(peer_vectors, vectors) for kind, vectors in zebra_vectors.items()},
         "cosine_of_fast_to_exact": cosines(zebra_vectors["zebra"], zebra_vectors["zebra fast"]),
     }
 
@@ -201,9 +194,7 @@ def peak_mib() -> int:
 
 def main() -> None:
     """Measure speed and memory, and store the row."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--few", type=int, default=2000)
@@ -216,10 +207,8 @@ def main() -> None:
         print(json.dumps({"seconds": seconds, "peak_mib": peak_mib()}))
         return
     with tempfile.TemporaryDirectory() as home:
-        row = measure_speed(Path(home), args.images, args.rounds) | measure_memory(
-            Path(home), args.few, args.many
-        )
-    keep("embed_folder", row)
+        row = measure_speed(Path(home), args.images, args.rounds) | measure_memory(Path(home), args.few, args.many)
+    save_row("embed_folder", row)
 
 
 if __name__ == "__main__":

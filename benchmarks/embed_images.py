@@ -31,7 +31,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import zebra
-from receipt import keep
+from receipt import save_row
 from zebra.config.presets import get_preset
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
@@ -134,8 +134,7 @@ def measure(num_images: int = 32, rounds: int = 7) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as temp_dir:
         write_models(Path(temp_dir))
         clips = {
-            name: zebra.load(Path(temp_dir) / "zebra", device="cpu", **options)
-            for name, options in VARIANTS.items()
+            name: zebra.load(Path(temp_dir) / "zebra", device="cpu", **options) for name, options in VARIANTS.items()
         }
         encode: dict[str, Encode] = {
             "open_clip": load_open_clip(Path(temp_dir) / "open_clip"),
@@ -168,8 +167,7 @@ def measure(num_images: int = 32, rounds: int = 7) -> dict[str, Any]:
         }
     return row | {
         "versions": {
-            name: importlib.metadata.version(name)
-            for name in ("open_clip_torch", "transformers", "onnxruntime")
+            name: importlib.metadata.version(name) for name in ("open_clip_torch", "transformers", "onnxruntime")
         }
     }
 
@@ -180,7 +178,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args()
-    keep("embed_images", measure(args.images, args.rounds))
+    save_row("embed_images", measure(args.images, args.rounds))
 
 
 if __name__ == "__main__":

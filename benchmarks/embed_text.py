@@ -36,7 +36,7 @@ from torch.nn import functional as F
 
 import zebra
 from embed_images import import_open_clip, write_models
-from receipt import RESULTS, keep
+from receipt import RESULTS, save_row
 from zebra.models.packing import sort_prefixes
 from zebra.text.bpe import BPETokenizer
 
@@ -89,9 +89,7 @@ def captions(number: int) -> list[str]:
         words: list[str] = []
         wanted = draw.randint(8, 20)
         while len(words) < wanted:
-            subject = (
-                f"{draw.choice(('a', 'the', 'one', 'that'))} {draw.choice(adjectives)} {draw.choice(nouns)}"
-            )
+            subject = f"{draw.choice(('a', 'the', 'one', 'that'))} {draw.choice(adjectives)} {draw.choice(nouns)}"
             place = f"{draw.choice(places)} {draw.choice(('a', 'the', 'some'))} {draw.choice(nouns)}"
             words += f"{subject} {draw.choice(verbs)} {place} {draw.choice(joints)}".split()
         sentences[" ".join(words[:wanted])] = None
@@ -209,16 +207,10 @@ def compare_towers(
 
 def compare_tokenizers(texts: list[str], rounds: int) -> dict[str, Any]:
     """Compare the tokenizers on one thread; return the row."""
-    tokenizer, peer_tokenizer = (
-        BPETokenizer.from_merges(merges()),
-        import_open_clip().get_tokenizer("ViT-B-32"),
-    )
+    tokenizer, peer_tokenizer = (BPETokenizer.from_merges(merges()), import_open_clip().get_tokenizer("ViT-B-32"))
     peer_ids, own = peer_tokenizer(texts), tokenizer.encode(texts, truncate=True)
     assert torch.equal(peer_ids[:, : own.ids.shape[1]], torch.from_numpy(own.ids))
-    variants = {
-        "open_clip": lambda: peer_tokenizer(texts),
-        "zebra": lambda: tokenizer.encode(texts, truncate=True),
-    }
+    variants = {"open_clip": lambda: peer_tokenizer(texts), "zebra": lambda: tokenizer.encode(texts, truncate=True)}
     seconds = compare(variants, rounds)
     return {
         "question": "tokenising",
@@ -244,9 +236,7 @@ def draw(rows: Sequence[dict[str, Any]]) -> None:
 
 def main() -> None:
     """Measure and store the rows."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--texts", type=int, default=2000, help="captions")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -263,14 +253,12 @@ def main() -> None:
         }
         rows = [
             compare_towers("prompts", prompts(), peer, other, ours, args.rounds),
-            compare_towers(
-                "captions", captions(args.texts), peer, other, {"fp32": ours["fp32"]}, args.rounds
-            ),
+            compare_towers("captions", captions(args.texts), peer, other, {"fp32": ours["fp32"]}, args.rounds),
         ]
         draw(rows)
         rows.append(compare_tokenizers(prompts() + captions(args.texts), 5))
     for row in rows:
-        keep("embed_text", row | {"open_clip version": importlib.metadata.version("open_clip_torch")})
+        save_row("embed_text", row | {"open_clip version": importlib.metadata.version("open_clip_torch")})
 
 
 if __name__ == "__main__":

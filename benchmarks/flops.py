@@ -1,64 +1,58 @@
-"""How many floating-point operations a forward pass takes: an architecture and the layout of its texts in, a count out.
+"""Count of the floating-point operations of a forward pass.
 
-A multiply-add is two operations. Products and convolutions count, and nothing else: norms, activations and softmax are
-memory traffic. A training step counts three times its forward pass, what is computed again not at all.
+A multiply-add is two operations. Only products and convolutions count: norms, activations and softmax are limited by
+memory bandwidth. A training step counts as three forward passes, without recomputation.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from zebra.config.model import (
-    ModelConfig,
-    ResNetConfig,
-    TextConfig,
-    TransformerConfig,
-    VisionTransformerConfig,
-)
+from zebra.config.model import ModelConfig, ResNetConfig, TextConfig, TransformerConfig, VisionTransformerConfig
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What passes a transformer."""
+    """Size of the input of a transformer."""
 
     tokens: int
-    """Rows of its products."""
+    """Rows of the matrix products."""
     pairs: int
-    """Queries times the keys that each attends to, masked ones included."""
-    kept: int
-    """Tokens that the last block's out-projection and MLP compute."""
+    """Queries times the keys of each, including masked ones."""
+    outputs: int
+    """Tokens for which the last block computes out-projection and MLP."""
 
 
 def padded(texts: int, length: int) -> Layout:
-    """Texts of one length, each a sequence of its own, all of whose states are computed to the end."""
+    """Return the layout of texts of one length without packing, with all states computed in every block."""
     return Layout(texts * length, texts * length**2, texts * length)
 
 
-def image_flops(model: ModelConfig, images: int = 1, *, whole: bool = False) -> int:
-    """Count the image tower.
+def image_flops(model: ModelConfig, images: int = 1, *, all_outputs: bool = False) -> int:
+    """Count the operations of the image tower.
 
     Args:
-        whole: The last block of a Vision Transformer, and the query of a ResNet's pooling, are computed for every
-            position, as open_clip does it; zebra computes what is pooled.
+        all_outputs: Count the last block of a Vision Transformer, and the query of a ResNet's pooling, for every
+            position, as in open_clip; zebra computes only what is pooled.
     """
     vision = model.vision
     if isinstance(vision, ResNetConfig):
-        return images * _resnet(vision, model.image_size, model.embed_dim, whole=whole)
+        return images * _resnet(vision, model.image_size, model.embed_dim, all_outputs=all_outputs)
     assert isinstance(vision, VisionTransformerConfig)
     patches = (model.image_size // vision.patch_size) ** 2
     tokens = patches + 1
-    layout = Layout(images * tokens, images * tokens**2, images * (tokens if whole else 1))
+    layout = Layout(images * tokens, images * tokens**2, images * (tokens if all_outputs else 1))
     embedding = 2 * images * patches * 3 * vision.patch_size**2 * vision.width
     return embedding + _transformer(vision, layout) + 2 * images * vision.width * model.embed_dim
 
 
 def text_flops(model: ModelConfig, layout: Layout, texts: int = 1) -> int:
-    """Count the text tower; `texts` of them are projected."""
+    """Count the operations of the text tower, with the projection of `texts` vectors."""
     assert isinstance(model.text, TextConfig)
     return _transformer(model.text, layout) + 2 * texts * model.text.width * model.embed_dim
 
 
 def loss_flops(pairs: int, embed_dim: int) -> int:
-    """Count the similarities of a batch."""
+    """Count the operations of the similarities of a batch."""
     return 2 * pairs**2 * embed_dim
 
 
@@ -84,16 +78,16 @@ def convolutions(vision: ResNetConfig, image_size: int) -> Iterator[tuple[int, i
 def _transformer(tower: TransformerConfig, layout: Layout) -> int:
     width = tower.width
     attention = 6 * layout.tokens * width**2 + 4 * layout.pairs * width
-    after = 2 * width**2 + 4 * width * tower.hidden
-    return tower.layers * attention + ((tower.layers - 1) * layout.tokens + layout.kept) * after
+    mlp = 2 * width**2 + 4 * width * tower.hidden
+    return tower.layers * attention + ((tower.layers - 1) * layout.tokens + layout.outputs) * mlp
 
 
-def _resnet(vision: ResNetConfig, image_size: int, embed_dim: int, *, whole: bool) -> int:
+def _resnet(vision: ResNetConfig, image_size: int, embed_dim: int, *, all_outputs: bool) -> int:
     body = sum(
         2 * side**2 * channels_in * channels_out * kernel**2
         for side, channels_in, channels_out, kernel in convolutions(vision, image_size)
     )
     tokens, width = (image_size // 32) ** 2 + 1, 32 * vision.width
-    queries = tokens if whole else 1
+    queries = tokens if all_outputs else 1
     pool = 2 * width**2 * (2 * tokens + queries) + 4 * queries * tokens * width
     return body + pool + 2 * queries * width * embed_dim

@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 
 import zebra
-from receipt import keep
+from receipt import save_row
 from zebra.config.presets import get_preset
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
@@ -64,9 +64,7 @@ def main() -> None:
         reading = median(time_call(weights.read_bytes) for _ in range(REPEATS))
         image = Image.fromarray(np.zeros((60, 80, 3), dtype=np.uint8))
         verify_golden(clip, folder / "golden.safetensors")
-        golden = median(
-            time_call(lambda: verify_golden(clip, folder / "golden.safetensors")) for _ in range(REPEATS)
-        )
+        golden = median(time_call(lambda: verify_golden(clip, folder / "golden.safetensors")) for _ in range(REPEATS))
         forward = median(
             time_call(lambda: (clip.encode_images([image]), clip.encode_texts(["a photo of a horse"])))
             for _ in range(REPEATS)
@@ -82,7 +80,7 @@ def main() -> None:
             "peak_over_weights": round(max(peak for _, peak in [first, *later]) / size, 2),
             "golden_over_forward": round(golden / forward, 2),
         }
-    keep("load", row)
+    save_row("load", row)
 
 
 def write_model(folder: Path) -> Bundle:

@@ -1,12 +1,11 @@
-"""What does a contrastive loss cost, forward and backward, as the batch grows: seconds and memory, whole and in tiles?
+"""Time and memory of contrastive losses, forward and backward, dense and in tiles, by batch size.
 
     python benchmarks/losses.py [--pairs 1024 2048 … 65536] [--width 512] [--threads T] [--repeats 3]
 
-Every figure is taken in a process of its own: the best time of the repeats, and the high-water mark of resident memory
-less what was resident before, less the gradients of images and texts. Forms that hold the whole matrix are left out
-where it would not fit into this machine's memory. open_clip's losses take part where it is installed, with their
-defaults. Rows go to results/losses.jsonl, one for each number of pairs, and the curves of this run to
-results/losses.svg.
+Every number is measured in its own process: the best time of the repeats, and the peak of resident memory minus the
+memory before and the gradients of images and texts. Variants that hold the complete matrix are skipped where it does
+not fit into memory. If open_clip is installed, its losses are measured with their defaults. Rows go to
+results/losses.jsonl, one for each number of pairs, and the curves of this run to results/losses.svg.
 """
 
 import argparse
@@ -25,16 +24,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from receipt import RESULTS, keep
+from receipt import RESULTS, save_row
 from zebra.losses import info_nce, sigmoid_loss
 
 SCALE, BIAS = 50.0, -10.0
-WHOLE_MATRICES = 6
-"""How many fp32 matrices of N × N the hungriest form holds at its peak, with room to spare."""
+MAX_MATRICES = 6
+"""Upper bound on the number of fp32 N × N matrices that any variant holds at its peak."""
 
 
 def peer() -> ModuleType | None:
-    """Return open_clip's module of losses, alone: its package also imports torchvision, which no loss needs."""
+    """Return only open_clip's module of losses; the package also imports torchvision, which no loss needs."""
     package = importlib.util.find_spec("open_clip")
     if package is None or not package.submodule_search_locations:
         return None
@@ -48,8 +47,8 @@ def peer() -> ModuleType | None:
     return module
 
 
-def form(name: str) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
-    """Return one way to compute a loss from images, texts, scale and bias."""
+def variant(name: str) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
+    """Return a variant of a loss of images, texts, scale and bias."""
     match name:
         case "info_nce tiled":
             return lambda image, text, scale, _: info_nce(image, text, scale)
@@ -68,8 +67,8 @@ def form(name: str) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
 
 
 def measure(name: str, num_pairs: int, width: int, repeats: int) -> dict[str, float]:
-    """Run one form in this process."""
-    loss = form(name)
+    """Measure one variant in this process."""
+    loss = variant(name)
     values: list[Tensor] = []
 
     def step(num_pairs: int, width: int) -> tuple[float, float]:
@@ -79,63 +78,50 @@ def measure(name: str, num_pairs: int, width: int, repeats: int) -> dict[str, fl
         for value in values:
             value.requires_grad_()
         resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
-        began = time.perf_counter()
+        start = time.perf_counter()
         result = loss(*values)
         result.backward()
-        return time.perf_counter() - began, resident
+        return time.perf_counter() - start, resident
 
-    step(32, 16)  # libraries load and start their threads
+    step(32, 16)  # libraries are loaded and start their threads
     seconds, resident = step(num_pairs, width)
-    peak = high_water_bytes()
+    peak = peak_bytes()
     seconds = min([seconds, *(step(num_pairs, width)[0] for _ in range(repeats - 1))])
     extra = peak - resident - 2 * num_pairs * width * 4
     return {"seconds": round(seconds, 4), "extra_mib": round(max(extra, 0) / 2**20, 1)}
 
 
-def high_water_bytes() -> int:
-    """Return the most this process ever held; `ru_maxrss` would include the peak of its parent."""
+def peak_bytes() -> int:
+    """Return the peak memory of this process; `ru_maxrss` would include the peak of its parent."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
 
 
-def measure_apart(name: str, num_pairs: int, told: argparse.Namespace) -> dict[str, float]:
-    """Run one form in a process of its own."""
-    command = [
-        sys.executable,
-        __file__,
-        "--form",
-        name,
-        "--pairs",
-        str(num_pairs),
-        "--width",
-        str(told.width),
-    ]
-    environment = os.environ | {"OMP_NUM_THREADS": str(told.threads)}
-    done = subprocess.run(
-        [*command, "--repeats", str(told.repeats)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
+def measure_in_subprocess(name: str, num_pairs: int, args: argparse.Namespace) -> dict[str, float]:
+    """Measure one variant in its own process."""
+    command = [sys.executable, __file__, "--variant", name, "--pairs", str(num_pairs), "--width", str(args.width)]
+    environment = os.environ | {"OMP_NUM_THREADS": str(args.threads)}
+    process = subprocess.run(
+        [*command, "--repeats", str(args.repeats)], env=environment, stdout=subprocess.PIPE, text=True, check=True
     )
-    return json.loads(done.stdout)
+    return json.loads(process.stdout)
 
 
 def names(num_pairs: int) -> list[str]:
-    """List the forms that can run at this size, here."""
+    """Return the variants that fit into this machine's memory at this size."""
     available = next(
         int(line.split()[1]) * 1024
         for line in Path("/proc/meminfo").read_text().splitlines()
         if line.startswith("MemAvailable")
     )
-    forms = ["tiled"]
-    if WHOLE_MATRICES * num_pairs**2 * 4 < available:
-        forms += ["dense", "open_clip"] if peer() else ["dense"]
-    return [f"{loss} {how}" for loss in ("info_nce", "sigmoid") for how in forms]
+    variants = ["tiled"]
+    if MAX_MATRICES * num_pairs**2 * 4 < available:
+        variants += ["dense", "open_clip"] if peer() else ["dense"]
+    return [f"{loss} {how}" for loss in ("info_nce", "sigmoid") for how in variants]
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
-    """Draw seconds and memory against the number of pairs."""
+    """Plot seconds and memory against the number of pairs."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -145,12 +131,12 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     for panel, key, title in zip(
         panels, ("seconds", "extra_mib"), ("forward and backward, seconds", "extra memory, MiB"), strict=True
     ):
-        for colour, how in (("C0", "tiled"), ("C1", "dense"), ("C2", "open_clip")):
+        for color, how in (("C0", "tiled"), ("C1", "dense"), ("C2", "open_clip")):
             for loss, style in (("info_nce", "o-"), ("sigmoid", "s:")):
                 name = f"{loss} {how}"
                 points = [(row["pairs"], row[name][key]) for row in rows if name in row]
                 if points:
-                    panel.plot(*zip(*points, strict=True), style, color=colour, label=name, markersize=4)
+                    panel.plot(*zip(*points, strict=True), style, color=color, label=name, markersize=4)
         panel.set_xscale("log", base=2)
         panel.set_yscale("log")
         panel.set_xlabel("pairs in the batch")
@@ -162,21 +148,21 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def main() -> None:
-    """Measure every size and form, keep the rows, draw the curves."""
+    """Measure every size and variant, save the rows and plot the curves."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, nargs="+", default=[2**power for power in range(10, 17)])
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--form", help="measure one form, in this process, and print it")
-    told = parser.parse_args()
-    if told.form:
-        print(json.dumps(measure(told.form, told.pairs[0], told.width, told.repeats)))
+    parser.add_argument("--variant", help="measure one variant in this process and print it")
+    args = parser.parse_args()
+    if args.variant:
+        print(json.dumps(measure(args.variant, args.pairs[0], args.width, args.repeats)))
         return
     rows = []
-    for num_pairs in told.pairs:
-        row: dict[str, Any] = {"pairs": num_pairs, "width": told.width, "threads": told.threads}
-        row |= {name: measure_apart(name, num_pairs, told) for name in names(num_pairs)}
+    for num_pairs in args.pairs:
+        row: dict[str, Any] = {"pairs": num_pairs, "width": args.width, "threads": args.threads}
+        row |= {name: measure_in_subprocess(name, num_pairs, args) for name in names(num_pairs)}
         for loss in ("info_nce", "sigmoid"):
             tiled, dense = row[f"{loss} tiled"], row.get(f"{loss} dense")
             if dense:
@@ -184,7 +170,7 @@ def main() -> None:
                     "seconds": round(tiled["seconds"] / dense["seconds"], 3),
                     "extra_mib": round(tiled["extra_mib"] / dense["extra_mib"], 4),
                 }
-        keep("losses", row)
+        save_row("losses", row)
         rows.append(row)
     RESULTS.mkdir(exist_ok=True)
     plot(rows, RESULTS / "losses.svg")

@@ -65,9 +65,7 @@ class Client:
         return int(head[9:12])
 
 
-async def send_on_schedule(
-    client: Client, bodies: list[bytes], rate: float, seconds: float
-) -> dict[str, Any]:
+async def send_on_schedule(client: Client, bodies: list[bytes], rate: float, seconds: float) -> dict[str, Any]:
     """Send at a constant rate, and wait for all responses."""
     due, latencies, statuses = [], [], []
     start = time.perf_counter()
@@ -90,9 +88,7 @@ async def send_on_schedule(
     return {"due": due, "seconds": latencies, "status": statuses, "connections": client.num_opened}
 
 
-async def send_closed_loop(
-    client: Client, bodies: list[bytes], concurrency: int, seconds: float
-) -> dict[str, Any]:
+async def send_closed_loop(client: Client, bodies: list[bytes], concurrency: int, seconds: float) -> dict[str, Any]:
     """Keep a number of requests in flight (a closed loop), to find the capacity of the server."""
     statuses: list[int] = []
     start = time.perf_counter()
@@ -109,9 +105,7 @@ async def send_closed_loop(
 
 def main() -> None:
     """Send the requests and print the result."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("port", type=int)
     parser.add_argument("path")
     parser.add_argument("file", type=Path)

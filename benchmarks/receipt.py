@@ -1,4 +1,4 @@
-"""A measured row with its receipt (command, versions, hardware, date), appended to benchmarks/results/*.jsonl."""
+"""Rows of measurements with command, versions, hardware and date, in benchmarks/results/*.jsonl."""
 
 import datetime
 import json
@@ -11,15 +11,15 @@ from zebra.train.environment import collect_environment
 RESULTS = Path(__file__).parent / "results"
 
 
-def keep(name: str, row: dict[str, Any]) -> None:
+def save_row(name: str, row: dict[str, Any]) -> None:
     """Append one row to results/NAME.jsonl and print it."""
-    where = collect_environment()
+    environment = collect_environment()
     receipt = {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "command": " ".join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "hardware": f"{where['cores']} cores, {where['processor']}",
-        "versions": {key: where["packages"][key] for key in ("torch", "numpy", "pillow")},
-        "commit": where["commit"],
+        "hardware": f"{environment['cores']} cores, {environment['processor']}",
+        "versions": {key: environment["packages"][key] for key in ("torch", "numpy", "pillow")},
+        "commit": environment["commit"],
     }
     RESULTS.mkdir(exist_ok=True)
     with (RESULTS / f"{name}.jsonl").open("a", encoding="utf-8") as file:

@@ -33,7 +33,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 import zebra
-from receipt import RESULTS, keep
+from receipt import RESULTS, save_row
 from zebra.config.data import DataConfig
 from zebra.data.sources import open_images
 from zebra.search import ivf_index
@@ -65,7 +65,7 @@ def main() -> None:
         make(home, args.data, args.rows)
     else:
         row = {"data": args.data, "rows": args.rows, "load_before": round(os.getloadavg()[0], 1)}
-        keep("search", row | (peers(home) if args.step == "peers" else ours(home, args.per_partition)))
+        save_row("search", row | (peers(home) if args.step == "peers" else ours(home, args.per_partition)))
 
 
 def make(home: Path, data: str, rows: int) -> None:
@@ -106,8 +106,7 @@ def load_features() -> NDArray[np.float32]:
         datasets = [DEMO / "menagerie" / "train", *sorted((DEMO / "menagerie" / "evaluation").glob("*/test"))]
         parts = [
             clip.encode_images(
-                (image_ref.load().image for image_ref in open_images(path, DataConfig()).scan()),
-                projected=False,
+                (image_ref.load().image for image_ref in open_images(path, DataConfig()).scan()), projected=False
             )
             for path in datasets
         ]
@@ -123,16 +122,10 @@ def ours(home: Path, per_partition: Sequence[int]) -> dict[str, Any]:
     before = rss_mb()
     exact = open_searcher(home, method="exact")
     seconds, _ = time_call(exact.warm_up)
-    row: dict[str, Any] = {
-        "step": "ours",
-        "load_seconds": round(seconds, 2),
-        "exact": timed(exact.search, queries_QE),
-    }
+    row: dict[str, Any] = {"step": "ours", "load_seconds": round(seconds, 2), "exact": timed(exact.search, queries_QE)}
     row["exact"]["memory_mb"] = round(rss_mb() - before)
     truth = [[hit.id for hit in exact.search(query_E, k=K).hits] for query_E in queries_QE]
-    row["filtered"] = timed(
-        lambda q: exact.search(q, where='width >= 700 and caption contains "7"'), queries_QE
-    )
+    row["filtered"] = timed(lambda q: exact.search(q, where='width >= 700 and caption contains "7"'), queries_QE)
     row["index"] = []
     for share in per_partition:
         ivf_index.ROWS_PER_PARTITION = share
@@ -184,9 +177,7 @@ def peers(home: Path) -> dict[str, Any]:
     lance = lancedb.connect(home).open_table("images")
 
     def brute(query_E: NDArray[np.float32]) -> Any:
-        search = (
-            lance.search(query_E, vector_column_name="vector").distance_type("cosine").bypass_vector_index()
-        )
+        search = lance.search(query_E, vector_column_name="vector").distance_type("cosine").bypass_vector_index()
         return search.limit(K).select(["id", "_distance"]).to_arrow()
 
     row["lancedb_brute"] = timed(brute, queries_QE[:12])
@@ -255,16 +246,8 @@ def plot() -> None:
     figure = create_figure(7.6, 3.2)
     for place, (title, exact, index) in enumerate(
         [
-            (
-                "a search, ms (p50)",
-                [row["exact"]["p50_ms"] for row in real_rows],
-                [one["p50_ms"] for one in best],
-            ),
-            (
-                "memory, MB",
-                [row["exact"]["memory_mb"] for row in real_rows],
-                [one["index_mb"] for one in best],
-            ),
+            ("a search, ms (p50)", [row["exact"]["p50_ms"] for row in real_rows], [one["p50_ms"] for one in best]),
+            ("memory, MB", [row["exact"]["memory_mb"] for row in real_rows], [one["index_mb"] for one in best]),
         ]
     ):
         axes = axes_in(figure, 0.6 + 3.8 * place, 0.5, right=0.3 + 3.8 * (1 - place), top=0.5)
@@ -272,24 +255,13 @@ def plot() -> None:
         axes.set_yscale("log")
         axes.grid(axis="y", color=FAINT, linewidth=0.8)
         axes.set_title(title, loc="left", fontsize=SMALL_FONT_SIZE, color=FOREGROUND)
-        for values, color, name, beside in (
-            (exact, ACCENT, "exact", (-8, 2)),
-            (index, FOREGROUND, "index", (2, -20)),
-        ):
+        for values, color, name, beside in ((exact, ACCENT, "exact", (-8, 2)), (index, FOREGROUND, "index", (2, -20))):
             axes.plot(sizes, values, color=color, marker="o", markersize=4)
             where = (sizes[-1], values[-1])
             axes.annotate(
-                name,
-                where,
-                beside,
-                textcoords="offset points",
-                ha="right",
-                color=color,
-                fontsize=SMALL_FONT_SIZE,
+                name, where, beside, textcoords="offset points", ha="right", color=color, fontsize=SMALL_FONT_SIZE
             )
-        ticks = [
-            tick for tick in (1, 10, 100, 1000) if min(index + exact) / 10 < tick < max(index + exact) * 3
-        ]
+        ticks = [tick for tick in (1, 10, 100, 1000) if min(index + exact) / 10 < tick < max(index + exact) * 3]
         axes.set_yticks(ticks, [f"{tick:,}" for tick in ticks])
         axes.set_ylim(min(ticks), None)
         axes.set_xticks(sizes, [f"{size:,}" for size in sizes], color=MUTED)

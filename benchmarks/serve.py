@@ -40,7 +40,7 @@ import torch
 from PIL import Image
 
 from embed_text import captions
-from receipt import keep
+from receipt import save_row
 from zebra.config.presets import get_preset
 from zebra.config.serve import BatchingConfig
 from zebra.images.preprocess import Preprocess
@@ -237,8 +237,7 @@ def batching(ask: str, server_args: list[str]) -> dict[str, Any]:
         number = 4000 if ask == "texts" else 1000
         file = write_bodies(Path(name) / "bodies.jsonl", ask, number, SIZES["batching"])
         servers = {
-            size: stack.enter_context(serving(model, "--batching.max-batch-size", size, *server_args))
-            for size in rates
+            size: stack.enter_context(serving(model, "--batching.max-batch-size", size, *server_args)) for size in rates
         }
         for turn in range(3):
             for size, server in servers.items():
@@ -256,19 +255,13 @@ def batching(ask: str, server_args: list[str]) -> dict[str, Any]:
 
 def main() -> None:
     """Measure and store a row."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("question", choices=("load", "batching"))
     parser.add_argument("--ask", choices=tuple(PATHS), default="texts")
     parser.add_argument("--seconds", type=float, default=40.0, help="duration at 80 %%; half of it at 200 %%")
     args, server_args = parser.parse_known_args()
-    row = (
-        load(args.ask, args.seconds, server_args)
-        if args.question == "load"
-        else batching(args.ask, server_args)
-    )
-    keep("serve", row)
+    row = load(args.ask, args.seconds, server_args) if args.question == "load" else batching(args.ask, server_args)
+    save_row("serve", row)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from receipt import keep
+from receipt import save_row
 from zebra.store import Store, StoreMetadata
 from zebra.store.id_hash_set import IdHashSet
 
@@ -30,9 +30,7 @@ WIDTH = 512
 
 def main() -> None:
     """Measure and print or store the row."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--commit", type=int, default=2_000, help="rows per commit")
     parser.add_argument("--known", type=int, default=10_000_000, help="ids in the check for existing ids")
@@ -43,13 +41,9 @@ def main() -> None:
         print(json.dumps(measure(Path(args.worker), args.rows, args.commit)))
         return
     few, all_rows = (measure_in_process(count, args.commit) for count in (args.rows // 5, args.rows))
-    row = (
-        all_rows
-        | {f"{name}_of_a_fifth": few[name] for name in few if "peak" in name}
-        | measure_id_check(args.known)
-    )
+    row = all_rows | {f"{name}_of_a_fifth": few[name] for name in few if "peak" in name} | measure_id_check(args.known)
     if args.keep:
-        keep("store", row)
+        save_row("store", row)
     else:
         print(json.dumps(row, indent=1))
 
@@ -107,9 +101,7 @@ def measure(home: Path, rows: int, commit: int) -> dict[str, Any]:
 
 def measure_id_check(count: int) -> dict[str, Any]:
     """Time the check for existing ids with `count` ids."""
-    batches = (
-        pa.array([f"{n:064x}" for n in range(first, first + 10_000)]) for first in range(0, count, 10_000)
-    )
+    batches = (pa.array([f"{n:064x}" for n in range(first, first + 10_000)]) for first in range(0, count, 10_000))
     build_seconds = 0.0
 
     def timed() -> Any:

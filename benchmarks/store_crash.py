@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from receipt import keep
+from receipt import save_row
 from zebra.store import Store, StoreMetadata
 from zebra.store.store import NO_VERSION_CLEANUP
 from zebra.store.store_dir import StoreDir
@@ -82,20 +82,10 @@ def main() -> int:
     right = 0
     for number in range(args.trials):
         kind = KINDS[number % len(KINDS)]
-        command = [
-            sys.executable,
-            "-c",
-            VICTIM,
-            str(Path(__file__).parent),
-            str(home),
-            kind,
-            str(rng.random())[2:8],
-        ]
+        command = [sys.executable, "-c", VICTIM, str(Path(__file__).parent), str(home), kind, str(rng.random())[2:8]]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode != -signal.SIGKILL:
-            raise SystemExit(
-                f"the writer was not killed; it exited with {result.returncode}:\n{result.stderr}"
-            )
+            raise SystemExit(f"the writer was not killed; it exited with {result.returncode}:\n{result.stderr}")
         moment = find_kill_point(home / "store")
         stored = read_store(home / "store")
         without, with_it = replay_log(log, with_last=False), replay_log(log, with_last=True)
@@ -104,19 +94,12 @@ def main() -> int:
         died[f"{kind}, {moment}"] += 1
         right += outcome != "WRONG"
         print(
-            f"trial {number + 1}: killed while {kind}, {moment}: {len(stored)} rows, {outcome} the change",
-            flush=True,
+            f"trial {number + 1}: killed while {kind}, {moment}: {len(stored)} rows, {outcome} the change", flush=True
         )
-    row = {
-        "trials": args.trials,
-        "right": right,
-        "killed": dict(died),
-        "rows": len(stored),
-        "seed": args.seed,
-    }
+    row = {"trials": args.trials, "right": right, "killed": dict(died), "rows": len(stored), "seed": args.seed}
     print(f"{right} of {args.trials} right")
     if args.keep:
-        keep("store_crash", row)
+        save_row("store_crash", row)
     if right < args.trials:
         print(f"the store is in {home}")
         return 1
@@ -126,9 +109,7 @@ def main() -> int:
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", action="store_true", help="write the row to results/store_crash.jsonl")

@@ -1,4 +1,4 @@
-"""Scripts of `benchmarks/` as modules: they import each other by name."""
+"""Import of the scripts in `benchmarks/`, which import each other by name."""
 
 import importlib
 from pathlib import Path

@@ -1,17 +1,17 @@
-"""Counted operations agree with PyTorch's counter, and with what others published."""
+"""Counted operations agree with PyTorch's counter and with published numbers."""
 
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
-
 from zebra.config.model import ModelConfig, ResNetConfig, TextConfig, VisionTransformerConfig
+
 from zebra.config.presets import get_preset
 from zebra.losses import info_nce
 from zebra.models import CLIP
 
 PUBLISHED = {
-    # GFLOP of one image and of one text at 77 positions, of open_clip's docs/model_profile.csv
+    # GFLOP of one image and of one text of 77 tokens, from open_clip's docs/model_profile.csv
     "RN50": (12.22, 5.96),
     "RN101": (19.54, 5.96),
     "RN50x4": (42.56, 9.27),
@@ -31,44 +31,44 @@ def flops(script):
     return script("flops")
 
 
-def counted(function, *arguments):
-    """Count as PyTorch does; only the plain form of attention is made of products that it knows on any device."""
+def count_with_torch(call, *arguments):
+    """Return PyTorch's count, with the math implementation of attention, which it can count on any device."""
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.no_grad():
-        function(*arguments)
+        call(*arguments)
     return counter.get_total_flops()
 
 
-def model(vision):
+def build_model(vision):
     return CLIP(ModelConfig(embed_dim=32, image_size=64, vision=vision, text=TEXT))
 
 
 @pytest.mark.parametrize("vision", VISIONS, ids=lambda vision: vision.kind)
 def test_an_image_takes_as_many_operations_as_torch_counts(flops, vision):
-    clip = model(vision)
-    assert flops.image_flops(clip.config, 3) == counted(clip.visual, torch.zeros(3, 3, 64, 64))
+    clip = build_model(vision)
+    assert flops.image_flops(clip.config, 3) == count_with_torch(clip.visual, torch.zeros(3, 3, 64, 64))
 
 
 def test_packed_texts_take_as_many_operations_as_torch_counts(flops, script):
-    clip = model(VISIONS[0])
+    clip = build_model(VISIONS[0])
     tokens = script("step").captions(40, TEXT, torch.Generator().manual_seed(0))
     S, Q, K = script("train_gpu").packed_shape(tokens)
     layout = flops.Layout(S * Q, S * Q * K, 40)
-    assert flops.text_flops(clip.config, layout, 40) == counted(clip.text, tokens)
+    assert flops.text_flops(clip.config, layout, 40) == count_with_torch(clip.text, tokens)
 
 
 def test_the_loss_takes_as_many_operations_as_torch_counts(flops):
     vectors = torch.nn.functional.normalize(torch.randn(24, 16), dim=1)
-    assert flops.loss_flops(24, 16) == counted(info_nce, vectors, vectors, 10.0)
+    assert flops.loss_flops(24, 16) == count_with_torch(info_nce, vectors, vectors, 10.0)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_whole_towers_take_as_many_operations_as_open_clip_publishes(flops, name):
+def test_towers_with_all_outputs_take_as_many_operations_as_published_by_open_clip(flops, name):
     image, text = PUBLISHED[name]
     config = get_preset(name)
-    assert flops.image_flops(config, whole=True) / 1e9 == pytest.approx(image, rel=0.01)
+    assert flops.image_flops(config, all_outputs=True) / 1e9 == pytest.approx(image, rel=0.01)
     assert flops.text_flops(config, flops.padded(1, 77), 1) / 1e9 == pytest.approx(text, rel=0.01)
 
 
 @pytest.mark.parametrize("name", ["RN50", "ViT-B/32"])
-def test_what_is_pooled_alone_takes_less_than_everything(flops, name):
-    assert flops.image_flops(get_preset(name)) < flops.image_flops(get_preset(name), whole=True)
+def test_computing_only_pooled_outputs_takes_fewer_operations(flops, name):
+    assert flops.image_flops(get_preset(name)) < flops.image_flops(get_preset(name), all_outputs=True)

@@ -1,11 +1,11 @@
-"""The GPU benchmark at toy size: it runs where there is no GPU, and says so."""
+"""The GPU benchmark at toy size, which also runs without a GPU."""
 
 import argparse
 import importlib.util
 
 import pytest
 
-TOLD = {"pairs": 8, "steps": 1, "rounds": 1, "warm_up": 1, "eager": True, "toy": True, "peak_tflops": 1e-3}
+ARGS = {"pairs": 8, "steps": 1, "rounds": 1, "warm_up": 1, "eager": True, "toy": True, "peak_tflops": 1e-3}
 
 
 @pytest.fixture
@@ -13,38 +13,38 @@ def train_gpu(script):
     return script("train_gpu")
 
 
-def test_a_toy_run_without_a_gpu_says_that_it_measured_nothing(train_gpu):
-    row = train_gpu.compare("toy", train_gpu.TOY, ["zebra"], argparse.Namespace(**TOLD))
+def test_a_toy_run_is_marked_as_not_measured_on_a_gpu(train_gpu):
+    row = train_gpu.compare("toy", train_gpu.TOY, ["zebra"], argparse.Namespace(**ARGS))
     assert row["measured"] == "not measured on a GPU"
     assert row["zebra"]["pairs_per_second"] > 0
-    assert row["zebra"]["utilisation"] > 0
+    assert row["zebra"]["utilization"] > 0
     assert sum(row["zebra"]["profile"]["share"].values()) == pytest.approx(1, abs=0.01)
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("open_clip"), reason="open_clip is not installed")
-def test_both_sides_begin_with_the_same_loss(train_gpu):
-    row = train_gpu.compare("toy", train_gpu.TOY, ["zebra", "open_clip"], argparse.Namespace(**TOLD))
+def test_both_libraries_start_with_the_same_loss(train_gpu):
+    row = train_gpu.compare("toy", train_gpu.TOY, ["zebra", "open_clip"], argparse.Namespace(**ARGS))
     assert row["zebra"]["first_loss"] == pytest.approx(row["open_clip"]["first_loss"], abs=train_gpu.TOLERANCE)
-    assert "zebra / open_clip" not in row, "a ratio at toy size says nothing"
+    assert "zebra / open_clip" not in row, "a ratio at toy size is meaningless"
 
 
-def test_blocks_that_are_recomputed_give_the_same_first_loss(train_gpu, monkeypatch):
-    asked = []
+def test_activation_checkpointing_gives_the_same_first_loss(train_gpu, monkeypatch):
+    attempts = []
 
-    def run(name, config, batch, told, *, recomputed):
-        asked.append(recomputed)
-        if not recomputed:
+    def run(name, config, batch, args, *, is_checkpointed):
+        attempts.append(is_checkpointed)
+        if not is_checkpointed:
             raise train_gpu.torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB.")
-        return original(name, config, batch, told, recomputed=recomputed)
+        return original(name, config, batch, args, is_checkpointed=is_checkpointed)
 
-    told = argparse.Namespace(**TOLD)
-    plain = train_gpu.compare("toy", train_gpu.TOY, ["zebra"], told)
+    args = argparse.Namespace(**ARGS)
+    plain = train_gpu.compare("toy", train_gpu.TOY, ["zebra"], args)
     original = train_gpu.run
     monkeypatch.setattr(train_gpu, "run", run)
-    again = train_gpu.compare("toy", train_gpu.TOY, ["zebra"], told)
-    assert asked == [False, True]
-    assert again["zebra"]["options"] == "eager, blocks recomputed"
-    assert again["zebra"]["first_loss"] == pytest.approx(plain["zebra"]["first_loss"], abs=1e-3)
+    checkpointed = train_gpu.compare("toy", train_gpu.TOY, ["zebra"], args)
+    assert attempts == [False, True]
+    assert checkpointed["zebra"]["options"] == "eager, blocks recomputed"
+    assert checkpointed["zebra"]["first_loss"] == pytest.approx(plain["zebra"]["first_loss"], abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_blocks_that_are_recomputed_give_the_same_first_loss(train_gpu, monkeypa
         ("at::native::vectorized_elementwise_kernel", "other"),
     ],
 )
-def test_kernels_are_told_apart_by_their_names(train_gpu, kernel, kind):
+def test_the_kind_of_a_kernel_follows_from_its_name(train_gpu, kernel, kind):
     assert train_gpu.kind(kernel) == kind
 
 
@@ -69,7 +69,7 @@ def test_kernels_are_told_apart_by_their_names(train_gpu, kernel, kind):
     ("name", "peak"),
     [("NVIDIA H100 80GB HBM3", 989e12), ("NVIDIA H100 PCIe", 756e12), ("NVIDIA A100-SXM4-40GB", 312e12)],
 )
-def test_the_peak_follows_from_the_name_of_the_device(train_gpu, monkeypatch, name, peak):
+def test_the_peak_follows_from_the_device_name(train_gpu, monkeypatch, name, peak):
     monkeypatch.setattr(train_gpu.torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(train_gpu.torch.cuda, "get_device_name", lambda: name)
     assert train_gpu.peak_flops(None) == peak
