@@ -445,10 +445,10 @@ def test_openais_vocabulary_needs_no_tokenizer_in_the_folder(open_clip: ModuleTy
     )
     tensors = published_state_dict(CLIP(config))
     write_open_clip(tmp_path, config=config, tensors=tensors, preprocess=Preprocess(image_size=32), tokenizer=tokenizer)
-    tokenizer = open_clip.get_tokenizer(f"local-dir:{tmp_path}")
-    assert isinstance(tokenizer, open_clip.SimpleTokenizer)
+    open_clip_tokenizer = open_clip.get_tokenizer(f"local-dir:{tmp_path}")
+    assert isinstance(open_clip_tokenizer, open_clip.SimpleTokenizer)
     ids = torch.from_numpy(tokenizer.encode(CAPTIONS, truncate=True).ids)
-    assert torch.equal(tokenizer(CAPTIONS)[:, : ids.shape[1]], ids)
+    assert torch.equal(open_clip_tokenizer(CAPTIONS)[:, : ids.shape[1]], ids)
 
 
 def test_without_a_tokenizer_open_clip_builds_none(open_clip: ModuleType, tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
-from zebra.config.model import ModelConfig, ResNetConfig, TextConfig, VisionTransformerConfig
 
+from zebra.config.model import ModelConfig, ResNetConfig, TextConfig, VisionTransformerConfig
 from zebra.config.presets import get_preset
 from zebra.losses import info_nce
 from zebra.models import CLIP
