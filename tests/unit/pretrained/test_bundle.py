@@ -311,5 +311,5 @@ def test_no_folder_at_all(tmp_path):
 
 
 def test_a_device_that_is_not_there_is_refused(saved):
-    with pytest.raises(ConfigError, match="is not available. Use one of: cpu"):
+    with pytest.raises(ConfigError, match=r"is not available\. Use one of: cpu"):
         zebra.load(saved, device="tpu")
