@@ -18,8 +18,7 @@ class EvaluateConfig:
     model: str
     """A model in any layout that `zebra.load` reads."""
     datasets: tuple[str, ...]
-    """Anything `zebra.evaluators.datasets.load_dataset` opens: a folder, a table, hf:org/name, or the name of a
-    or catalog dataset."""
+    """Folders, tables, hf:org/name, or names of built-in or catalog datasets."""
     out: str
     """The directory for metrics.json, results.jsonl, predictions/ and report.html."""
     tasks: tuple[Task, ...] = DEFAULT_TASKS
@@ -27,8 +26,7 @@ class EvaluateConfig:
     split: str = "test"
     """The split to evaluate."""
     prompts: str = "dataset"
-    """dataset: the dataset's own templates; general: zebra's 40 templates; or a file: .json keyed by dataset, OpenAI's
-    prompts.md, or a folder with classnames.txt and templates."""
+    """dataset: its own templates; general: zebra's 40; or a path: .json by dataset, prompts.md, or a folder."""
     caption_prefix: str = ""
     """Prefix of every caption in retrieval; the paper uses "a photo of "."""
     data_root: str | None = None

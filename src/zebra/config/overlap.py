@@ -18,8 +18,7 @@ class OverlapConfig:
     out: str
     """The directory for overlap.json and pairs.csv."""
     threshold: float | None = None
-    """Cosine above which two images count as near duplicates. None picks the value that 1 % of distorted training
-    images reach with an unrelated image."""
+    """Cosine from which images count as near duplicates. Default: set for a false-positive rate of 1 %."""
     steps: int = 400
     """Training steps of the duplicate detector."""
     seed: int = 0

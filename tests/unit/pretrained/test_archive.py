@@ -1,4 +1,4 @@
-"""Archives of torch are read whole or refused; nothing that lies in one is ever run."""
+"""Torch archives are read completely or refused; code in them is never executed."""
 
 import io
 import os
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 
 
 class Model(nn.Module):
-    """One of everything that a model saved by torch.jit holds."""
+    """One attribute of every kind that a model saved by torch.jit can have."""
 
     def __init__(self):
         super().__init__()
@@ -55,7 +55,7 @@ WRITERS = [saved_by_script, saved_by_trace, saved_as_state_dict]
 
 
 def archive(path, data_pkl, storages=(), *, root="model", compression=zipfile.ZIP_STORED, byteorder=b"little"):
-    """Write an archive by hand, around any pickle."""
+    """Write an archive that contains any pickle."""
     with zipfile.ZipFile(path, "w") as file:
         file.writestr(f"{root}/data.pkl", data_pkl)
         file.writestr(f"{root}/byteorder", byteorder)
@@ -81,16 +81,16 @@ def storage(key="0", count=4, kind="FloatStorage"):
     return pickle.MARK + parts + pickle.TUPLE + pickle.BINPERSID
 
 
-def tensor(offset=0, size=(2, 2), stride=(2, 1), held=None):
-    """Write the call that torch writes for a tensor, with numbers as given."""
+def tensor(offset=0, size=(2, 2), stride=(2, 1), storage_pickle=None):
+    """Return the pickled call that torch writes for a tensor, with any arguments."""
     numbers = [pickle.MARK + b"".join(map(number, part)) + pickle.TUPLE for part in (size, stride)]
     hooks = name("collections", "OrderedDict") + b")R"
-    parts = (held or storage()) + number(offset) + b"".join(numbers) + pickle.NEWFALSE + hooks
+    parts = (storage_pickle or storage()) + number(offset) + b"".join(numbers) + pickle.NEWFALSE + hooks
     return name("torch._utils", "_rebuild_tensor_v2") + pickle.MARK + parts + pickle.TUPLE + pickle.REDUCE
 
 
 def named(value):
-    """Write a state dict with one entry."""
+    """Return the pickle of a state dict with one entry."""
     return b"\x80\x02}" + string("weight") + value + b"s."
 
 
@@ -114,21 +114,21 @@ def test_every_tensor_has_the_bits_that_torch_reads(write, tmp_path):
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4])
-def test_pickle_protocols_that_torch_can_be_asked_for_are_read(protocol, tmp_path):
+def test_every_pickle_protocol_of_torch_is_read(protocol, tmp_path):
     weight = torch.randn(3, 70_000, generator=torch.Generator().manual_seed(0))
     torch.save({"weight": nn.Parameter(weight)}, tmp_path / "model.pt", pickle_protocol=protocol)
     assert torch.equal(read_archive(tmp_path / "model.pt")["weight"], weight)
 
 
 def test_tensors_of_one_storage_still_share_it(tmp_path):
-    whole = torch.arange(6.0)
-    torch.save({"whole": whole, "part": whole[2:4]}, tmp_path / "model.pt")
+    full = torch.arange(6.0)
+    torch.save({"full": full, "part": full[2:4]}, tmp_path / "model.pt")
     read = read_archive(tmp_path / "model.pt")
-    read["whole"][2] = 9
+    read["full"][2] = 9
     assert read["part"].tolist() == [9, 3]
 
 
-def test_writing_to_a_tensor_leaves_the_file_alone(tmp_path):
+def test_writing_to_a_tensor_does_not_change_the_file(tmp_path):
     torch.save({"weight": torch.ones(4)}, tmp_path / "model.pt")
     before = (tmp_path / "model.pt").read_bytes()
     read_archive(tmp_path / "model.pt")["weight"].zero_()
@@ -140,11 +140,11 @@ def test_tensors_are_mapped_and_not_copied(tmp_path):
     torch.save({"weight": torch.ones(4 << 20)}, tmp_path / "model.pt")
     mapped = read_archive(tmp_path / "model.pt")
     assert str(tmp_path) in MAPS.read_text()
-    del mapped  # the file stays mapped for as long as a tensor lives
+    del mapped  # the file stays mapped while a tensor exists
     assert str(tmp_path) not in MAPS.read_text()
 
 
-def test_storages_that_lie_at_odd_places_are_read(tmp_path):
+def test_unaligned_storages_are_read(tmp_path):
     for root in ("m", "mo", "mod", "mode"):
         call = tensor() + b"s" + string("tied") + tensor()
         read = read_archive(archive(tmp_path / root, named(call), FOUR, root=root))
@@ -159,11 +159,11 @@ def test_a_tensor_without_elements_is_read(tmp_path):
     assert (read["none"].shape, read["half"].shape) == ((0, 5), (0,))
 
 
-# Code.
+# --- code ---
 
 
 class Call:
-    """Pickles as a call."""
+    """An object that is pickled as a call."""
 
     def __init__(self, function, *arguments):
         self.call = function, arguments
@@ -191,7 +191,7 @@ def attacks(marker):
         "eval of protocol 2": (dumps(Call(eval, "1"), 2), "__builtin__.eval"),
         "among weights": (dumps({"weight": shell}, 4), "system"),
         "nested in an ordered dict": (name("collections", "OrderedDict") + posix + run + b"\x85R.", "posix"),
-        "as an argument of a tensor": (named(tensor(held=posix + run)), "posix.system"),
+        "as an argument of a tensor": (named(tensor(storage_pickle=posix + run)), "posix.system"),
         "after an inert object": (name("__torch__", "M") + b")\x81}" + posix + run + b"sb.", "posix.system"),
         "a dotted name": (name("collections", "OrderedDict.__init__.__globals__") + b".", "OrderedDict.__init__"),
         "a dotted name of torch's": (name("__torch__x", "os.system") + b".", "__torch__x"),
@@ -205,7 +205,7 @@ def attacks(marker):
 
 
 @pytest.mark.parametrize("attack", attacks("x"))
-def test_a_name_that_is_not_a_tensors_is_refused_and_not_run(attack, tmp_path):
+def test_a_name_that_no_tensor_needs_is_refused_and_not_executed(attack, tmp_path):
     data, blamed = attacks(tmp_path / "ran")[attack]
     with pytest.raises(WeightsError, match=r"No code (in it )?was executed") as refused:
         read_archive(archive(tmp_path / "model.pt", data, FOUR))
@@ -234,7 +234,7 @@ def test_an_inert_object_takes_any_state_as_plain_attributes(tmp_path):
     assert list(read_archive(archive(tmp_path / "model.pt", data, FOUR))) == ["w"]
 
 
-# Sizes.
+# --- sizes ---
 
 
 @pytest.mark.parametrize(
@@ -250,13 +250,13 @@ def test_an_inert_object_takes_any_state_as_plain_attributes(tmp_path):
         tensor(size=(1 << 30,), stride=(0,)),
         tensor(size=(1 << 62, 1 << 62, 0), stride=(1, 1, 1)),
         tensor(size=(1,) * 9, stride=(1,) * 9),
-        tensor(held=storage(count=5)),
-        tensor(held=storage(count=-4)),
-        tensor(held=storage(kind="DoubleStorage")),
-        tensor(held=storage(key="1")),
-        tensor(held=storage(key="../data.pkl")),
-        tensor(held=string("storage") + pickle.BINPERSID),
-        tensor(held=pickle.NONE),
+        tensor(storage_pickle=storage(count=5)),
+        tensor(storage_pickle=storage(count=-4)),
+        tensor(storage_pickle=storage(kind="DoubleStorage")),
+        tensor(storage_pickle=storage(key="1")),
+        tensor(storage_pickle=storage(key="../data.pkl")),
+        tensor(storage_pickle=string("storage") + pickle.BINPERSID),
+        tensor(storage_pickle=pickle.NONE),
     ],
 )
 def test_a_tensor_must_fit_its_storage(call, tmp_path):
@@ -264,24 +264,26 @@ def test_a_tensor_must_fit_its_storage(call, tmp_path):
         read_archive(archive(tmp_path / "model.pt", named(call), FOUR))
 
 
-def test_an_empty_tensor_of_absurd_size_is_refused(tmp_path):
+def test_an_empty_tensor_with_a_huge_dimension_is_refused(tmp_path):
     call = tensor(size=(0, 1 << 39, 1 << 39), stride=(1, 1, 1))
     with pytest.raises(WeightsError):
         read_archive(archive(tmp_path / "model.pt", named(call), FOUR))
 
 
 def test_many_names_for_one_storage_are_refused(tmp_path):
-    items = b"".join(string(f"layer{i}") + tensor(size=(1000,), stride=(1,), held=b"h\x00") + b"s" for i in range(900))
+    items = b"".join(
+        string(f"layer{i}") + tensor(size=(1000,), stride=(1,), storage_pickle=b"h\x00") + b"s" for i in range(900)
+    )
     data = b"\x80\x02" + storage(count=1000) + b"q\x00}" + items + b"."
     with pytest.raises(WeightsError, match="share their bytes"):
         read_archive(archive(tmp_path / "model.pt", data, {"0": bytes(4000)}))
 
 
-# Bombs.
+# --- memory ---
 
 
 def peak_bytes(path, message):
-    """Return the most memory that refusing a file took."""
+    """Return the peak memory of refusing a file."""
     tracemalloc.start()
     try:
         with pytest.raises(WeightsError, match=message):
@@ -291,22 +293,22 @@ def peak_bytes(path, message):
         tracemalloc.stop()
 
 
-def test_a_compressed_entry_is_refused_without_inflating_it(tmp_path):
+def test_a_compressed_entry_is_refused_without_decompressing_it(tmp_path):
     zeros = bytes(64 << 20)
     path = archive(tmp_path / "bomb.pt", named(tensor()), {"0": zeros}, compression=zipfile.ZIP_DEFLATED)
     assert path.stat().st_size < 1 << 20
     assert peak_bytes(path, "data/0 is compressed") < 1 << 20
 
 
-def test_a_compressed_description_is_refused_without_inflating_it(tmp_path):
+def test_a_compressed_pickle_is_refused_without_decompressing_it(tmp_path):
     path = tmp_path / "bomb.pt"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("model/data.pkl", bytes(64 << 20))
     assert peak_bytes(path, r"data\.pkl is compressed") < 1 << 20
 
 
-def test_an_entry_that_claims_more_than_the_file_holds_is_refused(tmp_path):
-    path = archive(tmp_path / "model.pt", named(tensor(held=storage(count=1 << 28))), FOUR)
+def test_an_entry_larger_than_the_file_is_refused(tmp_path):
+    path = archive(tmp_path / "model.pt", named(tensor(storage_pickle=storage(count=1 << 28))), FOUR)
     claim, size = struct.pack("<II", 1 << 30, 1 << 30), struct.pack("<II", 16, 16)
     content = path.read_bytes()
     assert content.count(size) == 2
@@ -314,18 +316,18 @@ def test_an_entry_that_claims_more_than_the_file_holds_is_refused(tmp_path):
     assert peak_bytes(path, "data/0 is truncated") < 1 << 20
 
 
-def test_a_far_memo_index_costs_no_memory(tmp_path):
+def test_a_large_memo_index_needs_no_memory(tmp_path):
     path = archive(tmp_path / "model.pt", b"\x80\x02Nr\xff\xff\xff\xff.")
     assert peak_bytes(path, "contains a NoneType") < 1 << 20
 
 
-def test_a_description_without_end_is_refused_before_it_is_read(tmp_path):
+def test_a_large_pickle_is_refused_before_it_is_read(tmp_path):
     path = archive(tmp_path / "model.pt", b"]" * (MAX_PICKLE_BYTES + 1))
     assert peak_bytes(path, "more than the limit of 1048576") < 1 << 20
 
 
-def test_a_description_grows_at_most_a_hundredfold_in_memory(tmp_path):
-    """With the bound on its length, the worst one takes 100 MB."""
+def test_a_pickle_needs_at_most_a_hundred_times_its_size_in_memory(tmp_path):
+    """With the limit on its size, the worst pickle needs 100 MB."""
     path = archive(tmp_path / "model.pt", b"]" * 100_000 + b".")
     assert peak_bytes(path, "not named tensors") < 100 * 100_000
 
@@ -349,13 +351,13 @@ def test_deep_nesting_is_refused(data, tmp_path):
         read_archive(archive(tmp_path / "model.pt", data))
 
 
-def test_a_module_that_holds_itself_is_refused(tmp_path):
+def test_a_module_that_contains_itself_is_refused(tmp_path):
     data = b"}q\x00" + string("a") + b"h\x00s."
     with pytest.raises(WeightsError, match="nested too deeply"):
         read_archive(archive(tmp_path / "model.pt", data))
 
 
-def test_modules_that_hold_the_next_one_twice_are_refused(tmp_path):
+def test_modules_that_contain_the_next_one_twice_are_refused(tmp_path):
     doubled = b"".join(
         b"}" + string("a") + b"h%c" % i + b"s" + string("b") + b"h%c" % i + b"sq%c" % (i + 1) for i in range(60)
     )
@@ -363,7 +365,7 @@ def test_modules_that_hold_the_next_one_twice_are_refused(tmp_path):
         read_archive(archive(tmp_path / "model.pt", b"}q\x00" + doubled + b"."))
 
 
-# Damage.
+# --- damage ---
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -371,7 +373,7 @@ def test_a_missing_file_is_named(tmp_path):
         read_archive(tmp_path / "gone.pt")
 
 
-def test_torchs_format_from_before_archives_is_named(tmp_path):
+def test_the_message_names_the_format_of_old_torch_versions(tmp_path):
     torch.save({"weight": torch.ones(2)}, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
     with pytest.raises(WeightsError, match=r"older than 1\.6"):
         read_archive(tmp_path / "old.pt")
@@ -383,7 +385,7 @@ def test_another_byte_order_is_refused(tmp_path):
         read_archive(path)
 
 
-def test_a_zip_of_something_else_is_refused(tmp_path):
+def test_any_other_zip_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "model.pt", "w") as file:
         file.writestr("readme.txt", "hello")
     with pytest.raises(WeightsError, match=r"0 data\.pkl in 1 entries"):
@@ -391,7 +393,7 @@ def test_a_zip_of_something_else_is_refused(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")
-def test_an_entry_that_is_there_twice_is_refused(tmp_path):
+def test_a_duplicate_entry_is_refused(tmp_path):
     path = archive(tmp_path / "model.pt", named(tensor()), FOUR)
     with zipfile.ZipFile(path, "a") as file:
         file.writestr("model/data/0", bytes(16))
@@ -406,7 +408,7 @@ def test_a_value_that_is_no_dict_is_refused(tmp_path):
 
 
 def mutate(content, rng, start, stop):
-    """Flip up to three bytes in a range, or cut the file there."""
+    """Flip up to three bytes in a range, or truncate the file there."""
     if rng.random() < 0.2:
         return content[: rng.randrange(start, stop)]
     changed = bytearray(content)
@@ -418,10 +420,10 @@ def mutate(content, rng, start, stop):
 @pytest.mark.parametrize("write", WRITERS)
 @pytest.mark.parametrize("place", ["description", "directory", "anywhere"])
 def test_damage_anywhere_is_refused_or_harmless(write, place, tmp_path):
-    """No error but WeightsError ever escapes, and what is read lies inside the file."""
-    whole = tmp_path / "whole.pt"
-    write(whole)
-    content = whole.read_bytes()
+    """Only WeightsError is raised, and tensors do not extend beyond the file."""
+    original = tmp_path / "original.pt"
+    write(original)
+    content = original.read_bytes()
     with zipfile.ZipFile(io.BytesIO(content)) as file:
         info = next(info for info in file.infolist() if info.filename.endswith("data.pkl"))
         start, stop = {

@@ -1,4 +1,4 @@
-"""A model folder is self-describing, and refuses to be wrong in silence."""
+"""Bundles: model folders, encoding, zero-shot heads, classification and errors."""
 
 import json
 import os
@@ -12,42 +12,19 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import zebra
-from zebra.config.model import ModelConfig, ResNetConfig, TextConfig, VisionTransformerConfig
 from zebra.errors import BadSample, ConfigError, DataError, WeightsError
-from zebra.images.preprocess import Preprocess
-from zebra.models import CLIP
 from zebra.pretrained import head_cache
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.folder import MODEL_FILES
 from zebra.pretrained.manifest import write_manifest
-from zebra.text.bpe import BPETokenizer
 
-CAPTIONS = ["a photo of a horse", "a photo of a striped cat", "two spotted dogs in the snow"] * 5
-
-
-def build(kind="vit", seed=0):
-    torch.manual_seed(seed)
-    tokenizer = BPETokenizer.train(CAPTIONS, 560, 16)
-    vision = {
-        "vit": VisionTransformerConfig(width=64, layers=1, heads=1, patch_size=16),
-        "resnet": ResNetConfig(width=8, layers=(1, 1, 1, 1), heads=4),
-    }[kind]
-    text = TextConfig(width=64, layers=1, heads=1, vocab_size=tokenizer.vocab_size, context_length=16)
-    config = ModelConfig(embed_dim=32, image_size=64, vision=vision, text=text)
-    return Bundle(CLIP(config), tokenizer, Preprocess(image_size=64))
-
-
-def age(folder):
-    """Make every file an hour old: the digests of younger ones are not remembered."""
-    for path in folder.iterdir():
-        then = path.stat().st_mtime - 3600
-        os.utime(path, (then, then))
+from .bundles import CAPTIONS, build_bundle, random_images
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models") / "model"
-    build().save(folder, {"training": "none"})
+    build_bundle().save(folder, {"training": "none"})
     return folder
 
 
@@ -56,36 +33,31 @@ def folder(saved, tmp_path):
     return Path(shutil.copytree(saved, tmp_path / "model"))
 
 
-def pictures(n=3):
-    rng = np.random.default_rng(0)
-    return [rng.integers(0, 256, (50 + 9 * i, 70, 3), dtype=np.uint8) for i in range(n)]
-
-
 @pytest.mark.parametrize("kind", ["vit", "resnet"])
 def test_a_saved_model_computes_the_same_vectors(kind, tmp_path):
-    made = build(kind)
-    made.save(tmp_path / "model")
+    original = build_bundle(kind)
+    original.save(tmp_path / "model")
     loaded = zebra.load(tmp_path / "model")
-    assert torch.equal(loaded.encode_images(pictures()), made.encode_images(pictures()))
-    assert torch.equal(loaded.encode_texts(CAPTIONS[:3]), made.encode_texts(CAPTIONS[:3]))
-    assert loaded.fingerprint == made.fingerprint != ""
+    assert torch.equal(loaded.encode_images(random_images()), original.encode_images(random_images()))
+    assert torch.equal(loaded.encode_texts(CAPTIONS[:3]), original.encode_texts(CAPTIONS[:3]))
+    assert loaded.fingerprint == original.fingerprint != ""
 
 
 def test_saving_twice_gives_the_same_bytes(tmp_path):
     for name in ("a", "b"):
-        build().save(tmp_path / name, {"seed": "0"})
+        build_bundle().save(tmp_path / name, {"seed": "0"})
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
 
 
-def test_weights_carry_the_published_names(saved):
+def test_weights_have_the_published_names(saved):
     names = set(load_file(saved / "model.safetensors"))
     assert {"visual.proj", "token_embedding.weight", "text_projection", "logit_scale"} <= names
     assert "transformer.resblocks.0.attn.in_proj_weight" in names
 
 
-def test_paths_bytes_pil_and_arrays_give_one_vector(saved, tmp_path):
-    array = pictures(1)[0]
+def test_paths_bytes_pil_and_arrays_give_the_same_vector(saved, tmp_path):
+    array = random_images(1)[0]
     Image.fromarray(array).save(tmp_path / "x.png")
     path = tmp_path / "x.png"
     clip = zebra.load(saved)
@@ -95,15 +67,15 @@ def test_paths_bytes_pil_and_arrays_give_one_vector(saved, tmp_path):
     assert torch.allclose(vectors.norm(dim=1), torch.ones(5), atol=1e-6)
 
 
-def test_features_before_the_projection_are_wider_and_not_normalised(saved):
+def test_features_before_the_projection_are_wider_and_not_normalized(saved):
     clip = zebra.load(saved)
-    features = clip.encode_images(pictures(), projected=False)
+    features = clip.encode_images(random_images(), projected=False)
     assert features.shape == (3, 64)
     projected = torch.nn.functional.normalize(features @ clip.model.visual.proj.detach(), dim=1)
-    assert torch.allclose(projected, clip.encode_images(pictures()), atol=1e-5)
+    assert torch.allclose(projected, clip.encode_images(random_images()), atol=1e-5)
 
 
-def test_no_pictures_and_no_texts_give_empty_tensors(saved):
+def test_no_images_and_no_texts_give_empty_tensors(saved):
     clip = zebra.load(saved)
     assert clip.encode_images([]).shape == clip.encode_texts([]).shape == (0, 32)
 
@@ -115,33 +87,33 @@ def test_class_vectors_average_the_prompts_of_each_class_in_embedding_space(save
     assert torch.allclose(vectors[1], torch.nn.functional.normalize(prompts.mean(0), dim=0), atol=1e-6)
 
 
-MANY = [f"kind {number}" for number in range(40)]
+MANY_LABELS = [f"kind {number}" for number in range(40)]
 
 
 @pytest.fixture
-def counted(saved, tmp_path, monkeypatch):
-    """Open a model whose text tower counts its passes, with a cache of its own."""
+def counting_model(saved, tmp_path, monkeypatch):
+    """Load a model, with its own cache and a list that counts forward passes of the text tower."""
     monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path / "cache"))
     clip, passes = zebra.load(saved), []
     clip.model.text.register_forward_hook(lambda *_: passes.append(1))
     return clip, passes
 
 
-def test_a_head_of_many_prompts_is_computed_once(counted):
-    clip, passes = counted
-    first = clip.class_vectors(MANY, ["a photo of a {}.", "two {}s"])
+def test_a_head_of_many_prompts_is_computed_once(counting_model):
+    clip, passes = counting_model
+    first = clip.class_vectors(MANY_LABELS, ["a photo of a {}.", "two {}s"])
     computed = len(passes)
-    assert torch.equal(clip.class_vectors(MANY, ["a photo of a {}.", "two {}s"]), first)
+    assert torch.equal(clip.class_vectors(MANY_LABELS, ["a photo of a {}.", "two {}s"]), first)
     assert len(passes) == computed > 0
-    others = clip.class_vectors(MANY, ["a photo of a {}.", "three {}s"])
+    others = clip.class_vectors(MANY_LABELS, ["a photo of a {}.", "three {}s"])
     assert not torch.equal(others, first)
 
 
-def test_a_kept_head_is_not_that_of_weights_trained_on(counted):
-    clip, _ = counted
-    first = clip.class_vectors(MANY, ["a {}", "the {}"])
+def test_a_cached_head_is_not_used_after_the_weights_change(counting_model):
+    clip, _ = counting_model
+    first = clip.class_vectors(MANY_LABELS, ["a {}", "the {}"])
     clip.model.text.text_projection.data[0, 0] += 1e-3
-    fresh = clip.class_vectors(MANY, ["a {}", "the {}"])
+    fresh = clip.class_vectors(MANY_LABELS, ["a {}", "the {}"])
     assert not torch.equal(fresh, first)
 
 
@@ -166,25 +138,25 @@ def test_weights_of_every_type_and_shape_are_hashed(dtype):
     assert head_cache.hash_weights(tower) != before
 
 
-def test_a_model_that_was_never_saved_keeps_no_heads(counted, tmp_path):
-    clip, _ = counted
-    Bundle(clip.model, clip.tokenizer, clip.preprocess).class_vectors(MANY, ["a {}", "the {}"])
+def test_a_model_that_was_never_saved_caches_no_heads(counting_model, tmp_path):
+    clip, _ = counting_model
+    Bundle(clip.model, clip.tokenizer, clip.preprocess).class_vectors(MANY_LABELS, ["a {}", "the {}"])
     assert not (tmp_path / "cache" / "heads").exists()
 
 
-def test_a_damaged_head_is_computed_again(counted, tmp_path):
-    clip, passes = counted
-    first = clip.class_vectors(MANY, ["a {}", "the {}"])
+def test_a_damaged_head_is_computed_again(counting_model, tmp_path):
+    clip, passes = counting_model
+    first = clip.class_vectors(MANY_LABELS, ["a {}", "the {}"])
     (path,) = (tmp_path / "cache" / "heads").iterdir()
     data = bytearray(path.read_bytes())
     data[-3] ^= 1
     path.write_bytes(data)
     before = len(passes)
-    assert torch.equal(clip.class_vectors(MANY, ["a {}", "the {}"]), first)
+    assert torch.equal(clip.class_vectors(MANY_LABELS, ["a {}", "the {}"]), first)
     assert len(passes) > before
 
 
-def test_kept_heads_take_bounded_room_and_the_oldest_goes_first(monkeypatch, tmp_path):
+def test_the_head_cache_is_bounded_and_evicts_the_oldest_head_first(monkeypatch, tmp_path):
     monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path))
     monkeypatch.setattr(head_cache, "MAX_HEAD_CACHE_BYTES", 10_000)
     for number in range(4):
@@ -193,11 +165,11 @@ def test_kept_heads_take_bounded_room_and_the_oldest_goes_first(monkeypatch, tmp
     assert [head_cache.load_cached_head(f"head{number}") is None for number in range(4)] == [True, True, False, False]
 
 
-def test_every_cut_prompt_is_told_of_every_time(counted):
-    clip, _ = counted
+def test_truncated_prompts_are_reported_every_time(counting_model):
+    clip, _ = counting_model
     for _ in range(2):
         with pytest.warns(UserWarning, match="40 of 80 texts were truncated"):
-            clip.class_vectors(MANY, ["a {}", "horse " * 40 + "{}"])
+            clip.class_vectors(MANY_LABELS, ["a {}", "horse " * 40 + "{}"])
 
 
 def test_texts_come_back_in_the_order_they_were_given(saved):
@@ -209,7 +181,7 @@ def test_texts_come_back_in_the_order_they_were_given(saved):
 
 
 def test_classify_ranks_every_label_and_scores_sum_to_one(saved):
-    ranked = zebra.load(saved).classify(pictures(2), ["horse", "cat", "dog"])
+    ranked = zebra.load(saved).classify(random_images(2), ["horse", "cat", "dog"])
     for predictions in ranked:
         scores = [p.score for p in predictions]
         assert sorted(p.label for p in predictions) == ["cat", "dog", "horse"]
@@ -217,7 +189,7 @@ def test_classify_ranks_every_label_and_scores_sum_to_one(saved):
         assert sum(scores) == pytest.approx(1.0, abs=1e-5)
 
 
-def test_over_long_text_is_cut_with_a_count_or_refused(saved):
+def test_long_texts_are_truncated_with_a_warning_or_refused(saved):
     clip = zebra.load(saved)
     long = ["horse " * 40, "cat"]
     with pytest.warns(UserWarning, match="1 of 2 texts were truncated to 16 tokens"):
@@ -230,17 +202,17 @@ def test_over_long_text_is_cut_with_a_count_or_refused(saved):
     ("labels", "message"),
     [([], "no labels"), (["horse", " "], "empty label"), (["cat", "dog", "cat"], "repeated: cat"), ("cat", "list")],
 )
-def test_labels_that_cannot_be_meant_are_refused(saved, labels, message):
+def test_invalid_labels_are_refused(saved, labels, message):
     with pytest.raises(ConfigError, match=message):
-        zebra.load(saved).classify(pictures(1), labels)
+        zebra.load(saved).classify(random_images(1), labels)
 
 
-def test_a_template_without_a_place_for_the_label_is_refused(saved):
+def test_a_template_without_a_placeholder_is_refused(saved):
     with pytest.raises(ConfigError, match="has no placeholder"):
         zebra.load(saved).class_vectors(["cat"], ["a photo"])
 
 
-def test_unusable_pictures_are_named(saved, tmp_path):
+def test_unusable_images_are_named(saved, tmp_path):
     clip = zebra.load(saved)
     with pytest.raises(DataError, match=r"no image file at .*gone.png"):
         clip.encode_images([tmp_path / "gone.png"])
@@ -261,7 +233,7 @@ def test_a_missing_file_is_named(folder, name):
 
 
 @pytest.mark.parametrize("name", MODEL_FILES)
-def test_one_flipped_bit_is_noticed_in_every_file(folder, name):
+def test_one_flipped_bit_is_detected_in_every_file(folder, name):
     data = bytearray((folder / name).read_bytes())
     data[len(data) // 2] ^= 4
     (folder / name).write_bytes(data)
@@ -269,8 +241,8 @@ def test_one_flipped_bit_is_noticed_in_every_file(folder, name):
         zebra.load(folder)
 
 
-def test_a_folder_that_computes_something_else_is_refused(folder):
-    """Valid checksums, other weights: the golden vectors disagree."""
+def test_a_folder_with_other_vectors_is_refused(folder):
+    """Valid digests but other weights: the golden vectors differ."""
     weights = load_file(folder / "model.safetensors")
     weights["visual.proj"] = weights["visual.proj"].flip(0).contiguous()
     save_file(weights, folder / "model.safetensors")
@@ -280,7 +252,7 @@ def test_a_folder_that_computes_something_else_is_refused(folder):
     assert zebra.load(folder, verify=False).embed_dim == 32
 
 
-def test_other_preprocessing_is_noticed_by_the_golden_picture(folder):
+def test_other_preprocessing_is_detected_by_the_golden_image(folder):
     raw = json.loads((folder / "preprocess.json").read_text())
     (folder / "preprocess.json").write_text(json.dumps(raw | {"resize": "squash"}))
     write_manifest(folder)
@@ -305,11 +277,11 @@ def test_weights_that_do_not_fit_the_config_are_named(folder, change, message):
         zebra.load(folder)
 
 
-def test_no_folder_at_all(tmp_path):
+def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(WeightsError, match="no model folder"):
         zebra.load(tmp_path / "nowhere")
 
 
-def test_a_device_that_is_not_there_is_refused(saved):
+def test_an_unavailable_device_is_refused(saved):
     with pytest.raises(ConfigError, match=r"is not available\. Use one of: cpu"):
         zebra.load(saved, device="tpu")

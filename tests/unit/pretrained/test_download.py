@@ -1,4 +1,4 @@
-"""Models of the hub: out of the cache without a network, or from a hub, here one that this test serves on localhost."""
+"""Models of the hub, from the cache no_hub a network and from a hub that the tests serve on localhost."""
 
 import hashlib
 import http.server
@@ -27,7 +27,7 @@ ZEBRA = TRANSFORMERS | {
 
 
 def put(cache, repo, files, *, commit=COMMIT, ref="main"):
-    """Write a repository into a hub cache, in the layout that every program around the hub shares."""
+    """Write a repository to a hub cache, in the standard layout."""
     folder = cache / f"models--{repo.replace('/', '--')}"
     snapshot = folder / "snapshots" / commit
     for name, content in files.items():
@@ -45,7 +45,7 @@ def put(cache, repo, files, *, commit=COMMIT, ref="main"):
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    """An empty cache, and a hub at a port where nobody listens."""
+    """An empty cache, and a hub URL at a closed port."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
     monkeypatch.delenv("HF_TOKEN", raising=False)
@@ -70,24 +70,24 @@ def no_network(cache, monkeypatch):
 
 
 @pytest.fixture(params=["unreachable", "offline"])
-def without(request, no_network, monkeypatch):
-    """The two ways to be without a hub: no network, and HF_HUB_OFFLINE."""
+def no_hub(request, no_network, monkeypatch):
+    """No hub: no network, or HF_HUB_OFFLINE."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", request.param == "offline")
     return no_network
 
 
-# --- out of the cache ---
+# --- cache ---
 
 
-def test_a_model_in_the_cache_needs_no_network_and_says_nothing(without, capfd):
-    snapshot = put(without, "zoo/horse", ZEBRA)
+def test_a_model_in_the_cache_needs_no_network_and_prints_nothing(no_hub, capfd):
+    snapshot = put(no_hub, "zoo/horse", ZEBRA)
     assert download_model("hf:zoo/horse") == snapshot
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_revision_in_the_cache_is_found_by_branch_tag_and_commit(without):
-    first = put(without, "zoo/horse", TRANSFORMERS)
-    second = put(without, "zoo/horse", TRANSFORMERS | {"config.json": b"[]"}, commit=OTHER, ref="v2.0")
+def test_a_revision_in_the_cache_is_found_by_branch_tag_and_commit(no_hub):
+    first = put(no_hub, "zoo/horse", TRANSFORMERS)
+    second = put(no_hub, "zoo/horse", TRANSFORMERS | {"config.json": b"[]"}, commit=OTHER, ref="v2.0")
     assert (
         download_model("hf:zoo/horse")
         == download_model("hf:zoo/horse@main")
@@ -97,8 +97,8 @@ def test_a_revision_in_the_cache_is_found_by_branch_tag_and_commit(without):
     assert download_model("hf:zoo/horse@v2.0") == download_model(f"hf:zoo/horse@{OTHER}") == second
 
 
-def test_a_cached_model_with_pickled_weights_alone_is_found(without):
-    snapshot = put(without, "zoo/horse", {"config.json": b"{}", "pytorch_model.bin": b"weights"})
+def test_a_cached_model_with_pickled_weights_alone_is_found(no_hub):
+    snapshot = put(no_hub, "zoo/horse", {"config.json": b"{}", "pytorch_model.bin": b"weights"})
     assert download_model("hf:zoo/horse") == snapshot
 
 
@@ -117,7 +117,7 @@ def test_huggingface_hub_is_imported_only_when_something_is_fetched():
     assert done.stdout.strip() == "False"
 
 
-# --- neither network nor cache ---
+# --- no network and no cache ---
 
 
 def test_without_network_and_cache_the_message_names_the_command_and_the_place(no_network):
@@ -136,13 +136,13 @@ def test_offline_mode_is_named_as_the_reason_with_the_revision_in_the_command(no
         download_model("hf:zoo/horse@v2")
 
 
-def test_another_revision_in_the_cache_is_not_taken_for_the_one_asked_for(without):
-    put(without, "zoo/horse", TRANSFORMERS)
+def test_another_revision_in_the_cache_is_not_used(no_hub):
+    put(no_hub, "zoo/horse", TRANSFORMERS)
     with pytest.raises(DownloadError, match="zoo/horse@v2 is not in the hub cache"):
         download_model("hf:zoo/horse@v2")
 
 
-def test_a_cached_folder_without_weights_is_told_apart(no_network, monkeypatch):
+def test_a_cached_folder_without_weights_has_its_own_message(no_network, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     put(no_network, "zoo/horse", {"config.json": b"{}", "flax_model.msgpack": b"weights"})
     with pytest.raises(DownloadError, match=r"has no weights .*hf download zoo/horse"):
@@ -173,26 +173,26 @@ def test_a_cached_folder_without_weights_is_told_apart(no_network, monkeypatch):
         "hf://zoo/horse",
     ],
 )
-def test_malformed_names_are_refused_before_anything_is_asked(name, no_network):
+def test_invalid_names_are_refused_before_any_request(name, no_network):
     with pytest.raises(ConfigError, match="hf:org/name"):
         download_model(name)
 
 
-# --- a hub ---
+# --- hub ---
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
-    """As much of the hub as huggingface_hub asks for: a repository's commit, its tree, and its files."""
+    """The requests of huggingface_hub: a repository's commit, its tree, and its files."""
 
     files: ClassVar[dict[str, bytes]] = {}
     refusal: ClassVar[tuple[int, dict[str, str]] | None] = None
     """Status and headers of the answer to every request, when it is not to be served."""
     refused_paths = "/"
-    asked: ClassVar[list[str]] = []
+    requests: ClassVar[list[str]] = []
 
     def do_GET(self):
         path = unquote(urlsplit(self.path).path)
-        self.asked.append(path)
+        self.requests.append(path)
         if self.refusal is not None and path.startswith(self.refused_paths):
             self._answer(b"{}", *self.refusal)
         elif path.startswith("/api/models/zoo/horse/tree/"):
@@ -225,8 +225,8 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def served(cache, monkeypatch):
-    """A hub on localhost; the test says what it holds by setting attributes of the class returned."""
-    handler = type("Served", (Hub,), {"asked": []})
+    """A hub on localhost; tests set its contents as attributes of the returned class."""
+    handler = type("Served", (Hub,), {"requests": []})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         thread.start()
@@ -246,7 +246,7 @@ def test_only_what_zebra_reads_is_downloaded(served):
     assert (folder / "model.safetensors").read_bytes() == b"weights"
 
 
-def test_pickled_weights_are_downloaded_where_there_are_no_others(served):
+def test_pickled_weights_are_downloaded_if_there_are_no_others(served):
     served.files = {
         "config.json": b"{}", "pytorch_model.bin": b"weights", "training_args.bin": b"x", "optimizer.bin": b"x",
     }  # fmt: skip
@@ -254,25 +254,25 @@ def test_pickled_weights_are_downloaded_where_there_are_no_others(served):
     assert {path.name for path in folder.iterdir()} == {"config.json", "pytorch_model.bin"}
 
 
-def test_what_was_downloaded_is_found_again_without_the_hub(served, monkeypatch):
+def test_a_downloaded_model_is_found_without_the_hub(served, monkeypatch):
     served.files = TRANSFORMERS
     folder = download_model("hf:zoo/horse")
-    served.asked.clear()
+    served.requests.clear()
     assert download_model(f"hf:zoo/horse@{COMMIT}") == folder
     _serve_at(monkeypatch, "http://127.0.0.1:9")
     assert download_model("hf:zoo/horse") == folder
-    assert served.asked == []
+    assert served.requests == []
 
 
 def test_a_cache_that_another_program_filled_in_part_is_used_offline(served, monkeypatch):
-    """transformers fetches no README; huggingface_hub then calls the snapshot incomplete."""
+    """transformers downloads no README; huggingface_hub then treats the snapshot as incomplete."""
     served.files = ZEBRA
     part = Path(snapshot_download("zoo/horse", allow_patterns=["config.json", "model.safetensors"]))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert download_model("hf:zoo/horse") == part
 
 
-def test_a_repository_without_readable_weights_is_named_so(served):
+def test_a_repository_without_readable_weights_is_refused(served):
     served.files = {"config.json": b"{}", "ViT-B-32.pt": b"x"}
     with pytest.raises(DownloadError, match="has no weights that zebra reads"):
         download_model("hf:zoo/horse")
@@ -288,13 +288,13 @@ def test_a_repository_without_readable_weights_is_named_so(served):
         (503, "", r"the hub cannot be reached \(.*503"),
     ],
 )
-def test_every_refusal_of_the_hub_has_a_message_of_its_own(status, code, message, served):
+def test_every_refusal_of_the_hub_has_its_own_message(status, code, message, served):
     served.refusal = (status, {"X-Error-Code": code} if code else {})
     with pytest.raises(DownloadError, match=message):
         download_model("hf:zoo/horse@v2")
 
 
-def test_a_gate_that_shows_the_list_of_files_but_not_the_files_is_named_too(served):
+def test_a_gated_repository_that_lists_its_files_is_named_too(served):
     served.files = TRANSFORMERS
     served.refusal, served.refused_paths = (403, {"X-Error-Code": "GatedRepo"}), "/zoo/horse/resolve"
     with pytest.raises(DownloadError, match="zoo/horse is gated"):
@@ -302,7 +302,7 @@ def test_a_gate_that_shows_the_list_of_files_but_not_the_files_is_named_too(serv
 
 
 def test_a_full_disk_is_reported_as_a_broken_download(served, monkeypatch):
-    """Whatever goes wrong inside huggingface_hub arrives as one message."""
+    """Any error inside huggingface_hub gives one message."""
     served.files = TRANSFORMERS
 
     def full(*args, **kwargs):
@@ -322,7 +322,7 @@ def test_the_digest_of_a_large_file_is_the_name_of_its_blob(tmp_path):
     assert blob_sha256(snapshot / "model.safetensors") == hashlib.sha256(b"weights").hexdigest()
 
 
-def test_files_that_say_nothing_about_their_content_have_no_digest(tmp_path):
+def test_files_without_a_digest_in_their_name_have_none(tmp_path):
     snapshot = put(tmp_path, "zoo/horse", TRANSFORMERS)
     assert blob_sha256(snapshot / "config.json") is None  # a git hash
     named_so = tmp_path / ("a" * 64)
@@ -333,7 +333,7 @@ def test_files_that_say_nothing_about_their_content_have_no_digest(tmp_path):
     assert blob_sha256(tmp_path / "nothing here") is None
 
 
-def test_the_digest_of_what_was_downloaded_fits(served):
+def test_the_digest_of_a_downloaded_file_is_right(served):
     served.files = TRANSFORMERS
     weights = download_model("hf:zoo/horse") / "model.safetensors"
     assert blob_sha256(weights) == hashlib.sha256(weights.read_bytes()).hexdigest()

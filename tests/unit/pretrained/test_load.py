@@ -1,4 +1,4 @@
-"""Whatever the layout, a model opens with the same answers, or says what is wrong with it."""
+"""zebra.load and zebra doctor: all layouts give the same vectors; errors name the cause."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from zebra.pretrained.load import detect_layout
 from zebra.pretrained.weights import published_state_dict
 from zebra.workflows import doctor, export
 
-from .test_bundle import CAPTIONS, age, build, pictures
+from .bundles import CAPTIONS, build_bundle, make_old, random_images
 
 LAYOUTS = [("vit", "zebra"), ("vit", "transformers"), ("vit", "open_clip"), ("resnet", "open_clip")]
 
@@ -27,7 +27,7 @@ def models(tmp_path_factory):
     """A ViT and a ResNet in zebra's layout."""
     root = tmp_path_factory.mktemp("models")
     for kind in ("vit", "resnet"):
-        build(kind).save(root / kind)
+        build_bundle(kind).save(root / kind)
     return root
 
 
@@ -38,11 +38,11 @@ def exported(models, tmp_path, kind, layout):
 
 @pytest.mark.parametrize(("kind", "layout"), LAYOUTS)
 def test_a_model_written_in_any_layout_opens_with_the_same_vectors(models, tmp_path, kind, layout):
-    """The crop of these pictures has an even margin: layouts differ in how they round an odd one."""
+    """The crop of these images has an even margin, because layouts round odd ones differently."""
     folder = exported(models, tmp_path, kind, layout)
     assert detect_layout(folder) == layout
     before, after = zebra.load(models / kind), zebra.load(folder)
-    torch.testing.assert_close(after.encode_images(pictures(1)), before.encode_images(pictures(1)))
+    torch.testing.assert_close(after.encode_images(random_images(1)), before.encode_images(random_images(1)))
     torch.testing.assert_close(after.encode_texts(CAPTIONS[:3]), before.encode_texts(CAPTIONS[:3]))
     assert after.logit_scale == before.logit_scale
 
@@ -56,19 +56,19 @@ def test_the_weights_survive_every_layout_bit_for_bit(models, tmp_path, kind, la
         assert torch.equal(tensor, after[name]), name
 
 
-def test_a_resnet_has_no_place_in_transformers(models, tmp_path):
+def test_transformers_cannot_represent_a_resnet(models, tmp_path):
     with pytest.raises(WeightsError, match="open_clip"):
         exported(models, tmp_path, "resnet", "transformers")
 
 
 def test_nothing_is_written_into_a_folder_that_is_not_empty(models, tmp_path):
     (tmp_path / "zebra").mkdir()
-    (tmp_path / "zebra" / "mine.txt").write_text("")
+    (tmp_path / "zebra" / "other.txt").write_text("")
     with pytest.raises(ConfigError, match="not empty"):
         exported(models, tmp_path, "vit", "zebra")
 
 
-def test_of_two_configs_open_clips_wins_and_it_is_said(models, tmp_path):
+def test_of_two_configs_open_clips_is_read_with_a_warning(models, tmp_path):
     folder = exported(models, tmp_path, "vit", "open_clip")
     shutil.copy(exported(models, tmp_path, "vit", "transformers") / "config.json", folder)
     with pytest.warns(UserWarning, match=r"open_clip_config\.json and config\.json; config\.json is ignored"):
@@ -85,12 +85,12 @@ def test_the_fingerprint_of_a_foreign_folder_names_its_weights(models, tmp_path)
     assert zebra.load(folder).fingerprint != first
 
 
-def test_a_model_without_tokenizer_sees_but_does_not_read(models, tmp_path):
+def test_a_model_without_tokenizer_encodes_images_only(models, tmp_path):
     folder = exported(models, tmp_path, "vit", "transformers")
     for name in ("tokenizer.json", "vocab.json", "merges.txt"):
         (folder / name).rename(tmp_path / name)
     clip = zebra.load(folder)
-    assert clip.encode_images(pictures(1)).shape == (1, 32)
+    assert clip.encode_images(random_images(1)).shape == (1, 32)
     with pytest.raises(WeightsError, match="tokenizer=PATH"):
         clip.encode_texts(["a horse"])
     assert zebra.load(folder, tokenizer=tmp_path / "tokenizer.json").encode_texts(["a horse"]).shape == (1, 32)
@@ -98,7 +98,7 @@ def test_a_model_without_tokenizer_sees_but_does_not_read(models, tmp_path):
 
 def test_another_image_size_interpolates_the_positions(models):
     clip = zebra.load(models / "vit", image_size=96)
-    assert clip.image_size == 96 and clip.encode_images(pictures(2)).shape == (2, 32)
+    assert clip.image_size == 96 and clip.encode_images(random_images(2)).shape == (2, 32)
 
 
 @pytest.mark.parametrize("holds", [[], ["model.safetensors"], ["README.md"]])
@@ -110,31 +110,31 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path, holds):
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "README.md"])
-def test_a_file_out_of_a_model_folder_says_to_name_the_folder(models, name):
+def test_for_a_file_of_a_model_folder_the_message_names_the_folder(models, name):
     with pytest.raises(WeightsError, match=f"{name} is a single file.*Name its folder.*vit"):
         zebra.load(models / "vit" / name)
 
 
-def test_the_doctor_claims_no_record_where_there_is_none(models, tmp_path):
-    torch.save(published_state_dict(zebra.load(models / "vit").model), tmp_path / "mine.pt")
-    says = {finding.name: finding.detail for finding in doctor.inspect_model(str(tmp_path / "mine.pt"))}
-    assert says["sha256"] == "no sha256 is recorded"
+def test_the_doctor_reports_that_no_digest_is_recorded(models, tmp_path):
+    torch.save(published_state_dict(zebra.load(models / "vit").model), tmp_path / "own.pt")
+    details = {finding.name: finding.detail for finding in doctor.inspect_model(str(tmp_path / "own.pt"))}
+    assert details["sha256"] == "no sha256 is recorded"
 
 
-def test_an_unsupported_family_is_named(tmp_path):
+def test_an_unsupported_model_type_is_named(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "blip"}))
     with pytest.raises(WeightsError, match="blip"):
         zebra.load(tmp_path)
 
 
-def test_half_precision_weights_are_widened(models, tmp_path):
+def test_half_precision_weights_are_converted_to_fp32(models, tmp_path):
     folder = exported(models, tmp_path, "vit", "transformers")
     weights = {name: tensor.half() for name, tensor in load_file(folder / "model.safetensors").items()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     clip = zebra.load(folder)
     assert {parameter.dtype for parameter in clip.model.parameters()} == {torch.float32}
-    wide = zebra.load(models / "vit").encode_images(pictures(1))
-    torch.testing.assert_close(clip.encode_images(pictures(1)), wide, atol=2e-3, rtol=0)
+    wide = zebra.load(models / "vit").encode_images(random_images(1))
+    torch.testing.assert_close(clip.encode_images(random_images(1)), wide, atol=2e-3, rtol=0)
 
 
 def test_loaded_weights_can_be_trained(models):
@@ -147,7 +147,7 @@ def test_loaded_weights_can_be_trained(models):
 
 def test_the_golden_check_runs_once_for_unchanged_files(models, tmp_path, monkeypatch):
     folder = shutil.copytree(models / "vit", tmp_path / "model")
-    age(folder)
+    make_old(folder)
     monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path / "cache"))
     runs = []
     real = golden.verify_golden
@@ -171,7 +171,7 @@ def test_verify_false_reads_no_digest_and_no_golden_vector(models, tmp_path, mon
 
 
 @pytest.mark.parametrize("layout", ["zebra", "transformers", "open_clip"])
-def test_the_doctor_finds_nothing_wrong_with_a_sound_model(models, tmp_path, layout):
+def test_the_doctor_finds_no_problem_in_a_valid_model(models, tmp_path, layout):
     findings = doctor.inspect_model(str(exported(models, tmp_path, "vit", layout)))
     assert [finding.name for finding in findings if not finding.is_ok] == []
     assert {"layout", "weights", "image tower", "text tower", "tokenizer", "fingerprint"} <= {
@@ -179,9 +179,9 @@ def test_the_doctor_finds_nothing_wrong_with_a_sound_model(models, tmp_path, lay
     }
 
 
-def test_the_doctor_checks_again_what_passed_before(models, tmp_path, monkeypatch):
+def test_the_doctor_repeats_checks_that_passed_before(models, tmp_path, monkeypatch):
     folder = shutil.copytree(models / "vit", tmp_path / "model")
-    age(folder)
+    make_old(folder)
     zebra.load(folder)
     state = (folder / "model.safetensors").stat()
     data = bytearray((folder / "model.safetensors").read_bytes())

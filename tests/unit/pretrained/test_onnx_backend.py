@@ -1,4 +1,4 @@
-"""Pictures in onnxruntime get the vectors of torch, from a graph that is written once and trusted never."""
+"""onnxruntime gives the vectors of torch, from a cached graph that is verified at every load."""
 
 import os
 import shutil
@@ -12,73 +12,72 @@ import zebra
 from zebra.errors import MissingExtra, WeightsError
 from zebra.pretrained import onnx_backend
 
-from .test_bundle import CAPTIONS, age, build, pictures
-from .test_precision import siglip
+from .bundles import CAPTIONS, build_bundle, build_siglip_bundle, make_old, random_images
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
-KINDS = {"vit": build, "resnet": lambda: build("resnet"), "siglip": siglip}
+KINDS = {"vit": build_bundle, "resnet": lambda: build_bundle("resnet"), "siglip": build_siglip_bundle}
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models") / "model"
-    build().save(folder)
+    build_bundle().save(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def written(saved, tmp_path_factory):
-    """A cache that holds the graph of `saved`, an hour old: digests of younger files are not remembered."""
+    """A cache with the graph of `saved`, an hour old, because digests of new files are not cached."""
     cache = tmp_path_factory.mktemp("caches") / "cache"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ZEBRA_CACHE", str(cache))
         zebra.load(saved, backend="onnxruntime")
     [graph] = (cache / "graphs").iterdir()
-    age(graph)
+    make_old(graph)
     return cache
 
 
 @pytest.fixture
 def cache(written, tmp_path, monkeypatch):
-    """A copy of that cache."""
+    """A copy of the cache `written`."""
     monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path / "cache"))
     return Path(shutil.copytree(written, tmp_path / "cache"))
 
 
 @pytest.fixture
 def writes(monkeypatch):
-    """Counts the graphs that are written."""
+    """A list with an entry for every graph that is written."""
     written, write = [], onnx_backend.export_image_tower
     monkeypatch.setattr(onnx_backend, "export_image_tower", lambda *given: written.append(1) or write(*given))
     return written
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_pictures_get_the_vectors_of_torch_within_1e_5(kind, tmp_path, monkeypatch):
+def test_images_get_the_vectors_of_torch_within_1e_5(kind, tmp_path, monkeypatch):
     monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path / "cache"))
     exact = KINDS[kind]()
     exact.fingerprint = kind
     clip = onnx_backend.to_onnxruntime(exact)
     for rows in (1, 5):
-        vectors = clip.encode_images(pictures(rows))
+        vectors = clip.encode_images(random_images(rows))
         assert clip.backend == "onnxruntime"
         assert vectors.dtype == torch.float32
-        assert (vectors - exact.encode_images(pictures(rows))).abs().max() < 1e-5
+        assert (vectors - exact.encode_images(random_images(rows))).abs().max() < 1e-5
 
 
-def test_pictures_are_not_computed_by_torch(saved, cache, monkeypatch):
+def test_images_are_not_encoded_by_torch(saved, cache, monkeypatch):
     clip = zebra.load(saved, backend="onnxruntime")
     monkeypatch.setattr(clip.model, "encode_images", None)
-    assert clip.encode_images(pictures(2)).shape == (2, 32)
+    assert clip.encode_images(random_images(2)).shape == (2, 32)
 
 
 def test_texts_and_features_are_those_of_torch(saved, cache):
     clip, exact = zebra.load(saved, backend="onnxruntime"), zebra.load(saved)
     assert torch.equal(clip.encode_texts(CAPTIONS[:3]), exact.encode_texts(CAPTIONS[:3]))
-    images = clip.encode_images(pictures(2), projected=False)
-    assert torch.equal(images, exact.encode_images(pictures(2), projected=False))
+    images = clip.encode_images(random_images(2), projected=False)
+    assert torch.equal(images, exact.encode_images(random_images(2), projected=False))
     assert (clip.precision, clip.fingerprint) == ("fp32", exact.fingerprint)
 
 
@@ -94,22 +93,22 @@ def test_a_damaged_graph_is_written_again(saved, cache, writes):
     graph.write_bytes(data)
     clip = zebra.load(saved, backend="onnxruntime")
     assert writes == [1]
-    assert (clip.encode_images(pictures(2)) - zebra.load(saved).encode_images(pictures(2))).abs().max() < 1e-5
+    assert (clip.encode_images(random_images(2)) - zebra.load(saved).encode_images(random_images(2))).abs().max() < 1e-5
 
 
-def test_of_graphs_that_nobody_uses_the_oldest_go(saved, cache, writes):
-    """What a killed process left half written is among them."""
-    kept = cache / "graphs"
-    os.utime(next(kept.iterdir()), (1, 1))  # used now, and so the newest again
+def test_the_least_recently_used_graphs_are_evicted(saved, cache, writes):
+    """Temporary folders of killed processes are evicted too."""
+    graphs = cache / "graphs"
+    os.utime(next(graphs.iterdir()), (1, 1))  # the test uses it, so it becomes the newest
     names = [f"{number}-0.1.0-torch2" for number in range(3)] + ["writing-abc"]
     for number, name in enumerate(names):
-        (kept / name).mkdir()
-        os.utime(kept / name, (1_000 * (9 - number),) * 2)
+        (graphs / name).mkdir()
+        os.utime(graphs / name, (1_000 * (9 - number),) * 2)
     zebra.load(saved, backend="onnxruntime")
-    left = {path.name for path in kept.iterdir()}
-    assert left - set(names[:3]) == left - set(names)
-    assert set(names[:3]) < left
-    assert len(left) == 4
+    remaining = {path.name for path in graphs.iterdir()}
+    assert remaining - set(names[:3]) == remaining - set(names)
+    assert set(names[:3]) < remaining
+    assert len(remaining) == 4
 
 
 def test_onnxruntime_has_as_many_threads_as_torch(saved, cache):

@@ -1,4 +1,4 @@
-"""What an open_clip folder says is read to the letter, and what zebra cannot say or build is refused by name."""
+"""open_clip's layout is read exactly; unsupported keys and models are refused by name."""
 
 import copy
 import json
@@ -84,9 +84,9 @@ def test_preprocessing_has_open_clips_defaults_and_rules(folder: Path) -> None:
     )
 
 
-def test_preprocessing_takes_what_the_file_says(folder: Path) -> None:
-    said = {"mean": [0.5, 0.5, 0.5], "std": [0.1, 0.2, 0.3], "interpolation": "bilinear", "resize_mode": "squash"}
-    write(folder, changed("preprocess_cfg", said | {"size": 999, "mode": "RGB", "fill_color": 3}))
+def test_preprocessing_follows_the_file(folder: Path) -> None:
+    settings = {"mean": [0.5, 0.5, 0.5], "std": [0.1, 0.2, 0.3], "interpolation": "bilinear", "resize_mode": "squash"}
+    write(folder, changed("preprocess_cfg", settings | {"size": 999, "mode": "RGB", "fill_color": 3}))
     preprocess = read_open_clip(folder).preprocess
     assert (preprocess.image_size, preprocess.resize, preprocess.interpolation) == (32, "squash", "bilinear")
     assert (preprocess.mean, preprocess.std) == ((0.5, 0.5, 0.5), (0.1, 0.2, 0.3))
@@ -113,7 +113,7 @@ def test_random_interpolation_is_bicubic_when_evaluating(folder: Path) -> None:
         ("text_cfg", {"hf_tokenizer_name": "x/y", "tokenizer_kwargs": {"clean": "whitespace"}}),
     ],
 )
-def test_defaults_that_are_spelt_out_change_nothing(folder: Path, section: str, changes: dict[str, Any]) -> None:
+def test_explicit_defaults_change_nothing(folder: Path, section: str, changes: dict[str, Any]) -> None:
     plain = read_open_clip(folder).config
     write(folder, changed(section, changes))
     assert read_open_clip(folder).config == plain
@@ -142,7 +142,7 @@ def test_defaults_that_are_spelt_out_change_nothing(folder: Path, section: str, 
         ("preprocess_cfg", "mode", "BGR"),
     ],
 )
-def test_what_zebra_does_not_build_is_refused_with_key_value_and_families(
+def test_unsupported_settings_are_refused_with_key_value_and_supported_models(
     folder: Path, section: str, key: str, value: object
 ) -> None:
     write(folder, changed(section, {key: value}))
@@ -151,7 +151,7 @@ def test_what_zebra_does_not_build_is_refused_with_key_value_and_families(
     message = str(caught.value)
     assert FAMILIES in message
     assert str(folder / "open_clip_config.json") in message
-    if key == "no_causal_mask":  # without SigLIP's pooling it is the pooling that does not fit
+    if key == "no_causal_mask":  # without SigLIP's pooling, the message names the pooling
         key, value = "pool_type", "argmax"
     assert f"{key} is {value!r}" in message
 
@@ -179,13 +179,13 @@ def test_what_zebra_does_not_build_is_refused_with_key_value_and_families(
         ("preprocess_cfg", {"sise": 224}, "sise"),
     ],
 )
-def test_a_value_that_cannot_be_meant_is_named(folder: Path, section: str, changes: dict[str, Any], named: str) -> None:
+def test_an_invalid_value_is_named(folder: Path, section: str, changes: dict[str, Any], named: str) -> None:
     write(folder, changed(section, changes))
     with pytest.raises(WeightsError, match=named):
         read_open_clip(folder)
 
 
-def test_quick_gelu_beside_another_activation_is_refused(folder: Path) -> None:
+def test_quick_gelu_with_another_activation_is_refused(folder: Path) -> None:
     raw = changed("vision_cfg", {"act_kwargs": {"approximate": "tanh"}})
     raw["model_cfg"]["quick_gelu"] = True
     write(folder, raw)
@@ -194,13 +194,13 @@ def test_quick_gelu_beside_another_activation_is_refused(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("raw", [{}, {"model_cfg": {"embed_dim": 4}}, {"model_cfg": 3}, {"vision_cfg": {}}])
-def test_a_config_without_its_parts_is_refused(folder: Path, raw: object) -> None:
+def test_an_incomplete_config_is_refused(folder: Path, raw: object) -> None:
     write(folder, raw)
     with pytest.raises(WeightsError, match=r"model_cfg|vision_cfg"):
         read_open_clip(folder)
 
 
-def test_a_folder_without_weights_says_what_it_lacks(folder: Path) -> None:
+def test_missing_weights_are_named(folder: Path) -> None:
     (folder / "open_clip_model.safetensors").unlink()
     with pytest.raises(WeightsError, match=r"open_clip_model\.safetensors"):
         read_open_clip(folder)
@@ -220,7 +220,7 @@ def test_a_file_with_two_text_towers_is_refused(folder: Path) -> None:
         read_open_clip(folder)
 
 
-def test_a_temperature_in_a_vector_of_one_becomes_a_scalar(folder: Path) -> None:
+def test_a_logit_scale_in_a_vector_of_one_element_becomes_a_scalar(folder: Path) -> None:
     save_file({"logit_scale": torch.tensor([3.0])}, folder / "open_clip_model.safetensors")
     assert read_open_clip(folder).tensors["logit_scale"].shape == ()
 
@@ -260,7 +260,7 @@ SMALL_SIGLIP = ModelConfig(
 )
 
 
-def test_timms_names_and_back_give_the_same_tensors() -> None:
+def test_conversion_to_timm_and_back_gives_the_same_tensors() -> None:
     own = published_state_dict(CLIP(SMALL_SIGLIP))
     back = convert_from_timm(convert_to_timm(own, 2), 2)
     assert back.keys() == own.keys()
@@ -275,28 +275,28 @@ def test_timms_names_and_back_give_the_same_tensors() -> None:
         ("visual.trunk.pos_embed", r"visual\.positional_embedding"),
     ],
 )
-def test_a_timm_tensor_that_is_missing_is_named_when_the_model_is_filled(lost: str, named: str) -> None:
+def test_a_missing_timm_tensor_is_named_when_the_model_is_built(lost: str, named: str) -> None:
     timm = convert_to_timm(published_state_dict(CLIP(SMALL_SIGLIP)), 2)
     del timm[lost]
     with pytest.raises(WeightsError, match=named):
         build_model(SMALL_SIGLIP, convert_from_timm(timm, 2), "file")
 
 
-def test_a_timm_tensor_too_many_is_named_when_the_model_is_filled() -> None:
+def test_an_unknown_timm_tensor_is_named_when_the_model_is_built() -> None:
     timm = convert_to_timm(published_state_dict(CLIP(SMALL_SIGLIP)), 2) | {"visual.trunk.head.weight": torch.zeros(2)}
     with pytest.raises(WeightsError, match=r"visual\.trunk\.head\.weight"):
         build_model(SMALL_SIGLIP, convert_from_timm(timm, 2), "file")
 
 
-def test_no_two_names_of_timm_mean_the_same_tower() -> None:
+def test_every_name_of_timm_is_another_tower() -> None:
     assert len(set(TIMM_TOWERS.values())) == len(TIMM_TOWERS)
 
 
-# --- the way out
+# --- writing ---
 
 
 def refused(tmp_path: Path, config: ModelConfig) -> str:
-    """Return why a config cannot be written, having checked that nothing was."""
+    """Return the message of the refusal to write a config, after a check that no file was written."""
     target = tmp_path / "out"
     preprocess = Preprocess(image_size=config.image_size)
     with pytest.raises(WeightsError) as caught:
@@ -305,24 +305,24 @@ def refused(tmp_path: Path, config: ModelConfig) -> str:
     return str(caught.value)
 
 
-def test_quick_gelu_in_one_tower_alone_cannot_be_said(tmp_path: Path) -> None:
+def test_quick_gelu_in_one_tower_only_is_refused(tmp_path: Path) -> None:
     message = refused(tmp_path, replace(CONFIG, text=replace(TEXT, activation="gelu")))
     assert "gelu and quick_gelu" in message
 
 
-def test_a_resnet_has_no_say_in_quick_gelu() -> None:
+def test_quick_gelu_does_not_depend_on_a_resnet() -> None:
     config = replace(CONFIG, vision=ResNetConfig(width=16, layers=(1, 1, 1, 1), heads=8))
     assert to_open_clip_config(config, Preprocess(image_size=32))["model_cfg"]["quick_gelu"] is True
 
 
-def test_a_siglip_tower_that_timm_does_not_name_cannot_be_said(tmp_path: Path) -> None:
+def test_a_siglip_tower_without_a_name_in_timm_is_refused(tmp_path: Path) -> None:
     message = refused(tmp_path, SMALL_SIGLIP)
     assert "width 48" in message
     assert "timm" in message
 
 
-def test_a_siglip_tower_with_another_gelu_than_timms_cannot_be_said(tmp_path: Path) -> None:
-    """transformers computes these very weights with the tanh form; open_clip has no key for it."""
+def test_a_siglip_tower_with_another_gelu_than_timms_is_refused(tmp_path: Path) -> None:
+    """transformers uses the tanh form for these weights; open_clip has no key for it."""
     tower, size = TIMM_TOWERS["vit_base_patch16_siglip_224"]
     vision = replace(tower, activation="gelu_tanh")
     message = refused(tmp_path, ModelConfig(embed_dim=768, image_size=size, vision=vision, text=SIGLIP_TEXT))
@@ -339,7 +339,7 @@ def test_every_known_siglip_tower_is_written_under_its_name(name: str) -> None:
 
 
 @given(width=st.integers(1, 10_000), hidden=st.integers(1, 100_000))
-def test_the_mlp_ratio_gives_the_width_back_when_its_fraction_is_cut(width: int, hidden: int) -> None:
+def test_the_truncated_product_of_the_mlp_ratio_is_the_width(width: int, hidden: int) -> None:
     text = replace(TEXT, width=width, heads=1, mlp_width=hidden)
     ratio = to_open_clip_config(replace(CONFIG, text=text), Preprocess(image_size=32))["model_cfg"]["text_cfg"][
         "mlp_ratio"
@@ -347,7 +347,7 @@ def test_the_mlp_ratio_gives_the_width_back_when_its_fraction_is_cut(width: int,
     assert int(width * ratio) == hidden
 
 
-def test_the_same_model_is_written_in_the_same_bytes(tmp_path: Path) -> None:
+def test_the_same_model_is_written_as_the_same_bytes(tmp_path: Path) -> None:
     torch.manual_seed(0)
     tensors = published_state_dict(CLIP(CONFIG))
     for name in ("one", "two"):

@@ -1,4 +1,4 @@
-"""OpenAI's `.pt` files are recognised by their tensors, and the published ones by their digests."""
+"""OpenAI's `.pt` files are recognized by their tensors, and the published ones by their digests."""
 
 import random
 from pathlib import Path
@@ -33,7 +33,7 @@ def saved(tensors, folder):
 
 
 @pytest.mark.parametrize("name", OPENAI_SHA256)
-def test_the_nine_published_architectures_are_read_off_their_shapes(name, monkeypatch):
+def test_the_nine_published_architectures_are_inferred_from_their_shapes(name, monkeypatch):
     with torch.device("meta"):
         state = CLIP(get_preset(name)).state_dict()
     tensors = {key.removeprefix("text."): value for key, value in state.items()}
@@ -44,7 +44,7 @@ def test_the_nine_published_architectures_are_read_off_their_shapes(name, monkey
 
 
 @pytest.mark.parametrize("kind", VISION)
-def test_a_state_dict_gives_back_its_model(kind, tmp_path):
+def test_a_state_dict_gives_its_model(kind, tmp_path):
     config, tensors = weights(kind)
     path = saved(tensors, tmp_path)
     read = read_openai(path)
@@ -53,18 +53,18 @@ def test_a_state_dict_gives_back_its_model(kind, tmp_path):
     assert all(torch.equal(value, tensors[name]) for name, value in published_state_dict(model).items())
 
 
-def test_what_the_shapes_already_say_is_left_out(tmp_path):
+def test_redundant_tensors_are_ignored(tmp_path):
     _, tensors = weights()
     extra = {name: torch.tensor(1) for name in ("input_resolution", "context_length", "vocab_size")}
     extra["transformer.resblocks.0.attn_mask"] = torch.zeros(12, 12)
     assert read_openai(saved(tensors | extra, tmp_path)).tensors.keys() == tensors.keys()
 
 
-def test_batch_counters_may_be_absent(tmp_path):
+def test_batch_counters_may_be_missing(tmp_path):
     _, tensors = weights("resnet")
-    kept = {name: value for name, value in tensors.items() if not name.endswith("num_batches_tracked")}
-    assert len(kept) < len(tensors)
-    read = read_openai(saved(kept, tmp_path))
+    without_counters = {name: value for name, value in tensors.items() if not name.endswith("num_batches_tracked")}
+    assert len(without_counters) < len(tensors)
+    read = read_openai(saved(without_counters, tmp_path))
     model = build_model(read.config, read.tensors, "model.pt")
     assert int(model.visual.bn1.num_batches_tracked) == 0
 
@@ -76,7 +76,7 @@ def test_a_tensor_of_another_layout_is_named(name, tmp_path):
         read_openai(saved({name: torch.ones(2)} | tensors, tmp_path))
 
 
-def test_a_trainers_checkpoint_is_told_to_be_unwrapped(tmp_path):
+def test_for_a_training_checkpoint_the_message_says_what_to_save(tmp_path):
     _, tensors = weights()
     with pytest.raises(WeightsError, match="save only the model's state dict"):
         read_openai(saved({"epoch": 3, "state_dict": tensors}, tmp_path))
@@ -111,7 +111,7 @@ def test_a_missing_tensor_is_named(kind, name, tmp_path):
         ("token_embedding.weight", (100, 0)),
     ],
 )
-def test_shapes_that_make_no_model_are_refused(name, shape, tmp_path):
+def test_shapes_of_no_model_are_refused(name, shape, tmp_path):
     _, tensors = weights()
     with pytest.raises(WeightsError, match="not those of OpenAI's CLIP"):
         read_openai(saved(tensors | {name: torch.zeros(shape)}, tmp_path))
@@ -141,18 +141,18 @@ def test_damage_gives_a_model_or_a_weights_error(tmp_path):
 
 
 @pytest.mark.parametrize("name", OPENAI_SHA256)
-def test_a_published_name_asks_for_the_published_bytes(name, tmp_path):
+def test_a_file_with_a_published_name_must_have_the_published_bytes(name, tmp_path):
     path = tmp_path / published_file_name(name)
     verify_published_digest(path, lambda _: OPENAI_SHA256[name])
     with pytest.raises(WeightsError, match=f"not OpenAI's {name}.*{'0' * 64}.*{OPENAI_SHA256[name]}"):
         verify_published_digest(path, lambda _: "0" * 64)
 
 
-def test_files_of_other_names_are_not_even_read():
-    verify_published_digest(Path("mine.pt"), lambda _: pytest.fail("no digest is recorded"))
+def test_files_with_other_names_are_not_read():
+    verify_published_digest(Path("own.pt"), lambda _: pytest.fail("no digest is recorded"))
 
 
-def test_published_files_are_called_as_they_are_downloaded():
+def test_published_file_names_are_those_of_the_downloads():
     assert [published_file_name(name) for name in OPENAI_SHA256] == [
         "RN50.pt",
         "RN101.pt",

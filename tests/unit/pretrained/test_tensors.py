@@ -1,4 +1,4 @@
-"""Weight files give tensors or a WeightsError; nothing that lies in them runs."""
+"""Weight files give tensors or a WeightsError; code in them is never executed."""
 
 import json
 import os
@@ -23,34 +23,34 @@ def shards(folder, names=("one.safetensors", "two.safetensors")):
     return index
 
 
-def same(found):
-    assert found.keys() == TENSORS.keys()
-    assert all(torch.equal(found[name], tensor) for name, tensor in TENSORS.items())
+def assert_same_tensors(tensors):
+    assert tensors.keys() == TENSORS.keys()
+    assert all(torch.equal(tensors[name], tensor) for name, tensor in TENSORS.items())
 
 
 def test_one_file_of_safetensors(tmp_path):
     save_file(TENSORS, tmp_path / "model.safetensors")
-    same(read_tensors(tmp_path / "model.safetensors"))
+    assert_same_tensors(read_tensors(tmp_path / "model.safetensors"))
 
 
 def test_shards_are_read_through_their_index(tmp_path):
     index = shards(tmp_path)
-    same(read_tensors(index))
+    assert_same_tensors(read_tensors(index))
     assert [path.name for path in list_weight_files(index)] == [index.name, "one.safetensors", "two.safetensors"]
 
 
 @pytest.mark.parametrize("wrap", [lambda t: t, lambda t: {"state_dict": t, "epoch": 3}])
 def test_a_pickled_state_dict_of_tensors_is_read(tmp_path, wrap):
     torch.save(wrap(TENSORS), tmp_path / "pytorch_model.bin")
-    same(read_tensors(tmp_path / "pytorch_model.bin"))
+    assert_same_tensors(read_tensors(tmp_path / "pytorch_model.bin"))
 
 
 def test_the_prefix_of_distributed_training_is_dropped(tmp_path):
     torch.save({f"module.{name}": tensor for name, tensor in TENSORS.items()}, tmp_path / "x.bin")
-    same(read_tensors(tmp_path / "x.bin"))
+    assert_same_tensors(read_tensors(tmp_path / "x.bin"))
 
 
-def test_a_pickle_with_code_inside_runs_nothing(tmp_path):
+def test_code_in_a_pickle_is_not_executed(tmp_path):
     class Payload:
         def __reduce__(self):
             return os.system, (f"touch {tmp_path / 'ran'}",)
@@ -61,9 +61,9 @@ def test_a_pickle_with_code_inside_runs_nothing(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("held", [{"a": 3}, [torch.ones(1)], torch.ones(1)])
-def test_a_pickle_of_other_things_is_refused(tmp_path, held):
-    torch.save(held, tmp_path / "x.bin")
+@pytest.mark.parametrize("value", [{"a": 3}, [torch.ones(1)], torch.ones(1)])
+def test_a_pickle_of_other_objects_is_refused(tmp_path, value):
+    torch.save(value, tmp_path / "x.bin")
     with pytest.raises(WeightsError, match="named tensors"):
         read_tensors(tmp_path / "x.bin")
 
@@ -87,8 +87,8 @@ def raw(header, body=b"\0" * 24):
     return struct.pack("<Q", len(header)) + header + body
 
 
-def described(*places, kind="F32", shape=(2, 3)):
-    """The header of tensors at these places in the data."""
+def header(*places, kind="F32", shape=(2, 3)):
+    """Return the header of tensors at these offsets of the data."""
     entries = {f"t{n}": {"dtype": kind, "shape": shape, "data_offsets": place} for n, place in enumerate(places)}
     return json.dumps(entries).encode()
 
@@ -100,11 +100,11 @@ MALFORMED = {
     "header beyond every limit": struct.pack("<Q", 1 << 62) + b"{}",
     "header that is not JSON": raw(b"nonsense"),
     "header that is not UTF-8": raw(b"\xff\xfe"),
-    "data behind the end": raw(described((0, 24)), b"\0" * 8),
-    "overlapping tensors": raw(described((0, 24), (8, 32)), b"\0" * 32),
-    "a hole between tensors": raw(described((0, 24), (32, 56)), b"\0" * 56),
-    "a size that overflows": raw(described((0, 24), shape=(1 << 62, 16))),
-    "an unknown type": raw(described((0, 24), kind="F99")),
+    "data behind the end": raw(header((0, 24)), b"\0" * 8),
+    "overlapping tensors": raw(header((0, 24), (8, 32)), b"\0" * 32),
+    "a hole between tensors": raw(header((0, 24), (32, 56)), b"\0" * 56),
+    "a size that overflows": raw(header((0, 24), shape=(1 << 62, 16))),
+    "an unknown type": raw(header((0, 24), kind="F99")),
 }
 
 
@@ -116,11 +116,11 @@ def test_malformed_safetensors_are_refused(tmp_path, kind):
 
 
 def test_2000_mutated_files_give_tensors_or_a_weights_error(tmp_path):
-    """Bytes of the header are changed, cut or doubled; whatever still parses has the size it claims."""
+    """Bytes of the header are changed, removed or doubled; tensors that can still be read have their declared size."""
     rng = np.random.default_rng(0)
-    whole, path, refused = save(TENSORS), tmp_path / "x.safetensors", 0
+    original, path, refused = save(TENSORS), tmp_path / "x.safetensors", 0
     for _ in range(2000):
-        data = bytearray(whole)
+        data = bytearray(original)
         for _ in range(int(rng.integers(1, 4))):
             place = int(rng.integers(0, min(len(data), 160)))
             match rng.integers(3):

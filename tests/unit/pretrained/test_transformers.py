@@ -1,4 +1,4 @@
-"""transformers' layout is read strictly and written whole; what zebra cannot compute exactly is refused by name."""
+"""transformers' layout is read strictly and written completely; unsupported settings are refused by name."""
 
 import json
 from dataclasses import replace
@@ -79,7 +79,7 @@ def folder(tmp_path):
 
 
 def edit(path, *keys, **changes):
-    """Change keys of a JSON file, of the object that `keys` lead to."""
+    """Change keys of a JSON file, in the object at the path `keys`."""
     raw = json.loads(path.read_text())
     part = raw
     for key in keys:
@@ -88,7 +88,7 @@ def edit(path, *keys, **changes):
     path.write_text(json.dumps(raw))
 
 
-def test_a_model_comes_back_bit_for_bit(tmp_path, kind):
+def test_a_model_survives_writing_and_reading_bit_for_bit(tmp_path, kind):
     of, _ = MODELS[kind]
     checkpoint = read_transformers(write(tmp_path, kind))
     assert checkpoint.config == of
@@ -108,7 +108,7 @@ def test_writing_twice_gives_the_same_bytes(tmp_path, kind):
 
 @pytest.mark.parametrize("resize", ["shortest", "squash"])
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
-def test_preprocessing_comes_back_by_the_rules_of_transformers(tmp_path, kind, resize, interpolation):
+def test_preprocessing_is_read_by_the_rules_of_transformers(tmp_path, kind, resize, interpolation):
     own = Preprocess(
         image_size=32, resize=resize, interpolation=interpolation, mean=(0.1, 0.2, 0.3), std=(1.0, 2.0, 3.0)
     )
@@ -117,14 +117,14 @@ def test_preprocessing_comes_back_by_the_rules_of_transformers(tmp_path, kind, r
 
 
 def test_only_stacked_and_transposed_tensors_are_copied():
-    """Memory-mapped files stay mapped: loading holds little more than the weights."""
+    """Other tensors stay memory-mapped, so loading needs little more memory than the weights."""
     of, _ = MODELS["clip"]
     theirs = convert_to_transformers(tensors(of), of)
     own = convert_from_transformers(theirs, of, "here")
-    stays = {"text_model.embeddings.token_embedding.weight": "token_embedding.weight"}
-    stays |= {"vision_model.encoder.layers.1.mlp.fc1.weight": "visual.transformer.resblocks.1.mlp.c_fc.weight"}
-    for name, mine in stays.items():
-        assert own[mine].data_ptr() == theirs[name].data_ptr()
+    unchanged = {"text_model.embeddings.token_embedding.weight": "token_embedding.weight"}
+    unchanged |= {"vision_model.encoder.layers.1.mlp.fc1.weight": "visual.transformer.resblocks.1.mlp.c_fc.weight"}
+    for name, zebra_name in unchanged.items():
+        assert own[zebra_name].data_ptr() == theirs[name].data_ptr()
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_only_stacked_and_transposed_tensors_are_copied():
         ("siglip", "siglip", False, "a siglip text tower and no logit bias"),
     ],
 )
-def test_models_that_transformers_lacks_are_not_written(tmp_path, vision, text, bias, message):
+def test_models_that_transformers_cannot_represent_are_not_written(tmp_path, vision, text, bias, message):
     of = config(vision, text, logit_bias=bias)
     with pytest.raises(WeightsError, match=message) as caught:
         write_transformers(
@@ -167,7 +167,7 @@ def test_clip_tokenizer_files_agree_with_each_other(tmp_path):
     assert settings["model_max_length"] == 16
 
 
-def test_siglip_tokenizer_files_hide_no_padding(tmp_path):
+def test_siglip_tokenizer_files_have_no_attention_mask(tmp_path):
     write_tokenizer(tmp_path, padded(), context_length=8)
     settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
     assert settings["model_input_names"] == ["input_ids"]
@@ -176,7 +176,7 @@ def test_siglip_tokenizer_files_hide_no_padding(tmp_path):
 
 
 @pytest.mark.parametrize("family", ["blip", "align", "chinese_clip", "clip_vision_model", None, ["clip"]])
-def test_other_families_are_refused_by_name(folder, family):
+def test_other_model_types_are_refused_by_name(folder, family):
     edit(folder / "config.json", model_type=family)
     with pytest.raises(WeightsError) as caught:
         read_transformers(folder)
@@ -206,7 +206,7 @@ def test_other_families_are_refused_by_name(folder, family):
         (["vision_config"], {"num_hidden_layers": 1}, "has a tensor vision_model.encoder.layers.1"),
     ],
 )
-def test_configs_that_cannot_be_exact_are_refused(folder, keys, changes, message):
+def test_unsupported_configs_are_refused(folder, keys, changes, message):
     edit(folder / "config.json", *keys, **changes)
     with pytest.raises(WeightsError, match=message):
         read_transformers(folder)
@@ -222,37 +222,37 @@ def test_an_image_tower_without_its_head_is_refused(tmp_path):
     ("changes", "message"),
     [({"num_patches": 15}, "num_patches is 15, not a square"), ({"num_patches": 25}, "image size 32")],
 )
-def test_a_naflex_model_off_its_square_is_refused(tmp_path, changes, message):
+def test_a_naflex_model_without_a_square_grid_is_refused(tmp_path, changes, message):
     write(tmp_path, "siglip")
     edit(tmp_path / "config.json", model_type="siglip2")
     edit(tmp_path / "config.json", "vision_config", **changes)
-    pictures = {"image_processor_type": "Siglip2ImageProcessor", "max_num_patches": 16, "patch_size": 8}
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps(pictures))
+    processor_config = {"image_processor_type": "Siglip2ImageProcessor", "max_num_patches": 16, "patch_size": 8}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor_config))
     with pytest.raises(WeightsError, match=message):
         read_transformers(tmp_path)
 
 
 @pytest.mark.parametrize("junk", ["x", [], {}, -1, 0, 1.5, True, [1, 2], 10**30])
-def test_junk_in_a_config_is_a_typed_error(tmp_path, kind, junk):
-    """Every key of every file, one at a time: a junk value is refused or, where nothing depends on it, ignored."""
+def test_invalid_values_in_a_config_raise_weights_error(tmp_path, kind, junk):
+    """For every key of every file, an invalid value is refused, or ignored if nothing depends on it."""
     write(tmp_path, kind)
     for path in (tmp_path / "config.json", tmp_path / "preprocessor_config.json"):
-        whole = json.loads(path.read_text())
-        places = [(key,) for key in whole] + [
-            (s, k) for s, part in whole.items() if isinstance(part, dict) for k in part
+        original = json.loads(path.read_text())
+        places = [(key,) for key in original] + [
+            (s, k) for s, part in original.items() if isinstance(part, dict) for k in part
         ]
         for place in places:
-            changed = json.loads(json.dumps(whole))
+            changed = json.loads(json.dumps(original))
             (changed if len(place) == 1 else changed[place[0]])[place[-1]] = junk
             path.write_text(json.dumps(changed))
             try:
                 read_transformers(tmp_path)
             except WeightsError as error:
                 assert str(tmp_path) in str(error), place
-        path.write_text(json.dumps(whole))
+        path.write_text(json.dumps(original))
 
 
-def test_settings_of_early_configs_overrule_the_later_ones(folder):
+def test_keys_of_early_configs_take_precedence(folder):
     raw = json.loads((folder / "config.json").read_text())
     raw["text_config_dict"], raw["text_config"] = raw["text_config"], {"hidden_size": 999}
     raw["vision_config_dict"] = None
@@ -260,7 +260,7 @@ def test_settings_of_early_configs_overrule_the_later_ones(folder):
     assert read_transformers(folder).config == MODELS["clip"][0]
 
 
-def pictures(folder, **settings):
+def read_preprocess(folder, **settings):
     (folder / "preprocessor_config.json").write_text(json.dumps(settings))
     return read_transformers(folder).preprocess
 
@@ -274,10 +274,10 @@ def pictures(folder, **settings):
         {"image_processor_type": "CLIPImageProcessorPil", "size": 32, "crop_size": 32, "do_convert_rgb": None},
     ],
 )
-def test_every_way_to_say_clips_preprocessing_is_understood(folder, settings):
+def test_every_notation_of_clips_preprocessing_is_read(folder, settings):
     expected = Preprocess(image_size=32, crop="floor", rgb="first", decode="reference")
     assert (expected.mean, expected.std) == (OPENAI_MEAN, OPENAI_STD)
-    assert pictures(folder, **settings) == expected
+    assert read_preprocess(folder, **settings) == expected
 
 
 @pytest.mark.parametrize(
@@ -294,16 +294,16 @@ def test_every_way_to_say_clips_preprocessing_is_understood(folder, settings):
         },
     ],
 )
-def test_every_way_to_say_siglips_preprocessing_is_understood(folder, settings):
+def test_every_notation_of_siglips_preprocessing_is_read(folder, settings):
     half = (0.5, 0.5, 0.5)
-    assert pictures(folder, **settings) == Preprocess(
+    assert read_preprocess(folder, **settings) == Preprocess(
         image_size=32, resize="squash", crop="floor", rgb="first", mean=half, std=half, decode="reference"
     )
 
 
-def test_pictures_that_are_not_normalised_keep_their_range(folder):
-    made = pictures(folder, size=32, crop_size=32, do_normalize=False)
-    assert (made.mean, made.std) == ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+def test_images_without_normalization_keep_their_range(folder):
+    preprocess = read_preprocess(folder, size=32, crop_size=32, do_normalize=False)
+    assert (preprocess.mean, preprocess.std) == ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 @pytest.mark.parametrize(
@@ -325,12 +325,12 @@ def test_pictures_that_are_not_normalised_keep_their_range(folder):
         ({"image_std": [0.0, 1.0, 1.0]}, "must be positive"),
     ],
 )
-def test_preprocessing_that_zebra_lacks_is_refused(folder, settings, message):
+def test_unsupported_preprocessing_is_refused(folder, settings, message):
     with pytest.raises(WeightsError, match=message):
-        pictures(folder, **{"size": 32, "crop_size": 32, **settings})
+        read_preprocess(folder, **{"size": 32, "crop_size": 32, **settings})
 
 
-def test_settings_inside_processor_config_come_first(folder):
+def test_settings_in_processor_config_take_precedence(folder):
     nested = {"image_processor": {"size": 32, "crop_size": 32, "resample": 2}, "processor_class": "CLIPProcessor"}
     (folder / "processor_config.json").write_text(json.dumps(nested))
     checkpoint = read_transformers(folder)
@@ -338,7 +338,7 @@ def test_settings_inside_processor_config_come_first(folder):
     assert checkpoint.files[1].name == "processor_config.json"
 
 
-def test_a_processor_config_without_pictures_leaves_the_older_file_in_force(folder):
+def test_without_an_image_processor_in_processor_config_the_older_file_is_read(folder):
     (folder / "processor_config.json").write_text(json.dumps({"processor_class": "CLIPProcessor"}))
     assert read_transformers(folder).files[1].name == "preprocessor_config.json"
 
@@ -372,7 +372,7 @@ def test_weights_that_do_not_fit_are_refused(folder, change, message):
         read_transformers(folder)
 
 
-def test_counters_of_positions_are_dropped(folder):
+def test_position_ids_are_ignored(folder):
     weights = load_file(folder / "model.safetensors")
     for tower in ("text_model", "vision_model"):
         weights[f"{tower}.embeddings.position_ids"] = torch.arange(16)[None]
