@@ -61,7 +61,7 @@ skateboard|helmet|airplane
 """
 VERBS = "stands|sits|waits|plays|runs|rests|looks|works|walks|sleeps|smiles|jumps"
 PLACES = "next to|near|behind|in front of|under|beside|across from"
-ADJECTIVES = "small|large|old|young|red|blue|green|wooden|quiet|busy|colourful|broken|happy|tired|white|tall"
+ADJECTIVES = "small|large|old|young|red|blue|green|wooden|quiet|busy|colorful|broken|happy|tired|white|tall"
 JOINTS = "while|and|as|where|because|before"
 
 

@@ -10,7 +10,7 @@ Normalize. It does not shuffle, which saves a buffer. There are two variants, si
 and zebra in the training process:
 
     bytes        uint8 batches from both
-    normalised   float32 batches from both; those of zebra are normalized in the main process
+    normalized   float32 batches from both; those of zebra are normalized in the main process
 
 Each measurement has its own process: the first batches are skipped until the queue is empty, and the others are timed.
 All variants take turns; the results are the median of the rounds and the median of the ratio within a round. Memory is
@@ -48,7 +48,7 @@ WIDTH, HEIGHT, SIZE = 640, 480, 224
 FEW_SHARDS, MANY_SHARDS = 4, 64
 WARMUP_BATCHES = 12
 """Batches before the measurement."""
-KINDS = ("zebra bytes", "webdataset bytes", "zebra normalised", "webdataset normalised")
+KINDS = ("zebra bytes", "webdataset bytes", "zebra normalized", "webdataset normalized")
 
 
 def draw_image(number: int) -> bytes:
@@ -90,7 +90,7 @@ def zebra(args: argparse.Namespace) -> Iterator[tuple[Tensor, tuple[str, ...]]]:
         num_workers=args.workers,
         config=DataConfig(),
     )
-    normalize = Preprocess(image_size=SIZE).normalize if "normalised" in args.child else lambda images: images
+    normalize = Preprocess(image_size=SIZE).normalize if "normalized" in args.child else lambda images: images
     for batch in stream:
         yield normalize(batch.images), batch.captions
 
@@ -104,7 +104,7 @@ def webdataset(args: argparse.Namespace) -> Iterator[tuple[Tensor, list[str]]]:
     import webdataset as wds
     from torchvision import transforms
 
-    if "normalised" in args.child:
+    if "normalized" in args.child:
         to_tensor = [transforms.ToTensor(), transforms.Normalize(OPENAI_MEAN, OPENAI_STD)]
     else:
         to_tensor = [transforms.PILToTensor()]
@@ -197,7 +197,7 @@ def main() -> None:
             form: round(
                 median(turn[f"zebra {form}"]["rate"] / turn[f"webdataset {form}"]["rate"] for turn in rounds), 2
             )
-            for form in ("bytes", "normalised")
+            for form in ("bytes", "normalized")
         },
         "peak_mib": {name: {process: median_of(name, process) for process in ("main", "worker")} for name in turns},
     }

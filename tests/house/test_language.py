@@ -21,7 +21,7 @@ _RETIRED = """
     Sight ProbePool LowRank AdaptedLinear AdaptedAttention STRETCH seen_BK above_SA words_BV said_BL
     clamp_temperature initialise_text initialise_resnet initialise_siglip refuse_second_derivative
     Words PaddedTokenizer WordMemory find_words open_words require_words clean_words words_of STAND_INS
-    Dice Facts EvaluationSet WorldConfig write_world paint_scene furnish with_article colour_pairs Colour recoloured
+    Dice Facts EvaluationSet WorldConfig write_world paint_scene furnish with_article colour_pairs recoloured
     lowered in_precision pictures_at_once multiplies_bf16 to_timm
     climb Rungs Outcome Probed with_all with_few open_set open_sets true_or_false
     Doorkeeper Bodies Faults Passes Gone Fault Places Turns Recent SecureHeaders

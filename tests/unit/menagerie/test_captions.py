@@ -13,7 +13,7 @@ from zebra.menagerie.scenes import SCENES
 from zebra.menagerie.splits import UNSEEN_KINDS
 
 COAT_WORDS = {
-    "plain": r"\bplain\b|\ball \w+ \w+|without a pattern|single colour",
+    "plain": r"\bplain\b|\ball \w+ \w+|without a pattern|single colour",  # codespell:ignore
     "striped": r"strip",
     "spotted": r"spot|\bdot",
     "checkered": r"\bcheck|\bsquares",
