@@ -35,8 +35,6 @@ def comma_separated(
     )
 
 
-PositionalStr = Annotated[str, tyro.conf.Positional]
-PositionalStrs = Annotated[tuple[str, ...], tyro.conf.Positional]
 RepeatedStr = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
 CommaSeparatedStrs = Annotated[tuple[str, ...], comma_separated(str)]
 CommaSeparatedInts = Annotated[tuple[int, ...], comma_separated(int, "N,N")]
@@ -45,8 +43,11 @@ HiddenStrs = Annotated[tuple[str, ...], tyro.conf.Suppress]
 
 ModelArg = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
 DataArg = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
+DatasetArg = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
 DatasetArgs = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="DATASET...")]
 ImageArgs = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE...")]
+RunArg = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+RunArgs = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN...")]
 StoreArg = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STORE")]
 QueryArg = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="QUERY")]
 OutArg = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from zebra.cli.arguments import PositionalStrs, parse_args
+from zebra.cli.arguments import RunArgs, parse_args
 from zebra.cli.main import EXIT_OK, echo
 from zebra.config.compare import CompareConfig
 
@@ -18,7 +18,7 @@ counts. The first run is compared with each other one, image by image, where bot
 class Args(CompareConfig):
     """Arguments of `zebra compare`."""
 
-    runs: PositionalStrs
+    runs: RunArgs
     """At least two directories; the first is compared with each other one."""
     json: bool = False
     """Print one JSON document instead of text."""

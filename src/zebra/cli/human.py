@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from zebra.cli.arguments import PositionalStr, parse_args
+from zebra.cli.arguments import DatasetArg, parse_args
 from zebra.cli.main import EXIT_OK, EXIT_RESUMABLE, echo
 from zebra.config.human import HumanConfig
 from zebra.errors import ConfigError
@@ -31,7 +31,7 @@ same command to continue. Several people can share one file of answers.
 class Args(HumanConfig):
     """Arguments of `zebra human`."""
 
-    dataset: PositionalStr
+    dataset: DatasetArg
     """A CLIP_benchmark folder; the questions are the images of its test split."""
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from zebra.cli.arguments import PositionalStr, PositionalStrs, RepeatedStr, parse_args
+from zebra.cli.arguments import DatasetArg, RepeatedStr, RunArg, RunArgs, parse_args
 from zebra.cli.main import EXIT_OK, EXIT_USAGE, echo
 from zebra.config.study import (
     GroupStudyConfig,
@@ -35,9 +35,9 @@ class OutputArgs:
 class GroupsArgs(OutputArgs, GroupStudyConfig):
     """Accuracy by group: of each group, of the worst group, and the gap (CLIP §7)."""
 
-    run: PositionalStr
+    run: RunArg
     """A directory that `zebra evaluate` wrote."""
-    dataset: PositionalStr
+    dataset: DatasetArg
     """Name of the dataset, as in metrics.json."""
 
 
@@ -45,9 +45,9 @@ class GroupsArgs(OutputArgs, GroupStudyConfig):
 class PeopleArgs(OutputArgs, HumanStudyConfig):
     """Human answers and the model's predictions on the same images (CLIP Table 2, Fig. 16)."""
 
-    run: PositionalStr
+    run: RunArg
     """A directory that `zebra evaluate` wrote for the dataset."""
-    dataset: PositionalStr
+    dataset: DatasetArg
     """The CLIP_benchmark folder of the quiz."""
 
 
@@ -55,7 +55,7 @@ class PeopleArgs(OutputArgs, HumanStudyConfig):
 class RobustnessArgs(OutputArgs):
     """Effective and relative robustness under distribution shifts (CLIP Fig. 13)."""
 
-    runs: PositionalStrs
+    runs: RunArgs
     """Runs of at least three reference models, trained on the reference dataset."""
     reference_dataset: str
     """Name of the dataset without a shift."""
@@ -71,7 +71,7 @@ class RobustnessArgs(OutputArgs):
 class ScalingArgs(OutputArgs):
     """Error against compute on log-log axes for a family of runs (CLIP Fig. 9)."""
 
-    runs: PositionalStrs
+    runs: RunArgs
     """At least three directories that `zebra evaluate` wrote."""
     compute: str
     """The compute of each run, in the same order, separated by commas."""
@@ -85,7 +85,7 @@ class ScalingArgs(OutputArgs):
 class SupervisedArgs(OutputArgs, SupervisedStudyConfig):
     """Zero-shot accuracy against a supervised linear probe on other features (CLIP Fig. 5)."""
 
-    run: PositionalStr
+    run: RunArg
     """A directory that `zebra evaluate` wrote."""
 
 
