@@ -31,7 +31,7 @@ from typing import IO, Any
 PRELOADED = (
     "PIL.Image", "fastapi", "fsspec", "ftfy", "huggingface_hub", "matplotlib.figure", "numpy",
     "pyarrow.parquet", "rich.progress", "safetensors.torch", "scipy.optimize", "scipy.stats", "simplejpeg",
-    "sklearn.linear_model", "tokenizers", "torch", "torch.distributed", "tyro", "uvicorn", "yaml",
+    "sklearn.linear_model", "tokenizers", "torch", "torch._dynamo", "torch.distributed.fsdp", "tyro", "uvicorn", "yaml",
 )  # fmt: skip
 """Imported before forking. Not LanceDB: importing it starts a thread, which a fork would lose."""
 HASH_SEEDS = ("1", "2")
