@@ -42,7 +42,7 @@ def main() -> None:
             page = browser.new_context(viewport=SIZE, color_scheme=scheme).new_page()
             page.goto((demo / "report.html").as_uri())
             save(page, IMAGES / f"report-{scheme}.png")
-            page.goto(f"{url}/?{urllib.parse.urlencode({'q': QUERY})}")
+            page.goto(f"{url}/#search?{urllib.parse.urlencode({'q': QUERY})}")
             page.wait_for_selector("#hits img")
             page.wait_for_load_state("networkidle")
             save(page, IMAGES / f"page-{scheme}.png")
