@@ -1,5 +1,6 @@
 """Read recipes and write resolved configs as YAML."""
 
+import re
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ def read_recipe(name: str) -> dict[str, Any]:
         path = Path(name)
         if not path.is_file():
             raise ConfigError(f"recipe file not found: {path.resolve()}")
-        text, source = path.read_text(encoding="utf-8"), str(path)
+        text, source = _read_text(path), str(path)
     elif name in list_recipes():
         text = (resources.files("zebra") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
         source = f"recipe {name}"
@@ -40,7 +41,7 @@ def read_recipe(name: str) -> dict[str, Any]:
 
 def read_train_config(path: Path) -> TrainConfig:
     """Read a resolved `config.yaml` into a TrainConfig."""
-    return structure(TrainConfig, _parse_mapping(path.read_text(encoding="utf-8"), str(path)))
+    return structure(TrainConfig, _parse_mapping(_read_text(path), str(path)))
 
 
 def write_config(path: Path, config: object) -> None:
@@ -48,10 +49,41 @@ def write_config(path: Path, config: object) -> None:
     path.write_text(yaml.safe_dump(unstructure(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
+class _RecipeLoader(yaml.SafeLoader):
+    """PyYAML with the numbers of YAML 1.2: `5e-4` is one, and `1:30` is text instead of a number in base 60."""
+
+
+_NUMBER_PATTERNS = {
+    "int": r"[-+]?[0-9][0-9_]*",
+    "float": r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?",
+}
+_RecipeLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] not in _NUMBER_PATTERNS]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _type, _pattern in _NUMBER_PATTERNS.items():
+    _RecipeLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_type}", re.compile(f"^(?:{_pattern})$"), "-+.0123456789")
+
+
+def _construct_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    return int(loader.construct_scalar(node))
+
+
+_RecipeLoader.add_constructor("tag:yaml.org,2002:int", _construct_int)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read as UTF-8 text: {error}") from error
+
+
 def _parse_mapping(text: str, source: str) -> dict[str, Any]:
     try:
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        raw = yaml.load(text, _RecipeLoader)  # noqa: S506  # a subclass of SafeLoader
+    except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:
+        # PyYAML raises ValueError for an invalid date, and AttributeError for the tag !!timestamp on other text.
         raise ConfigError(f"{source} is not valid YAML: {error}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{source} is not a YAML mapping; write settings as 'name: value' lines")

@@ -7,6 +7,20 @@ from zebra.errors import ConfigError
 
 Activation = Literal["quick_gelu", "gelu", "gelu_tanh"]
 
+# Limits of several times the largest published models. A config file is refused before memory is allocated for it, and
+# no product of sizes overflows.
+MAX_WIDTH = 1 << 14
+"""Largest width and embedding dimension."""
+MAX_LAYERS = 1_000
+MAX_MLP_WIDTH = 1 << 17
+MAX_BLOCK_WEIGHTS = 10**11
+"""Largest number of weights in the matrices of a tower's blocks."""
+MAX_VOCAB_SIZE = 1 << 22
+MAX_TOKENS = 1 << 16
+"""Largest number of tokens of a text, and of patches of an image."""
+MAX_IMAGE_SIZE = 1 << 13
+"""Largest side of the input image in pixels."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TransformerConfig:
@@ -28,11 +42,18 @@ class TransformerConfig:
     """Epsilon of the layer norms."""
 
     def __post_init__(self) -> None:
+        _require_in_range(f"{self.config_path}.width", self.width, MAX_WIDTH)
+        _require_in_range(f"{self.config_path}.layers", self.layers, MAX_LAYERS)
+        _require_in_range(f"{self.config_path}.mlp_width", self.hidden, MAX_MLP_WIDTH)
         _require_divisible(self.config_path, "width", self.width, "heads", self.heads)
-        if self.layers < 1:
-            raise ConfigError(f"{self.config_path}: layers is {self.layers}; it must be at least 1")
-        if self.hidden < 1:
-            raise ConfigError(f"{self.config_path}: mlp_width is {self.mlp_width}; it must be at least 1")
+        num_weights = self.layers * self.width * (4 * self.width + 2 * self.hidden)
+        if num_weights > MAX_BLOCK_WEIGHTS:
+            raise ConfigError(
+                f"{self.config_path}: {self.layers} layers of width {self.width} and mlp_width {self.hidden} have "
+                f"{num_weights:,} weights; the limit is {MAX_BLOCK_WEIGHTS:,}"
+            )
+        if not 0 < self.norm_eps < 1:
+            raise ConfigError(f"{self.config_path}.norm_eps is {self.norm_eps}; it must be between 0 and 1")
 
     @property
     def hidden(self) -> int:
@@ -53,6 +74,7 @@ class VisionTransformerConfig(TransformerConfig):
     def check_image_size(self, size: int) -> None:
         """Raise ConfigError unless the image size is a multiple of the patch size."""
         _require_divisible("model", "image_size", size, "vision.patch_size", self.patch_size)
+        _require_in_range("model: the number of patches", (size // self.patch_size) ** 2, MAX_TOKENS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,8 +93,8 @@ class SiglipVisionConfig(TransformerConfig):
 
     def check_image_size(self, size: int) -> None:
         """Raise ConfigError if the image is smaller than a patch."""
-        if size < self.patch_size:
-            raise ConfigError(f"model: image_size {size} is smaller than vision.patch_size {self.patch_size}")
+        _require_in_range("model.vision.patch_size", self.patch_size, size)
+        _require_in_range("model: the number of patches", (size // self.patch_size) ** 2, MAX_TOKENS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,6 +111,9 @@ class ResNetConfig:
     """Heads of the attention pooling; the published models use width / 2."""
 
     def __post_init__(self) -> None:
+        _require_in_range("model.vision.width", self.width, MAX_WIDTH // 32)
+        for stage, layers in enumerate(self.layers):
+            _require_in_range(f"model.vision.layers[{stage}]", layers, MAX_LAYERS)
         _require_divisible("model.vision", "32 × width", 32 * self.width, "heads", self.heads)
         _require_divisible("model.vision", "width", self.width, "the stem's halving", 2)
 
@@ -111,6 +136,7 @@ class TextConfig(TransformerConfig):
 
     def __post_init__(self) -> None:
         TransformerConfig.__post_init__(self)
+        _require_vocabulary_in_range(self)
         if self.context_length < 3:
             raise ConfigError(
                 f"model.text.context_length is {self.context_length}; a text needs at least 3 tokens: "
@@ -134,6 +160,10 @@ class SiglipTextConfig(TransformerConfig):
     norm_eps: float = 1e-6
     """Epsilon of the layer norms."""
 
+    def __post_init__(self) -> None:
+        TransformerConfig.__post_init__(self)
+        _require_vocabulary_in_range(self)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelConfig:
@@ -151,12 +181,24 @@ class ModelConfig:
     """Add a learned bias to the logits, as the sigmoid loss requires."""
 
     def __post_init__(self) -> None:
+        _require_in_range("model.embed_dim", self.embed_dim, MAX_WIDTH)
+        _require_in_range("model.image_size", self.image_size, MAX_IMAGE_SIZE)
         self.vision.check_image_size(self.image_size)
         if isinstance(self.vision, SiglipVisionConfig) and self.vision.width != self.embed_dim:
             raise ConfigError(
                 f"model: embed_dim is {self.embed_dim}; a SigLIP image tower has no projection, so it must equal "
                 f"vision.width ({self.vision.width})"
             )
+
+
+def _require_vocabulary_in_range(text: TextConfig | SiglipTextConfig) -> None:
+    _require_in_range("model.text.vocab_size", text.vocab_size, MAX_VOCAB_SIZE)
+    _require_in_range("model.text.context_length", text.context_length, MAX_TOKENS)
+
+
+def _require_in_range(name: str, value: int, limit: int) -> None:
+    if not 1 <= value <= limit:
+        raise ConfigError(f"{name} is {value}; it must be between 1 and {limit:,}")
 
 
 def _require_divisible(config_path: str, name: str, value: int, divisor_name: str, divisor: int) -> None:

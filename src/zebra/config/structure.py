@@ -2,25 +2,31 @@
 
 import dataclasses
 import functools
+import reprlib
+import sys
 import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, TypeGuard, TypeVar, Union, get_args, get_origin
 
 from zebra.errors import ConfigError, suggest_name
 
 T = TypeVar("T")
+_REPR = reprlib.Repr()
+"""Shortens values in messages. YAML can nest a list in itself, and repeat one by references to exponential size."""
+_REPR.maxstring = _REPR.maxother = 100
 
 
 def structure(cls: type[T], raw: object, path: str = "") -> T:
     """Build the dataclass `cls` from a mapping.
 
-    Coerce numbers to the field's type, because PyYAML reads `5e-4` as a string. Select the member of a union of
+    Convert whole numbers of either type to the field's type; text is never a number. Select the member of a union of
     dataclasses by its `kind` field. Use the default of fields whose key is absent.
 
     Raises:
-        ConfigError: If a key is unknown or missing, or a value has the wrong type; the message gives the path.
+        ConfigError: If a key is unknown or missing, or a value has the wrong type or is not finite; the message gives
+            the path.
     """
     return typing.cast(T, _structure_value(cls, raw, path))
 
@@ -57,11 +63,12 @@ def _structure_dataclass(cls: type, raw: object, path: str) -> object:
     if isinstance(raw, cls):
         return raw
     if not isinstance(raw, Mapping):
-        raise ConfigError(f"{path or 'the config'} must be a mapping of settings, not {raw!r}")
+        raise ConfigError(f"{path or 'the config'} must be a mapping of settings, not {_REPR.repr(raw)}")
     fields = {f.name: f for f in dataclasses.fields(cls)}
     for key in raw:
         if key not in fields:
-            raise ConfigError(f"unknown setting {_join_path(path, key)}.{suggest_name(str(key), fields)}")
+            shown = str(key)[:100]
+            raise ConfigError(f"unknown setting {_join_path(path, shown)}.{suggest_name(shown, fields)}")
     hints = _type_hints(cls)
     missing = [
         name
@@ -85,7 +92,7 @@ def _structure_union(options: tuple[Any, ...], raw: object, path: str) -> object
         if isinstance(option, type) and dataclasses.is_dataclass(option)
     }
     if len(classes) == len(members):
-        if isinstance(raw, Mapping) and raw.get("kind") in classes:
+        if isinstance(raw, Mapping) and raw.get("kind") in list(classes):  # a list, because it may not be hashable
             return _structure_dataclass(classes[raw["kind"]], raw, path)
         if isinstance(raw, tuple(members)):
             return raw
@@ -95,7 +102,7 @@ def _structure_union(options: tuple[Any, ...], raw: object, path: str) -> object
             return _structure_value(option, raw, path)
         except ConfigError:
             continue
-    raise ConfigError(f"{path}: {raw!r} matches none of {', '.join(str(option) for option in members)}")
+    raise ConfigError(f"{path}: {_REPR.repr(raw)} matches none of {', '.join(str(option) for option in members)}")
 
 
 def _structure_value(annotation: Any, raw: object, path: str) -> object:
@@ -105,7 +112,7 @@ def _structure_value(annotation: Any, raw: object, path: str) -> object:
     if origin is Literal:
         if raw in get_args(annotation):
             return raw
-        raise ConfigError(f"{path} is {raw!r}; choose one of {', '.join(map(str, get_args(annotation)))}")
+        raise ConfigError(f"{path} is {_REPR.repr(raw)}; choose one of {', '.join(map(str, get_args(annotation)))}")
     if origin is tuple:
         return _structure_tuple(get_args(annotation), raw, path)
     if dataclasses.is_dataclass(annotation) and isinstance(annotation, type):
@@ -115,7 +122,7 @@ def _structure_value(annotation: Any, raw: object, path: str) -> object:
 
 def _structure_tuple(item_types: tuple[Any, ...], raw: object, path: str) -> tuple[object, ...]:
     if not isinstance(raw, list | tuple):
-        raise ConfigError(f"{path} must be a list, not {raw!r}")
+        raise ConfigError(f"{path} must be a list, not {_REPR.repr(raw)}")
     if len(item_types) == 2 and item_types[1] is Ellipsis:
         item_types = (item_types[0],) * len(raw)
     if len(item_types) != len(raw):
@@ -127,23 +134,25 @@ def _structure_tuple(item_types: tuple[Any, ...], raw: object, path: str) -> tup
 
 
 def _structure_scalar(annotation: Any, raw: object, path: str) -> object:
-    expected = {bool: "true or false", int: "an integer", float: "a number", str: "text", Path: "a path"}
+    expected = {bool: "true or false", int: "an integer", float: "a finite number", str: "text", Path: "a path"}
     if annotation is bool and isinstance(raw, bool):
         return raw
     if annotation is str and isinstance(raw, str):
         return raw
     if annotation is Path and isinstance(raw, str | Path):
         return Path(raw)
-    if annotation in (int, float) and isinstance(raw, int | float | str) and not isinstance(raw, bool):
-        try:
-            number = float(raw)
-            if annotation is float:
-                return number
-            if number.is_integer():
-                return int(raw) if isinstance(raw, int) else int(number)
-        except (ValueError, OverflowError):
-            pass
-    raise ConfigError(f"{path} must be {expected.get(annotation, annotation)}, not {raw!r}")
+    if annotation is int and _is_number(raw) and raw == int(raw):
+        return int(raw)
+    if annotation is float and _is_number(raw):
+        return float(raw)
+    raise ConfigError(f"{path} must be {expected.get(annotation, annotation)}, not {_REPR.repr(raw)}")
+
+
+def _is_number(raw: object) -> TypeGuard[int | float]:
+    """Return whether a value is a number that a float can represent, but neither NaN nor infinite."""
+    if isinstance(raw, bool) or not isinstance(raw, int | float):
+        return False
+    return abs(raw) <= sys.float_info.max  # also false for NaN
 
 
 def _join_path(path: str, key: object) -> str:
