@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from zebra.data.ignored import format_ignored
+
 if TYPE_CHECKING:
     from zebra.data.dataset_stats import ImageStats
     from zebra.data.inspection import CaptionStats, DataReport
@@ -15,6 +17,8 @@ def format_data_report(report: "DataReport") -> Iterator[tuple[str, list[str]]]:
     """Yield (name, lines) of every finding, most important first."""
     yield "samples", _format_samples(report)
     yield "skipped", _format_skipped(report)
+    if report.ignored:
+        yield "ignored", [format_ignored(report.ignored)]
     if report.captions is not None and report.survey.images is not None:
         yield "captions", _format_captions(report.captions)
         yield "repeated", [_format_repeated(report.captions)]

@@ -10,6 +10,7 @@ from zebra.cli.arguments import CommaSeparatedStrs, DataArg, ModelArg, parse_arg
 from zebra.cli.main import EXIT_OK, EXIT_RESUMABLE, echo
 from zebra.cli.progress import ProgressBar
 from zebra.config.embed import EmbedConfig
+from zebra.data.ignored import format_ignored
 
 if TYPE_CHECKING:
     from zebra.embed.pipeline import Progress
@@ -80,6 +81,8 @@ def _format_result(result: "EmbedResult") -> list[str]:
     if result.skipped:
         reasons = ", ".join(f"{count} {reason}" for reason, count in result.skipped.items())
         lines.append(f"  {sum(result.skipped.values()):,} skipped: {reasons}; see {result.out}/skipped.jsonl")
+    if result.ignored:
+        lines.append(f"  {format_ignored(result.ignored)}")
     if result.pruned:
         lines.append(f"  {result.pruned:,} no longer in the data, deleted")
     elif result.stale:

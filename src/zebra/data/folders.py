@@ -9,18 +9,25 @@ from pathlib import Path
 import pyarrow as pa
 
 from zebra.data.columns import escape_unencodable
+from zebra.data.folder_walk import walk_folder
+from zebra.data.ignored import IgnoredCounter
 from zebra.data.locations import ImageRef, Location, file_stamp
-from zebra.errors import BadSample, DataError
+from zebra.data.regular_files import read_regular_file
+from zebra.errors import BadSample
+from zebra.images.formats import IMAGE_SUFFIXES, UNSUPPORTED_FORMATS
 from zebra.values import Record
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 CAPTION_SUFFIX = ".txt"
+SECOND_CAPTION = "second caption of an image"
+"""Reason of a file such as a.TXT beside a.txt."""
+METADATA_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+"""Tables of captions in the imagefolder layout of Hugging Face's `datasets`."""
 
 
 class FolderSource:
     """Every image below a folder; the caption of `a/b.jpg` is the text of `a/b.txt`.
 
-    A caption without an image counts as a bad sample. Hidden files are ignored.
+    Suffixes may have upper-case letters. A caption without an image counts as a bad sample.
     """
 
     columns = pa.schema([])
@@ -29,35 +36,41 @@ class FolderSource:
         self.root = root
         self.name = str(root)
         digest = hashlib.sha256()
+        ignored = IgnoredCounter()
         # Arrow needs a tenth of the memory of Python strings, and workers share it.
-        self._relative_paths = pa.chunked_array(list(_iter_samples(root, digest)), pa.large_binary())
+        self._images, self._captions = pa.Table.from_batches(
+            _iter_samples(root, digest, ignored), SAMPLE_SCHEMA
+        ).itercolumns()
         self.digest = digest.hexdigest()
         """SHA-256 in hex over the names and sizes of images and captions."""
+        self.ignored = ignored.entries()
+        """Files that are neither images nor captions."""
 
     def __len__(self) -> int:
-        return len(self._relative_paths)
+        return len(self._images)
 
     def has_images(self) -> bool:
         """Return whether the folder has at least one image."""
-        return any(True for _ in self._iter_images())
+        return self.num_images() > 0
 
     def num_images(self) -> int:
         """Return the number of images, without captions that have no image."""
-        return sum(1 for _ in self._iter_images())
+        return len(self) - int(self._images.null_count)
 
     def scan(self) -> Iterator[ImageRef]:
         """Yield all images; the stamp has size and modification time of the image and its caption."""
         root = self.root.resolve()
-        for name in self._iter_images():
-            path = root / os.fsdecode(name)
-            key = escape_unencodable(str(path))
-            stamp = f"{file_stamp(path)} {file_stamp(path.with_suffix(CAPTION_SUFFIX))}"
-            yield ImageRef(Location(key, stamp, key), partial(_load_image, path, key))
+        for index in range(len(self)):
+            image_path, caption_path = self._paths(root, index)
+            if image_path is not None:
+                key = escape_unencodable(str(image_path))
+                stamp = f"{file_stamp(image_path)} {file_stamp(caption_path) if caption_path else '-'}"
+                yield ImageRef(Location(key, stamp, key), partial(_load_image, image_path, caption_path, key))
 
     def sample_id(self, index: int) -> str:
         """Return the ID of a sample without reading it."""
-        encoded: bytes = self._relative_paths[index].as_py()
-        return encoded.decode("utf-8", "backslashreplace")
+        path = self._paths(Path(), index)
+        return os.fsencode(path[0] or path[1] or "").decode("utf-8", "backslashreplace")
 
     def read(self, index: int) -> Record:
         """Read one image with its caption.
@@ -66,45 +79,57 @@ class FolderSource:
             BadSample: missing image, missing caption, caption is not UTF-8, empty caption, NUL character or
                 unreadable file.
         """
-        encoded: bytes = self._relative_paths[index].as_py()
-        path = self.root / os.fsdecode(encoded)
         sample_id = self.sample_id(index)
-        if path.suffix == CAPTION_SUFFIX:
-            raise BadSample("missing image", sample_id, f"no {path.stem}.jpg, .png, … beside the caption")
-        caption_path = path.with_suffix(CAPTION_SUFFIX)
-        try:
-            caption = decode_caption(caption_path.read_bytes(), sample_id)
-        except FileNotFoundError:
-            raise BadSample("missing caption", sample_id, f"no {path.stem}.txt beside the image") from None
-        except OSError as error:
-            raise BadSample("unreadable file", sample_id, f"{caption_path}: {error.strerror}") from error
-        return Record(id=sample_id, image=read_image_bytes(path, sample_id), captions=(caption,))
+        image_path, caption_path = self._paths(self.root, index)
+        if image_path is None:
+            assert caption_path is not None
+            raise BadSample("missing image", sample_id, _explain_missing_image(caption_path))
+        if caption_path is None:
+            raise BadSample("missing caption", sample_id, _explain_missing_caption(image_path, self.root))
+        caption = decode_caption(_read_caption_bytes(caption_path, sample_id), sample_id)
+        return Record(id=sample_id, image=read_image_bytes(image_path, sample_id), captions=(caption,))
 
-    def _iter_images(self) -> Iterator[bytes]:
-        """Yield the encoded relative paths of the images."""
-        for chunk in self._relative_paths.chunks:
-            for name in chunk:
-                encoded: bytes = name.as_py()
-                if not encoded.endswith(CAPTION_SUFFIX.encode()):
-                    yield encoded
+    def _paths(self, root: Path, index: int) -> tuple[Path | None, Path | None]:
+        """Return the paths of image and caption below `root`; one of them may be None."""
+        image, caption = self._images[index].as_py(), self._captions[index].as_py()
+        return image and root / os.fsdecode(image), caption and root / os.fsdecode(caption)
 
 
-def _load_image(path: Path, key: str) -> Record:
+def _explain_missing_image(caption_path: Path) -> str:
+    for suffix, format_name in UNSUPPORTED_FORMATS.items():
+        for path in (caption_path.with_suffix(suffix), caption_path.with_suffix(suffix.upper())):
+            if path.is_file():
+                return f"{path.name} is a {format_name} image, which zebra does not read. Convert it to JPEG or PNG"
+    return f"no {caption_path.stem}.jpg, .png, … beside the caption"
+
+
+def _explain_missing_caption(image_path: Path, root: Path) -> str:
+    detail = f"no {image_path.stem}{CAPTION_SUFFIX} beside the image"
+    tables = [folder / name for folder in dict.fromkeys((image_path.parent, root)) for name in METADATA_NAMES]
+    table = next((path for path in tables if path.is_file()), None)
+    return f"{detail}; if {table} has the captions, give it instead of the folder" if table else detail
+
+
+def _load_image(path: Path, caption_path: Path | None, key: str) -> Record:
     """Read an image and its caption, which is optional."""
     image = read_image_bytes(path, key)
-    try:
-        text = path.with_suffix(CAPTION_SUFFIX).read_bytes()
-    except FileNotFoundError:
-        return Record(key, image)
-    except OSError as error:
-        raise BadSample("unreadable file", key, f"its {CAPTION_SUFFIX}: {error.strerror}") from error
+    text = _read_caption_bytes(caption_path, key) if caption_path else b""
     return Record(key, image, (decode_caption(text, key),) if text.strip() else ())
 
 
-def read_image_bytes(path: Path, where: str) -> bytes:
-    """Return a file's bytes; raise BadSample if it cannot be read."""
+def _read_caption_bytes(path: Path, where: str) -> bytes:
     try:
-        return path.read_bytes()
+        return read_regular_file(path)
+    except FileNotFoundError:
+        raise BadSample("missing caption", where, f"{path.name} was deleted, or is a link to a missing file") from None
+    except OSError as error:
+        raise BadSample("unreadable file", where, f"{path}: {error.strerror}") from error
+
+
+def read_image_bytes(path: Path, where: str) -> bytes:
+    """Return a file's bytes; raise BadSample if it cannot be read or is not a regular file."""
+    try:
+        return read_regular_file(path)
     except OSError as error:
         raise BadSample("unreadable file", where, f"{path}: {error.strerror}") from error
 
@@ -122,19 +147,32 @@ def decode_caption(data: bytes, where: str) -> str:
     return text
 
 
-def _iter_samples(root: Path, digest: "hashlib._Hash") -> Iterator[pa.Array]:
-    """Yield the samples of each directory, sorted by name, as encoded paths relative to `root`."""
-    for parent, folders, names in os.walk(root, onerror=raise_listing_error):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        visible = sorted(name for name in names if not name.startswith("."))
-        images = [name for name in visible if name.lower().endswith(IMAGE_SUFFIXES)]
-        captions = [name for name in visible if name.endswith(CAPTION_SUFFIX)]
-        relative = Path(parent).relative_to(root)
-        for name in (*images, *captions):
-            digest.update(os.fsencode(relative / name) + b"\0%d\n" % _file_size(Path(parent, name)))
+SAMPLE_SCHEMA = pa.schema({"image": pa.large_binary(), "caption": pa.large_binary()})
+"""Encoded paths relative to the root; either is null if it is missing."""
+
+
+def _iter_samples(root: Path, digest: "hashlib._Hash", ignored: IgnoredCounter) -> Iterator[pa.RecordBatch]:
+    """Yield the samples of each folder, sorted by name; count the other files."""
+    for folder, names in walk_folder(root, ignored):
+        images: list[str] = []
+        captions: dict[str, str] = {}
+        # Of a.txt and a.TXT, a.txt is the caption.
+        for name in sorted(names, key=lambda name: not name.endswith(CAPTION_SUFFIX)):
+            if name.lower().endswith(IMAGE_SUFFIXES):
+                images.append(name)
+            elif not name.lower().endswith(CAPTION_SUFFIX):
+                ignored.add_by_suffix(str(folder / name))
+            elif captions.setdefault(Path(name).stem, name) != name:
+                ignored.add(SECOND_CAPTION, str(folder / name))
+        for name in (*images, *captions.values()):
+            digest.update(os.fsencode(folder / name) + b"\0%d\n" % _file_size(root / folder / name))
         stems = {Path(name).stem for name in images}
-        samples = sorted([*images, *(name for name in captions if Path(name).stem not in stems)])
-        yield pa.array([os.fsencode(relative / name) for name in samples], pa.large_binary())
+        pairs: list[tuple[str | None, str | None]] = [(name, captions.get(Path(name).stem)) for name in images]
+        pairs += [(None, name) for stem, name in captions.items() if stem not in stems]
+        pairs.sort(key=lambda pair: pair[0] or pair[1] or "")
+        encoded = [[name and os.fsencode(folder / name) for name in column] for column in zip(*pairs, strict=True)]
+        if encoded:
+            yield pa.record_batch(encoded, SAMPLE_SCHEMA)
 
 
 def _file_size(path: Path) -> int:
@@ -142,8 +180,3 @@ def _file_size(path: Path) -> int:
         return path.stat().st_size
     except OSError:  # a dangling link is reported when it is read
         return -1
-
-
-def raise_listing_error(error: OSError) -> None:
-    """Raise DataError for a folder that cannot be listed; for use as `os.walk(onerror=…)`."""
-    raise DataError(f"cannot list the folder {error.filename}: {error.strerror}. Check its permissions") from error

@@ -29,6 +29,7 @@ from zebra.data.columns import (
     parse_image_cell,
 )
 from zebra.data.folders import read_image_bytes
+from zebra.data.ignored import Ignored
 from zebra.data.locations import ImageRef, Location
 from zebra.data.tables import TableSource
 from zebra.errors import BadSample, DataError
@@ -65,6 +66,8 @@ class SavedDataset:
         """
         self.folder = folder
         self.name = str(folder)
+        self.ignored: tuple[Ignored, ...] = ()
+        """Always empty: state.json lists the files of the dataset."""
         state, features = (
             _read_json_object(folder / STATE_FILENAME),
             _read_json_object(folder / INFO_FILENAME).get("features") or {},
@@ -170,8 +173,17 @@ class SavedDataset:
 class HubDataset:
     """The concatenated Parquet files of one split."""
 
-    def __init__(self, files: Sequence[Path], name: str, config: DataConfig, columns: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        files: Sequence[Path],
+        name: str,
+        config: DataConfig,
+        columns: Sequence[str] = (),
+        ignored: tuple[Ignored, ...] = (),
+    ) -> None:
         self.name = name
+        self.ignored = ignored
+        """Other files of the folder."""
         first, *others = files
         self.tables = [TableSource(first, config, columns)]
         self.columns = self.tables[0].columns

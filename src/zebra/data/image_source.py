@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from zebra.data.folders import IMAGE_SUFFIXES, read_image_bytes
+from zebra.data.folders import read_image_bytes
+from zebra.data.ignored import Ignored
 from zebra.errors import BadSample, DataError
+from zebra.images.formats import IMAGE_SUFFIXES
 from zebra.values import Record
 
 PNM_SUFFIXES = (".ppm", ".pgm")
@@ -33,6 +35,8 @@ class ImageSource:
     """A SHA-256 in hex that changes when the data changes."""
     labels: Sequence[int] | None = None
     """Class indices; None if the labels are stored elsewhere."""
+    ignored: tuple[Ignored, ...] = ()
+    """Files that were found and are no images of the dataset."""
 
     def __len__(self) -> int:
         return len(self.ids)

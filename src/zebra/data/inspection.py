@@ -11,6 +11,7 @@ from zebra.config.cores import usable_cores
 from zebra.config.train import TrainConfig
 from zebra.data.batches import iter_batches
 from zebra.data.dataset_stats import DatasetStats, compute_dataset_stats, quantiles
+from zebra.data.ignored import Ignored
 from zebra.data.sources import Source, open_source
 from zebra.errors import ConfigError
 from zebra.text.bpe import BPETokenizer
@@ -79,6 +80,8 @@ class DataReport:
 
     name: str
     num_found: int
+    ignored: tuple[Ignored, ...]
+    """Files that were found and are not read."""
     survey: DatasetStats
     captions: CaptionStats | None
     """None without a usable sample."""
@@ -142,6 +145,7 @@ def inspect_data(
     report = DataReport(
         name=source.name,
         num_found=len(source),
+        ignored=source.ignored,
         survey=stats,
         captions=_caption_stats(config, tokenizer, captions) if captions else None,
         loading=(),

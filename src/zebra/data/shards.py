@@ -19,13 +19,15 @@ import pyarrow as pa
 from zebra.config.data import DamagedShardPolicy
 from zebra.data.columns import escape_unencodable
 from zebra.data.folders import decode_caption
+from zebra.data.ignored import Ignored
 from zebra.data.locations import ImageRef, Location
 from zebra.data.remote.blobs import Blob, ByteRange, LocalBlob
 from zebra.data.tar_index import DamagedShard, TarIndex, TarSample
 from zebra.errors import BadSample, DataError
+from zebra.images.formats import IMAGE_SUFFIXES
 from zebra.values import Record
 
-IMAGE_FIELDS = ("jpg", "jpeg", "png", "webp", "gif", "bmp")
+IMAGE_FIELDS = tuple(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES)
 MAX_OPEN_SHARDS = 64
 """Maximum number of open shards per process; each uses two file descriptors."""
 NUM_INDEX_THREADS = 8
@@ -46,8 +48,16 @@ class ShardSource:
 
     columns = pa.schema([])
 
-    def __init__(self, shards: Sequence[Path | Blob], name: str, damaged_shards: DamagedShardPolicy = "stop") -> None:
+    def __init__(
+        self,
+        shards: Sequence[Path | Blob],
+        name: str,
+        damaged_shards: DamagedShardPolicy = "stop",
+        ignored: tuple[Ignored, ...] = (),
+    ) -> None:
         self.name = name
+        self.ignored = ignored
+        """Other files of the folder, and members of the shards that belong to no sample."""
         blobs = [LocalBlob(shard) if isinstance(shard, Path) else shard for shard in shards]
         blobs.sort(key=lambda blob: _natural_sort_key(blob.name))
         self.shards = _index_shards(blobs, damaged_shards)

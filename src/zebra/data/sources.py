@@ -10,8 +10,9 @@ from typing import Protocol, runtime_checkable
 import pyarrow as pa
 
 from zebra.config.data import DataConfig
-from zebra.data.folders import IMAGE_SUFFIXES, FolderSource
+from zebra.data.folders import FolderSource
 from zebra.data.hugging_face import HubDataset, SavedDataset, find_hub_parquet_files, find_saved_split, is_saved_dataset
+from zebra.data.ignored import Ignored, format_ignored
 from zebra.data.locations import ImageRef
 from zebra.data.remote.blobs import Blob
 from zebra.data.remote.remote_blob import open_remote_shards
@@ -19,6 +20,7 @@ from zebra.data.shards import ShardSource
 from zebra.data.table_files import TABLE_FORMATS
 from zebra.data.tables import TableSource
 from zebra.errors import BadSample, ConfigError, DataError
+from zebra.images.formats import IMAGE_SUFFIXES
 from zebra.values import Record
 
 SUPPORTED_LAYOUTS = (
@@ -38,6 +40,10 @@ class Source(Protocol):
     @property
     def digest(self) -> str:
         """A SHA-256 in hex that changes when the data changes."""
+
+    @property
+    def ignored(self) -> tuple[Ignored, ...]:
+        """Files that were found and are no samples or parts of samples, by reason."""
 
     def __len__(self) -> int:
         """Return the number of samples, usable or not."""
@@ -100,7 +106,7 @@ def open_source(path: str | Path, config: DataConfig) -> Source:
     """
     source = _open_layout(str(path), config)
     if not len(source):
-        raise DataError(f"{path} has no samples. Give {SUPPORTED_LAYOUTS}")
+        raise DataError(f"{path} has no samples. {_explain_ignored(source)}Give {SUPPORTED_LAYOUTS}")
     return source
 
 
@@ -126,8 +132,12 @@ def open_images(path: str | Path, config: DataConfig, columns: Sequence[str] = (
             f"{', '.join(TABLE_FORMATS)} file, or omit --columns"
         )
     if not source.num_images():
-        raise DataError(f"{path} has no images. Give {SUPPORTED_LAYOUTS}")
+        raise DataError(f"{path} has no images. {_explain_ignored(source)}Give {SUPPORTED_LAYOUTS}")
     return source
+
+
+def _explain_ignored(source: Source) -> str:
+    return f"{format_ignored(source.ignored)}. " if source.ignored else ""
 
 
 def _open_layout(name: str, config: DataConfig, columns: Sequence[str] = ()) -> ScannableSource:
@@ -170,7 +180,7 @@ def _open_folder(path: Path, config: DataConfig, columns: Sequence[str]) -> Scan
     advice = f"Did you mean {path / usable[0]}?" if usable else f"Give {SUPPORTED_LAYOUTS}"
     raise DataError(
         f"no images ({', '.join(IMAGE_SUFFIXES)}) and no .tar shards in the folder {path.absolute()}; "
-        f"it contains {', '.join(children[:5])}{', …' if len(children) > 5 else ''}. {advice}"
+        f"it contains {', '.join(children[:5])}{', …' if len(children) > 5 else ''}. {_explain_ignored(source)}{advice}"
     )
 
 

@@ -22,6 +22,7 @@ class Subset:
     def __init__(self, source: Source, indices: Sequence[int], split: str) -> None:
         self.source, self.indices = source, list(indices)
         self.name = f"{source.name} ({split})"
+        self.ignored = source.ignored
         identity = f"{source.digest} {self.indices}"
         self.digest = hashlib.sha256(identity.encode()).hexdigest()
 

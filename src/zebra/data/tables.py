@@ -24,6 +24,7 @@ from zebra.data.columns import (
     parse_image_cell,
 )
 from zebra.data.folders import read_image_bytes
+from zebra.data.ignored import Ignored
 from zebra.data.locations import ImageRef, Location, file_stamp
 from zebra.data.table_files import INFER_SCHEMA_ROWS, BadRow, TableFile, TableRow, open_table
 from zebra.errors import BadSample, ConfigError, suggest_name
@@ -62,6 +63,8 @@ class TableSource:
         """
         self.path = path
         self.name = str(path)
+        self.ignored: tuple[Ignored, ...] = ()
+        """Always empty: every row is a sample."""
         self._config = config
         table = open_table(path)
         self._column_names = table.columns

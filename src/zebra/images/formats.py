@@ -1,6 +1,34 @@
-"""Image formats by their first bytes, and the digest of an encoded image."""
+"""Image formats by file suffix or first bytes, and digests of encoded images."""
 
 from hashlib import sha256
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp")
+"""Lower-case suffixes of the images that zebra reads."""
+UNSUPPORTED_FORMATS = {
+    ".heic": "HEIC",
+    ".heif": "HEIF",
+    ".hif": "HEIF",
+    ".avif": "AVIF",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".jxl": "JPEG XL",
+    ".jp2": "JPEG 2000",
+    ".j2k": "JPEG 2000",
+    ".svg": "SVG",
+    ".ico": "ICO",
+    ".psd": "PSD",
+    ".tga": "TGA",
+    ".exr": "OpenEXR",
+    ".dng": "raw",
+    ".cr2": "raw",
+    ".cr3": "raw",
+    ".nef": "raw",
+    ".arw": "raw",
+    ".orf": "raw",
+    ".raf": "raw",
+    ".rw2": "raw",
+}
+"""Lower-case suffix → name of an image format that zebra does not read."""
 
 MEDIA_TYPES = {
     b"\xff\xd8\xff": "image/jpeg",

@@ -13,6 +13,7 @@ import torch
 
 from zebra.config.cores import usable_cores
 from zebra.config.embed import EmbedConfig
+from zebra.data.ignored import Ignored
 from zebra.data.sources import open_images
 from zebra.embed.existing_rows import ExistingRows
 from zebra.embed.pipeline import EmbedPipeline, Progress, dataset_name
@@ -42,6 +43,8 @@ class EmbedResult:
     """Images that were in the store already and are up to date."""
     skipped: Mapping[str, int]
     """Unusable images by reason, the most frequent first; OUT/skipped.jsonl lists each of them."""
+    ignored: tuple[Ignored, ...]
+    """Files of the dataset that are not read, by reason."""
     stale: int
     """Rows of this dataset whose images are no longer in it."""
     pruned: int
@@ -110,6 +113,7 @@ def run(config: EmbedConfig, callback: EmbedCallback = lambda _progress: None) -
                 reused=progress.reused,
                 unchanged=progress.unchanged,
                 skipped=dict(progress.skipped.most_common()),
+                ignored=source.ignored,
                 stale=stale,
                 pruned=pruned,
                 seconds=seconds,

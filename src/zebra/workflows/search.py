@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zebra.config.search import SearchConfig
-from zebra.data.folders import IMAGE_SUFFIXES
 from zebra.errors import ConfigError, DataError, DownloadError, WeightsError
+from zebra.images.formats import IMAGE_SUFFIXES
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
 from zebra.search.ivf_index import build_ivf_index

@@ -2,12 +2,14 @@
 
 import json
 import math
-from dataclasses import dataclass, replace
+import warnings
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from zebra.config.train import TrainConfig
 from zebra.data.batches import iter_batches, require_full_batch
 from zebra.data.benchmarks.clip_benchmark import read_classification
+from zebra.data.ignored import format_ignored
 from zebra.data.sources import Source, open_source
 from zebra.distributed import ProcessGroup, init_distributed
 from zebra.errors import ConfigError
@@ -111,6 +113,8 @@ def open_data(config: TrainConfig, group: ProcessGroup) -> TrainData:
         DataError: The data cannot be read or holds fewer samples than one batch.
     """
     source = open_source(config.data, config.data_options)
+    if group.is_main_process and source.ignored:
+        warnings.warn(f"{source.name}: {format_ignored(source.ignored)}", stacklevel=2)
     validators: list[Validator] = [*open_zero_shot_validators(config.eval_sets, config.eval_samples, group)]
     fine_tuning = FineTuning.from_config(config, source, validators, group) if config.finetune else None
     if fine_tuning:
@@ -162,7 +166,11 @@ def finish(
     All processes must call it; the main process writes.
     """
     group = state.group
-    counts = {**state.sample_counter.summary(), "truncated_captions": state.num_truncated_captions}
+    counts = {
+        **state.sample_counter.summary(),
+        "ignored": [asdict(entry) for entry in data.source.ignored],
+        "truncated_captions": state.num_truncated_captions,
+    }
     if group.is_main_process:
         run_dir.sample_counts.write_text(json.dumps(counts, indent=1) + "\n", encoding="utf-8")
     before_after = None

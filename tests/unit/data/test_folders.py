@@ -1,11 +1,13 @@
 """A folder of images with captions gives records, and a reason for every bad file."""
 
+import os
 import pickle
 from pathlib import Path
 
 import pytest
 
 from zebra.data.folders import FolderSource
+from zebra.data.ignored import Ignored
 from zebra.errors import BadSample
 
 
@@ -116,3 +118,85 @@ def test_a_source_can_be_pickled(folder: Path, make_image) -> None:
     add(folder / "a.jpg", make_image(), b"a dog")
     source = FolderSource(folder)
     assert pickle.loads(pickle.dumps(source)).read(0) == source.read(0)
+
+
+def test_suffixes_may_have_capitals_and_jpegs_other_suffixes(folder: Path, make_image) -> None:
+    for image, caption in (("a.JPG", "a.TXT"), ("b.jfif", "b.Txt"), ("c.JPE", "c.txt")):
+        (folder / image).write_bytes(make_image())
+        (folder / caption).write_text(caption)
+    source = FolderSource(folder)
+    assert [source.read(index).captions[0] for index in range(len(source))] == ["a.TXT", "b.Txt", "c.txt"]
+    assert [ref.load().captions[0] for ref in source.scan()] == ["a.TXT", "b.Txt", "c.txt"]
+    assert source.ignored == ()
+
+
+def test_of_two_captions_that_differ_in_letter_case_the_second_is_counted(folder: Path, make_image) -> None:
+    add(folder / "a.jpg", make_image(), b"lower")
+    (folder / "a.TXT").write_text("upper")
+    source = FolderSource(folder)
+    assert source.read(0).captions == ("lower",)
+    assert source.ignored == (Ignored("second caption of an image", 1, "a.TXT"),)
+
+
+def test_files_of_other_kinds_are_counted_with_an_example(folder: Path, make_image) -> None:
+    add(folder / "a.jpg", make_image(), b"x")
+    for name in ("dogs/f.heic", "dogs/g.HEIC", "noname", "metadata.csv", ".DS_Store", ".git/config"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"x")
+    source = FolderSource(folder)
+    assert len(source) == 1
+    assert source.ignored == (
+        Ignored(".heic", 2, "dogs/f.heic"),
+        Ignored("hidden", 2, ".git"),
+        Ignored(".csv", 1, "metadata.csv"),
+        Ignored("no suffix", 1, "noname"),
+    )
+
+
+def test_a_linked_folder_is_read_once_and_loops_end(folder: Path, tmp_path: Path, make_image) -> None:
+    add(folder / "a.jpg", make_image(), b"x")
+    outside = tmp_path / "2021"
+    (outside / "deep").mkdir(parents=True)
+    add(outside / "deep" / "b.jpg", make_image(), b"x")
+    (outside / "back").symlink_to(folder)
+    (folder / "linked").symlink_to(outside)
+    (folder / "linked-again").symlink_to(outside / "deep")
+    (folder / "self").symlink_to(folder)
+    (folder / "parent").symlink_to(tmp_path)
+    (folder / "a-sibling").symlink_to(folder / "dogs")
+    add(folder / "dogs" / "c.jpg", make_image(), b"x")
+    source = FolderSource(folder)
+    assert list(reasons_by_id(source)) == ["a.jpg", "dogs/c.jpg", "linked-again/b.jpg"]
+    assert [(entry.reason, entry.count) for entry in source.ignored] == [("link to a folder that is read elsewhere", 5)]
+
+
+def test_special_files_are_bad_samples_and_nothing_waits_for_them(folder: Path, make_image) -> None:
+    os.mkfifo(folder / "pipe.jpg")
+    (folder / "pipe.txt").write_text("x")
+    (folder / "zero.jpg").symlink_to("/dev/zero")
+    (folder / "zero.txt").write_text("x")
+    (folder / "loop.jpg").symlink_to(folder / "loop.jpg")
+    (folder / "loop.txt").write_text("x")
+    add(folder / "words.jpg", make_image(), None)
+    os.mkfifo(folder / "words.txt")
+    (folder / "folder.png").mkdir()
+    source = FolderSource(folder)
+    assert reasons_by_id(source) == dict.fromkeys(("loop.jpg", "pipe.jpg", "words.jpg", "zero.jpg"), "unreadable file")
+    for ref in source.scan():
+        with pytest.raises(BadSample, match="unreadable file"):
+            ref.load()
+
+
+@pytest.mark.parametrize("name", ["x.heic", "x.HEIC", "x.tiff", "x.avif"])
+def test_a_caption_of_an_unsupported_image_names_its_format(folder: Path, name: str) -> None:
+    (folder / name).write_bytes(b"x")
+    (folder / "x.txt").write_text("a cat")
+    with pytest.raises(BadSample, match=rf"{name} is a (HEIC|TIFF|AVIF) image, which zebra does not read"):
+        FolderSource(folder).read(0)
+
+
+def test_images_without_captions_point_to_the_metadata_table(folder: Path, make_image) -> None:
+    add(folder / "dogs" / "a.jpg", make_image(), None)
+    (folder / "metadata.csv").write_text("file_name,text\ndogs/a.jpg,a dog\n")
+    with pytest.raises(BadSample, match=r"if .*photos/metadata\.csv has the captions, give it instead of the folder"):
+        FolderSource(folder).read(0)

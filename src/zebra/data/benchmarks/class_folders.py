@@ -1,13 +1,13 @@
 """Benchmarks with one image folder per class."""
 
-import os
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from zebra.data.benchmarks.clip_benchmark import CLASSNAMES_FILENAME, TEMPLATES_FILENAME, read_lines, read_templates
 from zebra.data.benchmarks.tasks import ClassificationBenchmark
-from zebra.data.folders import raise_listing_error
+from zebra.data.folder_walk import raise_listing_error, walk_folder
+from zebra.data.ignored import IgnoredCounter, format_ignored
 from zebra.data.image_source import BENCHMARK_IMAGE_SUFFIXES, empty_class_notes, open_image_files
 from zebra.errors import DataError
 from zebra.text.templates import DEFAULT_TEMPLATES
@@ -31,27 +31,26 @@ def read_class_folders(root: Path, split: str = "test") -> ClassificationBenchma
     folders = _find_class_folders(root, split, notes)
     classnames, labels = _read_classes(root, sorted(folders))
     image_paths, image_labels = [], []
-    other_suffixes: Counter[str] = Counter()
+    ignored = IgnoredCounter()
     for name in sorted(folders, key=labels.__getitem__):
-        for path in _iter_files(folders[name]):
+        for path in _iter_files(folders[name], root, ignored):
             if path.suffix.lower() in BENCHMARK_IMAGE_SUFFIXES:
                 image_paths.append(path)
                 image_labels.append(labels[name])
             else:
-                other_suffixes[path.suffix or path.name] += 1
+                ignored.add_by_suffix(str(path.relative_to(root)))
     if not image_paths:
         raise DataError(
             f"{root} has no images ({', '.join(BENCHMARK_IMAGE_SUFFIXES)}) in the split {split}. Unpack the "
-            "dataset again"
+            f"dataset again{'; ' * bool(ignored.entries())}{format_ignored(ignored.entries())}"
         )
-    if other_suffixes:
-        counts = ", ".join(f"{count} {suffix}" for suffix, count in other_suffixes.most_common(5))
-        notes.append(f"{other_suffixes.total()} files that are no images were ignored: {counts}")
+    if ignored.entries():
+        notes.append(format_ignored(ignored.entries()))
     notes.extend(empty_class_notes(image_labels, classnames))
     templates = (
         read_templates(root / TEMPLATES_FILENAME) if (root / TEMPLATES_FILENAME).is_file() else DEFAULT_TEMPLATES
     )
-    source = open_image_files(root, image_paths, image_labels)
+    source = replace(open_image_files(root, image_paths, image_labels), ignored=ignored.entries())
     return ClassificationBenchmark(root.resolve().name, classnames, templates, source, notes=tuple(notes))
 
 
@@ -125,10 +124,11 @@ def _list_subfolders(folder: Path) -> list[Path]:
         raise
 
 
-def _iter_files(folder: Path) -> Iterator[Path]:
+def _iter_files(folder: Path, root: Path, ignored: IgnoredCounter) -> Iterator[Path]:
     """Yield every visible file below a folder, sorted; nothing if the folder does not exist."""
     if not folder.exists():
         return
-    for parent, folders, names in os.walk(folder, onerror=raise_listing_error):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(parent, name) for name in sorted(names) if not name.startswith("."))
+    skipped = IgnoredCounter()
+    for relative, names in walk_folder(folder, skipped):
+        yield from (folder / relative / name for name in names)
+    ignored.extend(skipped.entries(), str(folder.relative_to(root)))

@@ -128,7 +128,7 @@ class MultiCaptionSource:
 
     def __init__(self, shards: ShardSource) -> None:
         self.shards = shards
-        self.name, self.digest = shards.name, shards.digest
+        self.name, self.digest, self.ignored = shards.name, shards.digest, shards.ignored
 
     def __len__(self) -> int:
         return len(self.shards)

@@ -14,6 +14,7 @@ from zebra.data.benchmarks.tasks import ClassificationBenchmark
 from zebra.data.cached_table import CachedTable, RowValues
 from zebra.data.columns import IMAGE_COLUMNS, find_image_column, parse_image_cell
 from zebra.data.folders import read_image_bytes
+from zebra.data.ignored import Ignored
 from zebra.data.image_source import empty_class_notes
 from zebra.data.table_files import BadRow, TableFile, open_table
 from zebra.errors import BadSample, DataError
@@ -34,6 +35,8 @@ class LabeledTableSource:
         self.path, self.name = path, str(path)
         self.table, self.labels = table, labels
         self.digest = table.digest
+        self.ignored: tuple[Ignored, ...] = ()
+        """Always empty: a table has no files of its own."""
 
     def __len__(self) -> int:
         return len(self.table)

@@ -113,7 +113,10 @@ def test_files_that_are_no_images_are_counted(put) -> None:
     root = put("cat/a.jpg", "cat/a.txt", "cat/b.tif", "cat/.hidden.jpg")
     benchmark = read_class_folders(root)
     assert len(benchmark.source) == 1
-    assert benchmark.notes == ("2 files that are no images were ignored: 1 .txt, 1 .tif",)
+    assert benchmark.notes == (
+        "3 files not read: 1 .tif (cat/b.tif), 1 .txt (cat/a.txt), 1 hidden (cat/.hidden.jpg). "
+        "Convert TIFF images to JPEG or PNG",
+    )
 
 
 def test_images_without_a_class_are_an_error(put) -> None:
