@@ -16,7 +16,7 @@ from zebra.data.sources import Source
 from zebra.distributed import SINGLE_PROCESS, ProcessGroup
 from zebra.errors import BadSample, DataError
 from zebra.evaluators.embeddings import DecodedImages, evenly_spaced
-from zebra.evaluators.zero_shot import build_zero_shot_classifier, resolve_prompts
+from zebra.evaluators.zero_shot import build_zero_shot_classifier, equal_class_notes, resolve_prompts
 from zebra.images.decode import decode_image
 from zebra.images.preprocess import Preprocess
 from zebra.pretrained.bundle import Bundle
@@ -57,6 +57,7 @@ class ZeroShotValidator:
         self.indices = evenly_spaced(num_samples, len(benchmark.source))
         self.group = group
         self._images: DecodedImages | None = None
+        self._has_warned = False
 
     def score(self, clip: Bundle) -> Score:
         """Return top-1 accuracy with its interval; all processes must call it.
@@ -67,6 +68,10 @@ class ZeroShotValidator:
         if self._images is None:
             self._images = DecodedImages.decode(self.benchmark.source, clip.preprocess, self.indices, self.group)
         classifier_CE = build_zero_shot_classifier(clip, resolve_prompts(self.benchmark, "dataset"))
+        if not self._has_warned:
+            self._has_warned = True
+            for note in equal_class_notes(classifier_CE, self.benchmark.classnames):
+                warnings.warn(f"{self.name}: {note}", stacklevel=2)
         return classify_zero_shot(self._images.embed(clip), classifier_CE).scores()["top1"]
 
     def __call__(self, clip: Bundle) -> float:

@@ -20,8 +20,9 @@ from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.backends import Backend, ImageEncoder, TorchImageEncoder
 from zebra.pretrained.folder import write_model_folder
-from zebra.pretrained.head_cache import cache_head, head_cache_key, load_cached_head
+from zebra.pretrained.head_cache import Head, cache_head, head_cache_key, load_cached_head
 from zebra.pretrained.precision import cast_model, micro_batch_size
+from zebra.text.equal_texts import find_equal_texts
 from zebra.text.templates import DEFAULT_TEMPLATES, fill_template
 from zebra.text.tokenizers import Tokenizer
 from zebra.values import Prediction
@@ -155,40 +156,48 @@ class Bundle:
     def class_vectors(self, labels: Sequence[str], templates: Sequence[str] = DEFAULT_TEMPLATES) -> Tensor:
         """Build the zero-shot head [C, E]: encode prompts, normalize, average per class, normalize (CLIP §3.1.4).
 
-        Heads of MIN_CACHED_PROMPTS or more prompts are cached on disk by model, labels and templates.
+        Labels that are one text to the model, such as repeated ones, have bitwise equal rows. Heads of
+        MIN_CACHED_PROMPTS or more prompts are cached on disk by model, labels and templates.
 
         Raises:
-            ConfigError: There are no labels, a label is empty or repeated, or a template has no {}.
+            ConfigError: There are no labels, or a template has no {}.
         """
-        labels = validate_labels(labels)
+        if isinstance(labels, str) or not labels:
+            raise ConfigError('labels must be a list of at least one class, such as ["horse", "cat"]')
         if isinstance(templates, str) or not templates:
             raise ConfigError('templates must be a list such as ["a photo of a {}."]')
         self.require_tokenizer()
         for template in templates:
             fill_template(template, labels[0])
-        key = None
+        key, cached = None, None
         if len(labels) * len(templates) >= MIN_CACHED_PROMPTS and self.fingerprint:
             key = head_cache_key(self.fingerprint, self.model.text, labels, templates)
-            cached_CE = load_cached_head(key)
-            if cached_CE is not None:
-                return cached_CE
-        head_CE, num_truncated = self._compute_class_vectors(labels, templates)
-        self._warn_truncated(num_truncated, len(labels) * len(templates))
-        if key is not None and not num_truncated:  # a cached head would give no warning
-            cache_head(key, head_CE)
-        return head_CE
+            cached = load_cached_head(key)
+        head = cached or self._compute_head(
+            [[fill_template(template, label) for template in templates] for label in labels]
+        )
+        self._warn_truncated(head.num_truncated, len(labels) * len(templates))
+        if key is not None and cached is None:
+            cache_head(key, head)
+        return head.vectors_CE
 
-    def _compute_class_vectors(self, labels: Sequence[str], templates: Sequence[str]) -> tuple[Tensor, int]:
-        """Return class vectors [C, E], and how many prompts were truncated."""
+    def _compute_head(self, prompts_by_class: Sequence[Sequence[str]]) -> Head:
+        """Encode the prompts of classes with equally many prompts each; classes with equal tokens are encoded once."""
+        first_C = find_equal_texts(self.require_tokenizer(), prompts_by_class)
+        distinct = sorted(set(first_C))
+        num_prompts = len(prompts_by_class[0])
         chunks, num_truncated = [], 0
-        chunk_size = max(1, TEXT_CHUNK_SIZE // len(templates))
-        for start in range(0, len(labels), chunk_size):
-            chunk = labels[start : start + chunk_size]
-            prompts = [fill_template(template, label) for label in chunk for template in templates]
-            vectors_NE, num_truncated_in_chunk = self._encode_texts(prompts, True)
-            chunks.append(vectors_NE.view(len(chunk), len(templates), self.embed_dim).mean(dim=1))
+        chunk_size = max(1, TEXT_CHUNK_SIZE // num_prompts)
+        for start in range(0, len(distinct), chunk_size):
+            chunk = distinct[start : start + chunk_size]
+            vectors_NE, num_truncated_in_chunk = self._encode_texts(
+                [prompt for index in chunk for prompt in prompts_by_class[index]], True
+            )
+            chunks.append(vectors_NE.view(len(chunk), num_prompts, self.embed_dim).mean(dim=1))
             num_truncated += num_truncated_in_chunk
-        return F.normalize(torch.cat(chunks), dim=-1), num_truncated
+        head_CE = F.normalize(torch.cat(chunks), dim=-1)
+        row_by_class = {index: row for row, index in enumerate(distinct)}
+        return Head(head_CE[[row_by_class[first] for first in first_C]], num_truncated)
 
     def _encode_texts(self, texts: Sequence[str], truncate: bool) -> tuple[Tensor, int]:
         """Return unit vectors [N, E], and how many texts were truncated."""
@@ -216,7 +225,11 @@ class Bundle:
         """Rank the labels for every image, best first.
 
         Scores are a softmax over the labels; for models of the sigmoid loss, the sigmoid of each logit.
+
+        Raises:
+            ConfigError: There are no labels, or a label is empty or repeated.
         """
+        labels = validate_labels(labels)
         class_CE = self.class_vectors(labels, templates)
         return rank_labels(self.encode_images(images), class_CE, labels, scale=self.logit_scale, bias=self.logit_bias)
 

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,6 +18,16 @@ from zebra.config.cache import cache_dir
 
 MAX_HEAD_CACHE_BYTES = 256 * 2**20
 """Limit of all cached heads on disk; the least recently used are evicted first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A zero-shot head."""
+
+    vectors_CE: Tensor
+    """float32 [C, E]."""
+    num_truncated: int = 0
+    """Number of prompts that were truncated to the context length."""
 
 
 def head_cache_key(fingerprint: str, tower: nn.Module, labels: Sequence[str], templates: Sequence[str]) -> str:
@@ -38,34 +49,36 @@ def hash_weights(tower: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def load_cached_head(key: str) -> Tensor | None:
-    """Return a cached head, float32 [C, E]; None if it is missing or damaged."""
+def load_cached_head(key: str) -> Head | None:
+    """Return a cached head; None if it is missing or damaged."""
     path = _cache_path(key)
     try:
         with safe_open(path, "pt") as file:
-            head_CE: Tensor = file.get_tensor("head")
-            if (file.metadata() or {}).get("sha256") != _digest(head_CE):
+            metadata = file.metadata() or {}
+            head = Head(file.get_tensor("head"), int(metadata["num_truncated"]))
+            if metadata["sha256"] != _digest(head):
                 return None
         os.utime(path)
-    except (OSError, SafetensorError):
+    except (OSError, SafetensorError, KeyError, ValueError):
         return None
-    return head_CE
+    return head
 
 
-def cache_head(key: str, head_CE: Tensor) -> None:
+def cache_head(key: str, head: Head) -> None:
     """Cache a head and evict old ones; do nothing if the cache cannot be written."""
     with contextlib.suppress(OSError):
-        _write_and_evict(_cache_path(key), head_CE)
+        _write_and_evict(_cache_path(key), head)
 
 
 def _cache_path(key: str) -> Path:
     return cache_dir() / "heads" / f"{key}.safetensors"
 
 
-def _write_and_evict(path: Path, head_CE: Tensor) -> None:
+def _write_and_evict(path: Path, head: Head) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as partial:
-        save_file({"head": head_CE}, partial, metadata={"sha256": _digest(head_CE)})
+        metadata = {"sha256": _digest(head), "num_truncated": str(head.num_truncated)}
+        save_file({"head": head.vectors_CE}, partial, metadata=metadata)
     files = [(file, file.stat()) for file in path.parent.iterdir()]
     total_bytes = 0
     for file, stat in sorted(files, key=lambda item: item[1].st_mtime, reverse=True):
@@ -74,5 +87,5 @@ def _write_and_evict(path: Path, head_CE: Tensor) -> None:
             file.unlink(missing_ok=True)
 
 
-def _digest(head_CE: Tensor) -> str:
-    return hashlib.sha256(head_CE.numpy().tobytes()).hexdigest()
+def _digest(head: Head) -> str:
+    return hashlib.sha256(head.vectors_CE.numpy().tobytes() + str(head.num_truncated).encode()).hexdigest()

@@ -6,7 +6,6 @@ The package contains one general prompt set. Prompt sets of OpenAI and CLIP_benc
 import ast
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
@@ -18,6 +17,7 @@ import yaml
 from numpy.typing import NDArray
 
 from zebra.errors import ConfigError, DataError, ShapeError, suggest_name
+from zebra.protocols.classname_matching import find_name, match_classnames, match_keys
 from zebra.text.templates import fill_template
 
 
@@ -26,8 +26,8 @@ class PromptSet:
     """Templates, class names, synonyms and sentences.
 
     Raises:
-        ConfigError: No template, a template without a placeholder, an empty or repeated class name, or synonyms and
-            sentences of an unknown class or with the name of another class.
+        ConfigError: No template, a template without a placeholder, no class names, or synonyms and sentences of an
+            unknown class or with the name of another class.
     """
 
     name: str
@@ -36,14 +36,14 @@ class PromptSet:
     templates: tuple[str, ...]
     """Templates with the placeholder `{}` or `{c}`. Empty only if every class has sentences."""
     classnames: tuple[str, ...] | None = None
-    """C names, the index is the label; None: the class names of the dataset."""
+    """C names, the index is the label; None: the class names of the dataset. Several classes may share a name, such as
+    two in OpenAI's list for ImageNet, and one may have an empty name, as in CLIP_benchmark's CLEVR distances."""
     synonyms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Class name → synonyms. Every name is put into every template, and all prompts have equal weight."""
     sentences: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Class name → full sentences that replace the templates (Pratt et al. 2023)."""
-    duplicate_names: frozenset[str] = frozenset()
-    """Names that several classes may share, such as two in OpenAI's list for ImageNet. Of classes with the same name,
-    only the first is predicted."""
+    notes: tuple[str, ...] = ()
+    """Remarks for readers of a score; not part of the content."""
 
     def __post_init__(self) -> None:
         if not self.templates and not self.sentences:
@@ -68,20 +68,26 @@ class PromptSet:
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
     def with_classnames(self, classnames: Sequence[str]) -> "PromptSet":
-        """Return a copy with the class names of a dataset, or this prompt set if it has its own class names.
+        """Return a copy with one class for each class of a dataset, in the order of its labels.
+
+        A prompt set without class names takes those of the dataset. One with class names keeps its own, in the order
+        of the dataset: names are matched by name, not by position (see `match_classnames`).
 
         Raises:
-            DataError: This prompt set has another number of classes than the dataset.
-            ConfigError: A name is empty or repeated.
+            DataError: This prompt set has another number of classes than the dataset, or other classes.
+            ConfigError: Sentences describe an unknown class.
         """
         if self.classnames is None:
-            return replace(self, classnames=tuple(classnames))
-        if len(self.classnames) != len(classnames):
-            raise DataError(
-                f"the prompt set {self.name!r} has {len(self.classnames)} classes, but the dataset has "
-                f"{len(classnames)}. Use a prompt set for this dataset."
-            )
-        return self
+            matches = match_keys(self.sentences, classnames)
+            sentences = {matches.get(name, name): texts for name, texts in self.sentences.items()}
+            return replace(self, classnames=tuple(classnames), sentences=sentences)
+        match = match_classnames(self.classnames, classnames, self.synonyms, self.name)
+        notes: tuple[str, ...] = ()
+        if match.renamed:
+            pairs = ", ".join(f"{old!r} as {new!r}" for old, new in match.renamed[:5])
+            more = ", …" if match.renamed[5:] else ""
+            notes = (f"the prompts rename {len(match.renamed)} of {len(classnames)} classes: {pairs}{more}",)
+        return replace(self, classnames=tuple(self.classnames[index] for index in match.order), notes=notes)
 
     def prompts(self) -> tuple[tuple[str, ...], ...]:
         """Return the prompts of every class.
@@ -105,16 +111,8 @@ class PromptSet:
 
     def _check_classnames(self, classnames: tuple[str, ...]) -> None:
         source = f"the prompt set {self.name!r}"
-        if not all(name.strip() for name in classnames) or not classnames:
-            raise ConfigError(f"{source} has an empty class name, or no class names at all")
-        count = Counter(classnames)
-        duplicate = next((name for name in classnames if count[name] > 1 and name not in self.duplicate_names), None)
-        if duplicate is not None:
-            labels = [label for label, name in enumerate(classnames) if name == duplicate]
-            raise ConfigError(
-                f"{source} has the same name {duplicate!r} for the classes {labels}, of which only the first can be "
-                f"predicted. Rename them, or allow it with duplicate_names=frozenset({{{duplicate!r}}})."
-            )
+        if not classnames:
+            raise ConfigError(f"{source} has no class names at all")
         for descriptions in (self.synonyms, self.sentences):
             for name in descriptions:
                 if name not in classnames:
@@ -139,65 +137,77 @@ def load_general_prompts() -> PromptSet:
     return PromptSet("general", "zebra", tuple(yaml.safe_load(text)))
 
 
-def read_prompt_dir(path: Path, *, duplicate_names: frozenset[str] = frozenset()) -> PromptSet:
+def read_prompt_dir(path: Path) -> PromptSet:
     """Read the class names and templates of a CLIP_benchmark folder."""
     names, templates = (
         tuple(line.rstrip() for line in _read_text(path / filename).rstrip().split("\n"))
         for filename in ("classnames.txt", "zeroshot_classification_templates.txt")
     )
-    return PromptSet(path.resolve().name, "clip_benchmark", templates, names, duplicate_names=duplicate_names)
+    return PromptSet(path.resolve().name, "clip_benchmark", templates, names)
 
 
 def read_prompt_json(
-    name: str, templates: Path, classnames: Path | None = None, *, duplicate_names: frozenset[str] = frozenset()
+    name: str, templates: Path, classnames: Path | None = None, *, aliases: Sequence[str] = ()
 ) -> PromptSet:
     """Read the prompts of the dataset `name` from JSON files for several datasets, as in CLIP_benchmark.
 
     Args:
-        name: The key in both files.
+        name: The key in both files; case and punctuation do not matter.
         templates: {dataset: [template, …]}, or {dataset: {class name: [sentence, …]}}.
         classnames: {dataset: [class name, …]}.
-        duplicate_names: Names that several classes may share.
+        aliases: Other names of the dataset, tried in this order.
     """
-    names = None if classnames is None else _check_strings(_read_json_entry(classnames, name), f"{classnames}: {name}")
-    entry = _read_json_entry(templates, name)
+    names = (
+        None
+        if classnames is None
+        else _check_strings(_read_json_entry(classnames, name, aliases), f"{classnames}: {name}")
+    )
+    entry = _read_json_entry(templates, name, aliases)
     if not isinstance(entry, dict):
-        return PromptSet(
-            name, "custom", _check_strings(entry, f"{templates}: {name}"), names, duplicate_names=duplicate_names
-        )
+        return PromptSet(name, "custom", _check_strings(entry, f"{templates}: {name}"), names)
     sentences = {key: _check_strings(value, f"{templates}: {name}: {key}") for key, value in entry.items()}
-    return PromptSet(name, "custom", (), names, sentences=sentences, duplicate_names=duplicate_names)
+    return PromptSet(name, "custom", (), names, sentences=sentences)
 
 
-def read_prompt_markdown(path: Path, section: str, *, duplicate_names: frozenset[str] = frozenset()) -> PromptSet:
+def read_prompt_markdown(path: Path, section: str, *, aliases: Sequence[str] = ()) -> PromptSet:
     """Read the prompts of one dataset from OpenAI's `data/prompts.md`.
 
     Below the heading `section`, the file has a code block with the lists `classes` and `templates`. If a class is a
     list, the first entry is its name and the others are synonyms.
 
+    Args:
+        path: The file.
+        section: The heading; case and punctuation do not matter.
+        aliases: Other names of the dataset, tried in this order.
+
     Raises:
-        DataError: The file has no such heading, or no such lists below it.
+        DataError: The file has no such heading, or no such lists below it, or classes with one name and different
+            synonyms.
     """
-    sections = {}
-    for part in _read_text(path).split("\n## ")[1:]:
-        heading, _, body = part.partition("\n")
-        sections[heading.strip()] = body
-    if section not in sections:
+    sections: dict[str, str] = {}
+    for part in f"\n{_read_text(path)}".split("\n## ")[1:]:
+        title, _, body = part.partition("\n")
+        sections[title.strip()] = body
+    heading = find_name((section, *aliases), sections)
+    if heading is None:
         raise DataError(f"{path} has no section {section!r}.{suggest_name(section, sections)}")
-    where = f"{path}, section {section}"
-    lists = _parse_assignments(sections[section].partition("```")[2].partition("```")[0].partition("\n")[2], where)
+    where = f"{path}, section {heading}"
+    lists = _parse_assignments(sections[heading].partition("```")[2].partition("```")[0].partition("\n")[2], where)
     if not all(isinstance(lists.get(name), list) for name in ("classes", "templates")):
         raise DataError(f"{where}: expected the lists 'classes' and 'templates' in a ``` block")
     classes = [
         _check_strings(entry if isinstance(entry, list) else [entry], f"{where}, classes") for entry in lists["classes"]
     ]
+    synonyms: dict[str, tuple[str, ...]] = {}
+    for name, *others in classes:
+        if synonyms.setdefault(name, tuple(others)) != tuple(others):
+            raise DataError(f"{where}: two classes have the name {name!r} with different synonyms. Rename one of them.")
     return PromptSet(
-        name=section,
+        name=heading,
         source="openai",
         templates=_check_strings(lists["templates"], f"{where}, templates"),
         classnames=tuple(names[0] for names in classes),
-        synonyms={names[0]: names[1:] for names in classes if len(names) > 1},
-        duplicate_names=duplicate_names,
+        synonyms={name: others for name, others in synonyms.items() if others},
     )
 
 
@@ -244,15 +254,16 @@ def _read_text(path: Path) -> str:
         raise DataError(f"cannot read {path.absolute()}: {error}") from error
 
 
-def _read_json_entry(path: Path, name: str) -> Any:
+def _read_json_entry(path: Path, name: str, aliases: Sequence[str]) -> Any:
     try:
         document = json.loads(_read_text(path))
     except json.JSONDecodeError as error:
         raise DataError(f"{path}:{error.lineno}: invalid JSON ({error.msg})") from error
-    if not isinstance(document, dict) or name not in document:
+    key = find_name((name, *aliases), document) if isinstance(document, dict) else None
+    if key is None:
         hint = suggest_name(name, document) if isinstance(document, dict) else ""
         raise DataError(f"{path} has no entry {name!r}.{hint}")
-    return document[name]
+    return document[key]
 
 
 def _parse_assignments(code: str, where: str) -> dict[str, Any]:

@@ -98,6 +98,8 @@ class MultilabelResult:
 def classify_zero_shot(images: Embeddings, class_CE: NDArray[np.float32]) -> ClassificationResult:
     """Rank the classes for every image by cosine similarity; of equal scores, the class with the lower index wins.
 
+    Classes with equal vectors, such as two with one name, have exactly equal scores.
+
     Raises:
         DataError: The images have no labels or labels outside the classes, there are fewer than two classes, or
             vectors contain NaN or infinity.
@@ -113,13 +115,25 @@ def classify_zero_shot(images: Embeddings, class_CE: NDArray[np.float32]) -> Cla
     n, k = len(images.vectors), min(5, num_classes)
     ranked_NK = np.empty((n, k), dtype=np.int64)
     margin_N = np.empty(n, dtype=np.float32) if num_classes == 2 else None
+    first_C = find_equal_classes(class_CE)
     for start in range(0, n, ROWS_PER_BLOCK):
         block = slice(start, start + ROWS_PER_BLOCK)
-        score_BC = images.vectors[block] @ class_CE.T
+        # A matrix product may round equal columns differently.
+        score_BC = (images.vectors[block] @ class_CE.T)[:, first_C]
         ranked_NK[block] = top_k_classes(score_BC, k)
         if margin_N is not None:
             margin_N[block] = score_BC[:, 1] - score_BC[:, 0]
     return ClassificationResult(ranked_NK=ranked_NK, label_N=images.labels, num_classes=num_classes, margin_N=margin_N)
+
+
+def find_equal_classes(class_CE: NDArray[np.float32]) -> list[int]:
+    """Return for each class the index of the first class with the same vector.
+
+    >>> find_equal_classes(np.array([[1, 0], [0, 1], [1, 0]], dtype=np.float32))
+    [0, 1, 0]
+    """
+    first_index: dict[bytes, int] = {}
+    return [first_index.setdefault(vector_E.tobytes(), index) for index, vector_E in enumerate(class_CE)]
 
 
 def score_zero_shot_multilabel(

@@ -86,7 +86,8 @@ def evaluate_dataset(
     tasks = config.tasks
     match benchmark:
         case ClassificationBenchmark():
-            prompts = resolve_prompts(benchmark, config.prompts)
+            needs_prompts = not {"zero-shot", "prompts", "prompt-search", "few-shot"}.isdisjoint(tasks)
+            prompts = resolve_prompts(benchmark, config.prompts if needs_prompts else "dataset")
             if "zero-shot" in tasks or "prompts" in tasks:
                 all_prompts, *ablations = evaluate_zero_shot(clip, benchmark, prompts).task_results()
                 yield from [all_prompts] if "zero-shot" in tasks else []

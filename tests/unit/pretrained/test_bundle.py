@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 import zebra
 from zebra.errors import BadSample, ConfigError, DataError, WeightsError
+from zebra.pretrained import bundle as bundle_module
 from zebra.pretrained import head_cache
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.folder import MODEL_FILES
@@ -160,16 +161,35 @@ def test_the_head_cache_is_bounded_and_evicts_the_oldest_head_first(monkeypatch,
     monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path))
     monkeypatch.setattr(head_cache, "MAX_HEAD_CACHE_BYTES", 10_000)
     for number in range(4):
-        head_cache.cache_head(f"head{number}", torch.full((10, 100), float(number)))
+        head_cache.cache_head(f"head{number}", head_cache.Head(torch.full((10, 100), float(number))))
         os.utime(tmp_path / "heads" / f"head{number}.safetensors", (number, number))
     assert [head_cache.load_cached_head(f"head{number}") is None for number in range(4)] == [True, True, False, False]
 
 
-def test_truncated_prompts_are_reported_every_time(counting_model):
-    clip, _ = counting_model
+def test_a_head_with_truncated_prompts_is_computed_once_and_reported_every_time(counting_model):
+    clip, passes = counting_model
+    num_passes = []
     for _ in range(2):
         with pytest.warns(UserWarning, match="40 of 80 texts were truncated"):
             clip.class_vectors(MANY_LABELS, ["a {}", "horse " * 40 + "{}"])
+        num_passes.append(len(passes))
+    assert num_passes[1] == num_passes[0] > 0
+
+
+@pytest.mark.parametrize("labels", [["horse", "cat", "horse"], ["Horse", "cat", "horse"], ["horse ", "cat", "  horse"]])
+def test_labels_that_are_one_text_to_the_model_have_bitwise_equal_vectors(saved, labels):
+    vectors_CE = zebra.load(saved).class_vectors(labels, ["a photo of a {}.", "two {} here"])
+    assert torch.equal(vectors_CE[0], vectors_CE[2])
+    assert not torch.equal(vectors_CE[0], vectors_CE[1])
+
+
+def test_equal_labels_in_different_chunks_have_bitwise_equal_vectors(saved, monkeypatch):
+    monkeypatch.setattr(bundle_module, "TEXT_CHUNK_SIZE", 2)
+    labels = ["horse", "cat", "a horse of course", "two", "horse"]
+    vectors_CE = zebra.load(saved).class_vectors(labels, ["a photo of a {}."])
+    assert torch.equal(vectors_CE[0], vectors_CE[4])
+    alone = zebra.load(saved).class_vectors(["two"], ["a photo of a {}."])
+    assert torch.allclose(vectors_CE[3], alone[0], atol=1e-6)
 
 
 def test_texts_come_back_in_the_order_they_were_given(saved):

@@ -26,6 +26,8 @@ from zebra.evaluators.validation import open_zero_shot_validators
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
+from zebra.protocols.prompts import PromptSet
+from zebra.protocols.zero_shot import find_equal_classes
 from zebra.text.bpe import BPETokenizer
 from zebra.workflows import compare, evaluate
 
@@ -233,6 +235,77 @@ def test_prompts_come_from_the_dataset_the_package_or_the_user(directory, tmp_pa
     prompt_set = zero_shot.resolve_prompts(read_classification(directory / "colors"), spec)
     assert prompt_set.classnames == tuple(COLORS)
     assert len(prompt_set.templates) == {"dataset": 3, "general": 40, "folder": 3, "json": 1}[prompts]
+
+
+@pytest.fixture
+def repeated(directory, tmp_path):
+    """Return a function that copies the dataset of three colors with other class names, for both splits."""
+
+    def copy(names):
+        folder = shutil.copytree(directory / "colors", tmp_path / "repeated")
+        (folder / "classnames.txt").write_text("".join(f"{name}\n" for name in names))
+        return folder
+
+    return copy
+
+
+@pytest.mark.parametrize("names", [["red", "green", "red"], ["red", "green", "Red"], ["red ", "green", " red"]])
+@pytest.mark.parametrize("prompts", ["dataset", "general", "folder", "json"])
+def test_of_classes_that_are_one_text_the_first_is_predicted_with_a_note(directory, tmp_path, repeated, names, prompts):
+    folder = repeated(names)
+    (tmp_path / "prompts.json").write_text(json.dumps({"repeated": ["my {c} thing"]}))
+    spec = {"folder": str(folder), "json": str(tmp_path / "prompts.json")}.get(prompts, prompts)
+    evaluate.run(make_config(directory, tmp_path / "out", datasets=(str(folder),), prompts=spec))
+    predictions = pq.read_table(tmp_path / "out" / "predictions" / "repeated.zero-shot.parquet")
+    assert {ranked[0] for ranked in predictions["ranked"].to_pylist()} <= {0, 1}
+    assert all(ranked.index(0) + 1 == ranked.index(2) for ranked in predictions["ranked"].to_pylist())
+    (notes,) = {
+        result.notes for result in read_results(tmp_path / "out" / "results.jsonl") if result.task == "zero-shot"
+    }
+    assert any("1 of 3 classes are the same text to the model" in note and "2 " in note for note in notes)
+
+
+def test_a_probe_needs_no_distinct_names(directory, tmp_path, repeated):
+    config = make_config(
+        directory, tmp_path / "out", datasets=(str(repeated(["red", "red", "red"])),), tasks=("linear-probe",)
+    )
+    assert evaluate.run(config)["repeated"]["linear-probe"]["top1"].value > 0.9
+
+
+def test_a_class_with_an_empty_name_is_scored_with_a_note(directory, tmp_path, repeated):
+    config = make_config(
+        directory, tmp_path / "out", datasets=(str(repeated(["red", "", "blue"])),), tasks=("zero-shot",)
+    )
+    assert evaluate.run(config)["repeated"]["zero-shot"]["top1"].n == 60
+    notes = read_results(tmp_path / "out" / "results.jsonl")[0].notes
+    assert "the class 1 has an empty name, so its prompts are the templates alone" in notes
+
+
+def test_a_validator_scores_repeated_names_with_a_warning(directory, repeated):
+    (validator,) = open_zero_shot_validators([str(repeated(["red", "green", "red"]))], num_samples=60)
+    with pytest.warns(UserWarning, match="repeated: 1 of 3 classes are the same text to the model"):
+        validator(zebra.load(directory / "model0"))
+
+
+def test_synonyms_distinguish_classes_with_one_name(directory):
+    clip = zebra.load(directory / "model0")
+    sentences = {"a": ("red all over",), "b": ("Red all over",), "c": ("red all over", "something red")}
+    class_CE = zero_shot.build_zero_shot_classifier(
+        clip, PromptSet("s", "custom", (), ("a", "b", "c"), sentences=sentences)
+    )
+    assert find_equal_classes(class_CE) == [0, 0, 2]
+
+
+def test_each_prompt_set_of_the_ablation_has_its_own_hash(directory, tmp_path):
+    evaluate.run(make_config(directory, tmp_path))
+    hashes = {result.task: result.prompts_hash for result in read_results(tmp_path / "results.jsonl")}
+    own = PromptSet("colors", "dataset", TEMPLATES, tuple(COLORS))
+    assert hashes == {
+        "zero-shot": own.hash,
+        "zero-shot-one-prompt": replace(own, templates=TEMPLATES[:1]).hash,
+        "zero-shot-bare-name": replace(own, templates=("{}",)).hash,
+    }
+    assert len(set(hashes.values())) == 3
 
 
 def test_two_runs_are_compared_image_by_image(directory, tmp_path):

@@ -87,6 +87,8 @@ class CatalogEntry:
     """Prompt template for copies without templates."""
     template_source: Literal["paper", "zebra"] = "paper"
     """paper: stated in §3.1.4; zebra: written in the same style."""
+    prompts_of: str = ""
+    """Name of the dataset whose prompts apply: the shifts of ImageNet use ImageNet's."""
     classnames: tuple[str, ...] = ()
     """Class names for archives without them, such as digits."""
     archives: tuple[ArchiveFormat, ...] = ()
@@ -120,6 +122,15 @@ def find_catalog_entry(name: str) -> CatalogEntry:
     if not suggestion.startswith(" Did you mean"):
         suggestion = f" The catalog has: {', '.join(load_catalog())}."
     raise DataError(f"there is no folder {name!r}, and no dataset of that name is known.{suggestion}")
+
+
+def list_prompt_names(name: str) -> tuple[str, ...]:
+    """Return all names under which files of prompts may list a dataset; () for one that is not in the catalog."""
+    try:
+        entry = find_catalog_entry(name)
+    except DataError:
+        return ()
+    return (*entry.all_names(), *(find_catalog_entry(entry.prompts_of).all_names() if entry.prompts_of else ()))
 
 
 def read_catalog_dataset(entry: CatalogEntry, root: Path, split: str = "test") -> AnyBenchmark:

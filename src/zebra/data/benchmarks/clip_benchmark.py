@@ -35,13 +35,14 @@ def read_classification(folder: Path, split: str = "test") -> ClassificationBenc
         DataError: A file, a shard or a class name is missing, or the dataset has another type. An incomplete split is
             never read.
     """
-    classnames = read_lines(folder / CLASSNAMES_FILENAME)
     templates = read_templates(folder / TEMPLATES_FILENAME)
     if (dataset_type := read_dataset_type(folder)) != "classification":
         raise DataError(f"{folder} is a {dataset_type} dataset, not a classification dataset")
     source = _open_split(folder, split)
     labels = _read_labels(source)
-    if (max_label := int(labels.max())) >= len(classnames):
+    max_label = int(labels.max())
+    classnames = _read_classnames(folder / CLASSNAMES_FILENAME, max_label + 1)
+    if max_label >= len(classnames):
         shard_name = next(name for name, label in source.max_labels() if label == max_label)
         raise DataError(
             f"{shard_name} has the label {max_label}, but {folder / CLASSNAMES_FILENAME} has {len(classnames)} "
@@ -53,7 +54,7 @@ def read_classification(folder: Path, split: str = "test") -> ClassificationBenc
 
 def read_multilabel(folder: Path, split: str = "test") -> MultilabelBenchmark:
     """Open one split of a multilabel dataset; raise DataError as `read_classification`."""
-    classnames = read_lines(folder / CLASSNAMES_FILENAME)
+    classnames = read_lines(folder / CLASSNAMES_FILENAME, allow_empty=True)  # the label vectors confirm their number
     templates = read_templates(folder / TEMPLATES_FILENAME)
     shards = _open_split(folder, split)
     ids = [shards.sample_id(index) for index in range(len(shards))]
@@ -149,8 +150,25 @@ class MultiCaptionSource:
         return replace(record, captions=captions)
 
 
-def read_lines(path: Path) -> tuple[str, ...]:
-    """Read the lines of a text file; raise DataError if a line is empty or the file is missing."""
+def _read_classnames(path: Path, num_used: int) -> tuple[str, ...]:
+    """Read class names, one per line, in the order of the labels.
+
+    An empty line is an empty name, as in CLEVR's distances, if the labels need all lines. Otherwise it may be a mistake
+    that shifts the names.
+
+    Args:
+        path: The file.
+        num_used: Largest label plus one.
+
+    Raises:
+        DataError: A line is empty and there are more lines than `num_used`, or the file is missing.
+    """
+    classnames = read_lines(path, allow_empty=True)
+    return classnames if len(classnames) == num_used else read_lines(path)
+
+
+def read_lines(path: Path, *, allow_empty: bool = False) -> tuple[str, ...]:
+    """Read the lines of a text file; raise DataError if it is missing or empty, or has an empty line (by default)."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -163,7 +181,7 @@ def read_lines(path: Path) -> tuple[str, ...]:
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8: {error}") from error
     lines = tuple(line.rstrip() for line in text.rstrip().split("\n"))
-    if not all(lines):
+    if not any(lines) or not (allow_empty or all(lines)):
         raise DataError(f"{path}:{lines.index('') + 1}: the line is empty. Remove it, or write a value")
     return lines
 

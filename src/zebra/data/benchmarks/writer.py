@@ -115,7 +115,9 @@ def _join_captions(captions: Sequence[str], where: str) -> bytes:
 
 
 def _class_files(classnames: Sequence[str], templates: Sequence[str]) -> dict[str, Sequence[str]]:
-    _validate_lines(classnames, "class name")
+    if classnames and not classnames[-1]:  # readers take the last line break for the end of the file
+        raise DataError("the last class name is empty. Give the class a name, or another place in the order")
+    _validate_lines([name for name in classnames if name], "class name")
     _validate_lines(templates, "template")
     return {CLASSNAMES_FILENAME: classnames, TEMPLATES_FILENAME: templates}
 
@@ -151,7 +153,7 @@ def _require_same_classes(out_dir: Path, text_files: dict[str, Sequence[str]], s
     others = [name for name in list_splits(out_dir) if name != split]
     for filename in (CLASSNAMES_FILENAME, DATASET_TYPE_FILENAME) if others else ():
         new_lines = tuple(text_files.get(filename, ()))
-        existing_lines = read_lines(out_dir / filename) if (out_dir / filename).is_file() else ()
+        existing_lines = read_lines(out_dir / filename, allow_empty=True) if (out_dir / filename).is_file() else ()
         if new_lines != existing_lines:
             raise DataError(
                 f"{out_dir} has the split {others[0]} with another {filename}. Write {split} with the same "

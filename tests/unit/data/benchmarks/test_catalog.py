@@ -6,9 +6,10 @@ from collections import Counter
 import pytest
 
 from zebra.data.benchmarks.archives import ListFileArchive, MatlabArchive
-from zebra.data.benchmarks.catalog import find_catalog_entry, load_catalog, read_catalog_dataset
+from zebra.data.benchmarks.catalog import find_catalog_entry, list_prompt_names, load_catalog, read_catalog_dataset
 from zebra.data.benchmarks.writer import write_classification, write_retrieval
 from zebra.errors import DataError
+from zebra.protocols.classname_matching import find_name
 
 ENTRIES = list(load_catalog().values())
 METRICS = {
@@ -115,6 +116,41 @@ def test_a_dataset_has_a_source_or_is_listed_here(entry) -> None:
 )
 def test_a_dataset_is_found_by_each_of_its_names(alias: str, name: str) -> None:
     assert find_catalog_entry(alias).name == name
+
+
+OPENAI_SECTIONS = [
+    "Birdsnap", "CIFAR10", "CIFAR100", "CLEVRCounts", "Caltech101", "Country211", "DescribableTextures",
+    "EuroSAT", "FGVCAircraft", "FacialEmotionRecognition2013", "Flowers102", "Food101", "GTSRB", "HatefulMemes",
+    "KITTI", "Kinetics700", "MNIST", "OxfordPets", "PascalVOC2007", "PatchCamelyon", "RESISC45", "SST2", "STL10",
+    "SUN397", "StanfordCars", "UCF101",
+]  # fmt: skip
+CLIP_BENCHMARK_KEYS = [
+    "cifar10", "cifar100", "imagenet1k", "food101", "sun397", "cars", "fgvc_aircraft", "dtd", "pets",
+    "caltech101", "flowers", "mnist", "stl10", "eurosat", "gtsrb", "country211", "renderedsst2",
+    "voc2007_multilabel", "fer2013", "clevr_count_all", "pcam", "svhn", "resisc45",
+    "kitti_closest_vehicle_distance",
+]  # fmt: skip
+
+
+def test_each_dataset_of_the_paper_finds_its_section_in_openais_file() -> None:
+    """The file has no section for ImageNet, whose prompts are in a notebook."""
+    paper = [entry.name for entry in ENTRIES if entry.group == "paper"]
+    sections = {name: find_name(list_prompt_names(name), OPENAI_SECTIONS) for name in paper}
+    assert [name for name, section in sections.items() if section is None] == ["imagenet"]
+    assert sorted(filter(None, sections.values())) == sorted(OPENAI_SECTIONS)
+
+
+def test_each_dataset_finds_its_entry_in_clip_benchmarks_files() -> None:
+    labeled = [entry.name for entry in ENTRIES if entry.task in ("classification", "multilabel")]
+    keys = {name: find_name(list_prompt_names(name), CLIP_BENCHMARK_KEYS) for name in labeled}
+    missing = [name for name, key in keys.items() if key is None]
+    assert missing == ["birdsnap", "ucf101", "kinetics700", "hateful_memes", "imagenet_vid", "youtube_bb"]
+    assert {keys[name] for name in ("imagenetv2", "imagenet_a", "imagenet_sketch")} == {"imagenet1k"}
+    assert (keys["aircraft"], keys["clevr_counts"], keys["cifar10.1"]) == (
+        "fgvc_aircraft",
+        "clevr_count_all",
+        "cifar10",
+    )
 
 
 def test_a_misspelled_name_gets_a_suggestion() -> None:

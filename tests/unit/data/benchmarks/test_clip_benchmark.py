@@ -109,6 +109,22 @@ def test_an_empty_line_among_class_names_is_an_error_since_it_would_shift_labels
         read_classification(folder)
 
 
+@pytest.mark.parametrize("names", [["near", "", "far"], ["", "near", "far"], ["", "", "far"]])
+def test_an_empty_class_name_is_kept_if_the_labels_need_every_line(tmp_path: Path, names: list[str]) -> None:
+    write_classification(tmp_path / "s", [(b"x", "png", label) for label in range(3)], names, ["{c} shapes."])
+    assert read_classification(tmp_path / "s").classnames == tuple(names)
+
+
+def test_an_empty_class_name_of_a_multilabel_dataset_is_kept(tmp_path: Path) -> None:
+    write_multilabel(tmp_path / "s", [(b"x", "png", np.array([True, False, True]))], ["a", "", "b"], ["{c}"])
+    assert read_multilabel(tmp_path / "s").classnames == ("a", "", "b")
+
+
+def test_an_empty_name_at_the_end_is_not_written_since_readers_would_miss_it(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="the last class name is empty"):
+        write_classification(tmp_path / "s", [(b"x", "png", 0)], ["near", ""], ["{c}"])
+
+
 def test_datasets_of_other_types_are_refused(folder: Path) -> None:
     (folder / "dataset_type.txt").write_text("retrieval\n")
     with pytest.raises(DataError, match="retrieval"):
