@@ -39,13 +39,30 @@ class ReportTable:
 
 
 @dataclass(frozen=True, slots=True)
+class GalleryItem:
+    """An image with its text in a gallery."""
+
+    image: Image
+    caption: str
+    note: str = ""
+    """A second line in muted color."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """Small images side by side, each with its text."""
+
+    items: tuple[GalleryItem, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Section:
-    """A figure, image or table with a heading and a summary."""
+    """A figure, image, gallery or table with a heading and a summary."""
 
     heading: str
     summary: str
     """What the body shows, in a few sentences."""
-    body: "Figure | Image | ReportTable"
+    body: "Figure | Image | Gallery | ReportTable"
     alt: str = ""
     """Text for screen readers; empty: the summary."""
 
@@ -100,6 +117,8 @@ def _render_section(section: Section) -> str:
     match section.body:
         case ReportTable() as table:
             body = _render_table(table)
+        case Gallery() as gallery:
+            body = f"<ul class='gallery'>{''.join(map(_render_gallery_item, gallery.items))}</ul>"
         case Image() as image:
             body = f'<img src="{_encode_data_uri(image)}" width="{image.width}" height="{image.height}" alt="{alt}">'
         case figure:
@@ -108,6 +127,14 @@ def _render_section(section: Section) -> str:
     return (
         f"<section>\n<div class='text'><h2>{escape(section.heading)}</h2>\n"
         f"<p>{escape(section.summary)}</p></div>\n{body}\n</section>\n"
+    )
+
+
+def _render_gallery_item(item: GalleryItem) -> str:
+    note = f"<small>{escape(item.note)}</small>" if item.note else ""
+    return (
+        f'<li><img src="{_encode_data_uri(item.image)}" alt="" width="{item.image.width}" height="{item.image.height}">'
+        f"<p>{escape(item.caption)}{note}</p></li>\n"
     )
 
 

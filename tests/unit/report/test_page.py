@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from PIL import Image
 
-from zebra.report.page import Headline, ReportTable, Section, write_page
+from zebra.report.page import Gallery, GalleryItem, Headline, ReportTable, Section, write_page
 from zebra.report.style import CSS_VARIABLES
 
 TABLE = ReportTable(("dataset", "top-1"), (("seen", "96.1%"), ("unseen", "−1.0")))
@@ -137,3 +137,14 @@ def test_the_page_does_not_scroll_sideways_on_a_phone_or_a_desktop(
         assert (int(re.findall(r"\d+", background)[0]) > 128) == (scheme == "light")
         assert problems == []
         browser.close()
+
+
+def test_a_gallery_shows_every_image_with_its_escaped_text(tmp_path: Path) -> None:
+    items = tuple(
+        GalleryItem(Image.new("RGB", (8, 8), color), HOSTILE, f"taken for {color}") for color in ("red", "blue")
+    )
+    outline = Outline(page(tmp_path, Section("Gallery", "Two images.", Gallery(items))))
+    assert len(outline.named("img")) == 2
+    assert not outline.named("script")
+    assert [text for text in outline.texts if text.startswith("taken for")] == ["taken for red", "taken for blue"]
+    assert outline.texts.count(HOSTILE) == 2
