@@ -1,4 +1,4 @@
-"""Tables of predictions, one row per image or question, and the scores per row for paired tests."""
+"""Predictions as tables, one row per image or question."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Match the class names of a prompt set with those of a dataset, by name and never by position alone."""
+"""Match the class names of a prompt set with those of a dataset."""
 
 import re
 from collections import defaultdict
@@ -28,7 +28,7 @@ class ClassnameMatch:
 def match_classnames(
     names: Sequence[str], dataset_names: Sequence[str], synonyms: Mapping[str, Sequence[str]], source: str
 ) -> ClassnameMatch:
-    """Match the names of a prompt set with those of a dataset.
+    """Match the names of a prompt set with those of a dataset, never by position alone.
 
     Names match if they are equal up to case, spaces and punctuation, or by a synonym. Classes without a match keep
     their position if all matches do and are the majority. If the dataset only numbers its classes, the position is the
