@@ -4,9 +4,10 @@ References: open_clip 3.3.0 with torchvision 0.28.0 (`image_transform_v2` for ev
 and bilinear, its result before Normalize) and the Pillow image processors of CLIP and SigLIP in transformers 5.24.0.
 Tolerance: none for bytes before normalization. Normalized values: none against torchvision, which does the same float32
 arithmetic; 1e-6 against transformers, which divides by 255 in double precision.
-Images: 15 kinds of files × 16 sizes, decoded by zebra with `mode="reference"` and by the peer with `Image.open`. Both
-read files, so that palettes, transparency, orientation and 16 bits are as in practice. The peers and
-`decode="reference"` ignore the EXIF orientation; in transformers, `pipeline` applies it before the processor.
+Images: 15 kinds of files × 16 sizes, decoded by zebra with `mode="reference"`, and for the peer opened and turned
+upright with Pillow. Both read files, so that palettes, transparency, orientation and 16 bits are as in practice. The
+peers' transforms take PIL images as they are: transformers' `pipeline` turns them upright before, open_clip leaves this
+to the caller.
 """
 
 import io
@@ -18,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from zebra.images.decode import decode_image
 from zebra.images.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess
@@ -93,6 +94,10 @@ def zebra_decode(data: bytes) -> Image.Image:
     return decode_image(data, "an image", mode="reference")
 
 
+def open_upright(data: bytes) -> Image.Image:
+    return ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+
+
 def num_different_bytes(ours: NDArray[np.uint8], theirs: NDArray[np.generic]) -> int:
     assert ours.dtype == np.uint8
     assert ours.shape == theirs.shape
@@ -132,7 +137,7 @@ def test_every_byte_equals_open_clip(open_clip: ModuleType, kind: str, resize: s
         peer = open_clip_pixels(open_clip, resize, interpolation, side)
         ours = Preprocess(image_size=side, resize=resize, interpolation=interpolation)
         for data in images_of(kind):
-            theirs = peer(Image.open(io.BytesIO(data)))
+            theirs = peer(open_upright(data))
             assert num_different_bytes(ours.resize_and_crop(zebra_decode(data)), theirs) == 0
 
 
@@ -142,7 +147,7 @@ def test_normalized_values_are_bit_identical_to_open_clip(open_clip: ModuleType)
     ours = Preprocess(image_size=SIDE)
     for data in images_of("JPEG"):
         pixels = torch.from_numpy(ours.resize_and_crop(zebra_decode(data)))[None]
-        assert torch.equal(ours.normalize(pixels)[0], peer(Image.open(io.BytesIO(data))))
+        assert torch.equal(ours.normalize(pixels)[0], peer(open_upright(data)))
 
 
 # transformers
@@ -172,7 +177,7 @@ def test_every_byte_equals_transformers(
         peer = processors[resize](side)
         ours = Preprocess(image_size=side, resize=resize, crop="floor", rgb="first")
         for data in images_of(kind):
-            image = Image.open(io.BytesIO(data))
+            image = open_upright(data)
             (theirs,) = peer(image, do_rescale=False, do_normalize=False)["pixel_values"]
             assert num_different_bytes(ours.resize_and_crop(zebra_decode(data)), theirs) == 0
 
@@ -192,6 +197,6 @@ def test_normalized_values_equal_transformers_up_to_rounding(
     )
     for data in images_of("RGB"):
         pixels = torch.from_numpy(ours.resize_and_crop(zebra_decode(data)))[None]
-        (theirs,) = peer(Image.open(io.BytesIO(data)))["pixel_values"]
+        (theirs,) = peer(open_upright(data))["pixel_values"]
         difference = np.abs(ours.normalize(pixels)[0].numpy() - theirs).max()
         assert difference <= 1e-6

@@ -17,7 +17,8 @@ from zebra.config.cores import usable_cores
 from zebra.data.sources import Source, read_many
 from zebra.data.workers import BatchIndices, Heartbeat, run_workers
 from zebra.errors import BadSample
-from zebra.images.decode import read_header, read_orientation, read_pixels
+from zebra.images.decode import read_header, read_pixels
+from zebra.images.orientation import read_orientation
 from zebra.values import Record
 
 MAX_EXAMPLES_PER_REASON = 3

@@ -18,8 +18,9 @@ from torch import Tensor
 from zebra.data.locations import ImageRef
 from zebra.embed.values import ImageFeatures, PreprocessedImage, StoreRow
 from zebra.errors import BadSample, DataError
-from zebra.images.decode import convert_to_rgb, decode_image, read_header, read_orientation
+from zebra.images.decode import convert_to_rgb, decode_image, read_header
 from zebra.images.jpeg import decode_scaled
+from zebra.images.orientation import read_orientation
 from zebra.images.preprocess import Preprocess
 from zebra.values import Record
 

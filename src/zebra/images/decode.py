@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from zebra.errors import BadSample
 from zebra.images.formats import UNKNOWN_MEDIA_TYPE, media_type
+from zebra.images.header_limits import require_small_metadata
+from zebra.images.orientation import apply_orientation
 
 DecodeMode = Literal["careful", "reference"]
 
@@ -23,9 +25,6 @@ MAX_ASPECT_RATIO = 20
 
 _DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error, OverflowError)
 """Exceptions of Pillow's decoders for damaged bytes, found by fuzzing; SyntaxError is a broken PNG chunk."""
-_ORIENTATION_TAG = 0x0112
-_ORIENTATION_KEYS = frozenset({"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"})
-"""Keys of `Image.info` in which Pillow finds an orientation."""
 
 
 def decode_image(
@@ -35,14 +34,14 @@ def decode_image(
 
     Args:
         location: Identifies the image in errors.
-        mode: careful applies the EXIF orientation, composites transparency on white, scales 16-bit gray to 8 bits and
-            returns RGB. reference does none of this and keeps the image mode, because the published CLIP preprocessing
-            resizes before it converts (see `Preprocess.resize_and_crop`).
+        mode: Both apply the EXIF orientation. careful also composites transparency on white, scales 16-bit gray to 8
+            bits and returns RGB. reference keeps the image mode, because the published CLIP preprocessing resizes
+            before it converts (see `Preprocess.resize_and_crop`).
         max_pixels: Maximum width × height, checked before decoding. Pillow's own limit of 178,956,970 also applies.
 
     Raises:
-        BadSample: For an empty file, not an image, a truncated or damaged image, too many pixels, or an image that is
-            too thin (a side under 8 pixels, or more than 20 times as long as the other).
+        BadSample: For an empty file, not an image, a truncated or damaged image, too many pixels, too much metadata,
+            or an image that is too thin (a side under 8 pixels, or more than 20 times as long as the other).
     """
     image = read_header(data, location, max_pixels=max_pixels)
     return read_pixels(image, location, mode=mode)
@@ -52,9 +51,10 @@ def read_header(data: bytes, location: str, *, max_pixels: int = MAX_PIXELS) -> 
     """Open an image without decoding its pixels, and check format and size; errors as in `decode_image`."""
     if not data:
         raise BadSample("empty file", location, "0 bytes")
+    require_small_metadata(data, location)
     with _suppress_warnings():
         image = _open_image(data, location)
-    _check_size(image.size, location, max_pixels)
+    require_usable_size(image.size, location, max_pixels)
     return image
 
 
@@ -63,23 +63,11 @@ def read_pixels(image: Image.Image, location: str, *, mode: DecodeMode = "carefu
     with _suppress_warnings():
         try:
             image.load()
-            return image if mode == "reference" else _to_rgb(_apply_orientation(image))
+            upright = apply_orientation(image)
+            return upright if mode == "reference" else _to_rgb(upright)
         except _DECODE_ERRORS as error:
             reason = "truncated image" if "truncated" in str(error).lower() else "damaged image"
             raise BadSample(reason, location, str(error)) from error
-
-
-def read_orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation; 1 if it is upright or missing."""
-    if _ORIENTATION_KEYS.isdisjoint(
-        image.info
-    ):  # most images; getexif takes a third of the time of decoding a small one
-        return 1
-    try:
-        with _suppress_warnings():
-            return int(image.getexif().get(_ORIENTATION_TAG, 1))
-    except _DECODE_ERRORS:  # broken metadata of a good image: ignore it
-        return 1
 
 
 def convert_to_rgb(image: Image.Image) -> Image.Image:
@@ -92,7 +80,7 @@ def convert_to_rgb(image: Image.Image) -> Image.Image:
 
 @contextmanager
 def _suppress_warnings() -> Iterator[None]:
-    """Suppress Pillow's warnings about metadata and image size; `_check_size` checks the size.
+    """Suppress Pillow's warnings about metadata and image size; `require_usable_size` checks the size.
 
     Warning filters are per process, so with several decoding threads a warning may still appear.
     """
@@ -115,20 +103,14 @@ def _open_image(data: bytes, location: str) -> Image.Image:
         raise BadSample("damaged image", location, str(error)) from error
 
 
-def _check_size(size: tuple[int, int], location: str, max_pixels: int) -> None:
+def require_usable_size(size: tuple[int, int], location: str, max_pixels: int = MAX_PIXELS) -> None:
+    """Raise BadSample for too many pixels or a too thin image; `size` is width and height."""
     width, height = size
     if width * height > max_pixels:
         raise BadSample("too many pixels", location, f"{width} × {height}, more than {max_pixels:,}")
     short, long = sorted(size)
     if short < MIN_SIDE or long > MAX_ASPECT_RATIO * short:
         raise BadSample("too thin", location, f"{width} × {height}")
-
-
-def _apply_orientation(image: Image.Image) -> Image.Image:
-    try:
-        return image if read_orientation(image) == 1 else ImageOps.exif_transpose(image)
-    except _DECODE_ERRORS:  # as in `read_orientation`
-        return image
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -11,7 +11,8 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from zebra.images.decode import MAX_PIXELS, read_header, read_orientation, read_pixels
+from zebra.images.decode import MAX_PIXELS, read_header, read_pixels
+from zebra.images.orientation import read_orientation
 
 CropBox: TypeAlias = tuple[int, int, int, int]
 """Left, top, right, bottom, in pixels."""

@@ -1,7 +1,6 @@
 """A model with its tokenizer and preprocessing: the result of `zebra.load`."""
 
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -9,13 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from zebra.config.precision import InferencePrecision
-from zebra.errors import ConfigError, DataError, WeightsError
-from zebra.images.decode import decode_image
+from zebra.errors import ConfigError, WeightsError
+from zebra.images.inputs import ImageInput, iter_images
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.backends import Backend, ImageEncoder, TorchImageEncoder
@@ -23,11 +21,11 @@ from zebra.pretrained.folder import write_model_folder
 from zebra.pretrained.head_cache import Head, cache_head, head_cache_key, load_cached_head
 from zebra.pretrained.precision import cast_model, micro_batch_size
 from zebra.text.equal_texts import find_equal_texts
+from zebra.text.inputs import list_texts
+from zebra.text.labels import validate_labels
 from zebra.text.templates import DEFAULT_TEMPLATES, fill_template
 from zebra.text.tokenizers import Tokenizer
 from zebra.values import Prediction
-
-ImageInput = str | Path | bytes | Image.Image | NDArray[np.uint8]
 
 BATCH_SIZE = 64
 TEXT_CHUNK_SIZE = 16_384
@@ -108,7 +106,8 @@ class Bundle:
         """Encode images.
 
         Args:
-            images: Paths, encoded bytes, PIL images or uint8 arrays [H, W, 3]; any iterable, read in batches.
+            images: Paths, bytes of image files, binary files, PIL images, uint8 arrays [H, W, 3] or uint8 tensors
+                [3, H, W]; any ordered iterable, read in batches. All are turned upright by their EXIF orientation.
             projected: False returns the features before the projection, not normalized (the paper's probe features).
 
         Returns:
@@ -116,7 +115,8 @@ class Bundle:
 
         Raises:
             BadSample: An image cannot be decoded; the message names it.
-            DataError: An image file is missing, or an array is not uint8 [H, W, 3].
+            DataError: An image file is missing, or an array or tensor has another type or shape.
+            ConfigError: An item is not an image, or `images` is a single image or unordered.
         """
         tower = TorchImageEncoder(self.model, self.preprocess)
         encode = self.encode_pixels if projected else tower.features
@@ -141,14 +141,16 @@ class Bundle:
             model, self.tokenizer, self.preprocess, lambda: fingerprint, precision=precision, image_encoder=encoder
         )
 
-    def encode_texts(self, texts: Sequence[str], *, truncate: bool = True) -> Tensor:
+    def encode_texts(self, texts: Iterable[str], *, truncate: bool = True) -> Tensor:
         """Encode texts as float32 unit vectors [N, E] on the CPU.
 
         Longer texts than `context_length` are truncated, with the end token last, and a warning counts them. With
         `truncate=False` they raise DataError.
+
+        Raises:
+            ConfigError: An item is not a text, or `texts` is a single text or unordered.
         """
-        if isinstance(texts, str):
-            raise ConfigError("encode_texts takes a list of texts. Put a single text in [ ].")
+        texts = list_texts(texts, "texts")
         vectors_NE, num_truncated = self._encode_texts(texts, truncate)
         self._warn_truncated(num_truncated, len(texts))
         return vectors_NE
@@ -220,16 +222,21 @@ class Bundle:
             )
 
     def classify(
-        self, images: Iterable[ImageInput], labels: Sequence[str], templates: Sequence[str] = DEFAULT_TEMPLATES
+        self, images: Iterable[ImageInput], labels: Iterable[str], templates: Iterable[str] = DEFAULT_TEMPLATES
     ) -> list[list[Prediction]]:
         """Rank the labels for every image, best first.
 
         Scores are a softmax over the labels; for models of the sigmoid loss, the sigmoid of each logit.
 
+        Args:
+            images: As in `encode_images`.
+            labels: Class names, in any ordered iterable.
+            templates: Prompts with {} in place of the label, averaged per class.
+
         Raises:
-            ConfigError: There are no labels, or a label is empty or repeated.
+            ConfigError: There are no labels, one is empty or repeated, or an argument has another type.
         """
-        labels = validate_labels(labels)
+        labels, templates = validate_labels(labels), list_texts(templates, "templates")
         class_CE = self.class_vectors(labels, templates)
         return rank_labels(self.encode_images(images), class_CE, labels, scale=self.logit_scale, bias=self.logit_bias)
 
@@ -270,30 +277,14 @@ class Bundle:
             )
 
     def _pixel_batches(self, images: Iterable[ImageInput]) -> Iterator[Tensor]:
-        if isinstance(images, str | bytes | Path | Image.Image):
-            raise ConfigError("encode_images takes a list of images. Put a single image in [ ].")
         batch: list[NDArray[np.uint8]] = []
-        for index, image in enumerate(images):
-            batch.append(self.preprocess.resize_and_crop(self._load_image(image, index)))
+        for image in iter_images(images, self.preprocess.decode):
+            batch.append(self.preprocess.resize_and_crop(image))
             if len(batch) == BATCH_SIZE:
                 yield torch.from_numpy(np.stack(batch))
                 batch = []
         if batch:
             yield torch.from_numpy(np.stack(batch))
-
-    def _load_image(self, image: ImageInput, index: int) -> Image.Image:
-        if isinstance(image, Image.Image):
-            return image
-        if isinstance(image, np.ndarray):
-            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-                raise DataError(f"image {index}: an array must be uint8 [H, W, 3], not {image.dtype} {image.shape}")
-            return Image.fromarray(image)
-        if isinstance(image, bytes):
-            return decode_image(image, f"image {index}", mode=self.preprocess.decode)
-        path = Path(image)
-        if not path.is_file():
-            raise DataError(f"no image file at {path}. Check the path.")
-        return decode_image(path.read_bytes(), str(path), mode=self.preprocess.decode)
 
 
 def rank_labels(
@@ -307,18 +298,3 @@ def rank_labels(
         order = scores_C.argsort(descending=True).tolist()
         ranked.append([Prediction(labels[c], float(scores_C[c])) for c in order])
     return ranked
-
-
-def validate_labels(labels: Sequence[str]) -> list[str]:
-    """Return the labels as a list; ConfigError if there are none or a label is empty or repeated."""
-    if isinstance(labels, str):
-        raise ConfigError('labels must be a list such as ["horse", "cat"]')
-    if not labels:
-        raise ConfigError("no labels. Name at least one class.")
-    for label in labels:
-        if not label.strip():
-            raise ConfigError("empty label. Give every class a name.")
-    repeated = sorted(label for label, count in Counter(labels).items() if count > 1)
-    if repeated:
-        raise ConfigError(f"labels are repeated: {', '.join(repeated)}. Name each class once, or its score is split.")
-    return list(labels)

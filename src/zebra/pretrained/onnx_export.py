@@ -203,7 +203,7 @@ def _render_example(bundle: Bundle) -> list[str]:
     return [
         "import numpy as np",
         "from onnxruntime import InferenceSession",
-        "from PIL import Image, ImageOps" if bundle.preprocess.decode == "careful" else "from PIL import Image",
+        "from PIL import Image, ImageOps",
         "from tokenizers import Tokenizer",
         "",
         'texts = ["a photo of a horse", "a photo of a cat"]',
@@ -225,7 +225,7 @@ def _render_preprocessing(preprocess: Preprocess) -> list[str]:
     """Return the lines that open, resize and crop the image, in the order of the model's preprocessing."""
     size, resampling = preprocess.image_size, f"Image.Resampling.{preprocess.interpolation.upper()}"
     is_careful = preprocess.decode == "careful"
-    opened = 'ImageOps.exif_transpose(Image.open("photo.jpg"))' if is_careful else 'Image.open("photo.jpg")'
+    opened = 'ImageOps.exif_transpose(Image.open("photo.jpg"))'
     first, last = ('.convert("RGB")', "") if is_careful or preprocess.rgb == "first" else ("", '.convert("RGB")')
     if preprocess.resize == "squash":
         return [f"image = {opened}{first}.resize(({size}, {size}), {resampling}){last}"]

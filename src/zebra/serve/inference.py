@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from zebra.pretrained.bundle import rank_labels, validate_labels
+from zebra.pretrained.bundle import rank_labels
 from zebra.serve.encoder import gather_or_cancel
 from zebra.serve.errors import HTTPError
 from zebra.serve.fetch import fetch_url
@@ -13,6 +13,7 @@ from zebra.serve.limits import MAX_BODY_BYTES, MAX_PROMPTS
 from zebra.serve.model_runner import TextEmbedding
 from zebra.serve.schema import RequestImage
 from zebra.serve.service import Service
+from zebra.text.labels import validate_labels
 from zebra.text.templates import fill_template
 from zebra.values import Prediction
 

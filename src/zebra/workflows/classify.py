@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from zebra.config.classify import ClassifyConfig
-from zebra.pretrained.bundle import validate_labels
 from zebra.pretrained.load import load
+from zebra.text.labels import validate_labels
 from zebra.text.templates import DEFAULT_TEMPLATES
 from zebra.values import Prediction
 

@@ -169,12 +169,13 @@ def test_the_pixel_limit_is_an_argument() -> None:
     assert decode_image(data, "x", max_pixels=1600).size == (40, 40)
 
 
-def test_reference_mode_keeps_the_mode_and_orientation() -> None:
+def test_reference_mode_turns_an_image_upright_and_keeps_its_mode() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     image = decode_image(encode(red_left_blue_right().convert("RGBA"), exif=exif), "x", mode="reference")
     assert image.mode == "RGBA"
-    assert image.size == (40, 20)
+    assert image.size == (20, 40)
+    assert image.getpixel((10, 2)) == (*RED, 255)
 
 
 def test_reference_mode_has_the_same_limits() -> None:

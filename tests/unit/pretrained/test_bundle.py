@@ -68,6 +68,28 @@ def test_paths_bytes_pil_and_arrays_give_the_same_vector(saved, tmp_path):
     assert torch.allclose(vectors.norm(dim=1), torch.ones(5), atol=1e-6)
 
 
+def test_a_turned_photo_has_one_vector_as_path_bytes_and_pil_image(saved, tmp_path):
+    image = Image.fromarray(random_images(1)[0])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "x.png", exif=exif)
+    clip = zebra.load(saved)
+    with Image.open(tmp_path / "x.png") as opened:
+        vectors = clip.encode_images([image, tmp_path / "x.png", (tmp_path / "x.png").read_bytes(), opened])
+    assert torch.allclose(vectors[1:], vectors[:1].expand(3, -1), atol=1e-6)
+
+
+def test_labels_and_texts_come_from_any_ordered_iterable(saved):
+    clip, images = zebra.load(saved), random_images(1)
+    expected = clip.classify(images, ["cat", "dog"])
+    assert clip.classify(images, np.array(["cat", "dog"])) == expected
+    assert clip.classify(images, (label for label in ["cat", "dog"]), iter(["a photo of a {}."])) == expected
+    assert torch.equal(clip.encode_texts(text for text in ["cat", "dog"]), clip.encode_texts(["cat", "dog"]))
+    for labels, message in (([0, 1], r"labels\[0\] is 0 \(int\)"), ({"cat"}, "not set"), ({"cat": 1}, "not dict")):
+        with pytest.raises(ConfigError, match=message):
+            clip.classify(images, labels)
+
+
 def test_features_before_the_projection_are_wider_and_not_normalized(saved):
     clip = zebra.load(saved)
     features = clip.encode_images(random_images(), projected=False)
@@ -220,7 +242,7 @@ def test_long_texts_are_truncated_with_a_warning_or_refused(saved):
 
 @pytest.mark.parametrize(
     ("labels", "message"),
-    [([], "no labels"), (["horse", " "], "empty label"), (["cat", "dog", "cat"], "repeated: cat"), ("cat", "list")],
+    [([], "no labels"), (["horse", " "], "empty label"), (["cat", "dog", "cat"], "repeated: 'cat'"), ("cat", "list")],
 )
 def test_invalid_labels_are_refused(saved, labels, message):
     with pytest.raises(ConfigError, match=message):
