@@ -11,7 +11,8 @@ Activation = Literal["quick_gelu", "gelu", "gelu_tanh"]
 # no product of sizes overflows.
 MAX_WIDTH = 1 << 14
 """Largest width and embedding dimension."""
-MAX_LAYERS = 1_000
+MAX_LAYERS = 256
+"""Largest number of blocks of a transformer, and of a stage of a ResNet."""
 MAX_MLP_WIDTH = 1 << 17
 MAX_BLOCK_WEIGHTS = 10**11
 """Largest number of weights in the matrices of a tower's blocks."""
@@ -93,7 +94,9 @@ class SiglipVisionConfig(TransformerConfig):
 
     def check_image_size(self, size: int) -> None:
         """Raise ConfigError if the image is smaller than a patch."""
-        _require_in_range("model.vision.patch_size", self.patch_size, size)
+        _require_in_range("model.vision.patch_size", self.patch_size, MAX_IMAGE_SIZE)
+        if size < self.patch_size:
+            raise ConfigError(f"model: image_size {size} is smaller than vision.patch_size {self.patch_size}")
         _require_in_range("model: the number of patches", (size // self.patch_size) ** 2, MAX_TOKENS)
 
 

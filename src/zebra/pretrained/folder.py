@@ -11,7 +11,7 @@ from typing import Any
 
 from zebra.config.model import ModelConfig
 from zebra.config.structure import structure, unstructure
-from zebra.errors import WeightsError
+from zebra.errors import ConfigError, WeightsError
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.checkpoint import PretrainedCheckpoint
@@ -61,7 +61,7 @@ def read_model_folder(folder: Path) -> PretrainedCheckpoint:
     """Read a folder that `write_model_folder` wrote.
 
     Raises:
-        WeightsError: A file is missing or damaged, or the format has another version.
+        WeightsError: A file is missing or damaged, a setting is invalid, or the format has another version.
     """
     missing = [name for name in MODEL_FILES if not (folder / name).is_file()]
     if missing:
@@ -73,10 +73,20 @@ def read_model_folder(folder: Path) -> PretrainedCheckpoint:
         raise WeightsError(
             f"{folder / 'config.json'} does not have zebra's format, version 1. Use the zebra that wrote it."
         )
+    try:
+        config = structure(ModelConfig, raw, "model")
+        preprocess = Preprocess.from_dict(read_json_object(folder / "preprocess.json"))
+    except ConfigError as error:
+        raise WeightsError(f"{folder} has an invalid config.json or preprocess.json: {error}") from error
+    if preprocess.image_size != config.image_size:
+        raise WeightsError(
+            f"{folder / 'preprocess.json'} has the image size {preprocess.image_size}, but config.json has "
+            f"{config.image_size}. Copy both files from the same model."
+        )
     return PretrainedCheckpoint(
         layout="zebra",
-        config=structure(ModelConfig, raw, str(folder / "config.json")),
-        preprocess=Preprocess.from_dict(read_json_object(folder / "preprocess.json")),
+        config=config,
+        preprocess=preprocess,
         tensors=read_tensors(folder / "model.safetensors"),
         files=tuple(folder / name for name in FINGERPRINT_FILES),
     )
@@ -84,7 +94,7 @@ def read_model_folder(folder: Path) -> PretrainedCheckpoint:
 
 def compute_fingerprint(digests: Mapping[str, str]) -> str:
     """Return the fingerprint of a model from the SHA-256 of its files, by name."""
-    relevant = {name: digests[name] for name in FINGERPRINT_FILES if name in digests}
+    relevant = {name: digests[name] for name in FINGERPRINT_FILES}
     return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -48,17 +48,20 @@ def verify_golden(encoder: BundleEncoder, path: Path) -> None:
     """Recompute the vectors; require MAX_ABS_DIFF per component in fp32, MIN_COSINE in a smaller precision.
 
     Raises:
-        WeightsError: A vector differs; the message names image or text and the difference.
+        WeightsError: The file is damaged, or a vector differs; the message names image or text and the difference.
     """
-    with safe_open(str(path), framework="pt") as file:
-        text = json.loads(file.metadata()["text"])
-        golden = {name: file.get_tensor(name) for name in ("picture", "image_vector", "text_vector")}
+    text, golden = _read_golden(path)
     actual = {
         "image_vector": encoder.encode_images([Image.fromarray(golden["picture"].numpy())])[0],
         "text_vector": encoder.encode_texts([text])[0],
     }
     for name, cause in (("image_vector", "weights or preprocess.json"), ("text_vector", "weights or tokenizer.json")):
         message = f"{path}: the {name.replace('_', ' ')}"
+        if golden[name].shape != actual[name].shape:
+            raise WeightsError(
+                f"{message} has shape {tuple(golden[name].shape)}, but the model computes {tuple(actual[name].shape)}. "
+                "Copy the folder again."
+            )
         difference = float((actual[name] - golden[name]).abs().max())
         if encoder.precision == "fp32" and not difference <= MAX_ABS_DIFF:
             raise WeightsError(
@@ -72,6 +75,21 @@ def verify_golden(encoder: BundleEncoder, path: Path) -> None:
                 f"{message} in {encoder.precision} has a cosine of {cosine:.4f} to the recorded one, below "
                 f"{MIN_COSINE}. Load this model with precision='fp32' or 'auto'."
             )
+
+
+def _read_golden(path: Path) -> tuple[str, dict[str, Tensor]]:
+    """Return the golden text and the tensors by name."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            text = json.loads((file.metadata() or {})["text"])
+            golden = {name: file.get_tensor(name) for name in ("picture", "image_vector", "text_vector")}
+    except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
+        raise WeightsError(f"{path} has no golden vectors ({error!r}). Copy the folder again.") from error
+    picture = golden["picture"]
+    is_image = picture.dtype == torch.uint8 and picture.ndim == 3 and picture.shape[2] == 3 and picture.numel() > 0
+    if not is_image or not isinstance(text, str):
+        raise WeightsError(f"{path} has no golden image or no golden text. Copy the folder again.")
+    return text, golden
 
 
 def make_golden_image() -> Image.Image:

@@ -1,12 +1,13 @@
 """MANIFEST.json: size and SHA-256 of every file of a folder."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from zebra.atomic_io import fsync_path
 from zebra.errors import WeightsError
 from zebra.pretrained.digests import sha256
+from zebra.text.files import read_json_object
 
 MANIFEST_FILE = "MANIFEST.json"
 
@@ -28,16 +29,17 @@ def write_manifest(folder: Path, digest: Callable[[Path], str] = sha256) -> dict
     return {name: str(entry["sha256"]) for name, entry in entries.items()}
 
 
-def verify_manifest(folder: Path, digest: Callable[[Path], str] = sha256) -> dict[str, str]:
+def verify_manifest(folder: Path, digest: Callable[[Path], str] = sha256, *, required: Iterable[str]) -> dict[str, str]:
     """Verify every recorded file; return the SHA-256 of each file by name.
 
     Args:
         digest: Returns the SHA-256 of a file.
+        required: Names of the files that the caller reads. A manifest that does not list one verifies nothing.
 
     Raises:
-        WeightsError: The manifest is missing or damaged, or a file is missing, truncated or changed.
+        WeightsError: The manifest is missing or damaged, or a file is missing, truncated, changed or not listed.
     """
-    recorded = _read_manifest(folder)
+    recorded = _read_manifest(folder, required)
     for name, (size, expected) in recorded.items():
         file = folder / name
         if not file.is_file():
@@ -49,17 +51,26 @@ def verify_manifest(folder: Path, digest: Callable[[Path], str] = sha256) -> dic
     return {name: expected for name, (_, expected) in recorded.items()}
 
 
-def read_manifest_digests(folder: Path) -> dict[str, str]:
-    """Return the recorded SHA-256 of each file by name, without reading the files."""
-    return {name: digest for name, (_, digest) in _read_manifest(folder).items()}
+def read_manifest_digests(folder: Path, *, required: Iterable[str]) -> dict[str, str]:
+    """Return the recorded SHA-256 of each file by name, without reading the files; see `verify_manifest`."""
+    return {name: digest for name, (_, digest) in _read_manifest(folder, required).items()}
 
 
-def _read_manifest(folder: Path) -> dict[str, tuple[int, str]]:
+def _read_manifest(folder: Path, required: Iterable[str]) -> dict[str, tuple[int, str]]:
     path = folder / MANIFEST_FILE
     if not path.is_file():
         raise WeightsError(f"{folder} has no {MANIFEST_FILE}, so it is incomplete. Copy the folder again.")
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))["files"]
-        return {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in entries.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{path} is damaged ({error}). Copy the folder again.") from error
+        entries = read_json_object(path)["files"]
+        recorded = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in entries.items()}
+    except (ValueError, OverflowError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{path} is damaged ({error!r}). Copy the folder again.") from error
+    for name in recorded:
+        if Path(name).name != name:
+            raise WeightsError(f"{path} lists a file outside its folder: {name[:80]!r}. Do not trust this folder.")
+    unlisted = [name for name in required if name not in recorded]
+    if unlisted:
+        raise WeightsError(
+            f"{path} does not list {', '.join(unlisted)}, so that a change would not be noticed. Copy the folder again."
+        )
+    return recorded

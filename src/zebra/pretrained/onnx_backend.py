@@ -63,7 +63,7 @@ def _get_cached_graph(bundle: Bundle) -> Path:
     graphs_dir = cache_dir() / "graphs"
     folder = graphs_dir / f"{bundle.fingerprint}-{__version__}-torch{torch.__version__}"
     try:
-        verify_manifest(folder, cached_sha256)
+        verify_manifest(folder, cached_sha256, required=[GRAPH_FILE])
     except WeightsError:
         try:
             _write_graph(bundle, folder)

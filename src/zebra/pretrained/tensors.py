@@ -1,6 +1,5 @@
 """Reading of weight files, without executing code in them."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from pickle import UnpicklingError
@@ -11,6 +10,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from zebra.errors import WeightsError
+from zebra.text.files import read_json_object
+
+INDEX_SUFFIX = ".index.json"
+MAX_HEADER_BYTES = 1 << 22
+"""Limit on the header of a safetensors file, several times that of the largest models. Each tensor costs time."""
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -23,20 +27,27 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise WeightsError(f"weight file not found: {path}. Copy the folder again.")
-    if path.name.endswith(".index.json"):
+    if path.name.endswith(INDEX_SUFFIX):
         return _read_shards(path)
     return _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
 
 
 def list_weight_files(path: Path) -> tuple[Path, ...]:
     """Return the files that `read_tensors(path)` reads: an index and its shards, or the file itself."""
-    if not path.name.endswith(".index.json"):
+    if not path.name.endswith(INDEX_SUFFIX):
         return (path,)
     return (path, *(path.parent / name for name in sorted(set(_read_weight_map(path).values()))))
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
+        with path.open("rb") as file:
+            header_bytes = int.from_bytes(file.read(8), "little")
+        if MAX_HEADER_BYTES < header_bytes < path.stat().st_size:
+            raise WeightsError(
+                f"{path} has a header of {header_bytes:,} bytes; the limit is {MAX_HEADER_BYTES:,}. No model has so "
+                "many tensors. Do not trust this file."
+            )
         tensors: dict[str, Tensor] = load_file(path)
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path} cannot be read as safetensors ({error}). Copy it again.") from error
@@ -60,13 +71,15 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
 
 def _read_weight_map(index: Path) -> dict[str, str]:
     try:
-        raw = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        raw = read_json_object(index)["weight_map"]
         weight_map = {str(name): str(file_name) for name, file_name in raw.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, AttributeError) as error:
         raise WeightsError(f"{index} is damaged ({error!r}). Copy it again.") from error
     for file_name in weight_map.values():
         if Path(file_name).name != file_name:
             raise WeightsError(f"{index} names a file outside its folder: {file_name!r}. Do not trust this model.")
+        if file_name.endswith(INDEX_SUFFIX):
+            raise WeightsError(f"{index} names another index as a shard: {file_name!r}. Copy the folder again.")
     return weight_map
 
 

@@ -14,9 +14,12 @@ from zebra.errors import WeightsError, suggest_name
 from zebra.models import CLIP
 
 TEXT_PREFIX = "text."
+MIN_TENSORS_PER_BLOCK = 12
+"""Number of tensors of a transformer block; the bottleneck blocks of a ResNet have more."""
 BATCH_COUNTER_SUFFIX = "num_batches_tracked"
 """Suffix of batch norm's step counters, which inference does not use; they may be missing."""
 
+WEIGHT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 INIT_FUNCTIONS = {
     Tensor.normal_,
     Tensor.uniform_,
@@ -63,8 +66,15 @@ def build_model(config: ModelConfig, tensors: Mapping[str, Tensor], where: str) 
         where: Name of the file in error messages.
 
     Raises:
-        WeightsError: A tensor is missing, unknown, of another shape, or not of floating type.
+        WeightsError: A tensor is missing, unknown, of another shape, or of another type than fp16, bf16, fp32 or fp64.
     """
+    # Compared first: modules cost time and memory even on the meta device.
+    num_blocks = _count_blocks(config)
+    if len(tensors) < MIN_TENSORS_PER_BLOCK * num_blocks:
+        raise WeightsError(
+            f"{where} has {len(tensors)} tensors, too few for the {num_blocks} layers of the config. Use the config of "
+            "these weights."
+        )
     with torch.device("meta"), _SkipInit():
         model = CLIP(config)
     expected = {name.removeprefix(TEXT_PREFIX): (name, value) for name, value in model.state_dict().items()}
@@ -81,8 +91,8 @@ def build_model(config: ModelConfig, tensors: Mapping[str, Tensor], where: str) 
                 f"{where}: {name} has shape {tuple(tensor.shape)}, but the config implies {tuple(value.shape)}. Use "
                 "the config of these weights."
             )
-        if not tensor.is_floating_point():
-            raise WeightsError(f"{where}: {name} has the type {tensor.dtype}. Weights must have a floating type.")
+        if tensor.dtype not in WEIGHT_DTYPES:
+            raise WeightsError(f"{where}: {name} has the type {tensor.dtype}. zebra reads fp16, bf16, fp32 and fp64.")
         state[zebra_name] = tensor.float()
     for name in tensors:
         if name not in expected:
@@ -94,3 +104,9 @@ def build_model(config: ModelConfig, tensors: Mapping[str, Tensor], where: str) 
     if isinstance(config.vision, ResNetConfig):
         model.visual.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model
+
+
+def _count_blocks(config: ModelConfig) -> int:
+    """Return the number of blocks of both towers."""
+    layers = config.vision.layers
+    return config.text.layers + (layers if isinstance(layers, int) else sum(layers))

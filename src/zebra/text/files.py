@@ -32,7 +32,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
     """
     try:
         value = json.loads(read_text(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WeightsError(f"{path} is not valid JSON ({error}); copy it again from its source") from error
     if not isinstance(value, dict):
         raise WeightsError(f"{path} is not a JSON object; copy it again from its source")

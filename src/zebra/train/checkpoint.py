@@ -118,7 +118,7 @@ def load_checkpoint(path: Path) -> TrainSnapshot:
     Raises:
         WeightsError: It is corrupt, or another version of zebra wrote it.
     """
-    names = verify_manifest(path)
+    names = _verify(path, sha256)
     parts = {name.removesuffix(TENSORS_SUFFIX): path / name for name in names if name.endswith(TENSORS_SUFFIX)}
     tensors = {part: read_tensors(file) for part, file in parts.items()}
     try:
@@ -171,11 +171,17 @@ def _next_name(checkpoints_dir: Path, step: int) -> str:
     return f"step-{step:08d}" + (f".{attempt}" if attempt > 1 else "")
 
 
+def _verify(path: Path, digest: DigestFunction) -> dict[str, str]:
+    """Verify a checkpoint; return the SHA-256 of each file by name."""
+    tensor_files = (file.name for file in path.glob(f"*{TENSORS_SUFFIX}"))
+    return verify_manifest(path, digest, required=[STATE_FILE, *tensor_files])
+
+
 def _is_valid(path: Path, digest: DigestFunction) -> bool:
     """Verify a checkpoint, and rename it if it is corrupt."""
     problem: Exception
     try:
-        verify_manifest(path, digest)
+        _verify(path, digest)
     except WeightsError as error:
         problem = error
     except OSError as error:

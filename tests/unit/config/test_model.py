@@ -29,7 +29,7 @@ def changed(raw, path, value):
     ("model", "path", "value", "message"),
     [
         ("tiny-vit", "vision.width", 10**9, "model.vision.width is 1000000000; it must be between 1 and 16,384"),
-        ("tiny-vit", "vision.layers", 10**7, "model.vision.layers is 10000000; it must be between 1 and 1,000"),
+        ("tiny-vit", "vision.layers", 10**7, "model.vision.layers is 10000000; it must be between 1 and 256"),
         ("tiny-vit", "vision.layers", 0, "model.vision.layers is 0; it must be between 1"),
         ("tiny-vit", "vision.mlp_width", 10**9, "model.vision.mlp_width is 1000000000"),
         ("tiny-vit", "vision.patch_size", 10**9, "vision.patch_size"),
@@ -48,7 +48,7 @@ def changed(raw, path, value):
         ("tiny-resnet", "vision.width", 10**9, "model.vision.width is 1000000000; it must be between 1 and 512"),
         ("tiny-resnet", "vision.layers", [10**6, 1, 1, 1], r"model.vision.layers\[0\] is 1000000"),
         ("tiny-resnet", "vision.layers", [1, 1, 1, 0], r"model.vision.layers\[3\] is 0"),
-        ("siglip", "vision.patch_size", 0, "model.vision.patch_size is 0; it must be between 1 and 64"),
+        ("siglip", "vision.patch_size", 0, "model.vision.patch_size is 0; it must be between 1 and 8,192"),
         ("siglip", "text.context_length", 0, "model.text.context_length is 0"),
         ("siglip", "text.vocab_size", 1 << 40, "model.text.vocab_size"),
         ("tiny-vit", "vision.width", "192", "vision.width must be an integer, not '192'"),
@@ -69,10 +69,10 @@ def test_the_number_of_patches_is_bounded(model):
 
 def test_layers_and_widths_within_their_limits_may_still_be_too_many_weights():
     vision = get_preset("ViT-B/32").vision
-    with pytest.raises(ConfigError, match="1000 layers of width 768 and mlp_width 131072 have 203,685,888,000 weights"):
-        replace(vision, layers=1000, mlp_width=1 << 17)
+    with pytest.raises(ConfigError, match="256 layers of width 4096 and mlp_width 131072 have 292,057,776,128 weights"):
+        replace(vision, layers=256, width=4096, heads=1, mlp_width=1 << 17)
     with pytest.raises(ConfigError, match="limit is 100,000,000,000"):
-        replace(vision, layers=1000, width=1 << 14, heads=1)
+        replace(vision, layers=256, width=1 << 14, heads=1)
 
 
 def test_the_largest_sizes_describe_tensors_without_overflow():

@@ -283,6 +283,137 @@ def test_one_flipped_bit_is_detected_in_every_file(folder, name):
         zebra.load(folder)
 
 
+def edit_manifest(folder, change):
+    """Change the entries of a manifest in place."""
+    manifest = json.loads((folder / "MANIFEST.json").read_text())
+    change(manifest["files"])
+    (folder / "MANIFEST.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("verify", [True, False])
+@pytest.mark.parametrize("names", [MODEL_FILES, MODEL_FILES[::2], MODEL_FILES[:1], MODEL_FILES[-1:]])
+def test_a_manifest_that_does_not_list_a_file_that_is_read_is_refused(folder, names, verify):
+    """Without verification too: the fingerprint would not depend on the file."""
+    edit_manifest(folder, lambda files: [files.pop(name) for name in names])
+    with pytest.raises(WeightsError, match=f"does not list {', '.join(names)}"):
+        _ = zebra.load(folder, verify=verify).fingerprint
+
+
+def test_a_manifest_without_files_is_refused(folder):
+    (folder / "MANIFEST.json").write_text('{"files": {}}')
+    with pytest.raises(WeightsError, match=r"does not list config\.json"):
+        zebra.load(folder)
+
+
+def test_files_that_are_not_read_need_no_line_in_the_manifest(folder):
+    (folder / "notes.txt").write_text("mine")
+    edit_manifest(folder, lambda files: files.pop("README.md"))
+    assert zebra.load(folder).embed_dim == 32
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, "[]", '{"files": 1}', '{"files": {"a": 1}}', '{"files": {"a": {"bytes": 1e999}}}']
+)
+def test_a_damaged_manifest_is_named(folder, text):
+    (folder / "MANIFEST.json").write_text(text)
+    with pytest.raises(WeightsError, match=r"MANIFEST\.json"):
+        zebra.load(folder)
+
+
+def test_a_manifest_that_lists_a_file_outside_the_folder_is_refused(folder):
+    edit_manifest(folder, lambda files: files.update({"../other/file": files["README.md"]}))
+    with pytest.raises(WeightsError, match="outside its folder"):
+        zebra.load(folder)
+
+
+def golden_tensors(folder):
+    return load_file(folder / "golden.safetensors"), {"text": '"a photo of a horse"'}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tensors, metadata: (tensors.clear(), metadata.clear()), "no golden vectors"),
+        (lambda tensors, metadata: metadata.clear(), "no golden vectors"),
+        (lambda tensors, metadata: metadata.update(text="[" * 100_000), "no golden vectors"),
+        (lambda tensors, metadata: metadata.update(text="[]"), "no golden text"),
+        (lambda tensors, metadata: tensors.pop("text_vector"), "no golden vectors"),
+        (lambda tensors, metadata: tensors.update(picture=torch.zeros(0, 4, 3, dtype=torch.uint8)), "no golden image"),
+        (lambda tensors, metadata: tensors.update(picture=torch.zeros(4, 4, 3)), "no golden image"),
+        (lambda tensors, metadata: tensors.update(picture=torch.zeros(4, 4, dtype=torch.uint8)), "no golden image"),
+        (lambda tensors, metadata: tensors.update(image_vector=torch.zeros(0)), r"image vector has shape \(0,\)"),
+        (lambda tensors, metadata: tensors.update(text_vector=torch.zeros(1)), r"text vector has shape \(1,\)"),
+        (lambda tensors, metadata: tensors["image_vector"].fill_(torch.nan), "image vector differs"),
+    ],
+)
+def test_golden_vectors_that_prove_nothing_are_refused(folder, change, message):
+    tensors, metadata = golden_tensors(folder)
+    change(tensors, metadata)
+    save_file(tensors, folder / "golden.safetensors", metadata=metadata or None)
+    write_manifest(folder)
+    with pytest.raises(WeightsError, match=message):
+        zebra.load(folder)
+
+
+def test_a_damaged_file_of_golden_vectors_is_named(folder):
+    (folder / "golden.safetensors").write_bytes(b"")
+    write_manifest(folder)
+    with pytest.raises(WeightsError, match=r"golden\.safetensors has no golden vectors"):
+        zebra.load(folder)
+
+
+def edit_json(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "message"),
+    [
+        ("config.json", {"embed_dim": 1 << 63}, "model.embed_dim is 9223372036854775808"),
+        ("config.json", {"embed_dim": "32"}, "model.embed_dim must be an integer"),
+        ("config.json", {"embed_dim": 64}, "visual.proj has shape .* but the config implies"),
+        ("config.json", {"image_size": 128}, r"preprocess\.json has the image size 64"),
+        ("preprocess.json", {"image_size": 10**5}, "the image size 100000, but config.json has 64"),
+        ("preprocess.json", {"image_size": 10**6}, "the image size 1000000"),
+        ("preprocess.json", {"image_size": 32}, "the image size 32"),
+        ("preprocess.json", {"mean": [0, 0, float("nan")]}, "must be a finite number"),
+        ("preprocess.json", {"crop": "none"}, "invalid config.json or preprocess.json"),
+    ],
+)
+def test_settings_that_do_not_fit_the_weights_are_refused(folder, file, changes, message):
+    edit_json(folder / file, **changes)
+    write_manifest(folder)
+    with pytest.raises(WeightsError, match=message):
+        zebra.load(folder)
+
+
+@pytest.mark.parametrize("file", ["config.json", "preprocess.json", "tokenizer.json"])
+def test_deeply_nested_json_is_refused(folder, file):
+    (folder / file).write_text('{"a": ' * 100_000)
+    write_manifest(folder)
+    with pytest.raises(WeightsError, match=file):
+        zebra.load(folder)
+
+
+def test_more_layers_than_the_weights_can_have_are_refused_before_they_are_built(folder, monkeypatch):
+    raw = json.loads((folder / "config.json").read_text())
+    edit_json(folder / "config.json", vision=raw["vision"] | {"layers": 256})
+    write_manifest(folder)
+    monkeypatch.setattr("zebra.pretrained.weights.CLIP", None)
+    with pytest.raises(WeightsError, match="too few for the 257 layers of the config"):
+        zebra.load(folder)
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.bool, torch.complex64, torch.float8_e4m3fn])
+def test_weights_of_other_types_are_refused(folder, dtype):
+    weights = load_file(folder / "model.safetensors")
+    weights["visual.proj"] = torch.zeros(64, 32).to(dtype)
+    save_file(weights, folder / "model.safetensors")
+    write_manifest(folder)
+    with pytest.raises(WeightsError, match=r"visual\.proj has the type"):
+        zebra.load(folder)
+
+
 def test_a_folder_with_other_vectors_is_refused(folder):
     """Valid digests but other weights: the golden vectors differ."""
     weights = load_file(folder / "model.safetensors")

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save, save_file
 
 from zebra.errors import WeightsError
-from zebra.pretrained.tensors import list_weight_files, read_tensors
+from zebra.pretrained.tensors import MAX_HEADER_BYTES, list_weight_files, read_tensors
 
 TENSORS = {"a": torch.arange(6.0).view(2, 3), "b": torch.ones(4, dtype=torch.float16)}
 
@@ -81,6 +81,30 @@ def test_a_missing_shard_and_an_unlisted_tensor_are_named(tmp_path):
     (tmp_path / "two.safetensors").unlink()
     with pytest.raises(WeightsError, match=r"two\.safetensors"):
         read_tensors(index)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors.index.json", "other.index.json"])
+def test_an_index_that_names_an_index_is_refused(tmp_path, name):
+    with pytest.raises(WeightsError, match="another index as a shard"):
+        read_tensors(shards(tmp_path, ("one.safetensors", name)))
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"weight_map": []}', "{}", '{"weight_map": 1}', "\xff", '{"weight_map": ']
+)
+def test_a_damaged_index_is_named(tmp_path, text):
+    (tmp_path / "x.index.json").write_text(text)
+    with pytest.raises(WeightsError, match=r"x\.index\.json"):
+        read_tensors(tmp_path / "x.index.json")
+
+
+def test_a_header_of_too_many_tensors_is_refused_before_it_is_read(tmp_path):
+    path = tmp_path / "x.safetensors"
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", MAX_HEADER_BYTES + 1))
+        file.truncate(MAX_HEADER_BYTES + 100)
+    with pytest.raises(WeightsError, match="has a header of 4,194,305 bytes; the limit is 4,194,304"):
+        read_tensors(path)
 
 
 def raw(header, body=b"\0" * 24):
