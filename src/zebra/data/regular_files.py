@@ -3,8 +3,8 @@
 import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import IO
 
 MAX_SAMPLE_BYTES = 1 << 30
 """Maximum size of one image or caption file."""
@@ -18,24 +18,14 @@ _FILE_TYPES = {
 }
 
 
-def open_regular_file(path: Path, buffering: int = -1) -> IO[bytes]:
-    """Open a file for reading; raise OSError if it cannot be opened or is not a regular file.
-
-    A path that becomes a named pipe between the two checks is not waited for either, because of O_NONBLOCK.
-    """
-    require_regular_file(path)
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
-    try:
-        _require_regular(os.fstat(descriptor).st_mode, path)
-        return os.fdopen(descriptor, "rb", buffering)
-    except OSError:
-        os.close(descriptor)
-        raise
+def open_regular_file(path: Path) -> BufferedReader:
+    """Open a file for reading; raise OSError if it cannot be opened or is not a regular file."""
+    return os.fdopen(_open_descriptor(path), "rb")
 
 
 def read_regular_file(path: Path, max_bytes: int = MAX_SAMPLE_BYTES) -> bytes:
     """Return the bytes of a file; raise OSError if it cannot be read, is not regular or has more than `max_bytes`."""
-    with open_regular_file(path, buffering=0) as file:
+    with os.fdopen(_open_descriptor(path), "rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         if size > max_bytes:
             raise OSError(errno.EFBIG, f"{size:,} bytes are more than the maximum of {max_bytes:,}", str(path))
@@ -49,6 +39,18 @@ def read_regular_file(path: Path, max_bytes: int = MAX_SAMPLE_BYTES) -> bytes:
 def require_regular_file(path: Path) -> None:
     """Raise OSError if the path does not exist, or is neither a regular file nor a link to one."""
     _require_regular(path.stat().st_mode, path)
+
+
+def _open_descriptor(path: Path) -> int:
+    """Open a regular file. A path that becomes a named pipe meanwhile is not waited for, because of O_NONBLOCK."""
+    require_regular_file(path)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
+    try:
+        _require_regular(os.fstat(descriptor).st_mode, path)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _require_regular(mode: int, path: Path) -> None:

@@ -19,12 +19,12 @@ import pyarrow as pa
 from zebra.config.data import DamagedShardPolicy
 from zebra.data.columns import escape_unencodable
 from zebra.data.folders import decode_caption
-from zebra.data.ignored import Ignored
+from zebra.data.ignored import Ignored, IgnoredCounter
 from zebra.data.locations import ImageRef, Location
 from zebra.data.remote.blobs import Blob, ByteRange, LocalBlob
 from zebra.data.tar_index import DamagedShard, TarIndex, TarSample
 from zebra.errors import BadSample, DataError
-from zebra.images.formats import IMAGE_SUFFIXES
+from zebra.images.formats import IMAGE_SUFFIXES, UNSUPPORTED_FORMATS
 from zebra.values import Record
 
 IMAGE_FIELDS = tuple(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES)
@@ -40,6 +40,7 @@ class ShardSource:
     Args:
         shards: Local paths, or blobs from `zebra.data.remote.remote_blob.open_remote_shards`.
         name: Name of the dataset.
+        ignored: Other files of the shards' folder.
         damaged_shards: Raise an error for damaged shards, or keep the samples before the damage.
 
     Raises:
@@ -56,14 +57,17 @@ class ShardSource:
         ignored: tuple[Ignored, ...] = (),
     ) -> None:
         self.name = name
-        self.ignored = ignored
-        """Other files of the folder, and members of the shards that belong to no sample."""
         blobs = [LocalBlob(shard) if isinstance(shard, Path) else shard for shard in shards]
         blobs.sort(key=lambda blob: _natural_sort_key(blob.name))
         self.shards = _index_shards(blobs, damaged_shards)
         self.damage_messages = tuple(shard.damage for shard in self.shards if shard.damage)
         """One error message per damaged shard."""
         self._shard_names = _short_shard_names([blob.name for blob in blobs])
+        counter = IgnoredCounter(ignored)
+        for shard_name, shard in zip(self._shard_names, self.shards, strict=True):
+            counter.extend(shard.ignored, shard_name)
+        self.ignored = counter.entries()
+        """Other files of the folder, and members of the shards that belong to no sample."""
         self._cumulative_sizes = list(accumulate(len(shard) for shard in self.shards))
         digests = (
             f"{shard_name} {shard.digest}\n" for shard_name, shard in zip(self._shard_names, self.shards, strict=True)
@@ -235,7 +239,9 @@ def _plan_read(sample: TarSample, shard_name: str, *, require_caption: bool = Tr
         return BadSample("duplicate field", sample_id, f".{sample.duplicate_field} occurs twice")
     image = next((name for name in IMAGE_FIELDS if name in sample.fields), None)
     if image is None:
-        return BadSample("missing image", sample_id, f"only {fields}")
+        formats = [UNSUPPORTED_FORMATS[f".{name}"] for name in sample.fields if f".{name}" in UNSUPPORTED_FORMATS]
+        advice = f"; zebra does not read {formats[0]} images. Convert them to JPEG or PNG" if formats else ""
+        return BadSample("missing image", sample_id, f"only {fields}{advice}")
     if "cls" in sample.fields and sample.label is None and require_caption:
         return BadSample("label is not a number", sample_id, "in .cls")
     caption = next((name for name in CAPTION_PARSERS if name in sample.fields), "")

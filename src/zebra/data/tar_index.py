@@ -2,23 +2,26 @@
 
 import hashlib
 import re
-import tarfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BufferedReader
+from pathlib import PurePosixPath
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from zebra.data.cached_table import CachedTable, RowValues
 from zebra.data.columns import escape_unencodable
+from zebra.data.ignored import HIDDEN, Ignored, IgnoredCounter
 from zebra.data.remote.blobs import Blob, ByteRange
+from zebra.data.tar_members import DamageFound, TarMember, iter_members
 from zebra.errors import DataError
 
-END_OF_ARCHIVE_BYTES = 1024
-"""A tar file ends with at least two blocks of zeros."""
+MAX_LINKS = 8
+"""Maximum number of links from a link to the file that it names."""
 
 _MEMBER_NAME = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)", re.DOTALL)
 """As in WebDataset, the key ends at the first dot of the file name."""
@@ -33,8 +36,11 @@ TAR_INDEX_SCHEMA = pa.schema(
         "damage": pa.string(),
     }
 )
-"""One row per complete sample, its byte ranges as offset, size, offset, size, …. A damaged shard has one more row with
-only the column `damage`."""
+"""One row per complete sample, its byte ranges as offset, size, offset, size, ….
+
+A shard that is damaged or has ignored members has one more row, whose key is null. It has the damage, the reason and
+example of each kind of ignored members in `suffixes`, and the counts in `byte_ranges`.
+"""
 
 
 @dataclass(slots=True)
@@ -64,15 +70,19 @@ class TarIndex:
     def __init__(self, blob: Blob) -> None:
         self.blob = blob
         checksum = _read_checksum(blob)
-        key = ("shard", TAR_INDEX_SCHEMA.names, *blob.identity, checksum)
+        key = ("shard 2", TAR_INDEX_SCHEMA.names, *blob.identity, checksum)
         self._table = CachedTable.open_or_build(key, TAR_INDEX_SCHEMA, _index_rows(blob, checksum))
-        self.damage: str | None = self._table.arrow_table["damage"][-1].as_py() if len(self._table) else None
+        last_row = self._table.row(len(self._table) - 1) if len(self._table) else {"key": ""}
+        self._has_summary = last_row["key"] is None
+        self.damage: str | None = last_row["damage"] if self._has_summary else None
         """Error message for a damaged shard, else None."""
+        self.ignored: tuple[Ignored, ...] = _parse_ignored(last_row) if self._has_summary else ()
+        """Members that belong to no sample: links out of the shard, special files, names without a suffix."""
         self.digest = self._table.digest
         """SHA-256 in hex over keys, byte ranges and labels of all samples."""
 
     def __len__(self) -> int:
-        return len(self._table) - (self.damage is not None)
+        return len(self._table) - self._has_summary
 
     def sample(self, index: int) -> TarSample:
         """Return the byte ranges and the label of one sample."""
@@ -104,10 +114,11 @@ class TarIndex:
 
 def _index_rows(blob: Blob, checksum: str | None) -> Iterator[RowValues]:
     key_counts: Counter[str] = Counter()
+    ignored, damage = IgnoredCounter(), None
     try:
         if checksum:
             _verify_checksum(blob, checksum)
-        for sample in scan_tar(blob):
+        for sample in scan_tar(blob, ignored):
             key = escape_unencodable(sample.key)
             key_counts[key] += 1
             if key_counts[key] > 1:  # a key that occurs again later is another sample, and IDs must be unique
@@ -122,8 +133,18 @@ def _index_rows(blob: Blob, checksum: str | None) -> Iterator[RowValues]:
                 sample.label,
                 None,
             )
-    except DamagedShard as damage:
-        yield *[None] * 5, str(damage)
+    except DamagedShard as error:
+        damage = str(error)
+    if damage or ignored.entries():
+        texts = [escape_unencodable(text) for entry in ignored.entries() for text in (entry.reason, entry.example)]
+        yield None, texts or None, [entry.count for entry in ignored.entries()] or None, None, None, damage
+
+
+def _parse_ignored(row: Mapping[str, Any]) -> tuple[Ignored, ...]:
+    texts, counts = row["suffixes"] or (), row["byte_ranges"] or ()
+    return tuple(
+        Ignored(reason, count, example) for reason, count, example in zip(texts[::2], counts, texts[1::2], strict=True)
+    )
 
 
 def _read_checksum(blob: Blob) -> str | None:
@@ -147,14 +168,12 @@ def _verify_checksum(blob: Blob, checksum: str) -> None:
         )
 
 
-class _DamageFound(Exception):
-    def __init__(self, offset: int, detail: str) -> None:
-        self.offset = offset
-        self.detail = detail
+def scan_tar(blob: Blob, ignored: IgnoredCounter) -> Iterator[TarSample]:
+    """Yield the samples of a shard in order; a link stands for the file of the shard that it names.
 
-
-def scan_tar(blob: Blob) -> Iterator[TarSample]:
-    """Yield the samples of a shard in order, from its regular files; nothing is extracted.
+    Args:
+        blob: The shard.
+        ignored: Counts members that belong to no sample, except folders.
 
     Raises:
         DamagedShard: With the byte offset and the number of complete samples. The last sample before the damage is left
@@ -162,11 +181,16 @@ def scan_tar(blob: Blob) -> Iterator[TarSample]:
     """
     num_samples = 0
     current: TarSample | None = None
+    members_by_name: dict[str, TarMember] | None = None
     try:
         with _open_blob(blob) as file:
-            for name, byte_range in _iter_members(file, blob.size):
-                match = _MEMBER_NAME.fullmatch(name)
-                if not match:
+            for member in iter_members(file, blob.size):
+                if member.link_target and members_by_name is None:
+                    members_by_name = _map_members(blob)
+                target = _follow_links(member, members_by_name or {})
+                match = _MEMBER_NAME.fullmatch(member.name)
+                if target.type != "file" or not match:
+                    _count_ignored(member, ignored)
                     continue
                 key, suffix = match[1], match[2].lower()
                 if current is None or current.key != key:
@@ -176,13 +200,46 @@ def scan_tar(blob: Blob) -> Iterator[TarSample]:
                     current = TarSample(key)
                 if suffix in current.fields:
                     current.duplicate_field = suffix
-                current.fields[suffix] = byte_range
+                current.fields[suffix] = target.byte_range
                 if suffix == "cls":
-                    current.label = _read_label(file, byte_range)
-    except _DamageFound as damage:
+                    current.label = _read_label(file, target.byte_range)
+    except DamageFound as damage:
         raise _damaged_shard_error(blob, damage.offset, num_samples, damage.detail) from damage
     if current:
         yield current
+
+
+def _map_members(blob: Blob) -> dict[str, TarMember]:
+    """Return the members of a shard by name, up to its damage; only shards with links need them all in memory."""
+    members = {}
+    try:
+        with _open_blob(blob) as file:
+            for member in iter_members(file, blob.size):
+                members[member.name] = member
+    except DamageFound:  # raised again by the caller's own scan
+        pass
+    return members
+
+
+def _follow_links(member: TarMember, members_by_name: Mapping[str, TarMember]) -> TarMember:
+    """Return the file that a link names, or the last link that leads nowhere."""
+    for _ in range(MAX_LINKS):
+        if not member.link_target or member.link_target not in members_by_name:
+            break
+        member = members_by_name[member.link_target]
+    return member
+
+
+def _count_ignored(member: TarMember, ignored: IgnoredCounter) -> None:
+    if member.type == "folder":
+        return
+    if member.type != "file":
+        is_link = bool(member.link_target)
+        ignored.add(f"{member.type} to no file of the shard" if is_link else member.type, member.name)
+    elif PurePosixPath(member.name).name.startswith("."):
+        ignored.add(HIDDEN, member.name)
+    else:
+        ignored.add_by_suffix(member.name)
 
 
 def _damaged_shard_error(blob: Blob, offset: int, num_samples: int, detail: str) -> DamagedShard:
@@ -201,38 +258,8 @@ def _open_blob(blob: Blob) -> Iterator[BufferedReader]:
         raise DataError(f"cannot read {blob.name}: {error.strerror}") from error
 
 
-def _iter_members(file: BufferedReader, num_bytes: int) -> Iterator[tuple[str, ByteRange]]:
-    """Yield name and byte range of every regular file, then verify that nothing but the end marker follows.
-
-    Python's tarfile stops silently at a damaged header, as if the archive ended there. Therefore every member must end
-    inside the file, and only the end marker may follow the last one.
-    """
-    end = 0
-    try:
-        with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="surrogateescape") as tar:
-            while member := tar.next():
-                is_regular = member.isreg() and not member.issparse()
-                if is_regular and member.offset_data + member.size > num_bytes:
-                    raise _DamageFound(end, "the file ends inside its last member")
-                end = tar.offset
-                tar.members.clear()  # type: ignore[attr-defined]  # tarfile keeps every header in memory
-                if is_regular:
-                    yield member.name, (member.offset_data, member.size)
-    except DataError:  # is a ValueError too, but the archive is not damaged
-        raise
-    except (tarfile.TarError, EOFError, OverflowError, ValueError) as error:
-        detail = f"{error}; shards must not be compressed" if end == 0 else str(error)
-        raise _DamageFound(end, detail) from error
-    if num_bytes - end < END_OF_ARCHIVE_BYTES:
-        raise _DamageFound(end, "the file is truncated: its end marker is missing")
-    file.seek(end)
-    while block := file.read(1 << 20):
-        if block.count(0) != len(block):
-            raise _DamageFound(end, "neither a member nor the end marker follows")
-
-
 def _read_label(file: BufferedReader, byte_range: ByteRange) -> int | None:
-    """Return the number in .cls. tarfile seeks to the next header itself, so the position need not be restored."""
+    """Return the number in .cls, or None if it has no number."""
     offset, size = byte_range
     file.seek(offset)
     text = file.read(min(size, 20)).strip()

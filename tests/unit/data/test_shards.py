@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from zebra.data import shards as shards_module
+from zebra.data.ignored import Ignored
 from zebra.data.shard_writer import ShardWriter
 from zebra.data.shards import ShardSource
 from zebra.errors import BadSample, DataError
@@ -194,3 +195,28 @@ def test_an_interrupted_writer_leaves_no_incomplete_shard(tmp_path: Path) -> Non
 def test_keys_that_readers_cannot_restore_are_refused(tmp_path: Path, key: str) -> None:
     with ShardWriter(tmp_path) as writer, pytest.raises(DataError, match="without dots"):
         writer.write(key, {"jpg": b"x"})
+
+
+def test_a_named_pipe_or_device_in_the_place_of_a_shard_is_an_error_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "0.tar")
+    (tmp_path / "1.tar").symlink_to("/dev/zero")
+    for name, kind in (("0.tar", "a named pipe"), ("1.tar", "a device")):
+        with pytest.raises(DataError, match=rf"cannot open .*{name}: {kind}, not a regular file"):
+            ShardSource([tmp_path / name], "x")
+
+
+def test_ignored_members_of_all_shards_are_counted_with_the_first_shard(shards) -> None:
+    folder = shards(4, samples_per_shard=2)
+    for path in folder.glob("*.tar"):
+        with tarfile.open(path, "a") as tar:
+            tar.addfile(tarfile.TarInfo("README"))
+    source = open_folder(folder)
+    assert len(source) == 4
+    assert source.ignored == (Ignored("no suffix", 2, "00000.tar/README"),)
+
+
+def test_a_sample_with_an_unsupported_image_names_its_format(tmp_path: Path) -> None:
+    with ShardWriter(tmp_path / "x") as writer:
+        writer.write("0", {"heic": b"x", "txt": b"a cat"})
+    with pytest.raises(BadSample, match=r"missing image \(only \.heic, \.txt; zebra does not read HEIC images"):
+        open_folder(tmp_path / "x").read(0)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zebra.data.ignored import Ignored, IgnoredCounter
 from zebra.data.remote.blobs import LocalBlob
 from zebra.data.tar_index import TarIndex, scan_tar
 from zebra.errors import DataError
@@ -35,12 +36,12 @@ SAMPLE = 5 * BLOCK
 
 def scan_keys(tmp_path: Path, data: bytes) -> list[str]:
     (tmp_path / "x.tar").write_bytes(data)
-    return [sample.key for sample in scan_tar(LocalBlob(tmp_path / "x.tar"))]
+    return [sample.key for sample in scan_tar(LocalBlob(tmp_path / "x.tar"), IgnoredCounter())]
 
 
 def test_an_intact_shard_gives_every_sample_with_its_byte_ranges(tmp_path: Path) -> None:
     (tmp_path / "x.tar").write_bytes(FIVE)
-    samples = list(scan_tar(LocalBlob(tmp_path / "x.tar")))
+    samples = list(scan_tar(LocalBlob(tmp_path / "x.tar"), IgnoredCounter()))
     assert [sample.key for sample in samples] == ["0", "1", "2", "3", "4"]
     offset, size = samples[3].fields["jpg"]
     assert FIVE[offset : offset + size] == b"D" * 600
@@ -102,7 +103,7 @@ def test_no_changed_byte_loses_a_sample_silently(tmp_path: Path, position: int, 
 )
 def test_names_are_split_as_in_webdataset(tmp_path: Path, name: str, key: str, suffix: str) -> None:
     (tmp_path / "x.tar").write_bytes(tar_bytes([(name, b"1")]))
-    (sample,) = scan_tar(LocalBlob(tmp_path / "x.tar"))
+    (sample,) = scan_tar(LocalBlob(tmp_path / "x.tar"), IgnoredCounter())
     assert (sample.key, list(sample.fields)) == (key, [suffix])
 
 
@@ -117,22 +118,66 @@ def test_long_names_are_read_in_every_tar_format(tmp_path: Path, format: int) ->
     assert scan_keys(tmp_path, tar_bytes([(f"{key}.jpg", b"1"), ("b.jpg", b"2")], format)) == [key, "b"]
 
 
-def test_links_devices_and_folders_are_ignored_and_nothing_is_extracted(tmp_path: Path) -> None:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for name, kind in (
-            ("a.jpg", tarfile.SYMTYPE),
-            ("b.jpg", tarfile.LNKTYPE),
-            ("c.jpg", tarfile.CHRTYPE),
-            ("d.jpg", tarfile.FIFOTYPE),
-            ("e.jpg", tarfile.DIRTYPE),
-            ("../../up.jpg", tarfile.REGTYPE),
-        ):
-            info = tarfile.TarInfo(name)
-            info.type, info.linkname = kind, "/etc/passwd"
-            tar.addfile(info)
-    assert scan_keys(tmp_path, buffer.getvalue()) == ["../../up"]
-    assert [path.name for path in tmp_path.iterdir()] == ["x.tar"]
+def add_links(tar: tarfile.TarFile, links: list[tuple[str, bytes, str]]) -> None:
+    for name, kind, target in links:
+        info = tarfile.TarInfo(name)
+        info.type, info.linkname = kind, target
+        tar.addfile(info)
+
+
+def index_links(tmp_path: Path, links: list[tuple[str, bytes, str]]) -> TarIndex:
+    """Index a shard with the file a/0.jpg, whose content is "image", before these links."""
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        info = tarfile.TarInfo("a/0.jpg")
+        info.size = 5
+        tar.addfile(info, io.BytesIO(b"image"))
+        add_links(tar, links)
+    return TarIndex(LocalBlob(tmp_path / "x.tar"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "target"), [(tarfile.LNKTYPE, "a/0.jpg"), (tarfile.SYMTYPE, "../a/0.jpg"), (tarfile.SYMTYPE, "later.jpg")]
+)
+def test_a_link_stands_for_the_file_of_the_shard_that_it_names(tmp_path: Path, kind: bytes, target: str) -> None:
+    index = index_links(tmp_path, [("b/1.jpg", kind, target), ("b/later.jpg", tarfile.LNKTYPE, "a/0.jpg")])
+    assert [index.sample(position).key for position in range(len(index))] == ["a/0", "b/1", "b/later"]
+    ranges = [index.sample(position).fields["jpg"] for position in range(3)]
+    assert index.start_read(ranges)() == [b"image"] * 3
+    assert index.ignored == ()
+
+
+def test_links_that_lead_nowhere_and_devices_are_counted_and_nothing_is_extracted(tmp_path: Path) -> None:
+    index = index_links(
+        tmp_path,
+        [
+            ("b.jpg", tarfile.SYMTYPE, "/etc/passwd"),
+            ("c.jpg", tarfile.SYMTYPE, "../../etc/passwd"),
+            ("d.jpg", tarfile.LNKTYPE, "gone.jpg"),
+            ("e.jpg", tarfile.SYMTYPE, "f.jpg"),
+            ("f.jpg", tarfile.SYMTYPE, "e.jpg"),
+            ("g.jpg", tarfile.CHRTYPE, ""),
+            ("h.jpg", tarfile.FIFOTYPE, ""),
+            ("folder.jpg", tarfile.DIRTYPE, ""),
+        ],
+    )
+    assert [index.sample(position).key for position in range(len(index))] == ["a/0"]
+    assert index.ignored == (
+        Ignored("symbolic link to no file of the shard", 4, "b.jpg"),
+        Ignored("special file", 2, "g.jpg"),
+        Ignored("hard link to no file of the shard", 1, "d.jpg"),
+    )
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["x.tar"]
+
+
+def test_names_that_belong_to_no_sample_are_counted_and_the_digest_of_a_clean_shard_has_no_part_of_it(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "x.tar").write_bytes(tar_bytes([("README", b"1"), ("a.jpg", b"2"), ("b/._a.jpg", b"3")]))
+    for _ in range(2):  # the second time from the cache
+        index = TarIndex(LocalBlob(tmp_path / "x.tar"))
+        assert index.ignored == (Ignored("hidden", 1, "b/._a.jpg"), Ignored("no suffix", 1, "README"))
+        assert (len(index), index.sample(0).key, index.damage) == (1, "a", None)
+    assert TarIndex(LocalBlob(tmp_path / "x.tar")).labels().to_pylist() == [None]
 
 
 def test_an_empty_archive_has_no_samples(tmp_path: Path) -> None:
@@ -143,7 +188,7 @@ def test_a_shard_is_scanned_once_and_again_after_a_change(tmp_path: Path, monkey
     path = tmp_path / "x.tar"
     path.write_bytes(FIVE)
     first = TarIndex(LocalBlob(path))
-    monkeypatch.setattr("zebra.data.tar_index.tarfile.open", None)
+    monkeypatch.setattr("zebra.data.tar_index.iter_members", None)
     assert len(TarIndex(LocalBlob(path))) == 5
     monkeypatch.undo()
     path.write_bytes(tar_bytes([("new.jpg", b"1")]))

@@ -6,6 +6,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any, Protocol
 
+from zebra.data.regular_files import open_regular_file, require_regular_file
 from zebra.errors import DataError
 
 ByteRange = tuple[int, int]
@@ -54,16 +55,17 @@ class LocalBlob:
         self.path = path
         self.name = str(path)
         try:
+            require_regular_file(path)
             stat = path.stat()
         except OSError as error:
-            raise DataError(f"cannot open {path}: {error.strerror}") from error
+            raise DataError(f"cannot open {path}: {error.strerror}. Give a readable file") from error
         self.size = stat.st_size
         self.identity = (str(path.resolve()), *_size_and_mtime(stat))
         self._descriptor: int | None = None
 
     def open(self) -> BufferedReader:
         """Open the file for reading."""
-        return self.path.open("rb")
+        return open_regular_file(self.path)
 
     def start_read(self, byte_ranges: Sequence[ByteRange]) -> Callable[[], list[bytes]]:
         """Read immediately: a local disk gains nothing from deferred reads."""
