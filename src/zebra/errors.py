@@ -3,7 +3,8 @@
     ZebraError                          root; the command line prints the message without a traceback
     ├── ConfigError(ValueError)         an invalid setting, flag, recipe or argument
     ├── DataError(ValueError)           a dataset that cannot be read as requested
-    │   └── BadSample                   one unusable sample: skipped, counted by reason
+    │   ├── BadSample                   one unusable sample: skipped, counted by reason
+    │   └── MissingSplit                a dataset that has no such split, as opposed to a damaged one
     ├── ShapeError(ValueError)          tensors whose shapes do not match
     ├── WeightsError(RuntimeError)      an incomplete or damaged model folder, checkpoint or tokenizer
     ├── StoreError(RuntimeError)        a store that is missing, damaged, busy or of another model
@@ -48,6 +49,10 @@ class BadSample(DataError):
     def __reduce__(self) -> tuple[type["BadSample"], tuple[str, str, str]]:
         """Support pickling, which sends the error from a worker process."""
         return BadSample, (self.reason, self.location, self.detail)
+
+
+class MissingSplit(DataError):
+    """A dataset has no split of this name; a damaged or incomplete split is another DataError."""
 
 
 class ShapeError(ZebraError, ValueError):

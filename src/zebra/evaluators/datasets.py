@@ -23,7 +23,7 @@ from zebra.data.benchmarks.label_tables import read_label_table
 from zebra.data.benchmarks.tasks import AnyBenchmark
 from zebra.data.benchmarks.writer import write_classification
 from zebra.data.table_files import TABLE_FORMATS
-from zebra.errors import DataError, suggest_name
+from zebra.errors import DataError, MissingSplit, suggest_name
 from zebra.menagerie.datasets import DIGIT_CLASSNAMES, DIGIT_TEMPLATES, DRAWN_DATASETS
 from zebra.menagerie.handwriting import iter_handwritten_digits
 from zebra.menagerie.write import HANDWRITTEN_DIGITS, MENAGERIE_VERSION, draw_chunk
@@ -47,7 +47,8 @@ def load_dataset(name: str | Path, split: str = "test", data_root: str | Path | 
         data_root: Folder of archives and copies of the catalog's datasets.
 
     Raises:
-        DataError: There is no such dataset or split, or it is damaged or incomplete.
+        MissingSplit: The dataset has no such split.
+        DataError: There is no such dataset, or it is damaged or incomplete.
         DownloadError: The hub has no such dataset, or it is neither reachable nor cached.
     """
     text = str(name)
@@ -105,7 +106,7 @@ def _prepare_builtin_dataset(name: str, split: str) -> Path:
         else SPLIT_SEEDS
     )
     if split not in splits:
-        raise DataError(f"{name} has no split {split!r}; its splits are {', '.join(splits)}")
+        raise MissingSplit(f"{name} has no split {split!r}; its splits are {', '.join(splits)}")
     path = cache_dir() / "datasets" / f"v{MENAGERIE_VERSION}" / split / name
     if split not in list_splits(path):
         _write_builtin_dataset(path, name, split)

@@ -5,6 +5,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from torch import Tensor
 from zebra.config.cache import cache_dir
 from zebra.data.sources import Source
 from zebra.distributed import SINGLE_PROCESS, ProcessGroup
-from zebra.errors import StoreError
+from zebra.errors import BadSample, StoreError
 from zebra.images.decode import decode_image
 from zebra.images.preprocess import Preprocess
 from zebra.pretrained.bundle import BATCH_SIZE, Bundle
@@ -50,34 +51,96 @@ def embed_source(
     """
     if not clip.fingerprint:
         return embed_distributed(clip, source, range(len(source)), group, projected=projected)
-    model_key = [clip.fingerprint, hash_weights(clip.model.visual), clip.precision, clip.backend, str(clip.preprocess)]
-    key = hashlib.sha256(json.dumps([model_key, source.digest, projected]).encode()).hexdigest()[:32]
-    path = cache_dir() / "embeddings" / key
+    path = _cache_paths(clip, source)[projected]
     cached = _load_cached_embeddings(path, source)
     if cached is not None:
         return cached
     embeddings = embed_indices(clip, source, range(len(source)), projected=projected)
-    try:
-        _cache_embeddings(path, embeddings, clip, projected)
-    except (OSError, StoreError) as error:  # without a cache, only time is lost
-        warnings.warn(f"the embeddings of {source.name} were not cached: {error}", stacklevel=2)
+    _try_to_cache(path, embeddings, clip, source, projected)
     return embeddings
+
+
+def embed_features_and_vectors(clip: Bundle, source: Source) -> tuple[Embeddings, Embeddings]:
+    """Return what `embed_source` returns before and after the projection, from one pass of the image tower.
+
+    Raises:
+        BadSample: An image cannot be used.
+    """
+    paths = _cache_paths(clip, source) if clip.fingerprint else ()
+    cached = [_load_cached_embeddings(path, source) for path in paths]
+    if len(cached) == 2 and cached[0] is not None and cached[1] is not None:
+        return cached[0], cached[1]
+    images = _NamedImages(source, range(len(source)))
+    with images.name_errors():
+        features, vectors = clip.encode_features_and_vectors(images)
+    embeddings = tuple(images.to_embeddings(array.numpy(), clip) for array in (features, vectors))
+    for path, computed, projected in zip(paths, embeddings, (False, True), strict=False):
+        _try_to_cache(path, computed, clip, source, projected)
+    return embeddings[0], embeddings[1]
 
 
 def embed_indices(clip: Bundle, source: Source, indices: Iterable[int], *, projected: bool = True) -> Embeddings:
     """Embed the images at the given positions of a source; see `embed_source`."""
-    ids: list[str] = []
-    labels: list[int] = []
+    images = _NamedImages(source, indices)
+    with images.name_errors():
+        vectors = clip.encode_images(images, projected=projected).numpy()
+    return images.to_embeddings(vectors, clip)
 
-    def iter_images() -> Iterator[bytes]:
-        for index in indices:
-            record = source.read(index)
-            ids.append(record.id)
-            labels.append(-1 if record.label is None else record.label)
+
+class _NamedImages:
+    """Encoded images of a source, with the ids and labels of those that were read."""
+
+    def __init__(self, source: Source, indices: Iterable[int]) -> None:
+        self.source, self.indices = source, indices
+        self.ids: list[str] = []
+        self.labels: list[int] = []
+        self._is_reading = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        for index in self.indices:
+            self._is_reading = True
+            record = self.source.read(index)
+            self._is_reading = False
+            self.ids.append(record.id)
+            self.labels.append(-1 if record.label is None else record.label)
             yield record.image
 
-    vectors = clip.encode_images(iter_images(), projected=projected).numpy()
-    return Embeddings(vectors, tuple(ids), np.array(labels, dtype=np.int64), clip.fingerprint)
+    @contextmanager
+    def name_errors(self) -> Iterator[None]:
+        """Name the dataset and the sample in a BadSample; a decoder knows only the bytes that it got last."""
+        try:
+            yield
+        except BadSample as bad:
+            location = bad.location if self._is_reading or not self.ids else self.ids[-1]
+            raise name_bad_sample(bad, self.source, location) from bad
+
+    def to_embeddings(self, vectors: NDArray[np.float32], clip: Bundle) -> Embeddings:
+        return Embeddings(vectors, tuple(self.ids), np.array(self.labels, dtype=np.int64), clip.fingerprint)
+
+
+def name_bad_sample(bad: BadSample, source: Source, location: str) -> BadSample:
+    """Return a BadSample that names the dataset, and that it is scored with all images or not at all."""
+    advice = "A score without it would belong to another dataset. Repair or replace the image"
+    detail = f"{bad.detail}. {advice}" if bad.detail else advice
+    return BadSample(bad.reason, f"{source.name}: {location}", detail)
+
+
+def _cache_paths(clip: Bundle, source: Source) -> tuple[Path, Path]:
+    """Return the cache entries of the features before the projection and of the vectors."""
+    model_key = [clip.fingerprint, hash_weights(clip.model.visual), clip.precision, clip.backend, str(clip.preprocess)]
+    keys = (
+        hashlib.sha256(json.dumps([model_key, source.digest, projected]).encode()).hexdigest()[:32]
+        for projected in (False, True)
+    )
+    features_key, vectors_key = keys
+    return cache_dir() / "embeddings" / features_key, cache_dir() / "embeddings" / vectors_key
+
+
+def _try_to_cache(path: Path, embeddings: Embeddings, clip: Bundle, source: Source, projected: bool) -> None:
+    try:
+        _cache_embeddings(path, embeddings, clip, projected)
+    except (OSError, StoreError) as error:  # without a cache, only time is lost
+        warnings.warn(f"the embeddings of {source.name} were not cached: {error}", stacklevel=3)
 
 
 def embed_distributed(
@@ -115,11 +178,14 @@ class DecodedImages:
         Raises:
             BadSample: An image cannot be used.
         """
-        records = [source.read(index) for index in indices[group.local_slice(len(indices))]]
-        pixels = [
-            preprocess.resize_and_crop(decode_image(record.image, record.id, mode=preprocess.decode))
-            for record in records
-        ]
+        try:
+            records = [source.read(index) for index in indices[group.local_slice(len(indices))]]
+            pixels = [
+                preprocess.resize_and_crop(decode_image(record.image, record.id, mode=preprocess.decode))
+                for record in records
+            ]
+        except BadSample as bad:
+            raise name_bad_sample(bad, source, bad.location) from bad
         size = preprocess.image_size
         pixels_N3HW = torch.from_numpy(np.stack(pixels)) if pixels else torch.zeros(0, 3, size, size, dtype=torch.uint8)
         ids_and_labels = [(record.id, -1 if record.label is None else record.label) for record in records]

@@ -51,6 +51,10 @@ class CLIP(nn.Module):
         args = () if ids_keep_BK is None else (ids_keep_BK,)
         return _l2_normalize(self.visual(images_B3HW, *args))
 
+    def project_image_features(self, feature_BD: Tensor) -> Tensor:
+        """Return the unit vectors [B, E] of `visual.features`, as `encode_images` does."""
+        return _l2_normalize(self.visual.project(feature_BD))
+
     def encode_texts(self, tokens_BL: Tensor) -> Tensor:
         """Embed token ids, int64 [B, L], as unit vectors [B, E]."""
         return _l2_normalize(self.text(tokens_BL))

@@ -35,13 +35,20 @@ class TorchImageEncoder:
 
     def __call__(self, pixels_B3HW: Tensor) -> Tensor:
         """Return unit vectors [B, E], float32 on the CPU."""
-        parts = torch.split(self._normalize(pixels_B3HW), self.micro_batch_size or len(pixels_B3HW))
-        return torch.cat([self.model.encode_images(part) for part in parts]).cpu()
+        return torch.cat([self.model.encode_images(part) for part in self._micro_batches(pixels_B3HW)]).cpu()
 
     def features(self, pixels_B3HW: Tensor) -> Tensor:
-        """Return the features before the projection, float32 on the CPU, not normalized."""
-        features: Tensor = self.model.visual.features(self._normalize(pixels_B3HW))
-        return features.float().cpu()
+        """Return the features before the projection [B, D], float32 on the CPU, not normalized."""
+        return torch.cat([self.model.visual.features(part) for part in self._micro_batches(pixels_B3HW)]).float().cpu()
+
+    def features_and_vectors(self, pixels_B3HW: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the features before the projection and the unit vectors, from one pass of the tower."""
+        features = [self.model.visual.features(part) for part in self._micro_batches(pixels_B3HW)]
+        vectors = [self.model.project_image_features(part) for part in features]
+        return torch.cat(features).float().cpu(), torch.cat(vectors).cpu()
+
+    def _micro_batches(self, pixels_B3HW: Tensor) -> tuple[Tensor, ...]:
+        return torch.split(self._normalize(pixels_B3HW), self.micro_batch_size or len(pixels_B3HW))
 
     def _normalize(self, pixels_B3HW: Tensor) -> Tensor:
         weight = next(self.model.visual.parameters())

@@ -118,12 +118,38 @@ class Bundle:
             DataError: An image file is missing, or an array or tensor has another type or shape.
             ConfigError: An item is not an image, or `images` is a single image or unordered.
         """
-        tower = TorchImageEncoder(self.model, self.preprocess)
-        encode = self.encode_pixels if projected else tower.features
+        encode = self.encode_pixels if projected else self._torch_encoder.features
         self.model.eval()
         with torch.inference_mode():
             vectors = [encode(pixels) for pixels in self._pixel_batches(images)]
         return torch.cat(vectors).clone() if vectors else torch.zeros(0, self.embed_dim)
+
+    def encode_features_and_vectors(self, images: Iterable[ImageInput]) -> tuple[Tensor, Tensor]:
+        """Encode images before and after the projection, in one pass of the image tower; see `encode_images`.
+
+        With another backend than torch, which computes no features, the torch tower makes a second pass.
+
+        Returns:
+            Features [N, D] and unit vectors [N, E], float32 on the CPU.
+        """
+        self.model.eval()
+        with torch.inference_mode():
+            pairs = [self._encode_features_and_vectors(pixels) for pixels in self._pixel_batches(images)]
+        if not pairs:
+            return torch.zeros(0, self.embed_dim), torch.zeros(0, self.embed_dim)
+        features, vectors = zip(*pairs, strict=True)
+        return torch.cat(features).clone(), torch.cat(vectors).clone()
+
+    def _encode_features_and_vectors(self, pixels_B3HW: Tensor) -> tuple[Tensor, Tensor]:
+        if self.backend == "torch":
+            return self._torch_encoder.features_and_vectors(pixels_B3HW)
+        return self._torch_encoder.features(pixels_B3HW), self._image_encoder(pixels_B3HW)
+
+    @property
+    def _torch_encoder(self) -> TorchImageEncoder:
+        """The image encoder, or the torch tower of the same model beside another backend."""
+        encoder = self._image_encoder
+        return encoder if isinstance(encoder, TorchImageEncoder) else TorchImageEncoder(self.model, self.preprocess)
 
     def encode_pixels(self, pixels_B3HW: Tensor) -> Tensor:
         """Encode uint8 pixels from `preprocess.resize_and_crop`; return unit vectors [B, E], float32 on the CPU."""

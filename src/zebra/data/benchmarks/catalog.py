@@ -31,7 +31,7 @@ from zebra.data.benchmarks.tasks import (
     MultilabelBenchmark,
 )
 from zebra.data.image_source import empty_class_notes
-from zebra.errors import DataError, suggest_name
+from zebra.errors import DataError, MissingSplit, suggest_name
 from zebra.text.templates import DEFAULT_TEMPLATES
 
 HUB_ORG = "clip-benchmark"
@@ -154,7 +154,7 @@ def read_catalog_dataset(entry: CatalogEntry, root: Path, split: str = "test") -
         if any(files.split == split for files in archive.splits):
             return apply_catalog_entry(_read_archive(entry, archive, path, split), entry, split)
     available = dict.fromkeys(files.split for _, archive in archives for files in archive.splits)
-    raise DataError(f"{entry.title} in {archives[0][0]} has no split {split!r}. It has {', '.join(available)}")
+    raise MissingSplit(f"{entry.title} in {archives[0][0]} has no split {split!r}. It has {', '.join(available)}")
 
 
 def is_available(entry: CatalogEntry, root: Path) -> bool:

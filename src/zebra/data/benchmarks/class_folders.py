@@ -9,7 +9,7 @@ from zebra.data.benchmarks.tasks import ClassificationBenchmark
 from zebra.data.folder_walk import raise_listing_error, walk_folder
 from zebra.data.ignored import IgnoredCounter, format_ignored
 from zebra.data.image_source import BENCHMARK_IMAGE_SUFFIXES, empty_class_notes, open_image_files
-from zebra.errors import DataError
+from zebra.errors import DataError, MissingSplit
 from zebra.text.templates import DEFAULT_TEMPLATES
 
 SPLIT_NAMES = ("train", "val", "valid", "validation", "dev", "test")
@@ -76,7 +76,7 @@ def _find_class_folders(root: Path, split: str, notes: list[str]) -> dict[str, P
         _require_split(split, sorted(set().union(*splits_by_class)), root)
         return {child.name: child / split for child in children}
     if split != "test":
-        raise DataError(
+        raise MissingSplit(
             f"{root} has no splits, so it cannot provide {split!r}. Put the class folders below "
             f"{root.name}/{split}/ and {root.name}/test/"
         )
@@ -85,7 +85,7 @@ def _find_class_folders(root: Path, split: str, notes: list[str]) -> dict[str, P
 
 def _require_split(split: str, available: Sequence[str], root: Path) -> None:
     if split not in available:
-        raise DataError(f"{root} has no split {split!r}. It has {', '.join(available)}")
+        raise MissingSplit(f"{root} has no split {split!r}. It has {', '.join(available)}")
 
 
 def _read_classes(root: Path, folder_names: Sequence[str]) -> tuple[tuple[str, ...], Mapping[str, int]]:

@@ -19,7 +19,7 @@ from zebra.data.image_source import ImageSource, empty_class_notes, hash_values
 from zebra.data.remote.blobs import ByteRange
 from zebra.data.shards import IMAGE_FIELDS, ShardSource
 from zebra.data.tar_index import TarIndex
-from zebra.errors import BadSample, DataError
+from zebra.errors import BadSample, DataError, MissingSplit
 from zebra.values import Record
 
 CLASSNAMES_FILENAME = "classnames.txt"
@@ -203,7 +203,12 @@ def _open_split(folder: Path, split: str) -> ShardSource:
 
 
 def _list_shards(folder: Path) -> list[Path]:
-    count = read_lines(folder / NUM_SHARDS_FILENAME)[0]
+    try:
+        count = read_lines(folder / NUM_SHARDS_FILENAME)[0]
+    except DataError as error:
+        if not folder.exists() and list_splits(folder.parent):
+            raise MissingSplit(str(error)) from error
+        raise
     if not count.isdecimal() or int(count) < 1:
         raise DataError(f"{folder / NUM_SHARDS_FILENAME} must contain the number of shards, not {count!r}")
     paths = [folder / f"{number}.tar" for number in range(int(count))]

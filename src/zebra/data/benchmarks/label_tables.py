@@ -17,7 +17,7 @@ from zebra.data.folders import read_image_bytes
 from zebra.data.ignored import Ignored
 from zebra.data.image_source import empty_class_notes
 from zebra.data.table_files import BadRow, TableFile, open_table
-from zebra.errors import BadSample, DataError
+from zebra.errors import BadSample, DataError, MissingSplit
 from zebra.text.templates import DEFAULT_TEMPLATES
 from zebra.values import Record
 
@@ -76,7 +76,7 @@ def read_label_table(path: Path, split: str = "test", *, allow_numeric_labels: b
             f"{path} has no label column ({', '.join(LABEL_COLUMNS)}). Its columns are {', '.join(table.columns)}"
         )
     if SPLIT_COLUMN not in table.columns and split != "test":
-        raise DataError(
+        raise MissingSplit(
             f"{path} has no column {SPLIT_COLUMN!r}, so it cannot provide {split!r}. Add the column, or use the "
             "split 'test'"
         )
@@ -86,7 +86,7 @@ def read_label_table(path: Path, split: str = "test", *, allow_numeric_labels: b
         key, LABEL_TABLE_SCHEMA, _label_rows(path, table, image_column, label_column, split)
     )
     if not len(cached_table):
-        raise DataError(f"{path} has no row of the split {split!r}. Check the column {SPLIT_COLUMN!r}")
+        raise MissingSplit(f"{path} has no row of the split {split!r}. Check the column {SPLIT_COLUMN!r}")
     label_texts = cached_table.arrow_table["label"].to_pylist()
     classnames = _read_classnames(path, label_column) or _infer_classnames(
         label_texts, path, allow_numeric_labels=allow_numeric_labels

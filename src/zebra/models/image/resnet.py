@@ -114,6 +114,11 @@ class ModifiedResNet(nn.Module):
         """Return embeddings [B, E], not yet of unit length."""
         return self.attnpool(self._feature_map(images_B3HW))
 
+    def project(self, feature_BC: Tensor) -> Tensor:
+        """Return the embeddings [B, E] of features."""
+        embedding_BE: Tensor = self.attnpool.c_proj(feature_BC)
+        return embedding_BE
+
 
 def _make_stage(in_channels: int, channels: int, num_blocks: int, stride: int) -> nn.Sequential:
     first = Bottleneck(in_channels, channels, stride)

@@ -66,3 +66,7 @@ class SiglipVision(nn.Module):
             ids_keep_BK: Patches to keep, int64, in row-major order; None keeps all (FLIP, arXiv 2212.00794).
         """
         return self.features(images_B3HW, ids_keep_BK)
+
+    def project(self, feature_BD: Tensor) -> Tensor:
+        """Return the features [B, D], which are the embeddings."""
+        return feature_BD

@@ -40,4 +40,8 @@ class VisionTransformer(nn.Module):
             images_B3HW: Normalized pixels.
             ids_keep_BK: Patches to keep, int64, in row-major order; None keeps all (FLIP, arXiv 2212.00794).
         """
-        return self.features(images_B3HW, ids_keep_BK) @ self.proj
+        return self.project(self.features(images_B3HW, ids_keep_BK))
+
+    def project(self, feature_BD: Tensor) -> Tensor:
+        """Return the embeddings [B, E] of features."""
+        return feature_BD @ self.proj
