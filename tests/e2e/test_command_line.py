@@ -37,7 +37,7 @@ def test_a_missing_or_unknown_verb_is_a_usage_error(zebra, tmp_path):
         (("train", "--data", "x", "--out", "run", "--model", "ViT-B-32"), 1, "Did you mean 'ViT-B/32'"),
         (("train", "--data", "x", "--out", "run", "--optimizer.beta3", "1"), 2, "--optimizer.beta2"),
         (("classify", "nowhere", "a.jpg", "--labels", "a,b"), 1, "no model folder"),
-        (("classify", "nowhere", "a.jpg", "--labels", "a,a"), 1, "repeated: a"),
+        (("classify", "nowhere", "a.jpg", "--labels", "a,a"), 1, "repeated: 'a'"),
         (("classify", "nowhere", "a.jpg", "--labels", ""), 1, "no labels"),
         (("classify", "nowhere", "a.jpg", "--labels", "a,,b"), 1, "empty label"),
         (("classify", "nowhere", "--labels", "a,b"), 2, "no images"),

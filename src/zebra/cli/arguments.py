@@ -1,5 +1,7 @@
 """Command-line arguments parsed into dataclasses with tyro."""
 
+import csv
+import io
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, TypeVar
 
@@ -18,10 +20,17 @@ def comma_separated(
         parse_item: Converts one item without surrounding white space; raises ValueError for an invalid one.
         metavar: The value's name in the help text.
     """
+    return list_flag(lambda text: tuple(parse_item(item) for item in split_commas(text)), metavar)
 
-    def parse(values: list[str]) -> tuple[Item, ...]:
+
+def list_flag(
+    parse: Callable[[str], tuple[Item, ...]], metavar: str
+) -> tyro.constructors.PrimitiveConstructorSpec[tuple[Item, ...]]:
+    """Return the annotation of a flag that `parse` turns into a tuple; it raises ValueError for an invalid value."""
+
+    def parse_values(values: list[str]) -> tuple[Item, ...]:
         (text,) = values
-        return tuple(parse_item(item.strip()) for item in text.split(",")) if text.strip() else ()
+        return parse(text)
 
     def is_instance(value: Any) -> bool:
         return isinstance(value, tuple)
@@ -29,10 +38,26 @@ def comma_separated(
     return tyro.constructors.PrimitiveConstructorSpec(
         nargs=1,
         metavar=metavar,
-        instance_from_str=parse,
+        instance_from_str=parse_values,
         is_instance=is_instance,
         str_from_instance=lambda value: [",".join(map(str, value))],
     )
+
+
+def split_commas(text: str) -> list[str]:
+    r"""Split a text at commas and line breaks; double quotes, as in CSV, or a backslash keep a comma.
+
+    >>> split_commas('"T-shirt, tee shirt", cat, bread\\, rice')
+    ['T-shirt, tee shirt', 'cat', 'bread, rice']
+
+    Raises:
+        ValueError: A quote is not closed, or text follows a closing quote.
+    """
+    try:
+        rows = list(csv.reader(io.StringIO(text.strip()), skipinitialspace=True, escapechar="\\", strict=True))
+    except csv.Error as error:
+        raise ValueError(f"{text!r} is not a list separated by commas: {error}") from error
+    return [item.strip() for row in rows for item in row]
 
 
 RepeatedStr = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]

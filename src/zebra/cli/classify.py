@@ -3,10 +3,21 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
 
-from zebra.cli.arguments import CommaSeparatedStrs, ImageArgs, ModelArg, TemplateFlag, parse_args
+from zebra.cli.arguments import ImageArgs, ModelArg, TemplateFlag, list_flag, parse_args, split_commas
 from zebra.cli.main import EXIT_OK, echo
 from zebra.config.classify import ClassifyConfig
+
+
+def parse_labels(text: str) -> tuple[str, ...]:
+    """Return the names in a list separated by commas, or with @PATH in a file of one name per line."""
+    if not text.startswith("@"):
+        return tuple(split_commas(text))
+    from zebra.text.labels import read_labels
+
+    return tuple(read_labels(Path(text[1:])))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -15,8 +26,8 @@ class Args(ClassifyConfig):
 
     model: ModelArg
     images: ImageArgs
-    labels: CommaSeparatedStrs
-    """Class names, separated by commas."""
+    labels: Annotated[tuple[str, ...], list_flag(parse_labels, "A,B|@FILE")]
+    """Class names, separated by commas; put a name with a comma in double quotes. @FILE reads one name per line."""
     templates: TemplateFlag = ()
     """Prompt with {} in place of the label. Repeat to average several prompts (default: "a photo of a {}.")."""
     json: bool = False

@@ -22,7 +22,7 @@ from zebra.pretrained.head_cache import Head, cache_head, head_cache_key, load_c
 from zebra.pretrained.precision import cast_model, micro_batch_size
 from zebra.text.equal_texts import find_equal_texts
 from zebra.text.inputs import list_texts
-from zebra.text.labels import validate_labels
+from zebra.text.labels import require_distinct_labels, validate_labels
 from zebra.text.templates import DEFAULT_TEMPLATES, fill_template
 from zebra.text.tokenizers import Tokenizer
 from zebra.values import Prediction
@@ -260,9 +260,11 @@ class Bundle:
             templates: Prompts with {} in place of the label, averaged per class.
 
         Raises:
-            ConfigError: There are no labels, one is empty or repeated, or an argument has another type.
+            ConfigError: There are no labels, one is empty, two are one text to the model, or an argument has another
+                type.
         """
         labels, templates = validate_labels(labels), list_texts(templates, "templates")
+        require_distinct_labels(labels, self.require_tokenizer())
         class_CE = self.class_vectors(labels, templates)
         return rank_labels(self.encode_images(images), class_CE, labels, scale=self.logit_scale, bias=self.logit_bias)
 
