@@ -8,7 +8,7 @@ import pytest
 SOURCE = Path(__file__).parents[2] / "src"
 FORBIDDEN = {
     "unpickling": r"pickle\.loads?\(|pickle\._?Unpickler|import .*Unpickler|(?<!_)Unpickler\(",
-    "torch's unrestricted reader": r"weights_only\s*=\s*False",
+    "torch's unpickler": r"torch\.load\(",
     "TorchScript": r"torch\.jit\.load",
     "a shell": r"shell\s*=\s*True|os\.system\(|os\.popen\(",
     "evaluation of text": r"(?<![\w.])(eval|exec)\(",
@@ -26,14 +26,3 @@ def test_the_package_never_uses(danger):
         if re.search(FORBIDDEN[danger], line)
     ]
     assert matches == []
-
-
-def test_every_torch_load_is_the_restricted_one():
-    calls = [
-        line
-        for path in SOURCE.rglob("*.py")
-        for line in path.read_text(encoding="utf-8").splitlines()
-        if "torch.load(" in line
-    ]
-    assert calls
-    assert all("weights_only=True" in line for line in calls)

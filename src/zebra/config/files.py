@@ -81,7 +81,7 @@ def _read_text(path: Path) -> str:
 
 def _parse_mapping(text: str, source: str) -> dict[str, Any]:
     try:
-        raw = yaml.load(text, _RecipeLoader)  # noqa: S506  # a subclass of SafeLoader
+        raw = _RecipeLoader(text).get_single_data()
     except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:
         # PyYAML raises ValueError for an invalid date, and AttributeError for the tag !!timestamp on other text.
         raise ConfigError(f"{source} is not valid YAML: {error}") from error

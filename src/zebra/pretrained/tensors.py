@@ -2,14 +2,13 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from pickle import UnpicklingError
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from zebra.errors import WeightsError
+from zebra.pretrained.torch_archive import read_archive
 from zebra.text.files import read_json_object
 
 INDEX_SUFFIX = ".index.json"
@@ -20,10 +19,10 @@ MAX_HEADER_BYTES = 1 << 22
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read a safetensors file, the index of a sharded one, or a `.bin`/`.pt` state dict; memory-mapped.
 
-    Pickled state dicts are read with torch's restricted unpickler, which refuses anything but tensors.
+    Pickled state dicts are read by `read_archive`; values in them that are not tensors are ignored.
 
     Raises:
-        WeightsError: The file is missing or damaged, or contains anything but tensors.
+        WeightsError: The file is missing or damaged, or needs more memory than its size justifies.
     """
     if not path.is_file():
         raise WeightsError(f"weight file not found: {path}. Copy the folder again.")
@@ -90,16 +89,11 @@ def _require_tensors(names: Iterable[str], tensors: dict[str, Tensor], index: Pa
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        raise WeightsError(
-            f"{path} is not a plain state dict of tensors ({str(error).splitlines()[0][:200]}). No code in it was "
-            "executed. Ask its author for safetensors."
-        ) from error
+    tensors = read_archive(path)
     # Training checkpoints wrap the weights: {"state_dict": {...}, "epoch": 3}, with the prefix "module." of DDP.
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    wrapped = {
+        name.removeprefix("state_dict."): value for name, value in tensors.items() if name.startswith("state_dict.")
+    }
+    if not tensors:
         raise WeightsError(f"{path} contains something other than named tensors. Name the weights of a model.")
-    return {str(name).removeprefix("module."): value for name, value in state.items()}
+    return {name.removeprefix("module."): value for name, value in (wrapped or tensors).items()}

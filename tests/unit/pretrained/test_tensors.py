@@ -56,16 +56,47 @@ def test_code_in_a_pickle_is_not_executed(tmp_path):
             return os.system, (f"touch {tmp_path / 'ran'}",)
 
     torch.save({"a": Payload()}, tmp_path / "pytorch_model.bin")
-    with pytest.raises(WeightsError, match="No code in it was executed"):
+    with pytest.raises(WeightsError, match="No code was executed"):
         read_tensors(tmp_path / "pytorch_model.bin")
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("value", [{"a": 3}, [torch.ones(1)], torch.ones(1)])
+@pytest.mark.parametrize("value", [{"a": 3}, {}, [torch.ones(1)], torch.ones(1)])
 def test_a_pickle_of_other_objects_is_refused(tmp_path, value):
     torch.save(value, tmp_path / "x.bin")
     with pytest.raises(WeightsError, match="named tensors"):
         read_tensors(tmp_path / "x.bin")
+
+
+def test_the_optimizer_of_a_training_checkpoint_is_ignored(tmp_path):
+    layer = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(layer.parameters())
+    layer(torch.ones(2)).sum().backward()
+    optimizer.step()
+    state = {"epoch": 3, "name": "run", "state_dict": layer.state_dict(), "optimizer": optimizer.state_dict()}
+    torch.save(state, tmp_path / "epoch_3.pt")
+    assert read_tensors(tmp_path / "epoch_3.pt").keys() == {"weight", "bias"}
+
+
+INFLATED = {
+    "stride 0": lambda: torch.ones(1).expand(1 << 40),
+    "strides that overlap": lambda: torch.ones(2000).as_strided((1000, 1000), (1, 1)),
+    "sparse": lambda: torch.sparse_coo_tensor([[0]], [1.0], (1 << 40,)),
+    "sparse rows": lambda: torch.ones(2, 2).to_sparse_csr(),
+    "nested": lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]),
+    "on the meta device": lambda: torch.empty(1 << 40, device="meta"),
+    "quantized": lambda: torch.quantize_per_tensor(torch.ones(2), 1.0, 0, torch.qint8),
+    "complex": lambda: torch.ones(2, dtype=torch.complex64),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")  # of torch, about sparse, nested and quantized tensors
+@pytest.mark.parametrize("kind", INFLATED)
+def test_a_pickled_tensor_whose_elements_are_not_in_the_file_is_refused(tmp_path, kind):
+    torch.save({"a": torch.ones(4), "b": INFLATED[kind]()}, tmp_path / "pytorch_model.bin")
+    assert (tmp_path / "pytorch_model.bin").stat().st_size < 1 << 14
+    with pytest.raises(WeightsError, match=r"pytorch_model\.bin"):
+        read_tensors(tmp_path / "pytorch_model.bin")
 
 
 def test_an_index_that_points_outside_its_folder_is_refused(tmp_path):

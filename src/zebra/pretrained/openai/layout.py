@@ -16,8 +16,8 @@ from zebra.config.model import ModelConfig, ResNetConfig, TextConfig, VisionTran
 from zebra.errors import WeightsError
 from zebra.images.preprocess import Preprocess
 from zebra.pretrained.checkpoint import PretrainedCheckpoint
-from zebra.pretrained.openai.archive import read_archive
 from zebra.pretrained.pos_embed import RESNET_STRIDE
+from zebra.pretrained.torch_archive import read_archive
 
 OPENAI_SHA256 = {
     "RN50": "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762",

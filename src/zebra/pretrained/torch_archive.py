@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from zebra.errors import WeightsError
-from zebra.pretrained.openai.zip_entries import ZipEntries
+from zebra.pretrained.zip_entries import ZipEntries
 
 MAX_PICKLE_BYTES = 1 << 20
 """The largest published model needs a tenth of it. A malicious pickle uses up to 100 times its size in memory."""

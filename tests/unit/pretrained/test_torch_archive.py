@@ -8,6 +8,7 @@ import struct
 import tracemalloc
 import zipfile
 from collections import OrderedDict
+from copy import copy
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import torch
 from torch import nn
 
 from zebra.errors import WeightsError
-from zebra.pretrained.openai.archive import MAX_PICKLE_BYTES, read_archive
+from zebra.pretrained.torch_archive import MAX_PICKLE_BYTES, read_archive
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 
@@ -277,6 +278,25 @@ def test_many_names_for_one_storage_are_refused(tmp_path):
     data = b"\x80\x02" + storage(count=1000) + b"q\x00}" + items + b"."
     with pytest.raises(WeightsError, match="share their bytes"):
         read_archive(archive(tmp_path / "model.pt", data, {"0": bytes(4000)}))
+
+
+@pytest.mark.parametrize("root", ["m", "mode"])
+def test_entries_that_are_one_and_the_same_are_refused(tmp_path, root):
+    """Aligned or not: an entry at an odd place is copied."""
+    size, names = 100_000, [f"{number}" for number in range(400)]
+    items = b"".join(
+        string(key) + tensor(size=(size,), stride=(1,), storage_pickle=storage(key, size)) + b"s" for key in names
+    )
+    path = archive(tmp_path / "model.pt", b"\x80\x02}" + items + b".", {"0": bytes(4 * size)}, root=root)
+    with zipfile.ZipFile(path, "a") as file:
+        original = file.getinfo(f"{root}/data/0")
+        for key in names[1:]:
+            entry = copy(original)
+            entry.filename = f"{root}/data/{key}"
+            file.filelist.append(entry)
+        file._didModify = True  # write the directory again
+    assert path.stat().st_size < 1 << 20
+    assert peak_bytes(path, "entries share their bytes") < 4 << 20
 
 
 # --- memory ---

@@ -38,6 +38,7 @@ class ZipEntries:
             )
         self._root = roots[0]
         self.file_bytes = path.stat().st_size
+        self._mapped_bytes = 0
         # A private (copy-on-write) map: torch warns about read-only ones.
         self._map = torch.UntypedStorage.from_file(str(path), False, self.file_bytes)
         order = self.read("byteorder", 16).decode("ascii", "replace") if "byteorder" in self else "little"
@@ -51,8 +52,13 @@ class ZipEntries:
         return self._root + name in self._infos
 
     def map_storage(self, name: str) -> torch.UntypedStorage:
-        """Return an entry as memory-mapped storage."""
+        """Return an entry as memory-mapped storage; WeightsError if entries overlap."""
         start, size = self._locate(name)
+        self._mapped_bytes += size
+        if self._mapped_bytes > self.file_bytes:
+            raise WeightsError(
+                f"{self._path}: its entries share their bytes, which torch never writes. Do not trust this file."
+            )
         storage: torch.UntypedStorage = self._map[start : start + size]
         # torch aligns entries to 64 bytes, other zip programs do not. Elements must be aligned to their size.
         return storage if start % 8 == 0 else storage.clone()  # type: ignore[no-untyped-call]
