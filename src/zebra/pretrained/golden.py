@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from zebra.config.precision import InferencePrecision
 from zebra.errors import WeightsError
 from zebra.pretrained.precision import MIN_COSINE
+from zebra.pretrained.tensors import write_tensors
 
 GOLDEN_TEXT = "a photo of a horse"
 MAX_ABS_DIFF = 1e-4
@@ -41,7 +41,7 @@ def write_golden(encoder: BundleEncoder, path: Path) -> None:
         "image_vector": encoder.encode_images([image])[0],
         "text_vector": encoder.encode_texts([GOLDEN_TEXT])[0],
     }
-    save_file(tensors, path, metadata={"text": json.dumps(GOLDEN_TEXT)})
+    write_tensors(tensors, path, {"text": json.dumps(GOLDEN_TEXT)})
 
 
 def verify_golden(encoder: BundleEncoder, path: Path) -> None:

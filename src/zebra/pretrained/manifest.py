@@ -23,7 +23,6 @@ def write_manifest(folder: Path, digest: Callable[[Path], str] = sha256) -> dict
     manifest = folder / MANIFEST_FILE
     manifest.write_text(json.dumps({"files": entries}, indent=1) + "\n", encoding="utf-8")
     for path in [*files, manifest]:
-        path.chmod(0o644)  # safetensors creates files with 0600
         fsync_path(path)
     fsync_path(folder)
     return {name: str(entry["sha256"]) for name, entry in entries.items()}

@@ -1,10 +1,11 @@
-"""Reading of weight files, without executing code in them."""
+"""Reading and writing of weight files; code in them is not executed."""
 
-from collections.abc import Iterable
+import stat
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from zebra.errors import WeightsError
@@ -29,6 +30,18 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if path.name.endswith(INDEX_SUFFIX):
         return _read_shards(path)
     return _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+
+
+def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file with the permissions of any new file; the library itself creates files with 0600.
+
+    Args:
+        metadata: By default the format that transformers requires.
+    """
+    path.touch()
+    mode = stat.S_IMODE(path.stat().st_mode)
+    save_file(dict(tensors), path, metadata=dict(metadata or {"format": "pt"}))
+    path.chmod(mode)
 
 
 def list_weight_files(path: Path) -> tuple[Path, ...]:

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from zebra.config.model import ModelConfig, ResNetConfig
 from zebra.errors import WeightsError, suggest_name
 from zebra.models import CLIP
+from zebra.pretrained.tensors import write_tensors
 
 TEXT_PREFIX = "text."
 MIN_TENSORS_PER_BLOCK = 12
@@ -40,7 +40,7 @@ def published_state_dict(model: CLIP) -> dict[str, Tensor]:
 
 def save_weights(model: CLIP, path: Path) -> None:
     """Write a model as safetensors."""
-    save_file(published_state_dict(model), path, metadata={"format": "pt"})
+    write_tensors(published_state_dict(model), path)
 
 
 class _SkipInit(TorchFunctionMode):

@@ -5,6 +5,7 @@ The list of merges determines the tokenizer; `vocabulary` derives everything els
 
 import hashlib
 import json
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -125,8 +126,8 @@ class BPETokenizer:
     def load(cls, path: str | Path, context_length: int = 77) -> "BPETokenizer":
         """Read a `tokenizer.json`; `path` is the file or its directory.
 
-        Of the added tokens only SOT and EOT are used, because some files list them nowhere else. Others (padding named
-        "!", placeholders) are ignored.
+        Of the added tokens only SOT and EOT are used, because some files list them nowhere else. Others are ignored,
+        with a warning unless they are a symbol of the vocabulary (padding named "!").
 
         Raises:
             WeightsError: If the file is missing or damaged, or is not a CLIP tokenizer.
@@ -136,7 +137,7 @@ class BPETokenizer:
         document = read_json_object(path)
         try:
             model = document["model"]
-            added = {token["content"]: token["id"] for token in document.get("added_tokens") or []}
+            added = {str(token["content"]): token["id"] for token in document.get("added_tokens") or []}
             ends = {symbol: added[symbol] for symbol in (SOT, EOT) if symbol in added}
             vocab = {**model["vocab"], **ends}
             # Files from before 2024 store a merge as "a b", later ones as ["a", "b"].
@@ -149,6 +150,13 @@ class BPETokenizer:
             ) from error
         tokenizer = _build_from_merges(path, merges, context_length)
         tokenizer._check_vocabulary(vocab, path)
+        unknown = [content for content, index in added.items() if vocab.get(content) != index]
+        if unknown:
+            warnings.warn(
+                f"{path}: {len(unknown)} added tokens are not in the vocabulary and are ignored, such as "
+                f"{unknown[0][:80]!r}. In texts they are encoded as ordinary characters.",
+                stacklevel=2,
+            )
         return tokenizer
 
     def save(self, path: str | Path) -> None:

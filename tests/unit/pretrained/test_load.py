@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import stat
 import warnings
 
 import pytest
@@ -54,6 +55,26 @@ def test_the_weights_survive_every_layout_bit_for_bit(models, tmp_path, kind, la
     assert before.keys() == after.keys()
     for name, tensor in before.items():
         assert torch.equal(tensor, after[name]), name
+
+
+@pytest.fixture
+def umask():
+    """Return `os.umask`; the mask is restored after the test."""
+    before = os.umask(0)
+    os.umask(before)
+    yield os.umask
+    os.umask(before)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o007, 0o660), (0o077, 0o600)])
+@pytest.mark.parametrize(("kind", "layout"), LAYOUTS)
+def test_every_written_file_has_the_permissions_of_a_new_file(models, tmp_path, umask, kind, layout, mask, mode):
+    umask(mask)
+    folder = exported(models, tmp_path, kind, layout)
+    assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {
+        path.name: mode for path in folder.iterdir()
+    }
 
 
 def test_transformers_cannot_represent_a_resnet(models, tmp_path):

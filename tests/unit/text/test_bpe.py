@@ -241,6 +241,32 @@ def test_an_added_padding_token_changes_no_text(tokenizer: BPETokenizer, tmp_pat
     assert BPETokenizer.load(path).encode(text, truncate=False).ids.tolist() == expected
 
 
+@pytest.mark.parametrize(
+    ("content", "index"),
+    [("<cat-toy>", 10**12), ("<cat-toy>", -1), ("!", 10**12), ("x" * 10**6, 600), ("<cat-toy>", "600")],
+)
+def test_an_added_token_that_is_not_in_the_vocabulary_is_ignored_with_a_warning(
+    tokenizer: BPETokenizer, tmp_path: Path, content: str, index: object
+) -> None:
+    path = tmp_path / "tokenizer.json"
+    tokenizer.save(path)
+    rewrite_json(path, lambda document: document["added_tokens"].append({"id": index, "content": content}))
+    with pytest.warns(UserWarning, match="1 added tokens are not in the vocabulary and are ignored") as warned:
+        loaded = BPETokenizer.load(path, 32)
+    assert len(str(warned[0].message)) < 400
+    assert loaded.vocab_size == tokenizer.vocab_size
+    assert loaded.fingerprint == tokenizer.fingerprint
+
+
+@pytest.mark.parametrize("added", [[1], ["x"], [{"content": "x"}], [{"id": 1}], {"a": 1}, 7])
+def test_added_tokens_of_another_form_are_refused(tokenizer: BPETokenizer, tmp_path: Path, added: object) -> None:
+    path = tmp_path / "tokenizer.json"
+    tokenizer.save(path)
+    rewrite_json(path, lambda document: document.update(added_tokens=added))
+    with pytest.raises(WeightsError, match="is not a tokenizer"):
+        BPETokenizer.load(path)
+
+
 def write_vocab_and_merges(tokenizer: BPETokenizer, directory: Path) -> tuple[Path, Path]:
     """Write vocab.json and merges.txt, the files of older repositories."""
     tokenizer.save(directory / "tokenizer.json")

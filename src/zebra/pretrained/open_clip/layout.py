@@ -8,7 +8,6 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors.torch import save_file
 from torch import Tensor
 
 from zebra.config.model import ModelConfig, SiglipTextConfig, SiglipVisionConfig
@@ -18,7 +17,7 @@ from zebra.pretrained.checkpoint import PretrainedCheckpoint
 from zebra.pretrained.folder import write_json
 from zebra.pretrained.open_clip.config import parse_open_clip_config, to_open_clip_config
 from zebra.pretrained.open_clip.timm import convert_from_timm, convert_to_timm
-from zebra.pretrained.tensors import list_weight_files, read_tensors
+from zebra.pretrained.tensors import list_weight_files, read_tensors, write_tensors
 from zebra.pretrained.transformers import write_tokenizer
 from zebra.pretrained.weights import TEXT_PREFIX
 from zebra.text.files import read_json_object
@@ -98,8 +97,7 @@ def write_open_clip(
         raw_config["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = LOCAL_TOKENIZER_NAME
     write_json(folder / CONFIG_FILE, raw_config)
     converted = _convert_to_open_clip(tensors, config)
-    contiguous = {name: tensor.contiguous() for name, tensor in converted.items()}
-    save_file(contiguous, folder / SAFETENSORS_FILE, metadata={"format": "pt"})
+    write_tensors({name: tensor.contiguous() for name, tensor in converted.items()}, folder / SAFETENSORS_FILE)
 
 
 def convert_from_open_clip(tensors: Mapping[str, Tensor], config: ModelConfig, path: Path) -> dict[str, Tensor]:

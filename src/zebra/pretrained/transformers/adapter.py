@@ -6,11 +6,10 @@ adapter_config.json  adapter_model.safetensors
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors.torch import save_file
-
 from zebra.config.model import ModelConfig
 from zebra.models.lora import LoraAdapter
 from zebra.pretrained.folder import write_json
+from zebra.pretrained.tensors import write_tensors
 from zebra.pretrained.transformers.config import infer_model_type
 from zebra.pretrained.transformers.key_mapping import map_layer_names
 from zebra.pretrained.weights import TEXT_PREFIX
@@ -57,6 +56,4 @@ def write_adapter(
         "target_modules": list(adapters_by_layer),
     }
     write_json(folder / "adapter_config.json", settings)
-    weights = folder / "adapter_model.safetensors"
-    save_file(tensors, weights, metadata={"format": "pt"})
-    weights.chmod(0o644)  # safetensors creates files with 0600
+    write_tensors(tensors, folder / "adapter_model.safetensors")

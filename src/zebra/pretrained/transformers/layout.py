@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors.torch import save_file
 from torch import Tensor
 
 from zebra.config.model import ModelConfig, SiglipVisionConfig
@@ -16,7 +15,7 @@ from zebra.errors import WeightsError
 from zebra.images.preprocess import Preprocess
 from zebra.pretrained.checkpoint import PretrainedCheckpoint
 from zebra.pretrained.folder import write_json
-from zebra.pretrained.tensors import list_weight_files, read_tensors
+from zebra.pretrained.tensors import list_weight_files, read_tensors, write_tensors
 from zebra.pretrained.transformers.config import (
     JsonDict,
     infer_model_type,
@@ -104,9 +103,7 @@ def write_transformers(
     ids = _special_token_ids(read_json_object(folder / "tokenizer.json"))
     write_json(folder / "config.json", to_transformers_config(config, ids))
     write_json(folder / "preprocessor_config.json", to_image_processor_config(preprocess, model_type))
-    weights = folder / "model.safetensors"
-    save_file(convert_to_transformers(tensors, config), weights, metadata={"format": "pt"})
-    weights.chmod(0o644)  # safetensors creates files with 0600
+    write_tensors(convert_to_transformers(tensors, config), folder / "model.safetensors")
 
 
 def write_tokenizer(folder: Path, tokenizer: Tokenizer, *, context_length: int) -> None:
