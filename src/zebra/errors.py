@@ -18,7 +18,11 @@ Each message says what failed, where, and what to do.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+MAX_NAMES = 40
+MAX_NAME_CHARS = 60
+"""Limits of a list of names in a message."""
 
 
 class ZebraError(Exception):
@@ -99,4 +103,21 @@ def suggest_name(name: str, known: Iterable[str]) -> str:
     """
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1)
-    return f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(names)}."
+    return f" Did you mean {close[0]!r}?" if close else f" Known: {list_names(names)}."
+
+
+def list_names(names: Sequence[str]) -> str:
+    """Return names of any number and length as one text of bearable length.
+
+    >>> list_names(["path", "caption"])
+    'path, caption'
+    """
+    shown = [_shorten(name) for name in names[:MAX_NAMES]]
+    return ", ".join(shown) + (f", … ({len(names) - MAX_NAMES:,} more)" if len(names) > MAX_NAMES else "")
+
+
+def _shorten(name: str) -> str:
+    """Shorten a name, and escape characters that a terminal does not print, such as NUL."""
+    if name.isprintable() and len(name) <= MAX_NAME_CHARS:
+        return name
+    return ascii(name[:MAX_NAME_CHARS]) + "…" * (len(name) > MAX_NAME_CHARS)

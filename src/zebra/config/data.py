@@ -13,7 +13,7 @@ class DataConfig:
     """How samples are read from a folder, a table or shards."""
 
     image_column: str | None = None
-    """Table column with image paths or bytes; by default path, image, filepath or file_name."""
+    """Table column with image paths or bytes; by default path, image, filepath, file_name, img, filename, …"""
     caption_columns: tuple[str, ...] = ()
     """Table columns with captions; by default all of caption, text and title that exist."""
     max_skip_rate: float = 0.01

@@ -13,7 +13,7 @@ import pyarrow as pa
 from zebra.config.cache import cache_dir
 from zebra.errors import DataError
 
-CACHE_FORMAT_VERSION = 1
+CACHE_FORMAT_VERSION = 2
 """Increase it when older cache files would be read wrongly."""
 ROWS_PER_BATCH = 4096
 BYTES_PER_BATCH = 32 << 20

@@ -1,5 +1,6 @@
 """Find and parse the columns of a table."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,60 +8,127 @@ from typing import Any
 import pyarrow as pa
 
 from zebra.config.data import DataConfig
-from zebra.errors import BadSample, DataError, suggest_name
+from zebra.errors import BadSample, DataError, list_names, suggest_name
+from zebra.images.formats import IMAGE_SUFFIXES
 
-IMAGE_COLUMNS = ("path", "image", "filepath", "file_name")
+IMAGE_COLUMNS = ("path", "image", "filepath", "file_name", "img", "filename", "image_path", "image_name")
 CAPTION_COLUMNS = ("caption", "text", "title")
+LABEL_COLUMNS = ("label", "class", "cls", "target", "category")
+SPLIT_COLUMN = "split"
+KNOWN_COLUMNS = frozenset((*IMAGE_COLUMNS, *CAPTION_COLUMNS, *LABEL_COLUMNS, SPLIT_COLUMN))
+"""The column names that every command recognizes, in any letter case and with blanks around them."""
+URL_COLUMNS = ("url", "image_url", "img_url", "uri")
+MAX_CAPTION_CHARS = 1 << 20
+"""Longest caption that is used; a tokenizer needs many times its size in memory."""
+IMAGE_FLAG, CAPTION_FLAG = "--data-options.image-column", "--data-options.caption-columns"
+
+
+def normalize_name(name: str) -> str:
+    """Return the name by which columns are compared.
+
+    >>> normalize_name(" Path")
+    'path'
+    """
+    return name.strip().casefold()
 
 
 def find_image_column(
-    columns: Sequence[str], path: Path, config: DataConfig, candidates: Sequence[str] = IMAGE_COLUMNS
+    columns: Sequence[str],
+    path: Path,
+    config: DataConfig,
+    candidates: Sequence[str] = IMAGE_COLUMNS,
+    *,
+    advice: str = f"Name the right one with {IMAGE_FLAG}",
 ) -> str:
-    """Return the column that the config names, else the first candidate; raise DataError if it is missing."""
-    names = [name for name in candidates if name in columns]
-    chosen = names[:1] if config.image_column is None else [config.image_column]
-    return _require_columns(chosen, columns, path, f"image column ({', '.join(candidates)})", "image-column")[0]
+    """Return the column that the config names, else the first candidate, with a warning if there are several.
+
+    Args:
+        columns: All columns of the table.
+        path: The table, for messages.
+        config: May name the column.
+        candidates: Columns to look for, most likely first.
+        advice: What to do if there is no such column.
+
+    Raises:
+        DataError: There is no such column, or several of the same name.
+    """
+    if config.image_column is not None:
+        return _require_column(config.image_column, columns, path, advice)
+    found = [column for name in candidates if (column := match_column(name, columns, path))]
+    if not found:
+        raise DataError(_describe_missing_column("image", candidates, columns, path, advice))
+    if len(found) > 1:
+        others = ", ".join(map(repr, found[1:]))
+        warnings.warn(f"{path}: the images are from the column {found[0]!r}, not from {others}. {advice}", stacklevel=1)
+    return found[0]
 
 
 def find_caption_columns(columns: Sequence[str], path: Path, config: DataConfig) -> tuple[str, ...]:
-    """Return the columns that the config names, else all of CAPTION_COLUMNS; raise DataError if one is missing."""
-    chosen = config.caption_columns or tuple(name for name in CAPTION_COLUMNS if name in columns)
-    return _require_columns(chosen, columns, path, f"caption column ({', '.join(CAPTION_COLUMNS)})", "caption-columns")
-
-
-def _require_columns(
-    chosen: Sequence[str], columns: Sequence[str], path: Path, kind: str, flag: str
-) -> tuple[str, ...]:
-    advice = f"Its columns are: {', '.join(columns)}. Name the right one with --data-options.{flag}"
-    if not chosen:
-        raise DataError(f"{path} has no {kind}. {advice}")
-    for name in chosen:
-        if name not in columns:
-            raise DataError(f"{path} has no column {name!r}.{suggest_name(name, columns)} {advice}")
-    return tuple(chosen)
-
-
-def parse_image_cell(cell: Any) -> tuple[str | None, bytes | None]:
-    """Return the path or the bytes in a cell; Hugging Face writes a struct of both.
+    """Return the columns that the config names, else all of CAPTION_COLUMNS.
 
     Raises:
-        BadSample: missing image, NUL character, or image path is not UTF-8.
+        DataError: There is no such column, or several of the same name.
     """
-    value = cell.get("bytes") or cell.get("path") if isinstance(cell, Mapping) else cell
-    if isinstance(value, bytes) and value:
-        return None, value
-    if not isinstance(value, str | bytes | None):
-        raise BadSample("missing image", "", f"neither a path nor bytes: {str(value)[:40]!r}")
-    if not value or not value.strip():
-        raise BadSample("missing image", "", "the image column is empty")
-    return _validate_text(str(value).strip(), "image path"), None
+    advice = f"Name the right one with {CAPTION_FLAG}"
+    if config.caption_columns:
+        return tuple(_require_column(name, columns, path, advice) for name in config.caption_columns)
+    found = find_optional_caption_columns(columns, path, config)
+    if not found:
+        raise DataError(_describe_missing_column("caption", CAPTION_COLUMNS, columns, path, advice))
+    return found
+
+
+def find_optional_caption_columns(columns: Sequence[str], path: Path, config: DataConfig) -> tuple[str, ...]:
+    """Return the caption columns as `find_caption_columns`, or () if the config names none and there are none."""
+    if config.caption_columns:
+        return find_caption_columns(columns, path, config)
+    return tuple(column for name in CAPTION_COLUMNS if (column := match_column(name, columns, path)))
+
+
+def match_column(name: str, columns: Sequence[str], path: Path) -> str | None:
+    """Return the column of a known name, in any letter case and with blanks around it; None if there is none.
+
+    Raises:
+        DataError: Several columns have this name.
+    """
+    matches = [column for column in columns if normalize_name(column) == normalize_name(name)]
+    if len(matches) > 1:
+        spellings = f" ({list_names([repr(match) for match in matches])})" if len(set(matches)) > 1 else ""
+        raise DataError(
+            f"{path} has {len(matches)} columns named {name!r}{spellings}. Give each column a name of its own"
+        )
+    return matches[0] if matches else None
+
+
+def _require_column(name: str, columns: Sequence[str], path: Path, advice: str) -> str:
+    """Return the column that the user has named: exactly so, else in another letter case or with blanks around it."""
+    if columns.count(name) == 1:
+        return name
+    column = match_column(name, columns, path)
+    if column is None:
+        raise DataError(f"{path} has no column {name!r}.{suggest_name(name, columns)} {advice}")
+    return column
+
+
+def _describe_missing_column(
+    kind: str, candidates: Sequence[str], columns: Sequence[str], path: Path, advice: str
+) -> str:
+    """Return the message for a table without a column, with the likely cause."""
+    if path.suffix.lower() in (".csv", ".tsv") and any(name.lower().endswith(IMAGE_SUFFIXES) for name in columns):
+        return (
+            f"{path} has no header: its first line is a row ({list_names(columns)}). Insert a line with the names of "
+            "the columns, such as path,caption"
+        )
+    if kind == "image" and (urls := [name for name in columns if normalize_name(name) in URL_COLUMNS]):
+        advice += f". Images at the addresses in {urls[0]!r} are not downloaded: use img2dataset first"
+    return f"{path} has no {kind} column ({', '.join(candidates)}). Its columns are: {list_names(columns)}. {advice}"
 
 
 def parse_captions(row: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
     """Return all captions of a row; a cell contains one caption, a list of them, or nothing.
 
     Raises:
-        BadSample: caption is not text, empty caption, NUL character, or caption is not UTF-8.
+        BadSample: caption is not text, empty caption, caption is too long, NUL character, or caption is not UTF-8.
     """
     texts: list[str] = []
     for column in columns:
@@ -69,7 +137,7 @@ def parse_captions(row: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
             if not isinstance(text, str | None):
                 raise BadSample("caption is not text", "", f"{column} is {str(text)[:40]!r}")
             if text and text.strip():
-                texts.append(_validate_text(text, "caption"))
+                texts.append(validate_caption(text))
     if not texts:
         raise BadSample("empty caption", "", f"nothing in {', '.join(columns)}")
     return texts
@@ -122,11 +190,31 @@ def escape_unencodable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _validate_text(value: str, kind: str) -> str:
+def validate_caption(text: str) -> str:
+    """Return a caption; raise BadSample if it is too long, has a NUL character or is not UTF-8."""
+    if len(text) > MAX_CAPTION_CHARS:
+        raise BadSample(
+            "caption is too long", "", f"{len(text):,} characters; at most {MAX_CAPTION_CHARS:,} are allowed"
+        )
+    return validate_text(text, "caption")
+
+
+def validate_text(value: str, kind: str) -> str:
+    """Return a text; raise BadSample if it has a NUL character or is not UTF-8."""
     if "\0" in value:
         raise BadSample("NUL character", "", f"in the {kind} {value[:40]!r}")
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise BadSample(f"{kind} is not UTF-8", "", escape_unencodable(value[:40])) from None
+        raise BadSample(f"{kind} is not UTF-8", "", f"{_show_bytes(value)}; save the file as UTF-8") from None
     return value
+
+
+def _show_bytes(text: str) -> str:
+    """Return the text around its first undecodable byte, with such bytes escaped."""
+    position = next(index for index, character in enumerate(text) if "\ud800" <= character <= "\udfff")
+    excerpt = text[max(0, position - 20) : position + 20]
+    try:
+        return repr(excerpt.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
+    except UnicodeEncodeError:  # a surrogate of a JSON escape is no byte
+        return ascii(excerpt)

@@ -21,18 +21,19 @@ import pyarrow.compute as pc
 
 from zebra.config.data import DataConfig
 from zebra.data.columns import (
-    CAPTION_COLUMNS,
     IMAGE_COLUMNS,
+    IMAGE_FLAG,
     find_caption_columns,
     find_image_column,
+    find_optional_caption_columns,
+    normalize_name,
     parse_captions,
-    parse_image_cell,
 )
-from zebra.data.folders import read_image_bytes
 from zebra.data.ignored import Ignored
+from zebra.data.image_cells import parse_image_cell, read_table_image
 from zebra.data.locations import ImageRef, Location
 from zebra.data.tables import TableSource
-from zebra.errors import BadSample, DataError
+from zebra.errors import BadSample, DataError, list_names
 from zebra.values import Record
 
 STATE_FILENAME, INFO_FILENAME, SPLITS_FILENAME = "state.json", "dataset_info.json", "dataset_dict.json"
@@ -82,13 +83,14 @@ class SavedDataset:
 
         image_columns = [name for name in columns if _feature_type(features, name) == "Image"]
         label_columns = [name for name in columns if _feature_type(features, name) == "ClassLabel"]
-        self._image_column = find_image_column(columns, folder, config, (*image_columns, *IMAGE_COLUMNS))
+        self._image_column = find_image_column(
+            columns, folder, config, _image_candidates(image_columns, folder, config)
+        )
         self._label_column = (
             label_columns[0] if len(label_columns) == 1 else "label" if "label" in label_columns else None
         )
-        self._caption_columns: tuple[str, ...] = ()
-        if self._label_column is None or config.caption_columns or not set(CAPTION_COLUMNS).isdisjoint(columns):
-            self._caption_columns = find_caption_columns(columns, folder, config)
+        find_captions = find_caption_columns if self._label_column is None else find_optional_caption_columns
+        self._caption_columns = find_captions(columns, folder, config)
         self.classnames = () if self._label_column is None else tuple(features[self._label_column].get("names") or ())
         """Class names by label; empty without labels."""
 
@@ -133,7 +135,7 @@ class SavedDataset:
         if not captions and label is None:
             raise BadSample("missing caption", sample_id, f"and no label in {self._label_column}")
         if path is not None:
-            image = read_image_bytes(self.folder / path, sample_id)
+            image = read_table_image(self.folder, path, sample_id)
         assert image is not None
         return Record(sample_id, image, tuple(captions), label)
 
@@ -338,6 +340,19 @@ def _list_files(folder: Path, state: dict[str, Any], key: str) -> list[Path]:
             "Copy the dataset again"
         )
     return paths
+
+
+def _image_candidates(image_columns: Sequence[str], folder: Path, config: DataConfig) -> Sequence[str]:
+    """Return the column of the type Image, else the known names; raise DataError if several have the type."""
+    if len(image_columns) == 1:
+        return image_columns
+    known = [name for name in IMAGE_COLUMNS if not image_columns or name in map(normalize_name, image_columns)]
+    if not known and config.image_column is None:
+        raise DataError(
+            f"{folder} has {len(image_columns)} columns of images: {list_names(image_columns)}. Name the right one "
+            f"with {IMAGE_FLAG}"
+        )
+    return known
 
 
 def _feature_type(features: dict[str, Any], name: str) -> str | None:

@@ -2,18 +2,22 @@
 
 import csv
 import json
-import sys
+import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from zebra.errors import DataError
+from zebra.data.columns import IMAGE_COLUMNS, normalize_name
+from zebra.data.csv_dialect import DELIMITERS, HEADER_ADVICE, CsvDialect, detect_dialect, skip_lines
+from zebra.data.regular_files import require_regular_file
+from zebra.data.text_lines import MAX_LINE_CHARS, LineTooLong, detect_encoding, open_text_lines
+from zebra.errors import DataError, list_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,7 @@ class BadRow:
 TableRow = Mapping[str, Any] | BadRow
 INFER_SCHEMA_ROWS = 1000
 """Number of JSONL rows whose keys are taken as the columns."""
+TOO_LONG = BadRow("row is too long", f"more than {MAX_LINE_CHARS:,} characters")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,102 +39,186 @@ class TableFile:
     """A table on disk: its column names, and a function that reads some of the columns."""
 
     columns: tuple[str, ...]
+    """Names may repeat; such a column cannot be read."""
     read: Callable[[Sequence[str]], Iterator[tuple[int, TableRow]]]
-    """Column names → (line or row number from 1, row) in file order."""
+    """Column names, or () for all → (line or row number from 1, row) in file order."""
+    image_columns: tuple[str, ...] = ()
+    """Columns of a Parquet file that contain images, by their type: bytes, or Hugging Face's struct."""
 
 
 def open_table(path: Path) -> TableFile:
-    """Open a table by its suffix; raise DataError if it is damaged or has no columns."""
+    """Open a table by its suffix.
+
+    A CSV or TSV that is not separated as its suffix says, or is not UTF-8, is read as detected, with a warning.
+
+    Raises:
+        DataError: The table is damaged, has no columns, or it is doubtful how it is separated.
+    """
     table = TABLE_FORMATS[path.suffix.lower()](path)
     if not table.columns:
-        raise DataError(f"{path} has no columns. A CSV or TSV needs a header, a JSONL line must be an object")
+        raise DataError(f"{path} has no columns. {_explain_no_columns(path)}")
     return table
 
 
-def _open_csv(path: Path, delimiter: str) -> TableFile:
-    _, header = next(_iter_csv(path, delimiter), (1, []))
+def image_column_candidates(table: TableFile) -> Sequence[str]:
+    """Return the known names of image columns that contain images, if there are any; else all known names."""
+    with_bytes = {normalize_name(name) for name in table.image_columns}
+    return [name for name in IMAGE_COLUMNS if name in with_bytes] or IMAGE_COLUMNS
+
+
+def require_distinct(path: Path, columns: Sequence[str], used: Sequence[str]) -> None:
+    """Raise DataError if one of the columns to be read occurs twice; nameless columns may."""
+    counts = Counter(columns)
+    repeated = [name for name in used if name and counts[name] > 1]
+    if repeated:
+        raise DataError(
+            f"{path} has {counts[repeated[0]]} columns named {repeated[0]!r}. Give each column a name of its own"
+        )
+
+
+def _explain_no_columns(path: Path) -> str:
+    if path.suffix.lower() != ".jsonl":
+        return HEADER_ADVICE
+    return "Each line of a JSONL file must be an object"
+
+
+def _open_csv(path: Path, default_delimiter: str) -> TableFile:
+    dialect = detect_dialect(path, default_delimiter)
+    _, header = next(_iter_csv(path, dialect), (1, []))
     if isinstance(header, BadRow):
         raise DataError(f"{path}:1: the header cannot be read: {header.detail}")
     columns = tuple(name.strip() for name in header)
+    _warn_if_unusual(path, dialect, default_delimiter)
 
-    def read(_columns: Sequence[str]) -> Iterator[tuple[int, TableRow]]:
-        for line, fields in islice(_iter_csv(path, delimiter), 1, None):
-            yield line, fields if isinstance(fields, BadRow) else _to_row(columns, fields)
+    def read(names: Sequence[str]) -> Iterator[tuple[int, TableRow]]:
+        names = names or columns
+        require_distinct(path, columns, names)
+        positions = {name: columns.index(name) for name in names}
+        for line, fields in islice(_iter_csv(path, dialect), 1, None):
+            if isinstance(fields, BadRow):
+                yield line, fields
+            elif len(fields) != len(columns):
+                yield line, _explain_field_count(fields, len(columns))
+            else:
+                yield line, {name: fields[position] for name, position in positions.items()}
 
     return TableFile(columns, read)
 
 
-def _to_row(columns: tuple[str, ...], fields: list[str]) -> TableRow:
-    if len(fields) == len(columns):
-        return dict(zip(columns, fields, strict=True))
-    detail = f"{len(fields)} fields for {len(columns)} columns; quote a text that contains a separator"
-    return BadRow("too few columns" if len(fields) < len(columns) else "too many columns", detail)
+def _warn_if_unusual(path: Path, dialect: CsvDialect, default_delimiter: str) -> None:
+    encoding = detect_encoding(path)
+    delimiter = DELIMITERS.get(dialect.delimiter, repr(dialect.delimiter))
+    parts = [f"is {encoding.upper()}"] if not encoding.startswith("utf-8") else []
+    parts += [f"is separated by {delimiter}"] if dialect.delimiter != default_delimiter else []
+    if parts:
+        warnings.warn(f"{path} {' and '.join(parts)}; it is read as such", stacklevel=1)
 
 
-def _iter_csv(path: Path, delimiter: str) -> Iterator[tuple[int, list[str] | BadRow]]:
-    """Yield (first line, fields) of every row that is not blank; undecodable bytes become surrogates.
+def _explain_field_count(fields: Sequence[str], num_columns: int) -> BadRow:
+    reason = "too few columns" if len(fields) < num_columns else "too many columns"
+    if any(field.lstrip().startswith('"') for field in fields):
+        advice = "the quote must begin the field, without a blank before it"
+    elif len(fields) < num_columns:
+        advice = f"the line begins with {fields[0][:40]!r}"
+    else:
+        advice = "quote a text that contains a delimiter"
+    return BadRow(reason, f"{len(fields)} fields for {num_columns} columns; {advice}")
 
-    Strict mode rejects an unclosed quote, which would silently swallow the following rows. Each line that it covers is
-    a BadRow.
-    """
-    limit = csv.field_size_limit(sys.maxsize)
-    try:
-        with _open_text(path) as file:
-            reader = csv.reader(file, delimiter=delimiter, strict=True)
-            while True:
-                first_line = reader.line_num + 1
-                try:
-                    fields = next(reader)
-                except StopIteration:
-                    return
-                except csv.Error as error:
-                    for line in range(first_line, reader.line_num + 1):
-                        yield line, BadRow("broken quotes", str(error))
-                else:
-                    if fields:
-                        yield first_line, fields
-    finally:
-        csv.field_size_limit(limit)
+
+def _iter_csv(path: Path, dialect: CsvDialect) -> Iterator[tuple[int, list[str] | BadRow]]:
+    """Yield (first line, fields) of every row that is not blank. Each line of an unclosed quote is a BadRow."""
+    csv.field_size_limit(MAX_LINE_CHARS)  # of the process; never lowered again, since another reader may be at work
+    with open_text_lines(path) as lines:
+        skip_lines(lines, dialect.num_skipped_lines)
+        reader = dialect.reader(lines)
+        while True:
+            first_line = lines.number + 1
+            try:
+                fields = next(reader)
+            except StopIteration:
+                return
+            except (csv.Error, LineTooLong) as error:
+                bad = _explain_csv_error(error)
+                for line in range(first_line, lines.number + 1):
+                    yield line, bad
+            else:
+                if fields:
+                    yield first_line, fields
+
+
+def _explain_csv_error(error: Exception) -> BadRow:
+    if isinstance(error, LineTooLong) or "field larger" in str(error):
+        return TOO_LONG
+    return BadRow("broken quotes", f"{error}; double the quotes inside a quoted text")
 
 
 def _open_jsonl(path: Path) -> TableFile:
+    if _is_json_array(path):
+        raise DataError(f"{path} is one JSON array. Write one object per line")
     columns: dict[str, None] = {}
     for _, row in islice(_iter_jsonl(path), INFER_SCHEMA_ROWS):
         if not isinstance(row, BadRow):
             columns.update(dict.fromkeys(row))
-    return TableFile(tuple(columns), lambda _columns: _iter_jsonl(path))
+    return TableFile(tuple(columns), lambda _names: _iter_jsonl(path))
+
+
+def _is_json_array(path: Path) -> bool:
+    with open_text_lines(path) as lines:
+        try:
+            return next((line for line in lines if line.strip()), "").lstrip().startswith("[")
+        except LineTooLong:
+            return False
 
 
 def _iter_jsonl(path: Path) -> Iterator[tuple[int, TableRow]]:
-    with _open_text(path) as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                yield number, _parse_json_object(line)
+    with open_text_lines(path) as lines:
+        while True:
+            try:
+                line = next(lines)
+            except StopIteration:
+                return
+            except LineTooLong:
+                yield lines.number, TOO_LONG
+            else:
+                if line.strip():
+                    yield lines.number, _parse_json_object(line)
 
 
 def _parse_json_object(text: str) -> TableRow:
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=_require_distinct_keys)
     except (ValueError, RecursionError) as error:
         return BadRow("broken JSON line", str(error))
     return value if isinstance(value, dict) else BadRow("broken JSON line", f"not an object: {text[:40]!r}")
 
 
-@contextmanager
-def _open_text(path: Path) -> Iterator[IO[str]]:
-    try:
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            yield file
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from error
+def _require_distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        repeated = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
+        raise ValueError(f"repeated keys: {list_names(repeated)}")
+    return value
 
 
 def _open_parquet(path: Path) -> TableFile:
     try:
-        columns = tuple(pq.read_schema(path).names)
+        require_regular_file(path)
+        schema = pq.read_schema(path)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path} is no complete Parquet file ({error}). Copy or write it again") from error
-    return TableFile(columns, lambda names: _iter_parquet(path, names))
+
+    def read(names: Sequence[str]) -> Iterator[tuple[int, TableRow]]:
+        require_distinct(path, schema.names, names or schema.names)
+        return _iter_parquet(path, names or schema.names)
+
+    image_columns = [field.name for field in schema if _contains_bytes(field.type)]
+    return TableFile(tuple(schema.names), read, tuple(image_columns))
+
+
+def _contains_bytes(data_type: pa.DataType) -> bool:
+    if pa.types.is_struct(data_type):
+        return any(field.name == "bytes" and _contains_bytes(field.type) for field in data_type)
+    return bool(pa.types.is_binary(data_type) or pa.types.is_large_binary(data_type))
 
 
 def _iter_parquet(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, TableRow]]:

@@ -14,19 +14,26 @@ import pyarrow.parquet as pq
 from zebra.config.data import DataConfig
 from zebra.data.cached_table import CachedTable, RowValues
 from zebra.data.columns import (
-    CAPTION_COLUMNS,
     convert_cell,
     escape_unencodable,
     find_caption_columns,
     find_image_column,
+    find_optional_caption_columns,
     infer_column_type,
     parse_captions,
-    parse_image_cell,
 )
-from zebra.data.folders import read_image_bytes
 from zebra.data.ignored import Ignored
+from zebra.data.image_cells import parse_image_cell, read_table_image, resolve_image_path
 from zebra.data.locations import ImageRef, Location, file_stamp
-from zebra.data.table_files import INFER_SCHEMA_ROWS, BadRow, TableFile, TableRow, open_table
+from zebra.data.table_files import (
+    INFER_SCHEMA_ROWS,
+    BadRow,
+    TableFile,
+    TableRow,
+    image_column_candidates,
+    open_table,
+    require_distinct,
+)
 from zebra.errors import BadSample, ConfigError, suggest_name
 from zebra.values import Record
 
@@ -58,7 +65,7 @@ class TableSource:
             columns: Extra columns for `scan`, by name; or with their types, which are inferred otherwise.
 
         Raises:
-            DataError: The table is damaged, or has no image column.
+            DataError: The table is damaged or has no image column, or a column is there twice.
             ConfigError: An extra column is missing.
         """
         self.path = path
@@ -68,10 +75,12 @@ class TableSource:
         self._config = config
         table = open_table(path)
         self._column_names = table.columns
-        self._image_column = find_image_column(table.columns, path, config)
-        for name in columns.names if isinstance(columns, pa.Schema) else columns:
+        self._image_column = find_image_column(table.columns, path, config, image_column_candidates(table))
+        extra_columns = columns.names if isinstance(columns, pa.Schema) else columns
+        for name in extra_columns:
             if name not in table.columns:
                 raise ConfigError(f"{path} has no column {name!r}.{suggest_name(name, table.columns)}")
+        require_distinct(path, table.columns, extra_columns)
         self.columns = columns if isinstance(columns, pa.Schema) else _infer_schema(path, table, columns)
         """Names and types of the extra columns."""
 
@@ -109,7 +118,7 @@ class TableSource:
             raise BadSample(row["reason"], sample_id, row["detail"])
         image = row["image"]
         if image is None:
-            image = read_image_bytes(self.path.parent / row["path"], sample_id)
+            image = read_table_image(self.path.parent, row["path"], sample_id)
         return Record(id=sample_id, image=image, captions=tuple(row["captions"]))
 
     def num_images(self) -> int:
@@ -130,8 +139,7 @@ class TableSource:
         the hash includes it.
         """
         path = self.path.resolve()
-        has_captions = self._config.caption_columns or not set(CAPTION_COLUMNS).isdisjoint(self._column_names)
-        caption_columns = find_caption_columns(self._column_names, path, self._config) if has_captions else ()
+        caption_columns = find_optional_caption_columns(self._column_names, path, self._config)
         names = list(dict.fromkeys((self._image_column, *caption_columns, *self.columns.names)))
         for line, row in open_table(path).read(names):
             yield self._make_image_ref(path, line, row, caption_columns)
@@ -148,9 +156,10 @@ class TableSource:
         if name is None:
             row_hash.update(record.image)
             return ImageRef(Location(key, row_hash.hexdigest(), shown_path), partial(_return, record))
-        path = table_path.parent / name
+        path = resolve_image_path(table_path.parent, name)
         stamp = f"{row_hash.hexdigest()} {file_stamp(path)}"
-        return ImageRef(Location(key, stamp, escape_unencodable(str(path))), partial(_read_image_file, path, record))
+        load = partial(_read_image_file, table_path.parent, name, record)
+        return ImageRef(Location(key, stamp, escape_unencodable(str(path))), load)
 
     def _parse_row(
         self, row: TableRow, caption_columns: Sequence[str]
@@ -206,5 +215,5 @@ def _return(record: Record) -> Record:
     return record
 
 
-def _read_image_file(path: Path, record: Record) -> Record:
-    return replace(record, image=read_image_bytes(path, record.id))
+def _read_image_file(folder: Path, name: str, record: Record) -> Record:
+    return replace(record, image=read_table_image(folder, name, record.id))

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zebra.config.data import DataConfig
-from zebra.data import tables
-from zebra.data.sources import open_source
+from zebra.data import columns, tables
+from zebra.data.sources import open_images, open_source
 from zebra.data.tables import TableSource
 from zebra.errors import BadSample, DataError
 
@@ -96,6 +96,123 @@ def test_columns_can_be_named(tmp_path: Path) -> None:
     path = write(tmp_path / "t.tsv", "url\tfile\tlegende\nx\t2.jpg\tein Hund\n")
     config = DataConfig(image_column="file", caption_columns=("legende",))
     assert outcomes(TableSource(path, config)) == {"t.tsv:2": ("ein Hund",)}
+
+
+@pytest.mark.parametrize(
+    ("header", "config"),
+    [
+        ("Path,CAPTION", DEFAULT),
+        (" Image , Text ", DEFAULT),
+        ("FileName,Title", DEFAULT),
+        ("image_path,caption", DEFAULT),
+        ("Bild,Wort", DataConfig(image_column="bild", caption_columns=("WORT",))),
+        ("Bild,bild", DataConfig(image_column="Bild", caption_columns=("bild",))),
+    ],
+)
+def test_column_names_are_recognized_in_any_case_and_with_blanks(tmp_path: Path, header: str, config) -> None:
+    assert outcomes(TableSource(write(tmp_path / "t.csv", f"{header}\n0.jpg,a dog\n"), config)) == {
+        "t.csv:2": ("a dog",)
+    }
+    image, caption = header.split(",")
+    table = write(tmp_path / "t.jsonl", json.dumps({image: "0.jpg", caption: "a dog"}))
+    assert outcomes(TableSource(table, config)) == {"t.jsonl:1": ("a dog",)}
+
+
+@pytest.mark.parametrize(
+    ("header", "config", "message"),
+    [
+        ("path,caption,caption", DEFAULT, "2 columns named 'caption'"),
+        ("path,caption,Caption", DEFAULT, r"2 columns named 'caption' \('caption', 'Caption'\)"),
+        ("path,path ,caption", DEFAULT, "2 columns named 'path'"),
+        ("file,file,caption", DataConfig(image_column="file"), "2 columns named 'file'"),
+        ("path,Wort,WORT", DataConfig(caption_columns=("wort",)), "2 columns named 'wort'"),
+    ],
+)
+def test_a_repeated_column_is_an_error(tmp_path: Path, header: str, config: DataConfig, message: str) -> None:
+    with pytest.raises(DataError, match=rf"t\.csv has {message}.*Give each column a name of its own"):
+        open_source(write(tmp_path / "t.csv", f"{header}\n0.jpg,a,b\n"), config)
+
+
+def test_a_repeated_column_of_parquet_is_an_error(tmp_path: Path) -> None:
+    columns = [pa.array(["0.jpg"]), pa.array(["a"]), pa.array(["b"])]
+    pq.write_table(pa.Table.from_arrays(columns, names=["path", "caption", "caption"]), tmp_path / "t.parquet")
+    with pytest.raises(DataError, match="2 columns named 'caption'"):
+        open_source(tmp_path / "t.parquet", DEFAULT)
+
+
+def test_a_repeated_extra_column_is_an_error(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", "path,year,year\n0.jpg,1,2\n")
+    with pytest.raises(DataError, match="2 columns named 'year'"):
+        open_images(path, DEFAULT, ["year"])
+
+
+def test_unused_columns_may_repeat_or_have_no_name(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", "path,caption,,,x,x\n0.jpg,a dog,,,1,2\n")
+    assert outcomes(TableSource(path, DEFAULT)) == {"t.csv:2": ("a dog",)}
+
+
+def test_the_first_of_several_image_columns_is_used_with_a_warning(tmp_path: Path, make_image) -> None:
+    path = write(tmp_path / "t.csv", "image,path,caption\n1.jpg,0.jpg,a dog\n")
+    with pytest.warns(UserWarning, match=r"from the column 'path', not from 'image'.*--data-options.image-column"):
+        assert TableSource(path, DEFAULT).read(0).image == make_image(0)
+    assert TableSource(path, DataConfig(image_column="image")).read(0).image == make_image(1)
+
+
+def test_a_column_of_image_bytes_is_used_rather_than_one_of_paths(tmp_path: Path, make_image) -> None:
+    rows = [{"path": "gone.jpg", "conditioning_image": make_image(8), "image": make_image(9), "caption": "a dog"}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
+    assert TableSource(tmp_path / "t.parquet", DEFAULT).read(0).image == make_image(9)
+
+
+@pytest.mark.parametrize("first_row", ["0.jpg,a dog", "1,0.JPG,a dog", "images/0.webp"])
+def test_a_missing_header_is_named(tmp_path: Path, first_row: str) -> None:
+    with pytest.raises(DataError, match=r"no header: its first line is a row .*such as path,caption"):
+        TableSource(write(tmp_path / "t.csv", f"{first_row}\n{first_row}\n"), DEFAULT)
+
+
+def test_a_list_of_very_many_columns_has_a_bearable_length(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", ",".join(f"c{number}" for number in range(5000)) + ",\x1b[31m" + "x" * 999 + "\n")
+    for config in (DEFAULT, DataConfig(image_column="c0", caption_columns=("nothing",))):
+        with pytest.raises(DataError, match=r"c0, c1, .*\(4,961 more\)") as caught:
+            open_source(path, config)
+        assert len(str(caught.value)) < 1000
+
+
+def test_rows_found_are_rows_used_and_rows_skipped(tmp_path: Path) -> None:
+    rows = [
+        "0.jpg,good",
+        "https://example.org/0.jpg,x",
+        "gone.jpg,x",
+        ",x",
+        "0.jpg,",
+        "0.jpg",
+        "0.jpg,a,b",
+        '0.jpg,"x"y',
+    ]
+    source = open_source(write(tmp_path / "t.csv", "\n".join(["path,caption", *rows])), DEFAULT)
+    assert len(source) == len(rows)
+    assert list(outcomes(source).values()) == [
+        ("good",),
+        "image is a URL",
+        "unreadable file",
+        "missing image",
+        "empty caption",
+        "too few columns",
+        "too many columns",
+        "broken quotes",
+    ]
+
+
+def test_a_caption_in_another_encoding_is_shown_with_the_remedy(tmp_path: Path) -> None:
+    source = TableSource(write(tmp_path / "t.csv", "path,caption\n0.jpg,ein Café\n".encode("cp1252")), DEFAULT)
+    with pytest.raises(BadSample, match=r"caption is not UTF-8 \('ein Caf\\\\xe9'; save the file as UTF-8\)"):
+        source.read(0)
+
+
+def test_a_caption_that_is_too_long_is_a_bad_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columns, "MAX_CAPTION_CHARS", 10)
+    path = write(tmp_path / "t.csv", "path,caption\n0.jpg,1234567890\n0.jpg,12345678901\n")
+    assert outcomes(TableSource(path, DEFAULT)) == {"t.csv:2": ("1234567890",), "t.csv:3": "caption is too long"}
 
 
 def test_a_missing_caption_column_is_an_error_with_the_columns_and_the_flag(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """Benchmarks in a table with an image column and a label column."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import math
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +14,20 @@ from zebra.config.data import DataConfig
 from zebra.data.benchmarks.clip_benchmark import CLASSNAMES_FILENAME, TEMPLATES_FILENAME, read_lines, read_templates
 from zebra.data.benchmarks.tasks import ClassificationBenchmark
 from zebra.data.cached_table import CachedTable, RowValues
-from zebra.data.columns import IMAGE_COLUMNS, find_image_column, parse_image_cell
-from zebra.data.folders import read_image_bytes
+from zebra.data.columns import LABEL_COLUMNS, SPLIT_COLUMN, find_image_column, match_column, validate_text
 from zebra.data.ignored import Ignored
+from zebra.data.image_cells import parse_image_cell, read_table_image
 from zebra.data.image_source import empty_class_notes
-from zebra.data.table_files import BadRow, TableFile, open_table
-from zebra.errors import BadSample, DataError, MissingSplit
+from zebra.data.table_files import BadRow, TableFile, image_column_candidates, open_table
+from zebra.errors import BadSample, DataError, MissingSplit, list_names
 from zebra.text.templates import DEFAULT_TEMPLATES
 from zebra.values import Record
 
-LABEL_COLUMNS = ("label", "class", "cls", "target", "category")
-SPLIT_COLUMN = "split"
+MAX_SPLITS_SHOWN = 20
 LABEL_TABLE_SCHEMA = pa.schema(
     {"line": pa.int64(), "path": pa.string(), "image": pa.large_binary(), "label": pa.string()}
 )
+_NUMBER = re.compile(r"([+-]?[0-9]+)(?:\.([0-9]*))?")
 
 
 class LabeledTableSource:
@@ -49,7 +51,9 @@ class LabeledTableSource:
         """Read one row and its image, from a path relative to the table's folder; raise BadSample without an image."""
         row = self.table.row(index)
         sample_id = f"{self.path.name}:{row['line']}"
-        image = read_image_bytes(self.path.parent / row["path"], sample_id) if row["path"] is not None else row["image"]
+        image = row["image"]
+        if image is None:
+            image = read_table_image(self.path.parent, row["path"], sample_id)
         return Record(sample_id, image, label=self.labels[index])
 
 
@@ -57,8 +61,8 @@ def read_label_table(path: Path, split: str = "test", *, allow_numeric_labels: b
     """Read the rows of one split. Without a column `split`, all rows are the split "test".
 
     A label is a class name, or a number if there are class names in `classnames.txt` beside the table or in Hugging
-    Face's Parquet metadata. Otherwise, the classes are the distinct labels, sorted. The image column is path, image,
-    filepath, file_name or img; the label column is one of LABEL_COLUMNS.
+    Face's Parquet metadata. Otherwise, the classes are the distinct labels, sorted. The columns are one of
+    IMAGE_COLUMNS, one of LABEL_COLUMNS and SPLIT_COLUMN, in any letter case.
 
     Args:
         path: A .csv, .tsv, .jsonl or .parquet file.
@@ -69,24 +73,32 @@ def read_label_table(path: Path, split: str = "test", *, allow_numeric_labels: b
         DataError: A column or class name is missing, the split has no rows, or a row is malformed.
     """
     table = open_table(path)
-    image_column = find_image_column(table.columns, path, DataConfig(), (*IMAGE_COLUMNS, "img"))
-    label_column = next((name for name in LABEL_COLUMNS if name in table.columns), None)
-    if label_column is None:
+    image_column = find_image_column(
+        table.columns,
+        path,
+        DataConfig(),
+        image_column_candidates(table),
+        advice="Rename the column of the images to path",
+    )
+    label_columns = [column for name in LABEL_COLUMNS if (column := match_column(name, table.columns, path))]
+    if not label_columns:
         raise DataError(
-            f"{path} has no label column ({', '.join(LABEL_COLUMNS)}). Its columns are {', '.join(table.columns)}"
+            f"{path} has no label column ({', '.join(LABEL_COLUMNS)}). "
+            f"Its columns are: {list_names(table.columns)}. Rename the column of the labels to label"
         )
-    if SPLIT_COLUMN not in table.columns and split != "test":
+    label_column = label_columns[0]
+    split_column = match_column(SPLIT_COLUMN, table.columns, path)
+    if split_column is None and split != "test":
         raise MissingSplit(
             f"{path} has no column {SPLIT_COLUMN!r}, so it cannot provide {split!r}. Add the column, or use the "
             "split 'test'"
         )
     stat = path.stat()
     key = ("labels", str(path.resolve()), stat.st_size, stat.st_mtime_ns, image_column, label_column, split)
-    cached_table = CachedTable.open_or_build(
-        key, LABEL_TABLE_SCHEMA, _label_rows(path, table, image_column, label_column, split)
-    )
+    rows = _label_rows(path, table, image_column, label_column, split_column, split)
+    cached_table = CachedTable.open_or_build(key, LABEL_TABLE_SCHEMA, rows)
     if not len(cached_table):
-        raise MissingSplit(f"{path} has no row of the split {split!r}. Check the column {SPLIT_COLUMN!r}")
+        raise MissingSplit(f"{path} has no row of the split {split!r}. {_list_splits(table, split_column)}")
     label_texts = cached_table.arrow_table["label"].to_pylist()
     classnames = _read_classnames(path, label_column) or _infer_classnames(
         label_texts, path, allow_numeric_labels=allow_numeric_labels
@@ -98,31 +110,61 @@ def read_label_table(path: Path, split: str = "test", *, allow_numeric_labels: b
         classnames,
         read_templates(templates_path) if templates_path.is_file() else DEFAULT_TEMPLATES,
         LabeledTableSource(path, cached_table, labels),
-        notes=empty_class_notes(labels, classnames),
+        notes=(*_label_column_notes(label_columns), *empty_class_notes(labels, classnames)),
     )
 
 
-def _label_rows(path: Path, table: TableFile, image_column: str, label_column: str, split: str) -> Iterator[RowValues]:
-    columns = (image_column, label_column, *(name for name in (SPLIT_COLUMN,) if name in table.columns))
-    for line, row in table.read(columns):
+def _label_column_notes(columns: Sequence[str]) -> tuple[str, ...]:
+    if len(columns) == 1:
+        return ()
+    return (f"the labels are from the column {columns[0]!r}, not from {', '.join(map(repr, columns[1:]))}",)
+
+
+def _label_rows(
+    path: Path, table: TableFile, image_column: str, label_column: str, split_column: str | None, split: str
+) -> Iterator[RowValues]:
+    for line, row in table.read([name for name in (image_column, label_column, split_column) if name is not None]):
         location = f"{path}:{line}"
         if isinstance(row, BadRow):
             raise DataError(f"{location}: {row.reason} ({row.detail}). Correct the line")
-        if SPLIT_COLUMN in columns and row.get(SPLIT_COLUMN) != split:
+        if split_column is not None and _parse_split(row.get(split_column)) != split:
             continue
         try:
             image_path, image = parse_image_cell(row.get(image_column))
+            label = _parse_label(row.get(label_column), label_column)
         except BadSample as bad:
             raise DataError(f"{location}: {bad.reason} ({bad.detail}). Correct the line") from bad
-        yield line, image_path, image, _parse_label(row, label_column, location)
+        yield line, image_path, image, label
 
 
-def _parse_label(row: Mapping[str, Any], column: str, where: str) -> str:
-    value = row.get(column)
-    text = str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
+def _parse_split(value: Any) -> str:
+    return "" if value is None else str(value).strip()
+
+
+def _list_splits(table: TableFile, split_column: str | None) -> str:
+    if split_column is None:
+        return "It has no rows at all"
+    rows = (row for _, row in table.read([split_column]) if not isinstance(row, BadRow))
+    names = sorted({_parse_split(row.get(split_column)) for row in rows})
+    return f"Its splits are: {list_names(names[:MAX_SPLITS_SHOWN]) or 'none'}"
+
+
+def _parse_label(value: Any, column: str) -> str:
+    is_nan = isinstance(value, float) and math.isnan(value)
+    is_label = isinstance(value, str | int | float) and not isinstance(value, bool) and not is_nan
+    text = str(value).strip() if is_label else ""
     if not text:
-        raise DataError(f"{where}: {value!r} in {column} is neither a class name nor a number. Correct the line")
-    return text
+        raise BadSample("missing label", "", f"{value!r} in {column} is neither a class name nor a number")
+    return validate_text(text, "label")
+
+
+def _parse_class_number(label: str) -> int | None:
+    """Return the whole number that a label is written as; None for a class name.
+
+    pandas writes the numbers of a column as 1.0 if one of them was missing.
+    """
+    match = _NUMBER.fullmatch(label)
+    return int(match[1]) if match and not (match[2] or "").strip("0") else None
 
 
 def _read_classnames(path: Path, label_column: str) -> tuple[str, ...]:
@@ -139,14 +181,15 @@ def _read_classnames(path: Path, label_column: str) -> tuple[str, ...]:
 
 def _infer_classnames(label_texts: Sequence[str], path: Path, *, allow_numeric_labels: bool) -> tuple[str, ...]:
     names = tuple(sorted(set(label_texts)))
-    if all(name.isdecimal() for name in names):
-        if allow_numeric_labels:
-            return tuple(str(number) for number in range(max(map(int, names)) + 1))
-        raise DataError(
-            f"{path} has numeric labels without class names. Write {CLASSNAMES_FILENAME} beside it, one name per "
-            "line in the order of the labels"
-        )
-    return names
+    if not all(map(_NUMBER.fullmatch, names)):
+        return names
+    numbers = [number for number in map(_parse_class_number, names) if number is not None and number >= 0]
+    if allow_numeric_labels and len(numbers) == len(names):
+        return tuple(str(number) for number in range(max(numbers) + 1))
+    raise DataError(
+        f"{path} has numeric labels without class names, such as {names[0]}. Write {CLASSNAMES_FILENAME} beside it, "
+        "one name per line in the order of the labels"
+    )
 
 
 def _to_class_indices(
@@ -154,14 +197,15 @@ def _to_class_indices(
 ) -> list[int]:
     indices = {name: index for index, name in enumerate(classnames)}
     # Class names take precedence over numbers: the class "7" may have any index.
-    are_names = set(label_texts) <= set(indices)
-    if not are_names and all(label.removeprefix("-").isdecimal() for label in label_texts):
-        indices = {str(index): index for index in range(len(classnames))}
-    for row, label in enumerate(label_texts):
-        if label not in indices:
+    if set(label_texts) <= set(indices):
+        return [indices[label] for label in label_texts]
+    numbers = [_parse_class_number(label) for label in label_texts]
+    labels = [indices.get(label) for label in label_texts] if None in numbers else numbers
+    for row, label in enumerate(labels):
+        if label is None or not 0 <= label < len(classnames):
             line = table.arrow_table["line"][row].as_py()
             raise DataError(
-                f"{path}:{line}: the label {label!r} is none of the {len(classnames)} class names and no number from "
-                f"0 to {len(classnames) - 1}. Correct the line"
+                f"{path}:{line}: the label {label_texts[row]!r} is none of the {len(classnames)} class names and no "
+                f"number from 0 to {len(classnames) - 1}. Correct the line"
             )
-    return [indices[label] for label in label_texts]
+    return [label for label in labels if label is not None]

@@ -44,7 +44,11 @@ def test_only_rows_of_the_split_are_read(table) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("path,label,split\n0.jpg,dog,train\n", "no row of the split 'val'"),
+        (
+            "path,label,split\n0.jpg,dog,train\n1.jpg,cat,Test \n",
+            "no row of the split 'val'. Its splits are: Test, train$",
+        ),
+        ("path,label,SPLIT\n0.jpg,dog,\n", "no row of the split 'val'. Its splits are: none"),
         ("path,label\n0.jpg,dog\n", "no column 'split'"),
     ],
 )
@@ -63,6 +67,22 @@ def test_numeric_labels_need_class_names(table) -> None:
         [("set.csv:2", 1)],
         ("1 of 2 classes have no image here: cat",),
     )
+
+
+@pytest.mark.parametrize("labels", [("0.0", "1.0"), ("-1", "1"), ("+1", "2."), ("0.5", "1.5")])
+def test_numbers_in_any_form_are_no_class_names(table, labels: tuple[str, str]) -> None:
+    with pytest.raises(DataError, match=r"numeric labels without class names.*classnames\.txt"):
+        read_label_table(table(f"path,label\n0.jpg,{labels[0]}\n1.jpg,{labels[1]}\n"))
+
+
+def test_whole_numbers_with_a_decimal_point_are_labels(table, tmp_path: Path) -> None:
+    table("cat\ndog\n", "classnames.txt")
+    assert labels_by_id(read_label_table(table("path,label\n0.jpg,1.0\n1.jpg,0\n"))) == [
+        ("set.csv:2", 1),
+        ("set.csv:3", 0),
+    ]
+    pq.write_table(pa.table({"path": ["0.jpg", "1.jpg"], "label": [1.0, 0.0]}), tmp_path / "set.parquet")
+    assert labels_by_id(read_label_table(tmp_path / "set.parquet")) == [("set.parquet:1", 1), ("set.parquet:2", 0)]
 
 
 def test_a_class_name_takes_precedence_over_a_number(table) -> None:
@@ -87,8 +107,50 @@ def test_a_broken_row_is_an_error_with_its_line(table, line, message) -> None:
 
 
 def test_a_table_without_labels_is_an_error_that_lists_its_columns(table) -> None:
-    with pytest.raises(DataError, match=r"no label column .*Its columns are path, caption"):
+    with pytest.raises(DataError, match=r"no label column .*Its columns are: path, caption"):
         read_label_table(table("path,caption\n0.jpg,a cat\n"))
+
+
+def test_advice_names_no_flag_that_the_command_lacks(table) -> None:
+    with pytest.raises(DataError, match=r"no image column.*Rename the column of the images to path") as caught:
+        read_label_table(table("photo,label\n0.jpg,cat\n"))
+    assert "--" not in str(caught.value)
+
+
+def test_columns_are_recognized_as_in_training(table, make_image) -> None:
+    with pytest.warns(UserWarning, match="separated by semicolons"):
+        benchmark = read_label_table(table("Filename; Class;SPLIT\n0.jpg; cat;test\n.\\1.jpg; dog; test\n"))
+    assert labels_by_id(benchmark) == [("set.csv:2", 0), ("set.csv:3", 1)]
+    assert benchmark.source.read(1).image == make_image(1)
+
+
+def test_a_repeated_label_column_is_an_error_and_another_one_is_noted(table) -> None:
+    with pytest.raises(DataError, match="2 columns named 'label'"):
+        read_label_table(table("path,label,Label\n0.jpg,a,b\n"))
+    benchmark = read_label_table(table("path,class,label\n0.jpg,a,b\n"))
+    assert benchmark.classnames == ("b",)
+    assert benchmark.notes == ("the labels are from the column 'label', not from 'class'",)
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ("https://example.org/0.jpg,cat", "image is a URL"),
+        ("0.jpg,\udce9", "label is not UTF-8"),
+        ("0.jpg,", "missing label"),
+    ],
+)
+def test_a_row_that_cannot_be_used_is_an_error_with_the_reason(table, tmp_path: Path, cell: str, message: str) -> None:
+    path = table("")
+    path.write_bytes(f"path,label\n{cell}\n".encode("utf-8", "surrogateescape"))
+    with pytest.raises(DataError, match=rf"set\.csv:2: {message}"):
+        read_label_table(path)
+
+
+def test_a_label_that_is_no_number_is_missing(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"path": ["0.jpg"], "label": [float("nan")]}), tmp_path / "set.parquet")
+    with pytest.raises(DataError, match="missing label"):
+        read_label_table(tmp_path / "set.parquet")
 
 
 def test_jsonl_is_read(table) -> None:
