@@ -110,7 +110,7 @@ GAIT_RANGES = {
 @cache
 def get_animal(name: str) -> Animal:
     """Return the animal of this name, one of ANIMALS; cached per process."""
-    drawing = _load_drawings()[name]
+    drawing = load_yaml("animals.yaml")[name]
     return Animal(
         name=name,
         plural=drawing["plural"],
@@ -122,10 +122,11 @@ def get_animal(name: str) -> Animal:
 
 
 @cache
-def _load_drawings() -> dict[str, Any]:
-    text = (resources.files("zebra.menagerie") / "animals.yaml").read_text(encoding="utf-8")
-    drawings: dict[str, Any] = yaml.safe_load(text)
-    return drawings
+def load_yaml(name: str) -> dict[str, Any]:
+    """Read a file of this package; cached per process."""
+    text = (resources.files("zebra.menagerie") / name).read_text(encoding="utf-8")
+    document: dict[str, Any] = yaml.safe_load(text)
+    return document
 
 
 def _parse_parts(line: str) -> list[BodyPart]:

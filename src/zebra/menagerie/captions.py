@@ -1,18 +1,13 @@
 """Write a true lower-case English caption from the attributes of an image.
 
-This module chooses which attributes to mention, and the phrase. The phrases are in `phrases.yaml`.
+This module chooses which attributes to mention, and the phrase.
 """
 
-from functools import cache
-from importlib import resources
-from typing import Any
-
-import yaml
-
-from zebra.menagerie.animals import get_animal
+from zebra.menagerie.animals import get_animal, load_yaml
 from zebra.menagerie.attributes import ImageAttributes
 from zebra.menagerie.rng import SampleRng
 
+PHRASES_FILE = "phrases.yaml"
 NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 RARE_WORD_PROBABILITY = 0.2
@@ -24,7 +19,7 @@ GENERIC_NOUN_PROBABILITY = 0.05
 
 def write_caption(attributes: ImageAttributes, rng: SampleRng) -> str:
     """Return a true caption that mentions some of the attributes."""
-    phrases = load_phrases()
+    phrases = load_yaml(PHRASES_FILE)
     fields = {"place": rng.choice(_list_place_phrases(attributes)), "pose": attributes.pose, "side": attributes.side}
     if attributes.topic == "sign":
         return str(rng.choice(phrases["signs"]).format(n=_format_number(attributes.digit or 0, rng), **fields))
@@ -55,9 +50,9 @@ def describe_animal(attributes: ImageAttributes, rng: SampleRng, noun: str) -> s
     manner = "bare" if u < 0.65 else "colored"
     fields = {"noun": noun, "base": attributes.colors[0], "other": attributes.colors[-1]}
     if attributes.coat in ("plain", "two-tone"):
-        options = load_phrases()[attributes.coat][manner]
+        options = load_yaml(PHRASES_FILE)[attributes.coat][manner]
     else:
-        options = load_phrases()["patterned"][manner]
+        options = load_yaml(PHRASES_FILE)["patterned"][manner]
         fields |= _choose_pattern_words(attributes, rng)
     return size + str(rng.choice(options).format(**fields))
 
@@ -71,14 +66,6 @@ def add_article(phrase: str) -> str:
     return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
 
 
-@cache
-def load_phrases() -> dict[str, Any]:
-    """Return all phrases; cached per process."""
-    text = (resources.files("zebra.menagerie") / "phrases.yaml").read_text(encoding="utf-8")
-    phrases: dict[str, Any] = yaml.safe_load(text)
-    return phrases
-
-
 def _choose_phrase_kind(attributes: ImageAttributes, rng: SampleRng) -> str:
     u = rng.uniform(0, 1)
     if u < 0.1 and attributes.side:
@@ -87,7 +74,7 @@ def _choose_phrase_kind(attributes: ImageAttributes, rng: SampleRng) -> str:
 
 
 def _choose_pattern_words(attributes: ImageAttributes, rng: SampleRng) -> dict[str, str]:
-    words = load_phrases()["patterns"][attributes.coat]
+    words = load_yaml(PHRASES_FILE)["patterns"][attributes.coat]
     adjective = rng.choice(words["adjectives"]) if rng.bernoulli(RARE_WORD_PROBABILITY) else words["adjectives"][0]
     marks = rng.choice(words["marks"]) if rng.bernoulli(RARE_WORD_PROBABILITY) else words["marks"][0]
     grain = f"{attributes.grain} " if attributes.is_fine_or_coarse and rng.bernoulli(0.25) else ""
@@ -101,7 +88,11 @@ def _choose_pattern_words(attributes: ImageAttributes, rng: SampleRng) -> dict[s
 def _list_place_phrases(attributes: ImageAttributes) -> list[str]:
     """Return the phrases for the scene; a floating animal is never "on" anything."""
     floats = bool(attributes.animal) and not get_animal(attributes.animal).is_grounded
-    return [place for place in load_phrases()["places"][attributes.scene] if not (floats and place.startswith("on "))]
+    return [
+        place
+        for place in load_yaml(PHRASES_FILE)["places"][attributes.scene]
+        if not (floats and place.startswith("on "))
+    ]
 
 
 def _format_number(number: int, rng: SampleRng) -> str:

@@ -1,4 +1,4 @@
-"""Generate one sample: the image, its caption and its attributes."""
+"""Generate one sample: the image, its caption, attributes and label."""
 
 from PIL import Image
 
@@ -12,7 +12,7 @@ from zebra.menagerie.shifts import DISTRIBUTION_SHIFTS
 TRAIN_SPLIT = "train"
 
 
-def generate_sample(seed: int, split: str, index: int) -> tuple[Image.Image, str, ImageAttributes]:
+def generate_sample(seed: int, split: str, index: int) -> tuple[Image.Image, str, ImageAttributes, int]:
     """Generate one sample, a deterministic function of the three arguments.
 
     Args:
@@ -21,18 +21,13 @@ def generate_sample(seed: int, split: str, index: int) -> tuple[Image.Image, str
         index: Index in the split, from 0.
 
     Returns:
-        The RGB image of 96 × 96 pixels, a true caption, and the attributes.
+        The RGB image of 96 × 96 pixels, a true caption, the attributes, and the label; the label is -1 in training.
     """
     rng = SampleRng(seed, split, index)
-    attributes = (
-        sample_training_attributes(rng) if split == TRAIN_SPLIT else DRAWN_DATASETS[split].sample(rng, index)[0]
+    attributes, label = (
+        (sample_training_attributes(rng), -1) if split == TRAIN_SPLIT else DRAWN_DATASETS[split].sample(rng, index)
     )
     image = draw_image(attributes, rng)
     if split in DISTRIBUTION_SHIFTS:
         image = DISTRIBUTION_SHIFTS[split](image, rng)
-    return image, write_caption(attributes, rng), attributes
-
-
-def get_label(seed: int, split: str, index: int) -> int:
-    """Return the label of an evaluation image."""
-    return DRAWN_DATASETS[split].sample(SampleRng(seed, split, index), index)[1]
+    return image, write_caption(attributes, rng), attributes, label

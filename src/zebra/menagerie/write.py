@@ -8,7 +8,6 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import chain, repeat
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from zebra.data.shard_writer import ShardWriter
 from zebra.errors import DataError
 from zebra.menagerie.datasets import DIGIT_CLASSNAMES, DIGIT_TEMPLATES, DRAWN_DATASETS
 from zebra.menagerie.handwriting import iter_handwritten_digits
-from zebra.menagerie.sample import TRAIN_SPLIT, generate_sample, get_label
+from zebra.menagerie.sample import TRAIN_SPLIT, generate_sample
 
 MENAGERIE_VERSION = 2
 """Version of drawings, phrases and file contents; a directory of another version is refused."""
@@ -46,12 +45,16 @@ class EncodedSample:
     image: bytes
     caption: str
     attributes_json: str
-    """The ImageAttributes as JSON; empty for evaluation images."""
+    """The ImageAttributes as JSON."""
     label: int
 
 
 def write_menagerie(
-    out: Path, num_samples: int, seed: int, workers: int = 2, callback: Callable[[int, int], None] | None = None
+    out: Path,
+    num_samples: int,
+    seed: int,
+    workers: int = 2,
+    callback: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> MenageriePaths:
     """Write the menagerie to `out`, unless the same menagerie is already complete there.
 
@@ -71,17 +74,24 @@ def write_menagerie(
     metadata = {"kind": "menagerie", "version": MENAGERIE_VERSION, "samples": num_samples, "seed": seed}
     if _prepare_out_dir(out, metadata):
         return paths
-    count = _ProgressCounter(num_samples + sum(dataset.num_samples for dataset in DRAWN_DATASETS.values()), callback)
-    with _open_worker_pool(workers) as draw_all:
+    total = num_samples + sum(dataset.num_samples for dataset in DRAWN_DATASETS.values())
+    num_done = 0
+
+    def draw_split(split: str, size: int) -> Iterator[EncodedSample]:
+        nonlocal num_done
+        chunks = [range(start, min(start + CHUNK_SIZE, size)) for start in range(0, size, CHUNK_SIZE)]
+        for samples in map_chunks(partial(draw_chunk, seed, split), chunks):
+            yield from samples
+            num_done += len(samples)
+            callback(num_done, total)
+
+    with _open_worker_pool(workers) as map_chunks:
         with ShardWriter(paths.train_dir) as writer:
-            for index, sample in enumerate(count.iterate(draw_all(seed, TRAIN_SPLIT, num_samples))):
+            for index, sample in enumerate(draw_split(TRAIN_SPLIT, num_samples)):
                 fields = {"jpg": sample.image, "txt": sample.caption.encode(), "json": sample.attributes_json.encode()}
                 writer.write(f"{index:09d}", fields)
         for name, dataset in DRAWN_DATASETS.items():
-            samples = (
-                (sample.image, "png", sample.label)
-                for sample in count.iterate(draw_all(seed, name, dataset.num_samples))
-            )
+            samples = ((sample.image, "png", sample.label) for sample in draw_split(name, dataset.num_samples))
             write_classification(paths.evaluation_dirs[name], samples, dataset.classnames, dataset.templates)
     digits = ((_encode_image(image, "PNG"), "png", digit) for image, digit in iter_handwritten_digits())
     write_classification(paths.evaluation_dirs[HANDWRITTEN_DIGITS], digits, DIGIT_CLASSNAMES, DIGIT_TEMPLATES)
@@ -91,14 +101,13 @@ def write_menagerie(
 
 def draw_chunk(seed: int, split: str, indices: range) -> list[EncodedSample]:
     """Draw and encode samples of a split; runs in the worker processes."""
-    return [_draw_encoded_sample(seed, split, index) for index in indices]
-
-
-def _draw_encoded_sample(seed: int, split: str, index: int) -> EncodedSample:
-    image, caption, attributes = generate_sample(seed, split, index)
-    if split == TRAIN_SPLIT:
-        return EncodedSample(_encode_image(image, "JPEG"), caption, json.dumps(asdict(attributes), sort_keys=True), -1)
-    return EncodedSample(_encode_image(image, "PNG"), caption, "", get_label(seed, split, index))
+    image_format = "JPEG" if split == TRAIN_SPLIT else "PNG"
+    return [
+        EncodedSample(
+            _encode_image(image, image_format), caption, json.dumps(asdict(attributes), sort_keys=True), label
+        )
+        for image, caption, attributes, label in (generate_sample(seed, split, index) for index in indices)
+    ]
 
 
 def _encode_image(image: Image.Image, image_format: str) -> bytes:
@@ -110,39 +119,17 @@ def _encode_image(image: Image.Image, image_format: str) -> bytes:
 
 
 @contextmanager
-def _open_worker_pool(workers: int) -> Iterator[Callable[[int, str, int], Iterator[EncodedSample]]]:
-    """Yield a function (seed, split, size) → samples in order, drawn in this process or in a pool."""
-
-    def chunks(size: int) -> list[range]:
-        return [range(start, min(start + CHUNK_SIZE, size)) for start in range(0, size, CHUNK_SIZE)]
-
+def _open_worker_pool(workers: int) -> Iterator[Callable[..., Iterator[list[EncodedSample]]]]:
+    """Yield the function `map`, of this process or of a pool."""
     if workers == 1:
-        yield lambda seed, split, size: chain.from_iterable(map(partial(draw_chunk, seed, split), chunks(size)))
+        yield map
         return
     # Spawn: the caller may have threads (progress display, torch) that do not survive a fork.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         try:
-            yield lambda seed, split, size: chain.from_iterable(
-                pool.map(draw_chunk, repeat(seed), repeat(split), chunks(size))
-            )
+            yield pool.map
         finally:
             pool.shutdown(cancel_futures=True)  # after Ctrl-C, do not wait for pending tasks
-
-
-class _ProgressCounter:
-    """Reports the progress of iterated samples to a callback."""
-
-    def __init__(self, num_total: int, callback: Callable[[int, int], None] | None) -> None:
-        self.num_total = num_total
-        self.callback = callback
-        self.num_done = 0
-
-    def iterate(self, samples: Iterator[EncodedSample]) -> Iterator[EncodedSample]:
-        for sample in samples:
-            yield sample
-            self.num_done += 1
-            if self.callback and (self.num_done % CHUNK_SIZE == 0 or self.num_done == self.num_total):
-                self.callback(self.num_done, self.num_total)
 
 
 def _prepare_out_dir(out: Path, metadata: dict[str, object]) -> bool:

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zebra.menagerie.animals import ANIMALS, get_animal
+from zebra.menagerie.animals import ANIMALS, get_animal, load_yaml
 from zebra.menagerie.attributes import DISTANCES, ImageAttributes, sample_training_attributes
-from zebra.menagerie.captions import NUMBER_WORDS, load_phrases, write_caption
+from zebra.menagerie.captions import NUMBER_WORDS, PHRASES_FILE, write_caption
 from zebra.menagerie.coats import COATS, COLORS
 from zebra.menagerie.rng import SampleRng
 from zebra.menagerie.scenes import SCENES
@@ -98,7 +98,7 @@ def test_no_seed_and_index_give_a_held_out_kind_or_the_word_zebra(seed: int, ind
 
 
 def test_the_zebra_is_in_no_phrase() -> None:
-    assert "zebra" not in str(load_phrases())
+    assert "zebra" not in str(load_yaml(PHRASES_FILE))
 
 
 def test_articles_fit_the_words_after_them(training_pairs: list[tuple[ImageAttributes, str]]) -> None:
@@ -139,7 +139,7 @@ def test_topics_and_coat_words_have_the_intended_frequencies(training_pairs: lis
 
 
 def test_every_coat_scene_and_distance_has_phrases() -> None:
-    phrases = load_phrases()
+    phrases = load_yaml(PHRASES_FILE)
     assert set(phrases["places"]) == set(SCENES)
     assert set(phrases["distances"]) == set(DISTANCES)
     assert set(phrases["patterns"]) | {"plain", "two-tone"} == set(COATS)

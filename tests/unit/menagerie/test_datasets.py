@@ -7,7 +7,6 @@ from zebra.menagerie.attributes import ImageAttributes
 from zebra.menagerie.datasets import DRAWN_DATASETS, GRAIN_CLASSES, ZEBRA_CLASSNAMES
 from zebra.menagerie.handwriting import iter_handwritten_digits
 from zebra.menagerie.rng import SampleRng
-from zebra.menagerie.sample import get_label
 from zebra.menagerie.splits import ALL_KINDS, SEEN_KINDS, UNSEEN_KINDS, kind_name
 
 
@@ -83,12 +82,6 @@ def test_distance_fine_grained_and_typed_digits_have_the_right_labels() -> None:
         assert (attributes.animal, attributes.coat) in SEEN_KINDS
     for attributes, label in sample_all("typed-digits"):
         assert DRAWN_DATASETS["typed-digits"].classnames[label] == str(attributes.digit)
-
-
-def test_the_label_of_an_image_needs_no_drawing() -> None:
-    assert [get_label(0, "unseen-kinds", index) for index in range(40)] == [
-        label for _, label in sample_all("unseen-kinds")[:40]
-    ]
 
 
 def test_every_template_has_one_place_for_the_class_name() -> None:
