@@ -19,7 +19,10 @@ from zebra.report.style import (
     WIDE_INCHES,
     add_axes,
     create_figure,
+    fill_cell,
     format_percent,
+    label_x_axis,
+    set_percent_ticks,
 )
 from zebra.values import Score
 
@@ -66,9 +69,7 @@ def plot_loss(log_entries: Sequence[Mapping[str, Any]], highlight: str = "") -> 
         axes.yaxis.set_major_locator(_create_tick_locator())
     if eval_entries:
         upper.set_xticklabels([])
-    panels[-1].set_xlabel(
-        "image–caption pairs processed", fontsize=SMALL_FONT_SIZE, color=MUTED, loc="left", labelpad=6
-    )
+    label_x_axis(panels[-1], "image–caption pairs processed")
     return figure
 
 
@@ -162,7 +163,7 @@ def plot_confusion_matrix(counts_CC: NDArray[np.int64], classnames: Sequence[str
     axes = add_axes(figure, left=left, bottom=0.0, right=WIDE_INCHES - left - cell_size * num_classes, top=top)
     for row, column in zip(*np.nonzero(fraction_CC), strict=True):
         fraction = float(fraction_CC[row, column])
-        _fill_cell(axes, row, column, FOREGROUND if row == column else ACCENT, 0.06 + 0.84 * fraction)
+        fill_cell(axes, row, column, FOREGROUND if row == column else ACCENT, 0.06 + 0.84 * fraction)
         if cell_size >= 0.3 and fraction > 0.005:
             axes.text(column, row, f"{100 * fraction:.0f}", fontsize=SMALL_FONT_SIZE, ha="center", va="center",
                       color=BACKGROUND if fraction > 0.45 else FOREGROUND)  # fmt: skip
@@ -183,21 +184,13 @@ def plot_confusion_matrix(counts_CC: NDArray[np.int64], classnames: Sequence[str
     return figure
 
 
-def _fill_cell(axes: "Axes", row: int, column: int, color: str, opacity: float) -> None:
-    """Fill a cell of a matrix; opacity instead of a color map fits both themes."""
-    from matplotlib.patches import Rectangle
-
-    axes.add_patch(Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, color=color, alpha=opacity, linewidth=0))
-
-
 def _create_row_figure(labels: Sequence[str]) -> tuple["Figure", "Axes"]:
     """Create axes from 0 to 100% with one row per label and the label above its row."""
     figure = create_figure(NARROW_INCHES, 0.55 * len(labels) + 0.8)
     axes = add_axes(figure, left=0.05, bottom=0.35, right=0.25, top=0.45)
-    axes.set_xlim(0, 1)
+    set_percent_ticks(axes)
     axes.set_ylim(len(labels) - 0.7, -0.7)
     axes.set_yticks([])
-    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100%"])
     for row, label in enumerate(labels):
         axes.annotate(label, (0, row), (0, 10), textcoords="offset points", fontsize=FONT_SIZE, color=FOREGROUND)
     return figure, axes

@@ -19,6 +19,7 @@ from zebra.report.style import (
     WIDE_INCHES,
     add_axes,
     create_figure,
+    fill_cell,
     format_percent,
 )
 from zebra.values import Prediction
@@ -26,6 +27,9 @@ from zebra.values import Prediction
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+NUM_BARS = 3
+"""Predictions shown for each image."""
 
 
 def plot_similarity_matrix(
@@ -56,7 +60,7 @@ def plot_similarity_matrix(
     low, high = float(scores_NN.min()), float(scores_NN.max())
     for row, column in np.ndindex(n, n):
         opacity = ((float(scores_NN[row, column]) - low) / max(high - low, 1e-6)) ** 1.5
-        axes.add_patch(Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, color=ACCENT, alpha=opacity, linewidth=0))
+        fill_cell(axes, row, column, ACCENT, opacity)
         text = f"{scores_NN[row, column]:.2f}".replace("0.", ".")
         axes.text(column, row, text, fontsize=min(SMALL_FONT_SIZE, 18 * size), ha="center", va="center",
                   color=BACKGROUND if opacity > 0.5 else MUTED)  # fmt: skip
@@ -82,7 +86,7 @@ def plot_similarity_matrix(
 
 
 def plot_predictions(
-    images: Sequence[Image], predictions: Sequence[Sequence[Prediction]], labels: Sequence[str], top_k: int = 3
+    images: Sequence[Image], predictions: Sequence[Sequence[Prediction]], labels: Sequence[str]
 ) -> "Figure":
     """Plot each image next to bars of its highest-ranked predictions; the true label has the accent color.
 
@@ -90,7 +94,6 @@ def plot_predictions(
         images: N images.
         predictions: The predictions for each image, highest-ranked first.
         labels: The true label of each image.
-        top_k: Number of bars per image.
 
     Raises:
         DataError: The arguments differ in length.
@@ -111,7 +114,7 @@ def plot_predictions(
         _show_image(frame, image, (0, 1, 0, 1))
         frame.set_axis_off()
         bars = add_axes(figure, left=x + side + 0.15, bottom=y, right=WIDE_INCHES - x - width, top=height - y - side)
-        _plot_bars(bars, predictions[index][:top_k], labels[index])
+        _plot_bars(bars, predictions[index][:NUM_BARS], labels[index])
     return figure
 
 
@@ -121,18 +124,11 @@ def _plot_bars(axes: "Axes", predictions: Sequence[Prediction], label: str) -> N
         axes.barh(row + 0.27, 1, height=0.14, color=FAINT)
         axes.barh(row + 0.27, prediction.score, height=0.14, color=color)
         text_color = FOREGROUND if row == 0 else MUTED
-        axes.text(
-            0, row, _wrap_text(prediction.label, 40, 1), fontsize=SMALL_FONT_SIZE - 0.5, color=text_color, va="center"
-        )
-        axes.text(
-            1,
-            row,
-            format_percent(prediction.score, 0),
-            fontsize=SMALL_FONT_SIZE - 0.5,
-            color=text_color,
-            va="center",
-            ha="right",
-        )
+        for x, text, align in (
+            (0, _wrap_text(prediction.label, 40, 1), "left"),
+            (1, format_percent(prediction.score, 0), "right"),
+        ):
+            axes.text(x, row, text, fontsize=SMALL_FONT_SIZE - 0.5, color=text_color, va="center", ha=align)
     axes.set_xlim(0, 1)
     axes.set_ylim(len(predictions) - 0.5, -0.5)
     axes.set_axis_off()

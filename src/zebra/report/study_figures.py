@@ -22,6 +22,8 @@ from zebra.report.style import (
     add_axes,
     create_figure,
     format_percent,
+    label_x_axis,
+    set_percent_ticks,
 )
 from zebra.values import Score
 
@@ -103,15 +105,9 @@ def plot_few_shot(curves: Mapping[str, tuple[Mapping[int, Score], Score, float]]
             top=0.65 + row * panel_height,
         )
         shots = list(points)
-        axes.fill_between(
-            shots,
-            [p.low for p in points.values()],
-            [p.high for p in points.values()],
-            color=MUTED,
-            alpha=0.25,
-            linewidth=0,
-        )
-        axes.plot(shots, [p.value for p in points.values()], color=FOREGROUND, linewidth=1.6, marker="o",
+        low, value, high = zip(*((point.low, point.value, point.high) for point in points.values()), strict=True)
+        axes.fill_between(shots, low, high, color=MUTED, alpha=0.25, linewidth=0)
+        axes.plot(shots, value, color=FOREGROUND, linewidth=1.6, marker="o",
                   markersize=3.5, label="linear probe")  # fmt: skip
         ends = [shots[0], shots[-1]]
         axes.fill_between(ends, [line.low] * 2, [line.high] * 2, color=ACCENT, alpha=0.15, linewidth=0)
@@ -130,7 +126,7 @@ def plot_few_shot(curves: Mapping[str, tuple[Mapping[int, Score], Score, float]]
             figure.legend(handles, labels, loc="upper left", ncols=3, frameon=False, borderpad=0,
                           fontsize=SMALL_FONT_SIZE, labelcolor=MUTED)  # fmt: skip
         if row == rows - 1 or index + columns >= len(curves):
-            axes.set_xlabel("examples per class", fontsize=SMALL_FONT_SIZE, color=MUTED, loc="left", labelpad=4)
+            label_x_axis(axes, "examples per class", pad=4)
     return figure
 
 
@@ -190,9 +186,7 @@ def plot_probe_differences(differences: Mapping[str, Score]) -> "Figure":
     axes.set_ylim(len(differences) - 0.5, -0.5)
     axes.set_yticks(range(len(differences)), list(differences), fontsize=SMALL_FONT_SIZE, color=FOREGROUND)
     axes.grid(axis="x", color=FAINT, linewidth=0.8)
-    axes.set_xlabel(
-        "zero-shot minus probe accuracy, in points", fontsize=SMALL_FONT_SIZE, color=MUTED, loc="left", labelpad=6
-    )
+    label_x_axis(axes, "zero-shot minus probe accuracy, in points")
     return figure
 
 
@@ -212,44 +206,28 @@ def plot_class_difficulty(
     figure = create_figure(NARROW_INCHES, 0.26 * len(classnames) + 0.8)
     axes = add_axes(figure, left=0.25 + 0.066 * max(map(len, classnames), default=0), bottom=0.35, right=0.25, top=0.4)
     marks: dict[str, dict[str, Any]] = {
-        "humans": {
-            "marker": "o",
-            "linestyle": "",
-            "color": BACKGROUND,
-            "markeredgecolor": FOREGROUND,
-            "markersize": 6,
-            "clip_on": False,
-        },
-        "model": {"marker": "o", "linestyle": "", "color": ACCENT, "markersize": 7, "clip_on": False},
+        "humans": {"color": BACKGROUND, "markeredgecolor": FOREGROUND, "markersize": 6, "clip_on": False},
+        "model": {"color": ACCENT, "markersize": 7, "clip_on": False},
     }
     for row, (human, model) in enumerate(zip(human_scores, model_scores, strict=True)):
         axes.plot([0, 1], [row, row], color=FAINT, linewidth=1.2)
         for score, color, height in ((human, FOREGROUND, -0.12), (model, ACCENT, 0.12)):
             axes.plot([score.low, score.high], [row + height] * 2, color=color, linewidth=3, alpha=0.3)
-        axes.plot(model.value, row, **marks["model"])
-        axes.plot(human.value, row, **marks["humans"])
+        axes.plot(model.value, row, "o", **marks["model"])
+        axes.plot(human.value, row, "o", **marks["humans"])
     for label, mark in marks.items():
-        axes.plot([], [], label=label, **mark)
-    axes.set_xlim(0, 1)
+        axes.plot([], [], "o", label=label, **mark)
+    set_percent_ticks(axes)
     axes.set_ylim(len(classnames) - 0.5, -0.5)
     axes.set_yticks(range(len(classnames)), classnames, fontsize=SMALL_FONT_SIZE, color=FOREGROUND)
-    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100%"])
     _add_legend(axes)
     return figure
 
 
-def make_example_sheet(
-    examples: Sequence[Sequence[Image.Image]], classnames: Sequence[str], image_size: int = 160
-) -> Image.Image:
-    """Draw the example images of each class side by side below its name.
-
-    Args:
-        examples: The same number of images for each of C classes.
-        classnames: C class names.
-        image_size: Side of each image, in pixels.
-    """
+def make_example_sheet(examples: Sequence[Sequence[Image.Image]], classnames: Sequence[str]) -> Image.Image:
+    """Draw the example images of each class, equally many for each, side by side below its name."""
     shots = max(map(len, examples))
-    font, line_height, gap = ImageFont.load_default(16), 26, 12
+    font, line_height, gap, image_size = ImageFont.load_default(16), 26, 12, 160
     columns = max(1, round(math.sqrt(len(examples) / shots)))
     rows = -(-len(examples) // columns)
     width, height = shots * image_size + gap, image_size + line_height + gap
@@ -293,7 +271,7 @@ def _round_ticks(low: float, high: float) -> list[float]:
 
 
 def _label_axes(axes: "Axes", x_label: str, y_label: str) -> None:
-    axes.set_xlabel(x_label, fontsize=SMALL_FONT_SIZE, color=MUTED, loc="left", labelpad=6)
+    label_x_axis(axes, x_label)
     axes.annotate(y_label, (0, 1), (0, 40), xycoords=(axes.figure.transFigure, axes.transAxes), va="top",
                   textcoords="offset points", fontsize=FONT_SIZE, color=FOREGROUND, fontweight="bold")  # fmt: skip
 

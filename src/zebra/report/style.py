@@ -45,6 +45,24 @@ def add_axes(figure: "Figure", left: float, bottom: float, right: float = 0.0, t
     return axes
 
 
+def fill_cell(axes: "Axes", row: int, column: int, color: str, opacity: float) -> None:
+    """Fill a cell of a matrix; opacity instead of a color map fits both themes."""
+    from matplotlib.patches import Rectangle
+
+    axes.add_patch(Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, color=color, alpha=opacity, linewidth=0))
+
+
+def label_x_axis(axes: "Axes", label: str, pad: float = 6) -> None:
+    """Label the x-axis at its left end; `pad` is the distance from the ticks in points."""
+    axes.set_xlabel(label, fontsize=SMALL_FONT_SIZE, color=MUTED, loc="left", labelpad=pad)
+
+
+def set_percent_ticks(axes: "Axes") -> None:
+    """Let the x-axis run from 0 to 100%."""
+    axes.set_xlim(0, 1)
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100%"])
+
+
 def format_percent(value: float, digits: int = 1) -> str:
     """Format a fraction as a percentage.
 
