@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from zebra.search.arrow_rows import normalize_rows
+
 BLOCK_ROWS = 262_144
 """Rows scored at once, which limits the temporary memory of a search."""
 MAX_GATHER_FRACTION = 0.25
@@ -105,8 +107,7 @@ class FlatIndex:
         """Return the vectors at positions, float32 [N, E], at unit length."""
         vectors_NE = np.empty((len(positions_N), self.embed_dim), np.float32)
         for indices_N, stored_NE in self._iter_vectors_at(positions_N):
-            exact_NE = stored_NE.astype(np.float64)
-            vectors_NE[indices_N] = exact_NE / np.maximum(np.linalg.norm(exact_NE, axis=1, keepdims=True), 1e-30)
+            vectors_NE[indices_N] = normalize_rows(stored_NE)
         return vectors_NE
 
     def _find_candidates(

@@ -4,6 +4,7 @@ PCA, then t-SNE (van der Maaten and Hinton 2008), initialized with the principal
 """
 
 import hashlib
+import math
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from zebra.atomic_io import atomic_write
 from zebra.config.cache import cache_dir
 from zebra.errors import ConfigError, StoreError, suggest_name
+from zebra.search.arrow_rows import normalize_rows
 from zebra.store import Store
 from zebra.store.schema import INTERNAL_COLUMNS
 
@@ -74,7 +76,8 @@ def project_store(store: Store, *, max_points: int = MAX_POINTS, seed: int = 0) 
         sample = np.sort(np.random.default_rng(seed).choice(num_rows, max_points, replace=False))
     positions = sample.astype(np.int64)
     if not num_rows:
-        return Projection(store.version, 0, positions, (), *_empty_arrays(store))
+        no_vectors = np.zeros((0, store.metadata.embed_dim), np.float32)
+        return Projection(store.version, 0, positions, (), no_vectors[:, :2], no_vectors)
     table = store.take_positions(positions.tolist(), ["id", "vector"]).combine_chunks()
     vector_NE = table["vector"].combine_chunks().flatten().to_numpy().reshape(len(positions), -1)
     key = hashlib.sha256(f"{CACHE_VERSION} {seed} {vector_NE.shape}".encode() + vector_NE.tobytes()).hexdigest()[:32]
@@ -97,8 +100,8 @@ def nearest_vector_index(projection: Projection, vector_CE: NDArray[np.float32])
             f"expected vectors with {projection.vector_NE.shape[1]} dimensions, got "
             f"{' × '.join(map(str, vector_CE.shape))}"
         )
-    unit_CE = vector_CE / np.maximum(np.linalg.norm(vector_CE, axis=1, keepdims=True), 1e-12)
-    nearest_N: NDArray[np.int64] = (projection.vector_NE.astype(np.float32) @ unit_CE.T).argmax(axis=1)
+    scores_NC = projection.vector_NE.astype(np.float32) @ normalize_rows(vector_CE).T
+    nearest_N: NDArray[np.int64] = scores_NC.argmax(axis=1)
     return nearest_N
 
 
@@ -127,11 +130,7 @@ def project_vectors(vector_NE: NDArray[np.float32], seed: int = 0) -> NDArray[np
 
 def list_color_columns(store: Store) -> list[str]:
     """Return the columns that can color the map: numbers, dates, booleans, and texts that form groups."""
-    names = [
-        field.name
-        for field in store.schema
-        if field.name not in INTERNAL_COLUMNS and _color_kind(field.type) is not None
-    ]
+    names = list(_color_kinds(store.schema))
     sample = store.take_positions(_sample_positions(len(store)), names) if names and len(store) else None
     return [name for name in names if sample is not None and _is_informative(sample[name])]
 
@@ -143,35 +142,29 @@ def read_column_colors(store: Store, projection: Projection, column: str) -> Col
         ConfigError: There is no such column, or it cannot color the map.
         StoreError: The store has another version than the projection.
     """
-    names = [
-        field.name
-        for field in store.schema
-        if field.name not in INTERNAL_COLUMNS and _color_kind(field.type) is not None
-    ]
-    if column not in names:
-        raise ConfigError(f"the map cannot be colored by {column!r}.{suggest_name(column, names)}")
+    kinds = _color_kinds(store.schema)
+    if column not in kinds:
+        raise ConfigError(f"the map cannot be colored by {column!r}.{suggest_name(column, kinds)}")
     if store.version != projection.store_version:
         raise StoreError(f"{store.path} changed after the map was computed. Reload the map.")
-    kind = _color_kind(store.schema.field(column).type)
-    assert kind is not None
+    kind = kinds[column]
     if not len(projection.ids):
         return ColumnColors(kind, ())
     values = store.take_positions(projection.positions.tolist(), [column])[column]
     if kind == "category":
-        return ColumnColors(
-            kind, tuple(None if value is None else _category_name(value) for value in values.to_pylist())
-        )
+        yes_no = {True: "yes", False: "no"}
+        return ColumnColors(kind, tuple(yes_no.get(value, value) for value in values.to_pylist()))
     if pa.types.is_temporal(values.type):
         seconds = pa.timestamp("s", tz=getattr(values.type, "tz", None))
         values = values.cast(seconds, safe=False).cast(pa.int64())
-    numbers = (None if value is None else float(value) for value in values.to_pylist())
-    return ColumnColors(
-        kind, tuple(None if number is None or not np.isfinite(number) else number for number in numbers)
-    )
+    numbers = (float("nan") if value is None else float(value) for value in values.to_pylist())
+    return ColumnColors(kind, tuple(number if math.isfinite(number) else None for number in numbers))
 
 
-def _empty_arrays(store: Store) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    return np.zeros((0, 2), np.float32), np.zeros((0, store.metadata.embed_dim), np.float32)
+def _color_kinds(schema: pa.Schema) -> dict[str, Literal["category", "number"]]:
+    """Return the columns that can color the map, with the kind of their values."""
+    kinds = {field.name: _color_kind(field.type) for field in schema if field.name not in INTERNAL_COLUMNS}
+    return {name: kind for name, kind in kinds.items() if kind is not None}
 
 
 def _color_kind(type: pa.DataType) -> Literal["category", "number"] | None:
@@ -195,10 +188,6 @@ def _sample_positions(num_rows: int) -> list[int]:
     """Return up to `SAMPLE_ROWS` evenly spaced positions."""
     positions = np.linspace(0, num_rows - 1, min(num_rows, SAMPLE_ROWS))
     return [int(position) for position in np.unique(positions.astype(int))]
-
-
-def _category_name(value: str | bool) -> str:
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
 
 
 def _read_cache(path: Path, num_points: int) -> NDArray[np.float32] | None:
