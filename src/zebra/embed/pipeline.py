@@ -172,7 +172,7 @@ class EmbedPipeline:
         """
         executor = ThreadPoolExecutor(self.num_workers, "embed")
         try:
-            batches = _batched(self._iter_changed_images(), self.batch_size)
+            batches = batched(self._iter_changed_images(), self.batch_size)
             for results in _map_in_order(
                 executor, self.batch_embedder, batches, PREFETCH_FACTOR * self.num_workers, self.should_stop
             ):
@@ -209,11 +209,12 @@ class EmbedPipeline:
         except BadSample as error:  # raised for another image with equal bytes
             self._skip_sample(BadSample(error.reason, result.location.key, error.detail))
             return
-        self._uncommitted_rows.append(StoreRow(result.location, result.record, result.digest, features))
-        if result.is_newly_embedded:
-            self.progress.embedded += 1
-        else:
-            self.progress.reused += 1
+        self._add_row(StoreRow(result.location, result.record, result.digest, features), result.is_newly_embedded)
+
+    def _add_row(self, row: StoreRow, is_newly_embedded: bool) -> None:
+        self._uncommitted_rows.append(row)
+        self.progress.embedded += is_newly_embedded
+        self.progress.reused += not is_newly_embedded
 
     def _skip_sample(self, error: BadSample) -> None:
         self.on_skip(error)
@@ -240,7 +241,8 @@ class EmbedPipeline:
         self._last_commit_time = time.monotonic()
 
 
-def _batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Yield the items in lists of `size`; the last may be shorter."""
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch

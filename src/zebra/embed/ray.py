@@ -17,7 +17,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from zebra.config.precision import InferencePrecision
 from zebra.data.locations import ImageRef
 from zebra.embed.existing_rows import ExistingRows
 from zebra.embed.in_flight import InFlight
-from zebra.embed.pipeline import COMMIT_ROWS, BatchEmbedder, EmbedPipeline
+from zebra.embed.pipeline import COMMIT_ROWS, BatchEmbedder, EmbedPipeline, batched
 from zebra.embed.stages import EncodePixels, ImagePreprocessor
 from zebra.embed.values import StoreRow
 from zebra.errors import BadSample, MissingExtra, WeightsError, ZebraError
@@ -194,9 +193,7 @@ class RayEmbedPipeline(EmbedPipeline):
             StoreError: The store cannot be written.
             WeightsError: A worker cannot run the model.
         """
-        changed = self._iter_changed_images()
-        batches = iter(lambda: list(islice(changed, self.batch_size)), [])
-        requests = [BatchRequest(batch) for batch in batches]
+        requests = [BatchRequest(batch) for batch in batched(self._iter_changed_images(), self.batch_size)]
         if requests:
             try:
                 self._run_batches(requests)
@@ -212,24 +209,16 @@ class RayEmbedPipeline(EmbedPipeline):
                 if response.error:
                     raise WeightsError(f"a worker of the Ray cluster cannot run the model: {response.error}")
                 for result in response.results:
-                    self._add_remote_result(result)
+                    if isinstance(result, BadSample):
+                        self._skip_sample(result)
+                    else:
+                        self._add_row(*result)
                 if len(self._uncommitted_rows) >= COMMIT_ROWS:
                     self._commit()
                 self.callback(self.progress)
                 if self.should_stop():
                     break
         self._commit()
-
-    def _add_remote_result(self, result: RemoteResult) -> None:
-        if isinstance(result, BadSample):
-            self._skip_sample(result)
-            return
-        row, is_newly_embedded = result
-        self._uncommitted_rows.append(row)
-        if is_newly_embedded:
-            self.progress.embedded += 1
-        else:
-            self.progress.reused += 1
 
 
 def _map_on_cluster(

@@ -1,17 +1,9 @@
 """Text cleaning, and the tokenizers of CLIP (byte-level BPE) and SigLIP."""
 
-from zebra.text.batch_encoding import BatchEncoding
-from zebra.text.bpe import BPETokenizer
-from zebra.text.clean import clean_text
-from zebra.text.siglip_tokenizer import SiglipTokenizer
-from zebra.text.tokenizers import Tokenizer, find_tokenizer, load_tokenizer
-
-__all__ = [
-    "BPETokenizer",
-    "BatchEncoding",
-    "SiglipTokenizer",
-    "Tokenizer",
-    "clean_text",
-    "find_tokenizer",
-    "load_tokenizer",
-]
+from zebra.text.batch_encoding import BatchEncoding as BatchEncoding
+from zebra.text.bpe import BPETokenizer as BPETokenizer
+from zebra.text.clean import clean_text as clean_text
+from zebra.text.siglip_tokenizer import SiglipTokenizer as SiglipTokenizer
+from zebra.text.tokenizers import Tokenizer as Tokenizer
+from zebra.text.tokenizers import find_tokenizer as find_tokenizer
+from zebra.text.tokenizers import load_tokenizer as load_tokenizer

@@ -87,13 +87,8 @@ class SiglipTokenizer:
         """
         if context_length < 1:
             raise ConfigError(f"context_length is {context_length}; it must be at least 1, for the end token")
-        self._backend, self._eos_token, self._pad_token, self._padding_side = (
-            backend,
-            eos_token,
-            pad_token,
-            padding_side,
-        )
-        self._context_length = context_length
+        self._backend, self._context_length = backend, context_length
+        self._eos_token, self._pad_token, self._padding_side = eos_token, pad_token, padding_side
         self._cleaning = cleaning
         self._eos_token_id, self._pad_token_id = _token_id(backend, eos_token), _token_id(backend, pad_token)
         backend.no_padding()  # `encode` truncates and pads, because it counts the truncated texts
