@@ -1,7 +1,6 @@
 """Activation checkpointing of residual blocks (Chen et al., arXiv 1604.06174)."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 from torch import nn
@@ -10,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 from zebra.models import CLIP
 from zebra.models.image.resnet import Bottleneck
 from zebra.models.transformer import ResidualBlock
-from zebra.train.grad_cache import preserve_buffers
+from zebra.train.grad_cache import recompute_contexts
 
 
 def apply_activation_checkpointing(model: CLIP) -> None:
@@ -20,7 +19,7 @@ def apply_activation_checkpointing(model: CLIP) -> None:
     """
     for block in residual_blocks(model):
         block.forward = partial(
-            checkpoint, block.forward, use_reentrant=False, context_fn=partial(_checkpoint_contexts, block)
+            checkpoint, block.forward, use_reentrant=False, context_fn=partial(recompute_contexts, block)
         )
 
 
@@ -29,7 +28,3 @@ def residual_blocks(model: nn.Module) -> Iterator[nn.Module]:
     for module in model.modules():
         if isinstance(module, ResidualBlock | Bottleneck):
             yield module
-
-
-def _checkpoint_contexts(block: nn.Module) -> tuple[AbstractContextManager[object], AbstractContextManager[object]]:
-    return nullcontext(), preserve_buffers(block)

@@ -4,6 +4,7 @@ import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from zebra.distributed import SINGLE_PROCESS, ProcessGroup
 from zebra.errors import CheckpointError
@@ -32,20 +33,21 @@ class CheckpointWriter:
         self._pending: Future[None] | None = None
         self._buffers: TrainSnapshot | None = None
 
-    def __enter__(self) -> "CheckpointWriter":
-        """Return the writer."""
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Wait for the last save."""
+        """Wait for the last save, raise its error, and end the thread."""
         try:
-            self.close()
+            self.wait()
         except CheckpointError as failure:
             if exc_value is None:
                 raise
             warnings.warn(str(failure), stacklevel=2)  # must not replace the error that ended the run
+        finally:
+            self._executor.shutdown()
 
     def save(self, snapshot: TrainSnapshot) -> None:
         """Copy a snapshot to CPU memory and start to write it; all processes must call it.
@@ -71,13 +73,6 @@ class CheckpointWriter:
             self._pending = None
             if error is not None:
                 raise error
-
-    def close(self) -> None:
-        """Wait for the last save, raise its error, and end the thread."""
-        try:
-            self.wait()
-        finally:
-            self._executor.shutdown()
 
     def _save_and_prune(self, snapshot: TrainSnapshot) -> None:
         save_checkpoint(self.checkpoints_dir, snapshot)

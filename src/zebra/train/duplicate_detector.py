@@ -38,10 +38,10 @@ class DuplicateDetector:
     def __call__(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
         """Return unit vectors [N, 128]."""
         self.tower.eval()
+        size = (IMAGE_SIZE, IMAGE_SIZE)
         with torch.inference_mode():
-            vectors_NE: NDArray[np.float32] = _normalize(
-                self.tower(_images_to_tensor([_resize(image) for image in images]))
-            ).numpy()
+            resized = [image.convert("RGB").resize(size, Image.Resampling.BICUBIC) for image in images]
+            vectors_NE: NDArray[np.float32] = F.normalize(self.tower(_images_to_tensor(resized))).numpy()
         return vectors_NE
 
 
@@ -77,7 +77,7 @@ def train_duplicate_detector(
     for step in range(steps):
         images = load_images(rng.choice(num_images, batch_size, replace=False))
         first_BE, second_BE = (
-            _normalize(tower(_images_to_tensor([distort_image(image, IMAGE_SIZE, rng) for image in images])))
+            F.normalize(tower(_images_to_tensor([distort_image(image, IMAGE_SIZE, rng) for image in images])))
             for _ in range(2)
         )
         loss = info_nce(first_BE, second_BE, logit_scale)
@@ -92,14 +92,6 @@ def train_duplicate_detector(
     return DuplicateDetector(tower)
 
 
-def _resize(image: Image.Image) -> Image.Image:
-    return image.convert("RGB").resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC)
-
-
 def _images_to_tensor(images: Sequence[Image.Image]) -> Tensor:
     stacked = np.stack([np.asarray(image) for image in images])
     return torch.from_numpy(stacked).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
-
-
-def _normalize(vectors: Tensor) -> Tensor:
-    return F.normalize(vectors, dim=-1)

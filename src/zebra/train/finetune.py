@@ -14,11 +14,10 @@ import torch
 
 from zebra.config import structure
 from zebra.config.data import DataConfig
-from zebra.config.finetune import FineTuneConfig
 from zebra.config.train import TrainConfig
 from zebra.data.benchmarks.clip_benchmark import read_classification
 from zebra.data.sources import Source, open_source
-from zebra.data.splits import MIN_DISTINCT_IMAGES, DatasetSplits, train_val_test_split
+from zebra.data.splits import MIN_DISTINCT_IMAGES, train_val_test_split
 from zebra.distributed import SINGLE_PROCESS, ProcessGroup
 from zebra.errors import ConfigError, DataError
 from zebra.evaluators.comparison import BeforeAfter, MetricDelta, compare_correctness, compare_retrieval
@@ -84,31 +83,8 @@ class FineTuning:
     """Initial model, data splits and validators of a fine-tuning run."""
 
     def __init__(
-        self,
-        config: FineTuneConfig,
-        clip: Bundle,
-        splits: DatasetSplits,
-        validators: Sequence[Validator],
-        group: ProcessGroup,
+        self, config: TrainConfig, source: Source, validators: Sequence[Validator], group: ProcessGroup = SINGLE_PROCESS
     ) -> None:
-        """Create validators on the splits; see `from_config`."""
-        self.config, self.clip, self.train_source, self.group = config, clip, splits.train, group
-        self.fingerprint = clip.fingerprint
-        self.validators: list[Validator] = [RetrievalValidator(splits.val, clip.preprocess, group), *validators]
-        """Their mean score selects the checkpoint."""
-        self.test_validator = RetrievalValidator(splits.test, clip.preprocess, group)
-        self._has_peft_model = config.lora_rank is not None and is_transformers_model(clip.model.config)
-        if config.lora_rank is not None and not self._has_peft_model:
-            warnings.warn(
-                f"{config.init_from}: transformers has no such model ({clip.model.config.vision.kind} image tower), so "
-                "peft cannot use its adapter. The run will write model/ with merged weights, but no adapter/.",
-                stacklevel=5,
-            )
-
-    @classmethod
-    def from_config(
-        cls, config: TrainConfig, source: Source, validators: Sequence[Validator], group: ProcessGroup = SINGLE_PROCESS
-    ) -> "FineTuning":
         """Load the initial model and split the data.
 
         Raises:
@@ -116,17 +92,30 @@ class FineTuning:
             DataError: There are too few images for three splits.
         """
         assert config.finetune is not None
-        clip = load(config.finetune.init_from)
+        self.config, self.group = config.finetune, group
+        self.clip = clip = load(self.config.init_from)
         clip.require_tokenizer()
         if clip.model.config != config.model:
             changed = "\n  ".join(
                 structure.diff_configs(*map(structure.unstructure, (clip.model.config, config.model)))
             )
             raise ConfigError(
-                f"{config.finetune.init_from} does not have the architecture of the settings; it differs in:\n  "
+                f"{self.config.init_from} does not have the architecture of the settings; it differs in:\n  "
                 f"{changed}\nLeave out the settings of the model; --from takes them from the initial model."
             )
-        return cls(config.finetune, clip, train_val_test_split(source, config.finetune.val_fraction), validators, group)
+        splits = train_val_test_split(source, self.config.val_fraction)
+        self.train_source = splits.train
+        self.fingerprint = clip.fingerprint
+        self.validators: list[Validator] = [RetrievalValidator(splits.val, clip.preprocess, group), *validators]
+        """Their mean score selects the checkpoint."""
+        self.test_validator = RetrievalValidator(splits.test, clip.preprocess, group)
+        self._has_peft_model = self.config.lora_rank is not None and is_transformers_model(clip.model.config)
+        if self.config.lora_rank is not None and not self._has_peft_model:
+            warnings.warn(
+                f"{self.config.init_from}: transformers has no such model ({clip.model.config.vision.kind} image "
+                "tower), so peft cannot use its adapter. The run will write model/ with merged weights but no adapter.",
+                stacklevel=4,
+            )
 
     def prepare_model(self) -> Bundle:
         """Return the model to train, frozen and with LoRA as configured; torch's generator initializes LoRA."""

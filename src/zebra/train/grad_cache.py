@@ -11,6 +11,7 @@ and passes once: a batch of one chunk is an ordinary forward pass.
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -57,22 +58,25 @@ def embed_in_chunks(
         with autocast(precision, chunk[0].device):
             return towers(*chunk)
 
-    def checkpoint_contexts() -> tuple[AbstractContextManager[object], AbstractContextManager[object]]:
-        return nullcontext(), preserve_buffers(model)
-
     num_pairs = len(inputs[0])
     num_chunks = -(-num_pairs // (chunk_size or num_pairs))
     *early, last = zip(*(tensor.tensor_split(num_chunks) for tensor in inputs), strict=True)
     parts: list[TowerOutputs] = [
-        checkpoint(forward, model, *chunk, use_reentrant=False, context_fn=checkpoint_contexts) for chunk in early
+        checkpoint(forward, model, *chunk, use_reentrant=False, context_fn=partial(recompute_contexts, model))
+        for chunk in early
     ]
     parts.append(forward(forward_fn, *last))
     image_parts, text_parts, scales = zip(*parts, strict=True)
     return torch.cat(image_parts), torch.cat(text_parts), scales[-1]
 
 
+def recompute_contexts(module: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """Return the contexts of the two forward passes of `torch.utils.checkpoint`."""
+    return nullcontext(), _preserve_buffers(module)
+
+
 @contextmanager
-def preserve_buffers(model: nn.Module) -> Iterator[None]:
+def _preserve_buffers(model: nn.Module) -> Iterator[None]:
     """Undo changes to buffers inside the block: batch norm has counted a chunk in its first pass already."""
     saved = [buffer.clone() for buffer in model.buffers()]
     try:

@@ -1,6 +1,7 @@
 """Training hooks: validation, logging, checkpoints and early stopping."""
 
 import math
+import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -15,7 +16,6 @@ from zebra.train.checkpoint_writer import CheckpointWriter
 from zebra.train.loop import StepReport
 from zebra.train.metrics_logger import MetricsLogger
 from zebra.train.state import TrainState
-from zebra.train.stop import StopRequest
 from zebra.train.watchdog import RankWatchdog
 
 Callback = Callable[[StepReport, Mapping[str, float]], None]
@@ -32,7 +32,7 @@ class TrainingHooks:
         logger: MetricsLogger | None,
         validators: list[Validator],
         writer: CheckpointWriter,
-        stop_request: StopRequest,
+        stop_request: threading.Event,
         callback: Callback,
         watchdog: RankWatchdog,
     ) -> None:
@@ -80,7 +80,7 @@ class TrainingHooks:
         """Agree with the other processes on stopping and saving; merge the skipped samples of all into the report."""
         group = self.state.group
         is_late = time.monotonic() - self._last_save_time >= 60 * self.config.checkpoint_minutes
-        flags = [self.stop_request.is_requested, is_late and group.is_main_process, bool(report.batch.skips)]
+        flags = [self.stop_request.is_set(), is_late and group.is_main_process, bool(report.batch.skips)]
         self.interrupted, is_late, has_skips = map(
             bool, group.all_reduce_max(torch.tensor(flags, dtype=torch.int32)).tolist()
         )
@@ -91,7 +91,7 @@ class TrainingHooks:
 
     def poll_interrupted(self) -> bool:
         """Return whether a stop was requested in any process; all processes must call it."""
-        flag = torch.tensor(self.interrupted or self.stop_request.is_requested, dtype=torch.int32)
+        flag = torch.tensor(self.interrupted or self.stop_request.is_set(), dtype=torch.int32)
         self.interrupted = bool(self.state.group.all_reduce_max(flag))
         return self.interrupted
 

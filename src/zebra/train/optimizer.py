@@ -10,35 +10,27 @@ from torch.distributed.tensor import DTensor
 from zebra.config.train import OptimizerConfig
 
 
-def split_by_weight_decay(model: nn.Module) -> tuple[list[str], list[str]]:
-    """Split the names of trainable parameters into those with and those without weight decay.
+def build_optimizer(model: nn.Module, config: OptimizerConfig, layer_decay: float = 1.0) -> torch.optim.AdamW:
+    """Build the optimizer; the training loop sets its learning rate before every step.
 
     "All weights that are not gains or biases" decay. A gain or bias has one dimension. So the class embedding and the
     temperature do not decay; positional embeddings do.
-    """
-    names = [(name, parameter.ndim) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    return [name for name, ndim in names if ndim > 1], [name for name, ndim in names if ndim <= 1]
-
-
-def build_optimizer(model: nn.Module, config: OptimizerConfig, layer_decay: float = 1.0) -> torch.optim.AdamW:
-    """Build the optimizer; the training loop sets its learning rate before every step.
 
     Args:
         layer_decay: Factor of the learning rate from each block of a tower to the block below it. A parameter group's
             `lr_scale` is its total factor.
     """
-    parameters = dict(model.named_parameters())
     depths = layer_depths(model) if layer_decay < 1 else {}
-    groups = []
-    for names, decay in zip(split_by_weight_decay(model), (config.weight_decay, 0.0), strict=True):
-        # The fused update cannot mix FSDP2's sharded parameters with whole ones such as the temperature.
-        by_kind: dict[tuple[int, bool], list[nn.Parameter]] = defaultdict(list)
-        for name in names:
-            by_kind[depths.get(name, 0), isinstance(parameters[name], DTensor)].append(parameters[name])
-        groups += [
-            {"params": params, "weight_decay": decay, "lr_scale": layer_decay**depth}
-            for (depth, _), params in sorted(by_kind.items(), key=lambda item: item[0])
-        ]
+    parameters_by_kind: dict[tuple[bool, int, bool], list[nn.Parameter]] = defaultdict(list)
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            # The fused update cannot mix FSDP2's sharded parameters with whole ones such as the temperature.
+            kind = (parameter.ndim > 1, depths.get(name, 0), isinstance(parameter, DTensor))
+            parameters_by_kind[kind].append(parameter)
+    groups = [
+        {"params": params, "weight_decay": config.weight_decay if decays else 0.0, "lr_scale": layer_decay**depth}
+        for (decays, depth, _), params in parameters_by_kind.items()
+    ]
     return torch.optim.AdamW(groups, lr=0.0, betas=(config.beta1, config.beta2), eps=config.eps, fused=True)
 
 
@@ -47,22 +39,13 @@ def layer_depths(model: nn.Module) -> dict[str, int]:
 
     Heads and the temperature have depth 0, the last block 1. Embeddings and stems are below all blocks.
     """
-    names = [name for name, _ in model.named_parameters()]
-    block_by_name = {name: _block_index(name) for name in names}
-    num_blocks = {
-        tower: max(
-            (block for name, block in block_by_name.items() if block is not None and _tower_name(name) == tower),
-            default=0,
-        )
-        for tower in ("visual", "text")
-    }
-    depths: dict[str, int] = {}
+    block_by_name = {name: _block_index(name) for name, _ in model.named_parameters()}
+    num_blocks: dict[str, int] = defaultdict(int)
     for name, block in block_by_name.items():
-        if block is None:
-            depths[name] = 0
-        else:
-            depths[name] = num_blocks[_tower_name(name)] + 1 - block
-    return depths
+        num_blocks[_tower_name(name)] = max(num_blocks[_tower_name(name)], block or 0)
+    return {
+        name: 0 if block is None else num_blocks[_tower_name(name)] + 1 - block for name, block in block_by_name.items()
+    }
 
 
 def _tower_name(parameter_name: str) -> str:

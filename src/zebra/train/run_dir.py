@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from zebra.config.files import read_train_config, write_config
+from zebra.config.files import read_train_config
 from zebra.config.structure import diff_configs
 from zebra.config.train import TrainConfig
 from zebra.distributed import SINGLE_PROCESS, ProcessGroup
@@ -92,8 +92,3 @@ class RunDir:
             file.write(str(os.getpid()))
             file.flush()
             yield  # the lock ends with the process, even after a crash
-
-    def save_config(self, config: TrainConfig) -> None:
-        """Create the directory and write config.yaml."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        write_config(self.config, config)

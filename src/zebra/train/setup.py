@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from zebra.config.files import write_config
 from zebra.config.train import TrainConfig
 from zebra.data.sample_counter import SampleCounter
 from zebra.data.sources import Source
@@ -103,7 +104,7 @@ def open_metrics_logger(
     """Write config, tokenizer and environment, and open the log after the current step; None on other processes."""
     if not state.group.is_main_process:
         return None
-    run_dir.save_config(config)
+    write_config(run_dir.config, config)
     state.bundle.require_tokenizer().save(run_dir.tokenizer)
     write_environment(run_dir, state.accepted_changes, is_resumed=is_resumed)
     logger = MetricsLogger(run_dir.log, config.log, open_log_sinks(run_dir.path, config.log))

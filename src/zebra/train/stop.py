@@ -5,27 +5,19 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-@dataclass(slots=True)
-class StopRequest:
-    """Whether a signal has requested a stop."""
-
-    is_requested: bool = False
-
-
 @contextmanager
-def stop_on_signals() -> Iterator[StopRequest]:
-    """Set a flag at the first SIGINT or SIGTERM; exit at the second with status 128 + signal number.
+def stop_on_signals() -> Iterator[threading.Event]:
+    """Set an event at the first SIGINT or SIGTERM; exit at the second with status 128 + signal number.
 
     Python runs a signal handler only between two of its own instructions, and one step may spend a minute inside
     torch. So the handlers do nothing, and a thread reads the signal numbers from a pipe, which the interpreter writes
     at once. Handlers can only be set in the main thread; in other threads, signals have no effect here.
     """
-    stop_request = StopRequest()
+    stop_request = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop_request
         return
@@ -43,11 +35,11 @@ def stop_on_signals() -> Iterator[StopRequest]:
         os.close(write_fd)  # this ends the thread
 
 
-def _read_signals(read_fd: int, stop_request: StopRequest) -> None:
+def _read_signals(read_fd: int, stop_request: threading.Event) -> None:
     while number := os.read(read_fd, 1):
         if number[0] not in STOP_SIGNALS:  # the pipe gets all signals that have a handler, for instance SIGCHLD
             continue
-        if stop_request.is_requested:
+        if stop_request.is_set():
             os._exit(128 + number[0])
-        stop_request.is_requested = True
+        stop_request.set()
     os.close(read_fd)

@@ -94,7 +94,7 @@ def run(config: EmbedConfig, callback: EmbedCallback = lambda _progress: None) -
                 max_skip_rate=config.data_options.max_skip_rate,
                 on_skip=log_skip,
                 callback=callback,
-                should_stop=lambda: stop.is_requested,
+                should_stop=stop.is_set,
             )
             start_time = time.monotonic()
             finished = pipeline()

@@ -116,7 +116,7 @@ def open_data(config: TrainConfig, group: ProcessGroup) -> TrainData:
     if group.is_main_process and source.ignored:
         warnings.warn(f"{source.name}: {format_ignored(source.ignored)}", stacklevel=2)
     validators: list[Validator] = [*open_zero_shot_validators(config.eval_sets, config.eval_samples, group)]
-    fine_tuning = FineTuning.from_config(config, source, validators, group) if config.finetune else None
+    fine_tuning = FineTuning(config, source, validators, group) if config.finetune else None
     if fine_tuning:
         source, validators = fine_tuning.train_source, fine_tuning.validators
     require_full_batch(source, config.batch_size)

@@ -62,22 +62,20 @@ def test_the_next_save_reuses_the_buffers(tmp_path):
 
 def test_the_error_of_a_save_is_raised_once(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint_writer, "save_checkpoint", fail)
-    writer = CheckpointWriter(tmp_path, num_to_keep=1)
-    writer.save(live(1))
-    wait_for(writer._pending)
-    with pytest.raises(CheckpointError):
+    with CheckpointWriter(tmp_path, num_to_keep=1) as writer:
+        writer.save(live(1))
+        wait_for(writer._pending)
+        with pytest.raises(CheckpointError):
+            writer.raise_if_failed()
         writer.raise_if_failed()
-    writer.raise_if_failed()
-    writer.close()
 
 
 def test_the_next_save_raises_the_error_of_the_previous_one_and_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint_writer, "save_checkpoint", fail)
-    writer = CheckpointWriter(tmp_path, num_to_keep=1)
-    writer.save(live(1))
-    with pytest.raises(CheckpointError, match="no space for 1"):
-        writer.save(live(2))
-    writer.close()
+    with CheckpointWriter(tmp_path, num_to_keep=1) as writer:
+        writer.save(live(1))
+        with pytest.raises(CheckpointError, match="no space for 1"):
+            writer.save(live(2))
 
 
 def test_closing_raises_the_error_of_the_last_save(tmp_path, monkeypatch):

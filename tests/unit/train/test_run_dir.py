@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from zebra.config.files import write_config
 from zebra.config.train import LogConfig, OptimizerConfig, TrainConfig
 from zebra.errors import ConfigError
 from zebra.train.run_dir import RunDir
@@ -24,6 +25,11 @@ def leave_checkpoint(run_dir):
     (run_dir.checkpoints / "step-00000003").mkdir(parents=True)
 
 
+def start(run_dir, config):
+    run_dir.path.mkdir()
+    write_config(run_dir.config, config)
+
+
 def finish(run_dir):
     run_dir.model.mkdir(parents=True)
     (run_dir.model / "MANIFEST.json").write_text("{}")
@@ -34,25 +40,20 @@ def test_an_empty_directory_is_a_new_run(run_dir, config):
     assert not run_dir.path.exists()
 
 
-def test_a_run_writes_its_config(run_dir, config):
-    run_dir.save_config(config)
-    assert "steps: 5" in run_dir.config.read_text()
-
-
 def test_a_run_with_a_checkpoint_is_resumable(run_dir, config):
-    run_dir.save_config(config)
+    start(run_dir, config)
     leave_checkpoint(run_dir)
     assert run_dir.run_status(config, "auto") == "resumable"
 
 
 def test_a_model_marks_the_run_as_finished(run_dir, config):
-    run_dir.save_config(config)
+    start(run_dir, config)
     finish(run_dir)
     assert run_dir.run_status(config, "auto") == "finished"
 
 
 def test_a_finished_run_stays_finished_under_settings_that_do_not_affect_its_numbers(run_dir, config):
-    run_dir.save_config(config)
+    start(run_dir, config)
     finish(run_dir)
     other = replace(config, workers=0, checkpoint_every=7, log=LogConfig(every=3), data="moved", eval_sets=("x",))
     assert run_dir.run_status(other, "auto") == "finished"
@@ -60,7 +61,7 @@ def test_a_finished_run_stays_finished_under_settings_that_do_not_affect_its_num
 
 @pytest.mark.parametrize("change", [{"lr": 0.5}, {"steps": 6}, {"optimizer": OptimizerConfig(beta2=0.9)}])
 def test_another_run_in_the_directory_of_a_finished_one_is_refused(run_dir, config, change):
-    run_dir.save_config(config)
+    start(run_dir, config)
     finish(run_dir)
     with pytest.raises(ConfigError, match=next(iter(change))):
         run_dir.run_status(replace(config, **change), "auto")
@@ -68,7 +69,7 @@ def test_another_run_in_the_directory_of_a_finished_one_is_refused(run_dir, conf
 
 def test_a_run_without_a_checkpoint_can_be_replaced(run_dir, config):
     """A first attempt with a typing error must not block its directory."""
-    run_dir.save_config(config)
+    start(run_dir, config)
     assert run_dir.run_status(replace(config, lr=0.5), "auto") == "new"
 
 

@@ -9,7 +9,7 @@ from zebra.config.model import ModelConfig, ResNetConfig, TextConfig
 from zebra.config.train import OptimizerConfig
 from zebra.errors import DivergenceError
 from zebra.models import CLIP
-from zebra.train.optimizer import build_optimizer, split_by_weight_decay
+from zebra.train.optimizer import build_optimizer
 from zebra.train.step import train_step
 
 CONFIG = ModelConfig(
@@ -41,7 +41,13 @@ def step(model, batch, **options):
 
 
 def test_weights_decay_and_gains_and_biases_do_not(model):
-    decayed, free = split_by_weight_decay(model)
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    groups = build_optimizer(model, OptimizerConfig(weight_decay=0.3)).param_groups
+    assert [group["weight_decay"] for group in sorted(groups, key=lambda group: group["weight_decay"])] == [0.0, 0.3]
+    decayed, free = (
+        [names[parameter] for group in groups if group["weight_decay"] == decay for parameter in group["params"]]
+        for decay in (0.3, 0.0)
+    )
     assert {"text.token_embedding.weight", "text.positional_embedding", "visual.conv1.weight"} <= set(decayed)
     assert {"logit_scale", "visual.bn1.weight", "visual.bn1.bias", "text.ln_final.weight"} <= set(free)
     assert len(decayed) + len(free) == len(list(model.parameters()))

@@ -35,12 +35,12 @@ def check_handlers():
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_one_signal_sets_the_flag_and_nothing_else(check_handlers, number):
     with stop_on_signals() as stop:
-        assert not stop.is_requested
+        assert not stop.is_set()
         os.kill(os.getpid(), number)
         deadline = time.monotonic() + 5
-        while not stop.is_requested and time.monotonic() < deadline:
+        while not stop.is_set() and time.monotonic() < deadline:
             time.sleep(0.001)
-        assert stop.is_requested
+        assert stop.is_set()
 
 
 def test_other_signals_with_a_handler_do_not_count(check_handlers):
@@ -49,7 +49,7 @@ def test_other_signals_with_a_handler_do_not_count(check_handlers):
         with stop_on_signals() as stop:
             os.kill(os.getpid(), signal.SIGUSR1)
             time.sleep(0.1)
-            assert not stop.is_requested
+            assert not stop.is_set()
     finally:
         signal.signal(signal.SIGUSR1, before)
 
@@ -59,7 +59,7 @@ def test_a_run_can_start_outside_the_main_thread():
 
     def body():
         with stop_on_signals() as stop:
-            requested.append(stop.is_requested)
+            requested.append(stop.is_set())
 
     thread = threading.Thread(target=body)
     thread.start()
