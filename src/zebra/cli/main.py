@@ -1,6 +1,8 @@
 """Entry point of `zebra VERB …`: dispatch, exit codes and error messages."""
 
 import importlib
+import os
+import select
 import sys
 from collections.abc import Sequence
 
@@ -24,12 +26,26 @@ VERBS = {
     "doctor": "inspect and verify a model, captioned images, or the installation",
 }
 
-EXIT_OK, EXIT_ERROR, EXIT_USAGE, EXIT_RESUMABLE = 0, 1, 2, 75
-"""Exit codes. EXIT_RESUMABLE: interrupted, with all progress saved; the same command continues."""
+EXIT_OK, EXIT_ERROR, EXIT_USAGE, EXIT_RESUMABLE, EXIT_BROKEN_PIPE = 0, 1, 2, 75, 141
+"""Exit codes. EXIT_RESUMABLE: interrupted, with all progress saved; the same command continues. EXIT_BROKEN_PIPE: the
+program that reads the output has exited, as `head` does; the code is that of a program that SIGPIPE ends."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return the exit code."""
+    try:
+        code = _run_verb(argv)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if not _is_output_closed():
+            raise
+        # Otherwise the interpreter would flush the rest of the output at exit, and print an error.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
+    return code
+
+
+def _run_verb(argv: Sequence[str] | None) -> int:
     args = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in args
     args = [arg for arg in args if arg != "--debug"]
@@ -56,11 +72,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         echo(f"zebra {verb}: {error}", err=True)
         return EXIT_ERROR
     except Exception as error:  # a bug or an error of a library: print a message instead of a traceback
-        if debug:
+        if debug or _is_output_closed():
             raise
         echo(f"zebra {verb}: {type(error).__name__}: {error} (--debug shows the traceback)", err=True)
         return EXIT_ERROR
     return code
+
+
+def _is_output_closed() -> bool:
+    """Return whether the program that reads standard output has exited."""
+    if not hasattr(select, "poll"):  # Windows, where a closed pipe is another error
+        return False
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), select.POLLOUT)
+    except (OSError, ValueError):  # not a file
+        return False
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def echo(text: str, *, err: bool = False) -> None:

@@ -1,0 +1,53 @@
+"""The entry point: exit codes, a closed output, and names in the help text."""
+
+import os
+import re
+import select
+from contextlib import redirect_stdout
+
+import pytest
+
+from zebra.cli.main import EXIT_BROKEN_PIPE, EXIT_ERROR, EXIT_OK, EXIT_USAGE, VERBS, main
+
+
+@pytest.fixture
+def closed_output():
+    """Return a text file that writes to a pipe whose reader has exited."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as output:
+        yield output
+
+
+@pytest.mark.skipif(not hasattr(select, "poll"), reason="pipes of POSIX")
+@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["train", "--help"], ["search", "--help"]])
+def test_a_reader_that_exits_early_causes_no_error_message(closed_output, capsys, argv):
+    with redirect_stdout(closed_output):
+        assert main(argv) == EXIT_BROKEN_PIPE
+        closed_output.flush()  # as the interpreter does at exit
+    assert capsys.readouterr().err == ""
+
+
+def test_an_error_message_is_printed_although_the_output_is_closed(closed_output, capsys):
+    with redirect_stdout(closed_output):
+        assert main(["no-such-verb"]) == EXIT_USAGE
+        assert main(["doctor", "--no-such-flag"]) == EXIT_USAGE
+    assert "no-such-verb" in capsys.readouterr().err
+
+
+def test_a_broken_pipe_of_something_else_is_reported(monkeypatch, capsys):
+    def run(argv):
+        raise BrokenPipeError("a worker has exited")
+
+    monkeypatch.setattr("zebra.cli.doctor.run", run)
+    assert main(["doctor"]) == EXIT_ERROR
+    assert "a worker has exited" in capsys.readouterr().err
+    with pytest.raises(BrokenPipeError):
+        main(["doctor", "--debug"])
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_positional_arguments_have_names_in_the_help(verb, capsys):
+    assert main([verb, "--help"]) == EXIT_OK
+    positional = re.search(r"positional arguments(.*?)╰", capsys.readouterr().out, re.DOTALL)
+    assert positional is None or not re.search(r"\b(STR|INT|PATH)\b", positional[1])
