@@ -24,7 +24,8 @@ torchrun --nproc-per-node 8 -m zebra train …
 
 Further flags:
   --recipe NAME|FILE   {", ".join(list_recipes())}, or a YAML file (default: {DEFAULT_RECIPE})
-  --model NAME         {", ".join(PRESETS)}
+  --model NAME         {", ".join(PRESETS)};
+                       zebra export writes a ResNet for open_clip and ONNX, a ViT for transformers too
   --from MODEL         fine-tune a pretrained model; learning rate, epochs and batch size are chosen by the size of the
                        data, and held-out images decide which weights are kept
   --resume auto|never|CHECKPOINT   auto (default): continue the run in --out if there is one
@@ -41,6 +42,7 @@ class RecipeFlags:
     resume: str
     accept_changes: bool
     remaining_argv: list[str]
+    is_fine_tuning: bool
 
 
 def run(argv: Sequence[str]) -> int:
@@ -54,6 +56,7 @@ def run(argv: Sequence[str]) -> int:
     if not world_info_from_env().is_main_process:
         result = train.run(config, resume=resume, accept_changes=accept_changes)
         return EXIT_OK if result.is_finished else EXIT_RESUMABLE
+    _announce(config, is_fine_tuning=recipe_flags.is_fine_tuning)
     with TrainingProgress() as progress:
         result = train.run(config, resume=resume, accept_changes=accept_changes, callback=progress.update)
     if result.is_up_to_date:
@@ -77,6 +80,22 @@ def run(argv: Sequence[str]) -> int:
     return EXIT_OK
 
 
+def _announce(config: TrainConfig, *, is_fine_tuning: bool) -> None:
+    """Print the chosen settings of fine-tuning, and that transformers has no such model if that is so."""
+    from zebra.pretrained.transformers import is_transformers_model
+
+    if is_fine_tuning:
+        names = ("epochs" if config.steps is None else "steps", "batch_size", "lr")
+        values = ", ".join(f"{name} {getattr(config, name):g}" for name in names)
+        echo(f"settings for this data: {values}. Flags override them.", err=True)
+    elif not is_transformers_model(config.model):
+        echo(
+            "note: `zebra export` can write this model for open_clip and ONNX, but not for transformers, which has no "
+            f"CLIP with a {config.model.vision.kind} image tower like this. With --model tiny-vit it can.",
+            err=True,
+        )
+
+
 def parse_recipe_flags(argv: Sequence[str]) -> RecipeFlags:
     """Take --recipe, --model, --from, --resume and --accept-changes out of `argv` and read what they name."""
     parser = argparse.ArgumentParser(prog="zebra train", add_help=False, allow_abbrev=False)
@@ -93,7 +112,7 @@ def parse_recipe_flags(argv: Sequence[str]) -> RecipeFlags:
     if flags.model is not None:
         settings["model"] = unstructure(get_preset(flags.model))
     settings |= _duration_settings(remaining)
-    return RecipeFlags(settings, flags.resume, flags.accept_changes, remaining)
+    return RecipeFlags(settings, flags.resume, flags.accept_changes, remaining, flags.init_from is not None)
 
 
 def _duration_settings(argv: list[str]) -> dict[str, Any]:
@@ -115,15 +134,10 @@ def _fine_tuning_settings(init_from: str, argv: list[str]) -> dict[str, Any]:
     if not config.data:
         echo("zebra train: --data is missing. See zebra train --help.", err=True)
         raise SystemExit(EXIT_USAGE)
-    from zebra.distributed import world_info_from_env
     from zebra.train import finetune
 
     use_lora = config.finetune is not None and config.finetune.lora_rank is not None
-    settings = finetune.suggest_settings(init_from, config.data, config.data_options, use_lora=use_lora)
-    summary = ", ".join(f"{name} {settings[name]:g}" for name in ("epochs", "batch_size", "lr"))
-    if world_info_from_env().is_main_process:
-        echo(f"settings for this data: {summary}. Flags override them.", err=True)
-    return settings
+    return finetune.suggest_settings(init_from, config.data, config.data_options, use_lora=use_lora)
 
 
 def parse_train_config(recipe_flags: RecipeFlags) -> TrainConfig:

@@ -243,6 +243,45 @@ def test_fine_tuning_improves_scores_on_held_out_images(assets, tmp_path, capsys
     assert zebra.load(out / "model").encode_texts(["a red picture"]).shape == (1, 32)
 
 
+@pytest.fixture
+def no_training(monkeypatch):
+    """Stop `zebra train` where training would start."""
+
+    def run(*_args, **_options):
+        raise ConfigError("training would start here")
+
+    monkeypatch.setattr(train, "run", run)
+
+
+@pytest.mark.parametrize(
+    ("flags", "shown"),
+    [
+        ([], "epochs 30, batch_size 8, lr 0.0002."),
+        (["--epochs", "4"], "epochs 4, batch_size 8, lr 0.0002."),
+        (["--steps", "7", "--lr", "3e-5"], "steps 7, batch_size 8, lr 3e-05."),
+        (["--batch-size=16"], "epochs 30, batch_size 16, lr 0.0002."),
+    ],
+)
+def test_the_settings_of_fine_tuning_are_shown_as_the_flags_change_them(
+    assets, tmp_path, capsys, no_training, flags, shown
+):
+    data = str(assets / "images/captions.csv")
+    assert main(["train", "--from", str(assets / "start"), "--data", data, "--out", str(tmp_path), *flags]) == 1
+    assert f"settings for this data: {shown}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "is_noted"), [([], True), (["--model", "RN50"], True), (["--model", "tiny-vit"], False)]
+)
+def test_a_model_that_transformers_cannot_represent_is_named_before_training(
+    tmp_path, capsys, no_training, flags, is_noted
+):
+    assert main(["train", "--data", "images", "--out", str(tmp_path), *flags]) == 1
+    error = capsys.readouterr().err
+    assert ("but not for transformers" in error) == is_noted
+    assert "training would start here" in error
+
+
 def test_without_improvement_the_initial_weights_are_selected_and_the_run_stops_early(assets, tmp_path, monkeypatch):
     scores = iter(np.linspace(0.9, 0.1, 100))
     initial = zebra.load(assets / "start")
