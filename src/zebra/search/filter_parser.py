@@ -10,12 +10,14 @@
     value        = number | text in quotes | true | false | date
     column       = name | `name in backquotes`
 
-A quote inside a text is doubled. Keywords are case-insensitive. The filter text itself never reaches LanceDB: it is
-parsed here, and `zebra.search.conditions` writes the SQL from the parsed condition.
+A quote inside a text is doubled. Keywords are case-insensitive. `contains` ignores case. Texts and column names are
+compared in Unicode's form NFC. The filter text itself never reaches LanceDB: it is parsed here, and
+`zebra.search.conditions` writes the SQL from the parsed condition.
 """
 
 import math
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -91,7 +93,7 @@ def parse_filter(text: str, schema: pa.Schema) -> Condition:
     """
     if len(text) > MAX_FILTER_CHARS:
         raise ConfigError(f"the filter has {len(text):,} characters; the maximum is {MAX_FILTER_CHARS:,}")
-    return _Parser(text, schema).parse()
+    return _Parser(unicodedata.normalize("NFC", text), schema).parse()
 
 
 class _Parser:
@@ -174,7 +176,7 @@ class _Parser:
             self.fail("a condition starts with a column; put a name with spaces in `backquotes`", token)
         if token.kind not in ("word", "column") or (token.kind == "word" and token.text.lower() in KEYWORDS):
             self.fail("expected the name of a column", token)
-        name = token.text.strip("`")
+        name = self.find_column(token.text.strip("`"))
         columns = dict(list_filterable_columns(self.schema))
         if name in columns:
             return FilterColumn(name, self.schema.field(name).type)
@@ -182,6 +184,12 @@ class _Parser:
             column_type = self.schema.field(name).type
             self.fail(f"the column {name!r} holds {column_type}, which cannot be filtered", token)
         return self.fail(f"there is no column {name!r}.{suggest_name(name, columns)}", token)
+
+    def find_column(self, name: str) -> str:
+        """Return the column with this name in any Unicode form, or the name itself."""
+        if name in self.schema.names:
+            return name
+        return next((column for column in self.schema.names if unicodedata.normalize("NFC", column) == name), name)
 
     def parse_value(self, column: FilterColumn) -> FilterValue:
         token = self.advance()

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from zebra.errors import ConfigError
 from zebra.search.arrow_rows import normalize_rows, read_unit_vectors, rows_to_python
+from zebra.search.conditions import Condition
 from zebra.search.flat_index import FlatIndex
-from zebra.search.pagination import RankedRows
+from zebra.search.pagination import EXPANSION_FACTOR, RankedRows
 from zebra.store import Store
 from zebra.store.index_metadata import IndexMetadata, write_index_metadata
 
@@ -27,6 +28,8 @@ MIN_INDEX_ROWS = 1000
 ROWS_PER_PARTITION = 8192
 """With a quarter of it, the build takes four times as long, and searches are hardly faster."""
 MAX_PARTITIONS = 4096
+MAX_CANDIDATES = 100_000
+"""Rows to read at most for a filter on texts that SQL cannot compare exactly."""
 REFINE_FACTOR = 4
 NPROBES_CANDIDATES = (8, 16, 32, 64, 128, 256)
 """Values of nprobes to try; the first that reaches TARGET_RECALL is used."""
@@ -87,16 +90,25 @@ def search_ivf_index(
     query_E: NDArray[np.float32],
     k: int,
     columns: Sequence[str],
-    where: str | None = None,
+    condition: Condition | None = None,
 ) -> RankedRows:
     """Search by the index; the scores of the returned rows are exact.
 
     Args:
         columns: Columns that `read_rows` will be called with.
-        where: An SQL condition from `zebra.search.conditions`.
+        condition: Condition that the rows must match.
     """
-    names = list(dict.fromkeys(["id", *columns, "vector"]))
-    table = store.search_index(query_E, k, names, where, metadata.nprobes, metadata.refine_factor)
+    names = list(dict.fromkeys(["id", *columns, *(condition.columns if condition else ()), "vector"]))
+    where, count = condition.to_sql() if condition else None, k
+    while True:
+        table = store.search_index(query_E, count, names, where, metadata.nprobes, metadata.refine_factor)
+        is_exhausted = len(table) < count
+        if condition and len(table):
+            table = table.filter(condition.mask(table))  # SQL may return more
+        if len(table) >= k or is_exhausted or count >= MAX_CANDIDATES:
+            break
+        count *= EXPANSION_FACTOR
+    table = table.slice(0, k)
     if not len(table):
         return RankedRows(np.empty(0), lambda: np.empty((0, len(query_E)), np.float32), lambda *_: [])
     vectors_ME = read_unit_vectors(table)

@@ -138,8 +138,7 @@ class Searcher:
 
         def find_nearest(count: int) -> RankedRows:
             if index is not None:
-                sql = condition.to_sql() if condition else None
-                return search_ivf_index(snapshot.store, index, query, count, column_names, sql)
+                return search_ivf_index(snapshot.store, index, query, count, column_names, condition)
             mask_N = snapshot.filter_mask(where, condition) if where and condition else None
             return snapshot.search_exact(query, count, mask_N)
 

@@ -3,11 +3,13 @@
 import datetime as dt
 import math
 import re
+import unicodedata
 from itertools import count
 
 import lancedb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from zebra.errors import ConfigError
 from zebra.search.conditions import BooleanCondition, ComparisonCondition, ContainsCondition, NotCondition
 from zebra.search.filter_parser import MAX_NESTING, list_filterable_columns, parse_filter
+from zebra.text.case_folding import SPECIAL_PATTERN
 
 SCHEMA = pa.schema(
     {
@@ -31,8 +34,9 @@ SCHEMA = pa.schema(
     }
 )
 PIECES = st.sampled_from(
-    ["a", "B", "o'b", '"', "\\", "%", "_", "`", "é", "É", "ß", "ſ", "K", "K", "İ", "i", "zoo", " ", "--", ";", "\n"]
-)
+    ["a", "B", "o'b", '"', "\\", "%", "_", "`", "é", "É", "ß", "ſ", "K", "K", "İ", "i", "zoo", " ", "--", ";", "\n",
+     "ss", "e", "\u0301", "\u0307", "ﬁ", "Å", "\u1112", "\u1161", "σ", "ς", "日"]
+)  # fmt: skip
 TEXTS = st.lists(PIECES, max_size=4).map("".join)
 INTEGERS = st.one_of(st.integers(-3, 3), st.sampled_from([2**53 + 1, -(2**53) - 1, 2**63 - 1, -(2**63) + 1]))
 FLOATS = st.one_of(
@@ -90,10 +94,9 @@ def conditions(draw):
         return f"{column(name)} is null", is_missing
     if kind == "contains" and name in ("text", "and"):
         part = draw(TEXTS)
-        pattern = re.compile(re.escape(part), re.IGNORECASE)
         return (
             f"{column(name)} contains {quote(part)}",
-            lambda row: not is_missing(row) and bool(pattern.search(row[name])),
+            lambda row: not is_missing(row) and fold(part) in fold(row[name]),
         )
     cells = CELLS[name].filter(lambda value: not isinstance(value, float) or math.isfinite(value))
     if name in ("Größe in px", "small"):
@@ -114,7 +117,7 @@ def compare(operator, cell, value, name):
     elif isinstance(value, float) or isinstance(cell, float):
         cell, value = float(cell), float(value)
     if isinstance(cell, str):
-        cell, value = cell.encode(), value.encode()
+        cell, value = (unicodedata.normalize("NFC", text).encode() for text in (cell, value))
     return {
         "=": cell == value,
         "!=": cell != value,
@@ -123,6 +126,11 @@ def compare(operator, cell, value, name):
         ">": cell > value,
         ">=": cell >= value,
     }[operator]
+
+
+def fold(text):
+    folded = unicodedata.normalize("NFC", text).casefold().replace("i\u0307", "i")
+    return unicodedata.normalize("NFC", folded)
 
 
 def combine(children):
@@ -151,8 +159,70 @@ def test_arrow_lancedb_and_python_agree(database, table, filters):
         condition = parse_filter(text, SCHEMA)
         expected = [number for number, row in enumerate(table) if predicate(row)]
         assert np.flatnonzero(condition.mask(arrow).to_numpy(zero_copy_only=False)).tolist() == expected, text
-        numbers = lance.search().where(condition.to_sql()).select(["number"]).to_arrow()["number"]
-        assert sorted(numbers.to_pylist()) == expected, condition.to_sql()
+        possible, certain = (
+            set(
+                lance.search()
+                .where(condition.to_sql(certain=certain))
+                .select(["number"])
+                .to_arrow()["number"]
+                .to_pylist()
+            )
+            for certain in (False, True)
+        )
+        assert certain <= set(expected) <= possible, condition.to_sql()
+        is_special = re.compile("[^\\n -~éÉſσς日]")
+        if not any(is_special.search(row[name] or "") for row in table for name in ("text", "and")):
+            assert certain == possible
+
+
+CELLS_OF_ONE_NAME = ["Café in the rain", "Cafe\u0301 in the rain", "CAFÉ IN THE RAIN", "CAFE\u0301"]
+
+
+@pytest.mark.parametrize("needle", ["café", "CAFE\u0301", "Café"])
+def test_every_unicode_form_and_case_of_a_word_is_found(needle):
+    rows = pa.table({"text": [*CELLS_OF_ONE_NAME, "cafe", None]})
+    mask = parse_filter(f'text contains "{needle}"', rows.schema).mask(rows)
+    assert mask.to_pylist() == [True] * 4 + [False] * 2
+
+
+@pytest.mark.parametrize(
+    ("cell", "needle"),
+    [
+        ("Straße", "STRASSE"),
+        ("STRASSE", "straße"),
+        ("İstanbul", "istanbul"),
+        ("istanbul", "İSTANBUL"),
+        ("I\u0307zmir", "izmir"),
+        ("ﬁsh", "FISH"),
+        ("ΟΔΟΣ", "οδος"),
+        ("\u1112\u1161\u11ab", "한"),
+    ],
+)
+def test_texts_that_differ_by_full_case_folding_or_form_contain_each_other(cell, needle):
+    rows = pa.table({"text": [cell]})
+    assert parse_filter(f'text contains "{needle}"', rows.schema).mask(rows).to_pylist() == [True]
+
+
+def test_equality_ignores_the_unicode_form_but_not_the_case():
+    rows = pa.table({"text": ["é", "e\u0301", "É", "e"]})
+    assert parse_filter('text = "e\u0301"', rows.schema).mask(rows).to_pylist() == [True, True, False, False]
+    assert parse_filter('text not in ("é", "e")', rows.schema).mask(rows).to_pylist() == [False, False, True, False]
+
+
+def test_a_column_is_found_in_any_unicode_form():
+    for form, other in (("NFC", "NFD"), ("NFD", "NFC")):
+        rows = pa.table({unicodedata.normalize(form, "größe"): [1, 2]})
+        condition = parse_filter(unicodedata.normalize(other, "größe = 2"), rows.schema)
+        assert condition.mask(rows).to_pylist() == [False, True]
+
+
+def test_every_character_that_needs_care_is_special():
+    characters = pa.array([chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000])
+    special = pc.match_substring_regex(characters, SPECIAL_PATTERN).to_pylist()
+    for character, is_special in zip(characters.to_pylist(), special, strict=True):
+        folded = character.casefold()
+        needs_care = unicodedata.normalize("NFC", character) != character or len(folded) > 1
+        assert is_special or not (needs_care or unicodedata.combining(character)), hex(ord(character))
 
 
 @given(st.text(max_size=40) | st.lists(PIECES | st.sampled_from(["text", "and", "(", "=", "in", "5"])).map(" ".join))

@@ -196,6 +196,25 @@ def test_the_index_finds_the_hits_of_exact_search_and_reports_its_recall(indexed
     assert (metadata["num_rows"], metadata["num_partitions"], metadata["index_type"]) == (50, 2, "IVF_SQ")
 
 
+def test_the_index_filters_texts_in_any_unicode_form(store, rows, monkeypatch):
+    captions = [f"cafe\u0301 {n}" if n % 9 == 0 else f"stra\u00dfe cafe\u0302 {n}" for n in range(50, 150)]
+    table = rows(50, 150)
+    with Store.open(store.path) as writer:
+        writer.append(table.set_column(table.schema.get_field_index("caption"), "caption", pa.array(captions)))
+    monkeypatch.setattr(ivf_index, "MIN_INDEX_ROWS", 10)
+    monkeypatch.setattr(ivf_index, "ROWS_PER_PARTITION", 75)
+    build_index(store.path)
+    approximate, exact = open_searcher(store.path, method="approximate"), open_searcher(store.path, method="exact")
+    for where, k in (
+        ('caption contains "CAFÉ"', 3),
+        ('caption contains "CAFÉ"', 20),
+        ('not caption contains "strasse"', 90),
+    ):
+        expected = ids(exact.search(vector_of(1), k=k, where=where))
+        assert len(expected) == min(k, 11 if "É" in where else 61)
+        assert ids(approximate.search(vector_of(1), k=k, where=where)) == expected
+
+
 def test_a_page_with_a_narrow_filter_is_filled_from_all_partitions(indexed, monkeypatch):
     metadata = json.loads((indexed / "index.json").read_text()) | {"nprobes": 1}
     (indexed / "index.json").write_text(json.dumps(metadata))
