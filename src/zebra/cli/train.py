@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zebra.cli.arguments import parse_args
 from zebra.cli.main import EXIT_OK, EXIT_RESUMABLE, EXIT_USAGE, echo
@@ -12,6 +12,10 @@ from zebra.config.files import list_recipes, read_recipe
 from zebra.config.presets import PRESETS, get_preset
 from zebra.config.structure import structure, unstructure
 from zebra.config.train import TrainConfig
+from zebra.data.ignored import format_ignored
+
+if TYPE_CHECKING:
+    from zebra.data.sources import Source
 
 DEFAULT_RECIPE = "tiny"
 
@@ -58,7 +62,13 @@ def run(argv: Sequence[str]) -> int:
         return EXIT_OK if result.is_finished else EXIT_RESUMABLE
     _announce(config, is_fine_tuning=recipe_flags.is_fine_tuning)
     with TrainingProgress() as progress:
-        result = train.run(config, resume=resume, accept_changes=accept_changes, callback=progress.update)
+        result = train.run(
+            config,
+            resume=resume,
+            accept_changes=accept_changes,
+            callback=progress.update,
+            data_callback=_show_ignored_files,
+        )
     if result.is_up_to_date:
         echo(f"{result.out} already holds this run, finished after {result.steps} steps: {result.out}/model")
         return EXIT_OK
@@ -94,6 +104,11 @@ def _announce(config: TrainConfig, *, is_fine_tuning: bool) -> None:
             f"CLIP with a {config.model.vision.kind} image tower like this. With --model tiny-vit it can.",
             err=True,
         )
+
+
+def _show_ignored_files(source: "Source") -> None:
+    if source.ignored:
+        echo(f"{source.name}: {format_ignored(source.ignored)}", err=True)
 
 
 def parse_recipe_flags(argv: Sequence[str]) -> RecipeFlags:

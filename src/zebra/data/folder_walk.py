@@ -1,10 +1,11 @@
 """List the files below a folder, through linked folders, each folder once."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
-from zebra.data.ignored import HIDDEN, IgnoredCounter
+from zebra.data.ignored import HIDDEN, Ignored, IgnoredCounter
 from zebra.errors import DataError
 
 REPEATED_LINK = "link to a folder that is read elsewhere"
@@ -46,10 +47,21 @@ def walk_folder(root: Path, ignored: IgnoredCounter) -> Iterator[tuple[Path, lis
         yield relative, sorted(name for name in names if not name.startswith("."))
 
 
+def count_other_files(folder: Path, data_files: Iterable[Path]) -> tuple[Ignored, ...]:
+    """Count the files below a folder that are none of `data_files`."""
+    ignored = IgnoredCounter()
+    data_paths = {str(path.relative_to(folder)) for path in data_files}
+    for relative, names in walk_folder(folder, ignored):
+        for name in names:
+            if str(relative / name) not in data_paths:
+                ignored.add_by_suffix(str(relative / name))
+    return ignored.entries()
+
+
 def _is_below(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
-def raise_listing_error(error: OSError) -> None:
+def raise_listing_error(error: OSError) -> NoReturn:
     """Raise DataError for a folder that cannot be listed; for use as `os.walk(onerror=…)`."""
     raise DataError(f"cannot list the folder {error.filename}: {error.strerror}. Check its permissions") from error

@@ -53,6 +53,11 @@ class FolderSource:
         """Return whether the folder has at least one image."""
         return self.num_images() > 0
 
+    def list_image_folders(self) -> list[Path]:
+        """Return the folders with images, relative to the root."""
+        images = (chunk.drop_null() for chunk in self._images.chunks)  # one chunk per folder
+        return [Path(os.fsdecode(chunk[0].as_py())).parent for chunk in images if len(chunk)]
+
     def num_images(self) -> int:
         """Return the number of images, without captions that have no image."""
         return len(self) - int(self._images.null_count)

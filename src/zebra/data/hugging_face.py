@@ -6,7 +6,6 @@ The streams are memory-mapped without conversion, so reading a row reads only it
 
 import hashlib
 import json
-import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,25 +22,25 @@ from zebra.config.data import DataConfig
 from zebra.data.columns import (
     IMAGE_COLUMNS,
     IMAGE_FLAG,
+    SPLIT_COLUMN,
     find_caption_columns,
     find_image_column,
     find_optional_caption_columns,
+    match_column,
     normalize_name,
     parse_captions,
 )
 from zebra.data.ignored import Ignored
 from zebra.data.image_cells import parse_image_cell, read_table_image
 from zebra.data.locations import ImageRef, Location
+from zebra.data.split_names import select_split_files, several_splits_error
 from zebra.data.tables import TableSource
-from zebra.errors import BadSample, DataError, list_names
+from zebra.errors import BadSample, DataError, MissingSplit, list_names
 from zebra.values import Record
 
 STATE_FILENAME, INFO_FILENAME, SPLITS_FILENAME = "state.json", "dataset_info.json", "dataset_dict.json"
 END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 """The end of an Arrow stream. Arrow itself does not notice a file that is truncated between two batches."""
-
-_PARQUET_NAME = re.compile(r"(.+)-\d{5}-of-(\d{5})\.parquet")
-"""The hub's file name: the split and the number of its files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +51,8 @@ class _MappedTable:
     indices: pa.ChunkedArray | None
     """Row numbers in order, if a selection or shuffle was saved with the data."""
     num_rows: int
+    splits: pa.ChunkedArray | None = None
+    """The split of each row, in order, "" without a value; None without a column `split`."""
 
 
 class SavedDataset:
@@ -59,14 +60,20 @@ class SavedDataset:
 
     columns = pa.schema([])
 
-    def __init__(self, folder: Path, config: DataConfig) -> None:
+    def __init__(self, folder: Path, config: DataConfig, split: str | None = None) -> None:
         """Memory-map the split in `folder`.
 
+        Args:
+            folder: The folder of one split.
+            config: Columns.
+            split: Value of the column `split` of the rows to use; by default all.
+
         Raises:
-            DataError: A file is missing or damaged, or a column is missing.
+            DataError: A file is missing or damaged, a column is missing, or no row has this split.
         """
         self.folder = folder
-        self.name = str(folder)
+        self.name = str(folder) if split is None else str(folder / split)
+        self._split = split
         self.ignored: tuple[Ignored, ...] = ()
         """Always empty: state.json lists the files of the dataset."""
         state, features = (
@@ -94,11 +101,17 @@ class SavedDataset:
         self.classnames = () if self._label_column is None else tuple(features[self._label_column].get("names") or ())
         """Class names by label; empty without labels."""
 
+        self._split_column = match_column(SPLIT_COLUMN, columns, folder)
         self._table: _MappedTable | None = self._map_files()
+        if split is not None and not self._table.num_rows:
+            raise MissingSplit(f"{folder} has no row of the split {split!r}. Check the column {SPLIT_COLUMN!r}")
         self._num_rows = self._table.num_rows
         sizes = [(path.name, size) for path, (size, _) in self._file_stats.items()]
         identity = json.dumps(
-            [state.get("_fingerprint"), sizes, self._image_column, self._caption_columns, self._label_column]
+            [
+                *(state.get("_fingerprint"), sizes, self._image_column, self._caption_columns, self._label_column),
+                *([] if split is None else [split]),
+            ]
         )
         self.digest = hashlib.sha256(identity.encode()).hexdigest()
         """SHA-256 in hex over the names and sizes of the files, the columns, and the fingerprint of `datasets`. Not
@@ -139,6 +152,11 @@ class SavedDataset:
         assert image is not None
         return Record(sample_id, image, tuple(captions), label)
 
+    def list_splits(self) -> list[str]:
+        """Return the values of the column `split`; [] without that column."""
+        table = self._table = self._table or self._map_files()
+        return [] if table.splits is None else sorted(pc.unique(table.splits).to_pylist())
+
     def num_images(self) -> int:
         """Return the number of rows."""
         return len(self)
@@ -155,18 +173,30 @@ class SavedDataset:
                 raise DataError(f"{path} has changed while it was in use. Start again")
         column_names = (self._image_column, *self._caption_columns, self._label_column)
         columns = [name for name in dict.fromkeys(column_names) if name is not None]
-        table = _concat_streams(self._data_files, columns)
+        split_columns = [self._split_column] if self._split_column else []
+        table = _concat_streams(self._data_files, list(dict.fromkeys((*columns, *split_columns))))
         # Extract each column once: this takes time per batch, reading a row does not.
         chunked_columns = {name: table[name] for name in columns}
+        splits = pc.fill_null(table[self._split_column].cast(pa.string()), "") if split_columns else None
         if not self._indices_files:
-            return _MappedTable(chunked_columns, None, table.num_rows)
+            return self._select_split(_MappedTable(chunked_columns, None, table.num_rows, splits))
         indices = _concat_streams(self._indices_files, ["indices"])["indices"]
         if len(indices) and not 0 <= pc.min(indices).as_py() <= pc.max(indices).as_py() < table.num_rows:
             raise DataError(
                 f"{self._indices_files[0]} has indices outside the {table.num_rows:,} rows of the data. Save the "
                 "dataset again"
             )
-        return _MappedTable(chunked_columns, indices, len(indices))
+        splits = None if splits is None else splits.take(indices)
+        return self._select_split(_MappedTable(chunked_columns, indices, len(indices), splits))
+
+    def _select_split(self, table: _MappedTable) -> _MappedTable:
+        if self._split is None:
+            return table
+        if table.splits is None:
+            raise MissingSplit(f"{self.folder} has no column {SPLIT_COLUMN!r}, so it cannot provide {self._split!r}")
+        rows = pa.chunked_array([pa.array(range(table.num_rows))]) if table.indices is None else table.indices
+        indices = rows.filter(pc.equal(table.splits, self._split))
+        return _MappedTable(table.columns, indices, len(indices), None)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_table": None}
@@ -182,15 +212,30 @@ class HubDataset:
         config: DataConfig,
         columns: Sequence[str] = (),
         ignored: tuple[Ignored, ...] = (),
+        split: str | None = None,
     ) -> None:
+        """Open the tables.
+
+        Args:
+            files: The Parquet files, in order.
+            name: Name of the dataset.
+            config: Columns.
+            columns: Extra columns for `scan`.
+            ignored: Other files of the folder.
+            split: Value of the column `split` of the rows to use; by default all.
+        """
         self.name = name
         self.ignored = ignored
         """Other files of the folder."""
         first, *others = files
-        self.tables = [TableSource(first, config, columns)]
+        self.tables = [TableSource(first, config, columns, split)]
         self.columns = self.tables[0].columns
         """Names and types of the extra columns."""
-        self.tables += [TableSource(path, config, self.columns) for path in others]
+        self.tables += [TableSource(path, config, self.columns, split) for path in others]
+
+    def list_splits(self) -> list[str]:
+        """Return the values of the column `split`; [] without that column."""
+        return sorted({split for table in self.tables for split in table.list_splits()})
 
     @cached_property
     def digest(self) -> str:
@@ -240,44 +285,31 @@ def find_saved_split(folder: Path) -> Path:
     """Return the folder of the only split in a saved folder; raise DataError if there are several splits."""
     if not (folder / SPLITS_FILENAME).is_file():
         return folder
-    return folder / _require_one_split(_read_json_object(folder / SPLITS_FILENAME).get("splits") or [], folder)
+    splits = _read_json_object(folder / SPLITS_FILENAME).get("splits") or []
+    if not splits:
+        raise DataError(f"{folder} has no split. Save the dataset again")
+    if len(splits) > 1:
+        raise several_splits_error(str(folder), splits)
+    return folder / str(splits[0])
 
 
-def find_hub_parquet_files(path: Path) -> list[Path]:
+def find_hub_parquet_files(folder: Path, split: str | None = None) -> list[Path]:
     """Return the Parquet files of one split, in order; [] if there are none.
 
     Args:
-        path: A folder with the files in it or in `data/`, or PATH/SPLIT for such a folder. If a file name does not
-            follow the hub's pattern (`train-00000-of-00004.parquet`), all files are one split without a name.
+        folder: A folder with the files in it or in `data/`.
+        split: The split to select; None if the folder has only one. A file name has the hub's pattern
+            (`train-00000-of-00004.parquet`, older ones with a digest at the end) or contains a split name.
 
     Raises:
         DataError: There are several splits, or files are missing according to the file names.
     """
-    folder, split = (path, None) if path.is_dir() else (path.parent, path.name)
-    files = sorted(folder.glob("*.parquet")) or sorted(folder.glob("data/*.parquet"))
-    matches = [match for file in files if (match := _PARQUET_NAME.fullmatch(file.name))]
-    if len(matches) < len(files) or not files:
-        return files if split is None else []
-    split = split or _require_one_split(sorted({match[1] for match in matches}), folder)
-    split_files = [file for file, match in zip(files, matches, strict=True) if match[1] == split]
-    totals = {int(match[2]) for match in matches if match[1] == split}
-    if split_files and totals != {len(split_files)}:
-        raise DataError(
-            f"{split_files[0].parent} has {len(split_files)} files of {split}, but their names count "
-            f"{' and '.join(map(str, sorted(totals)))}. Download the missing files, or move the files that do not "
-            "belong to it"
-        )
-    return split_files
-
-
-def _require_one_split(splits: Sequence[str], folder: Path) -> str:
-    if not splits:
-        raise DataError(f"{folder} has no split. Save the dataset again")
-    if len(splits) > 1:
-        raise DataError(
-            f"{folder} has {len(splits)} splits: {', '.join(splits)}. Give one of them, such as {folder / splits[0]}"
-        )
-    return splits[0]
+    for parent in (folder, folder / "data"):
+        names = sorted(path.name for path in parent.glob("*.parquet") if not path.name.startswith("."))
+        if names:
+            # The argument of the error is FOLDER/SPLIT, without data/.
+            return [parent / name for name in select_split_files(names, str(folder), split, suggest_pattern=False)]
+    return []
 
 
 def _concat_streams(paths: Sequence[Path], columns: Sequence[str]) -> pa.Table:

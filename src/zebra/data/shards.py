@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import re
 import warnings
 from bisect import bisect_right
@@ -18,6 +19,7 @@ import pyarrow as pa
 
 from zebra.config.data import DamagedShardPolicy
 from zebra.data.columns import escape_unencodable
+from zebra.data.folder_walk import raise_listing_error
 from zebra.data.folders import decode_caption
 from zebra.data.ignored import Ignored, IgnoredCounter
 from zebra.data.locations import ImageRef, Location
@@ -170,6 +172,15 @@ class ShardSource:
         if len(self._open_shards) > MAX_OPEN_SHARDS:
             self.shards[self._open_shards.popitem(last=False)[0]].close()
         return self.shards[shard_index]
+
+
+def list_shards(folder: Path) -> list[str]:
+    """Return the names of the shards in a folder, not in its subfolders, sorted."""
+    try:
+        names = [entry.name for entry in os.scandir(folder) if not entry.is_dir()]
+    except OSError as error:
+        raise_listing_error(error)
+    return sorted(name for name in names if name.lower().endswith(".tar") and not name.startswith("."))
 
 
 def _make_image_ref(blob: Blob, sample: TarSample, shard_stamp: str) -> ImageRef:

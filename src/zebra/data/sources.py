@@ -1,25 +1,25 @@
 """Open a dataset of any layout as a source of records."""
 
 import difflib
-import itertools
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import pyarrow as pa
 
 from zebra.config.data import DataConfig
+from zebra.data.folder_walk import count_other_files
 from zebra.data.folders import FolderSource
 from zebra.data.hugging_face import HubDataset, SavedDataset, find_hub_parquet_files, find_saved_split, is_saved_dataset
 from zebra.data.ignored import Ignored, format_ignored
 from zebra.data.locations import ImageRef
-from zebra.data.remote.blobs import Blob
 from zebra.data.remote.remote_blob import open_remote_shards
-from zebra.data.shards import ShardSource
+from zebra.data.shard_patterns import expand_braces
+from zebra.data.shards import ShardSource, list_shards
+from zebra.data.split_names import find_folder_splits, select_split_files, several_splits_error
 from zebra.data.table_files import TABLE_FORMATS
 from zebra.data.tables import TableSource
-from zebra.errors import BadSample, ConfigError, DataError
+from zebra.errors import BadSample, ConfigError, DataError, MissingSplit
 from zebra.images.formats import IMAGE_SUFFIXES
 from zebra.values import Record
 
@@ -28,6 +28,9 @@ SUPPORTED_LAYOUTS = (
     "one .tar, a pattern like shards/{00000..00012}.tar, the URL of such shards (s3://…, https://…), or a Hugging Face "
     "dataset on disk"
 )
+
+
+SplitSource = TypeVar("SplitSource", TableSource, HubDataset, SavedDataset)
 
 
 class Source(Protocol):
@@ -97,8 +100,8 @@ def open_source(path: str | Path, config: DataConfig) -> Source:
     Args:
         path: A folder of images with same-name .txt captions; a .csv, .tsv, .jsonl or .parquet table; a folder of .tar
             shards, one .tar, or a pattern such as `shards/{00000..00012}.tar`, which may also be a URL; a folder
-            written by `Dataset.save_to_disk`, or one with Parquet files of the hub. If a folder has several splits,
-            give PATH/SPLIT.
+            written by `Dataset.save_to_disk`, or one with Parquet files of the hub. If a folder or the column `split`
+            of a table has several splits, give PATH/SPLIT.
         config: Columns, cache size and limits.
 
     Raises:
@@ -142,37 +145,49 @@ def _explain_ignored(source: Source) -> str:
 
 def _open_layout(name: str, config: DataConfig, columns: Sequence[str] = ()) -> ScannableSource:
     if "://" in name and not name.startswith("file://"):
-        return _open_shard_source(open_remote_shards(name, expand_braces(name), config.shard_cache_bytes), name, config)
+        return _open_remote(name, config)
     path = Path(name.removeprefix("file://")).expanduser()
-    if not path.exists():
-        shards = [Path(shard) for shard in expand_braces(str(path))]
-        if len(shards) > 1:
-            return _open_shard_source(_require_files(name, shards), name, config)
-        if files := find_hub_parquet_files(path):
-            return HubDataset(files, name, config, columns)
-        raise DataError(f"there is nothing at {path.absolute()}. {_suggest_path(path)}")
     if path.is_dir():
-        if is_saved_dataset(path):
-            return SavedDataset(find_saved_split(path), config)
-        shards = sorted(path.glob("*.tar"))
-        return _open_shard_source(shards, name, config) if shards else _open_folder(path, config, columns)
+        return _open_folder(path, config, columns)
+    if path.exists():
+        return _open_file(path, config, columns)
+    if (shards := expand_braces(str(path))) != [str(path)]:
+        return ShardSource(_require_files(name, [Path(shard) for shard in shards]), name, config.damaged_shards)
+    if source := _open_split(path.parent, path.name, config, columns):
+        return source
+    raise DataError(f"there is nothing at {path.absolute()}. {_suggest_path(path)}")
+
+
+def _open_remote(name: str, config: DataConfig) -> ShardSource:
+    urls = expand_braces(name)
+    blobs = open_remote_shards(name, urls, config.shard_cache_bytes)
+    if len(urls) == 1:  # a folder, unless it is one shard
+        folder = name.partition("?")[0].rstrip("/")
+        names = [blob.name.partition("?")[0].rpartition("/")[2] for blob in blobs]
+        select_split_files(names, folder, None, suggest_pattern=True)
+    return ShardSource(blobs, name, config.damaged_shards)
+
+
+def _open_file(path: Path, config: DataConfig, columns: Sequence[str]) -> ScannableSource:
     if path.suffix.lower() == ".tar":
-        return _open_shard_source([path], name, config)
+        return ShardSource([path], str(path), config.damaged_shards)
     if path.suffix.lower() in TABLE_FORMATS:
-        return TableSource(path, config, columns)
+        return _require_one_split(TableSource(path, config, columns))
     raise DataError(f"{path} has the suffix {path.suffix!r}, which is no known layout. Give {SUPPORTED_LAYOUTS}")
 
 
-def _open_shard_source(shards: Sequence[Path | Blob], name: str, config: DataConfig) -> ShardSource:
-    return ShardSource(shards, name, config.damaged_shards)
-
-
 def _open_folder(path: Path, config: DataConfig, columns: Sequence[str]) -> ScannableSource:
+    if is_saved_dataset(path):
+        return _require_one_split(SavedDataset(find_saved_split(path), config))
+    if shards := list_shards(path):
+        selected = select_split_files(shards, str(path), None, suggest_pattern=True)
+        return _open_shard_folder(path, shards, selected, str(path), config)
     source = FolderSource(path)
     if source.has_images():
+        _require_one_folder_split(source)
         return source
     if files := find_hub_parquet_files(path):
-        return HubDataset(files, str(path), config, columns)
+        return _require_one_split(HubDataset(files, str(path), config, columns, ignored=count_other_files(path, files)))
     children = sorted(child.name for child in path.iterdir())
     usable = [name for name in children if Path(name).suffix.lower() in TABLE_FORMATS or _has_data(path / name)]
     if not children:
@@ -184,30 +199,63 @@ def _open_folder(path: Path, config: DataConfig, columns: Sequence[str]) -> Scan
     )
 
 
+def _open_split(parent: Path, split: str, config: DataConfig, columns: Sequence[str]) -> ScannableSource | None:
+    """Open PARENT/SPLIT, in which only file names or a column tell the splits apart; None if there is no such data."""
+    name = str(parent / split)
+    if parent.is_file() and parent.suffix.lower() in TABLE_FORMATS:
+        source = TableSource(parent, config, columns, split)
+        if split not in source.list_splits():
+            raise MissingSplit(f"{parent} has no split {split!r}. Its splits are {', '.join(source.list_splits())}")
+        return source
+    if not parent.is_dir():
+        return None
+    if is_saved_dataset(parent):
+        return SavedDataset(find_saved_split(parent), config, split)
+    shards = list_shards(parent)
+    if selected := select_split_files(shards, str(parent), split, suggest_pattern=True):
+        return _open_shard_folder(parent, shards, selected, name, config)
+    if files := find_hub_parquet_files(parent, split):
+        return _require_one_split(HubDataset(files, name, config, columns))
+    files = find_hub_parquet_files(parent)  # their rows may have splits
+    if files and split in HubDataset(files, name, config).list_splits():
+        return HubDataset(files, name, config, columns, split=split)
+    return None
+
+
+def _open_shard_folder(
+    folder: Path, shards: Sequence[str], selected: Sequence[str], name: str, config: DataConfig
+) -> ShardSource:
+    """Open some shards of a folder; the other files are counted as ignored, but not the other shards."""
+    companions = [f"{Path(shard).stem}_stats.json" for shard in shards] + [f"{shard}.sha256" for shard in shards]
+    ignored = count_other_files(folder, [folder / file for file in (*shards, *companions)])
+    return ShardSource([folder / shard for shard in selected], name, config.damaged_shards, ignored)
+
+
+def _require_one_split(source: SplitSource) -> SplitSource:
+    """Raise DataError if the column `split` has several values."""
+    splits = source.list_splits()
+    if len(splits) > 1:
+        raise several_splits_error(source.name, splits)
+    return source
+
+
+def _require_one_folder_split(source: FolderSource) -> None:
+    """Raise DataError if sibling folders of images are splits."""
+    children: dict[Path, set[str]] = {}
+    for folder in source.list_image_folders():
+        for path in (folder, *folder.parents):
+            children.setdefault(path.parent, set()).add(path.name)
+    for parent, names in sorted(children.items()):
+        if splits := find_folder_splits(names - {""}):
+            raise several_splits_error(str(source.root / parent), list(splits), list(splits.values()))
+
+
 def _has_data(path: Path) -> bool:
-    return is_saved_dataset(path) or any(path.glob("*.tar"))
-
-
-def expand_braces(pattern: str) -> list[str]:
-    """Expand ranges and choices in braces, as a shell does.
-
-    >>> expand_braces("{train,more}/{008..010}.tar")[:4]
-    ['train/008.tar', 'train/009.tar', 'train/010.tar', 'more/008.tar']
-    """
-    parts = re.split(r"\{([^{}]*)\}", pattern)
-    choices = [_expand_choices(part) if index % 2 else [part] for index, part in enumerate(parts)]
-    return ["".join(combination) for combination in itertools.product(*choices)]
-
-
-def _expand_choices(body: str) -> list[str]:
-    limits = re.fullmatch(r"(\d+)\.\.(\d+)", body)
-    if not limits:
-        return body.split(",")
-    return [f"{number:0{len(limits[1])}d}" for number in range(int(limits[1]), int(limits[2]) + 1)]
+    return is_saved_dataset(path) or bool(path.is_dir() and list_shards(path))
 
 
 def _require_files(pattern: str, paths: list[Path]) -> list[Path]:
-    missing = [path for path in paths if not path.is_file()]
+    missing = [path for path in paths if not path.exists()]
     if missing:
         raise DataError(
             f"{len(missing)} of the {len(paths)} shards of {pattern} are missing, first {missing[0].absolute()}. "

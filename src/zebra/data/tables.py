@@ -1,6 +1,6 @@
 """Tables of image paths or bytes with captions, by position or in file order."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from hashlib import sha256
@@ -14,17 +14,20 @@ import pyarrow.parquet as pq
 from zebra.config.data import DataConfig
 from zebra.data.cached_table import CachedTable, RowValues
 from zebra.data.columns import (
+    SPLIT_COLUMN,
     convert_cell,
     escape_unencodable,
     find_caption_columns,
     find_image_column,
     find_optional_caption_columns,
     infer_column_type,
+    match_column,
     parse_captions,
 )
 from zebra.data.ignored import Ignored
 from zebra.data.image_cells import parse_image_cell, read_table_image, resolve_image_path
 from zebra.data.locations import ImageRef, Location, file_stamp
+from zebra.data.split_names import parse_split
 from zebra.data.table_files import (
     INFER_SCHEMA_ROWS,
     BadRow,
@@ -34,7 +37,7 @@ from zebra.data.table_files import (
     open_table,
     require_distinct,
 )
-from zebra.errors import BadSample, ConfigError, suggest_name
+from zebra.errors import BadSample, ConfigError, MissingSplit, suggest_name
 from zebra.values import Record
 
 TABLE_SCHEMA = pa.schema(
@@ -48,6 +51,7 @@ TABLE_SCHEMA = pa.schema(
     }
 )
 """A usable row has a path or an image, and captions; a bad row has a reason."""
+SPLITS_SCHEMA = pa.schema({SPLIT_COLUMN: pa.string()})
 
 
 class TableSource:
@@ -58,18 +62,24 @@ class TableSource:
     The cache then needs as much disk space as the table. `scan` streams the table itself, and captions are optional.
     """
 
-    def __init__(self, path: Path, config: DataConfig, columns: Sequence[str] | pa.Schema = ()) -> None:
+    def __init__(
+        self, path: Path, config: DataConfig, columns: Sequence[str] | pa.Schema = (), split: str | None = None
+    ) -> None:
         """Open a table.
 
         Args:
+            path: The file.
+            config: Columns.
             columns: Extra columns for `scan`, by name; or with their types, which are inferred otherwise.
+            split: Value of the column `split` of the rows to use; by default all.
 
         Raises:
-            DataError: The table is damaged or has no image column, or a column is there twice.
+            DataError: The table is damaged, has no image column, has a column twice, or has no such split.
             ConfigError: An extra column is missing.
         """
         self.path = path
-        self.name = str(path)
+        self.name = str(path) if split is None else f"{path}/{split}"
+        self.split = split
         self.ignored: tuple[Ignored, ...] = ()
         """Always empty: every row is a sample."""
         self._config = config
@@ -81,6 +91,9 @@ class TableSource:
             if name not in table.columns:
                 raise ConfigError(f"{path} has no column {name!r}.{suggest_name(name, table.columns)}")
         require_distinct(path, table.columns, extra_columns)
+        self._split_column = match_column(SPLIT_COLUMN, table.columns, path)
+        if split is not None and self._split_column is None:
+            raise MissingSplit(f"{path} has no column {SPLIT_COLUMN!r}, so it cannot provide {split!r}. Give {path}")
         self.columns = columns if isinstance(columns, pa.Schema) else _infer_schema(path, table, columns)
         """Names and types of the extra columns."""
 
@@ -90,8 +103,8 @@ class TableSource:
         stat = self.path.stat()
         caption_columns = find_caption_columns(self._column_names, self.path, self._config)
         path = str(self.path.resolve())
-        key = ("table", path, stat.st_size, stat.st_mtime_ns, self._image_column, caption_columns)
-        rows = _table_rows(open_table(self.path), self._image_column, caption_columns)
+        key = ("table", path, stat.st_size, stat.st_mtime_ns, self._image_column, caption_columns, self.split)
+        rows = _table_rows(self._read_rows((self._image_column, *caption_columns)), self._image_column, caption_columns)
         return CachedTable.open_or_build(key, TABLE_SCHEMA, rows)
 
     @property
@@ -127,9 +140,27 @@ class TableSource:
 
     @cached_property
     def _num_rows(self) -> int:
-        if self.path.suffix.lower() == ".parquet":
+        if self.path.suffix.lower() == ".parquet" and self.split is None:
             return int(pq.read_metadata(self.path).num_rows)
-        return sum(1 for _ in open_table(self.path).read((self._image_column,)))
+        return sum(1 for _ in self._read_rows((self._image_column,) if self.split is None else ()))
+
+    def list_splits(self) -> list[str]:
+        """Return the distinct values of the column `split`, "" for a row without one; [] without that column."""
+        if self._split_column is None:
+            return []
+        stat = self.path.stat()
+        key = ("splits", str(self.path.resolve()), stat.st_size, stat.st_mtime_ns)
+        table = CachedTable.open_or_build(key, SPLITS_SCHEMA, _split_rows(open_table(self.path), self._split_column))
+        return sorted(table.arrow_table[SPLIT_COLUMN].to_pylist())
+
+    def _read_rows(self, columns: Sequence[str]) -> Iterator[tuple[int, TableRow]]:
+        """Yield line and row of the split; a row that cannot be parsed belongs to every split."""
+        if self.split is None or self._split_column is None:
+            yield from open_table(self.path).read(columns)
+            return
+        for line, row in open_table(self.path).read(list(dict.fromkeys((*columns, self._split_column)))):
+            if isinstance(row, BadRow) or parse_split(row.get(self._split_column)) == self.split:
+                yield line, row
 
     def scan(self) -> Iterator[ImageRef]:
         """Yield all rows in file order; a row's key is the path of the table and its line.
@@ -141,7 +172,7 @@ class TableSource:
         path = self.path.resolve()
         caption_columns = find_optional_caption_columns(self._column_names, path, self._config)
         names = list(dict.fromkeys((self._image_column, *caption_columns, *self.columns.names)))
-        for line, row in open_table(path).read(names):
+        for line, row in self._read_rows(names):
             yield self._make_image_ref(path, line, row, caption_columns)
 
     def _make_image_ref(self, table_path: Path, line: int, row: TableRow, caption_columns: Sequence[str]) -> ImageRef:
@@ -172,8 +203,10 @@ class TableSource:
         return name, image, _parse_optional_captions(row, caption_columns), columns
 
 
-def _table_rows(table: TableFile, image_column: str, caption_columns: Sequence[str]) -> Iterator[RowValues]:
-    for line, row in table.read((image_column, *caption_columns)):
+def _table_rows(
+    rows: Iterable[tuple[int, TableRow]], image_column: str, caption_columns: Sequence[str]
+) -> Iterator[RowValues]:
+    for line, row in rows:
         try:
             values = _convert_row(row, image_column, caption_columns)
         except BadSample as bad:
@@ -185,6 +218,13 @@ def _convert_row(row: TableRow, image_column: str, caption_columns: Sequence[str
     if isinstance(row, BadRow):
         raise BadSample(row.reason, "", row.detail)
     return *parse_image_cell(row.get(image_column)), parse_captions(row, caption_columns), None, None
+
+
+def _split_rows(table: TableFile, split_column: str) -> Iterator[RowValues]:
+    rows = (row for _, row in table.read((split_column,)) if not isinstance(row, BadRow))
+    splits = dict.fromkeys(escape_unencodable(parse_split(row.get(split_column))) for row in rows)
+    for split in splits:
+        yield (split,)
 
 
 def _parse_optional_captions(row: Mapping[str, Any], columns: Sequence[str]) -> tuple[str, ...]:

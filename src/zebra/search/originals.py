@@ -78,7 +78,7 @@ def _iter_candidates(row: Mapping[str, Any]) -> Iterator[bytes]:
         return
     file = Path(path)
     row_number = str(row.get("location") or "").rpartition(":")[2]
-    if file.is_dir() and row_number.isdecimal():
+    if row_number.isdecimal() and (file.is_dir() or not file.exists()):  # a saved dataset, or PATH/SPLIT of one
         yield _open_source(path).read(int(row_number)).image
     elif file.suffix.lower() == ".parquet" and row_number.isdecimal():
         yield from _iter_parquet_bytes(file, int(row_number))

@@ -2,14 +2,13 @@
 
 import json
 import math
-import warnings
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from zebra.config.train import TrainConfig
 from zebra.data.batches import iter_batches, require_full_batch
 from zebra.data.benchmarks.clip_benchmark import read_classification
-from zebra.data.ignored import format_ignored
 from zebra.data.sources import Source, open_source
 from zebra.distributed import ProcessGroup, init_distributed
 from zebra.errors import ConfigError
@@ -68,6 +67,7 @@ def run(
     resume: str = "auto",
     accept_changes: bool = False,
     callback: Callback = lambda _report, _scores: None,
+    data_callback: Callable[[Source], None] = lambda _source: None,
 ) -> TrainResult:
     """Train as `config` says, in the directory `config.out`.
 
@@ -76,6 +76,7 @@ def run(
             path of a checkpoint.
         accept_changes: Resume although settings, data or versions differ from those of the checkpoint.
         callback: Called after every step with its report and the validation scores of that step (dataset → top-1).
+        data_callback: Called once, before the first step, with the training samples.
 
     Raises:
         ConfigError: The directory holds another run, or the settings contradict each other.
@@ -88,6 +89,7 @@ def run(
         config = replace(config, precision=resolve_precision(config.precision, resolve_device("auto")))
         run_dir = RunDir(config.out)
         data = open_data(config, group)
+        data_callback(data.source)
         status = group.broadcast_from_main(lambda: run_dir.run_status(config, resume))
         if status == "finished":
             steps = count_total_steps(config, data.source, 0, 0)
@@ -113,8 +115,6 @@ def open_data(config: TrainConfig, group: ProcessGroup) -> TrainData:
         DataError: The data cannot be read or holds fewer samples than one batch.
     """
     source = open_source(config.data, config.data_options)
-    if group.is_main_process and source.ignored:
-        warnings.warn(f"{source.name}: {format_ignored(source.ignored)}", stacklevel=2)
     validators: list[Validator] = [*open_zero_shot_validators(config.eval_sets, config.eval_samples, group)]
     fine_tuning = FineTuning(config, source, validators, group) if config.finetune else None
     if fine_tuning:

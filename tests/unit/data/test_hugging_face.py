@@ -355,7 +355,7 @@ def test_hub_splits_are_read_separately(dataset: Dataset, tmp_path: Path) -> Non
         open_source(tmp_path / "hub", DEFAULT)
     assert len(open_source(tmp_path / "hub" / "train", DEFAULT)) == 20
     assert len(open_source(tmp_path / "hub" / "test", DEFAULT)) == 2
-    with pytest.raises(DataError, match="there is nothing at"):
+    with pytest.raises(DataError, match="2 splits: test, train"):
         open_source(tmp_path / "hub" / "validation", DEFAULT)
 
 

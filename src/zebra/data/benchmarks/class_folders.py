@@ -9,11 +9,9 @@ from zebra.data.benchmarks.tasks import ClassificationBenchmark
 from zebra.data.folder_walk import raise_listing_error, walk_folder
 from zebra.data.ignored import IgnoredCounter, format_ignored
 from zebra.data.image_source import BENCHMARK_IMAGE_SUFFIXES, empty_class_notes, open_image_files
+from zebra.data.split_names import find_split, is_split_name, match_split
 from zebra.errors import DataError, MissingSplit
 from zebra.text.templates import DEFAULT_TEMPLATES
-
-SPLIT_NAMES = ("train", "val", "valid", "validation", "dev", "test")
-"""Folder names that mean a split, not a class."""
 
 
 def read_class_folders(root: Path, split: str = "test") -> ClassificationBenchmark:
@@ -62,19 +60,17 @@ def _find_class_folders(root: Path, split: str, notes: list[str]) -> dict[str, P
     loose = [path.name for path in root.iterdir() if path.suffix.lower() in BENCHMARK_IMAGE_SUFFIXES]
     if loose:
         raise DataError(f"{root} has {len(loose)} images beside its class folders, such as {loose[0]}. Move them")
-    split_names = [child.name for child in children if child.name in SPLIT_NAMES]
+    split_names = _find_split_folders(children)
     if split_names:
-        _require_split(split, split_names, root)
+        split_folder = _require_split(split, split_names, root)
         if ignored := [child.name for child in children if child.name not in split_names]:
             notes.append(f"folders beside the splits were ignored: {', '.join(ignored[:5])}")
         names = {folder.name for name in split_names for folder in _list_subfolders(root / name)}
-        return {name: root / split / name for name in names}
-    splits_by_class = [
-        {folder.name for folder in _list_subfolders(child)}.intersection(SPLIT_NAMES) for child in children
-    ]
+        return {name: root / split_folder / name for name in names}
+    splits_by_class = [_list_split_folders(child) for child in children]
     if all(splits_by_class):
-        _require_split(split, sorted(set().union(*splits_by_class)), root)
-        return {child.name: child / split for child in children}
+        split_folder = _require_split(split, sorted(set().union(*splits_by_class)), root)
+        return {child.name: child / split_folder for child in children}
     if split != "test":
         raise MissingSplit(
             f"{root} has no splits, so it cannot provide {split!r}. Put the class folders below "
@@ -83,9 +79,31 @@ def _find_class_folders(root: Path, split: str, notes: list[str]) -> dict[str, P
     return {child.name: child for child in children}
 
 
-def _require_split(split: str, available: Sequence[str], root: Path) -> None:
-    if split not in available:
+def _find_split_folders(children: Sequence[Path]) -> list[str]:
+    """Return the names of the folders that are splits. A folder called train among other classes is a class."""
+    named = [child for child in children if is_split_name(child.name)]
+    if len(named) == len(children) or len({find_split(child.name) for child in named}) > 1:
+        return [child.name for child in named]
+    return [child.name for child in named if not _is_class_folder(child)]
+
+
+def _is_class_folder(folder: Path) -> bool:
+    """Return whether a folder directly contains images, or splits and nothing else."""
+    subfolders = _list_subfolders(folder)
+    has_images = any(path.suffix.lower() in BENCHMARK_IMAGE_SUFFIXES for path in folder.iterdir())
+    return has_images or (bool(subfolders) and all(is_split_name(path.name) for path in subfolders))
+
+
+def _list_split_folders(folder: Path) -> set[str]:
+    return {path.name for path in _list_subfolders(folder) if is_split_name(path.name)}
+
+
+def _require_split(split: str, available: Sequence[str], root: Path) -> str:
+    """Return the name of the split's folder."""
+    name = match_split(split, available)
+    if name is None:
         raise MissingSplit(f"{root} has no split {split!r}. It has {', '.join(available)}")
+    return name
 
 
 def _read_classes(root: Path, folder_names: Sequence[str]) -> tuple[tuple[str, ...], Mapping[str, int]]:
@@ -121,7 +139,6 @@ def _list_subfolders(folder: Path) -> list[Path]:
         return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     except OSError as error:
         raise_listing_error(error)
-        raise
 
 
 def _iter_files(folder: Path, root: Path, ignored: IgnoredCounter) -> Iterator[Path]:

@@ -18,6 +18,7 @@ from zebra.data.columns import LABEL_COLUMNS, SPLIT_COLUMN, find_image_column, m
 from zebra.data.ignored import Ignored
 from zebra.data.image_cells import parse_image_cell, read_table_image
 from zebra.data.image_source import empty_class_notes
+from zebra.data.split_names import parse_split
 from zebra.data.table_files import BadRow, TableFile, image_column_candidates, open_table
 from zebra.errors import BadSample, DataError, MissingSplit, list_names
 from zebra.text.templates import DEFAULT_TEMPLATES
@@ -127,7 +128,7 @@ def _label_rows(
         location = f"{path}:{line}"
         if isinstance(row, BadRow):
             raise DataError(f"{location}: {row.reason} ({row.detail}). Correct the line")
-        if split_column is not None and _parse_split(row.get(split_column)) != split:
+        if split_column is not None and parse_split(row.get(split_column)) != split:
             continue
         try:
             image_path, image = parse_image_cell(row.get(image_column))
@@ -137,15 +138,11 @@ def _label_rows(
         yield line, image_path, image, label
 
 
-def _parse_split(value: Any) -> str:
-    return "" if value is None else str(value).strip()
-
-
 def _list_splits(table: TableFile, split_column: str | None) -> str:
     if split_column is None:
         return "It has no rows at all"
     rows = (row for _, row in table.read([split_column]) if not isinstance(row, BadRow))
-    names = sorted({_parse_split(row.get(split_column)) for row in rows})
+    names = sorted({parse_split(row.get(split_column)) for row in rows})
     return f"Its splits are: {list_names(names[:MAX_SPLITS_SHOWN]) or 'none'}"
 
 

@@ -57,6 +57,35 @@ def test_a_missing_split_is_an_error_that_lists_the_others(put, name: str) -> No
         read_class_folders(put(name), "val")
 
 
+def test_a_class_called_train_is_a_class_and_no_split(put) -> None:
+    benchmark = read_class_folders(put("airplane/a.jpg", "ship/b.jpg", "train/c.jpg"))
+    assert (benchmark.classnames, len(benchmark.source)) == (("airplane", "ship", "train"), 3)
+    with pytest.raises(DataError, match="has no splits, so it cannot provide 'train'"):
+        read_class_folders(put("airplane/a.jpg"), "train")
+
+
+def test_a_class_called_train_has_splits_as_the_other_classes(put) -> None:
+    root = put("ship/train/a.jpg", "ship/test/b.jpg", "train/train/c.jpg", "train/test/d.jpg")
+    assert labels_by_id(read_class_folders(root)) == [("ship/test/b.jpg", 0), ("train/test/d.jpg", 1)]
+    root = put("x/train/train/a.jpg", "x/train/dog/b.jpg", "x/test/train/c.jpg", "x/test/dog/d.jpg") / "x"
+    assert labels_by_id(read_class_folders(root)) == [("test/dog/d.jpg", 0), ("test/train/c.jpg", 1)]
+
+
+def test_a_single_split_beside_another_folder_is_a_split(put) -> None:
+    benchmark = read_class_folders(put("test/cat/a.jpg", "test/dog/b.jpg", "originals/c.jpg"))
+    assert benchmark.classnames == ("cat", "dog")
+    assert benchmark.notes == ("folders beside the splits were ignored: originals",)
+
+
+@pytest.mark.parametrize(("folders", "split"), [(("Train", "Test"), "test"), (("train2017", "val2017"), "val")])
+def test_split_folders_may_have_capitals_and_years(put, folders: tuple[str, str], split: str) -> None:
+    root = put(*(f"{folder}/{name}/a.jpg" for folder in folders for name in ("cat", "dog")))
+    assert labels_by_id(read_class_folders(root, split)) == [
+        (f"{folders[1]}/cat/a.jpg", 0),
+        (f"{folders[1]}/dog/a.jpg", 1),
+    ]
+
+
 def test_a_dataset_without_splits_has_only_the_split_test(put) -> None:
     with pytest.raises(DataError, match="has no splits, so it cannot provide 'train'"):
         read_class_folders(put("cat/a.jpg"), "train")
