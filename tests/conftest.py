@@ -1,10 +1,15 @@
-"""Shared by all tests: a cache directory of the session, and the Hypothesis profiles."""
+"""Shared by all tests: a cache directory of the session, a tiny model, and the Hypothesis profiles."""
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from zebra.pretrained.bundle import Bundle
 
 SLOW_DATA = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 settings.register_profile("ci", max_examples=50, deadline=None, suppress_health_check=SLOW_DATA)
@@ -17,3 +22,19 @@ def _session_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ZEBRA_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a tiny model; a test that changes files works on a copy."""
+    from .tiny_model import save_tiny_model  # imports torch, which most tests of data and text do not need
+
+    return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def clip(model: Path) -> "Bundle":
+    """Return the same model, loaded; no test changes it."""
+    from zebra.pretrained.load import load
+
+    return load(model)

@@ -9,34 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from zebra.config.model import ModelConfig, TextConfig, VisionTransformerConfig
-from zebra.images.preprocess import Preprocess
-from zebra.models import CLIP
-from zebra.pretrained.bundle import Bundle
 from zebra.store import Store
-from zebra.text.bpe import BPETokenizer
 
 from .. import forkserver
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    torch.manual_seed(0)
-    tokenizer = BPETokenizer.train(["a photo of a red circle"] * 5, 520, 16)
-    config = ModelConfig(
-        embed_dim=16,
-        image_size=32,
-        vision=VisionTransformerConfig(width=64, layers=1, heads=1, patch_size=16),
-        text=TextConfig(width=64, layers=1, heads=1, vocab_size=tokenizer.vocab_size, context_length=16),
-    )
-    folder = tmp_path_factory.mktemp("models") / "model"
-    Bundle(CLIP(config), tokenizer, Preprocess(image_size=32)).save(folder)
-    return folder
 
 
 @pytest.fixture

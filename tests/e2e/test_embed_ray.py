@@ -7,16 +7,10 @@ import sys
 
 import numpy as np
 import pytest
-import torch
 
 from zebra.config.embed import EmbedConfig
-from zebra.config.model import ModelConfig, TextConfig, VisionTransformerConfig
 from zebra.data.shard_writer import ShardWriter
-from zebra.images.preprocess import Preprocess
-from zebra.models import CLIP
-from zebra.pretrained.bundle import Bundle
 from zebra.store import Store
-from zebra.text.bpe import BPETokenizer
 from zebra.workflows import embed
 
 pytestmark = pytest.mark.skipif(
@@ -30,21 +24,6 @@ print(ray.get_runtime_context().gcs_address, flush=True)
 sys.stdin.read()
 ray.shutdown()
 """
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    torch.manual_seed(0)
-    tokenizer = BPETokenizer.train(["a photo of a red circle"] * 5, 520, 16)
-    config = ModelConfig(
-        embed_dim=16,
-        image_size=32,
-        vision=VisionTransformerConfig(width=64, layers=1, heads=1, patch_size=16),
-        text=TextConfig(width=64, layers=1, heads=1, vocab_size=tokenizer.vocab_size, context_length=16),
-    )
-    folder = tmp_path_factory.mktemp("models") / "model"
-    Bundle(CLIP(config), tokenizer, Preprocess(image_size=32)).save(folder)
-    return folder
 
 
 @pytest.fixture

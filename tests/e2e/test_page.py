@@ -8,18 +8,12 @@ import time
 from contextlib import contextmanager
 
 import pytest
-import torch
 
-from zebra.config.model import ModelConfig, TextConfig, VisionTransformerConfig
 from zebra.data.benchmarks.writer import write_classification
 from zebra.evaluators.human import QuizDataset
-from zebra.images.preprocess import Preprocess
-from zebra.models import CLIP
-from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
 from zebra.protocols.human import read_answers
 from zebra.store import Store, StoreMetadata
-from zebra.text.bpe import BPETokenizer
 
 from .. import forkserver
 from .conftest import COLORS, draw_shape, encode_image
@@ -45,22 +39,6 @@ def browser():
         browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield browser
         browser.close()
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    """Return a model with random weights."""
-    torch.manual_seed(0)
-    tokenizer = BPETokenizer.train(["a photo of a red circle and a blue square"] * 5, 520, 16)
-    config = ModelConfig(
-        embed_dim=16,
-        image_size=32,
-        vision=VisionTransformerConfig(width=64, layers=1, heads=1, patch_size=16),
-        text=TextConfig(width=64, layers=1, heads=1, vocab_size=tokenizer.vocab_size, context_length=16),
-    )
-    path = tmp_path_factory.mktemp("models") / "tiny"
-    Bundle(CLIP(config), tokenizer, Preprocess(image_size=32)).save(path)
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -3,28 +3,15 @@
 import json
 
 import pytest
-import torch
 
-from zebra.config.model import ModelConfig, TextConfig, VisionTransformerConfig
-from zebra.images.preprocess import Preprocess
-from zebra.models import CLIP
-from zebra.pretrained.bundle import Bundle
-from zebra.text.bpe import BPETokenizer
+from ..tiny_model import save_tiny_model
 
 
 @pytest.fixture(scope="module")
 def home(zebra, pairs, tmp_path_factory):
     """Return a folder with a model, images with captions, and their store."""
     home = tmp_path_factory.mktemp("home")
-    torch.manual_seed(0)
-    tokenizer = BPETokenizer.train(["a photo of a red circle"] * 5, 520, 16)
-    config = ModelConfig(
-        embed_dim=16,
-        image_size=32,
-        vision=VisionTransformerConfig(width=64, layers=1, heads=1, patch_size=16),
-        text=TextConfig(width=64, layers=1, heads=1, vocab_size=tokenizer.vocab_size, context_length=16),
-    )
-    Bundle(CLIP(config), tokenizer, Preprocess(image_size=32)).save(home / "model")
+    save_tiny_model(home / "model")
     (home / "photos").mkdir()
     for key, suffix, data, caption in pairs:
         (home / "photos" / f"{key}.{suffix}").write_bytes(data)

@@ -12,30 +12,14 @@ import urllib.request
 from contextlib import contextmanager
 
 import pytest
-import torch
-
-from zebra.config.model import ModelConfig, TextConfig, VisionTransformerConfig
-from zebra.images.preprocess import Preprocess
-from zebra.models import CLIP
-from zebra.pretrained.bundle import Bundle
-from zebra.text.bpe import BPETokenizer
 
 from .. import forkserver
+from ..tiny_model import save_tiny_model
 
 
 @pytest.fixture
 def model(tmp_path):
-    torch.manual_seed(0)
-    tokenizer = BPETokenizer.train(["a photo of a red circle"] * 5, 520, 16)
-    config = ModelConfig(
-        embed_dim=16,
-        image_size=32,
-        vision=VisionTransformerConfig(width=64, layers=1, heads=1, patch_size=16),
-        text=TextConfig(width=64, layers=1, heads=1, vocab_size=tokenizer.vocab_size, context_length=16),
-    )
-    path = tmp_path / "runs" / "demo" / "model"
-    Bundle(CLIP(config), tokenizer, Preprocess(image_size=32)).save(path)
-    return path
+    return save_tiny_model(tmp_path / "runs" / "demo" / "model")
 
 
 @pytest.fixture
@@ -125,19 +109,7 @@ def test_without_a_model_it_explains_what_to_do(zebra, tmp_path):
 def test_a_missing_store_and_a_store_of_another_model_are_rejected(zebra, demo, model, tmp_path):
     assert "there is no store" in zebra("serve", "--store", "none", cwd=tmp_path, code=1).stderr
     zebra("embed", model, demo / "menagerie" / "train", "--out", "own", cwd=tmp_path)
-    clip = Bundle(
-        CLIP(
-            ModelConfig(
-                embed_dim=16,
-                image_size=32,
-                vision=VisionTransformerConfig(width=64, layers=1, heads=1, patch_size=16),
-                text=TextConfig(width=64, layers=1, heads=1, vocab_size=520, context_length=16),
-            )
-        ),
-        BPETokenizer.train(["another one"] * 5, 520, 16),
-        Preprocess(image_size=32),
-    )
-    clip.save(tmp_path / "other")
+    save_tiny_model(tmp_path / "other", seed=1)
     stderr = zebra("serve", "--model", "other", "--store", "own", "--port", "0", cwd=tmp_path, code=1).stderr
     assert "holds vectors of the model" in stderr
 

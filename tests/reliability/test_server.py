@@ -23,33 +23,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from zebra.config.model import ModelConfig, TextConfig, VisionTransformerConfig
-from zebra.images.preprocess import Preprocess
-from zebra.models import CLIP
-from zebra.pretrained.bundle import Bundle
 from zebra.serve import limits
-from zebra.text.bpe import BPETokenizer
 
 from .. import forkserver
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    """Return a tiny model with random weights."""
-    torch.manual_seed(0)
-    tokenizer = BPETokenizer.train(["a photo of a horse"] * 5, 520, 16)
-    config = ModelConfig(
-        embed_dim=16,
-        image_size=32,
-        vision=VisionTransformerConfig(width=64, layers=1, heads=1, patch_size=16),
-        text=TextConfig(width=64, layers=1, heads=1, vocab_size=tokenizer.vocab_size, context_length=16),
-    )
-    path = tmp_path_factory.mktemp("models") / "tiny"
-    Bundle(CLIP(config), tokenizer, Preprocess(image_size=32)).save(path)
-    return path
 
 
 class Server:

@@ -7,15 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from zebra.config.embed import EmbedConfig
-from zebra.config.model import ModelConfig, TextConfig, VisionTransformerConfig
-from zebra.images.preprocess import Preprocess
-from zebra.models import CLIP
-from zebra.pretrained.bundle import Bundle
-from zebra.text.bpe import BPETokenizer
 from zebra.workflows import embed as workflow
 
 
@@ -25,26 +19,6 @@ def encoded(number: int, size: tuple[int, int] = (40, 30), format: str = "JPEG")
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format)
     return buffer.getvalue()
-
-
-def write_model(folder: Path, seed: int) -> Path:
-    """Save a model with random weights."""
-    torch.manual_seed(seed)
-    tokenizer = BPETokenizer.train(["a photo of a horse"] * 5, 520, 16)
-    config = ModelConfig(
-        embed_dim=16,
-        image_size=32,
-        vision=VisionTransformerConfig(width=64, layers=1, heads=1, patch_size=16),
-        text=TextConfig(width=64, layers=1, heads=1, vocab_size=tokenizer.vocab_size, context_length=16),
-    )
-    Bundle(CLIP(config), tokenizer, Preprocess(image_size=32)).save(folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a model folder."""
-    return write_model(tmp_path_factory.mktemp("models") / "model", seed=0)
 
 
 @pytest.fixture

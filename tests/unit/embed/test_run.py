@@ -19,7 +19,8 @@ from zebra.embed import pipeline, stages
 from zebra.errors import ConfigError, DataError
 from zebra.store import Store, StoreError
 
-from .conftest import encoded, write_model
+from ...tiny_model import save_tiny_model
+from .conftest import encoded
 
 
 def read_rows(tmp_path: Path, *columns: str) -> list[dict]:
@@ -260,7 +261,7 @@ def test_a_folder_without_images_is_an_error_and_creates_no_store(photos, embed,
 def test_vectors_of_two_models_are_not_mixed(photos, embed, tmp_path, model):
     folder = photos()
     embed(folder)
-    other = write_model(tmp_path / "other", seed=1)
+    other = save_tiny_model(tmp_path / "other", seed=1)
     fingerprints = [zebra.load(path).fingerprint for path in (model, other)]
     with pytest.raises(StoreError) as raised:
         embed(folder, model=str(other))

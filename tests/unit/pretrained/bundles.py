@@ -1,36 +1,14 @@
-"""Small models and random images."""
+"""A small SigLIP model, random images, and files that look old."""
 
 import os
 
 import numpy as np
 import torch
 
-from zebra.config.model import (
-    ModelConfig,
-    ResNetConfig,
-    SiglipTextConfig,
-    SiglipVisionConfig,
-    TextConfig,
-    VisionTransformerConfig,
-)
+from zebra.config.model import ModelConfig, SiglipTextConfig, SiglipVisionConfig
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
-from zebra.text.bpe import BPETokenizer
-
-CAPTIONS = ["a photo of a horse", "a photo of a striped cat", "two spotted dogs in the snow"] * 5
-
-
-def build_bundle(kind="vit", seed=0):
-    torch.manual_seed(seed)
-    tokenizer = BPETokenizer.train(CAPTIONS, 560, 16)
-    vision = {
-        "vit": VisionTransformerConfig(width=64, layers=1, heads=1, patch_size=16),
-        "resnet": ResNetConfig(width=8, layers=(1, 1, 1, 1), heads=4),
-    }[kind]
-    text = TextConfig(width=64, layers=1, heads=1, vocab_size=tokenizer.vocab_size, context_length=16)
-    config = ModelConfig(embed_dim=32, image_size=64, vision=vision, text=text)
-    return Bundle(CLIP(config), tokenizer, Preprocess(image_size=64))
 
 
 def make_old(folder):

@@ -19,24 +19,18 @@ from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.folder import MODEL_FILES
 from zebra.pretrained.manifest import write_manifest
 
-from .bundles import CAPTIONS, build_bundle, random_images
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models") / "model"
-    build_bundle().save(folder, {"training": "none"})
-    return folder
+from ...tiny_model import CAPTIONS, build_tiny_model
+from .bundles import random_images
 
 
 @pytest.fixture
-def folder(saved, tmp_path):
-    return Path(shutil.copytree(saved, tmp_path / "model"))
+def folder(model, tmp_path):
+    return Path(shutil.copytree(model, tmp_path / "model"))
 
 
 @pytest.mark.parametrize("kind", ["vit", "resnet"])
 def test_a_saved_model_computes_the_same_vectors(kind, tmp_path):
-    original = build_bundle(kind)
+    original = build_tiny_model(kind)
     original.save(tmp_path / "model")
     loaded = zebra.load(tmp_path / "model")
     assert torch.equal(loaded.encode_images(random_images()), original.encode_images(random_images()))
@@ -46,41 +40,41 @@ def test_a_saved_model_computes_the_same_vectors(kind, tmp_path):
 
 def test_saving_twice_gives_the_same_bytes(tmp_path):
     for name in ("a", "b"):
-        build_bundle().save(tmp_path / name, {"seed": "0"})
+        build_tiny_model().save(tmp_path / name, {"seed": "0"})
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
 
 
-def test_weights_have_the_published_names(saved):
-    names = set(load_file(saved / "model.safetensors"))
+def test_weights_have_the_published_names(model):
+    names = set(load_file(model / "model.safetensors"))
     assert {"visual.proj", "token_embedding.weight", "text_projection", "logit_scale"} <= names
     assert "transformer.resblocks.0.attn.in_proj_weight" in names
 
 
-def test_paths_bytes_pil_and_arrays_give_the_same_vector(saved, tmp_path):
+def test_paths_bytes_pil_and_arrays_give_the_same_vector(model, tmp_path):
     array = random_images(1)[0]
     Image.fromarray(array).save(tmp_path / "x.png")
     path = tmp_path / "x.png"
-    clip = zebra.load(saved)
+    clip = zebra.load(model)
     vectors = clip.encode_images([array, Image.fromarray(array), path, str(path), path.read_bytes()])
-    assert vectors.shape == (5, 32) and vectors.dtype == torch.float32
+    assert vectors.shape == (5, 16) and vectors.dtype == torch.float32
     assert torch.allclose(vectors[1:], vectors[:1].expand(4, -1), atol=1e-6)
     assert torch.allclose(vectors.norm(dim=1), torch.ones(5), atol=1e-6)
 
 
-def test_a_turned_photo_has_one_vector_as_path_bytes_and_pil_image(saved, tmp_path):
+def test_a_turned_photo_has_one_vector_as_path_bytes_and_pil_image(model, tmp_path):
     image = Image.fromarray(random_images(1)[0])
     exif = Image.Exif()
     exif[0x0112] = 6
     image.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "x.png", exif=exif)
-    clip = zebra.load(saved)
+    clip = zebra.load(model)
     with Image.open(tmp_path / "x.png") as opened:
         vectors = clip.encode_images([image, tmp_path / "x.png", (tmp_path / "x.png").read_bytes(), opened])
     assert torch.allclose(vectors[1:], vectors[:1].expand(3, -1), atol=1e-6)
 
 
-def test_labels_and_texts_come_from_any_ordered_iterable(saved):
-    clip, images = zebra.load(saved), random_images(1)
+def test_labels_and_texts_come_from_any_ordered_iterable(model):
+    clip, images = zebra.load(model), random_images(1)
     expected = clip.classify(images, ["cat", "dog"])
     assert clip.classify(images, np.array(["cat", "dog"])) == expected
     assert clip.classify(images, (label for label in ["cat", "dog"]), iter(["a photo of a {}."])) == expected
@@ -90,21 +84,21 @@ def test_labels_and_texts_come_from_any_ordered_iterable(saved):
             clip.classify(images, labels)
 
 
-def test_features_before_the_projection_are_wider_and_not_normalized(saved):
-    clip = zebra.load(saved)
+def test_features_before_the_projection_are_wider_and_not_normalized(model):
+    clip = zebra.load(model)
     features = clip.encode_images(random_images(), projected=False)
     assert features.shape == (3, 64)
     projected = torch.nn.functional.normalize(features @ clip.model.visual.proj.detach(), dim=1)
     assert torch.allclose(projected, clip.encode_images(random_images()), atol=1e-5)
 
 
-def test_no_images_and_no_texts_give_empty_tensors(saved):
-    clip = zebra.load(saved)
-    assert clip.encode_images([]).shape == clip.encode_texts([]).shape == (0, 32)
+def test_no_images_and_no_texts_give_empty_tensors(model):
+    clip = zebra.load(model)
+    assert clip.encode_images([]).shape == clip.encode_texts([]).shape == (0, 16)
 
 
-def test_class_vectors_average_the_prompts_of_each_class_in_embedding_space(saved):
-    clip = zebra.load(saved)
+def test_class_vectors_average_the_prompts_of_each_class_in_embedding_space(model):
+    clip = zebra.load(model)
     vectors = clip.class_vectors(["horse", "cat"], ["a photo of a {}.", "two {c}s"])
     prompts = clip.encode_texts(["a photo of a cat.", "two cats"])
     assert torch.allclose(vectors[1], torch.nn.functional.normalize(prompts.mean(0), dim=0), atol=1e-6)
@@ -114,10 +108,10 @@ MANY_LABELS = [f"kind {number}" for number in range(40)]
 
 
 @pytest.fixture
-def counting_model(saved, tmp_path, monkeypatch):
+def counting_model(model, tmp_path, monkeypatch):
     """Load a model, with its own cache and a list that counts forward passes of the text tower."""
     monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path / "cache"))
-    clip, passes = zebra.load(saved), []
+    clip, passes = zebra.load(model), []
     clip.model.text.register_forward_hook(lambda *_: passes.append(1))
     return clip, passes
 
@@ -140,9 +134,9 @@ def test_a_cached_head_is_not_used_after_the_weights_change(counting_model):
     assert not torch.equal(fresh, first)
 
 
-def test_permuted_weights_get_another_key(saved):
+def test_permuted_weights_get_another_key(model):
     """The same values in another order: any sum over them is equal."""
-    tower = zebra.load(saved).model.text
+    tower = zebra.load(model).model.text
     before = head_cache.head_cache_key("fingerprint", tower, ["a"], ["{}"])
     assert head_cache.head_cache_key("fingerprint", tower, ["a"], ["{}"]) == before
     tower.text_projection.data = tower.text_projection.data.flip(0)
@@ -199,31 +193,31 @@ def test_a_head_with_truncated_prompts_is_computed_once_and_reported_every_time(
 
 
 @pytest.mark.parametrize("labels", [["horse", "cat", "horse"], ["Horse", "cat", "horse"], ["horse ", "cat", "  horse"]])
-def test_labels_that_are_one_text_to_the_model_have_bitwise_equal_vectors(saved, labels):
-    vectors_CE = zebra.load(saved).class_vectors(labels, ["a photo of a {}.", "two {} here"])
+def test_labels_that_are_one_text_to_the_model_have_bitwise_equal_vectors(model, labels):
+    vectors_CE = zebra.load(model).class_vectors(labels, ["a photo of a {}.", "two {} here"])
     assert torch.equal(vectors_CE[0], vectors_CE[2])
     assert not torch.equal(vectors_CE[0], vectors_CE[1])
 
 
-def test_equal_labels_in_different_chunks_have_bitwise_equal_vectors(saved, monkeypatch):
+def test_equal_labels_in_different_chunks_have_bitwise_equal_vectors(model, monkeypatch):
     monkeypatch.setattr(bundle_module, "TEXT_CHUNK_SIZE", 2)
     labels = ["horse", "cat", "a horse of course", "two", "horse"]
-    vectors_CE = zebra.load(saved).class_vectors(labels, ["a photo of a {}."])
+    vectors_CE = zebra.load(model).class_vectors(labels, ["a photo of a {}."])
     assert torch.equal(vectors_CE[0], vectors_CE[4])
-    alone = zebra.load(saved).class_vectors(["two"], ["a photo of a {}."])
+    alone = zebra.load(model).class_vectors(["two"], ["a photo of a {}."])
     assert torch.allclose(vectors_CE[3], alone[0], atol=1e-6)
 
 
-def test_texts_come_back_in_the_order_they_were_given(saved):
-    clip = zebra.load(saved)
+def test_texts_come_back_in_the_order_they_were_given(model):
+    clip = zebra.load(model)
     texts = ["a horse", "two cats", "a", "a horse", "zebra", "a horse of course", ""]
     together = clip.encode_texts(texts)
     for text, vector in zip(texts, together, strict=True):
         assert torch.allclose(clip.encode_texts([text])[0], vector, atol=1e-6), text
 
 
-def test_classify_ranks_every_label_and_scores_sum_to_one(saved):
-    ranked = zebra.load(saved).classify(random_images(2), ["horse", "cat", "dog"])
+def test_classify_ranks_every_label_and_scores_sum_to_one(model):
+    ranked = zebra.load(model).classify(random_images(2), ["horse", "cat", "dog"])
     for predictions in ranked:
         scores = [p.score for p in predictions]
         assert sorted(p.label for p in predictions) == ["cat", "dog", "horse"]
@@ -231,8 +225,8 @@ def test_classify_ranks_every_label_and_scores_sum_to_one(saved):
         assert sum(scores) == pytest.approx(1.0, abs=1e-5)
 
 
-def test_long_texts_are_truncated_with_a_warning_or_refused(saved):
-    clip = zebra.load(saved)
+def test_long_texts_are_truncated_with_a_warning_or_refused(model):
+    clip = zebra.load(model)
     long = ["horse " * 40, "cat"]
     with pytest.warns(UserWarning, match="1 of 2 texts were truncated to 16 tokens"):
         clip.encode_texts(long)
@@ -244,18 +238,18 @@ def test_long_texts_are_truncated_with_a_warning_or_refused(saved):
     ("labels", "message"),
     [([], "no labels"), (["horse", " "], "empty label"), (["cat", "dog", "cat"], "repeated: 'cat'"), ("cat", "list")],
 )
-def test_invalid_labels_are_refused(saved, labels, message):
+def test_invalid_labels_are_refused(model, labels, message):
     with pytest.raises(ConfigError, match=message):
-        zebra.load(saved).classify(random_images(1), labels)
+        zebra.load(model).classify(random_images(1), labels)
 
 
-def test_a_template_without_a_placeholder_is_refused(saved):
+def test_a_template_without_a_placeholder_is_refused(model):
     with pytest.raises(ConfigError, match="has no placeholder"):
-        zebra.load(saved).class_vectors(["cat"], ["a photo"])
+        zebra.load(model).class_vectors(["cat"], ["a photo"])
 
 
-def test_unusable_images_are_named(saved, tmp_path):
-    clip = zebra.load(saved)
+def test_unusable_images_are_named(model, tmp_path):
+    clip = zebra.load(model)
     with pytest.raises(DataError, match=r"no image file at .*gone.png"):
         clip.encode_images([tmp_path / "gone.png"])
     (tmp_path / "page.jpg").write_text("<html>not found</html>")
@@ -422,7 +416,7 @@ def test_a_folder_with_other_vectors_is_refused(folder):
     write_manifest(folder)
     with pytest.raises(WeightsError, match="image vector differs"):
         zebra.load(folder)
-    assert zebra.load(folder, verify=False).embed_dim == 32
+    assert zebra.load(folder, verify=False).embed_dim == 16
 
 
 def test_other_preprocessing_is_detected_by_the_golden_image(folder):
@@ -455,6 +449,6 @@ def test_a_missing_folder_is_named(tmp_path):
         zebra.load(tmp_path / "nowhere")
 
 
-def test_an_unavailable_device_is_refused(saved):
+def test_an_unavailable_device_is_refused(model):
     with pytest.raises(ConfigError, match=r"is not available\. Use one of: cpu"):
-        zebra.load(saved, device="tpu")
+        zebra.load(model, device="tpu")

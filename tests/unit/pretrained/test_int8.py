@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from zebra.pretrained.int8 import Int8PatchEmbed, Int8Weight, quantize, weight_quant_max
 
-from .bundles import build_bundle
+from ...tiny_model import build_tiny_model
 
 
 def random_tensor(*shape, seed=0):
@@ -91,7 +91,7 @@ def test_weights_have_seven_bits_on_processors_that_would_overflow(monkeypatch):
     "part", ["attn.in_proj_weight", "attn.out_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight"]
 )
 def test_every_matrix_of_a_block_is_in_int8(part):
-    tower = copy.deepcopy(build_bundle().model.visual)
+    tower = copy.deepcopy(build_tiny_model().model.visual)
     quantize(tower)
     for block in tower.transformer.blocks():
         *path, name = part.split(".")

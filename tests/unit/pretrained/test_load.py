@@ -18,7 +18,8 @@ from zebra.pretrained.load import detect_layout
 from zebra.pretrained.weights import published_state_dict
 from zebra.workflows import doctor, export
 
-from .bundles import CAPTIONS, build_bundle, make_old, random_images
+from ...tiny_model import CAPTIONS, build_tiny_model
+from .bundles import make_old, random_images
 
 LAYOUTS = [("vit", "zebra"), ("vit", "transformers"), ("vit", "open_clip"), ("resnet", "open_clip")]
 
@@ -28,7 +29,7 @@ def models(tmp_path_factory):
     """A ViT and a ResNet in zebra's layout."""
     root = tmp_path_factory.mktemp("models")
     for kind in ("vit", "resnet"):
-        build_bundle(kind).save(root / kind)
+        build_tiny_model(kind).save(root / kind)
     return root
 
 
@@ -93,7 +94,7 @@ def test_of_two_configs_open_clips_is_read_with_a_warning(models, tmp_path):
     folder = exported(models, tmp_path, "vit", "open_clip")
     shutil.copy(exported(models, tmp_path, "vit", "transformers") / "config.json", folder)
     with pytest.warns(UserWarning, match=r"open_clip_config\.json and config\.json; config\.json is ignored"):
-        assert zebra.load(folder).embed_dim == 32
+        assert zebra.load(folder).embed_dim == 16
 
 
 def test_the_fingerprint_of_a_foreign_folder_names_its_weights(models, tmp_path):
@@ -111,15 +112,15 @@ def test_a_model_without_tokenizer_encodes_images_only(models, tmp_path):
     for name in ("tokenizer.json", "vocab.json", "merges.txt"):
         (folder / name).rename(tmp_path / name)
     clip = zebra.load(folder)
-    assert clip.encode_images(random_images(1)).shape == (1, 32)
+    assert clip.encode_images(random_images(1)).shape == (1, 16)
     with pytest.raises(WeightsError, match="tokenizer=PATH"):
         clip.encode_texts(["a horse"])
-    assert zebra.load(folder, tokenizer=tmp_path / "tokenizer.json").encode_texts(["a horse"]).shape == (1, 32)
+    assert zebra.load(folder, tokenizer=tmp_path / "tokenizer.json").encode_texts(["a horse"]).shape == (1, 16)
 
 
 def test_another_image_size_interpolates_the_positions(models):
     clip = zebra.load(models / "vit", image_size=96)
-    assert clip.image_size == 96 and clip.encode_images(random_images(2)).shape == (2, 32)
+    assert clip.image_size == 96 and clip.encode_images(random_images(2)).shape == (2, 16)
 
 
 @pytest.mark.parametrize("holds", [[], ["model.safetensors"], ["README.md"]])
@@ -161,7 +162,7 @@ def test_half_precision_weights_are_converted_to_fp32(models, tmp_path):
 def test_loaded_weights_can_be_trained(models):
     clip = zebra.load(models / "vit")
     clip.model.train()
-    images, texts, scale = clip.model(torch.randn(2, 3, 64, 64), torch.ones(2, 5, dtype=torch.int64))
+    images, texts, scale = clip.model(torch.randn(2, 3, 32, 32), torch.ones(2, 5, dtype=torch.int64))
     (images @ texts.T * scale).sum().backward()
     assert all(parameter.grad is not None for parameter in clip.model.parameters())
 
@@ -188,7 +189,7 @@ def test_verify_false_reads_no_digest_and_no_golden_vector(models, tmp_path, mon
 
     monkeypatch.setattr("zebra.pretrained.load.verify_golden", refuse)
     monkeypatch.setattr("zebra.pretrained.load.verify_files", refuse)
-    assert zebra.load(models / "vit", verify=False).embed_dim == 32
+    assert zebra.load(models / "vit", verify=False).embed_dim == 16
 
 
 @pytest.mark.parametrize("layout", ["zebra", "transformers", "open_clip"])

@@ -14,20 +14,14 @@ from zebra.pretrained.manifest import write_manifest
 from zebra.pretrained.onnx_export import export_onnx
 from zebra.workflows import doctor
 
-from .bundles import CAPTIONS, build_bundle, build_siglip_bundle, random_images
+from ...tiny_model import CAPTIONS, build_tiny_model
+from .bundles import build_siglip_bundle, random_images
 
 PRECISIONS = ("bf16", "int8")
 
 
-MODELS = {"vit": build_bundle, "resnet": lambda: build_bundle("resnet"), "siglip": build_siglip_bundle}
+MODELS = {"vit": build_tiny_model, "resnet": lambda: build_tiny_model("resnet"), "siglip": build_siglip_bundle}
 CASES = [(kind, name) for kind in MODELS for name in PRECISIONS if (kind, name) != ("resnet", "int8")]
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models") / "model"
-    build_bundle().save(folder)
-    return folder
 
 
 @pytest.fixture
@@ -61,7 +55,7 @@ def test_image_vectors_are_float32_of_unit_length_and_near_those_of_fp32(kind, n
 
 @pytest.mark.parametrize("name", PRECISIONS)
 def test_text_vectors_are_near_those_of_fp32(name):
-    exact = build_bundle()
+    exact = build_tiny_model()
     vectors, expected = exact.to_precision(name).encode_texts(CAPTIONS[:3]), exact.encode_texts(CAPTIONS[:3])
     assert vectors.dtype == torch.float32
     assert cosines(vectors, expected).min() >= 0.999
@@ -78,13 +72,13 @@ def test_features_before_the_projection_are_near_those_of_fp32(kind, name):
 @pytest.mark.parametrize(("native", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
 def test_with_int8_images_texts_are_bf16_if_the_hardware_supports_it(native, expected, monkeypatch):
     monkeypatch.setattr(precision, "has_native_bf16", lambda device: native)
-    text = build_bundle().to_precision("int8").model.text
+    text = build_tiny_model().to_precision("int8").model.text
     assert {parameter.dtype for parameter in text.parameters()} == {expected}
 
 
 @pytest.mark.parametrize("name", PRECISIONS)
 def test_weights_are_cast_once_and_the_original_is_not_changed(name):
-    exact = build_bundle()
+    exact = build_tiny_model()
     before = {key: value.clone() for key, value in exact.model.state_dict().items()}
     cast = exact.to_precision(name)
     cast.encode_images(random_images(1))
@@ -104,11 +98,11 @@ def test_logit_scale_and_bias_do_not_change(kind, name):
 
 def test_int8_micro_batches_give_the_vectors_of_whole_batches(monkeypatch):
     seen = []
-    tower = build_bundle().to_precision("int8")
+    tower = build_tiny_model().to_precision("int8")
     run = tower.model.encode_images
     monkeypatch.setattr(tower.model, "encode_images", lambda pixels: seen.append(len(pixels)) or run(pixels))
-    monkeypatch.setattr(precision, "TOKENS_PER_MICRO_BATCH", 40)  # two images of 17 tokens
-    small = build_bundle().to_precision("int8")
+    monkeypatch.setattr(precision, "TOKENS_PER_MICRO_BATCH", 12)  # two images of 5 tokens
+    small = build_tiny_model().to_precision("int8")
     monkeypatch.setattr(small.model, "encode_images", lambda pixels: seen.append(len(pixels)) or run(pixels))
     full, parts = tower.encode_images(random_images(5)), small.encode_images(random_images(5))
     assert seen == [5, 2, 2, 1]
@@ -116,7 +110,7 @@ def test_int8_micro_batches_give_the_vectors_of_whole_batches(monkeypatch):
 
 
 def test_preprocessed_pixels_give_the_vectors_of_their_images():
-    clip = build_bundle()
+    clip = build_tiny_model()
     pixels = torch.stack(
         [torch.from_numpy(clip.preprocess.resize_and_crop(clip._load_image(p, 0))) for p in random_images(3)]
     )
@@ -125,12 +119,12 @@ def test_preprocessed_pixels_give_the_vectors_of_their_images():
 
 def test_int8_is_refused_for_a_resnet():
     with pytest.raises(ConfigError, match=r"ResNet, made of convolutions. Use precision='bf16'"):
-        build_bundle("resnet").to_precision("int8")
+        build_tiny_model("resnet").to_precision("int8")
 
 
 @pytest.mark.parametrize("name", PRECISIONS)
 def test_a_cast_model_is_not_saved_exported_or_cast_again(name, tmp_path):
-    cast = build_bundle().to_precision(name)
+    cast = build_tiny_model().to_precision(name)
     for attempt in (
         lambda: cast.save(tmp_path / "model"),
         lambda: export_onnx(cast, tmp_path / "model"),
@@ -142,8 +136,8 @@ def test_a_cast_model_is_not_saved_exported_or_cast_again(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", PRECISIONS)
-def test_a_model_loaded_in_another_precision_has_the_same_fingerprint(saved, name):
-    exact, cast = zebra.load(saved), zebra.load(saved, precision=name)
+def test_a_model_loaded_in_another_precision_has_the_same_fingerprint(model, name):
+    exact, cast = zebra.load(model), zebra.load(model, precision=name)
     assert (exact.precision, cast.precision) == ("fp32", name)
     assert (exact.backend, cast.backend) == ("torch", "torch")
     assert cast.fingerprint == exact.fingerprint != ""
@@ -165,19 +159,19 @@ def test_unsupported_options_are_refused_before_a_file_is_read(options, message,
         zebra.load(tmp_path / "nowhere", **options)
 
 
-def test_golden_vectors_refuse_an_inaccurate_precision(saved, coarse_int8, empty_cache):
+def test_golden_vectors_refuse_an_inaccurate_precision(model, coarse_int8, empty_cache):
     with pytest.raises(WeightsError, match=r"image vector in int8 has a cosine of 0\.\d+ .*'fp32' or 'auto'"):
-        zebra.load(saved, precision="int8")
+        zebra.load(model, precision="int8")
 
 
-def test_golden_vectors_are_verified_in_fp32_before_a_model_is_cast(saved, tmp_path):
+def test_golden_vectors_are_verified_in_fp32_before_a_model_is_cast(model, tmp_path):
     """A change smaller than the rounding of bf16 is detected."""
-    folder = shutil.copytree(saved, tmp_path / "model")
+    folder = shutil.copytree(model, tmp_path / "model")
     weights = load_file(folder / "model.safetensors")
     weights["visual.proj"][:, 0] *= 1.02
     save_file(weights, folder / "model.safetensors")
     write_manifest(folder)
-    changed, before = zebra.load(folder, verify=False, precision="bf16"), zebra.load(saved)
+    changed, before = zebra.load(folder, verify=False, precision="bf16"), zebra.load(model)
     assert cosines(changed.encode_images(random_images(1)), before.encode_images(random_images(1))).min() > 0.999
     with pytest.raises(WeightsError, match=r"image vector differs from the recorded one"):
         zebra.load(folder, precision="bf16")
@@ -196,8 +190,8 @@ def test_auto_selects_the_fastest_accurate_precision():
     assert pick_fastest([PrecisionTrial("bf16", 1.0, 4.0), slow]) == "fp32"
 
 
-def test_auto_measures_every_candidate_and_fp32(saved):
-    outcomes = {trial.precision: trial for trial in benchmark_precisions(zebra.load(saved), ["int8", "bf16"])}
+def test_auto_measures_every_candidate_and_fp32(model):
+    outcomes = {trial.precision: trial for trial in benchmark_precisions(zebra.load(model), ["int8", "bf16"])}
     assert set(outcomes) == {"int8", "bf16", "fp32"}
     assert outcomes["fp32"].min_cosine == pytest.approx(1, abs=1e-6)
     assert all(0.999 <= trial.min_cosine < 1.00001 and 0 < trial.seconds < 60 for trial in outcomes.values())
@@ -207,18 +201,18 @@ def test_auto_measures_a_model_without_a_tokenizer():
     assert [trial.precision for trial in benchmark_precisions(build_siglip_bundle(), ["bf16"])] == ["bf16", "fp32"]
 
 
-def test_the_doctor_reports_what_auto_selects(saved):
-    details = {finding.name: finding.detail for finding in doctor.inspect_model(str(saved))}
+def test_the_doctor_reports_what_auto_selects(model):
+    details = {finding.name: finding.detail for finding in doctor.inspect_model(str(model))}
     assert details["precision"].startswith(("auto selects int8;", "auto selects bf16;", "auto selects fp32"))
 
 
-def test_auto_detects_inaccurate_image_vectors(saved, coarse_int8):
-    (bad, _) = benchmark_precisions(zebra.load(saved), ["int8"])
+def test_auto_detects_inaccurate_image_vectors(model, coarse_int8):
+    (bad, _) = benchmark_precisions(zebra.load(model), ["int8"])
     assert bad.min_cosine < 0.999
 
 
-def test_auto_detects_inaccurate_text_vectors(saved, monkeypatch):
-    clip = zebra.load(saved)
+def test_auto_detects_inaccurate_text_vectors(model, monkeypatch):
+    clip = zebra.load(model)
     inaccurate = clip.to_precision("bf16")
     with torch.no_grad():
         inaccurate.model.text.text_projection.copy_(inaccurate.model.text.text_projection.roll(1, dims=1))
@@ -227,17 +221,17 @@ def test_auto_detects_inaccurate_text_vectors(saved, monkeypatch):
     assert bad.min_cosine < 0.999
 
 
-def test_measuring_restores_the_number_of_threads(saved, monkeypatch):
+def test_measuring_restores_the_number_of_threads(model, monkeypatch):
     before = torch.get_num_threads()
     torch.set_num_threads(before + 1)
     try:
-        benchmark_precisions(zebra.load(saved), ["bf16"])
+        benchmark_precisions(zebra.load(model), ["bf16"])
         assert torch.get_num_threads() == before + 1
     finally:
         torch.set_num_threads(before)
 
 
-def test_the_selection_is_cached_by_model_and_processor(saved, tmp_path, monkeypatch):
+def test_the_selection_is_cached_by_model_and_processor(model, tmp_path, monkeypatch):
     monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path))
     benchmarked = []
     monkeypatch.setattr(autotune, "candidate_precisions", lambda clip: ["int8", "bf16"])
@@ -248,21 +242,21 @@ def test_the_selection_is_cached_by_model_and_processor(saved, tmp_path, monkeyp
             benchmarked.append(precisions) or [PrecisionTrial("bf16", 1, 1), PrecisionTrial("fp32", 1, 2)]
         ),
     )
-    assert zebra.load(saved, precision="auto").precision == "bf16"
-    assert zebra.load(saved, precision="auto").precision == "bf16"
+    assert zebra.load(model, precision="auto").precision == "bf16"
+    assert zebra.load(model, precision="auto").precision == "bf16"
     assert benchmarked == [["int8", "bf16"]]
-    build_bundle(seed=1).save(tmp_path / "other")
+    build_tiny_model(seed=1).save(tmp_path / "other")
     assert zebra.load(tmp_path / "other", precision="auto").precision == "bf16"
     assert len(benchmarked) == 2
     monkeypatch.setattr(autotune, "_processor_name", lambda device: "another")
-    assert pick_precision(zebra.load(saved)) == "bf16"
+    assert pick_precision(zebra.load(model)) == "bf16"
     assert len(benchmarked) == 3
 
 
-def test_without_anything_faster_auto_measures_nothing(saved, monkeypatch):
+def test_without_anything_faster_auto_measures_nothing(model, monkeypatch):
     monkeypatch.setattr(autotune, "candidate_precisions", lambda clip: [])
     monkeypatch.setattr(autotune, "benchmark_precisions", None)
-    assert zebra.load(saved, precision="auto").precision == "fp32"
+    assert zebra.load(model, precision="auto").precision == "fp32"
 
 
 @pytest.mark.parametrize(
@@ -278,4 +272,4 @@ def test_auto_tries_precisions_that_can_be_faster_here(kind, machine, native, ex
     monkeypatch.setattr(autotune, "machine", lambda: machine)
     monkeypatch.setattr(autotune, "has_native_bf16", lambda device: native)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
-    assert autotune.candidate_precisions(build_bundle(kind)) == expected
+    assert autotune.candidate_precisions(build_tiny_model(kind)) == expected

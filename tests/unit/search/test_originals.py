@@ -11,14 +11,9 @@ import pytest
 from PIL import Image
 
 from zebra.config.embed import EmbedConfig
-from zebra.config.model import ModelConfig, TextConfig, VisionTransformerConfig
 from zebra.data.shard_writer import ShardWriter
-from zebra.images.preprocess import Preprocess
-from zebra.models import CLIP
-from zebra.pretrained.bundle import Bundle
 from zebra.search.searcher import Searcher
 from zebra.store import Store
-from zebra.text.bpe import BPETokenizer
 from zebra.workflows import embed
 from zebra.workflows.search import open_searcher
 
@@ -28,20 +23,6 @@ def encoded(number, format="JPEG", size=(400, 300)):
     buffer = io.BytesIO()
     Image.fromarray(pixels).resize(size).save(buffer, format)
     return buffer.getvalue()
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    tokenizer = BPETokenizer.train(["a photo of a horse"] * 5, 520, 16)
-    config = ModelConfig(
-        embed_dim=16,
-        image_size=32,
-        vision=VisionTransformerConfig(width=64, layers=1, heads=1, patch_size=16),
-        text=TextConfig(width=64, layers=1, heads=1, vocab_size=tokenizer.vocab_size, context_length=16),
-    )
-    folder = tmp_path_factory.mktemp("models") / "model"
-    Bundle(CLIP(config), tokenizer, Preprocess(image_size=32)).save(folder)
-    return folder
 
 
 @pytest.fixture

@@ -11,21 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from starlette.testclient import TestClient
 
 from zebra.config.embed import EmbedConfig
-from zebra.config.model import ModelConfig, TextConfig, VisionTransformerConfig
 from zebra.config.serve import ServeConfig
-from zebra.images.preprocess import Preprocess
-from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
 from zebra.serve.app import create_app
 from zebra.serve.model_runner import ModelRunner
 from zebra.serve.service import Service
-from zebra.text.bpe import BPETokenizer
 from zebra.workflows import embed
 
 
@@ -48,32 +43,6 @@ def error_message(response, status: int) -> str:
     assert list(response.json()) == ["error"]
     assert sorted(response.json()["error"]) == ["message", "type"]
     return response.json()["error"]["message"]
-
-
-def write_model(path: Path, seed: int) -> Path:
-    """Save a model with random weights."""
-    torch.manual_seed(seed)
-    tokenizer = BPETokenizer.train(["a photo of a horse"] * 5, 520, 16)
-    config = ModelConfig(
-        embed_dim=16,
-        image_size=32,
-        vision=VisionTransformerConfig(width=64, layers=1, heads=1, patch_size=16),
-        text=TextConfig(width=64, layers=1, heads=1, vocab_size=tokenizer.vocab_size, context_length=16),
-    )
-    Bundle(CLIP(config), tokenizer, Preprocess(image_size=32)).save(path)
-    return path
-
-
-@pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a model directory."""
-    return write_model(tmp_path_factory.mktemp("models") / "tiny", seed=0)
-
-
-@pytest.fixture(scope="session")
-def clip(model: Path) -> Bundle:
-    """Return the same model, loaded in this process."""
-    return load(model)
 
 
 class InProcessClient:

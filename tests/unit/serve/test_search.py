@@ -18,7 +18,8 @@ from zebra.serve.service import Service
 from zebra.store import Store
 from zebra.workflows import embed
 
-from .conftest import InProcessClient, error_message, noise_image, request_image, write_model
+from ...tiny_model import save_tiny_model
+from .conftest import InProcessClient, error_message, noise_image, request_image
 
 
 def search(client, **request):
@@ -174,7 +175,7 @@ def test_added_rows_are_found_by_the_next_search(serving, model, photos, tmp_pat
 
 
 def test_a_store_of_another_model_is_reported(store, tmp_path):
-    other = write_model(tmp_path / "other", seed=5)
+    other = save_tiny_model(tmp_path / "other", seed=5)
     errors = []
     service = Service(
         InProcessClient(partial(load, other)), ServeConfig(model=str(other), store=str(store)), on_error=errors.append

@@ -15,7 +15,8 @@ from zebra.serve import worker, worker_client
 from zebra.serve.model_runner import DecodedImage, ModelRunner
 from zebra.serve.worker_client import WorkerClient, WorkerDied, WorkerError
 
-from .conftest import noise_image, request_image, write_model
+from ...tiny_model import save_tiny_model
+from .conftest import noise_image, request_image
 
 
 def run_with_worker(model, scenario, on_error=lambda _error: None):
@@ -138,10 +139,10 @@ def test_v4_a_killed_worker_is_replaced(model, caplog):
 
 
 def test_a_worker_that_cannot_be_restarted_is_reported(tmp_path):
-    model, errors = write_model(tmp_path / "model", seed=1), []
+    model, errors = save_tiny_model(tmp_path / "model", seed=1), []
 
     async def scenario(client):
-        write_model(model, seed=2)
+        save_tiny_model(model, seed=2)
         os.kill(client.pid, signal.SIGKILL)
         while not errors:
             await asyncio.sleep(0.02)

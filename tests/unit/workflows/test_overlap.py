@@ -6,19 +6,15 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from zebra.cli.main import main
-from zebra.config.model import ModelConfig, TextConfig, VisionTransformerConfig
 from zebra.config.overlap import OverlapConfig
 from zebra.data.benchmarks.writer import write_classification
 from zebra.images.distort import distort_image
-from zebra.images.preprocess import Preprocess
-from zebra.models import CLIP
-from zebra.pretrained.bundle import Bundle
-from zebra.text.bpe import BPETokenizer
 from zebra.workflows import overlap
+
+from ...tiny_model import save_tiny_model
 
 COPIES = 15
 NAMES = ("red", "blue")
@@ -52,12 +48,7 @@ def directory(tmp_path_factory):
     eval_images = [*copies, *(draw_scene(rng) for _ in range(30))]
     samples = ((encode_png(image), "png", number % 2) for number, image in enumerate(eval_images))
     write_classification(root / "set", samples, NAMES, ["a {c} thing"])
-    torch.manual_seed(0)
-    tokenizer = BPETokenizer.train(["a red thing", "a blue thing"] * 3, 520, 16)
-    text = TextConfig(width=64, layers=1, heads=1, vocab_size=tokenizer.vocab_size, context_length=16)
-    vision = VisionTransformerConfig(width=64, layers=1, heads=1, patch_size=16)
-    config = ModelConfig(embed_dim=16, image_size=32, vision=vision, text=text)
-    Bundle(CLIP(config), tokenizer, Preprocess(image_size=32)).save(root / "model")
+    save_tiny_model(root / "model")
     return root
 
 

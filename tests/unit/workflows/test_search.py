@@ -4,43 +4,26 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from zebra.config.embed import EmbedConfig
-from zebra.config.model import ModelConfig, TextConfig, VisionTransformerConfig
 from zebra.config.search import SearchConfig
 from zebra.errors import ConfigError, DataError, StoreError, WeightsError
-from zebra.images.preprocess import Preprocess
-from zebra.models import CLIP
-from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
 from zebra.report.search import write_search_page
 from zebra.search.query import combine_vectors
-from zebra.text.bpe import BPETokenizer
 from zebra.workflows import embed
 from zebra.workflows import search as workflow
 
-
-def write_model(folder, seed):
-    torch.manual_seed(seed)
-    tokenizer = BPETokenizer.train(["a photo of a red horse in the snow"] * 5, 520, 16)
-    config = ModelConfig(
-        embed_dim=16,
-        image_size=32,
-        vision=VisionTransformerConfig(width=64, layers=1, heads=1, patch_size=16),
-        text=TextConfig(width=64, layers=1, heads=1, vocab_size=tokenizer.vocab_size, context_length=16),
-    )
-    Bundle(CLIP(config), tokenizer, Preprocess(image_size=32)).save(folder)
-    return folder
+from ...tiny_model import save_tiny_model
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     """Return a folder with two models, twelve images, and their store made with the first model."""
     home = tmp_path_factory.mktemp("home")
-    write_model(home / "model", 0)
-    write_model(home / "other", 1)
+    save_tiny_model(home / "model")
+    save_tiny_model(home / "other", seed=1)
     (home / "photos").mkdir()
     for number in range(12):
         pixels = np.random.default_rng(number).integers(0, 256, (6, 8, 3), dtype=np.uint8)

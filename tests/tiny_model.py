@@ -1,0 +1,38 @@
+"""A tiny model with random weights, for tests that need a model but no particular one."""
+
+from pathlib import Path
+
+import torch
+
+from zebra.config.model import ModelConfig, ResNetConfig, TextConfig, VisionTransformerConfig
+from zebra.images.preprocess import Preprocess
+from zebra.models import CLIP
+from zebra.pretrained.bundle import Bundle
+from zebra.text.bpe import BPETokenizer
+
+CAPTIONS = [
+    "a photo of a horse",
+    "a photo of a striped cat",
+    "two spotted dogs in the snow",
+    "a red circle and a blue square",
+] * 5
+"""What the tokenizer is trained on."""
+VISION_CONFIGS = {
+    "vit": VisionTransformerConfig(width=64, layers=1, heads=1, patch_size=16),
+    "resnet": ResNetConfig(width=8, layers=(1, 1, 1, 1), heads=4),
+}
+
+
+def build_tiny_model(kind: str = "vit", seed: int = 0) -> Bundle:
+    """Build a model of 32-pixel images, texts of 16 tokens and vectors of width 16; each seed gives other weights."""
+    torch.manual_seed(seed)
+    tokenizer = BPETokenizer.train(CAPTIONS, 600, 16)
+    text = TextConfig(width=64, layers=1, heads=1, vocab_size=tokenizer.vocab_size, context_length=16)
+    config = ModelConfig(embed_dim=16, image_size=32, vision=VISION_CONFIGS[kind], text=text)
+    return Bundle(CLIP(config), tokenizer, Preprocess(image_size=32))
+
+
+def save_tiny_model(folder: Path, seed: int = 0) -> Path:
+    """Save the model and return the folder."""
+    build_tiny_model(seed=seed).save(folder)
+    return folder
