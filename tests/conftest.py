@@ -1,7 +1,7 @@
-"""Shared by all tests: a cache directory of the session, a tiny model, and the Hypothesis profiles."""
+"""Shared by all tests: a cache directory of the session, a tiny model, the command line, and Hypothesis profiles."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +9,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
+    from _pytest.capture import CaptureResult
+
     from zebra.pretrained.bundle import Bundle
 
 SLOW_DATA = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
@@ -38,3 +40,23 @@ def clip(model: Path) -> "Bundle":
     from zebra.pretrained.load import load
 
     return load(model)
+
+
+@pytest.fixture
+def cli(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> "Callable[..., CaptureResult[str]]":
+    """Return a function that runs `zebra ARGS…` in this process, in `cwd` or `tmp_path`; it returns the output."""
+    from zebra.cli.main import main
+
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def run(*args: object, cwd: Path = tmp_path, code: int = 0) -> "CaptureResult[str]":
+        monkeypatch.chdir(cwd)
+        capsys.readouterr()
+        actual = main([*map(str, args)])
+        output = capsys.readouterr()
+        assert actual == code, output.out + output.err
+        return output
+
+    return run

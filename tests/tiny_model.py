@@ -10,12 +10,7 @@ from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
 from zebra.text.bpe import BPETokenizer
 
-CAPTIONS = [
-    "a photo of a horse",
-    "a photo of a striped cat",
-    "two spotted dogs in the snow",
-    "a red circle and a blue square",
-] * 5
+CAPTIONS = ["a photo of a horse", "a photo of a striped cat", "two spotted dogs in the snow"] * 5
 """What the tokenizer is trained on."""
 VISION_CONFIGS = {
     "vit": VisionTransformerConfig(width=64, layers=1, heads=1, patch_size=16),
@@ -24,12 +19,12 @@ VISION_CONFIGS = {
 
 
 def build_tiny_model(kind: str = "vit", seed: int = 0) -> Bundle:
-    """Build a model of 32-pixel images, texts of 16 tokens and vectors of width 16; each seed gives other weights."""
+    """Build a model of 64-pixel images, texts of 16 tokens and vectors of width 32; each seed gives other weights."""
     torch.manual_seed(seed)
-    tokenizer = BPETokenizer.train(CAPTIONS, 600, 16)
+    tokenizer = BPETokenizer.train(CAPTIONS, 560, 16)
     text = TextConfig(width=64, layers=1, heads=1, vocab_size=tokenizer.vocab_size, context_length=16)
-    config = ModelConfig(embed_dim=16, image_size=32, vision=VISION_CONFIGS[kind], text=text)
-    return Bundle(CLIP(config), tokenizer, Preprocess(image_size=32))
+    config = ModelConfig(embed_dim=32, image_size=64, vision=VISION_CONFIGS[kind], text=text)
+    return Bundle(CLIP(config), tokenizer, Preprocess(image_size=64))
 
 
 def save_tiny_model(folder: Path, seed: int = 0) -> Path:

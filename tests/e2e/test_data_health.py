@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from zebra.cli.main import main
 from zebra.data import inspection
 
 from .test_own_data import as_csv, as_folder
@@ -16,16 +15,10 @@ def folder(pairs, tmp_path):
 
 
 @pytest.fixture
-def doctor(tmp_path, monkeypatch, capsys):
+def doctor(cli, monkeypatch):
     """Run `zebra doctor ARGS…` in this process, with short measurements of the loader; return its output."""
     monkeypatch.setattr(inspection, "THROUGHPUT_SECONDS", 0.2)
-    monkeypatch.chdir(tmp_path)
-
-    def run(*args, code=0):
-        assert main(["doctor", *map(str, args)]) == code
-        return capsys.readouterr().out
-
-    return run
+    return lambda *args, code=0: cli("doctor", *args, code=code).out
 
 
 def test_doctor_describes_valid_data_and_how_fast_it_loads(doctor, folder):
@@ -55,7 +48,7 @@ def test_doctor_reports_data_that_training_would_refuse(doctor, pairs, tmp_path)
     doctor(table.name, "--data-options.max-skip-rate", "0.05", "--samples", 97)
 
 
-def test_for_a_missing_path_the_message_says_what_could_be_there(zebra, tmp_path):
-    message = zebra("doctor", "nowhere", cwd=tmp_path, code=1).stderr
+def test_for_a_missing_path_the_message_says_what_could_be_there(cli):
+    message = cli("doctor", "nowhere", code=1).err
     assert "there is nothing at" in message and "a folder of images" in message
     assert "nor is it a model" in message

@@ -50,14 +50,6 @@ def test_a_second_run_embeds_only_new_images(zebra, model, photos, tmp_path):
     assert len(Store.open(tmp_path / "store")) == 96
 
 
-def test_an_error_is_one_message(zebra, model, tmp_path):
-    (tmp_path / "empty").mkdir()
-    message = zebra("embed", model, "empty", "--out", "store", cwd=tmp_path, code=1).stderr
-    assert message.startswith("zebra embed: the folder ")
-    assert not (tmp_path / "store").exists()
-    zebra("embed", model, "empty", cwd=tmp_path, code=2)
-
-
 def test_a_run_stopped_by_sigterm_exits_with_75_and_continues_later(installed, environment, zebra, model, tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()

@@ -54,9 +54,9 @@ def test_onnx_graphs_come_with_a_program_that_runs_them(zebra, trained, tmp_path
     }
 
 
-def test_a_resnet_is_not_exported_to_transformers_and_the_message_names_another_layout(zebra, trained, tmp_path):
+def test_a_resnet_is_not_exported_to_transformers_and_the_message_names_another_layout(cli, trained, tmp_path):
     args = ("export", "resnet/model", "--format", "transformers", "--out", tmp_path / "x")
-    assert "open_clip" in zebra(*args, cwd=trained, code=1).stderr
+    assert "open_clip" in cli(*args, cwd=trained, code=1).err
 
 
 def test_a_model_of_the_hub_is_loaded_from_the_cache_without_a_network(
@@ -95,8 +95,8 @@ def test_for_a_model_that_is_not_cached_the_message_names_the_download_command(i
     assert "hf download openai/clip-vit-base-patch16" in process.stdout + process.stderr
 
 
-def test_doctor_describes_a_valid_model_and_detects_one_flipped_bit(zebra, trained, tmp_path):
-    output = zebra("doctor", "vit/model", cwd=trained).stdout
+def test_doctor_describes_a_valid_model_and_detects_one_flipped_bit(cli, trained, tmp_path):
+    output = cli("doctor", "vit/model", cwd=trained).out
     assert "golden vectors" in output and "BAD" not in output
     broken = shutil.copytree(trained / "vit" / "model", tmp_path / "model")
     weights = broken / "model.safetensors"
@@ -105,9 +105,4 @@ def test_doctor_describes_a_valid_model_and_detects_one_flipped_bit(zebra, train
     data[-3] ^= 16
     weights.write_bytes(data)
     os.utime(weights, ns=(state.st_atime_ns, state.st_mtime_ns))
-    assert "BAD sha256" in zebra("doctor", broken, cwd=trained, code=1).stdout
-
-
-def test_doctor_describes_the_installation(zebra, tmp_path):
-    findings = json.loads(zebra("doctor", "--json", cwd=tmp_path).stdout)
-    assert {"python", "packages", "processor"} <= {finding["what"] for finding in findings}
+    assert "BAD sha256" in cli("doctor", broken, cwd=trained, code=1).out

@@ -89,7 +89,7 @@ def store_url(zebra, installed, environment, model, dataset, pairs, tmp_path_fac
 def empty_url(installed, environment, model, tmp_path_factory):
     """Return the URL of a server with an empty store, no quiz and an API key."""
     folder = tmp_path_factory.mktemp("empty")
-    metadata = StoreMetadata(load(model).fingerprint, str(model), 16, "fp32", "float16")
+    metadata = StoreMetadata(load(model).fingerprint, str(model), 32, "fp32", "float16")
     Store.create(folder / "store", metadata).close()
     args = ("--model", model, "--store", folder / "store", "--api-key", API_KEY)
     with served(installed, environment, *args, log=folder / "log") as url:

@@ -3,7 +3,6 @@
 import json
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -98,24 +97,3 @@ def test_a_store_remembers_its_model(zebra, serve, demo, tmp_path):
     zebra("embed", demo / "model", demo / "menagerie" / "train", "--out", "own", cwd=tmp_path)
     with serve("--store", "own") as (send, _lines):
         assert json.loads(send("/v1/about"))["store"]["rows"] == 96
-
-
-def test_without_a_model_it_explains_what_to_do(zebra, tmp_path):
-    stderr = zebra("serve", cwd=tmp_path, code=1).stderr
-    assert "zebra demo" in stderr
-    assert "Traceback" not in stderr
-
-
-def test_a_missing_store_and_a_store_of_another_model_are_rejected(zebra, demo, model, tmp_path):
-    assert "there is no store" in zebra("serve", "--store", "none", cwd=tmp_path, code=1).stderr
-    zebra("embed", model, demo / "menagerie" / "train", "--out", "own", cwd=tmp_path)
-    save_tiny_model(tmp_path / "other", seed=1)
-    stderr = zebra("serve", "--model", "other", "--store", "own", "--port", "0", cwd=tmp_path, code=1).stderr
-    assert "holds vectors of the model" in stderr
-
-
-def test_a_port_in_use_is_reported(zebra, model, tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-        stderr = zebra("serve", "--model", model, "--port", port, cwd=tmp_path, code=1).stderr
-    assert f"cannot listen at 127.0.0.1, port {port}" in stderr

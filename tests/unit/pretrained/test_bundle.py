@@ -57,7 +57,7 @@ def test_paths_bytes_pil_and_arrays_give_the_same_vector(model, tmp_path):
     path = tmp_path / "x.png"
     clip = zebra.load(model)
     vectors = clip.encode_images([array, Image.fromarray(array), path, str(path), path.read_bytes()])
-    assert vectors.shape == (5, 16) and vectors.dtype == torch.float32
+    assert vectors.shape == (5, 32) and vectors.dtype == torch.float32
     assert torch.allclose(vectors[1:], vectors[:1].expand(4, -1), atol=1e-6)
     assert torch.allclose(vectors.norm(dim=1), torch.ones(5), atol=1e-6)
 
@@ -94,7 +94,7 @@ def test_features_before_the_projection_are_wider_and_not_normalized(model):
 
 def test_no_images_and_no_texts_give_empty_tensors(model):
     clip = zebra.load(model)
-    assert clip.encode_images([]).shape == clip.encode_texts([]).shape == (0, 16)
+    assert clip.encode_images([]).shape == clip.encode_texts([]).shape == (0, 32)
 
 
 def test_class_vectors_average_the_prompts_of_each_class_in_embedding_space(model):
@@ -416,7 +416,7 @@ def test_a_folder_with_other_vectors_is_refused(folder):
     write_manifest(folder)
     with pytest.raises(WeightsError, match="image vector differs"):
         zebra.load(folder)
-    assert zebra.load(folder, verify=False).embed_dim == 16
+    assert zebra.load(folder, verify=False).embed_dim == 32
 
 
 def test_other_preprocessing_is_detected_by_the_golden_image(folder):

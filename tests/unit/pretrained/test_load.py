@@ -94,7 +94,7 @@ def test_of_two_configs_open_clips_is_read_with_a_warning(models, tmp_path):
     folder = exported(models, tmp_path, "vit", "open_clip")
     shutil.copy(exported(models, tmp_path, "vit", "transformers") / "config.json", folder)
     with pytest.warns(UserWarning, match=r"open_clip_config\.json and config\.json; config\.json is ignored"):
-        assert zebra.load(folder).embed_dim == 16
+        assert zebra.load(folder).embed_dim == 32
 
 
 def test_the_fingerprint_of_a_foreign_folder_names_its_weights(models, tmp_path):
@@ -112,15 +112,15 @@ def test_a_model_without_tokenizer_encodes_images_only(models, tmp_path):
     for name in ("tokenizer.json", "vocab.json", "merges.txt"):
         (folder / name).rename(tmp_path / name)
     clip = zebra.load(folder)
-    assert clip.encode_images(random_images(1)).shape == (1, 16)
+    assert clip.encode_images(random_images(1)).shape == (1, 32)
     with pytest.raises(WeightsError, match="tokenizer=PATH"):
         clip.encode_texts(["a horse"])
-    assert zebra.load(folder, tokenizer=tmp_path / "tokenizer.json").encode_texts(["a horse"]).shape == (1, 16)
+    assert zebra.load(folder, tokenizer=tmp_path / "tokenizer.json").encode_texts(["a horse"]).shape == (1, 32)
 
 
 def test_another_image_size_interpolates_the_positions(models):
     clip = zebra.load(models / "vit", image_size=96)
-    assert clip.image_size == 96 and clip.encode_images(random_images(2)).shape == (2, 16)
+    assert clip.image_size == 96 and clip.encode_images(random_images(2)).shape == (2, 32)
 
 
 @pytest.mark.parametrize("holds", [[], ["model.safetensors"], ["README.md"]])
@@ -162,7 +162,7 @@ def test_half_precision_weights_are_converted_to_fp32(models, tmp_path):
 def test_loaded_weights_can_be_trained(models):
     clip = zebra.load(models / "vit")
     clip.model.train()
-    images, texts, scale = clip.model(torch.randn(2, 3, 32, 32), torch.ones(2, 5, dtype=torch.int64))
+    images, texts, scale = clip.model(torch.randn(2, 3, 64, 64), torch.ones(2, 5, dtype=torch.int64))
     (images @ texts.T * scale).sum().backward()
     assert all(parameter.grad is not None for parameter in clip.model.parameters())
 
@@ -189,7 +189,7 @@ def test_verify_false_reads_no_digest_and_no_golden_vector(models, tmp_path, mon
 
     monkeypatch.setattr("zebra.pretrained.load.verify_golden", refuse)
     monkeypatch.setattr("zebra.pretrained.load.verify_files", refuse)
-    assert zebra.load(models / "vit", verify=False).embed_dim == 16
+    assert zebra.load(models / "vit", verify=False).embed_dim == 32
 
 
 @pytest.mark.parametrize("layout", ["zebra", "transformers", "open_clip"])

@@ -64,7 +64,7 @@ def test_images_get_the_vectors_of_torch_within_1e_5(kind, tmp_path, monkeypatch
 def test_images_are_not_encoded_by_torch(model, cache, monkeypatch):
     clip = zebra.load(model, backend="onnxruntime")
     monkeypatch.setattr(clip.model, "encode_images", None)
-    assert clip.encode_images(random_images(2)).shape == (2, 16)
+    assert clip.encode_images(random_images(2)).shape == (2, 32)
 
 
 def test_texts_and_features_are_those_of_torch(model, cache):

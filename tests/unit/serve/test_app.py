@@ -19,7 +19,7 @@ def test_about_describes_the_model_and_the_limits(client, clip):
     info = client.get("/v1/about").json()
     assert info["model"]["fingerprint"] == clip.fingerprint
     assert info["model"]["name"] == "tiny"
-    assert (info["model"]["embed_dim"], info["model"]["image_size"]) == (16, 32)
+    assert (info["model"]["embed_dim"], info["model"]["image_size"]) == (32, 64)
     assert info["limits"]["pixels"] == limits.MAX_PIXELS
     assert (info["store"], info["quiz"], info["map"], info["urls"]) == (None, [], False, False)
 
@@ -78,7 +78,7 @@ def test_a_request_in_openais_format_gets_a_response_in_that_format(client, clip
     numbers = np.frombuffer(base64.b64decode(packed["data"][0]["embedding"]), "<f4")
     np.testing.assert_allclose(numbers, one["embedding"])
     np.testing.assert_allclose(numbers, clip.encode_texts(["a horse"])[0], atol=1e-6)
-    assert "16 dimensions" in error_message(client.post("/v1/embeddings", json={"input": "a", "dimensions": 8}), 400)
+    assert "32 dimensions" in error_message(client.post("/v1/embeddings", json={"input": "a", "dimensions": 8}), 400)
 
 
 def test_an_image_is_encoded_once(client):
@@ -125,7 +125,7 @@ def test_labels_times_templates_are_capped(client):
             {"images": [request_image(noise_image(1)), request_image(b"GIF89a")], "labels": ["a"]},
             "image 1: damaged image",
         ),
-        ({"images": [request_image(noise_image(1))], "labels": ["a", "a"]}, "labels are repeated: a"),
+        ({"images": [request_image(noise_image(1))], "labels": ["a", "a"]}, "labels are repeated: 'a'"),
         ({"images": [request_image(noise_image(1))], "labels": [" "]}, "empty label"),
         ({"images": [request_image(noise_image(1))], "labels": ["a"], "templates": ["no place"]}, "no place"),
         ({"images": [{"url": "https://example.org/a.jpg"}], "labels": ["a"]}, "cannot fetch"),
