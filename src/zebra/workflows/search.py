@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from zebra.config.search import SearchConfig
 from zebra.errors import ConfigError, DataError, DownloadError, WeightsError
-from zebra.images.formats import IMAGE_SUFFIXES
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
 from zebra.search.ivf_index import build_ivf_index
 from zebra.search.query import WeightedVector, combine_vectors
+from zebra.search.query_paths import folder_note, is_image_query, require_text
 from zebra.search.results import QueryResult, SearchRun
 from zebra.search.searcher import OriginalImage, Searcher, SearchResult, open_searcher
 from zebra.store import Store
@@ -37,7 +37,8 @@ def run(config: SearchConfig) -> SearchRun:
 
     Raises:
         StoreError: The store is missing or damaged, or was embedded by another model than the one in the config.
-        ConfigError: The query is empty, the filter is invalid, or an id is not in the store.
+        ConfigError: The query is empty, the filter is invalid, an id is not in the store, or a text looks like the path
+            of an image.
         DataError: An image or the file of queries is missing or unusable.
         WeightsError: The model of the store has moved or is damaged.
     """
@@ -46,13 +47,14 @@ def run(config: SearchConfig) -> SearchRun:
         texts = _read_queries(Path(config.queries))
         queries = [(text, [text]) for text in texts]
     else:
-        is_image = _is_image_path(config.query)
-        texts = [config.query] if config.query and not is_image else []
+        texts = [config.query] if config.query and not is_image_query(config.query) else []
         queries = [(_format_query(config), texts)]
+    for text in config.without:
+        require_text(text, "--not")
     unique_texts = [*dict.fromkeys([*texts, *config.without])]
     needs_model = unique_texts or config.image or (config.query and not texts)
     clip = _load_model(searcher, config) if needs_model else None
-    notes = [*_truncation_notes(clip, unique_texts), searcher.hint]
+    notes = [*_truncation_notes(clip, unique_texts), searcher.hint, folder_note(config.query) if config.query else ""]
     vectors = _encode_texts(clip, unique_texts) if clip and unique_texts else {}
     shared: list[WeightedVector] = [(vectors[text], -1.0) for text in config.without]
     shared += [(vector_E, 1.0) for vector_E in searcher.read_vectors(config.like)]
@@ -128,15 +130,6 @@ def _truncation_notes(clip: Bundle | None, texts: Sequence[str]) -> list[str]:
     ]
 
 
-def _is_image_path(query: str) -> bool:
-    """Return whether a query is the path of an image; DataError if it looks like one but does not exist."""
-    if not query.lower().endswith(IMAGE_SUFFIXES):
-        return False
-    if not Path(query).is_file() and " " not in query:
-        raise DataError(f"there is no image at {query}. To search for this text, remove {query[-4:]} from it")
-    return Path(query).is_file()
-
-
 def _format_query(config: SearchConfig) -> str:
     """Return the query as text for display."""
     parts = [config.query, config.image, *(f"like {id[:12]}" for id in config.like)]
@@ -152,4 +145,6 @@ def _read_queries(path: Path) -> list[str]:
     texts = [line.strip() for line in lines if line.strip()]
     if not texts:
         raise ConfigError(f"{path} contains no queries. Write one per line")
+    for text in texts:
+        require_text(text, f"--queries {path}")
     return texts

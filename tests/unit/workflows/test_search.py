@@ -106,6 +106,11 @@ def test_each_mistake_has_its_own_error(home, search, tmp_path):
         search(query="x", model=str(home / "other"))
     with pytest.raises(DataError, match=r"there is no image at gone\.jpg"):
         search(query="gone.jpg")
+    with pytest.raises(ConfigError, match="--not takes texts"):
+        search(query="x", without=("gone.jpg",))
+    (tmp_path / "paths.txt").write_text("a horse\nphotos/5.png\n")
+    with pytest.raises(ConfigError, match=r"--queries .*paths\.txt takes texts, but photos/5\.png"):
+        search(queries=str(tmp_path / "paths.txt"))
     with pytest.raises(ConfigError, match=r"no column 'heigth'\. Did you mean 'height'"):
         search(query="x", where="heigth > 3")
     with pytest.raises(ConfigError, match="nothing to search for"):
