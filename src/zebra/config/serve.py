@@ -27,7 +27,7 @@ class BatchingConfig:
                 f"batching.max_batch_size is {self.max_batch_size} and batching.max_queue_size {self.max_queue_size}; "
                 "both must be at least 1, and the queue at least as large as a batch"
             )
-        if self.max_delay_seconds < 0 or self.timeout_seconds <= self.max_delay_seconds:
+        if not 0 <= self.max_delay_seconds < self.timeout_seconds:  # NaN is refused too
             raise ConfigError(
                 f"batching.max_delay_seconds is {self.max_delay_seconds} and batching.timeout_seconds "
                 f"{self.timeout_seconds}; the delay must not be negative, and the time-out must be longer"

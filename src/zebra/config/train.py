@@ -35,7 +35,7 @@ class OptimizerConfig:
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"optimizer.{name} is {getattr(self, name)}; it must be in [0, 1)")
         for name in ("eps", "weight_decay", "warmup_steps", "grad_clip_norm"):
-            if getattr(self, name) < 0:
+            if not getattr(self, name) >= 0:  # NaN is refused too
                 raise ConfigError(f"optimizer.{name} is {getattr(self, name)}; it must not be negative")
 
 

@@ -1,4 +1,4 @@
-"""The texts that callers pass: lists, tuples, generators, arrays and columns of tables."""
+"""Texts that callers pass: lists, tuples, generators, arrays and table columns."""
 
 from collections.abc import Iterable, Mapping, Set
 
