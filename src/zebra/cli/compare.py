@@ -44,9 +44,11 @@ def run(argv: Sequence[str]) -> int:
         published = f"  published {row.published_scores}" if row.published_scores else ""
         echo(f"{row.dataset:<20} {row.task:<22} {row.metric:<16} {scores}{published}")
         for other, test in row.comparisons.items():
+            exact = test.mcnemar_p_value
+            mcnemar = "" if exact is None else f" (bootstrap), {exact:.2g} (McNemar)"
             echo(
                 f"{'':<20} {args.runs[0]} − {other}: {test.difference.value:+.1%} "
-                f"[{test.difference.low:+.1%}, {test.difference.high:+.1%}], p = {test.p_value:.2g}, "
+                f"[{test.difference.low:+.1%}, {test.difference.high:+.1%}], p = {test.p_value:.2g}{mcnemar}, "
                 f"{test.num_wins} won, {test.num_losses} lost"
             )
     return EXIT_OK

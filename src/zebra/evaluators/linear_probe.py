@@ -1,17 +1,20 @@
 """Linear and few-shot probes on image features (CLIP App. A.3, Figs. 6 and 7)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from zebra.config.evaluate import EvaluateConfig
 from zebra.data.benchmarks.tasks import ClassificationBenchmark, MultilabelBenchmark
 from zebra.errors import DataError
-from zebra.evaluators.datasets import load_dataset
-from zebra.evaluators.embeddings import embed_source, stratified_halves
+from zebra.evaluators.embeddings import embed_features_and_vectors, embed_source, stratified_halves
+from zebra.evaluators.predictions import (
+    build_classification_predictions,
+    build_few_shot_predictions,
+    build_multilabel_predictions,
+)
 from zebra.evaluators.results import TaskResult, scores_with_primary_metric
+from zebra.evaluators.training_splits import TrainingSplits
 from zebra.evaluators.zero_shot import build_zero_shot_classifier
 from zebra.pretrained.bundle import Bundle
 from zebra.protocols.few_shot import DEFAULT_SHOTS, FewShotResult, estimate_data_efficiency, fit_few_shot_probes
@@ -19,19 +22,24 @@ from zebra.protocols.linear_probe import LinearProbeResult, fit_linear_probe, se
 from zebra.protocols.multilabel_probe import fit_multilabel_probe
 from zebra.protocols.prompts import PromptSet
 from zebra.protocols.zero_shot import ClassificationResult, classify_zero_shot
+from zebra.values import Embeddings
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeResults:
-    """Probes on the features of one dataset, and zero-shot on the same test images."""
+    """Probes on the features of one dataset, and zero-shot on the same test images if there are few-shot probes."""
 
     benchmark: ClassificationBenchmark
-    zero_shot_result: ClassificationResult
+    test_ids: tuple[str, ...]
+    """Ids of the test images."""
     linear_result: LinearProbeResult
-    few_shot_results: tuple[FewShotResult, ...]
     labels_per_class: float
-    """Mean number of training examples per class of the linear probe."""
+    """Mean number of examples per class of the linear probe."""
     notes: tuple[str, ...]
+    zero_shot_result: ClassificationResult | None = None
+    few_shot_results: tuple[FewShotResult, ...] = ()
+    few_shot_notes: tuple[str, ...] = ()
+    """Notes on the few-shot probes alone."""
 
     def linear_probe(self) -> TaskResult:
         """Return the result of the linear probe."""
@@ -40,40 +48,60 @@ class ProbeResults:
             f"λ = {self.linear_result.probe.l2_penalty:.3g}",
             *_convergence_notes(self.linear_result.num_unconverged),
         )
-        scores = scores_with_primary_metric(self.linear_result.result, self.benchmark.metric)
-        return TaskResult(self.benchmark.name, "linear-probe", scores, self.benchmark.source.digest, notes=notes)
+        return TaskResult(
+            self.benchmark.name,
+            "linear-probe",
+            scores_with_primary_metric(self.linear_result.result, self.benchmark.metric),
+            self.benchmark.source.digest,
+            notes=notes,
+            predictions=build_classification_predictions(self.test_ids, self.linear_result.result),
+        )
 
     def few_shot(self) -> list[TaskResult]:
         """Return the results of zero-shot on the test images of the probes, then of the few-shot probes."""
+        if self.zero_shot_result is None:
+            return []
         name, digest = self.benchmark.name, self.benchmark.source.digest
-        zero_shot_scores = {"top1": self.zero_shot_result.scores()["top1"]}
-        notes = (
-            *self.notes,
-            "on the test images of the probes",
-            f"a probe needs {self.describe_data_efficiency()} labels per class to reach the same accuracy",
+        notes = (*self.notes, *self.few_shot_notes)
+        zero_shot = TaskResult(
+            name,
+            "few-shot-zero-shot",
+            {"top1": self.zero_shot_result.scores()["top1"]},
+            digest,
+            notes=(
+                *notes,
+                "on the test images of the probes",
+                f"a probe needs {self.describe_data_efficiency()} labels per class to reach the same accuracy",
+            ),
+            predictions=build_classification_predictions(self.test_ids, self.zero_shot_result),
         )
-        probe_results = [
-            TaskResult(
-                name,
-                f"few-shot-{point.shots}",
-                {"top1": point.mean().score},
-                digest,
-                notes=(
-                    *self.notes,
-                    f"interval over {point.mean().interval_source}",
-                    "λ of the linear probe, selected on all examples",
-                ),
-                chance_accuracy=1 / self.zero_shot_result.num_classes,
-            )
-            for point in self.few_shot_results
+        return [
+            zero_shot,
+            *(
+                TaskResult(
+                    name,
+                    f"few-shot-{point.shots}",
+                    {"top1": point.mean().score},
+                    digest,
+                    notes=(
+                        *notes,
+                        f"interval over {point.mean().interval_source}",
+                        "λ of the linear probe, selected on all examples",
+                    ),
+                    predictions=build_few_shot_predictions(self.test_ids, point),
+                    chance_accuracy=1 / self.zero_shot_result.num_classes,
+                )
+                for point in self.few_shot_results
+            ),
         ]
-        return [TaskResult(name, "few-shot-zero-shot", zero_shot_scores, digest, notes=notes), *probe_results]
 
     def describe_data_efficiency(self) -> str:
         """Format the number of labels per class at which the probe matches zero-shot (Fig. 7)."""
+        assert self.zero_shot_result is not None, "evaluate_probes was called without shots"
+        points = [point for point in self.few_shot_results if point.shots < self.labels_per_class]
         efficiency = estimate_data_efficiency(
-            [point.shots for point in self.few_shot_results],
-            [point.mean().score.value for point in self.few_shot_results],
+            [point.shots for point in points],
+            [point.mean().score.value for point in points],
             (self.labels_per_class, self.linear_result.result.scores()["top1"].value),
             self.zero_shot_result.scores()["top1"].value,
         )
@@ -81,31 +109,10 @@ class ProbeResults:
         return f"{prefix}{efficiency.labels_per_class:.3g}"
 
 
-LabeledBenchmark = TypeVar("LabeledBenchmark", ClassificationBenchmark, MultilabelBenchmark)
-
-
-def load_train_split(dataset: str, benchmark: LabeledBenchmark, config: EvaluateConfig) -> LabeledBenchmark | None:
-    """Load the training split of a dataset; None if it has none.
-
-    Raises:
-        DataError: It has other classes than the evaluated split.
-    """
-    try:
-        train = load_dataset(dataset, "train", config.data_root)
-    except DataError:
-        return None
-    if not isinstance(train, type(benchmark)) or train.classnames != benchmark.classnames:
-        raise DataError(
-            f"the training split of {dataset} has other classes than its {config.split} split. Repair the dataset, or "
-            "leave out the tasks linear-probe and few-shot."
-        )
-    return train
-
-
 def evaluate_probes(
     clip: Bundle,
     benchmark: ClassificationBenchmark,
-    train: ClassificationBenchmark | None,
+    splits: TrainingSplits[ClassificationBenchmark] | None,
     prompts: PromptSet,
     shots: Sequence[int] = DEFAULT_SHOTS,
     num_repeats: int = 3,
@@ -113,74 +120,109 @@ def evaluate_probes(
 ) -> ProbeResults:
     """Fit probes to the features before the projection.
 
-    The training examples are the training split or, without one, half of each class of the dataset.
+    The training examples are the training split or, without one, half of each class of the dataset. Few-shot examples
+    are drawn from the training split alone.
 
     Args:
-        shots: Numbers of examples per class.
+        shots: Numbers of examples per class; none: no few-shot probes.
         num_repeats: Number of random draws of examples for each number of shots.
 
     Raises:
         DataError: A class has fewer examples than the smallest number of shots.
     """
-    test = embed_source(clip, benchmark.source, projected=False)
-    vectors = embed_source(clip, benchmark.source)
+    test, vectors = embed_features_and_vectors(clip, benchmark.source)
     notes = benchmark.notes
-    if train is None:
+    validation = None
+    if splits is None:
         pool, test = stratified_halves(test, seed)
         test_ids = set(test.ids)
         vectors = select(vectors, np.array([n for n, id in enumerate(vectors.ids) if id in test_ids]))
         notes = (*notes, "no training split: trained on one half of the dataset, tested on the other half")
     else:
-        pool = embed_source(clip, train.source, projected=False)
+        pool = embed_source(clip, splits.train.source, projected=False)
+        notes = (*notes, *splits.notes)
+        if splits.validation is not None:
+            validation = embed_source(clip, splits.validation.source, projected=False)
     num_classes = len(benchmark.classnames)
-    linear_result = fit_linear_probe(pool, test, num_classes, seed=seed)
+    linear_result = fit_linear_probe(pool, test, num_classes, validation=validation, seed=seed)
+    zero_shot_result = classify_zero_shot(vectors, build_zero_shot_classifier(clip, prompts)) if shots else None
+    num_examples = len(pool.ids) + (len(validation.ids) if validation else 0)
+    probes = ProbeResults(benchmark, test.ids, linear_result, num_examples / num_classes, notes, zero_shot_result)
+    return _add_few_shot(probes, pool, test, shots, num_repeats, seed) if shots else probes
+
+
+def _add_few_shot(
+    probes: ProbeResults, pool: Embeddings, test: Embeddings, shots: Sequence[int], num_repeats: int, seed: int
+) -> ProbeResults:
+    benchmark, notes = probes.benchmark, probes.notes
     assert pool.labels is not None
-    counts = np.bincount(pool.labels, minlength=num_classes)
+    counts = np.bincount(pool.labels, minlength=len(benchmark.classnames))
     possible_shots = [count for count in shots if count <= counts.min()]
     if not possible_shots:
         raise DataError(
             f"the class {benchmark.classnames[int(counts.argmin())]!r} of {benchmark.name} has {counts.min()} training "
-            f"examples, fewer than {min(shots)} shots. Lower --shots."
+            f"examples, fewer than {min(shots)} shots. Lower --shots, or leave out the task few-shot."
         )
     if len(possible_shots) < len(shots):
         notes = (*notes, f"at most {max(possible_shots)} shots: the smallest class has {counts.min()} examples")
     few_shot_results = fit_few_shot_probes(
         pool,
         test,
-        num_classes,
-        linear_result.probe.l2_penalty,
+        len(benchmark.classnames),
+        probes.linear_result.probe.l2_penalty,
         shots=possible_shots,
         num_repeats=num_repeats,
         seed=seed,
     )
-    zero_shot_result = classify_zero_shot(vectors, build_zero_shot_classifier(clip, prompts))
-    return ProbeResults(benchmark, zero_shot_result, linear_result, few_shot_results, float(counts.mean()), notes)
+    return replace(probes, few_shot_results=few_shot_results, few_shot_notes=notes[len(probes.notes) :])
 
 
 def evaluate_multilabel_probe(
-    clip: Bundle, benchmark: MultilabelBenchmark, train: MultilabelBenchmark | None, seed: int = 0
+    clip: Bundle, benchmark: MultilabelBenchmark, splits: TrainingSplits[MultilabelBenchmark] | None, seed: int = 0
 ) -> TaskResult:
     """Fit one binary probe per class of a multilabel dataset.
 
     Raises:
         DataError: The dataset has no training split; scores on half of it would not compare with published ones.
     """
-    if train is None:
+    if splits is None:
         raise DataError(
             f"{benchmark.name} has no training split, which a multilabel probe needs. Leave out the task linear-probe."
         )
-    num_points = 11 if benchmark.metric == "map11" else None
+    examples, labels_NC = embed_source(clip, splits.train.source, projected=False), splits.train.labels_NC
+    is_validation_N = None
+    if splits.validation is not None:
+        validation = embed_source(clip, splits.validation.source, projected=False)
+        is_validation_N = np.arange(len(examples.ids) + len(validation.ids)) >= len(examples.ids)
+        examples = replace(
+            examples,
+            vectors=np.concatenate([examples.vectors, validation.vectors]),
+            ids=examples.ids + validation.ids,
+            labels=None,
+        )
+        labels_NC = np.concatenate([labels_NC, splits.validation.labels_NC])
+    test = embed_features_and_vectors(clip, benchmark.source)[0]
     probe_result = fit_multilabel_probe(
-        embed_source(clip, train.source, projected=False),
-        train.labels_NC,
-        embed_source(clip, benchmark.source, projected=False),
+        examples,
+        labels_NC,
+        test,
         benchmark.labels_NC,
-        num_points=num_points,
+        is_validation_N=is_validation_N,
+        num_points=11 if benchmark.metric == "map11" else None,
         seed=seed,
     )
-    notes = (*benchmark.notes, f"λ = {probe_result.l2_penalty:.3g}", *_convergence_notes(probe_result.num_unconverged))
     return TaskResult(
-        benchmark.name, "linear-probe", probe_result.result.scores(), benchmark.source.digest, notes=notes
+        benchmark.name,
+        "linear-probe",
+        probe_result.result.scores(),
+        benchmark.source.digest,
+        notes=(
+            *benchmark.notes,
+            *splits.notes,
+            f"λ = {probe_result.l2_penalty:.3g}",
+            *_convergence_notes(probe_result.num_unconverged),
+        ),
+        predictions=build_multilabel_predictions(test.ids, probe_result.result),
     )
 
 

@@ -1,10 +1,16 @@
 """Predictions as tables, one row per image or question."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from zebra.protocols.zero_shot import ClassificationResult
+from zebra.protocols.compositionality import SugarCrepeResult, WinogroundResult
+from zebra.protocols.few_shot import FewShotResult
+from zebra.protocols.paired_test import SampleScores
+from zebra.protocols.retrieval import RetrievalRanks
+from zebra.protocols.zero_shot import ClassificationResult, MultilabelResult
 
 
 def build_classification_predictions(ids: Sequence[str], result: ClassificationResult) -> pa.Table:
@@ -12,3 +18,60 @@ def build_classification_predictions(ids: Sequence[str], result: ClassificationR
     return pa.table(
         {"id": list(ids), "label": result.label_N, "ranked": list(result.ranked_NK), "correct": result.correct_N}
     )
+
+
+def build_few_shot_predictions(ids: Sequence[str], result: FewShotResult) -> pa.Table:
+    """Return the columns id, label and correct: the fraction of draws whose probe is right."""
+    correct_NR = np.stack([draw.correct_N for draw in result.results], axis=1)
+    return pa.table({"id": list(ids), "label": result.results[0].label_N, "correct": correct_NR.mean(axis=1)})
+
+
+def build_multilabel_predictions(ids: Sequence[str], result: MultilabelResult) -> pa.Table:
+    """Return the columns id, labels (indices of the classes that are present) and scores (one per class)."""
+    labels = [np.flatnonzero(label_C) for label_C in result.label_NC]
+    return pa.table({"id": list(ids), "labels": labels, "scores": list(result.score_NC.astype(np.float32))})
+
+
+def build_retrieval_predictions(ids: Sequence[str], ranks: RetrievalRanks) -> pa.Table:
+    """Return the columns id, text_rank (of the best caption) and image_ranks (one per caption of the image)."""
+    order_M = np.argsort(ranks.image_of_text_M, kind="stable")
+    num_captions_N = np.bincount(ranks.image_of_text_M, minlength=len(ids))
+    image_ranks = np.split(ranks.image_rank_M[order_M], np.cumsum(num_captions_N)[:-1])
+    return pa.table({"id": list(ids), "text_rank": ranks.text_rank_N, "image_ranks": image_ranks})
+
+
+def build_compositionality_predictions(ids: Sequence[str], result: SugarCrepeResult | WinogroundResult) -> pa.Table:
+    """Return the column id and, for SugarCrepe, category and correct; for Winoground text, image and group."""
+    columns: Mapping[str, object]
+    if isinstance(result, SugarCrepeResult):
+        columns = {"category": list(result.category_N), "correct": result.correct_N}
+    else:
+        columns = {"text": result.text_N, "image": result.image_N, "group": result.group_N}
+    return pa.table({"id": list(ids), **columns})
+
+
+def get_sample_scores(predictions: pa.Table, metric: str) -> SampleScores | None:
+    """Return one value per row whose mean is a metric; None if the metric is no mean over rows."""
+    value_N = _get_values(predictions, metric)
+    return None if value_N is None else SampleScores(tuple(predictions["id"].to_pylist()), value_N)
+
+
+def _get_values(predictions: pa.Table, metric: str) -> NDArray[np.generic] | None:
+    columns = predictions.column_names
+    if "ranked" in columns and metric == "top5":
+        label_N1 = np.asarray(predictions["label"])[:, None]
+        is_correct_N: NDArray[np.bool_] = (np.stack(predictions["ranked"].to_pylist()) == label_N1).any(axis=1)
+        return is_correct_N
+    if "correct" in columns and metric in ("top1", "accuracy"):
+        return np.asarray(predictions["correct"])
+    if metric in ("text", "image", "group") and metric in columns:
+        return np.asarray(predictions[metric])
+    direction, _, k = metric.partition("_recall@")
+    if direction == "image_to_text" and "text_rank" in columns:
+        return np.asarray(predictions["text_rank"]) <= int(k)
+    if direction == "text_to_image" and "image_ranks" in columns:
+        # The captions of one image are one cluster. Weights make the mean over images the mean over captions.
+        ranks = [np.asarray(row) for row in predictions["image_ranks"].to_pylist()]
+        mean_captions = sum(map(len, ranks)) / len(ranks)
+        return np.array([np.count_nonzero(rank <= int(k)) / mean_captions for rank in ranks])
+    return None

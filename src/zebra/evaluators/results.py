@@ -1,6 +1,6 @@
 """Results of evaluation tasks, and the files of an evaluation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,10 +8,12 @@ import pyarrow as pa
 
 from zebra.errors import ConfigError
 from zebra.evaluators.results_io import (
+    RESULTS_FILENAME,
     EvalMetrics,
     ResultRecord,
     append_results,
     collect_provenance,
+    read_results,
     write_metrics,
     write_predictions,
 )
@@ -45,25 +47,32 @@ def create_out_dir(out: str) -> Path:
 
     Raises:
         ConfigError: The path is a file, or the directory cannot be created.
+        DataError: It has a `results.jsonl` to which results cannot be added, because a line is damaged.
     """
     path = Path(out)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot create the directory --out {out}: {error.strerror}. Name another one.") from error
+    if (path / RESULTS_FILENAME).exists():
+        read_results(path / RESULTS_FILENAME)
     return path
 
 
 def save_results(
     out_dir: Path, clip: Bundle, model: str, results: Sequence[TaskResult], *, split: str, seed: int
 ) -> EvalMetrics:
-    """Write `metrics.json`, append to `results.jsonl`, and write the predictions.
+    """Append to `results.jsonl`, write the predictions, and update `metrics.json`.
+
+    `metrics.json` has the latest scores of this model in `results.jsonl`; those on other data under the same name are
+    left out.
 
     Args:
         model: Name of the model as the user gave it.
+
+    Returns:
+        The scores of `results` alone.
     """
-    metrics = to_metrics(results)
-    write_metrics(out_dir / "metrics.json", metrics)
     provenance = collect_provenance(seed) | {
         "fingerprint": clip.fingerprint,
         "model": model,
@@ -73,11 +82,32 @@ def save_results(
         "split": split,
     }
     append_results(
-        out_dir / "results.jsonl", [record for result in results for record in to_records(result, provenance)]
+        out_dir / RESULTS_FILENAME, [record for result in results for record in to_records(result, provenance)]
     )
     for result in results:
         if result.predictions is not None:
             write_predictions(out_dir / "predictions", result.dataset, result.task, result.predictions)
+    write_metrics(out_dir / "metrics.json", _collect_metrics(read_results(out_dir / RESULTS_FILENAME), provenance))
+    return to_metrics(results)
+
+
+def _collect_metrics(records: Iterable[ResultRecord], provenance: Mapping[str, object]) -> EvalMetrics:
+    """Return the scores of the model in `provenance` on the latest data of each dataset.
+
+    Args:
+        records: All results, oldest first.
+        provenance: As in the records.
+    """
+    same_model = [
+        record
+        for record in records
+        if all(record.provenance.get(key) == provenance[key] for key in ("fingerprint", "precision", "backend"))
+    ]
+    digests = {record.dataset: record.dataset_digest for record in same_model}
+    metrics: dict[str, dict[str, dict[str, Score]]] = {}
+    for record in same_model:
+        if record.dataset_digest == digests[record.dataset]:
+            metrics.setdefault(record.dataset, {}).setdefault(record.task, {})[record.metric] = record.score
     return metrics
 
 

@@ -1,6 +1,6 @@
 """Result files: `metrics.json`, `results.jsonl` and Parquet predictions per task.
 
-metrics.json     {dataset: {task: {metric: {value, low, high, n}}}}, of the last evaluation
+metrics.json     {dataset: {task: {metric: {value, low, high, n}}}}, the latest scores of the last model
 results.jsonl    one line per score with everything that determines it; lines are only appended
 predictions/     DATASET.TASK.parquet: one row per sample
 """
@@ -23,6 +23,7 @@ from zebra.values import Score
 
 EvalMetrics = Mapping[str, Mapping[str, Mapping[str, Score]]]
 """Dataset → task → metric → score, for instance ["unseen-kinds"]["zero-shot"]["top1"]."""
+RESULTS_FILENAME = "results.jsonl"
 RESULTS_VERSION = 1
 """Version of a line in results.jsonl; increased when older versions of zebra would misread one."""
 RESULT_PACKAGES = ("zebra-clip", "torch", "numpy", "scikit-learn", "scipy")
@@ -93,7 +94,7 @@ def read_latest_results(run_dir: Path) -> dict[tuple[str, str, str], ResultRecor
     Raises:
         DataError: As `read_results`.
     """
-    results = read_results(run_dir / "results.jsonl")
+    results = read_results(run_dir / RESULTS_FILENAME)
     return {(result.dataset, result.task, result.metric): result for result in results}
 
 

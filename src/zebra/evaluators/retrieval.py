@@ -4,9 +4,15 @@ import numpy as np
 
 from zebra.data.benchmarks.tasks import CompositionalityBenchmark, RetrievalBenchmark
 from zebra.evaluators.embeddings import embed_source
+from zebra.evaluators.predictions import build_compositionality_predictions, build_retrieval_predictions
 from zebra.evaluators.results import TaskResult
 from zebra.pretrained.bundle import Bundle
-from zebra.protocols.compositionality import evaluate_sugarcrepe, evaluate_winoground
+from zebra.protocols.compositionality import (
+    SugarCrepeResult,
+    WinogroundResult,
+    evaluate_sugarcrepe,
+    evaluate_winoground,
+)
 from zebra.protocols.retrieval import compute_retrieval_ranks
 from zebra.values import Embeddings
 
@@ -32,19 +38,32 @@ def evaluate_retrieval(clip: Bundle, benchmark: RetrievalBenchmark, caption_pref
         [f"{ranks.num_ambiguous_captions} captions belong to several images"] if ranks.num_ambiguous_captions else []
     )
     notes = (*benchmark.notes, f"caption prefix: {caption_prefix!r}", *ambiguous)
-    return TaskResult(benchmark.name, "retrieval", ranks.scores(), benchmark.source.digest, notes=notes)
+    predictions = build_retrieval_predictions(images.ids, ranks)
+    return TaskResult(
+        benchmark.name, "retrieval", ranks.scores(), benchmark.source.digest, notes=notes, predictions=predictions
+    )
 
 
 def evaluate_compositionality(clip: Bundle, benchmark: CompositionalityBenchmark) -> TaskResult:
     """Choose between two captions that differ in a detail (SugarCrepe, Winoground)."""
-    image_NE = embed_source(clip, benchmark.source).vectors
+    images = embed_source(clip, benchmark.source)
+    image_NE = images.vectors
     first, second = (
         clip.encode_texts([question.captions[side] for question in benchmark.questions]).numpy() for side in (0, 1)
     )
     image_indices = np.array([question.image_indices for question in benchmark.questions])
+    result: SugarCrepeResult | WinogroundResult
     if image_indices.shape[1] == 1:
         categories = [question.category for question in benchmark.questions]
-        scores = evaluate_sugarcrepe(image_NE[image_indices[:, 0]], first, second, categories).scores()
+        result = evaluate_sugarcrepe(image_NE[image_indices[:, 0]], first, second, categories)
     else:
-        scores = evaluate_winoground(image_NE[image_indices], np.stack([first, second], axis=1)).scores()
-    return TaskResult(benchmark.name, "compositionality", scores, benchmark.source.digest, notes=benchmark.notes)
+        result = evaluate_winoground(image_NE[image_indices], np.stack([first, second], axis=1))
+    ids = [f"{images.ids[index]}#{number}" for number, index in enumerate(image_indices[:, 0])]
+    return TaskResult(
+        benchmark.name,
+        "compositionality",
+        result.scores(),
+        benchmark.source.digest,
+        notes=benchmark.notes,
+        predictions=build_compositionality_predictions(ids, result),
+    )

@@ -12,7 +12,7 @@ from zebra.data.benchmarks.tasks import ClassificationBenchmark, MultilabelBench
 from zebra.distributed import SINGLE_PROCESS, ProcessGroup
 from zebra.errors import ConfigError
 from zebra.evaluators.embeddings import embed_source, stratified_halves
-from zebra.evaluators.predictions import build_classification_predictions
+from zebra.evaluators.predictions import build_classification_predictions, build_multilabel_predictions
 from zebra.evaluators.results import TaskResult, scores_with_primary_metric
 from zebra.pretrained.bundle import Bundle
 from zebra.protocols.prompt_search import search_prompts
@@ -194,7 +194,15 @@ def evaluate_zero_shot_multilabel(clip: Bundle, benchmark: MultilabelBenchmark, 
         *equal_class_notes(class_CE, prompts.classnames or ()),
         *([f"{num_absent} classes without an image are left out of the mean"] if num_absent else []),
     )
-    return TaskResult(benchmark.name, "zero-shot", result.scores(), benchmark.source.digest, prompts.hash, notes=notes)
+    return TaskResult(
+        benchmark.name,
+        ENSEMBLE_TASK,
+        result.scores(),
+        benchmark.source.digest,
+        prompts.hash,
+        notes=notes,
+        predictions=build_multilabel_predictions(images.ids, result),
+    )
 
 
 def evaluate_prompt_search(

@@ -36,19 +36,21 @@ def fit_multilabel_probe(
     test: Embeddings,
     test_label_NC: NDArray[np.bool_],
     *,
+    is_validation_N: NDArray[np.bool_] | None = None,
     num_points: int | None = None,
     seed: int = 0,
 ) -> MultilabelProbeResult:
     """Select one λ for all classes, refit each class on all examples, score the test set once.
 
-    A random fifth of the examples is held out to select λ by mean average precision. Classes that are present in all
-    or none of the held-out images do not count.
+    The validation examples select λ by mean average precision. Classes that are present in all or none of them do not
+    count.
 
     Args:
         train: Vectors [N, D]; the paper uses the features before the projection.
         train_label_NC: Whether each class is present in each image, bool.
         test: Vectors of other images.
         test_label_NC: Whether each class is present in each test image, bool.
+        is_validation_N: Which of the N examples are of the validation split; None: a random fifth.
         num_points: Recall levels of the mean average precision that selects λ: 11 for VOC 2007.
         seed: Seed of the held-out examples.
 
@@ -58,11 +60,12 @@ def fit_multilabel_probe(
         ShapeError: The splits differ in vector dimension or classes, or labels do not have the shape [N, C].
     """
     _check_inputs(train, train_label_NC, test, test_label_NC)
-    is_held_out_N = np.zeros(len(train_label_NC), dtype=np.bool_)
-    order_N = np.random.default_rng(seed).permutation(len(train_label_NC))
-    is_held_out_N[order_N[: len(order_N) // _VALIDATION_DIVISOR]] = True
-    validation_ND, validation_label_NC = train.vectors[is_held_out_N], train_label_NC[is_held_out_N]
-    solvers = _PerClassSolvers(train.vectors[~is_held_out_N], train_label_NC[~is_held_out_N])
+    if is_validation_N is None:
+        is_validation_N = np.zeros(len(train_label_NC), dtype=np.bool_)
+        order_N = np.random.default_rng(seed).permutation(len(train_label_NC))
+        is_validation_N[order_N[: len(order_N) // _VALIDATION_DIVISOR]] = True
+    validation_ND, validation_label_NC = train.vectors[is_validation_N], train_label_NC[is_validation_N]
+    solvers = _PerClassSolvers(train.vectors[~is_validation_N], train_label_NC[~is_validation_N])
     probes: dict[float, list[LogisticProbe]] = {}
 
     def evaluate(penalty: float) -> tuple[float, float]:

@@ -207,10 +207,11 @@ def few_shot_section(probe_results: Mapping[str, ProbeResults]) -> Section:
     curves = {
         name: (
             {point.shots: point.mean().score for point in result.few_shot_results},
-            result.zero_shot_result.scores()["top1"],
-            1 / result.zero_shot_result.num_classes,
+            zero_shot_result.scores()["top1"],
+            1 / zero_shot_result.num_classes,
         )
         for name, result in probe_results.items()
+        if (zero_shot_result := result.zero_shot_result)
     }
     efficiency = "; ".join(f"{name} {result.describe_data_efficiency()}" for name, result in probe_results.items())
     summary = (

@@ -4,14 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-
 from zebra.config.compare import CompareConfig
 from zebra.data.benchmarks.catalog import find_catalog_entry
 from zebra.errors import DataError
+from zebra.evaluators.predictions import get_sample_scores
 from zebra.evaluators.results_io import ResultRecord, read_latest_results, read_predictions
-from zebra.protocols.paired_test import PairedComparison, SampleScores, compare_paired
+from zebra.protocols.paired_test import PairedComparison, compare_paired
 from zebra.values import Score
 
 
@@ -43,7 +41,7 @@ def run(config: CompareConfig) -> list[ComparisonRow]:
         dataset, task, metric = key
         records = [by_key.get(key) for by_key in records_by_run]
         _require_same_data(config.runs, records)
-        comparisons = _compare_predictions(config.runs, records, dataset, task) if metric == "top1" else {}
+        comparisons = _compare_predictions(config.runs, records, dataset, task, metric)
         scores = tuple(None if record is None else record.score for record in records)
         published_scores = _format_published_scores(dataset, task, metric)
         rows.append(ComparisonRow(dataset, task, metric, scores, published_scores, comparisons))
@@ -63,24 +61,24 @@ def _require_same_data(run_dirs: Sequence[str], records: Sequence[ResultRecord |
 
 
 def _compare_predictions(
-    run_dirs: Sequence[str], records: Sequence[ResultRecord | None], dataset: str, task: str
+    run_dirs: Sequence[str], records: Sequence[ResultRecord | None], dataset: str, task: str, metric: str
 ) -> dict[str, PairedComparison]:
+    """Compare the first run with each other one that has predictions on the same samples.
+
+    Without a training split, a probe's test images depend on the seed; such runs are not compared sample by sample.
+    """
     tables = [
         read_predictions(Path(run_dir) / "predictions", dataset, task) if record else None
         for run_dir, record in zip(run_dirs, records, strict=True)
     ]
-    first = tables[0]
+    first, *others = [None if table is None else get_sample_scores(table, metric) for table in tables]
     if first is None:
         return {}
     return {
-        run_dir: compare_paired(_to_sample_scores(first), _to_sample_scores(table))
-        for run_dir, table in zip(run_dirs[1:], tables[1:], strict=True)
-        if table is not None
+        run_dir: compare_paired(first, other)
+        for run_dir, other in zip(run_dirs[1:], others, strict=True)
+        if other is not None and set(other.ids) == set(first.ids)
     }
-
-
-def _to_sample_scores(table: pa.Table) -> SampleScores:
-    return SampleScores(tuple(table["id"].to_pylist()), np.asarray(table["correct"]))
 
 
 def _format_published_scores(dataset: str, task: str, metric: str) -> str:
@@ -89,10 +87,9 @@ def _format_published_scores(dataset: str, task: str, metric: str) -> str:
         entry = find_catalog_entry(dataset.removeprefix("wds_"))
     except DataError:
         return ""
-    catalog_task = task if task in ("zero-shot", "linear-probe") else None
     main_metric = {"accuracy": "top1", "map": "map", "map11": "map11"}.get(entry.metric, entry.metric)
     return ", ".join(
         f"{published.value} ({published.model}) [{published.source}]"
         for published in entry.published_scores
-        if published.task == catalog_task and (published.metric or main_metric) == metric
+        if published.task == task and (published.metric or main_metric) == metric
     )

@@ -4,9 +4,11 @@ The image encoder runs once per image for all tasks (`evaluators/embeddings.py`)
 """
 
 import time
+import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, replace
+from typing import Any
 
 from zebra.config.evaluate import EvaluateConfig
 from zebra.data.benchmarks.tasks import (
@@ -16,13 +18,16 @@ from zebra.data.benchmarks.tasks import (
     MultilabelBenchmark,
     RetrievalBenchmark,
 )
-from zebra.errors import ConfigError
+from zebra.errors import ConfigError, DataError, DownloadError, ZebraError
 from zebra.evaluators.datasets import load_dataset
+from zebra.evaluators.embeddings import embed_features_and_vectors
 from zebra.evaluators.limitations import LIMITATIONS, list_limitation_datasets
-from zebra.evaluators.linear_probe import evaluate_multilabel_probe, evaluate_probes, load_train_split
-from zebra.evaluators.results import TaskResult, create_out_dir, save_results
-from zebra.evaluators.results_io import EvalMetrics
+from zebra.evaluators.linear_probe import evaluate_multilabel_probe, evaluate_probes
+from zebra.evaluators.results import TaskResult, create_out_dir, save_results, to_metrics
+from zebra.evaluators.results_io import EvalMetrics, collect_provenance
 from zebra.evaluators.retrieval import evaluate_compositionality, evaluate_retrieval
+from zebra.evaluators.training_splits import load_training_splits
+from zebra.evaluators.unfinished import UnfinishedEvaluation
 from zebra.evaluators.zero_shot import (
     evaluate_prompt_search,
     evaluate_zero_shot,
@@ -31,10 +36,18 @@ from zebra.evaluators.zero_shot import (
 )
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
+from zebra.protocols.prompts import PromptSet
+
+PROMPT_TASKS = frozenset(("zero-shot", "prompts", "prompt-search", "few-shot"))
+"""Tasks that classify by prompts; few-shot probes are compared with zero-shot."""
 
 
 def run(config: EvaluateConfig, *, callback: Callable[[TaskResult], None] = lambda _result: None) -> EvalMetrics:
     """Evaluate and write `out/metrics.json`, `out/results.jsonl`, `out/predictions/` and `out/report.html`.
+
+    The results on each dataset are written when it is finished. If a dataset cannot be evaluated, the others are, and
+    the error follows at the end. The same evaluation, run again after an error or an interruption, continues with the
+    datasets that are not finished.
 
     Args:
         config: Model, datasets and tasks.
@@ -43,6 +56,7 @@ def run(config: EvaluateConfig, *, callback: Callable[[TaskResult], None] = lamb
     Raises:
         WeightsError: The model is incomplete.
         DataError: A dataset is incomplete, damaged or not suitable for a task. No dataset is scored in part.
+        DownloadError: A dataset of the hub is neither reachable nor cached.
         ConfigError: Two datasets have the same name, or no task is possible on any dataset.
     """
     out_dir = create_out_dir(config.out)
@@ -58,57 +72,139 @@ def run(config: EvaluateConfig, *, callback: Callable[[TaskResult], None] = lamb
             f"two datasets have the name {duplicates[0]!r}, which identifies their scores. Rename a folder, or "
             "evaluate them one by one."
         )
+    digests = [_hash_benchmark(benchmark, config) for benchmark in benchmarks]
     clip = load(config.model, precision=config.precision)
+    unfinished = UnfinishedEvaluation(out_dir, _identify(config, clip))
     results: list[TaskResult] = []
-    for name, benchmark in zip(names, benchmarks, strict=True):
-        start = time.perf_counter()
-        for result in evaluate_dataset(clip, benchmark, name, config):
-            results.append(replace(result, seconds=round(time.perf_counter() - start, 3)))
-            callback(results[-1])
-            start = time.perf_counter()
+    errors: dict[str, ZebraError] = {}
+    for name, benchmark, digest in zip(names, benchmarks, digests, strict=True):
+        done = unfinished.find(benchmark.name, digest)
+        if done is not None:
+            for result in done:
+                callback(result)
+        else:
+            done, error = _evaluate_completely(clip, benchmark, name, config, callback)
+            if done:
+                save_results(out_dir, clip, config.model, done, split=config.split, seed=config.seed)
+            if error is None:
+                unfinished.add(benchmark.name, digest, done)
+            else:
+                errors[name] = error
+        results += done
+    if results:
+        from zebra.report.evaluation import write_evaluation_report  # importing matplotlib takes a second
+
+        write_evaluation_report(out_dir / "report.html", clip, config.model, results)
+    if errors:
+        raise _summarize_errors(errors, len(names), config.out)
+    unfinished.finish()
     if not results:
         raise ConfigError(
             f"none of the tasks {', '.join(config.tasks)} is possible on any of the datasets. Datasets with labels "
             "take zero-shot, prompts, prompt-search, linear-probe and few-shot; datasets with captions take "
             "retrieval; SugarCrepe and Winoground take compositionality."
         )
-    metrics = save_results(out_dir, clip, config.model, results, split=config.split, seed=config.seed)
-    from zebra.report.evaluation import write_evaluation_report  # importing matplotlib takes a second
+    return to_metrics(results)
 
-    write_evaluation_report(out_dir / "report.html", clip, config.model, results)
-    return metrics
+
+def _evaluate_completely(
+    clip: Bundle, benchmark: AnyBenchmark, name: str, config: EvaluateConfig, callback: Callable[[TaskResult], None]
+) -> tuple[list[TaskResult], ZebraError | None]:
+    """Return the results of all tasks on a dataset, or those before an error and the error."""
+    results: list[TaskResult] = []
+    start = time.perf_counter()
+    try:
+        for result in evaluate_dataset(clip, benchmark, name, config):
+            results.append(replace(result, seconds=round(time.perf_counter() - start, 3)))
+            callback(results[-1])
+            start = time.perf_counter()
+    except (DataError, DownloadError) as error:
+        if len(config.datasets) > 1:  # the command goes on for a while before it reports the error
+            warnings.warn(f"{name} is left out: {error}", stacklevel=2)
+        return results, error
+    return results, None
+
+
+def _identify(config: EvaluateConfig, clip: Bundle) -> dict[str, Any]:
+    """Return what determines the results, apart from the datasets."""
+    settings = {key: value for key, value in asdict(config).items() if key not in ("model", "datasets", "out")}
+    provenance = collect_provenance(config.seed)
+    model = {"fingerprint": clip.fingerprint, "precision": clip.precision, "backend": clip.backend}
+    return settings | model | {"versions": provenance["versions"]}
+
+
+def _hash_benchmark(benchmark: AnyBenchmark, config: EvaluateConfig) -> str:
+    """Return a digest of the data and of the prompts; a file of prompts may change between two runs."""
+    if not isinstance(benchmark, ClassificationBenchmark | MultilabelBenchmark):
+        return benchmark.source.digest
+    prompts = _resolve_prompts_if_needed(benchmark, config)
+    return f"{benchmark.source.digest} {prompts.hash}"
+
+
+def _resolve_prompts_if_needed(
+    benchmark: ClassificationBenchmark | MultilabelBenchmark, config: EvaluateConfig
+) -> PromptSet:
+    """Return the requested prompts, or the dataset's own if no task needs prompts: a probe is not to fail on them."""
+    needs_prompts = not PROMPT_TASKS.isdisjoint(config.tasks)
+    return resolve_prompts(benchmark, config.prompts if needs_prompts else "dataset")
+
+
+def _summarize_errors(errors: Mapping[str, ZebraError], num_datasets: int, out: str) -> ZebraError:
+    first = next(iter(errors.values()))
+    if num_datasets == 1:
+        return first
+    causes = "\n".join(f"  {name}: {error}" for name, error in errors.items())
+    return DataError(
+        f"{len(errors)} of {num_datasets} datasets could not be evaluated:\n{causes}\nThe scores on the others are in "
+        f"{out}. Repair the datasets and run the same command again: it evaluates only what is missing."
+    )
 
 
 def evaluate_dataset(
     clip: Bundle, benchmark: AnyBenchmark, dataset: str, config: EvaluateConfig
 ) -> Iterator[TaskResult]:
     """Yield the results of all requested tasks that are possible on a dataset."""
-    tasks = config.tasks
     match benchmark:
         case ClassificationBenchmark():
-            needs_prompts = not {"zero-shot", "prompts", "prompt-search", "few-shot"}.isdisjoint(tasks)
-            prompts = resolve_prompts(benchmark, config.prompts if needs_prompts else "dataset")
-            if "zero-shot" in tasks or "prompts" in tasks:
-                all_prompts, *ablations = evaluate_zero_shot(clip, benchmark, prompts).task_results()
-                yield from [all_prompts] if "zero-shot" in tasks else []
-                yield from ablations if "prompts" in tasks else []
-            if "prompt-search" in tasks:
-                yield evaluate_prompt_search(clip, benchmark, prompts, config.seed)
-            if "linear-probe" in tasks or "few-shot" in tasks:
-                train = load_train_split(dataset, benchmark, config)
-                probes = evaluate_probes(clip, benchmark, train, prompts, config.shots, config.repeats, config.seed)
-                yield from [probes.linear_probe()] if "linear-probe" in tasks else []
-                yield from probes.few_shot() if "few-shot" in tasks else []
+            yield from _evaluate_classification(clip, benchmark, dataset, config)
         case MultilabelBenchmark():
-            if "zero-shot" in tasks:
-                yield evaluate_zero_shot_multilabel(clip, benchmark, resolve_prompts(benchmark, config.prompts))
-            if "linear-probe" in tasks:
-                yield evaluate_multilabel_probe(
-                    clip, benchmark, load_train_split(dataset, benchmark, config), config.seed
-                )
+            yield from _evaluate_multilabel(clip, benchmark, dataset, config)
         case RetrievalBenchmark():
-            if "retrieval" in tasks:
+            if "retrieval" in config.tasks:
                 yield evaluate_retrieval(clip, benchmark, config.caption_prefix)
         case CompositionalityBenchmark():
-            if "compositionality" in tasks:
+            if "compositionality" in config.tasks:
                 yield evaluate_compositionality(clip, benchmark)
+
+
+def _evaluate_classification(
+    clip: Bundle, benchmark: ClassificationBenchmark, dataset: str, config: EvaluateConfig
+) -> Iterator[TaskResult]:
+    tasks, prompts = config.tasks, _resolve_prompts_if_needed(benchmark, config)
+    has_probes = "linear-probe" in tasks or "few-shot" in tasks
+    if has_probes:
+        embed_features_and_vectors(clip, benchmark.source)  # into the cache, from one pass for all tasks
+    if "zero-shot" in tasks or "prompts" in tasks:
+        all_prompts, *ablations = evaluate_zero_shot(clip, benchmark, prompts).task_results()
+        yield from [all_prompts] if "zero-shot" in tasks else []
+        yield from ablations if "prompts" in tasks else []
+    if "prompt-search" in tasks:
+        yield evaluate_prompt_search(clip, benchmark, prompts, config.seed)
+    if has_probes:
+        splits = load_training_splits(dataset, benchmark, config.split, config.data_root)
+        shots = config.shots if "few-shot" in tasks else ()
+        probes = evaluate_probes(clip, benchmark, splits, prompts, shots, config.repeats, config.seed)
+        yield from [probes.linear_probe()] if "linear-probe" in tasks else []
+        yield from probes.few_shot()
+
+
+def _evaluate_multilabel(
+    clip: Bundle, benchmark: MultilabelBenchmark, dataset: str, config: EvaluateConfig
+) -> Iterator[TaskResult]:
+    if "linear-probe" in config.tasks:
+        embed_features_and_vectors(clip, benchmark.source)  # into the cache, from one pass for all tasks
+    if "zero-shot" in config.tasks:
+        yield evaluate_zero_shot_multilabel(clip, benchmark, _resolve_prompts_if_needed(benchmark, config))
+    if "linear-probe" in config.tasks:
+        splits = load_training_splits(dataset, benchmark, config.split, config.data_root)
+        yield evaluate_multilabel_probe(clip, benchmark, splits, config.seed)

@@ -49,7 +49,7 @@ class SplitSize:
 class PublishedScore:
     """A score from the paper, in percent."""
 
-    task: Literal["zero-shot", "linear-probe", "zero-shot-resnet-50-gain"]
+    task: Literal["zero-shot", "linear-probe", "retrieval", "zero-shot-resnet-50-gain"]
     value: float
     source: Literal["P", "P2", "U"]
     """How it was verified: P the paper's text, P2 a transcription of its table, U from memory."""

@@ -6,11 +6,12 @@ over COCO's val2017. Winoground (Thrush et al. 2022): `examples.jsonl`, one line
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from zebra.data.benchmarks.tasks import CompositionalityBenchmark, CompositionalityQuestion
-from zebra.data.image_source import open_image_files
+from zebra.data.image_source import hash_values, open_image_files
 from zebra.data.table_files import BadRow, open_table
 from zebra.errors import DataError
 
@@ -46,7 +47,9 @@ def read_compositionality(path: Path) -> CompositionalityBenchmark:
         CompositionalityQuestion(tuple(indices[name] for name in image_names), captions, category)
         for image_names, captions, category in raw_questions
     )
-    return CompositionalityBenchmark(path.resolve().stem, open_image_files(image_dir, paths), questions)
+    source = open_image_files(image_dir, paths)
+    source = replace(source, digest=hash_values(source.digest, raw_questions))
+    return CompositionalityBenchmark(path.resolve().stem, source, questions)
 
 
 RawQuestion = tuple[tuple[str, ...], tuple[str, str], str]

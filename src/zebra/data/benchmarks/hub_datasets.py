@@ -1,10 +1,12 @@
 """Download one split of a benchmark from the Hugging Face hub."""
 
+import contextlib
 from pathlib import Path
+from typing import cast
 
 from zebra.data.benchmarks.clip_benchmark import NUM_SHARDS_FILENAME
 from zebra.data.hub import HubRepo, download_snapshot, find_cached_snapshot
-from zebra.errors import DownloadError
+from zebra.errors import DownloadError, MissingSplit
 
 METADATA_PATTERN = "*.txt"
 """Class names, templates and dataset type."""
@@ -23,6 +25,7 @@ def download_dataset(name: str, split: str = "test") -> tuple[Path, str]:
 
     Raises:
         ConfigError: The name is malformed.
+        MissingSplit: The repository has no such split.
         DownloadError: As for `zebra.data.hub.download_snapshot`, or the repository has another layout.
     """
     repo = HubRepo.parse(name, "dataset")
@@ -32,11 +35,33 @@ def download_dataset(name: str, split: str = "test") -> tuple[Path, str]:
     if snapshot is None or not _is_complete(snapshot / split):
         snapshot = download_snapshot(repo, patterns, command=command)
     if not (snapshot / split / NUM_SHARDS_FILENAME).is_file():
+        if _is_known_missing(repo, f"{split}/{NUM_SHARDS_FILENAME}"):
+            raise MissingSplit(f"{name} has no split {split!r}: the repository has no {split}/{NUM_SHARDS_FILENAME}")
         raise DownloadError(
             f"{name} has no {split}/{NUM_SHARDS_FILENAME} ({snapshot}). It has another layout or no split "
             f"{split!r}, or the split is not cached. With a network, run `{command}`"
         )
     return snapshot, f"hf:{repo.repo_id}@{snapshot.name}"
+
+
+def _is_known_missing(repo: HubRepo, filename: str) -> bool:
+    """Return whether the hub says that a repository lacks a file; the hub's cache remembers the answer."""
+    from huggingface_hub import _CACHED_NO_EXIST, file_exists, hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+
+    http_errors = cast("tuple[type[Exception], ...]", HfHubHTTPError.__bases__)
+    transfer_errors: tuple[type[Exception], ...] = (OSError, RuntimeError, ValueError, *http_errors)
+    file_args = (repo.repo_id, filename)
+    if try_to_load_from_cache(*file_args, repo_type=repo.repo_type, revision=repo.revision) is _CACHED_NO_EXIST:
+        return True
+    try:  # one attempt: the download before has tried for long enough
+        is_missing = not file_exists(*file_args, repo_type=repo.repo_type, revision=repo.revision)
+    except transfer_errors:  # the hub cannot be reached
+        return False
+    if is_missing:
+        with contextlib.suppress(EntryNotFoundError):  # the cache records the answer
+            hf_hub_download(*file_args, repo_type=repo.repo_type, revision=repo.revision)
+    return is_missing
 
 
 def _is_complete(folder: Path) -> bool:

@@ -5,14 +5,16 @@ import os
 import socket
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 from huggingface_hub import constants
+from huggingface_hub.errors import EntryNotFoundError
 
 import zebra.data.benchmarks.hub_datasets as hub_module
 from zebra.data.benchmarks.clip_benchmark import read_clip_benchmark
 from zebra.data.benchmarks.hub_datasets import download_dataset
 from zebra.data.benchmarks.writer import write_classification
-from zebra.errors import ConfigError, DataError, DownloadError
+from zebra.errors import ConfigError, DataError, DownloadError, MissingSplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -100,3 +102,27 @@ def test_a_missing_shard_is_an_error(hub: Path, wds_pets: Path) -> None:
 def test_malformed_names_are_refused_without_a_request(name: str) -> None:
     with pytest.raises(ConfigError, match="hf:org/name"):
         download_dataset(name)
+
+
+def test_a_split_that_the_hub_does_not_have_is_missing_and_not_damaged(hub: Path, wds_pets: Path) -> None:
+    snapshot = put(hub, "clip-benchmark/wds_pets", wds_pets)
+    marker = snapshot.parents[1] / ".no_exist" / COMMIT / "train" / "nshards.txt"  # huggingface_hub's own record
+    marker.parent.mkdir(parents=True)
+    marker.touch()
+    with pytest.raises(MissingSplit, match=r"has no split 'train': the repository has no train/nshards\.txt"):
+        download_dataset("hf:clip-benchmark/wds_pets", "train")
+    with pytest.raises(DownloadError, match=r"has no val/nshards\.txt"):
+        download_dataset("hf:clip-benchmark/wds_pets", "val")
+
+
+def test_the_hub_is_asked_whether_it_has_a_split(hub: Path, wds_pets: Path, monkeypatch) -> None:
+    snapshot = put(hub, "clip-benchmark/wds_pets", wds_pets)
+
+    def refuse(*_arguments: object, **_options: object) -> str:
+        raise EntryNotFoundError("404")
+
+    monkeypatch.setattr(hub_module, "download_snapshot", lambda *_arguments, **_options: snapshot)
+    monkeypatch.setattr(huggingface_hub, "file_exists", lambda *_arguments, **_options: False)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
+    with pytest.raises(MissingSplit):
+        download_dataset("hf:clip-benchmark/wds_pets", "train")
