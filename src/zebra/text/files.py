@@ -8,20 +8,29 @@ from typing import Any
 
 from zebra.errors import WeightsError
 
+MAX_TEXT_BYTES = 1 << 28
+"""Limit on a file, after decompression; the largest published tokenizer.json has 34 MB."""
+
 
 def read_text(path: Path) -> str:
     """Read a UTF-8 file, gzipped if its name ends in .gz.
 
     Raises:
-        WeightsError: If the file is missing or damaged.
+        WeightsError: If the file is missing, damaged, too large, or not a regular file.
     """
+    if path.exists() and not path.is_file():
+        raise WeightsError(f"{path} is not a regular file; give a tokenizer.json or a merges file")
     try:
-        data = path.read_bytes()
-        return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            data = file.read(MAX_TEXT_BYTES + 1)
+        text = data.decode("utf-8")
     except FileNotFoundError as error:
         raise WeightsError(f"tokenizer file not found: {path}; give a tokenizer.json or a merges file") from error
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise WeightsError(f"cannot read {path} ({error}); copy it again from its source") from error
+    if len(data) > MAX_TEXT_BYTES:
+        raise WeightsError(f"{path} has more than {MAX_TEXT_BYTES:,} bytes of text; do not trust this file")
+    return text
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
