@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from zebra.config.model import (
+    MAX_MLP_WIDTH,
     Activation,
     ModelConfig,
     ResNetConfig,
@@ -145,6 +146,11 @@ def _parse_transformer(cfg: TowerCfg, where: str, *, quick_gelu: bool) -> dict[s
         )
     is_tanh = cfg.act_kwargs is not None and cfg.act_kwargs.approximate == "tanh"
     activation: Activation = "quick_gelu" if quick_gelu else "gelu_tanh" if is_tanh else "gelu"
+    if not 1 <= cfg.width * cfg.mlp_ratio <= MAX_MLP_WIDTH:  # may be infinite
+        raise ConfigError(
+            f"{where}: width × mlp_ratio ({cfg.width} × {cfg.mlp_ratio}) must be between 1 and {MAX_MLP_WIDTH:,}. "
+            "Download the file again."
+        )
     mlp_width = int(cfg.width * cfg.mlp_ratio)
     return {
         "width": cfg.width,
