@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from zebra.menagerie.animals import get_animal
-from zebra.menagerie.coats import GRAINS, list_color_pairs
+from zebra.menagerie.coats import COLOR_PAIRS, GRAINS
 from zebra.menagerie.rng import SampleRng
 from zebra.menagerie.scenes import SCENES, compatible_scenes
 from zebra.menagerie.splits import SEEN_KINDS, TRAIN_FONTS
@@ -79,7 +79,7 @@ def sample_single(rng: SampleRng, kind: tuple[str, str], grain: str = "") -> Ima
     """Sample one fully visible animal, with a random grain unless one is given."""
     name, coat = kind
     species = get_animal(name)
-    base, other = rng.choice(_COLOR_PAIRS)
+    base, other = rng.choice(COLOR_PAIRS)
     colors = (base,) if coat == "plain" else (base, other)
     scenes = compatible_scenes(colors) or list(SCENES)
     return ImageAttributes(
@@ -94,11 +94,6 @@ def sample_single(rng: SampleRng, kind: tuple[str, str], grain: str = "") -> Ima
         extent=rng.uniform(*EXTENT_RANGE),
         count=1,
     )
-
-
-def recolor(attributes: ImageAttributes, rng: SampleRng, colors: tuple[str, ...]) -> ImageAttributes:
-    """Return the attributes with other colors, in a scene where they are visible."""
-    return replace(attributes, colors=colors, scene=rng.choice(compatible_scenes(colors)))
 
 
 def sample_group(rng: SampleRng, kind: tuple[str, str], count: int) -> ImageAttributes:
@@ -116,6 +111,3 @@ def sample_at_distance(rng: SampleRng, kind: tuple[str, str], distance: str) -> 
 def sample_sign(rng: SampleRng, digit: int, fonts: tuple[str, ...]) -> ImageAttributes:
     """Sample a sign with a typed number."""
     return ImageAttributes(topic="sign", scene=rng.choice(tuple(SCENES)), digit=digit, font=rng.choice(fonts))
-
-
-_COLOR_PAIRS = list_color_pairs()

@@ -68,6 +68,8 @@ SIMILAR_COLORS = (
     {"brown", "blue"},
 )
 """Pairs that are too similar in color or lightness for a clearly visible pattern."""
+COLOR_PAIRS = [(a, b) for a in COLORS for b in COLORS if a != b and {a, b} not in SIMILAR_COLORS]
+"""All ordered pairs of clearly different colors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +99,6 @@ class BodyBox:
     def center(self) -> tuple[float, float]:
         """Return the center of the box."""
         return 0.5 * (self.left + self.right), 0.5 * (self.top + self.bottom)
-
-
-def list_color_pairs() -> list[tuple[str, str]]:
-    """Return all ordered pairs of clearly different colors."""
-    return [(a, b) for a in COLORS for b in COLORS if a != b and {a, b} not in SIMILAR_COLORS]
 
 
 def build_pattern(coat: str, grain: str, box: BodyBox, rng: SampleRng) -> Outline | None:

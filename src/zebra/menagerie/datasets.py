@@ -1,12 +1,11 @@
 """Evaluation datasets of the menagerie: sizes, class names, templates, samplers."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from zebra.menagerie.attributes import (
     DISTANCES,
     ImageAttributes,
-    recolor,
     sample_at_distance,
     sample_group,
     sample_sign,
@@ -14,6 +13,7 @@ from zebra.menagerie.attributes import (
 )
 from zebra.menagerie.captions import NUMBER_WORDS
 from zebra.menagerie.rng import SampleRng
+from zebra.menagerie.scenes import compatible_scenes
 from zebra.menagerie.splits import ALL_KINDS, SEEN_KINDS, TEST_FONTS, UNSEEN_KINDS, kind_name
 
 
@@ -90,7 +90,8 @@ def _build_kind_dataset(num_samples: int, kinds: tuple[tuple[str, str], ...]) ->
 
 def _sample_zebra(rng: SampleRng, _index: int) -> tuple[ImageAttributes, int]:
     attributes = sample_single(rng, ("horse", "striped"))
-    return recolor(attributes, rng, rng.choice((("white", "black"), ("black", "white")))), 0
+    colors = rng.choice((("white", "black"), ("black", "white")))
+    return replace(attributes, colors=colors, scene=rng.choice(compatible_scenes(colors))), 0
 
 
 def _sample_counting(rng: SampleRng, index: int) -> tuple[ImageAttributes, int]:

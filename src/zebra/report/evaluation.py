@@ -2,21 +2,20 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from zebra.evaluators.limitations import find_limitation
+from zebra.evaluators.results import TaskResult
 from zebra.pretrained.bundle import Bundle
+from zebra.report.figures import plot_limitations, plot_prompt_ablation
 from zebra.report.page import ReportTable, Section, write_page
+from zebra.report.study_figures import plot_few_shot
 from zebra.report.style import format_percent, format_score
 from zebra.values import Score
-
-if TYPE_CHECKING:
-    from zebra.evaluators.results import TaskResult
 
 ABLATION_TASKS = ("zero-shot-bare-name", "zero-shot-one-prompt", "zero-shot")
 
 
-def write_evaluation_report(path: Path, clip: Bundle, model: str, results: "Sequence[TaskResult]") -> None:
+def write_evaluation_report(path: Path, clip: Bundle, model: str, results: Sequence[TaskResult]) -> None:
     """Write the page.
 
     Args:
@@ -40,7 +39,7 @@ def write_evaluation_report(path: Path, clip: Bundle, model: str, results: "Sequ
     write_page(path, "Evaluation report", lead, sections)
 
 
-def zero_shot_sections(results: "Sequence[TaskResult]") -> list[Section]:
+def zero_shot_sections(results: Sequence[TaskResult]) -> list[Section]:
     """List the zero-shot scores on each dataset."""
     zero_shot = [result for result in results if result.task == "zero-shot"]
     if not zero_shot:
@@ -63,10 +62,8 @@ def zero_shot_sections(results: "Sequence[TaskResult]") -> list[Section]:
     return [Section("Zero-shot classification", summary, table)]
 
 
-def prompt_sections(results: "Sequence[TaskResult]") -> list[Section]:
+def prompt_sections(results: Sequence[TaskResult]) -> list[Section]:
     """Compare the class name alone, one prompt and all prompts (CLIP §3.1.4)."""
-    from zebra.report.figures import plot_prompt_ablation
-
     top1 = {
         (result.dataset, result.task): result.scores["top1"]
         for result in results
@@ -88,10 +85,8 @@ def prompt_sections(results: "Sequence[TaskResult]") -> list[Section]:
     return [Section("Effect of prompts", summary, plot_prompt_ablation(scores))]
 
 
-def few_shot_sections(results: "Sequence[TaskResult]") -> list[Section]:
+def few_shot_sections(results: Sequence[TaskResult]) -> list[Section]:
     """Plot the accuracy of few-shot probes against zero-shot accuracy (CLIP Fig. 6)."""
-    from zebra.report.study_figures import plot_few_shot
-
     zero_shot = {result.dataset: result.scores["top1"] for result in results if result.task == "few-shot-zero-shot"}
     curves: dict[str, tuple[dict[int, Score], Score, float]] = {}
     for result in results:
@@ -112,10 +107,8 @@ def few_shot_sections(results: "Sequence[TaskResult]") -> list[Section]:
     return [Section("Zero-shot against labeled examples", summary, plot_few_shot(curves))]
 
 
-def limitation_sections(results: "Sequence[TaskResult]") -> list[Section]:
+def limitation_sections(results: Sequence[TaskResult]) -> list[Section]:
     """Plot accuracy on tasks that the paper lists as limitations (CLIP §6)."""
-    from zebra.report.figures import plot_limitations
-
     rows = {
         f"{find_limitation(result.dataset)}: {result.dataset}": (result.scores["top1"], result.chance_accuracy)
         for result in results
@@ -135,7 +128,7 @@ def limitation_sections(results: "Sequence[TaskResult]") -> list[Section]:
     return [Section("Difficult tasks", summary, figure)]
 
 
-def other_sections(results: "Sequence[TaskResult]") -> list[Section]:
+def other_sections(results: Sequence[TaskResult]) -> list[Section]:
     """List the scores that no figure shows."""
     rows = tuple(
         (result.dataset, result.task, metric, format_score(score))
@@ -149,7 +142,7 @@ def other_sections(results: "Sequence[TaskResult]") -> list[Section]:
     return [Section("Other tasks", summary, ReportTable(("dataset", "task", "metric", "score"), rows))]
 
 
-def note_sections(results: "Sequence[TaskResult]") -> list[Section]:
+def note_sections(results: Sequence[TaskResult]) -> list[Section]:
     """List the notes on the results, each with its datasets."""
     datasets_by_note: dict[str, dict[str, None]] = {}
     for result in results:

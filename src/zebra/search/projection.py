@@ -30,6 +30,8 @@ TSNE_PERPLEXITY = 30
 """Approximate number of neighbors that stay close to a point."""
 CACHE_VERSION = f"pca {PCA_COMPONENTS}, t-sne {TSNE_PERPLEXITY}, 1"
 """Part of the cache key; increase the last number when the same vectors would get other coordinates."""
+SEED = 0
+"""Seed of the sample and of t-SNE; the same vectors get the same coordinates."""
 MAX_CATEGORIES = 100
 """A text column with more distinct values holds names rather than groups, and gets no colors."""
 SAMPLE_ROWS = 1000
@@ -60,12 +62,11 @@ class ColumnColors:
     values: tuple[str | float | None, ...]
 
 
-def project_store(store: Store, *, max_points: int = MAX_POINTS, seed: int = 0) -> Projection:
+def project_store(store: Store, *, max_points: int = MAX_POINTS) -> Projection:
     """Project the vectors of a store, and cache the coordinates in the cache directory.
 
     Args:
         max_points: Maximum number of points; of a larger store, a random sample is projected.
-        seed: Seed of the sample and of t-SNE; the same vectors get the same coordinates.
 
     Raises:
         StoreError: The store cannot be read.
@@ -73,18 +74,18 @@ def project_store(store: Store, *, max_points: int = MAX_POINTS, seed: int = 0) 
     num_rows = len(store)
     sample = np.arange(num_rows)
     if num_rows > max_points:
-        sample = np.sort(np.random.default_rng(seed).choice(num_rows, max_points, replace=False))
+        sample = np.sort(np.random.default_rng(SEED).choice(num_rows, max_points, replace=False))
     positions = sample.astype(np.int64)
     if not num_rows:
         no_vectors = np.zeros((0, store.metadata.embed_dim), np.float32)
         return Projection(store.version, 0, positions, (), no_vectors[:, :2], no_vectors)
     table = store.take_positions(positions.tolist(), ["id", "vector"]).combine_chunks()
     vector_NE = table["vector"].combine_chunks().flatten().to_numpy().reshape(len(positions), -1)
-    key = hashlib.sha256(f"{CACHE_VERSION} {seed} {vector_NE.shape}".encode() + vector_NE.tobytes()).hexdigest()[:32]
+    key = hashlib.sha256(f"{CACHE_VERSION} {SEED} {vector_NE.shape}".encode() + vector_NE.tobytes()).hexdigest()[:32]
     cache_path = cache_dir() / "maps" / f"{key}.parquet"
     coords_N2 = _read_cache(cache_path, len(positions))
     if coords_N2 is None:
-        coords_N2 = project_vectors(vector_NE.astype(np.float32), seed)
+        coords_N2 = project_vectors(vector_NE.astype(np.float32))
         _write_cache(cache_path, coords_N2)
     return Projection(store.version, num_rows, positions, tuple(table["id"].to_pylist()), coords_N2, vector_NE)
 
@@ -105,7 +106,7 @@ def nearest_vector_index(projection: Projection, vector_CE: NDArray[np.float32])
     return nearest_N
 
 
-def project_vectors(vector_NE: NDArray[np.float32], seed: int = 0) -> NDArray[np.float32]:
+def project_vectors(vector_NE: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return coordinates [N, 2] in [-1, 1] for N vectors, computed on one core."""
     from sklearn.decomposition import PCA  # importing takes a second
     from sklearn.manifold import TSNE
@@ -117,11 +118,10 @@ def project_vectors(vector_NE: NDArray[np.float32], seed: int = 0) -> NDArray[np
     else:
         with threadpool_limits(1, "openmp"):  # leave the other cores to the rest of the process
             components = min(PCA_COMPONENTS, n, e)
-            reduced_NC = PCA(components, random_state=seed).fit_transform(vector_NE)
+            reduced_NC = PCA(components, random_state=SEED).fit_transform(vector_NE)
             perplexity = min(TSNE_PERPLEXITY, (n - 1) / 3)
-            coords_N2 = TSNE(2, perplexity=perplexity, init="pca", random_state=seed, n_jobs=1).fit_transform(
-                reduced_NC
-            )
+            tsne = TSNE(2, perplexity=perplexity, init="pca", random_state=SEED, n_jobs=1)
+            coords_N2 = tsne.fit_transform(reduced_NC)
     coords_N2 = coords_N2 - (coords_N2.max(axis=0) + coords_N2.min(axis=0)) / 2
     largest = float(np.abs(coords_N2).max()) or 1.0
     scaled: NDArray[np.float32] = (coords_N2 / largest).astype(np.float32)

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from zebra.errors import ConfigError, suggest_name
+from zebra.errors import ConfigError
 from zebra.images.formats import media_type
 from zebra.search.filter_parser import list_filterable_columns, parse_filter
 from zebra.search.ivf_index import search_ivf_index
@@ -108,10 +108,9 @@ class Searcher:
         where: str | None = None,
         min_score: float | None = None,
         dedup: float | None = None,
-        columns: Sequence[str] | None = None,
         exclude: Sequence[str] = (),
     ) -> SearchResult:
-        """Find the rows nearest to a query.
+        """Find the rows nearest to a query; they have all columns but the vector and the thumbnail.
 
         Args:
             query_E: A nonzero tensor or array [E]: the vector of a text or image by the store's model, or a weighted
@@ -121,28 +120,27 @@ class Searcher:
             where: A filter (`zebra.search.filter_parser`) that hits must match.
             min_score: Minimum cosine of a hit.
             dedup: Cosine from which a row is a near duplicate of a better one, and is listed under it.
-            columns: Columns of the hits; None for all but the vector and the thumbnail.
             exclude: Ids that are never hits.
 
         Raises:
-            ConfigError: The query, the filter, a column or a number is invalid.
+            ConfigError: The query, the filter or a number is invalid.
             StoreError: The store was damaged after it was opened.
         """
         start_time = time.perf_counter()
         request = PageRequest(k=k, offset=offset, min_score=min_score, dedup=dedup, exclude=tuple(exclude))
         query = normalize_query(query_E, self.embed_dim)
         snapshot = self._refresh_snapshot()
-        column_names = self._resolve_columns(snapshot, columns)
+        columns = _list_row_columns(snapshot)
         condition = parse_filter(where, snapshot.schema) if where else None
         index = self._choose_index(snapshot)
 
         def find_nearest(count: int) -> RankedRows:
             if index is not None:
-                return search_ivf_index(snapshot.store, index, query, count, column_names, condition)
+                return search_ivf_index(snapshot.store, index, query, count, columns, condition)
             mask_N = snapshot.filter_mask(where, condition) if where and condition else None
             return snapshot.search_exact(query, count, mask_N)
 
-        hits, has_more = build_page(find_nearest, request, column_names)
+        hits, has_more = build_page(find_nearest, request, columns)
         method: Literal["exact", "approximate"] = "exact" if index is None else "approximate"
         recall = None if index is None else index.recall
         return SearchResult(hits, has_more, method, recall, len(snapshot), time.perf_counter() - start_time)
@@ -162,7 +160,7 @@ class Searcher:
     def read_row(self, id: str) -> dict[str, object] | None:
         """Return the columns of one row without vector and thumbnail; None if there is no such row."""
         snapshot = self._refresh_snapshot()
-        return snapshot.read_row(id, self._resolve_columns(snapshot, None))
+        return snapshot.read_row(id, _list_row_columns(snapshot))
 
     def read_image(self, id: str) -> OriginalImage | None:
         """Return the original image; None if the row or its file is missing, or the file has changed."""
@@ -206,14 +204,9 @@ class Searcher:
             )
         return snapshot.index_metadata
 
-    def _resolve_columns(self, snapshot: StoreSnapshot, columns: Sequence[str] | None) -> list[str]:
-        names = snapshot.schema.names
-        if columns is None:
-            return [name for name in names if name not in LARGE_COLUMNS]
-        for name in columns:
-            if name not in names:
-                raise ConfigError(f"{snapshot.store.path} has no column {name!r}.{suggest_name(name, names)}")
-        return list(columns)
+
+def _list_row_columns(snapshot: StoreSnapshot) -> list[str]:
+    return [name for name in snapshot.schema.names if name not in LARGE_COLUMNS]
 
 
 def open_searcher(store_path: str | Path, *, method: SearchMethod = "auto", fingerprint: str | None = None) -> Searcher:

@@ -177,17 +177,7 @@ class BPETokenizer:
         Path(path).write_text(shared.to_str(pretty=True) + "\n", encoding="utf-8", newline="\n")
 
     def encode(self, texts: Sequence[str], *, truncate: bool) -> BatchEncoding:
-        """Clean and encode texts, each as SOT … EOT; an empty text is SOT EOT.
-
-        Args:
-            texts: Any number of strings; each is cleaned first.
-            truncate: Truncate texts over the context length, with EOT as the last token, as in every CLIP. If false,
-                such a text is an error.
-
-        Raises:
-            ConfigError: If `texts` is a string instead of a list.
-            DataError: If an element is not a string, or is too long and `truncate` is false.
-        """
+        """Clean and encode texts, each as SOT … EOT; an empty text is SOT EOT. See `Tokenizer.encode`."""
         check_texts(texts)
         rows = self._word_cache.encode([clean_and_split(text) for text in texts], self.sot_token_id, self.eot_token_id)
         num_truncated = truncate_rows(rows, texts, self._context_length, end_id=self.eot_token_id, truncate=truncate)

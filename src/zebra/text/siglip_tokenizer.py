@@ -138,16 +138,7 @@ class SiglipTokenizer:
         Path(path).write_text(self._to_json() + "\n", encoding="utf-8", newline="\n")
 
     def encode(self, texts: Sequence[str], *, truncate: bool) -> BatchEncoding:
-        """Clean and encode texts, each as its tokens, EOS and padding.
-
-        Args:
-            texts: any number of strings.
-            truncate: cut a text over the context length, keeping EOS. If false, such a text is an error.
-
-        Raises:
-            ConfigError: If `texts` is a string instead of a list.
-            DataError: If an element is not a string, or is too long and `truncate` is false.
-        """
+        """Clean and encode texts, each as its tokens, EOS and padding. See `Tokenizer.encode`."""
         check_texts(texts)
         cleaned = [replace_surrogates(text) for text in texts]
         if self._cleaning is not None:

@@ -32,7 +32,16 @@ class Tokenizer(Protocol):
         """Return a digest of the function from texts to ids."""
 
     def encode(self, texts: Sequence[str], *, truncate: bool) -> BatchEncoding:
-        """Clean, encode and pad texts."""
+        """Clean, encode and pad texts.
+
+        Args:
+            texts: Any number of strings.
+            truncate: Truncate texts over the context length and keep the end token. If false, such a text is an error.
+
+        Raises:
+            ConfigError: If `texts` is a string instead of a list.
+            DataError: If an element is not a string, or is too long and `truncate` is false.
+        """
 
     def save(self, path: str | Path) -> None:
         """Write a `tokenizer.json` that `load_tokenizer` reads as an equal tokenizer."""

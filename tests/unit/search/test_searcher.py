@@ -268,8 +268,6 @@ def test_invalid_searches_are_rejected(store):
     search = open_searcher(store.path)
     with pytest.raises(ConfigError, match=r"no column 'widht'\. Did you mean 'width'"):
         search.search(vector_of(1), where="widht > 3")
-    with pytest.raises(ConfigError, match=r"no column 'captoin'\. Did you mean 'caption'"):
-        search.search(vector_of(1), columns=["captoin"])
     with pytest.raises(ConfigError, match="one vector of size 8"):
         search.search(np.ones(5))
 
