@@ -6,13 +6,12 @@ Rows are numbered by their position in the store when it is opened; rows written
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from hashlib import blake2b
 from threading import Lock
 
 import numpy as np
 import pyarrow as pa
 
-from zebra.embed.hash_index import HashIndex
+from zebra.embed.hash_index import HashIndex, hash_text
 from zebra.embed.values import ImageFeatures, StoreRow
 from zebra.store import Store
 
@@ -109,4 +108,4 @@ class ExistingRows:
 
 
 def _hash_stamp(stamp: str) -> int:
-    return int.from_bytes(blake2b(stamp.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "big")
+    return int.from_bytes(hash_text(stamp, num_bytes=8), "big")

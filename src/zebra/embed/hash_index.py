@@ -20,14 +20,14 @@ class HashIndex:
     def add(self, texts: Sequence[str], first_row: int) -> None:
         """Add texts for the rows from `first_row` on."""
         for row, text in enumerate(texts, first_row):
-            self._pending.setdefault(_hash(text), []).append(row)
+            self._pending.setdefault(hash_text(text), []).append(row)
         self._num_pending += len(texts)
         if self._num_pending > max(MIN_MERGE_SIZE, len(self._sorted_entries) // 8):
             self._merge()
 
     def find_rows(self, text: str) -> Iterator[int]:
         """Yield the rows of a text, oldest first."""
-        key = _hash(text)
+        key = hash_text(text)
         first, second = np.frombuffer(key, np.uint64)
         index = int(np.searchsorted(self._sorted_entries["first"], first))
         while index < len(self._sorted_entries) and self._sorted_entries["first"][index] == first:
@@ -47,5 +47,6 @@ class HashIndex:
 _ENTRY_DTYPE = np.dtype([("first", np.uint64), ("second", np.uint64), ("row", np.int64)])
 
 
-def _hash(text: str) -> bytes:
-    return blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).digest()
+def hash_text(text: str, num_bytes: int = 16) -> bytes:
+    """Return a hash of a text, which may be a path that is not valid Unicode."""
+    return blake2b(text.encode("utf-8", "surrogateescape"), digest_size=num_bytes).digest()

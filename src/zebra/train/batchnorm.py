@@ -1,4 +1,6 @@
-"""Synchronized batch norm over the batch of all processes (Ioffe & Szegedy 2015)."""
+"""Batch norm (Ioffe & Szegedy 2015) over the batch of all processes, or with fixed statistics."""
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -41,10 +43,24 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         self.running_var.lerp_(variance_C, self.momentum)
 
 
-def convert_sync_batchnorm(module: nn.Module, group: ProcessGroup) -> None:
-    """Replace batch norm by its synchronized form; frozen batch norm stays as it is."""
+class FrozenBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm with fixed statistics: a small dataset would estimate them worse than the original one."""
+
+    def __init__(self, batch_norm: nn.BatchNorm2d) -> None:
+        super().__init__(batch_norm.num_features, eps=batch_norm.eps)
+        self.to(batch_norm.weight.device)
+        self.load_state_dict(batch_norm.state_dict())
+        self.eval()
+
+    def train(self, mode: bool = True) -> "FrozenBatchNorm2d":  # noqa: ARG002  # torch's signature
+        """Stay in inference mode, whatever `mode` is."""
+        return super().train(False)
+
+
+def replace_batchnorm(module: nn.Module, build: Callable[[nn.BatchNorm2d], nn.BatchNorm2d]) -> None:
+    """Replace every plain batch norm below a module by what `build` makes of it; frozen ones stay as they are."""
     for name, child in module.named_children():
         if type(child) is nn.BatchNorm2d:
-            setattr(module, name, SyncBatchNorm2d(child, group))
+            setattr(module, name, build(child))
         else:
-            convert_sync_batchnorm(child, group)
+            replace_batchnorm(child, build)

@@ -5,6 +5,7 @@ replaces the parameters.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from zebra.distributed import ProcessGroup
 from zebra.models import CLIP
 from zebra.models.image.resnet import Bottleneck
 from zebra.models.transformer import ResidualBlock
-from zebra.train.batchnorm import convert_sync_batchnorm
+from zebra.train.batchnorm import SyncBatchNorm2d, replace_batchnorm
 
 ForwardFn = Callable[..., tuple[Tensor, Tensor, Tensor]]
 """The model as training calls it: images and tokens to their embeddings and the logit scale.
@@ -38,7 +39,7 @@ def parallelize(model: CLIP, group: ProcessGroup, mode: ParallelStrategy) -> For
     """
     if group.world_size == 1:
         return model
-    convert_sync_batchnorm(model, group)
+    replace_batchnorm(model, partial(SyncBatchNorm2d, group=group))
     if mode == "fsdp":
         model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # FSDP2 requires it
         mesh = init_device_mesh(model.logit_scale.device.type, (group.world_size,))

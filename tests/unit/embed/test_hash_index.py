@@ -19,7 +19,7 @@ def test_every_text_is_found_with_all_its_rows_in_order(monkeypatch, merge):
 
 def test_texts_with_the_same_first_half_of_a_hash_are_distinguished(monkeypatch):
     monkeypatch.setattr(hash_index, "MIN_MERGE_SIZE", 1)
-    monkeypatch.setattr(hash_index, "_hash", lambda text: b"12345678" + text.encode())
+    monkeypatch.setattr(hash_index, "hash_text", lambda text: b"12345678" + text.encode())
     index = HashIndex()
     index.add(["aaaaaaaa", "bbbbbbbb", "cccccccc"], 0)
     assert list(index.find_rows("bbbbbbbb")) == [1]

@@ -27,9 +27,10 @@ from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
 from zebra.text.bpe import BPETokenizer
+from zebra.train.batchnorm import FrozenBatchNorm2d
 from zebra.train.checkpoint import load_checkpoint
 from zebra.train.finetune import suggest_settings
-from zebra.train.freeze import FrozenBatchNorm2d, freeze
+from zebra.train.freeze import freeze
 from zebra.train.optimizer import build_optimizer, layer_depths
 from zebra.workflows import export, train
 
