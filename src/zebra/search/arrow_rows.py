@@ -20,10 +20,10 @@ def read_unit_vectors(rows: pa.Table) -> NDArray[np.float32]:
     """Return the column `vector`, float32 [N, E], at unit length; zero vectors stay zero."""
     column = rows["vector"].combine_chunks()
     array = column if isinstance(column, pa.Array) else pa.concat_arrays(column.chunks)
-    return normalize_rows(array.flatten().to_numpy(zero_copy_only=False).reshape(len(rows), array.type.list_size))
+    return to_unit_vectors(array.flatten().to_numpy(zero_copy_only=False).reshape(len(rows), array.type.list_size))
 
 
-def normalize_rows(vectors_NE: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+def to_unit_vectors(vectors_NE: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     """Return vectors at unit length, computed in float64; zero vectors stay zero."""
     exact_NE = vectors_NE.astype(np.float64)
     norms_N1 = np.maximum(np.linalg.norm(exact_NE, axis=1, keepdims=True), 1e-30)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zebra.search.arrow_rows import normalize_rows
+from zebra.search.arrow_rows import to_unit_vectors
 
 BLOCK_ROWS = 262_144
 """Rows scored at once, which limits the temporary memory of a search."""
@@ -107,7 +107,7 @@ class FlatIndex:
         """Return the vectors at positions, float32 [N, E], at unit length."""
         vectors_NE = np.empty((len(positions_N), self.embed_dim), np.float32)
         for indices_N, stored_NE in self._iter_vectors_at(positions_N):
-            vectors_NE[indices_N] = normalize_rows(stored_NE)
+            vectors_NE[indices_N] = to_unit_vectors(stored_NE)
         return vectors_NE
 
     def _find_candidates(

@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from zebra.errors import ConfigError
-from zebra.search.arrow_rows import normalize_rows, read_unit_vectors, rows_to_python
+from zebra.search.arrow_rows import read_unit_vectors, rows_to_python, to_unit_vectors
 from zebra.search.conditions import Condition
 from zebra.search.flat_index import FlatIndex
 from zebra.search.pagination import EXPANSION_FACTOR, RankedRows
@@ -129,7 +129,7 @@ def _sample_queries(store: Store) -> NDArray[np.float32]:
     rows_QE = read_unit_vectors(store.take_positions(positions.tolist(), ["vector"]))
     noise_QE = rng.standard_normal(rows_QE.shape)
     noise_QE *= QUERY_NOISE_NORM / np.linalg.norm(noise_QE, axis=1, keepdims=True)
-    return normalize_rows(rows_QE + noise_QE)
+    return to_unit_vectors(rows_QE + noise_QE)
 
 
 def _exact_scores(store: Store, queries_QE: NDArray[np.float32]) -> NDArray[np.float64]:

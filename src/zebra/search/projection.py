@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from zebra.atomic_io import atomic_write
 from zebra.config.cache import cache_dir
 from zebra.errors import ConfigError, StoreError, suggest_name
-from zebra.search.arrow_rows import normalize_rows
+from zebra.search.arrow_rows import to_unit_vectors
 from zebra.store import Store
 from zebra.store.schema import INTERNAL_COLUMNS
 
@@ -101,7 +101,7 @@ def nearest_vector_index(projection: Projection, vector_CE: NDArray[np.float32])
             f"expected vectors with {projection.vector_NE.shape[1]} dimensions, got "
             f"{' × '.join(map(str, vector_CE.shape))}"
         )
-    scores_NC = projection.vector_NE.astype(np.float32) @ normalize_rows(vector_CE).T
+    scores_NC = projection.vector_NE.astype(np.float32) @ to_unit_vectors(vector_CE).T
     nearest_N: NDArray[np.int64] = scores_NC.argmax(axis=1)
     return nearest_N
 

@@ -1,4 +1,4 @@
-"""Class names for zero-shot classification: validate them, and read them from a file."""
+"""Class names for zero-shot classification: validation, and reading a file."""
 
 import unicodedata
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""Batch norm (Ioffe & Szegedy 2015) over the batch of all processes, or with fixed statistics."""
+"""Batch norm over the batch of all processes, or with fixed statistics."""
 
 from collections.abc import Callable
 
