@@ -14,7 +14,8 @@ from zebra.config.export import ExportConfig
 from zebra.errors import ZebraError
 from zebra.workflows import export
 
-from .bundles import build_bundle, random_images
+from ...tiny_model import build_tiny_model
+from .bundles import random_images
 
 resource = pytest.importorskip("resource", reason="only POSIX tells the memory of a process")
 
@@ -46,8 +47,8 @@ WILD = (
 def models(tmp_path_factory):
     """Return a folder with a model in every layout."""
     root = tmp_path_factory.mktemp("models")
-    build_bundle("vit").save(root / "zebra")
-    build_bundle("resnet").save(root / "resnet")
+    build_tiny_model("vit").save(root / "zebra")
+    build_tiny_model("resnet").save(root / "resnet")
     for layout in ("transformers", "open_clip"):
         export.run(ExportConfig(model=str(root / "zebra"), format=layout, out=str(root / layout)))
     return root
