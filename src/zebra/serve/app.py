@@ -13,35 +13,39 @@ from starlette.middleware import Middleware
 
 from zebra import __version__
 from zebra.serve import errors, image_responses, inference, limits
+from zebra.serve.cost import require_affordable_vectors
 from zebra.serve.errors import HTTPError
 from zebra.serve.middleware.auth import AuthMiddleware
 from zebra.serve.middleware.body_limit import BodyLimitMiddleware
+from zebra.serve.middleware.content_type import ContentTypeMiddleware
 from zebra.serve.middleware.errors import ErrorMiddleware
 from zebra.serve.middleware.metrics import MetricsMiddleware
 from zebra.serve.middleware.security_headers import SecurityHeadersMiddleware
-from zebra.serve.schema import (
+from zebra.serve.requests import (
     AnyClassifyRequest,
+    EmbeddingsRequest,
+    EmbedRequest,
+    RequestImage,
+    SearchRequest,
+    ZeroShotRequest,
+)
+from zebra.serve.responses import (
     ClassifyResponse,
     ClassifyResult,
     ColumnInfo,
     Embedding,
-    EmbeddingsRequest,
     EmbeddingsResponse,
-    EmbedRequest,
     EmbedResponse,
     ErrorResponse,
     HealthResponse,
     LabelScore,
-    RequestImage,
     RequestLimits,
     RowResponse,
-    SearchRequest,
     SearchResponse,
     ServedModelInfo,
     ServerInfo,
     StoreInfo,
     Usage,
-    ZeroShotRequest,
 )
 from zebra.serve.search import row_response, search_store
 from zebra.serve.service import Service
@@ -50,7 +54,7 @@ from zebra.values import Prediction
 
 PACKAGE_DIR = Path(__file__).parent
 ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorResponse} for status in (400, 401, 404, 408, 413, 422, 429, 500, 503)
+    status: {"model": ErrorResponse} for status in (400, 401, 404, 408, 413, 415, 422, 429, 500, 503)
 }
 
 
@@ -93,6 +97,7 @@ def create_app(
                 is_local=config.is_loopback,
                 is_draining=lambda: service.is_draining,
             ),
+            Middleware(ContentTypeMiddleware),
             Middleware(
                 BodyLimitMiddleware,
                 max_bytes=limits.MAX_BODY_BYTES,
@@ -165,9 +170,9 @@ def _add_model_routes(app: FastAPI, service: Service) -> None:
         metadata = service.encoder.metadata
         if request.dimensions not in (None, metadata.embed_dim):
             raise HTTPError(400, f"this model's vectors have {metadata.embed_dim} dimensions; leave dimensions out")
-        texts, _warnings = await inference.embed_texts(
-            service, [request.input] if isinstance(request.input, str) else request.input
-        )
+        if request.encoding_format == "float":
+            require_affordable_vectors(len(request.input), metadata.embed_dim)
+        texts, _warnings = await inference.embed_texts(service, request.input)
         num_tokens = sum(text.num_tokens for text in texts)
         data: list[list[float] | str] = [
             base64.b64encode(text.vector_E.numpy().astype("<f4").tobytes()).decode()

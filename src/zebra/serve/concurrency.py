@@ -1,11 +1,13 @@
-"""Concurrency limits: request counter, bounded queue and bounded thread pool."""
+"""Limits on what runs at once: requests, weights, queues and threads."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from zebra.serve.errors import BUSY_MESSAGE, HTTPError
 
@@ -25,6 +27,48 @@ class ConcurrencyLimit:
     def is_full(self) -> bool:
         """Whether the next request has to be rejected."""
         return self.num_active >= self.max_requests
+
+
+class WeightLimit:
+    """Admit holders in order, while their weights add up to at most a maximum; a heavier one is admitted alone."""
+
+    def __init__(self, max_weight: int) -> None:
+        self._max_weight = max_weight
+        self._held = 0
+        self._waiters: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    @asynccontextmanager
+    async def hold(self, weight: int) -> AsyncIterator[None]:
+        """Hold a weight until the block ends; wait until it is admitted."""
+        weight = min(weight, self._max_weight)
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append((weight, future))
+        self._admit()
+        try:
+            await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled():  # admitted and canceled at once
+                self._release(weight)
+            self._admit()
+            raise
+        try:
+            yield
+        finally:
+            self._release(weight)
+
+    def _release(self, weight: int) -> None:
+        self._held -= weight
+        self._admit()
+
+    def _admit(self) -> None:
+        while self._waiters:
+            weight, future = self._waiters[0]
+            if not future.cancelled():
+                if self._held + weight > self._max_weight:
+                    return
+                self._held += weight
+                future.set_result(None)
+            self._waiters.popleft()
 
 
 class BoundedQueue:
@@ -86,3 +130,13 @@ class BoundedThreadPool:
     def close(self) -> None:
         """Drop the waiting calls and wait for the running ones."""
         self._executor.shutdown(cancel_futures=True)
+
+
+async def gather_or_cancel(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Await coroutines concurrently; if one fails, cancel the others."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()

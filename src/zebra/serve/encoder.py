@@ -1,9 +1,8 @@
 """Batched access to the model: queues per input type, and a cache of heads."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -11,16 +10,18 @@ from torch import Tensor
 from zebra.config.cores import usable_cores
 from zebra.config.serve import BatchingConfig
 from zebra.serve.batching import Batcher
-from zebra.serve.concurrency import BoundedQueue
+from zebra.serve.concurrency import BoundedQueue, WeightLimit, gather_or_cancel
+from zebra.serve.limits import MAX_PIXELS
 from zebra.serve.lru_cache import LRUCache
 from zebra.serve.metrics import Metrics
 from zebra.serve.model_runner import DecodedImage, ModelClient, ModelMetadata, TextEmbedding, ZeroShotHead
-
-T = TypeVar("T")
+from zebra.serve.request_images import ImageFile
 
 PROMPTS_PER_CHUNK = 256
 """A large head is built in chunks of this size, so that other requests run in between."""
 HEAD_CACHE_SIZE = 64
+MAX_PIXELS_PER_CALL = 8_000_000
+"""Pixels that one call decodes at once; the limit of all calls together is that of a single image."""
 
 HeadRequest = tuple[Sequence[str], Sequence[str]]
 """Labels and templates."""
@@ -33,7 +34,9 @@ class BatchedEncoder:
         self._model = model
         # Twice as many as decoding threads, so that no thread waits for the next image to arrive over the socket.
         self._decode_queue = BoundedQueue(2 * usable_cores(), batching.max_queue_size, metrics.stage_callback("decode"))
+        self._pixel_limit = WeightLimit(MAX_PIXELS)
         unbatched = replace(batching, max_batch_size=1, max_delay_seconds=0.0)
+        self._text_batch_size = batching.max_batch_size
         self._text_batcher = Batcher[str, TextEmbedding](model.encode_texts, batching, metrics.batch_callback("texts"))
         self._image_batcher = Batcher[DecodedImage, Tensor](
             model.encode_images, batching, metrics.batch_callback("images")
@@ -76,32 +79,44 @@ class BatchedEncoder:
         )
 
     async def encode_texts(self, texts: Sequence[str]) -> list[TextEmbedding]:
-        """Embed texts; texts longer than the context are truncated and marked."""
-        return await self._text_batcher(texts)
+        """Embed texts, batch by batch; texts longer than the context are truncated and marked."""
+        step = self._text_batch_size
+        return [
+            embedding
+            for start in range(0, len(texts), step)
+            for embedding in await self._text_batcher(texts[start : start + step])
+        ]
 
     def require_capacity(self, num_images: int) -> None:
         """Raise HTTPError (429) if so many images cannot be queued, before they are decoded."""
         self._image_batcher.require_capacity(num_images)
 
-    async def encode_image(self, data: str | bytes, where: str) -> Tensor:
-        """Return the float32 unit vector [E] of an image.
+    async def encode_image_files(self, files: Sequence[ImageFile]) -> list[Tensor]:
+        """Return the float32 unit vector [E] of each image.
 
-        Args:
-            data: The image file; a string is base64.
-            where: Name of the image in errors.
+        Few large images of one call are decoded at once, so that images of other calls run in between.
 
         Raises:
-            BadSample: The image cannot be decoded.
-            HTTPError: A queue is full (429), or the image waited too long (503).
+            BadSample: An image cannot be decoded.
+            HTTPError: A queue is full (429), or an image waited too long (503).
         """
-        result = await self._decode_queue(self._model.decode_image, data, where)
+        pixel_limit = WeightLimit(MAX_PIXELS_PER_CALL)
+        return await gather_or_cancel([self._encode_image_file(file, pixel_limit) for file in files])
+
+    async def _encode_image_file(self, file: ImageFile, pixel_limit: WeightLimit) -> Tensor:
+        async with pixel_limit.hold(file.num_pixels):
+            result = await self._decode_queue(self._decode, file)
         if isinstance(result, Tensor):
             return result
         [vector_E] = await self._image_batcher([result])
         return vector_E
 
+    async def _decode(self, file: ImageFile) -> DecodedImage | Tensor:
+        async with self._pixel_limit.hold(file.num_pixels):
+            return await self._model.decode_image(file.data, file.where, file.num_pixels)
+
     async def build_head(self, labels: Sequence[str], templates: Sequence[str]) -> ZeroShotHead:
-        """Build a zero-shot head, in chunks if it is large; raises what `encode_image` raises."""
+        """Build a zero-shot head, in chunks if it is large; raises what `encode_image_files` raises."""
         key = (tuple(labels), tuple(templates))
         head = self._head_cache.get(key)
         if head is None:
@@ -116,13 +131,3 @@ class BatchedEncoder:
 
     async def _build_heads(self, requests: Sequence[HeadRequest]) -> list[ZeroShotHead]:
         return [await self._model.build_head(labels, templates) for labels, templates in requests]
-
-
-async def gather_or_cancel(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Await coroutines concurrently; if one fails, cancel the others."""
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()

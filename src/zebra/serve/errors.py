@@ -8,6 +8,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from zebra.errors import BadSample, ConfigError, DataError, ZebraError
+from zebra.serve.limits import MAX_ERROR_LENGTH
 
 ERROR_TYPES = {
     400: "bad_request",
@@ -39,8 +40,9 @@ class HTTPError(ZebraError):
 
 
 def error_body(status_code: int, message: str) -> dict[str, dict[str, str]]:
-    """Return the JSON of an error."""
-    return {"error": {"type": ERROR_TYPES.get(status_code, "error"), "message": message}}
+    """Return the JSON of an error; a message that quotes much of the request is cut."""
+    text = message if len(message) <= MAX_ERROR_LENGTH else f"{message[:MAX_ERROR_LENGTH]}…"
+    return {"error": {"type": ERROR_TYPES.get(status_code, "error"), "message": text}}
 
 
 def error_response(status_code: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
@@ -73,10 +75,10 @@ def add_exception_handlers(app: FastAPI) -> None:
 
 def validation_message(error: RequestValidationError) -> str:
     """Return the first invalid fields and the reasons, without the values that were sent."""
-    messages = []
-    for detail in error.errors()[:MAX_REPORTED_FIELDS]:
+    messages, details = [], error.errors()
+    for detail in details[:MAX_REPORTED_FIELDS]:
         field = ".".join(str(part) for part in detail["loc"] if part != "body")
         reason = str(detail["msg"]).removeprefix("Value error, ")
         messages.append(f"{field}: {reason}" if field else reason)
-    num_more = len(error.errors()) - len(messages)
+    num_more = len(details) - len(messages)
     return "; ".join(messages) + (f"; and {num_more} more" if num_more else "")

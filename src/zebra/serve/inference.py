@@ -6,12 +6,15 @@ import torch
 from torch import Tensor
 
 from zebra.pretrained.bundle import rank_labels
-from zebra.serve.encoder import gather_or_cancel
-from zebra.serve.errors import HTTPError
-from zebra.serve.fetch import fetch_url
-from zebra.serve.limits import MAX_BODY_BYTES, MAX_PROMPTS
+from zebra.serve.cost import (
+    require_affordable_images,
+    require_affordable_prompts,
+    require_affordable_scores,
+    require_affordable_texts,
+)
 from zebra.serve.model_runner import TextEmbedding
-from zebra.serve.schema import RequestImage
+from zebra.serve.request_images import load_image_files
+from zebra.serve.requests import RequestImage
 from zebra.serve.service import Service
 from zebra.text.labels import validate_labels
 from zebra.text.templates import fill_template
@@ -26,22 +29,18 @@ async def classify_images(
     Raises:
         ConfigError: A label is empty or appears twice, or a template has no place for the label.
         BadSample: An image cannot be decoded.
-        HTTPError: There are too many prompts (422), or the server is too busy (429, 503).
+        HTTPError: The request costs too much (400, 422), or the server is too busy (429, 503).
     """
-    labels, num_prompts = validate_labels(labels), len(labels) * len(templates)
-    if num_prompts > MAX_PROMPTS:
-        raise HTTPError(
-            422,
-            f"too many prompts: {len(labels)} labels × {len(templates)} templates are {num_prompts:,} prompts, "
-            f"more than {MAX_PROMPTS:,}",
-        )
+    labels = validate_labels(labels)
+    require_affordable_prompts(labels, templates)
+    require_affordable_scores(labels, len(images))
     for template in templates:
         fill_template(template, labels[0])
     image_NE = await embed_images(service, images)
     head = await service.encoder.build_head(labels, templates)
     metadata = service.encoder.metadata
     warnings = (
-        [f"{head.num_truncated} of {num_prompts} prompts were cut to {metadata.context_length} tokens"]
+        [f"{head.num_truncated} of {len(labels) * len(templates)} prompts were cut to {metadata.context_length} tokens"]
         if head.num_truncated
         else []
     )
@@ -56,16 +55,28 @@ async def embed_images(service: Service, images: Sequence[RequestImage]) -> Tens
     Raises:
         BadSample: An image cannot be decoded.
         ConfigError: A row is not in the store.
-        HTTPError: A URL cannot be fetched (400), or the server is too busy (429, 503).
+        HTTPError: A URL cannot be fetched or there are too many pixels (400), or the server is too busy (429, 503).
     """
-    service.encoder.require_capacity(len(images))
-    return torch.stack(
-        await gather_or_cancel([_embed_image(service, image, index) for index, image in enumerate(images)])
-    )
+    encoder = service.encoder
+    encoder.require_capacity(len(images))
+    files = await load_image_files(images, service.config.allow_url_hosts)
+    require_affordable_images([file.num_pixels for file in files.values()])
+    vectors = dict(zip(files, await encoder.encode_image_files(list(files.values())), strict=True))
+    row_indices = [index for index, image in enumerate(images) if image.id is not None]
+    if row_indices:
+        row_ids = [image.id for image in images if image.id is not None]
+        vectors_NE = torch.from_numpy(await service.read_pool(service.searcher.read_vectors, row_ids))
+        vectors |= zip(row_indices, vectors_NE, strict=True)
+    return torch.stack([vectors[index] for index in range(len(images))])
 
 
 async def embed_texts(service: Service, texts: Sequence[str]) -> tuple[list[TextEmbedding], list[str]]:
-    """Return the embeddings of texts, and a warning for each text that was truncated."""
+    """Return the embeddings of texts, and a warning for each text that was truncated.
+
+    Raises:
+        HTTPError: The texts are too long together (422), or the server is too busy (429, 503).
+    """
+    require_affordable_texts(texts)
     embeddings = await service.encoder.encode_texts(texts)
     length = service.encoder.metadata.context_length
     return embeddings, [
@@ -73,15 +84,3 @@ async def embed_texts(service: Service, texts: Sequence[str]) -> tuple[list[Text
         for text, embedding in zip(texts, embeddings, strict=True)
         if embedding.is_truncated
     ]
-
-
-async def _embed_image(service: Service, image: RequestImage, index: int) -> Tensor:
-    where = f"image {index}"
-    if image.id is not None:
-        [vector_E] = await service.read_pool(service.searcher.read_vectors, [image.id])
-        return torch.from_numpy(vector_E)
-    if image.url is not None:
-        allowed_hosts = frozenset(host.lower() for host in service.config.allow_url_hosts)
-        data = await fetch_url(image.url, allowed_hosts, max_bytes=MAX_BODY_BYTES)
-        return await service.encoder.encode_image(data, where)
-    return await service.encoder.encode_image(image.data or "", where)

@@ -23,7 +23,7 @@ from zebra.search.projection import (
 )
 from zebra.serve.errors import HTTPError
 from zebra.serve.limits import MAX_LABELS
-from zebra.serve.schema import RequestModel
+from zebra.serve.requests import RequestModel
 from zebra.store import Store
 
 HTTP_ACCEPTED = 202

@@ -1,12 +1,10 @@
 """The model inside the worker: decode images, embed images and texts, build heads."""
 
-import base64
-import binascii
 import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -15,11 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from zebra.embed.stages import ImagePreprocessor
-from zebra.errors import BadSample, ConfigError
+from zebra.errors import ConfigError
 from zebra.images.formats import image_digest
 from zebra.pretrained.bundle import Bundle
 from zebra.serve.image_limits import decode_pixels
-from zebra.serve.limits import MAX_PIXELS
 from zebra.serve.lru_cache import LRUCache
 from zebra.text.templates import fill_template
 from zebra.text.tokenizers import Tokenizer
@@ -85,7 +82,7 @@ class ModelClient(Protocol):
     def is_ready(self) -> bool:
         """Whether the model answers calls now."""
 
-    async def decode_image(self, data: str | bytes, where: str) -> DecodedImage | Tensor:
+    async def decode_image(self, data: bytes, where: str, max_pixels: int) -> DecodedImage | Tensor:
         """Decode an image."""
 
     async def encode_images(self, images: Sequence[DecodedImage]) -> Sequence[Tensor]:
@@ -103,7 +100,7 @@ class ModelRunner:
 
     def __init__(self, clip: Bundle) -> None:
         self._clip = clip
-        self._preprocess = ImagePreprocessor(clip.preprocess, thumbnail_size=0, max_pixels=MAX_PIXELS)
+        self._preprocess = ImagePreprocessor(clip.preprocess, thumbnail_size=0)
         self._vector_cache: LRUCache[str, Tensor] = LRUCache(VECTOR_CACHE_SIZE)
 
     @property
@@ -138,20 +135,23 @@ class ModelRunner:
         if time.perf_counter() - started_at > SINGLE_THREAD_MAX_SECONDS:
             torch.set_num_threads(num_threads)
 
-    def decode_image(self, data: str | bytes, where: str) -> DecodedImage | Tensor:
+    def decode_image(self, data: bytes, where: str, max_pixels: int) -> DecodedImage | Tensor:
         """Return the preprocessed image, or its float32 unit vector [E] if that is cached.
 
         Args:
-            data: A file in an allowed format; a string is base64.
+            data: A file in an allowed format.
             where: Name of the image in errors.
+            max_pixels: Maximum width × height.
 
         Raises:
             BadSample: The image cannot be decoded.
         """
-        encoded = _decode_base64(data, where) if isinstance(data, str) else data
-        digest = image_digest(encoded)
+        digest = image_digest(data)
         cached = self._vector_cache.get(digest)
-        return DecodedImage(decode_pixels(encoded, where, self._preprocess), digest) if cached is None else cached
+        if cached is not None:
+            return cached
+        preprocess = replace(self._preprocess, max_pixels=max_pixels)
+        return DecodedImage(decode_pixels(data, where, preprocess), digest)
 
     def encode_images(self, images: Sequence[DecodedImage]) -> list[Tensor]:
         """Return the float32 unit vector [E] of each image."""
@@ -194,14 +194,6 @@ class ModelRunner:
         if tokenizer is None:
             raise ConfigError("this model has no tokenizer: it accepts images only, no texts or labels")
         return tokenizer
-
-
-def _decode_base64(data: str, where: str) -> bytes:
-    try:
-        return base64.b64decode(data, validate=True)
-    except (binascii.Error, ValueError) as error:
-        detail = f"{error}; send the bytes of the file in base64, without a data: prefix"
-        raise BadSample("data is not base64", where, detail) from error
 
 
 @contextmanager

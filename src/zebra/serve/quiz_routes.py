@@ -24,7 +24,7 @@ from zebra.pretrained.bundle import Bundle
 from zebra.protocols.human import UNKNOWN_ANSWER, HumanAnswer
 from zebra.protocols.zero_shot import classify_zero_shot
 from zebra.serve.errors import HTTPError
-from zebra.serve.schema import RequestModel
+from zebra.serve.requests import RequestModel
 from zebra.values import Score
 
 NumShots = Literal[0, 1, 2]

@@ -10,7 +10,8 @@ import torch
 
 from zebra.search.query import WeightedVector, combine_vectors
 from zebra.serve.inference import embed_images, embed_texts
-from zebra.serve.schema import HitResponse, RowResponse, SearchRequest, SearchResponse
+from zebra.serve.requests import SearchRequest
+from zebra.serve.responses import HitResponse, RowResponse, SearchResponse
 from zebra.serve.service import Service
 from zebra.store.schema import INTERNAL_COLUMNS
 from zebra.values import Hit

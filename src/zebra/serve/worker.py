@@ -90,8 +90,7 @@ def serialize_error(error: BaseException) -> dict[str, Any]:
 
 def _handle_decode(runner: ModelRunner, frame: Frame) -> Reply:
     [payload] = frame.payloads
-    data = payload.decode() if frame.header["base64"] else bytes(payload)
-    result = runner.decode_image(data, frame.header["where"])
+    result = runner.decode_image(bytes(payload), frame.header["where"], frame.header["max_pixels"])
     if isinstance(result, DecodedImage):
         return {"digest": result.digest, "shape": result.pixels_3HW.shape}, [_array_to_bytes(result.pixels_3HW)]
     return {"digest": None}, [_vectors_to_bytes([result])]

@@ -102,10 +102,9 @@ class WorkerClient:
         """The process id of the worker."""
         return self._process.pid
 
-    async def decode_image(self, data: str | bytes, where: str) -> DecodedImage | Tensor:
-        """Decode an image; a string is base64."""
-        header = {"base64": isinstance(data, str), "where": where}
-        reply = await self._call("decode_image", header, [data.encode() if isinstance(data, str) else data])
+    async def decode_image(self, data: bytes, where: str, max_pixels: int) -> DecodedImage | Tensor:
+        """Decode an image."""
+        reply = await self._call("decode_image", {"where": where, "max_pixels": max_pixels}, [data])
         digest, [payload] = reply.header["digest"], reply.payloads
         if digest is None:
             return _to_tensor(payload)

@@ -66,8 +66,8 @@ class InProcessClient:
     async def run(self, executor, function, *args):
         return await asyncio.get_running_loop().run_in_executor(executor, function, *args)
 
-    async def decode_image(self, data, where):
-        return await self.run(self.decode_executor, self.runner.decode_image, data, where)
+    async def decode_image(self, data, where, max_pixels):
+        return await self.run(self.decode_executor, self.runner.decode_image, data, where, max_pixels)
 
     async def encode_images(self, images):
         return await self.run(self.model_executor, self.runner.encode_images, images)

@@ -139,7 +139,7 @@ def test_errors_of_the_framework_have_the_same_shape(client):
     error_message(client.get("/v1/nothing"), 404)
     error_message(client.get("/v1/classify"), 405)
     error_message(client.post("/v1/classify", content=b"{", headers={"Content-Type": "application/json"}), 422)
-    error_message(client.post("/v1/embed", content=b'{"texts": ["a"]}', headers={"Content-Type": "text/plain"}), 422)
+    error_message(client.post("/v1/embed", content=b'{"texts": ["a"]}', headers={"Content-Type": "text/plain"}), 415)
     error_message(client.get("/page/nothing.js"), 404)
 
 

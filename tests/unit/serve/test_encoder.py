@@ -10,6 +10,7 @@ from zebra.config.serve import BatchingConfig
 from zebra.errors import BadSample
 from zebra.serve.encoder import BatchedEncoder
 from zebra.serve.metrics import Metrics
+from zebra.serve.request_images import ImageFile, open_image_file
 
 from .conftest import InProcessClient, noise_image
 
@@ -60,19 +61,19 @@ def test_v3_concurrent_images_get_the_vector_that_each_gets_alone(clip):
     images = [noise_image(number, (40 + number % 7, 40)) for number in range(100)]
 
     async def scenario(encoder):
-        return await asyncio.gather(*(encoder.encode_image(data, "one") for data in images))
+        return await asyncio.gather(*(encoder.encode_image_files([open_image_file(data, "one")]) for data in images))
 
-    vectors = torch.stack(run_with_encoder(clip, scenario))
+    vectors = torch.stack([vector_E for [vector_E] in run_with_encoder(clip, scenario)])
     expected = torch.cat([clip.encode_images([data]) for data in images])
     assert float((vectors * expected).sum(1).min()) >= 1 - 1e-6
 
 
 def test_a_bad_image_is_named_and_does_not_affect_others(clip):
     async def scenario(encoder):
-        calls = [encoder.encode_image(noise_image(1), "one"), encoder.encode_image(b"\xff\xd8\xff nothing", "two")]
-        return await asyncio.gather(*calls, return_exceptions=True)
+        files = [ImageFile(noise_image(1), "one", 1200), ImageFile(b"\xff\xd8\xff nothing", "two", 1200)]
+        return await asyncio.gather(*(encoder.encode_image_files([file]) for file in files), return_exceptions=True)
 
-    good, bad = run_with_encoder(clip, scenario)
+    [good], bad = run_with_encoder(clip, scenario)
     assert isinstance(good, torch.Tensor)
     assert isinstance(bad, BadSample)
     assert str(bad).startswith("two: ")

@@ -12,11 +12,12 @@ import torch
 
 from zebra.errors import BadSample, MissingExtra, WeightsError, ZebraError
 from zebra.serve import worker, worker_client
+from zebra.serve.limits import MAX_PIXELS
 from zebra.serve.model_runner import DecodedImage, ModelRunner
 from zebra.serve.worker_client import WorkerClient, WorkerDied, WorkerError
 
 from ...tiny_model import save_tiny_model
-from .conftest import noise_image, request_image
+from .conftest import noise_image
 
 
 def run_with_worker(model, scenario, on_error=lambda _error: None):
@@ -45,16 +46,15 @@ def test_every_call_returns_what_the_model_returns_in_this_process(model, clip):
     async def scenario(client):
         assert client.metadata == runner.metadata
         one, two = [
-            await client.decode_image(data, "one")
-            for data in (noise_image(1), request_image(noise_image(2, (90, 20)))["data"])
+            await client.decode_image(data, "one", MAX_PIXELS) for data in (noise_image(1), noise_image(2, (90, 20)))
         ]
         vectors = await client.encode_images([one, two])
-        assert torch.equal(await client.decode_image(noise_image(1), "again"), vectors[0])
+        assert torch.equal(await client.decode_image(noise_image(1), "again", MAX_PIXELS), vectors[0])
         return one, vectors, await client.encode_texts(texts), await client.build_head(labels, templates)
 
     decoded, vectors, embeddings, head = run_with_worker(model, scenario)
     assert isinstance(decoded, DecodedImage)
-    assert (decoded.pixels_3HW == runner.decode_image(noise_image(1), "").pixels_3HW).all()
+    assert (decoded.pixels_3HW == runner.decode_image(noise_image(1), "", MAX_PIXELS).pixels_3HW).all()
     expected_NE = clip.encode_images([noise_image(1), noise_image(2, (90, 20))])
     assert torch.allclose(torch.stack(list(vectors)), expected_NE, atol=1e-6)
     for text, expected in zip(embeddings, runner.encode_texts(texts), strict=True):
@@ -68,7 +68,7 @@ def test_every_call_returns_what_the_model_returns_in_this_process(model, clip):
 def test_exceptions_keep_their_class(model):
     async def scenario(client):
         with pytest.raises(BadSample) as bad:
-            await client.decode_image(b"\xff\xd8\xff nothing", "two")
+            await client.decode_image(b"\xff\xd8\xff nothing", "two", MAX_PIXELS)
         assert bad.value.location == "two"
         with pytest.raises(WorkerError, match=r"(?s)Traceback.*worker\.py"):
             await client.encode_texts(None)

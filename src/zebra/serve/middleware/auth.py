@@ -1,6 +1,7 @@
 """Middleware that checks the API key and the Host header."""
 
 import hmac
+import re
 from collections.abc import Callable
 
 from starlette.datastructures import Headers
@@ -11,6 +12,7 @@ from zebra.serve.errors import error_response
 
 PUBLIC_PATHS = ("/", "/healthz", "/readyz", "/docs", "/openapi.json")
 """Paths that need no key."""
+HOST_PATTERN = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^:@/\[\]\s]+))(?::[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
 PUBLIC_PATH_PREFIXES = ("/page/", "/reference/")
 
 
@@ -52,7 +54,6 @@ class AuthMiddleware:
 
 
 def _host_name(host_header: str) -> str:
-    """Return a Host header without its port."""
-    has_port = ":" in host_header and not host_header.endswith("]")
-    name = host_header.rpartition(":")[0] if has_port else host_header
-    return name.strip("[]").lower()
+    """Return a Host header without its port; empty if it is not a name or address with an optional port."""
+    match = HOST_PATTERN.fullmatch(host_header)
+    return (match[1] or match[2]).lower() if match else ""

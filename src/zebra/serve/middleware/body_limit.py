@@ -7,6 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from zebra.serve.concurrency import ConcurrencyLimit
 from zebra.serve.errors import BUSY_MESSAGE, HTTPError, error_response
+from zebra.serve.limits import MAX_JSON_FIELDS, MAX_JSON_VALUES
 
 LINGER_SECONDS = 2.0
 """How long the rest of a rejected body is read before the connection closes."""
@@ -92,10 +93,18 @@ class BodyLimitMiddleware:
             body += chunk
             self._buffered_bytes += len(chunk)
             has_more = message.get("more_body", False)
+        require_few_values(body)
         return True
 
     def _too_large_error(self) -> HTTPError:
         return HTTPError(413, f"request body too large: at most {self._max_bytes:,} bytes are allowed")
+
+
+def require_few_values(body: bytes | bytearray) -> None:
+    """Reject JSON whose objects in memory would take many times its size; HTTPError (413)."""
+    num_fields, num_values = sum(map(body.count, (b":", b"[", b"{"))), body.count(b",")
+    if num_fields > MAX_JSON_FIELDS or num_values > MAX_JSON_VALUES:
+        raise HTTPError(413, f"the request has too many fields ({num_fields:,}) or values ({num_values:,})")
 
 
 async def _send_error(error: HTTPError, receive: Receive, send: Send) -> None:

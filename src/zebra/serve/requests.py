@@ -1,11 +1,12 @@
-"""Schemas of HTTP requests and responses; an invalid request gets 422."""
+"""Schemas of HTTP requests; an invalid request gets 422."""
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema, model_validator
 
 from zebra.serve.limits import (
     MAX_BODY_BYTES,
+    MAX_EMBEDDING_INPUTS,
     MAX_HITS,
     MAX_INPUTS,
     MAX_LABELS,
@@ -16,8 +17,22 @@ from zebra.serve.limits import (
 )
 from zebra.text.templates import DEFAULT_TEMPLATES
 
-Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT_LENGTH)]
-Base64 = Annotated[str, Field(min_length=1, max_length=MAX_BODY_BYTES, description="an image file in base64")]
+MAX_NAMED_FIELDS = 3
+"""Unknown fields that an error names."""
+MAX_FIELD_LENGTH = 40
+"""Characters of an unknown field in an error."""
+
+
+def _reject_image(value: Any) -> Any:
+    if isinstance(value, str) and value[:11].lower() == "data:image/":
+        raise ValueError('this text is an image: send it to /v1/embed as {"images": [{"data": …}]}')
+    return value
+
+
+Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT_LENGTH), BeforeValidator(_reject_image)]
+Base64 = Annotated[
+    str, Field(min_length=1, max_length=MAX_BODY_BYTES, description="an image file in base64, or as a data URI")
+]
 RowId = Annotated[str, Field(min_length=1, max_length=MAX_TEXT_LENGTH, description="id of a row in the store")]
 Labels = Annotated[list[Text], Field(min_length=1, max_length=MAX_LABELS)]
 
@@ -26,6 +41,21 @@ class RequestModel(BaseModel):
     """Base class of requests: no type conversion, no unknown fields."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _reject_unknown_fields(cls, data: Any) -> Any:
+        """Reject unknown fields with one error; pydantic creates one for each, which may be a million."""
+        if not isinstance(data, dict) or cls.model_config.get("extra") == "ignore":
+            return data
+        known = {field.alias or name for name, field in cls.model_fields.items()}
+        unknown = [name for name in data if name not in known and name not in cls.model_fields]
+        if unknown:
+            names = ", ".join(name[:MAX_FIELD_LENGTH] for name in unknown[:MAX_NAMED_FIELDS])
+            more = f" and {len(unknown) - MAX_NAMED_FIELDS:,} more" if len(unknown) > MAX_NAMED_FIELDS else ""
+            message = f"unknown fields: {names}{more}; the fields are {', '.join(sorted(known))}"
+            raise ValueError(message.encode("utf-8", "replace").decode())  # a name may be half a surrogate pair
+        return data
 
 
 class RequestImage(RequestModel):
@@ -94,12 +124,34 @@ class EmbedRequest(RequestModel):
         return self
 
 
+def _to_list(value: Any) -> Any:
+    """Return a single text as a list. A union of both would report two errors for every invalid request."""
+    if isinstance(value, list) and value and isinstance(value[0], int | list):
+        raise ValueError("send texts, not token ids (LangChain: check_embedding_ctx_length=False)")
+    return [value] if isinstance(value, str) else value
+
+
+_TEXT_SCHEMA = {"type": "string", "minLength": 1, "maxLength": MAX_TEXT_LENGTH}
+
+
 class EmbeddingsRequest(RequestModel):
     """A request in the format of OpenAI's embeddings API; other fields are ignored."""
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 
-    input: Text | Annotated[list[Text], Field(min_length=1, max_length=MAX_INPUTS)]
+    input: Annotated[
+        list[Text],
+        Field(min_length=1, max_length=MAX_EMBEDDING_INPUTS),
+        BeforeValidator(_to_list),
+        WithJsonSchema(
+            {
+                "anyOf": [
+                    _TEXT_SCHEMA,
+                    {"type": "array", "items": _TEXT_SCHEMA, "minItems": 1, "maxItems": MAX_EMBEDDING_INPUTS},
+                ]
+            }
+        ),
+    ]
     model: Annotated[str, Field(max_length=MAX_TEXT_LENGTH)] = ""
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = None
@@ -131,156 +183,3 @@ class SearchRequest(RequestModel):
         if not (self.text or "").strip() and self.image is None and not (self.without or self.like or self.unlike):
             raise ValueError("the query is empty: give text, image, not, like or unlike")
         return self
-
-
-class ErrorDetail(BaseModel):
-    """Type and message of an error."""
-
-    type: str
-    message: str
-
-
-class ErrorResponse(BaseModel):
-    """The body of every error response."""
-
-    error: ErrorDetail
-
-
-class ServedModelInfo(BaseModel):
-    """The model that is served."""
-
-    name: str
-    fingerprint: str
-    embed_dim: int
-    image_size: int
-    context_length: int
-    precision: str
-
-
-class ColumnInfo(BaseModel):
-    """A column that can be used in a filter."""
-
-    name: str
-    type: str
-
-
-class StoreInfo(BaseModel):
-    """The store that is searched."""
-
-    rows: int
-    columns: list[ColumnInfo]
-    captions: bool
-
-
-class RequestLimits(BaseModel):
-    """Limits on one request."""
-
-    labels: int
-    text_length: int
-    k: int
-    batch: int
-    body_bytes: int
-    pixels: int
-
-
-class ServerInfo(BaseModel):
-    """Model, store, limits and optional features of this server."""
-
-    version: str
-    model: ServedModelInfo
-    store: StoreInfo | None
-    limits: RequestLimits
-    quiz: list[str]
-    map: bool
-    urls: bool
-    examples: list[str]
-
-
-class LabelScore(BaseModel):
-    """A label and its probability."""
-
-    label: str
-    score: float
-
-
-class ClassifyResult(BaseModel):
-    """The labels of one image, best first."""
-
-    scores: list[LabelScore]
-
-
-class ClassifyResponse(BaseModel):
-    """One result for each image."""
-
-    results: list[ClassifyResult]
-    warnings: list[str]
-
-
-class EmbedResponse(BaseModel):
-    """Unit vectors and the fingerprint of their model."""
-
-    vectors: list[list[float]]
-    fingerprint: str
-    warnings: list[str]
-
-
-class Embedding(BaseModel):
-    """One vector in OpenAI's format."""
-
-    object: Literal["embedding"] = "embedding"
-    index: int
-    embedding: list[float] | str
-
-
-class Usage(BaseModel):
-    """Numbers of tokens."""
-
-    prompt_tokens: int
-    total_tokens: int
-
-
-class EmbeddingsResponse(BaseModel):
-    """A response in the format of OpenAI's embeddings API."""
-
-    object: Literal["list"] = "list"
-    data: list[Embedding]
-    model: str
-    usage: Usage
-
-
-class RowResponse(BaseModel):
-    """A row of the store, with the URLs of its image and thumbnail."""
-
-    id: str
-    name: str
-    caption: str | None
-    width: int | None
-    height: int | None
-    columns: dict[str, Any]
-    image: str
-    thumbnail: str
-
-
-class HitResponse(RowResponse):
-    """A search result."""
-
-    score: float
-    num_duplicates: int
-
-
-class SearchResponse(BaseModel):
-    """Search results, best first."""
-
-    hits: list[HitResponse]
-    more: bool
-    method: Literal["exact", "approximate"]
-    recall: float | None
-    searched: int
-    seconds: float
-    warnings: list[str]
-
-
-class HealthResponse(BaseModel):
-    """Liveness or readiness of the server."""
-
-    status: str

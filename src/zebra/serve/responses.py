@@ -1,0 +1,158 @@
+"""Schemas of HTTP responses."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+
+class ErrorDetail(BaseModel):
+    """Type and message of an error."""
+
+    type: str
+    message: str
+
+
+class ErrorResponse(BaseModel):
+    """The body of every error response."""
+
+    error: ErrorDetail
+
+
+class ServedModelInfo(BaseModel):
+    """The model that is served."""
+
+    name: str
+    fingerprint: str
+    embed_dim: int
+    image_size: int
+    context_length: int
+    precision: str
+
+
+class ColumnInfo(BaseModel):
+    """A column that can be used in a filter."""
+
+    name: str
+    type: str
+
+
+class StoreInfo(BaseModel):
+    """The store that is searched."""
+
+    rows: int
+    columns: list[ColumnInfo]
+    captions: bool
+
+
+class RequestLimits(BaseModel):
+    """Limits on one request."""
+
+    labels: int
+    text_length: int
+    k: int
+    batch: int
+    body_bytes: int
+    pixels: int
+
+
+class ServerInfo(BaseModel):
+    """Model, store, limits and optional features of this server."""
+
+    version: str
+    model: ServedModelInfo
+    store: StoreInfo | None
+    limits: RequestLimits
+    quiz: list[str]
+    map: bool
+    urls: bool
+    examples: list[str]
+
+
+class LabelScore(BaseModel):
+    """A label and its probability."""
+
+    label: str
+    score: float
+
+
+class ClassifyResult(BaseModel):
+    """The labels of one image, best first."""
+
+    scores: list[LabelScore]
+
+
+class ClassifyResponse(BaseModel):
+    """One result for each image."""
+
+    results: list[ClassifyResult]
+    warnings: list[str]
+
+
+class EmbedResponse(BaseModel):
+    """Unit vectors and the fingerprint of their model."""
+
+    vectors: list[list[float]]
+    fingerprint: str
+    warnings: list[str]
+
+
+class Embedding(BaseModel):
+    """One vector in OpenAI's format."""
+
+    object: Literal["embedding"] = "embedding"
+    index: int
+    embedding: list[float] | str
+
+
+class Usage(BaseModel):
+    """Numbers of tokens."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingsResponse(BaseModel):
+    """A response in the format of OpenAI's embeddings API."""
+
+    object: Literal["list"] = "list"
+    data: list[Embedding]
+    model: str
+    usage: Usage
+
+
+class RowResponse(BaseModel):
+    """A row of the store, with the URLs of its image and thumbnail."""
+
+    id: str
+    name: str
+    caption: str | None
+    width: int | None
+    height: int | None
+    columns: dict[str, Any]
+    image: str
+    thumbnail: str
+
+
+class HitResponse(RowResponse):
+    """A search result."""
+
+    score: float
+    num_duplicates: int
+
+
+class SearchResponse(BaseModel):
+    """Search results, best first."""
+
+    hits: list[HitResponse]
+    more: bool
+    method: Literal["exact", "approximate"]
+    recall: float | None
+    searched: int
+    seconds: float
+    warnings: list[str]
+
+
+class HealthResponse(BaseModel):
+    """Liveness or readiness of the server."""
+
+    status: str
