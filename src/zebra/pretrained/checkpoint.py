@@ -28,3 +28,5 @@ class PretrainedCheckpoint:
     omitted."""
     files: tuple[Path, ...]
     """The files that determine the vectors: weights, config, preprocessing."""
+    given_architecture: str = ""
+    """Architecture from the caller that the files do not contain; part of the fingerprint."""

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 import torch
 
+from zebra.config.model import Activation
 from zebra.config.precision import InferencePrecision
 from zebra.errors import ConfigError, WeightsError, suggest_name
 from zebra.pretrained.autotune import pick_precision
@@ -48,6 +49,8 @@ def load(
     image_size: int | None = None,
     precision: InferencePrecision | Literal["auto"] = "fp32",
     backend: Backend = "torch",
+    activation: Activation | None = None,
+    heads: tuple[int, int] | None = None,
 ) -> Bundle:
     """Load a model.
 
@@ -62,6 +65,8 @@ def load(
         precision: fp32; bf16; int8, for image transformers on the CPU; or auto: the fastest on this machine whose
             vectors have a cosine of at least 0.999 to those of fp32, measured once. `Bundle.precision` is the result.
         backend: onnxruntime runs the image tower in fp32 on the CPU; the first call writes a graph to the cache.
+        activation: Activation of a `.pt` state dict that is not from OpenAI: gelu or quick_gelu.
+        heads: Attention heads of the image and the text tower of such a file, if it has none of OpenAI's shapes.
 
     Raises:
         WeightsError: A file is missing, damaged or of an unsupported architecture, or golden vectors differ.
@@ -74,7 +79,12 @@ def load(
     layout = detect_layout(model_path)
     if verify:
         verify_files(model_path, layout, cached_sha256)
-    checkpoint = LAYOUT_READERS[layout](model_path)
+    if layout == "openai":
+        checkpoint = read_openai(model_path, activation=activation, heads=heads)
+    elif activation is None and heads is None:
+        checkpoint = LAYOUT_READERS[layout](model_path)
+    else:
+        raise ConfigError(f"{model_path} contains its architecture; activation= and heads= are for .pt files only.")
     model_device = "cpu" if backend == "onnxruntime" else device
     fp32_bundle = build_bundle(checkpoint, model_path, tokenizer=tokenizer, device=model_device, image_size=image_size)
     has_golden_vectors = layout == "zebra" and image_size is None and tokenizer is None
@@ -215,6 +225,7 @@ def build_bundle(
             return compute_fingerprint(read_manifest_digests(path, required=MODEL_FILES))
         parts = [cached_sha256(file) for file in files]
         parts += [model_tokenizer.fingerprint if model_tokenizer else "", str(config.image_size)]
+        parts += [checkpoint.given_architecture] if checkpoint.given_architecture else []
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
     return Bundle(model.to(resolve_device(device)).eval(), model_tokenizer, preprocess, fingerprint)

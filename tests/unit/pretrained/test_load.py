@@ -138,9 +138,24 @@ def test_for_a_file_of_a_model_folder_the_message_names_the_folder(models, name)
 
 
 def test_the_doctor_reports_that_no_digest_is_recorded(models, tmp_path):
-    torch.save(published_state_dict(zebra.load(models / "vit").model), tmp_path / "own.pt")
+    numbers = {name: torch.tensor(1) for name in ("input_resolution", "context_length", "vocab_size")}
+    torch.save(published_state_dict(zebra.load(models / "vit").model) | numbers, tmp_path / "own.pt")
     details = {finding.name: finding.detail for finding in doctor.inspect_model(str(tmp_path / "own.pt"))}
     assert details["sha256"] == "no sha256 is recorded"
+
+
+def test_a_state_dict_of_another_trainer_is_loaded_with_its_architecture(models, tmp_path):
+    own = zebra.load(models / "vit")
+    torch.save(published_state_dict(own.model), tmp_path / "own.pt")
+    with pytest.raises(WeightsError, match="activation"):
+        zebra.load(tmp_path / "own.pt")
+    vision, text = own.model.config.vision, own.model.config.text
+    loaded = zebra.load(tmp_path / "own.pt", activation=text.activation, heads=(vision.heads, text.heads))
+    assert loaded.model.config == own.model.config
+    other = zebra.load(tmp_path / "own.pt", activation="gelu", heads=(vision.heads, text.heads))
+    assert other.fingerprint != loaded.fingerprint
+    with pytest.raises(ConfigError, match="contains its architecture"):
+        zebra.load(models / "vit", activation="gelu")
 
 
 def test_an_unsupported_model_type_is_named(tmp_path):

@@ -8,16 +8,19 @@ import torch
 
 from zebra.config.model import ModelConfig, ResNetConfig, TextConfig, VisionTransformerConfig
 from zebra.config.presets import get_preset
-from zebra.errors import WeightsError
+from zebra.errors import ConfigError, WeightsError
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.openai import OPENAI_SHA256, layout, published_file_name, read_openai, verify_published_digest
+from zebra.pretrained.openai.layout import OPENAI_TENSORS
 from zebra.pretrained.weights import build_model, published_state_dict
 
 VISION = {
     "vit": VisionTransformerConfig(width=128, layers=2, heads=2, patch_size=16),
     "resnet": ResNetConfig(width=8, layers=(1, 2, 1, 1), heads=4),
 }
+
+OPENAI_NUMBERS = {name: torch.tensor(1) for name in OPENAI_TENSORS}
 
 
 def weights(kind="vit"):
@@ -28,6 +31,11 @@ def weights(kind="vit"):
 
 
 def saved(tensors, folder):
+    """Save tensors with the numbers that show that they are from OpenAI."""
+    return saved_by_others(tensors | OPENAI_NUMBERS, folder)
+
+
+def saved_by_others(tensors, folder):
     torch.save(tensors, folder / "model.pt")
     return folder / "model.pt"
 
@@ -37,10 +45,14 @@ def test_the_nine_published_architectures_are_inferred_from_their_shapes(name, m
     with torch.device("meta"):
         state = CLIP(get_preset(name)).state_dict()
     tensors = {key.removeprefix("text."): value for key, value in state.items()}
-    monkeypatch.setattr(layout, "read_archive", lambda path: tensors)
+    monkeypatch.setattr(layout, "read_archive", lambda path: tensors | OPENAI_NUMBERS)
     read = read_openai(Path("model.pt"))
     assert read.config == get_preset(name)
     assert read.preprocess == Preprocess(image_size=get_preset(name).image_size, decode="reference")
+
+
+def add_prefix(tensors):
+    return {f"module.{name}": value for name, value in tensors.items()}
 
 
 @pytest.mark.parametrize("kind", VISION)
@@ -55,8 +67,7 @@ def test_a_state_dict_gives_its_model(kind, tmp_path):
 
 def test_redundant_tensors_are_ignored(tmp_path):
     _, tensors = weights()
-    extra = {name: torch.tensor(1) for name in ("input_resolution", "context_length", "vocab_size")}
-    extra["transformer.resblocks.0.attn_mask"] = torch.zeros(12, 12)
+    extra = {"transformer.resblocks.0.attn_mask": torch.zeros(12, 12)}
     assert read_openai(saved(tensors | extra, tmp_path)).tensors.keys() == tensors.keys()
 
 
@@ -69,17 +80,50 @@ def test_batch_counters_may_be_missing(tmp_path):
     assert int(model.visual.bn1.num_batches_tracked) == 0
 
 
-@pytest.mark.parametrize("name", ["module.visual.proj", "state_dict.visual.proj", "logit_bias", "text_model.x"])
+@pytest.mark.parametrize("name", ["logit_bias", "text_model.x", "visual_projection.weight"])
 def test_a_tensor_of_another_layout_is_named(name, tmp_path):
     _, tensors = weights()
     with pytest.raises(WeightsError, match=f"has a tensor {name}"):
         read_openai(saved({name: torch.ones(2)} | tensors, tmp_path))
 
 
-def test_for_a_training_checkpoint_the_message_says_what_to_save(tmp_path):
+@pytest.mark.parametrize("wrap", [lambda tensors: {"epoch": 3, "state_dict": tensors}, add_prefix])
+def test_for_a_training_checkpoint_the_message_says_how_to_make_a_folder(wrap, tmp_path):
     _, tensors = weights()
-    with pytest.raises(WeightsError, match="save only the model's state dict"):
-        read_openai(saved({"epoch": 3, "state_dict": tensors}, tmp_path))
+    with pytest.raises(WeightsError, match=r"is a training checkpoint.*FOLDER/open_clip_pytorch_model\.bin"):
+        read_openai(saved_by_others(wrap(tensors), tmp_path))
+
+
+@pytest.mark.parametrize("kind", VISION)
+@pytest.mark.parametrize("options", [{}, {"activation": "gelu"}, {"heads": (4, 1)}])
+def test_a_state_dict_of_another_trainer_needs_its_activation_and_heads(kind, options, tmp_path):
+    _, tensors = weights(kind)
+    message = r'not from OpenAI.*zebra\.load\(".*model\.pt", activation="gelu"' + (
+        "" if "heads" in options else ", heads="
+    )
+    with pytest.raises(WeightsError, match=message):
+        read_openai(saved_by_others(tensors, tmp_path), **options)
+
+
+@pytest.mark.parametrize("kind", VISION)
+def test_activation_and_heads_may_be_given(kind, tmp_path):
+    config, tensors = weights(kind)
+    read = read_openai(saved_by_others(tensors, tmp_path), activation="gelu", heads=(4, 2))
+    assert (read.config.vision.heads, read.config.text.heads, read.config.text.activation) == (4, 2, "gelu")
+    assert kind == "resnet" or read.config.vision.activation == "gelu"
+    assert read_openai(saved(tensors, tmp_path)).config == config
+    with pytest.raises(ConfigError, match="heads"):
+        read_openai(saved_by_others(tensors, tmp_path), activation="gelu", heads=(7, 1))
+
+
+def test_a_published_shape_needs_only_the_activation(monkeypatch):
+    with torch.device("meta"):
+        state = CLIP(get_preset("ViT-B/32")).state_dict()
+    tensors = {key.removeprefix("text."): value for key, value in state.items()}
+    monkeypatch.setattr(layout, "read_archive", lambda path: tensors)
+    with pytest.raises(WeightsError, match=r"it does not contain the activation\. Convert it"):
+        read_openai(Path("model.pt"))
+    assert read_openai(Path("model.pt"), activation="quick_gelu").config == get_preset("ViT-B/32")
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,21 @@
-"""OpenAI's original `.pt` files.
+"""OpenAI's original `.pt` files, and state dicts with the same names.
 
-The architecture is inferred from the shapes of the tensors.
+The sizes are inferred from the shapes of the tensors. Shapes do not tell the activation and the number of attention
+heads: they are known of files from OpenAI, and must be given for others.
 
 Reference: the files that github.com/openai/CLIP downloads (MIT), and how it builds a model from them.
 """
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from math import isqrt
 from pathlib import Path
 
 from torch import Tensor
 
-from zebra.config.model import ModelConfig, ResNetConfig, TextConfig, VisionTransformerConfig
+from zebra.config.model import Activation, ModelConfig, ResNetConfig, TextConfig, VisionTransformerConfig
+from zebra.config.presets import get_preset
 from zebra.errors import WeightsError
 from zebra.images.preprocess import Preprocess
 from zebra.pretrained.checkpoint import PretrainedCheckpoint
@@ -34,8 +37,10 @@ OPENAI_SHA256 = {
 
 HEAD_WIDTH = 64
 """Width of an attention head in all published transformers, and in the attention pool of ResNets."""
-IGNORED_TENSORS = re.compile(r"(input_resolution|context_length|vocab_size|.*\.attn_mask)$")
-"""Numbers that also follow from the shapes, and the causal mask of text towers that store it."""
+OPENAI_TENSORS = frozenset(("input_resolution", "context_length", "vocab_size"))
+"""Numbers in OpenAI's files, which also follow from the shapes. Other trainers do not write them."""
+CAUSAL_MASK = re.compile(r".*\.attn_mask$")
+"""The mask of text towers that store it."""
 WEIGHT_NAMES = re.compile(
     r"visual\..+|transformer\.resblocks\.\d+\..+|token_embedding\.weight|positional_embedding|ln_final\.(weight|bias)"
     r"|text_projection|logit_scale"
@@ -68,21 +73,29 @@ def verify_published_digest(path: Path, digest: Callable[[Path], str]) -> None:
             )
 
 
-def read_openai(path: Path) -> PretrainedCheckpoint:
+def read_openai(
+    path: Path, *, activation: Activation | None = None, heads: tuple[int, int] | None = None
+) -> PretrainedCheckpoint:
     """Read a TorchScript archive as published by OpenAI, or a plain state dict with the same names.
 
-    The activation is always QuickGELU: the file does not contain it, and all models of OpenAI use it.
+    Files from OpenAI have the numbers OPENAI_TENSORS; their models use QuickGELU and heads of HEAD_WIDTH.
+
+    Args:
+        activation: Activation of both towers; required for a file that is not from OpenAI.
+        heads: Number of attention heads of the image tower (of a ResNet: of its attention pool) and of the text tower;
+            required for a file that is not from OpenAI and has none of the published shapes.
 
     Raises:
-        WeightsError: The file is damaged or unsafe, or its tensors are not those of OpenAI's CLIP.
+        WeightsError: The file is damaged or unsafe, its tensors are not those of CLIP, or it is not from OpenAI and
+            its architecture is not given.
+        ConfigError: The number of heads does not divide the width of its tower.
     """
-    tensors = {name: value for name, value in read_archive(path).items() if not IGNORED_TENSORS.match(name)}
-    for name in tensors:
-        if not WEIGHT_NAMES.fullmatch(name):
-            raise WeightsError(
-                f"{path} has a tensor {name}, which OpenAI's CLIP does not have. Of a training checkpoint, "
-                "save only the model's state dict. Load models of open_clip and transformers from their folders."
-            )
+    archive = read_archive(path)
+    is_from_openai = archive.keys() >= OPENAI_TENSORS
+    tensors = {
+        name: value for name, value in archive.items() if name not in OPENAI_TENSORS and not CAUSAL_MASK.match(name)
+    }
+    _require_clip_tensors(tensors, path)
     try:
         config = _infer_config(tensors)
     except KeyError as error:
@@ -91,13 +104,61 @@ def read_openai(path: Path) -> PretrainedCheckpoint:
         raise WeightsError(
             f"{path}: the shapes of its tensors are not those of OpenAI's CLIP ({error}). Copy the file again."
         ) from error
+    needs_heads = heads is None and not any(config == get_preset(name) for name in OPENAI_SHA256)
+    if not is_from_openai and (activation is None or needs_heads):
+        raise _unknown_architecture_error(path, needs_heads=needs_heads)
+    config = _with_architecture(config, activation, heads)
     return PretrainedCheckpoint(
         layout="openai",
         config=config,
         preprocess=Preprocess(image_size=config.image_size, decode="reference"),
         tensors=tensors,
         files=(path,),
+        given_architecture="" if activation is None and heads is None else str(config),
     )
+
+
+def _require_clip_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Raise WeightsError if a tensor has a name that OpenAI's CLIP does not have."""
+    if any(name.startswith(("state_dict.", "module.")) for name in tensors):
+        raise WeightsError(
+            f"{path} is a training checkpoint, as open_clip writes them; it does not contain the architecture. Copy it "
+            'to FOLDER/open_clip_pytorch_model.bin, write the architecture beside it (python -c "import json, '
+            "open_clip; json.dump({'model_cfg': open_clip.get_model_config('NAME')}, "
+            "open('FOLDER/open_clip_config.json', 'w'))\"), and load FOLDER."
+        )
+    for name in tensors:
+        if not WEIGHT_NAMES.fullmatch(name):
+            raise WeightsError(
+                f"{path} has a tensor {name}, which OpenAI's CLIP does not have. Load models of open_clip and "
+                "transformers from their folders."
+            )
+
+
+def _unknown_architecture_error(path: Path, *, needs_heads: bool) -> WeightsError:
+    missing = "the activation and the number of attention heads" if needs_heads else "the activation"
+    arguments = ", heads=(IMAGE_HEADS, TEXT_HEADS)" if needs_heads else ""
+    return WeightsError(
+        f"{path} is a state dict that is not from OpenAI; it does not contain {missing}. Convert it once: "
+        f'zebra.load("{path}", activation="gelu"{arguments}).save("FOLDER"), or activation="quick_gelu" for a model '
+        "that was trained with it, such as fine-tuned weights of OpenAI and open_clip's models with quickgelu in their "
+        "name."
+    )
+
+
+def _with_architecture(
+    config: ModelConfig, activation: Activation | None, heads: tuple[int, int] | None
+) -> ModelConfig:
+    vision, text = config.vision, config.text
+    assert isinstance(vision, VisionTransformerConfig | ResNetConfig)
+    assert isinstance(text, TextConfig)
+    if heads is not None:
+        vision, text = replace(vision, heads=heads[0]), replace(text, heads=heads[1])
+    if activation is not None:
+        text = replace(text, activation=activation)
+        if isinstance(vision, VisionTransformerConfig):
+            vision = replace(vision, activation=activation)
+    return replace(config, vision=vision, text=text)
 
 
 def _infer_config(tensors: Mapping[str, Tensor]) -> ModelConfig:
