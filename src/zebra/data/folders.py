@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from zebra.data.columns import escape_unencodable
+from zebra.data.columns import escape_unencodable, validate_caption
 from zebra.data.folder_walk import walk_folder
 from zebra.data.ignored import IgnoredCounter
 from zebra.data.locations import ImageRef, Location, file_stamp
@@ -140,16 +140,17 @@ def read_image_bytes(path: Path, where: str) -> bytes:
 
 
 def decode_caption(data: bytes, where: str) -> str:
-    """Decode one caption; raise BadSample if it is blank, is not UTF-8 or contains a NUL character."""
+    """Decode one caption; raise BadSample if it is blank, too long, not UTF-8 or contains a NUL character."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadSample("caption is not UTF-8", where, f"byte {error.start} is {data[error.start]:#04x}") from error
     if not text.strip():
         raise BadSample("empty caption", where)
-    if "\0" in text:
-        raise BadSample("NUL character", where, f"in the caption {text[:40]!r}")
-    return text
+    try:
+        return validate_caption(text)
+    except BadSample as bad:
+        raise BadSample(bad.reason, where, bad.detail) from None
 
 
 SAMPLE_SCHEMA = pa.schema({"image": pa.large_binary(), "caption": pa.large_binary()})

@@ -5,7 +5,6 @@ import binascii
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
-from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -20,6 +19,7 @@ BASE64_PREFIXES = ("/9j/", "iVBORw0KGgo", "R0lGOD", "UklGR")
 """The first characters of JPEG, PNG, GIF and WebP files in base64."""
 MIN_BASE64_CHARS = 64
 _DATA_URI = re.compile(r"data:[^,;]*(?:;[^,;]*)*,", re.IGNORECASE)
+_FILE_URI = re.compile(r"^file://(localhost(?=/))?", re.IGNORECASE)
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _WINDOWS_PATH = re.compile(r"[a-z]:[\\/]|\\\\", re.IGNORECASE)
 
@@ -43,15 +43,18 @@ def parse_image_cell(cell: Any) -> tuple[str | None, bytes | None]:
 
 
 def _parse_image_text(text: str) -> tuple[str | None, bytes | None]:
-    if match := _DATA_URI.match(text):
+    if len(text) >= MIN_BASE64_CHARS and text.startswith(BASE64_PREFIXES) and "." not in text:
+        return None, _decode_base64(text)
+    if ":" in text and (match := _DATA_URI.match(text)):
         if not match[0].lower().endswith(";base64,"):
             raise BadSample("broken base64", "", f"a data URI without base64: {text[:40]!r}")
         return None, _decode_base64(text[match.end() :])
-    if len(text) >= MIN_BASE64_CHARS and text.startswith(BASE64_PREFIXES) and "." not in text:
-        return None, _decode_base64(text)
     if len(text) > MAX_PATH_CHARS:
         raise BadSample("unreadable file", "", f"{text[:40]!r}… has {len(text):,} characters, too many for a path")
-    name = validate_text(re.sub(r"^file://(localhost(?=/))?", "", text), "image path")
+    name = validate_text(text, "image path")
+    if ":" not in name:
+        return name, None
+    name = _FILE_URI.sub("", name)
     if _URL.match(name):
         raise BadSample("image is a URL", "", f"{name}; download the images first, for instance with img2dataset")
     return name, None
@@ -97,15 +100,21 @@ def resolve_image_path(folder: Path, name: str) -> Path:
     accented letters in the other Unicode normalization.
     """
     path = folder / name
-    return next((other for other in chain([path], _iter_spellings(folder, name)) if _is_file(other)), path)
+    if _is_file(path):
+        return path
+    return next((other for spelling in _spellings(name) if _is_file(other := folder / spelling)), path)
 
 
-def _iter_spellings(folder: Path, name: str) -> Iterator[Path]:
+def _spellings(name: str) -> list[str]:
+    """Return the other spellings of a path."""
     slashed = name.replace("\\", "/")
-    for unescaped in dict.fromkeys((slashed, unquote(slashed))):
+    spellings: dict[str, None] = {}
+    for unescaped in (slashed, unquote(slashed)):
         expanded = str(Path.home() / unescaped[2:]) if unescaped.startswith("~/") else unescaped
         for normalized in (expanded, unicodedata.normalize("NFC", expanded), unicodedata.normalize("NFD", expanded)):
-            yield folder / normalized
+            spellings[normalized] = None
+    spellings.pop(name, None)
+    return list(spellings)
 
 
 def _is_file(path: Path) -> bool:

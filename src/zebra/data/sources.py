@@ -17,7 +17,7 @@ from zebra.data.remote.remote_blob import open_remote_shards
 from zebra.data.shard_patterns import expand_braces
 from zebra.data.shards import ShardSource, list_shards
 from zebra.data.split_names import find_folder_splits, select_split_files, several_splits_error
-from zebra.data.table_files import TABLE_FORMATS
+from zebra.data.table_files import OTHER_TABLES, TABLE_FORMATS
 from zebra.data.tables import TableSource
 from zebra.errors import BadSample, ConfigError, DataError, MissingSplit
 from zebra.images.formats import IMAGE_SUFFIXES
@@ -173,7 +173,8 @@ def _open_file(path: Path, config: DataConfig, columns: Sequence[str]) -> Scanna
         return ShardSource([path], str(path), config.damaged_shards)
     if path.suffix.lower() in TABLE_FORMATS:
         return _require_one_split(TableSource(path, config, columns))
-    raise DataError(f"{path} has the suffix {path.suffix!r}, which is no known layout. Give {SUPPORTED_LAYOUTS}")
+    advice = OTHER_TABLES.get(path.suffix.lower(), f"Give {SUPPORTED_LAYOUTS}")
+    raise DataError(f"{path} has the suffix {path.suffix!r}, which is no known layout. {advice}")
 
 
 def _open_folder(path: Path, config: DataConfig, columns: Sequence[str]) -> ScannableSource:

@@ -251,3 +251,11 @@ TABLE_FORMATS: Mapping[str, Callable[[Path], TableFile]] = {
     ".parquet": _open_parquet,
 }
 """Suffix → function that opens such a table."""
+OTHER_TABLES: Mapping[str, str] = {
+    **dict.fromkeys((".xlsx", ".xlsm", ".xls", ".ods", ".numbers"), "Save the sheet as CSV UTF-8"),
+    **dict.fromkeys((".json", ".ndjson"), "Write one JSON object per line, and name the file .jsonl"),
+    **dict.fromkeys((".txt", ".tab", ".dat", ".psv"), "If it is a table, name it .csv"),
+    **dict.fromkeys((".gz", ".bz2", ".xz", ".zst", ".zip"), "Decompress it"),
+    **dict.fromkeys((".feather", ".arrow", ".orc", ".avro", ".pkl", ".pickle"), "Write it as .parquet"),
+}
+"""Suffix of a file that is not read, although it may be a table → what to do."""

@@ -169,7 +169,7 @@ class TableSource:
         that has moved to another line is read again, but need not be embedded again. If the table contains the image,
         the hash includes it.
         """
-        path = self.path.resolve()
+        path = self.path.parent.resolve() / self.path.name  # images are beside a link, not beside its target
         caption_columns = find_optional_caption_columns(self._column_names, path, self._config)
         names = list(dict.fromkeys((self._image_column, *caption_columns, *self.columns.names)))
         for line, row in self._read_rows(names):
@@ -187,8 +187,11 @@ class TableSource:
         if name is None:
             row_hash.update(record.image)
             return ImageRef(Location(key, row_hash.hexdigest(), shown_path), partial(_return, record))
-        path = resolve_image_path(table_path.parent, name)
-        stamp = f"{row_hash.hexdigest()} {file_stamp(path)}"
+        path, stamp = table_path.parent / name, file_stamp(table_path.parent / name)
+        if stamp == "-":
+            path = resolve_image_path(table_path.parent, name)
+            stamp = file_stamp(path)
+        stamp = f"{row_hash.hexdigest()} {stamp}"
         load = partial(_read_image_file, table_path.parent, name, record)
         return ImageRef(Location(key, stamp, escape_unencodable(str(path))), load)
 

@@ -22,7 +22,7 @@ from zebra.data.benchmarks.hub_datasets import download_dataset
 from zebra.data.benchmarks.label_tables import read_label_table
 from zebra.data.benchmarks.tasks import AnyBenchmark
 from zebra.data.benchmarks.writer import write_classification
-from zebra.data.table_files import TABLE_FORMATS
+from zebra.data.table_files import OTHER_TABLES, TABLE_FORMATS
 from zebra.errors import DataError, MissingSplit, suggest_name
 from zebra.menagerie.datasets import DIGIT_CLASSNAMES, DIGIT_TEMPLATES, DRAWN_DATASETS
 from zebra.menagerie.handwriting import iter_handwritten_digits
@@ -82,7 +82,8 @@ def _load_from_path(path: Path, split: str) -> AnyBenchmark:
         return read_label_table(path, split)
     if path.is_dir():
         return read_class_folders(path, split)
-    raise DataError(f"{path} is not a dataset. Give a folder, or a table ({', '.join(TABLE_FORMATS)}).")
+    advice = OTHER_TABLES.get(path.suffix.lower(), f"Give a folder, or a table ({', '.join(TABLE_FORMATS)})")
+    raise DataError(f"{path} is not a dataset. {advice}")
 
 
 def _load_from_hub(name: str, split: str) -> AnyBenchmark:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from zebra.data import columns
 from zebra.data.folders import FolderSource
 from zebra.data.ignored import Ignored
 from zebra.errors import BadSample
@@ -200,3 +201,10 @@ def test_images_without_captions_point_to_the_metadata_table(folder: Path, make_
     (folder / "metadata.csv").write_text("file_name,text\ndogs/a.jpg,a dog\n")
     with pytest.raises(BadSample, match=r"if .*photos/metadata\.csv has the captions, give it instead of the folder"):
         FolderSource(folder).read(0)
+
+
+def test_a_caption_that_is_too_long_is_a_bad_sample(folder: Path, make_image, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columns, "MAX_CAPTION_CHARS", 10)
+    add(folder / "a.jpg", make_image(), b"1234567890")
+    add(folder / "b.jpg", make_image(), b"12345678901")
+    assert reasons_by_id(FolderSource(folder)) == {"a.jpg": "good", "b.jpg": "caption is too long"}

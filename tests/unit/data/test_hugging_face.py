@@ -374,3 +374,28 @@ def test_parquet_files_of_any_name_are_one_dataset(tmp_path: Path, make_image) -
     source = open_source(tmp_path / "plain", DEFAULT)
     assert read_rows(source) == [(make_image(0), ["color 0"], None), (make_image(1), ["color 1"], None)]
     assert pickle.loads(pickle.dumps(source)).read(1) == source.read(1)
+
+
+def save_images(folder: Path, make_image: Callable[..., bytes], *names: str) -> Path:
+    """Save one row with a column of the type Image for each name; the image of column i has number i."""
+    row = {name: {"bytes": make_image(number), "path": None} for number, name in enumerate(names)}
+    features = Features(dict.fromkeys(names, Image()) | {"Caption": Value("string"), "path": Value("string")})
+    return save(Dataset.from_list([row | {"Caption": "a dog", "path": "gone.jpg"}], features=features), folder)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"), [(("Photo",), 0), (("conditioning_image", "image"), 1), (("mask", "Image"), 1)]
+)
+def test_the_image_column_is_the_only_one_or_has_a_known_name(
+    tmp_path: Path, make_image: Callable[..., bytes], names: tuple[str, ...], expected: int
+) -> None:
+    folder = save_images(tmp_path / "saved", make_image, *names)
+    record = SavedDataset(folder, DEFAULT).read(0)
+    assert (record.image, record.captions) == (make_image(expected), ("a dog",))
+
+
+def test_several_image_columns_of_other_names_are_an_error(tmp_path: Path, make_image: Callable[..., bytes]) -> None:
+    folder = save_images(tmp_path / "saved", make_image, "left", "right")
+    with pytest.raises(DataError, match=r"2 columns of images: left, right.*--data-options.image-column"):
+        SavedDataset(folder, DEFAULT)
+    assert SavedDataset(folder, DataConfig(image_column="Right")).read(0).image == make_image(1)

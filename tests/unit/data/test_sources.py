@@ -78,9 +78,9 @@ def test_a_folder_with_data_one_level_deeper_gets_a_suggestion(tmp_path: Path, s
 
 
 def test_an_unknown_suffix_lists_the_layouts(tmp_path: Path) -> None:
-    (tmp_path / "data.xlsx").write_text("x")
-    with pytest.raises(DataError, match=r"suffix '\.xlsx', which is no known layout.*\.parquet"):
-        open_source(tmp_path / "data.xlsx", DEFAULT)
+    (tmp_path / "data.xyz").write_text("x")
+    with pytest.raises(DataError, match=r"suffix '\.xyz', which is no known layout.*\.parquet"):
+        open_source(tmp_path / "data.xyz", DEFAULT)
 
 
 def test_a_table_without_rows_is_an_error(tmp_path: Path) -> None:

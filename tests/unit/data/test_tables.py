@@ -170,6 +170,36 @@ def test_a_missing_header_is_named(tmp_path: Path, first_row: str) -> None:
         TableSource(write(tmp_path / "t.csv", f"{first_row}\n{first_row}\n"), DEFAULT)
 
 
+def test_one_column_gets_the_advice_for_another_separator(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"columns are: path\^caption\..*before the header, such as sep=\^"):
+        TableSource(write(tmp_path / "t.csv", "path^caption\n0.jpg^a dog\n"), DEFAULT)
+
+
+def test_images_are_beside_a_linked_table_in_training_and_embedding(tmp_path: Path, make_image) -> None:
+    (tmp_path / "blobs").mkdir()
+    write(tmp_path / "blobs" / "9f86d0", "path,caption\n0.jpg,a dog\n")
+    (tmp_path / "t.csv").symlink_to("blobs/9f86d0")
+    assert TableSource(tmp_path / "t.csv", DEFAULT).read(0).image == make_image(0)
+    (image_ref,) = open_images(tmp_path / "t.csv", DEFAULT).scan()
+    assert image_ref.load().image == make_image(0)
+    assert image_ref.location.path == str(tmp_path / "0.jpg")
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("t.xlsx", "Save the sheet as CSV UTF-8"),
+        ("t.json", "one JSON object per line"),
+        ("t.txt", "If it is a table, name it .csv"),
+        ("t.csv.gz", "Decompress it"),
+        ("t.arrow", "Write it as .parquet"),
+    ],
+)
+def test_a_table_in_another_format_gets_advice(tmp_path: Path, name: str, advice: str) -> None:
+    with pytest.raises(DataError, match=advice):
+        open_source(write(tmp_path / name, "x"), DEFAULT)
+
+
 def test_a_list_of_very_many_columns_has_a_bearable_length(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", ",".join(f"c{number}" for number in range(5000)) + ",\x1b[31m" + "x" * 999 + "\n")
     for config in (DEFAULT, DataConfig(image_column="c0", caption_columns=("nothing",))):

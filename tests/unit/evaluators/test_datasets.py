@@ -70,9 +70,9 @@ def test_class_folders_tables_and_questions_are_distinguished(tmp_path: Path) ->
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "set.zip").write_bytes(b"x")
+    (tmp_path / "set.xyz").write_bytes(b"x")
     with pytest.raises(DataError, match=r"is not a dataset\. Give a folder, or a table"):
-        load_dataset(tmp_path / "set.zip")
+        load_dataset(tmp_path / "set.xyz")
 
 
 def test_a_drawn_dataset_is_drawn_once_and_then_read(monkeypatch: pytest.MonkeyPatch) -> None:

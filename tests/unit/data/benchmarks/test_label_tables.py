@@ -111,6 +111,11 @@ def test_a_table_without_labels_is_an_error_that_lists_its_columns(table) -> Non
         read_label_table(table("path,caption\n0.jpg,a cat\n"))
 
 
+def test_a_missing_header_is_named(table) -> None:
+    with pytest.raises(DataError, match=r"no header: its first line is a row \(0\.jpg, cat\)"):
+        read_label_table(table("0.jpg,cat\n1.jpg,dog\n"))
+
+
 def test_advice_names_no_flag_that_the_command_lacks(table) -> None:
     with pytest.raises(DataError, match=r"no image column.*Rename the column of the images to path") as caught:
         read_label_table(table("photo,label\n0.jpg,cat\n"))
