@@ -4,6 +4,7 @@ import importlib
 import os
 import select
 import sys
+import warnings
 from collections.abc import Sequence
 
 from zebra import __version__
@@ -59,6 +60,8 @@ def _run_verb(argv: Sequence[str] | None) -> int:
     if verb not in VERBS:
         echo(f"zebra: unknown verb: {verb!r}.{suggest_name(verb, VERBS)}\n\n{_format_help()}", err=True)
         return EXIT_USAGE
+    if not debug:
+        warnings.formatwarning = _format_warning
     try:
         code: int = importlib.import_module(f"zebra.cli.{verb}").run(verb_args)
     except SystemExit as stop:  # raised by tyro after --help or for wrong usage
@@ -94,6 +97,14 @@ def _is_output_closed() -> bool:
 def echo(text: str, *, err: bool = False) -> None:
     """Print to standard output, or to standard error if `err`."""
     print(text, file=sys.stderr if err else sys.stdout, flush=True)
+
+
+def _format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Return a warning as one line for users, without the place in the code."""
+    del category, filename, lineno, line
+    return f"zebra: warning: {message}\n"
 
 
 def _format_help() -> str:

@@ -121,6 +121,8 @@ def _describe_missing_column(
         )
     if len(columns) == 1 and path.suffix.lower() in (".csv", ".tsv"):
         advice += ". If another character separates them, write it into a line before the header, such as sep=^"
+    if any(escape_unencodable(name) != name for name in columns):
+        advice += ". The names are not UTF-8: save the file as UTF-8"
     if kind == "image" and (urls := [name for name in columns if normalize_name(name) in URL_COLUMNS]):
         advice += f". Images at the addresses in {urls[0]!r} are not downloaded: use img2dataset first"
     return f"{path} has no {kind} column ({', '.join(candidates)}). Its columns are: {list_names(columns)}. {advice}"

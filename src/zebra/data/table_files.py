@@ -122,7 +122,9 @@ def _explain_field_count(fields: Sequence[str], num_columns: int) -> BadRow:
         advice = f"the line begins with {fields[0][:40]!r}"
     else:
         advice = "quote a text that contains a delimiter"
-    return BadRow(reason, f"{len(fields)} fields for {num_columns} columns; {advice}")
+    return BadRow(
+        reason, f"{len(fields)} {'field' if len(fields) == 1 else 'fields'} for {num_columns} columns; {advice}"
+    )
 
 
 def _iter_csv(path: Path, dialect: CsvDialect) -> Iterator[tuple[int, list[str] | BadRow]]:

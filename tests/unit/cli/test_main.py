@@ -3,6 +3,7 @@
 import os
 import re
 import select
+import warnings
 from contextlib import redirect_stdout
 
 import pytest
@@ -44,6 +45,17 @@ def test_a_broken_pipe_of_something_else_is_reported(monkeypatch, capsys):
     assert "a worker has exited" in capsys.readouterr().err
     with pytest.raises(BrokenPipeError):
         main(["doctor", "--debug"])
+
+
+def test_a_warning_is_one_line_without_the_place_in_the_code(monkeypatch):
+    def run(argv):
+        return EXIT_OK
+
+    monkeypatch.setattr("zebra.cli.doctor.run", run)
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # restored after the test
+    assert main(["doctor"]) == EXIT_OK
+    line = warnings.formatwarning("t.csv is separated by tabs", UserWarning, "table_files.py", 7)
+    assert line == "zebra: warning: t.csv is separated by tabs\n"
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -1,5 +1,6 @@
 """CSV, TSV, JSONL and Parquet give the same records, and a reason for each bad row."""
 
+import csv
 import json
 import pickle
 from pathlib import Path
@@ -168,6 +169,13 @@ def test_a_column_of_image_bytes_is_used_rather_than_one_of_paths(tmp_path: Path
 def test_a_missing_header_is_named(tmp_path: Path, first_row: str) -> None:
     with pytest.raises(DataError, match=r"no header: its first line is a row .*such as path,caption"):
         TableSource(write(tmp_path / "t.csv", f"{first_row}\n{first_row}\n"), DEFAULT)
+
+
+def test_a_header_in_another_encoding_gets_the_advice_to_save_as_utf8(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", "path,légende\n0.jpg,x\n".encode("cp1252"))
+    with pytest.raises(DataError, match="not UTF-8: save the file as UTF-8") as caught:
+        open_source(path, DEFAULT)
+    str(caught.value).encode()
 
 
 def test_one_column_gets_the_advice_for_another_separator(tmp_path: Path) -> None:
@@ -396,3 +404,28 @@ def test_no_csv_crashes_and_ids_are_unique(tmp_path: Path, body: bytes) -> None:
 def test_no_jsonl_crashes_and_ids_are_unique(tmp_path: Path, body: bytes) -> None:
     source = TableSource(write(tmp_path / "wild.jsonl", b'{"path": "0.jpg", "caption": "x"}\n' + body), DEFAULT)
     assert len(outcomes(source)) == len(source)
+
+
+@given(
+    rows=st.lists(
+        st.lists(
+            st.sampled_from(["0.jpg", "gone.jpg", "a dog", "", " ", "N\0L", "\udcff", '"', "\n", ",", ";"]),
+            min_size=1,
+            max_size=3,
+        ),
+        max_size=6,
+    )
+)
+def test_every_row_that_was_written_is_used_or_skipped_with_its_reason(tmp_path: Path, rows: list[list[str]]) -> None:
+    with (tmp_path / "t.csv").open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        csv.writer(file, quoting=csv.QUOTE_ALL).writerows([("path", "caption"), *rows])
+    source = TableSource(tmp_path / "t.csv", DEFAULT)
+    found = outcomes(source)
+    num_usable = sum(isinstance(outcome, tuple) for outcome in found.values())
+    num_skipped = sum(isinstance(outcome, str) and bool(outcome) for outcome in found.values())
+    assert num_usable + num_skipped == len(source) == source.num_images() == len(rows)
+    assert num_usable == sum(len(row) == 2 and row[0] == "0.jpg" and is_caption(row[1]) for row in rows)
+
+
+def is_caption(text: str) -> bool:
+    return bool(text.strip()) and "\0" not in text and "\udcff" not in text
