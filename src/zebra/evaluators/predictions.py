@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from zebra.protocols.compositionality import SugarCrepeResult, WinogroundResult
@@ -51,7 +52,12 @@ def build_compositionality_predictions(ids: Sequence[str], result: SugarCrepeRes
 
 
 def get_sample_scores(predictions: pa.Table, metric: str) -> SampleScores | None:
-    """Return one value per row whose mean is a metric; None if the metric is no mean over rows."""
+    """Return one value per row whose mean is a metric; None if the metric is no mean over rows.
+
+    The accuracy of a category of SugarCrepe is a mean over its rows.
+    """
+    if "category" in predictions.column_names and metric in predictions["category"].to_pylist():
+        predictions, metric = predictions.filter(pc.equal(predictions["category"], metric)), "accuracy"
     value_N = _get_values(predictions, metric)
     return None if value_N is None else SampleScores(tuple(predictions["id"].to_pylist()), value_N)
 

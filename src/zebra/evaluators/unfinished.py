@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from zebra.evaluators.results import TaskResult
+from zebra.evaluators.results_io import RESULTS_FILENAME
 from zebra.values import Score
 
 
@@ -24,7 +25,7 @@ class UnfinishedEvaluation:
             out_dir: The output directory.
             identity: All that determines the results, apart from the datasets; can be encoded as JSON.
         """
-        self._path = out_dir / "unfinished.jsonl"
+        self._path, self._results_path = out_dir / "unfinished.jsonl", out_dir / RESULTS_FILENAME
         self._identity = json.loads(json.dumps(identity))
         self._results = self._read()
 
@@ -47,7 +48,7 @@ class UnfinishedEvaluation:
     def _read(self) -> dict[tuple[str, str], list[TaskResult]]:
         try:
             identity, *entries = map(json.loads, self._path.read_text(encoding="utf-8").splitlines())
-            if identity == self._identity:
+            if identity == self._identity and self._results_path.exists():
                 return {
                     (entry["dataset"], entry["digest"]): [_parse_result(result) for result in entry["results"]]
                     for entry in entries

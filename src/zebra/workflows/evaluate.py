@@ -90,6 +90,8 @@ def run(config: EvaluateConfig, *, callback: Callable[[TaskResult], None] = lamb
                 unfinished.add(benchmark.name, digest, done)
             else:
                 errors[name] = error
+                if len(names) > 1:  # the error follows after the other datasets
+                    warnings.warn(f"{name} is left out: {error}", stacklevel=2)
         results += done
     if results:
         from zebra.report.evaluation import write_evaluation_report  # importing matplotlib takes a second
@@ -119,8 +121,6 @@ def _evaluate_completely(
             callback(results[-1])
             start = time.perf_counter()
     except (DataError, DownloadError) as error:
-        if len(config.datasets) > 1:  # the command goes on for a while before it reports the error
-            warnings.warn(f"{name} is left out: {error}", stacklevel=2)
         return results, error
     return results, None
 

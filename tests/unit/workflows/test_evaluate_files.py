@@ -105,7 +105,7 @@ def test_the_next_run_evaluates_only_what_is_missing(directory, datasets, damage
 
 
 @pytest.mark.filterwarnings("ignore:.*is left out")
-@pytest.mark.parametrize("change", ["tasks", "seed", "model", "data", "prompts", "garbage"])
+@pytest.mark.parametrize("change", ["tasks", "seed", "model", "data", "prompts", "garbage", "results"])
 def test_another_evaluation_does_not_continue_an_unfinished_one(directory, datasets, tmp_path, monkeypatch, change):
     out, prompts = tmp_path / "out", tmp_path / "prompts.json"
     prompts.write_text(json.dumps({name: ["a {c}"] for name in ("colors", "damaged", "last")}))
@@ -116,6 +116,8 @@ def test_another_evaluation_does_not_continue_an_unfinished_one(directory, datas
         write_classification(tmp_path / "last", samples(12, 5), list(COLORS), TEMPLATES)
     elif change == "prompts":
         prompts.write_text(json.dumps({name: ["the {c}"] for name in ("colors", "damaged", "last")}))
+    elif change == "results":
+        (out / "results.jsonl").unlink()
     elif change == "garbage":
         (out / "unfinished.jsonl").write_text("{")
     else:
@@ -207,6 +209,61 @@ def test_probes_few_shot_and_retrieval_are_compared_image_by_image(two_runs):
         (test,) = rows[key].comparisons.values()
         first, second = rows[key].scores
         assert test.difference.value == pytest.approx(first.value - second.value, abs=1e-12), key
+
+
+def write_sugarcrepe(folder):
+    (folder / "images").mkdir(parents=True)
+    for category in ("swap_obj", "replace_att"):
+        questions = {}
+        for index, (name, color) in enumerate(COLORS.items()):
+            (folder / "images" / f"{category}{index}.png").write_bytes(make_image(color, index))
+            questions[str(index)] = {
+                "filename": f"{category}{index}.png", "caption": f"a {name} thing", "negative_caption": "a thing"
+            }  # fmt: skip
+        (folder / f"{category}.json").write_text(json.dumps(questions))
+    return folder
+
+
+def test_sugarcrepe_is_compared_question_by_question_in_each_category(directory, tmp_path):
+    folder, runs = write_sugarcrepe(tmp_path / "crepe"), []
+    for seed in (0, 1):
+        runs.append(str(tmp_path / str(seed)))
+        model = str(directory / f"model{seed}")
+        evaluate.run(make_config(directory, runs[-1], model=model, datasets=(str(folder),)))
+    rows = compare.run(CompareConfig(runs=tuple(runs)))
+    assert {row.metric: test.difference.n for row in rows for test in row.comparisons.values()} == {
+        "replace_att": 3,
+        "swap_obj": 3,
+        "accuracy": 6,
+    }
+    for row in rows:
+        (test,) = row.comparisons.values()
+        first, second = row.scores
+        assert test.difference.value == pytest.approx(first.value - second.value)
+
+
+def test_winoground_has_predictions_for_each_of_its_scores(directory, tmp_path):
+    (tmp_path / "wino").mkdir()
+    for name, color in COLORS.items():
+        (tmp_path / "wino" / f"{name}.png").write_bytes(make_image(color, 1))
+    pairs = [("red", "green"), ("green", "blue")]
+    lines = [{"image_0": a, "image_1": b, "caption_0": f"a {a} thing", "caption_1": f"a {b} thing"} for a, b in pairs]
+    (tmp_path / "wino" / "examples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    config = make_config(directory, tmp_path / "out", datasets=(str(tmp_path / "wino"),))
+    scores = evaluate.run(config)["wino"]["compositionality"]
+    table = pq.read_table(tmp_path / "out" / "predictions" / "wino.compositionality.parquet")
+    for metric in ("text", "image", "group"):
+        assert np.mean(table[metric].to_pylist()) == scores[metric].value
+
+
+def test_other_captions_on_the_same_images_are_other_data(directory, tmp_path):
+    folder = write_sugarcrepe(tmp_path / "crepe")
+    evaluate.run(make_config(directory, tmp_path / "a", datasets=(str(folder),)))
+    path = folder / "swap_obj.json"
+    path.write_text(path.read_text().replace("a red thing", "a rad thing"))
+    evaluate.run(make_config(directory, tmp_path / "b", datasets=(str(folder),)))
+    with pytest.raises(DataError, match="different data under the name crepe"):
+        compare.run(CompareConfig(runs=(str(tmp_path / "a"), str(tmp_path / "b"))))
 
 
 def test_the_text_of_compare_shows_both_p_values(two_runs, capsys):
