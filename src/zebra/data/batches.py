@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from zebra.config.data import DataConfig
+from zebra.data.bad_samples import NoUsableSamples
 from zebra.data.sampling import augmentation_rng, samples_at, substitute_index
 from zebra.data.sources import BatchedSource, Source, read_many
 from zebra.data.workers import BatchIndices, Heartbeat, run_workers
@@ -63,7 +64,7 @@ def iter_batches(
         timeout_seconds: Maximum time without a new sample before a worker counts as stuck.
 
     Raises:
-        DataError: There are fewer samples than one batch. While iterating also: too many bad samples in a row, a
+        DataError: There are fewer samples than one batch. While iterating also: NoUsableSamples, a
             changed shard, or a worker that died or is stuck.
         ConfigError: The seed is negative, or batch_size is not divisible by world_size.
     """
@@ -148,20 +149,20 @@ class _LoadBatch:
         heartbeat: Heartbeat,
     ) -> tuple[str, str]:
         """Load the sample, or skip it once and load the first usable substitute."""
+        bad_samples = []
         try:
             return self._load_sample(epoch, index, record, crop_3HW)
         except BadSample as bad:
             skips.append(Skip(epoch, bad.location, bad.reason, bad.detail))
+            bad_samples.append(bad)
         for attempt in range(MAX_SUBSTITUTE_ATTEMPTS):
             substitute = substitute_index(self.seed, epoch, index, attempt, len(self.source))
             heartbeat(substitute, 1)
             try:
                 return self._load_sample(epoch, index, self.source.read(substitute), crop_3HW)
             except BadSample as bad:
-                last_error = bad
-        raise DataError(
-            f"{self.source.name} has {MAX_SUBSTITUTE_ATTEMPTS} bad samples in a row, the last one: {last_error}"
-        )
+                bad_samples.append(bad)
+        raise NoUsableSamples(self.source.name, bad_samples)
 
     def _load_sample(self, epoch: int, index: int, record: Record | BadSample, crop_3HW: Tensor) -> tuple[str, str]:
         """Write the sample's crop and return its caption and ID. A substitute uses the random stream of `index`."""

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from zebra.data.bad_samples import format_example, format_reasons
 from zebra.errors import DataError
 from zebra.values import Batch, Skip
 
@@ -62,7 +63,7 @@ class SampleCounter:
             counts = self._epochs[skip.epoch]
             counts.skipped[skip.reason] += 1
             if len(counts.examples) < MAX_EXAMPLES_PER_EPOCH:
-                counts.examples.append(f"{skip.id} ({skip.reason}{': ' * bool(skip.detail)}{skip.detail})")
+                counts.examples.append(format_example(skip.id, skip.reason, skip.detail))
         self._append_skips(batch.skips)
         for epoch in {skip.epoch for skip in batch.skips}:
             self._check_skip_rate(epoch)
@@ -125,10 +126,11 @@ class SampleCounter:
         counts = self._epochs[epoch_number]
         if counts.num_skipped <= self.max_skip_rate * self.num_samples:
             return
-        reasons = ", ".join(f"{count} {reason}" for reason, count in counts.skipped.most_common())
+        reasons = format_reasons(dict(counts.skipped.most_common()))
         reference = f"; {self.skipped_path} lists all" if self.skipped_path else ""
         raise DataError(
             f"{counts.num_skipped} of {self.num_samples} samples cannot be used in epoch {epoch_number}, more than the "
             f"{self.max_skip_rate:.2%} allowed: {reasons}. Examples: {'; '.join(counts.examples)}{reference}. "
-            f"Repair or remove them, or allow more with --data-options.max-skip-rate"
+            "Repair or remove them (`zebra doctor DATA` reports on all samples), or allow more with "
+            "--data-options.max-skip-rate"
         )

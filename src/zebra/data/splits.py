@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from zebra.data.bad_samples import NoUsableSamples, describe_bad_samples
 from zebra.data.sources import Source
 from zebra.errors import BadSample, DataError
 from zebra.images.formats import image_digest
@@ -59,23 +60,29 @@ def train_val_test_split(source: Source, val_fraction: float) -> DatasetSplits:
             gets at least one image and at most MAX_HELD_OUT_IMAGES.
 
     Raises:
+        NoUsableSamples: No sample can be read.
         DataError: There are fewer than MIN_DISTINCT_IMAGES distinct images, or all training captions are equal.
     """
+    bad_samples: list[BadSample] = []
     digests: dict[int, str] = {}
     captions: dict[int, tuple[str, ...]] = {}
     for index in range(len(source)):
         try:
             record = source.read(index)
-        except BadSample:
+        except BadSample as bad:
+            bad_samples.append(bad)
             continue
         if record.captions:
             digests[index] = image_digest(record.image)
             captions[index] = record.captions
+    if bad_samples and len(bad_samples) == len(source):
+        raise NoUsableSamples(source.name, bad_samples)
     images = sorted(set(digests.values()))
     if len(images) < MIN_DISTINCT_IMAGES:
+        unusable = f"{len(bad_samples)} samples are unusable: {describe_bad_samples(bad_samples)}. Repair them, or add"
         raise DataError(
             f"{source.name} has {len(images)} distinct captioned images, but a train, validation and test split needs "
-            f"{MIN_DISTINCT_IMAGES}. Add images"
+            f"{MIN_DISTINCT_IMAGES}. {unusable if bad_samples else 'Add'} images"
         )
     size = min(max(1, round(val_fraction * len(images))), MAX_HELD_OUT_IMAGES)
     val_images, test_images = set(images[:size]), set(images[size : 2 * size])

@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from zebra.data.bad_samples import NoUsableSamples
 from zebra.errors import DataError, ZebraError
 
 PREFETCH_FACTOR = 2
@@ -239,6 +240,8 @@ def _worker_main(task: WorkerTask[Any], buffers: _SharedBuffers, connection: Con
             output = task(
                 buffers.indices[turn % PREFETCH_FACTOR], buffers.images[turn % PREFETCH_FACTOR], buffers.heartbeat
             )
+        except NoUsableSamples as error:
+            output = error
         except ZebraError as error:  # not every error can be pickled
             output = DataError(str(error))
         buffers.heartbeat(0, 0)

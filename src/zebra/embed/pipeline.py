@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+from zebra.data.bad_samples import format_reasons
 from zebra.data.columns import escape_unencodable
 from zebra.data.locations import ImageRef, Location
 from zebra.data.shards import ShardSource
@@ -222,7 +223,7 @@ class EmbedPipeline:
         num_skipped = self.progress.skipped.total()
         if num_skipped > self.max_skip_rate * self.progress.total:
             self._commit()
-            reasons = ", ".join(f"{count} {reason}" for reason, count in self.progress.skipped.most_common())
+            reasons = format_reasons(dict(self.progress.skipped.most_common()))
             raise DataError(
                 f"{num_skipped} of {self.progress.total} images of {self.dataset_name} are unusable, more than the "
                 f"{self.max_skip_rate:.0%} allowed: {reasons}. The last is {error}. Repair or remove them, or allow "

@@ -61,7 +61,9 @@ class RunDir:
             return "finished"
         if self.config.is_file():  # a run without a checkpoint has nothing to protect and starts anew
             return "resumable" if self.checkpoints.is_dir() and any(self.checkpoints.iterdir()) else "new"
-        conflicts = [p.name for p in vars(self).values() if p in entries - {self.lock_path, self.report}]
+        conflicts = [
+            p.name for p in vars(self).values() if p in entries - {self.lock_path, self.report, self.skipped_samples}
+        ]
         if conflicts:
             raise ConfigError(
                 f"{self.path} has no config.yaml, so it is not a run directory, but a run would overwrite its files "

@@ -12,6 +12,7 @@ import torch
 
 from zebra.config.files import write_config
 from zebra.config.train import TrainConfig
+from zebra.data.bad_samples import NoUsableSamples
 from zebra.data.sample_counter import SampleCounter
 from zebra.data.sources import Source
 from zebra.distributed import ProcessGroup
@@ -156,13 +157,14 @@ def load_or_train_tokenizer(config: TrainConfig, source: Source, checkpoint: Pat
 def _sample_captions(source: Source) -> list[str]:
     """Read the captions of evenly spaced samples; bad samples are skipped here and counted in training."""
     captions: list[str] = []
+    bad_samples: list[BadSample] = []
     for index in range(0, len(source), max(1, len(source) // MAX_VOCAB_SAMPLES)):
         try:
             captions.extend(source.read(index).captions)
-        except BadSample:
-            continue
+        except BadSample as bad:
+            bad_samples.append(bad)
+    if not captions and bad_samples:
+        raise NoUsableSamples(source.name, bad_samples)
     if not captions:
-        raise DataError(
-            f"{source.name} has no usable caption to train a tokenizer on. zebra doctor lists the bad samples."
-        )
+        raise DataError(f"{source.name} has labels but no captions to train on. Add captions, or use zebra evaluate")
     return captions

@@ -13,6 +13,7 @@ import torch
 
 from zebra.config.cores import usable_cores
 from zebra.config.embed import EmbedConfig
+from zebra.data.bad_samples import format_reasons
 from zebra.data.ignored import Ignored
 from zebra.data.sources import open_images
 from zebra.embed.existing_rows import ExistingRows
@@ -101,7 +102,10 @@ def run(config: EmbedConfig, callback: EmbedCallback = lambda _progress: None) -
             seconds = time.monotonic() - start_time
             progress = pipeline.progress
             if finished and progress.done == progress.skipped.total():
-                raise DataError(f"no image of {name} is usable. See the reasons in {store.path / SKIPPED_FILE}")
+                reasons = format_reasons(dict(progress.skipped.most_common()))
+                raise DataError(
+                    f"no image of {name} is usable: {reasons}. Repair them; {store.path / SKIPPED_FILE} lists all"
+                )
             stale = existing_rows.count_stale() if finished else 0
             pruned = existing_rows.delete_stale() if finished and config.prune else 0
             if finished:

@@ -2,11 +2,13 @@
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from zebra.config.train import TrainConfig
+from zebra.data.bad_samples import NoUsableSamples, write_bad_samples
 from zebra.data.batches import iter_batches, require_full_batch
 from zebra.data.benchmarks.clip_benchmark import read_classification
 from zebra.data.sources import Source, open_source
@@ -80,14 +82,19 @@ def run(
 
     Raises:
         ConfigError: The directory holds another run, or the settings contradict each other.
+        NoUsableSamples: No sample that was tried is usable; `skipped.jsonl` lists them.
         DataError: The data cannot be read, is smaller than a batch, or too much of it is bad.
         RankError: A process that torchrun started does not respond or has died.
         WeightsError: There are checkpoints, and all of them are corrupt.
         CheckpointError: A checkpoint could not be written; the previous one is untouched.
     """
-    with init_distributed(config.rank_timeout) as group, RankWatchdog(group, config.rank_timeout).guard() as watchdog:
+    run_dir = RunDir(config.out)
+    with (
+        init_distributed(config.rank_timeout) as group,
+        RankWatchdog(group, config.rank_timeout).guard() as watchdog,
+        _list_unusable_samples(run_dir, group),
+    ):
         config = replace(config, precision=resolve_precision(config.precision, resolve_device("auto")))
-        run_dir = RunDir(config.out)
         data = open_data(config, group)
         data_callback(data.source)
         status = group.broadcast_from_main(lambda: run_dir.run_status(config, resume))
@@ -106,6 +113,18 @@ def run(
                 hooks = TrainingHooks(state, config, logger, data.validators, writer, stop_request, callback, watchdog)
                 fit(config, state, data.source, hooks, total_steps)
                 return finish(config, run_dir, state, data, hooks)
+
+
+@contextmanager
+def _list_unusable_samples(run_dir: RunDir, group: ProcessGroup) -> Iterator[None]:
+    """Write the bad samples of NoUsableSamples to `skipped.jsonl`, unless the directory holds an earlier run."""
+    try:
+        yield
+    except NoUsableSamples as error:
+        has_run = run_dir.model.exists() or any(run_dir.checkpoints.glob("*"))
+        if group.is_main_process and not has_run:
+            write_bad_samples(run_dir.skipped_samples, error.bad_samples)
+        raise
 
 
 def open_data(config: TrainConfig, group: ProcessGroup) -> TrainData:

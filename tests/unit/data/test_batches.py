@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from zebra.config.data import DataConfig
+from zebra.data.bad_samples import NoUsableSamples
 from zebra.data.batches import iter_batches
 from zebra.data.sample_counter import SampleCounter
 from zebra.data.sources import open_source
@@ -208,9 +209,11 @@ def test_a_negative_seed_is_refused_at_once(memory) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_source_without_a_usable_sample_is_an_error_with_the_last_reason(memory, workers: int) -> None:
-    with pytest.raises(DataError, match=r"memory has 100 bad samples in a row.*made bad \(on purpose\)$"):
+def test_a_source_without_a_usable_sample_is_an_error_with_counts_by_reason(memory, workers: int) -> None:
+    with pytest.raises(NoUsableSamples, match=r"5 of 5 samples of memory .* unusable: 5 made bad\. Examples:") as error:
         run(memory(5, bad=range(5)), 3, workers=workers)
+    assert sorted(bad.location for bad in error.value.bad_samples) == ["0", "1", "2", "3", "4"]
+    assert "`zebra doctor memory`" in str(error.value)
 
 
 def test_an_error_in_a_worker_keeps_its_message(shards) -> None:
