@@ -1,6 +1,9 @@
-"""The number of CPU cores available to this process."""
+"""The number of CPU cores available to this process, and the limit of workers."""
 
 import os
+
+MAX_WORKERS = 4096
+"""Maximum number of workers of one process; more than the cores of any machine only take memory."""
 
 
 def usable_cores() -> int:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from zebra.config.cores import MAX_WORKERS
 from zebra.config.data import DataConfig
 from zebra.config.precision import InferencePrecision
 from zebra.errors import ConfigError
@@ -41,8 +42,8 @@ class EmbedConfig:
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ConfigError(f"batch_size is {self.batch_size}; it must be at least 1")
-        if self.workers is not None and self.workers < 1:
-            raise ConfigError(f"workers is {self.workers}; it must be at least 1")
+        if self.workers is not None and not 1 <= self.workers <= MAX_WORKERS:
+            raise ConfigError(f"workers is {self.workers}; it must be from 1 to {MAX_WORKERS}")
         if not 0 <= self.thumbnail_size <= 1024:
             raise ConfigError(
                 f"thumbnail_size is {self.thumbnail_size}; it must be from 1 to 1024 pixels, or 0 for none"

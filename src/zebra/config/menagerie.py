@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from zebra.config.cores import MAX_WORKERS
 from zebra.errors import ConfigError
 
 
@@ -22,5 +23,7 @@ class MenagerieConfig:
         for name in ("samples", "workers"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.workers > MAX_WORKERS:
+            raise ConfigError(f"workers is {self.workers}; it must be from 1 to {MAX_WORKERS}")
         if self.seed < 0:
             raise ConfigError(f"seed is {self.seed}; it must not be negative")

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from zebra.config.cores import MAX_WORKERS
 from zebra.config.data import DataConfig
 from zebra.config.finetune import FineTuneConfig
 from zebra.config.model import ModelConfig, ResNetConfig
@@ -137,8 +138,8 @@ class TrainConfig:
             raise ConfigError("--parallel fsdp does not support LoRA; use --parallel ddp")
         if self.batch_size < 2:
             raise ConfigError("batch_size is 1; a contrastive loss needs at least 2 pairs")
-        if self.workers < 0:
-            raise ConfigError(f"workers is {self.workers}; it must not be negative")
+        if not 0 <= self.workers <= MAX_WORKERS:
+            raise ConfigError(f"workers is {self.workers}; it must be from 0 to {MAX_WORKERS}")
 
 
 def _require_positive(name: str, value: float) -> None:

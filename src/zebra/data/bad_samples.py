@@ -13,24 +13,25 @@ MAX_EXAMPLES = 3
 class NoUsableSamples(DataError):
     """None of the samples that were tried is usable."""
 
-    def __init__(self, name: str, bad_samples: Sequence[BadSample]) -> None:
+    def __init__(self, name: str, num_samples: int, bad_samples: Sequence[BadSample]) -> None:
         """Create the error.
 
         Args:
             name: Name of the dataset.
+            num_samples: Number of all its samples.
             bad_samples: What was tried; a sample that was tried several times counts once.
         """
-        self.name = name
+        self.name, self.num_samples = name, num_samples
         self.bad_samples = list({bad.location: bad for bad in bad_samples}.values())
         count = len(self.bad_samples)
         super().__init__(
-            f"{count:,} of {count:,} samples of {name} that were tried are unusable: "
+            f"{count:,} of {count:,} {'samples' if count == num_samples else 'tried samples'} are unusable in {name}: "
             f"{describe_bad_samples(self.bad_samples)}. Repair them; `zebra doctor {name}` reports on all samples"
         )
 
-    def __reduce__(self) -> tuple[type["NoUsableSamples"], tuple[str, list[BadSample]]]:
+    def __reduce__(self) -> tuple[type["NoUsableSamples"], tuple[str, int, list[BadSample]]]:
         """Support pickling, which sends the error from a worker process."""
-        return NoUsableSamples, (self.name, self.bad_samples)
+        return NoUsableSamples, (self.name, self.num_samples, self.bad_samples)
 
 
 def describe_bad_samples(bad_samples: Sequence[BadSample]) -> str:

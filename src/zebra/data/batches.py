@@ -162,7 +162,7 @@ class _LoadBatch:
                 return self._load_sample(epoch, index, self.source.read(substitute), crop_3HW)
             except BadSample as bad:
                 bad_samples.append(bad)
-        raise NoUsableSamples(self.source.name, bad_samples)
+        raise NoUsableSamples(self.source.name, len(self.source), bad_samples)
 
     def _load_sample(self, epoch: int, index: int, record: Record | BadSample, crop_3HW: Tensor) -> tuple[str, str]:
         """Write the sample's crop and return its caption and ID. A substitute uses the random stream of `index`."""

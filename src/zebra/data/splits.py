@@ -76,7 +76,7 @@ def train_val_test_split(source: Source, val_fraction: float) -> DatasetSplits:
             digests[index] = image_digest(record.image)
             captions[index] = record.captions
     if bad_samples and len(bad_samples) == len(source):
-        raise NoUsableSamples(source.name, bad_samples)
+        raise NoUsableSamples(source.name, len(source), bad_samples)
     images = sorted(set(digests.values()))
     if len(images) < MIN_DISTINCT_IMAGES:
         unusable = f"{len(bad_samples)} samples are unusable: {describe_bad_samples(bad_samples)}. Repair them, or add"

@@ -164,7 +164,7 @@ def _sample_captions(source: Source) -> list[str]:
         except BadSample as bad:
             bad_samples.append(bad)
     if not captions and bad_samples:
-        raise NoUsableSamples(source.name, bad_samples)
+        raise NoUsableSamples(source.name, len(source), bad_samples)
     if not captions:
         raise DataError(f"{source.name} has labels but no captions to train on. Add captions, or use zebra evaluate")
     return captions

@@ -37,6 +37,10 @@ def export(**settings):
     ("build", "settings", "message"),
     [
         (train, {"steps": 0}, "steps is 0"),
+        (train, {"workers": 1_000_000_000}, "workers is 1000000000; it must be from 0 to 4096"),
+        (train, {"workers": -1}, "workers is -1; it must be from 0 to 4096"),
+        (embed, {"workers": 1_000_000_000}, "workers is 1000000000; it must be from 1 to 4096"),
+        (MenagerieConfig, {"out": "o", "workers": 1_000_000_000}, "workers is 1000000000; it must be from 1 to 4096"),
         (train, {"lr": math.nan}, "lr is nan"),
         (train, {"checkpoint_minutes": -1.0}, r"checkpoint_minutes is -1\.0"),
         (train, {"ema_decay": 1.0}, r"ema_decay is 1\.0"),

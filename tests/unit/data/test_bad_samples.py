@@ -21,9 +21,10 @@ def test_each_reason_has_a_count_and_an_example() -> None:
 
 
 def test_the_error_counts_each_sample_once_and_can_be_pickled() -> None:
-    error = NoUsableSamples("t.csv", [*BAD_SAMPLES, *BAD_SAMPLES])
-    assert str(error).startswith("5 of 5 samples of t.csv that were tried are unusable: 4 unreadable file, 1 empty")
+    error = NoUsableSamples("t.csv", 5, [*BAD_SAMPLES, *BAD_SAMPLES])
+    assert str(error).startswith("5 of 5 samples are unusable in t.csv: 4 unreadable file, 1 empty")
     assert "`zebra doctor t.csv`" in str(error)
+    assert str(NoUsableSamples("t.csv", 9, BAD_SAMPLES)).startswith("5 of 5 tried samples are unusable in t.csv: ")
     copy = pickle.loads(pickle.dumps(error))
     assert (str(copy), copy.bad_samples[4].reason) == (str(error), "empty caption")
 

@@ -210,7 +210,9 @@ def test_a_negative_seed_is_refused_at_once(memory) -> None:
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_source_without_a_usable_sample_is_an_error_with_counts_by_reason(memory, workers: int) -> None:
-    with pytest.raises(NoUsableSamples, match=r"5 of 5 samples of memory .* unusable: 5 made bad\. Examples:") as error:
+    with pytest.raises(
+        NoUsableSamples, match=r"5 of 5 samples are unusable in memory: 5 made bad\. Examples:"
+    ) as error:
         run(memory(5, bad=range(5)), 3, workers=workers)
     assert sorted(bad.location for bad in error.value.bad_samples) == ["0", "1", "2", "3", "4"]
     assert "`zebra doctor memory`" in str(error.value)

@@ -60,7 +60,7 @@ def test_the_error_has_counts_examples_and_the_next_command(
     for _ in range(2):  # the first attempt must not prevent the second one
         assert main([*arguments, "--steps", "1", "--batch-size", "4", "--workers", "0"]) == 1
         message = capsys.readouterr().err
-        assert f"8 of 8 samples of {data} that were tried are unusable: {reason}. Examples: " in message
+        assert f"8 of 8 samples are unusable in {data}: {reason}. Examples: " in message
         assert detail in message
         assert f"`zebra doctor {data}`" in message
         lines = [json.loads(line) for line in (out / "skipped.jsonl").read_text().splitlines()]

@@ -5,6 +5,7 @@ copies are found. Nothing is unpickled.
 """
 
 import gzip
+import math
 import re
 import struct
 import zlib
@@ -25,6 +26,8 @@ from zebra.data.sources import Source
 from zebra.data.table_files import BadRow, open_table
 from zebra.errors import BadSample, DataError
 
+MAX_IDX_BYTES = 2 << 30
+"""Maximum size of an idx file; that of EMNIST has 0.6 GB."""
 _CLASS_CODE = re.compile(r"n?\d+|[A-Z]{2}")
 
 
@@ -139,7 +142,7 @@ class NumpyArchive:
         paths = _split_paths(root / self.folder, self.splits, split)
         try:
             pixels, labels = (np.load(path, allow_pickle=False) for path in paths)
-        except (ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, MemoryError) as error:  # a damaged header may name any shape
             raise DataError(f"{paths[0].parent} has no numeric arrays ({error}). Download them again") from error
         if pixels.ndim != 4 or pixels.dtype != np.uint8 or labels.shape != pixels.shape[:1]:
             raise DataError(
@@ -379,13 +382,20 @@ def _find_plain_or_gzip(path: Path) -> Path:
 
 
 def _read_idx(path: Path) -> NDArray[np.uint8]:
+    """Read an idx file; a compressed one is unpacked only up to the size that its header names."""
     try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        magic, num_dims = struct.unpack_from(">3sB", data)
-        shape = struct.unpack_from(f">{num_dims}I", data, 4)
-        pixels = np.frombuffer(data, np.uint8, offset=4 + 4 * num_dims).reshape(shape)
-    except (OSError, EOFError, ValueError, zlib.error, struct.error) as error:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            magic, num_dims = struct.unpack(">3sB", file.read(4))
+            if magic != b"\0\0\x08":
+                raise DataError(f"{path} is no idx file of bytes. Download the dataset again")
+            shape = struct.unpack(f">{num_dims}I", file.read(4 * num_dims))
+            num_bytes = math.prod(shape)
+            if num_bytes > MAX_IDX_BYTES:
+                raise DataError(f"{path} has the shape {shape}, more than {MAX_IDX_BYTES:,} bytes. Download it again")
+            data = file.read(num_bytes + 1)
+    except (OSError, EOFError, zlib.error, struct.error) as error:
         raise DataError(f"{path} is truncated or damaged ({error}). Download the dataset again") from error
-    if magic != b"\0\0\x08":
-        raise DataError(f"{path} is no idx file of bytes. Download the dataset again")
-    return pixels
+    if len(data) != num_bytes:
+        extent = "more" if len(data) > num_bytes else "fewer"
+        raise DataError(f"{path} has {extent} bytes than its shape {shape}. Download the dataset again")
+    return np.frombuffer(data, np.uint8).reshape(shape)

@@ -243,7 +243,7 @@ def _read_labels(source: ShardSource) -> NDArray[np.int64]:
 def _parse_label_vector(data: bytes, num_classes: int, where: str) -> NDArray[np.bool_]:
     try:
         vector = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+    except (ValueError, EOFError, OSError, MemoryError) as error:  # a damaged header may name any shape
         raise DataError(f"{where} is no array ({error}). Write the dataset again") from error
     if vector.shape != (num_classes,):
         raise DataError(

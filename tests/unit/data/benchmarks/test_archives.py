@@ -4,6 +4,7 @@ import gzip
 import io
 import pickle
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,35 @@ def test_damaged_idx_files_are_errors(mnist: Path, tmp_path: Path, damage) -> No
     path = mnist / "t10k-images-idx3-ubyte"
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(DataError, match="t10k-images-idx3-ubyte"):
+        read_catalog_dataset(find_catalog_entry("mnist"), tmp_path)
+
+
+def test_a_gzip_bomb_is_unpacked_only_up_to_its_shape(mnist: Path, tmp_path: Path) -> None:
+    path = mnist / "t10k-images-idx3-ubyte"
+    bomb = gzip.compress(path.read_bytes() + bytes(64 << 20))
+    path.unlink()
+    path.with_name(f"{path.name}.gz").write_bytes(bomb)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=r"t10k-images-idx3-ubyte\.gz has more bytes than its shape \(4, 28, 28\)"):
+            read_catalog_dataset(find_catalog_entry("mnist"), tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (struct.pack(">HBB3I", 0, 8, 3, 60_000, 28_000, 28_000), "more than 2,147,483,648 bytes"),
+        (struct.pack(">HBB3I", 0, 8, 3, 60_000, 28, 28), "has fewer bytes than its shape"),
+        (struct.pack(">HBB", 0, 8, 255), "truncated or damaged"),
+        (struct.pack(">HBB1I", 0, 9, 1, 4), "no idx file of bytes"),
+    ],
+)
+def test_an_idx_file_with_a_forged_header_is_refused(mnist: Path, tmp_path: Path, header: bytes, message: str) -> None:
+    (mnist / "t10k-images-idx3-ubyte").write_bytes(header)
+    with pytest.raises(DataError, match=message):
         read_catalog_dataset(find_catalog_entry("mnist"), tmp_path)
 
 
