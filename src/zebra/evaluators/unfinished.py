@@ -29,6 +29,11 @@ class UnfinishedEvaluation:
         self._identity = json.loads(json.dumps(identity))
         self._results = self._read()
 
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """Names of the finished datasets."""
+        return tuple(dataset for dataset, _ in self._results)
+
     def find(self, dataset: str, digest: str) -> list[TaskResult] | None:
         """Return the results on a dataset, without predictions; None if it is not finished or has changed."""
         return self._results.get((dataset, digest))

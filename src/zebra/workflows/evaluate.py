@@ -60,21 +60,13 @@ def run(config: EvaluateConfig, *, callback: Callable[[TaskResult], None] = lamb
         ConfigError: Two datasets have the same name, or no task is possible on any dataset.
     """
     out_dir = create_out_dir(config.out)
-    names = tuple(
-        name
-        for dataset in config.datasets
-        for name in (list_limitation_datasets(config.data_root) if dataset == LIMITATIONS else (dataset,))
-    )
-    benchmarks = [load_dataset(name, config.split, config.data_root) for name in names]
-    counts = Counter(benchmark.name for benchmark in benchmarks)
-    if duplicates := [name for name, count in counts.items() if count > 1]:
-        raise ConfigError(
-            f"two datasets have the name {duplicates[0]!r}, which identifies their scores. Rename a folder, or "
-            "evaluate them one by one."
-        )
+    names, benchmarks = _load_benchmarks(config)
     digests = [_hash_benchmark(benchmark, config) for benchmark in benchmarks]
     clip = load(config.model, precision=config.precision)
     unfinished = UnfinishedEvaluation(out_dir, _identify(config, clip))
+    if unfinished.datasets:
+        finished = ", ".join(unfinished.datasets)
+        warnings.warn(f"continuing the unfinished evaluation in {out_dir}; finished: {finished}", stacklevel=2)
     results: list[TaskResult] = []
     errors: dict[str, ZebraError] = {}
     for name, benchmark, digest in zip(names, benchmarks, digests, strict=True):
@@ -107,6 +99,23 @@ def run(config: EvaluateConfig, *, callback: Callable[[TaskResult], None] = lamb
             "retrieval; SugarCrepe and Winoground take compositionality."
         )
     return to_metrics(results)
+
+
+def _load_benchmarks(config: EvaluateConfig) -> tuple[tuple[str, ...], list[AnyBenchmark]]:
+    """Return the names of the datasets as the user gave them, and the datasets."""
+    names = tuple(
+        name
+        for dataset in config.datasets
+        for name in (list_limitation_datasets(config.data_root) if dataset == LIMITATIONS else (dataset,))
+    )
+    benchmarks = [load_dataset(name, config.split, config.data_root) for name in names]
+    counts = Counter(benchmark.name for benchmark in benchmarks)
+    if duplicates := [name for name, count in counts.items() if count > 1]:
+        raise ConfigError(
+            f"two datasets have the name {duplicates[0]!r}, which identifies their scores. Rename a folder, or "
+            "evaluate them one by one."
+        )
+    return names, benchmarks
 
 
 def _evaluate_completely(

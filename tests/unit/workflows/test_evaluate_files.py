@@ -90,7 +90,8 @@ def test_the_next_run_evaluates_only_what_is_missing(directory, datasets, damage
     write_classification(damaged, samples(12, 1), list(COLORS), TEMPLATES)
     names = evaluated_datasets(monkeypatch)
     shown = []
-    metrics = evaluate.run(config, callback=lambda result: shown.append(result.dataset))
+    with pytest.warns(UserWarning, match="continuing the unfinished evaluation in .*; finished: colors, last"):
+        metrics = evaluate.run(config, callback=lambda result: shown.append(result.dataset))
     assert names == ["damaged"]
     assert shown == list(metrics) == ["colors", "damaged", "last"]
     assert read_metrics(out).keys() == metrics.keys()
@@ -104,7 +105,7 @@ def test_the_next_run_evaluates_only_what_is_missing(directory, datasets, damage
     assert metrics == fresh
 
 
-@pytest.mark.filterwarnings("ignore:.*is left out")
+@pytest.mark.filterwarnings("ignore:.*is left out", "ignore:continuing the unfinished")
 @pytest.mark.parametrize("change", ["tasks", "seed", "model", "data", "prompts", "garbage", "results"])
 def test_another_evaluation_does_not_continue_an_unfinished_one(directory, datasets, tmp_path, monkeypatch, change):
     out, prompts = tmp_path / "out", tmp_path / "prompts.json"
