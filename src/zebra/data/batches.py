@@ -95,7 +95,11 @@ def iter_batches(
 
 
 def require_full_batch(source: Source, batch_size: int) -> None:
-    """Raise DataError if the source has fewer samples than one batch."""
+    """Raise DataError if the source has fewer samples than one batch, or fewer than 2."""
+    if len(source) < 2:
+        raise DataError(
+            f"{source.name} has {len(source)} sample; a contrastive loss needs at least 2. Add captioned images"
+        )
     if len(source) < batch_size:
         raise DataError(
             f"{source.name} has {len(source)} samples, fewer than one batch of {batch_size}. "

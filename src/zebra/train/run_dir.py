@@ -12,9 +12,10 @@ from zebra.config.structure import diff_configs
 from zebra.config.train import TrainConfig
 from zebra.distributed import SINGLE_PROCESS, ProcessGroup
 from zebra.errors import ConfigError
-from zebra.train.run_spec import numerics_settings
+from zebra.train.run_spec import numerics_settings, only_length_differs
 
-RunStatus = Literal["new", "resumable", "finished"]
+RunStatus = Literal["new", "resumable", "finished", "extendable"]
+"""extendable is a finished run with another `steps` or `epochs`."""
 
 
 class RunDir:
@@ -35,8 +36,10 @@ class RunDir:
         self.metrics = self.path / "metrics.json"
         self.report = self.path / "report.html"
 
-    def run_status(self, config: TrainConfig, resume: str) -> RunStatus:
-        """Return whether the directory holds no run, an unfinished run or this run, finished; change nothing.
+    def run_status(self, config: TrainConfig, resume: str, *, accept_changes: bool = False) -> RunStatus:
+        """Return whether the directory holds no run, an unfinished run, this run, finished, or a part of it.
+
+        Nothing is changed.
 
         The settings of an unfinished run are compared later, when its checkpoint is read (`zebra.train.run_spec`).
 
@@ -51,16 +54,9 @@ class RunDir:
             raise ConfigError(f"--out {self.path} is not empty, which --resume never requires. Name another directory.")
         finished = (self.model / "MANIFEST.json").is_file()
         if self.config.is_file() and finished:
-            changed = diff_configs(numerics_settings(read_train_config(self.config)), numerics_settings(config))
-            if changed:
-                raise ConfigError(
-                    f"{self.path} holds a finished run with other settings:\n  "
-                    + "\n  ".join(changed)
-                    + "\nName another --out."
-                )
-            return "finished"
+            return self._finished_status(config, accept_changes=accept_changes)
         if self.config.is_file():  # a run without a checkpoint has nothing to protect and starts anew
-            return "resumable" if self.checkpoints.is_dir() and any(self.checkpoints.iterdir()) else "new"
+            return "resumable" if self._has_checkpoints() else "new"
         conflicts = [
             p.name for p in vars(self).values() if p in entries - {self.lock_path, self.report, self.skipped_samples}
         ]
@@ -70,6 +66,34 @@ class RunDir:
                 f"{', '.join(sorted(conflicts))}. Name another --out."
             )
         return "new"
+
+    def _finished_status(self, config: TrainConfig, *, accept_changes: bool) -> RunStatus:
+        saved, current = numerics_settings(read_train_config(self.config)), numerics_settings(config)
+        changed = diff_configs(saved, current)
+        if not changed:
+            return "finished"
+        if not (accept_changes or only_length_differs(saved, current)):
+            raise ConfigError(
+                f"{self.path} holds a finished run with other settings:\n  "
+                + "\n  ".join(changed)
+                + f"\nName another --out; with --from {self.model}, it starts from the finished model. The run "
+                "itself can only be extended, by more --steps or --epochs."
+            )
+        if not self._has_checkpoints():
+            raise ConfigError(
+                f"{self.path} holds a finished run without checkpoints, so it cannot be extended. Start another run "
+                f"from its model: --from {self.model} --out OTHER."
+            )
+        return "extendable"
+
+    def _has_checkpoints(self) -> bool:
+        return self.checkpoints.is_dir() and any(self.checkpoints.iterdir())
+
+    def set_aside_model(self, step: int) -> Path:
+        """Rename the model of a finished run, which marks it as finished, before the run is extended."""
+        target = self.path / f"model-step-{step:08d}"
+        self.model.rename(target)
+        return target
 
     @contextmanager
     def lock(self, group: ProcessGroup = SINGLE_PROCESS) -> Iterator[None]:

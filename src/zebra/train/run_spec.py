@@ -1,6 +1,7 @@
 """Run spec: everything that determines the numbers of a run."""
 
 import hashlib
+import math
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ RESUMABLE_SETTINGS = frozenset(
         "log",
     )
 )
+LENGTH_SETTINGS = frozenset(("steps", "epochs"))
+"""Settings that may change when a finished run is extended."""
 PER_MACHINE_SETTINGS = frozenset(("out", "data", "workers", "log"))
 """Settings that may differ between the machines of a run: local paths and loggers."""
 NUMERICS_PACKAGES = ("zebra-clip", "torch", "numpy", "pillow", "simplejpeg", "tokenizers", "ftfy")
@@ -86,21 +89,44 @@ def _code_digest() -> str:
     return digest.hexdigest()[:16]
 
 
-def require_resumable(saved: RunSpec, current: RunSpec, checkpoint_name: str, *, accept_changes: bool) -> list[str]:
+def only_length_differs(saved_settings: dict[str, Any], settings: dict[str, Any]) -> bool:
+    """Return whether two runs have the same settings except for `steps` and `epochs`."""
+    saved, current = (
+        {name: value for name, value in each.items() if name not in LENGTH_SETTINGS}
+        for each in (saved_settings, settings)
+    )
+    return saved == current
+
+
+def is_last_step(saved: RunSpec, step: int, samples_seen: int, num_samples: int) -> bool:
+    """Return whether a checkpoint is the end of its run, whose `steps` or `epochs` it records."""
+    steps, epochs = (saved["settings"].get(name) for name in ("steps", "epochs"))
+    return step >= steps if steps is not None else samples_seen >= (epochs or math.inf) * num_samples
+
+
+def require_resumable(
+    saved: RunSpec, current: RunSpec, checkpoint_name: str, *, accept_changes: bool, is_last: bool = False
+) -> list[str]:
     """Compare the run spec of a checkpoint with that of the current run.
 
     Args:
         checkpoint_name: Name of the checkpoint in the error message.
         accept_changes: Resume in spite of changes.
+        is_last: The checkpoint is the end of its run, which may then be extended.
 
     Returns:
         One line per change.
 
     Raises:
-        ConfigError: There are changes and `accept_changes` is False; all are listed.
+        ConfigError: There are changes besides an extension, and `accept_changes` is False; all are listed.
     """
     changed = diff_configs(saved, current)
-    if changed and not accept_changes:
+    is_extension = (
+        is_last
+        and only_length_differs(saved["settings"], current["settings"])
+        and not diff_configs(saved | {"settings": {}}, current | {"settings": {}})
+    )
+    if changed and not accept_changes and not is_extension:
         raise ConfigError(
             f"{checkpoint_name} belongs to a run that differs in:\n  "
             + "\n  ".join(changed)

@@ -16,7 +16,7 @@ from zebra.train.ema import ModelEMA
 from zebra.train.loop import StepReport
 from zebra.train.loss_spikes import SpikeDetector
 from zebra.train.parallel import ForwardFn, unshard_model
-from zebra.train.run_spec import RunSpec, require_resumable
+from zebra.train.run_spec import RunSpec, is_last_step, require_resumable
 from zebra.train.snapshot import (
     TensorGroups,
     TrainSnapshot,
@@ -121,7 +121,7 @@ class TrainState:
             accept_changes: Resume although settings, data, tokenizer or versions have changed.
 
         Raises:
-            ConfigError: They have changed and `accept_changes` is False.
+            ConfigError: They have changed, not only by an extension of a finished run, and `accept_changes` is False.
             WeightsError: A part is missing, unexpected, or of another shape.
         """
         state = dict(snapshot.state)
@@ -131,8 +131,13 @@ class TrainState:
                 f"{checkpoint_name} holds the state of {', '.join(sorted(state))}, but this run needs "
                 f"{', '.join(sorted(expected))}. Resume with the version of zebra that wrote it."
             )
+        num_samples = self.sample_counter.num_samples
         self.accepted_changes = require_resumable(
-            state["run_spec"], self.run_spec, checkpoint_name, accept_changes=accept_changes
+            state["run_spec"],
+            self.run_spec,
+            checkpoint_name,
+            accept_changes=accept_changes,
+            is_last=is_last_step(state["run_spec"], snapshot.step, state["samples_seen"], num_samples),
         )
         tensors = dict(snapshot.tensors)
         rng_tensors = tensors.pop("rng", {})

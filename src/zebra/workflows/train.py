@@ -2,6 +2,7 @@
 
 import json
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -31,6 +32,7 @@ from zebra.train.metrics_logger import read_log
 from zebra.train.patch_dropout import build_patch_dropout
 from zebra.train.precision import resolve_precision
 from zebra.train.run_dir import RunDir, RunStatus
+from zebra.train.schedule import learning_rate
 from zebra.train.setup import build_train_state, open_metrics_logger
 from zebra.train.state import TrainState
 from zebra.train.stop import stop_on_signals
@@ -74,8 +76,8 @@ def run(
     """Train as `config` says, in the directory `config.out`.
 
     Args:
-        resume: auto resumes the run in `config.out` if it is the same; never demands an empty directory; otherwise the
-            path of a checkpoint.
+        resume: auto resumes the run in `config.out` if it is the same, and extends it if it is finished and only its
+            length differs; never demands an empty directory; otherwise the path of a checkpoint.
         accept_changes: Resume although settings, data or versions differ from those of the checkpoint.
         callback: Called after every step with its report and the validation scores of that step (dataset → top-1).
         data_callback: Called once, before the first step, with the training samples.
@@ -97,7 +99,7 @@ def run(
         config = replace(config, precision=resolve_precision(config.precision, resolve_device("auto")))
         data = open_data(config, group)
         data_callback(data.source)
-        status = group.broadcast_from_main(lambda: run_dir.run_status(config, resume))
+        status = group.broadcast_from_main(lambda: run_dir.run_status(config, resume, accept_changes=accept_changes))
         if status == "finished":
             steps = count_total_steps(config, data.source, 0, 0)
             return TrainResult(run_dir.path, steps, is_finished=True, is_up_to_date=True)
@@ -107,6 +109,8 @@ def run(
                 config, run_dir, data.source, data.fine_tuning, checkpoint, accept_changes=accept_changes, group=group
             )
             total_steps = count_total_steps(config, data.source, state.step, state.samples_seen)
+            if status == "extendable":
+                extend_finished_run(config, run_dir, state, total_steps)
             logger = open_metrics_logger(config, run_dir, state, is_resumed=checkpoint is not None)
             with stop_on_signals() as stop_request:
                 writer = CheckpointWriter(run_dir.checkpoints, config.keep_checkpoints, group)
@@ -223,6 +227,31 @@ def count_total_steps(config: TrainConfig, source: Source, step: int, samples_se
     return step + max(0, math.ceil((config.epochs * len(source) - samples_seen) / config.batch_size))
 
 
+def extend_finished_run(config: TrainConfig, run_dir: RunDir, state: TrainState, total_steps: int) -> None:
+    """Set the model of a finished run aside and warn that the learning rate rises again.
+
+    Raises:
+        ConfigError: The run would not get longer.
+    """
+    if total_steps <= state.step:
+        raise ConfigError(
+            f"{run_dir.path} holds a finished run of {state.step} steps, which can only be extended, and {total_steps} "
+            "are not more. Name another --out."
+        )
+    if not state.group.is_main_process:
+        return
+    model = run_dir.set_aside_model(state.step)
+    lr = learning_rate(
+        state.step, peak_lr=config.lr, warmup_steps=config.optimizer.warmup_steps, total_steps=total_steps
+    )
+    warnings.warn(
+        f"extending a finished run of {state.step} steps to {total_steps}. The learning rate had decayed to about 0; "
+        f"it continues at {lr:.3g}, as in a run of {total_steps} steps. The result is not that of such a run from the "
+        f"start. The finished model is kept in {model}",
+        stacklevel=2,
+    )
+
+
 def find_checkpoint(run_dir: RunDir, resume: str, status: RunStatus) -> Path | None:
     """Return the verified checkpoint to resume from; None for a new run.
 
@@ -231,7 +260,7 @@ def find_checkpoint(run_dir: RunDir, resume: str, status: RunStatus) -> Path | N
         WeightsError: All checkpoints of the run directory are corrupt.
     """
     if resume in ("auto", "never"):
-        return latest_checkpoint(run_dir.checkpoints) if status == "resumable" else None
+        return latest_checkpoint(run_dir.checkpoints) if status in ("resumable", "extendable") else None
     if not (Path(resume) / "MANIFEST.json").is_file():
         raise ConfigError(f"--resume {resume} is not a checkpoint. Use auto, never or the path of a checkpoint.")
     return Path(resume)

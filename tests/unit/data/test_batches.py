@@ -16,7 +16,7 @@ from PIL import Image
 
 from zebra.config.data import DataConfig
 from zebra.data.bad_samples import NoUsableSamples
-from zebra.data.batches import iter_batches
+from zebra.data.batches import iter_batches, require_full_batch
 from zebra.data.sample_counter import SampleCounter
 from zebra.data.sources import open_source
 from zebra.errors import BadSample, ConfigError, DataError
@@ -196,6 +196,11 @@ def test_a_sample_with_only_a_label_is_skipped(memory) -> None:
     source.read = lambda index: Record(str(index), source.images[index], label=3)
     with pytest.raises(DataError, match="missing caption"):
         run(source, 1)
+
+
+def test_a_single_sample_is_refused_without_an_advice_that_cannot_be_followed(memory) -> None:
+    with pytest.raises(DataError, match=r"memory has 1 sample; a contrastive loss needs at least 2"):
+        require_full_batch(memory(1), 2)
 
 
 def test_fewer_samples_than_a_batch_are_refused_at_once(memory) -> None:

@@ -59,12 +59,22 @@ def test_a_finished_run_stays_finished_under_settings_that_do_not_affect_its_num
     assert run_dir.run_status(other, "auto") == "finished"
 
 
-@pytest.mark.parametrize("change", [{"lr": 0.5}, {"steps": 6}, {"optimizer": OptimizerConfig(beta2=0.9)}])
+@pytest.mark.parametrize("change", [{"lr": 0.5}, {"optimizer": OptimizerConfig(beta2=0.9)}])
 def test_another_run_in_the_directory_of_a_finished_one_is_refused(run_dir, config, change):
     start(run_dir, config)
     finish(run_dir)
     with pytest.raises(ConfigError, match=next(iter(change))):
         run_dir.run_status(replace(config, **change), "auto")
+
+
+@pytest.mark.parametrize("change", [{"steps": 6}, {"steps": None, "epochs": 2.0}])
+def test_a_finished_run_of_another_length_is_extendable_if_it_has_checkpoints(run_dir, config, change):
+    start(run_dir, config)
+    finish(run_dir)
+    with pytest.raises(ConfigError, match="without checkpoints"):
+        run_dir.run_status(replace(config, **change), "auto")
+    leave_checkpoint(run_dir)
+    assert run_dir.run_status(replace(config, **change), "auto") == "extendable"
 
 
 def test_a_run_without_a_checkpoint_can_be_replaced(run_dir, config):

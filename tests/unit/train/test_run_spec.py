@@ -7,7 +7,7 @@ import torch
 
 from zebra.config.train import LogConfig, OptimizerConfig, TrainConfig
 from zebra.errors import ConfigError
-from zebra.train.run_spec import build_run_spec, require_resumable
+from zebra.train.run_spec import build_run_spec, is_last_step, require_resumable
 
 CONFIG = TrainConfig(data="d", out="o", steps=5)
 
@@ -48,6 +48,25 @@ def test_settings_that_do_not_affect_the_numbers_may_change():
 def test_changed_settings_that_affect_the_numbers_are_refused_by_name(change, message):
     with pytest.raises(ConfigError, match=message):
         require_resumable(spec(), spec(replace(CONFIG, **change)), "step-3", accept_changes=False)
+
+
+@pytest.mark.parametrize("change", [{"steps": 6}, {"steps": None, "epochs": 2.0}])
+def test_only_the_last_checkpoint_of_a_run_may_continue_with_another_length(change):
+    other = spec(replace(CONFIG, **change))
+    assert require_resumable(spec(), other, "step-5", accept_changes=False, is_last=True)[0].startswith(
+        "settings.steps: 5"
+    )
+    with pytest.raises(ConfigError, match="steps"):
+        require_resumable(spec(), other, "step-3", accept_changes=False)
+    for changed in (spec(replace(CONFIG, **change, lr=0.5)), spec(replace(CONFIG, **change), data="d2")):
+        with pytest.raises(ConfigError, match="belongs to a run that differs"):
+            require_resumable(spec(), changed, "step-5", accept_changes=False, is_last=True)
+
+
+def test_the_end_of_a_run_is_known_from_its_steps_or_epochs():
+    epochs = spec(replace(CONFIG, steps=None, epochs=2.0))
+    assert [is_last_step(spec(), step, 999, 10) for step in (4, 5)] == [False, True]
+    assert [is_last_step(epochs, 1, samples, 10) for samples in (19, 20, 24)] == [False, True, True]
 
 
 def test_other_data_and_another_tokenizer_are_refused_and_all_changes_are_listed():
