@@ -19,5 +19,5 @@ def fold_text(text: str) -> str:
     >>> fold_text("STRASSE") == fold_text("Straße"), fold_text("İstanbul")
     (True, 'istanbul')
     """
-    folded = unicodedata.normalize("NFC", text).casefold().replace("i\u0307", "i")
-    return unicodedata.normalize("NFC", folded)
+    casefolded = unicodedata.normalize("NFC", text).casefold().replace("i\u0307", "i")
+    return unicodedata.normalize("NFC", casefolded)

@@ -129,8 +129,8 @@ def compare(operator, cell, value, name):
 
 
 def fold(text):
-    folded = unicodedata.normalize("NFC", text).casefold().replace("i\u0307", "i")
-    return unicodedata.normalize("NFC", folded)
+    casefolded = unicodedata.normalize("NFC", text).casefold().replace("i\u0307", "i")
+    return unicodedata.normalize("NFC", casefolded)
 
 
 def combine(children):
@@ -220,8 +220,8 @@ def test_every_character_that_needs_care_is_special():
     characters = pa.array([chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000])
     special = pc.match_substring_regex(characters, SPECIAL_PATTERN).to_pylist()
     for character, is_special in zip(characters.to_pylist(), special, strict=True):
-        folded = character.casefold()
-        needs_care = unicodedata.normalize("NFC", character) != character or len(folded) > 1
+        casefolded = character.casefold()
+        needs_care = unicodedata.normalize("NFC", character) != character or len(casefolded) > 1
         assert is_special or not (needs_care or unicodedata.combining(character)), hex(ord(character))
 
 
