@@ -80,20 +80,18 @@ def build_model(config: ModelConfig, tensors: Mapping[str, Tensor], where: str) 
     expected = {name.removeprefix(TEXT_PREFIX): (name, value) for name, value in model.state_dict().items()}
     state: dict[str, Tensor] = {}
     for name, (zebra_name, value) in expected.items():
-        if name.endswith(BATCH_COUNTER_SUFFIX):
-            state[zebra_name] = tensors.get(name, torch.zeros(())).to(torch.int64)
-            continue
-        if name not in tensors:
+        is_counter = name.endswith(BATCH_COUNTER_SUFFIX)
+        if name not in tensors and not is_counter:
             raise WeightsError(f"{where} lacks the tensor {name}. Use the config of these weights.")
-        tensor = tensors[name]
+        tensor = tensors.get(name, torch.zeros(()))
         if tensor.shape != value.shape:
             raise WeightsError(
                 f"{where}: {name} has shape {tuple(tensor.shape)}, but the config implies {tuple(value.shape)}. Use "
                 "the config of these weights."
             )
-        if tensor.dtype not in WEIGHT_DTYPES:
+        if tensor.dtype not in WEIGHT_DTYPES and not (is_counter and tensor.dtype == torch.int64):
             raise WeightsError(f"{where}: {name} has the type {tensor.dtype}. zebra reads fp16, bf16, fp32 and fp64.")
-        state[zebra_name] = tensor.float()
+        state[zebra_name] = tensor.to(torch.int64 if is_counter else torch.float32)
     for name in tensors:
         if name not in expected:
             raise WeightsError(

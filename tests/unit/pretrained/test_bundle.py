@@ -398,6 +398,17 @@ def test_more_layers_than_the_weights_can_have_are_refused_before_they_are_built
         zebra.load(folder)
 
 
+@pytest.mark.parametrize("counter", [torch.zeros(2, 2, dtype=torch.int64), torch.zeros((), dtype=torch.complex64)])
+def test_a_batch_counter_of_another_shape_or_type_is_refused(tmp_path, counter):
+    build_tiny_model("resnet").save(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    weights["visual.bn1.num_batches_tracked"] = counter
+    save_file(weights, tmp_path / "model.safetensors")
+    write_manifest(tmp_path)
+    with pytest.raises(WeightsError, match=r"visual\.bn1\.num_batches_tracked has"):
+        zebra.load(tmp_path)
+
+
 @pytest.mark.parametrize("dtype", [torch.int32, torch.bool, torch.complex64, torch.float8_e4m3fn])
 def test_weights_of_other_types_are_refused(folder, dtype):
     weights = load_file(folder / "model.safetensors")

@@ -20,8 +20,8 @@ from .bundles import random_images
 resource = pytest.importorskip("resource", reason="only POSIX tells the memory of a process")
 
 CONFIG_FILES = {
-    "zebra": ("config.json", "preprocess.json"),
-    "transformers": ("config.json", "preprocessor_config.json"),
+    "zebra": ("config.json", "preprocess.json", "tokenizer.json", "MANIFEST.json"),
+    "transformers": ("config.json", "preprocessor_config.json", "tokenizer.json"),
     "open_clip": ("open_clip_config.json",),
 }
 MAX_GROWTH_BYTES = 256 << 20
@@ -92,7 +92,8 @@ def test_a_config_with_wild_values_loads_or_raises_a_zebra_error(models, tmp_pat
         warnings.simplefilter("ignore")
         try:
             bundle = zebra.load(folder, verify=False)
-            assert bundle.encode_images(random_images(1)).shape == (1, 32)
+            assert bundle.encode_images(random_images(1)).shape == bundle.encode_texts(["a horse"]).shape == (1, 32)
+            assert bundle.fingerprint
         except ZebraError as error:
             assert len(str(error)) < 2000
     assert peak_bytes() - before < MAX_GROWTH_BYTES
