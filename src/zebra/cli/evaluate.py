@@ -12,6 +12,8 @@ from zebra.errors import suggest_name
 if TYPE_CHECKING:
     from zebra.evaluators.results import TaskResult
 
+NUM_WORST_CLASSES = 3
+"""Number of classes in the terminal; the report has all."""
 DESCRIPTION = f"""Evaluate a model on datasets, as in the CLIP paper, with 95 % intervals.
 
 DATASET is a folder (CLIP_benchmark layout, class folders, Winoground, SugarCrepe), a table with labels, hf:org/name,
@@ -46,6 +48,7 @@ def run(argv: Sequence[str]) -> int:
 
     def show(result: "TaskResult") -> None:
         _print_result(result)
+        _print_classes(result)
         for note in result.notes:
             if note not in printed_notes:
                 echo(f"  {result.dataset}: {note}")
@@ -62,3 +65,22 @@ def _print_result(result: "TaskResult") -> None:
     ]
     num_samples = next(iter(result.scores.values())).n
     echo(f"{result.dataset:<20} {result.task:<20} {'  '.join(scores[:4])}  n={num_samples}")
+
+
+def _print_classes(result: "TaskResult") -> None:
+    """Print the least accurate classes and the most confused pair of a zero-shot result or linear probe."""
+    from zebra.evaluators.class_results import ClassResults, has_classes
+
+    if result.task not in ("zero-shot", "linear-probe") or not has_classes(result):
+        return
+    classes = ClassResults.from_predictions(result.predictions)
+    pairs = classes.confused_pairs()
+    if not pairs:
+        return
+    worst = ", ".join(
+        f"{entry.name} {entry.accuracy.value:.0%} of {entry.accuracy.n}"
+        for entry in classes.accuracies()[:NUM_WORST_CLASSES]
+        if entry.accuracy.value < 1
+    )
+    echo(f"  least accurate classes: {worst}")
+    echo(f"  most confused: {pairs[0].label} taken for {pairs[0].predicted}, {pairs[0].count} of {pairs[0].num_images}")

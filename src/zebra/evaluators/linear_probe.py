@@ -54,7 +54,9 @@ class ProbeResults:
             scores_with_primary_metric(self.linear_result.result, self.benchmark.metric),
             self.benchmark.source.digest,
             notes=notes,
-            predictions=build_classification_predictions(self.test_ids, self.linear_result.result),
+            predictions=build_classification_predictions(
+                self.test_ids, self.linear_result.result, self.benchmark.classnames
+            ),
         )
 
     def few_shot(self) -> list[TaskResult]:
@@ -73,7 +75,9 @@ class ProbeResults:
                 "on the test images of the probes",
                 f"a probe needs {self.describe_data_efficiency()} labels per class to reach the same accuracy",
             ),
-            predictions=build_classification_predictions(self.test_ids, self.zero_shot_result),
+            predictions=build_classification_predictions(
+                self.test_ids, self.zero_shot_result, self.benchmark.classnames
+            ),
         )
         return [
             zero_shot,
@@ -88,7 +92,7 @@ class ProbeResults:
                         f"interval over {point.mean().interval_source}",
                         "λ of the linear probe, selected on all examples",
                     ),
-                    predictions=build_few_shot_predictions(self.test_ids, point),
+                    predictions=build_few_shot_predictions(self.test_ids, point, self.benchmark.classnames),
                     chance_accuracy=1 / self.zero_shot_result.num_classes,
                 )
                 for point in self.few_shot_results
@@ -222,7 +226,7 @@ def evaluate_multilabel_probe(
             f"λ = {probe_result.l2_penalty:.3g}",
             *_convergence_notes(probe_result.num_unconverged),
         ),
-        predictions=build_multilabel_predictions(test.ids, probe_result.result),
+        predictions=build_multilabel_predictions(test.ids, probe_result.result, benchmark.classnames),
     )
 
 

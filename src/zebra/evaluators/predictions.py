@@ -14,23 +14,41 @@ from zebra.protocols.retrieval import RetrievalRanks
 from zebra.protocols.zero_shot import ClassificationResult, MultilabelResult
 
 
-def build_classification_predictions(ids: Sequence[str], result: ClassificationResult) -> pa.Table:
-    """Return the columns id, label, ranked (classes, best first) and correct."""
-    return pa.table(
-        {"id": list(ids), "label": result.label_N, "ranked": list(result.ranked_NK), "correct": result.correct_N}
-    )
+def build_classification_predictions(
+    ids: Sequence[str], result: ClassificationResult, classnames: Sequence[str]
+) -> pa.Table:
+    """Return the label, the highest-ranked classes and whether the first one is right.
+
+    Columns: id, label, label_name, predicted_name, ranked (class indices, best first) and correct; if the result has
+    probabilities, predicted_probability and label_probability (of the true class).
+    """
+    columns = {
+        "id": list(ids),
+        "label": result.label_N,
+        "label_name": [classnames[label] for label in result.label_N],
+        "predicted_name": [classnames[label] for label in result.ranked_NK[:, 0]],
+        "ranked": list(result.ranked_NK),
+        "correct": result.correct_N,
+    }
+    if result.probability_N2 is not None:
+        columns |= dict(zip(("predicted_probability", "label_probability"), result.probability_N2.T, strict=True))
+    return pa.table(columns)
 
 
-def build_few_shot_predictions(ids: Sequence[str], result: FewShotResult) -> pa.Table:
-    """Return the columns id, label and correct: the fraction of draws whose probe is right."""
+def build_few_shot_predictions(ids: Sequence[str], result: FewShotResult, classnames: Sequence[str]) -> pa.Table:
+    """Return the columns id, label, label_name and correct: the fraction of draws whose probe is right."""
+    label_N = result.results[0].label_N
+    label_names = [classnames[label] for label in label_N]
     correct_NR = np.stack([draw.correct_N for draw in result.results], axis=1)
-    return pa.table({"id": list(ids), "label": result.results[0].label_N, "correct": correct_NR.mean(axis=1)})
+    return pa.table({"id": list(ids), "label": label_N, "label_name": label_names, "correct": correct_NR.mean(axis=1)})
 
 
-def build_multilabel_predictions(ids: Sequence[str], result: MultilabelResult) -> pa.Table:
-    """Return the columns id, labels (indices of the classes that are present) and scores (one per class)."""
+def build_multilabel_predictions(ids: Sequence[str], result: MultilabelResult, classnames: Sequence[str]) -> pa.Table:
+    """Return the columns id, labels and label_names (classes that are present), and scores (one per class)."""
     labels = [np.flatnonzero(label_C) for label_C in result.label_NC]
-    return pa.table({"id": list(ids), "labels": labels, "scores": list(result.score_NC.astype(np.float32))})
+    label_names = [[classnames[label] for label in row.tolist()] for row in labels]
+    scores = list(result.score_NC.astype(np.float32))
+    return pa.table({"id": list(ids), "labels": labels, "label_names": label_names, "scores": scores})
 
 
 def build_retrieval_predictions(ids: Sequence[str], ranks: RetrievalRanks) -> pa.Table:

@@ -148,7 +148,7 @@ class PromptAblation:
                 dataset_digest=source.digest,
                 prompts_hash=prompted.prompts.hash,
                 notes=(*self.benchmark.notes, *prompted.notes),
-                predictions=build_classification_predictions(ids, prompted.result),
+                predictions=build_classification_predictions(ids, prompted.result, self.benchmark.classnames),
                 chance_accuracy=1 / prompted.result.num_classes,
             )
             for task, prompted in self.results.items()
@@ -179,7 +179,8 @@ def _classify_with_prompts(clip: Bundle, images: Embeddings, prompts: PromptSet)
     class_CE = build_zero_shot_classifier(clip, prompts)
     assert prompts.classnames is not None
     notes = (*prompts.notes, *equal_class_notes(class_CE, prompts.classnames))
-    return PromptedResult(prompts, classify_zero_shot(images, class_CE), notes)
+    result = classify_zero_shot(images, class_CE, scale=clip.logit_scale, bias=clip.logit_bias)
+    return PromptedResult(prompts, result, notes)
 
 
 def evaluate_zero_shot_multilabel(clip: Bundle, benchmark: MultilabelBenchmark, prompts: PromptSet) -> TaskResult:
@@ -201,7 +202,7 @@ def evaluate_zero_shot_multilabel(clip: Bundle, benchmark: MultilabelBenchmark, 
         benchmark.source.digest,
         prompts.hash,
         notes=notes,
-        predictions=build_multilabel_predictions(images.ids, result),
+        predictions=build_multilabel_predictions(images.ids, result, benchmark.classnames),
     )
 
 

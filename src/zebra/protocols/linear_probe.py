@@ -16,7 +16,7 @@ from scipy.special import logsumexp
 from threadpoolctl import threadpool_limits
 
 from zebra.errors import DataError, ShapeError
-from zebra.protocols.metrics import top_k_classes
+from zebra.protocols.metrics import class_probabilities, top_k_classes
 from zebra.protocols.zero_shot import ClassificationResult
 from zebra.values import Embeddings
 
@@ -45,11 +45,14 @@ class LogisticProbe:
         k = min(5, num_classes)
         ranked_NK = np.empty((n, k), dtype=np.int64)
         margin_N = np.empty(n, dtype=np.float32) if num_classes == 2 else None
+        label_N, probability_N2 = _require_labels(images), np.empty((n, 2), dtype=np.float32)
         for block, logit_BC in self._iter_logits(images.vectors):
             ranked_NK[block] = top_k_classes(logit_BC.astype(np.float32), k)
             if margin_N is not None:
                 margin_N[block] = logit_BC[:, 1] - logit_BC[:, 0]
-        return ClassificationResult(ranked_NK, _require_labels(images), num_classes, margin_N)
+            class_B2 = np.stack([ranked_NK[block, 0], label_N[block]], axis=1)
+            probability_N2[block] = class_probabilities(logit_BC, class_B2)
+        return ClassificationResult(ranked_NK, label_N, num_classes, margin_N, probability_N2)
 
     def evaluate(self, images: Embeddings) -> tuple[float, float]:
         """Return accuracy and mean cross-entropy."""

@@ -6,11 +6,12 @@ Newcombe (2006, method 5) where DeLong's variance is 0; bootstrap over samples f
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
+from scipy.special import expit, logsumexp
 from scipy.stats import rankdata
 
 from zebra.errors import DataError
@@ -31,6 +32,23 @@ def top_k_classes(score_NC: NDArray[np.float32], k: int) -> NDArray[np.int64]:
         top_NK[:, rank] = remaining_NC.argmax(axis=1)
         remaining_NC[rows, top_NK[:, rank]] = -np.inf
     return top_NK
+
+
+def class_probabilities(
+    logit_NC: NDArray[np.floating[Any]], class_NK: NDArray[np.int64], *, is_sigmoid: bool = False
+) -> NDArray[np.float32]:
+    """Return the probabilities [N, K] of the given classes of every row.
+
+    Args:
+        logit_NC: Logits of all classes.
+        class_NK: Class indices.
+        is_sigmoid: Apply the sigmoid to each logit; by default, the softmax over the classes.
+    """
+    logit_NK = np.take_along_axis(logit_NC, class_NK, axis=1)
+    probability_NK: NDArray[np.float32] = (
+        expit(logit_NK) if is_sigmoid else np.exp(logit_NK - logsumexp(logit_NC, axis=1, keepdims=True))
+    ).astype(np.float32)
+    return probability_NK
 
 
 def proportion(num_correct: int, n: int) -> Score:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from zebra.errors import DataError, ShapeError
 from zebra.protocols.metrics import (
+    class_probabilities,
     confusion_matrix,
     mean_average_precision,
     mean_per_class_accuracy,
@@ -30,6 +31,8 @@ class ClassificationResult:
     num_classes: int
     margin_N: NDArray[np.float32] | None = None
     """With two classes: score of the second minus score of the first."""
+    probability_N2: NDArray[np.float32] | None = None
+    """Probabilities of the highest-ranked class and of the true class."""
 
     @property
     def correct_N(self) -> NDArray[np.bool_]:
@@ -95,10 +98,18 @@ class MultilabelResult:
         }
 
 
-def classify_zero_shot(images: Embeddings, class_CE: NDArray[np.float32]) -> ClassificationResult:
+def classify_zero_shot(
+    images: Embeddings, class_CE: NDArray[np.float32], *, scale: float | None = None, bias: float | None = None
+) -> ClassificationResult:
     """Rank the classes for every image by cosine similarity; of equal scores, the class with the lower index wins.
 
     Classes with equal vectors, such as two with one name, have exactly equal scores.
+
+    Args:
+        images: Labeled images.
+        class_CE: One unit vector per class.
+        scale: Factor of the cosine similarities in the logits; None computes no probabilities.
+        bias: Bias of the logits of a model of the sigmoid loss, which makes probabilities sigmoids.
 
     Raises:
         DataError: The images have no labels or labels outside the classes, there are fewer than two classes, or
@@ -115,6 +126,7 @@ def classify_zero_shot(images: Embeddings, class_CE: NDArray[np.float32]) -> Cla
     n, k = len(images.vectors), min(5, num_classes)
     ranked_NK = np.empty((n, k), dtype=np.int64)
     margin_N = np.empty(n, dtype=np.float32) if num_classes == 2 else None
+    probability_N2 = None if scale is None else np.empty((n, 2), dtype=np.float32)
     first_C = find_equal_classes(class_CE)
     for start in range(0, n, ROWS_PER_BLOCK):
         block = slice(start, start + ROWS_PER_BLOCK)
@@ -123,7 +135,11 @@ def classify_zero_shot(images: Embeddings, class_CE: NDArray[np.float32]) -> Cla
         ranked_NK[block] = top_k_classes(score_BC, k)
         if margin_N is not None:
             margin_N[block] = score_BC[:, 1] - score_BC[:, 0]
-    return ClassificationResult(ranked_NK=ranked_NK, label_N=images.labels, num_classes=num_classes, margin_N=margin_N)
+        if probability_N2 is not None:
+            class_B2 = np.stack([ranked_NK[block, 0], images.labels[block]], axis=1)
+            logit_BC = np.float32(scale) * score_BC + np.float32(bias or 0)
+            probability_N2[block] = class_probabilities(logit_BC, class_B2, is_sigmoid=bias is not None)
+    return ClassificationResult(ranked_NK, images.labels, num_classes, margin_N, probability_N2)
 
 
 def find_equal_classes(class_CE: NDArray[np.float32]) -> list[int]:

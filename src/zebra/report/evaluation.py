@@ -1,11 +1,15 @@
 """The report of `zebra evaluate`, with one section per type of task."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from zebra.data.sources import Source
+from zebra.evaluators.class_results import has_classes
 from zebra.evaluators.limitations import find_limitation
 from zebra.evaluators.results import TaskResult
 from zebra.pretrained.bundle import Bundle
+from zebra.report.classification import class_sections
+from zebra.report.evaluation_summary import format_model_name, select_headlines, summarize_results
 from zebra.report.figures import plot_limitations, plot_prompt_ablation
 from zebra.report.page import ReportTable, Section, write_page
 from zebra.report.study_figures import plot_few_shot
@@ -15,7 +19,9 @@ from zebra.values import Score
 ABLATION_TASKS = ("zero-shot-bare-name", "zero-shot-one-prompt", "zero-shot")
 
 
-def write_evaluation_report(path: Path, clip: Bundle, model: str, results: Sequence[TaskResult]) -> None:
+def write_evaluation_report(
+    path: Path, clip: Bundle, model: str, results: Sequence[TaskResult], sources: Mapping[str, Source]
+) -> None:
     """Write the page.
 
     Args:
@@ -23,9 +29,16 @@ def write_evaluation_report(path: Path, clip: Bundle, model: str, results: Seque
         clip: The evaluated model.
         model: Its path or name, as the user gave it.
         results: The results of all tasks on all datasets.
+        sources: The images of each dataset.
     """
     sections = [
         *zero_shot_sections(results),
+        *(
+            section
+            for result in results
+            if result.task == "zero-shot" and has_classes(result)
+            for section in class_sections(result, sources[result.dataset])
+        ),
         *prompt_sections(results),
         *few_shot_sections(results),
         *limitation_sections(results),
@@ -33,10 +46,8 @@ def write_evaluation_report(path: Path, clip: Bundle, model: str, results: Seque
         *note_sections(results),
         model_section(clip, model),
     ]
-    num_datasets = len({result.dataset for result in results})
-    datasets = "1 dataset" if num_datasets == 1 else f"{num_datasets} datasets"
-    lead = f"{model}, evaluated on {datasets}. Square brackets contain 95% confidence intervals."
-    write_page(path, "Evaluation report", lead, sections)
+    title = f"Evaluation of {format_model_name(model)}"
+    write_page(path, title, summarize_results(results), sections, select_headlines(results))
 
 
 def zero_shot_sections(results: Sequence[TaskResult]) -> list[Section]:

@@ -8,6 +8,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from zebra.config.evaluate import EvaluateConfig
@@ -24,7 +25,7 @@ from zebra.evaluators.embeddings import embed_features_and_vectors
 from zebra.evaluators.limitations import LIMITATIONS, list_limitation_datasets
 from zebra.evaluators.linear_probe import evaluate_multilabel_probe, evaluate_probes
 from zebra.evaluators.results import TaskResult, create_out_dir, save_results, to_metrics
-from zebra.evaluators.results_io import EvalMetrics, collect_provenance
+from zebra.evaluators.results_io import EvalMetrics, collect_provenance, read_predictions
 from zebra.evaluators.retrieval import evaluate_compositionality, evaluate_retrieval
 from zebra.evaluators.training_splits import load_training_splits
 from zebra.evaluators.unfinished import UnfinishedEvaluation
@@ -72,6 +73,7 @@ def run(config: EvaluateConfig, *, callback: Callable[[TaskResult], None] = lamb
     for name, benchmark, digest in zip(names, benchmarks, digests, strict=True):
         done = unfinished.find(benchmark.name, digest)
         if done is not None:
+            done = [_add_predictions(result, out_dir) for result in done]
             for result in done:
                 callback(result)
         else:
@@ -88,7 +90,8 @@ def run(config: EvaluateConfig, *, callback: Callable[[TaskResult], None] = lamb
     if results:
         from zebra.report.evaluation import write_evaluation_report  # importing matplotlib takes a second
 
-        write_evaluation_report(out_dir / "report.html", clip, config.model, results)
+        sources = {benchmark.name: benchmark.source for benchmark in benchmarks}
+        write_evaluation_report(out_dir / "report.html", clip, config.model, results, sources)
     if errors:
         raise _summarize_errors(errors, len(names), config.out)
     unfinished.finish()
@@ -132,6 +135,11 @@ def _evaluate_completely(
     except (DataError, DownloadError) as error:
         return results, error
     return results, None
+
+
+def _add_predictions(result: TaskResult, out_dir: Path) -> TaskResult:
+    """Add the predictions of a finished task, which an earlier run has saved."""
+    return replace(result, predictions=read_predictions(out_dir / "predictions", result.dataset, result.task))
 
 
 def _identify(config: EvaluateConfig, clip: Bundle) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 
 from zebra.errors import DataError, ShapeError
+from zebra.pretrained.bundle import rank_labels
 from zebra.protocols.zero_shot import ROWS_PER_BLOCK, classify_zero_shot, score_zero_shot_multilabel
 from zebra.values import Embeddings
 
@@ -93,3 +95,22 @@ def test_multilabel_labels_must_be_bool():
         score_zero_shot_multilabel(images([[1, 0]]), np.array([[1, 0]]), head)
     with pytest.raises(ShapeError, match=r"for 1 images and 2 classes"):
         score_zero_shot_multilabel(images([[1, 0]]), np.ones((2, 1), bool), head)
+
+
+def test_probabilities_are_those_of_classify():
+    vectors = [[0.6, 0.8, 0], [0, 1, 0], [0.8, 0, 0.6]]
+    head = np.eye(3, dtype=np.float32)
+    for scale, bias in ((10.0, None), (10.0, -4.0)):
+        result = classify_zero_shot(images(vectors, [0, 1, 2]), head, scale=scale, bias=bias)
+        ranked = rank_labels(torch.tensor(vectors), torch.eye(3), ["0", "1", "2"], scale=scale, bias=bias)
+        expected = [
+            [predictions[0].score, next(p.score for p in predictions if p.label == str(label))]
+            for label, predictions in enumerate(ranked)
+        ]
+        np.testing.assert_allclose(result.probability_N2, expected, rtol=1e-5)
+    assert classify_zero_shot(images(vectors, [0, 1, 2]), head).probability_N2 is None
+
+
+def test_probabilities_of_large_logits_are_finite():
+    result = classify_zero_shot(images([[1, 0]], [1]), np.eye(2, dtype=np.float32), scale=1e6)
+    assert result.probability_N2.tolist() == [[1.0, 0.0]]
