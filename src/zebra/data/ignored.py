@@ -1,5 +1,6 @@
 """Files that a data source found and does not read, counted by reason."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -11,6 +12,8 @@ HIDDEN = "hidden"
 NO_SUFFIX = "no suffix"
 COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst", ".tgz", ".zip", ".7z", ".rar")
 MAX_REASONS_SHOWN = 8
+_SUFFIX = re.compile(r"\.[a-z0-9_+-]{1,16}")
+"""Other endings, such as that of "e.g. a cat", are no suffixes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +38,14 @@ class IgnoredCounter:
     def add(self, reason: str, example: str) -> None:
         """Count one file."""
         self._counts[reason] = self._counts.get(reason, 0) + 1
-        self._examples.setdefault(reason, example)
+        # A name that is not UTF-8 cannot be printed.
+        text = example.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        self._examples.setdefault(reason, text)
 
     def add_by_suffix(self, path: str) -> None:
         """Count a file whose suffix the layout does not use."""
-        self.add(PurePath(path).suffix.lower() or NO_SUFFIX, path)
+        suffix = PurePath(path).suffix.lower()
+        self.add(suffix if _SUFFIX.fullmatch(suffix) else NO_SUFFIX, path)
 
     def extend(self, entries: Iterable[Ignored], folder: str = "") -> None:
         """Add the counts of a subfolder or of another part of the dataset."""

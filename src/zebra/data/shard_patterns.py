@@ -9,6 +9,7 @@ from zebra.errors import DataError
 
 MAX_SHARDS = 1_000_000
 """Maximum number of names of a pattern; LAION-5B has half a million shards."""
+MAX_NAMES_LISTED = 16
 _RANGE = re.compile(r"(\d{1,18})\.\.(\d{1,18})")
 
 
@@ -27,17 +28,18 @@ def expand_braces(pattern: str) -> list[str]:
 
 
 def make_brace_pattern(names: Sequence[str]) -> str | None:
-    """Return the pattern of consecutively numbered names; None if they are not.
+    """Return a pattern for names: a range if they are numbered consecutively, otherwise the list of a few names.
 
-    >>> make_brace_pattern(["a-008.tar", "a-009.tar", "a-010.tar"])
-    'a-{008..010}.tar'
+    >>> make_brace_pattern(["a-008.tar", "a-009.tar", "a-010.tar"]), make_brace_pattern(["a.tar", "b.tar"])
+    ('a-{008..010}.tar', '{a.tar,b.tar}')
     """
+    few_names = None if len(names) > MAX_NAMES_LISTED else names[0] if len(names) == 1 else f"{{{','.join(names)}}}"
     matches = [match for name in names if (match := re.fullmatch(r"(.*?)(\d{1,18})(\D*)", name))]
     numbers = sorted((match[2] for match in matches), key=int)
     if len(matches) < len(names) or int(numbers[-1]) - int(numbers[0]) + 1 != len(names):
-        return None
+        return few_names
     pattern = f"{matches[0][1]}{{{numbers[0]}..{numbers[-1]}}}{matches[0][3]}"
-    return pattern if sorted(expand_braces(pattern)) == sorted(names) else None
+    return pattern if sorted(expand_braces(pattern)) == sorted(names) else few_names
 
 
 def _parse_range(body: str) -> range | None:

@@ -41,7 +41,7 @@ def test_every_file_of_a_folder_is_an_image_a_caption_or_ignored(tmp_path: Path,
     assert len(names) == num_used + num_captions + num_skipped + sum(entry.count for entry in source.ignored)
     assert source.num_images() == len(list(source.scan()))
     for entry in source.ignored:
-        assert entry.example in names
+        assert entry.example in {name.replace("\udce9", "\\xe9") for name in names}
     shutil.rmtree(root)
 
 

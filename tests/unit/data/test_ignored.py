@@ -14,6 +14,13 @@ def test_files_are_counted_by_suffix_with_the_first_as_example() -> None:
     )
 
 
+def test_names_that_are_not_utf8_can_be_printed_and_long_endings_are_no_suffixes() -> None:
+    counter = IgnoredCounter()
+    for path in ("caf\udce9.\udce9", "e.g. a cat", "x." + "y" * 200):
+        counter.add_by_suffix(path)
+    assert counter.entries() == (Ignored("no suffix", 3, "caf\\xe9.\\xe9"),)
+
+
 def test_the_counts_of_a_subfolder_are_added_with_paths_below_the_root() -> None:
     counter = IgnoredCounter([Ignored(".md", 1, "a.md")])
     counter.extend([Ignored(".md", 2, "b.md"), Ignored(".gz", 1, "0.tar.gz")], "sub")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zebra.data.shard_patterns import expand_braces, make_brace_pattern
+from zebra.data.shard_patterns import MAX_NAMES_LISTED, expand_braces, make_brace_pattern
 from zebra.errors import DataError
 
 
@@ -40,14 +40,18 @@ def test_a_pattern_of_too_many_names_is_refused_before_it_takes_memory(pattern: 
 
 
 @given(first=st.integers(0, 2000), count=st.integers(1, 50), width=st.integers(1, 6))
-def test_a_pattern_of_consecutive_names_expands_to_them(first: int, count: int, width: int) -> None:
+def test_the_pattern_of_numbered_names_expands_to_them(first: int, count: int, width: int) -> None:
     names = [f"x2-{number:0{width}d}.tar" for number in range(first, first + count)]
     pattern = make_brace_pattern(names)
-    # Numbers of different width, such as 9 and 10, expand to the same names only if they are padded.
+    # Unpadded numbers of different width, such as 9 and 10, are no range of a fixed width.
+    assert pattern is not None or (count > MAX_NAMES_LISTED and width < len(str(first + count)))
     assert pattern is None or expand_braces(pattern) == names
-    assert pattern is not None or width < len(str(first + count))
 
 
 @pytest.mark.parametrize("names", [["0.tar", "2.tar"], ["a0.tar", "b1.tar"], ["a.tar"], ["0.tar", "1000000000000.tar"]])
-def test_other_names_have_no_pattern(names: list[str]) -> None:
-    assert make_brace_pattern(names) is None
+def test_a_few_other_names_are_listed(names: list[str]) -> None:
+    assert expand_braces(make_brace_pattern(names)) == names
+
+
+def test_many_other_names_have_no_pattern() -> None:
+    assert make_brace_pattern([f"{2 * number}.tar" for number in range(100)]) is None

@@ -95,6 +95,21 @@ def test_a_url_may_be_a_folder_a_shard_or_a_pattern(shards, bucket) -> None:
         assert (len(source), source.name) == (num_samples, name)
 
 
+def test_a_folder_of_several_splits_is_refused_with_a_pattern_that_opens_one(shards, bucket, tmp_path: Path) -> None:
+    for name in ("cc3m-train-0.tar", "cc3m-train-1.tar", "cc3m-val-0.tar"):
+        (shards(2) / "00000.tar").rename(tmp_path / name)
+    folder = tmp_path / "all"
+    folder.mkdir()
+    for path in tmp_path.glob("cc3m*.tar"):
+        path.rename(folder / path.name)
+    url = bucket(folder)
+    with pytest.raises(
+        DataError, match=r"2 splits: train, validation\. .* such as memory://bucket/cc3m-train-\{0\.\.1\}"
+    ):
+        open_source(url, DEFAULT)
+    assert len(open_source(f"{url}/cc3m-train-{{0..1}}.tar", DEFAULT)) == 4
+
+
 def test_a_file_url_is_a_path(shards) -> None:
     assert len(open_source(f"file://{shards(3)}", DEFAULT)) == 3
 
