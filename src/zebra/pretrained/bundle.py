@@ -181,18 +181,19 @@ class Bundle:
         self._warn_truncated(num_truncated, len(texts))
         return vectors_NE
 
-    def class_vectors(self, labels: Sequence[str], templates: Sequence[str] = DEFAULT_TEMPLATES) -> Tensor:
+    def class_vectors(self, labels: Iterable[str], templates: Iterable[str] = DEFAULT_TEMPLATES) -> Tensor:
         """Build the zero-shot head [C, E]: encode prompts, normalize, average per class, normalize (CLIP §3.1.4).
 
         Labels that are one text to the model, such as repeated ones, have bitwise equal rows. Heads of
         MIN_CACHED_PROMPTS or more prompts are cached on disk by model, labels and templates.
 
         Raises:
-            ConfigError: There are no labels, or a template has no {}.
+            ConfigError: There are no labels, a template has no {}, or an argument has another type.
         """
-        if isinstance(labels, str) or not labels:
+        labels, templates = list_texts(labels, "labels"), list_texts(templates, "templates")
+        if not labels:
             raise ConfigError('labels must be a list of at least one class, such as ["horse", "cat"]')
-        if isinstance(templates, str) or not templates:
+        if not templates:
             raise ConfigError('templates must be a list such as ["a photo of a {}."]')
         self.require_tokenizer()
         for template in templates:

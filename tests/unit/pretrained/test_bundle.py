@@ -82,6 +82,9 @@ def test_labels_and_texts_come_from_any_ordered_iterable(model):
     for labels, message in (([0, 1], r"labels\[0\] is 0 \(int\)"), ({"cat"}, "not set"), ({"cat": 1}, "not dict")):
         with pytest.raises(ConfigError, match=message):
             clip.classify(images, labels)
+        with pytest.raises(ConfigError, match=message):
+            clip.class_vectors(labels)
+    assert torch.equal(clip.class_vectors(np.array(["cat", "dog"])), clip.class_vectors(iter(["cat", "dog"])))
 
 
 def test_features_before_the_projection_are_wider_and_not_normalized(model):
