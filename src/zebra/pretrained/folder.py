@@ -68,19 +68,19 @@ def read_model_folder(folder: Path) -> PretrainedCheckpoint:
         raise WeightsError(
             f"{folder} is an incomplete zebra model: {', '.join(missing)} missing. Copy the folder again."
         )
-    raw = read_json_object(folder / "config.json")
+    path = folder / "config.json"
+    raw = read_json_object(path)
     if {name: raw.pop(name, None) for name in FORMAT_VERSION} != FORMAT_VERSION:
-        raise WeightsError(
-            f"{folder / 'config.json'} does not have zebra's format, version 1. Use the zebra that wrote it."
-        )
+        raise WeightsError(f"{path} does not have zebra's format, version 1. Use the zebra that wrote it.")
     try:
         config = structure(ModelConfig, raw, "model")
-        preprocess = Preprocess.from_dict(read_json_object(folder / "preprocess.json"))
+        path = folder / "preprocess.json"
+        preprocess = Preprocess.from_dict(read_json_object(path))
     except ConfigError as error:
-        raise WeightsError(f"{folder} has an invalid config.json or preprocess.json: {error}") from error
+        raise WeightsError(f"{path}: {error}. Copy the folder again.") from error
     if preprocess.image_size != config.image_size:
         raise WeightsError(
-            f"{folder / 'preprocess.json'} has the image size {preprocess.image_size}, but config.json has "
+            f"{path} has the image size {preprocess.image_size}, but config.json has "
             f"{config.image_size}. Copy both files from the same model."
         )
     return PretrainedCheckpoint(

@@ -366,7 +366,7 @@ def edit_json(path, **changes):
 @pytest.mark.parametrize(
     ("file", "changes", "message"),
     [
-        ("config.json", {"embed_dim": 1 << 63}, "model.embed_dim is 9223372036854775808"),
+        ("config.json", {"embed_dim": 1 << 63}, r"config\.json: model\.embed_dim is 9223372036854775808"),
         ("config.json", {"embed_dim": "32"}, "model.embed_dim must be an integer"),
         ("config.json", {"embed_dim": 64}, "visual.proj has shape .* but the config implies"),
         ("config.json", {"image_size": 128}, r"preprocess\.json has the image size 64"),
@@ -374,7 +374,7 @@ def edit_json(path, **changes):
         ("preprocess.json", {"image_size": 10**6}, "the image size 1000000"),
         ("preprocess.json", {"image_size": 32}, "the image size 32"),
         ("preprocess.json", {"mean": [0, 0, float("nan")]}, "must be a finite number"),
-        ("preprocess.json", {"crop": "none"}, "invalid config.json or preprocess.json"),
+        ("preprocess.json", {"crop": "none"}, r"preprocess\.json: preprocess\.crop is 'none'"),
     ],
 )
 def test_settings_that_do_not_fit_the_weights_are_refused(folder, file, changes, message):
