@@ -18,11 +18,15 @@ Each message says what failed, where, and what to do.
 """
 
 import difflib
+import reprlib
 from collections.abc import Iterable, Sequence
 
 MAX_NAMES = 40
 MAX_NAME_CHARS = 60
 """Limits of a list of names in a message."""
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 100
 
 
 class ZebraError(Exception):
@@ -121,3 +125,13 @@ def _shorten(name: str) -> str:
     if name.isprintable() and len(name) <= MAX_NAME_CHARS:
         return name
     return ascii(name[:MAX_NAME_CHARS]) + "…" * (len(name) > MAX_NAME_CHARS)
+
+
+def show_value(value: object) -> str:
+    """Return `repr(value)`, shortened: values in files may have any size, and YAML lists may contain themselves.
+
+    >>> show_value([[1, 2], "x" * 1000])[:20]
+    "[[1, 2], 'xxxxxxxxxx"
+    """
+    shown: str = _REPR.repr(value)
+    return shown

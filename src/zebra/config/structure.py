@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import reprlib
 import sys
 import types
 import typing
@@ -10,12 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeGuard, TypeVar, Union, get_args, get_origin
 
-from zebra.errors import ConfigError, suggest_name
+from zebra.errors import ConfigError, show_value, suggest_name
 
 T = TypeVar("T")
-_REPR = reprlib.Repr()
-"""Shortens values in messages. YAML can nest a list in itself, and repeat one by references to exponential size."""
-_REPR.maxstring = _REPR.maxother = 100
 
 
 def structure(cls: type[T], raw: object, path: str = "") -> T:
@@ -63,7 +59,7 @@ def _structure_dataclass(cls: type, raw: object, path: str) -> object:
     if isinstance(raw, cls):
         return raw
     if not isinstance(raw, Mapping):
-        raise ConfigError(f"{path or 'the config'} must be a mapping of settings, not {_REPR.repr(raw)}")
+        raise ConfigError(f"{path or 'the config'} must be a mapping of settings, not {show_value(raw)}")
     fields = {f.name: f for f in dataclasses.fields(cls)}
     for key in raw:
         if key not in fields:
@@ -102,7 +98,7 @@ def _structure_union(options: tuple[Any, ...], raw: object, path: str) -> object
             return _structure_value(option, raw, path)
         except ConfigError:
             continue
-    raise ConfigError(f"{path}: {_REPR.repr(raw)} matches none of {', '.join(str(option) for option in members)}")
+    raise ConfigError(f"{path}: {show_value(raw)} matches none of {', '.join(str(option) for option in members)}")
 
 
 def _structure_value(annotation: Any, raw: object, path: str) -> object:
@@ -112,7 +108,7 @@ def _structure_value(annotation: Any, raw: object, path: str) -> object:
     if origin is Literal:
         if raw in get_args(annotation):
             return raw
-        raise ConfigError(f"{path} is {_REPR.repr(raw)}; choose one of {', '.join(map(str, get_args(annotation)))}")
+        raise ConfigError(f"{path} is {show_value(raw)}; choose one of {', '.join(map(str, get_args(annotation)))}")
     if origin is tuple:
         return _structure_tuple(get_args(annotation), raw, path)
     if dataclasses.is_dataclass(annotation) and isinstance(annotation, type):
@@ -122,7 +118,7 @@ def _structure_value(annotation: Any, raw: object, path: str) -> object:
 
 def _structure_tuple(item_types: tuple[Any, ...], raw: object, path: str) -> tuple[object, ...]:
     if not isinstance(raw, list | tuple):
-        raise ConfigError(f"{path} must be a list, not {_REPR.repr(raw)}")
+        raise ConfigError(f"{path} must be a list, not {show_value(raw)}")
     if len(item_types) == 2 and item_types[1] is Ellipsis:
         item_types = (item_types[0],) * len(raw)
     if len(item_types) != len(raw):
@@ -145,7 +141,7 @@ def _structure_scalar(annotation: Any, raw: object, path: str) -> object:
         return int(raw)
     if annotation is float and _is_number(raw):
         return float(raw)
-    raise ConfigError(f"{path} must be {expected.get(annotation, annotation)}, not {_REPR.repr(raw)}")
+    raise ConfigError(f"{path} must be {expected.get(annotation, annotation)}, not {show_value(raw)}")
 
 
 def _is_number(raw: object) -> TypeGuard[int | float]:

@@ -11,6 +11,9 @@ from zebra.errors import WeightsError
 MAX_TEXT_BYTES = 1 << 28
 """Limit on a file, after decompression; the largest published tokenizer.json has 34 MB."""
 
+MAX_JSON_DEPTH = 32
+"""Limit on nesting, several times that of published files; comparing and printing deeper values may fail."""
+
 
 def read_text(path: Path) -> str:
     """Read a UTF-8 file, gzipped if its name ends in .gz.
@@ -37,7 +40,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        WeightsError: If the file is missing or damaged, or is not a JSON object.
+        WeightsError: If the file is missing, damaged or nested too deeply, or is not a JSON object.
     """
     try:
         value = json.loads(read_text(path))
@@ -45,4 +48,17 @@ def read_json_object(path: Path) -> dict[str, Any]:
         raise WeightsError(f"{path} is not valid JSON ({error}); copy it again from its source") from error
     if not isinstance(value, dict):
         raise WeightsError(f"{path} is not a JSON object; copy it again from its source")
+    if not _is_shallow(value):
+        raise WeightsError(f"{path} is nested more than {MAX_JSON_DEPTH} levels deep; copy it again from its source")
     return value
+
+
+def _is_shallow(value: object) -> bool:
+    """Return whether objects and lists are nested at most MAX_JSON_DEPTH deep."""
+    level = [value]
+    for _ in range(MAX_JSON_DEPTH):
+        containers = [item for item in level if isinstance(item, dict | list)]
+        if not containers:
+            return True
+        level = [child for item in containers for child in (item.values() if isinstance(item, dict) else item)]
+    return not any(isinstance(item, dict | list) for item in level)

@@ -20,7 +20,7 @@ from typing import Any, get_args
 import tokenizers
 from tokenizers import models, normalizers, processors
 
-from zebra.errors import ConfigError, WeightsError
+from zebra.errors import ConfigError, WeightsError, show_value
 from zebra.text.batch_encoding import BatchEncoding, PaddingSide, check_texts, pad_rows, truncate_rows
 from zebra.text.clean import CLEANING_FUNCTIONS, Cleaning, replace_surrogates
 from zebra.text.files import read_json_object, read_text
@@ -120,7 +120,7 @@ class SiglipTokenizer:
         pad = padding.get("pad_token") or _read_token_name(sibling_config, "pad_token", end if is_unigram else "<pad>")
         side: PaddingSide = padding.get("direction") or sibling_config.get("padding_side") or "right"
         if side not in get_args(PaddingSide):
-            raise WeightsError(f"{path}: padding on the side {side!r}; it must be right or left")
+            raise WeightsError(f"{path}: padding on the side {show_value(side)}; it must be right or left")
         cleaning = _pop_cleaning(backend) or _read_open_clip_cleaning(path)
         if cleaning is None and is_unigram:
             cleaning = "siglip"
@@ -267,5 +267,6 @@ def _read_open_clip_cleaning(path: Path) -> Cleaning | None:
         if cleaning == name:
             return cleaning
     raise WeightsError(
-        f"{path.parent / 'open_clip_config.json'}: tokenizer_kwargs.clean is {name!r}; zebra knows {', '.join(known)}"
+        f"{path.parent / 'open_clip_config.json'}: tokenizer_kwargs.clean is {show_value(name)}; zebra knows "
+        f"{', '.join(known)}"
     )

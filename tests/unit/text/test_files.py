@@ -36,3 +36,16 @@ def test_anything_but_a_json_object_is_refused(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(WeightsError, match=r"config\.json is not"):
         read_json_object(tmp_path / "config.json")
+
+
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"b": ', "}")])
+@pytest.mark.parametrize("depth", [files.MAX_JSON_DEPTH - 1, files.MAX_JSON_DEPTH, 100, 900])
+def test_json_is_read_up_to_the_limit_of_nesting(tmp_path, opening, closing, depth):
+    """Values of depth 900 can be parsed, but comparing or printing them may fail."""
+    path = tmp_path / "config.json"
+    path.write_text('{"a": ' + opening * depth + "1" + closing * depth + "}")
+    if depth < files.MAX_JSON_DEPTH:
+        assert read_json_object(path).keys() == {"a"}
+        return
+    with pytest.raises(WeightsError, match="nested more than 32 levels deep"):
+        read_json_object(path)

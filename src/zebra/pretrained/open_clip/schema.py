@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Literal, TypeVar
 
 from zebra.config.structure import structure
-from zebra.errors import ConfigError
+from zebra.errors import ConfigError, show_value
 from zebra.images.preprocess import OPENAI_MEAN, OPENAI_STD
 
 T = TypeVar("T")
@@ -163,7 +163,7 @@ def parse_section(section_type: type[T], raw: object, where: str) -> T:
         ConfigError: A key is unknown, has an unsupported value or the wrong type.
     """
     if not isinstance(raw, Mapping):
-        raise ConfigError(f"{where} must be a JSON object, not {raw!r}. Download the file again.")
+        raise ConfigError(f"{where} must be a JSON object, not {show_value(raw)}. Download the file again.")
     supported = {field.name for field in fields(section_type)}  # type: ignore[arg-type]  # always a dataclass
     for key, value in raw.items():
         is_default = key in FIXED_VALUES[where] and value == FIXED_VALUES[where][key]
@@ -174,8 +174,7 @@ def parse_section(section_type: type[T], raw: object, where: str) -> T:
 
 def unsupported_key_error(key: str, value: object) -> ConfigError:
     """Return the error for a setting that zebra's towers do not support."""
-    shown = repr(value) if len(repr(value)) <= 60 else repr(value)[:59] + "…"
     return ConfigError(
-        f"{key} is {shown}, which zebra does not support. From open_clip it reads CLIP ViT, CLIP ResNet and SigLIP "
-        "models only."
+        f"{key[:100]} is {show_value(value)}, which zebra does not support. From open_clip it reads CLIP ViT, CLIP "
+        "ResNet and SigLIP models only."
     )

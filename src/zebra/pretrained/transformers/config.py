@@ -18,7 +18,7 @@ from zebra.config.model import (
     VisionTransformerConfig,
 )
 from zebra.config.structure import structure
-from zebra.errors import ConfigError, WeightsError
+from zebra.errors import ConfigError, WeightsError, show_value
 from zebra.text.files import read_json_object
 
 JsonDict = dict[str, Any]
@@ -65,7 +65,7 @@ def read_transformers_config(path: Path) -> tuple[ModelType, ModelConfig]:
         if raw.get("model_type") == model_type:
             return model_type, _parse_config(raw, model_type, path)
     raise WeightsError(
-        f"{path}: model_type {raw.get('model_type')!r} is not supported. From transformers, zebra reads "
+        f"{path}: model_type {show_value(raw.get('model_type'))} is not supported. From transformers, zebra reads "
         f"{', '.join(_DEFAULTS)}."
     )
 
@@ -141,15 +141,16 @@ def require_eos_is_last_id(eos_token_id: object, vocab_size: object, where: str)
     """
     if not isinstance(eos_token_id, int) or not isinstance(vocab_size, int) or eos_token_id != vocab_size - 1:
         raise WeightsError(
-            f"{where}: the end token has id {eos_token_id} in a vocabulary of {vocab_size}. transformers pools at the "
-            "end token, zebra at the largest id, so the vectors would differ. The end token must have the last id."
+            f"{where}: the end token has id {show_value(eos_token_id)} in a vocabulary of {show_value(vocab_size)}. "
+            "transformers pools at the end token, zebra at the largest id, so the vectors would differ. The end token must "
+            "have the last id."
         )
 
 
 def parse_positive_int(number: object, name: str, path: Path) -> int:
     """Return `number`; WeightsError if it is not a positive integer."""
     if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-        raise WeightsError(f"{path}: {name} must be a positive integer, not {number!r}. Copy the file again.")
+        raise WeightsError(f"{path}: {name} must be a positive integer, not {show_value(number)}. Copy the file again.")
     return number
 
 
@@ -170,7 +171,8 @@ def _parse_config(raw: JsonDict, model_type: ModelType, path: Path) -> ModelConf
     patch, size = _parse_side(vision["patch_size"]), _parse_side(vision["image_size"])
     if vision["num_channels"] != 3:
         raise WeightsError(
-            f"{path}: vision_config.num_channels is {vision['num_channels']}. zebra supports 3 channels only."
+            f"{path}: vision_config.num_channels is {show_value(vision['num_channels'])}. zebra supports 3 channels "
+            "only."
         )
     if not vision.get("vision_use_head", True):
         raise WeightsError(
@@ -207,7 +209,7 @@ def _read_section(raw: JsonDict, name: str, defaults: JsonDict, path: Path) -> J
     section = raw.get(f"{name}_dict")
     section = raw.get(name) if section is None else section
     if not isinstance(section, dict | None):
-        raise WeightsError(f"{path}: {name} must be a JSON object, not {section!r}. Copy the file again.")
+        raise WeightsError(f"{path}: {name} must be a JSON object, not {show_value(section)}. Copy the file again.")
     return defaults | {key: value for key, value in (section or {}).items() if value is not None}
 
 
@@ -215,7 +217,7 @@ def _parse_tower(section: JsonDict, path: Path) -> JsonDict:
     activation, width, mlp_width = section["hidden_act"], section["hidden_size"], section["intermediate_size"]
     if activation not in list(ACTIVATIONS):  # a list, because the value in the file may not be hashable
         raise WeightsError(
-            f"{path}: hidden_act {activation!r} is not supported. zebra supports {', '.join(ACTIVATIONS)}."
+            f"{path}: hidden_act {show_value(activation)} is not supported. zebra supports {', '.join(ACTIVATIONS)}."
         )
     return {
         "width": width,

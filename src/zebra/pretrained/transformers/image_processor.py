@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from zebra.config.structure import structure
-from zebra.errors import ConfigError, WeightsError
+from zebra.errors import ConfigError, WeightsError, show_value
 from zebra.images.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess
 from zebra.pretrained.transformers.config import JsonDict, ModelType, parse_grid_size, parse_positive_int
 from zebra.text.files import read_json_object
@@ -53,7 +53,9 @@ def read_image_processor(folder: Path, model_type: ModelType) -> tuple[Path, Pre
             )
         raw = read_json_object(path)
     if not isinstance(raw, dict):
-        raise WeightsError(f"{path}: image_processor must be a JSON object, not {raw!r}. Copy the file again.")
+        raise WeightsError(
+            f"{path}: image_processor must be a JSON object, not {show_value(raw)}. Copy the file again."
+        )
     return path, _parse_preprocess(raw, model_type, path)
 
 
@@ -86,19 +88,22 @@ def _parse_preprocess(raw: JsonDict, model_type: ModelType, path: Path) -> Prepr
     name = processor.removesuffix("Fast").removesuffix("Pil").replace("FeatureExtractor", "ImageProcessor")
     if name not in _PROCESSOR_DEFAULTS or (name == _DEFAULT_PROCESSORS["siglip2"]) != (model_type == "siglip2"):
         raise WeightsError(
-            f"{path}: {processor} is not supported for a {model_type} model. zebra supports "
+            f"{path}: {processor[:80]} is not supported for a {model_type} model. zebra supports "
             f"{', '.join(_PROCESSOR_DEFAULTS)}; the last one for siglip2 only."
         )
     settings = _PROCESSOR_DEFAULTS[name] | {key: value for key, value in raw.items() if value is not None}
     for key, supported in (("do_resize", True), ("do_rescale", True), ("do_pad", False)):
         if settings[key] is not supported:
-            raise WeightsError(f"{path}: {key} is {settings[key]}, but zebra supports only {supported}.")
+            raise WeightsError(f"{path}: {key} is {show_value(settings[key])}, but zebra supports only {supported}.")
     if not _is_255th(settings["rescale_factor"]):
-        raise WeightsError(f"{path}: rescale_factor is {settings['rescale_factor']}, but zebra supports only 1/255.")
+        raise WeightsError(
+            f"{path}: rescale_factor is {show_value(settings['rescale_factor'])}, but zebra supports only 1/255."
+        )
     # A list, because the value in the file may not be hashable.
     if settings["resample"] not in list(RESAMPLING_FILTERS):
         raise WeightsError(
-            f"{path}: resample is {settings['resample']}, but zebra supports only 2 (bilinear) and 3 (bicubic)."
+            f"{path}: resample is {show_value(settings['resample'])}, but zebra supports only 2 (bilinear) and 3 "
+            "(bicubic)."
         )
     if model_type == "siglip2":
         grid = parse_grid_size(settings["max_num_patches"], "max_num_patches", path)
@@ -131,8 +136,8 @@ def _parse_resize(settings: JsonDict, path: Path) -> tuple[object, Literal["shor
         case {"height": side, "width": other} if side == other and crop in (None, size):
             return side, "squash"
     raise WeightsError(
-        f"{path} resizes to {size} and crops to {crop}. zebra supports a square crop of the size of the shorter side, "
-        "or resizing to a square."
+        f"{path} resizes to {show_value(size)} and crops to {show_value(crop)}. zebra supports a square crop of the "
+        "size of the shorter side, or resizing to a square."
     )
 
 
