@@ -142,8 +142,8 @@ def require_eos_is_last_id(eos_token_id: object, vocab_size: object, where: str)
     if not isinstance(eos_token_id, int) or not isinstance(vocab_size, int) or eos_token_id != vocab_size - 1:
         raise WeightsError(
             f"{where}: the end token has id {show_value(eos_token_id)} in a vocabulary of {show_value(vocab_size)}. "
-            "transformers pools at the end token, zebra at the largest id, so the vectors would differ. The end token must "
-            "have the last id."
+            "transformers pools at the end token, zebra at the largest id, so the vectors would differ. The end token "
+            "must have the last id."
         )
 
 
