@@ -48,7 +48,6 @@ NUM_FILES = 200
 ROWS_PER_CHANGE = 64
 MAX_EXTRA_BLOCKS = 8
 """Appended blocks that stay in the store before the oldest is deleted."""
-CHANGES_PER_COMPACTION = 40
 SAMPLES_PER_RUN = 120
 
 
@@ -112,8 +111,8 @@ def _thumbnail(data: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def change_store(store_path: Path, image_folder: Path, seconds: float) -> None:
-    """Append, delete and compact until the process is killed. Runs as `soak.py --writer STORE IMAGES SECONDS`."""
+def change_store(store_path: Path, image_folder: Path, seconds: float, compact_every: int) -> None:
+    """Append, delete and compact until the process is killed: `soak.py --writer STORE IMAGES SECONDS CHANGES`."""
     images, number = sorted(image_folder.iterdir()), 0
     with Store.open(store_path) as store:
         while True:
@@ -124,7 +123,7 @@ def change_store(store_path: Path, image_folder: Path, seconds: float) -> None:
             if oldest >= NUM_ROWS:
                 store.delete([f"row{oldest + row}" for row in range(ROWS_PER_CHANGE)])
             number += 1
-            if number % CHANGES_PER_COMPACTION == 0:
+            if compact_every and number % compact_every == 0:
                 store.compact(timedelta(minutes=1))
 
 
@@ -219,7 +218,7 @@ def soak(args: argparse.Namespace, server_args: Sequence[str]) -> dict[str, Any]
         server = Server(model_path, "--store", str(store_path), *server_args)
         stack.callback(server.process.kill)
         writer_command = [sys.executable, __file__, "--writer", str(store_path), str(images[0].parent)]
-        writer = subprocess.Popen([*writer_command, str(args.change_seconds)])
+        writer = subprocess.Popen([*writer_command, str(args.change_seconds), str(args.compact_every)])
         stack.callback(writer.wait)
         stack.callback(writer.kill)
         pid = server.process.pid
@@ -246,6 +245,7 @@ def soak(args: argparse.Namespace, server_args: Sequence[str]) -> dict[str, Any]
     return {
         "minutes": args.minutes,
         "change_seconds": args.change_seconds,
+        "compact_every": args.compact_every,
         "store_version": version,
         "writer_died": has_writer_died,
         "exit_code": exit_code,
@@ -268,10 +268,11 @@ def soak(args: argparse.Namespace, server_args: Sequence[str]) -> dict[str, Any]
 def main() -> None:
     """Run the soak test, or its writer process."""
     if sys.argv[1:2] == ["--writer"]:
-        change_store(Path(sys.argv[2]), Path(sys.argv[3]), float(sys.argv[4]))
+        change_store(Path(sys.argv[2]), Path(sys.argv[3]), float(sys.argv[4]), int(sys.argv[5]))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--change-seconds", type=float, default=2.0, help="pause between two changes of the store")
+    parser.add_argument("--compact-every", type=int, default=40, help="changes between two compactions; 0 for none")
     parser.add_argument("--rate", type=float, default=10.0, help="requests per second of all clients")
     parser.add_argument("--clients", type=int, default=4)
     parser.add_argument("--save", action="store_true", help="append the row to results/soak.jsonl")

@@ -103,6 +103,7 @@ def create_app(
                 max_bytes=limits.MAX_BODY_BYTES,
                 max_total_bytes=limits.MAX_TOTAL_BODY_BYTES,
                 timeout_seconds=limits.BODY_TIMEOUT_SECONDS,
+                deadline_seconds=config.batching.timeout_seconds,
                 concurrency_limit=service.concurrency_limit,
             ),
         ],
@@ -158,6 +159,7 @@ def _add_model_routes(app: FastAPI, service: Service) -> None:
         fingerprint = service.encoder.metadata.fingerprint
         if request.images is not None:
             vectors_NE = await inference.embed_images(service, request.images)
+            await service.concurrency_limit.wait_for_readers()
             return EmbedResponse(vectors=vectors_NE.tolist(), fingerprint=fingerprint, warnings=[])
         texts, warnings = await inference.embed_texts(service, request.texts or [])
         return EmbedResponse(
@@ -173,6 +175,7 @@ def _add_model_routes(app: FastAPI, service: Service) -> None:
         if request.encoding_format == "float":
             require_affordable_vectors(len(request.input), metadata.embed_dim)
         texts, _warnings = await inference.embed_texts(service, request.input)
+        await service.concurrency_limit.wait_for_readers()
         num_tokens = sum(text.num_tokens for text in texts)
         data: list[list[float] | str] = [
             base64.b64encode(text.vector_E.numpy().astype("<f4").tobytes()).decode()

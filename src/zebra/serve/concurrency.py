@@ -16,17 +16,33 @@ T = TypeVar("T")
 
 
 class ConcurrencyLimit:
-    """The number of requests in progress, with a maximum."""
+    """The number of requests in progress and the bytes of responses that wait to be sent, each with a maximum."""
 
-    def __init__(self, max_requests: int) -> None:
+    def __init__(self, max_requests: int, max_unsent_bytes: int) -> None:
         self.max_requests = max_requests
         self.num_active = 0
         self.num_rejected = 0
+        self._max_unsent_bytes = max_unsent_bytes
+        self.num_unsent_bytes = 0
+        self._can_respond = asyncio.Event()
+        self._can_respond.set()
 
     @property
     def is_full(self) -> bool:
         """Whether the next request has to be rejected."""
-        return self.num_active >= self.max_requests
+        return self.num_active >= self.max_requests or not self._can_respond.is_set()
+
+    def add_unsent_bytes(self, num_bytes: int) -> None:
+        """Count bytes that wait to be sent; a negative number for those that were sent."""
+        self.num_unsent_bytes += num_bytes
+        if self.num_unsent_bytes < self._max_unsent_bytes:
+            self._can_respond.set()
+        else:
+            self._can_respond.clear()
+
+    async def wait_for_readers(self) -> None:
+        """Wait until fewer bytes than the maximum wait to be sent; call it before a large response is built."""
+        await self._can_respond.wait()
 
 
 class WeightLimit:

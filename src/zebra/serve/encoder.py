@@ -116,10 +116,16 @@ class BatchedEncoder:
             return await self._model.decode_image(file.data, file.where, file.num_pixels)
 
     async def build_head(self, labels: Sequence[str], templates: Sequence[str]) -> ZeroShotHead:
-        """Build a zero-shot head, in chunks if it is large; raises what `encode_image_files` raises."""
+        """Build a zero-shot head, in chunks if it is large.
+
+        Raises:
+            ConfigError: Two labels are one text to the model, or the model has no tokenizer.
+            HTTPError: A queue is full (429), or a chunk waited too long (503).
+        """
         key = (tuple(labels), tuple(templates))
         head = self._head_cache.get(key)
         if head is None:
+            await self._model.require_distinct_labels(labels)
             step = max(1, PROMPTS_PER_CHUNK // len(templates))
             requests = [(labels[start : start + step], templates) for start in range(0, len(labels), step)]
             chunks = [(await self._head_batcher([request]))[0] for request in requests]

@@ -20,6 +20,7 @@ async def original_response(service: Service, id: str) -> Response:
     Raises:
         HTTPError: The row does not exist (404), or its image file is missing or has changed (410).
     """
+    await service.concurrency_limit.wait_for_readers()
     image = await service.read_pool(service.searcher.read_image, id)
     if image is None:
         await _require_row(service, id)

@@ -38,6 +38,7 @@ async def classify_images(
         fill_template(template, labels[0])
     image_NE = await embed_images(service, images)
     head = await service.encoder.build_head(labels, templates)
+    await service.concurrency_limit.wait_for_readers()
     metadata = service.encoder.metadata
     warnings = (
         [f"{head.num_truncated} of {len(labels) * len(templates)} prompts were cut to {metadata.context_length} tokens"]

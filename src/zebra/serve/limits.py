@@ -28,6 +28,8 @@ MAX_JSON_VALUES = 1_200_000
 MAX_JSON_FIELDS = 600_000
 """Maximum number of colons and opening brackets in a body: fields, objects and lists take up to 200 bytes each."""
 MAX_RESPONSE_BYTES = 32 * 2**20
+MAX_UNSENT_BYTES = 4 * MAX_RESPONSE_BYTES
+"""Bytes of all responses that wait for their clients to read, above which requests are rejected."""
 BODY_TIMEOUT_SECONDS = 30.0
 """Time for a body to arrive in full."""
 MAX_TOTAL_BODY_BYTES = 16 * MAX_BODY_BYTES

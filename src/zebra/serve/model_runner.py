@@ -18,6 +18,7 @@ from zebra.images.formats import image_digest
 from zebra.pretrained.bundle import Bundle
 from zebra.serve.image_limits import decode_pixels
 from zebra.serve.lru_cache import LRUCache
+from zebra.text.labels import require_distinct_labels
 from zebra.text.templates import fill_template
 from zebra.text.tokenizers import Tokenizer
 
@@ -90,6 +91,9 @@ class ModelClient(Protocol):
 
     async def encode_texts(self, texts: Sequence[str]) -> Sequence[TextEmbedding]:
         """Embed texts."""
+
+    async def require_distinct_labels(self, labels: Sequence[str]) -> None:
+        """Check that no two labels are one text to the model."""
 
     async def build_head(self, labels: Sequence[str], templates: Sequence[str]) -> ZeroShotHead:
         """Build a zero-shot head."""
@@ -177,6 +181,10 @@ class ModelRunner:
             )
             for text, vector_E, length in zip(texts, vectors_NE, lengths, strict=True)
         ]
+
+    def require_distinct_labels(self, labels: Sequence[str]) -> None:
+        """Raise ConfigError if two labels are one text to the model, or if the model has no tokenizer."""
+        require_distinct_labels(labels, self._require_tokenizer())
 
     def build_head(self, labels: Sequence[str], templates: Sequence[str]) -> ZeroShotHead:
         """Return unit vectors of classes [C, E], each from the mean of its prompts (CLIP §3.1.4).

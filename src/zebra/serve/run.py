@@ -14,12 +14,14 @@ from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
 from zebra.serve.app import create_app
 from zebra.serve.errors import HTTPError
+from zebra.serve.malloc import limit_arenas, release_large_blocks
 from zebra.serve.server import LISTEN_BACKLOG, Server
 from zebra.serve.service import Service
 from zebra.serve.worker_client import WorkerClient
 
 GC_THRESHOLD = 100_000
 """Number of new objects that starts a garbage collection."""
+SEND_BUFFER_BYTES = 256 * 2**10
 log = logging.getLogger(__name__)
 
 
@@ -37,6 +39,9 @@ def run(config: ServeConfig, on_listening: Callable[[str], None] = lambda _url: 
     """
     if config.model is None:
         raise ConfigError("no model to serve. Give one with --model, or a store with --store.")
+    # LanceDB reads a changed store in dozens of threads; free memory scattered over their arenas is never returned.
+    limit_arenas()
+    release_large_blocks()
     background_errors: list[BaseException] = []
 
     def stop_on_error(error: BaseException) -> None:
@@ -98,6 +103,8 @@ def create_listening_socket(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Accepted sockets inherit it. With the default of megabytes, the progress of a slow client shows every minute.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         listener.bind((host, port))
         listener.listen(LISTEN_BACKLOG)
     except OSError as error:

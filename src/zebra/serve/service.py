@@ -12,6 +12,7 @@ from zebra.search.searcher import Searcher, open_searcher
 from zebra.serve.concurrency import BoundedThreadPool, ConcurrencyLimit
 from zebra.serve.encoder import BatchedEncoder
 from zebra.serve.errors import HTTPError
+from zebra.serve.limits import MAX_UNSENT_BYTES
 from zebra.serve.metrics import Metrics
 from zebra.serve.model_runner import ModelClient
 from zebra.store import Store
@@ -51,7 +52,7 @@ class Service:
             on_error: Called with the exception if the model or the store cannot be opened.
         """
         self.config = config
-        self.concurrency_limit = ConcurrencyLimit(config.batching.max_queue_size)
+        self.concurrency_limit = ConcurrencyLimit(config.batching.max_queue_size, MAX_UNSENT_BYTES)
         self.metrics = Metrics()
         self.metrics.track_rejected(lambda: self.concurrency_limit.num_rejected)
         self.search_pool = BoundedThreadPool(

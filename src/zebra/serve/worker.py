@@ -28,6 +28,7 @@ from zebra.config.cores import usable_cores
 from zebra.errors import BadSample, ZebraError
 from zebra.pretrained.load import load
 from zebra.serve.frames import Frame, FrameDecoder, encode_frame
+from zebra.serve.malloc import limit_arenas
 from zebra.serve.model_runner import DecodedImage, ModelRunner
 
 RECV_BYTES = 2**20
@@ -48,6 +49,7 @@ class ModelWorker:
         """
         self._connection = connection
         self._send_lock = threading.Lock()
+        self._calls: dict[int, Future[Reply]] = {}
         self._model_executor = ThreadPoolExecutor(1, "model")
         self._decode_executor = ThreadPoolExecutor(usable_cores(), "decode")
         self._load_future = self._model_executor.submit(self._load_model, model, batch_size)
@@ -58,11 +60,21 @@ class ModelWorker:
         decoder = FrameDecoder()
         while data := self._connection.recv(RECV_BYTES):
             for frame in decoder.feed(data):
-                method = frame.header["method"]
-                executor = self._decode_executor if method == "decode_image" else self._model_executor
-                executor.submit(HANDLERS[method], self._runner, frame).add_done_callback(
-                    partial(self._send_reply, frame.header["call_id"])
-                )
+                self._start_call(frame.header["method"], frame.header["call_id"], frame)
+
+    def _start_call(self, method: str, call_id: int, frame: Frame) -> None:
+        if method == "cancel":  # a call that has started runs to its end
+            if call_id in self._calls:
+                self._calls[call_id].cancel()
+            return
+        executor = self._decode_executor if method == "decode_image" else self._model_executor
+        self._calls[call_id] = future = executor.submit(HANDLERS[method], self._runner, frame)
+        future.add_done_callback(partial(self._finish_call, call_id))
+
+    def _finish_call(self, call_id: int, future: "Future[Reply]") -> None:
+        self._calls.pop(call_id, None)
+        if not future.cancelled():
+            self._send_reply(call_id, future)
 
     def _load_model(self, model: str, batch_size: int) -> Reply:
         self._runner = ModelRunner(load(model))
@@ -116,7 +128,13 @@ def _handle_head(runner: ModelRunner, frame: Frame) -> Reply:
     return {"num_truncated": head.num_truncated}, [_vectors_to_bytes(head.vectors_CE)]
 
 
+def _handle_labels(runner: ModelRunner, frame: Frame) -> Reply:
+    runner.require_distinct_labels(frame.header["labels"])
+    return {}, ()
+
+
 HANDLERS = {
+    "require_distinct_labels": _handle_labels,
     "decode_image": _handle_decode,
     "encode_images": _handle_images,
     "encode_texts": _handle_texts,
@@ -138,6 +156,7 @@ def main(argv: Sequence[str]) -> None:
     fd, model, batch_size = argv
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signal_number, signal.SIG_IGN)
+    limit_arenas()
     warnings.filterwarnings("ignore", module=r"PIL\.")
     with socket.socket(fileno=int(fd)) as connection:
         ModelWorker(connection, model, int(batch_size)).serve_forever()

@@ -127,6 +127,10 @@ class WorkerClient:
             )
         ]
 
+    async def require_distinct_labels(self, labels: Sequence[str]) -> None:
+        """Check that no two labels are one text to the model."""
+        await self._call("require_distinct_labels", {"labels": labels})
+
     async def build_head(self, labels: Sequence[str], templates: Sequence[str]) -> ZeroShotHead:
         """Build a zero-shot head."""
         reply = await self._call("build_head", {"labels": labels, "templates": templates})
@@ -140,6 +144,9 @@ class WorkerClient:
         try:
             self._transport.writelines(encode_frame({"call_id": call_id, "method": method, **header}, payloads))
             return await future
+        except asyncio.CancelledError:
+            self._transport.writelines(encode_frame({"method": "cancel", "call_id": call_id}))
+            raise
         finally:
             self._pending_calls.pop(call_id, None)
 

@@ -75,6 +75,9 @@ class InProcessClient:
     async def encode_texts(self, texts):
         return await self.run(self.model_executor, self.runner.encode_texts, texts)
 
+    async def require_distinct_labels(self, labels):
+        return await self.run(self.model_executor, self.runner.require_distinct_labels, labels)
+
     async def build_head(self, labels, templates):
         return await self.run(self.model_executor, self.runner.build_head, labels, templates)
 

@@ -1,6 +1,7 @@
 """Tests of the routes: responses equal the model's results, and every error has one shape."""
 
 import base64
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -133,6 +134,21 @@ def test_labels_times_templates_are_capped(client):
 )
 def test_a_request_that_cannot_be_answered_is_explained(client, body, message):
     assert message in error_message(client.post("/v1/classify", json=body), 400)
+
+
+@pytest.mark.parametrize("num_labels", [0, 600])
+def test_labels_that_are_one_text_to_the_model_are_refused_also_in_a_large_head(client, num_labels):
+    labels = ["Cat", *(f"animal {number}" for number in range(num_labels)), "cat"]
+    request = {"images": [request_image(noise_image(1))], "labels": labels}
+    assert "'Cat' and 'cat' are one text" in error_message(client.post("/v1/classify", json=request), 400)
+
+
+def test_a_request_that_takes_too_long_gets_503(serving, monkeypatch):
+    monkeypatch.setattr(Bundle, "encode_texts", lambda self, texts, **_: time.sleep(0.5))
+    with serving(batching=BatchingConfig(timeout_seconds=0.05)) as client:
+        response = client.post("/v1/embed", json={"texts": ["a"]})
+    assert "no answer within 0.05 s" in error_message(response, 503)
+    assert response.headers["Retry-After"] == "5"
 
 
 def test_errors_of_the_framework_have_the_same_shape(client):

@@ -10,7 +10,7 @@ import time
 import pytest
 import torch
 
-from zebra.errors import BadSample, MissingExtra, WeightsError, ZebraError
+from zebra.errors import BadSample, ConfigError, MissingExtra, WeightsError, ZebraError
 from zebra.serve import worker, worker_client
 from zebra.serve.limits import MAX_PIXELS
 from zebra.serve.model_runner import DecodedImage, ModelRunner
@@ -70,6 +70,8 @@ def test_exceptions_keep_their_class(model):
         with pytest.raises(BadSample) as bad:
             await client.decode_image(b"\xff\xd8\xff nothing", "two", MAX_PIXELS)
         assert bad.value.location == "two"
+        with pytest.raises(ConfigError, match="'Cat' and 'cat' are one text"):
+            await client.require_distinct_labels(["Cat", "horse", "cat"])
         with pytest.raises(WorkerError, match=r"(?s)Traceback.*worker\.py"):
             await client.encode_texts(None)
         return await client.encode_texts(["still alive"])

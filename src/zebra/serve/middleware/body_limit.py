@@ -1,20 +1,21 @@
-"""Middleware that limits request bodies and cancels work of disconnected clients."""
+"""Middleware that limits request bodies."""
 
 import asyncio
 from contextlib import suppress
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from zebra.serve.concurrency import ConcurrencyLimit
 from zebra.serve.errors import BUSY_MESSAGE, HTTPError, error_response
 from zebra.serve.limits import MAX_JSON_FIELDS, MAX_JSON_VALUES
+from zebra.serve.middleware.deadline import run_with_deadline
 
 LINGER_SECONDS = 2.0
 """How long the rest of a rejected body is read before the connection closes."""
 
 
 class BodyLimitMiddleware:
-    """Read each request body in full before the app runs, and cancel the app if the client disconnects.
+    """Read each request body in full before the app runs; the app then has a deadline.
 
     Bytes are counted as they arrive, whatever Content-Length says.
     """
@@ -26,6 +27,7 @@ class BodyLimitMiddleware:
         max_bytes: int,
         max_total_bytes: int,
         timeout_seconds: float,
+        deadline_seconds: float,
         concurrency_limit: ConcurrencyLimit,
     ) -> None:
         """Wrap an app.
@@ -34,12 +36,14 @@ class BodyLimitMiddleware:
             max_bytes: Maximum size of one body; larger ones get 413.
             max_total_bytes: Maximum size of all bodies in memory; beyond it, requests get 429.
             timeout_seconds: Time for a body to arrive; slower ones get 408.
+            deadline_seconds: Time for the app to start its response; slower ones get 503.
             concurrency_limit: Limits requests with a body; beyond it, they get 429 before they are parsed.
         """
         self._app = app
         self._max_bytes = max_bytes
         self._max_total_bytes = max_total_bytes
         self._timeout_seconds = timeout_seconds
+        self._deadline_seconds = deadline_seconds
         self._concurrency_limit = concurrency_limit
         self._buffered_bytes = 0
 
@@ -64,7 +68,7 @@ class BodyLimitMiddleware:
             return
         self._concurrency_limit.num_active += bool(body)
         try:
-            await _cancel_on_disconnect(self._app, scope, body, receive, send)
+            await run_with_deadline(self._app, scope, body, receive, send, self._deadline_seconds)
         finally:
             self._concurrency_limit.num_active -= bool(body)
 
@@ -120,32 +124,3 @@ async def _send_error(error: HTTPError, receive: Receive, send: Send) -> None:
             while (await receive()).get("more_body", False):
                 pass
     await send({"type": "http.response.body", "body": b""})
-
-
-async def _cancel_on_disconnect(app: ASGIApp, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
-    """Run an app on a body that was already read, and cancel it if the client disconnects."""
-    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def replay() -> Message:
-        if messages:
-            return messages.pop()
-        await asyncio.Event().wait()  # the app is canceled and never sees http.disconnect
-        raise AssertionError
-
-    async def wait_for_disconnect() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-
-    app_task = asyncio.ensure_future(app(scope, replay, send))
-    disconnect_task = asyncio.ensure_future(wait_for_disconnect())
-    try:
-        await asyncio.wait([app_task, disconnect_task], return_when=asyncio.FIRST_COMPLETED)
-        if app_task.done():
-            app_task.result()
-            return
-        app_task.cancel()
-        with suppress(asyncio.CancelledError):
-            await app_task
-    finally:
-        for task in (app_task, disconnect_task):
-            task.cancel()

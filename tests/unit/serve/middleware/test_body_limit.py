@@ -18,7 +18,8 @@ def handle(app, messages, scope=SCOPE, **limits):
         "max_bytes": 100,
         "max_total_bytes": 1000,
         "timeout_seconds": 5.0,
-        "concurrency_limit": ConcurrencyLimit(10),
+        "deadline_seconds": 5.0,
+        "concurrency_limit": ConcurrencyLimit(10, 10**9),
     } | limits
     responses = []
 
@@ -94,7 +95,12 @@ def test_a_slow_body_is_rejected():
 def test_bodies_share_a_limit():
     async def scenario():
         middleware = BodyLimitMiddleware(
-            echo, max_bytes=100, max_total_bytes=150, timeout_seconds=5, concurrency_limit=ConcurrencyLimit(10)
+            echo,
+            max_bytes=100,
+            max_total_bytes=150,
+            timeout_seconds=5,
+            deadline_seconds=5,
+            concurrency_limit=ConcurrencyLimit(10, 10**9),
         )
         statuses = []
         gate = asyncio.Event()
@@ -119,7 +125,12 @@ def test_requests_beyond_the_concurrency_limit_are_rejected_before_they_are_pars
             await echo(scope, receive, send)
 
         middleware = BodyLimitMiddleware(
-            slow, max_bytes=100, max_total_bytes=1000, timeout_seconds=5, concurrency_limit=ConcurrencyLimit(2)
+            slow,
+            max_bytes=100,
+            max_total_bytes=1000,
+            timeout_seconds=5,
+            deadline_seconds=5,
+            concurrency_limit=ConcurrencyLimit(2, 10**9),
         )
         first = [asyncio.create_task(send_body(middleware, b"x", statuses)) for _ in range(2)]
         await asyncio.sleep(0)

@@ -1,0 +1,152 @@
+"""HTTP/1.1 connections with time-outs, strict framing and early rejection."""
+
+import asyncio
+import json
+import re
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from zebra.serve.concurrency import ConcurrencyLimit
+from zebra.serve.errors import BUSY_MESSAGE, error_body
+
+MAX_HEADER_BYTES = 16 * 2**10
+HEADER_TIMEOUT_SECONDS = 10.0
+"""Time for the head of a request to arrive."""
+SEND_TIMEOUT_SECONDS = 20.0
+MIN_SENT_BYTES = 64 * 2**10
+"""Bytes of a response that a client has to read in this time."""
+CONTENT_LENGTH_PATTERN = re.compile(rb"\r\ncontent-length: *([0-9]{1,9}) *(?:\r\n|$)", re.IGNORECASE)
+UNSUPPORTED_HEADERS_PATTERN = re.compile(rb"\r\n(?:connection|transfer-encoding|expect|upgrade):", re.IGNORECASE)
+_OVERLOADED_BODY = json.dumps(error_body(429, BUSY_MESSAGE)).encode()
+OVERLOADED_RESPONSE = (
+    b"HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nX-Content-Type-Options: nosniff\r\n"
+    b"Retry-After: 1\r\nContent-Length: %d\r\n\r\n%s" % (len(_OVERLOADED_BODY), _OVERLOADED_BODY)
+)
+
+
+class StrictConnection(h11.Connection):
+    """A connection that refuses requests with both Content-Length and Transfer-Encoding.
+
+    A proxy that goes by the other header sees another end of the request, so that a second one can hide in its body
+    (request smuggling, RFC 9112 §6.1).
+    """
+
+    def next_event(self) -> Any:
+        """Return the next event; h11.RemoteProtocolError for a refused request."""
+        event = super().next_event()
+        if isinstance(event, h11.Request) and {b"content-length", b"transfer-encoding"} <= {
+            name for name, _ in event.headers
+        }:
+            raise h11.RemoteProtocolError("both Content-Length and Transfer-Encoding")
+        return event
+
+
+class HTTPProtocol(H11Protocol):
+    """HTTP/1.1 with time-outs for request heads and slow readers, and cheap rejection under load.
+
+    A connection whose request head is incomplete after `HEADER_TIMEOUT_SECONDS` is closed; uvicorn's own timer stops at
+    the first byte.
+
+    A connection whose client reads less than `MIN_SENT_BYTES` of a response in `SEND_TIMEOUT_SECONDS` is closed. Bytes
+    that wait to be sent count for the concurrency limit.
+
+    If the concurrency limit is reached, a complete request is rejected before it is parsed. Parsing costs half as much
+    as answering, so that at twice the capacity the server would do little else.
+    """
+
+    def __init__(self, concurrency_limit: ConcurrencyLimit, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._concurrency_limit = concurrency_limit
+        self._header_timer: asyncio.TimerHandle | None = None
+        self._send_timer: asyncio.TimerHandle | None = None
+        self._num_unsent_bytes = 0
+        self.conn = StrictConnection(h11.SERVER, MAX_HEADER_BYTES)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn narrows it
+        """Start the header timer."""
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(high=0)  # pause_writing is called while anything waits to be sent
+        self._update_header_timer()
+
+    def data_received(self, data: bytes) -> None:
+        """Reject a request at once, or parse it."""
+        if self._concurrency_limit.is_full and self._is_idle() and is_complete_post(data):
+            self._concurrency_limit.num_rejected += 1
+            self.transport.write(OVERLOADED_RESPONSE)
+            self._cancel_header_timer()
+        else:
+            super().data_received(data)
+        self._update_header_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Cancel the timers."""
+        super().connection_lost(exc)
+        self._cancel_header_timer()
+        self._update_unsent_bytes(0)
+
+    def pause_writing(self) -> None:
+        """Start to watch the progress of the response."""
+        super().pause_writing()
+        self._update_unsent_bytes(self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        """Stop to watch the progress: everything is sent."""
+        super().resume_writing()
+        self._update_unsent_bytes(0)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer malformed HTTP with an error in the usual JSON shape."""
+        body = json.dumps(error_body(400, msg)).encode()
+        headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body))), ("Connection", "close")]
+        for event in (h11.Response(status_code=400, headers=headers), h11.Data(data=body), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
+    def _update_unsent_bytes(self, num_bytes: int) -> None:
+        """Record how many bytes wait to be sent, and restart the timer that checks the progress."""
+        self._concurrency_limit.add_unsent_bytes(num_bytes - self._num_unsent_bytes)
+        self._num_unsent_bytes = num_bytes
+        if self._send_timer is not None:
+            self._send_timer.cancel()
+        self._send_timer = self.loop.call_later(SEND_TIMEOUT_SECONDS, self._check_progress) if num_bytes else None
+
+    def _check_progress(self) -> None:
+        num_bytes = self.transport.get_write_buffer_size()
+        if self._num_unsent_bytes - num_bytes < MIN_SENT_BYTES:
+            self.transport.abort()  # drops what waits to be sent
+        self._update_unsent_bytes(num_bytes)
+
+    def _is_idle(self) -> bool:
+        return (self.cycle is None or self.cycle.response_complete) and not self.conn.trailing_data[0]
+
+    def _update_header_timer(self) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._cancel_header_timer()
+        elif self._header_timer is None:
+            self._header_timer = self.loop.call_later(HEADER_TIMEOUT_SECONDS, self.transport.close)
+
+    def _cancel_header_timer(self) -> None:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
+
+
+def is_complete_post(data: bytes) -> bool:
+    r"""Return whether the bytes are exactly one POST request that leaves the connection open.
+
+    >>> is_complete_post(b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}")
+    True
+    >>> is_complete_post(b"POST / HTTP/1.1\r\nContent-Le")
+    False
+    """
+    head, _, body = data.partition(b"\r\n\r\n")
+    length = CONTENT_LENGTH_PATTERN.search(head)
+    return (
+        length is not None
+        and int(length[1]) == len(body)
+        and head.startswith(b"POST ")
+        and b" HTTP/1.1\r\n" in head
+        and UNSUPPORTED_HEADERS_PATTERN.search(head) is None
+    )
