@@ -1,6 +1,5 @@
 """Read the original image of a row from its file, tar shard or table."""
 
-import io
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -8,21 +7,20 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
 from zebra.config.data import DataConfig
 from zebra.data.remote.blobs import Blob, LocalBlob
 from zebra.data.remote.remote_blob import open_remote_shards
 from zebra.data.sources import Source, open_source
 from zebra.errors import DataError, MissingExtra
-from zebra.images.decode import decode_image, read_header
+from zebra.images.decode import read_header
 from zebra.images.formats import image_digest
+from zebra.images.thumbnail import resize_to_jpeg
 
 LOCATION_COLUMNS = ("path", "offset", "size", "location", "digest", "thumbnail")
 """Columns that `read_original` needs; a store that was not written by zebra embed may lack `location`."""
 MAX_IMAGE_BYTES = 256 << 20
 """Maximum size of an image file; a larger file is not the image that was embedded."""
-PREVIEW_JPEG_QUALITY = 80
 
 
 def read_original(row: Mapping[str, Any]) -> bytes | None:
@@ -49,22 +47,24 @@ def read_thumbnail(row: Mapping[str, Any], max_side: int) -> bytes | None:
         row: A row with LOCATION_COLUMNS.
         max_side: Maximum width and height in pixels.
     """
-    stored: bytes | None = row["thumbnail"]
+    stored, original = read_thumbnail_source(row, max_side)
+    if original is None:
+        return stored
     try:
-        if stored and max(read_header(stored, "a thumbnail").size) >= max_side:
-            return stored
-        data = read_original(row)
-        return stored if data is None else _resize_to_jpeg(data, max_side)
-    except DataError:  # the stored thumbnail or the original is not an image
+        return resize_to_jpeg(original, max_side)
+    except DataError:  # the original is not an image
         return stored
 
 
-def _resize_to_jpeg(data: bytes, max_side: int) -> bytes:
-    image = decode_image(data, "an image")
-    image.thumbnail((max_side, max_side), Image.Resampling.BICUBIC, reducing_gap=2.0)
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=PREVIEW_JPEG_QUALITY)
-    return buffer.getvalue()
+def read_thumbnail_source(row: Mapping[str, Any], max_side: int) -> tuple[bytes | None, bytes | None]:
+    """Return the stored thumbnail, and the original if the stored one is missing or smaller than `max_side`."""
+    stored: bytes | None = row["thumbnail"]
+    try:
+        if stored and max(read_header(stored, "a thumbnail").size) >= max_side:
+            return stored, None
+    except DataError:  # the stored thumbnail is not an image
+        return None, read_original(row)
+    return stored, read_original(row)
 
 
 def _iter_candidates(row: Mapping[str, Any]) -> Iterator[bytes]:

@@ -14,7 +14,7 @@ from zebra.errors import ConfigError
 from zebra.images.formats import media_type
 from zebra.search.filter_parser import list_filterable_columns, parse_filter
 from zebra.search.ivf_index import search_ivf_index
-from zebra.search.originals import LOCATION_COLUMNS, read_original, read_thumbnail
+from zebra.search.originals import LOCATION_COLUMNS, read_original, read_thumbnail, read_thumbnail_source
 from zebra.search.pagination import PageRequest, RankedRows, build_page
 from zebra.search.query import normalize_query
 from zebra.search.snapshot import StoreSnapshot
@@ -175,6 +175,11 @@ class Searcher:
         """
         row = self._read_location(id)
         return None if row is None else read_thumbnail(row, max_side)
+
+    def read_thumbnail_source(self, id: str, max_side: int) -> tuple[bytes | None, bytes | None]:
+        """Return the stored thumbnail, and the original if the stored one is missing or smaller than `max_side`."""
+        row = self._read_location(id)
+        return (None, None) if row is None else read_thumbnail_source(row, max_side)
 
     def _read_location(self, id: str) -> dict[str, object] | None:
         snapshot = self._refresh_snapshot()

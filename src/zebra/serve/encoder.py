@@ -11,6 +11,7 @@ from zebra.config.cores import usable_cores
 from zebra.config.serve import BatchingConfig
 from zebra.serve.batching import Batcher
 from zebra.serve.concurrency import BoundedQueue, WeightLimit, gather_or_cancel
+from zebra.serve.image_header import read_num_pixels
 from zebra.serve.limits import MAX_PIXELS
 from zebra.serve.lru_cache import LRUCache
 from zebra.serve.metrics import Metrics
@@ -114,6 +115,19 @@ class BatchedEncoder:
     async def _decode(self, file: ImageFile) -> DecodedImage | Tensor:
         async with self._pixel_limit.hold(file.num_pixels):
             return await self._model.decode_image(file.data, file.where, file.num_pixels)
+
+    async def resize_image(self, data: bytes, max_side: int) -> bytes:
+        """Return an image as a JPEG with sides of at most `max_side` pixels.
+
+        Raises:
+            BadSample: The image cannot be decoded.
+            HTTPError: The queue is full (429).
+        """
+        return await self._decode_queue(self._resize, data, max_side)
+
+    async def _resize(self, data: bytes, max_side: int) -> bytes:
+        async with self._pixel_limit.hold(read_num_pixels(data) or MAX_PIXELS):
+            return await self._model.resize_image(data, max_side)
 
     async def build_head(self, labels: Sequence[str], templates: Sequence[str]) -> ZeroShotHead:
         """Build a zero-shot head, in chunks if it is large.

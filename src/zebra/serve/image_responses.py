@@ -5,6 +5,7 @@ import io
 from fastapi import Response
 from PIL import Image, ImageDraw
 
+from zebra.errors import DataError
 from zebra.images.formats import UNKNOWN_MEDIA_TYPE, media_type
 from zebra.serve.errors import HTTPError
 from zebra.serve.image_limits import ALLOWED_MEDIA_TYPES
@@ -38,13 +39,24 @@ async def thumbnail_response(service: Service, id: str, side: int) -> Response:
     Raises:
         HTTPError: The row does not exist (404).
     """
-    data = await service.read_pool(service.searcher.read_thumbnail, id, side)
+    data = await _read_thumbnail(service, id, side)
     if data is None:
         await _require_row(service, id)
         return Response(
             draw_placeholder(side), media_type="image/png", headers={"Cache-Control": "no-store", "X-Image": "missing"}
         )
     return Response(data, media_type=media_type(data), headers=CACHE_HEADERS)
+
+
+async def _read_thumbnail(service: Service, id: str, side: int) -> bytes | None:
+    """Return a thumbnail; the worker resizes the original if the stored one is too small."""
+    stored, original = await service.read_pool(service.searcher.read_thumbnail_source, id, side)
+    if original is None:
+        return stored
+    try:
+        return await service.encoder.resize_image(original, side)
+    except DataError:  # the original is not an image
+        return stored
 
 
 def draw_placeholder(side: int) -> bytes:

@@ -86,6 +86,9 @@ class ModelClient(Protocol):
     async def decode_image(self, data: bytes, where: str, max_pixels: int) -> DecodedImage | Tensor:
         """Decode an image."""
 
+    async def resize_image(self, data: bytes, max_side: int) -> bytes:
+        """Make a thumbnail."""
+
     async def encode_images(self, images: Sequence[DecodedImage]) -> Sequence[Tensor]:
         """Embed images."""
 

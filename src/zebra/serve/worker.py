@@ -26,6 +26,7 @@ from torch import Tensor
 
 from zebra.config.cores import usable_cores
 from zebra.errors import BadSample, ZebraError
+from zebra.images.thumbnail import resize_to_jpeg
 from zebra.pretrained.load import load
 from zebra.serve.frames import Frame, FrameDecoder, encode_frame
 from zebra.serve.malloc import limit_arenas
@@ -67,7 +68,7 @@ class ModelWorker:
             if call_id in self._calls:
                 self._calls[call_id].cancel()
             return
-        executor = self._decode_executor if method == "decode_image" else self._model_executor
+        executor = self._decode_executor if method in DECODE_METHODS else self._model_executor
         self._calls[call_id] = future = executor.submit(HANDLERS[method], self._runner, frame)
         future.add_done_callback(partial(self._finish_call, call_id))
 
@@ -108,6 +109,11 @@ def _handle_decode(runner: ModelRunner, frame: Frame) -> Reply:
     return {"digest": None}, [_vectors_to_bytes([result])]
 
 
+def _handle_resize(_runner: ModelRunner, frame: Frame) -> Reply:
+    [payload] = frame.payloads
+    return {}, [memoryview(resize_to_jpeg(bytes(payload), frame.header["max_side"]))]
+
+
 def _handle_images(runner: ModelRunner, frame: Frame) -> Reply:
     shape = frame.header["shape"]
     images = [
@@ -136,10 +142,15 @@ def _handle_labels(runner: ModelRunner, frame: Frame) -> Reply:
 HANDLERS = {
     "require_distinct_labels": _handle_labels,
     "decode_image": _handle_decode,
+    "resize_image": _handle_resize,
     "encode_images": _handle_images,
     "encode_texts": _handle_texts,
     "build_head": _handle_head,
 }
+
+
+DECODE_METHODS = ("decode_image", "resize_image")
+"""Methods that do not use the model."""
 
 
 def _vectors_to_bytes(vectors_NE: Tensor | Sequence[Tensor]) -> memoryview:

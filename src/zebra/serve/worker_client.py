@@ -110,6 +110,11 @@ class WorkerClient:
             return _to_tensor(payload)
         return DecodedImage(np.frombuffer(payload, np.uint8).reshape(reply.header["shape"]), digest)
 
+    async def resize_image(self, data: bytes, max_side: int) -> bytes:
+        """Make a thumbnail."""
+        reply = await self._call("resize_image", {"max_side": max_side}, [data])
+        return bytes(reply.payloads[0])
+
     async def encode_images(self, images: Sequence[DecodedImage]) -> Sequence[Tensor]:
         """Embed images."""
         header = {"shape": images[0].pixels_3HW.shape, "digests": [image.digest for image in images]}

@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 
 from zebra.config.embed import EmbedConfig
 from zebra.config.serve import ServeConfig
+from zebra.images.thumbnail import resize_to_jpeg
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
 from zebra.serve.app import create_app
@@ -68,6 +69,9 @@ class InProcessClient:
 
     async def decode_image(self, data, where, max_pixels):
         return await self.run(self.decode_executor, self.runner.decode_image, data, where, max_pixels)
+
+    async def resize_image(self, data, max_side):
+        return await self.run(self.decode_executor, resize_to_jpeg, data, max_side)
 
     async def encode_images(self, images):
         return await self.run(self.model_executor, self.runner.encode_images, images)

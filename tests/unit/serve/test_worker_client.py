@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from zebra.errors import BadSample, ConfigError, MissingExtra, WeightsError, ZebraError
+from zebra.images.thumbnail import resize_to_jpeg
 from zebra.serve import worker, worker_client
 from zebra.serve.limits import MAX_PIXELS
 from zebra.serve.model_runner import DecodedImage, ModelRunner
@@ -49,6 +50,7 @@ def test_every_call_returns_what_the_model_returns_in_this_process(model, clip):
             await client.decode_image(data, "one", MAX_PIXELS) for data in (noise_image(1), noise_image(2, (90, 20)))
         ]
         vectors = await client.encode_images([one, two])
+        assert await client.resize_image(noise_image(1), 16) == resize_to_jpeg(noise_image(1), 16)
         assert torch.equal(await client.decode_image(noise_image(1), "again", MAX_PIXELS), vectors[0])
         return one, vectors, await client.encode_texts(texts), await client.build_head(labels, templates)
 
