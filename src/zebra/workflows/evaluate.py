@@ -85,7 +85,7 @@ def run(config: EvaluateConfig, *, callback: Callable[[TaskResult], None] = lamb
             else:
                 errors[name] = error
                 if len(names) > 1:  # the error follows after the other datasets
-                    warnings.warn(f"{name} is left out: {error}", stacklevel=2)
+                    warnings.warn(f"left out {_describe_error(name, error)}", stacklevel=2)
         results += done
     if results:
         from zebra.report.evaluation import write_evaluation_report  # importing matplotlib takes a second
@@ -166,11 +166,15 @@ def _resolve_prompts_if_needed(
     return resolve_prompts(benchmark, config.prompts if needs_prompts else "dataset")
 
 
+def _describe_error(name: str, error: ZebraError) -> str:
+    return str(error) if name in str(error) else f"{name}: {error}"
+
+
 def _summarize_errors(errors: Mapping[str, ZebraError], num_datasets: int, out: str) -> ZebraError:
     first = next(iter(errors.values()))
     if num_datasets == 1:
         return first
-    causes = "\n".join(f"  {name}: {error}" for name, error in errors.items())
+    causes = "\n".join(f"  {_describe_error(name, error)}" for name, error in errors.items())
     return DataError(
         f"{len(errors)} of {num_datasets} datasets could not be evaluated:\n{causes}\nThe scores on the others are in "
         f"{out}. Repair the datasets and run the same command again: it evaluates only what is missing."
