@@ -16,6 +16,7 @@ from zebra.data.ignored import format_ignored
 
 if TYPE_CHECKING:
     from zebra.data.sources import Source
+    from zebra.evaluators.held_out import HeldOutResult
 
 DEFAULT_RECIPE = "tiny"
 
@@ -81,6 +82,8 @@ def run(argv: Sequence[str]) -> int:
     echo(f"trained {result.steps} steps; model: {result.out}/model")
     if (result.out / "adapter").is_dir():
         echo(f"LoRA adapter for peft: {result.out}/adapter")
+    if result.held_out:
+        echo_held_out(result.held_out)
     if result.before_after:
         step = result.before_after.selected_step
         selected = f"step {step}" if step else "the initial model, because no later weights were better"
@@ -109,6 +112,17 @@ def _announce(config: TrainConfig, *, is_fine_tuning: bool) -> None:
 def _show_ignored_files(source: "Source") -> None:
     if source.ignored:
         echo(f"{source.name}: {format_ignored(source.ignored)}", err=True)
+
+
+def echo_held_out(result: "HeldOutResult") -> None:
+    """Print recall on the held-out pairs and the templates that were chosen on them."""
+    to_text, to_image = (result.scores[f"{name}_recall@1"] for name in ("image_to_text", "text_to_image"))
+    echo(
+        f"{result.num_images:,} held-out images: recall@1 {to_text.value:.1%} [{to_text.low:.1%}, {to_text.high:.1%}] "
+        f"of captions, {to_image.value:.1%} [{to_image.low:.1%}, {to_image.high:.1%}] of images"
+    )
+    if result.templates:
+        echo(f"prompt templates that suit this model: {' | '.join(result.templates.templates)}")
 
 
 def parse_recipe_flags(argv: Sequence[str]) -> RecipeFlags:

@@ -16,8 +16,6 @@ class FineTuneConfig:
     """The pretrained model, in any layout that `zebra.load` reads; on the command line also --from."""
     train_towers: TrainTowers = "all"
     """all: train both towers; text: freeze the image tower (LiT, arXiv 2111.07991); image: freeze the text tower."""
-    val_fraction: float = 0.1
-    """Fraction of images in the validation split, which selects the weights; as many form a test split."""
     patience: int = 5
     """Evaluations without improvement after which training stops."""
     lora_rank: int | None = None
@@ -30,10 +28,6 @@ class FineTuneConfig:
     """Learning rate factor from each block to the one below it; 1 uses one learning rate for all blocks."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.val_fraction < 0.5:
-            raise ConfigError(
-                f"finetune.val_fraction is {self.val_fraction}; it must be between 0 and 0.5, such as 0.1"
-            )
         if self.patience < 1:
             raise ConfigError(f"finetune.patience is {self.patience}; it must be at least 1")
         if self.lora_rank is not None and self.lora_rank < 1:

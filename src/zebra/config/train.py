@@ -101,12 +101,14 @@ class TrainConfig:
     """Longest time between checkpoints in minutes; whichever comes first."""
     keep_checkpoints: int = 2
     """Number of latest checkpoints to keep, besides the best one."""
+    val_fraction: float = 0.05
+    """Fraction of the samples held out for validation by retrieval, at most 1,000; none if it is less than 10."""
     eval_sets: tuple[str, ...] = ()
     """CLIP_benchmark folders for zero-shot evaluation during training."""
     eval_every: int = 200
-    """Steps between these evaluations."""
+    """Steps between validations."""
     eval_samples: int = 300
-    """Images per dataset in these evaluations, evenly spaced."""
+    """Images per dataset in zero-shot evaluations during training, evenly spaced."""
     data_options: DataConfig = field(default_factory=DataConfig)
     """Settings for reading samples."""
     ema_decay: float | None = None
@@ -121,17 +123,19 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.epochs is None):
             raise ConfigError("give exactly one of --steps and --epochs")
-        for name in ("batch_size", "checkpoint_every", "keep_checkpoints", "eval_every", "eval_samples"):
-            _require_positive(name, getattr(self, name))
-        for name in ("checkpoint_minutes", "worker_timeout", "rank_timeout"):
+        counts = ("batch_size", "checkpoint_every", "keep_checkpoints", "eval_every", "eval_samples")
+        for name in (*counts, "checkpoint_minutes", "worker_timeout", "rank_timeout"):
             _require_positive(name, getattr(self, name))
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ConfigError(f"ema_decay is {self.ema_decay}; it must be between 0 and 1, such as 0.9999")
         for name in ("steps", "epochs", "chunk_size", "lr"):
             if getattr(self, name) is not None:
                 _require_positive(name, getattr(self, name))
-        if not 0 <= self.patch_dropout < 1:
-            raise ConfigError(f"patch_dropout is {self.patch_dropout}; it must be from 0 to below 1, such as 0.5")
+        for name, limit in (("val_fraction", 0.5), ("patch_dropout", 1.0)):
+            if not 0 <= getattr(self, name) < limit:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be from 0 to below {limit:g}")
+        if self.finetune and not self.val_fraction:
+            raise ConfigError("val_fraction is 0; fine-tuning needs held-out images to select the weights, such as 0.1")
         if self.patch_dropout and isinstance(self.model.vision, ResNetConfig):
             raise ConfigError("patch_dropout needs a Vision Transformer; this model has a ResNet. Set it to 0.")
         if self.parallel == "fsdp" and self.finetune and self.finetune.lora_rank is not None:

@@ -2,9 +2,10 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from statistics import fmean
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -18,22 +19,26 @@ from zebra.errors import BadSample, DataError
 from zebra.evaluators.embeddings import DecodedImages, evenly_spaced
 from zebra.evaluators.zero_shot import build_zero_shot_classifier, equal_class_notes, resolve_prompts
 from zebra.images.decode import decode_image
+from zebra.images.formats import image_digest
 from zebra.images.preprocess import Preprocess
 from zebra.pretrained.bundle import Bundle
 from zebra.protocols.retrieval import RetrievalRanks, compute_retrieval_ranks
 from zebra.protocols.zero_shot import classify_zero_shot
 from zebra.values import Embeddings, Score
 
+HELD_OUT = "held-out"
+"""Name of the held-out pairs in logs and metrics."""
+
 
 class Validator(Protocol):
-    """A score of a model; higher is better."""
+    """Scores of a model; higher is better."""
 
     @property
     def name(self) -> str:
-        """Name of the score in the log."""
+        """What the model is validated on."""
 
-    def __call__(self, clip: Bundle) -> float:
-        """Return the score, in [0, 1]."""
+    def __call__(self, clip: Bundle) -> Mapping[str, float]:
+        """Return scores in [0, 1] by their name in the log; the first one decides when checkpoints are compared."""
 
 
 class ZeroShotValidator:
@@ -74,15 +79,18 @@ class ZeroShotValidator:
                 warnings.warn(f"{self.name}: {note}", stacklevel=2)
         return classify_zero_shot(self._images.embed(clip), classifier_CE).scores()["top1"]
 
-    def __call__(self, clip: Bundle) -> float:
-        """Return top-1 accuracy, in [0, 1]."""
-        return self.score(clip).value
+    def __call__(self, clip: Bundle) -> Mapping[str, float]:
+        """Return top-1 accuracy, in [0, 1], by the name of the dataset."""
+        return {self.name: self.score(clip).value}
 
 
 class RetrievalValidator:
-    """Retrieval on image–caption pairs that are not in the training data; images are decoded once."""
+    """Retrieval on image–caption pairs that are not in the training data; images are decoded once.
 
-    name = "held-out"
+    Samples with the same image count as one image with several captions.
+    """
+
+    name = HELD_OUT
 
     def __init__(self, source: Source, preprocess: Preprocess, group: ProcessGroup = SINGLE_PROCESS) -> None:
         """Read all samples of a source; leave out unusable images, with a warning that counts them.
@@ -97,18 +105,23 @@ class RetrievalValidator:
         captions: list[str] = []
         image_of_text: list[int] = []
         ids: list[str] = []
+        index_of_image: dict[str, int] = {}
         skipped: Counter[str] = Counter()
         for index in range(len(source)):
             try:
                 record = source.read(index)
-                image = decode_image(record.image, record.id, mode=preprocess.decode)
+                digest = image_digest(record.image)
+                if digest not in index_of_image:
+                    image = decode_image(record.image, record.id, mode=preprocess.decode)
+                    pixels.append(preprocess.resize_and_crop(image))
+                    index_of_image[digest] = len(ids)
+                    ids.append(record.id)
             except BadSample as bad:
                 skipped[bad.reason] += 1
                 continue
             captions += record.captions
-            image_of_text += [len(ids)] * len(record.captions)
-            ids.append(record.id)
-            pixels.append(preprocess.resize_and_crop(image))
+            image_of_text += [index_of_image[digest]] * len(record.captions)
+        self.num_found, self.skipped = len(source), skipped
         reasons = ", ".join(f"{count} {reason}" for reason, count in skipped.most_common())
         if not ids:
             raise DataError(f"{source.name}: no image can be used ({reasons}). zebra doctor lists the bad samples.")
@@ -124,14 +137,20 @@ class RetrievalValidator:
         )
         self.captions, self.image_of_text_M = captions, np.array(image_of_text)
 
+    def sample_counts(self) -> dict[str, Any]:
+        """Return how many samples were found, and how many skipped for each reason, as JSON values."""
+        return {"found": self.num_found, "skipped": dict(self.skipped.most_common())}
+
     @property
     def ids(self) -> tuple[str, ...]:
         """Ids of the images that are used."""
         return self.images.ids
 
-    def __call__(self, clip: Bundle) -> float:
-        """Return the mean reciprocal rank of the true caption and the true image, in (0, 1]."""
-        return mean_reciprocal_rank(self.retrieve(clip))
+    def __call__(self, clip: Bundle) -> Mapping[str, float]:
+        """Return mean reciprocal rank and recall at 1, in [0, 1], as means over both directions."""
+        ranks = self.retrieve(clip)
+        recall = float((ranks.text_rank_N == 1).mean() + (ranks.image_rank_M == 1).mean()) / 2
+        return {f"{self.name} MRR": mean_reciprocal_rank(ranks), f"{self.name} recall@1": recall}
 
     def retrieve(self, clip: Bundle) -> RetrievalRanks:
         """Rank the captions for each image and the images for each caption; all processes must call it."""
@@ -146,6 +165,11 @@ def open_zero_shot_validators(
 ) -> list[ZeroShotValidator]:
     """Open CLIP_benchmark folders for validation on `num_samples` evenly spaced images of each."""
     return [ZeroShotValidator(read_classification(Path(path)), num_samples, group) for path in paths]
+
+
+def selection_score(scores: Sequence[Mapping[str, float]]) -> float | None:
+    """Return the mean of the first score of each validator, by which checkpoints are compared; None without any."""
+    return fmean(next(iter(named.values())) for named in scores) if scores else None
 
 
 def mean_reciprocal_rank(ranks: RetrievalRanks) -> float:

@@ -46,6 +46,7 @@ class Bundle:
         *,
         precision: InferencePrecision = "fp32",
         image_encoder: ImageEncoder | None = None,
+        templates: Iterable[str] = DEFAULT_TEMPLATES,
     ) -> None:
         """Combine the parts.
 
@@ -54,10 +55,13 @@ class Bundle:
             compute_fingerprint: Returns the fingerprint. Called when it is first needed, since it may read large files.
             precision: The precision of the model's weights.
             image_encoder: Runs the image tower. Default: torch, with a whole batch per forward pass.
+            templates: Prompt templates that suit the model.
         """
         self.model = model
         self.tokenizer = tokenizer
         self.preprocess = preprocess
+        self.templates = tuple(templates)
+        """Default prompt templates: for a model that zebra trained, those that were best on held-out captions."""
         self.precision: InferencePrecision = precision
         self._compute_fingerprint = compute_fingerprint
         self._image_encoder: ImageEncoder = image_encoder or TorchImageEncoder(model, preprocess)
@@ -164,7 +168,13 @@ class Bundle:
         model, fingerprint = cast_model(self.model, precision), self.fingerprint
         encoder = TorchImageEncoder(model, self.preprocess, micro_batch_size(model.visual, precision))
         return Bundle(
-            model, self.tokenizer, self.preprocess, lambda: fingerprint, precision=precision, image_encoder=encoder
+            model,
+            self.tokenizer,
+            self.preprocess,
+            lambda: fingerprint,
+            precision=precision,
+            image_encoder=encoder,
+            templates=self.templates,
         )
 
     def encode_texts(self, texts: Iterable[str], *, truncate: bool = True) -> Tensor:
@@ -181,16 +191,21 @@ class Bundle:
         self._warn_truncated(num_truncated, len(texts))
         return vectors_NE
 
-    def class_vectors(self, labels: Iterable[str], templates: Iterable[str] = DEFAULT_TEMPLATES) -> Tensor:
+    def class_vectors(self, labels: Iterable[str], templates: Iterable[str] | None = None) -> Tensor:
         """Build the zero-shot head [C, E]: encode prompts, normalize, average per class, normalize (CLIP §3.1.4).
 
         Labels that are one text to the model, such as repeated ones, have bitwise equal rows. Heads of
         MIN_CACHED_PROMPTS or more prompts are cached on disk by model, labels and templates.
 
+        Args:
+            labels: Class names.
+            templates: Prompts with {} in place of the label; None takes the model's own.
+
         Raises:
             ConfigError: There are no labels, a template has no {}, or an argument has another type.
         """
-        labels, templates = list_texts(labels, "labels"), list_texts(templates, "templates")
+        labels = list_texts(labels, "labels")
+        templates = list_texts(self.templates if templates is None else templates, "templates")
         if not labels:
             raise ConfigError('labels must be a list of at least one class, such as ["horse", "cat"]')
         if not templates:
@@ -249,7 +264,7 @@ class Bundle:
             )
 
     def classify(
-        self, images: Iterable[ImageInput], labels: Iterable[str], templates: Iterable[str] = DEFAULT_TEMPLATES
+        self, images: Iterable[ImageInput], labels: Iterable[str], templates: Iterable[str] | None = None
     ) -> list[list[Prediction]]:
         """Rank the labels for every image, best first.
 
@@ -258,13 +273,14 @@ class Bundle:
         Args:
             images: As in `encode_images`.
             labels: Class names, in any ordered iterable.
-            templates: Prompts with {} in place of the label, averaged per class.
+            templates: Prompts with {} in place of the label, averaged per class; None takes the model's own.
 
         Raises:
             ConfigError: There are no labels, one is empty, two are one text to the model, or an argument has another
                 type.
         """
-        labels, templates = validate_labels(labels), list_texts(templates, "templates")
+        labels = validate_labels(labels)
+        templates = self.templates if templates is None else list_texts(templates, "templates")
         require_distinct_labels(labels, self.require_tokenizer())
         class_CE = self.class_vectors(labels, templates)
         return rank_labels(self.encode_images(images), class_CE, labels, scale=self.logit_scale, bias=self.logit_bias)
@@ -295,6 +311,7 @@ class Bundle:
             tokenizer=self.require_tokenizer(),
             preprocess=self.preprocess,
             encoder=self,
+            templates=self.templates,
             metadata=metadata or {},
         )
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from zebra.config.model import ModelConfig
 from zebra.images.preprocess import Preprocess
+from zebra.text.templates import DEFAULT_TEMPLATES
 
 ModelLayout = Literal["zebra", "transformers", "open_clip", "openai"]
 
@@ -30,3 +31,5 @@ class PretrainedCheckpoint:
     """The files that determine the vectors: weights, config, preprocessing."""
     given_architecture: str = ""
     """Architecture from the caller that the files do not contain; part of the fingerprint."""
+    templates: tuple[str, ...] = DEFAULT_TEMPLATES
+    """Prompt templates; only zebra's layout has a place for a model's own."""

@@ -1,11 +1,12 @@
 """Reading and writing of model folders in zebra's own layout.
 
-config.json  model.safetensors  tokenizer.json  preprocess.json  golden.safetensors  MANIFEST.json  README.md
+config.json  model.safetensors  tokenizer.json  preprocess.json  golden.safetensors  templates.json  MANIFEST.json
+README.md
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,14 @@ from zebra.pretrained.model_card import render_model_card
 from zebra.pretrained.tensors import read_tensors
 from zebra.pretrained.weights import save_weights
 from zebra.text.files import read_json_object
+from zebra.text.templates import DEFAULT_TEMPLATES, fill_template
 from zebra.text.tokenizers import Tokenizer
 
 MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json", "preprocess.json", "golden.safetensors")
 FINGERPRINT_FILES = MODEL_FILES[:4]
 """The files that determine the vectors; the fingerprint is a hash of their digests."""
+TEMPLATES_FILE = "templates.json"
+"""The model's prompt templates; without this file, the paper's."""
 FORMAT_VERSION = {"format": "zebra", "version": 1}
 
 
@@ -36,6 +40,7 @@ def write_model_folder(
     tokenizer: Tokenizer,
     preprocess: Preprocess,
     encoder: BundleEncoder,
+    templates: Sequence[str],
     metadata: Mapping[str, str],
 ) -> str:
     """Write every file that is needed to reproduce an embedding; return the fingerprint.
@@ -43,6 +48,7 @@ def write_model_folder(
     Args:
         folder: Created if it does not exist.
         encoder: Computes the golden vectors with this model, tokenizer and preprocessing.
+        templates: The model's prompt templates.
         metadata: Lines of the model card, by name.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -51,8 +57,9 @@ def write_model_folder(
     save_weights(model, folder / "model.safetensors")
     tokenizer.save(folder / "tokenizer.json")
     write_golden(encoder, folder / "golden.safetensors")
+    write_json(folder / TEMPLATES_FILE, {"templates": list(templates)})
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
-    card = render_model_card(model.config, num_parameters, metadata)
+    card = render_model_card(model.config, num_parameters, metadata, templates)
     (folder / "README.md").write_text(card, encoding="utf-8")
     return compute_fingerprint(write_manifest(folder))
 
@@ -89,13 +96,33 @@ def read_model_folder(folder: Path) -> PretrainedCheckpoint:
         preprocess=preprocess,
         tensors=read_tensors(folder / "model.safetensors"),
         files=tuple(folder / name for name in FINGERPRINT_FILES),
+        templates=_read_templates(folder / TEMPLATES_FILE),
     )
+
+
+def verified_files(folder: Path) -> tuple[str, ...]:
+    """Return the names of the files that loading reads, which the manifest must list."""
+    return (*MODEL_FILES, TEMPLATES_FILE) if (folder / TEMPLATES_FILE).is_file() else MODEL_FILES
 
 
 def compute_fingerprint(digests: Mapping[str, str]) -> str:
     """Return the fingerprint of a model from the SHA-256 of its files, by name."""
     relevant = {name: digests[name] for name in FINGERPRINT_FILES}
     return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _read_templates(path: Path) -> tuple[str, ...]:
+    if not path.is_file():
+        return DEFAULT_TEMPLATES
+    templates = read_json_object(path).get("templates")
+    if not isinstance(templates, list) or not templates or not all(isinstance(item, str) for item in templates):
+        raise WeightsError(f'{path} is not {{"templates": ["a photo of a {{}}.", …]}}. Copy the folder again.')
+    try:
+        for template in templates:
+            fill_template(template, "")
+    except ConfigError as error:
+        raise WeightsError(f"{path}: {error}") from error
+    return tuple(templates)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -20,7 +20,7 @@ from zebra.pretrained.checkpoint import ModelLayout, PretrainedCheckpoint
 from zebra.pretrained.device import resolve_device
 from zebra.pretrained.digests import cached_sha256, has_passed, record_passed
 from zebra.pretrained.download import blob_sha256, download_model
-from zebra.pretrained.folder import FORMAT_VERSION, MODEL_FILES, compute_fingerprint, read_model_folder
+from zebra.pretrained.folder import FORMAT_VERSION, compute_fingerprint, read_model_folder, verified_files
 from zebra.pretrained.golden import verify_golden
 from zebra.pretrained.manifest import MANIFEST_FILE, read_manifest_digests, verify_manifest
 from zebra.pretrained.open_clip import read_open_clip
@@ -175,7 +175,7 @@ def verify_files(path: Path, layout: ModelLayout, digest: Callable[[Path], str])
         WeightsError: A file differs.
     """
     if layout == "zebra":
-        verify_manifest(path, digest, required=MODEL_FILES)
+        verify_manifest(path, digest, required=verified_files(path))
     elif layout == "openai":
         verify_published_digest(path, digest)
     else:
@@ -222,13 +222,19 @@ def build_bundle(
 
     def fingerprint() -> str:
         if checkpoint.layout == "zebra" and tokenizer is None and image_size is None:
-            return compute_fingerprint(read_manifest_digests(path, required=MODEL_FILES))
+            return compute_fingerprint(read_manifest_digests(path, required=verified_files(path)))
         parts = [cached_sha256(file) for file in files]
         parts += [model_tokenizer.fingerprint if model_tokenizer else "", str(config.image_size)]
         parts += [checkpoint.given_architecture] if checkpoint.given_architecture else []
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
-    return Bundle(model.to(resolve_device(device)).eval(), model_tokenizer, preprocess, fingerprint)
+    return Bundle(
+        model.to(resolve_device(device)).eval(),
+        model_tokenizer,
+        preprocess,
+        fingerprint,
+        templates=checkpoint.templates,
+    )
 
 
 def verify_golden_vectors(bundle: Bundle, path: Path, *, force: bool = False) -> None:

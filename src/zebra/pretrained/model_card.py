@@ -1,15 +1,18 @@
 """The model card: README.md of a model folder."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from zebra.config.model import ModelConfig
 
 
-def render_model_card(config: ModelConfig, num_parameters: int, metadata: Mapping[str, str]) -> str:
+def render_model_card(
+    config: ModelConfig, num_parameters: int, metadata: Mapping[str, str], templates: Sequence[str]
+) -> str:
     """Return a description of a model in Markdown; without time, path and host, so that equal runs write equal bytes.
 
     Args:
         metadata: Entries on training, data, seed and scores, by name.
+        templates: The model's prompt templates.
     """
     entries = [f"- {name}: {value}" for name, value in metadata.items()] or ["- not recorded"]
     lines = [
@@ -32,8 +35,10 @@ def render_model_card(config: ModelConfig, num_parameters: int, metadata: Mappin
         "import zebra",
         "",
         'clip = zebra.load("path/to/this/folder")',
-        'clip.classify(["photo.jpg"], ["horse", "cat"], templates=["a photo of a {}."])',
+        'clip.classify(["photo.jpg"], ["horse", "cat"])',
         "```",
+        "",
+        f"Its prompt templates, which `classify` uses unless others are given: {' | '.join(templates)}",
         "",
         "## Limitations",
         "",

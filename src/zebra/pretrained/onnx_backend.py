@@ -55,7 +55,14 @@ def to_onnxruntime(bundle: Bundle) -> Bundle:
     assert bundle.fingerprint, "graphs are cached by the fingerprint of the model"
     _import_onnxruntime()  # before a graph is written in vain
     encoder = OnnxImageEncoder(_get_cached_graph(bundle), bundle.preprocess)
-    return Bundle(bundle.model, bundle.tokenizer, bundle.preprocess, lambda: bundle.fingerprint, image_encoder=encoder)
+    return Bundle(
+        bundle.model,
+        bundle.tokenizer,
+        bundle.preprocess,
+        lambda: bundle.fingerprint,
+        image_encoder=encoder,
+        templates=bundle.templates,
+    )
 
 
 def _get_cached_graph(bundle: Bundle) -> Path:

@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from zebra.evaluators.held_out import HeldOutResult
 from zebra.evaluators.results_io import EvalMetrics
 from zebra.report.figures import plot_accuracy_bars, plot_loss
+from zebra.report.held_out import held_out_headline, held_out_sections
 from zebra.report.page import Headline, ReportTable, Section, write_page
 from zebra.report.style import format_percent
 
@@ -15,6 +17,7 @@ def write_training_report(
     log_entries: Sequence[Mapping[str, Any]],
     sample_counts: Mapping[str, Any],
     metrics: EvalMetrics,
+    held_out: HeldOutResult | None = None,
     leading_sections: Sequence[Section] = (),
 ) -> None:
     """Write the page.
@@ -24,6 +27,7 @@ def write_training_report(
         log_entries: The lines of log.jsonl, at least one.
         sample_counts: The content of data.json.
         metrics: Scores after training; may be empty.
+        held_out: Retrieval on held-out pairs.
         leading_sections: Sections to show before all others.
     """
     last = log_entries[-1]
@@ -39,6 +43,9 @@ def write_training_report(
             "listed in skipped.jsonl" if num_skipped else "every sample was usable",
         ),
     ]
+    held_out_part = held_out_sections(held_out) if held_out else []
+    if held_out:
+        headlines.insert(0, held_out_headline(held_out))
     top1 = {name: tasks["zero-shot"]["top1"] for name, tasks in metrics.items() if "zero-shot" in tasks}
     sections = [training_section(log_entries), data_section(sample_counts)]
     if top1:
@@ -51,7 +58,7 @@ def write_training_report(
         path,
         "Training report",
         "A CLIP model trained on images with captions.",
-        [*leading_sections, *sections],
+        [*leading_sections, *held_out_part, *sections],
         headlines,
     )
 
@@ -85,8 +92,9 @@ def data_section(sample_counts: Mapping[str, Any]) -> Section:
         for epoch in sample_counts["epochs"]
     )
     summary = (
-        f"The training data contains {sample_counts['found']:,} samples. In each finished epoch, consumed and skipped "
-        "samples add up to this number. A substitute takes the place of each skipped sample in its batch. "
+        f"The training data contains {sample_counts['found']:,} samples, and {sample_counts['held_out']['found']:,} "
+        "more were held out. In each finished epoch, consumed and skipped samples add up to the number of training "
+        "samples. A substitute takes the place of each skipped sample in its batch. "
         f"{sample_counts['truncated_captions']:,} captions were longer than the context length and were truncated."
     )
     return Section("Training data", summary, ReportTable(("epoch", "consumed", "skipped", "substitutes"), rows))

@@ -6,7 +6,6 @@ The suggested settings are a recipe, derived from the number of pairs and the si
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from zebra.data.splits import MIN_DISTINCT_IMAGES, train_val_test_split
 from zebra.distributed import SINGLE_PROCESS, ProcessGroup
 from zebra.errors import ConfigError, DataError
 from zebra.evaluators.comparison import BeforeAfter, MetricDelta, compare_correctness, compare_retrieval
-from zebra.evaluators.validation import RetrievalValidator, Validator
+from zebra.evaluators.validation import RetrievalValidator, Validator, selection_score
 from zebra.evaluators.zero_shot import evaluate_zero_shot
 from zebra.models.lora import apply_lora, get_adapters, merge_adapters
 from zebra.pretrained.bundle import Bundle
@@ -75,7 +74,8 @@ def suggest_settings(
         "eval_samples": 1000,
         "checkpoint_every": max(steps_per_epoch, 500),
         "optimizer": {"weight_decay": 0.1, "warmup_steps": max(1, steps_per_epoch * epochs // 20)},
-        "finetune": {"init_from": init_from, "val_fraction": 0.15 if num_pairs < 1_000 else 0.1},
+        "val_fraction": 0.15 if num_pairs < 1_000 else 0.1,
+        "finetune": {"init_from": init_from},
     }
 
 
@@ -103,7 +103,7 @@ class FineTuning:
                 f"{self.config.init_from} does not have the architecture of the settings; it differs in:\n  "
                 f"{changed}\nLeave out the settings of the model; --from takes them from the initial model."
             )
-        splits = train_val_test_split(source, self.config.val_fraction)
+        splits = train_val_test_split(source, config.val_fraction)
         self.train_source = splits.train
         self.fingerprint = clip.fingerprint
         self.validators: list[Validator] = [RetrievalValidator(splits.val, clip.preprocess, group), *validators]
@@ -128,7 +128,7 @@ class FineTuning:
                 alpha=self.config.lora_alpha,
                 target_modules=self.config.lora_target_modules,
             )
-        return Bundle(self.clip.model, self.clip.tokenizer, self.clip.preprocess)
+        return Bundle(self.clip.model, self.clip.tokenizer, self.clip.preprocess, templates=self.clip.templates)
 
     def merge_lora(self, clip: Bundle, adapter_dir: Path) -> Bundle:
         """Return the trained model with LoRA merged into its weights.
@@ -148,11 +148,13 @@ class FineTuning:
                 if self.config.init_from.startswith(HUB_PREFIX)
                 else None,
             )
-        return Bundle(merge_adapters(clip.model), clip.tokenizer, clip.preprocess)
+        return Bundle(merge_adapters(clip.model), clip.tokenizer, clip.preprocess, templates=clip.templates)
 
     def mean_score(self, clip: Bundle) -> float:
         """Return the score that selects the checkpoint."""
-        return fmean(validator(clip) for validator in self.validators)
+        score = selection_score([validator(clip) for validator in self.validators])
+        assert score is not None
+        return score
 
     def finalize(self, state: TrainState, checkpoints_dir: Path, eval_sets: Sequence[str]) -> BeforeAfter:
         """Load the best weights into the state and compare them with the initial model.

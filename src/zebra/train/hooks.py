@@ -6,12 +6,11 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from statistics import fmean
 
 import torch
 
 from zebra.config.train import TrainConfig
-from zebra.evaluators.validation import Validator
+from zebra.evaluators.validation import Validator, selection_score
 from zebra.train.checkpoint_writer import CheckpointWriter
 from zebra.train.loop import StepReport
 from zebra.train.metrics_logger import MetricsLogger
@@ -19,7 +18,7 @@ from zebra.train.state import TrainState
 from zebra.train.watchdog import RankWatchdog
 
 Callback = Callable[[StepReport, Mapping[str, float]], None]
-"""Called after each step with its report and the validation scores of that step (dataset → score)."""
+"""Called after each step with its report and the validation scores of that step (name → score)."""
 
 
 class TrainingHooks:
@@ -63,11 +62,12 @@ class TrainingHooks:
             )
         is_last = report.step == report.total_steps
         should_evaluate = report.step % self.config.eval_every == 0 or is_last
-        scores = self._evaluate() if should_evaluate else {}
+        validations = self._validate() if should_evaluate else []
+        scores = {name: score for named in validations for name, score in named.items()}
         if self.logger:
             self.logger.log_step(report, scores, is_spike=is_spike)
         self.callback(report, scores)
-        mean_score = fmean(scores.values()) if scores else None
+        mean_score = selection_score(validations)
         should_save = is_late or report.step % self.config.checkpoint_every == 0
         if self._update_best(mean_score) or should_save or self.interrupted or is_last:
             if self.logger:
@@ -99,14 +99,14 @@ class TrainingHooks:
         patience = self.config.finetune.patience if self.config.finetune else math.inf
         return self.state.evals_since_best >= patience
 
-    def _evaluate(self) -> dict[str, float]:
+    def _validate(self) -> list[Mapping[str, float]]:
         with self.state.eval_bundle() as bundle:
-            scores = {}
+            validations = []
             for validator in self.validators:
                 self.watchdog.heartbeat(f"the evaluation on {validator.name}")
-                scores[validator.name] = validator(bundle)
+                validations.append(validator(bundle))
         # All processes must decide on equal numbers; their processors may differ in the last bits.
-        return self.state.group.all_gather_object(scores)[0]
+        return self.state.group.all_gather_object(validations)[0]
 
     def _update_best(self, score: float | None) -> bool:
         if score is None:

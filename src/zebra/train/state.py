@@ -89,7 +89,7 @@ class TrainState:
             if model is self.bundle.model:
                 yield self.bundle
             else:
-                yield Bundle(model, self.bundle.tokenizer, self.bundle.preprocess)
+                yield Bundle(model, self.bundle.tokenizer, self.bundle.preprocess, templates=self.bundle.templates)
 
     def snapshot(self, score: float | None = None) -> TrainSnapshot:
         """Return the state with the live tensors, which training will change (see `snapshot.copy_to_cpu`).

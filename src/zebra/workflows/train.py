@@ -13,12 +13,15 @@ from zebra.data.bad_samples import NoUsableSamples, write_bad_samples
 from zebra.data.batches import iter_batches, require_full_batch
 from zebra.data.benchmarks.clip_benchmark import read_classification
 from zebra.data.sources import Source, open_source
+from zebra.data.splits import hold_out
 from zebra.distributed import ProcessGroup, init_distributed
 from zebra.errors import ConfigError
 from zebra.evaluators.comparison import BeforeAfter
+from zebra.evaluators.held_out import HeldOutResult, evaluate_held_out
 from zebra.evaluators.results_io import EvalMetrics, write_metrics
-from zebra.evaluators.validation import Validator, open_zero_shot_validators
+from zebra.evaluators.validation import HELD_OUT, RetrievalValidator, Validator, open_zero_shot_validators
 from zebra.evaluators.zero_shot import evaluate_zero_shot
+from zebra.images.preprocess import Preprocess
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.device import resolve_device
 from zebra.report.fine_tuning import before_after_section
@@ -52,6 +55,8 @@ class TrainResult:
     """The run directory already held this run, finished; nothing was done."""
     before_after: BeforeAfter | None = None
     """What fine-tuning changed; None for training from random weights."""
+    held_out: HeldOutResult | None = None
+    """Retrieval on held-out pairs and the templates chosen on them; None without held-out pairs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +64,10 @@ class TrainData:
     """What a run trains on and is validated by."""
 
     source: Source
-    """Training samples; for fine-tuning, the training split."""
+    """Training samples, without those held out."""
     validators: list[Validator]
+    held_out: RetrievalValidator | None
+    """Pairs for the final evaluation; None if the source is too small to hold any out."""
     fine_tuning: FineTuning | None
     """The initial model and its splits; None for training from random weights."""
 
@@ -79,7 +86,7 @@ def run(
         resume: auto resumes the run in `config.out` if it is the same, and extends it if it is finished and only its
             length differs; never demands an empty directory; otherwise the path of a checkpoint.
         accept_changes: Resume although settings, data or versions differ from those of the checkpoint.
-        callback: Called after every step with its report and the validation scores of that step (dataset → top-1).
+        callback: Called after every step with its report and the validation scores of that step (name → score).
         data_callback: Called once, before the first step, with the training samples.
 
     Raises:
@@ -132,18 +139,24 @@ def _list_unusable_samples(run_dir: RunDir, group: ProcessGroup) -> Iterator[Non
 
 
 def open_data(config: TrainConfig, group: ProcessGroup) -> TrainData:
-    """Open the training source and the validators; for fine-tuning, load the initial model and split the source.
+    """Open the training source, hold pairs out and open the validators; for fine-tuning, load the initial model.
 
     Raises:
         DataError: The data cannot be read or holds fewer samples than one batch.
     """
     source = open_source(config.data, config.data_options)
     validators: list[Validator] = [*open_zero_shot_validators(config.eval_sets, config.eval_samples, group)]
-    fine_tuning = FineTuning(config, source, validators, group) if config.finetune else None
-    if fine_tuning:
-        source, validators = fine_tuning.train_source, fine_tuning.validators
-    require_full_batch(source, config.batch_size)
-    return TrainData(source, validators, fine_tuning)
+    if config.finetune:
+        fine_tuning = FineTuning(config, source, validators, group)
+        require_full_batch(fine_tuning.train_source, config.batch_size)
+        return TrainData(fine_tuning.train_source, fine_tuning.validators, fine_tuning.test_validator, fine_tuning)
+    train_source, val_source = hold_out(source, config.val_fraction)
+    require_full_batch(train_source, config.batch_size)
+    held_out = None
+    if val_source is not None:
+        held_out = RetrievalValidator(val_source, Preprocess(image_size=config.model.image_size), group)
+        validators.append(held_out)
+    return TrainData(train_source, validators, held_out, None)
 
 
 def fit(config: TrainConfig, state: TrainState, source: Source, hooks: TrainingHooks, total_steps: int) -> None:
@@ -191,6 +204,7 @@ def finish(
     group = state.group
     counts = {
         **state.sample_counter.summary(),
+        "held_out": data.held_out.sample_counts() if data.held_out else {"found": 0, "skipped": {}},
         "ignored": [asdict(entry) for entry in data.source.ignored],
         "truncated_captions": state.num_truncated_captions,
     }
@@ -204,19 +218,23 @@ def finish(
         metrics = evaluate_final_model(bundle, config, hooks, group)
         if hooks.interrupted:
             return TrainResult(run_dir.path, state.step, is_finished=False)
+        held_out = evaluate_held_out(bundle, data.held_out) if data.held_out else None
         hooks.watchdog.stop()
         if group.is_main_process:
+            if held_out:
+                metrics = merge_metrics(metrics, {HELD_OUT: {"retrieval": held_out.scores}})
+                bundle.templates = held_out.templates.templates if held_out.templates else bundle.templates
             if before_after:
                 metrics = merge_metrics(metrics, before_after.metrics())
             write_metrics(run_dir.metrics, metrics)
             sections = [before_after_section(before_after)] if before_after else []
-            write_training_report(run_dir.report, read_log(run_dir.log), counts, metrics, sections)
+            write_training_report(run_dir.report, read_log(run_dir.log), counts, metrics, held_out, sections)
             entries = model_card_entries(config, data.source, state.step, metrics)
             entries |= before_after.model_card_entries() if before_after else {}
             final = data.fine_tuning.merge_lora(bundle, run_dir.adapter) if data.fine_tuning else bundle
             # Saved last: the model's manifest marks the run as finished.
             final.save(run_dir.model, entries)
-    return TrainResult(run_dir.path, state.step, is_finished=True, before_after=before_after)
+    return TrainResult(run_dir.path, state.step, is_finished=True, before_after=before_after, held_out=held_out)
 
 
 def count_total_steps(config: TrainConfig, source: Source, step: int, samples_seen: int) -> int:
@@ -296,4 +314,9 @@ def model_card_entries(config: TrainConfig, source: Source, steps: int, metrics:
         f"zero-shot top-1 on {name}": f"{score.value:.1%} [{score.low:.1%}, {score.high:.1%}], n={score.n}"
         for name, score in top1.items()
     }
+    if "retrieval" in metrics.get(HELD_OUT, {}):
+        score = metrics[HELD_OUT]["retrieval"]["image_to_text_recall@1"]
+        scores["held-out images whose caption ranks first"] = (
+            f"{score.value:.1%} [{score.low:.1%}, {score.high:.1%}], n={score.n}"
+        )
     return training | scores

@@ -54,7 +54,7 @@ def export(**settings):
         (OptimizerConfig, {"eps": -1e-8}, r"optimizer\.eps is -1e-08"),
         (OptimizerConfig, {"weight_decay": math.nan}, r"optimizer\.weight_decay is nan"),
         (OptimizerConfig, {"grad_clip_norm": math.nan}, r"optimizer\.grad_clip_norm is nan"),
-        (finetune, {"val_fraction": 0.5}, r"finetune\.val_fraction is 0\.5"),
+        (train, {"val_fraction": 0.5}, "val_fraction is 0.5"),
         (finetune, {"patience": 0}, r"finetune\.patience is 0"),
         (finetune, {"lora_rank": 0}, r"finetune\.lora_rank is 0"),
         (finetune, {"lora_alpha": math.nan}, r"finetune\.lora_alpha is nan"),
@@ -90,7 +90,8 @@ def test_a_setting_out_of_range_is_refused_with_its_name(build, settings, messag
 def test_both_ends_of_every_range_are_allowed():
     train(ema_decay=0.999, workers=0, patch_dropout=0.0)
     OptimizerConfig(beta1=0.0, eps=0.0, weight_decay=0.0, warmup_steps=0, grad_clip_norm=0.0)
-    finetune(val_fraction=0.49, patience=1, lora_rank=1, layer_decay=1.0)
+    train(val_fraction=0.49)
+    finetune(patience=1, lora_rank=1, layer_decay=1.0)
     BatchingConfig(max_batch_size=1, max_queue_size=1, max_delay_seconds=0.0)
     ServeConfig(port=0)
     embed(thumbnail_size=0)

@@ -14,6 +14,7 @@ COUNTS = {
         {"epoch": 1, "consumed": 20, "skipped": {}, "substitutes": 0, "complete": False},
     ],
     "truncated_captions": 3,
+    "held_out": {"found": 7, "skipped": {}},
 }
 
 
@@ -27,6 +28,7 @@ def test_skips_are_listed_by_reason_and_unfinished_epochs_are_marked(tmp_path):
     assert "2 empty file" in text
     assert "2 (unfinished)" in text
     assert "3 captions" in text
+    assert "7 more were held out" in text
     assert "Zero-shot" not in text
 
 

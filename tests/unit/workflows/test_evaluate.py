@@ -132,7 +132,7 @@ def test_the_oldest_embeddings_are_evicted(directory, tmp_path, monkeypatch):
 def test_a_validator_gives_the_score_of_the_evaluation(directory, tmp_path):
     metrics = evaluate.run(make_config(directory, tmp_path))
     (validator,) = open_zero_shot_validators([str(directory / "colors")], num_samples=10_000)
-    assert validator(zebra.load(directory / "model0")) == metrics["colors"]["zero-shot"]["top1"].value
+    assert validator(zebra.load(directory / "model0")) == {"colors": metrics["colors"]["zero-shot"]["top1"].value}
 
 
 def test_the_files_contain_the_provenance_of_each_score(directory, tmp_path):

@@ -1,0 +1,83 @@
+"""Final evaluation of a training run on its held-out pairs: retrieval, examples and prompt templates."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from zebra.evaluators.embeddings import evenly_spaced
+from zebra.evaluators.template_selection import TemplateSelection, select_templates
+from zebra.evaluators.validation import RetrievalValidator
+from zebra.pretrained.bundle import Bundle
+from zebra.text.caption_frames import find_caption_frames
+from zebra.values import Score
+
+MAX_EXAMPLES = 8
+"""Number of hits, and of misses, to show."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalExample:
+    """A held-out image with its caption and the caption that the model ranks first."""
+
+    image: Image.Image
+    """As the model sees it: resized and cropped."""
+    caption: str
+    rank: int
+    """Rank of the caption among those of all images, from 1."""
+    retrieved: str
+    """The caption with the highest score."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutResult:
+    """Retrieval on the pairs that were not trained on, and the templates chosen on them."""
+
+    scores: dict[str, Score]
+    """Recall at 1, 5 and 10 in both directions."""
+    num_images: int
+    num_captions: int
+    num_ambiguous_captions: int
+    """Captions that another image has, too; they cannot be retrieved first."""
+    hits: tuple[RetrievalExample, ...]
+    misses: tuple[RetrievalExample, ...]
+    """Images for which another caption ranks first, the lowest ranks of the true caption first."""
+    templates: TemplateSelection | None
+    """None if the captions are too alike to choose."""
+
+
+def evaluate_held_out(clip: Bundle, pairs: RetrievalValidator) -> HeldOutResult:
+    """Evaluate the final model on held-out pairs; all processes must call it.
+
+    Examples come from the images of this process.
+    """
+    ranks = pairs.retrieve(clip)
+    images = pairs.images.embed(clip)
+    local = np.arange(len(images.ids))[pairs.images.group.local_slice(len(images.ids))]
+    is_hit = ranks.text_rank_N[local] == 1
+    worst_first = local[~is_hit][np.argsort(-ranks.text_rank_N[local[~is_hit]], kind="stable")]
+    hits = local[is_hit][evenly_spaced(MAX_EXAMPLES, int(is_hit.sum()))]
+    text_ME = clip.encode_texts(pairs.captions).numpy()
+
+    def examples(indices: Sequence[int]) -> tuple[RetrievalExample, ...]:
+        return tuple(
+            RetrievalExample(
+                Image.fromarray(pairs.images.pixels_N3HW[index - local[0]].permute(1, 2, 0).numpy()),
+                pairs.captions[int(np.flatnonzero(pairs.image_of_text_M == index)[0])],
+                int(ranks.text_rank_N[index]),
+                pairs.captions[int((text_ME @ images.vectors[index]).argmax())],
+            )
+            for index in indices
+        )
+
+    frames = find_caption_frames(pairs.captions)
+    return HeldOutResult(
+        ranks.scores(),
+        len(images.ids),
+        len(pairs.captions),
+        ranks.num_ambiguous_captions,
+        examples(hits.tolist()),
+        examples(worst_first[:MAX_EXAMPLES].tolist()),
+        select_templates(clip, images, pairs.captions, pairs.image_of_text_M.tolist(), frames),
+    )
