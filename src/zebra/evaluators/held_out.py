@@ -1,4 +1,4 @@
-"""Final evaluation of a training run on its held-out pairs: retrieval, examples and prompt templates."""
+"""Evaluation of a trained model on the pairs that were held out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Frames of captions: fixed words around what varies, such as "a photo of a {}." in "a photo of a horse."."""
+"""Frames of captions, such as "a photo of a {}."."""
 
 import re
 from collections import Counter
