@@ -1,5 +1,6 @@
 """Read the original image of a row from its file, tar shard or table."""
 
+import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +20,8 @@ from zebra.images.thumbnail import resize_to_jpeg
 
 LOCATION_COLUMNS = ("path", "offset", "size", "location", "digest", "thumbnail")
 """Columns that `read_original` needs; a store that was not written by zebra embed may lack `location`."""
+ESCAPED_BYTE_PATTERN = re.compile(r"\\u(dc[89a-f][0-9a-f])")
+"""A byte as `zebra.data.columns.escape_unencodable` writes it."""
 MAX_IMAGE_BYTES = 256 << 20
 """Maximum size of an image file; a larger file is not the image that was embedded."""
 
@@ -73,10 +76,10 @@ def _iter_candidates(row: Mapping[str, Any]) -> Iterator[bytes]:
     if size is not None and size > MAX_IMAGE_BYTES:
         return
     if offset is not None and size is not None:
-        blob = _open_remote_blob(path) if "://" in path else LocalBlob(Path(path))
+        blob = _open_remote_blob(path) if "://" in path else LocalBlob(_find_file(path))
         yield blob.start_read([(offset, size)])()[0]
         return
-    file = Path(path)
+    file = _find_file(path)
     row_number = str(row.get("location") or "").rpartition(":")[2]
     if row_number.isdecimal() and (file.is_dir() or not file.exists()):  # a saved dataset, or PATH/SPLIT of one
         yield _open_source(path).read(int(row_number)).image
@@ -84,6 +87,12 @@ def _iter_candidates(row: Mapping[str, Any]) -> Iterator[bytes]:
         yield from _iter_parquet_bytes(file, int(row_number))
     elif file.is_file() and file.stat().st_size <= MAX_IMAGE_BYTES:
         yield file.read_bytes()
+
+
+def _find_file(path: str) -> Path:
+    """Return a path of a store; bytes of its name that are not UTF-8 are escaped there."""
+    file = Path(path)
+    return file if file.exists() else Path(ESCAPED_BYTE_PATTERN.sub(lambda match: chr(int(match[1], 16)), path))
 
 
 @lru_cache(maxsize=64)

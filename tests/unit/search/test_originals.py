@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,20 @@ def test_files_are_read_with_their_media_type(embed_and_open, tmp_path):
         image = searcher.read_image(id)
         assert image.media_type == f"image/{format}"
         assert image.data == next(folder.glob(f"{number}.*")).read_bytes()
+
+
+def test_files_with_odd_names_are_read(embed_and_open, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    names = [b"a\nb.jpg", b"caf\xe9.jpg", b"\xff\xfe.jpg", b"a\\udce9.jpg", b"%2e%2e.jpg", b"x:5.jpg", b"e\xcc\x81.jpg"]
+    for number, name in enumerate(names):
+        try:
+            (folder / os.fsdecode(name)).write_bytes(encoded(number))
+        except OSError:  # macOS takes UTF-8 only
+            pytest.skip("the file system does not take such names")
+    searcher, ids = embed_and_open(folder)
+    images = [searcher.read_image(id).data for id in ids]
+    assert sorted(images) == sorted(encoded(number) for number in range(len(names)))
 
 
 def test_images_are_read_from_a_tar_shard(embed_and_open, tmp_path):
