@@ -1,6 +1,7 @@
 """Run directory of a training run: paths, status and lock."""
 
 import fcntl
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,15 +37,17 @@ class RunDir:
         self.metrics = self.path / "metrics.json"
         self.report = self.path / "report.html"
 
-    def run_status(self, config: TrainConfig, resume: str, *, accept_changes: bool = False) -> RunStatus:
+    def run_status(
+        self, config: TrainConfig, data_digest: str, resume: str, *, accept_changes: bool = False
+    ) -> RunStatus:
         """Return whether the directory holds no run, an unfinished run, this run, finished, or a part of it.
 
         Nothing is changed.
 
-        The settings of an unfinished run are compared later, when its checkpoint is read (`zebra.train.run_spec`).
+        Settings and data of an unfinished run are compared later, when its checkpoint is read (`zebra.train.run_spec`).
 
         Raises:
-            ConfigError: The directory holds another finished run, files with these names that belong to no run, or,
+            ConfigError: The directory holds another finished run, or one on other data, files with these names that belong to no run, or,
                 with `resume="never"`, any file.
         """
         if self.path.exists() and not self.path.is_dir():
@@ -54,7 +57,7 @@ class RunDir:
             raise ConfigError(f"--out {self.path} is not empty, which --resume never requires. Name another directory.")
         finished = (self.model / "MANIFEST.json").is_file()
         if self.config.is_file() and finished:
-            return self._finished_status(config, accept_changes=accept_changes)
+            return self._finished_status(config, data_digest, accept_changes=accept_changes)
         if self.config.is_file():  # a run without a checkpoint has nothing to protect and starts anew
             return "resumable" if self._has_checkpoints() else "new"
         conflicts = [
@@ -67,10 +70,20 @@ class RunDir:
             )
         return "new"
 
-    def _finished_status(self, config: TrainConfig, *, accept_changes: bool) -> RunStatus:
+    def _require_same_data(self, data_digest: str) -> None:
+        counts = json.loads(self.sample_counts.read_text(encoding="utf-8")) if self.sample_counts.is_file() else {}
+        trained_on = counts.get("digest", data_digest)
+        if trained_on != data_digest:
+            raise ConfigError(
+                f"{self.path} holds a finished run on other data (digest {trained_on[:16]}, not {data_digest[:16]}). "
+                f"Name another --out; with --from {self.model}, it starts from the finished model."
+            )
+
+    def _finished_status(self, config: TrainConfig, data_digest: str, *, accept_changes: bool) -> RunStatus:
         saved, current = numerics_settings(read_train_config(self.config)), numerics_settings(config)
         changed = diff_configs(saved, current)
         if not changed:
+            self._require_same_data(data_digest)
             return "finished"
         if not (accept_changes or only_length_differs(saved, current)):
             raise ConfigError(

@@ -106,7 +106,9 @@ def run(
         config = replace(config, precision=resolve_precision(config.precision, resolve_device("auto")))
         data = open_data(config, group)
         data_callback(data.source)
-        status = group.broadcast_from_main(lambda: run_dir.run_status(config, resume, accept_changes=accept_changes))
+        status = group.broadcast_from_main(
+            lambda: run_dir.run_status(config, data.source.digest, resume, accept_changes=accept_changes)
+        )
         if status == "finished":
             steps = count_total_steps(config, data.source, 0, 0)
             return TrainResult(run_dir.path, steps, is_finished=True, is_up_to_date=True)
@@ -203,6 +205,7 @@ def finish(
     """
     group = state.group
     counts = {
+        "digest": data.source.digest,
         **state.sample_counter.summary(),
         "held_out": data.held_out.sample_counts() if data.held_out else {"found": 0, "skipped": {}},
         "ignored": [asdict(entry) for entry in data.source.ignored],
