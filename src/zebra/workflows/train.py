@@ -110,7 +110,6 @@ def run(
             lambda: run_dir.run_status(config, data.source.digest, resume, accept_changes=accept_changes)
         )
         if status == "finished":
-            require_same_data(run_dir, data.source)
             steps = count_total_steps(config, data.source, 0, 0)
             return TrainResult(run_dir.path, steps, is_finished=True, is_up_to_date=True)
         with run_dir.lock(group):
@@ -272,18 +271,6 @@ def extend_finished_run(config: TrainConfig, run_dir: RunDir, state: TrainState,
         f"start. The finished model is kept in {model}",
         stacklevel=2,
     )
-
-
-def require_same_data(run_dir: RunDir, source: Source) -> None:
-    """Raise ConfigError if a finished run was trained on other samples; a copy of the data elsewhere is the same."""
-    if not run_dir.sample_counts.is_file():
-        return
-    digest = json.loads(run_dir.sample_counts.read_text(encoding="utf-8")).get("digest")
-    if digest not in (None, source.digest):
-        raise ConfigError(
-            f"{run_dir.path} holds a finished run on other data than {source.name}. Name another --out, or restore the "
-            "data."
-        )
 
 
 def find_checkpoint(run_dir: RunDir, resume: str, status: RunStatus) -> Path | None:
