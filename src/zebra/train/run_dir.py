@@ -47,8 +47,8 @@ class RunDir:
         Settings and data of an unfinished run are compared later, when its checkpoint is read (`zebra.train.run_spec`).
 
         Raises:
-            ConfigError: The directory holds another finished run, or one on other data, files with these names that belong to no run, or,
-                with `resume="never"`, any file.
+            ConfigError: The directory holds another finished run, or one on other data, files with these names that
+                belong to no run, or, with `resume="never"`, any file.
         """
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"--out {self.path} is a file. Name a directory.")
