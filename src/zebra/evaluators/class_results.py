@@ -1,4 +1,4 @@
-"""Accuracy per class and confused classes, from the predictions of a classification task."""
+"""Accuracy per class and confused classes, from predictions."""
 
 from collections import Counter
 from dataclasses import dataclass

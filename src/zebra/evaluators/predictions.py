@@ -51,12 +51,28 @@ def build_multilabel_predictions(ids: Sequence[str], result: MultilabelResult, c
     return pa.table({"id": list(ids), "labels": labels, "label_names": label_names, "scores": scores})
 
 
-def build_retrieval_predictions(ids: Sequence[str], ranks: RetrievalRanks) -> pa.Table:
-    """Return the columns id, text_rank (of the best caption) and image_ranks (one per caption of the image)."""
+def build_retrieval_predictions(ids: Sequence[str], ranks: RetrievalRanks, captions: Sequence[str]) -> pa.Table:
+    """Return the ranks in both directions, with the captions that the model prefers for each image.
+
+    Columns: id, text_rank (of the best caption of the image), caption (this one), retrieved_caption (the one with the
+    highest score: the same at rank 1) and image_ranks (one per caption of the image).
+
+    Args:
+        ids: Ids of the N images.
+        captions: The M captions, in the order of the ranks.
+    """
     order_M = np.argsort(ranks.image_of_text_M, kind="stable")
     num_captions_N = np.bincount(ranks.image_of_text_M, minlength=len(ids))
     image_ranks = np.split(ranks.image_rank_M[order_M], np.cumsum(num_captions_N)[:-1])
-    return pa.table({"id": list(ids), "text_rank": ranks.text_rank_N, "image_ranks": image_ranks})
+    retrieved_N = np.where(ranks.text_rank_N == 1, ranks.own_text_N, ranks.other_text_N)
+    columns = {
+        "id": list(ids),
+        "text_rank": ranks.text_rank_N,
+        "caption": [captions[text] for text in ranks.own_text_N.tolist()],
+        "retrieved_caption": [captions[text] for text in retrieved_N.tolist()],
+        "image_ranks": image_ranks,
+    }
+    return pa.table(columns)
 
 
 def build_compositionality_predictions(ids: Sequence[str], result: SugarCrepeResult | WinogroundResult) -> pa.Table:

@@ -29,16 +29,15 @@ def evaluate_retrieval(clip: Bundle, benchmark: RetrievalBenchmark, caption_pref
     text_ids = tuple(
         f"{images.ids[n]}#{k}" for n, captions in enumerate(captions_by_image) for k in range(len(captions))
     )
-    text_ME = clip.encode_texts(
-        [caption_prefix + caption for captions in captions_by_image for caption in captions]
-    ).numpy()
+    captions = [caption for captions in captions_by_image for caption in captions]
+    text_ME = clip.encode_texts([caption_prefix + caption for caption in captions]).numpy()
     texts = Embeddings(text_ME, text_ids, fingerprint=clip.fingerprint)
     ranks = compute_retrieval_ranks(images, texts, image_of_text_M)
     ambiguous = (
         [f"{ranks.num_ambiguous_captions} captions belong to several images"] if ranks.num_ambiguous_captions else []
     )
     notes = (*benchmark.notes, f"caption prefix: {caption_prefix!r}", *ambiguous)
-    predictions = build_retrieval_predictions(images.ids, ranks)
+    predictions = build_retrieval_predictions(images.ids, ranks, captions)
     return TaskResult(
         benchmark.name, "retrieval", ranks.scores(), benchmark.source.digest, notes=notes, predictions=predictions
     )

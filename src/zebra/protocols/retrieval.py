@@ -29,6 +29,10 @@ class RetrievalRanks:
     image_rank_M: NDArray[np.int64]
     """For every caption, the rank of its image."""
     image_of_text_M: NDArray[np.int64]
+    own_text_N: NDArray[np.int64]
+    """For every image, its own caption with the highest score."""
+    other_text_N: NDArray[np.int64]
+    """For every image, the caption of another image with the highest score; -1 if there is no other image."""
     num_ambiguous_captions: int
     """Captions whose vector also belongs to another image; the tie rule counts against them."""
 
@@ -74,6 +78,10 @@ def compute_retrieval_ranks(
     )
     best_N = np.full(len(image_NE), -np.inf, dtype=np.float32)
     np.maximum.at(best_N, image_of_text_M, true_M)
+    own_text_N = np.zeros(len(image_NE), dtype=np.int64)
+    by_score = np.argsort(true_M, kind="stable")
+    own_text_N[image_of_text_M[by_score]] = by_score  # the last assignment, of the highest score, wins
+    other_text_N, other_N = np.full(len(image_NE), -1), np.full(len(image_NE), -np.inf, dtype=np.float32)
     text_rank_N, image_rank_M = np.ones(len(image_NE), dtype=np.int64), np.ones(len(text_ME), dtype=np.int64)
     for rows in _split_blocks(len(text_ME), TEXTS_PER_BLOCK):
         image_index_B = image_of_text_M[rows]
@@ -84,9 +92,13 @@ def compute_retrieval_ranks(
             score_BB[in_block, image_index_B[in_block] - columns.start] = -np.inf
             image_rank_M[rows] += np.count_nonzero(score_BB >= true_M[rows, None] - TIE_TOLERANCE, axis=1)
             text_rank_N[columns] += np.count_nonzero(score_BB >= best_N[columns] - TIE_TOLERANCE, axis=0)
-    return RetrievalRanks(
-        text_rank_N, image_rank_M, image_of_text_M, _count_ambiguous_captions(text_ME, image_of_text_M)
-    )
+            highest_B = score_BB.argmax(axis=0)
+            score_B = score_BB[highest_B, np.arange(len(highest_B))]
+            is_higher_B = score_B > other_N[columns]
+            other_N[columns][is_higher_B] = score_B[is_higher_B]
+            other_text_N[columns][is_higher_B] = rows.start + highest_B[is_higher_B]
+    num_ambiguous = _count_ambiguous_captions(text_ME, image_of_text_M)
+    return RetrievalRanks(text_rank_N, image_rank_M, image_of_text_M, own_text_N, other_text_N, num_ambiguous)
 
 
 def _split_blocks(count: int, size: int) -> list[slice]:

@@ -1,22 +1,18 @@
-"""Report sections on a classified dataset: accuracy per class, confused classes and the worst errors."""
-
-from PIL import Image
+"""Report sections on classes: accuracy, confusion and the worst errors."""
 
 from zebra.data.sources import Source
 from zebra.evaluators.class_results import ClassAccuracy, ClassResults, ConfusedPair, worst_errors
 from zebra.evaluators.results import TaskResult
-from zebra.images.decode import decode_image
 from zebra.report.figures import plot_confusion_matrix
 from zebra.report.page import Gallery, GalleryItem, ReportTable, Section
 from zebra.report.style import format_percent, format_score
+from zebra.report.thumbnails import load_thumbnail
 
 MAX_CLASSES_IN_TABLE, NUM_WORST_CLASSES = 50, 20
 """Larger tables show only the least accurate classes."""
 MAX_CLASSES_IN_MATRIX, MAX_CONFUSED_PAIRS = 30, 20
 """With more classes, a table of pairs takes the place of the matrix."""
 MAX_ERRORS = 12
-THUMBNAIL_SIDE = 128
-"""Maximum width and height of an image, in pixels."""
 
 
 def class_sections(result: TaskResult, source: Source) -> list[Section]:
@@ -34,9 +30,14 @@ def _accuracy_section(dataset: str, accuracies: list[ClassAccuracy]) -> Section:
     num_perfect = sum(entry.accuracy.value == 1 for entry in accuracies)
     summary = (
         f"Accuracy is lowest for “{lowest.name}” ({format_percent(lowest.accuracy.value)}) and highest for "
-        f"“{highest.name}” ({format_percent(highest.accuracy.value)}). The model recognizes {num_perfect:,} of "
-        f"{_count(len(accuracies), 'class', 'classes')} without an error."
+        f"“{highest.name}” ({format_percent(highest.accuracy.value)})."
     )
+    if num_perfect == len(accuracies):
+        summary = f"The model recognizes all {_count(num_perfect, 'class', 'classes')} without an error."
+    elif num_perfect:
+        summary += (
+            f" The model recognizes {num_perfect:,} of {_count(len(accuracies), 'class', 'classes')} without an error."
+        )
     shown = accuracies
     if len(accuracies) > MAX_CLASSES_IN_TABLE:
         shown = accuracies[:NUM_WORST_CLASSES]
@@ -91,21 +92,13 @@ def _error_section(result: TaskResult, source: Source) -> Section:
             f"{name} {format_percent(share)}" if share is not None else name
             for name, share in zip((row["label_name"], row["predicted_name"]), shares, strict=True)
         )
-        items.append(GalleryItem(read_thumbnail(source, index), label, f"taken for {predicted}"))
+        items.append(GalleryItem(load_thumbnail(source, index), label, f"taken for {predicted}"))
     summary = (
         f"{_count(num_errors, 'image is', 'images are')} taken for another class. These are the "
         f"{len(items)} whose predicted class surpasses the true class the most; percentages are the model's "
         "probabilities."
     )
     return Section(f"Worst errors on {result.dataset}", summary, Gallery(tuple(items)))
-
-
-def read_thumbnail(source: Source, index: int) -> Image.Image:
-    """Read and decode a sample of a source, and shrink it to a thumbnail."""
-    record = source.read(index)
-    image = decode_image(record.image, record.id).convert("RGB")
-    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-    return image
 
 
 def _count(num: int, singular: str, plural: str) -> str:

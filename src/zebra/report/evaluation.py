@@ -12,6 +12,7 @@ from zebra.report.classification import class_sections
 from zebra.report.evaluation_summary import format_model_name, select_headlines, summarize_results
 from zebra.report.figures import plot_limitations, plot_prompt_ablation
 from zebra.report.page import ReportTable, Section, write_page
+from zebra.report.retrieval import retrieval_sections
 from zebra.report.study_figures import plot_few_shot
 from zebra.report.style import format_percent, format_score
 from zebra.values import Score
@@ -38,6 +39,12 @@ def write_evaluation_report(
             for result in results
             if result.task == "zero-shot" and has_classes(result)
             for section in class_sections(result, sources[result.dataset])
+        ),
+        *(
+            section
+            for result in results
+            if result.task == "retrieval"
+            for section in retrieval_sections(result, sources[result.dataset])
         ),
         *prompt_sections(results),
         *few_shot_sections(results),
@@ -144,12 +151,12 @@ def other_sections(results: Sequence[TaskResult]) -> list[Section]:
     rows = tuple(
         (result.dataset, result.task, metric, format_score(score))
         for result in results
-        if not result.task.startswith(("zero-shot", "few-shot"))
+        if not result.task.startswith(("zero-shot", "few-shot", "retrieval"))
         for metric, score in result.scores.items()
     )
     if not rows:
         return []
-    summary = "Linear probes, retrieval, compositionality and prompt search, if requested and supported by the dataset."
+    summary = "Linear probes, compositionality and prompt search, if requested and supported by the dataset."
     return [Section("Other tasks", summary, ReportTable(("dataset", "task", "metric", "score"), rows))]
 
 

@@ -1,4 +1,4 @@
-"""Title, lead and key numbers of the evaluation report: the answer before the details."""
+"""Title, lead and key numbers of the evaluation report."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

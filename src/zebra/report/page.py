@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+MAX_NUMBER_CHARS = 32
+"""Longer cells are texts, even if they start with a number."""
+
+
 @dataclass(frozen=True, slots=True)
 class Headline:
     """A key number in large type at the top of the page."""
@@ -32,7 +36,11 @@ class Headline:
 
 @dataclass(frozen=True, slots=True)
 class ReportTable:
-    """Columns and rows of text. Cells that start with a digit are right-aligned."""
+    """Columns and rows of text.
+
+    Short cells that start with a digit are right-aligned. An interval at their end, as in "0.5 [0.4, 0.6]", is a second
+    line.
+    """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -142,13 +150,20 @@ def _render_table(table: ReportTable) -> str:
     # A column heading has the alignment of its cells.
     classes = map(_cell_class, table.rows[0] if table.rows else table.columns)
     head = "".join(f"<th{css}>{escape(name)}</th>" for name, css in zip(table.columns, classes, strict=True))
-    rows = ("".join(f"<td{_cell_class(cell)}>{escape(cell)}</td>" for cell in row) for row in table.rows)
+    rows = ("".join(map(_render_cell, row)) for row in table.rows)
     body = "".join(f"<tr>{row}</tr>\n" for row in rows)
     return f"<div class='table'><table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table></div>"
 
 
+def _render_cell(cell: str) -> str:
+    css = _cell_class(cell)
+    content = re.sub(r" (\[.*\])$", r"<small> \1</small>", escape(cell)) if css else escape(cell)
+    return f"<td{css}>{content}</td>"
+
+
 def _cell_class(cell: str) -> str:
-    return " class='number'" if re.match(r"[+−–-]?\d", cell) else ""
+    is_number = re.match(r"[+−–-]?\d", cell) and len(cell) <= MAX_NUMBER_CHARS
+    return " class='number'" if is_number else ""
 
 
 def _encode_data_uri(image: Image) -> str:

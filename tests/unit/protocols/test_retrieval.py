@@ -64,6 +64,24 @@ def test_an_image_is_retrieved_by_its_best_caption():
     assert result.image_rank_M.tolist() == [2, 1, 1]
 
 
+def test_the_preferred_captions_are_those_of_the_full_score_matrix(monkeypatch):
+    monkeypatch.setattr(retrieval, "TEXTS_PER_BLOCK", 7)
+    monkeypatch.setattr(retrieval, "IMAGES_PER_BLOCK", 5)
+    rng = np.random.default_rng(0)
+    image_NE, text_ME = (normalize(rng.standard_normal((count, 8))) for count in (12, 30))
+    image_of_text = rng.permutation(np.arange(30) % 12)
+    ranks = compute_retrieval_ranks(make_embeddings("i", image_NE), make_embeddings("t", text_ME), image_of_text)
+    score_MN = text_ME @ image_NE.T
+    is_own_MN = image_of_text[:, None] == np.arange(12)
+    assert np.array_equal(ranks.own_text_N, np.where(is_own_MN, score_MN, -2).argmax(axis=0))
+    assert np.array_equal(ranks.other_text_N, np.where(is_own_MN, -2, score_MN).argmax(axis=0))
+
+
+def test_a_single_image_has_no_caption_of_another_image():
+    ranks = compute_retrieval_ranks(make_embeddings("i", [[1, 0]]), make_embeddings("t", [[1, 0]]), np.array([0]))
+    assert (ranks.own_text_N.tolist(), ranks.other_text_N.tolist()) == ([0], [-1])
+
+
 def test_a_model_that_maps_everything_to_one_point_has_recall_0():
     point = normalize(np.ones((60, 8)))
     scores = compute_retrieval_ranks(

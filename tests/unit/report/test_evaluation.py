@@ -5,6 +5,7 @@ import re
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -103,5 +104,29 @@ def test_many_classes_are_shown_as_the_least_accurate_and_the_most_confused(tmp_
 
 def test_a_result_without_errors_has_no_errors_to_show(tmp_path):
     html = write_report(tmp_path, classify([0, 1], [0, 1], ["cat", "dog"]))
-    assert "recognizes 2 of 2 classes without an error" in html
+    assert "recognizes all 2 classes without an error" in html
     assert "Confused classes" not in html and "Worst errors" not in html
+
+
+def test_retrieval_shows_recall_with_hits_and_misses(tmp_path):
+    predictions = pa.table(
+        {
+            "id": ["0", "1", "2"],
+            "text_rank": [1, 2, 3],
+            "caption": ["a cat", "a dog", "a <pig>"],
+            "retrieved_caption": ["a cat", "a cat", "a dog"],
+        }
+    )
+    scores = {f"image_to_text_recall@{k}": Score(k / 10, 0, 1, 3) for k in (1, 5)}
+    html = write_report(tmp_path, TaskResult("colors", "retrieval", scores, "0", predictions=predictions))
+    assert "For 10.0% of 3 images, a caption of the image ranks first." in find_section(html, "Retrieval on colors")
+    assert "<p>a cat</p>" in find_section(html, "Hits on colors")
+    misses = re.findall(r"<p>(.*?)<small>(.*?)</small>", find_section(html, "Misses on colors"))
+    assert misses == [("a &lt;pig&gt;", "rank 3, after: a dog"), ("a dog", "rank 2, after: a cat")]
+
+
+def test_retrieval_results_of_an_older_version_have_no_examples(tmp_path):
+    predictions = pa.table({"id": ["0"], "text_rank": [1]})
+    scores = {"text_to_image_recall@1": Score(0.5, 0, 1, 3)}
+    html = write_report(tmp_path, TaskResult("colors", "retrieval", scores, "0", predictions=predictions))
+    assert "50.0%" in find_section(html, "Retrieval on colors") and "Hits" not in html
