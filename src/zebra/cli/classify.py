@@ -29,7 +29,7 @@ class Args(ClassifyConfig):
     labels: Annotated[tuple[str, ...], list_flag(parse_labels, "A,B|@FILE")]
     """Class names, separated by commas; put a name with a comma in double quotes. @FILE reads one name per line."""
     templates: TemplateFlag = ()
-    """Prompt with {} in place of the label. Repeat to average several prompts (default: "a photo of a {}.")."""
+    """Prompt with {} in place of the label. Repeat to average several prompts (default: those of the model)."""
     json: bool = False
     """Print one JSON document instead of text."""
 

@@ -26,7 +26,8 @@ class EvaluateConfig:
     split: str = "test"
     """The split to evaluate."""
     prompts: str = "dataset"
-    """dataset: its own templates; general: zebra's 40; or a path: .json by dataset, prompts.md, or a folder."""
+    """dataset: its own templates, or the model's if it has none; model: the model's; general: zebra's 40; or a path:
+    .json by dataset, prompts.md, or a folder."""
     caption_prefix: str = ""
     """Prefix of every caption in retrieval; the paper uses "a photo of "."""
     data_root: str | None = None

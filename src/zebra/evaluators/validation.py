@@ -72,7 +72,7 @@ class ZeroShotValidator:
         """
         if self._images is None:
             self._images = DecodedImages.decode(self.benchmark.source, clip.preprocess, self.indices, self.group)
-        classifier_CE = build_zero_shot_classifier(clip, resolve_prompts(self.benchmark, "dataset"))
+        classifier_CE = build_zero_shot_classifier(clip, resolve_prompts(self.benchmark, "dataset", clip.templates))
         if not self._has_warned:
             self._has_warned = True
             for note in equal_class_notes(classifier_CE, self.benchmark.classnames):

@@ -38,19 +38,26 @@ from zebra.values import Embeddings, Score
 ENSEMBLE_TASK, ONE_PROMPT_TASK, BARE_NAME_TASK = "zero-shot", "zero-shot-one-prompt", "zero-shot-bare-name"
 
 
-def resolve_prompts(benchmark: ClassificationBenchmark | MultilabelBenchmark, spec: str) -> PromptSet:
+def resolve_prompts(
+    benchmark: ClassificationBenchmark | MultilabelBenchmark, spec: str, model_templates: Sequence[str]
+) -> PromptSet:
     """Return the prompts for the classes of a dataset.
 
     Args:
-        spec: "dataset", "general", or a path to a .json or .md file or a folder with templates. Files with prompts of
-            several datasets are searched for all names of the dataset in the catalog.
+        spec: "dataset", which takes the model's templates if the dataset has none; "model"; "general"; or a path to a
+            .json or .md file or a folder with templates. Files with prompts of several datasets are searched for all
+            names of the dataset in the catalog.
+        model_templates: The model's own templates.
 
     Raises:
         ConfigError: `spec` is none of these.
         DataError: The file has no prompts for this dataset, or for other classes.
     """
-    if spec == "dataset":
+    if spec == "dataset" and benchmark.templates:
         return PromptSet(benchmark.name, "dataset", benchmark.templates, benchmark.classnames)
+    if spec in ("dataset", "model"):
+        note = f"prompt templates of the model: {' | '.join(model_templates)}"
+        return PromptSet(benchmark.name, "model", tuple(model_templates), benchmark.classnames, notes=(note,))
     path = Path(spec).expanduser()
     if spec == "general":
         prompts = load_general_prompts()
@@ -62,7 +69,8 @@ def resolve_prompts(benchmark: ClassificationBenchmark | MultilabelBenchmark, sp
         prompts = read_prompt_markdown(path, benchmark.name, aliases=list_prompt_names(benchmark.name))
     else:
         raise ConfigError(
-            f"--prompts {spec} is not known. Give dataset, general, a .json or .md file, or a folder with templates."
+            f"--prompts {spec} is not known. Give dataset, model, general, a .json or .md file, or a folder with "
+            "templates."
         )
     return prompts.with_classnames(benchmark.classnames)
 
@@ -162,7 +170,7 @@ def evaluate_zero_shot(
     group: ProcessGroup = SINGLE_PROCESS,
 ) -> PromptAblation:
     """Embed the images once, each process its slice, and classify them with all three prompt sets."""
-    prompts = prompts or resolve_prompts(benchmark, "dataset")
+    prompts = prompts or resolve_prompts(benchmark, "dataset", clip.templates)
     images = embed_source(clip, benchmark.source, group=group)
     one_prompt, bare_name = (
         replace(prompts, templates=templates, synonyms={}, sentences={})
@@ -210,7 +218,8 @@ def evaluate_prompt_search(
     clip: Bundle, benchmark: ClassificationBenchmark, prompts: PromptSet, seed: int
 ) -> TaskResult:
     """Search for templates on one half of the dataset, and evaluate the gain on the other half."""
-    templates = tuple(dict.fromkeys((*prompts.templates, *load_general_prompts().templates)))
+    candidates = ("{}", *prompts.templates, *clip.templates, *load_general_prompts().templates)
+    templates = tuple(dict.fromkeys(template.replace("{c}", "{}") for template in candidates))
     names = prompts.classnames or benchmark.classnames
     texts = [fill_template(template, name) for template in templates for name in names]
     vectors_TCE = clip.encode_texts(texts).numpy().reshape(len(templates), len(names), -1)

@@ -136,7 +136,7 @@ class QuizService:
                 clip, benchmark = self._get_model(), self.dataset.benchmark
                 result = classify_zero_shot(
                     embed_source(clip, benchmark.source),
-                    build_zero_shot_classifier(clip, resolve_prompts(benchmark, "dataset")),
+                    build_zero_shot_classifier(clip, resolve_prompts(benchmark, "dataset", clip.templates)),
                 )
                 self._is_correct_by_id = dict(zip(self.dataset.ids, result.correct_N.tolist(), strict=True))
             return self._is_correct_by_id

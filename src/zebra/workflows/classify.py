@@ -7,7 +7,6 @@ from zebra.config.classify import ClassifyConfig
 from zebra.errors import ConfigError
 from zebra.pretrained.load import load
 from zebra.text.labels import validate_labels
-from zebra.text.templates import DEFAULT_TEMPLATES
 from zebra.values import Prediction
 
 LIST_SUFFIXES = (".txt", ".csv", ".tsv", ".json")
@@ -25,7 +24,7 @@ def run(config: ClassifyConfig) -> list[list[Prediction]]:
     # Before the model is loaded, so that a typing error costs no wait.
     _require_no_files(validate_labels(config.labels))
     images = [Path(image) for image in config.images]
-    return load(config.model).classify(images, config.labels, config.templates or DEFAULT_TEMPLATES)
+    return load(config.model).classify(images, config.labels, config.templates or None)
 
 
 def _require_no_files(labels: Iterable[str]) -> None:

@@ -101,7 +101,7 @@ def run(config: DemoConfig, callbacks: DemoCallbacks = DemoCallbacks()) -> train
 def evaluate_demo_probes(clip: Bundle, benchmarks: Iterable[ClassificationBenchmark]) -> dict[str, ProbeResults]:
     """Fit linear probes on each dataset, with few and with all training examples."""
     return {
-        benchmark.name: evaluate_probes(clip, benchmark, None, resolve_prompts(benchmark, "dataset"))
+        benchmark.name: evaluate_probes(clip, benchmark, None, resolve_prompts(benchmark, "dataset", clip.templates))
         for benchmark in benchmarks
     }
 

@@ -6,7 +6,7 @@ The image encoder runs once per image for all tasks (`evaluators/embeddings.py`)
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from zebra.evaluators.zero_shot import (
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
 from zebra.protocols.prompts import PromptSet
+from zebra.text.templates import DEFAULT_TEMPLATES
 
 PROMPT_TASKS = frozenset(("zero-shot", "prompts", "prompt-search", "few-shot"))
 """Tasks that classify by prompts; few-shot probes are compared with zero-shot."""
@@ -146,7 +147,12 @@ def _identify(config: EvaluateConfig, clip: Bundle) -> dict[str, Any]:
     """Return what determines the results, apart from the datasets."""
     settings = {key: value for key, value in asdict(config).items() if key not in ("model", "datasets", "out")}
     provenance = collect_provenance(config.seed)
-    model = {"fingerprint": clip.fingerprint, "precision": clip.precision, "backend": clip.backend}
+    model = {
+        "fingerprint": clip.fingerprint,
+        "templates": list(clip.templates),
+        "precision": clip.precision,
+        "backend": clip.backend,
+    }
     return settings | model | {"versions": provenance["versions"]}
 
 
@@ -154,16 +160,16 @@ def _hash_benchmark(benchmark: AnyBenchmark, config: EvaluateConfig) -> str:
     """Return a digest of the data and of the prompts; a file of prompts may change between two runs."""
     if not isinstance(benchmark, ClassificationBenchmark | MultilabelBenchmark):
         return benchmark.source.digest
-    prompts = _resolve_prompts_if_needed(benchmark, config)
+    prompts = _resolve_prompts_if_needed(benchmark, config, DEFAULT_TEMPLATES)
     return f"{benchmark.source.digest} {prompts.hash}"
 
 
 def _resolve_prompts_if_needed(
-    benchmark: ClassificationBenchmark | MultilabelBenchmark, config: EvaluateConfig
+    benchmark: ClassificationBenchmark | MultilabelBenchmark, config: EvaluateConfig, model_templates: Sequence[str]
 ) -> PromptSet:
     """Return the requested prompts, or the dataset's own if no task needs prompts: a probe is not to fail on them."""
     needs_prompts = not PROMPT_TASKS.isdisjoint(config.tasks)
-    return resolve_prompts(benchmark, config.prompts if needs_prompts else "dataset")
+    return resolve_prompts(benchmark, config.prompts if needs_prompts else "dataset", model_templates)
 
 
 def _describe_error(name: str, error: ZebraError) -> str:
@@ -201,7 +207,7 @@ def evaluate_dataset(
 def _evaluate_classification(
     clip: Bundle, benchmark: ClassificationBenchmark, dataset: str, config: EvaluateConfig
 ) -> Iterator[TaskResult]:
-    tasks, prompts = config.tasks, _resolve_prompts_if_needed(benchmark, config)
+    tasks, prompts = config.tasks, _resolve_prompts_if_needed(benchmark, config, clip.templates)
     has_probes = "linear-probe" in tasks or "few-shot" in tasks
     if has_probes:
         embed_features_and_vectors(clip, benchmark.source)  # into the cache, from one pass for all tasks
@@ -225,7 +231,8 @@ def _evaluate_multilabel(
     if "linear-probe" in config.tasks:
         embed_features_and_vectors(clip, benchmark.source)  # into the cache, from one pass for all tasks
     if "zero-shot" in config.tasks:
-        yield evaluate_zero_shot_multilabel(clip, benchmark, _resolve_prompts_if_needed(benchmark, config))
+        prompts = _resolve_prompts_if_needed(benchmark, config, clip.templates)
+        yield evaluate_zero_shot_multilabel(clip, benchmark, prompts)
     if "linear-probe" in config.tasks:
         splits = load_training_splits(dataset, benchmark, config.split, config.data_root)
         yield evaluate_multilabel_probe(clip, benchmark, splits, config.seed)

@@ -29,6 +29,7 @@ from zebra.pretrained.bundle import Bundle
 from zebra.protocols.prompts import PromptSet
 from zebra.protocols.zero_shot import find_equal_classes
 from zebra.text.bpe import BPETokenizer
+from zebra.text.templates import DEFAULT_TEMPLATES
 from zebra.workflows import compare, evaluate
 
 COLORS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 60, 230)}
@@ -232,9 +233,32 @@ def test_the_commands_print_scores_notes_and_a_paired_test(directory, tmp_path, 
 def test_prompts_come_from_the_dataset_the_package_or_the_user(directory, tmp_path, prompts):
     (tmp_path / "prompts.json").write_text(json.dumps({"colors": ["my {c} thing"]}))
     spec = {"folder": str(directory / "colors"), "json": str(tmp_path / "prompts.json")}.get(prompts, prompts)
-    prompt_set = zero_shot.resolve_prompts(read_classification(directory / "colors"), spec)
+    prompt_set = zero_shot.resolve_prompts(read_classification(directory / "colors"), spec, DEFAULT_TEMPLATES)
     assert prompt_set.classnames == tuple(COLORS)
     assert len(prompt_set.templates) == {"dataset": 3, "general": 40, "folder": 3, "json": 1}[prompts]
+
+
+def test_a_dataset_without_templates_is_evaluated_with_those_of_the_model(directory):
+    benchmark = replace(read_classification(directory / "colors"), templates=())
+    clip = zebra.load(directory / "model0")
+    clip.templates = ("{}", "my {}")
+    result = zero_shot.evaluate_zero_shot(clip, benchmark).task_results()[0]
+    assert any("{} | my {}" in note for note in result.notes)
+    expected = zero_shot.PromptSet("colors", "custom", ("{}", "my {}"), benchmark.classnames)
+    assert result.prompts_hash == expected.hash
+    assert zero_shot.resolve_prompts(read_classification(directory / "colors"), "model", ("{}",)).templates == ("{}",)
+
+
+def test_a_prompt_search_tries_the_bare_name_and_the_model_s_templates(directory):
+    benchmark = read_classification(directory / "colors")
+    clip = zebra.load(directory / "model0")
+    clip.templates = ("zz {}",)
+    prompts = zero_shot.resolve_prompts(benchmark, "dataset", clip.templates)
+    tried = []
+    encode_texts = clip.encode_texts
+    clip.encode_texts = lambda texts: (tried.extend(texts), encode_texts(texts))[1]
+    zero_shot.evaluate_prompt_search(clip, benchmark, prompts, seed=0)
+    assert {benchmark.classnames[0], f"zz {benchmark.classnames[0]}"} <= set(tried)
 
 
 @pytest.fixture
@@ -343,7 +367,7 @@ def test_results_of_a_newer_version_are_refused_with_the_line(directory, tmp_pat
 def test_class_vectors_average_over_synonyms(directory):
     clip, own = (
         zebra.load(directory / "model0"),
-        zero_shot.resolve_prompts(read_classification(directory / "colors"), "dataset"),
+        zero_shot.resolve_prompts(read_classification(directory / "colors"), "dataset", DEFAULT_TEMPLATES),
     )
     without_synonyms = zero_shot.build_zero_shot_classifier(clip, own)
     with_synonyms = zero_shot.build_zero_shot_classifier(clip, replace(own, synonyms={"red": ("crimson",)}))

@@ -11,7 +11,6 @@ from zebra.data.ignored import IgnoredCounter, format_ignored
 from zebra.data.image_source import BENCHMARK_IMAGE_SUFFIXES, empty_class_notes, open_image_files
 from zebra.data.split_names import find_split, is_split_name, match_split
 from zebra.errors import DataError, MissingSplit
-from zebra.text.templates import DEFAULT_TEMPLATES
 
 
 def read_class_folders(root: Path, split: str = "test") -> ClassificationBenchmark:
@@ -45,9 +44,7 @@ def read_class_folders(root: Path, split: str = "test") -> ClassificationBenchma
     if ignored.entries():
         notes.append(format_ignored(ignored.entries()))
     notes.extend(empty_class_notes(image_labels, classnames))
-    templates = (
-        read_templates(root / TEMPLATES_FILENAME) if (root / TEMPLATES_FILENAME).is_file() else DEFAULT_TEMPLATES
-    )
+    templates = read_templates(root / TEMPLATES_FILENAME) if (root / TEMPLATES_FILENAME).is_file() else ()
     source = replace(open_image_files(root, image_paths, image_labels), ignored=ignored.entries())
     return ClassificationBenchmark(root.resolve().name, classnames, templates, source, notes=tuple(notes))
 

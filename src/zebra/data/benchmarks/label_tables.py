@@ -21,7 +21,6 @@ from zebra.data.image_source import empty_class_notes
 from zebra.data.split_names import parse_split
 from zebra.data.table_files import BadRow, TableFile, image_column_candidates, open_table
 from zebra.errors import BadSample, DataError, MissingSplit, list_names
-from zebra.text.templates import DEFAULT_TEMPLATES
 from zebra.values import Record
 
 MAX_SPLITS_SHOWN = 20
@@ -109,7 +108,7 @@ def read_label_table(path: Path, split: str = "test", *, allow_numeric_labels: b
     return ClassificationBenchmark(
         path.stem,
         classnames,
-        read_templates(templates_path) if templates_path.is_file() else DEFAULT_TEMPLATES,
+        read_templates(templates_path) if templates_path.is_file() else (),
         LabeledTableSource(path, cached_table, labels),
         notes=(*_label_column_notes(label_columns), *empty_class_notes(labels, classnames)),
     )

@@ -17,7 +17,7 @@ class ClassificationBenchmark:
     classnames: tuple[str, ...]
     """C class names in the order of the labels."""
     templates: tuple[str, ...]
-    """Prompt templates with the placeholder `{c}` (CLIP_benchmark) or `{}` (OpenAI)."""
+    """Prompt templates with the placeholder `{c}` (CLIP_benchmark) or `{}` (OpenAI); () takes those of the model."""
     source: Source
     """Records with labels in [0, C)."""
     metric: str = "accuracy"

@@ -133,7 +133,7 @@ def test_class_names_that_match_no_folder_are_an_error(put) -> None:
 
 def test_templates_in_the_root_are_used(put) -> None:
     root = put("cat/a.jpg")
-    assert read_class_folders(root).templates == ("a photo of a {}.",)
+    assert read_class_folders(root).templates == ()
     (root / "zeroshot_classification_templates.txt").write_text("a {c}\n")
     assert read_class_folders(root).templates == ("a {c}",)
 
