@@ -38,7 +38,8 @@ def run(argv: Sequence[str]) -> int:
         )
         if scores.clean and scores.overlap:
             line += f"; all {scores.all.value:.1%}, clean {scores.clean.value:.1%}, overlap {scores.overlap.value:.1%}"
-            line += f"; all − clean {scores.inflation:+.1%}, p = {result.corrected_p_value:.2g}"
+            line += f"; all − clean {scores.inflation:+.1%}, p = {result.corrected_fisher_p_value:.2g} (Fisher), "
+            line += f"{result.corrected_binomial_p_value:.2g} (binomial)"
         echo(line)
     echo(f"nearest pairs: {args.out}/pairs.csv")
     return EXIT_OK

@@ -1,7 +1,7 @@
 """Metrics with 95% confidence intervals.
 
-Intervals: Wilson (1927) for proportions; for ROC-AUC, DeLong et al. (1988) with the midranks of Sun and Xu (2014), or
-Newcombe (2006, method 5) where DeLong's variance is 0; bootstrap over samples for mean average precision.
+Intervals: Wilson (1927) for proportions; for ROC-AUC, the hull of those of DeLong et al. (1988), on logits, and of
+Newcombe (2006, method 5); bootstrap over samples for mean average precision.
 """
 
 import math
@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.special import expit, logsumexp
+from scipy.special import expit, logit, logsumexp
 from scipy.stats import rankdata
+from scipy.stats import t as student
 
 from zebra.errors import DataError
 from zebra.values import Score
@@ -93,11 +94,18 @@ def mean_per_class_accuracy(correct_N: NDArray[np.bool_], label_N: NDArray[np.in
     correct_C = np.bincount(class_index_N, weights=correct_N)
     value = float((correct_C / count_C).mean())
     # A class with one sample, or with only correct ones, has no variance: add one sample with the overall accuracy,
-    # which is kept away from 0 and 1 (Agresti and Coull 1998).
+    # which is kept away from 0 and 1 (Agresti and Coull 1998). The factor removes the bias at this accuracy.
     overall = (float(correct_C.sum()) + 2) / (n + 4)
     accuracy_C = (correct_C + overall) / (count_C + 1)
-    error = Z95 * math.sqrt(float((accuracy_C * (1 - accuracy_C) / count_C).sum())) / len(classes_C)
-    return Score(value, max(0.0, value - error), min(1.0, value + error), n)
+    bias_C = (count_C + 1) ** 2 / (count_C**2 + count_C + 1)
+    variance_C = bias_C * accuracy_C * (1 - accuracy_C) / count_C
+    # Wilson's interval for the number of independent samples with the same variance. Student's t, with Satterthwaite's
+    # degrees of freedom, because a few small classes may determine the variance (Korn and Graubard 1998).
+    mean = float(accuracy_C.mean())
+    effective_n = mean * (1 - mean) * len(classes_C) ** 2 / float(variance_C.sum())
+    degrees = float(variance_C.sum()) ** 2 / float((variance_C**2 / (count_C + 1)).sum())
+    low, high = _wilson_interval(value, effective_n, float(student.ppf(0.975, degrees)))
+    return Score(value, low, high, n)
 
 
 def confusion_matrix(predicted_N: NDArray[np.int64], label_N: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
@@ -109,6 +117,9 @@ def confusion_matrix(predicted_N: NDArray[np.int64], label_N: NDArray[np.int64],
 
 def roc_auc(score_N: NDArray[np.floating], positive_N: NDArray[np.bool_]) -> Score:
     """Return the probability that a positive sample scores above a negative one; ties count 1/2.
+
+    The interval is the hull of two. DeLong's variance, on logits with Student's t, is right for any distribution, but
+    too small where few samples are misordered. Newcombe's interval has the variance of an exponential model instead.
 
     Raises:
         DataError: All samples are positive, all are negative, or a score is NaN.
@@ -124,12 +135,8 @@ def roc_auc(score_N: NDArray[np.floating], positive_N: NDArray[np.bool_]) -> Sco
     above_M = (combined_rank[:m] - rankdata(positive_score_M)) / n
     below_N = 1 - (combined_rank[m:] - rankdata(negative_score_N)) / m
     auc = float(above_M.mean())
-    if min(m, n) == 1 or auc in (0.0, 1.0):
-        low, high = _newcombe_interval(auc, m, n)
-    else:
-        error = Z95 * math.sqrt(float(above_M.var(ddof=1)) / m + float(below_N.var(ddof=1)) / n)
-        low, high = auc - error, auc + error
-    return Score(auc, max(0.0, low), min(1.0, high), m + n)
+    ends = [*_newcombe_interval(auc, m, n), *_delong_interval(auc, above_M, below_N)]
+    return Score(auc, min(ends), max(ends), m + n)
 
 
 def average_precisions(
@@ -157,9 +164,11 @@ def mean_average_precision(
 ) -> Score:
     """Average the average precision over the classes with a positive sample.
 
-    The interval has the width of the middle 95% of 1000 bootstrap resamples of the samples, centered on the score:
-    repeated samples increase average precision, so the resamples themselves are biased upwards. A resample leaves out
-    classes without a positive sample, as the score does.
+    The interval covers the mean score over datasets of this size. On a larger dataset the score is lower, because
+    average precision is biased upwards, especially with 11 points. The interval is logit(score) ± 1.96 standard
+    deviations of the logits of 1000 bootstrap resamples of the samples. A resample leaves out classes without a
+    positive sample, as the score does. At a score of 1 the resamples are equal; there, the interval is that of the mean
+    per class of the fraction of positive samples with precision 1, which the score cannot be below.
 
     Raises:
         DataError: No class has a positive sample, or a score is NaN.
@@ -172,6 +181,10 @@ def mean_average_precision(
     score_NC, label_NC = score_NC[:, has_positive_C], label_NC[:, has_positive_C]
     value = float(average_precisions(score_NC, label_NC, num_points=num_points).mean())
     n, rng, resamples = len(score_NC), np.random.default_rng(seed), []
+    if value == 1:
+        positive_class_P = label_NC.nonzero()[1]
+        interval = mean_per_class_accuracy(np.ones(len(positive_class_P), bool), positive_class_P)
+        return Score(value, interval.low, interval.high, n)
     for _ in range(NUM_RESAMPLES // RESAMPLES_PER_BLOCK):
         weight_BN = np.stack([np.bincount(rng.integers(0, n, n), minlength=n) for _ in range(RESAMPLES_PER_BLOCK)])
         weight_NB = np.ascontiguousarray(weight_BN.T, dtype=np.float32)
@@ -183,8 +196,11 @@ def mean_average_precision(
         )
         num_classes_B = (~np.isnan(precision_CB)).sum(axis=0)
         resamples.append(np.nansum(precision_CB, axis=0)[num_classes_B > 0] / num_classes_B[num_classes_B > 0])
-    low, median, high = np.quantile(np.concatenate(resamples), (0.025, 0.5, 0.975))
-    return Score(value, max(0.0, value + float(low - median)), min(1.0, value + float(high - median)), n)
+    margin = 0.5 / (int(label_NC.sum()) + 1)  # keeps logits finite
+    center, logit_B = (logit(np.clip(x, margin, 1 - margin)) for x in (value, np.concatenate(resamples)))
+    half_width = Z95 * float(logit_B.std(ddof=1))
+    low, high = expit(center - half_width), expit(center + half_width)
+    return Score(value, min(float(low), value), max(float(high), value), n)
 
 
 def average_scores(scores: Sequence[Score]) -> Score:
@@ -248,12 +264,33 @@ def _average_precision(curve: _PrecisionRecallCurve, num_points: int | None) -> 
     return np.array(precisions, dtype=np.float64)
 
 
-def _wilson_interval(value: float, n: float) -> tuple[float, float]:
-    half_width = Z95 * math.sqrt(value * (1 - value) / n + Z95**2 / (4 * n**2))
-    center, norm = value + Z95**2 / (2 * n), 1 + Z95**2 / n
+def _wilson_interval(value: float, n: float, quantile: float = Z95) -> tuple[float, float]:
+    half_width = quantile * math.sqrt(value * (1 - value) / n + quantile**2 / (4 * n**2))
+    center, norm = value + quantile**2 / (2 * n), 1 + quantile**2 / n
     # At 0 and n successes the exact end is 0 or 1; rounding must not move it past the value.
     low, high = min((center - half_width) / norm, value), max((center + half_width) / norm, value)
     return max(0.0, low), min(1.0, high)
+
+
+def _delong_interval(auc: float, above_M: NDArray[np.float64], below_N: NDArray[np.float64]) -> tuple[float, ...]:
+    """Return logit(auc) ± t standard errors (Qin and Hotilovac 2008), or nothing if the variance cannot be estimated.
+
+    Args:
+        auc: The mean of both arrays.
+        above_M: Fraction of negatives below each positive.
+        below_N: Fraction of positives above each negative.
+    """
+    degrees_M, degrees_N = len(above_M) - 1, len(below_N) - 1
+    if min(degrees_M, degrees_N) == 0 or auc in (0.0, 1.0):
+        return ()
+    variance_M, variance_N = (float(x.var(ddof=1)) / len(x) for x in (above_M, below_N))
+    variance = variance_M + variance_N
+    if variance == 0:  # all scores are equal
+        return ()
+    # Satterthwaite's degrees of freedom
+    quantile = student.ppf(0.975, variance**2 / (variance_M**2 / degrees_M + variance_N**2 / degrees_N))
+    half_width = float(quantile) * math.sqrt(variance) / (auc * (1 - auc))
+    return float(expit(logit(auc) - half_width)), float(expit(logit(auc) + half_width))
 
 
 def _newcombe_interval(auc: float, num_positive: int, num_negative: int) -> tuple[float, float]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
+from scipy.stats import binomtest, hypergeom
 
 from zebra.errors import DataError
 from zebra.protocols.metrics import proportion
@@ -31,8 +31,14 @@ class OverlapScores:
     """Exact 99.5% interval (Clopper-Pearson) of the accuracy on the overlap."""
     contamination: Score
     """Fraction of the images that have a duplicate."""
-    p_value: float | None
-    """One-tailed binomial test of the hypothesis that the overlap is not easier than the clean images."""
+    binomial_p_value: float | None
+    """The paper's one-tailed test of the hypothesis that the overlap is not easier than the clean images.
+
+    It takes the accuracy on the clean images as exact. With as few clean images as duplicates it rejects a true
+    hypothesis in 11% of cases instead of 5%.
+    """
+    fisher_p_value: float | None
+    """Fisher's exact test of the same hypothesis, one-tailed; right for any number of clean images."""
 
     @property
     def inflation(self) -> float:
@@ -73,11 +79,14 @@ def evaluate_overlap(correct_N: NDArray[np.bool_], is_duplicate_N: NDArray[np.bo
         overlap=proportion(num_correct_duplicates, num_duplicates) if num_duplicates else None,
         overlap_interval=(float(exact.low), float(exact.high)) if exact else None,
         contamination=proportion(num_duplicates, n),
-        p_value=float(test.pvalue) if test and clean else None,
+        binomial_p_value=float(test.pvalue) if test and clean else None,
+        fisher_p_value=(
+            float(hypergeom.sf(num_correct_duplicates - 1, n, num_correct, num_duplicates)) if test and clean else None
+        ),
     )
 
 
-def bonferroni_correction(scores: Mapping[str, OverlapScores]) -> dict[str, float]:
-    """Multiply each p-value by the number of tested datasets, up to 1; datasets without a p-value are left out."""
-    p_values = {name: score.p_value for name, score in scores.items() if score.p_value is not None}
-    return {name: min(1.0, p_value * len(p_values)) for name, p_value in p_values.items()}
+def bonferroni_correction(p_values: Mapping[str, float | None]) -> dict[str, float]:
+    """Multiply the p-value of each dataset by the number of tested datasets, up to 1; leave out those without one."""
+    tested = {name: p_value for name, p_value in p_values.items() if p_value is not None}
+    return {name: min(1.0, p_value * len(tested)) for name, p_value in tested.items()}

@@ -15,38 +15,31 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 
 from zebra.errors import DataError, suggest_name
+from zebra.protocols.line_fit import MIN_POINTS, LineFit, fit_line
 from zebra.protocols.metrics import average_scores, subtract_scores
 from zebra.values import Score
 
 AVERAGE_SHIFT = "average"
 """Name of the mean over all shifts, if there are several."""
-MIN_REFERENCE_MODELS = 3
-"""Fewest reference models; a line through two has no measurable uncertainty."""
-_NUM_RESAMPLES = 2000
 
 
 @dataclass(frozen=True, slots=True)
 class LogitLine:
     """Line that predicts the logit of shifted accuracy from the logit of standard accuracy."""
 
-    slope: float
-    intercept: float
-    slope_B: NDArray[np.float64]
-    """Slopes [B] of the lines through bootstrap resamples of the reference models."""
-    intercept_B: NDArray[np.float64]
+    fit: LineFit
+    """The line on logits."""
 
     def predict(self, accuracy: ArrayLike) -> NDArray[np.float64]:
         """Return the predicted shifted accuracy for standard accuracies inside (0, 1)."""
-        expected: NDArray[np.float64] = expit(self.slope * logit(accuracy) + self.intercept)
+        expected: NDArray[np.float64] = expit(self.fit.predict(logit(accuracy)))
         return expected
 
     def confidence_band(self, accuracy_N: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the low and high ends of the 95% bootstrap interval of `predict`."""
+        """Return the low and high ends of the 95% interval of `predict` (Student's t on logits)."""
         x_N = logit(np.atleast_1d(np.asarray(accuracy_N, dtype=np.float64)))
-        resample_BN = self.slope_B[:, None] * x_N + self.intercept_B[:, None]
-        low_N, high_N = expit(np.percentile(resample_BN, [2.5, 97.5], axis=0))
-        predicted_N = self.predict(expit(x_N))
-        return np.minimum(low_N, predicted_N), np.maximum(high_N, predicted_N)
+        predicted_N, half_width_N = self.fit.predict(x_N), self.fit.half_width(x_N)
+        return expit(predicted_N - half_width_N), expit(predicted_N + half_width_N)
 
     def predict_score(self, standard: Score) -> Score:
         """Return the prediction with an interval that combines the uncertainty of the line and of `standard`."""
@@ -75,11 +68,7 @@ class ShiftRobustness:
 
 
 def evaluate_robustness(
-    accuracies: Mapping[str, Mapping[str, Score]],
-    standard: str,
-    references: Sequence[str],
-    baseline: str,
-    seed: int = 0,
+    accuracies: Mapping[str, Mapping[str, Score]], standard: str, references: Sequence[str], baseline: str
 ) -> tuple[ShiftRobustness, ...]:
     """Evaluate the robustness of every model to each shift and to the average of all shifts (Fig. 13).
 
@@ -89,7 +78,6 @@ def evaluate_robustness(
         standard: The dataset that the others are shifts of.
         references: Models that the lines are fitted to, trained on the standard dataset.
         baseline: The model that relative robustness is measured from; may be a reference.
-        seed: Seed of the bootstrap over reference models.
 
     Raises:
         DataError: Fewer than three references, references with equal standard accuracy, an unknown model, no shift,
@@ -98,9 +86,9 @@ def evaluate_robustness(
     for name in (*references, baseline):
         if name not in accuracies:
             raise DataError(f"no accuracies for the model {name!r}.{suggest_name(name, accuracies)}")
-    if len(set(references)) < MIN_REFERENCE_MODELS:
+    if len(set(references)) < MIN_POINTS:
         raise DataError(
-            f"robustness needs at least {MIN_REFERENCE_MODELS} different reference models; got {len(set(references))}"
+            f"robustness needs at least {MIN_POINTS} different reference models; got {len(set(references))}"
         )
     datasets = list(dict.fromkeys(name for scores in accuracies.values() for name in scores))
     for model, scores in accuracies.items():
@@ -124,7 +112,6 @@ def evaluate_robustness(
         line = fit_logit_line(
             [standard_scores[model] for model in reference_models],
             [shifted_scores[model] for model in reference_models],
-            seed,
         )
         effective = {
             model: subtract_scores(shifted_scores[model], line.predict_score(standard_scores[model]))
@@ -137,22 +124,20 @@ def evaluate_robustness(
     return tuple(results)
 
 
-def fit_logit_line(standard_scores: Sequence[Score], shifted_scores: Sequence[Score], seed: int = 0) -> LogitLine:
+def fit_logit_line(standard_scores: Sequence[Score], shifted_scores: Sequence[Score]) -> LogitLine:
     """Fit the logits of shifted accuracies to those of standard ones, by least squares.
 
     Args:
         standard_scores: M scores of the reference models on the standard dataset.
         shifted_scores: M scores of the same models under the shift.
-        seed: Seed of the bootstrap over models. Resamples with equal standard accuracies are left out, because they
-            have no line.
 
     Raises:
         DataError: Fewer than three models, or all have the same standard accuracy.
     """
-    if len(standard_scores) != len(shifted_scores) or len(standard_scores) < MIN_REFERENCE_MODELS:
+    if len(standard_scores) != len(shifted_scores) or len(standard_scores) < MIN_POINTS:
         raise DataError(
             f"{len(standard_scores)} standard and {len(shifted_scores)} shifted accuracies of reference models. Pass "
-            f"both for at least {MIN_REFERENCE_MODELS} models."
+            f"both for at least {MIN_POINTS} models."
         )
     x_M = logit([clip_accuracy(score.value, score.n) for score in standard_scores])
     y_M = logit([clip_accuracy(score.value, score.n) for score in shifted_scores])
@@ -161,11 +146,7 @@ def fit_logit_line(standard_scores: Sequence[Score], shifted_scores: Sequence[Sc
             f"all {len(x_M)} reference models have the standard accuracy {standard_scores[0].value:.1%}. A line needs "
             "different accuracies: add weaker or stronger models."
         )
-    pick_BM = np.random.default_rng(seed).integers(len(x_M), size=(_NUM_RESAMPLES, len(x_M)))
-    pick_BM = pick_BM[np.ptp(x_M[pick_BM], axis=1) > 0]
-    slope_B, intercept_B = _least_squares(x_M[pick_BM], y_M[pick_BM])
-    slope_1, intercept_1 = _least_squares(x_M[None], y_M[None])
-    return LogitLine(float(slope_1[0]), float(intercept_1[0]), slope_B, intercept_B)
+    return LogitLine(fit_line(x_M, y_M))
 
 
 def clip_accuracy(accuracy: float, n: int) -> float:
@@ -178,13 +159,3 @@ def clip_accuracy(accuracy: float, n: int) -> float:
     """
     end = 0.5 / (n + 1)
     return min(max(accuracy, end), 1 - end)
-
-
-def _least_squares(
-    x_BM: NDArray[np.float64], y_BM: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the slopes [B] and intercepts [B] of B lines."""
-    x_B, y_B = x_BM.mean(axis=1), y_BM.mean(axis=1)
-    deviation_BM = x_BM - x_B[:, None]
-    slope_B: NDArray[np.float64] = (deviation_BM * y_BM).sum(axis=1) / (deviation_BM**2).sum(axis=1)
-    return slope_B, y_B - slope_B * x_B

@@ -9,7 +9,7 @@
 import csv
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -65,8 +65,10 @@ class OverlapResult:
     dataset: str
     threshold: float
     scores: OverlapScores
-    corrected_p_value: float | None
-    """p-value of the binomial test after Bonferroni correction."""
+    corrected_fisher_p_value: float | None
+    """p-value of Fisher's exact test after Bonferroni correction."""
+    corrected_binomial_p_value: float | None
+    """p-value of the paper's binomial test after Bonferroni correction."""
 
 
 @dataclass(slots=True)
@@ -127,14 +129,19 @@ def run(
         scores[benchmark.name] = evaluate_overlap(
             evaluate_zero_shot(clip, benchmark).ensemble.correct_N, is_duplicate_N
         )
-        results.append(OverlapResult(benchmark.name, threshold, scores[benchmark.name], None))
+        results.append(OverlapResult(benchmark.name, threshold, scores[benchmark.name], None, None))
         for row, location in enumerate(nearest.location_N):
             id = benchmark.source.sample_id(row)
             cosine, hash_distance = float(nearest.cosine_N[row]), int(nearest.hash_distance_N[row])
             pairs.append(NearestPair(benchmark.name, id, location, cosine, hash_distance, bool(is_duplicate_N[row])))
-    corrected = bonferroni_correction(scores)
+    fisher = bonferroni_correction({name: score.fisher_p_value for name, score in scores.items()})
+    binomial = bonferroni_correction({name: score.binomial_p_value for name, score in scores.items()})
     results = [
-        OverlapResult(result.dataset, result.threshold, result.scores, corrected.get(result.dataset))
+        replace(
+            result,
+            corrected_fisher_p_value=fisher.get(result.dataset),
+            corrected_binomial_p_value=binomial.get(result.dataset),
+        )
         for result in results
     ]
     _write_results(out_dir, results, pairs)

@@ -28,10 +28,11 @@ from zebra.evaluators.results_io import predictions_path, read_latest_results, r
 from zebra.protocols.few_shot import subtract_probe_scores
 from zebra.protocols.groups import score_by_group
 from zebra.protocols.human import read_answers
+from zebra.protocols.line_fit import MIN_POINTS
 from zebra.protocols.linear_probe import fit_linear_probe
 from zebra.protocols.metrics import average_scores
 from zebra.protocols.robustness import AVERAGE_SHIFT, ShiftRobustness, evaluate_robustness
-from zebra.protocols.scaling import fit_power_law
+from zebra.protocols.scaling import MIN_RUNS_WITH_LIMIT, PowerLaw, PowerLawWithLimit, fit_law_with_limit, fit_power_law
 from zebra.report import study_figures as figures
 from zebra.report.page import ReportTable, Section
 from zebra.report.style import format_score
@@ -39,6 +40,8 @@ from zebra.values import Score
 
 ZERO_SHOT_TASK = "zero-shot"
 PRIMARY_METRIC = "top1"
+MAX_P_VALUE = 0.05
+"""Level of the F test for an irreducible error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +311,7 @@ def study_scaling(
         run_name: average_scores([scores[name] for name in dataset_names]) for run_name, scores in scores_by_run.items()
     }
     errors = {run_name: Score(1 - mean.value, 1 - mean.high, 1 - mean.low, mean.n) for run_name, mean in means.items()}
-    law = fit_power_law(compute, [error.value for error in errors.values()])
+    law = _fit_scaling_law(compute, [error.value for error in errors.values()])
     points = {run_name: (cost, error.value) for (run_name, error), cost in zip(errors.items(), compute, strict=True)}
     figure = figures.plot_scaling(
         points,
@@ -317,14 +320,31 @@ def study_scaling(
         lambda x: (law.prediction_band(x).low_N, law.prediction_band(x).high_N),
         unit,
     )
+    multiplied, description, parameters = "error", "", {"exponent": law.exponent}
+    if isinstance(law, PowerLawWithLimit):
+        limit = parameters["irreducible error"] = law.irreducible_error
+        multiplied = "error above the irreducible error"
+        description = (
+            f" The errors approach an irreducible error of {limit.value:.1%} [{limit.low:.1%}, {limit.high:.1%}]: with "
+            f"it the law fits better (F test, p = {law.p_value:.2g})."
+        )
     summary = (
         f"Mean zero-shot error over {', '.join(dataset_names)}, for {len(run_dirs)} runs. Twice the compute "
-        f"({unit}) multiplies the error by {2**law.exponent.value:.2f}. The exponent of the power law is "
-        f"{law.exponent.value:.2f} [{law.exponent.low:.2f}, {law.exponent.high:.2f}]."
+        f"({unit}) multiplies the {multiplied} by {2**law.exponent.value:.2f}. The exponent of the power law is "
+        f"{law.exponent.value:.2f} [{law.exponent.low:.2f}, {law.exponent.high:.2f}].{description}"
     )
-    measured = {"error": errors, "law": {"exponent": law.exponent}}
+    measured = {"error": errors, "law": parameters}
     section = Section("Power law", summary, figure)
     return StudyResult("Error against compute", measured, (summary,), (section,))
+
+
+def _fit_scaling_law(compute: Sequence[float], error: Sequence[float]) -> PowerLaw | PowerLawWithLimit:
+    """Fit the paper's power law, or one with an irreducible error if the runs suffice to show that it fits better."""
+    law = fit_power_law(compute, error)
+    if len(compute) < MIN_RUNS_WITH_LIMIT or len(set(compute)) < MIN_POINTS:
+        return law
+    law_with_limit = fit_law_with_limit(compute, error)
+    return law_with_limit if law_with_limit.p_value < MAX_P_VALUE else law
 
 
 def study_supervised(run_dir: Path, features_path: Path) -> StudyResult:

@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import logit
+from scipy.stats import norm
+from scipy.stats import t as student
 from sklearn import metrics as sklearn_metrics
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, roc_auc_score
 
@@ -63,7 +66,7 @@ def test_accuracy_per_class_always_has_an_interval():
     """With one sample per class, or only correct ones, the variance is unknown; the interval must not be a point."""
     labels = np.arange(100)
     mixed = mean_per_class_accuracy(labels % 2 == 0, labels)
-    assert (mixed.low, mixed.high) == (pytest.approx(0.5 - 0.085, abs=5e-3), pytest.approx(0.5 + 0.085, abs=5e-3))
+    assert (mixed.low, mixed.high) == (pytest.approx(0.5 - 0.097, abs=5e-3), pytest.approx(0.5 + 0.097, abs=5e-3))
     assert 0.9 < mean_per_class_accuracy(np.ones(100, bool), labels).low < 0.99
 
 
@@ -126,10 +129,30 @@ def test_resamples_are_scored_as_if_their_samples_were_repeated(points):
     for _ in range(1000):
         chosen = rng.integers(0, 40, 40)
         resamples.append(np.nanmean(average_precisions(scores[chosen], label[chosen], num_points=points)))
-    low, median, high = np.quantile(resamples, (0.025, 0.5, 0.975))
+    half_width = 1.959964 * logit(resamples).std(ddof=1)
     score = mean_average_precision(scores, label, num_points=points)
-    assert score.low == pytest.approx(score.value + low - median, abs=1e-6)
-    assert score.high == pytest.approx(score.value + high - median, abs=1e-6)
+    assert logit(score.low) == pytest.approx(logit(score.value) - half_width, abs=1e-5)
+    assert logit(score.high) == pytest.approx(logit(score.value) + half_width, abs=1e-5)
+
+
+@pytest.mark.parametrize("num_positive", [1, 5, 50])
+def test_a_perfect_average_precision_has_the_interval_of_as_many_hits(num_positive):
+    label = np.arange(100)[:, None] < num_positive
+    score = mean_average_precision(-np.arange(100.0)[:, None], label)
+    hits = mean_per_class_accuracy(np.ones(num_positive, bool), np.zeros(num_positive, np.int64))
+    assert (score.value, score.low, score.high, score.n) == (1, hits.low, 1, 100)
+    assert score.low < 1
+
+
+def test_the_interval_of_map_covers_the_mean_over_datasets_of_this_size():
+    """30 simulated datasets of 80 samples."""
+    rng = np.random.default_rng(0)
+    scores = []
+    for _ in range(30):
+        label = rng.random((80, 2)) < 0.2
+        scores.append(mean_average_precision(rng.normal(size=(80, 2)) + 2 * label, label))
+    mean = np.mean([score.value for score in scores])
+    assert sum(score.low <= mean <= score.high for score in scores) >= 27
 
 
 def test_a_class_without_images_is_left_out_of_the_mean():
@@ -147,12 +170,50 @@ def test_auc_equals_scikit_learn(seed):
     assert 0 <= auc.low <= auc.value <= auc.high <= 1
 
 
-def test_the_interval_of_the_auc_is_delongs_by_definition():
-    scores, label = (array[:, 0] for array in make_scores_and_labels(2))
-    beats = (scores[label][:, None] > scores[~label]) + 0.5 * (scores[label][:, None] == scores[~label])
-    variance = beats.mean(1).var(ddof=1) / label.sum() + beats.mean(0).var(ddof=1) / (~label).sum()
+def test_the_interval_of_the_auc_contains_those_of_delong_and_newcombe():
+    """Positive samples with a wide distribution: DeLong's interval, on logits with Student's t, is the wider one."""
+    rng = np.random.default_rng(0)
+    scores, label = np.concatenate([rng.normal(1, 4, 8), rng.normal(0, 1, 60)]), np.arange(68) < 8
+    beats = scores[label][:, None] > scores[~label]
+    variance = np.array([beats.mean(1).var(ddof=1) / 8, beats.mean(0).var(ddof=1) / 60])
+    degrees = variance.sum() ** 2 / (variance[0] ** 2 / 7 + variance[1] ** 2 / 59)
+    value = beats.mean()
+    half_width = student.ppf(0.975, degrees) * variance.sum() ** 0.5 / (value * (1 - value))
     auc = roc_auc(scores, label)
-    assert auc.high - auc.value == pytest.approx(1.959964 * variance**0.5, rel=1e-6)
+    assert auc.value == pytest.approx(value)
+    assert logit(auc.low) == pytest.approx(logit(value) - half_width)
+    assert logit(auc.high) == pytest.approx(logit(value) + half_width)
+
+
+@pytest.mark.parametrize(("num_positive", "num_negative", "true"), [(5, 100, 0.9), (30, 300, 0.98), (50, 50, 0.98)])
+def test_the_interval_of_an_auc_near_1_covers_the_true_value(num_positive, num_negative, true):
+    """300 simulated datasets with normal scores. DeLong's interval without the transform covers 0.74 to 0.87."""
+    rng, num_covered = np.random.default_rng(0), 0
+    label = np.arange(num_positive + num_negative) < num_positive
+    for _ in range(300):
+        auc = roc_auc(rng.normal(size=len(label)) + label * norm.ppf(true) * 2**0.5, label)
+        num_covered += auc.low <= true <= auc.high
+    assert num_covered / 300 > 0.93
+
+
+@pytest.mark.parametrize("num_positive", [1, 2, 20])
+def test_equal_scores_of_all_samples_do_not_make_an_auc_certain(num_positive):
+    auc = roc_auc(np.zeros(40), np.arange(40) < num_positive)
+    assert auc.value == 0.5
+    assert auc.low < 0.4
+    assert auc.high > 0.6
+
+
+@pytest.mark.parametrize(("sizes", "accuracies"), [((1,) * 100, (0.2, 0.8)), ((5, 88, 170, 500), (0.4, 0.9))])
+def test_the_interval_of_a_mean_per_class_covers_the_true_value(sizes, accuracies):
+    """400 simulated datasets of 100 classes with one sample each, or of a small class beside large ones."""
+    rng, num_covered = np.random.default_rng(1), 0
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    true_C = np.linspace(*accuracies, len(sizes))
+    for _ in range(400):
+        score = mean_per_class_accuracy(rng.random(len(labels)) < true_C[labels], labels)
+        num_covered += score.low <= true_C.mean() <= score.high
+    assert num_covered / 400 >= 0.93
 
 
 def test_a_perfect_auc_has_an_interval():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import fisher_exact
 
 from zebra.errors import DataError
 from zebra.protocols.overlap import bonferroni_correction, evaluate_overlap
@@ -31,11 +32,29 @@ def test_all_clean_and_overlap_are_accuracies_of_their_images():
 
 def test_p_is_the_upper_tail_of_the_binomial_with_clean_as_null():
     tail = sum(math.comb(20, k) * 0.6**k * 0.4 ** (20 - k) for k in range(18, 21))
-    assert evaluate((60, 100), (18, 20)).p_value == pytest.approx(tail)
+    assert evaluate((60, 100), (18, 20)).binomial_p_value == pytest.approx(tail)
+
+
+@pytest.mark.parametrize(
+    ("clean", "seen"), [((60, 100), (18, 20)), ((9, 10), (3, 4)), ((0, 5), (2, 2)), ((5, 5), (2, 2))]
+)
+def test_the_exact_p_is_that_of_fishers_test_in_scipy(clean, seen):
+    table = [[seen[0], seen[1] - seen[0]], [clean[0], clean[1] - clean[0]]]
+    expected = fisher_exact(table, alternative="greater").pvalue
+    assert evaluate(clean, seen).fisher_p_value == pytest.approx(expected)
+
+
+def test_with_few_clean_images_only_fishers_test_keeps_its_level():
+    """150 simulated datasets whose duplicates are no easier: 100 clean images, 300 duplicates."""
+    rng, is_duplicate_N = np.random.default_rng(0), np.arange(400) >= 100
+    results = [evaluate_overlap(rng.random(400) < 0.7, is_duplicate_N) for _ in range(150)]
+    assert sum(result.fisher_p_value < 0.05 for result in results) / 150 <= 0.06
+    assert sum(result.binomial_p_value < 0.05 for result in results) / 150 > 0.1
 
 
 def test_an_overlap_that_is_harder_than_clean_has_a_high_p_value():
-    assert evaluate((90, 100), (5, 20)).p_value > 0.999
+    result = evaluate((90, 100), (5, 20))
+    assert min(result.binomial_p_value, result.fisher_p_value) > 0.999
 
 
 def test_the_interval_is_clopper_and_pearsons_at_995():
@@ -48,24 +67,19 @@ def test_the_interval_is_clopper_and_pearsons_at_995():
 
 def test_a_dataset_without_overlap_has_no_test():
     result = evaluate((60, 100), (0, 0))
-    assert (result.overlap, result.overlap_interval, result.p_value, result.inflation) == (None, None, None, 0)
+    assert (result.overlap, result.overlap_interval, result.inflation) == (None, None, 0)
+    assert (result.binomial_p_value, result.fisher_p_value) == (None, None)
     assert result.all == result.clean
 
 
 def test_a_dataset_of_duplicates_has_no_clean_accuracy():
     result = evaluate((0, 0), (15, 20))
-    assert (result.clean, result.p_value, result.inflation) == (None, None, 0)
+    assert (result.clean, result.binomial_p_value, result.fisher_p_value, result.inflation) == (None, None, None, 0)
     assert result.overlap == result.all
 
 
 def test_bonferroni_multiplies_by_the_number_of_tested_datasets():
-    scores = {
-        "birds": evaluate((60, 100), (18, 20)),
-        "pets": evaluate((60, 100), (9, 20)),
-        "none": evaluate((1, 2), (0, 0)),
-    }
-    corrected = bonferroni_correction(scores)
-    assert corrected == {"birds": pytest.approx(2 * scores["birds"].p_value), "pets": 1}
+    assert bonferroni_correction({"birds": 0.02, "pets": 0.7, "none": None}) == {"birds": 0.04, "pets": 1}
 
 
 @settings(deadline=None)  # the machine may be busy

@@ -87,7 +87,8 @@ def test_accuracy_is_reported_on_all_clean_and_duplicate_images(directory, resul
     assert document["inflation"] == pytest.approx(
         document["scores"]["all"]["value"] - document["scores"]["clean"]["value"]
     )
-    assert 0 <= document["corrected_p_value"] <= 1
+    assert document["corrected_fisher_p_value"] == document["scores"]["fisher_p_value"]
+    assert document["corrected_binomial_p_value"] == document["scores"]["binomial_p_value"]
     assert result.scores.contamination.value == pytest.approx(document["scores"]["overlap"]["n"] / 45)
 
 
