@@ -23,10 +23,14 @@ MAX_RESULT_WINDOW = 10_000
 MAX_QUERY_TERMS = 32
 """Maximum number of rows, or of texts, in one query."""
 MAX_BODY_BYTES = 16 * 2**20
-MAX_JSON_VALUES = 1_200_000
-"""Maximum number of commas in a body; a vector has one for each number."""
-MAX_JSON_FIELDS = 600_000
+MAX_JSON_FIELDS = 100_000
 """Maximum number of colons and opening brackets in a body: fields, objects and lists take up to 200 bytes each."""
+MAX_JSON_VALUES = 100_000
+"""Maximum number of commas in a body."""
+BULK_PATHS = ("/v1/map/", "/v1/quiz/")
+"""Paths that take vectors as numbers, or the answers of many people."""
+MAX_BULK_JSON_FIELDS = 600_000
+MAX_BULK_JSON_VALUES = 1_200_000
 MAX_RESPONSE_BYTES = 32 * 2**20
 MAX_UNSENT_BYTES = 4 * MAX_RESPONSE_BYTES
 """Bytes of all responses that wait for their clients to read, above which requests are rejected."""

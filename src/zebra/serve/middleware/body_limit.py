@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from zebra.serve.concurrency import ConcurrencyLimit
 from zebra.serve.errors import BUSY_MESSAGE, HTTPError, error_response
-from zebra.serve.limits import MAX_JSON_FIELDS, MAX_JSON_VALUES
+from zebra.serve.limits import BULK_PATHS, MAX_BULK_JSON_FIELDS, MAX_BULK_JSON_VALUES, MAX_JSON_FIELDS, MAX_JSON_VALUES
 from zebra.serve.middleware.deadline import run_with_deadline
 
 LINGER_SECONDS = 2.0
@@ -97,17 +97,20 @@ class BodyLimitMiddleware:
             body += chunk
             self._buffered_bytes += len(chunk)
             has_more = message.get("more_body", False)
-        require_few_values(body)
+        require_few_values(body, scope["path"])
         return True
 
     def _too_large_error(self) -> HTTPError:
         return HTTPError(413, f"request body too large: at most {self._max_bytes:,} bytes are allowed")
 
 
-def require_few_values(body: bytes | bytearray) -> None:
+def require_few_values(body: bytes | bytearray, path: str) -> None:
     """Reject JSON whose objects in memory would take many times its size; HTTPError (413)."""
+    is_bulk = path.startswith(BULK_PATHS)
     num_fields, num_values = sum(map(body.count, (b":", b"[", b"{"))), body.count(b",")
-    if num_fields > MAX_JSON_FIELDS or num_values > MAX_JSON_VALUES:
+    if num_fields > (MAX_BULK_JSON_FIELDS if is_bulk else MAX_JSON_FIELDS) or num_values > (
+        MAX_BULK_JSON_VALUES if is_bulk else MAX_JSON_VALUES
+    ):
         raise HTTPError(413, f"the request has too many fields ({num_fields:,}) or values ({num_values:,})")
 
 

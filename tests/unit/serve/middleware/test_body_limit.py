@@ -8,7 +8,7 @@ import pytest
 from zebra.serve.concurrency import ConcurrencyLimit
 from zebra.serve.middleware.body_limit import BodyLimitMiddleware
 
-SCOPE = {"type": "http", "headers": []}
+SCOPE = {"type": "http", "path": "/", "headers": []}
 DISCONNECT = (0.0, {"type": "http.disconnect"})
 
 
