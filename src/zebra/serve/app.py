@@ -103,7 +103,7 @@ def create_app(
                 max_bytes=limits.MAX_BODY_BYTES,
                 max_total_bytes=limits.MAX_TOTAL_BODY_BYTES,
                 timeout_seconds=limits.BODY_TIMEOUT_SECONDS,
-                deadline_seconds=config.batching.timeout_seconds,
+                response_timeout_seconds=config.batching.timeout_seconds,
                 concurrency_limit=service.concurrency_limit,
             ),
         ],

@@ -27,7 +27,7 @@ class BodyLimitMiddleware:
         max_bytes: int,
         max_total_bytes: int,
         timeout_seconds: float,
-        deadline_seconds: float,
+        response_timeout_seconds: float,
         concurrency_limit: ConcurrencyLimit,
     ) -> None:
         """Wrap an app.
@@ -36,14 +36,14 @@ class BodyLimitMiddleware:
             max_bytes: Maximum size of one body; larger ones get 413.
             max_total_bytes: Maximum size of all bodies in memory; beyond it, requests get 429.
             timeout_seconds: Time for a body to arrive; slower ones get 408.
-            deadline_seconds: Time for the app to start its response; slower ones get 503.
+            response_timeout_seconds: Time for the app to start its response; slower ones get 503.
             concurrency_limit: Limits requests with a body; beyond it, they get 429 before they are parsed.
         """
         self._app = app
         self._max_bytes = max_bytes
         self._max_total_bytes = max_total_bytes
         self._timeout_seconds = timeout_seconds
-        self._deadline_seconds = deadline_seconds
+        self._response_timeout_seconds = response_timeout_seconds
         self._concurrency_limit = concurrency_limit
         self._buffered_bytes = 0
 
@@ -68,7 +68,7 @@ class BodyLimitMiddleware:
             return
         self._concurrency_limit.num_active += bool(body)
         try:
-            await run_with_deadline(self._app, scope, body, receive, send, self._deadline_seconds)
+            await run_with_deadline(self._app, scope, body, receive, send, self._response_timeout_seconds)
         finally:
             self._concurrency_limit.num_active -= bool(body)
 

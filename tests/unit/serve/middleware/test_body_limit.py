@@ -18,7 +18,7 @@ def handle(app, messages, scope=SCOPE, **limits):
         "max_bytes": 100,
         "max_total_bytes": 1000,
         "timeout_seconds": 5.0,
-        "deadline_seconds": 5.0,
+        "response_timeout_seconds": 5.0,
         "concurrency_limit": ConcurrencyLimit(10, 10**9),
     } | limits
     responses = []
@@ -99,7 +99,7 @@ def test_bodies_share_a_limit():
             max_bytes=100,
             max_total_bytes=150,
             timeout_seconds=5,
-            deadline_seconds=5,
+            response_timeout_seconds=5,
             concurrency_limit=ConcurrencyLimit(10, 10**9),
         )
         statuses = []
@@ -129,7 +129,7 @@ def test_requests_beyond_the_concurrency_limit_are_rejected_before_they_are_pars
             max_bytes=100,
             max_total_bytes=1000,
             timeout_seconds=5,
-            deadline_seconds=5,
+            response_timeout_seconds=5,
             concurrency_limit=ConcurrencyLimit(2, 10**9),
         )
         first = [asyncio.create_task(send_body(middleware, b"x", statuses)) for _ in range(2)]
