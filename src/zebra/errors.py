@@ -63,6 +63,10 @@ class MissingSplit(DataError):
     """A dataset has no split of this name; a damaged or incomplete split is another DataError."""
 
 
+class SeveralSplits(DataError):
+    """A dataset has several splits, and none was selected."""
+
+
 class ShapeError(ZebraError, ValueError):
     """The shapes of tensors do not match; the message contains them."""
 

@@ -6,7 +6,7 @@ from pathlib import PurePath
 from typing import Any
 
 from zebra.data.shard_patterns import make_brace_pattern
-from zebra.errors import DataError
+from zebra.errors import DataError, SeveralSplits
 
 _CANONICAL_NAMES = {
     "train": "train",
@@ -90,7 +90,8 @@ def select_split_files(files: Sequence[str], folder: str, split: str | None, *, 
         All files if their names have no splits and `split` is None; [] if there is no such split.
 
     Raises:
-        DataError: There are several splits, or files are missing according to their names.
+        SeveralSplits: There are several splits, and none is selected.
+        DataError: Files are missing according to their names.
     """
     groups = _group_by_split(files)
     if split is None:
@@ -110,7 +111,7 @@ def select_split_files(files: Sequence[str], folder: str, split: str | None, *, 
     return selected
 
 
-def several_splits_error(dataset: str, splits: Sequence[str], arguments: Sequence[str | None] = ()) -> DataError:
+def several_splits_error(dataset: str, splits: Sequence[str], arguments: Sequence[str | None] = ()) -> SeveralSplits:
     """Return the error for a dataset with several splits.
 
     Args:
@@ -120,7 +121,7 @@ def several_splits_error(dataset: str, splits: Sequence[str], arguments: Sequenc
     """
     shown = ", ".join(splits[:MAX_NAMES_SHOWN]) + (", …" if splits[MAX_NAMES_SHOWN:] else "")
     argument = next((argument for argument in arguments if argument), splits[0])
-    return DataError(f"{dataset} has {len(splits)} splits: {shown}. Give one of them, such as {dataset}/{argument}")
+    return SeveralSplits(f"{dataset} has {len(splits)} splits: {shown}. Give one of them, such as {dataset}/{argument}")
 
 
 def _group_by_split(files: Sequence[str]) -> Mapping[str | None, list[str]]:

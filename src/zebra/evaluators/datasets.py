@@ -8,6 +8,12 @@ from pathlib import Path
 
 from zebra.atomic_io import atomic_write
 from zebra.config.cache import cache_dir
+from zebra.data.benchmarks.captioned import (
+    is_captioned_argument,
+    is_captioned_folder,
+    is_captioned_table,
+    read_captioned,
+)
 from zebra.data.benchmarks.catalog import (
     HUB_ORG,
     apply_catalog_entry,
@@ -22,7 +28,7 @@ from zebra.data.benchmarks.hub_datasets import download_dataset
 from zebra.data.benchmarks.label_tables import read_label_table
 from zebra.data.benchmarks.tasks import AnyBenchmark
 from zebra.data.benchmarks.writer import write_classification
-from zebra.data.table_files import OTHER_TABLES, TABLE_FORMATS
+from zebra.data.table_files import TABLE_FORMATS
 from zebra.errors import DataError, MissingSplit, suggest_name
 from zebra.menagerie.datasets import DIGIT_CLASSNAMES, DIGIT_TEMPLATES, DRAWN_DATASETS
 from zebra.menagerie.handwriting import iter_handwritten_digits
@@ -41,6 +47,7 @@ def load_dataset(name: str | Path, split: str = "test", data_root: str | Path | 
 
     Args:
         name: A folder in CLIP_benchmark's layout, of class folders, of Winoground or SugarCrepe; a table with labels;
+            captioned images in any layout that `open_source` reads;
             "hf:org/name[@revision]"; "menagerie/<name>" or "digits", which are drawn into the cache at the first use;
             or a name in the catalog, which is read from `data_root`.
         split: "train", "val", "test", or another name that the dataset uses.
@@ -57,6 +64,8 @@ def load_dataset(name: str | Path, split: str = "test", data_root: str | Path | 
     path = Path(text).expanduser()
     if path.exists():
         return _load_from_path(path, split)
+    if is_captioned_argument(text):
+        return read_captioned(text, split)
     if text.startswith(MENAGERIE_PREFIX) or text == DIGITS_DATASET:
         return read_clip_benchmark(_prepare_builtin_dataset(text, split), split)
     entry = find_catalog_entry(text)
@@ -78,12 +87,11 @@ def _load_from_path(path: Path, split: str) -> AnyBenchmark:
         return read_clip_benchmark(path, split)
     if is_compositionality_dataset(path):
         return read_compositionality(path)
-    if path.suffix.lower() in TABLE_FORMATS:
+    if path.suffix.lower() in TABLE_FORMATS and not is_captioned_table(path):
         return read_label_table(path, split)
-    if path.is_dir():
+    if path.is_dir() and not is_captioned_folder(path):
         return read_class_folders(path, split)
-    advice = OTHER_TABLES.get(path.suffix.lower(), f"Give a folder, or a table ({', '.join(TABLE_FORMATS)})")
-    raise DataError(f"{path} is not a dataset. {advice}")
+    return read_captioned(path, split)
 
 
 def _load_from_hub(name: str, split: str) -> AnyBenchmark:

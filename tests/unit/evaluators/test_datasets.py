@@ -71,7 +71,7 @@ def test_class_folders_tables_and_questions_are_distinguished(tmp_path: Path) ->
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "set.xyz").write_bytes(b"x")
-    with pytest.raises(DataError, match=r"is not a dataset\. Give a folder, or a table"):
+    with pytest.raises(DataError, match=r"is no known layout\. Give a folder of images"):
         load_dataset(tmp_path / "set.xyz")
 
 

@@ -84,7 +84,8 @@ def read_label_table(path: Path, split: str = "test", *, allow_numeric_labels: b
     if not label_columns:
         raise DataError(
             f"{path} has no label column ({', '.join(LABEL_COLUMNS)}). "
-            f"Its columns are: {list_names(table.columns)}. Rename the column of the labels to label"
+            f"Its columns are: {list_names(table.columns)}. Rename the column of the labels to label, or that of "
+            "captions to caption"
         )
     label_column = label_columns[0]
     split_column = match_column(SPLIT_COLUMN, table.columns, path)
