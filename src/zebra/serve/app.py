@@ -144,7 +144,10 @@ def _add_model_routes(app: FastAPI, service: Service) -> None:
             images = [RequestImage(data=data) for data in inputs]
             parameters = request.parameters
             rankings, _warnings = await inference.classify_images(
-                service, images, parameters.candidate_labels, [parameters.hypothesis_template]
+                service,
+                images,
+                parameters.candidate_labels,
+                parameters.hypothesis_template and [parameters.hypothesis_template],
             )
             results = [_label_scores(ranking) for ranking in rankings]
             return results if is_list else results[0]
@@ -254,6 +257,7 @@ def _server_info(service: Service, quiz_names: Sequence[str], has_map: bool) -> 
             image_size=metadata.image_size,
             context_length=metadata.context_length,
             precision=metadata.precision,
+            templates=metadata.templates,
         ),
         store=store,
         limits=RequestLimits(

@@ -22,9 +22,9 @@ from zebra.values import Prediction
 
 
 async def classify_images(
-    service: Service, images: Sequence[RequestImage], labels: Sequence[str], templates: Sequence[str]
+    service: Service, images: Sequence[RequestImage], labels: Sequence[str], templates: Sequence[str] | None
 ) -> tuple[list[list[Prediction]], list[str]]:
-    """Return the labels of every image, best first, and warnings.
+    """Return the labels of every image, best first, and warnings; without templates, use those of the model.
 
     Raises:
         ConfigError: A label is empty or appears twice, or a template has no place for the label.
@@ -32,6 +32,7 @@ async def classify_images(
         HTTPError: The request costs too much (400, 422), or the server is too busy (429, 503).
     """
     labels = validate_labels(labels)
+    templates = templates or service.encoder.metadata.templates
     require_affordable_prompts(labels, templates)
     require_affordable_scores(labels, len(images))
     for template in templates:

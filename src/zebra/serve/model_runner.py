@@ -40,6 +40,7 @@ class ModelMetadata:
     precision: str
     logit_scale: float
     logit_bias: float | None
+    templates: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +123,7 @@ class ModelRunner:
             clip.precision,
             clip.logit_scale,
             clip.logit_bias,
+            list(clip.templates),
         )
 
     def warm_up(self, batch_size: int) -> None:

@@ -15,7 +15,6 @@ from zebra.serve.limits import (
     MAX_TEMPLATES,
     MAX_TEXT_LENGTH,
 )
-from zebra.text.templates import DEFAULT_TEMPLATES
 
 MAX_NAMED_FIELDS = 3
 """Unknown fields that an error names."""
@@ -83,14 +82,16 @@ class ClassifyRequest(RequestModel):
 
     images: RequestImages
     labels: Labels
-    templates: Annotated[list[Text], Field(min_length=1, max_length=MAX_TEMPLATES)] = list(DEFAULT_TEMPLATES)
+    templates: Annotated[list[Text], Field(min_length=1, max_length=MAX_TEMPLATES)] | None = None
+    """Prompts with {} in place of the label; without them, those of the model."""
 
 
 class ZeroShotParameters(RequestModel):
     """Parameters of a request in Hugging Face's format."""
 
     candidate_labels: Labels
-    hypothesis_template: Text = DEFAULT_TEMPLATES[0]
+    hypothesis_template: Text | None = None
+    """A prompt with {} in place of the label; without it, those of the model."""
 
 
 class ZeroShotRequest(RequestModel):

@@ -27,6 +27,8 @@ class ServedModelInfo(BaseModel):
     image_size: int
     context_length: int
     precision: str
+    templates: list[str]
+    """Prompt templates of requests that give none."""
 
 
 class ColumnInfo(BaseModel):

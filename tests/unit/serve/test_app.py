@@ -111,6 +111,19 @@ def test_an_invalid_request_is_rejected_with_the_field(client, body, message):
     assert message in error_message(client.post("/v1/classify", json=body), 422)
 
 
+def test_requests_without_templates_use_those_of_the_model(client, clip):
+    image, labels = noise_image(3), ["horse", "zebra"]
+    about = client.get("/v1/about").json()
+    assert about["model"]["templates"] == list(clip.templates)
+    expected = {p.label: pytest.approx(p.score, abs=1e-4) for p in clip.classify([image], labels, clip.templates)[0]}
+    ours = client.post("/v1/classify", json={"images": [request_image(image)], "labels": labels}).json()
+    assert {score["label"]: score["score"] for score in ours["results"][0]["scores"]} == expected
+    theirs = client.post(
+        "/v1/classify", json={"inputs": request_image(image)["data"], "parameters": {"candidate_labels": labels}}
+    ).json()
+    assert {score["label"]: score["score"] for score in theirs} == expected
+
+
 def test_labels_times_templates_are_capped(client):
     many = {"labels": [f"l{n}" for n in range(900)], "templates": [f"{n} {{}}" for n in range(50)]}
     assert "45,000 prompts" in error_message(

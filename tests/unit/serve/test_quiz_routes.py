@@ -44,6 +44,7 @@ class ColorModel:
     """A model that tells red from blue, and classifies dark red as red."""
 
     fingerprint = ""
+    templates = ("{}",)
 
     def encode_images(self, images, *, projected=True):
         pixels = [Image.open(io.BytesIO(data)).convert("RGB").getpixel((5, 9)) for data in images]

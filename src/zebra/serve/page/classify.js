@@ -1,11 +1,12 @@
-// The Classify tab: label scores of images, with a prompt template and for the label alone.
+// The Classify tab: label scores of images, with prompt templates and for the label alone.
 
 import { ApiError, fetchJson, loadImage } from "/page/api.js";
 import { $, addChipInput, announce, captionSubject, createChip, debounce, el, formatPercent, loadSetting, pluralize, saveSetting } from "/page/dom.js";
 import { addImageDropTarget, readImage } from "/page/image_input.js";
 
 const LABEL_ONLY = "{}";
-const SUGGESTED_TEMPLATES = ["a photo of a {}.", "a drawing of a {}.", LABEL_ONLY];
+const OWN_TEMPLATES = ""; // an empty field takes the model's templates
+const TEMPLATE_NAMES = new Map([[OWN_TEMPLATES, "the model's own"], ["a photo of a {}.", "a photo of a {}."], [LABEL_ONLY, "label only"]]);
 const MAX_BARS = 5;
 const NUM_SAMPLES = 8;
 
@@ -13,7 +14,9 @@ export function mount(serverInfo) {
   // {name, input, render(img), scoresByKey: template and labels → scores, lastScores: arguments of renderBars, error}
   const images = [];
   let labels = loadSetting("labels", null) ?? [...new Set(serverInfo.examples.slice(0, 4).map(captionSubject))];
-  let template = loadSetting("template", SUGGESTED_TEMPLATES[0]);
+  const ownTemplates = serverInfo.model.templates;
+  const isLabelOnly = (text) => text === LABEL_ONLY || (text === OWN_TEMPLATES && ownTemplates.length === 1 && ownTemplates[0] === LABEL_ONLY);
+  let template = loadSetting("template", OWN_TEMPLATES);
   let abortController = null;
 
   const fileInput = el("input", { type: "file", accept: "image/*", multiple: true, hidden: true, tabindex: -1 });
@@ -21,7 +24,7 @@ export function mount(serverInfo) {
   const labelInput = el("input", { id: "labels", type: "text", autocomplete: "off", placeholder: "horse, zebra, …", maxlength: serverInfo.limits.text_length });
   const templateInput = el("input", {
     id: "template", type: "text", autocomplete: "off", spellcheck: "false", maxlength: serverInfo.limits.text_length,
-    value: template, "aria-describedby": "template-error",
+    value: template, placeholder: ownTemplates.join(" | "), "aria-describedby": "template-error",
   });
   const templateError = el("p", { class: "error", id: "template-error", role: "alert" });
   const summary = el("p", { class: "summary", role: "status" });
@@ -37,8 +40,8 @@ export function mount(serverInfo) {
     el("div", { class: "classify-form" },
       el("div", {}, el("label", { for: "labels" }, "Labels"), labelInput, labelList, renderDatasetButtons(serverInfo, (names) => addLabels(names, true))),
       el("div", {}, el("label", { for: "template" }, "Template, with {} for the label"), templateInput, templateError,
-        el("p", { class: "suggestions" }, ...SUGGESTED_TEMPLATES.map((text) =>
-          el("button", { type: "button", class: "link-button", onclick: () => setTemplate(text) }, text === LABEL_ONLY ? "label only" : text)))),
+        el("p", { class: "suggestions" }, ...[...TEMPLATE_NAMES].map(([text, name]) =>
+          el("button", { type: "button", class: "link-button", onclick: () => setTemplate(text) }, name)))),
       legend),
     el("div", {}, summary, imageList, dropButton, sampleList, fileInput)));
 
@@ -47,10 +50,10 @@ export function mount(serverInfo) {
   async function classify() {
     abortController?.abort();
     const controller = (abortController = new AbortController());
-    const isTemplateValid = template.includes(LABEL_ONLY);
+    const isTemplateValid = template === OWN_TEMPLATES || template.includes(LABEL_ONLY);
     templateError.textContent = isTemplateValid ? "" : "The template has no {} for the label.";
     templateInput.setAttribute("aria-invalid", !isTemplateValid);
-    legend.hidden = !images.length || template === LABEL_ONLY;
+    legend.hidden = !images.length || isLabelOnly(template);
     if (!isTemplateValid || !images.length || !labels.length) return render();
     try {
       await Promise.all([template, LABEL_ONLY].map((text) => fetchScores(text, controller.signal)));
@@ -68,7 +71,7 @@ export function mount(serverInfo) {
     const pending = images.filter((image) => !image.error && !image.scoresByKey.has(key));
     for (const batch of splitIntoBatches(pending, serverInfo.limits)) {
       try {
-        const body = { images: batch.map((image) => image.input), labels, templates: [template] };
+        const body = { images: batch.map((image) => image.input), labels, templates: template === OWN_TEMPLATES ? undefined : [template] };
         const response = await fetchJson("/v1/classify", { body, signal });
         response.results.forEach((result, index) => batch[index].scoresByKey.set(key, result.scores));
       } catch (error) {
@@ -89,11 +92,12 @@ export function mount(serverInfo) {
     const scoresFor = (image, template) => image.scoresByKey.get(JSON.stringify([template, labels]));
     const scored = images.filter((image) => scoresFor(image, template) && scoresFor(image, LABEL_ONLY));
     const changed = scored.filter((image) => scoresFor(image, template)[0].label !== scoresFor(image, LABEL_ONLY)[0].label);
-    summary.textContent = !labels.length ? (images.length ? "Add labels for the images." : "")
-      : template === LABEL_ONLY || !scored.length ? ""
-      : changed.length ? `The template changes the top label of ${changed.length} of ${pluralize(scored.length, "image")}.`
-      : "The template changes no top label.";
-    for (const image of scored) image.lastScores = [scoresFor(image, template), scoresFor(image, LABEL_ONLY), template]; // shown until new scores arrive
+    const best = scored.length === 1 ? scoresFor(scored[0], template)[0] : null;
+    summary.replaceChildren(...(!labels.length ? [images.length ? "Add labels for the images." : ""] : [
+      best && el("strong", {}, `${best.label}, ${formatPercent(best.score)}`),
+      changed.length > 0 && el("span", { class: "template-effect" }, `The template changes the top label of ${changed.length} of ${pluralize(scored.length, "image")}.`),
+    ].filter(Boolean)));
+    for (const image of scored) image.lastScores = [scoresFor(image, template), isLabelOnly(template) ? null : scoresFor(image, LABEL_ONLY)]; // shown until new scores arrive
     imageList.replaceChildren(...images.map(renderImage));
     imageList.hidden = !images.length;
     dropButton.hidden = images.length > 0;
@@ -110,11 +114,12 @@ export function mount(serverInfo) {
     };
     return el("li", {}, element,
       el("button", { type: "button", class: "remove", "aria-label": `remove ${image.name}`, onclick: remove }, "×"),
-      image.error ? el("p", { class: "error" }, image.error) : renderBars(...(image.lastScores ?? [[], [], LABEL_ONLY])));
+      image.error ? el("p", { class: "error" }, image.error) : renderBars(...(image.lastScores ?? [[], null])));
   }
 
-  function renderBars(scores, baseline, template) {
-    const baselineByLabel = template !== LABEL_ONLY && new Map(baseline.map(({ label, score }) => [label, score]));
+  // Draw scores, each with a tick at its score in `baseline`, which may be null.
+  function renderBars(scores, baseline) {
+    const baselineByLabel = baseline && new Map(baseline.map(({ label, score }) => [label, score]));
     const numHidden = scores.length - MAX_BARS;
     return el("ol", { class: "bars" }, ...scores.slice(0, MAX_BARS).map(({ label, score }) => {
       return el("li", { title: label },

@@ -7,7 +7,7 @@ import { ScatterPlot } from "/page/scatter_plot.js";
 
 const NUM_COLORS = 8;
 const LABELS_OPTION = "";
-const TEMPLATE = "a photo of a {}.";
+const MAX_TEMPLATES = 8; // a label's vector is the mean over so many of the model's templates
 
 export async function mount(serverInfo) {
   const panel = $("map");
@@ -45,6 +45,7 @@ async function waitForMap(panel) {
 class MapView {
   constructor(panel, points, serverInfo) {
     this.points = points;
+    this.templates = serverInfo.model.templates.slice(0, MAX_TEMPLATES);
     this.labels = [...new Set(serverInfo.examples.slice(0, 6).map(captionSubject))];
     this.selectedGroup = null;
     this.groups = []; // {name, colorVariable, count}; null for a column of numbers
@@ -117,9 +118,18 @@ class MapView {
     this.labelChips.replaceChildren(...this.labels.map((label) =>
       createChip(label, label, () => this.setLabels(this.labels.filter((item) => item !== label)))));
     if (!this.labels.length) return this.setGroups([]);
-    const { vectors } = await fetchJson("/v1/embed", { body: { texts: this.labels.map((label) => TEMPLATE.replace("{}", label)) } });
+    const vectors = await Promise.all(this.labels.map((label) => this.embedLabel(label)));
     const { nearest } = await fetchJson("/v1/map/nearest", { body: { vectors } });
     this.setGroups(nearest.map((labelIndex) => this.labels[labelIndex]));
+  }
+
+  // The unit vector of a label: the mean over the model's templates.
+  async embedLabel(label) {
+    const texts = this.templates.map((template) => template.replace(/\{c?\}/, () => label));
+    const { vectors } = await fetchJson("/v1/embed", { body: { texts } });
+    const mean = vectors[0].map((_, index) => vectors.reduce((sum, vector) => sum + vector[index], 0));
+    const norm = Math.hypot(...mean);
+    return mean.map((value) => value / norm);
   }
 
   async colorByColumn(name) {
