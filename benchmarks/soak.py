@@ -18,6 +18,7 @@ import http.client
 import io
 import json
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -227,7 +228,11 @@ def soak(args: argparse.Namespace, server_args: Sequence[str]) -> dict[str, Any]
         out, stop = Responses(time.monotonic()), threading.Event()
         encoded = [path.read_bytes() for path in images]
         clients = [
-            threading.Thread(target=run_client, args=(server.port, encoded, seed, args.clients / args.rate, stop, out))
+            threading.Thread(
+                target=run_client,
+                args=(server.port, encoded, seed, args.clients / args.rate, stop, out),
+                daemon=True,  # the script may be stopped
+            )
             for seed in range(args.clients)
         ]
         for client in clients:
@@ -277,6 +282,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=4)
     parser.add_argument("--save", action="store_true", help="append the row to results/soak.jsonl")
     args, server_args = parser.parse_known_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # stops the server and the writer too
     row = soak(args, server_args)
     if args.save:
         save_row("soak", row)
