@@ -137,7 +137,7 @@ def parse_recipe_flags(argv: Sequence[str]) -> RecipeFlags:
     has_recipe = flags.recipe or not flags.init_from
     settings = read_recipe(flags.recipe or DEFAULT_RECIPE) if has_recipe else {}
     if flags.init_from is not None:
-        settings = _fine_tuning_settings(flags.init_from, remaining) | settings
+        settings = _fine_tuning_settings(flags.init_from, settings, remaining) | settings
     if flags.model is not None:
         settings["model"] = unstructure(get_preset(flags.model))
     settings |= _duration_settings(remaining)
@@ -146,34 +146,46 @@ def parse_recipe_flags(argv: Sequence[str]) -> RecipeFlags:
 
 def _duration_settings(argv: list[str]) -> dict[str, Any]:
     """Return defaults for --steps and --epochs, of which a config has exactly one, if one of them is given."""
-    flags = {arg.split("=")[0] for arg in argv}
-    if "--epochs" in flags and "--steps" not in flags:
+    flags = _flag_names(argv)
+    if "epochs" in flags and "steps" not in flags:
         return {"steps": None, "epochs": 1.0}
-    if "--steps" in flags and "--epochs" not in flags:
+    if "steps" in flags and "epochs" not in flags:
         return {"epochs": None, "steps": 1}
     return {}
 
 
-def _fine_tuning_settings(init_from: str, argv: list[str]) -> dict[str, Any]:
-    """Choose settings for fine-tuning on the data that the flags describe."""
+def _fine_tuning_settings(init_from: str, recipe: dict[str, Any], argv: list[str]) -> dict[str, Any]:
+    """Choose settings for fine-tuning on the data that recipe and flags describe; they may give its length too."""
     if _has_help_flag(argv):
         return {}
-    minimal = {"data": "", "out": "", "steps": 1, "finetune": {"init_from": init_from}} | _duration_settings(argv)
-    config = parse_args(TrainConfig, "train", argv, default=structure(TrainConfig, minimal), description=DESCRIPTION)
+    minimal: dict[str, Any] = {"data": "", "out": "", "finetune": {"init_from": init_from}}
+    minimal |= {} if recipe.keys() & {"steps", "epochs"} else {"steps": 1}
+    default = structure(TrainConfig, minimal | recipe | _duration_settings(argv))
+    config = parse_args(TrainConfig, "train", argv, default=default, description=DESCRIPTION)
     if not config.data:
         echo("zebra train: --data is missing. See zebra train --help.", err=True)
         raise SystemExit(EXIT_USAGE)
     from zebra.train import finetune
 
+    given = {
+        name: getattr(config, name)
+        for name in ("steps", "epochs", "batch_size")
+        if name in recipe or name in _flag_names(argv)
+    }
     use_lora = config.finetune is not None and config.finetune.lora_rank is not None
-    return finetune.suggest_settings(init_from, config.data, config.data_options, use_lora=use_lora)
+    return finetune.suggest_settings(init_from, config.data, config.data_options, use_lora=use_lora, **given)
+
+
+def _flag_names(argv: list[str]) -> set[str]:
+    """Return the names of the flags as those of config fields; --batch-size and --batch_size are one."""
+    return {arg.split("=")[0].removeprefix("--").replace("-", "_") for arg in argv if arg.startswith("--")}
 
 
 def parse_train_config(recipe_flags: RecipeFlags) -> TrainConfig:
     """Build the config from recipe and flags; exit with code 2 if neither gives --data and --out."""
     required = [name for name in ("data", "out") if name not in recipe_flags.settings]
-    flags = {arg.split("=")[0] for arg in recipe_flags.remaining_argv}
-    missing = [f"--{name}" for name in required if f"--{name}" not in flags]
+    flags = _flag_names(recipe_flags.remaining_argv)
+    missing = [f"--{name}" for name in required if name not in flags]
     if missing and not _has_help_flag(recipe_flags.remaining_argv):
         verb = "is" if len(missing) == 1 else "are"
         echo(f"zebra train: {' and '.join(missing)} {verb} missing. See zebra train --help.", err=True)

@@ -37,7 +37,14 @@ LARGE_MODEL_PARAMETERS = 20_000_000
 
 
 def suggest_settings(
-    init_from: str, data: str, data_options: DataConfig | None = None, *, use_lora: bool = False
+    init_from: str,
+    data: str,
+    data_options: DataConfig | None = None,
+    *,
+    use_lora: bool = False,
+    steps: int | None = None,
+    epochs: float | None = None,
+    batch_size: int | None = None,
 ) -> dict[str, Any]:
     """Return suitable settings for a model and a dataset, as a recipe.
 
@@ -48,6 +55,9 @@ def suggest_settings(
         data: Captioned images.
         data_options: Options for reading the data; None uses the defaults.
         use_lora: Whether LoRA is used, which needs a larger learning rate.
+        steps: Length of the run, from which the warm-up follows; None uses `epochs`.
+        epochs: Length of the run; None chooses it.
+        batch_size: Pairs per step, from which warm-up and validation interval follow; None chooses it.
 
     Raises:
         WeightsError: The model cannot be loaded or has no tokenizer.
@@ -61,19 +71,23 @@ def suggest_settings(
             f"{data} holds {num_pairs} pairs. Fine-tuning needs at least {MIN_DISTINCT_IMAGES}, to split them into "
             "training, validation and test data."
         )
-    batch_size = int(2 ** np.clip(np.floor(np.log2(num_pairs / 4)), 1, 7))
-    epochs = 30 if num_pairs < 1_000 else 15 if num_pairs < 10_000 else 5 if num_pairs < 100_000 else 1
+    batch_size = batch_size or int(2 ** np.clip(np.floor(np.log2(num_pairs / 4)), 1, 7))
+    if steps is None and epochs is None:
+        epochs = 30 if num_pairs < 1_000 else 15 if num_pairs < 10_000 else 5 if num_pairs < 100_000 else 1
     steps_per_epoch = max(1, num_pairs // batch_size)
+    total_steps = steps if epochs is None else steps_per_epoch * epochs
+    assert total_steps is not None
     is_small = sum(parameter.numel() for parameter in clip.model.parameters()) < LARGE_MODEL_PARAMETERS
     return {
         "model": structure.unstructure(clip.model.config),
+        "steps": steps,
         "epochs": epochs,
         "batch_size": batch_size,
         "lr": (2e-4 if is_small else 1e-5) * (LORA_LR_MULTIPLIER if use_lora else 1),
         "eval_every": min(steps_per_epoch, 500),
         "eval_samples": 1000,
         "checkpoint_every": max(steps_per_epoch, 500),
-        "optimizer": {"weight_decay": 0.1, "warmup_steps": max(1, steps_per_epoch * epochs // 20)},
+        "optimizer": {"weight_decay": 0.1, "warmup_steps": max(1, int(total_steps // 20))},
         "val_fraction": 0.15 if num_pairs < 1_000 else 0.1,
         "finetune": {"init_from": init_from},
     }

@@ -13,6 +13,7 @@ from PIL import Image
 
 import zebra
 from zebra.cli.main import main
+from zebra.cli.train import parse_recipe_flags, parse_train_config
 from zebra.config.data import DataConfig
 from zebra.config.export import ExportConfig
 from zebra.config.finetune import FineTuneConfig
@@ -85,6 +86,30 @@ def test_a_small_dataset_gets_more_epochs_and_smaller_batches(assets, tmp_path):
     assert small["batch_size"] == 8
     assert large["batch_size"] == 128
     assert small["finetune"]["init_from"] == str(assets / "start")
+
+
+@pytest.mark.parametrize(
+    ("flags", "length", "warmup_steps"),
+    [
+        ([], {"epochs": 30, "batch_size": 8}, 10),
+        (["--epochs", "4"], {"epochs": 4, "batch_size": 8}, 1),
+        (["--epochs=60"], {"epochs": 60, "batch_size": 8}, 21),
+        (["--steps", "200"], {"steps": 200, "batch_size": 8}, 10),
+        (["--batch-size", "2"], {"epochs": 30, "batch_size": 2}, 45),
+        (["--batch_size", "4", "--epochs", "12"], {"epochs": 12, "batch_size": 4}, 9),
+        (["--epochs", "4", "--optimizer.warmup-steps", "7"], {"epochs": 4}, 7),
+        (["--recipe", "RECIPE"], {"steps": 400, "batch_size": 4}, 20),
+        (["--recipe", "RECIPE", "--epochs", "4"], {"epochs": 4, "batch_size": 4}, 3),
+    ],
+)
+def test_the_warmup_is_a_twentieth_of_the_length_that_is_given(assets, tmp_path, flags, length, warmup_steps):
+    recipe = tmp_path / "short.yaml"
+    recipe.write_text("steps: 400\nbatch_size: 4\n")
+    flags = [str(recipe) if flag == "RECIPE" else flag for flag in flags]
+    args = ["--from", str(assets / "start"), "--data", str(assets / "images/captions.csv"), "--out", "run"]
+    config = parse_train_config(parse_recipe_flags([*args, *flags]))
+    assert {name: getattr(config, name) for name in length} == length
+    assert config.optimizer.warmup_steps == warmup_steps
 
 
 def test_suggested_settings_use_the_data_options(assets, tmp_path, capsys):
