@@ -7,10 +7,11 @@ from zebra.cli.arguments import RunArgs, parse_args
 from zebra.cli.main import EXIT_OK, echo
 from zebra.config.compare import CompareConfig
 
-DESCRIPTION = """Compare the scores of several evaluations.
+DESCRIPTION = """Compare evaluations and training runs.
 
-RUN is a directory that `zebra evaluate` or `zebra demo` wrote. If a score was measured several times, the last one
-counts. The first run is compared with each other one, image by image, where both have predictions on the same images.
+RUN is a directory that `zebra evaluate`, `zebra demo` or `zebra train` wrote. If a score was measured several times,
+the last one counts. The first run is compared with each other one, image by image, where both have predictions on the
+same images. For training runs, the final loss and validation scores are printed, and --page draws their curves.
 """
 
 
@@ -51,4 +52,8 @@ def run(argv: Sequence[str]) -> int:
                 f"[{test.difference.low:+.1%}, {test.difference.high:+.1%}], p = {test.p_value:.2g}{mcnemar}, "
                 f"{test.num_wins} won, {test.num_losses} lost"
             )
+    for run_dir, training_run in compare.read_training_runs(args).items():
+        last = training_run.log_entries[-1]
+        scores = "".join(f"  {name} {score:.1%}" for name, score in training_run.last_scores().items())
+        echo(f"{run_dir:<20} {last['step']:,} steps  {last['samples']:,} pairs  loss {last['loss']:.3f}{scores}")
     return EXIT_OK

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from zebra.config.score_table import validate_table_path
 from zebra.errors import ConfigError
 
 
@@ -10,8 +11,13 @@ class CompareConfig:
     """Runs to compare."""
 
     runs: tuple[str, ...]
-    """At least two directories of `zebra evaluate` or `zebra demo`; the first is compared with each of the others."""
+    """At least two directories of `zebra evaluate`, `zebra demo` or `zebra train`; the first is compared with the rest."""
+    table: str | None = None
+    """Also write the scores to this file; its suffix decides the format: .csv, .md (Markdown) or .tex (LaTeX)."""
+    page: str | None = None
+    """Also write an HTML page with the scores and the training curves to this file."""
 
     def __post_init__(self) -> None:
         if len(self.runs) < 2:
             raise ConfigError(f"a comparison needs at least two runs; got {len(self.runs)}. Name two or more.")
+        validate_table_path(self.table)

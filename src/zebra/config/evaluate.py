@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from zebra.config.precision import InferencePrecision
+from zebra.config.score_table import validate_table_path
 from zebra.errors import ConfigError
 
 Task = Literal["zero-shot", "prompts", "prompt-search", "linear-probe", "few-shot", "retrieval", "compositionality"]
@@ -40,9 +41,12 @@ class EvaluateConfig:
     """Number of few-shot draws, at least 3."""
     seed: int = 0
     """Seed of few-shot draws and bootstraps."""
+    table: str | None = None
+    """Also write the scores to this file; its suffix decides the format: .csv, .md (Markdown) or .tex (LaTeX)."""
 
     def __post_init__(self) -> None:
         if not self.datasets:
             raise ConfigError("no datasets given; name at least one")
         if not self.tasks:
             raise ConfigError("no tasks given; name at least one, or omit --tasks")
+        validate_table_path(self.table)

@@ -50,11 +50,11 @@ def plot_loss(log_entries: Sequence[Mapping[str, Any]], highlight: str = "") -> 
     loss = np.array([line["loss"] for line in log_entries], dtype=float)
     upper = add_axes(figure, left=0.45, bottom=3.0 if eval_entries else 0.5, right=1.35, top=0.4)
     upper.plot(samples, loss, color=MUTED, linewidth=0.8, alpha=0.4)
-    upper.plot(samples, _moving_average(loss), color=FOREGROUND, linewidth=1.8)
+    upper.plot(samples, moving_average(loss), color=FOREGROUND, linewidth=1.8)
     upper.set_ylim(0, float(loss.max()) * 1.05)
-    _add_panel_title(upper, "Training loss")
-    _label_line_ends(
-        upper, float(samples[-1]), {f"{_moving_average(loss)[-1]:.2f}": (float(_moving_average(loss)[-1]), FOREGROUND)}
+    add_panel_title(upper, "Training loss")
+    label_line_ends(
+        upper, float(samples[-1]), {f"{moving_average(loss)[-1]:.2f}": (float(moving_average(loss)[-1]), FOREGROUND)}
     )
     panels = [upper]
     if eval_entries:
@@ -65,8 +65,8 @@ def plot_loss(log_entries: Sequence[Mapping[str, Any]], highlight: str = "") -> 
         axes.set_xlim(0, float(samples[-1]))
         axes.grid(axis="y", color=FAINT, linewidth=0.8)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:,.0f}k" if value >= 1000 else f"{value:.0f}")
-        axes.xaxis.set_major_locator(_create_tick_locator())
-        axes.yaxis.set_major_locator(_create_tick_locator())
+        axes.xaxis.set_major_locator(create_tick_locator())
+        axes.yaxis.set_major_locator(create_tick_locator())
     if eval_entries:
         upper.set_xticklabels([])
     label_x_axis(panels[-1], "image–caption pairs processed")
@@ -234,17 +234,18 @@ def _plot_eval_curves(axes: "Axes", log_entries: Sequence[Mapping[str, Any]], hi
         ends[f"{name} {format_percent(points[-1][1], 0)}"] = (points[-1][1], color)
     axes.set_ylim(0, 1)
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
-    _add_panel_title(axes, "Zero-shot accuracy on evaluation datasets")
-    _label_line_ends(axes, float(log_entries[-1]["samples"]), ends)
+    add_panel_title(axes, "Zero-shot accuracy on evaluation datasets")
+    label_line_ends(axes, float(log_entries[-1]["samples"]), ends)
 
 
-def _add_panel_title(axes: "Axes", title: str) -> None:
+def add_panel_title(axes: "Axes", title: str) -> None:
+    """Write a title above the axes, at the left edge of the figure."""
     coordinates = (axes.figure.transFigure, axes.transAxes)
     axes.annotate(title, (0, 1), (0, 14), xycoords=coordinates, textcoords="offset points", fontsize=FONT_SIZE,
                   color=FOREGROUND, fontweight="bold")  # fmt: skip
 
 
-def _label_line_ends(axes: "Axes", x: float, ends: Mapping[str, tuple[float, str]]) -> None:
+def label_line_ends(axes: "Axes", x: float, ends: Mapping[str, tuple[float, str]]) -> None:
     """Label lines at their right ends, moved apart where labels would overlap."""
     low, high = axes.get_ylim()
     max_y = high
@@ -255,7 +256,7 @@ def _label_line_ends(axes: "Axes", x: float, ends: Mapping[str, tuple[float, str
                       va="center", annotation_clip=False)  # fmt: skip
 
 
-def _moving_average(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def moving_average(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Average each value with its neighbors, over about 1/30 of the curve."""
     half_width = len(values) // 60
     sums = np.cumsum(np.concatenate([[0.0], values]))
@@ -265,7 +266,8 @@ def _moving_average(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return smooth
 
 
-def _create_tick_locator() -> Any:
+def create_tick_locator() -> Any:
+    """Return a locator of about five round ticks."""
     from matplotlib.ticker import MaxNLocator
 
     return MaxNLocator(5, steps=[1, 2, 2.5, 5, 10])

@@ -1,40 +1,27 @@
 """`zebra compare`: scores of several runs with paired tests and published numbers."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 from zebra.config.compare import CompareConfig
 from zebra.data.benchmarks.catalog import find_catalog_entry
 from zebra.errors import DataError
 from zebra.evaluators.predictions import get_sample_scores
-from zebra.evaluators.results_io import ResultRecord, read_latest_results, read_predictions
+from zebra.evaluators.results_io import RESULTS_FILENAME, ResultRecord, read_latest_results, read_predictions
+from zebra.evaluators.run_comparison import ComparisonRow
 from zebra.protocols.paired_test import PairedComparison, compare_paired
-from zebra.values import Score
-
-
-@dataclass(frozen=True, slots=True)
-class ComparisonRow:
-    """One metric of one task on one dataset, for all runs."""
-
-    dataset: str
-    task: str
-    metric: str
-    scores: tuple[Score | None, ...]
-    """One score for each run; None if the run does not have it."""
-    published_scores: str
-    """The numbers that the paper reports for this dataset and task; empty if there are none."""
-    comparisons: Mapping[str, PairedComparison]
-    """Run → the first run against it; only for runs with predictions of the same task."""
+from zebra.train.training_run import TrainingRun, read_training_run
 
 
 def run(config: CompareConfig) -> list[ComparisonRow]:
-    """Compare runs: the first against each other one.
+    """Compare the scores of runs: the first against each other one; write the table and the page, if configured.
 
     Raises:
-        DataError: A directory has no results, or two runs scored different data under one name.
+        DataError: A directory has neither results nor a training log, or two runs scored different data under one name.
+        ConfigError: The table or the page cannot be written.
     """
-    records_by_run = [read_latest_results(Path(path)) for path in config.runs]
+    training_runs = read_training_runs(config)
+    records_by_run = [_read_results(Path(path), is_training_run=path in training_runs) for path in config.runs]
     keys = list(dict.fromkeys(key for records in records_by_run for key in records))
     rows = []
     for key in keys:
@@ -45,7 +32,31 @@ def run(config: CompareConfig) -> list[ComparisonRow]:
         scores = tuple(None if record is None else record.score for record in records)
         published_scores = _format_published_scores(dataset, task, metric)
         rows.append(ComparisonRow(dataset, task, metric, scores, published_scores, comparisons))
+    if config.table is not None:
+        from zebra.report.score_table import write_score_table
+
+        write_score_table(config.table, config.runs, rows)
+    if config.page is not None:
+        from zebra.report.comparison import write_comparison_page  # importing matplotlib takes a second
+
+        write_comparison_page(Path(config.page), config.runs, rows, training_runs)
     return rows
+
+
+def read_training_runs(config: CompareConfig) -> dict[str, TrainingRun]:
+    """Return the logs of the runs that `zebra train` wrote; the other runs are left out.
+
+    Raises:
+        DataError: A log is damaged.
+    """
+    training_runs = {path: read_training_run(path) for path in config.runs}
+    return {path: training_run for path, training_run in training_runs.items() if training_run is not None}
+
+
+def _read_results(run_dir: Path, *, is_training_run: bool) -> dict[tuple[str, str, str], ResultRecord]:
+    if is_training_run and not (run_dir / RESULTS_FILENAME).exists():
+        return {}
+    return read_latest_results(run_dir)
 
 
 def _require_same_data(run_dirs: Sequence[str], records: Sequence[ResultRecord | None]) -> None:

@@ -89,10 +89,7 @@ def run(config: EvaluateConfig, *, callback: Callable[[TaskResult], None] = lamb
                     warnings.warn(f"left out {_describe_error(name, error)}", stacklevel=2)
         results += done
     if results:
-        from zebra.report.evaluation import write_evaluation_report  # importing matplotlib takes a second
-
-        sources = {benchmark.name: benchmark.source for benchmark in benchmarks}
-        write_evaluation_report(out_dir / "report.html", clip, config.model, results, sources)
+        _write_reports(config, clip, benchmarks, results)
     if errors:
         raise _summarize_errors(errors, len(names), config.out)
     unfinished.finish()
@@ -122,6 +119,18 @@ def _load_benchmarks(config: EvaluateConfig) -> tuple[tuple[str, ...], list[AnyB
     return names, benchmarks
 
 
+def _write_reports(
+    config: EvaluateConfig, clip: Bundle, benchmarks: Sequence[AnyBenchmark], results: Sequence[TaskResult]
+) -> None:
+    from zebra.report.evaluation import write_evaluation_report  # importing matplotlib takes a second
+    from zebra.report.score_table import to_rows, write_score_table
+
+    sources = {benchmark.name: benchmark.source for benchmark in benchmarks}
+    write_evaluation_report(Path(config.out) / "report.html", clip, config.model, results, sources)
+    if config.table is not None:
+        write_score_table(config.table, [config.model], to_rows(results))
+
+
 def _evaluate_completely(
     clip: Bundle, benchmark: AnyBenchmark, name: str, config: EvaluateConfig, callback: Callable[[TaskResult], None]
 ) -> tuple[list[TaskResult], ZebraError | None]:
@@ -145,7 +154,7 @@ def _add_predictions(result: TaskResult, out_dir: Path) -> TaskResult:
 
 def _identify(config: EvaluateConfig, clip: Bundle) -> dict[str, Any]:
     """Return what determines the results, apart from the datasets."""
-    settings = {key: value for key, value in asdict(config).items() if key not in ("model", "datasets", "out")}
+    settings = {key: value for key, value in asdict(config).items() if key not in ("model", "datasets", "out", "table")}
     provenance = collect_provenance(config.seed)
     model = {
         "fingerprint": clip.fingerprint,

@@ -1,5 +1,6 @@
 """Tests of `zebra evaluate` and `zebra compare`."""
 
+import csv
 import io
 import json
 import shutil
@@ -134,6 +135,18 @@ def test_a_validator_gives_the_score_of_the_evaluation(directory, tmp_path):
     metrics = evaluate.run(make_config(directory, tmp_path))
     (validator,) = open_zero_shot_validators([str(directory / "colors")], num_samples=10_000)
     assert validator(zebra.load(directory / "model0")) == {"colors": metrics["colors"]["zero-shot"]["top1"].value}
+
+
+def test_the_scores_are_written_as_a_table_and_the_terminal_names_the_worst_class(directory, tmp_path, cli):
+    table = tmp_path / "scores.csv"
+    result = cli(*("evaluate", directory / "model0", directory / "colors", "--out", tmp_path / "out", "--table", table))
+    with table.open(newline="") as file:
+        rows = {(row["task"], row["metric"]): row for row in csv.DictReader(file)}
+    scores = json.loads((tmp_path / "out" / "metrics.json").read_text())["colors"]
+    assert float(rows["zero-shot", "top1"]["value"]) == scores["zero-shot"]["top1"]["value"]
+    assert len(rows) == sum(map(len, scores.values()))
+    assert "least accurate classes: " in result.out and " taken for " in result.out
+    assert "Worst errors on colors" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_the_files_contain_the_provenance_of_each_score(directory, tmp_path):
