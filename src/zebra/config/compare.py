@@ -11,7 +11,7 @@ class CompareConfig:
     """Runs to compare."""
 
     runs: tuple[str, ...]
-    """At least two directories of `zebra evaluate`, `zebra demo` or `zebra train`; the first is compared with the rest."""
+    """At least two directories of `zebra evaluate`, `zebra demo` or `zebra train`; the first is compared with each."""
     table: str | None = None
     """Also write the scores to this file; its suffix decides the format: .csv, .md (Markdown) or .tex (LaTeX)."""
     page: str | None = None
