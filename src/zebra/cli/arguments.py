@@ -67,6 +67,7 @@ HiddenStrs = Annotated[tuple[str, ...], tyro.conf.Suppress]
 """A config field without a flag."""
 
 ModelArg = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+ModelOrStoreArg = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL|STORE")]
 DataArg = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
 DatasetArg = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
 DatasetArgs = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="DATASET...")]
@@ -74,6 +75,7 @@ ImageArgs = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metav
 RunArg = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 RunArgs = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN...")]
 StoreArg = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STORE")]
+OptionalTableArg = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TABLE")]
 QueryArg = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="QUERY")]
 OutArg = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
 TargetArg = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL|DATA")]

@@ -109,6 +109,21 @@ class LanceTable:
         with _translate_errors(self.store_path):
             self._table.update(where=where, values=dict(values))
 
+    def add_columns(self, columns: pa.Schema) -> None:
+        """Add columns without values."""
+        with _translate_errors(self.store_path):
+            self._table.add_columns(columns)
+
+    def drop_columns(self, names: Sequence[str]) -> None:
+        """Remove columns with their values."""
+        with _translate_errors(self.store_path):
+            self._table.drop_columns(list(names))
+
+    def merge(self, rows: pa.Table) -> None:
+        """Set the columns of `rows` in the rows of the same id; these move to the end. Other ids are ignored."""
+        with _translate_errors(self.store_path):
+            self._table.merge_insert("id").when_matched_update_all().execute(rows)
+
     def build_index(self, num_partitions: int) -> None:
         """Build or replace the index for approximate cosine search.
 

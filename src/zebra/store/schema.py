@@ -23,6 +23,8 @@ OPTIONAL_FIELDS = [
     pa.field("thumbnail", pa.binary()),  # JPEG or WebP
 ]
 
+BASE_COLUMNS = frozenset(field.name for field in (*REQUIRED_FIELDS, *OPTIONAL_FIELDS)) | {"vector"}
+"""Columns of every store."""
 LARGE_COLUMNS = ("thumbnail", "vector")
 """Columns that are read only on request, because of their size."""
 INTERNAL_COLUMNS = frozenset({"id", "digest", "path", "offset", "size", "location", "source", "stamp"})
@@ -42,12 +44,17 @@ def build_schema(metadata: StoreMetadata, extra_columns: pa.Schema | None = None
     for name, count in Counter(field.name for field in fields).items():
         if count > 1:
             raise StoreError(f"a store can have only one column {name!r}. Rename the extra column")
-        if not name or name.startswith("_") or set(name) & set(".`"):
+        if not is_column_name(name):
             raise StoreError(
                 f"a store cannot have a column {name!r}. A name must not be empty, start with an underscore, or "
                 "contain a dot or backquote"
             )
     return pa.schema(fields, metadata.to_schema_metadata())
+
+
+def is_column_name(name: str) -> bool:
+    """Return whether a store can have a column of this name."""
+    return bool(name) and not name.startswith("_") and not set(name) & set(".`")
 
 
 def validate_rows(rows: pa.RecordBatch | pa.Table, schema: pa.Schema, metadata: StoreMetadata, path: str) -> pa.Table:
@@ -80,7 +87,7 @@ def validate_rows(rows: pa.RecordBatch | pa.Table, schema: pa.Schema, metadata: 
             _cast_vectors(column, metadata, path) if field.name == "vector" else _cast_column(column, field, path)
         )
     table = pa.table(columns, schema=schema)
-    _validate_ids(table["id"], path)
+    validate_ids(table["id"], path)
     return table
 
 
@@ -116,7 +123,8 @@ def _cast_vectors(column: pa.Array | pa.ChunkedArray, metadata: StoreMetadata, p
     return pa.FixedSizeListArray.from_arrays(pa.array(values), metadata.embed_dim)
 
 
-def _validate_ids(ids: pa.ChunkedArray, path: str) -> None:
+def validate_ids(ids: pa.ChunkedArray, path: str) -> None:
+    """Raise StoreError if an id is empty or duplicated."""
     counts = Counter(ids.to_pylist())
     duplicates = [id for id, count in counts.items() if count > 1]
     if duplicates:

@@ -14,16 +14,15 @@ from typing import Self
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from zebra.atomic_io import atomic_write, fsync_path
+from zebra.atomic_io import fsync_path
 from zebra.errors import StoreError, suggest_name
 from zebra.store.id_hash_set import IdHashSet
 from zebra.store.lance_table import LanceError, LanceTable, in_clause
 from zebra.store.metadata import StoreMetadata, read_store_metadata, require_same_model
 from zebra.store.recovery import open_or_recover, recover_table
-from zebra.store.schema import build_schema, validate_rows
+from zebra.store.schema import BASE_COLUMNS, build_schema, validate_ids, validate_rows
 from zebra.store.store_dir import Commit, StoreDir
 from zebra.store.writer_lock import WriterLock
 
@@ -124,6 +123,11 @@ class Store:
         """Schema of the rows, with the store's metadata."""
         return self._table.schema
 
+    @property
+    def extra_columns(self) -> pa.Schema:
+        """The columns beyond those of every store."""
+        return pa.schema([field for field in self.schema if field.name not in BASE_COLUMNS])
+
     def __len__(self) -> int:
         return self._table.count_rows()
 
@@ -149,12 +153,13 @@ class Store:
         """
         require_same_model(self.metadata, fingerprint, str(self.path))
 
-    def append(self, rows: pa.RecordBatch | pa.Table) -> int:
-        """Append rows in order, as one commit.
+    def append(self, rows: pa.RecordBatch | pa.Table, replace_ids: Sequence[str] = ()) -> int:
+        """Append rows in order, and delete those that they replace, as one commit.
 
         Args:
             rows: Columns in any order; nullable ones may be missing. Vectors of any float type are rounded to the
                 store's. Store metadata in their schema, if any, must name the same model.
+            replace_ids: Ids of the rows to delete; `rows` may contain them again.
 
         Returns:
             The new version.
@@ -169,14 +174,16 @@ class Store:
         self._acquire_write_lock()
         if self._id_hashes is None:
             self._id_hashes = IdHashSet(batch["id"] for batch in self._table.scan(["id"]))
-        ids = table["id"].to_pylist()
-        existing = self._find_existing_ids(self._id_hashes.possible_members(ids))
+        ids, replaced = table["id"].to_pylist(), set(replace_ids)
+        possible_members = self._id_hashes.possible_members(ids)
+        existing = self._find_existing_ids([id for id in possible_members if id not in replaced])
         if existing:
             raise StoreError(
                 f"{len(existing)} of {len(ids)} ids already exist in {self.path}, for example {existing[0]!r}. "
                 "Nothing was added. Remove these rows, or delete the old ones first"
             )
-        with self._commit(f"appending {len(ids):,} rows", table.nbytes, append_only=True):
+        with self._commit(f"appending {len(ids):,} rows", table.nbytes, append_only=not replace_ids):
+            self._delete_rows(replace_ids)
             self._table.append(table)
         self._id_hashes.add(ids)
         return self.version
@@ -218,8 +225,7 @@ class Store:
                 ).to_batches()
             )
             with self._commit(f"appending {path.name}", path.stat().st_size):
-                for start in range(0, len(replace_ids), MAX_IDS_PER_CONDITION):
-                    self._table.delete(in_clause("id", replace_ids[start : start + MAX_IDS_PER_CONDITION]))
+                self._delete_rows(replace_ids)
                 self._table.append(pa.RecordBatchReader.from_batches(self.schema, rows))
         self._id_hashes = None
         return self.version
@@ -259,6 +265,49 @@ class Store:
             with self._commit(f"updating {len(existing):,} rows"):
                 self._table.update(in_clause("id", existing), values)
         return len(existing)
+
+    def add_columns(self, columns: pa.Schema) -> None:
+        """Add nullable columns without values, as one commit.
+
+        Raises:
+            StoreError: A name is in use or not allowed, the disk is full, or another process is writing.
+        """
+        build_schema(self.metadata, pa.schema([*self.extra_columns, *columns]))
+        self._acquire_write_lock()
+        with self._commit("adding columns"):
+            self._table.add_columns(pa.schema([field.with_nullable(True) for field in columns]))
+
+    def drop_columns(self, names: Sequence[str]) -> None:
+        """Remove extra columns with their values, as one commit.
+
+        Raises:
+            StoreError: A column is unknown, or every store has it.
+        """
+        self._require_columns(names)
+        for name in names:
+            if name not in self.extra_columns.names:
+                raise StoreError(f"cannot drop {name!r} from {self.path}: every store has this column")
+        self._acquire_write_lock()
+        with self._commit("dropping columns"):
+            self._table.drop_columns(names)
+
+    def set_values(self, rows: pa.Table) -> None:
+        """Set extra columns of the rows of the same id, as one commit; these rows move to the end.
+
+        Args:
+            rows: The column `id`, each once, and the columns to set, in the types of the store.
+
+        Raises:
+            StoreError: A column is unknown, or is one of every store.
+        """
+        self._require_columns(rows.column_names)
+        for name in set(rows.column_names) - {"id"}:
+            if name not in self.extra_columns.names:
+                raise StoreError(f"cannot set {name!r} in {self.path}: every store has this column")
+        validate_ids(rows["id"], str(self.path))
+        self._acquire_write_lock()
+        with self._commit(f"setting columns of {len(rows):,} rows", rows.nbytes):
+            self._table.merge(rows)
 
     def scan(self, columns: Sequence[str], offset: int = 0) -> Iterator[pa.RecordBatch]:
         """Yield columns of all rows from `offset` on, in store order, in batches of a few thousand.
@@ -391,21 +440,15 @@ class Store:
         with self._commit("removing old versions", append_only=True):
             self._table.compact(cleanup_older_than)
 
-    def export_parquet(self, path: Path) -> None:
-        """Write all rows to one Parquet file, for tools that do not read Lance."""
-        schema = self.schema
-        try:
-            with atomic_write(path) as partial, pq.ParquetWriter(partial, schema) as writer:
-                for batch in self._table.scan(schema.names):
-                    writer.write_batch(pa.RecordBatch.from_arrays(batch.columns, schema=schema))
-        except OSError as error:
-            raise _write_error(f"writing {path}", path.parent, error) from error
-
     def _require_columns(self, names: Sequence[str]) -> None:
         columns = self.schema.names
         for name in names:
             if name not in columns:
                 raise StoreError(f"{self.path} has no column {name!r}.{suggest_name(name, columns)}")
+
+    def _delete_rows(self, ids: Sequence[str]) -> None:
+        for start in range(0, len(ids), MAX_IDS_PER_CONDITION):
+            self._table.delete(in_clause("id", ids[start : start + MAX_IDS_PER_CONDITION]))
 
     def _find_existing_ids(self, ids: Sequence[str]) -> list[str]:
         """Return those of `ids` that are in the store."""

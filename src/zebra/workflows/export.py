@@ -1,10 +1,12 @@
-"""The task `zebra export`: write a model in the layout of another library."""
+"""`zebra export`: write a model in another layout, or a store as files."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import get_args
 
 import torch
 
-from zebra.config.export import ExportConfig
+from zebra.config.export import ExportConfig, ModelFormat, StoreFormat
 from zebra.errors import ConfigError
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
@@ -12,21 +14,43 @@ from zebra.pretrained.onnx_export import export_onnx
 from zebra.pretrained.open_clip import write_open_clip
 from zebra.pretrained.transformers import write_transformers
 from zebra.pretrained.weights import published_state_dict
+from zebra.store import Store
+from zebra.store.export import export_csv, export_npy, export_parquet
+
+STORE_EXPORTS: Mapping[str, Callable[[Store, Path], None]] = {
+    "parquet": export_parquet,
+    "csv": export_csv,
+    "npy": export_npy,
+}
+"""Format → function that writes a store to a path."""
 
 
 def run(config: ExportConfig) -> Path:
     """Write `config.model` to `config.out` and return the path.
 
     Raises:
-        ConfigError: The folder is not empty; nothing is overwritten. Or model and base model differ in architecture or
-            tokenizer.
+        ConfigError: The folder is not empty, or the file exists; nothing is overwritten. Or model and base model differ
+            in architecture or tokenizer. Or the format is not one of models, or of stores.
+        StoreError: The store is damaged, or the disk is full.
         WeightsError: The model cannot be read, has no tokenizer, or is not supported by the layout (transformers has
             no ResNet).
         MissingExtra: The packages for ONNX are not installed.
     """
     out = Path(config.out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"--out {out} is a file or a folder that is not empty. Name a new folder.")
+        raise ConfigError(f"--out {out} is a file or a folder that is not empty. Name a new one.")
+    is_store = (Path(config.model) / "images.lance").is_dir()
+    if is_store != (config.format in STORE_EXPORTS):
+        formats = get_args(StoreFormat if is_store else ModelFormat)
+        kind = "a store" if is_store else "not a store"
+        raise ConfigError(
+            f"{config.model} is {kind}; --format {config.format} is not possible. Use {', '.join(formats)}"
+        )
+    if is_store:
+        if config.format != "npy" and out.is_dir():
+            raise ConfigError(f"--out {out} is a folder. Name a file, such as {out / f'rows.{config.format}'}")
+        STORE_EXPORTS[config.format](Store.open(Path(config.model)), out)
+        return out
     bundle = load(config.model, device="cpu")
     if config.base is not None:
         interpolate_weights(bundle, load(config.base, device="cpu"), config.wise_ft)

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from zebra.store import Store, StoreError, StoreMetadata
+from zebra.store.export import export_parquet
 
 
 def ids(store):
@@ -360,7 +361,7 @@ def test_rows_appended_by_another_lance_tool_are_read(store, rows):
 
 def test_a_parquet_file_holds_the_same_rows(store, rows, tmp_path):
     store.append(rows(0, 5))
-    store.export_parquet(tmp_path / "rows.parquet")
+    export_parquet(store, tmp_path / "rows.parquet")
     assert pq.read_table(tmp_path / "rows.parquet").to_pylist() == all_rows(store)
     assert [path.name for path in tmp_path.glob("*parquet*")] == ["rows.parquet"]
 
@@ -387,7 +388,7 @@ print(frames == [frames[0]] * 6, frames[0], vectors.sum(dtype="float64"))
 
 def test_pyarrow_pandas_and_polars_read_a_store_without_zebra(store, rows, tmp_path):
     store.append(rows(0, 3))
-    store.export_parquet(tmp_path / "rows.parquet")
+    export_parquet(store, tmp_path / "rows.parquet")
     command = [sys.executable, "-c", FOREIGN, str(store.path), str(tmp_path / "rows.parquet")]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     expected = [{"id": f"id-{n}", "width": 640 + n} for n in range(3)]
