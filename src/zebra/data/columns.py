@@ -1,14 +1,16 @@
 """Find and parse the columns of a table."""
 
+import re
 import warnings
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from zebra.config.data import DataConfig
-from zebra.errors import BadSample, DataError, list_names, suggest_name
+from zebra.errors import BadSample, ConfigError, DataError, list_names, suggest_name
 from zebra.images.formats import IMAGE_SUFFIXES
 
 IMAGE_COLUMNS = ("path", "image", "filepath", "file_name", "img", "filename", "image_path", "image_name")
@@ -18,6 +20,9 @@ SPLIT_COLUMN = "split"
 KNOWN_COLUMNS = frozenset((*IMAGE_COLUMNS, *CAPTION_COLUMNS, *LABEL_COLUMNS, SPLIT_COLUMN))
 """The column names that every command recognizes, in any letter case and with blanks around them."""
 URL_COLUMNS = ("url", "image_url", "img_url", "uri")
+INFERRED_TYPES = (pa.bool_(), pa.int64(), pa.float64(), pa.timestamp("us"))
+"""Types of extra columns, besides text."""
+_DATE_PATTERN = re.compile(r"\s*\d{4}-\d{2}-\d{2}(?!\d)")
 MAX_CAPTION_CHARS = 1 << 20
 """Longest caption that is used; a tokenizer needs many times its size in memory."""
 IMAGE_FLAG, CAPTION_FLAG = "--data-options.image-column", "--data-options.caption-columns"
@@ -147,12 +152,31 @@ def parse_captions(row: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
     return texts
 
 
+def choose_columns(columns: Sequence[str] | pa.Schema, available: pa.Schema, name: str) -> pa.Schema:
+    """Return names and types of the chosen columns; types are looked up in `available` unless they are given.
+
+    Raises:
+        ConfigError: A column is missing.
+    """
+    for column in columns.names if isinstance(columns, pa.Schema) else columns:
+        if column not in available.names:
+            choices = f" Its columns are: {list_names(available.names)}" if len(available) else ""
+            raise ConfigError(f"{name} has no column {column!r}.{suggest_name(column, available.names)}{choices}")
+    return columns if isinstance(columns, pa.Schema) else pa.schema([available.field(column) for column in columns])
+
+
+def is_scalar(data_type: pa.DataType) -> bool:
+    """Return whether cells of a type hold one value, not bytes, a list or a struct."""
+    is_bytes = pa.types.is_binary(data_type) or pa.types.is_large_binary(data_type)
+    return not (pa.types.is_nested(data_type) or is_bytes)
+
+
 def infer_column_type(cells: Sequence[Any]) -> pa.DataType:
-    """Return the first of int64, float64 and string that all cells can be converted to; CSV contains only text."""
-    for data_type in (pa.int64(), pa.float64()):
+    """Return the first of INFERRED_TYPES that all cells can be converted to; CSV contains only text."""
+    for data_type in INFERRED_TYPES:
         try:
             values = [_convert(cell, data_type) for cell in cells]
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             continue
         if any(value is not None for value in values):
             return data_type
@@ -163,7 +187,7 @@ def convert_cell(value: Any, field: pa.Field) -> Any:
     """Convert a cell to the type of its column; raise BadSample if that is impossible."""
     try:
         return _convert(value, field.type)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise BadSample("column of another type", "", f"{field.name}: {error}") from error
 
 
@@ -177,9 +201,12 @@ def _convert(value: Any, data_type: pa.DataType) -> Any:
     if isinstance(value, bool) and not pa.types.is_boolean(data_type):
         raise TypeError(f"{value!r} is not a number")
     if pa.types.is_integer(data_type) and isinstance(value, str | float):
-        return int(value) if isinstance(value, str) else _to_int(value)
-    if pa.types.is_floating(data_type) and isinstance(value, str):
-        return float(value)
+        value = int(value) if isinstance(value, str) else _to_int(value)
+    elif pa.types.is_floating(data_type) and isinstance(value, str):
+        value = float(value)
+    elif pa.types.is_timestamp(data_type) and isinstance(value, str):
+        value = _parse_date(value)
+    pa.scalar(value, data_type)  # fails if the value is out of range, or has another type
     return value
 
 
@@ -187,6 +214,14 @@ def _to_int(value: float) -> int:
     if value != int(value):
         raise ValueError(f"{value} is not an integer")
     return int(value)
+
+
+def _parse_date(text: str) -> datetime:
+    """Parse an ISO date with an optional time; one with a time zone is converted to UTC."""
+    if not _DATE_PATTERN.match(text):
+        raise ValueError(f"{text!r} is not a date such as 2021-05-03 or 2021-05-03T12:30:00")
+    date = datetime.fromisoformat(text)
+    return date if date.tzinfo is None else date.astimezone(UTC).replace(tzinfo=None)
 
 
 def escape_unencodable(text: str) -> str:

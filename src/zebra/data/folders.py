@@ -2,16 +2,16 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 
 import pyarrow as pa
 
-from zebra.data.columns import escape_unencodable, validate_caption
+from zebra.data.columns import choose_columns, escape_unencodable, validate_caption
 from zebra.data.folder_walk import walk_folder
 from zebra.data.ignored import IgnoredCounter
-from zebra.data.locations import ImageRef, Location, file_stamp
+from zebra.data.locations import ImageRef, Location, columns_stamp, file_stamp
 from zebra.data.regular_files import read_regular_file
 from zebra.errors import BadSample
 from zebra.images.formats import IMAGE_SUFFIXES, UNSUPPORTED_FORMATS
@@ -20,6 +20,8 @@ from zebra.values import Record
 CAPTION_SUFFIX = ".txt"
 SECOND_CAPTION = "second caption of an image"
 """Reason of a file such as a.TXT beside a.txt."""
+CLASS_COLUMNS = pa.schema({"class": pa.string()})
+"""The class of an image by name: in torchvision's layout, that of its folder below the root."""
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 """Tables of captions in the imagefolder layout of Hugging Face's `datasets`."""
 
@@ -31,6 +33,7 @@ class FolderSource:
     """
 
     columns = pa.schema([])
+    """Extra columns of `scan`."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -62,15 +65,28 @@ class FolderSource:
         """Return the number of images, without captions that have no image."""
         return len(self) - int(self._images.null_count)
 
+    @cached_property
+    def available_columns(self) -> pa.Schema:
+        """The column `class`, if every image is in a folder below the root, and there are at least two of these."""
+        classes = {folder.parts[0] if folder.parts else None for folder in self.list_image_folders()}
+        return CLASS_COLUMNS if len(classes) > 1 and None not in classes else pa.schema([])
+
+    def select_columns(self, columns: Sequence[str] | pa.Schema) -> None:
+        """Choose the extra columns of `scan`; ConfigError if one is missing."""
+        self.columns = choose_columns(columns, self.available_columns, self.name)
+
     def scan(self) -> Iterator[ImageRef]:
         """Yield all images; the stamp has size and modification time of the image and its caption."""
+        end = columns_stamp(self.columns)
         root = self.root.resolve()
         for index in range(len(self)):
             image_path, caption_path = self._paths(root, index)
             if image_path is not None:
                 key = escape_unencodable(str(image_path))
-                stamp = f"{file_stamp(image_path)} {file_stamp(caption_path) if caption_path else '-'}"
-                yield ImageRef(Location(key, stamp, key), partial(_load_image, image_path, caption_path, key))
+                stamp = f"{file_stamp(image_path)} {file_stamp(caption_path) if caption_path else '-'}{end}"
+                class_name = escape_unencodable(image_path.relative_to(root).parts[0])
+                columns = dict.fromkeys(self.columns.names, class_name)
+                yield ImageRef(Location(key, stamp, key), partial(_load_image, image_path, caption_path, key, columns))
 
     def sample_id(self, index: int) -> str:
         """Return the ID of a sample without reading it."""
@@ -115,11 +131,11 @@ def _explain_missing_caption(image_path: Path, root: Path) -> str:
     return f"{detail}; if {table} has the captions, give it instead of the folder" if table else detail
 
 
-def _load_image(path: Path, caption_path: Path | None, key: str) -> Record:
+def _load_image(path: Path, caption_path: Path | None, key: str, columns: Mapping[str, object]) -> Record:
     """Read an image and its caption, which is optional."""
     image = read_image_bytes(path, key)
     text = _read_caption_bytes(caption_path, key) if caption_path else b""
-    return Record(key, image, (decode_caption(text, key),) if text.strip() else ())
+    return Record(key, image, (decode_caption(text, key),) if text.strip() else (), columns=columns)
 
 
 def _read_caption_bytes(path: Path, where: str) -> bytes:

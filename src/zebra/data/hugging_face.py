@@ -7,7 +7,7 @@ The streams are memory-mapped without conversion, so reading a row reads only it
 import hashlib
 import json
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -23,16 +23,20 @@ from zebra.data.columns import (
     IMAGE_COLUMNS,
     IMAGE_FLAG,
     SPLIT_COLUMN,
+    choose_columns,
+    convert_cell,
     find_caption_columns,
     find_image_column,
     find_optional_caption_columns,
+    is_scalar,
     match_column,
     normalize_name,
     parse_captions,
 )
+from zebra.data.folders import CLASS_COLUMNS
 from zebra.data.ignored import Ignored
 from zebra.data.image_cells import parse_image_cell, read_table_image
-from zebra.data.locations import ImageRef, Location
+from zebra.data.locations import ImageRef, Location, columns_stamp
 from zebra.data.split_names import select_split_files, several_splits_error
 from zebra.data.tables import TableSource
 from zebra.errors import BadSample, DataError, MissingSplit, list_names
@@ -59,6 +63,9 @@ class SavedDataset:
     """The rows of one split written by `Dataset.save_to_disk`, in the order of `datasets`."""
 
     columns = pa.schema([])
+    """Extra columns of `scan`."""
+    _has_class_names = False
+    """Whether the extra column `class` has the names of the labels."""
 
     def __init__(self, folder: Path, config: DataConfig, split: str | None = None) -> None:
         """Memory-map the split in `folder`.
@@ -86,7 +93,8 @@ class SavedDataset:
         if not self._data_files:
             raise DataError(f"{folder} has no rows. Save a dataset that has some")
         with _damage_as_data_error(self._data_files[0]):
-            columns = _open_stream(self._data_files[0]).schema.names
+            self._schema = _open_stream(self._data_files[0]).schema
+        columns = self._schema.names
 
         image_columns = [name for name in columns if _feature_type(features, name) == "Image"]
         label_columns = [name for name in columns if _feature_type(features, name) == "ClassLabel"]
@@ -150,7 +158,34 @@ class SavedDataset:
         if path is not None:
             image = read_table_image(self.folder, path, sample_id)
         assert image is not None
-        return Record(sample_id, image, tuple(captions), label)
+        return Record(sample_id, image, tuple(captions), label, self._convert_columns(cells, label, sample_id))
+
+    def _convert_columns(self, cells: Mapping[str, Any], label: int | None, sample_id: str) -> dict[str, Any]:
+        """Return the extra columns of a row."""
+        if self._has_class_names:
+            cells = {**cells, "class": None if label is None else self.classnames[label]}
+        try:
+            return {field.name: convert_cell(cells.get(field.name), field) for field in self.columns}
+        except BadSample as bad:
+            raise BadSample(bad.reason, sample_id, bad.detail) from None
+
+    @property
+    def available_columns(self) -> pa.Schema:
+        """The column `class`, if the labels have names, and the other columns of numbers, texts, dates and booleans."""
+        used = (self._image_column, self._split_column, self._label_column if self.classnames else None)
+        scalars = [field for field in self._schema if is_scalar(field.type) and field.name not in used]
+        has_class = self.classnames and "class" not in (field.name for field in scalars)
+        return pa.schema([*(CLASS_COLUMNS if has_class else ()), *scalars])
+
+    def select_columns(self, columns: Sequence[str] | pa.Schema) -> None:
+        """Choose the extra columns of `scan`; ConfigError if one is missing."""
+        self.columns = choose_columns(columns, self.available_columns, self.name)
+        self._has_class_names = (
+            "class" in self.columns.names
+            and self.classnames != ()
+            and (self._label_column == "class" or "class" not in self._schema.names)
+        )
+        self._table = None
 
     def list_splits(self) -> list[str]:
         """Return the values of the column `split`; [] without that column."""
@@ -163,16 +198,17 @@ class SavedDataset:
 
     def scan(self) -> Iterator[ImageRef]:
         """Yield all rows; the stamp is the digest of the dataset. A row needs a caption or a label here, too."""
-        path = str(Path(self.name).resolve())
+        path, stamp = str(Path(self.name).resolve()), self.digest + columns_stamp(self.columns)
         for index in range(len(self)):
-            yield ImageRef(Location(f"{path}:{index}", self.digest, path), partial(self.read, index))
+            yield ImageRef(Location(f"{path}:{index}", stamp, path), partial(self.read, index))
 
     def _map_files(self) -> _MappedTable:
         for path, stat in self._file_stats.items():
             if _size_and_mtime(path) != stat:
                 raise DataError(f"{path} has changed while it was in use. Start again")
         column_names = (self._image_column, *self._caption_columns, self._label_column)
-        columns = [name for name in dict.fromkeys(column_names) if name is not None]
+        extra = [name for name in self.columns.names if name in self._schema.names]
+        columns = [name for name in dict.fromkeys((*column_names, *extra)) if name is not None]
         split_columns = [self._split_column] if self._split_column else []
         table = _concat_streams(self._data_files, list(dict.fromkeys((*columns, *split_columns))))
         # Extract each column once: this takes time per batch, reading a row does not.
@@ -210,7 +246,6 @@ class HubDataset:
         files: Sequence[Path],
         name: str,
         config: DataConfig,
-        columns: Sequence[str] = (),
         ignored: tuple[Ignored, ...] = (),
         split: str | None = None,
     ) -> None:
@@ -220,18 +255,29 @@ class HubDataset:
             files: The Parquet files, in order.
             name: Name of the dataset.
             config: Columns.
-            columns: Extra columns for `scan`.
             ignored: Other files of the folder.
             split: Value of the column `split` of the rows to use; by default all.
         """
         self.name = name
         self.ignored = ignored
         """Other files of the folder."""
-        first, *others = files
-        self.tables = [TableSource(first, config, columns, split)]
-        self.columns = self.tables[0].columns
+        self.tables = [TableSource(path, config, split) for path in files]
+
+    @property
+    def columns(self) -> pa.Schema:
         """Names and types of the extra columns."""
-        self.tables += [TableSource(path, config, self.columns, split) for path in others]
+        return self.tables[0].columns
+
+    @property
+    def available_columns(self) -> pa.Schema:
+        """Names and types of the columns that `select_columns` accepts."""
+        return self.tables[0].available_columns
+
+    def select_columns(self, columns: Sequence[str] | pa.Schema) -> None:
+        """Choose the extra columns of `scan`; ConfigError if one is missing."""
+        self.tables[0].select_columns(columns)
+        for table in self.tables[1:]:
+            table.select_columns(self.columns)
 
     def list_splits(self) -> list[str]:
         """Return the values of the column `split`; [] without that column."""

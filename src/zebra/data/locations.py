@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+
 from zebra.values import Record
 
 
@@ -29,6 +31,11 @@ class ImageRef:
     location: Location
     load: Callable[[], Record]
     """Reads the image. The record has no captions if there are none; BadSample if it is unusable."""
+
+
+def columns_stamp(columns: pa.Schema) -> str:
+    """Return the end of a stamp for extra columns, so that an image is read again when a column is added."""
+    return f" {','.join(sorted(columns.names))}" if len(columns) else ""
 
 
 def file_stamp(path: Path) -> str:

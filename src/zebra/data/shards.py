@@ -9,20 +9,23 @@ from bisect import bisect_right
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from hashlib import sha256
-from itertools import accumulate, islice, takewhile
+from itertools import accumulate, groupby, islice, takewhile
+from operator import itemgetter
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pyarrow as pa
 
 from zebra.config.data import DamagedShardPolicy
-from zebra.data.columns import escape_unencodable
+from zebra.data.columns import choose_columns, convert_cell, escape_unencodable, infer_column_type
 from zebra.data.folder_walk import raise_listing_error
 from zebra.data.folders import decode_caption
 from zebra.data.ignored import Ignored, IgnoredCounter
-from zebra.data.locations import ImageRef, Location
+from zebra.data.locations import ImageRef, Location, columns_stamp
 from zebra.data.remote.blobs import Blob, ByteRange, LocalBlob
 from zebra.data.tar_index import DamagedShard, TarIndex, TarSample
 from zebra.errors import BadSample, DataError
@@ -32,6 +35,8 @@ from zebra.values import Record
 IMAGE_FIELDS = tuple(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES)
 MAX_OPEN_SHARDS = 64
 """Maximum number of open shards per process; each uses two file descriptors."""
+INFER_SCHEMA_SAMPLES = 100
+"""Number of samples whose `.json` keys are taken as the available columns."""
 NUM_INDEX_THREADS = 8
 """Number of remote shards that are indexed concurrently."""
 
@@ -50,6 +55,7 @@ class ShardSource:
     """
 
     columns = pa.schema([])
+    """Extra columns of `scan`, from the `.json` members."""
 
     def __init__(
         self,
@@ -131,12 +137,44 @@ class ShardSource:
         """Return the number of samples, which each may have one image."""
         return len(self)
 
+    @cached_property
+    def available_columns(self) -> pa.Schema:
+        """Keys of the `.json` members of the first samples, except those that hold lists or objects."""
+        members = []
+        for index in range(min(len(self), INFER_SCHEMA_SAMPLES)):
+            shard_index, position = self._find_shard(index)
+            shard = self._get_shard(shard_index)
+            byte_range = shard.sample(position).fields.get("json")
+            if byte_range is not None:
+                members.append((shard, byte_range))
+        rows = []
+        for shard, group in groupby(members, key=itemgetter(0)):
+            for data in shard.start_read([byte_range for _, byte_range in group])():
+                with suppress(BadSample):  # counted when the sample is read
+                    rows.append(_parse_json_object(data, ""))
+        cells: dict[str, list[object]] = defaultdict(list)
+        for row in rows:
+            for name, value in row.items():
+                cells[name].append(value)
+        return pa.schema(
+            [
+                (name, infer_column_type(values))
+                for name, values in cells.items()
+                if not any(isinstance(value, list | dict) for value in values)
+            ]
+        )
+
+    def select_columns(self, columns: Sequence[str] | pa.Schema) -> None:
+        """Choose the extra columns of `scan`; ConfigError if one is missing."""
+        self.columns = choose_columns(columns, self.available_columns, self.name) if len(columns) else pa.schema([])
+
     def scan(self) -> Iterator[ImageRef]:
         """Yield all samples; the stamp has the identity of the shard and the offset of the image."""
+        end = columns_stamp(self.columns)
         for shard in self.shards:
             shard_stamp = sha256(repr(shard.blob.identity[1:]).encode()).hexdigest()[:16]
             for position in range(len(shard)):
-                yield _make_image_ref(shard.blob, shard.sample(position), shard_stamp)
+                yield _make_image_ref(shard.blob, shard.sample(position), shard_stamp, end, self.columns)
             shard.close()
 
     def max_labels(self) -> Iterator[tuple[str, int]]:
@@ -183,41 +221,52 @@ def list_shards(folder: Path) -> list[str]:
     return sorted(name for name in names if name.lower().endswith(".tar") and not name.startswith("."))
 
 
-def _make_image_ref(blob: Blob, sample: TarSample, shard_stamp: str) -> ImageRef:
+def _make_image_ref(blob: Blob, sample: TarSample, shard_stamp: str, stamp_end: str, columns: pa.Schema) -> ImageRef:
     path = escape_unencodable(str(blob.path.resolve())) if isinstance(blob, LocalBlob) else blob.name
     image = next((name for name in IMAGE_FIELDS if name in sample.fields), None)
     offset, size = sample.fields[image] if image else (None, None)
-    location = Location(f"{path}/{sample.key}", f"{shard_stamp} {offset}", path, offset, size)
-    return ImageRef(location, partial(_load_image, blob, sample, path))
+    location = Location(f"{path}/{sample.key}", f"{shard_stamp} {offset}{stamp_end}", path, offset, size)
+    return ImageRef(location, partial(_load_image, blob, sample, path, columns))
 
 
-def _load_image(blob: Blob, sample: TarSample, path: str) -> Record:
-    """Read one sample; caption and label are optional."""
+def _load_image(blob: Blob, sample: TarSample, path: str, columns: pa.Schema) -> Record:
+    """Read one sample with extra columns; caption and label are optional."""
     plan = _plan_read(sample, path, require_caption=False)
     if isinstance(plan, BadSample):
         raise plan
     if isinstance(blob, LocalBlob):
         blob = copy.copy(blob)  # with its own descriptor, because another thread may close that of the shard
+    json_ranges = (sample.fields["json"],) if len(columns) and "json" in sample.fields else ()
     try:
-        record = _build_record(plan, iter(blob.start_read(plan.byte_ranges)()), require_caption=False)
+        data = blob.start_read((*plan.byte_ranges, *json_ranges))()
     finally:
         if isinstance(blob, LocalBlob):
             blob.close()
+    record = _build_record(plan, iter(data), require_caption=False)
     if isinstance(record, BadSample):
         raise record
-    return record
+    row = _parse_json_object(data[-1], plan.sample_id) if json_ranges else {}
+    try:
+        return replace(record, columns={field.name: convert_cell(row.get(field.name), field) for field in columns})
+    except BadSample as bad:
+        raise BadSample(bad.reason, plan.sample_id, bad.detail) from None
 
 
 def _parse_txt_captions(data: bytes, where: str) -> tuple[str, ...]:
     return (decode_caption(data, where),)
 
 
-def _parse_json_captions(data: bytes, where: str) -> tuple[str, ...]:
+def _parse_json_object(data: bytes, where: str) -> dict[str, Any]:
+    """Parse a `.json` member; a value that is no object has no keys."""
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise BadSample("broken JSON", where, str(error)) from error
-    caption = value.get("caption") if isinstance(value, dict) else None
+    return value if isinstance(value, dict) else {}
+
+
+def _parse_json_captions(data: bytes, where: str) -> tuple[str, ...]:
+    caption = _parse_json_object(data, where).get("caption")
     if caption is None:
         return ()
     if not isinstance(caption, str):

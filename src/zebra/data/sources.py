@@ -19,7 +19,7 @@ from zebra.data.shards import ShardSource, list_shards
 from zebra.data.split_names import find_folder_splits, select_split_files, several_splits_error
 from zebra.data.table_files import OTHER_TABLES, TABLE_FORMATS
 from zebra.data.tables import TableSource
-from zebra.errors import BadSample, ConfigError, DataError, MissingSplit
+from zebra.errors import BadSample, DataError, MissingSplit
 from zebra.images.formats import IMAGE_SUFFIXES
 from zebra.values import Record
 
@@ -64,6 +64,13 @@ class ScannableSource(Source, Protocol):
     @property
     def columns(self) -> pa.Schema:
         """Names and types of the extra columns in the records of `scan`."""
+
+    @property
+    def available_columns(self) -> pa.Schema:
+        """Names and types of the columns that `select_columns` accepts."""
+
+    def select_columns(self, columns: Sequence[str] | pa.Schema) -> None:
+        """Choose the extra columns of `scan`, by name or with their types; ConfigError if one is missing."""
 
     def num_images(self) -> int:
         """Return the number of images that `scan` yields, usable or not."""
@@ -122,20 +129,16 @@ def open_images(path: str | Path, config: DataConfig, columns: Sequence[str] = (
     Args:
         path: As for `open_source`.
         config: Columns, cache size and limits.
-        columns: Extra columns of a table to include in the records.
+        columns: Extra columns to include in the records.
 
     Raises:
         DataError: The path does not exist, has no images, or a table or shard is damaged.
-        ConfigError: A column is missing, or the layout has no columns.
+        ConfigError: A column is missing.
     """
-    source = _open_layout(str(path), config, columns)
-    if columns and not isinstance(source, TableSource | HubDataset):
-        raise ConfigError(
-            f"{path} is not a table, so it has no columns {', '.join(columns)}. Give a "
-            f"{', '.join(TABLE_FORMATS)} file, or omit --columns"
-        )
+    source = _open_layout(str(path), config)
     if not source.num_images():
         raise DataError(f"{path} has no images. {_explain_ignored(source)}Give {SUPPORTED_LAYOUTS}")
+    source.select_columns(columns)
     return source
 
 
@@ -143,17 +146,17 @@ def _explain_ignored(source: Source) -> str:
     return f"{format_ignored(source.ignored)}. " if source.ignored else ""
 
 
-def _open_layout(name: str, config: DataConfig, columns: Sequence[str] = ()) -> ScannableSource:
+def _open_layout(name: str, config: DataConfig) -> ScannableSource:
     if "://" in name and not name.startswith("file://"):
         return _open_remote(name, config)
     path = Path(name.removeprefix("file://")).expanduser()
     if path.is_dir():
-        return _open_folder(path, config, columns)
+        return _open_folder(path, config)
     if path.exists():
-        return _open_file(path, config, columns)
+        return _open_file(path, config)
     if (shards := expand_braces(str(path))) != [str(path)]:
         return ShardSource(_require_files(name, [Path(shard) for shard in shards]), name, config.damaged_shards)
-    if source := _open_split(path.parent, path.name, config, columns):
+    if source := _open_split(path.parent, path.name, config):
         return source
     raise DataError(f"there is nothing at {path.absolute()}. {_suggest_path(path)}")
 
@@ -168,16 +171,16 @@ def _open_remote(name: str, config: DataConfig) -> ShardSource:
     return ShardSource(blobs, name, config.damaged_shards)
 
 
-def _open_file(path: Path, config: DataConfig, columns: Sequence[str]) -> ScannableSource:
+def _open_file(path: Path, config: DataConfig) -> ScannableSource:
     if path.suffix.lower() == ".tar":
         return ShardSource([path], str(path), config.damaged_shards)
     if path.suffix.lower() in TABLE_FORMATS:
-        return _require_one_split(TableSource(path, config, columns))
+        return _require_one_split(TableSource(path, config))
     advice = OTHER_TABLES.get(path.suffix.lower(), f"Give {SUPPORTED_LAYOUTS}")
     raise DataError(f"{path} has the suffix {path.suffix!r}, which is no known layout. {advice}")
 
 
-def _open_folder(path: Path, config: DataConfig, columns: Sequence[str]) -> ScannableSource:
+def _open_folder(path: Path, config: DataConfig) -> ScannableSource:
     if is_saved_dataset(path):
         return _require_one_split(SavedDataset(find_saved_split(path), config))
     if shards := list_shards(path):
@@ -188,7 +191,7 @@ def _open_folder(path: Path, config: DataConfig, columns: Sequence[str]) -> Scan
         _require_one_folder_split(source)
         return source
     if files := find_hub_parquet_files(path):
-        return _require_one_split(HubDataset(files, str(path), config, columns, ignored=count_other_files(path, files)))
+        return _require_one_split(HubDataset(files, str(path), config, ignored=count_other_files(path, files)))
     children = sorted(child.name for child in path.iterdir())
     usable = [name for name in children if Path(name).suffix.lower() in TABLE_FORMATS or _has_data(path / name)]
     if not children:
@@ -200,11 +203,11 @@ def _open_folder(path: Path, config: DataConfig, columns: Sequence[str]) -> Scan
     )
 
 
-def _open_split(parent: Path, split: str, config: DataConfig, columns: Sequence[str]) -> ScannableSource | None:
+def _open_split(parent: Path, split: str, config: DataConfig) -> ScannableSource | None:
     """Open PARENT/SPLIT, in which only file names or a column tell the splits apart; None if there is no such data."""
     name = str(parent / split)
     if parent.is_file() and parent.suffix.lower() in TABLE_FORMATS:
-        source = TableSource(parent, config, columns, split)
+        source = TableSource(parent, config, split)
         if split not in source.list_splits():
             raise MissingSplit(f"{parent} has no split {split!r}. Its splits are {', '.join(source.list_splits())}")
         return source
@@ -216,10 +219,10 @@ def _open_split(parent: Path, split: str, config: DataConfig, columns: Sequence[
     if selected := select_split_files(shards, str(parent), split, suggest_pattern=True):
         return _open_shard_folder(parent, shards, selected, name, config)
     if files := find_hub_parquet_files(parent, split):
-        return _require_one_split(HubDataset(files, name, config, columns))
+        return _require_one_split(HubDataset(files, name, config))
     files = find_hub_parquet_files(parent)  # their rows may have splits
     if files and split in HubDataset(files, name, config).list_splits():
-        return HubDataset(files, name, config, columns, split=split)
+        return HubDataset(files, name, config, split=split)
     return None
 
 

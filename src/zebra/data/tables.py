@@ -15,6 +15,7 @@ from zebra.config.data import DataConfig
 from zebra.data.cached_table import CachedTable, RowValues
 from zebra.data.columns import (
     SPLIT_COLUMN,
+    choose_columns,
     convert_cell,
     escape_unencodable,
     find_caption_columns,
@@ -37,7 +38,7 @@ from zebra.data.table_files import (
     open_table,
     require_distinct,
 )
-from zebra.errors import BadSample, ConfigError, MissingSplit, suggest_name
+from zebra.errors import BadSample, MissingSplit
 from zebra.values import Record
 
 TABLE_SCHEMA = pa.schema(
@@ -62,20 +63,19 @@ class TableSource:
     The cache then needs as much disk space as the table. `scan` streams the table itself, and captions are optional.
     """
 
-    def __init__(
-        self, path: Path, config: DataConfig, columns: Sequence[str] | pa.Schema = (), split: str | None = None
-    ) -> None:
+    columns = pa.schema([])
+    """Names and types of the extra columns of `scan`."""
+
+    def __init__(self, path: Path, config: DataConfig, split: str | None = None) -> None:
         """Open a table.
 
         Args:
             path: The file.
             config: Columns.
-            columns: Extra columns for `scan`, by name; or with their types, which are inferred otherwise.
             split: Value of the column `split` of the rows to use; by default all.
 
         Raises:
             DataError: The table is damaged, has no image column, has a column twice, or has no such split.
-            ConfigError: An extra column is missing.
         """
         self.path = path
         self.name = str(path) if split is None else f"{path}/{split}"
@@ -86,16 +86,28 @@ class TableSource:
         table = open_table(path)
         self._column_names = table.columns
         self._image_column = find_image_column(table.columns, path, config, image_column_candidates(table))
-        extra_columns = columns.names if isinstance(columns, pa.Schema) else columns
-        for name in extra_columns:
-            if name not in table.columns:
-                raise ConfigError(f"{path} has no column {name!r}.{suggest_name(name, table.columns)}")
-        require_distinct(path, table.columns, extra_columns)
         self._split_column = match_column(SPLIT_COLUMN, table.columns, path)
         if split is not None and self._split_column is None:
             raise MissingSplit(f"{path} has no column {SPLIT_COLUMN!r}, so it cannot provide {split!r}. Give {path}")
-        self.columns = columns if isinstance(columns, pa.Schema) else _infer_schema(path, table, columns)
-        """Names and types of the extra columns."""
+
+    @cached_property
+    def available_columns(self) -> pa.Schema:
+        """Names and types of the columns that `select_columns` accepts: all but those of the images and splits."""
+        used = (self._image_column, self._split_column, "")
+        names = [name for name in self._column_names if name not in used and self._column_names.count(name) == 1]
+        return infer_schema(self.path, open_table(self.path), names)
+
+    def select_columns(self, columns: Sequence[str] | pa.Schema) -> None:
+        """Choose the extra columns of `scan`, by name; or with their types, which are inferred otherwise.
+
+        Raises:
+            ConfigError: A column is missing.
+            DataError: The table has a column twice.
+        """
+        require_distinct(self.path, self._column_names, columns.names if isinstance(columns, pa.Schema) else columns)
+        self.columns = (
+            choose_columns(columns, self.available_columns, str(self.path)) if len(columns) else pa.schema([])
+        )
 
     @cached_property
     def table(self) -> CachedTable:
@@ -239,7 +251,7 @@ def _parse_optional_captions(row: Mapping[str, Any], columns: Sequence[str]) -> 
         raise
 
 
-def _infer_schema(path: Path, table: TableFile, columns: Sequence[str]) -> pa.Schema:
+def infer_schema(path: Path, table: TableFile, columns: Sequence[str]) -> pa.Schema:
     """Return the types of columns: from the schema of Parquet, otherwise inferred from the first rows."""
     if not columns:
         return pa.schema([])

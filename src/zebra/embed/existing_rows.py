@@ -5,8 +5,9 @@ Rows are numbered by their position in the store when it is opened; rows written
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from threading import Lock
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +30,7 @@ class ExistingRows:
             dataset_name: Name of the dataset. Its rows that `mark_seen` does not reach are stale.
         """
         self.store = store
+        self.dataset_name = dataset_name
         self._lock = Lock()
         self._locations, self._digests = HashIndex(), HashIndex()
         self._stamps = array("Q")
@@ -51,7 +53,7 @@ class ExistingRows:
     def find_features(self, digest: str) -> ImageFeatures | None:
         """Return the features of an image that was embedded before; None if there are none."""
         with self._lock:
-            row = next((row for row in self._digests.find_rows(digest) if not self._is_deleted(row)), None)
+            row = self._find_equal(digest)
             if row is None:
                 return None
             columns = ["width", "height", "thumbnail", "vector"]
@@ -60,13 +62,11 @@ class ExistingRows:
         return ImageFeatures(values["width"], values["height"], values["thumbnail"], vector_E)
 
     def write(self, rows: Sequence[StoreRow], table: pa.Table) -> None:
-        """Append rows, after deleting the rows at the same locations.
-
-        These are two commits. If the process stops between them, the next run embeds the deleted images again.
-        """
+        """Replace the rows at the same locations, in one commit."""
         with self._lock:
-            self._delete_rows([old for row in rows if (old := self._find_row(row.location.key)) is not None])
-            self.store.append(table)
+            replaced = [old for row in rows if (old := self._find_row(row.location.key)) is not None]
+            self.store.append(self._keep_values(rows, table), self._read_ids(replaced))
+            self._deleted_rows = sorted([*self._deleted_rows, *replaced])
             self._add_to_index(
                 [row.location.key for row in rows], [row.digest for row in rows], [row.location.stamp for row in rows]
             )
@@ -91,11 +91,44 @@ class ExistingRows:
     def _find_row(self, location_key: str) -> int | None:
         return next((row for row in self._locations.find_rows(location_key) if not self._is_deleted(row)), None)
 
+    def _keep_values(self, rows: Sequence[StoreRow], table: pa.Table) -> pa.Table:
+        """Return the table with the columns that the data does not provide.
+
+        Their values are those of the same image before: of equal bytes here, else of equal bytes elsewhere, because
+        files are moved; else of the same file with other bytes.
+        """
+        missing = pa.schema([field for field in self.store.extra_columns if field.name not in table.column_names])
+        if not len(missing):
+            return table
+        candidates = [(self._find_row(row.location.key), self._find_equal(row.digest)) for row in rows]
+        old_rows = sorted({old for pair in candidates for old in pair if old is not None})
+        old_values: dict[int | None, dict[str, Any]] = {}
+        if old_rows:
+            positions = [self._current_position(old) for old in old_rows]
+            table_of_old = self.store.take_positions(positions, ["digest", "path", *missing.names])
+            old_values = dict(zip(old_rows, table_of_old.to_pylist(), strict=True))
+        sources = [
+            _choose_values(row, old_values.get(at_location), old_values.get(elsewhere))
+            for row, (at_location, elsewhere) in zip(rows, candidates, strict=True)
+        ]
+        for field in missing:
+            table = table.append_column(field, pa.array([source.get(field.name) for source in sources], field.type))
+        return table
+
+    def _find_equal(self, digest: str) -> int | None:
+        return next((row for row in self._digests.find_rows(digest) if not self._is_deleted(row)), None)
+
+    def _read_ids(self, rows: Sequence[int]) -> list[str]:
+        if not rows:
+            return []
+        table = self.store.take_positions([self._current_position(row) for row in rows], ["id"])
+        ids: list[str] = table["id"].to_pylist()
+        return ids
+
     def _delete_rows(self, rows: Sequence[int]) -> None:
         if not rows:
             return
-        table = self.store.take_positions([self._current_position(row) for row in rows], ["id"])
-        self.store.delete(table["id"].to_pylist())
+        self.store.delete(self._read_ids(rows))
         self._deleted_rows = sorted([*self._deleted_rows, *rows])
 
     def _is_deleted(self, row: int) -> bool:
@@ -109,3 +142,15 @@ class ExistingRows:
 
 def _hash_stamp(stamp: str) -> int:
     return int.from_bytes(hash_text(stamp, num_bytes=8), "big")
+
+
+def _choose_values(
+    row: StoreRow, at_location: Mapping[str, Any] | None, elsewhere: Mapping[str, Any] | None
+) -> Mapping[str, Any]:
+    """Return the values of the row that an image had before; {} if there is none."""
+    if at_location and at_location["digest"] == row.digest:
+        return at_location
+    is_file = not row.location.key.removeprefix(row.location.path).startswith((":", "/"))
+    if not elsewhere and at_location and is_file and at_location["path"] == row.location.path:
+        return at_location
+    return elsewhere or {}

@@ -19,6 +19,7 @@ from zebra.data.columns import escape_unencodable
 from zebra.data.locations import ImageRef, Location
 from zebra.data.shards import ShardSource
 from zebra.data.sources import ScannableSource
+from zebra.embed.columns import ExifSource
 from zebra.embed.existing_rows import ExistingRows
 from zebra.embed.in_flight import InFlight
 from zebra.embed.stages import EncodePixels, ImagePreprocessor, encode_batch, read_record, rows_to_table
@@ -127,7 +128,7 @@ class EmbedPipeline:
 
     def __init__(
         self,
-        source: ScannableSource,
+        source: ExifSource,
         existing_rows: ExistingRows,
         preprocessor: ImagePreprocessor,
         encode_pixels: EncodePixels,
@@ -160,7 +161,7 @@ class EmbedPipeline:
         self.callback = callback
         self.should_stop = should_stop
         self.progress = Progress(source.num_images())
-        self.dataset_name = dataset_name(source)
+        self.dataset_name = existing_rows.dataset_name
         self._uncommitted_rows: list[StoreRow] = []
         self._last_commit_time = time.monotonic()
 

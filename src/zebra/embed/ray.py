@@ -143,7 +143,7 @@ class StagedRows(ExistingRows):
     def write(self, rows: Sequence[StoreRow], table: pa.Table) -> None:
         """Stage rows; the commit will replace rows at the same locations."""
         store = self.store
-        table = validate_rows(table, store.schema, store.metadata, str(store.path))
+        table = validate_rows(self._keep_values(rows, table), store.schema, store.metadata, str(store.path))
         try:
             if self._writer is None:
                 self._writer = pa.ipc.new_file(str(self._path), table.schema)

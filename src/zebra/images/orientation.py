@@ -33,7 +33,7 @@ _XMP_PATTERN = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 def read_orientation(image: Image.Image) -> int:
     """Return the EXIF orientation, 1 to 8; UPRIGHT if it is missing, invalid or in damaged metadata."""
     orientation = None
-    if exif := _exif_bytes(image.info):
+    if exif := exif_bytes(image.info):
         orientation = _parse_exif(exif)
     if orientation is None:
         orientation = _parse_xmp(image.info.get("XML:com.adobe.xmp") or image.info.get("xmp") or b"")
@@ -51,7 +51,7 @@ def apply_orientation(image: Image.Image) -> Image.Image:
     return upright
 
 
-def _exif_bytes(info: Mapping[Any, Any]) -> bytes:
+def exif_bytes(info: Mapping[Any, Any]) -> bytes:
     """Return the EXIF block of an image, a TIFF file; empty if it has none."""
     exif, profile = info.get("exif"), info.get("Raw profile type exif")
     if exif is None and isinstance(profile, str):  # ImageMagick's hex dump: kind, length and lines of digits

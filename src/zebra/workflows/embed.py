@@ -16,6 +16,7 @@ from zebra.config.embed import EmbedConfig
 from zebra.data.bad_samples import format_reasons
 from zebra.data.ignored import Ignored
 from zebra.data.sources import open_images
+from zebra.embed.columns import ExifSource, select_columns
 from zebra.embed.existing_rows import ExistingRows
 from zebra.embed.pipeline import EmbedPipeline, Progress, dataset_name
 from zebra.embed.ray import ALL_CLUSTER_WORKERS, LazyImageEncoder, RayEmbedPipeline, StagedRows, require_ray
@@ -55,6 +56,8 @@ class EmbedResult:
     images_per_second: float
     """Embedded images per second."""
     precision: str
+    columns: tuple[str, ...]
+    """Extra columns that were filled."""
     finished: bool
     """False if the run was stopped; run again to continue."""
 
@@ -73,18 +76,22 @@ def run(config: EmbedConfig, callback: EmbedCallback = lambda _progress: None) -
     """
     if config.engine == "ray":
         require_ray()
-    source = open_images(config.data, config.data_options, config.columns)
+    source = open_images(config.data, config.data_options)
     name = dataset_name(source)
+    out = Path(config.out)
+    existing_store = Store.open(out) if (out / "images.lance").exists() else None
+    columns = select_columns(source, existing_store, config.columns)
+    image_source = ExifSource(source, columns)
     num_workers = config.workers or usable_cores()
     with stop_on_signals() as stop, _limit_torch_threads(num_workers):
         bundle = load(config.model, precision=config.precision)
         with (
-            _open_store(config, bundle, source.columns) as store,
+            _open_store(config, bundle, existing_store, columns) as store,
             _open_skip_log(store.path / SKIPPED_FILE) as log_skip,
         ):
             pipeline_class, existing_rows, encode_pixels = _build_pipeline_parts(config, bundle, store, name)
             pipeline = pipeline_class(
-                source,
+                image_source,
                 existing_rows,
                 ImagePreprocessor(
                     bundle.preprocess, config.fast_decode, config.thumbnail_size, config.data_options.max_image_pixels
@@ -123,6 +130,7 @@ def run(config: EmbedConfig, callback: EmbedCallback = lambda _progress: None) -
                 seconds=seconds,
                 images_per_second=progress.embedded / seconds,
                 precision=bundle.precision,
+                columns=tuple(columns.names),
                 finished=finished,
             )
 
@@ -142,10 +150,10 @@ def _resolve_model_path(model: str) -> str:
     return model if model.startswith(HUB_PREFIX) else str(Path(model).resolve())
 
 
-def _open_store(config: EmbedConfig, bundle: Bundle, extra_columns: pa.Schema) -> Store:
-    """Open or create the store, and take its writer lock."""
+def _open_store(config: EmbedConfig, bundle: Bundle, existing: Store | None, columns: pa.Schema) -> Store:
+    """Take the writer lock of the store, create it if there is none, and add the columns that it lacks."""
     path = Path(config.out)
-    if not (path / "images.lance").exists():
+    if existing is None:
         metadata = StoreMetadata(
             bundle.fingerprint,
             _resolve_model_path(config.model),
@@ -153,9 +161,9 @@ def _open_store(config: EmbedConfig, bundle: Bundle, extra_columns: pa.Schema) -
             bundle.precision,
             config.vector_dtype or "float16",
         )
-        store = Store.create(path, metadata, pa.schema([*EMBED_COLUMNS, *extra_columns]))
+        store = Store.create(path, metadata, pa.schema([*EMBED_COLUMNS, *columns]))
     else:
-        store = Store.open(path)
+        store = existing
     store.require_fingerprint(bundle.fingerprint)
     if config.vector_dtype not in (None, store.metadata.dtype):
         raise ConfigError(
@@ -166,12 +174,10 @@ def _open_store(config: EmbedConfig, bundle: Bundle, extra_columns: pa.Schema) -
         raise StoreError(
             f"{path} was not written by zebra embed: the columns {', '.join(missing)} are missing. Use another store"
         )
-    for column in extra_columns:
-        if column.name not in store.schema.names:
-            raise ConfigError(
-                f"{path} was created without the column {column.name!r}. Omit it, or embed into a new store"
-            )
     store.delete([])  # takes the writer lock before hours of work
+    new_columns = [field for field in columns if field.name not in store.schema.names]
+    if new_columns:
+        store.add_columns(pa.schema(new_columns))
     return store
 
 

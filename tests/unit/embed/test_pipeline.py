@@ -102,7 +102,7 @@ def test_a_pending_row_does_not_keep_the_image_bytes():
 class NoExistingRows:
     """An empty store that records the locations of written rows."""
 
-    store = SimpleNamespace(schema=pa.schema([]))
+    store, dataset_name = SimpleNamespace(schema=pa.schema([])), "few"
 
     def __init__(self):
         self.written = []
@@ -124,7 +124,6 @@ def run_pipeline(monkeypatch):
 
     def run(image_refs, preprocess):
         class Source(list):
-            name, columns = "few", pa.schema([])
             num_images, scan = list.__len__, list.__iter__
 
         skipped = []
