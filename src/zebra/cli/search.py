@@ -1,7 +1,7 @@
 """The command `zebra search STORE QUERY`."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING
 from zebra.cli.arguments import KFlag, NotFlag, QueryArg, RepeatedStr, StoreArg, parse_args
 from zebra.cli.main import EXIT_OK, echo
 from zebra.config.search import SearchConfig
+from zebra.errors import ConfigError
 
 if TYPE_CHECKING:
     from zebra.search.results import QueryResult
+    from zebra.search.searcher import RowPage
     from zebra.store.index_metadata import IndexMetadata
     from zebra.values import Hit
 
 DESCRIPTION = """Find images by describing them.
 
-QUERY is text, or the path of an image. --where filters by columns:
+QUERY is text, or the path of an image. --where filters by columns, and lists the matching rows without a QUERY:
   zebra search store "a zebra" --where 'width >= 640 and not caption contains "zoo"'
+  zebra search store --where 'class = "zebra"' -k 100
 """
 
 
@@ -39,13 +42,10 @@ class Args(SearchConfig):
     """Print one JSON document instead of text; with --queries, one document per line."""
 
     def __post_init__(self) -> None:
-        if self.has_query or not self.index:
+        if self.has_query or self.where or not self.index:
             SearchConfig.__post_init__(self)
-
-    @property
-    def has_query(self) -> bool:
-        """Whether there is anything to search for."""
-        return bool(self.query or self.image or self.like or self.queries or self.without)
+        if self.page and not self.has_query:
+            raise ConfigError("--page needs something to search for; give a text, --image, --like or --queries")
 
 
 def run(argv: Sequence[str]) -> int:
@@ -55,8 +55,10 @@ def run(argv: Sequence[str]) -> int:
 
     if args.index:
         stats = _format_index_stats(search.build_index(args.store))
-        echo(f"{args.store}: {stats}", err=args.has_query or args.json)
+        echo(f"{args.store}: {stats}", err=args.has_query or bool(args.where) or args.json)
     if not args.has_query:
+        if args.where:
+            _print_rows(args, search.list_rows(args))
         return EXIT_OK
     result = search.run(args)
     for note in result.notes:
@@ -83,10 +85,32 @@ def _print_query_result(args: Args, query_result: "QueryResult") -> None:
     if args.queries:
         return
     recall = f" (recall {result.recall:.3f})" if result.recall is not None else ""
-    more = f"; next page: --offset {args.offset + args.k}" if result.has_more else ""
+    more = _format_next_page(args, result.has_more)
     milliseconds = 1000 * result.seconds
     echo(
         f"{len(result.hits)} of {result.num_rows:,} images, {result.method}{recall}, {milliseconds:.0f} ms{more}",
+        err=True,
+    )
+
+
+def _print_rows(args: Args, page: "RowPage") -> None:
+    """Print the rows that match a filter."""
+    if args.json:
+        document = {
+            "where": args.where,
+            "matches": page.num_matches,
+            "searched": page.num_rows,
+            "seconds": round(page.seconds, 6),
+            "more": page.has_more,
+            "hits": [dict(row) for row in page.rows],
+        }
+        echo(json.dumps(document, indent=1, default=str))
+        return
+    for row in page.rows:
+        echo(_format_row(row))
+    echo(
+        f"{len(page.rows)} of {page.num_matches:,} matching images, {page.num_rows:,} in the store"
+        f"{_format_next_page(args, page.has_more)}",
         err=True,
     )
 
@@ -116,8 +140,17 @@ def query_result_to_json(query_result: "QueryResult") -> dict[str, object]:
 
 
 def _format_hit(hit: "Hit") -> str:
-    path = str(hit.row.get("location") or hit.row["path"])
-    here = Path.cwd()
-    short = str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
     duplicates = f"  (+{len(hit.duplicates)} duplicates)" if hit.duplicates else ""
-    return f"{hit.score:6.3f}  {short}  {hit.row['caption'] or ''}".rstrip() + duplicates
+    return f"{hit.score:6.3f}  {_format_row(hit.row)}" + duplicates
+
+
+def _format_row(row: Mapping[str, object]) -> str:
+    from zebra.search.results import image_path
+
+    path, here = image_path(row), Path.cwd()
+    short = str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
+    return f"{short}  {row['caption'] or ''}".rstrip()
+
+
+def _format_next_page(args: Args, has_more: bool) -> str:
+    return f"; next page: --offset {args.offset + args.k}" if has_more else ""

@@ -27,7 +27,7 @@ class SearchConfig:
     offset: int = 0
     """Number of hits to skip, for paging."""
     where: str = ""
-    """A filter on columns, for example: width >= 640 and caption contains "dog"."""
+    """A filter on columns, for example: width >= 640 and caption contains "dog". Without a query, lists the rows."""
     min_score: float | None = None
     """Minimum cosine of a hit."""
     dedup: float | None = None
@@ -41,5 +41,12 @@ class SearchConfig:
         has_file = bool(self.queries)
         if has_file and (self.query or self.image or self.like):
             raise ConfigError("--queries excludes the query, --image and --like; give one or the other")
-        if not (has_file or self.query or self.image or self.like or self.without):
-            raise ConfigError("nothing to search for; give a text, --image, --like or --queries")
+        if not (self.has_query or self.where):
+            raise ConfigError("nothing to search for; give a text, --image, --like, --queries or --where")
+        if not self.has_query and (self.min_score is not None or self.dedup is not None):
+            raise ConfigError("--min-score and --dedup need something to search for; give a text, --image or --like")
+
+    @property
+    def has_query(self) -> bool:
+        """Whether there is anything to search for besides a filter."""
+        return bool(self.query or self.image or self.like or self.queries or self.without)

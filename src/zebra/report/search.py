@@ -8,7 +8,7 @@ from zebra.errors import BadSample
 from zebra.images.decode import decode_image
 from zebra.report.page import Headline, Section, write_page
 from zebra.report.style import FAINT, MUTED
-from zebra.search.results import SearchRun
+from zebra.search.results import SearchRun, image_path
 from zebra.values import Hit
 
 THUMBNAIL_SIDE = 320
@@ -40,7 +40,7 @@ def write_search_page(search_run: SearchRun, path: Path) -> None:
 
 
 def _build_hit_section(search_run: SearchRun, hit: Hit, query: str) -> Section:
-    short_path = "/".join(Path(str(hit.row.get("location") or hit.row["path"])).parts[-2:])
+    short_path = "/".join(Path(image_path(hit.row)).parts[-2:])
     details = [
         str(hit.row["caption"] or ""),
         f"{len(hit.duplicates)} near duplicates" if hit.duplicates else "",

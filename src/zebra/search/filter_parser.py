@@ -204,8 +204,20 @@ class _Parser:
                 return self.parse_number(column, token)
             case "date" if token.kind in ("date", "text"):
                 return self.parse_date(column, token)
+        if column.name == "label" and token.kind in ("text", "word"):
+            self.fail(f"'label' holds class numbers. {self.explain_class_filter(token)}", token)
         examples = {"text": '"dog"', "yes/no": "true or false", "number": "640", "date": "2021-05-03"}
         return self.fail(f"{column.name!r} holds {column.kind}; write {examples[column.kind]}", token)
+
+    def explain_class_filter(self, token: Token) -> str:
+        """Return how to filter by the name of a class."""
+        if "class" in self.schema.names:
+            name = token.text if token.kind == "text" else f'"{token.text}"'
+            return f"Filter by name: class = {name}"
+        return (
+            "This store has no column of class names. zebra embed with --columns class adds one, if the images are in "
+            "class folders or their labels have names; zebra columns joins any table"
+        )
 
     def parse_number(self, column: FilterColumn, token: Token) -> int | float:
         """Return an integer for an integer column if possible, else a float rounded to the column's type."""

@@ -1,6 +1,8 @@
 """Results of `zebra search`, one for each query."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from zebra.search.searcher import Searcher, SearchResult
 
@@ -23,3 +25,18 @@ class SearchRun:
     """Warnings for the user: a truncated query, a missing index."""
     searcher: Searcher
     """The opened store, for reading images."""
+
+
+def image_path(row: Mapping[str, object]) -> str:
+    """Return the path of an image; if it is no file of its own, shard and member, or table and row."""
+    path, location = str(row["path"]), str(row.get("location") or "")
+    return location if location.startswith((f"{path}/", f"{path}:")) else path
+
+
+def path_in_dataset(row: Mapping[str, object]) -> str:
+    """Return the path of an image below the folder of its dataset, or its name; nothing of the folders above."""
+    path, dataset = image_path(row), PurePath(str(row.get("source") or ""))
+    for folder in (dataset, dataset.parent):
+        if dataset.is_absolute() and PurePath(path).is_relative_to(folder):
+            return PurePath(path).relative_to(folder).as_posix()
+    return PurePath(path).name

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,7 +15,7 @@ from zebra.images.formats import media_type
 from zebra.search.filter_parser import list_filterable_columns, parse_filter
 from zebra.search.ivf_index import search_ivf_index
 from zebra.search.originals import LOCATION_COLUMNS, read_original, read_thumbnail, read_thumbnail_source
-from zebra.search.pagination import PageRequest, RankedRows, build_page
+from zebra.search.pagination import MAX_HITS, PageRequest, RankedRows, build_page
 from zebra.search.query import normalize_query
 from zebra.search.snapshot import StoreSnapshot
 from zebra.store import Store
@@ -43,6 +43,21 @@ class SearchResult:
     """Recall@10 of the index, measured when it was built; None for an exact search."""
     num_rows: int
     """Number of rows in the store."""
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class RowPage:
+    """One page of rows that match a filter, in the order of the store."""
+
+    rows: tuple[Mapping[str, object], ...]
+    """Columns of the store, without vector and thumbnail."""
+    num_matches: int
+    """Number of matching rows on all pages."""
+    num_rows: int
+    """Number of rows in the store."""
+    has_more: bool
+    """Whether there is a next page."""
     seconds: float
 
 
@@ -144,6 +159,27 @@ class Searcher:
         method: Literal["exact", "approximate"] = "exact" if index is None else "approximate"
         recall = None if index is None else index.recall
         return SearchResult(hits, has_more, method, recall, len(snapshot), time.perf_counter() - start_time)
+
+    def list_rows(self, where: str, *, k: int = 10, offset: int = 0) -> RowPage:
+        """Return the rows that match a filter; they have all columns but the vector and the thumbnail.
+
+        Args:
+            where: A filter (`zebra.search.filter_parser`).
+            k: Number of rows.
+            offset: Number of rows to skip: those of the pages before.
+
+        Raises:
+            ConfigError: The filter or a number is invalid.
+        """
+        start_time = time.perf_counter()
+        if not 1 <= k <= MAX_HITS or offset < 0:
+            raise ConfigError(f"k must be from 1 to {MAX_HITS:,} and offset at least 0; got k={k}, offset={offset}")
+        snapshot = self._refresh_snapshot()
+        positions_M = np.flatnonzero(snapshot.filter_mask(where, parse_filter(where, snapshot.schema)))
+        page = positions_M[offset : offset + k].tolist()
+        rows = snapshot.read_rows(page, _list_row_columns(snapshot))
+        has_more = offset + k < len(positions_M)
+        return RowPage(tuple(rows), len(positions_M), len(snapshot), has_more, time.perf_counter() - start_time)
 
     def require_fingerprint(self, fingerprint: str) -> None:
         """Check that queries come from the model of the store; StoreError if they do not."""

@@ -127,6 +127,7 @@ class RowResponse(BaseModel):
 
     id: str
     name: str
+    path: str
     caption: str | None
     width: int | None
     height: int | None

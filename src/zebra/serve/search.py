@@ -9,6 +9,7 @@ from urllib.parse import quote
 import torch
 
 from zebra.search.query import WeightedVector, combine_vectors
+from zebra.search.results import image_path, path_in_dataset
 from zebra.serve.inference import embed_images, embed_texts
 from zebra.serve.requests import SearchRequest
 from zebra.serve.responses import HitResponse, RowResponse, SearchResponse
@@ -60,12 +61,13 @@ async def search_store(service: Service, request: SearchRequest) -> SearchRespon
 
 
 def row_response(id: str, row: Mapping[str, object]) -> RowResponse:
-    """Return a row without its internal columns, so that no local path is shown."""
+    """Return a row without its internal columns, so that no folder above the dataset is shown."""
     url = f"/v1/images/{quote(id, safe='')}"
     caption, width, height = row.get("caption"), row.get("width"), row.get("height")
     return RowResponse(
         id=id,
-        name=PurePosixPath(str(row.get("location") or row.get("path") or id)).name,
+        name=PurePosixPath(image_path(row)).name,
+        path=path_in_dataset(row),
         caption=caption.strip() if isinstance(caption, str) else None,
         width=width if isinstance(width, int) else None,
         height=height if isinstance(height, int) else None,

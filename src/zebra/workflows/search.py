@@ -15,18 +15,20 @@ from zebra.search.ivf_index import build_ivf_index
 from zebra.search.query import WeightedVector, combine_vectors
 from zebra.search.query_paths import folder_note, is_image_query, require_text
 from zebra.search.results import QueryResult, SearchRun
-from zebra.search.searcher import OriginalImage, Searcher, SearchResult, open_searcher
+from zebra.search.searcher import OriginalImage, RowPage, Searcher, SearchResult, open_searcher
 from zebra.store import Store
 from zebra.store.index_metadata import IndexMetadata
 
 __all__ = [
     "OriginalImage",
     "QueryResult",
+    "RowPage",
     "SearchResult",
     "SearchRun",
     "Searcher",
     "build_index",
     "find_truncated_texts",
+    "list_rows",
     "open_searcher",
     "run",
 ]
@@ -42,6 +44,8 @@ def run(config: SearchConfig) -> SearchRun:
         DataError: An image or the file of queries is missing or unusable.
         WeightsError: The model of the store has moved or is damaged.
     """
+    if not config.has_query:
+        raise ConfigError("nothing to search for; `list_rows` lists the rows that match a filter")
     searcher = open_searcher(config.store, method=config.method)
     if config.queries:
         texts = _read_queries(Path(config.queries))
@@ -69,6 +73,16 @@ def run(config: SearchConfig) -> SearchRun:
         for title, query in queries
     )
     return SearchRun(results, tuple(note for note in notes if note), searcher)
+
+
+def list_rows(config: SearchConfig) -> RowPage:
+    """Return the rows that match the filter of the config, without a query.
+
+    Raises:
+        StoreError: The store is missing or damaged.
+        ConfigError: The filter is invalid.
+    """
+    return open_searcher(config.store).list_rows(config.where, k=config.k, offset=config.offset)
 
 
 def build_index(store_path: str | Path) -> IndexMetadata:

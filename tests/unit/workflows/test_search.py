@@ -1,6 +1,7 @@
 """`workflows.search`: search by text, image, row and file of queries, with notes."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from zebra.errors import ConfigError, DataError, StoreError, WeightsError
 from zebra.pretrained.load import load
 from zebra.report.search import write_search_page
 from zebra.search.query import combine_vectors
+from zebra.search.results import image_path, path_in_dataset
 from zebra.workflows import embed
 from zebra.workflows import search as workflow
 
@@ -156,3 +158,48 @@ def test_the_page_shows_every_hit_with_its_image_or_a_placeholder(home, search, 
 def test_a_page_without_hits_says_so(search, tmp_path):
     write_search_page(search(query="a horse", where="width > 1000"), tmp_path / "hits.html")
     assert "No images found." in (tmp_path / "hits.html").read_text()
+
+
+def test_a_filter_without_a_query_lists_its_rows_page_by_page(home):
+    config = SearchConfig(store=str(home / "store"), where='caption contains "1"', k=2)
+    first = workflow.list_rows(config)
+    second = workflow.list_rows(replace(config, offset=2))
+    rows = [*first.rows, *second.rows]
+    assert [row["caption"] for row in rows] == ["image 1", "image 10", "image 11"]
+    assert (first.num_matches, first.num_rows, first.has_more, second.has_more) == (3, 12, True, False)
+    assert workflow.list_rows(replace(config, offset=100)).rows == ()
+    assert "vector" not in rows[0]
+
+
+def test_listing_rejects_what_only_a_search_can_do(home):
+    store = str(home / "store")
+    for options in ({"min_score": 0.1}, {"dedup": 0.9}):
+        with pytest.raises(ConfigError, match="need something to search for"):
+            SearchConfig(store=store, where="width > 1", **options)
+    with pytest.raises(ConfigError, match="k must be from 1"):
+        workflow.list_rows(SearchConfig(store=store, where="width > 1", k=0))
+    with pytest.raises(ConfigError, match="nothing to search for"):
+        workflow.run(SearchConfig(store=store, where="width > 1"))
+
+
+def test_a_label_by_name_is_answered_with_the_column_of_class_names(home):
+    store = str(home / "store")
+    for value in ('"horse"', "horse"):
+        with pytest.raises(ConfigError, match=r"'label' holds class numbers.*--columns class"):
+            workflow.list_rows(SearchConfig(store=store, where=f"label = {value}"))
+
+
+@pytest.mark.parametrize(
+    ("row", "path", "below"),
+    [
+        ({"path": "/d/a/x.jpg", "location": "/d/a/x.jpg", "source": "/d"}, "/d/a/x.jpg", "a/x.jpg"),
+        ({"path": "/d/a/x.jpg", "location": "/d/meta.csv:480", "source": "/d/meta.csv"}, "/d/a/x.jpg", "a/x.jpg"),
+        ({"path": "/e/x.jpg", "location": "/d/meta.csv:480", "source": "/d/meta.csv"}, "/e/x.jpg", "x.jpg"),
+        ({"path": "/d/t.csv", "location": "/d/t.csv:3", "source": "/d/t.csv"}, "/d/t.csv:3", "t.csv:3"),
+        ({"path": "/d/0.tar", "location": "/d/0.tar/k", "source": "d"}, "/d/0.tar/k", "k"),
+        ({"path": "s3://b/0.tar", "location": "s3://b/0.tar/k", "source": "s3://b"}, "s3://b/0.tar/k", "k"),
+        ({"path": "images/1.jpg"}, "images/1.jpg", "1.jpg"),
+    ],
+)  # fmt: skip
+def test_a_hit_is_shown_by_the_path_of_its_image(row, path, below):
+    assert (image_path(row), path_in_dataset(row)) == (path, below)

@@ -47,7 +47,7 @@ function renderDetail(hits, index, actions, { runAction, navigate, close }) {
   const fields = [
     hit.score != null && ["score", hit.score.toFixed(3)],
     hit.width && ["size", `${hit.width} × ${hit.height}`],
-    ["file", hit.name],
+    ["file", hit.path],
     ...Object.entries(hit.columns ?? {}).filter(([, value]) => value != null),
     hit.num_duplicates > 0 && ["near duplicates", String(hit.num_duplicates)],
   ].filter(Boolean);
