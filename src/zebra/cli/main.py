@@ -16,6 +16,7 @@ VERBS = {
     "train": "train a CLIP model on captioned images, or fine-tune one",
     "classify": "name what is in images (zero-shot classification)",
     "embed": "embed images into a store for search",
+    "columns": "list the columns of a store, join a table to it, or remove some",
     "search": "find images in a store by text or by image",
     "serve": "serve search and classification over HTTP, with a web page",
     "evaluate": "evaluate a model on datasets: zero-shot, prompts, probes, retrieval",
@@ -23,7 +24,7 @@ VERBS = {
     "study": "analyze evaluations: groups, people, robustness, scaling, supervised",
     "overlap": "find evaluation images in training data, and their effect on accuracy",
     "human": "ask people the questions of a dataset and record their answers",
-    "export": "write a model in the layout of another library",
+    "export": "write a model in the layout of another library, or a store as files",
     "doctor": "inspect and verify a model, captioned images, or the installation",
 }
 
