@@ -58,15 +58,15 @@ def evaluate_held_out(clip: Bundle, pairs: RetrievalValidator) -> HeldOutResult:
     is_hit = ranks.text_rank_N[local] == 1
     worst_first = local[~is_hit][np.argsort(-ranks.text_rank_N[local[~is_hit]], kind="stable")]
     hits = local[is_hit][evenly_spaced(MAX_EXAMPLES, int(is_hit.sum()))]
-    text_ME = clip.encode_texts(pairs.captions).numpy()
+    retrieved_N = ranks.retrieved_text_N
 
     def examples(indices: Sequence[int]) -> tuple[RetrievalExample, ...]:
         return tuple(
             RetrievalExample(
                 Image.fromarray(pairs.images.pixels_N3HW[index - local[0]].permute(1, 2, 0).numpy()),
-                pairs.captions[int(np.flatnonzero(pairs.image_of_text_M == index)[0])],
+                pairs.captions[ranks.own_text_N[index]],
                 int(ranks.text_rank_N[index]),
-                pairs.captions[int((text_ME @ images.vectors[index]).argmax())],
+                pairs.captions[retrieved_N[index]],
             )
             for index in indices
         )

@@ -64,12 +64,11 @@ def build_retrieval_predictions(ids: Sequence[str], ranks: RetrievalRanks, capti
     order_M = np.argsort(ranks.image_of_text_M, kind="stable")
     num_captions_N = np.bincount(ranks.image_of_text_M, minlength=len(ids))
     image_ranks = np.split(ranks.image_rank_M[order_M], np.cumsum(num_captions_N)[:-1])
-    retrieved_N = np.where(ranks.text_rank_N == 1, ranks.own_text_N, ranks.other_text_N)
     columns = {
         "id": list(ids),
         "text_rank": ranks.text_rank_N,
         "caption": [captions[text] for text in ranks.own_text_N.tolist()],
-        "retrieved_caption": [captions[text] for text in retrieved_N.tolist()],
+        "retrieved_caption": [captions[text] for text in ranks.retrieved_text_N.tolist()],
         "image_ranks": image_ranks,
     }
     return pa.table(columns)

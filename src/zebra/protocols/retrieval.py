@@ -36,6 +36,12 @@ class RetrievalRanks:
     num_ambiguous_captions: int
     """Captions whose vector also belongs to another image; the tie rule counts against them."""
 
+    @property
+    def retrieved_text_N(self) -> NDArray[np.int64]:
+        """For every image, the caption that is retrieved first."""
+        text_N: NDArray[np.int64] = np.where(self.text_rank_N == 1, self.own_text_N, self.other_text_N)
+        return text_N
+
     def scores(self) -> dict[str, Score]:
         """Return recall at 1, 5 and 10 in both directions, for each K below the number of candidates.
 

@@ -3,9 +3,9 @@
 from zebra.evaluators.held_out import HeldOutResult, RetrievalExample
 from zebra.evaluators.template_selection import TemplateSelection
 from zebra.report.page import Gallery, GalleryItem, Headline, ReportTable, Section
-from zebra.report.style import format_percent, format_score
+from zebra.report.retrieval import recall_table
+from zebra.report.style import format_percent
 
-DIRECTIONS = {"image_to_text": "caption of an image", "text_to_image": "image of a caption"}
 MAX_TEMPLATES_SHOWN = 12
 
 
@@ -43,20 +43,7 @@ def _recall_section(result: HeldOutResult) -> Section:
         f"{result.num_images:,} images with {result.num_captions:,} captions were not trained on. Recall at K is the "
         f"share of queries whose match is among the first K results, with its 95% interval.{ambiguous}"
     )
-    ks = sorted({int(name.rpartition("@")[2]) for name in result.scores})
-    rows = tuple(
-        (
-            label,
-            *(
-                format_score(result.scores[f"{direction}_recall@{k}"])
-                if f"{direction}_recall@{k}" in result.scores
-                else "–"
-                for k in ks
-            ),
-        )
-        for direction, label in DIRECTIONS.items()
-    )
-    return Section("Held-out pairs", summary, ReportTable(("search for the", *(f"recall@{k}" for k in ks)), rows))
+    return Section("Held-out pairs", summary, recall_table(result.scores))
 
 
 def _example_section(heading: str, summary: str, examples: tuple[RetrievalExample, ...]) -> Section:

@@ -24,7 +24,7 @@ def retrieval_sections(result: TaskResult, source: Source) -> list[Section]:
     if result.predictions is not None and "caption" in result.predictions.column_names:
         rank_N = np.asarray(result.predictions["text_rank"])
         hits = np.flatnonzero(rank_N == 1)
-        hits = hits[evenly_spaced(MAX_EXAMPLES, len(hits))] if len(hits) else hits
+        hits = hits[evenly_spaced(MAX_EXAMPLES, len(hits))]
         misses = np.flatnonzero(rank_N > 1)
         misses = misses[np.argsort(-rank_N[misses], kind="stable")][:MAX_EXAMPLES]
         sections += _example_sections(result, source, hits, misses)
