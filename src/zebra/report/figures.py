@@ -48,7 +48,7 @@ def plot_loss(log_entries: Sequence[Mapping[str, Any]], highlight: str = "") -> 
     figure = create_figure(NARROW_INCHES, 5.0 if eval_entries else 2.8)
     samples = np.array([line["samples"] for line in log_entries], dtype=float)
     loss = np.array([line["loss"] for line in log_entries], dtype=float)
-    upper = add_axes(figure, left=0.45, bottom=3.0 if eval_entries else 0.5, right=1.35, top=0.4)
+    upper = add_axes(figure, left=0.45, bottom=3.0 if eval_entries else 0.5, right=1.7, top=0.4)
     upper.plot(samples, loss, color=MUTED, linewidth=0.8, alpha=0.4)
     upper.plot(samples, moving_average(loss), color=FOREGROUND, linewidth=1.8)
     upper.set_ylim(0, float(loss.max()) * 1.05)
@@ -58,7 +58,7 @@ def plot_loss(log_entries: Sequence[Mapping[str, Any]], highlight: str = "") -> 
     )
     panels = [upper]
     if eval_entries:
-        lower = add_axes(figure, left=0.45, bottom=0.5, right=1.35, top=2.75)
+        lower = add_axes(figure, left=0.45, bottom=0.5, right=1.7, top=2.75)
         _plot_eval_curves(lower, eval_entries, highlight)
         panels.append(lower)
     for axes in panels:
@@ -234,7 +234,7 @@ def _plot_eval_curves(axes: "Axes", log_entries: Sequence[Mapping[str, Any]], hi
         ends[f"{name} {format_percent(points[-1][1], 0)}"] = (points[-1][1], color)
     axes.set_ylim(0, 1)
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
-    add_panel_title(axes, "Zero-shot accuracy on evaluation datasets")
+    add_panel_title(axes, "Validation during training")
     label_line_ends(axes, float(log_entries[-1]["samples"]), ends)
 
 

@@ -1,6 +1,7 @@
 """The training report: loss, data and scores of one training run."""
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -81,20 +82,23 @@ def training_section(log_entries: Sequence[Mapping[str, Any]], highlight: str = 
 
 
 def data_section(sample_counts: Mapping[str, Any]) -> Section:
-    """List the consumed and skipped samples of every epoch."""
-    rows = tuple(
-        (
-            f"{epoch['epoch'] + 1}" + ("" if epoch["complete"] else " (unfinished)"),
-            f"{epoch['consumed']:,}",
-            ", ".join(f"{count} {reason}" for reason, count in epoch["skipped"].items()) or "0",
-            f"{epoch['substitutes']:,}",
-        )
-        for epoch in sample_counts["epochs"]
-    )
+    """List the consumed and skipped samples of every epoch; equal finished epochs share a row."""
+
+    def counts(epoch: Mapping[str, Any]) -> tuple[str, str, str]:
+        skipped = ", ".join(f"{count} {reason}" for reason, count in epoch["skipped"].items()) or "0"
+        return f"{epoch['consumed']:,}", skipped, f"{epoch['substitutes']:,}"
+
+    rows = []
+    for (is_complete, cells), epochs in groupby(
+        sample_counts["epochs"], lambda epoch: (epoch["complete"], counts(epoch))
+    ):
+        first, *others = (epoch["epoch"] + 1 for epoch in epochs)
+        number = f"{first}–{others[-1]}" if others else f"{first}"
+        rows.append((number if is_complete else f"{number} (unfinished)", *cells))
     summary = (
         f"The training data contains {sample_counts['found']:,} samples, and {sample_counts['held_out']['found']:,} "
         "more were held out. In each finished epoch, consumed and skipped samples add up to the number of training "
         "samples. A substitute takes the place of each skipped sample in its batch. "
         f"{sample_counts['truncated_captions']:,} captions were longer than the context length and were truncated."
     )
-    return Section("Training data", summary, ReportTable(("epoch", "consumed", "skipped", "substitutes"), rows))
+    return Section("Training data", summary, ReportTable(("epoch", "consumed", "skipped", "substitutes"), tuple(rows)))

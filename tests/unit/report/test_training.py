@@ -36,3 +36,13 @@ def test_scores_are_shown_when_there_are_any(tmp_path):
     score = Score(0.5, 0.4, 0.6, 100)
     text = page(tmp_path, {"animals": {"zero-shot": {"top1": score}}})
     assert "animals" in text and "50.0%" in text
+
+
+def test_finished_epochs_with_equal_counts_share_a_row(tmp_path):
+    epochs = [
+        {"epoch": number, "consumed": 20, "skipped": {}, "substitutes": 0, "complete": number < 3}
+        for number in range(4)
+    ]
+    write_training_report(tmp_path / "report.html", LOG_ENTRIES, COUNTS | {"epochs": epochs}, {})
+    text = (tmp_path / "report.html").read_text()
+    assert "1–3" in text and "4 (unfinished)" in text
