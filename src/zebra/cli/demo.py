@@ -32,7 +32,7 @@ def run(argv: Sequence[str]) -> int:
         echo(f"{ablation.benchmark.name:<20} top-1 {score.value:6.1%}  [{score.low:.1%}, {score.high:.1%}]", err=True)
 
     with drawing, training:
-        callbacks = demo.DemoCallbacks(on_draw=on_draw, on_train_step=training.update, on_evaluate=on_evaluate)
+        callbacks = demo.DemoCallbacks(on_draw=on_draw, on_train_step=training.show, on_evaluate=on_evaluate)
         result = demo.run(config, callbacks)
     if not result.is_finished:
         echo(

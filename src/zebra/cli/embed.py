@@ -1,19 +1,17 @@
 """The command `zebra embed MODEL DATA --out STORE`."""
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from zebra.cli.arguments import CommaSeparatedStrs, DataArg, ModelArg, parse_args
 from zebra.cli.main import EXIT_OK, EXIT_RESUMABLE, echo
-from zebra.cli.progress import ProgressBar
+from zebra.cli.progress import EmbedProgress
 from zebra.config.embed import EmbedConfig
 from zebra.data.ignored import format_ignored
 
 if TYPE_CHECKING:
-    from zebra.embed.pipeline import Progress
     from zebra.workflows.embed import EmbedResult
 
 DESCRIPTION = """Embed images into a store of vectors, captions and thumbnails.
@@ -36,7 +34,7 @@ class Args(EmbedConfig):
 
 
 def run(argv: Sequence[str]) -> int:
-    """Embed with a progress bar on standard error; return 75 if interrupted."""
+    """Embed with progress on standard error; return 75 if interrupted."""
     args = parse_args(Args, "embed", argv, description=DESCRIPTION)
     from zebra.workflows import embed
 
@@ -51,24 +49,6 @@ def run(argv: Sequence[str]) -> int:
         echo("zebra embed: interrupted. Run the same command again to continue.", err=True)
         return EXIT_RESUMABLE
     return EXIT_OK
-
-
-class EmbedProgress(ProgressBar):
-    """Progress bar with images per second, the remaining time and counts of skipped images."""
-
-    def __init__(self) -> None:
-        super().__init__("embedding")
-        self._start_seconds = time.monotonic()
-        self._num_done_before: int | None = None
-
-    def show(self, progress: "Progress") -> None:
-        """Update the bar; the callback of an embedding run."""
-        if self._num_done_before is None:
-            self._start_seconds, self._num_done_before = time.monotonic(), progress.done
-        seconds = time.monotonic() - self._start_seconds
-        rate = f"{(progress.done - self._num_done_before) / seconds:.1f} images/s" if seconds else ""
-        skipped = " · ".join(f"{count} {reason}" for reason, count in progress.skipped.most_common(2))
-        self.update(progress.done, progress.total, f"{rate} · {skipped}" if skipped else rate)
 
 
 def _format_result(result: "EmbedResult") -> list[str]:

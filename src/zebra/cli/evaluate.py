@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 from zebra.cli.arguments import CommaSeparatedInts, DatasetArgs, ModelArg, comma_separated, parse_args
 from zebra.cli.main import EXIT_OK, echo
+from zebra.cli.progress import ProgressBar
 from zebra.config.evaluate import DEFAULT_TASKS, EvaluateConfig, Task
 from zebra.errors import suggest_name
 
@@ -46,8 +47,10 @@ def run(argv: Sequence[str]) -> int:
     from zebra.workflows import evaluate
 
     printed_notes: set[str] = set()
+    progress = ProgressBar("evaluating")
 
     def show(result: "TaskResult") -> None:
+        progress.pause()
         _print_result(result)
         _print_classes(result)
         for note in result.notes:
@@ -55,7 +58,8 @@ def run(argv: Sequence[str]) -> int:
                 echo(f"  {result.dataset}: {note}")
         printed_notes.update(result.notes)
 
-    evaluate.run(args, callback=show)
+    with progress:
+        evaluate.run(args, callback=show, progress=progress.update)
     echo(f"scores: {args.out}/metrics.json; report: {args.out}/report.html")
     return EXIT_OK
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from zebra.cli.arguments import HiddenStrs, RepeatedStr, parse_args
-from zebra.cli.embed import EmbedProgress
 from zebra.cli.main import EXIT_OK, echo
+from zebra.cli.progress import EmbedProgress
 from zebra.config.serve import ServeConfig
 
 API_KEY_VARIABLE = "ZEBRA_API_KEY"

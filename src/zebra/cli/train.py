@@ -51,7 +51,7 @@ class RecipeFlags:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Train with a progress bar on standard error; return 75 if interrupted."""
+    """Train with progress on standard error; return 75 if interrupted."""
     recipe_flags = parse_recipe_flags(argv)
     config = parse_train_config(recipe_flags)
     from zebra.distributed import world_info_from_env
@@ -67,7 +67,7 @@ def run(argv: Sequence[str]) -> int:
             config,
             resume=resume,
             accept_changes=accept_changes,
-            callback=progress.update,
+            callback=progress.show,
             data_callback=_show_ignored_files,
         )
     if result.is_up_to_date:

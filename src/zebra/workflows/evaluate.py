@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from zebra.config.evaluate import EvaluateConfig
 from zebra.data.benchmarks.tasks import (
@@ -24,10 +24,11 @@ from zebra.evaluators.datasets import load_dataset
 from zebra.evaluators.embeddings import embed_features_and_vectors
 from zebra.evaluators.limitations import LIMITATIONS, list_limitation_datasets
 from zebra.evaluators.linear_probe import evaluate_multilabel_probe, evaluate_probes
+from zebra.evaluators.read_counter import ReadCounter
 from zebra.evaluators.results import TaskResult, create_out_dir, save_results, to_metrics
 from zebra.evaluators.results_io import EvalMetrics, collect_provenance, read_predictions
 from zebra.evaluators.retrieval import evaluate_compositionality, evaluate_retrieval
-from zebra.evaluators.training_splits import load_training_splits
+from zebra.evaluators.training_splits import LabeledBenchmark, TrainingSplits, load_training_splits
 from zebra.evaluators.unfinished import UnfinishedEvaluation
 from zebra.evaluators.zero_shot import (
     evaluate_prompt_search,
@@ -43,8 +44,17 @@ from zebra.text.templates import DEFAULT_TEMPLATES
 PROMPT_TASKS = frozenset(("zero-shot", "prompts", "prompt-search", "few-shot"))
 """Tasks that classify by prompts; few-shot probes are compared with zero-shot."""
 
+ProgressCallback = Callable[[int, int, str], None]
+"""Called with the number of images read, the total and the dataset's name."""
+CountedBenchmark = TypeVar("CountedBenchmark", bound=AnyBenchmark)
 
-def run(config: EvaluateConfig, *, callback: Callable[[TaskResult], None] = lambda _result: None) -> EvalMetrics:
+
+def run(
+    config: EvaluateConfig,
+    *,
+    callback: Callable[[TaskResult], None] = lambda _result: None,
+    progress: ProgressCallback = lambda _done, _total, _dataset: None,
+) -> EvalMetrics:
     """Evaluate and write `out/metrics.json`, `out/results.jsonl`, `out/predictions/` and `out/report.html`.
 
     The results on each dataset are written when it is finished. If a dataset cannot be evaluated, the others are, and
@@ -54,6 +64,7 @@ def run(config: EvaluateConfig, *, callback: Callable[[TaskResult], None] = lamb
     Args:
         config: Model, datasets and tasks.
         callback: Called with each result.
+        progress: Called while images are encoded, unless their vectors are cached.
 
     Raises:
         WeightsError: The model is incomplete.
@@ -78,7 +89,7 @@ def run(config: EvaluateConfig, *, callback: Callable[[TaskResult], None] = lamb
             for result in done:
                 callback(result)
         else:
-            done, error = _evaluate_completely(clip, benchmark, name, config, callback)
+            done, error = _evaluate_completely(clip, benchmark, name, config, callback, progress)
             if done:
                 save_results(out_dir, clip, config.model, done, split=config.split, seed=config.seed)
             if error is None:
@@ -132,13 +143,18 @@ def _write_reports(
 
 
 def _evaluate_completely(
-    clip: Bundle, benchmark: AnyBenchmark, name: str, config: EvaluateConfig, callback: Callable[[TaskResult], None]
+    clip: Bundle,
+    benchmark: AnyBenchmark,
+    name: str,
+    config: EvaluateConfig,
+    callback: Callable[[TaskResult], None],
+    progress: ProgressCallback,
 ) -> tuple[list[TaskResult], ZebraError | None]:
     """Return the results of all tasks on a dataset, or those before an error and the error."""
     results: list[TaskResult] = []
     start = time.perf_counter()
     try:
-        for result in evaluate_dataset(clip, benchmark, name, config):
+        for result in evaluate_dataset(clip, benchmark, name, config, progress):
             results.append(replace(result, seconds=round(time.perf_counter() - start, 3)))
             callback(results[-1])
             start = time.perf_counter()
@@ -197,24 +213,45 @@ def _summarize_errors(errors: Mapping[str, ZebraError], num_datasets: int, out: 
 
 
 def evaluate_dataset(
-    clip: Bundle, benchmark: AnyBenchmark, dataset: str, config: EvaluateConfig
+    clip: Bundle,
+    benchmark: AnyBenchmark,
+    dataset: str,
+    config: EvaluateConfig,
+    progress: ProgressCallback = lambda _done, _total, _dataset: None,
 ) -> Iterator[TaskResult]:
     """Yield the results of all requested tasks that are possible on a dataset."""
-    match benchmark:
-        case ClassificationBenchmark():
-            yield from _evaluate_classification(clip, benchmark, dataset, config)
-        case MultilabelBenchmark():
-            yield from _evaluate_multilabel(clip, benchmark, dataset, config)
-        case RetrievalBenchmark():
+    match _count_reads(benchmark, progress):
+        case ClassificationBenchmark() as benchmark:
+            yield from _evaluate_classification(clip, benchmark, dataset, config, progress)
+        case MultilabelBenchmark() as benchmark:
+            yield from _evaluate_multilabel(clip, benchmark, dataset, config, progress)
+        case RetrievalBenchmark() as benchmark:
             if "retrieval" in config.tasks:
                 yield evaluate_retrieval(clip, benchmark, config.caption_prefix)
-        case CompositionalityBenchmark():
+        case CompositionalityBenchmark() as benchmark:
             if "compositionality" in config.tasks:
                 yield evaluate_compositionality(clip, benchmark)
 
 
+def _count_reads(benchmark: CountedBenchmark, progress: ProgressCallback, label: str = "") -> CountedBenchmark:
+    """Return the dataset with a source that reports the images that are read, under its name and a label."""
+    name = f"{benchmark.name} {label}".rstrip()
+    return replace(benchmark, source=ReadCounter(benchmark.source, lambda done, total: progress(done, total, name)))
+
+
+def _load_training_splits(
+    dataset: str, benchmark: LabeledBenchmark, config: EvaluateConfig, progress: ProgressCallback
+) -> TrainingSplits[LabeledBenchmark] | None:
+    """Load the splits for a probe, whose images are reported as they are read."""
+    splits = load_training_splits(dataset, benchmark, config.split, config.data_root)
+    if splits is None:
+        return None
+    validation = splits.validation and _count_reads(splits.validation, progress, "validation split")
+    return replace(splits, train=_count_reads(splits.train, progress, "training split"), validation=validation)
+
+
 def _evaluate_classification(
-    clip: Bundle, benchmark: ClassificationBenchmark, dataset: str, config: EvaluateConfig
+    clip: Bundle, benchmark: ClassificationBenchmark, dataset: str, config: EvaluateConfig, progress: ProgressCallback
 ) -> Iterator[TaskResult]:
     tasks, prompts = config.tasks, _resolve_prompts_if_needed(benchmark, config, clip.templates)
     has_probes = "linear-probe" in tasks or "few-shot" in tasks
@@ -227,7 +264,7 @@ def _evaluate_classification(
     if "prompt-search" in tasks:
         yield evaluate_prompt_search(clip, benchmark, prompts, config.seed)
     if has_probes:
-        splits = load_training_splits(dataset, benchmark, config.split, config.data_root)
+        splits = _load_training_splits(dataset, benchmark, config, progress)
         shots = config.shots if "few-shot" in tasks else ()
         probes = evaluate_probes(clip, benchmark, splits, prompts, shots, config.repeats, config.seed)
         yield from [probes.linear_probe()] if "linear-probe" in tasks else []
@@ -235,7 +272,7 @@ def _evaluate_classification(
 
 
 def _evaluate_multilabel(
-    clip: Bundle, benchmark: MultilabelBenchmark, dataset: str, config: EvaluateConfig
+    clip: Bundle, benchmark: MultilabelBenchmark, dataset: str, config: EvaluateConfig, progress: ProgressCallback
 ) -> Iterator[TaskResult]:
     if "linear-probe" in config.tasks:
         embed_features_and_vectors(clip, benchmark.source)  # into the cache, from one pass for all tasks
@@ -243,5 +280,5 @@ def _evaluate_multilabel(
         prompts = _resolve_prompts_if_needed(benchmark, config, clip.templates)
         yield evaluate_zero_shot_multilabel(clip, benchmark, prompts)
     if "linear-probe" in config.tasks:
-        splits = load_training_splits(dataset, benchmark, config.split, config.data_root)
+        splits = _load_training_splits(dataset, benchmark, config, progress)
         yield evaluate_multilabel_probe(clip, benchmark, splits, config.seed)

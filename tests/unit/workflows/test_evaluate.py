@@ -92,6 +92,33 @@ def test_images_are_encoded_once(directory, tmp_path, monkeypatch):
     assert (first.ids, first.labels.tolist()) == (second.ids, second.labels.tolist())
 
 
+def test_images_that_are_encoded_are_reported_once(directory, tmp_path, monkeypatch):
+    reports = []
+    config = make_config(directory, tmp_path, tasks=("zero-shot", "prompts", "linear-probe", "few-shot"), seed=3)
+    monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path / "cache"))
+    evaluate.run(config, progress=lambda *report: reports.append(report))
+    assert reports == [(done, 60, name) for name in ("colors", "colors training split") for done in range(61)]
+    evaluate.run(replace(config, out=str(tmp_path / "again")), progress=lambda *report: reports.append(report))
+    assert len(reports) == 122  # nothing is encoded again
+
+
+def test_the_images_of_captioned_data_are_reported_once(directory, tmp_path, monkeypatch):
+    reports = []
+    monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path / "cache"))
+    config = make_config(directory, tmp_path, datasets=(str(directory / "captioned"),))
+    evaluate.run(config, progress=lambda *report: reports.append(report))
+    assert [done for done, _total, _name in reports] == [0, 1, 2, 3]
+
+
+def test_a_log_has_lines_for_the_images_and_the_scores(directory, tmp_path, cli, monkeypatch):
+    monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path / "cache"))
+    output = cli("evaluate", directory / "model0", directory / "colors", "--out", tmp_path / "run")
+    first, last = output.err.splitlines()
+    assert first == "evaluating 0/60 · colors"
+    assert last.startswith("evaluating 60/60 · colors · took ")
+    assert "zero-shot" in output.out
+
+
 @pytest.mark.parametrize("change", ["weights", "precision", "data", "features"])
 def test_changed_weights_precision_or_data_are_embedded_again(directory, tmp_path, monkeypatch, change):
     monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path))
