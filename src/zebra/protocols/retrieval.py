@@ -98,11 +98,10 @@ def compute_retrieval_ranks(
             score_BB[in_block, image_index_B[in_block] - columns.start] = -np.inf
             image_rank_M[rows] += np.count_nonzero(score_BB >= true_M[rows, None] - TIE_TOLERANCE, axis=1)
             text_rank_N[columns] += np.count_nonzero(score_BB >= best_N[columns] - TIE_TOLERANCE, axis=0)
-            highest_B = score_BB.argmax(axis=0)
-            score_B = score_BB[highest_B, np.arange(len(highest_B))]
-            is_higher_B = score_B > other_N[columns]
-            other_N[columns][is_higher_B] = score_B[is_higher_B]
-            other_text_N[columns][is_higher_B] = rows.start + highest_B[is_higher_B]
+            score_B = score_BB.max(axis=0)
+            higher = np.flatnonzero(score_B > other_N[columns])
+            other_N[columns][higher] = score_B[higher]
+            other_text_N[columns][higher] = rows.start + score_BB[:, higher].argmax(axis=0)
     num_ambiguous = _count_ambiguous_captions(text_ME, image_of_text_M)
     return RetrievalRanks(text_rank_N, image_rank_M, image_of_text_M, own_text_N, other_text_N, num_ambiguous)
 
