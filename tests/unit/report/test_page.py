@@ -155,3 +155,12 @@ def test_a_gallery_shows_every_image_with_its_escaped_text(tmp_path: Path) -> No
     assert not outline.named("script")
     assert [text for text in outline.texts if text.startswith("taken for")] == ["taken for red", "taken for blue"]
     assert outline.texts.count(HOSTILE) == 2
+
+
+@pytest.mark.parametrize(
+    ("cell", "is_number"),
+    [("34.2% [30%, 40%]", True), ("1 of 12", True), ("4 (unfinished)", True), ("1st place medal", False), ("−3", True)],
+)
+def test_only_numbers_are_aligned_to_the_right(tmp_path: Path, cell: str, is_number: bool) -> None:
+    html = page(tmp_path, Section("Table", "A summary.", ReportTable(("name",), ((cell,),))))
+    assert ("<td class='number'>" in html) == is_number
