@@ -54,7 +54,7 @@ def _format_join(args: Args, join: "JoinResult", num_rows: int) -> list[str]:
     names = ", ".join(join.columns)
     lines = [f"{args.store}: joined {names} by {join.on} to {join.num_matched:,} of {num_rows:,} images"]
     lines += [
-        f"  {count:,} rows not used: {reason}, first {join.examples[reason]}"
+        f"  not used: {count:,} × {reason}, first {join.examples[reason]}"
         for reason, count in join.unmatched.most_common()
     ]
     return lines

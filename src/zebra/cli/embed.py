@@ -54,6 +54,8 @@ def run(argv: Sequence[str]) -> int:
 def _format_result(result: "EmbedResult") -> list[str]:
     rate = f" in {result.seconds:.1f} s, {result.images_per_second:.1f}/s" if result.embedded else ""
     lines = [f"{result.out}: {result.num_rows:,} images; {result.embedded:,} embedded ({result.precision}){rate}"]
+    if result.columns:
+        lines.append(f"  columns for filters: {', '.join(result.columns)}")
     if result.unchanged:
         lines.append(f"  {result.unchanged:,} unchanged since the last run")
     if result.reused:

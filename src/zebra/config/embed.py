@@ -34,9 +34,8 @@ class EmbedConfig:
     thumbnail_size: int = 96
     """Longer side of the stored JPEG thumbnails in pixels; 0 stores none."""
     columns: tuple[str, ...] = ()
-    """Columns to fill: of a table, keys of the .json members of shards, class (the folder of an image, or its label's
-    name), or from EXIF taken, camera, latitude and longitude. "all" is every one but the position. By default those
-    that the store has; for a new one class, taken and camera."""
+    """Columns to add: of a table, keys of .json members, class, taken, camera, latitude, longitude; or "all". Columns
+    of the store are filled anyway; a new one has class, taken and camera by default."""
     prune: bool = False
     """Delete rows whose images are no longer in the data."""
     data_options: DataConfig = field(default_factory=lambda: DataConfig(max_skip_rate=0.5))

@@ -91,6 +91,12 @@ class Store:
             lock.release()
         return cls(store_dir, table)
 
+    @staticmethod
+    def exists(path: Path) -> bool:
+        """Return whether a directory holds a store; one whose creation was interrupted does not."""
+        store_dir = StoreDir(path)
+        return store_dir.table_path.is_dir() and not store_dir.is_creation_incomplete()
+
     @classmethod
     def open(cls, path: Path) -> "Store":
         """Open a store at its latest version; after a crash, recover it and warn.
@@ -98,9 +104,9 @@ class Store:
         Raises:
             StoreError: There is no store, it is damaged beyond repair, or a newer zebra or LanceDB wrote it.
         """
-        store_dir = StoreDir(path)
-        if not store_dir.table_path.is_dir() or store_dir.is_creation_incomplete():
+        if not cls.exists(path):
             raise StoreError(f"there is no store in {path}. Create one with: zebra embed MODEL DATA --out {path}")
+        store_dir = StoreDir(path)
         return cls(store_dir, open_or_recover(store_dir))
 
     @property

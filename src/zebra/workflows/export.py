@@ -39,7 +39,7 @@ def run(config: ExportConfig) -> Path:
     out = Path(config.out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"--out {out} is a file or a folder that is not empty. Name a new one.")
-    is_store = (Path(config.model) / "images.lance").is_dir()
+    is_store = Store.exists(Path(config.model))
     if is_store != (config.format in STORE_EXPORTS):
         formats = get_args(StoreFormat if is_store else ModelFormat)
         kind = "a store" if is_store else "not a store"

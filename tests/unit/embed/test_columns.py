@@ -2,6 +2,8 @@
 
 import io
 import json
+import pickle
+from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
 
@@ -11,9 +13,10 @@ import pytest
 from PIL import Image
 
 from zebra.data.shard_writer import ShardWriter
-from zebra.embed import pipeline
+from zebra.embed import pipeline, ray
 from zebra.errors import ConfigError
-from zebra.store import Store
+from zebra.store import Store, StoreError
+from zebra.workflows import embed as workflow
 
 from .conftest import encoded
 
@@ -250,3 +253,52 @@ def test_damaged_exif_never_raises(seed):
         block[position] = random.integers(256)
     image.info["exif"] = bytes(block[: random.integers(6, len(block))])
     read_exif(image)
+
+
+def test_a_store_whose_creation_was_interrupted_is_created_again(photos, embed, tmp_path):
+    root = photos()
+    embed(root)
+    commit = tmp_path / "store" / "commit.json"
+    commit.write_text(json.dumps(json.loads(commit.read_text()) | {"version": 0, "num_rows": 0}))
+    assert not Store.exists(tmp_path / "store")
+    assert embed(root).embedded == 6
+
+
+def test_a_row_and_its_replacement_are_one_commit(photos, embed, tmp_path, monkeypatch):
+    root = photos()
+    table = write_table(tmp_path / "t.csv", {"000": "Ada,1999", "001": "Bob,2001"})
+    embed(table, columns=("artist", "year"))
+    table.write_text("path,year\nphotos/000.jpg,1\nphotos/001.jpg,2\n")
+
+    def fail(*_args):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(StoreError, match="Free disk space"):
+        patch.setattr("zebra.store.lance_table.LanceTable.append", fail)
+        embed(table)
+    assert read_column(tmp_path, "artist") == {"000.jpg": "Ada", "001.jpg": "Bob"}
+    embed(table)
+    assert read_column(tmp_path, "artist") == {"000.jpg": "Ada", "001.jpg": "Bob"}
+    assert read_column(tmp_path, "year") == {"000.jpg": 1, "001.jpg": 2}
+    assert (root / "000.jpg").exists()
+
+
+def test_columns_are_kept_on_a_ray_cluster(photos, embed, tmp_path, monkeypatch):
+    monkeypatch.setattr(workflow, "require_ray", lambda: None)
+    monkeypatch.setattr(ray, "_connect_to_ray", lambda num_workers: nullcontext(num_workers or 1))
+
+    def map_locally(requests, actor_args, _num_workers):
+        actor = ray.EmbedActor(*pickle.loads(pickle.dumps(actor_args)))
+        for request in requests:
+            yield pickle.loads(pickle.dumps(actor({"request": pickle.loads(pickle.dumps(request))})["response"]))
+
+    monkeypatch.setattr(ray, "_map_on_cluster", map_locally)
+    root = photos(range(2))
+    (root / "000.jpg").write_bytes(exif_image(0))
+    table = write_table(tmp_path / "t.csv", {"000": "Ada,1999", "001": "Bob,2001"})
+    embed(table, columns=("artist", "year", "camera"), engine="ray")
+    table.write_text("path,year\nphotos/001.jpg,2\nphotos/000.jpg,1\n")
+    embed(table, engine="ray")
+    assert read_column(tmp_path, "artist") == {"000.jpg": "Ada", "001.jpg": "Bob"}
+    assert read_column(tmp_path, "year") == {"000.jpg": 1, "001.jpg": 2}
+    assert read_column(tmp_path, "camera") == {"000.jpg": "ACME Z1", "001.jpg": None}
