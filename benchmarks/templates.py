@@ -2,9 +2,9 @@
 
     python benchmarks/templates.py runs/demo/model runs/demo/menagerie/evaluation/unseen-kinds
 
-The first argument is a model that `zebra train` wrote, the others are labeled datasets; their own templates are ignored.
-The templates were chosen on held-out captions, without a label. Each dataset gives a row in results/templates.jsonl:
-the chosen templates should be within two points of the best of all that were tried.
+The first argument is a model that `zebra train` wrote, which chose its templates on held-out captions, without a label.
+The others are labeled datasets; their own templates are ignored. Each dataset gives a row in results/templates.jsonl.
+The chosen templates should be within two points of the best of all that were tried.
 """
 
 import argparse
