@@ -49,6 +49,7 @@ class BadSample(DataError):
     """
 
     def __init__(self, reason: str, location: str, detail: str = "") -> None:
+        location, detail = escape_unencodable(location), escape_unencodable(detail)
         super().__init__(f"{location}: {reason}" + (f" ({detail})" if detail else ""))
         self.reason = reason
         self.location = location
@@ -139,3 +140,8 @@ def show_value(value: object) -> str:
     """
     shown: str = _REPR.repr(value)
     return shown
+
+
+def escape_unencodable(text: str) -> str:
+    """Replace characters that UTF-8 cannot encode, such as undecodable bytes of a file name, by escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()

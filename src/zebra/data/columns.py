@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from zebra.config.data import DataConfig
-from zebra.errors import BadSample, ConfigError, DataError, list_names, suggest_name
+from zebra.errors import BadSample, ConfigError, DataError, escape_unencodable, list_names, suggest_name
 from zebra.images.formats import IMAGE_SUFFIXES
 
 IMAGE_COLUMNS = ("path", "image", "filepath", "file_name", "img", "filename", "image_path", "image_name")
@@ -222,11 +222,6 @@ def _parse_date(text: str) -> datetime:
         raise ValueError(f"{text!r} is not a date such as 2021-05-03 or 2021-05-03T12:30:00")
     date = datetime.fromisoformat(text)
     return date if date.tzinfo is None else date.astimezone(UTC).replace(tzinfo=None)
-
-
-def escape_unencodable(text: str) -> str:
-    """Replace characters that UTF-8 cannot encode, such as undecodable bytes of a file name, by escapes."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def validate_caption(text: str) -> str:

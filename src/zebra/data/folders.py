@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from zebra.data.columns import choose_columns, escape_unencodable, validate_caption
+from zebra.data.columns import choose_columns, validate_caption
 from zebra.data.folder_walk import walk_folder
 from zebra.data.ignored import IgnoredCounter
 from zebra.data.locations import ImageRef, Location, columns_stamp, file_stamp
 from zebra.data.regular_files import read_regular_file
-from zebra.errors import BadSample
+from zebra.errors import BadSample, escape_unencodable
 from zebra.images.formats import IMAGE_SUFFIXES, UNSUPPORTED_FORMATS
 from zebra.values import Record
 

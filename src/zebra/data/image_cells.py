@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from zebra.data.columns import escape_unencodable, validate_text
+from zebra.data.columns import validate_text
 from zebra.data.folders import read_image_bytes
 from zebra.errors import BadSample, list_names
 from zebra.images.formats import IMAGE_SUFFIXES
@@ -90,7 +90,7 @@ def read_table_image(folder: Path, name: str, where: str) -> bytes:
         if path != folder / name:
             return read_image_bytes(path, where)
         detail = _explain_missing_file(folder, name) or bad.detail
-        raise BadSample(bad.reason, where, escape_unencodable(detail)) from bad
+        raise BadSample(bad.reason, where, detail) from bad
 
 
 def resolve_image_path(folder: Path, name: str) -> Path:

@@ -21,14 +21,14 @@ from typing import Any
 import pyarrow as pa
 
 from zebra.config.data import DamagedShardPolicy
-from zebra.data.columns import choose_columns, convert_cell, escape_unencodable, infer_column_type
+from zebra.data.columns import choose_columns, convert_cell, infer_column_type
 from zebra.data.folder_walk import raise_listing_error
 from zebra.data.folders import decode_caption
 from zebra.data.ignored import Ignored, IgnoredCounter
 from zebra.data.locations import ImageRef, Location, columns_stamp
 from zebra.data.remote.blobs import Blob, ByteRange, LocalBlob
 from zebra.data.tar_index import DamagedShard, TarIndex, TarSample
-from zebra.errors import BadSample, DataError
+from zebra.errors import BadSample, DataError, escape_unencodable
 from zebra.images.formats import IMAGE_SUFFIXES, UNSUPPORTED_FORMATS
 from zebra.values import Record
 

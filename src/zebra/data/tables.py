@@ -17,7 +17,6 @@ from zebra.data.columns import (
     SPLIT_COLUMN,
     choose_columns,
     convert_cell,
-    escape_unencodable,
     find_caption_columns,
     find_image_column,
     find_optional_caption_columns,
@@ -38,7 +37,7 @@ from zebra.data.table_files import (
     open_table,
     require_distinct,
 )
-from zebra.errors import BadSample, MissingSplit
+from zebra.errors import BadSample, MissingSplit, escape_unencodable
 from zebra.values import Record
 
 TABLE_SCHEMA = pa.schema(
@@ -225,7 +224,7 @@ def _table_rows(
         try:
             values = _convert_row(row, image_column, caption_columns)
         except BadSample as bad:
-            values = (None, None, None, bad.reason, escape_unencodable(bad.detail))
+            values = (None, None, None, bad.reason, bad.detail)
         yield line, *values
 
 

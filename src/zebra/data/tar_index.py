@@ -14,11 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from zebra.data.cached_table import CachedTable, RowValues
-from zebra.data.columns import escape_unencodable
 from zebra.data.ignored import HIDDEN, Ignored, IgnoredCounter
 from zebra.data.remote.blobs import Blob, ByteRange
 from zebra.data.tar_members import DamageFound, TarMember, iter_members
-from zebra.errors import DataError
+from zebra.errors import DataError, escape_unencodable
 
 MAX_LINKS = 8
 """Maximum number of links from a link to the file that it names."""

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from zebra.data.bad_samples import format_reasons
-from zebra.data.columns import escape_unencodable
 from zebra.data.locations import ImageRef, Location
 from zebra.data.shards import ShardSource
 from zebra.data.sources import ScannableSource
@@ -24,7 +23,7 @@ from zebra.embed.existing_rows import ExistingRows
 from zebra.embed.in_flight import InFlight
 from zebra.embed.stages import EncodePixels, ImagePreprocessor, encode_batch, read_record, rows_to_table
 from zebra.embed.values import ImageFeatures, PreprocessedImage, StoreRow
-from zebra.errors import BadSample, DataError
+from zebra.errors import BadSample, DataError, escape_unencodable
 from zebra.images.formats import image_digest
 from zebra.values import Record
 

@@ -21,7 +21,7 @@ from zebra.images.thumbnail import resize_to_jpeg
 LOCATION_COLUMNS = ("path", "offset", "size", "location", "digest", "thumbnail")
 """Columns that `read_original` needs; a store that was not written by zebra embed may lack `location`."""
 ESCAPED_BYTE_PATTERN = re.compile(r"\\u(dc[89a-f][0-9a-f])")
-"""A byte as `zebra.data.columns.escape_unencodable` writes it."""
+"""A byte as `zebra.errors.escape_unencodable` writes it."""
 MAX_IMAGE_BYTES = 256 << 20
 """Maximum size of an image file; a larger file is not the image that was embedded."""
 

@@ -10,12 +10,12 @@ from typing import Any
 import pyarrow as pa
 
 from zebra.config.columns import ColumnsConfig
-from zebra.data.columns import IMAGE_COLUMNS, choose_columns, convert_cell, escape_unencodable, is_scalar, match_column
+from zebra.data.columns import IMAGE_COLUMNS, choose_columns, convert_cell, is_scalar, match_column
 from zebra.data.table_files import TABLE_FORMATS, BadRow, TableFile, open_table, require_distinct
 from zebra.data.tables import infer_schema
 from zebra.embed.columns import JOINED_KEY, is_joined, user_columns
 from zebra.embed.stages import EMBED_COLUMNS
-from zebra.errors import BadSample, ConfigError, DataError
+from zebra.errors import BadSample, ConfigError, DataError, escape_unencodable
 from zebra.search.results import image_path, path_in_dataset
 from zebra.store import Store
 from zebra.store.schema import BASE_COLUMNS, is_column_name

@@ -208,3 +208,16 @@ def test_a_caption_that_is_too_long_is_a_bad_sample(folder: Path, make_image, mo
     add(folder / "a.jpg", make_image(), b"1234567890")
     add(folder / "b.jpg", make_image(), b"12345678901")
     assert reasons_by_id(FolderSource(folder)) == {"a.jpg": "good", "b.jpg": "caption is too long"}
+
+
+def test_details_of_undecodable_names_can_be_printed(tmp_path: Path) -> None:
+    (tmp_path / "caf\udce9.jpg").write_bytes(b"x")
+    os.mkfifo(tmp_path / "th\udce9.jpg")
+    (tmp_path / "th\udce9.txt").write_text("tea")
+    (tmp_path / "vin\udce9.txt").symlink_to("gone")
+    source = FolderSource(tmp_path)
+    for index in range(len(source)):
+        with pytest.raises(BadSample) as caught:
+            source.read(index)
+        assert "\\udce9" in str(caught.value)
+        str(caught.value).encode()

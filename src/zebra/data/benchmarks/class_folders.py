@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 from zebra.data.benchmarks.clip_benchmark import CLASSNAMES_FILENAME, TEMPLATES_FILENAME, read_lines, read_templates
@@ -26,6 +27,7 @@ def read_class_folders(root: Path, split: str = "test") -> ClassificationBenchma
     """
     notes: list[str] = []
     folders = _find_class_folders(root, split, notes)
+    _require_disjoint(root, folders)
     classnames, labels = _read_classes(root, sorted(folders))
     image_paths, image_labels = [], []
     ignored = IgnoredCounter()
@@ -74,6 +76,17 @@ def _find_class_folders(root: Path, split: str, notes: list[str]) -> dict[str, P
             f"{root.name}/{split}/ and {root.name}/test/"
         )
     return {child.name: child for child in children}
+
+
+def _require_disjoint(root: Path, folders: Mapping[str, Path]) -> None:
+    """Raise DataError if links make an image part of two classes."""
+    real_paths = sorted((path.resolve(), name) for name, path in folders.items())
+    for (outer, first), (inner, second) in pairwise(real_paths):
+        if inner.is_relative_to(outer):
+            raise DataError(
+                f"{root} has the same images in two class folders: {first} and {second} are links to one folder, or "
+                "one contains the other. Remove the link"
+            )
 
 
 def _find_split_folders(children: Sequence[Path]) -> list[str]:

@@ -168,3 +168,24 @@ def test_the_digest_changes_when_a_label_does(put) -> None:
 def test_the_source_can_be_pickled(put) -> None:
     source = read_class_folders(put("cat/a.jpg")).source
     assert pickle.loads(pickle.dumps(source)).read(0) == source.read(0)
+
+
+@pytest.mark.parametrize("target", ["cat", "../outside/deep", ".", "cat/deep"])
+def test_links_that_put_an_image_into_two_classes_are_refused(tmp_path: Path, target: str) -> None:
+    root = tmp_path / "pets"
+    for folder in (root / "cat" / "deep", root / "dog", tmp_path / "outside" / "deep"):
+        folder.mkdir(parents=True)
+        (folder / "1.png").write_bytes(b"x")
+    (root / "lynx").symlink_to(tmp_path / "outside")
+    read_class_folders(root)
+    (root / "kitten").symlink_to(root / target)
+    with pytest.raises(DataError, match=r"pets has the same images in two class folders: .*Remove the link"):
+        read_class_folders(root)
+
+
+def test_two_splits_may_share_class_folders(tmp_path: Path) -> None:
+    root = tmp_path / "pets"
+    (root / "val" / "cat").mkdir(parents=True)
+    (root / "val" / "cat" / "1.png").write_bytes(b"x")
+    (root / "test").symlink_to("val")
+    assert len(read_class_folders(root, "test").source) == len(read_class_folders(root, "val").source) == 1

@@ -1,0 +1,1 @@
+"""Generators of unusual datasets: folders, tables, tar shards and class folders with random mutations."""
