@@ -24,6 +24,9 @@ from zebra.protocols.prompts import PromptSet
 from zebra.protocols.zero_shot import ClassificationResult, classify_zero_shot
 from zebra.values import Embeddings
 
+SMALL_TRAINING_SPLIT = 1000
+"""Training examples below which the choice of the validation examples moves scores by points."""
+
 
 @dataclass(frozen=True, slots=True)
 class ProbeResults:
@@ -147,12 +150,22 @@ def evaluate_probes(
         notes = (*notes, *splits.notes)
         if splits.validation is not None:
             validation = embed_source(clip, splits.validation.source, projected=False)
+    if validation is None:
+        notes = (*notes, _describe_held_out_fifth(len(pool.ids)))
     num_classes = len(benchmark.classnames)
     linear_result = fit_linear_probe(pool, test, num_classes, validation=validation, seed=seed)
     zero_shot_result = classify_zero_shot(vectors, build_zero_shot_classifier(clip, prompts)) if shots else None
     num_examples = len(pool.ids) + (len(validation.ids) if validation else 0)
     probes = ProbeResults(benchmark, test.ids, linear_result, num_examples / num_classes, notes, zero_shot_result)
     return _add_few_shot(probes, pool, test, shots, num_repeats, seed) if shots else probes
+
+
+def _describe_held_out_fifth(num_examples: int) -> str:
+    """Return the note on λ of a dataset without a validation split."""
+    note = "λ was chosen on a random fifth of each class of the training examples"
+    if num_examples < SMALL_TRAINING_SPLIT:
+        note += f"; with only {num_examples}, another fifth can move the score by points, which its interval leaves out"
+    return note
 
 
 def _add_few_shot(

@@ -1,7 +1,7 @@
 """Random distortions that near duplicates have, to train a duplicate detector.
 
-They are those of CLIP's appendix C: crop, aspect ratio, resampling filter, mirroring, rotation, JPEG quality, hue,
-saturation and brightness.
+They are those of CLIP's appendix C (crop, aspect ratio, resampling filter, mirroring, rotation, JPEG quality, hue,
+saturation and brightness), and grayscale and borders.
 """
 
 import io
@@ -23,6 +23,9 @@ MAX_ROTATION_DEGREES = 15.0
 JPEG_QUALITY_RANGE = (20, 96)
 MAX_HUE_SHIFT, MIN_COLOR_FACTOR = 12, 0.7
 """Hue shifts by at most this many of 256 steps; saturation and value are multiplied by 0.7 to 1/0.7."""
+GRAY_PROBABILITY, BORDER_PROBABILITY = 0.2, 0.1
+MAX_BORDER = 0.15
+"""Widest border of a side, as a fraction of the image."""
 
 
 def distort_image(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
@@ -36,6 +39,10 @@ def distort_image(image: Image.Image, size: int, rng: np.random.Generator) -> Im
     image = image.resize((size, size), kernel, box=_sample_crop_box(*image.size, rng))
     if rng.random() < 0.5:
         image = _jitter_color(image, rng)
+    if rng.random() < GRAY_PROBABILITY:
+        image = image.convert("L").convert("RGB")
+    if rng.random() < BORDER_PROBABILITY:
+        image = _add_border(image, rng)
     if rng.random() < 0.8:
         buffer = io.BytesIO()
         image.save(buffer, "JPEG", quality=int(rng.integers(*JPEG_QUALITY_RANGE)))
@@ -56,3 +63,12 @@ def _jitter_color(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     hsv[..., 0] = (hsv[..., 0] + rng.uniform(-MAX_HUE_SHIFT, MAX_HUE_SHIFT)) % 256
     hsv[..., 1:] *= MIN_COLOR_FACTOR ** rng.uniform(-1.0, 1.0, 2)
     return Image.fromarray(hsv.clip(0, 255).astype(np.uint8), "HSV").convert("RGB")
+
+
+def _add_border(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    left, top, right, bottom = (round(float(width) * image.width) for width in rng.uniform(0, MAX_BORDER, 4))
+    gray = (0, 255, int(rng.integers(256)))[rng.integers(3)]
+    bordered = Image.new("RGB", image.size, (gray, gray, gray))
+    inner = image.resize((image.width - left - right, image.height - top - bottom), Image.Resampling.BILINEAR)
+    bordered.paste(inner, (left, top))
+    return bordered

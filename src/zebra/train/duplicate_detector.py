@@ -36,12 +36,14 @@ class DuplicateDetector:
         self.tower = tower
 
     def __call__(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
-        """Return unit vectors [N, 128]."""
+        """Return unit vectors [N, 128]; a mirrored image has the same vector."""
         self.tower.eval()
         size = (IMAGE_SIZE, IMAGE_SIZE)
+        resized = [image.convert("RGB").resize(size, Image.Resampling.BICUBIC) for image in images]
         with torch.inference_mode():
-            resized = [image.convert("RGB").resize(size, Image.Resampling.BICUBIC) for image in images]
-            vectors_NE: NDArray[np.float32] = F.normalize(self.tower(_images_to_tensor(resized))).numpy()
+            image_NCHW = _images_to_tensor(resized)
+            plain_NE, mirrored_NE = (F.normalize(self.tower(view)) for view in (image_NCHW, image_NCHW.flip(3)))
+            vectors_NE: NDArray[np.float32] = F.normalize(plain_NE + mirrored_NE).numpy()
         return vectors_NE
 
 

@@ -2,8 +2,9 @@
 
 1. Train a small detector on distorted copies of the training images (`train/duplicate_detector.py`).
 2. Embed all training images with it, block by block, and find the nearest one of each evaluation image.
-3. Compare perceptual hashes, which find copies that were only rescaled or recompressed.
-4. Compare accuracy on all images, on those without a duplicate (clean) and on those with one (overlap).
+3. Compare perceptual hashes, which find copies that were only rescaled, recompressed or mirrored.
+4. Do both with and without uniform borders.
+5. Compare accuracy on all images, on those without a duplicate (clean) and on those with one (overlap).
 """
 
 import csv
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from zebra.config.overlap import OverlapConfig
 from zebra.data.benchmarks.tasks import ClassificationBenchmark
@@ -25,22 +26,19 @@ from zebra.errors import BadSample, ConfigError, DataError
 from zebra.evaluators.datasets import load_dataset
 from zebra.evaluators.results import create_out_dir
 from zebra.evaluators.zero_shot import evaluate_zero_shot
+from zebra.images.borders import trim_borders
 from zebra.images.decode import decode_image
-from zebra.images.distort import distort_image
-from zebra.images.perceptual_hash import compute_perceptual_hashes, find_nearest_hashes
+from zebra.images.perceptual_hash import compute_perceptual_hashes
 from zebra.pretrained.load import load
+from zebra.protocols.near_duplicates import ImageSignatures, NearestTrainImages, ThresholdProbes, concatenate_signatures
 from zebra.protocols.overlap import OverlapScores, bonferroni_correction, evaluate_overlap
-from zebra.train.duplicate_detector import IMAGE_SIZE, DuplicateDetector, train_duplicate_detector
+from zebra.train.duplicate_detector import DuplicateDetector, train_duplicate_detector
 
 MAX_DETECTOR_IMAGES = 20_000
 """Most training images for the detector, evenly spaced."""
-FALSE_POSITIVE_RATE = 0.01
-"""Target share of clean images that the threshold marks as duplicates; the paper chose its thresholds by eye."""
-NUM_PROBES = 512
-"""Distorted training images that calibrate the threshold."""
-MAX_HASH_DISTANCE = 2
-"""Largest number of different bits between the hashes of duplicates."""
-TRAIN_IMAGES_PER_BLOCK = 256
+MIN_PROBES = 1000
+"""Training images that calibrate the threshold; all if there are fewer, and less than twice as many."""
+IMAGES_PER_BLOCK = 256
 MAX_SIDE_PIXELS = 256
 """Longer side of an image after loading; the detector uses 64 pixels."""
 
@@ -71,15 +69,6 @@ class OverlapResult:
     """p-value of the paper's binomial test after Bonferroni correction."""
 
 
-@dataclass(slots=True)
-class NearestTrainImages:
-    """Nearest training image of each evaluation image so far."""
-
-    cosine_N: NDArray[np.float32]
-    location_N: list[str]
-    hash_distance_N: NDArray[np.int64]
-
-
 def run(
     config: OverlapConfig, callback: Callable[[str, int, int], None] = lambda _phase, _done, _total: None
 ) -> list[OverlapResult]:
@@ -103,29 +92,26 @@ def run(
     clip = load(config.model)
     train_images = list(open_images(config.data, config.data_options).scan())
     detector = _train_detector(train_images, config, callback)
-    eval_images = {benchmark.name: _load_eval_images(benchmark.source) for benchmark in benchmarks}
-    vectors = {name: detector(images) for name, images in eval_images.items()}
-    hashes = {name: compute_perceptual_hashes(images) for name, images in eval_images.items()}
     nearest_by_dataset = {
-        name: NearestTrainImages(np.full(len(images), -1, np.float32), [""] * len(images), np.full(len(images), 65))
-        for name, images in eval_images.items()
+        benchmark.name: NearestTrainImages(_sign_images(_iter_eval_images(benchmark.source), detector)[0])
+        for benchmark in benchmarks
     }
-    probes = _build_probes(train_images, detector, config.seed)
+    probe_images = train_images[:: max(1, len(train_images) // MIN_PROBES)]
+    probes = ThresholdProbes(*_sign_images(_iter_train_images(probe_images), detector))
     num_done = 0
-    for locations, images in _iter_train_blocks(train_images):
-        train_ME, hash_M = detector(images), compute_perceptual_hashes(images)
-        for name, nearest in nearest_by_dataset.items():
-            _update_nearest(nearest, vectors[name] @ train_ME.T, locations)
-            nearest.hash_distance_N = np.minimum(nearest.hash_distance_N, find_nearest_hashes(hashes[name], hash_M)[0])
-        probes.update(train_ME, locations)
-        num_done += len(images)
+    for block in _iter_blocks(_iter_train_images(train_images)):
+        train, locations = _sign_block(block, detector)
+        for nearest in nearest_by_dataset.values():
+            nearest.update(train, locations)
+        probes.update(train, locations)
+        num_done += len(block)
         callback("comparing", num_done, len(train_images))
     threshold = probes.compute_threshold() if config.threshold is None else config.threshold
     results, pairs = [], []
     scores: dict[str, OverlapScores] = {}
     for benchmark in benchmarks:
         nearest = nearest_by_dataset[benchmark.name]
-        is_duplicate_N = (nearest.cosine_N >= threshold) | (nearest.hash_distance_N <= MAX_HASH_DISTANCE)
+        is_duplicate_N = nearest.find_duplicates(threshold)
         scores[benchmark.name] = evaluate_overlap(
             evaluate_zero_shot(clip, benchmark).ensemble.correct_N, is_duplicate_N
         )
@@ -164,7 +150,7 @@ def _train_detector(
                 image = _load_train_image(subset[int(replacement_rng.integers(len(subset)))])
             if image is None:
                 raise DataError(f"almost no image of {config.data} can be read. `zebra doctor` lists the reasons.")
-            images.append(image)
+            images.append(trim_borders(image))
         return images
 
     return train_duplicate_detector(
@@ -176,53 +162,45 @@ def _train_detector(
     )
 
 
-@dataclass(slots=True)
-class ThresholdProbes:
-    """Distorted training images and, for each, the cosine of the nearest different training image."""
-
-    vector_SE: NDArray[np.float32]
-    location_S: list[str]
-    max_wrong_cosine_S: NDArray[np.float32]
-
-    def update(self, train_ME: NDArray[np.float32], locations: Sequence[str]) -> None:
-        """Compare the probes with a block of training images."""
-        cosine_SM = self.vector_SE @ train_ME.T
-        cosine_SM[np.array(self.location_S)[:, None] == np.array(locations)] = -1
-        self.max_wrong_cosine_S = np.maximum(self.max_wrong_cosine_S, cosine_SM.max(axis=1))
-
-    def compute_threshold(self) -> float:
-        """Return the cosine that only `FALSE_POSITIVE_RATE` of the nearest different images reach."""
-        return float(np.quantile(self.max_wrong_cosine_S, 1 - FALSE_POSITIVE_RATE))
-
-
-def _build_probes(train_images: Sequence[ImageRef], detector: DuplicateDetector, seed: int) -> ThresholdProbes:
-    rng = np.random.default_rng(seed)
-    subset = train_images[:: max(1, len(train_images) // NUM_PROBES)]
-    loaded = [
-        (train_image.location.key, image)
-        for train_image in subset
-        if (image := _load_train_image(train_image)) is not None
+def _sign_images(
+    images: Iterator[tuple[str, Image.Image]], detector: DuplicateDetector
+) -> tuple[ImageSignatures, list[str]]:
+    """Return signatures and names of all images; only one block of images is open at a time."""
+    blocks = [_sign_block(block, detector) for block in _iter_blocks(images)]
+    return concatenate_signatures([signatures for signatures, _ in blocks]), [
+        name for _, names in blocks for name in names
     ]
-    vectors = detector([distort_image(image, IMAGE_SIZE, rng) for _, image in loaded])
-    locations = [location for location, _ in loaded]
-    return ThresholdProbes(vectors, locations, np.full(len(loaded), -1, np.float32))
 
 
-def _update_nearest(nearest: NearestTrainImages, cosine_NM: NDArray[np.float32], locations: Sequence[str]) -> None:
-    column_N = cosine_NM.argmax(axis=1)
-    cosine_N = cosine_NM[np.arange(len(column_N)), column_N]
-    for row in np.flatnonzero(cosine_N > nearest.cosine_N).tolist():
-        nearest.cosine_N[row], nearest.location_N[row] = cosine_N[row], locations[column_N[row]]
-
-
-def _iter_train_blocks(train_images: Sequence[ImageRef]) -> Iterator[tuple[list[str], list[Image.Image]]]:
-    loaded = (
-        (train_image.location.key, image)
-        for train_image in train_images
-        if (image := _load_train_image(train_image)) is not None
+def _sign_block(
+    block: Sequence[tuple[str, Image.Image]], detector: DuplicateDetector
+) -> tuple[ImageSignatures, list[str]]:
+    """Return the signatures of each image with and without its borders."""
+    images = [image for _, image in block]
+    views = [images, [trim_borders(image) for image in images]]
+    signatures = ImageSignatures(
+        np.stack([detector(view) for view in views]),
+        np.stack([compute_perceptual_hashes(view) for view in views]),
+        np.stack([compute_perceptual_hashes([ImageOps.mirror(image) for image in view]) for view in views]),
     )
-    while block := list(islice(loaded, TRAIN_IMAGES_PER_BLOCK)):
-        yield [location for location, _ in block], [image for _, image in block]
+    return signatures, [name for name, _ in block]
+
+
+def _iter_blocks(images: Iterator[tuple[str, Image.Image]]) -> Iterator[list[tuple[str, Image.Image]]]:
+    while block := list(islice(images, IMAGES_PER_BLOCK)):
+        yield block
+
+
+def _iter_eval_images(source: Source) -> Iterator[tuple[str, Image.Image]]:
+    for index in range(len(source)):
+        record = source.read(index)
+        yield record.id, _shrink(decode_image(record.image, record.id))
+
+
+def _iter_train_images(train_images: Sequence[ImageRef]) -> Iterator[tuple[str, Image.Image]]:
+    for train_image in train_images:
+        if (image := _load_train_image(train_image)) is not None:
+            yield train_image.location.key, image
 
 
 def _load_train_image(train_image: ImageRef) -> Image.Image | None:
@@ -232,11 +210,6 @@ def _load_train_image(train_image: ImageRef) -> Image.Image | None:
     except BadSample:
         return None
     return _shrink(image)
-
-
-def _load_eval_images(source: Source) -> list[Image.Image]:
-    records = (source.read(index) for index in range(len(source)))
-    return [_shrink(decode_image(record.image, record.id)) for record in records]
 
 
 def _shrink(image: Image.Image) -> Image.Image:

@@ -8,7 +8,7 @@ import zebra
 from zebra.data.benchmarks.clip_benchmark import read_classification
 from zebra.data.benchmarks.writer import write_classification, write_multilabel
 from zebra.errors import DataError
-from zebra.evaluators import embeddings
+from zebra.evaluators import embeddings, linear_probe
 from zebra.evaluators.results_io import read_results
 from zebra.evaluators.training_splits import load_training_splits
 from zebra.protocols.linear_probe import fit_linear_probe
@@ -48,6 +48,14 @@ def test_the_validation_split_chooses_the_penalty_and_joins_the_training_example
     expected = fit_linear_probe(train, test, 3, validation=validation)
     assert score == expected.result.scores()["top1"]
     assert f"λ = {expected.probe.l2_penalty:.3g}" in notes_of(tmp_path / "out")
+
+
+@pytest.mark.parametrize(("limit", "has_warning"), [(1000, True), (12, False)])
+def test_a_note_says_that_a_random_fifth_chose_the_penalty(directory, tmp_path, monkeypatch, limit, has_warning):
+    monkeypatch.setattr(linear_probe, "SMALL_TRAINING_SPLIT", limit)
+    run(directory, write(tmp_path / "colors", {"test": 15, "train": 12}), tmp_path / "out", "linear-probe")
+    (note,) = (note for note in notes_of(tmp_path / "out") if note.startswith("λ was chosen on a random fifth"))
+    assert ("with only 12, another fifth can move the score" in note) == has_warning
 
 
 def test_the_evaluated_split_is_never_used_for_training(directory, tmp_path):

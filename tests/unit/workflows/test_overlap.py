@@ -3,14 +3,16 @@
 import csv
 import io
 import json
+import weakref
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from zebra.cli.main import main
 from zebra.config.overlap import OverlapConfig
 from zebra.data.benchmarks.writer import write_classification
+from zebra.evaluators.datasets import load_dataset
 from zebra.images.distort import distort_image
 from zebra.workflows import overlap
 
@@ -65,18 +67,16 @@ def result(directory):
     return overlap_result
 
 
-def test_most_copies_are_matched_with_their_original(directory, result):
+def test_marked_copies_are_matched_with_their_original(directory, result):
     with (directory / "out" / "pairs.csv").open(encoding="utf-8") as file:
         pairs = list(csv.DictReader(file))
     duplicates = {
         int(pair["id"].rpartition("/s")[2]): pair["train_location"] for pair in pairs if pair["is_duplicate"] == "True"
     }
-    correct = {number: location for number, location in duplicates.items() if number < COPIES}
-    assert len(correct) >= 8
-    assert sum(location.endswith(f"{10 * number:03d}.png") for number, location in correct.items()) >= 0.9 * len(
-        correct
-    )
-    assert len(duplicates) - len(correct) <= 3
+    copies = {number: location for number, location in duplicates.items() if number < COPIES}
+    assert len(copies) >= 3  # several distortions at once, and a detector of 150 steps
+    assert all(location.endswith(f"{10 * number:03d}.png") for number, location in copies.items())
+    assert len(duplicates) - len(copies) <= 1
     assert [float(pair["cosine"]) for pair in pairs] == sorted((float(p["cosine"]) for p in pairs), reverse=True)
 
 
@@ -90,6 +90,60 @@ def test_accuracy_is_reported_on_all_clean_and_duplicate_images(directory, resul
     assert document["corrected_fisher_p_value"] == document["scores"]["fisher_p_value"]
     assert document["corrected_binomial_p_value"] == document["scores"]["binomial_p_value"]
     assert result.scores.contamination.value == pytest.approx(document["scores"]["overlap"]["n"] / 45)
+
+
+@pytest.fixture(scope="module")
+def untrained_pairs(directory):
+    """Return is_duplicate of six modified copies and six other images, with a detector of one step: by hashes alone."""
+    copies = [Image.open(directory / "train" / f"{10 * number:03d}.png").convert("RGB") for number in range(6)]
+    modified = {
+        "mirrored": ImageOps.mirror(copies[0]),
+        "black border": ImageOps.expand(copies[1], 12, (0, 0, 0)),
+        "letterbox": ImageOps.expand(copies[2], (0, 25), (255, 255, 255)),
+        "gray": ImageOps.grayscale(copies[3]),
+        "mirrored, bordered": ImageOps.expand(ImageOps.mirror(copies[4]), 9, (250, 250, 250)),
+        "gray, mirrored, bordered": ImageOps.expand(ImageOps.grayscale(ImageOps.mirror(copies[5])), 9, 0),
+    }
+    rng = np.random.default_rng(7)
+    images = modified | {f"other {number}": draw_scene(rng) for number in range(6)}
+    samples = ((encode_png(image), "png", number % 2) for number, image in enumerate(images.values()))
+    write_classification(directory / "modified", samples, NAMES, ["a {c} thing"])
+    overlap.run(
+        OverlapConfig(
+            model=str(directory / "model"),
+            data=str(directory / "train"),
+            datasets=(str(directory / "modified"),),
+            out=str(directory / "untrained"),
+            threshold=1.01,
+            steps=1,
+        )
+    )
+    with (directory / "untrained" / "pairs.csv").open(encoding="utf-8") as file:
+        by_number = {int(pair["id"].rpartition("/s")[2]): pair["is_duplicate"] for pair in csv.DictReader(file)}
+    return {name: by_number[number] == "True" for number, name in enumerate(images)}
+
+
+def test_mirrored_bordered_and_gray_copies_have_the_hash_of_their_original(untrained_pairs):
+    assert untrained_pairs == {name: not name.startswith("other") for name in untrained_pairs}
+
+
+def test_only_one_block_of_evaluation_images_is_open_at_a_time(directory, monkeypatch):
+    """Each decoded image is freed before the block after the next is decoded."""
+    monkeypatch.setattr(overlap, "IMAGES_PER_BLOCK", 4)
+    shrink, references, num_alive = overlap._shrink, [], []
+
+    def count_images(image):
+        result = shrink(image)
+        references.append(weakref.ref(result))
+        num_alive.append(sum(reference() is not None for reference in references))
+        return result
+
+    monkeypatch.setattr(overlap, "_shrink", count_images)
+    source = load_dataset(str(directory / "set"), "test").source
+    signatures, ids = overlap._sign_images(overlap._iter_eval_images(source), lambda images: np.zeros((len(images), 2)))
+    assert signatures.hash_VN.shape == (2, 45)
+    assert len(set(ids)) == 45
+    assert max(num_alive) <= 9
 
 
 def test_the_command_prints_one_line_per_dataset(directory, capsys):
