@@ -46,13 +46,14 @@ def plot_training_curves(logs: Mapping[str, LogEntries]) -> "Figure":
     for index in range(num_panels):
         top = legend_top + index * (PANEL_INCHES + GAP_INCHES)
         panels.append(add_axes(figure, left=0.45, bottom=height - top - PANEL_INCHES, right=0.75, top=top))
-    _plot_lines(panels[0], {run: _loss_points(log) for run, log in logs.items()}, styles, "{:.2f}".format)
-    panels[0].set_ylim(bottom=0)
+    losses = {run: _loss_points(log) for run, log in logs.items()}
+    panels[0].set_ylim(0, 1.05 * max((loss for points in losses.values() for _, loss in points), default=1.0))
+    _plot_lines(panels[0], losses, styles, "{:.2f}".format)
     add_panel_title(panels[0], "Training loss")
     for axes, name in zip(panels[1:], names, strict=True):
         points = {run: _score_points(log, name) for run, log in logs.items()}
-        _plot_lines(axes, points, styles, lambda value: format_percent(value, 0))
         axes.set_ylim(0, 1)
+        _plot_lines(axes, points, styles, lambda value: format_percent(value, 0))
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
         add_panel_title(axes, name)
     max_samples = max(float(line["samples"]) for log in logs.values() for line in log)

@@ -38,9 +38,8 @@ class Headline:
 class ReportTable:
     """Columns and rows of text.
 
-    Short cells that start with a digit and contain no word are right-aligned. An interval at their end, as in
-    "0.5 [0.4, 0.6]", is a second
-    line.
+    Short cells that start with a digit and contain no word, and "–", are right-aligned. An interval at their end, as in
+    "0.5 [0.4, 0.6]", is a second line.
     """
 
     columns: tuple[str, ...]
@@ -165,7 +164,7 @@ def _render_cell(cell: str) -> str:
 def _cell_class(cell: str) -> str:
     outside_parentheses = re.sub(r"\(.*?\)", "", cell)
     is_text = len(cell) > MAX_NUMBER_CHARS or re.search(r"[^\W\d_]{3,}", outside_parentheses)
-    is_number = re.match(r"[+−–-]?\d", cell) and not is_text
+    is_number = re.match(r"[+−–-]?\d|–$", cell) and not is_text
     return " class='number'" if is_number else ""
 
 

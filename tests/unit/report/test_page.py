@@ -108,8 +108,9 @@ def test_numbers_in_a_table_are_right_aligned(tmp_path: Path) -> None:
 
 
 def test_the_interval_of_a_number_is_its_second_line(tmp_path: Path) -> None:
-    cells = ("50.0% [40.0%, 60.0%]", "cat [0]", "2 of 9 classes have no image here: cat, dog")
-    html = page(tmp_path, Section("Scores", "All of them.", ReportTable(("a", "b", "c"), (cells,))))
+    cells = ("50.0% [40.0%, 60.0%]", "cat [0]", "2 of 9 classes have no image here: cat, dog", "–")
+    html = page(tmp_path, Section("Scores", "All of them.", ReportTable(("a", "b", "c", "d"), (cells,))))
+    assert "<td class='number'>–</td>" in html
     assert "<td class='number'>50.0%<small> [40.0%, 60.0%]</small></td>" in html
     assert "<td>cat [0]</td><td>2 of 9 classes have no image here: cat, dog</td>" in html
 

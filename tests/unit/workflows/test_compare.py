@@ -79,6 +79,14 @@ def test_an_unfinished_run_is_compared_without_its_data_digest(tmp_path):
     assert "different data" not in compare_on_page(tmp_path, first, second)[1]
 
 
+def test_a_run_that_diverged_has_no_loss_to_draw(tmp_path):
+    first, second = (
+        write_log(tmp_path / "a", [0.5], loss=float("nan")),
+        write_log(tmp_path / "b", [0.5], loss=float("nan")),
+    )
+    assert "nan" in compare_on_page(tmp_path, first, second)[1]
+
+
 def test_a_page_that_cannot_be_written_is_an_error_that_names_it(tmp_path):
     runs = write_log(tmp_path / "a", [0.5]), write_log(tmp_path / "b", [0.5])
     with pytest.raises(ConfigError, match="cannot write --page"):
