@@ -12,6 +12,7 @@ import math
 import os
 import signal
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -137,7 +138,10 @@ class _Worker:
         self.connection, child_connection = Pipe()
         self._num_sent = self._num_received = 0
         self.process = Process(target=_worker_main, args=(task, self.buffers, child_connection), daemon=True)
-        self.process.start()
+        with warnings.catch_warnings():
+            # LanceDB warns in each forked child. The workers never use it, and it resets itself.
+            warnings.filterwarnings("ignore", "lancedb fork support", RuntimeWarning)
+            self.process.start()
         child_connection.close()  # so that the pipe is closed when the worker ends
 
     def send(self, indices_B2: BatchIndices) -> None:

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from zebra.config.model import ResNetConfig
 from zebra.config.precision import InferencePrecision
 from zebra.errors import ConfigError, WeightsError
 from zebra.images.inputs import ImageInput, iter_images
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
+from zebra.notebook import render_html_table
 from zebra.pretrained.backends import Backend, ImageEncoder, TorchImageEncoder
 from zebra.pretrained.folder import write_model_folder
 from zebra.pretrained.head_cache import Head, cache_head, head_cache_key, load_cached_head
@@ -66,6 +68,30 @@ class Bundle:
         self._compute_fingerprint = compute_fingerprint
         self._image_encoder: ImageEncoder = image_encoder or TorchImageEncoder(model, preprocess)
 
+    def describe(self) -> dict[str, str]:
+        """Return the properties of the model by name, as text for display."""
+        config, vision = self.model.config, self.model.config.vision
+        more = f" and {len(self.templates) - 1} more" if len(self.templates) > 1 else ""
+        patches = "" if isinstance(vision, ResNetConfig) else f", patches of {vision.patch_size} px"
+        return {
+            "image tower": f"{vision.kind}, width {vision.width}{patches}, images of {self.image_size} px",
+            "text tower": f"{config.text.kind}, width {config.text.width}, {self.context_length} tokens"
+            if self.tokenizer
+            else "no tokenizer: encodes images only",
+            "vectors": f"{self.embed_dim} dimensions",
+            "parameters": f"{self.num_parameters:,}",
+            "precision": self.precision,
+            "runs on": f"{self.device} ({self.backend})",
+            "templates": f"{self.templates[0]}{more}" if self.templates else "none",
+        }
+
+    def __repr__(self) -> str:
+        lines = "".join(f"\n  {name}: {value}" for name, value in self.describe().items())
+        return f"Bundle({lines}\n)"
+
+    def _repr_html_(self) -> str:
+        return render_html_table(self.describe(), "zebra.Bundle")
+
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits that identify the function from images and texts to vectors; "" for a model never saved."""
@@ -75,6 +101,11 @@ class Bundle:
     def backend(self) -> Backend:
         """The library that runs the image tower; the text tower always runs in torch."""
         return self._image_encoder.backend
+
+    @cached_property
+    def num_parameters(self) -> int:
+        """Number of parameters of both towers, in any precision."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
 
     @property
     def embed_dim(self) -> int:
@@ -167,7 +198,7 @@ class Bundle:
         self.require_fp32("cast")
         model, fingerprint = cast_model(self.model, precision), self.fingerprint
         encoder = TorchImageEncoder(model, self.preprocess, micro_batch_size(model.visual, precision))
-        return Bundle(
+        bundle = Bundle(
             model,
             self.tokenizer,
             self.preprocess,
@@ -176,6 +207,8 @@ class Bundle:
             image_encoder=encoder,
             templates=self.templates,
         )
+        bundle.num_parameters = self.num_parameters  # quantized weights are no parameters
+        return bundle
 
     def encode_texts(self, texts: Iterable[str], *, truncate: bool = True) -> Tensor:
         """Encode texts as float32 unit vectors [N, E] on the CPU.

@@ -6,14 +6,19 @@ from zebra.errors import ConfigError
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return the device called cpu, cuda, mps or auto; ConfigError if it is not available."""
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    """Return the device called cpu, cuda, cuda:N, mps or auto; ConfigError if it is not available."""
+    available = list_devices()
     if name == "auto":
-        return torch.device("cuda" if available["cuda"] else "mps" if available["mps"] else "cpu")
-    if not available.get(name, False):
-        usable = ", ".join(known for known, is_available in available.items() if is_available)
-        raise ConfigError(f"device {name!r} is not available. Use one of: {usable}, auto.")
+        return torch.device(next((kind for kind in ("cuda", "mps") if kind in available), "cpu"))
+    if name not in available:
+        raise ConfigError(f"device {name!r} is not available. Use one of: {', '.join([*available, 'auto'])}.")
     return torch.device(name)
+
+
+def list_devices() -> list[str]:
+    """Return the names of the devices of this machine; "cuda" is the current one of those called cuda:N."""
+    gpus = [f"cuda:{index}" for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    return ["cpu", *(["cuda", *gpus] if gpus else []), *(["mps"] if torch.backends.mps.is_available() else [])]
 
 
 def has_native_bf16(device: torch.device) -> bool:

@@ -60,7 +60,7 @@ def load(
         tokenizer: A tokenizer file or folder that replaces the model's own.
         verify: Compare the SHA-256 of all files that have a recorded one, and recompute the golden vectors. Passed
             checks are cached until a file changes. Golden vectors are skipped with another tokenizer or image size.
-        device: cpu, cuda, mps or auto.
+        device: cpu, cuda, cuda:1, mps or auto, which takes the first GPU if there is one.
         image_size: An input size other than the model's; positional embeddings are interpolated.
         precision: fp32; bf16; int8, for image transformers on the CPU; or auto: the fastest on this machine whose
             vectors have a cosine of at least 0.999 to those of fp32, measured once. `Bundle.precision` is the result.

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from itertools import count
 
@@ -256,3 +257,13 @@ def test_workers_can_be_spawned() -> None:
     finally:
         multiprocessing.set_start_method(default, force=True)
     assert outputs == [False, False]
+
+
+def test_an_open_store_causes_no_warning_when_workers_start(monkeypatch, capfd) -> None:
+    import lancedb.background_loop  # warns in each forked child
+
+    monkeypatch.setattr(lancedb.background_loop, "_FORK_WARNED", False)
+    monkeypatch.setattr(warnings, "showwarning", lambda message, *_args: os.write(2, str(message).encode()))
+    warnings.simplefilter("always")  # pytest restores the filters
+    assert [output for _, output in start(np.array_equal, batches=2, workers=1)] == [False, False]
+    assert "lancedb" not in capfd.readouterr().err

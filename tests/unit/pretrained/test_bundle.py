@@ -16,6 +16,7 @@ from zebra.errors import BadSample, ConfigError, DataError, WeightsError
 from zebra.pretrained import bundle as bundle_module
 from zebra.pretrained import head_cache
 from zebra.pretrained.bundle import Bundle
+from zebra.pretrained.device import resolve_device
 from zebra.pretrained.folder import MODEL_FILES
 from zebra.pretrained.manifest import write_manifest
 
@@ -463,6 +464,55 @@ def test_a_missing_folder_is_named(tmp_path):
         zebra.load(tmp_path / "nowhere")
 
 
-def test_an_unavailable_device_is_refused(model):
-    with pytest.raises(ConfigError, match=r"is not available\. Use one of: cpu"):
-        zebra.load(model, device="tpu")
+@pytest.mark.parametrize("device", ["tpu", "cuda:64", "cuda:", "cuda:x", "cpu:0", "", "CPU"])
+def test_an_unavailable_device_is_refused(model, device):
+    with pytest.raises(ConfigError, match=r"is not available\. Use one of: cpu.*, auto"):
+        zebra.load(model, device=device)
+
+
+def test_each_gpu_has_a_name(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    names = ("auto", "cuda", "cuda:1", "cpu")
+    assert [str(resolve_device(name)) for name in names] == ["cuda", "cuda", "cuda:1", "cpu"]
+    with pytest.raises(
+        ConfigError, match=r"device 'cuda:2' is not available. Use one of: cpu, cuda, cuda:0, cuda:1, auto"
+    ):
+        resolve_device("cuda:2")
+
+
+def test_a_model_describes_itself(model):
+    clip = zebra.load(model)
+    text = repr(clip)
+    assert text.startswith("Bundle(")
+    for part in (
+        f"{clip.image_size} px",
+        f"{clip.embed_dim} dimensions",
+        "fp32",
+        "cpu",
+        "parameters",
+        clip.templates[0],
+    ):
+        assert part in text
+    html = clip._repr_html_()
+    assert "<script" not in html
+    assert html.count("<tr>") == len(clip.describe())
+
+
+def test_a_description_is_escaped_and_short_for_many_templates(clip):
+    templates = ["a <b>photo</b> of a {}.", *(f"photo {number} of a {{}}." for number in range(79))]
+    described = Bundle(clip.model, None, clip.preprocess, templates=templates)
+    html = described._repr_html_()
+    assert "a &lt;b&gt;photo&lt;/b&gt; of a {}. and 79 more" in html
+    assert "<b>" not in html
+    assert "no tokenizer: encodes images only" in repr(described)
+
+
+def test_parameters_are_counted_alike_in_every_precision(model):
+    clip = zebra.load(model)
+    num_parameters = sum(parameter.numel() for parameter in clip.model.parameters())
+    for precision in ("fp32", "bf16", "int8"):
+        described = zebra.load(model, precision=precision).describe()
+        assert described["parameters"] == f"{num_parameters:,}"
+        assert described["precision"] == precision
