@@ -95,8 +95,8 @@ def iter_batches(
 
 
 def require_full_batch(source: Source, batch_size: int) -> None:
-    """Raise DataError if the source has fewer samples than one batch, or fewer than 2."""
-    if len(source) < 2:
+    """Raise DataError if the source has fewer samples than one batch."""
+    if len(source) < min(2, batch_size):
         raise DataError(
             f"{source.name} has {len(source)} sample; a contrastive loss needs at least 2. Add captioned images"
         )
