@@ -163,7 +163,8 @@ def test_a_table_that_is_no_regular_file_is_an_error(tmp_path: Path) -> None:
             open_table(tmp_path / f"t.{suffix}")
 
 
-text = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=8)
+# Python's csv.writer does not quote a carriage return if lines end with a line feed.
+text = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0\r"), max_size=8)
 
 
 @given(
