@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from zebra.cli.progress import show_progress as show_progress
     from zebra.pretrained.bundle import Bundle as Bundle
     from zebra.pretrained.load import load as load
 
@@ -21,6 +22,7 @@ _LAZY_IMPORTS = {
     "Record": "zebra.values",
     "Score": "zebra.values",
     "ZebraError": "zebra.errors",
+    "show_progress": "zebra.cli.progress",
 }
 __all__ = [
     "Batch",
@@ -40,6 +42,7 @@ __all__ = [
     "menagerie",
     "models",
     "protocols",
+    "show_progress",
     "workflows",
 ]
 

@@ -30,7 +30,7 @@ def run(argv: Sequence[str]) -> int:
     from zebra.workflows import overlap
 
     with ProgressBar("overlap") as progress:
-        results = overlap.run(args, callback=lambda stage, done, total: progress.update(done, total, stage))
+        results = overlap.run(args, callback=progress.update)
     for result in results:
         scores = result.scores
         line = (

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from html import escape
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -20,6 +20,8 @@ LINE_INTERVAL_SECONDS = 30.0
 """Time between two lines where standard error is no terminal."""
 NOTEBOOK_INTERVAL_SECONDS = 0.25
 """Time between two updates of a bar in a notebook."""
+
+Bar = TypeVar("Bar", bound="ProgressBar")
 
 
 class _View(Protocol):
@@ -270,3 +272,56 @@ class EmbedProgress(ProgressBar):
         rate = f"{(progress.done - self._num_done_before) / seconds:.1f} images/s" if seconds else ""
         skipped = " · ".join(f"{count} {reason}" for reason, count in progress.skipped.most_common(2))
         self.update(progress.done, progress.total, " · ".join(filter(None, [rate, skipped])))
+
+
+class ProgressDisplay:
+    """A callback that shows the progress of any `run` function of `zebra.workflows`; a context manager."""
+
+    def __init__(self, *, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console, self._clock = console, clock
+        self._bar: ProgressBar | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def __del__(self) -> None:
+        self.stop()  # `run(config, callback=show_progress())` has no other end
+
+    def stop(self) -> None:
+        """End the display; the next call begins another one."""
+        if self._bar is not None:
+            self._bar.stop()
+        self._bar = None
+
+    def __call__(self, *args: Any) -> None:
+        """Show a state.
+
+        Args:
+            args: What the `run` function passes: done, total and a text; a StepReport and scores; or the counts of an
+                embedding run.
+        """
+        match args:
+            case (int(done), int(total)) | (int(done), int(total), str()):
+                self._open(ProgressBar, "done").update(done, total, *args[2:])
+            case (progress,):
+                self._open(EmbedProgress).show(progress)
+            case (report, scores):
+                self._open(TrainingProgress).show(report, scores)
+            case _:
+                raise TypeError("pass show_progress() as callback= or progress= of a run function of zebra.workflows")
+
+    def _open(self, bar_type: Callable[..., Bar], *title: str) -> Bar:
+        if type(self._bar) is not bar_type:  # another task
+            self.stop()
+            self._bar = bar_type(*title, console=self._console, clock=self._clock)
+        return cast(Bar, self._bar)
+
+
+def show_progress() -> ProgressDisplay:
+    """Return a callback that shows progress: a bar in a terminal or notebook, otherwise lines on standard error."""
+    return ProgressDisplay()

@@ -70,13 +70,13 @@ class OverlapResult:
 
 
 def run(
-    config: OverlapConfig, callback: Callable[[str, int, int], None] = lambda _phase, _done, _total: None
+    config: OverlapConfig, callback: Callable[[int, int, str], None] = lambda _done, _total, _phase: None
 ) -> list[OverlapResult]:
     """Find duplicates; write `out/overlap.json` and `out/pairs.csv`, which lists the nearest pairs first.
 
     Args:
         config: Model, training data and evaluation datasets.
-        callback: Called with the phase, the number of steps done and their total.
+        callback: Called with the number of steps or images done, their total and the phase.
 
     Raises:
         ConfigError: A dataset is not a classification dataset.
@@ -105,7 +105,7 @@ def run(
             nearest.update(train, locations)
         probes.update(train, locations)
         num_done += len(block)
-        callback("comparing", num_done, len(train_images))
+        callback(num_done, len(train_images), "comparing")
     threshold = probes.compute_threshold() if config.threshold is None else config.threshold
     results, pairs = [], []
     scores: dict[str, OverlapScores] = {}
@@ -135,7 +135,7 @@ def run(
 
 
 def _train_detector(
-    train_images: Sequence[ImageRef], config: OverlapConfig, callback: Callable[[str, int, int], None]
+    train_images: Sequence[ImageRef], config: OverlapConfig, callback: Callable[[int, int, str], None]
 ) -> DuplicateDetector:
     subset = train_images[:: max(1, len(train_images) // MAX_DETECTOR_IMAGES)]
     replacement_rng = np.random.default_rng(config.seed)
@@ -158,7 +158,7 @@ def _train_detector(
         len(subset),
         steps=config.steps,
         seed=config.seed,
-        callback=lambda step, _loss: callback("training a detector", step, config.steps),
+        callback=lambda step, _loss: callback(step, config.steps, "training a detector"),
     )
 
 

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from zebra.cli.progress import EmbedProgress, ProgressBar, TrainingProgress
+import zebra
+from zebra.cli.progress import EmbedProgress, ProgressBar, ProgressDisplay, TrainingProgress
 
 
 class Clock:
@@ -29,6 +30,11 @@ def clock():
 def log():
     """Return a console that writes to a file."""
     return Console(file=io.StringIO(), force_terminal=False, width=20)
+
+
+def report(step):
+    batch, metrics = SimpleNamespace(ids=range(64)), SimpleNamespace(loss=1.32)
+    return SimpleNamespace(step=step, total_steps=1500, batch=batch, seconds=0.5, metrics=metrics)
 
 
 def lines(console):
@@ -101,10 +107,6 @@ def test_a_log_that_cannot_be_written_does_not_end_the_task(clock):
 
 
 def test_training_shows_loss_speed_and_the_latest_evaluation(log, clock):
-    def report(step):
-        batch, metrics = SimpleNamespace(ids=range(64)), SimpleNamespace(loss=1.32)
-        return SimpleNamespace(step=step, total_steps=1500, batch=batch, seconds=0.5, metrics=metrics)
-
     with TrainingProgress(console=log, clock=clock) as progress:
         progress.show(report(400), {})
         progress.show(report(410), {"zebra top1": 0.5})
@@ -177,3 +179,32 @@ def test_a_notebook_gets_a_bar_without_scripts(clock, monkeypatch):
         "drawing 2/4 · <script> · stopped after 1 s",
     ]
     assert shown[1]._repr_html_() == ('<progress value="2" max="4"></progress> drawing 2/4 · &lt;script&gt; · 1 s left')
+
+
+def test_one_callback_shows_every_kind_of_task(log, clock):
+    with ProgressDisplay(console=log, clock=clock) as callback:
+        callback(1, 4)
+        callback(4, 4, "comparing")
+        callback(report(1500), {"zebra top1": 0.5})
+        callback(SimpleNamespace(done=0, total=300, skipped=Counter()))
+    assert lines(log) == [
+        "done 1/4",
+        "done 4/4 · comparing · took 0 s",
+        "training 1500/1500 · loss 1.320 · 128 pairs/s · zebra top1 50.0%",
+        "training 1500/1500 · loss 1.320 · 128 pairs/s · zebra top1 50.0% · took 0 s",
+        "embedding 0/300",
+        "embedding 0/300 · stopped after 0 s",
+    ]
+
+
+def test_a_callback_without_a_with_statement_ends_with_its_task(log, clock):
+    def run(callback):
+        callback(1, 4)
+
+    run(ProgressDisplay(console=log, clock=clock))
+    assert lines(log) == ["done 1/4", "done 1/4 · stopped after 0 s"]
+
+
+def test_a_callback_refuses_other_arguments():
+    with pytest.raises(TypeError, match=r"pass show_progress\(\) as callback="):
+        zebra.show_progress()(1, 2, 3, 4)
