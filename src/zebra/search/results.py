@@ -4,7 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from zebra.images.formats import UNKNOWN_MEDIA_TYPE, media_type
+from zebra.notebook import render_html_images
 from zebra.search.searcher import Searcher, SearchResult
+from zebra.values import Hit
+
+NOTEBOOK_THUMBNAIL_SIDE = 160
+"""Maximum width and height of an image in a notebook, in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +31,18 @@ class SearchRun:
     """Warnings for the user: a truncated query, a missing index."""
     searcher: Searcher
     """The opened store, for reading images."""
+
+    def _repr_html_(self) -> str:
+        """Return the hits with thumbnails, captions and scores, for notebooks."""
+        return "".join(
+            render_html_images(result.query, map(self._to_html_image, result.result.hits)) for result in self.results
+        )
+
+    def _to_html_image(self, hit: Hit) -> tuple[bytes | None, str, str]:
+        data = self.searcher.read_thumbnail(hit.id, NOTEBOOK_THUMBNAIL_SIDE)
+        image_type = media_type(data or b"")
+        caption = str(hit.row.get("caption") or path_in_dataset(hit.row))
+        return None if image_type == UNKNOWN_MEDIA_TYPE else data, image_type, f"{hit.score:.3f} {caption}"
 
 
 def image_path(row: Mapping[str, object]) -> str:

@@ -155,6 +155,17 @@ def test_the_page_shows_every_hit_with_its_image_or_a_placeholder(home, search, 
         missing.write_bytes(data)
 
 
+def test_a_notebook_shows_each_hit_with_its_image_caption_and_score(search):
+    result = search(query="a <horse>", k=3)
+    html = result._repr_html_()
+    assert html.count('<img src="data:image/') == html.count("<figure") == 3
+    assert "a &lt;horse&gt;" in html
+    for hit in result.results[0].result.hits:
+        assert f"<figcaption>{hit.score:.3f} {hit.row['caption']}<" in html
+        assert hit.id not in html
+    assert "<script" not in html
+
+
 def test_a_page_without_hits_says_so(search, tmp_path):
     write_search_page(search(query="a horse", where="width > 1000"), tmp_path / "hits.html")
     assert "No images found." in (tmp_path / "hits.html").read_text()
