@@ -22,6 +22,7 @@ from zebra.evaluators.results_io import EvalMetrics, write_metrics
 from zebra.evaluators.validation import HELD_OUT, RetrievalValidator, Validator, open_zero_shot_validators
 from zebra.evaluators.zero_shot import evaluate_zero_shot
 from zebra.images.preprocess import Preprocess
+from zebra.notebook import render_html_table
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.device import resolve_device
 from zebra.report.fine_tuning import before_after_section
@@ -57,6 +58,17 @@ class TrainResult:
     """What fine-tuning changed; None for training from random weights."""
     held_out: HeldOutResult | None = None
     """Retrieval on held-out pairs and the templates chosen on them; None without held-out pairs."""
+
+    def _repr_html_(self) -> str:
+        """Return the outcome and the scores as a table, for notebooks."""
+        rows = {"steps": f"{self.steps:,}" if self.is_finished else f"{self.steps:,}, interrupted"}
+        if self.is_finished:
+            rows |= {"model": str(self.out / "model"), "report": str(self.out / "report.html")}
+        for name, score in self.held_out.scores.items() if self.held_out else ():
+            rows[name.replace("_", " ")] = f"{score.value:.1%} [{score.low:.1%}, {score.high:.1%}]"
+        if self.before_after:
+            rows["before → after"] = "; ".join(map(str, self.before_after.deltas))
+        return render_html_table(rows, "zebra train")
 
 
 @dataclass(frozen=True, slots=True)
