@@ -3,26 +3,32 @@
 The nightly profile of Hypothesis draws 20 times as many datasets as the default one.
 """
 
+import json
 import os
 import random
 import shutil
 import tarfile
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
+from zebra.cli.main import main
+from zebra.data import inspection
 from zebra.data.folders import SECOND_CAPTION, FolderSource
 from zebra.data.shards import ShardSource
 from zebra.images.formats import IMAGE_SUFFIXES
 
-from .mutations.agreement import check_dataset
+from .mutations.agreement import check_dataset, read_as_train
 from .mutations.folders import FOLDER_MUTATIONS, captioned_tree
-from .mutations.shards import SHARD_MUTATIONS, captioned_shard
-from .mutations.tables import FORMATS, TABLE_MUTATIONS, labeled_table, write_table_images
+from .mutations.samples import caption, encode_image
+from .mutations.shards import SHARD_MUTATIONS, Member, Shard, captioned_shard
+from .mutations.tables import FORMATS, TABLE_MUTATIONS, Table, labeled_table, write_table_images
 
 EXAMPLES = settings(max_examples=settings().max_examples // 5)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -117,3 +123,48 @@ def test_a_shard_is_read_alike_by_every_verb(
         with tarfile.open(path, errors="surrogateescape") as tar:
             num_members = sum(not member.isdir() for member in tar)
         assert num_members == num_fields + sum(entry.count for entry in source.ignored)
+
+
+@pytest.mark.parametrize("layout", ["folder", "csv", "jsonl", "parquet", "shard"])
+def test_the_commands_report_the_same_counts(
+    layout: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of 12 samples, one has a damaged image, one is no image, and one is an empty file."""
+    monkeypatch.setattr(inspection, "THROUGHPUT_SECONDS", 0.01)
+    monkeypatch.setattr(inspection, "usable_cores", lambda: 1)
+    images = [encode_image(number, size=(64, 48)) for number in range(12)]
+    images[3], images[5], images[8] = images[3][:400], b"no image", b""
+    reasons = {"damaged image": 1, "not an image": 1, "empty file": 1}
+    data = write_captioned(tmp_path / "data", layout, images)
+
+    def run(*arguments: object) -> Any:
+        assert main([*map(str, arguments), "--json", "--data-options.max-skip-rate", "0.5"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    doctor = run("doctor", data)
+    assert doctor["found"] == 12
+    assert {entry["reason"]: entry["count"] for entry in doctor["survey"]["skipped"]} == reasons
+    embed = run("embed", model, data, "--out", tmp_path / "store", "--workers", 1)
+    assert embed["skipped"] == reasons
+    assert embed["num_rows"] == 9
+    reading = read_as_train(data)
+    assert (reading.num_found, Counter(reading.bad.values())) == (12, reasons)
+
+
+def write_captioned(folder: Path, layout: str, images: Sequence[bytes]) -> Path:
+    """Write images with captions in a layout; return its path."""
+    folder.mkdir()
+    if layout == "shard":
+        members = [
+            (f"{n}.{kind}", data)
+            for n, image in enumerate(images)
+            for kind, data in (("jpg", image), ("txt", caption(n).encode()))
+        ]
+        return Shard([Member(name, data) for name, data in members]).write(folder)
+    for number, image in enumerate(images):
+        (folder / f"{number}.jpg").write_bytes(image)
+        if layout == "folder":
+            (folder / f"{number}.txt").write_text(caption(number))
+    if layout == "folder":
+        return folder
+    return Table(layout, ["path", "caption"], [[f"{n}.jpg", caption(n)] for n in range(len(images))]).write(folder)

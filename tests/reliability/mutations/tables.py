@@ -54,7 +54,11 @@ class Table:
         if self.format != "jsonl" and self.has_header:
             lines.insert(0, self._join(self.columns))
         text = self.prefix + "".join(line + self.line_end for line in lines) + self.suffix
-        path.write_bytes(self.change_bytes(text.encode(self.encoding, "surrogateescape")))
+        path.write_bytes(
+            self.change_bytes(
+                text.encode(self.encoding, "surrogateescape" if self.encoding.startswith("utf-8") else "replace")
+            )
+        )
         return path
 
     def _format_row(self, row: list[Any]) -> str:

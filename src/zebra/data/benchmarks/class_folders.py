@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 from zebra.data.benchmarks.clip_benchmark import CLASSNAMES_FILENAME, TEMPLATES_FILENAME, read_lines, read_templates
@@ -27,7 +26,6 @@ def read_class_folders(root: Path, split: str = "test") -> ClassificationBenchma
     """
     notes: list[str] = []
     folders = _find_class_folders(root, split, notes)
-    _require_disjoint(root, folders)
     classnames, labels = _read_classes(root, sorted(folders))
     image_paths, image_labels = [], []
     ignored = IgnoredCounter()
@@ -43,6 +41,7 @@ def read_class_folders(root: Path, split: str = "test") -> ClassificationBenchma
             f"{root} has no images ({', '.join(BENCHMARK_IMAGE_SUFFIXES)}) in the split {split}. Unpack the "
             f"dataset again{'; ' * bool(ignored.entries())}{format_ignored(ignored.entries())}"
         )
+    _require_disjoint(root, image_paths, image_labels)
     if ignored.entries():
         notes.append(format_ignored(ignored.entries()))
     notes.extend(empty_class_notes(image_labels, classnames))
@@ -78,14 +77,15 @@ def _find_class_folders(root: Path, split: str, notes: list[str]) -> dict[str, P
     return {child.name: child for child in children}
 
 
-def _require_disjoint(root: Path, folders: Mapping[str, Path]) -> None:
-    """Raise DataError if links make an image part of two classes."""
-    real_paths = sorted((path.resolve(), name) for name, path in folders.items())
-    for (outer, first), (inner, second) in pairwise(real_paths):
-        if inner.is_relative_to(outer):
+def _require_disjoint(root: Path, image_paths: Sequence[Path], labels: Sequence[int]) -> None:
+    """Raise DataError if links make a folder of images part of two classes."""
+    first_use: dict[Path, tuple[Path, int]] = {}
+    for folder, label in dict.fromkeys(zip((path.parent for path in image_paths), labels, strict=True)):
+        first_folder, first_label = first_use.setdefault(folder.resolve(), (folder, label))
+        if label != first_label:
             raise DataError(
-                f"{root} has the same images in two class folders: {first} and {second} are links to one folder, or "
-                "one contains the other. Remove the link"
+                f"{root} has the same images in two classes: {first_folder.relative_to(root)} and "
+                f"{folder.relative_to(root)} are one folder. Remove the link"
             )
 
 

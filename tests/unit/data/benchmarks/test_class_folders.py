@@ -170,16 +170,25 @@ def test_the_source_can_be_pickled(put) -> None:
     assert pickle.loads(pickle.dumps(source)).read(0) == source.read(0)
 
 
-@pytest.mark.parametrize("target", ["cat", "../outside/deep", ".", "cat/deep"])
-def test_links_that_put_an_image_into_two_classes_are_refused(tmp_path: Path, target: str) -> None:
+@pytest.mark.parametrize(
+    ("link", "target"),
+    [
+        ("kitten", "cat"),
+        ("kitten", "../outside/deep"),
+        ("kitten", "."),
+        ("dog/kitten", "cat"),
+        ("dog/kitten", "cat/deep"),
+    ],
+)
+def test_links_that_put_an_image_into_two_classes_are_refused(tmp_path: Path, link: str, target: str) -> None:
     root = tmp_path / "pets"
     for folder in (root / "cat" / "deep", root / "dog", tmp_path / "outside" / "deep"):
         folder.mkdir(parents=True)
         (folder / "1.png").write_bytes(b"x")
     (root / "lynx").symlink_to(tmp_path / "outside")
     read_class_folders(root)
-    (root / "kitten").symlink_to(root / target)
-    with pytest.raises(DataError, match=r"pets has the same images in two class folders: .*Remove the link"):
+    (root / link).symlink_to(root / target)
+    with pytest.raises(DataError, match=r"pets has the same images in two classes: .*Remove the link"):
         read_class_folders(root)
 
 
