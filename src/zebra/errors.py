@@ -32,6 +32,10 @@ _REPR.maxstring = _REPR.maxother = 100
 class ZebraError(Exception):
     """The base class of all exceptions that zebra raises."""
 
+    def __str__(self) -> str:
+        """Return the message, which can be printed even if it names a file whose name is not UTF-8."""
+        return escape_unencodable(super().__str__())
+
 
 class ConfigError(ZebraError, ValueError):
     """A setting is unknown, has the wrong type or contradicts another one."""

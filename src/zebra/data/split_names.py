@@ -6,7 +6,7 @@ from pathlib import PurePath
 from typing import Any
 
 from zebra.data.shard_patterns import make_brace_pattern
-from zebra.errors import DataError, SeveralSplits
+from zebra.errors import DataError, SeveralSplits, list_names
 
 _CANONICAL_NAMES = {
     "train": "train",
@@ -119,8 +119,8 @@ def several_splits_error(dataset: str, splits: Sequence[str], arguments: Sequenc
         splits: Names of its splits.
         arguments: Paths or patterns below the dataset that select one split each; by default the names of the splits.
     """
-    shown = ", ".join(splits[:MAX_NAMES_SHOWN]) + (", …" if splits[MAX_NAMES_SHOWN:] else "")
-    argument = next((argument for argument in arguments if argument), splits[0])
+    shown = list_names(splits[:MAX_NAMES_SHOWN]) + (", …" if splits[MAX_NAMES_SHOWN:] else "")
+    argument = next((argument for argument in arguments if argument), list_names(splits[:1]))
     return SeveralSplits(f"{dataset} has {len(splits)} splits: {shown}. Give one of them, such as {dataset}/{argument}")
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from zebra.data.split_names import find_folder_splits, find_split, select_split_files
+from zebra.data.split_names import find_folder_splits, find_split, select_split_files, several_splits_error
 from zebra.errors import DataError
 
 DIGEST = "0123456789abcdef"
@@ -98,3 +98,9 @@ def test_two_uploads_of_a_split_with_different_digests_are_refused() -> None:
 )
 def test_sibling_folders_are_splits_only_if_two_differ(names: list[str], splits: dict[str, str]) -> None:
     assert find_folder_splits(names) == splits
+
+
+def test_splits_of_any_length_give_a_short_printable_message() -> None:
+    message = str(several_splits_error("caf\udce9/t.csv", ["a" * 70_000, "b\0", "\udcff"]))
+    assert len(message) < 500
+    assert message.isprintable()
