@@ -47,11 +47,16 @@ class HeldOutResult:
     """None if the captions are too alike to choose."""
 
 
-def evaluate_held_out(clip: Bundle, pairs: RetrievalValidator) -> HeldOutResult:
+def evaluate_held_out(clip: Bundle, pairs: RetrievalValidator) -> HeldOutResult | None:
     """Evaluate the final model on held-out pairs; all processes must call it.
 
     Examples come from the images of this process.
+
+    Returns:
+        The result; None for a single image, among which there is nothing to retrieve.
     """
+    if len(pairs.ids) < 2:
+        return None
     ranks = pairs.retrieve(clip)
     images = pairs.images.embed(clip)
     local = np.arange(len(images.ids))[pairs.images.group.local_slice(len(images.ids))]
