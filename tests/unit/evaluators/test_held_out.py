@@ -11,6 +11,7 @@ from zebra.images.preprocess import Preprocess
 from zebra.pretrained.bundle import Bundle
 from zebra.values import Record
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*were truncated")  # the tiny model reads 16 tokens
 COLORS = ["red", "green", "blue", "yellow", "black", "white", "orange", "purple", "gray", "brown", "pink", "navy"]
 
 
