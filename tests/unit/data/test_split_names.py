@@ -23,7 +23,7 @@ def select(files: list[str], split: str | None = None) -> list[str]:
         ("training_set.csv", "train"),
         ("trains-00.tar", None),
         ("latest-00.tar", None),
-        ("contrain.tar", None),
+        ("terrain.tar", None),
         ("00000.tar", None),
     ],
 )

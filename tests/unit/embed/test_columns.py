@@ -214,8 +214,8 @@ def test_keys_of_shard_json_become_columns(embed, tmp_path):
     assert read_column(tmp_path, "views", key) == {"0": 3, "1": None, "2": None}
     assert read_column(tmp_path, "nsfw", key) == {"0": False, "1": True, "2": None}
     assert read_column(tmp_path, "extra", key) == {"0": None, "1": "only here", "2": None}
-    with pytest.raises(ConfigError, match=r"no column 'veiws'.*Did you mean 'views'"):
-        embed(tmp_path / "shards", columns=("veiws",))
+    with pytest.raises(ConfigError, match=r"no column 'viewss'.*Did you mean 'views'"):
+        embed(tmp_path / "shards", columns=("viewss",))
 
 
 def test_a_number_that_is_too_large_skips_one_image(embed, tmp_path, monkeypatch):
