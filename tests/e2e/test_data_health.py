@@ -48,6 +48,14 @@ def test_doctor_reports_data_that_training_would_refuse(doctor, pairs, tmp_path)
     doctor(table.name, "--data-options.max-skip-rate", "0.05", "--samples", 97)
 
 
+def test_doctor_names_no_batch_size_for_a_single_sample(doctor, pairs, tmp_path):
+    table = tmp_path / as_csv(tmp_path, pairs)
+    table.write_text("".join(table.read_text().splitlines(keepends=True)[:2]))
+    output = doctor(table.name)
+    assert "too few to train on" in output
+    assert "--batch-size" not in output
+
+
 def test_for_a_missing_path_the_message_says_what_could_be_there(cli):
     message = cli("doctor", "nowhere", code=1).err
     assert "there is nothing at" in message and "a folder of images" in message

@@ -32,7 +32,9 @@ def _format_samples(report: "DataReport") -> list[str]:
     num_examined = report.survey.num_examined
     part = "all" if num_examined == report.num_found else f"{num_examined:,}, evenly spaced,"
     lines = [f"{report.num_found:,} found in {report.name}; {part} inspected"]
-    if report.num_found < report.batch_size:
+    if report.num_found < 2:
+        lines.append("too few to train on: a contrastive loss needs at least 2")
+    elif report.num_found < report.batch_size:
         lines.append(f"fewer than one batch of {report.batch_size}: train with --batch-size {report.num_found} or less")
     return lines
 

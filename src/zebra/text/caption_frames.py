@@ -14,7 +14,6 @@ COMMON_FRACTION = 0.5
 """A frame of at least this fraction of the captions may have fillers that occur in no other frame."""
 MIN_SHARED_FRACTION = 0.5
 """Fraction of the fillers of a rarer frame that must also occur in another one."""
-
 MAX_CAPTIONS = 5000
 """Captions that frames are counted in, evenly spaced over all distinct ones."""
 REPLACED_FRACTION = 0.8
