@@ -52,7 +52,7 @@ def select_templates(
         images: Unit vectors of held-out images.
         captions: Their captions.
         image_indices: For each caption, the position of its image.
-        frames: Frames of the training captions; see `find_caption_frames`.
+        frames: Frames of these captions; see `find_caption_frames`.
 
     Returns:
         The choice; None with fewer than MIN_LABELS different labels.
