@@ -33,8 +33,10 @@ from PIL import Image
 from receipt import save_row
 from zebra.config.embed import EmbedConfig
 from zebra.config.export import ExportConfig
-from zebra.config.model import ModelConfig, TextConfig, VisionTransformerConfig
+from zebra.config.image_towers import VisionTransformerConfig
+from zebra.config.model import ModelConfig
 from zebra.config.presets import get_preset
+from zebra.config.text_towers import TextConfig
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle

@@ -7,7 +7,10 @@ memory bandwidth. A training step counts as three forward passes, without recomp
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from zebra.config.model import ModelConfig, ResNetConfig, TextConfig, TransformerConfig, VisionTransformerConfig
+from zebra.config.image_towers import ResNetConfig, VisionTransformerConfig
+from zebra.config.model import ModelConfig
+from zebra.config.text_towers import TextConfig
+from zebra.config.transformer import TransformerConfig
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,11 @@ import tyro
 from flops import Layout, convolutions, image_flops, loss_flops, text_flops
 from receipt import RESULTS
 from step import captions
-from zebra.config.model import ModelConfig, ResNetConfig, TextConfig, TransformerConfig, VisionTransformerConfig
+from zebra.config.image_towers import ResNetConfig, VisionTransformerConfig
+from zebra.config.model import ModelConfig
 from zebra.config.presets import get_preset
+from zebra.config.text_towers import TextConfig
+from zebra.config.transformer import TransformerConfig
 from zebra.losses.tiles import MAX_TILE_ELEMENTS_ACCELERATOR
 from zebra.models import CLIP
 from zebra.models.packing import pack_texts

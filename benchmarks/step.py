@@ -31,8 +31,8 @@ import torch
 from torch import Tensor, nn
 
 from receipt import save_row
-from zebra.config.model import TextConfig
 from zebra.config.presets import get_preset
+from zebra.config.text_towers import TextConfig
 from zebra.config.train import OptimizerConfig, TrainPrecision
 from zebra.models import CLIP
 from zebra.pretrained.weights import published_state_dict

@@ -50,8 +50,10 @@ from torch.profiler import ProfilerActivity, profile
 from flops import Layout, image_flops, loss_flops, padded, text_flops
 from receipt import save_row
 from step import captions, peer, their_optimizer
-from zebra.config.model import ModelConfig, TextConfig, VisionTransformerConfig
+from zebra.config.image_towers import VisionTransformerConfig
+from zebra.config.model import ModelConfig
 from zebra.config.presets import get_preset
+from zebra.config.text_towers import TextConfig
 from zebra.config.train import OptimizerConfig
 from zebra.images.preprocess import Preprocess
 from zebra.losses import info_nce

@@ -14,14 +14,9 @@ import tokenizers
 import torch
 from PIL import Image
 
-from zebra.config.model import (
-    ModelConfig,
-    ResNetConfig,
-    SiglipTextConfig,
-    SiglipVisionConfig,
-    TextConfig,
-    VisionTransformerConfig,
-)
+from zebra.config.image_towers import ResNetConfig, SiglipVisionConfig, VisionTransformerConfig
+from zebra.config.model import ModelConfig
+from zebra.config.text_towers import SiglipTextConfig, TextConfig
 from zebra.errors import MissingExtra
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP

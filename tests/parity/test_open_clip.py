@@ -27,14 +27,9 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from zebra.config.model import (
-    ModelConfig,
-    ResNetConfig,
-    SiglipTextConfig,
-    SiglipVisionConfig,
-    TextConfig,
-    VisionTransformerConfig,
-)
+from zebra.config.image_towers import ResNetConfig, SiglipVisionConfig, VisionTransformerConfig
+from zebra.config.model import ModelConfig
+from zebra.config.text_towers import SiglipTextConfig, TextConfig
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.models.transformer import ACTIVATION_FUNCTIONS

@@ -18,7 +18,9 @@ from torch.nn import functional as F
 import zebra
 from zebra.config.export import ExportConfig
 from zebra.config.finetune import FineTuneConfig
-from zebra.config.model import ModelConfig, SiglipTextConfig, SiglipVisionConfig, TextConfig, VisionTransformerConfig
+from zebra.config.image_towers import SiglipVisionConfig, VisionTransformerConfig
+from zebra.config.model import ModelConfig
+from zebra.config.text_towers import SiglipTextConfig, TextConfig
 from zebra.config.train import OptimizerConfig, TrainConfig
 from zebra.evaluators.validation import RetrievalValidator
 from zebra.images.preprocess import Preprocess

@@ -12,7 +12,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from zebra.config.model import ModelConfig, ResNetConfig, SiglipVisionConfig, TextConfig, VisionTransformerConfig
+from zebra.config.image_towers import ResNetConfig, SiglipVisionConfig, VisionTransformerConfig
+from zebra.config.model import ModelConfig
+from zebra.config.text_towers import TextConfig
 from zebra.pretrained.pos_embed import resize_pos_embed
 
 TEXT = TextConfig(width=64, layers=1, heads=1, vocab_size=600)

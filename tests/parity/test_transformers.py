@@ -17,7 +17,9 @@ from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Rust
 from torch.nn import functional as F
 
-from zebra.config.model import ModelConfig, SiglipTextConfig, SiglipVisionConfig, TextConfig, VisionTransformerConfig
+from zebra.config.image_towers import SiglipVisionConfig, VisionTransformerConfig
+from zebra.config.model import ModelConfig
+from zebra.config.text_towers import SiglipTextConfig, TextConfig
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle

@@ -15,8 +15,9 @@ import torch
 
 from zebra.config.data import DataConfig
 from zebra.config.menagerie import MenagerieConfig
-from zebra.config.model import ModelConfig, TextConfig
+from zebra.config.model import ModelConfig
 from zebra.config.presets import get_preset
+from zebra.config.text_towers import TextConfig
 from zebra.config.train import OptimizerConfig
 from zebra.data.batches import iter_batches
 from zebra.data.sources import open_source

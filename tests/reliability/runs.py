@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from zebra.config.model import ModelConfig, ResNetConfig, TextConfig
+from zebra.config.image_towers import ResNetConfig
+from zebra.config.model import ModelConfig
+from zebra.config.text_towers import TextConfig
 from zebra.config.train import LogConfig, OptimizerConfig, TrainConfig
 
 TINY = ModelConfig(

@@ -1,6 +1,8 @@
 """Named architectures: the paper's nine (CLIP Tables 19–20) and two for a CPU."""
 
-from zebra.config.model import ModelConfig, ResNetConfig, TextConfig, VisionTransformerConfig
+from zebra.config.image_towers import ResNetConfig, VisionTransformerConfig
+from zebra.config.model import ModelConfig
+from zebra.config.text_towers import TextConfig
 from zebra.errors import ConfigError, suggest_name
 
 

@@ -6,7 +6,8 @@ from typing import Literal
 from zebra.config.cores import MAX_WORKERS
 from zebra.config.data import DataConfig
 from zebra.config.finetune import FineTuneConfig
-from zebra.config.model import ModelConfig, ResNetConfig
+from zebra.config.image_towers import ResNetConfig
+from zebra.config.model import ModelConfig
 from zebra.config.presets import get_preset
 from zebra.errors import ConfigError
 

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zebra.config.model import ModelConfig, TextConfig
+from zebra.config.model import ModelConfig
+from zebra.config.text_towers import TextConfig
 from zebra.errors import ConfigError, ShapeError
 from zebra.models.init import initialize_text
 from zebra.models.text.causal import TextTransformer

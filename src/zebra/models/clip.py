@@ -6,11 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zebra.config.model import ModelConfig, SiglipTextConfig
-from zebra.models.init import initialize_siglip, initialize_text
-from zebra.models.text.causal import TextTransformer
-from zebra.models.text.siglip import SiglipText
-from zebra.models.towers import build_image_tower
+from zebra.config.model import ModelConfig
+from zebra.models.towers import build_image_tower, build_text_tower
 
 INITIAL_TEMPERATURE = 0.07
 INITIAL_SCALE_AND_BIAS = (10.0, -10.0)
@@ -29,13 +26,7 @@ class CLIP(nn.Module):
         super().__init__()
         self.config = config
         self.visual = build_image_tower(config)
-        self.text: TextTransformer | SiglipText
-        if isinstance(config.text, SiglipTextConfig):
-            self.text = SiglipText(config.text, config.embed_dim)
-            initialize_siglip(self.text)
-        else:
-            self.text = TextTransformer(config.text, config.embed_dim)
-            initialize_text(self.text)
+        self.text = build_text_tower(config)
         scale, bias = INITIAL_SCALE_AND_BIAS if config.logit_bias else (1 / INITIAL_TEMPERATURE, 0.0)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(scale)))
         """Logarithm of the multiplier of the cosine similarities."""

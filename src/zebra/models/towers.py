@@ -1,22 +1,55 @@
-"""Build the image tower of a config; CLIP and the baselines share it."""
+"""Construction of the towers of a config.
 
-from zebra.config.model import ModelConfig, SiglipVisionConfig, VisionTransformerConfig
+A new kind of tower needs a case here.
+"""
+
+from zebra.config.image_towers import ResNetConfig, SiglipVisionConfig, VisionTransformerConfig
+from zebra.config.model import ModelConfig
+from zebra.config.text_towers import SiglipTextConfig, TextConfig
 from zebra.models.image.resnet import ModifiedResNet
 from zebra.models.image.siglip import SiglipVision
 from zebra.models.image.vit import VisionTransformer
-from zebra.models.init import initialize_resnet, initialize_siglip
+from zebra.models.init import initialize_resnet, initialize_siglip, initialize_text
+from zebra.models.text.causal import TextTransformer
+from zebra.models.text.siglip import SiglipText
 
 ImageTower = VisionTransformer | ModifiedResNet | SiglipVision
+"""Maps normalized pixels [B, 3, H, W] to embeddings [B, E].
+
+Besides `forward`, an image tower has `features(images)`, the vectors [B, D] before the projection, and
+`project(features)`.
+"""
+TextTower = TextTransformer | SiglipText
+"""Maps token ids, int64 [B, L], to embeddings [B, E].
+
+Besides `forward`, a text tower has `context_length`, the largest L, and `inference_batches(tokens_NL)`, the split of
+texts into batches, as indices.
+"""
 
 
 def build_image_tower(config: ModelConfig) -> ImageTower:
-    """Build an image tower with initial weights; it maps pixels [B, 3, H, W] to embeddings [B, E]."""
-    if isinstance(config.vision, VisionTransformerConfig):
-        return VisionTransformer(config.vision, config.image_size, config.embed_dim)
-    if isinstance(config.vision, SiglipVisionConfig):
-        siglip = SiglipVision(config.vision, config.image_size)
-        initialize_siglip(siglip)
-        return siglip
-    resnet = ModifiedResNet(config.vision, config.image_size, config.embed_dim)
-    initialize_resnet(resnet)
-    return resnet
+    """Build an image tower with initial weights."""
+    match config.vision:
+        case VisionTransformerConfig():
+            return VisionTransformer(config.vision, config.image_size, config.embed_dim)
+        case SiglipVisionConfig():
+            siglip = SiglipVision(config.vision, config.image_size)
+            initialize_siglip(siglip)
+            return siglip
+        case ResNetConfig():
+            resnet = ModifiedResNet(config.vision, config.image_size, config.embed_dim)
+            initialize_resnet(resnet)
+            return resnet
+
+
+def build_text_tower(config: ModelConfig) -> TextTower:
+    """Build a text tower with initial weights."""
+    match config.text:
+        case TextConfig():
+            causal = TextTransformer(config.text, config.embed_dim)
+            initialize_text(causal)
+            return causal
+        case SiglipTextConfig():
+            siglip = SiglipText(config.text, config.embed_dim)
+            initialize_siglip(siglip)
+            return siglip

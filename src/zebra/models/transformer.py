@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
-from zebra.config.model import Activation, TransformerConfig
+from zebra.config.transformer import Activation, TransformerConfig
 from zebra.models.packing import PackedTexts
 
 AttentionMask = PackedTexts | Tensor | None
@@ -119,7 +119,11 @@ class MLP(nn.Module):
         return self.c_proj(self.activation(self.c_fc(x_BLD)))
 
 
-class ResidualBlock(nn.Module):
+class TransformerBlock(nn.Module):
+    """Base class of the blocks that are checkpointed, sharded and adapted one by one in training."""
+
+
+class ResidualBlock(TransformerBlock):
     """A pre-norm residual block: attention, then an MLP."""
 
     def __init__(self, config: TransformerConfig) -> None:

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from zebra.config.model import ResNetConfig
 from zebra.config.precision import InferencePrecision
 from zebra.errors import ConfigError, WeightsError
 from zebra.images.inputs import ImageInput, iter_images
@@ -70,14 +69,11 @@ class Bundle:
 
     def describe(self) -> dict[str, str]:
         """Return the properties of the model by name, as text for display."""
-        config, vision = self.model.config, self.model.config.vision
+        config = self.model.config
         more = f" and {len(self.templates) - 1} more" if len(self.templates) > 1 else ""
-        patches = "" if isinstance(vision, ResNetConfig) else f", patches of {vision.patch_size} px"
         return {
-            "image tower": f"{vision.kind}, width {vision.width}{patches}, images of {self.image_size} px",
-            "text tower": f"{config.text.kind}, width {config.text.width}, {self.context_length} tokens"
-            if self.tokenizer
-            else "no tokenizer: encodes images only",
+            "image tower": config.vision.describe(config.image_size),
+            "text tower": config.text.describe() if self.tokenizer else "no tokenizer: encodes images only",
             "vectors": f"{self.embed_dim} dimensions",
             "parameters": f"{self.num_parameters:,}",
             "precision": self.precision,

@@ -10,8 +10,8 @@ from typing import Literal, get_args
 
 import torch
 
-from zebra.config.model import Activation
 from zebra.config.precision import InferencePrecision
+from zebra.config.transformer import Activation
 from zebra.errors import ConfigError, WeightsError, suggest_name
 from zebra.pretrained.autotune import pick_precision
 from zebra.pretrained.backends import Backend

@@ -18,9 +18,8 @@ def render_model_card(
     lines = [
         "# A CLIP model",
         "",
-        f"- image tower: {config.vision.kind}, {config.image_size} × {config.image_size} pixels",
-        f"- text tower: {config.text.layers} layers of width {config.text.width}, "
-        f"{config.text.vocab_size} token ids, at most {config.text.context_length} tokens",
+        f"- image tower: {config.vision.describe(config.image_size)}",
+        f"- text tower: {config.text.describe()}",
         f"- embedding: {config.embed_dim} dimensions; {num_parameters:,} parameters in all",
         "",
         "## Training and scores",

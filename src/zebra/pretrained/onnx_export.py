@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 from torch.nn import functional as F
 
-from zebra.config.model import SiglipTextConfig
+from zebra.config.text_towers import SiglipTextConfig
 from zebra.errors import MissingExtra
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP

@@ -10,7 +10,8 @@ from dataclasses import replace
 from torch import Tensor, cat
 from torch.nn import functional as F
 
-from zebra.config.model import ModelConfig, ResNetConfig, VisionTransformerConfig
+from zebra.config.image_towers import ResNetConfig, VisionTransformerConfig
+from zebra.config.model import ModelConfig
 from zebra.errors import WeightsError
 
 RESNET_STRIDE = 32

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from zebra.config.model import ModelConfig, ResNetConfig
+from zebra.config.image_towers import ResNetConfig
+from zebra.config.model import ModelConfig
 from zebra.errors import WeightsError, suggest_name
 from zebra.models import CLIP
 from zebra.pretrained.tensors import write_tensors
@@ -69,7 +70,7 @@ def build_model(config: ModelConfig, tensors: Mapping[str, Tensor], where: str) 
         WeightsError: A tensor is missing, unknown, of another shape, or of another type than fp16, bf16, fp32 or fp64.
     """
     # Compared first: modules cost time and memory even on the meta device.
-    num_blocks = _count_blocks(config)
+    num_blocks = config.vision.num_blocks + config.text.num_blocks
     if len(tensors) < MIN_TENSORS_PER_BLOCK * num_blocks:
         raise WeightsError(
             f"{where} has {len(tensors)} tensors, too few for the {num_blocks} layers of the config. Use the config of "
@@ -102,9 +103,3 @@ def build_model(config: ModelConfig, tensors: Mapping[str, Tensor], where: str) 
     if isinstance(config.vision, ResNetConfig):
         model.visual.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model
-
-
-def _count_blocks(config: ModelConfig) -> int:
-    """Return the number of blocks of both towers."""
-    layers = config.vision.layers
-    return config.text.layers + (layers if isinstance(layers, int) else sum(layers))

@@ -8,7 +8,7 @@ from torch.utils.checkpoint import checkpoint
 
 from zebra.models import CLIP
 from zebra.models.image.resnet import Bottleneck
-from zebra.models.transformer import ResidualBlock
+from zebra.models.transformer import TransformerBlock
 from zebra.train.grad_cache import recompute_contexts
 
 
@@ -26,5 +26,5 @@ def apply_activation_checkpointing(model: CLIP) -> None:
 def residual_blocks(model: nn.Module) -> Iterator[nn.Module]:
     """Yield the residual blocks of a tower or of both towers."""
     for module in model.modules():
-        if isinstance(module, ResidualBlock | Bottleneck):
+        if isinstance(module, TransformerBlock | Bottleneck):
             yield module

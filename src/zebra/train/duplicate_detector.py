@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from zebra.config.model import ResNetConfig
+from zebra.config.image_towers import ResNetConfig
 from zebra.config.train import OptimizerConfig
 from zebra.errors import DataError
 from zebra.images.distort import distort_image

@@ -18,7 +18,7 @@ from zebra.config.train import ParallelStrategy
 from zebra.distributed import ProcessGroup
 from zebra.models import CLIP
 from zebra.models.image.resnet import Bottleneck
-from zebra.models.transformer import ResidualBlock
+from zebra.models.transformer import TransformerBlock
 from zebra.train.batchnorm import SyncBatchNorm2d, replace_batchnorm
 
 ForwardFn = Callable[..., tuple[Tensor, Tensor, Tensor]]
@@ -44,7 +44,7 @@ def parallelize(model: CLIP, group: ProcessGroup, mode: ParallelStrategy) -> For
         model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # FSDP2 requires it
         mesh = init_device_mesh(model.logit_scale.device.type, (group.world_size,))
         for module in [*model.modules()]:
-            if isinstance(module, ResidualBlock | Bottleneck):
+            if isinstance(module, TransformerBlock | Bottleneck):
                 fully_shard(module, mesh=mesh)
         for tower in (model.visual, model.text):
             fully_shard(tower, mesh=mesh)

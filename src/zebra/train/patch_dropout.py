@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zebra.config.model import ResNetConfig
+from zebra.config.image_towers import ResNetConfig
 from zebra.config.train import TrainConfig
 from zebra.distributed import ProcessGroup
 

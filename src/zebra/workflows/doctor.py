@@ -6,7 +6,6 @@ from pathlib import Path
 
 from zebra.config.cache import cache_dir
 from zebra.config.doctor import DoctorConfig
-from zebra.config.model import ModelConfig, ResNetConfig
 from zebra.config.train import TrainConfig
 from zebra.data.inspection import UNLIMITED_CONTEXT, DataReport, inspect_data
 from zebra.errors import DataError, ZebraError
@@ -176,28 +175,13 @@ def _describe_checkpoint(checkpoint: PretrainedCheckpoint) -> Iterator[Finding]:
     num_values = sum(tensor.numel() for tensor in checkpoint.tensors.values())
     dtypes = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in checkpoint.tensors.values()})
     yield Finding("weights", f"{len(checkpoint.tensors)} tensors, {num_values:,} values of type {', '.join(dtypes)}")
-    yield Finding("image tower", _format_image_tower(config))
-    text = config.text
-    yield Finding(
-        "text tower",
-        f"{text.kind}, {text.layers} layers of width {text.width}, {text.heads} heads, {text.activation}; "
-        f"{text.vocab_size:,} ids, {text.context_length} tokens",
-    )
+    yield Finding("image tower", config.vision.describe(config.image_size))
+    yield Finding("text tower", config.text.describe())
     yield Finding("embedding", f"{config.embed_dim} dimensions{', sigmoid bias' if config.logit_bias else ''}")
     yield Finding(
         "images",
         f"{preprocess.resize} {preprocess.interpolation} to {preprocess.image_size} px, crop {preprocess.crop}, "
         f"RGB {preprocess.rgb}, decoded {preprocess.decode}; mean {preprocess.mean}, std {preprocess.std}",
-    )
-
-
-def _format_image_tower(config: ModelConfig) -> str:
-    vision = config.vision
-    if isinstance(vision, ResNetConfig):
-        return f"modified ResNet, blocks {vision.layers}, width {vision.width}, {config.image_size} px"
-    return (
-        f"{vision.kind}, {vision.layers} layers of width {vision.width}, {vision.heads} heads, MLP {vision.hidden}, "
-        f"{vision.activation}; patches of {vision.patch_size} in {config.image_size} px"
     )
 
 

@@ -5,8 +5,10 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from zebra.config.model import ModelConfig, ResNetConfig, TextConfig, VisionTransformerConfig
+from zebra.config.image_towers import ResNetConfig, VisionTransformerConfig
+from zebra.config.model import ModelConfig
 from zebra.config.presets import get_preset
+from zebra.config.text_towers import TextConfig
 from zebra.losses import info_nce
 from zebra.models import CLIP
 

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from zebra.config.model import ModelConfig, ResNetConfig, TextConfig, VisionTransformerConfig
+from zebra.config.image_towers import ResNetConfig, VisionTransformerConfig
+from zebra.config.model import ModelConfig
+from zebra.config.text_towers import TextConfig
 from zebra.models import CLIP
 
 PAGE = Path(__file__).parents[3] / "docs" / "scaling.md"

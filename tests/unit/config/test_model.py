@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from zebra.config.model import MAX_IMAGE_SIZE, MAX_TOKENS, ModelConfig
+from zebra.config.model import ModelConfig
 from zebra.config.presets import get_preset
 from zebra.config.structure import structure, unstructure
+from zebra.config.transformer import MAX_IMAGE_SIZE, MAX_TOKENS
 from zebra.errors import ConfigError
 from zebra.models import CLIP
 

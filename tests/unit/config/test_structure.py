@@ -7,7 +7,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zebra.config.model import ModelConfig, ResNetConfig, VisionTransformerConfig
+from zebra.config.image_towers import ResNetConfig, VisionTransformerConfig
+from zebra.config.model import ModelConfig
 from zebra.config.presets import PRESETS, get_preset
 from zebra.config.structure import diff_configs, structure, unstructure
 from zebra.config.train import TrainConfig

@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from zebra.config.model import ModelConfig, ResNetConfig, TextConfig
+from zebra.config.image_towers import ResNetConfig
+from zebra.config.model import ModelConfig
+from zebra.config.text_towers import TextConfig
 from zebra.losses import bag_of_words_loss
 from zebra.models import CLIP, BagOfWords
 from zebra.models.bag_of_words import tokens_to_multi_hot

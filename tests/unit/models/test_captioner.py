@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from zebra.config.model import ModelConfig, ResNetConfig, SiglipTextConfig, TextConfig, VisionTransformerConfig
+from zebra.config.image_towers import ResNetConfig, VisionTransformerConfig
+from zebra.config.model import ModelConfig
+from zebra.config.text_towers import SiglipTextConfig, TextConfig
 from zebra.errors import ConfigError, ShapeError
 from zebra.losses import captioning_loss
 from zebra.models import CLIP, Captioner

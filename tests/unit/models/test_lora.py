@@ -7,14 +7,9 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from zebra.config.model import (
-    ModelConfig,
-    ResNetConfig,
-    SiglipTextConfig,
-    SiglipVisionConfig,
-    TextConfig,
-    VisionTransformerConfig,
-)
+from zebra.config.image_towers import ResNetConfig, SiglipVisionConfig, VisionTransformerConfig
+from zebra.config.model import ModelConfig
+from zebra.config.text_towers import SiglipTextConfig, TextConfig
 from zebra.errors import ConfigError
 from zebra.models import CLIP
 from zebra.models.lora import apply_lora, get_adapters, merge_adapters

@@ -5,7 +5,9 @@ import math
 import pytest
 import torch
 
-from zebra.config.model import ModelConfig, ResNetConfig, TextConfig, VisionTransformerConfig
+from zebra.config.image_towers import ResNetConfig, VisionTransformerConfig
+from zebra.config.model import ModelConfig
+from zebra.config.text_towers import TextConfig
 from zebra.errors import ConfigError, ShapeError
 from zebra.models import CLIP
 

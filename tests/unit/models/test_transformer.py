@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from zebra.config.model import TransformerConfig
+from zebra.config.transformer import TransformerConfig
 from zebra.models.transformer import Transformer, dot_product_attention, quick_gelu
 
 TOWER = TransformerConfig(width=32, layers=3, heads=4)

@@ -5,7 +5,9 @@ import os
 import numpy as np
 import torch
 
-from zebra.config.model import ModelConfig, SiglipTextConfig, SiglipVisionConfig
+from zebra.config.image_towers import SiglipVisionConfig
+from zebra.config.model import ModelConfig
+from zebra.config.text_towers import SiglipTextConfig
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from zebra.config.model import ModelConfig, ResNetConfig, TextConfig, VisionTransformerConfig
+from zebra.config.image_towers import ResNetConfig, VisionTransformerConfig
+from zebra.config.model import ModelConfig
 from zebra.config.presets import get_preset
+from zebra.config.text_towers import TextConfig
 from zebra.errors import ConfigError, WeightsError
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP

@@ -5,7 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from zebra.config.model import ModelConfig, ResNetConfig, SiglipVisionConfig, TextConfig, VisionTransformerConfig
+from zebra.config.image_towers import ResNetConfig, SiglipVisionConfig, VisionTransformerConfig
+from zebra.config.model import ModelConfig
+from zebra.config.text_towers import TextConfig
 from zebra.errors import ConfigError, WeightsError
 from zebra.models import CLIP
 from zebra.pretrained.pos_embed import resize_pos_embed

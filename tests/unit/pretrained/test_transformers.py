@@ -9,14 +9,9 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer as Rust
 from tokenizers import models
 
-from zebra.config.model import (
-    ModelConfig,
-    ResNetConfig,
-    SiglipTextConfig,
-    SiglipVisionConfig,
-    TextConfig,
-    VisionTransformerConfig,
-)
+from zebra.config.image_towers import ResNetConfig, SiglipVisionConfig, VisionTransformerConfig
+from zebra.config.model import ModelConfig
+from zebra.config.text_towers import SiglipTextConfig, TextConfig
 from zebra.errors import WeightsError
 from zebra.images.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess
 from zebra.models import CLIP

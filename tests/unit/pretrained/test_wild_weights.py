@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zebra.config.model import SiglipVisionConfig
+from zebra.config.image_towers import SiglipVisionConfig
 from zebra.errors import ZebraError
 from zebra.pretrained.open_clip import convert_from_open_clip
 from zebra.pretrained.open_clip.timm import convert_to_timm

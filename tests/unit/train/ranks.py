@@ -3,7 +3,9 @@
 import torch
 from torch import nn
 
-from zebra.config.model import ModelConfig, ResNetConfig, TextConfig, VisionTransformerConfig
+from zebra.config.image_towers import ResNetConfig, VisionTransformerConfig
+from zebra.config.model import ModelConfig
+from zebra.config.text_towers import TextConfig
 from zebra.config.train import OptimizerConfig
 from zebra.models import CLIP
 from zebra.train.activation_checkpointing import apply_activation_checkpointing

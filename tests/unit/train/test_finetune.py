@@ -17,8 +17,10 @@ from zebra.cli.train import parse_recipe_flags, parse_train_config
 from zebra.config.data import DataConfig
 from zebra.config.export import ExportConfig
 from zebra.config.finetune import FineTuneConfig
-from zebra.config.model import ModelConfig, ResNetConfig, TextConfig, VisionTransformerConfig
+from zebra.config.image_towers import ResNetConfig, VisionTransformerConfig
+from zebra.config.model import ModelConfig
 from zebra.config.structure import structure
+from zebra.config.text_towers import TextConfig
 from zebra.config.train import OptimizerConfig, TrainConfig
 from zebra.data.sources import open_source
 from zebra.data.splits import train_val_test_split

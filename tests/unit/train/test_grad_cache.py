@@ -5,7 +5,9 @@ import torch
 from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from zebra.config.model import ModelConfig, ResNetConfig, TextConfig, VisionTransformerConfig
+from zebra.config.image_towers import ResNetConfig, VisionTransformerConfig
+from zebra.config.model import ModelConfig
+from zebra.config.text_towers import TextConfig
 from zebra.config.train import TrainConfig
 from zebra.errors import ConfigError
 from zebra.losses import info_nce

@@ -13,8 +13,10 @@ import zebra
 from zebra.cli.main import main
 from zebra.config.files import read_train_config
 from zebra.config.finetune import FineTuneConfig
-from zebra.config.model import ModelConfig, ResNetConfig, TextConfig, VisionTransformerConfig
+from zebra.config.image_towers import ResNetConfig, VisionTransformerConfig
+from zebra.config.model import ModelConfig
 from zebra.config.structure import structure
+from zebra.config.text_towers import TextConfig
 from zebra.config.train import TrainConfig
 from zebra.errors import ConfigError
 from zebra.evaluators.validation import RetrievalValidator

@@ -5,7 +5,9 @@ import copy
 import pytest
 import torch
 
-from zebra.config.model import ModelConfig, ResNetConfig, TextConfig
+from zebra.config.image_towers import ResNetConfig
+from zebra.config.model import ModelConfig
+from zebra.config.text_towers import TextConfig
 from zebra.config.train import OptimizerConfig
 from zebra.errors import DivergenceError
 from zebra.models import CLIP

@@ -5,7 +5,9 @@ import copy
 import pytest
 import torch
 
-from zebra.config.model import ModelConfig, TextConfig, VisionTransformerConfig
+from zebra.config.image_towers import VisionTransformerConfig
+from zebra.config.model import ModelConfig
+from zebra.config.text_towers import TextConfig
 from zebra.config.train import OptimizerConfig
 from zebra.errors import DivergenceError
 from zebra.losses import info_nce, sigmoid_loss

@@ -16,7 +16,9 @@ import zebra
 from zebra.cli.main import main
 from zebra.config.compare import CompareConfig
 from zebra.config.evaluate import EvaluateConfig
-from zebra.config.model import ModelConfig, TextConfig, VisionTransformerConfig
+from zebra.config.image_towers import VisionTransformerConfig
+from zebra.config.model import ModelConfig
+from zebra.config.text_towers import TextConfig
 from zebra.data.benchmarks.clip_benchmark import read_classification
 from zebra.data.benchmarks.writer import write_classification, write_multilabel, write_retrieval
 from zebra.errors import ConfigError, DataError

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zebra.config.model import ResNetConfig
+from zebra.config.image_towers import ResNetConfig
 
 
 class Bottleneck(nn.Module):

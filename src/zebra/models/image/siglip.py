@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zebra.config.model import SiglipVisionConfig
+from zebra.config.image_towers import SiglipVisionConfig
 from zebra.models.transformer import MLP, Attention, Transformer, dot_product_attention
 
 

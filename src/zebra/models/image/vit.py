@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from zebra.config.model import VisionTransformerConfig
+from zebra.config.image_towers import VisionTransformerConfig
 from zebra.models.transformer import Transformer
 
 

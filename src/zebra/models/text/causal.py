@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zebra.config.model import TextConfig
+from zebra.config.text_towers import TextConfig
 from zebra.errors import ShapeError
 from zebra.models.packing import pack_texts, split_batches
 from zebra.models.transformer import Transformer

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from zebra.config.model import SiglipTextConfig
+from zebra.config.text_towers import SiglipTextConfig
 from zebra.errors import ShapeError
 from zebra.models.transformer import Transformer
 

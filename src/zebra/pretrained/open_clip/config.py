@@ -8,17 +8,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from zebra.config.model import (
-    MAX_MLP_WIDTH,
-    Activation,
-    ModelConfig,
-    ResNetConfig,
-    SiglipTextConfig,
-    SiglipVisionConfig,
-    TextConfig,
-    TransformerConfig,
-    VisionTransformerConfig,
-)
+from zebra.config.image_towers import ResNetConfig, SiglipVisionConfig, VisionTransformerConfig
+from zebra.config.model import ModelConfig
+from zebra.config.text_towers import SiglipTextConfig, TextConfig
+from zebra.config.transformer import MAX_MLP_WIDTH, Activation, TransformerConfig
 from zebra.errors import ConfigError, WeightsError
 from zebra.images.preprocess import Preprocess
 from zebra.pretrained.open_clip.schema import (

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from zebra.config.model import ModelConfig, SiglipTextConfig, SiglipVisionConfig
+from zebra.config.image_towers import SiglipVisionConfig
+from zebra.config.model import ModelConfig
+from zebra.config.text_towers import SiglipTextConfig
 from zebra.errors import ConfigError, WeightsError
 from zebra.images.preprocess import Preprocess
 from zebra.pretrained.checkpoint import PretrainedCheckpoint

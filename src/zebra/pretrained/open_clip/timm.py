@@ -10,7 +10,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from zebra.config.model import Activation, SiglipVisionConfig
+from zebra.config.image_towers import SiglipVisionConfig
+from zebra.config.transformer import Activation
 
 TIMM_PREFIX = "visual.trunk."
 

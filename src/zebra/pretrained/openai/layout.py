@@ -14,8 +14,11 @@ from pathlib import Path
 
 from torch import Tensor
 
-from zebra.config.model import Activation, ModelConfig, ResNetConfig, TextConfig, VisionTransformerConfig
+from zebra.config.image_towers import ResNetConfig, VisionTransformerConfig
+from zebra.config.model import ModelConfig
 from zebra.config.presets import get_preset
+from zebra.config.text_towers import TextConfig
+from zebra.config.transformer import Activation
 from zebra.errors import WeightsError
 from zebra.images.preprocess import Preprocess
 from zebra.pretrained.checkpoint import PretrainedCheckpoint

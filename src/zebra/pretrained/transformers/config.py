@@ -7,17 +7,11 @@ import math
 from pathlib import Path
 from typing import Any, Literal
 
-from zebra.config.model import (
-    Activation,
-    ModelConfig,
-    ResNetConfig,
-    SiglipTextConfig,
-    SiglipVisionConfig,
-    TextConfig,
-    TransformerConfig,
-    VisionTransformerConfig,
-)
+from zebra.config.image_towers import ResNetConfig, SiglipVisionConfig, VisionTransformerConfig
+from zebra.config.model import ModelConfig
 from zebra.config.structure import structure
+from zebra.config.text_towers import SiglipTextConfig, TextConfig
+from zebra.config.transformer import Activation, TransformerConfig
 from zebra.errors import ConfigError, WeightsError, show_value
 from zebra.text.files import read_json_object
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from zebra.config.model import ModelConfig, ResNetConfig, SiglipVisionConfig
+from zebra.config.image_towers import ResNetConfig, SiglipVisionConfig
+from zebra.config.model import ModelConfig
 from zebra.errors import WeightsError
 
 POSITION_IDS_SUFFIX = ".position_ids"

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from zebra.config.model import ModelConfig, SiglipVisionConfig
+from zebra.config.image_towers import SiglipVisionConfig
+from zebra.config.model import ModelConfig
 from zebra.errors import WeightsError
 from zebra.images.preprocess import Preprocess
 from zebra.pretrained.checkpoint import PretrainedCheckpoint

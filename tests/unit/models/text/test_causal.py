@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from zebra.config.model import TextConfig
+from zebra.config.text_towers import TextConfig
 from zebra.models.init import initialize_text
 from zebra.models.text.causal import TextTransformer
 

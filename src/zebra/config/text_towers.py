@@ -1,0 +1,67 @@
+"""Settings of the text towers (CLIP §2.4)."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from zebra.config.transformer import MAX_TOKENS, MAX_VOCAB_SIZE, Activation, TransformerConfig, require_in_range
+from zebra.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextConfig(TransformerConfig):
+    """The causal text transformer, pooled at the end-of-text token."""
+
+    config_path: ClassVar[str] = "model.text"
+    kind: Literal["causal"] = "causal"
+    """Identifies the tower family in YAML and JSON."""
+    vocab_size: int = 49_408
+    """Vocabulary size; training a new tokenizer sets it to the size learned from the captions."""
+    context_length: int = 77
+    """Maximum text length in tokens, including start and end."""
+
+    def __post_init__(self) -> None:
+        TransformerConfig.__post_init__(self)
+        _require_vocabulary_in_range(self)
+        if self.context_length < 3:
+            raise ConfigError(
+                f"model.text.context_length is {self.context_length}; a text needs at least 3 tokens: "
+                "start, one token, end"
+            )
+
+    def describe(self) -> str:
+        """Return the settings in words."""
+        return f"{self.kind}, {self.describe_blocks()}; {self.vocab_size:,} ids, {self.context_length} tokens"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SiglipTextConfig(TransformerConfig):
+    """SigLIP's text transformer: texts padded to one length, bidirectional attention, pooled at the last position."""
+
+    config_path: ClassVar[str] = "model.text"
+    kind: Literal["siglip"] = "siglip"
+    """Identifies the tower family in YAML and JSON."""
+    vocab_size: int = 32_000
+    """Vocabulary size."""
+    context_length: int = 64
+    """Length of every text in tokens, including padding."""
+    activation: Activation = "gelu_tanh"
+    """Activation of the MLPs."""
+    norm_eps: float = 1e-6
+    """Epsilon of the layer norms."""
+
+    def __post_init__(self) -> None:
+        TransformerConfig.__post_init__(self)
+        _require_vocabulary_in_range(self)
+
+    def describe(self) -> str:
+        """Return the settings in words."""
+        return f"{self.kind}, {self.describe_blocks()}; {self.vocab_size:,} ids, {self.context_length} tokens"
+
+
+TextTowerConfig = TextConfig | SiglipTextConfig
+"""Any text tower; `kind` tells them apart in YAML and JSON."""
+
+
+def _require_vocabulary_in_range(text: TextConfig | SiglipTextConfig) -> None:
+    require_in_range("model.text.vocab_size", text.vocab_size, MAX_VOCAB_SIZE)
+    require_in_range("model.text.context_length", text.context_length, MAX_TOKENS)
