@@ -62,13 +62,10 @@ def run(argv: Sequence[str]) -> int:
         result = train.run(config, resume=resume, accept_changes=accept_changes)
         return EXIT_OK if result.is_finished else EXIT_RESUMABLE
     _announce(config, is_fine_tuning=recipe_flags.is_fine_tuning)
+    echo(f"reading {config.data}", err=True)
     with TrainingProgress() as progress:
         result = train.run(
-            config,
-            resume=resume,
-            accept_changes=accept_changes,
-            callback=progress.show,
-            data_callback=_show_ignored_files,
+            config, resume=resume, accept_changes=accept_changes, callback=progress.show, data_callback=_show_source
         )
     if result.is_up_to_date:
         echo(f"{result.out} already holds this run, finished after {result.steps} steps: {result.out}/model")
@@ -109,7 +106,9 @@ def _announce(config: TrainConfig, *, is_fine_tuning: bool) -> None:
         )
 
 
-def _show_ignored_files(source: "Source") -> None:
+def _show_source(source: "Source") -> None:
+    """Print what the run trains on: reading it and learning a tokenizer may take minutes before the first step."""
+    echo(f"training on {len(source):,} samples of {source.name}", err=True)
     if source.ignored:
         echo(f"{source.name}: {format_ignored(source.ignored)}", err=True)
 

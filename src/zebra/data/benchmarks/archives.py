@@ -28,6 +28,8 @@ from zebra.errors import BadSample, DataError
 
 MAX_IDX_BYTES = 2 << 30
 """Maximum size of an idx file; that of EMNIST has 0.6 GB."""
+MAX_MATLAB_VALUES = 1 << 20
+"""Maximum number of values of a MATLAB variable; the labels of Flowers102 are 8,189."""
 _CLASS_CODE = re.compile(r"n?\d+|[A-Z]{2}")
 
 
@@ -285,15 +287,15 @@ class MatlabArchive:
 
     def read(self, root: Path, split: str) -> ArchiveSplit:
         """Read one split; raise DataError if a file or image is missing."""
-        from scipy.io import loadmat
-
         folder = root / self.folder
         (variable,) = _split_files(self.splits, split, root)
-        try:
-            numbers = np.ravel(loadmat(folder / self.splits_file)[variable]).astype(int)
-            all_labels = np.ravel(loadmat(folder / self.labels_file)["labels"]).astype(np.int64)
-        except (OSError, KeyError, ValueError) as error:
-            raise DataError(f"the MATLAB files in {folder} cannot be read ({error}). Download them again") from error
+        numbers = _read_matlab_vector(folder / self.splits_file, variable)
+        all_labels = _read_matlab_vector(folder / self.labels_file, "labels")
+        if not len(numbers) or numbers.min() < 1 or numbers.max() > len(all_labels):
+            raise DataError(
+                f"{folder / self.splits_file}: {variable} has image numbers outside 1 … {len(all_labels)}. Download "
+                "both MATLAB files again"
+            )
         labels = all_labels[numbers - 1] - 1
         paths = [folder / self.image_pattern.format(f"{number:05d}") for number in numbers]
         return ArchiveSplit(open_image_files(folder, paths, labels.tolist()), labels)
@@ -311,6 +313,25 @@ ArchiveFormat = (
     | MatlabArchive
 )
 """An archive format in the catalog; `kind` selects it."""
+
+
+def _read_matlab_vector(path: Path, variable: str) -> NDArray[np.int64]:
+    """Read a variable of at most MAX_MATLAB_VALUES numbers; its size is checked before memory is taken for it.
+
+    Raises:
+        DataError: The file is missing or damaged, or the variable is missing, too large or no array of numbers.
+    """
+    from scipy.io import loadmat, whosmat
+    from scipy.io.matlab import MatReadError
+
+    try:
+        shape = next((shape for name, shape, _ in whosmat(path) if name == variable), None)
+        if shape is None or math.prod(shape) > MAX_MATLAB_VALUES:
+            found = "is missing" if shape is None else f"has the shape {shape}"
+            raise DataError(f"{path}: the variable {variable} {found}. Download the file again")
+        return np.ravel(loadmat(path, variable_names=[variable])[variable]).astype(np.int64)
+    except (MatReadError, NotImplementedError, OSError, LookupError, ValueError, TypeError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read ({error}). Download it again") from error
 
 
 def _split_files(splits: Sequence[SplitFiles], split: str, root: Path) -> tuple[str, ...]:

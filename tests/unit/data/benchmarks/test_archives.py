@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.io import savemat
 
 from zebra.data.benchmarks.catalog import find_catalog_entry, load_catalog, read_catalog_dataset
 from zebra.data.image_source import encode_png
@@ -295,3 +296,35 @@ def test_a_missing_dataset_is_an_error_with_advice(tmp_path: Path, name: str) ->
 def test_raw_images_become_png_without_loss() -> None:
     image = RNG.integers(0, 256, (5, 9, 3), np.uint8)
     assert (np.asarray(Image.open(io.BytesIO(encode_png(image)))) == image).all()
+
+
+# --- MATLAB files ---
+
+
+@pytest.mark.parametrize(
+    ("numbers", "labels_name", "message"),
+    [
+        ([[1]], "other", "labels is missing"),
+        ([[0]], "labels", "outside 1 … 3"),
+        ([[4]], "labels", "outside 1 … 3"),
+        (np.zeros((1, (1 << 20) + 1), np.uint8), "labels", "has the shape"),
+        ([["a", "b"]], "labels", "cannot be read"),
+    ],
+)
+def test_a_matlab_file_that_does_not_fit_is_named(tmp_path: Path, numbers, labels_name: str, message: str) -> None:
+
+    (tmp_path / "flowers-102").mkdir(exist_ok=True)
+    savemat(tmp_path / "flowers-102/setid.mat", {"tstid": numbers}, do_compression=True)
+    savemat(tmp_path / "flowers-102/imagelabels.mat", {labels_name: np.array([[77, 5, 1]], np.uint8)})
+    with pytest.raises(DataError, match=message):
+        read_catalog_dataset(find_catalog_entry("flowers"), tmp_path)
+
+
+def test_a_truncated_matlab_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "flowers-102").mkdir()
+    savemat(tmp_path / "flowers-102/imagelabels.mat", {"labels": np.array([[77, 5, 1]], np.uint8)})
+    whole = (tmp_path / "flowers-102/imagelabels.mat").read_bytes()
+    for size in (0, 20, len(whole) - 9):
+        (tmp_path / "flowers-102/setid.mat").write_bytes(whole[:size])
+        with pytest.raises(DataError, match=r"setid\.mat"):
+            read_catalog_dataset(find_catalog_entry("flowers"), tmp_path)
