@@ -1,4 +1,4 @@
-"""Settings of transformer blocks in `open_clip_config.json`: width, MLP, activation and norm of either tower."""
+"""Conversion of the settings of transformer blocks, which both towers have."""
 
 import math
 from typing import Any

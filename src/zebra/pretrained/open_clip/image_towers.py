@@ -1,4 +1,4 @@
-"""Image towers in `open_clip_config.json`: Vision Transformer, ResNet and the SigLIP towers that timm names."""
+"""Image towers in `open_clip_config.json`: ViT, ResNet and timm's SigLIP towers."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""Text towers in `open_clip_config.json`: causal ones, and bidirectional ones as in SigLIP."""
+"""Text towers in `open_clip_config.json`: causal, and bidirectional as in SigLIP."""
 
 from typing import Any
 
