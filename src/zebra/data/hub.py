@@ -73,6 +73,19 @@ def find_cached_snapshot(
         return None
 
 
+def list_repo_files(repo: HubRepo) -> list[str] | None:
+    """Return the names of all files of a repository, or None if the hub cannot be reached."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    http_errors = cast("tuple[type[Exception], ...]", HfHubHTTPError.__bases__)
+    transfer_errors: tuple[type[Exception], ...] = (OSError, RuntimeError, ValueError, *http_errors)
+    try:
+        return list(HfApi().list_repo_files(repo.repo_id, repo_type=repo.repo_type, revision=repo.revision))
+    except transfer_errors:
+        return None
+
+
 def download_snapshot(
     repo: HubRepo, allow_patterns: Sequence[str], ignore_patterns: str | None = None, *, command: str
 ) -> Path:

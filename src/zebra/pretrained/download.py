@@ -1,28 +1,40 @@
-"""Download of models from the Hugging Face hub."""
+"""Download models from the Hugging Face hub, with one set of weights each."""
 
 import re
+from collections.abc import Collection
 from dataclasses import replace
+from glob import escape
 from pathlib import Path
 
-from zebra.data.hub import HubRepo, download_snapshot, find_cached_snapshot
+from zebra.data.hub import HubRepo, download_snapshot, find_cached_snapshot, list_repo_files
 from zebra.errors import DownloadError
+from zebra.pretrained.sentence_transformers.modules import MODULES_FILE, Module, read_modules
+from zebra.pretrained.weight_files import (
+    INDEX_SUFFIX,
+    OPEN_CLIP_CONFIG,
+    OPEN_CLIP_WEIGHTS,
+    TRANSFORMERS_WEIGHTS,
+    list_weight_files,
+)
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
-ALLOW_PATTERNS = (
-    "config.json", "open_clip_config.json", "preprocessor_config.json", "preprocess.json",
-    "tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "spiece.model",
-    "*.safetensors", "*.safetensors.index.json", "MANIFEST.json", "README.md",
+SETTINGS_FILES = (
+    "config.json", "open_clip_config.json", "preprocessor_config.json", "processor_config.json",
+    "preprocess.json", "templates.json", "golden.safetensors", "MANIFEST.json", "README.md",
+    "modules.json", "config_sentence_transformers.json", "sentence_bert_config.json", "sentence_roberta_config.json",
+    "sentence_distilbert_config.json", "sentence_xlm-roberta_config.json",
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+    "merges.txt", "vocab.txt", "spiece.model", "sentencepiece.bpe.model", "bpe_simple_vocab_16e6.txt.gz",
 )  # fmt: skip
-"""Files of a model in any layout that zebra reads."""
-PICKLE_PATTERNS = ("*pytorch_model*.bin", "*pytorch_model.bin.index.json")
-"""Pickled weights, downloaded only if there is no safetensors file. Reading them executes no code."""
-IGNORE_PATTERN = "*/*"
-"""Files in subfolders belong to other programs (onnx/, checkpoints/)."""
+"""All files except weights that zebra reads, of models in any layout."""
 
 
 def download_model(name: str) -> Path:
     """Download the files of a model, or find them in the cache.
+
+    Settings come first. They and the list of the repository's files determine the weights: one file, or the shards of
+    one model. Many repositories have the same weights in several formats, which are not downloaded.
 
     Args:
         name: "hf:org/name", or "hf:org/name@revision" with a branch, tag or commit. A full commit hash that is in the
@@ -34,24 +46,36 @@ def download_model(name: str) -> Path:
     Raises:
         ConfigError: The name is invalid.
         DownloadError: As `zebra.data.hub.download_snapshot`, or the repository has no weights that zebra reads.
+        WeightsError: `modules.json` or the index of shards is damaged, or names what zebra does not compute.
     """
     repository = HubRepo.parse(name, "model")
+    command = repository.download_command()
     if repository.is_commit:
-        cached = find_cached_snapshot(repository, [*ALLOW_PATTERNS, *PICKLE_PATTERNS], IGNORE_PATTERN)
-        if cached is not None and _has_weights(cached):
+        cached = find_cached_snapshot(repository, SETTINGS_FILES)
+        if cached is not None and _is_complete(cached):
             return cached
-    folder = download_snapshot(repository, ALLOW_PATTERNS, IGNORE_PATTERN, command=repository.download_command())
-    # A cached file of this commit needs no second request, which costs 23 s of retries without a network.
-    if not any(folder.glob("*.safetensors")) and not any(folder.glob("*pytorch_model.bin")):
-        # By commit, so that both requests see the same state of the repository.
-        commit = replace(repository, revision=folder.name)
-        folder = download_snapshot(commit, PICKLE_PATTERNS, IGNORE_PATTERN, command=repository.download_command())
-    if not _has_weights(folder):
+    folder = download_snapshot(repository, SETTINGS_FILES, command=command)
+    if not _is_complete(folder):
+        # By commit, so that all requests see the same state of the repository.
+        _download_weights(replace(repository, revision=folder.name), folder, command)
+    if None in _find_weights(folder):
         raise DownloadError(
-            f"{name} has no weights that zebra reads (*.safetensors, pytorch_model.bin) in the cache, {folder}. If the "
-            f"repository has such files, run this with a network: {repository.download_command()}"
+            f"{name} has no weights that zebra reads ({', '.join(TRANSFORMERS_WEIGHTS[::2])}, or those of open_clip) "
+            f"in the cache, {folder}. If the repository has such files, run this with a network: {command}"
         )
     return folder
+
+
+def choose_weights(names: Collection[str], module: str = "") -> str | None:
+    """Return the name of the weight file, or of the index of shards, that is read of a model.
+
+    Args:
+        names: The names of all files of the repository.
+        module: A subfolder with the model; "" is the repository itself.
+    """
+    prefix = f"{module}/" if module else ""
+    order = OPEN_CLIP_WEIGHTS if prefix + OPEN_CLIP_CONFIG in names else TRANSFORMERS_WEIGHTS
+    return next((prefix + name for name in order if prefix + name in names), None)
 
 
 def blob_sha256(path: Path) -> str | None:
@@ -64,5 +88,41 @@ def blob_sha256(path: Path) -> str | None:
     return blob.name if is_blob else None
 
 
-def _has_weights(folder: Path) -> bool:
-    return any(folder.glob("*.safetensors")) or any(folder.glob("*pytorch_model*.bin"))
+def _download_weights(commit: HubRepo, folder: Path, command: str) -> None:
+    """Download the weights into a snapshot folder that has the settings, and the settings of modules in subfolders."""
+    names = list_repo_files(commit)
+    if names is None:  # offline: the cache is all there is
+        return
+    modules = _list_modules(folder)
+    weights = [name for module in modules if module.has_weights and (name := choose_weights(names, module.path))]
+    settings = [f"{module.path}/{file}" for module in modules for file in SETTINGS_FILES if module.path]
+    if weights:
+        download_snapshot(commit, [escape(name) for name in (*weights, *settings)], command=command)
+    shards = [path for name in weights if name.endswith(INDEX_SUFFIX) for path in list_weight_files(folder / name)]
+    if shards:
+        names = [path.relative_to(folder).as_posix() for path in shards]
+        download_snapshot(commit, [escape(name) for name in names], command=command)
+
+
+def _is_complete(folder: Path) -> bool:
+    """Return whether a snapshot folder has the weights, and it is certain that they are those of its layout."""
+    has_two_layouts = (folder / OPEN_CLIP_CONFIG).is_file() and (folder / "config.json").is_file()
+    for weights in _find_weights(folder):
+        # Another program may have downloaded the weights of transformers only, which open_clip's config does not fit.
+        if weights is None or (has_two_layouts and weights.name in TRANSFORMERS_WEIGHTS):
+            return False
+        if not all(path.is_file() for path in list_weight_files(weights)):
+            return False
+    return True
+
+
+def _find_weights(folder: Path) -> list[Path | None]:
+    """Return the weight file in a snapshot folder of each module that has weights."""
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    weights = [choose_weights(names, module.path) for module in _list_modules(folder) if module.has_weights]
+    return [None if name is None else folder / name for name in weights]
+
+
+def _list_modules(folder: Path) -> list[Module]:
+    """Return the modules of a model of sentence-transformers; of any other model, one in the folder itself."""
+    return read_modules(folder) if (folder / MODULES_FILE).is_file() else [Module("Transformer", "")]

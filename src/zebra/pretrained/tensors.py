@@ -10,9 +10,8 @@ from torch import Tensor
 
 from zebra.errors import WeightsError
 from zebra.pretrained.torch_archive import read_archive
-from zebra.text.files import read_json_object
+from zebra.pretrained.weight_files import INDEX_SUFFIX, read_weight_map
 
-INDEX_SUFFIX = ".index.json"
 MAX_HEADER_BYTES = 1 << 22
 """Limit on the header of a safetensors file, several times that of the largest models. Each tensor costs time."""
 
@@ -44,13 +43,6 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[s
     path.chmod(mode)
 
 
-def list_weight_files(path: Path) -> tuple[Path, ...]:
-    """Return the files that `read_tensors(path)` reads: an index and its shards, or the file itself."""
-    if not path.name.endswith(INDEX_SUFFIX):
-        return (path,)
-    return (path, *(path.parent / name for name in sorted(set(_read_weight_map(path).values()))))
-
-
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         with path.open("rb") as file:
@@ -67,7 +59,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_shards(index: Path) -> dict[str, Tensor]:
-    weight_map = _read_weight_map(index)
+    weight_map = read_weight_map(index)
     tensors: dict[str, Tensor] = {}
     for file_name in sorted(set(weight_map.values())):
         shard = read_tensors(index.parent / file_name)
@@ -79,20 +71,6 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
         tensors |= shard
     _require_tensors(weight_map, tensors, index)
     return tensors
-
-
-def _read_weight_map(index: Path) -> dict[str, str]:
-    try:
-        raw = read_json_object(index)["weight_map"]
-        weight_map = {str(name): str(file_name) for name, file_name in raw.items()}
-    except (KeyError, AttributeError) as error:
-        raise WeightsError(f"{index} is damaged ({error!r}). Copy it again.") from error
-    for file_name in weight_map.values():
-        if Path(file_name).name != file_name:
-            raise WeightsError(f"{index} names a file outside its folder: {file_name!r}. Do not trust this model.")
-        if file_name.endswith(INDEX_SUFFIX):
-            raise WeightsError(f"{index} names another index as a shard: {file_name!r}. Copy the folder again.")
-    return weight_map
 
 
 def _require_tensors(names: Iterable[str], tensors: dict[str, Tensor], index: Path) -> None:

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from huggingface_hub import constants, snapshot_download
 
-from zebra.errors import ConfigError, DownloadError
+from zebra.errors import ConfigError, DownloadError, WeightsError
 from zebra.pretrained.download import blob_sha256, download_model
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -252,6 +252,99 @@ def test_pickled_weights_are_downloaded_if_there_are_no_others(served):
     }  # fmt: skip
     folder = download_model("hf:zoo/horse")
     assert {path.name for path in folder.iterdir()} == {"config.json", "pytorch_model.bin"}
+
+
+def downloaded(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+INDEX = json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}})
+SHARDS = {f"model-0000{i}-of-00002.safetensors": b"shard" for i in (1, 2)}
+CLIP_MODULES = json.dumps([{"type": "sentence_transformers.models.CLIPModel", "path": "0_CLIPModel"}]).encode()
+
+
+@pytest.mark.parametrize(
+    ("config", "files", "weights"),
+    [
+        ("config.json", ["pytorch_model.bin", "model.safetensors", "Other-TE-only.safetensors"], {"model.safetensors"}),
+        ("config.json", ["pytorch_model.bin", "open_clip_model.safetensors"], {"pytorch_model.bin"}),
+        (
+            "open_clip_config.json",
+            ["config.json", "model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin"],
+            {"open_clip_pytorch_model.bin"},
+        ),
+        (
+            "open_clip_config.json",
+            ["config.json", "model.safetensors", "open_clip_model.safetensors", "open_clip_pytorch_model.bin"],
+            {"open_clip_model.safetensors"},
+        ),
+        ("open_clip_config.json", ["pytorch_model.bin", "model.safetensors"], {"model.safetensors"}),
+        ("open_clip_config.json", ["config.json", "model.safetensors"], {"model.safetensors"}),
+    ],
+)
+def test_of_several_weight_files_only_the_one_that_is_read_is_downloaded(served, config, files, weights):
+    served.files = dict.fromkeys([config, *files], b"{}")
+    folder = download_model("hf:zoo/horse")
+    assert downloaded(folder) == {config, *weights} | ({"config.json"} & set(files))
+    requested = [path.rpartition("/")[2] for path in served.requests if "/resolve/" in path]
+    assert set(requested) == downloaded(folder)
+
+
+def test_all_shards_are_downloaded_but_no_other_format(served):
+    served.files = {"config.json": b"{}", "model.safetensors.index.json": INDEX.encode(), **SHARDS}
+    served.files |= {"pytorch_model.bin.index.json": b"{}", "pytorch_model-00001-of-00001.bin": b"x"}
+    folder = download_model("hf:zoo/horse")
+    assert downloaded(folder) == {"config.json", "model.safetensors.index.json", *SHARDS}
+    served.requests.clear()
+    assert download_model(f"hf:zoo/horse@{COMMIT}") == folder
+    assert served.requests == []
+    (folder / "model-00002-of-00002.safetensors").unlink()  # an interrupted download
+    assert set(SHARDS) < downloaded(download_model("hf:zoo/horse"))
+
+
+def test_settings_and_tokenizers_of_every_family_are_downloaded(served):
+    names = {"processor_config.json", "vocab.txt", "sentencepiece.bpe.model", "added_tokens.json", "templates.json"}
+    served.files = TRANSFORMERS | dict.fromkeys(names, b"{}")
+    assert names < downloaded(download_model("hf:zoo/horse"))
+
+
+def test_of_a_sentence_transformer_the_subfolders_of_its_modules_are_downloaded(served):
+    module = {f"0_CLIPModel/{name}": content for name, content in TRANSFORMERS.items()}
+    served.files = {"modules.json": CLIP_MODULES, "config_sentence_transformers.json": b"{}", **module}
+    wanted = set(served.files)
+    served.files |= {
+        "0_CLIPModel/pytorch_model.bin": b"x",
+        "onnx/model.safetensors": b"x",
+        "openvino/config.json": b"x",
+    }
+    assert downloaded(download_model("hf:zoo/horse")) == wanted
+    served.requests.clear()
+    assert downloaded(download_model(f"hf:zoo/horse@{COMMIT}")) == wanted
+    assert served.requests == []
+
+
+def test_the_poolings_and_projections_of_a_text_model_are_downloaded(served):
+    kinds = {"": "Transformer", "1_Pooling": "Pooling", "2_Dense": "Dense"}
+    modules = [{"type": f"sentence_transformers.models.{kind}", "path": path} for path, kind in kinds.items()]
+    served.files = {"modules.json": json.dumps(modules).encode(), **TRANSFORMERS}
+    served.files |= {f"{path}/config.json": b"{}" for path in kinds if path} | {"2_Dense/pytorch_model.bin": b"dense"}
+    assert downloaded(download_model("hf:zoo/horse")) == set(served.files)
+
+
+def test_a_module_with_code_is_refused_before_its_weights_are_downloaded(served):
+    modules = json.dumps([{"type": "custom_st.Transformer", "path": ""}]).encode()
+    served.files = TRANSFORMERS | {"modules.json": modules, "custom_st.py": b"raise SystemExit"}
+    with pytest.raises(WeightsError, match=r"custom_st\.Transformer is code in the repository"):
+        download_model("hf:zoo/horse")
+    assert not any(path.endswith((".safetensors", ".py")) for path in served.requests)
+
+
+def test_weights_of_another_layout_in_the_cache_are_not_mistaken_for_those_of_the_layout_that_is_read(served):
+    """transformers caches model.safetensors of a repository whose open_clip weights zebra reads."""
+    both = {"open_clip_config.json": b"{}", "open_clip_model.safetensors": b"open_clip"}
+    served.files = TRANSFORMERS | both
+    snapshot_download("zoo/horse", allow_patterns=["config.json", "model.safetensors"])
+    assert set(both) < downloaded(download_model("hf:zoo/horse"))
 
 
 def test_a_downloaded_model_is_found_without_the_hub(served, monkeypatch):

@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import save, save_file
 
 from zebra.errors import WeightsError
-from zebra.pretrained.tensors import MAX_HEADER_BYTES, list_weight_files, read_tensors
+from zebra.pretrained.tensors import MAX_HEADER_BYTES, read_tensors
+from zebra.pretrained.weight_files import list_weight_files
 
 TENSORS = {"a": torch.arange(6.0).view(2, 3), "b": torch.ones(4, dtype=torch.float16)}
 

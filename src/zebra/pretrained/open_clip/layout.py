@@ -19,25 +19,13 @@ from zebra.pretrained.checkpoint import PretrainedCheckpoint
 from zebra.pretrained.folder import write_json
 from zebra.pretrained.open_clip.config import parse_open_clip_config, to_open_clip_config
 from zebra.pretrained.open_clip.timm import convert_from_timm, convert_to_timm
-from zebra.pretrained.tensors import list_weight_files, read_tensors, write_tensors
+from zebra.pretrained.tensors import read_tensors, write_tensors
 from zebra.pretrained.transformers import write_tokenizer
+from zebra.pretrained.weight_files import OPEN_CLIP_CONFIG, OPEN_CLIP_SAFETENSORS, OPEN_CLIP_WEIGHTS, list_weight_files
 from zebra.pretrained.weights import TEXT_PREFIX
 from zebra.text.files import read_json_object
 from zebra.text.tokenizers import Tokenizer
 
-CONFIG_FILE = "open_clip_config.json"
-SAFETENSORS_FILE = "open_clip_model.safetensors"
-WEIGHT_FILES = (
-    SAFETENSORS_FILE,
-    f"{SAFETENSORS_FILE}.index.json",
-    "open_clip_pytorch_model.safetensors",
-    "open_clip_pytorch_model.bin",
-    "open_clip_pytorch_model.bin.index.json",
-    "open_clip_pytorch_model.pth",
-    "model.safetensors",
-    "pytorch_model.bin",
-)
-"""Names of the weight file in open_clip's order; the first one that exists is read."""
 OPENAI_MERGES_SHA256 = "f61f2adf497e6f5357c347aeb4646fabe82f341e946de5bdec5d2858e41bef4a"
 """SHA-256 of the merges of OpenAI's vocabulary, one "left right" per line; open_clip contains this tokenizer."""
 LOCAL_TOKENIZER_NAME = "in this folder"
@@ -52,15 +40,15 @@ def read_open_clip(folder: Path) -> PretrainedCheckpoint:
         WeightsError: A file is missing or damaged, or the config has an unknown key or an unsupported value. Only keys
             that cannot change a vector are ignored.
     """
-    path = folder / CONFIG_FILE
+    path = folder / OPEN_CLIP_CONFIG
     raw = read_json_object(path)
     try:
         config, preprocess = parse_open_clip_config(raw)
     except ConfigError as error:
         raise WeightsError(f"{path}: {error}") from error
-    weights = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
+    weights = next((folder / name for name in OPEN_CLIP_WEIGHTS if (folder / name).is_file()), None)
     if weights is None:
-        raise WeightsError(f"{folder} has no weights, such as {SAFETENSORS_FILE}. Copy the folder again.")
+        raise WeightsError(f"{folder} has no weights, such as {OPEN_CLIP_SAFETENSORS}. Copy the folder again.")
     return PretrainedCheckpoint(
         layout="open_clip",
         config=config,
@@ -97,9 +85,9 @@ def write_open_clip(
         write_tokenizer(folder, tokenizer, context_length=config.text.context_length)
     if tokenizer is None or not _is_openai_tokenizer(folder / "tokenizer.json"):
         raw_config["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = LOCAL_TOKENIZER_NAME
-    write_json(folder / CONFIG_FILE, raw_config)
+    write_json(folder / OPEN_CLIP_CONFIG, raw_config)
     converted = _convert_to_open_clip(tensors, config)
-    write_tensors({name: tensor.contiguous() for name, tensor in converted.items()}, folder / SAFETENSORS_FILE)
+    write_tensors({name: tensor.contiguous() for name, tensor in converted.items()}, folder / OPEN_CLIP_SAFETENSORS)
 
 
 def convert_from_open_clip(tensors: Mapping[str, Tensor], config: ModelConfig, path: Path) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from zebra.errors import WeightsError
 from zebra.images.preprocess import Preprocess
 from zebra.pretrained.checkpoint import PretrainedCheckpoint
 from zebra.pretrained.folder import write_json
-from zebra.pretrained.tensors import list_weight_files, read_tensors, write_tensors
+from zebra.pretrained.tensors import read_tensors, write_tensors
 from zebra.pretrained.transformers.config import (
     JsonDict,
     infer_model_type,
@@ -30,18 +30,11 @@ from zebra.pretrained.transformers.key_mapping import (
     convert_from_transformers,
     convert_to_transformers,
 )
+from zebra.pretrained.weight_files import TRANSFORMERS_WEIGHTS, list_weight_files
 from zebra.text.bpe import BPETokenizer
 from zebra.text.files import read_json_object
 from zebra.text.tokenizers import Tokenizer
 from zebra.text.vocabulary import EOT, SOT
-
-WEIGHT_FILES = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
-"""Names of the weight file; the first one that exists is read."""
 
 
 def read_transformers(folder: Path) -> PretrainedCheckpoint:
@@ -132,10 +125,10 @@ def write_tokenizer(folder: Path, tokenizer: Tokenizer, *, context_length: int) 
 
 
 def _find_weights(folder: Path) -> Path:
-    for name in WEIGHT_FILES:
+    for name in TRANSFORMERS_WEIGHTS:
         if (folder / name).is_file():
             return folder / name
-    raise WeightsError(f"{folder} has no weights ({', '.join(WEIGHT_FILES)}). Copy the folder again.")
+    raise WeightsError(f"{folder} has no weights ({', '.join(TRANSFORMERS_WEIGHTS)}). Copy the folder again.")
 
 
 def _to_conv_weight(tensors: Mapping[str, Tensor], config: ModelConfig, where: Path) -> dict[str, Tensor]:

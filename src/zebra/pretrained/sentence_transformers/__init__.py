@@ -1,0 +1,1 @@
+"""Reading and writing of model folders in the layout of sentence-transformers."""
