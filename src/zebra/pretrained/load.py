@@ -24,6 +24,7 @@ from zebra.pretrained.folder import FORMAT_VERSION, compute_fingerprint, read_mo
 from zebra.pretrained.golden import verify_golden
 from zebra.pretrained.manifest import MANIFEST_FILE, read_manifest_digests, verify_manifest
 from zebra.pretrained.open_clip import read_open_clip
+from zebra.pretrained.open_clip.tags import find_tag, is_tag_name, make_tag_folder, suggest_tag
 from zebra.pretrained.openai import read_openai, verify_published_digest
 from zebra.pretrained.pos_embed import resize_pos_embed
 from zebra.pretrained.transformers import read_transformers
@@ -55,8 +56,8 @@ def load(
     """Load a model.
 
     Args:
-        path: A folder in the layout of zebra, transformers or open_clip, an OpenAI `.pt` file, or "hf:org/name", also
-            with "@revision".
+        path: A folder in the layout of zebra, transformers or open_clip, an OpenAI `.pt` file, "hf:org/name", also
+            with "@revision", or a name of open_clip such as "ViT-B-32/laion2b_s34b_b79k" (`zebra models`).
         tokenizer: A tokenizer file or folder that replaces the model's own.
         verify: Compare the SHA-256 of all files that have a recorded one, and recompute the golden vectors. Passed
             checks are cached until a file changes. Golden vectors are skipped with another tokenizer or image size.
@@ -120,16 +121,32 @@ def validate_options(precision: str, backend: str, device: str) -> None:
 
 
 def resolve_model_path(path: str | Path) -> Path:
-    """Return the local folder or file of a model; download models of the hub."""
+    """Return the local folder or file of a model; download models of the hub, also by open_clip's names."""
     if isinstance(path, str) and path.startswith(HUB_PREFIX):
         return download_model(path)
     model_path = Path(path)
-    if not model_path.exists():
+    if model_path.exists():
+        return model_path
+    tag = find_tag(str(path))
+    if tag is None:
         raise WeightsError(
-            f"no model folder at {model_path.resolve()}. `zebra train` writes one to <out>/model; models of the hub "
-            f'are named "{HUB_PREFIX}org/name".'
+            f"no model folder at {model_path.resolve()}.{suggest_tag(str(path))} `zebra train` writes one to "
+            f'<out>/model; models of the hub are named "{HUB_PREFIX}org/name", and `zebra models` lists known names.'
         )
-    return model_path
+    return make_tag_folder(tag, download_model(f"{HUB_PREFIX}{tag.repository}"))
+
+
+def is_hub_model(name: str) -> bool:
+    """Return whether a name is "hf:org/name" or one of open_clip's, and not that of a local file or folder."""
+    return name.startswith(HUB_PREFIX) or (is_tag_name(name) and not Path(name).exists())
+
+
+def hub_repository(name: str) -> str | None:
+    """Return the repository "org/name" of a model on the hub; None for a local one."""
+    if name.startswith(HUB_PREFIX):
+        return name.removeprefix(HUB_PREFIX).partition("@")[0]
+    tag = find_tag(name) if is_hub_model(name) else None
+    return tag.repository if tag else None
 
 
 def detect_layout(path: Path) -> ModelLayout:

@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import fmean
 
 from zebra.evaluators.results import TaskResult
-from zebra.pretrained.load import HUB_PREFIX
+from zebra.pretrained.load import is_hub_model
 from zebra.report.page import Headline
 from zebra.report.style import format_percent
 from zebra.values import Score
@@ -30,7 +30,7 @@ def format_model_name(model: str) -> str:
     >>> format_model_name("/data/runs/demo/model"), format_model_name("hf:openai/clip-vit-base-patch32")
     ('demo/model', 'hf:openai/clip-vit-base-patch32')
     """
-    return model if model.startswith(HUB_PREFIX) else "/".join(Path(model).parts[-2:])
+    return model if is_hub_model(model) else "/".join(Path(model).parts[-2:])
 
 
 def summarize_results(results: Sequence[TaskResult]) -> str:

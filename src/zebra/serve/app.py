@@ -278,7 +278,7 @@ def _server_info(service: Service, quiz_names: Sequence[str], has_map: bool) -> 
 def model_name(service: Service) -> str:
     """Return the display name of the model: its hub name, or the last parts of its path."""
     model = service.config.model or "model"
-    if model.startswith("hf:"):
+    if model.startswith("hf:") or not Path(model).exists():
         return model
     parts = [part for part in Path(model).parts if part not in ("/", ".", "..")]
     return "/".join(parts[-2:] if parts[-1:] == ["model"] else parts[-1:]) or "model"

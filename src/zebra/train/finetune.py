@@ -24,7 +24,7 @@ from zebra.evaluators.validation import RetrievalValidator, Validator, selection
 from zebra.evaluators.zero_shot import evaluate_zero_shot
 from zebra.models.lora import apply_lora, get_adapters, merge_adapters
 from zebra.pretrained.bundle import Bundle
-from zebra.pretrained.load import HUB_PREFIX, load
+from zebra.pretrained.load import hub_repository, load
 from zebra.pretrained.transformers import is_transformers_model, write_adapter
 from zebra.train.checkpoint import best_checkpoint, load_checkpoint
 from zebra.train.freeze import TOWER_MODULES, freeze
@@ -158,9 +158,7 @@ class FineTuning:
                 config=clip.model.config,
                 adapters=get_adapters(clip.model),
                 alpha=self.config.lora_alpha,
-                base=self.config.init_from.removeprefix(HUB_PREFIX).partition("@")[0]
-                if self.config.init_from.startswith(HUB_PREFIX)
-                else None,
+                base=hub_repository(self.config.init_from),
             )
         return Bundle(merge_adapters(clip.model), clip.tokenizer, clip.preprocess, templates=clip.templates)
 

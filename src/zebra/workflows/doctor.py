@@ -15,10 +15,10 @@ from zebra.pretrained.checkpoint import ModelLayout, PretrainedCheckpoint
 from zebra.pretrained.device import resolve_device
 from zebra.pretrained.digests import sha256
 from zebra.pretrained.load import (
-    HUB_PREFIX,
     LAYOUT_READERS,
     build_bundle,
     detect_layout,
+    is_hub_model,
     resolve_model_path,
     verify_files,
     verify_golden_vectors,
@@ -82,7 +82,7 @@ def is_model_path(name: str) -> bool:
     """Return whether the name or the files at the path are those of a model, not of captioned images."""
     path = Path(name)
     return (
-        name.startswith(HUB_PREFIX)
+        is_hub_model(name)
         or path.suffix in WEIGHT_SUFFIXES
         or any((path / file_name).is_file() for file_name in MODEL_FILES)
     )

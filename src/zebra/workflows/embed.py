@@ -23,7 +23,7 @@ from zebra.embed.ray import ALL_CLUSTER_WORKERS, LazyImageEncoder, RayEmbedPipel
 from zebra.embed.stages import EMBED_COLUMNS, EncodePixels, ImagePreprocessor
 from zebra.errors import BadSample, ConfigError, DataError
 from zebra.pretrained.bundle import Bundle
-from zebra.pretrained.load import HUB_PREFIX, load
+from zebra.pretrained.load import is_hub_model, load
 from zebra.store import Store, StoreError, StoreMetadata
 from zebra.train.stop import stop_on_signals
 
@@ -147,7 +147,7 @@ def _build_pipeline_parts(
 
 def _resolve_model_path(model: str) -> str:
     """Return the absolute path of a model, for use from another working directory."""
-    return model if model.startswith(HUB_PREFIX) else str(Path(model).resolve())
+    return model if is_hub_model(model) else str(Path(model).resolve())
 
 
 def _open_store(config: EmbedConfig, bundle: Bundle, existing: Store | None, columns: pa.Schema) -> Store:
