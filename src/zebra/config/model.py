@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from zebra.config.image_towers import ImageTowerConfig, SiglipVisionConfig
-from zebra.config.text_towers import TextTowerConfig
+from zebra.config.text_towers import BertTextConfig, TextTowerConfig
 from zebra.config.transformer import MAX_IMAGE_SIZE, MAX_WIDTH, require_in_range
 from zebra.errors import ConfigError
 
@@ -31,4 +31,10 @@ class ModelConfig:
             raise ConfigError(
                 f"model: embed_dim is {self.embed_dim}; a SigLIP image tower has no projection, so it must equal "
                 f"vision.width ({self.vision.width})"
+            )
+        is_unprojected = isinstance(self.text, BertTextConfig) and self.text.projection == "none"
+        if is_unprojected and self.text.width != self.embed_dim:
+            raise ConfigError(
+                f"model: embed_dim is {self.embed_dim}; a text tower without a projection has the dimension of its "
+                f"width, model.text.width ({self.text.width})"
             )

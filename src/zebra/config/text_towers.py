@@ -6,6 +6,9 @@ from typing import ClassVar, Literal
 from zebra.config.transformer import MAX_TOKENS, MAX_VOCAB_SIZE, Activation, TransformerConfig, require_in_range
 from zebra.errors import ConfigError
 
+BertPooling = Literal["cls", "pooler", "mean"]
+BertProjection = Literal["none", "linear", "mlp"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextConfig(TransformerConfig):
@@ -58,10 +61,56 @@ class SiglipTextConfig(TransformerConfig):
         return f"{self.kind}, {self.describe_blocks()}; {self.vocab_size:,} ids, {self.context_length} tokens"
 
 
-TextTowerConfig = TextConfig | SiglipTextConfig
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BertTextConfig(TransformerConfig):
+    """A bidirectional post-norm transformer: BERT, RoBERTa, XLM-R and DistilBERT (arXiv 1810.04805, 1907.11692)."""
+
+    config_path: ClassVar[str] = "model.text"
+    kind: Literal["bert"] = "bert"
+    """Identifies the tower family in YAML and JSON."""
+    vocab_size: int
+    """Vocabulary size."""
+    context_length: int
+    """Maximum text length in tokens, including start and end: the number of positions."""
+    pad_id: int = 0
+    """The id that pads texts on the right; no text contains it."""
+    activation: Activation = "gelu"
+    """Activation of the MLPs."""
+    norm_eps: float = 1e-12
+    """Epsilon of the layer norms; RoBERTa and XLM-R use 1e-5."""
+    pooling: BertPooling = "mean"
+    """The vector of a text: its first token (cls), that token through BERT's dense layer with tanh (pooler), or the
+    mean of its tokens."""
+    projection: BertProjection = "linear"
+    """none; linear; or mlp: two linear layers with (width + embed_dim) // 2 channels and GELU in between."""
+    projection_bias: bool = False
+    """Add a bias to the linear projection."""
+    projection_norm: bool = False
+    """Apply a layer norm before the projection."""
+
+    def __post_init__(self) -> None:
+        TransformerConfig.__post_init__(self)
+        _require_vocabulary_in_range(self)
+        if not 0 <= self.pad_id < self.vocab_size:
+            raise ConfigError(f"model.text.pad_id is {self.pad_id}; it must be between 0 and {self.vocab_size - 1}")
+        if self.projection_bias and self.projection != "linear":
+            raise ConfigError(
+                f"model.text.projection_bias is true, but the projection is {self.projection}. Set it to false, or the "
+                "projection to linear."
+            )
+
+    def describe(self) -> str:
+        """Return the settings in words."""
+        return (
+            f"{self.kind}, {self.describe_blocks()}; {self.vocab_size:,} ids, {self.context_length} tokens; pooling "
+            f"{self.pooling}, projection {self.projection}"
+        )
+
+
+TextTowerConfig = TextConfig | SiglipTextConfig | BertTextConfig
 """Any text tower; `kind` tells them apart in YAML and JSON."""
 
 
-def _require_vocabulary_in_range(text: TextConfig | SiglipTextConfig) -> None:
+def _require_vocabulary_in_range(text: TextTowerConfig) -> None:
     require_in_range("model.text.vocab_size", text.vocab_size, MAX_VOCAB_SIZE)
     require_in_range("model.text.context_length", text.context_length, MAX_TOKENS)

@@ -4,6 +4,7 @@ from torch import nn
 
 from zebra.models.image.resnet import Bottleneck, ModifiedResNet
 from zebra.models.image.siglip import SiglipVision
+from zebra.models.text.bert import BertText
 from zebra.models.text.causal import TextTransformer
 from zebra.models.text.siglip import SiglipText
 from zebra.models.transformer import MLP, Attention
@@ -45,3 +46,12 @@ def initialize_siglip(tower: SiglipVision | SiglipText) -> None:
         nn.init.normal_(tower.token_embedding.weight, std=tower.token_embedding.embedding_dim**-0.5)
         nn.init.zeros_(tower.text_projection.bias)
         nn.init.xavier_uniform_(tower.text_projection.weight)
+
+
+def initialize_bert(tower: BertText) -> None:
+    """Initialize a BERT tower: embeddings and matrices N(0, 0.02), biases zero."""
+    for name, parameter in tower.named_parameters():
+        if parameter.ndim > 1:
+            nn.init.normal_(parameter, std=0.02)
+        elif name.endswith("bias"):
+            nn.init.zeros_(parameter)

@@ -5,11 +5,12 @@ A new kind of tower needs a case here.
 
 from zebra.config.image_towers import ResNetConfig, SiglipVisionConfig, VisionTransformerConfig
 from zebra.config.model import ModelConfig
-from zebra.config.text_towers import SiglipTextConfig, TextConfig
+from zebra.config.text_towers import BertTextConfig, SiglipTextConfig, TextConfig
 from zebra.models.image.resnet import ModifiedResNet
 from zebra.models.image.siglip import SiglipVision
 from zebra.models.image.vit import VisionTransformer
-from zebra.models.init import initialize_resnet, initialize_siglip, initialize_text
+from zebra.models.init import initialize_bert, initialize_resnet, initialize_siglip, initialize_text
+from zebra.models.text.bert import BertText
 from zebra.models.text.causal import TextTransformer
 from zebra.models.text.siglip import SiglipText
 
@@ -19,7 +20,7 @@ ImageTower = VisionTransformer | ModifiedResNet | SiglipVision
 Besides `forward`, an image tower has `features(images)`, the vectors [B, D] before the projection, and
 `project(features)`.
 """
-TextTower = TextTransformer | SiglipText
+TextTower = TextTransformer | SiglipText | BertText
 """Maps token ids, int64 [B, L], to embeddings [B, E].
 
 Besides `forward`, a text tower has `context_length`, the largest L, and `inference_batches(tokens_NL)`, the split of
@@ -53,3 +54,7 @@ def build_text_tower(config: ModelConfig) -> TextTower:
             siglip = SiglipText(config.text, config.embed_dim)
             initialize_siglip(siglip)
             return siglip
+        case BertTextConfig():
+            bert = BertText(config.text, config.embed_dim)
+            initialize_bert(bert)
+            return bert

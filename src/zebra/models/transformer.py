@@ -1,7 +1,7 @@
-"""Pre-LN transformer blocks of the image and text towers (CLIP §2.4).
+"""Transformer blocks of the image and text towers (CLIP §2.4).
 
-Images are sequences [B, L, D]; texts are one packed sequence [N, D] (`packing`), which only attention treats
-differently. Parameter names are those of the published checkpoints.
+Images are sequences [B, L, D]; texts are one packed sequence [N, D] (`packing`, `length_groups`), which only attention
+treats differently. Parameter names are those of the published checkpoints.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,10 +14,12 @@ from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
 from zebra.config.transformer import Activation, TransformerConfig
+from zebra.models.length_groups import TextsByLength
 from zebra.models.packing import PackedTexts
 
-AttentionMask = PackedTexts | Tensor | None
-"""Which tokens attend to which: PackedTexts for [N, D]; a bool mask [L, L], or None for all, for [B, L, D]."""
+AttentionMask = PackedTexts | TextsByLength | Tensor | None
+"""Which tokens attend to which. For [N, D]: PackedTexts or TextsByLength. For [B, L, D]: a bool mask that broadcasts to
+[B, heads, L, L], or None for all."""
 OutputIndex = Tensor | tuple[slice, int] | EllipsisType
 """Index of the tokens whose outputs are computed."""
 
@@ -92,6 +94,8 @@ class Attention(nn.Module):
         width = x.shape[-1]
         shape = (self.heads, width // self.heads)
         mask: Tensor | None
+        if isinstance(attn_mask, TextsByLength):
+            return self.out_proj(self.attend_by_length(qkv, attn_mask)[output_index])
         if isinstance(attn_mask, PackedTexts):
             block = qkv.view(len(attn_mask.ancestor_SA), -1, 3 * width)
             query = block[..., :width].view(*block.shape[:2], *shape)
@@ -103,6 +107,14 @@ class Attention(nn.Module):
             mask = attn_mask
         mixed = dot_product_attention(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), mask)
         return self.out_proj(mixed.transpose(1, 2).reshape(x.shape)[output_index])
+
+    def attend_by_length(self, qkv_NF: Tensor, texts: TextsByLength) -> Tensor:
+        """Return the attention of each text to itself, [N, D], from queries, keys and values [N, 3·D]."""
+        mixed = []
+        for group in texts.split(qkv_NF):
+            query, key, value = group.view(*group.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+            mixed.append(dot_product_attention(query, key, value).transpose(1, 2).flatten(2).flatten(0, 1))
+        return torch.cat(mixed)
 
 
 class MLP(nn.Module):
@@ -139,12 +151,21 @@ class ResidualBlock(TransformerBlock):
         return x + self.mlp(self.ln_2(x))
 
 
+class PostNormBlock(ResidualBlock):
+    """A residual block with the norms after the additions, as in BERT."""
+
+    def forward(self, x: Tensor, *, attn_mask: AttentionMask = None, output_index: OutputIndex = ...) -> Tensor:
+        """Apply the block; return the outputs at `output_index`."""
+        x = self.ln_1(x[output_index] + self.attn(x, attn_mask=attn_mask, output_index=output_index))
+        return self.ln_2(x + self.mlp(x))
+
+
 class Transformer(nn.Module):
     """A stack of residual blocks."""
 
-    def __init__(self, config: TransformerConfig) -> None:
+    def __init__(self, config: TransformerConfig, block_type: type[ResidualBlock] = ResidualBlock) -> None:
         super().__init__()
-        self.resblocks = nn.ModuleList(ResidualBlock(config) for _ in range(config.layers))
+        self.resblocks = nn.ModuleList(block_type(config) for _ in range(config.layers))
 
     def blocks(self) -> Iterator[ResidualBlock]:
         """Yield the blocks from input to output."""

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from zebra.config.text_towers import SiglipTextConfig, TextConfig, TextTowerConfig
+from zebra.config.text_towers import BertTextConfig, SiglipTextConfig, TextConfig, TextTowerConfig
+from zebra.errors import WeightsError
 from zebra.pretrained.open_clip.blocks import parse_transformer, to_transformer_cfg
 from zebra.pretrained.open_clip.schema import CLIPTextCfg, unsupported_key_error
 
@@ -34,7 +35,16 @@ def parse_text(cfg: CLIPTextCfg, *, quick_gelu: bool) -> TextTowerConfig:
 
 
 def to_text_cfg(text: TextTowerConfig) -> dict[str, Any]:
-    """Return `text_cfg` for a text tower."""
+    """Return `text_cfg` for a text tower.
+
+    Raises:
+        WeightsError: open_clip cannot build the tower from a folder.
+    """
+    if isinstance(text, BertTextConfig):
+        raise WeightsError(
+            "open_clip builds text towers of the BERT family from a config on the hub, which a folder cannot contain. "
+            "Use --format zebra."
+        )
     cfg = {
         "context_length": text.context_length,
         "vocab_size": text.vocab_size,
