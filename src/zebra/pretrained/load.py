@@ -226,7 +226,7 @@ def build_bundle(
     if image_size is not None:
         tensors, config = resize_pos_embed(tensors, config, image_size)
         preprocess = replace(preprocess, image_size=image_size)
-    model_tokenizer = find_tokenizer(Path(tokenizer or path), config.text.context_length)
+    model_tokenizer = find_tokenizer(Path(tokenizer or path), config.text.context_length, path)
     if tokenizer is not None and model_tokenizer is None:
         raise WeightsError(f"no tokenizer at {tokenizer}. Name a tokenizer.json or a merges file.")
     if model_tokenizer is not None and model_tokenizer.vocab_size > config.text.vocab_size:

@@ -18,7 +18,7 @@ class BatchEncoding:
     """A batch of texts as token ids."""
 
     ids: NDArray[np.int64]
-    """int64 [N, L]. CLIP: SOT … EOT, padded with 0 to the longest row of the batch; SigLIP: L is the context length."""
+    """int64 [N, L]. CLIP: SOT … EOT, padded with 0 to the longest row of the batch; others: L is the context length."""
     lengths: NDArray[np.int64]
     """int64 [N], tokens per row without padding, including start and end."""
     num_truncated: int
@@ -39,8 +39,10 @@ def check_texts(texts: Sequence[str]) -> None:
             raise DataError(f"texts[{position}] is {text!r} of type {type(text).__name__}; pass strings only")
 
 
-def truncate_rows(rows: list[list[int]], texts: Sequence[str], max_length: int, *, end_id: int, truncate: bool) -> int:
-    """Truncate rows to `max_length` in place, with `end_id` as the last id; return how many were truncated.
+def truncate_rows(
+    rows: list[list[int]], texts: Sequence[str], max_length: int, *, suffix: Sequence[int], truncate: bool
+) -> int:
+    """Truncate rows to `max_length` in place, with `suffix` as the last ids; return how many were truncated.
 
     Raises:
         DataError: If a row is too long and `truncate` is false.
@@ -52,7 +54,7 @@ def truncate_rows(rows: list[list[int]], texts: Sequence[str], max_length: int, 
             f"the context of {max_length}; shorten it, or pass truncate=True"
         )
     for position in too_long:
-        rows[position] = [*rows[position][: max_length - 1], end_id]
+        rows[position] = [*rows[position][: max_length - len(suffix)], *suffix]
     return len(too_long)
 
 

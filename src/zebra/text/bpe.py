@@ -180,7 +180,7 @@ class BPETokenizer:
         """Clean and encode texts, each as SOT … EOT; an empty text is SOT EOT. See `Tokenizer.encode`."""
         check_texts(texts)
         rows = self._word_cache.encode([clean_and_split(text) for text in texts], self.sot_token_id, self.eot_token_id)
-        num_truncated = truncate_rows(rows, texts, self._context_length, end_id=self.eot_token_id, truncate=truncate)
+        num_truncated = truncate_rows(rows, texts, self._context_length, suffix=[self.eot_token_id], truncate=truncate)
         return BatchEncoding(*pad_rows(rows), num_truncated=num_truncated)
 
     def _encode_words(self, words: list[str]) -> list[list[int]]:

@@ -133,7 +133,6 @@ def test_explicit_defaults_change_nothing(folder: Path, section: str, changes: d
         ("text_cfg", "no_causal_mask", True),
         ("text_cfg", "proj_bias", True),
         ("text_cfg", "proj_type", "none"),
-        ("text_cfg", "tokenizer_mode", "clips"),
         ("preprocess_cfg", "mode", "BGR"),
     ],
 )
@@ -164,9 +163,6 @@ def test_unsupported_settings_are_refused_with_key_value_and_supported_models(
         ("vision_cfg", {"image_size": [32, 48]}, r"image_size is \(32, 48\)"),
         ("vision_cfg", {"act_kwargs": {"approximate": "sigmoid"}}, "approximate"),
         ("text_cfg", {"norm_kwargs": {"elementwise_affine": False}}, "elementwise_affine"),
-        ("text_cfg", {"tokenizer_kwargs": {"strip_sep_token": True}}, "strip_sep_token"),
-        ("text_cfg", {"tokenizer_kwargs": {"clean": "canonicalize"}}, "canonicalize"),
-        ("text_cfg", {"tokenizer_kwargs": {"clean": "whitespace"}}, "whitespace"),
         (
             "text_cfg",
             {"mlp_ratio": 1e308},

@@ -30,6 +30,9 @@ IGNORED_KEYS = {
         "timm_drop_path": "training only",
     },
     "model_cfg.text_cfg": {
+        "hf_tokenizer_name": "read with the tokenizer",
+        "tokenizer_kwargs": "read with the tokenizer",
+        "tokenizer_mode": "read with the tokenizer",
         "pad_id": "only for a mask that is refused",
         "eos_id": "only for a kind of pooling that is refused",
         "hf_model_pretrained": "only for a tower that is refused",
@@ -64,13 +67,7 @@ FIXED_VALUES: dict[str, dict[str, object]] = {
         "pos_embed_type": "learnable",
         "pool_type": "tok",
     },
-    "model_cfg.text_cfg": {
-        **_PLAIN_BLOCK_VALUES,
-        "embed_cls": False,
-        "proj_type": "linear",
-        "hf_model_name": None,
-        "tokenizer_mode": None,
-    },
+    "model_cfg.text_cfg": {**_PLAIN_BLOCK_VALUES, "embed_cls": False, "proj_type": "linear", "hf_model_name": None},
     "preprocess_cfg": {"mode": "RGB"},
 }
 """Keys that are accepted only with this value, which is open_clip's default."""
@@ -124,13 +121,6 @@ class CLIPVisionCfg(TowerCfg):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TokenizerKwargs:
-    """`tokenizer_kwargs`."""
-
-    clean: Literal["lower", "whitespace", "canonicalize"] | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class CLIPTextCfg(TowerCfg):
     """`text_cfg`."""
 
@@ -142,8 +132,6 @@ class CLIPTextCfg(TowerCfg):
     no_causal_mask: bool = False
     pool_type: str = "argmax"
     proj_bias: bool = False
-    hf_tokenizer_name: str | None = None
-    tokenizer_kwargs: TokenizerKwargs | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

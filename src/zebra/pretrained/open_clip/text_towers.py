@@ -21,9 +21,6 @@ def parse_text(cfg: CLIPTextCfg, *, quick_gelu: bool) -> TextTowerConfig:
         raise unsupported_key_error(f"{where}.pool_type", cfg.pool_type)
     if cfg.proj_bias != proj_bias:
         raise unsupported_key_error(f"{where}.proj_bias", cfg.proj_bias)
-    clean = cfg.tokenizer_kwargs.clean if cfg.tokenizer_kwargs else None
-    if clean is not None and clean not in _supported_cleaning(cfg):
-        raise unsupported_key_error(f"{where}.tokenizer_kwargs.clean", clean)
     config_type = SiglipTextConfig if cfg.no_causal_mask else TextConfig
     return config_type(
         layers=cfg.layers,
@@ -55,10 +52,3 @@ def to_text_cfg(text: TextTowerConfig) -> dict[str, Any]:
     if isinstance(text, SiglipTextConfig):
         cfg |= {"no_causal_mask": True, "pool_type": "last", "proj_bias": True}
     return cfg
-
-
-def _supported_cleaning(cfg: CLIPTextCfg) -> tuple[str, ...]:
-    """Return the text cleanings of open_clip for which zebra's tokenizers return the same ids."""
-    if cfg.no_causal_mask:
-        return ("lower", "whitespace", "canonicalize")  # `zebra.text.siglip_tokenizer` also reads this key
-    return ("lower", "whitespace") if cfg.hf_tokenizer_name else ("lower",)
