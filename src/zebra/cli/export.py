@@ -11,6 +11,7 @@ USAGE_HINTS: dict[ModelFormat | StoreFormat, str] = {
     "zebra": 'open it with zebra.load("{out}")',
     "transformers": 'open it with transformers.CLIPModel.from_pretrained("{out}")',
     "open_clip": 'open it with open_clip.create_model_from_pretrained("local-dir:{out}")',
+    "sentence-transformers": 'open it with sentence_transformers.SentenceTransformer("{out}")',
     "parquet": 'open it with pandas.read_parquet("{out}")',
     "csv": "lists and vectors are JSON; thumbnails are left out",
     "npy": 'open it with numpy.load("{out}/vectors.npy"); {out}/rows.parquet has a row for each vector',

@@ -8,7 +8,13 @@ from pathlib import Path
 
 from zebra.data.hub import HubRepo, download_snapshot, find_cached_snapshot, list_repo_files
 from zebra.errors import DownloadError
-from zebra.pretrained.sentence_transformers.modules import MODULES_FILE, Module, read_modules
+from zebra.pretrained.sentence_transformers.modules import (
+    CONFIG_FILE,
+    MODULE_SETTINGS_FILES,
+    MODULES_FILE,
+    Module,
+    read_modules,
+)
 from zebra.pretrained.weight_files import (
     INDEX_SUFFIX,
     OPEN_CLIP_CONFIG,
@@ -22,8 +28,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 SETTINGS_FILES = (
     "config.json", "open_clip_config.json", "preprocessor_config.json", "processor_config.json",
     "preprocess.json", "templates.json", "golden.safetensors", "MANIFEST.json", "README.md",
-    "modules.json", "config_sentence_transformers.json", "sentence_bert_config.json", "sentence_roberta_config.json",
-    "sentence_distilbert_config.json", "sentence_xlm-roberta_config.json",
+    MODULES_FILE, CONFIG_FILE, *MODULE_SETTINGS_FILES,
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
     "merges.txt", "vocab.txt", "spiece.model", "sentencepiece.bpe.model", "bpe_simple_vocab_16e6.txt.gz",
 )  # fmt: skip

@@ -27,7 +27,10 @@ from zebra.pretrained.open_clip import read_open_clip
 from zebra.pretrained.open_clip.tags import find_tag, is_tag_name, make_tag_folder, suggest_tag
 from zebra.pretrained.openai import read_openai, verify_published_digest
 from zebra.pretrained.pos_embed import resize_pos_embed
+from zebra.pretrained.sentence_transformers.layout import find_dual_encoder
+from zebra.pretrained.sentence_transformers.modules import MODULES_FILE
 from zebra.pretrained.transformers import read_transformers
+from zebra.pretrained.weight_files import OPEN_CLIP_CONFIG
 from zebra.pretrained.weights import build_model
 from zebra.text.files import read_json_object
 from zebra.text.tokenizers import find_tokenizer
@@ -121,7 +124,16 @@ def validate_options(precision: str, backend: str, device: str) -> None:
 
 
 def resolve_model_path(path: str | Path) -> Path:
-    """Return the local folder or file of a model; download models of the hub, also by open_clip's names."""
+    """Return the local folder or file of a model; download models of the hub, also by open_clip's names.
+
+    Of a folder of sentence-transformers, it is the folder of the CLIP or SigLIP model in it.
+    """
+    folder = _find_or_download(path)
+    is_sentence_transformer = (folder / MODULES_FILE).is_file() and not (folder / OPEN_CLIP_CONFIG).is_file()
+    return find_dual_encoder(folder) if is_sentence_transformer else folder
+
+
+def _find_or_download(path: str | Path) -> Path:
     if isinstance(path, str) and path.startswith(HUB_PREFIX):
         return download_model(path)
     model_path = Path(path)
@@ -165,7 +177,7 @@ def detect_layout(path: Path) -> ModelLayout:
                 f"{path.parent}"
             )
         return "openai"
-    config, open_clip = path / "config.json", path / "open_clip_config.json"
+    config, open_clip = path / "config.json", path / OPEN_CLIP_CONFIG
     if config.is_file() and read_json_object(config).get("format") == FORMAT_VERSION["format"]:
         return "zebra"
     if open_clip.is_file():

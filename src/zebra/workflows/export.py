@@ -12,11 +12,18 @@ from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
 from zebra.pretrained.onnx_export import export_onnx
 from zebra.pretrained.open_clip import write_open_clip
+from zebra.pretrained.sentence_transformers.layout import write_sentence_transformers
 from zebra.pretrained.transformers import write_transformers
 from zebra.pretrained.weights import published_state_dict
 from zebra.store import Store
 from zebra.store.export import export_csv, export_npy, export_parquet
 
+MODEL_EXPORTS: Mapping[str, Callable[..., None]] = {
+    "transformers": write_transformers,
+    "open_clip": write_open_clip,
+    "sentence-transformers": write_sentence_transformers,
+}
+"""Format → function that writes a model's config, tensors, preprocessing and tokenizer to a folder."""
 STORE_EXPORTS: Mapping[str, Callable[[Store, Path], None]] = {
     "parquet": export_parquet,
     "csv": export_csv,
@@ -60,8 +67,7 @@ def run(config: ExportConfig) -> Path:
     elif config.format == "onnx":
         export_onnx(bundle, out)
     else:
-        write = {"transformers": write_transformers, "open_clip": write_open_clip}[config.format]
-        write(
+        MODEL_EXPORTS[config.format](
             out,
             config=bundle.model.config,
             tensors=published_state_dict(bundle.model),

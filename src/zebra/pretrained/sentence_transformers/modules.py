@@ -19,6 +19,10 @@ from zebra.text.files import read_json_object, read_text
 
 MODULES_FILE = "modules.json"
 CONFIG_FILE = "config_sentence_transformers.json"
+MODULE_SETTINGS_FILES = tuple(
+    f"sentence_{kind}_config.json" for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta")
+)
+"""Names of the settings of a Transformer module; the first one that exists is read."""
 MODULE_KINDS = ("Transformer", "CLIPModel", "Pooling", "Dense", "Normalize")
 """The classes that zebra computes, by the last part of their names."""
 
@@ -55,9 +59,25 @@ def read_modules(folder: Path) -> list[Module]:
     return [module for module in modules if module.kind != "Normalize"]
 
 
-def is_dual_encoder(modules: list[Module]) -> bool:
-    """Return whether the modules are a CLIP or SigLIP model, which needs no pooling."""
-    return [module.kind for module in modules] in (["CLIPModel"], ["Transformer"])
+def read_module_settings(folder: Path, supported: Mapping[str, tuple[object, ...]]) -> dict[str, Any]:
+    """Read the settings of a Transformer or CLIPModel module; without a file, they are empty.
+
+    Args:
+        folder: The folder of the module.
+        supported: The values that zebra supports, by key.
+
+    Raises:
+        WeightsError: The file is damaged, or a key is unknown or has another value.
+    """
+    path = next((folder / name for name in MODULE_SETTINGS_FILES if (folder / name).is_file()), None)
+    settings = {} if path is None else read_json_object(path)
+    for key, value in settings.items():
+        if key not in supported or (supported[key] and value not in supported[key]):
+            raise WeightsError(
+                f"{path}: {key[:100]} is {show_value(value)}, which zebra does not support. Delete it if it cannot "
+                "change a vector."
+            )
+    return settings
 
 
 def _parse_module(entry: Mapping[str, Any], path: Path) -> Module:

@@ -1,0 +1,98 @@
+"""Folders of sentence-transformers, written by either library, have the same vectors in both.
+
+Reference: sentence-transformers 6.2 on transformers 5.24. Models are random. Tolerance: 1e-5 on unit vectors.
+"""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer as Rust
+
+import zebra
+from zebra.config.export import ExportConfig
+from zebra.config.image_towers import SiglipVisionConfig
+from zebra.config.model import ModelConfig
+from zebra.config.text_towers import SiglipTextConfig
+from zebra.images.preprocess import Preprocess
+from zebra.models import CLIP
+from zebra.pretrained.bundle import Bundle
+from zebra.text.siglip_tokenizer import SiglipTokenizer
+from zebra.workflows import export
+
+from ..tiny_model import CAPTIONS, build_tiny_model
+
+TEXTS = ["a horse", "two spotted dogs", "", "a photo of a striped cat in the snow"]
+
+
+@pytest.fixture(scope="module")
+def sentence_transformers(transformers):
+    """Return sentence-transformers without the progress bars of transformers."""
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    return pytest.importorskip("sentence_transformers")
+
+
+def build_siglip():
+    """Build a SigLIP model of 32-pixel images and texts of 64 tokens."""
+    rust = Rust(models.Unigram())
+    rust.normalizer = normalizers.Replace(Regex(" {2,}"), " ")
+    rust.pre_tokenizer = pre_tokenizers.Metaspace()
+    special = ["<unk>", "</s>"]
+    trainer = trainers.UnigramTrainer(vocab_size=80, special_tokens=special, unk_token="<unk>", show_progress=False)
+    rust.train_from_iterator(CAPTIONS, trainer)
+    tokenizer = SiglipTokenizer(rust, 64, eos_token="</s>", pad_token="</s>", cleaning="siglip")
+    sizes = {"width": 32, "layers": 1, "heads": 2}
+    text = SiglipTextConfig(**sizes, vocab_size=tokenizer.vocab_size, context_length=64)
+    vision = SiglipVisionConfig(**sizes, patch_size=8)
+    torch.manual_seed(0)
+    model = CLIP(ModelConfig(embed_dim=32, image_size=32, vision=vision, text=text, logit_bias=True))
+    half = (0.5, 0.5, 0.5)
+    return Bundle(model, tokenizer, Preprocess(image_size=32, resize="squash", mean=half, std=half))
+
+
+@pytest.fixture(scope="module", params=["clip", "siglip"])
+def exported(request, tmp_path_factory):
+    """Return a model and its folder of sentence-transformers; noise shows misplaced tensors."""
+    root = tmp_path_factory.mktemp(request.param)
+    bundle = build_tiny_model() if request.param == "clip" else build_siglip()
+    with torch.no_grad():
+        for parameter in bundle.model.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape))
+    bundle.save(root / "zebra")
+    settings = ExportConfig(model=str(root / "zebra"), format="sentence-transformers", out=str(root / "exported"))
+    return bundle, export.run(settings)
+
+
+def images():
+    """Return images that are resized and cropped by an even margin."""
+    generator = np.random.default_rng(0)
+    return [Image.fromarray(generator.integers(0, 256, (h, w, 3), dtype=np.uint8)) for h, w in ((96, 64), (100, 300))]
+
+
+def assert_equal_vectors(peer, bundle):
+    """Compare unit vectors, of texts one at a time, so that the peer does not pad them to the longest."""
+    for theirs, ours in (
+        (np.concatenate([peer.encode([text]) for text in TEXTS]), bundle.encode_texts(TEXTS)),
+        (peer.encode(images()), bundle.encode_images(images())),
+    ):
+        np.testing.assert_allclose(np.linalg.norm(theirs, axis=1), 1, atol=1e-5)
+        np.testing.assert_allclose(theirs, ours, atol=1e-5)
+        assert np.ptp(theirs, axis=0).max() > 0.01  # the vectors differ
+
+
+def test_an_exported_model_has_the_same_vectors_in_both_libraries(sentence_transformers, exported):
+    bundle, folder = exported
+    assert_equal_vectors(sentence_transformers.SentenceTransformer(str(folder), device="cpu"), bundle)
+    assert_equal_vectors(sentence_transformers.SentenceTransformer(str(folder), device="cpu"), zebra.load(folder))
+
+
+def test_a_model_that_the_library_saves_is_read(sentence_transformers, exported, tmp_path):
+    """The library moves the model to the root of the folder, or to another subfolder."""
+    bundle, folder = exported
+    peer = sentence_transformers.SentenceTransformer(str(folder), device="cpu")
+    peer.save(str(tmp_path / "saved"))
+    loaded = zebra.load(tmp_path / "saved")
+    torch.testing.assert_close(loaded.encode_texts(TEXTS), bundle.encode_texts(TEXTS))
+    torch.testing.assert_close(loaded.encode_images(images()), bundle.encode_images(images()))
