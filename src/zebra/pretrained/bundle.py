@@ -21,6 +21,7 @@ from zebra.pretrained.backends import Backend, ImageEncoder, TorchImageEncoder
 from zebra.pretrained.folder import write_model_folder
 from zebra.pretrained.head_cache import Head, cache_head, head_cache_key, load_cached_head
 from zebra.pretrained.precision import cast_model, micro_batch_size
+from zebra.text.clip_vocabulary import FETCH_COMMAND, VOCAB_SIZE
 from zebra.text.equal_texts import find_equal_texts
 from zebra.text.inputs import list_texts
 from zebra.text.labels import require_distinct_labels, validate_labels
@@ -317,9 +318,11 @@ class Bundle:
     def require_tokenizer(self) -> Tokenizer:
         """Return the tokenizer; WeightsError if the model has none."""
         if self.tokenizer is None:
+            is_clip = self.model.config.text.vocab_size == VOCAB_SIZE
+            advice = f"Get OpenAI's vocabulary with `{FETCH_COMMAND}`, or put" if is_clip else "Put"
             raise WeightsError(
-                "this model has no tokenizer, so it encodes images only. Put tokenizer.json, vocab.json and merges.txt,"
-                " or bpe_simple_vocab_16e6.txt.gz into its folder, or load it with tokenizer=PATH."
+                f"this model has no tokenizer, so it encodes images only. {advice} tokenizer.json, vocab.json and "
+                "merges.txt, or bpe_simple_vocab_16e6.txt.gz into its folder, or load it with tokenizer=PATH."
             )
         return self.tokenizer
 

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 import torch
 
 from zebra.config.precision import InferencePrecision
+from zebra.config.text_towers import TextConfig
 from zebra.config.transformer import Activation
 from zebra.errors import ConfigError, WeightsError, suggest_name
 from zebra.pretrained.autotune import pick_precision
@@ -32,6 +33,7 @@ from zebra.pretrained.sentence_transformers.modules import MODULES_FILE
 from zebra.pretrained.transformers import read_transformers
 from zebra.pretrained.weight_files import OPEN_CLIP_CONFIG
 from zebra.pretrained.weights import build_model
+from zebra.text.clip_vocabulary import VOCAB_SIZE, find_openai_tokenizer
 from zebra.text.files import read_json_object
 from zebra.text.tokenizers import find_tokenizer
 
@@ -241,6 +243,8 @@ def build_bundle(
     model_tokenizer = find_tokenizer(Path(tokenizer or path), config.text.context_length, path)
     if tokenizer is not None and model_tokenizer is None:
         raise WeightsError(f"no tokenizer at {tokenizer}. Name a tokenizer.json or a merges file.")
+    if model_tokenizer is None and isinstance(config.text, TextConfig) and config.text.vocab_size == VOCAB_SIZE:
+        model_tokenizer = find_openai_tokenizer(config.text.context_length, path)
     if model_tokenizer is not None and model_tokenizer.vocab_size > config.text.vocab_size:
         raise WeightsError(
             f"the tokenizer has {model_tokenizer.vocab_size} ids, but the text tower of {path} has "

@@ -29,7 +29,7 @@ from zebra.text.vocabulary import (
 )
 from zebra.text.word_cache import WordCache
 
-_NUM_PUBLISHED_MERGES = 48_894  # OpenAI's file has 213,000 further lines, which its models never use
+NUM_PUBLISHED_MERGES = 48_894  # OpenAI's file has 213,000 further lines, which its models never use
 
 
 class BPETokenizer:
@@ -98,7 +98,7 @@ class BPETokenizer:
         """
         path = Path(path)
         merges = []
-        lines = enumerate(read_text(path).split("\n")[1 : _NUM_PUBLISHED_MERGES + 1], start=2)
+        lines = enumerate(read_text(path).split("\n")[1 : NUM_PUBLISHED_MERGES + 1], start=2)
         for number, line in lines:
             match line.split():
                 case [left, right]:

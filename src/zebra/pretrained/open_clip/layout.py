@@ -3,7 +3,6 @@
 Reference for file names and tokenizers: `factory.py` of open_clip 3.3.0.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,11 +22,10 @@ from zebra.pretrained.tensors import read_tensors, write_tensors
 from zebra.pretrained.transformers import write_tokenizer
 from zebra.pretrained.weight_files import OPEN_CLIP_CONFIG, OPEN_CLIP_SAFETENSORS, OPEN_CLIP_WEIGHTS, list_weight_files
 from zebra.pretrained.weights import TEXT_PREFIX
+from zebra.text.clip_vocabulary import is_openai_vocabulary
 from zebra.text.files import read_json_object
 from zebra.text.tokenizers import Tokenizer
 
-OPENAI_MERGES_SHA256 = "f61f2adf497e6f5357c347aeb4646fabe82f341e946de5bdec5d2858e41bef4a"
-"""SHA-256 of the merges of OpenAI's vocabulary, one "left right" per line; open_clip contains this tokenizer."""
 LOCAL_TOKENIZER_NAME = "in this folder"
 """Name of any other tokenizer in the config. With `local-dir:`, open_clip reads the folder whatever the name is. This
 name is no valid name on the hub, so that open_clip cannot download another tokenizer by it."""
@@ -126,5 +124,4 @@ def _is_openai_tokenizer(path: Path) -> bool:
     model = json.loads(path.read_text(encoding="utf-8"))["model"]
     if model["type"] != "BPE":
         return False
-    lines = "\n".join(" ".join(pair) for pair in model["merges"])
-    return hashlib.sha256(lines.encode()).hexdigest() == OPENAI_MERGES_SHA256
+    return is_openai_vocabulary(model["merges"])
