@@ -1,7 +1,7 @@
 """Download models from the Hugging Face hub, with one set of weights each."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from glob import escape
 from pathlib import Path
@@ -35,7 +35,7 @@ SETTINGS_FILES = (
 """All files except weights that zebra reads, of models in any layout."""
 
 
-def download_model(name: str) -> Path:
+def download_model(name: str, weight_names: Sequence[str] | None = None) -> Path:
     """Download the files of a model, or find them in the cache.
 
     Settings come first. They and the list of the repository's files determine the weights: one file, or the shards of
@@ -44,6 +44,7 @@ def download_model(name: str) -> Path:
     Args:
         name: "hf:org/name", or "hf:org/name@revision" with a branch, tag or commit. A full commit hash that is in the
             cache needs no request.
+        weight_names: Names of the weight file, best first; by default those of the layout that is read.
 
     Returns:
         The snapshot folder in the cache. Do not write to it.
@@ -57,13 +58,13 @@ def download_model(name: str) -> Path:
     command = repository.download_command()
     if repository.is_commit:
         cached = find_cached_snapshot(repository, SETTINGS_FILES)
-        if cached is not None and _is_complete(cached):
+        if cached is not None and _is_complete(cached, weight_names):
             return cached
     folder = download_snapshot(repository, SETTINGS_FILES, command=command)
-    if not _is_complete(folder):
+    if not _is_complete(folder, weight_names):
         # By commit, so that all requests see the same state of the repository.
-        _download_weights(replace(repository, revision=folder.name), folder, command)
-    if None in _find_weights(folder):
+        _download_weights(replace(repository, revision=folder.name), folder, weight_names, command)
+    if None in _find_weights(folder, weight_names):
         raise DownloadError(
             f"{name} has no weights that zebra reads ({', '.join(TRANSFORMERS_WEIGHTS[::2])}, or those of open_clip) "
             f"in the cache, {folder}. If the repository has such files, run this with a network: {command}"
@@ -71,16 +72,17 @@ def download_model(name: str) -> Path:
     return folder
 
 
-def choose_weights(names: Collection[str], module: str = "") -> str | None:
+def choose_weights(names: Collection[str], module: str = "", weight_names: Sequence[str] | None = None) -> str | None:
     """Return the name of the weight file, or of the index of shards, that is read of a model.
 
     Args:
         names: The names of all files of the repository.
         module: A subfolder with the model; "" is the repository itself.
+        weight_names: As in `download_model`.
     """
     prefix = f"{module}/" if module else ""
-    order = OPEN_CLIP_WEIGHTS if prefix + OPEN_CLIP_CONFIG in names else TRANSFORMERS_WEIGHTS
-    return next((prefix + name for name in order if prefix + name in names), None)
+    layout_names = OPEN_CLIP_WEIGHTS if prefix + OPEN_CLIP_CONFIG in names else TRANSFORMERS_WEIGHTS
+    return next((prefix + name for name in weight_names or layout_names if prefix + name in names), None)
 
 
 def blob_sha256(path: Path) -> str | None:
@@ -93,13 +95,14 @@ def blob_sha256(path: Path) -> str | None:
     return blob.name if is_blob else None
 
 
-def _download_weights(commit: HubRepo, folder: Path, command: str) -> None:
+def _download_weights(commit: HubRepo, folder: Path, weight_names: Sequence[str] | None, command: str) -> None:
     """Download the weights into a snapshot folder that has the settings, and the settings of modules in subfolders."""
     names = list_repo_files(commit)
     if names is None:  # offline: the cache is all there is
         return
     modules = _list_modules(folder)
-    weights = [name for module in modules if module.has_weights and (name := choose_weights(names, module.path))]
+    chosen = [choose_weights(names, module.path, weight_names) for module in modules if module.has_weights]
+    weights = [name for name in chosen if name is not None]
     settings = [f"{module.path}/{file}" for module in modules for file in SETTINGS_FILES if module.path]
     if weights:
         download_snapshot(commit, [escape(name) for name in (*weights, *settings)], command=command)
@@ -109,10 +112,11 @@ def _download_weights(commit: HubRepo, folder: Path, command: str) -> None:
         download_snapshot(commit, [escape(name) for name in names], command=command)
 
 
-def _is_complete(folder: Path) -> bool:
+def _is_complete(folder: Path, weight_names: Sequence[str] | None) -> bool:
     """Return whether a snapshot folder has the weights, and it is certain that they are those of its layout."""
-    has_two_layouts = (folder / OPEN_CLIP_CONFIG).is_file() and (folder / "config.json").is_file()
-    for weights in _find_weights(folder):
+    reads_open_clip = weight_names is not None or (folder / OPEN_CLIP_CONFIG).is_file()
+    has_two_layouts = reads_open_clip and (folder / "config.json").is_file()
+    for weights in _find_weights(folder, weight_names):
         # Another program may have downloaded the weights of transformers only, which open_clip's config does not fit.
         if weights is None or (has_two_layouts and weights.name in TRANSFORMERS_WEIGHTS):
             return False
@@ -121,10 +125,11 @@ def _is_complete(folder: Path) -> bool:
     return True
 
 
-def _find_weights(folder: Path) -> list[Path | None]:
+def _find_weights(folder: Path, weight_names: Sequence[str] | None) -> list[Path | None]:
     """Return the weight file in a snapshot folder of each module that has weights."""
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    weights = [choose_weights(names, module.path) for module in _list_modules(folder) if module.has_weights]
+    modules = [module for module in _list_modules(folder) if module.has_weights]
+    weights = [choose_weights(names, module.path, weight_names) for module in modules]
     return [None if name is None else folder / name for name in weights]
 
 

@@ -31,7 +31,7 @@ from zebra.pretrained.pos_embed import resize_pos_embed
 from zebra.pretrained.sentence_transformers.layout import find_dual_encoder
 from zebra.pretrained.sentence_transformers.modules import MODULES_FILE
 from zebra.pretrained.transformers import read_transformers
-from zebra.pretrained.weight_files import OPEN_CLIP_CONFIG
+from zebra.pretrained.weight_files import OPEN_CLIP_CONFIG, OPEN_CLIP_WEIGHTS
 from zebra.pretrained.weights import build_model
 from zebra.text.clip_vocabulary import VOCAB_SIZE, find_openai_tokenizer
 from zebra.text.files import read_json_object
@@ -147,7 +147,8 @@ def _find_or_download(path: str | Path) -> Path:
             f"no model folder at {model_path.resolve()}.{suggest_tag(str(path))} `zebra train` writes one to "
             f'<out>/model; models of the hub are named "{HUB_PREFIX}org/name", and `zebra models` lists known names.'
         )
-    return make_tag_folder(tag, download_model(f"{HUB_PREFIX}{tag.repository}"))
+    weight_names = (tag.file,) if tag.file else OPEN_CLIP_WEIGHTS
+    return make_tag_folder(tag, download_model(f"{HUB_PREFIX}{tag.repository}", weight_names))
 
 
 def is_hub_model(name: str) -> bool:

@@ -17,6 +17,7 @@ from huggingface_hub import constants, snapshot_download
 
 from zebra.errors import ConfigError, DownloadError, WeightsError
 from zebra.pretrained.download import blob_sha256, download_model
+from zebra.pretrained.weight_files import OPEN_CLIP_WEIGHTS
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 OTHER = "f" * 40
@@ -288,6 +289,15 @@ def test_of_several_weight_files_only_the_one_that_is_read_is_downloaded(served,
     assert downloaded(folder) == {config, *weights} | ({"config.json"} & set(files))
     requested = [path.rpartition("/")[2] for path in served.requests if "/resolve/" in path]
     assert set(requested) == downloaded(folder)
+
+
+def test_the_weights_of_an_open_clip_tag_are_downloaded_from_a_repository_without_its_config(served):
+    served.files = TRANSFORMERS | {"open_clip_pytorch_model.bin": b"open_clip"}
+    folder = download_model("hf:zoo/horse", OPEN_CLIP_WEIGHTS)
+    assert downloaded(folder) == {"config.json", "tokenizer.json", "open_clip_pytorch_model.bin"}
+    served.requests.clear()
+    assert download_model(f"hf:zoo/horse@{COMMIT}", OPEN_CLIP_WEIGHTS) == folder
+    assert served.requests == []
 
 
 def test_all_shards_are_downloaded_but_no_other_format(served):

@@ -41,7 +41,8 @@ def snapshot(tmp_path, monkeypatch):
     monkeypatch.setattr(tags, "read_architectures", lambda: {"ViT-B-32": tiny})
     downloads = []
 
-    def download(name):
+    def download(name, weight_names):
+        assert weight_names[0] == "open_clip_model.safetensors"
         downloads.append(name)
         return folder
 
