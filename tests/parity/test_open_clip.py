@@ -470,7 +470,6 @@ def test_every_config_that_open_clip_ships_is_read_or_refused_by_name(open_clip:
     expected = {
         "coca_ViT-B-32": "multimodal_cfg",
         "convnext_base": "timm_model_name",
-        "roberta-ViT-B-32": "hf_model_name",
         "ViT-L-14-CLIPA": "no_ln_pre",
         "ViT-M-16-alt": "ls_init_value",
         "ViT-H-14-worldwide": "pool_type",

@@ -20,7 +20,8 @@ JsonDict = dict[str, Any]
 BERT_DEFAULTS: JsonDict = {
     "vocab_size": 30_522, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
     "intermediate_size": 3072, "hidden_act": "gelu", "max_position_embeddings": 512, "layer_norm_eps": 1e-12,
-    "pad_token_id": 0, "position_embedding_type": "absolute", "is_decoder": False,
+    "pad_token_id": 0, "type_vocab_size": 2,
+    "position_embedding_type": "absolute", "is_decoder": False,
 }  # fmt: skip
 _ROBERTA_DEFAULTS = BERT_DEFAULTS | {"vocab_size": 50_265, "pad_token_id": 1}
 MODEL_DEFAULTS: dict[str, JsonDict] = {
@@ -96,8 +97,7 @@ def parse_bert_config(
             f"{where}: auto_map is {show_value(raw['auto_map'])}: this encoder needs code of its repository "
             "(trust_remote_code), which zebra does not run, so its function is unknown."
         )
-    settings = dict(MODEL_DEFAULTS[model_type])
-    settings |= {_DISTILBERT_KEYS.get(key, key): value for key, value in raw.items() if value is not None}
+    settings = _complete_settings(raw)
     for key, supported in _FIXED_SETTINGS.items():
         if settings[key] != supported:
             raise ConfigError(f"{where}: {key} is {show_value(settings[key])}. zebra supports {supported!r} only.")
@@ -106,10 +106,12 @@ def parse_bert_config(
             f"{where}: the activation is {show_value(settings['hidden_act'])}. zebra supports "
             f"{', '.join(_ACTIVATIONS)}."
         )
-    for key in ("pad_token_id", "max_position_embeddings"):
-        if not isinstance(settings[key], int):
-            raise ConfigError(f"{where}: {key} is {show_value(settings[key])}. It must be an integer.")
-    num_positions = settings["max_position_embeddings"] - _first_position(model_type, settings["pad_token_id"])
+    for key, minimum in (("pad_token_id", 0), ("max_position_embeddings", 1), ("type_vocab_size", 1)):
+        if not isinstance(settings[key], int) or settings[key] < minimum:
+            raise ConfigError(
+                f"{where}: {key} is {show_value(settings[key])}. It must be an integer of at least {minimum}."
+            )
+    num_positions = settings["max_position_embeddings"] - _first_position(settings)
     if context_length is not None and context_length > num_positions:
         raise ConfigError(
             f"{where}: the context length is {context_length}, but the encoder has {num_positions} positions for "
@@ -172,7 +174,7 @@ def bert_from_transformers(
     except ConfigError as error:
         raise WeightsError(str(error)) from error
     remaining = dict(tensors)
-    converted = take_bert_tensors(remaining, config, raw["model_type"], "", where)
+    converted = take_bert_tensors(remaining, config, raw, "", where)
     if remaining:
         raise WeightsError(f"{where} has a tensor {min(remaining)} that its config does not imply.")
     for part, tensor in (("weight", weight), ("bias", bias)):
@@ -182,7 +184,7 @@ def bert_from_transformers(
 
 
 def take_bert_tensors(
-    tensors: dict[str, Tensor], config: BertTextConfig, model_type: str, prefix: str, where: str
+    tensors: dict[str, Tensor], config: BertTextConfig, raw: Mapping[str, Any], prefix: str, where: str
 ) -> dict[str, Tensor]:
     """Remove the tensors of an encoder from `tensors` and return them under zebra's names, without the projection.
 
@@ -191,25 +193,24 @@ def take_bert_tensors(
 
     Args:
         tensors: Tensors by their names in transformers.
-        model_type: A key of `MODEL_DEFAULTS`.
+        config: The result of `parse_bert_config`.
+        raw: The encoder's config, from which it was converted.
         prefix: Prefix of the encoder's names, with its dot.
         where: Name of the file in error messages.
 
     Raises:
         WeightsError: A tensor is missing or has another shape than the config implies; the message names it.
     """
-    width, is_distilbert = config.width, model_type == "distilbert"
+    width, settings = config.width, _complete_settings(raw)
+    is_distilbert = settings["model_type"] == "distilbert"
 
-    def take(name: str, *shape: int | None) -> Tensor:
+    def take(name: str, *shape: int) -> Tensor:
         if prefix + name not in tensors:
             raise WeightsError(f"{where} lacks the tensor {prefix}{name}. Use the config of these weights.")
         tensor = tensors.pop(prefix + name)
-        if len(tensor.shape) != len(shape) or any(
-            expected not in (None, size) for size, expected in zip(tensor.shape, shape, strict=True)
-        ):
-            implied = ", ".join("any" if size is None else str(size) for size in shape)
+        if tensor.shape != shape:
             raise WeightsError(
-                f"{where}: {prefix}{name} has shape {tuple(tensor.shape)}, but the config implies ({implied}). Use the "
+                f"{where}: {prefix}{name} has shape {tuple(tensor.shape)}, but the config implies {shape}. Use the "
                 "config of these weights."
             )
         return tensor
@@ -217,16 +218,11 @@ def take_bert_tensors(
     def take_layer(name: str, *shape: int) -> dict[str, Tensor]:
         return {"weight": take(f"{name}.weight", *shape), "bias": take(f"{name}.bias", shape[0])}
 
-    first = _first_position(model_type, config.pad_id)
-    positions_PD = take(_POSITIONS, None, width)
-    if len(positions_PD) < first + config.context_length:
-        raise WeightsError(
-            f"{where}: {prefix}{_POSITIONS} has {len(positions_PD)} rows, but the config implies at least "
-            f"{first + config.context_length}. Use the config of these weights."
-        )
+    first = _first_position(settings)
+    positions_PD = take(_POSITIONS, settings["max_position_embeddings"], width)
     positions_PD = positions_PD[first : first + config.context_length].float()
     if not is_distilbert:
-        positions_PD = positions_PD + take(_TOKEN_TYPES, None, width)[0].float()
+        positions_PD = positions_PD + take(_TOKEN_TYPES, settings["type_vocab_size"], width)[0].float()
     converted = {"token_embedding.weight": take(_WORDS, config.vocab_size, width), "positional_embedding": positions_PD}
     modules = {"ln_pre": take_layer(_EMBEDDING_NORM, width)}
     shapes = {"attn.out_proj": (width, width), "mlp.c_fc": (config.hidden, width), "mlp.c_proj": (width, config.hidden)}
@@ -251,6 +247,13 @@ def take_bert_tensors(
     return converted | {f"{name}.{part}": tensor for name, layer in modules.items() for part, tensor in layer.items()}
 
 
-def _first_position(model_type: str, pad_id: int) -> int:
-    """Return the row of the first token in the table of positions; RoBERTa counts from the row after `pad_id`."""
-    return 0 if model_type in ("bert", "distilbert") else pad_id + 1
+def _complete_settings(raw: Mapping[str, Any]) -> JsonDict:
+    """Return the settings of a config under BERT's names, with the defaults of the model type."""
+    settings = {_DISTILBERT_KEYS.get(key, key): value for key, value in raw.items() if value is not None}
+    return MODEL_DEFAULTS[raw["model_type"]] | settings
+
+
+def _first_position(settings: JsonDict) -> int:
+    """Return the row of the first token in the table of positions; RoBERTa counts from the row after `pad_token_id`."""
+    first: int = 0 if settings["model_type"] in ("bert", "distilbert") else settings["pad_token_id"] + 1
+    return first

@@ -127,7 +127,6 @@ def test_explicit_defaults_change_nothing(folder: Path, section: str, changes: d
         ("vision_cfg", "pool_type", "avg"),
         ("vision_cfg", "scale_heads", True),
         ("vision_cfg", "an_idea_of_next_year", 7),
-        ("text_cfg", "hf_model_name", "roberta-base"),
         ("text_cfg", "embed_cls", True),
         ("text_cfg", "pool_type", "eos"),
         ("text_cfg", "no_causal_mask", True),

@@ -12,6 +12,7 @@ from zebra.config.text_towers import SiglipTextConfig
 from zebra.config.transformer import TransformerConfig
 from zebra.errors import ConfigError, WeightsError
 from zebra.images.preprocess import Preprocess
+from zebra.pretrained.open_clip.hf_text import is_hf_text, parse_hf_text
 from zebra.pretrained.open_clip.image_towers import parse_side, parse_vision, to_vision_cfg
 from zebra.pretrained.open_clip.schema import (
     CLIPTextCfg,
@@ -61,13 +62,14 @@ def _parse_config(raw: object) -> ModelConfig:
     tower_keys = ("vision_cfg", "text_cfg")
     model = parse_section(ModelCfg, {key: value for key, value in raw.items() if key not in tower_keys}, "model_cfg")
     vision = parse_section(CLIPVisionCfg, raw["vision_cfg"], "model_cfg.vision_cfg")
-    text = parse_section(CLIPTextCfg, raw["text_cfg"], "model_cfg.text_cfg")
     image_size = parse_side("image_size", vision.image_size)
     return ModelConfig(
         embed_dim=model.embed_dim,
         image_size=image_size,
         vision=parse_vision(vision, image_size, quick_gelu=model.quick_gelu),
-        text=parse_text(text, quick_gelu=model.quick_gelu),
+        text=parse_hf_text(raw["text_cfg"], model.embed_dim)
+        if is_hf_text(raw["text_cfg"])
+        else parse_text(parse_section(CLIPTextCfg, raw["text_cfg"], "model_cfg.text_cfg"), quick_gelu=model.quick_gelu),
         logit_bias=model.init_logit_bias is not None,
     )
 

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from zebra.config.image_towers import SiglipVisionConfig
 from zebra.config.model import ModelConfig
-from zebra.config.text_towers import SiglipTextConfig
+from zebra.config.text_towers import BertTextConfig, SiglipTextConfig
 from zebra.errors import ConfigError, WeightsError
 from zebra.images.preprocess import Preprocess
 from zebra.pretrained.checkpoint import PretrainedCheckpoint
 from zebra.pretrained.folder import write_json
 from zebra.pretrained.open_clip.config import parse_open_clip_config, to_open_clip_config
+from zebra.pretrained.open_clip.hf_text import convert_hf_text
 from zebra.pretrained.open_clip.timm import convert_from_timm, convert_to_timm
 from zebra.pretrained.tensors import read_tensors, write_tensors
 from zebra.pretrained.transformers import write_tokenizer
@@ -47,11 +48,14 @@ def read_open_clip(folder: Path) -> PretrainedCheckpoint:
     weights = next((folder / name for name in OPEN_CLIP_WEIGHTS if (folder / name).is_file()), None)
     if weights is None:
         raise WeightsError(f"{folder} has no weights, such as {OPEN_CLIP_SAFETENSORS}. Copy the folder again.")
+    tensors = read_tensors(weights)
+    if isinstance(config.text, BertTextConfig):
+        tensors = convert_hf_text(tensors, config.text, raw["model_cfg"]["text_cfg"], str(weights))
     return PretrainedCheckpoint(
         layout="open_clip",
         config=config,
         preprocess=preprocess,
-        tensors=convert_from_open_clip(read_tensors(weights), config, weights),
+        tensors=convert_from_open_clip(tensors, config, weights),
         files=(path, *list_weight_files(weights)),
     )
 

@@ -35,9 +35,9 @@ IGNORED_KEYS = {
         "tokenizer_mode": "read with the tokenizer",
         "pad_id": "only for a mask that is refused",
         "eos_id": "only for a kind of pooling that is refused",
-        "hf_model_pretrained": "only for a tower that is refused",
-        "hf_proj_type": "only for a tower that is refused",
-        "hf_pooler_type": "only for a tower that is refused",
+        "hf_model_pretrained": "only the initial weights of training",
+        "hf_proj_type": "only for a tower with hf_model_name",
+        "hf_pooler_type": "only for a tower with hf_model_name",
     },
     "preprocess_cfg": {
         "size": "open_clip also uses the tower's image_size",

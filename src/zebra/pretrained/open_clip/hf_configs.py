@@ -1,0 +1,79 @@
+"""Configs of the text encoders that open_clip names by a repository on the hub.
+
+An open_clip folder contains the weights of such an encoder, but only the name of its config.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from zebra.errors import ConfigError, show_value
+
+JsonDict = dict[str, Any]
+
+_BERT_BASE: JsonDict = {"model_type": "bert"}
+_BERT_LARGE = _BERT_BASE | {
+    "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096,
+}  # fmt: skip
+_ROBERTA_BASE: JsonDict = {
+    "model_type": "roberta", "vocab_size": 50_265, "max_position_embeddings": 514, "type_vocab_size": 1,
+    "layer_norm_eps": 1e-5,
+}  # fmt: skip
+_XLM_ROBERTA_BASE = _ROBERTA_BASE | {"model_type": "xlm-roberta", "vocab_size": 250_002}
+_LARGE = {name: value for name, value in _BERT_LARGE.items() if name != "model_type"}
+
+KNOWN_CONFIGS: dict[str, JsonDict] = {
+    "bert-base-uncased": _BERT_BASE,
+    "bert-base-cased": _BERT_BASE | {"vocab_size": 28_996},
+    "bert-base-chinese": _BERT_BASE | {"vocab_size": 21_128},
+    "bert-base-multilingual-cased": _BERT_BASE | {"vocab_size": 119_547},
+    "bert-large-uncased": _BERT_LARGE,
+    "bert-large-cased": _BERT_LARGE | {"vocab_size": 28_996},
+    "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract": _BERT_BASE,
+    "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract-fulltext": _BERT_BASE,
+    "microsoft/BiomedNLP-PubMedBERT-base-uncased-abstract": _BERT_BASE,
+    "microsoft/BiomedNLP-PubMedBERT-base-uncased-abstract-fulltext": _BERT_BASE,
+    "roberta-base": _ROBERTA_BASE,
+    "roberta-large": _ROBERTA_BASE | _LARGE,
+    "xlm-roberta-base": _XLM_ROBERTA_BASE,
+    "xlm-roberta-large": _XLM_ROBERTA_BASE | _LARGE,
+}
+"""What differs from the defaults of the model type, by name. Sizes are verified when the weights are read; the number
+of heads (width / 64), the epsilon and the padding id are those of the publications."""
+_ORGANIZATIONS = ("google-bert/", "FacebookAI/")
+"""Today's prefixes of the names above without an organization."""
+
+
+def read_encoder_config(name: str) -> JsonDict:
+    """Return the config.json of an encoder: from the table, or from huggingface_hub's cache.
+
+    Raises:
+        ConfigError: It is in neither; the message has the command that downloads it.
+    """
+    for organization in _ORGANIZATIONS:
+        if name.removeprefix(organization) in KNOWN_CONFIGS:
+            return dict(KNOWN_CONFIGS[name.removeprefix(organization)])
+    path = _find_cached_config(name)
+    if path is None:
+        raise ConfigError(
+            f"model_cfg.text_cfg.hf_model_name is {show_value(name)}, whose config is not in the folder. Download it: "
+            f"hf download {name[:100]} config.json"
+        )
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError, RecursionError) as error:
+        raise ConfigError(f"{path} is damaged ({error}). Download it again.") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path} is not a JSON object. Download it again.")
+    return raw
+
+
+def _find_cached_config(name: str) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        path = try_to_load_from_cache(name, "config.json")
+    except HFValidationError:  # a path on the author's machine
+        return None
+    return Path(path) if isinstance(path, str) else None
