@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from zebra.config.image_towers import ResNetConfig, VisionTransformerConfig
+from zebra.config.image_towers import NaflexVisionConfig, ResNetConfig, VisionTransformerConfig
 from zebra.config.model import ModelConfig
 from zebra.config.text_towers import TextConfig
 from zebra.images.preprocess import Preprocess
@@ -17,7 +17,9 @@ CAPTIONS = ["a photo of a horse", "a photo of a striped cat", "two spotted dogs 
 VISION_CONFIGS = {
     "vit": VisionTransformerConfig(width=64, layers=1, heads=1, patch_size=16),
     "resnet": ResNetConfig(width=8, layers=(1, 1, 1, 1), heads=4),
+    "naflex": NaflexVisionConfig(width=32, layers=1, heads=2, patch_size=16),
 }
+NAFLEX_PREPROCESS = Preprocess(image_size=64, resize="naflex", patch_size=16, max_num_patches=20)
 
 
 def build_tiny_model(kind: str = "vit", seed: int = 0) -> Bundle:
@@ -26,10 +28,11 @@ def build_tiny_model(kind: str = "vit", seed: int = 0) -> Bundle:
     tokenizer = BPETokenizer.train(CAPTIONS, 560, 16)
     text = TextConfig(width=64, layers=1, heads=1, vocab_size=tokenizer.vocab_size, context_length=16)
     config = ModelConfig(embed_dim=32, image_size=64, vision=VISION_CONFIGS[kind], text=text)
-    return Bundle(CLIP(config), tokenizer, Preprocess(image_size=64))
+    preprocess = NAFLEX_PREPROCESS if kind == "naflex" else Preprocess(image_size=64)
+    return Bundle(CLIP(config), tokenizer, preprocess)
 
 
-def save_tiny_model(folder: Path, seed: int = 0) -> Path:
+def save_tiny_model(folder: Path, seed: int = 0, kind: str = "vit") -> Path:
     """Save the model and return the folder."""
-    build_tiny_model(seed=seed).save(folder)
+    build_tiny_model(kind, seed).save(folder)
     return folder

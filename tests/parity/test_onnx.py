@@ -14,10 +14,11 @@ import tokenizers
 import torch
 from PIL import Image
 
-from zebra.config.image_towers import ResNetConfig, SiglipVisionConfig, VisionTransformerConfig
+from zebra.config.image_towers import NaflexVisionConfig, ResNetConfig, SiglipVisionConfig, VisionTransformerConfig
 from zebra.config.model import ModelConfig
 from zebra.config.text_towers import SiglipTextConfig, TextConfig
 from zebra.errors import MissingExtra
+from zebra.images.naflex import stack_patches
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
@@ -58,6 +59,12 @@ MODELS = {
         {"rgb": "first", "crop": "floor", "decode": "reference"},
     ),
     "siglip": (SiglipVisionConfig(width=64, layers=1, heads=2, patch_size=14, mlp_width=100), SIGLIP_TEXT, 64, SIGLIP),
+    "naflex": (
+        NaflexVisionConfig(width=64, layers=1, heads=2, patch_size=8),
+        SIGLIP_TEXT,
+        32,
+        SIGLIP | {"resize": "naflex", "patch_size": 8, "max_num_patches": 20, "interpolation": "bilinear"},
+    ),
     "ViT-B/32 of 2 layers": (
         B32,
         TextConfig(width=512, layers=2, heads=8, vocab_size=2000),
@@ -106,14 +113,26 @@ def same(one, other):
     return one.dtype == other.dtype and torch.equal(one, other)
 
 
-def run(folder, graph, array):
+def run(folder, graph, inputs):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(folder / f"{graph}.onnx"), options)
-    names = {"image": ("pixels", "image_vectors"), "text": ("tokens", "text_vectors")}[graph]
-    [vectors] = session.run([names[1]], {names[0]: array.numpy()})
+    [vectors] = session.run([f"{graph}_vectors"], {name: tensor.numpy() for name, tensor in inputs.items()})
     assert vectors.dtype == np.float32
     return torch.from_numpy(vectors)
+
+
+def image_inputs(bundle, rows):
+    """Return the model's input of random images, and that of the graph; of various shapes for NaFlex."""
+    generator = torch.Generator().manual_seed(rows)
+    patch_size = bundle.preprocess.patch_size
+    if patch_size is None:
+        pixels = torch.randn(rows, 3, bundle.image_size, bundle.image_size, generator=generator)
+        return pixels, {"pixels": pixels}
+    shapes = [(1 + row % 4, 3 + row % 3) for row in range(rows)]
+    images = [torch.randn(3, h * patch_size, w * patch_size, generator=generator) for h, w in shapes]
+    batch = stack_patches(images, patch_size)
+    return batch, {"patches": batch.patches_BPI, "grid": batch.grid_B2}
 
 
 def texts(rows, length, vocab_size):
@@ -129,11 +148,9 @@ def texts(rows, length, vocab_size):
 @torch.inference_mode()
 def test_images_get_the_same_vectors_in_batches_of_any_size(written):
     bundle, folder, _ = written
-    size = bundle.image_size
     for rows in BATCHES:
-        pixels = torch.randn(rows, 3, size, size, generator=torch.Generator().manual_seed(rows))
-        expected = bundle.model.encode_images(pixels)
-        difference = (run(folder, "image", pixels) - expected).abs().max()
+        images, inputs = image_inputs(bundle, rows)
+        difference = (run(folder, "image", inputs) - bundle.model.encode_images(images)).abs().max()
         assert difference < TOLERANCE, f"batch of {rows}"
 
 
@@ -146,7 +163,7 @@ def test_texts_get_the_same_vectors_in_batches_of_any_size_and_length(written):
         for length in (full,) if isinstance(config, SiglipTextConfig) else (2, 5, full):
             tokens = texts(rows, length, config.vocab_size)
             expected = bundle.model.encode_texts(tokens)
-            difference = (run(folder, "text", tokens) - expected).abs().max()
+            difference = (run(folder, "text", {"tokens": tokens}) - expected).abs().max()
             assert difference < TOLERANCE, f"batch of {rows}, length {length}"
 
 
@@ -157,7 +174,7 @@ def test_the_program_in_the_readme_gives_the_scores_of_the_bundle(written, tmp_p
     Image.fromarray(noise).resize((131, 97)).save(folder / "photo.jpg", quality=95)
     code = (folder / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
     assert "zebra" not in code
-    assert len(code.splitlines()) <= 22
+    assert len(code.splitlines()) <= 28
     process = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
     assert process.returncode == 0, process.stderr
     scores = eval(process.stdout)
@@ -172,12 +189,16 @@ def test_graphs_declare_their_inputs_and_outputs(written):
     config = bundle.model.config
     length = config.text.context_length if isinstance(config.text, SiglipTextConfig) else "length"
     size, E = config.image_size, config.embed_dim
+    patch_size = bundle.preprocess.patch_size
+    images = [("pixels", ["batch", 3, size, size])]
+    if patch_size is not None:
+        images = [("patches", ["batch", "length", 3 * patch_size**2]), ("grid", ["batch", 2])]
     for graph, inputs, outputs in [
-        ("image", ("pixels", ["batch", 3, size, size]), ("image_vectors", ["batch", E])),
-        ("text", ("tokens", ["batch", length]), ("text_vectors", ["batch", E])),
+        ("image", images, ("image_vectors", ["batch", E])),
+        ("text", [("tokens", ["batch", length])], ("text_vectors", ["batch", E])),
     ]:
         held = onnx.load(folder / f"{graph}.onnx").graph
-        assert [_described(value) for value in held.input] == [inputs]
+        assert [_described(value) for value in held.input] == inputs
         assert [_described(value) for value in held.output] == [outputs]
 
 

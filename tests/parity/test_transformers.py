@@ -1,6 +1,6 @@
 """A model in transformers' layout computes the same function in both libraries, read or written by zebra.
 
-Reference: transformers 5.24, `CLIPModel`, `SiglipModel`, `Siglip2Model`, their processors on the Pillow backend, and
+Reference: transformers 5.24, `CLIPModel`, `SiglipModel`, their processors on the Pillow backend, and
 the zero-shot pipeline. Models are random, with noise on every parameter: published weights need a network, and the
 zero biases and unit gains of a new model would hide a misplaced tensor.
 Tolerance: 1e-5 on unit vectors and 1e-4 on logits, since the kernels add in another order; none on bytes and weights.
@@ -90,7 +90,6 @@ def saved(peer, folder, model, kind="CLIP", size=32, **options):
     processors = {
         "CLIP": lambda: peer.CLIPImageProcessorPil(size=size, crop_size=size),
         "Siglip": lambda: peer.SiglipImageProcessorPil(size={"height": size, "width": size}),
-        "Siglip2": lambda: peer.Siglip2ImageProcessorPil(max_num_patches=16, patch_size=8),
     }
     processors[kind]().save_pretrained(folder)
     return folder
@@ -108,15 +107,14 @@ def clip(peer, tower, text=None, vision=None, **settings):
     return noisy(peer.CLIPModel(config))
 
 
-def siglip(peer, kind="Siglip", text=None, vision=None, **tower):
+def siglip(peer, text=None, vision=None, **tower):
     torch.manual_seed(0)
-    image_settings = IMAGE_SETTINGS if kind == "Siglip" else {"num_patches": 16, "patch_size": 8}
     ends = {"bos_token_id": None, "eos_token_id": 1, "pad_token_id": 1}
-    config = getattr(peer, f"{kind}Config")(
+    config = peer.SiglipConfig(
         text_config={**SMALL, "vocab_size": 100, **ends, **tower, **(text or {})},
-        vision_config={**SMALL, **image_settings, **tower, **(vision or {})},
+        vision_config={**SMALL, **IMAGE_SETTINGS, **tower, **(vision or {})},
     )
-    return noisy(getattr(peer, f"{kind}Model")(config))
+    return noisy(peer.SiglipModel(config))
 
 
 def opened(folder):
@@ -126,9 +124,9 @@ def opened(folder):
 
 
 @torch.no_grad()
-def differences(theirs, ours, pixels, tokens, **inputs):
+def differences(theirs, ours, pixels, tokens):
     """Return the largest differences of unit vectors of images and texts, and of logits."""
-    reference = theirs(input_ids=tokens, **(inputs or {"pixel_values": pixels}))
+    reference = theirs(input_ids=tokens, pixel_values=pixels)
     image_BE, text_BE, scale = ours(pixels, tokens)
     logits = scale * image_BE @ text_BE.T + (0 if ours.logit_bias is None else ours.logit_bias)
     assert reference.text_embeds.std(dim=0).max() > 0.01  # the vectors depend on the texts
@@ -223,18 +221,6 @@ def test_a_siglip_model_is_the_same_function(peer, padded, tmp_path, settings):
     _, ours = opened(saved(peer, tmp_path, theirs, "Siglip", size))
     tokens = torch.from_numpy(padded.encode(texts(), truncate=True).ids)
     assert agree(differences(theirs, ours, pixels(size), tokens))
-
-
-def test_a_naflex_model_is_the_same_function_on_square_images(peer, padded, tmp_path):
-    """Its processor keeps the aspect ratio, so both libraries agree on square images only."""
-    theirs = siglip(peer, "Siglip2")
-    with pytest.warns(UserWarning, match="NaFlex model. Square images get exact vectors"):
-        checkpoint, ours = opened(saved(peer, tmp_path, theirs, "Siglip2"))
-    image = random_image(90, 90)
-    inputs = peer.Siglip2ImageProcessorPil.from_pretrained(tmp_path)(image, return_tensors="pt")
-    made = checkpoint.preprocess.normalize(torch.from_numpy(checkpoint.preprocess.resize_and_crop(image))[None])
-    tokens = torch.from_numpy(padded.encode(texts(), truncate=True).ids)
-    assert agree(differences(theirs, ours, made, tokens, **inputs))
 
 
 def test_shards_give_the_weights_of_one_file(peer, tmp_path):

@@ -63,6 +63,34 @@ class SiglipVisionConfig(TransformerConfig):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class NaflexVisionConfig(TransformerConfig):
+    """SigLIP 2's NaFlex image tower: images of any aspect ratio; attention pooling; width equals embed_dim.
+
+    `image_size` of the model is the side of the square image whose patches have the stored positions.
+    """
+
+    config_path: ClassVar[str] = "model.vision"
+    kind: Literal["naflex"] = "naflex"
+    """Identifies the tower family in YAML and JSON."""
+    patch_size: int
+    """Patch side in pixels."""
+    activation: Activation = "gelu_tanh"
+    """Activation of the MLPs."""
+    norm_eps: float = 1e-6
+    """Epsilon of the layer norms."""
+
+    def check_image_size(self, size: int) -> None:
+        """Raise ConfigError unless the image size is a multiple of the patch size."""
+        require_divisible("model", "image_size", size, "vision.patch_size", self.patch_size)
+        require_in_range("model: the number of patches", (size // self.patch_size) ** 2, MAX_TOKENS)
+
+    def describe(self, image_size: int) -> str:
+        """Return the settings in words."""
+        side = image_size // self.patch_size
+        return f"{self.kind}, {self.describe_blocks()}; patches of {self.patch_size}, positions of {side} × {side}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ResNetConfig:
     """A modified ResNet image tower: three-convolution stem, anti-aliased strides, attention pooling."""
 
@@ -98,5 +126,5 @@ class ResNetConfig:
         return f"modified ResNet, blocks {self.layers}, width {self.width}, {image_size} px"
 
 
-ImageTowerConfig = VisionTransformerConfig | ResNetConfig | SiglipVisionConfig
+ImageTowerConfig = VisionTransformerConfig | ResNetConfig | SiglipVisionConfig | NaflexVisionConfig
 """Any image tower; `kind` tells them apart in YAML and JSON."""

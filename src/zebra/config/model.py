@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from zebra.config.image_towers import ImageTowerConfig, SiglipVisionConfig
+from zebra.config.image_towers import ImageTowerConfig, NaflexVisionConfig, SiglipVisionConfig
 from zebra.config.text_towers import BertTextConfig, TextTowerConfig
 from zebra.config.transformer import MAX_IMAGE_SIZE, MAX_WIDTH, require_in_range
 from zebra.errors import ConfigError
@@ -27,7 +27,7 @@ class ModelConfig:
         require_in_range("model.embed_dim", self.embed_dim, MAX_WIDTH)
         require_in_range("model.image_size", self.image_size, MAX_IMAGE_SIZE)
         self.vision.check_image_size(self.image_size)
-        if isinstance(self.vision, SiglipVisionConfig) and self.vision.width != self.embed_dim:
+        if isinstance(self.vision, SiglipVisionConfig | NaflexVisionConfig) and self.vision.width != self.embed_dim:
             raise ConfigError(
                 f"model: embed_dim is {self.embed_dim}; a SigLIP image tower has no projection, so it must equal "
                 f"vision.width ({self.vision.width})"

@@ -33,6 +33,7 @@ from zebra.embed.pipeline import COMMIT_ROWS, BatchEmbedder, EmbedPipeline, batc
 from zebra.embed.stages import EncodePixels, ImagePreprocessor
 from zebra.embed.values import StoreRow
 from zebra.errors import BadSample, MissingExtra, WeightsError, ZebraError
+from zebra.images.preprocess import Pixels
 from zebra.pretrained.load import load
 from zebra.store import Store, StoreError
 from zebra.store.schema import validate_rows
@@ -69,9 +70,9 @@ class LazyImageEncoder:
     precision: InferencePrecision
     fingerprint: str
 
-    def __call__(self, pixels_B3HW: Tensor) -> Tensor:
-        """Embed uint8 pixels [B, 3, H, W], as `Bundle.encode_pixels`."""
-        return self.encode_pixels(pixels_B3HW)
+    def __call__(self, pixels: Pixels) -> Tensor:
+        """Embed preprocessed images, as `Bundle.encode_pixels`."""
+        return self.encode_pixels(pixels)
 
     @cached_property
     def encode_pixels(self) -> EncodePixels:

@@ -10,7 +10,6 @@ from hashlib import sha256
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -21,7 +20,7 @@ from zebra.errors import BadSample, DataError
 from zebra.images.decode import convert_to_rgb, decode_image, read_header
 from zebra.images.jpeg import decode_scaled
 from zebra.images.orientation import read_orientation
-from zebra.images.preprocess import Preprocess
+from zebra.images.preprocess import Pixels, Preprocess, stack_pixels
 from zebra.values import Record
 
 EMBED_COLUMNS = pa.schema(
@@ -34,8 +33,8 @@ EMBED_COLUMNS = pa.schema(
 )
 """Columns of the stores that `zebra embed` writes, in addition to those of every store."""
 THUMBNAIL_JPEG_QUALITY = 80
-EncodePixels = Callable[[Tensor], Tensor]
-"""uint8 [B, 3, H, W] → unit vectors, float32 [B, E]."""
+EncodePixels = Callable[[Pixels], Tensor]
+"""Preprocessed images → unit vectors, float32 [B, E]."""
 
 
 def read_record(image_ref: ImageRef) -> Record:
@@ -72,18 +71,27 @@ class ImagePreprocessor:
 
     def _decode(self, data: bytes, location: str) -> tuple[Image.Image, tuple[int, int]]:
         if self.fast_decode:
-            header = read_header(data, location, max_pixels=self.max_pixels)
+            header = read_header(
+                data, location, max_pixels=self.max_pixels, max_aspect_ratio=self.preprocess.max_aspect_ratio
+            )
             if header.format == "JPEG" and header.mode in ("RGB", "L") and read_orientation(header) == 1:
                 size: tuple[int, int] = header.size
                 pixels_HW3, _ = decode_scaled(
                     data,
                     location,
-                    self.preprocess.image_size,
+                    self.preprocess.min_shorter_side(*size),
                     lambda width, height: (0, 0, width, height),
                     max_pixels=self.max_pixels,
+                    max_aspect_ratio=self.preprocess.max_aspect_ratio,
                 )
                 return Image.fromarray(pixels_HW3), size
-        image = decode_image(data, location, mode=self.preprocess.decode, max_pixels=self.max_pixels)
+        image = decode_image(
+            data,
+            location,
+            mode=self.preprocess.decode,
+            max_pixels=self.max_pixels,
+            max_aspect_ratio=self.preprocess.max_aspect_ratio,
+        )
         return image, image.size
 
 
@@ -98,8 +106,7 @@ def _encode_thumbnail(image: Image.Image, max_side: int) -> bytes:
 
 def encode_batch(images: Sequence[PreprocessedImage], encode_pixels: EncodePixels) -> list[ImageFeatures]:
     """Embed a batch of images."""
-    pixels_B3HW = torch.from_numpy(np.stack([image.pixels_3HW for image in images]))
-    vectors_BE: NDArray[np.float32] = encode_pixels(pixels_B3HW).numpy()
+    vectors_BE: NDArray[np.float32] = encode_pixels(stack_pixels([image.pixels_3HW for image in images])).numpy()
     return [
         ImageFeatures(image.width, image.height, image.thumbnail, vector_E)
         for image, vector_E in zip(images, vectors_BE, strict=True)

@@ -13,19 +13,18 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from zebra.config.cache import cache_dir
 from zebra.data.sources import Source
 from zebra.distributed import SINGLE_PROCESS, ProcessGroup
 from zebra.errors import BadSample, StoreError
 from zebra.images.decode import decode_image
-from zebra.images.preprocess import Preprocess
+from zebra.images.preprocess import Preprocess, stack_pixels
 from zebra.pretrained.bundle import BATCH_SIZE, Bundle
 from zebra.pretrained.head_cache import hash_weights
 from zebra.protocols.linear_probe import select
 from zebra.store import Store, StoreMetadata
-from zebra.values import Embeddings
+from zebra.values import Embeddings, Record
 
 MAX_EMBEDDING_CACHE_BYTES = 8 * 2**30
 """Limit of all cached embeddings on disk; the least recently used are evicted first."""
@@ -162,8 +161,8 @@ class DecodedImages:
 
     ids: tuple[str, ...]
     """Ids of all images, not only of this process's."""
-    pixels_N3HW: Tensor
-    """Preprocessed images, uint8; only this process's slice."""
+    pixels: Sequence[NDArray[np.uint8]]
+    """Preprocessed images [3, H, W]; only this process's slice."""
     labels: NDArray[np.int64]
     """Class indices of all images; -1 for none."""
     group: ProcessGroup = SINGLE_PROCESS
@@ -180,24 +179,26 @@ class DecodedImages:
         """
         try:
             records = [source.read(index) for index in indices[group.local_slice(len(indices))]]
-            pixels = [
-                preprocess.resize_and_crop(decode_image(record.image, record.id, mode=preprocess.decode))
-                for record in records
-            ]
+            pixels = [decode_and_resize(record, preprocess) for record in records]
         except BadSample as bad:
             raise name_bad_sample(bad, source, bad.location) from bad
-        size = preprocess.image_size
-        pixels_N3HW = torch.from_numpy(np.stack(pixels)) if pixels else torch.zeros(0, 3, size, size, dtype=torch.uint8)
         ids_and_labels = [(record.id, -1 if record.label is None else record.label) for record in records]
         gathered = [pair for part in group.all_gather_object(ids_and_labels) for pair in part]
         labels = np.array([label for _, label in gathered], dtype=np.int64)
-        return cls(tuple(id for id, _ in gathered), pixels_N3HW, labels, group)
+        return cls(tuple(id for id, _ in gathered), pixels, labels, group)
 
     def embed(self, clip: Bundle) -> Embeddings:
         """Embed all images, each process its slice; all processes get all embeddings in order."""
-        local = [clip.encode_pixels(part) for part in torch.split(self.pixels_N3HW, BATCH_SIZE) if len(part)]
+        starts = range(0, len(self.pixels), BATCH_SIZE)
+        local = [clip.encode_pixels(stack_pixels(self.pixels[start : start + BATCH_SIZE])) for start in starts]
         parts = [part for parts in self.group.all_gather_object(local) for part in parts]
         return Embeddings(torch.cat(parts).numpy(), self.ids, self.labels, clip.fingerprint)
+
+
+def decode_and_resize(record: Record, preprocess: Preprocess) -> NDArray[np.uint8]:
+    """Return the image of a record as model input, uint8 [3, H, W]; BadSample if it cannot be used."""
+    image = decode_image(record.image, record.id, mode=preprocess.decode, max_aspect_ratio=preprocess.max_aspect_ratio)
+    return preprocess.resize_and_crop(image)
 
 
 def evenly_spaced(num: int, total: int) -> list[int]:

@@ -68,7 +68,7 @@ def evaluate_held_out(clip: Bundle, pairs: RetrievalValidator) -> HeldOutResult 
     def examples(indices: Sequence[int]) -> tuple[RetrievalExample, ...]:
         return tuple(
             RetrievalExample(
-                Image.fromarray(pairs.images.pixels_N3HW[index - local[0]].permute(1, 2, 0).numpy()),
+                Image.fromarray(pairs.images.pixels[index - local[0]].transpose(1, 2, 0)),
                 pairs.captions[ranks.own_text_N[index]],
                 int(ranks.text_rank_N[index]),
                 pairs.captions[retrieved_N[index]],

@@ -8,7 +8,6 @@ from statistics import fmean
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from zebra.data.benchmarks.clip_benchmark import read_classification
@@ -16,9 +15,8 @@ from zebra.data.benchmarks.tasks import ClassificationBenchmark
 from zebra.data.sources import Source
 from zebra.distributed import SINGLE_PROCESS, ProcessGroup
 from zebra.errors import BadSample, DataError
-from zebra.evaluators.embeddings import DecodedImages, evenly_spaced
+from zebra.evaluators.embeddings import DecodedImages, decode_and_resize, evenly_spaced
 from zebra.evaluators.zero_shot import build_zero_shot_classifier, equal_class_notes, resolve_prompts
-from zebra.images.decode import decode_image
 from zebra.images.formats import image_digest
 from zebra.images.preprocess import Preprocess
 from zebra.pretrained.bundle import Bundle
@@ -112,8 +110,7 @@ class RetrievalValidator:
                 record = source.read(index)
                 digest = image_digest(record.image)
                 if digest not in index_of_image:
-                    image = decode_image(record.image, record.id, mode=preprocess.decode)
-                    pixels.append(preprocess.resize_and_crop(image))
+                    pixels.append(decode_and_resize(record, preprocess))
                     index_of_image[digest] = len(ids)
                     ids.append(record.id)
             except BadSample as bad:
@@ -127,13 +124,8 @@ class RetrievalValidator:
             raise DataError(f"{source.name}: no image can be used ({reasons}). zebra doctor lists the bad samples.")
         if skipped:
             warnings.warn(f"{source.name}: left out {reasons}. zebra doctor lists the bad samples.", stacklevel=2)
-        local = pixels[group.local_slice(len(pixels))]
-        size = preprocess.image_size
         self.images = DecodedImages(
-            tuple(ids),
-            torch.from_numpy(np.stack(local)) if local else torch.zeros(0, 3, size, size, dtype=torch.uint8),
-            np.full(len(ids), -1, dtype=np.int64),
-            group,
+            tuple(ids), pixels[group.local_slice(len(pixels))], np.full(len(ids), -1, dtype=np.int64), group
         )
         self.captions, self.image_of_text_M = captions, np.array(image_of_text)
 

@@ -28,7 +28,12 @@ _DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeE
 
 
 def decode_image(
-    data: bytes, location: str, *, mode: DecodeMode = "careful", max_pixels: int = MAX_PIXELS
+    data: bytes,
+    location: str,
+    *,
+    mode: DecodeMode = "careful",
+    max_pixels: int = MAX_PIXELS,
+    max_aspect_ratio: float = MAX_ASPECT_RATIO,
 ) -> Image.Image:
     """Decode the first frame of a JPEG, PNG, WebP, GIF or BMP.
 
@@ -38,23 +43,26 @@ def decode_image(
             bits and returns RGB. reference keeps the image mode, because the published CLIP preprocessing resizes
             before it converts (see `Preprocess.resize_and_crop`).
         max_pixels: Maximum width × height, checked before decoding. Pillow's own limit of 178,956,970 also applies.
+        max_aspect_ratio: Maximum ratio of the longer to the shorter side.
 
     Raises:
         BadSample: For an empty file, not an image, a truncated or damaged image, too many pixels, too much metadata,
-            or an image that is too thin (a side under 8 pixels, or more than 20 times as long as the other).
+            or an image that is too thin (a side under 8 pixels, or a larger aspect ratio).
     """
-    image = read_header(data, location, max_pixels=max_pixels)
+    image = read_header(data, location, max_pixels=max_pixels, max_aspect_ratio=max_aspect_ratio)
     return read_pixels(image, location, mode=mode)
 
 
-def read_header(data: bytes, location: str, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def read_header(
+    data: bytes, location: str, *, max_pixels: int = MAX_PIXELS, max_aspect_ratio: float = MAX_ASPECT_RATIO
+) -> Image.Image:
     """Open an image without decoding its pixels, and check format and size; errors as in `decode_image`."""
     if not data:
         raise BadSample("empty file", location, "0 bytes")
     require_small_metadata(data, location)
     with _suppress_warnings():
         image = _open_image(data, location)
-    require_usable_size(image.size, location, max_pixels)
+    require_usable_size(image.size, location, max_pixels, max_aspect_ratio)
     return image
 
 
@@ -103,13 +111,15 @@ def _open_image(data: bytes, location: str) -> Image.Image:
         raise BadSample("damaged image", location, str(error)) from error
 
 
-def require_usable_size(size: tuple[int, int], location: str, max_pixels: int = MAX_PIXELS) -> None:
+def require_usable_size(
+    size: tuple[int, int], location: str, max_pixels: int = MAX_PIXELS, max_aspect_ratio: float = MAX_ASPECT_RATIO
+) -> None:
     """Raise BadSample for too many pixels or a too thin image; `size` is width and height."""
     width, height = size
     if width * height > max_pixels:
         raise BadSample("too many pixels", location, f"{width} × {height}, more than {max_pixels:,}")
     short, long = sorted(size)
-    if short < MIN_SIDE or long > MAX_ASPECT_RATIO * short:
+    if short < MIN_SIDE or long > max_aspect_ratio * short:
         raise BadSample("too thin", location, f"{width} × {height}")
 
 

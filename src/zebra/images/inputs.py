@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from zebra.errors import BadSample, ConfigError, DataError
-from zebra.images.decode import DecodeMode, decode_image, read_pixels, require_usable_size
+from zebra.images.decode import MAX_ASPECT_RATIO, DecodeMode, decode_image, read_pixels, require_usable_size
 
 ImageInput: TypeAlias = (
     str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | NDArray[np.uint8] | Tensor
@@ -30,7 +30,9 @@ _ARRAY_DIMENSIONS = 3
 _MAX_SHOWN_CHARS = 100
 
 
-def iter_images(images: Iterable[ImageInput], mode: DecodeMode) -> Iterator[Image.Image]:
+def iter_images(
+    images: Iterable[ImageInput], mode: DecodeMode, max_aspect_ratio: float = MAX_ASPECT_RATIO
+) -> Iterator[Image.Image]:
     """Load images one by one, all in the same way: equal pixels and metadata give equal results, in whatever form.
 
     A PIL image gets what a file gets: its EXIF orientation is applied, and in mode "careful" it is converted to RGB.
@@ -38,6 +40,7 @@ def iter_images(images: Iterable[ImageInput], mode: DecodeMode) -> Iterator[Imag
     Args:
         images: Any ordered iterable of images.
         mode: As in `zebra.images.decode.decode_image`.
+        max_aspect_ratio: As there.
 
     Raises:
         ConfigError: `images` is a single image or unordered, or an item is not an image; the message has its index.
@@ -49,28 +52,30 @@ def iter_images(images: Iterable[ImageInput], mode: DecodeMode) -> Iterator[Imag
     if isinstance(images, Mapping | Set) or not isinstance(images, Iterable):
         raise ConfigError(f"images must be a list or another ordered iterable, not {type(images).__name__}.")
     for index, image in enumerate(images):
-        yield load_image(image, f"image {index}", mode)
+        yield load_image(image, f"image {index}", mode, max_aspect_ratio)
 
 
-def load_image(image: ImageInput, name: str, mode: DecodeMode) -> Image.Image:
+def load_image(
+    image: ImageInput, name: str, mode: DecodeMode, max_aspect_ratio: float = MAX_ASPECT_RATIO
+) -> Image.Image:
     """Load one image; errors as in `iter_images`.
 
     Args:
         name: Identifies the image in errors, unless it has a path.
     """
     if isinstance(image, Image.Image):
-        return _convert_pil(image, name, mode)
+        return _convert_pil(image, name, mode, max_aspect_ratio)
     if isinstance(image, np.ndarray):
-        return _convert_pil(_array_to_pil(image, name), name, mode)
+        return _convert_pil(_array_to_pil(image, name), name, mode, max_aspect_ratio)
     if isinstance(image, Tensor):
-        return _convert_pil(_tensor_to_pil(image, name), name, mode)
+        return _convert_pil(_tensor_to_pil(image, name), name, mode, max_aspect_ratio)
     if isinstance(image, bytes | bytearray | memoryview):
-        return decode_image(bytes(image), name, mode=mode)
+        return decode_image(bytes(image), name, mode=mode, max_aspect_ratio=max_aspect_ratio)
     if isinstance(image, str | os.PathLike):
         path = os.fsdecode(image)
-        return decode_image(_read_file(path, name), path, mode=mode)
+        return decode_image(_read_file(path, name), path, mode=mode, max_aspect_ratio=max_aspect_ratio)
     if hasattr(image, "read"):
-        return decode_image(_read_stream(image, name), name, mode=mode)
+        return decode_image(_read_stream(image, name), name, mode=mode, max_aspect_ratio=max_aspect_ratio)
     raise ConfigError(f"{name} is of type {type(image).__name__}. Pass {ACCEPTED_IMAGES}.")
 
 
@@ -80,10 +85,10 @@ def _is_single_image(images: object) -> bool:
     return isinstance(images, _SINGLE_TYPES) or hasattr(images, "read")
 
 
-def _convert_pil(image: Image.Image, name: str, mode: DecodeMode) -> Image.Image:
+def _convert_pil(image: Image.Image, name: str, mode: DecodeMode, max_aspect_ratio: float) -> Image.Image:
     if image.mode not in _MODES:
         raise BadSample("unsupported image mode", name, f"{image.mode}; convert the image to RGB")
-    require_usable_size(image.size, name)
+    require_usable_size(image.size, name, max_aspect_ratio=max_aspect_ratio)
     return read_pixels(image, name, mode=mode)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from zebra.images.decode import MAX_PIXELS, read_header, read_pixels
+from zebra.images.decode import MAX_ASPECT_RATIO, MAX_PIXELS, read_header, read_pixels
 from zebra.images.orientation import read_orientation
 
 CropBox: TypeAlias = tuple[int, int, int, int]
@@ -22,7 +22,13 @@ DOWNSCALE_FACTORS = (8, 4, 2)
 
 
 def decode_scaled(
-    data: bytes, location: str, size: int, get_crop_box: Callable[[int, int], CropBox], *, max_pixels: int = MAX_PIXELS
+    data: bytes,
+    location: str,
+    size: int,
+    get_crop_box: Callable[[int, int], CropBox],
+    *,
+    max_pixels: int = MAX_PIXELS,
+    max_aspect_ratio: float = MAX_ASPECT_RATIO,
 ) -> tuple[NDArray[np.uint8], CropBox]:
     """Decode an image for a crop that is then resized to `size` × `size` pixels.
 
@@ -33,6 +39,7 @@ def decode_scaled(
         location: Identifies the image in errors.
         get_crop_box: Maps width and height of the upright full-size image to the crop. It may be called twice.
         max_pixels: As in `decode_image`.
+        max_aspect_ratio: As there.
 
     Returns:
         RGB uint8 [H, W, 3], and the crop in it, rounded to pixels.
@@ -40,7 +47,7 @@ def decode_scaled(
     Raises:
         BadSample: As in `decode_image`.
     """
-    image = read_header(data, location, max_pixels=max_pixels)
+    image = read_header(data, location, max_pixels=max_pixels, max_aspect_ratio=max_aspect_ratio)
     # Pillow decodes the rest: MPO is a JPEG with more than one image, and CMYK has conversion rules of its own.
     if image.format == "JPEG" and image.mode in ("RGB", "L") and read_orientation(image) == 1:
         box = get_crop_box(*image.size)

@@ -1,7 +1,8 @@
-"""Image preprocessing, bit-identical to CLIP's published preprocessing."""
+"""Image preprocessing, bit-identical to the published preprocessing."""
 
 import dataclasses
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,11 +13,16 @@ from PIL import Image
 from torch import Tensor
 
 from zebra.config.structure import structure
+from zebra.config.transformer import MAX_TOKENS, require_in_range
 from zebra.errors import ConfigError
-from zebra.images.decode import DecodeMode, convert_to_rgb
+from zebra.images.decode import MAX_ASPECT_RATIO, DecodeMode, convert_to_rgb
+from zebra.images.naflex import PatchBatch, fit_grid
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+
+Pixels = Tensor | list[Tensor]
+"""Preprocessed images: uint8 [B, 3, H, W], or, for NaFlex, a list of uint8 [3, H, W] of various shapes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +30,10 @@ class Preprocess:
     """Preprocessing of the images of a model; stored beside the weights as preprocess.json."""
 
     image_size: int
-    """Side of the square input in pixels."""
-    resize: Literal["shortest", "squash"] = "shortest"
-    """shortest scales the shorter side and crops the center square; squash ignores the aspect ratio."""
+    """Side of the square input in pixels; for NaFlex, of the square image whose patches have the stored positions."""
+    resize: Literal["shortest", "squash", "naflex"] = "shortest"
+    """shortest scales the shorter side and crops the center square; squash ignores the aspect ratio; naflex keeps it
+    and fills a grid of at most `max_num_patches` patches."""
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     """The resampling filter of the resize, as in Pillow."""
     crop: Literal["half_even", "floor"] = "half_even"
@@ -39,23 +46,53 @@ class Preprocess:
     std: tuple[float, float, float] = OPENAI_STD
     decode: DecodeMode = "careful"
     """Decode mode of `zebra.images.decode` for this model."""
+    patch_size: int | None = None
+    """Patch side in pixels; for naflex only."""
+    max_num_patches: int | None = None
+    """Largest number of patches of an image; for naflex only."""
 
     def __post_init__(self) -> None:
         if self.image_size < 1:
             raise ConfigError(f"image_size is {self.image_size}; it must be at least 1")
         if min(self.std) <= 0:
             raise ConfigError(f"std is {self.std}; every channel must be positive")
+        for name, value in (("patch_size", self.patch_size), ("max_num_patches", self.max_num_patches)):
+            if (value is not None) != (self.resize == "naflex"):
+                raise ConfigError(f"{name} is {value}; it is needed with resize naflex, and only then")
+            if value is not None:
+                require_in_range(name, value, MAX_TOKENS)
+
+    @property
+    def max_aspect_ratio(self) -> float:
+        """Largest ratio of the sides of an image that is accepted."""
+        return self.max_num_patches or MAX_ASPECT_RATIO
+
+    def resized_size(self, width: int, height: int) -> tuple[int, int]:
+        """Return width and height to which an image is resized, before the crop."""
+        if self.patch_size is not None and self.max_num_patches is not None:
+            rows, columns = fit_grid(width, height, patch_size=self.patch_size, max_num_patches=self.max_num_patches)
+            return columns * self.patch_size, rows * self.patch_size
+        if self.resize == "squash":
+            return self.image_size, self.image_size
+        return _resized_size((width, height), self.image_size)
+
+    def min_shorter_side(self, width: int, height: int) -> int:
+        """Return the shorter side of the smallest image of this shape that is not enlarged by the resize."""
+        if self.resize != "naflex":
+            return self.image_size
+        new_width, new_height = self.resized_size(width, height)
+        return math.ceil(min(width, height) * max(new_width / width, new_height / height))
 
     def resize_and_crop(self, image: Image.Image) -> NDArray[np.uint8]:
         """Resize, center-crop and convert to RGB, as uint8 [3, H, W].
 
-        The order matters for images that are not RGB: a palette image, for example, is resized by nearest neighbor
-        unless it is converted first.
+        H and W are `image_size` or, for NaFlex, whole numbers of patches. The order matters for images that are not
+        RGB: a palette image, for example, is resized by nearest neighbor unless it is converted first.
         """
         size, image = self.image_size, convert_to_rgb(image) if self.rgb == "first" else image
-        target = (size, size) if self.resize == "squash" else _resized_size(image.size, size)
-        image = image.resize(target, Image.Resampling[self.interpolation.upper()])
-        image = image.crop(_center_crop_box(image.size, size, self.crop))
+        image = image.resize(self.resized_size(*image.size), Image.Resampling[self.interpolation.upper()])
+        if self.resize != "naflex":
+            image = image.crop(_center_crop_box(image.size, size, self.crop))
         image.info.pop("transparency", None)  # does not change colors; avoids a warning of Pillow
         return to_channels_first(image.convert("RGB"))
 
@@ -70,9 +107,17 @@ class Preprocess:
         mean, std = (like + torch.tensor(v, device=images.device).view(3, 1, 1) for v in (self.mean, self.std))
         return images.float().div_(255).sub_(mean).div_(std)
 
+    def normalize_patches(self, batch: PatchBatch, dtype: torch.dtype = torch.float32) -> PatchBatch:
+        """Normalize uint8 patches in float32, as `normalize` does, and convert them to `dtype`."""
+        patches_BPI = batch.patches_BPI
+        pixels_B3N1 = patches_BPI.view(len(patches_BPI), -1, 1, 3).permute(0, 3, 1, 2)
+        normalized = self.normalize(pixels_B3N1).permute(0, 2, 3, 1).reshape(patches_BPI.shape)
+        return batch._replace(patches_BPI=normalized.to(dtype))
+
     def to_dict(self) -> dict[str, Any]:
-        """Return a mapping that `from_dict` reads."""
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in dataclasses.asdict(self).items()}
+        """Return a mapping that `from_dict` reads, without the settings of NaFlex for other models."""
+        settings = {name: list(v) if isinstance(v, tuple) else v for name, v in dataclasses.asdict(self).items()}
+        return {name: value for name, value in settings.items() if value is not None}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> "Preprocess":
@@ -82,10 +127,19 @@ class Preprocess:
             ConfigError: If a key is unknown or missing, or a value has the wrong type.
         """
         preprocess = structure(cls, raw, "preprocess")
-        missing = [field.name for field in dataclasses.fields(cls) if field.name not in raw]
+        missing = [
+            field.name for field in dataclasses.fields(cls) if field.default is not None and field.name not in raw
+        ]
         if missing:
             raise ConfigError(f"missing settings in preprocess: {', '.join(missing)}")
         return preprocess
+
+
+def stack_pixels(images: Sequence[NDArray[np.uint8]]) -> Pixels:
+    """Stack images [3, H, W] of equal shape; return a list of tensors if their shapes differ."""
+    if all(image.shape == images[0].shape for image in images):
+        return torch.from_numpy(np.stack(images))
+    return [torch.from_numpy(image) for image in images]
 
 
 def to_channels_first(image: Image.Image) -> NDArray[np.uint8]:

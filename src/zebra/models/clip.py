@@ -1,12 +1,15 @@
 """The CLIP model: an image tower and a text tower (CLIP §2.3, Fig. 3)."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zebra.config.model import ModelConfig
+from zebra.images.naflex import PatchBatch
 from zebra.models.towers import build_image_tower, build_text_tower
 
 INITIAL_TEMPERATURE = 0.07
@@ -33,17 +36,23 @@ class CLIP(nn.Module):
         self.logit_bias = nn.Parameter(torch.tensor(bias)) if config.logit_bias else None
         """Added to the scaled similarities before the sigmoid."""
 
-    def encode_images(self, images_B3HW: Tensor, ids_keep_BK: Tensor | None = None) -> Tensor:
-        """Embed normalized pixels, float [B, 3, H, W], as unit vectors [B, E].
+    def encode_images(self, images: Tensor | PatchBatch, ids_keep_BK: Tensor | None = None) -> Tensor:
+        """Embed images as unit vectors [B, E].
 
         Args:
+            images: Normalized pixels, float [B, 3, H, W]; for a NaFlex tower, normalized patches.
             ids_keep_BK: Patches that a Vision Transformer keeps, int64; None keeps all.
         """
         args = () if ids_keep_BK is None else (ids_keep_BK,)
-        return _l2_normalize(self.visual(images_B3HW, *args))
+        return _l2_normalize(self.visual(images, *args))
+
+    def image_features(self, images: Tensor | PatchBatch) -> Tensor:
+        """Return the features before the projection [B, D], not normalized; images as in `encode_images`."""
+        features: Callable[[Any], Tensor] = self.visual.features
+        return features(images)
 
     def project_image_features(self, feature_BD: Tensor) -> Tensor:
-        """Return the unit vectors [B, E] of `visual.features`, as `encode_images` does."""
+        """Return the unit vectors [B, E] of `image_features`, as `encode_images` does."""
         return _l2_normalize(self.visual.project(feature_BD))
 
     def encode_texts(self, tokens_BL: Tensor) -> Tensor:
@@ -51,10 +60,10 @@ class CLIP(nn.Module):
         return _l2_normalize(self.text(tokens_BL))
 
     def forward(
-        self, images_B3HW: Tensor, tokens_BL: Tensor, ids_keep_BK: Tensor | None = None
+        self, images: Tensor | PatchBatch, tokens_BL: Tensor, ids_keep_BK: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return image vectors [B, E], text vectors [B, E] and the logit scale."""
-        images_BE = self.encode_images(images_B3HW, ids_keep_BK)
+        images_BE = self.encode_images(images, ids_keep_BK)
         return images_BE, self.encode_texts(tokens_BL), self.logit_scale.exp()
 
     @torch.no_grad()

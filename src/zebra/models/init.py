@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from zebra.models.image.naflex import NaflexVision
 from zebra.models.image.resnet import Bottleneck, ModifiedResNet
 from zebra.models.image.siglip import SiglipVision
 from zebra.models.text.bert import BertText
@@ -33,7 +34,7 @@ def initialize_resnet(tower: ModifiedResNet) -> None:
             nn.init.zeros_(module.bn3.weight)
 
 
-def initialize_siglip(tower: SiglipVision | SiglipText) -> None:
+def initialize_siglip(tower: SiglipVision | NaflexVision | SiglipText) -> None:
     """Initialize a SigLIP tower as big_vision does: Xavier matrices, MLP biases N(0, 1e-6)."""
     for module in tower.modules():
         if isinstance(module, Attention):

@@ -3,9 +3,10 @@
 A new kind of tower needs a case here.
 """
 
-from zebra.config.image_towers import ResNetConfig, SiglipVisionConfig, VisionTransformerConfig
+from zebra.config.image_towers import NaflexVisionConfig, ResNetConfig, SiglipVisionConfig, VisionTransformerConfig
 from zebra.config.model import ModelConfig
 from zebra.config.text_towers import BertTextConfig, SiglipTextConfig, TextConfig
+from zebra.models.image.naflex import NaflexVision
 from zebra.models.image.resnet import ModifiedResNet
 from zebra.models.image.siglip import SiglipVision
 from zebra.models.image.vit import VisionTransformer
@@ -14,8 +15,8 @@ from zebra.models.text.bert import BertText
 from zebra.models.text.causal import TextTransformer
 from zebra.models.text.siglip import SiglipText
 
-ImageTower = VisionTransformer | ModifiedResNet | SiglipVision
-"""Maps normalized pixels [B, 3, H, W] to embeddings [B, E].
+ImageTower = VisionTransformer | ModifiedResNet | SiglipVision | NaflexVision
+"""Maps normalized pixels [B, 3, H, W], or for NaFlex a `PatchBatch`, to embeddings [B, E].
 
 Besides `forward`, an image tower has `features(images)`, the vectors [B, D] before the projection, and
 `project(features)`.
@@ -37,6 +38,10 @@ def build_image_tower(config: ModelConfig) -> ImageTower:
             siglip = SiglipVision(config.vision, config.image_size)
             initialize_siglip(siglip)
             return siglip
+        case NaflexVisionConfig():
+            naflex = NaflexVision(config.vision, config.image_size)
+            initialize_siglip(naflex)
+            return naflex
         case ResNetConfig():
             resnet = ModifiedResNet(config.vision, config.image_size, config.embed_dim)
             initialize_resnet(resnet)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from zebra.config.precision import InferencePrecision
 from zebra.errors import ConfigError, WeightsError
 from zebra.images.inputs import ImageInput, iter_images
-from zebra.images.preprocess import Preprocess
+from zebra.images.preprocess import Pixels, Preprocess, stack_pixels
 from zebra.models import CLIP
 from zebra.notebook import render_html_table
 from zebra.pretrained.backends import Backend, ImageEncoder, TorchImageEncoder
@@ -111,7 +111,7 @@ class Bundle:
 
     @property
     def image_size(self) -> int:
-        """Side of the square input image, in pixels."""
+        """Side of the square input image, in pixels; see `Preprocess.image_size` for NaFlex."""
         return self.preprocess.image_size
 
     @property
@@ -172,10 +172,10 @@ class Bundle:
         features, vectors = zip(*pairs, strict=True)
         return torch.cat(features).clone(), torch.cat(vectors).clone()
 
-    def _encode_features_and_vectors(self, pixels_B3HW: Tensor) -> tuple[Tensor, Tensor]:
+    def _encode_features_and_vectors(self, pixels: Pixels) -> tuple[Tensor, Tensor]:
         if self.backend == "torch":
-            return self._torch_encoder.features_and_vectors(pixels_B3HW)
-        return self._torch_encoder.features(pixels_B3HW), self._image_encoder(pixels_B3HW)
+            return self._torch_encoder.features_and_vectors(pixels)
+        return self._torch_encoder.features(pixels), self._image_encoder(pixels)
 
     @property
     def _torch_encoder(self) -> TorchImageEncoder:
@@ -183,11 +183,11 @@ class Bundle:
         encoder = self._image_encoder
         return encoder if isinstance(encoder, TorchImageEncoder) else TorchImageEncoder(self.model, self.preprocess)
 
-    def encode_pixels(self, pixels_B3HW: Tensor) -> Tensor:
-        """Encode uint8 pixels from `preprocess.resize_and_crop`; return unit vectors [B, E], float32 on the CPU."""
+    def encode_pixels(self, pixels: Pixels) -> Tensor:
+        """Encode images from `preprocess.resize_and_crop`; return unit vectors [B, E], float32 on the CPU."""
         self.model.eval()
         with torch.inference_mode():
-            vectors = self._image_encoder(pixels_B3HW)
+            vectors = self._image_encoder(pixels)
         return vectors.clone()
 
     def to_precision(self, precision: InferencePrecision) -> "Bundle":
@@ -354,15 +354,15 @@ class Bundle:
                 f"this model was loaded in {self.precision} and cannot be {action}. Load it with precision='fp32'."
             )
 
-    def _pixel_batches(self, images: Iterable[ImageInput]) -> Iterator[Tensor]:
+    def _pixel_batches(self, images: Iterable[ImageInput]) -> Iterator[Pixels]:
         batch: list[NDArray[np.uint8]] = []
-        for image in iter_images(images, self.preprocess.decode):
+        for image in iter_images(images, self.preprocess.decode, self.preprocess.max_aspect_ratio):
             batch.append(self.preprocess.resize_and_crop(image))
             if len(batch) == BATCH_SIZE:
-                yield torch.from_numpy(np.stack(batch))
+                yield stack_pixels(batch)
                 batch = []
         if batch:
-            yield torch.from_numpy(np.stack(batch))
+            yield stack_pixels(batch)
 
 
 def rank_labels(

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from zebra.models.image.naflex import NaflexVision
 from zebra.models.image.siglip import SiglipVision
 from zebra.models.image.vit import VisionTransformer
 
@@ -79,9 +80,12 @@ class Int8PatchEmbed(nn.Module):
         return self.weight.linear(patches_BhwI, self.bias_D).permute(0, 3, 1, 2)
 
 
-def quantize(tower: VisionTransformer | SiglipVision) -> None:
+def quantize(tower: VisionTransformer | SiglipVision | NaflexVision) -> None:
     """Quantize the weight matrices of a tower in place, except embeddings, pooling and projection."""
-    tower.conv1 = Int8PatchEmbed(tower.conv1)  # type: ignore[assignment]
+    if isinstance(tower, NaflexVision):
+        _quantize_weight(tower.patch_embed, "weight")
+    else:
+        tower.conv1 = Int8PatchEmbed(tower.conv1)  # type: ignore[assignment]
     for block in tower.transformer.blocks():
         for module, name in (
             (block.attn, "in_proj_weight"),
@@ -89,9 +93,13 @@ def quantize(tower: VisionTransformer | SiglipVision) -> None:
             (block.mlp.c_fc, "weight"),
             (block.mlp.c_proj, "weight"),
         ):
-            weight = Int8Weight.from_float(getattr(module, name))
-            delattr(module, name)  # torch refuses to replace a parameter by anything else
-            setattr(module, name, weight)
+            _quantize_weight(module, name)
+
+
+def _quantize_weight(module: nn.Module, name: str) -> None:
+    weight = Int8Weight.from_float(getattr(module, name))
+    delattr(module, name)  # torch refuses to replace a parameter by anything else
+    setattr(module, name, weight)
 
 
 @cache

@@ -53,6 +53,7 @@ def load(
     verify: bool = True,
     device: str = "auto",
     image_size: int | None = None,
+    max_num_patches: int | None = None,
     precision: InferencePrecision | Literal["auto"] = "fp32",
     backend: Backend = "torch",
     activation: Activation | None = None,
@@ -65,9 +66,12 @@ def load(
             with "@revision", or a name of open_clip such as "ViT-B-32/laion2b_s34b_b79k" (`zebra models`).
         tokenizer: A tokenizer file or folder that replaces the model's own.
         verify: Compare the SHA-256 of all files that have a recorded one, and recompute the golden vectors. Passed
-            checks are cached until a file changes. Golden vectors are skipped with another tokenizer or image size.
+            checks are cached until a file changes. Golden vectors are skipped with another tokenizer, image size or
+            number of patches.
         device: cpu, cuda, cuda:1, mps or auto, which takes the first GPU if there is one.
         image_size: An input size other than the model's; positional embeddings are interpolated.
+        max_num_patches: For NaFlex: the largest number of patches of an image, if not the model's own. More patches
+            show more detail and take more time.
         precision: fp32; bf16; int8, for image transformers on the CPU; or auto: the fastest on this machine whose
             vectors have a cosine of at least 0.999 to those of fp32, measured once. `Bundle.precision` is the result.
         backend: onnxruntime runs the image tower in fp32 on the CPU; the first call writes a graph to the cache.
@@ -77,7 +81,7 @@ def load(
     Raises:
         WeightsError: A file is missing, damaged or of an unsupported architecture, or golden vectors differ.
         DownloadError: A model of the hub can neither be downloaded nor found in the cache.
-        ConfigError: The device is not available, or image size or precision do not suit the model.
+        ConfigError: The device is not available, or image size, number of patches or precision do not suit the model.
         MissingExtra: onnxruntime is not installed.
     """
     validate_options(precision, backend, device)
@@ -92,8 +96,15 @@ def load(
     else:
         raise ConfigError(f"{model_path} contains its architecture; activation= and heads= are for .pt files only.")
     model_device = "cpu" if backend == "onnxruntime" else device
-    fp32_bundle = build_bundle(checkpoint, model_path, tokenizer=tokenizer, device=model_device, image_size=image_size)
-    has_golden_vectors = layout == "zebra" and image_size is None and tokenizer is None
+    fp32_bundle = build_bundle(
+        checkpoint,
+        model_path,
+        tokenizer=tokenizer,
+        device=model_device,
+        image_size=image_size,
+        max_num_patches=max_num_patches,
+    )
+    has_golden_vectors = layout == "zebra" and (tokenizer, image_size, max_num_patches) == (None, None, None)
     if verify and has_golden_vectors:
         verify_golden_vectors(fp32_bundle, model_path)
     if (precision, backend) == ("fp32", "torch"):
@@ -226,6 +237,7 @@ def build_bundle(
     tokenizer: str | Path | None = None,
     device: str = "auto",
     image_size: int | None = None,
+    max_num_patches: int | None = None,
 ) -> Bundle:
     """Build a bundle from a checkpoint; without a tokenizer it encodes images only.
 
@@ -235,12 +247,16 @@ def build_bundle(
 
     Raises:
         WeightsError: A tensor does not fit the config, or a tokenizer is missing or has too many ids.
-        ConfigError: The image size does not suit the model, or the device is not available.
+        ConfigError: The image size or number of patches does not suit the model, or the device is not available.
     """
     config, tensors, preprocess = checkpoint.config, checkpoint.tensors, checkpoint.preprocess
     if image_size is not None:
         tensors, config = resize_pos_embed(tensors, config, image_size)
         preprocess = replace(preprocess, image_size=image_size)
+    if max_num_patches is not None:
+        if preprocess.resize != "naflex":
+            raise ConfigError(f"{path} is no NaFlex model: max_num_patches does not apply. Use image_size= instead.")
+        preprocess = replace(preprocess, max_num_patches=max_num_patches)
     model_tokenizer = find_tokenizer(Path(tokenizer or path), config.text.context_length, path)
     if tokenizer is not None and model_tokenizer is None:
         raise WeightsError(f"no tokenizer at {tokenizer}. Name a tokenizer.json or a merges file.")
@@ -255,10 +271,11 @@ def build_bundle(
     files = checkpoint.files
 
     def fingerprint() -> str:
-        if checkpoint.layout == "zebra" and tokenizer is None and image_size is None:
+        if checkpoint.layout == "zebra" and (tokenizer, image_size, max_num_patches) == (None, None, None):
             return compute_fingerprint(read_manifest_digests(path, required=verified_files(path)))
         parts = [cached_sha256(file) for file in files]
         parts += [model_tokenizer.fingerprint if model_tokenizer else "", str(config.image_size)]
+        parts += [] if max_num_patches is None else [f"{max_num_patches} patches"]
         parts += [checkpoint.given_architecture] if checkpoint.given_architecture else []
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 

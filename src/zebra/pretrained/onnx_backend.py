@@ -13,7 +13,8 @@ from zebra import __version__
 from zebra.atomic_io import atomic_write
 from zebra.config.cache import cache_dir
 from zebra.errors import MissingExtra, WeightsError
-from zebra.images.preprocess import Preprocess
+from zebra.images.naflex import group_by_length
+from zebra.images.preprocess import Pixels, Preprocess
 from zebra.pretrained.backends import Backend
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.digests import cached_sha256
@@ -39,10 +40,19 @@ class OnnxImageEncoder:
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self._preprocess = preprocess
 
-    def __call__(self, pixels_B3HW: Tensor) -> Tensor:
+    def __call__(self, pixels: Pixels) -> Tensor:
         """Return unit vectors [B, E]."""
-        pixels = self._preprocess.normalize(pixels_B3HW).numpy()
-        [vectors_BE] = self._session.run(None, {"pixels": pixels})
+        patch_size = self._preprocess.patch_size
+        if patch_size is None:
+            assert isinstance(pixels, Tensor), "images of a fixed size"
+            return self._run({"pixels": self._preprocess.normalize(pixels)})
+        order_N, batches = group_by_length(pixels, patch_size)
+        normalized = (self._preprocess.normalize_patches(batch) for batch in batches)
+        vectors = [self._run({"patches": batch.patches_BPI, "grid": batch.grid_B2}) for batch in normalized]
+        return torch.cat(vectors)[order_N]
+
+    def _run(self, inputs: dict[str, Tensor]) -> Tensor:
+        [vectors_BE] = self._session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})
         return torch.from_numpy(vectors_BE)
 
 

@@ -10,9 +10,9 @@ from dataclasses import replace
 from torch import Tensor, cat
 from torch.nn import functional as F
 
-from zebra.config.image_towers import ResNetConfig, VisionTransformerConfig
+from zebra.config.image_towers import NaflexVisionConfig, ResNetConfig, VisionTransformerConfig
 from zebra.config.model import ModelConfig
-from zebra.errors import WeightsError
+from zebra.errors import ConfigError, WeightsError
 
 RESNET_STRIDE = 32
 """Factor by which a ResNet reduces the image before its attention pool."""
@@ -37,6 +37,8 @@ def resize_pos_embed(
         ConfigError: The tower does not support this size.
         WeightsError: The positions are missing or have another shape than the config implies.
     """
+    if isinstance(config.vision, NaflexVisionConfig):
+        raise ConfigError("a NaFlex model has no fixed image size. Use max_num_patches= instead of image_size=.")
     resized = replace(config, image_size=image_size)
     name, old_size, num_extra = _describe_pos_embed(config)
     _, new_size, _ = _describe_pos_embed(resized)

@@ -5,6 +5,7 @@ from torch import nn
 from zebra.config.precision import InferencePrecision
 from zebra.errors import ConfigError
 from zebra.models import CLIP
+from zebra.models.image.naflex import NaflexVision
 from zebra.models.image.resnet import ModifiedResNet
 from zebra.models.image.siglip import SiglipVision
 from zebra.models.image.vit import VisionTransformer
@@ -52,5 +53,5 @@ def micro_batch_size(tower: nn.Module, precision: InferencePrecision) -> int | N
     """
     if precision != "int8":
         return None
-    assert isinstance(tower, VisionTransformer | SiglipVision)
+    assert isinstance(tower, VisionTransformer | SiglipVision | NaflexVision)
     return max(1, TOKENS_PER_MICRO_BATCH // len(tower.positional_embedding))

@@ -15,6 +15,7 @@ from torch import Tensor
 from zebra.embed.stages import ImagePreprocessor
 from zebra.errors import ConfigError
 from zebra.images.formats import image_digest
+from zebra.images.preprocess import stack_pixels
 from zebra.pretrained.bundle import Bundle
 from zebra.serve.image_limits import decode_pixels
 from zebra.serve.lru_cache import LRUCache
@@ -164,8 +165,7 @@ class ModelRunner:
 
     def encode_images(self, images: Sequence[DecodedImage]) -> list[Tensor]:
         """Return the float32 unit vector [E] of each image."""
-        pixels_N3HW = torch.from_numpy(np.stack([image.pixels_3HW for image in images]))
-        vectors = list(self._clip.encode_pixels(pixels_N3HW))
+        vectors = list(self._clip.encode_pixels(stack_pixels([image.pixels_3HW for image in images])))
         for image, vector_E in zip(images, vectors, strict=True):
             self._vector_cache.put(image.digest, vector_E)
         return vectors

@@ -115,10 +115,10 @@ def _handle_resize(_runner: ModelRunner, frame: Frame) -> Reply:
 
 
 def _handle_images(runner: ModelRunner, frame: Frame) -> Reply:
-    shape = frame.header["shape"]
+    header = frame.header
     images = [
         DecodedImage(np.frombuffer(payload, np.uint8).reshape(shape), digest)
-        for payload, digest in zip(frame.payloads, frame.header["digests"], strict=True)
+        for payload, shape, digest in zip(frame.payloads, header["shapes"], header["digests"], strict=True)
     ]
     return {}, [_vectors_to_bytes(runner.encode_images(images))]
 

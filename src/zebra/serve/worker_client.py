@@ -117,7 +117,7 @@ class WorkerClient:
 
     async def encode_images(self, images: Sequence[DecodedImage]) -> Sequence[Tensor]:
         """Embed images."""
-        header = {"shape": images[0].pixels_3HW.shape, "digests": [image.digest for image in images]}
+        header = {"shapes": [image.pixels_3HW.shape for image in images], "digests": [image.digest for image in images]}
         reply = await self._call("encode_images", header, [image.pixels_3HW.data for image in images])
         return list(_to_tensor(reply.payloads[0]).view(len(images), -1))
 

@@ -178,9 +178,12 @@ def _describe_checkpoint(checkpoint: PretrainedCheckpoint) -> Iterator[Finding]:
     yield Finding("image tower", config.vision.describe(config.image_size))
     yield Finding("text tower", config.text.describe())
     yield Finding("embedding", f"{config.embed_dim} dimensions{', sigmoid bias' if config.logit_bias else ''}")
+    target = f"{preprocess.image_size} px, crop {preprocess.crop}"
+    if preprocess.resize == "naflex":
+        target = f"at most {preprocess.max_num_patches} patches of {preprocess.patch_size} px"
     yield Finding(
         "images",
-        f"{preprocess.resize} {preprocess.interpolation} to {preprocess.image_size} px, crop {preprocess.crop}, "
+        f"{preprocess.resize} {preprocess.interpolation} to {target}, "
         f"RGB {preprocess.rgb}, decoded {preprocess.decode}; mean {preprocess.mean}, std {preprocess.std}",
     )
 

@@ -21,7 +21,12 @@ from .bundles import build_siglip_bundle, random_images
 PRECISIONS = ("bf16", "int8")
 
 
-MODELS = {"vit": build_tiny_model, "resnet": lambda: build_tiny_model("resnet"), "siglip": build_siglip_bundle}
+MODELS = {
+    "vit": build_tiny_model,
+    "resnet": lambda: build_tiny_model("resnet"),
+    "siglip": build_siglip_bundle,
+    "naflex": lambda: build_tiny_model("naflex"),
+}
 CASES = [(kind, name) for kind in MODELS for name in PRECISIONS if (kind, name) != ("resnet", "int8")]
 
 

@@ -215,9 +215,9 @@ def test_an_image_tower_without_its_head_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"num_patches": 15}, "num_patches is 15, not a square"), ({"num_patches": 25}, "image size 32")],
+    [({"num_patches": 15}, "num_patches is 15, not a square"), ({"patch_size": 16}, "patches of 8 pixels, .* has 16")],
 )
-def test_a_naflex_model_without_a_square_grid_is_refused(tmp_path, changes, message):
+def test_a_naflex_model_without_a_square_grid_or_with_other_patches_is_refused(tmp_path, changes, message):
     write(tmp_path, "siglip")
     edit(tmp_path / "config.json", model_type="siglip2")
     edit(tmp_path / "config.json", "vision_config", **changes)

@@ -7,33 +7,37 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zebra.config.image_towers import SiglipVisionConfig
+from zebra.config.image_towers import NaflexVisionConfig, SiglipVisionConfig
 from zebra.models.transformer import MLP, Attention, Transformer, dot_product_attention
 
 
 class MAPHead(nn.Module):
     """Attention pooling with one learned query, then a residual MLP."""
 
-    def __init__(self, config: SiglipVisionConfig) -> None:
+    def __init__(self, config: SiglipVisionConfig | NaflexVisionConfig) -> None:
         super().__init__()
         self.probe = nn.Parameter(torch.empty(config.width).normal_(std=config.width**-0.5))
         self.attn = Attention(config.width, config.heads)
         self.ln = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.mlp = MLP(config.width, config.hidden, config.activation)
 
-    def forward(self, x_BLD: Tensor) -> Tensor:
-        """Return one vector [B, D] per image."""
-        pooled_BD = self._pool(x_BLD)
+    def forward(self, x_BLD: Tensor, attn_mask: Tensor | None = None) -> Tensor:
+        """Return one vector [B, D] per image.
+
+        Args:
+            attn_mask: True where a token counts, bool [B, 1, 1, L]; None counts all.
+        """
+        pooled_BD = self._pool(x_BLD, attn_mask)
         return pooled_BD + self.mlp(self.ln(pooled_BD))
 
-    def _pool(self, x_BLD: Tensor) -> Tensor:
+    def _pool(self, x_BLD: Tensor, attn_mask: Tensor | None) -> Tensor:
         B, L, D = x_BLD.shape
         heads = self.attn.heads
         query_weight, pair_weight = torch.split(self.attn.in_proj_weight, [D, 2 * D])
         query_bias, pair_bias = torch.split(self.attn.in_proj_bias, [D, 2 * D])
         query = F.linear(self.probe.to(x_BLD.dtype), query_weight, query_bias).view(1, heads, 1, D // heads)
         key, value = F.linear(x_BLD, pair_weight, pair_bias).view(B, L, 2, heads, D // heads).permute(2, 0, 3, 1, 4)
-        pooled = dot_product_attention(query.expand(B, -1, -1, -1), key, value)
+        pooled = dot_product_attention(query.expand(B, -1, -1, -1), key, value, attn_mask)
         return self.attn.out_proj(pooled.reshape(B, D))
 
 

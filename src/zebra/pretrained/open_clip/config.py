@@ -6,7 +6,7 @@ Reference for the keys: `model.py` and `transform.py` of open_clip 3.3.0.
 from collections.abc import Mapping
 from typing import Any
 
-from zebra.config.image_towers import SiglipVisionConfig
+from zebra.config.image_towers import NaflexVisionConfig, SiglipVisionConfig
 from zebra.config.model import ModelConfig
 from zebra.config.text_towers import SiglipTextConfig
 from zebra.config.transformer import TransformerConfig
@@ -36,7 +36,7 @@ def parse_open_clip_config(raw: Mapping[str, Any]) -> tuple[ModelConfig, Preproc
         if key not in ("model_cfg", "preprocess_cfg"):
             raise unsupported_key_error(key, value)
     config = _parse_config(raw.get("model_cfg"))
-    return config, _parse_preprocess(raw.get("preprocess_cfg") or {}, config.image_size)
+    return config, _parse_preprocess(raw.get("preprocess_cfg") or {}, config)
 
 
 def to_open_clip_config(config: ModelConfig, preprocess: Preprocess) -> dict[str, Any]:
@@ -74,13 +74,23 @@ def _parse_config(raw: object) -> ModelConfig:
     )
 
 
-def _parse_preprocess(raw: object, image_size: int) -> Preprocess:
+def _parse_preprocess(raw: object, config: ModelConfig) -> Preprocess:
+    """Convert `preprocess_cfg`.
+
+    A NaFlex tower gets images as in open_clip's NaFlex evaluation (`aug_cfg` with `naflex`): at most as many patches as
+    its positions, whatever `resize_mode` says.
+    """
     if isinstance(raw, Mapping):  # null means the default
         raw = {key: value for key, value in raw.items() if value is not None}
     cfg = parse_section(PreprocessCfg, raw, "preprocess_cfg")
+    resize: dict[str, Any] = {"resize": cfg.resize_mode}
+    if isinstance(config.vision, NaflexVisionConfig):
+        side = config.vision.patch_size
+        max_num_patches = (config.image_size // side) ** 2
+        resize = {"resize": "naflex", "patch_size": side, "max_num_patches": max_num_patches}
     return Preprocess(
-        image_size=image_size,
-        resize=cfg.resize_mode,
+        image_size=config.image_size,
+        **resize,
         # "random" applies to training only; the evaluation transform is then bicubic.
         interpolation="bilinear" if cfg.interpolation == "bilinear" else "bicubic",
         crop="half_even",
@@ -107,7 +117,7 @@ def _has_quick_gelu(config: ModelConfig) -> bool:
     activations = {
         tower.activation
         for tower in (config.vision, config.text)
-        if isinstance(tower, TransformerConfig) and not isinstance(tower, SiglipVisionConfig)
+        if isinstance(tower, TransformerConfig) and not isinstance(tower, SiglipVisionConfig | NaflexVisionConfig)
     }
     if "quick_gelu" in activations and len(activations) > 1:
         raise WeightsError(

@@ -3,12 +3,18 @@
 from dataclasses import replace
 from typing import Any
 
-from zebra.config.image_towers import ImageTowerConfig, ResNetConfig, SiglipVisionConfig, VisionTransformerConfig
+from zebra.config.image_towers import (
+    ImageTowerConfig,
+    NaflexVisionConfig,
+    ResNetConfig,
+    SiglipVisionConfig,
+    VisionTransformerConfig,
+)
 from zebra.config.model import ModelConfig
 from zebra.errors import ConfigError, WeightsError
 from zebra.pretrained.open_clip.blocks import parse_transformer, to_transformer_cfg
 from zebra.pretrained.open_clip.schema import CLIPVisionCfg, unsupported_key_error
-from zebra.pretrained.open_clip.timm import TIMM_TOWERS
+from zebra.pretrained.open_clip.timm import NAFLEX_TOWERS, TIMM_TOWERS
 
 
 def parse_vision(cfg: CLIPVisionCfg, image_size: int, *, quick_gelu: bool) -> ImageTowerConfig:
@@ -19,11 +25,12 @@ def parse_vision(cfg: CLIPVisionCfg, image_size: int, *, quick_gelu: bool) -> Im
     """
     where = "model_cfg.vision_cfg"
     if cfg.timm_model_name is not None:
-        if cfg.timm_model_name not in TIMM_TOWERS:
+        towers = TIMM_TOWERS | NAFLEX_TOWERS
+        if cfg.timm_model_name not in towers:
             raise unsupported_key_error(f"{where}.timm_model_name", cfg.timm_model_name)
         if (cfg.timm_pool, cfg.timm_proj) != ("map", "none"):
             raise unsupported_key_error(f"{where}.timm_pool, timm_proj", (cfg.timm_pool, cfg.timm_proj))
-        tower, trained_size = TIMM_TOWERS[cfg.timm_model_name]
+        tower, trained_size = towers[cfg.timm_model_name]
         if image_size != trained_size:
             raise ConfigError(
                 f"{where}.image_size is {image_size}, but {cfg.timm_model_name} needs {trained_size}. Change it."
@@ -50,6 +57,11 @@ def to_vision_cfg(config: ModelConfig) -> dict[str, Any]:
         WeightsError: open_clip cannot build the image tower.
     """
     vision = config.vision
+    if isinstance(vision, NaflexVisionConfig):
+        raise WeightsError(
+            "open_clip_config.json cannot say that images are resized for NaFlex, so open_clip would squash them to "
+            "squares. Use --format transformers."
+        )
     if isinstance(vision, SiglipVisionConfig):
         return {
             "image_size": config.image_size,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from zebra.config.image_towers import SiglipVisionConfig
+from zebra.config.image_towers import NaflexVisionConfig, SiglipVisionConfig
 from zebra.config.model import ModelConfig
 from zebra.config.text_towers import BertTextConfig, SiglipTextConfig
 from zebra.errors import ConfigError, WeightsError
@@ -105,7 +105,7 @@ def convert_from_open_clip(tensors: Mapping[str, Tensor], config: ModelConfig, p
         raise WeightsError(
             f"{path} has two text towers, with and without the prefix {TEXT_PREFIX!r}. Download it again."
         )
-    if isinstance(config.vision, SiglipVisionConfig):
+    if isinstance(config.vision, SiglipVisionConfig | NaflexVisionConfig):
         converted = convert_from_timm(converted, config.vision.layers)
     # With `nonscalar_logit_scale`, open_clip stores these as vectors of one element.
     scalars = {name: converted[name].squeeze() for name in ("logit_scale", "logit_bias") if name in converted}

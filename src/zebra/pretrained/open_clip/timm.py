@@ -1,8 +1,8 @@
-"""Conversion of SigLIP image towers between timm and zebra.
+"""Conversion of SigLIP and NaFlex image towers between timm and zebra.
 
 open_clip stores such towers with timm's tensors and only the name of the architecture, so this module lists the sizes
-of each name (timm 1.0.31, `vision_transformer.py`). Like zebra, timm stacks q, k and v in blocks, but in the pool q is
-separate from k and v.
+of each name (timm 1.0.31, `vision_transformer.py` and `naflexvit.py`). Like zebra, timm stacks q, k and v in blocks,
+but in the pool q is separate from k and v.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from zebra.config.image_towers import SiglipVisionConfig
+from zebra.config.image_towers import NaflexVisionConfig, SiglipVisionConfig
 from zebra.config.transformer import Activation
 
 TIMM_PREFIX = "visual.trunk."
@@ -51,6 +51,15 @@ TIMM_TOWERS: dict[str, tuple[SiglipVisionConfig, int]] = {
 """Tower and image size by timm's name. All were trained with the tanh form of GELU, but timm uses the exact form for
 the older names."""
 
+NAFLEX_TOWERS: dict[str, tuple[NaflexVisionConfig, int]] = {
+    "naflexvit_base_patch16_siglip": (NaflexVisionConfig(patch_size=16, width=768, layers=12, heads=12), 256),
+    "naflexvit_so400m_patch16_siglip": (
+        NaflexVisionConfig(patch_size=16, width=1152, layers=27, heads=16, mlp_width=4304),
+        256,
+    ),
+}
+"""Tower and side of the square image with the stored positions, by timm's name."""
+
 _MODULE_NAMES = {
     "patch_embed.proj": "conv1",
     "norm": "ln_post",
@@ -59,6 +68,7 @@ _MODULE_NAMES = {
     "attn_pool.mlp.fc1": "pool.mlp.c_fc",
     "attn_pool.mlp.fc2": "pool.mlp.c_proj",
 }
+_NAFLEX_POS_EMBED = f"{TIMM_PREFIX}embeds.pos_embed"  # [1, rows, columns, D]
 _BLOCK_MODULE_NAMES = {
     "norm1": "ln_1",
     "attn.proj": "attn.out_proj",
@@ -78,7 +88,12 @@ def convert_from_timm(tensors: Mapping[str, Tensor], num_layers: int) -> dict[st
     Missing and unknown tensors are not detected here, but when the model is built.
     """
     rest = dict(tensors)
-    converted = {name: rest.pop(timm) for timm, name in _map_names(num_layers).items() if timm in rest}
+    names = _map_names(num_layers)
+    # NaFlex: both have a linear layer of patches, with the values of a patch in the order rows, columns, channels.
+    names |= {f"{TIMM_PREFIX}embeds.proj.{part}": f"visual.patch_embed.{part}" for part in ("weight", "bias")}
+    converted = {name: rest.pop(timm) for timm, name in names.items() if timm in rest}
+    if _NAFLEX_POS_EMBED in rest:
+        converted[_POS_EMBED_NAMES[1]] = rest.pop(_NAFLEX_POS_EMBED).flatten(0, -2)
     if _POS_EMBED_NAMES[0] in rest:
         converted[_POS_EMBED_NAMES[1]] = rest.pop(_POS_EMBED_NAMES[0]).squeeze(0)
     if _PROBE_NAMES[0] in rest:
@@ -91,7 +106,7 @@ def convert_from_timm(tensors: Mapping[str, Tensor], num_layers: int) -> dict[st
 
 
 def convert_to_timm(tensors: Mapping[str, Tensor], num_layers: int) -> dict[str, Tensor]:
-    """Return the tensors with zebra's image tower under timm's names: the inverse of `convert_from_timm`."""
+    """Return the tensors with zebra's SigLIP tower under timm's names: the inverse of `convert_from_timm`."""
     rest = dict(tensors)
     converted = {timm: rest.pop(name) for timm, name in _map_names(num_layers).items()}
     for timm, name in (_POS_EMBED_NAMES, _PROBE_NAMES):

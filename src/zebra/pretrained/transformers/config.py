@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any, Literal
 
-from zebra.config.image_towers import ResNetConfig, SiglipVisionConfig, VisionTransformerConfig
+from zebra.config.image_towers import NaflexVisionConfig, ResNetConfig, SiglipVisionConfig, VisionTransformerConfig
 from zebra.config.model import ModelConfig
 from zebra.config.structure import structure
 from zebra.config.text_towers import SiglipTextConfig, TextConfig
@@ -18,7 +18,10 @@ from zebra.text.files import read_json_object
 JsonDict = dict[str, Any]
 ModelType = Literal["clip", "siglip", "siglip2"]
 
+ARCHITECTURES: dict[ModelType, str] = {"clip": "CLIPModel", "siglip": "SiglipModel", "siglip2": "Siglip2Model"}
 ACTIVATIONS: dict[str, Activation] = {"quick_gelu": "quick_gelu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh"}
+VISION_KINDS: dict[ModelType, str] = {"clip": "vit", "siglip": "siglip", "siglip2": "naflex"}
+"""Kind of the image tower in zebra."""
 LEGACY_EOS_ID = 2
 """An `eos_token_id` that means: pool at the largest id. Configs from before 2023 have it, also those of OpenAI."""
 
@@ -75,6 +78,8 @@ def infer_model_type(config: ModelConfig) -> ModelType:
         return "clip"
     if isinstance(vision, SiglipVisionConfig) and isinstance(text, SiglipTextConfig) and config.logit_bias:
         return "siglip"
+    if isinstance(vision, NaflexVisionConfig) and isinstance(text, SiglipTextConfig) and config.logit_bias:
+        return "siglip2"
     raise WeightsError(
         f"transformers has no model with a {vision.kind} image tower, a {text.kind} text tower and "
         f"{'a' if config.logit_bias else 'no'} logit bias. Use --format open_clip or --format zebra."
@@ -103,8 +108,12 @@ def to_transformers_config(config: ModelConfig, special_token_ids: dict[str, int
     assert not isinstance(vision, ResNetConfig)
     is_clip = model_type == "clip"
     projection = {"projection_dim": config.embed_dim} if is_clip else {}
+    if model_type == "siglip2":
+        input_size = {"num_patches": (config.image_size // vision.patch_size) ** 2}
+    else:
+        input_size = {"image_size": config.image_size}
     return {
-        "architectures": ["CLIPModel" if is_clip else "SiglipModel"],
+        "architectures": [ARCHITECTURES[model_type]],
         "model_type": model_type,
         "torch_dtype": "float32",
         **projection,
@@ -119,7 +128,7 @@ def to_transformers_config(config: ModelConfig, special_token_ids: dict[str, int
         },
         "vision_config": {
             "model_type": f"{model_type}_vision_model",
-            "image_size": config.image_size,
+            **input_size,
             "patch_size": vision.patch_size,
             **projection,
             **_to_transformers_tower(vision),
@@ -183,7 +192,7 @@ def _parse_config(raw: JsonDict, model_type: ModelType, path: Path) -> ModelConf
         if is_clip
         else text.get("projection_size", text["hidden_size"]),
         "image_size": size,
-        "vision": {"kind": "vit" if is_clip else "siglip", "patch_size": patch, **_parse_tower(vision, path)},
+        "vision": {"kind": VISION_KINDS[model_type], "patch_size": patch, **_parse_tower(vision, path)},
         "text": {
             "kind": "causal" if is_clip else "siglip",
             "vocab_size": text["vocab_size"],

@@ -1,17 +1,20 @@
 """Conversion between preprocessor_config.json and zebra's preprocessing.
 
 Reference: `CLIPImageProcessor`, `SiglipImageProcessor` and `Siglip2ImageProcessor` of transformers 5.24 with their
-Pillow backend. With torchvision, transformers may resize differently, by at most 1 of 255.
+Pillow backend (`…Pil`; until transformers 4 the classes without `Fast`). With torchvision, transformers may resize
+differently, by at most 1 of 255.
 """
 
 import math
 from pathlib import Path
 from typing import Literal
 
+from zebra.config.image_towers import NaflexVisionConfig
+from zebra.config.model import ModelConfig
 from zebra.config.structure import structure
 from zebra.errors import ConfigError, WeightsError, show_value
 from zebra.images.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess
-from zebra.pretrained.transformers.config import JsonDict, ModelType, parse_grid_size, parse_positive_int
+from zebra.pretrained.transformers.config import JsonDict, ModelType, parse_positive_int
 from zebra.text.files import read_json_object
 
 RESAMPLING_FILTERS = {2: "bilinear", 3: "bicubic"}
@@ -33,8 +36,11 @@ _DEFAULT_PROCESSORS: dict[ModelType, str] = dict(zip(("clip", "siglip", "siglip2
 """The processor of a model type, if the file names none."""
 
 
-def read_image_processor(folder: Path, model_type: ModelType) -> tuple[Path, Preprocess]:
+def read_image_processor(folder: Path, model_type: ModelType, config: ModelConfig) -> tuple[Path, Preprocess]:
     """Read the settings of the image processor; transformers 5 may write them to processor_config.json.
+
+    Args:
+        config: Config of the model, which the processor must suit.
 
     Returns:
         The path of the file, and the preprocessing.
@@ -56,23 +62,39 @@ def read_image_processor(folder: Path, model_type: ModelType) -> tuple[Path, Pre
         raise WeightsError(
             f"{path}: image_processor must be a JSON object, not {show_value(raw)}. Copy the file again."
         )
-    return path, _parse_preprocess(raw, model_type, path)
+    preprocess = _parse_preprocess(raw, model_type, config, path)
+    if preprocess.image_size != config.image_size:
+        raise WeightsError(
+            f"{path} has the image size {preprocess.image_size}, but config.json has {config.image_size}. Copy both "
+            "files from the same model."
+        )
+    return path, preprocess
 
 
 def to_image_processor_config(preprocess: Preprocess, model_type: ModelType) -> JsonDict:
     """Return preprocessor_config.json for a preprocessing; `crop`, `rgb` and `decode` cannot be expressed."""
-    square = {"height": preprocess.image_size, "width": preprocess.image_size}
-    is_shortest = preprocess.resize == "shortest"
-    return {
-        # Only CLIP's processor crops a center square in every version of transformers.
-        "image_processor_type": "CLIPImageProcessor" if is_shortest else "SiglipImageProcessor",
-        "processor_class": "CLIPProcessor" if model_type == "clip" else "SiglipProcessor",
+    if preprocess.resize == "naflex":
+        resize: JsonDict = {
+            "image_processor_type": "Siglip2ImageProcessor",
+            "processor_class": "Siglip2Processor",
+            "patch_size": preprocess.patch_size,
+            "max_num_patches": preprocess.max_num_patches,
+        }
+    else:
+        square = {"height": preprocess.image_size, "width": preprocess.image_size}
+        is_shortest = preprocess.resize == "shortest"
+        resize = {
+            # Only CLIP's processor crops a center square in every version of transformers.
+            "image_processor_type": "CLIPImageProcessor" if is_shortest else "SiglipImageProcessor",
+            "processor_class": "CLIPProcessor" if model_type == "clip" else "SiglipProcessor",
+            "size": {"shortest_edge": preprocess.image_size} if is_shortest else square,
+            "do_center_crop": is_shortest,
+            "crop_size": square,
+        }
+    return resize | {
         "do_convert_rgb": True,
         "do_resize": True,
-        "size": {"shortest_edge": preprocess.image_size} if is_shortest else square,
         "resample": next(code for code, name in RESAMPLING_FILTERS.items() if name == preprocess.interpolation),
-        "do_center_crop": is_shortest,
-        "crop_size": square,
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,
@@ -81,7 +103,7 @@ def to_image_processor_config(preprocess: Preprocess, model_type: ModelType) -> 
     }
 
 
-def _parse_preprocess(raw: JsonDict, model_type: ModelType, path: Path) -> Preprocess:
+def _parse_preprocess(raw: JsonDict, model_type: ModelType, config: ModelConfig, path: Path) -> Preprocess:
     processor = str(
         raw.get("image_processor_type") or raw.get("feature_extractor_type") or _DEFAULT_PROCESSORS[model_type]
     )
@@ -105,14 +127,12 @@ def _parse_preprocess(raw: JsonDict, model_type: ModelType, path: Path) -> Prepr
             f"{path}: resample is {show_value(settings['resample'])}, but zebra supports only 2 (bilinear) and 3 "
             "(bicubic)."
         )
-    if model_type == "siglip2":
-        grid = parse_grid_size(settings["max_num_patches"], "max_num_patches", path)
-        side = grid * parse_positive_int(settings["patch_size"], "patch_size", path)
-        settings["size"] = {"height": side, "width": side}
-    size, resize = _parse_resize(settings, path)
-    raw_preprocess = {
-        "image_size": size,
-        "resize": resize,
+    if isinstance(config.vision, NaflexVisionConfig):
+        resize = _parse_naflex(settings, config.vision, path) | {"image_size": config.image_size}
+    else:
+        size, mode = _parse_resize(settings, path)
+        resize = {"image_size": size, "resize": mode}
+    raw_preprocess = resize | {
         "interpolation": RESAMPLING_FILTERS[settings["resample"]],
         "crop": "floor",
         "rgb": "first",
@@ -124,6 +144,18 @@ def _parse_preprocess(raw: JsonDict, model_type: ModelType, path: Path) -> Prepr
         return structure(Preprocess, raw_preprocess, "preprocess")
     except ConfigError as error:
         raise WeightsError(f"{path} describes a preprocessing that zebra does not support: {error}") from error
+
+
+def _parse_naflex(settings: JsonDict, vision: NaflexVisionConfig, path: Path) -> JsonDict:
+    """Return the settings of NaFlex; WeightsError if the patches have another size than those of the tower."""
+    patch_size = parse_positive_int(settings["patch_size"], "patch_size", path)
+    if patch_size != vision.patch_size:
+        raise WeightsError(
+            f"{path} has patches of {patch_size} pixels, but config.json has {vision.patch_size}. Copy both files from "
+            "the same model."
+        )
+    max_num_patches = parse_positive_int(settings["max_num_patches"], "max_num_patches", path)
+    return {"resize": "naflex", "patch_size": patch_size, "max_num_patches": max_num_patches}
 
 
 def _parse_resize(settings: JsonDict, path: Path) -> tuple[object, Literal["shortest", "squash"]]:

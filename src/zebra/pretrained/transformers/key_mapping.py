@@ -10,14 +10,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from zebra.config.image_towers import ResNetConfig, SiglipVisionConfig
+from zebra.config.image_towers import NaflexVisionConfig, ResNetConfig, VisionTransformerConfig
 from zebra.config.model import ModelConfig
 from zebra.errors import WeightsError
 
 POSITION_IDS_SUFFIX = ".position_ids"
 """Suffix of buffers 0, 1, 2, … that older versions saved with the weights."""
-PATCH_EMBED_WEIGHT = "vision_model.embeddings.patch_embedding.weight"
 
+_PATCH_EMBED = "vision_model.embeddings.patch_embedding"
 _BLOCK_LAYERS = (
     ("ln_1", "layer_norm1"),
     ("attn.out_proj", "self_attn.out_proj"),
@@ -124,11 +124,15 @@ def _key_mappings(config: ModelConfig) -> Iterator[_KeyMapping]:
     yield _KeyMapping("positional_embedding", ("text_model.embeddings.position_embedding.weight",))
     yield from _block_mappings("transformer.resblocks", "text_model.encoder.layers", text.layers)
     yield from _layer_mappings("ln_final", "text_model.final_layer_norm")
-    yield _KeyMapping("visual.conv1.weight", (PATCH_EMBED_WEIGHT,))
+    # NaFlex: a linear layer of patches in both, with the values of a patch in the order rows, columns, channels.
+    patch_embed = "visual.patch_embed" if isinstance(vision, NaflexVisionConfig) else "visual.conv1"
+    yield _KeyMapping(f"{patch_embed}.weight", (f"{_PATCH_EMBED}.weight",))
+    if not isinstance(vision, VisionTransformerConfig):
+        yield _KeyMapping(f"{patch_embed}.bias", (f"{_PATCH_EMBED}.bias",))
     yield _KeyMapping("visual.positional_embedding", ("vision_model.embeddings.position_embedding.weight",))
     yield from _block_mappings("visual.transformer.resblocks", "vision_model.encoder.layers", vision.layers)
     yield from _layer_mappings("visual.ln_post", "vision_model.post_layernorm")
-    yield from _siglip_mappings() if isinstance(vision, SiglipVisionConfig) else _clip_mappings()
+    yield from _clip_mappings() if isinstance(vision, VisionTransformerConfig) else _siglip_mappings()
 
 
 def _clip_mappings() -> Iterator[_KeyMapping]:
@@ -141,11 +145,10 @@ def _clip_mappings() -> Iterator[_KeyMapping]:
 
 
 def _siglip_mappings() -> Iterator[_KeyMapping]:
-    """Yield the mappings of tensors that only a `SiglipModel` has."""
+    """Yield the mappings of tensors that only a `SiglipModel` or a `Siglip2Model` has."""
     for scalar in ("logit_scale", "logit_bias"):
         yield _KeyMapping(scalar, (scalar,), lambda value: value.reshape(()), lambda value: value.reshape(1))
     yield from _layer_mappings("text_projection", "text_model.head")
-    yield _KeyMapping("visual.conv1.bias", ("vision_model.embeddings.patch_embedding.bias",))
     pool, head = "visual.pool", "vision_model.head"
     yield _KeyMapping(
         f"{pool}.probe", (f"{head}.probe",), lambda probe: probe.reshape(-1), lambda probe: probe.reshape(1, 1, -1)

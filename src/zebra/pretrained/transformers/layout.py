@@ -4,13 +4,11 @@ config.json  model.safetensors  preprocessor_config.json  tokenizer.json  tokeni
 """
 
 import json
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
 
-from zebra.config.image_towers import SiglipVisionConfig
 from zebra.config.model import ModelConfig
 from zebra.errors import WeightsError
 from zebra.images.preprocess import Preprocess
@@ -25,11 +23,7 @@ from zebra.pretrained.transformers.config import (
     to_transformers_config,
 )
 from zebra.pretrained.transformers.image_processor import read_image_processor, to_image_processor_config
-from zebra.pretrained.transformers.key_mapping import (
-    PATCH_EMBED_WEIGHT,
-    convert_from_transformers,
-    convert_to_transformers,
-)
+from zebra.pretrained.transformers.key_mapping import convert_from_transformers, convert_to_transformers
 from zebra.pretrained.weight_files import TRANSFORMERS_WEIGHTS, list_weight_files
 from zebra.text.bpe import BPETokenizer
 from zebra.text.files import read_json_object
@@ -38,37 +32,22 @@ from zebra.text.vocabulary import EOT, SOT
 
 
 def read_transformers(folder: Path) -> PretrainedCheckpoint:
-    """Read a `CLIPModel`, a `SiglipModel`, or a `Siglip2Model` at its own square size.
+    """Read a `CLIPModel`, a `SiglipModel`, or a `Siglip2Model`.
 
-    SigLIP 2 models of a fixed resolution have the model type `siglip`. `siglip2` is NaFlex, which accepts images of any
-    aspect ratio. zebra uses the square size at which its positions need no interpolation, so square images get exact
-    vectors. Other images are resized to a square, unlike in NaFlex; a warning says so.
+    SigLIP 2 models of a fixed resolution have the model type `siglip`; `siglip2` is NaFlex.
 
     Raises:
         WeightsError: A file is missing, damaged, or has a setting that zebra does not support exactly.
     """
     path = folder / "config.json"
     model_type, config = read_transformers_config(path)
-    processor_path, preprocess = read_image_processor(folder, model_type)
-    if preprocess.image_size != config.image_size:
-        raise WeightsError(
-            f"{processor_path} has the image size {preprocess.image_size}, but {path} has {config.image_size}. Copy "
-            "both files from the same model."
-        )
+    processor_path, preprocess = read_image_processor(folder, model_type, config)
     weights = _find_weights(folder)
-    tensors = read_tensors(weights)
-    if model_type == "siglip2":
-        tensors = _to_conv_weight(tensors, config, weights)
-        warnings.warn(
-            f"{folder} is a NaFlex model. Square images get exact vectors; other images are resized to "
-            f"{config.image_size} × {config.image_size} pixels, while NaFlex would keep their aspect ratio.",
-            stacklevel=2,
-        )
     return PretrainedCheckpoint(
         layout="transformers",
         config=config,
         preprocess=preprocess,
-        tensors=convert_from_transformers(tensors, config, str(weights)),
+        tensors=convert_from_transformers(read_tensors(weights), config, str(weights)),
         files=(path, processor_path, *list_weight_files(weights)),
     )
 
@@ -76,7 +55,7 @@ def read_transformers(folder: Path) -> PretrainedCheckpoint:
 def write_transformers(
     folder: Path, *, config: ModelConfig, tensors: Mapping[str, Tensor], preprocess: Preprocess, tokenizer: Tokenizer
 ) -> None:
-    """Write a folder that `CLIPModel` or `SiglipModel`, `AutoProcessor` and `pipeline` open.
+    """Write a folder that `CLIPModel`, `SiglipModel` or `Siglip2Model`, `AutoProcessor` and `pipeline` open.
 
     Differences: transformers converts to RGB first, with transparent images on white, and rounds the position of the
     center crop in its own way, so that a crop may be shifted by one pixel. Its `CLIPTokenizer` does not repair damaged
@@ -129,19 +108,6 @@ def _find_weights(folder: Path) -> Path:
         if (folder / name).is_file():
             return folder / name
     raise WeightsError(f"{folder} has no weights ({', '.join(TRANSFORMERS_WEIGHTS)}). Copy the folder again.")
-
-
-def _to_conv_weight(tensors: Mapping[str, Tensor], config: ModelConfig, where: Path) -> dict[str, Tensor]:
-    """Convert NaFlex's linear layer on flattened patches (rows, columns, channels) to a convolution kernel."""
-    assert isinstance(config.vision, SiglipVisionConfig)
-    patch = config.vision.patch_size
-    linear_weight = tensors.get(PATCH_EMBED_WEIGHT)
-    if linear_weight is None or linear_weight.ndim != 2 or linear_weight.shape[1] != 3 * patch * patch:
-        raise WeightsError(
-            f"{where} lacks {PATCH_EMBED_WEIGHT} for patches of {patch} × {patch} pixels. Copy the folder again."
-        )
-    kernel = linear_weight.reshape(-1, patch, patch, 3).permute(0, 3, 1, 2).contiguous()
-    return {**tensors, PATCH_EMBED_WEIGHT: kernel}
 
 
 def _special_tokens(tokenizer_json: JsonDict) -> dict[str, str]:
