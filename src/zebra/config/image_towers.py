@@ -18,13 +18,23 @@ from zebra.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VisionTransformerConfig(TransformerConfig):
-    """A Vision Transformer image tower, pooled at the class token."""
+    """A Vision Transformer image tower with a class token; the defaults are those of CLIP."""
 
     config_path: ClassVar[str] = "model.vision"
     kind: Literal["vit"] = "vit"
     """Identifies the tower family in YAML and JSON."""
     patch_size: int
     """Patch side in pixels."""
+    patch_bias: bool = False
+    """Add a bias to the patch embedding, as in ViTs that were not made for CLIP."""
+    pre_norm: bool = True
+    """Normalize the tokens before the blocks."""
+    pooling: Literal["class", "mean", "attention"] = "class"
+    """Pooling: the class token, the mean of the patches (CLIPA), or cross-attention with one query (CoCa)."""
+    pooling_heads: int = 8
+    """Attention heads of the attention pooling, whose width is embed_dim."""
+    projection_bias: bool = False
+    """Add a bias to the projection."""
 
     def check_image_size(self, size: int) -> None:
         """Raise ConfigError unless the image size is a multiple of the patch size."""
@@ -33,7 +43,20 @@ class VisionTransformerConfig(TransformerConfig):
 
     def describe(self, image_size: int) -> str:
         """Return the settings in words."""
-        return f"{self.kind}, {self.describe_blocks()}; patches of {self.patch_size} in {image_size} px"
+        pooling = {
+            "class": "",
+            "mean": ", mean pooling",
+            "attention": f", attention pooling of {self.pooling_heads} heads",
+        }
+        flags = "".join(
+            [
+                "" if self.pre_norm else ", no norm before the blocks",
+                ", patch bias" if self.patch_bias else "",
+                pooling[self.pooling],
+                ", projection bias" if self.projection_bias else "",
+            ]
+        )
+        return f"{self.kind}, {self.describe_blocks()}; patches of {self.patch_size} in {image_size} px{flags}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

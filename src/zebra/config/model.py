@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from zebra.config.image_towers import ImageTowerConfig, NaflexVisionConfig, SiglipVisionConfig
-from zebra.config.text_towers import BertTextConfig, TextTowerConfig
-from zebra.config.transformer import MAX_IMAGE_SIZE, MAX_WIDTH, require_in_range
+from zebra.config.image_towers import ImageTowerConfig, NaflexVisionConfig, SiglipVisionConfig, VisionTransformerConfig
+from zebra.config.text_towers import BertTextConfig, SiglipTextConfig, TextTowerConfig
+from zebra.config.transformer import MAX_IMAGE_SIZE, MAX_WIDTH, require_divisible, require_in_range
 from zebra.errors import ConfigError
 
 
@@ -32,7 +32,9 @@ class ModelConfig:
                 f"model: embed_dim is {self.embed_dim}; a SigLIP image tower has no projection, so it must equal "
                 f"vision.width ({self.vision.width})"
             )
-        is_unprojected = isinstance(self.text, BertTextConfig) and self.text.projection == "none"
+        if isinstance(self.vision, VisionTransformerConfig) and self.vision.pooling == "attention":
+            require_divisible("model", "embed_dim", self.embed_dim, "vision.pooling_heads", self.vision.pooling_heads)
+        is_unprojected = isinstance(self.text, BertTextConfig | SiglipTextConfig) and self.text.projection == "none"
         if is_unprojected and self.text.width != self.embed_dim:
             raise ConfigError(
                 f"model: embed_dim is {self.embed_dim}; a text tower without a projection has the dimension of its "

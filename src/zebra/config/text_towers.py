@@ -12,7 +12,7 @@ BertProjection = Literal["none", "linear", "mlp"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextConfig(TransformerConfig):
-    """The causal text transformer, pooled at the end-of-text token."""
+    """The causal text transformer, pooled at the end-of-text token, by default the largest id of a text."""
 
     config_path: ClassVar[str] = "model.text"
     kind: Literal["causal"] = "causal"
@@ -21,10 +21,14 @@ class TextConfig(TransformerConfig):
     """Vocabulary size; training a new tokenizer sets it to the size learned from the captions."""
     context_length: int = 77
     """Maximum text length in tokens, including start and end."""
+    eos_id: int | None = None
+    """Id of the end-of-text token, where it is not the largest id of every text (MetaCLIP 2)."""
 
     def __post_init__(self) -> None:
         TransformerConfig.__post_init__(self)
         _require_vocabulary_in_range(self)
+        if self.eos_id is not None and not 0 <= self.eos_id < self.vocab_size:
+            raise ConfigError(f"model.text.eos_id is {self.eos_id}; it must be an id below {self.vocab_size:,}")
         if self.context_length < 3:
             raise ConfigError(
                 f"model.text.context_length is {self.context_length}; a text needs at least 3 tokens: "
@@ -33,12 +37,13 @@ class TextConfig(TransformerConfig):
 
     def describe(self) -> str:
         """Return the settings in words."""
-        return f"{self.kind}, {self.describe_blocks()}; {self.vocab_size:,} ids, {self.context_length} tokens"
+        pool = "" if self.eos_id is None else f", pooled at id {self.eos_id}"
+        return f"{self.kind}, {self.describe_blocks()}; {self.vocab_size:,} ids, {self.context_length} tokens{pool}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SiglipTextConfig(TransformerConfig):
-    """SigLIP's text transformer: texts padded to one length, bidirectional attention, pooled at the last position."""
+    """A bidirectional text transformer over texts padded to one length; the defaults are those of SigLIP."""
 
     config_path: ClassVar[str] = "model.text"
     kind: Literal["siglip"] = "siglip"
@@ -51,6 +56,12 @@ class SiglipTextConfig(TransformerConfig):
     """Activation of the MLPs."""
     norm_eps: float = 1e-6
     """Epsilon of the layer norms."""
+    pooling: Literal["last", "argmax"] = "last"
+    """Pooling: the last position, or the largest id, which is the end token of CLIP's tokenizer (MobileCLIP)."""
+    projection: Literal["linear", "none"] = "linear"
+    """Projection to the embedding; none needs a width equal to embed_dim."""
+    projection_bias: bool = True
+    """Add a bias to the projection; CLIPA and MobileCLIP do not."""
 
     def __post_init__(self) -> None:
         TransformerConfig.__post_init__(self)
@@ -58,7 +69,11 @@ class SiglipTextConfig(TransformerConfig):
 
     def describe(self) -> str:
         """Return the settings in words."""
-        return f"{self.kind}, {self.describe_blocks()}; {self.vocab_size:,} ids, {self.context_length} tokens"
+        pool = "" if self.pooling == "last" else ", pooled at the largest id"
+        projection = "" if self.projection_bias else ", projection without bias"
+        projection = ", no projection" if self.projection == "none" else projection
+        tokens = f"{self.vocab_size:,} ids, {self.context_length} tokens"
+        return f"{self.kind}, {self.describe_blocks()}; {tokens}{pool}{projection}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,7 +122,29 @@ class BertTextConfig(TransformerConfig):
         )
 
 
-TextTowerConfig = TextConfig | SiglipTextConfig | BertTextConfig
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CocaTextConfig(TransformerConfig):
+    """CoCa's text encoder: causal, with a class token after the padded text, where it is pooled."""
+
+    config_path: ClassVar[str] = "model.text"
+    kind: Literal["coca"] = "coca"
+    """Identifies the tower family in YAML and JSON."""
+    vocab_size: int = 49_408
+    """Vocabulary size."""
+    context_length: int = 76
+    """Maximum text length in tokens, without the class token."""
+
+    def __post_init__(self) -> None:
+        TransformerConfig.__post_init__(self)
+        _require_vocabulary_in_range(self)
+
+    def describe(self) -> str:
+        """Return the settings in words."""
+        tokens = f"{self.vocab_size:,} ids, {self.context_length} tokens and a class token"
+        return f"{self.kind}, {self.describe_blocks()}; {tokens}"
+
+
+TextTowerConfig = TextConfig | SiglipTextConfig | BertTextConfig | CocaTextConfig
 """Any text tower; `kind` tells them apart in YAML and JSON."""
 
 

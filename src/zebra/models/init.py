@@ -7,15 +7,18 @@ from zebra.models.image.resnet import Bottleneck, ModifiedResNet
 from zebra.models.image.siglip import SiglipVision
 from zebra.models.text.bert import BertText
 from zebra.models.text.causal import TextTransformer
+from zebra.models.text.coca import CocaText
 from zebra.models.text.siglip import SiglipText
 from zebra.models.transformer import MLP, Attention
 
 
-def initialize_text(tower: TextTransformer) -> None:
+def initialize_text(tower: TextTransformer | CocaText) -> None:
     """Initialize the text tower: embeddings N(0, 0.02) and N(0, 0.01), matrices scaled by width and depth."""
     width, layers = tower.token_embedding.embedding_dim, len(tower.transformer.resblocks)
     nn.init.normal_(tower.token_embedding.weight, std=0.02)
     nn.init.normal_(tower.positional_embedding, std=0.01)
+    if isinstance(tower, CocaText):
+        nn.init.normal_(tower.cls_emb, std=0.01)
     for block in tower.transformer.blocks():
         nn.init.normal_(block.attn.in_proj_weight, std=width**-0.5)
         nn.init.normal_(block.attn.out_proj.weight, std=width**-0.5 * (2 * layers) ** -0.5)
@@ -45,8 +48,9 @@ def initialize_siglip(tower: SiglipVision | NaflexVision | SiglipText) -> None:
                 nn.init.normal_(linear.bias, std=1e-6)
     if isinstance(tower, SiglipText):
         nn.init.normal_(tower.token_embedding.weight, std=tower.token_embedding.embedding_dim**-0.5)
-        nn.init.zeros_(tower.text_projection.bias)
-        nn.init.xavier_uniform_(tower.text_projection.weight)
+        if isinstance(tower.text_projection, nn.Linear):
+            nn.init.zeros_(tower.text_projection.bias)
+            nn.init.xavier_uniform_(tower.text_projection.weight)
 
 
 def initialize_bert(tower: BertText) -> None:

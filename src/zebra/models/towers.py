@@ -5,7 +5,7 @@ A new kind of tower needs a case here.
 
 from zebra.config.image_towers import NaflexVisionConfig, ResNetConfig, SiglipVisionConfig, VisionTransformerConfig
 from zebra.config.model import ModelConfig
-from zebra.config.text_towers import BertTextConfig, SiglipTextConfig, TextConfig
+from zebra.config.text_towers import BertTextConfig, CocaTextConfig, SiglipTextConfig, TextConfig
 from zebra.models.image.naflex import NaflexVision
 from zebra.models.image.resnet import ModifiedResNet
 from zebra.models.image.siglip import SiglipVision
@@ -13,6 +13,7 @@ from zebra.models.image.vit import VisionTransformer
 from zebra.models.init import initialize_bert, initialize_resnet, initialize_siglip, initialize_text
 from zebra.models.text.bert import BertText
 from zebra.models.text.causal import TextTransformer
+from zebra.models.text.coca import CocaText
 from zebra.models.text.siglip import SiglipText
 
 ImageTower = VisionTransformer | ModifiedResNet | SiglipVision | NaflexVision
@@ -21,7 +22,7 @@ ImageTower = VisionTransformer | ModifiedResNet | SiglipVision | NaflexVision
 Besides `forward`, an image tower has `features(images)`, the vectors [B, D] before the projection, and
 `project(features)`.
 """
-TextTower = TextTransformer | SiglipText | BertText
+TextTower = TextTransformer | SiglipText | BertText | CocaText
 """Maps token ids, int64 [B, L], to embeddings [B, E].
 
 Besides `forward`, a text tower has `context_length`, the largest L, and `inference_batches(tokens_NL)`, the split of
@@ -55,6 +56,10 @@ def build_text_tower(config: ModelConfig) -> TextTower:
             causal = TextTransformer(config.text, config.embed_dim)
             initialize_text(causal)
             return causal
+        case CocaTextConfig():
+            coca = CocaText(config.text, config.embed_dim)
+            initialize_text(coca)
+            return coca
         case SiglipTextConfig():
             siglip = SiglipText(config.text, config.embed_dim)
             initialize_siglip(siglip)

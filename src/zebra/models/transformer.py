@@ -20,7 +20,7 @@ from zebra.models.packing import PackedTexts
 AttentionMask = PackedTexts | TextsByLength | Tensor | None
 """Which tokens attend to which. For [N, D]: PackedTexts or TextsByLength. For [B, L, D]: a bool mask that broadcasts to
 [B, heads, L, L], or None for all."""
-OutputIndex = Tensor | tuple[slice, int] | EllipsisType
+OutputIndex = Tensor | tuple[slice | Tensor, int | slice | Tensor] | EllipsisType
 """Index of the tokens whose outputs are computed."""
 
 

@@ -31,5 +31,7 @@ class PretrainedCheckpoint:
     """The files that determine the vectors: weights, config, preprocessing."""
     given_architecture: str = ""
     """Architecture from the caller that the files do not contain; part of the fingerprint."""
+    unused: str = ""
+    """What of the model is not read, in words; it has no influence on the vectors."""
     templates: tuple[str, ...] = DEFAULT_TEMPLATES
     """Prompt templates; only zebra's layout has a place for a model's own."""

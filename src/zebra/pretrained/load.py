@@ -267,6 +267,8 @@ def build_bundle(
             f"the tokenizer has {model_tokenizer.vocab_size} ids, but the text tower of {path} has "
             f"{config.text.vocab_size}. Put the model's own tokenizer into the folder, or name it with tokenizer=PATH."
         )
+    if checkpoint.unused:
+        warnings.warn(f"{path}: not read: {checkpoint.unused}", stacklevel=3)
     model = build_model(config, tensors, str(path))
     files = checkpoint.files
 

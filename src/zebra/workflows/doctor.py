@@ -175,6 +175,8 @@ def _describe_checkpoint(checkpoint: PretrainedCheckpoint) -> Iterator[Finding]:
     num_values = sum(tensor.numel() for tensor in checkpoint.tensors.values())
     dtypes = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in checkpoint.tensors.values()})
     yield Finding("weights", f"{len(checkpoint.tensors)} tensors, {num_values:,} values of type {', '.join(dtypes)}")
+    if checkpoint.unused:
+        yield Finding("not read", checkpoint.unused)
     yield Finding("image tower", config.vision.describe(config.image_size))
     yield Finding("text tower", config.text.describe())
     yield Finding("embedding", f"{config.embed_dim} dimensions{', sigmoid bias' if config.logit_bias else ''}")

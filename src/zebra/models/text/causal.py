@@ -26,6 +26,7 @@ class TextTransformer(nn.Module):
     def __init__(self, config: TextConfig, embed_dim: int) -> None:
         super().__init__()
         self.context_length = config.context_length
+        self.eos_id = config.eos_id
         self.token_embedding = nn.Embedding(config.vocab_size, config.width)
         self.positional_embedding = nn.Parameter(torch.empty(config.context_length, config.width))
         self.transformer = Transformer(config)
@@ -36,8 +37,8 @@ class TextTransformer(nn.Module):
         """Return embeddings [B, E], not yet of unit length.
 
         Args:
-            tokens_BL: int64 ids, L ≤ context_length; a text ends at its largest id (the first one, if repeated). Pass
-                them on the CPU, where they are packed, to avoid a GPU synchronization.
+            tokens_BL: int64 ids, L ≤ context_length; see `end_position`. Pass them on the CPU, where they are packed,
+                to avoid a GPU synchronization.
 
         Raises:
             ShapeError: If L exceeds the context length.
@@ -48,12 +49,20 @@ class TextTransformer(nn.Module):
                 "encode with truncate=True, or shorten the texts"
             )
         tokens_BL = tokens_BL.cpu()
-        length_B = tokens_BL.argmax(dim=1) + 1
+        length_B = self.end_position(tokens_BL) + 1
         packed = pack_texts(tokens_BL.numpy(), length_B.numpy()).to(self.positional_embedding.device)
         x_ND = self.token_embedding(packed.token_N) + F.embedding(packed.position_N, self.positional_embedding)
         x_BD = self.transformer(x_ND, attn_mask=packed, output_index=packed.end_B)
         return self.ln_final(x_BD) @ self.text_projection
 
+    def end_position(self, tokens_BL: Tensor) -> Tensor:
+        """Return where each text ends and is pooled [B]: at the first `eos_id`, or at the first of its largest ids.
+
+        A text without `eos_id` is pooled at its first token, as in the published code.
+        """
+        return (tokens_BL if self.eos_id is None else (tokens_BL == self.eos_id).int()).argmax(dim=1)
+
     def inference_batches(self, tokens_NL: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         """Split texts into inference batches, as indices, with common prefixes together."""
-        return split_batches(tokens_NL, tokens_NL.argmax(axis=1) + 1, MAX_NODES)
+        length_N = self.end_position(torch.from_numpy(tokens_NL)).numpy() + 1
+        return split_batches(tokens_NL, length_N, MAX_NODES)

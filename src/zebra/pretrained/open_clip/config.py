@@ -6,14 +6,13 @@ Reference for the keys: `model.py` and `transform.py` of open_clip 3.3.0.
 from collections.abc import Mapping
 from typing import Any
 
-from zebra.config.image_towers import NaflexVisionConfig, SiglipVisionConfig
+from zebra.config.image_towers import NaflexVisionConfig
 from zebra.config.model import ModelConfig
-from zebra.config.text_towers import SiglipTextConfig
 from zebra.config.transformer import TransformerConfig
 from zebra.errors import ConfigError, WeightsError
 from zebra.images.preprocess import Preprocess
 from zebra.pretrained.open_clip.hf_text import is_hf_text, parse_hf_text
-from zebra.pretrained.open_clip.image_towers import parse_side, parse_vision, to_vision_cfg
+from zebra.pretrained.open_clip.image_towers import is_built_by_timm, parse_side, parse_vision, to_vision_cfg
 from zebra.pretrained.open_clip.schema import (
     CLIPTextCfg,
     CLIPVisionCfg,
@@ -22,7 +21,7 @@ from zebra.pretrained.open_clip.schema import (
     parse_section,
     unsupported_key_error,
 )
-from zebra.pretrained.open_clip.text_towers import parse_text, to_text_cfg
+from zebra.pretrained.open_clip.text_towers import CUSTOM_TEXT_CONFIGS, parse_text, to_text_cfg
 
 
 def parse_open_clip_config(raw: Mapping[str, Any]) -> tuple[ModelConfig, Preprocess]:
@@ -107,7 +106,7 @@ def _to_model_cfg(config: ModelConfig) -> dict[str, Any]:
         model_cfg["quick_gelu"] = True
     if config.logit_bias:
         model_cfg["init_logit_bias"] = -10.0
-    if isinstance(config.text, SiglipTextConfig):
+    if isinstance(config.text, CUSTOM_TEXT_CONFIGS):
         model_cfg["custom_text"] = True
     return model_cfg | {"vision_cfg": to_vision_cfg(config), "text_cfg": to_text_cfg(config.text)}
 
@@ -117,7 +116,7 @@ def _has_quick_gelu(config: ModelConfig) -> bool:
     activations = {
         tower.activation
         for tower in (config.vision, config.text)
-        if isinstance(tower, TransformerConfig) and not isinstance(tower, SiglipVisionConfig | NaflexVisionConfig)
+        if isinstance(tower, TransformerConfig) and not is_built_by_timm(tower)  # timm's names have an activation
     }
     if "quick_gelu" in activations and len(activations) > 1:
         raise WeightsError(

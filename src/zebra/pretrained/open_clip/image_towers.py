@@ -11,10 +11,12 @@ from zebra.config.image_towers import (
     VisionTransformerConfig,
 )
 from zebra.config.model import ModelConfig
+from zebra.config.transformer import TransformerConfig
 from zebra.errors import ConfigError, WeightsError
 from zebra.pretrained.open_clip.blocks import parse_transformer, to_transformer_cfg
 from zebra.pretrained.open_clip.schema import CLIPVisionCfg, unsupported_key_error
 from zebra.pretrained.open_clip.timm import NAFLEX_TOWERS, TIMM_TOWERS
+from zebra.pretrained.open_clip.timm_vit import TIMM_VITS, find_timm_name, find_timm_vit
 
 
 def parse_vision(cfg: CLIPVisionCfg, image_size: int, *, quick_gelu: bool) -> ImageTowerConfig:
@@ -25,17 +27,7 @@ def parse_vision(cfg: CLIPVisionCfg, image_size: int, *, quick_gelu: bool) -> Im
     """
     where = "model_cfg.vision_cfg"
     if cfg.timm_model_name is not None:
-        towers = TIMM_TOWERS | NAFLEX_TOWERS
-        if cfg.timm_model_name not in towers:
-            raise unsupported_key_error(f"{where}.timm_model_name", cfg.timm_model_name)
-        if (cfg.timm_pool, cfg.timm_proj) != ("map", "none"):
-            raise unsupported_key_error(f"{where}.timm_pool, timm_proj", (cfg.timm_pool, cfg.timm_proj))
-        tower, trained_size = towers[cfg.timm_model_name]
-        if image_size != trained_size:
-            raise ConfigError(
-                f"{where}.image_size is {image_size}, but {cfg.timm_model_name} needs {trained_size}. Change it."
-            )
-        return tower
+        return _parse_timm(cfg, image_size, where)
     if cfg.head_width < 1:
         raise ConfigError(f"{where}.head_width is {cfg.head_width}. It must be at least 1.")
     if isinstance(cfg.layers, tuple):
@@ -46,6 +38,8 @@ def parse_vision(cfg: CLIPVisionCfg, image_size: int, *, quick_gelu: bool) -> Im
         layers=cfg.layers,
         heads=cfg.width // cfg.head_width,
         patch_size=parse_side("patch_size", cfg.patch_size),
+        pre_norm=not cfg.no_ln_pre,
+        **_parse_pooling(cfg, where),
         **parse_transformer(cfg, where, quick_gelu=quick_gelu),
     )
 
@@ -65,7 +59,7 @@ def to_vision_cfg(config: ModelConfig) -> dict[str, Any]:
     if isinstance(vision, SiglipVisionConfig):
         return {
             "image_size": config.image_size,
-            "timm_model_name": _find_timm_name(vision, config.image_size),
+            "timm_model_name": _find_siglip_name(vision, config.image_size),
             "timm_model_pretrained": False,
             "timm_pool": "map",
             "timm_proj": "none",
@@ -78,13 +72,36 @@ def to_vision_cfg(config: ModelConfig) -> dict[str, Any]:
             "head_width": vision.width * 32 // vision.heads,
             "patch_size": None,
         }
-    return {
+    if is_built_by_timm(vision):
+        return {
+            "image_size": config.image_size,
+            "timm_model_name": find_timm_name(vision, config.image_size),
+            "timm_model_pretrained": False,
+            "timm_pool": "token",
+            "timm_proj": "linear",
+            "timm_proj_bias": vision.projection_bias,
+        }
+    cfg = {
         "image_size": config.image_size,
         "layers": vision.layers,
         "head_width": vision.width // vision.heads,
         "patch_size": vision.patch_size,
         **to_transformer_cfg(vision),
     }
+    if not vision.pre_norm:
+        cfg["no_ln_pre"] = True
+    if vision.pooling == "mean":
+        cfg |= {"pool_type": "avg", "final_ln_after_pool": True}
+    if vision.pooling == "attention":
+        cfg |= {"attentional_pool": True, "attn_pooler_queries": 1, "attn_pooler_heads": vision.pooling_heads}
+    return cfg
+
+
+def is_built_by_timm(tower: TransformerConfig) -> bool:
+    """Return whether open_clip builds a tower with timm: SigLIP's, and ViTs with biases that its own do not have."""
+    if isinstance(tower, VisionTransformerConfig):
+        return tower.patch_bias or tower.projection_bias
+    return isinstance(tower, SiglipVisionConfig | NaflexVisionConfig)
 
 
 def parse_side(key: str, value: int | tuple[int, int]) -> int:
@@ -95,7 +112,37 @@ def parse_side(key: str, value: int | tuple[int, int]) -> int:
     return sides.pop()
 
 
-def _find_timm_name(vision: SiglipVisionConfig, image_size: int) -> str:
+def _parse_timm(cfg: CLIPVisionCfg, image_size: int, where: str) -> ImageTowerConfig:
+    found: tuple[ImageTowerConfig, int] | None = find_timm_vit(cfg)
+    siglip_towers = TIMM_TOWERS | NAFLEX_TOWERS
+    if found is None and (cfg.timm_pool, cfg.timm_proj) == ("map", "none"):
+        found = siglip_towers.get(cfg.timm_model_name or "")
+    if found is None:
+        if cfg.timm_model_name in siglip_towers.keys() | TIMM_VITS.keys():
+            raise unsupported_key_error(f"{where}.timm_pool, timm_proj", (cfg.timm_pool, cfg.timm_proj))
+        raise unsupported_key_error(f"{where}.timm_model_name", cfg.timm_model_name)
+    tower, trained_size = found
+    if image_size != trained_size:
+        raise ConfigError(
+            f"{where}.image_size is {image_size}, but {cfg.timm_model_name} needs {trained_size}. Change it."
+        )
+    return tower
+
+
+def _parse_pooling(cfg: CLIPVisionCfg, where: str) -> dict[str, Any]:
+    """Return the pooling of a Vision Transformer: `pooling`, and `pooling_heads` if it is attention."""
+    if cfg.attentional_pool and cfg.pool_type == "tok":
+        return {"pooling": "attention", "pooling_heads": cfg.attn_pooler_heads}
+    if cfg.attentional_pool or cfg.pool_type not in ("tok", "avg"):
+        raise unsupported_key_error(f"{where}.pool_type", cfg.pool_type)
+    if cfg.pool_type == "tok":
+        return {"pooling": "class"}
+    if not cfg.final_ln_after_pool:
+        raise unsupported_key_error(f"{where}.final_ln_after_pool", cfg.final_ln_after_pool)
+    return {"pooling": "mean"}
+
+
+def _find_siglip_name(vision: SiglipVisionConfig, image_size: int) -> str:
     if vision.hidden == 4 * vision.width:
         vision = replace(vision, mlp_width=None)
     for name, known in TIMM_TOWERS.items():

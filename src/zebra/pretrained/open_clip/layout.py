@@ -6,27 +6,35 @@ Reference for file names and tokenizers: `factory.py` of open_clip 3.3.0.
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from torch import Tensor
 
-from zebra.config.image_towers import NaflexVisionConfig, SiglipVisionConfig
+from zebra.config.image_towers import NaflexVisionConfig, SiglipVisionConfig, VisionTransformerConfig
 from zebra.config.model import ModelConfig
-from zebra.config.text_towers import BertTextConfig, SiglipTextConfig
+from zebra.config.text_towers import BertTextConfig, CocaTextConfig, SiglipTextConfig
 from zebra.errors import ConfigError, WeightsError
 from zebra.images.preprocess import Preprocess
 from zebra.pretrained.checkpoint import PretrainedCheckpoint
 from zebra.pretrained.folder import write_json
 from zebra.pretrained.open_clip.config import parse_open_clip_config, to_open_clip_config
 from zebra.pretrained.open_clip.hf_text import convert_hf_text
+from zebra.pretrained.open_clip.image_towers import is_built_by_timm
+from zebra.pretrained.open_clip.text_towers import CUSTOM_TEXT_CONFIGS
 from zebra.pretrained.open_clip.timm import convert_from_timm, convert_to_timm
+from zebra.pretrained.open_clip.timm_vit import convert_vit_from_timm, convert_vit_to_timm
 from zebra.pretrained.tensors import read_tensors, write_tensors
 from zebra.pretrained.transformers import write_tokenizer
 from zebra.pretrained.weight_files import OPEN_CLIP_CONFIG, OPEN_CLIP_SAFETENSORS, OPEN_CLIP_WEIGHTS, list_weight_files
 from zebra.pretrained.weights import TEXT_PREFIX
+from zebra.text.bpe import BPETokenizer
 from zebra.text.clip_vocabulary import is_openai_vocabulary
 from zebra.text.files import read_json_object
 from zebra.text.tokenizers import Tokenizer
 
+DECODER_PREFIX = "text_decoder."
+"""Prefix of CoCa's decoder, which generates captions and has no influence on the vectors."""
+QUERY = "visual.attn_pool.query"
 LOCAL_TOKENIZER_NAME = "in this folder"
 """Name of any other tokenizer in the config. With `local-dir:`, open_clip reads the folder whatever the name is. This
 name is no valid name on the hub, so that open_clip cannot download another tokenizer by it."""
@@ -49,6 +57,7 @@ def read_open_clip(folder: Path) -> PretrainedCheckpoint:
     if weights is None:
         raise WeightsError(f"{folder} has no weights, such as {OPEN_CLIP_SAFETENSORS}. Copy the folder again.")
     tensors = read_tensors(weights)
+    num_unused = sum(name.startswith(DECODER_PREFIX) for name in tensors)
     if isinstance(config.text, BertTextConfig):
         tensors = convert_hf_text(tensors, config.text, raw["model_cfg"]["text_cfg"], str(weights))
     return PretrainedCheckpoint(
@@ -57,6 +66,7 @@ def read_open_clip(folder: Path) -> PretrainedCheckpoint:
         preprocess=preprocess,
         tensors=convert_from_open_clip(tensors, config, weights),
         files=(path, *list_weight_files(weights)),
+        unused=f"CoCa's decoder of captions ({num_unused} tensors)" if num_unused else "",
     )
 
 
@@ -82,6 +92,7 @@ def write_open_clip(
         WeightsError: open_clip cannot build this model; the message gives the reason. No file is written.
     """
     raw_config = to_open_clip_config(config, preprocess)
+    _require_equal_padding(config, tokenizer)
     folder.mkdir(parents=True, exist_ok=True)
     if tokenizer is not None:
         write_tokenizer(folder, tokenizer, context_length=config.text.context_length)
@@ -93,20 +104,26 @@ def write_open_clip(
 
 
 def convert_from_open_clip(tensors: Mapping[str, Tensor], config: ModelConfig, path: Path) -> dict[str, Tensor]:
-    """Return the tensors of an open_clip model under zebra's names on disk.
+    """Return the tensors of an open_clip model under zebra's names on disk, without CoCa's decoder.
 
     Missing and unknown tensors are not detected here, but when the model is built.
 
     Raises:
         WeightsError: Two tensors get the same name; the message names `path`.
     """
+    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(DECODER_PREFIX)}
     converted = {name.removeprefix(TEXT_PREFIX): tensor for name, tensor in tensors.items()}
     if len(converted) < len(tensors):
         raise WeightsError(
             f"{path} has two text towers, with and without the prefix {TEXT_PREFIX!r}. Download it again."
         )
-    if isinstance(config.vision, SiglipVisionConfig | NaflexVisionConfig):
-        converted = convert_from_timm(converted, config.vision.layers)
+    match config.vision:
+        case SiglipVisionConfig(layers=layers) | NaflexVisionConfig(layers=layers):
+            converted = convert_from_timm(converted, layers)
+        case VisionTransformerConfig(layers=layers):
+            converted = convert_vit_from_timm(converted, layers)
+    if QUERY in converted:
+        converted[QUERY] = converted[QUERY][:1]  # the others are for the decoder
     # With `nonscalar_logit_scale`, open_clip stores these as vectors of one element.
     scalars = {name: converted[name].squeeze() for name in ("logit_scale", "logit_bias") if name in converted}
     return converted | scalars
@@ -114,14 +131,38 @@ def convert_from_open_clip(tensors: Mapping[str, Tensor], config: ModelConfig, p
 
 def _convert_to_open_clip(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
     converted = dict(tensors)
-    if isinstance(config.vision, SiglipVisionConfig):
-        converted = convert_to_timm(converted, config.vision.layers)
-    if isinstance(config.text, SiglipTextConfig):
+    match config.vision:
+        case SiglipVisionConfig(layers=layers):
+            converted = convert_to_timm(converted, layers)
+        case VisionTransformerConfig(layers=layers) if is_built_by_timm(config.vision):
+            converted = convert_vit_to_timm(converted, layers)
+    if isinstance(config.text, CUSTOM_TEXT_CONFIGS):
         unprefixed = ("visual.", "logit_")
         converted = {
             name if name.startswith(unprefixed) else TEXT_PREFIX + name: tensor for name, tensor in converted.items()
         }
     return converted
+
+
+def _require_equal_padding(config: ModelConfig, tokenizer: Tokenizer | None) -> None:
+    """Refuse a tower whose vectors depend on the padding, with a tokenizer that open_clip pads with another id.
+
+    open_clip pads with 0 with its own tokenizer only, which is OpenAI's.
+    """
+    text = config.text
+    depends_on_padding = isinstance(text, CocaTextConfig) or (
+        isinstance(text, SiglipTextConfig) and text.pooling == "argmax"
+    )
+    if not depends_on_padding or not isinstance(tokenizer, BPETokenizer):
+        return
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "tokenizer.json"
+        tokenizer.save(path)
+        if not _is_openai_tokenizer(path):
+            raise WeightsError(
+                "open_clip would pad texts of this tokenizer with its end token, not with 0, and this text tower "
+                "attends to padding, so the vectors would differ. Use --format zebra."
+            )
 
 
 def _is_openai_tokenizer(path: Path) -> bool:

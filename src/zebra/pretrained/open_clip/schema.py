@@ -19,13 +19,14 @@ IGNORED_KEYS = {
         "nonscalar_logit_scale": "only a shape, of one element either way",
         "custom_text": "only a prefix of names, which are read with and without it",
         "output_dict": "only the type of open_clip's results",
+        "multimodal_cfg": "only CoCa's decoder of captions, which is not read",
     },
     "model_cfg.vision_cfg": {
         "patch_dropout": "training only",
-        "attn_pooler_queries": "only for a kind of pooling that is refused",
-        "attn_pooler_heads": "only for a kind of pooling that is refused",
+        "attn_pooler_queries": "queries but the first are for CoCa's decoder, which is not read",
+        "pos_embed_type": "the weights contain the positions",
+        "output_tokens": "only the type of open_clip's results",
         "timm_model_pretrained": "only the initial weights of training",
-        "timm_proj_bias": "only for a projection that is refused",
         "timm_drop": "training only",
         "timm_drop_path": "training only",
     },
@@ -33,8 +34,7 @@ IGNORED_KEYS = {
         "hf_tokenizer_name": "read with the tokenizer",
         "tokenizer_kwargs": "read with the tokenizer",
         "tokenizer_mode": "read with the tokenizer",
-        "pad_id": "only for a mask that is refused",
-        "eos_id": "only for a kind of pooling that is refused",
+        "output_tokens": "only the type of open_clip's results",
         "hf_model_pretrained": "only the initial weights of training",
         "hf_proj_type": "only for a tower with hf_model_name",
         "hf_pooler_type": "only for a tower with hf_model_name",
@@ -46,10 +46,8 @@ IGNORED_KEYS = {
 }
 """Keys that cannot change a vector, with the reason."""
 
-_PLAIN_BLOCK_VALUES = {
+_PLAIN_BLOCK_VALUES: dict[str, object] = {
     "ls_init_value": None,
-    "final_ln_after_pool": False,
-    "output_tokens": False,
     "block_type": None,
     "qk_norm": False,
     "scaled_cosine_attn": False,
@@ -60,14 +58,8 @@ _PLAIN_BLOCK_VALUES = {
 }
 FIXED_VALUES: dict[str, dict[str, object]] = {
     "model_cfg": {},
-    "model_cfg.vision_cfg": {
-        **_PLAIN_BLOCK_VALUES,
-        "attentional_pool": False,
-        "no_ln_pre": False,
-        "pos_embed_type": "learnable",
-        "pool_type": "tok",
-    },
-    "model_cfg.text_cfg": {**_PLAIN_BLOCK_VALUES, "embed_cls": False, "proj_type": "linear", "hf_model_name": None},
+    "model_cfg.vision_cfg": _PLAIN_BLOCK_VALUES,
+    "model_cfg.text_cfg": {**_PLAIN_BLOCK_VALUES, "final_ln_after_pool": False, "hf_model_name": None},
     "preprocess_cfg": {"mode": "RGB"},
 }
 """Keys that are accepted only with this value, which is open_clip's default."""
@@ -115,9 +107,15 @@ class CLIPVisionCfg(TowerCfg):
     head_width: int = 64
     patch_size: int | tuple[int, int] | None = 16
     image_size: int | tuple[int, int] = 224
+    no_ln_pre: bool = False
+    pool_type: str = "tok"
+    final_ln_after_pool: bool = False
+    attentional_pool: bool = False
+    attn_pooler_heads: int = 8
     timm_model_name: str | None = None
     timm_pool: str = "avg"
     timm_proj: str | None = "linear"
+    timm_proj_bias: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,7 +129,11 @@ class CLIPTextCfg(TowerCfg):
     vocab_size: int = 49_408
     no_causal_mask: bool = False
     pool_type: str = "argmax"
+    proj_type: str = "linear"
     proj_bias: bool = False
+    embed_cls: bool = False
+    pad_id: int = 0
+    eos_id: int = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -163,6 +165,6 @@ def parse_section(section_type: type[T], raw: object, where: str) -> T:
 def unsupported_key_error(key: str, value: object) -> ConfigError:
     """Return the error for a setting that zebra's towers do not support."""
     return ConfigError(
-        f"{key[:100]} is {show_value(value)}, which zebra does not support. From open_clip it reads CLIP ViT, CLIP "
-        "ResNet and SigLIP models only."
+        f"{key[:100]} is {show_value(value)}, which zebra does not support. docs/layouts.md lists what it reads from "
+        "open_clip."
     )

@@ -123,18 +123,23 @@ def convert_to_timm(tensors: Mapping[str, Tensor], num_layers: int) -> dict[str,
     return rest | converted
 
 
+def map_block_names(num_layers: int) -> dict[str, str]:
+    """Return zebra's names by timm's names, for all tensors of the blocks."""
+    names: dict[str, str] = {}
+    for layer in range(num_layers):
+        timm_block, block = f"{TIMM_PREFIX}blocks.{layer}", f"visual.transformer.resblocks.{layer}"
+        for part in ("weight", "bias"):
+            names[f"{timm_block}.attn.qkv.{part}"] = f"{block}.attn.in_proj_{part}"
+            for timm, zebra in _BLOCK_MODULE_NAMES.items():
+                names[f"{timm_block}.{timm}.{part}"] = f"{block}.{zebra}.{part}"
+    return names
+
+
 def _map_names(num_layers: int) -> dict[str, str]:
     """Return zebra's names by timm's names, for all tensors of the same shape in both."""
-    modules = _MODULE_NAMES | {
-        f"blocks.{layer}.{timm}": f"transformer.resblocks.{layer}.{zebra}"
-        for layer in range(num_layers)
-        for timm, zebra in _BLOCK_MODULE_NAMES.items()
+    names = {
+        f"{TIMM_PREFIX}{timm}.{part}": f"visual.{zebra}.{part}"
+        for timm, zebra in _MODULE_NAMES.items()
+        for part in ("weight", "bias")
     }
-    names: dict[str, str] = {}
-    for part in ("weight", "bias"):
-        names |= {f"{TIMM_PREFIX}{timm}.{part}": f"visual.{zebra}.{part}" for timm, zebra in modules.items()}
-        for layer in range(num_layers):
-            names[f"{TIMM_PREFIX}blocks.{layer}.attn.qkv.{part}"] = (
-                f"visual.transformer.resblocks.{layer}.attn.in_proj_{part}"
-            )
-    return names
+    return names | map_block_names(num_layers)
