@@ -1,4 +1,4 @@
-"""Bidirectional text towers: SigLIP (Zhai et al. 2023, arXiv 2303.15343), CLIPA, MobileCLIP.
+"""The bidirectional text tower of SigLIP (arXiv 2303.15343), CLIPA and MobileCLIP.
 
 Differs from CLIP's text tower: no causal mask, and padding is attended to. So all texts have one length.
 """

@@ -1,4 +1,4 @@
-"""Text towers in `open_clip_config.json`: causal, bidirectional, and with class token."""
+"""Text towers in `open_clip_config.json`: causal, bidirectional and CoCa's."""
 
 from typing import Any, Literal
 
