@@ -67,7 +67,7 @@ def test_towers_are_distinguished_by_their_kind():
     raw["vision"] = unstructure(get_preset("tiny-resnet").vision)
     assert isinstance(structure(ModelConfig, raw).vision, ResNetConfig)
     raw["vision"]["kind"] = "swin"
-    with pytest.raises(ConfigError, match=r"vision\.kind must be one of resnet, siglip, vit"):
+    with pytest.raises(ConfigError, match=r"vision\.kind must be one of .*resnet, siglip, .*vit"):
         structure(ModelConfig, raw)
 
 

@@ -1,8 +1,8 @@
 """The text encoder of CoCa (Yu et al. 2022, arXiv 2205.01917).
 
-A class token follows the padded text and is pooled. The mask of open_clip's published weights is shifted by one position: a token is hidden
-from all queries if the token *before* it is padding. So the class token attends to the text and to the first padding,
-but not to itself, unless the text fills the context.
+A class token follows the padded text and is pooled. The mask of open_clip's published weights is shifted by one
+position: a token is hidden from all queries if the token *before* it is padding. So the class token attends to the text
+and to the first padding, but not to itself, unless the text fills the context.
 """
 
 import numpy as np
