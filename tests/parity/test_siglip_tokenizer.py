@@ -26,7 +26,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
-from zebra.errors import WeightsError
 from zebra.text import SiglipTokenizer, find_tokenizer
 
 LENGTH, LONG = 16, 512
@@ -77,7 +76,7 @@ def spiece(transformers: ModuleType, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="module")
 def unigram(spiece: Path, transformers: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write the same vocabulary as tokenizer.json, with the conversion that `find_tokenizer` suggests."""
+    """Write the same vocabulary as tokenizer.json, with the conversion of transformers."""
     folder = tmp_path_factory.mktemp("unigram")
     converted = transformers.T5Tokenizer.from_pretrained(spiece, extra_ids=0, pad_token="</s>")
     converted.save_pretrained(folder)
@@ -131,9 +130,13 @@ def test_siglip_pads_with_its_end_token(unigram: Path) -> None:
     assert encode(tokenizer, [""]) == [[1] * LENGTH]
 
 
-def test_a_lone_spiece_model_is_an_error_with_the_conversion_command(spiece: Path) -> None:
-    with pytest.raises(WeightsError, match=r"T5Tokenizer .*extra_ids=0.*pad_token='</s>'"):
-        find_tokenizer(spiece, LENGTH)
+def test_a_spiece_model_is_read_as_the_tokenizer_json_that_transformers_makes_of_it(
+    spiece: Path, unigram_long: SiglipTokenizer
+) -> None:
+    tokenizer = find_tokenizer(spiece, LONG)
+    assert isinstance(tokenizer, SiglipTokenizer)
+    texts = [*CAPTIONS[:5], *PIECES, " ".join(PIECES), "".join(PIECES)]
+    assert encode(tokenizer, texts) == encode(unigram_long, texts)
 
 
 @pytest.fixture(scope="module")

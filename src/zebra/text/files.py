@@ -21,19 +21,30 @@ def read_text(path: Path) -> str:
     Raises:
         WeightsError: If the file is missing, damaged, too large, or not a regular file.
     """
+    try:
+        return read_bytes(path).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise WeightsError(f"cannot read {path} ({error}); copy it again from its source") from error
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file, gzipped if its name ends in .gz.
+
+    Raises:
+        WeightsError: If the file is missing, damaged, too large, or not a regular file.
+    """
     if path.exists() and not path.is_file():
         raise WeightsError(f"{path} is not a regular file; give a tokenizer.json or a merges file")
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             data = file.read(MAX_TEXT_BYTES + 1)
-        text = data.decode("utf-8")
     except FileNotFoundError as error:
         raise WeightsError(f"tokenizer file not found: {path}; give a tokenizer.json or a merges file") from error
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise WeightsError(f"cannot read {path} ({error}); copy it again from its source") from error
     if len(data) > MAX_TEXT_BYTES:
         raise WeightsError(f"{path} has more than {MAX_TEXT_BYTES:,} bytes of text; do not trust this file")
-    return text
+    return data
 
 
 def read_json_object(path: Path) -> dict[str, Any]:

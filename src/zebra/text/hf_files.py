@@ -2,7 +2,7 @@
 
 `tokenizer.json` has the vocabulary, the steps and the special tokens. As in transformers, `tokenizer_config.json`
 overrides three of its rules: BERT's lower case, accents and Chinese characters; RoBERTa's space before the first word;
-NLLB's language. It also names the padding. `open_clip_config.json` adds cleaning, language and `strip_sep_token`.
+NLLB's language. It also names the padding. `open_clip_config.json` adds cleaning and `strip_sep_token`.
 """
 
 from pathlib import Path
@@ -52,7 +52,13 @@ def build_hf_tokenizer(
     _apply_bert_options(backend, config)
     _apply_prefix_space(backend, config)
     require_unknown_token(backend, path)
-    prefix, suffix = _read_ends(backend, config, path, rules.language if rules else None)
+    prefix, suffix = _read_ends(backend, config, path)
+    if rules and rules.language not in (None, *(name for name, _ in (*prefix, *suffix))):
+        # open_clip 3.3 sets the language, but transformers sets it back to src_lang in every call.
+        raise WeightsError(
+            f"{path}: tokenizer_kwargs.language is {show_value(rules.language)}, which open_clip does not apply. "
+            f"Delete it, and set src_lang in {config.path.name} to the language that the model was trained with."
+        )
     if rules and rules.strip_sep_token:
         separator, _ = _find_role(backend, config, "sep_token", path)
         suffix = tuple((name, 0 if name == separator else index) for name, index in suffix)
@@ -81,17 +87,12 @@ def _apply_prefix_space(backend: tokenizers.Tokenizer, config: TokenizerConfig) 
         raise config.error("add_prefix_space", "zebra supports true only.")
 
 
-def _read_ends(backend: tokenizers.Tokenizer, config: TokenizerConfig, path: Path, language: str | None) -> Ends:
+def _read_ends(backend: tokenizers.Tokenizer, config: TokenizerConfig, path: Path) -> Ends:
     if config.class_name == "NllbTokenizer":
-        code = _find_token(backend, language or config.values.get("src_lang") or _DEFAULT_LANGUAGE, path)
+        language = _find_token(backend, config.values.get("src_lang") or _DEFAULT_LANGUAGE, path)
         end = _find_role(backend, config, "sep_token", path)
-        return ((), (end, code)) if config.values.get("legacy_behaviour") else ((code,), (end,))
+        return ((), (end, language)) if config.values.get("legacy_behaviour") else ((language,), (end,))
     ends = read_special_tokens(backend, path) or _default_ends(backend, config, path)
-    if language is not None and language not in dict((*ends[0], *ends[1])):
-        raise WeightsError(
-            f"{path}: tokenizer_kwargs.language is {show_value(language)}, but this is not a tokenizer of NLLB. Delete "
-            "the setting."
-        )
     for key, tokens in zip(("add_bos_token", "add_eos_token"), ends, strict=True):
         if key in config.values and bool(config.values[key]) != bool(tokens):
             raise config.error(key, f"{path.name} has other start and end tokens. Delete the setting.")
@@ -100,10 +101,12 @@ def _read_ends(backend: tokenizers.Tokenizer, config: TokenizerConfig, path: Pat
 
 def _default_ends(backend: tokenizers.Tokenizer, config: TokenizerConfig, path: Path) -> Ends:
     """Return the tokens of a file without post-processor: those of its class."""
-    if config.class_name in _GENERIC_CLASSES:
+    if config.class_name in (*_GENERIC_CLASSES, "Tipsv2Tokenizer"):
         return (), ()
     end = _find_role(backend, config, "sep_token", path)
-    return () if config.class_name == "T5Tokenizer" else (_find_role(backend, config, "cls_token", path),), (end,)
+    return () if config.class_name == "T5Tokenizer" or path.name == "spiece.model" else (
+        _find_role(backend, config, "cls_token", path),
+    ), (end,)
 
 
 def _find_role(

@@ -16,6 +16,7 @@ from zebra.text.clean import Cleaning
 from zebra.text.cleaning_normalizers import normalizer_steps, pop_cleaning
 from zebra.text.files import read_text
 from zebra.text.hf_tokenizer import HFTokenizer, RowTemplate, SpecialToken
+from zebra.text.sentencepiece import XLM_ROBERTA_FILE
 from zebra.text.tokenizer_config import OpenClipTextRules, TokenizerConfig
 from zebra.text.tokenizer_json import parse_tokenizer_json, read_special_tokens
 
@@ -120,12 +121,14 @@ def is_siglip(backend: tokenizers.Tokenizer, config: TokenizerConfig, path: Path
 
     The vocabulary of SigLIP is like that of T5 and mT5, which pad with "<pad>" instead of EOS.
     """
-    if isinstance(backend.model, models.BPE):
-        return bool(backend.model.byte_fallback)
-    if not isinstance(backend.model, models.Unigram) or config.class_name in _CLASSES:
-        return config.class_name in _CLASSES
+    if config.class_name in _CLASSES:
+        return True
     tokens = read_special_tokens(backend, path)
-    if tokens is not None and (tokens[0] or len(tokens[1]) != 1):
+    if isinstance(backend.model, models.BPE):
+        return backend.model.byte_fallback and tokens != ((), ()) and config.class_name != "Tipsv2Tokenizer"
+    if not isinstance(backend.model, models.Unigram):
+        return False
+    if path.name == XLM_ROBERTA_FILE or (tokens is not None and (tokens[0] or len(tokens[1]) != 1)):
         return False
     default_pad = "<pad>" if config.class_name in ("T5Tokenizer", "XLMRobertaTokenizer") else None
     pad = (backend.padding or {}).get("pad_token") or config.token("pad_token") or default_pad

@@ -78,7 +78,7 @@ class OpenClipTextRules:
     strip_sep_token: bool = False
     """Replace the id of the separator, the end token of BERT, by 0."""
     language: str | None = None
-    """Language code of NLLB."""
+    """Language code of NLLB, which open_clip does not apply."""
 
     @property
     def hf_cleaning(self) -> Cleaning:

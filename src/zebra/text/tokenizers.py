@@ -7,11 +7,11 @@ from typing import Protocol
 
 import tokenizers
 
-from zebra.errors import WeightsError
 from zebra.text.batch_encoding import BatchEncoding
 from zebra.text.bpe import BPETokenizer
 from zebra.text.files import read_text
 from zebra.text.hf_files import build_hf_tokenizer
+from zebra.text.sentencepiece import XLM_ROBERTA_FILE, read_sentencepiece
 from zebra.text.siglip_tokenizer import SiglipTokenizer, is_siglip
 from zebra.text.tokenizer_config import OpenClipTextRules, TokenizerConfig
 from zebra.text.tokenizer_json import parse_tokenizer_json
@@ -21,7 +21,7 @@ OPENAI_MERGES_FILE = "bpe_simple_vocab_16e6.txt.gz"
 """The name of OpenAI's merges file."""
 MERGES_FILE = "merges.txt"
 """The name of the merges beside a `vocab.json`."""
-TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", OPENAI_MERGES_FILE)
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", OPENAI_MERGES_FILE, XLM_ROBERTA_FILE, "spiece.model")
 """Names of tokenizer files in the order of search."""
 _CLIP_PATTERN = re.compile(r'"end_of_word_suffix":\s*"</w>"')
 
@@ -90,28 +90,21 @@ def find_tokenizer(path: Path, context_length: int, model_path: Path | None = No
         The first of `TOKENIZER_FILES`, or None if there is none.
 
     Raises:
-        WeightsError: If a file is damaged, or there is only a `spiece.model`, which must be converted first.
+        WeightsError: If a file is damaged, or has another kind of tokenizer.
     """
-    if path.suffix in (".json", ".txt", ".gz") and not path.is_dir():
+    if path.suffix in (".json", ".txt", ".gz", ".model") and not path.is_dir():
         return load_tokenizer(path, context_length, model_path)
     directory = path if path.is_dir() else path.parent
     for name in TOKENIZER_FILES:
         if (directory / name).is_file() and (name != "vocab.json" or (directory / MERGES_FILE).is_file()):
             return load_tokenizer(directory / name, context_length, model_path)
-    if path.is_dir() and (directory / "spiece.model").is_file():
-        raise WeightsError(
-            f"{directory} has only a spiece.model, which zebra does not read. Convert it to tokenizer.json with: "
-            f"python -c \"from transformers import T5Tokenizer as T; T.from_pretrained('{directory}', extra_ids=0, "
-            f"pad_token='</s>').save_pretrained('{directory}')\" "
-            "(needs: pip install transformers sentencepiece protobuf)"
-        )
     return None
 
 
 def _load_clip_tokenizer(path: Path, context_length: int) -> BPETokenizer | None:
     """Return the tokenizer if the file is one of CLIP's."""
     match path.name:
-        case "vocab.txt":
+        case name if name == "vocab.txt" or path.suffix == ".model":
             return None
         case "vocab.json":
             is_clip = is_clip_vocabulary(path)
@@ -128,5 +121,7 @@ def _read_backend(path: Path, config: TokenizerConfig) -> tokenizers.Tokenizer:
             return read_wordpiece(path, config)
         case "vocab.json":
             return read_byte_level_bpe(path, path.parent / MERGES_FILE)
+        case _ if path.suffix == ".model":
+            return read_sentencepiece(path)
         case _:
             return parse_tokenizer_json(read_text(path), path)

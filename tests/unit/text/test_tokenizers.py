@@ -88,12 +88,6 @@ def test_a_missing_tokenizer_file_is_an_error(tmp_path: Path) -> None:
         find_tokenizer(tmp_path / "tokenizer.json", 16)
 
 
-def test_a_lone_spiece_model_is_an_error_with_the_conversion_command(tmp_path: Path) -> None:
-    (tmp_path / "spiece.model").write_bytes(b"")
-    with pytest.raises(WeightsError, match=r"only a spiece\.model, .*T5Tokenizer.*save_pretrained"):
-        find_tokenizer(tmp_path, 16)
-
-
 def test_a_damaged_file_is_an_error_and_not_skipped(tmp_path: Path) -> None:
     write_openai_merges(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{", encoding="utf-8")
