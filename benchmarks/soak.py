@@ -149,6 +149,7 @@ def make_requests(images: Sequence[bytes], rng: random.Random) -> Iterator[tuple
                 ("thumbnail", "GET", f"/v1/images/row{number}/thumbnail?side=384", None),
                 ("original", "GET", f"/v1/images/row{number}", None),
                 ("about", "GET", "/v1/about", None),
+                ("map", "GET", "/v1/map", None),
             ]
         )
 
