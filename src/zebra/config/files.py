@@ -2,6 +2,7 @@
 
 import re
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ from zebra.config.train import TrainConfig
 from zebra.errors import ConfigError, suggest_name
 
 
-def list_recipes() -> list[str]:
-    """Return the names of the built-in recipes."""
-    directory = resources.files("zebra") / "recipes"
-    return sorted(file.name.removesuffix(".yaml") for file in directory.iterdir() if file.name.endswith(".yaml"))
+def list_recipes(verb: str = "train") -> list[str]:
+    """Return the names of the built-in recipes of `zebra train` or `zebra curate`."""
+    return sorted(
+        file.name.removesuffix(".yaml") for file in _recipe_dir(verb).iterdir() if file.name.endswith(".yaml")
+    )
 
 
-def read_recipe(name: str) -> dict[str, Any]:
+def read_recipe(name: str, verb: str = "train") -> dict[str, Any]:
     """Read a built-in recipe by name or a YAML file by path; `model` may be the name of a preset.
 
     Raises:
@@ -30,13 +32,18 @@ def read_recipe(name: str) -> dict[str, Any]:
         if not path.is_file():
             raise ConfigError(f"recipe file not found: {path.resolve()}")
         text, source = _read_text(path), str(path)
-    elif name in list_recipes():
-        text = (resources.files("zebra") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
+    elif name in list_recipes(verb):
+        text = (_recipe_dir(verb) / f"{name}.yaml").read_text(encoding="utf-8")
         source = f"recipe {name}"
     else:
-        hint = suggest_name(name, list_recipes())
+        hint = suggest_name(name, list_recipes(verb))
         raise ConfigError(f"unknown recipe {name!r}.{hint} The path of a recipe file ends in .yaml.")
     return _parse_mapping(text, source)
+
+
+def _recipe_dir(verb: str) -> Traversable:
+    directory = resources.files("zebra") / "recipes"
+    return directory if verb == "train" else directory / verb
 
 
 def read_train_config(path: Path) -> TrainConfig:

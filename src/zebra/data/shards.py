@@ -265,6 +265,17 @@ def _parse_json_object(data: bytes, where: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def _parse_caption_list(data: bytes, where: str) -> tuple[str, ...]:
+    """Parse the captions of a sample that has several, as `zebra curate` writes them."""
+    try:
+        captions = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise BadSample("broken JSON", where, f".captions.json: {error}") from error
+    if not isinstance(captions, list) or not captions or not all(isinstance(caption, str) for caption in captions):
+        raise BadSample("caption is not text", where, ".captions.json is no list of texts")
+    return tuple(decode_caption(caption.encode("utf-8", "surrogatepass"), where) for caption in captions)
+
+
 def _parse_json_captions(data: bytes, where: str) -> tuple[str, ...]:
     caption = _parse_json_object(data, where).get("caption")
     if caption is None:
@@ -275,6 +286,7 @@ def _parse_json_captions(data: bytes, where: str) -> tuple[str, ...]:
 
 
 CAPTION_PARSERS: Mapping[str, Callable[[bytes, str], tuple[str, ...]]] = {
+    "captions.json": _parse_caption_list,
     "txt": _parse_txt_captions,
     "json": _parse_json_captions,
 }

@@ -1,0 +1,91 @@
+"""Settings of `zebra curate`."""
+
+from dataclasses import dataclass, field
+
+from zebra.config.data import DataConfig
+from zebra.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextRules:
+    """Which captions are dropped; every limit is inclusive."""
+
+    min_chars: int = 1
+    """Fewest characters, without surrounding white space."""
+    max_chars: int | None = None
+    """Most characters."""
+    min_words: int = 1
+    """Fewest words, separated by white space."""
+    max_words: int | None = None
+    """Most words."""
+    max_repetition: float = 1.0
+    """Largest fraction of words that occur earlier in the caption (CC12M: 0.2)."""
+    drop_names: bool = True
+    """Drop captions that are a file name, a URL, a hash or a number."""
+    boilerplate: tuple[str, ...] = ()
+    """Phrases; a caption that contains one, in any case, is dropped (COYO: "image for")."""
+    max_frequency: int | None = None
+    """Most pairs with the same caption, apart from case, punctuation and white space; all of them are dropped beyond
+    (ALIGN, COYO: 10)."""
+
+    def __post_init__(self) -> None:
+        _require_range("text.min_chars", self.min_chars, self.max_chars, "text.max_chars")
+        _require_range("text.min_words", self.min_words, self.max_words, "text.max_words")
+        if not 0 <= self.max_repetition <= 1:
+            raise ConfigError(f"text.max_repetition is {self.max_repetition}; it must be from 0 to 1")
+        if not all(phrase.strip() for phrase in self.boilerplate):
+            raise ConfigError("text.boilerplate has an empty phrase, which every caption contains. Remove it.")
+        if self.max_frequency is not None and self.max_frequency < 1:
+            raise ConfigError(f"text.max_frequency is {self.max_frequency}; it must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageRules:
+    """Which images are dropped; every limit is inclusive."""
+
+    min_bytes: int = 1
+    """Smallest file in bytes (LAION: 5 KB)."""
+    min_side: int = 1
+    """Smallest shorter side in pixels (DataComp's basic filter: 200)."""
+    max_aspect_ratio: float | None = None
+    """Largest ratio of the longer to the shorter side (DataComp's basic filter: 3)."""
+    drop_uniform: bool = True
+    """Drop images of almost one color."""
+    drop_duplicates: bool = True
+    """Keep only the first of several images with the same bytes."""
+
+    def __post_init__(self) -> None:
+        for name in ("min_bytes", "min_side"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"image.{name} is {getattr(self, name)}; it must be at least 1")
+        if self.max_aspect_ratio is not None and self.max_aspect_ratio < 1:
+            raise ConfigError(f"image.max_aspect_ratio is {self.max_aspect_ratio}; it must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CurateConfig:
+    """Settings for building a training set from a pool of pairs."""
+
+    pool: str
+    """Captioned images of any layout that `zebra train` reads."""
+    out: str
+    """The directory for shards, decisions and the account."""
+    recipe: str = "archive"
+    """The recipe that set the defaults; recorded only."""
+    text: TextRules = field(default_factory=TextRules)
+    """Rules for captions."""
+    image: ImageRules = field(default_factory=ImageRules)
+    """Rules for images."""
+    samples_per_shard: int = 10_000
+    """Images per tar shard."""
+    data_options: DataConfig = field(default_factory=lambda: DataConfig(max_skip_rate=1.0))
+    """Settings for reading the pool."""
+
+    def __post_init__(self) -> None:
+        if self.samples_per_shard < 1:
+            raise ConfigError(f"samples_per_shard is {self.samples_per_shard}; it must be at least 1")
+
+
+def _require_range(name: str, low: int, high: int | None, high_name: str) -> None:
+    if low < 0 or (high is not None and high < low):
+        raise ConfigError(f"{name} is {low} and {high_name} is {high}; they must be at least 0, and in this order")

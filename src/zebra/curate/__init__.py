@@ -1,0 +1,1 @@
+"""Curation of image-text pairs: rules, duplicates, exact accounts."""

@@ -1,0 +1,94 @@
+"""Reading of a pool into tables of pairs, in units that a later run reuses."""
+
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from zebra.atomic_io import atomic_write
+from zebra.curate.pairs import PAIR_SCHEMA, make_uid
+from zebra.data.sources import Source, read_many
+from zebra.errors import BadSample
+from zebra.images.decode import decode_image
+from zebra.values import Record
+
+SCAN_VERSION = 1
+"""Changes when a value of a scanned row may change."""
+SAMPLES_PER_UNIT = 2_048
+
+
+def scan_pool(
+    source: Source, folder: Path, *, max_pixels: int, num_threads: int, callback: Callable[[int, int, str], None]
+) -> list[Path]:
+    """Read and decode all samples of a pool once; return the Parquet files with their pairs, in order.
+
+    Finished units are found by the digest of the pool, the setting and the version, so an interrupted scan continues.
+
+    Args:
+        folder: Where the files are; created if it does not exist.
+        max_pixels: Largest width × height to decode.
+        num_threads: Images decoded at a time.
+        callback: Called with the number of samples done, their total and the stage.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    with ThreadPoolExecutor(num_threads) as pool:
+        for start in range(0, len(source), SAMPLES_PER_UNIT):
+            stop = min(start + SAMPLES_PER_UNIT, len(source))
+            callback(start, len(source), "reading")
+            key = json.dumps([SCAN_VERSION, source.digest, start, stop, max_pixels])
+            path = folder / f"{start:09d}-{sha256(key.encode()).hexdigest()[:16]}.parquet"
+            if not path.is_file():
+                with atomic_write(path, fsync=True) as partial_path:
+                    pq.write_table(scan_samples(source, range(start, stop), pool, max_pixels), partial_path)
+            files.append(path)
+    callback(len(source), len(source), "reading")
+    return files
+
+
+def scan_samples(source: Source, indices: range, pool: ThreadPoolExecutor, max_pixels: int) -> pa.Table:
+    """Return the pairs of some samples, by PAIR_SCHEMA."""
+    records = read_many(source, indices)
+    measured = pool.map(partial(_measure_image, max_pixels=max_pixels), records)
+    rows: list[dict[str, Any]] = []
+    for index, record, image in zip(indices, records, measured, strict=True):
+        sample_id = source.sample_id(index)
+        if isinstance(image, BadSample):
+            bad_row = {"uid": make_uid(sample_id, ""), "index": index, "id": sample_id}
+            rows.append(bad_row | {"reason": image.reason, "detail": image.detail})
+            continue
+        assert isinstance(record, Record)
+        rows.extend(_pair_rows(index, sample_id, record, image))
+    return pa.Table.from_pylist(rows, PAIR_SCHEMA)
+
+
+def _pair_rows(index: int, sample_id: str, record: Record, image: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for text in record.captions:
+        yield {"uid": make_uid(sample_id, text), "index": index, "id": sample_id, "text": text} | image
+
+
+def _measure_image(record: Record | BadSample, *, max_pixels: int) -> dict[str, Any] | BadSample:
+    """Decode an image and return the values of a row that depend on it alone."""
+    if isinstance(record, BadSample):
+        return record
+    if not record.captions:
+        return BadSample("missing caption", record.id)
+    try:
+        image = decode_image(record.image, record.id, max_pixels=max_pixels)
+    except BadSample as bad:
+        return bad
+    gray = np.asarray(image.reduce(max(1, min(image.size) // 64)).convert("L"), np.float32)
+    return {
+        "sha256": sha256(record.image).digest(),
+        "num_bytes": len(record.image),
+        "width": image.width,
+        "height": image.height,
+        "contrast": float(gray.std()),
+    }

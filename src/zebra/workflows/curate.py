@@ -1,0 +1,110 @@
+"""The task `zebra curate`: a training set from a pool of image-text pairs."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import zebra
+from zebra.config.cores import usable_cores
+from zebra.config.curate import CurateConfig
+from zebra.config.structure import unstructure
+from zebra.curate.image_rules import duplicate_rules, image_rules
+from zebra.curate.pairs import Pairs
+from zebra.curate.rules import Rule, RuleCount, apply_rules
+from zebra.curate.scan import scan_pool
+from zebra.curate.text_rules import text_rules
+from zebra.curate.unreadable import unreadable_rules
+from zebra.curate.write import ACCOUNT_FILE, DECISIONS_FILE, write_account, write_decisions, write_shards
+from zebra.data.ignored import Ignored
+from zebra.data.sources import open_source
+from zebra.errors import ConfigError, DataError
+
+SCAN_FOLDER = ".scan"
+"""Scanned units in the output folder until the set is complete; a dot hides them from readers of the shards."""
+
+
+@dataclass(frozen=True, slots=True)
+class CurateResult:
+    """What a curation kept and dropped."""
+
+    out: Path
+    counts: list[RuleCount]
+    num_pairs: int
+    num_kept: int
+    num_images: int
+    """Images of the kept pairs."""
+    ignored: tuple[Ignored, ...]
+    """Files of the pool that are no part of a sample."""
+
+
+def run(
+    config: CurateConfig, callback: Callable[[int, int, str], None] = lambda _done, _total, _stage: None
+) -> CurateResult:
+    """Read the pool, apply the rules and write the set to `config.out`.
+
+    An interrupted run continues when it is started again; the result has the same bytes.
+
+    Args:
+        callback: Called with the number of samples or rules done, their total and the stage.
+
+    Raises:
+        ConfigError: The directory holds a finished set, or anything else.
+        DataError: The pool cannot be read, or no pair is left.
+    """
+    out = Path(config.out)
+    _require_free(out)
+    source = open_source(config.pool, config.data_options)
+    files = scan_pool(
+        source,
+        out / SCAN_FOLDER,
+        max_pixels=config.data_options.max_image_pixels,
+        num_threads=usable_cores(),
+        callback=callback,
+    )
+    pairs = Pairs(files)
+    rules = build_rules(config, pairs)
+    counts = apply_rules(pairs, rules, callback)
+    write_decisions(out, pairs, rules)
+    if not pairs.num_kept:
+        raise DataError(
+            f"no pair of {config.pool} is left of {len(pairs):,}; {out / DECISIONS_FILE} has the reasons. Relax the "
+            "rules that drop most."
+        )
+    num_images = write_shards(out, source, pairs, config.samples_per_shard, callback)
+    write_account(
+        out,
+        {
+            "zebra": zebra.__version__,
+            "config": unstructure(config),
+            "pool_sha256": source.digest,
+            "pairs": {"found": len(pairs), "kept": pairs.num_kept, "dropped": len(pairs) - pairs.num_kept},
+            "images": {"found": len(source), "kept": num_images},
+            "rules": [
+                {"stage": count.stage, "reason": count.reason, "found": count.found, "dropped": count.dropped}
+                for count in counts
+            ],
+            "ignored_files": [{"reason": item.reason, "count": item.count} for item in source.ignored],
+        },
+    )
+    shutil.rmtree(out / SCAN_FOLDER)
+    return CurateResult(out, counts, len(pairs), pairs.num_kept, num_images, source.ignored)
+
+
+def build_rules(config: CurateConfig, pairs: Pairs) -> list[Rule]:
+    """Return all rules in order: cheap ones first, and duplicates among what the others keep."""
+    return [
+        *unreadable_rules(pairs),
+        *text_rules(config.text),
+        *image_rules(config.image),
+        *duplicate_rules(config.image),
+    ]
+
+
+def _require_free(out: Path) -> None:
+    if (out / ACCOUNT_FILE).is_file():
+        raise ConfigError(f"{out} already holds a finished set. Use another --out, or delete it.")
+    others = [entry.name for entry in out.iterdir() if not entry.name.startswith(".")] if out.is_dir() else []
+    leftovers = [name for name in others if not name.endswith((".tar", ".parquet", "_stats.json"))]
+    if leftovers or (others and not (out / SCAN_FOLDER).is_dir()):
+        raise ConfigError(f"{out} holds other files ({', '.join(sorted(others)[:3])}). Use an empty --out.")

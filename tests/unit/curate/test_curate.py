@@ -1,0 +1,145 @@
+"""From a pool to a set: every pair is kept or dropped for one reason, and the set can be trained on."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from zebra.config.curate import CurateConfig, ImageRules, TextRules
+from zebra.config.data import DataConfig
+from zebra.data.sources import open_source
+from zebra.errors import ConfigError, DataError
+from zebra.workflows import curate
+
+MakePool = Callable[..., Path]
+
+
+def run_curate(pool: Path, out: Path, **settings: object) -> curate.CurateResult:
+    return curate.run(CurateConfig(pool=str(pool), out=str(out), **settings))
+
+
+def dropped(result: curate.CurateResult) -> dict[str, int]:
+    return {count.reason: count.dropped for count in result.counts if count.dropped}
+
+
+def read_all(folder: Path) -> dict[bytes, tuple[str, ...]]:
+    source = open_source(folder, DataConfig())
+    records = [source.read(index) for index in range(len(source))]
+    return {record.image: record.captions for record in records}
+
+
+def test_each_kind_of_useless_pair_is_dropped_for_its_reason(make_pool: MakePool, tmp_path: Path) -> None:
+    pool = make_pool(["a red horse", "IMG_2043.jpg", "https://example.com/a.png", "dsc 00412", "ok", "a blue dog"])
+    shutil.copy(pool / "0.png", pool / "copy.png")
+    (pool / "copy.txt").write_text("the same horse")
+    Image.new("RGB", (40, 30), "gray").save(pool / "gray.png")
+    (pool / "gray.txt").write_text("a gray area")
+    (pool / "damaged.png").write_bytes((pool / "0.png").read_bytes()[:300])
+    (pool / "damaged.txt").write_text("a torn photo")
+    (pool / "lonely.png").write_bytes((pool / "0.png").read_bytes())
+    result = run_curate(pool, tmp_path / "set")
+    assert dropped(result) == {
+        "caption is a file name": 1,
+        "caption is a URL": 1,
+        "caption is a hash or a number": 1,
+        "image of one color": 1,
+        "repeated image": 1,
+        "truncated image": 1,
+        "missing caption": 1,
+    }
+    assert (result.num_pairs, result.num_kept, result.num_images) == (10, 3, 3)
+    assert sorted(read_all(tmp_path / "set").values()) == [("a blue dog",), ("a red horse",), ("ok",)]
+
+
+def test_the_account_and_the_decisions_agree(make_pool: MakePool, tmp_path: Path) -> None:
+    pool = make_pool(["a red horse", "12", "a blue dog", "a blue dog"])
+    run_curate(pool, tmp_path / "set", text=TextRules(max_frequency=1))
+    account = json.loads((tmp_path / "set/account.json").read_text())
+    decisions = pq.read_table(tmp_path / "set/decisions.parquet").to_pylist()
+    assert account["pairs"] == {"found": 4, "kept": 1, "dropped": 3}
+    assert account["pairs"]["kept"] == sum(row["reason"] is None for row in decisions)
+    by_reason = {rule["reason"]: rule["dropped"] for rule in account["rules"] if rule["dropped"]}
+    assert by_reason == {"caption is a hash or a number": 1, "caption of over 1 pairs": 2}
+    for reason, count in by_reason.items():
+        assert sum(row["reason"] == reason and row["stage"] == "text" for row in decisions) == count
+    assert len({row["uid"] for row in decisions}) == 4
+
+
+def test_all_captions_of_an_image_are_kept_together(tmp_path: Path, make_pool: MakePool) -> None:
+    pool = make_pool(["x"] * 2)
+    table = pool / "captions.csv"
+    table.write_text("image,caption,title\n0.png,a red horse,0.png\n1.png,a blue dog,ein blauer Hund\n")
+    result = run_curate(table, tmp_path / "set")
+    assert dropped(result) == {"caption is a file name": 1}
+    assert sorted(read_all(tmp_path / "set").values()) == [("a blue dog", "ein blauer Hund"), ("a red horse",)]
+
+
+def test_images_are_copied_byte_by_byte_into_shards(make_pool: MakePool, tmp_path: Path) -> None:
+    pool = make_pool([f"horse number {number} of five" for number in range(5)])
+    run_curate(pool, tmp_path / "set", samples_per_shard=2)
+    names = sorted(path.name for path in (tmp_path / "set").iterdir() if path.name[0] == "0")
+    assert names == sorted(f"{n:05d}{end}" for n in range(3) for end in (".tar", ".parquet", "_stats.json"))
+    assert set(read_all(tmp_path / "set")) == {(pool / f"{n}.png").read_bytes() for n in range(5)}
+    assert [len(pq.read_table(tmp_path / f"set/{n:05d}.parquet")) for n in range(3)] == [2, 2, 1]
+
+
+def test_a_run_that_was_killed_gives_the_same_bytes_when_it_is_repeated(
+    make_pool: MakePool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = make_pool([f"horse number {number} of nine" for number in range(9)])
+    monkeypatch.setattr("zebra.curate.scan.SAMPLES_PER_UNIT", 2)
+    run_curate(pool, tmp_path / "whole", samples_per_shard=4)
+    expected = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir() if path.is_file()}
+
+    class Killed(Exception):
+        pass
+
+    for stop in ("reading 4", "reading 8", "text", "duplicates", "writing 1", "writing 6", "writing 9"):
+
+        def kill(done: int, _total: int, stage: str, stop: str = stop) -> None:
+            if stop in (stage, f"{stage} {done}"):
+                raise Killed
+
+        with pytest.raises(Killed):
+            curate.run(CurateConfig(pool=str(pool), out=str(tmp_path / "set"), samples_per_shard=4), kill)
+        run_curate(pool, tmp_path / "set", samples_per_shard=4)
+        found = {path.name: path.read_bytes() for path in (tmp_path / "set").iterdir() if path.is_file()}
+        found["account.json"] = found["account.json"].replace(b"/set", b"/whole")
+        assert found == expected, stop
+        shutil.rmtree(tmp_path / "set")
+
+
+def test_an_image_that_changes_after_the_scan_is_an_error(make_pool: MakePool, tmp_path: Path) -> None:
+    pool = make_pool(["a red horse", "a blue dog"])
+
+    def change(_done: int, _total: int, stage: str) -> None:
+        if stage == "duplicates":
+            shutil.copy(pool / "1.png", pool / "0.png")
+
+    with pytest.raises(DataError, match="has changed"):
+        curate.run(CurateConfig(pool=str(pool), out=str(tmp_path / "set")), change)
+
+
+def test_a_folder_with_other_files_is_left_alone(make_pool: MakePool, tmp_path: Path) -> None:
+    pool = make_pool(["a red horse"])
+    for name in ("00000.tar", "notes.txt"):
+        out = tmp_path / name.replace(".", "-")
+        out.mkdir()
+        (out / name).write_text("mine")
+        with pytest.raises(ConfigError, match="other files"):
+            run_curate(pool, out)
+        assert (out / name).read_text() == "mine"
+    run_curate(pool, tmp_path / "set")
+    with pytest.raises(ConfigError, match="finished set"):
+        run_curate(pool, tmp_path / "set")
+
+
+def test_nothing_left_is_an_error_with_the_decisions(make_pool: MakePool, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no pair"):
+        run_curate(make_pool(["a red horse"]), tmp_path / "set", image=ImageRules(min_side=100))
+    [row] = pq.read_table(tmp_path / "set/decisions.parquet").to_pylist()
+    assert row["reason"] == "image side under 100 pixels"
