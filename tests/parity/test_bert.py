@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from zebra.pretrained.open_clip import hf_configs, read_open_clip
+from zebra.pretrained.transformers import read_transformers
 from zebra.pretrained.weights import build_model
 
 SMALL = {
@@ -106,3 +107,54 @@ def test_an_open_clip_folder_gives_the_vectors_of_open_clip(open_clip, encoders,
     with torch.inference_mode():
         assert_equal_vectors(own.encode_texts(rows), peer_model.encode_text(rows))
         assert_equal_vectors(own.encode_images(images), peer_model.encode_image(images))
+
+
+VISION = {
+    "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 32,
+    "patch_size": 8,
+}  # fmt: skip
+
+
+def chinese_clip(peer):
+    config = peer.ChineseCLIPConfig(text_config=SMALL, vision_config=VISION, projection_dim=24)
+    return peer.ChineseCLIPModel(config), peer.ChineseCLIPImageProcessorPil
+
+
+def alt_clip(peer):
+    config = peer.AltCLIPConfig(text_config={**SMALL, "project_dim": 20}, vision_config=VISION, projection_dim=24)
+    return peer.AltCLIPModel(config), peer.CLIPImageProcessorPil
+
+
+def vision_text(peer, text_model_type="bert", **text):
+    text_config = peer.AutoConfig.for_model(text_model_type, **SMALL, **text)
+    config = peer.VisionTextDualEncoderConfig.from_vision_text_configs(
+        peer.CLIPVisionConfig(**VISION), text_config, projection_dim=24
+    )
+    return peer.VisionTextDualEncoderModel(config), peer.CLIPImageProcessorPil
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        chinese_clip,
+        alt_clip,
+        vision_text,
+        lambda peer: vision_text(peer, "roberta", layer_norm_eps=1e-5, type_vocab_size=1),
+        lambda peer: vision_text(peer, "xlm-roberta", layer_norm_eps=1e-5, pad_token_id=2),
+    ],
+    ids=["chinese_clip", "altclip", "bert", "roberta", "xlm-roberta"],
+)
+def test_a_folder_of_transformers_gives_its_features(peer, tmp_path, build):
+    torch.manual_seed(0)
+    model, processor = build(peer)
+    noisy(model).save_pretrained(tmp_path)
+    processor(size={"shortest_edge": 32}, crop_size=32).save_pretrained(tmp_path)
+    checkpoint = read_transformers(tmp_path)
+    own = build_model(checkpoint.config, checkpoint.tensors, "the folder").eval()
+    rows, images = token_rows(pad_id=checkpoint.config.text.pad_id, width=36), torch.randn(2, 3, 32, 32)
+    mask = (rows != checkpoint.config.text.pad_id).long()
+    with torch.inference_mode():
+        text_features = model.get_text_features(rows, attention_mask=mask).pooler_output
+        assert_equal_vectors(own.encode_texts(rows), text_features)
+        assert_equal_vectors(own.encode_images(images), model.get_image_features(images).pooler_output)
+    assert own.logit_scale == model.logit_scale

@@ -170,7 +170,7 @@ def test_siglip_tokenizer_files_have_no_attention_mask(tmp_path):
     assert not (tmp_path / "vocab.json").exists()
 
 
-@pytest.mark.parametrize("family", ["blip", "align", "chinese_clip", "clip_vision_model", None, ["clip"]])
+@pytest.mark.parametrize("family", ["blip", "align", "owlvit", "clip_vision_model", None, ["clip"]])
 def test_other_model_types_are_refused_by_name(folder, family):
     edit(folder / "config.json", model_type=family)
     with pytest.raises(WeightsError) as caught:
@@ -305,7 +305,7 @@ def test_images_without_normalization_keep_their_range(folder):
     ("settings", "message"),
     [
         ({"image_processor_type": "BlipImageProcessor"}, "BlipImageProcessor is not supported for a clip model"),
-        ({"image_processor_type": "Siglip2ImageProcessor"}, "the last one for siglip2 only"),
+        ({"image_processor_type": "Siglip2ImageProcessor"}, "Siglip2ImageProcessor for siglip2 only"),
         ({"do_resize": False}, "do_resize is False"),
         ({"do_rescale": False}, "do_rescale is False"),
         ({"do_pad": True}, "do_pad is True"),

@@ -63,7 +63,7 @@ def read_transformers_config(path: Path) -> tuple[ModelType, ModelConfig]:
             return model_type, _parse_config(raw, model_type, path)
     raise WeightsError(
         f"{path}: model_type {show_value(raw.get('model_type'))} is not supported. From transformers, zebra reads "
-        f"{', '.join(_DEFAULTS)}."
+        f"{', '.join(_DEFAULTS)}, chinese_clip, altclip and vision-text-dual-encoder."
     )
 
 
@@ -167,16 +167,24 @@ def parse_grid_size(num_patches: object, name: str, path: Path) -> int:
     return root
 
 
+def parse_clip_vision(raw: JsonDict, path: Path) -> tuple[object, JsonDict]:
+    """Return the image size and the settings of CLIP's image tower in a config.json, for `structure`.
+
+    Raises:
+        WeightsError: zebra does not support the tower exactly.
+    """
+    vision = read_section(raw, "vision_config", _CLIP_VISION_DEFAULTS, path)
+    _require_three_channels(vision, path)
+    patch_size = _parse_side(vision["patch_size"])
+    return _parse_side(vision["image_size"]), {"kind": "vit", "patch_size": patch_size, **_parse_tower(vision, path)}
+
+
 def _parse_config(raw: JsonDict, model_type: ModelType, path: Path) -> ModelConfig:
     text_defaults, vision_defaults = _DEFAULTS[model_type]
-    text = _read_section(raw, "text_config", text_defaults, path)
-    vision = _read_section(raw, "vision_config", vision_defaults, path)
+    text = read_section(raw, "text_config", text_defaults, path)
+    vision = read_section(raw, "vision_config", vision_defaults, path)
     patch, size = _parse_side(vision["patch_size"]), _parse_side(vision["image_size"])
-    if vision["num_channels"] != 3:
-        raise WeightsError(
-            f"{path}: vision_config.num_channels is {show_value(vision['num_channels'])}. zebra supports 3 channels "
-            "only."
-        )
+    _require_three_channels(vision, path)
     if not vision.get("vision_use_head", True):
         raise WeightsError(
             f"{path}: vision_config.vision_use_head is false. zebra supports image towers with a pool only."
@@ -207,13 +215,21 @@ def _parse_config(raw: JsonDict, model_type: ModelType, path: Path) -> ModelConf
         raise WeightsError(f"{path} describes an invalid model: {error}") from error
 
 
-def _read_section(raw: JsonDict, name: str, defaults: JsonDict, path: Path) -> JsonDict:
+def read_section(raw: JsonDict, name: str, defaults: JsonDict, path: Path) -> JsonDict:
     """Return the settings of a tower. As in transformers, `<name>_dict` of early CLIP configs takes precedence."""
     section = raw.get(f"{name}_dict")
     section = raw.get(name) if section is None else section
     if not isinstance(section, dict | None):
         raise WeightsError(f"{path}: {name} must be a JSON object, not {show_value(section)}. Copy the file again.")
     return defaults | {key: value for key, value in (section or {}).items() if value is not None}
+
+
+def _require_three_channels(vision: JsonDict, path: Path) -> None:
+    if vision["num_channels"] != 3:
+        raise WeightsError(
+            f"{path}: vision_config.num_channels is {show_value(vision['num_channels'])}. zebra supports 3 channels "
+            "only."
+        )
 
 
 def _parse_tower(section: JsonDict, path: Path) -> JsonDict:

@@ -31,8 +31,14 @@ _PROCESSOR_DEFAULTS: dict[str, JsonDict] = {
     | {"do_center_crop": True, "size": 224, "image_mean": OPENAI_MEAN, "image_std": OPENAI_STD},
     "SiglipImageProcessor": _SIGLIP_DEFAULTS,
     "Siglip2ImageProcessor": _SIGLIP_DEFAULTS | {"resample": 2, "max_num_patches": 256, "patch_size": 16},
+    "ViTImageProcessor": _SIGLIP_DEFAULTS | {"resample": 2},
 }
-_DEFAULT_PROCESSORS: dict[ModelType, str] = dict(zip(("clip", "siglip", "siglip2"), _PROCESSOR_DEFAULTS, strict=True))
+_PROCESSOR_DEFAULTS["ChineseCLIPImageProcessor"] = _PROCESSOR_DEFAULTS["CLIPImageProcessor"]
+_DEFAULT_PROCESSORS: dict[ModelType, str] = {
+    "clip": "CLIPImageProcessor",
+    "siglip": "SiglipImageProcessor",
+    "siglip2": "Siglip2ImageProcessor",
+}
 """The processor of a model type, if the file names none."""
 
 
@@ -111,7 +117,7 @@ def _parse_preprocess(raw: JsonDict, model_type: ModelType, config: ModelConfig,
     if name not in _PROCESSOR_DEFAULTS or (name == _DEFAULT_PROCESSORS["siglip2"]) != (model_type == "siglip2"):
         raise WeightsError(
             f"{path}: {processor[:80]} is not supported for a {model_type} model. zebra supports "
-            f"{', '.join(_PROCESSOR_DEFAULTS)}; the last one for siglip2 only."
+            f"{', '.join(_PROCESSOR_DEFAULTS)}; {_DEFAULT_PROCESSORS['siglip2']} for siglip2 only."
         )
     settings = _PROCESSOR_DEFAULTS[name] | {key: value for key, value in raw.items() if value is not None}
     for key, supported in (("do_resize", True), ("do_rescale", True), ("do_pad", False)):

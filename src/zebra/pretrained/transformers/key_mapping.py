@@ -12,6 +12,7 @@ from torch import Tensor
 
 from zebra.config.image_towers import NaflexVisionConfig, ResNetConfig, VisionTransformerConfig
 from zebra.config.model import ModelConfig
+from zebra.config.text_towers import BertTextConfig, TextConfig
 from zebra.errors import WeightsError
 
 POSITION_IDS_SUFFIX = ".position_ids"
@@ -117,13 +118,19 @@ class _KeyMapping:
 
 
 def _key_mappings(config: ModelConfig) -> Iterator[_KeyMapping]:
-    """Yield the mapping of every tensor of a `CLIPModel` or a `SiglipModel`."""
+    """Yield the mapping of every tensor of a `CLIPModel` or a `SiglipModel`.
+
+    The tensors of a text tower of the BERT family are those of `bert_dual_encoders`.
+    """
     vision, text = config.vision, config.text
     assert not isinstance(vision, ResNetConfig)
-    yield _KeyMapping("token_embedding.weight", ("text_model.embeddings.token_embedding.weight",))
-    yield _KeyMapping("positional_embedding", ("text_model.embeddings.position_embedding.weight",))
-    yield from _block_mappings("transformer.resblocks", "text_model.encoder.layers", text.layers)
-    yield from _layer_mappings("ln_final", "text_model.final_layer_norm")
+    if not isinstance(text, BertTextConfig):
+        yield _KeyMapping("token_embedding.weight", ("text_model.embeddings.token_embedding.weight",))
+        yield _KeyMapping("positional_embedding", ("text_model.embeddings.position_embedding.weight",))
+        yield from _block_mappings("transformer.resblocks", "text_model.encoder.layers", text.layers)
+        yield from _layer_mappings("ln_final", "text_model.final_layer_norm")
+    if isinstance(text, TextConfig):
+        yield _KeyMapping("text_projection", ("text_projection.weight",), _transpose, _transpose)
     # NaFlex: a linear layer of patches in both, with the values of a patch in the order rows, columns, channels.
     patch_embed = "visual.patch_embed" if isinstance(vision, NaflexVisionConfig) else "visual.conv1"
     yield _KeyMapping(f"{patch_embed}.weight", (f"{_PATCH_EMBED}.weight",))
@@ -136,9 +143,8 @@ def _key_mappings(config: ModelConfig) -> Iterator[_KeyMapping]:
 
 
 def _clip_mappings() -> Iterator[_KeyMapping]:
-    """Yield the mappings of tensors that only a `CLIPModel` has."""
+    """Yield the mappings of tensors that a `CLIPModel` has and a `SiglipModel` has not."""
     yield _KeyMapping("logit_scale", ("logit_scale",))
-    yield _KeyMapping("text_projection", ("text_projection.weight",), _transpose, _transpose)
     yield _KeyMapping("visual.class_embedding", ("vision_model.embeddings.class_embedding",))
     yield from _layer_mappings("visual.ln_pre", "vision_model.pre_layrnorm")
     yield _KeyMapping("visual.proj", ("visual_projection.weight",), _transpose, _transpose)

@@ -15,6 +15,11 @@ from zebra.images.preprocess import Preprocess
 from zebra.pretrained.checkpoint import PretrainedCheckpoint
 from zebra.pretrained.folder import write_json
 from zebra.pretrained.tensors import read_tensors, write_tensors
+from zebra.pretrained.transformers.bert_dual_encoders import (
+    BERT_MODEL_TYPES,
+    convert_bert_dual_encoder,
+    parse_bert_dual_encoder,
+)
 from zebra.pretrained.transformers.config import (
     JsonDict,
     infer_model_type,
@@ -32,7 +37,7 @@ from zebra.text.vocabulary import EOT, SOT
 
 
 def read_transformers(folder: Path) -> PretrainedCheckpoint:
-    """Read a `CLIPModel`, a `SiglipModel`, or a `Siglip2Model`.
+    """Read a `CLIPModel`, a `SiglipModel`, a `Siglip2Model`, or one of `bert_dual_encoders`.
 
     SigLIP 2 models of a fixed resolution have the model type `siglip`; `siglip2` is NaFlex.
 
@@ -40,6 +45,9 @@ def read_transformers(folder: Path) -> PretrainedCheckpoint:
         WeightsError: A file is missing, damaged, or has a setting that zebra does not support exactly.
     """
     path = folder / "config.json"
+    raw = read_json_object(path)
+    if raw.get("model_type") in BERT_MODEL_TYPES:
+        return _read_bert_dual_encoder(folder, raw)
     model_type, config = read_transformers_config(path)
     processor_path, preprocess = read_image_processor(folder, model_type, config)
     weights = _find_weights(folder)
@@ -48,6 +56,20 @@ def read_transformers(folder: Path) -> PretrainedCheckpoint:
         config=config,
         preprocess=preprocess,
         tensors=convert_from_transformers(read_tensors(weights), config, str(weights)),
+        files=(path, processor_path, *list_weight_files(weights)),
+    )
+
+
+def _read_bert_dual_encoder(folder: Path, raw: JsonDict) -> PretrainedCheckpoint:
+    """Read a model with CLIP's image tower and a text tower of the BERT family."""
+    path, weights = folder / "config.json", _find_weights(folder)
+    config = parse_bert_dual_encoder(raw, path)
+    processor_path, preprocess = read_image_processor(folder, "clip", config)
+    return PretrainedCheckpoint(
+        layout="transformers",
+        config=config,
+        preprocess=preprocess,
+        tensors=convert_bert_dual_encoder(read_tensors(weights), raw, config, path, weights),
         files=(path, processor_path, *list_weight_files(weights)),
     )
 
