@@ -47,9 +47,7 @@ def make_images() -> list[Tensor]:
     """Return images of noise with the shapes of photos."""
     dice, rng = random.Random(0), np.random.default_rng(0)
     aspects = [dice.choice(ASPECT_RATIOS) if index % 4 else 2 ** dice.uniform(-1.5, 1.5) for index in range(NUM_IMAGES)]
-    grids = [
-        fit_grid(round(800 * aspect), 800, patch_size=PATCH, max_num_patches=MAX_PATCHES) for aspect in aspects
-    ]
+    grids = [fit_grid(round(800 * aspect), 800, patch_size=PATCH, max_num_patches=MAX_PATCHES) for aspect in aspects]
     return [
         torch.from_numpy(rng.integers(0, 256, (3, rows * PATCH, columns * PATCH), dtype=np.uint8))
         for rows, columns in grids
@@ -109,7 +107,7 @@ def main() -> None:
     for name in ("NaFlex, padded", "NaFlex, flat"):
         assert torch.allclose(outputs[name], outputs["NaFlex, equal lengths"], atol=1e-5), name
     num_patches = sum(image.shape[1] * image.shape[2] for image in images) // PATCH**2
-    counts = {name: num_patches for name in ways} | dict.fromkeys(list(ways)[:2], NUM_IMAGES * MAX_PATCHES)
+    counts = dict.fromkeys(ways, num_patches) | dict.fromkeys(list(ways)[:2], NUM_IMAGES * MAX_PATCHES)
     rates = {name: counts[name] / min(times) for name, times in seconds.items()}
     save_row(
         "naflex",

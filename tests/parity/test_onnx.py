@@ -19,9 +19,10 @@ from zebra.config.model import ModelConfig
 from zebra.config.text_towers import SiglipTextConfig, TextConfig
 from zebra.errors import MissingExtra
 from zebra.images.naflex import stack_patches
-from zebra.images.preprocess import Preprocess
+from zebra.images.preprocess import Preprocess, stack_pixels
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
+from zebra.pretrained.onnx_backend import OnnxImageEncoder
 from zebra.pretrained.onnx_export import export_onnx
 from zebra.text.bpe import BPETokenizer
 from zebra.text.siglip_tokenizer import SiglipTokenizer
@@ -200,6 +201,17 @@ def test_graphs_declare_their_inputs_and_outputs(written):
         held = onnx.load(folder / f"{graph}.onnx").graph
         assert [_described(value) for value in held.input] == inputs
         assert [_described(value) for value in held.output] == [outputs]
+
+
+def test_the_backend_gives_the_vectors_of_torch_for_images_of_various_shapes(written):
+    bundle, folder, _ = written
+    encoder = OnnxImageEncoder(folder / "image.onnx", bundle.preprocess)
+    rng = np.random.default_rng(0)
+    images = [
+        rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for height, width in [(60, 90), (90, 60), (99, 21)]
+    ]
+    pixels = stack_pixels([bundle.preprocess.resize_and_crop(Image.fromarray(image)) for image in images])
+    assert torch.allclose(encoder(pixels), bundle.encode_pixels(pixels), atol=TOLERANCE)
 
 
 def _described(value):

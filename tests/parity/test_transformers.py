@@ -17,7 +17,7 @@ from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Rust
 from torch.nn import functional as F
 
-from zebra.config.image_towers import SiglipVisionConfig, VisionTransformerConfig
+from zebra.config.image_towers import NaflexVisionConfig, SiglipVisionConfig, VisionTransformerConfig
 from zebra.config.model import ModelConfig
 from zebra.config.text_towers import SiglipTextConfig, TextConfig
 from zebra.images.preprocess import Preprocess
@@ -412,6 +412,34 @@ def test_siglip_texts_get_the_same_ids_without_a_mask(peer, padded, tmp_path):
     rows = theirs(texts(), padding="max_length", max_length=64, truncation=True)
     assert rows["input_ids"] == padded.encode(texts(), truncate=True).ids.tolist()
     assert set(rows) == {"input_ids"}
+
+
+def test_an_exported_naflex_model_is_the_same_function(peer, padded, tmp_path):
+    torch.manual_seed(0)
+    config = ModelConfig(
+        embed_dim=32,
+        image_size=32,
+        vision=NaflexVisionConfig(width=32, layers=2, heads=2, patch_size=8, mlp_width=50),
+        text=SiglipTextConfig(width=48, layers=2, heads=2, vocab_size=padded.vocab_size),
+        logit_bias=True,
+    )
+    preprocess = Preprocess(
+        image_size=32, resize="naflex", patch_size=8, max_num_patches=20, interpolation="bilinear", rgb="first"
+    )
+    made = Bundle(noisy(CLIP(config)), padded, preprocess)
+    folder = exported(made, tmp_path / "model")
+    model, report = peer.AutoModel.from_pretrained(folder, output_loading_info=True)
+    assert type(model).__name__ == "Siglip2Model"
+    assert not any(report.values()), report
+    assert type(peer.AutoProcessor.from_pretrained(folder)).__name__ == "Siglip2Processor"
+    images = [random_image(90, 30), random_image(20, 100), random_image(64, 64)]
+    inputs = peer.AutoImageProcessor.from_pretrained(folder, backend="pil")(images, return_tensors="pt")
+    with torch.no_grad():
+        reference = F.normalize(model.get_image_features(**inputs).pooler_output, dim=-1)
+    assert torch.allclose(made.encode_images(images), reference, atol=1e-5)
+    read = read_transformers(folder)
+    assert (read.config, read.preprocess.max_num_patches) == (config, 20)
+    assert all(torch.equal(value, read.tensors[name]) for name, value in published_state_dict(made.model).items())
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip"])

@@ -1,11 +1,13 @@
 """A NaFlex model encodes images of any shapes together, in every precision, and after being saved."""
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 import zebra
 from zebra.config.data import DataConfig
+from zebra.config.embed import EmbedConfig
 from zebra.data.sources import open_source
 from zebra.errors import ConfigError, WeightsError
 from zebra.evaluators.embeddings import DecodedImages
@@ -15,7 +17,8 @@ from zebra.pretrained.weights import published_state_dict
 from zebra.serve.frames import Frame
 from zebra.serve.model_runner import ModelRunner
 from zebra.serve.worker import _handle_images
-from zebra.workflows import doctor
+from zebra.store import Store
+from zebra.workflows import doctor, embed
 
 from ...tiny_model import build_tiny_model, save_tiny_model
 from .bundles import random_images
@@ -123,3 +126,16 @@ def test_validation_decodes_images_of_various_shapes_once(clip, tmp_path):
         (tmp_path / f"{index}.txt").write_text("a photo of a horse")
     images = DecodedImages.decode(open_source(tmp_path, DataConfig()), clip.preprocess, range(7))
     assert torch.allclose(torch.from_numpy(images.embed(clip).vectors), clip.encode_images(various_images()), atol=1e-6)
+
+
+def test_images_of_various_shapes_are_embedded_into_a_store(folder, tmp_path):
+    (tmp_path / "images").mkdir()
+    for index, image in enumerate(various_images()):
+        image.save(tmp_path / "images" / f"{index}.png")
+    store = tmp_path / "store"
+    embed.run(
+        EmbedConfig(model=str(folder), data=str(tmp_path / "images"), out=str(store), precision="fp32", workers=1)
+    )
+    with Store.open(store) as opened:
+        vectors = torch.from_numpy(opened.read_vectors()[1].astype(np.float32))
+    assert torch.allclose(vectors, zebra.load(folder).encode_images(various_images()), atol=1e-3)

@@ -101,7 +101,7 @@ def serving(model: Path) -> Callable[..., object]:
 
     def run(**settings):
         config = ServeConfig(**{"model": str(model)} | settings)
-        return running(Service(InProcessClient(partial(load, model)), config))
+        return running(Service(InProcessClient(partial(load, config.model)), config))
 
     return run
 

@@ -11,8 +11,10 @@ import torch
 from zebra.config.serve import BatchingConfig, ServeConfig
 from zebra.errors import ConfigError
 from zebra.pretrained.bundle import Bundle
+from zebra.pretrained.load import load
 from zebra.serve import limits
 
+from ...tiny_model import save_tiny_model
 from .conftest import error_message, noise_image, request_image
 
 
@@ -58,6 +60,14 @@ def test_embed_returns_the_vectors_of_texts_and_images(client, clip):
     assert response["fingerprint"] == clip.fingerprint
     response = client.post("/v1/embed", json={"images": [request_image(noise_image(3))]}).json()
     np.testing.assert_allclose(response["vectors"], clip.encode_images([noise_image(3)]), atol=1e-6)
+
+
+def test_images_of_various_shapes_are_embedded_by_a_naflex_model(serving, tmp_path):
+    folder = save_tiny_model(tmp_path / "model", kind="naflex")
+    images = [noise_image(1, (90, 30)), noise_image(2, (30, 90)), noise_image(3, (64, 64))]
+    with serving(model=str(folder)) as naflex_client:
+        response = naflex_client.post("/v1/embed", json={"images": list(map(request_image, images))}).json()
+    np.testing.assert_allclose(response["vectors"], load(folder).encode_images(images), atol=1e-6)
 
 
 def test_a_text_longer_than_the_context_gets_a_warning(client):
