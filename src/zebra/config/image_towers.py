@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from zebra.config.timm_tower import TimmVisionConfig
 from zebra.config.transformer import (
     MAX_IMAGE_SIZE,
     MAX_LAYERS,
@@ -149,5 +150,5 @@ class ResNetConfig:
         return f"modified ResNet, blocks {self.layers}, width {self.width}, {image_size} px"
 
 
-ImageTowerConfig = VisionTransformerConfig | ResNetConfig | SiglipVisionConfig | NaflexVisionConfig
+ImageTowerConfig = VisionTransformerConfig | ResNetConfig | SiglipVisionConfig | NaflexVisionConfig | TimmVisionConfig
 """Any image tower; `kind` tells them apart in YAML and JSON."""

@@ -40,3 +40,8 @@ class ModelConfig:
                 f"model: embed_dim is {self.embed_dim}; a text tower without a projection has the dimension of its "
                 f"width, model.text.width ({self.text.width})"
             )
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """Return the names of the other libraries that compute a tower, sorted."""
+        return tuple(sorted({self.vision.library, self.text.library} - {"zebra"}))

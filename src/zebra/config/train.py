@@ -9,6 +9,7 @@ from zebra.config.finetune import FineTuneConfig
 from zebra.config.image_towers import ResNetConfig
 from zebra.config.model import ModelConfig
 from zebra.config.presets import get_preset
+from zebra.config.timm_tower import TimmVisionConfig
 from zebra.errors import ConfigError
 
 TrainPrecision = Literal["auto", "fp32", "bf16"]
@@ -137,14 +138,24 @@ class TrainConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be from 0 to below {limit:g}")
         if self.finetune and not self.val_fraction:
             raise ConfigError("val_fraction is 0; fine-tuning needs held-out images to select the weights, such as 0.1")
-        if self.patch_dropout and isinstance(self.model.vision, ResNetConfig):
-            raise ConfigError("patch_dropout needs a Vision Transformer; this model has a ResNet. Set it to 0.")
+        self._check_towers()
         if self.parallel == "fsdp" and self.finetune and self.finetune.lora_rank is not None:
             raise ConfigError("--parallel fsdp does not support LoRA; use --parallel ddp")
         if self.batch_size < 2:
             raise ConfigError("batch_size is 1; a contrastive loss needs at least 2 pairs")
         if not 0 <= self.workers <= MAX_WORKERS:
             raise ConfigError(f"workers is {self.workers}; it must be from 0 to {MAX_WORKERS}")
+
+    def _check_towers(self) -> None:
+        if self.patch_dropout and isinstance(self.model.vision, ResNetConfig | TimmVisionConfig):
+            raise ConfigError(
+                f"patch_dropout needs a Vision Transformer of zebra; this model has a {self.model.vision.kind} tower. "
+                "Set it to 0."
+            )
+        if self.parallel == "fsdp" and (libraries := self.model.libraries):
+            raise ConfigError(
+                f"--parallel fsdp does not shard towers of other libraries ({', '.join(libraries)}); use --parallel ddp"
+            )
 
 
 def _require_positive(name: str, value: float) -> None:

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zebra.errors import ConfigError
+from zebra.errors import ConfigError, list_names
 from zebra.models.clip import CLIP
 from zebra.models.image.resnet import AttentionPool2d
+from zebra.models.library_tower import LibraryTower
 from zebra.models.transformer import Attention, ResidualBlock
 
 QKV_LAYERS = ("q_proj", "k_proj", "v_proj")
@@ -100,13 +101,21 @@ def apply_lora(model: CLIP, towers: Sequence[str], *, rank: int, alpha: float, t
         alpha: Adapters are scaled by alpha/rank.
         target_modules: Suffixes of layer names: `q_proj` for every block, `visual.transformer.resblocks.0.attn.q_proj`
             for one. A block has q_proj, k_proj, v_proj, out_proj, c_fc and c_proj; a ResNet's attention pool has
-            q_proj, k_proj, v_proj and c_proj.
+            q_proj, k_proj, v_proj and c_proj; towers of other libraries have that library's names.
 
     Raises:
-        ConfigError: If the towers have no such layer, or the rank exceeds that of a layer's weight.
+        ConfigError: If the towers, or one of them, have no such layer, or the rank exceeds that of a layer's weight.
     """
     layers = {name: layer for name, layer in _adaptable_layers(model).items() if name.startswith(tuple(towers))}
     names = _match_layer_names(list(layers), target_modules)
+    for part in towers:
+        is_deliberate = any("." in suffix for suffix in target_modules)  # names of single layers
+        if not is_deliberate and not any(name.startswith(f"{part}.") for name in names):
+            kinds = sorted({name.rpartition(".")[2] for name in layers if name.startswith(f"{part}.")})
+            raise ConfigError(
+                f"finetune.lora_target_modules matches no layer of {part}, which would stay frozen. Add some of its "
+                f"layers ({list_names(kinds)}), or train only the other tower (finetune.train_towers)"
+            )
     for name in names:
         out_features, in_features = _weight_shape(layers[name])
         if rank > min(out_features, in_features):
@@ -159,6 +168,8 @@ def _adaptable_layers(model: CLIP) -> dict[str, nn.Linear | Attention]:
                 f"{name}.mlp.c_fc": module.mlp.c_fc,
                 f"{name}.mlp.c_proj": module.mlp.c_proj,
             }
+        elif isinstance(module, LibraryTower):
+            layers |= {f"{name}.{layer_name}": layer for layer_name, layer in module.linear_layers()}
         elif isinstance(module, AttentionPool2d):
             layers |= {f"{name}.{part}": getattr(module, part) for part in (*QKV_LAYERS, "c_proj")}
     return layers

@@ -6,9 +6,11 @@ A new kind of tower needs a case here.
 from zebra.config.image_towers import NaflexVisionConfig, ResNetConfig, SiglipVisionConfig, VisionTransformerConfig
 from zebra.config.model import ModelConfig
 from zebra.config.text_towers import BertTextConfig, CocaTextConfig, SiglipTextConfig, TextConfig
+from zebra.config.timm_tower import TimmVisionConfig
 from zebra.models.image.naflex import NaflexVision
 from zebra.models.image.resnet import ModifiedResNet
 from zebra.models.image.siglip import SiglipVision
+from zebra.models.image.timm_tower import TimmImageTower
 from zebra.models.image.vit import VisionTransformer
 from zebra.models.init import initialize_bert, initialize_resnet, initialize_siglip, initialize_text
 from zebra.models.text.bert import BertText
@@ -16,7 +18,7 @@ from zebra.models.text.causal import TextTransformer
 from zebra.models.text.coca import CocaText
 from zebra.models.text.siglip import SiglipText
 
-ImageTower = VisionTransformer | ModifiedResNet | SiglipVision | NaflexVision
+ImageTower = VisionTransformer | ModifiedResNet | SiglipVision | NaflexVision | TimmImageTower
 """Maps normalized pixels [B, 3, H, W], or for NaFlex a `PatchBatch`, to embeddings [B, E].
 
 Besides `forward`, an image tower has `features(images)`, the vectors [B, D] before the projection, and
@@ -47,6 +49,8 @@ def build_image_tower(config: ModelConfig) -> ImageTower:
             resnet = ModifiedResNet(config.vision, config.image_size, config.embed_dim)
             initialize_resnet(resnet)
             return resnet
+        case TimmVisionConfig():
+            return TimmImageTower(config.vision, config.image_size, config.embed_dim)
 
 
 def build_text_tower(config: ModelConfig) -> TextTower:

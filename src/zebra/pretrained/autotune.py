@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 
 from zebra.config.precision import InferencePrecision
-from zebra.models.image.resnet import ModifiedResNet
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.device import has_native_bf16
 from zebra.pretrained.digests import has_passed, record_passed
 from zebra.pretrained.golden import GOLDEN_TEXT, make_golden_image
+from zebra.pretrained.int8 import can_quantize
 from zebra.pretrained.precision import MIN_COSINE
 
 NUM_ROUNDS = 2
@@ -55,7 +55,7 @@ def candidate_precisions(bundle: Bundle) -> list[InferencePrecision]:
     # Without these, torch may have no vectorized int8 product. Not measured.
     has_fast_int8 = machine() in ("x86_64", "AMD64") and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     is_candidate: dict[InferencePrecision, bool] = {
-        "int8": bundle.device.type == "cpu" and has_fast_int8 and not isinstance(bundle.model.visual, ModifiedResNet),
+        "int8": bundle.device.type == "cpu" and has_fast_int8 and can_quantize(bundle.model.visual),
         "bf16": has_native_bf16(bundle.device),
     }
     return [precision for precision, candidate in is_candidate.items() if candidate]

@@ -1,4 +1,4 @@
-"""Dynamic int8 quantization of image transformers.
+"""Dynamic int8 quantization of the matrices of image towers.
 
 Weights are rounded once, with a scale per row; activations at every call, with a scale per token. So no calibration
 images are needed, and a token with large values does not reduce the precision of other tokens.
@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zebra.models.image.naflex import NaflexVision
+from zebra.models.image.resnet import ModifiedResNet
 from zebra.models.image.siglip import SiglipVision
 from zebra.models.image.vit import VisionTransformer
+from zebra.models.transformer import ResidualBlock
 
 ACTIVATION_QUANT_MAX = 127
 """Activations are rounded to −127 … 127; weights too if the processor sums the products exactly."""
@@ -48,17 +50,21 @@ class Int8Weight:
         """Implement `F.linear(x, weight, bias)` by torch's protocol for tensor-like objects."""
         if func is not F.linear:
             return NotImplemented
-        x, weight, bias = args
-        return weight.linear(x, bias)
 
-    def linear(self, x: Tensor, bias_O: Tensor) -> Tensor:
-        """Return the product of x [..., I] with the weights, plus the bias, fp32 [..., O]."""
+        def linear(input: Tensor, weight: Int8Weight, bias: Tensor | None = None) -> Tensor:
+            return weight.linear(input, bias)
+
+        return linear(*args, **(kwargs or {}))
+
+    def linear(self, x: Tensor, bias_O: Tensor | None) -> Tensor:
+        """Return the product of x [..., I] with the weights, plus the bias if there is one, fp32 [..., O]."""
         x_NI = x.reshape(-1, x.shape[-1])
         # aminmax and norms along rows are ten times slower in torch. A row of zeros has the scale 0, which turns the
         # integers that 0 / 0 was converted to into 0.
         scale_N1 = x_NI.abs().amax(dim=1, keepdim=True).div_(ACTIVATION_QUANT_MAX)
         product_NO = torch._int_mm((x_NI / scale_N1).round_().to(torch.int8), self.weight_IO)
-        y_NO = torch.addcmul(bias_O, product_NO.float().mul_(scale_N1), self.scale_O)
+        scaled_NO = product_NO.float().mul_(scale_N1)
+        y_NO = scaled_NO.mul_(self.scale_O) if bias_O is None else torch.addcmul(bias_O, scaled_NO, self.scale_O)
         return y_NO.view(*x.shape[:-1], -1)
 
 
@@ -80,20 +86,31 @@ class Int8PatchEmbed(nn.Module):
         return self.weight.linear(patches_BhwI, self.bias_D).permute(0, 3, 1, 2)
 
 
-def quantize(tower: VisionTransformer | SiglipVision | NaflexVision) -> None:
-    """Quantize the weight matrices of a tower in place, except embeddings, pooling and projection."""
+def can_quantize(tower: nn.Module) -> bool:
+    """Return whether a tower has matrices whose products take a good part of its time."""
+    has_matrices = any(type(module) is nn.Linear for module in tower.modules())
+    return has_matrices and not isinstance(tower, ModifiedResNet)  # which has them in its pool only
+
+
+def quantize(tower: nn.Module) -> None:
+    """Quantize the weight matrices of a tower in place; of zebra's own towers, not embeddings, pooling, projection."""
     if isinstance(tower, NaflexVision):
         _quantize_weight(tower.patch_embed, "weight")
-    else:
+        quantize_linear_layers(tower.transformer)
+    elif isinstance(tower, VisionTransformer | SiglipVision):
         tower.conv1 = Int8PatchEmbed(tower.conv1)  # type: ignore[assignment]
-    for block in tower.transformer.blocks():
-        for module, name in (
-            (block.attn, "in_proj_weight"),
-            (block.attn.out_proj, "weight"),
-            (block.mlp.c_fc, "weight"),
-            (block.mlp.c_proj, "weight"),
-        ):
-            _quantize_weight(module, name)
+        quantize_linear_layers(tower.transformer)
+    else:
+        quantize_linear_layers(tower)
+
+
+def quantize_linear_layers(module: nn.Module) -> None:
+    """Quantize, in place, all linear layers below a module; of residual blocks, also queries, keys and values."""
+    for child in module.modules():
+        if isinstance(child, ResidualBlock):
+            _quantize_weight(child.attn, "in_proj_weight")
+        elif type(child) is nn.Linear:  # a subclass may use its weight otherwise
+            _quantize_weight(child, "weight")
 
 
 def _quantize_weight(module: nn.Module, name: str) -> None:

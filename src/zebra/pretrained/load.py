@@ -5,6 +5,7 @@ import json
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -300,7 +301,8 @@ def verify_golden_vectors(bundle: Bundle, path: Path, *, force: bool = False) ->
         WeightsError: They differ.
     """
     environment = f"{bundle.device} {bundle.precision} {bundle.backend}"
-    check = f"golden {cached_sha256(path / MANIFEST_FILE)} torch {torch.__version__} {environment}"
+    libraries = "".join(f" {name} {metadata.version(name)}" for name in bundle.model.config.libraries)
+    check = f"golden {cached_sha256(path / MANIFEST_FILE)} torch {torch.__version__}{libraries} {environment}"
     if force or not has_passed(check):
         verify_golden(bundle, path / "golden.safetensors")
         record_passed(check)

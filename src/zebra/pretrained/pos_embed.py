@@ -7,12 +7,15 @@ instead of -0.5): its results differ for larger and for smaller sizes.
 
 from dataclasses import replace
 
+import torch
 from torch import Tensor, cat
 from torch.nn import functional as F
 
 from zebra.config.image_towers import NaflexVisionConfig, ResNetConfig, VisionTransformerConfig
 from zebra.config.model import ModelConfig
+from zebra.config.timm_tower import TimmVisionConfig
 from zebra.errors import ConfigError, WeightsError
+from zebra.models.image.timm_tower import TimmImageTower
 
 RESNET_STRIDE = 32
 """Factor by which a ResNet reduces the image before its attention pool."""
@@ -40,6 +43,8 @@ def resize_pos_embed(
     if isinstance(config.vision, NaflexVisionConfig):
         raise ConfigError("a NaFlex model has no fixed image size. Use max_num_patches= instead of image_size=.")
     resized = replace(config, image_size=image_size)
+    if isinstance(config.vision, TimmVisionConfig):
+        return _resize_timm_tower(tensors, config, config.vision, image_size), resized
     name, old_size, num_extra = _describe_pos_embed(config)
     _, new_size, _ = _describe_pos_embed(resized)
     positions_PD = _get_pos_embed(tensors, name, old_size * old_size + num_extra)
@@ -51,9 +56,28 @@ def resize_pos_embed(
     return tensors | {name: cat([positions_PD[:num_extra], grid_PD])}, resized
 
 
+def _resize_timm_tower(
+    tensors: dict[str, Tensor], config: ModelConfig, vision: TimmVisionConfig, image_size: int
+) -> dict[str, Tensor]:
+    """Let timm interpolate whatever of its trunk depends on the image size."""
+    with torch.device("meta"):
+        tower = TimmImageTower(vision, config.image_size, config.embed_dim)
+    # `build_model` reports missing tensors and wrong shapes.
+    fitting = {
+        name: tensors[f"visual.{name}"]
+        for name, value in tower.state_dict().items()
+        if f"visual.{name}" in tensors and tensors[f"visual.{name}"].shape == value.shape
+    }
+    tower.load_state_dict(fitting, strict=False, assign=True)
+    tower.resize(image_size)
+    state = {f"visual.{name}": value for name, value in tower.state_dict().items() if not value.is_meta}
+    return tensors | state
+
+
 def _describe_pos_embed(config: ModelConfig) -> tuple[str, int, int]:
     """Return the name of the image tower's positions, the side of their grid, and how many positions precede it."""
     vision = config.vision
+    assert not isinstance(vision, TimmVisionConfig)
     if isinstance(vision, ResNetConfig):
         return "visual.attnpool.positional_embedding", config.image_size // RESNET_STRIDE, 1
     num_extra = int(isinstance(vision, VisionTransformerConfig))  # SigLIP has no class token

@@ -10,8 +10,9 @@ from torch.overrides import TorchFunctionMode
 
 from zebra.config.image_towers import ResNetConfig
 from zebra.config.model import ModelConfig
-from zebra.errors import WeightsError, suggest_name
+from zebra.errors import ConfigError, WeightsError, suggest_name
 from zebra.models import CLIP
+from zebra.models.library_tower import LibraryTower
 from zebra.pretrained.tensors import write_tensors
 
 TEXT_PREFIX = "text."
@@ -67,7 +68,9 @@ def build_model(config: ModelConfig, tensors: Mapping[str, Tensor], where: str) 
         where: Name of the file in error messages.
 
     Raises:
-        WeightsError: A tensor is missing, unknown, of another shape, or of another type than fp16, bf16, fp32 or fp64.
+        WeightsError: A tensor is missing, unknown, of another shape, or of another type than fp16, bf16, fp32 or fp64;
+            or the library that computes a tower cannot build it.
+        MissingExtra: The library that computes a tower is not installed.
     """
     # Compared first: modules cost time and memory even on the meta device.
     num_blocks = config.vision.num_blocks + config.text.num_blocks
@@ -76,8 +79,11 @@ def build_model(config: ModelConfig, tensors: Mapping[str, Tensor], where: str) 
             f"{where} has {len(tensors)} tensors, too few for the {num_blocks} layers of the config. Use the config of "
             "these weights."
         )
-    with torch.device("meta"), _SkipInit():
-        model = CLIP(config)
+    try:
+        with torch.device("meta"), _SkipInit():
+            model = CLIP(config)
+    except ConfigError as error:  # the library of a tower cannot build it
+        raise WeightsError(f"{where}: {error}") from error
     expected = {name.removeprefix(TEXT_PREFIX): (name, value) for name, value in model.state_dict().items()}
     state: dict[str, Tensor] = {}
     for name, (zebra_name, value) in expected.items():
@@ -100,6 +106,9 @@ def build_model(config: ModelConfig, tensors: Mapping[str, Tensor], where: str) 
             )
     model.load_state_dict(state, assign=True)
     model.requires_grad_(True)
+    for tower in (model.visual, model.text):
+        if isinstance(tower, LibraryTower):
+            tower.init_buffers()
     if isinstance(config.vision, ResNetConfig):
         model.visual.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model

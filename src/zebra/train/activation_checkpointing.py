@@ -8,6 +8,7 @@ from torch.utils.checkpoint import checkpoint
 
 from zebra.models import CLIP
 from zebra.models.image.resnet import Bottleneck
+from zebra.models.library_tower import LibraryTower
 from zebra.models.transformer import TransformerBlock
 from zebra.train.grad_cache import recompute_contexts
 
@@ -28,3 +29,5 @@ def residual_blocks(model: nn.Module) -> Iterator[nn.Module]:
     for module in model.modules():
         if isinstance(module, TransformerBlock | Bottleneck):
             yield module
+        elif isinstance(module, LibraryTower):
+            yield from module.residual_blocks()

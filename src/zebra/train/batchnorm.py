@@ -43,7 +43,15 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         self.running_var.lerp_(variance_C, self.momentum)
 
 
-class FrozenBatchNorm2d(nn.BatchNorm2d):
+class FrozenStatistics(nn.Module):
+    """Mixin of batch norms that stay in inference mode, so that their statistics do not change."""
+
+    def train(self, mode: bool = True) -> "FrozenStatistics":  # noqa: ARG002  # torch's signature
+        """Stay in inference mode, whatever `mode` is."""
+        return super().train(False)
+
+
+class FrozenBatchNorm2d(FrozenStatistics, nn.BatchNorm2d):
     """Batch norm with fixed statistics: a small dataset would estimate them worse than the original one."""
 
     def __init__(self, batch_norm: nn.BatchNorm2d) -> None:
@@ -52,9 +60,15 @@ class FrozenBatchNorm2d(nn.BatchNorm2d):
         self.load_state_dict(batch_norm.state_dict())
         self.eval()
 
-    def train(self, mode: bool = True) -> "FrozenBatchNorm2d":  # noqa: ARG002  # torch's signature
-        """Stay in inference mode, whatever `mode` is."""
-        return super().train(False)
+
+def freeze_batchnorm(module: nn.Module) -> None:
+    """Fix the statistics of every batch norm below a module."""
+    replace_batchnorm(module, FrozenBatchNorm2d)
+    for child in module.modules():
+        if isinstance(child, nn.BatchNorm2d) and not isinstance(child, FrozenStatistics):
+            # Libraries have subclasses with an activation. They keep their forward pass and the names of parameters.
+            child.__class__ = type(f"Frozen{type(child).__name__}", (FrozenStatistics, type(child)), {})
+            child.eval()
 
 
 def replace_batchnorm(module: nn.Module, build: Callable[[nn.BatchNorm2d], nn.BatchNorm2d]) -> None:

@@ -2,7 +2,7 @@
 
 from zebra.config.finetune import TrainTowers
 from zebra.models import CLIP
-from zebra.train.batchnorm import FrozenBatchNorm2d, replace_batchnorm
+from zebra.train.batchnorm import freeze_batchnorm
 
 TOWER_MODULES: dict[TrainTowers, tuple[str, ...]] = {"all": ("visual", "text"), "text": ("text",), "image": ("visual",)}
 """Modules of `CLIP` that are trained."""
@@ -13,6 +13,6 @@ def freeze(model: CLIP, train_towers: TrainTowers) -> None:
 
     Freezing the image tower is LiT (Zhai et al. 2022, arXiv 2111.07991).
     """
-    replace_batchnorm(model, FrozenBatchNorm2d)
+    freeze_batchnorm(model)
     for tower in ("visual", "text"):
         model.get_submodule(tower).requires_grad_(tower in TOWER_MODULES[train_towers])

@@ -8,6 +8,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 from zebra.config.train import OptimizerConfig
+from zebra.models.library_tower import LibraryTower
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig, layer_decay: float = 1.0) -> torch.optim.AdamW:
@@ -39,11 +40,17 @@ def layer_depths(model: nn.Module) -> dict[str, int]:
 
     Heads and the temperature have depth 0, the last block 1. Embeddings and stems are below all blocks.
     """
-    block_by_name = {name: _block_index(name) for name, _ in model.named_parameters()}
+    known = {
+        f"{tower_name}.{name}": depth
+        for tower_name, tower in model.named_children()
+        if isinstance(tower, LibraryTower)
+        for name, depth in tower.layer_depths().items()
+    }
+    block_by_name = {name: _block_index(name) for name, _ in model.named_parameters() if name not in known}
     num_blocks: dict[str, int] = defaultdict(int)
     for name, block in block_by_name.items():
         num_blocks[_tower_name(name)] = max(num_blocks[_tower_name(name)], block or 0)
-    return {
+    return known | {
         name: 0 if block is None else num_blocks[_tower_name(name)] + 1 - block for name, block in block_by_name.items()
     }
 

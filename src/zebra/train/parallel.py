@@ -16,10 +16,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from zebra.config.train import ParallelStrategy
 from zebra.distributed import ProcessGroup
+from zebra.errors import ConfigError
 from zebra.models import CLIP
 from zebra.models.image.resnet import Bottleneck
 from zebra.models.transformer import TransformerBlock
-from zebra.train.batchnorm import SyncBatchNorm2d, replace_batchnorm
+from zebra.train.batchnorm import FrozenStatistics, SyncBatchNorm2d, replace_batchnorm
 
 ForwardFn = Callable[..., tuple[Tensor, Tensor, Tensor]]
 """The model as training calls it: images and tokens to their embeddings and the logit scale.
@@ -36,10 +37,14 @@ def parallelize(model: CLIP, group: ProcessGroup, mode: ParallelStrategy) -> For
 
     Returns:
         The function to call in training in place of the model.
+
+    Raises:
+        ConfigError: A library's batch norm cannot be synchronized.
     """
     if group.world_size == 1:
         return model
     replace_batchnorm(model, partial(SyncBatchNorm2d, group=group))
+    _require_synced_batchnorm(model)
     if mode == "fsdp":
         model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # FSDP2 requires it
         mesh = init_device_mesh(model.logit_scale.device.type, (group.world_size,))
@@ -51,6 +56,15 @@ def parallelize(model: CLIP, group: ProcessGroup, mode: ParallelStrategy) -> For
         return model
     # No device_ids, which would move the inputs: texts are packed on the CPU.
     return DistributedDataParallel(model, gradient_as_bucket_view=True)
+
+
+def _require_synced_batchnorm(model: CLIP) -> None:
+    for name, module in model.named_modules():
+        if isinstance(module, nn.BatchNorm2d) and not isinstance(module, SyncBatchNorm2d | FrozenStatistics):
+            raise ConfigError(
+                f"{name} is a {type(module).__name__}, whose statistics several processes cannot share. Train this "
+                "model with one process, or fine-tune it, which fixes the statistics."
+            )
 
 
 def all_reduce_replicated_grads(model: CLIP, group: ProcessGroup) -> None:

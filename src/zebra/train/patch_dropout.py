@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zebra.config.image_towers import ResNetConfig
+from zebra.config.image_towers import SiglipVisionConfig, VisionTransformerConfig
 from zebra.config.train import TrainConfig
 from zebra.distributed import ProcessGroup
 
@@ -25,7 +25,7 @@ def build_patch_dropout(
     if not config.patch_dropout:
         return lambda _step: None
     vision = config.model.vision
-    assert not isinstance(vision, ResNetConfig)
+    assert isinstance(vision, VisionTransformerConfig | SiglipVisionConfig)
     num_patches = (config.model.image_size // vision.patch_size) ** 2
     num_kept = max(1, round(num_patches * (1 - config.patch_dropout)))
 

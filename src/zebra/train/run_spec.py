@@ -52,7 +52,7 @@ def build_run_spec(config: TrainConfig, data_digest: str, tokenizer_digest: str,
         "data": data_digest,
         "tokenizer": tokenizer_digest,
         "device": device.type,
-        "versions": {name: metadata.version(name) for name in NUMERICS_PACKAGES},
+        "versions": {name: metadata.version(name) for name in (*NUMERICS_PACKAGES, *config.model.libraries)},
     }
 
 

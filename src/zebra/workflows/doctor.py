@@ -179,6 +179,10 @@ def _describe_checkpoint(checkpoint: PretrainedCheckpoint) -> Iterator[Finding]:
         yield Finding("not read", checkpoint.unused)
     yield Finding("image tower", config.vision.describe(config.image_size))
     yield Finding("text tower", config.text.describe())
+    for part, tower in (("image tower", config.vision), ("text tower", config.text)):
+        if tower.library != "zebra":
+            version = package_version(tower.library) or "not installed"
+            yield Finding("computed by", f"{tower.library} {version} ({part}); the rest by zebra")
     yield Finding("embedding", f"{config.embed_dim} dimensions{', sigmoid bias' if config.logit_bias else ''}")
     target = f"{preprocess.image_size} px, crop {preprocess.crop}"
     if preprocess.resize == "naflex":

@@ -15,11 +15,12 @@ from safetensors.torch import save_file
 from zebra.config.image_towers import ResNetConfig, SiglipVisionConfig, VisionTransformerConfig
 from zebra.config.model import ModelConfig
 from zebra.config.text_towers import SiglipTextConfig, TextConfig
+from zebra.config.timm_tower import TimmVisionConfig
 from zebra.errors import WeightsError
 from zebra.images.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.open_clip import read_open_clip, write_open_clip
-from zebra.pretrained.open_clip.config import to_open_clip_config
+from zebra.pretrained.open_clip.config import parse_open_clip_config, to_open_clip_config
 from zebra.pretrained.open_clip.timm import TIMM_TOWERS, convert_from_timm, convert_to_timm
 from zebra.pretrained.weights import build_model, published_state_dict
 
@@ -121,7 +122,6 @@ def test_explicit_defaults_change_nothing(folder: Path, section: str, changes: d
     ("section", "key", "value"),
     [
         ("model_cfg", "audio_cfg", {}),
-        ("vision_cfg", "timm_model_name", "convnext_base"),
         ("vision_cfg", "pool_type", "none"),
         ("vision_cfg", "ls_init_value", 1e-4),
         ("vision_cfg", "scale_heads", True),
@@ -254,11 +254,44 @@ def test_a_timm_tower_of_another_image_size_is_refused(folder: Path) -> None:
         read_open_clip(folder)
 
 
-def test_a_timm_tower_with_another_pool_is_refused(folder: Path) -> None:
-    raw = siglip_cfg("vit_base_patch16_siglip_224", 224)
-    raw["model_cfg"]["vision_cfg"]["timm_pool"] = "avg"
+@pytest.mark.parametrize(
+    ("name", "pool", "proj", "expected"),
+    [
+        ("convnext_base", "", "linear", {"pool": "default", "projection": "linear"}),
+        ("fastvit_mci2", "avg", None, {"pool": "avg", "projection": "classifier"}),
+        ("resnet50", "abs_attn", "", {"pool": "abs_attn", "projection": "none"}),
+        ("vit_base_patch16_siglip_224", "avg", "none", {"pool": "avg", "projection": "none"}),
+    ],
+)
+def test_a_tower_that_only_timm_computes_is_read_and_written(
+    folder: Path, name: str, pool: str, proj: str | None, expected: dict[str, str]
+) -> None:
+    raw = changed("model_cfg", {})
+    raw["model_cfg"]["vision_cfg"] = {"timm_model_name": name, "timm_pool": pool, "timm_proj": proj, "image_size": 96}
     write(folder, raw)
-    with pytest.raises(WeightsError, match="timm_pool"):
+    checkpoint = read_open_clip(folder)
+    config = checkpoint.config
+    assert config.vision == TimmVisionConfig(name=name, **expected)  # type: ignore[arg-type]
+    assert parse_open_clip_config(to_open_clip_config(config, checkpoint.preprocess))[0] == config
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"timm_pool": "default"}, "timm_pool is 'default'"),
+        ({"timm_pool": "fast"}, "timm_pool is 'fast'"),
+        ({"timm_proj": "classifier"}, "timm_proj is 'classifier'"),
+        ({"timm_pool": "", "timm_proj": None}, "classifier needs a pool"),
+        ({"timm_model_name": "hf-hub:timm/convnext_base"}, "must be a name of timm"),
+        ({"timm_model_name": "../convnext_base"}, "must be a name of timm"),
+        ({"timm_model_name": ""}, "must be a name of timm"),
+    ],
+)
+def test_a_tower_of_timm_with_an_unknown_setting_is_refused(folder: Path, changes: dict[str, Any], named: str) -> None:
+    raw = changed("model_cfg", {})
+    raw["model_cfg"]["vision_cfg"] = {"timm_model_name": "convnext_base", "image_size": 96, **changes}
+    write(folder, raw)
+    with pytest.raises(WeightsError, match=named):
         read_open_clip(folder)
 
 

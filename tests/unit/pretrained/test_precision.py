@@ -124,7 +124,7 @@ def test_preprocessed_pixels_give_the_vectors_of_their_images():
 
 
 def test_int8_is_refused_for_a_resnet():
-    with pytest.raises(ConfigError, match=r"ResNet, made of convolutions. Use precision='bf16'"):
+    with pytest.raises(ConfigError, match=r"image tower is made of convolutions. Use precision='bf16'"):
         build_tiny_model("resnet").to_precision("int8")
 
 

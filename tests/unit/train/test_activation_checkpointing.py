@@ -110,7 +110,7 @@ def test_keeping_all_patches_changes_nothing_and_dropped_patches_have_no_effect(
 
 
 def test_patch_dropout_is_refused_without_patches_and_if_it_drops_all():
-    with pytest.raises(ConfigError, match="ResNet"):
+    with pytest.raises(ConfigError, match="a resnet tower"):
         TrainConfig(data="d", out="o", steps=1, model=get_preset("tiny-resnet"), patch_dropout=0.5)
     with pytest.raises(ConfigError, match="must be from 0 to below 1"):
         replace(config(), patch_dropout=1.0)

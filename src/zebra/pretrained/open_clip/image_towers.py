@@ -1,4 +1,4 @@
-"""Image towers in `open_clip_config.json`: ViT, ResNet and timm's SigLIP towers."""
+"""Image towers in `open_clip_config.json`: own ones and those of timm."""
 
 from dataclasses import replace
 from typing import Any
@@ -11,12 +11,14 @@ from zebra.config.image_towers import (
     VisionTransformerConfig,
 )
 from zebra.config.model import ModelConfig
+from zebra.config.timm_tower import TimmVisionConfig
 from zebra.config.transformer import TransformerConfig
 from zebra.errors import ConfigError, WeightsError
 from zebra.pretrained.open_clip.blocks import parse_transformer, to_transformer_cfg
 from zebra.pretrained.open_clip.schema import CLIPVisionCfg, unsupported_key_error
 from zebra.pretrained.open_clip.timm import NAFLEX_TOWERS, TIMM_TOWERS
-from zebra.pretrained.open_clip.timm_vit import TIMM_VITS, find_timm_name, find_timm_vit
+from zebra.pretrained.open_clip.timm_towers import parse_timm_tower, to_timm_cfg
+from zebra.pretrained.open_clip.timm_vit import find_timm_name, find_timm_vit
 
 
 def parse_vision(cfg: CLIPVisionCfg, image_size: int, *, quick_gelu: bool) -> ImageTowerConfig:
@@ -56,6 +58,8 @@ def to_vision_cfg(config: ModelConfig) -> dict[str, Any]:
             "open_clip_config.json cannot say that images are resized for NaFlex, so open_clip would squash them to "
             "squares. Use --format transformers."
         )
+    if isinstance(vision, TimmVisionConfig):
+        return to_timm_cfg(vision, config.image_size)
     if isinstance(vision, SiglipVisionConfig):
         return {
             "image_size": config.image_size,
@@ -118,9 +122,7 @@ def _parse_timm(cfg: CLIPVisionCfg, image_size: int, where: str) -> ImageTowerCo
     if found is None and (cfg.timm_pool, cfg.timm_proj) == ("map", "none"):
         found = siglip_towers.get(cfg.timm_model_name or "")
     if found is None:
-        if cfg.timm_model_name in siglip_towers.keys() | TIMM_VITS.keys():
-            raise unsupported_key_error(f"{where}.timm_pool, timm_proj", (cfg.timm_pool, cfg.timm_proj))
-        raise unsupported_key_error(f"{where}.timm_model_name", cfg.timm_model_name)
+        return parse_timm_tower(cfg)
     tower, trained_size = found
     if image_size != trained_size:
         raise ConfigError(

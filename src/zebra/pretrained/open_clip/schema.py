@@ -100,7 +100,7 @@ class TowerCfg:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CLIPVisionCfg(TowerCfg):
-    """`vision_cfg`: a ResNet if `layers` is a list, timm's tower if it has a timm name, else a Vision Transformer."""
+    """`vision_cfg`: a tower of timm if it has a timm name, a ResNet if `layers` is a list, else a ViT."""
 
     width: int = 768
     layers: int | tuple[int, int, int, int] = 12

@@ -11,6 +11,7 @@ from zebra.config.image_towers import NaflexVisionConfig, ResNetConfig, SiglipVi
 from zebra.config.model import ModelConfig
 from zebra.config.structure import structure
 from zebra.config.text_towers import SiglipTextConfig, TextConfig
+from zebra.config.timm_tower import TimmVisionConfig
 from zebra.config.transformer import Activation, TransformerConfig
 from zebra.errors import ConfigError, WeightsError, show_value
 from zebra.text.files import read_json_object
@@ -105,7 +106,7 @@ def to_transformers_config(config: ModelConfig, special_token_ids: dict[str, int
         WeightsError: transformers cannot represent the model.
     """
     model_type, vision, text = infer_model_type(config), config.vision, config.text
-    assert not isinstance(vision, ResNetConfig)
+    assert not isinstance(vision, ResNetConfig | TimmVisionConfig)
     is_clip = model_type == "clip"
     projection = {"projection_dim": config.embed_dim} if is_clip else {}
     if model_type == "siglip2":

@@ -13,6 +13,7 @@ from torch import Tensor
 from zebra.config.image_towers import NaflexVisionConfig, ResNetConfig, VisionTransformerConfig
 from zebra.config.model import ModelConfig
 from zebra.config.text_towers import BertTextConfig, TextConfig
+from zebra.config.timm_tower import TimmVisionConfig
 from zebra.errors import WeightsError
 
 POSITION_IDS_SUFFIX = ".position_ids"
@@ -123,7 +124,7 @@ def _key_mappings(config: ModelConfig) -> Iterator[_KeyMapping]:
     The tensors of a text tower of the BERT family are those of `bert_dual_encoders`.
     """
     vision, text = config.vision, config.text
-    assert not isinstance(vision, ResNetConfig)
+    assert not isinstance(vision, ResNetConfig | TimmVisionConfig)
     if not isinstance(text, BertTextConfig):
         yield _KeyMapping("token_embedding.weight", ("text_model.embeddings.token_embedding.weight",))
         yield _KeyMapping("positional_embedding", ("text_model.embeddings.position_embedding.weight",))
