@@ -96,15 +96,15 @@ def saved(peer, folder, model, kind="CLIP", size=32, **options):
 
 
 def clip(peer, tower, text=None, vision=None, **settings):
-    eos = settings.pop("eos_token_id", IDS - 1)
+    eos, kind = settings.pop("eos_token_id", IDS - 1), settings.pop("kind", "CLIP")
     ends = {"bos_token_id": IDS - 2, "eos_token_id": eos, "pad_token_id": IDS - 1}
     torch.manual_seed(0)
-    config = peer.CLIPConfig(
+    config = getattr(peer, f"{kind}Config")(
         text_config={**SMALL, "vocab_size": IDS, **tower, **ends, **(text or {})},
         vision_config={**SMALL, **IMAGE_SETTINGS, **tower, **(vision or {})},
         projection_dim=24,
     )
-    return noisy(peer.CLIPModel(config))
+    return noisy(getattr(peer, f"{kind}Model")(config))
 
 
 def siglip(peer, text=None, vision=None, **tower):
@@ -189,6 +189,28 @@ def test_the_end_token_of_old_configs_means_the_largest_id(peer, tokenizer, tmp_
     _, ours = opened(saved(peer, tmp_path, theirs))
     tokens = torch.from_numpy(tokenizer.encode(texts(), truncate=True).ids)
     assert agree(differences(theirs, ours, pixels(), tokens))
+
+
+@pytest.mark.parametrize(("kind", "eos_id"), [("CLIP", 7), ("MetaClip2", 2), ("MetaClip2", IDS - 1)])
+def test_texts_are_pooled_at_the_first_end_token_of_the_config(peer, tmp_path, kind, eos_id):
+    """In MetaCLIP 2 the id 2 means itself. A text without the end token is pooled at its first token."""
+    theirs = clip(peer, {}, eos_token_id=eos_id, kind=kind)
+    _, ours = opened(saved(peer, tmp_path / "theirs", theirs))
+    tokens = torch.randint(8, IDS - 1, (5, 77), generator=torch.Generator().manual_seed(0))
+    tokens[1:, 30] = tokens[2:, 12] = tokens[3, 0] = eos_id
+    assert agree(differences(theirs, ours, pixels(), tokens))
+
+
+def test_a_metaclip_2_model_survives_a_round_trip(peer, tokenizer, tmp_path):
+    theirs = clip(peer, {}, eos_token_id=2, kind="MetaClip2")
+    checkpoint, _ = opened(saved(peer, tmp_path / "theirs", theirs))
+    parts = {"config": checkpoint.config, "tensors": checkpoint.tensors, "preprocess": checkpoint.preprocess}
+    write_transformers(tmp_path / "ours", tokenizer=tokenizer, **parts)
+    again = peer.AutoModel.from_pretrained(tmp_path / "ours")
+    assert type(again).__name__ == "MetaClip2Model"
+    assert again.config.text_config.eos_token_id == 2
+    assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in theirs.state_dict().items())
+    assert read_transformers(tmp_path / "ours").config == checkpoint.config
 
 
 def test_a_vit_b_32_of_full_size_is_the_same_function(peer, tmp_path):

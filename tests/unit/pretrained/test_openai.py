@@ -1,6 +1,7 @@
 """OpenAI's `.pt` files are recognized by their tensors, and the published ones by their digests."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,27 @@ def test_a_state_dict_gives_its_model(kind, tmp_path):
     assert (read.layout, read.config, read.files) == ("openai", config, (path,))
     model = build_model(read.config, read.tensors, str(path))
     assert all(torch.equal(value, tensors[name]) for name, value in published_state_dict(model).items())
+
+
+def test_long_clips_two_tables_of_positions_become_one(tmp_path):
+    """Reference: `positional_embedding * mask1 + positional_embedding_res * mask2`, where mask1 is 1 for 20 rows."""
+    config, tensors = weights()
+    first, second = torch.randn(248, 64), torch.randn(248, 64)
+    long = tensors | {"positional_embedding": first, "positional_embedding_res": second}
+    path = saved_by_others(long, tmp_path)
+    read = read_openai(path)
+    assert read.config == replace(config, text=replace(config.text, context_length=248))
+    mask = (torch.arange(248) < 20).float()[:, None]
+    assert torch.equal(read.tensors["positional_embedding"], first * mask + second * (1 - mask))
+    build_model(read.config, read.tensors, str(path))
+
+
+@pytest.mark.parametrize("table", [torch.zeros(200, 64), torch.zeros(248)])
+def test_tables_of_positions_of_two_shapes_are_refused(tmp_path, table):
+    _, tensors = weights()
+    positions = {"positional_embedding": torch.zeros(248, 64), "positional_embedding_res": table}
+    with pytest.raises(WeightsError, match="Long-CLIP must be tables of one shape"):
+        read_openai(saved_by_others(tensors | positions, tmp_path))
 
 
 def test_redundant_tensors_are_ignored(tmp_path):

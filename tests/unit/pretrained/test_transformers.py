@@ -16,6 +16,7 @@ from zebra.errors import WeightsError
 from zebra.images.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.transformers import read_transformers, write_tokenizer, write_transformers
+from zebra.pretrained.transformers.config import infer_model_type
 from zebra.pretrained.transformers.key_mapping import convert_from_transformers, convert_to_transformers
 from zebra.pretrained.weights import published_state_dict
 from zebra.text.bpe import BPETokenizer
@@ -101,6 +102,44 @@ def test_writing_twice_gives_the_same_bytes(tmp_path, kind):
         assert path.read_bytes() == (two / path.name).read_bytes(), path.name
 
 
+@pytest.mark.parametrize("model_type", ["clip", "fgclip"])
+def test_fg_clip_is_read_as_its_function_for_short_texts(folder, model_type):
+    plain = read_transformers(folder)
+    edit(folder / "config.json", model_type=model_type)
+    tensors = load_file(folder / "model.safetensors")
+    width = TEXT["causal"].width
+    long_positions = {
+        f"text_model.embeddings.position_embedding_{name}.weight": torch.ones(248, width) for name in ("ori", "res")
+    }
+    scales = {"logit_scale_finegraind": torch.tensor(1.0), "logit_scale_hardneg": torch.tensor(1.0)}
+    projection = {"text_filip_projection.weight": torch.ones(10, width)}
+    save_file(tensors | long_positions | scales | projection, folder / "model.safetensors")
+    read = read_transformers(folder)
+    assert read.config == plain.config
+    assert read.tensors.keys() == plain.tensors.keys()
+    assert "long texts" in read.unused
+
+
+@pytest.mark.parametrize(
+    ("kinds", "changes"),
+    [
+        (("vit", "causal"), {"vision": {"pre_norm": False}}),
+        (("vit", "causal"), {"vision": {"pooling": "mean"}}),
+        (("vit", "causal"), {"vision": {"patch_bias": True}}),
+        (("vit", "causal"), {"vision": {"projection_bias": True}}),
+        (("siglip", "siglip"), {"text": {"pooling": "argmax"}}),
+        (("siglip", "siglip"), {"text": {"projection_bias": False}}),
+        (("siglip", "siglip"), {"text": {"projection": "none", "width": 12}}),
+    ],
+)
+def test_flags_that_transformers_does_not_have_are_refused(kinds, changes):
+    of = config(*kinds, logit_bias=kinds[1] == "siglip")
+    for tower, flags in changes.items():
+        of = replace(of, **{tower: replace(getattr(of, tower), **flags)})
+    with pytest.raises(WeightsError, match="transformers has no model"):
+        infer_model_type(of)
+
+
 @pytest.mark.parametrize("resize", ["shortest", "squash"])
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
 def test_preprocessing_is_read_by_the_rules_of_transformers(tmp_path, kind, resize, interpolation):
@@ -176,7 +215,7 @@ def test_other_model_types_are_refused_by_name(folder, family):
     with pytest.raises(WeightsError) as caught:
         read_transformers(folder)
     assert repr(family) in str(caught.value)
-    assert "zebra reads clip, siglip, siglip2" in str(caught.value)
+    assert "zebra reads clip, metaclip_2, siglip, siglip2" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -188,8 +227,9 @@ def test_other_model_types_are_refused_by_name(folder, family):
             r"hidden_act 'relu' is not supported.*quick_gelu, gelu, gelu_pytorch_tanh",
         ),
         (["vision_config"], {"hidden_act": ["gelu"]}, r"hidden_act \['gelu'\] is not supported"),
-        (["text_config"], {"eos_token_id": 7}, "the end token has id 7 in a vocabulary of 520"),
-        (["text_config"], {"eos_token_id": [519]}, "the end token has id"),
+        (["text_config"], {"eos_token_id": 520}, r"text\.eos_id is 520; it must be an id below 520"),
+        (["text_config"], {"eos_token_id": -1}, r"text\.eos_id is -1"),
+        (["text_config"], {"eos_token_id": [519]}, r"text\.eos_id must be an integer"),
         (["vision_config"], {"num_channels": 1}, "num_channels is 1"),
         (["vision_config"], {"patch_size": 7}, "image_size .* multiple of vision.patch_size"),
         (["vision_config"], {"hidden_size": "wide"}, "vision.width must be an integer"),

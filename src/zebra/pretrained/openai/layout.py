@@ -1,7 +1,8 @@
 """OpenAI's original `.pt` files, and state dicts with the same names.
 
 The sizes are inferred from the shapes of the tensors. Shapes do not tell the activation and the number of attention
-heads: they are known of files from OpenAI, and must be given for others.
+heads: they are known of files from OpenAI, and must be given for others. Long-CLIP (arXiv 2403.15378) has the same code
+with two tables of positions for 248 tokens: the first 20 are CLIP's, the others are its own.
 
 Reference: the files that github.com/openai/CLIP downloads (MIT), and how it builds a model from them.
 """
@@ -12,6 +13,7 @@ from dataclasses import replace
 from math import isqrt
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from zebra.config.image_towers import ResNetConfig, VisionTransformerConfig
@@ -44,6 +46,9 @@ OPENAI_TENSORS = frozenset(("input_resolution", "context_length", "vocab_size"))
 """Numbers in OpenAI's files, which also follow from the shapes. Other trainers do not write them."""
 CAUSAL_MASK = re.compile(r".*\.attn_mask$")
 """The mask of text towers that store it."""
+LONG_CLIP_POSITIONS = "positional_embedding_res"
+"""The second table of positions, which only Long-CLIP has."""
+NUM_KEPT_POSITIONS = 20
 WEIGHT_NAMES = re.compile(
     r"visual\..+|transformer\.resblocks\.\d+\..+|token_embedding\.weight|positional_embedding|ln_final\.(weight|bias)"
     r"|text_projection|logit_scale"
@@ -81,7 +86,8 @@ def read_openai(
 ) -> PretrainedCheckpoint:
     """Read a TorchScript archive as published by OpenAI, or a plain state dict with the same names.
 
-    Files from OpenAI have the numbers OPENAI_TENSORS; their models use QuickGELU and heads of HEAD_WIDTH.
+    Files from OpenAI have the numbers OPENAI_TENSORS, those of Long-CLIP have LONG_CLIP_POSITIONS; their models use
+    QuickGELU and heads of HEAD_WIDTH.
 
     Args:
         activation: Activation of both towers; required for a file that is not from OpenAI.
@@ -94,10 +100,11 @@ def read_openai(
         ConfigError: The number of heads does not divide the width of its tower.
     """
     archive = read_archive(path)
-    is_from_openai = archive.keys() >= OPENAI_TENSORS
+    has_known_architecture = archive.keys() >= OPENAI_TENSORS or LONG_CLIP_POSITIONS in archive
     tensors = {
         name: value for name, value in archive.items() if name not in OPENAI_TENSORS and not CAUSAL_MASK.match(name)
     }
+    tensors = _merge_positions(tensors, path)
     _require_clip_tensors(tensors, path)
     try:
         config = _infer_config(tensors)
@@ -108,7 +115,7 @@ def read_openai(
             f"{path}: the shapes of its tensors are not those of OpenAI's CLIP ({error}). Copy the file again."
         ) from error
     needs_heads = heads is None and not any(config == get_preset(name) for name in OPENAI_SHA256)
-    if not is_from_openai and (activation is None or needs_heads):
+    if not has_known_architecture and (activation is None or needs_heads):
         raise _unknown_architecture_error(path, needs_heads=needs_heads)
     config = _with_architecture(config, activation, heads)
     return PretrainedCheckpoint(
@@ -119,6 +126,21 @@ def read_openai(
         files=(path,),
         given_architecture="" if activation is None and heads is None else str(config),
     )
+
+
+def _merge_positions(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Return the tensors with Long-CLIP's two tables of positions as one; WeightsError if their shapes differ."""
+    if LONG_CLIP_POSITIONS not in tensors:
+        return tensors
+    first, rest = tensors.get("positional_embedding"), tensors[LONG_CLIP_POSITIONS]
+    if first is None or first.shape != rest.shape or first.ndim != 2:
+        raise WeightsError(
+            f"{path}: positional_embedding and {LONG_CLIP_POSITIONS} of Long-CLIP must be tables of one shape. Copy "
+            "the file again."
+        )
+    merged = torch.cat([first[:NUM_KEPT_POSITIONS], rest[NUM_KEPT_POSITIONS:]])
+    others = {name: tensor for name, tensor in tensors.items() if name != LONG_CLIP_POSITIONS}
+    return others | {"positional_embedding": merged}
 
 
 def _require_clip_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -4,27 +4,43 @@ Reference: the configuration classes of transformers 5.24 and the models that us
 """
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from zebra.config.image_towers import NaflexVisionConfig, ResNetConfig, SiglipVisionConfig, VisionTransformerConfig
+from zebra.config.image_towers import (
+    ImageTowerConfig,
+    NaflexVisionConfig,
+    ResNetConfig,
+    SiglipVisionConfig,
+    VisionTransformerConfig,
+)
 from zebra.config.model import ModelConfig
 from zebra.config.structure import structure
-from zebra.config.text_towers import SiglipTextConfig, TextConfig
+from zebra.config.text_towers import SiglipTextConfig, TextConfig, TextTowerConfig
 from zebra.config.timm_tower import TimmVisionConfig
 from zebra.config.transformer import Activation, TransformerConfig
 from zebra.errors import ConfigError, WeightsError, show_value
+from zebra.pretrained.transformers.fg_clip import MODEL_TYPE as FG_CLIP
 from zebra.text.files import read_json_object
 
 JsonDict = dict[str, Any]
-ModelType = Literal["clip", "siglip", "siglip2"]
+ModelType = Literal["clip", "metaclip_2", "siglip", "siglip2"]
 
-ARCHITECTURES: dict[ModelType, str] = {"clip": "CLIPModel", "siglip": "SiglipModel", "siglip2": "Siglip2Model"}
+ARCHITECTURES: dict[ModelType, str] = {
+    "clip": "CLIPModel",
+    "metaclip_2": "MetaClip2Model",
+    "siglip": "SiglipModel",
+    "siglip2": "Siglip2Model",
+}
+CLIP_TYPES = ("clip", "metaclip_2")
+"""Model types with CLIP's towers."""
 ACTIVATIONS: dict[str, Activation] = {"quick_gelu": "quick_gelu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh"}
-VISION_KINDS: dict[ModelType, str] = {"clip": "vit", "siglip": "siglip", "siglip2": "naflex"}
+VISION_KINDS: dict[ModelType, str] = {"clip": "vit", "metaclip_2": "vit", "siglip": "siglip", "siglip2": "naflex"}
 """Kind of the image tower in zebra."""
 LEGACY_EOS_ID = 2
-"""An `eos_token_id` that means: pool at the largest id. Configs from before 2023 have it, also those of OpenAI."""
+"""An `eos_token_id` of `clip` that means: pool at the largest id. Configs from before 2023 have it, also those of
+OpenAI. MetaCLIP 2 has this id, too, and pools there."""
 
 # Defaults of transformers for keys that are missing in config.json.
 _CLIP_TEXT_DEFAULTS: JsonDict = {
@@ -47,6 +63,7 @@ _SIGLIP_VISION_DEFAULTS: JsonDict = {
 }  # fmt: skip
 _DEFAULTS: dict[ModelType, tuple[JsonDict, JsonDict]] = {
     "clip": (_CLIP_TEXT_DEFAULTS, _CLIP_VISION_DEFAULTS),
+    "metaclip_2": (_CLIP_TEXT_DEFAULTS, _CLIP_VISION_DEFAULTS),
     "siglip": (_SIGLIP_TEXT_DEFAULTS, _SIGLIP_VISION_DEFAULTS),
     "siglip2": (_SIGLIP_TEXT_DEFAULTS, _SIGLIP_VISION_DEFAULTS),
 }
@@ -59,8 +76,9 @@ def read_transformers_config(path: Path) -> tuple[ModelType, ModelConfig]:
         WeightsError: The file is damaged, or describes a model that zebra does not support exactly.
     """
     raw = read_json_object(path)
+    name = "clip" if raw.get("model_type") == FG_CLIP else raw.get("model_type")
     for model_type in _DEFAULTS:
-        if raw.get("model_type") == model_type:
+        if name == model_type:
             return model_type, _parse_config(raw, model_type, path)
     raise WeightsError(
         f"{path}: model_type {show_value(raw.get('model_type'))} is not supported. From transformers, zebra reads "
@@ -75,15 +93,35 @@ def infer_model_type(config: ModelConfig) -> ModelType:
         WeightsError: There is none; the message names the layouts that can represent it.
     """
     vision, text = config.vision, config.text
-    if isinstance(vision, VisionTransformerConfig) and isinstance(text, TextConfig) and not config.logit_bias:
-        return "clip"
-    if isinstance(vision, SiglipVisionConfig) and isinstance(text, SiglipTextConfig) and config.logit_bias:
+    if _is_clip_vit(vision) and isinstance(text, TextConfig) and not config.logit_bias:
+        return "clip" if text.eos_id is None else "metaclip_2"
+    if isinstance(vision, SiglipVisionConfig) and _is_siglip_text(text) and config.logit_bias:
         return "siglip"
-    if isinstance(vision, NaflexVisionConfig) and isinstance(text, SiglipTextConfig) and config.logit_bias:
+    if isinstance(vision, NaflexVisionConfig) and _is_siglip_text(text) and config.logit_bias:
         return "siglip2"
     raise WeightsError(
         f"transformers has no model with a {vision.kind} image tower, a {text.kind} text tower and "
-        f"{'a' if config.logit_bias else 'no'} logit bias. Use --format open_clip or --format zebra."
+        f"{'a' if config.logit_bias else 'no'} logit bias of these settings: {vision.describe(config.image_size)}; "
+        f"{text.describe()}. Use --format open_clip or --format zebra."
+    )
+
+
+def _is_clip_vit(vision: ImageTowerConfig) -> bool:
+    return (
+        isinstance(vision, VisionTransformerConfig)
+        and vision.pre_norm
+        and vision.pooling == "class"
+        and not vision.patch_bias
+        and not vision.projection_bias
+    )
+
+
+def _is_siglip_text(text: TextTowerConfig) -> bool:
+    return (
+        isinstance(text, SiglipTextConfig)
+        and text.pooling == "last"
+        and text.projection == "linear"
+        and text.projection_bias
     )
 
 
@@ -107,7 +145,7 @@ def to_transformers_config(config: ModelConfig, special_token_ids: dict[str, int
     """
     model_type, vision, text = infer_model_type(config), config.vision, config.text
     assert not isinstance(vision, ResNetConfig | TimmVisionConfig)
-    is_clip = model_type == "clip"
+    is_clip = model_type in CLIP_TYPES
     projection = {"projection_dim": config.embed_dim} if is_clip else {}
     if model_type == "siglip2":
         input_size = {"num_patches": (config.image_size // vision.patch_size) ** 2}
@@ -125,6 +163,7 @@ def to_transformers_config(config: ModelConfig, special_token_ids: dict[str, int
             "projection_dim" if is_clip else "projection_size": config.embed_dim,
             "bos_token_id": None,  # the default of transformers is an id that small vocabularies lack
             **special_token_ids,
+            **({"eos_token_id": text.eos_id} if isinstance(text, TextConfig) and text.eos_id is not None else {}),
             **_to_transformers_tower(text),
         },
         "vision_config": {
@@ -193,9 +232,7 @@ def _parse_config(raw: JsonDict, model_type: ModelType, path: Path) -> ModelConf
     if model_type == "siglip2":
         grid = parse_grid_size(vision["num_patches"], "vision_config.num_patches", path)
         size = grid * parse_positive_int(patch, "vision_config.patch_size", path)
-    is_clip = model_type == "clip"
-    if is_clip and text["eos_token_id"] != LEGACY_EOS_ID:
-        require_eos_is_last_id(text["eos_token_id"], text["vocab_size"], f"{path}: text_config")
+    is_clip = model_type in CLIP_TYPES
     raw_config = {
         "embed_dim": (raw.get("projection_dim") or 512)
         if is_clip
@@ -206,14 +243,19 @@ def _parse_config(raw: JsonDict, model_type: ModelType, path: Path) -> ModelConf
             "kind": "causal" if is_clip else "siglip",
             "vocab_size": text["vocab_size"],
             "context_length": text["max_position_embeddings"],
+            **({"eos_id": text["eos_token_id"]} if is_clip else {}),
             **_parse_tower(text, path),
         },
         "logit_bias": not is_clip,
     }
     try:
-        return structure(ModelConfig, raw_config, "model")
+        config = structure(ModelConfig, raw_config, "model")
     except ConfigError as error:
         raise WeightsError(f"{path} describes an invalid model: {error}") from error
+    if model_type == "clip" and isinstance(config.text, TextConfig):
+        is_largest = config.text.eos_id in (LEGACY_EOS_ID, config.text.vocab_size - 1)
+        config = replace(config, text=replace(config.text, eos_id=None)) if is_largest else config
+    return config
 
 
 def read_section(raw: JsonDict, name: str, defaults: JsonDict, path: Path) -> JsonDict:

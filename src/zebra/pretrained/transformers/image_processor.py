@@ -14,7 +14,7 @@ from zebra.config.model import ModelConfig
 from zebra.config.structure import structure
 from zebra.errors import ConfigError, WeightsError, show_value
 from zebra.images.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess
-from zebra.pretrained.transformers.config import JsonDict, ModelType, parse_positive_int
+from zebra.pretrained.transformers.config import CLIP_TYPES, JsonDict, ModelType, parse_positive_int
 from zebra.text.files import read_json_object
 
 RESAMPLING_FILTERS = {2: "bilinear", 3: "bicubic"}
@@ -36,6 +36,7 @@ _PROCESSOR_DEFAULTS: dict[str, JsonDict] = {
 _PROCESSOR_DEFAULTS["ChineseCLIPImageProcessor"] = _PROCESSOR_DEFAULTS["CLIPImageProcessor"]
 _DEFAULT_PROCESSORS: dict[ModelType, str] = {
     "clip": "CLIPImageProcessor",
+    "metaclip_2": "CLIPImageProcessor",
     "siglip": "SiglipImageProcessor",
     "siglip2": "Siglip2ImageProcessor",
 }
@@ -92,7 +93,7 @@ def to_image_processor_config(preprocess: Preprocess, model_type: ModelType) -> 
         resize = {
             # Only CLIP's processor crops a center square in every version of transformers.
             "image_processor_type": "CLIPImageProcessor" if is_shortest else "SiglipImageProcessor",
-            "processor_class": "CLIPProcessor" if model_type == "clip" else "SiglipProcessor",
+            "processor_class": "CLIPProcessor" if model_type in CLIP_TYPES else "SiglipProcessor",
             "size": {"shortest_edge": preprocess.image_size} if is_shortest else square,
             "do_center_crop": is_shortest,
             "crop_size": square,

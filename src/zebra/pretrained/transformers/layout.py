@@ -27,6 +27,7 @@ from zebra.pretrained.transformers.config import (
     require_eos_is_last_id,
     to_transformers_config,
 )
+from zebra.pretrained.transformers.fg_clip import drop_long_text_function
 from zebra.pretrained.transformers.image_processor import read_image_processor, to_image_processor_config
 from zebra.pretrained.transformers.key_mapping import convert_from_transformers, convert_to_transformers
 from zebra.pretrained.weight_files import TRANSFORMERS_WEIGHTS, list_weight_files
@@ -51,12 +52,14 @@ def read_transformers(folder: Path) -> PretrainedCheckpoint:
     model_type, config = read_transformers_config(path)
     processor_path, preprocess = read_image_processor(folder, model_type, config)
     weights = _find_weights(folder)
+    tensors, unused = drop_long_text_function(read_tensors(weights))
     return PretrainedCheckpoint(
         layout="transformers",
         config=config,
         preprocess=preprocess,
-        tensors=convert_from_transformers(read_tensors(weights), config, str(weights)),
+        tensors=convert_from_transformers(tensors, config, str(weights)),
         files=(path, processor_path, *list_weight_files(weights)),
+        unused=unused,
     )
 
 
