@@ -96,3 +96,62 @@ def test_a_model_that_the_library_saves_is_read(sentence_transformers, exported,
     loaded = zebra.load(tmp_path / "saved")
     torch.testing.assert_close(loaded.encode_texts(TEXTS), bundle.encode_texts(TEXTS))
     torch.testing.assert_close(loaded.encode_images(images()), bundle.encode_images(images()))
+
+
+TOKEN_TEXT = "a the horse cat dog photo of striped spotted two in snow grass un caballo 馬 лошадь"
+ENCODERS = {
+    "DistilBert": {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64},
+    "Bert": {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64},
+}
+
+
+def save_text_model(transformers, peer, folder, encoder="DistilBert", pooling="mean", dense=True, max_seq_length=12):
+    """Save a random multilingual text model with vectors of width 32, as `clip-ViT-B-32-multilingual-v1` is built."""
+    base = folder.parent / f"{folder.name}-base"
+    base.mkdir()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    letters = sorted(set(TOKEN_TEXT) - {" "})
+    vocabulary = list(dict.fromkeys([*special, *TOKEN_TEXT.split(), *letters, *(f"##{letter}" for letter in letters)]))
+    (base / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
+    transformers.BertTokenizerFast(str(base / "vocab.txt"), do_lower_case=False).save_pretrained(base)
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{encoder}Config")(
+        vocab_size=len(vocabulary), max_position_embeddings=40, **ENCODERS[encoder]
+    )
+    model = getattr(transformers, f"{encoder}Model")(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape))
+    model.save_pretrained(base)
+    modules = peer.sentence_transformer.modules
+    parts = [modules.Transformer(str(base), max_seq_length=max_seq_length), modules.Pooling(32, pooling_mode=pooling)]
+    if dense:
+        parts.append(modules.Dense(32, 32, bias=encoder == "Bert", activation_function=torch.nn.Identity()))
+    theirs = peer.SentenceTransformer(modules=parts, device="cpu")
+    theirs.save(str(folder))
+    return theirs
+
+
+@pytest.mark.parametrize(
+    ("encoder", "pooling", "dense", "max_seq_length"),
+    [("DistilBert", "mean", True, 12), ("Bert", "cls", True, 12), ("Bert", "mean", False, None)],
+)
+def test_a_text_model_is_paired_with_an_image_model(
+    transformers, sentence_transformers, tmp_path, encoder, pooling, dense, max_seq_length
+):
+    theirs = save_text_model(
+        transformers, sentence_transformers, tmp_path / "text", encoder, pooling, dense, max_seq_length
+    )
+    image = build_tiny_model()
+    image.save(tmp_path / "image")
+    pair = zebra.load(tmp_path / "image", text=tmp_path / "text")
+    texts = [*TEXTS, "un caballo 馬", "лошадь in the snow " * 20]
+    reference = theirs.encode(texts)
+    reference /= np.linalg.norm(reference, axis=1, keepdims=True)
+    with pytest.warns(UserWarning, match="truncated"):
+        np.testing.assert_allclose(pair.encode_texts(texts), reference, atol=1e-5)
+    assert (pair.encode_images(images()) == image.encode_images(images())).all()
+    assert pair.fingerprint not in ("", zebra.load(tmp_path / "image").fingerprint)
+    pair.save(tmp_path / "saved")
+    loaded = zebra.load(tmp_path / "saved")
+    np.testing.assert_allclose(loaded.encode_texts(TEXTS), reference[: len(TEXTS)], atol=1e-5)

@@ -7,10 +7,11 @@ from typing import Literal
 from torch import Tensor
 
 from zebra.config.model import ModelConfig
+from zebra.config.text_towers import TextTowerConfig
 from zebra.images.preprocess import Preprocess
 from zebra.text.templates import DEFAULT_TEMPLATES
 
-ModelLayout = Literal["zebra", "transformers", "open_clip", "openai"]
+ModelLayout = Literal["zebra", "transformers", "open_clip", "openai", "pair"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +19,7 @@ class PretrainedCheckpoint:
     """A model read from disk: config, preprocessing and tensors, not yet loaded into towers."""
 
     layout: ModelLayout
+    """"pair" is an image tower and a text tower of two models."""
     config: ModelConfig
     """Converted from the layout's config, or inferred from the tensors' shapes if it has none."""
     preprocess: Preprocess
@@ -35,3 +37,18 @@ class PretrainedCheckpoint:
     """What of the model is not read, in words; it has no influence on the vectors."""
     templates: tuple[str, ...] = DEFAULT_TEMPLATES
     """Prompt templates; only zebra's layout has a place for a model's own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextCheckpoint:
+    """A text tower read from disk, to be paired with the image tower of another model."""
+
+    folder: Path
+    """The folder with its tokenizer."""
+    embed_dim: int
+    """Dimension E of the vectors."""
+    config: TextTowerConfig
+    tensors: dict[str, Tensor]
+    """As in `PretrainedCheckpoint`, of the text tower only."""
+    files: tuple[Path, ...]
+    """The files that determine the vectors."""

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -21,21 +21,18 @@ from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.checkpoint import ModelLayout, PretrainedCheckpoint
 from zebra.pretrained.device import resolve_device
 from zebra.pretrained.digests import cached_sha256, has_passed, record_passed
-from zebra.pretrained.download import blob_sha256, download_model
-from zebra.pretrained.folder import FORMAT_VERSION, compute_fingerprint, read_model_folder, verified_files
+from zebra.pretrained.download import blob_sha256
+from zebra.pretrained.folder import compute_fingerprint, read_model_folder, verified_files
 from zebra.pretrained.golden import verify_golden
+from zebra.pretrained.locate import detect_layout, find_or_download, resolve_model_path
 from zebra.pretrained.manifest import MANIFEST_FILE, read_manifest_digests, verify_manifest
 from zebra.pretrained.open_clip import read_open_clip
-from zebra.pretrained.open_clip.tags import find_tag, is_tag_name, make_tag_folder, suggest_tag
 from zebra.pretrained.openai import read_openai, verify_published_digest
+from zebra.pretrained.pairs import pair_towers, read_text_model
 from zebra.pretrained.pos_embed import resize_pos_embed
-from zebra.pretrained.sentence_transformers.layout import find_dual_encoder
-from zebra.pretrained.sentence_transformers.modules import MODULES_FILE
 from zebra.pretrained.transformers import read_transformers
-from zebra.pretrained.weight_files import OPEN_CLIP_CONFIG, OPEN_CLIP_WEIGHTS
 from zebra.pretrained.weights import build_model
 from zebra.text.clip_vocabulary import VOCAB_SIZE, find_openai_tokenizer
-from zebra.text.files import read_json_object
 from zebra.text.tokenizers import find_tokenizer
 
 LAYOUT_READERS: dict[ModelLayout, Callable[[Path], PretrainedCheckpoint]] = {
@@ -44,12 +41,12 @@ LAYOUT_READERS: dict[ModelLayout, Callable[[Path], PretrainedCheckpoint]] = {
     "open_clip": read_open_clip,
     "openai": read_openai,
 }
-HUB_PREFIX = "hf:"
 
 
 def load(
     path: str | Path,
     *,
+    text: str | Path | None = None,
     tokenizer: str | Path | None = None,
     verify: bool = True,
     device: str = "auto",
@@ -65,6 +62,9 @@ def load(
     Args:
         path: A folder in the layout of zebra, transformers or open_clip, an OpenAI `.pt` file, "hf:org/name", also
             with "@revision", or a name of open_clip such as "ViT-B-32/laion2b_s34b_b79k" (`zebra models`).
+        text: A text model, named like `path`, whose tower and tokenizer replace those of the model: a folder of
+            sentence-transformers, such as "hf:sentence-transformers/clip-ViT-B-32-multilingual-v1". `Bundle.save`
+            writes both as one model.
         tokenizer: A tokenizer file or folder that replaces the model's own.
         verify: Compare the SHA-256 of all files that have a recorded one, and recompute the golden vectors. Passed
             checks are cached until a file changes. Golden vectors are skipped with another tokenizer, image size or
@@ -96,16 +96,24 @@ def load(
         checkpoint = LAYOUT_READERS[layout](model_path)
     else:
         raise ConfigError(f"{model_path} contains its architecture; activation= and heads= are for .pt files only.")
+    tokenizer_path = model_path
+    if text is not None:
+        text_path = find_or_download(text)
+        text_checkpoint = read_text_model(text_path)
+        if verify:
+            verify_blobs(text_checkpoint.files, cached_sha256)
+        checkpoint = pair_towers(checkpoint, text_checkpoint, image_path=model_path, text_path=text_path)
+        tokenizer_path = text_checkpoint.folder
     model_device = "cpu" if backend == "onnxruntime" else device
     fp32_bundle = build_bundle(
         checkpoint,
-        model_path,
+        tokenizer_path,
         tokenizer=tokenizer,
         device=model_device,
         image_size=image_size,
         max_num_patches=max_num_patches,
     )
-    has_golden_vectors = layout == "zebra" and (tokenizer, image_size, max_num_patches) == (None, None, None)
+    has_golden_vectors = checkpoint.layout == "zebra" and (tokenizer, image_size, max_num_patches) == (None, None, None)
     if verify and has_golden_vectors:
         verify_golden_vectors(fp32_bundle, model_path)
     if (precision, backend) == ("fp32", "torch"):
@@ -137,78 +145,6 @@ def validate_options(precision: str, backend: str, device: str) -> None:
         )
 
 
-def resolve_model_path(path: str | Path) -> Path:
-    """Return the local folder or file of a model; download models of the hub, also by open_clip's names.
-
-    Of a folder of sentence-transformers, it is the folder of the CLIP or SigLIP model in it.
-    """
-    folder = _find_or_download(path)
-    is_sentence_transformer = (folder / MODULES_FILE).is_file() and not (folder / OPEN_CLIP_CONFIG).is_file()
-    return find_dual_encoder(folder) if is_sentence_transformer else folder
-
-
-def _find_or_download(path: str | Path) -> Path:
-    if isinstance(path, str) and path.startswith(HUB_PREFIX):
-        return download_model(path)
-    model_path = Path(path)
-    if model_path.exists():
-        return model_path
-    tag = find_tag(str(path))
-    if tag is None:
-        raise WeightsError(
-            f"no model folder at {model_path.resolve()}.{suggest_tag(str(path))} `zebra train` writes one to "
-            f'<out>/model; models of the hub are named "{HUB_PREFIX}org/name", and `zebra models` lists known names.'
-        )
-    weight_names = (tag.file,) if tag.file else OPEN_CLIP_WEIGHTS
-    return make_tag_folder(tag, download_model(f"{HUB_PREFIX}{tag.repository}", weight_names))
-
-
-def is_hub_model(name: str) -> bool:
-    """Return whether a name is "hf:org/name" or one of open_clip's, and not that of a local file or folder."""
-    return name.startswith(HUB_PREFIX) or (is_tag_name(name) and not Path(name).exists())
-
-
-def hub_repository(name: str) -> str | None:
-    """Return the repository "org/name" of a model on the hub; None for a local one."""
-    if name.startswith(HUB_PREFIX):
-        return name.removeprefix(HUB_PREFIX).partition("@")[0]
-    tag = find_tag(name) if is_hub_model(name) else None
-    return tag.repository if tag else None
-
-
-def detect_layout(path: Path) -> ModelLayout:
-    """Return the layout of a model folder or file.
-
-    A folder with both `open_clip_config.json` and `config.json` is read as open_clip's: the authors of open_clip
-    publish such repositories, and `config.json` is a conversion.
-
-    Raises:
-        WeightsError: It is no model of a known layout.
-    """
-    if path.is_file():
-        if path.suffix not in (".pt", ".pth"):
-            raise WeightsError(
-                f"{path} is a single file, but a model is a folder or an OpenAI .pt file. Name its folder: "
-                f"{path.parent}"
-            )
-        return "openai"
-    config, open_clip = path / "config.json", path / OPEN_CLIP_CONFIG
-    if config.is_file() and read_json_object(config).get("format") == FORMAT_VERSION["format"]:
-        return "zebra"
-    if open_clip.is_file():
-        if config.is_file():
-            warnings.warn(f"{path} has open_clip_config.json and config.json; config.json is ignored", stacklevel=3)
-        return "open_clip"
-    if config.is_file():
-        return "transformers"
-    if (path / MANIFEST_FILE).is_file() or (path / "preprocess.json").is_file():
-        raise WeightsError(f"{path} is an incomplete zebra model: config.json missing. Copy the folder again.")
-    raise WeightsError(
-        f"{path} is no model folder: it has neither config.json (zebra, transformers) nor open_clip_config.json. Check "
-        "the path."
-    )
-
-
 def verify_files(path: Path, layout: ModelLayout, digest: Callable[[Path], str]) -> None:
     """Compare the SHA-256 of files with the recorded ones: manifest, OpenAI's digests, names in the hub's cache.
 
@@ -223,12 +159,17 @@ def verify_files(path: Path, layout: ModelLayout, digest: Callable[[Path], str])
     elif layout == "openai":
         verify_published_digest(path, digest)
     else:
-        for file in sorted(path.iterdir()):
-            expected = blob_sha256(file)
-            if expected is not None and digest(file) != expected:
-                raise WeightsError(
-                    f"{file} differs from the sha256 of its download. Delete {file.resolve()} and load the model again."
-                )
+        verify_blobs(sorted(path.iterdir()), digest)
+
+
+def verify_blobs(files: Iterable[Path], digest: Callable[[Path], str]) -> None:
+    """Compare the SHA-256 of files of the hub's cache with their names there; see `verify_files`."""
+    for file in files:
+        expected = blob_sha256(file)
+        if expected is not None and digest(file) != expected:
+            raise WeightsError(
+                f"{file} differs from the sha256 of its download. Delete {file.resolve()} and load the model again."
+            )
 
 
 def build_bundle(

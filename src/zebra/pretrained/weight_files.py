@@ -1,5 +1,6 @@
 """Names of weight files, by layout, and the shards of a model."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from zebra.errors import WeightsError
@@ -26,6 +27,14 @@ TRANSFORMERS_WEIGHTS = (
 )
 """Names of the weight file in the layout of transformers; the first one that exists is read."""
 INDEX_SUFFIX = ".index.json"
+
+
+def find_weights(folder: Path, names: Sequence[str] = TRANSFORMERS_WEIGHTS) -> Path:
+    """Return the first file of some names in a folder; WeightsError if there is none."""
+    path = next((folder / name for name in names if (folder / name).is_file()), None)
+    if path is None:
+        raise WeightsError(f"{folder} has no weights ({', '.join(names)}). Copy the folder again.")
+    return path
 
 
 def list_weight_files(path: Path) -> tuple[Path, ...]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import fmean
 
 from zebra.evaluators.results import TaskResult
-from zebra.pretrained.load import is_hub_model
+from zebra.pretrained.locate import is_hub_model
 from zebra.report.page import Headline
 from zebra.report.style import format_percent
 from zebra.values import Score

@@ -24,7 +24,8 @@ from zebra.evaluators.validation import RetrievalValidator, Validator, selection
 from zebra.evaluators.zero_shot import evaluate_zero_shot
 from zebra.models.lora import apply_lora, get_adapters, merge_adapters
 from zebra.pretrained.bundle import Bundle
-from zebra.pretrained.load import hub_repository, load
+from zebra.pretrained.load import load
+from zebra.pretrained.locate import hub_repository
 from zebra.pretrained.transformers import is_transformers_model, write_adapter
 from zebra.train.checkpoint import best_checkpoint, load_checkpoint
 from zebra.train.freeze import TOWER_MODULES, freeze

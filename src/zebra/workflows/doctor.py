@@ -14,15 +14,8 @@ from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.checkpoint import ModelLayout, PretrainedCheckpoint
 from zebra.pretrained.device import resolve_device
 from zebra.pretrained.digests import sha256
-from zebra.pretrained.load import (
-    LAYOUT_READERS,
-    build_bundle,
-    detect_layout,
-    is_hub_model,
-    resolve_model_path,
-    verify_files,
-    verify_golden_vectors,
-)
+from zebra.pretrained.load import LAYOUT_READERS, build_bundle, verify_files, verify_golden_vectors
+from zebra.pretrained.locate import detect_layout, is_hub_model, resolve_model_path
 from zebra.text.bpe import BPETokenizer
 from zebra.train.environment import collect_environment, package_version
 from zebra.train.precision import resolve_precision

@@ -23,7 +23,8 @@ from zebra.embed.ray import ALL_CLUSTER_WORKERS, LazyImageEncoder, RayEmbedPipel
 from zebra.embed.stages import EMBED_COLUMNS, EncodePixels, ImagePreprocessor
 from zebra.errors import BadSample, ConfigError, DataError
 from zebra.pretrained.bundle import Bundle
-from zebra.pretrained.load import is_hub_model, load
+from zebra.pretrained.load import load
+from zebra.pretrained.locate import is_hub_model
 from zebra.store import Store, StoreError, StoreMetadata
 from zebra.train.stop import stop_on_signals
 

@@ -14,7 +14,7 @@ import zebra
 from zebra.config.export import ExportConfig
 from zebra.errors import ConfigError, WeightsError
 from zebra.pretrained import golden
-from zebra.pretrained.load import detect_layout
+from zebra.pretrained.locate import detect_layout
 from zebra.pretrained.weights import published_state_dict
 from zebra.workflows import doctor, export
 

@@ -9,7 +9,7 @@ from tests.tiny_model import build_tiny_model
 
 import zebra
 from zebra.errors import WeightsError, ZebraError
-from zebra.pretrained import load as loading
+from zebra.pretrained import locate
 from zebra.pretrained.open_clip import config as open_clip_config
 from zebra.pretrained.open_clip import tags, write_open_clip
 from zebra.pretrained.weights import published_state_dict
@@ -46,7 +46,7 @@ def snapshot(tmp_path, monkeypatch):
         downloads.append(name)
         return folder
 
-    monkeypatch.setattr(loading, "download_model", download)
+    monkeypatch.setattr(locate, "download_model", download)
     return folder, downloads
 
 
@@ -62,14 +62,14 @@ def test_a_name_of_open_clip_loads_the_repository_of_its_tag(snapshot):
 
 @pytest.mark.parametrize("name", ["ViT-B-32-quickgelu/laion400m_e32", "ViT-B-32/LAION400M-E32"])
 def test_the_spellings_of_a_tag_that_open_clip_accepts_give_the_same_folder(snapshot, name):
-    assert loading.resolve_model_path(name) == loading.resolve_model_path(TINY)
+    assert locate.resolve_model_path(name) == locate.resolve_model_path(TINY)
 
 
 def test_a_repository_without_a_config_gets_that_of_the_architecture(snapshot):
     folder, _ = snapshot
     (folder / "open_clip_config.json").unlink()
     (folder / "config.json").write_text(json.dumps({"auto_map": {"AutoModel": "model.ViTaminCLIP"}}))
-    assert loading.detect_layout(loading.resolve_model_path(TINY)) == "open_clip"
+    assert locate.detect_layout(locate.resolve_model_path(TINY)) == "open_clip"
     assert zebra.load(TINY).model.config.vision.activation == "quick_gelu"
 
 
@@ -80,7 +80,7 @@ def test_another_config_in_the_repository_is_named_in_a_warning_and_not_used(sna
     raw["preprocess_cfg"]["resize_mode"] = "squash"
     (folder / "open_clip_config.json").write_text(json.dumps(raw))
     with pytest.warns(UserWarning, match=r"resize .* of timm/vit_base_patch32_clip_224.laion400m_e32") as caught:
-        path = loading.resolve_model_path(TINY)
+        path = locate.resolve_model_path(TINY)
     assert "quick_gelu" in str(caught[0].message)
     config, preprocess = open_clip_config.parse_open_clip_config(json.loads((path / tags.CONFIG_FILE).read_text()))
     assert (config.vision.activation, preprocess.resize) == ("quick_gelu", "shortest")
@@ -89,16 +89,16 @@ def test_another_config_in_the_repository_is_named_in_a_warning_and_not_used(sna
 def test_an_equal_config_in_the_repository_gives_no_warning(snapshot):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        loading.resolve_model_path(TINY)
+        locate.resolve_model_path(TINY)
 
 
 def test_resolving_again_replaces_links_whose_files_are_gone(snapshot, tmp_path):
     folder, _ = snapshot
-    path = loading.resolve_model_path(TINY)
+    path = locate.resolve_model_path(TINY)
     link = path / "open_clip_model.safetensors"
     link.unlink()
     link.symlink_to(tmp_path / "gone")
-    loading.resolve_model_path(TINY)
+    locate.resolve_model_path(TINY)
     assert link.resolve() == (folder / "open_clip_model.safetensors").resolve()
 
 
@@ -115,8 +115,8 @@ def test_resolving_again_replaces_links_whose_files_are_gone(snapshot, tmp_path)
     ],
 )
 def test_names_have_these_repositories(name, expected):
-    assert loading.hub_repository(name) == expected
-    assert loading.is_hub_model(name) == (expected is not None)
+    assert locate.hub_repository(name) == expected
+    assert locate.is_hub_model(name) == (expected is not None)
 
 
 @pytest.mark.parametrize(
@@ -133,14 +133,14 @@ def test_names_have_these_repositories(name, expected):
 )
 def test_a_wrong_name_is_refused_with_the_nearest_names(name, message):
     with pytest.raises(ZebraError) as caught:
-        loading.resolve_model_path(name)
+        locate.resolve_model_path(name)
     assert message in str(caught.value)
 
 
 def test_a_local_folder_hides_a_name_of_open_clip(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "ViT-B-32" / "openai").mkdir(parents=True)
-    assert not loading.is_hub_model("ViT-B-32/openai")
+    assert not locate.is_hub_model("ViT-B-32/openai")
     with pytest.raises(WeightsError, match="is no model folder"):
         zebra.load("ViT-B-32/openai")
 

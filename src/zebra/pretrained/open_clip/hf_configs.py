@@ -44,8 +44,12 @@ _ORGANIZATIONS = ("google-bert/", "FacebookAI/")
 """Today's prefixes of the names above without an organization."""
 
 
-def read_encoder_config(name: str) -> JsonDict:
+def read_encoder_config(name: str, key: str = "model_cfg.text_cfg.hf_model_name") -> JsonDict:
     """Return the config.json of an encoder: from the table, or from huggingface_hub's cache.
+
+    Args:
+        name: A repository on the hub.
+        key: The key of the file that names it, for the error.
 
     Raises:
         ConfigError: It is in neither; the message has the command that downloads it.
@@ -56,7 +60,7 @@ def read_encoder_config(name: str) -> JsonDict:
     path = _find_cached_config(name)
     if path is None:
         raise ConfigError(
-            f"model_cfg.text_cfg.hf_model_name is {show_value(name)}, whose config is not in the folder. Download it: "
+            f"{key} is {show_value(name)}, whose config is not in the folder. Download it: "
             f"hf download {name[:100]} config.json"
         )
     try:

@@ -25,7 +25,13 @@ from zebra.pretrained.open_clip.timm import convert_from_timm, convert_to_timm
 from zebra.pretrained.open_clip.timm_vit import convert_vit_from_timm, convert_vit_to_timm
 from zebra.pretrained.tensors import read_tensors, write_tensors
 from zebra.pretrained.transformers import write_tokenizer
-from zebra.pretrained.weight_files import OPEN_CLIP_CONFIG, OPEN_CLIP_SAFETENSORS, OPEN_CLIP_WEIGHTS, list_weight_files
+from zebra.pretrained.weight_files import (
+    OPEN_CLIP_CONFIG,
+    OPEN_CLIP_SAFETENSORS,
+    OPEN_CLIP_WEIGHTS,
+    find_weights,
+    list_weight_files,
+)
 from zebra.pretrained.weights import TEXT_PREFIX
 from zebra.text.bpe import BPETokenizer
 from zebra.text.clip_vocabulary import is_openai_vocabulary
@@ -53,9 +59,7 @@ def read_open_clip(folder: Path) -> PretrainedCheckpoint:
         config, preprocess = parse_open_clip_config(raw)
     except ConfigError as error:
         raise WeightsError(f"{path}: {error}") from error
-    weights = next((folder / name for name in OPEN_CLIP_WEIGHTS if (folder / name).is_file()), None)
-    if weights is None:
-        raise WeightsError(f"{folder} has no weights, such as {OPEN_CLIP_SAFETENSORS}. Copy the folder again.")
+    weights = find_weights(folder, OPEN_CLIP_WEIGHTS)
     tensors = read_tensors(weights)
     num_unused = sum(name.startswith(DECODER_PREFIX) for name in tensors)
     if isinstance(config.text, BertTextConfig):

@@ -55,11 +55,6 @@ def find_dual_encoder(folder: Path) -> Path:
     """
     modules = read_modules(folder)
     kinds = [module.kind for module in modules]
-    if kinds[:2] == ["Transformer", "Pooling"]:
-        raise WeightsError(
-            f"{folder} is a text model without an image tower. Load it with the image model that it was trained for: "
-            f'zebra.load(IMAGE_MODEL, text="{folder}").'
-        )
     if kinds not in (["CLIPModel"], ["Transformer"]):
         raise WeightsError(
             f"{folder / MODULES_FILE} has the modules {', '.join(kinds) or 'none'}. zebra reads one Transformer or "

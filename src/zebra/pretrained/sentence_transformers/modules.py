@@ -64,20 +64,31 @@ def read_module_settings(folder: Path, supported: Mapping[str, tuple[object, ...
 
     Args:
         folder: The folder of the module.
-        supported: The values that zebra supports, by key.
+        supported: See `require_values`.
 
     Raises:
         WeightsError: The file is damaged, or a key is unknown or has another value.
     """
     path = next((folder / name for name in MODULE_SETTINGS_FILES if (folder / name).is_file()), None)
-    settings = {} if path is None else read_json_object(path)
+    if path is None:
+        return {}
+    settings = read_json_object(path)
+    require_values(settings, supported, path)
+    return settings
+
+
+def require_values(settings: Mapping[str, Any], supported: Mapping[str, tuple[object, ...]], path: Path) -> None:
+    """Raise WeightsError if a key of the file `path` is unknown or has another value than the supported ones.
+
+    Args:
+        supported: Values by key; a key without values is validated by the caller.
+    """
     for key, value in settings.items():
         if key not in supported or (supported[key] and value not in supported[key]):
             raise WeightsError(
                 f"{path}: {key[:100]} is {show_value(value)}, which zebra does not support. Delete it if it cannot "
                 "change a vector."
             )
-    return settings
 
 
 def _parse_module(entry: Mapping[str, Any], path: Path) -> Module:

@@ -10,7 +10,6 @@ from pathlib import Path
 from torch import Tensor
 
 from zebra.config.model import ModelConfig
-from zebra.errors import WeightsError
 from zebra.images.preprocess import Preprocess
 from zebra.pretrained.checkpoint import PretrainedCheckpoint
 from zebra.pretrained.folder import write_json
@@ -30,7 +29,7 @@ from zebra.pretrained.transformers.config import (
 from zebra.pretrained.transformers.fg_clip import drop_long_text_function
 from zebra.pretrained.transformers.image_processor import read_image_processor, to_image_processor_config
 from zebra.pretrained.transformers.key_mapping import convert_from_transformers, convert_to_transformers
-from zebra.pretrained.weight_files import TRANSFORMERS_WEIGHTS, list_weight_files
+from zebra.pretrained.weight_files import find_weights, list_weight_files
 from zebra.text.bpe import BPETokenizer
 from zebra.text.files import read_json_object
 from zebra.text.tokenizers import Tokenizer
@@ -51,7 +50,7 @@ def read_transformers(folder: Path) -> PretrainedCheckpoint:
         return _read_bert_dual_encoder(folder, raw)
     model_type, config = read_transformers_config(path)
     processor_path, preprocess = read_image_processor(folder, model_type, config)
-    weights = _find_weights(folder)
+    weights = find_weights(folder)
     tensors, unused = drop_long_text_function(read_tensors(weights))
     return PretrainedCheckpoint(
         layout="transformers",
@@ -65,7 +64,7 @@ def read_transformers(folder: Path) -> PretrainedCheckpoint:
 
 def _read_bert_dual_encoder(folder: Path, raw: JsonDict) -> PretrainedCheckpoint:
     """Read a model with CLIP's image tower and a text tower of the BERT family."""
-    path, weights = folder / "config.json", _find_weights(folder)
+    path, weights = folder / "config.json", find_weights(folder)
     config = parse_bert_dual_encoder(raw, path)
     processor_path, preprocess = read_image_processor(folder, "clip", config)
     return PretrainedCheckpoint(
@@ -126,13 +125,6 @@ def write_tokenizer(folder: Path, tokenizer: Tokenizer, *, context_length: int) 
         settings["model_input_names"] = ["input_ids"]
     write_json(folder / "tokenizer_config.json", settings)
     write_json(folder / "special_tokens_map.json", special_tokens)
-
-
-def _find_weights(folder: Path) -> Path:
-    for name in TRANSFORMERS_WEIGHTS:
-        if (folder / name).is_file():
-            return folder / name
-    raise WeightsError(f"{folder} has no weights ({', '.join(TRANSFORMERS_WEIGHTS)}). Copy the folder again.")
 
 
 def _special_tokens(tokenizer_json: JsonDict) -> dict[str, str]:

@@ -1,0 +1,92 @@
+"""Find the folder of a model by its name, and the layout of the folder."""
+
+import warnings
+from pathlib import Path
+
+from zebra.errors import WeightsError
+from zebra.pretrained.checkpoint import ModelLayout
+from zebra.pretrained.download import download_model
+from zebra.pretrained.folder import FORMAT_VERSION
+from zebra.pretrained.manifest import MANIFEST_FILE
+from zebra.pretrained.open_clip.tags import find_tag, is_tag_name, make_tag_folder, suggest_tag
+from zebra.pretrained.pairs import require_image_tower
+from zebra.pretrained.sentence_transformers.layout import find_dual_encoder
+from zebra.pretrained.sentence_transformers.modules import MODULES_FILE
+from zebra.pretrained.weight_files import OPEN_CLIP_CONFIG, OPEN_CLIP_WEIGHTS
+from zebra.text.files import read_json_object
+
+HUB_PREFIX = "hf:"
+
+
+def resolve_model_path(path: str | Path) -> Path:
+    """Return the local folder or file of a model; download models of the hub, also by open_clip's names.
+
+    Of a folder of sentence-transformers, it is the folder of the CLIP or SigLIP model in it.
+    """
+    folder = find_or_download(path)
+    require_image_tower(folder)
+    is_sentence_transformer = (folder / MODULES_FILE).is_file() and not (folder / OPEN_CLIP_CONFIG).is_file()
+    return find_dual_encoder(folder) if is_sentence_transformer else folder
+
+
+def find_or_download(path: str | Path) -> Path:
+    """Return the local folder or file that a name means, as it is; download models of the hub."""
+    if isinstance(path, str) and path.startswith(HUB_PREFIX):
+        return download_model(path)
+    model_path = Path(path)
+    if model_path.exists():
+        return model_path
+    tag = find_tag(str(path))
+    if tag is None:
+        raise WeightsError(
+            f"no model folder at {model_path.resolve()}.{suggest_tag(str(path))} `zebra train` writes one to "
+            f'<out>/model; models of the hub are named "{HUB_PREFIX}org/name", and `zebra models` lists known names.'
+        )
+    weight_names = (tag.file,) if tag.file else OPEN_CLIP_WEIGHTS
+    return make_tag_folder(tag, download_model(f"{HUB_PREFIX}{tag.repository}", weight_names))
+
+
+def is_hub_model(name: str) -> bool:
+    """Return whether a name is "hf:org/name" or one of open_clip's, and not that of a local file or folder."""
+    return name.startswith(HUB_PREFIX) or (is_tag_name(name) and not Path(name).exists())
+
+
+def hub_repository(name: str) -> str | None:
+    """Return the repository "org/name" of a model on the hub; None for a local one."""
+    if name.startswith(HUB_PREFIX):
+        return name.removeprefix(HUB_PREFIX).partition("@")[0]
+    tag = find_tag(name) if is_hub_model(name) else None
+    return tag.repository if tag else None
+
+
+def detect_layout(path: Path) -> ModelLayout:
+    """Return the layout of a model folder or file.
+
+    A folder with both `open_clip_config.json` and `config.json` is read as open_clip's: the authors of open_clip
+    publish such repositories, and `config.json` is a conversion.
+
+    Raises:
+        WeightsError: It is no model of a known layout.
+    """
+    if path.is_file():
+        if path.suffix not in (".pt", ".pth"):
+            raise WeightsError(
+                f"{path} is a single file, but a model is a folder or an OpenAI .pt file. Name its folder: "
+                f"{path.parent}"
+            )
+        return "openai"
+    config, open_clip = path / "config.json", path / OPEN_CLIP_CONFIG
+    if config.is_file() and read_json_object(config).get("format") == FORMAT_VERSION["format"]:
+        return "zebra"
+    if open_clip.is_file():
+        if config.is_file():
+            warnings.warn(f"{path} has open_clip_config.json and config.json; config.json is ignored", stacklevel=3)
+        return "open_clip"
+    if config.is_file():
+        return "transformers"
+    if (path / MANIFEST_FILE).is_file() or (path / "preprocess.json").is_file():
+        raise WeightsError(f"{path} is an incomplete zebra model: config.json missing. Copy the folder again.")
+    raise WeightsError(
+        f"{path} is no model folder: it has neither config.json (zebra, transformers) nor open_clip_config.json. Check "
+        "the path."
+    )
