@@ -326,7 +326,7 @@ class Bundle:
             )
         return self.tokenizer
 
-    def save(self, folder: Path, metadata: Mapping[str, str] | None = None) -> None:
+    def save(self, folder: str | Path, metadata: Mapping[str, str] | None = None) -> None:
         """Write a model folder that `zebra.load` reads, and set the fingerprint to that of the folder.
 
         Args:
@@ -338,7 +338,7 @@ class Bundle:
         """
         self.require_fp32("saved")
         self.fingerprint = write_model_folder(
-            folder,
+            Path(folder),
             model=self.model,
             tokenizer=self.require_tokenizer(),
             preprocess=self.preprocess,

@@ -16,6 +16,8 @@ from zebra.pretrained.weight_files import OPEN_CLIP_CONFIG, OPEN_CLIP_WEIGHTS
 from zebra.text.files import read_json_object
 
 HUB_PREFIX = "hf:"
+STATE_DICT_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors")
+"""Suffixes of single files with the weights of a CLIP."""
 
 
 def resolve_model_path(path: str | Path) -> Path:
@@ -69,10 +71,12 @@ def detect_layout(path: Path) -> ModelLayout:
         WeightsError: It is no model of a known layout.
     """
     if path.is_file():
-        if path.suffix not in (".pt", ".pth"):
+        has_config = any((path.parent / name).is_file() for name in ("config.json", OPEN_CLIP_CONFIG))
+        if path.suffix not in STATE_DICT_SUFFIXES or (has_config and path.suffix not in (".pt", ".pth")):
+            advice = f"Name its folder: {path.parent}" if has_config else "Name a folder or a state dict of CLIP"
             raise WeightsError(
-                f"{path} is a single file, but a model is a folder or an OpenAI .pt file. Name its folder: "
-                f"{path.parent}"
+                f"{path} is a single file, but a model is a folder or a state dict "
+                f"({', '.join(STATE_DICT_SUFFIXES)}). {advice}."
             )
         return "openai"
     config, open_clip = path / "config.json", path / OPEN_CLIP_CONFIG

@@ -158,6 +158,36 @@ def test_a_state_dict_of_another_trainer_is_loaded_with_its_architecture(models,
         zebra.load(models / "vit", activation="gelu")
 
 
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".bin", ".safetensors"])
+def test_a_state_dict_in_any_format_is_refused_with_the_command_that_writes_a_folder(models, tmp_path, suffix):
+    own = zebra.load(models / "vit")
+    path = tmp_path / f"RemoteCLIP{suffix}"
+    tensors = published_state_dict(own.model)
+    save_file(tensors, path) if suffix == ".safetensors" else torch.save(tensors, path)
+    shutil.copy(models / "vit" / "tokenizer.json", tmp_path)
+    with pytest.raises(WeightsError, match="does not contain the activation") as caught:
+        zebra.load(path)
+    code = str(caught.value).partition('python -c "')[2].partition('"')[0]
+    folder = tmp_path / "folder"
+    code = code.replace("IMAGE_HEADS, TEXT_HEADS", "1, 1").replace("FOLDER", str(folder))
+    exec(code, {})
+    expected = zebra.load(path, activation="gelu", heads=(1, 1))
+    torch.testing.assert_close(zebra.load(folder).encode_texts(CAPTIONS[:3]), expected.encode_texts(CAPTIONS[:3]))
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.gguf", "model"])
+def test_a_single_file_of_another_format_is_refused(tmp_path, name):
+    (tmp_path / name).write_text("")
+    with pytest.raises(WeightsError, match=f"{name} is a single file.*a state dict of CLIP"):
+        zebra.load(tmp_path / name)
+
+
+def test_a_single_file_of_another_library_is_refused_by_the_name_of_a_tensor(tmp_path):
+    save_file({"text_model.embeddings.position_ids": torch.zeros(1)}, tmp_path / "clip.safetensors")
+    with pytest.raises(WeightsError, match=r"text_model\..*from their folders"):
+        zebra.load(tmp_path / "clip.safetensors", activation="gelu")
+
+
 def test_an_unsupported_model_type_is_named(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "blip"}))
     with pytest.raises(WeightsError, match="blip"):

@@ -1,5 +1,7 @@
 """OpenAI's original `.pt` files, and state dicts with the same names.
 
+State dicts are `.pt`, `.bin` or safetensors.
+
 The sizes are inferred from the shapes of the tensors. Shapes do not tell the activation and the number of attention
 heads: they are known of files from OpenAI, and must be given for others. Long-CLIP (arXiv 2403.15378) has the same code
 with two tables of positions for 248 tokens: the first 20 are CLIP's, the others are its own.
@@ -25,6 +27,7 @@ from zebra.errors import WeightsError
 from zebra.images.preprocess import Preprocess
 from zebra.pretrained.checkpoint import PretrainedCheckpoint
 from zebra.pretrained.pos_embed import RESNET_STRIDE
+from zebra.pretrained.tensors import read_tensors
 from zebra.pretrained.torch_archive import read_archive
 
 OPENAI_SHA256 = {
@@ -99,7 +102,7 @@ def read_openai(
             its architecture is not given.
         ConfigError: The number of heads does not divide the width of its tower.
     """
-    archive = read_archive(path)
+    archive = read_tensors(path) if path.suffix == ".safetensors" else read_archive(path)
     has_known_architecture = archive.keys() >= OPENAI_TENSORS or LONG_CLIP_POSITIONS in archive
     tensors = {
         name: value for name, value in archive.items() if name not in OPENAI_TENSORS and not CAUSAL_MASK.match(name)
@@ -162,12 +165,12 @@ def _require_clip_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 def _unknown_architecture_error(path: Path, *, needs_heads: bool) -> WeightsError:
     missing = "the activation and the number of attention heads" if needs_heads else "the activation"
-    arguments = ", heads=(IMAGE_HEADS, TEXT_HEADS)" if needs_heads else ""
+    heads = ", heads=(IMAGE_HEADS, TEXT_HEADS)" if needs_heads else ""
     return WeightsError(
-        f"{path} is a state dict that is not from OpenAI; it does not contain {missing}. Convert it once: "
-        f'zebra.load("{path}", activation="gelu"{arguments}).save("FOLDER"), or activation="quick_gelu" for a model '
-        "that was trained with it, such as fine-tuned weights of OpenAI and open_clip's models with quickgelu in their "
-        "name."
+        f"{path} is a state dict that is not from OpenAI; it does not contain {missing}. Write a model folder once, "
+        f"and use it in place of the file: python -c \"import zebra; zebra.load('{path}', activation='gelu'{heads})"
+        ".save('FOLDER')\". Give activation='quick_gelu' for a model that was trained with it, such as fine-tuned "
+        "weights of OpenAI and open_clip's models with quickgelu in their name."
     )
 
 
