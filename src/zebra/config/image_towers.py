@@ -14,6 +14,7 @@ from zebra.config.transformer import (
     require_divisible,
     require_in_range,
 )
+from zebra.config.transformers_towers import TransformersVisionConfig
 from zebra.errors import ConfigError
 
 
@@ -150,5 +151,12 @@ class ResNetConfig:
         return f"modified ResNet, blocks {self.layers}, width {self.width}, {image_size} px"
 
 
-ImageTowerConfig = VisionTransformerConfig | ResNetConfig | SiglipVisionConfig | NaflexVisionConfig | TimmVisionConfig
+ImageTowerConfig = (
+    VisionTransformerConfig
+    | ResNetConfig
+    | SiglipVisionConfig
+    | NaflexVisionConfig
+    | TimmVisionConfig
+    | TransformersVisionConfig
+)
 """Any image tower; `kind` tells them apart in YAML and JSON."""

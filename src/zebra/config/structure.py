@@ -111,9 +111,18 @@ def _structure_value(annotation: Any, raw: object, path: str) -> object:
         raise ConfigError(f"{path} is {show_value(raw)}; choose one of {', '.join(map(str, get_args(annotation)))}")
     if origin is tuple:
         return _structure_tuple(get_args(annotation), raw, path)
+    if origin is Mapping:
+        return _structure_mapping(raw, path)
     if dataclasses.is_dataclass(annotation) and isinstance(annotation, type):
         return _structure_dataclass(annotation, raw, path)
     return _structure_scalar(annotation, raw, path)
+
+
+def _structure_mapping(raw: object, path: str) -> dict[str, Any]:
+    """Return the settings of another library, which checks the values itself."""
+    if not isinstance(raw, Mapping):
+        raise ConfigError(f"{path} must be a mapping of settings, not {show_value(raw)}")
+    return {str(key): value for key, value in raw.items()}
 
 
 def _structure_tuple(item_types: tuple[Any, ...], raw: object, path: str) -> tuple[object, ...]:

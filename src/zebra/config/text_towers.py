@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from zebra.config.transformer import MAX_TOKENS, MAX_VOCAB_SIZE, Activation, TransformerConfig, require_in_range
+from zebra.config.transformers_towers import TransformersTextConfig
 from zebra.errors import ConfigError
 
 BertPooling = Literal["cls", "pooler", "mean"]
@@ -144,7 +145,7 @@ class CocaTextConfig(TransformerConfig):
         return f"{self.kind}, {self.describe_blocks()}; {tokens}"
 
 
-TextTowerConfig = TextConfig | SiglipTextConfig | BertTextConfig | CocaTextConfig
+TextTowerConfig = TextConfig | SiglipTextConfig | BertTextConfig | CocaTextConfig | TransformersTextConfig
 """Any text tower; `kind` tells them apart in YAML and JSON."""
 
 

@@ -10,6 +10,7 @@ from zebra.config.image_towers import ResNetConfig
 from zebra.config.model import ModelConfig
 from zebra.config.presets import get_preset
 from zebra.config.timm_tower import TimmVisionConfig
+from zebra.config.transformers_towers import TransformersVisionConfig
 from zebra.errors import ConfigError
 
 TrainPrecision = Literal["auto", "fp32", "bf16"]
@@ -147,7 +148,9 @@ class TrainConfig:
             raise ConfigError(f"workers is {self.workers}; it must be from 0 to {MAX_WORKERS}")
 
     def _check_towers(self) -> None:
-        if self.patch_dropout and isinstance(self.model.vision, ResNetConfig | TimmVisionConfig):
+        if self.patch_dropout and isinstance(
+            self.model.vision, ResNetConfig | TimmVisionConfig | TransformersVisionConfig
+        ):
             raise ConfigError(
                 f"patch_dropout needs a Vision Transformer of zebra; this model has a {self.model.vision.kind} tower. "
                 "Set it to 0."

@@ -34,7 +34,7 @@ class Preprocess:
     resize: Literal["shortest", "squash", "naflex"] = "shortest"
     """shortest scales the shorter side and crops the center square; squash ignores the aspect ratio; naflex keeps it
     and fills a grid of at most `max_num_patches` patches."""
-    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    interpolation: Literal["bicubic", "bilinear", "nearest"] = "bicubic"
     """The resampling filter of the resize, as in Pillow."""
     crop: Literal["half_even", "floor"] = "half_even"
     """Rounding of an odd margin of the center crop: half_even as in torchvision, floor as in transformers."""
@@ -50,6 +50,8 @@ class Preprocess:
     """Patch side in pixels; for naflex only."""
     max_num_patches: int | None = None
     """Largest number of patches of an image; for naflex only."""
+    resize_size: int | None = None
+    """Side that the resize produces, if the center crop is smaller; None: `image_size`."""
 
     def __post_init__(self) -> None:
         if self.image_size < 1:
@@ -61,6 +63,11 @@ class Preprocess:
                 raise ConfigError(f"{name} is {value}; it is needed with resize naflex, and only then")
             if value is not None:
                 require_in_range(name, value, MAX_TOKENS)
+        if self.resize_size is not None and (self.resize == "naflex" or self.resize_size < self.image_size):
+            raise ConfigError(
+                f"resize_size is {self.resize_size}; it must be at least image_size ({self.image_size}), and not for "
+                "naflex"
+            )
 
     @property
     def max_aspect_ratio(self) -> float:
@@ -72,14 +79,13 @@ class Preprocess:
         if self.patch_size is not None and self.max_num_patches is not None:
             rows, columns = fit_grid(width, height, patch_size=self.patch_size, max_num_patches=self.max_num_patches)
             return columns * self.patch_size, rows * self.patch_size
-        if self.resize == "squash":
-            return self.image_size, self.image_size
-        return _resized_size((width, height), self.image_size)
+        side = self.resize_size or self.image_size
+        return (side, side) if self.resize == "squash" else _resized_size((width, height), side)
 
     def min_shorter_side(self, width: int, height: int) -> int:
         """Return the shorter side of the smallest image of this shape that is not enlarged by the resize."""
         if self.resize != "naflex":
-            return self.image_size
+            return self.resize_size or self.image_size
         new_width, new_height = self.resized_size(width, height)
         return math.ceil(min(width, height) * max(new_width / width, new_height / height))
 
@@ -115,7 +121,7 @@ class Preprocess:
         return batch._replace(patches_BPI=normalized.to(dtype))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a mapping that `from_dict` reads, without the settings of NaFlex for other models."""
+        """Return a mapping that `from_dict` reads, without the settings that only some models have."""
         settings = {name: list(v) if isinstance(v, tuple) else v for name, v in dataclasses.asdict(self).items()}
         return {name: value for name, value in settings.items() if value is not None}
 

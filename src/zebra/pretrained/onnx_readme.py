@@ -83,7 +83,8 @@ def _render_example(bundle: Bundle) -> list[str]:
 
 def _render_preprocessing(preprocess: Preprocess) -> list[str]:
     """Return the lines that open, resize and crop the image, in the order of the model's preprocessing."""
-    size, resampling = preprocess.image_size, f"Image.Resampling.{preprocess.interpolation.upper()}"
+    size, resize_size = preprocess.image_size, preprocess.resize_size or preprocess.image_size
+    resampling = f"Image.Resampling.{preprocess.interpolation.upper()}"
     is_careful = preprocess.decode == "careful"
     opened = 'ImageOps.exif_transpose(Image.open("photo.jpg"))'
     first, last = ('.convert("RGB")', "") if is_careful or preprocess.rgb == "first" else ("", '.convert("RGB")')
@@ -99,12 +100,13 @@ def _render_preprocessing(preprocess: Preprocess) -> list[str]:
             f"columns, rows = [max(1, int(np.ceil(length * low / {side}))) for length in image.size]",
             f"image = image.resize((columns * {side}, rows * {side}), {resampling}){last}",
         ]
-    if preprocess.resize == "squash":
+    if preprocess.resize == "squash" and resize_size == size:
         return [f"image = {opened}{first}.resize(({size}, {size}), {resampling}){last}"]
     margin = f"(side - {size}) // 2" if preprocess.crop == "floor" else f"round((side - {size}) / 2)"
+    sides = f"[int({resize_size} * side / min(image.size)) for side in image.size]  # the shorter side is {resize_size}"
     return [
         f"image = {opened}{first}",
-        f"sides = [int({size} * side / min(image.size)) for side in image.size]  # the shorter side is {size}",
+        f"sides = {[resize_size] * 2 if preprocess.resize == 'squash' else sides}",
         f"left, top = [{margin} for side in sides]",
         f"image = image.resize(sides, {resampling}).crop((left, top, left + {size}, top + {size})){last}",
     ]

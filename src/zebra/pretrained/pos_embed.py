@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from zebra.config.image_towers import NaflexVisionConfig, ResNetConfig, VisionTransformerConfig
 from zebra.config.model import ModelConfig
 from zebra.config.timm_tower import TimmVisionConfig
+from zebra.config.transformers_towers import TransformersVisionConfig
 from zebra.errors import ConfigError, WeightsError
 from zebra.models.image.timm_tower import TimmImageTower
 
@@ -40,6 +41,11 @@ def resize_pos_embed(
         ConfigError: The tower does not support this size.
         WeightsError: The positions are missing or have another shape than the config implies.
     """
+    if isinstance(config.vision, TransformersVisionConfig):
+        raise ConfigError(
+            f"image_size: transformers computes this image tower at {config.image_size} pixels only. Load it without "
+            "image_size."
+        )
     if isinstance(config.vision, NaflexVisionConfig):
         raise ConfigError("a NaFlex model has no fixed image size. Use max_num_patches= instead of image_size=.")
     resized = replace(config, image_size=image_size)
@@ -77,7 +83,7 @@ def _resize_timm_tower(
 def _describe_pos_embed(config: ModelConfig) -> tuple[str, int, int]:
     """Return the name of the image tower's positions, the side of their grid, and how many positions precede it."""
     vision = config.vision
-    assert not isinstance(vision, TimmVisionConfig)
+    assert not isinstance(vision, TimmVisionConfig | TransformersVisionConfig)
     if isinstance(vision, ResNetConfig):
         return "visual.attnpool.positional_embedding", config.image_size // RESNET_STRIDE, 1
     num_extra = int(isinstance(vision, VisionTransformerConfig))  # SigLIP has no class token

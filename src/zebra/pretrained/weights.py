@@ -16,8 +16,8 @@ from zebra.models.library_tower import LibraryTower
 from zebra.pretrained.tensors import write_tensors
 
 TEXT_PREFIX = "text."
-MIN_TENSORS_PER_BLOCK = 12
-"""Number of tensors of a transformer block; the bottleneck blocks of a ResNet have more."""
+MIN_TENSORS_PER_BLOCK = 8
+"""Number of tensors of the smallest block, that of T5, which has no biases."""
 BATCH_COUNTER_SUFFIX = "num_batches_tracked"
 """Suffix of batch norm's step counters, which inference does not use; they may be missing."""
 
@@ -25,6 +25,7 @@ WEIGHT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 INIT_FUNCTIONS = {
     Tensor.normal_,
     Tensor.uniform_,
+    Tensor.erfinv_,  # the largest part of `trunc_normal_`
     nn.init.normal_,
     nn.init.uniform_,
     nn.init.kaiming_uniform_,

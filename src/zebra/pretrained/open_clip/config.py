@@ -44,6 +44,11 @@ def to_open_clip_config(config: ModelConfig, preprocess: Preprocess) -> dict[str
     Raises:
         WeightsError: open_clip cannot build the model; the message gives the reason.
     """
+    if preprocess.resize_size is not None or preprocess.interpolation == "nearest":
+        raise WeightsError(
+            f"open_clip cannot resize to {preprocess.resize_size or preprocess.image_size} pixels by "
+            f"{preprocess.interpolation} before a crop of {preprocess.image_size}. Use --format zebra."
+        )
     return {
         "model_cfg": _to_model_cfg(config),
         "preprocess_cfg": {

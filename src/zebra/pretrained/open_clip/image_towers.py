@@ -13,6 +13,7 @@ from zebra.config.image_towers import (
 from zebra.config.model import ModelConfig
 from zebra.config.timm_tower import TimmVisionConfig
 from zebra.config.transformer import TransformerConfig
+from zebra.config.transformers_towers import TransformersVisionConfig
 from zebra.errors import ConfigError, WeightsError
 from zebra.pretrained.open_clip.blocks import parse_transformer, to_transformer_cfg
 from zebra.pretrained.open_clip.schema import CLIPVisionCfg, unsupported_key_error
@@ -60,6 +61,10 @@ def to_vision_cfg(config: ModelConfig) -> dict[str, Any]:
         )
     if isinstance(vision, TimmVisionConfig):
         return to_timm_cfg(vision, config.image_size)
+    if isinstance(vision, TransformersVisionConfig):
+        raise WeightsError(
+            f"open_clip has no image tower that transformers computes ({vision.model_type}). Use --format zebra."
+        )
     if isinstance(vision, SiglipVisionConfig):
         return {
             "image_size": config.image_size,

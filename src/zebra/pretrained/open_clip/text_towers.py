@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 from zebra.config.text_towers import BertTextConfig, CocaTextConfig, SiglipTextConfig, TextConfig, TextTowerConfig
+from zebra.config.transformers_towers import TransformersTextConfig
 from zebra.errors import WeightsError
 from zebra.models.text.coca import PAD_ID
 from zebra.pretrained.open_clip.blocks import parse_transformer, to_transformer_cfg
@@ -52,9 +53,9 @@ def to_text_cfg(text: TextTowerConfig) -> dict[str, Any]:
     Raises:
         WeightsError: open_clip cannot build the tower from a folder.
     """
-    if isinstance(text, BertTextConfig):
+    if isinstance(text, BertTextConfig | TransformersTextConfig):
         raise WeightsError(
-            "open_clip builds text towers of the BERT family from a config on the hub, which a folder cannot contain. "
+            "open_clip builds text towers of transformers from a config on the hub, which a folder cannot contain. "
             "Use --format zebra."
         )
     cfg = {

@@ -8,19 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from zebra.config.image_towers import (
-    ImageTowerConfig,
-    NaflexVisionConfig,
-    ResNetConfig,
-    SiglipVisionConfig,
-    VisionTransformerConfig,
-)
+from zebra.config.image_towers import ImageTowerConfig, NaflexVisionConfig, SiglipVisionConfig, VisionTransformerConfig
 from zebra.config.model import ModelConfig
 from zebra.config.structure import structure
 from zebra.config.text_towers import SiglipTextConfig, TextConfig, TextTowerConfig
-from zebra.config.timm_tower import TimmVisionConfig
 from zebra.config.transformer import Activation, TransformerConfig
 from zebra.errors import ConfigError, WeightsError, show_value
+from zebra.pretrained.transformers.dual_encoders import LIBRARY_MODEL_TYPES
 from zebra.pretrained.transformers.fg_clip import MODEL_TYPE as FG_CLIP
 from zebra.text.files import read_json_object
 
@@ -80,9 +74,10 @@ def read_transformers_config(path: Path) -> tuple[ModelType, ModelConfig]:
     for model_type in _DEFAULTS:
         if name == model_type:
             return model_type, _parse_config(raw, model_type, path)
+    remote = " It needs trust_remote_code, and zebra never runs code of a repository." if raw.get("auto_map") else ""
     raise WeightsError(
-        f"{path}: model_type {show_value(raw.get('model_type'))} is not supported. From transformers, zebra reads "
-        f"{', '.join(_DEFAULTS)}, chinese_clip, altclip and vision-text-dual-encoder."
+        f"{path}: model_type {show_value(raw.get('model_type'))} is not supported.{remote} From transformers, zebra "
+        f"reads {', '.join((*_DEFAULTS, *LIBRARY_MODEL_TYPES))}, chinese_clip, altclip and vision-text-dual-encoder."
     )
 
 
@@ -144,7 +139,8 @@ def to_transformers_config(config: ModelConfig, special_token_ids: dict[str, int
         WeightsError: transformers cannot represent the model.
     """
     model_type, vision, text = infer_model_type(config), config.vision, config.text
-    assert not isinstance(vision, ResNetConfig | TimmVisionConfig)
+    assert isinstance(vision, VisionTransformerConfig | SiglipVisionConfig | NaflexVisionConfig)
+    assert isinstance(text, TextConfig | SiglipTextConfig)
     is_clip = model_type in CLIP_TYPES
     projection = {"projection_dim": config.embed_dim} if is_clip else {}
     if model_type == "siglip2":

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from zebra.config.image_towers import NaflexVisionConfig, ResNetConfig, VisionTransformerConfig
+from zebra.config.image_towers import NaflexVisionConfig, SiglipVisionConfig, VisionTransformerConfig
 from zebra.config.model import ModelConfig
-from zebra.config.text_towers import BertTextConfig, TextConfig
-from zebra.config.timm_tower import TimmVisionConfig
+from zebra.config.text_towers import BertTextConfig, SiglipTextConfig, TextConfig
 from zebra.errors import WeightsError
 
 POSITION_IDS_SUFFIX = ".position_ids"
@@ -124,7 +123,8 @@ def _key_mappings(config: ModelConfig) -> Iterator[_KeyMapping]:
     The tensors of a text tower of the BERT family are those of `bert_dual_encoders`.
     """
     vision, text = config.vision, config.text
-    assert not isinstance(vision, ResNetConfig | TimmVisionConfig)
+    assert isinstance(vision, VisionTransformerConfig | SiglipVisionConfig | NaflexVisionConfig)
+    assert isinstance(text, TextConfig | SiglipTextConfig | BertTextConfig)
     if not isinstance(text, BertTextConfig):
         yield _KeyMapping("token_embedding.weight", ("text_model.embeddings.token_embedding.weight",))
         yield _KeyMapping("positional_embedding", ("text_model.embeddings.position_embedding.weight",))

@@ -26,8 +26,18 @@ from zebra.pretrained.transformers.config import (
     require_eos_is_last_id,
     to_transformers_config,
 )
+from zebra.pretrained.transformers.dual_encoders import (
+    DualEncoder,
+    convert_dual_encoder,
+    match_dual_encoder,
+    parse_dual_encoder,
+)
 from zebra.pretrained.transformers.fg_clip import drop_long_text_function
-from zebra.pretrained.transformers.image_processor import read_image_processor, to_image_processor_config
+from zebra.pretrained.transformers.image_processor import (
+    read_image_processor,
+    require_image_size,
+    to_image_processor_config,
+)
 from zebra.pretrained.transformers.key_mapping import convert_from_transformers, convert_to_transformers
 from zebra.pretrained.weight_files import find_weights, list_weight_files
 from zebra.text.bpe import BPETokenizer
@@ -37,17 +47,21 @@ from zebra.text.vocabulary import EOT, SOT
 
 
 def read_transformers(folder: Path) -> PretrainedCheckpoint:
-    """Read a `CLIPModel`, a `SiglipModel`, a `Siglip2Model`, or one of `bert_dual_encoders`.
+    """Read a `CLIPModel`, a `SiglipModel`, a `Siglip2Model`, or one of `bert_dual_encoders` or `DUAL_ENCODERS`.
 
     SigLIP 2 models of a fixed resolution have the model type `siglip`; `siglip2` is NaFlex.
 
     Raises:
         WeightsError: A file is missing, damaged, or has a setting that zebra does not support exactly.
+        MissingExtra: A model of `DUAL_ENCODERS` without transformers.
     """
     path = folder / "config.json"
     raw = read_json_object(path)
     if raw.get("model_type") in BERT_MODEL_TYPES:
         return _read_bert_dual_encoder(folder, raw)
+    dual_encoder = match_dual_encoder(raw, path)
+    if dual_encoder is not None:
+        return _read_dual_encoder(folder, raw, dual_encoder)
     model_type, config = read_transformers_config(path)
     processor_path, preprocess = read_image_processor(folder, model_type, config)
     weights = find_weights(folder)
@@ -72,6 +86,22 @@ def _read_bert_dual_encoder(folder: Path, raw: JsonDict) -> PretrainedCheckpoint
         config=config,
         preprocess=preprocess,
         tensors=convert_bert_dual_encoder(read_tensors(weights), raw, config, path, weights),
+        files=(path, processor_path, *list_weight_files(weights)),
+    )
+
+
+def _read_dual_encoder(folder: Path, raw: JsonDict, dual_encoder: DualEncoder) -> PretrainedCheckpoint:
+    """Read a model whose towers the library computes."""
+    path = folder / "config.json"
+    processor_path, preprocess = read_image_processor(folder, dual_encoder.model_type)
+    config = parse_dual_encoder(raw, dual_encoder, preprocess, path)
+    require_image_size(preprocess, config, processor_path)
+    weights = _find_weights(folder)
+    return PretrainedCheckpoint(
+        layout="transformers",
+        config=config,
+        preprocess=preprocess,
+        tensors=convert_dual_encoder(read_tensors(weights), raw, dual_encoder, weights),
         files=(path, processor_path, *list_weight_files(weights)),
     )
 
