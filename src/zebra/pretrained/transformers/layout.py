@@ -96,7 +96,7 @@ def _read_dual_encoder(folder: Path, raw: JsonDict, dual_encoder: DualEncoder) -
     processor_path, preprocess = read_image_processor(folder, dual_encoder.model_type)
     config = parse_dual_encoder(raw, dual_encoder, preprocess, path)
     require_image_size(preprocess, config, processor_path)
-    weights = _find_weights(folder)
+    weights = find_weights(folder)
     return PretrainedCheckpoint(
         layout="transformers",
         config=config,
