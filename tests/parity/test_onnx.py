@@ -16,7 +16,7 @@ from PIL import Image
 
 from zebra.config.image_towers import NaflexVisionConfig, ResNetConfig, SiglipVisionConfig, VisionTransformerConfig
 from zebra.config.model import ModelConfig
-from zebra.config.text_towers import SiglipTextConfig, TextConfig
+from zebra.config.text_towers import CocaTextConfig, SiglipTextConfig, TextConfig
 from zebra.errors import MissingExtra
 from zebra.images.naflex import stack_patches
 from zebra.images.preprocess import Preprocess, stack_pixels
@@ -66,6 +66,12 @@ MODELS = {
         32,
         SIGLIP | {"resize": "naflex", "patch_size": 8, "max_num_patches": 20, "interpolation": "bilinear"},
     ),
+    "coca": (
+        VisionTransformerConfig(width=64, layers=1, heads=2, patch_size=16, pooling="attention"),
+        CocaTextConfig(width=64, layers=2, heads=2, vocab_size=CLIP_TOKENIZER.vocab_size, context_length=16),
+        32,
+        {},
+    ),
     "ViT-B/32 of 2 layers": (
         B32,
         TextConfig(width=512, layers=2, heads=8, vocab_size=2000),
@@ -78,7 +84,7 @@ MODELS = {
 def build_bundle(name):
     vision, text, size, rules = MODELS[name]
     torch.manual_seed(0)
-    siglip = isinstance(text, SiglipTextConfig)
+    siglip = text is SIGLIP_TEXT
     width = vision.width if siglip else 64
     config = ModelConfig(embed_dim=width, image_size=size, vision=vision, text=text, logit_bias=siglip)
     model = CLIP(config).eval()
@@ -161,7 +167,7 @@ def test_texts_get_the_same_vectors_in_batches_of_any_size_and_length(written):
     config = bundle.model.config.text
     full = config.context_length
     for rows in BATCHES:
-        for length in (full,) if isinstance(config, SiglipTextConfig) else (2, 5, full):
+        for length in (2, 5, full) if isinstance(config, TextConfig) else (full,):
             tokens = texts(rows, length, config.vocab_size)
             expected = bundle.model.encode_texts(tokens)
             difference = (run(folder, "text", {"tokens": tokens}) - expected).abs().max()
@@ -188,7 +194,7 @@ def test_the_program_in_the_readme_gives_the_scores_of_the_bundle(written, tmp_p
 def test_graphs_declare_their_inputs_and_outputs(written):
     bundle, folder, _ = written
     config = bundle.model.config
-    length = config.text.context_length if isinstance(config.text, SiglipTextConfig) else "length"
+    length = "length" if isinstance(config.text, TextConfig) else config.text.context_length
     size, E = config.image_size, config.embed_dim
     patch_size = bundle.preprocess.patch_size
     images = [("pixels", ["batch", 3, size, size])]

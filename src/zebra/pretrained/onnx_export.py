@@ -19,6 +19,7 @@ from zebra.images.naflex import PatchBatch
 from zebra.models import CLIP
 from zebra.models.image.naflex import NaflexVision
 from zebra.models.text.causal import TextTransformer
+from zebra.models.text.coca import CocaText
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.onnx_readme import render_onnx_readme
 
@@ -33,8 +34,9 @@ def export_onnx(bundle: Bundle, folder: Path, opset: int = OPSET) -> None:
     NaFlex it maps `patches`, float32 [batch, P, I], and `grid`, int64 [batch, 2]: the fields of a normalized
     `PatchBatch`, of which the graph computes the mask.
     `text.onnx` maps `tokens`, int64 [batch, length], to `text_vectors` [batch, E]; the length is dynamic up to the
-    context length, but fixed for SigLIP. Vectors have unit length, weights are fp32. A graph is limited to 2 GB, so
-    the weights of larger towers are in a second file (`image.onnx.data`).
+    context length, but fixed for towers that need padding: SigLIP, CLIPA, MobileCLIP, CoCa. Vectors have unit length,
+    weights are fp32. A graph is limited to 2 GB, so the weights of larger towers are in a second file
+    (`image.onnx.data`).
 
     Args:
         bundle: Any model, on any device; it is not changed.
@@ -61,7 +63,8 @@ def export_onnx(bundle: Bundle, folder: Path, opset: int = OPSET) -> None:
         _export_graph(_UnpackedTextTower(tower), {"tokens": (tokens, dynamic_dims)}, "text_vectors", path, opset)
     else:
         tokens = torch.zeros(2, length, dtype=torch.int64)
-        _export_graph(tower, {"tokens": (tokens, {0: Dim("batch")})}, "text_vectors", path, opset)
+        module = _PaddedCocaTower(tower) if isinstance(tower, CocaText) else tower
+        _export_graph(module, {"tokens": (tokens, {0: Dim("batch")})}, "text_vectors", path, opset)
 
     tokenizer.save(folder / "tokenizer.json")
     preprocess = json.dumps(bundle.preprocess.to_dict(), indent=1) + "\n"
@@ -101,9 +104,21 @@ class _UnpackedTextTower(nn.Module):
         position = torch.arange(tokens_BL.shape[1])
         x_BLD = tower.transformer(x_BLD, attn_mask=position <= position[:, None])
         # len() would fix the batch size to that of the example.
-        pooled_BD = x_BLD[torch.arange(tokens_BL.shape[0]), tokens_BL.argmax(dim=1)]
+        pooled_BD = x_BLD[torch.arange(tokens_BL.shape[0]), tower.end_position(tokens_BL)]
         vectors_BE: Tensor = tower.ln_final(pooled_BD) @ tower.text_projection
         return vectors_BE
+
+
+class _PaddedCocaTower(nn.Module):
+    """CoCa's text tower over the whole context; it shortens texts by the longest one."""
+
+    def __init__(self, tower: CocaText) -> None:
+        super().__init__()
+        self.tower = tower
+
+    def forward(self, tokens_BL: Tensor) -> Tensor:
+        """Return the embeddings of the tower [B, E], not normalized."""
+        return self.tower.encode_padded(tokens_BL)
 
 
 class _MaskedNaflexTower(nn.Module):

@@ -1,6 +1,6 @@
 """README of models exported to ONNX, with a program that runs the graphs."""
 
-from zebra.config.text_towers import SiglipTextConfig
+from zebra.config.text_towers import CocaTextConfig, SiglipTextConfig
 from zebra.images.preprocess import Preprocess
 from zebra.pretrained.bundle import Bundle
 from zebra.text.bpe import BPETokenizer
@@ -9,16 +9,14 @@ from zebra.text.bpe import BPETokenizer
 def render_onnx_readme(bundle: Bundle) -> str:
     """Return the README of an exported model, with a program that needs neither zebra nor torch."""
     config, preprocess = bundle.model.config, bundle.preprocess
-    length = config.text.context_length
-    has_fixed_length = isinstance(config.text, SiglipTextConfig)
+    text_length = f"{'' if _has_fixed_length(bundle) else '2…'}{config.text.context_length}"
     lines = [
         "# An image-text model as two ONNX graphs",
         "",
         "| graph | input | output |",
         "|---|---|---|",
         f"| `image.onnx` | {_describe_image_input(preprocess)} | `image_vectors` float32 [batch, {config.embed_dim}] |",
-        f"| `text.onnx` | `tokens` int64 [batch, {length if has_fixed_length else f'2…{length}'}] | `text_vectors` "
-        f"float32 [batch, {config.embed_dim}] |",
+        f"| `text.onnx` | `tokens` int64 [batch, {text_length}] | `text_vectors` float32 [batch, {config.embed_dim}] |",
         "",
         "Vectors have unit length, so a dot product is a cosine similarity. `preprocess.json` describes how images are",
         "converted to pixels, `tokenizer.json` how texts are converted to tokens. After",
@@ -39,6 +37,11 @@ def render_onnx_readme(bundle: Bundle) -> str:
     return "\n".join(lines)
 
 
+def _has_fixed_length(bundle: Bundle) -> bool:
+    """Return whether the text graph takes texts of the whole context only."""
+    return isinstance(bundle.model.config.text, SiglipTextConfig | CocaTextConfig)
+
+
 def _describe_image_input(preprocess: Preprocess) -> str:
     if preprocess.patch_size is None:
         return f"`pixels` float32 [batch, 3, {preprocess.image_size}, {preprocess.image_size}]"
@@ -57,7 +60,8 @@ def _render_example(bundle: Bundle) -> list[str]:
         scores = [f"scores = 1 / (1 + np.exp(-(logits + {bias})))  # a sigmoid for each text"]
     # SigLIP's tokenizer.json defines padding and truncation, CLIP's does not.
     is_clip, length = isinstance(bundle.tokenizer, BPETokenizer), bundle.context_length
-    limits = [f"tokenizer.enable_truncation({length})", "tokenizer.enable_padding(pad_id=0)"] if is_clip else []
+    padding = f"pad_id=0, length={length}" if _has_fixed_length(bundle) else "pad_id=0"
+    limits = [f"tokenizer.enable_truncation({length})", f"tokenizer.enable_padding({padding})"] if is_clip else []
     mean, std = list(bundle.preprocess.mean), list(bundle.preprocess.std)
     return [
         "import numpy as np",
