@@ -24,7 +24,8 @@ from zebra.pretrained.sentence_transformers.modules import (
     read_modules,
 )
 from zebra.pretrained.transformers import write_transformers
-from zebra.pretrained.transformers.config import infer_model_type, read_transformers_config
+from zebra.pretrained.transformers.config import infer_model_type
+from zebra.text.files import read_json_object
 from zebra.text.tokenizers import Tokenizer
 
 _PADDED_TEXTS = {"text": {"padding": "max_length"}}
@@ -62,20 +63,27 @@ def find_dual_encoder(folder: Path) -> Path:
         )
     model = folder / modules[0].path
     settings = read_module_settings(model, _SUPPORTED_SETTINGS)
-    model_type, config = read_transformers_config(model / "config.json")
-    max_length, context_length = settings.get("max_seq_length"), config.text.context_length
-    if max_length is not None and not (isinstance(max_length, int) and max_length >= context_length):
+    raw = read_json_object(model / "config.json")
+    model_type, max_length, num_positions = raw.get("model_type"), settings.get("max_seq_length"), _num_positions(raw)
+    if max_length is not None and not (isinstance(max_length, int) and max_length >= num_positions):
         raise WeightsError(
-            f"{model}: max_seq_length is {show_value(max_length)}, but the model reads {context_length} tokens. Delete "
+            f"{model}: max_seq_length is {show_value(max_length)}, but the model reads {num_positions} tokens. Delete "
             "it; then texts are truncated later than in sentence-transformers."
         )
-    if model_type.startswith("siglip") and settings.get("processing_kwargs") != _PADDED_TEXTS:
+    if model_type in ("siglip", "siglip2") and settings.get("processing_kwargs") != _PADDED_TEXTS:
         warnings.warn(
             f"{folder} pads texts to the longest of a batch in sentence-transformers, so that a text has several "
-            f"vectors. zebra pads to {context_length} tokens, as the model was trained.",
+            f"vectors. zebra pads to {num_positions} tokens, as the model was trained.",
             stacklevel=3,
         )
     return model
+
+
+def _num_positions(raw: Mapping[str, Any]) -> int:
+    """Return the number of positions of the text tower in a config of transformers, by default CLIP's or SigLIP's."""
+    text_config = raw.get("text_config")
+    num_positions = text_config.get("max_position_embeddings") if isinstance(text_config, Mapping) else None
+    return num_positions if isinstance(num_positions, int) else 64 if "siglip" in str(raw.get("model_type")) else 77
 
 
 def write_sentence_transformers(
