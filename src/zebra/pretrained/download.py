@@ -1,7 +1,7 @@
 """Download models from the Hugging Face hub, with one set of weights each."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from glob import escape
 from pathlib import Path
@@ -35,7 +35,9 @@ SETTINGS_FILES = (
 """All files except weights that zebra reads, of models in any layout."""
 
 
-def download_model(name: str, weight_names: Sequence[str] | None = None) -> Path:
+def download_model(
+    name: str, weight_names: Sequence[str] | None = None, *, check_settings: Callable[[Path], None] | None = None
+) -> Path:
     """Download the files of a model, or find them in the cache.
 
     Settings come first. They and the list of the repository's files determine the weights: one file, or the shards of
@@ -45,6 +47,7 @@ def download_model(name: str, weight_names: Sequence[str] | None = None) -> Path
         name: "hf:org/name", or "hf:org/name@revision" with a branch, tag or commit. A full commit hash that is in the
             cache needs no request.
         weight_names: Names of the weight file, best first; by default those of the layout that is read.
+        check_settings: Called with the folder before the weights are downloaded; raises if zebra cannot read the model.
 
     Returns:
         The snapshot folder in the cache. Do not write to it.
@@ -62,6 +65,8 @@ def download_model(name: str, weight_names: Sequence[str] | None = None) -> Path
             return cached
     folder = download_snapshot(repository, SETTINGS_FILES, command=command)
     if not _is_complete(folder, weight_names):
+        if check_settings is not None:
+            check_settings(folder)
         # By commit, so that all requests see the same state of the repository.
         _download_weights(replace(repository, revision=folder.name), folder, weight_names, command)
     if None in _find_weights(folder, weight_names):

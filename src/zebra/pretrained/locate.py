@@ -8,10 +8,12 @@ from zebra.pretrained.checkpoint import ModelLayout
 from zebra.pretrained.download import download_model
 from zebra.pretrained.folder import FORMAT_VERSION
 from zebra.pretrained.manifest import MANIFEST_FILE
+from zebra.pretrained.open_clip.layout import read_open_clip_config
 from zebra.pretrained.open_clip.tags import find_tag, is_tag_name, make_tag_folder, suggest_tag
-from zebra.pretrained.pairs import require_image_tower
+from zebra.pretrained.pairs import is_text_model, require_image_tower
 from zebra.pretrained.sentence_transformers.layout import find_dual_encoder
-from zebra.pretrained.sentence_transformers.modules import MODULES_FILE
+from zebra.pretrained.sentence_transformers.modules import MODULES_FILE, read_modules
+from zebra.pretrained.transformers.model_types import require_model_type
 from zebra.pretrained.weight_files import OPEN_CLIP_CONFIG, OPEN_CLIP_WEIGHTS
 from zebra.text.files import read_json_object
 
@@ -34,7 +36,7 @@ def resolve_model_path(path: str | Path) -> Path:
 def find_or_download(path: str | Path) -> Path:
     """Return the local folder or file that a name means, as it is; download models of the hub."""
     if isinstance(path, str) and path.startswith(HUB_PREFIX):
-        return download_model(path)
+        return download_model(path, check_settings=require_supported)
     model_path = Path(path)
     if model_path.exists():
         return model_path
@@ -46,6 +48,20 @@ def find_or_download(path: str | Path) -> Path:
         )
     weight_names = (tag.file,) if tag.file else OPEN_CLIP_WEIGHTS
     return make_tag_folder(tag, download_model(f"{HUB_PREFIX}{tag.repository}", weight_names))
+
+
+def require_supported(folder: Path) -> None:
+    """Raise WeightsError if the config in a folder is of a model that zebra cannot read; weights may still be missing.
+
+    Settings that only the readers know are not checked.
+    """
+    config = folder / "config.json"
+    if (folder / MODULES_FILE).is_file():
+        read_modules(folder)
+    elif (folder / OPEN_CLIP_CONFIG).is_file():
+        read_open_clip_config(folder / OPEN_CLIP_CONFIG)
+    elif config.is_file() and not _is_zebra_config(config) and not is_text_model(folder):
+        require_model_type(read_json_object(config), config)
 
 
 def is_hub_model(name: str) -> bool:
@@ -80,7 +96,7 @@ def detect_layout(path: Path) -> ModelLayout:
             )
         return "openai"
     config, open_clip = path / "config.json", path / OPEN_CLIP_CONFIG
-    if config.is_file() and read_json_object(config).get("format") == FORMAT_VERSION["format"]:
+    if config.is_file() and _is_zebra_config(config):
         return "zebra"
     if open_clip.is_file():
         if config.is_file():
@@ -94,3 +110,7 @@ def detect_layout(path: Path) -> ModelLayout:
         f"{path} is no model folder: it has neither config.json (zebra, transformers) nor open_clip_config.json. Check "
         "the path."
     )
+
+
+def _is_zebra_config(path: Path) -> bool:
+    return read_json_object(path).get("format") == FORMAT_VERSION["format"]

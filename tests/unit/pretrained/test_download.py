@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from huggingface_hub import constants, snapshot_download
 
+import zebra
 from zebra.errors import ConfigError, DownloadError, WeightsError
 from zebra.pretrained.download import blob_sha256, download_model
 from zebra.pretrained.weight_files import OPEN_CLIP_WEIGHTS
@@ -347,6 +348,20 @@ def test_a_module_with_code_is_refused_before_its_weights_are_downloaded(served)
     with pytest.raises(WeightsError, match=r"custom_st\.Transformer is code in the repository"):
         download_model("hf:zoo/horse")
     assert not any(path.endswith((".safetensors", ".py")) for path in served.requests)
+
+
+@pytest.mark.parametrize(
+    ("file", "config", "message"),
+    [
+        ("config.json", {"model_type": "jina_clip"}, "model_type 'jina_clip' is not supported"),
+        ("open_clip_config.json", {"model_cfg": {"embed_dim": 8}}, "model_cfg needs embed_dim"),
+    ],
+)
+def test_a_model_that_zebra_cannot_read_is_refused_before_its_weights_are_downloaded(served, file, config, message):
+    served.files = {file: json.dumps(config).encode(), "model.safetensors": b"weights"}
+    with pytest.raises(WeightsError, match=message):
+        zebra.load("hf:zoo/horse")
+    assert not any(path.endswith(".safetensors") for path in served.requests)
 
 
 def test_weights_of_another_layout_in_the_cache_are_not_mistaken_for_those_of_the_layout_that_is_read(served):

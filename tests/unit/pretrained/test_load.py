@@ -188,9 +188,20 @@ def test_a_single_file_of_another_library_is_refused_by_the_name_of_a_tensor(tmp
         zebra.load(tmp_path / "clip.safetensors", activation="gelu")
 
 
-def test_an_unsupported_model_type_is_named(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "blip"}))
-    with pytest.raises(WeightsError, match="blip"):
+@pytest.mark.parametrize("model_type", ["jina_clip", "fgclip2", None])
+def test_code_of_a_repository_is_named_and_never_run(tmp_path, model_type):
+    auto_map = {"AutoConfig": "configuration_clip.Config", "AutoModel": "jinaai/code--modeling_clip.JinaCLIPModel"}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type, "auto_map": auto_map}))
+    (tmp_path / "modeling_clip.py").write_text("raise SystemExit")
+    with pytest.raises(WeightsError, match=r"modeling_clip\.JinaCLIPModel' is code.*never runs.*zebra reads clip, "):
+        zebra.load(tmp_path)
+
+
+@pytest.mark.parametrize("auto_map", [1, [], {}, {"AutoModel": None}, {"AutoTokenizer": ["slow", "fast"]}])
+@pytest.mark.parametrize("model_type", ["a-new-type", {}, None])
+def test_another_model_type_is_refused_with_the_list_of_those_that_are_read(tmp_path, model_type, auto_map):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type, "auto_map": auto_map}))
+    with pytest.raises(WeightsError, match=r"is not supported\. From transformers, zebra reads clip, .*siglip"):
         zebra.load(tmp_path)
 
 

@@ -66,6 +66,12 @@ def test_a_clip_model_in_the_folder_itself_is_read(folder, kind):
     assert zebra.load(folder).embed_dim == 32
 
 
+def test_any_supported_model_type_is_read(folder):
+    (folder / "0_CLIPModel" / "config.json").write_text(json.dumps({"model_type": "chinese_clip", "text_config": {}}))
+    with pytest.raises(WeightsError, match=r"has the image size 64, but config\.json has 224"):
+        zebra.load(folder)
+
+
 def test_settings_are_optional_as_in_the_first_published_models(folder):
     (folder / "0_CLIPModel" / "sentence_bert_config.json").unlink()
     (folder / "config_sentence_transformers.json").write_text('{"__version__": {"sentence_transformers": "2.0.0"}}')

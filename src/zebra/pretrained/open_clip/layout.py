@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from torch import Tensor
 
@@ -54,11 +55,7 @@ def read_open_clip(folder: Path) -> PretrainedCheckpoint:
             that cannot change a vector are ignored.
     """
     path = folder / OPEN_CLIP_CONFIG
-    raw = read_json_object(path)
-    try:
-        config, preprocess = parse_open_clip_config(raw)
-    except ConfigError as error:
-        raise WeightsError(f"{path}: {error}") from error
+    raw, config, preprocess = read_open_clip_config(path)
     weights = find_weights(folder, OPEN_CLIP_WEIGHTS)
     tensors = read_tensors(weights)
     num_unused = sum(name.startswith(DECODER_PREFIX) for name in tensors)
@@ -72,6 +69,19 @@ def read_open_clip(folder: Path) -> PretrainedCheckpoint:
         files=(path, *list_weight_files(weights)),
         unused=f"CoCa's decoder of captions ({num_unused} tensors)" if num_unused else "",
     )
+
+
+def read_open_clip_config(path: Path) -> tuple[dict[str, Any], ModelConfig, Preprocess]:
+    """Return the contents of an `open_clip_config.json`, as they are and in zebra's terms.
+
+    Raises:
+        WeightsError: The file is damaged, or has an unknown key or an unsupported value.
+    """
+    raw = read_json_object(path)
+    try:
+        return raw, *parse_open_clip_config(raw)
+    except ConfigError as error:
+        raise WeightsError(f"{path}: {error}") from error
 
 
 def write_open_clip(

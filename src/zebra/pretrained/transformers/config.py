@@ -14,7 +14,6 @@ from zebra.config.structure import structure
 from zebra.config.text_towers import SiglipTextConfig, TextConfig, TextTowerConfig
 from zebra.config.transformer import Activation, TransformerConfig
 from zebra.errors import ConfigError, WeightsError, show_value
-from zebra.pretrained.transformers.dual_encoders import LIBRARY_MODEL_TYPES
 from zebra.pretrained.transformers.fg_clip import MODEL_TYPE as FG_CLIP
 from zebra.text.files import read_json_object
 
@@ -64,21 +63,14 @@ _DEFAULTS: dict[ModelType, tuple[JsonDict, JsonDict]] = {
 
 
 def read_transformers_config(path: Path) -> tuple[ModelType, ModelConfig]:
-    """Read a config.json.
+    """Read the config.json of a model of the types ARCHITECTURES, or of FG-CLIP.
 
     Raises:
         WeightsError: The file is damaged, or describes a model that zebra does not support exactly.
     """
     raw = read_json_object(path)
-    name = "clip" if raw.get("model_type") == FG_CLIP else raw.get("model_type")
-    for model_type in _DEFAULTS:
-        if name == model_type:
-            return model_type, _parse_config(raw, model_type, path)
-    remote = " It needs trust_remote_code, and zebra never runs code of a repository." if raw.get("auto_map") else ""
-    raise WeightsError(
-        f"{path}: model_type {show_value(raw.get('model_type'))} is not supported.{remote} From transformers, zebra "
-        f"reads {', '.join((*_DEFAULTS, *LIBRARY_MODEL_TYPES))}, chinese_clip, altclip and vision-text-dual-encoder."
-    )
+    model_type: ModelType = "clip" if raw["model_type"] == FG_CLIP else raw["model_type"]
+    return model_type, _parse_config(raw, model_type, path)
 
 
 def infer_model_type(config: ModelConfig) -> ModelType:

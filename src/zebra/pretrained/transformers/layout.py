@@ -39,6 +39,7 @@ from zebra.pretrained.transformers.image_processor import (
     to_image_processor_config,
 )
 from zebra.pretrained.transformers.key_mapping import convert_from_transformers, convert_to_transformers
+from zebra.pretrained.transformers.model_types import require_model_type
 from zebra.pretrained.weight_files import find_weights, list_weight_files
 from zebra.text.bpe import BPETokenizer
 from zebra.text.files import read_json_object
@@ -57,6 +58,7 @@ def read_transformers(folder: Path) -> PretrainedCheckpoint:
     """
     path = folder / "config.json"
     raw = read_json_object(path)
+    require_model_type(raw, path)
     if raw.get("model_type") in BERT_MODEL_TYPES:
         return _read_bert_dual_encoder(folder, raw)
     dual_encoder = match_dual_encoder(raw, path)
