@@ -58,7 +58,7 @@ _ENCODER_CLASSES = {
     "tipsv2_vision_model": _EncoderClass("Tipsv2VisionModel", unused=("embeddings.mask_token",)),
     "umt5": _EncoderClass("UMT5EncoderModel", "encoder"),
 }
-"""Encoders by model type, except those that `AutoModel` builds."""
+"""Encoders by model type; each is compared with the library in a test."""
 
 
 def complete_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,7 +83,12 @@ def build_encoder(config: TransformersTowerConfig) -> nn.Module:
         MissingExtra: transformers is not installed.
         ConfigError: The installed library has no such encoder, or refuses a setting.
     """
-    encoder_class = _ENCODER_CLASSES.get(config.model_type, _EncoderClass("AutoModel"))
+    encoder_class = _ENCODER_CLASSES.get(config.model_type)
+    if encoder_class is None:
+        raise ConfigError(
+            f"{config.config_path}: zebra does not know how transformers' {config.model_type} embeds."
+            f"{suggest_name(config.model_type, _ENCODER_CLASSES)}"
+        )
     settings = {key: 0.0 if _is_dropout(key, value) else value for key, value in config.settings.items()}
     with _quiet_transformers() as transformers:
         library_config = _build_config(transformers, {**settings, **encoder_class.overrides})
@@ -94,10 +99,7 @@ def build_encoder(config: TransformersTowerConfig) -> nn.Module:
                 f"{config.config_path}: transformers {transformers.__version__} cannot build the {config.model_type} "
                 f"({error}). Copy the config from the source of the model."
             ) from error
-    submodule = encoder_class.submodule
-    if library_config.is_encoder_decoder and not submodule:
-        submodule = "encoder"
-    encoder = encoder.get_submodule(submodule)
+    encoder = encoder.get_submodule(encoder_class.submodule)
     for name in encoder_class.unused:
         parent, _, parameter = name.rpartition(".")
         delattr(encoder.get_submodule(parent), parameter)
@@ -204,15 +206,7 @@ def _build_config(transformers: "ModuleType", settings: Mapping[str, Any]) -> An
 
 
 def _instantiate(transformers: "ModuleType", name: str, config: Any, pooling: EncoderPooling) -> nn.Module:
-    if name == "AutoModel":
-        if type(config) not in transformers.MODEL_MAPPING:
-            raise ConfigError(
-                f"transformers {transformers.__version__} has no encoder of the type {config.model_type}. Use a text "
-                "encoder."
-            )
-        model_class = transformers.MODEL_MAPPING[type(config)]
-    else:
-        model_class = getattr(transformers, name)
+    model_class = getattr(transformers, name)
     takes_pooler = "add_pooling_layer" in inspect.signature(model_class).parameters
     encoder: nn.Module = model_class(config, **({"add_pooling_layer": pooling == "pooler"} if takes_pooler else {}))
     return encoder

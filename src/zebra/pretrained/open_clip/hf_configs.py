@@ -22,6 +22,15 @@ _ROBERTA_BASE: JsonDict = {
 _XLM_ROBERTA_BASE = _ROBERTA_BASE | {"model_type": "xlm-roberta", "vocab_size": 250_002}
 _LARGE = {name: value for name, value in _BERT_LARGE.items() if name != "model_type"}
 
+_NLLB: JsonDict = {
+    "model_type": "m2m_100", "vocab_size": 256_206, "d_model": 1024, "encoder_layers": 12, "encoder_ffn_dim": 4096,
+    "encoder_attention_heads": 16, "activation_function": "relu", "scale_embedding": True, "pad_token_id": 1,
+}  # fmt: skip
+_MT5: JsonDict = {
+    "model_type": "mt5", "vocab_size": 250_112, "d_model": 768, "d_ff": 2048, "d_kv": 64, "num_layers": 12,
+    "num_heads": 12, "feed_forward_proj": "gated-gelu", "layer_norm_epsilon": 1e-6, "pad_token_id": 0,
+}  # fmt: skip
+
 KNOWN_CONFIGS: dict[str, JsonDict] = {
     "bert-base-uncased": _BERT_BASE,
     "bert-base-cased": _BERT_BASE | {"vocab_size": 28_996},
@@ -29,6 +38,12 @@ KNOWN_CONFIGS: dict[str, JsonDict] = {
     "bert-base-multilingual-cased": _BERT_BASE | {"vocab_size": 119_547},
     "bert-large-uncased": _BERT_LARGE,
     "bert-large-cased": _BERT_LARGE | {"vocab_size": 28_996},
+    "facebook/nllb-200-distilled-600M": _NLLB,
+    "facebook/nllb-200-distilled-1.3B": _NLLB | {"encoder_layers": 24, "encoder_ffn_dim": 8192},
+    "google/mt5-small": _MT5 | {"d_model": 512, "d_ff": 1024, "num_layers": 8, "num_heads": 6},
+    "google/mt5-base": _MT5,
+    "google/mt5-large": _MT5 | {"d_model": 1024, "d_ff": 2816, "num_layers": 24, "num_heads": 16},
+    "google/mt5-xl": _MT5 | {"d_model": 2048, "d_ff": 5120, "num_layers": 24, "num_heads": 32},
     "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract": _BERT_BASE,
     "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract-fulltext": _BERT_BASE,
     "microsoft/BiomedNLP-PubMedBERT-base-uncased-abstract": _BERT_BASE,

@@ -14,6 +14,7 @@ from zebra.config.text_towers import BertPooling, BertTextConfig, TextTowerConfi
 from zebra.errors import show_value
 from zebra.pretrained.bert import parse_bert_config, take_bert_tensors
 from zebra.pretrained.open_clip.hf_configs import read_encoder_config
+from zebra.pretrained.open_clip.library_text import LIBRARY_TEXT_TYPES, parse_library_text
 from zebra.pretrained.open_clip.schema import FIXED_VALUES, IGNORED_KEYS, CLIPTextCfg, unsupported_key_error
 
 WHERE = "model_cfg.text_cfg"
@@ -53,6 +54,16 @@ def parse_hf_text(raw: Mapping[str, Any], embed_dim: int) -> TextTowerConfig:
             raise unsupported_key_error(f"{WHERE}.{key}", value)
     cfg = structure(HFTextCfg, {key: value for key, value in raw.items() if key in supported}, WHERE)
     encoder = read_encoder_config(cfg.hf_model_name)
+    where = f"{WHERE}.hf_model_name ({show_value(cfg.hf_model_name)})"
+    if encoder.get("model_type") in LIBRARY_TEXT_TYPES:
+        return parse_library_text(
+            encoder,
+            where,
+            pooler=cfg.hf_pooler_type,
+            projection=cfg.hf_proj_type,
+            context_length=cfg.context_length,
+            embed_dim=embed_dim,
+        )
     pooling = _POOLINGS.get(cfg.hf_pooler_type)
     if cfg.hf_pooler_type is None:  # open_clip's default by model type; BERT then has no dense layer
         pooling = "cls" if encoder.get("model_type") == "bert" else "mean"
@@ -63,11 +74,7 @@ def parse_hf_text(raw: Mapping[str, Any], embed_dim: int) -> TextTowerConfig:
             f"{WHERE}.hf_model_name, hf_pooler_type", (cfg.hf_model_name, encoder.get("model_type"), cfg.hf_pooler_type)
         )
     text = parse_bert_config(
-        encoder,
-        f"{WHERE}.hf_model_name ({show_value(cfg.hf_model_name)})",
-        context_length=cfg.context_length,
-        pooling=pooling,
-        projection=cfg.hf_proj_type or "none",
+        encoder, where, context_length=cfg.context_length, pooling=pooling, projection=cfg.hf_proj_type or "none"
     )
     if text.projection == "none" and text.width != embed_dim:  # open_clip builds no projection and fails
         raise unsupported_key_error(f"{WHERE}.hf_proj_type", cfg.hf_proj_type)

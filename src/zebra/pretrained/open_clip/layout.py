@@ -14,6 +14,7 @@ from torch import Tensor
 from zebra.config.image_towers import NaflexVisionConfig, SiglipVisionConfig, VisionTransformerConfig
 from zebra.config.model import ModelConfig
 from zebra.config.text_towers import BertTextConfig, CocaTextConfig, SiglipTextConfig
+from zebra.config.transformers_towers import TransformersTextConfig
 from zebra.errors import ConfigError, WeightsError
 from zebra.images.preprocess import Preprocess
 from zebra.pretrained.checkpoint import PretrainedCheckpoint
@@ -21,6 +22,7 @@ from zebra.pretrained.folder import write_json
 from zebra.pretrained.open_clip.config import parse_open_clip_config, to_open_clip_config
 from zebra.pretrained.open_clip.hf_text import convert_hf_text
 from zebra.pretrained.open_clip.image_towers import is_built_by_timm
+from zebra.pretrained.open_clip.library_text import drop_position_table
 from zebra.pretrained.open_clip.text_towers import CUSTOM_TEXT_CONFIGS
 from zebra.pretrained.open_clip.timm import convert_from_timm, convert_to_timm
 from zebra.pretrained.open_clip.timm_vit import convert_vit_from_timm, convert_vit_to_timm
@@ -61,6 +63,8 @@ def read_open_clip(folder: Path) -> PretrainedCheckpoint:
     num_unused = sum(name.startswith(DECODER_PREFIX) for name in tensors)
     if isinstance(config.text, BertTextConfig):
         tensors = convert_hf_text(tensors, config.text, raw["model_cfg"]["text_cfg"], str(weights))
+    if isinstance(config.text, TransformersTextConfig):
+        tensors = drop_position_table(tensors)
     return PretrainedCheckpoint(
         layout="open_clip",
         config=config,
