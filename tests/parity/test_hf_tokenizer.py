@@ -2,7 +2,7 @@
 
 References: transformers 5.24.0 (`AutoTokenizer`) and open_clip 3.3.0 (`HFTokenizer`, as its models configure it), each
 padded and truncated to the context length.
-The published vocabularies are not available offline. The tests train toy vocabularies of 3,000 ids with the same
+The published vocabularies are not available offline. The tests train toy vocabularies of up to 3,000 ids with the same
 library, layout, special tokens and normalizer. The real ones were not run.
 Strings: 2,000 generated ones per family for transformers and 600 for open_clip, in ten scripts, with emoji, control
 characters, white space and random code points. Tolerance: none, ids are integers.
@@ -51,8 +51,8 @@ Encode = Callable[[list[str]], list[list[int]]]
 
 
 def draw_words(rng: random.Random) -> list[str]:
-    """Draw sixty words of each script."""
-    return ["".join(rng.choices(letters, k=rng.randint(1, 8))) for letters in SCRIPTS.values() for _ in range(60)]
+    """Draw 200 words of each script."""
+    return ["".join(rng.choices(letters, k=rng.randint(1, 8))) for letters in SCRIPTS.values() for _ in range(200)]
 
 
 def draw_text(rng: random.Random, words: list[str]) -> str:

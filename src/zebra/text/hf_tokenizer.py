@@ -119,6 +119,9 @@ class HFTokenizer:
     @cached_property
     def vocab_size(self) -> int:
         """Return the number of rows of the embedding table: the highest id plus one."""
+        if isinstance(self._backend.model, models.Unigram):  # without gaps; its dictionary takes long to build
+            added_ids = self._backend.get_added_tokens_decoder()
+            return max(self._backend.get_vocab_size(with_added_tokens=False), *(index + 1 for index in added_ids), 0)
         return max(self._backend.get_vocab().values()) + 1
 
     @property
@@ -140,12 +143,23 @@ class HFTokenizer:
                 row[start:end] = [self._unknown_id if index in self._control_ids else index for index in row[start:end]]
 
     def _to_json(self) -> str:
-        shared = tokenizers.Tokenizer.from_str(self._backend.to_str())
+        """Return the backend with cleaning, truncation and padding, which `encode` applies itself, as JSON."""
+        rules = tokenizers.Tokenizer(models.BPE())  # without the vocabulary, whose copy takes long
+        rules.normalizer = self._backend.normalizer
         if self._cleaning:
-            add_cleaning(shared, self._cleaning)
+            add_cleaning(rules, self._cleaning)
         pad_token, pad_id = self._template.pad
-        shared.enable_truncation(self._context_length)
-        shared.enable_padding(
+        rules.enable_truncation(self._context_length)
+        rules.enable_padding(
             direction=self._template.padding_side, pad_id=pad_id, pad_token=pad_token, length=self._context_length
         )
-        return shared.to_str(pretty=True)
+        document, rules_document = self._backend.to_str(pretty=True), rules.to_str(pretty=True)
+        for first, end in (("truncation", "added_tokens"), ("normalizer", "pre_tokenizer")):
+            document = document.replace(_section(document, first, end), _section(rules_document, first, end), 1)
+        return document
+
+
+def _section(document: str, first: str, end: str) -> str:
+    """Return the part of an indented JSON object from the key `first` up to the key `end`."""
+    start = document.index(f'\n  "{first}":')
+    return document[start : document.index(f'\n  "{end}":', start)]
