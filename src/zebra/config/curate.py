@@ -63,6 +63,30 @@ class ImageRules:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class BalanceRules:
+    """How pairs are balanced by the entries in their captions (CLIP §2.2)."""
+
+    entries: str | None = None
+    """File with one entry per line; pairs without one are dropped. None: no balancing."""
+    max_per_entry: int | None = None
+    """The t of the rule: pairs of an entry that has more are kept with the probability t / count (CLIP: 20,000)."""
+    keep: int | None = None
+    """Expected number of pairs to keep; t is computed from it."""
+    seed: int = 0
+    """Seed of the draw."""
+
+    def __post_init__(self) -> None:
+        for name in ("max_per_entry", "keep"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"balance.{name} is {value}; it must be at least 1")
+        if self.max_per_entry is not None and self.keep is not None:
+            raise ConfigError("balance.max_per_entry and balance.keep are both set; each determines the other")
+        if self.entries is None and (self.max_per_entry or self.keep):
+            raise ConfigError("balance needs entries: give a file with one per line as balance.entries")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CurateConfig:
     """Settings for building a training set from a pool of pairs."""
 
@@ -76,6 +100,8 @@ class CurateConfig:
     """Rules for captions."""
     image: ImageRules = field(default_factory=ImageRules)
     """Rules for images."""
+    balance: BalanceRules = field(default_factory=BalanceRules)
+    """Balancing by the entries in captions, after all rules."""
     samples_per_shard: int = 10_000
     """Images per tar shard."""
     data_options: DataConfig = field(default_factory=lambda: DataConfig(max_skip_rate=1.0))

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import zebra
 from zebra.config.cores import usable_cores
-from zebra.config.curate import CurateConfig
+from zebra.config.curate import BalanceRules, CurateConfig
 from zebra.config.structure import unstructure
+from zebra.curate.balance import balance_rules
 from zebra.curate.image_rules import duplicate_rules, image_rules
+from zebra.curate.match import EntryMatcher
 from zebra.curate.pairs import Pairs
 from zebra.curate.rules import Rule, RuleCount, apply_rules
 from zebra.curate.scan import scan_pool
@@ -19,6 +21,7 @@ from zebra.curate.write import ACCOUNT_FILE, DECISIONS_FILE, write_account, writ
 from zebra.data.ignored import Ignored
 from zebra.data.sources import open_source
 from zebra.errors import ConfigError, DataError
+from zebra.text.labels import read_labels
 
 SCAN_FOLDER = ".scan"
 """Scanned units in the output folder until the set is complete; a dot hides them from readers of the shards."""
@@ -98,7 +101,18 @@ def build_rules(config: CurateConfig, pairs: Pairs) -> list[Rule]:
         *text_rules(config.text),
         *image_rules(config.image),
         *duplicate_rules(config.image),
+        *_balance_rules(config.balance),
     ]
+
+
+def _balance_rules(config: BalanceRules) -> list[Rule]:
+    if config.entries is None:
+        return []
+    try:
+        matcher = EntryMatcher(read_labels(Path(config.entries)))
+    except ConfigError as error:
+        raise ConfigError(f"{config.entries}: {error}") from error
+    return balance_rules(matcher, max_per_entry=config.max_per_entry, keep=config.keep, seed=config.seed)
 
 
 def _require_free(out: Path) -> None:

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from zebra.config.curate import CurateConfig, ImageRules, TextRules
+from zebra.config.curate import BalanceRules, CurateConfig, ImageRules, TextRules
 from zebra.config.data import DataConfig
 from zebra.data.sources import open_source
 from zebra.errors import ConfigError, DataError
@@ -143,3 +143,22 @@ def test_nothing_left_is_an_error_with_the_decisions(make_pool: MakePool, tmp_pa
         run_curate(make_pool(["a red horse"]), tmp_path / "set", image=ImageRules(min_side=100))
     [row] = pq.read_table(tmp_path / "set/decisions.parquet").to_pylist()
     assert row["reason"] == "image side under 100 pixels"
+
+
+def test_frequent_entries_are_drawn_from_and_rare_ones_kept(make_pool: MakePool, tmp_path: Path) -> None:
+    pool = make_pool(["a dog"] * 30 + ["a zebra"] * 3 + ["a chair"] * 2)
+    entries = tmp_path / "entries.txt"
+    entries.write_text("dog\nzebra\n")
+    result = run_curate(pool, tmp_path / "set", balance=BalanceRules(entries=str(entries), keep=13))
+    assert dropped(result)["no entry in the caption"] == 2
+    captions = sorted(read_all(tmp_path / "set").values())
+    assert captions.count(("a zebra",)) == 3
+    assert 2 <= captions.count(("a dog",)) <= 18  # 10 expected; three standard deviations
+
+
+@pytest.mark.parametrize("lines", ["", "dog\ndog\n"])
+def test_unusable_entries_are_refused_with_the_file(make_pool: MakePool, tmp_path: Path, lines: str) -> None:
+    entries = tmp_path / "entries.txt"
+    entries.write_text(lines)
+    with pytest.raises(ConfigError, match=r"entries\.txt"):
+        run_curate(make_pool(["a dog"]), tmp_path / "set", balance=BalanceRules(entries=str(entries)))
