@@ -18,6 +18,7 @@ from zebra.errors import MissingExtra
 from zebra.images.naflex import PatchBatch
 from zebra.models import CLIP
 from zebra.models.image.naflex import NaflexVision
+from zebra.models.library_tower import LibraryTower
 from zebra.models.text.causal import TextTransformer
 from zebra.models.text.coca import CocaText
 from zebra.pretrained.bundle import Bundle
@@ -160,7 +161,10 @@ def _export_graph(
         import onnxscript  # noqa: F401  torch's exporter needs it
     except ImportError as error:
         raise MissingExtra(error.name or "onnx", "exporting to ONNX", "onnx") from error
-    module = _NormalizedTower(copy.deepcopy(tower)).cpu().float().eval()
+    tower = copy.deepcopy(tower)
+    if isinstance(tower, LibraryTower):
+        tower.fuse()
+    module = _NormalizedTower(tower).cpu().float().eval()
     with _silence_exporter():
         program = torch.onnx.export(
             module,
