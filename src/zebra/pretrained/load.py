@@ -30,6 +30,7 @@ from zebra.pretrained.open_clip import read_open_clip
 from zebra.pretrained.openai import read_openai, verify_published_digest
 from zebra.pretrained.pairs import pair_towers, read_text_model
 from zebra.pretrained.pos_embed import resize_pos_embed
+from zebra.pretrained.tokenizer_check import require_matching_tokenizer
 from zebra.pretrained.transformers import read_transformers
 from zebra.pretrained.weights import build_model
 from zebra.text.clip_vocabulary import VOCAB_SIZE, find_openai_tokenizer
@@ -204,11 +205,8 @@ def build_bundle(
         raise WeightsError(f"no tokenizer at {tokenizer}. Name a tokenizer.json or a merges file.")
     if model_tokenizer is None and isinstance(config.text, TextConfig) and config.text.vocab_size == VOCAB_SIZE:
         model_tokenizer = find_openai_tokenizer(config.text.context_length, path)
-    if model_tokenizer is not None and model_tokenizer.vocab_size > config.text.vocab_size:
-        raise WeightsError(
-            f"the tokenizer has {model_tokenizer.vocab_size} ids, but the text tower of {path} has "
-            f"{config.text.vocab_size}. Put the model's own tokenizer into the folder, or name it with tokenizer=PATH."
-        )
+    if model_tokenizer is not None:
+        require_matching_tokenizer(model_tokenizer, config.text, path)
     if checkpoint.unused:
         warnings.warn(f"{path}: not read: {checkpoint.unused}", stacklevel=3)
     model = build_model(config, tensors, str(path))

@@ -232,6 +232,11 @@ class BPETokenizer:
         return self._context_length
 
     @property
+    def pad_token_id(self) -> int:
+        """Return the id of padding, which is 0 in every CLIP."""
+        return 0
+
+    @property
     def sot_token_id(self) -> int:
         """Return the id of the start-of-text token, the second highest."""
         return len(self._symbols) - 2

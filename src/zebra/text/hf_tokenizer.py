@@ -96,8 +96,7 @@ class HFTokenizer:
         rows = [row.ids for row in self._backend.encode_batch_fast(cleaned)]
         if self._control_ids:
             self._replace_control_tokens(rows)
-        suffix = [index for _, index in self._template.suffix]
-        num_truncated = truncate_rows(rows, texts, self._context_length, suffix=suffix, truncate=truncate)
+        num_truncated = truncate_rows(rows, texts, self._context_length, suffix=self.end_token_ids, truncate=truncate)
         padded = pad_rows(
             rows, self._context_length, pad_id=self.pad_token_id, padding_side=self._template.padding_side
         )
@@ -133,6 +132,11 @@ class HFTokenizer:
     def pad_token_id(self) -> int:
         """Return the id of the padding token."""
         return self._template.pad[1]
+
+    @property
+    def end_token_ids(self) -> tuple[int, ...]:
+        """Return the ids after a text, before the padding."""
+        return tuple(index for _, index in self._template.suffix)
 
     def _replace_control_tokens(self, rows: list[list[int]]) -> None:
         """Replace control tokens in texts by the unknown token, in place."""

@@ -38,6 +38,10 @@ class Tokenizer(Protocol):
         """Return the maximum number of tokens of a row."""
 
     @property
+    def pad_token_id(self) -> int:
+        """Return the id that pads rows."""
+
+    @property
     def fingerprint(self) -> str:
         """Return a digest of the function from texts to ids."""
 
