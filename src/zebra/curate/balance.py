@@ -1,8 +1,9 @@
-"""Balancing of pairs by the entries that they match (CLIP §2.2; MetaCLIP, arXiv 2309.16671, §3.3).
+"""Balancing of pairs by the entries that they match (CLIP §2.2).
 
-An entry with more than t pairs keeps each of them with the probability t / count. A pair stays if any of its entries
-keeps it, that is with the probability 1 − Π(1 − p). The draw is a hash of the seed and the pair's uid: it does not
-depend on the order of the pool, and a larger pool changes earlier decisions only through p.
+The rule is MetaCLIP's (arXiv 2309.16671, §3.3). An entry with more than t pairs keeps each of them with the
+probability t / count. A pair stays if any of its entries keeps it, that is with the probability 1 − Π(1 − p). The
+draw is a hash of the seed and the pair's uid: it does not depend on the order of the pool, and a larger pool changes
+earlier decisions only through p.
 """
 
 from collections.abc import Callable, Iterable, Iterator

@@ -1,10 +1,11 @@
-"""Matching of captions with entries: the queries that balance a training set (MetaCLIP, arXiv 2309.16671, §3.2).
+"""Search for many entries in captions (MetaCLIP, arXiv 2309.16671, §3.2).
 
-An entry matches a caption if it is a run of its words, case included. As in MetaCLIP, the marks , . ; : ? ! ` are words
-of their own, and words are separated by single spaces, so that a match is a substring of the padded caption.
+Entries are the queries by which a training set is balanced. An entry matches a caption if it is a run of its words,
+case included. As in MetaCLIP, the marks , . ; : ? ! ` are words of their own, and words are separated by single
+spaces, so that a match is a substring of the padded caption.
 
-The entries are a trie over word ids. Each level is an array of sorted keys (node × vocabulary + word), so all positions
-of a block of captions take the same step at once.
+The entries are a trie over word ids. Each level is an array of sorted keys (node × vocabulary + word), so all
+positions of a block of captions take the same step at once.
 """
 
 from collections.abc import Sequence
