@@ -23,7 +23,7 @@ def require_image_tower(path: Path) -> None:
     if is_text_model(path):
         raise WeightsError(
             f"{path} is a text model without an image tower. Load it with the image model that it was trained for: "
-            f'zebra.load(IMAGE_MODEL, text="{path}").'
+            f'zebra.load(IMAGE_MODEL, text="{path}"). For the commands, .save("FOLDER") writes both as one model.'
         )
 
 

@@ -23,7 +23,14 @@ from zebra.train.precision import resolve_precision
 OPTIONAL_PACKAGES = ("onnx", "onnxscript", "onnxruntime", "tensorboard", "wandb")
 """Packages that some verbs or flags need."""
 WEIGHT_SUFFIXES = (".pt", ".pth", ".safetensors", ".bin", ".onnx")
-MODEL_FILES = ("config.json", "open_clip_config.json", "preprocess.json", "MANIFEST.json", "model.safetensors")
+MODEL_FILES = (
+    "config.json",
+    "open_clip_config.json",
+    "modules.json",
+    "preprocess.json",
+    "MANIFEST.json",
+    "model.safetensors",
+)
 """Every model folder contains at least one of these, even an incomplete one, and no dataset does."""
 
 

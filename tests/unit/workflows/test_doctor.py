@@ -47,7 +47,7 @@ def test_a_path_with_neither_data_nor_a_model_says_both(tmp_path: Path) -> None:
         inspect(config)
 
 
-@pytest.mark.parametrize("name", ["config.json", "open_clip_config.json", "MANIFEST.json"])
+@pytest.mark.parametrize("name", ["config.json", "open_clip_config.json", "modules.json", "MANIFEST.json"])
 def test_a_folder_with_a_file_that_only_models_have_is_a_model(name: str, tmp_path: Path) -> None:
     assert not doctor.is_model_path(str(tmp_path))
     (tmp_path / name).write_text("{}")
