@@ -76,13 +76,10 @@ def find_cached_snapshot(
 def list_repo_files(repo: HubRepo) -> list[str] | None:
     """Return the names of all files of a repository, or None if the hub cannot be reached."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
 
-    http_errors = cast("tuple[type[Exception], ...]", HfHubHTTPError.__bases__)
-    transfer_errors: tuple[type[Exception], ...] = (OSError, RuntimeError, ValueError, *http_errors)
     try:
         return list(HfApi().list_repo_files(repo.repo_id, repo_type=repo.repo_type, revision=repo.revision))
-    except transfer_errors:
+    except _transfer_errors():
         return None
 
 
@@ -114,9 +111,6 @@ def download_snapshot(
         RevisionNotFoundError,
     )
 
-    # Releases of huggingface_hub use different HTTP libraries, whose errors are bases of HfHubHTTPError.
-    http_errors = cast("tuple[type[Exception], ...]", HfHubHTTPError.__bases__)
-    transfer_errors: tuple[type[Exception], ...] = (OSError, RuntimeError, ValueError, *http_errors)
     name, revision = repo.repo_id, repo.revision
     kind = "model" if repo.repo_type == "model" else "dataset"
     try:
@@ -151,8 +145,17 @@ def download_snapshot(
         raise DownloadError(
             f"the hub refused {name} ({_first_line(error)}). Check your token with `hf auth whoami`, or try again later"
         ) from error
-    except transfer_errors as error:
+    except _transfer_errors() as error:
         raise DownloadError(f"the download of {name} failed ({_first_line(error)}). Run it again to resume") from error
+
+
+def _transfer_errors() -> tuple[type[Exception], ...]:
+    """Return the errors of a failed request or download."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    # Releases of huggingface_hub use different HTTP libraries, whose errors are bases of HfHubHTTPError.
+    http_errors = cast("tuple[type[Exception], ...]", HfHubHTTPError.__bases__)
+    return OSError, RuntimeError, ValueError, *http_errors
 
 
 def _not_cached_message(repo: HubRepo, command: str, error: Exception) -> str:

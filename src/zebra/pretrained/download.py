@@ -119,11 +119,11 @@ def _download_weights(commit: HubRepo, folder: Path, weight_names: Sequence[str]
 
 def _is_complete(folder: Path, weight_names: Sequence[str] | None) -> bool:
     """Return whether a snapshot folder has the weights, and it is certain that they are those of its layout."""
-    reads_open_clip = weight_names is not None or (folder / OPEN_CLIP_CONFIG).is_file()
-    has_two_layouts = reads_open_clip and (folder / "config.json").is_file()
+    order = weight_names or (OPEN_CLIP_WEIGHTS if (folder / OPEN_CLIP_CONFIG).is_file() else ())
+    has_two_layouts = bool(order) and (folder / "config.json").is_file()
     for weights in _find_weights(folder, weight_names):
         # Another program may have downloaded the weights of transformers only, which open_clip's config does not fit.
-        if weights is None or (has_two_layouts and weights.name in TRANSFORMERS_WEIGHTS):
+        if weights is None or (has_two_layouts and weights.name in TRANSFORMERS_WEIGHTS and weights.name != order[0]):
             return False
         if not all(path.is_file() for path in list_weight_files(weights)):
             return False

@@ -301,6 +301,16 @@ def test_the_weights_of_an_open_clip_tag_are_downloaded_from_a_repository_withou
     assert served.requests == []
 
 
+def test_the_file_that_a_tag_names_is_downloaded_and_found_again(served):
+    """A name of transformers is certain if it is the only one."""
+    served.files = TRANSFORMERS | {"pytorch_model.bin": b"open_clip"}
+    folder = download_model("hf:zoo/horse", ["pytorch_model.bin"])
+    assert downloaded(folder) == {"config.json", "tokenizer.json", "pytorch_model.bin"}
+    served.requests.clear()
+    assert download_model(f"hf:zoo/horse@{COMMIT}", ["pytorch_model.bin"]) == folder
+    assert served.requests == []
+
+
 def test_all_shards_are_downloaded_but_no_other_format(served):
     served.files = {"config.json": b"{}", "model.safetensors.index.json": INDEX.encode(), **SHARDS}
     served.files |= {"pytorch_model.bin.index.json": b"{}", "pytorch_model-00001-of-00001.bin": b"x"}
