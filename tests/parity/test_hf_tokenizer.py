@@ -25,6 +25,7 @@ import pytest
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
+from zebra.pretrained.transformers import write_tokenizer
 from zebra.text import HFTokenizer, find_tokenizer
 
 LENGTH, NUM_IDS, NUM_TEXTS, NUM_OPEN_CLIP_TEXTS = 24, 3000, 2000, 600
@@ -240,3 +241,25 @@ def test_ids_equal_those_of_open_clip(
     peer = open_clip.get_tokenizer(f"local-dir:{tmp_path}")
     texts = TEXTS[:NUM_OPEN_CLIP_TEXTS]
     assert_equal(encode(tmp_path, texts), peer(texts).tolist())
+
+
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [("bert uncased", {"strip_sep_token": True}), ("xlm-roberta", {}), ("roberta", {}), ("nllb", {})],
+)
+def test_written_files_give_the_same_ids_in_open_clip(
+    folders: Callable[[str], Path], open_clip: ModuleType, tmp_path: Path, family: str, options: dict[str, Any]
+) -> None:
+    shutil.copytree(folders(family), tmp_path / "in")
+    text_cfg = {"hf_tokenizer_name": "x", "tokenizer_kwargs": options}
+    (tmp_path / "in/open_clip_config.json").write_text(json.dumps({"model_cfg": {"text_cfg": text_cfg}}))
+    tokenizer = find_tokenizer(tmp_path / "in", LENGTH)
+    assert tokenizer is not None
+    (tmp_path / "out").mkdir()
+    write_tokenizer(tmp_path / "out", tokenizer, context_length=LENGTH)
+    peer = open_clip.tokenizer.HFTokenizer(str(tmp_path / "out"), context_length=LENGTH)
+    texts = TEXTS[:100]
+    assert_equal(encode(tmp_path / "in", texts), peer(texts).tolist())
+    reopened = find_tokenizer(tmp_path / "out", LENGTH)
+    assert reopened is not None
+    assert reopened.fingerprint == tokenizer.fingerprint

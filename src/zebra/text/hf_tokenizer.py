@@ -129,6 +129,11 @@ class HFTokenizer:
         return self._context_length
 
     @property
+    def template(self) -> RowTemplate:
+        """Return the special tokens of a row."""
+        return self._template
+
+    @property
     def pad_token_id(self) -> int:
         """Return the id of the padding token."""
         return self._template.pad[1]

@@ -168,7 +168,7 @@ def families(tmp_path_factory: pytest.TempPathFactory) -> list[HFTokenizer]:
 def test_any_text_gives_a_row_with_start_and_end(families: list[HFTokenizer], texts: list[str]) -> None:
     for tokenizer in families:
         encoded = tokenizer.encode(texts, truncate=True)
-        (start,), (end,) = tokenizer._template.prefix, tokenizer._template.suffix
+        (start,), (end,) = tokenizer.template.prefix, tokenizer.template.suffix
         assert encoded.ids.shape == (len(texts), 6)
         for row, length in zip(encoded.ids, encoded.lengths, strict=True):
             assert (row[0], row[length - 1]) == (start[1], end[1])
@@ -200,7 +200,7 @@ def test_a_saved_tokenizer_loads_as_an_equal_one(
     texts = ["A  Zebra's_ΟΔΟΣ &amp; é!", "zebra " * 9, ""]
     assert rows(loaded, *texts) == rows(tokenizer, *texts)
     assert loaded.fingerprint == tokenizer.fingerprint
-    assert (loaded._template, loaded._cleaning) == (tokenizer._template, cleaning)
+    assert (loaded.template, loaded._cleaning) == (tokenizer.template, cleaning)
 
 
 def test_the_cleaning_of_a_tokenizer_that_lower_cases_survives_saving(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 config.json  model.safetensors  preprocessor_config.json  tokenizer.json  tokenizer_config.json  …
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -40,11 +39,10 @@ from zebra.pretrained.transformers.image_processor import (
 )
 from zebra.pretrained.transformers.key_mapping import convert_from_transformers, convert_to_transformers
 from zebra.pretrained.transformers.model_types import require_model_type
+from zebra.pretrained.transformers.tokenizer import write_tokenizer
 from zebra.pretrained.weight_files import find_weights, list_weight_files
-from zebra.text.bpe import BPETokenizer
 from zebra.text.files import read_json_object
 from zebra.text.tokenizers import Tokenizer
-from zebra.text.vocabulary import EOT, SOT
 
 
 def read_transformers(folder: Path) -> PretrainedCheckpoint:
@@ -128,56 +126,7 @@ def write_transformers(
     if model_type == "clip":
         require_eos_is_last_id(tokenizer.vocab_size - 1, config.text.vocab_size, "the tokenizer")
     folder.mkdir(parents=True, exist_ok=True)
-    write_tokenizer(folder, tokenizer, context_length=config.text.context_length)
-    ids = _special_token_ids(read_json_object(folder / "tokenizer.json"))
+    ids = write_tokenizer(folder, tokenizer, context_length=config.text.context_length)
     write_json(folder / "config.json", to_transformers_config(config, ids))
     write_json(folder / "preprocessor_config.json", to_image_processor_config(preprocess, model_type))
     write_tensors(convert_to_transformers(tensors, config), folder / "model.safetensors")
-
-
-def write_tokenizer(folder: Path, tokenizer: Tokenizer, *, context_length: int) -> None:
-    """Write the tokenizer files that transformers' `AutoTokenizer` opens.
-
-    CLIP's tokenizer pads with the end token, as in OpenAI's repositories: the tower pools at the first end token, so
-    padding has no effect.
-    """
-    tokenizer.save(folder / "tokenizer.json")
-    tokenizer_json = read_json_object(folder / "tokenizer.json")
-    special_tokens = _special_tokens(tokenizer_json)
-    settings: JsonDict = {"model_max_length": context_length, "clean_up_tokenization_spaces": False, **special_tokens}
-    if isinstance(tokenizer, BPETokenizer):
-        settings["tokenizer_class"] = "CLIPTokenizer"
-        _write_lines(folder / "vocab.json", [json.dumps(tokenizer_json["model"]["vocab"], ensure_ascii=False)])
-        merges = [" ".join(pair) for pair in tokenizer_json["model"]["merges"]]
-        _write_lines(folder / "merges.txt", ["#version: 0.2", *merges])
-    else:
-        settings["tokenizer_class"] = "PreTrainedTokenizerFast"
-        settings["padding_side"] = tokenizer_json["padding"]["direction"].lower()
-        # No attention mask: SigLIP's text tower was trained to attend to the padding.
-        settings["model_input_names"] = ["input_ids"]
-    write_json(folder / "tokenizer_config.json", settings)
-    write_json(folder / "special_tokens_map.json", special_tokens)
-
-
-def _special_tokens(tokenizer_json: JsonDict) -> dict[str, str]:
-    """Return the special tokens by their names in transformers."""
-    if not tokenizer_json.get("padding"):  # CLIP's tokenizer
-        return {"bos_token": SOT, "eos_token": EOT, "unk_token": EOT, "pad_token": EOT}
-    model = tokenizer_json["model"]
-    return {
-        "eos_token": next(iter(tokenizer_json["post_processor"]["special_tokens"])),
-        "unk_token": model["unk_token"] if "unk_token" in model else model["vocab"][model["unk_id"]][0],
-        "pad_token": tokenizer_json["padding"]["pad_token"],
-    }
-
-
-def _special_token_ids(tokenizer_json: JsonDict) -> dict[str, int]:
-    """Return the ids of the special tokens, which config.json repeats."""
-    vocabulary = tokenizer_json["model"]["vocab"]
-    ids = vocabulary if isinstance(vocabulary, dict) else {entry[0]: i for i, entry in enumerate(vocabulary)}
-    ids = ids | {token["content"]: token["id"] for token in tokenizer_json["added_tokens"]}
-    return {f"{name}_id": ids[token] for name, token in _special_tokens(tokenizer_json).items() if name != "unk_token"}
-
-
-def _write_lines(path: Path, lines: list[str]) -> None:
-    path.write_text("\n".join([*lines, ""]), encoding="utf-8", newline="\n")
