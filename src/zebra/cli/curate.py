@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -14,6 +14,9 @@ from zebra.config.curate import CurateConfig
 from zebra.config.files import list_recipes, read_recipe
 from zebra.config.structure import structure
 from zebra.data.ignored import format_ignored
+
+if TYPE_CHECKING:
+    from zebra.curate.look import RuleLook
 
 DEFAULT_RECIPE = "archive"
 DESCRIPTION = f"""Build a training set from a pool of captioned images; account for every pair.
@@ -34,6 +37,8 @@ class Args(CurateConfig):
 
     pool: PoolArg
     recipe: Annotated[str, tyro.conf.Suppress] = DEFAULT_RECIPE
+    look: bool = False
+    """Write nothing; show what each rule would drop from a sample of the pool, alone and in order, with examples."""
 
 
 def run(argv: Sequence[str]) -> int:
@@ -45,12 +50,17 @@ def run(argv: Sequence[str]) -> int:
     default = structure(Args, settings | {"pool": "", "out": ""}, "recipe")
     args = parse_args(Args, "curate", remaining, description=DESCRIPTION, default=default)
     for name, value in (("POOL", args.pool), ("--out", args.out)):
-        if not value:
+        if not value and not (args.look and name == "--out"):
             echo(f"zebra curate: {name} is missing. See zebra curate --help.", err=True)
             return EXIT_USAGE
     from zebra.curate.write import format_account
     from zebra.workflows import curate
 
+    if args.look:
+        with ProgressBar("look") as progress:
+            looks = curate.look(args, callback=progress.update)
+        echo(format_looks(looks))
+        return EXIT_OK
     with ProgressBar("curate") as progress:
         result = curate.run(args, callback=progress.update)
     if result.ignored:
@@ -58,3 +68,16 @@ def run(argv: Sequence[str]) -> int:
     echo(format_account(result.counts, result.num_kept, result.num_images))
     echo(f"set: {result.out}")
     return EXIT_OK
+
+
+def format_looks(looks: "Sequence[RuleLook]") -> str:
+    """Return what each rule would drop as a table of text; rules that find nothing are left out."""
+    num_pairs = max(1, looks[0].num_pairs) if looks else 1
+    kept = num_pairs - sum(look.in_order for look in looks)
+    lines = [f"{'stage':<12} {'alone':>7} {'in order':>8}  reason"]
+    for look in looks:
+        if look.alone:
+            shares = f"{look.alone / num_pairs:>7.1%} {look.in_order / num_pairs:>8.1%}"
+            examples = f": {', '.join(look.examples)}" if look.examples else ""
+            lines.append(f"{look.stage:<12} {shares}  {look.reason}{examples}")
+    return "\n".join([*lines, f"kept: {kept / num_pairs:.1%} of the {num_pairs:,} pairs in a sample of the pool"])

@@ -48,27 +48,32 @@ class RuleCount:
 
 
 def apply_rules(
-    pairs: Pairs, rules: Sequence[Rule], callback: Callable[[int, int, str], None] = lambda _done, _total, _stage: None
+    pairs: Pairs,
+    rules: Sequence[Rule],
+    callback: Callable[[int, int, str], None] = lambda _done, _total, _stage: None,
+    *,
+    first_number: int = 0,
 ) -> list[RuleCount]:
-    """Apply the rules in order; a pair is dropped by the first that finds it.
+    """Apply the rules in order to the remaining pairs; a pair is dropped by the first that finds it.
 
     Args:
+        first_number: Number of rules that were applied before.
         callback: Called with the number of rules done, their total and the next stage.
 
     Raises:
         DataError: The counts do not add up, which is a bug.
     """
-    num_pairs, dropped = len(pairs), [0] * len(rules)
+    num_pairs, dropped = pairs.num_kept, [0] * len(rules)
     numbered = list(enumerate(rules))
     # Consecutive rules on single pairs share one pass over the files.
     for is_pair_rule, group in groupby(numbered, lambda item: isinstance(item[1], PairRule)):
         batch = list(group)
         callback(batch[0][0], len(rules), batch[0][1].stage)
         if is_pair_rule:
-            _apply_pair_rules(pairs, batch, dropped)
+            _apply_pair_rules(pairs, batch, dropped, first_number)
         else:
             for number, rule in batch:
-                dropped[number] = _apply_pool_rule(pairs, number, rule)
+                dropped[number] = _apply_pool_rule(pairs, first_number + number, rule)
     if pairs.num_kept + sum(dropped) != num_pairs:
         raise DataError(
             f"{num_pairs:,} pairs were found, but {pairs.num_kept:,} are kept and {sum(dropped):,} dropped. This is a "
@@ -88,14 +93,14 @@ def find_alone(rule: Rule, tables: Sequence[pa.Table]) -> NDArray[np.bool_]:
     return np.concatenate(list(rule.find(lambda: tables)))
 
 
-def _apply_pair_rules(pairs: Pairs, rules: Sequence[tuple[int, Rule]], dropped: list[int]) -> None:
+def _apply_pair_rules(pairs: Pairs, rules: Sequence[tuple[int, Rule]], dropped: list[int], first_number: int) -> None:
     columns = sorted({column for _, rule in rules for column in rule.columns})
     for file_number, table in enumerate(pairs.read_kept(columns)):
         remaining = table
         for number, rule in rules:
             assert isinstance(rule, PairRule)
             is_dropped_K = _to_mask(rule.find(remaining))
-            pairs.drop(file_number, is_dropped_K, number)
+            pairs.drop(file_number, is_dropped_K, first_number + number)
             dropped[number] += int(is_dropped_K.sum())
             remaining = remaining.filter(pa.array(~is_dropped_K))
 

@@ -25,7 +25,13 @@ SAMPLES_PER_UNIT = 2_048
 
 
 def scan_pool(
-    source: Source, folder: Path, *, max_pixels: int, num_threads: int, callback: Callable[[int, int, str], None]
+    source: Source,
+    folder: Path,
+    *,
+    step: int = 1,
+    max_pixels: int,
+    num_threads: int,
+    callback: Callable[[int, int, str], None],
 ) -> list[Path]:
     """Read and decode all samples of a pool once; return the Parquet files with their pairs, in order.
 
@@ -33,6 +39,7 @@ def scan_pool(
 
     Args:
         folder: Where the files are; created if it does not exist.
+        step: Read every step-th sample only.
         max_pixels: Largest width × height to decode.
         num_threads: Images decoded at a time.
         callback: Called with the number of samples done, their total and the stage.
@@ -40,14 +47,14 @@ def scan_pool(
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     with ThreadPoolExecutor(num_threads) as pool:
-        for start in range(0, len(source), SAMPLES_PER_UNIT):
-            stop = min(start + SAMPLES_PER_UNIT, len(source))
+        for start in range(0, len(source), SAMPLES_PER_UNIT * step):
+            stop = min(start + SAMPLES_PER_UNIT * step, len(source))
             callback(start, len(source), "reading")
-            key = json.dumps([SCAN_VERSION, source.digest, start, stop, max_pixels])
+            key = json.dumps([SCAN_VERSION, source.digest, start, stop, step, max_pixels])
             path = folder / f"{start:09d}-{sha256(key.encode()).hexdigest()[:16]}.parquet"
             if not path.is_file():
                 with atomic_write(path, fsync=True) as partial_path:
-                    pq.write_table(scan_samples(source, range(start, stop), pool, max_pixels), partial_path)
+                    pq.write_table(scan_samples(source, range(start, stop, step), pool, max_pixels), partial_path)
             files.append(path)
     callback(len(source), len(source), "reading")
     return files

@@ -1,6 +1,7 @@
 """The task `zebra curate`: a training set from a pool of image-text pairs."""
 
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from zebra.config.curate import BalanceRules, CurateConfig
 from zebra.config.structure import unstructure
 from zebra.curate.balance import balance_rules
 from zebra.curate.image_rules import duplicate_rules, image_rules
+from zebra.curate.look import RuleLook, look_at_rules
 from zebra.curate.match import EntryMatcher
 from zebra.curate.pairs import Pairs
 from zebra.curate.rules import Rule, RuleCount, apply_rules
@@ -19,10 +21,12 @@ from zebra.curate.text_rules import text_rules
 from zebra.curate.unreadable import unreadable_rules
 from zebra.curate.write import ACCOUNT_FILE, DECISIONS_FILE, write_account, write_decisions, write_shards
 from zebra.data.ignored import Ignored
-from zebra.data.sources import open_source
+from zebra.data.sources import Source, open_source
 from zebra.errors import ConfigError, DataError
 from zebra.text.labels import read_labels
 
+LOOK_SAMPLES = 2_000
+"""Samples that a look reads."""
 SCAN_FOLDER = ".scan"
 """Scanned units in the output folder until the set is complete; a dot hides them from readers of the shards."""
 
@@ -58,14 +62,7 @@ def run(
     out = Path(config.out)
     _require_free(out)
     source = open_source(config.pool, config.data_options)
-    files = scan_pool(
-        source,
-        out / SCAN_FOLDER,
-        max_pixels=config.data_options.max_image_pixels,
-        num_threads=usable_cores(),
-        callback=callback,
-    )
-    pairs = Pairs(files)
+    pairs = _scan(source, out / SCAN_FOLDER, config, callback)
     rules = build_rules(config, pairs)
     counts = apply_rules(pairs, rules, callback)
     write_decisions(out, pairs, rules)
@@ -92,6 +89,38 @@ def run(
     )
     shutil.rmtree(out / SCAN_FOLDER)
     return CurateResult(out, counts, len(pairs), pairs.num_kept, num_images, source.ignored)
+
+
+def look(
+    config: CurateConfig,
+    num_samples: int = LOOK_SAMPLES,
+    callback: Callable[[int, int, str], None] = lambda _done, _total, _stage: None,
+) -> list[RuleLook]:
+    """Apply the rules to a sample of the pool, each alone and all in order; write nothing.
+
+    Rules that compare pairs, such as those against duplicates, find less in a sample than in the pool.
+
+    Args:
+        num_samples: Samples to read, evenly spaced.
+        callback: Called with the number of samples done, their total and the stage.
+
+    Raises:
+        DataError: The pool cannot be read.
+        ConfigError: The entries cannot be used.
+    """
+    source = open_source(config.pool, config.data_options)
+    with tempfile.TemporaryDirectory() as folder:
+        pairs = _scan(source, Path(folder), config, callback, step=max(1, len(source) // num_samples))
+        return look_at_rules(pairs, build_rules(config, pairs))
+
+
+def _scan(
+    source: Source, folder: Path, config: CurateConfig, callback: Callable[[int, int, str], None], *, step: int = 1
+) -> Pairs:
+    max_pixels = config.data_options.max_image_pixels
+    return Pairs(
+        scan_pool(source, folder, step=step, max_pixels=max_pixels, num_threads=usable_cores(), callback=callback)
+    )
 
 
 def build_rules(config: CurateConfig, pairs: Pairs) -> list[Rule]:

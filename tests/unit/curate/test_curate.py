@@ -162,3 +162,29 @@ def test_unusable_entries_are_refused_with_the_file(make_pool: MakePool, tmp_pat
     entries.write_text(lines)
     with pytest.raises(ConfigError, match=r"entries\.txt"):
         run_curate(make_pool(["a dog"]), tmp_path / "set", balance=BalanceRules(entries=str(entries)))
+
+
+def test_a_look_counts_each_rule_alone_and_in_order_and_writes_nothing(make_pool: MakePool, tmp_path: Path) -> None:
+    pool = make_pool(["a red horse", "12", "x.jpg", "a red horse"])
+    (pool / "damaged.png").write_bytes((pool / "0.png").read_bytes()[:300])
+    (pool / "damaged.txt").write_text("a torn photo")
+    config = CurateConfig(pool=str(pool), out="", text=TextRules(min_words=2, max_frequency=1))
+    looks = {look.reason: look for look in curate.look(config) if look.alone}
+    assert {reason: (look.alone, look.in_order) for reason, look in looks.items()} == {
+        "truncated image": (1, 1),
+        "caption under 2 words": (2, 2),
+        "caption is a file name": (1, 0),
+        "caption is a hash or a number": (1, 0),
+        "caption of over 1 pairs": (2, 2),
+    }
+    assert looks["caption under 2 words"].examples == ["'12'", "'x.jpg'"]
+    assert looks["truncated image"].examples == ["damaged.png"]
+    assert [path.name for path in tmp_path.iterdir()] == ["pool"]
+
+
+def test_a_look_reads_evenly_spaced_samples(make_pool: MakePool) -> None:
+    pool = make_pool([f"horse number {number}" for number in range(9)])
+    looks = curate.look(CurateConfig(pool=str(pool), out="", image=ImageRules(min_side=100)), num_samples=3)
+    assert {look.num_pairs for look in looks} == {3}
+    [look] = [look for look in looks if look.alone]
+    assert look.examples == ["'horse number 0'", "'horse number 3'", "'horse number 6'"]
