@@ -23,12 +23,13 @@ from receipt import save_row
 from zebra.config.image_towers import NaflexVisionConfig, SiglipVisionConfig
 from zebra.config.model import ModelConfig
 from zebra.config.text_towers import SiglipTextConfig
-from zebra.images.naflex import PatchBatch, fit_grid, group_by_length, stack_patches
+from zebra.images.naflex import fit_grid, group_by_length, stack_patches
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.models.image.naflex import NaflexVision, resize_positions
 from zebra.models.length_groups import TextsByLength
 from zebra.pretrained.backends import TorchImageEncoder
+from zebra.values import PatchBatch
 
 PATCH, MAX_PATCHES, SIDE, NUM_IMAGES = 16, 256, 256, 64
 ASPECT_RATIOS = (1, 4 / 3, 3 / 4, 3 / 2, 2 / 3, 16 / 9, 9 / 16)

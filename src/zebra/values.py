@@ -1,4 +1,4 @@
-"""Shared value types: Record, Batch, Embeddings, Prediction, Score, Hit.
+"""Shared value types, such as Record, Batch, Embeddings, Score and Hit.
 
 Shape suffixes in the names of tensors (`image_BE @ text_BE.T`):
 
@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -44,12 +45,36 @@ class Skip:
     detail: str
 
 
+class PatchBatch(NamedTuple):
+    """Images of various shapes as patches (NaFlex). A named tuple, so that torch treats it like its tensors."""
+
+    patches_BPI: Tensor
+    """[B, P, side · side · 3], uint8 or normalized: patches row by row, then zeros up to P; in a patch rows, columns,
+    channels."""
+    grid_B2: Tensor
+    """int64: rows and columns of patches of each image."""
+    mask_BP: Tensor | None = None
+    """True for patches, False for padding; None if no image has padding."""
+
+    def to(self, device: torch.device) -> PatchBatch:
+        """Return the batch on another device."""
+        mask_BP = None if self.mask_BP is None else self.mask_BP.to(device)
+        return PatchBatch(self.patches_BPI.to(device), self.grid_B2.to(device), mask_BP)
+
+    def tensor_split(self, sections: int) -> list[PatchBatch]:
+        """Split the batch as `Tensor.tensor_split` does."""
+        masks = [None] * sections if self.mask_BP is None else self.mask_BP.tensor_split(sections)
+        parts = zip(self.patches_BPI.tensor_split(sections), self.grid_B2.tensor_split(sections), masks, strict=True)
+        return [PatchBatch(*part) for part in parts]
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """The input of one training step."""
 
-    images: Tensor
-    """uint8 [B, 3, H, W]; normalized in the training process, so that workers send a quarter of the bytes."""
+    images: Tensor | PatchBatch
+    """uint8 [B, 3, H, W], or patches for NaFlex; normalized in the training process, so that workers send a quarter of
+    the bytes."""
     captions: tuple[str, ...]
     """B captions, one drawn per image."""
     ids: tuple[str, ...]

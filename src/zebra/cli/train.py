@@ -99,8 +99,9 @@ def _announce(config: TrainConfig, *, is_fine_tuning: bool) -> None:
         values = ", ".join(f"{name} {getattr(config, name):g}" for name in names)
         echo(f"settings for this data: {values}. Flags override them.", err=True)
     elif not is_transformers_model(config.model):
+        layouts = "ONNX" if config.model.vision.kind == "naflex" else "open_clip and ONNX"
         echo(
-            "note: `zebra export` can write this model for open_clip and ONNX, but not for transformers, which has no "
+            f"note: `zebra export` can write this model for {layouts}, but not for transformers, which has no "
             f"CLIP with a {config.model.vision.kind} image tower like this. With --model tiny-vit it can.",
             err=True,
         )

@@ -1,6 +1,6 @@
-"""Named architectures: the paper's nine (CLIP Tables 19–20) and two for a CPU."""
+"""Named architectures: the paper's nine (CLIP Tables 19–20) and tiny ones."""
 
-from zebra.config.image_towers import ResNetConfig, VisionTransformerConfig
+from zebra.config.image_towers import NaflexVisionConfig, ResNetConfig, VisionTransformerConfig
 from zebra.config.model import ModelConfig
 from zebra.config.text_towers import TextConfig
 from zebra.errors import ConfigError, suggest_name
@@ -54,6 +54,12 @@ PRESETS: dict[str, ModelConfig] = {
         embed_dim=128,
         image_size=64,
         vision=VisionTransformerConfig(width=192, layers=4, heads=3, patch_size=8),
+        text=_TINY_TEXT,
+    ),
+    "tiny-naflex": ModelConfig(
+        embed_dim=192,
+        image_size=64,
+        vision=NaflexVisionConfig(width=192, layers=4, heads=3, patch_size=8),
         text=_TINY_TEXT,
     ),
 }

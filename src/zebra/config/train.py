@@ -6,10 +6,11 @@ from typing import Literal
 from zebra.config.cores import MAX_WORKERS
 from zebra.config.data import DataConfig
 from zebra.config.finetune import FineTuneConfig
-from zebra.config.image_towers import ResNetConfig
+from zebra.config.image_towers import NaflexVisionConfig, ResNetConfig
 from zebra.config.model import ModelConfig
 from zebra.config.presets import get_preset
 from zebra.config.timm_tower import TimmVisionConfig
+from zebra.config.transformer import MAX_TOKENS, require_in_range
 from zebra.config.transformers_towers import TransformersVisionConfig
 from zebra.errors import ConfigError
 
@@ -82,6 +83,9 @@ class TrainConfig:
     """Recompute the activations of blocks in the backward pass: less memory, about a third more time."""
     compile: bool = False
     """Compile the blocks of both towers with torch.compile; the first steps then take minutes."""
+    image_seq_len: int | None = None
+    """For a NaFlex image tower: the largest number of patches of an image, in training and of the trained model; by
+    default as many as it has positions, or as in the pretrained model. A batch has batch_size times as many."""
     patch_dropout: float = 0.0
     """Fraction of patches that the image tower drops at random (FLIP, arXiv 2212.00794)."""
     parallel: ParallelStrategy = "ddp"
@@ -140,6 +144,7 @@ class TrainConfig:
         if self.finetune and not self.val_fraction:
             raise ConfigError("val_fraction is 0; fine-tuning needs held-out images to select the weights, such as 0.1")
         self._check_towers()
+        self._check_patches()
         if self.parallel == "fsdp" and self.finetune and self.finetune.lora_rank is not None:
             raise ConfigError("--parallel fsdp does not support LoRA; use --parallel ddp")
         if self.batch_size < 2:
@@ -159,6 +164,22 @@ class TrainConfig:
             raise ConfigError(
                 f"--parallel fsdp does not shard towers of other libraries ({', '.join(libraries)}); use --parallel ddp"
             )
+
+    def _check_patches(self) -> None:
+        vision = self.model.vision
+        is_naflex = isinstance(vision, NaflexVisionConfig)
+        if self.patch_dropout and is_naflex:
+            raise ConfigError(
+                "patch_dropout needs a fixed number of patches; this model has a NaFlex image tower. Set it to 0 and "
+                "use a smaller image_seq_len."
+            )
+        if self.image_seq_len is not None and not is_naflex:
+            raise ConfigError(
+                f"image_seq_len needs a NaFlex image tower; this model has a {vision.kind} tower of "
+                f"{self.model.image_size} px. Leave image_seq_len out."
+            )
+        if self.image_seq_len is not None:
+            require_in_range("image_seq_len", self.image_seq_len, MAX_TOKENS)
 
 
 def _require_positive(name: str, value: float) -> None:

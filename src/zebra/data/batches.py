@@ -6,9 +6,7 @@ from functools import partial
 from typing import TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from zebra.config.data import DataConfig
 from zebra.data.bad_samples import NoUsableSamples
@@ -16,7 +14,7 @@ from zebra.data.sampling import augmentation_rng, samples_at, substitute_index
 from zebra.data.sources import BatchedSource, Source, read_many
 from zebra.data.workers import BatchIndices, Heartbeat, run_workers
 from zebra.errors import BadSample, ConfigError, DataError
-from zebra.images.augment import NUM_CROP_ATTEMPTS, crop_and_resize, sample_crop_box
+from zebra.images.augment import NUM_CROP_ATTEMPTS, PatchCrop, SquareCrop
 from zebra.images.jpeg import decode_scaled
 from zebra.values import Batch, Record, Skip
 
@@ -43,6 +41,7 @@ def iter_batches(
     rank: int = 0,
     world_size: int = 1,
     timeout_seconds: float = WORKER_TIMEOUT_SECONDS,
+    patch_crop: PatchCrop | None = None,
 ) -> Iterator[Batch]:
     """Yield the batches of `num_steps` steps, or the slice of one rank of each.
 
@@ -62,6 +61,7 @@ def iter_batches(
         rank: Index of the slice to yield.
         world_size: Number of slices.
         timeout_seconds: Maximum time without a new sample before a worker counts as stuck.
+        patch_crop: For NaFlex: crops into patches, in place of squares of `image_size`.
 
     Raises:
         DataError: There are fewer samples than one batch. While iterating also: NoUsableSamples, a
@@ -78,8 +78,9 @@ def iter_batches(
     local_batch_size = batch_size // world_size
     starts = range(start_sample + rank * local_batch_size, start_sample + num_steps * batch_size, batch_size)
     batch_indices = (samples_at(start, local_batch_size, seed=seed, num_samples=len(source)) for start in starts)
-    shape = (local_batch_size, image_size, image_size, 3)
-    task = _LoadBatch(source, image_size, seed, config)
+    crop = patch_crop or SquareCrop(image_size)
+    shape = (local_batch_size, *crop.shape)
+    task = _LoadBatch(source, crop, seed, config)
     if num_workers:
         outputs = run_workers(
             task,
@@ -91,7 +92,7 @@ def iter_batches(
         )
     else:
         outputs = _load_in_process(task, batch_indices, shape)
-    return (Batch(torch.from_numpy(images_BHW3).permute(0, 3, 1, 2), *metadata) for images_BHW3, metadata in outputs)
+    return (Batch(crop.to_batch(images), *metadata) for images, metadata in outputs)
 
 
 def require_full_batch(source: Source, batch_size: int) -> None:
@@ -120,26 +121,23 @@ class _LoadBatch:
     """The worker task that loads one batch."""
 
     source: Source
-    image_size: int
+    crop: SquareCrop | PatchCrop
     seed: int
     config: DataConfig
 
     def __call__(self, indices_B2: BatchIndices, out: NDArray[np.uint8], heartbeat: Heartbeat) -> BatchMetadata:
-        """Write the crops into `out` [B, H, W, 3] and return captions, IDs and skips."""
+        """Write the crops into `out` [B, *crop.shape] and return captions, IDs and skips."""
         skips: list[Skip] = []
         texts: list[tuple[str, str]] = []
-        crops_B3HW = torch.from_numpy(out).permute(0, 3, 1, 2)
         chunk_size = READ_BATCH_SIZE if isinstance(self.source, BatchedSource) else 1
         for start in range(0, len(indices_B2), chunk_size):
             chunk = slice(start, start + chunk_size)
             indices = indices_B2[chunk, 1].tolist()
             heartbeat(indices[0], len(indices))
             records = read_many(self.source, indices)
-            for (epoch, index), record, crop_3HW in zip(
-                indices_B2[chunk].tolist(), records, crops_B3HW[chunk], strict=True
-            ):
+            for (epoch, index), record, image in zip(indices_B2[chunk].tolist(), records, out[chunk], strict=True):
                 heartbeat(index, 1)
-                texts.append(self._load_or_substitute(epoch, index, record, crop_3HW, skips, heartbeat))
+                texts.append(self._load_or_substitute(epoch, index, record, image, skips, heartbeat))
         captions, ids = zip(*texts, strict=True)
         return captions, ids, tuple(skips)
 
@@ -148,14 +146,14 @@ class _LoadBatch:
         epoch: int,
         index: int,
         record: Record | BadSample,
-        crop_3HW: Tensor,
+        out: NDArray[np.uint8],
         skips: list[Skip],
         heartbeat: Heartbeat,
     ) -> tuple[str, str]:
         """Load the sample, or skip it once and load the first usable substitute."""
         bad_samples = []
         try:
-            return self._load_sample(epoch, index, record, crop_3HW)
+            return self._load_sample(epoch, index, record, out)
         except BadSample as bad:
             skips.append(Skip(epoch, bad.location, bad.reason, bad.detail))
             bad_samples.append(bad)
@@ -163,23 +161,25 @@ class _LoadBatch:
             substitute = substitute_index(self.seed, epoch, index, attempt, len(self.source))
             heartbeat(substitute, 1)
             try:
-                return self._load_sample(epoch, index, self.source.read(substitute), crop_3HW)
+                return self._load_sample(epoch, index, self.source.read(substitute), out)
             except BadSample as bad:
                 bad_samples.append(bad)
         raise NoUsableSamples(self.source.name, len(self.source), bad_samples)
 
-    def _load_sample(self, epoch: int, index: int, record: Record | BadSample, crop_3HW: Tensor) -> tuple[str, str]:
+    def _load_sample(
+        self, epoch: int, index: int, record: Record | BadSample, out: NDArray[np.uint8]
+    ) -> tuple[str, str]:
         """Write the sample's crop and return its caption and ID. A substitute uses the random stream of `index`."""
         if isinstance(record, BadSample):
             raise record
         rng = augmentation_rng(self.seed, epoch, index)
         draw_box = partial(
-            sample_crop_box, uniforms=rng.random((NUM_CROP_ATTEMPTS, 4)), min_area=self.config.min_crop_area
+            self.crop.sample_box, uniforms=rng.random((NUM_CROP_ATTEMPTS, 4)), min_area=self.config.min_crop_area
         )
         pixels_HW3, box = decode_scaled(
-            record.image, record.id, self.image_size, draw_box, max_pixels=self.config.max_image_pixels
+            record.image, record.id, self.crop.min_shorter_side, draw_box, max_pixels=self.config.max_image_pixels
         )
-        crop_3HW.copy_(crop_and_resize(pixels_HW3, box, self.image_size))
+        self.crop.write(pixels_HW3, box, out)
         return _choose_caption(record, rng), record.id
 
 

@@ -79,7 +79,7 @@ class ImagePreprocessor:
                 pixels_HW3, _ = decode_scaled(
                     data,
                     location,
-                    self.preprocess.min_shorter_side(*size),
+                    self.preprocess.min_shorter_side,
                     lambda width, height: (0, 0, width, height),
                     max_pixels=self.max_pixels,
                     max_aspect_ratio=self.preprocess.max_aspect_ratio,

@@ -24,19 +24,21 @@ DOWNSCALE_FACTORS = (8, 4, 2)
 def decode_scaled(
     data: bytes,
     location: str,
-    size: int,
+    size: int | Callable[[int, int], int],
     get_crop_box: Callable[[int, int], CropBox],
     *,
     max_pixels: int = MAX_PIXELS,
     max_aspect_ratio: float = MAX_ASPECT_RATIO,
 ) -> tuple[NDArray[np.uint8], CropBox]:
-    """Decode an image for a crop that is then resized to `size` × `size` pixels.
+    """Decode an image for a crop that is then resized.
 
-    A JPEG is decoded smaller only if its crop keeps at least `size` pixels. At full size, the pixels are those of
+    A JPEG is decoded smaller only if its crop keeps enough pixels. At full size, the pixels are those of
     `decode_image`. So are the errors: Pillow decodes anything that simplejpeg rejects.
 
     Args:
         location: Identifies the image in errors.
+        size: Pixels that the shorter side of the crop must keep, or a function of the crop's full width and height that
+            returns them.
         get_crop_box: Maps width and height of the upright full-size image to the crop. It may be called twice.
         max_pixels: As in `decode_image`.
         max_aspect_ratio: As there.
@@ -51,8 +53,9 @@ def decode_scaled(
     # Pillow decodes the rest: MPO is a JPEG with more than one image, and CMYK has conversion rules of its own.
     if image.format == "JPEG" and image.mode in ("RGB", "L") and read_orientation(image) == 1:
         box = get_crop_box(*image.size)
-        shorter = min(box[2] - box[0], box[3] - box[1])
-        factor = next((factor for factor in DOWNSCALE_FACTORS if factor * size <= shorter), 1)
+        sides = box[2] - box[0], box[3] - box[1]
+        needed = size if isinstance(size, int) else size(*sides)
+        factor = next((factor for factor in DOWNSCALE_FACTORS if factor * needed <= min(sides)), 1)
         pixels = _decode_jpeg(data, image.size, factor)
         if pixels is not None:
             left, top, right, bottom = ((edge + factor // 2) // factor for edge in box)

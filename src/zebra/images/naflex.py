@@ -7,32 +7,16 @@ transformers 5.24; its search for the scale is also that of big_vision and of ti
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from zebra.values import PatchBatch
+
 SCALE_TOLERANCE = 1e-5
 MIN_SCALE = SCALE_TOLERANCE / 10
 MAX_SCALE = 100.0
-
-
-class PatchBatch(NamedTuple):
-    """Images as patches. A named tuple, so that torch treats it like its tensors."""
-
-    patches_BPI: Tensor
-    """[B, P, side · side · 3], uint8 or normalized: patches row by row, then zeros up to P; in a patch rows, columns,
-    channels."""
-    grid_B2: Tensor
-    """int64: rows and columns of patches of each image."""
-    mask_BP: Tensor | None = None
-    """True for patches, False for padding; None if no image has padding."""
-
-    def to(self, device: torch.device) -> "PatchBatch":
-        """Return the batch on another device."""
-        mask_BP = None if self.mask_BP is None else self.mask_BP.to(device)
-        return PatchBatch(self.patches_BPI.to(device), self.grid_B2.to(device), mask_BP)
 
 
 def fit_grid(width: int, height: int, *, patch_size: int, max_num_patches: int) -> tuple[int, int]:

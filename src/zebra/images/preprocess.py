@@ -12,11 +12,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from zebra.config.image_towers import NaflexVisionConfig
+from zebra.config.model import ModelConfig
 from zebra.config.structure import structure
 from zebra.config.transformer import MAX_TOKENS, require_in_range
 from zebra.errors import ConfigError
+from zebra.images.augment import PatchCrop
 from zebra.images.decode import MAX_ASPECT_RATIO, DecodeMode, convert_to_rgb
-from zebra.images.naflex import PatchBatch, fit_grid
+from zebra.images.naflex import fit_grid
+from zebra.values import PatchBatch
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -68,6 +72,13 @@ class Preprocess:
                 f"resize_size is {self.resize_size}; it must be at least image_size ({self.image_size}), and not for "
                 "naflex"
             )
+
+    @property
+    def patch_crop(self) -> PatchCrop | None:
+        """The crop of training images for NaFlex; None for a fixed size."""
+        if self.patch_size is None or self.max_num_patches is None:
+            return None
+        return PatchCrop(self.patch_size, self.max_num_patches)
 
     @property
     def max_aspect_ratio(self) -> float:
@@ -139,6 +150,19 @@ class Preprocess:
         if missing:
             raise ConfigError(f"missing settings in preprocess: {', '.join(missing)}")
         return preprocess
+
+
+def build_preprocess(model: ModelConfig, max_num_patches: int | None = None) -> Preprocess:
+    """Return the preprocessing of a new model.
+
+    Args:
+        max_num_patches: For NaFlex; None takes as many as the model has positions.
+    """
+    size, vision = model.image_size, model.vision
+    if not isinstance(vision, NaflexVisionConfig):
+        return Preprocess(image_size=size)
+    max_num_patches = max_num_patches or (size // vision.patch_size) ** 2
+    return Preprocess(image_size=size, resize="naflex", patch_size=vision.patch_size, max_num_patches=max_num_patches)
 
 
 def stack_pixels(images: Sequence[NDArray[np.uint8]]) -> Pixels:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zebra.config.model import ModelConfig
-from zebra.images.naflex import PatchBatch
 from zebra.models.towers import build_image_tower, build_text_tower
+from zebra.values import PatchBatch
 
 INITIAL_TEMPERATURE = 0.07
 INITIAL_SCALE_AND_BIAS = (10.0, -10.0)

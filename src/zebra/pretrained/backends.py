@@ -7,9 +7,10 @@ from typing import ClassVar, Literal, Protocol
 import torch
 from torch import Tensor
 
-from zebra.images.naflex import PatchBatch, group_by_length
+from zebra.images.naflex import group_by_length
 from zebra.images.preprocess import Pixels, Preprocess
 from zebra.models import CLIP
+from zebra.values import PatchBatch
 
 Backend = Literal["torch", "onnxruntime"]
 

@@ -15,7 +15,6 @@ from torch.nn import functional as F
 
 from zebra.config.transformer import MAX_TOKENS
 from zebra.errors import MissingExtra
-from zebra.images.naflex import PatchBatch
 from zebra.models import CLIP
 from zebra.models.image.naflex import NaflexVision
 from zebra.models.library_tower import LibraryTower
@@ -23,6 +22,7 @@ from zebra.models.text.causal import TextTransformer
 from zebra.models.text.coca import CocaText
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.onnx_readme import render_onnx_readme
+from zebra.values import PatchBatch
 
 OPSET = 18
 """The version that torch's exporter writes without conversion; onnxruntime reads it since 1.14."""

@@ -107,8 +107,8 @@ class FineTuning:
             DataError: There are too few images for three splits.
         """
         assert config.finetune is not None
-        self.config, self.group = config.finetune, group
-        self.clip = clip = load(self.config.init_from)
+        self.config, self.group, self.max_num_patches = config.finetune, group, config.image_seq_len
+        self.clip = clip = self._load_initial_model()
         clip.require_tokenizer()
         if clip.model.config != config.model:
             changed = "\n  ".join(
@@ -131,6 +131,9 @@ class FineTuning:
                 "tower), so peft cannot use its adapter. The run will write model/ with merged weights but no adapter.",
                 stacklevel=4,
             )
+
+    def _load_initial_model(self) -> Bundle:
+        return load(self.config.init_from, max_num_patches=self.max_num_patches)
 
     def prepare_model(self) -> Bundle:
         """Return the model to train, frozen and with LoRA as configured; torch's generator initializes LoRA."""
@@ -177,7 +180,7 @@ class FineTuning:
         Args:
             eval_sets: CLIP_benchmark folders to compare on, besides the test split.
         """
-        before = load(self.config.init_from)
+        before = self._load_initial_model()
         best = self.group.broadcast_from_main(lambda: best_checkpoint(checkpoints_dir))
         saved = load_checkpoint(best) if best else None
         if best and saved and saved.score is not None and saved.score > self.mean_score(before):

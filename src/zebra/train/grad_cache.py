@@ -21,13 +21,19 @@ from zebra.config.train import TrainPrecision
 from zebra.models import CLIP
 from zebra.train.parallel import ForwardFn
 from zebra.train.precision import autocast
+from zebra.values import PatchBatch
 
 TowerOutputs = tuple[Tensor, Tensor, Tensor]
 """Image embeddings [B, E], text embeddings [B, E], logit scale."""
 
 
 def embed_in_chunks(
-    model: CLIP, forward_fn: ForwardFn, inputs: Sequence[Tensor], *, chunk_size: int | None, precision: TrainPrecision
+    model: CLIP,
+    forward_fn: ForwardFn,
+    inputs: Sequence[Tensor | PatchBatch],
+    *,
+    chunk_size: int | None,
+    precision: TrainPrecision,
 ) -> TowerOutputs:
     """Embed a batch and store the activations of only one chunk of it.
 
@@ -43,8 +49,8 @@ def embed_in_chunks(
         model: The model without a wrapper. All chunks but the last use it, so nothing is communicated for them; the
             last chunk communicates the sum of all gradients.
         forward_fn: The model as `parallelize` returns it.
-        inputs: Normalized pixels [B, 3, H, W], float32; token ids [B, L], int64; for patch dropout, the indices of the
-            kept patches [B, K], int64.
+        inputs: Normalized pixels [B, 3, H, W] or patches, float32; token ids [B, L], int64; for patch dropout, the
+            indices of the kept patches [B, K], int64.
         chunk_size: Largest number of pairs per forward pass; chunk sizes differ by at most one. None uses the batch.
         precision: Precision of the towers, in both passes.
 
@@ -52,15 +58,15 @@ def embed_in_chunks(
         The output of `forward_fn` for the whole batch.
     """
 
-    def forward(towers: ForwardFn, *chunk: Tensor) -> TowerOutputs:
+    def forward(towers: ForwardFn, *chunk: Tensor | PatchBatch) -> TowerOutputs:
         # One autocast context per chunk: a shared one would cache the bf16 copy of a weight, and so sum the gradients
         # of all chunks in bf16.
-        with autocast(precision, chunk[0].device):
+        with autocast(precision, model.logit_scale.device):
             return towers(*chunk)
 
-    num_pairs = len(inputs[0])
+    num_pairs = len(inputs[1])
     num_chunks = -(-num_pairs // (chunk_size or num_pairs))
-    *early, last = zip(*(tensor.tensor_split(num_chunks) for tensor in inputs), strict=True)
+    *early, last = zip(*(each.tensor_split(num_chunks) for each in inputs), strict=True)
     parts: list[TowerOutputs] = [
         checkpoint(forward, model, *chunk, use_reentrant=False, context_fn=partial(recompute_contexts, model))
         for chunk in early

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from zebra.models import CLIP
 from zebra.train.parallel import ForwardFn
 from zebra.train.schedule import learning_rate
 from zebra.train.step import StepMetrics, train_step
-from zebra.values import Batch
+from zebra.values import Batch, PatchBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,8 @@ class StepReport:
 class BatchPreprocessor:
     """Functions that turn a batch into the inputs of the model."""
 
-    normalize: Callable[[Tensor], Tensor]
-    """uint8 [B, 3, H, W] → normalized float32."""
+    normalize: Callable[[Any], Tensor | PatchBatch]
+    """Images of a batch, uint8 → normalized float32."""
     tokenize: Callable[[tuple[str, ...]], Tensor]
     """B captions → int64 ids [B, L]."""
     sample_patches: Callable[[int], Tensor | None] = lambda _step: None

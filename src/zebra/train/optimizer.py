@@ -66,6 +66,7 @@ def _block_index(parameter_name: str) -> int | None:
     if stage := re.match(r"visual\.layer(\d)\.", parameter_name):
         return int(stage[1])
     below_blocks = (
-        r"visual\.(conv|bn)\d|.*(class_embedding|token_embedding|cls_emb|ln_pre)|(visual|text)\.positional_embedding"
+        r"visual\.(conv|bn)\d|.*(class_embedding|token_embedding|patch_embed|cls_emb|ln_pre)|"
+        r"(visual|text)\.positional_embedding"
     )
     return 0 if re.match(below_blocks, parameter_name) else None

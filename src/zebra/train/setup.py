@@ -17,7 +17,7 @@ from zebra.data.sample_counter import SampleCounter
 from zebra.data.sources import Source
 from zebra.distributed import ProcessGroup
 from zebra.errors import BadSample, ConfigError, DataError
-from zebra.images.preprocess import Preprocess
+from zebra.images.preprocess import build_preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.device import resolve_device
@@ -138,7 +138,7 @@ def initialize_bundle(config: TrainConfig, tokenizer: BPETokenizer | None, devic
     """Create a model with random weights and as many token embeddings as the tokenizer has tokens."""
     assert tokenizer is not None
     model_config = replace(config.model, text=replace(config.model.text, vocab_size=tokenizer.vocab_size))
-    return Bundle(CLIP(model_config).to(device), tokenizer, Preprocess(image_size=config.model.image_size))
+    return Bundle(CLIP(model_config).to(device), tokenizer, build_preprocess(config.model, config.image_seq_len))
 
 
 def load_or_train_tokenizer(config: TrainConfig, source: Source, checkpoint: Path | None = None) -> BPETokenizer:

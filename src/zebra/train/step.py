@@ -13,6 +13,7 @@ from zebra.losses import info_nce, sigmoid_loss
 from zebra.models import CLIP
 from zebra.train.grad_cache import embed_in_chunks
 from zebra.train.parallel import ForwardFn, all_reduce_replicated_grads, clip_grad_norm_
+from zebra.values import PatchBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class StepMetrics:
 def train_step(
     model: CLIP,
     optimizer: torch.optim.Optimizer,
-    images_B3HW: Tensor,
+    images: Tensor | PatchBatch,
     tokens_BL: Tensor,
     ids_keep_BK: Tensor | None = None,
     *,
@@ -45,7 +46,7 @@ def train_step(
     """Take one step on a batch of matching pairs, with InfoNCE or, if the model has a logit bias, the sigmoid loss.
 
     Args:
-        images_B3HW: Normalized pixels, float32.
+        images: Normalized pixels [B, 3, H, W] or patches, float32.
         tokens_BL: Token ids, int64; row i belongs to image i.
         ids_keep_BK: Indices of the patches that the image tower sees, int64; None keeps all patches.
         lr: Learning rate of this step.
@@ -65,7 +66,7 @@ def train_step(
     """
     optimizer.zero_grad(set_to_none=True)
     forward_fn = forward_fn or model
-    inputs = (images_B3HW, tokens_BL) if ids_keep_BK is None else (images_B3HW, tokens_BL, ids_keep_BK)
+    inputs = (images, tokens_BL) if ids_keep_BK is None else (images, tokens_BL, ids_keep_BK)
     image_BE, text_BE, logit_scale = embed_in_chunks(
         model, forward_fn, inputs, chunk_size=chunk_size, precision=precision
     )

@@ -21,7 +21,7 @@ from zebra.evaluators.held_out import HeldOutResult, evaluate_held_out
 from zebra.evaluators.results_io import EvalMetrics, write_metrics
 from zebra.evaluators.validation import HELD_OUT, RetrievalValidator, Validator, open_zero_shot_validators
 from zebra.evaluators.zero_shot import evaluate_zero_shot
-from zebra.images.preprocess import Preprocess
+from zebra.images.preprocess import build_preprocess
 from zebra.notebook import render_html_table
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.device import resolve_device
@@ -168,14 +168,14 @@ def open_data(config: TrainConfig, group: ProcessGroup) -> TrainData:
     require_full_batch(train_source, config.batch_size)
     held_out = None
     if val_source is not None:
-        held_out = RetrievalValidator(val_source, Preprocess(image_size=config.model.image_size), group)
+        held_out = RetrievalValidator(val_source, build_preprocess(config.model, config.image_seq_len), group)
         validators.append(held_out)
     return TrainData(train_source, validators, held_out, None)
 
 
 def fit(config: TrainConfig, state: TrainState, source: Source, hooks: TrainingHooks, total_steps: int) -> None:
     """Train until `total_steps` or until the hooks stop the run, then wait for the last checkpoint."""
-    group = state.group
+    group, preprocess = state.group, state.bundle.preprocess
     with hooks.writer:
         train_loop(
             state.bundle.model,
@@ -192,9 +192,10 @@ def fit(config: TrainConfig, state: TrainState, source: Source, hooks: TrainingH
                 rank=group.rank,
                 world_size=group.world_size,
                 timeout_seconds=config.worker_timeout,
+                patch_crop=preprocess.patch_crop,
             ),
             BatchPreprocessor(
-                normalize=state.bundle.preprocess.normalize,
+                normalize=preprocess.normalize if preprocess.patch_crop is None else preprocess.normalize_patches,
                 tokenize=state.tokenizer,
                 sample_patches=build_patch_dropout(config, group, state.bundle.device),
             ),

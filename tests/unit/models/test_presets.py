@@ -32,7 +32,7 @@ def test_tiny_presets_keep_the_head_widths_of_their_family(name):
     """Other libraries derive heads from widths: 64 per head in transformers, width / 2 heads in ResNets."""
     config = get_preset(name)
     assert config.text.heads == config.text.width // 64
-    if config.vision.kind == "vit":
+    if config.vision.kind in ("vit", "naflex"):
         assert config.vision.heads == config.vision.width // 64
     else:
         assert config.vision.heads == config.vision.width // 2

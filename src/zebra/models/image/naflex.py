@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from zebra.config.image_towers import NaflexVisionConfig
-from zebra.images.naflex import PatchBatch
 from zebra.models.image.siglip import MAPHead
 from zebra.models.transformer import Transformer
+from zebra.values import PatchBatch
 
 
 class NaflexVision(nn.Module):
@@ -61,7 +61,7 @@ def resize_positions(positions_ND: Tensor, grid_B2: Tensor, length: int) -> Tens
     It equals `F.interpolate` per image, but all images of a batch take one matrix product, and ONNX can express it.
 
     Returns:
-        float32 [B, length, D]; beyond the patches of an image, its last position repeats.
+        [B, length, D] in float32 or better; beyond the patches of an image, its last position repeats.
     """
     side = math.isqrt(len(positions_ND))
     rows_B1, columns_B1 = grid_B2[:, :1], grid_B2[:, 1:]
@@ -69,7 +69,8 @@ def resize_positions(positions_ND: Tensor, grid_B2: Tensor, length: int) -> Tens
     row_BPS = _resize_weights(index_BP // columns_B1, rows_B1, side)
     column_BPS = _resize_weights(index_BP % columns_B1, columns_B1, side)
     weights_BPN = (row_BPS[..., None] * column_BPS[..., None, :]).flatten(2)
-    return weights_BPN @ positions_ND.float()
+    positions_ND = positions_ND.to(torch.promote_types(positions_ND.dtype, torch.float32))
+    return weights_BPN.to(positions_ND.dtype) @ positions_ND
 
 
 def _resize_weights(index_BP: Tensor, size_B1: Tensor, side: int) -> Tensor:
