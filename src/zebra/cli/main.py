@@ -25,6 +25,7 @@ VERBS = {
     "study": "analyze evaluations: groups, people, robustness, scaling, supervised",
     "overlap": "find evaluation images in training data, and their effect on accuracy",
     "human": "ask people the questions of a dataset and record their answers",
+    "models": "list known models, with sizes, scores and whether they open",
     "export": "write a model in the layout of another library, or a store as files",
     "doctor": "inspect and verify a model, captioned images, or the installation",
 }

@@ -13,6 +13,7 @@ __all__ = [
     "export",
     "human",
     "menagerie",
+    "models",
     "overlap",
     "search",
     "serve",

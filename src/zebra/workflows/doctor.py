@@ -6,6 +6,7 @@ from pathlib import Path
 
 from zebra.config.cache import cache_dir
 from zebra.config.doctor import DoctorConfig
+from zebra.config.model import ModelConfig
 from zebra.config.train import TrainConfig
 from zebra.data.inspection import UNLIMITED_CONTEXT, DataReport, inspect_data
 from zebra.errors import DataError, ZebraError
@@ -20,7 +21,7 @@ from zebra.text.bpe import BPETokenizer
 from zebra.train.environment import collect_environment, package_version
 from zebra.train.precision import resolve_precision
 
-OPTIONAL_PACKAGES = ("onnx", "onnxscript", "onnxruntime", "tensorboard", "wandb")
+OPTIONAL_PACKAGES = ("timm", "transformers", "onnx", "onnxscript", "onnxruntime", "tensorboard", "wandb")
 """Packages that some verbs or flags need."""
 WEIGHT_SUFFIXES = (".pt", ".pth", ".safetensors", ".bin", ".onnx")
 MODEL_FILES = (
@@ -179,10 +180,7 @@ def _describe_checkpoint(checkpoint: PretrainedCheckpoint) -> Iterator[Finding]:
         yield Finding("not read", checkpoint.unused)
     yield Finding("image tower", config.vision.describe(config.image_size))
     yield Finding("text tower", config.text.describe())
-    for part, tower in (("image tower", config.vision), ("text tower", config.text)):
-        if tower.library != "zebra":
-            version = package_version(tower.library) or "not installed"
-            yield Finding("computed by", f"{tower.library} {version} ({part}); the rest by zebra")
+    yield Finding("computed by", _describe_libraries(config))
     yield Finding("embedding", f"{config.embed_dim} dimensions{', sigmoid bias' if config.logit_bias else ''}")
     target = f"{preprocess.image_size} px, crop {preprocess.crop}"
     if preprocess.resize == "naflex":
@@ -192,6 +190,15 @@ def _describe_checkpoint(checkpoint: PretrainedCheckpoint) -> Iterator[Finding]:
         f"{preprocess.resize} {preprocess.interpolation} to {target}, "
         f"RGB {preprocess.rgb}, decoded {preprocess.decode}; mean {preprocess.mean}, std {preprocess.std}",
     )
+
+
+def _describe_libraries(config: ModelConfig) -> str:
+    """Say which library computes each tower; a library other than zebra with its version."""
+    parts = []
+    for tower, library in (("image", config.vision.library), ("text", config.text.library)):
+        version = "" if library == "zebra" else f" {package_version(library) or '(not installed)'}"
+        parts.append(f"{tower} tower: {library}{version}")
+    return ", ".join(parts)
 
 
 def _describe_tokenizer(bundle: Bundle) -> Iterator[Finding]:

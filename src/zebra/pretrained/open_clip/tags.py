@@ -1,4 +1,4 @@
-"""open_clip's names of pretrained models, such as ViT-B-32/laion2b_s34b_b79k.
+"""Names of open_clip's pretrained models, such as ViT-B-32/laion2b_s34b_b79k.
 
 `tags.csv` and `architectures.json` state what `pretrained.py` and `model_configs/` of open_clip 3.3.0 state: the
 repository, activation and preprocessing of each tag, and the config of each architecture. The sizes of the towers and
@@ -58,6 +58,21 @@ class Architecture:
     image_gflops: float
     """Floating-point operations of the image tower per image, in 10^9; a multiplication and an addition are two."""
     model_cfg: dict[str, Any]
+
+    @property
+    def image_size(self) -> int:
+        """Return the side of the input image in pixels."""
+        return int(self.model_cfg["vision_cfg"]["image_size"])
+
+    @property
+    def embed_dim(self) -> int:
+        """Return the embedding dimension."""
+        return int(self.model_cfg["embed_dim"])
+
+    @property
+    def mparams(self) -> float:
+        """Return the parameters of both towers, in millions."""
+        return self.image_mparams + self.text_mparams
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
