@@ -73,11 +73,11 @@ def run(argv: Sequence[str]) -> int:
 def format_looks(looks: "Sequence[RuleLook]") -> str:
     """Return what each rule would drop as a table of text; rules that find nothing are left out."""
     num_pairs = max(1, looks[0].num_pairs) if looks else 1
-    kept = num_pairs - sum(look.in_order for look in looks)
+    num_kept = num_pairs - sum(look.in_order for look in looks)
     lines = [f"{'stage':<12} {'alone':>7} {'in order':>8}  reason"]
     for look in looks:
         if look.alone:
             shares = f"{look.alone / num_pairs:>7.1%} {look.in_order / num_pairs:>8.1%}"
             examples = f": {', '.join(look.examples)}" if look.examples else ""
             lines.append(f"{look.stage:<12} {shares}  {look.reason}{examples}")
-    return "\n".join([*lines, f"kept: {kept / num_pairs:.1%} of the {num_pairs:,} pairs in a sample of the pool"])
+    return "\n".join([*lines, f"kept: {num_kept / num_pairs:.1%} of the {num_pairs:,} pairs in a sample of the pool"])
