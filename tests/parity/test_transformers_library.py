@@ -17,10 +17,17 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 import zebra
-from zebra.errors import WeightsError
+from zebra.errors import ConfigError, WeightsError
+from zebra.models.lora import apply_lora, get_adapters
+from zebra.pretrained import onnx_export
 from zebra.pretrained.load import build_bundle
 from zebra.pretrained.transformers import read_transformers
 from zebra.text.bpe import BPETokenizer
+from zebra.train.activation_checkpointing import apply_activation_checkpointing
+from zebra.train.freeze import freeze
+from zebra.train.optimizer import layer_depths
+
+pytestmark = pytest.mark.filterwarnings("ignore:.* not read")  # parts of FLAVA and BLIP
 
 IDS = 540
 """Size of the vocabularies; 539 is the end token of the causal text towers."""
@@ -246,11 +253,34 @@ def test_a_vector_does_not_depend_on_the_other_texts(models, name):
     assert sorted(np.concatenate(batches).tolist()) == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("name", ["aimv2", "groupvit"])
-def test_models_with_clip_tokenizers_encode_texts(models, name):
-    model, folder = models(name)
-    BPETokenizer.train(CAPTIONS * 5, IDS, 77).save(folder / "tokenizer.json")
-    bundle = zebra.load(folder)
+def write_tokenizer(folder, family):
+    """Give a model CLIP's tokenizer if its text tower is causal, else BERT's, which pads with id 0."""
+    if family.pad_id is None:
+        BPETokenizer.train(CAPTIONS * 5, IDS, 77).save(folder / "tokenizer.json")
+        return
+    words = sorted({word for caption in CAPTIONS for word in caption.split()})
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    (folder / "vocab.txt").write_text("\n".join([*special, *words]))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer"}))
+
+
+@pytest.fixture
+def with_tokenizer(models, tmp_path):
+    """Return a function that copies a family's folder, adds a tokenizer and returns the folder."""
+
+    def copy(name):
+        _, folder = models(name)
+        target = rewrite_config(folder, tmp_path)
+        write_tokenizer(target, FAMILIES[name])
+        return target
+
+    return copy
+
+
+@pytest.mark.parametrize("name", ["align", "aimv2", "groupvit", "blip for retrieval"])
+def test_texts_are_encoded_with_the_tokenizer_of_the_folder(models, with_tokenizer, name):
+    model, _ = models(name)
+    bundle = zebra.load(with_tokenizer(name))
     encoded = bundle.tokenizer.encode(CAPTIONS, truncate=True)
     ids = torch.from_numpy(encoded.ids)
     _, expected = reference_vectors(model, FAMILIES[name], random_pixels(), ids)
@@ -263,6 +293,94 @@ def test_the_scale_of_aimv2_is_limited_as_in_its_forward_pass(models, peer, tmp_
     target = rewrite_config(folder, tmp_path)
     save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
     assert build_bundle(read_transformers(target), target).logit_scale == pytest.approx(100.0)
+
+
+@pytest.mark.parametrize("name", ["flava", "groupvit"])
+def test_a_folder_of_zebra_gives_the_same_vectors(models, with_tokenizer, tmp_path, name):
+    bundle = zebra.load(with_tokenizer(name))
+    bundle.save(tmp_path / "saved")
+    again = zebra.load(tmp_path / "saved")  # compares golden vectors
+    assert again.fingerprint == bundle.fingerprint != ""
+    assert torch.equal(again.encode_texts(CAPTIONS), bundle.encode_texts(CAPTIONS))
+    pixels = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
+    assert torch.equal(again.encode_pixels(pixels), bundle.encode_pixels(pixels))
+
+
+@pytest.mark.parametrize(
+    ("name", "precision"), [("tipsv2", "bf16"), ("tipsv2", "int8"), ("aimv2", "int8"), ("align", "bf16")]
+)
+def test_smaller_precisions_stay_close(models, name, precision):
+    _, folder = models(name)
+    bundle = build_bundle(read_transformers(folder), folder)
+    small = bundle.to_precision(precision)
+    pixels, ids = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8), padded_ids(FAMILIES[name].pad_id)
+    with torch.inference_mode():
+        pairs = [
+            (small.encode_pixels(pixels), bundle.encode_pixels(pixels)),
+            (small.model.encode_texts(ids), bundle.model.encode_texts(ids)),
+        ]
+    # Normalization without a batch makes the random ALIGN sensitive to rounding.
+    assert all(float((a * b).sum(dim=1).min()) > (0.98 if name == "align" else 0.999) for a, b in pairs)
+
+
+def test_int8_is_refused_for_convolutions(models):
+    _, folder = models("align")
+    with pytest.raises(ConfigError, match="image tower is made of convolutions"):
+        build_bundle(read_transformers(folder), folder).to_precision("int8")
+
+
+def test_texts_of_any_length_are_exported_to_onnx(models, with_tokenizer, monkeypatch, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(onnx_export, "export_image_tower", lambda *_: None)  # a plain module without branches
+    bundle = zebra.load(with_tokenizer("tipsv2"))
+    onnx_export.export_onnx(bundle, tmp_path / "onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "onnx" / "text.onnx")
+    for ids in (padded_ids(0), padded_ids(0)[:, :4]):
+        (actual,) = session.run(None, {"tokens": ids.numpy()})
+        assert np.abs(actual - bundle.model.encode_texts(ids).detach().numpy()).max() < 1e-5
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_parameter_is_trained_and_checkpointing_changes_no_gradient(models, name):
+    _, folder = models(name)
+    family = FAMILIES[name]
+    pixels, ids = random_pixels(), padded_ids(family.pad_id)
+
+    def gradients(is_checkpointed):
+        model = build_bundle(read_transformers(folder), folder).model.train()
+        freeze(model, "all")  # fixes the statistics of batch norm, as fine-tuning does
+        if is_checkpointed:
+            apply_activation_checkpointing(model)
+        torch.manual_seed(0)  # GroupViT draws noise in training
+        image, text, scale = model(pixels, ids)
+        F.cross_entropy(scale * image @ text.T, torch.arange(len(image))).backward()
+        return {name: parameter.grad for name, parameter in model.named_parameters()}
+
+    plain, checkpointed = gradients(False), gradients(True)
+    assert [name for name, gradient in plain.items() if gradient is None] == []
+    for name in plain:
+        torch.testing.assert_close(checkpointed[name], plain[name])
+
+
+@pytest.mark.parametrize("name", ["align", "aimv2", "groupvit"])
+def test_layers_have_depths_and_adapters(models, name):
+    _, folder = models(name)
+    model = build_bundle(read_transformers(folder), folder).model
+    depths = layer_depths(model)
+    assert depths.keys() == {name for name, _ in model.named_parameters()}
+    blocks = {"align": 7, "aimv2": 2, "groupvit": 3}[name]
+    stem = next(depth for parameter, depth in depths.items() if parameter.startswith("visual.trunk.embeddings."))
+    assert stem == blocks + 1 == max(depth for parameter, depth in depths.items() if parameter.startswith("visual."))
+    target_modules = ["query" if name == "align" else "q_proj"]
+    apply_lora(model, ["text"], rank=2, alpha=4.0, target_modules=target_modules)
+    assert len(get_adapters(model)) == 2
+    assert sum(parameter.requires_grad for parameter in model.text.parameters()) == 4
+
+
+def test_parts_that_are_not_read_are_named(models):
+    _, folder = models("blip for retrieval")
+    with pytest.warns(UserWarning, match="not read: BLIP's cross-attention of texts to images and its matching head"):
+        build_bundle(read_transformers(folder), folder)
 
 
 def rewrite_config(folder, target, **settings):

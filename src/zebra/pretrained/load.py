@@ -12,8 +12,9 @@ from typing import Literal, get_args
 import torch
 
 from zebra.config.precision import InferencePrecision
-from zebra.config.text_towers import TextConfig
+from zebra.config.text_towers import TextConfig, TextTowerConfig
 from zebra.config.transformer import Activation
+from zebra.config.transformers_towers import TransformersTextConfig
 from zebra.errors import ConfigError, WeightsError, suggest_name
 from zebra.pretrained.autotune import pick_precision
 from zebra.pretrained.backends import Backend
@@ -203,7 +204,7 @@ def build_bundle(
     model_tokenizer = find_tokenizer(Path(tokenizer or path), config.text.context_length, path)
     if tokenizer is not None and model_tokenizer is None:
         raise WeightsError(f"no tokenizer at {tokenizer}. Name a tokenizer.json or a merges file.")
-    if model_tokenizer is None and isinstance(config.text, TextConfig) and config.text.vocab_size == VOCAB_SIZE:
+    if model_tokenizer is None and _has_clip_texts(config.text) and config.text.vocab_size == VOCAB_SIZE:
         model_tokenizer = find_openai_tokenizer(config.text.context_length, path)
     if model_tokenizer is not None:
         require_matching_tokenizer(model_tokenizer, config.text, path)
@@ -228,6 +229,11 @@ def build_bundle(
         fingerprint,
         templates=checkpoint.templates,
     )
+
+
+def _has_clip_texts(text: TextTowerConfig) -> bool:
+    """Return whether texts end at their largest id, as those of CLIP's tokenizer."""
+    return isinstance(text, TextConfig) or (isinstance(text, TransformersTextConfig) and text.pad_id is None)
 
 
 def verify_golden_vectors(bundle: Bundle, path: Path, *, force: bool = False) -> None:

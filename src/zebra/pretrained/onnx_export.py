@@ -20,6 +20,7 @@ from zebra.models.image.naflex import NaflexVision
 from zebra.models.library_tower import LibraryTower
 from zebra.models.text.causal import TextTransformer
 from zebra.models.text.coca import CocaText
+from zebra.models.text.transformers_text import TransformersText
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.onnx_readme import render_onnx_readme
 from zebra.values import PatchBatch
@@ -58,10 +59,11 @@ def export_onnx(bundle: Bundle, folder: Path, opset: int = OPSET) -> None:
     export_image_tower(bundle.model, folder / "image.onnx", opset)
 
     path = folder / "text.onnx"
-    if isinstance(tower, TextTransformer):
+    if isinstance(tower, TextTransformer | TransformersText):
         tokens = torch.zeros(2, 3, dtype=torch.int64)
         dynamic_dims = {0: Dim("batch"), 1: Dim("length", min=2, max=length)}
-        _export_graph(_UnpackedTextTower(tower), {"tokens": (tokens, dynamic_dims)}, "text_vectors", path, opset)
+        module: nn.Module = _UnpackedTextTower(tower) if isinstance(tower, TextTransformer) else tower
+        _export_graph(module, {"tokens": (tokens, dynamic_dims)}, "text_vectors", path, opset)
     else:
         tokens = torch.zeros(2, length, dtype=torch.int64)
         module = _PaddedCocaTower(tower) if isinstance(tower, CocaText) else tower

@@ -65,7 +65,7 @@ def freeze_batchnorm(module: nn.Module) -> None:
     """Fix the statistics of every batch norm below a module."""
     replace_batchnorm(module, FrozenBatchNorm2d)
     for child in module.modules():
-        if isinstance(child, nn.BatchNorm2d) and not isinstance(child, FrozenStatistics):
+        if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d) and not isinstance(child, FrozenStatistics):
             # Libraries have subclasses with an activation. They keep their forward pass and the names of parameters.
             child.__class__ = type(f"Frozen{type(child).__name__}", (FrozenStatistics, type(child)), {})
             child.eval()

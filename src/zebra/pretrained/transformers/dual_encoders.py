@@ -1,9 +1,8 @@
 """Dual encoders of the library: TIPSv2, ALIGN, AIMv2, GroupViT, FLAVA and BLIP.
 
 Each model of the library is divided into its image half and its text half. What fuses images and texts (FLAVA's
-multimodal encoder, BLIP's cross-attention and matching head) and what only pre-training uses is dropped; `unused`
-names it. The logits are those of the library: TIPSv2 and ALIGN divide by a temperature, BLIP's retrieval model has
-plain cosines.
+multimodal encoder, BLIP's cross-attention and matching head) and what only pre-training uses is not read. The logits
+are those of the library: TIPSv2 and ALIGN divide by a temperature, BLIP's retrieval model has plain cosines.
 
 AIMv2's text tower is causal, as it was trained. In transformers 5.24 with its default attention, it is causal only in
 batches with padding, so that the vector of a text depends on the other texts; `attn_implementation="eager"` avoids it.
@@ -71,6 +70,8 @@ class DualEncoder:
     """Prefix of all tensors in the file that belong to the two towers."""
     unused: str = r"(?!)"
     """Names of tensors, without the prefix, that no embedding depends on."""
+    unused_parts: str = ""
+    """What `unused` is, for a warning; "" for what only pre-training uses."""
 
 
 _FLAVA = DualEncoder(
@@ -80,6 +81,7 @@ _FLAVA = DualEncoder(
     embed_dim="projection_dim",
     unused=r"(image|text)_model\.pooler\.|image_model\.embeddings\.mask_token$|multimodal_model\."
     r"|(image|text)_to_mm_projection\.",
+    unused_parts="FLAVA's multimodal encoder and its heads",
 )
 _FLAVA_PRE_TRAINING = DualEncoder(
     model_type="flava",
@@ -88,6 +90,7 @@ _FLAVA_PRE_TRAINING = DualEncoder(
     embed_dim="projection_dim",
     prefix="flava.",
     unused=rf"{_FLAVA.unused}|(image_codebook|mim_head|mlm_head|itm_head|mmm_image_head|mmm_text_head)\.",
+    unused_parts=_FLAVA.unused_parts,
 )
 _CROSS_ATTENTION = r"text_(model|encoder)\.encoder\.layer\.\d+\.crossattention\."
 DUAL_ENCODERS = {
@@ -127,6 +130,7 @@ DUAL_ENCODERS = {
         text=_Half("text_model", "pooler", "linear", "text_projection"),
         embed_dim="projection_dim",
         unused=_CROSS_ATTENTION,
+        unused_parts="BLIP's cross-attention of texts to images",
     ),
     "BlipForImageTextRetrieval": DualEncoder(
         model_type="blip",
@@ -135,6 +139,7 @@ DUAL_ENCODERS = {
         embed_dim="image_text_hidden_size",
         scale="",
         unused=rf"{_CROSS_ATTENTION}|itm_head\.",
+        unused_parts="BLIP's cross-attention of texts to images and its matching head",
     ),
 }
 """The models of the library by class, as `architectures` of config.json names them."""

@@ -103,6 +103,7 @@ def _read_dual_encoder(folder: Path, raw: JsonDict, dual_encoder: DualEncoder) -
         preprocess=preprocess,
         tensors=convert_dual_encoder(read_tensors(weights), raw, dual_encoder, weights),
         files=(path, processor_path, *list_weight_files(weights)),
+        unused=dual_encoder.unused_parts,
     )
 
 
