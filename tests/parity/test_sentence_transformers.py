@@ -12,7 +12,7 @@ from tokenizers import Tokenizer as Rust
 
 import zebra
 from zebra.config.export import ExportConfig
-from zebra.config.image_towers import SiglipVisionConfig
+from zebra.config.image_towers import NaflexVisionConfig, SiglipVisionConfig
 from zebra.config.model import ModelConfig
 from zebra.config.text_towers import SiglipTextConfig
 from zebra.images.preprocess import Preprocess
@@ -34,7 +34,7 @@ def sentence_transformers(transformers):
     return pytest.importorskip("sentence_transformers")
 
 
-def build_siglip():
+def build_siglip(vision=SiglipVisionConfig, **preprocess):
     """Build a SigLIP model of 32-pixel images and texts of 64 tokens."""
     rust = Rust(models.Unigram())
     rust.normalizer = normalizers.Replace(Regex(" {2,}"), " ")
@@ -45,11 +45,11 @@ def build_siglip():
     tokenizer = SiglipTokenizer(rust, 64, eos_token="</s>", pad_token="</s>", cleaning="siglip")
     sizes = {"width": 32, "layers": 1, "heads": 2}
     text = SiglipTextConfig(**sizes, vocab_size=tokenizer.vocab_size, context_length=64)
-    vision = SiglipVisionConfig(**sizes, patch_size=8)
     torch.manual_seed(0)
-    model = CLIP(ModelConfig(embed_dim=32, image_size=32, vision=vision, text=text, logit_bias=True))
+    config = ModelConfig(embed_dim=32, image_size=32, vision=vision(**sizes, patch_size=8), text=text, logit_bias=True)
     half = (0.5, 0.5, 0.5)
-    return Bundle(model, tokenizer, Preprocess(image_size=32, resize="squash", mean=half, std=half))
+    preprocess = {"resize": "squash"} | preprocess
+    return Bundle(CLIP(config), tokenizer, Preprocess(image_size=32, mean=half, std=half, **preprocess))
 
 
 @pytest.fixture(scope="module", params=["clip", "siglip"])
@@ -86,6 +86,19 @@ def test_an_exported_model_has_the_same_vectors_in_both_libraries(sentence_trans
     bundle, folder = exported
     assert_equal_vectors(sentence_transformers.SentenceTransformer(str(folder), device="cpu"), bundle)
     assert_equal_vectors(sentence_transformers.SentenceTransformer(str(folder), device="cpu"), zebra.load(folder))
+
+
+def test_images_of_a_naflex_model_keep_their_aspect_ratio_in_both_libraries(sentence_transformers, tmp_path):
+    """Texts are left out: the library's SigLIP 2 tokenizer changes the toy vocabulary."""
+    bundle = build_siglip(
+        NaflexVisionConfig, resize="naflex", interpolation="bilinear", patch_size=8, max_num_patches=16
+    )
+    bundle.save(tmp_path / "zebra")
+    settings = ExportConfig(model=str(tmp_path / "zebra"), format="sentence-transformers", out=str(tmp_path / "out"))
+    folder = export.run(settings)
+    peer = sentence_transformers.SentenceTransformer(str(folder), device="cpu")
+    for model in (bundle, zebra.load(folder)):
+        np.testing.assert_allclose(peer.encode(images()), model.encode_images(images()), atol=1e-5)
 
 
 def test_a_model_that_the_library_saves_is_read(sentence_transformers, exported, tmp_path):

@@ -122,6 +122,10 @@ def test_a_damaged_list_of_modules_is_refused(folder, content):
         ({"max_seq_length": "12"}, "max_seq_length is '12'"),
         ({"model_kwargs": {"dtype": "float16"}}, "model_kwargs"),
         ({"query_length": 3}, "query_length"),
+        ({"processing_kwargs": {"text": {"max_length": 4}}}, "processing_kwargs"),
+        ({"processing_kwargs": {"image": {"do_resize": False}}}, "processing_kwargs"),
+        ({"processing_kwargs": {"common": {"padding": False}}}, "processing_kwargs"),
+        ({"processing_kwargs": [1]}, "processing_kwargs"),
     ],
 )
 def test_settings_that_change_vectors_are_refused_by_key(folder, settings, key):

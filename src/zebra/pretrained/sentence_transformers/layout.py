@@ -28,7 +28,7 @@ from zebra.pretrained.transformers.config import infer_model_type
 from zebra.text.files import read_json_object
 from zebra.text.tokenizers import Tokenizer
 
-_PADDED_TEXTS = {"text": {"padding": "max_length"}}
+_PADDED = {"padding": "max_length"}
 """SigLIP's text tower was trained with texts of one length. By default, the library pads to the longest of a batch."""
 _MODALITIES = {
     modality: {"method": f"get_{modality}_features", "method_output_name": "pooler_output"}
@@ -43,7 +43,7 @@ _SUPPORTED_SETTINGS: dict[str, tuple[object, ...]] = {
     "do_lower_case": (False,),
     "unpad_inputs": (None, True, False),
     "processor_kwargs": ({}, _PILLOW),
-    "processing_kwargs": ({}, _PADDED_TEXTS),
+    "processing_kwargs": (),  # compared with those of the model
     **dict.fromkeys(("model_kwargs", "config_kwargs", "model_args", "config_args", "tokenizer_args"), ({},)),
 }
 
@@ -70,13 +70,30 @@ def find_dual_encoder(folder: Path) -> Path:
             f"{model}: max_seq_length is {show_value(max_length)}, but the model reads {num_positions} tokens. Delete "
             "it; then texts are truncated later than in sentence-transformers."
         )
-    if model_type in ("siglip", "siglip2") and settings.get("processing_kwargs") != _PADDED_TEXTS:
+    processing = settings.get("processing_kwargs") or {}
+    if not _is_supported_processing(processing, model):
+        raise WeightsError(
+            f"{model}: processing_kwargs is {show_value(processing)}, which zebra does not support. Delete it if it "
+            "cannot change a vector."
+        )
+    if model_type in ("siglip", "siglip2") and not processing.get("text"):
         warnings.warn(
             f"{folder} pads texts to the longest of a batch in sentence-transformers, so that a text has several "
             f"vectors. zebra pads to {num_positions} tokens, as the model was trained.",
             stacklevel=3,
         )
     return model
+
+
+def _is_supported_processing(processing: object, model: Path) -> bool:
+    """Return whether options of the processor pad texts to one length, or repeat those in the processor's file."""
+    if not isinstance(processing, Mapping) or not processing.keys() <= {"text", "image"}:
+        return False
+    text, image = processing.get("text") or {}, processing.get("image") or {}
+    path = model / "preprocessor_config.json"
+    processor = read_json_object(path) if image and path.is_file() else {}
+    is_repeated = isinstance(image, Mapping) and all(processor.get(key) == value for key, value in image.items())
+    return text in ({}, _PADDED) and is_repeated
 
 
 def _num_positions(raw: Mapping[str, Any]) -> int:
@@ -111,7 +128,11 @@ def write_sentence_transformers(
         "processor_kwargs": {"backend": "pil"},
     }
     if kind == "Transformer":
-        settings["processing_kwargs"] = _PADDED_TEXTS
+        settings["processing_kwargs"] = {"text": _PADDED}
+        if preprocess.resize == "naflex":
+            # Otherwise the processor takes the numbers of the published models, not those of its own file.
+            patches = {"max_num_patches": preprocess.max_num_patches, "patch_size": preprocess.patch_size}
+            settings["processing_kwargs"]["image"] = patches
     write_json(module / MODULE_SETTINGS_FILES[0], settings)
     classes = {module.name: kind, "1_Normalize": "Normalize"}
     modules = [
