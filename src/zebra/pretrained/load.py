@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import torch
 
 from zebra.config.precision import InferencePrecision
-from zebra.config.text_towers import TextConfig, TextTowerConfig
+from zebra.config.text_towers import CocaTextConfig, SiglipTextConfig, TextConfig, TextTowerConfig
 from zebra.config.transformer import Activation
 from zebra.config.transformers_towers import TransformersTextConfig
 from zebra.errors import ConfigError, WeightsError, suggest_name
@@ -204,7 +204,7 @@ def build_bundle(
     model_tokenizer = find_tokenizer(Path(tokenizer or path), config.text.context_length, path)
     if tokenizer is not None and model_tokenizer is None:
         raise WeightsError(f"no tokenizer at {tokenizer}. Name a tokenizer.json or a merges file.")
-    if model_tokenizer is None and _has_clip_texts(config.text) and config.text.vocab_size == VOCAB_SIZE:
+    if model_tokenizer is None and _has_openai_vocabulary(config.text):
         model_tokenizer = find_openai_tokenizer(config.text.context_length, path)
     if model_tokenizer is not None:
         require_matching_tokenizer(model_tokenizer, config.text, path)
@@ -231,9 +231,14 @@ def build_bundle(
     )
 
 
-def _has_clip_texts(text: TextTowerConfig) -> bool:
-    """Return whether texts end at their largest id, as those of CLIP's tokenizer."""
-    return isinstance(text, TextConfig) or (isinstance(text, TransformersTextConfig) and text.pad_id is None)
+def _has_openai_vocabulary(text: TextTowerConfig) -> bool:
+    """Return whether a tower reads the ids of OpenAI's tokenizer: the size is equal, and the largest id ends texts."""
+    match text:
+        case TextConfig(eos_id=None) | CocaTextConfig() | SiglipTextConfig(pooling="argmax"):
+            return text.vocab_size == VOCAB_SIZE
+        case TransformersTextConfig(pad_id=None):
+            return text.vocab_size == VOCAB_SIZE
+    return False
 
 
 def verify_golden_vectors(bundle: Bundle, path: Path, *, force: bool = False) -> None:
