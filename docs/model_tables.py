@@ -28,8 +28,14 @@ FAMILIES = {
     r"MobileCLIP": "MobileCLIP, MobileCLIP2",
 }
 """Families of open_clip's tags by a pattern of their architectures; the last one that matches counts."""
-PEERS = {"open_clip": "open_clip", "pt": "open_clip", "sentence-transformers": "sentence-transformers"}
-"""The library that vectors are compared with, by reader; others are model types of transformers."""
+PEERS = {
+    "open_clip": "open_clip",
+    "pt": "open_clip",
+    "sentence-transformers": "sentence-transformers",
+    "M-CLIP": "its published formula",
+    "fgclip": "nothing: its repository computes it by its own Python code",
+}
+"""What vectors are compared with, by reader; others are model types of transformers."""
 
 
 def format_tags() -> str:
@@ -67,7 +73,8 @@ def format_repositories() -> str:
     for model in list_known_models():
         if model.name.startswith("hf:"):
             peer = PEERS.get(model.reader, "transformers")
-            opens, compared = format_libraries(model.libraries), peer
+            opens = "; ".join(filter(None, [format_libraries(model.libraries), model.note]))
+            compared = peer
             if model.refused:
                 opens, compared = f"refused: {model.refused}", "–"
             lines.append(f"| {model.repository} | {model.reader or 'its own'} | {opens} | {compared} |")

@@ -260,6 +260,27 @@ def test_a_tag_of_open_clip_gives_the_same_vectors(
     assert_equal_vectors(peer, transform, own, token_rows(config["model_cfg"]["text_cfg"]))
 
 
+def test_biomed_clip_gives_the_same_vectors(
+    open_clip: ModuleType, small_trunks: None, small_encoders: None, tmp_path: Path
+) -> None:
+    encoder = "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract"
+    vision_cfg = {"timm_model_name": "vit_base_patch16_224", "timm_pool": "", "timm_proj": "linear", "image_size": 224}
+    text_cfg = {
+        "hf_model_name": encoder,
+        "hf_proj_type": "mlp",
+        "hf_pooler_type": "cls_last_hidden_state_pooler",
+        "context_length": 16,
+    }
+    model_cfg = {"embed_dim": 40, "vision_cfg": vision_cfg, "text_cfg": text_cfg}
+    peer, transform = save_peer(open_clip, tmp_path, {"model_cfg": model_cfg, "preprocess_cfg": {}})
+    checkpoint = read_open_clip(tmp_path)
+    model = build_model(checkpoint.config, checkpoint.tensors, "BiomedCLIP").eval()
+    rows = token_rows(text_cfg)
+    rows[:, 0] = 3
+    rows[rows == 1] = 0  # BERT's padding
+    assert_equal_vectors(peer, transform, Bundle(model, None, checkpoint.preprocess), rows)
+
+
 @pytest.mark.parametrize("name", full_size_architectures())
 def test_an_architecture_has_open_clips_tensors_at_full_size(
     open_clip: ModuleType, transformers: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str

@@ -57,7 +57,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def format_model(model: "KnownModel") -> str:
-    """Return the lines of a model; a refused one has a line with the reason."""
+    """Return the lines of a model; the last one says why it is refused, or what is special about its use."""
     columns = (
         f"{_format_number(model.image_size):>4} {_format_number(model.mparams):>5} "
         f"{_format_number(model.embed_dim):>5} "
@@ -66,8 +66,8 @@ def format_model(model: "KnownModel") -> str:
     )
     fits = len(model.name) <= NAME_WIDTH
     lines = [f"{model.name:<{NAME_WIDTH}} {columns}"] if fits else [model.name, f"{'':<{NAME_WIDTH}} {columns}"]
-    if model.refused:
-        lines.append(shorten(f"    {model.refused}", WIDTH))
+    if remark := model.refused or model.note:
+        lines.append(shorten(f"    {remark}", WIDTH))
     return "\n".join(lines)
 
 

@@ -60,6 +60,8 @@ class KnownModel:
     """The libraries that compute the towers, zebra first; empty if it is refused."""
     refused: str
     """Why zebra does not open it; empty if it does."""
+    note: str = ""
+    """What is special about its use."""
 
     @property
     def compute(self) -> float | None:
@@ -123,6 +125,7 @@ def _read_hub_models() -> Iterator[KnownModel]:
             gflops=architecture.image_gflops if architecture else None,
             libraries=libraries,
             refused=refused,
+            note=row["note"],
         )
 
 

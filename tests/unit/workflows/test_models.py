@@ -93,6 +93,7 @@ def test_json_has_the_sources_and_licenses(capsys):
         "gflops": 0,
         "libraries": ["zebra"],
         "refused": "",
+        "note": "",
         "compute": 1.0,
     }
 
