@@ -16,7 +16,7 @@ from PIL import Image
 
 from zebra.config.image_towers import NaflexVisionConfig, ResNetConfig, SiglipVisionConfig, VisionTransformerConfig
 from zebra.config.model import ModelConfig
-from zebra.config.text_towers import CocaTextConfig, SiglipTextConfig, TextConfig
+from zebra.config.text_towers import BertTextConfig, CocaTextConfig, SiglipTextConfig, TextConfig
 from zebra.errors import MissingExtra
 from zebra.images.naflex import stack_patches
 from zebra.images.preprocess import Preprocess, stack_pixels
@@ -25,6 +25,7 @@ from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.onnx_backend import OnnxImageEncoder
 from zebra.pretrained.onnx_export import export_onnx
 from zebra.text.bpe import BPETokenizer
+from zebra.text.hf_tokenizer import HFTokenizer, RowTemplate
 from zebra.text.siglip_tokenizer import SiglipTokenizer
 
 onnx = pytest.importorskip("onnx")
@@ -49,13 +50,29 @@ def build_siglip_tokenizer():
 
 SIGLIP_TOKENIZER = build_siglip_tokenizer()
 SIGLIP_TEXT = SiglipTextConfig(width=64, layers=2, heads=2, vocab_size=SIGLIP_TOKENIZER.vocab_size, context_length=12)
+
+
+def build_bert_tokenizer():
+    """Return a tokenizer of BERT's kind with the words of the captions."""
+    words = sorted({word for caption in CAPTIONS for word in caption.split()})
+    ids = {word: index for index, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *words])}
+    rust = tokenizers.Tokenizer(tokenizers.models.WordPiece(ids, unk_token="[UNK]"))
+    rust.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    return HFTokenizer(rust, 12, RowTemplate(prefix=(("[CLS]", 2),), suffix=(("[SEP]", 3),), pad=("[PAD]", 0)))
+
+
+BERT_TOKENIZER = build_bert_tokenizer()
+BERT_TEXT = BertTextConfig(
+    width=64, layers=2, heads=2, vocab_size=BERT_TOKENIZER.vocab_size, context_length=12, projection="mlp"
+)
+TOKENIZERS = {"causal": CLIP_TOKENIZER, "coca": CLIP_TOKENIZER, "siglip": SIGLIP_TOKENIZER, "bert": BERT_TOKENIZER}
 SIGLIP = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "resize": "squash", "decode": "reference"}
 B32 = VisionTransformerConfig(width=768, layers=2, heads=12, patch_size=32)
 MODELS = {
     "vit": (VisionTransformerConfig(width=64, layers=1, heads=2, patch_size=16), TEXT, 64, {}),
-    "resnet": (
+    "resnet and bert": (
         ResNetConfig(width=8, layers=(1, 1, 1, 1), heads=4),
-        TEXT,
+        BERT_TEXT,
         64,
         {"rgb": "first", "crop": "floor", "decode": "reference"},
     ),
@@ -91,8 +108,7 @@ def build_bundle(name):
     with torch.no_grad():
         for parameter in [*model.visual.parameters(), *model.text.parameters()]:
             parameter.add_(0.02 * torch.randn_like(parameter))
-    tokenizer = SIGLIP_TOKENIZER if siglip else CLIP_TOKENIZER
-    return Bundle(model, tokenizer, Preprocess(image_size=size, **rules))
+    return Bundle(model, TOKENIZERS[text.kind], Preprocess(image_size=size, **rules))
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -103,7 +119,7 @@ def written(request, tmp_path_factory):
     """
     bundle = build_bundle(request.param)
     towers = torch.nn.ModuleList([bundle.model.visual, bundle.model.text])
-    if request.param == "resnet":
+    if request.param == "resnet and bert":
         towers.bfloat16().train()
     before = {name: value.clone() for name, value in towers.state_dict().items()}
     modes = [module.training for module in towers.modules()]

@@ -18,9 +18,11 @@ from zebra.errors import MissingExtra
 from zebra.models import CLIP
 from zebra.models.image.naflex import NaflexVision
 from zebra.models.library_tower import LibraryTower
+from zebra.models.text.bert import BertText
 from zebra.models.text.causal import TextTransformer
 from zebra.models.text.coca import CocaText
 from zebra.models.text.transformers_text import TransformersText
+from zebra.models.towers import TextTower
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.onnx_readme import render_onnx_readme
 from zebra.values import PatchBatch
@@ -58,15 +60,13 @@ def export_onnx(bundle: Bundle, folder: Path, opset: int = OPSET) -> None:
 
     export_image_tower(bundle.model, folder / "image.onnx", opset)
 
-    path = folder / "text.onnx"
-    if isinstance(tower, TextTransformer | TransformersText):
+    path, module = folder / "text.onnx", _to_exportable(tower)
+    if isinstance(tower, TextTransformer | BertText | TransformersText):
         tokens = torch.zeros(2, 3, dtype=torch.int64)
         dynamic_dims = {0: Dim("batch"), 1: Dim("length", min=2, max=length)}
-        module: nn.Module = _UnpackedTextTower(tower) if isinstance(tower, TextTransformer) else tower
         _export_graph(module, {"tokens": (tokens, dynamic_dims)}, "text_vectors", path, opset)
     else:
         tokens = torch.zeros(2, length, dtype=torch.int64)
-        module = _PaddedCocaTower(tower) if isinstance(tower, CocaText) else tower
         _export_graph(module, {"tokens": (tokens, {0: Dim("batch")})}, "text_vectors", path, opset)
 
     tokenizer.save(folder / "tokenizer.json")
@@ -91,6 +91,36 @@ def export_image_tower(model: CLIP, path: Path, opset: int = OPSET) -> None:
     else:
         pixels = torch.zeros(2, 3, config.image_size, config.image_size)
         _export_graph(tower, {"pixels": (pixels, {0: Dim("batch")})}, "image_vectors", path, opset)
+
+
+def _to_exportable(tower: TextTower) -> nn.Module:
+    """Return a module of the same function whose operations do not depend on the values of the tokens."""
+    match tower:
+        case TextTransformer():
+            return _UnpackedTextTower(tower)
+        case BertText():
+            return _PaddedBertTower(tower)
+        case CocaText():
+            return _PaddedCocaTower(tower)
+    return tower
+
+
+class _PaddedBertTower(nn.Module):
+    """A tower of the BERT family with padding and a mask; its own order of tokens depends on the lengths of texts."""
+
+    def __init__(self, tower: BertText) -> None:
+        super().__init__()
+        self.tower = tower
+
+    def forward(self, tokens_BL: Tensor) -> Tensor:
+        """Return the embeddings of the tower [B, E], not normalized."""
+        tower, is_token_BL = self.tower, tokens_BL != self.tower.pad_id
+        x_BLD = tower.ln_pre(tower.token_embedding(tokens_BL) + tower.positional_embedding[: tokens_BL.shape[1]])
+        x_BLD = tower.transformer(x_BLD, attn_mask=is_token_BL[:, None, None])
+        if tower.pooling != "mean":
+            return tower.project(x_BLD[:, 0])
+        weight_BL1 = is_token_BL[..., None].to(x_BLD.dtype)
+        return tower.project((x_BLD * weight_BL1).sum(dim=1) / weight_BL1.sum(dim=1))
 
 
 class _UnpackedTextTower(nn.Module):

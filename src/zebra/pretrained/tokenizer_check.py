@@ -5,6 +5,7 @@ from pathlib import Path
 from zebra.config.text_towers import BertTextConfig, TextConfig, TextTowerConfig
 from zebra.config.transformers_towers import TransformersTextConfig
 from zebra.errors import WeightsError
+from zebra.text.bpe import BPETokenizer
 from zebra.text.hf_tokenizer import HFTokenizer
 from zebra.text.tokenizers import Tokenizer
 
@@ -22,6 +23,8 @@ def _find_difference(tokenizer: Tokenizer, text: TextTowerConfig, path: Path) ->
     if tokenizer.vocab_size > text.vocab_size:
         return f"the tokenizer has {tokenizer.vocab_size} ids, but the text tower of {path} has {text.vocab_size}"
     match text:
+        case BertTextConfig() if isinstance(tokenizer, BPETokenizer):
+            return "the tokenizer is CLIP's, which has no token for padding"
         case BertTextConfig(pad_id=int(pad_id)) | TransformersTextConfig(pad_id=int(pad_id)):
             if tokenizer.pad_token_id != pad_id:
                 return (

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from zebra.config.files import write_config
+from zebra.config.text_towers import TextConfig
 from zebra.config.train import TrainConfig
 from zebra.data.bad_samples import NoUsableSamples
 from zebra.data.sample_counter import SampleCounter
@@ -135,8 +136,17 @@ def write_environment(run_dir: RunDir, accepted_changes: list[str], *, is_resume
 
 
 def initialize_bundle(config: TrainConfig, tokenizer: BPETokenizer | None, device: torch.device) -> Bundle:
-    """Create a model with random weights and as many token embeddings as the tokenizer has tokens."""
+    """Create a model with random weights and as many token embeddings as the tokenizer has tokens.
+
+    Raises:
+        ConfigError: The text tower is not causal, so it does not suit the tokenizer that zebra trains.
+    """
     assert tokenizer is not None
+    if not isinstance(config.model.text, TextConfig):
+        raise ConfigError(
+            f"model.text.kind is {config.model.text.kind}, but the tokenizer that zebra trains suits causal text "
+            "towers only. Fine-tune a model with such a tower (--from MODEL), or set the kind to causal."
+        )
     model_config = replace(config.model, text=replace(config.model.text, vocab_size=tokenizer.vocab_size))
     return Bundle(CLIP(model_config).to(device), tokenizer, build_preprocess(config.model, config.image_seq_len))
 

@@ -106,6 +106,7 @@ def _parse_preprocess(raw: object, config: ModelConfig) -> Preprocess:
 
 
 def _to_model_cfg(config: ModelConfig) -> dict[str, Any]:
+    towers = {"vision_cfg": to_vision_cfg(config), "text_cfg": to_text_cfg(config.text)}
     model_cfg: dict[str, Any] = {"embed_dim": config.embed_dim}
     if _has_quick_gelu(config):
         model_cfg["quick_gelu"] = True
@@ -113,7 +114,7 @@ def _to_model_cfg(config: ModelConfig) -> dict[str, Any]:
         model_cfg["init_logit_bias"] = -10.0
     if isinstance(config.text, CUSTOM_TEXT_CONFIGS):
         model_cfg["custom_text"] = True
-    return model_cfg | {"vision_cfg": to_vision_cfg(config), "text_cfg": to_text_cfg(config.text)}
+    return model_cfg | towers
 
 
 def _has_quick_gelu(config: ModelConfig) -> bool:

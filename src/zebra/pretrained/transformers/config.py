@@ -11,7 +11,7 @@ from typing import Any, Literal
 from zebra.config.image_towers import ImageTowerConfig, NaflexVisionConfig, SiglipVisionConfig, VisionTransformerConfig
 from zebra.config.model import ModelConfig
 from zebra.config.structure import structure
-from zebra.config.text_towers import SiglipTextConfig, TextConfig, TextTowerConfig
+from zebra.config.text_towers import BertTextConfig, SiglipTextConfig, TextConfig, TextTowerConfig
 from zebra.config.transformer import Activation, TransformerConfig
 from zebra.errors import ConfigError, WeightsError, show_value
 from zebra.pretrained.transformers.fg_clip import MODEL_TYPE as FG_CLIP
@@ -86,6 +86,11 @@ def infer_model_type(config: ModelConfig) -> ModelType:
         return "siglip"
     if isinstance(vision, NaflexVisionConfig) and _is_siglip_text(text) and config.logit_bias:
         return "siglip2"
+    if isinstance(text, BertTextConfig):
+        raise WeightsError(
+            "zebra does not write text towers of the BERT family in the layout of transformers. Use --format zebra or "
+            "--format onnx."
+        )
     raise WeightsError(
         f"transformers has no model with a {vision.kind} image tower, a {text.kind} text tower and "
         f"{'a' if config.logit_bias else 'no'} logit bias of these settings: {vision.describe(config.image_size)}; "
