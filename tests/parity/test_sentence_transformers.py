@@ -3,6 +3,8 @@
 Reference: sentence-transformers 6.2 on transformers 5.24. Models are random. Tolerance: 1e-5 on unit vectors.
 """
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -18,6 +20,7 @@ from zebra.config.text_towers import SiglipTextConfig
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
+from zebra.pretrained.open_clip import hf_configs
 from zebra.text.siglip_tokenizer import SiglipTokenizer
 from zebra.workflows import export
 
@@ -118,18 +121,24 @@ ENCODERS = {
 }
 
 
+def save_wordpiece(transformers, folder):
+    """Save a WordPiece tokenizer that pads with the id 1, as XLM-R's does, and return its vocabulary."""
+    special = ["[UNK]", "[PAD]", "[CLS]", "[SEP]", "[MASK]"]
+    letters = sorted(set(TOKEN_TEXT) - {" "})
+    vocabulary = list(dict.fromkeys([*special, *TOKEN_TEXT.split(), *letters, *(f"##{letter}" for letter in letters)]))
+    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
+    transformers.BertTokenizerFast(str(folder / "vocab.txt"), do_lower_case=False).save_pretrained(folder)
+    return vocabulary
+
+
 def save_text_model(transformers, peer, folder, encoder="DistilBert", pooling="mean", dense=True, max_seq_length=12):
     """Save a random multilingual text model with vectors of width 32, as `clip-ViT-B-32-multilingual-v1` is built."""
     base = folder.parent / f"{folder.name}-base"
     base.mkdir()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    letters = sorted(set(TOKEN_TEXT) - {" "})
-    vocabulary = list(dict.fromkeys([*special, *TOKEN_TEXT.split(), *letters, *(f"##{letter}" for letter in letters)]))
-    (base / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
-    transformers.BertTokenizerFast(str(base / "vocab.txt"), do_lower_case=False).save_pretrained(base)
+    vocabulary = save_wordpiece(transformers, base)
     torch.manual_seed(0)
     config = getattr(transformers, f"{encoder}Config")(
-        vocab_size=len(vocabulary), max_position_embeddings=40, **ENCODERS[encoder]
+        vocab_size=len(vocabulary), pad_token_id=1, max_position_embeddings=40, **ENCODERS[encoder]
     )
     model = getattr(transformers, f"{encoder}Model")(config)
     with torch.no_grad():
@@ -168,3 +177,28 @@ def test_a_text_model_is_paired_with_an_image_model(
     pair.save(tmp_path / "saved")
     loaded = zebra.load(tmp_path / "saved")
     np.testing.assert_allclose(loaded.encode_texts(TEXTS), reference[: len(TEXTS)], atol=1e-5)
+
+
+def test_a_text_model_of_m_clip_has_the_vectors_of_its_encoder(transformers, tmp_path, monkeypatch):
+    """Reference: the formula of M-CLIP, computed with `XLMRobertaModel`."""
+    folder = tmp_path / "text"
+    folder.mkdir()
+    vocabulary = save_wordpiece(transformers, folder)
+    torch.manual_seed(0)
+    sizes = {**ENCODERS["Bert"], "vocab_size": len(vocabulary), "max_position_embeddings": 40, "pad_token_id": 1}
+    encoder = transformers.XLMRobertaModel(transformers.XLMRobertaConfig(**sizes)).eval()
+    linear = torch.nn.Linear(32, 32)
+    state = {f"transformer.{name}": value for name, value in encoder.state_dict().items()}
+    state |= {f"LinearTransformation.{part}": value for part, value in linear.state_dict().items()}
+    torch.save(state, folder / "pytorch_model.bin")
+    monkeypatch.setitem(hf_configs.KNOWN_CONFIGS, "tiny-xlm-r", {"model_type": "xlm-roberta", **sizes})
+    (folder / "config.json").write_text(json.dumps({"model_type": "M-CLIP", "modelBase": "tiny-xlm-r"}))
+    build_tiny_model().save(tmp_path / "image")
+    tokens = transformers.AutoTokenizer.from_pretrained(folder)(TEXTS, padding=True, return_tensors="pt")
+    tokens.pop("token_type_ids", None)
+    with torch.no_grad():
+        mask = tokens["attention_mask"][..., None]
+        mean = (encoder(**tokens)[0] * mask).sum(dim=1) / mask.sum(dim=1)
+        expected = torch.nn.functional.normalize(linear(mean), dim=-1)
+    vectors = zebra.load(tmp_path / "image", text=folder).encode_texts(TEXTS)
+    torch.testing.assert_close(vectors, expected, atol=1e-5, rtol=0)

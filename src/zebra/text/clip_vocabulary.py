@@ -59,7 +59,10 @@ def find_openai_tokenizer(context_length: int, model_path: Path) -> BPETokenizer
 
 def _find_in_packages() -> Iterator[Path]:
     for package in PACKAGES:
-        spec = importlib.util.find_spec(package)
+        try:
+            spec = importlib.util.find_spec(package)
+        except ValueError:  # an imported module that is no package on disk
+            continue
         for folder in (spec and spec.submodule_search_locations) or ():
             yield Path(folder) / OPENAI_MERGES_FILE
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from types import ModuleType
 
 import pytest
 import torch
@@ -54,6 +55,11 @@ def test_a_package_that_contains_the_vocabulary_is_read_but_not_imported(tmp_pat
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     found = find_openai_tokenizer(77, tmp_path)
     assert found.fingerprint == BPETokenizer(MERGES).fingerprint
+
+
+def test_an_imported_module_without_a_package_on_disk_is_passed_over(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "a_package_with_merges", ModuleType("a_package_with_merges"))
+    assert find_openai_tokenizer(77, tmp_path) is None
 
 
 def test_a_merges_file_in_the_hub_cache_is_read(tmp_path):
