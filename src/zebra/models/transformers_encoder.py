@@ -18,6 +18,8 @@ from zebra.errors import ConfigError, MissingExtra, suggest_name
 if TYPE_CHECKING:
     from types import ModuleType
 
+MIN_TRANSFORMERS = 5
+"""The first major release whose configs check the types of their settings and which builds on the meta device."""
 _IRRELEVANT_SETTINGS = {
     "_name_or_path", "architectures", "auto_map", "dtype", "id2label", "label2id", "output_attentions",
     "output_hidden_states", "problem_type", "return_dict", "torch_dtype", "transformers_version", "use_cache",
@@ -169,7 +171,12 @@ def _import_transformers() -> "ModuleType":
     try:
         import transformers
     except ImportError as error:
-        raise MissingExtra("transformers", "this model", "transformers") from error
+        raise MissingExtra(error.name or "transformers", "a tower of transformers", "transformers") from error
+    if int(transformers.__version__.partition(".")[0]) < MIN_TRANSFORMERS:
+        raise ConfigError(
+            f"transformers {transformers.__version__} is too old; zebra needs {MIN_TRANSFORMERS}.0 or newer. Run: pip "
+            'install --upgrade "zebra-clip[transformers]"'
+        )
     module: ModuleType = transformers
     return module
 
