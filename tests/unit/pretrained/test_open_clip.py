@@ -10,24 +10,29 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from zebra.config.image_towers import ResNetConfig, SiglipVisionConfig, VisionTransformerConfig
 from zebra.config.model import ModelConfig
-from zebra.config.text_towers import SiglipTextConfig, TextConfig
+from zebra.config.text_towers import CocaTextConfig, SiglipTextConfig, TextConfig
 from zebra.config.timm_tower import TimmVisionConfig
 from zebra.errors import WeightsError
 from zebra.images.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess
 from zebra.models import CLIP
+from zebra.pretrained.load import load
 from zebra.pretrained.open_clip import read_open_clip, write_open_clip
 from zebra.pretrained.open_clip.config import parse_open_clip_config, to_open_clip_config
 from zebra.pretrained.open_clip.timm import TIMM_TOWERS, convert_from_timm, convert_to_timm
+from zebra.pretrained.open_clip.timm_vit import TIMM_VITS
 from zebra.pretrained.weights import build_model, published_state_dict
+from zebra.text.bpe import BPETokenizer
+from zebra.workflows.doctor import inspect_model
 
 TEXT = TextConfig(width=32, layers=1, heads=2, vocab_size=600, context_length=16)
 VIT = VisionTransformerConfig(width=48, layers=1, heads=3, patch_size=16)
 CONFIG = ModelConfig(embed_dim=24, image_size=32, vision=VIT, text=TEXT)
 SIGLIP_TEXT = SiglipTextConfig(width=32, layers=1, heads=2)
+COCA_TEXT = CocaTextConfig(width=32, layers=1, heads=2, vocab_size=600, context_length=16)
 FAMILIES = "docs/layouts.md lists what it reads from open_clip"
 RAW: dict[str, Any] = {
     "model_cfg": {
@@ -376,6 +381,64 @@ def test_every_known_siglip_tower_is_written_under_its_name(name: str) -> None:
     config = ModelConfig(embed_dim=vision.width, image_size=size, vision=spelt_out, text=SIGLIP_TEXT)
     vision_cfg = to_open_clip_config(config, Preprocess(image_size=size))["model_cfg"]["vision_cfg"]
     assert vision_cfg["timm_model_name"] == name
+
+
+@pytest.mark.parametrize(
+    ("name", "projection_bias"),
+    [
+        ("vit_base_patch16_224", False),
+        ("vit_base_patch16_224", True),
+        ("vit_gigantic_patch14_224", False),
+        ("vit_large_patch14_clip_336", True),
+    ],
+)
+def test_a_vit_with_biases_is_written_under_its_name_in_timm(name: str, projection_bias: bool) -> None:
+    vision, size = TIMM_VITS[name]
+    spelt_out = replace(vision, mlp_width=vision.hidden, projection_bias=projection_bias)
+    config = ModelConfig(embed_dim=24, image_size=size, vision=spelt_out, text=replace(TEXT, activation="gelu"))
+    vision_cfg = to_open_clip_config(config, Preprocess(image_size=size))["model_cfg"]["vision_cfg"]
+    assert (vision_cfg["timm_model_name"], vision_cfg["timm_proj_bias"]) == (name, projection_bias)
+
+
+@pytest.mark.parametrize(
+    "flags", [{"patch_bias": True}, {"projection_bias": True}, {"patch_bias": True, "pooling": "mean"}]
+)
+def test_a_vit_with_biases_without_a_name_in_timm_is_refused(tmp_path: Path, flags: dict[str, Any]) -> None:
+    message = refused(tmp_path, replace(CONFIG, vision=replace(VIT, **flags)))
+    assert "patches of 16 in 32 px" in message
+    assert "timm" in message
+
+
+@pytest.mark.parametrize("text", [COCA_TEXT, replace(SIGLIP_TEXT, pooling="argmax")], ids=["coca", "mobileclip"])
+def test_a_tower_that_attends_to_padding_needs_the_tokenizer_of_open_clip(
+    tmp_path: Path, text: CocaTextConfig | SiglipTextConfig
+) -> None:
+    """open_clip pads texts of any other tokenizer with its end token."""
+    tokenizer = BPETokenizer.train(["a photo of a zebra"] * 3, 520, 16)
+    config = replace(CONFIG, text=replace(text, vocab_size=520, activation=VIT.activation))
+    with pytest.raises(WeightsError, match="attends to padding"):
+        write_open_clip(
+            tmp_path / "out", config=config, tensors={}, preprocess=Preprocess(image_size=32), tokenizer=tokenizer
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_decoder_that_is_not_read_is_named_by_a_warning_and_by_doctor(tmp_path: Path) -> None:
+    config = replace(CONFIG, vision=replace(VIT, pooling="attention"), text=COCA_TEXT)
+    tensors = published_state_dict(CLIP(config))
+    write_open_clip(tmp_path, config=config, tensors=tensors, preprocess=Preprocess(image_size=32), tokenizer=None)
+    weights = tmp_path / "open_clip_model.safetensors"
+    decoder = {"text_decoder.ln_final.bias": torch.zeros(3)}
+    queries = {"visual.attn_pool.query": torch.cat([tensors["visual.attn_pool.query"], torch.ones(5, 24)])}
+    save_file(load_file(weights) | decoder | queries, weights)
+    with pytest.warns(UserWarning, match=r"not read: CoCa's decoder of captions \(1 tensors\)"):
+        bundle = load(tmp_path)
+    assert torch.equal(bundle.model.visual.attn_pool.query, tensors["visual.attn_pool.query"])
+    with pytest.warns(UserWarning, match="not read"):
+        findings = inspect_model(str(tmp_path))
+    assert [finding.detail for finding in findings if finding.name == "not read"] == [
+        "CoCa's decoder of captions (1 tensors)"
+    ]
 
 
 @given(width=st.integers(1, 10_000), hidden=st.integers(1, 100_000))

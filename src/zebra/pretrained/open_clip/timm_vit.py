@@ -85,6 +85,8 @@ def find_timm_name(vision: VisionTransformerConfig, image_size: int) -> str:
     Raises:
         WeightsError: There is none.
     """
+    if vision.hidden == 4 * vision.width:
+        vision = replace(vision, mlp_width=None)
     for name, (tower, size) in TIMM_VITS.items():
         if size == image_size and replace(tower, projection_bias=vision.projection_bias) == vision:
             return name
