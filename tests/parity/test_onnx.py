@@ -183,7 +183,7 @@ def test_texts_get_the_same_vectors_in_batches_of_any_size_and_length(written):
     config = bundle.model.config.text
     full = config.context_length
     for rows in BATCHES:
-        for length in (2, 5, full) if isinstance(config, TextConfig) else (full,):
+        for length in (2, 5, full) if isinstance(config, TextConfig | BertTextConfig) else (full,):
             tokens = texts(rows, length, config.vocab_size)
             expected = bundle.model.encode_texts(tokens)
             difference = (run(folder, "text", {"tokens": tokens}) - expected).abs().max()
@@ -210,7 +210,7 @@ def test_the_program_in_the_readme_gives_the_scores_of_the_bundle(written, tmp_p
 def test_graphs_declare_their_inputs_and_outputs(written):
     bundle, folder, _ = written
     config = bundle.model.config
-    length = "length" if isinstance(config.text, TextConfig) else config.text.context_length
+    length = "length" if isinstance(config.text, TextConfig | BertTextConfig) else config.text.context_length
     size, E = config.image_size, config.embed_dim
     patch_size = bundle.preprocess.patch_size
     images = [("pixels", ["batch", 3, size, size])]
