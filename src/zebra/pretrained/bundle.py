@@ -23,6 +23,7 @@ from zebra.pretrained.head_cache import Head, cache_head, head_cache_key, load_c
 from zebra.pretrained.precision import cast_model, micro_batch_size
 from zebra.text.clip_vocabulary import FETCH_COMMAND, VOCAB_SIZE
 from zebra.text.equal_texts import find_equal_texts
+from zebra.text.hub_tokenizer import DOWNLOAD_COMMAND
 from zebra.text.inputs import list_texts
 from zebra.text.labels import require_distinct_labels, validate_labels
 from zebra.text.templates import DEFAULT_TEMPLATES, fill_template
@@ -319,10 +320,14 @@ class Bundle:
         """Return the tokenizer; WeightsError if the model has none."""
         if self.tokenizer is None:
             is_clip = self.model.config.text.vocab_size == VOCAB_SIZE
-            advice = f"Get OpenAI's vocabulary with `{FETCH_COMMAND}`, or put" if is_clip else "Put"
+            advice = (
+                f"Get OpenAI's vocabulary with `{FETCH_COMMAND}`"
+                if is_clip
+                else f"If its open_clip_config.json has a hf_tokenizer_name, get that with `{DOWNLOAD_COMMAND}`"
+            )
             raise WeightsError(
-                f"this model has no tokenizer, so it encodes images only. {advice} tokenizer.json, vocab.json and "
-                "merges.txt, or bpe_simple_vocab_16e6.txt.gz into its folder, or load it with tokenizer=PATH."
+                f"this model has no tokenizer, so it encodes images only. {advice}. Or put tokenizer.json, vocab.json "
+                "and merges.txt, or vocab.txt into its folder, or load it with tokenizer=PATH."
             )
         return self.tokenizer
 

@@ -35,6 +35,7 @@ from zebra.pretrained.tokenizer_check import require_matching_tokenizer
 from zebra.pretrained.transformers import read_transformers
 from zebra.pretrained.weights import build_model
 from zebra.text.clip_vocabulary import VOCAB_SIZE, find_openai_tokenizer
+from zebra.text.hub_tokenizer import find_named_tokenizer
 from zebra.text.tokenizers import find_tokenizer
 
 LAYOUT_READERS: dict[ModelLayout, Callable[[Path], PretrainedCheckpoint]] = {
@@ -206,6 +207,8 @@ def build_bundle(
         raise WeightsError(f"no tokenizer at {tokenizer}. Name a tokenizer.json or a merges file.")
     if model_tokenizer is None and _has_openai_vocabulary(config.text):
         model_tokenizer = find_openai_tokenizer(config.text.context_length, path)
+    if model_tokenizer is None:
+        model_tokenizer = find_named_tokenizer(config.text.context_length, path)
     if model_tokenizer is not None:
         require_matching_tokenizer(model_tokenizer, config.text, path)
     if checkpoint.unused:

@@ -47,7 +47,7 @@ def find_openai_tokenizer(context_length: int, model_path: Path) -> BPETokenizer
     """
     rules = OpenClipTextRules.read(model_path)
     if rules is not None:
-        if rules.has_tokenizer_name:
+        if rules.tokenizer_name:
             return None
         rules.require_clip(model_path)
     for path in (*_find_in_packages(), *_find_in_hub_cache()):

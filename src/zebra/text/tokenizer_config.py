@@ -73,8 +73,8 @@ class OpenClipTextRules:
 
     cleaning: Cleaning | None = None
     """Cleaning of texts that the file names."""
-    has_tokenizer_name: bool = False
-    """Whether open_clip uses a tokenizer of transformers; else CLIP's."""
+    tokenizer_name: str | None = None
+    """The tokenizer of transformers that open_clip uses, a repository on the hub; None for CLIP's."""
     strip_sep_token: bool = False
     """Replace the id of the separator, the end token of BERT, by 0."""
     language: str | None = None
@@ -87,7 +87,7 @@ class OpenClipTextRules:
 
     def require_clip(self, folder: Path) -> None:
         """Raise WeightsError for rules that CLIP's tokenizer, which lower-cases, does not follow."""
-        supported = (None, "lower", "whitespace") if self.has_tokenizer_name else (None, "lower")
+        supported = (None, "lower", "whitespace") if self.tokenizer_name else (None, "lower")
         if self.cleaning not in supported or self.strip_sep_token or self.language is not None:
             raise WeightsError(
                 f"{folder / OPEN_CLIP_CONFIG_FILE}: tokenizer_kwargs are not supported for CLIP's tokenizer. Delete "
@@ -106,7 +106,7 @@ class OpenClipTextRules:
             return None
         text_cfg = read_json_object(path).get("model_cfg", {}).get("text_cfg", {})
         options = dict(text_cfg.get("tokenizer_kwargs") or {})
-        cleaning, has_tokenizer_name = options.pop("clean", None), bool(text_cfg.get("hf_tokenizer_name"))
+        cleaning, tokenizer_name = options.pop("clean", None), text_cfg.get("hf_tokenizer_name") or None
         strip_sep_token, language = options.pop("strip_sep_token", False), options.pop("language", None)
         if options:
             key, value = next(iter(options.items()))
@@ -116,7 +116,7 @@ class OpenClipTextRules:
             raise WeightsError(f"{path}: text_cfg.tokenizer_mode is {mode}, which zebra does not support")
         for known in (None, *_CLEANINGS):
             if known == cleaning:
-                return cls(known, has_tokenizer_name, bool(strip_sep_token), language)
+                return cls(known, tokenizer_name and str(tokenizer_name), bool(strip_sep_token), language)
         raise WeightsError(
             f"{path}: tokenizer_kwargs.clean is {show_value(cleaning)}; zebra knows {', '.join(_CLEANINGS)}"
         )
