@@ -151,6 +151,14 @@ def test_another_image_size_is_that_of_timm(
         assert torch.equal(resized.model.encode_images(images), bundle.model.encode_images(images))
 
 
+def test_a_trunk_of_another_image_size_than_timms_is_not_written_for_open_clip(
+    build: Callable[[str], Bundle], tmp_path: Path
+) -> None:
+    build("pe").save(tmp_path / "model")
+    with pytest.raises(WeightsError, match=r"for timm's image size only, where trunk.pos_embed has shape"):
+        export.run(ExportConfig(model=str(tmp_path / "model"), out=str(tmp_path / "peer"), format="open_clip"))
+
+
 # --- errors ---
 
 

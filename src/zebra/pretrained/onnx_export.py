@@ -14,7 +14,7 @@ from torch.export import Dim
 from torch.nn import functional as F
 
 from zebra.config.transformer import MAX_TOKENS
-from zebra.errors import MissingExtra
+from zebra.errors import ConfigError, MissingExtra
 from zebra.models import CLIP
 from zebra.models.image.naflex import NaflexVision
 from zebra.models.library_tower import LibraryTower
@@ -50,7 +50,7 @@ def export_onnx(bundle: Bundle, folder: Path, opset: int = OPSET) -> None:
     Raises:
         MissingExtra: The packages `onnx` and `onnxscript` are not installed.
         WeightsError: The model has no tokenizer.
-        ConfigError: The model was not loaded in fp32.
+        ConfigError: The model was not loaded in fp32, or torch cannot export a tower of another library.
     """
     bundle.require_fp32("exported")
     tokenizer = bundle.require_tokenizer()
@@ -80,6 +80,7 @@ def export_image_tower(model: CLIP, path: Path, opset: int = OPSET) -> None:
 
     Raises:
         MissingExtra: The packages `onnx` and `onnxscript` are not installed.
+        ConfigError: torch cannot export the tower.
     """
     config, tower = model.config, model.visual
     if isinstance(tower, NaflexVision):
@@ -197,17 +198,24 @@ def _export_graph(
     if isinstance(tower, LibraryTower):
         tower.fuse()
     module = _NormalizedTower(tower).cpu().float().eval()
-    with _silence_exporter():
-        program = torch.onnx.export(
-            module,
-            tuple(example for example, _ in inputs.values()),
-            input_names=list(inputs),
-            output_names=[output_name],
-            dynamic_shapes=(tuple(dynamic_dims for _, dynamic_dims in inputs.values()),),
-            opset_version=opset,
-            dynamo=True,
-            verbose=False,
-        )
+    try:
+        with _silence_exporter():
+            program = torch.onnx.export(
+                module,
+                tuple(example for example, _ in inputs.values()),
+                input_names=list(inputs),
+                output_names=[output_name],
+                dynamic_shapes=(tuple(dynamic_dims for _, dynamic_dims in inputs.values()),),
+                opset_version=opset,
+                dynamo=True,
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:  # of another library's code
+        reason = str(error.__cause__ or error).strip().split("\n")[0]
+        raise ConfigError(
+            f"torch {torch.__version__} cannot export the tower of {path.name} to ONNX: {reason}. "
+            "Use the backend torch."
+        ) from error
     assert program is not None
     # The exporter silently fixes an axis if the code converts its size to a Python number.
     for graph_input, (example, dynamic_dims) in zip(program.model.graph.inputs, inputs.values(), strict=True):

@@ -3,6 +3,7 @@
 import torch
 
 from zebra.models import CLIP
+from zebra.models.library_tower import LibraryTower
 from zebra.models.transformer import Attention
 from zebra.train.activation_checkpointing import residual_blocks
 
@@ -17,6 +18,8 @@ def compile_blocks(model: CLIP) -> None:
     for module in model.text.modules():
         if isinstance(module, Attention):
             module.attend_by_length = torch.compiler.disable(module.attend_by_length)  # type: ignore[method-assign, no-untyped-call]
-    for tower, dynamic in ((model.visual, None), (model.text, True)):
+    # torch 2.13 fails on the dynamic shapes that it assumes when it sees the stages of a ConvNeXt.
+    image_dynamic = False if isinstance(model.visual, LibraryTower) else None
+    for tower, dynamic in ((model.visual, image_dynamic), (model.text, True)):
         for block in residual_blocks(tower):
             block.forward = torch.compile(block.forward, dynamic=dynamic)

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 import zebra
-from zebra.errors import MissingExtra, WeightsError
+from zebra.errors import ConfigError, MissingExtra, WeightsError
 from zebra.pretrained import onnx_backend
+from zebra.pretrained.onnx_export import export_image_tower
 
 from ...tiny_model import CAPTIONS, build_tiny_model
 from .bundles import build_siglip_bundle, make_old, random_images
@@ -126,3 +127,12 @@ def test_a_cache_that_cannot_be_written_is_named(model, tmp_path, monkeypatch):
     monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path / "cache"))
     with pytest.raises(WeightsError, match=r"cannot be written to .*ZEBRA_CACHE"):
         zebra.load(model, backend="onnxruntime")
+
+
+def test_a_tower_that_torch_cannot_export_is_refused_with_the_reason(tmp_path, monkeypatch):
+    def fail(*_args, **_options):
+        raise torch.onnx.OnnxExporterError("step 1 failed") from ValueError("no such operator\nand more")
+
+    monkeypatch.setattr(torch.onnx, "export", fail)
+    with pytest.raises(ConfigError, match=r"tower of image.onnx to ONNX: no such operator\. Use the backend torch"):
+        export_image_tower(build_tiny_model().model, tmp_path / "image.onnx")

@@ -157,6 +157,13 @@ class TimmImageTower(LibraryTower):
                     yield f"{name}.{index}", block
 
 
+def native_trunk_shapes(config: TimmVisionConfig, embed_dim: int) -> dict[str, torch.Size]:
+    """Return the shapes of the trunk's tensors, by name in the tower, for timm's own image size."""
+    with torch.device("meta"):
+        trunk = _build_trunk(import_timm(), config, embed_dim)
+    return {f"trunk.{name}": tensor.shape for name, tensor in trunk.state_dict().items()}
+
+
 def import_timm() -> ModuleType:
     """Import timm.
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from zebra.config.image_towers import NaflexVisionConfig, SiglipVisionConfig, VisionTransformerConfig
 from zebra.config.model import ModelConfig
 from zebra.config.text_towers import BertTextConfig, CocaTextConfig, SiglipTextConfig
+from zebra.config.timm_tower import TimmVisionConfig
 from zebra.config.transformers_towers import TransformersTextConfig
 from zebra.errors import ConfigError, WeightsError
 from zebra.images.preprocess import Preprocess
@@ -25,6 +26,7 @@ from zebra.pretrained.open_clip.image_towers import is_built_by_timm
 from zebra.pretrained.open_clip.library_text import drop_position_table
 from zebra.pretrained.open_clip.text_towers import CUSTOM_TEXT_CONFIGS
 from zebra.pretrained.open_clip.timm import convert_from_timm, convert_to_timm
+from zebra.pretrained.open_clip.timm_towers import require_native_image_size
 from zebra.pretrained.open_clip.timm_vit import convert_vit_from_timm, convert_vit_to_timm
 from zebra.pretrained.tensors import read_tensors, write_tensors
 from zebra.pretrained.transformers import write_tokenizer
@@ -110,6 +112,8 @@ def write_open_clip(
         WeightsError: open_clip cannot build this model; the message gives the reason. No file is written.
     """
     raw_config = to_open_clip_config(config, preprocess)
+    if isinstance(config.vision, TimmVisionConfig):
+        require_native_image_size(config.vision, tensors, config.embed_dim)
     _require_equal_padding(config, tokenizer)
     folder.mkdir(parents=True, exist_ok=True)
     if tokenizer is not None:

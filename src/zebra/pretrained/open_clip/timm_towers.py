@@ -4,9 +4,14 @@ The towers that timm computes have the same tensor names in open_clip and in zeb
 Reference for the keys: `timm_model.py` of open_clip 3.3.0. `timm_drop` and `timm_drop_path` are for training only.
 """
 
+from collections.abc import Mapping
 from typing import Any, get_args
 
+from torch import Tensor
+
 from zebra.config.timm_tower import ATTENTION_POOLS, TimmPool, TimmProjection, TimmVisionConfig
+from zebra.errors import WeightsError
+from zebra.models.image.timm_tower import native_trunk_shapes
 from zebra.pretrained.open_clip.schema import CLIPVisionCfg, unsupported_key_error
 
 WHERE = "model_cfg.vision_cfg"
@@ -47,3 +52,13 @@ def to_timm_cfg(vision: TimmVisionConfig, image_size: int) -> dict[str, Any]:
         "timm_proj": None if vision.projection == "classifier" else vision.projection,
         "timm_proj_bias": vision.projection_bias,
     }
+
+
+def require_native_image_size(vision: TimmVisionConfig, tensors: Mapping[str, Tensor], embed_dim: int) -> None:
+    """Raise WeightsError if a trunk has been adapted to another image size; open_clip builds it for timm's own."""
+    for name, shape in native_trunk_shapes(vision, embed_dim).items():
+        if tensors[f"visual.{name}"].shape != shape:
+            raise WeightsError(
+                f"open_clip builds {vision.name} for timm's image size only, where {name} has shape {tuple(shape)}, "
+                f"but this model has {tuple(tensors[f'visual.{name}'].shape)}. Use --format zebra."
+            )
