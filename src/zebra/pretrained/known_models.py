@@ -5,6 +5,7 @@ opens them: a layout, or a `model_type` of transformers. Scores are published on
 """
 
 import csv
+import difflib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -81,6 +82,14 @@ class KnownModel:
 def list_known_models() -> tuple[KnownModel, ...]:
     """Return the repositories of the hub, then open_clip's tags."""
     return (*_read_hub_models(), *map(_describe_tag, read_tags().values()))
+
+
+def suggest_model(name: str) -> str:
+    """Return " Did you mean …?" with the closest known name, or nothing if none is close."""
+    if any(name == model.repository for model in list_known_models()):
+        return f" Did you mean {f'hf:{name}'!r}?"
+    close = difflib.get_close_matches(name, [model.name for model in list_known_models()], n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def list_libraries(config: ModelConfig) -> tuple[str, ...]:

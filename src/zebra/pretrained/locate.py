@@ -7,9 +7,10 @@ from zebra.errors import WeightsError
 from zebra.pretrained.checkpoint import ModelLayout
 from zebra.pretrained.download import download_model
 from zebra.pretrained.folder import FORMAT_VERSION
+from zebra.pretrained.known_models import suggest_model
 from zebra.pretrained.manifest import MANIFEST_FILE
 from zebra.pretrained.open_clip.layout import read_open_clip_config
-from zebra.pretrained.open_clip.tags import find_tag, is_tag_name, make_tag_folder, suggest_tag
+from zebra.pretrained.open_clip.tags import find_tag, is_tag_name, make_tag_folder
 from zebra.pretrained.pairs import is_text_model, require_image_tower
 from zebra.pretrained.sentence_transformers.layout import find_dual_encoder
 from zebra.pretrained.sentence_transformers.modules import MODULES_FILE, read_modules
@@ -43,7 +44,7 @@ def find_or_download(path: str | Path) -> Path:
     tag = find_tag(str(path))
     if tag is None:
         raise WeightsError(
-            f"no model folder at {model_path.resolve()}.{suggest_tag(str(path))} `zebra train` writes one to "
+            f"no model folder at {model_path.resolve()}.{suggest_model(str(path))} `zebra train` writes one to "
             f'<out>/model; models of the hub are named "{HUB_PREFIX}org/name", and `zebra models` lists known names.'
         )
     weight_names = (tag.file,) if tag.file else OPEN_CLIP_WEIGHTS

@@ -127,7 +127,10 @@ def test_names_have_these_repositories(name, expected):
         ("ViT-B-32-quickgelu/laion2b_s34b_b79k", "unknown tag 'laion2b_s34b_b79k'"),
         ("vit-b-32/openai", "Did you mean 'ViT-B-32/openai'"),
         ("ViT-SO400M-SigLIP2-384/webli", "Did you mean 'ViT-SO400M-1"),
-        ("laion/CLIP-ViT-H-14", 'models of the hub are named "hf:org/name"'),
+        ("laion/CLIP-ViT-H-14-laion2B-s32B-b79K", "Did you mean 'hf:laion/CLIP-ViT-H-14-laion2B-s32B-b79K'"),
+        ("openai/clip-vit-base-patch32", "Did you mean 'hf:openai/clip-vit-base-patch32'"),
+        ("hf-hub:openai/clip-vit-base-patch32", "Did you mean 'hf:openai/clip-vit-base-patch32'"),
+        ("someone/model", 'models of the hub are named "hf:org/name"'),
         ("ViT-B-32/\udcff\0", "unknown tag"),
     ],
 )

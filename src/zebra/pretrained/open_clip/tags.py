@@ -6,7 +6,6 @@ the operations per image are counted from the architectures. A test compares all
 """
 
 import csv
-import difflib
 import json
 import shutil
 import warnings
@@ -169,12 +168,6 @@ def is_tag_name(name: str) -> bool:
     """Return whether a name has an architecture that `find_tag` knows, with whatever tag."""
     architecture = name.partition("/")[0].removesuffix(QUICK_GELU_SUFFIX)
     return name in OPENAI_NAMES or architecture in read_architectures()
-
-
-def suggest_tag(name: str) -> str:
-    """Return " Did you mean …?" with the closest name of a tag, or nothing if none is close."""
-    close = difflib.get_close_matches(name, read_tags(), n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def make_tag_folder(tag: OpenClipTag, snapshot: Path) -> Path:
