@@ -539,7 +539,7 @@ def test_siglips_tokenizer_is_written_with_its_rules(open_clip: ModuleType, tmp_
     trainer = tokenizers.trainers.UnigramTrainer(
         vocab_size=200, special_tokens=special, unk_token="<unk>", show_progress=False
     )
-    rust.train_from_iterator([*CAPTIONS, "a picture of it's cafe 12345"], trainer)
+    rust.train_from_iterator([*CAPTIONS, "a picture of it's cafe 12345 σας"], trainer)
     tokenizer = SiglipTokenizer(rust, 16, eos_token="</s>", pad_token="</s>", cleaning="canonicalize")
     text = SiglipTextConfig(width=16, layers=1, heads=1, vocab_size=tokenizer.vocab_size, context_length=16)
     config = replace(OUTWARD["vit"], vision=replace(TINY_VIT, activation="gelu"), text=text)
@@ -550,7 +550,7 @@ def test_siglips_tokenizer_is_written_with_its_rules(open_clip: ModuleType, tmp_
         preprocess=Preprocess(image_size=32),
         tokenizer=tokenizer,
     )
-    texts = [*CAPTIONS, "A  Picture, of the Zebra's tree!", "under_the tree &amp; grass"]
+    texts = [*CAPTIONS, "A  Picture, of the Zebra's tree!", "under_the tree &amp; grass", "ΣΑΣ"]
     expected = torch.from_numpy(tokenizer.encode(texts, truncate=True).ids)
     assert torch.equal(open_clip.get_tokenizer(f"local-dir:{tmp_path}")(texts), expected)
     again = find_tokenizer(tmp_path, 16)

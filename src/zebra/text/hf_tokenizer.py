@@ -134,6 +134,11 @@ class HFTokenizer:
         return self._template
 
     @property
+    def cleaning(self) -> Cleaning | None:
+        """Return the cleaning of a text before the normalizer."""
+        return self._cleaning
+
+    @property
     def pad_token_id(self) -> int:
         """Return the id of the padding token."""
         return self._template.pad[1]

@@ -41,6 +41,7 @@ from zebra.pretrained.weights import TEXT_PREFIX
 from zebra.text.bpe import BPETokenizer
 from zebra.text.clip_vocabulary import is_openai_vocabulary
 from zebra.text.files import read_json_object
+from zebra.text.hf_tokenizer import HFTokenizer
 from zebra.text.tokenizers import Tokenizer
 
 DECODER_PREFIX = "text_decoder."
@@ -120,6 +121,9 @@ def write_open_clip(
         write_tokenizer(folder, tokenizer, context_length=config.text.context_length)
     if tokenizer is None or not _is_openai_tokenizer(folder / "tokenizer.json"):
         raw_config["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = LOCAL_TOKENIZER_NAME
+    if isinstance(tokenizer, HFTokenizer) and tokenizer.cleaning in ("lower", "canonicalize"):
+        # The steps in tokenizer.json do not know the Greek final sigma.
+        raw_config["model_cfg"]["text_cfg"]["tokenizer_kwargs"] = {"clean": tokenizer.cleaning}
     write_json(folder / OPEN_CLIP_CONFIG, raw_config)
     converted = _convert_to_open_clip(tensors, config)
     write_tensors({name: tensor.contiguous() for name, tensor in converted.items()}, folder / OPEN_CLIP_SAFETENSORS)
