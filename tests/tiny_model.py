@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+import tokenizers
 import torch
+from tokenizers import models, normalizers
 
 from zebra.config.image_towers import NaflexVisionConfig, ResNetConfig, VisionTransformerConfig
 from zebra.config.model import ModelConfig
@@ -11,6 +13,7 @@ from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
 from zebra.text.bpe import BPETokenizer
+from zebra.text.siglip_tokenizer import SiglipTokenizer
 
 CAPTIONS = ["a photo of a horse", "a photo of a striped cat", "two spotted dogs in the snow"] * 5
 """What the tokenizer is trained on."""
@@ -36,3 +39,12 @@ def save_tiny_model(folder: Path, seed: int = 0, kind: str = "vit") -> Path:
     """Save the model and return the folder."""
     build_tiny_model(kind, seed).save(folder)
     return folder
+
+
+def build_siglip2_tokenizer(context_length: int = 64) -> SiglipTokenizer:
+    """Return a tokenizer of SigLIP 2's kind: a BPE with byte fallback, here of bytes only, that lower-cases."""
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    vocabulary = {token: index for index, token in enumerate(special)}
+    backend = tokenizers.Tokenizer(models.BPE(vocabulary, [], byte_fallback=True, unk_token="<unk>"))
+    backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), normalizers.Replace(" ", "▁")])
+    return SiglipTokenizer(backend, context_length, eos_token="<eos>", pad_token="<pad>")

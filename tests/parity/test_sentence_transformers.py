@@ -24,7 +24,7 @@ from zebra.pretrained.open_clip import hf_configs
 from zebra.text.siglip_tokenizer import SiglipTokenizer
 from zebra.workflows import export
 
-from ..tiny_model import CAPTIONS, build_tiny_model
+from ..tiny_model import CAPTIONS, build_siglip2_tokenizer, build_tiny_model
 
 TEXTS = ["a horse", "two spotted dogs", "", "a photo of a striped cat in the snow"]
 
@@ -37,15 +37,18 @@ def sentence_transformers(transformers):
     return pytest.importorskip("sentence_transformers")
 
 
-def build_siglip(vision=SiglipVisionConfig, **preprocess):
-    """Build a SigLIP model of 32-pixel images and texts of 64 tokens."""
+def build_siglip_tokenizer():
     rust = Rust(models.Unigram())
     rust.normalizer = normalizers.Replace(Regex(" {2,}"), " ")
     rust.pre_tokenizer = pre_tokenizers.Metaspace()
     special = ["<unk>", "</s>"]
     trainer = trainers.UnigramTrainer(vocab_size=80, special_tokens=special, unk_token="<unk>", show_progress=False)
     rust.train_from_iterator(CAPTIONS, trainer)
-    tokenizer = SiglipTokenizer(rust, 64, eos_token="</s>", pad_token="</s>", cleaning="siglip")
+    return SiglipTokenizer(rust, 64, eos_token="</s>", pad_token="</s>", cleaning="siglip")
+
+
+def build_siglip(tokenizer, vision=SiglipVisionConfig, **preprocess):
+    """Build a SigLIP model of 32-pixel images and texts of 64 tokens."""
     sizes = {"width": 32, "layers": 1, "heads": 2}
     text = SiglipTextConfig(**sizes, vocab_size=tokenizer.vocab_size, context_length=64)
     torch.manual_seed(0)
@@ -59,7 +62,7 @@ def build_siglip(vision=SiglipVisionConfig, **preprocess):
 def exported(request, tmp_path_factory):
     """Return a model and its folder of sentence-transformers; noise shows misplaced tensors."""
     root = tmp_path_factory.mktemp(request.param)
-    bundle = build_tiny_model() if request.param == "clip" else build_siglip()
+    bundle = build_tiny_model() if request.param == "clip" else build_siglip(build_siglip_tokenizer())
     with torch.no_grad():
         for parameter in bundle.model.parameters():
             parameter.add_(0.05 * torch.randn(parameter.shape))
@@ -92,16 +95,15 @@ def test_an_exported_model_has_the_same_vectors_in_both_libraries(sentence_trans
 
 
 def test_images_of_a_naflex_model_keep_their_aspect_ratio_in_both_libraries(sentence_transformers, tmp_path):
-    """Texts are left out: the library's SigLIP 2 tokenizer changes the toy vocabulary."""
-    bundle = build_siglip(
-        NaflexVisionConfig, resize="naflex", interpolation="bilinear", patch_size=8, max_num_patches=16
-    )
+    preprocess = {"resize": "naflex", "interpolation": "bilinear", "patch_size": 8, "max_num_patches": 16}
+    bundle = build_siglip(build_siglip2_tokenizer(), NaflexVisionConfig, **preprocess)
     bundle.save(tmp_path / "zebra")
     settings = ExportConfig(model=str(tmp_path / "zebra"), format="sentence-transformers", out=str(tmp_path / "out"))
     folder = export.run(settings)
     peer = sentence_transformers.SentenceTransformer(str(folder), device="cpu")
     for model in (bundle, zebra.load(folder)):
         np.testing.assert_allclose(peer.encode(images()), model.encode_images(images()), atol=1e-5)
+        np.testing.assert_allclose(peer.encode(TEXTS), model.encode_texts(TEXTS), atol=1e-5)
 
 
 def test_a_model_that_the_library_saves_is_read(sentence_transformers, exported, tmp_path):

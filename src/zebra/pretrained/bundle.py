@@ -74,7 +74,7 @@ class Bundle:
         config = self.model.config
         more = f" and {len(self.templates) - 1} more" if len(self.templates) > 1 else ""
         return {
-            "image tower": config.vision.describe(config.image_size),
+            "image tower": config.vision.describe(config.image_size) + self._describe_patches(),
             "text tower": config.text.describe() if self.tokenizer else "no tokenizer: encodes images only",
             "vectors": f"{self.embed_dim} dimensions",
             "parameters": f"{self.num_parameters:,}",
@@ -82,6 +82,10 @@ class Bundle:
             "runs on": f"{self.device} ({self.backend})",
             "templates": f"{self.templates[0]}{more}" if self.templates else "none",
         }
+
+    def _describe_patches(self) -> str:
+        most = self.preprocess.max_num_patches
+        return "" if most is None else f", at most {most} patches per image"
 
     def __repr__(self) -> str:
         lines = "".join(f"\n  {name}: {value}" for name, value in self.describe().items())

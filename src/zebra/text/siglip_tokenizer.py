@@ -111,6 +111,11 @@ class SiglipTokenizer(HFTokenizer):
             raise WeightsError(f"{path}: {error}; copy it again from the source of the model") from error
 
     @property
+    def has_byte_fallback(self) -> bool:
+        """Return whether the vocabulary is of SigLIP 2's kind: a BPE with byte fallback."""
+        return isinstance(self._backend.model, models.BPE) and self._backend.model.byte_fallback
+
+    @property
     def eos_token_id(self) -> int:
         """Return the id of the end-of-text token."""
         return self._template.suffix[0][1]

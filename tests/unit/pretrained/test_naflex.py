@@ -13,6 +13,7 @@ from zebra.errors import ConfigError, WeightsError
 from zebra.evaluators.embeddings import DecodedImages
 from zebra.pretrained.autotune import benchmark_precisions
 from zebra.pretrained.open_clip import write_open_clip
+from zebra.pretrained.open_clip.config import parse_open_clip_config
 from zebra.pretrained.weights import published_state_dict
 from zebra.serve.frames import Frame
 from zebra.serve.model_runner import ModelRunner
@@ -79,6 +80,30 @@ def test_a_saved_model_has_the_same_vectors_and_verifies_them(folder):
     assert loaded.fingerprint
     [images] = [finding for finding in doctor.inspect_model(str(folder)) if finding.name == "images"]
     assert "at most 20 patches of 16 px" in images.detail
+
+
+def test_a_saved_model_keeps_another_number_of_patches(folder, tmp_path):
+    zebra.load(folder, max_num_patches=80).save(tmp_path / "fine")
+    fine = zebra.load(tmp_path / "fine")
+    assert fine.preprocess.max_num_patches == 80
+    assert "at most 80 patches per image" in fine.describe()["image tower"]
+
+
+def test_open_clips_naflex_towers_get_as_many_patches_as_positions():
+    vision = {
+        "image_size": 256,
+        "timm_model_name": "naflexvit_so400m_patch16_siglip",
+        "timm_pool": "map",
+        "timm_proj": "none",
+    }
+    text = {"no_causal_mask": True, "pool_type": "last", "proj_bias": True, "width": 1152, "heads": 16, "layers": 27}
+    raw = {"model_cfg": {"embed_dim": 1152, "init_logit_bias": -10, "vision_cfg": vision, "text_cfg": text}}
+    config, preprocess = parse_open_clip_config(raw)
+    assert (config.vision.kind, config.vision.hidden, config.image_size) == ("naflex", 4304, 256)
+    assert (preprocess.resize, preprocess.patch_size, preprocess.max_num_patches) == ("naflex", 16, 256)
+    vision["image_size"] = 384
+    with pytest.raises(ConfigError, match="image_size is 384, but naflexvit_so400m_patch16_siglip needs 256"):
+        parse_open_clip_config(raw)
 
 
 def test_more_patches_give_another_function_and_fingerprint(folder):

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer as Rust
 from tokenizers import models
 
-from zebra.config.image_towers import ResNetConfig, SiglipVisionConfig, VisionTransformerConfig
+from zebra.config.image_towers import NaflexVisionConfig, ResNetConfig, SiglipVisionConfig, VisionTransformerConfig
 from zebra.config.model import ModelConfig
 from zebra.config.text_towers import SiglipTextConfig, TextConfig
 from zebra.errors import WeightsError
@@ -22,10 +22,13 @@ from zebra.pretrained.weights import published_state_dict
 from zebra.text.bpe import BPETokenizer
 from zebra.text.siglip_tokenizer import SiglipTokenizer
 
+from ...tiny_model import build_siglip2_tokenizer
+
 TOKENIZER = BPETokenizer.train(["a photo of a zebra"] * 3, 520, 16)
 VISION = {
     "vit": VisionTransformerConfig(width=16, layers=2, heads=2, patch_size=8, mlp_width=40, norm_eps=1e-4),
     "siglip": SiglipVisionConfig(width=12, layers=1, heads=2, patch_size=8),
+    "naflex": NaflexVisionConfig(width=12, layers=1, heads=2, patch_size=16),
     "resnet": ResNetConfig(width=2, layers=(1, 1, 1, 1), heads=2),
 }
 TEXT = {
@@ -33,6 +36,7 @@ TEXT = {
         width=24, layers=1, heads=3, vocab_size=TOKENIZER.vocab_size, context_length=16, activation="gelu"
     ),
     "siglip": SiglipTextConfig(width=20, layers=2, heads=2, vocab_size=6, context_length=8),
+    "siglip2": SiglipTextConfig(width=20, layers=2, heads=2, vocab_size=260, context_length=8),
 }
 
 
@@ -42,14 +46,16 @@ def padded():
 
 
 def config(vision, text, *, logit_bias=False):
-    embed = VISION[vision].width if vision == "siglip" else 10
+    embed = VISION[vision].width if vision in ("siglip", "naflex") else 10
     return ModelConfig(embed_dim=embed, image_size=32, vision=VISION[vision], text=TEXT[text], logit_bias=logit_bias)
 
 
 MODELS = {
     "clip": (config("vit", "causal"), TOKENIZER),
     "siglip": (config("siglip", "siglip", logit_bias=True), padded()),
+    "naflex": (config("naflex", "siglip2", logit_bias=True), build_siglip2_tokenizer(8)),
 }
+NAFLEX = Preprocess(image_size=32, resize="naflex", patch_size=16, max_num_patches=256)
 
 
 def tensors(of):
@@ -59,7 +65,7 @@ def tensors(of):
 
 def write(folder, kind="clip", preprocess=None):
     of, tokenizer = MODELS[kind]
-    preprocess = preprocess or Preprocess(image_size=32)
+    preprocess = preprocess or (NAFLEX if kind == "naflex" else Preprocess(image_size=32))
     write_transformers(folder, config=of, tensors=tensors(of), preprocess=preprocess, tokenizer=tokenizer)
     return folder
 
@@ -146,6 +152,8 @@ def test_preprocessing_is_read_by_the_rules_of_transformers(tmp_path, kind, resi
     own = Preprocess(
         image_size=32, resize=resize, interpolation=interpolation, mean=(0.1, 0.2, 0.3), std=(1.0, 2.0, 3.0)
     )
+    if kind == "naflex":
+        own = replace(own, resize="naflex", patch_size=16, max_num_patches=256)
     back = read_transformers(write(tmp_path, kind, own)).preprocess
     assert back == replace(own, crop="floor", rgb="first", decode="reference")
 
@@ -245,6 +253,19 @@ def test_unsupported_configs_are_refused(folder, keys, changes, message):
     edit(folder / "config.json", *keys, **changes)
     with pytest.raises(WeightsError, match=message):
         read_transformers(folder)
+
+
+def test_a_naflex_model_needs_a_bpe_with_byte_fallback_because_transformers_expects_one(tmp_path):
+    of, _ = MODELS["naflex"]
+    with pytest.raises(WeightsError, match=r"BPE with byte fallback.* Use --format zebra"):
+        write_transformers(tmp_path / "out", config=of, tensors=tensors(of), preprocess=NAFLEX, tokenizer=padded())
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_number_of_patches_that_transformers_ignores_is_named(tmp_path):
+    with pytest.warns(UserWarning, match="256 patches of 16 px. Pass it max_num_patches=64, patch_size=16"):
+        write(tmp_path, "naflex", replace(NAFLEX, max_num_patches=64))
+    assert read_transformers(tmp_path).preprocess.max_num_patches == 64
 
 
 def test_an_image_tower_without_its_head_is_refused(tmp_path):

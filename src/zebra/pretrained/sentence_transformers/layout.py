@@ -23,7 +23,7 @@ from zebra.pretrained.sentence_transformers.modules import (
     read_module_settings,
     read_modules,
 )
-from zebra.pretrained.transformers import write_transformers
+from zebra.pretrained.transformers import write_transformers_files
 from zebra.pretrained.transformers.config import infer_model_type
 from zebra.text.files import read_json_object
 from zebra.text.tokenizers import Tokenizer
@@ -120,7 +120,7 @@ def write_sentence_transformers(
     """
     kind = "CLIPModel" if infer_model_type(config) == "clip" else "Transformer"
     module = folder / f"0_{kind}"
-    write_transformers(module, config=config, tensors=tensors, preprocess=preprocess, tokenizer=tokenizer)
+    write_transformers_files(module, config=config, tensors=tensors, preprocess=preprocess, tokenizer=tokenizer)
     settings: dict[str, Any] = {
         "transformer_task": "feature-extraction",
         "modality_config": _MODALITIES,

@@ -3,12 +3,14 @@
 config.json  model.safetensors  preprocessor_config.json  tokenizer.json  tokenizer_config.json  …
 """
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
 
 from zebra.config.model import ModelConfig
+from zebra.errors import WeightsError
 from zebra.images.preprocess import Preprocess
 from zebra.pretrained.checkpoint import PretrainedCheckpoint
 from zebra.pretrained.folder import write_json
@@ -42,7 +44,11 @@ from zebra.pretrained.transformers.model_types import require_model_type
 from zebra.pretrained.transformers.tokenizer import write_tokenizer
 from zebra.pretrained.weight_files import find_weights, list_weight_files
 from zebra.text.files import read_json_object
+from zebra.text.siglip_tokenizer import SiglipTokenizer
 from zebra.text.tokenizers import Tokenizer
+
+SIGLIP2_PROCESSOR_PATCHES = (256, 16)
+"""`max_num_patches` and `patch_size` of transformers' `Siglip2Processor`, whatever the folder says (5.24)."""
 
 
 def read_transformers(folder: Path) -> PretrainedCheckpoint:
@@ -123,11 +129,39 @@ def write_transformers(
     Raises:
         WeightsError: transformers cannot represent the model; the message names the layouts that can.
     """
+    if preprocess.resize == "naflex" and (
+        (preprocess.max_num_patches, preprocess.patch_size) != SIGLIP2_PROCESSOR_PATCHES
+    ):
+        count, side = SIGLIP2_PROCESSOR_PATCHES
+        warnings.warn(
+            f"transformers' AutoProcessor gives every siglip2 model {count} patches of {side} px. Pass it "
+            f"max_num_patches={preprocess.max_num_patches}, patch_size={preprocess.patch_size}, or use "
+            "AutoImageProcessor, which reads them from the folder.",
+            stacklevel=2,
+        )
+    write_transformers_files(folder, config=config, tensors=tensors, preprocess=preprocess, tokenizer=tokenizer)
+
+
+def write_transformers_files(
+    folder: Path, *, config: ModelConfig, tensors: Mapping[str, Tensor], preprocess: Preprocess, tokenizer: Tokenizer
+) -> None:
+    """Write the files of `write_transformers`, for a caller that gives the processor its number of patches."""
     model_type = infer_model_type(config)
     if model_type == "clip":
         require_eos_is_last_id(tokenizer.vocab_size - 1, config.text.vocab_size, "the tokenizer")
+    if model_type == "siglip2":
+        _require_byte_fallback(tokenizer)
     folder.mkdir(parents=True, exist_ok=True)
     ids = write_tokenizer(folder, tokenizer, context_length=config.text.context_length)
     write_json(folder / "config.json", to_transformers_config(config, ids))
     write_json(folder / "preprocessor_config.json", to_image_processor_config(preprocess, model_type))
     write_tensors(convert_to_transformers(tensors, config), folder / "model.safetensors")
+
+
+def _require_byte_fallback(tokenizer: Tokenizer) -> None:
+    """Raise WeightsError for a tokenizer that transformers' `Siglip2Tokenizer` would misread."""
+    if not isinstance(tokenizer, SiglipTokenizer) or not tokenizer.has_byte_fallback:
+        raise WeightsError(
+            "transformers reads the tokenizer of every siglip2 model as a BPE with byte fallback, and this model has "
+            "another one: its texts would get other ids. Use --format zebra."
+        )
