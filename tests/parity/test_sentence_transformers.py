@@ -101,7 +101,9 @@ def test_images_of_a_naflex_model_keep_their_aspect_ratio_in_both_libraries(sent
     settings = ExportConfig(model=str(tmp_path / "zebra"), format="sentence-transformers", out=str(tmp_path / "out"))
     folder = export.run(settings)
     peer = sentence_transformers.SentenceTransformer(str(folder), device="cpu")
-    for model in (bundle, zebra.load(folder)):
+    peer.save(str(tmp_path / "saved"))
+    saved = zebra.load(tmp_path / "saved", tokenizer=folder / "0_Transformer" / "tokenizer.json")
+    for model in (bundle, zebra.load(folder), saved):
         np.testing.assert_allclose(peer.encode(images()), model.encode_images(images()), atol=1e-5)
         np.testing.assert_allclose(peer.encode(TEXTS), model.encode_texts(TEXTS), atol=1e-5)
 

@@ -90,8 +90,10 @@ def _is_supported_processing(processing: object, model: Path) -> bool:
     if not isinstance(processing, Mapping) or not processing.keys() <= {"text", "image"}:
         return False
     text, image = processing.get("text") or {}, processing.get("image") or {}
-    path = model / "preprocessor_config.json"
-    processor = read_json_object(path) if image and path.is_file() else {}
+    processor: dict[str, Any] = {}
+    for path in (model / "preprocessor_config.json", model / "processor_config.json"):
+        raw = read_json_object(path) if path.is_file() else {}
+        processor |= raw.get("image_processor") or raw
     is_repeated = isinstance(image, Mapping) and all(processor.get(key) == value for key, value in image.items())
     return text in ({}, _PADDED) and is_repeated
 
