@@ -1,5 +1,6 @@
 """Settings of towers that Hugging Face transformers computes."""
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -78,7 +79,10 @@ class TransformersTowerConfig:
 
     @property
     def num_blocks(self) -> int:
-        """Return the number of the encoder's blocks."""
+        """Return the number of the encoder's blocks; EfficientNet's, in ALIGN, follows from its stages."""
+        repeats, depth = self.settings.get("num_block_repeats"), self.settings.get("depth_coefficient")
+        if isinstance(repeats, list) and isinstance(depth, int | float):
+            return sum(math.ceil(depth * number) for number in repeats if isinstance(number, int))
         return self._require_int(_LAYERS_KEYS)
 
     def _require_int(self, keys: tuple[str, ...]) -> int:

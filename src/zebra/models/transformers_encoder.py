@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from zebra.config.transformers_towers import EncoderPooling, EncoderProjection, TransformersTowerConfig
@@ -74,8 +75,8 @@ def complete_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: The installed library has no such model, or refuses a setting.
     """
     with _quiet_transformers() as transformers:
-        config = _build_config(transformers, settings)
-        return _drop_irrelevant(config.to_dict())
+        config_class = _find_config_class(transformers, str(settings.get("model_type")))
+        return _drop_irrelevant(_build_config(transformers, config_class, settings).to_dict())
 
 
 def build_encoder(config: TransformersTowerConfig) -> nn.Module:
@@ -93,9 +94,13 @@ def build_encoder(config: TransformersTowerConfig) -> nn.Module:
         )
     settings = {key: 0.0 if _is_dropout(key, value) else value for key, value in config.settings.items()}
     with _quiet_transformers() as transformers:
-        library_config = _build_config(transformers, {**settings, **encoder_class.overrides})
+        model_class = _import_class(transformers, encoder_class.name)
+        library_config = _build_config(transformers, model_class.config_class, {**settings, **encoder_class.overrides})
+        # Some classes have a pooling layer that is left out, so that every parameter gets a gradient.
+        takes_pooler = "add_pooling_layer" in inspect.signature(model_class).parameters
+        arguments = {"add_pooling_layer": config.pooling == "pooler"} if takes_pooler else {}
         try:
-            encoder = _instantiate(transformers, encoder_class.name, library_config, config.pooling)
+            encoder: nn.Module = model_class(library_config, **arguments)
         except (ValueError, TypeError, RuntimeError, KeyError, AssertionError) as error:
             raise ConfigError(
                 f"{config.config_path}: transformers {transformers.__version__} cannot build the {config.model_type} "
@@ -193,30 +198,36 @@ def _quiet_transformers() -> "Iterator[ModuleType]":
         transformers.logging.set_verbosity(verbosity)
 
 
-def _build_config(transformers: "ModuleType", settings: Mapping[str, Any]) -> Any:
-    model_type = str(settings.get("model_type"))
+def _find_config_class(transformers: "ModuleType", model_type: str) -> Any:
     known = transformers.CONFIG_MAPPING
-    if model_type not in known:
-        raise ConfigError(
-            f"model_type {model_type[:100]!r} is not one of transformers {transformers.__version__}."
-            f"{suggest_name(model_type[:100], known.keys())} zebra never runs code of a repository "
-            "(trust_remote_code); a newer release of transformers may have the model."
-        )
+    if model_type in known:
+        return known[model_type]
+    raise ConfigError(
+        f"model_type {model_type[:100]!r} is not one of transformers {transformers.__version__}."
+        f"{suggest_name(model_type[:100], known.keys())} zebra never runs code of a repository (trust_remote_code); a "
+        "newer release of transformers may have the model."
+    )
+
+
+def _build_config(transformers: "ModuleType", config_class: Any, settings: Mapping[str, Any]) -> Any:
     arguments = {key: value for key, value in settings.items() if key not in _IRRELEVANT_SETTINGS | {"model_type"}}
     try:
-        return known[model_type](**arguments)
+        return config_class(**arguments)
     except Exception as error:  # each config class checks in its own way, with its own exceptions
         raise ConfigError(
-            f"transformers {transformers.__version__} refuses the config of this {model_type} ({error}). Copy it from "
-            "the source of the model."
+            f"transformers {transformers.__version__} refuses the config of this {settings.get('model_type')} "
+            f"({error}). Copy it from the source of the model."
         ) from error
 
 
-def _instantiate(transformers: "ModuleType", name: str, config: Any, pooling: EncoderPooling) -> nn.Module:
-    model_class = getattr(transformers, name)
-    takes_pooler = "add_pooling_layer" in inspect.signature(model_class).parameters
-    encoder: nn.Module = model_class(config, **({"add_pooling_layer": pooling == "pooler"} if takes_pooler else {}))
-    return encoder
+def _import_class(transformers: "ModuleType", name: str) -> Any:
+    try:
+        return getattr(transformers, name)
+    except (ImportError, AttributeError) as error:  # the library imports its modules late
+        raise ConfigError(
+            f"transformers {transformers.__version__} cannot import {name}: {error.__cause__ or error}. Install the "
+            f"packages that match torch {torch.__version__}, such as torchvision, or uninstall those that do not."
+        ) from error
 
 
 def _drop_irrelevant(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -11,7 +11,7 @@ from zebra.config.structure import structure, unstructure
 from zebra.config.transformers_towers import TransformersTextConfig, TransformersVisionConfig
 from zebra.errors import ConfigError, MissingExtra
 from zebra.models import CLIP
-from zebra.models.transformers_encoder import build_projection
+from zebra.models.transformers_encoder import build_encoder, build_projection
 
 SETTINGS = {"hidden_size": 16, "num_hidden_layers": 1}
 CONFIG = ModelConfig(
@@ -51,6 +51,21 @@ def test_an_old_transformers_is_refused_with_the_lowest_version(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", old)
     with pytest.raises(ConfigError, match=r"transformers 4\.57\.1 is too old; zebra needs 5\.0"):
         CLIP(CONFIG)
+
+
+def test_a_package_that_does_not_match_torch_is_named(monkeypatch):
+    class Broken(ModuleType):
+        """A transformers whose models cannot be imported."""
+
+        def __getattr__(self, name):
+            raise ModuleNotFoundError(f"Could not import {name}") from RuntimeError("no operator torchvision::nms")
+
+    broken = Broken("transformers")
+    broken.__version__ = "5.24.0"
+    broken.logging = SimpleNamespace(**dict.fromkeys(["get_verbosity", "set_verbosity_error"], int), set_verbosity=abs)
+    monkeypatch.setitem(sys.modules, "transformers", broken)
+    with pytest.raises(ConfigError, match=r"cannot import Tipsv2VisionModel: no operator torchvision::nms. Install"):
+        build_encoder(CONFIG.vision)
 
 
 @pytest.mark.parametrize(
