@@ -77,24 +77,24 @@ def _apply_bert_options(backend: tokenizers.Tokenizer, config: TokenizerConfig) 
         return
     for key, (option, default) in _BERT_OPTIONS.items():
         if key in config.values or config.class_name in _BERT_CLASSES:
-            setattr(backend.normalizer, option, config.values.get(key, default))
+            setattr(backend.normalizer, option, config.flag(key, default))
 
 
 def _apply_prefix_space(backend: tokenizers.Tokenizer, config: TokenizerConfig) -> None:
     if config.class_name == "RobertaTokenizer" and isinstance(backend.pre_tokenizer, pre_tokenizers.ByteLevel):
-        backend.pre_tokenizer.add_prefix_space = bool(config.values.get("add_prefix_space", False))
+        backend.pre_tokenizer.add_prefix_space = bool(config.flag("add_prefix_space", False))
     elif config.values.get("add_prefix_space") is False and config.class_name == "XLMRobertaTokenizer":
         raise config.error("add_prefix_space", "zebra supports true only.")
 
 
 def _read_ends(backend: tokenizers.Tokenizer, config: TokenizerConfig, path: Path) -> Ends:
     if config.class_name == "NllbTokenizer":
-        language = _find_token(backend, config.values.get("src_lang") or _DEFAULT_LANGUAGE, path)
+        language = _find_token(backend, str(config.values.get("src_lang") or _DEFAULT_LANGUAGE), path)
         end = _find_role(backend, config, "sep_token", path)
-        return ((), (end, language)) if config.values.get("legacy_behaviour") else ((language,), (end,))
+        return ((), (end, language)) if config.flag("legacy_behaviour", False) else ((language,), (end,))
     ends = read_special_tokens(backend, path) or _default_ends(backend, config, path)
     for key, tokens in zip(("add_bos_token", "add_eos_token"), ends, strict=True):
-        if key in config.values and bool(config.values[key]) != bool(tokens):
+        if config.flag(key, bool(tokens)) != bool(tokens):
             raise config.error(key, f"{path.name} has other start and end tokens. Delete the setting.")
     return ends
 
@@ -126,5 +126,7 @@ def _find_role(
 def _find_token(backend: tokenizers.Tokenizer, name: str, path: Path) -> SpecialToken:
     index = backend.token_to_id(name)
     if index is None:
-        raise WeightsError(f"{path}: the vocabulary lacks {name!r}; copy it again from the source of the model")
+        raise WeightsError(
+            f"{path}: the vocabulary lacks {show_value(name)}; copy it again from the source of the model"
+        )
     return name, index

@@ -10,7 +10,7 @@ from pathlib import Path
 import tokenizers
 from tokenizers import models, normalizers
 
-from zebra.errors import ConfigError, WeightsError
+from zebra.errors import ConfigError, WeightsError, show_value
 from zebra.text.batch_encoding import PaddingSide
 from zebra.text.clean import Cleaning
 from zebra.text.cleaning_normalizers import normalizer_steps, pop_cleaning
@@ -143,5 +143,5 @@ def is_siglip(backend: tokenizers.Tokenizer, config: TokenizerConfig, path: Path
 def _find_token(backend: tokenizers.Tokenizer, name: str) -> SpecialToken:
     index = backend.token_to_id(name)
     if index is None:
-        raise WeightsError(f"the vocabulary lacks {name!r}, the end-of-text or padding token")
+        raise WeightsError(f"the vocabulary lacks {show_value(name)}, the end-of-text or padding token")
     return name, index

@@ -50,6 +50,17 @@ class TokenizerConfig:
         name = value.get("content") if isinstance(value, dict) else value
         return str(name) if name else None
 
+    def flag(self, key: str, default: bool | None) -> bool | None:
+        """Return a setting that is true or false; null is the default.
+
+        Raises:
+            WeightsError: If it is something else.
+        """
+        value = self.values.get(key)
+        if value is not None and not isinstance(value, bool):
+            raise self.error(key, "It must be true or false.")
+        return default if value is None else value
+
     def side(self, key: Literal["padding_side", "truncation_side"], default: str = "right") -> PaddingSide:
         """Return the side of padding or truncation.
 
@@ -104,10 +115,12 @@ class OpenClipTextRules:
         path = folder / OPEN_CLIP_CONFIG_FILE
         if not path.is_file():
             return None
-        text_cfg = read_json_object(path).get("model_cfg", {}).get("text_cfg", {})
-        options = dict(text_cfg.get("tokenizer_kwargs") or {})
+        text_cfg = _read_section(_read_section(read_json_object(path), "model_cfg", path), "text_cfg", path)
+        options = dict(_read_section(text_cfg, "tokenizer_kwargs", path))
         cleaning, tokenizer_name = options.pop("clean", None), text_cfg.get("hf_tokenizer_name") or None
         strip_sep_token, language = options.pop("strip_sep_token", False), options.pop("language", None)
+        if not isinstance(strip_sep_token, bool):
+            options["strip_sep_token"] = strip_sep_token
         if options:
             key, value = next(iter(options.items()))
             raise WeightsError(f"{path}: tokenizer_kwargs.{key} is {show_value(value)}, which zebra does not support")
@@ -120,3 +133,13 @@ class OpenClipTextRules:
         raise WeightsError(
             f"{path}: tokenizer_kwargs.clean is {show_value(cleaning)}; zebra knows {', '.join(_CLEANINGS)}"
         )
+
+
+def _read_section(values: Mapping[str, Any], key: str, path: Path) -> Mapping[str, Any]:
+    """Return the object under `key`; a missing one is empty."""
+    section = values.get(key)
+    if section is not None and not isinstance(section, dict):
+        raise WeightsError(
+            f"{path}: {key} is {show_value(section)}; it must be a JSON object. Download the file again."
+        )
+    return section or {}

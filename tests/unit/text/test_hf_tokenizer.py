@@ -519,3 +519,44 @@ def test_an_unknown_rule_of_open_clip_is_named(text_cfg: Mapping[str, Any], mess
     write_open_clip(tmp_path, **text_cfg)
     with pytest.raises(WeightsError, match=message):
         find_tokenizer(tmp_path, 6)
+
+
+SETTINGS = [
+    "tokenizer_class", "do_lower_case", "strip_accents", "tokenize_chinese_chars", "add_prefix_space", "pad_token",
+    "sep_token", "cls_token", "unk_token", "src_lang", "legacy_behaviour", "padding_side", "truncation_side",
+    "add_bos_token",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("junk", ["x", [], {}, -1, 0, 1.5, True, [1, 2], 10**30, {"content": 3}, "a" * 1000])
+def test_invalid_settings_are_refused_or_ignored(junk: object, tmp_path: Path) -> None:
+    for name, write_files in (("bert", write_bert), ("xlmr", write_xlmr), ("roberta", write_roberta_files)):
+        folder = tmp_path / name
+        folder.mkdir()
+        write_files(folder)
+        for setting in SETTINGS:
+            for tokenizer_class in (None, "NllbTokenizer", "RobertaTokenizer"):
+                settings: dict[str, Any] = {"tokenizer_class": tokenizer_class, setting: junk}
+                (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+                open_or_refuse(folder)
+        (folder / "tokenizer_config.json").unlink()
+        for config in ({"model_cfg": junk}, {"model_cfg": {"text_cfg": junk}}):
+            (folder / "open_clip_config.json").write_text(json.dumps(config), encoding="utf-8")
+            open_or_refuse(folder)
+        for setting in ("hf_tokenizer_name", "tokenizer_kwargs", "tokenizer_mode"):
+            write_open_clip(folder, **{setting: junk})
+            open_or_refuse(folder)
+        for setting in ("clean", "strip_sep_token", "language"):
+            write_open_clip(folder, tokenizer_kwargs={setting: junk})
+            open_or_refuse(folder)
+
+
+def open_or_refuse(folder: Path) -> None:
+    try:
+        tokenizer = find_tokenizer(folder, 6)
+    except WeightsError as error:
+        assert str(folder) in str(error)
+        assert len(str(error)) < 700
+    else:
+        assert tokenizer is not None
+        tokenizer.encode(["zebra"], truncate=True)
