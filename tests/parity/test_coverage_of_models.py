@@ -1,9 +1,9 @@
-"""Every pretrained tag of open_clip 3.3 and every dual encoder of transformers 5.24 gives its vectors, or is refused.
+"""Every pretrained tag of open_clip 3.3 gives the vectors of open_clip, or is refused.
 
 Reference: open_clip 3.3.0 with timm 1.0.31 and transformers 5.24 on torch 2.13.0. No published weights: open_clip
 builds each architecture with random weights and saves it in its hub layout, with small widths and depths. Architectures
 and tags that differ only in sizes share one comparison of vectors; their tensors are compared at full size without
-weights. Models of transformers are tiny.
+weights.
 `python docs/model_tables.py` writes the result into docs/layouts.md.
 """
 
@@ -18,14 +18,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from tests.parity.random_models import SMALL, TOLERANCE, add_noise, photos
 from torch import nn
 
-from zebra.errors import ConfigError, WeightsError
+from zebra.errors import ConfigError
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.known_models import list_libraries
 from zebra.pretrained.open_clip import hf_configs, layout, read_open_clip
@@ -33,17 +33,11 @@ from zebra.pretrained.open_clip import timm as open_clip_timm
 from zebra.pretrained.open_clip.config import parse_open_clip_config
 from zebra.pretrained.open_clip.tags import OpenClipTag, find_tag, read_architectures, read_tags
 from zebra.pretrained.open_clip.timm_vit import TIMM_VITS
-from zebra.pretrained.transformers import read_transformers
-from zebra.pretrained.transformers_models import TRANSFORMERS_MODELS, TransformersModel
 from zebra.pretrained.weights import build_model
 
 Config = dict[str, Any]
 
-TOLERANCE = 1e-5
-"""Of components of unit vectors in fp32: the order of sums differs, nothing else."""
 VOCAB_SIZE = 1000
-SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-"""Sizes of the encoders of transformers."""
 SMALL_M2M = {"d_model": 32, "encoder_ffn_dim": 64, "encoder_layers": 2, "encoder_attention_heads": 2}
 """Sizes of NLLB's encoder."""
 SMALL_TRUNKS: dict[str, Config] = {
@@ -184,23 +178,6 @@ def _tidy(tmp_path: Path) -> Iterator[None]:
     shutil.rmtree(tmp_path)
 
 
-def add_noise(model: nn.Module, matrices: float = 0) -> None:
-    """Add noise to parameters that are initialized with 0 or 1, so that none hides a misplaced tensor.
-
-    Args:
-        matrices: Standard deviation of noise on all others.
-    """
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, tensor in model.state_dict().items():
-            if tensor.is_floating_point() and tensor.ndim <= 1 and "logit" not in name:
-                tensor.add_(0.3 * torch.randn(tensor.shape, generator=generator))
-            if name.endswith("running_var"):
-                tensor.abs_().mul_(0.2)  # otherwise signals fade in an untrained network
-            if tensor.ndim > 1:
-                tensor.add_(matrices * torch.randn(tensor.shape, generator=generator))
-
-
 def save_peer(open_clip: ModuleType, folder: Path, config: Config) -> tuple[nn.Module, Callable[[Image.Image], Any]]:
     """Let open_clip build a config with random weights, and save them in its hub layout."""
     (folder / "open_clip_config.json").write_text(json.dumps(config))
@@ -212,12 +189,6 @@ def save_peer(open_clip: ModuleType, folder: Path, config: Config) -> tuple[nn.M
         folder / "open_clip_model.safetensors",
     )
     return model.eval(), transform
-
-
-def photos() -> list[Image.Image]:
-    """Return a portrait and a landscape image of noise."""
-    generator = np.random.default_rng(0)
-    return [Image.fromarray(generator.integers(0, 256, (*size, 3), dtype=np.uint8)) for size in ((301, 223), (97, 410))]
 
 
 def token_rows(text_cfg: Config) -> torch.Tensor:
@@ -315,178 +286,3 @@ def test_the_table_has_open_clips_tags_and_configs(open_clip: ModuleType) -> Non
         assert theirs["hf_hub"] == f"{tag.repository}/{tag.file}"
         assert theirs.get("quick_gelu", False) == tag.quick_gelu
         assert {key: theirs[key] for key in ours["preprocess_cfg"]} == ours["preprocess_cfg"]
-
-
-# --- the dual encoders of transformers ---
-
-IDS = 540
-"""Size of the vocabularies; the last id ends the texts of causal towers."""
-TEXT = {**SMALL, "vocab_size": IDS, "max_position_embeddings": 77}
-CAUSAL_TEXT = {**TEXT, "bos_token_id": IDS - 2, "eos_token_id": IDS - 1, "pad_token_id": IDS - 1}
-BERT_TEXT = {**TEXT, "pad_token_id": 0}
-BLIP_TEXT = {**BERT_TEXT, "encoder_hidden_size": 32, "bos_token_id": 1, "sep_token_id": 2}
-VISION = {**SMALL, "image_size": 32, "patch_size": 8}
-SQUARE = {"height": 32, "width": 32}
-CLIP_PROCESSOR = ("CLIPImageProcessorPil", {"size": 32, "crop_size": 32})
-MODELS: dict[str, tuple[Config, tuple[str, Config]]] = {
-    "clip": ({"text_config": CAUSAL_TEXT, "vision_config": VISION, "projection_dim": 24}, CLIP_PROCESSOR),
-    "siglip": (
-        {"text_config": TEXT | {"max_position_embeddings": 10}, "vision_config": VISION},
-        ("SiglipImageProcessorPil", {"size": SQUARE}),
-    ),
-    "siglip2": (
-        {
-            "text_config": TEXT | {"max_position_embeddings": 10},
-            "vision_config": SMALL | {"num_patches": 16, "patch_size": 8},
-        },
-        ("Siglip2ImageProcessorPil", {"max_num_patches": 16, "patch_size": 8}),
-    ),
-    "metaclip_2": (
-        {
-            "text_config": TEXT | {"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1},
-            "vision_config": VISION,
-            "projection_dim": 24,
-        },
-        CLIP_PROCESSOR,
-    ),
-    "chinese_clip": (
-        {"text_config": BERT_TEXT, "vision_config": VISION, "projection_dim": 24},
-        ("ChineseCLIPImageProcessorPil", {"size": SQUARE, "crop_size": SQUARE, "do_center_crop": False}),
-    ),
-    "altclip": (
-        {"text_config": TEXT | {"pad_token_id": 1, "project_dim": 24}, "vision_config": VISION, "projection_dim": 24},
-        CLIP_PROCESSOR,
-    ),
-    "tipsv2": ({"text_config": BERT_TEXT, "vision_config": VISION}, ("Tipsv2ImageProcessor", {"size": SQUARE})),
-    "align": (
-        {
-            "text_config": BERT_TEXT,
-            "vision_config": {"width_coefficient": 0.2, "depth_coefficient": 0.2, "hidden_dim": 64},
-            "projection_dim": 64,
-        },
-        (
-            "EfficientNetImageProcessorPil",
-            {
-                "size": {"height": 40, "width": 40},
-                "crop_size": SQUARE,
-                "do_center_crop": True,
-                "resample": 2,
-                "rescale_factor": 1 / 127.5,
-                "rescale_offset": True,
-                "do_normalize": False,
-                "include_top": False,
-            },
-        ),
-    ),
-    "aimv2": ({"text_config": CAUSAL_TEXT, "vision_config": VISION, "projection_dim": 24}, CLIP_PROCESSOR),
-    "groupvit": (
-        {
-            "text_config": CAUSAL_TEXT,
-            "vision_config": VISION
-            | {
-                "depths": [1, 1, 1],
-                "num_hidden_layers": 3,
-                "num_group_tokens": [4, 2, 0],
-                "num_output_groups": [4, 2, 0],
-            },
-            "projection_dim": 24,
-            "projection_intermediate_dim": 40,
-        },
-        CLIP_PROCESSOR,
-    ),
-    "flava": (
-        {"text_config": BERT_TEXT, "image_config": VISION, "multimodal_config": SMALL, "projection_dim": 24},
-        ("FlavaImageProcessorPil", {"size": SQUARE, "crop_size": SQUARE}),
-    ),
-    "blip": (
-        {"text_config": BLIP_TEXT, "vision_config": VISION, "image_text_hidden_size": 24},
-        ("BlipImageProcessorPil", {"size": SQUARE}),
-    ),
-    "blip-2": (
-        {
-            "text_config": {"model_type": "opt", **SMALL, "vocab_size": IDS, "word_embed_proj_dim": 32, "ffn_dim": 64},
-            "vision_config": VISION,
-            "qformer_config": BLIP_TEXT | {"encoder_hidden_size": 32},
-            "image_text_hidden_size": 24,
-            "num_query_tokens": 4,
-        },
-        ("BlipImageProcessorPil", {"size": SQUARE}),
-    ),
-}
-"""Settings of a tiny model and of its image processor, by model type."""
-
-
-def save_transformers_model(transformers: ModuleType, folder: Path, model: TransformersModel) -> nn.Module:
-    """Save a tiny random model and its image processor by the library's own `save_pretrained`."""
-    torch.manual_seed(0)
-    model_class = getattr(transformers, model.class_name)
-    if model.model_type == "vision-text-dual-encoder":
-        vision, text = transformers.CLIPVisionConfig(**VISION), transformers.BertConfig(**BERT_TEXT)
-        config = transformers.VisionTextDualEncoderConfig.from_vision_text_configs(vision, text, projection_dim=24)
-        processor, settings = CLIP_PROCESSOR
-    else:
-        model_settings, (processor, settings) = MODELS[model.model_type]
-        config = model_class.config_class(**deepcopy(model_settings))
-    peer: nn.Module = model_class(config).eval()
-    add_noise(peer, matrices=0.05)
-    peer.save_pretrained(folder)
-    getattr(transformers, processor)(**settings).save_pretrained(folder)
-    return peer
-
-
-def transformers_rows(model_type: str) -> torch.Tensor:
-    """Return ids of two texts, with the padding of the model's tokenizer."""
-    generator = torch.Generator().manual_seed(1)
-    rows = torch.randint(3, IDS - 3, (2, 10), generator=generator)
-    start, end, padding = {"metaclip_2": (0, 2, 1), "altclip": (0, 2, 1)}.get(model_type, (IDS - 2, IDS - 1, 0))
-    if not model_type.startswith("siglip"):
-        rows[:, 0] = start
-        for row, length in zip(rows, (4, 10), strict=True):
-            row[length - 1] = end
-            row[length:] = padding
-    return rows
-
-
-def transformers_vectors(
-    transformers: ModuleType, peer: Any, model: TransformersModel, folder: Path, rows: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the library's unit vectors of the photos and of the texts."""
-    processor, _ = MODELS.get(model.model_type, (None, CLIP_PROCESSOR))[1]
-    inputs = getattr(transformers, processor).from_pretrained(folder)(photos(), return_tensors="pt")
-    padding = 1 if model.model_type in ("metaclip_2", "altclip") else 0
-    mask = (rows != padding).long()
-    if model.class_name == "BlipForImageTextRetrieval":
-        image = peer.vision_proj(peer.vision_model(**inputs).last_hidden_state[:, 0])
-        states = peer.text_encoder(input_ids=rows, attention_mask=mask).last_hidden_state
-        text = peer.text_proj(states[:, 0])
-    else:
-        image = peer.get_image_features(**inputs).pooler_output
-        masks = {} if model.model_type.startswith("siglip") else {"attention_mask": mask}
-        text = peer.get_text_features(input_ids=rows, **masks).pooler_output
-        image, text = (vectors[:, 0] if vectors.ndim == 3 else vectors for vectors in (image, text))
-    return nn.functional.normalize(image, dim=-1), nn.functional.normalize(text, dim=-1)
-
-
-@pytest.mark.parametrize("model", TRANSFORMERS_MODELS, ids=lambda model: model.model_type)
-def test_a_dual_encoder_of_transformers_gives_the_same_vectors_or_is_refused(
-    transformers: ModuleType, tmp_path: Path, model: TransformersModel
-) -> None:
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    peer = save_transformers_model(transformers, tmp_path, model)
-    if model.refused:
-        with pytest.raises(WeightsError, match=re.escape(model.model_type)):
-            read_transformers(tmp_path)
-        return
-    checkpoint = read_transformers(tmp_path)
-    assert list_libraries(checkpoint.config) == model.libraries
-    own = Bundle(
-        build_model(checkpoint.config, checkpoint.tensors, model.model_type).eval(), None, checkpoint.preprocess
-    )
-    rows = transformers_rows(model.model_type)
-    with torch.inference_mode():
-        image_BE, text_BE = transformers_vectors(transformers, peer, model, tmp_path, rows)
-        own_text_BE = own.model.encode_texts(rows)
-    torch.testing.assert_close(own.encode_images(photos()), image_BE, atol=TOLERANCE, rtol=0)
-    torch.testing.assert_close(own_text_BE, text_BE, atol=TOLERANCE, rtol=0)
-    assert (text_BE[0] - text_BE[1]).abs().max() > 1e-3, "the vectors must depend on the texts"
