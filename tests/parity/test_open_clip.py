@@ -596,5 +596,4 @@ def test_every_config_that_open_clip_ships_is_read_or_refused_by_name(open_clip:
         "coca_ViT-L-14", "ViT-bigG-14-CLIPA-336", "ViT-L-14-worldwide", "ViT-H-14-worldwide-378", "MobileCLIP2-L-14",
         "ViT-SO400M-16-SigLIP-i18n-256",
     } <= read_names  # fmt: skip
-    expected = {"convnext_base": "timm_model_name", "ViT-M-16-alt": "ls_init_value"}
-    assert {name: key for name, key in expected.items() if key not in refused[name]} == {}
+    assert "vision_cfg.ls_init_value" in refused["ViT-M-16-alt"]
