@@ -116,7 +116,7 @@ def test_a_saved_model_is_verified_and_gives_the_same_vectors(
     assert torch.equal(loaded.encode_images(pictures()), bundle.encode_images(pictures()))
     assert loaded.model.config == bundle.model.config
     findings = {finding.name: finding.detail for finding in doctor.inspect_model(str(tmp_path / "model"))}
-    assert findings["computed by"] == f"timm {metadata.version('timm')} (image tower); the rest by zebra"
+    assert findings["computed by"] == f"image tower: timm {metadata.version('timm')}, text tower: zebra"
     assert "image and text give the recorded vectors" in findings["golden vectors"]
     assert "int8" in findings["precision"]
 
