@@ -92,6 +92,8 @@ def parse_bert_config(
             f"{where}: model_type is {show_value(model_type)}. zebra's own text encoders are "
             f"{', '.join(MODEL_DEFAULTS)}."
         )
+    if model_type == "distilbert" and head.get("pooling") == "pooler":
+        raise ConfigError(f"{where}: model_type is distilbert, which has no dense layer for pooling.")
     if raw.get("auto_map"):
         raise ConfigError(
             f"{where}: auto_map is {show_value(raw['auto_map'])}: this encoder needs code of its repository "

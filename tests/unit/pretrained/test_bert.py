@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +12,9 @@ from zebra.errors import ConfigError, WeightsError
 from zebra.pretrained.bert import MODEL_DEFAULTS, bert_from_transformers, parse_bert_config
 from zebra.pretrained.open_clip.config import parse_open_clip_config
 from zebra.pretrained.open_clip.hf_configs import KNOWN_CONFIGS, read_encoder_config
+from zebra.pretrained.transformers.bert_dual_encoders import convert_bert_dual_encoder, parse_bert_dual_encoder
+
+PATH = Path("config.json")
 
 BERT = {
     "model_type": "bert", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 50,
@@ -215,3 +219,65 @@ def test_a_wrong_config_in_the_hub_cache_is_refused(hub_cache, content, message)
     hub_cache(content)
     with pytest.raises(ConfigError, match=message):
         parse_text(hf_model_name="org/bert", context_length=10)
+
+
+VISION = {"hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1, "image_size": 32, "patch_size": 16}
+DUAL_ENCODERS = {
+    "chinese_clip": BERT | {"model_type": "chinese_clip_text_model"},
+    "altclip": ROBERTA | {"model_type": "altclip_text_model", "project_dim": 10},
+    "vision-text-dual-encoder": BERT,
+}
+
+
+def dual_encoder_config(model_type="chinese_clip", text=None, vision=None):
+    text_config = DUAL_ENCODERS[model_type] | (text or {})
+    return {"model_type": model_type, "text_config": text_config, "vision_config": VISION | (vision or {})}
+
+
+@pytest.mark.parametrize("model_type", DUAL_ENCODERS)
+def test_a_dual_encoder_without_an_embedding_dimension_has_that_of_its_class(model_type):
+    config = parse_bert_dual_encoder(dual_encoder_config(model_type), PATH)
+    assert config.embed_dim == (768 if model_type == "altclip" else 512)
+    assert (config.image_size, config.vision.activation) == (32, "quick_gelu")
+    assert config.text.context_length == 12
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (dual_encoder_config(vision={"model_type": "vit"}), "vision_config.model_type is 'vit'"),
+        (dual_encoder_config(vision={"num_channels": 1}), "num_channels is 1"),
+        (dual_encoder_config(text={"hidden_act": "relu"}), "activation is 'relu'"),
+        (dual_encoder_config("vision-text-dual-encoder", text={"model_type": "distilbert"}), "no dense layer"),
+        (dual_encoder_config("vision-text-dual-encoder", text={"model_type": "gpt2"}), "model_type is 'gpt2'"),
+        (dual_encoder_config() | {"text_config": 3}, "text_config must be a JSON object"),
+        (dual_encoder_config() | {"projection_dim": 1 << 20}, "embed_dim is 1048576"),
+    ],
+)
+def test_dual_encoders_that_zebra_does_not_compute_are_refused(raw, message):
+    with pytest.raises(WeightsError, match=message):
+        parse_bert_dual_encoder(raw, PATH)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        ({"pre_LN.weight": (16,), "pre_LN.bias": (16,)}, "lacks the tensor text_model.transformation.weight"),
+        (
+            {
+                "pre_LN.weight": (16,),
+                "pre_LN.bias": (16,),
+                "transformation.weight": (9, 16),
+                "transformation.bias": (9,),
+            },
+            "the shapes of text_projection and text_model.transformation do not fit",
+        ),
+    ],
+)
+def test_projections_that_do_not_fit_are_refused(shapes, message):
+    raw = dual_encoder_config("altclip")
+    tensors = {f"text_model.roberta.{name}": tensor for name, tensor in encoder_tensors(ROBERTA).items()}
+    tensors |= {f"text_model.{name}": torch.randn(shape) for name, shape in shapes.items()}
+    tensors["text_projection.weight"] = torch.randn(768, 10)
+    with pytest.raises(WeightsError, match=message):
+        convert_bert_dual_encoder(tensors, raw, parse_bert_dual_encoder(raw, PATH), PATH, PATH)
