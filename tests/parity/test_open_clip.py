@@ -331,7 +331,18 @@ def test_a_plain_vit_of_timm_gives_the_same_vectors(
     assert_equal_function(peer_model(open_clip, tmp_path, cfg), read(tmp_path))
 
 
-@pytest.mark.parametrize("name", sorted(open_clip_timm_vit.TIMM_VITS))
+ONE_VIT_PER_KIND = {replace(tower, patch_size=16): name for name, (tower, _) in open_clip_timm_vit.TIMM_VITS.items()}
+"""Names by everything but the sizes of patches and images."""
+
+
+def test_every_plain_vit_of_the_table_has_the_image_size_of_timm(open_clip: ModuleType) -> None:
+    import timm
+
+    sizes = {name: timm.get_pretrained_cfg(name).input_size for name in open_clip_timm_vit.TIMM_VITS}
+    assert sizes == {name: (3, size, size) for name, (_, size) in open_clip_timm_vit.TIMM_VITS.items()}
+
+
+@pytest.mark.parametrize("name", ONE_VIT_PER_KIND.values())
 def test_the_table_has_the_plain_vit_that_timm_builds_for_every_name(open_clip: ModuleType, name: str) -> None:
     import timm
 
