@@ -54,13 +54,13 @@ def test_an_old_transformers_is_refused_with_the_lowest_version(monkeypatch):
 
 
 def test_a_package_that_does_not_match_torch_is_named(monkeypatch):
-    class Broken(ModuleType):
+    class Incompatible(ModuleType):
         """A transformers whose models cannot be imported."""
 
         def __getattr__(self, name):
             raise ModuleNotFoundError(f"Could not import {name}") from RuntimeError("no operator torchvision::nms")
 
-    broken = Broken("transformers")
+    broken = Incompatible("transformers")
     broken.__version__ = "5.24.0"
     broken.logging = SimpleNamespace(**dict.fromkeys(["get_verbosity", "set_verbosity_error"], int), set_verbosity=abs)
     monkeypatch.setitem(sys.modules, "transformers", broken)
