@@ -85,7 +85,7 @@ def pictures(count: int = 3) -> list[Image.Image]:
 
 
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
-@pytest.mark.parametrize("name", TRUNKS)
+@pytest.mark.parametrize("name", ["convnext", "eva01", "pe", "mobileclip"])
 def test_smaller_precisions_keep_the_directions_of_vectors(
     build: Callable[[str], Bundle], name: str, precision: Any
 ) -> None:
@@ -341,9 +341,8 @@ def test_a_fine_tuning_run_resumes_exactly(build: Callable[[str], Bundle], tmp_p
 # --- ONNX ---
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name == "mobileclip" else pytest.mark.slow) for name in TRUNKS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TRUNKS)
 def test_onnxruntime_computes_the_same_vectors(
     build: Callable[[str], Bundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
