@@ -125,7 +125,7 @@ def test_a_fixed_size_is_refused_for_naflex_and_a_number_of_patches_for_other_mo
 
 
 def test_open_clips_layout_is_refused_because_it_cannot_express_the_resize(clip, tmp_path):
-    with pytest.raises(WeightsError, match=r"squash them to squares. Use --format transformers"):
+    with pytest.raises(WeightsError, match=r"squash them to squares. Use --format zebra"):
         write_open_clip(
             tmp_path / "out",
             config=clip.model.config,

@@ -255,6 +255,12 @@ def test_unsupported_configs_are_refused(folder, keys, changes, message):
         read_transformers(folder)
 
 
+def test_a_naflex_model_that_no_other_layout_can_represent_is_sent_to_zebras(tmp_path):
+    of = config("naflex", "causal")
+    with pytest.raises(WeightsError, match=r"no model with a naflex image tower.* Use --format zebra\."):
+        write_transformers(tmp_path / "out", config=of, tensors={}, preprocess=NAFLEX, tokenizer=TOKENIZER)
+
+
 def test_a_naflex_model_needs_a_bpe_with_byte_fallback_because_transformers_expects_one(tmp_path):
     of, _ = MODELS["naflex"]
     with pytest.raises(WeightsError, match=r"BPE with byte fallback.* Use --format zebra"):

@@ -57,7 +57,7 @@ def to_vision_cfg(config: ModelConfig) -> dict[str, Any]:
     if isinstance(vision, NaflexVisionConfig):
         raise WeightsError(
             "open_clip_config.json cannot say that images are resized for NaFlex, so open_clip would squash them to "
-            "squares. Use --format transformers."
+            "squares. Use --format zebra, or --format transformers for a model of SigLIP 2's kind."
         )
     if isinstance(vision, TimmVisionConfig):
         return to_timm_cfg(vision, config.image_size)

@@ -91,10 +91,11 @@ def infer_model_type(config: ModelConfig) -> ModelType:
             "zebra does not write text towers of the BERT family in the layout of transformers. Use --format zebra or "
             "--format onnx."
         )
+    formats = "zebra" if isinstance(vision, NaflexVisionConfig) else "open_clip or --format zebra"
     raise WeightsError(
         f"transformers has no model with a {vision.kind} image tower, a {text.kind} text tower and "
         f"{'a' if config.logit_bias else 'no'} logit bias of these settings: {vision.describe(config.image_size)}; "
-        f"{text.describe()}. Use --format open_clip or --format zebra."
+        f"{text.describe()}. Use --format {formats}."
     )
 
 

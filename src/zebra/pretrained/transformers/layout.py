@@ -129,9 +129,8 @@ def write_transformers(
     Raises:
         WeightsError: transformers cannot represent the model; the message names the layouts that can.
     """
-    if preprocess.resize == "naflex" and (
-        (preprocess.max_num_patches, preprocess.patch_size) != SIGLIP2_PROCESSOR_PATCHES
-    ):
+    patches = (preprocess.max_num_patches, preprocess.patch_size)
+    if infer_model_type(config) == "siglip2" and patches != SIGLIP2_PROCESSOR_PATCHES:
         count, side = SIGLIP2_PROCESSOR_PATCHES
         warnings.warn(
             f"transformers' AutoProcessor gives every siglip2 model {count} patches of {side} px. Pass it "
