@@ -120,7 +120,7 @@ def main() -> None:
             "patches per second": {name: round(rate) for name, rate in rates.items()},
             "relative to SigLIP": {name: round(rate / rates["SigLIP, squares"], 3) for name, rate in rates.items()},
             "all seconds": {name: [round(value, 2) for value in times] for name, times in seconds.items()},
-            "note": "CPU time of one thread, best round; the machine was shared with other work",
+            "note": "CPU time of one thread, best round",
         },
     )
 
