@@ -221,9 +221,11 @@ def _open_split(parent: Path, split: str, config: DataConfig) -> ScannableSource
     if files := find_hub_parquet_files(parent, split):
         return _require_one_split(HubDataset(files, name, config))
     files = find_hub_parquet_files(parent)  # their rows may have splits
-    if files and split in HubDataset(files, name, config).list_splits():
-        return HubDataset(files, name, config, split=split)
-    return None
+    try:
+        splits = HubDataset(files, name, config).list_splits() if files else []
+    except DataError:  # tables without images, which have nothing to do with the missing path
+        return None
+    return HubDataset(files, name, config, split=split) if split in splits else None
 
 
 def _open_shard_folder(

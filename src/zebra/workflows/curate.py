@@ -61,9 +61,10 @@ def run(
     """
     out = Path(config.out)
     _require_free(out)
+    chosen_rules = build_rules(config)  # before the pool is read, so that a wrong file name costs no wait
     source = open_source(config.pool, config.data_options)
     pairs = _scan(source, out / SCAN_FOLDER, config, callback)
-    rules = build_rules(config, pairs)
+    rules = [*unreadable_rules(pairs), *chosen_rules]
     counts = apply_rules(pairs, rules, callback)
     write_decisions(out, pairs, rules)
     if not pairs.num_kept:
@@ -108,10 +109,11 @@ def look(
         DataError: The pool cannot be read.
         ConfigError: The entries cannot be used.
     """
+    rules = build_rules(config)
     source = open_source(config.pool, config.data_options)
     with tempfile.TemporaryDirectory() as folder:
         pairs = _scan(source, Path(folder), config, callback, step=max(1, len(source) // num_samples))
-        return look_at_rules(pairs, build_rules(config, pairs))
+        return look_at_rules(pairs, [*unreadable_rules(pairs), *rules])
 
 
 def _scan(
@@ -123,10 +125,9 @@ def _scan(
     )
 
 
-def build_rules(config: CurateConfig, pairs: Pairs) -> list[Rule]:
-    """Return all rules in order: cheap ones first, and duplicates among what the others keep."""
+def build_rules(config: CurateConfig) -> list[Rule]:
+    """Return the rules for readable samples in order: cheap ones first, and duplicates among what the others keep."""
     return [
-        *unreadable_rules(pairs),
         *text_rules(config.text),
         *image_rules(config.image),
         *duplicate_rules(config.image),

@@ -162,6 +162,7 @@ def test_unusable_entries_are_refused_with_the_file(make_pool: MakePool, tmp_pat
     entries.write_text(lines)
     with pytest.raises(ConfigError, match=r"entries\.txt"):
         run_curate(make_pool(["a dog"]), tmp_path / "set", balance=BalanceRules(entries=str(entries)))
+    assert not (tmp_path / "set").exists()  # found before the pool is read
 
 
 def test_a_look_counts_each_rule_alone_and_in_order_and_writes_nothing(make_pool: MakePool, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from zebra.config.data import DataConfig
@@ -97,3 +99,9 @@ def test_read_many_keeps_the_order_and_returns_bad_samples(tmp_path: Path, make_
     assert isinstance(bad, BadSample)
     records = read_many(open_source(shards(6, samples_per_shard=2), DEFAULT), [5, 0, 3, 5])
     assert [record.captions for record in records] == [(f"color {i}",) for i in (5, 0, 3, 5)]
+
+
+def test_a_missing_path_beside_an_unrelated_table_is_reported_as_missing(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"price": [1.0]}), tmp_path / "prices.parquet")
+    with pytest.raises(DataError, match="there is nothing at"):
+        open_source(tmp_path / "photos", DEFAULT)
