@@ -1,5 +1,6 @@
 """The task `zebra curate`: a training set from a pool of image-text pairs."""
 
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from zebra.data.sources import Source, open_source
 from zebra.errors import ConfigError, DataError
 from zebra.text.labels import read_labels
 
+SHARD_FILE_PATTERN = re.compile(r"\d{5,}(\.tar|\.parquet|_stats\.json)")
 LOOK_SAMPLES = 2_000
 """Samples that a look reads."""
 SCAN_FOLDER = ".scan"
@@ -72,6 +74,8 @@ def run(
             f"no pair of {config.pool} is left of {len(pairs):,}; {out / DECISIONS_FILE} has the reasons. Relax the "
             "rules that drop most."
         )
+    for leftover in _list_outputs(out):  # of an interrupted run, perhaps with other rules and more shards
+        leftover.unlink()
     num_images = write_shards(out, source, pairs, config.samples_per_shard, callback)
     write_account(
         out,
@@ -149,6 +153,11 @@ def _require_free(out: Path) -> None:
     if (out / ACCOUNT_FILE).is_file():
         raise ConfigError(f"{out} already holds a finished set. Use another --out, or delete it.")
     others = [entry.name for entry in out.iterdir() if not entry.name.startswith(".")] if out.is_dir() else []
-    leftovers = [name for name in others if not name.endswith((".tar", ".parquet", "_stats.json"))]
+    leftovers = set(others) - {path.name for path in _list_outputs(out)} - {DECISIONS_FILE}
     if leftovers or (others and not (out / SCAN_FOLDER).is_dir()):
         raise ConfigError(f"{out} holds other files ({', '.join(sorted(others)[:3])}). Use an empty --out.")
+
+
+def _list_outputs(out: Path) -> list[Path]:
+    """Return the shards in the output folder and what belongs to them."""
+    return [path for path in out.glob("*") if SHARD_FILE_PATTERN.fullmatch(path.name)]

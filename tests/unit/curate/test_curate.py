@@ -189,3 +189,17 @@ def test_a_look_reads_evenly_spaced_samples(make_pool: MakePool) -> None:
     assert {look.num_pairs for look in looks} == {3}
     [look] = [look for look in looks if look.alone]
     assert look.examples == ["'horse number 0'", "'horse number 3'", "'horse number 6'"]
+
+
+def test_shards_of_an_interrupted_run_with_other_rules_do_not_stay(make_pool: MakePool, tmp_path: Path) -> None:
+    pool = make_pool(["a red horse", "a dog", "a blue dog", "two cats here"])
+
+    def stop(done: int, _total: int, stage: str) -> None:
+        if (stage, done) == ("writing", 4):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        curate.run(CurateConfig(pool=str(pool), out=str(tmp_path / "set"), samples_per_shard=1), stop)
+    assert (tmp_path / "set/00002.tar").exists()
+    run_curate(pool, tmp_path / "set", samples_per_shard=1, text=TextRules(min_words=3, max_chars=11))
+    assert sorted(read_all(tmp_path / "set").values()) == [("a blue dog",), ("a red horse",)]
