@@ -202,4 +202,5 @@ def test_shards_of_an_interrupted_run_with_other_rules_do_not_stay(make_pool: Ma
         curate.run(CurateConfig(pool=str(pool), out=str(tmp_path / "set"), samples_per_shard=1), stop)
     assert (tmp_path / "set/00002.tar").exists()
     run_curate(pool, tmp_path / "set", samples_per_shard=1, text=TextRules(min_words=3, max_chars=11))
+    assert sorted(path.name for path in (tmp_path / "set").glob("*.tar")) == ["00000.tar", "00001.tar"]
     assert sorted(read_all(tmp_path / "set").values()) == [("a blue dog",), ("a red horse",)]
