@@ -1,11 +1,14 @@
 """What each rule would drop from a sample of a pool, alone and in order."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from textwrap import shorten
 
-from zebra.curate.pairs import KEPT, PAIR_SCHEMA, Pairs
-from zebra.curate.rules import Rule, apply_rules, find_alone
+from zebra.curate.measurements import Measurement
+from zebra.curate.pairs import KEPT, Pairs
+from zebra.curate.pipeline import Stage, apply_stages
+from zebra.curate.rules import ReasonRule, find_alone
 
 MAX_EXAMPLES = 3
 MAX_EXAMPLE_CHARS = 60
@@ -27,22 +30,32 @@ class RuleLook:
     """Captions, or names of samples, of some that it drops."""
 
 
-def look_at_rules(pairs: Pairs, rules: Sequence[Rule]) -> list[RuleLook]:
-    """Apply all rules to the pairs in order, and each that does not look for unreadable samples alone.
+def look_at_rules(
+    pairs: Pairs, stages: Sequence[Stage], folder: Path, callback: Callable[[int, int, str], None]
+) -> list[RuleLook]:
+    """Measure all columns, then apply each rule alone to the readable pairs, and all rules in order.
 
     Args:
         pairs: The sample; all of it is in memory at a time.
-        rules: Those for unreadable samples first.
+        folder: Where measured columns are.
+        callback: Called with the number of stages or units done, their total and the stage.
     """
-    num_read_rules = sum(rule.stage == "read" for rule in rules)
-    counts = apply_rules(pairs, rules[:num_read_rules])
-    tables = list(pairs.read_kept(PAIR_SCHEMA.names))
-    alone = [count.dropped for count in counts]
-    alone += [int(find_alone(rule, tables).sum()) for rule in rules[num_read_rules:]]
-    counts += apply_rules(pairs, rules[num_read_rules:], first_number=num_read_rules)
-    examples = _collect_examples(pairs, len(rules))
+    unusable = apply_stages(
+        pairs, [stage for stage in stages if isinstance(stage, ReasonRule | Measurement)], folder, callback
+    )
+    tables = list(pairs.read_kept(pairs.columns))
+    alone = {(count.stage, count.reason): count.dropped for count in unusable}
+    rules = [stage for stage in stages if not isinstance(stage, Measurement)]
+    for rule in rules:
+        if not isinstance(rule, ReasonRule):
+            alone[rule.stage, rule.reason] = int(find_alone(rule, tables).sum())
+    pairs = pairs.without_decisions()
+    counts = apply_stages(pairs, rules, folder, callback)
+    examples = _collect_examples(pairs, len(counts))
     return [
-        RuleLook(count.stage, count.reason, len(pairs), alone[number], count.dropped, examples[number])
+        RuleLook(
+            count.stage, count.reason, len(pairs), alone[count.stage, count.reason], count.dropped, examples[number]
+        )
         for number, count in enumerate(counts)
     ]
 

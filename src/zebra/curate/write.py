@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from zebra.atomic_io import atomic_write
 from zebra.curate.pairs import KEPT, Pairs
-from zebra.curate.rules import Rule, RuleCount
+from zebra.curate.pipeline import RuleCount
 from zebra.data.shard_writer import ShardWriter
 from zebra.data.sources import Source
 from zebra.errors import BadSample, DataError
@@ -92,11 +92,11 @@ def write_shards(
     return num_images
 
 
-def write_decisions(out: Path, pairs: Pairs, rules: Sequence[Rule]) -> None:
+def write_decisions(out: Path, pairs: Pairs, counts: Sequence[RuleCount]) -> None:
     """Write what happened to every pair: the stage and reason that dropped it, or null."""
     with atomic_write(out / DECISIONS_FILE) as partial, pq.ParquetWriter(partial, DECISION_SCHEMA) as writer:
         stages, reasons = (
-            pa.array([getattr(rule, name) for rule in rules], pa.string()) for name in ("stage", "reason")
+            pa.array([getattr(count, name) for count in counts], pa.string()) for name in ("stage", "reason")
         )
         for table, decision_N in pairs.read_decisions(("uid", "id", "text")):
             numbers = pa.array(decision_N, pa.int32(), mask=decision_N == KEPT)

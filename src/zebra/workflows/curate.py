@@ -16,10 +16,10 @@ from zebra.curate.image_rules import duplicate_rules, image_rules
 from zebra.curate.look import RuleLook, look_at_rules
 from zebra.curate.match import EntryMatcher
 from zebra.curate.pairs import Pairs
-from zebra.curate.rules import Rule, RuleCount, apply_rules
+from zebra.curate.pipeline import RuleCount, Stage, apply_stages
+from zebra.curate.rules import ReasonRule, Rule
 from zebra.curate.scan import scan_pool
 from zebra.curate.text_rules import text_rules
-from zebra.curate.unreadable import unreadable_rules
 from zebra.curate.write import ACCOUNT_FILE, DECISIONS_FILE, write_account, write_decisions, write_shards
 from zebra.data.ignored import Ignored
 from zebra.data.sources import Source, open_source
@@ -55,7 +55,7 @@ def run(
     An interrupted run continues when it is started again; the result has the same bytes.
 
     Args:
-        callback: Called with the number of samples or rules done, their total and the stage.
+        callback: Called with the number of samples, units or stages done, their total and the stage.
 
     Raises:
         ConfigError: The directory holds a finished set, or anything else.
@@ -63,12 +63,11 @@ def run(
     """
     out = Path(config.out)
     _require_free(out)
-    chosen_rules = build_rules(config)  # before the pool is read, so that a wrong file name costs no wait
+    stages = build_stages(config)  # before the pool is read, so that a wrong file name costs no wait
     source = open_source(config.pool, config.data_options)
     pairs = _scan(source, out / SCAN_FOLDER, config, callback)
-    rules = [*unreadable_rules(pairs), *chosen_rules]
-    counts = apply_rules(pairs, rules, callback)
-    write_decisions(out, pairs, rules)
+    counts = apply_stages(pairs, stages, out / SCAN_FOLDER, callback)
+    write_decisions(out, pairs, counts)
     if not pairs.num_kept:
         raise DataError(
             f"no pair of {config.pool} is left of {len(pairs):,}; {out / DECISIONS_FILE} has the reasons. Relax the "
@@ -107,17 +106,17 @@ def look(
 
     Args:
         num_samples: Samples to read, evenly spaced.
-        callback: Called with the number of samples done, their total and the stage.
+        callback: Called with the number of samples, units or stages done, their total and the stage.
 
     Raises:
         DataError: The pool cannot be read.
         ConfigError: The entries cannot be used.
     """
-    rules = build_rules(config)
+    stages = build_stages(config)
     source = open_source(config.pool, config.data_options)
     with tempfile.TemporaryDirectory() as folder:
         pairs = _scan(source, Path(folder), config, callback, step=max(1, len(source) // num_samples))
-        return look_at_rules(pairs, [*unreadable_rules(pairs), *rules])
+        return look_at_rules(pairs, stages, Path(folder), callback)
 
 
 def _scan(
@@ -129,9 +128,10 @@ def _scan(
     )
 
 
-def build_rules(config: CurateConfig) -> list[Rule]:
-    """Return the rules for readable samples in order: cheap ones first, and duplicates among what the others keep."""
+def build_stages(config: CurateConfig) -> list[Stage]:
+    """Return the stages in order: cheap ones first, and duplicates among what the other rules keep."""
     return [
+        ReasonRule("read", "reason"),
         *text_rules(config.text),
         *image_rules(config.image),
         *duplicate_rules(config.image),
