@@ -66,6 +66,9 @@ def run(argv: Sequence[str]) -> int:
     if result.ignored:
         echo(f"{args.pool}: {format_ignored(result.ignored)}", err=True)
     echo(format_account(result.counts, result.num_kept, result.num_images))
+    for column, counts in result.caption_counts.items():
+        if counts:
+            echo(f"{column}: {', '.join(f'{count:,} {value}' for value, count in counts.items())}")
     echo(f"set: {result.out}")
     return EXIT_OK
 

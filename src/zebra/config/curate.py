@@ -2,41 +2,9 @@
 
 from dataclasses import dataclass, field
 
+from zebra.config.curate_text import PrivacyRules, TextRules
 from zebra.config.data import DataConfig
 from zebra.errors import ConfigError
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TextRules:
-    """Which captions are dropped; every limit is inclusive."""
-
-    min_chars: int = 1
-    """Fewest characters, without surrounding white space."""
-    max_chars: int | None = None
-    """Most characters."""
-    min_words: int = 1
-    """Fewest words, separated by white space."""
-    max_words: int | None = None
-    """Most words."""
-    max_repetition: float = 1.0
-    """Largest fraction of words that occur earlier in the caption (CC12M: 0.2)."""
-    drop_names: bool = True
-    """Drop captions that are a file name, a URL, a hash or a number."""
-    boilerplate: tuple[str, ...] = ()
-    """Phrases; a caption that contains one, in any case, is dropped (COYO: "image for")."""
-    max_frequency: int | None = None
-    """Most pairs with the same caption, apart from case, punctuation and white space; all of them are dropped beyond
-    (ALIGN, COYO: 10)."""
-
-    def __post_init__(self) -> None:
-        _require_range("text.min_chars", self.min_chars, self.max_chars, "text.max_chars")
-        _require_range("text.min_words", self.min_words, self.max_words, "text.max_words")
-        if not 0 <= self.max_repetition <= 1:
-            raise ConfigError(f"text.max_repetition is {self.max_repetition}; it must be from 0 to 1")
-        if not all(phrase.strip() for phrase in self.boilerplate):
-            raise ConfigError("text.boilerplate has an empty phrase, which every caption contains. Remove it.")
-        if self.max_frequency is not None and self.max_frequency < 1:
-            raise ConfigError(f"text.max_frequency is {self.max_frequency}; it must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,6 +66,8 @@ class CurateConfig:
     """The recipe that set the defaults; recorded only."""
     text: TextRules = field(default_factory=TextRules)
     """Rules for captions."""
+    privacy: PrivacyRules = field(default_factory=PrivacyRules)
+    """Personal data in captions."""
     image: ImageRules = field(default_factory=ImageRules)
     """Rules for images."""
     balance: BalanceRules = field(default_factory=BalanceRules)
@@ -110,8 +80,3 @@ class CurateConfig:
     def __post_init__(self) -> None:
         if self.samples_per_shard < 1:
             raise ConfigError(f"samples_per_shard is {self.samples_per_shard}; it must be at least 1")
-
-
-def _require_range(name: str, low: int, high: int | None, high_name: str) -> None:
-    if low < 0 or (high is not None and high < low):
-        raise ConfigError(f"{name} is {low} and {high_name} is {high}; they must be at least 0, and in this order")

@@ -4,6 +4,7 @@ One row per caption: an image with three captions has three rows with the same `
 one row without a caption, whose `reason` says why.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -81,6 +82,20 @@ class Pairs:
             unit.append(file)
         if files:
             self._file_number |= dict.fromkeys(pq.read_schema(files[0]).names, len(self._units[0]) - 1)
+
+    def count_values(self, column: str) -> dict[str, int]:
+        """Return value → number of remaining pairs that have it, the most frequent first.
+
+        Nulls are not counted. A column of lists counts each value of a list; a missing column has no values.
+        """
+        if column not in self.columns:
+            return {}
+        counts: Counter[str] = Counter()
+        for table in self.read_kept((column,)):
+            values = table[column].combine_chunks()
+            values = values.flatten() if pa.types.is_list(values.type) else values.drop_null()
+            counts.update({item["values"].as_py(): item["counts"].as_py() for item in values.value_counts()})
+        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
     def is_kept(self, unit: int) -> NDArray[np.bool_]:
         """Return which of all pairs of a unit remain, bool [N]."""

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from zebra.config.curate import TextRules
+from zebra.config.curate_text import TextRules
 from zebra.curate.rules import PairRule, PoolRule, Rule
 
 STAGE = "text"
@@ -34,7 +34,7 @@ def text_rules(config: TextRules) -> list[Rule]:
         )
     if config.max_chars is not None:
         add(
-            f"caption over {config.max_chars} characters",
+            f"caption over {config.max_chars:,} characters",
             lambda text: pc.greater(pc.utf8_length(text), config.max_chars),
         )
     if config.min_words:

@@ -12,11 +12,13 @@ from zebra.config.cores import usable_cores
 from zebra.config.curate import BalanceRules, CurateConfig
 from zebra.config.structure import unstructure
 from zebra.curate.balance import balance_rules
+from zebra.curate.clean import cleaning_stages
 from zebra.curate.image_rules import duplicate_rules, image_rules
 from zebra.curate.look import RuleLook, look_at_rules
 from zebra.curate.match import EntryMatcher
 from zebra.curate.pairs import Pairs
 from zebra.curate.pipeline import RuleCount, Stage, apply_stages
+from zebra.curate.privacy import privacy_rules
 from zebra.curate.rules import ReasonRule, Rule
 from zebra.curate.scan import scan_pool
 from zebra.curate.text_rules import text_rules
@@ -29,6 +31,8 @@ from zebra.text.labels import read_labels
 SHARD_FILE_PATTERN = re.compile(r"\d{5,}(\.tar|\.parquet|_stats\.json)")
 LOOK_SAMPLES = 2_000
 """Samples that a look reads."""
+COUNTED_COLUMNS = ("cleaned", "masked")
+"""Columns whose values are counted among the kept pairs."""
 SCAN_FOLDER = ".scan"
 """Scanned units in the output folder until the set is complete; a dot hides them from readers of the shards."""
 
@@ -43,6 +47,8 @@ class CurateResult:
     num_kept: int
     num_images: int
     """Images of the kept pairs."""
+    caption_counts: dict[str, dict[str, int]]
+    """Column → value → number of kept captions: kinds of changes by cleaning, and of masked personal data."""
     ignored: tuple[Ignored, ...]
     """Files of the pool that are no part of a sample."""
 
@@ -73,6 +79,7 @@ def run(
             f"no pair of {config.pool} is left of {len(pairs):,}; {out / DECISIONS_FILE} has the reasons. Relax the "
             "rules that drop most."
         )
+    caption_counts = {column: pairs.count_values(column) for column in COUNTED_COLUMNS}
     for leftover in _list_outputs(out):  # of an interrupted run, perhaps with other rules and more shards
         leftover.unlink()
     num_images = write_shards(out, source, pairs, config.samples_per_shard, callback)
@@ -83,6 +90,7 @@ def run(
             "config": unstructure(config),
             "pool_sha256": source.digest,
             "pairs": {"found": len(pairs), "kept": pairs.num_kept, "dropped": len(pairs) - pairs.num_kept},
+            "captions": caption_counts,
             "images": {"found": len(source), "kept": num_images},
             "rules": [
                 {"stage": count.stage, "reason": count.reason, "found": count.found, "dropped": count.dropped}
@@ -92,7 +100,7 @@ def run(
         },
     )
     shutil.rmtree(out / SCAN_FOLDER)
-    return CurateResult(out, counts, len(pairs), pairs.num_kept, num_images, source.ignored)
+    return CurateResult(out, counts, len(pairs), pairs.num_kept, num_images, caption_counts, source.ignored)
 
 
 def look(
@@ -132,6 +140,8 @@ def build_stages(config: CurateConfig) -> list[Stage]:
     """Return the stages in order: cheap ones first, and duplicates among what the other rules keep."""
     return [
         ReasonRule("read", "reason"),
+        *cleaning_stages(config.text),
+        *privacy_rules(config.privacy),
         *text_rules(config.text),
         *image_rules(config.image),
         *duplicate_rules(config.image),
