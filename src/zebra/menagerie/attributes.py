@@ -1,5 +1,6 @@
 """Attributes of one image, from which it is drawn and captioned."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -62,12 +63,12 @@ class ImageAttributes:
         return self.grain not in ("", "medium")
 
 
-def sample_training_attributes(rng: SampleRng) -> ImageAttributes:
-    """Sample the attributes of a training image: mostly one animal of a seen kind."""
+def sample_training_attributes(rng: SampleRng, kinds: Sequence[tuple[str, str]] = SEEN_KINDS) -> ImageAttributes:
+    """Sample the attributes of a training image: mostly one animal; a kind that is listed twice is twice as likely."""
     share = rng.uniform(0, 1)
     if share < 0.05:
         return sample_sign(rng, rng.choice(range(10)), TRAIN_FONTS)
-    kind = rng.choice(SEEN_KINDS)
+    kind = rng.choice(kinds)
     if share < 0.10:
         return sample_group(rng, kind, rng.choice((2, 3, 4, 5, 6)))
     if share < 0.15:
