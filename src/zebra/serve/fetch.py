@@ -9,17 +9,14 @@ import re
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
 import h11
 
+from zebra.data.addresses import is_public
 from zebra.serve.errors import HTTPError
 
 URL_PATTERN = re.compile(r"https://([a-z0-9.-]{1,253})(?::([0-9]{1,5}))?(/[!-\"$-\[\]-~]*)?", re.IGNORECASE)
 """The only accepted URL form: no user, no brackets, no backslash, no fragment."""
-NAT64_NETWORK = IPv6Network("64:ff9b::/96")
-"""NAT64 prefix: the last four bytes are the IPv4 address (RFC 6052)."""
-LOCAL_NAT64_NETWORK = IPv6Network("64:ff9b:1::/48")
 FETCH_ERROR = "cannot fetch the image from its url; send its bytes as data"
 FETCH_TIMEOUT_SECONDS = 10.0
 READ_BYTES = 65_536
@@ -57,27 +54,6 @@ async def fetch_url(
             return await _get(addresses[0], host, port, path, max_bytes, ssl_context or ssl.create_default_context())
     except (OSError, TimeoutError, h11.ProtocolError, UnicodeError) as error:  # ssl errors are OSErrors
         raise HTTPError(400, FETCH_ERROR) from error
-
-
-def is_public(address: str) -> bool:
-    """Return whether an IP address is on the public internet, also if it embeds an IPv4 address.
-
-    >>> is_public("93.184.215.14"), is_public("::ffff:127.0.0.1"), is_public("64:ff9b::a00:1")
-    (True, False, False)
-    """
-    try:
-        ip: IPv4Address | IPv6Address = ip_address(address)
-    except ValueError:
-        return False
-    if isinstance(ip, IPv6Address):
-        embedded = ip.ipv4_mapped or ip.sixtofour
-        if ip in NAT64_NETWORK:
-            embedded = IPv4Address(ip.packed[-4:])
-        if embedded is not None:
-            return is_public(str(embedded))
-        if ip.teredo is not None or ip in LOCAL_NAT64_NETWORK or ip.is_site_local:
-            return False
-    return ip.is_global and not ip.is_multicast and not ip.is_reserved
 
 
 def _parse_url(url: str, allowed_hosts: frozenset[str]) -> tuple[str, int, str]:
