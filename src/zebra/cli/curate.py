@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from zebra.cli.arguments import parse_args
+from zebra.cli.arguments import RepeatedStr, parse_args
 from zebra.cli.main import EXIT_OK, EXIT_USAGE, echo
 from zebra.cli.progress import ProgressBar
 from zebra.config.curate import CurateConfig
@@ -37,6 +37,9 @@ class Args(CurateConfig):
 
     pool: PoolArg
     recipe: Annotated[str, tyro.conf.Suppress] = DEFAULT_RECIPE
+    removals: RepeatedStr = ()
+    blocklist: RepeatedStr = ()
+    columns: RepeatedStr = ()
     look: bool = False
     """Write nothing; show what each rule would drop from a sample of the pool, alone and in order, with examples."""
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from zebra.config.curate_columns import parse_condition
 from zebra.config.curate_text import PrivacyRules, TextRules
 from zebra.config.data import DataConfig
 from zebra.errors import ConfigError
@@ -64,6 +65,16 @@ class CurateConfig:
     """The directory for shards, decisions and the account."""
     recipe: str = "archive"
     """The recipe that set the defaults; recorded only."""
+    subset: str | None = None
+    """File of DataComp's format (.npy) with the uids of pairs to keep."""
+    removals: tuple[str, ...] = ()
+    """Files with what was asked to be removed: uid, sha256, md5, url-sha256 or url, and domain, one per line with its
+    kind. The set gets them as removals.txt, and a later run with the set as its pool applies them."""
+    blocklist: tuple[str, ...] = ()
+    """Files with what must not be in the set, written as removals are; domains need no kind."""
+    columns: tuple[str, ...] = ()
+    """Conditions on numeric columns of the pool, such as "similarity >= 0.28" or "clip_l14_similarity_score top 30%";
+    pairs without a value are dropped."""
     text: TextRules = field(default_factory=TextRules)
     """Rules for captions."""
     privacy: PrivacyRules = field(default_factory=PrivacyRules)
@@ -78,5 +89,7 @@ class CurateConfig:
     """Settings for reading the pool."""
 
     def __post_init__(self) -> None:
+        for condition in self.columns:
+            parse_condition(condition)
         if self.samples_per_shard < 1:
             raise ConfigError(f"samples_per_shard is {self.samples_per_shard}; it must be at least 1")

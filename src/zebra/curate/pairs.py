@@ -22,6 +22,7 @@ PAIR_SCHEMA = pa.schema(
         "id": pa.string(),  # name of the sample in the pool
         "text": pa.string(),
         "sha256": pa.binary(32),  # of the encoded image
+        "md5": pa.binary(16),  # the same; lists of others identify images by it
         "num_bytes": pa.int64(),
         "width": pa.int32(),
         "height": pa.int32(),

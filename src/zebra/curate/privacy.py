@@ -1,7 +1,7 @@
 """Personal data in captions, found by form and check digit.
 
-E-mail addresses and numbers that identify a person. Names of persons are not found. Numbers without a check digit need a
-form that other numbers rarely have, such as the plus sign of a telephone number.
+E-mail addresses and numbers that identify a person; names are not found. Numbers without a check digit need a form
+that other numbers rarely have, such as the plus sign of a telephone number.
 """
 
 import re

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from hashlib import sha256
+from hashlib import md5, sha256
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from zebra.errors import BadSample
 from zebra.images.decode import decode_image
 from zebra.values import Record
 
-SCAN_VERSION = 1
+SCAN_VERSION = 2
 """Changes when a value of a scanned row may change."""
 SAMPLES_PER_UNIT = 2_048
 
@@ -94,6 +94,7 @@ def _measure_image(record: Record | BadSample, *, max_pixels: int) -> dict[str, 
     gray = np.asarray(image.reduce(max(1, min(image.size) // 64)).convert("L"), np.float32)
     return {
         "sha256": sha256(record.image).digest(),
+        "md5": md5(record.image, usedforsecurity=False).digest(),
         "num_bytes": len(record.image),
         "width": image.width,
         "height": image.height,

@@ -3,7 +3,7 @@
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,14 +13,24 @@ from zebra.config.curate import BalanceRules, CurateConfig
 from zebra.config.structure import unstructure
 from zebra.curate.balance import balance_rules
 from zebra.curate.clean import cleaning_stages
+from zebra.curate.column_rules import column_rules, require_columns
+from zebra.curate.digest_lists import (
+    REMOVALS_FILE,
+    DigestLists,
+    image_list_rules,
+    link_list_rules,
+    read_digest_lists,
+    write_digest_lists,
+)
 from zebra.curate.image_rules import duplicate_rules, image_rules
 from zebra.curate.look import RuleLook, look_at_rules
 from zebra.curate.match import EntryMatcher
-from zebra.curate.pairs import Pairs
+from zebra.curate.pairs import PAIR_SCHEMA, Pairs
 from zebra.curate.pipeline import RuleCount, Stage, apply_stages
 from zebra.curate.privacy import privacy_rules
 from zebra.curate.rules import ReasonRule, Rule
 from zebra.curate.scan import scan_pool
+from zebra.curate.subset import SUBSET_FILE, subset_rules, write_subset
 from zebra.curate.text_rules import text_rules
 from zebra.curate.write import ACCOUNT_FILE, DECISIONS_FILE, write_account, write_decisions, write_shards
 from zebra.data.ignored import Ignored
@@ -69,7 +79,8 @@ def run(
     """
     out = Path(config.out)
     _require_free(out)
-    stages = build_stages(config)  # before the pool is read, so that a wrong file name costs no wait
+    removals = _read_removals(config)
+    stages = build_stages(config, removals)  # before the pool is read, so that a wrong file name costs no wait
     source = open_source(config.pool, config.data_options)
     pairs = _scan(source, out / SCAN_FOLDER, config, callback)
     counts = apply_stages(pairs, stages, out / SCAN_FOLDER, callback)
@@ -82,6 +93,9 @@ def run(
     caption_counts = {column: pairs.count_values(column) for column in COUNTED_COLUMNS}
     for leftover in _list_outputs(out):  # of an interrupted run, perhaps with other rules and more shards
         leftover.unlink()
+    write_subset(out / SUBSET_FILE, pairs)
+    if removals:
+        write_digest_lists(out / REMOVALS_FILE, removals)
     num_images = write_shards(out, source, pairs, config.samples_per_shard, callback)
     write_account(
         out,
@@ -120,7 +134,7 @@ def look(
         DataError: The pool cannot be read.
         ConfigError: The entries cannot be used.
     """
-    stages = build_stages(config)
+    stages = build_stages(config, _read_removals(config))
     source = open_source(config.pool, config.data_options)
     with tempfile.TemporaryDirectory() as folder:
         pairs = _scan(source, Path(folder), config, callback, step=max(1, len(source) // num_samples))
@@ -136,17 +150,39 @@ def _scan(
     )
 
 
-def build_stages(config: CurateConfig) -> list[Stage]:
-    """Return the stages in order: cheap ones first, and duplicates among what the other rules keep."""
+def build_stages(
+    config: CurateConfig, removals: DigestLists, columns: Collection[str] = PAIR_SCHEMA.names
+) -> list[Stage]:
+    """Return the stages in order: cheap ones first, and duplicates among what the other rules keep.
+
+    Args:
+        removals: What was asked to be removed.
+        columns: Columns of the pool.
+
+    Raises:
+        ConfigError: A file cannot be read, or the pool lacks a column that a condition is on.
+    """
+    require_columns(config.columns, columns)
+    lists = {"removals": removals, "blocklist": read_digest_lists(map(Path, config.blocklist))}
     return [
         ReasonRule("read", "reason"),
         *cleaning_stages(config.text),
         *privacy_rules(config.privacy),
+        *subset_rules(config.subset),
+        *(rule for stage, content in lists.items() for rule in link_list_rules(content, stage, columns)),
+        *column_rules(config.columns),
         *text_rules(config.text),
+        *(rule for stage, content in lists.items() for rule in image_list_rules(content, stage)),
         *image_rules(config.image),
         *duplicate_rules(config.image),
         *_balance_rules(config.balance),
     ]
+
+
+def _read_removals(config: CurateConfig) -> DigestLists:
+    """Return the removals of the config and those that the pool, a set of an earlier run, carries."""
+    carried = Path(config.pool) / REMOVALS_FILE
+    return read_digest_lists([*map(Path, config.removals), *([carried] if carried.is_file() else [])])
 
 
 def _balance_rules(config: BalanceRules) -> list[Rule]:
@@ -163,7 +199,7 @@ def _require_free(out: Path) -> None:
     if (out / ACCOUNT_FILE).is_file():
         raise ConfigError(f"{out} already holds a finished set. Use another --out, or delete it.")
     others = [entry.name for entry in out.iterdir() if not entry.name.startswith(".")] if out.is_dir() else []
-    leftovers = set(others) - {path.name for path in _list_outputs(out)} - {DECISIONS_FILE}
+    leftovers = set(others) - {path.name for path in _list_outputs(out)} - {DECISIONS_FILE, SUBSET_FILE, REMOVALS_FILE}
     if leftovers or (others and not (out / SCAN_FOLDER).is_dir()):
         raise ConfigError(f"{out} holds other files ({', '.join(sorted(others)[:3])}). Use an empty --out.")
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -204,3 +205,39 @@ def test_shards_of_an_interrupted_run_with_other_rules_do_not_stay(make_pool: Ma
     run_curate(pool, tmp_path / "set", samples_per_shard=1, text=TextRules(min_words=3, max_chars=11))
     assert sorted(path.name for path in (tmp_path / "set").glob("*.tar")) == ["00000.tar", "00001.tar"]
     assert sorted(read_all(tmp_path / "set").values()) == [("a blue dog",), ("a red horse",)]
+
+
+def test_removals_are_applied_and_follow_the_set(make_pool: MakePool, tmp_path: Path) -> None:
+    pool = make_pool(["a red horse", "a blue dog", "a green bird"])
+    digests = [sha256((pool / f"{number}.png").read_bytes()).hexdigest() for number in range(3)]
+    for number in range(2):
+        (tmp_path / f"list{number}.txt").write_text(f"sha256 {digests[number]}\n")
+    run_curate(pool, tmp_path / "all")
+    result = run_curate(pool, tmp_path / "set", removals=(str(tmp_path / "list0.txt"),))
+    assert dropped(result) == {"listed sha256": 1}
+    assert (tmp_path / "set/removals.txt").read_text() == f"sha256 {digests[0]}\n"
+    shutil.copy(tmp_path / "set/removals.txt", tmp_path / "all")  # a set with an image that was removed later
+    later = run_curate(tmp_path / "all", tmp_path / "later", blocklist=(str(tmp_path / "list1.txt"),))
+    assert [(count.stage, count.dropped) for count in later.counts if count.dropped] == [
+        ("removals", 1),
+        ("blocklist", 1),
+    ]
+    assert list(read_all(tmp_path / "later").values()) == [("a green bird",)]
+    assert (tmp_path / "later/removals.txt").read_text() == f"sha256 {digests[0]}\n"
+
+
+def test_the_subset_of_a_run_selects_the_same_pairs_in_another(make_pool: MakePool, tmp_path: Path) -> None:
+    pool = make_pool(["a red horse", "12", "a blue dog"])
+    run_curate(pool, tmp_path / "set")
+    result = run_curate(
+        pool, tmp_path / "again", text=TextRules(drop_names=False), subset=str(tmp_path / "set/subset.npy")
+    )
+    assert dropped(result) == {"not in the subset": 1}
+    assert read_all(tmp_path / "again") == read_all(tmp_path / "set")
+    assert (tmp_path / "again/subset.npy").read_bytes() == (tmp_path / "set/subset.npy").read_bytes()
+
+
+def test_a_condition_on_a_column_that_the_pool_lacks_is_an_error(make_pool: MakePool, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no column 'similarity'"):
+        run_curate(make_pool(["a red horse"]), tmp_path / "set", columns=("similarity >= 0.3",))
+    assert not (tmp_path / "set").exists()
