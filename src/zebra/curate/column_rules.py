@@ -1,4 +1,4 @@
-"""Rules for numeric columns of the pool, such as scores that were published with it."""
+"""Rules for numeric columns of the pool, such as published scores."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
