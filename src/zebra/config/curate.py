@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field
 
+from zebra.config.curate_address import AddressRules
 from zebra.config.curate_columns import parse_condition
-from zebra.config.curate_text import PrivacyRules, TextRules
+from zebra.config.curate_text import LanguageRules, PrivacyRules, TextRules
 from zebra.config.data import DataConfig
 from zebra.errors import ConfigError
 
@@ -75,10 +76,14 @@ class CurateConfig:
     columns: tuple[str, ...] = ()
     """Conditions on numeric columns of the pool, such as "similarity >= 0.28" or "clip_l14_similarity_score top 30%";
     pairs without a value are dropped."""
+    address: AddressRules = field(default_factory=AddressRules)
+    """Rules for the addresses of links."""
     text: TextRules = field(default_factory=TextRules)
     """Rules for captions."""
     privacy: PrivacyRules = field(default_factory=PrivacyRules)
     """Personal data in captions."""
+    language: LanguageRules = field(default_factory=LanguageRules)
+    """Languages of captions."""
     image: ImageRules = field(default_factory=ImageRules)
     """Rules for images."""
     balance: BalanceRules = field(default_factory=BalanceRules)

@@ -50,6 +50,23 @@ class PrivacyRules:
     the pair is dropped. Names of persons are not found."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LanguageRules:
+    """Which languages are kept. The pool's column `language` is used where it has a value."""
+
+    keep: tuple[str, ...] = ()
+    """ISO 639 codes, such as en; empty keeps all and detects nothing."""
+    min_probability: float = 0.003
+    """Probability of the languages to keep below which a caption is in another one."""
+    keep_unsure: bool = True
+    """Keep captions whose most probable language is another one, if those to keep are probable enough; most of them
+    have three words or fewer. DataComp's rule is false."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_probability <= 1:
+            raise ConfigError(f"language.min_probability is {self.min_probability}; it must be from 0 to 1")
+
+
 def _require_range(name: str, low: int, high: int | None, high_name: str) -> None:
     if low < 0 or (high is not None and high < low):
         raise ConfigError(f"{name} is {low} and {high_name} is {high}; they must be at least 0, and in this order")

@@ -11,6 +11,7 @@ import zebra
 from zebra.config.cores import usable_cores
 from zebra.config.curate import BalanceRules, CurateConfig
 from zebra.config.structure import unstructure
+from zebra.curate.address_rules import address_rules
 from zebra.curate.balance import balance_rules
 from zebra.curate.clean import cleaning_stages
 from zebra.curate.column_rules import column_rules, require_columns
@@ -23,6 +24,7 @@ from zebra.curate.digest_lists import (
     write_digest_lists,
 )
 from zebra.curate.image_rules import duplicate_rules, image_rules
+from zebra.curate.language import language_rules
 from zebra.curate.look import RuleLook, look_at_rules
 from zebra.curate.match import EntryMatcher
 from zebra.curate.pairs import PAIR_SCHEMA, Pairs
@@ -41,7 +43,7 @@ from zebra.text.labels import read_labels
 SHARD_FILE_PATTERN = re.compile(r"\d{5,}(\.tar|\.parquet|_stats\.json)")
 LOOK_SAMPLES = 2_000
 """Samples that a look reads."""
-COUNTED_COLUMNS = ("cleaned", "masked")
+COUNTED_COLUMNS = ("cleaned", "masked", "language")
 """Columns whose values are counted among the kept pairs."""
 SCAN_FOLDER = ".scan"
 """Scanned units in the output folder until the set is complete; a dot hides them from readers of the shards."""
@@ -58,7 +60,7 @@ class CurateResult:
     num_images: int
     """Images of the kept pairs."""
     caption_counts: dict[str, dict[str, int]]
-    """Column → value → number of kept captions: kinds of changes by cleaning, and of masked personal data."""
+    """Column → value → number of kept captions: changes by cleaning, masked personal data, languages."""
     ignored: tuple[Ignored, ...]
     """Files of the pool that are no part of a sample."""
 
@@ -169,9 +171,11 @@ def build_stages(
         *cleaning_stages(config.text),
         *privacy_rules(config.privacy),
         *subset_rules(config.subset),
+        *(address_rules(config.address) if "url" in columns else []),
         *(rule for stage, content in lists.items() for rule in link_list_rules(content, stage, columns)),
         *column_rules(config.columns),
         *text_rules(config.text),
+        *language_rules(config.language, columns),
         *(rule for stage, content in lists.items() for rule in image_list_rules(content, stage)),
         *image_rules(config.image),
         *duplicate_rules(config.image),
