@@ -13,7 +13,7 @@ class TextRules:
     clean: bool = True
     """Unescape HTML entities, remove markup, control and invisible characters, and collapse white space first."""
     min_chars: int = 1
-    """Fewest characters, without surrounding white space."""
+    """Fewest characters."""
     max_chars: int | None = 10_000
     """Most characters; CLIP reads 77 tokens of a caption."""
     min_words: int = 1
@@ -22,6 +22,10 @@ class TextRules:
     """Most words."""
     max_repetition: float = 1.0
     """Largest fraction of words that occur earlier in the caption (CC12M: 0.2)."""
+    min_word_count: int = 1
+    """Smallest number of times that each word of a caption occurs in the pool (CC12M: 20)."""
+    nouns: str | None = None
+    """File with one noun per line, or WordNet's index.noun; captions without one are dropped (COYO)."""
     drop_names: bool = True
     """Drop captions that are a file name, a URL, a hash or a number."""
     boilerplate: tuple[str, ...] = ()
@@ -35,6 +39,8 @@ class TextRules:
         _require_range("text.min_words", self.min_words, self.max_words, "text.max_words")
         if not 0 <= self.max_repetition <= 1:
             raise ConfigError(f"text.max_repetition is {self.max_repetition}; it must be from 0 to 1")
+        if self.min_word_count < 1:
+            raise ConfigError(f"text.min_word_count is {self.min_word_count}; it must be at least 1")
         if not all(phrase.strip() for phrase in self.boilerplate):
             raise ConfigError("text.boilerplate has an empty phrase, which every caption contains. Remove it.")
         if self.max_frequency is not None and self.max_frequency < 1:

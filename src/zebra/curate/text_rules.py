@@ -29,14 +29,9 @@ def text_rules(config: TextRules) -> list[Rule]:
         rules.append(PairRule(STAGE, reason, ("text",), lambda table: find(pc.utf8_trim_whitespace(table["text"]))))
 
     if config.min_chars:
-        add(
-            f"caption under {config.min_chars} characters", lambda text: pc.less(pc.utf8_length(text), config.min_chars)
-        )
+        rules.append(_length_rule(f"caption under {config.min_chars} characters", pc.less, config.min_chars))
     if config.max_chars is not None:
-        add(
-            f"caption over {config.max_chars:,} characters",
-            lambda text: pc.greater(pc.utf8_length(text), config.max_chars),
-        )
+        rules.append(_length_rule(f"caption over {config.max_chars:,} characters", pc.greater, config.max_chars))
     if config.min_words:
         add(f"caption under {config.min_words} words", lambda text: pc.less(count_words(text), config.min_words))
     if config.max_words is not None:
@@ -61,6 +56,10 @@ def text_rules(config: TextRules) -> list[Rule]:
             )
         )
     return rules
+
+
+def _length_rule(reason: str, compare: Callable[[pa.ChunkedArray, int], pa.ChunkedArray], limit: int) -> PairRule:
+    return PairRule(STAGE, reason, ("text",), lambda table: compare(pc.utf8_length(table["text"]), limit))
 
 
 def _matches(text: pa.ChunkedArray, pattern: str) -> pa.ChunkedArray:

@@ -34,6 +34,7 @@ from zebra.curate.rules import ReasonRule, Rule
 from zebra.curate.scan import scan_pool
 from zebra.curate.subset import SUBSET_FILE, subset_rules, write_subset
 from zebra.curate.text_rules import text_rules
+from zebra.curate.word_rules import word_rules
 from zebra.curate.write import ACCOUNT_FILE, DECISIONS_FILE, write_account, write_decisions, write_shards
 from zebra.data.ignored import Ignored
 from zebra.data.sources import Source, open_source
@@ -175,6 +176,7 @@ def build_stages(
         *(rule for stage, content in lists.items() for rule in link_list_rules(content, stage, columns)),
         *column_rules(config.columns),
         *text_rules(config.text),
+        *word_rules(config.text),
         *language_rules(config.language, columns),
         *(rule for stage, content in lists.items() for rule in image_list_rules(content, stage)),
         *image_rules(config.image),
