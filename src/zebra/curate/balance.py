@@ -6,75 +6,79 @@ draw is a hash of the seed and the pair's uid: it does not depend on the order o
 earlier decisions only through p.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from hashlib import sha256
+from math import exp, log
+from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 
 from zebra.curate.match import EntryMatcher
-from zebra.curate.rules import PoolRule, Rule
+from zebra.curate.measurements import Measurement
+from zebra.curate.partitions import as_integers
+from zebra.curate.pipeline import Stage
+from zebra.curate.rules import PairRule, PoolReader, PoolRule
 
 STAGE = "balance"
-BISECTION_STEPS = 60
+MATCH_VERSION = 1
+"""Changes when an entry may match other captions."""
+MATCH_SCHEMA = pa.schema({"entries": pa.list_(pa.int32())})
+PROBABILITY_UNIT = 2.0**-40
 
 
-@dataclass(frozen=True, slots=True)
-class Matches:
-    """The entries of N pairs."""
-
-    num_pairs: int
-    row_M: NDArray[np.int64]
-    entry_M: NDArray[np.int64]
-
-    def keep_probability(self, probability_E: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return 1 − Π(1 − p) over the entries of each pair, [N]; 0 for a pair without entries."""
-        with np.errstate(divide="ignore"):
-            log_M = np.log1p(-probability_E[self.entry_M])  # −∞ for p = 1
-        total_N = np.zeros(self.num_pairs)
-        np.add.at(total_N, self.row_M, log_M)
-        return -np.expm1(total_N)
-
-
-def balance_rules(matcher: EntryMatcher, *, max_per_entry: float | None, keep: int | None, seed: int) -> list[Rule]:
-    """Return the rules that drop pairs without an entry and balance the others.
+def balance_stages(matcher: EntryMatcher, *, max_per_entry: float | None, keep: int | None, seed: int) -> list[Stage]:
+    """Return the stages that find entries, drop pairs without one and balance the others.
 
     Args:
         max_per_entry: The t of the rule: an entry with fewer pairs keeps all of them. None for no limit.
         keep: The expected number of pairs to keep, from which t is computed; None takes max_per_entry.
         seed: Seed of the draw.
     """
-    rules: list[Rule] = [
-        PoolRule(
-            "match",
-            "no entry in the caption",
-            ("text",),
-            lambda read: (_has_no_entry(_match(matcher, table)) for table in read()),
-        )
+    digest = sha256("\n".join(matcher.entries).encode()).hexdigest()
+    stages: list[Stage] = [
+        Measurement(
+            "match", f"{MATCH_VERSION} {digest}", ("text",), MATCH_SCHEMA, partial(_match, matcher), is_parallel=True
+        ),
+        PairRule("match", "no entry in the caption", ("entries",), _has_no_entry),
     ]
     if keep is not None or max_per_entry is not None:
-        rules.append(
-            PoolRule(
-                STAGE,
-                "not drawn by any of its entries",
-                ("uid", "text"),
-                lambda read: _find_not_drawn(matcher, read, max_per_entry, keep, seed),
-            )
+        find = partial(
+            _find_not_drawn, num_entries=len(matcher.entries), max_per_entry=max_per_entry, keep=keep, seed=seed
         )
-    return rules
+        stages.append(PoolRule(STAGE, "not drawn by any of its entries", ("uid", "entries"), find))
+    return stages
 
 
-def choose_limit(matches: Iterable[Matches], count_E: NDArray[np.int64], keep: int) -> float:
-    """Return the t at which the expected number of kept pairs is `keep`, by bisection; the largest count at most."""
-    all_matches = list(matches)
-    low, high = 0.0, float(count_E.max(initial=1))
-    for _ in range(BISECTION_STEPS):
-        middle = (low + high) / 2
-        probability_E = entry_probability(count_E, middle)
-        expected = sum(part.keep_probability(probability_E).sum() for part in all_matches)
-        low, high = (middle, high) if expected < keep else (low, middle)
-    return high
+def keep_probability(entries: pa.ListArray, probability_E: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return 1 − Π(1 − p) over the entries of each pair, [N]; 0 for a pair without entries."""
+    with np.errstate(divide="ignore"):
+        log_E = np.log1p(-probability_E)  # −∞ for p = 1
+    row_M = entries.value_parent_indices().to_numpy()
+    return -np.expm1(np.bincount(row_M, log_E[entries.flatten().to_numpy()], len(entries)))
+
+
+def choose_limit(count_expected: Callable[[float], float], max_limit: float, keep: int) -> float:
+    """Return the t with `keep` expected pairs; max_limit at most.
+
+    Args:
+        count_expected: Returns the expected number of pairs for a t; it takes a pass over the pool.
+    """
+    if count_expected(max_limit) <= keep:
+        return max_limit
+
+    def excess(log_limit: float) -> float:
+        return log(count_expected(exp(log_limit)) / keep)
+
+    # The number is about a power of t, so that few steps in logarithms are enough. It is not over keep at the lower
+    # end, and over 0 since each pair with an entry has a probability of at least t / max_limit.
+    low, high = log(min(1e-6, 1 / max_limit) * keep), log(max_limit)
+    return exp(brentq(cache(excess), low, high, xtol=1e-13, rtol=1e-13))
 
 
 def entry_probability(count_E: NDArray[np.int64], limit: float) -> NDArray[np.float64]:
@@ -84,8 +88,7 @@ def entry_probability(count_E: NDArray[np.int64], limit: float) -> NDArray[np.fl
 
 def draw_uniform(uid: pa.ChunkedArray | pa.Array, seed: int) -> NDArray[np.float64]:
     """Return a number in [0, 1) for each uid and the seed, by the finalizer of SplitMix64 (Steele et al. 2014)."""
-    blocks = [np.frombuffer(chunk, np.uint64).reshape(-1, 2) for chunk in _uid_buffers(uid)]
-    x_N = np.concatenate([block[:, 0] for block in blocks]) if blocks else np.zeros(0, np.uint64)
+    x_N = as_integers(uid)[:, 0]
     x_N = x_N ^ np.uint64((seed * 0x9E3779B97F4A7C15) % (1 << 64))
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         x_N = (x_N ^ (x_N >> np.uint64(shift))) * np.uint64(factor)
@@ -93,36 +96,65 @@ def draw_uniform(uid: pa.ChunkedArray | pa.Array, seed: int) -> NDArray[np.float
     return (x_N >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def _uid_buffers(uid: pa.ChunkedArray | pa.Array) -> Iterator[bytes]:
-    for chunk in uid.chunks if isinstance(uid, pa.ChunkedArray) else [uid]:
-        yield b"".join(chunk.to_pylist())
+def _match(matcher: EntryMatcher, table: pa.Table) -> pa.Table:
+    """Return the entries of each caption as numbers, sorted."""
+    row_M, entry_M = matcher.match(table["text"])
+    offsets = np.searchsorted(row_M, np.arange(len(table) + 1)).astype(np.int32)
+    return pa.table({"entries": pa.ListArray.from_arrays(offsets, entry_M.astype(np.int32))}, MATCH_SCHEMA)
 
 
-def _match(matcher: EntryMatcher, table: pa.Table) -> Matches:
-    return Matches(len(table), *matcher.match(table["text"]))
-
-
-def _has_no_entry(matches: Matches) -> NDArray[np.bool_]:
-    has_entry_N = np.zeros(matches.num_pairs, np.bool_)
-    has_entry_N[matches.row_M] = True
-    return ~has_entry_N
+def _has_no_entry(table: pa.Table) -> pa.ChunkedArray:
+    return pc.equal(pc.list_value_length(table["entries"]), 0)
 
 
 def _find_not_drawn(
-    matcher: EntryMatcher,
-    read: Callable[[], Iterable[pa.Table]],
-    max_per_entry: float | None,
-    keep: int | None,
-    seed: int,
+    reader: PoolReader, num_entries: int, max_per_entry: float | None, keep: int | None, seed: int
 ) -> Iterator[NDArray[np.bool_]]:
-    tables = [(draw_uniform(table["uid"], seed), _match(matcher, table)) for table in read()]
-    count_E = np.zeros(len(matcher.entries), np.int64)
-    for _, matches in tables:
-        count_E += np.bincount(matches.entry_M, minlength=len(count_E))
-    limit = max_per_entry
-    if keep is not None:
-        limit = choose_limit((matches for _, matches in tables), count_E, keep)
-    assert limit is not None
-    probability_E = entry_probability(count_E, limit)
-    for uniform_N, matches in tables:
-        yield uniform_N >= matches.keep_probability(probability_E)
+    with reader.make_folder() as folder:  # every step of the search for t is a pass over the entries
+        count_E = np.zeros(num_entries, np.int64)
+        paths = []
+        for path, counts in reader.map(partial(_write_matches, folder=folder, num_entries=num_entries)):
+            paths.append(path)
+            count_E += counts
+        limit = max_per_entry
+        if keep is not None:
+
+            def count_expected(limit: float) -> float:
+                count = partial(_count_expected, probability_E=entry_probability(count_E, limit))
+                return sum(reader.run(count, paths)) * PROBABILITY_UNIT
+
+            limit = choose_limit(count_expected, float(count_E.max(initial=1)), keep)
+        assert limit is not None
+        is_not_drawn = partial(_is_not_drawn, probability_E=entry_probability(count_E, limit), seed=seed)
+        yield from reader.run(is_not_drawn, paths)
+
+
+def _write_matches(table: pa.Table, folder: Path, num_entries: int) -> tuple[Path, NDArray[np.int64]]:
+    """Write the pairs to a file; return it and the number of pairs of each entry."""
+    path = folder / f"{uuid4().hex}.arrow"
+    with pa.ipc.new_file(str(path), table.schema) as writer:
+        writer.write_table(table)
+    return path, np.bincount(_entries(table).flatten().to_numpy(), minlength=num_entries)
+
+
+def _read_matches(path: Path) -> pa.Table:
+    with pa.OSFile(str(path)) as file:
+        return pa.ipc.open_file(file).read_all()
+
+
+def _count_expected(path: Path, probability_E: NDArray[np.float64]) -> int:
+    """Return the expected number of kept pairs in units, which add up exactly in any order."""
+    probability_N = keep_probability(_entries(_read_matches(path)), probability_E)
+    return int(np.rint(probability_N / PROBABILITY_UNIT).astype(np.int64).sum())
+
+
+def _is_not_drawn(path: Path, probability_E: NDArray[np.float64], seed: int) -> NDArray[np.bool_]:
+    table = _read_matches(path)
+    probability_N = keep_probability(_entries(table), probability_E)
+    is_not_drawn_N: NDArray[np.bool_] = draw_uniform(table["uid"], seed) >= probability_N
+    return is_not_drawn_N
+
+
+def _entries(table: pa.Table) -> pa.ListArray:
+    entries = table["entries"].combine_chunks()
+    return entries if isinstance(entries, pa.ListArray) else pa.array([], MATCH_SCHEMA.field("entries").type)

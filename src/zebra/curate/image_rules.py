@@ -1,7 +1,7 @@
 """Rules for images, and exact duplicates."""
 
-from collections.abc import Callable, Iterable, Iterator
-from hashlib import sha256
+from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -9,7 +9,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from zebra.config.curate import ImageRules
-from zebra.curate.rules import PairRule, PoolRule, Rule
+from zebra.curate.partitions import DIGEST_TYPE, compute_digests, find_all_but_first, find_among_equal
+from zebra.curate.rules import PairRule, PoolReader, PoolRule, Rule
 
 MIN_CONTRAST = 2.0
 """Standard deviation of the gray values, of 256, below which an image counts as one color."""
@@ -55,10 +56,10 @@ def image_rules(config: ImageRules) -> list[Rule]:
 
 
 def duplicate_rules(config: ImageRules) -> list[Rule]:
-    """Return the rules against exact duplicates; the first in the order of the pool is kept."""
-    rules: list[Rule] = [PoolRule("duplicates", "repeated pair", ("sha256", "text"), _find_repeated_pairs)]
+    """Return the rules against exact duplicates; the sample whose name comes first is kept."""
+    rules: list[Rule] = [PoolRule("duplicates", "repeated pair", ("sha256", "text", "id"), _find_repeated_pairs)]
     if config.drop_duplicates:
-        rules.append(PoolRule("duplicates", "repeated image", ("sha256", "index"), _find_repeated_images))
+        rules.append(PoolRule("duplicates", "repeated image", ("sha256", "id", "index"), _find_repeated_images))
     return rules
 
 
@@ -67,21 +68,30 @@ def _aspect_ratio(table: pa.Table) -> pa.ChunkedArray:
     return pc.divide(pc.cast(pc.max_element_wise(*sides), pa.float64()), pc.min_element_wise(*sides))
 
 
-def _find_repeated_pairs(read: Callable[[], Iterable[pa.Table]]) -> Iterator[NDArray[np.bool_]]:
-    """Yield which pairs have the image and the caption of an earlier one."""
-    first_row: dict[bytes, int] = {}
-    num_rows = 0
-    for table in read():
-        pairs = zip(table["sha256"].to_pylist(), table["text"].to_pylist(), strict=True)
-        keys = (sha256(digest + text.encode("utf-8", "surrogatepass")).digest() for digest, text in pairs)
-        rows = enumerate(keys, num_rows)
-        yield np.fromiter((first_row.setdefault(key, row) != row for row, key in rows), np.bool_, len(table))
-        num_rows += len(table)
+def _find_repeated_pairs(reader: PoolReader) -> Iterator[NDArray[np.bool_]]:
+    """Yield which pairs have the image and the caption of another one before them."""
+    return find_among_equal(reader, _pair_keys, partial(find_all_but_first, columns=("id",)))
 
 
-def _find_repeated_images(read: Callable[[], Iterable[pa.Table]]) -> Iterator[NDArray[np.bool_]]:
-    """Yield which pairs have the image of an earlier sample; the captions of one sample do not repeat each other."""
-    first_index: dict[bytes, int] = {}
-    for table in read():
-        pairs = zip(table["sha256"].to_pylist(), table["index"].to_pylist(), strict=True)
-        yield np.fromiter((first_index.setdefault(digest, index) != index for digest, index in pairs), np.bool_)
+def _pair_keys(table: pa.Table) -> pa.Table:
+    content = pc.binary_join_element_wise(table["sha256"].cast(pa.binary()), table["text"].cast(pa.binary()), b"")
+    return pa.table({"digest": compute_digests(content), "id": table["id"]})
+
+
+def _find_repeated_images(reader: PoolReader) -> Iterator[NDArray[np.bool_]]:
+    """Yield which pairs have the image of another sample before theirs; captions of one sample do not repeat it."""
+    return find_among_equal(reader, _image_keys, _find_other_samples)
+
+
+def _image_keys(table: pa.Table) -> pa.Table:
+    digest = pc.binary_slice(table["sha256"].cast(pa.binary()), 0, DIGEST_TYPE.byte_width).cast(DIGEST_TYPE)
+    return pa.table({"digest": digest, "id": table["id"], "index": table["index"]})
+
+
+def _find_other_samples(table: pa.Table) -> NDArray[np.bool_]:
+    is_first_N = ~find_all_but_first(table, ("id",))
+    group_N, index_N = table["group"].to_numpy(), table["index"].to_numpy()
+    first_index_G = np.empty(int(is_first_N.sum()), np.int64)
+    first_index_G[group_N[is_first_N]] = index_N[is_first_N]
+    is_other_N: NDArray[np.bool_] = first_index_G[group_N] != index_N
+    return is_other_N

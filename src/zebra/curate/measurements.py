@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from zebra.atomic_io import atomic_write
-from zebra.curate.pairs import Pairs
+from zebra.curate.pairs import Block, Pairs
+from zebra.engines import Engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +29,13 @@ class Measurement:
     """Columns that it adds."""
     compute: Callable[[pa.Table], pa.Table]
     """Returns a row, by `schema`, for each row of a table."""
+    is_parallel: bool = False
+    """Whether threads or machines may compute several units at the same time."""
 
 
-def measure(pairs: Pairs, measurement: Measurement, folder: Path, callback: Callable[[int, int, str], None]) -> None:
+def measure(
+    pairs: Pairs, measurement: Measurement, folder: Path, engine: Engine, callback: Callable[[int, int, str], None]
+) -> None:
     """Compute the columns for the remaining pairs of each unit; the others get nulls.
 
     A file is named by the key, the files that the unit consists of and the pairs that remain, so that an interrupted
@@ -38,20 +43,27 @@ def measure(pairs: Pairs, measurement: Measurement, folder: Path, callback: Call
 
     Args:
         folder: Where the files are.
+        engine: Runs the computation if it is parallel.
         callback: Called with the number of units done, their total and the stage.
     """
+    jobs = ((measurement, folder, unit, block) for unit, block in enumerate(pairs.iter_units()))
     files = []
-    for unit, inputs in enumerate(pairs.units):
-        callback(unit, len(pairs.units), measurement.stage)
-        is_kept_N = pairs.is_kept(unit)
-        key = json.dumps([measurement.key, [path.name for path in inputs]]).encode() + is_kept_N.tobytes()
-        path = folder / f"{measurement.stage}-{unit:09d}-{sha256(key).hexdigest()[:16]}.parquet"
-        if not path.is_file():
-            columns = measurement.compute(pairs.read(unit, measurement.columns)).cast(measurement.schema)
-            with atomic_write(path, fsync=True) as partial:
-                pq.write_table(_spread(columns, is_kept_N), partial)
+    for path in engine.map(_measure_unit, jobs) if measurement.is_parallel else map(_measure_unit, jobs):
         files.append(path)
+        callback(len(files), len(pairs.units), measurement.stage)
     pairs.add_columns(files)
+
+
+def _measure_unit(job: tuple[Measurement, Path, int, Block]) -> Path:
+    """Write the columns of a unit if they are not there yet; return the file."""
+    measurement, folder, unit, block = job
+    key = json.dumps([measurement.key, [path.name for path in block.units[0]]]).encode() + block.is_kept_N.tobytes()
+    path = folder / f"{measurement.stage}-{unit:09d}-{sha256(key).hexdigest()[:16]}.parquet"
+    if not path.is_file():
+        columns = measurement.compute(block.read(measurement.columns)).cast(measurement.schema)
+        with atomic_write(path, fsync=True) as partial:
+            pq.write_table(_spread(columns, block.is_kept_N), partial)
+    return path
 
 
 def _spread(columns: pa.Table, is_kept_N: NDArray[np.bool_]) -> pa.Table:

@@ -1,6 +1,6 @@
 """Rules for captions."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
@@ -9,7 +9,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from zebra.config.curate_text import TextRules
-from zebra.curate.rules import PairRule, PoolRule, Rule
+from zebra.curate.partitions import compute_digests, find_among_equal, find_more_frequent
+from zebra.curate.rules import PairRule, PoolReader, PoolRule, Rule
 
 STAGE = "text"
 _NAME_PATTERNS = {
@@ -52,7 +53,7 @@ def text_rules(config: TextRules) -> list[Rule]:
                 STAGE,
                 f"caption of over {config.max_frequency:,} pairs",
                 ("text",),
-                lambda read: _find_frequent(read, config.max_frequency or 0),
+                partial(_find_frequent, limit=config.max_frequency),
             )
         )
     return rules
@@ -78,8 +79,9 @@ def repetition(text: pa.ChunkedArray) -> pa.Array:
     row_W = words.value_parent_indices().to_numpy()
     code_W = words.flatten().dictionary_encode().indices.to_numpy()
     num_words_N = np.bincount(row_W, minlength=len(words))
-    distinct = np.unique(np.stack([row_W, code_W], axis=1), axis=0)
-    num_distinct_N = np.bincount(distinct[:, 0].astype(np.int64), minlength=len(words))
+    word_W = np.sort(row_W.astype(np.int64) << 32 | code_W)
+    is_new_W = np.append(True, word_W[1:] != word_W[:-1])[: len(word_W)]
+    num_distinct_N = np.bincount(word_W[is_new_W] >> 32, minlength=len(words))
     return pa.array((num_words_N - num_distinct_N) / np.maximum(num_words_N, 1))
 
 
@@ -88,12 +90,10 @@ def normalize_captions(text: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.utf8_trim_whitespace(pc.replace_substring_regex(pc.utf8_lower(text), r"[\pP\pS\s]+", " "))
 
 
-def _find_frequent(read: Callable[[], Iterable[pa.Table]], limit: int) -> Iterator[NDArray[np.bool_]]:
+def _find_frequent(reader: PoolReader, limit: int) -> Iterator[NDArray[np.bool_]]:
     """Yield which captions occur in more than `limit` pairs."""
-    # Hashes of equal texts are equal within a process; of 10⁷ texts, two distinct ones share one with p < 10⁻⁵.
-    hashes = [
-        np.fromiter(map(hash, normalize_captions(table["text"]).to_pylist()), np.int64, len(table)) for table in read()
-    ]
-    _, inverse_N, count_U = np.unique(np.concatenate(hashes), return_inverse=True, return_counts=True)
-    is_frequent_N = count_U[inverse_N] > limit
-    yield from np.split(is_frequent_N, np.cumsum([len(hash_N) for hash_N in hashes])[:-1])
+    return find_among_equal(reader, _caption_keys, partial(find_more_frequent, limit=limit))
+
+
+def _caption_keys(table: pa.Table) -> pa.Table:
+    return pa.table({"digest": compute_digests(normalize_captions(table["text"]))})

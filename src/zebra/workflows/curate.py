@@ -12,7 +12,7 @@ from zebra.config.cores import usable_cores
 from zebra.config.curate import BalanceRules, CurateConfig
 from zebra.config.structure import unstructure
 from zebra.curate.address_rules import address_rules
-from zebra.curate.balance import balance_rules
+from zebra.curate.balance import balance_stages
 from zebra.curate.clean import cleaning_stages
 from zebra.curate.column_rules import column_rules, require_columns
 from zebra.curate.digest_lists import (
@@ -30,7 +30,7 @@ from zebra.curate.match import EntryMatcher
 from zebra.curate.pairs import PAIR_SCHEMA, Pairs
 from zebra.curate.pipeline import RuleCount, Stage, apply_stages
 from zebra.curate.privacy import privacy_rules
-from zebra.curate.rules import ReasonRule, Rule
+from zebra.curate.rules import ReasonRule
 from zebra.curate.scan import scan_pool
 from zebra.curate.subset import SUBSET_FILE, subset_rules, write_subset
 from zebra.curate.text_rules import text_rules
@@ -38,6 +38,7 @@ from zebra.curate.word_rules import word_rules
 from zebra.curate.write import ACCOUNT_FILE, DECISIONS_FILE, write_account, write_decisions, write_shards
 from zebra.data.ignored import Ignored
 from zebra.data.sources import Source, open_source
+from zebra.engines import ThreadEngine
 from zebra.errors import ConfigError, DataError
 from zebra.text.labels import read_labels
 
@@ -86,7 +87,7 @@ def run(
     stages = build_stages(config, removals)  # before the pool is read, so that a wrong file name costs no wait
     source = open_source(config.pool, config.data_options)
     pairs = _scan(source, out / SCAN_FOLDER, config, callback)
-    counts = apply_stages(pairs, stages, out / SCAN_FOLDER, callback)
+    counts = apply_stages(pairs, stages, out / SCAN_FOLDER, callback, ThreadEngine(usable_cores()))
     write_decisions(out, pairs, counts)
     if not pairs.num_kept:
         raise DataError(
@@ -181,7 +182,7 @@ def build_stages(
         *(rule for stage, content in lists.items() for rule in image_list_rules(content, stage)),
         *image_rules(config.image),
         *duplicate_rules(config.image),
-        *_balance_rules(config.balance),
+        *_balance_stages(config.balance),
     ]
 
 
@@ -191,14 +192,14 @@ def _read_removals(config: CurateConfig) -> DigestLists:
     return read_digest_lists([*map(Path, config.removals), *([carried] if carried.is_file() else [])])
 
 
-def _balance_rules(config: BalanceRules) -> list[Rule]:
+def _balance_stages(config: BalanceRules) -> list[Stage]:
     if config.entries is None:
         return []
     try:
         matcher = EntryMatcher(read_labels(Path(config.entries)))
     except ConfigError as error:
         raise ConfigError(f"{config.entries}: {error}") from error
-    return balance_rules(matcher, max_per_entry=config.max_per_entry, keep=config.keep, seed=config.seed)
+    return balance_stages(matcher, max_per_entry=config.max_per_entry, keep=config.keep, seed=config.seed)
 
 
 def _require_free(out: Path) -> None:

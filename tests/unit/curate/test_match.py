@@ -1,4 +1,4 @@
-"""The trie finds exactly the entries that a literal search finds; balancing keeps what its probabilities say."""
+"""The trie finds exactly the entries that a literal search finds."""
 
 import re
 
@@ -8,11 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zebra.curate.balance import Matches, balance_rules, choose_limit, draw_uniform, entry_probability
 from zebra.curate.caption_tokens import UNSPACED_RANGES
 from zebra.curate.match import EntryMatcher
-from zebra.curate.pairs import make_uid
-from zebra.curate.rules import find_alone
 from zebra.errors import ConfigError, DataError
 
 
@@ -146,55 +143,3 @@ def test_a_caption_that_is_not_utf8_is_reported() -> None:
 def test_empty_and_repeated_entries_are_refused(entries: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         EntryMatcher(entries)
-
-
-def make_table(counts: dict[str, int]) -> pa.Table:
-    texts = [text for text, count in counts.items() for _ in range(count)]
-    uids = [make_uid(str(number), text) for number, text in enumerate(texts)]
-    return pa.table({"uid": pa.array(uids, pa.binary(16)), "text": texts})
-
-
-def test_frequent_entries_keep_about_their_limit_and_rare_ones_all() -> None:
-    table = make_table({"a dog": 4000, "a zebra": 30, "zebra and dog": 20, "nothing": 50})
-    unmatched, balance = balance_rules(EntryMatcher(["dog", "zebra"]), max_per_entry=500, keep=None, seed=0)
-    texts = table["text"].to_pylist()
-    assert {texts[row] for row in np.flatnonzero(find_alone(unmatched, [table]))} == {"nothing"}
-    kept = [text for text, drop in zip(texts, find_alone(balance, [table]), strict=True) if not drop]
-    assert (kept.count("a zebra"), kept.count("zebra and dog"), kept.count("nothing")) == (30, 20, 0)
-    assert abs(kept.count("a dog") - 4000 * 500 / 4020) < 4 * (4000 * 0.124 * 0.876) ** 0.5
-
-
-def test_the_number_to_keep_is_met_within_three_standard_deviations() -> None:
-    table = make_table({"a dog": 3000, "a cat": 1000, "a zebra": 100, "zebra and dog": 50})
-    _, balance = balance_rules(EntryMatcher(["dog", "cat", "zebra"]), max_per_entry=None, keep=1200, seed=1)
-    num_kept = int((~find_alone(balance, [table])).sum())
-    assert abs(num_kept - 1200) < 3 * 1200**0.5
-
-
-def test_the_draw_depends_on_seed_and_pair_alone() -> None:
-    table = make_table({"a dog": 2000})
-    matcher = EntryMatcher(["dog"])
-    shuffled = table.take(np.random.default_rng(0).permutation(len(table)))
-    kept = []
-    for tables in ([table], [shuffled], [shuffled[:7], shuffled[7:]]):
-        _, balance = balance_rules(matcher, max_per_entry=700, keep=None, seed=3)
-        is_dropped = find_alone(balance, tables)
-        uids = [uid for part in tables for uid in part["uid"].to_pylist()]
-        kept.append({uid for uid, drop in zip(uids, is_dropped, strict=True) if not drop})
-    assert kept[0] == kept[1] == kept[2]
-    _, other_seed = balance_rules(matcher, max_per_entry=700, keep=None, seed=4)
-    assert not np.array_equal(find_alone(other_seed, [table]), ~np.isin(table["uid"].to_pylist(), list(kept[0])))
-    uniform_N = draw_uniform(table["uid"], 3)
-    assert uniform_N.min() >= 0
-    assert uniform_N.max() < 1
-    assert abs(uniform_N.mean() - 0.5) < 4 * (1 / 12 / 2000) ** 0.5
-
-
-def test_probabilities_follow_the_product_rule() -> None:
-    matches = Matches(3, np.array([0, 0, 1]), np.array([0, 1, 1]))
-    probability_E = entry_probability(np.array([10, 4]), 2)
-    assert probability_E.tolist() == [0.2, 0.5]
-    assert matches.keep_probability(probability_E) == pytest.approx([1 - 0.8 * 0.5, 0.5, 0])
-    assert matches.keep_probability(np.array([1.0, 0.5])) == pytest.approx([1, 0.5, 0])
-    limit = choose_limit([matches], np.array([10, 4]), 2)
-    assert matches.keep_probability(entry_probability(np.array([10, 4]), limit)).sum() == pytest.approx(2)

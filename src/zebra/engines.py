@@ -1,0 +1,45 @@
+"""Engines that run independent jobs, in threads or on a Ray cluster."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Engine(Protocol):
+    """Runs a function on many items."""
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Yield the result for each item, in their order; only a few items ahead are computed at a time.
+
+        An exception of the function is raised here. A job may run twice if a machine fails, so it must be idempotent.
+        """
+        ...
+
+
+class ThreadEngine:
+    """Runs jobs in threads of this process."""
+
+    def __init__(self, num_threads: int) -> None:
+        self.num_threads = num_threads
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Yield the result for each item, as `Engine.map`."""
+        if self.num_threads == 1:
+            yield from map(function, items)
+            return
+        with ThreadPoolExecutor(self.num_threads) as pool:
+            futures: deque[Future[Result]] = deque()
+            try:
+                for item in items:
+                    futures.append(pool.submit(function, item))
+                    if len(futures) > 2 * self.num_threads:
+                        yield futures.popleft().result()
+                while futures:
+                    yield futures.popleft().result()
+            finally:
+                for future in futures:  # after an exception or an early end
+                    future.cancel()
