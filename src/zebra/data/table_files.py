@@ -47,17 +47,26 @@ class TableFile:
 
 
 def open_table(path: Path) -> TableFile:
-    """Open a table by its suffix.
+    """Open a table by its suffix; a compressed text file has .gz or .zst behind it.
 
     A CSV or TSV that is not separated as its suffix says, or is not UTF-8, is read as detected, with a warning.
 
     Raises:
         DataError: The table is damaged, has no columns, or it is doubtful how it is separated.
     """
-    table = TABLE_FORMATS[path.suffix.lower()](path)
+    table = TABLE_FORMATS[table_suffix(path)](path)
     if not table.columns:
         raise DataError(f"{path} has no columns. {_explain_no_columns(path)}")
     return table
+
+
+def table_suffix(path: Path) -> str:
+    """Return the suffix that says the layout of a file, in lower case.
+
+    >>> table_suffix(Path("links.CSV.gz")), table_suffix(Path("links.parquet"))
+    ('.csv', '.parquet')
+    """
+    return (Path(path.stem) if path.suffix.lower() in (".gz", ".zst") else path).suffix.lower()
 
 
 def image_column_candidates(table: TableFile) -> Sequence[str]:
@@ -77,7 +86,7 @@ def require_distinct(path: Path, columns: Sequence[str], used: Sequence[str]) ->
 
 
 def _explain_no_columns(path: Path) -> str:
-    if path.suffix.lower() != ".jsonl":
+    if table_suffix(path) != ".jsonl":
         return HEADER_ADVICE
     return "Each line of a JSONL file must be an object"
 

@@ -1,11 +1,15 @@
 """Decoded lines of a text file, with a limit on their length."""
 
 import codecs
+import gzip
 import io
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
+
+import pyarrow as pa
 
 from zebra.data.regular_files import open_regular_file
 from zebra.errors import DataError
@@ -23,8 +27,8 @@ UNICODE_BOMS = (
 FOREIGN_SIGNATURES = (
     (b"PK\x03\x04", "a zip archive or an Excel workbook. Save the sheet as CSV UTF-8, or unpack the archive"),
     (b"\xd0\xcf\x11\xe0", "an Excel workbook. Save the sheet as CSV UTF-8"),
-    (b"\x1f\x8b", "compressed with gzip. Decompress it"),
-    (b"\x28\xb5\x2f\xfd", "compressed with zstd. Decompress it"),
+    (b"\x1f\x8b", "compressed with gzip. Decompress it, or add .gz to its name"),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd. Decompress it, or add .zst to its name"),
     (b"BZh", "compressed with bzip2. Decompress it"),
     (b"PAR1", "a Parquet file. Name it .parquet"),
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself. Run git lfs pull"),
@@ -61,7 +65,7 @@ class TextLines(Iterator[str]):
 
 @contextmanager
 def open_text_lines(path: Path) -> Iterator[TextLines]:
-    """Open a text file as UTF-8, or as UTF-16 or UTF-32 if it has a byte order mark.
+    """Open a text file as UTF-8, or as UTF-16 or UTF-32 if it has a byte order mark; .gz and .zst are decompressed.
 
     Undecodable bytes of UTF-8 become surrogates, so that only the row with them is bad.
 
@@ -72,11 +76,15 @@ def open_text_lines(path: Path) -> Iterator[TextLines]:
     errors = "surrogateescape" if encoding.startswith("utf-8") else "strict"
     lines: TextLines | None = None
     try:
-        with open_regular_file(path) as binary, io.TextIOWrapper(binary, encoding, errors, newline="") as file:
+        with _open_binary(path) as binary, io.TextIOWrapper(binary, encoding, errors, newline="") as file:
             lines = TextLines(file)
             yield lines
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from error
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+    except (EOFError, zlib.error) as error:
+        raise DataError(
+            f"{path} is damaged after line {lines.number if lines else 0} ({error}). Copy or write it again"
+        ) from error
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path} is damaged near line {lines.number if lines else 1} ({error.reason} in {encoding.upper()}). "
@@ -91,10 +99,10 @@ def detect_encoding(path: Path) -> str:
         DataError: The file cannot be read, is no text, or has zero bytes in its first line.
     """
     try:
-        with open_regular_file(path) as file:
+        with _open_binary(path) as file:
             head = file.read(HEAD_BYTES)
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     for signature, description in FOREIGN_SIGNATURES:
         if head.lower().startswith(signature.lower()):
             raise DataError(f"{path} is {description}")
@@ -107,3 +115,17 @@ def detect_encoding(path: Path) -> str:
             "UTF-8"
         )
     return "utf-8"
+
+
+@contextmanager
+def _open_binary(path: Path) -> Iterator[IO[bytes]]:
+    with open_regular_file(path) as file:
+        match path.suffix.lower():
+            case ".gz":
+                with gzip.open(file) as decompressed:
+                    yield cast("IO[bytes]", decompressed)
+            case ".zst":
+                with pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd") as decompressed:
+                    yield decompressed
+            case _:
+                yield file

@@ -1,0 +1,1 @@
+"""Pools of links: pages and tables with addresses of images and captions."""
