@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,63 +23,83 @@ from zebra.errors import BadSample
 from zebra.evaluators.zero_shot import evaluate_zero_shot
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
+from zebra.train.metrics_logger import read_log
 from zebra.workflows import train
 
-STEPS, BATCH_SIZE = 1_200, 48
-EVALUATION_SETS = ("seen-kinds", "unseen-kinds")
 RESULTS_NAME = "curation"
 
 
-def read_rows(experiment: str) -> list[dict[str, Any]]:
-    """Return the rows of an experiment, those of interrupted sessions included."""
-    path = RESULTS / f"{RESULTS_NAME}.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return [row for row in map(json.loads, lines) if row["experiment"] == experiment]
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """A pool with its truth, and how models are trained on its arms; experiment.json in the folder of the world."""
 
+    world: Path
+    name: str
+    config: TrainConfig
+    """Settings of training; data, output and seed are those of a run."""
+    evaluation_sets: tuple[Path, ...]
 
-def train_arm(world: Path, experiment: str, arm: str, seed: int, *, steps: int = STEPS) -> None:
-    """Train on the pairs of an arm, evaluate, and append a row; do nothing if the row exists."""
-    if any((row["arm"], row["seed"], row["steps"]) == (arm, seed, steps) for row in read_rows(experiment)):
-        return
-    data, out = export_arm(world, arm), world / "runs" / f"{arm}-{seed}-{steps}"
-    start = time.process_time()
-    clip = train_model(data, out, seed, steps)
-    cpu_seconds = time.process_time() - start
-    correct = {
-        name: evaluate_zero_shot(clip, read_classification(world / "menagerie" / "evaluation" / name)).ensemble.correct_N
-        for name in EVALUATION_SETS
-    }
-    row = {
-        "experiment": experiment,
-        "arm": arm,
-        "seed": seed,
-        "steps": steps,
-        "pairs": len(load_arm(world, arm)),
-        "cpu_seconds": round(cpu_seconds),
-        "top1": {name: round(float(correct_N.mean()), 4) for name, correct_N in correct.items()},
-        "correct": {name: np.packbits(correct_N).tobytes().hex() for name, correct_N in correct.items()},
-    }
-    save_row(RESULTS_NAME, row)
-    shutil.rmtree(out)
+    @classmethod
+    def open(cls, world: Path, steps: int) -> "Experiment":
+        """Read the experiment of a world."""
+        document = json.loads((world / "experiment.json").read_text(encoding="utf-8"))
+        recipe = read_recipe(document["recipe"]) | {
+            "data": "",
+            "out": "",
+            "steps": steps,
+            "workers": 0,
+            "val_fraction": 0.0,
+            "checkpoint_every": 400,
+            "keep_checkpoints": 1,
+            "data_options": {"max_skip_rate": 1.0},
+            **document["settings"],
+        }
+        sets = tuple(world / name for name in document["evaluation_sets"])
+        return cls(world, document["name"], structure(TrainConfig, recipe, "recipe"), sets)
 
+    def read_rows(self) -> list[dict[str, Any]]:
+        """Return the rows of all sessions with the same number of steps."""
+        path = RESULTS / f"{RESULTS_NAME}.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        key = (self.name, self.config.steps)
+        return [row for row in map(json.loads, lines) if (row["experiment"], row["steps"]) == key]
 
-def train_model(data: Path, out: Path, seed: int, steps: int = STEPS) -> Bundle:
-    """Train by the demo's recipe with one thread, in this process; return the model, also of an earlier run."""
-    torch.set_num_threads(1)
-    recipe = read_recipe("demo") | {
-        "data": str(data),
-        "out": str(out),
-        "seed": seed,
-        "steps": steps,
-        "batch_size": BATCH_SIZE,
-        "workers": 0,
-        "val_fraction": 0.0,
-        "checkpoint_every": 400,
-        "keep_checkpoints": 1,
-        "data_options": {"max_skip_rate": 1.0},
-    }
-    train.run(structure(TrainConfig, recipe, "recipe demo"))
-    return load(out / "model")
+    def train_arm(self, arm: str, seed: int) -> None:
+        """Train on the pairs of an arm, evaluate, and append a row; do nothing if the row exists."""
+        if any((row["arm"], row["seed"]) == (arm, seed) for row in self.read_rows()):
+            return
+        out = self.world / "runs" / f"{arm}-{seed}-{self.config.steps}"
+        start = time.process_time()
+        clip = self.train_model(export_arm(self.world, arm), out, seed, validate=True)
+        cpu_seconds = time.process_time() - start
+        correct = {
+            path.name: evaluate_zero_shot(clip, read_classification(path)).ensemble.correct_N
+            for path in self.evaluation_sets
+        }
+        row = {
+            "experiment": self.name,
+            "arm": arm,
+            "seed": seed,
+            "steps": self.config.steps,
+            "batch_size": self.config.batch_size,
+            "pairs": len(load_arm(self.world, arm)),
+            "cpu_seconds": round(cpu_seconds),
+            "top1": {name: round(float(correct_N.mean()), 4) for name, correct_N in correct.items()},
+            "images": {name: len(correct_N) for name, correct_N in correct.items()},
+            "curve": [
+                {"step": line["step"], **line["eval"]} for line in read_log(out / "log.jsonl") if line.get("eval")
+            ],
+            "correct": {name: np.packbits(correct_N).tobytes().hex() for name, correct_N in correct.items()},
+        }
+        save_row(RESULTS_NAME, row)
+        shutil.rmtree(out)
+
+    def train_model(self, data: Path, out: Path, seed: int, *, validate: bool = False) -> Bundle:
+        """Train with one thread in this process; return the model, also of an earlier run."""
+        torch.set_num_threads(1)
+        sets = tuple(str(path) for path in self.evaluation_sets) if validate else ()
+        train.run(replace(self.config, data=str(data), out=str(out), seed=seed, eval_sets=sets, eval_every=200))
+        return load(out / "model")
 
 
 def save_arm(world: Path, arm: str, position_N: NDArray[np.int64]) -> None:

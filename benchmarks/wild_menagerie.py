@@ -1,16 +1,17 @@
 """The wild menagerie: a pool of image-text pairs with the faults of the web, and the truth about each pair.
 
-    python benchmarks/wild_menagerie.py --out POOL [--pairs 120000] [--seed 0]
+    python benchmarks/wild_menagerie.py --out WORLD [--pairs 120000] [--seed 0]
 
-POOL/pool/ gets tar shards like those of a crawl, POOL/menagerie/ the evaluation datasets, and POOL/truth.parquet one
-row per pair. Nothing but the evaluation of the rules reads the truth. Every image and caption is a function of the
-seed and its position in the pool.
+WORLD/pool/ gets tar shards like those of a crawl, WORLD/menagerie/ the evaluation datasets, WORLD/truth.parquet one row
+per pair, and WORLD/experiment.json what benchmarks/curation.py trains. Nothing but the evaluation of the rules reads
+the truth. Every image and caption is a function of the seed and its position in the pool.
 """
 
 import argparse
 import io
+import json
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -270,6 +271,20 @@ def write_pool(out: Path, num_pairs: int, seed: int) -> None:
             if len(rows) % 5_000 == 0:
                 print(f"{len(rows):,} of {num_pairs:,} pairs", flush=True)
     pq.write_table(pa.Table.from_pylist(rows, TRUTH_SCHEMA), out / "truth.parquet")
+    sets = [f"menagerie/evaluation/{name}" for name in EVALUATION_SETS]
+    write_experiment(out, "wild menagerie", "demo", sets)
+
+
+def write_experiment(out: Path, name: str, recipe: str, evaluation_sets: Sequence[str], **settings: object) -> None:
+    """Write the settings of an experiment.
+
+    Args:
+        recipe: The recipe of `zebra train`.
+        evaluation_sets: Folders of the evaluation datasets, relative to `out`.
+        settings: Settings that override the recipe.
+    """
+    document = {"name": name, "recipe": recipe, "evaluation_sets": list(evaluation_sets), "settings": settings}
+    (out / "experiment.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
 def main() -> None:
