@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from curation_training import Experiment, export_arm, load_arm, save_arm
 from wild_menagerie import CLEAN, EVALUATION_IMAGE, EXACT_COPY, NEAR_COPY, SHARES
 from zebra.config.curate import BalanceRules, CurateConfig, ImageRules, TextRules
+from zebra.config.curate_text import LanguageRules
 from zebra.config.data import DataConfig
 from zebra.data.sources import open_source
 from zebra.pretrained.bundle import Bundle
@@ -30,6 +31,7 @@ from zebra.workflows import curate
 
 TEXT_RULES = TextRules(min_words=2, max_frequency=10)
 """File names and the like, single words, and captions of over 10 pairs (ALIGN, COYO)."""
+LANGUAGE_RULES = LanguageRules(keep=("en",))
 IMAGE_RULES = ImageRules(min_side=64, max_aspect_ratio=3)
 """The side of the model's input, and DataComp's aspect ratio."""
 RULE_STAGES = ("read", "text", "language", "image")
@@ -67,7 +69,7 @@ def select_by_rules(world: Path, truth: Truth) -> None:
     """Curate the pool by rules and duplicates with `zebra curate`; save A, C, D and G."""
     out = world / "curated"
     if not (out / "account.json").exists():
-        curate.run(CurateConfig(pool=str(world / "pool"), out=str(out), text=TEXT_RULES, image=IMAGE_RULES))
+        curate.run(CurateConfig(pool=str(world / "pool"), out=str(out), text=TEXT_RULES, language=LANGUAGE_RULES, image=IMAGE_RULES))
     stage_N = read_stages(out, len(truth.noise_N))
     position_N = np.arange(len(stage_N))
     is_leak_N = truth.is_leak(position_N)
