@@ -27,14 +27,14 @@ def select_arm(experiment: Experiment, arm: str, truth: Truth) -> None:
     if (world / "arms" / f"{arm}.npy").exists():
         return
     if arm in ("A", "C", "D", "G"):
-        select_by_rules(world, truth)
+        select_by_rules(experiment, truth)
     elif arm in ("E", "T"):
         select_arm(experiment, "D", truth)
         scores = score_by_folds(experiment) if arm == "E" else score_by_trusted(experiment, truth)
         select_aligned(world, arm, scores, truth)
     elif arm in ("F", "F'"):
         select_arm(experiment, "E", truth)
-        select_balanced(world, "F'", "E with leaks")
+        select_balanced(experiment, "F'", "E with leaks")
         balanced = load_arm(world, "F'")
         save_arm(world, "F", balanced[~truth.is_leak(balanced)])
     else:

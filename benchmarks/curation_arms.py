@@ -14,6 +14,7 @@ The evaluation images in the pool are taken out of every arm but F', so that the
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,19 +23,16 @@ from numpy.typing import NDArray
 
 from curation_training import Experiment, export_arm, load_arm, save_arm
 from wild_menagerie import CLEAN, EVALUATION_IMAGE, EXACT_COPY, NEAR_COPY, SHARES
-from zebra.config.curate import BalanceRules, CurateConfig, ImageRules, TextRules
-from zebra.config.curate_text import LanguageRules
+from zebra.config.curate import BalanceRules, CurateConfig
 from zebra.config.data import DataConfig
+from zebra.config.files import read_recipe
+from zebra.config.structure import structure
 from zebra.data.sources import open_source
 from zebra.pretrained.bundle import Bundle
 from zebra.workflows import curate
 
-TEXT_RULES = TextRules(min_words=2, max_frequency=10)
-"""File names and the like, single words, and captions of over 10 pairs (ALIGN, COYO)."""
-LANGUAGE_RULES = LanguageRules(keep=("en",))
-IMAGE_RULES = ImageRules(min_side=64, max_aspect_ratio=3)
-"""The side of the model's input, and DataComp's aspect ratio."""
-RULE_STAGES = ("read", "text", "language", "image")
+COPY_STAGES = ("duplicates", "near duplicates")
+"""Stages of `zebra curate` that compare images; those before them are rules."""
 ALIGNED_SHARE = 0.6
 """Share of D that E keeps: about the share of true captions that a look at a hundred pairs of D shows."""
 BALANCED_SHARE = 0.6
@@ -42,7 +40,6 @@ BALANCED_SHARE = 0.6
 NUM_FOLDS = 2
 NUM_TRUSTED = 2_000
 SCORER_SEED = 100
-ENTRIES_FILE = Path(__file__).parent / "wild_entries.txt"
 
 
 class Truth:
@@ -65,16 +62,16 @@ class Truth:
         return is_leak_K
 
 
-def select_by_rules(world: Path, truth: Truth) -> None:
+def select_by_rules(experiment: Experiment, truth: Truth) -> None:
     """Curate the pool by rules and duplicates with `zebra curate`; save A, C, D and G."""
-    out = world / "curated"
+    world, out = experiment.world, experiment.world / "curated"
     if not (out / "account.json").exists():
-        curate.run(CurateConfig(pool=str(world / "pool"), out=str(out), text=TEXT_RULES, language=LANGUAGE_RULES, image=IMAGE_RULES))
+        curate.run(replace(experiment.curation, pool=str(world / "pool"), out=str(out), balance=BalanceRules()))
     stage_N = read_stages(out, len(truth.noise_N))
     position_N = np.arange(len(stage_N))
     is_leak_N = truth.is_leak(position_N)
     save_arm(world, "A", np.flatnonzero(~is_leak_N))
-    save_arm(world, "C", np.flatnonzero(~is_leak_N & ~np.isin(stage_N, RULE_STAGES)))
+    save_arm(world, "C", np.flatnonzero(~is_leak_N & np.isin(stage_N, ("", *COPY_STAGES))))
     save_arm(world, "D", np.flatnonzero(~is_leak_N & (stage_N == "")))
     save_arm(world, "D with leaks", np.flatnonzero(stage_N == ""))
     save_arm(world, "G", np.flatnonzero(truth.noise_N == CLEAN))
@@ -91,19 +88,28 @@ def read_stages(curated: Path, num_pairs: int) -> NDArray[np.str_]:
 
 def score_by_folds(experiment: Experiment) -> NDArray[np.float32]:
     """Return the cosine of image and caption of each pair of "D with leaks", by a model trained on the other folds."""
-    world = experiment.world
-    path = world / "arms" / "scores.npy"
+    path = experiment.world / "arms" / "scores.npy"
     if not path.exists():
-        position_K = load_arm(world, "D with leaks")
-        fold_K = np.random.default_rng(SCORER_SEED).integers(NUM_FOLDS, size=len(position_K))
-        score_K = np.zeros(len(position_K), np.float32)
+        position_K = load_arm(experiment.world, "D with leaks")
+        fold_K, score_K = assign_folds(position_K), np.zeros(len(position_K), np.float32)
         for fold in range(NUM_FOLDS):
-            name = f"fold {fold}"
-            save_arm(world, name, np.intersect1d(position_K[fold_K != fold], load_arm(world, "D")))
-            clip = experiment.train_model(export_arm(world, name), world / "runs" / name, SCORER_SEED + fold)
-            score_K[fold_K == fold] = score_pairs(clip, world, position_K[fold_K == fold])
+            clip = train_fold(experiment, fold)
+            score_K[fold_K == fold] = score_pairs(clip, experiment.world, position_K[fold_K == fold])
         np.save(path, score_K)
     return np.load(path)
+
+
+def assign_folds(position_K: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the fold of each pair, at random."""
+    return np.random.default_rng(SCORER_SEED).integers(NUM_FOLDS, size=len(position_K))
+
+
+def train_fold(experiment: Experiment, fold: int) -> Bundle:
+    """Train the scorer of a fold on the pairs of D in the other folds; return it, also of an earlier session."""
+    world, name = experiment.world, f"fold {fold}"
+    position_K = load_arm(world, "D with leaks")
+    save_arm(world, name, np.intersect1d(position_K[assign_folds(position_K) != fold], load_arm(world, "D")))
+    return experiment.train_model(export_arm(world, name), world / "runs" / name, SCORER_SEED + fold)
 
 
 def score_by_trusted(experiment: Experiment, truth: Truth) -> NDArray[np.float32]:
@@ -141,22 +147,14 @@ def select_aligned(world: Path, arm: str, score_K: NDArray[np.float32], truth: T
     save_arm(world, f"{arm} with leaks", position_K[is_kept_K])
 
 
-def select_balanced(world: Path, arm: str, source_arm: str) -> None:
+def select_balanced(experiment: Experiment, arm: str, source_arm: str) -> None:
     """Balance an arm by entries with `zebra curate`; keep BALANCED_SHARE of it."""
-    out = world / f"balanced {arm}"
-    everything = TextRules(min_chars=0, min_words=0, drop_names=False)
+    world, out = experiment.world, experiment.world / f"balanced {arm}"
     if not (out / "account.json").exists():
-        curate.run(
-            CurateConfig(
-                pool=str(export_arm(world, source_arm)),
-                out=str(out),
-                text=everything,
-                image=ImageRules(drop_uniform=False, drop_duplicates=False),
-                balance=BalanceRules(
-                    entries=str(ENTRIES_FILE), keep=round(BALANCED_SHARE * len(load_arm(world, source_arm)))
-                ),
-            )
-        )
+        settings = read_recipe("everything", "curate") | {"pool": str(export_arm(world, source_arm)), "out": str(out)}
+        keep = round(BALANCED_SHARE * len(load_arm(world, source_arm)))
+        config = structure(CurateConfig, settings, "recipe everything")
+        curate.run(replace(config, balance=replace(experiment.curation.balance, keep=keep)))
     table = pq.read_table(out / "decisions.parquet", columns=["id", "stage"])
     kept = [key for key, stage in zip(*table.to_pydict().values(), strict=True) if stage is None]
     save_arm(world, arm, np.array([int(key.rsplit("/", 1)[-1]) for key in kept], np.int64))

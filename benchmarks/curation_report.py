@@ -131,15 +131,16 @@ def write_report(experiment: Experiment, truth: Truth, path: Path) -> None:
             rare_table(world, truth),
         ),
     ]
-    write_page(path, "Curation at equal compute", _lead(results), sections, _headlines(results))
+    write_page(path, "Curation at equal compute", _lead(results, truth), sections, _headlines(results))
 
 
-def _lead(results: Mapping[str, ArmResult]) -> str:
+def _lead(results: Mapping[str, ArmResult], truth: Truth) -> str:
     num_seeds = len(results["A"].seeds) if "A" in results else 0
     return (
-        "A pool of 120,000 drawn images with captions has the faults of the web: 40 % of its pairs are clean, and the "
-        "truth about every pair is known. zebra curates it without the truth. Each arm then trains the same model with "
-        f"the same number of pairs seen. Seeds of the raw arm so far: {num_seeds}."
+        f"A pool of {len(truth.noise_N):,} images with captions has the faults of the web: "
+        f"{np.mean(truth.noise_N == CLEAN):.0%} of its pairs are clean, and the truth about every pair is known. zebra "
+        "curates it without the truth. Each arm then trains the same model with the same number of pairs seen. Seeds "
+        f"of the raw arm so far: {num_seeds}."
     )
 
 
@@ -165,7 +166,7 @@ def plot_arms(results: Mapping[str, ArmResult]) -> "Figure":
     figure = create_figure(WIDE_INCHES, 0.9 + 0.34 * len(results))
     for panel, dataset in enumerate(next(iter(results.values())).correct):
         left = 1.75 + panel * (WIDE_INCHES - 1.75) / 2
-        axes = add_axes(figure, left, 0.45, WIDE_INCHES - left - (WIDE_INCHES - 1.75) / 2 + 0.3, 0.4)
+        axes = add_axes(figure, left, 0.45, WIDE_INCHES - left - (WIDE_INCHES - 1.75) / 2 + 0.55, 0.4)
         for row, (arm, result) in enumerate(results.items()):
             value_SN = result.select(result.seeds, dataset)
             score = bootstrap_mean(value_SN)

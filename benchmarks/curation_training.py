@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from receipt import RESULTS, save_row
+from zebra.config.curate import CurateConfig
 from zebra.config.data import DataConfig
 from zebra.config.files import read_recipe
 from zebra.config.structure import structure
@@ -38,6 +39,8 @@ class Experiment:
     config: TrainConfig
     """Settings of training; data, output and seed are those of a run."""
     evaluation_sets: tuple[Path, ...]
+    curation: CurateConfig
+    """Rules of `zebra curate`; pool and output are those of a run."""
 
     @classmethod
     def open(cls, world: Path, steps: int) -> "Experiment":
@@ -52,10 +55,11 @@ class Experiment:
             "checkpoint_every": 400,
             "keep_checkpoints": 1,
             "data_options": {"max_skip_rate": 1.0},
-            **document["settings"],
         }
         sets = tuple(world / name for name in document["evaluation_sets"])
-        return cls(world, document["name"], structure(TrainConfig, recipe, "recipe"), sets)
+        rules = read_recipe("archive", "curate") | {"pool": "", "out": "", **document["curation"]}
+        config, curation = structure(TrainConfig, recipe, "recipe"), structure(CurateConfig, rules, "curation")
+        return cls(world, document["name"], config, sets, curation)
 
     def read_rows(self) -> list[dict[str, Any]]:
         """Return the rows of all sessions with the same number of steps."""

@@ -235,7 +235,7 @@ def write_pool(out: Path, seed: int) -> Counter[str]:
             kind = {"animal": row["caption"], "coat": row["artist"]}
             rows.append({"key": key, "noise": noise, "original": make_key(original), "caption": caption} | kind)
     pq.write_table(pa.Table.from_pylist(rows, TRUTH_SCHEMA), out / "truth.parquet")
-    write_experiment(out, "emoji", "tiny", ["evaluation/unseen-artist", "evaluation/unseen-concepts"])
+    write_experiment(out, "emoji", "tiny", ["evaluation/unseen-artist", "evaluation/unseen-concepts"], {})
     return Counter(row["noise"] for row in rows)
 
 

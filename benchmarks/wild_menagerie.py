@@ -11,7 +11,7 @@ import argparse
 import io
 import json
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -63,6 +63,13 @@ EVALUATION_SETS = ("seen-kinds", "unseen-kinds")
 """Datasets whose images leak into the pool, with a true caption."""
 COPY_SIDES = (64, 96, 128)
 """Sides of near copies in pixels; originals have 96."""
+CURATION = {
+    "text": {"min_words": 2, "max_frequency": 10},  # captions of over 10 pairs, as in ALIGN and COYO
+    "language": {"keep": ["en"]},
+    "image": {"min_side": 64, "max_aspect_ratio": 3},  # the side of the model's input; DataComp's aspect ratio
+    "balance": {"entries": str(Path(__file__).parent / "wild_entries.txt")},
+}
+"""Rules that a user would choose without the truth."""
 TRUTH_SCHEMA = pa.schema(
     {
         "key": pa.string(),  # name of the sample in the pool
@@ -272,18 +279,20 @@ def write_pool(out: Path, num_pairs: int, seed: int) -> None:
                 print(f"{len(rows):,} of {num_pairs:,} pairs", flush=True)
     pq.write_table(pa.Table.from_pylist(rows, TRUTH_SCHEMA), out / "truth.parquet")
     sets = [f"menagerie/evaluation/{name}" for name in EVALUATION_SETS]
-    write_experiment(out, "wild menagerie", "demo", sets)
+    write_experiment(out, "wild menagerie", "demo", sets, CURATION)
 
 
-def write_experiment(out: Path, name: str, recipe: str, evaluation_sets: Sequence[str], **settings: object) -> None:
+def write_experiment(
+    out: Path, name: str, recipe: str, evaluation_sets: Sequence[str], curation: Mapping[str, object]
+) -> None:
     """Write the settings of an experiment.
 
     Args:
         recipe: The recipe of `zebra train`.
         evaluation_sets: Folders of the evaluation datasets, relative to `out`.
-        settings: Settings that override the recipe.
+        curation: Settings of `zebra curate` that override its default recipe.
     """
-    document = {"name": name, "recipe": recipe, "evaluation_sets": list(evaluation_sets), "settings": settings}
+    document = {"name": name, "recipe": recipe, "evaluation_sets": list(evaluation_sets), "curation": curation}
     (out / "experiment.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
