@@ -176,4 +176,4 @@ def rare_kinds(truth: Truth) -> Sequence[str]:
     """Return the quarter of the kinds with the fewest clean pairs."""
     kind_K = truth.kind_N[(truth.noise_N == CLEAN) & (truth.kind_N != " ")]
     kinds, count_U = np.unique(kind_K, return_counts=True)
-    return [str(kind) for kind in kinds[np.argsort(count_U, kind="stable")[: len(kinds) // 4]]]
+    return [str(kind) for kind in kinds[np.argsort(count_U, kind="stable")[: max(1, len(kinds) // 4)]]]
