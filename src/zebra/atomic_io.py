@@ -1,5 +1,6 @@
 """Atomic writes: write to a temporary path beside the target, then rename."""
 
+import errno
 import os
 import secrets
 import shutil
@@ -45,3 +46,8 @@ def fsync_path(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Return whether a write failed because a disk, a quota or a file size limit is exhausted."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

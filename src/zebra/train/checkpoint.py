@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zebra.atomic_io import fsync_path
+from zebra.atomic_io import fsync_path, is_disk_full
 from zebra.errors import CheckpointError, WeightsError
 from zebra.pretrained.digests import sha256
 from zebra.pretrained.manifest import verify_manifest, write_manifest
@@ -230,7 +230,7 @@ def _score_key(path: Path) -> tuple[float, ...]:
 
 def _write_error_message(path: Path, snapshot: TrainSnapshot, error: OSError) -> str:
     message = f"could not write checkpoint {path}: {error.strerror}"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if is_disk_full(error):
         num_bytes = sum(tensor.nbytes for named in snapshot.tensors.values() for tensor in named.values())
         free = shutil.disk_usage(path.parent).free
         message += f" ({num_bytes:,} bytes needed, {free:,} free)"

@@ -1,8 +1,6 @@
 """Run directory of a training run: paths, status and lock."""
 
-import fcntl
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +11,7 @@ from zebra.config.structure import diff_configs
 from zebra.config.train import TrainConfig
 from zebra.distributed import SINGLE_PROCESS, ProcessGroup
 from zebra.errors import ConfigError
+from zebra.file_lock import lock_folder
 from zebra.train.run_spec import numerics_settings, only_length_differs
 
 RunStatus = Literal["new", "resumable", "finished", "extendable"]
@@ -118,16 +117,5 @@ class RunDir:
         if not group.is_main_process:
             yield
             return
-        self.path.mkdir(parents=True, exist_ok=True)
-        with self.lock_path.open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                file.seek(0)
-                raise ConfigError(
-                    f"{self.path} is in use by process {file.read() or '?'}. Wait for it, or name another --out."
-                ) from error
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
-            yield  # the lock ends with the process, even after a crash
+        with lock_folder(self.path, self.lock_path):
+            yield

@@ -3,11 +3,13 @@
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import zebra
+from zebra.atomic_io import is_disk_full
 from zebra.config.cores import usable_cores
 from zebra.config.curate import BalanceRules, CurateConfig
 from zebra.config.structure import unstructure
@@ -40,6 +42,7 @@ from zebra.data.ignored import Ignored
 from zebra.data.sources import Source, open_source
 from zebra.engines import ThreadEngine
 from zebra.errors import ConfigError, DataError
+from zebra.file_lock import lock_folder
 from zebra.text.labels import read_labels
 
 SHARD_FILE_PATTERN = re.compile(r"\d{5,}(\.tar|\.parquet|_stats\.json)")
@@ -78,13 +81,40 @@ def run(
         callback: Called with the number of samples, units or stages done, their total and the stage.
 
     Raises:
-        ConfigError: The directory holds a finished set, or anything else.
-        DataError: The pool cannot be read, or no pair is left.
+        ConfigError: The directory holds a finished set or anything else, or another process writes to it.
+        DataError: The pool cannot be read, no pair is left, or the disk is full.
     """
     out = Path(config.out)
     _require_free(out)
     removals = _read_removals(config)
     stages = build_stages(config, removals)  # before the pool is read, so that a wrong file name costs no wait
+    with _lock_output(out):
+        return _curate(config, out, removals, stages, callback)
+
+
+@contextmanager
+def _lock_output(out: Path) -> Iterator[None]:
+    """Let no other process write to the output folder, and explain errors of a full disk."""
+    try:
+        with lock_folder(out, out / SCAN_FOLDER / "lock"):
+            _require_free(out)  # another process may have finished meanwhile
+            yield
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        raise DataError(
+            f"cannot write to {out}: {error.strerror or error}. Free disk space and run the same command again; it "
+            "continues."
+        ) from error
+
+
+def _curate(
+    config: CurateConfig,
+    out: Path,
+    removals: DigestLists,
+    stages: Sequence[Stage],
+    callback: Callable[[int, int, str], None],
+) -> CurateResult:
     source = open_source(config.pool, config.data_options)
     pairs = _scan(source, out / SCAN_FOLDER, config, callback)
     counts = apply_stages(pairs, stages, out / SCAN_FOLDER, callback, ThreadEngine(usable_cores()))

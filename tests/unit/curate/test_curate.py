@@ -1,6 +1,8 @@
 """From a pool to a set: every pair is kept or dropped for one reason, and the set can be trained on."""
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Callable
 from hashlib import sha256
@@ -241,3 +243,46 @@ def test_a_condition_on_a_column_that_the_pool_lacks_is_an_error(make_pool: Make
     with pytest.raises(ConfigError, match="no column 'similarity'"):
         run_curate(make_pool(["a red horse"]), tmp_path / "set", columns=("similarity >= 0.3",))
     assert not (tmp_path / "set").exists()
+
+
+def test_a_second_run_on_the_same_folder_is_refused_with_the_process_of_the_first(
+    make_pool: MakePool, tmp_path: Path
+) -> None:
+    pool = make_pool(["a red horse", "a blue dog"])
+    errors: list[str] = []
+
+    def run_again(_done: int, _total: int, stage: str) -> None:
+        if stage == "writing":
+            with pytest.raises(ConfigError) as error:
+                run_curate(pool, tmp_path / "set")
+            errors.append(str(error.value))
+
+    curate.run(CurateConfig(pool=str(pool), out=str(tmp_path / "set")), run_again)
+    assert errors
+    assert all(f"in use by process {os.getpid()}" in error for error in errors)
+    assert not (tmp_path / "set/.scan").exists()
+
+
+@pytest.mark.parametrize("writer", ["write_table", "ParquetWriter"])
+def test_a_full_disk_is_reported_and_a_later_run_continues(
+    make_pool: MakePool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writer: str
+) -> None:
+    pool = make_pool([f"horse number {number} of five" for number in range(5)])
+    run_curate(pool, tmp_path / "whole")
+    monkeypatch.setattr("zebra.curate.scan.SAMPLES_PER_UNIT", 2)
+    write, num_writes = getattr(pq, writer), 0
+
+    def fill_disk(*args: object, **kwargs: object) -> object:
+        nonlocal num_writes
+        num_writes += 1
+        if num_writes in (1, 3):  # twice, in different places
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(*args, **kwargs)
+
+    monkeypatch.setattr(pq, writer, fill_disk)
+    for _ in range(2 if writer == "write_table" else 1):
+        with pytest.raises(DataError, match="No space left on device.*continues"):
+            run_curate(pool, tmp_path / "set")
+    run_curate(pool, tmp_path / "set")
+    for name in ("00000.tar", "decisions.parquet"):
+        assert (tmp_path / "set" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
