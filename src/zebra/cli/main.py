@@ -14,6 +14,7 @@ VERBS = {
     "demo": "generate the built-in dataset, train, evaluate, write report.html",
     "menagerie": "generate the built-in dataset: training shards and evaluation datasets",
     "curate": "build a training set from a pool of captioned images",
+    "dedup": "find near duplicates among images, and remove them",
     "train": "train a CLIP model on captioned images, or fine-tune one",
     "classify": "name what is in images (zero-shot classification)",
     "embed": "embed images into a store for search",

@@ -6,6 +6,7 @@ not to cropping, rotation or mirroring. All images of a single color have the sa
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +64,65 @@ def find_hash_pairs(
         parts.append(np.stack([first + row, second + column, bits]))
     pairs = np.concatenate(parts, axis=1)
     return pairs[0], pairs[1], pairs[2]
+
+
+class PerceptualHashIndex:
+    """Finds all hashes within `max_distance` bits by bands, without comparing all pairs.
+
+    Hashes that differ in at most d bits differ in at most one bit in one of ⌈(d + 1) / 2⌉ bands, so each band is looked
+    up as it is and with each of its bits inverted. The time grows linearly with the number of hashes as long as a band
+    has few equal values.
+    """
+
+    def __init__(self, hash_N: NDArray[np.uint64], max_distance: int, max_bucket: int) -> None:
+        """Sort the hashes by each band.
+
+        Args:
+            max_distance: Largest number of different bits.
+            max_bucket: Most hashes with the same band that one look-up compares; the first ones in order are.
+        """
+        self.hash_N, self.max_distance, self.max_bucket = hash_N, max_distance, max_bucket
+        num_bands = (max_distance + 2) // 2
+        edges = [HASH_BITS * band // num_bands for band in range(num_bands + 1)]
+        self._bands = []
+        for low, high in pairwise(edges):
+            key_N = _cut_band(hash_N, low, high)
+            order_N = np.argsort(key_N, kind="stable")
+            self._bands.append((low, high, order_N, key_N[order_N]))
+
+    def find(self, hash_M: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+        """Return indices in hash_M and of the index's hashes within the distance, each pair once, sorted; and a count.
+
+        The count is that of comparisons which a full bucket prevented.
+        """
+        parts, num_skipped = [np.zeros((2, 0), np.int64)], 0
+        for low, high, order_N, sorted_N in self._bands:
+            key_M = _cut_band(hash_M, low, high)
+            flips = np.concatenate([[0], 1 << np.arange(high - low, dtype=np.uint64)]).astype(np.uint64)
+            for flip in flips:
+                start_M = np.searchsorted(sorted_N, key_M ^ flip, "left")
+                count_M = np.searchsorted(sorted_N, key_M ^ flip, "right") - start_M
+                num_skipped += int((count_M - self.max_bucket).clip(0).sum())
+                row_K, position_K = expand_ranges(start_M, count_M.clip(max=self.max_bucket))
+                other_K = order_N[position_K]
+                is_near_K = np.bitwise_count(hash_M[row_K] ^ self.hash_N[other_K]) <= self.max_distance
+                parts.append(np.stack([row_K[is_near_K], other_K[is_near_K]]))
+        pairs = np.unique(np.concatenate(parts, axis=1), axis=1)
+        return pairs[0], pairs[1], num_skipped
+
+
+def expand_ranges(
+    start_M: NDArray[np.int64], count_M: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the row and the position of each element of M ranges: start, start + 1, …, start + count − 1."""
+    row_K = np.repeat(np.arange(len(start_M)), count_M)
+    first_K = np.repeat(np.cumsum(count_M) - count_M, count_M)
+    return row_K, start_M[row_K] + np.arange(len(row_K)) - first_K
+
+
+def _cut_band(hash_N: NDArray[np.uint64], low: int, high: int) -> NDArray[np.uint64]:
+    mask = np.uint64((1 << (high - low)) - 1)
+    return (hash_N >> np.uint64(low)) & mask
 
 
 def _to_gray(image: Image.Image) -> NDArray[np.uint8]:

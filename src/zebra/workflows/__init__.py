@@ -6,6 +6,7 @@ from typing import Any
 __all__ = [
     "classify",
     "compare",
+    "dedup",
     "demo",
     "doctor",
     "embed",
