@@ -52,8 +52,6 @@ class BalanceRules:
                 raise ConfigError(f"balance.{name} is {value}; it must be at least 1")
         if self.max_per_entry is not None and self.keep is not None:
             raise ConfigError("balance.max_per_entry and balance.keep are both set; each determines the other")
-        if self.entries is None and (self.max_per_entry or self.keep):
-            raise ConfigError("balance needs entries: give a file with one per line as balance.entries")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

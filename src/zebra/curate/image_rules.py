@@ -1,6 +1,6 @@
 """Rules for images, and exact duplicates."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 
 import numpy as np
@@ -12,6 +12,8 @@ from zebra.config.curate import ImageRules
 from zebra.curate.partitions import DIGEST_TYPE, compute_digests, find_all_but_first, find_among_equal
 from zebra.curate.rules import PairRule, PoolReader, PoolRule, Rule
 
+PUBLISHED_SIZES = (("original_width", "original_height"), ("given_width", "given_height"))
+"""Columns with width and height: of DataComp and img2dataset, and width and height of any other table of links."""
 MIN_CONTRAST = 2.0
 """Standard deviation of the gray values, of 256, below which an image counts as one color."""
 
@@ -28,24 +30,7 @@ def image_rules(config: ImageRules) -> list[Rule]:
                 lambda table: pc.less(table["num_bytes"], config.min_bytes),
             )
         )
-    if config.min_side > 1:
-        rules.append(
-            PairRule(
-                "image",
-                f"image side under {config.min_side} pixels",
-                ("width", "height"),
-                lambda table: pc.less(pc.min_element_wise(table["width"], table["height"]), config.min_side),
-            )
-        )
-    if config.max_aspect_ratio is not None:
-        rules.append(
-            PairRule(
-                "image",
-                f"aspect ratio over {config.max_aspect_ratio:g}",
-                ("width", "height"),
-                lambda table: pc.greater(_aspect_ratio(table), config.max_aspect_ratio),
-            )
-        )
+    rules += _size_rules(config, "image", "width", "height")
     if config.drop_uniform:
         rules.append(
             PairRule(
@@ -53,6 +38,20 @@ def image_rules(config: ImageRules) -> list[Rule]:
             )
         )
     return rules
+
+
+def published_size_rules(config: ImageRules, columns: Collection[str]) -> list[Rule]:
+    """Return the rules for the sizes that the pool says its images have, which are known before a download.
+
+    Args:
+        columns: Columns of the pool.
+    """
+    return [
+        rule
+        for width, height in PUBLISHED_SIZES
+        if {width, height} <= set(columns)
+        for rule in _size_rules(config, "size", width, height)
+    ]
 
 
 def duplicate_rules(config: ImageRules) -> list[Rule]:
@@ -63,9 +62,39 @@ def duplicate_rules(config: ImageRules) -> list[Rule]:
     return rules
 
 
-def _aspect_ratio(table: pa.Table) -> pa.ChunkedArray:
-    sides = [table["width"], table["height"]]
-    return pc.divide(pc.cast(pc.max_element_wise(*sides), pa.float64()), pc.min_element_wise(*sides))
+def _size_rules(config: ImageRules, stage: str, width: str, height: str) -> list[Rule]:
+    """Return the rules for the columns with width and height."""
+    rules: list[Rule] = []
+    if config.min_side > 1:
+        rules.append(
+            PairRule(
+                stage,
+                f"image side under {config.min_side} pixels",
+                (width, height),
+                lambda table: pc.less(_extreme_side(pc.min_element_wise, table[width], table[height]), config.min_side),
+            )
+        )
+    if config.max_aspect_ratio is not None:
+        rules.append(
+            PairRule(
+                stage,
+                f"aspect ratio over {config.max_aspect_ratio:g}",
+                (width, height),
+                lambda table: pc.greater(_aspect_ratio(table[width], table[height]), config.max_aspect_ratio),
+            )
+        )
+    return rules
+
+
+def _extreme_side(
+    choose: Callable[..., pa.ChunkedArray], width: pa.ChunkedArray, height: pa.ChunkedArray
+) -> pa.ChunkedArray:
+    return choose(pc.cast(width, pa.float64()), pc.cast(height, pa.float64()), skip_nulls=False)
+
+
+def _aspect_ratio(width: pa.ChunkedArray, height: pa.ChunkedArray) -> pa.ChunkedArray:
+    longer, shorter = (_extreme_side(choose, width, height) for choose in (pc.max_element_wise, pc.min_element_wise))
+    return pc.divide(longer, shorter)
 
 
 def _find_repeated_pairs(reader: PoolReader) -> Iterator[NDArray[np.bool_]]:

@@ -25,7 +25,7 @@ from zebra.curate.digest_lists import (
     read_digest_lists,
     write_digest_lists,
 )
-from zebra.curate.image_rules import duplicate_rules, image_rules
+from zebra.curate.image_rules import duplicate_rules, image_rules, published_size_rules
 from zebra.curate.language import language_rules
 from zebra.curate.look import RuleLook, look_at_rules
 from zebra.curate.match import EntryMatcher
@@ -206,6 +206,7 @@ def build_stages(
         *(address_rules(config.address) if "url" in columns else []),
         *(rule for stage, content in lists.items() for rule in link_list_rules(content, stage, columns)),
         *column_rules(config.columns),
+        *published_size_rules(config.image, columns),
         *text_rules(config.text),
         *word_rules(config.text),
         *language_rules(config.language, columns),
@@ -224,6 +225,8 @@ def _read_removals(config: CurateConfig) -> DigestLists:
 
 def _balance_stages(config: BalanceRules) -> list[Stage]:
     if config.entries is None:
+        if config.max_per_entry is not None or config.keep is not None:
+            raise ConfigError("balancing needs entries. Give a file with one per line as balance.entries.")
         return []
     try:
         matcher = EntryMatcher(read_labels(Path(config.entries)))

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from zebra.config.curate import ImageRules, TextRules
-from zebra.curate.image_rules import image_rules
+from zebra.curate.image_rules import image_rules, published_size_rules
 from zebra.curate.rules import find_alone
 from zebra.curate.text_rules import count_words, normalize_captions, repetition, text_rules
 from zebra.errors import ConfigError
@@ -86,3 +86,17 @@ def test_words_of_texts_are_counted_per_text() -> None:
 def test_settings_that_contradict_themselves_are_refused(settings: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         TextRules(**settings)
+
+
+def test_sizes_that_the_pool_publishes_are_checked_before_a_download() -> None:
+    sizes = {"original_width": [300, 199, 700, None], "original_height": [200, 900, 200, 5]}
+    table = pa.table({name: pa.array(values, pa.int64()) for name, values in sizes.items()})
+    config = ImageRules(min_side=200, max_aspect_ratio=3.0)
+    rules = published_size_rules(config, table.column_names)
+    assert [rule.reason for rule in rules] == ["image side under 200 pixels", "aspect ratio over 3"]
+    assert [find_alone(rule, [table]).tolist() for rule in rules] == [
+        [False, True, False, False],
+        [False, True, True, False],
+    ]
+    assert published_size_rules(config, ["original_width", "given_height"]) == []
+    assert len(published_size_rules(config, ["given_width", "given_height"])) == 2
