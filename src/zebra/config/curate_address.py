@@ -10,9 +10,9 @@ class AddressRules:
     """Which links are dropped before the download; addresses that cannot be downloaded always are."""
 
     drop_duplicates: bool = True
-    """Keep only the first of several links with the same address and caption (LAION, cc2dataset)."""
-    first_caption_only: bool = False
-    """Keep only the first caption of an address; pages and crawls often have different ones."""
+    """Keep one of several links with the same address and caption (LAION, cc2dataset)."""
+    one_caption: bool = False
+    """Keep one caption of an address, whatever the order; pages and crawls often have different ones."""
     max_captions: int | None = None
     """Most captions of an address; all are dropped beyond (ALIGN: 1,000)."""
 

@@ -1,31 +1,36 @@
 """Rules for the addresses of images in a pool of links, before any download."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
-from hashlib import blake2b
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from zebra.config.curate_address import AddressRules
 from zebra.curate.fetch.outcome import FetchFailure
 from zebra.curate.fetch.urls import parse_url
 from zebra.curate.measurements import Measurement
-from zebra.curate.pairs import UID_BYTES
+from zebra.curate.partitions import (
+    as_integers,
+    compute_digests,
+    find_all_but_first,
+    find_among_equal,
+    find_more_frequent,
+)
 from zebra.curate.pipeline import Stage
-from zebra.curate.rules import PoolRule, ReasonRule
+from zebra.curate.rules import PoolReader, PoolRule, ReasonRule
 
 STAGE = "address"
 ADDRESS_VERSION = 1
 """Changes when an address may be judged otherwise."""
-ReadTables = Callable[[], Iterable[pa.Table]]
 
 
 def address_rules(config: AddressRules) -> list[Stage]:
     """Return the stages that drop links by their address; they add the column `host`."""
     rules: list[Stage] = [
-        PoolRule(STAGE, "uid of an earlier pair with another caption", ("uid", "text"), _find_ambiguous_uids),
+        PoolRule(STAGE, "uid of another pair", ("uid", "text"), _find_ambiguous_uids),
         Measurement(
             STAGE,
             f"address {ADDRESS_VERSION}",
@@ -36,12 +41,14 @@ def address_rules(config: AddressRules) -> list[Stage]:
         ReasonRule(STAGE, "address_reason"),
     ]
     if config.drop_duplicates:
-        rules.append(PoolRule(STAGE, "repeated address and caption", ("url", "text"), _find_repeats))
+        find_pairs = partial(_find_repeats, columns=("url", "text"))
+        rules.append(PoolRule(STAGE, "repeated address and caption", ("uid", "url", "text"), find_pairs))
     if config.max_captions is not None:
         find = partial(_find_frequent_addresses, limit=config.max_captions)
-        rules.append(PoolRule(STAGE, f"address with over {config.max_captions:,} captions", ("url",), find))
-    if config.first_caption_only:
-        rules.append(PoolRule(STAGE, "later caption of an address", ("url",), _find_repeats))
+        rules.append(PoolRule(STAGE, f"address with over {config.max_captions:,} captions", ("uid", "url"), find))
+    if config.one_caption:
+        find_addresses = partial(_find_repeats, columns=("url",))
+        rules.append(PoolRule(STAGE, "another caption of an address", ("uid", "url"), find_addresses))
     return rules
 
 
@@ -59,44 +66,32 @@ def _parse_addresses(table: pa.Table) -> pa.Table:
     return pa.table({"host": pa.array(hosts, pa.string()), "address_reason": pa.array(reasons, pa.string())})
 
 
-def _find_repeats(read: ReadTables) -> Iterator[NDArray[np.bool_]]:
-    """Yield which pairs have the values of an earlier one in all columns."""
-    sizes, key_N = _digest_rows(read)
-    _, first_U, inverse_N = np.unique(key_N, return_index=True, return_inverse=True)
-    return _split(first_U[inverse_N] != np.arange(len(key_N)), sizes)
+def _find_repeats(reader: PoolReader, columns: Sequence[str]) -> Iterator[NDArray[np.bool_]]:
+    """Yield which pairs have the values of another one in all columns; the one with the smallest uid stays."""
+    return find_among_equal(reader, partial(_make_keys, columns=columns), partial(find_all_but_first, columns=("uid",)))
 
 
-def _find_frequent_addresses(read: ReadTables, limit: int) -> Iterator[NDArray[np.bool_]]:
-    sizes, key_N = _digest_rows(read)
-    _, inverse_N, count_U = np.unique(key_N, return_inverse=True, return_counts=True)
-    return _split(count_U[inverse_N] > limit, sizes)
+def _find_frequent_addresses(reader: PoolReader, limit: int) -> Iterator[NDArray[np.bool_]]:
+    return find_among_equal(reader, partial(_make_keys, columns=("url",)), partial(find_more_frequent, limit=limit))
 
 
-def _find_ambiguous_uids(read: ReadTables) -> Iterator[NDArray[np.bool_]]:
-    """Yield which pairs have the uid, and not the caption, of an earlier pair."""
-    sizes, key_N = _digest_rows(lambda: (table.select(["uid"]) for table in read()))
-    _, text_N = _digest_rows(lambda: (table.select(["text"]) for table in read()))
-    _, first_U, inverse_N = np.unique(key_N, return_index=True, return_inverse=True)
-    return _split(text_N != text_N[first_U[inverse_N]], sizes)
+def _find_ambiguous_uids(reader: PoolReader) -> Iterator[NDArray[np.bool_]]:
+    """Yield which pairs have the uid of another one, and another caption; that with the smallest digest stays."""
+    return find_among_equal(reader, _uid_keys, _find_other_captions)
 
 
-def _digest_rows(read: ReadTables) -> tuple[list[int], NDArray[np.bytes_]]:
-    """Return the number of rows of each table, and a digest of the columns of each row, [N] of 16 bytes.
-
-    A pass over 10⁷ rows takes 160 MB, and sorting the digests as much again.
-    """
-    sizes, digests = [], []
-    for table in read():
-        rows = zip(*(column.to_pylist() for column in table.itercolumns()), strict=True)
-        digests.append(b"".join(_digest_row(row) for row in rows))
-        sizes.append(len(table))
-    return sizes, np.frombuffer(b"".join(digests), f"S{UID_BYTES}")
+def _make_keys(table: pa.Table, columns: Sequence[str]) -> pa.Table:
+    content = pc.binary_join_element_wise(*(table[name].cast(pa.binary()) for name in columns), b"\0")
+    return pa.table({"digest": compute_digests(content), "uid": table["uid"]})
 
 
-def _digest_row(row: tuple[str | bytes, ...]) -> bytes:
-    values = (value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value for value in row)
-    return blake2b(b"\0".join(values), digest_size=UID_BYTES).digest()
+def _uid_keys(table: pa.Table) -> pa.Table:
+    return pa.table({"digest": table["uid"], "text": compute_digests(table["text"])})
 
 
-def _split(is_dropped_N: NDArray[np.bool_], sizes: list[int]) -> Iterator[NDArray[np.bool_]]:
-    yield from np.split(is_dropped_N, np.cumsum(sizes)[:-1])
+def _find_other_captions(table: pa.Table) -> NDArray[np.bool_]:
+    group_N, text_N2 = table["group"].to_numpy(), as_integers(table["text"])
+    order_N = np.lexsort((text_N2[:, 1], text_N2[:, 0], group_N))
+    _, first_G = np.unique(group_N[order_N], return_index=True)
+    is_other_N: NDArray[np.bool_] = (text_N2 != text_N2[order_N[first_G]][group_N]).any(axis=1)
+    return is_other_N
