@@ -24,7 +24,7 @@ def resize_shorter_side(data: bytes, side: int, location: str, *, max_pixels: in
     shorter = min(image.size)
     size = tuple(max(1, round(length * side / shorter)) for length in image.size)
     buffer = io.BytesIO()
-    image.resize((size[0], size[1]), Image.Resampling.BICUBIC, reducing_gap=2.0).save(
+    image.resize((size[0], size[1]), Image.Resampling.HAMMING).save(
         buffer, "JPEG", quality=JPEG_QUALITY, subsampling=CHROMA_SUBSAMPLING
     )
     return buffer.getvalue()

@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from zebra.errors import DataError
 
 ATTEMPTS_FILE = "attempts.jsonl"
 IMAGES_FILE = "images.bin"
+_COLUMNS = tuple(field.name for field in fields(FetchedImage) if field.name != "url")
 _DIGESTS = ("sha256", "source_sha256")
 
 
@@ -87,8 +88,7 @@ class AttemptLog:
             self._images.flush()
             image = replace(image, offset=self._end)
             self._end += len(data)
-        row = asdict(image)
-        del row["url"]
+        row = {name: getattr(image, name) for name in _COLUMNS}
         row |= {name: row[name] and row[name].hex() for name in _DIGESTS}
         self._lines.write(json.dumps({"key": url_key(image.url)} | row).encode() + b"\n")
         self._lines.flush()

@@ -11,7 +11,8 @@ from zebra.errors import DownloadError
 
 NUM_HOSTS = 20
 MAX_SHARE_REACHED = 0.1
-"""An outage is suspected when at most this share of the last NUM_HOSTS hosts was reached."""
+"""An outage is suspected when at most this share of the last NUM_HOSTS hosts was reached. The number doubles with each
+pause after which no host responds, so that many hosts that are gone cost few pauses."""
 NUM_KNOWN_HOSTS = 3
 """Hosts reached before that are tried, to confirm it."""
 FIRST_PAUSE_SECONDS = 2.0
@@ -37,8 +38,8 @@ class OutageDetector:
         self._known: OrderedDict[str, HttpUrl] = OrderedDict()
         """Hosts that responded last → an address."""
         self._outage: asyncio.Task[None] | None = None
-        self._start: float | None = None
-        """Of the first pause since a host responded."""
+        self._num_pauses = 0
+        """Consecutive pauses without a response in between."""
 
     @property
     def is_active(self) -> bool:
@@ -47,7 +48,7 @@ class OutageDetector:
 
     def record_response(self, url: HttpUrl) -> None:
         """Count a host that responds."""
-        self._start = None
+        self._num_pauses = 0
         self._known[url.host] = url
         self._known.move_to_end(url.host)
         if len(self._known) > NUM_KNOWN_HOSTS:
@@ -57,7 +58,8 @@ class OutageDetector:
     def record_failure(self, url: HttpUrl) -> None:
         """Count a host whose first request got no response."""
         self._record(url.host, is_reached=False)
-        is_suspected = len(self._reached) == NUM_HOSTS and sum(self._reached.values()) <= MAX_SHARE_REACHED * NUM_HOSTS
+        num_hosts = NUM_HOSTS << self._num_pauses
+        is_suspected = len(self._reached) >= num_hosts and sum(self._reached.values()) <= MAX_SHARE_REACHED * num_hosts
         if is_suspected and not self.is_active:
             self._outage = asyncio.ensure_future(self._wait())
 
@@ -73,23 +75,21 @@ class OutageDetector:
     def _record(self, host: str, *, is_reached: bool) -> None:
         self._reached[host] = is_reached
         self._reached.move_to_end(host)
-        if len(self._reached) > NUM_HOSTS:
+        if len(self._reached) > NUM_HOSTS << self._num_pauses:
             self._reached.popitem(last=False)
 
     async def _wait(self) -> None:
-        start = self._start = self._start or time.monotonic()
-        pause = FIRST_PAUSE_SECONDS
+        start = time.monotonic()
         while not any(await asyncio.gather(*map(self._is_reachable, self._known.values()))):
             if time.monotonic() - start >= self._max_outage_seconds:
                 raise DownloadError(
                     f"nearly no host can be reached, for {self._max_outage_seconds:g} s. Check the network and its "
                     "name servers, then run the same command again: it continues where it stopped."
                 )
+            pause = min(FIRST_PAUSE_SECONDS * 2**self._num_pauses, MAX_PAUSE_SECONDS, self._max_outage_seconds)
             _LOG.warning("nearly no host can be reached; requests pause for %.0f s", pause)
-            await asyncio.sleep(min(pause, self._max_outage_seconds))
-            pause = min(2 * pause, MAX_PAUSE_SECONDS)
+            await asyncio.sleep(pause)
+            self._num_pauses += 1
             if not self._known:  # nobody to ask: try the next hosts
                 break
-        else:
-            self._start = None
         self._reached.clear()

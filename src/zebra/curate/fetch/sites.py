@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 MAX_FILE_BYTES = 500 << 10
 """RFC 9309 asks for at least 500 KiB; the rest of a longer file is ignored."""
 TIMEOUT_SECONDS = 10.0
+MAX_BYTES_IN_LOOP = 1 << 14
+"""Larger files are parsed in a thread, so that they do not delay other connections."""
 MAX_ORIGINS = 20_000
 MAX_CACHED_BYTES = 16 << 20
 """Limits of the cache: origins, and bytes of their files."""
@@ -98,17 +100,22 @@ class SiteRulesCache:
                 self._num_bytes -= oldest.result().num_bytes
 
     async def _read(self, url: HttpUrl) -> SiteRules:
-        robots = usage = None
-        text, tdmrep = "", b""
-        if not self._ignore_signals >= {"robots", "content-usage"}:
-            text = await self._read_robots(url)
-            if "robots" not in self._ignore_signals:
-                robots = self._parse(text)
-            if "content-usage" not in self._ignore_signals and "content-usage" in text.lower():
-                usage = self._parse(usage_rules_as_robots(text))
-        if "tdmrep" not in self._ignore_signals:
-            tdmrep = await self._read_tdmrep(url)
-        return SiteRules(robots if text else None, usage, tuple(parse_tdmrep(tdmrep)), len(text) + len(tdmrep))
+        needs_robots = not self._ignore_signals >= {"robots", "content-usage"}
+        text = await self._read_robots(url) if needs_robots else ""
+        tdmrep = b"" if "tdmrep" in self._ignore_signals else await self._read_tdmrep(url)
+        if len(text) + len(tdmrep) > MAX_BYTES_IN_LOOP:
+            return await asyncio.to_thread(self._parse_files, text, tdmrep)
+        return self._parse_files(text, tdmrep)
+
+    def _parse_files(self, text: str, tdmrep: bytes) -> SiteRules:
+        has_robots = bool(text) and "robots" not in self._ignore_signals
+        has_usage = "content-usage" in text.lower() and "content-usage" not in self._ignore_signals
+        return SiteRules(
+            self._parse(text) if has_robots else None,
+            self._parse(usage_rules_as_robots(text)) if has_usage else None,
+            tuple(parse_tdmrep(tdmrep)),
+            len(text) + len(tdmrep),
+        )
 
     async def _read_robots(self, url: HttpUrl) -> str:
         site_file = HttpUrl(url.scheme, url.host, url.port, "/robots.txt")

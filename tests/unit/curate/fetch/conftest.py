@@ -1,6 +1,7 @@
 """A server with faults on loopback addresses, and downloads from it."""
 
 import importlib
+import ssl
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from zebra.curate.fetch.outcome import FetchedImage
 BENCHMARKS = Path(__file__).parents[4] / "benchmarks"
 ROBOTS = ("missing", "error", "busy", "none", "us", "others", "latin", "utf16", "large", "usage", "html", "missing")
 """robots.txt of host 1, 2, …"""
+TRUSTS_NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""To read the system's certificates takes longer than a download."""
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +43,9 @@ def fetch(tmp_path: Path) -> Callable[..., dict[str, FetchedImage]]:
         urls: Iterable[str], *, again: bool = False, folder: str = "images", **settings: Any
     ) -> dict[str, FetchedImage]:
         names = ("is_allowed", "lookup", "ssl_context")
-        options = {"is_allowed": is_loopback} | {name: settings.pop(name) for name in names if name in settings}
+        options = {"is_allowed": is_loopback, "ssl_context": TRUSTS_NOBODY} | {
+            name: settings.pop(name) for name in names if name in settings
+        }
         config = FetchConfig(**{"timeout_seconds": 10, "max_bytes": 1 << 20} | settings)
         with Fetcher(config, **options) as fetcher:
             return {image.url: image for image in fetcher.fetch(urls, tmp_path / folder, again=again)}

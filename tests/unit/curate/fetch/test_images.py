@@ -1,0 +1,107 @@
+"""Bytes are images by what they are, and are resized by their shorter side."""
+
+import io
+from hashlib import sha256
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from zebra.config.fetch import FetchConfig
+from zebra.curate.fetch.images import check_image, require_image_signature
+from zebra.curate.fetch.outcome import FetchFailure
+
+
+def encode(image, format="JPEG", **options):
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def draw(width, height, mode="RGB"):
+    ramp = np.add.outer(np.arange(height) * 255 // height, np.arange(width) * 255 // width) // 2
+    return Image.fromarray(ramp.astype(np.uint8)).convert(mode)
+
+
+def test_without_a_size_the_bytes_stay_as_they_are():
+    data = encode(draw(300, 200))
+    image = check_image(data, "x", FetchConfig())
+    assert (image.data, image.width, image.height) == (data, 300, 200)
+    assert image.sha256 == image.source_sha256 == sha256(data).digest()
+
+
+@pytest.mark.parametrize(
+    ("data", "size"),
+    [
+        (encode(draw(300, 200)), (96, 64)),
+        (encode(draw(1000, 800)), (80, 64)),
+        (encode(draw(300, 200, "CMYK")), (96, 64)),
+        (encode(draw(300, 200, "RGBA"), "PNG"), (96, 64)),
+        (encode(draw(200, 301), "PNG"), (64, 96)),
+        (encode(draw(300, 200), "WEBP"), (96, 64)),
+        (encode(draw(300, 200, "P"), "GIF"), (96, 64)),
+    ],
+)
+def test_a_larger_image_becomes_a_jpeg_of_the_shorter_side(data, size):
+    image = check_image(data, "x", FetchConfig(shorter_side=64))
+    assert (image.width, image.height) == size
+    assert image.media_type == "image/jpeg"
+    assert image.source_sha256 == sha256(data).digest() != image.sha256 == sha256(image.data).digest()
+    pixels = np.asarray(Image.open(io.BytesIO(image.data)).convert("L")).astype(int)
+    assert np.abs(pixels - np.asarray(draw(*size, "L")).astype(int)).max() < 12
+
+
+def test_a_smaller_image_stays_as_it_is():
+    data = encode(draw(300, 60), "PNG")
+    assert check_image(data, "x", FetchConfig(shorter_side=64)).data == data
+
+
+def test_a_turned_image_is_upright_when_it_is_resized():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = check_image(encode(draw(300, 200), exif=exif), "x", FetchConfig(shorter_side=64))
+    assert (image.width, image.height) == (64, 96)
+
+
+@pytest.mark.parametrize("shorter_side", [None, 64])
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (encode(draw(300, 300), "PNG"), "too many pixels"),
+        (encode(draw(200, 5), "PNG"), "too thin"),
+        (b"\xff\xd8\xff" + bytes(100), "damaged image"),
+    ],
+)
+def test_an_image_that_cannot_be_used_has_a_reason(data, reason, shorter_side):
+    with pytest.raises(FetchFailure) as failure:
+        check_image(data, "x", FetchConfig(shorter_side=shorter_side, max_pixels=80_000))
+    assert (failure.value.status, failure.value.reason) == ("permanent", reason)
+
+
+def test_a_truncated_image_is_noticed_when_it_is_resized():
+    data = encode(draw(300, 200))
+    with pytest.raises(FetchFailure, match="truncated image"):
+        check_image(data[: len(data) // 2], "x", FetchConfig(shorter_side=64))
+
+
+@pytest.mark.parametrize(
+    ("start", "reason"),
+    [
+        (b"\xef\xbb\xbf \n<html>", "web page instead of an image"),
+        (b"<?xml version='1.0", "web page instead of an image"),
+        (b"<svg xmlns='http", "not an image"),
+        (b'{"error": "none"}', "not an image"),
+        (b"RIFF....WAVE", "not an image"),
+        (b"\x00\x00\x00\x20ftypavif", "not an image"),
+        (b"", "empty body"),
+    ],
+)
+def test_other_bytes_are_refused_whatever_their_type(start, reason):
+    with pytest.raises(FetchFailure) as failure:
+        require_image_signature(start, "image/jpeg")
+    assert failure.value.reason == reason
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "BMP"])
+def test_images_are_known_by_their_first_bytes(format):
+    require_image_signature(encode(draw(30, 20), format)[:16], "text/html")
