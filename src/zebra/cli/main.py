@@ -15,6 +15,7 @@ VERBS = {
     "menagerie": "generate the built-in dataset: training shards and evaluation datasets",
     "curate": "build a training set from a pool of captioned images",
     "dedup": "find near duplicates among images, and remove them",
+    "score": "score how well image and caption of each pair match",
     "train": "train a CLIP model on captioned images, or fine-tune one",
     "classify": "name what is in images (zero-shot classification)",
     "embed": "embed images into a store for search",

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from zebra.config.curate_address import AddressRules
 from zebra.config.curate_columns import parse_condition
+from zebra.config.curate_score import ScoreRules, SemanticRules
 from zebra.config.curate_text import LanguageRules, PrivacyRules, TextRules
 from zebra.config.data import DataConfig
 from zebra.errors import ConfigError
@@ -84,6 +85,12 @@ class CurateConfig:
     """Languages of captions."""
     image: ImageRules = field(default_factory=ImageRules)
     """Rules for images."""
+    model: str | None = None
+    """The model of the score and semantic rules, in any layout that `zebra.load` reads."""
+    score: ScoreRules = field(default_factory=ScoreRules)
+    """Rules for the match of image and caption."""
+    semantic: SemanticRules = field(default_factory=SemanticRules)
+    """Rules for images that resemble each other."""
     balance: BalanceRules = field(default_factory=BalanceRules)
     """Balancing by the entries in captions, after all rules."""
     samples_per_shard: int = 10_000
@@ -96,3 +103,15 @@ class CurateConfig:
             parse_condition(condition)
         if self.samples_per_shard < 1:
             raise ConfigError(f"samples_per_shard is {self.samples_per_shard}; it must be at least 1")
+        if self.needs_vectors != (self.model is not None):
+            raise ConfigError(
+                "the score and semantic rules need a model: name it as model"
+                if self.needs_vectors
+                else "model is given, but no rule uses it. Set score.min_alignment, score.keep_fraction, "
+                "score.max_flipped_gain or semantic.max_cosine, or leave model out"
+            )
+
+    @property
+    def needs_vectors(self) -> bool:
+        """Return whether a rule needs the vectors of a model."""
+        return self.score.is_used or self.semantic.max_cosine is not None

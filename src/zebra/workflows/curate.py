@@ -34,6 +34,7 @@ from zebra.curate.pipeline import RuleCount, Stage, apply_stages
 from zebra.curate.privacy import privacy_rules
 from zebra.curate.rules import ReasonRule
 from zebra.curate.scan import scan_pool
+from zebra.curate.semantic import semantic_rules
 from zebra.curate.subset import SUBSET_FILE, subset_rules, write_subset
 from zebra.curate.text_rules import text_rules
 from zebra.curate.word_rules import word_rules
@@ -87,9 +88,11 @@ def run(
     out = Path(config.out)
     _require_free(out)
     removals = _read_removals(config)
-    stages = build_stages(config, removals)  # before the pool is read, so that a wrong file name costs no wait
+    source = open_source(config.pool, config.data_options)
+    # before the pool is read, so that a wrong file name costs no wait
+    stages = build_stages(config, source, removals)
     with _lock_output(out):
-        return _curate(config, out, removals, stages, callback)
+        return _curate(config, out, source, removals, stages, callback)
 
 
 @contextmanager
@@ -111,11 +114,11 @@ def _lock_output(out: Path) -> Iterator[None]:
 def _curate(
     config: CurateConfig,
     out: Path,
+    source: Source,
     removals: DigestLists,
     stages: Sequence[Stage],
     callback: Callable[[int, int, str], None],
 ) -> CurateResult:
-    source = open_source(config.pool, config.data_options)
     pairs = _scan(source, out / SCAN_FOLDER, config, callback)
     counts = apply_stages(pairs, stages, out / SCAN_FOLDER, callback, ThreadEngine(usable_cores()))
     write_decisions(out, pairs, counts)
@@ -168,9 +171,9 @@ def look(
         DataError: The pool cannot be read.
         ConfigError: The entries cannot be used.
     """
-    stages = build_stages(config, _read_removals(config))
     source = open_source(config.pool, config.data_options)
     with tempfile.TemporaryDirectory() as folder:
+        stages = build_stages(config, source, _read_removals(config))
         pairs = _scan(source, Path(folder), config, callback, step=max(1, len(source) // num_samples))
         return look_at_rules(pairs, stages, Path(folder), callback)
 
@@ -185,11 +188,12 @@ def _scan(
 
 
 def build_stages(
-    config: CurateConfig, removals: DigestLists, columns: Collection[str] = PAIR_SCHEMA.names
+    config: CurateConfig, source: Source, removals: DigestLists, columns: Collection[str] = PAIR_SCHEMA.names
 ) -> list[Stage]:
     """Return the stages in order: cheap ones first, and duplicates among what the other rules keep.
 
     Args:
+        source: The pool, whose images the model of the config encodes.
         removals: What was asked to be removed.
         columns: Columns of the pool.
 
@@ -213,8 +217,26 @@ def build_stages(
         *(rule for stage, content in lists.items() for rule in image_list_rules(content, stage)),
         *image_rules(config.image),
         *duplicate_rules(config.image),
+        *_vector_stages(config, source),
         *_balance_stages(config.balance),
     ]
+
+
+def _vector_stages(config: CurateConfig, source: Source) -> list[Stage]:
+    """Return the stages that need the vectors of a model."""
+    if config.model is None:
+        return []
+    from zebra.curate.score_rules import score_stages  # these import torch, which other rules do not need
+    from zebra.workflows.score import open_scorer
+
+    scorer = open_scorer(
+        config.model,
+        flipped=config.score.needs_flipped,
+        store=config.score.store,
+        precision=config.score.precision,
+        max_pixels=config.data_options.max_image_pixels,
+    )
+    return [*score_stages(config.score, scorer, source), *semantic_rules(config.semantic)]
 
 
 def _read_removals(config: CurateConfig) -> DigestLists:

@@ -2,14 +2,12 @@
 
 import json
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import torch
 
 from zebra.config.cores import usable_cores
 from zebra.config.embed import EmbedConfig
@@ -25,6 +23,7 @@ from zebra.errors import BadSample, ConfigError, DataError
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
 from zebra.pretrained.locate import is_hub_model
+from zebra.pretrained.torch_threads import limit_torch_threads
 from zebra.store import Store, StoreError, StoreMetadata
 from zebra.train.stop import stop_on_signals
 
@@ -84,7 +83,7 @@ def run(config: EmbedConfig, callback: EmbedCallback = lambda _progress: None) -
     columns = select_columns(source, existing_store, config.columns)
     image_source = ExifSource(source, columns)
     num_workers = config.workers or usable_cores()
-    with stop_on_signals() as stop, _limit_torch_threads(num_workers):
+    with stop_on_signals() as stop, limit_torch_threads(num_workers):
         bundle = load(config.model, precision=config.precision)
         with (
             _open_store(config, bundle, existing_store, columns) as store,
@@ -193,20 +192,3 @@ def _open_skip_log(path: Path) -> Iterator[Callable[[BadSample], None]]:
             file.flush()
 
         yield log_skip
-
-
-@contextmanager
-def _limit_torch_threads(num_workers: int) -> Iterator[None]:
-    """Divide torch's threads among the workers, and ignore Pillow's warnings until the block ends.
-
-    Warning filters belong to the process. Decoding changes them, and threads that decode at once may restore them in
-    the wrong order, so the filters from before are restored at the end.
-    """
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, num_threads // num_workers))
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"PIL\.")
-            yield
-    finally:
-        torch.set_num_threads(num_threads)
