@@ -20,6 +20,8 @@ class ImageRules:
     """Smallest shorter side in pixels (DataComp's basic filter: 200)."""
     max_aspect_ratio: float | None = None
     """Largest ratio of the longer to the shorter side (DataComp's basic filter: 3)."""
+    max_captions: int | None = None
+    """Most captions of images with the same bytes; all are dropped beyond (ALIGN: 1,000)."""
     drop_uniform: bool = True
     """Drop images of almost one color."""
     drop_duplicates: bool = True
@@ -29,6 +31,8 @@ class ImageRules:
         for name in ("min_bytes", "min_side"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"image.{name} is {getattr(self, name)}; it must be at least 1")
+        if self.max_captions is not None and self.max_captions < 1:
+            raise ConfigError(f"image.max_captions is {self.max_captions}; it must be at least 1")
         if self.max_aspect_ratio is not None and self.max_aspect_ratio < 1:
             raise ConfigError(f"image.max_aspect_ratio is {self.max_aspect_ratio}; it must be at least 1")
 

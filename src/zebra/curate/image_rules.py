@@ -9,7 +9,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from zebra.config.curate import ImageRules
-from zebra.curate.partitions import DIGEST_TYPE, compute_digests, find_all_but_first, find_among_equal
+from zebra.curate.partitions import (
+    DIGEST_TYPE,
+    compute_digests,
+    find_all_but_first,
+    find_among_equal,
+    find_more_frequent,
+)
 from zebra.curate.rules import PairRule, PoolReader, PoolRule, Rule
 
 PUBLISHED_SIZES = (("original_width", "original_height"), ("given_width", "given_height"))
@@ -57,6 +63,10 @@ def published_size_rules(config: ImageRules, columns: Collection[str]) -> list[R
 def duplicate_rules(config: ImageRules) -> list[Rule]:
     """Return the rules against exact duplicates; the sample whose name comes first is kept."""
     rules: list[Rule] = [PoolRule("duplicates", "repeated pair", ("sha256", "text", "id"), _find_repeated_pairs)]
+    if config.max_captions is not None:
+        find = partial(_find_frequent_images, limit=config.max_captions)
+        reason = f"image with over {config.max_captions:,} captions"
+        rules.append(PoolRule("duplicates", reason, ("sha256", "id", "index"), find))
     if config.drop_duplicates:
         rules.append(PoolRule("duplicates", "repeated image", ("sha256", "id", "index"), _find_repeated_images))
     return rules
@@ -105,6 +115,11 @@ def _find_repeated_pairs(reader: PoolReader) -> Iterator[NDArray[np.bool_]]:
 def _pair_keys(table: pa.Table) -> pa.Table:
     content = pc.binary_join_element_wise(table["sha256"].cast(pa.binary()), table["text"].cast(pa.binary()), b"")
     return pa.table({"digest": compute_digests(content), "id": table["id"]})
+
+
+def _find_frequent_images(reader: PoolReader, limit: int) -> Iterator[NDArray[np.bool_]]:
+    """Yield which pairs have an image with more than `limit` captions."""
+    return find_among_equal(reader, _image_keys, partial(find_more_frequent, limit=limit))
 
 
 def _find_repeated_images(reader: PoolReader) -> Iterator[NDArray[np.bool_]]:

@@ -281,8 +281,29 @@ def test_a_full_disk_is_reported_and_a_later_run_continues(
 
     monkeypatch.setattr(pq, writer, fill_disk)
     for _ in range(2 if writer == "write_table" else 1):
-        with pytest.raises(DataError, match="No space left on device.*continues"):
+        with pytest.raises(DataError, match=r"No space left on device.*continues"):
             run_curate(pool, tmp_path / "set")
     run_curate(pool, tmp_path / "set")
     for name in ("00000.tar", "decisions.parquet"):
         assert (tmp_path / "set" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_captions_of_the_wrong_kind_are_counted_by_reason(make_pool: MakePool, tmp_path: Path) -> None:
+    captions = [
+        None, float("nan"), 12, {"a": 1}, "\ud800 broken", "a \x00 dog", "long " * 210_000, "",
+        ["a dog", "a dog"], "\u202eesroh\u202c a", "&lt;b&gt;a&lt;/b&gt; <script>x()</script>cat", "\ud83e\udd93 zebra",
+    ]  # fmt: skip
+    pool = make_pool(["x"] * len(captions))
+    lines = [json.dumps({"image": f"{row}.png", "caption": caption}) for row, caption in enumerate(captions)]
+    (pool / "captions.jsonl").write_text("\n".join(lines))
+    result = run_curate(pool / "captions.jsonl", tmp_path / "set")
+    assert dropped(result) == {
+        "empty caption": 2,
+        "caption is not text": 3,
+        "caption is not UTF-8": 1,
+        "NUL character": 1,
+        "caption is too long": 1,
+        "repeated pair": 1,
+    }
+    assert result.caption_counts["cleaned"] == {"invisible characters": 1, "entities": 1, "markup": 1, "white space": 1}
+    assert sorted(read_all(tmp_path / "set").values()) == [("a cat",), ("a dog",), ("esroh a",), ("🦓 zebra",)]

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from zebra.config.curate import ImageRules, TextRules
-from zebra.curate.image_rules import image_rules, published_size_rules
+from zebra.curate.image_rules import duplicate_rules, image_rules, published_size_rules
 from zebra.curate.rules import find_alone
 from zebra.curate.text_rules import count_words, normalize_captions, repetition, text_rules
 from zebra.errors import ConfigError
@@ -100,3 +100,16 @@ def test_sizes_that_the_pool_publishes_are_checked_before_a_download() -> None:
     ]
     assert published_size_rules(config, ["original_width", "given_height"]) == []
     assert len(published_size_rules(config, ["given_width", "given_height"])) == 2
+
+
+def test_images_with_too_many_captions_are_dropped_with_all_of_them() -> None:
+    digests = [bytes([digest] * 32) for digest in (1, 2, 1, 1)]
+    ids = ["a", "b", "c", "c"]
+    table = pa.table(
+        {"sha256": pa.array(digests, pa.binary(32)), "id": ids, "index": [0, 1, 2, 2], "text": list("wxyz")}
+    )
+    for limit, expected in ((2, [True, False, True, True]), (3, [False] * 4)):
+        _, rule = duplicate_rules(ImageRules(max_captions=limit, drop_duplicates=False))
+        assert find_alone(rule, [table[:2], table[2:]]).tolist() == expected
+    with pytest.raises(ConfigError, match="max_captions"):
+        ImageRules(max_captions=0)
