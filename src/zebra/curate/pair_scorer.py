@@ -84,7 +84,16 @@ class PairScorer:
         clip.require_tokenizer()
         self.clip = clip
         self.flipped = flipped
-        self.key = json.dumps([SCORE_VERSION, clip.fingerprint, clip.precision, clip.backend, flipped, store_version])
+        self.key = json.dumps(
+            {
+                "version": SCORE_VERSION,
+                "fingerprint": clip.fingerprint,
+                "precision": clip.precision,
+                "backend": clip.backend,
+                "flipped": flipped,
+                "store": store_version,
+            }
+        )
         """Identifies everything that a score depends on besides the pair."""
         vector = pa.list_(pa.float16(), clip.embed_dim)
         self.schema = pa.schema(

@@ -29,6 +29,7 @@ from zebra.curate.image_rules import duplicate_rules, image_rules, published_siz
 from zebra.curate.language import language_rules
 from zebra.curate.look import RuleLook, look_at_rules
 from zebra.curate.match import EntryMatcher
+from zebra.curate.measurements import Measurement
 from zebra.curate.pairs import PAIR_SCHEMA, Pairs
 from zebra.curate.pipeline import RuleCount, Stage, apply_stages
 from zebra.curate.privacy import privacy_rules
@@ -147,6 +148,7 @@ def _curate(
                 {"stage": count.stage, "reason": count.reason, "found": count.found, "dropped": count.dropped}
                 for count in counts
             ],
+            "measurements": {stage.stage: stage.key for stage in stages if isinstance(stage, Measurement)},
             "ignored_files": [{"reason": item.reason, "count": item.count} for item in source.ignored],
         },
     )

@@ -1,5 +1,6 @@
 """Alignment of pairs: the model's cosine, its variants, and the rules that use them."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -148,7 +149,9 @@ def test_a_pair_with_a_caption_of_many_images_scores_lower_than_its_alignment() 
     assert score_N.argmin() == 0
 
 
-def test_curate_keeps_the_pairs_with_the_highest_alignment(model: Path, make_pool: MakePool, tmp_path: Path) -> None:
+def test_curate_keeps_the_pairs_with_the_highest_alignment(
+    model: Path, clip: Bundle, make_pool: MakePool, tmp_path: Path
+) -> None:
     pool = make_pool(CAPTIONS)
     Image.new("RGB", (40, 30), "red").save(pool / "torn.png")
     (pool / "torn.png").write_bytes((pool / "torn.png").read_bytes()[:60])
@@ -161,6 +164,8 @@ def test_curate_keeps_the_pairs_with_the_highest_alignment(model: Path, make_poo
     result = curate.run(config)
     assert (result.num_kept, result.num_pairs) == (3, 6)
     assert drop_by_reason(result)["alignment not in the top 0.4 of the pairs"] == 2
+    account = json.loads((tmp_path / "set/account.json").read_text())
+    assert clip.fingerprint in account["measurements"]["score"]
     kept = open_source(tmp_path / "set", DataConfig())
     originals = {(pool / name).read_bytes() for name in best}
     assert {kept.read(index).image for index in range(3)} == originals
