@@ -13,6 +13,7 @@ from zebra.errors import ZebraError, suggest_name
 VERBS = {
     "demo": "generate the built-in dataset, train, evaluate, write report.html",
     "menagerie": "generate the built-in dataset: training shards and evaluation datasets",
+    "queries": "build the list of entries by which a training set is balanced",
     "curate": "build a training set from a pool of captioned images",
     "dedup": "find near duplicates among images, and remove them",
     "score": "score how well image and caption of each pair match",

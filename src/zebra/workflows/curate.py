@@ -33,6 +33,7 @@ from zebra.curate.measurements import Measurement
 from zebra.curate.pairs import PAIR_SCHEMA, Pairs
 from zebra.curate.pipeline import RuleCount, Stage, apply_stages
 from zebra.curate.privacy import privacy_rules
+from zebra.curate.queries.entry_list import read_entries
 from zebra.curate.rules import ReasonRule
 from zebra.curate.scan import scan_pool
 from zebra.curate.semantic import semantic_rules
@@ -45,7 +46,6 @@ from zebra.data.sources import Source, open_source
 from zebra.engines import ThreadEngine
 from zebra.errors import ConfigError, DataError
 from zebra.file_lock import lock_folder
-from zebra.text.labels import read_labels
 
 SHARD_FILE_PATTERN = re.compile(r"\d{5,}(\.tar|\.parquet|_stats\.json)")
 LOOK_SAMPLES = 2_000
@@ -253,7 +253,7 @@ def _balance_stages(config: BalanceRules) -> list[Stage]:
             raise ConfigError("balancing needs entries. Give a file with one per line as balance.entries.")
         return []
     try:
-        matcher = EntryMatcher(read_labels(Path(config.entries)))
+        matcher = EntryMatcher(read_entries(Path(config.entries)))
     except ConfigError as error:
         raise ConfigError(f"{config.entries}: {error}") from error
     return balance_stages(matcher, max_per_entry=config.max_per_entry, keep=config.keep, seed=config.seed)

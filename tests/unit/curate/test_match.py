@@ -1,4 +1,4 @@
-"""The trie finds exactly the entries that a literal search finds."""
+"""The matcher finds exactly the entries that a literal search finds."""
 
 import re
 
