@@ -8,7 +8,7 @@ from pathlib import Path
 import zebra
 from zebra.config.queries import SOURCE_KINDS, QueriesConfig, SourceKind
 from zebra.config.structure import unstructure
-from zebra.curate.queries.entry_list import EntryList, SourceCount, read_entries
+from zebra.curate.queries.entry_list import EntryList, SourceCount, is_entry_table, read_entries
 from zebra.curate.queries.lists import INDEX_FILE, PAGE_VIEWS_FILE, SYNSET_FILE, count_views, read_synset_names
 from zebra.curate.queries.ngrams import count_words, find_bigrams
 from zebra.curate.queries.text_files import read_text_blocks
@@ -117,10 +117,12 @@ def find_sources(sources: Sequence[str]) -> dict[SourceKind, list[Path]]:
 
 
 def detect_kind(path: Path) -> SourceKind:
-    """Return the kind of a source by the name of its file."""
+    """Return the kind of a source by the name of its file, or by the column `entry` of a Parquet file."""
     if PAGE_VIEWS_FILE.fullmatch(path.name):
         return "titles"
-    return "wordnet" if SYNSET_FILE.fullmatch(path.name) or INDEX_FILE.fullmatch(path.name) else "text"
+    if SYNSET_FILE.fullmatch(path.name) or INDEX_FILE.fullmatch(path.name):
+        return "wordnet"
+    return "entries" if is_entry_table(path) else "text"
 
 
 def _add_text(

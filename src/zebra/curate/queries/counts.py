@@ -26,6 +26,7 @@ class SpillingCounter:
             folder: Where files are written; it must exist.
         """
         self._folder = folder
+        self.value_type = value_type
         self._schema = pa.schema({"value": value_type, "count": pa.int64()})
         self._tables: list[pa.Table] = []
         self._num_rows = 0

@@ -94,23 +94,31 @@ class EntryList:
 def read_entries(path: Path) -> list[str]:
     """Read entries from a table that `zebra queries` wrote, or from a text file with one per line.
 
-    Entries that differ in white space at their ends only are one.
+    Rows of a table with the same entry, such as in two languages, are one entry.
 
     Raises:
         ConfigError: The file is missing, unreadable, has no column `entry`, or has no entries.
     """
     if path.suffix.lower() != ".parquet":
-        return list(dict.fromkeys(read_labels(path)))
-    try:
-        column = pq.read_table(path, columns=["entry"])["entry"] if "entry" in pq.read_schema(path).names else None
-    except (OSError, pa.ArrowException) as error:
-        raise ConfigError(f"cannot read entries from {path}: {error}. Write it again with zebra queries.") from error
-    if column is None or not pa.types.is_string(column.type):
-        raise ConfigError(f"{path} has no column 'entry' of texts. Write it with zebra queries.")
+        return read_labels(path)
+    if not is_entry_table(path):
+        raise ConfigError(f"{path} is no table with a column 'entry' of texts. Write it with zebra queries.")
+    column = pq.read_table(path, columns=["entry"])["entry"]
     entries = list(dict.fromkeys(text.strip() for text in column.to_pylist() if text and text.strip()))
     if not entries:
         raise ConfigError(f"{path} contains no entries. Write it again with zebra queries.")
     return entries
+
+
+def is_entry_table(path: Path) -> bool:
+    """Return whether a file is a table that `zebra queries` wrote, or one like it."""
+    if path.suffix.lower() != ".parquet":
+        return False
+    try:
+        schema = pq.read_schema(path)
+    except (OSError, pa.ArrowException):
+        return False
+    return "entry" in schema.names and pa.types.is_string(schema.field("entry").type)
 
 
 def format_sources(counts: Sequence[SourceCount]) -> str:

@@ -10,12 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from zebra.config.data import DataConfig
-from zebra.data.columns import CAPTION_COLUMNS, find_caption_columns
+from zebra.data.columns import CAPTION_COLUMNS, match_column
 from zebra.data.ignored import IgnoredCounter
 from zebra.data.regular_files import open_regular_file
 from zebra.data.table_files import TABLE_FORMATS, BadRow, open_table
-from zebra.errors import DataError
+from zebra.errors import DataError, list_names
 
 BLOCK_CHARS = 1 << 22
 """Size of a block of text. A line of JSON or a cell may be longer, up to the limit of a line."""
@@ -87,7 +86,12 @@ def _read_json_lines(path: Path, skipped: IgnoredCounter) -> Iterator[str]:
 
 def _read_cells(path: Path, skipped: IgnoredCounter) -> Iterator[str]:
     table = open_table(path)
-    columns = find_caption_columns(table.columns, path, DataConfig())
+    columns = [column for name in CAPTION_COLUMNS if (column := match_column(name, table.columns, path))]
+    if not columns:
+        raise DataError(
+            f"{path} has no column of texts ({', '.join(CAPTION_COLUMNS)}). Its columns are: "
+            f"{list_names(table.columns)}. Rename the right one."
+        )
     for number, row in table.read(columns):
         if isinstance(row, BadRow):
             skipped.add(row.reason, f"{path.name}:{number}")
