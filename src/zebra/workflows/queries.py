@@ -10,7 +10,7 @@ from zebra.config.queries import SOURCE_KINDS, QueriesConfig, SourceKind
 from zebra.config.structure import unstructure
 from zebra.curate.queries.entry_list import EntryList, SourceCount, is_entry_table, read_entries
 from zebra.curate.queries.lists import INDEX_FILE, PAGE_VIEWS_FILE, SYNSET_FILE, count_views, read_synset_names
-from zebra.curate.queries.ngrams import count_words, find_bigrams
+from zebra.curate.queries.ngrams import count_frequent_words, find_bigrams
 from zebra.curate.queries.text_files import read_text_blocks
 from zebra.data.ignored import Ignored, IgnoredCounter
 from zebra.errors import ConfigError
@@ -137,7 +137,7 @@ def _add_text(
         return (block for path in progress("text", stage) for block in read_text_blocks(path, counter))
 
     with tempfile.TemporaryDirectory() as words_folder, tempfile.TemporaryDirectory() as bigrams_folder:
-        words = count_words(read("words", skipped), config.min_count, Path(words_folder))
+        words = count_frequent_words(read("words", skipped), config.min_count, Path(words_folder))
         bigrams = find_bigrams(
             read("bigrams", IgnoredCounter()),  # the same lines were counted in the first pass
             words,

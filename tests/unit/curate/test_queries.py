@@ -16,7 +16,7 @@ from zebra.config.queries import QueriesConfig
 from zebra.curate.queries import counts
 from zebra.curate.queries.counts import SpillingCounter
 from zebra.curate.queries.entry_list import EntryList, read_entries
-from zebra.curate.queries.ngrams import count_words, find_bigrams
+from zebra.curate.queries.ngrams import count_frequent_words, find_bigrams
 from zebra.curate.queries.text_files import read_text_blocks
 from zebra.data.ignored import IgnoredCounter
 from zebra.errors import ConfigError, DataError
@@ -57,7 +57,7 @@ def test_words_and_bigrams_are_counted_between_punctuation(build: Callable) -> N
 
 def test_pointwise_mutual_information_is_in_bits_over_all_words(tmp_path: Path) -> None:
     text = "a b\n" * 3 + "a c\n" * 5 + "b c\n" * 8
-    words = count_words([text], 1, tmp_path)
+    words = count_frequent_words([text], 1, tmp_path)
     assert (words.counts, words.num_words) == ({"c": 13, "b": 11, "a": 8}, 32)
     bigrams = find_bigrams([text], words, min_count=1, min_pmi=-9.0, folder=tmp_path)
     expected = {"a b": log2(3 * 32 / (8 * 11)), "a c": log2(5 * 32 / (8 * 13)), "b c": log2(8 * 32 / (11 * 13))}
@@ -206,7 +206,7 @@ def test_blocks_of_text_end_between_words(tmp_path: Path, monkeypatch: pytest.Mo
     [
         ((), {}, "no source"),
         (("missing.txt",), {}, "does not exist"),
-        (("titels:a.txt",), {}, "KIND:PATH"),
+        (("page-views:a.txt",), {}, "KIND:PATH"),
         (("empty",), {}, "without files"),
         (("text:a.txt", "names:a.txt"), {}, "as text and as names"),
         (("a.txt",), {"numbers": 0}, "no entries"),

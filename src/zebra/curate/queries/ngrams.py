@@ -59,7 +59,7 @@ def strip_punctuation(token: str) -> str:
     return token.strip(_punctuation())
 
 
-def count_words(blocks: Iterable[str], min_count: int, folder: Path) -> WordCounts:
+def count_frequent_words(blocks: Iterable[str], min_count: int, folder: Path) -> WordCounts:
     """Count the words of a text; those with undecodable characters count as occurrences only.
 
     Args:
