@@ -84,7 +84,7 @@ class CurateConfig:
     text: TextRules = field(default_factory=TextRules)
     """Rules for captions."""
     privacy: PrivacyRules = field(default_factory=PrivacyRules)
-    """Personal data in captions."""
+    """Personal data in captions and images."""
     language: LanguageRules = field(default_factory=LanguageRules)
     """Languages of captions."""
     image: ImageRules = field(default_factory=ImageRules)

@@ -1,4 +1,4 @@
-"""Settings of `zebra curate` for captions: text, language and personal data."""
+"""Settings of `zebra curate` for text, language and personal data."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -49,11 +49,13 @@ class TextRules:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PrivacyRules:
-    """What happens to captions with personal data."""
+    """What happens to personal data in captions and images."""
 
     captions: Literal["keep", "mask", "drop"] = "mask"
     """E-mail addresses and telephone, card, bank account and document numbers: replaced by `<EMAIL>`, `<PHONE>`, …, or
     the pair is dropped. Names of persons are not found."""
+    locations: Literal["keep", "remove"] = "remove"
+    """Coordinates in the EXIF and XMP of images: overwritten without encoding again."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

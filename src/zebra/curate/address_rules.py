@@ -37,6 +37,7 @@ def address_rules(config: AddressRules) -> list[Stage]:
             ("url",),
             pa.schema({"host": pa.string(), "address_reason": pa.string()}),
             _parse_addresses,
+            is_parallel=True,
         ),
         ReasonRule(STAGE, "address_reason"),
     ]

@@ -48,6 +48,7 @@ def cleaning_stages(config: TextRules) -> list[Stage]:
             ("text",),
             pa.schema({"text": pa.string(), "cleaned": pa.list_(pa.string())}),
             lambda table: rewrite_captions(table["text"], _CANDIDATE, clean_caption, "cleaned"),
+            is_parallel=True,
         )
     ]
 

@@ -57,6 +57,7 @@ def language_rules(config: LanguageRules, columns: Collection[str]) -> list[Stag
             ("text", *({"language"} & set(columns))),
             _SCHEMA,
             lambda table: _measure_languages(table, keep),
+            is_parallel=True,
         ),
         PairRule(
             STAGE,

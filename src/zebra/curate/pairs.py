@@ -28,6 +28,7 @@ PAIR_SCHEMA = pa.schema(
         "num_bytes": pa.int64(),
         "width": pa.int32(),
         "height": pa.int32(),
+        "has_location": pa.bool_(),  # whether the file says where the image was taken
         "contrast": pa.float32(),  # standard deviation of the gray values, 0 to 127.5
         "reason": pa.string(),  # why the sample cannot be used; null if it can
         "detail": pa.string(),

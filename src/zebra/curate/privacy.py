@@ -151,6 +151,7 @@ def privacy_rules(config: PrivacyRules) -> list[Stage]:
         ("text",),
         pa.schema({"text": pa.string(), "masked": pa.list_(pa.string())}),
         _mask_table,
+        is_parallel=True,
     )
     if config.captions == "mask":
         return [mask]
@@ -160,6 +161,7 @@ def privacy_rules(config: PrivacyRules) -> list[Stage]:
         ("text",),
         pa.schema({"personal_data": pa.string()}),
         lambda table: pa.table({"personal_data": pc.list_element(_mask_table(table)["masked"], 0)}),
+        is_parallel=True,
     )
     return [find, ReasonRule(STAGE, "personal_data")]
 

@@ -17,9 +17,10 @@ from zebra.curate.pairs import PAIR_SCHEMA, make_uid
 from zebra.data.sources import Source, read_many
 from zebra.errors import BadSample
 from zebra.images.decode import decode_image
+from zebra.images.exif_location import remove_location
 from zebra.values import Record
 
-SCAN_VERSION = 2
+SCAN_VERSION = 3
 """Changes when a value of a scanned row may change."""
 SAMPLES_PER_UNIT = 2_048
 
@@ -98,5 +99,6 @@ def _measure_image(record: Record | BadSample, *, max_pixels: int) -> dict[str, 
         "num_bytes": len(record.image),
         "width": image.width,
         "height": image.height,
+        "has_location": remove_location(record.image) is not record.image,
         "contrast": float(gray.std()),
     }

@@ -21,6 +21,7 @@ from zebra.curate.pipeline import RuleCount
 from zebra.data.shard_writer import ShardWriter
 from zebra.data.sources import Source
 from zebra.errors import BadSample, DataError
+from zebra.images.exif_location import remove_location
 from zebra.images.formats import media_type
 from zebra.values import Record
 
@@ -51,11 +52,20 @@ SHARD_SCHEMA = pa.schema(
 
 
 def write_shards(
-    out: Path, source: Source, pairs: Pairs, samples_per_shard: int, callback: Callable[[int, int, str], None]
+    out: Path,
+    source: Source,
+    pairs: Pairs,
+    samples_per_shard: int,
+    callback: Callable[[int, int, str], None],
+    *,
+    remove_locations: bool,
 ) -> int:
     """Write the remaining pairs as tar shards with a table and counts beside each; return the number of images.
 
     Images are copied byte by byte. The first caption of an image is in its .txt, all of several in .captions.json.
+
+    Args:
+        remove_locations: Overwrite the coordinates in the metadata of images.
 
     Raises:
         DataError: An image has changed since it was scanned.
@@ -75,10 +85,11 @@ def write_shards(
         for sample in _iter_kept_samples(pairs):
             record = _read_unchanged(source, sample[0])
             key = f"{num_images // samples_per_shard:05d}{num_images % samples_per_shard:05d}"
-            row = _shard_row(key, sample)
+            image = remove_location(record.image) if remove_locations else record.image
+            row = _shard_row(key, sample, image)
             document = json.dumps(row, ensure_ascii=False).encode()
-            suffix = media_type(record.image).removeprefix("image/").replace("jpeg", "jpg")
-            fields = {suffix: record.image, "txt": sample[0]["text"].encode(), "json": document}
+            suffix = media_type(image).removeprefix("image/").replace("jpeg", "jpg")
+            fields = {suffix: image, "txt": sample[0]["text"].encode(), "json": document}
             if len(sample) > 1:
                 fields["captions.json"] = json.dumps(row["captions"], ensure_ascii=False).encode()
             writer.write(key, fields)
@@ -90,6 +101,12 @@ def write_shards(
     if rows:
         write_table(writer.shards[-1])
     return num_images
+
+
+def count_located_images(pairs: Pairs) -> int:
+    """Return the number of remaining images whose files say where they were taken."""
+    tables = pairs.read_kept(("index", "has_location"))
+    return sum(len(table.filter(table["has_location"])["index"].unique()) for table in tables)
 
 
 def write_decisions(out: Path, pairs: Pairs, counts: Sequence[RuleCount]) -> None:
@@ -128,7 +145,7 @@ def _iter_kept_samples(pairs: Pairs) -> Iterator[list[dict[str, Any]]]:
         yield list(sample)
 
 
-def _shard_row(key: str, sample: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _shard_row(key: str, sample: Sequence[Mapping[str, Any]], image: bytes) -> dict[str, Any]:
     first = sample[0]
     return {
         "key": key,
@@ -138,7 +155,7 @@ def _shard_row(key: str, sample: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "captions": [row["text"] for row in sample],
         "width": first["width"],
         "height": first["height"],
-        "sha256": first["sha256"].hex(),
+        "sha256": sha256(image).hexdigest(),
         "status": "success",
     }
 

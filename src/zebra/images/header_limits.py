@@ -45,7 +45,7 @@ def require_small_metadata(data: bytes, location: str) -> None:
         raise BadSample("too much metadata", location, f"{num_exif_bytes:,} bytes of EXIF")
 
 
-def _iter_png_chunks(data: bytes) -> Iterator[int]:
+def iter_png_chunks(data: bytes) -> Iterator[int]:
     """Yield the offset of each chunk: length, type, data, checksum."""
     position = 8
     while position + 8 <= len(data):
@@ -53,7 +53,7 @@ def _iter_png_chunks(data: bytes) -> Iterator[int]:
         position += 12 + int.from_bytes(data[position : position + 4])
 
 
-def _iter_jpeg_segments(data: bytes) -> Iterator[int]:
+def iter_jpeg_segments(data: bytes) -> Iterator[int]:
     """Yield the offset of each segment before the first scan, and of each byte between segments."""
     position = 2
     while position + 4 <= len(data):
@@ -88,8 +88,8 @@ def _iter_gif_blocks(data: bytes) -> Iterator[int]:
 
 
 _BLOCK_ITERATORS: Mapping[str, Callable[[bytes], Iterator[int]]] = {
-    "image/png": _iter_png_chunks,
-    "image/jpeg": _iter_jpeg_segments,
+    "image/png": iter_png_chunks,
+    "image/jpeg": iter_jpeg_segments,
     "image/gif": _iter_gif_blocks,
 }
 """WebP is parsed in C, and BMP has a single header."""

@@ -40,7 +40,14 @@ from zebra.curate.semantic import semantic_rules
 from zebra.curate.subset import SUBSET_FILE, subset_rules, write_subset
 from zebra.curate.text_rules import text_rules
 from zebra.curate.word_rules import word_rules
-from zebra.curate.write import ACCOUNT_FILE, DECISIONS_FILE, write_account, write_decisions, write_shards
+from zebra.curate.write import (
+    ACCOUNT_FILE,
+    DECISIONS_FILE,
+    count_located_images,
+    write_account,
+    write_decisions,
+    write_shards,
+)
 from zebra.data.ignored import Ignored
 from zebra.data.sources import Source, open_source
 from zebra.engines import ThreadEngine
@@ -134,7 +141,9 @@ def _curate(
     write_subset(out / SUBSET_FILE, pairs)
     if removals:
         write_digest_lists(out / REMOVALS_FILE, removals)
-    num_images = write_shards(out, source, pairs, config.samples_per_shard, callback)
+    num_locations_removed = count_located_images(pairs) if config.privacy.locations == "remove" else 0
+    remove_locations = config.privacy.locations == "remove"
+    num_images = write_shards(out, source, pairs, config.samples_per_shard, callback, remove_locations=remove_locations)
     write_account(
         out,
         {
@@ -143,7 +152,7 @@ def _curate(
             "pool_sha256": source.digest,
             "pairs": {"found": len(pairs), "kept": pairs.num_kept, "dropped": len(pairs) - pairs.num_kept},
             "captions": caption_counts,
-            "images": {"found": len(source), "kept": num_images},
+            "images": {"found": len(source), "kept": num_images, "locations_removed": num_locations_removed},
             "rules": [
                 {"stage": count.stage, "reason": count.reason, "found": count.found, "dropped": count.dropped}
                 for count in counts

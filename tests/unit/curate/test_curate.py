@@ -1,6 +1,7 @@
 """From a pool to a set: every pair is kept or dropped for one reason, and the set can be trained on."""
 
 import errno
+import io
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 
 from zebra.config.curate import BalanceRules, CurateConfig, ImageRules, TextRules
+from zebra.config.curate_text import PrivacyRules
 from zebra.config.data import DataConfig
 from zebra.data.sources import open_source
 from zebra.errors import ConfigError, DataError
@@ -307,3 +309,24 @@ def test_captions_of_the_wrong_kind_are_counted_by_reason(make_pool: MakePool, t
     }
     assert result.caption_counts["cleaned"] == {"invisible characters": 1, "entities": 1, "markup": 1, "white space": 1}
     assert sorted(read_all(tmp_path / "set").values()) == [("a cat",), ("a dog",), ("esroh a",), ("🦓 zebra",)]
+
+
+def test_coordinates_are_removed_from_images_and_counted(make_pool: MakePool, tmp_path: Path) -> None:
+    pool = make_pool(["a red horse", "a blue dog"])
+    exif = Image.Exif()
+    exif[0x0110] = "Stripe 1"
+    exif.get_ifd(0x8825).update({1: "N", 2: (52.0, 31.0, 12.0), 3: "E", 4: (13.0, 24.0, 18.0)})
+    Image.open(pool / "0.png").save(pool / "0.png", exif=exif)
+    for locations, is_kept in (("keep", True), ("remove", False)):
+        out = tmp_path / locations
+        run_curate(pool, out, privacy=PrivacyRules(locations=locations))
+        images = read_all(out)
+        assert ((pool / "0.png").read_bytes() in images) == is_kept
+        assert (pool / "1.png").read_bytes() in images
+        for data in images:
+            exif = Image.open(io.BytesIO(data)).getexif()
+            assert is_kept or not exif.get_ifd(0x8825)
+        digests = {sha256(data).hexdigest() for data in images}
+        assert set(pq.read_table(out / "00000.parquet")["sha256"].to_pylist()) == digests
+        account = json.loads((out / "account.json").read_text())
+        assert account["images"] == {"found": 2, "kept": 2, "locations_removed": int(not is_kept)}
