@@ -1,10 +1,15 @@
-"""Writes crawls as Common Crawl does: WARC files with pages, and WAT files with their links."""
+"""A small web: pages in WARC and WAT files as Common Crawl writes them, and their images on a local server."""
 
 import gzip
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
+from threading import Thread
 
 Link = Mapping[str, object]
 
@@ -61,3 +66,43 @@ def write_warc(path: Path, pages: Mapping[str, bytes], headers: Sequence[tuple[s
                 writer.write_record(record)
                 record.raw_stream.close()  # a temporary file
     return path
+
+
+@dataclass
+class ImageServer:
+    """A server on a loopback address."""
+
+    url: str
+    files: dict[str, bytes]
+    """Path → body; others are 404."""
+    requests: Counter[str] = field(default_factory=Counter)
+    """Path → number of requests."""
+
+
+@contextmanager
+def serve_images(files: dict[str, bytes]) -> Iterator[ImageServer]:
+    """Serve files until the block ends."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            server.requests[self.path] += 1
+            body = files.get(self.path)
+            self.send_response(404 if body is None else 200)
+            self.send_header("Content-Length", str(len(body or b"")))
+            self.end_headers()
+            self.wfile.write(body or b"")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        server = ImageServer(f"http://127.0.0.1:{http.server_port}", files)
+        thread = Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield server
+        finally:
+            http.shutdown()
+            thread.join()

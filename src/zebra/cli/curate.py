@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 DEFAULT_RECIPE = "archive"
 DESCRIPTION = f"""Build a training set from a pool of captioned images; account for every pair.
 
-POOL is anything that `zebra train` reads. SET gets tar shards, a table of every pair with the reason that dropped it
-(decisions.parquet) and the counts by stage (account.json). Flags override the recipe.
+POOL is anything that `zebra train` reads, or links to images: WAT, WARC and HTML files, and tables of URLs and
+captions. Images of links are downloaded; --fetch.contact says to their servers who you are. SET gets tar shards, a
+table of every pair with the reason that dropped it (decisions.parquet) and the counts by stage (account.json). Flags
+override the recipe.
 
 Further flags:
   --recipe NAME|FILE   {", ".join(list_recipes("curate"))}, or a YAML file (default: {DEFAULT_RECIPE})
@@ -68,6 +70,9 @@ def run(argv: Sequence[str]) -> int:
         result = curate.run(args, callback=progress.update)
     if result.ignored:
         echo(f"{args.pool}: {format_ignored(result.ignored)}", err=True)
+    if result.unused:
+        parts = [f"{item.count:,} × {item.reason} ({item.example})" for item in result.unused]
+        echo(f"{args.pool}: not used: {', '.join(parts)}", err=True)
     echo(format_account(result.counts, result.num_kept, result.num_images))
     for column, counts in result.caption_counts.items():
         if counts:

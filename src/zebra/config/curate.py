@@ -7,6 +7,7 @@ from zebra.config.curate_columns import parse_condition
 from zebra.config.curate_score import ScoreRules, SemanticRules
 from zebra.config.curate_text import LanguageRules, PrivacyRules, TextRules
 from zebra.config.data import DataConfig
+from zebra.config.fetch import FetchConfig
 from zebra.errors import ConfigError
 
 
@@ -64,7 +65,7 @@ class CurateConfig:
     """Settings for building a training set from a pool of pairs."""
 
     pool: str
-    """Captioned images of any layout that `zebra train` reads."""
+    """Captioned images of any layout that `zebra train` reads, or links: WAT, WARC and HTML files, tables of URLs."""
     out: str
     """The directory for shards, decisions and the account."""
     recipe: str = "archive"
@@ -87,6 +88,8 @@ class CurateConfig:
     """Personal data in captions and images."""
     language: LanguageRules = field(default_factory=LanguageRules)
     """Languages of captions."""
+    fetch: FetchConfig = field(default_factory=FetchConfig)
+    """How the images of links are downloaded."""
     image: ImageRules = field(default_factory=ImageRules)
     """Rules for images."""
     model: str | None = None

@@ -32,27 +32,28 @@ MATCH_SCHEMA = pa.schema({"entries": pa.list_(pa.int32())})
 PROBABILITY_UNIT = 2.0**-40
 
 
-def balance_stages(matcher: EntryMatcher, *, max_per_entry: float | None, keep: int | None, seed: int) -> list[Stage]:
-    """Return the stages that find entries, drop pairs without one and balance the others.
+def match_stages(matcher: EntryMatcher) -> list[Stage]:
+    """Return the stages that find the entries of captions and drop pairs without one."""
+    digest = sha256("\n".join(matcher.entries).encode()).hexdigest()
+    match = partial(_match, matcher)
+    return [
+        Measurement("match", f"{MATCH_VERSION} {digest}", ("text",), MATCH_SCHEMA, match, is_parallel=True),
+        PairRule("match", "no entry in the caption", ("entries",), _has_no_entry),
+    ]
+
+
+def balance_rules(matcher: EntryMatcher, max_per_entry: float | None, keep: int | None, seed: int) -> list[Stage]:
+    """Return the rule that balances pairs by the entries that `match_stages` found; none without a limit.
 
     Args:
         max_per_entry: The t of the rule: an entry with fewer pairs keeps all of them. None for no limit.
         keep: The expected number of pairs to keep, from which t is computed; None takes max_per_entry.
         seed: Seed of the draw.
     """
-    digest = sha256("\n".join(matcher.entries).encode()).hexdigest()
-    stages: list[Stage] = [
-        Measurement(
-            "match", f"{MATCH_VERSION} {digest}", ("text",), MATCH_SCHEMA, partial(_match, matcher), is_parallel=True
-        ),
-        PairRule("match", "no entry in the caption", ("entries",), _has_no_entry),
-    ]
-    if keep is not None or max_per_entry is not None:
-        find = partial(
-            _find_not_drawn, num_entries=len(matcher.entries), max_per_entry=max_per_entry, keep=keep, seed=seed
-        )
-        stages.append(PoolRule(STAGE, "not drawn by any of its entries", ("uid", "entries"), find))
-    return stages
+    if keep is None and max_per_entry is None:
+        return []
+    find = partial(_find_not_drawn, num_entries=len(matcher.entries), max_per_entry=max_per_entry, keep=keep, seed=seed)
+    return [PoolRule(STAGE, "not drawn by any of its entries", ("uid", "entries"), find)]
 
 
 def keep_probability(entries: pa.ListArray, probability_E: NDArray[np.float64]) -> NDArray[np.float64]:

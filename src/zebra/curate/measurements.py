@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from zebra.atomic_io import atomic_write
 from zebra.curate.pairs import Block, Pairs
-from zebra.engines import Engine
+from zebra.engines import Engine, ThreadEngine
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,8 @@ class Measurement:
     """Returns a row, by `schema`, for each row of a table."""
     is_parallel: bool = False
     """Whether threads or machines may compute several units at the same time."""
+    engine: Engine | None = None
+    """Computes units at the same time instead of the engine of all stages: threads that mostly wait, for instance."""
 
 
 def measure(
@@ -48,7 +50,8 @@ def measure(
     """
     jobs = ((measurement, folder, unit, block) for unit, block in enumerate(pairs.iter_units()))
     files = []
-    for path in engine.map(_measure_unit, jobs) if measurement.is_parallel else map(_measure_unit, jobs):
+    run = measurement.engine or (engine if measurement.is_parallel else ThreadEngine(1))
+    for path in run.map(_measure_unit, jobs):
         files.append(path)
         callback(len(files), len(pairs.units), measurement.stage)
     pairs.add_columns(files)

@@ -107,7 +107,7 @@ def find_alone(rule: Rule, tables: Sequence[pa.Table]) -> NDArray[np.bool_]:
     """Return which of all pairs a rule would drop if it were the only one, bool [N]."""
     if isinstance(rule, PairRule):
         return np.concatenate([to_mask(rule.find(table)) for table in tables])
-    return np.concatenate(list(rule.find(TableReader(tables))))
+    return np.concatenate(list(rule.find(TableReader([table.select(rule.columns) for table in tables]))))
 
 
 def to_mask(values: pa.BooleanArray | pa.ChunkedArray) -> NDArray[np.bool_]:

@@ -64,7 +64,7 @@ def scan_pool(
 def scan_samples(source: Source, indices: range, pool: ThreadPoolExecutor, max_pixels: int) -> pa.Table:
     """Return the pairs of some samples, by PAIR_SCHEMA."""
     records = read_many(source, indices)
-    measured = pool.map(partial(_measure_image, max_pixels=max_pixels), records)
+    measured = pool.map(partial(_measure_record, max_pixels=max_pixels), records)
     rows: list[dict[str, Any]] = []
     for index, record, image in zip(indices, records, measured, strict=True):
         sample_id = source.sample_id(index)
@@ -82,23 +82,27 @@ def _pair_rows(index: int, sample_id: str, record: Record, image: dict[str, Any]
         yield {"uid": make_uid(sample_id, text), "index": index, "id": sample_id, "text": text} | image
 
 
-def _measure_image(record: Record | BadSample, *, max_pixels: int) -> dict[str, Any] | BadSample:
-    """Decode an image and return the values of a row that depend on it alone."""
+def _measure_record(record: Record | BadSample, *, max_pixels: int) -> dict[str, Any] | BadSample:
     if isinstance(record, BadSample):
         return record
     if not record.captions:
         return BadSample("missing caption", record.id)
     try:
-        image = decode_image(record.image, record.id, max_pixels=max_pixels)
+        return measure_image(record.image, record.id, max_pixels=max_pixels)
     except BadSample as bad:
         return bad
+
+
+def measure_image(data: bytes, sample_id: str, *, max_pixels: int) -> dict[str, Any]:
+    """Decode an image and return the values of a row that depend on it alone; raise BadSample if that fails."""
+    image = decode_image(data, sample_id, max_pixels=max_pixels)
     gray = np.asarray(image.reduce(max(1, min(image.size) // 64)).convert("L"), np.float32)
     return {
-        "sha256": sha256(record.image).digest(),
-        "md5": md5(record.image, usedforsecurity=False).digest(),
-        "num_bytes": len(record.image),
+        "sha256": sha256(data).digest(),
+        "md5": md5(data, usedforsecurity=False).digest(),
+        "num_bytes": len(data),
         "width": image.width,
         "height": image.height,
-        "has_location": remove_location(record.image) is not record.image,
+        "has_location": remove_location(data) is not data,
         "contrast": float(gray.std()),
     }

@@ -41,6 +41,7 @@ SHARD_SCHEMA = pa.schema(
         "key": pa.string(),
         "uid": pa.string(),  # hex, of the first caption
         "id": pa.string(),  # name of the sample in the pool
+        "url": pa.string(),  # where the image was downloaded; null if it was not
         "caption": pa.string(),
         "captions": pa.list_(pa.string()),
         "width": pa.int32(),
@@ -139,7 +140,7 @@ def format_account(counts: Sequence[RuleCount], num_kept: int, num_images: int) 
 
 def _iter_kept_samples(pairs: Pairs) -> Iterator[list[dict[str, Any]]]:
     """Yield the remaining pairs of each sample."""
-    columns = ("uid", "index", "id", "text", "sha256", "width", "height")
+    columns = ["uid", "index", "id", "text", "sha256", "width", "height", *({"url"} & set(pairs.columns))]
     rows = (row for table in pairs.read_kept(columns) for row in table.to_pylist())
     for _, sample in groupby(rows, lambda row: row["index"]):
         yield list(sample)
@@ -151,6 +152,7 @@ def _shard_row(key: str, sample: Sequence[Mapping[str, Any]], image: bytes) -> d
         "key": key,
         "uid": first["uid"].hex(),
         "id": first["id"],
+        "url": first.get("url"),
         "caption": first["text"],
         "captions": [row["text"] for row in sample],
         "width": first["width"],

@@ -14,7 +14,7 @@ from zebra.config.cores import usable_cores
 from zebra.config.curate import BalanceRules, CurateConfig
 from zebra.config.structure import unstructure
 from zebra.curate.address_rules import address_rules
-from zebra.curate.balance import balance_stages
+from zebra.curate.balance import balance_rules, match_stages
 from zebra.curate.clean import cleaning_stages
 from zebra.curate.column_rules import column_rules, require_columns
 from zebra.curate.digest_lists import (
@@ -30,12 +30,12 @@ from zebra.curate.language import language_rules
 from zebra.curate.look import RuleLook, look_at_rules
 from zebra.curate.match import EntryMatcher
 from zebra.curate.measurements import Measurement
-from zebra.curate.pairs import PAIR_SCHEMA, Pairs
+from zebra.curate.pairs import PAIR_SCHEMA
 from zebra.curate.pipeline import RuleCount, Stage, apply_stages
+from zebra.curate.pools.pool import Pool, open_pool
 from zebra.curate.privacy import privacy_rules
 from zebra.curate.queries.entry_list import read_entries
 from zebra.curate.rules import ReasonRule
-from zebra.curate.scan import scan_pool
 from zebra.curate.semantic import semantic_rules
 from zebra.curate.subset import SUBSET_FILE, subset_rules, write_subset
 from zebra.curate.text_rules import text_rules
@@ -49,7 +49,7 @@ from zebra.curate.write import (
     write_shards,
 )
 from zebra.data.ignored import Ignored
-from zebra.data.sources import Source, open_source
+from zebra.data.sources import Source
 from zebra.engines import ThreadEngine
 from zebra.errors import ConfigError, DataError
 from zebra.file_lock import lock_folder
@@ -77,6 +77,8 @@ class CurateResult:
     """Column → value → number of kept captions: changes by cleaning, masked personal data, languages."""
     ignored: tuple[Ignored, ...]
     """Files of the pool that are no part of a sample."""
+    unused: tuple[Ignored, ...]
+    """What was found in web pages and tables and is no pair, such as images without a text."""
 
 
 def run(
@@ -96,11 +98,11 @@ def run(
     out = Path(config.out)
     _require_free(out)
     removals = _read_removals(config)
-    source = open_source(config.pool, config.data_options)
-    # before the pool is read, so that a wrong file name costs no wait
-    stages = build_stages(config, source, removals)
-    with _lock_output(out):
-        return _curate(config, out, source, removals, stages, callback)
+    with open_pool(config.pool, config.data_options, config.fetch, out / SCAN_FOLDER) as pool:
+        # Before the pool is read, so that a wrong file name costs no wait.
+        stages = build_stages(config, removals, pool.columns, source=pool.source, download_stages=pool.download_stages)
+        with _lock_output(out):
+            return _curate(config, out, pool, removals, stages, callback)
 
 
 @contextmanager
@@ -122,12 +124,12 @@ def _lock_output(out: Path) -> Iterator[None]:
 def _curate(
     config: CurateConfig,
     out: Path,
-    source: Source,
+    pool: Pool,
     removals: DigestLists,
     stages: Sequence[Stage],
     callback: Callable[[int, int, str], None],
 ) -> CurateResult:
-    pairs = _scan(source, out / SCAN_FOLDER, config, callback)
+    pairs = pool.scan(callback)
     counts = apply_stages(pairs, stages, out / SCAN_FOLDER, callback, ThreadEngine(usable_cores()))
     write_decisions(out, pairs, counts)
     if not pairs.num_kept:
@@ -143,26 +145,31 @@ def _curate(
         write_digest_lists(out / REMOVALS_FILE, removals)
     num_locations_removed = count_located_images(pairs) if config.privacy.locations == "remove" else 0
     remove_locations = config.privacy.locations == "remove"
-    num_images = write_shards(out, source, pairs, config.samples_per_shard, callback, remove_locations=remove_locations)
+    num_images = write_shards(
+        out, pool.source, pairs, config.samples_per_shard, callback, remove_locations=remove_locations
+    )
     write_account(
         out,
         {
             "zebra": zebra.__version__,
             "config": unstructure(config),
-            "pool_sha256": source.digest,
+            "pool_sha256": pool.source.digest,
             "pairs": {"found": len(pairs), "kept": pairs.num_kept, "dropped": len(pairs) - pairs.num_kept},
             "captions": caption_counts,
-            "images": {"found": len(source), "kept": num_images, "locations_removed": num_locations_removed},
+            "images": {"found": len(pool.source), "kept": num_images, "locations_removed": num_locations_removed},
             "rules": [
                 {"stage": count.stage, "reason": count.reason, "found": count.found, "dropped": count.dropped}
                 for count in counts
             ],
             "measurements": {stage.stage: stage.key for stage in stages if isinstance(stage, Measurement)},
-            "ignored_files": [{"reason": item.reason, "count": item.count} for item in source.ignored],
+            "ignored_files": [{"reason": item.reason, "count": item.count} for item in pool.source.ignored],
+            "unused": [{"reason": item.reason, "count": item.count} for item in pool.unused],
         },
     )
     shutil.rmtree(out / SCAN_FOLDER)
-    return CurateResult(out, counts, len(pairs), pairs.num_kept, num_images, caption_counts, source.ignored)
+    return CurateResult(
+        *(out, counts, len(pairs), pairs.num_kept, num_images, caption_counts), pool.source.ignored, pool.unused
+    )
 
 
 def look(
@@ -172,48 +179,53 @@ def look(
 ) -> list[RuleLook]:
     """Apply the rules to a sample of the pool, each alone and all in order; write nothing.
 
+    Images of links are not downloaded, so only the rules before the download are applied to them.
+
     Rules that compare pairs, such as those against duplicates, find less in a sample than in the pool.
 
     Args:
-        num_samples: Samples to read, evenly spaced.
+        num_samples: Samples to read, evenly spaced; of links the first ones of each file.
         callback: Called with the number of samples, units or stages done, their total and the stage.
 
     Raises:
         DataError: The pool cannot be read.
         ConfigError: The entries cannot be used.
     """
-    source = open_source(config.pool, config.data_options)
-    with tempfile.TemporaryDirectory() as folder:
-        stages = build_stages(config, source, _read_removals(config))
-        pairs = _scan(source, Path(folder), config, callback, step=max(1, len(source) // num_samples))
-        return look_at_rules(pairs, stages, Path(folder), callback)
-
-
-def _scan(
-    source: Source, folder: Path, config: CurateConfig, callback: Callable[[int, int, str], None], *, step: int = 1
-) -> Pairs:
-    max_pixels = config.data_options.max_image_pixels
-    return Pairs(
-        scan_pool(source, folder, step=step, max_pixels=max_pixels, num_threads=usable_cores(), callback=callback)
-    )
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        open_pool(config.pool, config.data_options, config.fetch, Path(folder)) as pool,
+    ):
+        stages = build_stages(
+            config, _read_removals(config), pool.columns, source=pool.source, with_images=pool.has_images
+        )
+        return look_at_rules(pool.scan(callback, num_samples), stages, Path(folder), callback)
 
 
 def build_stages(
-    config: CurateConfig, source: Source, removals: DigestLists, columns: Collection[str] = PAIR_SCHEMA.names
+    config: CurateConfig,
+    removals: DigestLists,
+    columns: Collection[str] = PAIR_SCHEMA.names,
+    *,
+    source: Source | None = None,
+    download_stages: Sequence[Stage] = (),
+    with_images: bool = True,
 ) -> list[Stage]:
     """Return the stages in order: cheap ones first, and duplicates among what the other rules keep.
 
     Args:
-        source: The pool, whose images the model of the config encodes.
         removals: What was asked to be removed.
         columns: Columns of the pool.
+        source: The images of the pool, which the model of the config encodes.
+        download_stages: What makes columns of images from links.
+        with_images: Whether images are judged.
 
     Raises:
         ConfigError: A file cannot be read, or the pool lacks a column that a condition is on.
     """
     require_columns(config.columns, columns)
+    match, balance = _balance_stages(config.balance)
     lists = {"removals": removals, "blocklist": read_digest_lists(map(Path, config.blocklist))}
-    return [
+    stages = [
         ReasonRule("read", "reason"),
         *cleaning_stages(config.text),
         *privacy_rules(config.privacy),
@@ -225,18 +237,26 @@ def build_stages(
         *text_rules(config.text),
         *word_rules(config.text),
         *language_rules(config.language, columns),
+        *match,
+    ]
+    if not with_images:
+        return stages
+    return [
+        *stages,
+        *download_stages,
         *(rule for stage, content in lists.items() for rule in image_list_rules(content, stage)),
         *image_rules(config.image),
         *duplicate_rules(config.image),
         *_vector_stages(config, source),
-        *_balance_stages(config.balance),
+        *balance,
     ]
 
 
-def _vector_stages(config: CurateConfig, source: Source) -> list[Stage]:
+def _vector_stages(config: CurateConfig, source: Source | None) -> list[Stage]:
     """Return the stages that need the vectors of a model."""
     if config.model is None:
         return []
+    assert source is not None
     from zebra.curate.score_rules import score_stages  # these import torch, which other rules do not need
     from zebra.workflows.score import open_scorer
 
@@ -256,16 +276,17 @@ def _read_removals(config: CurateConfig) -> DigestLists:
     return read_digest_lists([*map(Path, config.removals), *([carried] if carried.is_file() else [])])
 
 
-def _balance_stages(config: BalanceRules) -> list[Stage]:
+def _balance_stages(config: BalanceRules) -> tuple[list[Stage], list[Stage]]:
+    """Return the stages that find entries, and those that balance by them."""
     if config.entries is None:
         if config.max_per_entry is not None or config.keep is not None:
             raise ConfigError("balancing needs entries. Give a file with one per line as balance.entries.")
-        return []
+        return [], []
     try:
         matcher = EntryMatcher(read_entries(Path(config.entries)))
     except ConfigError as error:
         raise ConfigError(f"{config.entries}: {error}") from error
-    return balance_stages(matcher, max_per_entry=config.max_per_entry, keep=config.keep, seed=config.seed)
+    return match_stages(matcher), balance_rules(matcher, config.max_per_entry, config.keep, config.seed)
 
 
 def _require_free(out: Path) -> None:

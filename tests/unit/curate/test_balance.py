@@ -4,7 +4,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from zebra.curate.balance import balance_stages, choose_limit, draw_uniform, entry_probability, keep_probability
+from zebra.curate.balance import (
+    balance_rules,
+    choose_limit,
+    draw_uniform,
+    entry_probability,
+    keep_probability,
+    match_stages,
+)
 from zebra.curate.match import EntryMatcher
 from zebra.curate.pairs import make_uid
 from zebra.curate.rules import find_alone
@@ -18,9 +25,9 @@ def make_table(counts: dict[str, int]) -> pa.Table:
 
 def find_dropped(tables: list[pa.Table], entries: list[str], **settings: object) -> list[np.ndarray]:
     """Return which pairs have no entry, and which are not drawn."""
-    match, *rules = balance_stages(
-        EntryMatcher(entries), **({"max_per_entry": None, "keep": None, "seed": 0} | settings)
-    )
+    matcher = EntryMatcher(entries)
+    match, *rules = match_stages(matcher)
+    rules += balance_rules(matcher, **({"max_per_entry": None, "keep": None, "seed": 0} | settings))
     matched = [table.append_column("entries", match.compute(table)["entries"]) for table in tables]
     return [find_alone(rule, matched) for rule in rules]
 

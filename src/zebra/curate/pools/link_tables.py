@@ -28,7 +28,7 @@ from zebra.errors import BadSample, DataError, show_value
 
 UID_COLUMN = "uid"
 _UID = re.compile(rf"[0-9a-fA-F]{{{2 * UID_BYTES}}}")
-RESERVED_NAMES = frozenset((*PAIR_SCHEMA.names, "url", "page"))
+RESERVED_NAMES = frozenset((*PAIR_SCHEMA.names, "url", "page", "unit"))
 """Columns of pairs. What a table says of an image, such as its width, is carried along as given_width."""
 NUM_PROBED_ROWS = 100
 """Rows in which a column of images is found to hold addresses."""

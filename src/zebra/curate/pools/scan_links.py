@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 
@@ -29,16 +29,30 @@ LINK_SCHEMA = pa.schema(
         "text": pa.string(),
         "url": pa.string(),
         "page": pa.string(),  # address of the page that has the image
+        "unit": pa.string(),  # name of the unit; its images are downloaded together
         "reason": pa.string(),  # why the record cannot be used; null if it can
         "detail": pa.string(),
     }
 )
 
 
+@dataclass(frozen=True, slots=True)
+class LinkUnit:
+    """A Parquet file with some of the pairs."""
+
+    name: str
+    """What the column `unit` has: it does not depend on the contents of the file."""
+    path: Path
+    first_index: int
+    num_samples: int
+    sha256: str
+    """Digest of the Parquet file, in hex."""
+
+
 def scan_links(
     pool: LinkPool, folder: Path, callback: Callable[[int, int, str], None], max_samples: int | None = None
-) -> tuple[list[Path], tuple[Ignored, ...]]:
-    """Read all files of a pool once; return the Parquet files with their pairs, in order, and what is no pair.
+) -> tuple[list[LinkUnit], tuple[Ignored, ...]]:
+    """Read all files of a pool once; return the units with their pairs, in order, and what is no pair, by reason.
 
     A list of its units is written behind each file, so that an interrupted scan continues with the file it was at.
 
@@ -51,7 +65,7 @@ def scan_links(
         DataError: A file cannot be read, or changes while it is read.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    units: list[Path] = []
+    units: list[LinkUnit] = []
     unused = IgnoredCounter()
     for number, file in enumerate(pool.files):
         callback(number, len(pool.files), "reading")
@@ -62,7 +76,7 @@ def scan_links(
             with atomic_write(listing, fsync=True) as partial:
                 partial.write_text(json.dumps(_scan_file(pool, file, folder, name, number, max_samples)))
         document = json.loads(listing.read_text())
-        units += [folder / unit for unit in document["units"]]
+        units += [LinkUnit(**unit | {"path": folder / unit["path"]}) for unit in document["units"]]
         unused.extend(Ignored(**entry) for entry in document["unused"])
     callback(len(pool.files), len(pool.files), "reading")
     return units, unused.entries()
@@ -72,14 +86,16 @@ def _scan_file(
     pool: LinkPool, file: LinkFile, folder: Path, name: str, number: int, max_samples: int | None
 ) -> dict[str, object]:
     stamp, unused, num_samples = file.stamp, IgnoredCounter(), 0
-    units: list[str] = []
+    units: list[dict[str, object]] = []
     for batch, others in pool.read(file, unused):
         samples = batch if max_samples is None else batch[: max_samples - num_samples]
-        table = make_table(samples, others, (number << FILE_NUMBER_BITS) + num_samples)
-        unit = f"{name}-{len(units):06d}.parquet"
-        with atomic_write(folder / unit, fsync=True) as partial:
-            pq.write_table(table, partial)
-        units.append(unit)
+        unit = f"{number:06d}-{len(units):06d}"
+        first_index = (number << FILE_NUMBER_BITS) + num_samples
+        path = folder / f"{name}-{len(units):06d}.parquet"
+        with atomic_write(path, fsync=True) as partial:
+            pq.write_table(make_table(samples, others, first_index, unit), partial)
+            digest = sha256(partial.read_bytes()).hexdigest()
+        units.append(asdict(LinkUnit(unit, path, first_index, len(samples), digest)) | {"path": path.name})
         num_samples += len(samples)
         if num_samples == max_samples:
             break
@@ -87,12 +103,12 @@ def _scan_file(
     return {"units": units, "unused": [asdict(entry) for entry in unused.entries()]}
 
 
-def make_table(samples: Sequence[ImageLink | BadRecord], others: pa.Table, first_index: int) -> pa.Table:
+def make_table(samples: Sequence[ImageLink | BadRecord], others: pa.Table, first_index: int, unit: str) -> pa.Table:
     """Return the pairs of samples, by LINK_SCHEMA and with the other columns of each sample."""
     rows: list[tuple[object, ...]] = []
     positions: list[int] = []
     for position, sample in enumerate(samples):
-        for row in _make_rows(sample, first_index + position):
+        for row in _make_rows(sample, first_index + position, unit):
             rows.append(row)
             positions.append(position)
     columns = zip(*rows, strict=True) if rows else [[]] * len(LINK_SCHEMA)
@@ -104,17 +120,17 @@ def make_table(samples: Sequence[ImageLink | BadRecord], others: pa.Table, first
     return table
 
 
-def _make_rows(sample: ImageLink | BadRecord, index: int) -> list[tuple[object, ...]]:
+def _make_rows(sample: ImageLink | BadRecord, index: int, unit: str) -> list[tuple[object, ...]]:
     if isinstance(sample, BadRecord):
         place, detail = escape_unencodable(sample.place), escape_unencodable(sample.detail)
-        return [(make_uid(place, ""), index, place, None, None, None, sample.reason, detail)]
+        return [(make_uid(place, ""), index, place, None, None, None, unit, sample.reason, detail)]
     rows: list[tuple[object, ...]] = []
     for number, text in enumerate(sample.texts):
         try:
             url = validate_text(sample.url, "address")
             uid = sample.uid if sample.uid is not None and number == 0 else make_uid(url, text)
-            rows.append((uid, index, url, validate_caption(text), url, sample.page, None, None))
+            rows.append((uid, index, url, validate_caption(text), url, sample.page, unit, None, None))
         except BadSample as bad:
             url = escape_unencodable(sample.url)
-            rows.append((make_uid(url, text), index, url, None, None, None, bad.reason, bad.detail))
+            rows.append((make_uid(url, text), index, url, None, None, None, unit, bad.reason, bad.detail))
     return rows

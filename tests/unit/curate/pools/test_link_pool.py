@@ -21,7 +21,7 @@ def scan(path: Path | str, folder: Path, **settings: Any) -> pa.Table:
     pool = find_link_pool(str(path), DataConfig(**settings))
     assert pool is not None
     units, _ = scan_links(pool, folder, lambda *_: None)
-    return pa.concat_tables([pq.read_table(unit) for unit in units])
+    return pa.concat_tables([pq.read_table(unit.path) for unit in units])
 
 
 def pairs(table: pa.Table) -> list[tuple[str, str]]:
@@ -133,7 +133,7 @@ def test_a_cell_of_another_type_is_null_and_counted(tmp_path: Path) -> None:
     pool = find_link_pool(str(path), DataConfig())
     assert pool is not None
     units, unused = scan_links(pool, tmp_path / "scan", lambda *_: None)
-    assert pa.concat_tables(map(pq.read_table, units))["score"].to_pylist() == [*range(1_500), None]
+    assert pa.concat_tables(pq.read_table(unit.path) for unit in units)["score"].to_pylist() == [*range(1_500), None]
     assert [(entry.reason, entry.count) for entry in unused] == [("cell of another type in the column score", 1)]
 
 
@@ -254,7 +254,7 @@ def test_an_interrupted_scan_gives_the_same_bytes(tmp_path: Path, monkeypatch: p
                 raise KeyboardInterrupt
 
         units, _ = scan_links(pool, out, callback)
-        return {unit.name: unit.read_bytes() for unit in units}
+        return {unit.path.name: unit.path.read_bytes() for unit in units}
 
     expected = run(tmp_path / "whole")
     assert len(expected) == 9
