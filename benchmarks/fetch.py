@@ -4,8 +4,8 @@
     python benchmarks/fetch.py faulty --peers FOLDER --save
 
 The server is a process of its own on loopback addresses, with JPEGs of 640 × 480. Each download is a process too; its
-CPU time is that of the process and its children. `healthy` runs every download with few and with many URLs and reports the
-difference, so start-up does not count. `faulty` has 20,000 URLs with the faults of FAULTS. Its ideal is the larger of
+CPU time is that of the process and its children. `healthy` runs every download with few and with many URLs and reports
+the difference, so start-up does not count. `faulty` has 20,000 URLs with the faults of FAULTS. Its ideal is the larger of
 two lower bounds: the CPU time that as many requests take on the healthy server, and, of the slowest host, the seconds
 that its responses take on two connections.
 """
@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 from faulty_server import FaultyServer, make_jpeg, serving
-from receipt import save_row
 
 HEALTHY_HOSTS = 24
 NUM_HEALTHY_URLS = {None: (500, 10_000), 256: (200, 2_200)}
@@ -273,7 +272,12 @@ def main() -> None:
     else:
         row = measure_healthy(args.peers) if args.command == "healthy" else measure_faulty(args.peers, args.urls)
         row = {"measurement": args.command} | row
-        save_row("fetch", row) if args.save else print(json.dumps(row, indent=1))
+        if args.save:
+            from receipt import save_row  # imports torch, which a download does not need
+
+            save_row("fetch", row)
+        else:
+            print(json.dumps(row, indent=1))
 
 
 if __name__ == "__main__":

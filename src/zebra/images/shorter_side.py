@@ -1,17 +1,16 @@
 """Smaller copies of encoded images, by their shorter side."""
 
-import io
+import numpy as np
+import simplejpeg
 
-from PIL import Image
-
+from zebra.images.augment import crop_and_resize
 from zebra.images.jpeg import decode_scaled
 
 JPEG_QUALITY = 95
-CHROMA_SUBSAMPLING = "4:2:0"
 
 
 def resize_shorter_side(data: bytes, side: int, location: str, *, max_pixels: int) -> bytes:
-    """Return an upright RGB JPEG whose shorter side has `side` pixels.
+    """Return an upright RGB JPEG (4:2:0) whose shorter side has `side` pixels, with bicubic resizing.
 
     Args:
         location: Identifies the image in errors.
@@ -19,12 +18,14 @@ def resize_shorter_side(data: bytes, side: int, location: str, *, max_pixels: in
     Raises:
         BadSample: As in `zebra.images.decode.decode_image`.
     """
-    pixels, _ = decode_scaled(data, location, side, lambda width, height: (0, 0, width, height), max_pixels=max_pixels)
-    image = Image.fromarray(pixels)
-    shorter = min(image.size)
-    size = tuple(max(1, round(length * side / shorter)) for length in image.size)
-    buffer = io.BytesIO()
-    image.resize((size[0], size[1]), Image.Resampling.HAMMING).save(
-        buffer, "JPEG", quality=JPEG_QUALITY, subsampling=CHROMA_SUBSAMPLING
+    pixels, box = decode_scaled(
+        data, location, side, lambda width, height: (0, 0, width, height), max_pixels=max_pixels
     )
-    return buffer.getvalue()
+    height, width, _ = pixels.shape
+    scale = side / min(width, height)
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    resized_HW3 = crop_and_resize(pixels, box, size).permute(1, 2, 0).numpy()
+    encoded: bytes = simplejpeg.encode_jpeg(
+        np.ascontiguousarray(resized_HW3), quality=JPEG_QUALITY, colorspace="RGB", colorsubsampling="420"
+    )
+    return encoded

@@ -83,17 +83,18 @@ class AttemptLog:
         Raises:
             OSError: The disk is full, for example.
         """
+        key = url_key(image.url)
+        row = {name: getattr(image, name) for name in _COLUMNS}
+        row |= {name: row[name] and row[name].hex() for name in _DIGESTS}
         if image.status == "kept":
             self._images.write(data)
             self._images.flush()
-            image = replace(image, offset=self._end)
+            row["offset"] = self._end
             self._end += len(data)
-        row = {name: getattr(image, name) for name in _COLUMNS}
-        row |= {name: row[name] and row[name].hex() for name in _DIGESTS}
-        self._lines.write(json.dumps({"key": url_key(image.url)} | row).encode() + b"\n")
+        self._lines.write(json.dumps({"key": key} | row).encode() + b"\n")
         self._lines.flush()
-        self._outcomes[url_key(image.url)] = row
-        return image
+        self._outcomes[key] = row
+        return replace(image, offset=row["offset"])
 
     def close(self) -> None:
         """Flush both files to disk and release the folder."""

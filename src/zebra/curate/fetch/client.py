@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import zebra
 from zebra.curate.fetch.outcome import FetchFailure
@@ -201,21 +201,31 @@ class Body:
     """The bytes of a response: in memory if they are few, in a temporary file if they are many."""
 
     def __init__(self) -> None:
-        self._file = tempfile.SpooledTemporaryFile(MAX_BODY_BYTES_IN_MEMORY)  # noqa: SIM115 - closed by read
+        self._parts: list[bytes] = []
+        self._num_bytes = 0
+        self._file: IO[bytes] | None = None
 
     def append(self, part: bytes) -> None:
         """Add bytes."""
-        self._file.write(part)
+        self._parts.append(part)
+        self._num_bytes += len(part)
+        if self._num_bytes > MAX_BODY_BYTES_IN_MEMORY:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close
+            self._file.writelines(self._parts)
+            self._parts.clear()
 
     def read(self) -> bytes:
-        """Return all bytes and close the file."""
+        """Return all bytes."""
+        if self._file is None:
+            return b"".join(self._parts)
         self._file.seek(0)
-        with self._file:
-            return self._file.read()
+        return self._file.read()
 
     def close(self) -> None:
         """Delete the file."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
 
 class _CheckedAddresses:

@@ -148,7 +148,8 @@ class Fetcher:
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         resolver = HostResolver(self._is_allowed, self._lookup)
-        threads = ThreadPoolExecutor(usable_cores(), "resize")
+        initializer = _use_one_thread if self._config.shorter_side else None
+        threads = ThreadPoolExecutor(usable_cores(), "resize", initializer)
         client = HttpClient(resolver, contact=self._config.contact, ssl_context=self._ssl_context)
         outage = OutageDetector(self._config.max_outage_seconds, client.is_reachable)
         client.on_response = outage.record_response
@@ -171,3 +172,10 @@ def _address_filter(config: FetchConfig) -> Callable[[str], bool]:
     if config.contact is None:
         return lambda address: not is_public(address)
     return lambda _address: True
+
+
+def _use_one_thread() -> None:
+    """Let torch use one thread per image: several images are resized at a time."""
+    import torch
+
+    torch.set_num_threads(1)

@@ -8,7 +8,6 @@ from zebra.curate.fetch.outcome import FetchFailure
 from zebra.errors import BadSample
 from zebra.images.decode import read_header
 from zebra.images.formats import UNKNOWN_MEDIA_TYPE, media_type
-from zebra.images.shorter_side import resize_shorter_side
 
 NUM_SIGNATURE_BYTES = 16
 """Bytes that decide whether a body can be an image; nothing more of another body is read."""
@@ -55,6 +54,8 @@ def check_image(data: bytes, url: str, config: FetchConfig) -> CheckedImage:
     try:
         image = read_header(data, url, max_pixels=config.max_pixels)
         if config.shorter_side is not None and min(image.size) > config.shorter_side:
+            from zebra.images.shorter_side import resize_shorter_side  # imports torch
+
             data = resize_shorter_side(data, config.shorter_side, url, max_pixels=config.max_pixels)
             digest = sha256(data).digest()
             image = read_header(data, url)

@@ -1,7 +1,8 @@
 """The outcome of a download: one state per URL, with a reason."""
 
+import asyncio
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 FetchStatus = Literal["kept", "permanent", "passing"]
 """kept: the bytes are stored. permanent: trying again would not help. passing: it might."""
@@ -64,3 +65,12 @@ class FetchFailure(Exception):
         self.should_retry = should_retry
         self.blames_host = blames_host
         self.retry_after = retry_after
+
+
+def failed_future(failure: FetchFailure) -> asyncio.Future[Any]:
+    """Return a future for a cache that raises a failure, and holds no frames of where it was raised."""
+    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    failure.__cause__ = failure.__context__ = None
+    future.set_exception(failure.with_traceback(None))
+    future.exception()  # it need not be retrieved
+    return future

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from zebra.curate.fetch.outcome import FetchFailure
+from zebra.curate.fetch.outcome import FetchFailure, failed_future
 
 NUM_THREADS = 32
 TIMEOUT_SECONDS = 15.0
@@ -93,8 +93,8 @@ class HostResolver:
 
     def _shorten(self, host: str, done: asyncio.Future[list[str]]) -> None:
         """Reuse a failure for a short time only."""
-        if not done.cancelled() and done.exception() is not None:
-            self._answers[host] = _Answer(done, time.monotonic() + FAILURE_LIFETIME_SECONDS)
+        if not done.cancelled() and isinstance(failure := done.exception(), FetchFailure):
+            self._answers[host] = _Answer(failed_future(failure), time.monotonic() + FAILURE_LIFETIME_SECONDS)
 
     async def _look_up(self, host: str) -> list[str]:
         loop = asyncio.get_running_loop()

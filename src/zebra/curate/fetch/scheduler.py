@@ -24,9 +24,11 @@ from zebra.curate.fetch.urls import HttpUrl, parse_url
 FIRST_BACKOFF_SECONDS = 1.0
 """Pause before the second try; it doubles each time."""
 MAX_RETRY_AFTER_SECONDS = 60.0
-"""A server that asks to wait longer is not asked again in this run."""
+"""A server that asks to wait longer is not waited for; its other images get the same outcome."""
 MAX_HOST_FAILURES = 10
-"""Consecutive failures to connect or time-outs after which a host is not asked again in this run."""
+"""Consecutive failures to connect or time-outs after which a host is not asked for a while."""
+CLOSED_SECONDS = 300.0
+"""How long it is not asked, unless it says how long."""
 
 
 @dataclass(slots=True, eq=False)
@@ -56,7 +58,18 @@ class _Host:
     num_failures: int = 0
     """Consecutive failures of the connection."""
     closed_by: FetchFailure | None = None
-    """Why it is not asked again; its other URLs get the same outcome."""
+    """Why it is not asked; its other URLs get the same outcome."""
+    closed_until: float = 0.0
+
+    def close(self, failure: FetchFailure, seconds: float) -> None:
+        """Do not ask the host for some time."""
+        self.closed_by = failure.with_traceback(None)  # which would keep bodies in memory
+        self.closed_until = time.monotonic() + seconds
+
+    def reopen_if_due(self) -> None:
+        """Ask a closed host again after its time; one more failure closes it."""
+        if self.closed_by is not None and time.monotonic() >= self.closed_until:
+            self.closed_by, self.num_failures = None, MAX_HOST_FAILURES - 1
 
 
 class Scheduler:
@@ -139,11 +152,14 @@ class Scheduler:
         is_idle = not host.queue and not host.num_active and not host.num_failures and not host.paused_until
         if is_idle and host.closed_by is None:
             self._hosts.pop(host.name, None)
+        if host.queue and host.paused_until <= time.monotonic():  # a job that came while the slot ended
+            self._ready.append(host)
         self._fill_slots()
 
     async def _request(self, job: _Job, host: _Host) -> None:
         if job.run.is_cancelled:
             return
+        host.reopen_if_due()
         if host.closed_by is not None:
             self._finish_failed(job.run, job.url, host.closed_by, num_tries=job.num_tries, target=job.target)
             return
@@ -180,14 +196,14 @@ class Scheduler:
                 return
             host.num_failures += 1
             if host.num_failures >= MAX_HOST_FAILURES:
-                host.closed_by = failure
+                host.close(failure, CLOSED_SECONDS)
         else:
             host.num_failures = 0
         pause = FIRST_BACKOFF_SECONDS * 2 ** (job.num_tries - 1)
         if failure.retry_after is not None:
             pause = failure.retry_after
             if pause > MAX_RETRY_AFTER_SECONDS:
-                host.closed_by = failure
+                host.close(failure, pause)
             else:
                 host.paused_until = max(host.paused_until, time.monotonic() + pause)
         if failure.should_retry and job.num_tries < self._config.max_tries and host.closed_by is None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from zebra.config.fetch import OptOutSignal
 from zebra.curate.fetch.client import AGENT, HttpClient
-from zebra.curate.fetch.outcome import FetchFailure
+from zebra.curate.fetch.outcome import FetchFailure, failed_future
 from zebra.curate.fetch.signals import is_reserved, parse_tdmrep, usage_rules_as_robots
 from zebra.curate.fetch.urls import HttpUrl
 from zebra.errors import MissingExtra
@@ -90,8 +90,9 @@ class SiteRulesCache:
     def _account(self, origin: str, done: asyncio.Future[SiteRules]) -> None:
         """Count the bytes of new rules, or forget a failed connection, which may be tried again."""
         if done.cancelled() or (error := done.exception()) is not None:
-            if not isinstance(error, FetchFailure) or error.should_retry:
-                self._rules.pop(origin, None)
+            self._rules.pop(origin, None)
+            if isinstance(error, FetchFailure) and not error.should_retry:
+                self._rules[origin] = failed_future(error)
             return
         self._num_bytes += done.result().num_bytes
         while len(self._rules) > MAX_ORIGINS or self._num_bytes > MAX_CACHED_BYTES:
