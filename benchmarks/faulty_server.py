@@ -10,6 +10,7 @@ import contextlib
 import io
 import json
 import socket
+import ssl
 import struct
 import threading
 import zlib
@@ -90,11 +91,13 @@ class FaultyServer:
         robots: dict[int, str] | None = None,
         images: list[bytes] | None = None,
         slow_seconds: float = 1.0,
+        ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self.num_hosts = num_hosts
         self.robots = robots or {}
         self.images = images or [make_jpeg(seed) for seed in range(16)]
         self.slow_seconds = slow_seconds
+        self.ssl_context = ssl_context
         self.port = 0
         self.servers: list[asyncio.Server] = []
         self.requests: Counter[str] = Counter()
@@ -117,7 +120,9 @@ class FaultyServer:
             listener.listen(512)
             self.port = listener.getsockname()[1]
             sockets.append(listener)
-        self.servers = [await asyncio.start_server(self._serve, sock=listener, limit=1 << 16) for listener in sockets]
+        self.servers = [
+            await asyncio.start_server(self._serve, sock=listener, ssl=self.ssl_context) for listener in sockets
+        ]
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host = int(writer.get_extra_info("sockname")[0].rpartition(".")[2])
@@ -285,6 +290,7 @@ ROBOTS: dict[str, Handler] = {
     "silent": _wait,
     "usage": answer(b"User-agent: *\nContent-Usage: train-ai=n\nContent-Usage: /moved/ train-ai=y\n"),
     "html": answer(b"<html>no such page</html>"),
+    "wildcards": answer(b"User-agent: *\nDisallow: /ok/" + b"1*" * 2_000 + b"b\n"),  # slow by regular expressions
 }
 
 

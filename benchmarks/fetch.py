@@ -5,9 +5,9 @@
 
 The server is a process of its own on loopback addresses, with JPEGs of 640 × 480. Each download is a process too; its
 CPU time is that of the process and its children. `healthy` runs every download with few and with many URLs and reports
-the difference, so start-up does not count. `faulty` has 20,000 URLs with the faults of FAULTS. Its ideal is the larger of
-two lower bounds: the CPU time that as many requests take on the healthy server, and, of the slowest host, the seconds
-that its responses take on two connections.
+the difference, so start-up does not count. `faulty` has 20,000 URLs with the faults of FAULTS. Its ideal is the larger
+of two lower bounds: the CPU time that as many requests take on the healthy server, and, of the slowest host, the
+seconds that its responses take on two connections.
 """
 
 import argparse

@@ -13,7 +13,21 @@ from zebra.curate.fetch.fetcher import Fetcher
 from zebra.curate.fetch.outcome import FetchedImage
 
 BENCHMARKS = Path(__file__).parents[4] / "benchmarks"
-ROBOTS = ("missing", "error", "busy", "none", "us", "others", "latin", "utf16", "large", "usage", "html", "missing")
+ROBOTS = (
+    "missing",
+    "error",
+    "busy",
+    "none",
+    "us",
+    "others",
+    "latin",
+    "utf16",
+    "large",
+    "usage",
+    "html",
+    "missing",
+    "wildcards",
+)
 """robots.txt of host 1, 2, …"""
 TRUSTS_NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """To read the system's certificates takes longer than a download."""

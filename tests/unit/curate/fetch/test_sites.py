@@ -42,6 +42,11 @@ def test_a_robots_txt_that_does_not_arrive_excludes_for_now(server, fetch, monke
     assert (image.status, image.reason) == UNREADABLE
 
 
+def test_a_robots_txt_of_many_wildcards_takes_no_time_that_grows_with_their_number(server, fetch):
+    url = server.url("ok", int("1" * 1_000), host=ROBOTS.index("wildcards") + 1)
+    assert fetch([url])[url].status == "kept"
+
+
 def test_files_of_a_site_are_read_once(server, fetch):
     before = server.requests["/robots.txt"], server.requests["/.well-known/tdmrep.json"]
     fetch([server.url("ok", number, host=11) for number in range(10)])
