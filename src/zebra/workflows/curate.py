@@ -271,9 +271,14 @@ def _vector_stages(config: CurateConfig, source: Source | None) -> list[Stage]:
 
 
 def _read_removals(config: CurateConfig) -> DigestLists:
-    """Return the removals of the config and those that the pool, a set of an earlier run, carries."""
-    carried = Path(config.pool) / REMOVALS_FILE
-    return read_digest_lists([*map(Path, config.removals), *([carried] if carried.is_file() else [])])
+    """Return the removals of the config and those that the pool carries if it is a set of an earlier run."""
+    pool = Path(config.pool)
+    carried = [
+        folder / REMOVALS_FILE
+        for folder in (pool, pool.parent)  # a shard or a split of a set
+        if (folder / ACCOUNT_FILE).is_file() and (folder / REMOVALS_FILE).is_file()
+    ]
+    return read_digest_lists([*map(Path, config.removals), *carried])
 
 
 def _balance_stages(config: BalanceRules) -> tuple[list[Stage], list[Stage]]:

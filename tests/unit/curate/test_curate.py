@@ -221,6 +221,9 @@ def test_removals_are_applied_and_follow_the_set(make_pool: MakePool, tmp_path: 
     assert dropped(result) == {"listed sha256": 1}
     assert (tmp_path / "set/removals.txt").read_text() == f"sha256 {digests[0]}\n"
     shutil.copy(tmp_path / "set/removals.txt", tmp_path / "all")  # a set with an image that was removed later
+    one_shard = run_curate(tmp_path / "all/00000.tar", tmp_path / "shard")
+    assert dropped(one_shard) == {"listed sha256": 1}
+    (pool / "removals.txt").write_text("notes that are no list")
     later = run_curate(tmp_path / "all", tmp_path / "later", blocklist=(str(tmp_path / "list1.txt"),))
     assert [(count.stage, count.dropped) for count in later.counts if count.dropped] == [
         ("removals", 1),
@@ -228,6 +231,7 @@ def test_removals_are_applied_and_follow_the_set(make_pool: MakePool, tmp_path: 
     ]
     assert list(read_all(tmp_path / "later").values()) == [("a green bird",)]
     assert (tmp_path / "later/removals.txt").read_text() == f"sha256 {digests[0]}\n"
+    assert run_curate(pool, tmp_path / "no-set").num_kept == 3
 
 
 def test_the_subset_of_a_run_selects_the_same_pairs_in_another(make_pool: MakePool, tmp_path: Path) -> None:
