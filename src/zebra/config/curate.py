@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from zebra.config.curate_address import AddressRules
 from zebra.config.curate_columns import parse_condition
+from zebra.config.curate_copies import CopyRules, SplitRules
 from zebra.config.curate_score import ScoreRules, SemanticRules
 from zebra.config.curate_text import LanguageRules, PrivacyRules, TextRules
 from zebra.config.data import DataConfig
@@ -92,6 +93,8 @@ class CurateConfig:
     """How the images of links are downloaded."""
     image: ImageRules = field(default_factory=ImageRules)
     """Rules for images."""
+    copies: CopyRules = field(default_factory=CopyRules)
+    """Near duplicates, and images of evaluation datasets."""
     model: str | None = None
     """The model of the score and semantic rules, in any layout that `zebra.load` reads."""
     score: ScoreRules = field(default_factory=ScoreRules)
@@ -100,6 +103,8 @@ class CurateConfig:
     """Rules for images that resemble each other."""
     balance: BalanceRules = field(default_factory=BalanceRules)
     """Balancing by the entries in captions, after all rules."""
+    split: SplitRules = field(default_factory=SplitRules)
+    """Splits for training and validation."""
     samples_per_shard: int = 10_000
     """Images per tar shard."""
     data_options: DataConfig = field(default_factory=lambda: DataConfig(max_skip_rate=1.0))

@@ -7,7 +7,6 @@ are kept only: copies of copies form no chains.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Literal
 
 import numpy as np
@@ -101,20 +100,36 @@ def find_originals(
     index = CopyIndex(signatures, max_hash_distance)
     original_N = np.arange(len(signatures))
     kind_N: list[CopyKind | None] = [None] * len(signatures)
-    is_searched_N = np.zeros(len(signatures), np.bool_)
+    is_kept_N = np.zeros(len(signatures), np.bool_)
     for start in range(0, len(signatures), IMAGES_PER_BLOCK):
         callback(start, len(signatures))
-        stop = min(start + IMAGES_PER_BLOCK, len(signatures))
-        is_searched_N[start:stop] = True
-        for row, candidates in groupby(index.find(signatures[start:stop], is_searched_N), lambda item: item[0]):
+        is_kept_N[start : start + IMAGES_PER_BLOCK] = True
+        for row, reference, placement in index.find(signatures[start : start + IMAGES_PER_BLOCK], is_kept_N):
             image = start + row
-            for _, reference, placement in candidates:
-                is_kept = reference < image and is_searched_N[reference]
-                if is_kept and is_copy(signatures[image], signatures[reference], placement):
-                    original_N[image], kind_N[image] = reference, "crop" if placement else "same"
-                    is_searched_N[image] = False
-                    break
+            is_candidate = reference < image and is_kept_N[reference] and is_kept_N[image]
+            if is_candidate and is_copy(signatures[image], signatures[reference], placement):
+                original_N[image], kind_N[image] = reference, "crop" if placement else "same"
+                is_kept_N[image] = False
     return Originals(original_N, kind_N, index.num_skipped)
+
+
+def group_copies(signatures: Sequence[Signature], max_hash_distance: int = MAX_HASH_DISTANCE) -> NDArray[np.int64]:
+    """Return the first image of the group of each image; a chain of copies is one group."""
+    index = CopyIndex(signatures, max_hash_distance)
+    parent_N = np.arange(len(signatures))
+
+    def find_root(image: int) -> int:
+        while (parent := int(parent_N[image])) != image:
+            parent_N[image] = parent_N[parent]
+            image = parent
+        return image
+
+    for start in range(0, len(signatures), IMAGES_PER_BLOCK):
+        for row, reference, placement in index.find(signatures[start : start + IMAGES_PER_BLOCK]):
+            first, second = find_root(start + row), find_root(reference)
+            if first != second and is_copy(signatures[start + row], signatures[reference], placement):
+                parent_N[max(first, second)] = min(first, second)
+    return np.array([find_root(image) for image in range(len(signatures))], np.int64)
 
 
 def _vote(

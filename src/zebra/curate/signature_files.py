@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import ImageOps
 
 from zebra.atomic_io import atomic_write
 from zebra.curate.signatures import SIGNATURE_VERSION, Signature, compute_signature
@@ -52,6 +53,7 @@ def sign_images(
     folder: Path,
     *,
     crops: bool,
+    is_mirrored: bool = False,
     max_pixels: int,
     num_threads: int,
     callback: Callable[[int, int], None],
@@ -63,6 +65,7 @@ def sign_images(
     Args:
         folder: Where the files are; created if it does not exist.
         crops: Compute local features.
+        is_mirrored: Sign the mirror images.
         max_pixels: Largest width × height to decode.
         num_threads: Images decoded at a time.
         callback: Called with the number of images done and their total.
@@ -72,14 +75,14 @@ def sign_images(
     bad_samples: list[BadSample] = []
 
     def sign(ref: ImageRef) -> dict[str, Any]:
-        return _sign_image(ref, crops, max_pixels)
+        return _sign_image(ref, crops, is_mirrored, max_pixels)
 
     with ThreadPoolExecutor(num_threads) as pool:
         for start in range(0, len(refs), IMAGES_PER_UNIT):
             callback(start, len(refs))
             unit = refs[start : start + IMAGES_PER_UNIT]
             stamps = [[ref.location.key, ref.location.stamp] for ref in unit]
-            key = json.dumps([SIGNATURE_VERSION, crops, max_pixels, stamps])
+            key = json.dumps([SIGNATURE_VERSION, crops, is_mirrored, max_pixels, stamps])
             path = folder / f"{sha256(key.encode()).hexdigest()[:32]}.parquet"
             if not path.is_file():
                 rows = list(pool.map(sign, unit))
@@ -94,13 +97,13 @@ def sign_images(
     return images, bad_samples
 
 
-def _sign_image(ref: ImageRef, crops: bool, max_pixels: int) -> dict[str, Any]:
+def _sign_image(ref: ImageRef, crops: bool, is_mirrored: bool, max_pixels: int) -> dict[str, Any]:
     try:
         data = ref.load().image
         image = decode_image(data, ref.location.key, max_pixels=max_pixels)
     except BadSample as bad:
         return {"reason": bad.reason, "detail": bad.detail}
-    signature = compute_signature(image, crops=crops)
+    signature = compute_signature(ImageOps.mirror(image) if is_mirrored else image, crops=crops)
     return {
         "sha256": sha256(data).digest(),
         "num_bytes": len(data),

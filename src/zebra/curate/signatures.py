@@ -28,8 +28,8 @@ class Signature:
     """The perceptual hash."""
     features: NDArray[np.void]
     """Local features, [K] of FEATURE_DTYPE; none if crops are not searched."""
-    thumbnail: bytes
-    """JPEG with a longer side of THUMBNAIL_SIDE."""
+    thumbnail: bytes | memoryview
+    """JPEG with a longer side of THUMBNAIL_SIDE; a view of a file on disk where there are many."""
 
     def open_thumbnail(self) -> Image.Image:
         """Return the thumbnail as an RGB image."""

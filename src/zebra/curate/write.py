@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from zebra.atomic_io import atomic_write
@@ -60,6 +61,7 @@ def write_shards(
     callback: Callable[[int, int, str], None],
     *,
     remove_locations: bool,
+    split: str | None = None,
 ) -> int:
     """Write the remaining pairs as tar shards with a table and counts beside each; return the number of images.
 
@@ -67,12 +69,13 @@ def write_shards(
 
     Args:
         remove_locations: Overwrite the coordinates in the metadata of images.
+        split: Write the pairs with this value in the column `split` only.
 
     Raises:
         DataError: An image has changed since it was scanned.
     """
     num_images = 0
-    total = sum(len(table["index"].unique()) for table in pairs.read_kept(("index",)))
+    total = sum(len(table["index"].unique()) for table in _read_split(pairs, ("index",), split))
     rows: list[dict[str, Any]] = []
 
     def write_table(shard: Path) -> None:
@@ -83,7 +86,7 @@ def write_shards(
         rows.clear()
 
     with ShardWriter(out, samples_per_shard=samples_per_shard) as writer:
-        for sample in _iter_kept_samples(pairs):
+        for sample in _iter_kept_samples(pairs, split):
             record = _read_unchanged(source, sample[0])
             key = f"{num_images // samples_per_shard:05d}{num_images % samples_per_shard:05d}"
             image = remove_location(record.image) if remove_locations else record.image
@@ -138,12 +141,19 @@ def format_account(counts: Sequence[RuleCount], num_kept: int, num_images: int) 
     return "\n".join([*lines, f"{'kept':<12} {num_kept:>12,} {'':>12}  pairs of {num_images:,} images"])
 
 
-def _iter_kept_samples(pairs: Pairs) -> Iterator[list[dict[str, Any]]]:
+def _iter_kept_samples(pairs: Pairs, split: str | None) -> Iterator[list[dict[str, Any]]]:
     """Yield the remaining pairs of each sample."""
     columns = ["uid", "index", "id", "text", "sha256", "width", "height", *({"url"} & set(pairs.columns))]
-    rows = (row for table in pairs.read_kept(columns) for row in table.to_pylist())
+    rows = (row for table in _read_split(pairs, columns, split) for row in table.to_pylist())
     for _, sample in groupby(rows, lambda row: row["index"]):
         yield list(sample)
+
+
+def _read_split(pairs: Pairs, columns: Sequence[str], split: str | None) -> Iterator[pa.Table]:
+    if split is None:
+        return pairs.read_kept(columns)
+    tables = pairs.read_kept((*columns, "split"))
+    return (table.filter(pc.equal(table["split"], split)).select(list(columns)) for table in tables)
 
 
 def _shard_row(key: str, sample: Sequence[Mapping[str, Any]], image: bytes) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import zebra
@@ -17,6 +18,8 @@ from zebra.curate.address_rules import address_rules
 from zebra.curate.balance import balance_rules, match_stages
 from zebra.curate.clean import cleaning_stages
 from zebra.curate.column_rules import column_rules, require_columns
+from zebra.curate.copy_rules import copy_rules, signature_stages
+from zebra.curate.decontamination import decontamination_rule, sign_evaluation_images
 from zebra.curate.digest_lists import (
     REMOVALS_FILE,
     DigestLists,
@@ -37,6 +40,7 @@ from zebra.curate.privacy import privacy_rules
 from zebra.curate.queries.entry_list import read_entries
 from zebra.curate.rules import ReasonRule
 from zebra.curate.semantic import semantic_rules
+from zebra.curate.split import SPLIT_NAMES, add_splits
 from zebra.curate.subset import SUBSET_FILE, subset_rules, write_subset
 from zebra.curate.text_rules import text_rules
 from zebra.curate.word_rules import word_rules
@@ -52,6 +56,7 @@ from zebra.data.ignored import Ignored
 from zebra.data.sources import Source
 from zebra.engines import ThreadEngine
 from zebra.errors import ConfigError, DataError
+from zebra.evaluators.datasets import load_dataset
 from zebra.file_lock import lock_folder
 
 SHARD_FILE_PATTERN = re.compile(r"\d{5,}(\.tar|\.parquet|_stats\.json)")
@@ -100,7 +105,11 @@ def run(
     removals = _read_removals(config)
     with open_pool(config.pool, config.data_options, config.fetch, out / SCAN_FOLDER) as pool:
         # Before the pool is read, so that a wrong file name costs no wait.
-        stages = build_stages(config, removals, pool.columns, source=pool.source, download_stages=pool.download_stages)
+        stages = build_stages(
+            *(config, removals, pool.columns),
+            download_stages=pool.download_stages,
+            image_stages=_image_stages(config, pool.source, out / SCAN_FOLDER, callback),
+        )
         with _lock_output(out):
             return _curate(config, out, pool, removals, stages, callback)
 
@@ -145,9 +154,17 @@ def _curate(
         write_digest_lists(out / REMOVALS_FILE, removals)
     num_locations_removed = count_located_images(pairs) if config.privacy.locations == "remove" else 0
     remove_locations = config.privacy.locations == "remove"
-    num_images = write_shards(
-        out, pool.source, pairs, config.samples_per_shard, callback, remove_locations=remove_locations
-    )
+    if config.split.validation:
+        add_splits(pairs, config.split, out / SCAN_FOLDER)
+    num_images_by_split = {
+        split: write_shards(
+            *(out / (split or ""), pool.source, pairs, config.samples_per_shard, callback),
+            remove_locations=remove_locations,
+            split=split,
+        )
+        for split in (SPLIT_NAMES if config.split.validation else (None,))
+    }
+    num_images = sum(num_images_by_split.values())
     write_account(
         out,
         {
@@ -157,6 +174,7 @@ def _curate(
             "pairs": {"found": len(pairs), "kept": pairs.num_kept, "dropped": len(pairs) - pairs.num_kept},
             "captions": caption_counts,
             "images": {"found": len(pool.source), "kept": num_images, "locations_removed": num_locations_removed},
+            "splits": {split: count for split, count in num_images_by_split.items() if split},
             "rules": [
                 {"stage": count.stage, "reason": count.reason, "found": count.found, "dropped": count.dropped}
                 for count in counts
@@ -195,8 +213,9 @@ def look(
         tempfile.TemporaryDirectory() as folder,
         open_pool(config.pool, config.data_options, config.fetch, Path(folder)) as pool,
     ):
+        image_stages = _image_stages(config, pool.source, Path(folder), callback)
         stages = build_stages(
-            config, _read_removals(config), pool.columns, source=pool.source, with_images=pool.has_images
+            *(config, _read_removals(config), pool.columns), image_stages=image_stages, with_images=pool.has_images
         )
         return look_at_rules(pool.scan(callback, num_samples), stages, Path(folder), callback)
 
@@ -206,8 +225,8 @@ def build_stages(
     removals: DigestLists,
     columns: Collection[str] = PAIR_SCHEMA.names,
     *,
-    source: Source | None = None,
     download_stages: Sequence[Stage] = (),
+    image_stages: Sequence[Stage] = (),
     with_images: bool = True,
 ) -> list[Stage]:
     """Return the stages in order: cheap ones first, and duplicates among what the other rules keep.
@@ -215,8 +234,8 @@ def build_stages(
     Args:
         removals: What was asked to be removed.
         columns: Columns of the pool.
-        source: The images of the pool, which the model of the config encodes.
         download_stages: What makes columns of images from links.
+        image_stages: What reads the images again, to compare or encode them.
         with_images: Whether images are judged.
 
     Raises:
@@ -247,16 +266,41 @@ def build_stages(
         *(rule for stage, content in lists.items() for rule in image_list_rules(content, stage)),
         *image_rules(config.image),
         *duplicate_rules(config.image),
-        *_vector_stages(config, source),
+        *image_stages,
         *balance,
     ]
 
 
-def _vector_stages(config: CurateConfig, source: Source | None) -> list[Stage]:
+def _image_stages(
+    config: CurateConfig, source: Source, folder: Path, callback: Callable[[int, int, str], None]
+) -> list[Stage]:
+    """Return the stages that read images again: near duplicates first, so that fewer images need vectors."""
+    return [*_copy_stages(config, source, folder, callback), *_vector_stages(config, source)]
+
+
+def _copy_stages(
+    config: CurateConfig, source: Source, folder: Path, callback: Callable[[int, int, str], None]
+) -> list[Stage]:
+    """Return the stages that need signatures of images."""
+    copies, max_pixels = config.copies, config.data_options.max_image_pixels
+    if copies.max_distance is None and not copies.avoid and not config.split.validation:
+        return []
+    crops = copies.crops or bool(copies.avoid)
+    datasets = {name: load_dataset(name, "test", copies.avoid_root).source for name in copies.avoid}
+    return [
+        *signature_stages(source, crops=crops, max_pixels=max_pixels, num_threads=usable_cores()),
+        *(
+            decontamination_rule(name, partial(sign_evaluation_images, images, folder, usable_cores(), callback))
+            for name, images in datasets.items()
+        ),
+        *copy_rules(copies),
+    ]
+
+
+def _vector_stages(config: CurateConfig, source: Source) -> list[Stage]:
     """Return the stages that need the vectors of a model."""
     if config.model is None:
         return []
-    assert source is not None
     from zebra.curate.score_rules import score_stages  # these import torch, which other rules do not need
     from zebra.workflows.score import open_scorer
 
@@ -298,11 +342,13 @@ def _require_free(out: Path) -> None:
     if (out / ACCOUNT_FILE).is_file():
         raise ConfigError(f"{out} already holds a finished set. Use another --out, or delete it.")
     others = [entry.name for entry in out.iterdir() if not entry.name.startswith(".")] if out.is_dir() else []
-    leftovers = set(others) - {path.name for path in _list_outputs(out)} - {DECISIONS_FILE, SUBSET_FILE, REMOVALS_FILE}
+    outputs = {path.relative_to(out).parts[0] for path in _list_outputs(out)}
+    leftovers = set(others) - outputs - {DECISIONS_FILE, SUBSET_FILE, REMOVALS_FILE, *SPLIT_NAMES}
     if leftovers or (others and not (out / SCAN_FOLDER).is_dir()):
         raise ConfigError(f"{out} holds other files ({', '.join(sorted(others)[:3])}). Use an empty --out.")
 
 
 def _list_outputs(out: Path) -> list[Path]:
     """Return the shards in the output folder and what belongs to them."""
-    return [path for path in out.glob("*") if SHARD_FILE_PATTERN.fullmatch(path.name)]
+    folders = [out, *(out / split for split in SPLIT_NAMES)]
+    return [path for folder in folders for path in folder.glob("*") if SHARD_FILE_PATTERN.fullmatch(path.name)]

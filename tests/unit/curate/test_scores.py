@@ -196,7 +196,7 @@ def test_an_interrupted_curation_scores_no_unit_twice(
         pool=str(pool), out=str(tmp_path / "set"), model=str(model), score=ScoreRules(keep_fraction=0.5)
     )
     with monkeypatch.context() as patch:
-        patch.setattr(curate, "write_shards", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(curate, "write_shards", lambda *_args, **_settings: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             curate.run(config)
     with monkeypatch.context() as patch:
