@@ -17,6 +17,10 @@ class ScoreRules:
     """Smallest cosine of image and caption; depends on the model (LAION-400M: 0.3 with ViT-B/32)."""
     max_flipped_gain: float | None = None
     """Largest drop of the cosine when the image is mirrored, which happens when the image shows its caption as text."""
+    prompts: str | None = None
+    """File with a pair of prompts per line, NAME: PROMPT | OTHER PROMPT, such as for watermarks."""
+    max_prompt: float = 0.9
+    """Largest probability of the first prompt of each pair."""
     keep_fraction: float | None = None
     """Fraction of the pairs with the highest score that are kept, after the rules before; ties stay (DataComp: 0.3)."""
     rank_by: ScoreName = "alignment"
@@ -31,13 +35,16 @@ class ScoreRules:
             raise ConfigError(f"score.min_alignment is {self.min_alignment}; it must be from -1 to 1")
         if self.max_flipped_gain is not None and not 0 <= self.max_flipped_gain <= 2:
             raise ConfigError(f"score.max_flipped_gain is {self.max_flipped_gain}; it must be from 0 to 2")
+        if not 0 <= self.max_prompt <= 1:
+            raise ConfigError(f"score.max_prompt is {self.max_prompt}; it must be from 0 to 1")
         if self.keep_fraction is not None and not 0 < self.keep_fraction <= 1:
             raise ConfigError(f"score.keep_fraction is {self.keep_fraction}; it must be above 0 and at most 1")
 
     @property
     def is_used(self) -> bool:
         """Return whether a rule needs scores."""
-        return any(value is not None for value in (self.min_alignment, self.max_flipped_gain, self.keep_fraction))
+        settings = (self.min_alignment, self.max_flipped_gain, self.prompts, self.keep_fraction)
+        return any(value is not None for value in settings)
 
     @property
     def needs_flipped(self) -> bool:

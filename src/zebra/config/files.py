@@ -22,7 +22,7 @@ def list_recipes(verb: str = "train") -> list[str]:
 
 
 def read_recipe(name: str, verb: str = "train") -> dict[str, Any]:
-    """Read a built-in recipe by name or a YAML file by path; `model` may be the name of a preset.
+    """Read a built-in recipe by name or a YAML file by path; `model` of `zebra train` may be the name of a preset.
 
     Raises:
         ConfigError: If the recipe does not exist, is invalid YAML, or is no mapping.
@@ -38,7 +38,10 @@ def read_recipe(name: str, verb: str = "train") -> dict[str, Any]:
     else:
         hint = suggest_name(name, list_recipes(verb))
         raise ConfigError(f"unknown recipe {name!r}.{hint} The path of a recipe file ends in .yaml.")
-    return _parse_mapping(text, source)
+    raw = _parse_mapping(text, source)
+    if verb == "train" and isinstance(raw.get("model"), str):
+        raw["model"] = unstructure(get_preset(raw["model"]))
+    return raw
 
 
 def _recipe_dir(verb: str) -> Traversable:
@@ -94,6 +97,4 @@ def _parse_mapping(text: str, source: str) -> dict[str, Any]:
         raise ConfigError(f"{source} is not valid YAML: {error}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{source} is not a YAML mapping; write settings as 'name: value' lines")
-    if isinstance(raw.get("model"), str):
-        raw["model"] = unstructure(get_preset(raw["model"]))
     return raw

@@ -22,6 +22,9 @@ class ScoreConfig:
     """The Parquet file to write, with a row per pair."""
     flipped: bool = False
     """Also score the mirrored images, in which text cannot be read; takes twice as long."""
+    prompts: str | None = None
+    """File with a pair of prompts per line, NAME: PROMPT | OTHER PROMPT; adds the column NAME, the probability of the
+    first one for the image."""
     store: str | None = None
     """A store of `zebra embed` with the same model; its vectors are used instead of computing them."""
     precision: InferencePrecision | Literal["auto"] = "auto"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ from zebra.curate.measurements import Measurement
 from zebra.curate.pair_scorer import PairScorer
 from zebra.curate.partners import draw_partners, neg_clip_loss
 from zebra.curate.pipeline import Stage
+from zebra.curate.prompt_scores import PromptClassifier, build_classifiers, read_prompts
 from zebra.curate.rules import PairRule, PoolReader, PoolRule, ReasonRule
-from zebra.curate.vectors import ALIGNMENT, FLIPPED_ALIGNMENT, IMAGE_VECTOR, SCORE_REASON, TEXT_VECTOR
+from zebra.curate.vectors import ALIGNMENT, FLIPPED_ALIGNMENT, IMAGE_VECTOR, SCORE_REASON, TEXT_VECTOR, to_vectors
 from zebra.data.sources import Source
 
 STAGE = "score"
@@ -59,6 +61,9 @@ def score_stages(config: ScoreRules, scorer: PairScorer, source: Source) -> list
                 ),
             )
         )
+    if config.prompts is not None:
+        classifiers = build_classifiers(scorer.clip, read_prompts(Path(config.prompts)))
+        stages.extend(_prompt_rule(classifier, config.max_prompt) for classifier in classifiers)
     if config.keep_fraction is not None:
         stages.append(_rank_rule(config, config.keep_fraction, scorer.clip.logit_scale))
     return stages
@@ -79,6 +84,13 @@ def find_threshold(scores: Sequence[NDArray[np.floating[Any]]], keep_fraction: f
     """Return the score at position ⌊N · keep_fraction⌋, from 0, in descending order, as DataComp's filter does."""
     score_N = np.sort(np.concatenate(scores))[::-1]
     return float(score_N[min(int(len(score_N) * keep_fraction), len(score_N) - 1)])
+
+
+def _prompt_rule(classifier: PromptClassifier, max_prompt: float) -> PairRule:
+    def find(table: pa.Table) -> pa.BooleanArray:
+        return pa.array(classifier(to_vectors(table[IMAGE_VECTOR])) > max_prompt)
+
+    return PairRule(STAGE, f"{classifier.name} over {max_prompt:g}", (IMAGE_VECTOR,), find)
 
 
 def _rank_rule(config: ScoreRules, keep_fraction: float, logit_scale: float) -> PoolRule:

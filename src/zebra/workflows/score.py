@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal
@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from zebra.atomic_io import atomic_write
 from zebra.config.cores import usable_cores
@@ -19,8 +20,9 @@ from zebra.config.precision import InferencePrecision
 from zebra.config.score import ScoreConfig
 from zebra.curate.pair_scorer import EncodedImage, PairScorer
 from zebra.curate.pairs import make_uid
-from zebra.curate.partners import NUM_PARTNERS, Partners, draw_partners, neg_clip_loss
-from zebra.curate.vectors import ALIGNMENT, FLIPPED_ALIGNMENT, IMAGE_VECTOR, SCORE_REASON, TEXT_VECTOR
+from zebra.curate.partners import NUM_PARTNERS, draw_partners, neg_clip_loss
+from zebra.curate.prompt_scores import PromptPair, build_classifiers, read_prompts
+from zebra.curate.vectors import ALIGNMENT, FLIPPED_ALIGNMENT, IMAGE_VECTOR, SCORE_REASON, TEXT_VECTOR, to_vectors
 from zebra.data.bad_samples import format_reasons
 from zebra.data.ignored import Ignored
 from zebra.data.sources import Source, open_source
@@ -35,6 +37,16 @@ SAMPLES_PER_PART = 1_024
 METADATA_KEY = b"zebra"
 """Key in the metadata of the file; the value is JSON."""
 NEG_CLIP_LOSS = "neg_clip_loss"
+COLUMNS = {
+    "id": pa.string(),
+    "caption": pa.string(),
+    ALIGNMENT: pa.float32(),
+    NEG_CLIP_LOSS: pa.float32(),
+    FLIPPED_ALIGNMENT: pa.float32(),  # if requested
+    "reason": pa.string(),
+    "detail": pa.string(),
+}
+"""Columns of the file; those of prompts follow."""
 NUM_EXAMPLES = 3
 
 
@@ -71,10 +83,11 @@ def run(
     Raises:
         DataError: The data cannot be read, or no pair has a score.
         StoreError: `store` is missing, or holds vectors of another model.
-        ConfigError: `out` exists and holds anything else than these scores.
+        ConfigError: `out` exists and holds anything else than these scores, or the prompts cannot be read.
         WeightsError: The model has no tokenizer.
     """
     source = open_source(config.data, config.data_options)
+    prompts = _read_prompts(config)
     with stop_on_signals() as stop:
         scorer = open_scorer(
             config.model,
@@ -92,6 +105,7 @@ def run(
             "data": config.data,
             "data_sha256": source.digest,
             "num_partners": NUM_PARTNERS,
+            "prompts": [asdict(pair) for pair in prompts],
             "key": scorer.key,
         }
         out = Path(config.out)
@@ -106,7 +120,7 @@ def run(
                 indices = range(start, min(start + SAMPLES_PER_PART, len(source)))
                 files.append(_score_part(scorer, source, indices, parts))
             callback(len(source), len(source), "scoring")
-            _write_scores(out, files, scorer, metadata)
+            _write_scores(out, files, scorer, prompts, metadata)
             shutil.rmtree(parts)
     return _summarize(config, source, scorer.clip.precision)
 
@@ -189,26 +203,39 @@ def _score_part(scorer: PairScorer, source: Source, indices: range, folder: Path
     return path
 
 
-def _write_scores(out: Path, parts: Sequence[Path], scorer: PairScorer, metadata: Mapping[str, object]) -> None:
+def _read_prompts(config: ScoreConfig) -> list[PromptPair]:
+    prompts = read_prompts(Path(config.prompts)) if config.prompts else []
+    for pair in prompts:
+        if pair.name in COLUMNS:
+            raise ConfigError(f"{config.prompts} has the name {pair.name!r}, a column of all scores. Rename it")
+    return prompts
+
+
+def _write_scores(
+    out: Path, parts: Sequence[Path], scorer: PairScorer, prompts: Sequence[PromptPair], metadata: Mapping[str, object]
+) -> None:
     """Write the scores of all parts as one file, without the vectors."""
+    classifiers = build_classifiers(scorer.clip, prompts) if prompts else []
     partners = draw_partners(_read_scored(parts, ["uid", IMAGE_VECTOR, TEXT_VECTOR, SCORE_REASON]))
-    fields = {"id": pa.string(), "caption": pa.string(), ALIGNMENT: pa.float32(), NEG_CLIP_LOSS: pa.float32()}
-    fields |= {FLIPPED_ALIGNMENT: pa.float32()} if scorer.flipped else {}
-    fields |= {"reason": pa.string(), "detail": pa.string()}
+    names = [name for name in COLUMNS if scorer.flipped or name != FLIPPED_ALIGNMENT]
+    fields = [*((name, COLUMNS[name]) for name in names), *((pair.name, pa.float32()) for pair in prompts)]
     schema = pa.schema(fields, {METADATA_KEY: json.dumps(metadata).encode()})
     with atomic_write(out, fsync=True) as partial, pq.ParquetWriter(partial, schema) as writer:
         for path in parts:
             table = pq.read_table(path)
-            table = table.append_column(NEG_CLIP_LOSS, _score_partners(table, partners, scorer.clip.logit_scale))
+            scored = table.filter(table[SCORE_REASON].is_null())
+            columns = {NEG_CLIP_LOSS: neg_clip_loss(scored, partners, scorer.clip.logit_scale)}
+            columns |= {classifier.name: classifier(to_vectors(scored[IMAGE_VECTOR])) for classifier in classifiers}
+            for name, score_N in columns.items():
+                table = table.append_column(name, _spread(score_N, table[SCORE_REASON]))
             table = table.append_column("caption", table["text"]).append_column("reason", table[SCORE_REASON])
             writer.write_table(table.select(schema.names).cast(schema))
 
 
-def _score_partners(table: pa.Table, partners: Partners, logit_scale: float) -> pa.Array:
-    """Return the negative CLIP loss of each pair, null for samples without a score."""
-    is_scored_N = table[SCORE_REASON].is_null().to_numpy(zero_copy_only=False)
-    values = pa.array(neg_clip_loss(table.filter(pa.array(is_scored_N)), partners, logit_scale))
-    return values.take(pa.array(np.cumsum(is_scored_N) - 1, pa.int64(), mask=~is_scored_N))
+def _spread(score_K: NDArray[np.float32], reasons: pa.ChunkedArray) -> pa.Array:
+    """Return the scores of the pairs without a reason, and null for the others."""
+    is_scored_N = reasons.is_null().to_numpy(zero_copy_only=False)
+    return pa.array(score_K).take(pa.array(np.cumsum(is_scored_N) - 1, pa.int64(), mask=~is_scored_N))
 
 
 def _read_scored(parts: Sequence[Path], columns: Sequence[str]) -> Iterator[pa.Table]:

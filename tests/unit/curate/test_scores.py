@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -15,11 +16,13 @@ from zebra.config.curate import CurateConfig
 from zebra.config.curate_score import ScoreRules, SemanticRules
 from zebra.config.data import DataConfig
 from zebra.config.embed import EmbedConfig
+from zebra.config.files import read_recipe
+from zebra.config.structure import structure
 from zebra.curate.partners import draw_partners, neg_clip_loss
 from zebra.curate.score_rules import find_threshold
 from zebra.curate.vectors import to_column, to_unit_length
 from zebra.data.sources import Source, open_source
-from zebra.errors import BadSample, ConfigError, StoreError
+from zebra.errors import BadSample, ConfigError, DataError, StoreError
 from zebra.losses import info_nce
 from zebra.pretrained.bundle import Bundle
 from zebra.workflows import curate, embed
@@ -178,6 +181,19 @@ def test_curate_ranks_by_other_scores(rank_by: str, model: Path, pool: Path, tmp
     assert drop_by_reason(result) == {f"{rank_by} not in the top 0.5 of the pairs": 2}
 
 
+def test_curate_drops_images_that_match_a_prompt(model: Path, pool: Path, tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("animal: a photo of a horse | snow\nrest: snow | a photo of a horse")
+    rules = ScoreRules(prompts=str(tmp_path / "prompts.txt"), max_prompt=0.5)
+    with pytest.raises(DataError, match="no pair"):  # of two opposite prompts, one is at least as likely
+        curate.run(CurateConfig(pool=str(pool), out=str(tmp_path / "set"), model=str(model), score=rules))
+    decisions = pq.read_table(tmp_path / "set/decisions.parquet")
+    assert set(decisions["reason"].to_pylist()) <= {"animal over 0.5", "rest over 0.5"}
+    config = CurateConfig(
+        pool=str(pool), out=str(tmp_path / "all"), model=str(model), score=replace(rules, max_prompt=1.0)
+    )
+    assert drop_by_reason(curate.run(config)) == {}
+
+
 def test_curate_drops_copies_by_their_vectors_and_low_alignment(model: Path, pool: Path, tmp_path: Path) -> None:
     Image.open(pool / "0.png").save(pool / "copy.bmp")
     (pool / "copy.txt").write_text("the same pixels in another format")
@@ -206,6 +222,12 @@ def test_an_interrupted_curation_scores_no_unit_twice(
     assert (result.out / "00000.tar").read_bytes() == (tmp_path / "other/00000.tar").read_bytes()
 
 
+def test_a_recipe_may_name_a_model_by_path(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("model: runs/demo/model\nscore: {min_alignment: 0.2}\n")
+    settings = read_recipe(str(tmp_path / "mine.yaml"), "curate") | {"pool": "p", "out": "o"}
+    assert structure(CurateConfig, settings).model == "runs/demo/model"
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -227,6 +249,7 @@ def test_rules_without_a_model_and_a_model_without_rules_are_refused(settings: d
         {"max_flipped_gain": -0.1},
         {"keep_fraction": 0.0},
         {"keep_fraction": 1.1},
+        {"max_prompt": 1.5},
     ],
 )
 def test_limits_out_of_range_are_refused(settings: dict[str, float]) -> None:

@@ -135,6 +135,30 @@ def test_several_captions_are_pairs_of_one_image_that_is_encoded_once(
     assert sum(counts) == 2
 
 
+def test_prompts_add_the_probability_that_classify_gives(data: Path, model: Path, clip: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text(
+        "# what is drawn\nhorse: a photo of a horse | a striped cat\n\nsnow: snow|grass\n"
+    )
+    score.run(make_config(data, model, tmp_path / "scores.parquet", prompts=str(tmp_path / "prompts.txt")))
+    table = pq.read_table(tmp_path / "scores.parquet")
+    assert table.column_names[-2:] == ["horse", "snow"]
+    predictions = clip.classify([data / f"{n}.png" for n in range(5)], ["a photo of a horse", "a striped cat"], ["{}"])
+    expected = [next(p.score for p in ranked if p.label == "a photo of a horse") for ranked in predictions]
+    np.testing.assert_allclose(table["horse"][:5].to_numpy(), expected, atol=2e-3)
+    assert table["horse"][5].as_py() is None
+
+
+@pytest.mark.parametrize(
+    "line", ["watermark", "a: b", "a: | b", "A b: c | d", "alignment: a | b", "a: b | c\na: d | e", ""]
+)
+def test_prompts_that_cannot_be_used_are_refused_before_the_model_is_loaded(
+    line: str, data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "prompts.txt").write_text(line)
+    with pytest.raises(ConfigError, match=r"prompts\.txt"):
+        score.run(make_config(data, tmp_path / "none", tmp_path / "s.parquet", prompts=str(tmp_path / "prompts.txt")))
+
+
 def test_the_command_prints_the_spread_and_the_lowest_pairs(
     data: Path, model: Path, tmp_path: Path, cli: "Callable[..., CaptureResult[str]]"
 ) -> None:
