@@ -13,9 +13,7 @@ from zebra.data.shard_writer import ShardWriter
 from zebra.store import Store
 from zebra.workflows import embed
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("ray") is None, reason='Ray is not installed: pip install "ray[data]"'
-)
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: pip install ray")
 
 CLUSTER = """
 import ray, sys

@@ -1,7 +1,9 @@
 """Settings of `zebra curate`."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
+from zebra.config.cores import MAX_WORKERS
 from zebra.config.curate_address import AddressRules
 from zebra.config.curate_columns import parse_condition
 from zebra.config.curate_copies import CopyRules, SplitRules
@@ -107,12 +109,18 @@ class CurateConfig:
     """Splits for training and validation."""
     samples_per_shard: int = 10_000
     """Images per tar shard."""
+    engine: Literal["threads", "ray"] = "threads"
+    """ray runs the rules on a cluster whose machines share the folders of pool and output; needs zebra-clip[ray]."""
+    workers: int | None = None
+    """Threads, or workers of the cluster; by default one per CPU core."""
     data_options: DataConfig = field(default_factory=lambda: DataConfig(max_skip_rate=1.0))
     """Settings for reading the pool."""
 
     def __post_init__(self) -> None:
         for condition in self.columns:
             parse_condition(condition)
+        if self.workers is not None and not 1 <= self.workers <= MAX_WORKERS:
+            raise ConfigError(f"workers is {self.workers}; it must be from 1 to {MAX_WORKERS}")
         if self.samples_per_shard < 1:
             raise ConfigError(f"samples_per_shard is {self.samples_per_shard}; it must be at least 1")
         if self.needs_vectors != (self.model is not None):

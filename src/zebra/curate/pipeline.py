@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from zebra.curate.measurements import Measurement, measure
 from zebra.curate.pairs import KEPT, Block, Pairs
-from zebra.curate.rules import Item, PairRule, PoolRule, ReasonRule, Result, to_mask
+from zebra.curate.rules import PairRule, PoolRule, ReasonRule, to_mask
 from zebra.engines import Engine, ThreadEngine
+from zebra.engines.engine import Item, Result
 from zebra.errors import DataError
 
 GROUPS_FOLDER = "groups"

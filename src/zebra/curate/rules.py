@@ -5,14 +5,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+from zebra.engines.engine import Item, Result
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,30 +1,21 @@
 """Embedding pipeline on a Ray cluster: like `pipeline.py`, with remote workers.
 
 The driver finds the images that are not in the store yet, and sends their locations in batches. The workers must be
-able to open the same paths. Each worker is a Ray Data actor with its own copy of the model and runs the same stages.
+able to open the same paths. Each worker has its own copy of the model and runs the same stages.
 The rows return in the order of the dataset. They are staged in one file beside the store and committed together, so a
 killed driver leaves the store unchanged.
 
 Equal bytes are embedded once per batch only; a wider search would need communication between workers.
 """
 
-import logging
-import os
-import signal
-import threading
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import torch
 from torch import Tensor
 
-from zebra.config.cores import usable_cores
 from zebra.config.precision import InferencePrecision
 from zebra.data.locations import ImageRef
 from zebra.embed.existing_rows import ExistingRows
@@ -32,7 +23,8 @@ from zebra.embed.in_flight import InFlight
 from zebra.embed.pipeline import COMMIT_ROWS, BatchEmbedder, EmbedPipeline, batched
 from zebra.embed.stages import EncodePixels, ImagePreprocessor
 from zebra.embed.values import StoreRow
-from zebra.errors import BadSample, MissingExtra, WeightsError, ZebraError
+from zebra.engines.ray import open_ray
+from zebra.errors import BadSample, WeightsError, ZebraError
 from zebra.images.preprocess import Pixels
 from zebra.pretrained.load import load
 from zebra.store import Store, StoreError
@@ -46,19 +38,6 @@ ALL_CLUSTER_WORKERS = 0
 
 RemoteResult = tuple[StoreRow, bool] | BadSample
 """Row of an image and whether it was newly embedded, or the reason why the image is unusable."""
-
-
-def require_ray() -> None:
-    """Check early that Ray is installed.
-
-    Raises:
-        MissingExtra: Ray is not installed.
-    """
-    try:
-        with _silence_ray():
-            import ray.data  # noqa: F401  only to test the import
-    except ImportError as error:
-        raise MissingExtra("ray", "zebra embed --engine ray", "ray") from error
 
 
 @dataclass(frozen=True)
@@ -102,22 +81,20 @@ class BatchResponse:
     """Message if the batch failed; text, because not all exceptions can be pickled."""
 
 
-class EmbedActor:
-    """A Ray actor that embeds batches."""
+@dataclass(frozen=True)
+class RemoteEmbedder:
+    """Embeds batches in a worker of the cluster, where it is pickled to."""
 
-    def __init__(self, preprocessor: ImagePreprocessor, encode_pixels: EncodePixels, working_dir: str) -> None:
-        with suppress(OSError):  # relative paths start there; the directory may exist on the driver only
-            os.chdir(working_dir)
-        torch.set_num_threads(1)  # one actor per core
-        self.preprocessor = preprocessor
-        self.encode_pixels = encode_pixels
+    preprocessor: ImagePreprocessor
+    encode_pixels: EncodePixels
 
-    def __call__(self, row: dict[str, BatchRequest]) -> dict[str, BatchResponse]:
+    def __call__(self, request: BatchRequest) -> BatchResponse:
         """Return the results of a batch, or an error message."""
+        torch.set_num_threads(1)  # one worker per core
         try:
-            return {"response": BatchResponse(self._embed_batch(row["request"].image_refs))}
+            return BatchResponse(self._embed_batch(request.image_refs))
         except ZebraError as error:
-            return {"response": BatchResponse((), str(error))}
+            return BatchResponse((), str(error))
 
     def _embed_batch(self, image_refs: Sequence[ImageRef]) -> list[RemoteResult]:
         embed = BatchEmbedder(self.preprocessor, self.encode_pixels, InFlight(lambda _digest: None))
@@ -204,9 +181,9 @@ class RayEmbedPipeline(EmbedPipeline):
         return self.progress.done == self.progress.total or not self.should_stop()
 
     def _run_batches(self, requests: list[BatchRequest]) -> None:
-        actor_args = (self.batch_embedder.preprocessor, self.batch_embedder.encode_pixels, str(Path.cwd()))
-        with _connect_to_ray(self.num_workers) as num_workers:
-            for response in _map_on_cluster(requests, actor_args, num_workers):
+        embedder = RemoteEmbedder(self.batch_embedder.preprocessor, self.batch_embedder.encode_pixels)
+        with open_ray(self.num_workers or None, uses_gpus=True) as engine:
+            for response in engine.map(embedder, requests):
                 if response.error:
                     raise WeightsError(f"a worker of the Ray cluster cannot run the model: {response.error}")
                 for result in response.results:
@@ -220,65 +197,3 @@ class RayEmbedPipeline(EmbedPipeline):
                 if self.should_stop():
                     break
         self._commit()
-
-
-def _map_on_cluster(
-    requests: list[BatchRequest], actor_args: tuple[Any, ...], num_workers: int
-) -> Iterator[BatchResponse]:
-    """Yield the response of an `EmbedActor(*actor_args)` to each request, in order."""
-    import ray.data
-
-    context = ray.data.DataContext.get_current()
-    context.execution_options.preserve_order = True
-    context.enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    resources = {"num_gpus": 1} if "GPU" in ray.cluster_resources() else {"num_cpus": 1}
-    pool = ray.data.ActorPoolStrategy(size=num_workers)
-    dataset = ray.data.from_items([{"request": request} for request in requests], override_num_blocks=len(requests))
-    responses = dataset.map(EmbedActor, fn_constructor_args=actor_args, compute=pool, **resources)
-    yield from (row["response"] for row in responses.iter_rows())
-
-
-@contextmanager
-def _connect_to_ray(num_workers: int) -> Iterator[int]:
-    """Connect to the running Ray cluster, or start one on this machine until the block ends.
-
-    Args:
-        num_workers: Requested number of workers, or ALL_CLUSTER_WORKERS.
-
-    Yields:
-        The number of workers that the cluster has resources for.
-    """
-    import ray
-
-    is_owner = not ray.is_initialized()  # the calling program may have connected already
-    if is_owner:
-        log_options = {"log_to_driver": False, "logging_level": logging.CRITICAL}
-        with _silence_ray():
-            try:
-                ray.init(address="auto", **log_options)
-            except ConnectionError:
-                num_cpus = num_workers or usable_cores()
-                ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, **log_options)
-    try:
-        resources = ray.cluster_resources()
-        max_workers = int(resources.get("GPU") or resources["CPU"])
-        yield min(num_workers or max_workers, max_workers)
-    finally:
-        if is_owner:
-            ray.shutdown()
-
-
-@contextmanager
-def _silence_ray() -> Iterator[None]:
-    """Start Ray without usage statistics and log output, and restore the SIGTERM handler that it replaces."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # at a lower level, an actor pool logs errors
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)

@@ -54,7 +54,8 @@ from zebra.curate.write import (
 )
 from zebra.data.ignored import Ignored
 from zebra.data.sources import Source
-from zebra.engines import ThreadEngine
+from zebra.engines import open_engine
+from zebra.engines.ray import require_ray
 from zebra.errors import ConfigError, DataError
 from zebra.evaluators.datasets import load_dataset
 from zebra.file_lock import lock_folder
@@ -64,6 +65,8 @@ LOOK_SAMPLES = 2_000
 """Samples that a look reads."""
 COUNTED_COLUMNS = ("cleaned", "masked", "language")
 """Columns whose values are counted among the kept pairs."""
+UNRECORDED_SETTINGS = ("engine", "workers")
+"""Settings that do not change the set."""
 SCAN_FOLDER = ".scan"
 """Scanned units in the output folder until the set is complete; a dot hides them from readers of the shards."""
 
@@ -99,7 +102,10 @@ def run(
     Raises:
         ConfigError: The directory holds a finished set or anything else, or another process writes to it.
         DataError: The pool cannot be read, no pair is left, or the disk is full.
+        MissingExtra: `engine` is "ray", and Ray is not installed.
     """
+    if config.engine == "ray":
+        require_ray("zebra curate --engine ray")
     out = Path(config.out)
     _require_free(out)
     removals = _read_removals(config)
@@ -139,7 +145,8 @@ def _curate(
     callback: Callable[[int, int, str], None],
 ) -> CurateResult:
     pairs = pool.scan(callback)
-    counts = apply_stages(pairs, stages, out / SCAN_FOLDER, callback, ThreadEngine(usable_cores()))
+    with open_engine(config.engine, config.workers) as engine:
+        counts = apply_stages(pairs, stages, out / SCAN_FOLDER, callback, engine)
     write_decisions(out, pairs, counts)
     if not pairs.num_kept:
         raise DataError(
@@ -169,7 +176,7 @@ def _curate(
         out,
         {
             "zebra": zebra.__version__,
-            "config": unstructure(config),
+            "config": {name: value for name, value in unstructure(config).items() if name not in UNRECORDED_SETTINGS},
             "pool_sha256": pool.source.digest,
             "pairs": {"found": len(pairs), "kept": pairs.num_kept, "dropped": len(pairs) - pairs.num_kept},
             "captions": caption_counts,

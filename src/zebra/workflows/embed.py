@@ -17,8 +17,9 @@ from zebra.data.sources import open_images
 from zebra.embed.columns import ExifSource, select_columns
 from zebra.embed.existing_rows import ExistingRows
 from zebra.embed.pipeline import EmbedPipeline, Progress, dataset_name
-from zebra.embed.ray import ALL_CLUSTER_WORKERS, LazyImageEncoder, RayEmbedPipeline, StagedRows, require_ray
+from zebra.embed.ray import ALL_CLUSTER_WORKERS, LazyImageEncoder, RayEmbedPipeline, StagedRows
 from zebra.embed.stages import EMBED_COLUMNS, EncodePixels, ImagePreprocessor
+from zebra.engines.ray import require_ray
 from zebra.errors import BadSample, ConfigError, DataError
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
@@ -75,7 +76,7 @@ def run(config: EmbedConfig, callback: EmbedCallback = lambda _progress: None) -
         MissingExtra: `engine` is "ray", and Ray is not installed.
     """
     if config.engine == "ray":
-        require_ray()
+        require_ray("zebra embed --engine ray")
     source = open_images(config.data, config.data_options)
     name = dataset_name(source)
     out = Path(config.out)

@@ -2,7 +2,9 @@
 
 import io
 import json
+import pickle
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -52,3 +54,22 @@ def embed(tmp_path: Path, model: Path) -> Callable[..., workflow.EmbedResult]:
 def skips(tmp_path: Path) -> Callable[[], list[dict[str, str]]]:
     """Return a function that reads the list of unusable images."""
     return lambda: [json.loads(line) for line in (tmp_path / "store" / "skipped.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """Replace the cluster by one worker that counts requests and can fail at one of them."""
+    state = {"batches": 0, "fail_at": None}
+
+    class LocalEngine:
+        def map(self, function, requests):
+            function = pickle.loads(pickle.dumps(function))
+            for request in requests:
+                state["batches"] += 1
+                if state["batches"] == state["fail_at"]:
+                    raise KeyError("the worker has died")
+                yield pickle.loads(pickle.dumps(function(pickle.loads(pickle.dumps(request)))))
+
+    monkeypatch.setattr("zebra.workflows.embed.require_ray", lambda purpose: None)
+    monkeypatch.setattr("zebra.embed.ray.open_ray", lambda num_workers, uses_gpus: nullcontext(LocalEngine()))
+    return state

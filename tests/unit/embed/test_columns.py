@@ -2,8 +2,6 @@
 
 import io
 import json
-import pickle
-from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
 
@@ -13,10 +11,9 @@ import pytest
 from PIL import Image
 
 from zebra.data.shard_writer import ShardWriter
-from zebra.embed import pipeline, ray
+from zebra.embed import pipeline
 from zebra.errors import ConfigError
 from zebra.store import Store, StoreError
-from zebra.workflows import embed as workflow
 
 from .conftest import encoded
 
@@ -283,16 +280,7 @@ def test_a_row_and_its_replacement_are_one_commit(photos, embed, tmp_path, monke
     assert (root / "000.jpg").exists()
 
 
-def test_columns_are_kept_on_a_ray_cluster(photos, embed, tmp_path, monkeypatch):
-    monkeypatch.setattr(workflow, "require_ray", lambda: None)
-    monkeypatch.setattr(ray, "_connect_to_ray", lambda num_workers: nullcontext(num_workers or 1))
-
-    def map_locally(requests, actor_args, _num_workers):
-        actor = ray.EmbedActor(*pickle.loads(pickle.dumps(actor_args)))
-        for request in requests:
-            yield pickle.loads(pickle.dumps(actor({"request": pickle.loads(pickle.dumps(request))})["response"]))
-
-    monkeypatch.setattr(ray, "_map_on_cluster", map_locally)
+def test_columns_are_kept_on_a_ray_cluster(cluster, photos, embed, tmp_path):
     root = photos(range(2))
     (root / "000.jpg").write_bytes(exif_image(0))
     table = write_table(tmp_path / "t.csv", {"000": "Ada,1999", "001": "Bob,2001"})

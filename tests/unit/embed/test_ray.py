@@ -1,9 +1,7 @@
 """The driver of a Ray cluster without Ray: one worker in this process, with pickled requests and responses."""
 
 import os
-import pickle
 import sys
-from contextlib import nullcontext
 
 import numpy as np
 import pyarrow as pa
@@ -16,25 +14,6 @@ from zebra.store import Store
 from zebra.workflows import embed as workflow
 
 from .conftest import encoded
-
-
-@pytest.fixture
-def cluster(monkeypatch):
-    """Replace the cluster by one worker that counts requests and can fail at one of them."""
-    state = {"batches": 0, "fail_at": None}
-
-    def map_locally(requests, actor_args, num_workers):
-        actor = ray.EmbedActor(*pickle.loads(pickle.dumps(actor_args)))
-        for request in requests:
-            state["batches"] += 1
-            if state["batches"] == state["fail_at"]:
-                raise KeyError("the worker has died")
-            yield pickle.loads(pickle.dumps(actor({"request": pickle.loads(pickle.dumps(request))})["response"]))
-
-    monkeypatch.setattr(workflow, "require_ray", lambda: None)
-    monkeypatch.setattr(ray, "_connect_to_ray", lambda num_workers: nullcontext(num_workers or 1))
-    monkeypatch.setattr(ray, "_map_on_cluster", map_locally)
-    return state
 
 
 def read_rows(tmp_path, out):
