@@ -35,7 +35,7 @@ class FetchConfig:
     max_bytes: int = 32 << 20
     """Largest body in bytes, also after decompression; the rest is not read."""
     max_pixels: int = 89_478_485
-    """Largest width × height, read from the header before anything is decoded."""
+    """Largest width × height to decode, by the header; only images that are resized are decoded."""
     max_outage_seconds: float = 600.0
     """How long to wait when nearly all hosts fail at once, before the run stops with an error."""
 

@@ -15,7 +15,7 @@ from zebra.curate.fetch.client import (
     redirect_target,
     status_failure,
 )
-from zebra.curate.fetch.images import NUM_SIGNATURE_BYTES, CheckedImage, check_image, require_image_signature
+from zebra.curate.fetch.images import NUM_SIGNATURE_BYTES, ImageBytes, prepare_image, require_image_signature
 from zebra.curate.fetch.outcome import FetchFailure
 from zebra.curate.fetch.signals import find_robots_tag, find_tdm_reservation, find_usage_preference
 from zebra.curate.fetch.sites import SiteRules, SiteRulesCache
@@ -38,7 +38,7 @@ class ImageRequester:
     threads: Executor
     """Where images are resized."""
 
-    async def request(self, url: HttpUrl, *, is_last: bool) -> CheckedImage | HttpUrl:
+    async def request(self, url: HttpUrl, *, is_last: bool) -> ImageBytes | HttpUrl:
         """Return an image, or the address that the server redirects to.
 
         Args:
@@ -57,8 +57,10 @@ class ImageRequester:
             self._require_no_opt_out(response, site, url)
             data = await self._read_body(response)
         if self.config.shorter_side is None and len(data) <= MAX_BYTES_IN_LOOP:
-            return check_image(data, str(url), self.config)
-        return await asyncio.get_running_loop().run_in_executor(self.threads, check_image, data, str(url), self.config)
+            return prepare_image(data, str(url), self.config)
+        return await asyncio.get_running_loop().run_in_executor(
+            self.threads, prepare_image, data, str(url), self.config
+        )
 
     def _require_no_opt_out(self, response: "ClientResponse", site: SiteRules, url: HttpUrl) -> None:
         headers, ignored = response.headers, self.config.ignore_signals

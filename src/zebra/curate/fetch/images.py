@@ -1,4 +1,4 @@
-"""Check of downloaded bytes by the header of the image, and resizing."""
+"""Check of downloaded bytes by their signature, and resizing."""
 
 from dataclasses import dataclass
 from hashlib import sha256
@@ -14,15 +14,12 @@ NUM_SIGNATURE_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
-class CheckedImage:
-    """Bytes that are an image by their header."""
+class ImageBytes:
+    """An encoded image, and what the server sent."""
 
     data: bytes
-    source_sha256: bytes
     sha256: bytes
-    media_type: str
-    width: int
-    height: int
+    source_sha256: bytes
 
 
 def require_image_signature(start: bytes, content_type: str) -> None:
@@ -44,21 +41,20 @@ def require_image_signature(start: bytes, content_type: str) -> None:
     )
 
 
-def check_image(data: bytes, url: str, config: FetchConfig) -> CheckedImage:
-    """Return an image whose header is valid, smaller if the config says so.
+def prepare_image(data: bytes, url: str, config: FetchConfig) -> ImageBytes:
+    """Return the bytes to store: as they are, without a look at the header, or of a smaller image.
 
     Raises:
-        FetchFailure: The reason is that of `zebra.images.decode.decode_image`.
+        FetchFailure: The image cannot be resized; the reason is that of `zebra.images.decode.decode_image`.
     """
-    source_sha256 = digest = sha256(data).digest()
-    try:
-        image = read_header(data, url, max_pixels=config.max_pixels)
-        if config.shorter_side is not None and min(image.size) > config.shorter_side:
-            from zebra.images.shorter_side import resize_shorter_side  # imports torch
+    source_sha256 = sha256(data).digest()
+    if config.shorter_side is None:
+        return ImageBytes(data, source_sha256, source_sha256)
+    from zebra.images.shorter_side import resize_shorter_side  # imports torch
 
+    try:
+        if min(read_header(data, url, max_pixels=config.max_pixels).size) > config.shorter_side:
             data = resize_shorter_side(data, config.shorter_side, url, max_pixels=config.max_pixels)
-            digest = sha256(data).digest()
-            image = read_header(data, url)
     except BadSample as bad:
         raise FetchFailure("permanent", bad.reason, bad.detail) from bad
-    return CheckedImage(data, source_sha256, digest, media_type(data), image.width, image.height)
+    return ImageBytes(data, sha256(data).digest(), source_sha256)

@@ -34,9 +34,6 @@ class FetchedImage:
     """Digest of the bytes that the server sent; differs from `sha256` if the image was resized."""
     media_type: str | None = None
     """Of the stored bytes, by their first bytes: image/jpeg, image/png, image/webp, image/gif or image/bmp."""
-    width: int | None = None
-    height: int | None = None
-    """In pixels, of the stored bytes, by the header and before any EXIF rotation."""
 
 
 class FetchFailure(Exception):

@@ -16,10 +16,11 @@ from zebra.config.fetch import FetchConfig
 from zebra.curate.fetch.attempts import AttemptLog
 from zebra.curate.fetch.client import MAX_REDIRECTS
 from zebra.curate.fetch.image_request import ImageRequester
-from zebra.curate.fetch.images import CheckedImage
+from zebra.curate.fetch.images import ImageBytes
 from zebra.curate.fetch.outage import OutageDetector
 from zebra.curate.fetch.outcome import FetchedImage, FetchFailure
 from zebra.curate.fetch.urls import HttpUrl, parse_url
+from zebra.images.formats import media_type
 
 FIRST_BACKOFF_SECONDS = 1.0
 """Pause before the second try; it doubles each time."""
@@ -218,7 +219,7 @@ class Scheduler:
 
         asyncio.get_running_loop().call_later(pause, retry)
 
-    def _finish(self, job: _Job, image: CheckedImage) -> None:
+    def _finish(self, job: _Job, image: ImageBytes) -> None:
         outcome = FetchedImage(
             url=job.url,
             status="kept",
@@ -228,9 +229,7 @@ class Scheduler:
             num_bytes=len(image.data),
             sha256=image.sha256,
             source_sha256=image.source_sha256,
-            media_type=image.media_type,
-            width=image.width,
-            height=image.height,
+            media_type=media_type(image.data),
         )
         if not job.run.is_cancelled:
             job.run.results.put(job.run.log.add(outcome, image.data))
