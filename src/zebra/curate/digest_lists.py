@@ -20,8 +20,8 @@ from zebra.errors import ConfigError, show_value
 
 REMOVALS_FILE = "removals.txt"
 """Removals in the folder of a set; a later run with this pool applies them."""
-DIGEST_BYTES = {"uid": 16, "sha256": 32, "md5": 16, "url-sha256": 32}
-"""Kind of a digest → its size; uids are those of decisions.parquet."""
+DIGEST_BYTES = {"uid": 16, "sha256": 32, "md5": 16, "phash": 8, "url-sha256": 32}
+"""Kind of a digest → its size. uids are those of decisions.parquet, phash is that of `zebra.images.perceptual_hash`."""
 DigestLists = dict[str, frozenset[bytes]]
 """Kind → digests, or domains in lower case as ASCII."""
 _HOSTS_LINE = re.compile(r"(?:0\.0\.0\.0|127\.0\.0\.1|::1?)\s+(\S+)")
@@ -67,7 +67,8 @@ def link_list_rules(lists: DigestLists, stage: str, columns: Collection[str]) ->
     """
     rules: list[Stage] = []
     if uids := lists.get("uid"):
-        rules.append(_digest_rule(stage, "uid", uids))
+        value_set = pa.array(sorted(uids), pa.binary(DIGEST_BYTES["uid"]))
+        rules.append(PairRule(stage, "listed uid", ("uid",), lambda table: pc.is_in(table["uid"], value_set)))
     if "url" not in columns:
         return rules
     if addresses := lists.get("url-sha256"):
@@ -77,11 +78,6 @@ def link_list_rules(lists: DigestLists, stage: str, columns: Collection[str]) ->
     if domains := lists.get("domain"):
         rules.append(PairRule(stage, "listed domain", ("url",), lambda table: _find_domains(table["url"], domains)))
     return rules
-
-
-def image_list_rules(lists: DigestLists, stage: str) -> list[Stage]:
-    """Return the rules for the bytes of images."""
-    return [_digest_rule(stage, kind, lists[kind]) for kind in ("sha256", "md5") if kind in lists]
 
 
 def digest_address(url: str) -> bytes:
@@ -119,15 +115,6 @@ def _parse_domain(name: str, place: str, *, has_kind: bool) -> bytes:
         kinds = ", ".join([*DIGEST_BYTES, "url", "domain"])
         raise ConfigError(f"{place}: {show_value(name)} is no domain, and no value of a known kind ({kinds})")
     return match[1].encode()
-
-
-def _digest_rule(stage: str, kind: str, digests: frozenset[bytes]) -> PairRule:
-    value_set = pa.array(sorted(digests), pa.binary(DIGEST_BYTES[kind]))
-
-    def find(table: pa.Table) -> pa.ChunkedArray:
-        return pc.is_in(table[kind], value_set)
-
-    return PairRule(stage, f"listed {kind}", (kind,), find)
 
 
 def _find_addresses(url: pa.ChunkedArray, addresses: frozenset[bytes]) -> pa.Array:

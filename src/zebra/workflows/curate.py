@@ -3,7 +3,7 @@
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,14 +20,8 @@ from zebra.curate.clean import cleaning_stages
 from zebra.curate.column_rules import column_rules, require_columns
 from zebra.curate.copy_rules import copy_rules, signature_stages
 from zebra.curate.decontamination import decontamination_rule, sign_evaluation_images
-from zebra.curate.digest_lists import (
-    REMOVALS_FILE,
-    DigestLists,
-    image_list_rules,
-    link_list_rules,
-    read_digest_lists,
-    write_digest_lists,
-)
+from zebra.curate.digest_lists import REMOVALS_FILE, DigestLists, link_list_rules, read_digest_lists, write_digest_lists
+from zebra.curate.image_lists import hash_list_stages, image_list_rules
 from zebra.curate.image_rules import duplicate_rules, image_rules, published_size_rules
 from zebra.curate.language import language_rules
 from zebra.curate.look import RuleLook, look_at_rules
@@ -108,16 +102,16 @@ def run(
         require_ray("zebra curate --engine ray")
     out = Path(config.out)
     _require_free(out)
-    removals = _read_removals(config)
+    lists = _read_lists(config)
     with open_pool(config.pool, config.data_options, config.fetch, out / SCAN_FOLDER) as pool:
         # Before the pool is read, so that a wrong file name costs no wait.
         stages = build_stages(
-            *(config, removals, pool.columns),
+            *(config, lists, pool.columns),
             download_stages=pool.download_stages,
-            image_stages=_image_stages(config, pool.source, out / SCAN_FOLDER, callback),
+            image_stages=_image_stages(config, lists, pool.source, out / SCAN_FOLDER, callback),
         )
         with _lock_output(out):
-            return _curate(config, out, pool, removals, stages, callback)
+            return _curate(config, out, pool, lists["removals"], stages, callback)
 
 
 @contextmanager
@@ -220,16 +214,15 @@ def look(
         tempfile.TemporaryDirectory() as folder,
         open_pool(config.pool, config.data_options, config.fetch, Path(folder)) as pool,
     ):
-        image_stages = _image_stages(config, pool.source, Path(folder), callback)
-        stages = build_stages(
-            *(config, _read_removals(config), pool.columns), image_stages=image_stages, with_images=pool.has_images
-        )
+        lists = _read_lists(config)
+        image_stages = _image_stages(config, lists, pool.source, Path(folder), callback)
+        stages = build_stages(*(config, lists, pool.columns), image_stages=image_stages, with_images=pool.has_images)
         return look_at_rules(pool.scan(callback, num_samples), stages, Path(folder), callback)
 
 
 def build_stages(
     config: CurateConfig,
-    removals: DigestLists,
+    lists: Mapping[str, DigestLists],
     columns: Collection[str] = PAIR_SCHEMA.names,
     *,
     download_stages: Sequence[Stage] = (),
@@ -239,7 +232,7 @@ def build_stages(
     """Return the stages in order: cheap ones first, and duplicates among what the other rules keep.
 
     Args:
-        removals: What was asked to be removed.
+        lists: Stage → what must not be in the set.
         columns: Columns of the pool.
         download_stages: What makes columns of images from links.
         image_stages: What reads the images again, to compare or encode them.
@@ -250,7 +243,6 @@ def build_stages(
     """
     require_columns(config.columns, columns)
     match, balance = _balance_stages(config.balance)
-    lists = {"removals": removals, "blocklist": read_digest_lists(map(Path, config.blocklist))}
     stages = [
         ReasonRule("read", "reason"),
         *cleaning_stages(config.text),
@@ -270,7 +262,7 @@ def build_stages(
     return [
         *stages,
         *download_stages,
-        *(rule for stage, content in lists.items() for rule in image_list_rules(content, stage)),
+        *image_list_rules(lists, columns),
         *image_rules(config.image),
         *duplicate_rules(config.image),
         *image_stages,
@@ -279,10 +271,18 @@ def build_stages(
 
 
 def _image_stages(
-    config: CurateConfig, source: Source, folder: Path, callback: Callable[[int, int, str], None]
+    config: CurateConfig,
+    lists: Mapping[str, DigestLists],
+    source: Source,
+    folder: Path,
+    callback: Callable[[int, int, str], None],
 ) -> list[Stage]:
-    """Return the stages that read images again: near duplicates first, so that fewer images need vectors."""
-    return [*_copy_stages(config, source, folder, callback), *_vector_stages(config, source)]
+    """Return the stages that read images again: near duplicates before vectors, so that fewer images need them."""
+    return [
+        *hash_list_stages(lists, source, config.data_options.max_image_pixels),
+        *_copy_stages(config, source, folder, callback),
+        *_vector_stages(config, source),
+    ]
 
 
 def _copy_stages(
@@ -321,15 +321,18 @@ def _vector_stages(config: CurateConfig, source: Source) -> list[Stage]:
     return [*score_stages(config.score, scorer, source), *semantic_rules(config.semantic)]
 
 
-def _read_removals(config: CurateConfig) -> DigestLists:
-    """Return the removals of the config and those that the pool carries if it is a set of an earlier run."""
+def _read_lists(config: CurateConfig) -> dict[str, DigestLists]:
+    """Return what must not be in the set: removals, also those of a pool that an earlier run wrote, and blocklists."""
     pool = Path(config.pool)
     carried = [
         folder / REMOVALS_FILE
         for folder in (pool, pool.parent)  # a shard or a split of a set
         if (folder / ACCOUNT_FILE).is_file() and (folder / REMOVALS_FILE).is_file()
     ]
-    return read_digest_lists([*map(Path, config.removals), *carried])
+    return {
+        "removals": read_digest_lists([*map(Path, config.removals), *carried]),
+        "blocklist": read_digest_lists(map(Path, config.blocklist)),
+    }
 
 
 def _balance_stages(config: BalanceRules) -> tuple[list[Stage], list[Stage]]:

@@ -18,6 +18,7 @@ from zebra.config.curate_text import PrivacyRules
 from zebra.config.data import DataConfig
 from zebra.data.sources import open_source
 from zebra.errors import ConfigError, DataError
+from zebra.images.perceptual_hash import compute_perceptual_hashes
 from zebra.workflows import curate
 
 MakePool = Callable[..., Path]
@@ -334,3 +335,16 @@ def test_coordinates_are_removed_from_images_and_counted(make_pool: MakePool, tm
         assert set(pq.read_table(out / "00000.parquet")["sha256"].to_pylist()) == digests
         account = json.loads((out / "account.json").read_text())
         assert account["images"] == {"found": 2, "kept": 2, "locations_removed": int(not is_kept)}
+
+
+def test_a_listed_perceptual_hash_finds_the_rescaled_image(make_pool: MakePool, tmp_path: Path) -> None:
+    pool = make_pool(["a red horse", "a blue dog", "a green bird"], sizes={0: (8, 6)})
+    listed = Image.open(pool / "0.png").resize((160, 120), Image.Resampling.BICUBIC)
+    Image.open(pool / "0.png").resize((320, 240), Image.Resampling.BICUBIC).save(pool / "0.png")
+    [value] = compute_perceptual_hashes([listed])
+    for number, (kind, changed_bits, count) in enumerate(
+        (("blocklist", 0, 1), ("removals", 3, 1), ("removals", 0x1F, 0))
+    ):
+        (tmp_path / "list.txt").write_text(f"phash {int(value) ^ changed_bits:016x}\nphash {1:016x}\n")
+        result = run_curate(pool, tmp_path / f"set{number}", **{kind: (str(tmp_path / "list.txt"),)})
+        assert dropped(result) == ({"listed phash": 1} if count else {})

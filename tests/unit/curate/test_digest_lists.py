@@ -6,7 +6,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from zebra.curate.digest_lists import image_list_rules, link_list_rules, read_digest_lists, write_digest_lists
+from zebra.curate.digest_lists import link_list_rules, read_digest_lists, write_digest_lists
+from zebra.curate.image_lists import image_list_rules
 from zebra.curate.rules import find_alone
 from zebra.errors import ConfigError
 
@@ -67,9 +68,23 @@ def test_images_and_pairs_are_listed_by_digest(tmp_path: Path) -> None:
             "md5": pa.array([md5(image).digest(), None], pa.binary(16)),
         }
     )
-    rules = [*link_list_rules(lists, "removals", []), *image_list_rules(lists, "removals")]
+    rules = [*link_list_rules(lists, "removals", []), *image_list_rules({"removals": lists}, [])]
     assert [rule.reason for rule in rules] == ["listed uid", "listed sha256", "listed md5"]
     assert [find_alone(rule, [table]).tolist() for rule in rules] == [[True, False]] * 3
+
+
+def test_a_resized_download_is_listed_by_the_digest_of_what_the_server_sent(tmp_path: Path) -> None:
+    digests = [sha256(data).digest() for data in (b"sent", b"resized", b"other")]
+    table = pa.table(
+        {
+            "sha256": pa.array([digests[1], digests[2]], pa.binary(32)),
+            "source_sha256": pa.array([digests[0], None], pa.binary(32)),
+        }
+    )
+    for digest in digests[:2]:
+        lists = read_list(tmp_path, f"sha256 {digest.hex()}")
+        [rule] = image_list_rules({"removals": lists}, ["url"])
+        assert find_alone(rule, [table]).tolist() == [True, False]
 
 
 def test_lists_are_written_as_digests_and_read_again(tmp_path: Path) -> None:
