@@ -4,7 +4,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -53,6 +53,7 @@ from zebra.engines.ray import require_ray
 from zebra.errors import ConfigError, DataError
 from zebra.evaluators.datasets import load_dataset
 from zebra.file_lock import lock_folder
+from zebra.store import Store
 
 SHARD_FILE_PATTERN = re.compile(r"\d{5,}(\.tar|\.parquet|_stats\.json)")
 LOOK_SAMPLES = 2_000
@@ -103,7 +104,7 @@ def run(
     out = Path(config.out)
     _require_free(out)
     lists = _read_lists(config)
-    with open_pool(config.pool, config.data_options, config.fetch, out / SCAN_FOLDER) as pool:
+    with _open_pool(config, out / SCAN_FOLDER) as pool:
         # Before the pool is read, so that a wrong file name costs no wait.
         stages = build_stages(
             *(config, lists, pool.columns),
@@ -112,6 +113,15 @@ def run(
         )
         with _lock_output(out):
             return _curate(config, out, pool, lists["removals"], stages, callback)
+
+
+def _open_pool(config: CurateConfig, folder: Path) -> AbstractContextManager[Pool]:
+    source = None
+    if Store.exists(Path(config.pool)):
+        from zebra.search.stored_images import StoredImages  # imports what other pools do not need
+
+        source = StoredImages(Store.open(Path(config.pool)))
+    return open_pool(config.pool, config.data_options, config.fetch, folder, source)
 
 
 @contextmanager
@@ -210,10 +220,7 @@ def look(
         DataError: The pool cannot be read.
         ConfigError: The entries cannot be used.
     """
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        open_pool(config.pool, config.data_options, config.fetch, Path(folder)) as pool,
-    ):
+    with tempfile.TemporaryDirectory() as folder, _open_pool(config, Path(folder)) as pool:
         lists = _read_lists(config)
         image_stages = _image_stages(config, lists, pool.source, Path(folder), callback)
         stages = build_stages(*(config, lists, pool.columns), image_stages=image_stages, with_images=pool.has_images)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -18,7 +19,9 @@ from zebra.config.curate_text import PrivacyRules
 from zebra.config.data import DataConfig
 from zebra.data.sources import open_source
 from zebra.errors import ConfigError, DataError
+from zebra.images.formats import image_digest
 from zebra.images.perceptual_hash import compute_perceptual_hashes
+from zebra.store import Store, StoreMetadata
 from zebra.workflows import curate
 
 MakePool = Callable[..., Path]
@@ -348,3 +351,23 @@ def test_a_listed_perceptual_hash_finds_the_rescaled_image(make_pool: MakePool, 
         (tmp_path / "list.txt").write_text(f"phash {int(value) ^ changed_bits:016x}\nphash {1:016x}\n")
         result = run_curate(pool, tmp_path / f"set{number}", **{kind: (str(tmp_path / "list.txt"),)})
         assert dropped(result) == ({"listed phash": 1} if count else {})
+
+
+def test_a_store_is_a_pool_of_the_images_that_it_was_made_of(make_pool: MakePool, tmp_path: Path) -> None:
+    photos = make_pool(["x"] * 3)
+    captions = ["a red horse", "IMG_2043.jpg", "a cat"]
+    paths = [photos / f"{number}.png" for number in range(3)]
+    rows = {
+        "id": ["a", "b", "c"],
+        "digest": [image_digest(path.read_bytes()) for path in paths],
+        "path": list(map(str, paths)),
+        "caption": captions,
+        "other_captions": [["a mare"], None, None],
+        "vector": pa.FixedSizeListArray.from_arrays(pa.array([1.0, 0.0] * 3, pa.float32()), 2),
+    }
+    with Store.create(tmp_path / "store", StoreMetadata("f" * 64, "model", 2, "fp32", "float16")) as store:
+        store.append(pa.table(rows))
+    shutil.copy(paths[0], paths[2])
+    result = run_curate(tmp_path / "store", tmp_path / "set")
+    assert dropped(result) == {"caption is a file name": 1, "image of the store is missing or has changed": 1}
+    assert read_all(tmp_path / "set") == {paths[0].read_bytes(): ("a red horse", "a mare")}

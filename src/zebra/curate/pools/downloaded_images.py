@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
+from threading import Lock
 
 import pyarrow.parquet as pq
 
@@ -35,6 +36,7 @@ class DownloadedImages:
         self.name, self.ignored = name, ignored
         self._find_folder = find_folder
         self._units: Sequence[LinkUnit] = ()
+        self._lock = Lock()
         self._read_unit = lru_cache(MAX_OPEN_UNITS)(self._read_outcomes)
 
     def set_units(self, units: Sequence[LinkUnit]) -> None:
@@ -63,7 +65,8 @@ class DownloadedImages:
         return Record(image.url, read_fetched(self._find_folder(self._unit_name(index)), image))
 
     def _find(self, index: int) -> FetchedImage:
-        outcomes = self._read_unit(self._unit_number(index))
+        with self._lock:  # the record of a unit has one reader at a time
+            outcomes = self._read_unit(self._unit_number(index))
         if index not in outcomes:
             raise BadSample("not downloaded", f"{self.name}:{index}")
         return outcomes[index]

@@ -97,7 +97,9 @@ class DownloadPool:
 
 
 @contextmanager
-def open_pool(path: str, data_options: DataConfig, fetch: FetchConfig, folder: Path) -> Iterator[Pool]:
+def open_pool(
+    path: str, data_options: DataConfig, fetch: FetchConfig, folder: Path, source: Source | None = None
+) -> Iterator[Pool]:
     """Open a pool of links, or one of any layout that `open_source` reads; connections are closed at the end.
 
     Args:
@@ -105,13 +107,14 @@ def open_pool(path: str, data_options: DataConfig, fetch: FetchConfig, folder: P
         data_options: Columns and limits.
         fetch: How images are downloaded.
         folder: Where pairs and downloaded images are kept.
+        source: The images of the pool, if something else than `open_source` reads them.
 
     Raises:
         DataError: The pool cannot be read.
     """
-    links = find_link_pool(path, data_options)
+    links = find_link_pool(path, data_options) if source is None else None
     if links is None:
-        yield ImagePool(open_source(path, data_options), folder, data_options.max_image_pixels)
+        yield ImagePool(source or open_source(path, data_options), folder, data_options.max_image_pixels)
         return
     downloader = Downloader(fetch, folder, max_pixels=data_options.max_image_pixels)
     try:
