@@ -14,6 +14,7 @@ from PIL import Image
 
 from zebra.config.curate import CurateConfig
 from zebra.config.curate_score import ScoreRules, SemanticRules
+from zebra.config.curate_text import TextRules
 from zebra.config.data import DataConfig
 from zebra.config.embed import EmbedConfig
 from zebra.config.files import read_recipe
@@ -255,3 +256,19 @@ def test_rules_without_a_model_and_a_model_without_rules_are_refused(settings: d
 def test_limits_out_of_range_are_refused(settings: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=r"score\."):
         ScoreRules(**settings)
+
+
+@pytest.mark.parametrize("rank_by", ["alignment", "neg-clip-loss"])
+def test_a_pool_of_which_nothing_is_left_to_score_is_explained(
+    rank_by: str, model: Path, pool: Path, tmp_path: Path
+) -> None:
+    config = CurateConfig(
+        pool=str(pool),
+        out=str(tmp_path / "set"),
+        model=str(model),
+        text=TextRules(min_chars=1000),
+        score=ScoreRules(keep_fraction=0.5, rank_by=rank_by),
+        semantic=SemanticRules(max_cosine=0.9),
+    )
+    with pytest.raises(DataError, match="no pair of"):
+        curate.run(config)
