@@ -13,6 +13,8 @@ from zebra.data.locations import file_stamp
 from zebra.errors import DataError
 from zebra.images.formats import IMAGE_SUFFIXES
 
+SIDECAR_SUFFIXES = (".txt", ".json", ".xml", ".xmp", ".yaml")
+"""Captions and metadata; a raw image or a film of the same name is no part of an image."""
 RECORD_FIELDS = ("action", "file", "target", "copy_of")
 
 
@@ -46,7 +48,8 @@ class Folder:
         stem, other_stems = Path(image).stem, {Path(name).stem for name in images}
         longer = tuple(f"{other}." for other in other_stems if other.startswith(f"{stem}."))
         prefixes = (f"{image}.",) if stem in other_stems else (f"{image}.", f"{stem}.")
-        return sorted(name for name in names - images if name.startswith(prefixes) and not name.startswith(longer))
+        sidecars = {name for name in names - images if name.lower().endswith(SIDECAR_SUFFIXES)}
+        return sorted(name for name in sidecars if name.startswith(prefixes) and not name.startswith(longer))
 
     def discard(self, name: str) -> None:
         """Forget a file that was removed."""

@@ -116,9 +116,10 @@ def test_an_interrupted_run_leaves_no_image_without_a_copy_and_continues(
     assert len(lines) == len(set(lines)) == 1 + 6
 
 
-def test_deleting_keeps_the_largest_image_and_its_caption(folder: Path) -> None:
+def test_deleting_keeps_the_largest_image_and_its_caption_and_files_of_other_kinds(folder: Path) -> None:
+    (folder / "crop.CR2").write_bytes(b"a raw image")
     assert run_dedup(folder, delete=True).outcomes == {"deleted": 3}
-    assert list_files(folder) == {"cat.png", "cat.txt", "other.png", "other.txt"}
+    assert list_files(folder) == {"cat.png", "cat.txt", "other.png", "other.txt", "crop.CR2"}
 
 
 def test_a_caption_of_two_images_goes_with_the_last_of_them(folder: Path) -> None:
