@@ -182,6 +182,11 @@ def _read_unchanged(source: Source, row: Mapping[str, Any]) -> Record:
     return record
 
 
-def _write_json(path: Path, document: Mapping[str, Any]) -> None:
+def write_document(path: Path, text: str) -> None:
+    """Write a file of text."""
     with atomic_write(path) as partial:
-        partial.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.write_text(text, encoding="utf-8")
+
+
+def _write_json(path: Path, document: Mapping[str, Any]) -> None:
+    write_document(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n")

@@ -1,5 +1,6 @@
 """The task `zebra curate`: a training set from a pool of image-text pairs."""
 
+import json
 import re
 import shutil
 import tempfile
@@ -8,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import zebra
 from zebra.atomic_io import is_disk_full
@@ -19,6 +21,8 @@ from zebra.curate.balance import balance_rules, match_stages
 from zebra.curate.clean import cleaning_stages
 from zebra.curate.column_rules import column_rules, require_columns
 from zebra.curate.copy_rules import copy_rules, signature_stages
+from zebra.curate.croissant import CROISSANT_FILE, describe_set
+from zebra.curate.datasheet import DATASHEET_FILE, ENTRIES_FILE, count_entry_pairs, count_hosts, format_datasheet
 from zebra.curate.decontamination import decontamination_rule, sign_evaluation_images
 from zebra.curate.digest_lists import REMOVALS_FILE, DigestLists, link_list_rules, read_digest_lists, write_digest_lists
 from zebra.curate.image_lists import hash_list_stages, image_list_rules
@@ -27,7 +31,7 @@ from zebra.curate.language import language_rules
 from zebra.curate.look import RuleLook, look_at_rules
 from zebra.curate.match import EntryMatcher
 from zebra.curate.measurements import Measurement
-from zebra.curate.pairs import PAIR_SCHEMA
+from zebra.curate.pairs import PAIR_SCHEMA, Pairs
 from zebra.curate.pipeline import RuleCount, Stage, apply_stages
 from zebra.curate.pools.pool import Pool, open_pool
 from zebra.curate.privacy import privacy_rules
@@ -41,9 +45,11 @@ from zebra.curate.word_rules import word_rules
 from zebra.curate.write import (
     ACCOUNT_FILE,
     DECISIONS_FILE,
+    SHARD_SCHEMA,
     count_located_images,
     write_account,
     write_decisions,
+    write_document,
     write_shards,
 )
 from zebra.data.ignored import Ignored
@@ -58,6 +64,11 @@ from zebra.store import Store
 SHARD_FILE_PATTERN = re.compile(r"\d{5,}(\.tar|\.parquet|_stats\.json)")
 LOOK_SAMPLES = 2_000
 """Samples that a look reads."""
+OTHER_FILES = {
+    *(DECISIONS_FILE, SUBSET_FILE, REMOVALS_FILE, DATASHEET_FILE, ENTRIES_FILE, CROISSANT_FILE),
+    *SPLIT_NAMES,
+}
+"""What an interrupted run may leave beside the shards."""
 COUNTED_COLUMNS = ("cleaned", "masked", "language")
 """Columns whose values are counted among the kept pairs."""
 UNRECORDED_SETTINGS = ("engine", "workers")
@@ -176,29 +187,44 @@ def _curate(
         for split in (SPLIT_NAMES if config.split.validation else (None,))
     }
     num_images = sum(num_images_by_split.values())
-    write_account(
-        out,
-        {
-            "zebra": zebra.__version__,
-            "config": {name: value for name, value in unstructure(config).items() if name not in UNRECORDED_SETTINGS},
-            "pool_sha256": pool.source.digest,
-            "pairs": {"found": len(pairs), "kept": pairs.num_kept, "dropped": len(pairs) - pairs.num_kept},
-            "captions": caption_counts,
-            "images": {"found": len(pool.source), "kept": num_images, "locations_removed": num_locations_removed},
-            "splits": {split: count for split, count in num_images_by_split.items() if split},
-            "rules": [
-                {"stage": count.stage, "reason": count.reason, "found": count.found, "dropped": count.dropped}
-                for count in counts
-            ],
-            "measurements": {stage.stage: stage.key for stage in stages if isinstance(stage, Measurement)},
-            "ignored_files": [{"reason": item.reason, "count": item.count} for item in pool.source.ignored],
-            "unused": [{"reason": item.reason, "count": item.count} for item in pool.unused],
-        },
-    )
+    account = {
+        "zebra": zebra.__version__,
+        "config": {name: value for name, value in unstructure(config).items() if name not in UNRECORDED_SETTINGS},
+        "pool_sha256": pool.source.digest,
+        "pairs": {"found": len(pairs), "kept": pairs.num_kept, "dropped": len(pairs) - pairs.num_kept},
+        "captions": caption_counts,
+        "images": {"found": len(pool.source), "kept": num_images, "locations_removed": num_locations_removed},
+        "splits": {split: count for split, count in num_images_by_split.items() if split},
+        "rules": [
+            {"stage": count.stage, "reason": count.reason, "found": count.found, "dropped": count.dropped}
+            for count in counts
+        ],
+        "measurements": {stage.stage: stage.key for stage in stages if isinstance(stage, Measurement)},
+        "ignored_files": [{"reason": item.reason, "count": item.count} for item in pool.source.ignored],
+        "unused": [{"reason": item.reason, "count": item.count} for item in pool.unused],
+    }
+    _write_datasheet(out, account, pairs, config)
+    write_account(out, account)
     shutil.rmtree(out / SCAN_FOLDER)
     return CurateResult(
         *(out, counts, len(pairs), pairs.num_kept, num_images, caption_counts), pool.source.ignored, pool.unused
     )
+
+
+def _write_datasheet(out: Path, account: Mapping[str, Any], pairs: Pairs, config: CurateConfig) -> None:
+    """Write the documents about the set, for people and for other programs."""
+    entry_counts = None
+    if config.balance.entries is not None:
+        entry_counts = count_entry_pairs(pairs, read_entries(Path(config.balance.entries)))
+        entry_counts.write(out / ENTRIES_FILE)
+    write_document(out / DATASHEET_FILE, format_datasheet(account, count_hosts(pairs), entry_counts))
+    description = (
+        f"{account['pairs']['kept']:,} pairs of {account['images']['kept']:,} images with captions, curated by "
+        f"zebra {account['zebra']} from {config.pool}. {DATASHEET_FILE} says how."
+    )
+    name, has_splits = f"{Path(config.pool).resolve().name}-curated", bool(account["splits"])
+    croissant = describe_set(name, description, SHARD_SCHEMA, has_splits=has_splits)
+    write_document(out / CROISSANT_FILE, json.dumps(croissant, indent=1, ensure_ascii=False) + "\n")
 
 
 def look(
@@ -360,7 +386,7 @@ def _require_free(out: Path) -> None:
         raise ConfigError(f"{out} already holds a finished set. Use another --out, or delete it.")
     others = [entry.name for entry in out.iterdir() if not entry.name.startswith(".")] if out.is_dir() else []
     outputs = {path.relative_to(out).parts[0] for path in _list_outputs(out)}
-    leftovers = set(others) - outputs - {DECISIONS_FILE, SUBSET_FILE, REMOVALS_FILE, *SPLIT_NAMES}
+    leftovers = set(others) - outputs - OTHER_FILES
     if leftovers or (others and not (out / SCAN_FOLDER).is_dir()):
         raise ConfigError(f"{out} holds other files ({', '.join(sorted(others)[:3])}). Use an empty --out.")
 
