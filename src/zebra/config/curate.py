@@ -131,6 +131,11 @@ class CurateConfig:
                 "score.max_flipped_gain or semantic.max_cosine, or leave model out"
             )
 
+        if self.score.store is not None and self.model is None:
+            raise ConfigError(
+                "score.store is given, but no rule uses its vectors. Set model and a rule, or leave it out"
+            )
+
     @property
     def needs_vectors(self) -> bool:
         """Return whether a rule needs the vectors of a model."""

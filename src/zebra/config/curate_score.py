@@ -39,6 +39,8 @@ class ScoreRules:
             raise ConfigError(f"score.max_prompt is {self.max_prompt}; it must be from 0 to 1")
         if self.keep_fraction is not None and not 0 < self.keep_fraction <= 1:
             raise ConfigError(f"score.keep_fraction is {self.keep_fraction}; it must be above 0 and at most 1")
+        if self.keep_fraction is None and self.rank_by != "alignment":
+            raise ConfigError(f"score.rank_by is {self.rank_by}, but nothing is ranked. Set score.keep_fraction too")
 
     @property
     def is_used(self) -> bool:

@@ -235,6 +235,7 @@ def test_a_recipe_may_name_a_model_by_path(tmp_path: Path) -> None:
         ({"score": ScoreRules(min_alignment=0.2)}, "need a model"),
         ({"semantic": SemanticRules(max_cosine=0.9)}, "need a model"),
         ({"model": "m"}, "no rule uses it"),
+        ({"score": ScoreRules(store="s")}, "no rule uses its vectors"),
     ],
 )
 def test_rules_without_a_model_and_a_model_without_rules_are_refused(settings: dict[str, object], message: str) -> None:
@@ -251,9 +252,10 @@ def test_rules_without_a_model_and_a_model_without_rules_are_refused(settings: d
         {"keep_fraction": 0.0},
         {"keep_fraction": 1.1},
         {"max_prompt": 1.5},
+        {"rank_by": "flipped"},
     ],
 )
-def test_limits_out_of_range_are_refused(settings: dict[str, float]) -> None:
+def test_limits_out_of_range_and_without_effect_are_refused(settings: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=r"score\."):
         ScoreRules(**settings)
 

@@ -14,6 +14,7 @@ from PIL import Image
 from tests.crawl import ImageServer, image_link, serve_images, wat_document, write_warc, write_wat
 
 from zebra.config.curate import BalanceRules, CurateConfig, ImageRules, TextRules
+from zebra.config.curate_score import SemanticRules
 from zebra.config.data import DataConfig
 from zebra.config.fetch import FetchConfig
 from zebra.data.sources import open_source
@@ -219,3 +220,12 @@ def test_a_look_at_links_needs_no_contact_and_downloads_nothing(tmp_path: Path, 
     with pytest.raises(ConfigError, match=r"fetch\.contact"):
         curate.run(CurateConfig(pool=str(pool), out=str(tmp_path / "set")))
     assert not (tmp_path / "set").exists()
+
+
+def test_downloaded_images_are_scored_by_a_model(tmp_path: Path, server: ImageServer, model: Path) -> None:
+    server.files["/again.bmp"] = encode_image(0, "bmp")  # the pixels of 0.png
+    links = [image_link(f"/{name}", alt=f"a horse at {name}") for name in ("0.png", "1.png", "2.png", "again.bmp")]
+    pool = write_wat(tmp_path / "a.wat", [wat_document(f"{server.url}/", links)])
+    semantic = SemanticRules(max_cosine=0.9999)
+    result = run_curate(pool, tmp_path / "set", model=str(model), semantic=semantic)
+    assert dropped(result) == {("semantic", "image with a cosine over 0.9999 to a better aligned one"): 1}
