@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from zebra.config.curate import BalanceRules
 from zebra.curate.balance import (
     balance_rules,
     choose_limit,
@@ -15,6 +16,7 @@ from zebra.curate.balance import (
 from zebra.curate.match import EntryMatcher
 from zebra.curate.pairs import make_uid
 from zebra.curate.rules import find_alone
+from zebra.errors import ConfigError
 
 
 def make_table(counts: dict[str, int]) -> pa.Table:
@@ -87,3 +89,11 @@ def test_the_limit_for_a_number_to_keep_is_found_in_few_passes(keep: int, expect
     limit = choose_limit(count_expected, 10_000, keep)
     assert count_expected(limit) == pytest.approx(expected, rel=1e-9)
     assert len(passes) < 20
+
+
+@pytest.mark.parametrize(
+    "settings", [{"max_per_entry": 0}, {"keep": 0}, {"max_per_entry": -1}, {"keep": 5, "max_per_entry": 5}]
+)
+def test_limits_that_keep_nothing_or_contradict_are_refused(settings: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match=r"balance\.(max_per_entry|keep)"):
+        BalanceRules(entries="entries.txt", **settings)
