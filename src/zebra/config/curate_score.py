@@ -60,7 +60,7 @@ class SemanticRules:
     """Which images are dropped because one with a better alignment resembles them (SemDeDup)."""
 
     max_cosine: float | None = None
-    """Largest cosine of two images that both stay; depends on the model (0.9 to 0.98 with ViT-L/14)."""
+    """Largest cosine of two images that both stay; depends on the model, so try it with --look."""
 
     def __post_init__(self) -> None:
         if self.max_cosine is not None and not 0 < self.max_cosine < 1:

@@ -21,7 +21,7 @@ class ScoreConfig:
     out: str
     """The Parquet file to write, with a row per pair."""
     flipped: bool = False
-    """Also score the mirrored images, in which text cannot be read; takes twice as long."""
+    """Also score the mirrored images, in which text cannot be read, by a second pass of the image tower."""
     prompts: str | None = None
     """File with a pair of prompts per line, NAME: PROMPT | OTHER PROMPT; adds the column NAME, the probability of the
     first one for the image."""
