@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from zebra.atomic_io import atomic_write
 from zebra.curate.pairs import PAIR_SCHEMA, make_uid
+from zebra.curate.pools.shard_tables import ShardTables
 from zebra.data.sources import Source, read_many
 from zebra.errors import BadSample
 from zebra.images.decode import decode_image
@@ -33,6 +34,7 @@ def scan_pool(
     max_pixels: int,
     num_threads: int,
     callback: Callable[[int, int, str], None],
+    tables: ShardTables | None = None,
 ) -> list[Path]:
     """Read and decode all samples of a pool once; return the Parquet files with their pairs, in order.
 
@@ -44,6 +46,7 @@ def scan_pool(
         max_pixels: Largest width × height to decode.
         num_threads: Images decoded at a time.
         callback: Called with the number of samples done, their total and the stage.
+        tables: Further columns of the samples.
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = []
@@ -51,18 +54,21 @@ def scan_pool(
         for start in range(0, len(source), SAMPLES_PER_UNIT * step):
             stop = min(start + SAMPLES_PER_UNIT * step, len(source))
             callback(start, len(source), "reading")
-            key = json.dumps([SCAN_VERSION, source.digest, start, stop, step, max_pixels])
+            key = json.dumps([SCAN_VERSION, source.digest, start, stop, step, max_pixels, tables and tables.stamp])
             path = folder / f"{start:09d}-{sha256(key.encode()).hexdigest()[:16]}.parquet"
             if not path.is_file():
                 with atomic_write(path, fsync=True) as partial_path:
-                    pq.write_table(scan_samples(source, range(start, stop, step), pool, max_pixels), partial_path)
+                    table = scan_samples(source, range(start, stop, step), pool, max_pixels, tables)
+                    pq.write_table(table, partial_path)
             files.append(path)
     callback(len(source), len(source), "reading")
     return files
 
 
-def scan_samples(source: Source, indices: range, pool: ThreadPoolExecutor, max_pixels: int) -> pa.Table:
-    """Return the pairs of some samples, by PAIR_SCHEMA."""
+def scan_samples(
+    source: Source, indices: range, pool: ThreadPoolExecutor, max_pixels: int, tables: ShardTables | None
+) -> pa.Table:
+    """Return the pairs of some samples, by PAIR_SCHEMA and with the columns of the tables."""
     records = read_many(source, indices)
     measured = pool.map(partial(_measure_record, max_pixels=max_pixels), records)
     rows: list[dict[str, Any]] = []
@@ -74,7 +80,21 @@ def scan_samples(source: Source, indices: range, pool: ThreadPoolExecutor, max_p
             continue
         assert isinstance(record, Record)
         rows.extend(_pair_rows(index, sample_id, record, image))
-    return pa.Table.from_pylist(rows, PAIR_SCHEMA)
+    return _add_columns(rows, tables) if tables else pa.Table.from_pylist(rows, PAIR_SCHEMA)
+
+
+def _add_columns(rows: list[dict[str, Any]], tables: ShardTables) -> pa.Table:
+    """Return rows with the columns of the tables; the first caption of a sample has the uid of its table."""
+    uids, columns = tables.find([row["id"] for row in rows])
+    seen: set[int] = set()
+    for row, uid in zip(rows, uids, strict=True):
+        if uid is not None and row["index"] not in seen:
+            row["uid"] = uid
+        seen.add(row["index"])
+    table = pa.Table.from_pylist(rows, PAIR_SCHEMA)
+    for name in columns.column_names:
+        table = table.append_column(columns.schema.field(name), columns[name])
+    return table
 
 
 def _pair_rows(index: int, sample_id: str, record: Record, image: dict[str, Any]) -> Iterator[dict[str, Any]]:

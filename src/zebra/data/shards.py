@@ -95,6 +95,12 @@ class ShardSource:
     def __len__(self) -> int:
         return self._cumulative_sizes[-1] if self._cumulative_sizes else 0
 
+    @property
+    def local_shards(self) -> dict[str, Path]:
+        """Return the shards that are files, by the names that begin the ids of their samples."""
+        shards = zip(self._shard_names, self.shards, strict=True)
+        return {name: shard.blob.path for name, shard in shards if isinstance(shard.blob, LocalBlob)}
+
     def sample_id(self, index: int) -> str:
         """Return the ID of a sample without reading it."""
         shard_index, position = self._find_shard(index)

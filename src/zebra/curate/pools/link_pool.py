@@ -8,7 +8,13 @@ from pathlib import Path
 import pyarrow as pa
 
 from zebra.config.data import DataConfig
-from zebra.curate.pools.link_tables import ROWS_PER_BATCH, LinkColumns, find_link_columns, read_link_table
+from zebra.curate.pools.link_tables import (
+    ROWS_PER_BATCH,
+    LinkColumns,
+    find_link_columns,
+    read_link_table,
+    unify_schemas,
+)
 from zebra.curate.pools.pages import PAGE_READERS
 from zebra.curate.pools.records import BadRecord, ImageLink, Unused
 from zebra.data.folder_walk import walk_folder
@@ -112,7 +118,7 @@ def find_link_pool(path: str, config: DataConfig) -> LinkPool | None:
     if not files:
         return None
     return LinkPool(
-        path, tuple(files), _unify([file.columns.schema for file in files if file.columns]), ignored.entries()
+        path, tuple(files), unify_schemas([file.columns.schema for file in files if file.columns]), ignored.entries()
     )
 
 
@@ -132,20 +138,6 @@ def _split_root(names: Sequence[str]) -> tuple[Path, list[str]]:
         return Path(), []
     root = next(parent for parent in paths[0].parents if all(path.is_relative_to(parent) for path in paths))
     return root, [str(path.relative_to(root)) for path in paths]
-
-
-def _unify(schemas: Sequence[pa.Schema]) -> pa.Schema:
-    """Return all columns; one whose types differ beyond conversion is text."""
-    types: dict[str, pa.DataType] = {}
-    for field in (field for schema in schemas for field in schema):
-        try:
-            same_name = [
-                pa.schema([(field.name, data_type)]) for data_type in (types.get(field.name), field.type) if data_type
-            ]
-            types[field.name] = pa.unify_schemas(same_name, promote_options="permissive").field(0).type
-        except pa.ArrowException:
-            types[field.name] = pa.string()
-    return pa.schema(list(types.items()))
 
 
 def require_unchanged(file: LinkFile, stamp: str) -> None:

@@ -75,11 +75,11 @@ def find_link_columns(path: Path, config: DataConfig) -> LinkColumns | None:
     urls = [column for column in columns if column not in images] or images
     captions = find_caption_columns(names, path, config)
     uid = match_column(UID_COLUMN, names, path)
-    others = _name_others(names, {urls[0], *captions, uid})
+    others = name_other_columns(names, {urls[0], *captions, uid})
     schema = infer_schema(path, table, list(others.values()))
     return LinkColumns(
         *(urls[0], captions, uid, others),
-        schema=pa.schema([(name, _plain_type(schema.field(column).type)) for name, column in others.items()]),
+        schema=pa.schema([(name, plain_type(schema.field(column).type)) for name, column in others.items()]),
     )
 
 
@@ -149,8 +149,7 @@ def _parse_row(row: TableRow, place: str, columns: LinkColumns) -> ImageLink | B
     except BadSample as bad:
         return BadRecord(place, bad.reason, bad.detail)
     uid = row.get(columns.uid) if columns.uid else None
-    is_digest = isinstance(uid, str) and _UID.fullmatch(uid)
-    return ImageLink(url.strip(), tuple(dict.fromkeys(texts)), uid=bytes.fromhex(str(uid)) if is_digest else None)
+    return ImageLink(url.strip(), tuple(dict.fromkeys(texts)), uid=parse_uid(uid))
 
 
 def _stop_at_damage(rows: Iterator[NumberedRow]) -> Iterator[NumberedRow]:
@@ -217,7 +216,7 @@ def _is_address(cell: object) -> bool:
     return isinstance(cell, str) and cell.strip().lower().startswith(("http://", "https://"))
 
 
-def _name_others(names: Sequence[str], used: set[str | None]) -> dict[str, str]:
+def name_other_columns(names: Sequence[str], used: set[str | None]) -> dict[str, str]:
     """Return the names in the pool of the columns that are carried along: in lower case, without those of pairs."""
     others: dict[str, str] = {}
     for column in names:
@@ -227,7 +226,27 @@ def _name_others(names: Sequence[str], used: set[str | None]) -> dict[str, str]:
     return others
 
 
-def _plain_type(data_type: pa.DataType) -> pa.DataType:
+def plain_type(data_type: pa.DataType) -> pa.DataType:
+    """Return the type of the values of a dictionary, and one type for all kinds of text."""
     if pa.types.is_dictionary(data_type):
-        return _plain_type(data_type.value_type)
+        return plain_type(data_type.value_type)
     return pa.string() if pa.types.is_large_string(data_type) or pa.types.is_string_view(data_type) else data_type
+
+
+def unify_schemas(schemas: Sequence[pa.Schema]) -> pa.Schema:
+    """Return all columns; one whose types differ beyond conversion is text."""
+    types: dict[str, pa.DataType] = {}
+    for field in (field for schema in schemas for field in schema):
+        try:
+            same_name = [
+                pa.schema([(field.name, data_type)]) for data_type in (types.get(field.name), field.type) if data_type
+            ]
+            types[field.name] = pa.unify_schemas(same_name, promote_options="permissive").field(0).type
+        except pa.ArrowException:
+            types[field.name] = pa.string()
+    return pa.schema(list(types.items()))
+
+
+def parse_uid(cell: object) -> bytes | None:
+    """Return a uid of 32 hex digits as bytes; None for anything else."""
+    return bytes.fromhex(cell) if isinstance(cell, str) and _UID.fullmatch(cell) else None

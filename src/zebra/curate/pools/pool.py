@@ -14,6 +14,7 @@ from zebra.curate.pools.download import Downloader
 from zebra.curate.pools.downloaded_images import DownloadedImages
 from zebra.curate.pools.link_pool import LinkPool, find_link_pool
 from zebra.curate.pools.scan_links import LINK_SCHEMA, scan_links
+from zebra.curate.pools.shard_tables import find_shard_tables
 from zebra.curate.scan import scan_pool
 from zebra.data.ignored import Ignored
 from zebra.data.sources import Source, open_source
@@ -50,12 +51,13 @@ class ImagePool:
     """A pool of captioned images."""
 
     has_images = True
-    columns: Sequence[str] = PAIR_SCHEMA.names
     download_stages: Sequence[Stage] = ()
     unused: tuple[Ignored, ...] = ()
 
     def __init__(self, source: Source, folder: Path, max_pixels: int) -> None:
         self.source = source
+        self._tables = find_shard_tables(source)
+        self.columns: Sequence[str] = (*PAIR_SCHEMA.names, *(self._tables.schema.names if self._tables else ()))
         self._folder, self._max_pixels = folder, max_pixels
 
     def scan(self, callback: ScanCallback, max_samples: int | None = None) -> Pairs:
@@ -67,6 +69,7 @@ class ImagePool:
             max_pixels=self._max_pixels,
             num_threads=usable_cores(),
             callback=callback,
+            tables=self._tables,
         )
         return Pairs(files)
 
