@@ -52,10 +52,12 @@ def split_tokens(text: str) -> list[str]:
 
 
 def strip_punctuation(token: str) -> str:
-    """Return the word in a token, without punctuation at its ends; "" if there is none.
+    """Return the word in a token of at least one character, without punctuation at its ends; "" if there is none.
 
     In scripts without spaces a word may be a whole phrase, unless the text was segmented before.
     """
+    if token[0].isalnum() and token[-1].isalnum():  # mostly; strip() looks through all punctuation
+        return token
     return token.strip(_punctuation())
 
 
