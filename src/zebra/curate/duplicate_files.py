@@ -67,7 +67,7 @@ def remove_files(files: Iterable[DuplicateFile], root: Path, record: Path, move_
         move_to: None deletes.
 
     Raises:
-        DataError: Another file has the name of one to be moved.
+        DataError: Another file has the name of one to be moved, or a file cannot be moved or deleted.
     """
     outcomes: Counter[str] = Counter()
     recorded = _read_record(record)
@@ -90,7 +90,13 @@ def remove_files(files: Iterable[DuplicateFile], root: Path, record: Path, move_
                     writer.writerow(line)
                     stream.flush()
                     os.fsync(stream.fileno())
-                _remove(path, target)
+                try:
+                    _remove(path, target)
+                except OSError as error:
+                    raise DataError(
+                        f"cannot {line[0]} {path}: {error.strerror or error}. Make both folders writable, free disk "
+                        "space, and run the same command again; it continues."
+                    ) from error
                 folder.discard(name)
             outcomes["moved" if move_to else "deleted"] += 1
     return outcomes

@@ -175,6 +175,19 @@ def test_an_existing_file_at_the_target_is_never_replaced(folder: Path, tmp_path
     assert (tmp_path / "moved/crop.txt").read_text() == "something else"
 
 
+def test_a_folder_that_cannot_be_changed_is_an_error_with_the_next_step(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        with pytest.raises(DataError, match=r"cannot move .*crop\.txt: Permission denied\. Make both folders writable"):
+            run_dedup(folder, move_to=str(tmp_path / "moved"))
+    assert run_dedup(folder, move_to=str(tmp_path / "moved")).outcomes == {"moved": 3}
+
+
 def test_settings_that_would_harm_are_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="both set"):
         run_dedup(folder, move_to="elsewhere", delete=True)
