@@ -20,7 +20,7 @@ MAX_RELATIVE_RESIDUAL = 0.4
 """The same relative to the standard deviation of the block; 0.4 is a correlation of 0.92."""
 MIN_GAIN, MAX_BRIGHTNESS_CHANGE = 0.5, 64.0
 """Smallest and, inverted, largest change of contrast, and largest change of the mean gray value, of 256."""
-MAX_COLOR_DIFFERENCE = 24.0
+MAX_COLOR_DIFFERENCE = 14.0
 """Difference of a block's mean in a color channel, of 256 values."""
 MIN_FIRST_CORRELATION, MIN_CORRELATION = 0.2, 0.8
 """Of the gray values before and after alignment; decides for images of low contrast, whose blocks all agree."""
@@ -108,9 +108,9 @@ def _align(gray_HW: NDArray[np.float32], target_GG: NDArray[np.float32], box: Bo
 
 
 def _channels(image: Image.Image) -> NDArray[np.float32]:
-    """Return red, green, blue and gray, [4, H, W]."""
-    rgb_HWC = np.asarray(image.convert("RGB"), np.float32)
-    return np.concatenate([np.moveaxis(rgb_HWC, 2, 0), rgb_HWC.mean(axis=2)[None]])
+    """Return red, green, blue and luma, which a gray copy has in common with its original, [4, H, W]."""
+    rgb = image.convert("RGB")
+    return np.stack([np.asarray(channel, np.float32) for channel in (*rgb.split(), rgb.convert("L"))])
 
 
 def _sample(pixels_CHW: NDArray[np.float32], box: Box, spread: tuple[float, ...]) -> NDArray[np.float32]:
