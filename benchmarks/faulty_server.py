@@ -67,7 +67,7 @@ class Request:
         self.host = host
         self.headers = headers
         self.writer = writer
-        self.kind, _, name = path.strip("/").partition("/")
+        self.kind, _, name = path.strip("/").replace("%20", " ").partition("/")
         self.number = int(name.partition(".")[0]) if name.partition(".")[0].isdigit() else 0
 
     async def send(
@@ -206,6 +206,8 @@ HANDLERS |= {
     "moved": answer(status="301 Moved Permanently", Location="/ok/1.jpg"),
     "gzip": answer(lambda server, request: zlib.compress(image_of(server, request)), Content_Encoding="deflate"),
     "huge": answer(b"\xff\xd8\xff" + bytes(100), length=None, Content_Length=str(MAX_BYTES)),
+    "long header": answer(image_of, X_Filler="x" * 200_000),
+    "two lengths": answer(image_of, content_length="5"),
     "brotli": answer(b"x" * 100, Content_Encoding="br"),
     "closed": answer(status="429 Too Many Requests", Retry_After="3600"),
 }
@@ -260,6 +262,16 @@ async def _send_without_end(_server: FaultyServer, request: Request) -> None:
     for _ in range(MAX_BYTES >> 18):
         request.writer.write(bytes(1 << 18))
         await request.writer.drain()
+    request.writer.close()
+
+
+@handles("garbage", "status")
+async def _send_no_http(_server: FaultyServer, request: Request) -> None:
+    """Send bytes that are no response."""
+    request.writer.write(
+        b"\x16\x03\x01 what is this?\r\n\r\n" if request.kind == "garbage" else b"HTTP/1.1 9999 X\r\n\r\n"
+    )
+    await request.writer.drain()
     request.writer.close()
 
 
