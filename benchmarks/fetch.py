@@ -111,7 +111,6 @@ def run_zebra(urls: list[str], folder: Path, side: int | None) -> dict[str, Any]
 
 def run_img2dataset(urls: list[str], folder: Path, side: int | None) -> dict[str, Any]:
     """Download with img2dataset in this process and its workers; return counts."""
-    import pyarrow.parquet as pq
     from img2dataset import download
 
     table = folder / "urls.txt"
@@ -130,7 +129,14 @@ def run_img2dataset(urls: list[str], folder: Path, side: int | None) -> dict[str
         enable_wandb=False,
         **(resizing if side else untouched),
     )
-    tables = [pq.read_table(path, columns=["status", "error_message"]) for path in (folder / "out").glob("*.parquet")]
+    return count_img2dataset(folder)
+
+
+def count_img2dataset(folder: Path) -> dict[str, Any]:
+    """Return the outcomes in the tables and stats that img2dataset has written."""
+    import pyarrow.parquet as pq
+
+    tables = [pq.read_table(path, columns=["status"]) for path in sorted((folder / "out").glob("[0-9]*.parquet"))]
     statuses = [status for table in tables for status in table["status"].to_pylist()]
     stats = [json.loads(path.read_text()) for path in (folder / "out").glob("*_stats.json")]
     return {
@@ -171,11 +177,15 @@ def measure(program: str, urls: list[str], side: int | None, peers: str | None) 
         seconds = time.perf_counter() - start
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         result = json.loads(output.splitlines()[-1]) if has_ended and output.strip() else {}
+        if not result and program == "img2dataset":
+            result = count_img2dataset(Path(folder))
+        cpu_seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         return result | {
             "has_ended": has_ended and process.returncode == 0,
             "seconds": round(seconds, 1),
-            "cpu_seconds": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 2),
+            "cpu_seconds": round(cpu_seconds, 2) if has_ended else None,  # of workers only if they were waited for
             "peak_mib": peak[0] >> 20,
+            "load_average": round(os.getloadavg()[0], 1),
         }
 
 
@@ -210,6 +220,7 @@ def measure_healthy(peers: str | None) -> dict[str, Any]:
                 rows[f"{program}, {name}"] = {
                     "images_per_cpu_second": round((num_many - num_few) / cpu_seconds),
                     "start_cpu_seconds": few["cpu_seconds"],
+                    "load_average": many["load_average"],
                     "peak_mib": many["peak_mib"],
                 }
             if peers:
