@@ -36,7 +36,7 @@ TIMEOUT_SECONDS = 10.0
 MAX_BYTES = 4 << 20
 MAX_MEMORY = 6 << 30
 """Address space of a peer's process, since it may read endless bodies into memory."""
-PEER_SECONDS = 420.0
+PEER_SECONDS = 360.0
 FAULTS = {
     # share of URLs in per mille; the rest are healthy
     **{"missing": 80, "gone": 10, "forbidden": 20, "error": 10, "html": 30, "placeholder": 30, "empty": 10, "cut": 10},
