@@ -15,7 +15,7 @@ CLEAN_VERSION = 1
 """Changes when a cleaned caption may change."""
 MAX_UNESCAPES = 2
 """Rounds of unescaping; pages often have `&amp;quot;`, which was escaped twice."""
-_INLINE_TAGS = "a|abbr|b|big|bdi|bdo|cite|code|em|font|i|ins|kbd|mark|q|s|small|span|strong|sub|sup|tt|u|wbr"
+_INLINE_TAGS = "a|abbr|acronym|b|big|bdi|bdo|cite|code|em|font|i|ins|kbd|mark|q|s|small|span|strong|sub|sup|tt|u|wbr"
 _BLOCK_TAGS = (
     "article|aside|blockquote|body|br|button|caption|center|dd|div|dl|dt|embed|figcaption|figure|footer|form|h[1-6]|"
     "head|header|hr|html|iframe|img|input|label|li|link|meta|nav|noscript|object|ol|option|p|picture|pre|script|"

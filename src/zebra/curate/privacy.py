@@ -86,20 +86,30 @@ def _whole_if(is_valid: Callable[[str], bool]) -> Callable[[str], int]:
 
 
 def _iban_length(candidate: str) -> int:
-    """Return the length of the longest account number at the start; words in capitals may follow it."""
-    while len(candidate) >= MIN_IBAN_CHARS:
-        if has_iban_digits(candidate):
-            return len(candidate)
-        candidate = candidate.rpartition(" ")[0]
-    return 0
+    """Return the length of the account number at the start, by its country; words in capitals may follow it."""
+    size = _IBAN_SIZES.get(candidate[:2], 0)
+    positions = [position for position, char in enumerate(candidate) if char != " "]
+    if not size or len(positions) < size:
+        return 0
+    length = positions[size - 1] + 1
+    is_whole = length == len(candidate) or candidate[length] == " "
+    return length if is_whole and has_iban_digits(candidate[:length]) else 0
 
 
+_IBAN_LENGTHS = (
+    "AD24 AE23 AL28 AT20 AZ28 BA20 BE16 BG22 BH22 BR29 BY28 CH21 CR22 CY28 CZ24 DE22 DK18 DO28 EE20 EG29 ES24 FI18 "
+    "FO18 FR27 GB22 GE22 GI23 GL18 GR27 GT28 HR21 HU28 IE22 IL23 IQ23 IS26 IT27 JO30 KW30 KZ20 LB28 LC32 LI21 LT20 "
+    "LU20 LV21 LY25 MC27 MD24 ME22 MK19 MR27 MT31 MU30 NI28 NL18 NO15 OM23 PK24 PL28 PS29 PT25 QA29 RO24 RS22 RU33 "
+    "SA24 SC31 SD18 SE24 SI19 SK24 SM27 SN28 SO23 ST25 SV28 TL23 TN24 TR26 UA29 VA22 VG24 XK20 YE30"
+)
+"""Country and number of characters of an account number (ISO 13616)."""
+_IBAN_SIZES = {code[:2]: int(code[2:]) for code in _IBAN_LENGTHS.split()}
 _EMAIL = (
     r"(?<![\w.%+-])\w[\w.%+-]{0,63}(?:@| ?[(\[{] ?at ?[)\]}] ?)(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,8}"
     r"(?!(?:png|jpe?g|gif|webp|svg|avif)\b)[^\W\d_]{2,24}\b"  # not logo@2x.png
 )
 _PASSPORT = r"(?<![A-Z0-9<])[A-Z0-9<]{9}[0-9][A-Z<]{3}[0-9]{7}[MFX<][0-9]{7}[A-Z0-9<]{14}[0-9<][0-9](?![A-Z0-9<])"
-_IBAN = r"\b[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]{4}){2,6}(?: ?[A-Z0-9]{1,4})?\b"
+_IBAN = r"\b[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b"
 _CPF = r"(?<![\w.-])[0-9]{3}\.[0-9]{3}\.[0-9]{3}-[0-9]{2}(?![\w-])"
 _DNI = r"(?<![\w.-])[0-9]{8}-?[A-Z](?![\w-])"
 _SOCIAL_SECURITY = r"(?<![\w.-])(?!000|666|9)[0-9]{3}-(?!00)[0-9]{2}-(?!0000)[0-9]{4}(?![\w-])"
@@ -111,7 +121,10 @@ _CARD = (
 )
 _PHONE_DIGIT = r"(?:[ ().\-/]{0,2}\d)"
 _INTERNATIONAL_PHONE = rf"(?<![\w+])\+ ?[1-9]{_PHONE_DIGIT}{{7,14}}(?!\w)"
-_AMERICAN_PHONE = r"(?<![\w.+-])(?:1[ .-])?(?:\([2-9][0-9]{2}\) ?|[2-9][0-9]{2}[.-])[2-9][0-9]{2}[.-][0-9]{4}(?![\w-])"
+_AMERICAN_PHONE = (
+    r"(?<![\w.+-])(?:1[ .-])?"
+    r"(?:\([2-9][0-9]{2}\) ?[2-9][0-9]{2}[.-]|[2-9][0-9]{2}([.-])[2-9][0-9]{2}\1)[0-9]{4}(?![\w-])"
+)
 _LABELED_PHONE = (
     r"(?<![\w.])(?:tel|telephone|telefon|telefono|teléfono|tél|phone|call|mobile|cell|fax|whatsapp)\b[.:]{0,2} {0,2}"
     rf"(?P<value>\(?\d{_PHONE_DIGIT}{{6,14}}(?!\w))"
@@ -123,7 +136,6 @@ def _kind(name: str, mask: str, pattern: str, find_length: Callable[[str], int] 
     return PersonalData(name, mask, re.compile(pattern, flags), find_length)
 
 
-MIN_IBAN_CHARS = 15
 KINDS = (
     _kind("e-mail address", "<EMAIL>", _EMAIL),
     _kind("document number", "<ID>", _PASSPORT, _whole_if(_has_passport_digits)),

@@ -19,6 +19,9 @@ from zebra.curate.privacy import KINDS, mask_personal_data, privacy_rules
         ("IBAN DE89 3704 0044 0532 0130 00 BANK", "IBAN <IBAN> BANK"),
         ("BE68 5390 0754 7034 BANK", "<IBAN> BANK"),
         ("DE89370400440532013000", "<IBAN>"),
+        ("NO93 8601 1117 947 and FR1420041010050500013M02606", "<IBAN> and <IBAN>"),
+        ("MT84 MALT 0110 0001 2345 MTLC AST0 01S", "<IBAN>"),
+        ("(412) 268-4387, fax: 412.268.7395", "<PHONE>, fax: <PHONE>"),
         ("4111-1111-1111-1111", "<CARD>"),
         ("3782 822463 10005", "<CARD>"),
         ("card 5555555555554444!", "card <CARD>!"),
@@ -47,7 +50,8 @@ def test_personal_data_is_masked(text: str, masked: str) -> None:
         "4111 1111 1111 1112", "4111111111111111-2", "111.444.777-36", "12345678A", "000-12-1234", "2021-02-03",
         "1920x1080", "ISBN 978-3-16-148410-0", "Boeing 747-400", "1999-2000", "+100 photos", "lot 1234567890",
         "10.1016/j.cell.2020.01.001", "3.14159265358979", "52.520008, 13.404954", "IP 192.168.100.200",
-        "price +1 000 000", "DSC+20210203", "EAN 4006381333931", "LEGO 21318", "call of duty 4 2007",
+        "price +1 000 000", "DSC+20210203", "EAN 4006381333931", "LEGO 21318",
+        "clause 252.227-7013", "CA049C04 8D345D30 82968D10", "call of duty 4 2007",
     ],
 )  # fmt: skip
 def test_other_numbers_and_marks_stay(text: str) -> None:
