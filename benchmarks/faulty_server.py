@@ -100,6 +100,7 @@ class FaultyServer:
         self.ssl_context = ssl_context
         self.port = 0
         self.servers: list[asyncio.Server] = []
+        self.num_endless_bytes = 0
         self.requests: Counter[str] = Counter()
         self.connections: Counter[int] = Counter()
         self.max_connections: Counter[int] = Counter()
@@ -256,11 +257,12 @@ async def _wait(_server: FaultyServer, _request: Request) -> None:
 
 
 @handles("endless")
-async def _send_without_end(_server: FaultyServer, request: Request) -> None:
+async def _send_without_end(server: FaultyServer, request: Request) -> None:
     """Send an image without a length, up to MAX_BYTES."""
     await request.send(b"\xff\xd8\xff" + bytes(1000), Content_Length="-1", Connection="close")
     for _ in range(MAX_BYTES >> 18):
         request.writer.write(bytes(1 << 18))
+        server.num_endless_bytes += 1 << 18
         await request.writer.drain()
     request.writer.close()
 

@@ -5,15 +5,15 @@ Failures are FetchFailure with a reason.
 
 import asyncio
 import ssl
-import tempfile
-import zlib
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import zebra
+from zebra.curate.fetch.body import iter_body
 from zebra.curate.fetch.outcome import FetchFailure
 from zebra.curate.fetch.resolver import HostResolver
 from zebra.curate.fetch.urls import HttpUrl, parse_url
@@ -30,8 +30,6 @@ REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
 PASSING_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, *range(520, 528), 530})
 """Statuses that may change; 520 and above are Cloudflare's, about the server behind it."""
 CONNECT_TIMEOUT_SECONDS = 10.0
-MAX_BODY_BYTES_IN_MEMORY = 1 << 19
-"""A longer body goes to a temporary file while it arrives, so that many connections need little memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,53 +179,6 @@ def status_failure(response: "ClientResponse") -> FetchFailure | None:
     )
 
 
-async def iter_body(response: "ClientResponse", max_bytes: int | None) -> AsyncIterator[bytes]:
-    """Yield the parts of a body as they arrive, decompressed.
-
-    Raises:
-        FetchFailure: The body is larger than `max_bytes` when decompressed, or its encoding is unknown.
-    """
-    decompress = _decompressor(response.headers.get("Content-Encoding", ""))
-    num_bytes = 0
-    async for chunk in response.content.iter_any():
-        for part in decompress(chunk):
-            num_bytes += len(part)
-            if max_bytes is not None and num_bytes > max_bytes:
-                raise FetchFailure("permanent", "body is too large", f"more than {max_bytes:,} bytes")
-            yield part
-
-
-class Body:
-    """The bytes of a response: in memory if they are few, in a temporary file if they are many."""
-
-    def __init__(self) -> None:
-        self._parts: list[bytes] = []
-        self._num_bytes = 0
-        self._file: IO[bytes] | None = None
-
-    def append(self, part: bytes) -> None:
-        """Add bytes."""
-        self._parts.append(part)
-        self._num_bytes += len(part)
-        if self._num_bytes > MAX_BODY_BYTES_IN_MEMORY:
-            if self._file is None:
-                self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close
-            self._file.writelines(self._parts)
-            self._parts.clear()
-
-    def read(self) -> bytes:
-        """Return all bytes."""
-        if self._file is None:
-            return b"".join(self._parts)
-        self._file.seek(0)
-        return self._file.read()
-
-    def close(self) -> None:
-        """Delete the file."""
-        if self._file is not None:
-            self._file.close()
-
-
 class _CheckedAddresses:
     """Adapter of a HostResolver to aiohttp."""
 
@@ -245,32 +196,8 @@ class _CheckedAddresses:
         pass
 
 
-def _decompressor(encoding: str) -> Any:
-    """Return a function that maps a chunk to parts of at most 1 MiB, so that a bomb is noticed in time."""
-    encoding = encoding.strip().lower()
-    if encoding in {"", "identity"}:
-        return lambda chunk: (chunk,)
-    if encoding not in {"gzip", "x-gzip", "deflate"}:
-        raise FetchFailure("permanent", "unsupported compression", encoding[:40])
-    state = zlib.decompressobj(zlib.MAX_WBITS | 32)  # zlib or gzip, by the first bytes
-
-    def decompress(chunk: bytes) -> Iterator[bytes]:
-        while chunk and not state.eof:
-            try:
-                part = state.decompress(chunk, 1 << 20)
-            except zlib.error as error:
-                raise FetchFailure("permanent", "damaged compression", str(error)) from error
-            if part:
-                yield part
-            chunk = state.unconsumed_tail
-
-    return decompress
-
-
 def _parse_retry_after(value: str) -> float | None:
     """Return the seconds that a Retry-After field, a number or a date, asks to wait."""
-    import time
-
     if value.strip().isdecimal():
         return float(value[:9])
     try:

@@ -6,15 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from zebra.config.fetch import FetchConfig
-from zebra.curate.fetch.client import (
-    AGENT,
-    REDIRECT_STATUSES,
-    Body,
-    HttpClient,
-    iter_body,
-    redirect_target,
-    status_failure,
-)
+from zebra.curate.fetch.body import Body, iter_body
+from zebra.curate.fetch.client import AGENT, REDIRECT_STATUSES, HttpClient, redirect_target, status_failure
 from zebra.curate.fetch.images import NUM_SIGNATURE_BYTES, ImageBytes, prepare_image, require_image_signature
 from zebra.curate.fetch.outcome import FetchFailure
 from zebra.curate.fetch.signals import find_robots_tag, find_tdm_reservation, find_usage_preference

@@ -74,8 +74,9 @@ def test_stored_bytes_are_those_of_the_server(server, fetch, tmp_path):
 
 
 def test_an_endless_body_is_not_read_to_its_end(server, fetch):
+    before = server.num_endless_bytes
     fetch([server.url("endless", 7)], max_bytes=100_000)
-    assert server.requests["/endless/7.jpg"] == 1
+    assert 0 < server.num_endless_bytes - before < 20_000_000  # what fits into the buffers of the sockets
 
 
 def test_passing_failures_are_tried_again_and_others_are_not(server, fetch):
