@@ -9,7 +9,14 @@ import zebra
 from zebra.config.queries import SOURCE_KINDS, QueriesConfig, SourceKind
 from zebra.config.structure import unstructure
 from zebra.curate.queries.entry_list import EntryList, SourceCount, is_entry_table, read_entries
-from zebra.curate.queries.lists import INDEX_FILE, PAGE_VIEWS_FILE, SYNSET_FILE, count_views, read_synset_names
+from zebra.curate.queries.lists import (
+    INDEX_FILE,
+    PAGE_VIEWS_FILE,
+    SYNSET_FILE,
+    WORDNET_OTHER_FILE,
+    count_views,
+    read_synset_names,
+)
 from zebra.curate.queries.ngrams import count_frequent_words, find_bigrams
 from zebra.curate.queries.text_files import read_text_blocks
 from zebra.data.ignored import Ignored, IgnoredCounter
@@ -104,7 +111,7 @@ def find_sources(sources: Sequence[str]) -> dict[SourceKind, list[Path]]:
         if not path.exists():
             kinds = ", ".join(SOURCE_KINDS)
             raise ConfigError(f"source {source!r} does not exist. Name a file or folder, or KIND:PATH with {kinds}.")
-        files = [path] if not path.is_dir() else [file for file in path.rglob("*") if _is_visible_file(file, path)]
+        files = _list_files(path) if path.is_dir() else [path]
         if not files:
             raise ConfigError(f"source {source!r} is a folder without files. Name one that has some.")
         for file in files:
@@ -150,5 +157,12 @@ def _add_text(
     return words.num_words
 
 
-def _is_visible_file(path: Path, folder: Path) -> bool:
-    return path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+def _list_files(folder: Path) -> list[Path]:
+    """Return the visible files of a folder; of WordNet's database only the data files."""
+    files = [file for file in folder.rglob("*") if file.is_file() and not _is_hidden(file.relative_to(folder))]
+    wordnet = {file.parent for file in files if SYNSET_FILE.fullmatch(file.name)}
+    return [file for file in files if file.parent not in wordnet or not WORDNET_OTHER_FILE.fullmatch(file.name)]
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)

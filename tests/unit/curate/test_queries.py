@@ -83,6 +83,18 @@ def test_index_files_of_wordnet_give_all_words(build: Callable) -> None:
     assert list(rows) == ["big apple", "horse"]
 
 
+def test_a_folder_of_wordnet_gives_its_synsets_only(tmp_path: Path) -> None:
+    folder = tmp_path / "wordnet"
+    folder.mkdir()
+    (folder / "data.noun").write_text("00002 03 n 01 horse 0 000 | x\n")
+    for name in ("index.noun", "index.sense", "noun.exc", "cntlist.rev", "sents.vrb", ".hidden"):
+        (folder / name).write_text("feet foot feet foot\n" * 200)
+    (folder / "mine.txt").write_text("zebra\n" * 200)
+    out = tmp_path / "q.parquet"
+    queries.run(QueriesConfig(sources=(str(folder),), out=str(out), numbers=0))
+    assert read_entries(out) == ["horse", "zebra"]
+
+
 @pytest.mark.parametrize("prefix", ["names:", "entries:"])
 def test_lists_of_one_entry_per_line_have_no_counts(build: Callable, prefix: str) -> None:
     rows = build({"list.txt": "horse\n  \n red  fox \nhorse\n...\n" + "x" * 300 + "\n"}, prefix)

@@ -10,6 +10,10 @@ from zebra.data.ignored import IgnoredCounter
 
 SYNSET_FILE = re.compile(r"data\.(noun|verb|adj|adv)(\.gz)?")
 INDEX_FILE = re.compile(r"index\.(noun|verb|adj|adv|sense)(\.gz)?")
+WORDNET_OTHER_FILE = re.compile(
+    r"index\.(noun|verb|adj|adv|sense)|(noun|verb|adj|adv)\.exc|cntlist(\.rev)?|(sents|sentidx|frames)\.vrb|lexnames"
+)
+"""Files beside the data files of WordNet, which have no further synsets."""
 PAGE_VIEWS_FILE = re.compile(r"(pageviews|pagecounts)-.*")
 _SYNTACTIC_MARKER = re.compile(r"\((a|p|ip)\)$")
 """Position of an adjective, as in "galore(ip)"."""
