@@ -136,9 +136,10 @@ def count_img2dataset(folder: Path) -> dict[str, Any]:
     """Return the outcomes in the tables and stats that img2dataset has written."""
     import pyarrow.parquet as pq
 
-    tables = [pq.read_table(path, columns=["status"]) for path in sorted((folder / "out").glob("[0-9]*.parquet"))]
-    statuses = [status for table in tables for status in table["status"].to_pylist()]
-    stats = [json.loads(path.read_text()) for path in (folder / "out").glob("*_stats.json")]
+    finished = sorted((folder / "out").glob("*_stats.json"))  # the table of another shard may be incomplete
+    stats = [json.loads(path.read_text()) for path in finished]
+    tables = [path.with_name(path.name.replace("_stats.json", ".parquet")) for path in finished]
+    statuses = [status for table in tables for status in pq.read_table(table, columns=["status"])["status"].to_pylist()]
     return {
         "outcomes": len(statuses),
         "kept": statuses.count("success"),
