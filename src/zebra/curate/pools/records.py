@@ -1,10 +1,15 @@
 """What the readers of a pool of links find."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from urllib.parse import urldefrag, urljoin, urlsplit
+from functools import lru_cache
+from urllib.parse import urljoin, urlsplit
 
 MAX_DETAIL_CHARS = 200
+_REWRITTEN = str.maketrans("\\", "/", "\t\n\r")
+"""What browsers do to addresses: backslashes become slashes, tabs and line breaks go."""
+_ABSOLUTE = re.compile(r"https?://[^/?#\[\]\s]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +73,24 @@ def resolve_address(address: str, base: str) -> str | None:
     >>> resolve_address("//example.org/a b.png#top ", "https://example.com/page")
     'https://example.org/a b.png'
     """
-    cleaned = "".join(character for character in address.strip() if character not in "\t\n\r").replace("\\", "/")
+    cleaned = address.strip().translate(_REWRITTEN).partition("#")[0]
+    if _ABSOLUTE.match(cleaned):
+        return cleaned
+    if cleaned[:1] == "/" != cleaned[1:2] and "/." not in cleaned and (origin := _find_origin(base)):
+        return origin + cleaned  # most addresses; the general way takes ten times as long
     try:
-        url = urldefrag(urljoin(base, cleaned)).url
+        url = urljoin(base, cleaned)
         parts = urlsplit(url)
     except ValueError:
         return None
     return url if parts.scheme and (parts.hostname or parts.scheme not in ("http", "https")) else None
+
+
+@lru_cache(maxsize=64)
+def _find_origin(base: str) -> str | None:
+    """Return scheme and host of an address; None if it is not absolute."""
+    match = _ABSOLUTE.match(base)
+    return match[0] if match else None
 
 
 def resolve_base(href: str | None, page: str) -> str:

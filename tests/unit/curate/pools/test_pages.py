@@ -4,6 +4,7 @@ import gzip
 import tracemalloc
 import zlib
 from pathlib import Path
+from urllib.parse import urljoin
 
 import pyarrow as pa
 import pytest
@@ -308,3 +309,26 @@ def test_no_page_is_too_broken_to_be_read(html: str) -> None:
 def test_an_address_is_absolute_or_refused(address: str, base: str) -> None:
     url = resolve_address(address, base)
     assert url is None or ":" in url
+
+
+@pytest.mark.parametrize("base", [PAGE, "http://a.org", "https://user@a.org:8080/x/y?q#f"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        *(
+            "/a.jpg",
+            "/a/../b.jpg",
+            "/a/./b.jpg",
+            "/..",
+            "//c.org/a.jpg",
+            "///a.jpg",
+            "a.jpg",
+            "../a.jpg",
+            "?q=1",
+            "/a?b=//c",
+        ),
+        *("https://c.org/a.jpg", "HTTP://C.org/x", "https://[::1]/a.jpg", "ftp://c.org/a.jpg"),
+    ],
+)
+def test_addresses_are_resolved_as_urllib_does(base: str, address: str) -> None:
+    assert resolve_address(f"{address}#part", base) == urljoin(base, address)
