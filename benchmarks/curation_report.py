@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from curation_arms import Truth, count_by_noise, find_wrong_drops, rare_kinds
+from curation_arms import ALIGNED_SHARE, Truth, count_by_noise, find_wrong_drops, rare_kinds
 from curation_training import Experiment, load_arm
-from wild_menagerie import CLEAN, EVALUATION_IMAGE, SHARES
+from wild_menagerie import CLEAN, EVALUATION_IMAGE, SHARES, WRONG_CAPTION
+from zebra.protocols.metrics import roc_auc
 from zebra.report.page import Headline, ReportTable, Section, write_page
 from zebra.report.style import (
     ACCENT,
@@ -45,6 +46,7 @@ LABELS = {
 STAGES = {"rules": ("A", "C"), "duplicates": ("C", "D"), "alignment": ("D", "E"), "balance": ("E", "F")}
 """Stage → the arms before and after it."""
 NUM_RESAMPLES = 4_000
+KEPT_SHARES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,7 @@ def write_report(experiment: Experiment, truth: Truth, path: Path) -> None:
             "the stage, with each clean image and a true caption.",
             stage_table(world, truth, table),
         ),
+        *alignment_sections(world, truth),
         Section(
             "Rare kinds",
             "Share of the clean pairs that are kept, for all kinds and for the quarter of the kinds with the fewest.",
@@ -281,6 +284,30 @@ def stage_table(world: Path, truth: Truth, table: Mapping[str, Mapping[str, tupl
              f"{num_right / max(1, num_noise):.1%}")
         )  # fmt: skip
     return ReportTable(("stage", "pairs", "dropped", "precision", "recall of all noise"), tuple(rows))
+
+
+def alignment_sections(world: Path, truth: Truth) -> list[Section]:
+    """Return how the scorers separate true captions from wrong ones at other kept shares, if D was scored."""
+    position_K = load_arm(world, "D with leaks") if (world / "arms" / "D with leaks.npy").exists() else np.zeros(0, int)
+    sections = []
+    for name, file in (("cross-fitted", "scores.npy"), ("trusted", "trusted_scores.npy")):
+        if (world / "arms" / file).exists():
+            score_K = np.load(world / "arms" / file)
+            is_true_K, is_wrong_K = truth.noise_N[position_K] == CLEAN, truth.noise_N[position_K] == WRONG_CAPTION
+            rows = []
+            for share in KEPT_SHARES:
+                is_kept_K = score_K >= np.quantile(score_K, 1 - share)
+                left = is_wrong_K[is_kept_K].sum() / (is_wrong_K | is_true_K)[is_kept_K].sum()
+                kept, wrong = (float(is_kept_K[mask_K].mean()) for mask_K in (is_true_K, is_wrong_K))
+                rows.append((f"{share:.0%}", f"{kept:.1%}", f"{wrong:.1%}", f"{left:.1%}"))
+            auc = roc_auc(score_K[is_true_K | is_wrong_K], is_true_K[is_true_K | is_wrong_K])
+            columns = ("kept share of D", "clean pairs kept", "wrong captions kept", "wrong among these")
+            summary = (
+                f"Cosine of the {name} scorer: clean pairs against wrong captions, ROC-AUC {auc.value:.3f}. The arm "
+                f"keeps {ALIGNED_SHARE:.0%}."
+            )
+            sections.append(Section(f"Alignment, {name} scorer", summary, ReportTable(columns, tuple(rows))))
+    return sections
 
 
 def rare_table(world: Path, truth: Truth) -> ReportTable:
