@@ -31,7 +31,7 @@ from zebra.data.sources import open_source
 from zebra.pretrained.bundle import Bundle
 from zebra.workflows import curate
 
-COPY_STAGES = ("duplicates", "near duplicates")
+COPY_STAGES = ("duplicates", "copies")
 """Stages of `zebra curate` that compare images; those before them are rules."""
 ALIGNED_SHARE = 0.6
 """Share of D that E keeps: about the share of true captions that a look at a hundred pairs of D shows."""

@@ -15,6 +15,7 @@ from zebra.protocols.metrics import roc_auc
 from zebra.report.page import Headline, ReportTable, Section, write_page
 from zebra.report.style import (
     ACCENT,
+    BACKGROUND,
     FAINT,
     FONT_SIZE,
     FOREGROUND,
@@ -98,7 +99,7 @@ def bootstrap_mean(value_SN: NDArray[np.float64]) -> Score:
 
 
 def write_report(experiment: Experiment, truth: Truth, path: Path) -> None:
-    """Write the page from the rows that exist so far."""
+    """Write the page from the rows that exist so far, and its first figure as SVG beside it."""
     world, rows = experiment.world, experiment.read_rows()
     results = collect_results(rows)
     table = measure_stages(world, truth)
@@ -134,6 +135,9 @@ def write_report(experiment: Experiment, truth: Truth, path: Path) -> None:
             rare_table(world, truth),
         ),
     ]
+    figure = plot_arms(results)
+    figure.patch.set(facecolor=BACKGROUND, alpha=1)
+    figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
     write_page(path, "Curation at equal compute", _lead(results, truth), sections, _headlines(results))
 
 
@@ -169,7 +173,7 @@ def plot_arms(results: Mapping[str, ArmResult]) -> "Figure":
     figure = create_figure(WIDE_INCHES, 0.9 + 0.34 * len(results))
     for panel, dataset in enumerate(next(iter(results.values())).correct):
         left = 1.75 + panel * (WIDE_INCHES - 1.75) / 2
-        axes = add_axes(figure, left, 0.45, WIDE_INCHES - left - (WIDE_INCHES - 1.75) / 2 + 0.55, 0.4)
+        axes = add_axes(figure, left, 0.45, WIDE_INCHES - left - (WIDE_INCHES - 1.75) / 2 + 0.65, 0.4)
         for row, (arm, result) in enumerate(results.items()):
             value_SN = result.select(result.seeds, dataset)
             score = bootstrap_mean(value_SN)
@@ -182,6 +186,7 @@ def plot_arms(results: Mapping[str, ArmResult]) -> "Figure":
                 fontsize=SMALL_FONT_SIZE, color=color, annotation_clip=False,
             )  # fmt: skip
         axes.set_ylim(len(results) - 0.4, -0.6)
+        axes.set_xlim(0)
         axes.set_yticks(
             range(len(results)), [f"{arm}  {LABELS[arm]}" for arm in results] if panel == 0 else [""] * len(results)
         )
