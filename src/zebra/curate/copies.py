@@ -37,7 +37,7 @@ class CopyIndex:
     """Finds candidates for copies of given images among M images, the references."""
 
     def __init__(self, references: Sequence[Signature], max_hash_distance: int = MAX_HASH_DISTANCE) -> None:
-        """Sort hashes and features; they take about 16 bytes per feature."""
+        """Sort hashes and features; they take 21 bytes per feature."""
         self.num_skipped = 0
         """Comparisons of hashes that full buckets have prevented so far."""
         self._hashes = PerceptualHashIndex(_collect_hashes(references), max_hash_distance, MAX_BUCKET)

@@ -70,8 +70,7 @@ class PerceptualHashIndex:
     """Finds all hashes within `max_distance` bits by bands, without comparing all pairs.
 
     Hashes that differ in at most d bits differ in at most one bit in one of ⌈(d + 1) / 2⌉ bands, so each band is looked
-    up as it is and with each of its bits inverted. The time grows linearly with the number of hashes as long as a band
-    has few equal values.
+    up as it is and with each of its bits inverted.
     """
 
     def __init__(self, hash_N: NDArray[np.uint64], max_distance: int, max_bucket: int) -> None:
