@@ -64,11 +64,12 @@ def keep_probability(entries: pa.ListArray, probability_E: NDArray[np.float64]) 
     return -np.expm1(np.bincount(row_M, log_E[entries.flatten().to_numpy()], len(entries)))
 
 
-def choose_limit(count_expected: Callable[[float], float], max_limit: float, keep: int) -> float:
+def choose_limit(count_expected: Callable[[float], float], num_entries: int, max_limit: float, keep: int) -> float:
     """Return the t with `keep` expected pairs; max_limit at most.
 
     Args:
         count_expected: Returns the expected number of pairs for a t; it takes a pass over the pool.
+        num_entries: Number of entries, each of which keeps t pairs at most.
     """
     if count_expected(max_limit) <= keep:
         return max_limit
@@ -76,9 +77,8 @@ def choose_limit(count_expected: Callable[[float], float], max_limit: float, kee
     def excess(log_limit: float) -> float:
         return log(count_expected(exp(log_limit)) / keep)
 
-    # The number is about a power of t, so that few steps in logarithms are enough. It is not over keep at the lower
-    # end, and over 0 since each pair with an entry has a probability of at least t / max_limit.
-    low, high = log(min(1e-6, 1 / max_limit) * keep), log(max_limit)
+    # The number is about a power of t, so that few steps in logarithms are enough.
+    low, high = log(keep / (2 * num_entries)), log(max_limit)
     return exp(brentq(cache(excess), low, high, xtol=1e-13, rtol=1e-13))
 
 
@@ -124,7 +124,7 @@ def _find_not_drawn(
                 count = partial(_count_expected, probability_E=entry_probability(count_E, limit))
                 return sum(reader.run(count, paths)) * PROBABILITY_UNIT
 
-            limit = choose_limit(count_expected, float(count_E.max(initial=1)), keep)
+            limit = choose_limit(count_expected, num_entries, float(count_E.max(initial=1)), keep)
         assert limit is not None
         is_not_drawn = partial(_is_not_drawn, probability_E=entry_probability(count_E, limit), seed=seed)
         yield from reader.run(is_not_drawn, paths)

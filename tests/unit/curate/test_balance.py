@@ -86,7 +86,7 @@ def test_the_limit_for_a_number_to_keep_is_found_in_few_passes(keep: int, expect
         passes.append(limit)
         return keep_probability(entries, entry_probability(count_E, limit)).sum()
 
-    limit = choose_limit(count_expected, 10_000, keep)
+    limit = choose_limit(count_expected, 6, 10_000, keep)
     assert count_expected(limit) == pytest.approx(expected, rel=1e-9)
     assert len(passes) < 20
 
