@@ -18,7 +18,6 @@ import argparse
 import json
 import math
 import random
-import resource
 import shutil
 import subprocess
 import sys
@@ -143,7 +142,8 @@ def measure(folder: Path, entries: Path, engine_name: str, workers: int) -> dict
         apply_stages(pairs, rules, Path(scan), note, engine)
         note(0, 0, "end")
         uids = sorted(uid for table in pairs.read_kept(("uid",)) for uid in table["uid"].to_pylist())
-    usage = resource.getrusage(resource.RUSAGE_SELF)
+    # Not ru_maxrss, which counts the memory of the process that started this one.
+    peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     return {
         "pairs": len(pairs),
         "kept": len(uids),
@@ -151,7 +151,7 @@ def measure(folder: Path, entries: Path, engine_name: str, workers: int) -> dict
         "cpu_seconds": round(sum(stages.values()), 1),
         "cpu_seconds_by_stage": {stage: round(seconds, 1) for stage, seconds in stages.items()},
         "seconds": round(time.time() - start, 1),
-        "peak_mib": usage.ru_maxrss // 1024,
+        "peak_mib": int(peak.split()[1]) // 1024,
     }
 
 

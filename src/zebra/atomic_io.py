@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+PARTIAL_SUFFIX = ".partial"
+"""End of the names of temporary files; a process that is killed leaves them behind."""
+
 
 @contextmanager
 def atomic_write(path: Path, *, fsync: bool = False) -> Iterator[Path]:
@@ -21,7 +24,7 @@ def atomic_write(path: Path, *, fsync: bool = False) -> Iterator[Path]:
         fsync: Flush the contents before the rename and the directory entry after it, so that the write survives a
             power failure.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
     try:
         yield partial
         if fsync:

@@ -5,14 +5,14 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import zebra
-from zebra.atomic_io import is_disk_full
+from zebra.atomic_io import PARTIAL_SUFFIX, is_disk_full
 from zebra.config.cores import usable_cores
 from zebra.config.curate import BalanceRules, CurateConfig
 from zebra.config.structure import unstructure
@@ -159,6 +159,7 @@ def _curate(
     stages: Sequence[Stage],
     callback: Callable[[int, int, str], None],
 ) -> CurateResult:
+    _remove_leftovers(out)
     pairs = pool.scan(callback)
     with open_engine(config.engine, config.workers) as engine:
         counts = apply_stages(pairs, stages, out / SCAN_FOLDER, callback, engine)
@@ -169,8 +170,6 @@ def _curate(
             "rules that drop most."
         )
     caption_counts = {column: pairs.count_values(column) for column in COUNTED_COLUMNS}
-    for leftover in _list_outputs(out):  # of an interrupted run, perhaps with other rules and more shards
-        leftover.unlink()
     write_subset(out / SUBSET_FILE, pairs)
     if removals:
         write_digest_lists(out / REMOVALS_FILE, removals)
@@ -395,3 +394,14 @@ def _list_outputs(out: Path) -> list[Path]:
     """Return the shards in the output folder and what belongs to them."""
     folders = [out, *(out / split for split in SPLIT_NAMES)]
     return [path for folder in folders for path in folder.glob("*") if SHARD_FILE_PATTERN.fullmatch(path.name)]
+
+
+def _remove_leftovers(out: Path) -> None:
+    """Remove what an interrupted run, perhaps with other rules and more shards, left beside the scanned units."""
+    partial_files = [path for path in out.rglob(f".*{PARTIAL_SUFFIX}") if path.is_file()]
+    for path in {*_list_outputs(out), *partial_files, *(out / name for name in OTHER_FILES)}:
+        if not path.is_dir():
+            path.unlink(missing_ok=True)
+    for split in SPLIT_NAMES:
+        with suppress(OSError):  # missing, or not empty
+            (out / split).rmdir()

@@ -371,3 +371,21 @@ def test_a_store_is_a_pool_of_the_images_that_it_was_made_of(make_pool: MakePool
     result = run_curate(tmp_path / "store", tmp_path / "set")
     assert dropped(result) == {"caption is a file name": 1, "image of the store is missing or has changed": 1}
     assert read_all(tmp_path / "set") == {paths[0].read_bytes(): ("a red horse", "a mare")}
+
+
+def test_files_that_a_killed_run_was_writing_do_not_stay(make_pool: MakePool, tmp_path: Path) -> None:
+    pool = make_pool(["a red horse", "a blue dog"])
+
+    def stop(_done: int, _total: int, stage: str) -> None:
+        if stage == "writing":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        curate.run(CurateConfig(pool=str(pool), out=str(tmp_path / "set")), stop)
+    for name in (".00000.tar.17-ab.partial", ".scan/.x.parquet.17-ab.partial", "removals.txt"):
+        (tmp_path / "set" / name).write_bytes(b"a part")
+    run_curate(pool, tmp_path / "set")
+    run_curate(pool, tmp_path / "whole")
+    assert sorted(path.name for path in (tmp_path / "set").iterdir()) == sorted(
+        path.name for path in (tmp_path / "whole").iterdir()
+    )
