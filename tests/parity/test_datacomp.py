@@ -19,7 +19,7 @@ from zebra.config.structure import structure
 from zebra.curate.pairs import Pairs
 from zebra.curate.pipeline import Stage, apply_stages
 from zebra.curate.subset import write_subset
-from zebra.workflows.curate import build_stages
+from zebra.workflows.curate_stages import build_stages
 
 NUM_ROWS = 4_000
 CLIP_SCORES = ("clip_b32_similarity_score", "clip_l14_similarity_score")

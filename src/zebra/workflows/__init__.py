@@ -6,6 +6,7 @@ from typing import Any
 __all__ = [
     "classify",
     "compare",
+    "curate",
     "dedup",
     "demo",
     "doctor",
@@ -16,6 +17,8 @@ __all__ = [
     "menagerie",
     "models",
     "overlap",
+    "queries",
+    "score",
     "search",
     "serve",
     "study",

@@ -9,7 +9,7 @@ from zebra.config.files import list_recipes, read_recipe
 from zebra.config.structure import structure
 from zebra.curate.measurements import Measurement
 from zebra.curate.pairs import PAIR_SCHEMA
-from zebra.workflows.curate import build_stages
+from zebra.workflows.curate_stages import build_stages
 
 LINK_COLUMNS = ["uid", "id", "text", "url", "language", "original_width", "original_height"]
 
