@@ -49,7 +49,7 @@ NUM_ENTRIES = 500_000
 PIECE = 65_536
 """Pairs that are made at a time."""
 UNIT_SIZE = 2_048
-NUM_IMAGES = 3_000
+NUM_IMAGES = 1_500
 """In the pool of the runs that are killed."""
 WORDS_PER_CAPTION = 11.6
 FREQUENT_CAPTIONS = 300
