@@ -34,7 +34,7 @@ from zebra.workflows import curate
 COPY_STAGES = ("duplicates", "copies")
 """Stages of `zebra curate` that compare images; those before them are rules."""
 ALIGNED_SHARE = 0.6
-"""Share of D that E keeps: about the share of true captions that a look at a hundred pairs of D shows."""
+"""Share of D that E keeps. It was set knowing how many captions of the pool are true; on other pools, look at some."""
 BALANCED_SHARE = 0.6
 """Share of E that F keeps."""
 NUM_FOLDS = 2
