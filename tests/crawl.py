@@ -73,14 +73,14 @@ class ImageServer:
     """A server on a loopback address."""
 
     url: str
-    files: dict[str, bytes]
-    """Path → body; others are 404."""
+    files: dict[str, bytes | int]
+    """Path → body, or HTTP status; others are 404."""
     requests: Counter[str] = field(default_factory=Counter)
     """Path → number of requests."""
 
 
 @contextmanager
-def serve_images(files: dict[str, bytes]) -> Iterator[ImageServer]:
+def serve_images(files: dict[str, bytes | int]) -> Iterator[ImageServer]:
     """Serve files until the block ends."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -88,11 +88,12 @@ def serve_images(files: dict[str, bytes]) -> Iterator[ImageServer]:
 
         def do_GET(self) -> None:
             server.requests[self.path] += 1
-            body = files.get(self.path)
-            self.send_response(404 if body is None else 200)
-            self.send_header("Content-Length", str(len(body or b"")))
+            reply = files.get(self.path, 404)
+            status, body = (reply, b"") if isinstance(reply, int) else (200, reply)
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body or b"")
+            self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
             pass

@@ -22,6 +22,11 @@ class FetchConfig:
     from strangers, which could then read that network. Without `contact`, public hosts are refused instead."""
     ignore_signals: tuple[OptOutSignal, ...] = ()
     """Opt-outs to ignore: `robots` (robots.txt), `x-robots-tag`, `tdmrep`, `content-usage`. Recorded in the account."""
+    folder: str | None = None
+    """Keep downloaded images and outcomes here, so that later runs on the pool with other rules repeat no request. By
+    default they are removed when the set is complete."""
+    again: bool = False
+    """Repeat requests of earlier runs that failed for reasons that may pass, such as a server error."""
     shorter_side: int | None = None
     """Resize larger images to this shorter side in pixels, as JPEG. None: keep the bytes of the server."""
     max_connections: int = 256

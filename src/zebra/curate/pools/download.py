@@ -46,12 +46,15 @@ class Downloader:
 
         Args:
             config: Limits, contact and opt-outs.
-            folder: Where images are kept. An interrupted download continues unless a setting changes what is kept.
+            folder: Where images are kept unless the config names a folder. An interrupted download continues unless a
+                setting changes what is kept.
             max_pixels: Largest width × height to decode.
         """
         decisive = [config.shorter_side, config.max_bytes, min(config.max_pixels, max_pixels)]
         self._key = json.dumps([DOWNLOAD_VERSION, *decisive, sorted(config.ignore_signals), config.allow_private])
-        self._folder = folder / f"images-{sha256(self._key.encode()).hexdigest()[:16]}"
+        self._folder = (
+            folder if config.folder is None else Path(config.folder)
+        ) / f"images-{sha256(self._key.encode()).hexdigest()[:16]}"
         self._max_pixels = max_pixels
         self._config = config
         self._fetcher: Fetcher | None = None
@@ -66,8 +69,9 @@ class Downloader:
         """
         Fetcher(self._config)  # checks the config
         engine = ThreadEngine(NUM_CONCURRENT_UNITS)
+        key = f"{self._key} again" if self._config.again else self._key
         return [
-            Measurement(STAGE, self._key, ("url", "unit"), DOWNLOAD_SCHEMA, self.download, engine=engine),
+            Measurement(STAGE, key, ("url", "unit"), DOWNLOAD_SCHEMA, self.download, engine=engine),
             ReasonRule(STAGE, "download_reason"),
         ]
 
@@ -90,7 +94,7 @@ class Downloader:
         urls = table["url"].to_pylist()
         rows: dict[str, Future[dict[str, Any]]] = {}
         with ThreadPoolExecutor(usable_cores()) as pool:
-            for image in self._started_fetcher().fetch(urls, self.folder(unit)):
+            for image in self._started_fetcher().fetch(urls, self.folder(unit), again=self._config.again):
                 rows[image.url] = pool.submit(self._measure, image, unit)
             return pa.Table.from_pylist([rows[url].result() for url in urls], DOWNLOAD_SCHEMA)
 

@@ -54,6 +54,29 @@ def read_all(folder: Path) -> dict[tuple[str, ...], bytes]:
     return {record.captions: record.image for record in records}
 
 
+def test_downloads_in_a_folder_serve_later_runs_and_passing_failures_are_repeated_when_asked(
+    tmp_path: Path, server: ImageServer
+) -> None:
+    image = server.files["/3.png"]
+    server.files["/3.png"] = 503
+    links = [image_link(f"/{n}.png", alt=f"horse number {n}") for n in (1, 2, 3, 20)]
+    pool = write_wat(tmp_path / "a.wat", [wat_document(f"{server.url}/index.html", links)])
+    config = {"allow_private": True, "max_tries": 1, "folder": str(tmp_path / "downloads")}
+    first = run_curate(pool, tmp_path / "first", fetch=FetchConfig(**config))
+    assert dropped(first) == {("download", "HTTP status 503"): 1, ("download", "HTTP status 404"): 1}
+    server.files["/3.png"], server.files["/20.png"] = image, image
+    server.requests.clear()
+    second = run_curate(
+        pool, tmp_path / "second", fetch=FetchConfig(**config), text=TextRules(boilerplate=("number 2",))
+    )
+    assert not server.requests
+    assert second.num_kept == 1
+    third = run_curate(pool, tmp_path / "third", fetch=FetchConfig(**config, again=True))
+    assert set(server.requests) - {"/robots.txt", "/.well-known/tdmrep.json"} == {"/3.png"}  # 404 is not asked again
+    assert dropped(third) == {("download", "HTTP status 404"): 1}
+    assert read_all(tmp_path / "third")[("horse number 3",)] == image
+
+
 def test_links_become_a_set_of_images_with_each_drop_accounted_for(tmp_path: Path, server: ImageServer) -> None:
     files = server.files
     files["/copy.png"] = files["/0.png"]
