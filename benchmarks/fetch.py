@@ -144,7 +144,7 @@ def count_img2dataset(folder: Path) -> dict[str, Any]:
         "outcomes": len(statuses),
         "kept": statuses.count("success"),
         "counted_in_stats": sum(item["count"] for item in stats),
-        "reasons": dict(Counter(message for item in stats for message in item["status_dict"]).most_common(12)),
+        "reasons": dict(sum((Counter(item["status_dict"]) for item in stats), Counter()).most_common(12)),
     }
 
 
