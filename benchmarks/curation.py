@@ -6,7 +6,7 @@
 
 Every arm trains the demo's recipe with the same number of pairs seen; `curation_arms.py` says what each arm keeps.
 Each run appends a row to results/curation.jsonl, and a run whose row exists is skipped, so the experiment can be
-finished in several sessions. The page shows the accuracies, and for each stage what it found.
+finished in several runs. The page shows the accuracies, and for each stage what it found.
 """
 
 import argparse

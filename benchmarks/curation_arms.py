@@ -105,7 +105,7 @@ def assign_folds(position_K: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def train_fold(experiment: Experiment, fold: int) -> Bundle:
-    """Train the scorer of a fold on the pairs of D in the other folds; return it, also of an earlier session."""
+    """Train the scorer of a fold on the pairs of D in the other folds; return it, also of an earlier run."""
     world, name = experiment.world, f"fold {fold}"
     position_K = load_arm(world, "D with leaks")
     save_arm(world, name, np.intersect1d(position_K[assign_folds(position_K) != fold], load_arm(world, "D")))

@@ -62,7 +62,7 @@ class Experiment:
         return cls(world, document["name"], config, sets, curation)
 
     def read_rows(self) -> list[dict[str, Any]]:
-        """Return the rows of all sessions with the same number of steps."""
+        """Return the rows of all runs with the same number of steps."""
         path = RESULTS / f"{RESULTS_NAME}.jsonl"
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         key = (self.name, self.config.steps)
