@@ -156,8 +156,8 @@ def select_balanced(experiment: Experiment, arm: str, source_arm: str) -> None:
         config = structure(CurateConfig, settings, "recipe everything")
         curate.run(replace(config, balance=replace(experiment.curation.balance, keep=keep)))
     table = pq.read_table(out / "decisions.parquet", columns=["id", "stage"])
-    kept = [key for key, stage in zip(*table.to_pydict().values(), strict=True) if stage is None]
-    save_arm(world, arm, np.array([int(key.rsplit("/", 1)[-1]) for key in kept], np.int64))
+    keys = [key for key, stage in zip(*table.to_pydict().values(), strict=True) if stage is None]
+    save_arm(world, arm, np.array([int(key.rsplit("/", 1)[-1]) for key in keys], np.int64))
 
 
 def find_wrong_drops(truth: Truth, present_K: NDArray[np.int64], dropped_K: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -252,8 +252,10 @@ def measure_stages(world: Path, truth: Truth) -> dict[str, dict[str, tuple[int, 
     table = {}
     for stage, (before, after) in STAGES.items():
         if (world / "arms" / f"{after}.npy").exists():
-            found, kept = (count_by_noise(truth, load_arm(world, arm)) for arm in (before, after))
-            table[stage] = {noise: (found[noise], found[noise] - kept[noise]) for noise in SHARES}
+            before_counts, after_counts = (count_by_noise(truth, load_arm(world, arm)) for arm in (before, after))
+            table[stage] = {
+                noise: (before_counts[noise], before_counts[noise] - after_counts[noise]) for noise in SHARES
+            }
     return table
 
 
@@ -305,8 +307,8 @@ def alignment_sections(world: Path, truth: Truth) -> list[Section]:
             for share in KEPT_SHARES:
                 is_kept_K = score_K >= np.quantile(score_K, 1 - share)
                 left = is_wrong_K[is_kept_K].sum() / (is_wrong_K | is_true_K)[is_kept_K].sum()
-                kept, wrong = (float(is_kept_K[mask_K].mean()) for mask_K in (is_true_K, is_wrong_K))
-                rows.append((f"{share:.0%}", f"{kept:.1%}", f"{wrong:.1%}", f"{left:.1%}"))
+                clean_share, wrong_share = (float(is_kept_K[mask_K].mean()) for mask_K in (is_true_K, is_wrong_K))
+                rows.append((f"{share:.0%}", f"{clean_share:.1%}", f"{wrong_share:.1%}", f"{left:.1%}"))
             auc = roc_auc(score_K[is_true_K | is_wrong_K], is_true_K[is_true_K | is_wrong_K])
             columns = ("kept share of D", "clean pairs kept", "wrong captions kept", "wrong among these")
             summary = (

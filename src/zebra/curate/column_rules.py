@@ -1,6 +1,7 @@
 """Rules for numeric columns of the pool, such as published scores."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -70,12 +71,16 @@ def _read_numbers(table: pa.Table, column: str) -> pa.ChunkedArray:
 
 
 def _find_low(read: Callable[[], Iterable[pa.Table]], condition: ColumnCondition) -> Iterator[NDArray[np.bool_]]:
-    """Yield which pairs have less than the value at position ⌊N · fraction⌋ in descending order; ties stay.
+    """Yield which pairs have less than the threshold; ties stay."""
+    numbers = [_read_numbers(table, condition.column).to_numpy() for table in read()]
+    threshold = find_threshold(numbers, condition.value)
+    return (number_N < threshold for number_N in numbers)
+
+
+def find_threshold(numbers: Sequence[NDArray[np.floating[Any]]], fraction: float) -> float:
+    """Return the value at position ⌊N · fraction⌋, from 0, in descending order; −∞ without values.
 
     This is the threshold of DataComp's filter (arXiv 2304.14108).
     """
-    numbers = [_read_numbers(table, condition.column).to_numpy() for table in read()]
-    sorted_N = np.sort(np.concatenate([np.zeros(0), *numbers]))[::-1]
-    position = min(int(len(sorted_N) * condition.value), len(sorted_N) - 1)
-    threshold = sorted_N[position] if len(sorted_N) else 0.0
-    return (number_N < threshold for number_N in numbers)
+    sorted_N = np.sort(np.concatenate([np.zeros(0, np.float32), *numbers]))[::-1]
+    return float(sorted_N[min(int(len(sorted_N) * fraction), len(sorted_N) - 1)]) if len(sorted_N) else -np.inf

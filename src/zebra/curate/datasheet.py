@@ -71,8 +71,7 @@ def count_hosts(pairs: Pairs) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for table in pairs.read_kept(("url",)):
         hosts = pc.utf8_lower(pc.struct_field(pc.extract_regex(table["url"], HOST_PATTERN), "host"))
-        counts.update({item["values"].as_py(): item["counts"].as_py() for item in hosts.value_counts()})
-    counts.pop(None, None)  # type: ignore[call-overload]
+        counts.update({item["values"].as_py(): item["counts"].as_py() for item in hosts.drop_null().value_counts()})
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 

@@ -24,6 +24,8 @@ from zebra.values import Record
 SCAN_VERSION = 3
 """Changes when a value of a scanned row may change."""
 SAMPLES_PER_UNIT = 2_048
+SAMPLES_PER_READ = 64
+"""Encoded images in memory at a time; those of a unit of camera photos would take gigabytes."""
 
 
 def scan_pool(
@@ -69,17 +71,19 @@ def scan_samples(
     source: Source, indices: range, pool: ThreadPoolExecutor, max_pixels: int, tables: ShardTables | None
 ) -> pa.Table:
     """Return the pairs of some samples, by PAIR_SCHEMA and with the columns of the tables."""
-    records = read_many(source, indices)
-    measured = pool.map(partial(_measure_record, max_pixels=max_pixels), records)
     rows: list[dict[str, Any]] = []
-    for index, record, image in zip(indices, records, measured, strict=True):
-        sample_id = source.sample_id(index)
-        if isinstance(image, BadSample):
-            bad_row = {"uid": make_uid(sample_id, ""), "index": index, "id": sample_id}
-            rows.append(bad_row | {"reason": image.reason, "detail": image.detail})
-            continue
-        assert isinstance(record, Record)
-        rows.extend(_pair_rows(index, sample_id, record, image))
+    for start in range(0, len(indices), SAMPLES_PER_READ):
+        batch = indices[start : start + SAMPLES_PER_READ]
+        records = read_many(source, batch)
+        measured = pool.map(partial(_measure_record, max_pixels=max_pixels), records)
+        for index, record, image in zip(batch, records, measured, strict=True):
+            sample_id = source.sample_id(index)
+            if isinstance(image, BadSample):
+                bad_row = {"uid": make_uid(sample_id, ""), "index": index, "id": sample_id}
+                rows.append(bad_row | {"reason": image.reason, "detail": image.detail})
+                continue
+            assert isinstance(record, Record)
+            rows.extend(_pair_rows(index, sample_id, record, image))
     return _add_columns(rows, tables) if tables else pa.Table.from_pylist(rows, PAIR_SCHEMA)
 
 

@@ -1,6 +1,6 @@
 """Rules for pairs whose image and caption do not match."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from zebra.config.curate_score import ScoreName, ScoreRules
+from zebra.curate.column_rules import find_threshold
 from zebra.curate.measurements import Measurement
 from zebra.curate.pair_scorer import PairScorer
 from zebra.curate.partners import draw_partners, neg_clip_loss
@@ -80,12 +81,6 @@ def score_table(scorer: PairScorer, source: Source, table: pa.Table) -> pa.Table
     return scorer.score([images[image] for image in image_N], table["text"].to_pylist())
 
 
-def find_threshold(scores: Sequence[NDArray[np.floating[Any]]], keep_fraction: float) -> float:
-    """Return the score at position ⌊N · keep_fraction⌋, from 0, in descending order, as DataComp's filter does."""
-    score_N = np.sort(np.concatenate(scores))[::-1]
-    return float(score_N[min(int(len(score_N) * keep_fraction), len(score_N) - 1)])
-
-
 def _prompt_rule(classifier: PromptClassifier, max_prompt: float) -> PairRule:
     def find(table: pa.Table) -> pa.BooleanArray:
         return pa.array(classifier(to_vectors(table[IMAGE_VECTOR])) > max_prompt)
@@ -96,7 +91,7 @@ def _prompt_rule(classifier: PromptClassifier, max_prompt: float) -> PairRule:
 def _rank_rule(config: ScoreRules, keep_fraction: float, logit_scale: float) -> PoolRule:
     def find(reader: PoolReader) -> Iterator[NDArray[np.bool_]]:
         scores = list(_read_scores(config.rank_by, reader, logit_scale))
-        threshold = find_threshold(scores, keep_fraction) if reader.num_pairs else 0.0
+        threshold = find_threshold(scores, keep_fraction)
         return (score_N < threshold for score_N in scores)
 
     reason = f"{config.rank_by} not in the top {keep_fraction:.4g} of the pairs"

@@ -53,6 +53,8 @@ OTHER_FILES = {
 """What an interrupted run may leave beside the shards."""
 COUNTED_COLUMNS = ("cleaned", "masked", "language")
 """Columns whose values are counted among the kept pairs."""
+MAX_NAMED_RULES = 3
+"""Rules that an error names."""
 UNRECORDED_SETTINGS = ("engine", "workers")
 """Settings that do not change the set."""
 SCAN_FOLDER = ".scan"
@@ -148,8 +150,8 @@ def _curate(
     write_decisions(out, pairs, counts)
     if not pairs.num_kept:
         raise DataError(
-            f"no pair of {config.pool} is left of {len(pairs):,}; {out / DECISIONS_FILE} has the reasons. Relax the "
-            "rules that drop most."
+            f"no pair of {config.pool} is left of {len(pairs):,}: {_name_largest(counts)}. {out / DECISIONS_FILE} has "
+            "the reason for each pair. Relax the rules that drop most."
         )
     caption_counts = {column: pairs.count_values(column) for column in COUNTED_COLUMNS}
     write_subset(out / SUBSET_FILE, pairs)
@@ -234,8 +236,14 @@ def look(
         return look_at_rules(pool.scan(callback, num_samples), stages, Path(folder), callback)
 
 
+def _name_largest(counts: Sequence[RuleCount]) -> str:
+    largest = sorted((count for count in counts if count.dropped), key=lambda count: -count.dropped)[:MAX_NAMED_RULES]
+    return ", ".join(f"{count.dropped:,} × {count.reason} ({count.stage})" for count in largest)
+
+
 def _require_free(out: Path) -> None:
     if (out / ACCOUNT_FILE).is_file():
+        shutil.rmtree(out / SCAN_FOLDER, ignore_errors=True)  # of a run that was killed at the very end
         raise ConfigError(f"{out} already holds a finished set. Use another --out, or delete it.")
     others = [entry.name for entry in out.iterdir() if not entry.name.startswith(".")] if out.is_dir() else []
     outputs = {path.relative_to(out).parts[0] for path in _list_outputs(out)}

@@ -17,7 +17,7 @@ from PIL import Image
 from zebra.config.curate import BalanceRules, CurateConfig, ImageRules, TextRules
 from zebra.config.curate_text import PrivacyRules
 from zebra.config.data import DataConfig
-from zebra.data.sources import open_source
+from zebra.data.sources import open_source, read_many
 from zebra.errors import ConfigError, DataError
 from zebra.images.formats import image_digest
 from zebra.images.perceptual_hash import compute_perceptual_hashes
@@ -389,3 +389,35 @@ def test_files_that_a_killed_run_was_writing_do_not_stay(make_pool: MakePool, tm
     assert sorted(path.name for path in (tmp_path / "set").iterdir()) == sorted(
         path.name for path in (tmp_path / "whole").iterdir()
     )
+
+
+def test_an_empty_set_names_the_rules_that_drop_most(make_pool: MakePool, tmp_path: Path) -> None:
+    pool = make_pool(["12", "7", "horse.jpg"])
+    with pytest.raises(
+        DataError, match=r"left of 3: 2 × caption is a hash or a number \(text\), 1 × caption is a file"
+    ):
+        run_curate(pool, tmp_path / "set")
+
+
+def test_what_a_run_killed_at_the_very_end_left_is_removed(make_pool: MakePool, tmp_path: Path) -> None:
+    pool = make_pool(["a red horse"])
+    run_curate(pool, tmp_path / "set")
+    (tmp_path / "set/.scan").mkdir()
+    with pytest.raises(ConfigError, match="finished set"):
+        run_curate(pool, tmp_path / "set")
+    assert not (tmp_path / "set/.scan").exists()
+
+
+def test_a_unit_is_read_in_parts(make_pool: MakePool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The encoded images of a unit of camera photos do not fit into memory together."""
+    monkeypatch.setattr("zebra.curate.scan.SAMPLES_PER_READ", 2)
+    sizes = []
+
+    def count(source: object, indices: range) -> object:
+        sizes.append(len(indices))
+        return read_many(source, indices)
+
+    monkeypatch.setattr("zebra.curate.scan.read_many", count)
+    result = run_curate(make_pool([f"horse number {number}" for number in range(5)]), tmp_path / "set")
+    assert sizes == [2, 2, 1]
+    assert result.num_kept == 5

@@ -19,8 +19,8 @@ from zebra.config.data import DataConfig
 from zebra.config.embed import EmbedConfig
 from zebra.config.files import read_recipe
 from zebra.config.structure import structure
+from zebra.curate.column_rules import find_threshold
 from zebra.curate.partners import draw_partners, neg_clip_loss
-from zebra.curate.score_rules import find_threshold
 from zebra.curate.vectors import to_column, to_unit_length
 from zebra.data.sources import Source, open_source
 from zebra.errors import BadSample, ConfigError, DataError, StoreError
