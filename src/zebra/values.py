@@ -33,6 +33,8 @@ class Record:
     """Class index, for evaluation datasets."""
     columns: Mapping[str, object] = field(default_factory=dict)
     """Extra columns of a table, if requested."""
+    group: str | None = None
+    """What the image shows, if the data has a column of it: captions of a group describe each of its images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,8 @@ class Batch:
     """B captions, one drawn per image."""
     ids: tuple[str, ...]
     """B sample ids."""
+    groups: tuple[str | None, ...]
+    """B groups; None for a sample without one."""
     skips: tuple[Skip, ...] = ()
     """Unusable samples of this batch; each was replaced by a substitute."""
 

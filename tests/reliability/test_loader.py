@@ -70,7 +70,7 @@ def test_r4_a_run_resumed_with_other_workers_has_the_same_batches(shards: list[P
 def concatenate(slices: list[Batch]) -> Batch:
     return Batch(
         torch.cat([share.images for share in slices]),
-        *(sum((getattr(share, name) for share in slices), ()) for name in ("captions", "ids", "skips")),
+        *(sum((getattr(share, name) for share in slices), ()) for name in ("captions", "ids", "groups", "skips")),
     )
 
 

@@ -16,6 +16,8 @@ class DataConfig:
     """Table column with image paths or bytes; by default path, image, filepath, file_name, img, filename, …"""
     caption_columns: tuple[str, ...] = ()
     """Table columns with captions; by default all of caption, text and title that exist."""
+    group_column: str | None = None
+    """Table column of groups, such as product numbers: with objective.multi_positive, its pairs match each other."""
     max_skip_rate: float = 0.01
     """Largest fraction of unusable samples per epoch; above it, training stops."""
     max_image_pixels: int = 89_478_485

@@ -8,6 +8,7 @@ from zebra.config.data import DataConfig
 from zebra.config.finetune import FineTuneConfig
 from zebra.config.image_towers import NaflexVisionConfig, ResNetConfig
 from zebra.config.model import ModelConfig
+from zebra.config.objective import ObjectiveConfig
 from zebra.config.presets import get_preset
 from zebra.config.timm_tower import TimmVisionConfig
 from zebra.config.transformer import MAX_TOKENS, require_in_range
@@ -122,6 +123,8 @@ class TrainConfig:
     """Decay of the moving average of the weights, which is then evaluated and saved; 0.9999 for long runs."""
     finetune: FineTuneConfig | None = None
     """Start from a pretrained model instead of random weights."""
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    """Terms of the loss."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """Settings of AdamW and its schedule."""
     log: LogConfig = field(default_factory=LogConfig)

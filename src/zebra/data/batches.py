@@ -24,8 +24,8 @@ READ_BATCH_SIZE = 64
 """Number of samples that a BatchedSource reads together; they stay in memory until they are decoded."""
 WORKER_TIMEOUT_SECONDS = 120.0
 
-BatchMetadata: TypeAlias = tuple[tuple[str, ...], tuple[str, ...], tuple[Skip, ...]]
-"""Captions, IDs and skips of a batch."""
+BatchMetadata: TypeAlias = tuple[tuple[str, ...], tuple[str, ...], tuple[str | None, ...], tuple[Skip, ...]]
+"""Captions, IDs, groups and skips of a batch."""
 
 
 def iter_batches(
@@ -126,9 +126,9 @@ class _LoadBatch:
     config: DataConfig
 
     def __call__(self, indices_B2: BatchIndices, out: NDArray[np.uint8], heartbeat: Heartbeat) -> BatchMetadata:
-        """Write the crops into `out` [B, *crop.shape] and return captions, IDs and skips."""
+        """Write the crops into `out` [B, *crop.shape] and return captions, IDs, groups and skips."""
         skips: list[Skip] = []
-        texts: list[tuple[str, str]] = []
+        texts: list[tuple[str, str, str | None]] = []
         chunk_size = READ_BATCH_SIZE if isinstance(self.source, BatchedSource) else 1
         for start in range(0, len(indices_B2), chunk_size):
             chunk = slice(start, start + chunk_size)
@@ -138,8 +138,8 @@ class _LoadBatch:
             for (epoch, index), record, image in zip(indices_B2[chunk].tolist(), records, out[chunk], strict=True):
                 heartbeat(index, 1)
                 texts.append(self._load_or_substitute(epoch, index, record, image, skips, heartbeat))
-        captions, ids = zip(*texts, strict=True)
-        return captions, ids, tuple(skips)
+        captions, ids, groups = zip(*texts, strict=True)
+        return captions, ids, groups, tuple(skips)
 
     def _load_or_substitute(
         self,
@@ -149,7 +149,7 @@ class _LoadBatch:
         out: NDArray[np.uint8],
         skips: list[Skip],
         heartbeat: Heartbeat,
-    ) -> tuple[str, str]:
+    ) -> tuple[str, str, str | None]:
         """Load the sample, or skip it once and load the first usable substitute."""
         bad_samples = []
         try:
@@ -168,8 +168,8 @@ class _LoadBatch:
 
     def _load_sample(
         self, epoch: int, index: int, record: Record | BadSample, out: NDArray[np.uint8]
-    ) -> tuple[str, str]:
-        """Write the sample's crop and return its caption and ID. A substitute uses the random stream of `index`."""
+    ) -> tuple[str, str, str | None]:
+        """Write the sample's crop and return caption, ID and group. A substitute uses the random stream of `index`."""
         if isinstance(record, BadSample):
             raise record
         rng = augmentation_rng(self.seed, epoch, index)
@@ -180,7 +180,7 @@ class _LoadBatch:
             record.image, record.id, self.crop.min_shorter_side, draw_box, max_pixels=self.config.max_image_pixels
         )
         self.crop.write(pixels_HW3, box, out)
-        return _choose_caption(record, rng), record.id
+        return _choose_caption(record, rng), record.id, record.group
 
 
 def _choose_caption(record: Record, rng: np.random.Generator) -> str:

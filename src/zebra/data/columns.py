@@ -90,6 +90,17 @@ def find_optional_caption_columns(columns: Sequence[str], path: Path, config: Da
     return tuple(column for name in CAPTION_COLUMNS if (column := match_column(name, columns, path)))
 
 
+def find_group_column(columns: Sequence[str], path: Path, config: DataConfig) -> str | None:
+    """Return the column of groups that the config names; None if it names none.
+
+    Raises:
+        DataError: There is no such column, or several of the same name.
+    """
+    if config.group_column is None:
+        return None
+    return _require_column(config.group_column, columns, path, "Name the right one with --data-options.group-column")
+
+
 def match_column(name: str, columns: Sequence[str], path: Path) -> str | None:
     """Return the column of a known name, in any letter case and with blanks around it; None if there is none.
 

@@ -177,8 +177,8 @@ def _validate_captions(
         num_unseen = len(all_captions - train_captions)
         unseen = f", {num_unseen} of them on held-out images only" if num_unseen else ""
         warnings.warn(
-            f"{name} has {len(all_captions)} distinct captions for {len(captions_by_index)} pairs{unseen}. Images "
-            "with the same caption count as negatives of each other, in training and in evaluation. Write more "
-            "specific captions",
+            f"{name} has {len(all_captions)} distinct captions for {len(captions_by_index)} pairs{unseen}. Retrieval "
+            "counts an image with the same caption as wrong, so its scores are low. Write more specific captions, or "
+            "compare class accuracies (--eval-sets)",
             stacklevel=5,
         )

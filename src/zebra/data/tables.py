@@ -18,6 +18,7 @@ from zebra.data.columns import (
     choose_columns,
     convert_cell,
     find_caption_columns,
+    find_group_column,
     find_image_column,
     find_optional_caption_columns,
     infer_column_type,
@@ -51,6 +52,8 @@ TABLE_SCHEMA = pa.schema(
     }
 )
 """A usable row has a path or an image, and captions; a bad row has a reason."""
+GROUP_FIELD = pa.field("group", pa.string())
+"""Further column if the config names one."""
 SPLITS_SCHEMA = pa.schema({SPLIT_COLUMN: pa.string()})
 
 
@@ -85,6 +88,7 @@ class TableSource:
         table = open_table(path)
         self._column_names = table.columns
         self._image_column = find_image_column(table.columns, path, config, image_column_candidates(table))
+        self._group_column = find_group_column(table.columns, path, config)
         self._split_column = match_column(SPLIT_COLUMN, table.columns, path)
         if split is not None and self._split_column is None:
             raise MissingSplit(f"{path} has no column {SPLIT_COLUMN!r}, so it cannot provide {split!r}. Give {path}")
@@ -114,9 +118,20 @@ class TableSource:
         stat = self.path.stat()
         caption_columns = find_caption_columns(self._column_names, self.path, self._config)
         path = str(self.path.resolve())
-        key = ("table", path, stat.st_size, stat.st_mtime_ns, self._image_column, caption_columns, self.split)
-        rows = _table_rows(self._read_rows((self._image_column, *caption_columns)), self._image_column, caption_columns)
-        return CachedTable.open_or_build(key, TABLE_SCHEMA, rows)
+        columns, schema, group_column = (self._image_column, *caption_columns), TABLE_SCHEMA, self._group_column
+        key: tuple[object, ...] = (
+            "table",
+            path,
+            stat.st_size,
+            stat.st_mtime_ns,
+            *columns[:1],
+            caption_columns,
+            self.split,
+        )
+        if group_column is not None:
+            columns, schema, key = (*columns, group_column), schema.append(GROUP_FIELD), (*key, group_column)
+        rows = _table_rows(self._read_rows(columns), self._image_column, caption_columns, group_column)
+        return CachedTable.open_or_build(key, schema, rows)
 
     @property
     def digest(self) -> str:
@@ -143,7 +158,7 @@ class TableSource:
         image = row["image"]
         if image is None:
             image = read_table_image(self.path.parent, row["path"], sample_id)
-        return Record(id=sample_id, image=image, captions=tuple(row["captions"]))
+        return Record(id=sample_id, image=image, captions=tuple(row["captions"]), group=row.get("group"))
 
     def num_images(self) -> int:
         """Return the number of rows; for other tables than Parquet, this reads the file once."""
@@ -218,13 +233,16 @@ class TableSource:
 
 
 def _table_rows(
-    rows: Iterable[tuple[int, TableRow]], image_column: str, caption_columns: Sequence[str]
+    rows: Iterable[tuple[int, TableRow]], image_column: str, caption_columns: Sequence[str], group_column: str | None
 ) -> Iterator[RowValues]:
     for line, row in rows:
         try:
             values = _convert_row(row, image_column, caption_columns)
         except BadSample as bad:
             values = (None, None, None, bad.reason, bad.detail)
+        if group_column is not None:
+            group = "" if isinstance(row, BadRow) else convert_cell(row.get(group_column), GROUP_FIELD)
+            values = (*values, group or None)
         yield line, *values
 
 

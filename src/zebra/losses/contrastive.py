@@ -4,6 +4,7 @@ Only the log-sum-exp of every row and column is stored; the backward pass recomp
 2024, arXiv 2410.17243). This takes four products of N × N × E instead of three.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -11,8 +12,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from zebra.distributed import SINGLE_PROCESS, ProcessGroup
-from zebra.losses.inputs import prepare_pairs
-from zebra.losses.tiles import forbid_double_backward, iter_tiles
+from zebra.losses.inputs import prepare_pairs, require_labels
+from zebra.losses.tiles import Tile, fill_other_positives, forbid_double_backward, iter_tiles
+
+MASKED_LOGIT = -1e30
+"""Logit of a pair that takes no part. Finite, so that a tile of such pairs alone has a maximum to subtract."""
 
 
 def info_nce(
@@ -21,8 +25,12 @@ def info_nce(
     logit_scale: Tensor | float,
     tile_rows: int | None = 1024,
     group: ProcessGroup = SINGLE_PROCESS,
+    label_N: Tensor | None = None,
 ) -> Tensor:
     """Return the mean cross-entropy of image-to-text and text-to-image classification among N pairs.
+
+    With labels, an image and a text of the same label are no negatives of each other: each pair is classified among
+    itself and the pairs of other labels, so that repeated captions do not push their images apart.
 
     Args:
         image_NE: Unit vectors [N, E]; in a group, the local images [R, E].
@@ -32,6 +40,7 @@ def info_nce(
             the columns by memory. One process computes a batch of at most this size, or any with None, densely.
         group: The processes that share the batch. Each computes its own rows, and all-reduces a maximum and a sum per
             column.
+        label_N: Integers [N] of the global batch; equal ones mark pairs that match each other too. None: all differ.
 
     Returns:
         The loss of the global batch, a scalar, differentiable once in all three arguments. In a group, each process
@@ -44,13 +53,17 @@ def info_nce(
     """
     with torch.autocast(image_NE.device.type, enabled=False):
         image_NE, text_NE = prepare_pairs("info_nce", image_NE, text_NE, tile_rows, group)
+        require_labels("info_nce", label_N, len(text_NE))
         scaled_RE = logit_scale * image_NE
         if group.world_size == 1 and (tile_rows is None or len(image_NE) <= tile_rows):
             logits_NN = scaled_RE @ text_NE.T
             target_N = torch.arange(len(logits_NN), device=logits_NN.device)
+            if label_N is not None:
+                is_other_NN = (label_N[:, None] == label_N) & (target_N[:, None] != target_N)
+                logits_NN = logits_NN.masked_fill(is_other_NN, MASKED_LOGIT)
             return (F.cross_entropy(logits_NN, target_N) + F.cross_entropy(logits_NN.T, target_N)) / 2
         first, rows = group.rank * len(image_NE), tile_rows or len(image_NE)
-        parts: tuple[Tensor, ...] = TiledLogSumExp.apply(scaled_RE, text_NE, rows, first)  # type: ignore[no-untyped-call]  # untyped in torch
+        parts: tuple[Tensor, ...] = TiledLogSumExp.apply(scaled_RE, text_NE, rows, first, label_N)  # type: ignore[no-untyped-call]  # untyped in torch
         match_R, row_max_R, row_sum_R, column_max_N, column_sum_N = parts
         max_N = group.all_reduce_max(column_max_N)
         local_N = F.pad(match_R, (first, len(text_NE) - first - len(match_R)))
@@ -72,24 +85,24 @@ class TiledLogSumExp(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, row_RE: Tensor, column_CE: Tensor, tile_rows: int, first_match: int
+        ctx: Any, row_RE: Tensor, column_CE: Tensor, tile_rows: int, first_match: int, label_C: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Return match_R, row_max_R, row_sum_R, column_max_C, column_sum_C; the arguments are those of `iter_tiles`."""
         match_R = row_RE.new_empty(len(row_RE))
         row_max_R, row_sum_R = torch.full_like(match_R, -torch.inf), torch.zeros_like(match_R)
         column_sum_C = row_RE.new_zeros(len(column_CE))
         column_max_C = torch.full_like(column_sum_C, -torch.inf)
-        for tile in iter_tiles(row_RE, column_CE, tile_rows, first_match):
+        for tile in _iter_masked_tiles(row_RE, column_CE, tile_rows, first_match, label_C):
             match_R[tile.matching_rows] = tile.logits.diagonal(tile.diagonal_offset)
             _update_log_sum_exp(row_max_R[tile.rows], row_sum_R[tile.rows], tile.logits, 1, tile.scratch)
             _update_log_sum_exp(column_max_C[tile.columns], column_sum_C[tile.columns], tile.logits, 0, tile.scratch)
         ctx.save_for_backward(row_RE, column_CE, row_max_R, column_max_C)
         ctx.mark_non_differentiable(row_max_R, column_max_C)
-        ctx.tile_rows, ctx.first_match = tile_rows, first_match
+        ctx.tile_rows, ctx.first_match, ctx.label_C = tile_rows, first_match, label_C
         return match_R, row_max_R, row_sum_R, column_max_C, column_sum_C
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         """Return the gradients of `row_RE` and `column_CE`."""
         forbid_double_backward()
         grad_match_R, _, grad_row_sum_R, _, grad_column_sum_C = grads
@@ -97,7 +110,7 @@ class TiledLogSumExp(torch.autograd.Function):
         grad_row_RE = torch.zeros_like(row_RE) if ctx.needs_input_grad[0] else None
         grad_column_CE = torch.zeros_like(column_CE) if ctx.needs_input_grad[1] else None
         # In-place products and products with `out` are never autocast.
-        for tile in iter_tiles(row_RE, column_CE, ctx.tile_rows, ctx.first_match):
+        for tile in _iter_masked_tiles(row_RE, column_CE, ctx.tile_rows, ctx.first_match, ctx.label_C):
             rows, columns, logits = tile.rows, tile.columns, tile.logits
             grad = torch.sub(logits, row_max_R[rows, None], out=tile.scratch).exp_()
             grad.mul_(grad_row_sum_R[rows, None])
@@ -107,7 +120,17 @@ class TiledLogSumExp(torch.autograd.Function):
                 grad_row_RE[rows].addmm_(grad, column_CE[columns])
             if grad_column_CE is not None:
                 grad_column_CE[columns].addmm_(grad.T, row_RE[rows])
-        return grad_row_RE, grad_column_CE, None, None
+        return grad_row_RE, grad_column_CE, None, None, None
+
+
+def _iter_masked_tiles(
+    row_RE: Tensor, column_CE: Tensor, tile_rows: int, first_match: int, label_C: Tensor | None
+) -> Iterator[Tile]:
+    """Yield tiles; logits of two pairs with one label are MASKED_LOGIT."""
+    for tile in iter_tiles(row_RE, column_CE, tile_rows, first_match):
+        if label_C is not None:
+            fill_other_positives(tile, label_C[first_match : first_match + len(row_RE)], label_C, MASKED_LOGIT)
+        yield tile
 
 
 def _update_log_sum_exp(max_: Tensor, sum_: Tensor, logits: Tensor, dim: int, scratch: Tensor) -> None:

@@ -30,3 +30,12 @@ def prepare_pairs(
         raise ConfigError(f"{loss_name}: tile_rows is {tile_rows}; give 1 or more, or None for all rows at once")
     dtype = torch.promote_types(torch.promote_types(image_RE.dtype, text_NE.dtype), torch.float32)
     return image_RE.to(dtype), text_NE.to(dtype)
+
+
+def require_labels(loss_name: str, label_N: Tensor | None, num_pairs: int) -> None:
+    """Raise ShapeError if there are labels, but not an integer for each pair."""
+    if label_N is not None and (label_N.shape != (num_pairs,) or label_N.is_floating_point()):
+        raise ShapeError(
+            f"{loss_name} needs label_N as {num_pairs} integers, one for each pair, not {label_N.dtype} "
+            f"{tuple(label_N.shape)}"
+        )

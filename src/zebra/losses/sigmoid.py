@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from zebra.distributed import SINGLE_PROCESS, ProcessGroup
-from zebra.losses.inputs import prepare_pairs
+from zebra.losses.inputs import prepare_pairs, require_labels
 from zebra.losses.tiles import Tile, forbid_double_backward, iter_tiles
 
 
@@ -22,6 +22,7 @@ def sigmoid_loss(
     logit_bias: Tensor | float,
     tile_rows: int | None = 1024,
     group: ProcessGroup = SINGLE_PROCESS,
+    label_N: Tensor | None = None,
 ) -> Tensor:
     """Return the binary log loss of all image-text pairs, summed over texts and averaged over images.
 
@@ -32,6 +33,7 @@ def sigmoid_loss(
         logit_bias: Added to every scaled similarity; initially negative, because nearly all pairs are negative.
         tile_rows: As in `info_nce`.
         group: The processes that share the batch; each computes the rows of its own images.
+        label_N: Integers [N] of the global batch; images and texts with equal ones match. None: all differ.
 
     Returns:
         The loss of the global batch, a scalar, differentiable once in the first four arguments. In a group, each
@@ -44,14 +46,16 @@ def sigmoid_loss(
     with torch.autocast(image_NE.device.type, enabled=False):
         image_NE, text_NE = prepare_pairs("sigmoid_loss", image_NE, text_NE, tile_rows, group)
         num_pairs = len(text_NE)
+        require_labels("sigmoid_loss", label_N, num_pairs)
         scaled_RE = logit_scale * image_NE
         if group.world_size == 1 and (tile_rows is None or num_pairs <= tile_rows):
             logits_NN = scaled_RE @ text_NE.T + logit_bias
-            sign_NN = 2 * torch.eye(num_pairs, dtype=logits_NN.dtype, device=logits_NN.device) - 1
+            row_N = torch.arange(num_pairs, device=logits_NN.device) if label_N is None else label_N
+            sign_NN = 2 * (row_N[:, None] == row_N).to(logits_NN.dtype) - 1
             return -F.logsigmoid(sign_NN * logits_NN).sum() / num_pairs
         bias = torch.as_tensor(logit_bias, dtype=scaled_RE.dtype, device=scaled_RE.device)
         first, rows = group.rank * len(image_NE), tile_rows or len(image_NE)
-        total: Tensor = TiledLogSigmoid.apply(scaled_RE, text_NE, bias, rows, first)  # type: ignore[no-untyped-call]  # untyped in torch
+        total: Tensor = TiledLogSigmoid.apply(scaled_RE, text_NE, bias, rows, first, label_N)  # type: ignore[no-untyped-call]  # untyped in torch
         return group.all_reduce_sum(total) / num_pairs
 
 
@@ -59,17 +63,26 @@ class TiledLogSigmoid(torch.autograd.Function):
     """The sum of log losses over all rows and columns, computed in tiles."""
 
     @staticmethod
-    def forward(ctx: Any, row_RE: Tensor, column_CE: Tensor, bias: Tensor, tile_rows: int, first_match: int) -> Tensor:
+    def forward(
+        ctx: Any,
+        row_RE: Tensor,
+        column_CE: Tensor,
+        bias: Tensor,
+        tile_rows: int,
+        first_match: int,
+        label_C: Tensor | None,
+    ) -> Tensor:
         """Return Σ log(1 + exp(±z)), z = rows · columnsᵀ + bias, with a minus for matching pairs; see `iter_tiles`."""
         total, zero = row_RE.new_zeros(()), row_RE.new_zeros(())
         for tile in iter_tiles(row_RE, column_CE, tile_rows, first_match):
-            total += torch.logaddexp(_negate_matching_logits(tile, bias), zero, out=tile.scratch).sum()
+            sign = _sign_of_pairs(tile, label_C, first_match)
+            total += torch.logaddexp(_negate_matching_logits(tile, bias, sign), zero, out=tile.scratch).sum()
         ctx.save_for_backward(row_RE, column_CE, bias)
-        ctx.tile_rows, ctx.first_match = tile_rows, first_match
+        ctx.tile_rows, ctx.first_match, ctx.label_C = tile_rows, first_match, label_C
         return total
 
     @staticmethod
-    def backward(ctx: Any, grad_total: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, grad_total: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None, None]:
         """Return the gradients of `row_RE`, `column_CE` and `bias`."""
         forbid_double_backward()
         row_RE, column_CE, bias = ctx.saved_tensors
@@ -80,8 +93,9 @@ class TiledLogSigmoid(torch.autograd.Function):
         grad_row_RE, grad_column_CE, grad_bias = grads
         # In-place products and products with `out` are never autocast.
         for tile in iter_tiles(row_RE, column_CE, ctx.tile_rows, ctx.first_match):
-            grad = _negate_matching_logits(tile, bias).sigmoid_()
-            grad.diagonal(tile.diagonal_offset).neg_()
+            sign = _sign_of_pairs(tile, ctx.label_C, ctx.first_match)
+            grad = _negate_matching_logits(tile, bias, sign).sigmoid_()
+            _negate_matches(grad, tile, sign)
             if grad_row_RE is not None:
                 grad_row_RE[tile.rows].addmm_(grad, column_CE[tile.columns])
             if grad_column_CE is not None:
@@ -91,11 +105,27 @@ class TiledLogSigmoid(torch.autograd.Function):
         for grad_of_sum in grads:
             if grad_of_sum is not None:
                 grad_of_sum.mul_(grad_total)
-        return grad_row_RE, grad_column_CE, grad_bias, None, None
+        return grad_row_RE, grad_column_CE, grad_bias, None, None, None
 
 
-def _negate_matching_logits(tile: Tile, bias: Tensor) -> Tensor:
+def _sign_of_pairs(tile: Tile, label_C: Tensor | None, first_match: int) -> Tensor | None:
+    """Return -1 for matching pairs and 1 for others, with the shape of a tile; None if only the diagonal matches."""
+    if label_C is None:
+        return None
+    row_label = label_C[first_match + tile.rows.start : first_match + tile.rows.stop]
+    return 1 - 2 * (row_label[:, None] == label_C[tile.columns]).to(tile.logits.dtype)
+
+
+def _negate_matching_logits(tile: Tile, bias: Tensor, sign: Tensor | None) -> Tensor:
     """Add the bias to a tile's logits and negate those of matching pairs, in place."""
     logits = tile.logits.add_(bias)
-    logits.diagonal(tile.diagonal_offset).neg_()
+    _negate_matches(logits, tile, sign)
     return logits
+
+
+def _negate_matches(values: Tensor, tile: Tile, sign: Tensor | None) -> None:
+    """Negate the values of a tile's matching pairs in place."""
+    if sign is None:
+        values.diagonal(tile.diagonal_offset).neg_()
+    else:
+        values.mul_(sign)

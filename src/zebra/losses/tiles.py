@@ -67,6 +67,15 @@ def iter_tiles(row_RE: Tensor, column_CE: Tensor, tile_rows: int, first_match: i
             )
 
 
+def fill_other_positives(tile: Tile, row_label_R: Tensor, column_label_C: Tensor, value: float) -> None:
+    """Overwrite the logits of rows and columns with equal labels, in place; the matching pairs keep theirs."""
+    diagonal = tile.logits.diagonal(tile.diagonal_offset)
+    own = diagonal.clone()
+    is_positive = row_label_R[tile.rows, None] == column_label_C[tile.columns]
+    tile.logits.masked_fill_(is_positive, value)
+    diagonal.copy_(own)
+
+
 def forbid_double_backward() -> None:
     """Raise an error in a tiled backward pass that is to be differentiated again.
 

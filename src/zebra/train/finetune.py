@@ -18,7 +18,7 @@ from zebra.data.benchmarks.clip_benchmark import read_classification
 from zebra.data.sources import Source, open_source
 from zebra.data.splits import MIN_DISTINCT_IMAGES, train_val_test_split
 from zebra.distributed import SINGLE_PROCESS, ProcessGroup
-from zebra.errors import ConfigError, DataError
+from zebra.errors import BadSample, ConfigError, DataError
 from zebra.evaluators.comparison import BeforeAfter, MetricDelta, compare_correctness, compare_retrieval
 from zebra.evaluators.validation import RetrievalValidator, Validator, selection_score
 from zebra.evaluators.zero_shot import evaluate_zero_shot
@@ -33,6 +33,8 @@ from zebra.train.state import TrainState
 
 LORA_LR_MULTIPLIER = 5
 """Factor of the learning rate for LoRA compared with training the weights."""
+MAX_CAPTION_SAMPLES = 2_000
+"""Number of samples whose captions are compared to find out whether captions repeat."""
 LARGE_MODEL_PARAMETERS = 20_000_000
 """Number of parameters from which on a model gets the lower learning rate of large models."""
 
@@ -66,7 +68,8 @@ def suggest_settings(
     """
     clip = load(init_from)
     clip.require_tokenizer()
-    num_pairs = len(open_source(data, data_options or DataConfig()))
+    source = open_source(data, data_options or DataConfig())
+    num_pairs = len(source)
     if num_pairs < MIN_DISTINCT_IMAGES:
         raise DataError(
             f"{data} holds {num_pairs} pairs. Fine-tuning needs at least {MIN_DISTINCT_IMAGES}, to split them into "
@@ -85,6 +88,7 @@ def suggest_settings(
         "epochs": epochs,
         "batch_size": batch_size,
         "lr": (2e-4 if is_small else 1e-5) * (LORA_LR_MULTIPLIER if use_lora else 1),
+        "objective": {"multi_positive": has_repeated_captions(source)},
         "eval_every": min(steps_per_epoch, 500),
         "eval_samples": 1000,
         "checkpoint_every": max(steps_per_epoch, 500),
@@ -92,6 +96,21 @@ def suggest_settings(
         "val_fraction": 0.15 if num_pairs < 1_000 else 0.1,
         "finetune": {"init_from": init_from},
     }
+
+
+def has_repeated_captions(source: Source) -> bool:
+    """Return whether two of up to 2,000 evenly spaced samples share a caption or a group."""
+    names: set[tuple[bool, str]] = set()
+    for index in range(0, len(source), max(1, len(source) // MAX_CAPTION_SAMPLES)):
+        try:
+            record = source.read(index)
+        except BadSample:  # counted in training
+            continue
+        keys = {(record.group is None, name) for name in ([record.group] if record.group else record.captions)}
+        if names & keys:
+            return True
+        names |= keys
+    return False
 
 
 class FineTuning:

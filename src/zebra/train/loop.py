@@ -11,6 +11,7 @@ from torch import Tensor
 from zebra.config.train import TrainConfig
 from zebra.distributed import SINGLE_PROCESS, ProcessGroup
 from zebra.models import CLIP
+from zebra.train.objective import NO_TARGETS, Targets
 from zebra.train.parallel import ForwardFn
 from zebra.train.schedule import learning_rate
 from zebra.train.step import StepMetrics, train_step
@@ -47,6 +48,8 @@ class BatchPreprocessor:
     """B captions → int64 ids [B, L]."""
     sample_patches: Callable[[int], Tensor | None] = lambda _step: None
     """Step → indices of the kept patches, int64 [B, K]; None keeps all patches."""
+    look_up_targets: Callable[[Batch], Targets] = lambda _batch: NO_TARGETS
+    """What the pairs of a batch are trained towards, besides matching their own texts."""
 
 
 def train_loop(
@@ -88,6 +91,7 @@ def train_loop(
             preprocessor.normalize(batch.images.to(device)),
             preprocessor.tokenize(batch.captions),
             preprocessor.sample_patches(step),
+            targets=preprocessor.look_up_targets(batch),
             lr=lr,
             grad_clip_norm=config.optimizer.grad_clip_norm,
             precision=config.precision,

@@ -9,9 +9,9 @@ from torch import Tensor
 from zebra.config.train import TrainPrecision
 from zebra.distributed import SINGLE_PROCESS, ProcessGroup
 from zebra.errors import DivergenceError
-from zebra.losses import info_nce, sigmoid_loss
 from zebra.models import CLIP
 from zebra.train.grad_cache import embed_in_chunks
+from zebra.train.objective import NO_TARGETS, Targets, loss_terms
 from zebra.train.parallel import ForwardFn, all_reduce_replicated_grads, clip_grad_norm_
 from zebra.values import PatchBatch
 
@@ -26,7 +26,7 @@ class StepMetrics:
     logit_scale: float
     """Factor of the similarities, exp of the parameter."""
     batch_accuracy: float
-    """Fraction of the B images whose own text has the highest similarity in the batch."""
+    """Fraction of the B images whose own text, or one with its label, has the highest similarity in the batch."""
 
 
 def train_step(
@@ -36,6 +36,7 @@ def train_step(
     tokens_BL: Tensor,
     ids_keep_BK: Tensor | None = None,
     *,
+    targets: Targets = NO_TARGETS,
     lr: float,
     grad_clip_norm: float,
     precision: TrainPrecision,
@@ -49,6 +50,7 @@ def train_step(
         images: Normalized pixels [B, 3, H, W] or patches, float32.
         tokens_BL: Token ids, int64; row i belongs to image i.
         ids_keep_BK: Indices of the patches that the image tower sees, int64; None keeps all patches.
+        targets: What the pairs of this process are trained towards, besides matching their own texts.
         lr: Learning rate of this step.
         grad_clip_norm: Largest gradient norm; 0 disables clipping.
         precision: Precision of the towers; the loss is always computed in fp32.
@@ -71,10 +73,8 @@ def train_step(
         model, forward_fn, inputs, chunk_size=chunk_size, precision=precision
     )
     text_NE = group.all_gather(text_BE)
-    if model.logit_bias is None:
-        loss = info_nce(image_BE, text_NE, logit_scale, group=group)
-    else:
-        loss = sigmoid_loss(image_BE, text_NE, logit_scale, model.logit_bias, group=group)
+    label_N = None if targets.label_B is None else group.all_gather(targets.label_B)
+    loss = torch.stack([*loss_terms(model, image_BE, text_NE, logit_scale, label_N, group).values()]).sum()
     # Each process has a part of the gradient, and DDP and FSDP2 average the parts; the factor makes that a sum.
     (group.world_size * loss).backward()  # type: ignore[no-untyped-call]
     all_reduce_replicated_grads(model, group)
@@ -83,7 +83,8 @@ def train_step(
         # A few rows at a time: like the loss, without a B × B matrix in memory.
         best_B = torch.cat([(rows @ text_NE.T).argmax(dim=1) for rows in torch.split(image_BE, 256)])
         own_B = group.rank * len(best_B) + torch.arange(len(best_B), device=best_B.device)
-        accuracy = group.all_reduce_sum((best_B == own_B).float().mean()) / group.world_size
+        is_correct_B = best_B == own_B if label_N is None else label_N[best_B] == label_N[own_B]
+        accuracy = group.all_reduce_sum(is_correct_B.float().mean()) / group.world_size
     # One transfer for all: each waits for the device.
     metrics = StepMetrics(*torch.stack([loss, grad_norm, logit_scale, accuracy]).tolist())
     if not (math.isfinite(metrics.loss) and math.isfinite(metrics.grad_norm)):

@@ -33,6 +33,7 @@ from zebra.train.finetune import FineTuning
 from zebra.train.hooks import Callback, TrainingHooks
 from zebra.train.loop import BatchPreprocessor, train_loop
 from zebra.train.metrics_logger import read_log
+from zebra.train.objective import build_targets_fn
 from zebra.train.patch_dropout import build_patch_dropout
 from zebra.train.precision import resolve_precision
 from zebra.train.run_dir import RunDir, RunStatus
@@ -198,6 +199,7 @@ def fit(config: TrainConfig, state: TrainState, source: Source, hooks: TrainingH
                 normalize=preprocess.normalize if preprocess.patch_crop is None else preprocess.normalize_patches,
                 tokenize=state.tokenizer,
                 sample_patches=build_patch_dropout(config, group, state.bundle.device),
+                look_up_targets=build_targets_fn(config.objective, state.bundle.device),
             ),
             config,
             start_step=state.step,

@@ -14,7 +14,7 @@ from zebra.values import Batch, Skip
 
 
 def batch(size: int, *skips: Skip) -> Batch:
-    return Batch(torch.zeros(0), (), ("",) * size, skips)
+    return Batch(torch.zeros(0), (), ("",) * size, (None,) * size, skips)
 
 
 def bad(epoch: int, id: str, reason: str = "truncated image") -> Skip:

@@ -99,6 +99,22 @@ def test_columns_can_be_named(tmp_path: Path) -> None:
     assert outcomes(TableSource(path, config)) == {"t.tsv:2": ("ein Hund",)}
 
 
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_groups_come_from_the_column_that_is_named(tmp_path: Path, make_image, suffix: str) -> None:
+    (tmp_path / "a.png").write_bytes(make_image())
+    rows = [{"path": "a.png", "caption": f"image {n}", "sku": sku} for n, sku in enumerate(("7", "7", "", "8"))]
+    lines = (
+        ["path,caption,sku", *(",".join(row.values()) for row in rows)] if suffix == "csv" else map(json.dumps, rows)
+    )
+    table = tmp_path / f"t.{suffix}"
+    table.write_text("\n".join(lines) + "\n")
+    source = TableSource(table, DataConfig(group_column="SKU"))
+    assert [source.read(index).group for index in range(4)] == ["7", "7", None, "8"]
+    assert {TableSource(table, DataConfig()).read(index).group for index in range(4)} == {None}
+    with pytest.raises(DataError, match=r"no column 'skv'\. Did you mean 'sku'\?.*--data-options\.group-column"):
+        TableSource(table, DataConfig(group_column="skv"))
+
+
 @pytest.mark.parametrize(
     ("header", "config"),
     [

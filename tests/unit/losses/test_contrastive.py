@@ -181,7 +181,7 @@ def test_a_frozen_tower_saves_a_matrix_product(frozen):
 
 
 def test_maxima_have_no_gradient():
-    parts = TiledLogSumExp.apply(unit(7, 8, 0).requires_grad_(), unit(7, 8, 1), 3, 0)
+    parts = TiledLogSumExp.apply(unit(7, 8, 0).requires_grad_(), unit(7, 8, 1), 3, 0, None)
     assert [part.requires_grad for part in parts] == [True, False, True, False, True]
 
 
@@ -204,7 +204,9 @@ def test_two_ranks_give_the_loss_and_gradients_of_the_global_batch():
     values = unit(11, 8, 0), unit(11, 8, 1)
     image, text = (value.clone().requires_grad_() for value in values)
     with tile_columns(3, 2):
-        parts = [TiledLogSumExp.apply(9.0 * image[first:last], text, 3, first) for first, last in ((0, 4), (4, 11))]
+        parts = [
+            TiledLogSumExp.apply(9.0 * image[first:last], text, 3, first, None) for first, last in ((0, 4), (4, 11))
+        ]
         match, row_max, row_sum = (torch.cat(side) for side in list(zip(*parts, strict=True))[:3])
         column_max = torch.maximum(parts[0][3], parts[1][3])
         column_sum = sum(part[4] * (part[3] - column_max).exp() for part in parts)

@@ -164,7 +164,8 @@ def test_two_ranks_add_up_to_the_global_batch():
     image, text, bias = unit(11, 8, 0), unit(11, 8, 1), scalar(-3.0)
     with tile_columns(3, 2):
         totals = [
-            TiledLogSigmoid.apply(9.0 * image[first:last], text, bias, 3, first) for first, last in ((0, 4), (4, 11))
+            TiledLogSigmoid.apply(9.0 * image[first:last], text, bias, 3, first, None)
+            for first, last in ((0, 4), (4, 11))
         ]
     torch.testing.assert_close(sum(totals) / 11, definition(image, text, 9.0, bias), rtol=1e-12, atol=0)
 

@@ -9,6 +9,7 @@ from zebra.config.text_towers import TextConfig
 from zebra.config.train import OptimizerConfig
 from zebra.models import CLIP
 from zebra.train.activation_checkpointing import apply_activation_checkpointing
+from zebra.train.objective import Targets
 from zebra.train.optimizer import build_optimizer
 from zebra.train.parallel import parallelize, to_full
 from zebra.train.step import train_step
@@ -26,7 +27,9 @@ NUM_PAIRS = 12
 STEPS = 3
 
 
-def steps(group, name, mode="ddp", chunk_size=None, checkpointing=False, patch_dropout=False, grad_clip_norm=1.0):
+def steps(
+    group, name, mode="ddp", chunk_size=None, checkpointing=False, patch_dropout=False, grad_clip_norm=1.0, repeat=False
+):
     """Take some steps in fp64 on batches of 12 pairs; return metrics, first gradients and last weights, unsharded."""
     torch.manual_seed(0)
     config = MODELS[name]
@@ -47,6 +50,10 @@ def steps(group, name, mode="ddp", chunk_size=None, checkpointing=False, patch_d
         tokens = torch.zeros(NUM_PAIRS, 8, dtype=torch.int64)
         for row, length in zip(tokens, lengths.tolist(), strict=True):
             row[: length + 2] = torch.tensor([298, *torch.randint(1, 298, (length,), generator=generator), 299])
+        labels = None
+        if repeat:  # every third caption is the same
+            tokens[::3] = tokens[0]
+            labels = torch.where(torch.arange(NUM_PAIRS) % 3 == 0, 0, torch.arange(NUM_PAIRS))
         ids_keep = torch.rand(NUM_PAIRS, 16, generator=generator).argsort(1)[:, :9] if patch_dropout else None
         metrics.append(
             train_step(
@@ -55,6 +62,7 @@ def steps(group, name, mode="ddp", chunk_size=None, checkpointing=False, patch_d
                 images[local],
                 tokens[local],
                 None if ids_keep is None else ids_keep[local],
+                targets=Targets(label_B=None if labels is None else labels[local]),
                 lr=1e-2,
                 grad_clip_norm=grad_clip_norm,
                 precision="fp32",

@@ -90,6 +90,14 @@ def test_a_small_dataset_gets_more_epochs_and_smaller_batches(assets, tmp_path):
     assert small["finetune"]["init_from"] == str(assets / "start")
 
 
+def test_repeated_captions_turn_on_multi_positive(assets, tmp_path):
+    table = shutil.copytree(assets / "images", tmp_path / "images") / "captions.csv"
+    assert not suggest_settings(str(assets / "start"), str(table))["objective"]["multi_positive"]
+    rows = [line.split(",") for line in table.read_text().splitlines()[1:]]
+    table.write_text("path,caption\n" + "".join(f"{row[0]},a picture of {n % 7}\n" for n, row in enumerate(rows)))
+    assert suggest_settings(str(assets / "start"), str(table))["objective"]["multi_positive"]
+
+
 @pytest.mark.parametrize(
     ("flags", "length", "warmup_steps"),
     [
@@ -169,7 +177,7 @@ def test_one_caption_for_all_is_refused_before_training(assets, tmp_path, other)
 
 def test_class_names_as_captions_cause_a_warning(tmp_path):
     table = write_captioned(tmp_path / "classes", ["a cat", "a dog"] * 10)
-    with pytest.warns(UserWarning, match="2 distinct captions for 20 pairs. Images with the same caption"):
+    with pytest.warns(UserWarning, match="2 distinct captions for 20 pairs. Retrieval counts"):
         train_val_test_split(open_source(table, DataConfig()), 0.15)
 
 

@@ -255,7 +255,7 @@ def test_training_uses_the_chunk_size_of_its_config():
     train_loop(
         model,
         torch.optim.SGD(model.parameters(), lr=0.0),
-        iter([Batch(images=images, captions=("",) * NUM_PAIRS, ids=("",) * NUM_PAIRS)]),
+        iter([Batch(images=images, captions=("",) * NUM_PAIRS, ids=("",) * NUM_PAIRS, groups=(None,) * NUM_PAIRS)]),
         BatchPreprocessor(normalize=lambda pixels: pixels, tokenize=lambda _captions: tokens),
         TrainConfig(data="d", out="o", steps=1, precision="fp32", chunk_size=3),
         start_step=0,

@@ -16,7 +16,7 @@ from zebra.values import Batch
 
 
 def report(step, steps=10, seconds=0.5):
-    batch = Batch(torch.zeros(4, 3, 2, 2), ("a",) * 4, ("0", "1", "2", "3"))
+    batch = Batch(torch.zeros(4, 3, 2, 2), ("a",) * 4, ("0", "1", "2", "3"), (None,) * 4)
     metrics = StepMetrics(loss=1.0 / step, grad_norm=2.0, logit_scale=14.0, batch_accuracy=0.25)
     return StepReport(step, steps, step * 4, 1e-3, metrics, seconds, 0.1, batch)
 

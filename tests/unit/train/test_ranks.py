@@ -15,6 +15,8 @@ CASES = {
     "vit": ("vit",),
     "sigmoid": ("sigmoid",),
     "resnet": ("resnet",),
+    "vit with repeated captions": ("vit", "ddp", None, False, False, 1.0, True),
+    "sharded sigmoid with repeated captions": ("sigmoid", "fsdp", None, False, False, 1.0, True),
     "vit in chunks": ("vit", "ddp", 2),
     "resnet with activation checkpointing": ("resnet", "ddp", None, True),
     "vit with patch dropout": ("vit", "ddp", 2, True, True),

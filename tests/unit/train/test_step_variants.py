@@ -12,6 +12,7 @@ from zebra.config.train import OptimizerConfig
 from zebra.errors import DivergenceError
 from zebra.losses import info_nce, sigmoid_loss
 from zebra.models import CLIP
+from zebra.train.objective import Targets, label_pairs
 from zebra.train.optimizer import build_optimizer
 from zebra.train.step import train_step
 
@@ -69,6 +70,52 @@ def test_a_step_is_that_of_the_loss_its_model_asks_for(batch, logit_bias, loss_o
     )
     assert metrics.loss == pytest.approx(loss, rel=1e-5)
     assert_same_weights(model, expected)
+
+
+@pytest.mark.parametrize("logit_bias", [False, True])
+def test_pairs_with_equal_labels_match_each_other(batch, logit_bias):
+    model, labels = build(logit_bias), torch.tensor([0, 1, 0, 2, 1, 0])
+
+    def loss_of(model, image, text, scale):
+        if logit_bias:
+            return sigmoid_loss(image, text, scale, model.logit_bias, label_N=labels)
+        return info_nce(image, text, scale, label_N=labels)
+
+    expected, loss = by_hand(model, loss_of, *batch, lr=1e-3)
+    optimizer = build_optimizer(model, OptimizerConfig())
+    metrics = train_step(
+        model, optimizer, *batch, targets=Targets(label_B=labels), lr=1e-3, grad_clip_norm=1.0, precision="fp32"
+    )
+    assert metrics.loss == pytest.approx(loss, rel=1e-5)
+    assert_same_weights(model, expected)
+
+
+def test_a_text_with_the_same_caption_counts_as_correct(batch):
+    images, tokens = batch
+    tokens = tokens[:1].repeat(6, 1)
+    for labels, accuracy in ((None, 1 / 6), (torch.zeros(6).long(), 1.0)):
+        model = build()
+        optimizer = build_optimizer(model, OptimizerConfig())
+        metrics = train_step(
+            model,
+            optimizer,
+            images,
+            tokens,
+            targets=Targets(label_B=labels),
+            lr=1e-3,
+            grad_clip_norm=1.0,
+            precision="fp32",
+        )
+        assert metrics.batch_accuracy == pytest.approx(accuracy)
+
+
+def test_pairs_of_a_group_or_with_equal_captions_have_equal_labels_in_every_process():
+    captions = ("a dog", "a cat", "a dog", "\ud800", "a dog", "a hound", "7")
+    labels = label_pairs(captions, (None, None, None, None, "7", "7", None)).tolist()
+    assert labels[0] == labels[2]
+    assert labels[4] == labels[5]
+    assert len(set(labels)) == 5
+    assert labels[0] == 9060669101138719874
 
 
 def test_the_image_tower_sees_the_patches_of_the_step(batch):

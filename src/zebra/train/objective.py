@@ -1,0 +1,62 @@
+"""What a step minimizes: the terms of the loss of a batch."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+import torch
+from torch import Tensor
+
+from zebra.config.objective import ObjectiveConfig
+from zebra.distributed import ProcessGroup
+from zebra.losses import info_nce, sigmoid_loss
+from zebra.models import CLIP
+from zebra.values import Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """What the B pairs of this process are trained towards, besides matching their own texts."""
+
+    label_B: Tensor | None = None
+    """int64; pairs with equal labels match each other. None: each image matches its own text only."""
+
+
+NO_TARGETS = Targets()
+
+
+def build_targets_fn(config: ObjectiveConfig, device: torch.device) -> Callable[[Batch], Targets]:
+    """Return the function that looks up the targets of a batch."""
+
+    def targets_of(batch: Batch) -> Targets:
+        labels = label_pairs(batch.captions, batch.groups).to(device) if config.multi_positive else None
+        return Targets(label_B=labels)
+
+    return targets_of
+
+
+def label_pairs(captions: Sequence[str], groups: Sequence[str | None]) -> Tensor:
+    """Return an integer per pair, int64 [B]: equal for equal groups, or equal captions without one, in any process."""
+    names = (caption if group is None else f"\0{group}" for caption, group in zip(captions, groups, strict=True))
+    digests = (sha256(name.encode("utf-8", "surrogatepass")).digest() for name in names)
+    return torch.tensor([int.from_bytes(digest[:8], "big", signed=True) for digest in digests], dtype=torch.int64)
+
+
+def loss_terms(
+    model: CLIP, image_BE: Tensor, text_NE: Tensor, logit_scale: Tensor, label_N: Tensor | None, group: ProcessGroup
+) -> dict[str, Tensor]:
+    """Return the terms of the loss by name; their sum is minimized.
+
+    Args:
+        image_BE: Unit vectors of the images of this process.
+        text_NE: Unit vectors of the texts of all processes.
+        logit_scale: Factor of the similarities.
+        label_N: Labels of the pairs of all processes; None: each image matches its own text only.
+
+    Returns:
+        Scalars with the value for the global batch, differentiable in this process's part.
+    """
+    if model.logit_bias is None:
+        return {"contrastive": info_nce(image_BE, text_NE, logit_scale, group=group, label_N=label_N)}
+    loss = sigmoid_loss(image_BE, text_NE, logit_scale, model.logit_bias, group=group, label_N=label_N)
+    return {"contrastive": loss}
