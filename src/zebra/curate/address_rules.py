@@ -39,7 +39,7 @@ def address_rules(config: AddressRules) -> list[Stage]:
             _parse_addresses,
             is_parallel=True,
         ),
-        ReasonRule(STAGE, "address_reason"),
+        ReasonRule(STAGE, "address_reason", is_failure=False),
     ]
     if config.drop_duplicates:
         find_pairs = partial(_find_repeats, columns=("url", "text"))

@@ -24,6 +24,8 @@ DIGEST_BYTES = {"uid": 16, "sha256": 32, "md5": 16, "phash": 8, "url-sha256": 32
 """Kind of a digest → its size. uids are those of decisions.parquet, phash is that of `zebra.images.perceptual_hash`."""
 DigestLists = dict[str, frozenset[bytes]]
 """Kind → digests, or domains in lower case as ASCII."""
+ADDRESS_COLUMNS = ("url", "given_url")
+"""Addresses of links, and of downloaded images in shards whose tables name them."""
 _HOSTS_LINE = re.compile(r"(?:0\.0\.0\.0|127\.0\.0\.1|::1?)\s+(\S+)")
 _DOMAIN = re.compile(r"(?:\*?\.)?((?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63})\.?")
 _HOST = r"^(?i:https?)://(?:[^/?#@]*@)?(?P<host>[^/?#:@]+)"
@@ -60,7 +62,7 @@ def write_digest_lists(path: Path, lists: DigestLists) -> None:
 
 
 def link_list_rules(lists: DigestLists, stage: str, columns: Collection[str]) -> list[Stage]:
-    """Return the rules for what is known of a pair before its image: its uid, and address and domain of links.
+    """Return the rules for what is known of a pair before its image: its uid, and the address that it came from.
 
     Args:
         columns: Columns of the pool.
@@ -69,14 +71,15 @@ def link_list_rules(lists: DigestLists, stage: str, columns: Collection[str]) ->
     if uids := lists.get("uid"):
         value_set = pa.array(sorted(uids), pa.binary(DIGEST_BYTES["uid"]))
         rules.append(PairRule(stage, "listed uid", ("uid",), lambda table: pc.is_in(table["uid"], value_set)))
-    if "url" not in columns:
+    address = next((name for name in ADDRESS_COLUMNS if name in columns), None)
+    if address is None:
         return rules
     if addresses := lists.get("url-sha256"):
         rules.append(
-            PairRule(stage, "listed address", ("url",), lambda table: _find_addresses(table["url"], addresses))
+            PairRule(stage, "listed address", (address,), lambda table: _find_addresses(table[address], addresses))
         )
     if domains := lists.get("domain"):
-        rules.append(PairRule(stage, "listed domain", ("url",), lambda table: _find_domains(table["url"], domains)))
+        rules.append(PairRule(stage, "listed domain", (address,), lambda table: _find_domains(table[address], domains)))
     return rules
 
 

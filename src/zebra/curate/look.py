@@ -1,5 +1,6 @@
 """What each rule would drop from a sample of a pool, alone and in order."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,13 +42,16 @@ def look_at_rules(
         callback: Called with the number of stages or units done, their total and the stage.
     """
     unusable = apply_stages(
-        pairs, [stage for stage in stages if isinstance(stage, ReasonRule | Measurement)], folder, callback
+        pairs, [stage for stage in stages if isinstance(stage, Measurement) or _is_failure(stage)], folder, callback
     )
     tables = list(pairs.read_kept(pairs.columns))
     alone = {(count.stage, count.reason): count.dropped for count in unusable}
     rules = [stage for stage in stages if not isinstance(stage, Measurement)]
     for rule in rules:
-        if not isinstance(rule, ReasonRule):
+        if isinstance(rule, ReasonRule):
+            values = Counter(value for table in tables for value in table[rule.column].to_pylist() if value is not None)
+            alone |= {(rule.stage, reason): count for reason, count in values.items() if not rule.is_failure}
+        else:
             alone[rule.stage, rule.reason] = int(find_alone(rule, tables).sum())
     pairs = pairs.without_decisions()
     counts = apply_stages(pairs, rules, folder, callback)
@@ -58,6 +62,10 @@ def look_at_rules(
         )
         for number, count in enumerate(counts)
     ]
+
+
+def _is_failure(stage: Stage) -> bool:
+    return isinstance(stage, ReasonRule) and stage.is_failure
 
 
 def _collect_examples(pairs: Pairs, num_rules: int) -> list[list[str]]:

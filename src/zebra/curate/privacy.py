@@ -175,7 +175,7 @@ def privacy_rules(config: PrivacyRules) -> list[Stage]:
         lambda table: pa.table({"personal_data": pc.list_element(_mask_table(table)["masked"], 0)}),
         is_parallel=True,
     )
-    return [find, ReasonRule(STAGE, "personal_data")]
+    return [find, ReasonRule(STAGE, "personal_data", is_failure=False)]
 
 
 def mask_personal_data(text: str) -> tuple[str, list[str]]:

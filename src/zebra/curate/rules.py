@@ -97,6 +97,8 @@ class ReasonRule:
 
     stage: str
     column: str
+    is_failure: bool = True
+    """Whether such a pair could not be read or measured, so that later stages cannot judge it."""
 
 
 Rule = PairRule | PoolRule

@@ -140,7 +140,10 @@ def _describe_missing_column(
     if any(escape_unencodable(name) != name for name in columns):
         advice += ". The names are not UTF-8: save the file as UTF-8"
     if kind == "image" and (urls := [name for name in columns if normalize_name(name) in URL_COLUMNS]):
-        advice += f". Images at the addresses in {urls[0]!r} are not downloaded: use img2dataset first"
+        advice += (
+            f". Images at the addresses in {urls[0]!r} are not downloaded here: `zebra curate` downloads those of a "
+            "table (Parquet, CSV, JSONL; a saved Hugging Face dataset is written as one by its to_parquet)"
+        )
     return f"{path} has no {kind} column ({', '.join(candidates)}). Its columns are: {list_names(columns)}. {advice}"
 
 

@@ -192,6 +192,13 @@ def test_a_look_counts_each_rule_alone_and_in_order_and_writes_nothing(make_pool
     assert [path.name for path in tmp_path.iterdir()] == ["pool"]
 
 
+def test_a_look_judges_captions_with_personal_data_by_the_other_rules_too(make_pool: MakePool) -> None:
+    pool = make_pool(["a@example.org", "a horse in the rain", "write to b@example.org about a horse"])
+    config = CurateConfig(pool=str(pool), out="", text=TextRules(min_words=2), privacy=PrivacyRules(captions="drop"))
+    looks = {look.reason: (look.alone, look.in_order) for look in curate.look(config) if look.alone}
+    assert looks == {"e-mail address": (2, 2), "caption under 2 words": (1, 0)}
+
+
 def test_a_look_reads_evenly_spaced_samples(make_pool: MakePool) -> None:
     pool = make_pool([f"horse number {number}" for number in range(9)])
     looks = curate.look(CurateConfig(pool=str(pool), out="", image=ImageRules(min_side=100)), num_samples=3)

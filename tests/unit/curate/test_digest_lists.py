@@ -56,6 +56,13 @@ def test_an_address_is_listed_by_itself_or_a_domain_above_it(
     assert find_links(read_list(tmp_path, "# comment", "", line), [url, None]) == [is_listed, False]
 
 
+def test_downloaded_images_in_shards_are_listed_by_the_address_in_their_table(tmp_path: Path) -> None:
+    table = pa.table({"given_url": ["https://a.example.org/1.jpg", "https://example.com/2.jpg", None]})
+    for line in ("example.org", "url https://a.example.org/1.jpg"):
+        [rule] = link_list_rules(read_list(tmp_path, line), "blocklist", ["given_url", "text"])
+        assert find_alone(rule, [table]).tolist() == [True, False, False]
+
+
 def test_images_and_pairs_are_listed_by_digest(tmp_path: Path) -> None:
     image, uid = b"an image", bytes(range(16))
     lists = read_list(
