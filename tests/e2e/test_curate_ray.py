@@ -4,8 +4,11 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+from tests.crawl import image_link, serve_images, wat_document, write_wat
 
 from zebra.config.curate import BalanceRules, CurateConfig, TextRules
+from zebra.config.curate_copies import CopyRules
+from zebra.config.fetch import FetchConfig
 from zebra.engines import open_engine
 from zebra.errors import DataError
 from zebra.workflows import curate
@@ -51,6 +54,24 @@ def test_one_and_two_workers_write_the_bytes_of_threads(pairs, tmp_path, monkeyp
         assert 0 < result.num_kept < 40
         written.append(read_files(out))
     assert written[0] == written[1] == written[2]
+
+
+def test_workers_download_links_and_compare_the_images(pairs, tmp_path):
+    captions = {f"/{key}.{suffix}": (data, caption) for key, suffix, data, caption in pairs[:20]}
+    captions |= {f"/copy{path}": (data, f"again: {caption}") for path, (data, caption) in captions.items()}
+    with serve_images({path: data for path, (data, _) in captions.items()}) as server:
+        links = [image_link(path, alt=caption) for path, (_, caption) in captions.items()]
+        pool = write_wat(tmp_path / "links.wat", [wat_document(f"{server.url}/", links)])
+        fetch = FetchConfig(allow_private=True, timeout_seconds=10)
+        written = []
+        for engine in ("threads", "ray"):
+            out = tmp_path / engine
+            copies = CopyRules(max_distance=10)
+            curate.run(CurateConfig(pool=str(pool), out=str(out), fetch=fetch, copies=copies, engine=engine, workers=2))
+            written.append(read_files(out))
+        requests = {path: count for path, count in server.requests.items() if path in captions}
+    assert written[0] == written[1]
+    assert requests == dict.fromkeys(captions, 2)
 
 
 def test_an_error_of_a_job_is_raised_as_it_is():

@@ -16,6 +16,7 @@ from zebra.curate.copies import MAX_HASH_DISTANCE, find_originals
 from zebra.curate.measurements import Measurement
 from zebra.curate.pipeline import Stage
 from zebra.curate.rules import PoolReader, PoolRule, ReasonRule
+from zebra.curate.scan import SAMPLES_PER_READ
 from zebra.curate.signatures import SIGNATURE_VERSION, Signature, compute_signature
 from zebra.data.sources import Source, read_many
 from zebra.errors import BadSample
@@ -39,18 +40,21 @@ def signature_stages(source: Source, *, crops: bool, max_pixels: int, num_thread
         source: The pool, by the column `index`.
         crops: Compute local features.
         max_pixels: Largest width × height to decode.
-        num_threads: Images decoded at a time.
+        num_threads: Images of a unit decoded at a time; with 1, units are computed at the same time instead.
     """
 
     def compute(table: pa.Table) -> pa.Table:
         indices, image_N = np.unique(table["index"].to_numpy(), return_inverse=True)
-        records = read_many(source, indices.tolist())
+        rows: list[dict[str, Any]] = []
         with ThreadPoolExecutor(num_threads) as pool:
-            rows = list(pool.map(partial(_sign, crops=crops, max_pixels=max_pixels), records))
+            for start in range(0, len(indices), SAMPLES_PER_READ):
+                records = read_many(source, indices[start : start + SAMPLES_PER_READ].tolist())
+                rows += pool.map(partial(_sign, crops=crops, max_pixels=max_pixels), records)
         return pa.Table.from_pylist([rows[image] for image in image_N], SIGNATURE_SCHEMA)
 
     key = f"signatures {SIGNATURE_VERSION} crops={crops} max_pixels={max_pixels}"
-    return [Measurement(STAGE, key, ("index",), SIGNATURE_SCHEMA, compute), ReasonRule(STAGE, "copies_reason")]
+    measurement = Measurement(*(STAGE, key, ("index",), SIGNATURE_SCHEMA, compute), is_parallel=num_threads == 1)
+    return [measurement, ReasonRule(STAGE, "copies_reason")]
 
 
 def copy_rules(config: CopyRules) -> list[PoolRule]:

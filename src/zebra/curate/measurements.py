@@ -1,9 +1,11 @@
 """Columns computed from the remaining pairs, in files that a later run reuses."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +33,8 @@ class Measurement:
     """Returns a row, by `schema`, for each row of a table."""
     is_parallel: bool = False
     """Whether threads or machines may compute several units at the same time."""
-    engine: Engine | None = None
-    """Computes units at the same time instead of the engine of all stages: threads that mostly wait, for instance."""
+    num_waiting: int = 1
+    """Units that one process computes at a time because it mostly waits, whatever its number of cores."""
 
 
 def measure(
@@ -48,18 +50,28 @@ def measure(
         engine: Runs the computation if it is parallel.
         callback: Called with the number of units done, their total and the stage.
     """
-    jobs = ((measurement, folder, unit, block) for unit, block in enumerate(pairs.iter_units()))
-    files = []
-    run = measurement.engine or (engine if measurement.is_parallel else ThreadEngine(1))
-    for path in run.map(_measure_unit, jobs):
-        files.append(path)
+    jobs_per_item = measurement.num_waiting if engine.is_distributed and measurement.is_parallel else 1
+    if not measurement.is_parallel:
+        engine = ThreadEngine(1)
+    elif measurement.num_waiting > 1 and not engine.is_distributed:
+        engine = ThreadEngine(measurement.num_waiting)
+    files: list[Path] = []
+    jobs = enumerate(pairs.iter_units())
+    items = iter(lambda: list(islice(jobs, jobs_per_item)), [])
+    for paths in engine.map(partial(_measure_units, measurement, folder), items):
+        files += paths
         callback(len(files), len(pairs.units), measurement.stage)
     pairs.add_columns(files)
 
 
-def _measure_unit(job: tuple[Measurement, Path, int, Block]) -> Path:
+def _measure_units(measurement: Measurement, folder: Path, jobs: Sequence[tuple[int, Block]]) -> list[Path]:
+    """Write the columns of some units, at the same time; return the files."""
+    return list(ThreadEngine(len(jobs)).map(partial(_measure_unit, measurement, folder), jobs))
+
+
+def _measure_unit(measurement: Measurement, folder: Path, job: tuple[int, Block]) -> Path:
     """Write the columns of a unit if they are not there yet; return the file."""
-    measurement, folder, unit, block = job
+    unit, block = job
     key = json.dumps([measurement.key, [path.name for path in block.units[0]]]).encode() + block.is_kept_N.tobytes()
     path = folder / f"{measurement.stage}-{unit:09d}-{sha256(key).hexdigest()[:16]}.parquet"
     if not path.is_file():

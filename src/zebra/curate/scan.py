@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from hashlib import md5, sha256
 from pathlib import Path
@@ -13,9 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zebra.atomic_io import atomic_write
+from zebra.config.cores import usable_cores
 from zebra.curate.pairs import PAIR_SCHEMA, make_uid
 from zebra.curate.pools.shard_tables import ShardTables
 from zebra.data.sources import Source, read_many
+from zebra.engines import Engine, ThreadEngine
 from zebra.errors import BadSample
 from zebra.images.decode import decode_image
 from zebra.images.exif_location import remove_location
@@ -34,7 +37,7 @@ def scan_pool(
     *,
     step: int = 1,
     max_pixels: int,
-    num_threads: int,
+    engine: Engine,
     callback: Callable[[int, int, str], None],
     tables: ShardTables | None = None,
 ) -> list[Path]:
@@ -46,25 +49,43 @@ def scan_pool(
         folder: Where the files are; created if it does not exist.
         step: Read every step-th sample only.
         max_pixels: Largest width × height to decode.
-        num_threads: Images decoded at a time.
+        engine: Reads units on other machines. In this process one unit is read at a time, with all cores.
         callback: Called with the number of samples done, their total and the stage.
         tables: Further columns of the samples.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    files = []
-    with ThreadPoolExecutor(num_threads) as pool:
-        for start in range(0, len(source), SAMPLES_PER_UNIT * step):
-            stop = min(start + SAMPLES_PER_UNIT * step, len(source))
-            callback(start, len(source), "reading")
-            key = json.dumps([SCAN_VERSION, source.digest, start, stop, step, max_pixels, tables and tables.stamp])
-            path = folder / f"{start:09d}-{sha256(key.encode()).hexdigest()[:16]}.parquet"
-            if not path.is_file():
-                with atomic_write(path, fsync=True) as partial_path:
-                    table = scan_samples(source, range(start, stop, step), pool, max_pixels, tables)
-                    pq.write_table(table, partial_path)
-            files.append(path)
-    callback(len(source), len(source), "reading")
+    units = [
+        range(start, min(start + SAMPLES_PER_UNIT * step, len(source)), step)
+        for start in range(0, len(source), SAMPLES_PER_UNIT * step)
+    ]
+    scan = _ScanUnit(source, folder, max_pixels, 1 if engine.is_distributed else usable_cores(), tables)
+    files: list[Path] = []
+    callback(0, len(source), "reading")
+    for path in (engine if engine.is_distributed else ThreadEngine(1)).map(scan, units):
+        callback(units[len(files)].stop, len(source), "reading")
+        files.append(path)
     return files
+
+
+@dataclass(frozen=True, slots=True)
+class _ScanUnit:
+    """Writes the pairs of a unit to a file, unless it exists; returns the file."""
+
+    source: Source
+    folder: Path
+    max_pixels: int
+    num_threads: int
+    tables: ShardTables | None
+
+    def __call__(self, unit: range) -> Path:
+        settings = [unit.start, unit.stop, unit.step, self.max_pixels, self.tables and self.tables.stamp]
+        key = json.dumps([SCAN_VERSION, self.source.digest, *settings])
+        path = self.folder / f"{unit.start:09d}-{sha256(key.encode()).hexdigest()[:16]}.parquet"
+        if not path.is_file():
+            with atomic_write(path, fsync=True) as partial_path, ThreadPoolExecutor(self.num_threads) as pool:
+                table = scan_samples(self.source, unit, pool, self.max_pixels, self.tables)
+                pq.write_table(table, partial_path)
+        return path
 
 
 def scan_samples(

@@ -46,6 +46,8 @@ def require_ray(purpose: str) -> None:
 class RayEngine:
     """Runs jobs on the actors of a cluster."""
 
+    is_distributed = True
+
     def __init__(self, workers: list[Any]) -> None:
         self._workers = workers
         self._numbers = count()

@@ -10,6 +10,8 @@ from zebra.engines.engine import Item, Result
 class ThreadEngine:
     """Runs jobs in threads of this process."""
 
+    is_distributed = False
+
     def __init__(self, num_threads: int) -> None:
         self.num_threads = num_threads
 

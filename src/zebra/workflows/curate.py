@@ -36,7 +36,7 @@ from zebra.curate.write import (
     write_shards,
 )
 from zebra.data.ignored import Ignored
-from zebra.engines import open_engine
+from zebra.engines import ThreadEngine, open_engine
 from zebra.engines.ray import require_ray
 from zebra.errors import ConfigError, DataError
 from zebra.file_lock import lock_folder
@@ -144,8 +144,8 @@ def _curate(
     callback: Callable[[int, int, str], None],
 ) -> CurateResult:
     _remove_leftovers(out)
-    pairs = pool.scan(callback)
     with open_engine(config.engine, config.workers) as engine:
+        pairs = pool.scan(callback, engine)
         counts = apply_stages(pairs, stages, out / SCAN_FOLDER, callback, engine)
     write_decisions(out, pairs, counts)
     if not pairs.num_kept:
@@ -233,7 +233,7 @@ def look(
         lists = read_lists(config)
         image_stages = build_image_stages(config, lists, pool.source, Path(folder), callback)
         stages = build_stages(*(config, lists, pool.columns), image_stages=image_stages, with_images=pool.has_images)
-        return look_at_rules(pool.scan(callback, num_samples), stages, Path(folder), callback)
+        return look_at_rules(pool.scan(callback, ThreadEngine(1), num_samples), stages, Path(folder), callback)
 
 
 def _name_largest(counts: Sequence[RuleCount]) -> str:

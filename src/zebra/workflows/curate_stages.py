@@ -106,8 +106,9 @@ def _copy_stages(
         return []
     crops = copies.crops or bool(copies.avoid)
     datasets = {name: load_dataset(name, "test", copies.avoid_root).source for name in copies.avoid}
+    num_threads = 1 if config.engine == "ray" else usable_cores()
     return [
-        *signature_stages(source, crops=crops, max_pixels=max_pixels, num_threads=usable_cores()),
+        *signature_stages(source, crops=crops, max_pixels=max_pixels, num_threads=num_threads),
         *(
             decontamination_rule(name, partial(sign_evaluation_images, images, folder, usable_cores(), callback))
             for name, images in datasets.items()

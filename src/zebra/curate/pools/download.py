@@ -1,6 +1,7 @@
 """The download of the images of links, as a stage."""
 
 import json
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from hashlib import sha256
@@ -21,7 +22,6 @@ from zebra.curate.pipeline import Stage
 from zebra.curate.pools.scan_links import LINK_SCHEMA
 from zebra.curate.rules import ReasonRule
 from zebra.curate.scan import measure_image
-from zebra.engines import ThreadEngine
 from zebra.errors import BadSample
 
 STAGE = "download"
@@ -50,6 +50,7 @@ class Downloader:
                 setting changes what is kept.
             max_pixels: Largest width × height to decode.
         """
+        self._arguments = (config, folder, max_pixels)
         decisive = [config.shorter_side, config.max_bytes, min(config.max_pixels, max_pixels)]
         self._key = json.dumps([DOWNLOAD_VERSION, *decisive, sorted(config.ignore_signals), config.allow_private])
         self._folder = (
@@ -61,6 +62,10 @@ class Downloader:
         self._connections = ExitStack()
         self._start = Lock()
 
+    def __reduce__(self) -> tuple[Callable[..., "Downloader"], tuple[FetchConfig, Path, int]]:
+        """Copy to another process, which has connections of its own."""
+        return _copy_downloader, self._arguments
+
     def stages(self) -> list[Stage]:
         """Return the stages that download images and drop the pairs without one.
 
@@ -68,10 +73,17 @@ class Downloader:
             ConfigError: Public hosts are allowed and there is no contact.
         """
         Fetcher(self._config)  # checks the config
-        engine = ThreadEngine(NUM_CONCURRENT_UNITS)
         key = f"{self._key} again" if self._config.again else self._key
         return [
-            Measurement(STAGE, key, ("url", "unit"), DOWNLOAD_SCHEMA, self.download, engine=engine),
+            Measurement(
+                STAGE,
+                key,
+                ("url", "unit"),
+                DOWNLOAD_SCHEMA,
+                self.download,
+                is_parallel=True,
+                num_waiting=NUM_CONCURRENT_UNITS,
+            ),
             ReasonRule(STAGE, "download_reason"),
         ]
 
@@ -118,3 +130,7 @@ class Downloader:
         except BadSample as bad:
             return {"download_reason": bad.reason}
         return values | {"source_sha256": image.source_sha256}
+
+
+def _copy_downloader(config: FetchConfig, folder: Path, max_pixels: int) -> Downloader:
+    return Downloader(config, folder, max_pixels=max_pixels)

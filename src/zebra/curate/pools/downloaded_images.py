@@ -39,6 +39,10 @@ class DownloadedImages:
         self._lock = Lock()
         self._read_unit = lru_cache(MAX_OPEN_UNITS)(self._read_outcomes)
 
+    def __reduce__(self) -> tuple[Callable[..., "DownloadedImages"], tuple[object, ...]]:
+        """Copy to another process, which reads the records of its own."""
+        return _copy_images, (self.name, self.ignored, self._find_folder, self._units)
+
     def set_units(self, units: Sequence[LinkUnit]) -> None:
         """Set the units of the pool, in order."""
         self._units = units
@@ -87,3 +91,11 @@ class DownloadedImages:
             log.close()
         rows = zip(table["index"].to_pylist(), table["url"].to_pylist(), strict=True)
         return {index: outcome for index, url in rows if (outcome := outcomes.get(url))}
+
+
+def _copy_images(
+    name: str, ignored: tuple[Ignored, ...], find_folder: Callable[[str], Path], units: Sequence[LinkUnit]
+) -> DownloadedImages:
+    images = DownloadedImages(name, ignored, find_folder)
+    images.set_units(units)
+    return images

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from zebra.config.cores import usable_cores
 from zebra.config.data import DataConfig
 from zebra.config.fetch import FetchConfig
 from zebra.curate.pairs import PAIR_SCHEMA, Pairs
@@ -18,6 +17,7 @@ from zebra.curate.pools.shard_tables import find_shard_tables
 from zebra.curate.scan import scan_pool
 from zebra.data.ignored import Ignored
 from zebra.data.sources import Source, open_source
+from zebra.engines import Engine
 
 ScanCallback = Callable[[int, int, str], None]
 """Called with the number of samples or files done, their total and the stage."""
@@ -43,7 +43,7 @@ class Pool(Protocol):
             ConfigError: Servers would be asked for images, and there is no contact for them.
         """
 
-    def scan(self, callback: ScanCallback, max_samples: int | None = None) -> Pairs:
+    def scan(self, callback: ScanCallback, engine: Engine, max_samples: int | None = None) -> Pairs:
         """Read the pairs; at most about `max_samples` samples."""
 
 
@@ -60,14 +60,14 @@ class ImagePool:
         self.columns: Sequence[str] = (*PAIR_SCHEMA.names, *(self._tables.schema.names if self._tables else ()))
         self._folder, self._max_pixels = folder, max_pixels
 
-    def scan(self, callback: ScanCallback, max_samples: int | None = None) -> Pairs:
+    def scan(self, callback: ScanCallback, engine: Engine, max_samples: int | None = None) -> Pairs:
         """Read and decode all images, or evenly spaced ones."""
         step = 1 if max_samples is None else max(1, len(self.source) // max_samples)
         files = scan_pool(
             *(self.source, self._folder),
             step=step,
             max_pixels=self._max_pixels,
-            num_threads=usable_cores(),
+            engine=engine,
             callback=callback,
             tables=self._tables,
         )
@@ -91,10 +91,10 @@ class DownloadPool:
         """Return the download and the rule that drops links without an image."""
         return self._downloader.stages()
 
-    def scan(self, callback: ScanCallback, max_samples: int | None = None) -> Pairs:
+    def scan(self, callback: ScanCallback, engine: Engine, max_samples: int | None = None) -> Pairs:
         """Read the links of all files, or the first ones of each."""
         per_file = None if max_samples is None else max(1, max_samples // len(self._links.files))
-        units, self.unused = scan_links(self._links, self._folder, callback, per_file)
+        units, self.unused = scan_links(self._links, self._folder, callback, engine, per_file)
         self._images.set_units(units)
         return Pairs([unit.path for unit in units])
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from zebra.curate.pools.link_pool import LinkFile, LinkPool, require_unchanged
 from zebra.curate.pools.records import BadRecord, ImageLink
 from zebra.data.columns import validate_caption, validate_text
 from zebra.data.ignored import Ignored, IgnoredCounter
+from zebra.engines import Engine, ThreadEngine
 from zebra.errors import BadSample, escape_unencodable
 
 LINKS_VERSION = 1
@@ -50,7 +52,11 @@ class LinkUnit:
 
 
 def scan_links(
-    pool: LinkPool, folder: Path, callback: Callable[[int, int, str], None], max_samples: int | None = None
+    pool: LinkPool,
+    folder: Path,
+    callback: Callable[[int, int, str], None],
+    engine: Engine,
+    max_samples: int | None = None,
 ) -> tuple[list[LinkUnit], tuple[Ignored, ...]]:
     """Read all files of a pool once; return the units with their pairs, in order, and what is no pair, by reason.
 
@@ -59,6 +65,7 @@ def scan_links(
     Args:
         folder: Where the units are; created if it does not exist.
         callback: Called with the number of files done, their total and the stage.
+        engine: Reads files on other machines; in this process one file is read at a time.
         max_samples: Samples to read from each file; all by default.
 
     Raises:
@@ -67,19 +74,29 @@ def scan_links(
     folder.mkdir(parents=True, exist_ok=True)
     units: list[LinkUnit] = []
     unused = IgnoredCounter()
-    for number, file in enumerate(pool.files):
-        callback(number, len(pool.files), "reading")
-        key = json.dumps([LINKS_VERSION, number, file.stamp, str(file.columns), str(pool.schema), max_samples])
-        name = f"links-{number:06d}-{sha256(key.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}"
-        listing = folder / f"{name}.json"
-        if not listing.is_file():
-            with atomic_write(listing, fsync=True) as partial:
-                partial.write_text(json.dumps(_scan_file(pool, file, folder, name, number, max_samples)))
+    scan = partial(_list_units, pool, folder, max_samples)
+    callback(0, len(pool.files), "reading")
+    numbers = range(len(pool.files))
+    for number, listing in zip(
+        numbers, (engine if engine.is_distributed else ThreadEngine(1)).map(scan, numbers), strict=True
+    ):
         document = json.loads(listing.read_text())
         units += [LinkUnit(**unit | {"path": folder / unit["path"]}) for unit in document["units"]]
         unused.extend(Ignored(**entry) for entry in document["unused"])
-    callback(len(pool.files), len(pool.files), "reading")
+        callback(number + 1, len(pool.files), "reading")
     return units, unused.entries()
+
+
+def _list_units(pool: LinkPool, folder: Path, max_samples: int | None, number: int) -> Path:
+    """Scan a file of the pool unless its list of units exists; return the list."""
+    file = pool.files[number]
+    key = json.dumps([LINKS_VERSION, number, file.stamp, str(file.columns), str(pool.schema), max_samples])
+    name = f"links-{number:06d}-{sha256(key.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}"
+    listing = folder / f"{name}.json"
+    if not listing.is_file():
+        with atomic_write(listing, fsync=True) as partial_path:
+            partial_path.write_text(json.dumps(_scan_file(pool, file, folder, name, number, max_samples)))
+    return listing
 
 
 def _scan_file(
@@ -92,9 +109,9 @@ def _scan_file(
         unit = f"{number:06d}-{len(units):06d}"
         first_index = (number << FILE_NUMBER_BITS) + num_samples
         path = folder / f"{name}-{len(units):06d}.parquet"
-        with atomic_write(path, fsync=True) as partial:
-            pq.write_table(make_table(samples, others, first_index, unit), partial)
-            digest = sha256(partial.read_bytes()).hexdigest()
+        with atomic_write(path, fsync=True) as partial_path:
+            pq.write_table(make_table(samples, others, first_index, unit), partial_path)
+            digest = sha256(partial_path.read_bytes()).hexdigest()
         units.append(asdict(LinkUnit(unit, path, first_index, len(samples), digest)) | {"path": path.name})
         num_samples += len(samples)
         if num_samples == max_samples:

@@ -45,6 +45,10 @@ class ShardTables:
         self._table_schema = self.schema.append(pa.field(UID_COLUMN, pa.string()))
         self._read = lru_cache(MAX_OPEN_TABLES)(self._read_table)
 
+    def __reduce__(self) -> tuple[type["ShardTables"], tuple[Mapping[str, Path]]]:
+        """Copy to another process, which reads the tables itself."""
+        return ShardTables, ({shard: path for shard, (path, _) in self._tables.items()},)
+
     @property
     def stamp(self) -> str:
         """Return what changes with the contents of the tables."""

@@ -14,13 +14,14 @@ from zebra.config.data import DataConfig
 from zebra.curate.pairs import make_uid
 from zebra.curate.pools.link_pool import find_link_pool
 from zebra.curate.pools.scan_links import scan_links
+from zebra.engines import ThreadEngine
 from zebra.errors import DataError
 
 
 def scan(path: Path | str, folder: Path, **settings: Any) -> pa.Table:
     pool = find_link_pool(str(path), DataConfig(**settings))
     assert pool is not None
-    units, _ = scan_links(pool, folder, lambda *_: None)
+    units, _ = scan_links(pool, folder, lambda *_: None, ThreadEngine(1))
     return pa.concat_tables([pq.read_table(unit.path) for unit in units])
 
 
@@ -132,7 +133,7 @@ def test_a_cell_of_another_type_is_null_and_counted(tmp_path: Path) -> None:
     path.write_text(f"url,text,score\n{rows}https://a.org/x.jpg,a dog,high\n")
     pool = find_link_pool(str(path), DataConfig())
     assert pool is not None
-    units, unused = scan_links(pool, tmp_path / "scan", lambda *_: None)
+    units, unused = scan_links(pool, tmp_path / "scan", lambda *_: None, ThreadEngine(1))
     assert pa.concat_tables(pq.read_table(unit.path) for unit in units)["score"].to_pylist() == [*range(1_500), None]
     assert [(entry.reason, entry.count) for entry in unused] == [("cell of another type in the column score", 1)]
 
@@ -185,7 +186,7 @@ def test_a_file_that_grows_while_it_is_read_is_an_error(tmp_path: Path) -> None:
                 yield batch
 
     with pytest.raises(DataError, match=r"a\.wat changed while it was read"):
-        scan_links(Growing(), tmp_path / "scan", lambda *_: None)  # type: ignore[arg-type]
+        scan_links(Growing(), tmp_path / "scan", lambda *_: None, ThreadEngine(1))  # type: ignore[arg-type]
     assert not list((tmp_path / "scan").glob("*.json"))
 
 
@@ -253,7 +254,7 @@ def test_an_interrupted_scan_gives_the_same_bytes(tmp_path: Path, monkeypatch: p
             if done == stop_at:
                 raise KeyboardInterrupt
 
-        units, _ = scan_links(pool, out, callback)
+        units, _ = scan_links(pool, out, callback, ThreadEngine(1))
         return {unit.path.name: unit.path.read_bytes() for unit in units}
 
     expected = run(tmp_path / "whole")
