@@ -35,6 +35,8 @@ class Record:
     """Extra columns of a table, if requested."""
     group: str | None = None
     """What the image shows, if the data has a column of it: captions of a group describe each of its images."""
+    caption_probabilities: tuple[float, ...] = ()
+    """How likely training chooses each caption, in sum 1; empty if all are equally likely."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,4 +184,4 @@ def test_r20_the_count_of_a_damaged_tar_is_not_checked(shard: Path) -> None:
     shard.with_name("00000_stats.json").write_text(json.dumps({"successes": NUM_SAMPLES}))
     shard.write_bytes(shard.read_bytes()[: 3 * SAMPLE])
     with pytest.warns(UserWarning, match="damaged"):
-        assert len(ShardSource([shard], "x", "keep-complete-samples")) == 2
+        assert len(ShardSource([shard], "x", KEEP_INTACT)) == 2

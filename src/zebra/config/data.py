@@ -1,5 +1,6 @@
 """Settings for reading captioned images."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,9 +16,17 @@ class DataConfig:
     image_column: str | None = None
     """Table column with image paths or bytes; by default path, image, filepath, file_name, img, filename, …"""
     caption_columns: tuple[str, ...] = ()
-    """Table columns with captions; by default all of caption, text and title that exist."""
+    """Columns with captions; by default all of caption, text and title that exist. In shards they are keys of the .json
+    members, and txt is the .txt member; in a folder, class is the name of the image's folder and txt the .txt file."""
+    caption_weights: tuple[float, ...] = ()
+    """How often the caption of an image comes from each of caption_columns, relative to the others that the image has;
+    by default all captions are equally likely."""
+    caption_templates: tuple[str, ...] = ()
+    """Sentences with one {}, such as "a photo of a {}.", into which captions that are labels or lists of keywords are
+    put, one at random for each sample."""
     group_column: str | None = None
-    """Table column of groups, such as product numbers: with objective.multi_positive, its pairs match each other."""
+    """Column of groups, such as product numbers: with objective.multi_positive, its pairs match each other. In shards
+    it is a key of the .json members."""
     max_skip_rate: float = 0.01
     """Largest fraction of unusable samples per epoch; above it, training stops."""
     max_image_pixels: int = 89_478_485
@@ -42,3 +51,20 @@ class DataConfig:
             raise ConfigError(f"data_options.shard_cache_bytes is {self.shard_cache_bytes}; it must not be negative")
         if len(set(self.caption_columns)) != len(self.caption_columns):
             raise ConfigError(f"data_options.caption_columns repeats a column: {self.caption_columns}. Name each once.")
+        if len(set(self.caption_templates)) != len(self.caption_templates):
+            raise ConfigError(
+                f"data_options.caption_templates repeats a template: {self.caption_templates}. Name each once."
+            )
+        self._check_weights()
+
+    def _check_weights(self) -> None:
+        if self.caption_weights and len(self.caption_weights) != len(self.caption_columns):
+            raise ConfigError(
+                f"data_options.caption_weights has {len(self.caption_weights)} values for "
+                f"{len(self.caption_columns)} caption_columns. Name the columns, and give each a weight."
+            )
+        if not all(0 < weight < math.inf for weight in self.caption_weights):
+            raise ConfigError(
+                f"data_options.caption_weights is {self.caption_weights}; each must be a positive number. Leave out a "
+                "column that is not to be used."
+            )

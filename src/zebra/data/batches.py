@@ -186,4 +186,7 @@ class _LoadBatch:
 def _choose_caption(record: Record, rng: np.random.Generator) -> str:
     if not record.captions:
         raise BadSample("missing caption", record.id, "it has only a label")
-    return record.captions[int(rng.integers(len(record.captions)))]
+    num_captions = len(record.captions)
+    if record.caption_probabilities:
+        return record.captions[int(rng.choice(num_captions, p=record.caption_probabilities))]
+    return record.captions[int(rng.integers(num_captions))]

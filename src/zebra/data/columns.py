@@ -1,5 +1,6 @@
 """Find and parse the columns of a table."""
 
+import math
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -153,17 +154,56 @@ def parse_captions(row: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
     Raises:
         BadSample: caption is not text, empty caption, caption is too long, NUL character, or caption is not UTF-8.
     """
-    texts: list[str] = []
-    for column in columns:
-        value = row.get(column)
-        for text in value if isinstance(value, list) else [value]:
-            if not isinstance(text, str | None):
-                raise BadSample("caption is not text", "", f"{column} is {str(text)[:40]!r}")
-            if text and text.strip():
-                texts.append(validate_caption(text))
+    texts = [text for column in columns for text in _parse_caption_cell(row.get(column), column)]
     if not texts:
         raise BadSample("empty caption", "", f"nothing in {', '.join(columns)}")
     return texts
+
+
+def count_captions(row: Mapping[str, Any], columns: Sequence[str]) -> list[int]:
+    """Return the number of captions in each column of a row that `parse_captions` accepts."""
+    return [len(_parse_caption_cell(row.get(column), column)) for column in columns]
+
+
+def caption_probabilities(counts: Sequence[int], weights: Sequence[float]) -> tuple[float, ...]:
+    """Return how likely each caption of a row is chosen; columns without captions leave their weight to the others.
+
+    Args:
+        counts: Number of captions in each column; not all 0.
+        weights: Weight of each column, which its captions share; empty for equally likely captions.
+
+    >>> caption_probabilities([1, 0, 2], [3, 5, 1])
+    (0.75, 0.125, 0.125)
+    """
+    if not weights:
+        return ()
+    total = sum(weight for count, weight in zip(counts, weights, strict=True) if count)
+    return tuple(weight / total / count for count, weight in zip(counts, weights, strict=True) for _ in range(count))
+
+
+def _parse_caption_cell(value: Any, column: str) -> list[str]:
+    texts: list[str] = []
+    for text in value if isinstance(value, list) else [value]:
+        if not isinstance(text, str | None):
+            raise BadSample("caption is not text", "", f"{column} is {str(text)[:40]!r}")
+        if text and text.strip():
+            texts.append(validate_caption(text))
+    return texts
+
+
+def parse_group(row: Mapping[str, Any], column: str) -> str | None:
+    """Return the group of a row; None for an empty cell or NaN, as pandas writes it.
+
+    Raises:
+        BadSample: group is not text, NUL character, or group is not UTF-8.
+    """
+    value = row.get(column)
+    if isinstance(value, list | dict | bytes):
+        raise BadSample("group is not text", "", f"{column} is {str(value)[:40]!r}; give a text or a number")
+    is_nan = isinstance(value, float) and math.isnan(value)
+    if value is None or is_nan or not str(value).strip():
+        return None
+    return validate_text(str(value), "group")
 
 
 def choose_columns(columns: Sequence[str] | pa.Schema, available: pa.Schema, name: str) -> pa.Schema:

@@ -1,25 +1,29 @@
-"""A folder of images with captions in .txt files of the same name."""
+"""A folder of images, captioned by .txt files of the same name or by folders."""
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 
 import pyarrow as pa
 
-from zebra.data.columns import choose_columns, validate_caption
+from zebra.config.data import DataConfig
+from zebra.data.columns import caption_probabilities, choose_columns, validate_caption
 from zebra.data.folder_walk import walk_folder
 from zebra.data.ignored import IgnoredCounter
 from zebra.data.locations import ImageRef, Location, columns_stamp, file_stamp
 from zebra.data.regular_files import read_regular_file
-from zebra.errors import BadSample, escape_unencodable
+from zebra.errors import BadSample, ConfigError, escape_unencodable, suggest_name
 from zebra.images.formats import IMAGE_SUFFIXES, UNSUPPORTED_FORMATS
 from zebra.values import Record
 
 CAPTION_SUFFIX = ".txt"
 SECOND_CAPTION = "second caption of an image"
 """Reason of a file such as a.TXT beside a.txt."""
+CAPTION_COLUMNS = ("txt", "class")
+"""What may be a caption: the text file, which is the default, and the folder of the image, as in CLASS_COLUMNS."""
+DEFAULT_CONFIG = DataConfig()
 CLASS_COLUMNS = pa.schema({"class": pa.string()})
 """The class of an image by name: in torchvision's layout, that of its folder below the root."""
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
@@ -27,7 +31,7 @@ METADATA_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
 
 class FolderSource:
-    """Every image below a folder; the caption of `a/b.jpg` is the text of `a/b.txt`.
+    """Every image below a folder; the caption of `a/b.jpg` is the text of `a/b.txt`, or its class, "a".
 
     Suffixes may have upper-case letters. A caption without an image counts as a bad sample.
     """
@@ -35,8 +39,26 @@ class FolderSource:
     columns = pa.schema([])
     """Extra columns of `scan`."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, config: DataConfig = DEFAULT_CONFIG) -> None:
+        """List the images and captions below `root`.
+
+        Raises:
+            ConfigError: The config names columns that a folder does not have.
+        """
         self.root = root
+        self._caption_columns = config.caption_columns or CAPTION_COLUMNS[:1]
+        self._caption_weights = config.caption_weights
+        for column in self._caption_columns:
+            if column not in CAPTION_COLUMNS:
+                raise ConfigError(
+                    f"data_options.caption_columns has {column!r}, but {root} is a folder of images, with the columns "
+                    f"txt and class.{suggest_name(column, CAPTION_COLUMNS)} For others give a table"
+                )
+        if config.group_column is not None:
+            raise ConfigError(
+                f"data_options.group_column is {config.group_column!r}, but {root} is a folder of images, which has no "
+                "groups. Give a table"
+            )
         self.name = str(root)
         digest = hashlib.sha256()
         ignored = IgnoredCounter()
@@ -77,16 +99,18 @@ class FolderSource:
 
     def scan(self) -> Iterator[ImageRef]:
         """Yield all images; the stamp has size and modification time of the image and its caption."""
-        end = columns_stamp(self.columns)
+        other_captions = self._caption_columns if self._caption_columns != CAPTION_COLUMNS[:1] else ()
+        end = columns_stamp(self.columns) + "".join(f" {name}" for name in other_captions)
         root = self.root.resolve()
         for index in range(len(self)):
             image_path, caption_path = self._paths(root, index)
             if image_path is not None:
                 key = escape_unencodable(str(image_path))
                 stamp = f"{file_stamp(image_path)} {file_stamp(caption_path) if caption_path else '-'}{end}"
-                class_name = escape_unencodable(image_path.relative_to(root).parts[0])
+                class_name = _class_of(image_path, root)
                 columns = dict.fromkeys(self.columns.names, class_name)
-                yield ImageRef(Location(key, stamp, key), partial(_load_image, image_path, caption_path, key, columns))
+                read_captions = partial(_read_captions, self._caption_columns, class_name, caption_path)
+                yield ImageRef(Location(key, stamp, key), partial(_load_image, image_path, read_captions, key, columns))
 
     def sample_id(self, index: int) -> str:
         """Return the ID of a sample without reading it."""
@@ -105,15 +129,30 @@ class FolderSource:
         if image_path is None:
             assert caption_path is not None
             raise BadSample("missing image", sample_id, _explain_missing_image(caption_path))
-        if caption_path is None:
+        class_name = _class_of(image_path, self.root)
+        captions = _read_captions(self._caption_columns, class_name, caption_path, sample_id)
+        if not captions:
+            if caption_path is not None and "txt" in self._caption_columns:
+                raise BadSample("empty caption", sample_id)
             raise BadSample("missing caption", sample_id, _explain_missing_caption(image_path, self.root))
-        caption = decode_caption(_read_caption_bytes(caption_path, sample_id), sample_id)
-        return Record(id=sample_id, image=read_image_bytes(image_path, sample_id), captions=(caption,))
+        counts = [int(column in captions) for column in self._caption_columns]
+        return Record(
+            id=sample_id,
+            image=read_image_bytes(image_path, sample_id),
+            captions=tuple(captions.values()),
+            caption_probabilities=caption_probabilities(counts, self._caption_weights),
+        )
 
     def _paths(self, root: Path, index: int) -> tuple[Path | None, Path | None]:
         """Return the paths of image and caption below `root`; one of them may be None."""
         image, caption = self._images[index].as_py(), self._captions[index].as_py()
         return image and root / os.fsdecode(image), caption and root / os.fsdecode(caption)
+
+
+def _class_of(image_path: Path, root: Path) -> str:
+    """Return the name of the image's folder below the root; "" for an image in the root itself."""
+    parts = image_path.relative_to(root).parts
+    return escape_unencodable(parts[0]) if len(parts) > 1 else ""
 
 
 def _explain_missing_image(caption_path: Path) -> str:
@@ -131,11 +170,25 @@ def _explain_missing_caption(image_path: Path, root: Path) -> str:
     return f"{detail}; if {table} has the captions, give it instead of the folder" if table else detail
 
 
-def _load_image(path: Path, caption_path: Path | None, key: str, columns: Mapping[str, object]) -> Record:
-    """Read an image and its caption, which is optional."""
+def _load_image(
+    path: Path, read_captions: Callable[[str], Mapping[str, str]], key: str, columns: Mapping[str, object]
+) -> Record:
+    """Read an image and its captions, which are optional."""
     image = read_image_bytes(path, key)
-    text = _read_caption_bytes(caption_path, key) if caption_path else b""
-    return Record(key, image, (decode_caption(text, key),) if text.strip() else (), columns=columns)
+    return Record(key, image, tuple(read_captions(key).values()), columns=columns)
+
+
+def _read_captions(columns: Sequence[str], class_name: str, caption_path: Path | None, where: str) -> Mapping[str, str]:
+    """Return the captions of an image by column, without empty ones."""
+    captions = {}
+    for column in columns:
+        if column == "class" and class_name:
+            captions[column] = validate_caption(class_name)
+        elif column == "txt" and caption_path is not None:
+            text = _read_caption_bytes(caption_path, where)
+            if text.strip():
+                captions[column] = decode_caption(text, where)
+    return captions
 
 
 def _read_caption_bytes(path: Path, where: str) -> bytes:

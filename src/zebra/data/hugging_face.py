@@ -23,15 +23,19 @@ from zebra.data.columns import (
     IMAGE_COLUMNS,
     IMAGE_FLAG,
     SPLIT_COLUMN,
+    caption_probabilities,
     choose_columns,
     convert_cell,
+    count_captions,
     find_caption_columns,
+    find_group_column,
     find_image_column,
     find_optional_caption_columns,
     is_scalar,
     match_column,
     normalize_name,
     parse_captions,
+    parse_group,
 )
 from zebra.data.folders import CLASS_COLUMNS
 from zebra.data.ignored import Ignored
@@ -106,6 +110,8 @@ class SavedDataset:
         )
         find_captions = find_caption_columns if self._label_column is None else find_optional_caption_columns
         self._caption_columns = find_captions(columns, folder, config)
+        self._caption_weights = config.caption_weights
+        self._group_column = find_group_column(columns, folder, config)
         self.classnames = () if self._label_column is None else tuple(features[self._label_column].get("names") or ())
         """Class names by label; empty without labels."""
 
@@ -119,6 +125,7 @@ class SavedDataset:
             [
                 *(state.get("_fingerprint"), sizes, self._image_column, self._caption_columns, self._label_column),
                 *([] if split is None else [split]),
+                *([] if self._group_column is None else [{"group": self._group_column}]),
             ]
         )
         self.digest = hashlib.sha256(identity.encode()).hexdigest()
@@ -147,6 +154,7 @@ class SavedDataset:
             cells = {name: column[row].as_py() for name, column in table.columns.items()}
             path, image = parse_image_cell(cells[self._image_column])
             captions = parse_captions(cells, self._caption_columns) if self._caption_columns else ()
+            group = None if self._group_column is None else parse_group(cells, self._group_column)
         except UnicodeDecodeError as error:  # Arrow does not validate strings
             raise BadSample("caption is not UTF-8", sample_id, str(error)) from error
         except BadSample as bad:
@@ -158,7 +166,15 @@ class SavedDataset:
         if path is not None:
             image = read_table_image(self.folder, path, sample_id)
         assert image is not None
-        return Record(sample_id, image, tuple(captions), label, self._convert_columns(cells, label, sample_id))
+        return Record(
+            sample_id,
+            image,
+            tuple(captions),
+            label,
+            self._convert_columns(cells, label, sample_id),
+            group,
+            caption_probabilities(count_captions(cells, self._caption_columns), self._caption_weights),
+        )
 
     def _convert_columns(self, cells: Mapping[str, Any], label: int | None, sample_id: str) -> dict[str, Any]:
         """Return the extra columns of a row."""
@@ -206,7 +222,7 @@ class SavedDataset:
         for path, stat in self._file_stats.items():
             if _size_and_mtime(path) != stat:
                 raise DataError(f"{path} has changed while it was in use. Start again")
-        column_names = (self._image_column, *self._caption_columns, self._label_column)
+        column_names = (self._image_column, *self._caption_columns, self._label_column, self._group_column)
         extra = [name for name in self.columns.names if name in self._schema.names]
         columns = [name for name in dict.fromkeys((*column_names, *extra)) if name is not None]
         split_columns = [self._split_column] if self._split_column else []

@@ -13,6 +13,7 @@ from zebra.data.batches import iter_batches
 from zebra.data.dataset_stats import DatasetStats, compute_dataset_stats, quantiles
 from zebra.data.ignored import Ignored
 from zebra.data.sources import Source, open_source
+from zebra.data.templated import fill_caption_templates
 from zebra.errors import ConfigError
 from zebra.images.preprocess import build_preprocess
 from zebra.text.bpe import BPETokenizer
@@ -133,7 +134,9 @@ def inspect_data(
     """
     if max_samples is not None and max_samples < 1:
         raise ConfigError(f"max_samples must be at least 1; got {max_samples}")
-    source = open_source(config.data, config.data_options)
+    source = fill_caption_templates(
+        open_source(config.data, config.data_options), config.data_options.caption_templates
+    )
     total = min(max_samples or len(source), len(source))
     stats, captions = compute_dataset_stats(
         source,

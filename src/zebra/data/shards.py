@@ -16,25 +16,25 @@ from hashlib import sha256
 from itertools import accumulate, groupby, islice, takewhile
 from operator import itemgetter
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import pyarrow as pa
 
-from zebra.config.data import DamagedShardPolicy
+from zebra.config.data import DamagedShardPolicy, DataConfig
 from zebra.data.columns import choose_columns, convert_cell, infer_column_type
 from zebra.data.folder_walk import raise_listing_error
-from zebra.data.folders import decode_caption
 from zebra.data.ignored import Ignored, IgnoredCounter
 from zebra.data.locations import ImageRef, Location, columns_stamp
 from zebra.data.remote.blobs import Blob, ByteRange, LocalBlob
+from zebra.data.shard_captions import TextMembers, parse_json_object
 from zebra.data.tar_index import DamagedShard, TarIndex, TarSample
-from zebra.errors import BadSample, DataError, escape_unencodable
+from zebra.errors import BadSample, DataError, escape_unencodable, list_names, suggest_name
 from zebra.images.formats import IMAGE_SUFFIXES, UNSUPPORTED_FORMATS
 from zebra.values import Record
 
 IMAGE_FIELDS = tuple(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES)
 MAX_OPEN_SHARDS = 64
 """Maximum number of open shards per process; each uses two file descriptors."""
+DEFAULT_CONFIG = DataConfig()
 INFER_SCHEMA_SAMPLES = 100
 """Number of samples whose `.json` keys are taken as the available columns."""
 NUM_INDEX_THREADS = 8
@@ -48,10 +48,11 @@ class ShardSource:
         shards: Local paths, or blobs from `zebra.data.remote.remote_blob.open_remote_shards`.
         name: Name of the dataset.
         ignored: Other files of the shards' folder.
-        damaged_shards: Raise an error for damaged shards, or keep the samples before the damage.
+        config: What to do with damaged shards, and the caption and group columns.
 
     Raises:
-        DataError: A shard is damaged, or its number of samples differs from img2dataset's count.
+        DataError: A shard is damaged, its number of samples differs from img2dataset's count, or there is no such
+            column.
     """
 
     columns = pa.schema([])
@@ -61,13 +62,13 @@ class ShardSource:
         self,
         shards: Sequence[Path | Blob],
         name: str,
-        damaged_shards: DamagedShardPolicy = "stop",
+        config: DataConfig = DEFAULT_CONFIG,
         ignored: tuple[Ignored, ...] = (),
     ) -> None:
         self.name = name
         blobs = [LocalBlob(shard) if isinstance(shard, Path) else shard for shard in shards]
         blobs.sort(key=lambda blob: _natural_sort_key(blob.name))
-        self.shards = _index_shards(blobs, damaged_shards)
+        self.shards = _index_shards(blobs, config.damaged_shards)
         self.damage_messages = tuple(shard.damage for shard in self.shards if shard.damage)
         """One error message per damaged shard."""
         self._shard_names = _short_shard_names([blob.name for blob in blobs])
@@ -83,6 +84,13 @@ class ShardSource:
         self.digest = sha256("".join(digests).encode("utf-8", "surrogateescape")).hexdigest()
         """SHA-256 in hex over the index of every shard: keys, byte ranges and labels."""
         self._open_shards: OrderedDict[int, None] = OrderedDict()
+        self._texts = TextMembers(config)
+        for column in self._texts.json_columns:
+            if len(self) and column not in self._json_cells:
+                raise DataError(
+                    f"{name} has no column {column!r} in the .json members of its first {INFER_SCHEMA_SAMPLES} samples."
+                    f"{suggest_name(column, self._json_cells)} They have {list_names(list(self._json_cells))}"
+                )
         if self.damage_messages:
             num_intact = sum(len(shard) for shard in self.shards if shard.damage)
             warnings.warn(
@@ -107,7 +115,7 @@ class ShardSource:
         return f"{self._shard_names[shard_index]}/{self._get_shard(shard_index).sample(position).key}"
 
     def read(self, index: int) -> Record:
-        """Read one sample: image, caption (.txt, else the key "caption" in .json) and label (.cls).
+        """Read one sample: image, captions, label (.cls) and group; see `zebra.data.shard_captions`.
 
         Raises:
             BadSample: missing image, missing caption (and no label either), caption is not UTF-8, empty caption,
@@ -146,6 +154,17 @@ class ShardSource:
     @cached_property
     def available_columns(self) -> pa.Schema:
         """Keys of the `.json` members of the first samples, except those that hold lists or objects."""
+        return pa.schema(
+            [
+                (name, infer_column_type(values))
+                for name, values in self._json_cells.items()
+                if not any(isinstance(value, list | dict) for value in values)
+            ]
+        )
+
+    @cached_property
+    def _json_cells(self) -> Mapping[str, list[object]]:
+        """The values of each key in the `.json` members of the first samples."""
         members = []
         for index in range(min(len(self), INFER_SCHEMA_SAMPLES)):
             shard_index, position = self._find_shard(index)
@@ -157,18 +176,12 @@ class ShardSource:
         for shard, group in groupby(members, key=itemgetter(0)):
             for data in shard.start_read([byte_range for _, byte_range in group])():
                 with suppress(BadSample):  # counted when the sample is read
-                    rows.append(_parse_json_object(data, ""))
+                    rows.append(parse_json_object(data, ""))
         cells: dict[str, list[object]] = defaultdict(list)
         for row in rows:
             for name, value in row.items():
                 cells[name].append(value)
-        return pa.schema(
-            [
-                (name, infer_column_type(values))
-                for name, values in cells.items()
-                if not any(isinstance(value, list | dict) for value in values)
-            ]
-        )
+        return cells
 
     def select_columns(self, columns: Sequence[str] | pa.Schema) -> None:
         """Choose the extra columns of `scan`; ConfigError if one is missing."""
@@ -176,11 +189,11 @@ class ShardSource:
 
     def scan(self) -> Iterator[ImageRef]:
         """Yield all samples; the stamp has the identity of the shard and the offset of the image."""
-        end = columns_stamp(self.columns)
+        end = columns_stamp(self.columns) + "".join(f" {name}" for name in self._texts.config.caption_columns)
         for shard in self.shards:
             shard_stamp = sha256(repr(shard.blob.identity[1:]).encode()).hexdigest()[:16]
             for position in range(len(shard)):
-                yield _make_image_ref(shard.blob, shard.sample(position), shard_stamp, end, self.columns)
+                yield _make_image_ref(shard.blob, shard.sample(position), shard_stamp, end, self.columns, self._texts)
             shard.close()
 
     def max_labels(self) -> Iterator[tuple[str, int]]:
@@ -198,7 +211,7 @@ class ShardSource:
     def _start_read(self, shard_index: int, positions: Sequence[int]) -> Callable[[], list[Record | BadSample]]:
         """Start to read samples of one shard; the returned function waits for them."""
         shard, shard_name = self._get_shard(shard_index), self._shard_names[shard_index]
-        plans = [_plan_read(shard.sample(position), shard_name) for position in positions]
+        plans = [_plan_read(shard.sample(position), shard_name, self._texts) for position in positions]
         wait = shard.start_read(
             [byte_range for plan in plans if isinstance(plan, _ReadPlan) for byte_range in plan.byte_ranges]
         )
@@ -227,17 +240,19 @@ def list_shards(folder: Path) -> list[str]:
     return sorted(name for name in names if name.lower().endswith(".tar") and not name.startswith("."))
 
 
-def _make_image_ref(blob: Blob, sample: TarSample, shard_stamp: str, stamp_end: str, columns: pa.Schema) -> ImageRef:
+def _make_image_ref(
+    blob: Blob, sample: TarSample, shard_stamp: str, stamp_end: str, columns: pa.Schema, texts: TextMembers
+) -> ImageRef:
     path = escape_unencodable(str(blob.path.resolve())) if isinstance(blob, LocalBlob) else blob.name
     image = next((name for name in IMAGE_FIELDS if name in sample.fields), None)
     offset, size = sample.fields[image] if image else (None, None)
     location = Location(f"{path}/{sample.key}", f"{shard_stamp} {offset}{stamp_end}", path, offset, size)
-    return ImageRef(location, partial(_load_image, blob, sample, path, columns))
+    return ImageRef(location, partial(_load_image, blob, sample, path, columns, texts))
 
 
-def _load_image(blob: Blob, sample: TarSample, path: str, columns: pa.Schema) -> Record:
+def _load_image(blob: Blob, sample: TarSample, path: str, columns: pa.Schema, texts: TextMembers) -> Record:
     """Read one sample with extra columns; caption and label are optional."""
-    plan = _plan_read(sample, path, require_caption=False)
+    plan = _plan_read(sample, path, texts, require_caption=False)
     if isinstance(plan, BadSample):
         raise plan
     if isinstance(blob, LocalBlob):
@@ -251,52 +266,11 @@ def _load_image(blob: Blob, sample: TarSample, path: str, columns: pa.Schema) ->
     record = _build_record(plan, iter(data), require_caption=False)
     if isinstance(record, BadSample):
         raise record
-    row = _parse_json_object(data[-1], plan.sample_id) if json_ranges else {}
+    row = parse_json_object(data[-1], plan.sample_id) if json_ranges else {}
     try:
         return replace(record, columns={field.name: convert_cell(row.get(field.name), field) for field in columns})
     except BadSample as bad:
         raise BadSample(bad.reason, plan.sample_id, bad.detail) from None
-
-
-def _parse_txt_captions(data: bytes, where: str) -> tuple[str, ...]:
-    return (decode_caption(data, where),)
-
-
-def _parse_json_object(data: bytes, where: str) -> dict[str, Any]:
-    """Parse a `.json` member; a value that is no object has no keys."""
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise BadSample("broken JSON", where, str(error)) from error
-    return value if isinstance(value, dict) else {}
-
-
-def _parse_caption_list(data: bytes, where: str) -> tuple[str, ...]:
-    """Parse the captions of a sample that has several, as `zebra curate` writes them."""
-    try:
-        captions = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise BadSample("broken JSON", where, f".captions.json: {error}") from error
-    if not isinstance(captions, list) or not captions or not all(isinstance(caption, str) for caption in captions):
-        raise BadSample("caption is not text", where, ".captions.json is no list of texts")
-    return tuple(decode_caption(caption.encode("utf-8", "surrogatepass"), where) for caption in captions)
-
-
-def _parse_json_captions(data: bytes, where: str) -> tuple[str, ...]:
-    caption = _parse_json_object(data, where).get("caption")
-    if caption is None:
-        return ()
-    if not isinstance(caption, str):
-        raise BadSample("caption is not text", where, f"{str(caption)[:40]!r} in .json")
-    return (decode_caption(caption.encode("utf-8", "surrogatepass"), where),)
-
-
-CAPTION_PARSERS: Mapping[str, Callable[[bytes, str], tuple[str, ...]]] = {
-    "captions.json": _parse_caption_list,
-    "txt": _parse_txt_captions,
-    "json": _parse_json_captions,
-}
-"""Field → parser of its captions. The first field that a sample has is used."""
 
 
 @dataclass(slots=True)
@@ -306,11 +280,14 @@ class _ReadPlan:
     sample_id: str
     label: int | None
     byte_ranges: tuple[ByteRange, ...]
-    """The image, and the caption if there is one."""
-    parse: Callable[[bytes, str], tuple[str, ...]]
+    """The image, then the members with texts."""
+    text_members: tuple[str, ...]
+    texts: TextMembers
 
 
-def _plan_read(sample: TarSample, shard_name: str, *, require_caption: bool = True) -> _ReadPlan | BadSample:
+def _plan_read(
+    sample: TarSample, shard_name: str, texts: TextMembers, *, require_caption: bool = True
+) -> _ReadPlan | BadSample:
     sample_id = f"{shard_name}/{sample.key}"
     fields = ", ".join(f".{name}" for name in sample.fields)
     if sample.duplicate_field is not None:
@@ -322,25 +299,31 @@ def _plan_read(sample: TarSample, shard_name: str, *, require_caption: bool = Tr
         return BadSample("missing image", sample_id, f"only {fields}{advice}")
     if "cls" in sample.fields and sample.label is None and require_caption:
         return BadSample("label is not a number", sample_id, "in .cls")
-    caption = next((name for name in CAPTION_PARSERS if name in sample.fields), "")
-    if not caption and sample.label is None and require_caption:
+    members = texts.list_members(sample.fields)
+    if not members and sample.label is None and require_caption:
         return BadSample("missing caption", sample_id, f"only {fields}")
-    byte_ranges = (sample.fields[image], sample.fields[caption]) if caption else (sample.fields[image],)
-    return _ReadPlan(sample_id, sample.label, byte_ranges, CAPTION_PARSERS.get(caption, _parse_txt_captions))
+    byte_ranges = tuple(sample.fields[name] for name in (image, *members))
+    return _ReadPlan(sample_id, sample.label, byte_ranges, members, texts)
 
 
 def _build_record(plan: _ReadPlan, data: Iterator[bytes], *, require_caption: bool = True) -> Record | BadSample:
-    """Build a record from the next one or two byte strings."""
-    image, *captions = islice(data, len(plan.byte_ranges))
+    """Build a record from the next byte strings, one for each byte range of the plan."""
+    image, *members = islice(data, len(plan.byte_ranges))
+    data_by_member = dict(zip(plan.text_members, members, strict=True))
     if not require_caption:
-        captions = [caption for caption in captions if caption.strip()]
+        data_by_member = {name: member for name, member in data_by_member.items() if member.strip()}
     try:
-        texts = tuple(text for caption in captions for text in plan.parse(caption, plan.sample_id))
+        texts = plan.texts.parse(data_by_member, plan.sample_id)
     except BadSample as bad:
         return bad
-    if not texts and plan.label is None and require_caption:
-        return BadSample("missing caption", plan.sample_id, "no caption in .json")
-    return Record(plan.sample_id, image, texts, plan.label)
+    if not texts.captions and plan.label is None and require_caption:
+        columns = plan.texts.config.caption_columns
+        return BadSample(
+            "missing caption", plan.sample_id, f"nothing in {', '.join(columns)}" if columns else "no caption in .json"
+        )
+    return Record(
+        plan.sample_id, image, texts.captions, plan.label, group=texts.group, caption_probabilities=texts.probabilities
+    )
 
 
 def _index_shards(blobs: Sequence[Blob], damaged_shards: DamagedShardPolicy) -> list[TarIndex]:

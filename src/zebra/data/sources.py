@@ -155,7 +155,7 @@ def _open_layout(name: str, config: DataConfig) -> ScannableSource:
     if path.exists():
         return _open_file(path, config)
     if (shards := expand_braces(str(path))) != [str(path)]:
-        return ShardSource(_require_files(name, [Path(shard) for shard in shards]), name, config.damaged_shards)
+        return ShardSource(_require_files(name, [Path(shard) for shard in shards]), name, config)
     if source := _open_split(path.parent, path.name, config):
         return source
     raise DataError(f"there is nothing at {path.absolute()}. {_suggest_path(path)}")
@@ -168,12 +168,12 @@ def _open_remote(name: str, config: DataConfig) -> ShardSource:
         folder = name.partition("?")[0].rstrip("/")
         names = [blob.name.partition("?")[0].rpartition("/")[2] for blob in blobs]
         select_split_files(names, folder, None, suggest_pattern=True)
-    return ShardSource(blobs, name, config.damaged_shards)
+    return ShardSource(blobs, name, config)
 
 
 def _open_file(path: Path, config: DataConfig) -> ScannableSource:
     if path.suffix.lower() == ".tar":
-        return ShardSource([path], str(path), config.damaged_shards)
+        return ShardSource([path], str(path), config)
     if path.suffix.lower() in TABLE_FORMATS:
         return _require_one_split(TableSource(path, config))
     advice = OTHER_TABLES.get(path.suffix.lower(), f"Give {SUPPORTED_LAYOUTS}")
@@ -186,7 +186,7 @@ def _open_folder(path: Path, config: DataConfig) -> ScannableSource:
     if shards := list_shards(path):
         selected = select_split_files(shards, str(path), None, suggest_pattern=True)
         return _open_shard_folder(path, shards, selected, str(path), config)
-    source = FolderSource(path)
+    source = FolderSource(path, config)
     if source.has_images():
         _require_one_folder_split(source)
         return source
@@ -234,7 +234,7 @@ def _open_shard_folder(
     """Open some shards of a folder; the other files are counted as ignored, but not the other shards."""
     companions = [f"{Path(shard).stem}_stats.json" for shard in shards] + [f"{shard}.sha256" for shard in shards]
     ignored = count_other_files(folder, [folder / file for file in (*shards, *companions)])
-    return ShardSource([folder / shard for shard in selected], name, config.damaged_shards, ignored)
+    return ShardSource([folder / shard for shard in selected], name, config, ignored)
 
 
 def _require_one_split(source: SplitSource) -> SplitSource:

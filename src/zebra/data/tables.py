@@ -1,6 +1,6 @@
 """Tables of image paths or bytes with captions, by position or in file order."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from hashlib import sha256
@@ -15,8 +15,10 @@ from zebra.config.data import DataConfig
 from zebra.data.cached_table import CachedTable, RowValues
 from zebra.data.columns import (
     SPLIT_COLUMN,
+    caption_probabilities,
     choose_columns,
     convert_cell,
+    count_captions,
     find_caption_columns,
     find_group_column,
     find_image_column,
@@ -24,6 +26,7 @@ from zebra.data.columns import (
     infer_column_type,
     match_column,
     parse_captions,
+    parse_group,
 )
 from zebra.data.ignored import Ignored
 from zebra.data.image_cells import parse_image_cell, read_table_image, resolve_image_path
@@ -54,6 +57,8 @@ TABLE_SCHEMA = pa.schema(
 """A usable row has a path or an image, and captions; a bad row has a reason."""
 GROUP_FIELD = pa.field("group", pa.string())
 """Further column if the config names one."""
+COUNTS_FIELD = pa.field("caption_counts", pa.list_(pa.int32()))
+"""Further column if the config has weights: the number of captions from each caption column."""
 SPLITS_SCHEMA = pa.schema({SPLIT_COLUMN: pa.string()})
 
 
@@ -130,7 +135,17 @@ class TableSource:
         )
         if group_column is not None:
             columns, schema, key = (*columns, group_column), schema.append(GROUP_FIELD), (*key, group_column)
-        rows = _table_rows(self._read_rows(columns), self._image_column, caption_columns, group_column)
+        has_counts = bool(self._config.caption_weights)
+        if has_counts:
+            schema, key = schema.append(COUNTS_FIELD), (*key, COUNTS_FIELD.name)
+        convert = partial(
+            _convert_row,
+            image_column=self._image_column,
+            caption_columns=caption_columns,
+            group_column=group_column,
+            has_counts=has_counts,
+        )
+        rows = _table_rows(self._read_rows(columns), convert, len(schema) - len(TABLE_SCHEMA))
         return CachedTable.open_or_build(key, schema, rows)
 
     @property
@@ -158,7 +173,13 @@ class TableSource:
         image = row["image"]
         if image is None:
             image = read_table_image(self.path.parent, row["path"], sample_id)
-        return Record(id=sample_id, image=image, captions=tuple(row["captions"]), group=row.get("group"))
+        return Record(
+            id=sample_id,
+            image=image,
+            captions=tuple(row["captions"]),
+            caption_probabilities=caption_probabilities(row.get("caption_counts", ()), self._config.caption_weights),
+            group=row.get("group"),
+        )
 
     def num_images(self) -> int:
         """Return the number of rows; for other tables than Parquet, this reads the file once."""
@@ -233,23 +254,27 @@ class TableSource:
 
 
 def _table_rows(
-    rows: Iterable[tuple[int, TableRow]], image_column: str, caption_columns: Sequence[str], group_column: str | None
+    rows: Iterable[tuple[int, TableRow]], convert: Callable[[TableRow], RowValues], num_further: int
 ) -> Iterator[RowValues]:
+    """Yield the line and the converted cells of each row; a bad row also has nulls for the further columns."""
     for line, row in rows:
         try:
-            values = _convert_row(row, image_column, caption_columns)
+            values = convert(row)
         except BadSample as bad:
-            values = (None, None, None, bad.reason, bad.detail)
-        if group_column is not None:
-            group = "" if isinstance(row, BadRow) else convert_cell(row.get(group_column), GROUP_FIELD)
-            values = (*values, group or None)
+            values = (None, None, None, bad.reason, bad.detail, *[None] * num_further)
         yield line, *values
 
 
-def _convert_row(row: TableRow, image_column: str, caption_columns: Sequence[str]) -> RowValues:
+def _convert_row(
+    row: TableRow, image_column: str, caption_columns: Sequence[str], group_column: str | None, has_counts: bool
+) -> RowValues:
     if isinstance(row, BadRow):
         raise BadSample(row.reason, "", row.detail)
-    return *parse_image_cell(row.get(image_column)), parse_captions(row, caption_columns), None, None
+    further: list[Any] = [] if group_column is None else [parse_group(row, group_column)]
+    captions = parse_captions(row, caption_columns)
+    if has_counts:
+        further.append(count_captions(row, caption_columns))
+    return *parse_image_cell(row.get(image_column)), captions, None, None, *further
 
 
 def _split_rows(table: TableFile, split_column: str) -> Iterator[RowValues]:

@@ -17,6 +17,7 @@ from zebra.config.train import TrainConfig
 from zebra.data.benchmarks.clip_benchmark import read_classification
 from zebra.data.sources import Source, open_source
 from zebra.data.splits import MIN_DISTINCT_IMAGES, train_val_test_split
+from zebra.data.templated import fill_caption_templates
 from zebra.distributed import SINGLE_PROCESS, ProcessGroup
 from zebra.errors import BadSample, ConfigError, DataError
 from zebra.evaluators.comparison import BeforeAfter, MetricDelta, compare_correctness, compare_retrieval
@@ -138,11 +139,14 @@ class FineTuning:
                 f"{changed}\nLeave out the settings of the model; --from takes them from the initial model."
             )
         splits = train_val_test_split(source, config.val_fraction)
-        self.train_source = splits.train
+        self.train_source, val_source, test_source = (
+            fill_caption_templates(split, config.data_options.caption_templates)
+            for split in (splits.train, splits.val, splits.test)
+        )
         self.fingerprint = clip.fingerprint
-        self.validators: list[Validator] = [RetrievalValidator(splits.val, clip.preprocess, group), *validators]
+        self.validators: list[Validator] = [RetrievalValidator(val_source, clip.preprocess, group), *validators]
         """Their mean score selects the checkpoint."""
-        self.test_validator = RetrievalValidator(splits.test, clip.preprocess, group)
+        self.test_validator = RetrievalValidator(test_source, clip.preprocess, group)
         self._has_peft_model = self.config.lora_rank is not None and is_transformers_model(clip.model.config)
         if self.config.lora_rank is not None and not self._has_peft_model:
             warnings.warn(

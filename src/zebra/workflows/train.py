@@ -14,6 +14,7 @@ from zebra.data.batches import iter_batches, require_full_batch
 from zebra.data.benchmarks.clip_benchmark import read_classification
 from zebra.data.sources import Source, open_source
 from zebra.data.splits import hold_out
+from zebra.data.templated import fill_caption_templates
 from zebra.distributed import ProcessGroup, init_distributed
 from zebra.errors import ConfigError
 from zebra.evaluators.comparison import BeforeAfter
@@ -165,11 +166,14 @@ def open_data(config: TrainConfig, group: ProcessGroup) -> TrainData:
         fine_tuning = FineTuning(config, source, validators, group)
         require_full_batch(fine_tuning.train_source, config.batch_size)
         return TrainData(fine_tuning.train_source, fine_tuning.validators, fine_tuning.test_validator, fine_tuning)
+    templates = config.data_options.caption_templates
     train_source, val_source = hold_out(source, config.val_fraction)
+    train_source = fill_caption_templates(train_source, templates)
     require_full_batch(train_source, config.batch_size)
     held_out = None
     if val_source is not None:
-        held_out = RetrievalValidator(val_source, build_preprocess(config.model, config.image_seq_len), group)
+        preprocess = build_preprocess(config.model, config.image_seq_len)
+        held_out = RetrievalValidator(fill_caption_templates(val_source, templates), preprocess, group)
         validators.append(held_out)
     return TrainData(train_source, validators, held_out, None)
 

@@ -5,7 +5,7 @@ import io
 import multiprocessing
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -84,6 +84,14 @@ def test_every_image_has_its_own_caption(memory, make_image) -> None:
 def test_each_caption_of_a_sample_is_drawn_eventually(memory) -> None:
     captions = {caption for batch in run(memory(4), 30) for caption in batch.captions}
     assert captions == {f"{word} {i}" for word in ("one", "two") for i in range(4)}
+
+
+def test_likely_captions_are_drawn_more_often(memory) -> None:
+    source = memory(4)
+    read = source.read
+    source.read = lambda index: replace(read(index), caption_probabilities=(0.9, 0.1))
+    first_words = [caption.split()[0] for batch in run(source, 100) for caption in batch.captions]
+    assert 0.85 < first_words.count("one") / len(first_words) < 0.95
 
 
 @pytest.mark.parametrize("workers", [1, 2])

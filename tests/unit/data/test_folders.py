@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from zebra.config.data import DataConfig
 from zebra.data import columns
 from zebra.data.folders import FolderSource
 from zebra.data.ignored import Ignored
-from zebra.errors import BadSample
+from zebra.data.sources import open_images
+from zebra.errors import BadSample, ConfigError
 
 
 @pytest.fixture
@@ -221,3 +223,37 @@ def test_details_of_undecodable_names_can_be_printed(tmp_path: Path) -> None:
             source.read(index)
         assert "\\udce9" in str(caught.value)
         str(caught.value).encode()
+
+
+def test_the_folder_of_an_image_can_be_its_caption(folder: Path, make_image) -> None:
+    (folder / "red cats" / "old").mkdir(parents=True)
+    add(folder / "dogs" / "a.jpg", make_image(), None)
+    add(folder / "red cats" / "old" / "b.jpg", make_image(), b"a cat")
+    add(folder / "c.jpg", make_image(), None)
+    config = DataConfig(caption_columns=("class",))
+    source = FolderSource(folder, config)
+    assert reasons_by_id(source) == {"c.jpg": "missing caption", "dogs/a.jpg": "good", "red cats/old/b.jpg": "good"}
+    assert [source.read(index).captions for index in (1, 2)] == [("dogs",), ("red cats",)]
+    scanned = [ref.load().captions for ref in open_images(folder, config).scan()]
+    assert scanned == [(), ("dogs",), ("red cats",)]
+
+
+def test_the_text_file_and_the_folder_share_the_weight(folder: Path, make_image) -> None:
+    add(folder / "dogs" / "a.jpg", make_image(), b"an old dog")
+    add(folder / "dogs" / "b.jpg", make_image(), b" ")
+    config = DataConfig(caption_columns=("txt", "class"), caption_weights=(0.75, 0.25))
+    first, second = (FolderSource(folder, config).read(index) for index in range(2))
+    assert (first.captions, first.caption_probabilities) == (("an old dog", "dogs"), (0.75, 0.25))
+    assert (second.captions, second.caption_probabilities) == (("dogs",), (1.0,))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (DataConfig(caption_columns=("clas",)), "Did you mean 'class'?.*give a table"),
+        (DataConfig(group_column="sku"), "has no groups. Give a table"),
+    ],
+)
+def test_columns_that_a_folder_does_not_have_are_refused(folder: Path, config: DataConfig, message: str) -> None:
+    with pytest.raises(ConfigError, match=message.replace("?", r"\?")):
+        FolderSource(folder, config)

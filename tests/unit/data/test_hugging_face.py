@@ -206,6 +206,17 @@ def test_columns_can_be_named(dataset: Dataset, tmp_path: Path, make_image) -> N
     assert read_rows(open_source(folder, config))[3] == (make_image(3), ["a 3", "ein 3"], 0)
 
 
+def test_weights_and_groups_come_from_columns(dataset: Dataset, tmp_path: Path) -> None:
+    skus = [7, None, *range(18)]
+    folder = save(dataset.add_column("name", ["cat"] * 20).add_column("sku", skus), tmp_path / "saved")
+    config = DataConfig(caption_columns=("name", "caption"), caption_weights=(1.0, 3.0), group_column="sku")
+    record = open_source(folder, config).read(0)
+    assert (record.captions, record.caption_probabilities) == (("cat", "a 0", "ein 0"), (0.25, 0.375, 0.375))
+    assert [open_source(folder, config).read(index).group for index in range(3)] == ["7", None, "0"]
+    with pytest.raises(DataError, match=r"no column 'skv'\. Did you mean 'sku'\?"):
+        open_source(folder, DataConfig(group_column="skv"))
+
+
 def test_a_column_of_type_image_takes_precedence_over_known_names(dataset: Dataset, tmp_path: Path) -> None:
     other = dataset.rename_column("image", "jpg").add_column("path", ["unrelated"] * 20)
     assert read_rows(open_source(save(other, tmp_path / "saved"), DEFAULT)) == expected_rows(dataset)

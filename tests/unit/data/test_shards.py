@@ -5,10 +5,12 @@ import json
 import os
 import pickle
 import tarfile
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
+from zebra.config.data import DataConfig
 from zebra.data import shards as shards_module
 from zebra.data.ignored import Ignored
 from zebra.data.shard_writer import ShardWriter
@@ -220,3 +222,46 @@ def test_a_sample_with_an_unsupported_image_names_its_format(tmp_path: Path) -> 
         writer.write("0", {"heic": b"x", "txt": b"a cat"})
     with pytest.raises(BadSample, match=r"missing image \(only \.heic, \.txt; zebra does not read HEIC images"):
         open_folder(tmp_path / "x").read(0)
+
+
+KEYS = {"alt": "from alt", "keywords": ["cat", "pet"], "sku": 7}
+
+
+def write_keys(tmp_path: Path, *samples: dict[str, bytes]) -> list[Path]:
+    with ShardWriter(tmp_path / "keys") as writer:
+        for number, fields in enumerate(samples):
+            writer.write(f"{number}", {"jpg": b"x", **fields})
+    return list((tmp_path / "keys").glob("*.tar"))
+
+
+def test_captions_and_groups_come_from_keys_of_the_json(tmp_path: Path) -> None:
+    paths = write_keys(
+        tmp_path,
+        {"txt": b"from txt", "json": json.dumps(KEYS).encode()},
+        {"txt": b"from txt", "json": b'{"sku": null}'},
+        {"txt": b"from txt"},
+        {"txt": b" ", "json": b'{"alt": " "}'},
+        {"txt": b"from txt", "json": b"{"},
+    )
+    columns = DataConfig(caption_columns=("alt", "keywords"), caption_weights=(0.5, 0.5), group_column="sku")
+    source = ShardSource(paths, "x", columns)
+    record = source.read(0)
+    assert (record.captions, record.group) == (("from alt", "cat", "pet"), "7")
+    assert record.caption_probabilities == (0.5, 0.25, 0.25)
+    assert [reason(source, index) for index in range(1, 5)] == ["missing caption"] * 3 + ["broken JSON"]
+    with_txt = ShardSource(paths, "x", DataConfig(caption_columns=("txt", "alt"), group_column="sku"))
+    assert [with_txt.read(index).captions for index in range(3)] == [("from txt", "from alt"), *[("from txt",)] * 2]
+    by_default = ShardSource(paths, "x", DataConfig(group_column="sku"))
+    assert [(r.captions, r.group) for r in map(by_default.read, range(3))] == [
+        (("from txt",), "7"),
+        (("from txt",), None),
+        (("from txt",), None),
+    ]
+    assert [ref.load().captions for ref in islice(source.scan(), 2)] == [("from alt", "cat", "pet"), ()]
+
+
+@pytest.mark.parametrize("config", [DataConfig(caption_columns=("txt", "alte")), DataConfig(group_column="alte")])
+def test_a_key_that_no_sample_has_is_an_error(tmp_path: Path, config: DataConfig) -> None:
+    paths = write_keys(tmp_path, {"txt": b"from txt", "json": json.dumps(KEYS).encode()})
+    with pytest.raises(DataError, match=r"no column 'alte' in the \.json members.*Did you mean 'alt'\?"):
+        ShardSource(paths, "x", config)

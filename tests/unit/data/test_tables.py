@@ -69,7 +69,7 @@ def test_every_format_gives_the_same_records(any_table: Path, make_image) -> Non
 
 def test_a_table_is_converted_once(any_table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = outcomes(TableSource(any_table, DEFAULT))
-    monkeypatch.setattr(tables, "_convert_row", None)
+    monkeypatch.setattr(tables, "parse_captions", None)
     assert outcomes(TableSource(any_table, DEFAULT)) == first
 
 
@@ -113,6 +113,52 @@ def test_groups_come_from_the_column_that_is_named(tmp_path: Path, make_image, s
     assert {TableSource(table, DataConfig()).read(index).group for index in range(4)} == {None}
     with pytest.raises(DataError, match=r"no column 'skv'\. Did you mean 'sku'\?.*--data-options\.group-column"):
         TableSource(table, DataConfig(group_column="skv"))
+
+
+@pytest.mark.parametrize("empty", [None, float("nan"), " "])
+def test_a_row_without_a_group_is_used(tmp_path: Path, empty: object) -> None:
+    rows = [{"path": "0.jpg", "caption": "a", "sku": 7.5}, {"path": "1.jpg", "caption": "b", "sku": empty}]
+    write(tmp_path / "t.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    source = TableSource(tmp_path / "t.jsonl", DataConfig(group_column="sku"))
+    assert [source.read(index).group for index in range(2)] == ["7.5", None]
+
+
+def test_a_group_that_is_a_list_or_not_utf8_makes_one_bad_row(tmp_path: Path) -> None:
+    rows = [{"path": "0.jpg", "caption": "a", "sku": ["7"]}, {"path": "1.jpg", "caption": "b", "sku": "8"}]
+    config = DataConfig(group_column="sku")
+    path = write(tmp_path / "t.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    assert outcomes(TableSource(path, config)) == {"t.jsonl:1": "group is not text", "t.jsonl:2": ("b",)}
+    path = write(tmp_path / "t.csv", b"path,caption,sku\n0.jpg,a,\xfc\n1.jpg,b,8\n")
+    assert outcomes(TableSource(path, config)) == {"t.csv:2": "group is not UTF-8", "t.csv:3": ("b",)}
+
+
+WEIGHTED = DataConfig(caption_columns=("name", "keywords"), caption_weights=(3.0, 1.0))
+
+
+def test_captions_of_a_column_share_its_weight(tmp_path: Path) -> None:
+    rows = [
+        {"path": "0.jpg", "name": "cat", "keywords": ["pet", "animal", " "]},
+        {"path": "1.jpg", "name": None, "keywords": ["dog", "pet"]},
+        {"path": "2.jpg", "name": "owl"},
+        {"path": "2.jpg", "name": "", "keywords": []},
+    ]
+    path = write(tmp_path / "t.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    source = TableSource(path, WEIGHTED)
+    records = [source.read(index) for index in range(3)]
+    assert [record.captions for record in records] == [("cat", "pet", "animal"), ("dog", "pet"), ("owl",)]
+    assert [record.caption_probabilities for record in records] == [(0.75, 0.125, 0.125), (0.5, 0.5), (1.0,)]
+    assert outcomes(source)["t.jsonl:4"] == "empty caption"
+    assert TableSource(path, DataConfig(caption_columns=("name", "keywords"))).read(0).caption_probabilities == ()
+
+
+def test_weights_and_groups_work_together_and_bad_rows_stay(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", "path,name,keywords,sku\n0.jpg,cat,pet,7\n,dog,pet,8\n2.jpg,owl,bird\n")
+    config = DataConfig(caption_columns=("keywords", "name"), caption_weights=(0.2, 0.8), group_column="sku")
+    source = TableSource(path, config)
+    record = source.read(0)
+    assert (record.captions, record.caption_probabilities, record.group) == (("pet", "cat"), (0.2, 0.8), "7")
+    assert outcomes(source)["t.csv:3"] == "missing image"
+    assert len(source) == 3
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 import zebra
@@ -133,6 +134,21 @@ def test_suggested_settings_use_the_data_options(assets, tmp_path, capsys):
     assert "trained 2 steps" in capsys.readouterr().out
 
 
+def test_class_folders_are_trained_on_their_names_in_sentences(assets, tmp_path, capsys):
+    for number, path in enumerate(sorted((assets / "images").glob("*.png"))):
+        folder = tmp_path / "classes" / f"kind {number % 12}"
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder)
+    flags = ["--steps", "2", "--workers", "0", "--precision", "fp32", "--data-options.caption-columns", "class"]
+    flags += ["--data-options.caption-templates", "a photo of a {}.", "an image of a {}."]
+    out = tmp_path / "run"
+    args = ["train", "--from", str(assets / "start"), "--data", str(tmp_path / "classes"), "--out", str(out)]
+    with pytest.warns(UserWarning, match="12 distinct captions for 60 pairs"):
+        assert main([*args, *flags]) == 0
+    assert yaml.safe_load((out / "config.yaml").read_text())["objective"]["multi_positive"]
+    assert "n=18)" in capsys.readouterr().out, "each of the 9 held-out images has both sentences"
+
+
 def test_a_validation_image_that_cannot_be_decoded_is_counted(assets, tmp_path):
     folder = shutil.copytree(assets / "images", tmp_path / "images")
     source = train_val_test_split(open_source(folder / "captions.csv", DataConfig()), 0.15).val
@@ -163,13 +179,17 @@ def find_test_index(folder, count):
     return int(train_val_test_split(open_source(table, DataConfig()), 0.15).test.sample_id(0).rpartition(":")[2]) - 2
 
 
-@pytest.mark.parametrize("other", [False, True])
-def test_one_caption_for_all_is_refused_before_training(assets, tmp_path, other):
-    """Also if one image has another caption, but is in the test split."""
+@pytest.mark.parametrize(("other", "templates"), [(False, ()), (True, ()), (False, ("a {}", "the {}"))])
+def test_one_caption_for_all_is_refused_before_training(assets, tmp_path, other, templates):
+    """Also if one image has another caption, but is in the test split; and whatever sentences it is put into."""
     captions = ["a photo"] * 20
     if other:
         captions[find_test_index(tmp_path / "numbered", 20)] = "a horse"
-    train_config = replace(config(assets, tmp_path / "run"), data=str(write_captioned(tmp_path / "same", captions)))
+    train_config = replace(
+        config(assets, tmp_path / "run"),
+        data=str(write_captioned(tmp_path / "same", captions)),
+        data_options=DataConfig(caption_templates=templates),
+    )
     with pytest.raises(DataError, match="have the caption 'a photo', so contrastive training cannot distinguish them"):
         train.run(train_config)
     assert not (tmp_path / "run").exists()
