@@ -1,11 +1,55 @@
-"""The number of CPU cores available to this process, and the limit of workers."""
+"""The CPU cores available to this process, and the limit of workers."""
 
+import math
 import os
+from pathlib import Path
 
 MAX_WORKERS = 4096
 """Maximum number of workers of one process; more than the cores of any machine only take memory."""
+_QUOTA_FILES = {"": ("cpu.max", None), "cpu": ("cpu.cfs_quota_us", "cpu.cfs_period_us")}
+"""Controller of a line of /proc/self/cgroup (version 2 has none) → files of its limit of CPU time and of the period."""
 
 
 def usable_cores() -> int:
-    """Return how many cores the scheduler may run this process on (its CPU affinity)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return how many cores this process may use: its CPU affinity, or its cgroup's limit of CPU time if lower."""
+    quota = cpu_quota()
+    return len(usable_cpus()) if quota is None else max(1, min(len(usable_cpus()), math.ceil(quota)))
+
+
+def usable_cpus() -> frozenset[int]:
+    """Return the numbers of the cores on which the scheduler may run this process."""
+    if hasattr(os, "sched_getaffinity"):
+        return frozenset(os.sched_getaffinity(0))
+    return frozenset(range(os.cpu_count() or 1))
+
+
+def cpu_quota(root: Path = Path("/")) -> float | None:
+    """Return the limit of CPU time that containers (`docker --cpus`) and services set, in cores; None without one.
+
+    Args:
+        root: Root of the file system, for tests.
+    """
+    try:
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return None
+    quotas = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        # The limits of all parents apply. A container may see its path outside, and its files at the mount point.
+        parents = [each.lstrip("/") for each in (path, *map(str, Path(path).parents))]
+        for controller in set(controllers.split(",")) & _QUOTA_FILES.keys():
+            mount = root / "sys/fs/cgroup" / controller
+            quotas += [_read_quota(mount / parent, *_QUOTA_FILES[controller]) for parent in parents]
+    return min((quota for quota in quotas if quota is not None), default=None)
+
+
+def _read_quota(directory: Path, quota_file: str, period_file: str | None) -> float | None:
+    try:
+        text = (directory / quota_file).read_text(encoding="ascii")
+        if period_file is not None:
+            text += (directory / period_file).read_text(encoding="ascii")
+        quota, period = text.split()
+        return int(quota) / int(period) if int(quota) > 0 else None
+    except (OSError, ValueError, ZeroDivisionError):  # no such cgroup, or "max"
+        return None

@@ -22,6 +22,7 @@ from zebra.evaluators.zero_shot import PromptAblation, evaluate_zero_shot, resol
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
+from zebra.pretrained.shared_cores import share_cores
 from zebra.protocols.robustness import ShiftRobustness, evaluate_robustness
 from zebra.report.demo import DEMO_LIMITATION_DATASETS, FINAL_MODEL, write_demo_report
 from zebra.train import hooks
@@ -47,6 +48,7 @@ class DemoCallbacks:
     on_evaluate: Callable[[PromptAblation], None] = lambda _ablation: None
 
 
+@share_cores()
 def run(config: DemoConfig, callbacks: DemoCallbacks = DemoCallbacks()) -> train.TrainResult:
     """Draw, train, evaluate and write the report in `config.out`; finished parts are not repeated.
 

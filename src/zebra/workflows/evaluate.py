@@ -38,6 +38,7 @@ from zebra.evaluators.zero_shot import (
 )
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
+from zebra.pretrained.shared_cores import share_cores
 from zebra.protocols.prompts import PromptSet
 from zebra.text.templates import DEFAULT_TEMPLATES
 
@@ -49,6 +50,7 @@ ProgressCallback = Callable[[int, int, str], None]
 CountedBenchmark = TypeVar("CountedBenchmark", bound=AnyBenchmark)
 
 
+@share_cores()
 def run(
     config: EvaluateConfig,
     *,

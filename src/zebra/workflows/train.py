@@ -26,6 +26,7 @@ from zebra.images.preprocess import build_preprocess
 from zebra.notebook import render_html_table
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.device import resolve_device
+from zebra.pretrained.shared_cores import share_cores
 from zebra.report.fine_tuning import before_after_section
 from zebra.report.training import write_training_report
 from zebra.train.checkpoint import latest_checkpoint
@@ -113,6 +114,7 @@ def run(
     """
     run_dir = RunDir(config.out)
     with (
+        share_cores(),
         init_distributed(config.rank_timeout) as group,
         RankWatchdog(group, config.rank_timeout).guard() as watchdog,
         _list_unusable_samples(run_dir, group),
