@@ -17,12 +17,16 @@ from zebra.errors import ConfigError
 
 TrainPrecision = Literal["auto", "fp32", "bf16"]
 ParallelStrategy = Literal["ddp", "fsdp"]
+OptimizerName = Literal["adamw", "muon"]
+Schedule = Literal["cosine", "constant-cooldown"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OptimizerConfig:
-    """Settings of AdamW, with decoupled weight decay on weights other than gains and biases (CLIP §2.5)."""
+    """Settings of the optimizer, with decoupled weight decay on weights other than gains and biases (CLIP §2.5)."""
 
+    name: OptimizerName = "adamw"
+    """adamw, or muon: Muon for matrices other than embeddings, at the same learning rate, and AdamW for the rest."""
     beta1: float = 0.9
     """Decay of the first moment."""
     beta2: float = 0.98
@@ -32,7 +36,7 @@ class OptimizerConfig:
     weight_decay: float = 0.2
     """Decoupled weight decay of matrices and embeddings."""
     warmup_steps: int = 100
-    """Steps of linear warm-up before cosine decay."""
+    """Steps of linear warm-up."""
     grad_clip_norm: float = 1.0
     """Largest global gradient norm; 0 disables clipping."""
 
@@ -95,6 +99,8 @@ class TrainConfig:
     """Seconds without progress of one process after which all processes stop with an error."""
     lr: float = 1e-3
     """Peak learning rate."""
+    schedule: Schedule = "cosine"
+    """Learning rate after the warm-up: cosine decay, or constant-cooldown, which falls only in the last fifth."""
     seed: int = 0
     """Seed of initialization, data order and augmentation."""
     precision: TrainPrecision = "auto"
@@ -126,7 +132,7 @@ class TrainConfig:
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     """Terms of the loss."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    """Settings of AdamW and its schedule."""
+    """Settings of the optimizer."""
     log: LogConfig = field(default_factory=LogConfig)
     """Settings of further loggers."""
 
@@ -163,6 +169,8 @@ class TrainConfig:
                 f"patch_dropout needs a Vision Transformer of zebra; this model has a {self.model.vision.kind} tower. "
                 "Set it to 0."
             )
+        if self.parallel == "fsdp" and self.optimizer.name == "muon":
+            raise ConfigError("--parallel fsdp does not support Muon, which needs whole matrices; use --parallel ddp")
         if self.parallel == "fsdp" and (libraries := self.model.libraries):
             raise ConfigError(
                 f"--parallel fsdp does not shard towers of other libraries ({', '.join(libraries)}); use --parallel ddp"

@@ -83,7 +83,13 @@ def train_loop(
         start_time = time.perf_counter()
         batch = next(batches)
         data_time = time.perf_counter()
-        lr = learning_rate(step, peak_lr=config.lr, warmup_steps=config.optimizer.warmup_steps, total_steps=total_steps)
+        lr = learning_rate(
+            step,
+            peak_lr=config.lr,
+            warmup_steps=config.optimizer.warmup_steps,
+            total_steps=total_steps,
+            schedule=config.schedule,
+        )
         model.train()
         metrics = train_step(
             model,

@@ -1,17 +1,20 @@
-"""AdamW with weight decay groups (CLIP §2.5) and layer-wise learning rates."""
+"""AdamW or Muon with weight decay groups (CLIP §2.5) and layer-wise learning rates."""
 
 import re
 from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
 
 from zebra.config.train import OptimizerConfig
+from zebra.errors import ConfigError
 from zebra.models.library_tower import LibraryTower
 
 
-def build_optimizer(model: nn.Module, config: OptimizerConfig, layer_decay: float = 1.0) -> torch.optim.AdamW:
+def build_optimizer(model: nn.Module, config: OptimizerConfig, layer_decay: float = 1.0) -> torch.optim.Optimizer:
     """Build the optimizer; the training loop sets its learning rate before every step.
 
     "All weights that are not gains or biases" decay. A gain or bias has one dimension. So the class embedding and the
@@ -20,19 +23,57 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig, layer_decay: floa
     Args:
         layer_decay: Factor of the learning rate from each block of a tower to the block below it. A parameter group's
             `lr_scale` is its total factor.
+
+    Raises:
+        ConfigError: Muon is to train a model without matrices other than embeddings.
     """
     depths = layer_depths(model) if layer_decay < 1 else {}
-    parameters_by_kind: dict[tuple[bool, int, bool], list[nn.Parameter]] = defaultdict(list)
+    uses_muon = muon_names(model) if config.name == "muon" else frozenset()
+    if config.name == "muon" and not uses_muon:
+        raise ConfigError("optimizer.name is muon, but the model trains no matrix besides embeddings; use adamw")
+    parameters_by_kind: dict[tuple[bool, int, bool, bool], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             # The fused update cannot mix FSDP2's sharded parameters with whole ones such as the temperature.
-            kind = (parameter.ndim > 1, depths.get(name, 0), isinstance(parameter, DTensor))
+            kind = (parameter.ndim > 1, depths.get(name, 0), isinstance(parameter, DTensor), name in uses_muon)
             parameters_by_kind[kind].append(parameter)
-    groups = [
-        {"params": params, "weight_decay": config.weight_decay if decays else 0.0, "lr_scale": layer_decay**depth}
-        for (decays, depth, _), params in parameters_by_kind.items()
-    ]
-    return torch.optim.AdamW(groups, lr=0.0, betas=(config.beta1, config.beta2), eps=config.eps, fused=True)
+    groups: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
+    for (decays, depth, _, by_muon), params in parameters_by_kind.items():
+        weight_decay = config.weight_decay if decays else 0.0
+        groups[by_muon].append({"params": params, "weight_decay": weight_decay, "lr_scale": layer_decay**depth})
+    # With this scale, Muon's updates have the size of AdamW's: learning rate and weight decay suit both.
+    muon = torch.optim.Muon(groups[True], lr=0.0, adjust_lr_fn="match_rms_adamw") if groups[True] else None
+    if muon is not None and not groups[False]:
+        return muon
+    adamw = torch.optim.AdamW(groups[False], lr=0.0, betas=(config.beta1, config.beta2), eps=config.eps, fused=True)
+    return adamw if muon is None else MuonWithAdamW(muon, adamw)
+
+
+class MuonWithAdamW(torch.optim.Optimizer):
+    """Muon (Liu et al. 2025, arXiv 2502.16982) for some parameters and AdamW for the others, as one optimizer."""
+
+    def __init__(self, muon: torch.optim.Muon, adamw: torch.optim.AdamW) -> None:
+        super().__init__([*muon.param_groups, *adamw.param_groups], {})  # the groups are shared, not copied
+        self.optimizers = (muon, adamw)
+        muon.state = adamw.state = self.state
+
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Update all parameters."""
+        assert closure is None, "closures are not supported"
+        for optimizer in self.optimizers:
+            optimizer.step()  # type: ignore[no-untyped-call]  # so in torch
+
+
+def muon_names(model: nn.Module) -> frozenset[str]:
+    """Return the names of the trained matrices other than embeddings and filters of convolutions."""
+    embeddings = {
+        f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Embedding | nn.EmbeddingBag)
+    }
+    return frozenset(
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and parameter.ndim == 2 and name not in embeddings and "embed" not in name
+    )
 
 
 def layer_depths(model: nn.Module) -> dict[str, int]:

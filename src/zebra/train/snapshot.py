@@ -61,18 +61,20 @@ def restore_tensors(live: TensorGroups, saved: TensorGroups, checkpoint_name: st
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return AdamW's live tensors by `<parameter>/<moment>`.
+    """Return the optimizer's live tensors by `<parameter>/<moment>`.
 
-    AdamW creates them at the first gradient of a parameter. This function creates missing ones with the same initial
-    values, so a new optimizer has the same names as one that has run. A moment must have the memory layout of its
-    parameter (channels last, for instance), because the fused update reads both in parallel.
+    AdamW and Muon create them at the first gradient of a parameter. This function creates missing ones with the same
+    initial values, so a new optimizer has the same names as one that has run. A moment must have the memory layout of
+    its parameter (channels last, for instance), because the fused update reads both in parallel.
     """
     names = {parameter: name for name, parameter in model.named_parameters()}
     tensors: dict[str, Tensor] = {}
     for param_group in optimizer.param_groups:
         for parameter in param_group["params"]:
             state = optimizer.state[parameter]
-            if not state:
+            if not state and "momentum" in param_group:  # Muon
+                state["momentum_buffer"] = torch.zeros_like(parameter)
+            elif not state:
                 state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
                 state["exp_avg"] = torch.zeros_like(parameter)
                 state["exp_avg_sq"] = torch.zeros_like(parameter)

@@ -46,7 +46,7 @@ class TrainState:
     """Everything that a checkpoint holds, and what is needed to continue from it."""
 
     bundle: Bundle
-    optimizer: torch.optim.AdamW
+    optimizer: torch.optim.Optimizer
     ema: ModelEMA | None
     """Averaged weights; None without EMA."""
     sample_counter: SampleCounter

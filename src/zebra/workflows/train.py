@@ -284,7 +284,11 @@ def extend_finished_run(config: TrainConfig, run_dir: RunDir, state: TrainState,
         return
     model = run_dir.set_aside_model(state.step)
     lr = learning_rate(
-        state.step, peak_lr=config.lr, warmup_steps=config.optimizer.warmup_steps, total_steps=total_steps
+        state.step,
+        peak_lr=config.lr,
+        warmup_steps=config.optimizer.warmup_steps,
+        total_steps=total_steps,
+        schedule=config.schedule,
     )
     warnings.warn(
         f"extending a finished run of {state.step} steps to {total_steps}. The learning rate had decayed to about 0; "
