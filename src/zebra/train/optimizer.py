@@ -1,4 +1,4 @@
-"""AdamW or Muon with weight decay groups (CLIP §2.5) and layer-wise learning rates."""
+"""AdamW or Muon with weight decay groups (CLIP §2.5) and layer-wise rates."""
 
 import re
 from collections import defaultdict
