@@ -60,6 +60,8 @@ def _format_result(result: "EmbedResult") -> list[str]:
         lines.append(f"  {result.unchanged:,} unchanged since the last run")
     if result.reused:
         lines.append(f"  {result.reused:,} with the vector of an identical file")
+    if result.captions:
+        lines.append(f"  {result.captions:,} captions embedded")
     if result.skipped:
         reasons = ", ".join(f"{count} {reason}" for reason, count in result.skipped.items())
         lines.append(f"  {sum(result.skipped.values()):,} skipped: {reasons}; see {result.out}/skipped.jsonl")

@@ -36,6 +36,9 @@ class EmbedConfig:
     columns: tuple[str, ...] = ()
     """Columns to add: of a table, keys of .json members, class, taken, camera, latitude, longitude; or "all". Columns
     of the store are filled anyway; a new one has class, taken and camera by default."""
+    captions: bool = False
+    """Also store the vectors of all captions, which distillation needs (`zebra train --objective.teacher`). A store
+    that has some keeps them up to date anyway."""
     prune: bool = False
     """Delete rows whose images are no longer in the data."""
     data_options: DataConfig = field(default_factory=lambda: DataConfig(max_skip_rate=0.5))

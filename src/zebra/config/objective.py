@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from zebra.errors import ConfigError
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ObjectiveConfig:
@@ -10,3 +12,19 @@ class ObjectiveConfig:
     multi_positive: bool = False
     """Pairs with equal captions or groups match each other instead of counting as negatives: for captions that repeat,
     such as class names. On by default when a pretrained model is trained on such captions."""
+    teacher: str | None = None
+    """A store that `zebra embed TEACHER DATA --captions` wrote for the training data: the model also learns to have
+    the teacher's vectors and similarities (distillation)."""
+    teacher_feature_weight: float = 1.0
+    """Weight of the feature loss, the mean of 1 - cosine between the vectors of both models."""
+    teacher_affinity_weight: float = 1.0
+    """Weight of the affinity loss, the divergence of similarities in a batch; needs captions with vectors."""
+
+    def __post_init__(self) -> None:
+        for name in ("teacher_feature_weight", "teacher_affinity_weight"):
+            if not 0 <= getattr(self, name) < float("inf"):  # NaN is refused too
+                raise ConfigError(f"objective.{name} is {getattr(self, name)}; it must be finite and not negative")
+        if self.teacher is not None and not (self.teacher_feature_weight or self.teacher_affinity_weight):
+            raise ConfigError(
+                "both weights of objective.teacher are 0, so it would teach nothing. Give a weight, or no teacher"
+            )

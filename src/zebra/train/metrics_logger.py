@@ -81,10 +81,12 @@ def _average_reports(reports: list[StepReport]) -> LogLine:
     last = reports[-1]
     seconds = sum(report.seconds for report in reports)
     num_samples = sum(len(report.batch.ids) for report in reports)
+    terms = {"terms": dict(last.metrics.terms)} if len(last.metrics.terms) > 1 else {}
     return {
         "step": last.step,
         "samples": last.samples_seen,
         "loss": last.metrics.loss,
+        **terms,
         "lr": last.lr,
         "logit_scale": last.metrics.logit_scale,
         "grad_norm": last.metrics.grad_norm,
@@ -96,7 +98,8 @@ def _average_reports(reports: list[StepReport]) -> LogLine:
 
 def _scalars(line: LogLine) -> dict[str, float]:
     scalars = {name: value for name, value in line.items() if isinstance(value, int | float)}
-    return scalars | {f"eval/{name}": value for name, value in line.get("eval", {}).items()}
+    groups = (("terms", "loss"), ("eval", "eval"))
+    return scalars | {f"{prefix}/{name}": value for key, prefix in groups for name, value in line.get(key, {}).items()}
 
 
 def _open_tensorboard(log_dir: Path) -> LogSink:

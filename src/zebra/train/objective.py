@@ -11,6 +11,7 @@ from zebra.config.objective import ObjectiveConfig
 from zebra.distributed import ProcessGroup
 from zebra.losses import info_nce, sigmoid_loss
 from zebra.models import CLIP
+from zebra.train.teacher import Teacher, TeacherTargets, teacher_terms
 from zebra.values import Batch
 
 
@@ -20,17 +21,21 @@ class Targets:
 
     label_B: Tensor | None = None
     """int64; pairs with equal labels match each other. None: each image matches its own text only."""
+    teacher: TeacherTargets | None = None
+    """Vectors of a teacher."""
 
 
 NO_TARGETS = Targets()
 
 
-def build_targets_fn(config: ObjectiveConfig, device: torch.device) -> Callable[[Batch], Targets]:
+def build_targets_fn(
+    config: ObjectiveConfig, device: torch.device, teacher: Teacher | None = None
+) -> Callable[[Batch], Targets]:
     """Return the function that looks up the targets of a batch."""
 
     def targets_of(batch: Batch) -> Targets:
         labels = label_pairs(batch.captions, batch.groups).to(device) if config.multi_positive else None
-        return Targets(label_B=labels)
+        return Targets(label_B=labels, teacher=teacher.targets_of(batch, device) if teacher else None)
 
     return targets_of
 
@@ -43,7 +48,13 @@ def label_pairs(captions: Sequence[str], groups: Sequence[str | None]) -> Tensor
 
 
 def loss_terms(
-    model: CLIP, image_BE: Tensor, text_NE: Tensor, logit_scale: Tensor, label_N: Tensor | None, group: ProcessGroup
+    model: CLIP,
+    image_BE: Tensor,
+    text_NE: Tensor,
+    logit_scale: Tensor,
+    label_N: Tensor | None,
+    targets: Targets,
+    group: ProcessGroup,
 ) -> dict[str, Tensor]:
     """Return the terms of the loss by name; their sum is minimized.
 
@@ -52,11 +63,16 @@ def loss_terms(
         text_NE: Unit vectors of the texts of all processes.
         logit_scale: Factor of the similarities.
         label_N: Labels of the pairs of all processes; None: each image matches its own text only.
+        targets: Targets of the pairs of this process.
 
     Returns:
         Scalars with the value for the global batch, differentiable in this process's part.
     """
     if model.logit_bias is None:
-        return {"contrastive": info_nce(image_BE, text_NE, logit_scale, group=group, label_N=label_N)}
-    loss = sigmoid_loss(image_BE, text_NE, logit_scale, model.logit_bias, group=group, label_N=label_N)
-    return {"contrastive": loss}
+        terms = {"contrastive": info_nce(image_BE, text_NE, logit_scale, group=group, label_N=label_N)}
+    else:
+        loss = sigmoid_loss(image_BE, text_NE, logit_scale, model.logit_bias, group=group, label_N=label_N)
+        terms = {"contrastive": loss}
+    if targets.teacher is not None:
+        terms |= teacher_terms(targets.teacher, image_BE, text_NE, logit_scale, group)
+    return terms

@@ -35,6 +35,7 @@ class RunDir:
         self.adapter = self.path / "adapter"
         self.metrics = self.path / "metrics.json"
         self.report = self.path / "report.html"
+        self.teacher = self.path / "teacher"
 
     def run_status(
         self, config: TrainConfig, data_digest: str, resume: str, *, accept_changes: bool = False

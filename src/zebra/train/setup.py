@@ -35,6 +35,7 @@ from zebra.train.parallel import parallelize
 from zebra.train.run_dir import RunDir
 from zebra.train.run_spec import build_run_spec, require_same_on_all_ranks
 from zebra.train.state import CountingTokenizer, TrainState
+from zebra.train.teacher import Teacher
 
 MAX_VOCAB_SAMPLES = 20_000
 """Largest number of evenly spaced samples whose captions the tokenizer is trained on."""
@@ -49,6 +50,7 @@ def build_train_state(
     fine_tuning: FineTuning | None,
     checkpoint: Path | None,
     *,
+    teacher: Teacher | None = None,
     accept_changes: bool,
     group: ProcessGroup,
 ) -> TrainState:
@@ -57,6 +59,7 @@ def build_train_state(
     Args:
         fine_tuning: The initial model; None initializes random weights.
         checkpoint: Checkpoint to resume from, with the tokenizer of its run; None starts a new run.
+        teacher: The teacher whose vectors determine the run.
         accept_changes: Resume although the run spec has changed.
         group: Processes of the run.
     """
@@ -69,6 +72,7 @@ def build_train_state(
     model, tokenizer = bundle.model, bundle.require_tokenizer()
     run_spec = build_run_spec(config, source.digest, tokenizer.fingerprint, device)
     run_spec |= {"init_from": fine_tuning.fingerprint} if fine_tuning else {}
+    run_spec |= {"teacher": teacher.spec} if teacher else {}
     require_same_on_all_ranks(group, config, run_spec)  # before collectives of different shapes can fail
     if config.compile:
         compile_blocks(model)

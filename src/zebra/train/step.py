@@ -1,7 +1,8 @@
 """One optimizer step: forward, loss, backward, gradient clipping and update."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -27,6 +28,8 @@ class StepMetrics:
     """Factor of the similarities, exp of the parameter."""
     batch_accuracy: float
     """Fraction of the B images whose own text, or one with its label, has the highest similarity in the batch."""
+    terms: Mapping[str, float] = field(default_factory=dict)
+    """Terms of the loss by name."""
 
 
 def train_step(
@@ -74,7 +77,8 @@ def train_step(
     )
     text_NE = group.all_gather(text_BE)
     label_N = None if targets.label_B is None else group.all_gather(targets.label_B)
-    loss = torch.stack([*loss_terms(model, image_BE, text_NE, logit_scale, label_N, group).values()]).sum()
+    terms = loss_terms(model, image_BE, text_NE, logit_scale, label_N, targets, group)
+    loss = torch.stack([*terms.values()]).sum()
     # Each process has a part of the gradient, and DDP and FSDP2 average the parts; the factor makes that a sum.
     (group.world_size * loss).backward()  # type: ignore[no-untyped-call]
     all_reduce_replicated_grads(model, group)
@@ -86,7 +90,8 @@ def train_step(
         is_correct_B = best_B == own_B if label_N is None else label_N[best_B] == label_N[own_B]
         accuracy = group.all_reduce_sum(is_correct_B.float().mean()) / group.world_size
     # One transfer for all: each waits for the device.
-    metrics = StepMetrics(*torch.stack([loss, grad_norm, logit_scale, accuracy]).tolist())
+    values = torch.stack([loss, grad_norm, logit_scale, accuracy, *terms.values()]).tolist()
+    metrics = StepMetrics(values[0], values[1], values[2], values[3], dict(zip(terms, values[4:], strict=True)))
     if not (math.isfinite(metrics.loss) and math.isfinite(metrics.grad_norm)):
         raise DivergenceError(
             f"training diverged: the loss is {metrics.loss}, the gradient norm {metrics.grad_norm}. The weights before "

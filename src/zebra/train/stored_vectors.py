@@ -122,6 +122,11 @@ class VectorTable:
         for keys in _read_keys(self.folder):
             yield from keys
 
+    def sample(self, max_rows: int) -> NDArray[np.float32]:
+        """Return at most this many evenly spaced vectors, [N, E]."""
+        step = max(1, -(-len(self) // max_rows))
+        return self._vectors_NE[::step].astype(np.float32)
+
     def look_up(self, keys: Sequence[str], kind: str) -> Tensor:
         """Return the vectors of keys, float32 [B, E].
 

@@ -26,7 +26,9 @@ from zebra.pretrained.load import load
 from zebra.pretrained.locate import is_hub_model
 from zebra.pretrained.torch_threads import limit_torch_threads
 from zebra.store import Store, StoreError, StoreMetadata
+from zebra.train.caption_vectors import caption_vectors_folder, embed_captions
 from zebra.train.stop import stop_on_signals
+from zebra.train.stored_vectors import VectorTable
 
 SKIPPED_FILE = "skipped.jsonl"
 EmbedCallback = Callable[[Progress], None]
@@ -52,6 +54,8 @@ class EmbedResult:
     """Rows of this dataset whose images are no longer in it."""
     pruned: int
     """Stale rows that were deleted."""
+    captions: int
+    """Captions that were embedded."""
     seconds: float
     """Duration of the run without loading the model."""
     images_per_second: float
@@ -116,6 +120,8 @@ def run(config: EmbedConfig, callback: EmbedCallback = lambda _progress: None) -
                 )
             stale = existing_rows.count_stale() if finished else 0
             pruned = existing_rows.delete_stale() if finished and config.prune else 0
+            has_captions = config.captions or VectorTable.exists(caption_vectors_folder(store.path))
+            num_captions = embed_captions(store, bundle) if finished and has_captions else 0
             if finished:
                 store.compact()
             return EmbedResult(
@@ -128,6 +134,7 @@ def run(config: EmbedConfig, callback: EmbedCallback = lambda _progress: None) -
                 ignored=source.ignored,
                 stale=stale,
                 pruned=pruned,
+                captions=num_captions,
                 seconds=seconds,
                 images_per_second=progress.embedded / seconds,
                 precision=bundle.precision,

@@ -43,6 +43,7 @@ from zebra.train.schedule import learning_rate
 from zebra.train.setup import build_train_state, open_metrics_logger
 from zebra.train.state import TrainState
 from zebra.train.stop import stop_on_signals
+from zebra.train.teacher import Teacher, open_teacher
 from zebra.train.watchdog import RankWatchdog
 
 
@@ -130,8 +131,25 @@ def run(
             return TrainResult(run_dir.path, steps, is_finished=True, is_up_to_date=True)
         with run_dir.lock(group):
             checkpoint = group.broadcast_from_main(lambda: find_checkpoint(run_dir, resume, status))
+            watchdog.heartbeat("the vectors of the teacher")
+            teacher = open_teacher(
+                config.objective,
+                config.data,
+                data.source,
+                config.model.embed_dim,
+                run_dir.teacher,
+                group,
+                is_resumed=checkpoint is not None,
+            )
             state = build_train_state(
-                config, run_dir, data.source, data.fine_tuning, checkpoint, accept_changes=accept_changes, group=group
+                config,
+                run_dir,
+                data.source,
+                data.fine_tuning,
+                checkpoint,
+                teacher=teacher,
+                accept_changes=accept_changes,
+                group=group,
             )
             total_steps = count_total_steps(config, data.source, state.step, state.samples_seen)
             if status == "extendable":
@@ -140,7 +158,7 @@ def run(
             with stop_on_signals() as stop_request:
                 writer = CheckpointWriter(run_dir.checkpoints, config.keep_checkpoints, group)
                 hooks = TrainingHooks(state, config, logger, data.validators, writer, stop_request, callback, watchdog)
-                fit(config, state, data.source, hooks, total_steps)
+                fit(config, state, data.source, hooks, total_steps, teacher)
                 return finish(config, run_dir, state, data, hooks)
 
 
@@ -180,7 +198,14 @@ def open_data(config: TrainConfig, group: ProcessGroup) -> TrainData:
     return TrainData(train_source, validators, held_out, None)
 
 
-def fit(config: TrainConfig, state: TrainState, source: Source, hooks: TrainingHooks, total_steps: int) -> None:
+def fit(
+    config: TrainConfig,
+    state: TrainState,
+    source: Source,
+    hooks: TrainingHooks,
+    total_steps: int,
+    teacher: Teacher | None = None,
+) -> None:
     """Train until `total_steps` or until the hooks stop the run, then wait for the last checkpoint."""
     group, preprocess = state.group, state.bundle.preprocess
     with hooks.writer:
@@ -205,7 +230,7 @@ def fit(config: TrainConfig, state: TrainState, source: Source, hooks: TrainingH
                 normalize=preprocess.normalize if preprocess.patch_crop is None else preprocess.normalize_patches,
                 tokenize=state.tokenizer,
                 sample_patches=build_patch_dropout(config, group, state.bundle.device),
-                look_up_targets=build_targets_fn(config.objective, state.bundle.device),
+                look_up_targets=build_targets_fn(config.objective, state.bundle.device, teacher),
             ),
             config,
             start_step=state.step,

@@ -13,6 +13,7 @@ from zebra.train.objective import Targets
 from zebra.train.optimizer import build_optimizer
 from zebra.train.parallel import parallelize, to_full
 from zebra.train.step import train_step
+from zebra.train.teacher import TeacherTargets
 
 TEXT = TextConfig(width=64, layers=2, heads=1, vocab_size=300, context_length=8)
 VIT = VisionTransformerConfig(width=64, layers=2, heads=1, patch_size=8)
@@ -28,7 +29,15 @@ STEPS = 3
 
 
 def steps(
-    group, name, mode="ddp", chunk_size=None, checkpointing=False, patch_dropout=False, grad_clip_norm=1.0, repeat=False
+    group,
+    name,
+    mode="ddp",
+    chunk_size=None,
+    checkpointing=False,
+    patch_dropout=False,
+    grad_clip_norm=1.0,
+    repeat=False,
+    teacher=False,
 ):
     """Take some steps in fp64 on batches of 12 pairs; return metrics, first gradients and last weights, unsharded."""
     torch.manual_seed(0)
@@ -54,6 +63,8 @@ def steps(
         if repeat:  # every third caption is the same
             tokens[::3] = tokens[0]
             labels = torch.where(torch.arange(NUM_PAIRS) % 3 == 0, 0, torch.arange(NUM_PAIRS))
+        vectors = torch.nn.functional.normalize(torch.randn(2, NUM_PAIRS, 48, generator=generator).double(), dim=-1)
+        axes = torch.eye(48, 32).double()
         ids_keep = torch.rand(NUM_PAIRS, 16, generator=generator).argsort(1)[:, :9] if patch_dropout else None
         metrics.append(
             train_step(
@@ -62,7 +73,10 @@ def steps(
                 images[local],
                 tokens[local],
                 None if ids_keep is None else ids_keep[local],
-                targets=Targets(label_B=None if labels is None else labels[local]),
+                targets=Targets(
+                    label_B=None if labels is None else labels[local],
+                    teacher=TeacherTargets(*vectors[:, local], axes, 20.0, 2.0, 3.0) if teacher else None,
+                ),
                 lr=1e-2,
                 grad_clip_norm=grad_clip_norm,
                 precision="fp32",

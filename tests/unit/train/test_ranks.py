@@ -20,6 +20,8 @@ CASES = {
     "vit in chunks": ("vit", "ddp", 2),
     "resnet with activation checkpointing": ("resnet", "ddp", None, True),
     "vit with patch dropout": ("vit", "ddp", 2, True, True),
+    "vit with a teacher in chunks": ("vit", "ddp", 2, False, False, 1.0, False, True),
+    "sharded sigmoid with a teacher": ("sigmoid", "fsdp", None, False, False, 1.0, False, True),
     "sharded vit": ("vit", "fsdp"),
     "sharded vit without clipping": ("vit", "fsdp", None, False, False, 0.0),
     "sharded sigmoid with activation checkpointing": ("sigmoid", "fsdp", None, True),
