@@ -1,4 +1,4 @@
-"""Distillation of a teacher's stored vectors: feature loss and affinity loss (CLIP-KD, MobileCLIP)."""
+"""Distillation losses between the vectors of a student and a teacher."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""Distillation: targets from the vectors that a teacher computed for the training data.
+"""Distillation towards the vectors of a teacher for the training data.
 
 `zebra embed TEACHER DATA --out STORE --captions` writes them. The vectors of the training images are copied to the run
 directory, where they are memory-mapped; those of the captions are memory-mapped in the store.

@@ -185,9 +185,7 @@ def test_images_without_a_vector_are_counted_and_named_before_the_first_step(ass
     for name in ("new", "newer"):
         draw(data / f"{name}.png", 99)
         (data / f"{name}.txt").write_text("a caption")
-    with pytest.raises(
-        DataError, match=r"no vector for 2 of 26 samples: .new.png., .newer.png.. Embed them:"
-    ):
+    with pytest.raises(DataError, match=r"no vector for 2 of 26 samples: .new.png., .newer.png.. Embed them:"):
         train.run(config(assets, tmp_path / "run", data=str(data)))
     assert not (tmp_path / "run/checkpoints").exists()
 
