@@ -18,6 +18,7 @@ VERBS = {
     "dedup": "find near duplicates among images, and remove them",
     "score": "score how well image and caption of each pair match",
     "train": "train a CLIP model on captioned images, or fine-tune one",
+    "sweep": "train variants of a recipe by successive halving and compare them",
     "classify": "name what is in images (zero-shot classification)",
     "embed": "embed images into a store for search",
     "columns": "list the columns of a store, join a table to it, or remove some",

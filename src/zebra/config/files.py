@@ -82,6 +82,18 @@ def _construct_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
 _RecipeLoader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 
 
+def parse_scalar(text: str) -> Any:
+    """Return the value of a setting as in a recipe: a number, true, false, null or text.
+
+    Raises:
+        ConfigError: The text is a list, a mapping or no YAML.
+    """
+    value = _parse_mapping(f"value: {text}", f"the value {text!r}")["value"]
+    if isinstance(value, list | dict):
+        raise ConfigError(f"the value {text!r} must be a number, true, false, null or text")
+    return value
+
+
 def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")

@@ -27,7 +27,8 @@ LogEntries = Sequence[Mapping[str, Any]]
 COLORS, LINE_STYLES = (ACCENT, FOREGROUND, MUTED), ("-", "--", ":")
 """The styles of nine lines: all colors with the first line style come first."""
 PANEL_INCHES, BOTTOM_INCHES, GAP_INCHES = 1.9, 0.5, 0.55
-LEGEND_COLUMNS = 3
+MAX_LEGEND_COLUMNS, LEGEND_CHARS = 3, 78
+"""Largest number of columns of the legend, and the characters of a name that fit into one line of it."""
 
 
 def plot_training_curves(logs: Mapping[str, LogEntries]) -> "Figure":
@@ -38,7 +39,9 @@ def plot_training_curves(logs: Mapping[str, LogEntries]) -> "Figure":
     """
     names = list(dict.fromkeys(name for log in logs.values() for line in log for name in line.get("eval", {})))
     num_panels = 1 + len(names)
-    legend_top = 0.45 + 0.2 * -(-len(logs) // LEGEND_COLUMNS)
+    longest = max(len(run) for run in logs)
+    legend_columns = max(1, min(MAX_LEGEND_COLUMNS, LEGEND_CHARS // (longest + 6)))
+    legend_top = 0.45 + 0.2 * -(-len(logs) // legend_columns)
     height = legend_top + num_panels * PANEL_INCHES + (num_panels - 1) * GAP_INCHES + BOTTOM_INCHES
     figure = create_figure(NARROW_INCHES, height)
     styles = {run: _line_style(index) for index, run in enumerate(logs)}
@@ -69,7 +72,7 @@ def plot_training_curves(logs: Mapping[str, LogEntries]) -> "Figure":
     for run, style in styles.items():
         panels[0].plot([], [], label=run, linewidth=1.8, **style)
     panels[0].legend(loc="upper left", bbox_to_anchor=(0, 1), bbox_transform=figure.transFigure, borderaxespad=0,
-                     ncols=LEGEND_COLUMNS, frameon=False, borderpad=0, fontsize=SMALL_FONT_SIZE,
+                     ncols=legend_columns, frameon=False, borderpad=0, fontsize=SMALL_FONT_SIZE,
                      labelcolor=FOREGROUND, handlelength=1.6)  # fmt: skip
     return figure
 
@@ -107,6 +110,7 @@ def _plot_lines(
             )
             ends[run] = line[-1]
             last_x = max(last_x, line[-1][0])
+    ends = {run: end for run, end in ends.items() if end[0] > 0.9 * last_x}  # a label far from its line would mislead
     # Labels are keys: blanks keep equal ones apart.
     labels = {
         format_value(y) + " " * index: (y, styles[run]["color"]) for index, (run, (_, y)) in enumerate(ends.items())

@@ -130,6 +130,12 @@ def load_checkpoint(path: Path) -> TrainSnapshot:
         ) from error
 
 
+def read_score(path: Path) -> tuple[int, float | None]:
+    """Return the step of a checkpoint and its mean validation score, without verifying it."""
+    document = _read_state(path)
+    return document["step"], document["score"]
+
+
 def prune_checkpoints(checkpoints_dir: Path, num_to_keep: int, digest: DigestFunction = sha256) -> None:
     """Remove all valid checkpoints except the `num_to_keep` latest and the best one.
 

@@ -34,6 +34,7 @@ class TrainingHooks:
         stop_request: threading.Event,
         callback: Callback,
         watchdog: RankWatchdog,
+        pause_at: int | None = None,
     ) -> None:
         self.state = state
         self.config = config
@@ -43,6 +44,8 @@ class TrainingHooks:
         self.stop_request = stop_request
         self.callback = callback
         self.watchdog = watchdog
+        self.pause_at = pause_at
+        """Step after which the run stops as if interrupted; None to go on until its end."""
         self.interrupted = False
         """Whether a stop was requested in any process."""
         self._last_save_time = time.monotonic()
@@ -80,7 +83,8 @@ class TrainingHooks:
         """Agree with the other processes on stopping and saving; merge the skipped samples of all into the report."""
         group = self.state.group
         is_late = time.monotonic() - self._last_save_time >= 60 * self.config.checkpoint_minutes
-        flags = [self.stop_request.is_set(), is_late and group.is_main_process, bool(report.batch.skips)]
+        is_stop = self.stop_request.is_set() or report.step == self.pause_at
+        flags = [is_stop, is_late and group.is_main_process, bool(report.batch.skips)]
         self.interrupted, is_late, has_skips = map(
             bool, group.all_reduce_max(torch.tensor(flags, dtype=torch.int32)).tolist()
         )

@@ -93,6 +93,7 @@ def run(
     *,
     resume: str = "auto",
     accept_changes: bool = False,
+    pause_at: int | None = None,
     callback: Callback = lambda _report, _scores: None,
     data_callback: Callable[[Source], None] = lambda _source: None,
 ) -> TrainResult:
@@ -102,6 +103,7 @@ def run(
         resume: auto resumes the run in `config.out` if it is the same, and extends it if it is finished and only its
             length differs; never demands an empty directory; otherwise the path of a checkpoint.
         accept_changes: Resume although settings, data or versions differ from those of the checkpoint.
+        pause_at: Step after which the run stops as if interrupted, with a checkpoint to resume from.
         callback: Called after every step with its report and the validation scores of that step (name → score).
         data_callback: Called once, before the first step, with the training samples.
 
@@ -157,7 +159,9 @@ def run(
             logger = open_metrics_logger(config, run_dir, state, is_resumed=checkpoint is not None)
             with stop_on_signals() as stop_request:
                 writer = CheckpointWriter(run_dir.checkpoints, config.keep_checkpoints, group)
-                hooks = TrainingHooks(state, config, logger, data.validators, writer, stop_request, callback, watchdog)
+                hooks = TrainingHooks(
+                    state, config, logger, data.validators, writer, stop_request, callback, watchdog, pause_at
+                )
                 fit(config, state, data.source, hooks, total_steps, teacher)
                 return finish(config, run_dir, state, data, hooks)
 
