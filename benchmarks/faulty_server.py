@@ -192,7 +192,7 @@ HANDLERS |= {
     "placeholder": answer(lambda server, _request: server.images[0]),
     "empty": answer(b""),
     "svg": answer(b"<svg xmlns='http://www.w3.org/2000/svg'/>" + b" " * 100, Content_Type="image/svg+xml"),
-    "heic": answer(b"\x00\x00\x00\x18ftypheic" + bytes(1000)),
+    "video": answer(b"\x00\x00\x00\x18ftypisom" + bytes(1000)),
     "pixels": answer(make_png_header(60_000, 60_000)),
     "thin": answer(make_png_header(1, 20_000)),
     "zero": answer(make_png_header(0, 10)),

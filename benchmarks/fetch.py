@@ -40,7 +40,7 @@ PEER_SECONDS = 360.0
 FAULTS = {
     # share of URLs in per mille; the rest are healthy
     **{"missing": 80, "gone": 10, "forbidden": 20, "error": 10, "html": 30, "placeholder": 30, "empty": 10, "cut": 10},
-    **{"pixels": 5, "thin": 5, "zero": 5, "svg": 5, "heic": 5, "noai": 10, "tdm": 5, "usage": 5, "reserved": 5},
+    **{"pixels": 5, "thin": 5, "zero": 5, "svg": 5, "video": 5, "noai": 10, "tdm": 5, "usage": 5, "reserved": 5},
     **{"loop": 5, "private": 5, "file": 5, "nowhere": 5, "moved": 20, "gzip": 5, "brotli": 5, "huge": 5},
     **{"endless": 2, "bomb": 5, "slow": 8, "silent": 7, "busy": 2, "limited": 2, "short": 10, "reset": 10},
     **{"no host": 5, "refused": 5, "not http": 5, "relative": 5, "malformed": 5},

@@ -82,7 +82,7 @@ FIXTURES: dict[str, tuple[bytes, str | tuple[float, float, float] | None]] = {
     "an SVG": (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "not an image"),
     "a CMYK JPEG": (encoded(plain((200, 30, 60)).convert("CMYK")), (200, 30, 60)),
     "gray of 16 bits": (encoded(ramp_16_bit(), "PNG"), (127.5, 127.5, 127.5)),
-    "a TIFF of floats": (encoded(Image.fromarray(np.ones((16, 16), np.float32)), "TIFF"), "not an image"),
+    "a TIFF of floats": (encoded(Image.fromarray(np.ones((16, 16), np.float32)), "TIFF"), "float pixels"),
     "clear gray": (encoded(Image.new("LA", (40, 40), (7, 0)), "PNG"), WHITE),
     "clear red": (encoded(Image.new("RGBA", (40, 40), (*RED, 0)), "PNG"), WHITE),
     "a transparent palette color": (encoded(plain().convert("P"), "PNG", transparency=b"\0" * 256), WHITE),

@@ -21,7 +21,7 @@ class Ignored:
     """Files that are not part of a dataset for the same reason."""
 
     reason: str
-    """A suffix such as ".heic", or a short phrase."""
+    """A suffix such as ".psd", or a short phrase."""
     count: int
     example: str
     """The first of them, as a path below the dataset."""
@@ -62,8 +62,8 @@ class IgnoredCounter:
 def format_ignored(ignored: Sequence[Ignored]) -> str:
     """Return one line: the count, each reason with an example, and what to do; "" without ignored files.
 
-    >>> format_ignored([Ignored(".tif", 2, "d.tif"), Ignored(".heic", 1, "f.heic")])
-    '3 files not read: 2 .tif (d.tif), 1 .heic (f.heic). Convert TIFF, HEIC images to JPEG or PNG'
+    >>> format_ignored([Ignored(".psd", 2, "d.psd"), Ignored(".svg", 1, "f.svg")])
+    '3 files not read: 2 .psd (d.psd), 1 .svg (f.svg). Convert PSD, SVG images to JPEG or PNG'
     """
     if not ignored:
         return ""

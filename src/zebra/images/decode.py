@@ -1,30 +1,37 @@
 """Decode encoded images safely; unusable ones raise BadSample with a reason."""
 
 import io
+import math
 import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 from zebra.errors import BadSample
-from zebra.images.formats import UNKNOWN_MEDIA_TYPE, media_type
+from zebra.images.decoders import INSTALL_COMMANDS, can_decode
+from zebra.images.formats import PILLOW_FORMATS, UNKNOWN_MEDIA_TYPE, media_type
 from zebra.images.header_limits import require_small_metadata
+from zebra.images.jxl_header import read_jxl_size
 from zebra.images.orientation import apply_orientation
 
 DecodeMode = Literal["careful", "reference"]
 
-IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
-"""The only formats to decode from untrusted bytes; most of Pillow's vulnerabilities were in rarer ones."""
 MAX_PIXELS = 89_478_485
 MIN_SIDE = 8
 MAX_ASPECT_RATIO = 20
 
-_DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error, OverflowError)
-"""Exceptions of Pillow's decoders for damaged bytes, found by fuzzing; SyntaxError is a broken PNG chunk."""
+_NEW_SUBFILE_TYPE = 254
+"""TIFF tag; 1 is a reduced copy of another image of the file."""
+_DECODE_ERRORS = (
+    *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error, OverflowError, RuntimeError),
+)
+"""Exceptions of the decoders for damaged bytes, found by fuzzing; SyntaxError is a broken PNG chunk, RuntimeError comes
+from JPEG XL."""
 
 
 def decode_image(
@@ -35,7 +42,7 @@ def decode_image(
     max_pixels: int = MAX_PIXELS,
     max_aspect_ratio: float = MAX_ASPECT_RATIO,
 ) -> Image.Image:
-    """Decode the first frame of a JPEG, PNG, WebP, GIF or BMP.
+    """Decode the first frame of a JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or, with the extra formats, HEIC or JPEG XL.
 
     Args:
         location: Identifies the image in errors.
@@ -47,7 +54,8 @@ def decode_image(
 
     Raises:
         BadSample: For an empty file, not an image, a truncated or damaged image, too many pixels, too much metadata,
-            or an image that is too thin (a side under 8 pixels, or a larger aspect ratio).
+            an image that is too thin (a side under 8 pixels, or a larger aspect ratio), a raw image, pixels that are
+            floats, or a format whose decoder is not installed.
     """
     image = read_header(data, location, max_pixels=max_pixels, max_aspect_ratio=max_aspect_ratio)
     return read_pixels(image, location, mode=mode)
@@ -61,7 +69,7 @@ def read_header(
         raise BadSample("empty file", location, "0 bytes")
     require_small_metadata(data, location)
     with _suppress_warnings():
-        image = _open_image(data, location)
+        image = _open_image(data, location, max_pixels)
     require_usable_size(image.size, location, max_pixels, max_aspect_ratio)
     return image
 
@@ -97,18 +105,42 @@ def _suppress_warnings() -> Iterator[None]:
         yield
 
 
-def _open_image(data: bytes, location: str) -> Image.Image:
+def _open_image(data: bytes, location: str, max_pixels: int) -> Image.Image:
     """Open an image without decoding its pixels."""
+    type = media_type(data)
+    if type == UNKNOWN_MEDIA_TYPE:
+        formats = ", ".join(PILLOW_FORMATS.values())
+        raise BadSample("not an image", location, f"{len(data)} bytes, starting {data[:16]!r}; readable: {formats}")
+    name = PILLOW_FORMATS[type]
+    if not can_decode(type):
+        raise BadSample(f"no decoder for {name} ({INSTALL_COMMANDS[type]})", location)
+    if type == "image/jxl":
+        _require_jxl_size(data, location, max_pixels)
     try:
-        return Image.open(io.BytesIO(data), formats=IMAGE_FORMATS)
+        image = Image.open(io.BytesIO(data), formats=(name,))
     except Image.DecompressionBombError as error:
         raise BadSample("too many pixels", location, str(error)) from error
-    except UnidentifiedImageError as error:
-        reason = "not an image" if media_type(data) == UNKNOWN_MEDIA_TYPE else "damaged image"
-        formats = ", ".join(IMAGE_FORMATS)
-        raise BadSample(reason, location, f"{len(data)} bytes, starting {data[:16]!r}; readable: {formats}") from error
     except _DECODE_ERRORS as error:
         raise BadSample("damaged image", location, str(error)) from error
+    if type == "image/tiff":
+        _require_plain_tiff(image, location)
+    return image
+
+
+def _require_jxl_size(data: bytes, location: str, max_pixels: int) -> None:
+    """Check the size of a JPEG XL before it is opened, which decodes it."""
+    size = read_jxl_size(data)
+    if size is None:
+        raise BadSample("damaged image", location, "no size in the header of a JPEG XL")
+    require_usable_size(size, location, max_pixels, math.inf)
+
+
+def _require_plain_tiff(image: Image.Image, location: str) -> None:
+    """Reject what is stored as TIFF and is no finished image."""
+    if image.mode == "F":
+        raise BadSample("float pixels", location, "how they become gray levels is unknown; convert it to 8 or 16 bits")
+    if cast(TiffImageFile, image).tag_v2.get(_NEW_SUBFILE_TYPE) == 1:  # raw formats begin with a small preview
+        raise BadSample("raw image", location, "convert it to JPEG or TIFF")
 
 
 def require_usable_size(

@@ -1,7 +1,7 @@
 """Removal of the place where an image was taken, without encoding it again.
 
-Coordinates in the EXIF and XMP of JPEG, PNG and WebP files are overwritten; all other bytes stay where they are. Places
-in makers' notes, in compressed metadata and in names are not found.
+Coordinates in EXIF and XMP are overwritten; all other bytes stay where they are. Places in makers' notes, in compressed
+metadata and in names are not found.
 References: CIPA DC-008 (Exif 3.0), section 4.6.7; XMP specification, part 3; PNG, third edition; RFC 9649 (WebP).
 """
 
@@ -16,6 +16,9 @@ from zebra.images.header_limits import iter_jpeg_segments, iter_png_chunks
 
 MAX_ENTRIES, MAX_VALUE_BYTES = 64, 1_024
 """Limits of a GPS directory and of a value; the standard has 32 entries of a few bytes."""
+MAX_BOXED_BYTES = 1 << 20
+"""Largest EXIF block in a file of boxes."""
+_TIFF_START = re.compile(rb"II\*\0|MM\0\*")
 _EXIF_HEADER = b"Exif\0\0"
 _XMP_HEADERS = (b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0")
 _XMP_KEYWORD = b"XML:com.adobe.xmp\0"
@@ -36,10 +39,9 @@ def remove_location(data: bytes) -> bytes:
     image = bytearray(data)
     is_changed = False
     for start, stop in find_metadata(data):
-        block = (
-            _blank_gps(data[start:stop]) if data[start : start + 2] in (b"II", b"MM") else _blank_xmp(data[start:stop])
-        )
-        if block == data[start:stop]:
+        found = bytes(image[start:stop])
+        block = _blank_gps(found) if found[:2] in (b"II", b"MM") else _blank_xmp(found)
+        if block == found:
             continue
         is_changed = True
         image[start:stop] = block
@@ -120,9 +122,33 @@ def _find_webp_metadata(data: bytes) -> Iterator[Span]:
         position = stop + stop % 2
 
 
+def _find_tiff_metadata(data: bytes) -> Iterator[Span]:
+    yield 0, len(data)
+    yield from _find_xmp_packets(data)
+
+
+def _find_boxed_metadata(data: bytes) -> Iterator[Span]:
+    """Yield EXIF blocks and XMP anywhere in a file of boxes: their places are in tables of many kinds."""
+    for match in _TIFF_START.finditer(data):
+        yield match.start(), min(match.start() + MAX_BOXED_BYTES, len(data))
+    yield from _find_xmp_packets(data)
+
+
+def _find_xmp_packets(data: bytes) -> Iterator[Span]:
+    stop = 0
+    while (start := data.find(b"<x:xmpmeta", stop)) >= 0:
+        end = data.find(b"</x:xmpmeta>", start)
+        stop = len(data) if end < 0 else end
+        yield start, stop
+
+
 _METADATA_FINDERS: Mapping[str, Callable[[bytes], Iterator[Span]]] = {
     "image/jpeg": _find_jpeg_metadata,
     "image/png": _find_png_metadata,
     "image/webp": _find_webp_metadata,
+    "image/tiff": _find_tiff_metadata,
+    "image/avif": _find_boxed_metadata,
+    "image/heic": _find_boxed_metadata,
+    "image/jxl": _find_boxed_metadata,
 }
 """Media type → function that yields the spans of EXIF blocks, which start with II or MM, and of XMP."""

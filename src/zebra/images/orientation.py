@@ -32,6 +32,8 @@ _XMP_PATTERN = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 
 def read_orientation(image: Image.Image) -> int:
     """Return the EXIF orientation, 1 to 8; UPRIGHT if it is missing, invalid or in damaged metadata."""
+    if image.format == "JXL" and not getattr(image, "jpeg", False):  # the decoder has turned it
+        return UPRIGHT
     orientation = None
     if exif := exif_bytes(image.info):
         orientation = _parse_exif(exif)

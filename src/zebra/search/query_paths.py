@@ -4,8 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from zebra.errors import ConfigError, DataError
-from zebra.images.decode import IMAGE_FORMATS
-from zebra.images.formats import IMAGE_SUFFIXES, UNKNOWN_MEDIA_TYPE, UNSUPPORTED_FORMATS, media_type
+from zebra.images.formats import IMAGE_SUFFIXES, PILLOW_FORMATS, UNKNOWN_MEDIA_TYPE, UNSUPPORTED_FORMATS, media_type
 
 PATH_PREFIXES = ("/", "./", "../", "~/", "\\", ".\\", "..\\")
 URL_MARK = "://"
@@ -61,7 +60,7 @@ def _require_image(path: Path) -> None:
     if type == UNKNOWN_MEDIA_TYPE:
         name = UNSUPPORTED_FORMATS.get(path.suffix.lower())
         raise DataError(
-            f"{path} is a file that zebra cannot read as an image ({', '.join(IMAGE_FORMATS)})"
+            f"{path} is a file that zebra cannot read as an image ({', '.join(PILLOW_FORMATS.values())})"
             + (f": its format is {name}. Convert it." if name else ". To search for these words, use another folder.")
         )
 

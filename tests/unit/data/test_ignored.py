@@ -28,8 +28,8 @@ def test_the_counts_of_a_subfolder_are_added_with_paths_below_the_root() -> None
 
 
 def test_the_text_has_advice_for_images_and_archives() -> None:
-    assert format_ignored([Ignored(".heic", 1, "f.heic"), Ignored(".gz", 1, "0.tar.gz")]) == (
-        "2 files not read: 1 .heic (f.heic), 1 .gz (0.tar.gz). Convert HEIC images to JPEG or PNG. Unpack archives"
+    assert format_ignored([Ignored(".psd", 1, "f.psd"), Ignored(".gz", 1, "0.tar.gz")]) == (
+        "2 files not read: 1 .psd (f.psd), 1 .gz (0.tar.gz). Convert PSD images to JPEG or PNG. Unpack archives"
     )
     assert format_ignored([Ignored(".md", 1, "a.md")]) == "1 file not read: 1 .md (a.md)"
     assert format_ignored([]) == ""

@@ -219,8 +219,8 @@ def test_ignored_members_of_all_shards_are_counted_with_the_first_shard(shards) 
 
 def test_a_sample_with_an_unsupported_image_names_its_format(tmp_path: Path) -> None:
     with ShardWriter(tmp_path / "x") as writer:
-        writer.write("0", {"heic": b"x", "txt": b"a cat"})
-    with pytest.raises(BadSample, match=r"missing image \(only \.heic, \.txt; zebra does not read HEIC images"):
+        writer.write("0", {"psd": b"x", "txt": b"a cat"})
+    with pytest.raises(BadSample, match=r"missing image \(only \.psd, \.txt; zebra does not read PSD images"):
         open_folder(tmp_path / "x").read(0)
 
 

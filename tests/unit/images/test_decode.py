@@ -56,7 +56,7 @@ def test_every_allowed_format_becomes_rgb_of_its_size(format: str) -> None:
     assert np.abs(np.asarray(image).astype(int) - RED).max() <= 2
 
 
-@pytest.mark.parametrize("format", ["TIFF", "PPM", "ICO"])
+@pytest.mark.parametrize("format", ["PPM", "ICO", "TGA"])
 def test_other_formats_of_pillow_are_refused(format: str) -> None:
     assert reason(encode(noise(), format)) == "not an image"
 

@@ -15,7 +15,7 @@ def home(tmp_path, monkeypatch):
     Image.new("RGB", (16, 16)).save(buffer, "JPEG")
     for name in ("query.jfif", "photo", "my photo.JPG", "image.dat"):
         (tmp_path / name).write_bytes(buffer.getvalue())
-    (tmp_path / "query.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+    (tmp_path / "query.psd").write_bytes(b"8BPS" + bytes(100))
     for name in ("notes", "empty.jpg"):
         (tmp_path / name).touch()
     (tmp_path / "zebra").mkdir()
@@ -38,7 +38,7 @@ def test_words_are_a_text(home, query):
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        ("query.heic", r"query\.heic is a file that zebra cannot read as an image \(JPEG.*format is HEIC"),
+        ("query.psd", r"query\.psd is a file that zebra cannot read as an image \(JPEG.*format is PSD"),
         ("notes", "cannot read as an image .* use another folder"),
         ("empty.jpg", "cannot read as an image"),
         ("./zebra", "is a folder. Name one image"),

@@ -11,9 +11,9 @@ from zebra.cli.main import main
 from zebra.data import inspection
 from zebra.data.benchmarks.class_folders import read_class_folders
 
-LINE = "2 files not read: 1 .heic (cat/c.heic), 1 no suffix (dog/README). Convert HEIC images to JPEG or PNG"
+LINE = "2 files not read: 1 .psd (cat/c.psd), 1 no suffix (dog/README). Convert PSD images to JPEG or PNG"
 ENTRIES = [
-    {"reason": ".heic", "count": 1, "example": "cat/c.heic"},
+    {"reason": ".psd", "count": 1, "example": "cat/c.psd"},
     {"reason": "no suffix", "count": 1, "example": "dog/README"},
 ]
 
@@ -28,7 +28,7 @@ def data(tmp_path: Path) -> Path:
         pixels = np.random.default_rng(number).integers(0, 256, (20, 24, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{number}.png")
         (folder / f"{number}.txt").write_text(f"{folder.name} {number}")
-    (root / "cat" / "c.heic").write_bytes(b"x")
+    (root / "cat" / "c.psd").write_bytes(b"x")
     (root / "dog" / "README").write_text("x")
     return root
 

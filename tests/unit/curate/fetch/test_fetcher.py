@@ -24,7 +24,7 @@ OUTCOMES = {
     "html": ("permanent", "web page instead of an image"),
     "empty": ("permanent", "empty body"),
     "svg": ("permanent", "not an image"),
-    "heic": ("permanent", "not an image"),
+    "video": ("permanent", "not an image"),
     "loop": ("permanent", "too many redirects"),
     "private": ("permanent", "address is not public"),
     "file": ("permanent", "address is not http or https"),

@@ -92,7 +92,7 @@ def test_a_truncated_image_is_noticed_when_it_is_resized():
         (b"<svg xmlns='http", "not an image"),
         (b'{"error": "none"}', "not an image"),
         (b"RIFF....WAVE", "not an image"),
-        (b"\x00\x00\x00\x20ftypavif", "not an image"),
+        (b"\x00\x00\x00\x20ftypisom", "not an image"),
         (b"", "empty body"),
     ],
 )

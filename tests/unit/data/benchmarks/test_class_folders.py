@@ -139,12 +139,12 @@ def test_templates_in_the_root_are_used(put) -> None:
 
 
 def test_files_that_are_no_images_are_counted(put) -> None:
-    root = put("cat/a.jpg", "cat/a.txt", "cat/b.tif", "cat/.hidden.jpg")
+    root = put("cat/a.jpg", "cat/a.txt", "cat/b.psd", "cat/.hidden.jpg")
     benchmark = read_class_folders(root)
     assert len(benchmark.source) == 1
     assert benchmark.notes == (
-        "3 files not read: 1 .tif (cat/b.tif), 1 .txt (cat/a.txt), 1 hidden (cat/.hidden.jpg). "
-        "Convert TIFF images to JPEG or PNG",
+        "3 files not read: 1 .psd (cat/b.psd), 1 .txt (cat/a.txt), 1 hidden (cat/.hidden.jpg). "
+        "Convert PSD images to JPEG or PNG",
     )
 
 
