@@ -87,6 +87,8 @@ class Batch:
     """B groups; None for a sample without one."""
     skips: tuple[Skip, ...] = ()
     """Unusable samples of this batch; each was replaced by a substitute."""
+    rehearsal: Batch | None = None
+    """Pairs of earlier data that the step trains on besides these."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -242,7 +242,7 @@ class TrainingProgress(ProgressBar):
 
     def show(self, report: "StepReport", eval_metrics: Mapping[str, float]) -> None:
         """Show one more step, with loss and rate smoothed over about 20 steps; the callback of a training run."""
-        rate = len(report.batch.ids) / report.seconds
+        rate = report.num_pairs / report.seconds
         if self.pairs_per_second is None:
             self.pairs_per_second, self.loss = rate, report.metrics.loss
         self.pairs_per_second += 0.05 * (rate - self.pairs_per_second)

@@ -129,6 +129,11 @@ class TrainConfig:
     """Decay of the moving average of the weights, which is then evaluated and saved; 0.9999 for long runs."""
     finetune: FineTuneConfig | None = None
     """Start from a pretrained model instead of random weights."""
+    rehearse: str | None = None
+    """Captioned images of earlier data, in any layout of `data`, of which each batch gets some: against forgetting in
+    fine-tuning. Images that `data` has too are left out. Read with the same data_options."""
+    rehearse_fraction: float = 0.5
+    """Fraction of each batch that is earlier data, if there is any."""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     """Terms of the loss."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -160,6 +165,34 @@ class TrainConfig:
             raise ConfigError("batch_size is 1; a contrastive loss needs at least 2 pairs")
         if not 0 <= self.workers <= MAX_WORKERS:
             raise ConfigError(f"workers is {self.workers}; it must be from 0 to {MAX_WORKERS}")
+
+        if self.rehearse is not None:
+            self._check_rehearsal()
+
+    @property
+    def num_rehearsal(self) -> int:
+        """Number of pairs of earlier data in a batch."""
+        return 0 if self.rehearse is None else round(self.rehearse_fraction * self.batch_size)
+
+    @property
+    def num_new(self) -> int:
+        """Number of pairs of `data` in a batch."""
+        return self.batch_size - self.num_rehearsal
+
+    def _check_rehearsal(self) -> None:
+        if self.finetune is None:
+            raise ConfigError("rehearse needs a pretrained model to fine-tune. Give --from, or leave --rehearse out")
+        if self.objective.teacher is not None:
+            raise ConfigError(
+                "objective.teacher has vectors of data only, not of rehearse. Leave out --rehearse or --objective.teacher"
+            )
+        if not 0 < self.rehearse_fraction < 1:
+            raise ConfigError(f"rehearse_fraction is {self.rehearse_fraction}; it must be between 0 and 1, such as 0.5")
+        if not 0 < self.num_rehearsal < self.batch_size:
+            raise ConfigError(
+                f"rehearse_fraction is {self.rehearse_fraction}: of a batch of {self.batch_size} pairs, "
+                f"{self.num_rehearsal} are earlier data. Give both kinds at least one pair"
+            )
 
     def _check_towers(self) -> None:
         if self.patch_dropout and isinstance(

@@ -114,6 +114,8 @@ class DatasetSplits:
     val: Subset
     test: Subset
     """For the reported scores; scores on `val`, which selects the checkpoint, would be too high."""
+    image_digests: frozenset[str]
+    """Digests of the images of all three."""
 
 
 def train_val_test_split(source: Source, val_fraction: float) -> DatasetSplits:
@@ -159,6 +161,7 @@ def train_val_test_split(source: Source, val_fraction: float) -> DatasetSplits:
         make_subset(source, train_indices, "train"),
         make_subset(source, [index for index, digest in digests.items() if digest in val_images], "validation"),
         make_subset(source, [index for index, digest in digests.items() if digest in test_images], "test"),
+        frozenset(images),
     )
 
 

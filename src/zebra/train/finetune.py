@@ -143,6 +143,8 @@ class FineTuning:
             fill_caption_templates(split, config.data_options.caption_templates)
             for split in (splits.train, splits.val, splits.test)
         )
+        self.image_digests = splits.image_digests
+        """Digests of all images of the data."""
         self.fingerprint = clip.fingerprint
         self.validators: list[Validator] = [RetrievalValidator(val_source, clip.preprocess, group), *validators]
         """Their mean score selects the checkpoint."""

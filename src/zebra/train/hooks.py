@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import chain
 
 import torch
 
@@ -84,13 +85,17 @@ class TrainingHooks:
         group = self.state.group
         is_late = time.monotonic() - self._last_save_time >= 60 * self.config.checkpoint_minutes
         is_stop = self.stop_request.is_set() or report.step == self.pause_at
-        flags = [is_stop, is_late and group.is_main_process, bool(report.batch.skips)]
+        skips, earlier = report.batch.skips, report.batch.rehearsal
+        earlier_skips = earlier.skips if earlier else ()
+        flags = [is_stop, is_late and group.is_main_process, bool(skips or earlier_skips)]
         self.interrupted, is_late, has_skips = map(
             bool, group.all_reduce_max(torch.tensor(flags, dtype=torch.int32)).tolist()
         )
         if has_skips and group.world_size > 1:
-            skips = tuple(skip for part in group.all_gather_object(report.batch.skips) for skip in part)
-            report = replace(report, batch=replace(report.batch, skips=skips))
+            parts = group.all_gather_object((skips, earlier_skips))
+            skips, earlier_skips = (tuple(chain.from_iterable(each)) for each in zip(*parts, strict=True))
+            earlier = replace(earlier, skips=earlier_skips) if earlier else None
+            report = replace(report, batch=replace(report.batch, skips=skips, rehearsal=earlier))
         return is_late, report
 
     def poll_interrupted(self) -> bool:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from zebra.config.train import TrainConfig
+from zebra.data.rehearsal import join_rehearsal
 from zebra.distributed import SINGLE_PROCESS, ProcessGroup
 from zebra.models import CLIP
 from zebra.train.objective import NO_TARGETS, Targets
@@ -27,7 +28,7 @@ class StepReport:
     total_steps: int
     """Length of the run."""
     samples_seen: int
-    """Number of pairs consumed so far."""
+    """Number of pairs consumed so far, without those of rehearsal."""
     lr: float
     metrics: StepMetrics
     seconds: float
@@ -36,6 +37,11 @@ class StepReport:
     """Part of `seconds` spent waiting for the batch."""
     batch: Batch
     """Batch of this process."""
+
+    @property
+    def num_pairs(self) -> int:
+        """Number of pairs of this process in the step, those of rehearsal included."""
+        return len(self.batch.ids) + (len(self.batch.rehearsal.ids) if self.batch.rehearsal else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +88,7 @@ def train_loop(
     for step in range(start_step, total_steps):
         start_time = time.perf_counter()
         batch = next(batches)
+        pairs = join_rehearsal(batch)
         data_time = time.perf_counter()
         lr = learning_rate(
             step,
@@ -94,10 +101,10 @@ def train_loop(
         metrics = train_step(
             model,
             optimizer,
-            preprocessor.normalize(batch.images.to(device)),
-            preprocessor.tokenize(batch.captions),
+            preprocessor.normalize(pairs.images.to(device)),
+            preprocessor.tokenize(pairs.captions),
             preprocessor.sample_patches(step),
-            targets=preprocessor.look_up_targets(batch),
+            targets=preprocessor.look_up_targets(pairs),
             lr=lr,
             grad_clip_norm=config.optimizer.grad_clip_norm,
             precision=config.precision,
@@ -108,7 +115,7 @@ def train_loop(
         report = StepReport(
             step=step + 1,
             total_steps=total_steps,
-            samples_seen=samples_seen + (step + 1 - start_step) * config.batch_size,
+            samples_seen=samples_seen + (step + 1 - start_step) * config.num_new,
             lr=lr,
             metrics=metrics,
             seconds=time.perf_counter() - start_time,

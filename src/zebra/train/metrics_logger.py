@@ -80,7 +80,7 @@ def open_log_sinks(out_dir: Path, config: LogConfig) -> list[LogSink]:
 def _average_reports(reports: list[StepReport]) -> LogLine:
     last = reports[-1]
     seconds = sum(report.seconds for report in reports)
-    num_samples = sum(len(report.batch.ids) for report in reports)
+    num_samples = sum(report.num_pairs for report in reports)
     terms = {"terms": dict(last.metrics.terms)} if len(last.metrics.terms) > 1 else {}
     return {
         "step": last.step,

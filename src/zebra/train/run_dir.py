@@ -29,6 +29,7 @@ class RunDir:
         self.tokenizer = self.path / "tokenizer.json"
         self.log = self.path / "log.jsonl"
         self.skipped_samples = self.path / "skipped.jsonl"
+        self.skipped_rehearsal = self.path / "skipped-rehearsal.jsonl"
         self.sample_counts = self.path / "data.json"
         self.checkpoints = self.path / "checkpoints"
         self.model = self.path / "model"
@@ -61,7 +62,9 @@ class RunDir:
         if self.config.is_file():  # a run without a checkpoint has nothing to protect and starts anew
             return "resumable" if self._has_checkpoints() else "new"
         conflicts = [
-            p.name for p in vars(self).values() if p in entries - {self.lock_path, self.report, self.skipped_samples}
+            p.name
+            for p in vars(self).values()
+            if p in entries - {self.lock_path, self.report, self.skipped_samples, self.skipped_rehearsal}
         ]
         if conflicts:
             raise ConfigError(

@@ -20,6 +20,7 @@ RESUMABLE_SETTINGS = frozenset(
     (
         "out",
         "data",
+        "rehearse",
         "workers",
         "worker_timeout",
         "activation_checkpointing",
@@ -37,7 +38,7 @@ RESUMABLE_SETTINGS = frozenset(
 )
 LENGTH_SETTINGS = frozenset(("steps", "epochs"))
 """Settings that may change when a finished run is extended."""
-PER_MACHINE_SETTINGS = frozenset(("out", "data", "workers", "log"))
+PER_MACHINE_SETTINGS = frozenset(("out", "data", "rehearse", "workers", "log"))
 """Settings that may differ between the machines of a run: local paths and loggers."""
 NUMERICS_PACKAGES = ("zebra-clip", "torch", "numpy", "pillow", "simplejpeg", "tokenizers", "ftfy")
 """Packages that take part in the arithmetic of a step."""

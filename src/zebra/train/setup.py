@@ -47,6 +47,7 @@ def build_train_state(
     config: TrainConfig,
     run_dir: RunDir,
     source: Source,
+    rehearsal: Source | None,
     fine_tuning: FineTuning | None,
     checkpoint: Path | None,
     *,
@@ -57,6 +58,7 @@ def build_train_state(
     """Build model, tokenizer and optimizer, distribute them over the processes, and restore the checkpoint.
 
     Args:
+        rehearsal: Earlier data, of which each batch has some pairs.
         fine_tuning: The initial model; None initializes random weights.
         checkpoint: Checkpoint to resume from, with the tokenizer of its run; None starts a new run.
         teacher: The teacher whose vectors determine the run.
@@ -73,21 +75,27 @@ def build_train_state(
     run_spec = build_run_spec(config, source.digest, tokenizer.fingerprint, device)
     run_spec |= {"init_from": fine_tuning.fingerprint} if fine_tuning else {}
     run_spec |= {"teacher": teacher.spec} if teacher else {}
+    run_spec |= {"rehearsal": rehearsal.digest} if rehearsal else {}
     require_same_on_all_ranks(group, config, run_spec)  # before collectives of different shapes can fail
     if config.compile:
         compile_blocks(model)
     if config.activation_checkpointing:
         apply_activation_checkpointing(model)
     forward_fn = parallelize(model, group, config.parallel)
+
+    def count_samples(samples: Source, skipped_path: Path) -> SampleCounter:
+        return SampleCounter(
+            len(samples), config.data_options.max_skip_rate, skipped_path if group.is_main_process else None
+        )
+
     state = TrainState(
         bundle,
         build_optimizer(model, config.optimizer, config.finetune.layer_decay if config.finetune else 1.0),
         None if config.ema_decay is None else ModelEMA(model, config.ema_decay),
-        SampleCounter(
-            len(source), config.data_options.max_skip_rate, run_dir.skipped_samples if group.is_main_process else None
-        ),
+        count_samples(source, run_dir.skipped_samples),
         CountingTokenizer(tokenizer),
         run_spec,
+        rehearsal_counter=count_samples(rehearsal, run_dir.skipped_rehearsal) if rehearsal else None,
         group=group,
         forward_fn=forward_fn,
     )

@@ -58,6 +58,10 @@ class TrainState:
     """Number of steps done."""
     samples_seen: int = 0
     """Number of samples consumed; it alone determines the next sample."""
+    rehearsal_counter: SampleCounter | None = None
+    """Counts of the earlier data; None without rehearsal."""
+    rehearsal_seen: int = 0
+    """Number of samples of the earlier data consumed."""
     best_score: float | None = None
     """Highest mean validation score so far."""
     evals_since_best: int = 0
@@ -77,6 +81,9 @@ class TrainState:
     def record_step(self, report: StepReport) -> None:
         """Update counters and EMA after a step."""
         self.sample_counter.add(self.samples_seen, report.batch, self.group.world_size)
+        if self.rehearsal_counter and report.batch.rehearsal:
+            self.rehearsal_counter.add(self.rehearsal_seen, report.batch.rehearsal, self.group.world_size)
+            self.rehearsal_seen += self.group.world_size * len(report.batch.rehearsal.ids)
         if self.ema is not None:
             self.ema.update()
         self.step, self.samples_seen = report.step, report.samples_seen
@@ -110,6 +117,8 @@ class TrainState:
             "best_score": self.best_score,
             "evals_since_best": self.evals_since_best,
             "rng_state": rng_state,
+            "rehearsal_seen": self.rehearsal_seen,
+            "rehearsal_counter": self.rehearsal_counter.state_dict() if self.rehearsal_counter else None,
         }
         return TrainSnapshot(self.step, {**self._tensors(), "rng": rng_tensors}, state, score)
 
@@ -148,6 +157,9 @@ class TrainState:
         self.sample_counter.load_state_dict(state["sample_counter"])
         self.tokenizer.num_truncated = state["truncated_captions"] if self.group.is_main_process else 0
         self.spike_detector.load_state_dict(state["spike_detector"])
+        if self.rehearsal_counter and state["rehearsal_counter"]:  # None: rehearsal is an accepted change
+            self.rehearsal_seen = state["rehearsal_seen"]
+            self.rehearsal_counter.load_state_dict(state["rehearsal_counter"])
         if self.ema is not None:
             self.ema.num_updates = state["ema_updates"]
 

@@ -1,17 +1,20 @@
 """Train a CLIP: `run(config)` writes a run directory with weights, log and scores."""
 
+import hashlib
 import json
 import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from zebra.config.train import TrainConfig
 from zebra.data.bad_samples import NoUsableSamples, write_bad_samples
 from zebra.data.batches import iter_batches, require_full_batch
 from zebra.data.benchmarks.clip_benchmark import read_classification
+from zebra.data.rehearsal import RehearsalData, add_rehearsal, exclude_images
 from zebra.data.sources import Source, open_source
 from zebra.data.splits import hold_out
 from zebra.data.templated import fill_caption_templates
@@ -86,6 +89,15 @@ class TrainData:
     """Pairs for the final evaluation; None if the source is too small to hold any out."""
     fine_tuning: FineTuning | None
     """The initial model and its splits; None for training from random weights."""
+    rehearsal: RehearsalData | None = None
+    """Earlier data, of which each batch has some pairs."""
+
+    @property
+    def digest(self) -> str:
+        """A SHA-256 in hex of everything that is trained on."""
+        if self.rehearsal is None:
+            return self.source.digest
+        return hashlib.sha256(f"{self.source.digest} {self.rehearsal.source.digest}".encode()).hexdigest()
 
 
 def run(
@@ -126,7 +138,7 @@ def run(
         data = open_data(config, group)
         data_callback(data.source)
         status = group.broadcast_from_main(
-            lambda: run_dir.run_status(config, data.source.digest, resume, accept_changes=accept_changes)
+            lambda: run_dir.run_status(config, data.digest, resume, accept_changes=accept_changes)
         )
         if status == "finished":
             steps = count_total_steps(config, data.source, 0, 0)
@@ -147,6 +159,7 @@ def run(
                 config,
                 run_dir,
                 data.source,
+                data.rehearsal.source if data.rehearsal else None,
                 data.fine_tuning,
                 checkpoint,
                 teacher=teacher,
@@ -162,7 +175,7 @@ def run(
                 hooks = TrainingHooks(
                     state, config, logger, data.validators, writer, stop_request, callback, watchdog, pause_at
                 )
-                fit(config, state, data.source, hooks, total_steps, teacher)
+                fit(config, state, data, hooks, total_steps, teacher)
                 return finish(config, run_dir, state, data, hooks)
 
 
@@ -184,13 +197,18 @@ def open_data(config: TrainConfig, group: ProcessGroup) -> TrainData:
     Raises:
         DataError: The data cannot be read or holds fewer samples than one batch.
     """
-    source = open_source(config.data, config.data_options)
+    source, templates = open_source(config.data, config.data_options), config.data_options.caption_templates
     validators: list[Validator] = [*open_zero_shot_validators(config.eval_sets, config.eval_samples, group)]
     if config.finetune:
         fine_tuning = FineTuning(config, source, validators, group)
-        require_full_batch(fine_tuning.train_source, config.batch_size)
-        return TrainData(fine_tuning.train_source, fine_tuning.validators, fine_tuning.test_validator, fine_tuning)
-    templates = config.data_options.caption_templates
+        require_full_batch(fine_tuning.train_source, config.num_new)
+        rehearsal = None
+        if config.rehearse is not None:
+            earlier = fill_caption_templates(open_source(config.rehearse, config.data_options), templates)
+            rehearsal = exclude_images(earlier, fine_tuning.image_digests)
+        return TrainData(
+            fine_tuning.train_source, fine_tuning.validators, fine_tuning.test_validator, fine_tuning, rehearsal
+        )
     train_source, val_source = hold_out(source, config.val_fraction)
     train_source = fill_caption_templates(train_source, templates)
     require_full_batch(train_source, config.batch_size)
@@ -205,31 +223,36 @@ def open_data(config: TrainConfig, group: ProcessGroup) -> TrainData:
 def fit(
     config: TrainConfig,
     state: TrainState,
-    source: Source,
+    data: TrainData,
     hooks: TrainingHooks,
     total_steps: int,
     teacher: Teacher | None = None,
 ) -> None:
     """Train until `total_steps` or until the hooks stop the run, then wait for the last checkpoint."""
     group, preprocess = state.group, state.bundle.preprocess
+    open_batches = partial(
+        iter_batches,
+        image_size=config.model.image_size,
+        seed=config.seed,
+        num_steps=total_steps - state.step,
+        num_workers=config.workers,
+        config=config.data_options,
+        rank=group.rank,
+        world_size=group.world_size,
+        timeout_seconds=config.worker_timeout,
+        patch_crop=preprocess.patch_crop,
+    )
+    batches = open_batches(data.source, batch_size=config.num_new, start_sample=state.samples_seen)
+    if data.rehearsal:
+        batches = add_rehearsal(
+            batches,
+            open_batches(data.rehearsal.source, batch_size=config.num_rehearsal, start_sample=state.rehearsal_seen),
+        )
     with hooks.writer:
         train_loop(
             state.bundle.model,
             state.optimizer,
-            iter_batches(
-                source,
-                image_size=config.model.image_size,
-                batch_size=config.batch_size,
-                seed=config.seed,
-                start_sample=state.samples_seen,
-                num_steps=total_steps - state.step,
-                num_workers=config.workers,
-                config=config.data_options,
-                rank=group.rank,
-                world_size=group.world_size,
-                timeout_seconds=config.worker_timeout,
-                patch_crop=preprocess.patch_crop,
-            ),
+            batches,
             BatchPreprocessor(
                 normalize=preprocess.normalize if preprocess.patch_crop is None else preprocess.normalize_patches,
                 tokenize=state.tokenizer,
@@ -255,12 +278,18 @@ def finish(
     """
     group = state.group
     counts = {
-        "digest": data.source.digest,
+        "digest": data.digest,
         **state.sample_counter.summary(),
         "held_out": data.held_out.sample_counts() if data.held_out else {"found": 0, "skipped": {}},
         "ignored": [asdict(entry) for entry in data.source.ignored],
         "truncated_captions": state.num_truncated_captions,
     }
+    if data.rehearsal and state.rehearsal_counter:
+        counts["rehearsal"] = {
+            **state.rehearsal_counter.summary(),
+            "found": data.rehearsal.num_found,
+            "also_in_data": data.rehearsal.num_excluded,
+        }
     if group.is_main_process:
         run_dir.sample_counts.write_text(json.dumps(counts, indent=1) + "\n", encoding="utf-8")
     before_after = None
@@ -295,7 +324,7 @@ def count_total_steps(config: TrainConfig, source: Source, step: int, samples_se
     if config.steps is not None:
         return config.steps
     assert config.epochs is not None
-    return step + max(0, math.ceil((config.epochs * len(source) - samples_seen) / config.batch_size))
+    return step + max(0, math.ceil((config.epochs * len(source) - samples_seen) / config.num_new))
 
 
 def extend_finished_run(config: TrainConfig, run_dir: RunDir, state: TrainState, total_steps: int) -> None:
