@@ -1,6 +1,7 @@
 """Width and height of a JPEG XL image, from its header.
 
-Reference: ISO/IEC 18181-1, annex D; 18181-2 for the container. The decoder opens an image by decoding all of it, so its size is checked before.
+Reference: ISO/IEC 18181-1, annex D; 18181-2 for the container. The decoder opens an image by decoding all of it, so its
+size is checked before.
 """
 
 _CONTAINER_START = b"\0\0\0\x0cJXL \r\n\x87\n"
