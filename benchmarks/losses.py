@@ -2,10 +2,11 @@
 
     python benchmarks/losses.py [--pairs 1024 2048 … 65536] [--width 512] [--threads T] [--repeats 3]
 
-Every number is measured in its own process: the best time of the repeats, and the peak of resident memory minus the
-memory before and the gradients of images and texts. Variants that hold the complete matrix are skipped where it does
-not fit into memory. If open_clip is installed, its losses are measured with their defaults. Rows go to
-results/losses.jsonl, one for each number of pairs, and the curves of this run to results/losses.svg.
+Labels are those of `label_N`, in tiles; two pairs share each. Every number is measured in its own process: the best
+time of the repeats, wall and CPU (the latter is comparable on a shared machine with one thread), and the peak of
+resident memory minus the memory before and the gradients of images and texts. Variants that hold the complete matrix
+are skipped where it does not fit into memory. If open_clip is installed, its losses are measured with their defaults.
+Rows go to results/losses.jsonl, one for each number of pairs, and the curves of this run to results/losses.svg.
 """
 
 import argparse
@@ -52,6 +53,8 @@ def variant(name: str) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
     match name:
         case "info_nce tiled":
             return lambda image, text, scale, _: info_nce(image, text, scale)
+        case "info_nce labels":
+            return lambda image, text, scale, _: info_nce(image, text, scale, label_N=paired_labels(len(text)))
         case "info_nce dense":
             return lambda image, text, scale, _: info_nce(image, text, scale, tile_rows=None)
         case "info_nce open_clip":
@@ -59,6 +62,8 @@ def variant(name: str) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
             return lambda image, text, scale, _: clip_loss(image, text, scale)
         case "sigmoid tiled":
             return sigmoid_loss
+        case "sigmoid labels":
+            return lambda *values: sigmoid_loss(*values, label_N=paired_labels(len(values[1])))
         case "sigmoid dense":
             return lambda image, text, scale, bias: sigmoid_loss(image, text, scale, bias, tile_rows=None)
         case "sigmoid open_clip":
@@ -66,29 +71,39 @@ def variant(name: str) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
     raise ValueError(name)
 
 
+def paired_labels(num_pairs: int) -> Tensor:
+    """Return labels that two pairs each share, int64 [N]."""
+    return torch.arange(num_pairs) // 2
+
+
 def measure(name: str, num_pairs: int, width: int, repeats: int) -> dict[str, float]:
     """Measure one variant in this process."""
     loss = variant(name)
     values: list[Tensor] = []
 
-    def step(num_pairs: int, width: int) -> tuple[float, float]:
+    def step(num_pairs: int, width: int) -> tuple[float, float, float]:
         torch.manual_seed(0)
         values[:] = [F.normalize(torch.randn(num_pairs, width), dim=1) for _ in range(2)]
         values.extend([torch.tensor(SCALE), torch.tensor(BIAS)])
         for value in values:
             value.requires_grad_()
         resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         result = loss(*values)
         result.backward()
-        return time.perf_counter() - start, resident
+        return time.perf_counter() - start, time.process_time() - cpu_start, resident
 
     step(32, 16)  # libraries are loaded and start their threads
-    seconds, resident = step(num_pairs, width)
+    first = step(num_pairs, width)
     peak = peak_bytes()
-    seconds = min([seconds, *(step(num_pairs, width)[0] for _ in range(repeats - 1))])
-    extra = peak - resident - 2 * num_pairs * width * 4
-    return {"seconds": round(seconds, 4), "extra_mib": round(max(extra, 0) / 2**20, 1)}
+    steps = [first, *(step(num_pairs, width) for _ in range(repeats - 1))]
+    seconds, cpu_seconds, _ = (min(values) for values in zip(*steps, strict=True))
+    extra = peak - first[2] - 2 * num_pairs * width * 4
+    return {
+        "seconds": round(seconds, 4),
+        "cpu_seconds": round(cpu_seconds, 4),
+        "extra_mib": round(max(extra, 0) / 2**20, 1),
+    }
 
 
 def peak_bytes() -> int:
@@ -114,7 +129,7 @@ def names(num_pairs: int) -> list[str]:
         for line in Path("/proc/meminfo").read_text().splitlines()
         if line.startswith("MemAvailable")
     )
-    variants = ["tiled"]
+    variants = ["tiled", "labels"]
     if MAX_MATRICES * num_pairs**2 * 4 < available:
         variants += ["dense", "open_clip"] if peer() else ["dense"]
     return [f"{loss} {how}" for loss in ("info_nce", "sigmoid") for how in variants]
@@ -165,6 +180,9 @@ def main() -> None:
         row |= {name: measure_in_subprocess(name, num_pairs, args) for name in names(num_pairs)}
         for loss in ("info_nce", "sigmoid"):
             tiled, dense = row[f"{loss} tiled"], row.get(f"{loss} dense")
+            row[f"{loss} labels / tiled"] = {
+                key: round(row[f"{loss} labels"][key] / tiled[key], 3) for key in ("cpu_seconds", "extra_mib")
+            }
             if dense:
                 row[f"{loss} tiled / dense"] = {
                     "seconds": round(tiled["seconds"] / dense["seconds"], 3),

@@ -25,7 +25,7 @@ class DataConfig:
     """Sentences with one {}, such as "a photo of a {}.", into which captions that are labels or lists of keywords are
     put, one at random for each sample."""
     group_column: str | None = None
-    """Column of groups, such as product numbers: with objective.multi_positive, its pairs match each other. In shards
+    """Column of groups, such as product numbers: with objective.multi_positive, its pairs are no negatives. In shards
     it is a key of the .json members."""
     max_skip_rate: float = 0.01
     """Largest fraction of unusable samples per epoch; above it, training stops."""

@@ -10,8 +10,8 @@ class ObjectiveConfig:
     """Terms of the loss. The contrastive term is InfoNCE, or the sigmoid loss if the model has a logit bias."""
 
     multi_positive: bool = False
-    """Pairs with equal captions or groups match each other instead of counting as negatives: for captions that repeat,
-    such as class names. On by default when a pretrained model is trained on such captions."""
+    """Pairs with equal captions or groups are no negatives of each other: for captions that repeat, such as class
+    names. On by default when a pretrained model is trained on such captions."""
     teacher: str | None = None
     """A store that `zebra embed TEACHER DATA --captions` wrote for the training data: the model also learns to have
     the teacher's vectors and similarities (distillation)."""

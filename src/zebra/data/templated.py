@@ -14,7 +14,7 @@ class TemplatedSource:
 
     Whatever reads captions then sees the sentences: training, which draws one of them, the tokenizer, and the
     validation, whose prompt templates follow from them. A sample without a group gets its first caption as its group,
-    so that the sentences of one label match each other with `objective.multi_positive`.
+    so that the sentences of one label are no negatives of each other with `objective.multi_positive`.
     """
 
     def __init__(self, source: Source, templates: Sequence[str]) -> None:

@@ -4,7 +4,6 @@ Only the log-sum-exp of every row and column is stored; the backward pass recomp
 2024, arXiv 2410.17243). This takes four products of N × N × E instead of three.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -13,10 +12,7 @@ from torch.nn import functional as F
 
 from zebra.distributed import SINGLE_PROCESS, ProcessGroup
 from zebra.losses.inputs import prepare_pairs, require_labels
-from zebra.losses.tiles import Tile, fill_other_positives, forbid_double_backward, iter_tiles
-
-MASKED_LOGIT = -1e30
-"""Logit of a pair that takes no part. Finite, so that a tile of such pairs alone has a maximum to subtract."""
+from zebra.losses.tiles import forbid_double_backward, iter_masked_tiles, mask_equal_labels
 
 
 def info_nce(
@@ -40,7 +36,7 @@ def info_nce(
             the columns by memory. One process computes a batch of at most this size, or any with None, densely.
         group: The processes that share the batch. Each computes its own rows, and all-reduces a maximum and a sum per
             column.
-        label_N: Integers [N] of the global batch; equal ones mark pairs that match each other too. None: all differ.
+        label_N: Integers [N] of the global batch; equal ones mark pairs that are no negatives. None: all differ.
 
     Returns:
         The loss of the global batch, a scalar, differentiable once in all three arguments. In a group, each process
@@ -56,11 +52,8 @@ def info_nce(
         require_labels("info_nce", label_N, len(text_NE))
         scaled_RE = logit_scale * image_NE
         if group.world_size == 1 and (tile_rows is None or len(image_NE) <= tile_rows):
-            logits_NN = scaled_RE @ text_NE.T
+            logits_NN = mask_equal_labels(scaled_RE @ text_NE.T, label_N)
             target_N = torch.arange(len(logits_NN), device=logits_NN.device)
-            if label_N is not None:
-                is_other_NN = (label_N[:, None] == label_N) & (target_N[:, None] != target_N)
-                logits_NN = logits_NN.masked_fill(is_other_NN, MASKED_LOGIT)
             return (F.cross_entropy(logits_NN, target_N) + F.cross_entropy(logits_NN.T, target_N)) / 2
         first, rows = group.rank * len(image_NE), tile_rows or len(image_NE)
         parts: tuple[Tensor, ...] = TiledLogSumExp.apply(scaled_RE, text_NE, rows, first, label_N)  # type: ignore[no-untyped-call]  # untyped in torch
@@ -92,7 +85,7 @@ class TiledLogSumExp(torch.autograd.Function):
         row_max_R, row_sum_R = torch.full_like(match_R, -torch.inf), torch.zeros_like(match_R)
         column_sum_C = row_RE.new_zeros(len(column_CE))
         column_max_C = torch.full_like(column_sum_C, -torch.inf)
-        for tile in _iter_masked_tiles(row_RE, column_CE, tile_rows, first_match, label_C):
+        for tile in iter_masked_tiles(row_RE, column_CE, tile_rows, first_match, label_C):
             match_R[tile.matching_rows] = tile.logits.diagonal(tile.diagonal_offset)
             _update_log_sum_exp(row_max_R[tile.rows], row_sum_R[tile.rows], tile.logits, 1, tile.scratch)
             _update_log_sum_exp(column_max_C[tile.columns], column_sum_C[tile.columns], tile.logits, 0, tile.scratch)
@@ -110,7 +103,7 @@ class TiledLogSumExp(torch.autograd.Function):
         grad_row_RE = torch.zeros_like(row_RE) if ctx.needs_input_grad[0] else None
         grad_column_CE = torch.zeros_like(column_CE) if ctx.needs_input_grad[1] else None
         # In-place products and products with `out` are never autocast.
-        for tile in _iter_masked_tiles(row_RE, column_CE, ctx.tile_rows, ctx.first_match, ctx.label_C):
+        for tile in iter_masked_tiles(row_RE, column_CE, ctx.tile_rows, ctx.first_match, ctx.label_C):
             rows, columns, logits = tile.rows, tile.columns, tile.logits
             grad = torch.sub(logits, row_max_R[rows, None], out=tile.scratch).exp_()
             grad.mul_(grad_row_sum_R[rows, None])
@@ -121,16 +114,6 @@ class TiledLogSumExp(torch.autograd.Function):
             if grad_column_CE is not None:
                 grad_column_CE[columns].addmm_(grad.T, row_RE[rows])
         return grad_row_RE, grad_column_CE, None, None, None
-
-
-def _iter_masked_tiles(
-    row_RE: Tensor, column_CE: Tensor, tile_rows: int, first_match: int, label_C: Tensor | None
-) -> Iterator[Tile]:
-    """Yield tiles; logits of two pairs with one label are MASKED_LOGIT."""
-    for tile in iter_tiles(row_RE, column_CE, tile_rows, first_match):
-        if label_C is not None:
-            fill_other_positives(tile, label_C[first_match : first_match + len(row_RE)], label_C, MASKED_LOGIT)
-        yield tile
 
 
 def _update_log_sum_exp(max_: Tensor, sum_: Tensor, logits: Tensor, dim: int, scratch: Tensor) -> None:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from zebra.distributed import SINGLE_PROCESS, ProcessGroup
 from zebra.losses.inputs import prepare_pairs, require_labels
-from zebra.losses.tiles import Tile, forbid_double_backward, iter_tiles
+from zebra.losses.tiles import Tile, forbid_double_backward, iter_masked_tiles, mask_equal_labels
 
 
 def sigmoid_loss(
@@ -33,7 +33,8 @@ def sigmoid_loss(
         logit_bias: Added to every scaled similarity; initially negative, because nearly all pairs are negative.
         tile_rows: As in `info_nce`.
         group: The processes that share the batch; each computes the rows of its own images.
-        label_N: Integers [N] of the global batch; images and texts with equal ones match. None: all differ.
+        label_N: Integers [N] of the global batch. An image and a text of another pair with the same label take no
+            part: they are no negatives, and as further positives they would outweigh the negatives. None: all differ.
 
     Returns:
         The loss of the global batch, a scalar, differentiable once in the first four arguments. In a group, each
@@ -49,9 +50,8 @@ def sigmoid_loss(
         require_labels("sigmoid_loss", label_N, num_pairs)
         scaled_RE = logit_scale * image_NE
         if group.world_size == 1 and (tile_rows is None or num_pairs <= tile_rows):
-            logits_NN = scaled_RE @ text_NE.T + logit_bias
-            row_N = torch.arange(num_pairs, device=logits_NN.device) if label_N is None else label_N
-            sign_NN = 2 * (row_N[:, None] == row_N).to(logits_NN.dtype) - 1
+            logits_NN = mask_equal_labels(scaled_RE @ text_NE.T + logit_bias, label_N)
+            sign_NN = 2 * torch.eye(num_pairs, dtype=logits_NN.dtype, device=logits_NN.device) - 1
             return -F.logsigmoid(sign_NN * logits_NN).sum() / num_pairs
         bias = torch.as_tensor(logit_bias, dtype=scaled_RE.dtype, device=scaled_RE.device)
         first, rows = group.rank * len(image_NE), tile_rows or len(image_NE)
@@ -74,9 +74,8 @@ class TiledLogSigmoid(torch.autograd.Function):
     ) -> Tensor:
         """Return Σ log(1 + exp(±z)), z = rows · columnsᵀ + bias, with a minus for matching pairs; see `iter_tiles`."""
         total, zero = row_RE.new_zeros(()), row_RE.new_zeros(())
-        for tile in iter_tiles(row_RE, column_CE, tile_rows, first_match):
-            sign = _sign_of_pairs(tile, label_C, first_match)
-            total += torch.logaddexp(_negate_matching_logits(tile, bias, sign), zero, out=tile.scratch).sum()
+        for tile in iter_masked_tiles(row_RE, column_CE, tile_rows, first_match, label_C):
+            total += torch.logaddexp(_negate_matching_logits(tile, bias), zero, out=tile.scratch).sum()
         ctx.save_for_backward(row_RE, column_CE, bias)
         ctx.tile_rows, ctx.first_match, ctx.label_C = tile_rows, first_match, label_C
         return total
@@ -92,10 +91,9 @@ class TiledLogSigmoid(torch.autograd.Function):
         )
         grad_row_RE, grad_column_CE, grad_bias = grads
         # In-place products and products with `out` are never autocast.
-        for tile in iter_tiles(row_RE, column_CE, ctx.tile_rows, ctx.first_match):
-            sign = _sign_of_pairs(tile, ctx.label_C, ctx.first_match)
-            grad = _negate_matching_logits(tile, bias, sign).sigmoid_()
-            _negate_matches(grad, tile, sign)
+        for tile in iter_masked_tiles(row_RE, column_CE, ctx.tile_rows, ctx.first_match, ctx.label_C):
+            grad = _negate_matching_logits(tile, bias).sigmoid_()
+            grad.diagonal(tile.diagonal_offset).neg_()
             if grad_row_RE is not None:
                 grad_row_RE[tile.rows].addmm_(grad, column_CE[tile.columns])
             if grad_column_CE is not None:
@@ -108,24 +106,8 @@ class TiledLogSigmoid(torch.autograd.Function):
         return grad_row_RE, grad_column_CE, grad_bias, None, None, None
 
 
-def _sign_of_pairs(tile: Tile, label_C: Tensor | None, first_match: int) -> Tensor | None:
-    """Return -1 for matching pairs and 1 for others, with the shape of a tile; None if only the diagonal matches."""
-    if label_C is None:
-        return None
-    row_label = label_C[first_match + tile.rows.start : first_match + tile.rows.stop]
-    return 1 - 2 * (row_label[:, None] == label_C[tile.columns]).to(tile.logits.dtype)
-
-
-def _negate_matching_logits(tile: Tile, bias: Tensor, sign: Tensor | None) -> Tensor:
+def _negate_matching_logits(tile: Tile, bias: Tensor) -> Tensor:
     """Add the bias to a tile's logits and negate those of matching pairs, in place."""
     logits = tile.logits.add_(bias)
-    _negate_matches(logits, tile, sign)
+    logits.diagonal(tile.diagonal_offset).neg_()
     return logits
-
-
-def _negate_matches(values: Tensor, tile: Tile, sign: Tensor | None) -> None:
-    """Negate the values of a tile's matching pairs in place."""
-    if sign is None:
-        values.diagonal(tile.diagonal_offset).neg_()
-    else:
-        values.mul_(sign)

@@ -17,6 +17,9 @@ MAX_TILE_ELEMENTS_CPU = 2**20
 MAX_TILE_ELEMENTS_ACCELERATOR = 2**23
 """Maximum logits of a tile on an accelerator: 32 MiB in fp32; smaller kernels are dominated by launch overhead."""
 
+MASKED_LOGIT = -1e30
+"""Logit of a pair that takes no part. Finite, so that a tile of such pairs alone has a maximum to subtract."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tile:
@@ -67,13 +70,30 @@ def iter_tiles(row_RE: Tensor, column_CE: Tensor, tile_rows: int, first_match: i
             )
 
 
-def fill_other_positives(tile: Tile, row_label_R: Tensor, column_label_C: Tensor, value: float) -> None:
-    """Overwrite the logits of rows and columns with equal labels, in place; the matching pairs keep theirs."""
-    diagonal = tile.logits.diagonal(tile.diagonal_offset)
-    own = diagonal.clone()
-    is_positive = row_label_R[tile.rows, None] == column_label_C[tile.columns]
-    tile.logits.masked_fill_(is_positive, value)
-    diagonal.copy_(own)
+def iter_masked_tiles(
+    row_RE: Tensor, column_CE: Tensor, tile_rows: int, first_match: int, label_C: Tensor | None
+) -> Iterator[Tile]:
+    """Yield tiles as `iter_tiles`; logits of two pairs with one label are MASKED_LOGIT.
+
+    Args:
+        label_C: A label per column, int64; row i has that of column `first_match` + i. None masks nothing.
+    """
+    for tile in iter_tiles(row_RE, column_CE, tile_rows, first_match):
+        if label_C is not None:
+            diagonal = tile.logits.diagonal(tile.diagonal_offset)
+            own = diagonal.clone()
+            row_label = label_C[first_match + tile.rows.start : first_match + tile.rows.stop]
+            tile.logits.masked_fill_(row_label[:, None] == label_C[tile.columns], MASKED_LOGIT)
+            diagonal.copy_(own)
+        yield tile
+
+
+def mask_equal_labels(logits_NN: Tensor, label_N: Tensor | None) -> Tensor:
+    """Return the full matrix of logits with MASKED_LOGIT for two pairs with one label."""
+    if label_N is None:
+        return logits_NN
+    is_own_NN = torch.eye(len(label_N), dtype=torch.bool, device=label_N.device)
+    return logits_NN.masked_fill((label_N[:, None] == label_N) & ~is_own_NN, MASKED_LOGIT)
 
 
 def forbid_double_backward() -> None:

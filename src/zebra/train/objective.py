@@ -20,7 +20,7 @@ class Targets:
     """What the B pairs of this process are trained towards, besides matching their own texts."""
 
     label_B: Tensor | None = None
-    """int64; pairs with equal labels match each other. None: each image matches its own text only."""
+    """int64; pairs with equal labels are no negatives of each other. None: all other pairs are negatives."""
     teacher: TeacherTargets | None = None
     """Vectors of a teacher."""
 

@@ -26,11 +26,12 @@ def info_nce_definition(image: Tensor, text: Tensor, scale: Tensor, labels: list
 
 
 def sigmoid_definition(image: Tensor, text: Tensor, scale: Tensor, labels: list[int]) -> Tensor:
-    """Sum the log losses of all pairs, one at a time, at a bias of -3."""
+    """Sum the log losses of each image with its text and the texts of other labels, one at a time, at a bias of -3."""
     terms = [
-        -F.logsigmoid((1 if labels[i] == labels[j] else -1) * (scale * image[i] @ text[j] - 3))
+        -F.logsigmoid((1 if i == j else -1) * (scale * image[i] @ text[j] - 3))
         for i in range(len(labels))
         for j in range(len(labels))
+        if i == j or labels[i] != labels[j]
     ]
     return torch.stack(terms).sum() / len(labels)
 
