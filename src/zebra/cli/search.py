@@ -36,13 +36,15 @@ class Args(SearchConfig):
     k: KFlag = 10
     index: bool = False
     """Build or rebuild the store's index for approximate search first; QUERY may then be left out."""
+    pca: bool = False
+    """Compute the principal axes of the store's vectors first, for --dimensions; QUERY may then be left out."""
     page: str = ""
     """Also write the hits with their images to this HTML file."""
     json: bool = False
     """Print one JSON document instead of text; with --queries, one document per line."""
 
     def __post_init__(self) -> None:
-        if self.has_query or self.where or not self.index:
+        if self.has_query or self.where or not (self.index or self.pca):
             SearchConfig.__post_init__(self)
         if self.page and not self.has_query:
             raise ConfigError("--page needs something to search for; give a text, --image, --like or --queries")
@@ -56,6 +58,9 @@ def run(argv: Sequence[str]) -> int:
     if args.index:
         stats = _format_index_stats(search.build_index(args.store))
         echo(f"{args.store}: {stats}", err=args.has_query or bool(args.where) or args.json)
+    if args.pca:
+        axes = search.fit_axes(args.store)
+        echo(f"{args.store}: principal axes in {axes.name}", err=args.has_query or bool(args.where) or args.json)
     if not args.has_query:
         if args.where:
             _print_rows(args, search.list_rows(args))

@@ -36,6 +36,8 @@ class EmbedConfig:
     columns: tuple[str, ...] = ()
     """Columns to add: of a table, keys of .json members, class, taken, camera, latitude, longitude; or "all". Columns
     of the store are filled anyway; a new one has class, taken and camera by default."""
+    dimensions: int | None = None
+    """Store shorter vectors, of a size that the model was trained for (Matryoshka); an existing store keeps its own."""
     captions: bool = False
     """Also store the vectors of all captions, which distillation needs (`zebra train --objective.teacher`). A store
     that has some keeps them up to date anyway."""

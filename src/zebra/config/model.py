@@ -22,10 +22,17 @@ class ModelConfig:
     """The text tower."""
     logit_bias: bool = False
     """Add a learned bias to the logits, as the sigmoid loss requires."""
+    dimensions: tuple[int, ...] = ()
+    """Smaller sizes of the vectors, ascending: their first components were trained as vectors too (Matryoshka)."""
 
     def __post_init__(self) -> None:
         require_in_range("model.embed_dim", self.embed_dim, MAX_WIDTH)
         require_in_range("model.image_size", self.image_size, MAX_IMAGE_SIZE)
+        if list(self.dimensions) != sorted({size for size in self.dimensions if 0 < size < self.embed_dim}):
+            raise ConfigError(
+                f"model.dimensions is {', '.join(map(str, self.dimensions))}; give different sizes in ascending order, "
+                f"each at least 1 and below embed_dim ({self.embed_dim})"
+            )
         self.vision.check_image_size(self.image_size)
         if isinstance(self.vision, SiglipVisionConfig | NaflexVisionConfig) and self.vision.width != self.embed_dim:
             raise ConfigError(

@@ -12,6 +12,9 @@ class ObjectiveConfig:
     multi_positive: bool = False
     """Pairs with equal captions or groups are no negatives of each other: for captions that repeat, such as class
     names. On by default when a pretrained model is trained on such captions."""
+    dimensions: tuple[int, ...] = ()
+    """Also train the first components of the vectors as shorter vectors of these sizes, ascending, such as 32 64
+    (Matryoshka). By default those of the pretrained model."""
     teacher: str | None = None
     """A store that `zebra embed TEACHER DATA --captions` wrote for the training data: the model also learns to have
     the teacher's vectors and similarities (distillation)."""

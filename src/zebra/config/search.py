@@ -34,6 +34,9 @@ class SearchConfig:
     """Merge near duplicates above this cosine into the best hit, for example 0.95."""
     method: Literal["auto", "exact", "approximate"] = "auto"
     """auto searches exactly up to a million images, and above that by the index if there is one."""
+    dimensions: int | None = None
+    """Compare shorter vectors, which takes less memory: of a size that the model was trained for, or any size after
+    --pca."""
     model: str | None = None
     """The model that embedded the store, if it has moved."""
 

@@ -42,6 +42,9 @@ class ServeConfig:
     """A model in any layout that `zebra.load` reads; by default the one that embedded the store."""
     store: str | None = None
     """A store written by `zebra embed`."""
+    dimensions: int | None = None
+    """Search the store by shorter vectors, which takes less memory: of a size that the model was trained for, or any
+    after `zebra search STORE --pca`."""
     host: str = "127.0.0.1"
     """The address to listen on; 0.0.0.0 accepts other machines."""
     port: int = 8000

@@ -1,6 +1,6 @@
 """Settings of `zebra train`."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from zebra.config.cores import MAX_WORKERS
@@ -157,6 +157,8 @@ class TrainConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be from 0 to below {limit:g}")
         if self.finetune and not self.val_fraction:
             raise ConfigError("val_fraction is 0; fine-tuning needs held-out images to select the weights, such as 0.1")
+        if self.objective.dimensions:
+            replace(self.model, dimensions=self.objective.dimensions)  # raises for sizes that do not suit the model
         self._check_towers()
         self._check_patches()
         if self.parallel == "fsdp" and self.finetune and self.finetune.lora_rank is not None:

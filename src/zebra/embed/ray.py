@@ -48,6 +48,7 @@ class LazyImageEncoder:
     """Path or name for `zebra.load`; it must name the same model on every machine."""
     precision: InferencePrecision
     fingerprint: str
+    dimensions: int | None = None
 
     def __call__(self, pixels: Pixels) -> Tensor:
         """Embed preprocessed images, as `Bundle.encode_pixels`."""
@@ -56,7 +57,7 @@ class LazyImageEncoder:
     @cached_property
     def encode_pixels(self) -> EncodePixels:
         """The loaded image tower."""
-        bundle = load(self.model, precision=self.precision)
+        bundle = load(self.model, precision=self.precision, dimensions=self.dimensions)
         if bundle.fingerprint != self.fingerprint:
             raise WeightsError(
                 f"{self.model} is the model {bundle.fingerprint} on the worker, and {self.fingerprint} on the driver. "

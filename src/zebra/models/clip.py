@@ -72,6 +72,11 @@ class CLIP(nn.Module):
         self.logit_scale.clamp_(0.0, math.log(MAX_LOGIT_SCALE))
 
 
+def truncate_vectors(vectors_BE: Tensor, size: int) -> Tensor:
+    """Return the first components of vectors at unit length, [B, size] (Matryoshka, arXiv 2205.13147)."""
+    return _l2_normalize(vectors_BE[:, :size])
+
+
 def _l2_normalize(x_BE: Tensor) -> Tensor:
     """Normalize rows, in fp32 or better."""
     return F.normalize(x_BE.to(torch.promote_types(x_BE.dtype, torch.float32)), dim=-1)

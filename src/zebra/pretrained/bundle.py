@@ -16,10 +16,12 @@ from zebra.errors import ConfigError, WeightsError
 from zebra.images.inputs import ImageInput, iter_images
 from zebra.images.preprocess import Pixels, Preprocess, stack_pixels
 from zebra.models import CLIP
+from zebra.models.clip import truncate_vectors
 from zebra.notebook import render_html_table
 from zebra.pretrained.backends import Backend, ImageEncoder, TorchImageEncoder
 from zebra.pretrained.folder import write_model_folder
 from zebra.pretrained.head_cache import Head, cache_head, head_cache_key, load_cached_head
+from zebra.pretrained.model_card import describe_dimensions
 from zebra.pretrained.precision import cast_model, micro_batch_size
 from zebra.text.clip_vocabulary import FETCH_COMMAND, VOCAB_SIZE
 from zebra.text.equal_texts import find_equal_texts
@@ -50,6 +52,7 @@ class Bundle:
         precision: InferencePrecision = "fp32",
         image_encoder: ImageEncoder | None = None,
         templates: Iterable[str] = DEFAULT_TEMPLATES,
+        dimensions: int | None = None,
     ) -> None:
         """Combine the parts.
 
@@ -59,6 +62,7 @@ class Bundle:
             precision: The precision of the model's weights.
             image_encoder: Runs the image tower. Default: torch, with a whole batch per forward pass.
             templates: Prompt templates that suit the model.
+            dimensions: Size of the vectors, one that the model was trained for; None keeps all components.
         """
         self.model = model
         self.tokenizer = tokenizer
@@ -66,6 +70,8 @@ class Bundle:
         self.templates = tuple(templates)
         """Default prompt templates: for a model that zebra trained, those that were best on held-out captions."""
         self.precision: InferencePrecision = precision
+        self.dimensions = None if dimensions == model.config.embed_dim else dimensions
+        """Size of the vectors if they are cut to their first components."""
         self._compute_fingerprint = compute_fingerprint
         self._image_encoder: ImageEncoder = image_encoder or TorchImageEncoder(model, preprocess)
 
@@ -76,7 +82,9 @@ class Bundle:
         return {
             "image tower": config.vision.describe(config.image_size) + self._describe_patches(),
             "text tower": config.text.describe() if self.tokenizer else "no tokenizer: encodes images only",
-            "vectors": f"{self.embed_dim} dimensions",
+            "vectors": f"the first {self.dimensions} of {config.embed_dim} dimensions"
+            if self.dimensions
+            else describe_dimensions(config),
             "parameters": f"{self.num_parameters:,}",
             "precision": self.precision,
             "runs on": f"{self.device} ({self.backend})",
@@ -96,8 +104,12 @@ class Bundle:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hex digits that identify the function from images and texts to vectors; "" for a model never saved."""
-        return self._compute_fingerprint()
+        """16 hex digits that identify the function from images and texts to vectors; "" for a model never saved.
+
+        That of a model whose vectors are cut ends with their size, as in "c0ffee…-64".
+        """
+        fingerprint = self._compute_fingerprint()
+        return f"{fingerprint}-{self.dimensions}" if fingerprint and self.dimensions else fingerprint
 
     @property
     def backend(self) -> Backend:
@@ -112,7 +124,7 @@ class Bundle:
     @property
     def embed_dim(self) -> int:
         """Dimension E of the vectors."""
-        return self.model.config.embed_dim
+        return self.dimensions or self.model.config.embed_dim
 
     @property
     def image_size(self) -> int:
@@ -175,7 +187,7 @@ class Bundle:
         if not pairs:
             return torch.zeros(0, self.embed_dim), torch.zeros(0, self.embed_dim)
         features, vectors = zip(*pairs, strict=True)
-        return torch.cat(features).clone(), torch.cat(vectors).clone()
+        return torch.cat(features).clone(), self._truncate(torch.cat(vectors).clone())
 
     def _encode_features_and_vectors(self, pixels: Pixels) -> tuple[Tensor, Tensor]:
         if self.backend == "torch":
@@ -193,12 +205,37 @@ class Bundle:
         self.model.eval()
         with torch.inference_mode():
             vectors = self._image_encoder(pixels)
-        return vectors.clone()
+        return self._truncate(vectors.clone())
+
+    def truncate(self, dimensions: int) -> "Bundle":
+        """Return this model with vectors that are cut to their first components.
+
+        Raises:
+            ConfigError: The model was not trained for this size.
+        """
+        config = self.model.config
+        if dimensions not in (*config.dimensions, config.embed_dim):
+            raise untrained_size_error(dimensions, config.embed_dim, config.dimensions)
+        bundle = Bundle(
+            self.model,
+            self.tokenizer,
+            self.preprocess,
+            self._compute_fingerprint,
+            precision=self.precision,
+            image_encoder=self._image_encoder,
+            templates=self.templates,
+            dimensions=dimensions,
+        )
+        bundle.num_parameters = self.num_parameters
+        return bundle
+
+    def _truncate(self, vectors_NE: Tensor) -> Tensor:
+        return truncate_vectors(vectors_NE, self.dimensions) if self.dimensions else vectors_NE
 
     def to_precision(self, precision: InferencePrecision) -> "Bundle":
         """Return this model in another precision; ConfigError if it is not in fp32 or cannot be cast."""
         self.require_fp32("cast")
-        model, fingerprint = cast_model(self.model, precision), self.fingerprint
+        model, fingerprint = cast_model(self.model, precision), self._compute_fingerprint()
         encoder = TorchImageEncoder(model, self.preprocess, micro_batch_size(model.visual, precision))
         bundle = Bundle(
             model,
@@ -208,6 +245,7 @@ class Bundle:
             precision=precision,
             image_encoder=encoder,
             templates=self.templates,
+            dimensions=self.dimensions,
         )
         bundle.num_parameters = self.num_parameters  # quantized weights are no parameters
         return bundle
@@ -289,7 +327,7 @@ class Bundle:
                 num_truncated += encoded.num_truncated
                 for rows in tower.inference_batches(encoded.ids):
                     tokens = torch.from_numpy(encoded.ids[rows]).to(self.device)
-                    vectors_NE[start + rows] = self.model.encode_texts(tokens).cpu()
+                    vectors_NE[start + rows] = self._truncate(self.model.encode_texts(tokens).cpu())
         return vectors_NE, num_truncated
 
     def _warn_truncated(self, num_truncated: int, num_texts: int) -> None:
@@ -342,10 +380,14 @@ class Bundle:
             metadata: Entries of the model card, such as training data and scores, by name.
 
         Raises:
-            ConfigError: The weights are not in fp32: rounded weights are not saved.
+            ConfigError: The weights are not in fp32, or the vectors are cut: neither is saved.
             WeightsError: The model has no tokenizer.
         """
         self.require_fp32("saved")
+        if self.dimensions:
+            raise ConfigError(
+                f"this model was loaded with dimensions={self.dimensions} and cannot be saved. Load it without."
+            )
         self.fingerprint = write_model_folder(
             Path(folder),
             model=self.model,
@@ -372,6 +414,16 @@ class Bundle:
                 batch = []
         if batch:
             yield stack_pixels(batch)
+
+
+def untrained_size_error(size: int, embed_dim: int, trained: Sequence[int]) -> ConfigError:
+    """Return the error for vectors of a size that a model was not trained for."""
+    sizes = f"{', '.join(map(str, (*trained, embed_dim)))}" if trained else f"{embed_dim} only"
+    return ConfigError(
+        f"the model was not trained for vectors of {size} dimensions, but for {sizes}. Train with "
+        f"--objective.dimensions {size}, or search a store by its principal axes: zebra search STORE --pca, and then "
+        f"zebra search STORE QUERY --dimensions {size}"
+    )
 
 
 def rank_labels(

@@ -52,7 +52,10 @@ def write_model_folder(
         metadata: Lines of the model card, by name.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "config.json", FORMAT_VERSION | unstructure(model.config))
+    config = FORMAT_VERSION | unstructure(model.config)
+    if not model.config.dimensions:
+        del config["dimensions"]
+    write_json(folder / "config.json", config)
     write_json(folder / "preprocess.json", preprocess.to_dict())
     save_weights(model, folder / "model.safetensors")
     tokenizer.save(folder / "tokenizer.json")

@@ -59,6 +59,7 @@ def load(
     backend: Backend = "torch",
     activation: Activation | None = None,
     heads: tuple[int, int] | None = None,
+    dimensions: int | None = None,
 ) -> Bundle:
     """Load a model.
 
@@ -81,11 +82,13 @@ def load(
         backend: onnxruntime runs the image tower in fp32 on the CPU; the first call writes a graph to the cache.
         activation: Activation of a `.pt` state dict that is not from OpenAI: gelu or quick_gelu.
         heads: Attention heads of the image and the text tower of such a file, if it has none of OpenAI's shapes.
+        dimensions: Cut all vectors to their first components; a size that the model was trained for (Matryoshka).
 
     Raises:
         WeightsError: A file is missing, damaged or of an unsupported architecture, or golden vectors differ.
         DownloadError: A model of the hub can neither be downloaded nor found in the cache.
-        ConfigError: The device is not available, or image size, number of patches or precision do not suit the model.
+        ConfigError: The device is not available, or image size, number of patches, precision or dimensions do not suit
+            the model.
         MissingExtra: onnxruntime is not installed.
     """
     validate_options(precision, backend, device)
@@ -120,17 +123,17 @@ def load(
     if verify and has_golden_vectors:
         verify_golden_vectors(fp32_bundle, model_path)
     if (precision, backend) == ("fp32", "torch"):
-        return fp32_bundle
-    if backend == "onnxruntime":
+        bundle = fp32_bundle
+    elif backend == "onnxruntime":
         # Imported late, because it imports torch's ONNX exporter, which takes a second.
         from zebra.pretrained.onnx_backend import to_onnxruntime
 
         bundle = to_onnxruntime(fp32_bundle)
     else:
         bundle = fp32_bundle.to_precision(pick_precision(fp32_bundle) if precision == "auto" else precision)
-    if verify and has_golden_vectors:
+    if verify and has_golden_vectors and bundle is not fp32_bundle:
         verify_golden_vectors(bundle, model_path)
-    return bundle
+    return bundle if dimensions is None else bundle.truncate(dimensions)
 
 
 def validate_options(precision: str, backend: str, device: str) -> None:

@@ -5,6 +5,12 @@ from collections.abc import Mapping, Sequence
 from zebra.config.model import ModelConfig
 
 
+def describe_dimensions(config: ModelConfig) -> str:
+    """Return the sizes of the vectors as text."""
+    smaller = f"; also the first {', '.join(map(str, config.dimensions))}" if config.dimensions else ""
+    return f"{config.embed_dim} dimensions{smaller}"
+
+
 def render_model_card(
     config: ModelConfig, num_parameters: int, metadata: Mapping[str, str], templates: Sequence[str]
 ) -> str:
@@ -20,7 +26,7 @@ def render_model_card(
         "",
         f"- image tower: {config.vision.describe(config.image_size)}",
         f"- text tower: {config.text.describe()}",
-        f"- embedding: {config.embed_dim} dimensions; {num_parameters:,} parameters in all",
+        f"- embedding: {describe_dimensions(config)}; {num_parameters:,} parameters in all",
         "",
         "## Training and scores",
         "",

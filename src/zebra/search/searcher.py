@@ -17,6 +17,7 @@ from zebra.search.ivf_index import search_ivf_index
 from zebra.search.originals import LOCATION_COLUMNS, read_original, read_thumbnail, read_thumbnail_source
 from zebra.search.pagination import MAX_HITS, PageRequest, RankedRows, build_page
 from zebra.search.query import normalize_query
+from zebra.search.short_vectors import Shortening, find_shortening
 from zebra.search.snapshot import StoreSnapshot
 from zebra.store import Store
 from zebra.store.index_metadata import IndexMetadata
@@ -76,15 +77,34 @@ class Searcher:
     Each search includes the rows that other processes have appended.
     """
 
-    def __init__(self, store: Store, method: SearchMethod = "auto") -> None:
+    def __init__(self, store: Store, method: SearchMethod = "auto", shortening: Shortening | None = None) -> None:
         self.fingerprint = store.metadata.fingerprint
         """Fingerprint of the model of the store."""
         self.model = store.metadata.model
         """Path of that model, or hf:org/name."""
         self.embed_dim = store.metadata.embed_dim
+        self.dimensions = store.metadata.dimensions
+        """Size of the stored vectors if they are the first components of the model's; None if they are all."""
+        self.shortening = shortening
         self.method = method
-        self._snapshot = StoreSnapshot(store)
+        self._snapshot = StoreSnapshot(store, shortening)
         self._refresh_lock = threading.Lock()
+
+    def shorten(self, dimensions: int, trained: Sequence[int]) -> "Searcher":
+        """Return a searcher that compares shorter vectors, exactly; queries keep their size.
+
+        Args:
+            dimensions: Size of the short vectors.
+            trained: Sizes that the model was trained for. For others, the principal axes of the store are used.
+
+        Raises:
+            ConfigError: Neither suits, or the searcher uses an index.
+        """
+        store = self._snapshot.store
+        shortening = find_shortening(store, dimensions, trained)
+        if shortening is not None and self.method == "approximate":
+            raise ConfigError("the index holds full vectors; leave --dimensions out, or search with --method exact")
+        return Searcher(store, self.method, shortening)
 
     @property
     def hint(self) -> str:
@@ -143,7 +163,9 @@ class Searcher:
         """
         start_time = time.perf_counter()
         request = PageRequest(k=k, offset=offset, min_score=min_score, dedup=dedup, exclude=tuple(exclude))
-        query = normalize_query(query_E, self.embed_dim)
+        query = normalize_query(self.cut_query(query_E), self.embed_dim)
+        if self.shortening is not None:
+            query = normalize_query(self.shortening(query[None])[0])
         snapshot = self._refresh_snapshot()
         columns = _list_row_columns(snapshot)
         condition = parse_filter(where, snapshot.schema) if where else None
@@ -159,6 +181,13 @@ class Searcher:
         method: Literal["exact", "approximate"] = "exact" if index is None else "approximate"
         recall = None if index is None else index.recall
         return SearchResult(hits, has_more, method, recall, len(snapshot), time.perf_counter() - start_time)
+
+    def cut_query(self, query_E: ArrayLike) -> ArrayLike:
+        """Return a query without the components that the store does not hold."""
+        if self.dimensions is None:
+            return query_E
+        values = np.asarray(query_E)
+        return values[: self.dimensions] if values.ndim == 1 else values
 
     def list_rows(self, where: str, *, k: int = 10, offset: int = 0) -> RowPage:
         """Return the rows that match a filter; they have all columns but the vector and the thumbnail.
@@ -183,7 +212,7 @@ class Searcher:
 
     def require_fingerprint(self, fingerprint: str) -> None:
         """Check that queries come from the model of the store; StoreError if they do not."""
-        self._snapshot.store.require_fingerprint(fingerprint)
+        _require_model(self._snapshot.store, fingerprint)
 
     def read_vectors(self, ids: Sequence[str]) -> NDArray[np.float32]:
         """Return the vectors of rows, float32 [N, E], for searches like them.
@@ -236,7 +265,8 @@ class Searcher:
         Raises:
             ConfigError: `method` is "approximate", and there is no index.
         """
-        if self.method == "exact" or (self.method == "auto" and len(snapshot) <= MAX_EXACT_ROWS):
+        is_exact = self.method == "exact" or self.shortening is not None
+        if is_exact or (self.method == "auto" and len(snapshot) <= MAX_EXACT_ROWS):
             return None
         if self.method == "approximate" and snapshot.index_metadata is None and len(snapshot):
             path = snapshot.store.path
@@ -262,5 +292,11 @@ def open_searcher(store_path: str | Path, *, method: SearchMethod = "auto", fing
     """
     store = Store.open(Path(store_path))
     if fingerprint is not None:
-        store.require_fingerprint(fingerprint)
+        _require_model(store, fingerprint)
     return Searcher(store, method)
+
+
+def _require_model(store: Store, fingerprint: str) -> None:
+    """Raise StoreError if a store holds vectors of another model, whatever their sizes."""
+    if fingerprint.partition("-")[0] != store.metadata.fingerprint.partition("-")[0]:
+        store.require_fingerprint(fingerprint)

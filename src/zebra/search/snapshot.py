@@ -14,6 +14,7 @@ from zebra.search.conditions import Condition
 from zebra.search.flat_index import FlatIndex
 from zebra.search.id_index import IdIndex
 from zebra.search.pagination import RankedRows
+from zebra.search.short_vectors import Shortening
 from zebra.store import Store
 from zebra.store.index_metadata import IndexMetadata, read_index_metadata
 
@@ -28,8 +29,10 @@ class StoreSnapshot:
     filter on it. Thread-safe.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, shortening: Shortening | None = None) -> None:
         self.store = store
+        self.shortening = shortening
+        """How the vectors of `flat_index` are shortened."""
         self.version = store.version
         self.schema = store.schema
         self._num_rows = len(store)
@@ -51,8 +54,11 @@ class StoreSnapshot:
         """All vectors, loaded on first use."""
         with self._lock:
             if self._flat_index is None:
-                self._flat_index = FlatIndex.from_vectors(self.store.read_vectors()[1])
+                self._flat_index = FlatIndex.from_vectors(self._read_all_vectors())
             return self._flat_index
+
+    def _read_all_vectors(self, offset: int = 0) -> NDArray[Any]:
+        return self.shortening.read(self.store, offset) if self.shortening else self.store.read_vectors(offset)[1]
 
     def latest(self) -> "StoreSnapshot":
         """Return a snapshot of the latest version; this one, if nothing was committed since.
@@ -66,7 +72,7 @@ class StoreSnapshot:
         last = store.last_commit
         if last is None or last.version != store.version:  # a commit is in progress: retry on the next search
             return self
-        new = StoreSnapshot(store)
+        new = StoreSnapshot(store, self.shortening)
         if self.version < last.last_rewrite_version or len(new) < len(self):
             if self._flat_index is not None:
                 new._flat_index = new.flat_index
@@ -76,7 +82,7 @@ class StoreSnapshot:
             new._flat_index = (
                 self._flat_index
                 if len(new) == old_rows
-                else self._flat_index.with_vectors(store.read_vectors(old_rows)[1])
+                else self._flat_index.with_vectors(new._read_all_vectors(old_rows))
             )
         if self._id_index is not None:
             new._id_index = self._id_index.with_batches(batch["id"] for batch in store.scan(["id"], old_rows))

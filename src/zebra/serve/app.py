@@ -12,6 +12,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.middleware import Middleware
 
 from zebra import __version__
+from zebra.models.clip import truncate_vectors
 from zebra.serve import errors, image_responses, inference, limits
 from zebra.serve.cost import require_affordable_vectors
 from zebra.serve.errors import HTTPError
@@ -173,18 +174,23 @@ def _add_model_routes(app: FastAPI, service: Service) -> None:
     async def embeddings(request: EmbeddingsRequest) -> EmbeddingsResponse:
         """Return unit vectors of texts, in the format of OpenAI's API."""
         metadata = service.encoder.metadata
-        if request.dimensions not in (None, metadata.embed_dim):
-            raise HTTPError(400, f"this model's vectors have {metadata.embed_dim} dimensions; leave dimensions out")
+        size = request.dimensions or metadata.embed_dim
+        if size not in (sizes := (*metadata.dimensions, metadata.embed_dim)):
+            supported = ", ".join(map(str, sizes))
+            raise HTTPError(400, f"this model's vectors have {supported} dimensions; take these, or leave them out")
         if request.encoding_format == "float":
-            require_affordable_vectors(len(request.input), metadata.embed_dim)
+            require_affordable_vectors(len(request.input), size)
         texts, _warnings = await inference.embed_texts(service, request.input)
         await service.concurrency_limit.wait_for_readers()
         num_tokens = sum(text.num_tokens for text in texts)
+        vectors = [text.vector_E for text in texts]
+        if size < metadata.embed_dim:
+            vectors = [truncate_vectors(vector_E[None], size)[0] for vector_E in vectors]
         data: list[list[float] | str] = [
-            base64.b64encode(text.vector_E.numpy().astype("<f4").tobytes()).decode()
+            base64.b64encode(vector_E.numpy().astype("<f4").tobytes()).decode()
             if request.encoding_format == "base64"
-            else text.vector_E.tolist()
-            for text in texts
+            else vector_E.tolist()
+            for vector_E in vectors
         ]
         return EmbeddingsResponse(
             data=[Embedding(index=index, embedding=vector) for index, vector in enumerate(data)],

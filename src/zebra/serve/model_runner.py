@@ -42,6 +42,8 @@ class ModelMetadata:
     logit_scale: float
     logit_bias: float | None
     templates: list[str]
+    dimensions: list[int]
+    """Smaller sizes of the vectors that the model was trained for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,7 @@ class ModelRunner:
             clip.logit_scale,
             clip.logit_bias,
             list(clip.templates),
+            list(clip.model.config.dimensions),
         )
 
     def warm_up(self, batch_size: int) -> None:

@@ -31,9 +31,9 @@ async def search_store(service: Service, request: SearchRequest) -> SearchRespon
     terms: list[WeightedVector] = []
     texts, warnings = await embed_texts(service, [*wanted_texts, *request.without])
     weights = [1.0] * len(wanted_texts) + [NEGATIVE_WEIGHT] * len(request.without)
-    terms += zip((text.vector_E for text in texts), weights, strict=True)
+    terms += zip((searcher.cut_query(text.vector_E) for text in texts), weights, strict=True)
     if request.image is not None:
-        terms.append(((await embed_images(service, [request.image]))[0], 1.0))
+        terms.append((searcher.cut_query((await embed_images(service, [request.image]))[0]), 1.0))
     if row_ids:
         vectors_NE = torch.from_numpy(await service.read_pool(searcher.read_vectors, row_ids))
         terms += zip(vectors_NE, [1.0] * len(request.like) + [NEGATIVE_WEIGHT] * len(request.unlike), strict=True)

@@ -14,7 +14,7 @@ from zebra.serve.encoder import BatchedEncoder
 from zebra.serve.errors import HTTPError
 from zebra.serve.limits import MAX_UNSENT_BYTES
 from zebra.serve.metrics import Metrics
-from zebra.serve.model_runner import ModelClient
+from zebra.serve.model_runner import ModelClient, ModelMetadata
 from zebra.store import Store
 
 NUM_SEARCH_THREADS = 2
@@ -117,7 +117,7 @@ class Service:
 
     async def _open(self, stack: AsyncExitStack) -> None:
         model = await stack.enter_async_context(self._model)
-        self._search_backend = await self.read_pool(self._open_search_backend, model.metadata.fingerprint)
+        self._search_backend = await self.read_pool(self._open_search_backend, model.metadata)
         self._on_ready()
         encoder = BatchedEncoder(model, self.config.batching, self.metrics)
         self._encoder = await stack.enter_async_context(encoder)
@@ -127,10 +127,12 @@ class Service:
         if error is not None:
             self._on_error(error)
 
-    def _open_search_backend(self, fingerprint: str) -> SearchBackend | None:
+    def _open_search_backend(self, metadata: ModelMetadata) -> SearchBackend | None:
         if self.config.store is None:
             return None
-        searcher = open_searcher(self.config.store, fingerprint=fingerprint)
+        searcher = open_searcher(self.config.store, fingerprint=metadata.fingerprint)
+        if self.config.dimensions is not None:
+            searcher = searcher.shorten(self.config.dimensions, metadata.dimensions)
         return SearchBackend(searcher, example_captions(Path(self.config.store)))
 
 

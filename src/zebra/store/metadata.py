@@ -42,6 +42,11 @@ class StoreMetadata:
                 "dtype float16 or float32"
             )
 
+    @property
+    def dimensions(self) -> int | None:
+        """Size of the vectors if they are the first components of the model's; None if they are all."""
+        return self.embed_dim if "-" in self.fingerprint else None
+
     def to_schema_metadata(self) -> dict[bytes, bytes]:
         """Return the metadata of an Arrow schema."""
         return {SCHEMA_METADATA_KEY: json.dumps(asdict(self)).encode()}

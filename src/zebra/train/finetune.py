@@ -5,6 +5,7 @@ The suggested settings are a recipe, derived from the number of pairs and the si
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,7 @@ class FineTuning:
         """
         assert config.finetune is not None
         self.config, self.group, self.max_num_patches = config.finetune, group, config.image_seq_len
+        self.dimensions = config.objective.dimensions
         self.clip = clip = self._load_initial_model()
         clip.require_tokenizer()
         if clip.model.config != config.model:
@@ -162,6 +164,8 @@ class FineTuning:
 
     def prepare_model(self) -> Bundle:
         """Return the model to train, frozen and with LoRA as configured; torch's generator initializes LoRA."""
+        if self.dimensions:
+            self.clip.model.config = replace(self.clip.model.config, dimensions=self.dimensions)
         freeze(self.clip.model, self.config.train_towers)
         if self.config.lora_rank is not None:
             apply_lora(

@@ -11,6 +11,7 @@ from zebra.config.objective import ObjectiveConfig
 from zebra.distributed import ProcessGroup
 from zebra.losses import info_nce, sigmoid_loss
 from zebra.models import CLIP
+from zebra.models.clip import truncate_vectors
 from zebra.train.teacher import Teacher, TeacherTargets, teacher_terms
 from zebra.values import Batch
 
@@ -68,11 +69,24 @@ def loss_terms(
     Returns:
         Scalars with the value for the global batch, differentiable in this process's part.
     """
-    if model.logit_bias is None:
-        terms = {"contrastive": info_nce(image_BE, text_NE, logit_scale, group=group, label_N=label_N)}
-    else:
-        loss = sigmoid_loss(image_BE, text_NE, logit_scale, model.logit_bias, group=group, label_N=label_N)
-        terms = {"contrastive": loss}
+    terms = contrastive_terms(model, image_BE, text_NE, logit_scale, label_N, group)
     if targets.teacher is not None:
         terms |= teacher_terms(targets.teacher, image_BE, text_NE, logit_scale, group)
     return terms
+
+
+def contrastive_terms(
+    model: CLIP, image_BE: Tensor, text_NE: Tensor, logit_scale: Tensor, label_N: Tensor | None, group: ProcessGroup
+) -> dict[str, Tensor]:
+    """Return the contrastive loss, or the parts of its mean over all sizes of the vectors, by name."""
+
+    def contrastive(image: Tensor, text: Tensor) -> Tensor:
+        if model.logit_bias is None:
+            return info_nce(image, text, logit_scale, group=group, label_N=label_N)
+        return sigmoid_loss(image, text, logit_scale, model.logit_bias, group=group, label_N=label_N)
+
+    sizes = model.config.dimensions
+    terms = {"contrastive": contrastive(image_BE, text_NE)}
+    for size in sizes:
+        terms[f"contrastive_{size}"] = contrastive(truncate_vectors(image_BE, size), truncate_vectors(text_NE, size))
+    return {name: term / len(terms) for name, term in terms.items()} if sizes else terms

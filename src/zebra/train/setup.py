@@ -159,7 +159,11 @@ def initialize_bundle(config: TrainConfig, tokenizer: BPETokenizer | None, devic
             f"model.text.kind is {config.model.text.kind}, but the tokenizer that zebra trains suits causal text "
             "towers only. Fine-tune a model with such a tower (--from MODEL), or set the kind to causal."
         )
-    model_config = replace(config.model, text=replace(config.model.text, vocab_size=tokenizer.vocab_size))
+    model_config = replace(
+        config.model,
+        text=replace(config.model.text, vocab_size=tokenizer.vocab_size),
+        dimensions=config.objective.dimensions or config.model.dimensions,
+    )
     return Bundle(CLIP(model_config).to(device), tokenizer, build_preprocess(config.model, config.image_seq_len))
 
 

@@ -55,7 +55,7 @@ class VectorTable:
             for keys in _read_keys(folder):
                 self._index.add(keys, num_keys)
                 num_keys += len(keys)
-        except (OSError, ValueError, TypeError, pa.ArrowException) as error:
+        except (OSError, ValueError, EOFError, TypeError, pa.ArrowException) as error:
             raise DataError(f"cannot read the vectors in {folder}: {error}. Compute them again") from error
         if num_keys != len(self._vectors_NE):
             raise DataError(

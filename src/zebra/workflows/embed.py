@@ -89,7 +89,8 @@ def run(config: EmbedConfig, callback: EmbedCallback = lambda _progress: None) -
     image_source = ExifSource(source, columns)
     num_workers = config.workers or usable_cores()
     with stop_on_signals() as stop, limit_torch_threads(num_workers):
-        bundle = load(config.model, precision=config.precision)
+        stored_size = existing_store.metadata.dimensions if existing_store else None
+        bundle = load(config.model, precision=config.precision, dimensions=config.dimensions or stored_size)
         with (
             _open_store(config, bundle, existing_store, columns) as store,
             _open_skip_log(store.path / SKIPPED_FILE) as log_skip,
@@ -149,7 +150,8 @@ def _build_pipeline_parts(
     """Return the pipeline class of the engine, the rows of the store, and the image tower for its workers."""
     if config.engine == "threads":
         return EmbedPipeline, ExistingRows(store, dataset_name), bundle.encode_pixels
-    encoder = LazyImageEncoder(_resolve_model_path(config.model), bundle.precision, bundle.fingerprint)
+    model = _resolve_model_path(config.model)
+    encoder = LazyImageEncoder(model, bundle.precision, bundle.fingerprint, bundle.dimensions)
     return RayEmbedPipeline, StagedRows(store, dataset_name), encoder
 
 

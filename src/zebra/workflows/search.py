@@ -16,6 +16,7 @@ from zebra.search.query import WeightedVector, combine_vectors
 from zebra.search.query_paths import folder_note, is_image_query, require_text
 from zebra.search.results import QueryResult, SearchRun
 from zebra.search.searcher import OriginalImage, RowPage, Searcher, SearchResult, open_searcher
+from zebra.search.short_vectors import fit_store_axes
 from zebra.store import Store
 from zebra.store.index_metadata import IndexMetadata
 
@@ -28,6 +29,7 @@ __all__ = [
     "Searcher",
     "build_index",
     "find_truncated_texts",
+    "fit_axes",
     "list_rows",
     "open_searcher",
     "run",
@@ -56,8 +58,10 @@ def run(config: SearchConfig) -> SearchRun:
     for text in config.without:
         require_text(text, "--not")
     unique_texts = [*dict.fromkeys([*texts, *config.without])]
-    needs_model = unique_texts or config.image or (config.query and not texts)
+    needs_model = unique_texts or config.image or (config.query and not texts) or config.dimensions
     clip = _load_model(searcher, config) if needs_model else None
+    if clip and config.dimensions:
+        searcher = searcher.shorten(config.dimensions, clip.model.config.dimensions)
     notes = [*_truncation_notes(clip, unique_texts), searcher.hint, folder_note(config.query) if config.query else ""]
     vectors = _encode_texts(clip, unique_texts) if clip and unique_texts else {}
     shared: list[WeightedVector] = [(vectors[text], -1.0) for text in config.without]
@@ -96,6 +100,16 @@ def build_index(store_path: str | Path) -> IndexMetadata:
         return build_ivf_index(store)
 
 
+def fit_axes(store_path: str | Path) -> Path:
+    """Compute the principal axes of a store's vectors, for searches with fewer dimensions; return their file.
+
+    Raises:
+        StoreError: The store is missing or damaged, or the file cannot be written.
+        ConfigError: The store is empty.
+    """
+    return fit_store_axes(Store.open(Path(store_path)))
+
+
 def find_truncated_texts(clip: Bundle, texts: Sequence[str]) -> list[str]:
     """Return the texts that are longer than the context of the model."""
     tokenizer = clip.require_tokenizer()
@@ -124,7 +138,7 @@ def _search(searcher: Searcher, query_E: NDArray[np.float32], config: SearchConf
 def _load_model(searcher: Searcher, config: SearchConfig) -> Bundle:
     """Load the model of the store."""
     try:
-        clip = load(config.model or searcher.model)
+        clip = load(config.model or searcher.model, dimensions=searcher.dimensions)
     except (WeightsError, DownloadError) as error:
         if config.model:
             raise

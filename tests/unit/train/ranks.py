@@ -19,6 +19,7 @@ TEXT = TextConfig(width=64, layers=2, heads=1, vocab_size=300, context_length=8)
 VIT = VisionTransformerConfig(width=64, layers=2, heads=1, patch_size=8)
 MODELS = {
     "vit": ModelConfig(embed_dim=32, image_size=32, vision=VIT, text=TEXT),
+    "matryoshka": ModelConfig(embed_dim=32, image_size=32, vision=VIT, text=TEXT, dimensions=(4, 16)),
     "sigmoid": ModelConfig(embed_dim=32, image_size=32, vision=VIT, text=TEXT, logit_bias=True),
     "resnet": ModelConfig(
         embed_dim=32, image_size=64, vision=ResNetConfig(width=8, layers=(1, 1, 1, 1), heads=4), text=TEXT

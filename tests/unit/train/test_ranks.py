@@ -22,6 +22,8 @@ CASES = {
     "vit with patch dropout": ("vit", "ddp", 2, True, True),
     "vit with a teacher in chunks": ("vit", "ddp", 2, False, False, 1.0, False, True),
     "sharded sigmoid with a teacher": ("sigmoid", "fsdp", None, False, False, 1.0, False, True),
+    "matryoshka in chunks": ("matryoshka", "ddp", 2),
+    "sharded matryoshka": ("matryoshka", "fsdp"),
     "sharded vit": ("vit", "fsdp"),
     "sharded vit without clipping": ("vit", "fsdp", None, False, False, 0.0),
     "sharded sigmoid with activation checkpointing": ("sigmoid", "fsdp", None, True),

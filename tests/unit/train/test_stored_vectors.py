@@ -61,12 +61,14 @@ def test_a_table_with_too_few_vectors_is_not_written(tmp_path, vectors_NE):
     assert not VectorTable.exists(tmp_path / "t")
 
 
-@pytest.mark.parametrize("damage", ["missing", "truncated", "shorter"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "truncated", "shorter"])
 def test_a_damaged_table_is_refused(tmp_path, vectors_NE, damage):
     write(tmp_path / "t", KEYS, vectors_NE)
     path = tmp_path / "t" / VECTORS_FILE
     if damage == "missing":
         path.unlink()
+    elif damage == "empty":
+        path.write_bytes(b"")
     elif damage == "truncated":
         path.write_bytes(path.read_bytes()[:-4])
     else:
