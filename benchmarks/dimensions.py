@@ -116,7 +116,7 @@ def plot(rows: list[dict[str, Any]], full: dict[str, float], path: Path) -> None
             x = left + width * index / (len(SIZES) - 1)
             parts.append(f'<text x="{x}" y="{top + height + 16}" text-anchor="middle">{size}</text>')
         y = top + height * (1 - full[score])
-        parts.append(f'<line x1="{left}" x2="{left + width}" y1="{y}" y2="{y}" stroke="black" stroke-dasharray="1 3"/>')
+        parts.append(f'<path d="M{left} {y}h{width}" stroke="black" stroke-dasharray="1 3"/>')
         for way, (color, dashes) in LINE_STYLES.items():
             values = [
                 row["scores"][score] for size in SIZES for row in rows if (row["way"], row["size"]) == (way, size)
@@ -126,7 +126,8 @@ def plot(rows: list[dict[str, Any]], full: dict[str, float], path: Path) -> None
                 for index, value in enumerate(values)
             )
             parts.append(
-                f'<polyline points="{points}" fill="none" stroke="{color}" stroke-width="2" stroke-dasharray="{dashes}"/>'
+                f'<polyline points="{points}" fill="none" stroke="{color}" stroke-width="2" '
+                f'stroke-dasharray="{dashes}"/>'
             )
     for index, (way, (color, _)) in enumerate(LINE_STYLES.items()):
         parts.append(f'<text x="{45 + 120 * index}" y="{height + 75}" fill="{color}">{way}</text>')
