@@ -95,7 +95,10 @@ def fine_tune(model: Path, world: Path, steps: int) -> tuple[Bundle, int]:
         settings |= {"data": str(world / "train"), "out": out, "steps": steps, "epochs": None}
         start = time.process_time()
         train.run(structure(TrainConfig, settings, "dimensions"))
-        return load(Path(out) / "model"), round(time.process_time() - start)
+        cpu_seconds = round(time.process_time() - start)
+        clip = load(Path(out) / "model")
+        assert clip.fingerprint  # read from the folder, which is removed here
+        return clip, cpu_seconds
 
 
 def plot(rows: list[dict[str, Any]], full: dict[str, float], path: Path) -> None:

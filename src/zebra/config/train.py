@@ -157,8 +157,6 @@ class TrainConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be from 0 to below {limit:g}")
         if self.finetune and not self.val_fraction:
             raise ConfigError("val_fraction is 0; fine-tuning needs held-out images to select the weights, such as 0.1")
-        if self.objective.dimensions:
-            replace(self.model, dimensions=self.objective.dimensions)  # raises for sizes that do not suit the model
         self._check_towers()
         self._check_patches()
         if self.parallel == "fsdp" and self.finetune and self.finetune.lora_rank is not None:
@@ -186,7 +184,8 @@ class TrainConfig:
             raise ConfigError("rehearse needs a pretrained model to fine-tune. Give --from, or leave --rehearse out")
         if self.objective.teacher is not None:
             raise ConfigError(
-                "objective.teacher has vectors of data only, not of rehearse. Leave out --rehearse or --objective.teacher"
+                "objective.teacher has vectors of data only, not of rehearse. Leave out --rehearse or "
+                "--objective.teacher"
             )
         if not 0 < self.rehearse_fraction < 1:
             raise ConfigError(f"rehearse_fraction is {self.rehearse_fraction}; it must be between 0 and 1, such as 0.5")
@@ -197,6 +196,8 @@ class TrainConfig:
             )
 
     def _check_towers(self) -> None:
+        if self.objective.dimensions:
+            replace(self.model, dimensions=self.objective.dimensions)  # raises for sizes that do not suit the model
         if self.patch_dropout and isinstance(
             self.model.vision, ResNetConfig | TimmVisionConfig | TransformersVisionConfig
         ):
