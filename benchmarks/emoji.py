@@ -1,19 +1,27 @@
 """A dataset of real images: emoji of nine artists with human names, keywords and translations.
 
     npm install --prefix PACKAGES emojibase-data @iconify-json/{noto,noto-v1,twemoji,openmoji,fluent-emoji} \
-        @iconify-json/{fluent-emoji-flat,emojione,emojione-v1,fxemoji}
+        @iconify-json/{fluent-emoji-flat,emojione,emojione-v1,fxemoji} cldr-annotations-{full,derived-full}
     pip install resvg-py
     python benchmarks/emoji.py PACKAGES --out WORLD
 
 WORLD/train.csv lists the images of all artists but one and of all concepts but 150: `filepath`, `caption` (the English
-name), `keywords`, `artist`, `concept`, and the name in nine more languages. WORLD/evaluation/ holds unseen-artist (the
-images of Twemoji) and unseen-concepts (the 150 concepts by the other artists) as CLIP_benchmark folders with the names
-of all concepts as classes. Each package has its license; nothing of them is in this repository.
+name), `keywords`, `artist`, `concept`, and the name in nine more languages, or nineteen with CLDR's packages.
+WORLD/names.parquet has CLDR's names and keywords in all its languages. WORLD/evaluation/ holds CLIP_benchmark folders:
+
+    unseen-artist    the images of Twemoji, with the names of all concepts as classes
+    unseen-concepts  the 150 concepts by the other artists, with the same classes
+    keywords         retrieval between the images of unseen-artist and their English keywords
+    names-LANGUAGE   retrieval between these images and their names in one of ten languages, English among them
+
+A concept whose text another one has too is left out of a retrieval set. Nothing of the packages is in this repository;
+WORLD/licenses.json has the license of each.
 
 WORLD/pool/ and WORLD/truth.parquet are a pool for benchmarks/curation.py: the training images with wrong captions,
 boilerplate and copies mixed in, and the truth about each pair.
 
-Concepts are emoji without flags, skin tones and the male and female forms of others. Images of an SVG that the renderer
+Concepts are emoji without flags, skin tones and the male and female forms of others: 1,398 single emoji and 138
+sequences, such as families, occupations and "person running: facing right". Images of an SVG that the renderer
 cannot draw are skipped and counted.
 """
 
@@ -33,6 +41,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from emoji_names import Annotation, distinct_texts, read_annotations, write_names
 from wild_menagerie import (
     BOILERPLATE,
     CLEAN,
@@ -45,7 +54,7 @@ from wild_menagerie import (
     plan_pool,
     write_experiment,
 )
-from zebra.data.benchmarks.writer import write_classification
+from zebra.data.benchmarks.writer import write_classification, write_retrieval
 from zebra.data.shard_writer import ShardWriter
 from zebra.images.distort import distort_image
 
@@ -55,6 +64,8 @@ ARTISTS = (
 HELD_OUT_ARTIST = "twemoji"
 NUM_HELD_OUT_CONCEPTS = 150
 LANGUAGES = ("de", "es", "fr", "hi", "ja", "ko", "pt", "ru", "zh")
+CLDR_LANGUAGES = ("ar", "bn", "id", "it", "nl", "pl", "sw", "th", "tr", "vi")
+"""Further columns, from CLDR."""
 COMPONENTS, FLAGS = 2, 9
 """Groups of emojibase that are no concepts of their own."""
 SIDE = 96
@@ -171,10 +182,11 @@ def split_words(name: str) -> list[str]:
 
 
 def write_emoji(packages: Path, out: Path, seed: int) -> dict[str, Any]:
-    """Write images, table and evaluation sets; return the counts."""
+    """Write images, tables and evaluation sets; return the counts."""
     concepts = read_concepts(packages)
+    annotations = read_annotations(packages, [concept.code for concept in concepts])
     drawings, held_out = draw_all(packages, concepts), choose_held_out(concepts, seed)
-    rows = list(_write_images(out, concepts, drawings, held_out))
+    rows = list(_write_images(out, concepts, drawings, held_out, annotations))
     with (out / "train.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
@@ -197,12 +209,30 @@ def write_emoji(packages: Path, out: Path, seed: int) -> dict[str, Any]:
     }
     for name, samples in evaluation.items():
         write_classification(out / "evaluation" / name, samples, names, TEMPLATES)
+    unseen_by_code = {code: png for code, png in by_artist[HELD_OUT_ARTIST].items() if code not in held_out}
+    texts_by_set = {"keywords": {concept.code: ", ".join(concept.keywords) for concept in concepts}}
+    texts_by_set["names-en"] = {concept.code: concept.name for concept in concepts}
+    for language in LANGUAGES:
+        texts_by_set[f"names-{language}"] = {concept.code: concept.translations[language] for concept in concepts}
+    num_retrieval = {}
+    for name, text_by_code in texts_by_set.items():
+        texts = distinct_texts(text_by_code, list(unseen_by_code))
+        num_retrieval[name] = len(texts)
+        write_retrieval(
+            out / "evaluation" / name, [(unseen_by_code[code], "png", (text,)) for code, text in texts.items()]
+        )
+    if annotations:
+        write_names(out / "names.parquet", annotations)
+    licenses = read_licenses(packages)
+    (out / "licenses.json").write_text(json.dumps(licenses, indent=1) + "\n", encoding="utf-8")
     return {
         "concepts": len(concepts),
         "held_out_concepts": len(held_out),
         "images": {artist: len(images) for artist, images in by_artist.items()},
         "train": len(rows),
-        "evaluation": {name: len(samples) for name, samples in evaluation.items()},
+        "evaluation": {name: len(samples) for name, samples in evaluation.items()} | num_retrieval,
+        "languages in names.parquet": len(annotations),
+        "licenses": licenses,
         "skipped": dict(sorted(drawings.skipped.items())),
     }
 
@@ -239,10 +269,22 @@ def write_pool(out: Path, seed: int) -> Counter[str]:
     return Counter(row["noise"] for row in rows)
 
 
+def read_licenses(packages: Path) -> dict[str, str]:
+    """Return the license of each package, as its package.json names it."""
+    paths = sorted((packages / "node_modules").glob("**/package.json"))
+    documents = [_read_json(path) for path in paths]
+    return {document["name"]: document.get("license", "unknown") for document in documents if "name" in document}
+
+
 def _write_images(
-    out: Path, concepts: list[Concept], drawings: Drawings, held_out: set[str]
+    out: Path,
+    concepts: list[Concept],
+    drawings: Drawings,
+    held_out: set[str],
+    annotations: Mapping[str, Mapping[str, Annotation]],
 ) -> Iterator[dict[str, str]]:
-    """Write the training images; yield a row for each."""
+    """Write the training images; yield a row for each. A language without a name of the concept has an empty cell."""
+    languages = [language for language in CLDR_LANGUAGES if language in annotations]
     for artist in ARTISTS:
         if artist == HELD_OUT_ARTIST:
             continue
@@ -260,6 +302,11 @@ def _write_images(
                 "artist": artist,
                 "concept": concept.code,
                 **concept.translations,
+                **{
+                    language: names[concept.code].name if concept.code in names else ""
+                    for language in languages
+                    for names in (annotations[language],)
+                },
             }
 
 
