@@ -18,7 +18,7 @@ class ObjectiveConfig:
     teacher: str | None = None
     """A store that `zebra embed TEACHER DATA --captions` wrote for the training data: the model also learns to have
     the teacher's vectors and similarities (distillation)."""
-    teacher_feature_weight: float = 1.0
+    teacher_feature_weight: float = 10.0
     """Weight of the feature loss, the mean of 1 - cosine between the vectors of both models."""
     teacher_affinity_weight: float = 1.0
     """Weight of the affinity loss, the divergence of similarities in a batch; needs captions with vectors."""
