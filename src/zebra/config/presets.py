@@ -33,9 +33,9 @@ def _vit(embed_dim: int, image_size: int, layers: int, width: int, patch_size: i
     )
 
 
-# The tokenizer of a tiny model is trained on the user's captions, so vocab_size is an upper bound. One layer learns
-# short captions faster than two or three (LOG.md).
-_TINY_TEXT = TextConfig(width=128, layers=1, heads=2, vocab_size=2048, context_length=32)
+# The tokenizer of a tiny model is trained on the user's captions, so vocab_size is an upper bound. The words of a few
+# thousand short captions stay whole below it. One layer learns short captions faster than two or three (LOG.md).
+_TINY_TEXT = TextConfig(width=128, layers=1, heads=2, vocab_size=8192, context_length=32)
 
 PRESETS: dict[str, ModelConfig] = {
     "RN50": _resnet(1024, 224, (3, 4, 6, 3), 64, 512),

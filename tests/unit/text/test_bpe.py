@@ -17,6 +17,7 @@ import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zebra.config.presets import get_preset
 from zebra.errors import ConfigError, DataError, WeightsError
 from zebra.text import BPETokenizer, clean_text
 
@@ -47,6 +48,15 @@ def test_start_and_end_are_the_two_highest_ids(tokenizer: BPETokenizer) -> None:
 
 def test_few_repetitions_give_a_smaller_vocabulary() -> None:
     assert BPETokenizer.train(["ab", "ab"], vocab_size=10_000).vocab_size == 514 + 1
+
+
+@pytest.mark.parametrize("name", ["tiny-resnet", "tiny-vit", "tiny-naflex"])
+def test_a_tiny_model_has_room_for_the_words_of_short_captions(name: str) -> None:
+    syllables = [first + second for first in "bdfgklmnprstvz" for second in "aeiou"]
+    words = [first + second for first in syllables for second in syllables][:1500]
+    names = [f"{first} {second}" for first, second in zip(words[::2], words[1::2], strict=True)]
+    tokenizer = BPETokenizer.train(names * 2, get_preset(name).text.vocab_size, context_length=32)
+    assert set(tokenizer.encode(names, truncate=False).lengths) == {4}  # start, two words, end
 
 
 def test_the_smallest_vocabulary_has_no_merges() -> None:
