@@ -37,6 +37,8 @@ class Record:
     """What the image shows, if the data has a column of it: captions of a group describe each of its images."""
     caption_probabilities: tuple[float, ...] = ()
     """How likely training chooses each caption, in sum 1; empty if all are equally likely."""
+    negatives: tuple[str, ...] = ()
+    """Wrong captions of the image, if the data has a column of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,8 @@ class Batch:
     """B groups; None for a sample without one."""
     skips: tuple[Skip, ...] = ()
     """Unusable samples of this batch; each was replaced by a substitute."""
+    negatives: tuple[str | None, ...] = ()
+    """B wrong captions, one drawn per image, None for a sample without one; empty if the data has no such column."""
     rehearsal: Batch | None = None
     """Pairs of earlier data that the step trains on besides these."""
 

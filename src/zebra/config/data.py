@@ -27,6 +27,9 @@ class DataConfig:
     group_column: str | None = None
     """Column of groups, such as product numbers: with objective.multi_positive, its pairs are no negatives. In shards
     it is a key of the .json members."""
+    negatives_column: str | None = None
+    """Table column with wrong captions of the image (hard negatives), one or a list: further texts that match no image
+    of the batch."""
     max_skip_rate: float = 0.01
     """Largest fraction of unusable samples per epoch; above it, training stops."""
     max_image_pixels: int = 89_478_485

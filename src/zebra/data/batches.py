@@ -24,8 +24,12 @@ READ_BATCH_SIZE = 64
 """Number of samples that a BatchedSource reads together; they stay in memory until they are decoded."""
 WORKER_TIMEOUT_SECONDS = 120.0
 
-BatchMetadata: TypeAlias = tuple[tuple[str, ...], tuple[str, ...], tuple[str | None, ...], tuple[Skip, ...]]
-"""Captions, IDs, groups and skips of a batch."""
+BatchMetadata: TypeAlias = tuple[
+    tuple[str, ...], tuple[str, ...], tuple[str | None, ...], tuple[Skip, ...], tuple[str | None, ...]
+]
+"""Captions, IDs, groups, skips and hard negatives of a batch."""
+SampleTexts: TypeAlias = tuple[str, str, str | None, str | None]
+"""Caption, ID, group and hard negative of a sample."""
 
 
 def iter_batches(
@@ -126,9 +130,9 @@ class _LoadBatch:
     config: DataConfig
 
     def __call__(self, indices_B2: BatchIndices, out: NDArray[np.uint8], heartbeat: Heartbeat) -> BatchMetadata:
-        """Write the crops into `out` [B, *crop.shape] and return captions, IDs, groups and skips."""
+        """Write the crops into `out` [B, *crop.shape] and return captions, IDs, groups, skips and negatives."""
         skips: list[Skip] = []
-        texts: list[tuple[str, str, str | None]] = []
+        texts: list[SampleTexts] = []
         chunk_size = READ_BATCH_SIZE if isinstance(self.source, BatchedSource) else 1
         for start in range(0, len(indices_B2), chunk_size):
             chunk = slice(start, start + chunk_size)
@@ -138,8 +142,8 @@ class _LoadBatch:
             for (epoch, index), record, image in zip(indices_B2[chunk].tolist(), records, out[chunk], strict=True):
                 heartbeat(index, 1)
                 texts.append(self._load_or_substitute(epoch, index, record, image, skips, heartbeat))
-        captions, ids, groups = zip(*texts, strict=True)
-        return captions, ids, groups, tuple(skips)
+        captions, ids, groups, negatives = zip(*texts, strict=True)
+        return captions, ids, groups, tuple(skips), negatives if self.config.negatives_column else ()
 
     def _load_or_substitute(
         self,
@@ -149,7 +153,7 @@ class _LoadBatch:
         out: NDArray[np.uint8],
         skips: list[Skip],
         heartbeat: Heartbeat,
-    ) -> tuple[str, str, str | None]:
+    ) -> SampleTexts:
         """Load the sample, or skip it once and load the first usable substitute."""
         bad_samples = []
         try:
@@ -166,10 +170,8 @@ class _LoadBatch:
                 bad_samples.append(bad)
         raise NoUsableSamples(self.source.name, len(self.source), bad_samples)
 
-    def _load_sample(
-        self, epoch: int, index: int, record: Record | BadSample, out: NDArray[np.uint8]
-    ) -> tuple[str, str, str | None]:
-        """Write the sample's crop and return caption, ID and group. A substitute uses the random stream of `index`."""
+    def _load_sample(self, epoch: int, index: int, record: Record | BadSample, out: NDArray[np.uint8]) -> SampleTexts:
+        """Write the sample's crop and return its texts. A substitute uses the random stream of `index`."""
         if isinstance(record, BadSample):
             raise record
         rng = augmentation_rng(self.seed, epoch, index)
@@ -180,7 +182,8 @@ class _LoadBatch:
             record.image, record.id, self.crop.min_shorter_side, draw_box, max_pixels=self.config.max_image_pixels
         )
         self.crop.write(pixels_HW3, box, out)
-        return _choose_caption(record, rng), record.id, record.group
+        caption = _choose_caption(record, rng)
+        return caption, record.id, record.group, _choose_negative(record, caption, rng)
 
 
 def _choose_caption(record: Record, rng: np.random.Generator) -> str:
@@ -190,3 +193,11 @@ def _choose_caption(record: Record, rng: np.random.Generator) -> str:
     if record.caption_probabilities:
         return record.captions[int(rng.choice(num_captions, p=record.caption_probabilities))]
     return record.captions[int(rng.integers(num_captions))]
+
+
+def _choose_negative(record: Record, caption: str, rng: np.random.Generator) -> str | None:
+    if not record.negatives:
+        return None
+    negative = record.negatives[int(rng.integers(len(record.negatives)))]
+    # Another caption of the image is no wrong one. As the drawn caption, it is dropped and counted in the step.
+    return caption if negative in record.captions else negative

@@ -102,6 +102,19 @@ def find_group_column(columns: Sequence[str], path: Path, config: DataConfig) ->
     return _require_column(config.group_column, columns, path, "Name the right one with --data-options.group-column")
 
 
+def find_negatives_column(columns: Sequence[str], path: Path, config: DataConfig) -> str | None:
+    """Return the column of wrong captions that the config names; None if it names none.
+
+    Raises:
+        DataError: There is no such column, or several of the same name.
+    """
+    if config.negatives_column is None:
+        return None
+    return _require_column(
+        config.negatives_column, columns, path, "Name the right one with --data-options.negatives-column"
+    )
+
+
 def match_column(name: str, columns: Sequence[str], path: Path) -> str | None:
     """Return the column of a known name, in any letter case and with blanks around it; None if there is none.
 
@@ -158,6 +171,15 @@ def parse_captions(row: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
     if not texts:
         raise BadSample("empty caption", "", f"nothing in {', '.join(columns)}")
     return texts
+
+
+def parse_negatives(row: Mapping[str, Any], column: str) -> list[str]:
+    """Return the wrong captions of a row; a cell contains one, a list of them, or nothing.
+
+    Raises:
+        BadSample: caption is not text, caption is too long, NUL character, or caption is not UTF-8.
+    """
+    return _parse_caption_cell(row.get(column), column)
 
 
 def count_captions(row: Mapping[str, Any], columns: Sequence[str]) -> list[int]:

@@ -77,7 +77,16 @@ def join_rehearsal(batch: Batch) -> Batch:
         batch.captions + earlier.captions,
         batch.ids + earlier.ids,
         batch.groups + earlier.groups,
+        negatives=_join_negatives(batch, earlier),
     )
+
+
+def _join_negatives(batch: Batch, earlier: Batch) -> tuple[str | None, ...]:
+    """Return a place for the hard negative of each pair, if either batch has some."""
+    if not batch.negatives and not earlier.negatives:
+        return ()
+    first, second = (each.negatives or (None,) * len(each.captions) for each in (batch, earlier))
+    return first + second
 
 
 def _concatenate(first: torch.Tensor | PatchBatch, second: torch.Tensor | PatchBatch) -> torch.Tensor | PatchBatch:

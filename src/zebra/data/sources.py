@@ -19,7 +19,7 @@ from zebra.data.shards import ShardSource, list_shards
 from zebra.data.split_names import find_folder_splits, select_split_files, several_splits_error
 from zebra.data.table_files import OTHER_TABLES, TABLE_FORMATS
 from zebra.data.tables import TableSource
-from zebra.errors import BadSample, DataError, MissingSplit
+from zebra.errors import BadSample, ConfigError, DataError, MissingSplit
 from zebra.images.formats import IMAGE_SUFFIXES
 from zebra.values import Record
 
@@ -117,6 +117,11 @@ def open_source(path: str | Path, config: DataConfig) -> Source:
     source = _open_layout(str(path), config)
     if not len(source):
         raise DataError(f"{path} has no samples. {_explain_ignored(source)}Give {SUPPORTED_LAYOUTS}")
+    if config.negatives_column is not None and not isinstance(source, TableSource):
+        raise ConfigError(
+            f"data_options.negatives_column is {config.negatives_column!r}, but {path} is no table. Write image paths, "
+            "captions and wrong captions into a CSV, TSV, JSONL or Parquet table."
+        )
     return source
 
 

@@ -22,11 +22,13 @@ from zebra.data.columns import (
     find_caption_columns,
     find_group_column,
     find_image_column,
+    find_negatives_column,
     find_optional_caption_columns,
     infer_column_type,
     match_column,
     parse_captions,
     parse_group,
+    parse_negatives,
 )
 from zebra.data.ignored import Ignored
 from zebra.data.image_cells import parse_image_cell, read_table_image, resolve_image_path
@@ -56,6 +58,8 @@ TABLE_SCHEMA = pa.schema(
 )
 """A usable row has a path or an image, and captions; a bad row has a reason."""
 GROUP_FIELD = pa.field("group", pa.string())
+"""Further column if the config names one."""
+NEGATIVES_FIELD = pa.field("negatives", pa.list_(pa.string()))
 """Further column if the config names one."""
 COUNTS_FIELD = pa.field("caption_counts", pa.list_(pa.int32()))
 """Further column if the config has weights: the number of captions from each caption column."""
@@ -94,6 +98,7 @@ class TableSource:
         self._column_names = table.columns
         self._image_column = find_image_column(table.columns, path, config, image_column_candidates(table))
         self._group_column = find_group_column(table.columns, path, config)
+        self._negatives_column = find_negatives_column(table.columns, path, config)
         self._split_column = match_column(SPLIT_COLUMN, table.columns, path)
         if split is not None and self._split_column is None:
             raise MissingSplit(f"{path} has no column {SPLIT_COLUMN!r}, so it cannot provide {split!r}. Give {path}")
@@ -135,6 +140,9 @@ class TableSource:
         )
         if group_column is not None:
             columns, schema, key = (*columns, group_column), schema.append(GROUP_FIELD), (*key, group_column)
+        if (negatives_column := self._negatives_column) is not None:
+            columns, schema = (*columns, negatives_column), schema.append(NEGATIVES_FIELD)
+            key = (*key, NEGATIVES_FIELD.name, negatives_column)
         has_counts = bool(self._config.caption_weights)
         if has_counts:
             schema, key = schema.append(COUNTS_FIELD), (*key, COUNTS_FIELD.name)
@@ -143,6 +151,7 @@ class TableSource:
             image_column=self._image_column,
             caption_columns=caption_columns,
             group_column=group_column,
+            negatives_column=negatives_column,
             has_counts=has_counts,
         )
         rows = _table_rows(self._read_rows(columns), convert, len(schema) - len(TABLE_SCHEMA))
@@ -179,6 +188,7 @@ class TableSource:
             captions=tuple(row["captions"]),
             caption_probabilities=caption_probabilities(row.get("caption_counts", ()), self._config.caption_weights),
             group=row.get("group"),
+            negatives=tuple(row.get("negatives", ())),
         )
 
     def num_images(self) -> int:
@@ -266,11 +276,18 @@ def _table_rows(
 
 
 def _convert_row(
-    row: TableRow, image_column: str, caption_columns: Sequence[str], group_column: str | None, has_counts: bool
+    row: TableRow,
+    image_column: str,
+    caption_columns: Sequence[str],
+    group_column: str | None,
+    negatives_column: str | None,
+    has_counts: bool,
 ) -> RowValues:
     if isinstance(row, BadRow):
         raise BadSample(row.reason, "", row.detail)
     further: list[Any] = [] if group_column is None else [parse_group(row, group_column)]
+    if negatives_column is not None:
+        further.append(parse_negatives(row, negatives_column))
     captions = parse_captions(row, caption_columns)
     if has_counts:
         further.append(count_captions(row, caption_columns))

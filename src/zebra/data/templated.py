@@ -48,7 +48,16 @@ class TemplatedSource:
         ]
         # No caption of another sample is equal to this group, because captions have no NUL.
         group = f"\0{record.captions[0]}" if record.group is None else record.group
-        return replace(record, captions=tuple(sentences), caption_probabilities=tuple(probabilities), group=group)
+        negatives = [
+            fill_template(template, label.strip()) for label in record.negatives for template in self.templates
+        ]
+        return replace(
+            record,
+            captions=tuple(sentences),
+            caption_probabilities=tuple(probabilities),
+            group=group,
+            negatives=tuple(negatives),
+        )
 
 
 class BatchedTemplatedSource(TemplatedSource):

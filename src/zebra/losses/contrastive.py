@@ -4,6 +4,7 @@ Only the log-sum-exp of every row and column is stored; the backward pass recomp
 2024, arXiv 2410.17243). This takes four products of N × N × E instead of three.
 """
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from zebra.distributed import SINGLE_PROCESS, ProcessGroup
-from zebra.losses.inputs import prepare_pairs, require_labels
+from zebra.losses.inputs import prepare_negatives, prepare_pairs, require_labels
+from zebra.losses.negatives import reduce_negatives
 from zebra.losses.tiles import forbid_double_backward, iter_masked_tiles, mask_equal_labels
 
 
@@ -22,6 +24,7 @@ def info_nce(
     tile_rows: int | None = 1024,
     group: ProcessGroup = SINGLE_PROCESS,
     label_N: Tensor | None = None,
+    negative_ME: Tensor | None = None,
 ) -> Tensor:
     """Return the mean cross-entropy of image-to-text and text-to-image classification among N pairs.
 
@@ -37,6 +40,8 @@ def info_nce(
         group: The processes that share the batch. Each computes its own rows, and all-reduces a maximum and a sum per
             column.
         label_N: Integers [N] of the global batch; equal ones mark pairs that are no negatives. None: all differ.
+        negative_ME: Unit vectors of M texts that match no image: further classes of each image (hard negatives). Equal
+            in all ranks, each of which returns its part of their gradient.
 
     Returns:
         The loss of the global batch, a scalar, differentiable once in all three arguments. In a group, each process
@@ -50,11 +55,15 @@ def info_nce(
     with torch.autocast(image_NE.device.type, enabled=False):
         image_NE, text_NE = prepare_pairs("info_nce", image_NE, text_NE, tile_rows, group)
         require_labels("info_nce", label_N, len(text_NE))
+        negative_ME = prepare_negatives("info_nce", negative_ME, text_NE)
         scaled_RE = logit_scale * image_NE
         if group.world_size == 1 and (tile_rows is None or len(image_NE) <= tile_rows):
             logits_NN = mask_equal_labels(scaled_RE @ text_NE.T, label_N)
             target_N = torch.arange(len(logits_NN), device=logits_NN.device)
-            return (F.cross_entropy(logits_NN, target_N) + F.cross_entropy(logits_NN.T, target_N)) / 2
+            text_to_image = F.cross_entropy(logits_NN.T, target_N)
+            if negative_ME is not None:
+                logits_NN = torch.cat([logits_NN, scaled_RE @ negative_ME.T], dim=1)
+            return (F.cross_entropy(logits_NN, target_N) + text_to_image) / 2
         first, rows = group.rank * len(image_NE), tile_rows or len(image_NE)
         parts: tuple[Tensor, ...] = TiledLogSumExp.apply(scaled_RE, text_NE, rows, first, label_N)  # type: ignore[no-untyped-call]  # untyped in torch
         match_R, row_max_R, row_sum_R, column_max_N, column_sum_N = parts
@@ -62,7 +71,11 @@ def info_nce(
         local_N = F.pad(match_R, (first, len(text_NE) - first - len(match_R)))
         sum_N, match_N = group.all_reduce_sum(torch.stack([column_sum_N * (column_max_N - max_N).exp(), local_N]))
         # Subtract the maximum first, so that small cross-entropies keep their precision.
-        image_to_text = group.all_reduce_sum(((row_max_R - match_R) + row_sum_R.log()).sum())
+        cross_entropy_R = (row_max_R - match_R) + row_sum_R.log()
+        if negative_ME is not None:
+            negative_R = reduce_negatives(partial(torch.logsumexp, dim=1), scaled_RE, negative_ME)
+            cross_entropy_R = cross_entropy_R + F.softplus(negative_R - row_max_R - row_sum_R.log())
+        image_to_text = group.all_reduce_sum(cross_entropy_R.sum())
         text_to_image = ((max_N - match_N) + sum_N.log()).sum()
         loss: Tensor = (image_to_text + text_to_image) / (2 * len(text_NE))
         return loss

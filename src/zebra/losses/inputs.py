@@ -39,3 +39,19 @@ def require_labels(loss_name: str, label_N: Tensor | None, num_pairs: int) -> No
             f"{loss_name} needs label_N as {num_pairs} integers, one for each pair, not {label_N.dtype} "
             f"{tuple(label_N.shape)}"
         )
+
+
+def prepare_negatives(loss_name: str, negative_ME: Tensor | None, text_NE: Tensor) -> Tensor | None:
+    """Return texts without an image in the precision of the other texts; None if there are none.
+
+    Raises:
+        ShapeError: If they are no vectors of the same width.
+    """
+    if negative_ME is None or not len(negative_ME):
+        return None
+    if negative_ME.ndim != 2 or negative_ME.shape[1] != text_NE.shape[1]:
+        raise ShapeError(
+            f"{loss_name} needs negative_ME as [M, {text_NE.shape[1]}], with the width of the other texts, not "
+            f"{tuple(negative_ME.shape)}"
+        )
+    return negative_ME.to(text_NE.dtype)

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from zebra.distributed import SINGLE_PROCESS, ProcessGroup
-from zebra.losses.inputs import prepare_pairs, require_labels
+from zebra.losses.inputs import prepare_negatives, prepare_pairs, require_labels
+from zebra.losses.negatives import reduce_negatives
 from zebra.losses.tiles import Tile, forbid_double_backward, iter_masked_tiles, mask_equal_labels
 
 
@@ -23,6 +24,7 @@ def sigmoid_loss(
     tile_rows: int | None = 1024,
     group: ProcessGroup = SINGLE_PROCESS,
     label_N: Tensor | None = None,
+    negative_ME: Tensor | None = None,
 ) -> Tensor:
     """Return the binary log loss of all image-text pairs, summed over texts and averaged over images.
 
@@ -35,6 +37,7 @@ def sigmoid_loss(
         group: The processes that share the batch; each computes the rows of its own images.
         label_N: Integers [N] of the global batch. An image and a text of another pair with the same label take no
             part: they are no negatives, and as further positives they would outweigh the negatives. None: all differ.
+        negative_ME: As in `info_nce`: further texts, none of which matches any image.
 
     Returns:
         The loss of the global batch, a scalar, differentiable once in the first four arguments. In a group, each
@@ -48,15 +51,20 @@ def sigmoid_loss(
         image_NE, text_NE = prepare_pairs("sigmoid_loss", image_NE, text_NE, tile_rows, group)
         num_pairs = len(text_NE)
         require_labels("sigmoid_loss", label_N, num_pairs)
+        negative_ME = prepare_negatives("sigmoid_loss", negative_ME, text_NE)
         scaled_RE = logit_scale * image_NE
+        from_negatives = scaled_RE.new_zeros(())
+        if negative_ME is not None:
+            parts_R = reduce_negatives(lambda z: F.softplus(z + logit_bias).sum(dim=1), scaled_RE, negative_ME)
+            from_negatives = group.all_reduce_sum(parts_R.sum()) / num_pairs
         if group.world_size == 1 and (tile_rows is None or num_pairs <= tile_rows):
             logits_NN = mask_equal_labels(scaled_RE @ text_NE.T + logit_bias, label_N)
             sign_NN = 2 * torch.eye(num_pairs, dtype=logits_NN.dtype, device=logits_NN.device) - 1
-            return -F.logsigmoid(sign_NN * logits_NN).sum() / num_pairs
+            return -F.logsigmoid(sign_NN * logits_NN).sum() / num_pairs + from_negatives
         bias = torch.as_tensor(logit_bias, dtype=scaled_RE.dtype, device=scaled_RE.device)
         first, rows = group.rank * len(image_NE), tile_rows or len(image_NE)
         total: Tensor = TiledLogSigmoid.apply(scaled_RE, text_NE, bias, rows, first, label_N)  # type: ignore[no-untyped-call]  # untyped in torch
-        return group.all_reduce_sum(total) / num_pairs
+        return group.all_reduce_sum(total) / num_pairs + from_negatives
 
 
 class TiledLogSigmoid(torch.autograd.Function):

@@ -32,6 +32,7 @@ def embed_in_chunks(
     forward_fn: ForwardFn,
     inputs: Sequence[Tensor | PatchBatch],
     *,
+    num_pairs: int | None = None,
     chunk_size: int | None,
     precision: TrainPrecision,
 ) -> TowerOutputs:
@@ -50,7 +51,8 @@ def embed_in_chunks(
             last chunk communicates the sum of all gradients.
         forward_fn: The model as `parallelize` returns it.
         inputs: Normalized pixels [B, 3, H, W] or patches, float32; token ids [B, L], int64; for patch dropout, the
-            indices of the kept patches [B, K], int64.
+            indices of the kept patches [B, K], int64. There may be more texts than images.
+        num_pairs: Number of images; None: that of the texts.
         chunk_size: Largest number of pairs per forward pass; chunk sizes differ by at most one. None uses the batch.
         precision: Precision of the towers, in both passes.
 
@@ -64,7 +66,7 @@ def embed_in_chunks(
         with autocast(precision, model.logit_scale.device):
             return towers(*chunk)
 
-    num_pairs = len(inputs[1])
+    num_pairs = num_pairs or len(inputs[1])
     num_chunks = -(-num_pairs // (chunk_size or num_pairs))
     *early, last = zip(*(each.tensor_split(num_chunks) for each in inputs), strict=True)
     parts: list[TowerOutputs] = [

@@ -12,6 +12,7 @@ from zebra.config.train import TrainConfig
 from zebra.data.rehearsal import join_rehearsal
 from zebra.distributed import SINGLE_PROCESS, ProcessGroup
 from zebra.models import CLIP
+from zebra.train.hard_negatives import hard_negative_texts
 from zebra.train.objective import NO_TARGETS, Targets
 from zebra.train.parallel import ForwardFn
 from zebra.train.schedule import learning_rate
@@ -102,7 +103,7 @@ def train_loop(
             model,
             optimizer,
             preprocessor.normalize(pairs.images.to(device)),
-            preprocessor.tokenize(pairs.captions),
+            preprocessor.tokenize((*pairs.captions, *hard_negative_texts(pairs))),
             preprocessor.sample_patches(step),
             targets=preprocessor.look_up_targets(pairs),
             lr=lr,

@@ -82,11 +82,15 @@ def _average_reports(reports: list[StepReport]) -> LogLine:
     seconds = sum(report.seconds for report in reports)
     num_samples = sum(report.num_pairs for report in reports)
     terms = {"terms": dict(last.metrics.terms)} if len(last.metrics.terms) > 1 else {}
+    counts = [report.metrics.hard_negatives for report in reports if report.metrics.hard_negatives is not None]
+    used, dropped = sum(each[0] for each in counts), sum(each[1] for each in counts)
+    negatives = {"hard_negatives": {"used": used, "equal_to_a_caption": dropped}} if counts else {}
     return {
         "step": last.step,
         "samples": last.samples_seen,
         "loss": last.metrics.loss,
         **terms,
+        **negatives,
         "lr": last.lr,
         "logit_scale": last.metrics.logit_scale,
         "grad_norm": last.metrics.grad_norm,

@@ -12,6 +12,7 @@ from zebra.distributed import SINGLE_PROCESS, ProcessGroup
 from zebra.errors import DivergenceError
 from zebra.models import CLIP
 from zebra.train.grad_cache import embed_in_chunks
+from zebra.train.hard_negatives import select_negatives
 from zebra.train.objective import NO_TARGETS, Targets, loss_terms
 from zebra.train.parallel import ForwardFn, all_reduce_replicated_grads, clip_grad_norm_
 from zebra.values import PatchBatch
@@ -30,6 +31,8 @@ class StepMetrics:
     """Fraction of the B images whose own text, or one with its label, has the highest similarity in the batch."""
     terms: Mapping[str, float] = field(default_factory=dict)
     """Terms of the loss by name."""
+    hard_negatives: tuple[int, int] | None = None
+    """Number of hard negatives that were used, and of those dropped as captions of the batch; None without a column."""
 
 
 def train_step(
@@ -51,7 +54,7 @@ def train_step(
 
     Args:
         images: Normalized pixels [B, 3, H, W] or patches, float32.
-        tokens_BL: Token ids, int64; row i belongs to image i.
+        tokens_BL: Token ids, int64; row i belongs to image i. The hard negatives of `targets` follow in further rows.
         ids_keep_BK: Indices of the patches that the image tower sees, int64; None keeps all patches.
         targets: What the pairs of this process are trained towards, besides matching their own texts.
         lr: Learning rate of this step.
@@ -71,13 +74,19 @@ def train_step(
     """
     optimizer.zero_grad(set_to_none=True)
     forward_fn = forward_fn or model
+    num_pairs = len(tokens_BL) - (0 if targets.negatives is None else len(targets.negatives.label_H))
     inputs = (images, tokens_BL) if ids_keep_BK is None else (images, tokens_BL, ids_keep_BK)
     image_BE, text_BE, logit_scale = embed_in_chunks(
-        model, forward_fn, inputs, chunk_size=chunk_size, precision=precision
+        model, forward_fn, inputs, num_pairs=num_pairs, chunk_size=chunk_size, precision=precision
     )
+    negatives = None
+    if targets.negatives is not None:
+        negatives = select_negatives(targets.negatives, text_BE[num_pairs:], group)
+        text_BE = text_BE[:num_pairs]
     text_NE = group.all_gather(text_BE)
     label_N = None if targets.label_B is None else group.all_gather(targets.label_B)
-    terms = loss_terms(model, image_BE, text_NE, logit_scale, label_N, targets, group)
+    negative_ME = None if negatives is None else negatives.text_ME
+    terms = loss_terms(model, image_BE, text_NE, logit_scale, label_N, targets, group, negative_ME)
     loss = torch.stack([*terms.values()]).sum()
     # Each process has a part of the gradient, and DDP and FSDP2 average the parts; the factor makes that a sum.
     (group.world_size * loss).backward()  # type: ignore[no-untyped-call]
@@ -91,7 +100,9 @@ def train_step(
         accuracy = group.all_reduce_sum(is_correct_B.float().mean()) / group.world_size
     # One transfer for all: each waits for the device.
     values = torch.stack([loss, grad_norm, logit_scale, accuracy, *terms.values()]).tolist()
-    metrics = StepMetrics(values[0], values[1], values[2], values[3], dict(zip(terms, values[4:], strict=True)))
+    num_negatives = None if negatives is None else (len(negatives.text_ME), negatives.num_dropped)
+    named_terms = dict(zip(terms, values[4:], strict=True))
+    metrics = StepMetrics(values[0], values[1], values[2], values[3], named_terms, num_negatives)
     if not (math.isfinite(metrics.loss) and math.isfinite(metrics.grad_norm)):
         raise DivergenceError(
             f"training diverged: the loss is {metrics.loss}, the gradient norm {metrics.grad_norm}. The weights before "

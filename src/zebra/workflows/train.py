@@ -204,7 +204,8 @@ def open_data(config: TrainConfig, group: ProcessGroup) -> TrainData:
         require_full_batch(fine_tuning.train_source, config.num_new)
         rehearsal = None
         if config.rehearse is not None:
-            earlier = fill_caption_templates(open_source(config.rehearse, config.data_options), templates)
+            options = replace(config.data_options, negatives_column=None)  # earlier pairs have no wrong captions
+            earlier = fill_caption_templates(open_source(config.rehearse, options), templates)
             rehearsal = exclude_images(earlier, fine_tuning.image_digests)
         return TrainData(
             fine_tuning.train_source, fine_tuning.validators, fine_tuning.test_validator, fine_tuning, rehearsal

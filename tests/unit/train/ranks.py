@@ -9,6 +9,7 @@ from zebra.config.text_towers import TextConfig
 from zebra.config.train import OptimizerConfig
 from zebra.models import CLIP
 from zebra.train.activation_checkpointing import apply_activation_checkpointing
+from zebra.train.hard_negatives import HardNegatives
 from zebra.train.objective import Targets
 from zebra.train.optimizer import build_optimizer
 from zebra.train.parallel import parallelize, to_full
@@ -39,6 +40,7 @@ def steps(
     grad_clip_norm=1.0,
     repeat=False,
     teacher=False,
+    negatives=False,
 ):
     """Take some steps in fp64 on batches of 12 pairs; return metrics, first gradients and last weights, unsharded."""
     torch.manual_seed(0)
@@ -67,14 +69,22 @@ def steps(
         vectors = torch.nn.functional.normalize(torch.randn(2, NUM_PAIRS, 48, generator=generator).double(), dim=-1)
         axes = torch.eye(48, 32).double()
         ids_keep = torch.rand(NUM_PAIRS, 16, generator=generator).argsort(1)[:, :9] if patch_dropout else None
+        wrong_captions = None
+        texts = tokens[local]
+        if negatives:  # one is equal to a caption of the last process, one is missing
+            label, is_present = torch.arange(NUM_PAIRS) + 100, torch.arange(NUM_PAIRS) != 2
+            label[1] = NUM_PAIRS - 1
+            wrong_captions = HardNegatives(label[local], is_present[local], torch.arange(NUM_PAIRS)[local])
+            texts = torch.cat([texts, tokens.roll(1, 0)[local]])
         metrics.append(
             train_step(
                 model,
                 optimizer,
                 images[local],
-                tokens[local],
+                texts,
                 None if ids_keep is None else ids_keep[local],
                 targets=Targets(
+                    negatives=wrong_captions,
                     label_B=None if labels is None else labels[local],
                     teacher=TeacherTargets(*vectors[:, local], axes, 20.0, 2.0, 3.0) if teacher else None,
                 ),

@@ -17,6 +17,8 @@ CASES = {
     "resnet": ("resnet",),
     "vit with repeated captions": ("vit", "ddp", None, False, False, 1.0, True),
     "sharded sigmoid with repeated captions": ("sigmoid", "fsdp", None, False, False, 1.0, True),
+    "vit with hard negatives": ("vit", "ddp", None, False, False, 1.0, True, False, True),
+    "sharded sigmoid with hard negatives in chunks": ("sigmoid", "fsdp", 4, False, False, 1.0, False, False, True),
     "vit in chunks": ("vit", "ddp", 2),
     "resnet with activation checkpointing": ("resnet", "ddp", None, True),
     "vit with patch dropout": ("vit", "ddp", 2, True, True),
