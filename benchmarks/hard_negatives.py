@@ -84,7 +84,7 @@ def evaluate(clip: Bundle, menagerie: Path, test: Path) -> dict[str, float]:
     scores = {"caption over wrong caption": accuracy(clip, test)}
     for name in ("fine-grained", "unseen-kinds"):
         benchmark = read_classification(menagerie / "evaluation" / name)
-        scores[name] = evaluate_zero_shot(clip, benchmark).scores()["top1"].value
+        scores[name] = evaluate_zero_shot(clip, benchmark).ensemble.scores()["top1"].value
     return {name: round(value, 4) for name, value in scores.items()}
 
 

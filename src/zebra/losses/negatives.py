@@ -1,4 +1,4 @@
-"""Similarities of images with texts that match none of them, a block of images at a time."""
+"""Similarities of images with texts that match none of them, block by block."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Hard negatives: wrong captions of the images of a batch, which have no image (NegCLIP, arXiv 2210.01936)."""
+"""Hard negatives: wrong captions of the images (NegCLIP, arXiv 2210.01936)."""
 
 from dataclasses import dataclass
 
