@@ -204,7 +204,8 @@ class FineTuning:
     def finalize(self, state: TrainState, checkpoints_dir: Path, eval_sets: Sequence[str]) -> BeforeAfter:
         """Load the best weights into the state and compare them with the initial model.
 
-        The initial weights are selected if no checkpoint has a higher validation score.
+        The initial weights are selected if no checkpoint has a higher validation score, unless the run trained sizes of
+        the vectors that the initial model does not have.
 
         Args:
             eval_sets: CLIP_benchmark folders to compare on, besides the test split.
@@ -212,7 +213,8 @@ class FineTuning:
         before = self._load_initial_model()
         best = self.group.broadcast_from_main(lambda: best_checkpoint(checkpoints_dir))
         saved = load_checkpoint(best) if best else None
-        if best and saved and saved.score is not None and saved.score > self.mean_score(before):
+        has_new_sizes = bool(set(self.dimensions) - set(before.model.config.dimensions))
+        if best and saved and saved.score is not None and (has_new_sizes or saved.score > self.mean_score(before)):
             selected_step = saved.step
             state.load_weights(saved.tensors, str(best))
         else:
@@ -225,6 +227,7 @@ class FineTuning:
             if state.ema:
                 parts["ema"] = {name: weights[name] for name in state.ema.weights}
             state.load_weights(parts, self.config.init_from)
+            state.bundle.model.config = before.model.config  # no size was trained that it does not list
         with state.eval_bundle() as after:
             return self.compare(before, after, selected_step, eval_sets)
 

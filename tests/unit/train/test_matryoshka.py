@@ -96,6 +96,20 @@ def test_fine_tuning_keeps_the_sizes_of_the_initial_model_unless_it_gets_others(
         assert load(out / "model").model.config.dimensions == expected
 
 
+@pytest.mark.filterwarnings("ignore:.*distinct captions")
+def test_weights_that_were_not_trained_for_new_sizes_are_never_selected_for_them(trained, tmp_path):
+    """Without a learning rate, no checkpoint is better than the initial weights."""
+    folder, config = trained
+    initial = load(folder / "run/model")
+    finetune = FineTuneConfig(init_from=str(folder / "run/model"))
+    tuning = replace(config, model=initial.model.config, finetune=finetune, val_fraction=0.3, batch_size=4, lr=1e-12)
+    for sizes, is_initial in (((4, 8), True), ((2, 4, 8), False)):
+        out = tmp_path / str(len(sizes))
+        result = train.run(replace(tuning, out=str(out), objective=ObjectiveConfig(dimensions=sizes)))
+        assert (result.before_after.selected_step == 0) is is_initial
+        assert load(out / "model").model.config.dimensions == sizes
+
+
 @pytest.mark.parametrize("sizes", [(0, 4), (8, 4), (4, 4), (4, 16), (4, 99), (-1,)])
 def test_sizes_are_ascending_and_below_the_full_one(tmp_path, sizes):
     with pytest.raises(ConfigError, match="ascending order"):
