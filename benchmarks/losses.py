@@ -1,6 +1,6 @@
 """Time and memory of contrastive losses, forward and backward, dense and in tiles, by batch size.
 
-    python benchmarks/losses.py [--pairs 1024 2048 … 65536] [--width 512] [--threads T] [--repeats 3]
+    python benchmarks/losses.py [--pairs 1024 … 65536] [--width 512] [--threads T] [--repeats 3] [--only tiled labels]
 
 Labels are those of `label_N`, in tiles; two pairs share each. Every number is measured in its own process: the best
 time of the repeats, wall and CPU (the latter is comparable on a shared machine with one thread), and the peak of
@@ -122,8 +122,8 @@ def measure_in_subprocess(name: str, num_pairs: int, args: argparse.Namespace) -
     return json.loads(process.stdout)
 
 
-def names(num_pairs: int) -> list[str]:
-    """Return the variants that fit into this machine's memory at this size."""
+def names(num_pairs: int, only: list[str] | None) -> list[str]:
+    """Return the variants that fit into this machine's memory at this size, of those in `only`."""
     available = next(
         int(line.split()[1]) * 1024
         for line in Path("/proc/meminfo").read_text().splitlines()
@@ -132,7 +132,7 @@ def names(num_pairs: int) -> list[str]:
     variants = ["tiled", "labels"]
     if MAX_MATRICES * num_pairs**2 * 4 < available:
         variants += ["dense", "open_clip"] if peer() else ["dense"]
-    return [f"{loss} {how}" for loss in ("info_nce", "sigmoid") for how in variants]
+    return [f"{loss} {how}" for loss in ("info_nce", "sigmoid") for how in variants if only is None or how in only]
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
@@ -169,6 +169,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--only", nargs="+", help="of tiled, labels, dense and open_clip; saves no curves")
     parser.add_argument("--variant", help="measure one variant in this process and print it")
     args = parser.parse_args()
     if args.variant:
@@ -177,7 +178,7 @@ def main() -> None:
     rows = []
     for num_pairs in args.pairs:
         row: dict[str, Any] = {"pairs": num_pairs, "width": args.width, "threads": args.threads}
-        row |= {name: measure_in_subprocess(name, num_pairs, args) for name in names(num_pairs)}
+        row |= {name: measure_in_subprocess(name, num_pairs, args) for name in names(num_pairs, args.only)}
         for loss in ("info_nce", "sigmoid"):
             tiled, dense = row[f"{loss} tiled"], row.get(f"{loss} dense")
             row[f"{loss} labels / tiled"] = {
@@ -190,6 +191,8 @@ def main() -> None:
                 }
         save_row("losses", row)
         rows.append(row)
+    if args.only:
+        return
     RESULTS.mkdir(exist_ok=True)
     plot(rows, RESULTS / "losses.svg")
 
