@@ -82,8 +82,9 @@ def run(argv: Sequence[str]) -> int:
     if result.held_out:
         echo_held_out(result.held_out)
     if result.before_after:
-        step = result.before_after.selected_step
-        selected = f"step {step}" if step else "the initial model, because no later weights were better"
+        is_trained = result.before_after.selected_step
+        selected = result.before_after.selection
+        selected = selected if is_trained else "the initial model, because no later weights were better"
         echo(f"selected: {selected}. On held-out images, before → after:")
         for delta in result.before_after.deltas:
             echo(f"  {delta}")

@@ -24,6 +24,9 @@ class FineTuneConfig:
     """Adapters are scaled by lora_alpha / lora_rank."""
     lora_target_modules: tuple[str, ...] = ("q_proj", "v_proj")
     """Layers with adapters: q_proj, k_proj, v_proj, out_proj, c_fc, c_proj, or full layer names."""
+    preserve_weight: float = 0.0
+    """Weight of the term that keeps the vectors of synthetic images and random words near those of the initial model,
+    against forgetting; 0 leaves it out."""
     layer_decay: float = 1.0
     """Learning rate factor from each block to the one below it; 1 uses one learning rate for all blocks."""
 
@@ -36,5 +39,9 @@ class FineTuneConfig:
             raise ConfigError(f"finetune.lora_alpha is {self.lora_alpha}; it must be positive, such as 16")
         if not self.lora_target_modules:
             raise ConfigError("finetune.lora_target_modules is empty; name layers such as q_proj, v_proj")
+        if not 0 <= self.preserve_weight < float("inf"):  # NaN is refused too
+            raise ConfigError(
+                f"finetune.preserve_weight is {self.preserve_weight}; it must be finite and not negative, such as 5"
+            )
         if not 0 < self.layer_decay <= 1:
             raise ConfigError(f"finetune.layer_decay is {self.layer_decay}; it must be above 0 and at most 1")

@@ -48,6 +48,16 @@ class BeforeAfter:
     selected_step: int
     """Step of the selected weights; 0 for the initial weights, which no checkpoint has surpassed in validation."""
     deltas: tuple[MetricDelta, ...]
+    alpha: float = 1.0
+    """Share of the trained weights in the average with the initial weights (WiSE-FT); 1 is no average."""
+
+    @property
+    def selection(self) -> str:
+        """Which weights were selected."""
+        if not self.selected_step:
+            return "initial weights"
+        share = f", averaged with {1 - self.alpha:.0%} of the initial weights" if self.alpha < 1 else ""
+        return f"step {self.selected_step}{share}"
 
     def metrics(self) -> EvalMetrics:
         """Return dataset → "before" and "after" → metric → score."""
@@ -59,10 +69,7 @@ class BeforeAfter:
 
     def model_card_entries(self) -> dict[str, str]:
         """Return the model card's entries on the initial model and the effect of fine-tuning."""
-        origin = {
-            "initialized from": Path(self.init_from).name,
-            "selected checkpoint": f"step {self.selected_step}" if self.selected_step else "initial weights",
-        }
+        origin = {"initialized from": Path(self.init_from).name, "selected checkpoint": self.selection}
         return origin | {
             f"{delta.metric} on {delta.dataset}": (
                 f"{delta.before.value:.1%} → {delta.after.value:.1%} ({delta.formatted_delta} points)"

@@ -8,7 +8,8 @@ from zebra.report.style import format_score
 def before_after_section(result: BeforeAfter) -> Section:
     """Build the table of all metrics before and after fine-tuning."""
     selected = (
-        f"The weights after step {result.selected_step} scored highest on the validation split."
+        f"Of all checkpoints and their averages with the initial weights (WiSE-FT), {result.selection}, scored highest "
+        "on the validation split."
         if result.selected_step
         else "No checkpoint scored higher than the initial model on the validation split, so the initial weights were "
         "selected."

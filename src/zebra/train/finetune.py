@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from zebra.config import structure
 from zebra.config.data import DataConfig
@@ -31,9 +30,13 @@ from zebra.pretrained.locate import hub_repository
 from zebra.pretrained.transformers import is_transformers_model, write_adapter
 from zebra.train.checkpoint import best_checkpoint, load_checkpoint
 from zebra.train.freeze import TOWER_MODULES, freeze
+from zebra.train.preservation import Anchors
 from zebra.train.state import TrainState
+from zebra.train.wise_ft import ALPHAS, average, initial_tensors
 
-LORA_LR_MULTIPLIER = 5
+PRESERVE_WEIGHT = 5.0
+"""Weight of the term against forgetting (benchmarks/finetune.py)."""
+LORA_LR_MULTIPLIER = 10
 """Factor of the learning rate for LoRA compared with training the weights."""
 MAX_CAPTION_SAMPLES = 2_000
 """Number of samples whose captions are compared to find out whether captions repeat."""
@@ -89,14 +92,14 @@ def suggest_settings(
         "steps": steps,
         "epochs": epochs,
         "batch_size": batch_size,
-        "lr": (2e-4 if is_small else 1e-5) * (LORA_LR_MULTIPLIER if use_lora else 1),
+        "lr": (1e-4 if is_small else 1e-5) * (LORA_LR_MULTIPLIER if use_lora else 1),
         "objective": {"multi_positive": has_repeated_captions(source)},
         "eval_every": min(steps_per_epoch, 500),
         "eval_samples": 1000,
         "checkpoint_every": max(steps_per_epoch, 500),
         "optimizer": {"weight_decay": 0.1, "warmup_steps": max(1, int(total_steps // 20))},
         "val_fraction": 0.15 if num_pairs < 1_000 else 0.1,
-        "finetune": {"init_from": init_from},
+        "finetune": {"init_from": init_from, "preserve_weight": PRESERVE_WEIGHT},
     }
 
 
@@ -177,6 +180,12 @@ class FineTuning:
             )
         return Bundle(self.clip.model, self.clip.tokenizer, self.clip.preprocess, templates=self.clip.templates)
 
+    def build_anchors(self, batch_size: int, seed: int) -> Anchors | None:
+        """Encode what must not change with the initial model, before it is trained; None if nothing is preserved."""
+        if not self.config.preserve_weight:
+            return None
+        return Anchors(self.clip, max(1, batch_size // 2), self.config.preserve_weight, seed, self.group)
+
     def merge_lora(self, clip: Bundle, adapter_dir: Path) -> Bundle:
         """Return the trained model with LoRA merged into its weights.
 
@@ -204,8 +213,9 @@ class FineTuning:
     def finalize(self, state: TrainState, checkpoints_dir: Path, eval_sets: Sequence[str]) -> BeforeAfter:
         """Load the best weights into the state and compare them with the initial model.
 
-        The initial weights are selected if no checkpoint has a higher validation score, unless the run trained sizes of
-        the vectors that the initial model does not have.
+        The best weights are those of the best checkpoint, or one of their averages with the initial weights (WiSE-FT,
+        arXiv 2109.01903), or the initial weights, whichever have the highest validation score.
+        A run that trained sizes of the vectors that the initial model does not have keeps the best checkpoint.
 
         Args:
             eval_sets: CLIP_benchmark folders to compare on, besides the test split.
@@ -213,23 +223,24 @@ class FineTuning:
         before = self._load_initial_model()
         best = self.group.broadcast_from_main(lambda: best_checkpoint(checkpoints_dir))
         saved = load_checkpoint(best) if best else None
+        initial = initial_tensors(before.model, saved.tensors if saved else state.weights())
         has_new_sizes = bool(set(self.dimensions) - set(before.model.config.dimensions))
-        if best and saved and saved.score is not None and (has_new_sizes or saved.score > self.mean_score(before)):
-            selected_step = saved.step
-            state.load_weights(saved.tensors, str(best))
-        else:
-            selected_step = 0
-            weights = dict(before.model.state_dict())
-            current = state.bundle.model.state_dict()
-            # The initial model has no LoRA weights; zeros make LoRA add nothing.
-            weights |= {name: torch.zeros_like(current[name]) for name in current.keys() - weights.keys()}
-            parts = {"model": weights}
-            if state.ema:
-                parts["ema"] = {name: weights[name] for name in state.ema.weights}
-            state.load_weights(parts, self.config.init_from)
+        shares = (0.0, *ALPHAS) if saved and not has_new_sizes else (1.0,) if saved else (0.0,)
+        candidates = [(alpha, average(initial, saved.tensors, alpha) if saved else initial) for alpha in shares]
+        scores = []
+        for _, tensors in candidates:
+            state.load_weights(tensors, self.config.init_from)
+            with state.eval_bundle() as model:
+                scores.append(self.mean_score(model))
+        # All processes must decide on equal numbers; their processors may differ in the last bits.
+        scores = self.group.all_gather_object(scores)[0]
+        alpha, tensors = candidates[scores.index(max(scores))]
+        state.load_weights(tensors, self.config.init_from)
+        selected_step = saved.step if saved and alpha else 0
+        if not selected_step:
             state.bundle.model.config = before.model.config  # no size was trained that it does not list
         with state.eval_bundle() as after:
-            return self.compare(before, after, selected_step, eval_sets)
+            return replace(self.compare(before, after, selected_step, eval_sets), alpha=alpha)
 
     def compare(self, before: Bundle, after: Bundle, selected_step: int, eval_sets: Sequence[str]) -> BeforeAfter:
         """Compare two models on the test split and on full datasets."""

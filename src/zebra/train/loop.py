@@ -15,6 +15,7 @@ from zebra.models import CLIP
 from zebra.train.hard_negatives import hard_negative_texts
 from zebra.train.objective import NO_TARGETS, Targets
 from zebra.train.parallel import ForwardFn
+from zebra.train.preservation import SampleAnchors
 from zebra.train.schedule import learning_rate
 from zebra.train.step import StepMetrics, train_step
 from zebra.values import Batch, PatchBatch
@@ -57,6 +58,8 @@ class BatchPreprocessor:
     """Step → indices of the kept patches, int64 [B, K]; None keeps all patches."""
     look_up_targets: Callable[[Batch], Targets] = lambda _batch: NO_TARGETS
     """What the pairs of a batch are trained towards, besides matching their own texts."""
+    sample_anchors: SampleAnchors = lambda _step: None
+    """Step → generic images and texts whose vectors must stay near those of the initial model."""
 
 
 def train_loop(
@@ -106,6 +109,7 @@ def train_loop(
             preprocessor.tokenize((*pairs.captions, *hard_negative_texts(pairs))),
             preprocessor.sample_patches(step),
             targets=preprocessor.look_up_targets(pairs),
+            anchors=preprocessor.sample_anchors(step),
             lr=lr,
             grad_clip_norm=config.optimizer.grad_clip_norm,
             precision=config.precision,

@@ -165,8 +165,12 @@ class TrainState:
 
     def load_weights(self, tensors: TensorGroups, checkpoint_name: str) -> None:
         """Load the weights, with EMA also the averaged ones, and nothing else."""
-        live = {part: named for part, named in self._tensors().items() if part in ("model", "ema")}
+        live = self.weights()
         restore_tensors(live, {part: tensors[part] for part in live}, checkpoint_name)
+
+    def weights(self) -> TensorGroups:
+        """Return the live weights, with EMA also the averaged ones."""
+        return {part: named for part, named in self._tensors().items() if part in ("model", "ema")}
 
     def _tensors(self) -> TensorGroups:
         parts = {

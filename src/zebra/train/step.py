@@ -15,6 +15,7 @@ from zebra.train.grad_cache import embed_in_chunks
 from zebra.train.hard_negatives import select_negatives
 from zebra.train.objective import NO_TARGETS, Targets, loss_terms
 from zebra.train.parallel import ForwardFn, all_reduce_replicated_grads, clip_grad_norm_
+from zebra.train.preservation import AnchorBatch, preservation_terms
 from zebra.values import PatchBatch
 
 
@@ -43,6 +44,7 @@ def train_step(
     ids_keep_BK: Tensor | None = None,
     *,
     targets: Targets = NO_TARGETS,
+    anchors: AnchorBatch | None = None,
     lr: float,
     grad_clip_norm: float,
     precision: TrainPrecision,
@@ -57,6 +59,7 @@ def train_step(
         tokens_BL: Token ids, int64; row i belongs to image i. The hard negatives of `targets` follow in further rows.
         ids_keep_BK: Indices of the patches that the image tower sees, int64; None keeps all patches.
         targets: What the pairs of this process are trained towards, besides matching their own texts.
+        anchors: Generic images and texts whose vectors must stay near those of the initial model.
         lr: Learning rate of this step.
         grad_clip_norm: Largest gradient norm; 0 disables clipping.
         precision: Precision of the towers; the loss is always computed in fp32.
@@ -87,6 +90,11 @@ def train_step(
     label_N = None if targets.label_B is None else group.all_gather(targets.label_B)
     negative_ME = None if negatives is None else negatives.text_ME
     terms = loss_terms(model, image_BE, text_NE, logit_scale, label_N, targets, group, negative_ME)
+    if anchors is not None:
+        # The bare model: like all chunks but the last one, it communicates nothing.
+        anchor_inputs = (anchors.images, anchors.tokens_ML)
+        vectors = embed_in_chunks(model, model, anchor_inputs, chunk_size=chunk_size, precision=precision)
+        terms |= preservation_terms(anchors, vectors[0], vectors[1], group)
     loss = torch.stack([*terms.values()]).sum()
     # Each process has a part of the gradient, and DDP and FSDP2 average the parts; the factor makes that a sum.
     (group.world_size * loss).backward()  # type: ignore[no-untyped-call]

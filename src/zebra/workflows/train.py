@@ -41,6 +41,7 @@ from zebra.train.metrics_logger import read_log
 from zebra.train.objective import build_targets_fn
 from zebra.train.patch_dropout import build_patch_dropout
 from zebra.train.precision import resolve_precision
+from zebra.train.preservation import Anchors
 from zebra.train.run_dir import RunDir, RunStatus
 from zebra.train.schedule import learning_rate
 from zebra.train.setup import build_train_state, open_metrics_logger
@@ -144,6 +145,7 @@ def run(
             steps = count_total_steps(config, data.source, 0, 0)
             return TrainResult(run_dir.path, steps, is_finished=True, is_up_to_date=True)
         with run_dir.lock(group):
+            anchors = data.fine_tuning.build_anchors(config.batch_size, config.seed) if data.fine_tuning else None
             checkpoint = group.broadcast_from_main(lambda: find_checkpoint(run_dir, resume, status))
             watchdog.heartbeat("the vectors of the teacher")
             teacher = open_teacher(
@@ -175,7 +177,7 @@ def run(
                 hooks = TrainingHooks(
                     state, config, logger, data.validators, writer, stop_request, callback, watchdog, pause_at
                 )
-                fit(config, state, data, hooks, total_steps, teacher)
+                fit(config, state, data, hooks, total_steps, teacher, anchors)
                 return finish(config, run_dir, state, data, hooks)
 
 
@@ -228,6 +230,7 @@ def fit(
     hooks: TrainingHooks,
     total_steps: int,
     teacher: Teacher | None = None,
+    anchors: Anchors | None = None,
 ) -> None:
     """Train until `total_steps` or until the hooks stop the run, then wait for the last checkpoint."""
     group, preprocess = state.group, state.bundle.preprocess
@@ -259,6 +262,7 @@ def fit(
                 tokenize=state.tokenizer,
                 sample_patches=build_patch_dropout(config, group, state.bundle.device),
                 look_up_targets=build_targets_fn(config.objective, state.bundle.device, teacher),
+                sample_anchors=anchors.sample if anchors else lambda _step: None,
             ),
             config,
             start_step=state.step,

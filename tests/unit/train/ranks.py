@@ -13,6 +13,7 @@ from zebra.train.hard_negatives import HardNegatives
 from zebra.train.objective import Targets
 from zebra.train.optimizer import build_optimizer
 from zebra.train.parallel import parallelize, to_full
+from zebra.train.preservation import AnchorBatch
 from zebra.train.step import train_step
 from zebra.train.teacher import TeacherTargets
 
@@ -41,6 +42,7 @@ def steps(
     repeat=False,
     teacher=False,
     negatives=False,
+    anchors=False,
 ):
     """Take some steps in fp64 on batches of 12 pairs; return metrics, first gradients and last weights, unsharded."""
     torch.manual_seed(0)
@@ -88,6 +90,9 @@ def steps(
                     label_B=None if labels is None else labels[local],
                     teacher=TeacherTargets(*vectors[:, local], axes, 20.0, 2.0, 3.0) if teacher else None,
                 ),
+                anchors=AnchorBatch(images[local].flip(-1), tokens[local], *vectors[:, local, :32], 5.0)
+                if anchors
+                else None,
                 lr=1e-2,
                 grad_clip_norm=grad_clip_norm,
                 precision="fp32",

@@ -312,10 +312,10 @@ def no_training(monkeypatch):
 @pytest.mark.parametrize(
     ("flags", "shown"),
     [
-        ([], "epochs 30, batch_size 8, lr 0.0002."),
-        (["--epochs", "4"], "epochs 4, batch_size 8, lr 0.0002."),
+        ([], "epochs 30, batch_size 8, lr 0.0001."),
+        (["--epochs", "4"], "epochs 4, batch_size 8, lr 0.0001."),
         (["--steps", "7", "--lr", "3e-5"], "steps 7, batch_size 8, lr 3e-05."),
-        (["--batch-size=16"], "epochs 30, batch_size 16, lr 0.0002."),
+        (["--batch-size=16"], "epochs 30, batch_size 16, lr 0.0001."),
     ],
 )
 def test_the_settings_of_fine_tuning_are_shown_as_the_flags_change_them(

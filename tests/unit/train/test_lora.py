@@ -197,7 +197,7 @@ def test_flags_enable_lora_with_a_larger_learning_rate(assets, tmp_path, capsys)
     full_config, train_config = (read_train_config(tmp_path / name / "config.yaml") for name in ("whole", "adapted"))
     assert train_config.finetune is not None
     assert (train_config.finetune.lora_rank, train_config.finetune.lora_target_modules) == (2, ("q_proj", "c_fc"))
-    assert train_config.lr == pytest.approx(5 * full_config.lr)
+    assert train_config.lr == pytest.approx(10 * full_config.lr)
     assert (tmp_path / "adapted/adapter/adapter_config.json").is_file()
     assert f"{tmp_path}/adapted/adapter" in capsys.readouterr().out
     assert not (tmp_path / "whole/adapter").exists()

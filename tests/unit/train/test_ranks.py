@@ -26,6 +26,8 @@ CASES = {
     "sharded sigmoid with a teacher": ("sigmoid", "fsdp", None, False, False, 1.0, False, True),
     "matryoshka in chunks": ("matryoshka", "ddp", 2),
     "sharded matryoshka": ("matryoshka", "fsdp"),
+    "vit with anchors in chunks": ("vit", "ddp", 2, False, False, 1.0, False, False, False, True),
+    "sharded vit with anchors": ("vit", "fsdp", None, False, False, 1.0, False, False, False, True),
     "sharded vit": ("vit", "fsdp"),
     "sharded vit without clipping": ("vit", "fsdp", None, False, False, 0.0),
     "sharded sigmoid with activation checkpointing": ("sigmoid", "fsdp", None, True),
