@@ -1,4 +1,4 @@
-"""Preservation: keep the vectors of generic images and texts near those of the initial model.
+"""Preservation: keep vectors of generic inputs near those of the initial model.
 
 Fine-tuning rarely has data of what the initial model knows. Synthetic images and random words of the tokenizer's
 vocabulary stand in for it: their vectors are computed once with the initial model, and the trained model must keep

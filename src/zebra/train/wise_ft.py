@@ -1,4 +1,7 @@
-"""WiSE-FT: averages of the initial and the trained weights (Wortsman et al. 2021, arXiv 2109.01903)."""
+"""WiSE-FT: averages of the initial and the trained weights.
+
+Wortsman et al. 2021, arXiv 2109.01903.
+"""
 
 import torch
 from torch import Tensor, nn
