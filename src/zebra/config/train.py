@@ -165,9 +165,9 @@ class TrainConfig:
             raise ConfigError("batch_size is 1; a contrastive loss needs at least 2 pairs")
         if not 0 <= self.workers <= MAX_WORKERS:
             raise ConfigError(f"workers is {self.workers}; it must be from 0 to {MAX_WORKERS}")
-
         if self.rehearse is not None:
             self._check_rehearsal()
+        self._check_teacher()
 
     @property
     def num_rehearsal(self) -> int:
@@ -178,6 +178,13 @@ class TrainConfig:
     def num_new(self) -> int:
         """Number of pairs of `data` in a batch."""
         return self.batch_size - self.num_rehearsal
+
+    def _check_teacher(self) -> None:
+        if self.objective.teacher is not None and self.data_options.caption_templates:
+            raise ConfigError(
+                "objective.teacher has vectors of the captions as they are, not of sentences with them. Leave out "
+                "--objective.teacher or --data-options.caption-templates"
+            )
 
     def _check_rehearsal(self) -> None:
         if self.finetune is None:

@@ -256,6 +256,17 @@ def test_weights_are_finite_and_not_negative(weight):
         ObjectiveConfig(teacher_feature_weight=weight)
 
 
+def test_a_teacher_of_captions_in_templates_is_refused():
+    with pytest.raises(ConfigError, match="vectors of the captions as they are"):
+        TrainConfig(
+            data="a",
+            out="b",
+            steps=1,
+            objective=ObjectiveConfig(teacher="store"),
+            data_options=DataConfig(caption_templates=("a photo of a {}.",)),
+        )
+
+
 def test_a_teacher_without_any_weight_is_refused():
     with pytest.raises(ConfigError, match="would teach nothing"):
         ObjectiveConfig(teacher="store", teacher_feature_weight=0, teacher_affinity_weight=0)
