@@ -112,9 +112,9 @@ def test_an_earlier_list_can_be_a_source(build: Callable, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("a.txt.gz", gzip.compress(TEXT.encode())),
+        ("a.txt.gz", gzip.compress(TEXT.encode(), mtime=0)),
         ("a.jsonl", json.dumps({"text": TEXT, "id": 1})),
-        ("a.jsonl.gz", gzip.compress(json.dumps({"caption": TEXT.split("\n")}).encode())),
+        ("a.jsonl.gz", gzip.compress(json.dumps({"caption": TEXT.split("\n")}).encode(), mtime=0)),
         ("a.csv", f'path,caption\n1.png,"{TEXT}"\n'),
         ("wiki_00", f'<doc id="1" title="red horse red horse">\n{TEXT}</doc>\n'),
     ],

@@ -106,7 +106,7 @@ def test_a_doubtful_delimiter_is_an_error(tmp_path: Path, header: str) -> None:
         ("t.csv", delimited(",").encode("utf-16-le"), "zero bytes, as in UTF-16 without a byte order mark"),
         ("t.csv", b"PK\x03\x04", "Excel workbook. Save the sheet as CSV"),
         ("t.csv", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "Excel workbook. Save the sheet as CSV"),
-        ("t.tsv", gzip.compress(b"path\tcaption\n"), "compressed with gzip"),
+        ("t.tsv", gzip.compress(b"path\tcaption\n", mtime=0), "compressed with gzip"),
         ("t.csv", b"PAR1\x15\x04", "Name it .parquet"),
         ("t.jsonl", b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
         ("t.csv", b"<!DOCTYPE html>\n<html>", "a web page"),
