@@ -27,6 +27,8 @@ OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
 Pixels = Tensor | list[Tensor]
 """Preprocessed images: uint8 [B, 3, H, W], or, for NaFlex, a list of uint8 [3, H, W] of various shapes."""
+MAX_RESIZE_FACTOR = 4
+"""Largest ratio of resize_size to image_size: most of the image would be cut off, and the rest takes its memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +69,13 @@ class Preprocess:
                 raise ConfigError(f"{name} is {value}; it is needed with resize naflex, and only then")
             if value is not None:
                 require_in_range(name, value, MAX_TOKENS)
-        if self.resize_size is not None and (self.resize == "naflex" or self.resize_size < self.image_size):
+        if self.resize_size is not None and self.resize == "naflex":
+            raise ConfigError("resize_size is not for resize naflex; leave it out")
+        largest = MAX_RESIZE_FACTOR * self.image_size
+        if self.resize_size is not None and not self.image_size <= self.resize_size <= largest:
             raise ConfigError(
-                f"resize_size is {self.resize_size}; it must be at least image_size ({self.image_size}), and not for "
-                "naflex"
+                f"resize_size is {self.resize_size}; it must be from image_size ({self.image_size}) to "
+                f"{MAX_RESIZE_FACTOR} times as much"
             )
 
     @property

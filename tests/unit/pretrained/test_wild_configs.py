@@ -97,3 +97,12 @@ def test_a_config_with_wild_values_loads_or_raises_a_zebra_error(models, tmp_pat
         except ZebraError as error:
             assert len(str(error)) < 2000
     assert peak_bytes() - before < MAX_GROWTH_BYTES
+
+
+@pytest.mark.parametrize("side", [257, 100_000, 1 << 31])
+def test_a_resize_far_beyond_the_crop_is_refused(models, tmp_path, side):
+    folder = shutil.copytree(models / "transformers", tmp_path / "model")
+    path = folder / "preprocessor_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"size": {"shortest_edge": side}}))
+    with pytest.raises(ZebraError, match=r"resize_size is \d+; it must be from image_size \(64\) to 4 times as much"):
+        zebra.load(folder, verify=False)
