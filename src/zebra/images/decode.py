@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Literal, cast
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from zebra.errors import BadSample
@@ -120,6 +120,8 @@ def _open_image(data: bytes, location: str, max_pixels: int) -> Image.Image:
         image = Image.open(io.BytesIO(data), formats=(name,))
     except Image.DecompressionBombError as error:
         raise BadSample("too many pixels", location, str(error)) from error
+    except UnidentifiedImageError as error:
+        raise BadSample("damaged image", location, f"{len(data)} bytes, starting {data[:16]!r}") from error
     except _DECODE_ERRORS as error:
         raise BadSample("damaged image", location, str(error)) from error
     if type == "image/tiff":

@@ -33,8 +33,8 @@ def log():
 
 
 def report(step):
-    batch, metrics = SimpleNamespace(ids=range(64)), SimpleNamespace(loss=1.32)
-    return SimpleNamespace(step=step, total_steps=1500, batch=batch, seconds=0.5, metrics=metrics)
+    metrics = SimpleNamespace(loss=1.32)
+    return SimpleNamespace(step=step, total_steps=1500, num_pairs=64, seconds=0.5, metrics=metrics)
 
 
 def lines(console):

@@ -33,7 +33,7 @@ def test_the_loss_is_the_mean_of_the_losses_of_all_sizes(logit_bias):
         short = (F.normalize(vectors[:, :size], dim=1) for vectors in (image, text))
         return sigmoid_loss(*short, scale, plain.logit_bias) if logit_bias else info_nce(*short, scale)
 
-    args = (image, text, scale, None, SINGLE_PROCESS)
+    args = (image, text, scale, None, SINGLE_PROCESS, None)
     torch.testing.assert_close(contrastive_terms(plain, *args), {"contrastive": loss(16)}, rtol=0, atol=1e-6)
     terms = contrastive_terms(matryoshka, *args)
     expected = {"contrastive": loss(16) / 3, "contrastive_3": loss(3) / 3, "contrastive_8": loss(8) / 3}
