@@ -53,7 +53,7 @@ def test_values_are_read_as_in_recipes(over: str, read: Any, values: list[object
     [
         (["lrr=1,2"], r"--over lrr: unknown setting. Did you mean 'lr'\?"),
         (["weight_decay=1,2"], r"unknown setting. Did you mean 'optimizer.weight_decay'\?"),
-        (["optimiser.beta2=0.9,0.98"], r"Did you mean 'optimizer.beta2'\?"),
+        (["optimizr.beta2=0.9,0.98"], r"Did you mean 'optimizer.beta2'\?"),
         (["lr=-1,1e-3"], r"variant lr=-1: lr is -1.0; it must be positive"),
         (["lr=fast,slow"], r"variant lr=fast: lr must be a finite number"),
         (["model=tiny-vitt,tiny-vit"], r"Did you mean 'tiny-vit'\?"),
