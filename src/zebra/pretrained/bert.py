@@ -7,13 +7,13 @@ with their configs. The first four have the same tensor names.
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from zebra.config.structure import structure
 from zebra.config.text_towers import BertPooling, BertTextConfig
 from zebra.config.transformer import Activation
 from zebra.errors import ConfigError, WeightsError, show_value
+from zebra.pretrained.concatenate import concatenate
 
 JsonDict = dict[str, Any]
 
@@ -237,7 +237,7 @@ def take_bert_tensors(
         block = f"transformer.resblocks.{index}"
         for part, shape in (("weight", (width, width)), ("bias", (width,))):
             stacked = [take(f"{block_prefix}.{index}.{name}.{part}", *shape) for name in qkv]
-            converted[f"{block}.attn.in_proj_{part}"] = torch.cat(stacked)
+            converted[f"{block}.attn.in_proj_{part}"] = concatenate(stacked)
         for zebra_name, name in layers.items():
             modules[f"{block}.{zebra_name}"] = take_layer(
                 f"{block_prefix}.{index}.{name}", *shapes.get(zebra_name, (width,))

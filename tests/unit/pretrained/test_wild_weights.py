@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from zebra.config.image_towers import SiglipVisionConfig
 from zebra.errors import ZebraError
+from zebra.pretrained.concatenate import concatenate
 from zebra.pretrained.open_clip import convert_from_open_clip
 from zebra.pretrained.open_clip.timm import convert_to_timm
 from zebra.pretrained.openai import read_openai
@@ -91,3 +92,8 @@ def test_weights_with_wild_tensors_give_a_model_or_a_zebra_error(tmp_path, kind,
         build_model(config, converted, "weights")
     except ZebraError as error:
         assert len(str(error)) < 2000
+
+
+def test_types_that_torch_does_not_join_are_a_zebra_error():
+    with pytest.raises(ZebraError, match=r"do not fit \(float8_e5m2 \[2\], float32 \[3\]\)"):
+        concatenate([torch.zeros(2).to(torch.float8_e5m2), torch.zeros(3)])

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from zebra.config.image_towers import NaflexVisionConfig, SiglipVisionConfig
 from zebra.config.transformer import Activation
+from zebra.pretrained.concatenate import concatenate
 
 TIMM_PREFIX = "visual.trunk."
 
@@ -101,7 +102,7 @@ def convert_from_timm(tensors: Mapping[str, Tensor], num_layers: int) -> dict[st
     for part in ("weight", "bias"):
         query, pair = (f"{TIMM_PREFIX}attn_pool.{module}.{part}" for module in ("q", "kv"))
         if query in rest and pair in rest and rest[query].shape[1:] == rest[pair].shape[1:]:
-            converted[f"{_POOL_IN_PROJ}_{part}"] = torch.cat([rest.pop(query), rest.pop(pair)])
+            converted[f"{_POOL_IN_PROJ}_{part}"] = concatenate([rest.pop(query), rest.pop(pair)])
     return rest | converted
 
 

@@ -15,7 +15,6 @@ from dataclasses import replace
 from math import isqrt
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from zebra.config.image_towers import ResNetConfig, VisionTransformerConfig
@@ -26,6 +25,7 @@ from zebra.config.transformer import Activation
 from zebra.errors import WeightsError
 from zebra.images.preprocess import Preprocess
 from zebra.pretrained.checkpoint import PretrainedCheckpoint
+from zebra.pretrained.concatenate import concatenate
 from zebra.pretrained.pos_embed import RESNET_STRIDE
 from zebra.pretrained.tensors import read_tensors
 from zebra.pretrained.torch_archive import read_archive
@@ -141,7 +141,7 @@ def _merge_positions(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor
             f"{path}: positional_embedding and {LONG_CLIP_POSITIONS} of Long-CLIP must be tables of one shape. Copy "
             "the file again."
         )
-    merged = torch.cat([first[:NUM_KEPT_POSITIONS], rest[NUM_KEPT_POSITIONS:]])
+    merged = concatenate([first[:NUM_KEPT_POSITIONS], rest[NUM_KEPT_POSITIONS:]])
     others = {name: tensor for name, tensor in tensors.items() if name != LONG_CLIP_POSITIONS}
     return others | {"positional_embedding": merged}
 

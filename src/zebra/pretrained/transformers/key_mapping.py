@@ -7,13 +7,13 @@ and the scalars of SigLIP are vectors of one element. The misspelling `pre_layrn
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from zebra.config.image_towers import NaflexVisionConfig, SiglipVisionConfig, VisionTransformerConfig
 from zebra.config.model import ModelConfig
 from zebra.config.text_towers import BertTextConfig, SiglipTextConfig, TextConfig
 from zebra.errors import WeightsError
+from zebra.pretrained.concatenate import concatenate
 
 POSITION_IDS_SUFFIX = ".position_ids"
 """Suffix of buffers 0, 1, 2, … that older versions saved with the weights."""
@@ -57,7 +57,7 @@ def convert_from_transformers(tensors: Mapping[str, Tensor], config: ModelConfig
                 f"{where}: {', '.join(mapping.transformers_keys)} differ in shape. Copy the folder again."
             )
         try:
-            converted[mapping.zebra_key] = mapping.to_zebra(torch.cat(parts) if len(parts) > 1 else parts[0])
+            converted[mapping.zebra_key] = mapping.to_zebra(concatenate(parts) if len(parts) > 1 else parts[0])
         except RuntimeError as error:
             raise WeightsError(
                 f"{where}: {mapping.transformers_keys[0]} has the wrong shape {tuple(parts[0].shape)} ({error}). Copy "
