@@ -5,7 +5,6 @@ PCA, then t-SNE (van der Maaten and Hinton 2008), initialized with the principal
 
 import hashlib
 import math
-from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -20,6 +20,7 @@ from zebra.atomic_io import atomic_write
 from zebra.config.cache import cache_dir
 from zebra.errors import ConfigError, StoreError, suggest_name
 from zebra.search.arrow_rows import to_unit_vectors
+from zebra.search.column_kinds import MAX_NUMBER_CATEGORIES, ColumnSummary, summarize_columns
 from zebra.store import Store
 from zebra.store.schema import INTERNAL_COLUMNS
 
@@ -30,12 +31,10 @@ TSNE_PERPLEXITY = 30
 """Approximate number of neighbors that stay close to a point."""
 CACHE_VERSION = f"pca {PCA_COMPONENTS}, t-sne {TSNE_PERPLEXITY}, 1"
 """Part of the cache key; increase the last number when the same vectors would get other coordinates."""
+MIN_SHARE_KNOWN = 0.5
+"""Share of rows with a value from which a column can color the map."""
 SEED = 0
 """Seed of the sample and of t-SNE; the same vectors get the same coordinates."""
-MAX_CATEGORIES = 100
-"""A text column with more distinct values holds names rather than groups, and gets no colors."""
-SAMPLE_ROWS = 1000
-"""Rows that decide whether a column can color the map."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +127,9 @@ def project_vectors(vector_NE: NDArray[np.float32]) -> NDArray[np.float32]:
     return scaled
 
 
-def list_color_columns(store: Store) -> list[str]:
-    """Return the columns that can color the map: numbers, dates, booleans, and texts that form groups."""
-    names = list(_color_kinds(store.schema))
-    sample = store.take_positions(_sample_positions(len(store)), names) if names and len(store) else None
-    return [name for name in names if sample is not None and _is_informative(sample[name])]
+def list_color_columns(store: Store) -> list[ColumnSummary]:
+    """Return the columns that can color the map; most rows have a value in each."""
+    return [column for column in summarize_columns(store) if column.share_known >= MIN_SHARE_KNOWN]
 
 
 def read_column_colors(store: Store, projection: Projection, column: str) -> ColumnColors:
@@ -151,9 +148,12 @@ def read_column_colors(store: Store, projection: Projection, column: str) -> Col
     if not len(projection.ids):
         return ColumnColors(kind, ())
     values = store.take_positions(projection.positions.tolist(), [column])[column]
-    if kind == "category":
-        yes_no = {True: "yes", False: "no"}
-        return ColumnColors(kind, tuple(yes_no.get(value, value) for value in values.to_pylist()))
+    is_few = pa.types.is_integer(values.type) and len(pc.unique(values)) <= MAX_NUMBER_CATEGORIES
+    if kind == "category" or is_few:
+        yes_no = {True: "yes", False: "no", None: None}
+        is_boolean = pa.types.is_boolean(values.type)
+        names = (yes_no[value] if is_boolean else value for value in values.to_pylist())
+        return ColumnColors("category", tuple(None if name is None else str(name) for name in names))
     if pa.types.is_temporal(values.type):
         seconds = pa.timestamp("s", tz=getattr(values.type, "tz", None))
         values = values.cast(seconds, safe=False).cast(pa.int64())
@@ -172,22 +172,6 @@ def _color_kind(type: pa.DataType) -> Literal["category", "number"] | None:
         return "category"
     numeric = pa.types.is_integer(type) or pa.types.is_floating(type)
     return "number" if numeric or pa.types.is_timestamp(type) or pa.types.is_date(type) else None
-
-
-def _is_informative(values: pa.ChunkedArray) -> bool:
-    """Return whether most values are known, and whether they form groups rather than names."""
-    counts = Counter(value for value in values.to_pylist() if value is not None)
-    if 2 * counts.total() < len(values):
-        return False
-    if _color_kind(values.type) == "number":
-        return len(counts) > 1
-    return 1 < len(counts) <= MAX_CATEGORIES and len(counts) <= max(2, counts.total() / 3)
-
-
-def _sample_positions(num_rows: int) -> list[int]:
-    """Return up to `SAMPLE_ROWS` evenly spaced positions."""
-    positions = np.linspace(0, num_rows - 1, min(num_rows, SAMPLE_ROWS))
-    return [int(position) for position in np.unique(positions.astype(int))]
 
 
 def _read_cache(path: Path, num_points: int) -> NDArray[np.float32] | None:

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from zebra.errors import ConfigError
 from zebra.images.formats import media_type
+from zebra.search.facets import FacetCounts, count_facets, filter_rows
 from zebra.search.filter_parser import list_filterable_columns, parse_filter
 from zebra.search.ivf_index import search_ivf_index
 from zebra.search.originals import LOCATION_COLUMNS, read_original, read_thumbnail, read_thumbnail_source
@@ -45,16 +46,18 @@ class SearchResult:
     num_rows: int
     """Number of rows in the store."""
     seconds: float
+    num_matches: int | None
+    """Number of rows that match the filter; None for an approximate search with a filter, which does not count them."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowPage:
-    """One page of rows that match a filter, in the order of the store."""
+    """One page of rows, in the order of the store or the reverse."""
 
     rows: tuple[Mapping[str, object], ...]
     """Columns of the store, without vector and thumbnail."""
     num_matches: int
-    """Number of matching rows on all pages."""
+    """Number of rows on all pages."""
     num_rows: int
     """Number of rows in the store."""
     has_more: bool
@@ -170,17 +173,19 @@ class Searcher:
         columns = _list_row_columns(snapshot)
         condition = parse_filter(where, snapshot.schema) if where else None
         index = self._choose_index(snapshot)
+        mask_N = snapshot.filter_mask(where, condition) if where and condition and index is None else None
 
         def find_nearest(count: int) -> RankedRows:
             if index is not None:
                 return search_ivf_index(snapshot.store, index, query, count, columns, condition)
-            mask_N = snapshot.filter_mask(where, condition) if where and condition else None
             return snapshot.search_exact(query, count, mask_N)
 
         hits, has_more = build_page(find_nearest, request, columns)
         method: Literal["exact", "approximate"] = "exact" if index is None else "approximate"
         recall = None if index is None else index.recall
-        return SearchResult(hits, has_more, method, recall, len(snapshot), time.perf_counter() - start_time)
+        num_matches = len(snapshot) if condition is None else None if mask_N is None else int(mask_N.sum())
+        seconds = time.perf_counter() - start_time
+        return SearchResult(hits, has_more, method, recall, len(snapshot), seconds, num_matches)
 
     def cut_query(self, query_E: ArrayLike) -> ArrayLike:
         """Return a query without the components that the store does not hold."""
@@ -189,13 +194,23 @@ class Searcher:
         values = np.asarray(query_E)
         return values[: self.dimensions] if values.ndim == 1 else values
 
-    def list_rows(self, where: str, *, k: int = 10, offset: int = 0) -> RowPage:
-        """Return the rows that match a filter; they have all columns but the vector and the thumbnail.
+    def list_rows(
+        self,
+        where: str | None = None,
+        *,
+        ids: Sequence[str] | None = None,
+        k: int = 10,
+        offset: int = 0,
+        newest_first: bool = False,
+    ) -> RowPage:
+        """Return rows without a query; they have all columns but the vector and the thumbnail.
 
         Args:
-            where: A filter (`zebra.search.filter_parser`).
+            where: A filter (`zebra.search.filter_parser`); None allows all rows.
+            ids: Return these rows in this order, instead of all; ids that are not in the store are left out.
             k: Number of rows.
             offset: Number of rows to skip: those of the pages before.
+            newest_first: Start with the row that was added last. Has no effect on `ids`.
 
         Raises:
             ConfigError: The filter or a number is invalid.
@@ -204,11 +219,23 @@ class Searcher:
         if not 1 <= k <= MAX_HITS or offset < 0:
             raise ConfigError(f"k must be from 1 to {MAX_HITS:,} and offset at least 0; got k={k}, offset={offset}")
         snapshot = self._refresh_snapshot()
-        positions_M = np.flatnonzero(snapshot.filter_mask(where, parse_filter(where, snapshot.schema)))
+        mask_N = filter_rows(snapshot, where) if where else np.ones(len(snapshot), bool)
+        positions_M = np.flatnonzero(mask_N)[:: -1 if newest_first else 1]
+        if ids is not None:
+            known = [position for position in snapshot.find_positions(ids) if position is not None]
+            positions_M = np.array([position for position in known if mask_N[position]], np.int64)
         page = positions_M[offset : offset + k].tolist()
         rows = snapshot.read_rows(page, _list_row_columns(snapshot))
         has_more = offset + k < len(positions_M)
         return RowPage(tuple(rows), len(positions_M), len(snapshot), has_more, time.perf_counter() - start_time)
+
+    def count_facets(self, where: str | None = None, selections: Mapping[str, str] | None = None) -> FacetCounts:
+        """Count the values of each column; see `zebra.search.facets.count_facets`.
+
+        Raises:
+            ConfigError: A filter is invalid.
+        """
+        return count_facets(self._refresh_snapshot(), where, selections or {})
 
     def require_fingerprint(self, fingerprint: str) -> None:
         """Check that queries come from the model of the store; StoreError if they do not."""

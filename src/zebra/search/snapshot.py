@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from zebra.errors import ConfigError
 from zebra.search.arrow_rows import read_unit_vectors, rows_to_python
+from zebra.search.column_kinds import ColumnSummary, summarize_columns
 from zebra.search.conditions import Condition
 from zebra.search.flat_index import FlatIndex
 from zebra.search.id_index import IdIndex
@@ -119,17 +121,27 @@ class StoreSnapshot:
         """Return the mask of rows that match a condition; it is cached under `filter_text`."""
         with self._lock:
             if filter_text not in self._mask_cache:
-                for name in condition.columns - self._column_cache.keys():
-                    self._column_cache[name] = _read_column(self.store, name)
-                table = pa.table({name: self._column_cache[name] for name in condition.columns})
+                table = pa.table({name: self.column(name) for name in condition.columns})
                 if len(self._mask_cache) == MAX_CACHED_MASKS:
                     self._mask_cache.pop(next(iter(self._mask_cache)))
                 self._mask_cache[filter_text] = condition.mask(table).to_numpy(zero_copy_only=False)
             return self._mask_cache[filter_text]
 
+    def column(self, name: str) -> pa.ChunkedArray:
+        """Return a whole column, and keep it in memory."""
+        with self._lock:
+            if name not in self._column_cache:
+                self._column_cache[name] = _read_column(self.store, name)
+            return self._column_cache[name]
+
+    @cached_property
+    def column_summaries(self) -> list[ColumnSummary]:
+        """The columns that divide the rows."""
+        return summarize_columns(self.store)
+
     def read_row(self, id: str, columns: Sequence[str]) -> dict[str, Any] | None:
         """Read columns of the row with an id; None if there is none."""
-        position = self._find_position(id)
+        position = self.find_positions([id])[0]
         return None if position is None else self.read_rows([position], columns)[0]
 
     def read_vectors(self, ids: Sequence[str]) -> NDArray[np.float32]:
@@ -138,25 +150,23 @@ class StoreSnapshot:
         Raises:
             ConfigError: An id is not in the store.
         """
-        positions = []
-        for id in ids:
-            position = self._find_position(id)
-            if position is None:
-                raise ConfigError(f"there is no row {id!r} in {self.store.path}; it may have been deleted")
-            positions.append(position)
+        positions = [position for position in self.find_positions(ids) if position is not None]
+        if len(positions) < len(ids):
+            missing = next(id for id, position in zip(ids, self.find_positions(ids), strict=True) if position is None)
+            raise ConfigError(f"there is no row {missing!r} in {self.store.path}; it may have been deleted")
         if not positions:
             return np.empty((0, self.store.metadata.embed_dim), np.float32)
         return read_unit_vectors(self.store.take_positions(positions, ["vector"]))
 
-    def _find_position(self, id: str) -> int | None:
+    def find_positions(self, ids: Sequence[str]) -> list[int | None]:
+        """Return the position of the row with each id; None where there is none."""
         with self._lock:
             if self._id_index is None:
                 self._id_index = IdIndex.from_batches(batch["id"] for batch in self.store.scan(["id"]))
-            candidates = self._id_index.candidate_positions(id)
-        for position in candidates:
-            if self.read_rows([position], ["id"])[0]["id"] == id:
-                return position
-        return None
+            candidates = [(id, position) for id in ids for position in self._id_index.candidate_positions(id)]
+        rows = self.read_rows([position for _, position in candidates], ["id"])
+        found = {id: position for (id, position), row in zip(candidates, rows, strict=True) if row["id"] == id}
+        return [found.get(id) for id in ids]
 
 
 def _read_column(store: Store, name: str, offset: int = 0) -> pa.ChunkedArray:

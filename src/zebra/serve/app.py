@@ -14,6 +14,7 @@ from starlette.middleware import Middleware
 from zebra import __version__
 from zebra.models.clip import truncate_vectors
 from zebra.serve import errors, image_responses, inference, limits
+from zebra.serve.browse_routes import browse_router
 from zebra.serve.cost import require_affordable_vectors
 from zebra.serve.errors import HTTPError
 from zebra.serve.middleware.auth import AuthMiddleware
@@ -114,7 +115,7 @@ def create_app(
     _add_model_routes(app, service)
     _add_store_routes(app, service)
     _add_health_routes(app, service)
-    for router in (map_routes, quiz_routes):
+    for router in (browse_router(service), map_routes, quiz_routes):
         if router is not None:
             app.include_router(router)
 

@@ -20,6 +20,10 @@ MAX_HITS = 200
 """Maximum k of a search."""
 MAX_RESULT_WINDOW = 10_000
 """Maximum offset + k of a search."""
+MAX_ROW_IDS = 5000
+"""Rows that one request may name: those of a map."""
+MAX_FACETS = 64
+"""Columns with a selection in one request."""
 MAX_QUERY_TERMS = 32
 """Maximum number of rows, or of texts, in one query."""
 MAX_BODY_BYTES = 16 * 2**20

@@ -14,6 +14,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
 from zebra.errors import ConfigError, StoreError, ZebraError
+from zebra.search.column_kinds import MAX_NUMBER_CATEGORIES, ColumnSummary
 from zebra.search.projection import (
     Projection,
     list_color_columns,
@@ -46,6 +47,8 @@ class MapPoints(BaseModel):
     num_rows: int
     num_points: int
     columns: list[str]
+    default_column: str | None
+    """A column of few values, if there is one."""
 
 
 class PointColors(BaseModel):
@@ -168,7 +171,7 @@ def _store_errors_as_unavailable() -> Iterator[None]:
         raise HTTPError(503, str(error), retry_after_seconds=2) from error
 
 
-def _to_map_points(projection: Projection, columns: list[str]) -> MapPoints:
+def _to_map_points(projection: Projection, columns: list[ColumnSummary]) -> MapPoints:
     x, y = (projection.coords_N2[:, axis].round(4).tolist() for axis in (0, 1))
     return MapPoints(
         ids=list(projection.ids),
@@ -176,5 +179,10 @@ def _to_map_points(projection: Projection, columns: list[str]) -> MapPoints:
         y=y,
         num_rows=projection.num_rows,
         num_points=len(projection.ids),
-        columns=columns,
+        columns=[column.name for column in columns],
+        default_column=next((column.name for column in columns if _has_few_values(column)), None),
     )
+
+
+def _has_few_values(column: ColumnSummary) -> bool:
+    return column.kind == "category" and 2 <= column.num_values <= MAX_NUMBER_CATEGORIES

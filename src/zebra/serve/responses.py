@@ -151,6 +151,9 @@ class SearchResponse(BaseModel):
     method: Literal["exact", "approximate"]
     recall: float | None
     searched: int
+    """Number of rows in the store."""
+    num_matches: int | None
+    """Number of rows that match the filter; None for an approximate search with a filter."""
     seconds: float
     warnings: list[str]
 

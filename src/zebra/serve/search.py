@@ -55,6 +55,7 @@ async def search_store(service: Service, request: SearchRequest) -> SearchRespon
         method=result.method,
         recall=result.recall,
         searched=result.num_rows,
+        num_matches=result.num_matches,
         seconds=result.seconds,
         warnings=warnings,
     )

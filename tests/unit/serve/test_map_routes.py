@@ -125,7 +125,7 @@ def test_a_damaged_cache_file_is_computed_again(store, tmp_path, monkeypatch):
 
 
 def test_groups_and_numbers_color_the_map_and_names_do_not(store):
-    assert list_color_columns(store) == ["kind", "weight", "tame", "seen"]
+    assert [column.name for column in list_color_columns(store)] == ["kind", "weight", "tame", "seen"]
 
 
 def test_a_column_with_mostly_missing_values_does_not_color_the_map(tmp_path):
