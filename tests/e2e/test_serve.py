@@ -89,8 +89,8 @@ def test_the_page_and_the_reference_come_with_the_wheel(serve, model):
         for page in ("/", "/docs"):
             html = send(page).decode()
             assert html.startswith("<!doctype html>")
-            for file in re.findall(r'(?:src|href)="(/(?:page|reference)/[^"]+)"', html):
-                assert send(file)
+            for file in re.findall(r'(?:src|href)="((?:page|reference)/[^"]+)"', html):
+                assert send(f"/{file}")
 
 
 def test_a_store_remembers_its_model(zebra, serve, demo, tmp_path):

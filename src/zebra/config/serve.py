@@ -1,11 +1,14 @@
 """Settings of `zebra serve`."""
 
+import re
 from dataclasses import dataclass, field
 
 from zebra.errors import ConfigError
 
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 """Loopback addresses, reachable only from this machine."""
+ROOT_PATH_PATTERN = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)*")
+"""Segments of unreserved characters (RFC 3986), none of them . or .."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,6 +60,8 @@ class ServeConfig:
     """Key that every request must send as `Authorization: Bearer KEY`."""
     allow_url_hosts: tuple[str, ...] = ()
     """Hosts, or HOST:PORT, from which images may be fetched; none by default."""
+    root_path: str = ""
+    """Path below which a proxy serves this server, such as /zebra. The proxy may forward the path or strip it."""
     batching: BatchingConfig = field(default_factory=BatchingConfig)
 
     def __post_init__(self) -> None:
@@ -67,6 +72,11 @@ class ServeConfig:
         for host in self.allow_url_hosts:
             if not host or set(host) & set("/@*? "):
                 raise ConfigError(f"allow_url_hosts contains {host!r}; list host names, such as images.example.org")
+        if not ROOT_PATH_PATTERN.fullmatch(self.root_path):
+            raise ConfigError(
+                f"root_path is {self.root_path!r}; give a path that begins with a slash and ends without one, such as "
+                "/zebra, of letters, digits and -._~"
+            )
 
     @property
     def is_loopback(self) -> bool:

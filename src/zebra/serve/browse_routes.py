@@ -86,7 +86,7 @@ def browse_router(service: Service) -> APIRouter:
             newest_first=request.order == "newest",
         )
         return RowsResponse(
-            rows=[row_response(str(row["id"]), row) for row in page.rows],
+            rows=[row_response(str(row["id"]), row, service.config.root_path) for row in page.rows],
             num_matches=page.num_matches,
             num_rows=page.num_rows,
             more=page.has_more,

@@ -123,8 +123,9 @@ class QuizScoreResponse(BaseModel):
 class QuizService:
     """A quiz dataset and the model's answers to it."""
 
-    def __init__(self, dataset: QuizDataset, get_model: Callable[[], Bundle]) -> None:
+    def __init__(self, dataset: QuizDataset, get_model: Callable[[], Bundle], root_path: str = "") -> None:
         self.dataset = dataset
+        self._root_path = root_path
         self._get_model = get_model
         self._is_correct_by_id: Mapping[str, bool] | None = None
         self._lock = Lock()
@@ -160,7 +161,8 @@ class QuizService:
     def example_url(self, position: int) -> str:
         """Return the URL of an example image."""
         image_id = self.dataset.example_benchmark.source.sample_id(position)
-        return f"/v1/quiz/{quote(self.dataset.name, safe='')}/images/{quote(image_id, safe='')}?example=1"
+        name = quote(self.dataset.name, safe="")
+        return f"{self._root_path}/v1/quiz/{name}/images/{quote(image_id, safe='')}?example=1"
 
     def read_image(self, image_id: str, *, is_example: bool) -> bytes:
         """Return an encoded image; HTTPError (404) if the id is unknown."""
@@ -197,12 +199,13 @@ def quiz_names(dataset_dirs: Sequence[Path]) -> list[str]:
     return [path.resolve().name for path in dataset_dirs]
 
 
-def quiz_router(dataset_dirs: Sequence[Path], get_model: Callable[[], Bundle]) -> APIRouter:
+def quiz_router(dataset_dirs: Sequence[Path], get_model: Callable[[], Bundle], *, root_path: str = "") -> APIRouter:
     """Return the routes of the quiz.
 
     Args:
         dataset_dirs: CLIP_benchmark folders; the last part of the path is the name of the dataset.
         get_model: Returns the model that people are compared with, or raises while it is loading.
+        root_path: Path of the server behind a proxy, the beginning of every URL.
 
     Raises:
         DataError: A dataset is incomplete.
@@ -210,7 +213,7 @@ def quiz_router(dataset_dirs: Sequence[Path], get_model: Callable[[], Bundle]) -
     """
     quizzes: dict[str, QuizService] = {}
     for path in dataset_dirs:
-        quiz = QuizService(QuizDataset(path), get_model)
+        quiz = QuizService(QuizDataset(path), get_model, root_path)
         if quiz.dataset.name in quizzes:
             raise ConfigError(f"two quiz datasets are called {quiz.dataset.name}. Rename the folder {path}.")
         quizzes[quiz.dataset.name] = quiz

@@ -54,7 +54,7 @@ def run(config: ServeConfig, on_listening: Callable[[str], None] = lambda _url: 
     server = Server(app, service.drain, service.concurrency_limit)
     with create_listening_socket(config.host, config.port) as listener:
         host, port = listener.getsockname()[:2]
-        on_listening(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+        on_listening(f"http://{f'[{host}]' if ':' in host else host}:{port}{config.root_path}")
         server.run([listener])
     if background_errors:
         raise background_errors[0]
@@ -91,7 +91,9 @@ def _optional_routes(config: ServeConfig, model_path: str) -> dict[str, Any]:
         from zebra.serve.quiz_routes import quiz_names, quiz_router
 
         dataset_dirs = [Path(path) for path in config.quiz]
-        routes["quiz_routes"] = quiz_router(dataset_dirs, partial(_load_quiz_model, model_path))
+        routes["quiz_routes"] = quiz_router(
+            dataset_dirs, partial(_load_quiz_model, model_path), root_path=config.root_path
+        )
         routes["quiz_names"] = quiz_names(dataset_dirs)
     return routes
 

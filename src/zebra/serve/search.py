@@ -50,7 +50,7 @@ async def search_store(service: Service, request: SearchRequest) -> SearchRespon
         exclude=row_ids,
     )
     return SearchResponse(
-        hits=[_hit_response(hit) for hit in result.hits],
+        hits=[_hit_response(hit, service.config.root_path) for hit in result.hits],
         more=result.has_more,
         method=result.method,
         recall=result.recall,
@@ -61,9 +61,13 @@ async def search_store(service: Service, request: SearchRequest) -> SearchRespon
     )
 
 
-def row_response(id: str, row: Mapping[str, object]) -> RowResponse:
-    """Return a row without its internal columns, so that no folder above the dataset is shown."""
-    url = f"/v1/images/{quote(id, safe='')}"
+def row_response(id: str, row: Mapping[str, object], root_path: str) -> RowResponse:
+    """Return a row without its internal columns, so that no folder above the dataset is shown.
+
+    Args:
+        root_path: Path of the server behind a proxy, the beginning of every URL.
+    """
+    url = f"{root_path}/v1/images/{quote(id, safe='')}"
     caption, width, height = row.get("caption"), row.get("width"), row.get("height")
     return RowResponse(
         id=id,
@@ -82,8 +86,8 @@ def row_response(id: str, row: Mapping[str, object]) -> RowResponse:
     )
 
 
-def _hit_response(hit: Hit) -> HitResponse:
-    row = row_response(hit.id, hit.row)
+def _hit_response(hit: Hit, root_path: str) -> HitResponse:
+    row = row_response(hit.id, hit.row, root_path)
     return HitResponse(**row.model_dump(), score=hit.score, num_duplicates=len(hit.duplicates))
 
 

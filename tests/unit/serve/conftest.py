@@ -3,6 +3,8 @@
 import asyncio
 import base64
 import io
+import threading
+import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,6 +23,8 @@ from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
 from zebra.serve.app import create_app
 from zebra.serve.model_runner import ModelRunner
+from zebra.serve.run import create_listening_socket
+from zebra.serve.server import Server
 from zebra.serve.service import Service
 from zebra.workflows import embed
 
@@ -93,6 +97,24 @@ def running(service: Service, **routes) -> Iterator[TestClient]:
         while client.get("/readyz").status_code != 200:
             pass
         yield client
+
+
+@contextmanager
+def serve_in_thread(config: ServeConfig) -> Iterator[str]:
+    """Yield the URL of a server of these settings, in a thread of this process."""
+    service = Service(InProcessClient(partial(load, config.model)), config)
+    server = Server(create_app(service), service.drain, service.concurrency_limit)
+    with create_listening_socket("127.0.0.1", 0) as listener:
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        while not service.is_ready:
+            urllib.request.urlopen(f"{url}/healthz").close()
+        try:
+            yield url
+        finally:
+            server.should_exit = True
+            thread.join(30)
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,6 @@
 """Fuzz tests: valid and invalid requests get responses that the OpenAPI document describes, never a 500."""
 
-import threading
-import urllib.request
 from contextlib import suppress
-from functools import partial
 
 import pytest
 import schemathesis
@@ -13,13 +10,8 @@ from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS, load_all_checks
 
 from zebra.config.serve import ServeConfig
-from zebra.pretrained.load import load
-from zebra.serve.app import create_app
-from zebra.serve.run import create_listening_socket
-from zebra.serve.server import Server
-from zebra.serve.service import Service
 
-from .conftest import InProcessClient
+from .conftest import serve_in_thread
 
 CHECK_NAMES = [
     "not_a_server_error",
@@ -32,17 +24,8 @@ CHECK_NAMES = [
 @pytest.fixture(scope="module")
 def url(model, store):
     """Return the URL of a server with the store, in a thread of this process."""
-    service = Service(InProcessClient(partial(load, model)), ServeConfig(model=str(model), store=str(store)))
-    server = Server(create_app(service), service.drain, service.concurrency_limit)
-    with create_listening_socket("127.0.0.1", 0) as listener:
-        thread = threading.Thread(target=server.run, args=([listener],))
-        thread.start()
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        while not service.is_ready:
-            urllib.request.urlopen(f"{url}/healthz").close()
+    with serve_in_thread(ServeConfig(model=str(model), store=str(store))) as url:
         yield url
-        server.should_exit = True
-        thread.join(30)
 
 
 def fuzz(url, examples):

@@ -1,6 +1,6 @@
 // Requests to the server. Asks for the API key if the server requires one.
 
-import { $ } from "/page/dom.js";
+import { $ } from "./dom.js";
 
 const STORAGE_KEY = "zebra-api-key";
 

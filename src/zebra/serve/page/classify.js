@@ -1,8 +1,8 @@
 // The Classify tab: label scores of images, with prompt templates and for the label alone.
 
-import { ApiError, fetchJson, loadImage } from "/page/api.js";
-import { $, addChipInput, announce, captionSubject, createChip, debounce, el, formatPercent, loadSetting, pluralize, saveSetting } from "/page/dom.js";
-import { addImageDropTarget, readImage } from "/page/image_input.js";
+import { ApiError, fetchJson, loadImage } from "./api.js";
+import { $, addChipInput, announce, captionSubject, createChip, debounce, el, formatPercent, loadSetting, pluralize, saveSetting } from "./dom.js";
+import { addImageDropTarget, readImage } from "./image_input.js";
 
 const LABEL_ONLY = "{}";
 const OWN_TEMPLATES = ""; // an empty field takes the model's templates
@@ -72,7 +72,7 @@ export function mount(serverInfo) {
     for (const batch of splitIntoBatches(pending, serverInfo.limits)) {
       try {
         const body = { images: batch.map((image) => image.input), labels, templates: template === OWN_TEMPLATES ? undefined : [template] };
-        const response = await fetchJson("/v1/classify", { body, signal });
+        const response = await fetchJson("v1/classify", { body, signal });
         response.results.forEach((result, index) => batch[index].scoresByKey.set(key, result.scores));
       } catch (error) {
         if (error.status !== 400 || batch.length === 1) {
@@ -201,7 +201,7 @@ function splitIntoBatches(images, limits) {
 }
 
 async function renderSamples(serverInfo, container, addImage) {
-  const requests = serverInfo.examples.slice(0, 4).map((text) => fetchJson("/v1/search", { body: { text, k: NUM_SAMPLES / 4 } }));
+  const requests = serverInfo.examples.slice(0, 4).map((text) => fetchJson("v1/search", { body: { text, k: NUM_SAMPLES / 4 } }));
   const hits = (await Promise.all(requests).catch(() => [])).flatMap((response) => response.hits);
   if (!hits.length) return;
   container.replaceChildren(el("h3", {}, "From the store"), el("ul", { class: "preview-strip" }, ...hits.map((hit) => {
@@ -220,6 +220,6 @@ function renderDatasetButtons(serverInfo, setLabels) {
   if (!serverInfo.quiz.length) return null;
   return el("p", { class: "suggestions" }, "All classes of", ...serverInfo.quiz.map((name) => el("button", {
     type: "button", class: "link-button",
-    onclick: async () => setLabels((await fetchJson(`/v1/quiz/${encodeURIComponent(name)}`)).classes),
+    onclick: async () => setLabels((await fetchJson(`v1/quiz/${encodeURIComponent(name)}`)).classes),
   }, name)));
 }

@@ -1,7 +1,7 @@
 // The detail dialog: one image, large, with its columns. Search and Map open it.
 
-import { loadImage } from "/page/api.js";
-import { $, el } from "/page/dom.js";
+import { loadImage } from "./api.js";
+import { $, el } from "./dom.js";
 
 // hits: the images to page through. actions: {moreLike, lessLike}, called with the hit; onClose, called with its index.
 export function openDetail(hits, index, actions = {}) {

@@ -1,7 +1,7 @@
 // The page frame: server information, tabs and their URLs, global keys.
 
-import { fetchJson, sleep } from "/page/api.js";
-import { $, el, pluralize } from "/page/dom.js";
+import { fetchJson, sleep } from "./api.js";
+import { $, el, pluralize } from "./dom.js";
 
 const TABS = ["search", "classify", "quiz", "map"];
 const mounted = new Map(); // tab → promise of what its mount() returned
@@ -19,7 +19,7 @@ async function showTab(tab, params, { focus = false } = {}) {
   document.title = `${$(`tab-${tab}`).textContent} – zebra`;
   if (focus) $(`tab-${tab}`).focus();
   if (!serverInfo) return;
-  if (!mounted.has(tab)) mounted.set(tab, import(`/page/${tab}.js`).then((module) => module.mount(serverInfo)));
+  if (!mounted.has(tab)) mounted.set(tab, import(`./${tab}.js`).then((module) => module.mount(serverInfo)));
   const tabModule = await mounted.get(tab);
   tabModule?.onShow?.(params);
 }
@@ -60,7 +60,7 @@ window.addEventListener("hashchange", () => showTab(...currentRoute()));
 async function fetchServerInfo() {
   for (;;) {
     try {
-      return await fetchJson("/v1/about");
+      return await fetchJson("v1/about");
     } catch (error) {
       $("notice").hidden = false;
       $("notice").textContent = error.status === 503 ? "Loading the model …" : error.message;
@@ -74,5 +74,5 @@ serverInfo = await fetchServerInfo();
 $("notice").hidden = true;
 const { model, store } = serverInfo;
 $("server-info").replaceChildren([model.name, store && pluralize(store.rows, "image")].filter(Boolean).join(" · "),
-  el("a", { href: "/docs" }, "API"));
+  el("a", { href: "docs" }, "API"));
 await showTab(...currentRoute());

@@ -1,9 +1,9 @@
 // The Map tab: the store's vectors in two dimensions, colored by a column or by the nearest label.
 
-import { ApiError, fetchJson, loadImage, sleep } from "/page/api.js";
-import { openDetail } from "/page/detail.js";
-import { $, addChipInput, announce, captionSubject, createChip, el, formatCount, pluralize } from "/page/dom.js";
-import { ScatterPlot } from "/page/scatter_plot.js";
+import { ApiError, fetchJson, loadImage, sleep } from "./api.js";
+import { openDetail } from "./detail.js";
+import { $, addChipInput, announce, captionSubject, createChip, el, formatCount, pluralize } from "./dom.js";
+import { ScatterPlot } from "./scatter_plot.js";
 
 const NUM_COLORS = 8;
 const LABELS_OPTION = "";
@@ -30,7 +30,7 @@ async function waitForMap(panel) {
     el("p", { class: "help" }, "About 30 seconds for 5,000 images, the first time only.")));
   for (;;) {
     try {
-      const response = await fetchJson("/v1/map");
+      const response = await fetchJson("v1/map");
       if (response.state === "ready") return response;
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
@@ -89,7 +89,7 @@ class MapView {
   }
 
   imageUrl(index) {
-    return `/v1/images/${encodeURIComponent(this.points.ids[index])}`;
+    return `v1/images/${encodeURIComponent(this.points.ids[index])}`;
   }
 
   // Colors
@@ -119,21 +119,21 @@ class MapView {
       createChip(label, label, () => this.setLabels(this.labels.filter((item) => item !== label)))));
     if (!this.labels.length) return this.setGroups([]);
     const vectors = await Promise.all(this.labels.map((label) => this.embedLabel(label)));
-    const { nearest } = await fetchJson("/v1/map/nearest", { body: { vectors } });
+    const { nearest } = await fetchJson("v1/map/nearest", { body: { vectors } });
     this.setGroups(nearest.map((labelIndex) => this.labels[labelIndex]));
   }
 
   // The unit vector of a label: the mean over the model's templates.
   async embedLabel(label) {
     const texts = this.templates.map((template) => template.replace(/\{c?\}/, () => label));
-    const { vectors } = await fetchJson("/v1/embed", { body: { texts } });
+    const { vectors } = await fetchJson("v1/embed", { body: { texts } });
     const mean = vectors[0].map((_, index) => vectors.reduce((sum, vector) => sum + vector[index], 0));
     const norm = Math.hypot(...mean);
     return mean.map((value) => value / norm);
   }
 
   async colorByColumn(name) {
-    const { kind, values } = await fetchJson(`/v1/map/columns/${encodeURIComponent(name)}`);
+    const { kind, values } = await fetchJson(`v1/map/columns/${encodeURIComponent(name)}`);
     if (kind === "category") return this.setGroups(values);
     const presentValues = values.filter((value) => value !== null);
     const low = presentValues.reduce((a, b) => Math.min(a, b), Infinity);
@@ -206,7 +206,7 @@ class MapView {
 
   async openPoint(index) {
     try {
-      const row = await fetchJson(`/v1/rows/${encodeURIComponent(this.points.ids[index])}`);
+      const row = await fetchJson(`v1/rows/${encodeURIComponent(this.points.ids[index])}`);
       const searchLink = (name) => (hit) => (location.hash = `search?${new URLSearchParams({ [name]: hit.id })}`);
       openDetail([row], 0, { moreLike: searchLink("like"), lessLike: searchLink("unlike") });
     } catch (error) {

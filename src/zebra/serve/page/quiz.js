@@ -1,8 +1,8 @@
 // The Quiz tab: people classify the images that the model classifies. Answers stay in this browser until they are
 // exported or scored.
 
-import { ApiError, fetchJson, loadImage } from "/page/api.js";
-import { $, announce, el, formatCount, formatPercent, loadSetting, pluralize, saveSetting } from "/page/dom.js";
+import { ApiError, fetchJson, loadImage } from "./api.js";
+import { $, announce, el, formatCount, formatPercent, loadSetting, pluralize, saveSetting } from "./dom.js";
 
 const UNKNOWN = "?";
 const CSV_COLUMNS = ["person", "image", "answer", "shots"];
@@ -16,7 +16,7 @@ export function mount(serverInfo) {
       el("p", {}, "DATASET is a CLIP_benchmark folder, such as runs/demo/menagerie/evaluation/unseen-kinds.")));
     return {};
   }
-  const quizUrl = (path) => `/v1/quiz/${encodeURIComponent(session.dataset)}${path}`;
+  const quizUrl = (path) => `v1/quiz/${encodeURIComponent(session.dataset)}${path}`;
   const session = { dataset: serverInfo.quiz[0], person: "", shots: 0, isRunning: false, answers: {}, ...loadSetting("quiz", {}) };
   if (!serverInfo.quiz.includes(session.dataset)) Object.assign(session, { dataset: serverInfo.quiz[0], isRunning: false });
   const answers = () => (session.answers[session.dataset] ??= []); // {person, image, answer, shots}

@@ -1,7 +1,7 @@
 // A scatter plot on a canvas with pan, zoom, pinch, hover and keys. Chart libraries write inline styles or compile code,
 // which the page's content security policy forbids.
 
-import { loadImage } from "/page/api.js";
+import { loadImage } from "./api.js";
 
 const MARGIN = 24;
 const HOVER_RADIUS = 14; // pixels

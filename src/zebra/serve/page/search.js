@@ -1,9 +1,9 @@
 // The Search tab: a query of texts, images and filters, and a grid of hits. The URL holds everything but an image.
 
-import { ApiError, fetchJson, loadImage } from "/page/api.js";
-import { openDetail } from "/page/detail.js";
-import { $, addChipInput, announce, createChip, debounce, el, loadSetting, pluralize, saveSetting } from "/page/dom.js";
-import { addImageDropTarget, readImage } from "/page/image_input.js";
+import { ApiError, fetchJson, loadImage } from "./api.js";
+import { openDetail } from "./detail.js";
+import { $, addChipInput, announce, createChip, debounce, el, loadSetting, pluralize, saveSetting } from "./dom.js";
+import { addImageDropTarget, readImage } from "./image_input.js";
 
 const PAGE_SIZE = 48;
 const NUM_EXAMPLES = 4;
@@ -41,7 +41,7 @@ export function mount(serverInfo) {
     const spinnerTimer = setTimeout(() => $("hits").classList.add("is-loading"), 200);
     try {
       const body = { ...buildRequest(), offset: append ? hits.length : 0 };
-      const response = await fetchJson("/v1/search", { body, signal: controller.signal });
+      const response = await fetchJson("v1/search", { body, signal: controller.signal });
       setFilterError("");
       renderHits(response, append);
     } catch (error) {
@@ -160,7 +160,7 @@ export function mount(serverInfo) {
     };
     const thumbnail = (id) => {
       const image = el("img", { alt: "", width: 32, height: 32 });
-      loadImage(image, `/v1/images/${encodeURIComponent(id)}/thumbnail?side=96`);
+      loadImage(image, `v1/images/${encodeURIComponent(id)}/thumbnail?side=96`);
       return image;
     };
     const signIcon = (text) => el("span", { class: "sign", "aria-hidden": "true" }, text);
@@ -220,7 +220,7 @@ export function mount(serverInfo) {
 
   async function loadPreview(text, strip) {
     try {
-      const response = await fetchJson("/v1/search", { body: { text, k: NUM_PREVIEWS } });
+      const response = await fetchJson("v1/search", { body: { text, k: NUM_PREVIEWS } });
       for (const [index, hit] of response.hits.entries()) {
         const image = el("img", { alt: "" });
         loadImage(image, `${hit.thumbnail}?side=96`);

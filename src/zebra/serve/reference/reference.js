@@ -1,4 +1,4 @@
-// Render /openapi.json: one <details> element per route, with its parameters, request and response.
+// Render openapi.json: one <details> element per route, with its parameters, request and response.
 "use strict";
 
 const createElement = (tag, attributes = {}, ...children) => {
@@ -60,7 +60,7 @@ function renderRoute(api, path, method, operation) {
   const responseSchema = operation.responses?.["200"]?.content?.["application/json"]?.schema;
   if (responseSchema) content.append(createElement("h3", {}, "Response"), renderFields(api, responseSchema));
   const data = body ? " -H 'Content-Type: application/json' -d '{…}'" : "";
-  content.append(createElement("h3", {}, "Example"), createElement("pre", {}, `curl ${location.origin}${path}${data}`));
+  content.append(createElement("h3", {}, "Example"), createElement("pre", {}, `curl ${new URL(".", location.href)}${path.slice(1)}${data}`));
   const summary = createElement("summary", {},
     createElement("span", { className: "method" }, method.toUpperCase()), " ", createElement("code", {}, path),
     createElement("span", { className: "route-summary" }, (operation.description || "").split(/[.;:]/)[0]));
@@ -68,7 +68,7 @@ function renderRoute(api, path, method, operation) {
 }
 
 async function renderReference() {
-  const api = await (await fetch("/openapi.json")).json();
+  const api = await (await fetch("openapi.json")).json();
   const groups = {};
   for (const [path, methods] of Object.entries(api.paths))
     for (const [method, operation] of Object.entries(methods))

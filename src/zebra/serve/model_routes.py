@@ -1,0 +1,55 @@
+"""HTTP routes of the model: classify and embed."""
+
+from collections.abc import Sequence
+
+from fastapi import FastAPI
+
+from zebra.serve import inference
+from zebra.serve.requests import AnyClassifyRequest, EmbedRequest, RequestImage, ZeroShotRequest
+from zebra.serve.responses import ClassifyResponse, ClassifyResult, EmbedResponse, LabelScore
+from zebra.serve.service import Service
+from zebra.values import Prediction
+
+
+def add_model_routes(app: FastAPI, service: Service) -> None:
+    """Add /v1/classify and /v1/embed to an app."""
+
+    @app.post("/v1/classify", tags=["model"])
+    async def classify_images(
+        request: AnyClassifyRequest,
+    ) -> ClassifyResponse | list[LabelScore] | list[list[LabelScore]]:
+        """Rank labels for every image, best first. A request in Hugging Face's format gets such a response."""
+        if isinstance(request, ZeroShotRequest):
+            is_list = isinstance(request.inputs, list)
+            inputs = request.inputs if isinstance(request.inputs, list) else [request.inputs]
+            images = [RequestImage(data=data) for data in inputs]
+            parameters = request.parameters
+            rankings, _warnings = await inference.classify_images(
+                service,
+                images,
+                parameters.candidate_labels,
+                parameters.hypothesis_template and [parameters.hypothesis_template],
+            )
+            results = [_label_scores(ranking) for ranking in rankings]
+            return results if is_list else results[0]
+        rankings, warnings = await inference.classify_images(service, request.images, request.labels, request.templates)
+        return ClassifyResponse(
+            results=[ClassifyResult(scores=_label_scores(ranking)) for ranking in rankings], warnings=warnings
+        )
+
+    @app.post("/v1/embed", tags=["model"])
+    async def embed(request: EmbedRequest) -> EmbedResponse:
+        """Return unit vectors of images or texts. Vectors of images and texts are comparable."""
+        fingerprint = service.encoder.metadata.fingerprint
+        if request.images is not None:
+            vectors_NE = await inference.embed_images(service, request.images)
+            await service.concurrency_limit.wait_for_readers()
+            return EmbedResponse(vectors=vectors_NE.tolist(), fingerprint=fingerprint, warnings=[])
+        texts, warnings = await inference.embed_texts(service, request.texts or [])
+        return EmbedResponse(
+            vectors=[text.vector_E.tolist() for text in texts], fingerprint=fingerprint, warnings=warnings
+        )
+
+
+def _label_scores(predictions: Sequence[Prediction]) -> list[LabelScore]:
+    return [LabelScore(label=prediction.label, score=prediction.score) for prediction in predictions]
