@@ -1,11 +1,12 @@
 """What fine-tuning learns and what it forgets, by method.
 
-    python benchmarks/finetune.py WORLD MODEL [--images 200] [--arms ARM ...] [--seed 0]
+    python benchmarks/finetune.py WORLD MODEL [--images 200] [--table TABLE] [--arms ARM ...] [--seed 0]
 
 WORLD is a folder that `zebra menagerie` (or `zebra demo`) wrote, MODEL a model that was trained on it (`zebra demo`).
-The model is fine-tuned on drawings of shapes, which it never saw. For each arm, a row goes to results/finetune.jsonl:
-the mean reciprocal rank of the captions of 500 further drawings among their distinct captions (what it learned), and
-zero-shot accuracy on seen-kinds (what it still knows). The arms:
+The model is fine-tuned on drawings of shapes, which it never saw, or on images of TABLE, such as the emoji of
+examples/emoji. For each arm, a row goes to results/finetune.jsonl: the mean reciprocal rank of the captions of 500
+further images among their distinct captions (what it learned), and zero-shot accuracy on seen-kinds (what it still
+knows). The arms:
 
     default      the settings of `zebra train --from`
     unpreserved  without the term that keeps the vectors of synthetic images and random words
@@ -101,6 +102,22 @@ def draw_shapes(folder: Path, count: int, seed: int) -> Path:
     return folder / "captions.csv"
 
 
+def split_table(table: Path, folder: Path, num_train: int) -> None:
+    """Write tables of random rows of a table: `num_train` to train on, and NUM_NEW others as new images."""
+    with table.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    if len(rows) < num_train + NUM_NEW:
+        raise SystemExit(f"{table} has {len(rows):,} rows, fewer than --images {num_train:,} and {NUM_NEW} new ones")
+    order = np.random.default_rng(0).permutation(len(rows)).tolist()
+    parts = {"train": order[:num_train], "new": order[num_train : num_train + NUM_NEW]}
+    for name, indices in parts.items():
+        (folder / name).mkdir()
+        with (folder / name / "captions.csv").open("w", newline="", encoding="utf-8") as file:
+            paths = [(table.parent / rows[index]["filepath"]).resolve() for index in indices]
+            captions = [rows[index]["caption"] for index in indices]
+            csv.writer(file).writerows([("path", "caption"), *zip(paths, captions, strict=True)])
+
+
 def rank_captions(clip: Bundle, table: Path) -> NDArray[np.int64]:
     """Return for each image the rank of its caption among the distinct captions of all images, from 1."""
     source = open_source(table, DataConfig())
@@ -127,7 +144,8 @@ def measure(clip: Bundle, new_table: Path, world: Path) -> dict[str, Any]:
 def fine_tune(arm: str, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Fine-tune with the settings of an arm and return the row."""
     table = folder / "train/captions.csv"
-    settings = suggest_settings(str(args.model), str(table))
+    rehearse = str(args.world / "train") if "rehearse" in ARMS[arm] else None
+    settings = suggest_settings(str(args.model), str(table), rehearse=rehearse)
     changes = {name: value for name, value in ARMS[arm].items() if name != "finetune"}
     changes = {
         name: str(value).replace("WORLD", str(args.world)) if name == "rehearse" else value
@@ -142,8 +160,8 @@ def fine_tune(arm: str, args: argparse.Namespace, folder: Path) -> dict[str, Any
     seconds = resource.getrusage(resource.RUSAGE_SELF).ru_utime - start
     assert result.before_after is not None
     row = {
-        "arm": arm, "images": args.images, "seed": args.seed, "epochs": settings["epochs"],
-        "batch_size": settings["batch_size"], "lr": settings["lr"], "steps": result.steps,
+        "arm": arm, "images": args.images, "table": args.table and args.table.name, "seed": args.seed,
+        "epochs": settings["epochs"], "batch_size": settings["batch_size"], "lr": settings["lr"], "steps": result.steps,
         "selected step": result.before_after.selected_step, "alpha": result.before_after.alpha,
         "CPU seconds": round(seconds), "machine": "shared with other work; CPU time of one thread",
     }  # fmt: skip
@@ -156,6 +174,7 @@ def main() -> None:
     parser.add_argument("world", type=Path)
     parser.add_argument("model", type=Path)
     parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--table", type=Path, help="CSV with the columns filepath and caption, in place of drawings")
     parser.add_argument("--arms", nargs="*", choices=ARMS, default=list(ARMS))
     parser.add_argument("--epochs", type=float)
     parser.add_argument("--seed", type=int, default=0)
@@ -163,10 +182,14 @@ def main() -> None:
     warnings.simplefilter("ignore")  # repeated captions
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        draw_shapes(folder / "train", args.images, seed=1)
-        draw_shapes(folder / "new", NUM_NEW, seed=2)
+        if args.table:
+            split_table(args.table, folder, args.images)
+        else:
+            draw_shapes(folder / "train", args.images, seed=1)
+            draw_shapes(folder / "new", NUM_NEW, seed=2)
         initial = measure(zebra.load(args.model), folder / "new/captions.csv", args.world)
-        save_row("finetune", {"arm": "initial model", "images": args.images} | initial)
+        data = {"images": args.images, "table": args.table and args.table.name}
+        save_row("finetune", {"arm": "initial model"} | data | initial)
         for arm in args.arms:
             save_row("finetune", fine_tune(arm, args, folder))
 

@@ -170,7 +170,7 @@ def _fine_tuning_settings(init_from: str, recipe: dict[str, Any], argv: list[str
 
     given = {
         name: getattr(config, name)
-        for name in ("steps", "epochs", "batch_size")
+        for name in ("steps", "epochs", "batch_size", "rehearse", "rehearse_fraction")
         if name in recipe or name in _flag_names(argv)
     }
     use_lora = config.finetune is not None and config.finetune.lora_rank is not None

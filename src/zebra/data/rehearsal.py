@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from zebra.data.sources import Source, read_many
+from zebra.config.data import DataConfig
+from zebra.data.sources import Source, open_source, read_many
 from zebra.data.splits import Subset, make_subset
 from zebra.errors import BadSample, DataError
 from zebra.images.formats import image_digest
@@ -29,6 +30,11 @@ class RehearsalData:
     def num_excluded(self) -> int:
         """Number of samples that were left out because the new data has their image."""
         return self.num_found - len(self.source)
+
+
+def open_rehearsal(path: str, options: DataConfig) -> Source:
+    """Open earlier data with the options of the new data, except for wrong captions, which it has none of."""
+    return open_source(path, replace(options, negatives_column=None))
 
 
 def exclude_images(source: Source, digests: Set[str]) -> RehearsalData:

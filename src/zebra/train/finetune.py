@@ -15,6 +15,7 @@ from zebra.config import structure
 from zebra.config.data import DataConfig
 from zebra.config.train import TrainConfig
 from zebra.data.benchmarks.clip_benchmark import read_classification
+from zebra.data.rehearsal import open_rehearsal
 from zebra.data.sources import Source, open_source
 from zebra.data.splits import MIN_DISTINCT_IMAGES, train_val_test_split
 from zebra.data.templated import fill_caption_templates
@@ -53,6 +54,8 @@ def suggest_settings(
     steps: int | None = None,
     epochs: float | None = None,
     batch_size: int | None = None,
+    rehearse: str | None = None,
+    rehearse_fraction: float = 0.5,
 ) -> dict[str, Any]:
     """Return suitable settings for a model and a dataset, as a recipe.
 
@@ -65,7 +68,9 @@ def suggest_settings(
         use_lora: Whether LoRA is used, which needs a larger learning rate.
         steps: Length of the run, from which the warm-up follows; None uses `epochs`.
         epochs: Length of the run; None chooses it.
-        batch_size: Pairs per step, from which warm-up and validation interval follow; None chooses it.
+        batch_size: Pairs per step, from which warm-up and validation interval follow; None chooses it, so that each
+            kind of data has at least four times its part of a batch.
+        rehearse: Captioned images of earlier data, of which each batch gets `rehearse_fraction`.
 
     Raises:
         WeightsError: The model cannot be loaded or has no tokenizer.
@@ -80,10 +85,15 @@ def suggest_settings(
             f"{data} holds {num_pairs} pairs. Fine-tuning needs at least {MIN_DISTINCT_IMAGES}, to split them into "
             "training, validation and test data."
         )
-    batch_size = batch_size or int(2 ** np.clip(np.floor(np.log2(num_pairs / 4)), 1, 7))
+    sources, parts = [source], [1.0]
+    if rehearse is not None:
+        sources.append(open_rehearsal(rehearse, data_options or DataConfig()))
+        parts = [1 - rehearse_fraction, rehearse_fraction]
+    num_fitting = min(len(each) / part for each, part in zip(sources, parts, strict=True))
+    batch_size = batch_size or int(2 ** np.clip(np.floor(np.log2(num_fitting / 4)), 1, 7))
     if steps is None and epochs is None:
         epochs = 30 if num_pairs < 1_000 else 15 if num_pairs < 10_000 else 5 if num_pairs < 100_000 else 1
-    steps_per_epoch = max(1, num_pairs // batch_size)
+    steps_per_epoch = max(1, num_pairs // max(1, round(parts[0] * batch_size)))
     total_steps = steps if epochs is None else steps_per_epoch * epochs
     assert total_steps is not None
     is_small = sum(parameter.numel() for parameter in clip.model.parameters()) < LARGE_MODEL_PARAMETERS
@@ -93,7 +103,7 @@ def suggest_settings(
         "epochs": epochs,
         "batch_size": batch_size,
         "lr": (1e-4 if is_small else 1e-5) * (LORA_LR_MULTIPLIER if use_lora else 1),
-        "objective": {"multi_positive": has_repeated_captions(source)},
+        "objective": {"multi_positive": any(map(has_repeated_captions, sources))},
         "eval_every": min(steps_per_epoch, 500),
         "eval_samples": 1000,
         "checkpoint_every": max(steps_per_epoch, 500),

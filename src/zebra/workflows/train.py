@@ -14,7 +14,7 @@ from zebra.config.train import TrainConfig
 from zebra.data.bad_samples import NoUsableSamples, write_bad_samples
 from zebra.data.batches import iter_batches, require_full_batch
 from zebra.data.benchmarks.clip_benchmark import read_classification
-from zebra.data.rehearsal import RehearsalData, add_rehearsal, exclude_images
+from zebra.data.rehearsal import RehearsalData, add_rehearsal, exclude_images, open_rehearsal
 from zebra.data.sources import Source, open_source
 from zebra.data.splits import hold_out
 from zebra.data.templated import fill_caption_templates
@@ -206,8 +206,7 @@ def open_data(config: TrainConfig, group: ProcessGroup) -> TrainData:
         require_full_batch(fine_tuning.train_source, config.num_new)
         rehearsal = None
         if config.rehearse is not None:
-            options = replace(config.data_options, negatives_column=None)  # earlier pairs have no wrong captions
-            earlier = fill_caption_templates(open_source(config.rehearse, options), templates)
+            earlier = fill_caption_templates(open_rehearsal(config.rehearse, config.data_options), templates)
             rehearsal = exclude_images(earlier, fine_tuning.image_digests)
         return TrainData(
             fine_tuning.train_source, fine_tuning.validators, fine_tuning.test_validator, fine_tuning, rehearsal

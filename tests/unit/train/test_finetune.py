@@ -91,6 +91,28 @@ def test_a_small_dataset_gets_more_epochs_and_smaller_batches(assets, tmp_path):
     assert small["finetune"]["init_from"] == str(assets / "start")
 
 
+def test_the_settings_of_a_rehearsal_follow_from_the_sizes_of_both_datasets(assets, tmp_path):
+    def suggest(num_earlier, caption="a picture of {}", **settings):
+        folder = tmp_path / f"earlier-{num_earlier}"
+        folder.mkdir(exist_ok=True)
+        images = sorted((assets / "images").glob("*.png"))
+        rows = [f"{images[n % len(images)]},{caption.format(n)}\n" for n in range(num_earlier)]
+        (folder / "captions.csv").write_text("path,caption\n" + "".join(rows))
+        data = str(assets / "images/captions.csv")
+        return suggest_settings(str(assets / "start"), data, rehearse=str(folder / "captions.csv"), **settings)
+
+    alone = suggest_settings(str(assets / "start"), str(assets / "images/captions.csv"))
+    large, small, quarter = suggest(1000), suggest(10), suggest(1000, rehearse_fraction=0.25)
+    assert large["batch_size"] == 2 * alone["batch_size"]  # as many new pairs per step as alone, so as many steps
+    assert large["optimizer"] == alone["optimizer"]
+    assert large["eval_every"] == alone["eval_every"]
+    assert small["batch_size"] == 4  # two of the ten earlier pairs in a step
+    assert small["eval_every"] == 30  # steps with two of the 60 new pairs each
+    assert quarter["batch_size"] == 16
+    assert not large["objective"]["multi_positive"]
+    assert suggest(40, caption="a picture")["objective"]["multi_positive"]
+
+
 def test_repeated_captions_turn_on_multi_positive(assets, tmp_path):
     table = shutil.copytree(assets / "images", tmp_path / "images") / "captions.csv"
     assert not suggest_settings(str(assets / "start"), str(table))["objective"]["multi_positive"]
@@ -107,6 +129,7 @@ def test_repeated_captions_turn_on_multi_positive(assets, tmp_path):
         (["--epochs=60"], {"epochs": 60, "batch_size": 8}, 21),
         (["--steps", "200"], {"steps": 200, "batch_size": 8}, 10),
         (["--batch-size", "2"], {"epochs": 30, "batch_size": 2}, 45),
+        (["--rehearse", "DATA", "--batch-size", "4"], {"epochs": 30, "batch_size": 4}, 45),
         (["--batch_size", "4", "--epochs", "12"], {"epochs": 12, "batch_size": 4}, 9),
         (["--epochs", "4", "--optimizer.warmup-steps", "7"], {"epochs": 4}, 7),
         (["--recipe", "RECIPE"], {"steps": 400, "batch_size": 4}, 20),
@@ -116,8 +139,9 @@ def test_repeated_captions_turn_on_multi_positive(assets, tmp_path):
 def test_the_warmup_is_a_twentieth_of_the_length_that_is_given(assets, tmp_path, flags, length, warmup_steps):
     recipe = tmp_path / "short.yaml"
     recipe.write_text("steps: 400\nbatch_size: 4\n")
-    flags = [str(recipe) if flag == "RECIPE" else flag for flag in flags]
-    args = ["--from", str(assets / "start"), "--data", str(assets / "images/captions.csv"), "--out", "run"]
+    data = str(assets / "images/captions.csv")
+    flags = [{"RECIPE": str(recipe), "DATA": data}.get(flag, flag) for flag in flags]
+    args = ["--from", str(assets / "start"), "--data", data, "--out", "run"]
     config = parse_train_config(parse_recipe_flags([*args, *flags]))
     assert {name: getattr(config, name) for name in length} == length
     assert config.optimizer.warmup_steps == warmup_steps
