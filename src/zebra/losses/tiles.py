@@ -78,12 +78,15 @@ def iter_masked_tiles(
     Args:
         label_C: A label per column, int64; row i has that of column `first_match` + i. None masks nothing.
     """
+    is_equal = row_RE.new_empty(0, dtype=torch.bool)
     for tile in iter_tiles(row_RE, column_CE, tile_rows, first_match):
         if label_C is not None:
             diagonal = tile.logits.diagonal(tile.diagonal_offset)
             own = diagonal.clone()
             row_label = label_C[first_match + tile.rows.start : first_match + tile.rows.stop]
-            tile.logits.masked_fill_(row_label[:, None] == label_C[tile.columns], MASKED_LOGIT)
+            is_equal.resize_(tile.logits.shape)  # allocated once: no later tile is larger
+            torch.eq(row_label[:, None], label_C[tile.columns], out=is_equal)
+            tile.logits.masked_fill_(is_equal, MASKED_LOGIT)
             diagonal.copy_(own)
         yield tile
 
